@@ -1,0 +1,3 @@
+//! syncer.
+
+fn main() {}
