@@ -1,1 +1,44 @@
-//! api.
+//! Sublet's API: the custom resources and every label and annotation key.
+//!
+//! Nothing here talks to a cluster. A type or key that two crates share lives in this crate, so that a name is spelled
+//! once. The CRDs in `manifests/crds.yaml` are generated from these types by `cargo xtask crds`.
+
+// KubeSchema repeats each struct, `pub` included, inside a function.
+#![allow(unreachable_pub)]
+
+pub mod keys;
+
+mod condition;
+mod control_plane_class;
+mod control_plane_group;
+mod virtual_control_plane;
+
+pub use condition::{Condition, set_condition};
+pub use control_plane_class::{
+    ControlPlaneClass, ControlPlaneClassSpec, Images, PartResources, PodResources, Version,
+};
+pub use control_plane_group::{ControlPlaneGroup, ControlPlaneGroupSpec};
+pub use virtual_control_plane::{
+    Dns, Endpoint, Etcd, EtcdStorage, External, Network, Phase, PodSecurity, Policy, SecretRef,
+    Sync, SyncObjects, TenantProof, VirtualControlPlane, VirtualControlPlaneSpec,
+    VirtualControlPlaneStatus,
+};
+
+/// The API group of Sublet's own resources.
+pub const GROUP: &str = "sublet.dev";
+/// The served version of [`GROUP`].
+pub const VERSION: &str = "v1alpha1";
+/// The namespace that holds Sublet's own daemons, identity claims and tenants' client credentials.
+pub const SYSTEM_NAMESPACE: &str = "sublet-system";
+
+/// All CustomResourceDefinitions, in the order in which they are written to `manifests/crds.yaml`.
+pub fn crds()
+-> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>
+{
+    use kube::CustomResourceExt;
+    vec![
+        VirtualControlPlane::crd(),
+        ControlPlaneClass::crd(),
+        ControlPlaneGroup::crd(),
+    ]
+}

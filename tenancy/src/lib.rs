@@ -1,1 +1,29 @@
-//! tenancy.
+//! The rules by which tenants' objects live in the super cluster; pure, all of it.
+//!
+//! - A tenant's namespace becomes one super namespace ([`naming`]); objects keep their names, with the few exceptions in
+//!   [`refs`]. The mapping is injective and can't be forged.
+//! - Ownership is written on the object itself, in its create ([`meta`]).
+//! - A [`kind::Kind`] says how one resource crosses: what the super cluster must hold for a tenant's object, and what
+//!   the tenant must see of the super cluster's.
+//! - [`plan`] compares what must be with what is and names the one request that closes the gap.
+//! - [`fair_queue`] decides whose key is worked next.
+//!
+//! No I/O, no clock, no randomness: time is an argument, and this crate's manifest has neither a runtime nor a client.
+
+pub mod tenant;
+
+pub mod object;
+
+pub mod naming;
+
+pub mod slice;
+
+pub mod meta;
+
+pub mod refs;
+
+pub mod kind;
+
+pub mod plan;
+
+pub mod fair_queue;

@@ -1,0 +1,146 @@
+//! `ControlPlaneClass`: what a super-cluster admin offers to tenants; defaults and ceilings.
+
+use crate::{EtcdStorage, PodSecurity};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Defaults and ceilings for the VirtualControlPlanes that name this class; they can only be stricter.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "sublet.dev",
+    version = "v1alpha1",
+    kind = "ControlPlaneClass",
+    plural = "controlplaneclasses",
+    shortname = "cpc",
+    category = "sublet",
+    derive = "PartialEq",
+    doc = "What an admin offers to tenants: versions, images, sizes and the ceiling of their policy.",
+    printcolumn(
+        name = "Versions",
+        type_ = "string",
+        json_path = ".spec.versions[*].version"
+    ),
+    printcolumn(
+        name = "Pod Security",
+        type_ = "string",
+        json_path = ".spec.podSecurity"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlPlaneClassSpec {
+    /// Versions offered, the default first.
+    #[x_kube(
+        validation = Rule::new("self.size() >= 1 && self.size() <= 32").message("spec.versions lists 1 to 32 versions, the default first"),
+        merge_strategy = ListMerge::Map(vec!["version".into()])
+    )]
+    pub versions: Vec<Version>,
+
+    /// Image of the tenants' own CoreDNS.
+    #[serde(default = "default_coredns")]
+    pub coredns_image: String,
+
+    /// Where etcd members keep their data when the VCP doesn't say.
+    #[serde(default)]
+    pub etcd_storage: EtcdStorage,
+
+    /// The loosest Pod Security level that a tenant may ask for, and what it gets when it asks for none.
+    #[serde(default)]
+    pub pod_security: PodSecurity,
+
+    /// Host that clients outside the super cluster reach tenants' NodePorts at; the first ready node's address when
+    /// left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint_host: Option<String>,
+
+    /// Prefix length of a tenant's Service slice: 16 to 27; /22 (1,024 addresses) when left out.
+    #[serde(default = "default_slice")]
+    #[x_kube(validation = Rule::new("self >= 16 && self <= 27").message("spec.serviceSlicePrefix is 16 to 27; 22 gives 1,024 addresses"))]
+    pub service_slice_prefix: u8,
+
+    /// Requests and limits of the control plane's parts.
+    #[serde(default)]
+    pub resources: PartResources,
+
+    /// Nodes that control-plane pods run on; all when empty.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+}
+
+impl Default for ControlPlaneClassSpec {
+    fn default() -> Self {
+        Self {
+            versions: vec![],
+            coredns_image: default_coredns(),
+            etcd_storage: EtcdStorage::default(),
+            pod_security: PodSecurity::default(),
+            endpoint_host: None,
+            service_slice_prefix: default_slice(),
+            resources: PartResources::default(),
+            node_selector: BTreeMap::new(),
+        }
+    }
+}
+
+fn default_coredns() -> String {
+    "registry.k8s.io/coredns/coredns:v1.14.2".into()
+}
+
+fn default_slice() -> u8 {
+    22
+}
+
+/// One Kubernetes version and the images that make it.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Version {
+    /// Such as `1.36.3`.
+    #[x_kube(validation = Rule::new("self.matches('^1\\\\.[0-9]+\\\\.[0-9]+$')").message("a version is written in full and without v, such as 1.36.3"))]
+    pub version: String,
+    /// Images of its parts.
+    pub images: Images,
+}
+
+/// Image references of a control plane.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Images {
+    /// etcd.
+    pub etcd: String,
+    /// kube-apiserver.
+    pub kube_apiserver: String,
+    /// kube-controller-manager.
+    pub kube_controller_manager: String,
+}
+
+/// Requests and limits by part.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartResources {
+    /// etcd.
+    #[serde(default)]
+    pub etcd: PodResources,
+    /// kube-apiserver.
+    #[serde(default)]
+    pub kube_apiserver: PodResources,
+    /// kube-controller-manager.
+    #[serde(default)]
+    pub kube_controller_manager: PodResources,
+}
+
+/// Requests and limits of one container, as Kubernetes quantities by resource name.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodResources {
+    /// What is set aside.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub requests: BTreeMap<String, String>,
+    /// What it may use at most.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, String>,
+}

@@ -1,0 +1,49 @@
+//! Label and annotation keys, and the fixed names that go with them.
+//!
+//! All keys live under `sublet.dev/`. What a tenant writes under that prefix never crosses into the super cluster, so a
+//! key found on a super object was written by Sublet (or by a super-cluster admin).
+
+/// Prefix of every key of Sublet; reserved on tenants' objects.
+pub const PREFIX: &str = "sublet.dev/";
+
+/// Label: `true` on every super namespace that Sublet made. Admission policies hold the syncer to such namespaces.
+pub const MANAGED: &str = "sublet.dev/managed";
+/// Label: identity of the tenant that owns a super object (26 characters of base32).
+pub const TENANT: &str = "sublet.dev/tenant";
+/// Label: 0–255, a function of the identity; super watches of several syncers select by it.
+pub const SHARD: &str = "sublet.dev/shard";
+/// Label: what an object without a tenant twin is for (`token`, `control-plane`, …).
+pub const ROLE: &str = "sublet.dev/role";
+
+/// Annotation: namespace of the tenant's object.
+pub const NAMESPACE: &str = "sublet.dev/namespace";
+/// Annotation: name of the tenant's object.
+pub const NAME: &str = "sublet.dev/name";
+/// Annotation: UID of the tenant's object.
+pub const UID: &str = "sublet.dev/uid";
+/// Annotation: hash of what was applied, as 32 hexadecimal digits.
+pub const APPLIED: &str = "sublet.dev/applied";
+/// Annotation: the label and annotation keys that were applied, so that a later patch removes exactly its own.
+pub const APPLIED_KEYS: &str = "sublet.dev/applied-keys";
+/// Annotation: the VCP's restore counter when the object was made; older ones are quarantined, not deleted.
+pub const RESTORE_COUNTER: &str = "sublet.dev/restore-counter";
+/// Annotation on super namespaces: `NAMESPACE/NAME` of the VirtualControlPlane, for people.
+pub const CONTROL_PLANE: &str = "sublet.dev/control-plane";
+/// Annotation on a token Secret: when its tokens end, RFC 3339.
+pub const EXPIRES: &str = "sublet.dev/expires";
+/// Annotation of a tenant's Service: it may be re-created when a foreign Service took its cluster IP.
+pub const RECREATE_ON_CLASH: &str = "sublet.dev/recreate-on-clash";
+
+/// Finalizer on a VirtualControlPlane: held until nothing of the tenant is left in the super cluster.
+pub const FINALIZER: &str = "sublet.dev/tenant";
+
+/// Value of [`ROLE`] on the super namespace that holds a control plane's own pods.
+pub const ROLE_CONTROL_PLANE: &str = "control-plane";
+/// Value of [`ROLE`] on Secrets that carry tenant tokens for a pod.
+pub const ROLE_TOKEN: &str = "token";
+/// Value of [`ROLE`] on the Secrets in Sublet's own namespace by which the syncer reaches a tenant.
+pub const ROLE_TENANT_KUBECONFIG: &str = "tenant-kubeconfig";
+/// Name of the ServiceAccount without rights that synced pods run under.
+pub const POD_SERVICE_ACCOUNT: &str = "sublet-pod";
+/// Field manager of everything Sublet writes.
+pub const FIELD_MANAGER: &str = "sublet";

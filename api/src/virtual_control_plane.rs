@@ -1,0 +1,349 @@
+//! `VirtualControlPlane`: one tenant, as the super cluster's admin or a platform asks for it.
+
+use crate::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One tenant: its control plane, its network and what it may do in the super cluster.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "sublet.dev",
+    version = "v1alpha1",
+    kind = "VirtualControlPlane",
+    plural = "virtualcontrolplanes",
+    shortname = "vcp",
+    category = "sublet",
+    namespaced,
+    status = "VirtualControlPlaneStatus",
+    derive = "PartialEq",
+    doc = "A tenant of the super cluster: its own Kubernetes API, with pods that run in the super cluster.",
+    validation = Rule::new("self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("the name must be a DNS label: at most 63 lower-case letters, digits and '-', beginning with a letter"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(name = "Class", type_ = "string", json_path = ".spec.className", priority = 1),
+    printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(oldSelf.identity) || (has(self.identity) && self.identity == oldSelf.identity)")
+        .message("spec.identity can't change: every super-cluster object of the tenant carries it; leave it as it was"),
+    validation = Rule::new("!has(oldSelf.external) == !has(self.external)")
+        .message("spec.external can't be added or removed: create another VirtualControlPlane instead"),
+    validation = Rule::new("!has(self.external) || (!has(self.version) && !has(self.replicas) && !has(self.etcd))")
+        .message("with spec.external Sublet provisions nothing: leave out version, replicas and etcd")
+)]
+pub struct VirtualControlPlaneSpec {
+    /// 128 random bits in lower-case base32 (26 characters). The manager sets it when it is left out; it can't change
+    /// afterwards. It is part of the spec so that it survives a move to another management cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z2-7]{26}$')")
+        .message("spec.identity is 26 characters of lower-case base32 (a-z, 2-7); leave it out and one is made"))]
+    pub identity: Option<String>,
+
+    /// The ControlPlaneClass that gives defaults and ceilings.
+    #[serde(default = "default_class")]
+    pub class_name: String,
+
+    /// Kubernetes version of the tenant, such as `1.36.3`; the class's first one when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.matches('^v?1\\\\.[0-9]+(\\\\.[0-9]+)?$')")
+        .message("spec.version is a Kubernetes version: write 1.36 or 1.36.3"))]
+    pub version: Option<String>,
+
+    /// Number of API servers, 1 to 3; 1 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 3").message("spec.replicas is 1, 2 or 3"))]
+    pub replicas: Option<i32>,
+
+    /// The tenant's store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<Etcd>,
+
+    /// Service addresses and DNS.
+    #[serde(default)]
+    pub network: Network,
+
+    /// Where clients reach the API; chosen by the manager when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Endpoint>,
+
+    /// An API server that already runs: Sublet provisions nothing and only syncs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<External>,
+
+    /// Which objects cross.
+    #[serde(default)]
+    pub sync: Sync,
+
+    /// What the tenant may do in the super cluster.
+    #[serde(default)]
+    pub policy: Policy,
+
+    /// While true, neither the manager nor the syncer changes anything for this tenant.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+impl Default for VirtualControlPlaneSpec {
+    fn default() -> Self {
+        Self {
+            identity: None,
+            class_name: default_class(),
+            version: None,
+            replicas: None,
+            etcd: None,
+            network: Network::default(),
+            endpoint: None,
+            external: None,
+            sync: Sync::default(),
+            policy: Policy::default(),
+            paused: false,
+        }
+    }
+}
+
+fn default_class() -> String {
+    "default".into()
+}
+
+/// The tenant's etcd.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Etcd {
+    /// Members: 1 or 3; 1 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self == 1 || self == 3").message("spec.etcd.replicas is 1 or 3"))]
+    pub replicas: Option<i32>,
+    /// Where members keep their data; the class's choice when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<EtcdStorage>,
+}
+
+/// Storage of one etcd member.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!self.ephemeral || !has(self.storageClassName)")
+    .message("ephemeral storage has no storageClassName: leave one of the two out"))]
+pub struct EtcdStorage {
+    /// An emptyDir: the data end with the pod. For throw-away tenants only.
+    #[serde(default)]
+    pub ephemeral: bool,
+    /// StorageClass of the claim; the super cluster's default when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_class_name: Option<String>,
+    /// Size of the claim, a Kubernetes quantity.
+    #[serde(default = "default_etcd_size")]
+    pub size: String,
+}
+
+impl Default for EtcdStorage {
+    fn default() -> Self {
+        Self {
+            ephemeral: false,
+            storage_class_name: None,
+            size: default_etcd_size(),
+        }
+    }
+}
+
+fn default_etcd_size() -> String {
+    "8Gi".into()
+}
+
+/// Service addresses and DNS of the tenant.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Network {
+    /// The tenant's slice of the super cluster's Service range, in CIDR notation; the manager takes a free one.
+    #[serde(
+        default,
+        rename = "serviceCIDR",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[x_kube(
+        validation = Rule::new("isCIDR(self)").message("spec.network.serviceCIDR is in CIDR notation, such as 10.96.4.0/22; leave it out and a free slice is taken"),
+        validation = Rule::new("self == oldSelf").message("spec.network.serviceCIDR can't change: Services have their addresses from it")
+    )]
+    pub service_cidr: Option<String>,
+    /// DNS suffix of the tenant's Services.
+    #[serde(default = "default_domain")]
+    pub cluster_domain: String,
+    /// How the tenant's names are resolved.
+    #[serde(default)]
+    pub dns: Dns,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            service_cidr: None,
+            cluster_domain: default_domain(),
+            dns: Dns::default(),
+        }
+    }
+}
+
+fn default_domain() -> String {
+    "cluster.local".into()
+}
+
+/// Who answers DNS for the tenant's pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Dns {
+    /// Stock CoreDNS in the tenant's kube-system.
+    #[default]
+    Dedicated,
+    /// None by Sublet: the tenant brings its own `kube-dns` Service.
+    None,
+}
+
+/// Host and port of an API server.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoint {
+    /// DNS name or IP address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// An existing API server as a tenant.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct External {
+    /// Secret beside the VirtualControlPlane that holds a kubeconfig for the tenant.
+    pub kubeconfig_secret_ref: SecretRef,
+}
+
+/// A key of a Secret in the same namespace.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// Name of the Secret.
+    pub name: String,
+    /// Key in its data.
+    #[serde(default = "default_secret_key")]
+    pub key: String,
+}
+
+fn default_secret_key() -> String {
+    "value".into()
+}
+
+/// Which objects cross.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sync {
+    /// ConfigMaps and Secrets that go down.
+    #[serde(default)]
+    pub config_objects: SyncObjects,
+}
+
+/// A selection of objects of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SyncObjects {
+    /// Only those that a synced object refers to.
+    #[default]
+    Referenced,
+    /// All of them.
+    All,
+}
+
+/// What the tenant may do in the super cluster; a class sets the ceiling.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Policy {
+    /// Pod Security level that the tenant's pods are held to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_security: Option<PodSecurity>,
+    /// Labels that a node must carry to be seen and used by the tenant; all nodes when empty.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+}
+
+/// Pod Security Standards level, from the strictest to the loosest.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum PodSecurity {
+    /// `restricted`.
+    Restricted,
+    /// `baseline`, the default.
+    #[default]
+    Baseline,
+    /// `privileged`: for trusted tenants only.
+    Privileged,
+}
+
+/// What was observed.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VirtualControlPlaneStatus {
+    /// Summary for people; programs read the conditions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// One line for people: what is waited for, or nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// `https://HOST:PORT` of the tenant's API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The Secret with the tenant's kubeconfig, in the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubeconfig_secret_ref: Option<SecretRef>,
+    /// Kubernetes version that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Super namespace of the control plane's own pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_plane_namespace: Option<String>,
+    /// Proof that the API server reached is the tenant's own; deletions freeze when it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<TenantProof>,
+    /// `metadata.generation` that this status was written for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Conditions by type: `Ready`, `ControlPlaneReady`, `DNSReady`, `Synced`, `IdentityConflict`,
+    /// `DeletionsHeld`, `TenantIdentityChanged`.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// Summary of a tenant's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Accepted; nothing runs yet.
+    Pending,
+    /// The control plane is being started.
+    Provisioning,
+    /// The API answers and objects are synced.
+    Ready,
+    /// It ran and something of it doesn't now.
+    Degraded,
+    /// `spec.paused` is set.
+    Paused,
+    /// Being deleted.
+    Deleting,
+    /// Can't go on without a person; the message says why.
+    Failed,
+}
+
+/// What identifies the tenant's store.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantProof {
+    /// UID of the tenant's `kube-system` namespace.
+    #[serde(rename = "kubeSystemUID")]
+    pub kube_system_uid: String,
+    /// How often the tenant was restored from a snapshot by Sublet.
+    #[serde(default)]
+    pub restore_counter: i64,
+}

@@ -1,0 +1,282 @@
+//! A [`Kind`] says how one resource crosses between a tenant and the super cluster.
+//!
+//! [`KINDS`] is the table of all of them; its order is the order in which they are synced. Adding a kind adds a file and
+//! a line here and nothing to the engine.
+
+mod config_map;
+mod endpoint_slice;
+mod event;
+mod namespace;
+mod node;
+mod pod;
+mod secret;
+mod service;
+
+pub use pod::tokens::{TokenRequest, token_requests};
+
+use crate::{meta, object::Object, plan::Change, tenant::Tenant};
+use serde_json::Value;
+use std::net::IpAddr;
+
+/// All kinds, in sync order: what others refer to comes first.
+pub const KINDS: &[&dyn Kind] = &[
+    &namespace::Namespace,
+    &config_map::ConfigMap,
+    &secret::Secret,
+    &service::Service,
+    &endpoint_slice::EndpointSlice,
+    &pod::Pod,
+    &node::Node,
+    &event::Event,
+];
+
+/// Index of a kind in [`KINDS`] by its name.
+///
+/// # Panics
+/// When there is no such kind: callers name kinds of this crate.
+pub fn index(kind: &str) -> u8 {
+    let position = KINDS.iter().position(|entry| entry.resource().kind == kind);
+    u8::try_from(position.expect("a kind of the table")).expect("fewer than 256 kinds")
+}
+
+/// A resource of the API, as URLs and bodies name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    /// Version that both sides are asked for.
+    pub version: &'static str,
+    /// CamelCase kind.
+    pub kind: &'static str,
+    /// Plural, as in URLs.
+    pub plural: &'static str,
+    /// Whether its objects have a namespace.
+    pub namespaced: bool,
+}
+
+impl Resource {
+    /// `apiVersion` of its objects.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    /// URL path of the collection, or of one object when `name` isn't empty.
+    pub fn path(&self, namespace: &str, name: &str) -> String {
+        let mut path = if self.group.is_empty() {
+            format!("/api/{}", self.version)
+        } else {
+            format!("/apis/{}/{}", self.group, self.version)
+        };
+        if self.namespaced && !namespace.is_empty() {
+            path = format!("{path}/namespaces/{namespace}");
+        }
+        path = format!("{path}/{}", self.plural);
+        if name.is_empty() {
+            path
+        } else {
+            format!("{path}/{name}")
+        }
+    }
+}
+
+/// Where a kind is watched in the super cluster, and whose its objects are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SuperWatch {
+    /// Not at all: what happened to it is found by the patrol (Secrets, for which no cluster-wide right is asked).
+    Never,
+    /// Objects that carry a tenant's label.
+    Owned,
+    /// All objects: they have no owner and are published to every tenant that may see them.
+    Published,
+    /// All objects of super namespaces that are twins: they go to the tenant of their namespace.
+    ByNamespace,
+}
+
+/// What else the rules need to know of the tenant; answered from the syncer's indexes.
+pub trait Facts {
+    /// Whether a synced object of the tenant refers to this ConfigMap or Secret.
+    fn is_referenced(&self, kind: &Resource, namespace: &str, name: &str) -> bool;
+    /// Whether `address` belongs to one of the tenant's own running pods.
+    fn is_pod_address(&self, address: IpAddr) -> bool;
+    /// The tenant's namespaces whose labels match a LabelSelector.
+    fn namespaces(&self, selector: &Value) -> Vec<String>;
+    /// Whether a Service of the tenant has a selector; `None` when there is no such Service.
+    fn has_selector(&self, namespace: &str, service: &str) -> Option<bool>;
+    /// UID of a tenant's object of a synced kind.
+    fn uid(&self, kind: &str, namespace: &str, name: &str) -> Option<String>;
+}
+
+/// What a translation may read.
+#[derive(Clone, Copy)]
+pub struct Cx<'a> {
+    /// Whose object it is.
+    pub tenant: &'a Tenant,
+    /// Answers from the indexes.
+    pub facts: &'a dyn Facts,
+}
+
+/// Why an object doesn't cross; told to the tenant as an event on its object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// CamelCase word for programs.
+    pub reason: &'static str,
+    /// What is refused, and what to write instead.
+    pub message: String,
+}
+
+impl Refused {
+    /// A refusal with a reason for programs and a message for people.
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+/// A reference from a synced object to a ConfigMap or Secret of the same tenant namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reference {
+    /// `ConfigMap` or `Secret`.
+    pub kind: &'static str,
+    /// Its name in the tenant.
+    pub name: String,
+}
+
+/// What the tenant must see of a super object: one request to the tenant's API.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upward {
+    /// Subresource to write to, if any.
+    pub subresource: Option<&'static str>,
+    /// How it is written.
+    pub verb: UpwardVerb,
+    /// The body.
+    pub body: Value,
+}
+
+/// How an [`Upward`] is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpwardVerb {
+    /// POST.
+    Create,
+    /// PATCH with `application/strategic-merge-patch+json`; the engine adds the tenant object's UID as a condition.
+    StrategicMerge,
+    /// PATCH with `application/merge-patch+json`; the engine adds the tenant object's UID as a condition.
+    Merge,
+}
+
+/// How one resource crosses. No I/O, clock or randomness.
+pub trait Kind: Sync {
+    /// The resource.
+    fn resource(&self) -> &'static Resource;
+
+    /// Whether the tenant's objects are watched and go down.
+    fn goes_down(&self) -> bool {
+        true
+    }
+
+    /// Where it is watched in the super cluster.
+    fn super_watch(&self) -> SuperWatch {
+        SuperWatch::Owned
+    }
+
+    /// Name of the twin in the super cluster.
+    fn super_name(&self, name: &str, _cx: &Cx<'_>) -> String {
+        name.to_owned()
+    }
+
+    /// What the super cluster must hold for the tenant's object; `None` when it must hold nothing.
+    fn down(&self, object: &Object, cx: &Cx<'_>) -> Result<Option<Object>, Refused>;
+
+    /// Objects without a twin that must exist beside the super object, in the order of their making.
+    fn companions(&self, _object: &Object, _cx: &Cx<'_>) -> Vec<(&'static Resource, Object)> {
+        vec![]
+    }
+
+    /// ConfigMaps and Secrets that the tenant's object needs; they go down before it.
+    fn references(&self, _object: &Object) -> Vec<Reference> {
+        vec![]
+    }
+
+    /// What must change in `have` to make it `want`; empty when nothing must.
+    ///
+    /// By default the top-level fields of `want` other than metadata are owned whole.
+    fn changes(&self, want: &Object, have: &Object) -> Vec<Change> {
+        crate::plan::whole_fields(want, have)
+    }
+
+    /// Whether deleting the tenant's object, once asked for, is passed on before its finalizers are gone (pods).
+    fn deletes_early(&self) -> bool {
+        false
+    }
+
+    /// Whether the super cluster itself writes to such objects all the time, so that a delete can't be tied to a
+    /// resource version.
+    fn super_writes(&self) -> bool {
+        false
+    }
+
+    /// The part of an object that flows up, for comparing the two sides; `Null` when nothing does.
+    ///
+    /// Applied to the tenant's object it says what the tenant sees; applied to what [`Kind::up`] would write, what it
+    /// should see.
+    fn up_projection(&self, _tenant_object: &Object) -> Value {
+        Value::Null
+    }
+
+    /// What the tenant must see of the super object, given the tenant's object as last known.
+    fn up(&self, _super_object: &Object, _tenant: &TenantView, _cx: &Cx<'_>) -> Vec<Upward> {
+        vec![]
+    }
+
+    /// For kinds whose objects have no owner ([`SuperWatch::Published`], [`SuperWatch::ByNamespace`]): the tenant's
+    /// object, in `namespace`, for a super object; `None` when this tenant doesn't see it.
+    fn publish(&self, _super_object: &Object, _namespace: &str, _cx: &Cx<'_>) -> Option<Object> {
+        None
+    }
+
+    /// `want` without what the super cluster refused to give because another object has it (a node port).
+    fn relax(&self, _want: &Object) -> Option<Object> {
+        None
+    }
+
+    /// Label selector that narrows the watch of the tenant's objects.
+    fn tenant_selector(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+/// What the fingerprints know of the tenant's object when the super object's state goes up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TenantView {
+    /// UID of the tenant's object.
+    pub uid: String,
+    /// Its resourceVersion as last seen, for writes to fields that the tenant owns too.
+    pub resource_version: String,
+    /// The pod is bound to a node.
+    pub bound: bool,
+    /// Fingerprint of [`Kind::up_projection`] of the tenant's object.
+    pub projection: u128,
+}
+
+/// Translates and seals: the only way by which the engine obtains a super object.
+///
+/// The result carries the ownership marks, the hash of what was applied, and no field that a kind didn't put there.
+pub fn translate(kind: &dyn Kind, object: &Object, cx: &Cx<'_>) -> Result<Option<Object>, Refused> {
+    let Some(mut want) = kind.down(object, cx)? else {
+        return Ok(None);
+    };
+    meta::seal(&mut want);
+    Ok(Some(want))
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
+mod laws;

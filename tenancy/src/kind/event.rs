@@ -1,0 +1,124 @@
+//! Events about synced objects, names translated back.
+//!
+//! The super cluster's scheduler and kubelets say why a pod doesn't run in events; without them `kubectl describe` in a
+//! tenant would be silent. Only events about objects that the tenant has go up.
+
+use super::{Cx, Kind, Refused, Resource, SuperWatch};
+use crate::{
+    meta,
+    object::{Object, pick},
+};
+use serde_json::{Value, json};
+
+pub(super) const RESOURCE: Resource = Resource {
+    group: "",
+    version: "v1",
+    kind: "Event",
+    plural: "events",
+    namespaced: true,
+};
+
+/// Fields that go up as they are.
+const CROSSING: [&str; 10] = [
+    "type",
+    "reason",
+    "action",
+    "count",
+    "firstTimestamp",
+    "lastTimestamp",
+    "eventTime",
+    "series",
+    "reportingComponent",
+    "reportingInstance",
+];
+
+/// The kind.
+#[derive(Debug)]
+pub struct Event;
+
+impl Kind for Event {
+    fn resource(&self) -> &'static Resource {
+        &RESOURCE
+    }
+
+    fn goes_down(&self) -> bool {
+        false
+    }
+
+    fn super_watch(&self) -> SuperWatch {
+        SuperWatch::ByNamespace
+    }
+
+    fn down(&self, _object: &Object, _cx: &Cx<'_>) -> Result<Option<Object>, Refused> {
+        Ok(None)
+    }
+
+    fn publish(&self, event: &Object, namespace: &str, cx: &Cx<'_>) -> Option<Object> {
+        let kind = event.text("/involvedObject/kind")?;
+        let name = event.text("/involvedObject/name")?;
+        let uid = cx.facts.uid(kind, namespace, name)?;
+        let mut involved = pick(
+            event.at("/involvedObject")?,
+            &["kind", "apiVersion", "fieldPath"],
+        );
+        involved.insert("namespace".into(), namespace.into());
+        involved.insert("name".into(), name.into());
+        involved.insert("uid".into(), uid.into());
+        let mut body = Value::Object(pick(event.value(), &CROSSING));
+        body["apiVersion"] = "v1".into();
+        body["kind"] = "Event".into();
+        body["metadata"] = json!({"name": event.name(), "namespace": namespace});
+        body["involvedObject"] = involved.into();
+        body["source"] = event.at("/source").cloned().unwrap_or_default();
+        let message = event.text("/message").unwrap_or_default();
+        body["message"] = message
+            .replace(&meta::super_namespace(namespace, cx), namespace)
+            .into();
+        Object::from_value(body).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::testing::{Answers, object, tenant};
+
+    #[test]
+    fn the_event_speaks_of_the_tenants_object() {
+        let tenant = tenant();
+        let facts = Answers {
+            uid: Some("tenant-uid".into()),
+            ..Answers::default()
+        };
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &facts,
+        };
+        let twin = meta::super_namespace("default", &cx);
+        let event = object(json!({
+            "apiVersion": "v1", "kind": "Event", "metadata": {"name": "web.1", "namespace": twin, "uid": "e"},
+            "involvedObject": {"kind": "Pod", "name": "web", "namespace": twin, "uid": "super", "resourceVersion": "9"},
+            "reason": "Scheduled", "message": format!("Successfully assigned {twin}/web to n1"), "count": 1,
+        }));
+        let seen = Event.publish(&event, "default", &cx).unwrap();
+        assert_eq!(
+            seen.text("/message"),
+            Some("Successfully assigned default/web to n1")
+        );
+        let involved =
+            json!({"kind": "Pod", "name": "web", "namespace": "default", "uid": "tenant-uid"});
+        assert_eq!(seen.at("/involvedObject"), Some(&involved));
+        let nobody = Answers::default();
+        assert_eq!(
+            Event.publish(
+                &event,
+                "default",
+                &Cx {
+                    tenant: &tenant,
+                    facts: &nobody
+                }
+            ),
+            None
+        );
+    }
+}

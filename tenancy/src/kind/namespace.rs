@@ -1,0 +1,175 @@
+//! Namespaces: each tenant namespace becomes one super namespace, with what isolates it.
+//!
+//! No label or annotation of the tenant's namespace crosses: every one that means something in a cluster steers
+//! admission, and the Pod Security level comes from the VirtualControlPlane alone.
+
+use super::{Cx, Kind, Refused, Resource, SuperWatch};
+use crate::{meta, object::Object, plan::Change};
+use api::{PodSecurity, keys};
+use serde_json::json;
+
+pub(super) const RESOURCE: Resource = Resource {
+    group: "",
+    version: "v1",
+    kind: "Namespace",
+    plural: "namespaces",
+    namespaced: false,
+};
+
+const SERVICE_ACCOUNT: Resource = Resource {
+    group: "",
+    version: "v1",
+    kind: "ServiceAccount",
+    plural: "serviceaccounts",
+    namespaced: true,
+};
+
+const ROLE_BINDING: Resource = Resource {
+    group: "rbac.authorization.k8s.io",
+    version: "v1",
+    kind: "RoleBinding",
+    plural: "rolebindings",
+    namespaced: true,
+};
+
+/// ClusterRole that gives the syncer its rights inside one super namespace.
+const SYNCER_ROLE: &str = "sublet-syncer-namespace";
+
+/// The kind.
+#[derive(Debug)]
+pub struct Namespace;
+
+impl Kind for Namespace {
+    fn resource(&self) -> &'static Resource {
+        &RESOURCE
+    }
+
+    fn super_watch(&self) -> SuperWatch {
+        SuperWatch::Owned
+    }
+
+    fn super_name(&self, name: &str, cx: &Cx<'_>) -> String {
+        meta::super_namespace(name, cx)
+    }
+
+    fn down(&self, object: &Object, cx: &Cx<'_>) -> Result<Option<Object>, Refused> {
+        let mut twin = meta::twin(&RESOURCE, object, &self.super_name(object.name(), cx), cx);
+        let level = match cx.tenant.pod_security {
+            PodSecurity::Restricted => "restricted",
+            PodSecurity::Baseline => "baseline",
+            PodSecurity::Privileged => "privileged",
+        };
+        let mut labels = meta::tenant_labels(cx);
+        labels.extend(
+            cx.tenant
+                .group_labels
+                .iter()
+                .map(|(key, value)| (key.clone(), value.clone().into())),
+        );
+        labels.insert(keys::MANAGED.into(), "true".into());
+        labels.insert("pod-security.kubernetes.io/enforce".into(), level.into());
+        twin.value_mut()["metadata"]["labels"] = labels.into();
+        let control_plane = format!("{}/{}", cx.tenant.vcp_namespace, cx.tenant.vcp_name);
+        twin.annotate(keys::CONTROL_PLANE, &control_plane);
+        Ok(Some(twin))
+    }
+
+    fn companions(&self, object: &Object, cx: &Cx<'_>) -> Vec<(&'static Resource, Object)> {
+        let namespace = self.super_name(object.name(), cx);
+        vec![
+            (&ROLE_BINDING, syncer_binding(&namespace, cx)),
+            (&SERVICE_ACCOUNT, pod_account(&namespace, cx)),
+        ]
+    }
+
+    fn changes(&self, _want: &Object, _have: &Object) -> Vec<Change> {
+        // spec.finalizers belongs to the super cluster; labels and annotations are compared for every kind.
+        vec![]
+    }
+
+    fn super_writes(&self) -> bool {
+        true
+    }
+}
+
+/// The RoleBinding by which the syncer may write into one super namespace.
+fn syncer_binding(namespace: &str, cx: &Cx<'_>) -> Object {
+    companion(
+        &ROLE_BINDING,
+        namespace,
+        "sublet-syncer",
+        json!({
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": SYNCER_ROLE},
+            "subjects": [{"kind": "ServiceAccount", "name": "sublet-syncer", "namespace": api::SYSTEM_NAMESPACE}],
+        }),
+        cx,
+    )
+}
+
+/// The account that the tenant's pods run under: no rights, no token.
+fn pod_account(namespace: &str, cx: &Cx<'_>) -> Object {
+    let body = json!({"automountServiceAccountToken": false});
+    companion(
+        &SERVICE_ACCOUNT,
+        namespace,
+        keys::POD_SERVICE_ACCOUNT,
+        body,
+        cx,
+    )
+}
+
+fn companion(
+    resource: &Resource,
+    namespace: &str,
+    name: &str,
+    mut body: serde_json::Value,
+    cx: &Cx<'_>,
+) -> Object {
+    body["apiVersion"] = resource.api_version().into();
+    body["kind"] = resource.kind.into();
+    body["metadata"] =
+        json!({"name": name, "namespace": namespace, "labels": meta::tenant_labels(cx)});
+    Object::from_value(body).expect("metadata is a map")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::testing::{Answers, object, tenant};
+
+    #[test]
+    fn labels_of_the_tenant_do_not_cross_and_those_of_its_group_do() {
+        let mut tenant = tenant();
+        tenant.group_labels.insert("customer".into(), "acme".into());
+        let facts = Answers::default();
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &facts,
+        };
+        let namespace = object(json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": "default", "uid": "u", "labels": {
+                "app": "x", "pod-security.kubernetes.io/enforce": "privileged", keys::TENANT: "forged",
+            }},
+        }));
+        let twin = Namespace.down(&namespace, &cx).unwrap().unwrap();
+        assert_eq!(twin.label("app"), None);
+        assert_eq!(
+            twin.label("pod-security.kubernetes.io/enforce"),
+            Some("baseline")
+        );
+        assert_eq!(twin.label(keys::TENANT), Some(tenant.id.as_str()));
+        assert_eq!(twin.label("customer"), Some("acme"));
+        assert_eq!(twin.label(keys::MANAGED), Some("true"));
+        let companions = Namespace.companions(&namespace, &cx);
+        assert!(
+            companions
+                .iter()
+                .all(|(_, companion)| companion.namespace() == twin.name())
+        );
+        assert_eq!(
+            companions[1].1.at("/automountServiceAccountToken"),
+            Some(&json!(false))
+        );
+    }
+}

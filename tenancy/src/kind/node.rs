@@ -1,0 +1,208 @@
+//! Virtual nodes: what a tenant sees of the super cluster's nodes.
+//!
+//! A node is published by allow-list: no provider ID, no images, no addresses of the real host. Heartbeats are left
+//! out, so that a node that only says it is alive costs no write in any tenant.
+
+use super::{Cx, Kind, Refused, Resource, SuperWatch};
+use crate::object::{Object, pick};
+use serde_json::{Map, Value, json};
+
+pub(super) const RESOURCE: Resource = Resource {
+    group: "",
+    version: "v1",
+    kind: "Node",
+    plural: "nodes",
+    namespaced: false,
+};
+
+/// Labels that scheduling terms of tenants name.
+const LABELS: [&str; 6] = [
+    "kubernetes.io/arch",
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "node.kubernetes.io/instance-type",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+];
+
+/// Conditions that a tenant can act upon.
+const CONDITIONS: [&str; 5] = [
+    "Ready",
+    "MemoryPressure",
+    "DiskPressure",
+    "PIDPressure",
+    "NetworkUnavailable",
+];
+
+/// What of nodeInfo tells about the software a pod meets; boot, machine and system IDs identify the host.
+const NODE_INFO: [&str; 6] = [
+    "architecture",
+    "containerRuntimeVersion",
+    "kernelVersion",
+    "kubeletVersion",
+    "operatingSystem",
+    "osImage",
+];
+
+/// The kind.
+#[derive(Debug)]
+pub struct Node;
+
+impl Kind for Node {
+    fn resource(&self) -> &'static Resource {
+        &RESOURCE
+    }
+
+    fn goes_down(&self) -> bool {
+        false
+    }
+
+    fn super_watch(&self) -> SuperWatch {
+        SuperWatch::Published
+    }
+
+    fn down(&self, _object: &Object, _cx: &Cx<'_>) -> Result<Option<Object>, Refused> {
+        Ok(None)
+    }
+
+    fn publish(&self, node: &Object, _namespace: &str, cx: &Cx<'_>) -> Option<Object> {
+        let selected = cx
+            .tenant
+            .node_selector
+            .iter()
+            .all(|(key, value)| node.label(key) == Some(value));
+        if !selected {
+            return None;
+        }
+        let mut labels: Map<String, Value> = node
+            .labels()
+            .filter(|(key, _)| LABELS.contains(key) || cx.tenant.node_selector.contains_key(*key))
+            .map(|(key, value)| (key.to_owned(), value.into()))
+            .collect();
+        labels.insert("sublet.dev/virtual".into(), "true".into());
+        let status = node.at("/status").unwrap_or(&Value::Null);
+        let mut seen = pick(status, &["capacity", "allocatable"]);
+        seen.insert("conditions".into(), conditions(status));
+        seen.insert(
+            "addresses".into(),
+            json!([{"type": "Hostname", "address": node.name()}]),
+        );
+        seen.insert("nodeInfo".into(), node_info(status));
+        let mut spec = Map::new();
+        if node.at("/spec/unschedulable") == Some(&Value::Bool(true)) {
+            spec.insert("unschedulable".into(), true.into());
+        }
+        let virtual_node = json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": node.name(), "labels": labels},
+            "spec": spec, "status": seen,
+        });
+        Some(Object::from_value(virtual_node).expect("metadata is a map"))
+    }
+}
+
+fn conditions(status: &Value) -> Value {
+    let all = status
+        .get("conditions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let known = all.filter(|condition| CONDITIONS.iter().any(|name| condition["type"] == **name));
+    let scrubbed = known.map(|condition| {
+        let mut kept = pick(
+            condition,
+            &["type", "status", "reason", "message", "lastTransitionTime"],
+        );
+        if let Some(time) = condition.get("lastTransitionTime") {
+            kept.insert("lastHeartbeatTime".into(), time.clone());
+        }
+        Value::Object(kept)
+    });
+    scrubbed.collect()
+}
+
+fn node_info(status: &Value) -> Value {
+    // The API's validation asks for all fields of nodeInfo; what isn't published is empty.
+    let mut info = pick(status.get("nodeInfo").unwrap_or(&Value::Null), &NODE_INFO);
+    for field in ["bootID", "machineID", "systemUUID", "kubeProxyVersion"] {
+        info.insert(field.into(), "".into());
+    }
+    info.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::testing::{Answers, object, tenant};
+
+    fn node() -> Object {
+        object(json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": "n1", "uid": "x", "labels": {"kubernetes.io/os": "linux", "secret": "y", "pool": "a"}},
+            "spec": {"providerID": "aws:///i-1", "podCIDR": "10.1.0.0/24", "taints": [{"key": "k", "effect": "NoSchedule"}]},
+            "status": {
+                "capacity": {"cpu": "2"}, "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}],
+                "images": [{"names": ["secret/image"]}], "nodeInfo": {"machineID": "m", "kubeletVersion": "v1.36.3"},
+                "conditions": [
+                    {"type": "Ready", "status": "True", "lastTransitionTime": "t1", "lastHeartbeatTime": "t2"},
+                    {"type": "Vendor", "status": "True"},
+                ],
+            },
+        }))
+    }
+
+    #[test]
+    fn what_identifies_the_host_is_not_published() {
+        let (tenant, facts) = (tenant(), Answers::default());
+        let seen = Node
+            .publish(
+                &node(),
+                "",
+                &Cx {
+                    tenant: &tenant,
+                    facts: &facts,
+                },
+            )
+            .unwrap();
+        let text = seen.value().to_string();
+        for hidden in [
+            "aws", "10.0.0.1", "secret", "10.1.0.0", "\"m\"", "Vendor", "t2",
+        ] {
+            assert!(!text.contains(hidden), "{hidden} in {text}");
+        }
+        assert_eq!(seen.at("/status/capacity/cpu"), Some(&json!("2")));
+        assert_eq!(
+            seen.at("/status/conditions/0/lastHeartbeatTime"),
+            Some(&json!("t1"))
+        );
+    }
+
+    #[test]
+    fn only_selected_nodes_are_seen() {
+        let (mut tenant, facts) = (tenant(), Answers::default());
+        tenant.node_selector.insert("pool".into(), "b".into());
+        assert_eq!(
+            Node.publish(
+                &node(),
+                "",
+                &Cx {
+                    tenant: &tenant,
+                    facts: &facts
+                }
+            ),
+            None
+        );
+        tenant.node_selector.insert("pool".into(), "a".into());
+        assert!(
+            Node.publish(
+                &node(),
+                "",
+                &Cx {
+                    tenant: &tenant,
+                    facts: &facts
+                }
+            )
+            .is_some()
+        );
+    }
+}

@@ -1,0 +1,375 @@
+//! Services: the selector goes down and the super cluster makes the slices; load-balancer status and node ports go up.
+//!
+//! The tenant's API server gives a Service its cluster IP from the tenant's slice, and the super Service has that same
+//! address, so both sides agree from the first moment.
+
+use super::{Cx, Kind, Refused, Resource, TenantView, Upward, UpwardVerb};
+use crate::{
+    meta,
+    object::{Object, pick},
+    plan::{Change, holds},
+};
+use serde_json::{Value, json};
+use std::net::Ipv4Addr;
+
+pub(super) const RESOURCE: Resource = Resource {
+    group: "",
+    version: "v1",
+    kind: "Service",
+    plural: "services",
+    namespaced: true,
+};
+
+/// Spec fields that cross as they are. Addresses outside the slice, load-balancer addresses and classes, and external
+/// names and IPs are absent on purpose (T14, T15, T18).
+const CROSSING: [&str; 13] = [
+    "selector",
+    "type",
+    "sessionAffinity",
+    "sessionAffinityConfig",
+    "publishNotReadyAddresses",
+    "internalTrafficPolicy",
+    "externalTrafficPolicy",
+    "ipFamilies",
+    "ipFamilyPolicy",
+    "allocateLoadBalancerNodePorts",
+    "loadBalancerSourceRanges",
+    "trafficDistribution",
+    "clusterIP",
+];
+
+/// Fields of a port that cross; `nodePort` is asked for and may be answered otherwise.
+const PORT: [&str; 6] = [
+    "name",
+    "protocol",
+    "appProtocol",
+    "port",
+    "targetPort",
+    "nodePort",
+];
+
+/// Spec fields that the super cluster allocates or defaults: kept when a patch replaces the spec.
+const ALLOCATED: [&str; 5] = [
+    "clusterIPs",
+    "ipFamilies",
+    "ipFamilyPolicy",
+    "healthCheckNodePort",
+    "internalTrafficPolicy",
+];
+
+/// The kind.
+#[derive(Debug)]
+pub struct Service;
+
+impl Kind for Service {
+    fn resource(&self) -> &'static Resource {
+        &RESOURCE
+    }
+
+    fn super_writes(&self) -> bool {
+        true
+    }
+
+    fn down(&self, object: &Object, cx: &Cx<'_>) -> Result<Option<Object>, Refused> {
+        if object.text("/spec/type") == Some("ExternalName")
+            || is_api_server(object.namespace(), object.name())
+        {
+            // The first is an answer of the tenant's DNS alone; the second is served from the control plane's namespace.
+            return Ok(None);
+        }
+        if object
+            .at("/spec/externalIPs")
+            .and_then(Value::as_array)
+            .is_some_and(|list| !list.is_empty())
+        {
+            return Err(Refused::new(
+                "ExternalIPs",
+                "spec.externalIPs isn't allowed: it takes traffic of others; use type LoadBalancer or NodePort",
+            ));
+        }
+        check_address(object, cx)?;
+        let mut twin = meta::twin(&RESOURCE, object, object.name(), cx);
+        let spec = object.value().get("spec").unwrap_or(&Value::Null);
+        let mut crossing = pick(spec, &CROSSING);
+        let ports = spec
+            .get("ports")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        crossing.insert(
+            "ports".into(),
+            ports.map(|port| Value::Object(pick(port, &PORT))).collect(),
+        );
+        twin.value_mut()["spec"] = crossing.into();
+        Ok(Some(twin))
+    }
+
+    fn changes(&self, want: &Object, have: &Object) -> Vec<Change> {
+        let mut spec = want.value()["spec"].clone();
+        let now = &have.value()["spec"];
+        for field in ALLOCATED {
+            if let (None, Some(value)) = (spec.get(field), now.get(field)) {
+                spec[field] = value.clone();
+            }
+        }
+        keep_node_ports(&mut spec, now);
+        let edited = meta::applied(want) != meta::applied(have);
+        let same = if edited {
+            spec == *now
+        } else {
+            holds(now, &spec)
+        };
+        if same {
+            vec![]
+        } else {
+            vec![Change {
+                subresource: None,
+                pointer: "/spec".into(),
+                value: Some(spec),
+            }]
+        }
+    }
+
+    fn relax(&self, want: &Object) -> Option<Object> {
+        let mut relaxed = want.clone();
+        let ports = relaxed
+            .value_mut()
+            .pointer_mut("/spec/ports")?
+            .as_array_mut()?;
+        let given = ports
+            .iter_mut()
+            .filter_map(|port| port.as_object_mut()?.remove("nodePort"))
+            .count();
+        (given > 0).then_some(relaxed)
+    }
+
+    fn up_projection(&self, object: &Object) -> Value {
+        json!({"loadBalancer": balancer(object), "nodePorts": node_ports(object)})
+    }
+
+    fn up(&self, super_object: &Object, tenant: &TenantView, _cx: &Cx<'_>) -> Vec<Upward> {
+        if meta::fingerprint(&self.up_projection(super_object)) == tenant.projection {
+            return vec![];
+        }
+        let status = json!({"status": {"loadBalancer": balancer(super_object)}});
+        let mut writes = vec![Upward {
+            subresource: Some("status"),
+            verb: UpwardVerb::Merge,
+            body: status,
+        }];
+        if super_object.at("/spec/ports/0/nodePort").is_some() {
+            // The ports are the tenant's own: the resource version keeps an edit that is on its way from being lost.
+            let body = json!({
+                "metadata": {"resourceVersion": tenant.resource_version},
+                "spec": {"ports": super_object.at("/spec/ports")},
+            });
+            writes.insert(
+                0,
+                Upward {
+                    subresource: None,
+                    verb: UpwardVerb::Merge,
+                    body,
+                },
+            );
+        }
+        writes
+    }
+}
+
+/// The Service of the tenant's own API, which the manager serves from the control plane's namespace.
+pub(super) fn is_api_server(namespace: &str, name: &str) -> bool {
+    namespace == "default" && name == "kubernetes"
+}
+
+fn check_address(object: &Object, cx: &Cx<'_>) -> Result<(), Refused> {
+    let address = object.text("/spec/clusterIP").unwrap_or_default();
+    if matches!(address, "" | "None") {
+        return Ok(());
+    }
+    let Some(slice) = cx.tenant.slice else {
+        return Err(Refused::new(
+            "ServiceRangeNotServed",
+            "this tenant's Service range isn't part of the super cluster's: only headless Services (clusterIP: None) work",
+        ));
+    };
+    let inside = address
+        .parse::<Ipv4Addr>()
+        .is_ok_and(|address| slice.contains(address));
+    if inside {
+        return Ok(());
+    }
+    Err(Refused::new(
+        "AddressOutsideSlice",
+        format!("clusterIP {address} isn't in this tenant's range {slice}"),
+    ))
+}
+
+/// The super cluster may have given other node ports than the tenant asked for; they stay.
+fn keep_node_ports(spec: &mut Value, now: &Value) {
+    if !matches!(
+        spec.get("type").and_then(Value::as_str),
+        Some("NodePort" | "LoadBalancer")
+    ) {
+        return;
+    }
+    let given = now
+        .get("ports")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let ports = spec.get_mut("ports").and_then(Value::as_array_mut);
+    for port in ports.into_iter().flatten() {
+        let twin = given
+            .iter()
+            .find(|other| other["port"] == port["port"] && protocol(other) == protocol(port));
+        if let Some(node_port) = twin.and_then(|twin| twin.get("nodePort")) {
+            port["nodePort"] = node_port.clone();
+        }
+    }
+}
+
+fn protocol(port: &Value) -> &str {
+    port.get("protocol")
+        .and_then(Value::as_str)
+        .unwrap_or("TCP")
+}
+
+fn node_ports(object: &Object) -> Value {
+    let ports = object
+        .at("/spec/ports")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    ports
+        .filter_map(|port| Some(json!([port["port"], protocol(port), port.get("nodePort")?])))
+        .collect()
+}
+
+/// The load balancer's addresses and nothing else of its status.
+fn balancer(object: &Object) -> Value {
+    let ingress = object
+        .at("/status/loadBalancer/ingress")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    if ingress.is_empty() {
+        json!({})
+    } else {
+        json!({"ingress": ingress})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::testing::{Answers, object, tenant};
+    use crate::plan::{Plan, plan};
+
+    fn service(spec: Value) -> Object {
+        object(json!({
+            "apiVersion": "v1", "kind": "Service", "spec": spec,
+            "metadata": {"name": "web", "namespace": "default", "uid": "u"},
+        }))
+    }
+
+    fn down(spec: Value) -> Result<Option<Object>, Refused> {
+        Service.down(
+            &service(spec),
+            &Cx {
+                tenant: &tenant(),
+                facts: &Answers::default(),
+            },
+        )
+    }
+
+    #[test]
+    fn the_address_is_kept_and_load_balancer_wishes_are_not() {
+        let twin = down(json!({
+            "type": "LoadBalancer", "clusterIP": "10.96.4.77", "clusterIPs": ["10.96.4.77"], "selector": {"app": "web"},
+            "ports": [{"port": 80, "protocol": "TCP", "targetPort": 8080, "nodePort": 30001, "future": 1}],
+            "loadBalancerIP": "1.2.3.4", "loadBalancerClass": "x", "healthCheckNodePort": 30009,
+        }));
+        let want = json!({
+            "type": "LoadBalancer", "clusterIP": "10.96.4.77", "selector": {"app": "web"},
+            "ports": [{"port": 80, "protocol": "TCP", "targetPort": 8080, "nodePort": 30001}],
+        });
+        assert_eq!(twin.unwrap().unwrap().at("/spec"), Some(&want));
+    }
+
+    #[test]
+    fn addresses_of_others_are_refused() {
+        assert_eq!(
+            down(json!({"clusterIP": "10.96.0.10"})).unwrap_err().reason,
+            "AddressOutsideSlice"
+        );
+        assert_eq!(
+            down(json!({"clusterIP": "fd00::1"})).unwrap_err().reason,
+            "AddressOutsideSlice"
+        );
+        assert_eq!(
+            down(json!({"externalIPs": ["10.0.0.1"]}))
+                .unwrap_err()
+                .reason,
+            "ExternalIPs"
+        );
+        assert!(down(json!({"clusterIP": "None"})).unwrap().is_some());
+        assert_eq!(
+            down(json!({"type": "ExternalName", "externalName": "x"})),
+            Ok(None)
+        );
+    }
+
+    #[test]
+    fn a_node_port_that_the_super_cluster_chose_stays_and_goes_up() {
+        let (tenant, facts) = (tenant(), Answers::default());
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &facts,
+        };
+        let wish = service(
+            json!({"type": "NodePort", "clusterIP": "10.96.4.9", "ports": [{"port": 80, "nodePort": 30001}]}),
+        );
+        let want = crate::kind::translate(&Service, &wish, &cx)
+            .unwrap()
+            .unwrap();
+        let mut have = Service.relax(&want).unwrap();
+        have.value_mut()["spec"]["ports"][0]["nodePort"] = 31234.into();
+        assert_eq!(plan(&Service, want, Some(&have)), Ok(Plan::Nothing));
+        let seen = TenantView {
+            projection: meta::fingerprint(&Service.up_projection(&wish)),
+            resource_version: "5".into(),
+            ..TenantView::default()
+        };
+        let writes = Service.up(&have, &seen, &cx);
+        assert_eq!(writes[0].body["spec"]["ports"][0]["nodePort"], 31234);
+        assert_eq!(writes[0].body["metadata"]["resourceVersion"], "5");
+        let agreed = TenantView {
+            projection: meta::fingerprint(&Service.up_projection(&have)),
+            ..seen
+        };
+        assert_eq!(Service.up(&have, &agreed, &cx), vec![]);
+    }
+
+    #[test]
+    fn what_the_server_allocated_survives_an_edit() {
+        let (tenant, facts) = (tenant(), Answers::default());
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &facts,
+        };
+        let translate = |spec| {
+            crate::kind::translate(&Service, &service(spec), &cx)
+                .unwrap()
+                .unwrap()
+        };
+        let mut have = translate(json!({"clusterIP": "10.96.4.9", "ports": [{"port": 80}]}));
+        have.value_mut()["spec"]["clusterIPs"] = json!(["10.96.4.9"]);
+        let want = translate(json!({"clusterIP": "10.96.4.9", "ports": [{"port": 81}]}));
+        let changes = Service.changes(&want, &have);
+        assert_eq!(
+            changes[0].value.as_ref().unwrap()["clusterIPs"],
+            json!(["10.96.4.9"])
+        );
+        assert_eq!(changes[0].value.as_ref().unwrap()["ports"][0]["port"], 81);
+    }
+}

@@ -1,0 +1,63 @@
+//! A tenant and answers for tests of kinds.
+
+use super::{Facts, Resource};
+use crate::{
+    object::Object,
+    tenant::{Tenant, TenantId},
+};
+use api::PodSecurity;
+use serde_json::Value;
+use std::{collections::BTreeMap, net::IpAddr};
+
+/// A tenant `acme` with everything at its default.
+pub(crate) fn tenant() -> Tenant {
+    Tenant {
+        id: TenantId::from_bits([1; 16]),
+        vcp_namespace: "tenants".into(),
+        vcp_name: "acme".into(),
+        slice: Some("10.96.4.0/22".parse().unwrap()),
+        cluster_domain: "cluster.local".into(),
+        pod_security: PodSecurity::Baseline,
+        node_selector: BTreeMap::new(),
+        all_config_objects: false,
+        group_labels: BTreeMap::new(),
+        restore_counter: 0,
+    }
+}
+
+/// Facts as a test states them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Answers {
+    pub(crate) referenced: bool,
+    pub(crate) pod_addresses: Vec<IpAddr>,
+    pub(crate) namespaces: Vec<String>,
+    pub(crate) has_selector: Option<bool>,
+    pub(crate) uid: Option<String>,
+}
+
+impl Facts for Answers {
+    fn is_referenced(&self, _: &Resource, _: &str, _: &str) -> bool {
+        self.referenced
+    }
+
+    fn is_pod_address(&self, address: IpAddr) -> bool {
+        self.pod_addresses.contains(&address)
+    }
+
+    fn namespaces(&self, _: &Value) -> Vec<String> {
+        self.namespaces.clone()
+    }
+
+    fn has_selector(&self, _: &str, _: &str) -> Option<bool> {
+        self.has_selector
+    }
+
+    fn uid(&self, _: &str, _: &str, _: &str) -> Option<String> {
+        self.uid.clone()
+    }
+}
+
+/// An object of JSON that a test wrote.
+pub(crate) fn object(value: Value) -> Object {
+    Object::from_value(value).unwrap()
+}

@@ -1,0 +1,208 @@
+//! Metadata of super objects: ownership marks, and which of the tenant's labels and annotations cross.
+//!
+//! Metadata is built, not copied: uid, resourceVersion, owner references, finalizers and managed fields of the tenant's
+//! object never cross, because nothing here names them.
+
+use crate::{
+    kind::{Cx, Resource},
+    naming,
+    object::Object,
+    tenant::TenantId,
+};
+use api::keys;
+use serde_json::{Map, Value, json};
+
+/// Which tenant object a super object belongs to, as read from its own marks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Namespace in the tenant; empty for cluster-scoped objects.
+    pub namespace: String,
+    /// Name in the tenant.
+    pub name: String,
+    /// UID in the tenant.
+    pub uid: String,
+}
+
+/// The marks on a super object, if it carries them all.
+pub fn owner(object: &Object) -> Option<Owner> {
+    Some(Owner {
+        tenant: TenantId::parse(object.label(keys::TENANT)?).ok()?,
+        namespace: object.annotation(keys::NAMESPACE)?.to_owned(),
+        name: object.annotation(keys::NAME)?.to_owned(),
+        uid: object.annotation(keys::UID)?.to_owned(),
+    })
+}
+
+/// The hash of what was applied, as recorded on a super object; 0 when there is none.
+pub fn applied(object: &Object) -> u128 {
+    object
+        .annotation(keys::APPLIED)
+        .and_then(|hex| u128::from_str_radix(hex, 16).ok())
+        .unwrap_or_default()
+}
+
+/// A super object for the tenant's `object`, with metadata and without a body.
+///
+/// `name` is its name in the super cluster; a namespaced object lands in the twin of the tenant object's namespace.
+pub fn twin(resource: &Resource, object: &Object, name: &str, cx: &Cx<'_>) -> Object {
+    let mut labels: Map<String, Value> = object
+        .labels()
+        .filter(|(key, _)| label_crosses(key))
+        .map(|(k, v)| (k.to_owned(), v.into()))
+        .collect();
+    labels.extend(tenant_labels(cx));
+    let annotations = json!({
+        keys::NAMESPACE: object.namespace(),
+        keys::NAME: object.name(),
+        keys::UID: object.uid(),
+        keys::RESTORE_COUNTER: cx.tenant.restore_counter.to_string(),
+    });
+    let mut metadata = json!({"name": name, "labels": labels, "annotations": annotations});
+    if resource.namespaced {
+        metadata["namespace"] = super_namespace(object.namespace(), cx).into();
+    }
+    Object::from_value(json!({
+        "apiVersion": resource.api_version(), "kind": resource.kind, "metadata": metadata,
+    }))
+    .expect("metadata is a map")
+}
+
+/// The labels that every super object of the tenant carries.
+pub fn tenant_labels(cx: &Cx<'_>) -> Map<String, Value> {
+    Map::from_iter([
+        (keys::TENANT.to_owned(), cx.tenant.id.as_str().into()),
+        (
+            keys::SHARD.to_owned(),
+            cx.tenant.id.shard().to_string().into(),
+        ),
+    ])
+}
+
+/// The twin of one of the tenant's namespaces.
+pub fn super_namespace(namespace: &str, cx: &Cx<'_>) -> String {
+    naming::super_namespace(&cx.tenant.id, &cx.tenant.vcp_name, namespace)
+}
+
+/// Writes the hash of `object`, and the keys of its labels and annotations, onto it.
+///
+/// Called last: the hash covers everything that was translated, so that a later run sees whether the tenant's intent
+/// changed, and the keys let a patch remove exactly what Sublet wrote and nothing of others.
+pub fn seal(object: &mut Object) {
+    let written = object
+        .labels()
+        .map(|(key, _)| format!("l:{key}"))
+        .chain(object.annotations().map(|(key, _)| format!("a:{key}")))
+        .filter(|key| !key[2..].starts_with(keys::PREFIX))
+        .collect::<Vec<_>>()
+        .join(",");
+    if !written.is_empty() {
+        object.annotate(keys::APPLIED_KEYS, &written);
+    }
+    let hash = fingerprint(object.value());
+    object.annotate(keys::APPLIED, &format!("{hash:032x}"));
+}
+
+/// 128 bits over a JSON value; equal values give equal bits, whatever order they arrived in.
+pub fn fingerprint(value: &Value) -> u128 {
+    // serde_json's map is ordered, so the text is canonical.
+    let text = value.to_string();
+    let digest = naming::digest(&[text.as_bytes()]);
+    u128::from_be_bytes(digest[..16].try_into().expect("16 of 32 bytes"))
+}
+
+/// Whether a tenant's label may reach a super object.
+///
+/// Domains of Kubernetes itself steer super controllers and are kept out, except those that selectors of ordinary
+/// workloads need. Sublet's own keys never cross.
+pub fn label_crosses(key: &str) -> bool {
+    const NEEDED: [&str; 4] = [
+        "app.kubernetes.io",
+        "apps.kubernetes.io",
+        "batch.kubernetes.io",
+        "statefulset.kubernetes.io",
+    ];
+    match key.split_once('/') {
+        None => true,
+        Some((domain, _)) => NEEDED.contains(&domain) || !reserved(domain),
+    }
+}
+
+/// Whether a tenant pod's annotation may reach the super pod: undotted keys, and a short list of domains that nothing
+/// in a cluster obeys.
+pub fn annotation_crosses(key: &str) -> bool {
+    const HARMLESS: [&str; 3] = ["kubectl.kubernetes.io", "prometheus.io", "checksum"];
+    match key.split_once('/') {
+        None => true,
+        Some((domain, _)) => HARMLESS.contains(&domain),
+    }
+}
+
+/// Domains that belong to Kubernetes or to Sublet, with all below them.
+pub(crate) fn reserved(domain: &str) -> bool {
+    ["kubernetes.io", "k8s.io", "sublet.dev"]
+        .iter()
+        .any(|root| {
+            domain
+                .strip_suffix(root)
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_steer_do_not_cross() {
+        for key in [
+            "app",
+            "example.com/x",
+            "app.kubernetes.io/name",
+            "batch.kubernetes.io/job-name",
+            "notk8s.io/x",
+        ] {
+            assert!(label_crosses(key), "{key}");
+        }
+        for key in [
+            "sublet.dev/tenant",
+            "x.sublet.dev/y",
+            "pod-security.kubernetes.io/enforce",
+            "k8s.io/a",
+            "a.k8s.io/b",
+        ] {
+            assert!(!label_crosses(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_ignores_order() {
+        let one: Value = serde_json::from_str(r#"{"a":1,"b":{"c":2,"d":3}}"#).unwrap();
+        let other: Value = serde_json::from_str(r#"{"b":{"d":3,"c":2},"a":1}"#).unwrap();
+        assert_eq!(fingerprint(&one), fingerprint(&other));
+        assert_ne!(fingerprint(&one), fingerprint(&json!({"a": 1})));
+    }
+
+    #[test]
+    fn a_seal_records_keys_and_hash() {
+        let mut object =
+            Object::from_value(json!({"metadata": {"labels": {"app": "x", keys::TENANT: "t"}, "annotations": {"n": "1"}}}))
+                .unwrap();
+        seal(&mut object);
+        assert_eq!(object.annotation(keys::APPLIED_KEYS), Some("l:app,a:n"));
+        let first = applied(&object);
+        assert_ne!(first, 0);
+        let mut again = object.clone();
+        again.value_mut()["metadata"]["annotations"]
+            .as_object_mut()
+            .unwrap()
+            .remove(keys::APPLIED);
+        again.value_mut()["metadata"]["annotations"]
+            .as_object_mut()
+            .unwrap()
+            .remove(keys::APPLIED_KEYS);
+        seal(&mut again);
+        assert_eq!(applied(&again), first);
+    }
+}

@@ -1,0 +1,124 @@
+//! Names in the super cluster: readable at the front, unforgeable at the end.
+//!
+//! A short hash can be collided offline and a separator can be imitated, so a super name ends in 128 bits of SHA-256
+//! over length-prefixed parts. The readable part is cut to fit; uniqueness rests on the hash alone.
+
+use crate::tenant::TenantId;
+use data_encoding::BASE32_NOPAD;
+use sha2::{Digest, Sha256};
+
+/// Longest namespace or label value in Kubernetes.
+const LABEL_MAX: usize = 63;
+/// Characters of base32 for 128 bits.
+const HASH_LEN: usize = 26;
+/// Room for the VCP's name, so that the tenant namespace stays readable too.
+const PREFIX_MAX: usize = 16;
+
+/// The super namespace of a tenant's namespace.
+///
+/// `VCP-NAMESPACE-HASH`, at most 63 characters. Distinct (identity, namespace) pairs give distinct names; the VCP's
+/// name is only there to be read and must therefore never change for an identity.
+pub fn super_namespace(tenant: &TenantId, vcp_name: &str, namespace: &str) -> String {
+    let hash = hash(&[
+        b"namespace",
+        tenant.as_str().as_bytes(),
+        namespace.as_bytes(),
+    ]);
+    readable(vcp_name, namespace, &hash)
+}
+
+/// The super namespace of the control plane's own pods; no synced object ever enters it.
+pub fn control_plane_namespace(tenant: &TenantId, vcp_name: &str) -> String {
+    let hash = hash(&[b"control-plane", tenant.as_str().as_bytes()]);
+    readable(vcp_name, "control-plane", &hash)
+}
+
+/// Name of the Secret that carries the tokens of one incarnation of a tenant's pod.
+///
+/// It depends on the pod's UID, so a new pod under an old name never reads its predecessor's tokens.
+pub fn token_secret(tenant: &TenantId, pod_uid: &str) -> String {
+    let hash = hash(&[b"token", tenant.as_str().as_bytes(), pod_uid.as_bytes()]);
+    format!("{TOKEN_PREFIX}{hash}")
+}
+
+/// Prefix of [`token_secret`] names; a tenant's own Secret may not begin with it.
+pub const TOKEN_PREFIX: &str = "sublet-token-";
+
+/// Name of the Secret in Sublet's own namespace by which the syncer reaches a tenant.
+pub fn tenant_kubeconfig(tenant: &TenantId) -> String {
+    format!("tenant-{tenant}")
+}
+
+/// 128 bits over length-prefixed parts, in lower-case base32.
+pub fn hash(parts: &[&[u8]]) -> String {
+    base32(&digest(parts)[..16])
+}
+
+/// SHA-256 over length-prefixed parts: no two different lists of parts give the same input.
+pub(crate) fn digest(parts: &[&[u8]]) -> [u8; 32] {
+    let mut sha = Sha256::new();
+    for part in parts {
+        sha.update((part.len() as u64).to_be_bytes());
+        sha.update(part);
+    }
+    sha.finalize().into()
+}
+
+/// Lower-case base32 without padding.
+pub(crate) fn base32(bytes: &[u8]) -> String {
+    BASE32_NOPAD.encode(bytes).to_ascii_lowercase()
+}
+
+fn readable(vcp_name: &str, namespace: &str, hash: &str) -> String {
+    let prefix = cut(vcp_name, PREFIX_MAX);
+    let rest = cut(namespace, LABEL_MAX - HASH_LEN - 2 - prefix.len());
+    format!("{prefix}-{rest}-{hash}")
+}
+
+fn cut(text: &str, length: usize) -> &str {
+    // Names are ASCII: the API server refused anything else.
+    text.get(..length).unwrap_or(text).trim_end_matches('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tenant(n: u8) -> TenantId {
+        TenantId::from_bits([n; 16])
+    }
+
+    #[test]
+    fn a_super_namespace_reads_well() {
+        let name = super_namespace(&tenant(1), "team-a", "default");
+        assert!(name.starts_with("team-a-default-"), "{name}");
+        assert_eq!(name.len(), "team-a-default-".len() + HASH_LEN);
+    }
+
+    #[test]
+    fn the_control_plane_has_a_namespace_that_no_tenant_namespace_maps_to() {
+        let own = control_plane_namespace(&tenant(1), "a");
+        assert_ne!(own, super_namespace(&tenant(1), "a", "control-plane"));
+    }
+
+    proptest! {
+        #[test]
+        fn distinct_owners_give_distinct_names(
+            a in "[a-z][-a-z0-9]{0,61}[a-z0-9]", b in "[a-z][-a-z0-9]{0,61}[a-z0-9]", m in 0u8..3, n in 0u8..3,
+        ) {
+            let one = super_namespace(&tenant(m), "vcp", &a);
+            let other = super_namespace(&tenant(n), "vcp", &b);
+            prop_assert_eq!(one == other, (m, &a) == (n, &b));
+        }
+
+        #[test]
+        fn names_are_valid_labels(vcp in "[a-z]([-a-z0-9]{0,61}[a-z0-9])?", namespace in "[a-z]([-a-z0-9]{0,61}[a-z0-9])?") {
+            for name in [super_namespace(&tenant(3), &vcp, &namespace), control_plane_namespace(&tenant(3), &vcp)] {
+                prop_assert!(name.len() <= LABEL_MAX);
+                prop_assert!(name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-')));
+                prop_assert!(name.as_bytes()[0].is_ascii_lowercase());
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! An API object as JSON that keeps every field, with typed views of what the rules read.
+//!
+//! A field that this version doesn't know stays in the JSON: whether it crosses is a kind's decision, never an accident
+//! of a struct. `metadata.managedFields` is dropped on arrival: it is large and nothing here reads it.
+
+use serde_json::{Map, Value};
+
+/// A JSON object with `apiVersion`, `kind` and `metadata`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object(Value);
+
+/// The JSON isn't an API object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no API object: {0}")]
+pub struct Malformed(&'static str);
+
+impl Object {
+    /// Takes the JSON of one object; it must be a map with a `metadata` map.
+    pub fn from_value(mut value: Value) -> Result<Self, Malformed> {
+        let map = value.as_object_mut().ok_or(Malformed("not a map"))?;
+        let metadata = map
+            .get_mut("metadata")
+            .and_then(Value::as_object_mut)
+            .ok_or(Malformed("no metadata"))?;
+        metadata.remove("managedFields");
+        Ok(Self(value))
+    }
+
+    /// The whole JSON.
+    pub fn value(&self) -> &Value {
+        &self.0
+    }
+
+    /// The whole JSON, to change.
+    pub fn value_mut(&mut self) -> &mut Value {
+        &mut self.0
+    }
+
+    /// The whole JSON, given up.
+    pub fn into_value(self) -> Value {
+        self.0
+    }
+
+    /// The field at a JSON pointer (RFC 6901), such as `/spec/nodeName`.
+    pub fn at(&self, pointer: &str) -> Option<&Value> {
+        self.0.pointer(pointer)
+    }
+
+    /// The text at a JSON pointer.
+    pub fn text(&self, pointer: &str) -> Option<&str> {
+        self.at(pointer)?.as_str()
+    }
+
+    /// `metadata.name`; empty when missing.
+    pub fn name(&self) -> &str {
+        self.text("/metadata/name").unwrap_or_default()
+    }
+
+    /// `metadata.namespace`; empty for cluster-scoped objects.
+    pub fn namespace(&self) -> &str {
+        self.text("/metadata/namespace").unwrap_or_default()
+    }
+
+    /// `metadata.uid`; empty when missing.
+    pub fn uid(&self) -> &str {
+        self.text("/metadata/uid").unwrap_or_default()
+    }
+
+    /// `metadata.resourceVersion` as a number; comparable within one resource of one cluster only (KEP-5504).
+    pub fn resource_version(&self) -> u64 {
+        self.text("/metadata/resourceVersion")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default()
+    }
+
+    /// `metadata.labels[key]`.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.at("/metadata/labels")?.get(key)?.as_str()
+    }
+
+    /// `metadata.annotations[key]`.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.at("/metadata/annotations")?.get(key)?.as_str()
+    }
+
+    /// All labels.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        texts(self.at("/metadata/labels"))
+    }
+
+    /// All annotations.
+    pub fn annotations(&self) -> impl Iterator<Item = (&str, &str)> {
+        texts(self.at("/metadata/annotations"))
+    }
+
+    /// Whether deletion was asked for.
+    pub fn is_terminating(&self) -> bool {
+        self.at("/metadata/deletionTimestamp").is_some()
+    }
+
+    /// Sets `metadata.annotations[key]`.
+    pub fn annotate(&mut self, key: &str, value: &str) {
+        let metadata = &mut self.0["metadata"];
+        if !metadata["annotations"].is_object() {
+            metadata["annotations"] = Value::Object(Map::new());
+        }
+        metadata["annotations"][key] = value.into();
+    }
+}
+
+fn texts(map: Option<&Value>) -> impl Iterator<Item = (&str, &str)> {
+    map.and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
+}
+
+/// Copies the named fields of `from` into a new map; absent fields stay absent.
+pub(crate) fn pick(from: &Value, fields: &[&str]) -> Map<String, Value> {
+    fields
+        .iter()
+        .filter_map(|field| Some(((*field).to_owned(), from.get(field)?.clone())))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn unknown_fields_stay_and_managed_fields_go() {
+        let object = Object::from_value(json!({
+            "kind": "Pod", "metadata": {"name": "a", "managedFields": [1], "labels": {"x": "y"}}, "future": {"field": 1},
+        }))
+        .unwrap();
+        assert_eq!(object.at("/future/field"), Some(&json!(1)));
+        assert_eq!(object.at("/metadata/managedFields"), None);
+        assert_eq!((object.name(), object.label("x")), ("a", Some("y")));
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for wrong in [json!(1), json!([]), json!({}), json!({"metadata": "x"})] {
+            assert!(Object::from_value(wrong).is_err());
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Whose object, and which: the newtypes that a caller could otherwise swap.
+
+use crate::slice::Slice;
+use api::PodSecurity;
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+/// Identity of a tenant: 128 random bits as 26 characters of lower-case base32.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TenantId(Arc<str>);
+
+/// The text isn't an identity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no tenant identity: 26 characters of a-z and 2-7 are expected")]
+pub struct InvalidIdentity(String);
+
+impl TenantId {
+    /// Encodes 128 bits.
+    pub fn from_bits(bits: [u8; 16]) -> Self {
+        Self(crate::naming::base32(&bits).into())
+    }
+
+    /// Parses an identity as it stands in a spec or label.
+    pub fn parse(text: &str) -> Result<Self, InvalidIdentity> {
+        let valid =
+            text.len() == 26 && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'));
+        if valid {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidIdentity(text.into()))
+        }
+    }
+
+    /// The identity as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// 0–255, even over random identities; super watches of several syncers select by it.
+    pub fn shard(&self) -> u8 {
+        crate::naming::digest(&[b"shard", self.0.as_bytes()])[0]
+    }
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What translation must know of a tenant; parsed once from its VirtualControlPlane, never from the tenant itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tenant {
+    /// Identity.
+    pub id: TenantId,
+    /// Namespace of the VirtualControlPlane.
+    pub vcp_namespace: String,
+    /// Name of the VirtualControlPlane: the readable prefix of super namespaces.
+    pub vcp_name: String,
+    /// The tenant's slice of the super cluster's Service range; `None`: ClusterIP Services are refused.
+    pub slice: Option<Slice>,
+    /// DNS suffix of the tenant's Services.
+    pub cluster_domain: String,
+    /// Pod Security level its pods are held to.
+    pub pod_security: PodSecurity,
+    /// Labels a node must carry to be used by the tenant.
+    pub node_selector: BTreeMap<String, String>,
+    /// All ConfigMaps and Secrets go down, not only those referred to.
+    pub all_config_objects: bool,
+    /// Labels that the tenant's group puts on its super namespaces.
+    pub group_labels: BTreeMap<String, String>,
+    /// How often the tenant was restored from a snapshot; stamped on what is made.
+    pub restore_counter: i64,
+}
+
+/// An object by its coordinates in the tenant; both directions are worked by it.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Index into [`crate::kind::KINDS`].
+    pub kind: u8,
+    /// Namespace in the tenant; empty for cluster-scoped kinds.
+    pub namespace: Arc<str>,
+    /// Name in the tenant.
+    pub name: Arc<str>,
+}
+
+impl Key {
+    /// The key of an object of the kind with that index.
+    pub fn new(kind: u8, namespace: &str, name: &str) -> Self {
+        Self {
+            kind,
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> &'static dyn crate::kind::Kind {
+        crate::kind::KINDS[usize::from(self.kind)]
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.kind().resource().kind;
+        if self.namespace.is_empty() {
+            write!(f, "{kind} {}", self.name)
+        } else {
+            write!(f, "{kind} {}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_26_characters_of_base32() {
+        let id = TenantId::from_bits([7; 16]);
+        assert_eq!(TenantId::parse(id.as_str()), Ok(id.clone()));
+        for wrong in [
+            "",
+            "abc",
+            "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+            "abcdefghijklmnopqrstuvwxy1",
+            &"a".repeat(27),
+        ] {
+            assert!(TenantId::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
