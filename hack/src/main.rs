@@ -1,3 +1,78 @@
-//! hack.
+//! `cargo xtask`: the one way in which people and CI build, start and test this repository.
+//!
+//! It drives processes: Go builds, containerd, kubelets, kubectl, cargo. It has no Kubernetes client and
+//! no async runtime, so that it is there within a minute on a fresh machine.
 
-fn main() {}
+mod binaries;
+mod cache;
+mod images;
+mod kube_api;
+mod packages;
+mod paths;
+mod progress;
+mod run;
+mod super_cluster;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Builds, starts and tests Sublet.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_version_flag = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The real Kubernetes cluster that everything is tried on
+    #[command(subcommand, after_help = "Examples:\n  cargo xtask super up\n  cargo xtask super up --nodes 1\n  \
+        cargo xtask super up --fake-nodes 100\n  cargo xtask super status\n  cargo xtask super down")]
+    Super(Super),
+    /// Make all container images and load them into the super cluster if it is up
+    #[command(after_help = "After a change to a daemon, this is how it gets into the running cluster:\n  \
+        cargo xtask images && kubectl -n sublet-system rollout restart deployment")]
+    Images,
+}
+
+#[derive(Subcommand)]
+enum Super {
+    /// Start it, or repair it; writes target/super/kubeconfig
+    Up {
+        /// Real nodes that run pods [default: 2, or what runs]
+        #[arg(long, value_parser = clap::value_parser!(u8).range(1..=2))]
+        nodes: Option<u8>,
+        /// Nodes that exist for the API only
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        fake_nodes: u32,
+    },
+    /// Stop it and remove all that it put on the machine
+    Down,
+    /// Show its processes and nodes; fails unless all is well
+    Status,
+}
+
+fn main() -> ExitCode {
+    match run(CommandLine::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// False means: done, and the answer is no.
+fn run(command: Command) -> Result<bool> {
+    match command {
+        Command::Super(Super::Up { nodes, fake_nodes }) => super_cluster::up(nodes, fake_nodes)?,
+        Command::Super(Super::Down) => super_cluster::down()?,
+        Command::Super(Super::Status) => return super_cluster::status(),
+        Command::Images => images::run(&super_cluster::running_nodes())?,
+    }
+    Ok(true)
+}

@@ -1,0 +1,71 @@
+//! Container images without a registry: made by hand as OCI archives and imported into the nodes.
+//!
+//! Layers, archives and the containerd disk that holds them all are cached by content, so a warm start
+//! imports nothing but what changed.
+
+mod archive;
+mod catalogue;
+mod debian;
+mod disk;
+mod import;
+mod own;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::progress::Step;
+use crate::super_cluster::layout::Node;
+
+pub(crate) use disk::{lay_out as lay_out_disk, prepare as prepare_disk};
+
+/// The image of the process that holds a pod's namespaces; containerd is configured with it.
+pub(crate) const PAUSE: &str = "registry.k8s.io/pause:3.10.2";
+
+/// An archive in the cache, and which manifest each image name stands for in it.
+pub(crate) struct Bundle {
+    /// The OCI archive.
+    pub(crate) archive: PathBuf,
+    /// Image name → digest of its manifest.
+    pub(crate) images: BTreeMap<String, String>,
+}
+
+/// Makes all third-party images. Quick when nothing changed.
+pub(crate) fn third_party() -> Result<Bundle> {
+    catalogue::bundle()
+}
+
+/// Makes the images of this repository's own binaries from their sources as they are now.
+pub(crate) fn own() -> Result<Vec<Bundle>> {
+    own::bundles()
+}
+
+/// The images of the daemons that have been built already, as they were built last. Builds nothing.
+pub(crate) fn own_as_built() -> Result<Vec<Bundle>> {
+    own::bundles_as_built()
+}
+
+/// Brings the nodes' images up to date with `bundles`. Returns the names that were imported.
+pub(crate) fn load(bundles: &[Bundle], nodes: &[Node]) -> Result<Vec<String>> {
+    import::load(bundles, nodes)
+}
+
+/// `cargo xtask images`: makes everything and loads it into the super cluster, if one is up.
+pub(crate) fn run(nodes: &[Node]) -> Result<()> {
+    let mut bundles = vec![third_party()?];
+    bundles.extend(own()?);
+    let count: usize = bundles.iter().map(|bundle| bundle.images.len()).sum();
+    if nodes.is_empty() {
+        println!("{count} image names are ready; `cargo xtask super up` loads them");
+        return Ok(());
+    }
+    let step = Step::start(format!("loading images into {} nodes", nodes.len()));
+    let imported = load(&bundles, nodes)?;
+    step.done(&format!("{} of {count} names were new", imported.len()));
+    for name in imported {
+        println!("{name}");
+    }
+    Ok(())
+}

@@ -1,0 +1,298 @@
+//! The third-party images: one table that says what is in each and under which names it is known.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::archive::{self, Image, Process};
+use super::debian::{self, Root, accounts, cached_layer};
+use super::tree::{Layer, Tree};
+use super::{Bundle, PAUSE};
+use crate::binaries::{self, COREDNS, ETCD, KUBERNETES};
+use crate::cache::{self, Key};
+use crate::progress::Step;
+use crate::{packages, run};
+
+/// Where the upstream suite's images are.
+const SUITE: &str = "registry.k8s.io/e2e-test-images";
+/// The user that everything without a reason to be root runs as.
+const NOBODY_SPECIAL: &str = "65532:65532";
+
+const BUSYBOX: Root = Root { name: "busybox", packages: &["busybox"], revision: 1, finish: finish_busybox };
+const TOOLS: Root = Root {
+    name: "agnhost",
+    packages: &[
+        "bash", "bind9-dnsutils", "coreutils", "curl", "dash", "findutils", "grep", "hostname", "iperf",
+        "iproute2", "iputils-ping", "mawk", "netcat-openbsd", "procps", "sed", "tar", "util-linux",
+    ],
+    revision: 1,
+    finish: finish_tools,
+};
+const NGINX: Root = Root {
+    name: "nginx",
+    packages: &["coreutils", "curl", "dash", "nginx-light"],
+    revision: 1,
+    finish: finish_nginx,
+};
+
+/// Makes the archive with all third-party images.
+pub(crate) fn bundle() -> Result<Bundle> {
+    let images = images()?;
+    let digests = archive::digests(&images);
+    let mut key = Key::new("archive 1");
+    for (name, digest) in &digests {
+        key.add(name).add(digest);
+    }
+    let folder = if cache::holds("images", "third-party", &key)? {
+        cache::entry("images", "third-party", &key, |_| Ok(()))?
+    } else {
+        let step = Step::start("writing the image archive");
+        let folder = cache::entry("images", "third-party", &key, |folder| {
+            archive::write(&folder.join("archive.tar"), &images)
+        })?;
+        step.done(&format!("{} names", digests.len()));
+        folder
+    };
+    Ok(Bundle { archive: folder.join("archive.tar"), images: digests })
+}
+
+fn images() -> Result<Vec<Image>> {
+    let mut images = vec![
+        image(&[PAUSE, "registry.k8s.io/pause:3.10"], vec![pause()?], NOBODY_SPECIAL, &["/pause"], &[]),
+        coredns()?,
+    ];
+    images.extend(control_plane()?);
+    images.extend(busybox()?);
+    images.extend(suite()?);
+    images.push(nginx()?);
+    Ok(images)
+}
+
+fn image(names: &[&str], layers: Vec<Layer>, user: &str, entrypoint: &[&str], arguments: &[&str]) -> Image {
+    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let process = Process {
+        entrypoint: owned(entrypoint),
+        arguments: owned(arguments),
+        user: user.to_owned(),
+        folder: "/".to_owned(),
+    };
+    Image { names: owned(names), layers, process }
+}
+
+/// A layer that holds built programs: (program, its path in the image, mode), and links.
+fn programs(name: &str, files: &[(&str, &str, u32)], links: &[(&str, &str)]) -> Result<Layer> {
+    let mut key = Key::new("program layer 1");
+    for (program, place, mode) in files {
+        key.add(binaries::fingerprint(program)?).add(place).add(mode.to_string());
+    }
+    for (link, target) in links {
+        key.add(link).add(target);
+    }
+    cached_layer("layers", name, &key, |tree, _| {
+        for (program, place, mode) in files {
+            // A link in the cache leads to the file that holds several programs.
+            tree.copy(place, binaries::path(program)?.canonicalize()?, *mode);
+        }
+        for (link, target) in links {
+            tree.link(link, target);
+        }
+        tree.folder("tmp", 0o1777);
+        Ok(())
+    })
+}
+
+/// The upstream pause program: waits for signals and buries children. In C, since one runs in every pod
+/// and a Go runtime would cost each of them a megabyte.
+fn pause() -> Result<Layer> {
+    let mut key = Key::new("pause 1");
+    key.add(KUBERNETES);
+    cached_layer("layers", "pause", &key, |tree, work| {
+        packages::ensure_for_images()?;
+        let kubernetes = format!("k8s.io/kubernetes@v{KUBERNETES}");
+        let source = binaries::module_folder("kube", &kubernetes)?.join("build/pause/linux/pause.c");
+        let program = work.join("pause");
+        let mut command = run::command("cc", ["-Os", "-Wall", "-static", "-s", "-DVERSION=3.10.2", "-o"]);
+        run::output(command.arg(&program).arg(source))?;
+        tree.copy("pause", program, 0o755);
+        Ok(())
+    })
+}
+
+fn coredns() -> Result<Image> {
+    let layer = programs("coredns", &[("coredns", "coredns", 0o755)], &[])?;
+    let names =
+        [format!("registry.k8s.io/coredns/coredns:v{COREDNS}"), format!("docker.io/coredns/coredns:{COREDNS}")];
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    Ok(image(&names, vec![layer], NOBODY_SPECIAL, &["/coredns"], &[]))
+}
+
+/// What tenants' control planes are made of. The Kubernetes parts are one file under several names, so
+/// the nodes hold it once and running ones share its memory pages.
+fn control_plane() -> Result<Vec<Image>> {
+    let kube = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"];
+    let places: Vec<String> = kube.iter().map(|name| format!("usr/local/bin/{name}")).collect();
+    let links: Vec<(&str, &str)> = places.iter().map(|place| (place.as_str(), "kube")).collect();
+    let shared = programs("kube", &[("kube-apiserver", "usr/local/bin/kube", 0o755)], &links)?;
+    let mut images = Vec::new();
+    for name in kube {
+        let reference = format!("registry.k8s.io/{name}:v{KUBERNETES}");
+        let entrypoint = format!("/usr/local/bin/{name}");
+        images.push(image(&[&reference], vec![shared.clone()], NOBODY_SPECIAL, &[&entrypoint], &[]));
+    }
+    let etcd = programs("etcd", &[("etcd", "usr/local/bin/etcd", 0o755)], &[])?;
+    let entrypoint = ["/usr/local/bin/etcd"];
+    let ours = format!("registry.k8s.io/etcd:{ETCD}-0");
+    images.push(image(&[&ours], vec![etcd.clone()], NOBODY_SPECIAL, &entrypoint, &[]));
+    // The suite's etcd writes below `/`, as upstream's does, which runs as root.
+    images.push(image(&["registry.k8s.io/etcd:3.6.8-0"], vec![etcd], "", &[], &["etcd"]));
+    Ok(images)
+}
+
+fn busybox() -> Result<Vec<Image>> {
+    let suite = format!("{SUITE}/busybox:1.37.0-1");
+    let mut names = vec![suite.as_str()];
+    names.extend([
+        "docker.io/library/busybox:latest",
+        "docker.io/library/busybox:1.36",
+        "docker.io/library/busybox:1.37",
+    ]);
+    Ok(vec![image(&names, vec![debian::layer(&BUSYBOX)?], "", &[], &["sh"])])
+}
+
+fn nginx() -> Result<Image> {
+    let suite = ["1.15-4", "1.27-0"].map(|tag| format!("{SUITE}/nginx:{tag}"));
+    let docker = ["latest", "1.27", "1.28", "alpine", "stable"].map(|tag| format!("docker.io/library/nginx:{tag}"));
+    let names: Vec<&str> = suite.iter().chain(&docker).map(String::as_str).collect();
+    let layer = debian::layer(&NGINX)?;
+    Ok(image(&names, vec![layer], "", &[], &["nginx", "-g", "daemon off;"]))
+}
+
+/// The other images of the upstream suite.
+fn suite() -> Result<Vec<Image>> {
+    let tools = debian::layer(&TOOLS)?;
+    let agnhost = agnhost_layer()?;
+    let name = |image: &str| format!("{SUITE}/{image}");
+    let base = || vec![tools.clone(), agnhost.clone()];
+    let entrypoint = ["/agnhost"];
+    let agnhost_names = [name("agnhost:2.63.0"), name("agnhost:2.55")];
+    let agnhost_names: Vec<&str> = agnhost_names.iter().map(String::as_str).collect();
+    let mut images = vec![
+        image(&agnhost_names, base(), "", &entrypoint, &["pause"]),
+        image(&[&name("nonroot:1.5")], base(), "1234", &entrypoint, &["pause"]),
+    ];
+    for page in ["nautilus", "kitten"] {
+        let mut layers = base();
+        layers.push(page_layer(page)?);
+        images.push(image(&[&name(&format!("{page}:1.8"))], layers, "", &entrypoint, &["test-webserver"]));
+    }
+    let nnp = programs("nnp", &[("nnp", "usr/local/bin/nnp", 0o6755)], &[])?;
+    images.push(image(&[&name("nonewprivs:1.4")], vec![tools, nnp], "1000", &[], &["nnp"]));
+    let sample = programs("sample-apiserver", &[("sample-apiserver", "sample-apiserver", 0o755)], &[])?;
+    images.push(image(&[&name("sample-apiserver:1.29.2")], vec![sample], "", &["/sample-apiserver"], &[]));
+    Ok(images)
+}
+
+fn agnhost_layer() -> Result<Layer> {
+    let mut key = Key::new("agnhost layer 1");
+    key.add(binaries::fingerprint("agnhost")?).add(KUBERNETES);
+    cached_layer("layers", "agnhost-program", &key, |tree, _| {
+        tree.copy("agnhost", binaries::path("agnhost")?, 0o755);
+        tree.link("agnhost-2", "agnhost");
+        tree.folder("uploads", 0o755);
+        let porter = suite_source()?.join("agnhost/porter");
+        tree.copy("localhost.crt", porter.join("localhost.crt"), 0o644);
+        tree.copy("localhost.key", porter.join("localhost.key"), 0o644);
+        Ok(())
+    })
+}
+
+fn page_layer(page: &str) -> Result<Layer> {
+    let mut key = Key::new("page layer 1");
+    key.add(page).add(KUBERNETES);
+    cached_layer("layers", page, &key, |tree, _| {
+        let source = suite_source()?.join(page).join("html");
+        for file in [format!("{page}.jpg"), "data.json".to_owned()] {
+            tree.copy(&file, source.join(&file), 0o644);
+        }
+        Ok(())
+    })
+}
+
+fn suite_source() -> Result<PathBuf> {
+    let folder = binaries::module_folder("kube", &format!("k8s.io/kubernetes@v{KUBERNETES}"))?;
+    Ok(folder.join("test/images"))
+}
+
+/// A link for each command that busybox knows. "busybox" itself is among them and must stay the program.
+fn finish_busybox(tree: &mut Tree, root: &Path) -> Result<()> {
+    let list = run::output(run::command("chroot", [root.as_os_str()]).args(["/bin/busybox", "--list"]))?;
+    let bin = if root.join("bin").is_symlink() { "usr/bin" } else { "bin" };
+    for command in list.lines() {
+        tree.link(&format!("{bin}/{command}"), "busybox");
+    }
+    accounts(tree, "", "");
+    Ok(())
+}
+
+fn finish_tools(tree: &mut Tree, root: &Path) -> Result<()> {
+    link_alternatives(tree, root, &[("nc", "nc.openbsd"), ("awk", "mawk"), ("sh", "dash")])?;
+    tree.link("usr/local/bin/iperf", "/usr/bin/iperf");
+    accounts(
+        tree,
+        "user-defined-in-image:x:1000:1000::/home/user-defined-in-image:/bin/sh\n",
+        "user-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n",
+    );
+    Ok(())
+}
+
+fn finish_nginx(tree: &mut Tree, root: &Path) -> Result<()> {
+    link_alternatives(tree, root, &[("sh", "dash")])?;
+    accounts(tree, "nginx:x:101:101:nginx:/nonexistent:/bin/false\n", "nginx:x:101:\n");
+    for folder in ["var/lib/nginx", "var/log/nginx", "run", "etc/nginx/conf.d"] {
+        tree.folder(folder, 0o755);
+    }
+    tree.text("usr/share/nginx/html/index.html", PAGE);
+    tree.text("etc/nginx/nginx.conf", NGINX_CONFIG);
+    tree.text("etc/nginx/conf.d/default.conf", NGINX_SITE);
+    Ok(())
+}
+
+/// Links that maintainer scripts would have made.
+fn link_alternatives(tree: &mut Tree, root: &Path, links: &[(&str, &str)]) -> Result<()> {
+    for (link, target) in links {
+        let folder = ["usr/bin", "bin"]
+            .into_iter()
+            .find(|folder| root.join(folder).join(target).exists())
+            .with_context(|| format!("the packages hold no {target}"))?;
+        tree.link(&format!("{folder}/{link}"), target);
+    }
+    Ok(())
+}
+
+const PAGE: &str = "<!DOCTYPE html>\n<html>\n<head><title>Welcome to nginx!</title></head>\n\
+                    <body><h1>Welcome to nginx!</h1></body>\n</html>\n";
+
+/// Logs go where `kubectl logs` finds them.
+const NGINX_CONFIG: &str = "user nginx;
+worker_processes 1;
+error_log /dev/stderr notice;
+pid /run/nginx.pid;
+events { worker_connections 1024; }
+http {
+    include /etc/nginx/mime.types;
+    default_type application/octet-stream;
+    access_log /dev/stdout;
+    sendfile on;
+    include /etc/nginx/conf.d/*.conf;
+}
+";
+
+const NGINX_SITE: &str = "server {
+    listen 80;
+    server_name localhost;
+    location / {
+        root /usr/share/nginx/html;
+        index index.html index.htm;
+    }
+}
+";

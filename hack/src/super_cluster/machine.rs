@@ -1,0 +1,88 @@
+//! A node's machine: mount, network and host-name namespaces, kept by one sleeping process.
+//!
+//! In its mount namespace a node has its own `/var/lib/kubelet`, `/run/containerd` and so on, so each part
+//! runs with its stock paths and none of its mounts is seen outside. When the node's processes end, the
+//! mounts end with them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::layout::{self, NODE_MOUNTS, Node};
+use super::network;
+use super::process::{self, Identity, Program};
+use crate::{paths, run};
+
+/// The list of folders of the host that were made to mount on; `super down` removes them again.
+pub(crate) const MADE_FOLDERS: &str = "made-folders";
+
+/// Starts the node's sleeping process and returns it when the namespaces are ready.
+pub(crate) fn start(node: Node) -> Result<Identity> {
+    let folder = node.folder();
+    let mut script = String::from("set -e; mount --make-rshared /; ");
+    script += &format!("hostname {}; ", node.name());
+    for (own, place) in NODE_MOUNTS {
+        let own = folder.join(own);
+        fs::create_dir_all(&own).with_context(|| format!("cannot make {}", own.display()))?;
+        script += &format!("mount --bind {} {place}; ", own.display());
+    }
+    // etcd's data: gone with the namespace, and never waits for a disk.
+    let etcd = folder.join("etcd");
+    fs::create_dir_all(&etcd)?;
+    script += &format!("mount -t tmpfs -o size=4g,mode=0700 sublet-etcd {}; ", etcd.display());
+    let ready = folder.join("ready");
+    script += &format!("touch {}; exec sleep infinity", ready.display());
+    let namespace = format!("--net={}", network::namespace_file(node).display());
+    let words = [
+        "nsenter", &namespace, "unshare", "--mount", "--uts", "--propagation", "private", "sh", "-c", &script,
+    ];
+    let name = process_name(node);
+    let program = Program { name: name.clone(), command: words.map(str::to_owned).to_vec(), home: None };
+    let holder = program.start()?;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !ready.exists() {
+        if !holder.is_alive() || Instant::now() > deadline {
+            let said = fs::read_to_string(layout::log(&name)).unwrap_or_default();
+            bail!("cannot make {}'s namespaces: {}", node.name(), run::tail(&said, 5));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(holder)
+}
+
+/// The name under which the sleeping process is recorded.
+pub(crate) fn process_name(node: Node) -> String {
+    format!("{}-machine", node.name())
+}
+
+/// The node's sleeping process, if the machine is up.
+pub(crate) fn running(node: Node) -> Option<Identity> {
+    process::running(&process_name(node))
+}
+
+/// Makes the folders of the host on which nodes mount their own, and notes which are new.
+pub(crate) fn make_mount_points() -> Result<()> {
+    let mut made = String::new();
+    for (_, place) in NODE_MOUNTS {
+        let missing: Vec<&Path> =
+            Path::new(place).ancestors().take_while(|folder| !folder.exists()).collect();
+        for folder in missing.into_iter().rev() {
+            fs::create_dir(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+            made += &format!("{}\n", folder.display());
+        }
+    }
+    let note = paths::state().join(MADE_FOLDERS);
+    fs::write(&note, made).with_context(|| format!("cannot write {}", note.display()))
+}
+
+/// Removes the folders that [`make_mount_points`] made, as far as they are empty.
+pub(crate) fn remove_mount_points() {
+    let made = fs::read_to_string(paths::state().join(MADE_FOLDERS)).unwrap_or_default();
+    for folder in made.lines().rev() {
+        let _ = fs::remove_dir(folder);
+    }
+}

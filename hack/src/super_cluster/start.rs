@@ -1,0 +1,152 @@
+//! Starts the cluster: as much as possible side by side, each wait bounded and honest about what it is for.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::layout::{self, Node};
+use super::process::{self, Identity, Program};
+use super::{cgroups, client, control_plane, dns, health, machine, network, node, pki};
+use crate::images::{self, Bundle};
+use crate::progress::Step;
+use crate::{paths, run};
+
+/// How long a cluster may take to become ready. On two busy cores it takes a third of that.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Starts a cluster where there is none.
+pub(crate) fn fresh(nodes: &[Node], bundle: &Bundle) -> Result<()> {
+    images::prepare_disk(bundle)?;
+    let step = Step::start("starting the super cluster");
+    for folder in [layout::logs(), process::pid_folder(), paths::handout()] {
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    step.note("network, keys and cgroups");
+    cgroups::make(nodes)?;
+    machine::make_mount_points()?;
+    network::make(nodes)?;
+    pki::make(nodes)?;
+    control_plane::write_config()?;
+    let mut homes = Vec::new();
+    for node in nodes {
+        node::write_config(*node)?;
+        homes.push((*node, machine::start(*node)?));
+    }
+    let first = homes.first().context("a cluster needs a node")?.1;
+    step.note("control plane and container runtimes");
+    for program in control_plane::storage_and_api(first)? {
+        program.start()?;
+    }
+    thread::scope(|scope| -> Result<()> {
+        let workers: Vec<_> = homes
+            .iter()
+            .map(|(node, home)| scope.spawn(|| start_node(*node, *home, bundle)))
+            .collect();
+        let control_plane = finish_control_plane(first);
+        for worker in workers {
+            worker.join().unwrap_or_else(|_| Err(anyhow!("starting a node panicked")))?;
+        }
+        control_plane
+    })?;
+    step.note("nodes and DNS");
+    wait_until_ready(nodes)?;
+    step.done(&format!("{} nodes, DNS", nodes.len()));
+    Ok(())
+}
+
+/// Starts again what has ended in a running cluster. Returns its names.
+pub(crate) fn repair(nodes: &[Node]) -> Result<Vec<String>> {
+    let mut restarted = Vec::new();
+    let home = |node: Node| machine::running(node).with_context(|| format!("{} is gone", node.name()));
+    let first = home(*nodes.first().context("a cluster needs a node")?)?;
+    let mut ensure = |programs: Vec<Program>| -> Result<()> {
+        for program in programs {
+            if process::running(&program.name).is_none() {
+                program.start()?;
+                restarted.push(program.name);
+            }
+        }
+        Ok(())
+    };
+    ensure(control_plane::storage_and_api(first)?)?;
+    wait_for_api()?;
+    ensure(control_plane::controllers(first)?)?;
+    for each in nodes {
+        let home = home(*each)?;
+        ensure(vec![
+            node::containerd(*each, home)?,
+            node::proxy(*each, home)?,
+            node::kubelet(*each, home)?,
+        ])?;
+    }
+    dns::apply(&client()?)?;
+    wait_until_ready(nodes)?;
+    Ok(restarted)
+}
+
+fn finish_control_plane(home: Identity) -> Result<()> {
+    wait_for_api()?;
+    for program in control_plane::controllers(home)? {
+        program.start()?;
+    }
+    dns::apply(&client()?)
+}
+
+fn start_node(node: Node, home: Identity, bundle: &Bundle) -> Result<()> {
+    images::lay_out_disk(bundle, node)?;
+    let containerd = node::containerd(node, home)?;
+    containerd.start()?;
+    let socket = node.socket();
+    wait(&format!("{}'s containerd", node.name()), &[&containerd.name], || {
+        UnixStream::connect(&socket).map(drop).map_err(Into::into)
+    })?;
+    node::proxy(node, home)?.start()?;
+    node::kubelet(node, home)?.start().map(drop)
+}
+
+fn wait_for_api() -> Result<()> {
+    let api = client()?;
+    wait("the API server", &["kube-apiserver", "etcd"], || api.get("/readyz").map(drop))
+}
+
+fn wait_until_ready(nodes: &[Node]) -> Result<()> {
+    let api = client()?;
+    let mut logs = vec!["kube-controller-manager".to_owned(), "kube-scheduler".to_owned()];
+    logs.extend(nodes.iter().map(|node| format!("{}-kubelet", node.name())));
+    let logs: Vec<&str> = logs.iter().map(String::as_str).collect();
+    wait("nodes to be Ready", &logs, || health::require_nodes(&api, nodes))?;
+    wait("CoreDNS to be Ready", &logs, || dns::require_ready(&api))
+}
+
+/// Tries until it works. When the time is over or a process has ended, the error says what was missing and
+/// shows the end of the logs.
+fn wait(what: &str, processes: &[&str], attempt: impl Fn() -> Result<()>) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let Err(error) = attempt() else { return Ok(()) };
+        let ended: Vec<&str> = processes
+            .iter()
+            .copied()
+            .filter(|name| process::recorded(name).is_some_and(|identity| !identity.is_alive()))
+            .collect();
+        if !ended.is_empty() {
+            bail!("waiting for {what}, but {} ended:\n{}", ended.join(", "), logs(&ended));
+        }
+        if Instant::now() > deadline {
+            bail!("waited {} s for {what}: {error:#}\n{}", PATIENCE.as_secs(), logs(processes));
+        }
+        sleep(Duration::from_millis(100));
+    }
+}
+
+fn logs(processes: &[&str]) -> String {
+    let tails = processes.iter().map(|name| {
+        let path = layout::log(name);
+        let text = fs::read(&path).unwrap_or_default();
+        format!("--- {}\n{}", path.display(), run::tail(&String::from_utf8_lossy(&text), 12))
+    });
+    tails.collect::<Vec<_>>().join("\n")
+}
