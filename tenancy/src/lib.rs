@@ -22,6 +22,8 @@ pub mod meta;
 
 pub mod refs;
 
+pub mod selector;
+
 pub mod kind;
 
 pub mod plan;

@@ -112,6 +112,31 @@ pub fn fingerprint(value: &Value) -> u128 {
     u128::from_be_bytes(digest[..16].try_into().expect("16 of 32 bytes"))
 }
 
+/// 128 bits over what a person or controller asks of an object: labels, annotations, a wish to delete it, and the body
+/// without status and without what the binding of pods and the life of namespaces write into the spec.
+///
+/// On the tenant's side it tells whether the tenant's intent changed; on the super side, whether somebody else edited.
+pub fn intent(object: &Object) -> u128 {
+    const WRITTEN_BY_THE_CLUSTER: [&str; 2] = ["nodeName", "finalizers"];
+    let mut parts: Vec<String> = ["/metadata/labels", "/metadata/annotations", "/metadata/deletionTimestamp"]
+        .iter()
+        .map(|pointer| object.at(pointer).map(Value::to_string).unwrap_or_default())
+        .collect();
+    for (field, value) in object.value().as_object().into_iter().flatten() {
+        match (field.as_str(), value) {
+            ("apiVersion" | "kind" | "metadata" | "status", _) => {}
+            ("spec", Value::Object(spec)) => {
+                let asked = spec.iter().filter(|(name, _)| !WRITTEN_BY_THE_CLUSTER.contains(&name.as_str()));
+                parts.extend(asked.flat_map(|(name, value)| [name.clone(), value.to_string()]));
+            }
+            _ => parts.extend([field.clone(), value.to_string()]),
+        }
+    }
+    let parts: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
+    let digest = naming::digest(&parts);
+    u128::from_be_bytes(digest[..16].try_into().expect("16 of 32 bytes"))
+}
+
 /// Whether a tenant's label may reach a super object.
 ///
 /// Domains of Kubernetes itself steer super controllers and are kept out, except those that selectors of ordinary
@@ -182,6 +207,16 @@ mod tests {
         let other: Value = serde_json::from_str(r#"{"b":{"d":3,"c":2},"a":1}"#).unwrap();
         assert_eq!(fingerprint(&one), fingerprint(&other));
         assert_ne!(fingerprint(&one), fingerprint(&json!({"a": 1})));
+    }
+
+    #[test]
+    fn status_and_binding_are_no_intent() {
+        let pod = |spec: Value, status: Value| {
+            Object::from_value(json!({"metadata": {"labels": {"a": "b"}}, "spec": spec, "status": status})).unwrap()
+        };
+        let asked = intent(&pod(json!({"x": 1}), json!({})));
+        assert_eq!(asked, intent(&pod(json!({"x": 1, "nodeName": "n"}), json!({"phase": "Running"}))));
+        assert_ne!(asked, intent(&pod(json!({"x": 2}), json!({}))));
     }
 
     #[test]

@@ -1,0 +1,211 @@
+//! The only file that writes to any API server.
+//!
+//! Every write is tied to something: a POST to the object not being there, a patch to UID and resource version, a
+//! delete to a UID. Whether the tenant is still served is asked again just before each request.
+
+use crate::{
+    client::{Cluster, Error, PatchType, Preconditions},
+    tenants::{Held, Tenant},
+};
+use serde_json::{Value, json};
+use tenancy::{
+    kind::{Resource, Upward, UpwardVerb},
+    object::Object,
+    plan::{Patch, guarded},
+};
+
+/// Why a write wasn't made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The API server's answer.
+    #[error(transparent)]
+    Api(#[from] Error),
+    /// The tenant is no longer served; nothing was sent.
+    #[error("the tenant is no longer served")]
+    Stopped,
+    /// A deletion was decided and may not be carried out now.
+    #[error(transparent)]
+    Held(#[from] Held),
+    /// The state isn't what this step needs yet; its change brings the key back.
+    #[error("waiting: {0}")]
+    Waiting(&'static str),
+}
+
+impl Failure {
+    /// Whether it is the ordinary outcome of two writers meeting, not worth a warning.
+    pub(crate) fn is_race(&self) -> bool {
+        match self {
+            Self::Api(Error::Conflict(_) | Error::AlreadyExists | Error::NotFound)
+            | Self::Waiting(_) => true,
+            // A RoleBinding made a moment ago isn't known to every authorizer yet.
+            Self::Api(Error::Forbidden(message)) => message.contains("is forbidden: User"),
+            _ => false,
+        }
+    }
+}
+
+/// Creates an object in the super cluster.
+pub(crate) async fn create(
+    cluster: &Cluster,
+    tenant: &Tenant,
+    resource: &Resource,
+    object: &Object,
+) -> Result<Object, Failure> {
+    serving(tenant)?;
+    let path = resource.path(object.namespace(), "");
+    stored(cluster.post(&path, object.value()).await?)
+}
+
+/// Patches an object of the super cluster; the subresources first, each guarded by the version that the one before left.
+pub(crate) async fn patch(
+    cluster: &Cluster,
+    tenant: &Tenant,
+    resource: &Resource,
+    have: &Object,
+    patches: &[Patch],
+) -> Result<Object, Failure> {
+    let mut current = have.clone();
+    for patch in patches {
+        serving(tenant)?;
+        let mut path = resource.path(have.namespace(), have.name());
+        if let Some(subresource) = patch.subresource {
+            path = format!("{path}/{subresource}");
+        }
+        let version = current
+            .text("/metadata/resourceVersion")
+            .unwrap_or_default();
+        let body = guarded(&patch.operations, have.uid(), version);
+        current = stored(cluster.patch(&path, PatchType::Json, &body).await?)?;
+    }
+    Ok(current)
+}
+
+/// Deletes an object on either side; one that is gone already is no failure.
+pub(crate) async fn delete(
+    cluster: &Cluster,
+    tenant: &Tenant,
+    path: &str,
+    preconditions: &Preconditions<'_>,
+) -> Result<(), Failure> {
+    serving(tenant)?;
+    match cluster.delete(path, preconditions).await {
+        Err(Error::NotFound) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Writes what the tenant must see of a super object; `uid` is the tenant object's.
+pub(crate) async fn upward(
+    tenant: &Tenant,
+    path: &str,
+    uid: &str,
+    write: &Upward,
+) -> Result<Value, Failure> {
+    serving(tenant)?;
+    let path = write.subresource.map_or_else(
+        || path.to_owned(),
+        |subresource| format!("{path}/{subresource}"),
+    );
+    let mut body = write.body.clone();
+    if !uid.is_empty() {
+        // A patch that names another UID than the object has is refused by the API server.
+        body["metadata"]["uid"] = uid.into();
+    }
+    Ok(match write.verb {
+        UpwardVerb::Create => tenant.cluster.post(&path, &body).await?,
+        UpwardVerb::Merge => tenant.cluster.patch(&path, PatchType::Merge, &body).await?,
+        UpwardVerb::StrategicMerge => {
+            tenant
+                .cluster
+                .patch(&path, PatchType::StrategicMerge, &body)
+                .await?
+        }
+    })
+}
+
+/// Asks the tenant for a token that is bound to a pod.
+pub(crate) async fn request_token(
+    tenant: &Tenant,
+    namespace: &str,
+    account: &str,
+    audience: Option<&str>,
+    seconds: i64,
+    pod: (&str, &str),
+) -> Result<Value, Failure> {
+    serving(tenant)?;
+    let mut spec = json!({
+        "expirationSeconds": seconds,
+        "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": pod.0, "uid": pod.1},
+    });
+    if let Some(audience) = audience {
+        spec["audiences"] = json!([audience]);
+    }
+    let body =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec});
+    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
+    Ok(tenant.cluster.post(&path, &body).await?)
+}
+
+/// Replaces the data of a Secret without a twin, guarded by UID and version.
+pub(crate) async fn replace_data(
+    cluster: &Cluster,
+    tenant: &Tenant,
+    resource: &Resource,
+    have: &Object,
+    want: &Object,
+) -> Result<Object, Failure> {
+    let operations = ["/data", "/metadata/annotations"]
+        .iter()
+        .filter_map(|path| Some(json!({"op": "add", "path": path, "value": want.at(path)?})))
+        .collect();
+    patch(
+        cluster,
+        tenant,
+        resource,
+        have,
+        &[Patch {
+            subresource: None,
+            operations,
+        }],
+    )
+    .await
+}
+
+/// Writes the conditions of a VirtualControlPlane, guarded by UID and version.
+pub(crate) async fn conditions(
+    cluster: &Cluster,
+    vcp: &Object,
+    conditions: &Value,
+) -> Result<(), Failure> {
+    let mut operations = vec![];
+    if vcp.at("/status").is_none() {
+        operations.push(json!({"op": "add", "path": "/status", "value": {}}));
+    }
+    operations.push(json!({"op": "add", "path": "/status/conditions", "value": conditions}));
+    let version = vcp.text("/metadata/resourceVersion").unwrap_or_default();
+    let path = format!(
+        "/apis/sublet.dev/v1alpha1/namespaces/{}/virtualcontrolplanes/{}/status",
+        vcp.namespace(),
+        vcp.name()
+    );
+    cluster
+        .patch(
+            &path,
+            PatchType::Json,
+            &guarded(&operations, vcp.uid(), version),
+        )
+        .await?;
+    Ok(())
+}
+
+fn serving(tenant: &Tenant) -> Result<(), Failure> {
+    if tenant.cancel.is_cancelled() {
+        Err(Failure::Stopped)
+    } else {
+        Ok(())
+    }
+}
+
+fn stored(value: Value) -> Result<Object, Failure> {
+    Object::from_value(value).map_err(|err| Failure::Api(Error::Malformed(err.to_string())))
+}

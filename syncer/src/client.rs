@@ -1,0 +1,301 @@
+//! Requests to one API server: HTTP/2, JSON in and out, no retry of its own.
+//!
+//! A client that retries by itself would write behind the checks that every write needs, so each failure goes back to
+//! the fair queue. Watches and other requests have a connection each, so that a burst of one never starves the other.
+
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::{BodyExt, Limited};
+use hyper_util::{
+    client::legacy::{Client as Http, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use kube::{
+    Config,
+    client::{Body, ConfigExt},
+};
+use serde_json::Value;
+use std::time::Duration;
+use tower::{BoxError, ServiceBuilder};
+
+/// No unary request takes longer; watches have limits of their own.
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+/// Largest answer that is read: a page of 500 objects of the largest size that etcd stores would be far more, so pages
+/// shrink when this is met.
+const BODY_LIMIT: usize = 64 << 20;
+/// How often an idle connection is asked whether it lives, and how long the answer may take (R9).
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_LIMIT: Duration = Duration::from_secs(20);
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// 404.
+    #[error("not found")]
+    NotFound,
+    /// 409 on a create.
+    #[error("already exists")]
+    AlreadyExists,
+    /// 409 on a write: a precondition failed or the object changed.
+    #[error("conflict: {0}")]
+    Conflict(String),
+    /// 400 and 422: the same request would fail again.
+    #[error("{0}")]
+    Invalid(String),
+    /// 403.
+    #[error("{0}")]
+    Forbidden(String),
+    /// 401: the credentials aren't taken.
+    #[error("unauthorized: {0}")]
+    Unauthorized(String),
+    /// 410: the resource version is too old.
+    #[error("the resource version is too old")]
+    Expired,
+    /// 429, with the wait that the server asked for.
+    #[error("the API server asks to wait {0:?}")]
+    Throttled(Duration),
+    /// 5xx, a time limit or a broken connection.
+    #[error("the API server can't be reached: {0}")]
+    Unavailable(String),
+    /// The answer isn't what the API promises.
+    #[error("malformed answer: {0}")]
+    Malformed(String),
+}
+
+/// What a DELETE is tied to.
+#[derive(Debug, Default)]
+pub(crate) struct Preconditions<'a> {
+    /// UID; always given.
+    pub(crate) uid: &'a str,
+    /// Resource version, for kinds that only Sublet writes to.
+    pub(crate) resource_version: Option<u64>,
+    /// Seconds, for pods.
+    pub(crate) grace: Option<i64>,
+}
+
+/// The content type of a patch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PatchType {
+    /// RFC 6902.
+    Json,
+    /// RFC 7396.
+    Merge,
+    /// Kubernetes' own.
+    StrategicMerge,
+}
+
+/// One API server.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    requests: kube::Client,
+    watches: kube::Client,
+}
+
+impl Cluster {
+    /// Prepares connections; nothing is dialled yet.
+    pub(crate) fn new(config: &Config) -> Result<Self, kube::Error> {
+        Ok(Self {
+            requests: http2(config)?,
+            watches: http2(config)?,
+        })
+    }
+
+    /// The object or list at `path`.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, Error> {
+        self.unary(Method::GET, path, None).await
+    }
+
+    /// The object at `path`, or nothing when there is none.
+    pub(crate) async fn find(&self, path: &str) -> Result<Option<Value>, Error> {
+        match self.get(path).await {
+            Err(Error::NotFound) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Creates an object; the answer is the object as stored.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value, Error> {
+        match self
+            .unary(Method::POST, path, Some(("application/json", body)))
+            .await
+        {
+            Err(Error::Conflict(message)) if message.contains("already exists") => {
+                Err(Error::AlreadyExists)
+            }
+            other => other,
+        }
+    }
+
+    /// Patches the object or subresource at `path`; the answer is the object as stored.
+    pub(crate) async fn patch(
+        &self,
+        path: &str,
+        kind: PatchType,
+        body: &Value,
+    ) -> Result<Value, Error> {
+        let content_type = match kind {
+            PatchType::Json => "application/json-patch+json",
+            PatchType::Merge => "application/merge-patch+json",
+            PatchType::StrategicMerge => "application/strategic-merge-patch+json",
+        };
+        let path = format!("{path}?fieldManager={}", api::keys::FIELD_MANAGER);
+        self.unary(Method::PATCH, &path, Some((content_type, body)))
+            .await
+    }
+
+    /// Deletes the object at `path` under preconditions.
+    pub(crate) async fn delete(
+        &self,
+        path: &str,
+        preconditions: &Preconditions<'_>,
+    ) -> Result<(), Error> {
+        let mut tests = serde_json::json!({"uid": preconditions.uid});
+        if let Some(version) = preconditions.resource_version {
+            tests["resourceVersion"] = version.to_string().into();
+        }
+        let mut body = serde_json::json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": tests});
+        if let Some(seconds) = preconditions.grace {
+            body["gracePeriodSeconds"] = seconds.into();
+        }
+        self.unary(Method::DELETE, path, Some(("application/json", &body)))
+            .await
+            .map(drop)
+    }
+
+    /// The body of a watch, as it arrives.
+    pub(crate) async fn watch(&self, path: &str) -> Result<Body, Error> {
+        let request = request(Method::GET, path, None)?;
+        let response = tokio::time::timeout(REQUEST_LIMIT, self.watches.send(request))
+            .await
+            .map_err(|_| {
+                Error::Unavailable(format!("no answer to a watch within {REQUEST_LIMIT:?}"))
+            })?
+            .map_err(|err| unavailable(&err))?;
+        if response.status().is_success() {
+            return Ok(response.into_body());
+        }
+        let (parts, body) = response.into_parts();
+        let bytes = read(body).await?;
+        Err(failure(&parts, &bytes))
+    }
+
+    async fn unary(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, &Value)>,
+    ) -> Result<Value, Error> {
+        let request = request(method, path, body)?;
+        let exchange = async {
+            let response = self
+                .requests
+                .send(request)
+                .await
+                .map_err(|err| unavailable(&err))?;
+            let (parts, body) = response.into_parts();
+            let bytes = read(body).await?;
+            if parts.status.is_success() {
+                return serde_json::from_slice(&bytes)
+                    .map_err(|err| Error::Malformed(err.to_string()));
+            }
+            Err(failure(&parts, &bytes))
+        };
+        tokio::time::timeout(REQUEST_LIMIT, exchange)
+            .await
+            .map_err(|_| Error::Unavailable(format!("no answer within {REQUEST_LIMIT:?}")))?
+    }
+}
+
+/// kube's own client speaks HTTP/1.1 only and would open a connection for every watch.
+fn http2(config: &Config) -> Result<kube::Client, kube::Error> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(Duration::from_secs(10)));
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(config.rustls_client_config()?)
+        .https_or_http();
+    let connector = match &config.tls_server_name {
+        Some(name) => {
+            let name = rustls::pki_types::ServerName::try_from(name.clone())
+                .map_err(|err| kube::Error::Service(Box::new(err)))?;
+            connector.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name))
+        }
+        None => connector,
+    };
+    let http: Http<_, Body> = Http::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .http2_only(true)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_LIMIT)
+        .http2_keep_alive_while_idle(true)
+        .build(connector.enable_http2().wrap_connector(tcp));
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(kube::Client::new(service, "default"))
+}
+
+fn request(
+    method: Method,
+    path: &str,
+    body: Option<(&str, &Value)>,
+) -> Result<Request<Body>, Error> {
+    let mut builder = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::ACCEPT, "application/json");
+    if let Some((content_type, _)) = body {
+        builder = builder.header(header::CONTENT_TYPE, content_type);
+    }
+    let bytes = body
+        .map(|(_, value)| value.to_string().into_bytes())
+        .unwrap_or_default();
+    builder
+        .body(Body::from(bytes))
+        .map_err(|err| Error::Malformed(format!("the path {path}: {err}")))
+}
+
+async fn read(body: Body) -> Result<Bytes, Error> {
+    let collected = Limited::new(body, BODY_LIMIT).collect().await;
+    Ok(collected
+        .map_err(|err| Error::Unavailable(err.to_string()))?
+        .to_bytes())
+}
+
+fn failure(parts: &http::response::Parts, body: &[u8]) -> Error {
+    let status: Value = serde_json::from_slice(body).unwrap_or_default();
+    let message = status["message"]
+        .as_str()
+        .map_or_else(|| parts.status.to_string(), str::to_owned);
+    match parts.status.as_u16() {
+        400 | 413 | 415 | 422 => Error::Invalid(message),
+        401 => Error::Unauthorized(message),
+        403 => Error::Forbidden(message),
+        404 => Error::NotFound,
+        409 => Error::Conflict(message),
+        410 => Error::Expired,
+        429 => {
+            let seconds = parts
+                .headers
+                .get(header::RETRY_AFTER)
+                .and_then(|value| value.to_str().ok()?.parse().ok());
+            // A lying server may ask for hours (T42).
+            Error::Throttled(Duration::from_secs(seconds.unwrap_or(1)).min(Duration::from_secs(60)))
+        }
+        _ => Error::Unavailable(message),
+    }
+}
+
+fn unavailable(err: &dyn std::error::Error) -> Error {
+    let mut text = err.to_string();
+    let mut source = err.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    Error::Unavailable(text)
+}

@@ -1,0 +1,378 @@
+//! One key downward: read what the tenant wants, translate, compare, make it so.
+
+use crate::{
+    apply::{self, Failure},
+    client::{Cluster, Error},
+    engine::Engine,
+    intake::{self, twin_name},
+    refusals, removal,
+    table::SuperSide,
+    tenants::Tenant,
+    tokens::{self, Age},
+    upward,
+};
+use std::sync::Arc;
+use tenancy::{
+    kind::{self, Refused, Resource, SuperWatch, translate},
+    meta,
+    object::Object,
+    plan::{Plan, plan},
+    tenant::Key,
+};
+
+/// Works a key of a tenant's object.
+pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failure> {
+    if !key.kind().goes_down() {
+        return Ok(());
+    }
+    match tenants_object(tenant, key).await? {
+        Some(object) if object.is_terminating() && key.kind().deletes_early() => {
+            removal::pass_on(engine, tenant, key, &object).await
+        }
+        Some(object) => hold(engine, tenant, key, &object).await,
+        None => {
+            intake::gone_in_tenant(engine, tenant, key);
+            removal::remove(engine, tenant, key).await
+        }
+    }
+}
+
+/// The object of the newest event, or else a live read; a quorum read, since no resource version is given (R8).
+async fn tenants_object(tenant: &Tenant, key: &Key) -> Result<Option<Arc<Object>>, Failure> {
+    if let Some(object) = tenant.down.take(key) {
+        return Ok(Some(object));
+    }
+    let path = key.kind().resource().path(&key.namespace, &key.name);
+    Ok(read(&tenant.cluster, &path).await?.map(Arc::new))
+}
+
+/// Reads one object live.
+pub(crate) async fn read(cluster: &Cluster, path: &str) -> Result<Option<Object>, Failure> {
+    let Some(value) = cluster.find(path).await? else {
+        return Ok(None);
+    };
+    Object::from_value(value)
+        .map(Some)
+        .map_err(|err| Failure::Api(Error::Malformed(err.to_string())))
+}
+
+/// Makes the super cluster hold what the tenant's object asks for.
+async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> Result<(), Failure> {
+    let rule = key.kind();
+    let twin = tenant.table.get(key).twin;
+    if rule.resource().kind == "Pod"
+        && twin.is_none()
+        && !may_start(engine, tenant, key, object).await?
+    {
+        return Ok(());
+    }
+    let want = match tenant.with_cx(|cx| translate(rule, object, cx)) {
+        Ok(Some(want)) => want,
+        Ok(None) => return removal::unneeded(engine, tenant, key).await,
+        Err(refused) => return refuse(engine, tenant, key, object, &refused).await,
+    };
+    if rule.resource().namespaced {
+        ensure_namespace(engine, tenant, &key.namespace).await?;
+    }
+    for reference in rule.references(object) {
+        ensure_reference(engine, tenant, key, &reference).await?;
+    }
+    let age = if twin.is_none() { Age::New } else { Age::Known };
+    let twin = match make(engine, tenant, key, object, want, twin).await {
+        Err(Failure::Api(Error::Invalid(message))) => {
+            return refuse(
+                engine,
+                tenant,
+                key,
+                object,
+                &Refused::new("RefusedBySuperCluster", message),
+            )
+            .await;
+        }
+        Err(Failure::Api(Error::Forbidden(message))) if !message.contains("is forbidden: User") => {
+            return refuse(
+                engine,
+                tenant,
+                key,
+                object,
+                &Refused::new("RefusedBySuperCluster", message),
+            )
+            .await;
+        }
+        other => other?,
+    };
+    if let Some(twin) = twin {
+        tokens::ensure(engine, tenant, key, object, &twin, age).await?;
+    }
+    Ok(())
+}
+
+/// Whether a pod without a twin may get one: not when it has ended, and not when it ran before.
+async fn may_start(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    pod: &Object,
+) -> Result<bool, Failure> {
+    if kind::is_finished(pod) {
+        return Ok(false);
+    }
+    if !kind::pins_node(pod) {
+        return Ok(true);
+    }
+    // Only the syncer binds pods here; the API server notes a binding as a condition.
+    let bound = pod
+        .at("/status/conditions")
+        .and_then(serde_json::Value::as_array)
+        .is_some_and(|conditions| {
+            conditions.iter().any(|condition| {
+                condition["type"] == "PodScheduled" && condition["status"] == "True"
+            })
+        });
+    if bound {
+        upward::missing(engine, tenant, key).await?;
+        return Ok(false);
+    }
+    let refused = Refused::new(
+        "NodeNameSet",
+        "spec.nodeName can't be chosen: leave it out, or use a nodeSelector for kubernetes.io/hostname",
+    );
+    refuse(engine, tenant, key, pod, &refused).await?;
+    Ok(false)
+}
+
+/// Creates or mends the twin; the twin as it is then, unless it must end first.
+async fn make(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+    want: Object,
+    twin: Option<SuperSide>,
+) -> Result<Option<SuperSide>, Failure> {
+    let applied = meta::applied(&want);
+    match twin {
+        None => create(engine, tenant, key, object, want).await,
+        Some(twin) if twin.terminating => Ok(None),
+        Some(twin)
+            if *twin.owner_uid == *object.uid()
+                && twin.applied == applied
+                && twin.baseline != 0 =>
+        {
+            Ok(Some(twin))
+        }
+        Some(_) => compare(engine, tenant, key, object, want).await,
+    }
+}
+
+async fn create(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+    want: Object,
+) -> Result<Option<SuperSide>, Failure> {
+    let rule = key.kind();
+    let mut result = apply::create(&engine.cluster, tenant, rule.resource(), &want).await;
+    if let Err(Failure::Api(Error::Invalid(message))) = &result
+        && message.contains("already allocated")
+        && let Some(relaxed) = rule.relax(&want)
+    {
+        result = apply::create(&engine.cluster, tenant, rule.resource(), &relaxed).await;
+    }
+    match result {
+        Ok(stored) => {
+            accompany(engine, tenant, key, object).await?;
+            Ok(Some(record(tenant, key, &stored, object.uid())))
+        }
+        Err(Failure::Api(Error::AlreadyExists)) => compare(engine, tenant, key, object, want).await,
+        Err(Failure::Api(Error::NotFound)) => {
+            // The super namespace went away behind our back.
+            let namespace = Key::new(kind::index("Namespace"), "", &key.namespace);
+            tenant.table.update(&namespace, |entry| entry.twin = None);
+            Err(Failure::Waiting(
+                "the super namespace is gone and is made again",
+            ))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Reads the twin and closes the gap; nothing that isn't this object's own is touched (R3).
+async fn compare(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+    want: Object,
+) -> Result<Option<SuperSide>, Failure> {
+    let rule = key.kind();
+    let path = rule.resource().path(want.namespace(), want.name());
+    let Some(have) = read(&engine.cluster, &path).await? else {
+        tenant.table.update(key, |entry| entry.twin = None);
+        return Err(Failure::Waiting("the twin went away"));
+    };
+    match plan(rule, want, Some(&have)) {
+        Ok(Plan::Nothing) if have.is_terminating() => {
+            record(
+                tenant,
+                key,
+                &have,
+                meta::owner(&have)
+                    .map(|owner| owner.uid)
+                    .as_deref()
+                    .unwrap_or_default(),
+            );
+            Ok(None)
+        }
+        Ok(Plan::Nothing) => {
+            accompany(engine, tenant, key, object).await?;
+            Ok(Some(record(tenant, key, &have, object.uid())))
+        }
+        Ok(Plan::Patch(patches)) => {
+            engine.metrics.repaired(&tenant.id);
+            let stored =
+                apply::patch(&engine.cluster, tenant, rule.resource(), &have, &patches).await?;
+            accompany(engine, tenant, key, object).await?;
+            Ok(Some(record(tenant, key, &stored, object.uid())))
+        }
+        Ok(Plan::Replace) => {
+            removal::replace(engine, tenant, key, &have).await?;
+            Ok(None)
+        }
+        Ok(Plan::Create(_)) => Err(Failure::Waiting("the twin went away")),
+        Err(foreign) => {
+            let refused = Refused::new("NameTaken", foreign.to_string());
+            refuse(engine, tenant, key, object, &refused).await?;
+            Ok(None)
+        }
+    }
+}
+
+/// Makes the objects without a twin that must exist beside the super object.
+async fn accompany(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+) -> Result<(), Failure> {
+    let companions: Vec<(&'static Resource, Object)> =
+        tenant.with_cx(|cx| key.kind().companions(object, cx));
+    for (resource, companion) in companions {
+        match apply::create(&engine.cluster, tenant, resource, &companion).await {
+            Ok(_) | Err(Failure::Api(Error::AlreadyExists)) => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(())
+}
+
+/// Remembers the twin as it was just stored.
+pub(crate) fn record(tenant: &Tenant, key: &Key, stored: &Object, owner_uid: &str) -> SuperSide {
+    let baseline = meta::intent(stored);
+    tenant.table.update(key, |entry| {
+        entry.refused = false;
+        let known = entry.twin.take().filter(|twin| *twin.uid == *stored.uid());
+        let twin = SuperSide {
+            uid: stored.uid().into(),
+            version: stored
+                .resource_version()
+                .max(known.as_ref().map_or(0, |twin| twin.version)),
+            owner_uid: owner_uid.into(),
+            applied: meta::applied(stored),
+            baseline,
+            terminating: stored.is_terminating()
+                || known.as_ref().is_some_and(|twin| twin.terminating),
+            mirrored: known.map_or(0, |twin| twin.mirrored),
+        };
+        entry.twin = Some(twin.clone());
+        twin
+    })
+}
+
+/// Makes sure that a namespace of the tenant has its twin.
+async fn ensure_namespace(
+    engine: &Engine,
+    tenant: &Tenant,
+    namespace: &str,
+) -> Result<(), Failure> {
+    let key = Key::new(kind::index("Namespace"), "", namespace);
+    let is_ready = || {
+        tenant
+            .table
+            .get(&key)
+            .twin
+            .is_some_and(|twin| !twin.terminating && twin.baseline != 0)
+    };
+    if is_ready() {
+        return Ok(());
+    }
+    let _one_at_a_time = tenant.namespaces.lock().await;
+    if is_ready() {
+        return Ok(());
+    }
+    let Some(object) = tenants_object(tenant, &key).await? else {
+        return Err(Failure::Waiting("the tenant's namespace is gone"));
+    };
+    Box::pin(hold(engine, tenant, &key, &object)).await?;
+    if !is_ready() {
+        return Err(Failure::Waiting(
+            "the super namespace of an older namespace must end first",
+        ));
+    }
+    // What waited for the namespace is worked at once.
+    for waiting in tenant.table.all_keys(|other, entry| {
+        *other.namespace == *namespace && entry.tenant.is_some() && entry.twin.is_none()
+    }) {
+        engine.down.add(&tenant.id, waiting);
+    }
+    Ok(())
+}
+
+/// Takes an object that `referrer` needs down first, if the tenant has it.
+async fn ensure_reference(
+    engine: &Engine,
+    tenant: &Tenant,
+    referrer: &Key,
+    reference: &kind::Reference,
+) -> Result<(), Failure> {
+    let key = Key::new(
+        kind::index(reference.kind),
+        &referrer.namespace,
+        &reference.name,
+    );
+    let entry = tenant.table.get(&key);
+    if entry.tenant.is_none() || entry.twin.is_some() || entry.refused {
+        return Ok(());
+    }
+    let Some(object) = tenants_object(tenant, &key).await? else {
+        return Ok(());
+    };
+    Box::pin(hold(engine, tenant, &key, &object)).await
+}
+
+/// Tells the tenant why its object isn't in the super cluster, or isn't as it asks.
+async fn refuse(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+    refused: &Refused,
+) -> Result<(), Failure> {
+    tenant.table.update(key, |entry| entry.refused = true);
+    engine.metrics.refused(&tenant.id, refused.reason);
+    refusals::tell(tenant, key, object, refused).await
+}
+
+/// Path of the twin of a tenant's object.
+pub(crate) fn twin_path(tenant: &Tenant, key: &Key) -> String {
+    let twin = twin_name(tenant, key);
+    key.kind().resource().path(&twin.namespace, &twin.name)
+}
+
+/// Forgets the twin of a kind whose end no watch will tell of.
+pub(crate) fn forget_unwatched(tenant: &Tenant, key: &Key) {
+    if key.kind().super_watch() == SuperWatch::Never {
+        tenant.table.update(key, |entry| entry.twin = None);
+    }
+}

@@ -1,0 +1,265 @@
+//! Small typed indexes that translation needs: who refers to what, which addresses and namespaces are the tenant's.
+
+use crate::table::Table;
+use parking_lot::RwLock;
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
+use tenancy::{
+    kind::{self, Facts, Reference, Resource},
+    object::Object,
+    selector,
+    tenant::Key,
+};
+
+/// A tenant's indexes.
+#[derive(Default)]
+pub(crate) struct Index {
+    inner: RwLock<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// What each pod refers to, and how many pods refer to each object.
+    references: HashMap<Key, Vec<Key>>,
+    referrers: HashMap<Key, u32>,
+    namespaces: HashMap<Arc<str>, BTreeMap<String, String>>,
+    selectorless: HashSet<Key>,
+    selecting: HashSet<Key>,
+    addresses: HashMap<Key, Vec<IpAddr>>,
+    owners: HashMap<IpAddr, Key>,
+}
+
+/// What a change of references means for the objects referred to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReferenceChange {
+    /// Now needed, and wasn't before.
+    pub(crate) needed: Vec<Key>,
+    /// No longer needed by anything.
+    pub(crate) unneeded: Vec<Key>,
+}
+
+impl Index {
+    /// Records what `referrer` refers to; an empty list forgets it.
+    pub(crate) fn refer(&self, referrer: &Key, references: &[Reference]) -> ReferenceChange {
+        let now: Vec<Key> = references
+            .iter()
+            .map(|reference| {
+                Key::new(
+                    kind::index(reference.kind),
+                    &referrer.namespace,
+                    &reference.name,
+                )
+            })
+            .collect();
+        let mut inner = self.inner.write();
+        let before = if now.is_empty() {
+            inner.references.remove(referrer).unwrap_or_default()
+        } else {
+            inner
+                .references
+                .insert(referrer.clone(), now.clone())
+                .unwrap_or_default()
+        };
+        let mut change = ReferenceChange::default();
+        for key in &now {
+            let count = inner.referrers.entry(key.clone()).or_default();
+            *count += 1;
+            if *count == 1 && !before.contains(key) {
+                change.needed.push(key.clone());
+            }
+        }
+        for key in before {
+            let Some(count) = inner.referrers.get_mut(&key) else {
+                continue;
+            };
+            *count -= 1;
+            if *count == 0 {
+                inner.referrers.remove(&key);
+                change.unneeded.push(key);
+            }
+        }
+        change
+    }
+
+    /// Records a namespace's labels, or that it is gone.
+    pub(crate) fn namespace(&self, name: &str, object: Option<&Object>) {
+        let mut inner = self.inner.write();
+        match object {
+            Some(object) => {
+                let labels = object
+                    .labels()
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .collect();
+                inner.namespaces.insert(name.into(), labels);
+            }
+            None => drop(inner.namespaces.remove(name)),
+        }
+    }
+
+    /// Records whether a Service has a selector; returns whether that is news.
+    pub(crate) fn service(&self, key: &Key, object: Option<&Object>) -> bool {
+        let mut inner = self.inner.write();
+        let before = (inner.selectorless.remove(key), inner.selecting.remove(key));
+        let Some(object) = object else {
+            return before != (false, false);
+        };
+        let selects = object
+            .at("/spec/selector")
+            .and_then(Value::as_object)
+            .is_some_and(|map| !map.is_empty());
+        let set = if selects {
+            &mut inner.selecting
+        } else {
+            &mut inner.selectorless
+        };
+        set.insert(key.clone());
+        before != (!selects, selects)
+    }
+
+    /// Records the addresses of a pod that runs; returns whether they are news.
+    pub(crate) fn pod_addresses(&self, key: &Key, object: Option<&Object>) -> bool {
+        let listed = object
+            .and_then(|object| object.at("/status/podIPs"))
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        let host =
+            object.is_some_and(|object| object.at("/spec/hostNetwork") == Some(&Value::Bool(true)));
+        let now: Vec<IpAddr> = if host {
+            vec![]
+        } else {
+            listed
+                .filter_map(|entry| entry["ip"].as_str()?.parse().ok())
+                .collect()
+        };
+        let mut inner = self.inner.write();
+        if inner.addresses.get(key).map_or(&[][..], Vec::as_slice) == now {
+            return false;
+        }
+        for address in inner.addresses.remove(key).unwrap_or_default() {
+            if inner.owners.get(&address) == Some(key) {
+                inner.owners.remove(&address);
+            }
+        }
+        for address in &now {
+            inner.owners.insert(*address, key.clone());
+        }
+        if !now.is_empty() {
+            inner.addresses.insert(key.clone(), now);
+        }
+        true
+    }
+}
+
+/// Answers for one translation.
+pub(crate) struct Answers<'a> {
+    pub(crate) index: &'a Index,
+    pub(crate) table: &'a Table,
+}
+
+impl Facts for Answers<'_> {
+    fn is_referenced(&self, resource: &Resource, namespace: &str, name: &str) -> bool {
+        let key = Key::new(kind::index(resource.kind), namespace, name);
+        self.index.inner.read().referrers.contains_key(&key)
+    }
+
+    fn is_pod_address(&self, address: IpAddr) -> bool {
+        self.index.inner.read().owners.contains_key(&address)
+    }
+
+    fn namespaces(&self, wanted: &Value) -> Vec<String> {
+        let inner = self.index.inner.read();
+        let matching = inner
+            .namespaces
+            .iter()
+            .filter(|(_, labels)| selector::matches(wanted, labels));
+        let mut names: Vec<String> = matching.map(|(name, _)| name.to_string()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn has_selector(&self, namespace: &str, service: &str) -> Option<bool> {
+        let key = Key::new(kind::index("Service"), namespace, service);
+        let inner = self.index.inner.read();
+        if inner.selecting.contains(&key) {
+            return Some(true);
+        }
+        inner.selectorless.contains(&key).then_some(false)
+    }
+
+    fn uid(&self, name_of_kind: &str, namespace: &str, name: &str) -> Option<String> {
+        let position = kind::KINDS
+            .iter()
+            .position(|entry| entry.resource().kind == name_of_kind)?;
+        let key = Key::new(u8::try_from(position).ok()?, namespace, name);
+        self.table.get(&key).tenant.map(|side| side.uid.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(name: &str) -> Key {
+        Key::new(kind::index("Pod"), "default", name)
+    }
+
+    fn reference(name: &str) -> Reference {
+        Reference {
+            kind: "ConfigMap",
+            name: name.into(),
+        }
+    }
+
+    #[test]
+    fn an_object_is_needed_from_its_first_to_its_last_referrer() {
+        let index = Index::default();
+        let object = Key::new(kind::index("ConfigMap"), "default", "a");
+        assert_eq!(
+            index.refer(&pod("p"), &[reference("a")]).needed,
+            [object.clone()]
+        );
+        assert_eq!(
+            index.refer(&pod("q"), &[reference("a")]),
+            ReferenceChange::default()
+        );
+        assert_eq!(
+            index.refer(&pod("p"), &[reference("a")]),
+            ReferenceChange::default(),
+            "the same again"
+        );
+        assert_eq!(index.refer(&pod("p"), &[]), ReferenceChange::default());
+        assert_eq!(index.refer(&pod("q"), &[]).unneeded, [object]);
+    }
+
+    #[test]
+    fn an_address_is_its_last_pods() {
+        let index = Index::default();
+        let running =
+            Object::from_value(json!({"metadata": {}, "status": {"podIPs": [{"ip": "10.1.0.5"}]}}))
+                .unwrap();
+        let table = Table::default();
+        let known = |index: &Index| {
+            Answers {
+                index,
+                table: &table,
+            }
+            .is_pod_address("10.1.0.5".parse().unwrap())
+        };
+        assert!(index.pod_addresses(&pod("p"), Some(&running)));
+        assert!(!index.pod_addresses(&pod("p"), Some(&running)));
+        assert!(
+            index.pod_addresses(&pod("q"), Some(&running)),
+            "the address was given on"
+        );
+        assert!(index.pod_addresses(&pod("p"), None));
+        assert!(known(&index));
+        index.pod_addresses(&pod("q"), None);
+        assert!(!known(&index));
+    }
+}

@@ -1,0 +1,402 @@
+//! Turns events of both sides into fingerprints and keys.
+
+use crate::{
+    client::Error,
+    engine::Engine,
+    table::{Roll, SuperSide, Table, TenantSide},
+    tenants::Tenant,
+    watch::Sink,
+};
+use std::{sync::Arc, time::Duration};
+use tenancy::{
+    kind::{self, KINDS, SuperWatch},
+    meta,
+    object::Object,
+    tenant::Key,
+};
+
+/// A ConfigMap or Secret that nothing refers to stays for so long: the next pod of a Job needs it again.
+const UNNEEDED_STAYS: Duration = Duration::from_secs(60);
+
+/// Takes the events of one kind of one tenant.
+pub(crate) struct TenantSink {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) tenant: Arc<Tenant>,
+    pub(crate) kind: u8,
+    pub(crate) roll: Roll,
+}
+
+impl Sink for TenantSink {
+    fn listing(&self) {
+        self.roll.begin();
+    }
+
+    fn applied(&self, object: Object) {
+        let key = Key::new(self.kind, object.namespace(), object.name());
+        self.roll.mark(&key);
+        seen_in_tenant(&self.engine, &self.tenant, key, object);
+    }
+
+    fn deleted(&self, object: Object) {
+        let key = Key::new(self.kind, object.namespace(), object.name());
+        self.tenant.down.take(&key);
+        self.engine.down.add(&self.tenant.id, key.clone());
+        if !key.kind().goes_down() {
+            self.tenant.table.update(&key, |entry| entry.tenant = None);
+            self.engine.up.add(&self.tenant.id, key);
+        }
+    }
+
+    fn listed(&self) {
+        let seen = self.roll.end();
+        let known = self.tenant.table.keys(self.kind, |entry| {
+            entry.tenant.is_some() || entry.twin.is_some()
+        });
+        let emptied = seen.is_empty()
+            && known
+                .iter()
+                .any(|key| self.tenant.table.get(key).tenant.is_some());
+        self.tenant.gate.listed(self.kind, emptied);
+        for key in known.into_iter().filter(|key| !seen.contains(key)) {
+            // A suspicion only: the worker reads live.
+            self.engine.down.add(&self.tenant.id, key);
+        }
+    }
+
+    fn interrupted(&self, error: &Error) {
+        self.tenant.gate.interrupted(self.kind, &error.to_string());
+    }
+}
+
+/// The tenant's object exists in this state.
+pub(crate) fn seen_in_tenant(engine: &Engine, tenant: &Tenant, key: Key, object: Object) {
+    let rule = key.kind();
+    if !rule.goes_down() {
+        return seen_published(engine, tenant, key, &object);
+    }
+    let projection = meta::fingerprint(&rule.up_projection(&object));
+    let side = TenantSide {
+        uid: object.uid().into(),
+        version: object.resource_version(),
+        intent: meta::intent(&object),
+        projection,
+        node: object
+            .text("/spec/nodeName")
+            .filter(|node| !node.is_empty())
+            .map(Arc::from),
+    };
+    let (downward, upward) = tenant.table.update(&key, |entry| {
+        let older = entry
+            .tenant
+            .as_ref()
+            .is_some_and(|known| *known.uid == *side.uid && known.version > side.version);
+        if older {
+            return (false, false);
+        }
+        let known = entry.tenant.as_ref().filter(|known| known.uid == side.uid);
+        let downward = known.is_none_or(|known| known.intent != side.intent);
+        // What goes up was written by the tenant itself, or not yet by us.
+        let upward =
+            entry.twin.is_some() && known.is_none_or(|known| known.projection != side.projection);
+        entry.tenant = Some(side);
+        (downward, upward)
+    });
+    if downward {
+        index(engine, tenant, &key, Some(&object));
+        tenant.down.put(key.clone(), Arc::new(object));
+        engine.down.add(&tenant.id, key.clone());
+    }
+    if upward {
+        engine.up.add(&tenant.id, key);
+    }
+}
+
+/// The tenant's object is gone, as a live read said.
+pub(crate) fn gone_in_tenant(engine: &Engine, tenant: &Tenant, key: &Key) {
+    tenant.table.update(key, |entry| {
+        entry.tenant = None;
+        entry.renew_at = None;
+    });
+    index(engine, tenant, key, None);
+}
+
+/// Keeps the indexes, and works again what a change in them affects.
+fn index(engine: &Engine, tenant: &Tenant, key: &Key, object: Option<&Object>) {
+    let rule = key.kind();
+    match rule.resource().kind {
+        "Namespace" => tenant.index.namespace(&key.name, object),
+        "Service" => {
+            if tenant.index.service(key, object) {
+                let slices = tenant.table.keys(kind::index("EndpointSlice"), |_| true);
+                for slice in slices
+                    .into_iter()
+                    .filter(|slice| slice.namespace == key.namespace)
+                {
+                    engine.down.add(&tenant.id, slice);
+                }
+            }
+        }
+        _ => {}
+    }
+    let references = object
+        .map(|object| rule.references(object))
+        .unwrap_or_default();
+    let change = tenant.index.refer(key, &references);
+    for needed in change.needed {
+        engine.down.add(&tenant.id, needed);
+    }
+    for unneeded in change.unneeded {
+        engine.down.add_after(&tenant.id, unneeded, UNNEEDED_STAYS);
+    }
+}
+
+/// A published object in the tenant: repaired when it isn't as it was written.
+fn seen_published(engine: &Engine, tenant: &Tenant, key: Key, object: &Object) {
+    let state = meta::fingerprint(&crate::publish::comparable(object));
+    let differs = tenant.table.update(&key, |entry| {
+        let side = TenantSide {
+            uid: object.uid().into(),
+            version: object.resource_version(),
+            intent: state,
+            projection: 0,
+            node: None,
+        };
+        let differs = entry.published != state;
+        entry.tenant = Some(side);
+        differs
+    });
+    if differs {
+        engine.up.add(&tenant.id, key);
+    }
+}
+
+/// Takes the events of one kind of the super cluster.
+pub(crate) struct SuperSink {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) kind: u8,
+    pub(crate) roll: Roll,
+}
+
+impl Sink for SuperSink {
+    fn listing(&self) {
+        self.roll.begin();
+    }
+
+    fn applied(&self, object: Object) {
+        match KINDS[usize::from(self.kind)].super_watch() {
+            SuperWatch::Owned => self.owned(object),
+            SuperWatch::Published => self.published(object),
+            SuperWatch::ByNamespace => self.by_namespace(object),
+            SuperWatch::Never => {}
+        }
+    }
+
+    fn deleted(&self, object: Object) {
+        match KINDS[usize::from(self.kind)].super_watch() {
+            SuperWatch::Owned => {
+                let Some(owner) = meta::owner(&object) else {
+                    return;
+                };
+                let key = Key::new(self.kind, &owner.namespace, &owner.name);
+                let table = self.engine.table(&owner.tenant);
+                if super_gone(&table, &key, object.uid()) {
+                    self.work_again(&owner.tenant, key);
+                }
+                if self.is("Namespace") {
+                    self.engine.twins.remove(object.name());
+                }
+            }
+            SuperWatch::Published => {
+                let key = Key::new(self.kind, "", object.name());
+                self.engine.published.lock().remove(&key);
+                for tenant in self.engine.served() {
+                    tenant.up.take(&key);
+                    self.engine.up.add(&tenant.id, key.clone());
+                }
+            }
+            SuperWatch::ByNamespace | SuperWatch::Never => {}
+        }
+    }
+
+    fn listed(&self) {
+        let seen = self.roll.end();
+        if KINDS[usize::from(self.kind)].super_watch() == SuperWatch::Owned {
+            for tenant in self.engine.served() {
+                for key in tenant.table.keys(self.kind, |entry| entry.twin.is_some()) {
+                    if !seen.contains(&owned_roll_key(&tenant, &key)) {
+                        // Gone while nobody watched, or made since: both directions read live.
+                        tenant.table.update(&key, |entry| {
+                            if let Some(twin) = &mut entry.twin {
+                                twin.baseline = 0;
+                            }
+                        });
+                        self.engine.down.add(&tenant.id, key.clone());
+                        self.engine.up.add(&tenant.id, key);
+                    }
+                }
+            }
+        }
+        self.engine.super_listed(self.kind);
+    }
+}
+
+impl SuperSink {
+    fn is(&self, name: &str) -> bool {
+        KINDS[usize::from(self.kind)].resource().kind == name
+    }
+
+    /// An object that carries a tenant's marks.
+    fn owned(&self, object: Object) {
+        let Some(owner) = meta::owner(&object) else {
+            return;
+        };
+        let key = Key::new(self.kind, &owner.namespace, &owner.name);
+        self.roll
+            .mark(&Key::new(self.kind, object.namespace(), object.name()));
+        let tenant = self.engine.tenant(&owner.tenant);
+        if tenant
+            .as_ref()
+            .is_some_and(|tenant| !is_twin(tenant, &key, &object))
+        {
+            // A copy that somebody made of a super object, marks included, is nobody's twin.
+            return;
+        }
+        if self.is("Namespace") {
+            self.engine.twins.insert(
+                object.name().to_owned(),
+                (owner.tenant.clone(), owner.name.as_str().into()),
+            );
+        }
+        let table = self.engine.table(&owner.tenant);
+        let drifted = seen_in_super(&table, &key, &object, &owner.uid);
+        let Some(tenant) = tenant else { return };
+        if drifted {
+            self.engine.down.add(&tenant.id, key.clone());
+        }
+        if self.is("Pod") && tenant.index.pod_addresses(&key, Some(&object)) {
+            // Endpoints that were refused may be the tenant's now.
+            for slice in tenant
+                .table
+                .keys(kind::index("EndpointSlice"), |entry| entry.refused)
+            {
+                self.engine.down.add(&tenant.id, slice);
+            }
+        }
+        if self.is("Pod") || self.is("Service") {
+            tenant.up.put(key.clone(), Arc::new(object));
+            self.engine.up.add(&tenant.id, key);
+        }
+    }
+
+    fn published(&self, object: Object) {
+        let key = Key::new(self.kind, "", object.name());
+        self.engine.published.lock().insert(key.clone());
+        let object = Arc::new(object);
+        for tenant in self.engine.served() {
+            tenant.up.put(key.clone(), object.clone());
+            self.engine.up.add(&tenant.id, key.clone());
+        }
+    }
+
+    fn by_namespace(&self, object: Object) {
+        let Some((id, namespace)) = self
+            .engine
+            .twins
+            .get(object.namespace())
+            .map(|entry| entry.value().clone())
+        else {
+            return;
+        };
+        let Some(tenant) = self.engine.tenant(&id) else {
+            return;
+        };
+        let key = Key::new(self.kind, &namespace, object.name());
+        tenant.up.put(key.clone(), Arc::new(object));
+        self.engine.up.add(&id, key);
+    }
+
+    fn work_again(&self, id: &tenancy::tenant::TenantId, key: Key) {
+        let Some(tenant) = self.engine.tenant(id) else {
+            return;
+        };
+        tenant.up.take(&key);
+        if self.is("Pod") {
+            tenant.index.pod_addresses(&key, None);
+            self.engine.up.add(id, key.clone());
+        }
+        self.engine.down.add(id, key);
+    }
+}
+
+/// Whether the object stands where the tenant object's twin must stand.
+fn is_twin(tenant: &Tenant, key: &Key, object: &Object) -> bool {
+    (object.namespace(), object.name()) == twin_name(tenant, key).as_ref_pair()
+}
+
+/// Namespace and name of the twin.
+pub(crate) struct TwinName {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+impl TwinName {
+    fn as_ref_pair(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+}
+
+/// Where the twin of a tenant's object stands.
+pub(crate) fn twin_name(tenant: &Tenant, key: &Key) -> TwinName {
+    let rule = key.kind();
+    tenant.with_cx(|cx| TwinName {
+        namespace: if rule.resource().namespaced {
+            meta::super_namespace(&key.namespace, cx)
+        } else {
+            String::new()
+        },
+        name: rule.super_name(&key.name, cx),
+    })
+}
+
+fn owned_roll_key(tenant: &Tenant, key: &Key) -> Key {
+    let twin = twin_name(tenant, key);
+    Key::new(key.kind, &twin.namespace, &twin.name)
+}
+
+/// The super object exists in this state; returns whether somebody else edited it.
+pub(crate) fn seen_in_super(table: &Table, key: &Key, object: &Object, owner_uid: &str) -> bool {
+    let state = meta::intent(object);
+    let terminating = object.is_terminating();
+    table.update(key, |entry| {
+        let known = entry.twin.take().filter(|twin| *twin.uid == *object.uid());
+        let version = object.resource_version();
+        if let Some(newer) = known.as_ref().filter(|twin| twin.version > version) {
+            entry.twin = Some(newer.clone());
+            return false;
+        }
+        let baseline = known.as_ref().map_or(0, |twin| twin.baseline);
+        let drifted = baseline != 0 && baseline != state && !terminating;
+        entry.twin = Some(SuperSide {
+            uid: object.uid().into(),
+            version,
+            owner_uid: owner_uid.into(),
+            applied: meta::applied(object),
+            baseline: if drifted { 0 } else { baseline },
+            terminating,
+            mirrored: known.map_or(0, |twin| twin.mirrored),
+        });
+        drifted
+    })
+}
+
+/// The super object of that UID is gone; returns whether it was the one that is known.
+fn super_gone(table: &Table, key: &Key, uid: &str) -> bool {
+    table.update(key, |entry| {
+        let known = entry.twin.as_ref().is_some_and(|twin| *twin.uid == *uid);
+        if known {
+            entry.twin = None;
+            entry.renew_at = None;
+        }
+        known
+    })
+}

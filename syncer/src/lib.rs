@@ -1,0 +1,35 @@
+//! The sync engine: one for all tenants and all kinds.
+//!
+//! ```text
+//! tenant API server ─watch─▶ fair queue ─▶ downward: gather ─▶ tenancy: translate + plan ─▶ apply ─▶ super cluster
+//! tenant API server ◀─apply─ tenancy: up ◀─ upward: gather ◀─ fair queue ◀──────────watch─ super cluster
+//! ```
+//!
+//! An event becomes a key and a fingerprint; its object lives only until the key has been worked. What crosses, and
+//! how, is decided in the crate `tenancy`; this crate watches, gathers and applies. Only [`apply`] writes.
+
+pub mod args;
+
+mod client;
+mod kubeconfig;
+mod watch;
+
+mod engine;
+mod facts;
+mod queue;
+mod registry;
+mod table;
+mod tenants;
+mod verdict;
+
+mod apply;
+mod downward;
+mod intake;
+mod publish;
+mod refusals;
+mod removal;
+mod tokens;
+mod upward;
+
+mod patrol;
+mod telemetry;

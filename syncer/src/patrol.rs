@@ -1,0 +1,199 @@
+//! The patrol: both sides again from the start, in pages, against the fingerprints.
+//!
+//! It finds what no event told. A difference is a suspicion that puts a key in the queue, nothing more (R10): the
+//! worker reads both objects live before it changes anything.
+
+use crate::{
+    apply::Failure,
+    client::Error,
+    engine::Engine,
+    intake::{self, twin_name},
+    tenants::Tenant,
+    watch::{self, Sink, Target},
+};
+use api::keys;
+use parking_lot::Mutex;
+use std::{collections::HashSet, sync::Arc, time::Duration};
+use tenancy::{
+    kind::{self, KINDS, SuperWatch},
+    meta,
+    object::Object,
+    tenant::Key,
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How often due token renewals are looked for; tokens are renewed with at least two minutes of life left.
+const RENEWAL_PERIOD: Duration = Duration::from_secs(20);
+
+/// Patrols all tenants, one after the other, each once in a period.
+pub(crate) async fn run(engine: Arc<Engine>, period: Duration, cancel: CancellationToken) {
+    let mut rounds = tokio::time::interval_at(Instant::now() + period, period);
+    let mut renewals = tokio::time::interval(RENEWAL_PERIOD);
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            _ = renewals.tick() => renew(&engine),
+            _ = rounds.tick() => {
+                for tenant in engine.served() {
+                    if let Err(err) = round(&engine, &tenant).await {
+                        tracing::warn!(tenant = %tenant.id, %err, "the patrol didn't finish its round");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Queues pods whose tokens are due.
+fn renew(engine: &Engine) {
+    let now = Instant::now();
+    for tenant in engine.served() {
+        for key in tenant.table.keys(kind::index("Pod"), |entry| {
+            entry.renew_at.is_some_and(|due| due <= now)
+        }) {
+            engine.down.add(&tenant.id, key);
+        }
+    }
+}
+
+/// Looks at every object of one tenant on both sides.
+async fn round(engine: &Engine, tenant: &Tenant) -> Result<(), Failure> {
+    for (kind, rule) in (0u8..).zip(KINDS).filter(|(_, rule)| rule.goes_down()) {
+        let resource = rule.resource();
+        let target = Target {
+            path: resource.path("", ""),
+            selector: rule.tenant_selector().map(str::to_owned),
+            api_version: resource.api_version(),
+            kind: resource.kind.to_owned(),
+        };
+        let there = Compared::new(tenant, kind, Side::Tenant);
+        watch::list(&tenant.cluster, &target, &there).await?;
+        let here = Compared::new(tenant, kind, Side::Super);
+        if rule.super_watch() == SuperWatch::Owned {
+            let target = Target {
+                selector: Some(format!("{}={}", keys::TENANT, tenant.id)),
+                ..target
+            };
+            watch::list(&engine.cluster, &target, &here).await?;
+        } else {
+            for namespace in tenant
+                .table
+                .keys(kind::index("Namespace"), |entry| entry.twin.is_some())
+            {
+                let twin = twin_name(tenant, &namespace).name;
+                let selector = format!("{}={},!{}", keys::TENANT, tenant.id, keys::ROLE);
+                let target = Target {
+                    path: resource.path(&twin, ""),
+                    selector: Some(selector),
+                    ..target.clone()
+                };
+                watch::list(&engine.cluster, &target, &here).await?;
+            }
+        }
+        conclude(engine, tenant, kind, &there, &here);
+    }
+    Ok(())
+}
+
+/// Queues what differs from the fingerprints, and what one side has and the other lacks.
+fn conclude(engine: &Engine, tenant: &Tenant, kind: u8, there: &Compared<'_>, here: &Compared<'_>) {
+    let (there, here) = (there.found.lock(), here.found.lock());
+    let mut suspects: HashSet<Key> = there
+        .differing
+        .iter()
+        .chain(&here.differing)
+        .cloned()
+        .collect();
+    let known = tenant.table.keys(kind, |_| true);
+    for key in &known {
+        let entry = tenant.table.get(key);
+        let lost = entry.tenant.is_some() && !there.seen.contains(key)
+            || entry.twin.is_some() && !here.seen.contains(key);
+        if lost {
+            tenant.table.update(key, |entry| {
+                if let Some(twin) = &mut entry.twin {
+                    twin.baseline = 0;
+                }
+            });
+            suspects.insert(key.clone());
+        }
+    }
+    engine.metrics.patrolled(
+        &tenant.id,
+        (there.seen.len() + here.seen.len()) as u64,
+        suspects.len() as u64,
+    );
+    for key in suspects {
+        engine.down.add(&tenant.id, key.clone());
+        engine.up.add(&tenant.id, key);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Tenant,
+    Super,
+}
+
+/// Compares a list with the fingerprints.
+struct Compared<'a> {
+    tenant: &'a Tenant,
+    kind: u8,
+    side: Side,
+    found: Mutex<Found>,
+}
+
+#[derive(Default)]
+struct Found {
+    seen: HashSet<Key>,
+    differing: Vec<Key>,
+}
+
+impl<'a> Compared<'a> {
+    fn new(tenant: &'a Tenant, kind: u8, side: Side) -> Self {
+        Self {
+            tenant,
+            kind,
+            side,
+            found: Mutex::default(),
+        }
+    }
+}
+
+impl Sink for Compared<'_> {
+    fn applied(&self, object: Object) {
+        let state = meta::intent(&object);
+        let (key, differs) = match self.side {
+            Side::Tenant => {
+                let key = Key::new(self.kind, object.namespace(), object.name());
+                let known = self.tenant.table.get(&key).tenant;
+                let differs = known.is_none_or(|known| {
+                    known.version < object.resource_version() && known.intent != state
+                });
+                (key, differs)
+            }
+            Side::Super => {
+                let Some(owner) = meta::owner(&object) else {
+                    return;
+                };
+                let key = Key::new(self.kind, &owner.namespace, &owner.name);
+                let known = self.tenant.table.get(&key).twin;
+                let differs = intake::seen_in_super(&self.tenant.table, &key, &object, &owner.uid)
+                    || known.is_none_or(|known| known.baseline == 0);
+                (key, differs)
+            }
+        };
+        let mut found = self.found.lock();
+        if differs {
+            found.differing.push(key.clone());
+        }
+        found.seen.insert(key);
+    }
+
+    fn deleted(&self, _object: Object) {}
+
+    fn listed(&self) {}
+
+    fn interrupted(&self, _error: &Error) {}
+}

@@ -1,0 +1,90 @@
+//! The async shell of the fair queue: wake-ups and timers.
+
+use parking_lot::Mutex;
+use std::time::Duration;
+use tenancy::{
+    fair_queue::{FairQueue, Taken},
+    tenant::{Key, TenantId},
+};
+use tokio::{sync::Notify, time::Instant};
+
+/// Keys of one tenant that are worked at once, in one direction: enough to fill the pipe to an API server, few enough
+/// that a dead one holds a fraction of the workers.
+const IN_FLIGHT: usize = 24;
+
+/// A fair queue that workers wait on.
+pub(crate) struct Queue {
+    keys: Mutex<FairQueue<TenantId, Key>>,
+    ready: Notify,
+}
+
+impl Queue {
+    pub(crate) fn new() -> Self {
+        Self {
+            keys: Mutex::new(FairQueue::new(IN_FLIGHT)),
+            ready: Notify::new(),
+        }
+    }
+
+    /// Adds a key.
+    pub(crate) fn add(&self, tenant: &TenantId, key: Key) {
+        self.keys.lock().add(tenant, key, Instant::now().into_std());
+        self.ready.notify_one();
+    }
+
+    /// Adds a key that becomes ready after `delay`.
+    pub(crate) fn add_after(&self, tenant: &TenantId, key: Key, delay: Duration) {
+        self.keys
+            .lock()
+            .add_at(tenant, key, (Instant::now() + delay).into_std());
+        self.ready.notify_one();
+    }
+
+    /// The next key, once there is one.
+    pub(crate) async fn next(&self) -> Taken<TenantId, Key> {
+        loop {
+            let ready = self.ready.notified();
+            let (taken, wake) = {
+                let mut keys = self.keys.lock();
+                (keys.take(Instant::now().into_std()), keys.next_wake())
+            };
+            if let Some(taken) = taken {
+                // Others may be ready too, and a notification wakes one worker only.
+                self.ready.notify_one();
+                return taken;
+            }
+            match wake {
+                Some(at) => {
+                    let _ = tokio::time::timeout_at(Instant::from_std(at), ready).await;
+                }
+                None => ready.await,
+            }
+        }
+    }
+
+    /// The key's work is done.
+    pub(crate) fn done(&self, tenant: &TenantId, key: &Key) {
+        self.keys
+            .lock()
+            .done(tenant, key, Instant::now().into_std());
+        self.ready.notify_one();
+    }
+
+    /// The key's work failed; it comes again.
+    pub(crate) fn retry(&self, tenant: &TenantId, key: &Key) {
+        self.keys
+            .lock()
+            .retry(tenant, key, Instant::now().into_std());
+        self.ready.notify_one();
+    }
+
+    /// Forgets a tenant.
+    pub(crate) fn remove(&self, tenant: &TenantId) {
+        self.keys.lock().remove(tenant);
+    }
+
+    /// Keys of a tenant that wait.
+    pub(crate) fn depth(&self, tenant: &TenantId) -> usize {
+        self.keys.lock().depth(tenant)
+    }
+}

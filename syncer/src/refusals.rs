@@ -1,0 +1,86 @@
+//! Tells a tenant, by an event on its object, why something isn't in the super cluster.
+
+use crate::{
+    apply::{self, Failure},
+    client::Error,
+    intake::twin_name,
+    tenants::Tenant,
+};
+use serde_json::json;
+use tenancy::{
+    kind::{Refused, Upward, UpwardVerb},
+    naming,
+    object::Object,
+    tenant::Key,
+};
+
+/// Writes the event; the same refusal of the same object is told once.
+///
+/// The super cluster's own words are scrubbed of the super namespace's name. An event that can't be written is no
+/// reason to work the key again.
+pub(crate) async fn tell(
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+    refused: &Refused,
+) -> Result<(), Failure> {
+    let resource = key.kind().resource();
+    let namespace = if key.namespace.is_empty() {
+        "default"
+    } else {
+        &key.namespace
+    };
+    let message = scrub(tenant, key, &refused.message);
+    let hash = naming::hash(&[
+        object.uid().as_bytes(),
+        refused.reason.as_bytes(),
+        message.as_bytes(),
+    ]);
+    let mut name = key.name.to_string();
+    name.truncate(200);
+    let now = jiff::Timestamp::now();
+    let event = json!({
+        "apiVersion": "v1", "kind": "Event", "type": "Warning",
+        "metadata": {"name": format!("{name}.{}", &hash[..16]), "namespace": namespace},
+        "involvedObject": {
+            "apiVersion": resource.api_version(), "kind": resource.kind,
+            "namespace": &*key.namespace, "name": &*key.name, "uid": object.uid(),
+        },
+        "reason": refused.reason, "message": message, "count": 1,
+        "firstTimestamp": seconds(now), "lastTimestamp": seconds(now),
+        "source": {"component": "sublet-syncer"},
+        "reportingComponent": "sublet-syncer", "reportingInstance": "",
+    });
+    tracing::debug!(tenant = %tenant.id, %key, reason = refused.reason, "refused");
+    let write = Upward {
+        subresource: None,
+        verb: UpwardVerb::Create,
+        body: event,
+    };
+    match apply::upward(
+        tenant,
+        &format!("/api/v1/namespaces/{namespace}/events"),
+        "",
+        &write,
+    )
+    .await
+    {
+        Err(Failure::Api(Error::AlreadyExists | Error::NotFound | Error::Forbidden(_))) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// An event's message has at most 1,024 bytes.
+fn scrub(tenant: &Tenant, key: &Key, message: &str) -> String {
+    let twin = twin_name(tenant, key);
+    let text = if twin.namespace.is_empty() {
+        message.to_owned()
+    } else {
+        message.replace(&twin.namespace, &key.namespace)
+    };
+    text.chars().take(1000).collect()
+}
+
+fn seconds(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

@@ -1,0 +1,461 @@
+//! Which tenants are served: VirtualControlPlanes, their classes and groups, and the Secrets that lead to them.
+
+use crate::{
+    client::Cluster,
+    engine::Engine,
+    intake::{SuperSink, TenantSink},
+    kubeconfig,
+    tenants::Tenant,
+    verdict,
+    watch::{self, Sink, Target},
+};
+use api::{
+    ControlPlaneClass, ControlPlaneGroup, PodSecurity, SyncObjects, VirtualControlPlane, keys,
+};
+use data_encoding::BASE64;
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+use tenancy::{
+    kind::{KINDS, SuperWatch},
+    object::Object,
+    tenant::{Tenant as Rules, TenantId},
+};
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long the work in progress of a tenant that is no longer served may take to end.
+const STOP_LIMIT: Duration = Duration::from_secs(40);
+
+/// What the registry has heard.
+#[derive(Default)]
+pub(crate) struct Registry {
+    heard: Mutex<Heard>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Heard {
+    /// By namespace and name.
+    control_planes: BTreeMap<(String, String), VirtualControlPlane>,
+    classes: BTreeMap<String, PodSecurity>,
+    groups: BTreeMap<String, ControlPlaneGroup>,
+    /// Kubeconfigs by identity.
+    kubeconfigs: HashMap<String, String>,
+    /// Lists that are complete.
+    complete: u8,
+}
+
+/// A tenant that is to be served, and by which credentials.
+struct Wanted {
+    rules: Rules,
+    proof: Option<String>,
+    kubeconfig: String,
+}
+
+/// What one of the registry's watches watches.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    ControlPlanes,
+    Classes,
+    Groups,
+    Kubeconfigs,
+}
+
+const SOURCES: [Source; 4] = [
+    Source::ControlPlanes,
+    Source::Classes,
+    Source::Groups,
+    Source::Kubeconfigs,
+];
+
+impl Source {
+    fn target(self) -> Target {
+        let own = |plural: &str, kind: &str| Target {
+            path: format!("/apis/{}/{}/{plural}", api::GROUP, api::VERSION),
+            selector: None,
+            api_version: format!("{}/{}", api::GROUP, api::VERSION),
+            kind: kind.into(),
+        };
+        match self {
+            Self::ControlPlanes => own("virtualcontrolplanes", "VirtualControlPlane"),
+            Self::Classes => own("controlplaneclasses", "ControlPlaneClass"),
+            Self::Groups => own("controlplanegroups", "ControlPlaneGroup"),
+            Self::Kubeconfigs => Target {
+                path: format!("/api/v1/namespaces/{}/secrets", api::SYSTEM_NAMESPACE),
+                selector: Some(format!("{}={}", keys::ROLE, keys::ROLE_TENANT_KUBECONFIG)),
+                api_version: "v1".into(),
+                kind: "Secret".into(),
+            },
+        }
+    }
+}
+
+struct RegistrySink {
+    registry: Arc<Registry>,
+    source: Source,
+}
+
+impl Sink for RegistrySink {
+    fn listing(&self) {
+        // A list tells all that there is; until it is complete nobody reads it.
+        let mut heard = self.registry.heard.lock();
+        heard.complete &= !(1 << self.source as u8);
+        match self.source {
+            Source::ControlPlanes => heard.control_planes.clear(),
+            Source::Classes => heard.classes.clear(),
+            Source::Groups => heard.groups.clear(),
+            Source::Kubeconfigs => heard.kubeconfigs.clear(),
+        }
+    }
+
+    fn applied(&self, object: Object) {
+        let mut heard = self.registry.heard.lock();
+        match self.source {
+            Source::ControlPlanes => {
+                if let Some(vcp) = parse::<VirtualControlPlane>(&object) {
+                    heard
+                        .control_planes
+                        .insert((object.namespace().into(), object.name().into()), vcp);
+                }
+            }
+            Source::Classes => {
+                if let Some(class) = parse::<ControlPlaneClass>(&object) {
+                    heard
+                        .classes
+                        .insert(object.name().into(), class.spec.pod_security);
+                }
+            }
+            Source::Groups => {
+                if let Some(group) = parse(&object) {
+                    heard.groups.insert(object.name().into(), group);
+                }
+            }
+            Source::Kubeconfigs => {
+                let text = object
+                    .text("/data/kubeconfig")
+                    .and_then(|data| BASE64.decode(data.as_bytes()).ok());
+                let text = text.and_then(|bytes| String::from_utf8(bytes).ok());
+                if let (Some(id), Some(text)) = (object.label(keys::TENANT), text) {
+                    heard.kubeconfigs.insert(id.into(), text);
+                }
+            }
+        }
+        drop(heard);
+        self.registry.changed.notify_one();
+    }
+
+    fn deleted(&self, object: Object) {
+        let mut heard = self.registry.heard.lock();
+        match self.source {
+            Source::ControlPlanes => {
+                heard
+                    .control_planes
+                    .remove(&(object.namespace().into(), object.name().into()));
+            }
+            Source::Classes => drop(heard.classes.remove(object.name())),
+            Source::Groups => drop(heard.groups.remove(object.name())),
+            Source::Kubeconfigs => {
+                if let Some(id) = object.label(keys::TENANT) {
+                    heard.kubeconfigs.remove(id);
+                }
+            }
+        }
+        drop(heard);
+        self.registry.changed.notify_one();
+    }
+
+    fn listed(&self) {
+        self.registry.heard.lock().complete |= 1 << self.source as u8;
+        self.registry.changed.notify_one();
+    }
+}
+
+fn parse<T: DeserializeOwned>(object: &Object) -> Option<T> {
+    serde_json::from_value(object.value().clone())
+        .inspect_err(|err| tracing::warn!(name = object.name(), %err, "an object can't be read and is set aside"))
+        .ok()
+}
+
+impl Registry {
+    /// Watches, and starts and stops tenants until cancelled.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        engine: Arc<Engine>,
+        tasks: TaskTracker,
+        cancel: CancellationToken,
+    ) {
+        for source in SOURCES {
+            let sink = RegistrySink {
+                registry: self.clone(),
+                source,
+            };
+            let (cluster, cancel) = (engine.cluster.clone(), cancel.clone());
+            tasks.spawn(async move { watch::run(cluster, source.target(), &sink, cancel).await });
+        }
+        watch_super(&engine, &tasks, &cancel);
+        let mut running: HashMap<TenantId, String> = HashMap::new();
+        engine.super_known().await;
+        loop {
+            if let Some(wanted) = self.wanted() {
+                reconcile(&engine, &tasks, &cancel, &mut running, wanted).await;
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    /// Whether a VirtualControlPlane of this identity still exists.
+    fn exists(&self, id: &TenantId) -> bool {
+        let heard = self.heard.lock();
+        heard
+            .control_planes
+            .values()
+            .any(|vcp| vcp.spec.identity.as_deref() == Some(id.as_str()))
+    }
+
+    /// The tenants to serve, once all lists are complete.
+    fn wanted(&self) -> Option<HashMap<TenantId, Wanted>> {
+        let heard = self.heard.lock();
+        if heard.complete.count_ones() as usize != SOURCES.len() {
+            return None;
+        }
+        let mut wanted = HashMap::new();
+        for ((namespace, name), vcp) in &heard.control_planes {
+            let Some(id) = vcp
+                .spec
+                .identity
+                .as_deref()
+                .and_then(|text| TenantId::parse(text).ok())
+            else {
+                continue;
+            };
+            let ending = vcp.metadata.deletion_timestamp.is_some();
+            if ending || vcp.spec.paused || is_conflicting(vcp) {
+                continue;
+            }
+            let Some(kubeconfig) = heard.kubeconfigs.get(id.as_str()).cloned() else {
+                continue;
+            };
+            let rules = rules(id.clone(), namespace, name, vcp, &heard);
+            let proof = vcp
+                .status
+                .as_ref()
+                .and_then(|status| Some(status.proof.as_ref()?.kube_system_uid.clone()));
+            // Two of one identity: neither is served before the manager has said whose it is.
+            if wanted
+                .insert(
+                    id.clone(),
+                    Wanted {
+                        rules,
+                        proof,
+                        kubeconfig,
+                    },
+                )
+                .is_some()
+            {
+                wanted.remove(&id);
+            }
+        }
+        Some(wanted)
+    }
+}
+
+/// The manager found that the identity or slice belongs to another VirtualControlPlane (T46).
+fn is_conflicting(vcp: &VirtualControlPlane) -> bool {
+    let conditions = vcp.status.iter().flat_map(|status| &status.conditions);
+    conditions
+        .into_iter()
+        .any(|condition| condition.type_ == "IdentityConflict" && condition.status == "True")
+}
+
+fn rules(
+    id: TenantId,
+    namespace: &str,
+    name: &str,
+    vcp: &VirtualControlPlane,
+    heard: &Heard,
+) -> Rules {
+    let ceiling = heard
+        .classes
+        .get(&vcp.spec.class_name)
+        .copied()
+        .unwrap_or_default();
+    let groups = heard.groups.values().filter(|group| {
+        group
+            .spec
+            .namespaces
+            .iter()
+            .any(|member| member == namespace)
+    });
+    Rules {
+        id,
+        vcp_namespace: namespace.to_owned(),
+        vcp_name: name.to_owned(),
+        slice: vcp
+            .spec
+            .network
+            .service_cidr
+            .as_deref()
+            .and_then(|text| text.parse().ok()),
+        cluster_domain: vcp.spec.network.cluster_domain.clone(),
+        pod_security: vcp.spec.policy.pod_security.unwrap_or(ceiling).min(ceiling),
+        node_selector: vcp.spec.policy.node_selector.clone(),
+        all_config_objects: vcp.spec.sync.config_objects == SyncObjects::All,
+        group_labels: groups.flat_map(|group| group.spec.labels.clone()).collect(),
+        restore_counter: vcp
+            .status
+            .iter()
+            .filter_map(|status| Some(status.proof.as_ref()?.restore_counter))
+            .sum(),
+    }
+}
+
+fn watch_super(engine: &Arc<Engine>, tasks: &TaskTracker, cancel: &CancellationToken) {
+    for kind in crate::engine::watched() {
+        let rule = KINDS[usize::from(kind)];
+        let resource = rule.resource();
+        let target = Target {
+            path: resource.path("", ""),
+            selector: (rule.super_watch() == SuperWatch::Owned).then(|| keys::TENANT.to_owned()),
+            api_version: resource.api_version(),
+            kind: resource.kind.to_owned(),
+        };
+        let sink = SuperSink {
+            engine: engine.clone(),
+            kind,
+            roll: crate::table::Roll::default(),
+        };
+        let (cluster, cancel) = (engine.cluster.clone(), cancel.clone());
+        tasks.spawn(async move { watch::run(cluster, target, &sink, cancel).await });
+    }
+}
+
+async fn reconcile(
+    engine: &Arc<Engine>,
+    tasks: &TaskTracker,
+    cancel: &CancellationToken,
+    running: &mut HashMap<TenantId, String>,
+    mut wanted: HashMap<TenantId, Wanted>,
+) {
+    let outdated: Vec<TenantId> = running
+        .iter()
+        .filter(|(id, kubeconfig)| {
+            wanted
+                .get(*id)
+                .is_none_or(|wanted| wanted.kubeconfig != **kubeconfig)
+        })
+        .map(|(id, _)| id.clone())
+        .collect();
+    for id in outdated {
+        running.remove(&id);
+        stop(engine, tasks, &id);
+    }
+    for (id, wanted) in wanted.drain() {
+        if running.contains_key(&id) {
+            if let Some(tenant) = engine.tenant(&id)
+                && tenant.revise(wanted.rules, wanted.proof)
+            {
+                // What was translated under the old rules is translated again.
+                for key in tenant
+                    .table
+                    .all_keys(|key, entry| key.kind().goes_down() && entry.tenant.is_some())
+                {
+                    engine.down.add(&id, key);
+                }
+            }
+            continue;
+        }
+        match start(engine, tasks, cancel, &wanted).await {
+            Ok(()) => drop(running.insert(id, wanted.kubeconfig)),
+            Err(err) => tracing::warn!(tenant = %id, %err, "the tenant can't be served"),
+        }
+    }
+}
+
+async fn start(
+    engine: &Arc<Engine>,
+    tasks: &TaskTracker,
+    cancel: &CancellationToken,
+    wanted: &Wanted,
+) -> anyhow::Result<()> {
+    let config = kubeconfig::parse(&wanted.kubeconfig).await?;
+    let id = wanted.rules.id.clone();
+    let table = engine.table(&id);
+    let mut tenant = Tenant::new(
+        wanted.rules.clone(),
+        wanted.proof.clone(),
+        Cluster::new(&config)?,
+        table,
+    );
+    tenant.cancel = cancel.child_token();
+    let tenant = Arc::new(tenant);
+    tracing::info!(tenant = %id, vcp = %tenant.rules().vcp_name, "serving");
+    engine.tenants.insert(id.clone(), tenant.clone());
+    for (kind, rule) in (0u8..).zip(KINDS) {
+        let watched = rule.goes_down() || rule.super_watch() == SuperWatch::Published;
+        if !watched {
+            continue;
+        }
+        let resource = rule.resource();
+        let target = Target {
+            path: resource.path("", ""),
+            selector: rule.tenant_selector().map(str::to_owned),
+            api_version: resource.api_version(),
+            kind: resource.kind.to_owned(),
+        };
+        let sink = TenantSink {
+            engine: engine.clone(),
+            tenant: tenant.clone(),
+            kind,
+            roll: crate::table::Roll::default(),
+        };
+        let (cluster, cancel) = (tenant.cluster.clone(), tenant.cancel.clone());
+        tasks.spawn(async move { watch::run(cluster, target, &sink, cancel).await });
+    }
+    for key in engine.published.lock().iter() {
+        engine.up.add(&id, key.clone());
+    }
+    for key in tenant.table.all_keys(|_, entry| entry.twin.is_some()) {
+        engine.up.add(&id, key);
+    }
+    tasks.spawn(verdict::report(engine.clone(), tenant));
+    Ok(())
+}
+
+/// Stops serving a tenant; its memory stays, since its objects do.
+fn stop(engine: &Arc<Engine>, tasks: &TaskTracker, id: &TenantId) {
+    let Some((_, tenant)) = engine.tenants.remove(id) else {
+        return;
+    };
+    tracing::info!(tenant = %id, "no longer serving");
+    tenant.cancel.cancel();
+    engine.down.remove(id);
+    engine.up.remove(id);
+    tenant.table.forget_tenant_side();
+    let engine = engine.clone();
+    tasks.spawn(async move {
+        tenant.activity.close();
+        let drained = tokio::time::timeout(STOP_LIMIT, tenant.activity.wait())
+            .await
+            .is_ok();
+        if drained {
+            verdict::stopped(&engine, &tenant).await;
+        }
+    });
+}
+
+/// Drops the memory of tenants whose VirtualControlPlane is gone.
+pub(crate) fn forget_gone(engine: &Engine, registry: &Registry) {
+    for id in engine.known() {
+        if engine.tenant(&id).is_none() && !registry.exists(&id) {
+            engine.forget(&id);
+        }
+    }
+}

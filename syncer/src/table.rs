@@ -1,0 +1,163 @@
+//! What is remembered of a tenant's objects: identities, versions and fingerprints, never the objects themselves.
+//!
+//! The objects of events that wait to be worked are kept beside it, the newest only, and dropped when their key is
+//! worked; a retry reads live.
+
+use parking_lot::Mutex;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+use tenancy::{object::Object, tenant::Key};
+use tokio::time::Instant;
+
+/// What is known of one object on both sides.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Entry {
+    /// The tenant's object.
+    pub(crate) tenant: Option<TenantSide>,
+    /// The super object.
+    pub(crate) twin: Option<SuperSide>,
+    /// The last translation was refused: it is tried again when facts change.
+    pub(crate) refused: bool,
+    /// When the tokens in the pod's token Secret are renewed.
+    pub(crate) renew_at: Option<Instant>,
+    /// Hash of what was last written to the tenant (published kinds), or of what it was seen to hold.
+    pub(crate) published: u128,
+}
+
+/// The tenant's object.
+#[derive(Clone, Debug)]
+pub(crate) struct TenantSide {
+    pub(crate) uid: Box<str>,
+    pub(crate) version: u64,
+    /// Fingerprint of what flows down.
+    pub(crate) intent: u128,
+    /// Fingerprint of what flows up, as the tenant holds it.
+    pub(crate) projection: u128,
+    /// Node that the pod is bound to.
+    pub(crate) node: Option<Arc<str>>,
+}
+
+/// The super object.
+#[derive(Clone, Debug)]
+pub(crate) struct SuperSide {
+    pub(crate) uid: Box<str>,
+    pub(crate) version: u64,
+    /// UID of the tenant's object that it was made for.
+    pub(crate) owner_uid: Box<str>,
+    /// Hash of what was applied, as recorded on it.
+    pub(crate) applied: u128,
+    /// Fingerprint of all that only Sublet should write; 0 until it has been compared with the tenant's intent.
+    pub(crate) baseline: u128,
+    pub(crate) terminating: bool,
+    /// Version whose state last went up (R5).
+    pub(crate) mirrored: u64,
+}
+
+/// One tenant's entries.
+#[derive(Default)]
+pub(crate) struct Table {
+    entries: Mutex<HashMap<Key, Entry>>,
+}
+
+impl Table {
+    /// What is known of an object.
+    pub(crate) fn get(&self, key: &Key) -> Entry {
+        self.entries.lock().get(key).cloned().unwrap_or_default()
+    }
+
+    /// Changes what is known of an object; an entry that knows nothing any more is dropped.
+    pub(crate) fn update<R>(&self, key: &Key, change: impl FnOnce(&mut Entry) -> R) -> R {
+        let mut entries = self.entries.lock();
+        let entry = entries.entry(key.clone()).or_default();
+        let result = change(entry);
+        if entry.tenant.is_none() && entry.twin.is_none() {
+            entries.remove(key);
+        }
+        result
+    }
+
+    /// Keys of a kind that satisfy a condition.
+    pub(crate) fn keys(&self, kind: u8, condition: impl Fn(&Entry) -> bool) -> Vec<Key> {
+        let entries = self.entries.lock();
+        entries
+            .iter()
+            .filter(|(key, entry)| key.kind == kind && condition(entry))
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    /// Keys whose entry satisfies a condition, whatever the kind.
+    pub(crate) fn all_keys(&self, condition: impl Fn(&Key, &Entry) -> bool) -> Vec<Key> {
+        let entries = self.entries.lock();
+        entries
+            .iter()
+            .filter(|(key, entry)| condition(key, entry))
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    /// Forgets the tenant's side of everything: the tenant is no longer watched.
+    pub(crate) fn forget_tenant_side(&self) {
+        let mut entries = self.entries.lock();
+        entries.retain(|_, entry| {
+            entry.tenant = None;
+            entry.published = 0;
+            entry.twin.is_some()
+        });
+    }
+
+    /// Number of entries.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.lock().len()
+    }
+}
+
+/// Objects of events that wait for their key to be worked.
+#[derive(Default)]
+pub(crate) struct Pending {
+    objects: Mutex<HashMap<Key, Arc<Object>>>,
+}
+
+impl Pending {
+    /// Keeps the newest object of a key.
+    pub(crate) fn put(&self, key: Key, object: Arc<Object>) {
+        self.objects.lock().insert(key, object);
+    }
+
+    /// Takes the object out, if there is one.
+    pub(crate) fn take(&self, key: &Key) -> Option<Arc<Object>> {
+        self.objects.lock().remove(key)
+    }
+
+    /// Looks at the object without taking it.
+    pub(crate) fn peek(&self, key: &Key) -> Option<Arc<Object>> {
+        self.objects.lock().get(key).cloned()
+    }
+}
+
+/// The keys told of while a list goes on, so that its end shows what is gone.
+#[derive(Default)]
+pub(crate) struct Roll {
+    seen: Mutex<Option<HashSet<Key>>>,
+}
+
+impl Roll {
+    /// A list begins.
+    pub(crate) fn begin(&self) {
+        *self.seen.lock() = Some(HashSet::new());
+    }
+
+    /// A key was told of.
+    pub(crate) fn mark(&self, key: &Key) {
+        if let Some(seen) = self.seen.lock().as_mut() {
+            seen.insert(key.clone());
+        }
+    }
+
+    /// The list ended: all that it told of.
+    pub(crate) fn end(&self) -> HashSet<Key> {
+        self.seen.lock().take().unwrap_or_default()
+    }
+}

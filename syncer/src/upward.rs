@@ -1,0 +1,163 @@
+//! One key upward: read what the super cluster says, and show it to the tenant.
+
+use crate::{
+    apply::{self, Failure},
+    client::{Error, Preconditions},
+    downward::{read, twin_path},
+    engine::Engine,
+    intake, publish,
+    tenants::{Held, Tenant},
+};
+use std::sync::Arc;
+use tenancy::{
+    kind::{self, SuperWatch, TenantView},
+    meta,
+    object::Object,
+    tenant::Key,
+};
+
+/// Works a key of a super object.
+pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failure> {
+    match key.kind().super_watch() {
+        SuperWatch::Published => publish::work(engine, tenant, key).await,
+        SuperWatch::ByNamespace => publish::copy(tenant, key).await,
+        SuperWatch::Owned => mirror(engine, tenant, key).await,
+        SuperWatch::Never => Ok(()),
+    }
+}
+
+/// Shows the twin's state on the tenant's object, if it is the twin of this incarnation (R5).
+async fn mirror(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failure> {
+    let rule = key.kind();
+    let object = match tenant.up.take(key) {
+        Some(object) => object,
+        None => match read(&engine.cluster, &twin_path(tenant, key)).await? {
+            Some(object) => Arc::new(object),
+            None if rule.resource().kind == "Pod" => return missing(engine, tenant, key).await,
+            None => return Ok(()),
+        },
+    };
+    let entry = tenant.table.get(key);
+    let (Some(side), Some(owner)) = (entry.tenant, meta::owner(&object)) else {
+        return Ok(());
+    };
+    let version = object.resource_version();
+    let outdated = entry
+        .twin
+        .is_some_and(|twin| *twin.uid == *object.uid() && twin.mirrored > version);
+    if owner.tenant != tenant.id || owner.uid != *side.uid || outdated {
+        return Ok(());
+    }
+    let view = TenantView {
+        uid: side.uid.to_string(),
+        resource_version: side.version.to_string(),
+        bound: side.node.is_some(),
+        projection: side.projection,
+    };
+    let path = rule.resource().path(&key.namespace, &key.name);
+    for write in tenant.with_cx(|cx| rule.up(&object, &view, cx)) {
+        let is_binding = write.subresource == Some("binding");
+        match apply::upward(tenant, &path, &side.uid, &write).await {
+            Ok(_) if is_binding => {
+                let node = object.text("/spec/nodeName").map(Arc::from);
+                tenant.table.update(key, |entry| {
+                    if let Some(side) = &mut entry.tenant {
+                        side.node = node;
+                    }
+                });
+            }
+            Ok(stored) => remember(tenant, key, stored),
+            // Bound before, by ourselves: the event that says so is on its way.
+            Err(Failure::Api(Error::Conflict(_) | Error::AlreadyExists)) if is_binding => {}
+            // The tenant's object is gone or is another one; its own event says so.
+            Err(Failure::Api(Error::NotFound)) => return Ok(()),
+            Err(failure) => return Err(failure),
+        }
+    }
+    tenant.table.update(key, |entry| {
+        if let Some(twin) = entry
+            .twin
+            .as_mut()
+            .filter(|twin| *twin.uid == *object.uid())
+        {
+            twin.mirrored = twin.mirrored.max(version);
+        }
+    });
+    Ok(())
+}
+
+/// Takes up the tenant's object as a write left it, so that its own event is no news.
+fn remember(tenant: &Tenant, key: &Key, stored: serde_json::Value) {
+    let Ok(stored) = Object::from_value(stored) else {
+        return;
+    };
+    if stored.text("/kind") != Some(key.kind().resource().kind) {
+        return;
+    }
+    let projection = meta::fingerprint(&key.kind().up_projection(&stored));
+    tenant.table.update(key, |entry| {
+        if let Some(side) = entry
+            .tenant
+            .as_mut()
+            .filter(|side| *side.uid == *stored.uid())
+        {
+            side.version = side.version.max(stored.resource_version());
+            side.projection = projection;
+        }
+    });
+}
+
+/// A pod has no super pod: it ends if it was asked to or if it ran, and comes down if it never did (R5).
+pub(crate) async fn missing(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failure> {
+    let path = key.kind().resource().path(&key.namespace, &key.name);
+    let Some(pod) = read(&tenant.cluster, &path).await? else {
+        intake::gone_in_tenant(engine, tenant, key);
+        return Ok(());
+    };
+    // Read live, not taken from the watch: the watch may lag behind a create of our own.
+    if let Some(twin) = read(&engine.cluster, &twin_path(tenant, key)).await? {
+        let Some(owner) = meta::owner(&twin).filter(|owner| owner.tenant == tenant.id) else {
+            return Ok(());
+        };
+        intake::seen_in_super(&tenant.table, key, &twin, &owner.uid);
+        engine.down.add(&tenant.id, key.clone());
+        return Ok(());
+    }
+    tenant.table.update(key, |entry| entry.twin = None);
+    if !pod.is_terminating() {
+        if !kind::pins_node(&pod) {
+            engine.down.add(&tenant.id, key.clone());
+            return Ok(());
+        }
+        if kind::is_finished(&pod) {
+            return Ok(());
+        }
+        engine.prove_super().await?;
+    }
+    tracing::info!(tenant = %tenant.id, %key, uid = %pod.uid(), "ending the tenant's pod: its super pod is gone");
+    let preconditions = Preconditions {
+        uid: pod.uid(),
+        resource_version: None,
+        grace: Some(0),
+    };
+    apply::delete(&tenant.cluster, tenant, &path, &preconditions).await
+}
+
+impl Engine {
+    /// The super cluster is the one that this process started with, by the UID of its kube-system namespace.
+    async fn prove_super(&self) -> Result<(), Failure> {
+        let found = read(&self.cluster, "/api/v1/namespaces/kube-system").await?;
+        if found.is_some_and(|namespace| {
+            self.super_proof
+                .get()
+                .is_some_and(|proof| proof == namespace.uid())
+        }) {
+            return Ok(());
+        }
+        Err(Held(
+            "the super cluster's kube-system namespace isn't the one that was there at the start"
+                .into(),
+        )
+        .into())
+    }
+}

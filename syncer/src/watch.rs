@@ -1,0 +1,301 @@
+//! One watch of one resource on one API server: list in pages, then follow; start over when told to.
+//!
+//! Lists ask for the most recent state, never for "whatever the cache has" (R8). A silent connection is noticed by
+//! HTTP/2 pings and by the absence of bookmarks (R9). An object that can't be read is set aside with a warning and
+//! stops nothing.
+
+use crate::client::{Cluster, Error};
+use bytes::BytesMut;
+use http_body_util::BodyExt;
+use serde_json::Value;
+use std::time::Duration;
+use tenancy::object::Object;
+use tokio_util::sync::CancellationToken;
+
+/// Objects in one page of a list.
+const PAGE: usize = 500;
+/// The server sends a bookmark about once a minute; without any event for so long the connection is given up.
+const SILENCE_LIMIT: Duration = Duration::from_secs(90);
+/// Longest line, that is one event: etcd stores no object above 1.5 MiB, and JSON of it is larger.
+const LINE_LIMIT: usize = 16 << 20;
+/// Delays after failures.
+const DELAY_BASE: Duration = Duration::from_millis(200);
+const DELAY_MAX: Duration = Duration::from_secs(15);
+
+/// What a watch tells its owner.
+pub(crate) trait Sink: Send + Sync {
+    /// A list begins: what is not told of until [`Sink::listed`] doesn't exist any more.
+    fn listing(&self) {}
+    /// An object exists in this state.
+    fn applied(&self, object: Object);
+    /// An object was seen to end. A hint: decisions read live.
+    fn deleted(&self, object: Object);
+    /// All objects of a complete list were told.
+    fn listed(&self);
+    /// The watch can't go on for now; deletions must not be inferred.
+    fn interrupted(&self, _error: &Error) {}
+}
+
+/// What to watch.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// Path of the collection.
+    pub(crate) path: String,
+    /// Label selector, if any.
+    pub(crate) selector: Option<String>,
+    /// Taken from the list's kind: items of a list don't repeat it.
+    pub(crate) api_version: String,
+    /// Likewise.
+    pub(crate) kind: String,
+}
+
+/// Watches until cancelled.
+pub(crate) async fn run(
+    cluster: Cluster,
+    target: Target,
+    sink: &dyn Sink,
+    cancel: CancellationToken,
+) {
+    let mut failures = 0u32;
+    loop {
+        let turn = async {
+            let version = list(&cluster, &target, sink).await?;
+            failures = 0;
+            follow(&cluster, &target, version, sink).await
+        };
+        let error = tokio::select! {
+            () = cancel.cancelled() => return,
+            result = turn => result.err(),
+        };
+        let Some(error) = error else { continue };
+        if !matches!(error, Error::Expired) {
+            sink.interrupted(&error);
+            failures += 1;
+            let delay = DELAY_BASE
+                .saturating_mul(1 << failures.min(7))
+                .min(DELAY_MAX);
+            if failures == 1 {
+                tracing::warn!(path = %target.path, err = %error, "watch interrupted");
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(delay) => {}
+            }
+        }
+    }
+}
+
+/// Tells every object of a complete list; the answer is the list's resource version.
+pub(crate) async fn list(
+    cluster: &Cluster,
+    target: &Target,
+    sink: &dyn Sink,
+) -> Result<String, Error> {
+    sink.listing();
+    let mut token = String::new();
+    loop {
+        let path = format!(
+            "{}?limit={PAGE}{}{}",
+            target.path,
+            selector(target),
+            continuation(&token)
+        );
+        let mut page = cluster.get(&path).await?;
+        let version = text(&page, "/metadata/resourceVersion");
+        token = text(&page, "/metadata/continue");
+        let items = page.get_mut("items").map(Value::take).unwrap_or_default();
+        let Value::Array(items) = items else {
+            return Err(Error::Malformed("a list without items".into()));
+        };
+        for mut item in items {
+            item["apiVersion"] = target.api_version.as_str().into();
+            item["kind"] = target.kind.as_str().into();
+            match Object::from_value(item) {
+                Ok(object) => sink.applied(object),
+                Err(err) => tracing::warn!(path = %target.path, %err, "an object is set aside"),
+            }
+        }
+        if token.is_empty() {
+            sink.listed();
+            return Ok(version);
+        }
+    }
+}
+
+/// Follows from `version` until the resource version is too old or something breaks.
+async fn follow(
+    cluster: &Cluster,
+    target: &Target,
+    mut version: String,
+    sink: &dyn Sink,
+) -> Result<(), Error> {
+    loop {
+        // Servers end watches after 5 to 10 minutes, spread so that they don't all come back at once.
+        let limit = 300
+            + version
+                .bytes()
+                .chain(target.path.bytes())
+                .map(u64::from)
+                .sum::<u64>()
+                % 300;
+        let path = format!(
+            "{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={limit}&resourceVersion={version}{}",
+            target.path,
+            selector(target)
+        );
+        let mut body = cluster.watch(&path).await?;
+        let mut buffer = BytesMut::new();
+        loop {
+            let frame = tokio::time::timeout(SILENCE_LIMIT, body.frame())
+                .await
+                .map_err(|_| {
+                    Error::Unavailable(format!("no event or bookmark for {SILENCE_LIMIT:?}"))
+                })?;
+            let Some(frame) = frame else { break };
+            let frame = frame.map_err(|err| Error::Unavailable(err.to_string()))?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            buffer.extend_from_slice(&data);
+            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                let line = buffer.split_to(end + 1);
+                tell(&line, target, &mut version, sink)?;
+            }
+            if buffer.len() > LINE_LIMIT {
+                return Err(Error::Malformed(format!(
+                    "an event of more than {LINE_LIMIT} bytes"
+                )));
+            }
+        }
+    }
+}
+
+/// Tells one event.
+fn tell(line: &[u8], target: &Target, version: &mut String, sink: &dyn Sink) -> Result<(), Error> {
+    let mut event: Value =
+        serde_json::from_slice(line).map_err(|err| Error::Malformed(err.to_string()))?;
+    let object = event.get_mut("object").map(Value::take).unwrap_or_default();
+    let kind = event["type"].as_str().unwrap_or_default();
+    if kind == "ERROR" {
+        let message = text(&object, "/message");
+        return Err(if object["code"] == 410 {
+            Error::Expired
+        } else {
+            Error::Unavailable(message)
+        });
+    }
+    let seen = text(&object, "/metadata/resourceVersion");
+    if kind != "BOOKMARK" {
+        match Object::from_value(object) {
+            Ok(object) if kind == "DELETED" => sink.deleted(object),
+            Ok(object) => sink.applied(object),
+            Err(err) => tracing::warn!(path = %target.path, %err, "an object is set aside"),
+        }
+    }
+    if !seen.is_empty() {
+        *version = seen;
+    }
+    Ok(())
+}
+
+fn selector(target: &Target) -> String {
+    target
+        .selector
+        .as_deref()
+        .map(|selector| format!("&labelSelector={}", encode(selector)))
+        .unwrap_or_default()
+}
+
+fn continuation(token: &str) -> String {
+    if token.is_empty() {
+        String::new()
+    } else {
+        format!("&continue={}", encode(token))
+    }
+}
+
+/// Percent-encodes what a query value can't hold.
+fn encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes()
+        .map(|byte| {
+            if plain(byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
+}
+
+fn text(value: &Value, pointer: &str) -> String {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parking_lot::Mutex;
+
+    #[derive(Default)]
+    struct Told(Mutex<Vec<String>>);
+
+    impl Sink for Told {
+        fn applied(&self, object: Object) {
+            self.0.lock().push(format!("+{}", object.name()));
+        }
+        fn deleted(&self, object: Object) {
+            self.0.lock().push(format!("-{}", object.name()));
+        }
+        fn listed(&self) {}
+    }
+
+    fn target() -> Target {
+        Target {
+            path: "/api/v1/pods".into(),
+            selector: None,
+            api_version: "v1".into(),
+            kind: "Pod".into(),
+        }
+    }
+
+    #[test]
+    fn events_move_the_version_and_one_bad_object_stops_nothing() {
+        let (told, mut version) = (Told::default(), String::from("1"));
+        let lines = [
+            r#"{"type":"ADDED","object":{"metadata":{"name":"a","resourceVersion":"2"}}}"#,
+            r#"{"type":"MODIFIED","object":{"metadata":"broken"}}"#,
+            r#"{"type":"DELETED","object":{"metadata":{"name":"a","resourceVersion":"3"}}}"#,
+            r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}"#,
+        ];
+        for line in lines {
+            tell(line.as_bytes(), &target(), &mut version, &told).unwrap();
+        }
+        assert_eq!(*told.0.lock(), ["+a", "-a"]);
+        assert_eq!(version, "9");
+    }
+
+    #[test]
+    fn an_old_version_is_told_from_other_errors() {
+        let (told, mut version) = (Told::default(), String::new());
+        let expired = br#"{"type":"ERROR","object":{"code":410,"message":"too old"}}"#;
+        assert!(matches!(
+            tell(expired, &target(), &mut version, &told),
+            Err(Error::Expired)
+        ));
+        let broken = br#"{"type":"ERROR","object":{"code":500,"message":"etcd"}}"#;
+        assert!(matches!(
+            tell(broken, &target(), &mut version, &told),
+            Err(Error::Unavailable(_))
+        ));
+    }
+
+    #[test]
+    fn selectors_are_encoded() {
+        assert_eq!(encode("a!=b,c in (d)"), "a%21%3Db%2Cc%20in%20%28d%29");
+    }
+}
