@@ -1,3 +1,12 @@
-//! manager.
+//! Entry point of `sublet-manager`.
 
-fn main() {}
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    // Exactly one TLS provider is compiled in; it must be chosen before the first handshake.
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("a TLS provider was already installed"))?;
+    manager::args::Args::parse().run().await
+}

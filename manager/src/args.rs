@@ -1,0 +1,182 @@
+//! Flags, and the only place where things are wired together.
+
+use crate::{
+    cluster::Cluster,
+    observe::Observer,
+    telemetry::{self, LogFormat, Metrics},
+    virtual_control_plane::{Context, reconcile, retry},
+};
+use anyhow::Context as _;
+use api::{ControlPlaneClass, ControlPlaneGroup, VirtualControlPlane, keys};
+use futures::StreamExt;
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    core::v1::{Namespace, Pod, Service},
+};
+use kube::{
+    Api, Client, Config, Resource, ResourceExt,
+    config::{KubeConfigOptions, Kubeconfig},
+    core::PartialObjectMeta,
+    runtime::{
+        Controller, controller,
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+use prometheus_client::registry::Registry;
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tenancy::slice::Slice;
+
+/// Passes that run at once: one tenant that doesn't answer must not hold up the others.
+const CONCURRENCY: u16 = 16;
+/// Events of one control plane that come together make one pass.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+/// Objects per page of a watch's first list.
+const PAGE: u32 = 200;
+
+/// Provisions control planes of tenants and looks after them.
+#[derive(Debug, clap::Parser)]
+#[command(name = "sublet-manager", version)]
+pub struct Args {
+    /// Kubeconfig of the super cluster; the pod's own account is used when left out
+    #[arg(long, value_name = "PATH")]
+    kubeconfig: Option<PathBuf>,
+
+    /// Namespace of Sublet's own objects: claims and the syncer's credentials
+    #[arg(long, value_name = "NAMESPACE", default_value = api::SYSTEM_NAMESPACE)]
+    namespace: String,
+
+    /// Service range of the super cluster that tenants get their slices from; read from its ServiceCIDR object
+    /// `kubernetes` when left out
+    #[arg(long, value_name = "CIDR")]
+    service_cidr: Option<Slice>,
+
+    /// Address of /livez, /readyz and /metrics
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+
+    /// How log lines are written
+    #[arg(long, value_enum, default_value_t = LogFormat::Json)]
+    log_format: LogFormat,
+
+    /// What is logged, such as `info` or `info,manager=debug`
+    #[arg(long, value_name = "FILTER", env = "SUBLET_LOG", default_value = "info")]
+    log: String,
+}
+
+impl Args {
+    /// Runs until the process is asked to end.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let Self { kubeconfig, namespace, service_cidr, listen, log_format, log } = self;
+        telemetry::start_logging(log_format, &log).context("--log")?;
+        let client = connect(kubeconfig).await?;
+        let listener = tokio::net::TcpListener::bind(listen).await.with_context(|| format!("--listen {listen}"))?;
+
+        let mut registry = Registry::with_prefix("sublet_manager");
+        let metrics = Metrics::register(&mut registry);
+        let ready = Arc::new(AtomicBool::new(false));
+        let telemetry = tokio::spawn(telemetry::serve(listener, Arc::new(registry), ready.clone()));
+
+        let observer = Observer::new(Cluster::new(client.clone()), namespace, service_cidr);
+        let context = Arc::new(Context { observer, slices: tokio::sync::Mutex::new(()), metrics });
+        let controller = controller(&client);
+        let store = controller.store();
+        let listed = async move {
+            if store.wait_until_ready().await.is_ok() {
+                tracing::info!(count = store.state().len(), "VirtualControlPlanes listed");
+                ready.store(true, Ordering::Relaxed);
+            }
+        };
+        let passes = controller.run(reconcile, retry, context).for_each(|outcome| {
+            if let Err(error) = outcome {
+                tracing::warn!(error = %whole(&error), "a pass ended early");
+            }
+            std::future::ready(())
+        });
+        tokio::select! {
+            ((), ()) = async { tokio::join!(passes, listed) } => Ok(()),
+            end = telemetry => anyhow::bail!("the task that serves metrics ended: {end:?}"),
+        }
+    }
+}
+
+/// Watches all that may change what a VirtualControlPlane needs.
+fn controller(client: &Client) -> Controller<VirtualControlPlane> {
+    let config = watcher::Config::default().page_size(PAGE);
+    let controller = Controller::new(Api::<VirtualControlPlane>::all(client.clone()), config.clone());
+    let (of_class, of_group) = (controller.store(), controller.store());
+    let own = config.clone().labels(&format!("{}={}", keys::ROLE, keys::ROLE_CONTROL_PLANE));
+    let managed = config.clone().labels(&format!("{}=true", keys::MANAGED));
+    controller
+        .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
+        .watches(Api::<ControlPlaneClass>::all(client.clone()), config.clone(), move |class| {
+            naming(&of_class, &class.name_any())
+        })
+        .watches(Api::<ControlPlaneGroup>::all(client.clone()), config, move |_| {
+            of_group.state().into_iter().map(|vcp| ObjectRef::from_obj(vcp.as_ref())).collect::<Vec<_>>()
+        })
+        .watches(metadata::<Pod>(client), own.clone(), |object| owner_of(&object))
+        .watches(metadata::<Deployment>(client), own.clone(), |object| owner_of(&object))
+        .watches(metadata::<StatefulSet>(client), own.clone(), |object| owner_of(&object))
+        .watches(metadata::<Service>(client), own, |object| owner_of(&object))
+        .watches(metadata::<Namespace>(client), managed, |object| owner_of(&object))
+        .shutdown_on_signal()
+}
+
+/// Only metadata is watched: what an object holds is read when it is needed.
+fn metadata<K>(client: &Client) -> Api<PartialObjectMeta<K>>
+where
+    K: Resource<DynamicType = ()>,
+{
+    Api::all(client.clone())
+}
+
+/// The annotation on each object of a control plane leads back to it.
+fn owner_of<K>(object: &PartialObjectMeta<K>) -> Option<ObjectRef<VirtualControlPlane>> {
+    let (namespace, name) = object.metadata.annotations.as_ref()?.get(keys::CONTROL_PLANE)?.split_once('/')?;
+    Some(ObjectRef::new(name).within(namespace))
+}
+
+/// The VirtualControlPlanes that name the class.
+fn naming(store: &Store<VirtualControlPlane>, class: &str) -> Vec<ObjectRef<VirtualControlPlane>> {
+    let named = store.state().into_iter().filter(|vcp| vcp.spec.class_name == class);
+    named.map(|vcp| ObjectRef::from_obj(vcp.as_ref())).collect()
+}
+
+async fn connect(kubeconfig: Option<PathBuf>) -> anyhow::Result<Client> {
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(&path).with_context(|| format!("--kubeconfig {}", path.display()))?;
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+                .await
+                .with_context(|| format!("--kubeconfig {}", path.display()))?
+        }
+        None => Config::incluster().context("not in a cluster: give --kubeconfig PATH")?,
+    };
+    // A pass is tried again as a whole; a write repeated behind its back would hide that it was answered.
+    config.default_retry = false;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    Ok(Client::try_from(config)?)
+}
+
+/// An error with all its causes.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}

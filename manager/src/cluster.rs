@@ -1,0 +1,265 @@
+//! One API server: the only file that sends requests.
+//!
+//! Every request ends within [`LIMIT`], so that a hanging API server holds one pass and not the manager. Deletes name
+//! the UID that was observed; updates name the resource version.
+
+use crate::object::{Kind, Object};
+use api::keys::FIELD_MANAGER;
+use http::{Method, Request};
+use kube::Client;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// How long one request may take.
+const LIMIT: Duration = Duration::from_secs(10);
+/// A fresh RoleBinding answers 403 for a moment; so long it is waited for.
+const BINDING_LAG: [Duration; 5] = [
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_millis(600),
+];
+/// Objects per page of a list.
+const PAGE: usize = 500;
+
+/// A client of one API server.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    client: Client,
+}
+
+/// A request failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The API server answered with an error, or didn't answer.
+    #[error("{verb} {what}: {}", answer(source))]
+    Request {
+        /// What was asked for.
+        verb: &'static str,
+        /// Of which object.
+        what: String,
+        /// The answer.
+        source: Box<kube::Error>,
+    },
+    /// The API server took too long.
+    #[error("{verb} {what}: no answer within {} s", LIMIT.as_secs())]
+    Timeout {
+        /// What was asked for.
+        verb: &'static str,
+        /// Of which object.
+        what: String,
+    },
+}
+
+impl Error {
+    /// The HTTP status, when the API server gave one.
+    pub(crate) fn code(&self) -> Option<u16> {
+        match self {
+            Self::Request { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => Some(status.code),
+                _ => None,
+            },
+            Self::Timeout { .. } => None,
+        }
+    }
+
+    /// Someone else wrote first: look again.
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.code() == Some(409)
+    }
+}
+
+impl Cluster {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// The object, or `None` when there is none.
+    pub(crate) async fn get(&self, kind: Kind, namespace: Option<&str>, name: &str) -> Result<Option<Object>, Error> {
+        let path = path(kind, namespace, Some(name));
+        match self.send("get", kind, namespace, name, Method::GET, &path, None).await {
+            Ok(body) => Ok(Some(Object::observed(kind, body))),
+            Err(error) if error.code() == Some(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All objects that match the label selector (all when it is empty), in pages, read with quorum.
+    pub(crate) async fn list(&self, kind: Kind, namespace: Option<&str>, selector: &str) -> Result<Vec<Object>, Error> {
+        let base = path(kind, namespace, None);
+        let mut all = vec![];
+        let mut token = String::new();
+        loop {
+            let url = format!("{base}?limit={PAGE}&labelSelector={}&continue={}", encode(selector), encode(&token));
+            let mut page = self.send("list", kind, namespace, "", Method::GET, &url, None).await?;
+            if let Value::Array(items) = page["items"].take() {
+                all.extend(items.into_iter().map(|item| Object::observed(kind, item)));
+            }
+            match page.pointer("/metadata/continue").and_then(Value::as_str) {
+                Some(next) if !next.is_empty() => token = next.to_owned(),
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    /// Creates; never touches an object that exists.
+    pub(crate) async fn create(&self, object: &Object) -> Result<Object, Error> {
+        let url = format!("{}?fieldManager={FIELD_MANAGER}", path(object.kind, object.namespace(), None));
+        self.write("create", object, Method::POST, &url, &object.body).await
+    }
+
+    /// Updates what carries the resource version that was observed.
+    pub(crate) async fn replace(&self, object: &Object) -> Result<Object, Error> {
+        let url = format!(
+            "{}?fieldManager={FIELD_MANAGER}",
+            path(object.kind, object.namespace(), Some(object.name()))
+        );
+        self.write("update", object, Method::PUT, &url, &object.body).await
+    }
+
+    /// Server-side apply: the fields named become ours, all others stay.
+    pub(crate) async fn apply(&self, object: &Object) -> Result<Object, Error> {
+        let url = format!(
+            "{}?fieldManager={FIELD_MANAGER}&force=true",
+            path(object.kind, object.namespace(), Some(object.name()))
+        );
+        self.write("apply", object, Method::PATCH, &url, &object.body).await
+    }
+
+    /// Merges `patch` into the object or one of its subresources, if it still is the one that was observed.
+    pub(crate) async fn merge(&self, seen: &Object, subresource: &str, mut patch: Value) -> Result<Object, Error> {
+        patch["metadata"]["resourceVersion"] = seen.body["metadata"]["resourceVersion"].clone();
+        patch["metadata"]["uid"] = json!(seen.uid());
+        let url = format!(
+            "{}{subresource}?fieldManager={FIELD_MANAGER}",
+            path(seen.kind, seen.namespace(), Some(seen.name()))
+        );
+        self.write("patch", seen, Method::PATCH, &url, &patch).await
+    }
+
+    /// Deletes the object that was observed and no other of its name; one that is gone already is fine.
+    pub(crate) async fn delete(&self, seen: &Object) -> Result<(), Error> {
+        let url = path(seen.kind, seen.namespace(), Some(seen.name()));
+        let options = json!({
+            "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
+            "preconditions": {"uid": seen.uid()},
+        });
+        match self.write("delete", seen, Method::DELETE, &url, &options).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some(404) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks `/readyz`.
+    pub(crate) async fn ready(&self) -> Result<(), Error> {
+        let what = || "/readyz".to_owned();
+        let request = Request::get("/readyz").body(vec![]).map_err(|source| Error::Request {
+            verb: "get",
+            what: what(),
+            source: Box::new(kube::Error::HttpError(source)),
+        })?;
+        let answer = tokio::time::timeout(LIMIT, self.client.request_text(request)).await;
+        match answer {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(source)) => Err(Error::Request { verb: "get", what: what(), source: Box::new(source) }),
+            Err(_) => Err(Error::Timeout { verb: "get", what: what() }),
+        }
+    }
+
+    async fn write(
+        &self, verb: &'static str, object: &Object, method: Method, url: &str, body: &Value,
+    ) -> Result<Object, Error> {
+        let answer = self.send(verb, object.kind, object.namespace(), object.name(), method, url, Some((verb, body)));
+        Ok(Object::observed(object.kind, answer.await?))
+    }
+
+    #[allow(clippy::too_many_arguments)] // One place builds every request.
+    async fn send(
+        &self, verb: &'static str, kind: Kind, namespace: Option<&str>, name: &str, method: Method, url: &str,
+        body: Option<(&'static str, &Value)>,
+    ) -> Result<Value, Error> {
+        let what = || {
+            let namespace = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
+            format!("{} {namespace}{name}", kind.kind)
+        };
+        let mut lag = BINDING_LAG.iter();
+        loop {
+            let request = Request::builder()
+                .method(method.clone())
+                .uri(url)
+                .header("accept", "application/json")
+                .header("content-type", content_type(body.map(|(verb, _)| verb)))
+                .body(body.map(|(_, body)| body.to_string().into_bytes()).unwrap_or_default())
+                .map_err(|source| Error::Request {
+                    verb,
+                    what: what(),
+                    source: Box::new(kube::Error::HttpError(source)),
+                })?;
+            match tokio::time::timeout(LIMIT, self.client.request::<Value>(request)).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(source)) => {
+                    let error = Error::Request { verb, what: what(), source: Box::new(source) };
+                    match (error.code(), namespace, lag.next()) {
+                        (Some(403), Some(_), Some(wait)) => tokio::time::sleep(*wait).await,
+                        _ => return Err(error),
+                    }
+                }
+                Err(_) => return Err(Error::Timeout { verb, what: what() }),
+            }
+        }
+    }
+}
+
+fn path(kind: Kind, namespace: Option<&str>, name: Option<&str>) -> String {
+    let root = if kind.api_version.contains('/') { "/apis" } else { "/api" };
+    let namespace = namespace.map(|namespace| format!("/namespaces/{namespace}")).unwrap_or_default();
+    let name = name.map(|name| format!("/{name}")).unwrap_or_default();
+    format!("{root}/{}{namespace}/{}{name}", kind.api_version, kind.plural)
+}
+
+fn content_type(verb: Option<&str>) -> &'static str {
+    match verb {
+        Some("apply") => "application/apply-patch+yaml",
+        Some("patch") => "application/merge-patch+json",
+        _ => "application/json",
+    }
+}
+
+/// Percent-encodes all but unreserved characters.
+fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+/// What people need of an answer: the API server's own sentence, or the innermost cause.
+fn answer(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return status.message.clone();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::{DEPLOYMENT, NAMESPACE};
+
+    #[test]
+    fn paths_are_those_of_the_api() {
+        assert_eq!(path(NAMESPACE, None, Some("a")), "/api/v1/namespaces/a");
+        assert_eq!(path(DEPLOYMENT, Some("n"), None), "/apis/apps/v1/namespaces/n/deployments");
+        assert_eq!(encode("a/b=c,d"), "a%2Fb%3Dc%2Cd");
+    }
+}

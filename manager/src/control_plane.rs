@@ -1,0 +1,351 @@
+//! A VirtualControlPlane read once, with its class's answers filled in; provisioning sees nothing else of it.
+
+use api::{
+    ControlPlaneClass, ControlPlaneGroup, Dns, Endpoint, EtcdStorage, Images, PartResources, VirtualControlPlane,
+    keys,
+};
+use std::collections::BTreeMap;
+use tenancy::{
+    naming,
+    slice::{self, Slice},
+    tenant::{InvalidIdentity, TenantId},
+};
+
+/// Longest prefix that holds the `kubernetes` and DNS Services and some of the tenant's own.
+const MAX_PREFIX: u8 = 27;
+
+/// What a control plane is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct ControlPlane {
+    /// Whose it is.
+    pub(crate) owner: Owner,
+    /// Super namespace of its pods.
+    pub(crate) namespace: String,
+    /// Kubernetes version, in full.
+    pub(crate) version: String,
+    /// Images of its parts.
+    pub(crate) images: Images,
+    /// Image of the tenant's CoreDNS.
+    pub(crate) coredns_image: String,
+    /// Requests and limits by part.
+    pub(crate) resources: PartResources,
+    /// Nodes its pods run on.
+    pub(crate) node_selector: BTreeMap<String, String>,
+    /// Number of API servers.
+    pub(crate) replicas: i32,
+    /// Number of etcd members.
+    pub(crate) members: i32,
+    /// Storage of an etcd member.
+    pub(crate) storage: EtcdStorage,
+    /// The tenant's slice of the Service range.
+    pub(crate) slice: Slice,
+    /// DNS suffix of the tenant's Services.
+    pub(crate) domain: String,
+    /// Who answers its DNS.
+    pub(crate) dns: Dns,
+    /// Where clients reach it, when the VCP says so.
+    pub(crate) endpoint: Option<Endpoint>,
+    /// Host of the NodePort, when the class says so.
+    pub(crate) endpoint_host: Option<String>,
+    /// Labels that its groups put on its super namespaces.
+    pub(crate) group_labels: BTreeMap<String, String>,
+}
+
+/// A VirtualControlPlane as its objects refer to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Owner {
+    /// Identity of the tenant.
+    pub(crate) id: TenantId,
+    /// Namespace of the VirtualControlPlane.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its UID.
+    pub(crate) uid: String,
+}
+
+/// A VirtualControlPlane that can't be provisioned until a person changes something.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// The identity doesn't parse; admission lets none such through.
+    #[error(transparent)]
+    Identity(#[from] InvalidIdentity),
+    /// Another VirtualControlPlane claimed the identity first.
+    #[error(
+        "the identity belongs to VirtualControlPlane {holder}: nothing is done for this one; give it an identity of its own"
+    )]
+    IdentityConflict {
+        /// Namespace and name of the one that holds it.
+        holder: String,
+    },
+    /// The class doesn't exist.
+    #[error("there is no ControlPlaneClass {class}: {}", those_that_exist(existing))]
+    ClassMissing {
+        /// The name asked for.
+        class: String,
+        /// Names of all classes.
+        existing: Vec<String>,
+    },
+    /// The class doesn't offer the version.
+    #[error("ControlPlaneClass {class} doesn't offer version {version}: it offers {}", offered.join(", "))]
+    VersionNotOffered {
+        /// Name of the class.
+        class: String,
+        /// The version asked for.
+        version: String,
+        /// What there is.
+        offered: Vec<String>,
+    },
+    /// The range in the spec doesn't parse.
+    #[error(transparent)]
+    Slice(#[from] slice::InvalidSlice),
+    /// The range in the spec can't be the tenant's.
+    #[error("spec.network.serviceCIDR {slice} {why}: leave it out and a free slice is taken")]
+    SliceRefused {
+        /// The range asked for.
+        slice: Slice,
+        /// Why not.
+        why: String,
+    },
+    /// The Service range is used up.
+    #[error(transparent)]
+    Exhausted(#[from] slice::Exhausted),
+    /// The super cluster's Service range isn't known.
+    #[error("the super cluster's Service range isn't known ({0}): start the manager with --service-cidr")]
+    RangeUnknown(String),
+    /// A Secret that Sublet would write belongs to someone else.
+    #[error("Secret {0} exists and isn't this tenant's: rename or delete it")]
+    ForeignSecret(String),
+    /// A namespace that Sublet would write belongs to someone else.
+    #[error("Namespace {0} exists and isn't this tenant's: delete it")]
+    ForeignNamespace(String),
+    /// The number of etcd members can't change yet.
+    #[error("spec.etcd.replicas can't change from {0} to {1}: members are given at the start; set it back")]
+    MembersFixed(i64, i32),
+    /// The kubeconfig of an external tenant can't be used.
+    #[error("{0}")]
+    Kubeconfig(String),
+}
+
+impl Refusal {
+    /// CamelCase word for conditions.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Identity(_) => "InvalidIdentity",
+            Self::IdentityConflict { .. } => "IdentityConflict",
+            Self::ClassMissing { .. } => "ClassMissing",
+            Self::VersionNotOffered { .. } => "VersionNotOffered",
+            Self::Slice(_) | Self::SliceRefused { .. } => "ServiceRangeRefused",
+            Self::Exhausted(_) => "ServiceRangeExhausted",
+            Self::RangeUnknown(_) => "ServiceRangeUnknown",
+            Self::ForeignSecret(_) | Self::ForeignNamespace(_) => "NameTaken",
+            Self::MembersFixed(..) => "EtcdReplicasFixed",
+            Self::Kubeconfig(_) => "KubeconfigRefused",
+        }
+    }
+}
+
+impl Owner {
+    /// The owner; `None` while the VirtualControlPlane has no identity.
+    pub(crate) fn of(vcp: &VirtualControlPlane) -> Option<Result<Self, Refusal>> {
+        let identity = vcp.spec.identity.as_deref()?;
+        Some(TenantId::parse(identity).map_err(Refusal::from).map(|id| Self {
+            id,
+            namespace: vcp.metadata.namespace.clone().unwrap_or_default(),
+            name: vcp.metadata.name.clone().unwrap_or_default(),
+            uid: vcp.metadata.uid.clone().unwrap_or_default(),
+        }))
+    }
+
+    /// `NAMESPACE/NAME`.
+    pub(crate) fn path(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Super namespace of the control plane's own pods.
+    pub(crate) fn control_plane_namespace(&self) -> String {
+        naming::control_plane_namespace(&self.id, &self.name)
+    }
+
+    /// Name of the Secret beside the VirtualControlPlane that its users get.
+    pub(crate) fn kubeconfig_secret(&self) -> String {
+        format!("{}-kubeconfig", self.name)
+    }
+
+    /// Labels of every object made for the tenant.
+    pub(crate) fn labels(&self) -> BTreeMap<&'static str, String> {
+        BTreeMap::from([(keys::TENANT, self.id.to_string())])
+    }
+}
+
+impl ControlPlane {
+    /// Reads the spec; `slice` is the one that was claimed for it.
+    pub(crate) fn parse(
+        owner: &Owner, vcp: &VirtualControlPlane, class: &ControlPlaneClass, slice: Slice,
+        groups: &[ControlPlaneGroup],
+    ) -> Result<Self, Refusal> {
+        let spec = &vcp.spec;
+        let offer = &class.spec;
+        let wanted = spec.version.as_deref();
+        let version = offer.versions.iter().find(|offered| wanted.is_none_or(|w| is_version(&offered.version, w)));
+        let version = version.ok_or_else(|| Refusal::VersionNotOffered {
+            class: spec.class_name.clone(),
+            version: wanted.unwrap_or("(any)").to_owned(),
+            offered: offer.versions.iter().map(|offered| offered.version.clone()).collect(),
+        })?;
+        let etcd = spec.etcd.clone().unwrap_or_default();
+        Ok(Self {
+            namespace: owner.control_plane_namespace(),
+            owner: owner.clone(),
+            version: version.version.clone(),
+            images: version.images.clone(),
+            coredns_image: offer.coredns_image.clone(),
+            resources: offer.resources.clone(),
+            node_selector: offer.node_selector.clone(),
+            replicas: spec.replicas.unwrap_or(1),
+            members: etcd.replicas.unwrap_or(1),
+            storage: etcd.storage.unwrap_or_else(|| offer.etcd_storage.clone()),
+            slice,
+            domain: spec.network.cluster_domain.clone(),
+            dns: spec.network.dns,
+            endpoint: spec.endpoint.clone(),
+            endpoint_host: offer.endpoint_host.clone(),
+            group_labels: group_labels(&owner.namespace, groups),
+        })
+    }
+
+    /// Issuer of the tenant's ServiceAccount tokens.
+    ///
+    /// No other tenant has it, it lies in the tenant's own DNS domain (so nobody outside can serve keys for it), and
+    /// the tenant's CoreDNS answers for it with the `kubernetes` Service, so that OIDC discovery works from pods.
+    pub(crate) fn issuer_host(&self) -> String {
+        format!("{}.kubernetes.default.svc.{}", self.owner.id, self.domain)
+    }
+}
+
+/// The slice in a spec, when it can hold a tenant.
+pub(crate) fn given_slice(vcp: &VirtualControlPlane) -> Result<Option<Slice>, Refusal> {
+    let Some(text) = vcp.spec.network.service_cidr.as_deref() else {
+        return Ok(None);
+    };
+    let slice: Slice = text.parse()?;
+    let prefix = text.rsplit('/').next().and_then(|prefix| prefix.parse::<u8>().ok());
+    match prefix {
+        Some(prefix) if prefix <= MAX_PREFIX => Ok(Some(slice)),
+        _ => Err(Refusal::SliceRefused { slice, why: format!("is smaller than /{MAX_PREFIX}") }),
+    }
+}
+
+/// Labels of all groups that the VirtualControlPlane's namespace belongs to; of two groups the later name wins.
+fn group_labels(namespace: &str, groups: &[ControlPlaneGroup]) -> BTreeMap<String, String> {
+    let mut mine: Vec<_> = groups.iter().filter(|group| group.spec.namespaces.iter().any(|n| n == namespace)).collect();
+    mine.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+    mine.into_iter().flat_map(|group| group.spec.labels.clone()).filter(|(key, _)| is_stampable(key)).collect()
+}
+
+/// Admission refuses these keys on groups; a label that slipped in must still not loosen a namespace.
+fn is_stampable(key: &str) -> bool {
+    !key.starts_with(keys::PREFIX) && !key.starts_with("pod-security.kubernetes.io/")
+}
+
+/// Whether `offered` (`1.36.3`) is what `wanted` (`1.36.3`, `v1.36.3`, `1.36`) asks for.
+fn is_version(offered: &str, wanted: &str) -> bool {
+    let wanted = wanted.trim_start_matches('v');
+    offered == wanted || offered.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('.'))
+}
+
+fn those_that_exist(existing: &[String]) -> String {
+    if existing.is_empty() {
+        "no class exists yet; create one".into()
+    } else {
+        format!("set spec.className to one of {}", existing.join(", "))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use api::{ControlPlaneClassSpec, ControlPlaneGroupSpec, Version, VirtualControlPlaneSpec};
+
+    pub(crate) fn vcp() -> VirtualControlPlane {
+        let mut vcp = VirtualControlPlane::new(
+            "acme",
+            VirtualControlPlaneSpec {
+                identity: Some(TenantId::from_bits([7; 16]).to_string()),
+                ..VirtualControlPlaneSpec::default()
+            },
+        );
+        vcp.metadata.namespace = Some("tenants".into());
+        vcp.metadata.uid = Some("vcp-uid".into());
+        vcp.metadata.generation = Some(1);
+        vcp
+    }
+
+    pub(crate) fn class() -> ControlPlaneClass {
+        let images = Images {
+            etcd: "registry/etcd".into(),
+            kube_apiserver: "registry/apiserver".into(),
+            kube_controller_manager: "registry/controller-manager".into(),
+        };
+        let versions = ["1.36.3", "1.35.4"].map(|version| Version { version: version.into(), images: images.clone() });
+        ControlPlaneClass::new("default", ControlPlaneClassSpec { versions: versions.into(), ..Default::default() })
+    }
+
+    pub(crate) fn owner() -> Owner {
+        Owner::of(&vcp()).unwrap().unwrap()
+    }
+
+    pub(crate) fn control_plane() -> ControlPlane {
+        ControlPlane::parse(&owner(), &vcp(), &class(), "10.96.4.0/22".parse().unwrap(), &[]).unwrap()
+    }
+
+    #[test]
+    fn the_version_is_the_classes_first_or_the_one_asked_for() {
+        let version = |wanted: Option<&str>| {
+            let mut vcp = vcp();
+            vcp.spec.version = wanted.map(str::to_owned);
+            ControlPlane::parse(&owner(), &vcp, &class(), "10.96.4.0/22".parse().unwrap(), &[]).map(|cp| cp.version)
+        };
+        assert_eq!(version(None).unwrap(), "1.36.3");
+        assert_eq!(version(Some("1.35")).unwrap(), "1.35.4");
+        assert_eq!(version(Some("v1.35.4")).unwrap(), "1.35.4");
+        assert_eq!(
+            version(Some("1.3")).unwrap_err().to_string(),
+            "ControlPlaneClass default doesn't offer version 1.3: it offers 1.36.3, 1.35.4"
+        );
+    }
+
+    #[test]
+    fn only_groups_of_the_namespace_stamp_labels_and_never_sublets_own() {
+        let group = |name: &str, namespace: &str, key: &str| {
+            let labels = BTreeMap::from([(key.to_owned(), name.to_owned())]);
+            ControlPlaneGroup::new(name, ControlPlaneGroupSpec { namespaces: vec![namespace.into()], labels })
+        };
+        let groups = [
+            group("b", "tenants", "customer"),
+            group("a", "tenants", "customer"),
+            group("c", "elsewhere", "other"),
+            group("d", "tenants", keys::TENANT),
+        ];
+        assert_eq!(group_labels("tenants", &groups), BTreeMap::from([("customer".to_owned(), "b".to_owned())]));
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        let missing = |existing: &[&str]| {
+            let existing = existing.iter().map(|name| (*name).to_owned()).collect();
+            Refusal::ClassMissing { class: "gold".into(), existing }.to_string()
+        };
+        assert_eq!(missing(&["a", "b"]), "there is no ControlPlaneClass gold: set spec.className to one of a, b");
+        assert_eq!(missing(&[]), "there is no ControlPlaneClass gold: no class exists yet; create one");
+    }
+
+    #[test]
+    fn a_slice_too_small_for_a_tenant_is_refused() {
+        let mut vcp = vcp();
+        vcp.spec.network.service_cidr = Some("10.96.4.0/28".into());
+        assert!(given_slice(&vcp).unwrap_err().to_string().contains("/27"));
+        vcp.spec.network.service_cidr = Some("10.96.4.0/22".into());
+        assert!(given_slice(&vcp).unwrap().is_some());
+    }
+}

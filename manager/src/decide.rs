@@ -1,0 +1,273 @@
+//! What comes next for a VirtualControlPlane; pure: what was seen in, actions and a report out.
+//!
+//! A pass carries out the actions, looks again and decides again, until none is left; then the report becomes the
+//! status. So a decision needs to be right only for what was seen, and may name the next actions alone.
+
+use crate::{
+    claims::{self, Standing},
+    control_plane::{ControlPlane, Owner, Refusal, given_slice},
+    deletion, external,
+    object::{DEPLOYMENT, Object, SECRET, STATEFUL_SET},
+    observe::Seen,
+    pki::{self, Authority, Material, Order},
+    provision::{self, Addresses, apiserver, controller_manager, etcd, keys},
+    status::{Parts, Report, rolled_out},
+    tenant::{self, Tenant},
+};
+use api::{Phase, keys as marks};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tenancy::slice::Slice;
+
+/// Something to be done, in the super cluster unless it says otherwise.
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    /// Give the VirtualControlPlane a finalizer, and an identity if it has none.
+    Adopt,
+    /// Change the VirtualControlPlane, if it still is what was seen.
+    Patch(Value),
+    /// Create what must not exist yet.
+    Create(Object),
+    /// Update what was seen.
+    Replace(Object),
+    /// Make an object hold what it must.
+    Apply(Object),
+    /// The same inside the tenant.
+    ApplyInTenant(Object),
+    /// Make keys or certificates, signed by the authority's Secret.
+    Issue(Order, Option<Object>),
+    /// Delete what was seen.
+    Delete(Object),
+    /// Take the finalizer away: the last action of all.
+    Release,
+}
+
+/// The outcome of deciding.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    /// What to do now.
+    pub(crate) actions: Vec<Action>,
+    /// What to say when there is nothing to do.
+    pub(crate) report: Report,
+}
+
+impl Decision {
+    pub(crate) fn act(actions: Vec<Action>) -> Self {
+        Self { actions, report: Report::provisioning("starting") }
+    }
+
+    pub(crate) fn rest(report: Report) -> Self {
+        Self { actions: vec![], report }
+    }
+}
+
+/// Decides; `system` is Sublet's own namespace.
+pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
+    let deciding = || {
+        if seen.vcp.spec.paused {
+            return Ok(Decision::rest(Report::paused()));
+        }
+        if seen.vcp.metadata.deletion_timestamp.is_some() {
+            return Ok(deletion::decide(seen, system));
+        }
+        Owner::of(&seen.vcp).transpose()?;
+        let (Some(owner), true) = (&seen.owner, has_finalizer(seen)) else {
+            return Ok(Decision::act(vec![Action::Adopt]));
+        };
+        match &seen.standing {
+            Standing::Ours => claimed(seen, owner, system),
+            Standing::Free => Ok(Decision::act(vec![Action::Create(claims::identity_claim(system, owner))])),
+            Standing::Movable => Ok(Decision::act(vec![Action::Replace(taken_over(seen, owner, system))])),
+            Standing::Theirs { holder } => Err(Refusal::IdentityConflict { holder: holder.clone() }),
+        }
+    };
+    deciding().unwrap_or_else(|refusal: Refusal| Decision::rest(Report::refused(&refusal)))
+}
+
+/// Whether our finalizer is on the VirtualControlPlane.
+pub(crate) fn has_finalizer(seen: &Seen) -> bool {
+    seen.vcp.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == marks::FINALIZER)
+}
+
+/// What the tenant must hold, as far as that can be told yet.
+pub(crate) fn tenant_objects(seen: &Seen) -> Vec<Object> {
+    let slice = seen.slice_claims.iter().find_map(claims::claimed_slice);
+    let parsed = seen.owner.as_ref().zip(seen.class.as_ref()).zip(slice);
+    let parsed = parsed.map(|((owner, class), slice)| ControlPlane::parse(owner, &seen.vcp, class, slice, &[]));
+    parsed.and_then(Result::ok).map(|cp| tenant::objects(&cp)).unwrap_or_default()
+}
+
+/// The claim of a holder that is gone, with our name in it.
+pub(crate) fn taken_over(seen: &Seen, owner: &Owner, system: &str) -> Object {
+    let mut claim = claims::identity_claim(system, owner);
+    if let Some(old) = &seen.claim {
+        claim.body["metadata"]["resourceVersion"] = old.body["metadata"]["resourceVersion"].clone();
+        claim.body["metadata"]["uid"] = json!(old.uid());
+    }
+    claim
+}
+
+fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal> {
+    if let Some(external) = &seen.vcp.spec.external {
+        return external::decide(seen, owner, external, system);
+    }
+    let class = seen.class.as_ref().ok_or_else(|| Refusal::ClassMissing {
+        class: seen.vcp.spec.class_name.clone(),
+        existing: seen.classes.clone(),
+    })?;
+    let slice = match settle_slice(seen, owner, class.spec.service_slice_prefix, system)? {
+        Settled::Slice(slice) => slice,
+        Settled::Not(actions) => return Ok(Decision::act(actions)),
+    };
+    let mut cp = ControlPlane::parse(owner, &seen.vcp, class, slice, &seen.groups)?;
+    if let Some(existing) = seen.objects.get(STATEFUL_SET, etcd::NAME) {
+        etcd::keep_what_is_fixed(&mut cp, existing)?;
+    }
+    provision(seen, &cp, system)
+}
+
+/// The slice, or what must be done to have one.
+pub(crate) enum Settled {
+    Slice(Slice),
+    Not(Vec<Action>),
+}
+
+/// Claims the slice that the spec gives, or a free one, and writes it into the spec.
+pub(crate) fn settle_slice(seen: &Seen, owner: &Owner, prefix: u8, system: &str) -> Result<Settled, Refusal> {
+    let given = given_slice(&seen.vcp)?;
+    let held = seen.slice_claims.iter().find_map(claims::claimed_slice);
+    let patch = |slice: Slice| Action::Patch(json!({"spec": {"network": {"serviceCIDR": slice.to_string()}}}));
+    match (given, held) {
+        (Some(given), Some(held)) if given == held => {
+            let stale = seen.slice_claims.iter().find(|claim| claims::holder_uid(claim) != owner.uid);
+            Ok(match stale {
+                // The VirtualControlPlane moved; the identity's claim already says so.
+                Some(old) => Settled::Not(vec![Action::Apply(with_uid(claims::slice_claim(system, held, owner), old))]),
+                None => Settled::Slice(given),
+            })
+        }
+        (None, Some(held)) => Ok(Settled::Not(vec![patch(held)])),
+        (given, _) => {
+            let range = match &seen.range {
+                Some(Ok(range)) => range,
+                Some(Err(why)) => return Err(Refusal::RangeUnknown(why.clone())),
+                None => return Err(Refusal::RangeUnknown("it wasn't read".into())),
+            };
+            let slice = claims::choose(given, prefix, range)?;
+            let mut actions = vec![Action::Create(claims::slice_claim(system, slice, owner))];
+            if given.is_none() {
+                actions.push(patch(slice));
+            }
+            Ok(Settled::Not(actions))
+        }
+    }
+}
+
+fn with_uid(mut object: Object, seen: &Object) -> Object {
+    object.body["metadata"]["uid"] = json!(seen.uid());
+    object
+}
+
+fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, Refusal> {
+    let mut actions = vec![];
+    match &seen.namespace {
+        Some(namespace) if namespace.label(marks::TENANT) != Some(cp.owner.id.as_str()) => {
+            return Err(Refusal::ForeignNamespace(cp.namespace.clone()));
+        }
+        Some(namespace) if namespace.is_going() => {
+            let waits = format!("waiting for the old namespace {} to end", cp.namespace);
+            return Ok(Decision::rest(Report::provisioning(&waits).again(Duration::from_secs(1))));
+        }
+        namespace => push_unmet(&mut actions, provision::namespace(cp), namespace.as_ref()),
+    }
+    push_unmet(&mut actions, provision::access(cp, system), seen.access.as_ref());
+    push_unmet(&mut actions, provision::access_beside(&cp.owner, system), seen.access_beside.as_ref());
+    for want in provision::base(cp) {
+        let have = seen.objects.get(want.kind, want.name());
+        push_unmet(&mut actions, want, have);
+    }
+    let Some(addresses) = Addresses::of(cp, &seen.objects, seen.node.as_deref()) else {
+        let waits = "waiting for a node with an InternalIP: clients reach the API server there; or set \
+                     spec.endpoint, or endpointHost of the class";
+        return Ok(Decision { actions, report: Report::provisioning(waits) });
+    };
+    actions.extend(due(keys::orders(cp, &addresses), seen));
+    if !actions.is_empty() {
+        return Ok(Decision::act(actions));
+    }
+    let parts = Parts::of(&seen.objects);
+    actions.extend(workloads(seen, cp, &addresses));
+    let user = keys::user_kubeconfig(cp, &addresses);
+    if seen.user_secret.as_ref().is_some_and(|secret| secret.label(marks::TENANT) != Some(cp.owner.id.as_str())) {
+        return Err(Refusal::ForeignSecret(format!("{}/{}", user.namespace, user.name)));
+    }
+    actions.extend(due_leaf(user, seen.user_secret.as_ref(), seen));
+    if let Tenant::Answers { objects, .. } = &seen.tenant {
+        let unmet = tenant::objects(cp).into_iter().filter(|want| !tenant::is_met(want, objects));
+        actions.extend(unmet.map(Action::ApplyInTenant));
+        // The syncer's rights come before its credentials.
+        let syncer = keys::syncer_kubeconfig(cp, &addresses, system);
+        actions.extend(due_leaf(syncer, seen.syncer_secret.as_ref(), seen));
+    }
+    Ok(Decision { actions, report: Report::of(seen, cp, &addresses, &parts) })
+}
+
+/// etcd, API server and controller-manager that don't hold what they must.
+///
+/// All that are missing are created together; one that exists is changed only when those before it are through.
+fn workloads(seen: &Seen, cp: &ControlPlane, addresses: &Addresses) -> Vec<Action> {
+    let mains = [(STATEFUL_SET, etcd::NAME), (DEPLOYMENT, apiserver::NAME), (DEPLOYMENT, controller_manager::NAME)];
+    let mut actions = vec![];
+    let mut settled = true;
+    for (wanted, (kind, name)) in provision::workloads(cp, addresses, &seen.objects).into_iter().zip(mains) {
+        let main = seen.objects.get(kind, name);
+        let before = actions.len();
+        if settled || main.is_none() {
+            for want in wanted {
+                let have = seen.objects.get(want.kind, want.name());
+                push_unmet(&mut actions, want, have);
+            }
+        }
+        settled &= actions.len() == before && main.is_some_and(rolled_out);
+    }
+    actions
+}
+
+fn due(orders: Vec<Order>, seen: &Seen) -> Vec<Action> {
+    orders
+        .into_iter()
+        .filter_map(|order| {
+            let existing = seen.objects.get(SECRET, &order.name);
+            issue_if_due(order, existing, seen)
+        })
+        .collect()
+}
+
+fn due_leaf(order: Order, existing: Option<&Object>, seen: &Seen) -> Option<Action> {
+    issue_if_due(order, existing, seen)
+}
+
+fn issue_if_due(order: Order, existing: Option<&Object>, seen: &Seen) -> Option<Action> {
+    let authority = match &order.material {
+        Material::Leaf(leaf) => seen.objects.get(SECRET, Authority::secret(leaf.authority)),
+        _ => None,
+    };
+    pki::is_due(&order, existing, authority, seen.now).then(|| Action::Issue(order, authority.cloned()))
+}
+
+fn push_unmet(actions: &mut Vec<Action>, want: Object, have: Option<&Object>) {
+    if !have.is_some_and(|have| want.is_met_by(have)) {
+        actions.push(Action::Apply(want));
+    }
+}
+
+/// The phase while something is missing: it ran before, or it never did.
+pub(crate) fn unready_phase(seen: &Seen) -> Phase {
+    match seen.vcp.status.as_ref().and_then(|status| status.phase) {
+        Some(Phase::Ready | Phase::Degraded) => Phase::Degraded,
+        _ => Phase::Provisioning,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,280 @@
+use super::*;
+use crate::{
+    control_plane::tests::{class, owner, vcp},
+    object::{NAMESPACE, Objects, POD, SERVICE, VIRTUAL_CONTROL_PLANE},
+    claims::Range,
+};
+use api::VirtualControlPlane;
+
+const SYSTEM: &str = "sublet-system";
+
+/// A VirtualControlPlane as it is after its claim, with its class and an empty Service range.
+pub(crate) fn seen() -> Seen {
+    let mut vcp = vcp();
+    vcp.metadata.finalizers = Some(vec![marks::FINALIZER.into()]);
+    seen_as(vcp)
+}
+
+pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
+    let body = serde_json::to_value(&vcp).unwrap();
+    Seen {
+        object: Object::observed(VIRTUAL_CONTROL_PLANE, body),
+        owner: Owner::of(&vcp).and_then(Result::ok),
+        vcp,
+        standing: Standing::Ours,
+        claim: Some(claims::identity_claim(SYSTEM, &owner())),
+        slice_claims: vec![],
+        range: Some(Ok(Range { range: "10.96.0.0/16".parse().unwrap(), taken: vec![], used: vec![] })),
+        class: Some(class()),
+        classes: vec![],
+        groups: vec![],
+        namespaces: vec![],
+        namespace: None,
+        access: None,
+        access_beside: None,
+        objects: Objects::default(),
+        user_secret: None,
+        syncer_secret: None,
+        external_secret: None,
+        node: Some("192.0.2.1".into()),
+        tenant: Tenant::NotAsked,
+        now: "2026-01-01T00:00:00Z".parse().unwrap(),
+    }
+}
+
+/// Carries out actions on what was seen, as API servers would; returns their names.
+fn play(seen: &mut Seen, actions: Vec<Action>) -> Vec<String> {
+    let mut said = vec![];
+    for action in actions {
+        let (verb, object) = match action {
+            Action::Create(object) => ("create", object),
+            Action::Apply(object) => ("apply", object),
+            Action::ApplyInTenant(object) => {
+                said.push(format!("in tenant {object:?}"));
+                if let Tenant::Answers { objects, .. } = &mut seen.tenant {
+                    objects.insert(object);
+                }
+                continue;
+            }
+            Action::Issue(order, authority) => ("issue", pki::issue(&order, authority.as_ref(), seen.now).unwrap()),
+            Action::Patch(patch) => {
+                let cidr = patch.pointer("/spec/network/serviceCIDR").unwrap().as_str().unwrap().to_owned();
+                said.push(format!("patch {cidr}"));
+                seen.vcp.spec.network.service_cidr = Some(cidr);
+                continue;
+            }
+            other => {
+                said.push(format!("{other:?}"));
+                continue;
+            }
+        };
+        said.push(format!("{verb} {object:?}"));
+        put(seen, object);
+    }
+    said
+}
+
+fn put(seen: &mut Seen, mut object: Object) {
+    let inside = owner().control_plane_namespace();
+    if object.kind == SERVICE {
+        if object.text("/spec/clusterIP").is_empty() {
+            object.body["spec"]["clusterIP"] = json!("10.96.0.50");
+        }
+        object.body["spec"]["ports"][0]["nodePort"] = json!(30001);
+    }
+    if object.kind == DEPLOYMENT || object.kind == STATEFUL_SET {
+        let replicas = object.body["spec"]["replicas"].clone();
+        object.body["status"] = json!({"replicas": replicas, "readyReplicas": replicas, "updatedReplicas": replicas});
+    }
+    match (object.kind.kind, object.namespace()) {
+        ("Namespace", _) => seen.namespace = Some(object),
+        ("RoleBinding", Some(namespace)) if namespace == inside => seen.access = Some(object),
+        ("RoleBinding", _) => seen.access_beside = Some(object),
+        ("ConfigMap", Some(SYSTEM)) => seen.slice_claims.push(object),
+        ("Secret", Some(SYSTEM)) => seen.syncer_secret = Some(object),
+        ("Secret", Some(namespace)) if namespace == owner().namespace => seen.user_secret = Some(object),
+        _ => seen.objects.insert(object),
+    }
+}
+
+fn decided(seen: &Seen) -> Decision {
+    decide(seen, SYSTEM)
+}
+
+#[test]
+fn adoption_then_the_claim_come_before_anything_else() {
+    let mut fresh = vcp();
+    fresh.spec.identity = None;
+    assert!(matches!(decided(&seen_as(fresh)).actions[..], [Action::Adopt]));
+    assert!(matches!(decided(&seen_as(vcp())).actions[..], [Action::Adopt]), "without its finalizer");
+    let free = Seen { standing: Standing::Free, claim: None, ..seen() };
+    assert!(matches!(&decided(&free).actions[..], [Action::Create(claim)] if claim.name().starts_with("claim-")));
+    let movable = Seen { standing: Standing::Movable, ..seen() };
+    assert!(matches!(&decided(&movable).actions[..], [Action::Replace(_)]));
+}
+
+#[test]
+fn nothing_is_done_for_a_stolen_identity_and_the_holder_is_named() {
+    let stolen = Seen { standing: Standing::Theirs { holder: "a/b".into() }, ..seen() };
+    let decision = decided(&stolen);
+    assert!(decision.actions.is_empty());
+    assert_eq!(decision.report.phase, Phase::Failed);
+    let conflict = decision.report.conditions.iter().find(|fact| fact.kind == "IdentityConflict").unwrap();
+    assert!(conflict.holds && conflict.message.contains("a/b"));
+}
+
+#[test]
+fn a_missing_class_is_named_with_those_that_exist() {
+    let missing = Seen { class: None, classes: vec!["gold".into()], ..seen() };
+    let report = decided(&missing).report;
+    assert_eq!(
+        report.message.unwrap(),
+        "there is no ControlPlaneClass default: set spec.className to one of gold"
+    );
+}
+
+#[test]
+fn a_paused_tenant_is_left_alone_even_when_it_is_deleted() {
+    let mut paused = seen();
+    paused.vcp.spec.paused = true;
+    assert!(decided(&paused).actions.is_empty());
+    assert_eq!(decided(&paused).report.phase, Phase::Paused);
+}
+
+/// From nothing to a running tenant, in rounds; after the last one there is nothing left to do.
+#[test]
+fn a_control_plane_comes_up_in_this_order() {
+    let mut seen = seen();
+    let mut rounds = vec![];
+    loop {
+        let decision = decided(&seen);
+        if decision.actions.is_empty() {
+            break;
+        }
+        rounds.push(play(&mut seen, decision.actions).join("\n"));
+        assert!(rounds.len() < 12, "it doesn't settle: {rounds:#?}");
+    }
+    let text = rounds.join("\n\n").replace(&owner().control_plane_namespace(), "CP");
+    expect_test::expect![[r#"
+        create ConfigMap sublet-system/slice-10-96-4-0
+        patch 10.96.4.0/22
+
+        apply Namespace CP
+        apply RoleBinding CP/sublet-manager
+        apply RoleBinding tenants/sublet-manager-acme
+        apply Service CP/kubernetes
+        apply Service CP/kube-apiserver
+        apply Service CP/kube-apiserver-external
+        apply Service CP/etcd
+        apply NetworkPolicy CP/default-deny
+        apply NetworkPolicy CP/etcd
+        apply NetworkPolicy CP/kube-apiserver
+        apply NetworkPolicy CP/kube-controller-manager
+
+        issue Secret CP/ca
+        issue Secret CP/etcd-ca
+        issue Secret CP/front-proxy-ca
+        issue Secret CP/service-account
+        issue Secret CP/encryption
+
+        issue Secret CP/apiserver
+        issue Secret CP/apiserver-kubelet-client
+        issue Secret CP/apiserver-etcd-client
+        issue Secret CP/etcd-server
+        issue Secret CP/etcd-peer
+        issue Secret CP/front-proxy-client
+        issue Secret CP/controller-manager
+        issue Secret CP/manager
+
+        apply StatefulSet CP/etcd
+        apply ConfigMap CP/kube-apiserver
+        apply Deployment CP/kube-apiserver
+        apply ConfigMap CP/kube-controller-manager
+        apply Deployment CP/kube-controller-manager
+        issue Secret tenants/acme-kubeconfig"#]]
+    .assert_eq(&text);
+
+    let report = decided(&seen).report;
+    assert_eq!((report.phase, report.message.as_deref()), (Phase::Provisioning, Some("no API server pod is ready")));
+
+    seen.tenant = Tenant::Answers { kube_system_uid: "uid".into(), objects: Objects::default() };
+    let actions = decided(&seen).actions;
+    let said = play(&mut seen, actions);
+    assert_eq!(said.first().unwrap(), "in tenant ClusterRoleBinding sublet:admins");
+    assert!(said.last().unwrap().starts_with("issue Secret sublet-system/tenant-"), "the syncer's comes last");
+    assert!(decided(&seen).actions.is_empty());
+    let report = decided(&seen).report;
+    assert!(report.fields.iter().any(|(field, value)| *field == "proof" && value["kubeSystemUID"] == "uid"));
+    assert!(report.message.unwrap().contains("coredns"));
+}
+
+#[test]
+fn an_upgrade_waits_for_the_part_before_it() {
+    let mut seen = seen();
+    loop {
+        let actions = decided(&seen).actions;
+        if actions.is_empty() {
+            break;
+        }
+        play(&mut seen, actions);
+    }
+    let images = &mut seen.class.as_mut().unwrap().spec.versions[0].images;
+    images.etcd.push_str(":new");
+    images.kube_apiserver.push_str(":new");
+    images.kube_controller_manager.push_str(":new");
+    let mut rounds = vec![];
+    loop {
+        let actions = decided(&seen).actions;
+        if actions.is_empty() {
+            break;
+        }
+        let said = play(&mut seen, actions);
+        rounds.push(said.join(" ").replace(&owner().control_plane_namespace(), "CP"));
+    }
+    assert_eq!(rounds, [
+        "apply StatefulSet CP/etcd",
+        "apply Deployment CP/kube-apiserver",
+        "apply Deployment CP/kube-controller-manager",
+    ]);
+
+    let etcd = seen.objects.get(STATEFUL_SET, etcd::NAME).unwrap();
+    let mut rolling = etcd.clone();
+    rolling.body["status"]["updatedReplicas"] = json!(0);
+    seen.objects.insert(rolling);
+    seen.class.as_mut().unwrap().spec.versions[0].images.kube_apiserver.push_str(":newer");
+    assert!(decided(&seen).actions.is_empty(), "etcd is still rolling");
+}
+
+#[test]
+fn foreign_objects_are_never_taken_over() {
+    let foreign = Object::new(NAMESPACE, None, &owner().control_plane_namespace(), json!({}));
+    let mut seen = seen();
+    let actions = decided(&seen).actions;
+    play(&mut seen, actions);
+    seen.namespace = Some(foreign);
+    let decision = decided(&seen);
+    assert!(decision.actions.is_empty());
+    assert!(decision.report.message.unwrap().contains("isn't this tenant's"));
+}
+
+#[test]
+fn a_pod_that_cannot_start_is_named_in_the_condition() {
+    let mut seen = seen();
+    loop {
+        let actions = decided(&seen).actions;
+        if actions.is_empty() {
+            break;
+        }
+        play(&mut seen, actions);
+    }
+    let mut etcd = seen.objects.get(STATEFUL_SET, etcd::NAME).unwrap().clone();
+    etcd.body["status"]["readyReplicas"] = json!(0);
+    seen.objects.insert(etcd);
+    seen.objects.insert(Object::new(POD, Some("n"), "etcd-0", json!({
+        "metadata": {"labels": {"app.kubernetes.io/name": "etcd"}},
+        "status": {"containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull"}}}]},
+    })));
+    let report = decided(&seen).report;
+    let fact = report.conditions.iter().find(|fact| fact.kind == "ControlPlaneReady").unwrap();
+    assert_eq!((fact.holds, fact.message.as_str()), (false, "waiting for pod etcd-0: ErrImagePull"));
+}

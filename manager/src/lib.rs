@@ -1,0 +1,49 @@
+//! The manager: from a VirtualControlPlane to a running tenant, and back to nothing.
+//!
+//! ```text
+//! VirtualControlPlane ─┐                                         ┌─▶ super cluster: claims, namespace, keys,
+//! ControlPlaneClass ───┼─▶ observe ─▶ decide (pure) ─▶ act ──────┤    etcd, API server, controller-manager
+//! pods of control planes ┘     ▲                        │        └─▶ tenant: the syncer's rights, CoreDNS
+//!                              └──────── again ─────────┘
+//! ```
+//!
+//! One pass of [`virtual_control_plane`] observes all that matters for one VirtualControlPlane, and [`decide`] names
+//! either the actions that come next or the status to rest at. Nothing is remembered between passes: a manager that
+//! starts anew goes on where the last one stopped. What the objects look like is decided in [`provision`], their keys
+//! and certificates in [`pki`].
+//!
+//! Not promised: that two managers run side by side. The Deployment has one replica and strategy Recreate.
+
+pub mod args;
+
+mod virtual_control_plane;
+
+mod observe;
+
+mod decide;
+
+mod deletion;
+
+mod external;
+
+mod status;
+
+mod act;
+
+mod claims;
+
+mod control_plane;
+
+mod provision;
+
+mod tenant;
+
+mod pki;
+
+mod kubeconfig;
+
+mod cluster;
+
+mod object;
+
+mod telemetry;

@@ -1,0 +1,239 @@
+//! Objects as JSON, and the kinds that the manager handles.
+//!
+//! JSON keeps fields that this version doesn't know, and one pair of functions serves every kind.
+
+use api::keys;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// A resource as it is addressed in URLs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Kind {
+    /// `v1` or `GROUP/VERSION`.
+    pub(crate) api_version: &'static str,
+    /// Such as `Pod`.
+    pub(crate) kind: &'static str,
+    /// Such as `pods`.
+    pub(crate) plural: &'static str,
+}
+
+const fn kind(api_version: &'static str, kind: &'static str, plural: &'static str) -> Kind {
+    Kind { api_version, kind, plural }
+}
+
+pub(crate) const NAMESPACE: Kind = kind("v1", "Namespace", "namespaces");
+pub(crate) const NODE: Kind = kind("v1", "Node", "nodes");
+pub(crate) const POD: Kind = kind("v1", "Pod", "pods");
+pub(crate) const SECRET: Kind = kind("v1", "Secret", "secrets");
+pub(crate) const CONFIG_MAP: Kind = kind("v1", "ConfigMap", "configmaps");
+pub(crate) const SERVICE: Kind = kind("v1", "Service", "services");
+pub(crate) const SERVICE_ACCOUNT: Kind = kind("v1", "ServiceAccount", "serviceaccounts");
+pub(crate) const DEPLOYMENT: Kind = kind("apps/v1", "Deployment", "deployments");
+pub(crate) const STATEFUL_SET: Kind = kind("apps/v1", "StatefulSet", "statefulsets");
+pub(crate) const DISRUPTION_BUDGET: Kind =
+    kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets");
+pub(crate) const NETWORK_POLICY: Kind =
+    kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies");
+pub(crate) const SERVICE_CIDR: Kind = kind("networking.k8s.io/v1", "ServiceCIDR", "servicecidrs");
+pub(crate) const IP_ADDRESS: Kind = kind("networking.k8s.io/v1", "IPAddress", "ipaddresses");
+pub(crate) const ROLE_BINDING: Kind =
+    kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings");
+pub(crate) const CLUSTER_ROLE: Kind =
+    kind("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles");
+pub(crate) const CLUSTER_ROLE_BINDING: Kind =
+    kind("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings");
+pub(crate) const VIRTUAL_CONTROL_PLANE: Kind =
+    kind("sublet.dev/v1alpha1", "VirtualControlPlane", "virtualcontrolplanes");
+pub(crate) const CONTROL_PLANE_CLASS: Kind =
+    kind("sublet.dev/v1alpha1", "ControlPlaneClass", "controlplaneclasses");
+pub(crate) const CONTROL_PLANE_GROUP: Kind =
+    kind("sublet.dev/v1alpha1", "ControlPlaneGroup", "controlplanegroups");
+
+/// An object with its kind. `Debug` shows the coordinates only: the body may hold keys.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Object {
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// All of it, `apiVersion` and `kind` included.
+    pub(crate) body: Value,
+}
+
+impl Object {
+    /// An object to be written: `body` holds everything but `apiVersion`, `kind`, name and namespace.
+    pub(crate) fn new(kind: Kind, namespace: Option<&str>, name: &str, mut body: Value) -> Self {
+        body["apiVersion"] = json!(kind.api_version);
+        body["kind"] = json!(kind.kind);
+        body["metadata"]["name"] = json!(name);
+        if let Some(namespace) = namespace {
+            body["metadata"]["namespace"] = json!(namespace);
+        }
+        Self { kind, body }
+    }
+
+    /// An object as an API server gave it; list items lack `apiVersion` and `kind`.
+    pub(crate) fn observed(kind: Kind, body: Value) -> Self {
+        Self { kind, body }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.text("/metadata/name")
+    }
+
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.body.pointer("/metadata/namespace")?.as_str()
+    }
+
+    pub(crate) fn uid(&self) -> &str {
+        self.text("/metadata/uid")
+    }
+
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        self.body.pointer("/metadata/labels")?.get(key)?.as_str()
+    }
+
+    pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
+        self.body.pointer("/metadata/annotations")?.get(key)?.as_str()
+    }
+
+    /// Whether its deletion was asked for.
+    pub(crate) fn is_going(&self) -> bool {
+        self.body.pointer("/metadata/deletionTimestamp").is_some()
+    }
+
+    /// The string at a JSON pointer, empty when there is none.
+    pub(crate) fn text(&self, pointer: &str) -> &str {
+        self.body.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The number at a JSON pointer, 0 when there is none.
+    pub(crate) fn number(&self, pointer: &str) -> i64 {
+        self.body.pointer(pointer).and_then(Value::as_i64).unwrap_or_default()
+    }
+
+    /// The list at a JSON pointer, empty when there is none.
+    pub(crate) fn items(&self, pointer: &str) -> &[Value] {
+        self.body.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+
+    fn set_annotation(&mut self, key: &str, value: &str) {
+        let slot = &mut self.body["metadata"]["annotations"];
+        if !slot.is_object() {
+            *slot = json!({});
+        }
+        slot[key] = json!(value);
+    }
+
+    /// Writes the hash of the whole object into it, so that a later pass knows what was applied.
+    pub(crate) fn sealed(mut self) -> Self {
+        let hash = tenancy::naming::hash(&[self.body.to_string().as_bytes()]);
+        self.set_annotation(keys::APPLIED, &hash);
+        self
+    }
+
+    /// Whether `observed` holds all that `self` asks for, and was applied from just this.
+    ///
+    /// The hash tells of what this version no longer asks for, the comparison of what someone else edited.
+    pub(crate) fn is_met_by(&self, observed: &Object) -> bool {
+        self.annotation(keys::APPLIED) == observed.annotation(keys::APPLIED)
+            && covers(&observed.body, &self.body)
+    }
+}
+
+impl std::fmt::Debug for Object {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let namespace = self.namespace().map(|n| format!("{n}/")).unwrap_or_default();
+        write!(f, "{} {namespace}{}", self.kind.kind, self.name())
+    }
+}
+
+/// Objects by kind and name; all of one namespace, or cluster-scoped.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Objects(BTreeMap<(Kind, String), Object>);
+
+impl Objects {
+    pub(crate) fn insert(&mut self, object: Object) {
+        self.0.insert((object.kind, object.name().to_owned()), object);
+    }
+
+    pub(crate) fn get(&self, kind: Kind, name: &str) -> Option<&Object> {
+        self.0.get(&(kind, name.to_owned()))
+    }
+
+    pub(crate) fn of(&self, kind: Kind) -> impl Iterator<Item = &Object> {
+        self.0.values().filter(move |object| object.kind == kind)
+    }
+}
+
+impl FromIterator<Object> for Objects {
+    fn from_iter<I: IntoIterator<Item = Object>>(objects: I) -> Self {
+        let mut all = Self::default();
+        objects.into_iter().for_each(|object| all.insert(object));
+        all
+    }
+}
+
+/// Whether `have` holds all of `want`: maps may hold more, lists hold exactly as many items, in order.
+fn covers(have: &Value, want: &Value) -> bool {
+    match (have, want) {
+        (Value::Object(have), Value::Object(want)) => want.iter().all(|(key, want)| match have.get(key) {
+            Some(have) => covers(have, want),
+            // An API server drops empty values, and list items carry no type.
+            None => is_empty(want) || key == "apiVersion" || key == "kind",
+        }),
+        (Value::Array(have), Value::Array(want)) => {
+            have.len() == want.len() && have.iter().zip(want).all(|(have, want)| covers(have, want))
+        }
+        _ => have == want,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_of_the_server_are_no_drift_and_edits_are() {
+        let want = Object::new(
+            SERVICE,
+            Some("n"),
+            "s",
+            json!({"spec": {"ports": [{"port": 1}], "selector": {"a": "b"}, "externalIPs": []}}),
+        )
+        .sealed();
+        let mut have = want.clone();
+        have.body["spec"]["type"] = json!("ClusterIP");
+        have.body["spec"]["ports"][0]["protocol"] = json!("TCP");
+        have.body["spec"].as_object_mut().unwrap().remove("externalIPs");
+        assert!(want.is_met_by(&have));
+
+        let mut edited = have.clone();
+        edited.body["spec"]["selector"]["a"] = json!("c");
+        assert!(!want.is_met_by(&edited));
+        edited = have.clone();
+        edited.body["spec"]["ports"] = json!([{"port": 1}, {"port": 2}]);
+        assert!(!want.is_met_by(&edited));
+    }
+
+    #[test]
+    fn what_is_no_longer_asked_for_shows_by_the_hash() {
+        let old = Object::new(CONFIG_MAP, None, "c", json!({"data": {"a": "1", "b": "2"}})).sealed();
+        let new = Object::new(CONFIG_MAP, None, "c", json!({"data": {"a": "1"}})).sealed();
+        assert!(!new.is_met_by(&old));
+    }
+
+    #[test]
+    fn debug_output_never_shows_a_body() {
+        let secret = Object::new(SECRET, Some("n"), "s", json!({"data": {"key": "hidden"}}));
+        assert_eq!(format!("{secret:?}"), "Secret n/s");
+    }
+}

@@ -1,0 +1,315 @@
+//! Reading all that matters for one VirtualControlPlane; as little as its stage needs, and never from a cache.
+
+use crate::{
+    claims::{self, Range, Standing},
+    cluster::{self, Cluster},
+    control_plane::{Owner, given_slice},
+    kubeconfig::Access,
+    object::{
+        CONFIG_MAP, CONTROL_PLANE_CLASS, CONTROL_PLANE_GROUP, DEPLOYMENT, DISRUPTION_BUDGET, IP_ADDRESS, NAMESPACE,
+        NETWORK_POLICY, NODE, Object, Objects, POD, ROLE_BINDING, SECRET, SERVICE, SERVICE_CIDR, STATEFUL_SET,
+        VIRTUAL_CONTROL_PLANE,
+    },
+    provision, status,
+    tenant::{self, Tenant},
+};
+use api::{ControlPlaneClass, ControlPlaneGroup, VirtualControlPlane, keys};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
+use tenancy::{naming, slice::Slice};
+use tokio::time::Instant;
+
+/// Kinds in a control plane's namespace.
+const INSIDE: [crate::object::Kind; 8] =
+    [SECRET, CONFIG_MAP, SERVICE, NETWORK_POLICY, DISRUPTION_BUDGET, STATEFUL_SET, DEPLOYMENT, POD];
+/// How long a list of nodes is good for: their addresses change rarely and the list may be long.
+const NODES_FRESH: Duration = Duration::from_secs(30);
+
+/// What one pass goes by.
+pub(crate) struct Seen {
+    /// The VirtualControlPlane as JSON.
+    pub(crate) object: Object,
+    /// The same, typed.
+    pub(crate) vcp: VirtualControlPlane,
+    /// Its coordinates, once it has an identity.
+    pub(crate) owner: Option<Owner>,
+    /// How it stands to its identity, and the claim.
+    pub(crate) standing: Standing,
+    /// The claim of its identity, whoever holds it.
+    pub(crate) claim: Option<Object>,
+    /// Claims of slices that it holds.
+    pub(crate) slice_claims: Vec<Object>,
+    /// The Service range, or why it isn't known; read only when a slice must be claimed.
+    pub(crate) range: Option<Result<Range, String>>,
+    /// Its class.
+    pub(crate) class: Option<ControlPlaneClass>,
+    /// Names of all classes; read only when its own is missing.
+    pub(crate) classes: Vec<String>,
+    /// All groups.
+    pub(crate) groups: Vec<ControlPlaneGroup>,
+    /// Super namespaces of the tenant, the control plane's own among them.
+    pub(crate) namespaces: Vec<Object>,
+    /// The namespace under the control plane's name, whoever it belongs to.
+    pub(crate) namespace: Option<Object>,
+    /// The manager's rights in it.
+    pub(crate) access: Option<Object>,
+    /// The manager's rights beside the VirtualControlPlane.
+    pub(crate) access_beside: Option<Object>,
+    /// What is in the control plane's namespace.
+    pub(crate) objects: Objects,
+    /// The Secret under the name of the users' kubeconfig, whoever it belongs to.
+    pub(crate) user_secret: Option<Object>,
+    /// The syncer's kubeconfig.
+    pub(crate) syncer_secret: Option<Object>,
+    /// The kubeconfig of an external tenant.
+    pub(crate) external_secret: Option<Object>,
+    /// Address of the node that the NodePort is reached at.
+    pub(crate) node: Option<String>,
+    /// The tenant's API server.
+    pub(crate) tenant: Tenant,
+    /// When this was seen.
+    pub(crate) now: Timestamp,
+}
+
+/// Something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// An API server's answer.
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+    /// An object of Sublet's own kinds has a form that this version doesn't know.
+    #[error("{what} can't be read: {source}")]
+    Decode {
+        /// Which object.
+        what: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The way into the tenant.
+    #[error(transparent)]
+    Tenant(#[from] tenant::Error),
+}
+
+/// Where to look.
+pub(crate) struct Observer {
+    /// The super cluster.
+    pub(crate) cluster: Cluster,
+    /// Sublet's own namespace.
+    pub(crate) system: String,
+    /// The super cluster's Service range, when it was given by flag.
+    pub(crate) service_range: Option<Slice>,
+    nodes: Mutex<Option<(Instant, Vec<Object>)>>,
+}
+
+impl Observer {
+    pub(crate) fn new(cluster: Cluster, system: String, service_range: Option<Slice>) -> Self {
+        Self { cluster, system, service_range, nodes: Mutex::new(None) }
+    }
+
+    /// Looks at one VirtualControlPlane; `None` when it is gone.
+    pub(crate) async fn look(&self, namespace: &str, name: &str) -> Result<Option<Seen>, Error> {
+        let Some(object) = self.cluster.get(VIRTUAL_CONTROL_PLANE, Some(namespace), name).await? else {
+            return Ok(None);
+        };
+        let vcp: VirtualControlPlane = decode(&object)?;
+        // An identity that doesn't parse counts as none here; what to do about it is decided, not observed.
+        let owner = Owner::of(&vcp).and_then(Result::ok);
+        let mut seen = Seen {
+            object,
+            vcp,
+            owner: owner.clone(),
+            standing: Standing::Free,
+            claim: None,
+            slice_claims: vec![],
+            range: None,
+            class: None,
+            classes: vec![],
+            groups: vec![],
+            namespaces: vec![],
+            namespace: None,
+            access: None,
+            access_beside: None,
+            objects: Objects::default(),
+            user_secret: None,
+            syncer_secret: None,
+            external_secret: None,
+            node: None,
+            tenant: Tenant::NotAsked,
+            now: Timestamp::now(),
+        };
+        let Some(owner) = owner else {
+            return Ok(Some(seen));
+        };
+        if seen.vcp.spec.paused {
+            return Ok(Some(seen));
+        }
+        self.look_at_claims(&mut seen, &owner).await?;
+        if seen.standing != Standing::Ours {
+            return Ok(Some(seen));
+        }
+        let syncer_secret = naming::tenant_kubeconfig(&owner.id);
+        seen.syncer_secret = self.cluster.get(SECRET, Some(&self.system), &syncer_secret).await?;
+        let beside = provision::access_beside(&owner, &self.system);
+        seen.access_beside = self.cluster.get(ROLE_BINDING, Some(&owner.namespace), beside.name()).await?;
+        if seen.access_beside.is_some() {
+            let secret = owner.kubeconfig_secret();
+            seen.user_secret = self.cluster.get(SECRET, Some(&owner.namespace), &secret).await?;
+            if let Some(external) = &seen.vcp.spec.external {
+                let secret = &external.kubeconfig_secret_ref.name;
+                seen.external_secret = self.cluster.get(SECRET, Some(&owner.namespace), secret).await?;
+            }
+        }
+        if seen.vcp.metadata.deletion_timestamp.is_some() {
+            let selector = format!("{}=true,{}={}", keys::MANAGED, keys::TENANT, owner.id);
+            seen.namespaces = self.cluster.list(NAMESPACE, None, &selector).await?;
+        } else if seen.vcp.spec.external.is_none() {
+            self.look_at_control_plane(&mut seen, &owner).await?;
+        }
+        Ok(Some(seen))
+    }
+
+    async fn look_at_claims(&self, seen: &mut Seen, owner: &Owner) -> Result<(), Error> {
+        let system = Some(self.system.as_str());
+        let name = claims::identity_claim_name(&owner.id);
+        seen.claim = self.cluster.get(CONFIG_MAP, system, &name).await?;
+        let holder_lives = match &seen.claim {
+            Some(claim) if claims::holder_uid(claim) == owner.uid => true,
+            Some(claim) => {
+                let (namespace, name) = claims::holder(claim);
+                let holder = self.cluster.get(VIRTUAL_CONTROL_PLANE, Some(namespace), name).await?;
+                holder.is_some_and(|holder| holder.uid() == claims::holder_uid(claim))
+            }
+            None => false,
+        };
+        seen.standing = claims::standing(seen.claim.as_ref(), owner, holder_lives);
+        if seen.standing != Standing::Ours {
+            return Ok(());
+        }
+        let selector = format!("{}={},{}={}", keys::ROLE, claims::ROLE_SLICE, keys::TENANT, owner.id);
+        seen.slice_claims = self.cluster.list(CONFIG_MAP, system, &selector).await?;
+        let given = given_slice(&seen.vcp).ok().flatten();
+        let held = seen.slice_claims.iter().filter_map(claims::claimed_slice).next();
+        // An external tenant has a slice only if it is given one.
+        let wanted = given.is_some() || seen.vcp.spec.external.is_none();
+        let settled = held.is_some() && (given.is_none() || given == held);
+        if wanted && !settled && seen.vcp.metadata.deletion_timestamp.is_none() {
+            seen.range = Some(self.look_at_range(owner).await?);
+        }
+        Ok(())
+    }
+
+    async fn look_at_range(&self, owner: &Owner) -> Result<Result<Range, String>, Error> {
+        let range = match self.service_range {
+            Some(range) => range,
+            None => {
+                let object = self.cluster.get(SERVICE_CIDR, None, "kubernetes").await?;
+                let cidrs = object.as_ref().map(|object| object.items("/spec/cidrs")).unwrap_or_default();
+                match cidrs.iter().filter_map(|cidr| cidr.as_str()?.parse().ok()).next() {
+                    Some(range) => range,
+                    None => return Ok(Err("no ServiceCIDR object named kubernetes with an IPv4 range".into())),
+                }
+            }
+        };
+        let selector = format!("{}={}", keys::ROLE, claims::ROLE_SLICE);
+        let claims = self.cluster.list(CONFIG_MAP, Some(&self.system), &selector).await?;
+        let others = claims.iter().filter(|claim| claim.label(keys::TENANT) != Some(owner.id.as_str()));
+        let taken = others.filter_map(|claim| {
+            let (namespace, name) = claims::holder(claim);
+            Some((claims::claimed_slice(claim)?, format!("{namespace}/{name}")))
+        });
+        let selector = format!("{}={}", keys::TENANT, owner.id);
+        let own = self.cluster.list(NAMESPACE, None, &selector).await?;
+        let own: BTreeSet<&str> = own.iter().map(Object::name).collect();
+        let addresses = self.cluster.list(IP_ADDRESS, None, "").await?;
+        let used = addresses.iter().filter(|address| !own.contains(address.text("/spec/parentRef/namespace")));
+        let used: Vec<Ipv4Addr> = used.filter_map(|address| address.name().parse().ok()).collect();
+        Ok(Ok(Range { range, taken: taken.collect(), used }))
+    }
+
+    async fn look_at_control_plane(&self, seen: &mut Seen, owner: &Owner) -> Result<(), Error> {
+        let class = &seen.vcp.spec.class_name;
+        match self.cluster.get(CONTROL_PLANE_CLASS, None, class).await? {
+            Some(class) => seen.class = Some(decode(&class)?),
+            None => {
+                let classes = self.cluster.list(CONTROL_PLANE_CLASS, None, "").await?;
+                seen.classes = classes.iter().map(|class| class.name().to_owned()).collect();
+            }
+        }
+        let groups = self.cluster.list(CONTROL_PLANE_GROUP, None, "").await?;
+        seen.groups = groups.iter().map(decode).collect::<Result<_, _>>()?;
+        let host_given = seen.class.as_ref().is_some_and(|class| class.spec.endpoint_host.is_some());
+        if seen.vcp.spec.endpoint.is_none() && !host_given {
+            seen.node = self.node(&seen.vcp).await?;
+        }
+
+        let name = owner.control_plane_namespace();
+        let inside = Some(name.as_str());
+        seen.namespace = self.cluster.get(NAMESPACE, None, &name).await?;
+        let is_ours = |namespace: &Object| namespace.label(keys::TENANT) == Some(owner.id.as_str());
+        if !seen.namespace.as_ref().is_some_and(is_ours) {
+            return Ok(());
+        }
+        seen.access = self.cluster.get(ROLE_BINDING, inside, provision::ACCESS).await?;
+        if seen.access.is_none() {
+            return Ok(());
+        }
+        for kind in INSIDE {
+            self.cluster.list(kind, inside, "").await?.into_iter().for_each(|object| seen.objects.insert(object));
+        }
+        if let Some(access) = tenant::access(&seen.objects)? {
+            let wanted = crate::decide::tenant_objects(seen);
+            seen.tenant = self.look_at_tenant(&access, &wanted).await;
+        }
+        Ok(())
+    }
+
+    /// A tenant that doesn't answer is a fact, not an error.
+    async fn look_at_tenant(&self, access: &Access, wanted: &[Object]) -> Tenant {
+        let look = async {
+            let tenant = Cluster::new(access.client().await.map_err(|error| error.to_string())?);
+            let say = |error: cluster::Error| error.to_string();
+            tenant.ready().await.map_err(say)?;
+            let kube_system = tenant.get(NAMESPACE, None, provision::coredns::NAMESPACE).await.map_err(say)?;
+            let kube_system = kube_system.ok_or("its kube-system namespace isn't there yet")?;
+            let mut objects = Objects::default();
+            for want in wanted {
+                if let Some(have) = tenant.get(want.kind, want.namespace(), want.name()).await.map_err(say)? {
+                    objects.insert(have);
+                }
+            }
+            Ok(Tenant::Answers { kube_system_uid: kube_system.uid().to_owned(), objects })
+        };
+        look.await.unwrap_or_else(Tenant::Silent)
+    }
+
+    /// The node that the tenant's endpoint names already, as long as it exists, or the first ready one.
+    async fn node(&self, vcp: &VirtualControlPlane) -> Result<Option<String>, Error> {
+        let fresh = self.nodes.lock().clone().filter(|(read, _)| read.elapsed() < NODES_FRESH);
+        let nodes = match fresh {
+            Some((_, nodes)) => nodes,
+            None => {
+                let nodes: Vec<Object> = self.cluster.list(NODE, None, "").await?.iter().map(essence).collect();
+                *self.nodes.lock() = Some((Instant::now(), nodes.clone()));
+                nodes
+            }
+        };
+        let current = vcp.status.as_ref().and_then(|status| status.endpoint.as_deref()).and_then(status::host);
+        Ok(status::node_address(&nodes, current))
+    }
+}
+
+/// What is kept of a node between two lists.
+fn essence(node: &Object) -> Object {
+    let pick = |pointer: &str| node.body.pointer(pointer).cloned().unwrap_or_default();
+    let body = serde_json::json!({
+        "metadata": {"name": node.name()},
+        "status": {"addresses": pick("/status/addresses"), "conditions": pick("/status/conditions")},
+    });
+    Object::observed(NODE, body)
+}
+
+fn decode<T: DeserializeOwned>(object: &Object) -> Result<T, Error> {
+    T::deserialize(&object.body).map_err(|source| Error::Decode { what: format!("{object:?}"), source })
+}

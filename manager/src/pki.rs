@@ -1,0 +1,288 @@
+//! Keys and certificates: what a Secret must hold, when it is due, and the making of it.
+//!
+//! Authorities, the ServiceAccount key pair and the encryption key are made once and never overwritten. Leaf
+//! certificates live [`LEAF_DAYS`] and are made anew after two thirds of that, when their names change, or when their
+//! authority does. All keys are ECDSA P-256. Randomness is used in [`issue`] alone; when to issue is decided purely.
+
+use crate::{
+    kubeconfig,
+    object::{Object, SECRET},
+};
+use api::keys;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use jiff::Timestamp;
+use rand::TryRngCore;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
+};
+use serde_json::{Map, Value, json};
+use std::{collections::BTreeMap, time::Duration};
+
+/// Life of a leaf certificate.
+pub(crate) const LEAF_DAYS: u64 = 90;
+/// Life of an authority.
+const AUTHORITY_DAYS: u64 = 3650;
+const DAY: u64 = 24 * 60 * 60;
+/// Certificates begin this much in the past: clocks differ.
+const BACKDATE: Duration = Duration::from_secs(300);
+
+/// One of a tenant's certificate authorities; each signs for its own purpose alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Authority {
+    /// Servers and clients of the Kubernetes API.
+    Cluster,
+    /// etcd, its peers and its clients.
+    Etcd,
+    /// The API server towards aggregated API servers.
+    FrontProxy,
+}
+
+impl Authority {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Cluster, Self::Etcd, Self::FrontProxy];
+
+    /// Name of its Secret.
+    pub(crate) fn secret(self) -> &'static str {
+        match self {
+            Self::Cluster => "ca",
+            Self::Etcd => "etcd-ca",
+            Self::FrontProxy => "front-proxy-ca",
+        }
+    }
+}
+
+/// What a certificate may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Usage {
+    /// TLS servers.
+    Server,
+    /// TLS clients.
+    Client,
+    /// Both: etcd members are clients of each other and of themselves.
+    Both,
+}
+
+/// In which form a certificate and its key stand in the Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// `tls.crt`, `tls.key`.
+    Files,
+    /// A kubeconfig.
+    Kubeconfig {
+        /// Key in the Secret.
+        key: &'static str,
+        /// URL of the API server.
+        server: String,
+        /// Name of context and cluster.
+        context: String,
+    },
+}
+
+/// A certificate for one holder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Leaf {
+    /// Who signs it.
+    pub(crate) authority: Authority,
+    /// Name of the holder.
+    pub(crate) common_name: String,
+    /// Group of the holder.
+    pub(crate) organization: Option<&'static str>,
+    /// What for.
+    pub(crate) usage: Usage,
+    /// DNS names and IP addresses of the holder.
+    pub(crate) names: Vec<String>,
+    /// How it is written.
+    pub(crate) form: Form,
+}
+
+/// What a Secret holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Material {
+    /// Certificate and key of an authority.
+    Authority(Authority),
+    /// `sa.key`, `sa.pub`.
+    ServiceAccountKeys,
+    /// The API server's EncryptionConfiguration.
+    EncryptionKey,
+    /// A leaf certificate.
+    Leaf(Leaf),
+}
+
+/// A Secret to be made.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    /// Its coordinates, labels and annotations.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its labels, annotations and owner references.
+    pub(crate) metadata: Value,
+    /// What goes in.
+    pub(crate) material: Material,
+    /// Identity of the tenant: names its authorities.
+    pub(crate) identity: String,
+}
+
+/// Keys or certificates could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The crypto library refused.
+    #[error("{0}")]
+    Crypto(#[from] rcgen::Error),
+    /// The operating system gave no randomness.
+    #[error("no randomness: {0}")]
+    Random(#[from] rand::rand_core::OsError),
+    /// A Secret lacks a key or holds something else under it.
+    #[error("Secret {secret} has no usable {key}: restore it, or delete the Secret and all certificates are made anew")]
+    Damaged {
+        /// Name of the Secret.
+        secret: String,
+        /// Key in it.
+        key: &'static str,
+    },
+    /// A kubeconfig could not be written.
+    #[error("{0}")]
+    Kubeconfig(#[from] kubeconfig::Error),
+}
+
+/// Whether the order must be carried out, given what its Secret and its authority's Secret hold.
+///
+/// A leaf whose authority isn't there yet is not due: its turn comes after.
+pub(crate) fn is_due(order: &Order, existing: Option<&Object>, authority: Option<&Object>, now: Timestamp) -> bool {
+    match (&order.material, existing, authority) {
+        (Material::Leaf(leaf), Some(existing), Some(authority)) => {
+            existing.annotation(keys::APPLIED) != Some(&fingerprint(leaf, authority)) || is_old(existing, now)
+        }
+        (Material::Leaf(_), None, Some(_)) => true,
+        (Material::Leaf(_), _, None) => false,
+        (_, existing, _) => existing.is_none(),
+    }
+}
+
+/// Whether a leaf has lived two thirds of its life; one without a date counts as old.
+fn is_old(existing: &Object, now: Timestamp) -> bool {
+    let expires = existing.annotation(keys::EXPIRES).and_then(|text| text.parse::<Timestamp>().ok());
+    expires.is_none_or(|expires| now >= expires - jiff::SignedDuration::from_secs((LEAF_DAYS * DAY / 3) as i64))
+}
+
+/// Makes what the order asks for. The key material leaves this function inside the Secret only.
+pub(crate) fn issue(order: &Order, authority: Option<&Object>, now: Timestamp) -> Result<Object, Error> {
+    let mut metadata = order.metadata.clone();
+    let data = match &order.material {
+        Material::Authority(authority) => make_authority(*authority, &order.identity, now)?,
+        Material::ServiceAccountKeys => {
+            let key = KeyPair::generate()?;
+            BTreeMap::from([("sa.key", key.serialize_pem()), ("sa.pub", key.public_key_pem())])
+        }
+        Material::EncryptionKey => BTreeMap::from([("encryption.json", make_encryption_config()?)]),
+        Material::Leaf(leaf) => {
+            let damaged = || Error::Damaged { secret: leaf.authority.secret().into(), key: "tls.key" };
+            let authority = authority.ok_or_else(damaged)?;
+            metadata["annotations"][keys::APPLIED] = json!(fingerprint(leaf, authority));
+            metadata["annotations"][keys::EXPIRES] = json!(end_of_life(now).to_string());
+            make_leaf(leaf, &order.identity, authority, now)?
+        }
+    };
+    let data: Map<String, Value> =
+        data.into_iter().map(|(key, text)| (key.to_owned(), json!(BASE64_STANDARD.encode(text)))).collect();
+    let body = json!({"metadata": metadata, "type": "Opaque", "data": data});
+    Ok(Object::new(SECRET, Some(&order.namespace), &order.name, body))
+}
+
+/// The text under `key` of a Secret.
+pub(crate) fn text(secret: &Object, key: &'static str) -> Result<String, Error> {
+    let damaged = || Error::Damaged { secret: secret.name().into(), key };
+    let encoded = secret.body["data"][key].as_str().ok_or_else(damaged)?;
+    let bytes = BASE64_STANDARD.decode(encoded).map_err(|_| damaged())?;
+    String::from_utf8(bytes).map_err(|_| damaged())
+}
+
+fn make_authority(
+    authority: Authority, identity: &str, now: Timestamp,
+) -> Result<BTreeMap<&'static str, String>, Error> {
+    let mut params = authority_params(authority, identity);
+    set_life(&mut params, now, AUTHORITY_DAYS);
+    let key = KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?;
+    Ok(BTreeMap::from([("tls.crt", certificate.pem()), ("tls.key", key.serialize_pem())]))
+}
+
+/// Subject and key identifier follow from these alone, so that a leaf needs only the authority's key.
+fn authority_params(authority: Authority, identity: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, format!("{}.{identity}", authority.secret()));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    params
+}
+
+fn make_leaf(
+    leaf: &Leaf, identity: &str, authority: &Object, now: Timestamp,
+) -> Result<BTreeMap<&'static str, String>, Error> {
+    let mut params = CertificateParams::new(leaf.names.clone())?;
+    params.distinguished_name = DistinguishedName::new();
+    if let Some(organization) = leaf.organization {
+        params.distinguished_name.push(DnType::OrganizationName, organization);
+    }
+    params.distinguished_name.push(DnType::CommonName, leaf.common_name.as_str());
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = match leaf.usage {
+        Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
+        Usage::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+        Usage::Both => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+    };
+    params.use_authority_key_identifier_extension = true;
+    set_life(&mut params, now, LEAF_DAYS);
+
+    let ca = text(authority, "tls.crt")?;
+    let signer = KeyPair::from_pem(&text(authority, "tls.key")?)?;
+    let issuer = Issuer::new(authority_params(leaf.authority, identity), signer);
+    let key = KeyPair::generate()?;
+    let certificate = params.signed_by(&key, &issuer)?.pem();
+    Ok(match &leaf.form {
+        Form::Files => BTreeMap::from([("tls.crt", certificate), ("tls.key", key.serialize_pem())]),
+        Form::Kubeconfig { key: field, server, context } => {
+            let credentials = kubeconfig::Credentials::Certificate { certificate, key: key.serialize_pem() };
+            let access = kubeconfig::Access { server: server.clone(), ca, tls_server_name: None, credentials };
+            BTreeMap::from([(*field, access.to_yaml(context, &leaf.common_name)?)])
+        }
+    })
+}
+
+fn make_encryption_config() -> Result<String, Error> {
+    let mut key = [0u8; 32];
+    rand::rngs::OsRng.try_fill_bytes(&mut key)?;
+    let config = json!({
+        "apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfiguration",
+        "resources": [{
+            "resources": ["secrets"],
+            "providers": [{"secretbox": {"keys": [{"name": "key1", "secret": BASE64_STANDARD.encode(key)}]}}],
+        }],
+    });
+    Ok(config.to_string())
+}
+
+/// What a leaf was made from: all that it says, and its authority's certificate.
+fn fingerprint(leaf: &Leaf, authority: &Object) -> String {
+    let ca = authority.body["data"]["tls.crt"].as_str().unwrap_or_default();
+    tenancy::naming::hash(&[format!("{leaf:?}").as_bytes(), ca.as_bytes()])
+}
+
+fn end_of_life(now: Timestamp) -> Timestamp {
+    now + jiff::SignedDuration::from_secs((LEAF_DAYS * DAY) as i64)
+}
+
+/// Sets begin and end of a certificate.
+fn set_life(params: &mut CertificateParams, now: Timestamp, days: u64) {
+    // The crypto library's time type is reached through its own constructor; all dates here lie after 1970.
+    let seconds = u64::try_from(now.as_second()).unwrap_or_default();
+    let begin = date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
+    params.not_before = begin - BACKDATE;
+    params.not_after = begin + Duration::from_secs(days * DAY);
+}
+
+#[cfg(test)]
+mod tests;

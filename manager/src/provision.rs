@@ -1,0 +1,177 @@
+//! What a control plane consists of in the super cluster; pure: a parsed VirtualControlPlane in, objects out.
+//!
+//! The order of [`base`], [`services`], [`keys::orders`] and [`workloads`] is the order of creation, since each needs
+//! addresses or Secrets of those before. Within [`workloads`] etcd, API server and controller-manager are created
+//! together and upgraded one after the other.
+
+pub(crate) mod pod;
+
+pub(crate) mod etcd;
+
+pub(crate) mod apiserver;
+
+pub(crate) mod controller_manager;
+
+pub(crate) mod coredns;
+
+pub(crate) mod keys;
+
+pub(crate) mod network;
+
+use crate::{
+    control_plane::{ControlPlane, Owner},
+    object::{NAMESPACE, Object, Objects, ROLE_BINDING, SECRET, SERVICE},
+};
+use ::api::keys as marks;
+use serde_json::{Value, json};
+
+/// ClusterRole with the manager's rights in a control plane's namespace.
+const ROLE_CONTROL_PLANE: &str = "sublet-manager-control-plane";
+/// ClusterRole with the manager's rights beside a VirtualControlPlane: its kubeconfig Secrets.
+const ROLE_BESIDE: &str = "sublet-manager-kubeconfig";
+/// Name of the RoleBinding that gives the manager [`ROLE_CONTROL_PLANE`].
+pub(crate) const ACCESS: &str = "sublet-manager";
+/// ServiceAccount that the manager runs under.
+const MANAGER: &str = "sublet-manager";
+
+/// A Service by which clients outside the super cluster reach the API server.
+pub(crate) const EXTERNAL_SERVICE: &str = "kube-apiserver-external";
+
+/// Addresses that are known once the Services exist.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Addresses {
+    /// ClusterIP of etcd.
+    pub(crate) etcd: String,
+    /// ClusterIP of the API server.
+    pub(crate) apiserver: String,
+    /// Where clients outside reach it.
+    pub(crate) endpoint: api::Endpoint,
+}
+
+impl Addresses {
+    /// Reads the Services; `None` while one has no address yet.
+    pub(crate) fn of(cp: &ControlPlane, seen: &Objects, node: Option<&str>) -> Option<Self> {
+        let cluster_ip = |name: &str| {
+            let address = seen.get(SERVICE, name)?.text("/spec/clusterIP");
+            (!address.is_empty()).then(|| address.to_owned())
+        };
+        let node_port = seen.get(SERVICE, EXTERNAL_SERVICE)?.number("/spec/ports/0/nodePort");
+        let endpoint = match &cp.endpoint {
+            Some(given) => given.clone(),
+            None => api::Endpoint {
+                host: cp.endpoint_host.as_deref().or(node)?.to_owned(),
+                port: u16::try_from(node_port).ok().filter(|port| *port > 0)?,
+            },
+        };
+        Some(Self { etcd: cluster_ip(etcd::NAME)?, apiserver: cluster_ip(apiserver::NAME)?, endpoint })
+    }
+}
+
+/// The namespace of the control plane's own pods.
+pub(crate) fn namespace(cp: &ControlPlane) -> Object {
+    let mut labels = cp.group_labels.clone();
+    labels.extend([
+        (marks::MANAGED.to_owned(), "true".to_owned()),
+        (marks::TENANT.to_owned(), cp.owner.id.to_string()),
+        (marks::SHARD.to_owned(), cp.owner.id.shard().to_string()),
+        (marks::ROLE.to_owned(), marks::ROLE_CONTROL_PLANE.to_owned()),
+        ("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned()),
+    ]);
+    let body = json!({"metadata": {
+        "labels": labels,
+        "annotations": {marks::CONTROL_PLANE: cp.owner.path()},
+    }});
+    Object::new(NAMESPACE, None, &cp.namespace, body).sealed()
+}
+
+/// The manager's own rights inside the control plane's namespace.
+pub(crate) fn access(cp: &ControlPlane, system: &str) -> Object {
+    role_binding(&cp.namespace, ACCESS, ROLE_CONTROL_PLANE, system, metadata(cp, "access")).sealed()
+}
+
+/// The manager's right to the kubeconfig Secret beside the VirtualControlPlane; it ends with the latter.
+pub(crate) fn access_beside(owner: &Owner, system: &str) -> Object {
+    let name = format!("{MANAGER}-{}", owner.name);
+    let metadata = json!({
+        "labels": owner.labels(),
+        "annotations": {marks::CONTROL_PLANE: owner.path()},
+        "ownerReferences": [owner_reference(owner)],
+    });
+    role_binding(&owner.namespace, &name, ROLE_BESIDE, system, metadata).sealed()
+}
+
+/// Services and network policies.
+pub(crate) fn base(cp: &ControlPlane) -> Vec<Object> {
+    let mut objects = network::services(cp);
+    objects.extend(network::policies(cp));
+    objects.into_iter().map(Object::sealed).collect()
+}
+
+/// etcd, the API server and the controller-manager, each with what it needs to be made before it.
+pub(crate) fn workloads(cp: &ControlPlane, addresses: &Addresses, seen: &Objects) -> [Vec<Object>; 3] {
+    [
+        etcd::objects(cp, &digest(seen, &["etcd-ca"])),
+        apiserver::objects(
+            cp,
+            addresses,
+            &digest(seen, &["ca", "etcd-ca", "front-proxy-ca", keys::SERVICE_ACCOUNT, keys::ENCRYPTION]),
+        ),
+        controller_manager::objects(cp, addresses, &digest(seen, &["ca", keys::SERVICE_ACCOUNT])),
+    ]
+    .map(|objects| objects.into_iter().map(Object::sealed).collect())
+}
+
+/// Labels and annotations of an object that belongs to one part of the control plane.
+///
+/// The annotation leads watches back to the VirtualControlPlane.
+pub(crate) fn metadata(cp: &ControlPlane, part: &str) -> Value {
+    json!({
+        "labels": labels(cp, part),
+        "annotations": {marks::CONTROL_PLANE: cp.owner.path()},
+    })
+}
+
+/// Labels of an object or pod of one part.
+pub(crate) fn labels(cp: &ControlPlane, part: &str) -> Value {
+    json!({
+        "app.kubernetes.io/name": part,
+        "app.kubernetes.io/part-of": "sublet",
+        marks::TENANT: cp.owner.id.as_str(),
+        marks::ROLE: marks::ROLE_CONTROL_PLANE,
+    })
+}
+
+/// The part that a pod belongs to.
+pub(crate) fn selector(part: &str) -> Value {
+    json!({"app.kubernetes.io/name": part})
+}
+
+/// A reference that lets an object end with the VirtualControlPlane in the same namespace.
+pub(crate) fn owner_reference(owner: &Owner) -> Value {
+    json!({
+        "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+        "name": owner.name, "uid": owner.uid,
+    })
+}
+
+/// Changes when key material that is read only at start changes; its pods then start anew.
+fn digest(seen: &Objects, secrets: &[&str]) -> String {
+    let data: Vec<String> = secrets
+        .iter()
+        .map(|name| seen.get(SECRET, name).map(|secret| secret.body["data"].to_string()).unwrap_or_default())
+        .collect();
+    let parts: Vec<&[u8]> = data.iter().map(String::as_bytes).collect();
+    tenancy::naming::hash(&parts)
+}
+
+fn role_binding(namespace: &str, name: &str, role: &str, system: &str, metadata: Value) -> Object {
+    let body = json!({
+        "metadata": metadata,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": MANAGER, "namespace": system}],
+    });
+    Object::new(ROLE_BINDING, Some(namespace), name, body)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! The tenant's API server.
+//!
+//! Anonymous requests reach the health paths only, tokens are bound and short-lived and have an issuer that no other
+//! tenant has, Secrets are encrypted with the tenant's own key, and one client can't use up what others need.
+
+use super::{
+    Addresses, etcd, metadata,
+    pod::{self, CONFIG_DIR, Part, Source, Spread},
+    selector,
+};
+use crate::{
+    control_plane::ControlPlane,
+    object::{CONFIG_MAP, DEPLOYMENT, DISRUPTION_BUDGET, Object},
+};
+use serde_json::json;
+
+/// Name of the part, its Deployment and its Service.
+pub(crate) const NAME: &str = "kube-apiserver";
+/// Where it listens.
+pub(crate) const PORT: u16 = 6443;
+/// Organization of the front-proxy client's certificate.
+pub(crate) const FRONT_PROXY_CLIENT: &str = "front-proxy-client";
+
+/// The configuration, the Deployment, and a disruption budget when one server may be missing.
+pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) -> Vec<Object> {
+    let config = config(cp);
+    let files = tenancy::naming::hash(&[digest.as_bytes(), config.body["data"].to_string().as_bytes()]);
+    let part = Part {
+        name: NAME,
+        image: &cp.images.kube_apiserver,
+        command: command(cp, addresses),
+        // Two thirds of the memory of an idle server are garbage at Go's default; measured with 50: no slower start.
+        env: vec![("GOGC", "50")],
+        ports: vec![("https", PORT)],
+        startup: pod::http("HTTPS", "https", "/readyz"),
+        readiness: Some(pod::http("HTTPS", "https", "/readyz")),
+        liveness: pod::http("HTTPS", "https", "/livez"),
+        resources: &cp.resources.kube_apiserver,
+        default_requests: [("cpu", "100m"), ("memory", "256Mi")],
+        files: vec![
+            Source::Secret("ca", "tls.crt", "ca.crt"),
+            Source::Secret("apiserver", "tls.crt", "server.crt"),
+            Source::Secret("apiserver", "tls.key", "server.key"),
+            Source::Secret("apiserver-kubelet-client", "tls.crt", "kubelet-client.crt"),
+            Source::Secret("apiserver-kubelet-client", "tls.key", "kubelet-client.key"),
+            Source::Secret("etcd-ca", "tls.crt", "etcd-ca.crt"),
+            Source::Secret("apiserver-etcd-client", "tls.crt", "etcd-client.crt"),
+            Source::Secret("apiserver-etcd-client", "tls.key", "etcd-client.key"),
+            Source::Secret("front-proxy-ca", "tls.crt", "front-proxy-ca.crt"),
+            Source::Secret("front-proxy-client", "tls.crt", "front-proxy-client.crt"),
+            Source::Secret("front-proxy-client", "tls.key", "front-proxy-client.key"),
+            Source::Secret("service-account", "sa.key", "sa.key"),
+            Source::Secret("service-account", "sa.pub", "sa.pub"),
+            Source::Secret("encryption", "encryption.json", "encryption.json"),
+            Source::ConfigMap(NAME, "authentication.json", "authentication.json"),
+            Source::ConfigMap(NAME, "admission.json", "admission.json"),
+        ],
+        data: None,
+        grace: 15,
+        digest: &files,
+        spread: if cp.replicas > 1 { Spread::Preferred } else { Spread::Single },
+    };
+    let body = json!({
+        "metadata": metadata(cp, NAME),
+        "spec": {
+            "replicas": cp.replicas,
+            "revisionHistoryLimit": 2,
+            // The next one must answer before the last one goes.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "selector": {"matchLabels": selector(NAME)},
+            "template": pod::template(cp, part),
+        },
+    });
+    let mut objects = vec![config, Object::new(DEPLOYMENT, Some(&cp.namespace), NAME, body)];
+    if cp.replicas > 1 {
+        let spec = json!({"maxUnavailable": 1, "selector": {"matchLabels": selector(NAME)}});
+        let body = json!({"metadata": metadata(cp, NAME), "spec": spec});
+        objects.push(Object::new(DISRUPTION_BUDGET, Some(&cp.namespace), NAME, body));
+    }
+    objects
+}
+
+/// Names and addresses that clients know the API server by.
+pub(crate) fn names(cp: &ControlPlane, addresses: &Addresses) -> Vec<String> {
+    let mut names = vec![
+        "kubernetes".to_owned(),
+        "kubernetes.default".into(),
+        "kubernetes.default.svc".into(),
+        format!("kubernetes.default.svc.{}", cp.domain),
+        cp.issuer_host(),
+        format!("{NAME}.{}.svc", cp.namespace),
+        "localhost".into(),
+        "127.0.0.1".into(),
+        cp.slice.api_address().to_string(),
+        addresses.apiserver.clone(),
+        addresses.endpoint.host.clone(),
+    ];
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names
+}
+
+fn config(cp: &ControlPlane) -> Object {
+    let authentication = json!({
+        "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration",
+        "anonymous": {"enabled": true, "conditions": [{"path": "/livez"}, {"path": "/readyz"}, {"path": "/healthz"}]},
+    });
+    // Wide enough for a busy tenant; a storm of events must not fill the tenant's etcd, nor the queues behind it.
+    let admission = json!({
+        "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration",
+        "plugins": [{"name": "EventRateLimit", "configuration": {
+            "apiVersion": "eventratelimit.admission.k8s.io/v1alpha1", "kind": "Configuration",
+            "limits": [{"type": "Server", "qps": 100, "burst": 2000}],
+        }}],
+    });
+    let body = json!({
+        "metadata": metadata(cp, NAME),
+        "data": {"authentication.json": authentication.to_string(), "admission.json": admission.to_string()},
+    });
+    Object::new(CONFIG_MAP, Some(&cp.namespace), NAME, body)
+}
+
+fn command(cp: &ControlPlane, addresses: &Addresses) -> Vec<String> {
+    let file = |name: &str| format!("{CONFIG_DIR}/{name}");
+    vec![
+        "kube-apiserver".into(),
+        "--advertise-address=$(POD_IP)".into(),
+        format!("--secure-port={PORT}"),
+        format!("--service-cluster-ip-range={}", cp.slice),
+        "--allow-privileged=true".into(),
+        "--profiling=false".into(),
+        // Whom it knows.
+        format!("--client-ca-file={}", file("ca.crt")),
+        format!("--tls-cert-file={}", file("server.crt")),
+        format!("--tls-private-key-file={}", file("server.key")),
+        format!("--authentication-config={}", file("authentication.json")),
+        format!("--requestheader-client-ca-file={}", file("front-proxy-ca.crt")),
+        format!("--requestheader-allowed-names={FRONT_PROXY_CLIENT}"),
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-".into(),
+        "--requestheader-group-headers=X-Remote-Group".into(),
+        "--requestheader-username-headers=X-Remote-User".into(),
+        format!("--proxy-client-cert-file={}", file("front-proxy-client.crt")),
+        format!("--proxy-client-key-file={}", file("front-proxy-client.key")),
+        format!("--service-account-issuer=https://{}", cp.issuer_host()),
+        format!("--service-account-jwks-uri=https://kubernetes.default.svc.{}/openid/v1/jwks", cp.domain),
+        format!("--service-account-key-file={}", file("sa.pub")),
+        format!("--service-account-signing-key-file={}", file("sa.key")),
+        "--service-account-extend-token-expiration=false".into(),
+        // What they may do.
+        "--authorization-mode=Node,RBAC".into(),
+        "--enable-admission-plugins=NodeRestriction,DenyServiceExternalIPs,EventRateLimit".into(),
+        // It would taint virtual nodes at birth, and no node-lifecycle controller takes the taint away.
+        "--disable-admission-plugins=TaintNodesByCondition".into(),
+        format!("--admission-control-config-file={}", file("admission.json")),
+        "--max-requests-inflight=200".into(),
+        "--max-mutating-requests-inflight=100".into(),
+        // Where it stores.
+        format!("--etcd-servers=https://{}:{}", addresses.etcd, etcd::CLIENT_PORT),
+        format!("--etcd-cafile={}", file("etcd-ca.crt")),
+        format!("--etcd-certfile={}", file("etcd-client.crt")),
+        format!("--etcd-keyfile={}", file("etcd-client.key")),
+        format!("--encryption-provider-config={}", file("encryption.json")),
+        // How it reaches nodes: by the one who serves the tenant's virtual nodes, and no one else.
+        format!("--kubelet-certificate-authority={}", file("ca.crt")),
+        format!("--kubelet-client-certificate={}", file("kubelet-client.crt")),
+        format!("--kubelet-client-key={}", file("kubelet-client.key")),
+        "--kubelet-preferred-address-types=Hostname,InternalIP".into(),
+    ]
+}

@@ -1,0 +1,235 @@
+//! The tenant's etcd: one or three members, its own authority, nothing shared.
+
+use super::{
+    metadata,
+    pod::{self, CONFIG_DIR, Part, Source, Spread},
+    selector,
+};
+use crate::{
+    control_plane::{ControlPlane, Refusal},
+    object::{DISRUPTION_BUDGET, Object, STATEFUL_SET},
+};
+use api::EtcdStorage;
+use serde_json::{Value, json};
+
+/// Name of the part, its StatefulSet and its Service.
+pub(crate) const NAME: &str = "etcd";
+/// Headless Service by which members find each other.
+pub(crate) const PEERS: &str = "etcd-peers";
+/// Clients.
+pub(crate) const CLIENT_PORT: u16 = 2379;
+/// Members among each other.
+pub(crate) const PEER_PORT: u16 = 2380;
+/// Health and metrics, without TLS and without data.
+pub(crate) const HEALTH_PORT: u16 = 2381;
+
+const GIB: u64 = 1 << 30;
+
+/// Host names of all members, as peers know them.
+pub(crate) fn members(cp: &ControlPlane) -> Vec<String> {
+    (0..cp.members).map(|n| format!("{NAME}-{n}.{PEERS}.{}.svc", cp.namespace)).collect()
+}
+
+/// The StatefulSet, and a disruption budget when a member may be missing.
+pub(crate) fn objects(cp: &ControlPlane, digest: &str) -> Vec<Object> {
+    let claim = (!cp.storage.ephemeral).then(|| claim_template(cp));
+    let volume = match claim {
+        Some(_) => Value::Null,
+        None => json!({"name": "data", "emptyDir": {}}),
+    };
+    let part = Part {
+        name: NAME,
+        image: &cp.images.etcd,
+        command: command(cp),
+        // Half of Go's default growth: an idle etcd holds a third less memory for little work.
+        env: vec![("GOGC", "50")],
+        ports: vec![("client", CLIENT_PORT), ("peer", PEER_PORT), ("health", HEALTH_PORT)],
+        startup: pod::http("HTTP", "health", "/readyz"),
+        readiness: Some(pod::http("HTTP", "health", "/readyz")),
+        liveness: pod::http("HTTP", "health", "/livez"),
+        resources: &cp.resources.etcd,
+        default_requests: [("cpu", "50m"), ("memory", "64Mi")],
+        files: vec![
+            Source::Secret("etcd-ca", "tls.crt", "ca.crt"),
+            Source::Secret("etcd-server", "tls.crt", "server.crt"),
+            Source::Secret("etcd-server", "tls.key", "server.key"),
+            Source::Secret("etcd-peer", "tls.crt", "peer.crt"),
+            Source::Secret("etcd-peer", "tls.key", "peer.key"),
+        ],
+        data: Some((volume, "/var/lib/etcd")),
+        grace: 10,
+        digest,
+        spread: if cp.members > 1 { Spread::Required } else { Spread::Single },
+    };
+    let mut spec = json!({
+        "serviceName": PEERS,
+        "replicas": cp.members,
+        // Members of a new cluster wait for each other.
+        "podManagementPolicy": "Parallel",
+        "selector": {"matchLabels": selector(NAME)},
+        "template": pod::template(cp, part),
+    });
+    if let Some(claim) = claim {
+        spec["volumeClaimTemplates"] = json!([claim]);
+    }
+    let body = json!({"metadata": metadata(cp, NAME), "spec": spec});
+    let mut objects = vec![Object::new(STATEFUL_SET, Some(&cp.namespace), NAME, body)];
+    if cp.members > 1 {
+        objects.push(budget(cp));
+    }
+    objects
+}
+
+/// Takes from a StatefulSet that exists what can't change on it: the class may have changed its mind since.
+pub(crate) fn keep_what_is_fixed(cp: &mut ControlPlane, existing: &Object) -> Result<(), Refusal> {
+    let members = existing.number("/spec/replicas");
+    if members != i64::from(cp.members) {
+        return Err(Refusal::MembersFixed(members, cp.members));
+    }
+    let claim = "/spec/volumeClaimTemplates/0/spec";
+    cp.storage = match existing.body.pointer(claim) {
+        None => EtcdStorage { ephemeral: true, ..EtcdStorage::default() },
+        Some(spec) => EtcdStorage {
+            ephemeral: false,
+            storage_class_name: spec["storageClassName"].as_str().map(str::to_owned),
+            size: spec["resources"]["requests"]["storage"].as_str().unwrap_or_default().to_owned(),
+        },
+    };
+    Ok(())
+}
+
+fn command(cp: &ControlPlane) -> Vec<String> {
+    // A single member talks to itself: no name has to be resolved before it starts.
+    let (peer_host, listen) = match cp.members {
+        1 => ("127.0.0.1".to_owned(), "127.0.0.1"),
+        _ => (format!("$(POD_NAME).{PEERS}.{}.svc", cp.namespace), "0.0.0.0"),
+    };
+    let cluster = match cp.members {
+        1 => format!("{NAME}-0=https://127.0.0.1:{PEER_PORT}"),
+        _ => members(cp)
+            .iter()
+            .enumerate()
+            .map(|(n, host)| format!("{NAME}-{n}=https://{host}:{PEER_PORT}"))
+            .collect::<Vec<_>>()
+            .join(","),
+    };
+    let file = |name: &str| format!("{CONFIG_DIR}/{name}");
+    vec![
+        "etcd".into(),
+        "--name=$(POD_NAME)".into(),
+        "--data-dir=/var/lib/etcd/data".into(),
+        format!("--listen-client-urls=https://0.0.0.0:{CLIENT_PORT}"),
+        format!("--advertise-client-urls=https://$(POD_IP):{CLIENT_PORT}"),
+        format!("--listen-peer-urls=https://{listen}:{PEER_PORT}"),
+        format!("--initial-advertise-peer-urls=https://{peer_host}:{PEER_PORT}"),
+        format!("--initial-cluster={cluster}"),
+        format!("--initial-cluster-token={}", cp.owner.id),
+        format!("--listen-metrics-urls=http://0.0.0.0:{HEALTH_PORT}"),
+        "--client-cert-auth=true".into(),
+        format!("--trusted-ca-file={}", file("ca.crt")),
+        format!("--cert-file={}", file("server.crt")),
+        format!("--key-file={}", file("server.key")),
+        "--peer-client-cert-auth=true".into(),
+        format!("--peer-trusted-ca-file={}", file("ca.crt")),
+        format!("--peer-cert-file={}", file("peer.crt")),
+        format!("--peer-key-file={}", file("peer.key")),
+        format!("--quota-backend-bytes={}", quota(cp)),
+    ]
+}
+
+/// Three quarters of the volume, so that a compaction and a snapshot still fit; at most etcd's advised 8 GiB.
+fn quota(cp: &ControlPlane) -> u64 {
+    if cp.storage.ephemeral {
+        return 2 * GIB;
+    }
+    bytes(&cp.storage.size).map_or(2 * GIB, |size| (size / 4 * 3).min(8 * GIB))
+}
+
+/// A Kubernetes quantity in bytes; `None` when it has a form that storage sizes don't take.
+fn bytes(quantity: &str) -> Option<u64> {
+    let digits = quantity.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &quantity[digits.len()..] {
+        "" => 1,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => GIB,
+        "Ti" => 1 << 40,
+        "k" => 1_000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "T" => 1_000_000_000_000,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+fn claim_template(cp: &ControlPlane) -> Value {
+    let mut spec = json!({
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": cp.storage.size}},
+    });
+    if let Some(class) = &cp.storage.storage_class_name {
+        spec["storageClassName"] = json!(class);
+    }
+    json!({"metadata": {"name": "data"}, "spec": spec})
+}
+
+fn budget(cp: &ControlPlane) -> Object {
+    let spec = json!({"maxUnavailable": 1, "selector": {"matchLabels": selector(NAME)}});
+    let body = json!({"metadata": metadata(cp, NAME), "spec": spec});
+    Object::new(DISRUPTION_BUDGET, Some(&cp.namespace), NAME, body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control_plane::tests::control_plane;
+
+    fn flag(command: &[String], name: &str) -> String {
+        command.iter().find_map(|arg| arg.strip_prefix(name)).unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_single_member_needs_no_dns_and_three_name_each_other() {
+        let mut cp = control_plane();
+        assert_eq!(flag(&command(&cp), "--initial-cluster="), "etcd-0=https://127.0.0.1:2380");
+        cp.members = 3;
+        let command = command(&cp);
+        assert_eq!(flag(&command, "--initial-cluster=").split(',').count(), 3);
+        for (n, host) in members(&cp).iter().enumerate() {
+            let own = flag(&command, "--initial-advertise-peer-urls=").replace("$(POD_NAME)", &format!("etcd-{n}"));
+            assert_eq!(own, format!("https://{host}:2380"));
+        }
+    }
+
+    #[test]
+    fn the_quota_fits_the_volume() {
+        let mut cp = control_plane();
+        let mut quota_of = |size: &str| {
+            cp.storage.size = size.into();
+            quota(&cp)
+        };
+        assert_eq!(quota_of("4Gi"), 3 * GIB);
+        assert_eq!(quota_of("100Gi"), 8 * GIB);
+        assert_eq!(quota_of("500M"), 375_000_000);
+        assert_eq!(quota_of("1.5Gi"), 2 * GIB);
+    }
+
+    #[test]
+    fn storage_is_a_claim_unless_it_is_ephemeral() {
+        let mut cp = control_plane();
+        let set = |cp: &ControlPlane| objects(cp, "").remove(0);
+        assert_eq!(set(&cp).text("/spec/volumeClaimTemplates/0/spec/resources/requests/storage"), "8Gi");
+        assert_eq!(set(&cp).items("/spec/template/spec/volumes").len(), 1);
+
+        let mut changed = ControlPlane { storage: EtcdStorage { size: "1Gi".into(), ..cp.storage.clone() }, ..cp.clone() };
+        keep_what_is_fixed(&mut changed, &set(&cp)).unwrap();
+        assert_eq!(changed.storage, cp.storage);
+        changed.members = 3;
+        assert!(keep_what_is_fixed(&mut changed, &set(&cp)).is_err());
+
+        cp.storage.ephemeral = true;
+        assert!(set(&cp).body.pointer("/spec/volumeClaimTemplates").is_none());
+        assert!(set(&cp).body.pointer("/spec/template/spec/volumes/1/emptyDir").is_some());
+    }
+}

@@ -1,0 +1,88 @@
+//! Services and network policies of a control plane.
+
+use super::{EXTERNAL_SERVICE, apiserver, etcd, metadata, selector};
+use crate::{
+    control_plane::ControlPlane,
+    object::{NETWORK_POLICY, Object, SERVICE},
+};
+use serde_json::{Value, json};
+
+/// The API server under the tenant's first Service address; claims it in the super cluster too.
+pub(crate) const KUBERNETES: &str = "kubernetes";
+
+/// Node ports that may be asked for: the default range of an API server.
+const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
+
+/// All Services: etcd, the API server for the super cluster, for the tenant's pods and for the outside.
+pub(crate) fn services(cp: &ControlPlane) -> Vec<Object> {
+    let mut node_port = json!({"name": "https", "port": apiserver::PORT, "targetPort": apiserver::PORT});
+    if let Some(port) = cp.endpoint.as_ref().map(|endpoint| endpoint.port).filter(|port| NODE_PORTS.contains(port)) {
+        node_port["nodePort"] = json!(port);
+    }
+    let mut services = vec![
+        service(cp, KUBERNETES, apiserver::NAME, json!({
+            "clusterIP": cp.slice.api_address().to_string(),
+            "ports": [{"name": "https", "port": 443, "targetPort": apiserver::PORT}],
+        })),
+        service(cp, apiserver::NAME, apiserver::NAME, json!({
+            "ports": [{"name": "https", "port": apiserver::PORT, "targetPort": apiserver::PORT}],
+        })),
+        service(cp, EXTERNAL_SERVICE, apiserver::NAME, json!({"type": "NodePort", "ports": [node_port]})),
+        // Reachable from the first moment: the API server keeps asking anyhow, and is told sooner.
+        service(cp, etcd::NAME, etcd::NAME, json!({
+            "publishNotReadyAddresses": true,
+            "ports": [{"name": "client", "port": etcd::CLIENT_PORT, "targetPort": etcd::CLIENT_PORT}],
+        })),
+    ];
+    if cp.members > 1 {
+        services.push(service(cp, etcd::PEERS, etcd::NAME, json!({
+            "clusterIP": "None",
+            // Members must find each other before any is ready.
+            "publishNotReadyAddresses": true,
+            "ports": [{"name": "peer", "port": etcd::PEER_PORT, "targetPort": etcd::PEER_PORT}],
+        })));
+    }
+    services
+}
+
+/// Nothing reaches or leaves a control-plane pod but what its part needs.
+pub(crate) fn policies(cp: &ControlPlane) -> Vec<Object> {
+    let tcp = |port: u16| json!({"protocol": "TCP", "port": port});
+    let part = |name: &str| json!([{"podSelector": {"matchLabels": selector(name)}}]);
+    let dns = json!({"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]});
+    vec![
+        policy(cp, "default-deny", json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]})),
+        policy(cp, etcd::NAME, json!({
+            "podSelector": {"matchLabels": selector(etcd::NAME)},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [
+                {"from": part(apiserver::NAME), "ports": [tcp(etcd::CLIENT_PORT)]},
+                {"from": part(etcd::NAME), "ports": [tcp(etcd::CLIENT_PORT), tcp(etcd::PEER_PORT)]},
+            ],
+            "egress": [{"to": part(etcd::NAME), "ports": [tcp(etcd::CLIENT_PORT), tcp(etcd::PEER_PORT)]}, dns],
+        })),
+        // Its egress ends at webhooks and aggregated servers of the tenant's choice, which no list of ours holds.
+        policy(cp, apiserver::NAME, json!({
+            "podSelector": {"matchLabels": selector(apiserver::NAME)},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"ports": [tcp(apiserver::PORT)]}],
+            "egress": [{}],
+        })),
+        policy(cp, super::controller_manager::NAME, json!({
+            "podSelector": {"matchLabels": selector(super::controller_manager::NAME)},
+            "policyTypes": ["Ingress", "Egress"],
+            "egress": [{"to": part(apiserver::NAME), "ports": [tcp(apiserver::PORT)]}],
+        })),
+    ]
+}
+
+fn service(cp: &ControlPlane, name: &str, part: &str, mut spec: Value) -> Object {
+    spec["selector"] = selector(part);
+    let body = json!({"metadata": metadata(cp, part), "spec": spec});
+    Object::new(SERVICE, Some(&cp.namespace), name, body)
+}
+
+fn policy(cp: &ControlPlane, name: &str, spec: Value) -> Object {
+    let body = json!({"metadata": metadata(cp, name), "spec": spec});
+    Object::new(NETWORK_POLICY, Some(&cp.namespace), name, body)
+}

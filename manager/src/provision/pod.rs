@@ -1,0 +1,183 @@
+//! A pod of a control plane: one container that meets the `restricted` Pod Security level.
+//!
+//! All three parts are built here, so that none can be less strict than the others.
+
+use super::{labels, selector};
+use crate::control_plane::ControlPlane;
+use api::PodResources;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Numeric user and group of every control-plane process: images may name none.
+const USER: i64 = 65532;
+/// Keys are readable by the pod's group alone.
+const KEY_MODE: i32 = 0o440;
+/// PriorityClass of control planes, above workloads.
+const PRIORITY_CLASS: &str = "sublet-control-plane";
+/// Where Secrets and ConfigMaps are mounted.
+pub(crate) const CONFIG_DIR: &str = "/etc/kubernetes";
+
+/// What differs from part to part.
+pub(crate) struct Part<'a> {
+    /// Name of the part and its container.
+    pub(crate) name: &'static str,
+    /// Image of the container.
+    pub(crate) image: &'a str,
+    /// Program and arguments.
+    pub(crate) command: Vec<String>,
+    /// Variables beside the pod's own address and name.
+    pub(crate) env: Vec<(&'static str, &'static str)>,
+    /// Name and number of each port.
+    pub(crate) ports: Vec<(&'static str, u16)>,
+    /// Answers once it works; asked every second until then.
+    pub(crate) startup: Value,
+    /// Answers while it works, when that can end.
+    pub(crate) readiness: Option<Value>,
+    /// Answers while a restart wouldn't help.
+    pub(crate) liveness: Value,
+    /// Requests and limits of the class.
+    pub(crate) resources: &'a PodResources,
+    /// Requests when the class gives none.
+    pub(crate) default_requests: [(&'static str, &'static str); 2],
+    /// Keys and files: (Secret or ConfigMap, key in it, file name under [`CONFIG_DIR`]).
+    pub(crate) files: Vec<Source>,
+    /// A volume of its own and where it is mounted.
+    pub(crate) data: Option<(Value, &'static str)>,
+    /// Time to end in, in seconds.
+    pub(crate) grace: u32,
+    /// Hash of what it reads only at start.
+    pub(crate) digest: &'a str,
+    /// Whether its pods are kept on different nodes where possible.
+    pub(crate) spread: Spread,
+}
+
+/// A file under [`CONFIG_DIR`].
+pub(crate) enum Source {
+    /// (Secret, key, file).
+    Secret(&'static str, &'static str, &'static str),
+    /// (ConfigMap, key, file).
+    ConfigMap(&'static str, &'static str, &'static str),
+}
+
+/// How pods of a part lie to each other.
+pub(crate) enum Spread {
+    /// There is one.
+    Single,
+    /// On different nodes where possible.
+    Preferred,
+    /// Never two on a node.
+    Required,
+}
+
+/// `spec.template` of a workload.
+pub(crate) fn template(cp: &ControlPlane, part: Part<'_>) -> Value {
+    let mut volumes = vec![json!({
+        "name": "config",
+        "projected": {"defaultMode": KEY_MODE, "sources": part.files.iter().map(source).collect::<Vec<_>>()},
+    })];
+    let mut mounts = vec![json!({"name": "config", "mountPath": CONFIG_DIR, "readOnly": true})];
+    if let Some((volume, path)) = part.data {
+        mounts.push(json!({"name": "data", "mountPath": path}));
+        // A claim template brings its own volume.
+        if !volume.is_null() {
+            volumes.push(volume);
+        }
+    }
+    let mut env = vec![
+        json!({"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
+        json!({"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}),
+    ];
+    env.extend(part.env.iter().map(|(name, value)| json!({"name": name, "value": value})));
+    let mut container = json!({
+        "name": part.name,
+        "image": part.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": part.command,
+        "env": env,
+        "ports": part.ports.iter().map(|(name, port)| json!({"name": name, "containerPort": port})).collect::<Vec<_>>(),
+        "resources": resources(part.resources, part.default_requests),
+        "startupProbe": probe(&part.startup, 1, 180),
+        "livenessProbe": probe(&part.liveness, 10, 6),
+        "volumeMounts": mounts,
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "capabilities": {"drop": ["ALL"]},
+            "privileged": false,
+            "readOnlyRootFilesystem": true,
+        },
+    });
+    if let Some(readiness) = &part.readiness {
+        container["readinessProbe"] = probe(readiness, 5, 3);
+    }
+    let mut spec = json!({
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "priorityClassName": PRIORITY_CLASS,
+        "terminationGracePeriodSeconds": part.grace,
+        "securityContext": {
+            "runAsNonRoot": true,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": volumes,
+    });
+    if !cp.node_selector.is_empty() {
+        spec["nodeSelector"] = json!(cp.node_selector);
+    }
+    let term = json!({"labelSelector": {"matchLabels": selector(part.name)}, "topologyKey": "kubernetes.io/hostname"});
+    match part.spread {
+        Spread::Single => {}
+        Spread::Preferred => {
+            spec["affinity"] = json!({"podAntiAffinity": {
+                "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}],
+            }});
+        }
+        Spread::Required => {
+            spec["affinity"] = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}});
+        }
+    }
+    json!({
+        "metadata": {
+            "labels": labels(cp, part.name),
+            "annotations": {
+                api::keys::CONTROL_PLANE: cp.owner.path(),
+                "sublet.dev/config": part.digest,
+            },
+        },
+        "spec": spec,
+    })
+}
+
+/// An HTTP probe of `port`; control-plane parts serve TLS except etcd's health port.
+pub(crate) fn http(scheme: &str, port: &str, path: &str) -> Value {
+    json!({"scheme": scheme, "port": port, "path": path})
+}
+
+fn probe(http_get: &Value, period: u32, failures: u32) -> Value {
+    json!({"httpGet": http_get, "periodSeconds": period, "timeoutSeconds": 5, "failureThreshold": failures})
+}
+
+fn source(source: &Source) -> Value {
+    match source {
+        Source::Secret(name, key, path) => {
+            json!({"secret": {"name": name, "items": [{"key": key, "path": path}]}})
+        }
+        Source::ConfigMap(name, key, path) => {
+            json!({"configMap": {"name": name, "items": [{"key": key, "path": path}]}})
+        }
+    }
+}
+
+fn resources(class: &PodResources, default_requests: [(&str, &str); 2]) -> Value {
+    let mut requests: BTreeMap<&str, &str> = BTreeMap::from(default_requests);
+    requests.extend(class.requests.iter().map(|(name, amount)| (name.as_str(), amount.as_str())));
+    let mut resources = json!({"requests": requests});
+    if !class.limits.is_empty() {
+        resources["limits"] = json!(class.limits);
+    }
+    resources
+}

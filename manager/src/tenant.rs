@@ -1,0 +1,132 @@
+//! Inside a tenant: how the manager reaches its API server, and what it puts there.
+
+use crate::{
+    control_plane::ControlPlane,
+    kubeconfig::{Access, Credentials, Error as KubeconfigError},
+    object::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CONFIG_MAP, Kind, Object, Objects, POD, ROLE_BINDING, SECRET},
+    pki,
+    provision::{apiserver, coredns, keys},
+};
+use api::Dns;
+use serde_json::json;
+
+/// Role of the syncer in a tenant's kube-system.
+const ROLE: Kind = Kind { api_version: "rbac.authorization.k8s.io/v1", kind: "Role", plural: "roles" };
+
+/// What is known of the tenant's API server.
+#[derive(Clone, Debug)]
+pub(crate) enum Tenant {
+    /// No pod of it is ready: it wasn't asked.
+    NotAsked,
+    /// It was asked and gave no good answer.
+    Silent(String),
+    /// It answers.
+    Answers {
+        /// UID of its `kube-system` namespace.
+        kube_system_uid: String,
+        /// Of [`objects`] those that exist.
+        objects: Objects,
+    },
+}
+
+/// No access to the tenant can be built from what was seen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A Secret is damaged.
+    #[error(transparent)]
+    Keys(#[from] pki::Error),
+    /// The client can't be made.
+    #[error(transparent)]
+    Kubeconfig(#[from] KubeconfigError),
+}
+
+/// How the manager reaches the tenant, once an API server pod of it is ready.
+///
+/// By the pod's address: it is there before any Service has been programmed. The certificate is checked for a name.
+pub(crate) fn access(seen: &Objects) -> Result<Option<Access>, Error> {
+    let pod = seen.of(POD).find(|pod| is_ready_apiserver(pod));
+    let (Some(pod), Some(ca), Some(own)) = (pod, seen.get(SECRET, "ca"), seen.get(SECRET, keys::MANAGER)) else {
+        return Ok(None);
+    };
+    Ok(Some(Access {
+        server: keys::url(pod.text("/status/podIP"), apiserver::PORT),
+        ca: pki::text(ca, "tls.crt")?,
+        tls_server_name: Some("kubernetes".into()),
+        credentials: Credentials::Certificate {
+            certificate: pki::text(own, "tls.crt")?,
+            key: pki::text(own, "tls.key")?,
+        },
+    }))
+}
+
+/// What the tenant must hold, in order: rights first, so that nobody is refused who comes after.
+pub(crate) fn objects(cp: &ControlPlane) -> Vec<Object> {
+    let mut objects: Vec<Object> = rights().into_iter().map(Object::sealed).collect();
+    if cp.dns == Dns::Dedicated {
+        objects.extend(coredns::objects(cp));
+    }
+    objects
+}
+
+/// Whether the tenant holds `want`.
+///
+/// A ConfigMap counts as met once it was applied: its content is the tenant's to edit.
+pub(crate) fn is_met(want: &Object, seen: &Objects) -> bool {
+    seen.get(want.kind, want.name()).is_some_and(|have| match want.kind {
+        CONFIG_MAP => want.annotation(api::keys::APPLIED) == have.annotation(api::keys::APPLIED),
+        _ => want.is_met_by(have),
+    })
+}
+
+fn is_ready_apiserver(pod: &Object) -> bool {
+    pod.label("app.kubernetes.io/name") == Some(apiserver::NAME)
+        && !pod.is_going()
+        && pod.items("/status/conditions").iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+fn rights() -> Vec<Object> {
+    vec![
+        cluster_binding("sublet:admins", "cluster-admin", keys::ADMINS),
+        Object::new(CLUSTER_ROLE, None, keys::SYNCER, json!({"rules": syncer_rules()})),
+        cluster_binding(keys::SYNCER, keys::SYNCER, keys::SYNCER),
+        Object::new(ROLE, Some(coredns::NAMESPACE), keys::SYNCER, json!({"rules": [
+            {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "update", "patch"]},
+        ]})),
+        Object::new(ROLE_BINDING, Some(coredns::NAMESPACE), keys::SYNCER, json!({
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": keys::SYNCER},
+            "subjects": [group(keys::SYNCER)],
+        })),
+    ]
+}
+
+/// Spec and metadata are the tenant's: the syncer reads them and writes status, bindings, nodes and events.
+fn syncer_rules() -> serde_json::Value {
+    let read = ["get", "list", "watch"];
+    json!([
+        {"apiGroups": [""], "resources": [
+            "namespaces", "pods", "configmaps", "secrets", "services", "endpoints", "serviceaccounts", "nodes",
+            "events", "persistentvolumeclaims",
+        ], "verbs": read},
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
+        // A pod deleted in the super cluster is a pod that ended.
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["delete"]},
+        {"apiGroups": [""], "resources": ["pods/status", "services/status"], "verbs": ["patch", "update"]},
+        {"apiGroups": [""], "resources": ["pods/binding", "serviceaccounts/token"], "verbs": ["create"]},
+        // Node ports that the super cluster chose.
+        {"apiGroups": [""], "resources": ["services"], "verbs": ["patch"]},
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["create", "patch", "update", "delete"]},
+        {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch", "update"]},
+        {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
+    ])
+}
+
+fn cluster_binding(name: &str, role: &str, to: &str) -> Object {
+    Object::new(CLUSTER_ROLE_BINDING, None, name, json!({
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [group(to)],
+    }))
+}
+
+fn group(name: &str) -> serde_json::Value {
+    json!({"kind": "Group", "name": name, "apiGroup": "rbac.authorization.k8s.io"})
+}

@@ -1,0 +1,129 @@
+//! One pass over a VirtualControlPlane: observe, decide, act, until nothing is left to do; then say so.
+
+use crate::{
+    act,
+    decide::{Action, decide},
+    observe::{self, Observer, Seen},
+    status::Report,
+    telemetry::Metrics,
+};
+use api::{Phase, VirtualControlPlane};
+use kube::{ResourceExt, runtime::controller};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+/// Rounds within a pass: more than a new control plane needs. What isn't settled by then is settled by the next pass.
+const ROUNDS: usize = 16;
+
+/// What passes share.
+pub(crate) struct Context {
+    /// Where to look and to act.
+    pub(crate) observer: Observer,
+    /// Held from reading the Service range to claiming a slice of it: two sizes at two places may overlap.
+    pub(crate) slices: tokio::sync::Mutex<()>,
+    /// What is counted.
+    pub(crate) metrics: Metrics,
+}
+
+/// A pass ended early; the next one begins anew.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Something could not be read.
+    #[error(transparent)]
+    Observe(#[from] observe::Error),
+    /// Something could not be done.
+    #[error(transparent)]
+    Act(#[from] act::Error),
+}
+
+/// Brings one VirtualControlPlane as far as it can be brought now.
+pub(crate) async fn reconcile(
+    vcp: Arc<VirtualControlPlane>, cx: Arc<Context>,
+) -> Result<controller::Action, Error> {
+    let (namespace, name) = (vcp.namespace().unwrap_or_default(), vcp.name_any());
+    let _timer = cx.metrics.time_pass();
+    let outcome = pass(&namespace, &name, &cx).await;
+    cx.metrics.count_pass(match &outcome {
+        Ok(_) => "settled",
+        Err(Error::Act(error)) if error.is_conflict() => "conflict",
+        Err(_) => "failed",
+    });
+    outcome
+}
+
+/// When to try again after a failure.
+pub(crate) fn retry(_: Arc<VirtualControlPlane>, error: &Error, _: Arc<Context>) -> controller::Action {
+    match error {
+        Error::Act(error) if error.is_conflict() => controller::Action::requeue(Duration::from_millis(50)),
+        _ => controller::Action::requeue(Duration::from_secs(3)),
+    }
+}
+
+async fn pass(namespace: &str, name: &str, cx: &Context) -> Result<controller::Action, Error> {
+    let observer = &cx.observer;
+    let mut done = BTreeSet::new();
+    for _ in 0..ROUNDS {
+        let Some(mut seen) = observer.look(namespace, name).await? else {
+            cx.metrics.forget(namespace, name);
+            return Ok(controller::Action::await_change());
+        };
+        let mut _claiming = None;
+        if seen.range.is_some() {
+            _claiming = Some(cx.slices.lock().await);
+            match observer.look(namespace, name).await? {
+                Some(again) => seen = again,
+                None => continue,
+            }
+        }
+        let mut decision = decide(&seen, &observer.system);
+        // An API server may write a value another way than it was given; once per pass is enough.
+        decision.actions.retain(|action| is_new(action, &mut done));
+        if decision.actions.is_empty() {
+            return Ok(rest(cx, &seen, &decision.report).await?);
+        }
+        if let Err(error) = act::act(observer, &seen, decision.actions).await {
+            if !error.is_conflict() {
+                let report = Report::failed_to_act(&seen, &error.to_string());
+                rest(cx, &seen, &report).await?;
+            }
+            return Err(error.into());
+        }
+    }
+    Ok(controller::Action::requeue(Duration::from_millis(50)))
+}
+
+/// Writes the status if it changed.
+async fn rest(cx: &Context, seen: &Seen, report: &Report) -> Result<controller::Action, act::Error> {
+    if let Some(patch) = report.patch(&seen.vcp, &seen.object, seen.now) {
+        let before = seen.vcp.status.as_ref().and_then(|status| status.phase);
+        cx.observer.cluster.merge(&seen.object, "/status", patch).await?;
+        announce(seen, before, report);
+    }
+    cx.metrics.set_phase(&seen.object, report.phase);
+    Ok(controller::Action::requeue(report.again))
+}
+
+fn announce(seen: &Seen, before: Option<Phase>, report: &Report) {
+    let (namespace, name) = (seen.object.namespace().unwrap_or_default(), seen.object.name());
+    let message = report.message.as_deref().unwrap_or_default();
+    if before == Some(report.phase) {
+        tracing::debug!(namespace, name, phase = ?report.phase, message, "status changed");
+    } else {
+        tracing::info!(namespace, name, phase = ?report.phase, message, "phase changed");
+    }
+}
+
+fn is_new(action: &Action, done: &mut BTreeSet<String>) -> bool {
+    match action {
+        Action::Apply(object) => done.insert(format!("{object:?} {}", digest(object))),
+        Action::ApplyInTenant(object) => done.insert(format!("tenant {object:?} {}", digest(object))),
+        Action::Issue(order, authority) => {
+            done.insert(format!("{}/{} {:?} {authority:?}", order.namespace, order.name, order.material))
+        }
+        Action::Delete(object) => done.insert(format!("delete {object:?} {}", object.uid())),
+        Action::Adopt | Action::Patch(_) | Action::Create(_) | Action::Replace(_) | Action::Release => true,
+    }
+}
+
+fn digest(object: &crate::object::Object) -> &str {
+    object.annotation(api::keys::APPLIED).unwrap_or_default()
+}
