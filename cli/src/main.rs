@@ -1,3 +1,54 @@
-//! cli.
+//! `sublet`: the command line of a super cluster's admin; under the name `kubectl-sublet` a plugin of kubectl.
+//!
+//! Every command reads like a kubectl command: it works on the current context, prints a table or `-o json|yaml|name`,
+//! and fails with one line on stderr that says what to do next. [`args`] holds the flags, [`command`] one file for each
+//! command; the other modules are what commands share, pure where they can be.
 
-fn main() {}
+mod args;
+mod command;
+
+mod cluster;
+mod tenant;
+
+mod discovery;
+mod kubeconfig;
+mod manifest;
+mod object_ref;
+mod rollout;
+
+mod age;
+mod condition;
+mod event;
+mod name;
+mod owner;
+mod pod;
+
+mod ask;
+mod error;
+mod interrupt;
+mod output;
+mod progress;
+mod style;
+mod table;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // The one TLS provider; a second call can only find the same one in place.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let (args, program) = args::parse(std::env::args_os());
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(err) => return error::report(&anyhow::Error::new(err).context("can't start")),
+    };
+    let result = runtime.block_on(command::run(args, program));
+    // A thread that still reads stdin must not keep the process.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code,
+        Err(err) => error::report(&err),
+    }
+}

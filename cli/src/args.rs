@@ -1,0 +1,240 @@
+//! Flags: what all commands share, and how the program calls itself.
+
+use crate::command::Command;
+use clap::{CommandFactory, FromArgMatches, Parser};
+use std::{ffi::OsString, path::PathBuf};
+
+/// Virtual control planes for Kubernetes: many tenants, each with an API server of its own, on one cluster.
+#[derive(Debug, Parser)]
+#[command(name = "sublet", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Flags of all commands.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sublet install                         put Sublet into the current cluster
+  sublet create team-a                   make a tenant and wait until it works
+  sublet connect team-a -- kubectl get namespaces
+  sublet list -A                         all tenants
+  sublet explain team-a pod/default/web  why a pod isn't where it should be
+  sublet delete team-a";
+
+/// Flags of all commands, as kubectl has them.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Global {
+    /// Kubeconfig of the super cluster, instead of $KUBECONFIG or ~/.kube/config
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Cluster")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig, instead of the current one
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Cluster")]
+    pub(crate) context: Option<String>,
+    /// Namespace of the super cluster, instead of the context's
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "NAME",
+        help_heading = "Cluster"
+    )]
+    pub(crate) namespace: Option<String>,
+}
+
+/// How the program was called; hints and usage lines repeat it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// As itself.
+    Sublet,
+    /// As `kubectl sublet`.
+    Plugin,
+}
+
+impl Program {
+    /// What a person types.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Sublet => "sublet",
+            Self::Plugin => "kubectl sublet",
+        }
+    }
+
+    fn of(argv0: Option<&OsString>) -> Self {
+        let name = argv0.map(PathBuf::from);
+        match name
+            .as_deref()
+            .and_then(|path| path.file_stem())
+            .and_then(|stem| stem.to_str())
+        {
+            Some("kubectl-sublet") => Self::Plugin,
+            _ => Self::Sublet,
+        }
+    }
+}
+
+/// Parses the process's arguments; prints help or usage errors and ends the process where clap says so.
+pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> (Args, Program) {
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    let program = Program::of(argv.first());
+    let parsed = command(program)
+        .try_get_matches_from(argv)
+        .and_then(|matches| Args::from_arg_matches(&matches));
+    match parsed {
+        Ok(args) => (args, program),
+        Err(err) => err.exit(),
+    }
+}
+
+/// The clap command under the name that the program was called by.
+pub(crate) fn command(program: Program) -> clap::Command {
+    let command = Args::command().bin_name(program.as_str());
+    match program {
+        Program::Sublet => command,
+        Program::Plugin => as_plugin(command),
+    }
+}
+
+/// Examples name the program as it was called.
+fn as_plugin(command: clap::Command) -> clap::Command {
+    let examples = command
+        .get_after_help()
+        .map(|text| text.to_string().replace("  sublet ", "  kubectl sublet "));
+    let command = match examples {
+        Some(text) => command.after_help(text),
+        None => command,
+    };
+    command.mut_subcommands(as_plugin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::error::ErrorKind;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_flags_are_sound() {
+        command(Program::Sublet).debug_assert();
+        command(Program::Plugin).debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_help_with_examples() {
+        for sub in Args::command().get_subcommands() {
+            let help = sub
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let nested = sub.get_subcommands().next().is_some();
+            assert!(
+                nested || help.contains("sublet "),
+                "{} has no example",
+                sub.get_name()
+            );
+            assert!(
+                sub.get_about().is_some(),
+                "{} has no description",
+                sub.get_name()
+            );
+        }
+    }
+
+    #[test]
+    fn examples_parse() {
+        let mut lines = vec![];
+        let mut commands = vec![Args::command()];
+        while let Some(command) = commands.pop() {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            lines.extend(
+                help.lines()
+                    .filter(|line| line.trim_start().starts_with("sublet "))
+                    .map(str::to_owned),
+            );
+            commands.extend(command.get_subcommands().cloned());
+        }
+        assert!(lines.len() > 15);
+        for line in lines {
+            // Behind two spaces stands what the example does; behind a pipe, another program.
+            let example = line
+                .trim()
+                .split("  ")
+                .next()
+                .and_then(|l| l.split(" | ").next())
+                .unwrap_or_default();
+            let example = example.split(" > ").next().unwrap_or_default();
+            if let Err(err) = parse(example) {
+                panic!("{example}: {err}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_plugin_speaks_of_kubectl() {
+        assert_eq!(
+            Program::of(Some(&"/usr/bin/kubectl-sublet".into())),
+            Program::Plugin
+        );
+        assert_eq!(Program::of(Some(&"./sublet".into())), Program::Sublet);
+        assert_eq!(Program::of(None), Program::Sublet);
+        let help = command(Program::Plugin)
+            .try_get_matches_from(["kubectl-sublet", "list", "--help"])
+            .unwrap_err()
+            .to_string();
+        assert!(help.contains("Usage: kubectl sublet list"), "{help}");
+        assert!(!help.contains("  sublet list"), "{help}");
+    }
+
+    #[test]
+    fn global_flags_go_anywhere() {
+        for line in [
+            "sublet --context c -n x list",
+            "sublet list --context c -n x",
+        ] {
+            let global = parse(line).unwrap().global;
+            assert_eq!(
+                (global.context.as_deref(), global.namespace.as_deref()),
+                (Some("c"), Some("x")),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_flags_are_refused() {
+        let kind = |line| parse(line).unwrap_err().kind();
+        assert_eq!(kind("sublet list --nonsense"), ErrorKind::UnknownArgument);
+        assert_eq!(kind("sublet create"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(
+            kind("sublet create a --replicas 5"),
+            ErrorKind::ValueValidation
+        );
+        assert_eq!(
+            kind("sublet create a --wait --no-wait"),
+            ErrorKind::ArgumentConflict
+        );
+        assert_eq!(
+            kind("sublet create a --dns shared"),
+            ErrorKind::InvalidValue
+        );
+        assert_eq!(
+            kind("sublet kubeconfig a -o f --merge"),
+            ErrorKind::ArgumentConflict
+        );
+        assert_eq!(kind("sublet list -o xml"), ErrorKind::InvalidValue);
+        assert_eq!(kind("sublet destroy a"), ErrorKind::InvalidSubcommand);
+        assert_eq!(
+            kind("sublet"),
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        );
+    }
+}

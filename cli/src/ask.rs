@@ -1,0 +1,64 @@
+//! Questions before something is destroyed.
+
+use crate::error;
+use anyhow::Result;
+use std::io::{IsTerminal, Write};
+
+/// What a person must type to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer<'a> {
+    /// `y` or `yes`.
+    Yes,
+    /// This word.
+    Word(&'a str),
+}
+
+impl Answer<'_> {
+    fn accepts(self, typed: &str) -> bool {
+        match self {
+            Self::Yes => matches!(typed.to_ascii_lowercase().as_str(), "y" | "yes"),
+            Self::Word(word) => typed == word,
+        }
+    }
+
+    fn prompt(self) -> String {
+        match self {
+            Self::Yes => "Go on? [y/N] ".to_owned(),
+            Self::Word(word) => format!("Type {word} to go on: "),
+        }
+    }
+}
+
+/// Asks on the terminal unless `yes` was given; without a terminal that flag is needed.
+pub(crate) fn confirm(question: &str, answer: Answer<'_>, yes: bool) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Err(error::usage(format!(
+            "{question} There is no terminal to ask on: add --yes"
+        )));
+    }
+    eprint!("{question}\n{}", answer.prompt());
+    std::io::stderr().flush()?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    if answer.accepts(line.trim()) {
+        Ok(())
+    } else {
+        Err(error::fail("nothing was changed"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_asked_for_answer_goes_on() {
+        assert!(Answer::Yes.accepts("y") && Answer::Yes.accepts("YES"));
+        assert!(!Answer::Yes.accepts("") && !Answer::Yes.accepts("yeah"));
+        assert!(Answer::Word("team-a").accepts("team-a"));
+        assert!(!Answer::Word("team-a").accepts("y") && !Answer::Word("team-a").accepts("Team-A"));
+    }
+}

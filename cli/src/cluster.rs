@@ -1,0 +1,219 @@
+//! The super cluster that a command works on: a client, its URL and namespace, and the hints that name it.
+
+use crate::{
+    args::{Global, Program},
+    error,
+};
+use anyhow::Result;
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+};
+use std::{path::Path, time::Duration};
+
+/// How long a connection may take, and how long an answer.
+const CONNECT: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// A super cluster, ready to be asked.
+pub(crate) struct Cluster {
+    /// Client of its API server.
+    pub(crate) client: Client,
+    /// The API server's URL.
+    pub(crate) url: String,
+    /// The namespace that commands work in.
+    pub(crate) namespace: String,
+    /// How the program was called.
+    pub(crate) program: Program,
+    /// The flags; hints repeat them.
+    pub(crate) global: Global,
+}
+
+impl Cluster {
+    /// Reads the kubeconfig that the flags point at. Nothing is sent yet.
+    pub(crate) async fn connect(global: &Global, program: Program) -> Result<Self> {
+        let config = load(global).await?;
+        let url = config
+            .cluster_url
+            .to_string()
+            .trim_end_matches('/')
+            .to_owned();
+        let namespace = global
+            .namespace
+            .clone()
+            .unwrap_or_else(|| config.default_namespace.clone());
+        let client = client(config)?;
+        Ok(Self {
+            client,
+            url,
+            namespace,
+            program,
+            global: global.clone(),
+        })
+    }
+
+    /// A command line to type next, with the flags that lead to the same cluster and to `namespace`.
+    pub(crate) fn hint_in(&self, namespace: &str, rest: &str) -> String {
+        let flags = cluster_flags(&self.global);
+        let same = namespace == self.namespace && self.global.namespace.is_none();
+        let namespace = if same {
+            String::new()
+        } else {
+            format!(" -n {namespace}")
+        };
+        format!("{} {rest}{namespace}{flags}", self.program.as_str())
+    }
+
+    /// As [`Self::hint_in`], for the namespace that this command works in.
+    pub(crate) fn hint(&self, rest: &str) -> String {
+        self.hint_in(&self.namespace, rest)
+    }
+
+    /// As [`Self::hint`], for a command of kubectl.
+    pub(crate) fn kubectl(&self, namespace: &str, rest: &str) -> String {
+        format!(
+            "kubectl{} -n {namespace} {rest}",
+            cluster_flags(&self.global)
+        )
+    }
+}
+
+fn cluster_flags(global: &Global) -> String {
+    let mut flags = String::new();
+    if let Some(file) = &global.kubeconfig {
+        flags.push_str(&format!(" --kubeconfig {}", file.display()));
+    }
+    if let Some(context) = &global.context {
+        flags.push_str(&format!(" --context {context}"));
+    }
+    flags
+}
+
+/// A client that gives up on an API server that doesn't answer.
+pub(crate) fn client(mut config: Config) -> Result<Client> {
+    config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(ANSWER);
+    config.reset_reader_on_write = true;
+    let url = config.cluster_url.to_string();
+    Client::try_from(config).map_err(|err| {
+        error::fail(format!(
+            "can't use the kubeconfig's entry for {url}: {}",
+            error::one_line(&err.to_string())
+        ))
+    })
+}
+
+async fn load(global: &Global) -> Result<Config> {
+    let kubeconfig = match &global.kubeconfig {
+        Some(file) => read(file)?,
+        None => match Kubeconfig::read() {
+            Ok(kubeconfig) => kubeconfig,
+            Err(err) => return in_cluster(global).ok_or_else(|| no_kubeconfig(&err)),
+        },
+    };
+    if kubeconfig
+        .current_context
+        .as_deref()
+        .unwrap_or_default()
+        .is_empty()
+        && global.context.is_none()
+        && let Some(config) = in_cluster(global)
+    {
+        return Ok(config);
+    }
+    let names: Vec<String> = kubeconfig
+        .contexts
+        .iter()
+        .map(|context| context.name.clone())
+        .collect();
+    let options = KubeConfigOptions {
+        context: global.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(|err| explain(&err, global, &names))
+}
+
+/// The credentials of the pod that the program runs in, when it runs in one.
+fn in_cluster(global: &Global) -> Option<Config> {
+    let asked = global.kubeconfig.is_some() || global.context.is_some();
+    if asked {
+        None
+    } else {
+        Config::incluster().ok()
+    }
+}
+
+fn read(file: &Path) -> Result<Kubeconfig> {
+    if !file.exists() {
+        return Err(error::usage(format!(
+            "there is no file {}: check --kubeconfig",
+            file.display()
+        )));
+    }
+    Kubeconfig::read_from(file).map_err(|err| {
+        error::fail(format!(
+            "{} is no kubeconfig: {}",
+            file.display(),
+            error::one_line(&err.to_string())
+        ))
+    })
+}
+
+fn no_kubeconfig(err: &KubeconfigError) -> anyhow::Error {
+    let absent = match err {
+        KubeconfigError::ReadConfig(io, _) => io.kind() == std::io::ErrorKind::NotFound,
+        KubeconfigError::FindPath => true,
+        _ => false,
+    };
+    if absent {
+        error::fail("no kubeconfig found: set KUBECONFIG, or pass --kubeconfig FILE")
+    } else {
+        error::fail(format!(
+            "can't use the kubeconfig: {}; check KUBECONFIG",
+            error::one_line(&err.to_string())
+        ))
+    }
+}
+
+fn explain(err: &KubeconfigError, global: &Global, names: &[String]) -> anyhow::Error {
+    let known = if names.is_empty() {
+        "it holds none".to_owned()
+    } else {
+        format!("it holds {}", names.join(", "))
+    };
+    match (err, &global.context) {
+        (KubeconfigError::LoadContext(_), Some(context)) => error::usage(format!(
+            "the kubeconfig has no context {context:?}: {known}"
+        )),
+        (KubeconfigError::CurrentContextNotSet | KubeconfigError::LoadContext(_), _) => {
+            error::usage(format!(
+                "the kubeconfig has no current context: pass --context ({known})"
+            ))
+        }
+        _ => error::fail(format!(
+            "can't use the kubeconfig: {}",
+            error::one_line(&err.to_string())
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_that_choose_the_cluster_are_repeated() {
+        let global = Global {
+            context: Some("prod".into()),
+            kubeconfig: Some("k.yaml".into()),
+            namespace: None,
+        };
+        assert_eq!(
+            cluster_flags(&global),
+            " --kubeconfig k.yaml --context prod"
+        );
+        assert_eq!(cluster_flags(&Global::default()), "");
+    }
+}

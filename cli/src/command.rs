@@ -1,0 +1,106 @@
+//! The commands, one file each, and which of them runs.
+
+mod class;
+mod completion;
+mod connect;
+mod create;
+mod delete;
+mod describe;
+mod doctor;
+mod events;
+mod explain;
+mod install;
+mod kubeconfig;
+mod list;
+mod uninstall;
+mod version;
+mod whose;
+
+use crate::{
+    args::{Args, Global, Program},
+    cluster::Cluster,
+    error,
+};
+use anyhow::Result;
+use std::process::ExitCode;
+
+/// The commands, in the order of the help.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Put Sublet into the super cluster, or bring it up to this version
+    Install(install::Args),
+    /// Take Sublet out of the super cluster
+    Uninstall(uninstall::Args),
+    /// Make a tenant and wait until it works
+    Create(create::Args),
+    /// Delete tenants with all that they run
+    Delete(delete::Args),
+    /// List tenants
+    #[command(visible_alias = "ls", alias = "get")]
+    List(list::Args),
+    /// Show all about one tenant
+    Describe(describe::Args),
+    /// Print a tenant's kubeconfig, write it to a file, or merge it into yours
+    Kubeconfig(kubeconfig::Args),
+    /// Run a command, or a shell, against a tenant
+    Connect(connect::Args),
+    /// Show what happened to a tenant
+    Events(events::Args),
+    /// Say which tenant object a super-cluster object belongs to
+    Whose(whose::Args),
+    /// Say where a tenant's object is on both sides, and why it isn't synced
+    Explain(explain::Args),
+    /// Check that Sublet and its tenants are well
+    Doctor(doctor::Args),
+    /// Show what tenants can be made of
+    #[command(subcommand)]
+    Class(class::Command),
+    /// Print a completion script for a shell
+    Completion(completion::Args),
+    /// Print versions of this program, the cluster and Sublet's daemons
+    Version(version::Args),
+}
+
+/// Runs the command that `args` holds.
+pub(crate) async fn run(args: Args, program: Program) -> Result<ExitCode> {
+    let Args { global, command } = args;
+    match command {
+        Command::Completion(args) => completion::run(&args, program),
+        Command::Install(args) if args.dry_run => install::print(&args),
+        Command::Create(args) if args.dry_run => create::print(&args, &global),
+        Command::Version(args) => version::run(&args, &global, program).await,
+        Command::Doctor(args) => doctor::run(&args, &global, program).await,
+        other => on_cluster(&global, program, other).await,
+    }
+}
+
+/// The commands that need the super cluster before anything else.
+async fn on_cluster(global: &Global, program: Program, command: Command) -> Result<ExitCode> {
+    let cluster = Cluster::connect(global, program).await?;
+    let result = match command {
+        Command::Install(args) => install::run(&args, &cluster).await,
+        Command::Uninstall(args) => uninstall::run(&args, &cluster).await,
+        Command::Create(args) => create::run(&args, &cluster).await,
+        Command::Delete(args) => delete::run(&args, &cluster).await,
+        Command::List(args) => list::run(&args, &cluster).await,
+        Command::Describe(args) => describe::run(&args, &cluster).await,
+        Command::Kubeconfig(args) => kubeconfig::run(&args, &cluster).await,
+        Command::Connect(args) => {
+            return connect::run(&args, &cluster)
+                .await
+                .map_err(|e| clear(e, &cluster));
+        }
+        Command::Events(args) => events::run(&args, &cluster).await,
+        Command::Whose(args) => whose::run(&args, &cluster).await,
+        Command::Explain(args) => explain::run(&args, &cluster).await,
+        Command::Class(command) => class::run(&command, &cluster).await,
+        Command::Completion(_) | Command::Version(_) | Command::Doctor(_) => Ok(()),
+    };
+    result
+        .map(|()| ExitCode::SUCCESS)
+        .map_err(|err| clear(err, &cluster))
+}
+
+fn clear(err: anyhow::Error, cluster: &Cluster) -> anyhow::Error {
+    error::clear(err, &cluster.url, cluster.program)
+}

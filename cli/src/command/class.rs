@@ -1,0 +1,283 @@
+//! `sublet class`: what tenants can be made of.
+
+use crate::{
+    age,
+    cluster::Cluster,
+    error, name,
+    output::{self, Data, Format},
+    style,
+    table::{Table, terminal_width},
+    tenant,
+};
+use anyhow::Result;
+use api::{ControlPlaneClass, EtcdStorage, PodResources};
+use k8s_openapi::jiff::Timestamp;
+use kube::{Api, ResourceExt, api::ListParams};
+use std::collections::BTreeMap;
+
+/// Commands of `sublet class`.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// List the classes
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  sublet class list\n  sublet class list -o yaml"
+    )]
+    List {
+        /// Format
+        #[arg(
+            short,
+            long,
+            value_enum,
+            default_value = "table",
+            hide_default_value = true
+        )]
+        output: Format,
+    },
+    /// Show all about one class
+    #[command(after_help = "Examples:\n  sublet class describe default")]
+    Describe {
+        /// Name of the class
+        name: String,
+    },
+}
+
+/// Runs one of the commands.
+pub(crate) async fn run(command: &Command, cluster: &Cluster) -> Result<()> {
+    match command {
+        Command::List { output } => list(*output, cluster).await,
+        Command::Describe { name } => describe(name, cluster).await,
+    }
+}
+
+async fn list(format: Format, cluster: &Cluster) -> Result<()> {
+    let mut classes = all(cluster).await?;
+    classes.sort_by_key(ResourceExt::name_any);
+    let data = |format: Data| {
+        let values = classes
+            .iter()
+            .map(output::tidy)
+            .collect::<Result<Vec<_>>>()?;
+        output::print(&format.text(&output::list(&values))?)
+    };
+    match format {
+        Format::Json => data(Data::Json),
+        Format::Yaml => data(Data::Yaml),
+        Format::Name => classes.iter().try_for_each(|class| {
+            output::print_line(&format!(
+                "controlplaneclass.sublet.dev/{}",
+                class.name_any()
+            ))
+        }),
+        Format::Table | Format::Wide if classes.is_empty() => {
+            eprintln!(
+                "There are no classes; `{} install` makes the default one.",
+                cluster.program.as_str()
+            );
+            Ok(())
+        }
+        Format::Table | Format::Wide => {
+            let users = users(cluster).await;
+            let width = if format == Format::Wide {
+                None
+            } else {
+                terminal_width()
+            };
+            output::print(&table(&classes, &users, Timestamp::now()).render(style::stdout(), width))
+        }
+    }
+}
+
+async fn all(cluster: &Cluster) -> Result<Vec<ControlPlaneClass>> {
+    let api: Api<ControlPlaneClass> = Api::all(cluster.client.clone());
+    Ok(api.list(&ListParams::default()).await?.items)
+}
+
+/// Tenants by class; empty when they may not be listed.
+async fn users(cluster: &Cluster) -> BTreeMap<String, usize> {
+    let mut count = BTreeMap::new();
+    for vcp in tenant::all(cluster).await.unwrap_or_default() {
+        *count.entry(vcp.spec.class_name).or_default() += 1;
+    }
+    count
+}
+
+fn table(classes: &[ControlPlaneClass], users: &BTreeMap<String, usize>, now: Timestamp) -> Table {
+    let mut table = Table::new(&["NAME", "TENANTS", "VERSIONS", "POD SECURITY", "ETCD", "AGE"]);
+    for class in classes {
+        let spec = &class.spec;
+        table.row(vec![
+            class.name_any(),
+            users
+                .get(&class.name_any())
+                .copied()
+                .unwrap_or_default()
+                .to_string(),
+            versions(class).join(","),
+            format!("{:?}", spec.pod_security).to_lowercase(),
+            storage(&spec.etcd_storage),
+            age::since(class.metadata.creation_timestamp.as_ref(), now),
+        ]);
+    }
+    table
+}
+
+fn versions(class: &ControlPlaneClass) -> Vec<String> {
+    class
+        .spec
+        .versions
+        .iter()
+        .map(|version| version.version.clone())
+        .collect()
+}
+
+fn storage(storage: &EtcdStorage) -> String {
+    match (&storage.storage_class_name, storage.ephemeral) {
+        (_, true) => "ephemeral".to_owned(),
+        (Some(class), false) => format!("{} of {class}", storage.size),
+        (None, false) => storage.size.clone(),
+    }
+}
+
+async fn describe(name: &str, cluster: &Cluster) -> Result<()> {
+    let api: Api<ControlPlaneClass> = Api::all(cluster.client.clone());
+    let class = match api.get(name).await {
+        Ok(class) => class,
+        Err(err) if error::is_missing(&err) => {
+            return Err(unknown(name, &all(cluster).await?, cluster));
+        }
+        Err(err) => return Err(err.into()),
+    };
+    let users = users(cluster).await.get(name).copied().unwrap_or_default();
+    output::print(&page(&class, users, Timestamp::now()))
+}
+
+fn unknown(name: &str, known: &[ControlPlaneClass], cluster: &Cluster) -> anyhow::Error {
+    let names: Vec<String> = known.iter().map(ResourceExt::name_any).collect();
+    let close = name::close(name, names.iter().map(String::as_str));
+    let hint = match (close.as_slice(), names.as_slice()) {
+        ([], []) => format!(
+            "there is none; `{} install` makes the default one",
+            cluster.program.as_str()
+        ),
+        ([], _) => format!("there is {}", names.join(", ")),
+        (close, _) => format!("did you mean {}?", close.join(" or ")),
+    };
+    error::fail(format!("there is no ControlPlaneClass {name:?}: {hint}"))
+}
+
+fn page(class: &ControlPlaneClass, users: usize, now: Timestamp) -> String {
+    let spec = &class.spec;
+    let mut table = Table::default();
+    let mut line = |key: &str, value: String| table.row(vec![key.to_owned(), value]);
+    line("Name:", class.name_any());
+    line("Tenants:", users.to_string());
+    line(
+        "Age:",
+        age::since(class.metadata.creation_timestamp.as_ref(), now),
+    );
+    line(
+        "Pod Security:",
+        format!("{:?} at most", spec.pod_security).to_lowercase(),
+    );
+    line("etcd storage:", storage(&spec.etcd_storage));
+    line("Service slice:", format!("/{}", spec.service_slice_prefix));
+    line(
+        "Endpoint host:",
+        spec.endpoint_host
+            .clone()
+            .unwrap_or_else(|| "the first ready node's address".to_owned()),
+    );
+    let nodes: Vec<String> = spec
+        .node_selector
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    line(
+        "Nodes:",
+        if nodes.is_empty() {
+            "all".to_owned()
+        } else {
+            nodes.join(",")
+        },
+    );
+    line("CoreDNS:", spec.coredns_image.clone());
+    let resources = &spec.resources;
+    for (part, resources) in [
+        ("etcd", &resources.etcd),
+        ("kube-apiserver", &resources.kube_apiserver),
+        (
+            "kube-controller-manager",
+            &resources.kube_controller_manager,
+        ),
+    ] {
+        line(&format!("Resources of {part}:"), quantities(resources));
+    }
+    for (at, version) in spec.versions.iter().enumerate() {
+        let default = if at == 0 { " (default)" } else { "" };
+        line(
+            &format!("Version {}{default}:", version.version),
+            version.images.kube_apiserver.clone(),
+        );
+        line("", version.images.kube_controller_manager.clone());
+        line("", version.images.etcd.clone());
+    }
+    table.render(style::stdout(), None)
+}
+
+fn quantities(resources: &PodResources) -> String {
+    let list = |map: &BTreeMap<String, String>| {
+        map.iter()
+            .map(|(key, value)| format!("{key} {value}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    match (list(&resources.requests), list(&resources.limits)) {
+        (requests, limits) if requests.is_empty() && limits.is_empty() => {
+            "no requests, no limits".to_owned()
+        }
+        (requests, limits) if limits.is_empty() => format!("requests {requests}"),
+        (requests, limits) if requests.is_empty() => format!("limits {limits}"),
+        (requests, limits) => format!("requests {requests}; limits {limits}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn class() -> ControlPlaneClass {
+        serde_json::from_value(json!({
+            "apiVersion": "sublet.dev/v1alpha1", "kind": "ControlPlaneClass",
+            "metadata": {"name": "default", "creationTimestamp": "2025-01-01T00:00:00Z"},
+            "spec": {
+                "versions": [{"version": "1.36.3", "images": {"etcd": "e", "kubeApiserver": "a", "kubeControllerManager": "m"}}],
+                "resources": {"etcd": {"requests": {"cpu": "100m", "memory": "64Mi"}}},
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_table_counts_tenants() {
+        let now = "2025-01-01T00:01:00Z".parse().unwrap();
+        let text = table(
+            &[class()],
+            &BTreeMap::from([("default".to_owned(), 2)]),
+            now,
+        )
+        .render(style::plain(), None);
+        assert!(
+            text.ends_with("default   2         1.36.3     baseline       8Gi    60s\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_page_names_images_and_resources() {
+        let text = page(&class(), 1, Timestamp::now());
+        assert!(text.contains("requests cpu 100m, memory 64Mi"), "{text}");
+        assert!(text.contains("Version 1.36.3 (default):"), "{text}");
+    }
+}

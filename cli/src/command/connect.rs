@@ -1,0 +1,54 @@
+//! `sublet connect`: a command or a shell that talks to a tenant, through a kubeconfig that is gone afterwards.
+
+mod child;
+mod temporary;
+
+use crate::{cluster::Cluster, error, output, tenant};
+use anyhow::Result;
+use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
+
+/// Flags of `sublet connect`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Name of the tenant
+    name: String,
+    /// The command; $SHELL when left out
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sublet connect team-a                              a shell in which kubectl talks to the tenant
+  sublet connect team-a -- kubectl get pods -A
+  sublet connect team-a -- helm list -A";
+
+/// Runs the command and ends as it ends.
+pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<ExitCode> {
+    let vcp = tenant::find(cluster, &args.name).await?;
+    let access = tenant::access(cluster, &vcp).await?;
+    let text = output::yaml(&access.kubeconfig(&args.name, &tenant::mark(cluster, &vcp)))?;
+    let (program, rest) = match args.command.split_first() {
+        Some((program, rest)) => (program.clone(), rest),
+        None => (shell(&args.name)?, [].as_slice()),
+    };
+    // Handlers come before the file: no signal may end the process while the file is there.
+    let signals = child::Signals::take()?;
+    let file = temporary::File::write(&text)?;
+    let code = child::run(&program, rest, file.path(), signals).await;
+    drop(file);
+    code.map(ExitCode::from)
+}
+
+fn shell(name: &str) -> Result<OsString> {
+    if !std::io::stdin().is_terminal() {
+        return Err(error::usage(format!(
+            "there is no terminal for a shell: name a command, as in `sublet connect {name} -- kubectl get pods`"
+        )));
+    }
+    eprintln!("kubectl talks to {name} in this shell; leave it with `exit`.");
+    Ok(std::env::var_os("SHELL")
+        .filter(|shell| !shell.is_empty())
+        .unwrap_or_else(|| "/bin/sh".into()))
+}

@@ -1,0 +1,365 @@
+//! `sublet create`: makes a tenant, and waits until a pod of it has run.
+
+mod check;
+mod wait;
+
+use crate::{
+    age,
+    args::Global,
+    cluster::Cluster,
+    error, name,
+    output::{self, Data},
+    tenant,
+};
+use anyhow::Result;
+use api::{
+    Dns, Etcd, EtcdStorage, Network, PodSecurity, Policy, VirtualControlPlane,
+    VirtualControlPlaneSpec,
+};
+use kube::{ResourceExt, api::PostParams};
+use serde_json::Value;
+use std::{process::ExitCode, time::Duration};
+
+/// Flags of `sublet create`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Name of the tenant: a DNS label
+    name: String,
+    /// ControlPlaneClass that gives defaults and ceilings
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    class: String,
+    /// Kubernetes version, such as 1.36 or 1.36.3; the class's first one when left out
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
+    /// Number of API servers
+    #[arg(long, value_name = "1..3", value_parser = clap::value_parser!(i32).range(1..=3))]
+    replicas: Option<i32>,
+    /// Keep etcd's data on an emptyDir: they end with the pod
+    #[arg(long)]
+    ephemeral_etcd: bool,
+    /// Pod Security level that its pods are held to; the class's when left out
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pod_security: Option<Level>,
+    /// Who answers DNS for its pods
+    #[arg(
+        long,
+        value_enum,
+        default_value = "dedicated",
+        hide_possible_values = false
+    )]
+    dns: DnsMode,
+    /// Its slice of the super cluster's Service range; a free one is taken when left out
+    #[arg(long, value_name = "CIDR")]
+    service_cidr: Option<String>,
+    /// Wait until it works (the default)
+    #[arg(long)]
+    wait: bool,
+    /// Return as soon as the object is made
+    #[arg(long, conflicts_with = "wait")]
+    no_wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = age::parse)]
+    timeout: Duration,
+    /// Print the object and make nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print the object in this format
+    #[arg(short, long, value_enum)]
+    output: Option<Output>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sublet create team-a                                  with the defaults of the class `default`
+  sublet create team-a --version 1.36 --replicas 3 -n customers
+  sublet create scratch --ephemeral-etcd --no-wait      for a test; gone with its pods
+  sublet create team-a --dry-run -o yaml                the object, for a repository";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Level {
+    Restricted,
+    Baseline,
+    Privileged,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum DnsMode {
+    /// Stock CoreDNS in the tenant
+    Dedicated,
+    /// None: the tenant brings its own kube-dns Service
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    Json,
+    Yaml,
+    Name,
+}
+
+/// Prints the object that would be made.
+pub(crate) fn print(args: &Args, global: &Global) -> Result<ExitCode> {
+    check_name(&args.name)?;
+    let vcp = object(args, global.namespace.as_deref());
+    let mut value = output::tidy(&vcp)?;
+    let defaults = serde_json::to_value(VirtualControlPlaneSpec::default())?;
+    leave_out_defaults(&mut value["spec"], &defaults);
+    value["spec"]["className"] = vcp.spec.class_name.as_str().into();
+    show(&value, args.output.unwrap_or(Output::Yaml))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the tenant.
+pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
+    check_name(&args.name)?;
+    let vcp = object(args, Some(&cluster.namespace));
+    check::class(cluster, &vcp).await?;
+    let made = match tenant::api(cluster)
+        .create(&PostParams::default(), &vcp)
+        .await
+    {
+        Ok(made) => made,
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            return Err(exists(cluster, &args.name).await);
+        }
+        Err(kube::Error::Api(status))
+            if status.code == 404
+                && status
+                    .details
+                    .as_ref()
+                    .is_some_and(|details| details.kind == "namespaces") =>
+        {
+            let namespace = &cluster.namespace;
+            return Err(error::fail(format!(
+                "there is no namespace {namespace}: make it with `kubectl create namespace {namespace}`, or pass -n"
+            )));
+        }
+        Err(err) => return Err(err.into()),
+    };
+    if args.no_wait {
+        return match args.output {
+            Some(format) => show(&output::tidy(&made)?, format),
+            None => {
+                output::print_line(&format!(
+                    "virtualcontrolplane.sublet.dev/{} created",
+                    args.name
+                ))?;
+                output::print_line(&format!(
+                    "see how it goes with `{}`",
+                    cluster.hint(&format!("describe {}", args.name))
+                ))
+            }
+        };
+    }
+    let ready = wait::ready(cluster, &made, args.timeout).await?;
+    match args.output {
+        Some(format) => show(&output::tidy(&ready.vcp)?, format),
+        None => output::print(&next_steps(cluster, &ready)),
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    name::check(name).map_err(error::usage)
+}
+
+fn object(args: &Args, namespace: Option<&str>) -> VirtualControlPlane {
+    let spec = VirtualControlPlaneSpec {
+        class_name: args.class.clone(),
+        version: args.version.clone(),
+        replicas: args.replicas,
+        etcd: args.ephemeral_etcd.then(|| Etcd {
+            replicas: None,
+            storage: Some(EtcdStorage {
+                ephemeral: true,
+                ..EtcdStorage::default()
+            }),
+        }),
+        network: Network {
+            service_cidr: args.service_cidr.clone(),
+            dns: args.dns.into(),
+            ..Network::default()
+        },
+        policy: Policy {
+            pod_security: args.pod_security.map(Into::into),
+            ..Policy::default()
+        },
+        ..VirtualControlPlaneSpec::default()
+    };
+    let mut vcp = VirtualControlPlane::new(&args.name, spec);
+    vcp.metadata.namespace = namespace.map(str::to_owned);
+    vcp
+}
+
+/// Removes what the API server fills in by itself, so that the text says only what was asked for.
+fn leave_out_defaults(value: &mut Value, defaults: &Value) {
+    let (Some(map), Some(defaults)) = (value.as_object_mut(), defaults.as_object()) else {
+        return;
+    };
+    map.retain(|key, value| {
+        let Some(default) = defaults.get(key) else {
+            return true;
+        };
+        leave_out_defaults(value, default);
+        value != default && value.as_object().is_none_or(|map| !map.is_empty())
+    });
+}
+
+fn show(value: &Value, format: Output) -> Result<()> {
+    match format {
+        Output::Json => output::print(&Data::Json.text(value)?),
+        Output::Yaml => output::print(&Data::Yaml.text(value)?),
+        Output::Name => {
+            let name = value["metadata"]["name"].as_str().unwrap_or_default();
+            output::print_line(&format!("virtualcontrolplane.sublet.dev/{name}"))
+        }
+    }
+}
+
+async fn exists(cluster: &Cluster, name: &str) -> anyhow::Error {
+    let Ok(Some(old)) = tenant::api(cluster).get_opt(name).await else {
+        return error::fail(format!("the tenant {name:?} exists already"));
+    };
+    let place = format!("the tenant {name:?} in namespace {}", cluster.namespace);
+    if old.metadata.deletion_timestamp.is_some() {
+        return error::fail(format!(
+            "{place} is still being deleted: see `{}`",
+            cluster.hint(&format!("describe {name}"))
+        ));
+    }
+    error::fail(format!(
+        "{place} exists already ({}): see `{}`, or choose another name",
+        crate::condition::phase_word(&old),
+        cluster.hint(&format!("describe {name}"))
+    ))
+}
+
+fn next_steps(cluster: &Cluster, ready: &wait::Ready) -> String {
+    let name = ready.vcp.name_any();
+    let status = ready.vcp.status.clone().unwrap_or_default();
+    let version = status
+        .version
+        .map(|version| format!(", Kubernetes {}", version.trim_start_matches('v')))
+        .unwrap_or_default();
+    let endpoint = status
+        .endpoint
+        .map(|endpoint| format!(" at {endpoint}"))
+        .unwrap_or_default();
+    let api = ready
+        .api
+        .map(|time| format!(", its API after {}", age::elapsed(time)))
+        .unwrap_or_default();
+    let style = crate::style::stdout();
+    format!(
+        "{} works{endpoint}{version} (after {}{api})\n\nNext:\n  {}\n  {}\n  {}\n",
+        style.bold(&format!("Tenant {name}")),
+        age::elapsed(ready.total),
+        cluster.hint(&format!("connect {name} -- kubectl get namespaces")),
+        cluster.hint(&format!("kubeconfig {name} --merge")),
+        cluster.hint(&format!("describe {name}")),
+    )
+}
+
+impl From<Level> for PodSecurity {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Restricted => Self::Restricted,
+            Level::Baseline => Self::Baseline,
+            Level::Privileged => Self::Privileged,
+        }
+    }
+}
+
+impl From<DnsMode> for Dns {
+    fn from(mode: DnsMode) -> Self {
+        match mode {
+            DnsMode::Dedicated => Self::Dedicated,
+            DnsMode::None => Self::None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use expect_test::expect;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(line: &str) -> Args {
+        Cli::try_parse_from(std::iter::once("create").chain(line.split_whitespace()))
+            .unwrap()
+            .args
+    }
+
+    #[test]
+    fn flags_become_the_object() {
+        let vcp = object(
+            &args(
+                "a --class big --version 1.36 --replicas 3 --ephemeral-etcd --pod-security restricted --dns none --service-cidr 10.96.4.0/22",
+            ),
+            Some("customers"),
+        );
+        expect![[r#"
+            apiVersion: sublet.dev/v1alpha1
+            kind: VirtualControlPlane
+            metadata:
+              name: a
+              namespace: customers
+            spec:
+              className: big
+              etcd:
+                storage:
+                  ephemeral: true
+                  size: 8Gi
+              network:
+                clusterDomain: cluster.local
+                dns: none
+                serviceCIDR: 10.96.4.0/22
+              paused: false
+              policy:
+                podSecurity: restricted
+              replicas: 3
+              sync:
+                configObjects: Referenced
+              version: "1.36"
+        "#]]
+        .assert_eq(&output::yaml(&output::tidy(&vcp).unwrap()).unwrap());
+    }
+
+    #[test]
+    fn without_flags_the_class_decides() {
+        let vcp = object(&args("a"), None);
+        assert_eq!(vcp.spec, VirtualControlPlaneSpec::default());
+        assert_eq!(vcp.metadata.namespace, None);
+        assert_eq!(args("a").timeout, Duration::from_secs(300));
+    }
+
+    #[test]
+    fn defaults_are_left_out_of_the_text() {
+        let printed = |line: &str| {
+            let mut spec = serde_json::to_value(object(&args(line), None).spec).unwrap();
+            leave_out_defaults(
+                &mut spec,
+                &serde_json::to_value(VirtualControlPlaneSpec::default()).unwrap(),
+            );
+            spec
+        };
+        assert_eq!(printed("a"), serde_json::json!({}));
+        assert_eq!(
+            printed("a --dns none"),
+            serde_json::json!({"network": {"dns": "none"}})
+        );
+    }
+
+    #[test]
+    fn a_bad_name_is_wrong_input() {
+        let err = check_name("Team A").unwrap_err();
+        assert!(err.to_string().contains("try team-a"));
+    }
+}

@@ -1,0 +1,124 @@
+//! What can be known before anything is made: that the class exists and offers what is asked for.
+
+use crate::{cluster::Cluster, error};
+use anyhow::Result;
+use api::{ControlPlaneClass, ControlPlaneClassSpec, PodSecurity, VirtualControlPlane};
+use kube::{Api, ResourceExt, api::ListParams};
+
+/// Compares the object with its class. Who may not read classes is answered by the manager instead.
+pub(super) async fn class(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<()> {
+    let classes: Api<ControlPlaneClass> = Api::all(cluster.client.clone());
+    let name = &vcp.spec.class_name;
+    match classes.get(name).await {
+        Ok(class) => against(vcp, &class.spec).map_err(error::usage),
+        Err(err) if error::is_forbidden(&err) => Ok(()),
+        Err(err) if error::is_missing(&err) => {
+            let known = classes
+                .list(&ListParams::default())
+                .await
+                .map(|list| list.items)
+                .unwrap_or_default();
+            let known: Vec<String> = known.iter().map(ResourceExt::name_any).collect();
+            let known = if known.is_empty() {
+                format!(
+                    "there is none; `{} install` makes the default one",
+                    cluster.program.as_str()
+                )
+            } else {
+                format!("there is {}", known.join(", "))
+            };
+            Err(error::usage(format!(
+                "there is no ControlPlaneClass {name:?}: {known}"
+            )))
+        }
+        Err(err) => Err(err.into()),
+    }
+}
+
+fn against(vcp: &VirtualControlPlane, class: &ControlPlaneClassSpec) -> Result<(), String> {
+    let name = &vcp.spec.class_name;
+    if let Some(version) = &vcp.spec.version
+        && !class
+            .versions
+            .iter()
+            .any(|offered| offers(&offered.version, version))
+    {
+        let offered: Vec<&str> = class
+            .versions
+            .iter()
+            .map(|version| version.version.as_str())
+            .collect();
+        return Err(format!(
+            "the class {name} doesn't offer Kubernetes {version}: it offers {}",
+            offered.join(", ")
+        ));
+    }
+    match vcp.spec.policy.pod_security {
+        Some(level) if level > class.pod_security => Err(format!(
+            "the class {name} allows the Pod Security level {} at most, not {}",
+            word(class.pod_security),
+            word(level)
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Whether `asked` (`1.36`, `v1.36.3`) means the version `offered` (`1.36.3`).
+fn offers(offered: &str, asked: &str) -> bool {
+    let asked = asked.trim_start_matches('v');
+    offered
+        .strip_prefix(asked)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+fn word(level: PodSecurity) -> &'static str {
+    match level {
+        PodSecurity::Restricted => "restricted",
+        PodSecurity::Baseline => "baseline",
+        PodSecurity::Privileged => "privileged",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::{Version, VirtualControlPlaneSpec};
+
+    #[test]
+    fn a_version_may_be_named_in_short() {
+        assert!(offers("1.36.3", "1.36") && offers("1.36.3", "v1.36.3"));
+        assert!(
+            !offers("1.36.3", "1.3") && !offers("1.36.3", "1.36.4") && !offers("1.36.3", "1.36.31")
+        );
+    }
+
+    #[test]
+    fn what_the_class_does_not_offer_is_told() {
+        let class = ControlPlaneClassSpec {
+            versions: vec![Version {
+                version: "1.36.3".into(),
+                ..Version::default()
+            }],
+            ..ControlPlaneClassSpec::default()
+        };
+        let mut spec = VirtualControlPlaneSpec {
+            version: Some("1.30".into()),
+            ..VirtualControlPlaneSpec::default()
+        };
+        let told = |spec: &VirtualControlPlaneSpec| {
+            against(&VirtualControlPlane::new("a", spec.clone()), &class)
+        };
+        assert_eq!(
+            told(&spec).unwrap_err(),
+            "the class default doesn't offer Kubernetes 1.30: it offers 1.36.3"
+        );
+        spec.version = Some("1.36".into());
+        assert_eq!(told(&spec), Ok(()));
+        spec.policy.pod_security = Some(PodSecurity::Privileged);
+        assert!(
+            told(&spec)
+                .unwrap_err()
+                .contains("baseline at most, not privileged")
+        );
+    }
+}

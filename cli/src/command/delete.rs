@@ -1,0 +1,239 @@
+//! `sublet delete`: asks, deletes, and names what holds the deletion up.
+
+use crate::{
+    age,
+    ask::{self, Answer},
+    cluster::Cluster,
+    condition, error, interrupt, output,
+    progress::Progress,
+    tenant,
+};
+use anyhow::Result;
+use api::VirtualControlPlane;
+use futures::StreamExt;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Preconditions},
+    runtime::{WatchStreamExt, watcher::watch_object},
+};
+use std::{pin::pin, time::Duration};
+
+/// Flags of `sublet delete`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Names of the tenants
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// Don't ask
+    #[arg(short, long)]
+    yes: bool,
+    /// Wait until nothing is left of them (the default)
+    #[arg(long)]
+    wait: bool,
+    /// Return as soon as the deletion is asked for
+    #[arg(long, conflicts_with = "wait")]
+    no_wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = age::parse)]
+    timeout: Duration,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sublet delete team-a               asks, then waits until nothing is left
+  sublet delete team-a team-b --yes
+  sublet delete team-a --yes --no-wait";
+
+/// Deletes the tenants.
+pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
+    let mut names = args.names.clone();
+    names.sort();
+    names.dedup();
+    // All are looked up before one is touched.
+    let mut found = vec![];
+    for name in &names {
+        found.push(tenant::find(cluster, name).await?);
+    }
+    confirm(&names, &cluster.namespace, args.yes)?;
+    delete(cluster, &found).await?;
+    if args.no_wait {
+        return said(&names, "is being deleted");
+    }
+    gone(cluster, &found, args.timeout).await?;
+    said(&names, "deleted")
+}
+
+fn confirm(names: &[String], namespace: &str, yes: bool) -> Result<()> {
+    let what = "with its API server, all its objects and all its data";
+    match names {
+        [name] => ask::confirm(
+            &format!("This deletes the tenant {name} of namespace {namespace} {what}."),
+            Answer::Word(name),
+            yes,
+        ),
+        _ => {
+            let list = names.join(", ");
+            let what = what
+                .replace("its", "their")
+                .replace("API server", "API servers");
+            ask::confirm(
+                &format!("This deletes the tenants {list} of namespace {namespace} {what}."),
+                Answer::Yes,
+                yes,
+            )
+        }
+    }
+}
+
+/// Asks for the deletion of exactly these objects, not of others that took their names meanwhile.
+pub(super) async fn delete(cluster: &Cluster, tenants: &[VirtualControlPlane]) -> Result<()> {
+    for vcp in tenants {
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: vcp.metadata.uid.clone(),
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        match namespaced(cluster, vcp)
+            .delete(&vcp.name_any(), &params)
+            .await
+        {
+            Ok(_) => {}
+            Err(err) if error::is_missing(&err) => {}
+            Err(err) => return Err(err.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the tenants are gone, for at most `limit` together.
+pub(super) async fn gone(
+    cluster: &Cluster,
+    tenants: &[VirtualControlPlane],
+    limit: Duration,
+) -> Result<()> {
+    let mut progress = Progress::start("deletion is asked for");
+    let names: Vec<String> = tenants.iter().map(ResourceExt::name_any).collect();
+    let left = || {
+        let wait = cluster.kubectl(
+            &cluster.namespace,
+            &format!("wait vcp/{} --for=delete --timeout=5m", names[0]),
+        );
+        format!("the deletion goes on by itself; wait on with `{wait}`")
+    };
+    let all = async {
+        for vcp in tenants {
+            one_gone(cluster, vcp, &mut progress).await?;
+            progress.done(&format!("{} is gone", vcp.name_any()));
+        }
+        Ok(())
+    };
+    let outcome =
+        interrupt::or_ctrl_c(async { Ok(tokio::time::timeout(limit, all).await) }, left).await?;
+    match outcome {
+        Ok(result) => result,
+        Err(_) => Err(error::fail(format!(
+            "not all is gone after {}: {}; {}; see `{}`",
+            age::elapsed(limit),
+            progress.last(),
+            left(),
+            cluster.hint("doctor")
+        ))),
+    }
+}
+
+async fn one_gone(
+    cluster: &Cluster,
+    vcp: &VirtualControlPlane,
+    progress: &mut Progress,
+) -> Result<()> {
+    let name = vcp.name_any();
+    let mut stream = pin!(watch_object(namespaced(cluster, vcp), &name).default_backoff());
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(Some(now)) if now.metadata.uid == vcp.metadata.uid => {
+                progress.state(&format!("{name}: {}", holds_up(&now)));
+            }
+            Ok(_) => return Ok(()),
+            Err(err) => progress.state(&format!(
+                "{name}: can't see it at the moment ({})",
+                error::one_line(&err.to_string())
+            )),
+        }
+    }
+    Err(error::fail(format!("the watch of {name} ended")))
+}
+
+/// What a deletion waits for, in the manager's words.
+fn holds_up(vcp: &VirtualControlPlane) -> String {
+    let told = condition::conditions(vcp)
+        .iter()
+        .find(|condition| condition.type_.contains("Delet") && !condition.message.is_empty());
+    let message = || {
+        vcp.status
+            .as_ref()
+            .and_then(|status| status.message.clone())
+            .filter(|message| !message.is_empty())
+    };
+    let finalizers = || match vcp.finalizers() {
+        [] => "being removed".to_owned(),
+        list => format!("waiting for {}", list.join(", ")),
+    };
+    told.map(|condition| error::one_line(&condition.message))
+        .or_else(message)
+        .unwrap_or_else(finalizers)
+}
+
+fn namespaced(cluster: &Cluster, vcp: &VirtualControlPlane) -> Api<VirtualControlPlane> {
+    Api::namespaced(cluster.client.clone(), &vcp.namespace().unwrap_or_default())
+}
+
+fn said(names: &[String], what: &str) -> Result<()> {
+    names.iter().try_for_each(|name| {
+        output::print_line(&format!("virtualcontrolplane.sublet.dev/{name} {what}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass literals")]
+    fn vcp(status: serde_json::Value) -> VirtualControlPlane {
+        serde_json::from_value(json!({
+            "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+            "metadata": {"name": "a", "finalizers": ["sublet.dev/tenant"]}, "spec": {}, "status": status,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_holder_is_named() {
+        assert_eq!(holds_up(&vcp(json!({}))), "waiting for sublet.dev/tenant");
+        assert_eq!(
+            holds_up(&vcp(json!({"message": "2 namespaces are left"}))),
+            "2 namespaces are left"
+        );
+        let condition = json!([{"type": "Deleting", "status": "True", "reason": "R", "message": "pod web\nhas a finalizer",
+                                "lastTransitionTime": "2025-01-01T00:00:00Z"}]);
+        assert_eq!(
+            holds_up(&vcp(json!({"message": "x", "conditions": condition}))),
+            "pod web has a finalizer"
+        );
+    }
+
+    #[test]
+    fn without_a_terminal_yes_is_needed() {
+        let err = confirm(&["a".into(), "b".into()], "default", false)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            err.contains("tenants a, b") && err.ends_with("add --yes"),
+            "{err}"
+        );
+        assert!(confirm(&["a".into()], "default", true).is_ok());
+    }
+}

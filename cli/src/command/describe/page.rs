@@ -1,0 +1,318 @@
+//! The page of one tenant, from what was gathered.
+
+use crate::{
+    age, condition, error, event, pod,
+    style::Style,
+    table::{Mood, Table},
+};
+use api::{Dns, VirtualControlPlane, keys};
+use k8s_openapi::{
+    api::core::v1::{Event, Namespace, Pod},
+    jiff::Timestamp,
+};
+use kube::ResourceExt;
+
+/// What is shown; `None` is what may not be listed.
+pub(super) struct Page {
+    pub(super) vcp: VirtualControlPlane,
+    pub(super) namespaces: Option<Vec<Namespace>>,
+    pub(super) pods: Option<Vec<Pod>>,
+    pub(super) events: Vec<(&'static str, Event)>,
+}
+
+impl Page {
+    /// The page as text.
+    pub(super) fn render(&self, style: Style, width: Option<usize>, now: Timestamp) -> String {
+        let width = width.map(|width| width.saturating_sub(2));
+        let section = |title: &str, table: &Table, none: &str| {
+            let body = if table.is_empty() {
+                format!("  {none}\n")
+            } else {
+                indent(&table.render(style, width))
+            };
+            format!("\n{}\n{body}", style.bold(title))
+        };
+        let status = self.vcp.status.clone().unwrap_or_default();
+        let place = status
+            .control_plane_namespace
+            .map(|namespace| format!(" (namespace {namespace})"))
+            .unwrap_or_default();
+        [
+            self.head(now).render(style, None),
+            section(
+                "Conditions",
+                &self.conditions(now),
+                "none yet: the manager hasn't taken it up",
+            ),
+            section(
+                &format!("Control plane{place}"),
+                &self.control_plane(now),
+                hidden(self.pods.is_none(), "no pods yet"),
+            ),
+            section(
+                "Namespaces in the super cluster",
+                &self.places(now),
+                hidden(self.namespaces.is_none(), "none"),
+            ),
+            section("Events", &event::table(&self.events, now), "none lately"),
+        ]
+        .concat()
+    }
+
+    fn head(&self, now: Timestamp) -> Table {
+        let vcp = &self.vcp;
+        let (spec, status) = (&vcp.spec, vcp.status.clone().unwrap_or_default());
+        let phase = condition::phase_word(vcp);
+        let mut table = Table::default();
+        let mut line = |key: &str, value: String| {
+            if !value.is_empty() {
+                table.row(vec![format!("{key}:"), value]);
+            }
+        };
+        line("Name", vcp.name_any());
+        line("Namespace", vcp.namespace().unwrap_or_default());
+        line("Phase", phase);
+        line(
+            "Message",
+            status
+                .message
+                .map(|message| error::one_line(&message))
+                .unwrap_or_default(),
+        );
+        line(
+            "Age",
+            age::since(vcp.metadata.creation_timestamp.as_ref(), now),
+        );
+        line(
+            "Version",
+            version(status.version.as_deref(), spec.version.as_deref()),
+        );
+        line("Endpoint", status.endpoint.unwrap_or_default());
+        let secret = status
+            .kubeconfig_secret_ref
+            .map(|secret| format!("Secret {}, key {}", secret.name, secret.key));
+        line("Kubeconfig", secret.unwrap_or_default());
+        line("Class", spec.class_name.clone());
+        line("Identity", spec.identity.clone().unwrap_or_default());
+        match &spec.external {
+            Some(external) => line(
+                "External",
+                format!(
+                    "kubeconfig in Secret {}",
+                    external.kubeconfig_secret_ref.name
+                ),
+            ),
+            None => line("Control plane", parts(vcp)),
+        }
+        line(
+            "Service range",
+            spec.network.service_cidr.clone().unwrap_or_default(),
+        );
+        let dns = match spec.network.dns {
+            Dns::Dedicated => "CoreDNS in the tenant",
+            Dns::None => "the tenant's own",
+        };
+        line("DNS", format!("{dns}, {}", spec.network.cluster_domain));
+        line(
+            "Pod Security",
+            spec.policy
+                .pod_security
+                .map(|level| format!("{level:?}").to_lowercase())
+                .unwrap_or_default(),
+        );
+        let selector: Vec<String> = spec
+            .policy
+            .node_selector
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        line("Nodes", selector.join(","));
+        line(
+            "Paused",
+            if spec.paused {
+                "yes".to_owned()
+            } else {
+                String::new()
+            },
+        );
+        let finalizers = if vcp.metadata.deletion_timestamp.is_some() {
+            vcp.finalizers().join(", ")
+        } else {
+            String::new()
+        };
+        line("Finalizers", finalizers);
+        table
+    }
+
+    fn conditions(&self, now: Timestamp) -> Table {
+        let mut table = Table::new(&["TYPE", "STATUS", "AGE", "REASON", "MESSAGE"]);
+        for condition in condition::conditions(&self.vcp) {
+            let mood = if condition::is_good(condition) {
+                Mood::Good
+            } else {
+                Mood::Busy
+            };
+            let plain = |text: &str| (text.to_owned(), Mood::Plain);
+            table.moody(vec![
+                plain(&condition.type_),
+                (condition.status.clone(), mood),
+                plain(&age::since_text(&condition.last_transition_time, now)),
+                plain(&condition.reason),
+                plain(&error::one_line(&condition.message)),
+            ]);
+        }
+        table
+    }
+
+    fn control_plane(&self, now: Timestamp) -> Table {
+        let mut table = Table::new(&["POD", "READY", "STATE", "RESTARTS", "AGE", "NODE", "WHY"]);
+        for pod in self.pods.iter().flatten() {
+            let state = pod::state(pod);
+            let plain = |text: String| (text, Mood::Plain);
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+            table.moody(vec![
+                plain(pod.name_any()),
+                plain(pod::ready(pod)),
+                (state.clone(), Mood::of(&state)),
+                plain(pod::restarts(pod).to_string()),
+                plain(age::since(pod.metadata.creation_timestamp.as_ref(), now)),
+                plain(node.unwrap_or_else(|| "<none>".to_owned())),
+                plain(pod::why(pod).unwrap_or_default()),
+            ]);
+        }
+        table
+    }
+
+    fn places(&self, now: Timestamp) -> Table {
+        let mut table = Table::new(&["TENANT'S", "SUPER CLUSTER'S", "AGE"]);
+        for namespace in self.namespaces.iter().flatten() {
+            let theirs = namespace.annotations().get(keys::NAME).cloned();
+            table.row(vec![
+                theirs.unwrap_or_else(|| "<none>".to_owned()),
+                namespace.name_any(),
+                age::since(namespace.metadata.creation_timestamp.as_ref(), now),
+            ]);
+        }
+        table
+    }
+}
+
+fn version(runs: Option<&str>, asked: Option<&str>) -> String {
+    match (runs, asked) {
+        (Some(runs), Some(asked))
+            if !runs
+                .trim_start_matches('v')
+                .starts_with(asked.trim_start_matches('v')) =>
+        {
+            format!("{runs} ({asked} is asked for)")
+        }
+        (Some(runs), _) => runs.to_owned(),
+        (None, Some(asked)) => format!("{asked} is asked for"),
+        (None, None) => String::new(),
+    }
+}
+
+fn parts(vcp: &VirtualControlPlane) -> String {
+    let etcd = vcp.spec.etcd.clone().unwrap_or_default();
+    let servers = vcp.spec.replicas.unwrap_or(1);
+    let members = etcd.replicas.unwrap_or(1);
+    let storage = match etcd.storage {
+        Some(storage) if storage.ephemeral => "ephemeral".to_owned(),
+        Some(storage) => storage.size,
+        None => "the class's storage".to_owned(),
+    };
+    format!(
+        "{servers} API server{}, {members} etcd member{} ({storage})",
+        plural(servers),
+        plural(members)
+    )
+}
+
+fn plural(count: i32) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+fn hidden(hidden: bool, none: &'static str) -> &'static str {
+    if hidden {
+        "you may not list them"
+    } else {
+        none
+    }
+}
+
+fn indent(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::style;
+    use expect_test::expect;
+    use serde_json::json;
+
+    fn parse<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn the_page_of_a_tenant_in_the_making() {
+        let page = Page {
+            vcp: parse(json!({
+                "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+                "metadata": {"name": "a", "namespace": "default", "creationTimestamp": "2025-01-01T00:00:00Z"},
+                "spec": {"identity": "abcdefghijklmnopqrstuvwxyz", "etcd": {"storage": {"ephemeral": true}}},
+                "status": {"phase": "Provisioning", "controlPlaneNamespace": "a-cp", "conditions": [
+                    {"type": "ControlPlaneReady", "status": "False", "reason": "Waiting", "message": "etcd-0 isn't ready",
+                     "lastTransitionTime": "2025-01-01T00:00:10Z"}]},
+            })),
+            namespaces: Some(vec![parse(
+                json!({"metadata": {"name": "a-default-x", "annotations": {keys::NAME: "default"},
+                                                     "creationTimestamp": "2025-01-01T00:00:20Z"}}),
+            )]),
+            pods: Some(vec![parse(
+                json!({"metadata": {"name": "etcd-0", "creationTimestamp": "2025-01-01T00:00:05Z"},
+                                         "spec": {"containers": [{"name": "etcd"}]},
+                                         "status": {"phase": "Pending"}}),
+            )]),
+            events: vec![],
+        };
+        let now = "2025-01-01T00:00:30Z".parse().unwrap();
+        expect![[r#"
+            Name:            a
+            Namespace:       default
+            Phase:           Provisioning
+            Age:             30s
+            Class:           default
+            Identity:        abcdefghijklmnopqrstuvwxyz
+            Control plane:   1 API server, 1 etcd member (ephemeral)
+            DNS:             CoreDNS in the tenant, cluster.local
+
+            Conditions
+              TYPE                STATUS   AGE   REASON    MESSAGE
+              ControlPlaneReady   False    20s   Waiting   etcd-0 isn't ready
+
+            Control plane (namespace a-cp)
+              POD      READY   STATE     RESTARTS   AGE   NODE     WHY
+              etcd-0   0/1     Pending   0          25s   <none>
+
+            Namespaces in the super cluster
+              TENANT'S   SUPER CLUSTER'S   AGE
+              default    a-default-x       10s
+
+            Events
+              none lately
+        "#]]
+        .assert_eq(&page.render(style::plain(), None, now));
+    }
+
+    #[test]
+    fn versions_that_differ_are_both_named() {
+        assert_eq!(version(Some("1.36.3"), Some("1.36")), "1.36.3");
+        assert_eq!(
+            version(Some("1.35.4"), Some("1.36")),
+            "1.35.4 (1.36 is asked for)"
+        );
+        assert_eq!(version(None, Some("1.36")), "1.36 is asked for");
+    }
+}

@@ -1,0 +1,211 @@
+//! `sublet doctor`: checks the cluster, Sublet and its tenants, and says what to do about each finding.
+
+mod checks;
+mod rights;
+
+use crate::{
+    args::{Global, Program},
+    cluster::Cluster,
+    error::{self, FAILURE},
+    output::{self, Data},
+    style::{self, Style},
+    table::{Mood, Table},
+};
+use anyhow::Result;
+use serde_json::json;
+use std::process::ExitCode;
+
+/// Flags of `sublet doctor`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Print it as data
+    #[arg(short, long, value_enum)]
+    output: Option<Data>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sublet doctor
+  sublet doctor -o json
+
+The exit code is 1 when a check fails; warnings don't count.";
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Check {
+    level: Level,
+    /// What was looked at, one word.
+    subject: &'static str,
+    /// What was seen.
+    text: String,
+    /// What to do; empty when all is well.
+    advice: String,
+}
+
+impl Check {
+    fn ok(subject: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            level: Level::Ok,
+            subject,
+            text: text.into(),
+            advice: String::new(),
+        }
+    }
+
+    fn warn(subject: &'static str, text: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self {
+            level: Level::Warn,
+            subject,
+            text: text.into(),
+            advice: advice.into(),
+        }
+    }
+
+    fn fail(subject: &'static str, text: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self {
+            level: Level::Fail,
+            subject,
+            text: text.into(),
+            advice: advice.into(),
+        }
+    }
+}
+
+/// Runs all checks. A finding is no error: only the exit code tells.
+pub(crate) async fn run(args: &Args, global: &Global, program: Program) -> Result<ExitCode> {
+    let cluster = Cluster::connect(global, program).await?;
+    let mut checks = vec![];
+    match checks::cluster(&cluster).await {
+        Ok(check) => {
+            checks.push(check);
+            for result in [
+                checks::nodes(&cluster).await,
+                rights::check(&cluster).await,
+                checks::definitions(&cluster).await,
+                checks::daemons(&cluster).await,
+                checks::leases(&cluster).await,
+                checks::classes(&cluster).await,
+                checks::tenants(&cluster).await,
+            ] {
+                match result {
+                    Ok(found) => checks.extend(found),
+                    Err((subject, err)) => checks.push(unanswered(subject, err, &cluster)),
+                }
+            }
+        }
+        Err(err) => checks.push(Check::fail(
+            "cluster",
+            error::clear(err.into(), &cluster.url, program).to_string(),
+            "",
+        )),
+    }
+    output::print(&match args.output {
+        Some(format) => format.text(&data(&checks))?,
+        None => words(&checks, style::stdout()),
+    })?;
+    let failed = checks.iter().any(|check| check.level == Level::Fail);
+    Ok(if failed {
+        ExitCode::from(FAILURE)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// A check that couldn't be made: a missing right is no fault of Sublet.
+fn unanswered(subject: &'static str, err: kube::Error, cluster: &Cluster) -> Check {
+    let forbidden = error::is_forbidden(&err);
+    let text = error::clear(err.into(), &cluster.url, cluster.program).to_string();
+    if forbidden {
+        Check::warn(subject, text, "")
+    } else {
+        Check::fail(subject, text, "")
+    }
+}
+
+fn data(checks: &[Check]) -> serde_json::Value {
+    let list: Vec<_> = checks
+        .iter()
+        .map(|check| json!({"level": word(check.level), "subject": check.subject, "text": check.text, "advice": check.advice}))
+        .collect();
+    let worst = checks
+        .iter()
+        .map(|check| check.level)
+        .max()
+        .unwrap_or(Level::Ok);
+    json!({"result": word(worst), "checks": list})
+}
+
+fn words(checks: &[Check], style: Style) -> String {
+    let mut table = Table::default();
+    for check in checks {
+        let mood = match check.level {
+            Level::Ok => Mood::Good,
+            Level::Warn => Mood::Busy,
+            Level::Fail => Mood::Bad,
+        };
+        let text = if check.advice.is_empty() {
+            check.text.clone()
+        } else {
+            format!("{}: {}", check.text, check.advice)
+        };
+        table.moody(vec![
+            (word(check.level).to_owned(), mood),
+            (check.subject.to_owned(), Mood::Plain),
+            (text, Mood::Plain),
+        ]);
+    }
+    let count = |level| checks.iter().filter(|check| check.level == level).count();
+    let end = match (count(Level::Fail), count(Level::Warn)) {
+        (0, 0) => "All is well.".to_owned(),
+        (0, warnings) => format!("{warnings} to look at."),
+        (failures, 0) => format!("{failures} failed."),
+        (failures, warnings) => format!("{failures} failed, {warnings} to look at."),
+    };
+    format!("{}\n{}\n", table.render(style, None), style.bold(&end))
+}
+
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::Ok => "ok",
+        Level::Warn => "warn",
+        Level::Fail => "fail",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Vec<Check> {
+        vec![
+            Check::ok("cluster", "it answers"),
+            Check::warn("nodes", "n1 isn't ready", "look at it"),
+            Check::fail("class", "none", "install"),
+        ]
+    }
+
+    #[test]
+    fn findings_are_told_with_what_to_do() {
+        assert_eq!(
+            words(&sample(), style::plain()),
+            "ok     cluster   it answers\nwarn   nodes     n1 isn't ready: look at it\nfail   class     none: install\n\n1 failed, 1 to look at.\n"
+        );
+        assert!(words(&sample()[..1], style::plain()).ends_with("All is well.\n"));
+    }
+
+    #[test]
+    fn data_holds_the_worst_level() {
+        assert_eq!(data(&sample())["result"], "fail");
+        assert_eq!(data(&sample()[..2])["result"], "warn");
+        assert_eq!(data(&sample())["checks"][1]["advice"], "look at it");
+    }
+}

@@ -1,0 +1,402 @@
+//! The checks, each a question to the API server and a verdict on the answer.
+
+use super::Check;
+use crate::{
+    cluster::Cluster,
+    condition::{self, State},
+    error,
+    manifest::{self, Daemon},
+    rollout, tenant,
+};
+use api::{ControlPlaneClass, SYSTEM_NAMESPACE, VirtualControlPlane};
+use k8s_openapi::{
+    api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Node},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    jiff::Timestamp,
+};
+use kube::{Api, ResourceExt, api::ListParams};
+
+/// A check that was made, or the subject of one that couldn't be.
+pub(super) type Outcome = Result<Vec<Check>, (&'static str, kube::Error)>;
+
+/// Whether the API server answers.
+pub(super) async fn cluster(cluster: &Cluster) -> Result<Check, kube::Error> {
+    let info = cluster.client.apiserver_version().await?;
+    Ok(Check::ok(
+        "cluster",
+        format!(
+            "Kubernetes {} at {}",
+            info.git_version.trim_start_matches('v'),
+            cluster.url
+        ),
+    ))
+}
+
+/// Whether there are nodes to run pods.
+pub(super) async fn nodes(cluster: &Cluster) -> Outcome {
+    let api: Api<Node> = Api::all(cluster.client.clone());
+    let nodes = api
+        .list(&ListParams::default())
+        .await
+        .map_err(|err| ("nodes", err))?
+        .items;
+    Ok(judge_nodes(&nodes))
+}
+
+fn judge_nodes(nodes: &[Node]) -> Vec<Check> {
+    let ready = |node: &Node| {
+        let conditions = node
+            .status
+            .as_ref()
+            .and_then(|status| status.conditions.as_deref())
+            .unwrap_or_default();
+        conditions
+            .iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    };
+    let unready: Vec<String> = nodes
+        .iter()
+        .filter(|node| !ready(node))
+        .map(ResourceExt::name_any)
+        .collect();
+    let text = format!(
+        "{} of {} nodes ready",
+        nodes.len() - unready.len(),
+        nodes.len()
+    );
+    if unready.len() == nodes.len() {
+        return vec![Check::fail(
+            "nodes",
+            text,
+            "no pod can start; see `kubectl get nodes`",
+        )];
+    }
+    if unready.is_empty() {
+        vec![Check::ok("nodes", text)]
+    } else {
+        vec![Check::warn(
+            "nodes",
+            text,
+            format!("look at {}", unready.join(", ")),
+        )]
+    }
+}
+
+/// Whether the resource definitions are those of this version.
+pub(super) async fn definitions(cluster: &Cluster) -> Outcome {
+    let api: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
+    let mut checks = vec![];
+    for wanted in api::crds() {
+        let live = api
+            .get_opt(&wanted.name_any())
+            .await
+            .map_err(|err| ("definitions", err))?;
+        checks.extend(judge_definition(
+            &wanted,
+            live.as_ref(),
+            cluster.program.as_str(),
+        ));
+    }
+    if checks.is_empty() {
+        checks.push(Check::ok(
+            "definitions",
+            "all resource definitions are served, as this version has them",
+        ));
+    }
+    Ok(checks)
+}
+
+fn judge_definition(
+    wanted: &CustomResourceDefinition,
+    live: Option<&CustomResourceDefinition>,
+    program: &str,
+) -> Option<Check> {
+    let name = wanted.name_any();
+    let Some(live) = live else {
+        return Some(Check::fail(
+            "definitions",
+            format!("{name} isn't there"),
+            format!("run `{program} install`"),
+        ));
+    };
+    if !rollout::is_established(live) {
+        return Some(Check::fail(
+            "definitions",
+            format!("{name} isn't served"),
+            format!("see `kubectl describe crd {name}`"),
+        ));
+    }
+    let schemas = |crd: &CustomResourceDefinition| -> Vec<_> {
+        crd.spec
+            .versions
+            .iter()
+            .map(|version| (version.name.clone(), version.schema.clone()))
+            .collect()
+    };
+    (schemas(wanted) != schemas(live)).then(|| {
+        let advice = format!("run `{program} install` with the version that is wanted");
+        Check::warn(
+            "definitions",
+            format!("{name} is of another version than this program"),
+            advice,
+        )
+    })
+}
+
+/// Whether Sublet's own Deployments run, and in this version.
+pub(super) async fn daemons(cluster: &Cluster) -> Outcome {
+    let built_in = manifest::daemons()
+        .map(|objects| manifest::deployments(&objects))
+        .unwrap_or_default();
+    let mut checks = vec![];
+    for daemon in built_in {
+        let api: Api<Deployment> = Api::namespaced(cluster.client.clone(), &daemon.namespace);
+        let live = api
+            .get_opt(&daemon.name)
+            .await
+            .map_err(|err| ("daemons", err))?;
+        let why = match &live {
+            Some(live) if rollout::missing(live).is_some() => {
+                rollout::trouble(&cluster.client, live).await
+            }
+            _ => None,
+        };
+        checks.push(judge_daemon(&daemon, live.as_ref(), why, cluster));
+    }
+    Ok(checks)
+}
+
+fn judge_daemon(
+    daemon: &Daemon,
+    live: Option<&Deployment>,
+    why: Option<String>,
+    cluster: &Cluster,
+) -> Check {
+    let Daemon {
+        namespace,
+        name,
+        images,
+    } = daemon;
+    let program = cluster.program.as_str();
+    let Some(live) = live else {
+        return Check::fail(
+            "daemons",
+            format!("{name} isn't there"),
+            format!("run `{program} install`"),
+        );
+    };
+    if let Some(missing) = rollout::missing(live) {
+        let image = why.as_ref().is_some_and(|why| why.contains("ImagePull"));
+        let why = why.map(|why| format!(", {why}")).unwrap_or_default();
+        let logs = cluster.kubectl(namespace, &format!("logs deploy/{name}"));
+        let advice = if image {
+            format!("nodes must be able to get {}", images.join(", "))
+        } else {
+            format!("see `{logs}`")
+        };
+        return Check::fail("daemons", format!("{name}: {missing}{why}"), advice);
+    }
+    let running = serde_json::to_value(live)
+        .map(|value| manifest::images(&value))
+        .unwrap_or_default();
+    if running != *images {
+        let text = format!(
+            "{name} runs {}, and this program is of {}",
+            running.join(", "),
+            images.join(", ")
+        );
+        return Check::warn(
+            "daemons",
+            text,
+            format!("run `{program} install` with the version that is wanted"),
+        );
+    }
+    Check::ok("daemons", format!("{name} runs"))
+}
+
+/// Whether those who hold leases renew them; no leases are no finding.
+pub(super) async fn leases(cluster: &Cluster) -> Outcome {
+    let api: Api<Lease> = Api::namespaced(cluster.client.clone(), SYSTEM_NAMESPACE);
+    let leases = api
+        .list(&ListParams::default())
+        .await
+        .map_err(|err| ("leases", err))?
+        .items;
+    let now = Timestamp::now();
+    Ok(leases
+        .iter()
+        .filter_map(|lease| judge_lease(lease, now))
+        .collect())
+}
+
+fn judge_lease(lease: &Lease, now: Timestamp) -> Option<Check> {
+    let spec = lease.spec.as_ref()?;
+    let holder = spec
+        .holder_identity
+        .clone()
+        .filter(|holder| !holder.is_empty())?;
+    let name = lease.name_any();
+    let age = now.as_second() - spec.renew_time.as_ref()?.0.as_second();
+    let limit = i64::from(spec.lease_duration_seconds.unwrap_or(15));
+    if age <= limit {
+        return Some(Check::ok("leases", format!("{name} is held by {holder}")));
+    }
+    let text = format!(
+        "{name} of {holder} wasn't renewed for {}",
+        crate::age::short(age)
+    );
+    Some(Check::warn(
+        "leases",
+        text,
+        "its holder is dead, or another takes over at this moment",
+    ))
+}
+
+/// Whether there is something to make tenants of.
+pub(super) async fn classes(cluster: &Cluster) -> Outcome {
+    let api: Api<ControlPlaneClass> = Api::all(cluster.client.clone());
+    let classes = api
+        .list(&ListParams::default())
+        .await
+        .map_err(|err| ("classes", err))?
+        .items;
+    let names: Vec<String> = classes.iter().map(ResourceExt::name_any).collect();
+    if names.iter().any(|name| name == "default") {
+        return Ok(vec![Check::ok("classes", names.join(", "))]);
+    }
+    let text = if names.is_empty() {
+        "there is none".to_owned()
+    } else {
+        format!("there is {} and no class `default`", names.join(", "))
+    };
+    let advice = format!(
+        "run `{} install`, or pass --class to `create`",
+        cluster.program.as_str()
+    );
+    Ok(vec![if names.is_empty() {
+        Check::fail("classes", text, advice)
+    } else {
+        Check::warn("classes", text, advice)
+    }])
+}
+
+/// Which tenants don't work, and why.
+pub(super) async fn tenants(cluster: &Cluster) -> Outcome {
+    let tenants = tenant::all(cluster).await.map_err(|err| ("tenants", err))?;
+    let mut checks: Vec<Check> = tenants
+        .iter()
+        .filter_map(|vcp| judge_tenant(vcp, cluster))
+        .collect();
+    if checks.is_empty() {
+        let text = match tenants.len() {
+            0 => "there are none yet".to_owned(),
+            1 => "1 tenant, and it works".to_owned(),
+            count => format!("{count} tenants, and all work"),
+        };
+        checks.push(Check::ok("tenants", text));
+    }
+    Ok(checks)
+}
+
+fn judge_tenant(vcp: &VirtualControlPlane, cluster: &Cluster) -> Option<Check> {
+    let (namespace, name) = (vcp.namespace().unwrap_or_default(), vcp.name_any());
+    let phase = condition::phase_word(vcp);
+    let state = condition::state(vcp);
+    let advice = format!(
+        "see `{}`",
+        cluster.hint_in(&namespace, &format!("describe {name}"))
+    );
+    if vcp.metadata.deletion_timestamp.is_some() {
+        let held = vcp
+            .status
+            .as_ref()
+            .and_then(|status| status.message.clone())
+            .unwrap_or_default();
+        return Some(Check::warn(
+            "tenants",
+            format!(
+                "{namespace}/{name} is being deleted {}",
+                error::one_line(&held)
+            )
+            .trim_end(),
+            advice,
+        ));
+    }
+    match state {
+        State::Working => None,
+        State::Waiting(text) => Some(Check::warn(
+            "tenants",
+            format!("{namespace}/{name} is {phase}: {text}"),
+            advice,
+        )),
+        State::Stuck(_) if vcp.spec.paused => Some(Check::warn(
+            "tenants",
+            format!("{namespace}/{name} is paused"),
+            advice,
+        )),
+        State::Stuck(text) => Some(Check::fail(
+            "tenants",
+            format!("{namespace}/{name} is {phase}: {text}"),
+            advice,
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::doctor::Level;
+    use serde_json::json;
+
+    #[test]
+    fn nodes_are_counted() {
+        let node = |name: &str, ready: &str| -> Node {
+            serde_json::from_value(json!({"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", "status": ready}]}})).unwrap()
+        };
+        let level = |nodes: &[Node]| judge_nodes(nodes)[0].level;
+        assert_eq!(level(&[node("a", "True")]), Level::Ok);
+        assert_eq!(
+            level(&[node("a", "True"), node("b", "Unknown")]),
+            Level::Warn
+        );
+        assert_eq!(level(&[node("a", "False")]), Level::Fail);
+        assert_eq!(level(&[]), Level::Fail);
+    }
+
+    #[test]
+    fn definitions_are_compared() {
+        let wanted = api::crds().remove(0);
+        assert_eq!(
+            judge_definition(&wanted, None, "sublet").unwrap().level,
+            Level::Fail
+        );
+        assert_eq!(
+            judge_definition(&wanted, Some(&wanted), "sublet")
+                .unwrap()
+                .level,
+            Level::Fail
+        );
+        let mut live = wanted.clone();
+        live.status = serde_json::from_value(json!({"conditions": [{"type": "Established", "status": "True", "lastTransitionTime": null, "message": "", "reason": ""}],
+            "acceptedNames": {"kind": "", "plural": ""}, "storedVersions": []})).unwrap();
+        assert_eq!(judge_definition(&wanted, Some(&live), "sublet"), None);
+        live.spec.versions[0].schema = None;
+        assert_eq!(
+            judge_definition(&wanted, Some(&live), "sublet")
+                .unwrap()
+                .level,
+            Level::Warn
+        );
+    }
+
+    #[test]
+    fn a_lease_must_be_renewed() {
+        let lease: Lease = serde_json::from_value(json!({"metadata": {"name": "l"}, "spec": {
+            "holderIdentity": "s-0", "leaseDurationSeconds": 15, "renewTime": "2025-01-01T00:00:00.000000Z"}}))
+        .unwrap();
+        let level = |now: &str| judge_lease(&lease, now.parse().unwrap()).map(|check| check.level);
+        assert_eq!(level("2025-01-01T00:00:10Z"), Some(Level::Ok));
+        assert_eq!(level("2025-01-01T00:01:00Z"), Some(Level::Warn));
+        assert_eq!(judge_lease(&Lease::default(), Timestamp::now()), None);
+    }
+}

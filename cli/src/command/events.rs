@@ -1,0 +1,90 @@
+//! `sublet events`: what happened to a tenant, on both sides, in one list.
+
+use crate::{cluster::Cluster, event, output, style, table::terminal_width, tenant};
+use anyhow::Result;
+use api::VirtualControlPlane;
+use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
+use kube::{Api, ResourceExt, api::ListParams};
+use std::time::Duration;
+
+/// Flags of `sublet events`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Name of the tenant
+    name: String,
+    /// Warnings only
+    #[arg(short, long)]
+    warnings: bool,
+    /// Nothing cut to the terminal's width
+    #[arg(long)]
+    wide: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sublet events team-a
+  sublet events team-a --warnings";
+
+/// How long the tenant's API server may take; its events are no reason to wait.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Prints the events.
+pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
+    let vcp = tenant::find(cluster, &args.name).await?;
+    let mut events = of_super(cluster, &vcp).await?;
+    match tokio::time::timeout(PATIENCE, of_tenant(cluster, &vcp)).await {
+        Ok(Ok(found)) => events.extend(found),
+        Ok(Err(_)) | Err(_) => eprintln!(
+            "The tenant's own API server can't be asked at the moment: its events are left out."
+        ),
+    }
+    if args.warnings {
+        events.retain(|(_, event)| event.type_.as_deref() == Some("Warning"));
+    }
+    events.sort_by_key(|(_, event)| event::when(event));
+    if events.is_empty() {
+        eprintln!("Nothing happened lately: Kubernetes keeps events for an hour.");
+        return Ok(());
+    }
+    let width = if args.wide { None } else { terminal_width() };
+    output::print(&event::table(&events, Timestamp::now()).render(style::stdout(), width))
+}
+
+/// Events about the VirtualControlPlane and in the namespace of its control plane.
+pub(super) async fn of_super(
+    cluster: &Cluster,
+    vcp: &VirtualControlPlane,
+) -> Result<Vec<(&'static str, Event)>> {
+    let about = event::about("VirtualControlPlane", &vcp.name_any());
+    let mut events = event::list(
+        &cluster.client,
+        &vcp.namespace().unwrap_or_default(),
+        &about,
+    )
+    .await?;
+    if let Some(namespace) = vcp
+        .status
+        .as_ref()
+        .and_then(|status| status.control_plane_namespace.as_deref())
+    {
+        events.extend(event::list(&cluster.client, namespace, "").await?);
+    }
+    Ok(events.into_iter().map(|event| ("super", event)).collect())
+}
+
+/// What the syncer told the tenant.
+async fn of_tenant(
+    cluster: &Cluster,
+    vcp: &VirtualControlPlane,
+) -> Result<Vec<(&'static str, Event)>> {
+    let access = tenant::access(cluster, vcp).await?;
+    let client = tenant::client(cluster, vcp, &access).await?;
+    let api: Api<Event> = Api::all(client);
+    let events = api.list(&ListParams::default()).await?.items;
+    Ok(events
+        .into_iter()
+        .filter(|event| event::reporter(event) == "sublet-syncer")
+        .map(|event| ("tenant", event))
+        .collect())
+}

@@ -1,0 +1,349 @@
+//! Asks both API servers about one object.
+
+use super::verdict::{Facts, Flow, Place, Side, Twin};
+use crate::{
+    cluster::Cluster,
+    command::whose::place,
+    condition,
+    discovery::{Kind, Kinds},
+    error, event,
+    object_ref::ObjectRef,
+    owner, pod, tenant,
+};
+use anyhow::Result;
+use api::{SyncObjects, VirtualControlPlane, keys};
+use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DynamicObject, ListParams},
+};
+use std::time::Duration;
+use tenancy::{kind::KINDS, naming, object::Object, tenant::TenantId};
+
+/// How long the tenant's API server may take before only the other side is told.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// All that the verdict is made from.
+pub(super) async fn facts(
+    cluster: &Cluster,
+    vcp: &VirtualControlPlane,
+    asked: &ObjectRef,
+) -> Result<Facts> {
+    let tenant_name = vcp.name_any();
+    let Some(identity) = vcp.spec.identity.clone() else {
+        return Err(error::fail(format!(
+            "{tenant_name} has no identity yet: the manager hasn't taken it up; see `{}`",
+            cluster.hint("doctor")
+        )));
+    };
+    let id = TenantId::parse(&identity).map_err(|err| error::fail(err.to_string()))?;
+    let inside = open(cluster, vcp).await?;
+    let kinds = match &inside {
+        Some((_, kinds)) => kinds.clone(),
+        None => Kinds::load(&cluster.client).await?,
+    };
+    let kind = kinds.find(&asked.kind)?;
+    let namespace = place(asked, kind.namespaced, "default")?;
+    let name = asked.name.as_str();
+    let flow = flow(kind);
+
+    let client = inside.as_ref().map(|(client, _)| client);
+    let object = match client {
+        Some(client) => kind.api(client, namespace).get_opt(name).await?,
+        None => None,
+    };
+    let uid = object.as_ref().and_then(ResourceExt::uid);
+    let (super_namespace, super_name) = match (namespace, kind.resource.kind.as_str()) {
+        (Some(namespace), _) => (
+            naming::super_namespace(&id, &tenant_name, namespace),
+            name.to_owned(),
+        ),
+        (None, "Namespace") => (
+            String::new(),
+            naming::super_namespace(&id, &tenant_name, name),
+        ),
+        (None, _) => (String::new(), name.to_owned()),
+    };
+    let twin = find_twin(
+        &cluster.client,
+        kind,
+        &super_namespace,
+        &super_name,
+        &id,
+        name,
+        flow,
+    )
+    .await?;
+    let super_name = twin.as_ref().map_or(super_name, ResourceExt::name_any);
+
+    Ok(Facts {
+        kind: kind.resource.kind.clone(),
+        flow,
+        tenant: side(
+            namespace.unwrap_or_default(),
+            name,
+            inside.is_some(),
+            object.as_ref(),
+        ),
+        place: match namespace {
+            Some(_) => place_state(&cluster.client, &super_namespace, &identity).await?,
+            None => Place::NotNeeded,
+        },
+        super_side: side(&super_namespace, &super_name, true, twin.as_ref()),
+        referenced: match (client, namespace) {
+            (Some(client), Some(namespace)) => {
+                referenced(client, vcp, kind, namespace, name).await?
+            }
+            _ => None,
+        },
+        paused: vcp.spec.paused,
+        trouble: condition::find(vcp, "Synced")
+            .filter(|condition| condition.status != "True")
+            .map(|condition| error::one_line(&condition.message)),
+        events: match client {
+            Some(client) => {
+                told(
+                    client,
+                    kind,
+                    namespace.unwrap_or("default"),
+                    name,
+                    uid.as_deref(),
+                )
+                .await?
+            }
+            None => vec![],
+        },
+        identity,
+        tenant_name,
+    })
+}
+
+/// A client of the tenant and what it serves; `None` when its API server doesn't answer.
+async fn open(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<Option<(Client, Kinds)>> {
+    let access = tenant::access(cluster, vcp).await?;
+    let client = tenant::client(cluster, vcp, &access).await?;
+    match tokio::time::timeout(PATIENCE, Kinds::load(&client)).await {
+        Ok(Ok(kinds)) => Ok(Some((client, kinds))),
+        Ok(Err(err)) => {
+            eprintln!(
+                "warning: {}",
+                error::clear(err.into(), &access.server, cluster.program)
+            );
+            Ok(None)
+        }
+        Err(_) => {
+            eprintln!(
+                "warning: the tenant's API server at {} doesn't answer",
+                access.server
+            );
+            Ok(None)
+        }
+    }
+}
+
+fn flow(kind: &Kind) -> Flow {
+    let known = KINDS.iter().find(|known| {
+        let resource = known.resource();
+        resource.kind == kind.resource.kind && resource.group == kind.resource.group
+    });
+    match known {
+        Some(known) if known.goes_down() => Flow::Down,
+        Some(_) => Flow::Up,
+        None => Flow::Stays,
+    }
+}
+
+/// The super object of that name, or the one whose marks name the tenant's object: a few have another name there.
+async fn find_twin(
+    client: &Client,
+    kind: &Kind,
+    namespace: &str,
+    name: &str,
+    id: &TenantId,
+    tenant_name: &str,
+    flow: Flow,
+) -> Result<Option<DynamicObject>> {
+    let api = kind.api(
+        client,
+        Some(namespace).filter(|namespace| !namespace.is_empty()),
+    );
+    let named = match api.get_opt(name).await {
+        // The super cluster may not serve a kind that only the tenant has.
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
+        other => other?,
+    };
+    let is_ours = |object: &DynamicObject| {
+        owner::marks(&object.metadata)
+            .is_some_and(|marks| marks.tenant == id.as_str() && marks.name == tenant_name)
+    };
+    if flow != Flow::Down || named.as_ref().is_some_and(is_ours) {
+        return Ok(named);
+    }
+    let owned = ListParams::default().labels(&format!("{}={id}", keys::TENANT));
+    let renamed = api.list(&owned).await?.items.into_iter().find(is_ours);
+    Ok(renamed.or(named))
+}
+
+async fn place_state(client: &Client, namespace: &str, identity: &str) -> Result<Place> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let Some(found) = api.get_opt(namespace).await? else {
+        return Ok(Place::Missing);
+    };
+    if owner::marks(&found.metadata).is_none_or(|marks| marks.tenant != identity) {
+        return Ok(Place::Foreign);
+    }
+    Ok(if found.metadata.deletion_timestamp.is_some() {
+        Place::Deleting
+    } else {
+        Place::Ready
+    })
+}
+
+/// For ConfigMaps and Secrets: whether a pod of the namespace refers to it.
+async fn referenced(
+    client: &Client,
+    vcp: &VirtualControlPlane,
+    kind: &Kind,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<bool>> {
+    let wanted = kind.resource.kind.as_str();
+    if !kind.resource.group.is_empty() || !matches!(wanted, "ConfigMap" | "Secret") {
+        return Ok(None);
+    }
+    if vcp.spec.sync.config_objects == SyncObjects::All {
+        return Ok(Some(true));
+    }
+    let Some(pods) = KINDS.iter().find(|kind| kind.resource().kind == "Pod") else {
+        return Ok(None);
+    };
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    for pod in api.list(&ListParams::default()).await?.items {
+        let refers = Object::from_value(serde_json::to_value(&pod)?)
+            .map(|pod| pods.references(&pod))
+            .unwrap_or_default()
+            .iter()
+            .any(|reference| reference.kind == wanted && reference.name == name);
+        if refers {
+            return Ok(Some(true));
+        }
+    }
+    Ok(Some(false))
+}
+
+/// What the syncer told the tenant about this object, not about an earlier one of its name.
+async fn told(
+    client: &Client,
+    kind: &Kind,
+    namespace: &str,
+    name: &str,
+    uid: Option<&str>,
+) -> Result<Vec<Event>> {
+    let mut events =
+        event::list(client, namespace, &event::about(&kind.resource.kind, name)).await?;
+    events.retain(|event| event::reporter(event) == "sublet-syncer");
+    events.retain(|event| {
+        uid.is_none_or(|uid| {
+            event
+                .involved_object
+                .uid
+                .as_deref()
+                .is_none_or(|about| about == uid)
+        })
+    });
+    Ok(events)
+}
+
+fn side(namespace: &str, name: &str, reachable: bool, object: Option<&DynamicObject>) -> Side {
+    Side {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        reachable,
+        object: object.map(twin),
+    }
+}
+
+fn twin(object: &DynamicObject) -> Twin {
+    let pod = object
+        .types
+        .as_ref()
+        .filter(|types| types.kind == "Pod")
+        .and_then(|_| serde_json::from_value::<Pod>(serde_json::to_value(object).ok()?).ok());
+    let deleting = object.metadata.deletion_timestamp.is_some();
+    let (state, why) = match &pod {
+        Some(found) => {
+            let node = found.spec.as_ref().and_then(|spec| spec.node_name.clone());
+            let state = pod::state(found);
+            (
+                node.map_or(state.clone(), |node| format!("{state} on {node}")),
+                pod::why(found),
+            )
+        }
+        None if deleting => ("Terminating".to_owned(), None),
+        None => (state(object), None),
+    };
+    Twin {
+        uid: object.uid().unwrap_or_default(),
+        state,
+        why,
+        created: object.metadata.creation_timestamp.clone(),
+        deleting,
+        marks: owner::marks(&object.metadata),
+    }
+}
+
+/// A phase or an address where there is one.
+fn state(object: &DynamicObject) -> String {
+    let text = |pointer: &str| {
+        object
+            .data
+            .pointer(pointer)
+            .and_then(serde_json::Value::as_str)
+    };
+    text("/status/phase")
+        .or_else(|| text("/spec/clusterIP"))
+        .unwrap_or("exists")
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discovery::tests::sample;
+    use serde_json::json;
+
+    #[test]
+    fn the_table_of_kinds_says_which_way_one_flows() {
+        let kinds = sample();
+        let flow = |word: &str| flow(kinds.find(word).unwrap());
+        assert_eq!(
+            (flow("pod"), flow("ns"), flow("deploy")),
+            (Flow::Down, Flow::Down, Flow::Stays)
+        );
+        assert_eq!(
+            (flow("ev"), flow("events.events.k8s.io")),
+            (Flow::Up, Flow::Stays)
+        );
+    }
+
+    #[test]
+    fn states_are_short() {
+        let object = |value| serde_json::from_value::<DynamicObject>(value).unwrap();
+        let running = object(
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"},
+            "spec": {"nodeName": "n1", "containers": []}, "status": {"phase": "Running"}}),
+        );
+        assert_eq!(twin(&running).state, "Running on n1");
+        let service = object(
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {"clusterIP": "10.0.0.1"}}),
+        );
+        assert_eq!(twin(&service).state, "10.0.0.1");
+        assert_eq!(
+            twin(&object(
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}})
+            ))
+            .state,
+            "exists"
+        );
+    }
+}

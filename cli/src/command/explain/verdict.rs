@@ -1,0 +1,466 @@
+//! Why an object is or isn't where it should be, from what was seen on both sides. Pure.
+
+use crate::owner::Marks;
+use k8s_openapi::{api::core::v1::Event, apimachinery::pkg::apis::meta::v1::Time};
+
+/// Which way objects of a kind cross.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// From the tenant into the super cluster.
+    Down,
+    /// From the super cluster into the tenant.
+    Up,
+    /// Not at all.
+    Stays,
+}
+
+/// What was seen.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    /// CamelCase kind.
+    pub(super) kind: String,
+    /// Name of the tenant.
+    pub(super) tenant_name: String,
+    /// Identity of the tenant.
+    pub(super) identity: String,
+    /// Which way the kind crosses.
+    pub(super) flow: Flow,
+    /// The tenant's side.
+    pub(super) tenant: Side,
+    /// The super cluster's side.
+    pub(super) super_side: Side,
+    /// The super namespace that the object belongs into.
+    pub(super) place: Place,
+    /// For ConfigMaps and Secrets: whether a pod of the namespace refers to it, or all are synced.
+    pub(super) referenced: Option<bool>,
+    /// `spec.paused` of the VirtualControlPlane.
+    pub(super) paused: bool,
+    /// What the condition `Synced` complains of.
+    pub(super) trouble: Option<String>,
+    /// What the syncer told the tenant about the object, the oldest first.
+    pub(super) events: Vec<Event>,
+}
+
+/// One side.
+#[derive(Clone, Debug)]
+pub(super) struct Side {
+    /// Namespace on this side; empty for cluster-scoped objects.
+    pub(super) namespace: String,
+    /// Name on this side.
+    pub(super) name: String,
+    /// Whether the API server answered.
+    pub(super) reachable: bool,
+    /// The object, if it is there.
+    pub(super) object: Option<Twin>,
+}
+
+/// An object, as far as it matters here.
+#[derive(Clone, Debug)]
+pub(super) struct Twin {
+    pub(super) uid: String,
+    pub(super) state: String,
+    pub(super) why: Option<String>,
+    pub(super) created: Option<Time>,
+    pub(super) deleting: bool,
+    pub(super) marks: Option<Marks>,
+}
+
+/// State of the super namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The kind has no namespace.
+    NotNeeded,
+    /// It is there and the tenant's.
+    Ready,
+    /// It isn't there.
+    Missing,
+    /// It is being deleted.
+    Deleting,
+    /// It is there and not the tenant's.
+    Foreign,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// Whether all is as it should be.
+    pub(super) synced: bool,
+    /// What is so.
+    pub(super) text: String,
+    /// What to do; empty when nothing is.
+    pub(super) advice: String,
+}
+
+impl Facts {
+    /// `NAMESPACE/NAME` in the tenant.
+    pub(super) fn shown(&self) -> String {
+        let Side {
+            namespace, name, ..
+        } = &self.tenant;
+        if namespace.is_empty() {
+            name.clone()
+        } else {
+            format!("{namespace}/{name}")
+        }
+    }
+}
+
+fn good(text: impl Into<String>) -> Verdict {
+    Verdict {
+        synced: true,
+        text: text.into(),
+        advice: String::new(),
+    }
+}
+
+fn bad(text: impl Into<String>, advice: impl Into<String>) -> Verdict {
+    Verdict {
+        synced: false,
+        text: text.into(),
+        advice: advice.into(),
+    }
+}
+
+/// Judges what was seen.
+pub(super) fn of(facts: &Facts) -> Verdict {
+    if !facts.tenant.reachable {
+        return bad(
+            "The tenant's API server can't be asked, so only one side is known.",
+            "see `sublet describe` for its state",
+        );
+    }
+    match (facts.flow, &facts.tenant.object, &facts.super_side.object) {
+        (_, None, None) => bad(
+            "There is no such object on either side.",
+            "check its name and namespace, and the kind",
+        ),
+        (Flow::Stays, Some(_), _) => good(format!(
+            "Objects of kind {} stay in the tenant: they aren't synced.",
+            facts.kind
+        )),
+        (Flow::Stays, None, Some(_)) => bad(
+            "The tenant has no such object; the super cluster's is its own.",
+            "",
+        ),
+        (Flow::Up, Some(_), Some(_)) => {
+            good("It is published from the super cluster, and read-only in the tenant.")
+        }
+        (Flow::Up, Some(_), None) => bad(
+            "It exists in the tenant only: the super cluster has none of that name.",
+            facts.waiting(),
+        ),
+        (Flow::Up, None, Some(_)) => bad(
+            "The tenant doesn't see it.",
+            "its policy, or its class's, selects what it sees",
+        ),
+        (Flow::Down, None, Some(twin)) => left_over(facts, twin),
+        (Flow::Down, Some(tenant), Some(twin)) => both(facts, tenant, twin),
+        (Flow::Down, Some(tenant), None) => not_down(facts, tenant),
+    }
+}
+
+impl Facts {
+    fn waiting(&self) -> String {
+        match &self.trouble {
+            Some(trouble) => format!("the syncer says: {trouble}"),
+            None => "it takes moments; if it stays so, see `sublet doctor`".to_owned(),
+        }
+    }
+
+    fn is_ours(&self, twin: &Twin) -> bool {
+        twin.marks
+            .as_ref()
+            .is_some_and(|marks| marks.tenant == self.identity)
+    }
+
+    /// The last thing that the syncer refused.
+    fn refusal(&self) -> Option<String> {
+        let refused = |event: &&Event| {
+            event.type_.as_deref() == Some("Warning")
+                || matches!(event.reason.as_deref(), Some("NotSynced" | "SyncRefused"))
+        };
+        let event = self.events.iter().rev().find(refused)?;
+        Some(crate::error::one_line(
+            event.message.as_deref().unwrap_or_default(),
+        ))
+    }
+}
+
+fn left_over(facts: &Facts, twin: &Twin) -> Verdict {
+    if !facts.is_ours(twin) {
+        return bad(
+            "The tenant has no such object; the super cluster's isn't the tenant's.",
+            "",
+        );
+    }
+    if twin.deleting {
+        return bad(
+            "It is deleted in the tenant, and its twin is being removed.",
+            "",
+        );
+    }
+    bad(
+        "It is gone from the tenant, and its twin is still there.",
+        facts.waiting(),
+    )
+}
+
+fn both(facts: &Facts, tenant: &Twin, twin: &Twin) -> Verdict {
+    let Some(marks) = twin.marks.as_ref().filter(|_| facts.is_ours(twin)) else {
+        return bad(
+            "The super cluster holds an object of that name that isn't the tenant's, and Sublet never takes one over.",
+            "remove that object, or give the tenant's another name",
+        );
+    };
+    if marks.uid != tenant.uid {
+        return bad(
+            format!(
+                "The twin belongs to an earlier object of that name (UID {}), and is replaced once it is gone.",
+                marks.uid
+            ),
+            facts.waiting(),
+        );
+    }
+    if tenant.deleting || twin.deleting {
+        return bad(
+            "It is being deleted.",
+            twin.why
+                .clone()
+                .map(|why| format!("the super cluster says: {why}"))
+                .unwrap_or_default(),
+        );
+    }
+    if facts.paused {
+        return bad(
+            "Both sides have it, but the tenant is paused: changes don't cross.",
+            "set spec.paused to false",
+        );
+    }
+    match (facts.refusal(), &twin.why) {
+        (Some(refusal), _) => bad(
+            format!("Both sides have it; the last change was refused: {refusal}"),
+            "change the tenant's object accordingly",
+        ),
+        (None, Some(why)) => Verdict {
+            synced: true,
+            text: "It is synced.".to_owned(),
+            advice: format!("the super cluster says: {why}"),
+        },
+        (None, None) => good("It is synced."),
+    }
+}
+
+fn not_down(facts: &Facts, tenant: &Twin) -> Verdict {
+    if facts.paused {
+        return bad(
+            "The tenant is paused: nothing crosses.",
+            "set spec.paused to false",
+        );
+    }
+    if tenant.deleting {
+        return bad(
+            "It is being deleted in the tenant, and its twin is gone.",
+            "see its finalizers",
+        );
+    }
+    if let Some(refusal) = facts.refusal() {
+        return bad(
+            format!("It is refused: {refusal}"),
+            "change the tenant's object accordingly",
+        );
+    }
+    match facts.place {
+        Place::Missing => {
+            return bad(
+                format!(
+                    "The super namespace {} isn't there yet.",
+                    facts.super_side.namespace
+                ),
+                facts.waiting(),
+            );
+        }
+        Place::Deleting => {
+            return bad(
+                format!(
+                    "The super namespace {} is being deleted; it is made anew afterwards.",
+                    facts.super_side.namespace
+                ),
+                "see its conditions with kubectl",
+            );
+        }
+        Place::Foreign => {
+            return bad(
+                format!(
+                    "The super namespace {} exists and isn't the tenant's.",
+                    facts.super_side.namespace
+                ),
+                "find out who made it; Sublet never takes it over",
+            );
+        }
+        Place::NotNeeded | Place::Ready => {}
+    }
+    if facts.referenced == Some(false) {
+        return good(format!(
+            "No pod of its namespace refers to it: a {} goes down once one does (or all do, with spec.sync.configObjects: All).",
+            facts.kind
+        ));
+    }
+    if ["Completed", "Failed", "Evicted", "Error"]
+        .iter()
+        .any(|ended| tenant.state.starts_with(ended))
+    {
+        return good(format!(
+            "It has ended ({}), so it needs no twin any more.",
+            tenant.state
+        ));
+    }
+    if facts.kind == "EndpointSlice" {
+        return good(
+            "The super cluster makes its own slices for Services with a selector; others cross.",
+        );
+    }
+    bad("It isn't in the super cluster yet.", facts.waiting())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn twin(uid: &str, marks: Option<(&str, &str)>) -> Twin {
+        let marks = marks.map(|(tenant, uid)| Marks {
+            tenant: tenant.into(),
+            namespace: "default".into(),
+            name: "web".into(),
+            uid: uid.into(),
+            role: String::new(),
+            control_plane: String::new(),
+        });
+        Twin {
+            uid: uid.into(),
+            state: "Running".into(),
+            why: None,
+            created: None,
+            deleting: false,
+            marks,
+        }
+    }
+
+    fn facts(tenant: Option<Twin>, twin: Option<Twin>) -> Facts {
+        let side = |object| Side {
+            namespace: "default".into(),
+            name: "web".into(),
+            reachable: true,
+            object,
+        };
+        Facts {
+            kind: "Pod".into(),
+            tenant_name: "a".into(),
+            identity: "t".into(),
+            flow: Flow::Down,
+            tenant: side(tenant),
+            super_side: side(twin),
+            place: Place::Ready,
+            referenced: None,
+            paused: false,
+            trouble: None,
+            events: vec![],
+        }
+    }
+
+    fn mine() -> Option<Twin> {
+        Some(twin("u1", None))
+    }
+
+    fn told(facts: &Facts, synced: bool, part: &str) {
+        let verdict = of(facts);
+        assert!(
+            verdict.synced == synced && verdict.text.contains(part),
+            "{verdict:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_synced_is_said_to_be() {
+        told(
+            &facts(mine(), Some(twin("s1", Some(("t", "u1"))))),
+            true,
+            "is synced",
+        );
+    }
+
+    #[test]
+    fn owners_are_compared() {
+        told(
+            &facts(mine(), Some(twin("s1", None))),
+            false,
+            "isn't the tenant's",
+        );
+        told(
+            &facts(mine(), Some(twin("s1", Some(("other", "u1"))))),
+            false,
+            "isn't the tenant's",
+        );
+        told(
+            &facts(mine(), Some(twin("s1", Some(("t", "u0"))))),
+            false,
+            "earlier object of that name (UID u0)",
+        );
+        told(
+            &facts(None, Some(twin("s1", Some(("t", "u1"))))),
+            false,
+            "gone from the tenant",
+        );
+        told(&facts(None, None), false, "no such object on either side");
+    }
+
+    #[test]
+    fn what_keeps_it_up_is_named() {
+        let with = |change: fn(&mut Facts)| {
+            let mut facts = facts(mine(), None);
+            change(&mut facts);
+            facts
+        };
+        told(&with(|_| ()), false, "isn't in the super cluster yet");
+        told(&with(|f| f.paused = true), false, "paused");
+        told(
+            &with(|f| f.place = Place::Missing),
+            false,
+            "default isn't there yet",
+        );
+        told(
+            &with(|f| f.place = Place::Foreign),
+            false,
+            "isn't the tenant's",
+        );
+        told(&with(|f| f.flow = Flow::Stays), true, "stay in the tenant");
+        told(
+            &with(|f| f.tenant.reachable = false),
+            false,
+            "can't be asked",
+        );
+        told(
+            &with(|f| (f.kind, f.referenced) = ("Secret".into(), Some(false))),
+            true,
+            "No pod of its namespace refers to it",
+        );
+        let event = json!({"metadata": {}, "involvedObject": {}, "type": "Warning", "reason": "SyncRefused", "message": "hostPath isn't\nallowed"});
+        let mut refused = facts(mine(), None);
+        refused.events = vec![serde_json::from_value(event).unwrap()];
+        told(&refused, false, "It is refused: hostPath isn't allowed");
+        let mut waiting = facts(mine(), None);
+        waiting.trouble = Some("no syncer".into());
+        assert_eq!(of(&waiting).advice, "the syncer says: no syncer");
+    }
+
+    #[test]
+    fn published_kinds_come_from_the_other_side() {
+        let up = |tenant, twin| Facts {
+            flow: Flow::Up,
+            ..facts(tenant, twin)
+        };
+        told(&up(mine(), mine()), true, "published");
+        told(&up(None, mine()), false, "doesn't see it");
+        told(&up(mine(), None), false, "in the tenant only");
+    }
+}

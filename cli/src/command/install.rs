@@ -1,0 +1,103 @@
+//! `sublet install`: puts the built-in manifests into the super cluster; a second run brings them up to this version.
+
+mod apply;
+
+use crate::{
+    age, cluster::Cluster, error, interrupt, manifest, output, progress::Progress, rollout,
+};
+use anyhow::Result;
+use std::{process::ExitCode, time::Duration};
+
+/// Flags of `sublet install`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Print the manifests and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Let the default class keep etcd's data on emptyDirs, for clusters without storage: they end with the pod
+    #[arg(long)]
+    ephemeral_etcd: bool,
+    /// Wait until Sublet works (the default)
+    #[arg(long)]
+    wait: bool,
+    /// Return as soon as everything is applied
+    #[arg(long, conflicts_with = "wait")]
+    no_wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = age::parse)]
+    timeout: Duration,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sublet install
+  sublet install --ephemeral-etcd          where there is no StorageClass
+  sublet install --dry-run > sublet.yaml   for a repository";
+
+/// Prints what would be applied.
+pub(crate) fn print(args: &Args) -> Result<ExitCode> {
+    let mut all = manifest::crds()?;
+    all.extend(manifest::daemons()?);
+    all.extend(classes(args)?);
+    output::print(&manifest::yaml(&all)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Applies the manifests and waits for the daemons.
+pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
+    let mut progress = Progress::start("applying the resource definitions");
+    let outcome = interrupt::or_ctrl_c(
+        async { Ok(tokio::time::timeout(args.timeout, all(args, cluster, &mut progress)).await) },
+        || "what was applied stays; run the same command again to complete it, or `sublet uninstall`".to_owned(),
+    )
+    .await?;
+    let elapsed = age::elapsed(progress.elapsed());
+    match outcome {
+        Ok(result) => result?,
+        Err(_) => {
+            return Err(error::fail(format!(
+                "Sublet doesn't work after {}: {}; it may still come up: look with `{}`",
+                age::elapsed(args.timeout),
+                progress.last(),
+                cluster.hint("doctor")
+            )));
+        }
+    }
+    drop(progress);
+    let state = if args.no_wait { "applied" } else { "installed" };
+    output::print(&format!(
+        "Sublet {} is {state} (after {elapsed})\n\nNext:\n  {}\n  {}\n",
+        env!("CARGO_PKG_VERSION"),
+        cluster.hint("create NAME"),
+        cluster.hint("doctor"),
+    ))
+}
+
+async fn all(args: &Args, cluster: &Cluster, progress: &mut Progress) -> Result<()> {
+    let client = &cluster.client;
+    let definitions = manifest::crds()?;
+    apply::known(client, &definitions).await?;
+    rollout::established(client, &definitions, progress).await?;
+    progress.done("resource definitions are in place");
+    progress.state("applying the daemons");
+    let daemons = manifest::daemons()?;
+    apply::known(client, &daemons).await?;
+    progress.done("daemons and their rights are applied");
+    for class in classes(args)? {
+        apply::class(client, class, args.ephemeral_etcd).await?;
+    }
+    progress.done("the default class is in place");
+    if args.no_wait {
+        return Ok(());
+    }
+    rollout::available(client, &manifest::deployments(&daemons), progress).await
+}
+
+fn classes(args: &Args) -> Result<Vec<kube::api::DynamicObject>> {
+    let mut classes = manifest::classes()?;
+    if args.ephemeral_etcd {
+        classes.iter_mut().for_each(manifest::with_ephemeral_etcd);
+    }
+    Ok(classes)
+}

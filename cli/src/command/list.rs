@@ -1,0 +1,300 @@
+//! `sublet list`: the tenants as a table, or as objects.
+
+use crate::{
+    age,
+    cluster::Cluster,
+    condition,
+    output::{self, Data, Format},
+    style,
+    table::{Mood, Table, terminal_width},
+};
+use anyhow::Result;
+use api::{VirtualControlPlane, keys};
+use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{DynamicObject, ListParams},
+    core::ApiResource,
+};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Flags of `sublet list`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Names of the tenants; all of the namespace when left out
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Tenants of all namespaces
+    #[arg(short = 'A', long, conflicts_with = "names")]
+    all_namespaces: bool,
+    /// Only tenants with these labels
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<String>,
+    /// Leave out the headings
+    #[arg(long)]
+    no_headers: bool,
+    /// Format
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value = "table",
+        hide_default_value = true
+    )]
+    output: Format,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sublet list
+  sublet list -A -o wide
+  sublet list team-a -o yaml
+  sublet list -o name";
+
+/// Prints the tenants.
+pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
+    let mut objects = fetch(args, cluster).await?;
+    objects.sort_by_key(|object| (object.namespace(), object.name_any()));
+    match args.output {
+        Format::Json => output::print(&Data::Json.text(&data(args, &objects)?)?),
+        Format::Yaml => output::print(&Data::Yaml.text(&data(args, &objects)?)?),
+        Format::Name => objects.iter().try_for_each(|object| {
+            output::print_line(&format!(
+                "virtualcontrolplane.sublet.dev/{}",
+                object.name_any()
+            ))
+        }),
+        Format::Table | Format::Wide => print_table(args, cluster, objects).await,
+    }
+}
+
+/// The objects as they are, with fields that this version doesn't know.
+async fn fetch(args: &Args, cluster: &Cluster) -> Result<Vec<DynamicObject>> {
+    let resource = ApiResource::erase::<VirtualControlPlane>(&());
+    let api: Api<DynamicObject> = if args.all_namespaces {
+        Api::all_with(cluster.client.clone(), &resource)
+    } else {
+        Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource)
+    };
+    if args.names.is_empty() {
+        let mut params = ListParams::default();
+        params.label_selector.clone_from(&args.selector);
+        let mut items = api.list(&params).await?.items;
+        for item in &mut items {
+            item.types = Some(kube::api::TypeMeta {
+                api_version: VirtualControlPlane::api_version(&()).into_owned(),
+                kind: VirtualControlPlane::kind(&()).into_owned(),
+            });
+        }
+        return Ok(items);
+    }
+    let mut found = vec![];
+    for name in &args.names {
+        match api.get(name).await {
+            Ok(object) => found.push(object),
+            Err(err) if crate::error::is_missing(&err) => {
+                return Err(crate::tenant::unknown(cluster, name).await);
+            }
+            Err(err) => return Err(err.into()),
+        }
+    }
+    Ok(found)
+}
+
+/// One object for one name, as kubectl prints it, and a list otherwise.
+fn data(args: &Args, objects: &[DynamicObject]) -> Result<Value> {
+    let mut values = objects
+        .iter()
+        .map(output::tidy)
+        .collect::<Result<Vec<Value>>>()?;
+    if args.names.len() == 1 && values.len() == 1 {
+        Ok(values.remove(0))
+    } else {
+        Ok(output::list(&values))
+    }
+}
+
+async fn print_table(args: &Args, cluster: &Cluster, objects: Vec<DynamicObject>) -> Result<()> {
+    if objects.is_empty() {
+        let place = if args.all_namespaces {
+            String::new()
+        } else {
+            format!(" in namespace {}", cluster.namespace)
+        };
+        eprintln!(
+            "There are no tenants{place}; make one with `{}`.",
+            cluster.hint("create NAME")
+        );
+        return Ok(());
+    }
+    let vcps: Vec<VirtualControlPlane> = objects
+        .into_iter()
+        .map(|object| Ok(serde_json::from_value(serde_json::to_value(object)?)?))
+        .collect::<Result<_>>()?;
+    let wide = args.output == Format::Wide;
+    let pods = if wide {
+        Some(count_pods(cluster).await)
+    } else {
+        None
+    };
+    let now = Timestamp::now();
+    let table = table(&vcps, args, pods.as_ref(), now);
+    let width = if wide { None } else { terminal_width() };
+    output::print(&table.render(style::stdout(), width))
+}
+
+/// Pods in the super cluster by tenant; empty when they may not be listed.
+async fn count_pods(cluster: &Cluster) -> BTreeMap<String, usize> {
+    let api: Api<Pod> = Api::all(cluster.client.clone());
+    let mut params = ListParams::default().labels(keys::TENANT).limit(500);
+    let mut count = BTreeMap::new();
+    while let Ok(page) = api.list_metadata(&params).await {
+        for pod in page.items {
+            // The control plane's own pods carry a role; pods of the tenant don't.
+            if let Some(tenant) = pod
+                .labels()
+                .get(keys::TENANT)
+                .filter(|_| !pod.labels().contains_key(keys::ROLE))
+            {
+                *count.entry(tenant.clone()).or_default() += 1;
+            }
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => break,
+        }
+    }
+    count
+}
+
+fn table(
+    vcps: &[VirtualControlPlane],
+    args: &Args,
+    pods: Option<&BTreeMap<String, usize>>,
+    now: Timestamp,
+) -> Table {
+    let mut headings = vec!["NAME", "PHASE", "VERSION", "ENDPOINT", "AGE"];
+    if args.all_namespaces {
+        headings.insert(0, "NAMESPACE");
+    }
+    if pods.is_some() {
+        headings.extend(["CLASS", "PODS", "SERVICES", "IDENTITY"]);
+    }
+    headings.push("MESSAGE");
+    let mut table = if args.no_headers {
+        Table::default()
+    } else {
+        Table::new(&headings)
+    };
+    for vcp in vcps {
+        let status = vcp.status.clone().unwrap_or_default();
+        let plain = |text: String| (text, Mood::Plain);
+        let phase = condition::phase_word(vcp);
+        let mut row = vec![];
+        if args.all_namespaces {
+            row.push(plain(vcp.namespace().unwrap_or_default()));
+        }
+        row.extend([
+            plain(vcp.name_any()),
+            (phase.clone(), Mood::of(&phase)),
+            plain(or_none(status.version)),
+            plain(or_none(status.endpoint)),
+            plain(age::since(vcp.metadata.creation_timestamp.as_ref(), now)),
+        ]);
+        if let Some(pods) = pods {
+            let identity = vcp.spec.identity.clone();
+            let count = identity
+                .as_ref()
+                .map(|id| pods.get(id).copied().unwrap_or_default());
+            row.extend([
+                plain(vcp.spec.class_name.clone()),
+                plain(or_none(count.map(|count| count.to_string()))),
+                plain(or_none(vcp.spec.network.service_cidr.clone())),
+                plain(or_none(identity)),
+            ]);
+        }
+        row.push(plain(message(vcp)));
+        table.moody(row);
+    }
+    table
+}
+
+/// What is waited for, and nothing when all is well.
+fn message(vcp: &VirtualControlPlane) -> String {
+    let told = vcp
+        .status
+        .as_ref()
+        .and_then(|status| status.message.clone())
+        .filter(|message| !message.is_empty());
+    let text = told.or_else(|| condition::blocker(vcp)).unwrap_or_default();
+    crate::error::one_line(&text)
+}
+
+fn or_none(text: Option<String>) -> String {
+    text.filter(|text| !text.is_empty())
+        .unwrap_or_else(|| "<none>".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use expect_test::expect;
+    use serde_json::json;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn render(line: &str, pods: Option<&BTreeMap<String, usize>>) -> String {
+        let args = Cli::try_parse_from(std::iter::once("list").chain(line.split_whitespace()))
+            .unwrap()
+            .args;
+        let vcp = |value| serde_json::from_value(value).unwrap();
+        let vcps: Vec<VirtualControlPlane> = vec![
+            vcp(json!({
+                "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+                "metadata": {"name": "team-a", "namespace": "default", "creationTimestamp": "2025-01-01T00:00:00Z"},
+                "spec": {"identity": "abcdefghijklmnopqrstuvwxyz", "network": {"serviceCIDR": "10.96.4.0/22"}},
+                "status": {"phase": "Ready", "version": "1.36.3", "endpoint": "https://10.0.0.2:31000"},
+            })),
+            vcp(json!({
+                "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+                "metadata": {"name": "b", "namespace": "shop", "creationTimestamp": "2025-01-01T00:59:30Z"}, "spec": {},
+                "status": {"phase": "Provisioning", "message": "etcd-0 has no node"},
+            })),
+        ];
+        let now = "2025-01-01T01:00:00Z".parse().unwrap();
+        table(&vcps, &args, pods, now).render(style::plain(), None)
+    }
+
+    #[test]
+    fn the_table_reads_well() {
+        expect![[r#"
+            NAME     PHASE          VERSION   ENDPOINT                 AGE   MESSAGE
+            team-a   Ready          1.36.3    https://10.0.0.2:31000   60m
+            b        Provisioning   <none>    <none>                   30s   etcd-0 has no node
+        "#]]
+        .assert_eq(&render("", None));
+    }
+
+    #[test]
+    fn all_namespaces_and_wide_add_columns() {
+        let pods = BTreeMap::from([("abcdefghijklmnopqrstuvwxyz".to_owned(), 3)]);
+        expect![[r#"
+            NAMESPACE   NAME     PHASE          VERSION   ENDPOINT                 AGE   CLASS     PODS     SERVICES       IDENTITY                     MESSAGE
+            default     team-a   Ready          1.36.3    https://10.0.0.2:31000   60m   default   3        10.96.4.0/22   abcdefghijklmnopqrstuvwxyz
+            shop        b        Provisioning   <none>    <none>                   30s   default   <none>   <none>         <none>                       etcd-0 has no node
+        "#]]
+        .assert_eq(&render("-A -o wide", Some(&pods)));
+    }
+
+    #[test]
+    fn headings_can_be_left_out() {
+        assert!(render("--no-headers", None).starts_with("team-a   Ready"));
+    }
+}

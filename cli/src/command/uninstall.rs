@@ -1,0 +1,210 @@
+//! `sublet uninstall`: takes out what `install` put in, once no tenant is left.
+
+use super::delete;
+use crate::{
+    age,
+    ask::{self, Answer},
+    cluster::Cluster,
+    discovery::Kinds,
+    error, interrupt, manifest, output,
+    progress::Progress,
+    tenant,
+};
+use anyhow::Result;
+use api::{VirtualControlPlane, keys};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, DynamicObject, ListParams},
+};
+use std::time::Duration;
+
+/// Flags of `sublet uninstall`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Don't ask
+    #[arg(short, long)]
+    yes: bool,
+    /// Delete all tenants first
+    #[arg(long)]
+    force: bool,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = age::parse)]
+    timeout: Duration,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sublet uninstall
+  sublet uninstall --force --yes   with all tenants and their data";
+
+const PERIOD: Duration = Duration::from_millis(300);
+
+/// Asks, deletes tenants if forced, and removes the manifests in reverse order.
+pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
+    let tenants = tenants(cluster).await?;
+    if !tenants.is_empty() && !args.force {
+        return Err(error::fail(still_there(&tenants, cluster)));
+    }
+    let with = if tenants.is_empty() {
+        String::new()
+    } else {
+        format!(
+            " and deletes {} with all their data",
+            counted(tenants.len(), "tenant")
+        )
+    };
+    ask::confirm(
+        &format!(
+            "This takes Sublet out of the cluster at {}{with}.",
+            cluster.url
+        ),
+        Answer::Yes,
+        args.yes,
+    )?;
+    if !tenants.is_empty() {
+        delete::delete(cluster, &tenants).await?;
+        delete::gone(cluster, &tenants, args.timeout).await?;
+    }
+    let mut progress = Progress::start("removing Sublet");
+    let outcome = interrupt::or_ctrl_c(
+        async {
+            Ok(tokio::time::timeout(args.timeout, remove(&cluster.client, &mut progress)).await)
+        },
+        || "some of Sublet may be left; run the same command again to complete it".to_owned(),
+    )
+    .await?;
+    match outcome {
+        Ok(result) => result?,
+        Err(_) => {
+            return Err(error::fail(format!(
+                "not all is gone after {}: {}; run the same command again",
+                age::elapsed(args.timeout),
+                progress.last()
+            )));
+        }
+    }
+    drop(progress);
+    leftovers(&cluster.client).await?;
+    output::print_line("Sublet is uninstalled")
+}
+
+/// All tenants; none where Sublet's resources aren't known.
+async fn tenants(cluster: &Cluster) -> Result<Vec<VirtualControlPlane>> {
+    match tenant::all(cluster).await {
+        Ok(tenants) => Ok(tenants),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(vec![]),
+        Err(err) => Err(err.into()),
+    }
+}
+
+fn still_there(tenants: &[VirtualControlPlane], cluster: &Cluster) -> String {
+    let names: Vec<String> = tenants
+        .iter()
+        .take(5)
+        .map(|vcp| format!("{}/{}", vcp.namespace().unwrap_or_default(), vcp.name_any()))
+        .collect();
+    let more = if tenants.len() > names.len() {
+        ", …"
+    } else {
+        ""
+    };
+    format!(
+        "there are {} ({}{more}): delete them first with `{} delete`, or add --force to delete them all",
+        counted(tenants.len(), "tenant"),
+        names.join(", "),
+        cluster.program.as_str()
+    )
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    if count == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{count} {noun}s")
+    }
+}
+
+async fn remove(client: &Client, progress: &mut Progress) -> Result<()> {
+    let kinds = Kinds::load(client).await?;
+    let mut objects = manifest::crds()?;
+    objects.extend(manifest::daemons()?);
+    objects.extend(manifest::classes()?);
+    // Everything is asked to go before anything is waited for: a namespace takes a while.
+    let mut going = vec![];
+    for object in in_reverse(objects) {
+        let types = object.types.clone().unwrap_or_default();
+        // A kind that isn't served has no objects.
+        let Some(kind) = kinds.exact(&types.api_version, &types.kind) else {
+            continue;
+        };
+        let api = kind.api(client, object.metadata.namespace.as_deref());
+        let name = object.name_any();
+        progress.state(&format!("removing {} {name}", types.kind));
+        match api.delete(&name, &DeleteParams::background()).await {
+            Ok(_) => going.push((types.kind, name, api)),
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(err) => return Err(err.into()),
+        }
+    }
+    for (kind, name, api) in going {
+        while !is_gone(&api, &name).await? {
+            progress.state(&format!("waiting for {kind} {name} to go"));
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+    Ok(())
+}
+
+async fn is_gone(api: &Api<DynamicObject>, name: &str) -> Result<bool> {
+    match api.get_metadata(name).await {
+        Ok(_) => Ok(false),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(true),
+        Err(err) => Err(err.into()),
+    }
+}
+
+/// The last first, so that daemons end before their rights go, and the namespace before the definitions.
+fn in_reverse(mut objects: Vec<DynamicObject>) -> Vec<DynamicObject> {
+    objects.reverse();
+    objects
+}
+
+/// Says which namespaces of tenants are left; nothing deletes them any more.
+async fn leftovers(client: &Client) -> Result<()> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let left = api
+        .list(&ListParams::default().labels(&format!("{}=true", keys::MANAGED)))
+        .await?
+        .items;
+    if !left.is_empty() {
+        let names: Vec<String> = left.iter().map(ResourceExt::name_any).collect();
+        eprintln!(
+            "warning: namespaces of former tenants are left: {}; delete them with kubectl",
+            names.join(", ")
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_namespace_goes_after_what_is_in_it() {
+        let order: Vec<String> = in_reverse(manifest::daemons().unwrap())
+            .iter()
+            .map(|object| object.types.clone().unwrap_or_default().kind)
+            .collect();
+        let at = |kind: &str| order.iter().position(|other| other == kind);
+        if let (Some(deployment), Some(namespace)) = (at("Deployment"), at("Namespace")) {
+            assert!(deployment < namespace, "{order:?}");
+        }
+        assert_eq!(
+            (counted(1, "tenant"), counted(2, "tenant")),
+            ("1 tenant".into(), "2 tenants".into())
+        );
+    }
+}

@@ -1,0 +1,256 @@
+//! What a tenant's conditions say, for people: whether it works, and what holds it up.
+
+use api::{Condition, Dns, Phase, VirtualControlPlane};
+
+/// Conditions that are bad news when `True`; they come before all others.
+const ALARMS: [&str; 3] = ["IdentityConflict", "TenantIdentityChanged", "DeletionsHeld"];
+/// Conditions that are waited for, in the order in which they become `True`.
+const STEPS: [&str; 4] = ["ControlPlaneReady", "DNSReady", "Synced", "Ready"];
+
+/// Where a tenant stands on its way to work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// API, DNS and a first synced pod work.
+    Working,
+    /// Under way; the text names what is waited for.
+    Waiting(String),
+    /// Can't go on without a person; the text says why.
+    Stuck(String),
+}
+
+/// Reads the state out of phase and conditions of the current generation.
+pub(crate) fn state(vcp: &VirtualControlPlane) -> State {
+    let blocker =
+        || blocker(vcp).unwrap_or_else(|| "waiting for the manager to take it up".to_owned());
+    if is_true(vcp, "IdentityConflict") || phase(vcp) == Some(Phase::Failed) {
+        return State::Stuck(blocker());
+    }
+    if vcp.spec.paused {
+        return State::Stuck("it is paused: nothing happens until spec.paused is false".to_owned());
+    }
+    let mut wanted = vec!["Ready", "Synced"];
+    if vcp.spec.network.dns == Dns::Dedicated && vcp.spec.external.is_none() {
+        wanted.push("DNSReady");
+    }
+    if wanted.into_iter().all(|type_| is_true(vcp, type_)) {
+        State::Working
+    } else {
+        State::Waiting(blocker())
+    }
+}
+
+/// Whether the condition was observed to hold for the spec as it is now.
+pub(crate) fn is_true(vcp: &VirtualControlPlane, type_: &str) -> bool {
+    let current =
+        |condition: &Condition| match (condition.observed_generation, vcp.metadata.generation) {
+            (Some(observed), Some(now)) => observed >= now,
+            _ => true,
+        };
+    find(vcp, type_).is_some_and(|condition| condition.status == "True" && current(condition))
+}
+
+/// The condition of that type.
+pub(crate) fn find<'a>(vcp: &'a VirtualControlPlane, type_: &str) -> Option<&'a Condition> {
+    conditions(vcp)
+        .iter()
+        .find(|condition| condition.type_ == type_)
+}
+
+/// All conditions; none before the manager has seen the object.
+pub(crate) fn conditions(vcp: &VirtualControlPlane) -> &[Condition] {
+    vcp.status
+        .as_ref()
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default()
+}
+
+/// The phase, if there is one yet.
+pub(crate) fn phase(vcp: &VirtualControlPlane) -> Option<Phase> {
+    if vcp.metadata.deletion_timestamp.is_some() {
+        return Some(Phase::Deleting);
+    }
+    vcp.status.as_ref().and_then(|status| status.phase)
+}
+
+/// The phase as a word.
+pub(crate) fn phase_word(vcp: &VirtualControlPlane) -> String {
+    phase(vcp).map_or_else(|| "Pending".to_owned(), |phase| format!("{phase:?}"))
+}
+
+/// What holds the tenant up: the first condition that isn't as it should be, in words.
+pub(crate) fn blocker(vcp: &VirtualControlPlane) -> Option<String> {
+    let alarm = ALARMS
+        .iter()
+        .filter_map(|type_| find(vcp, type_))
+        .find(|condition| condition.status == "True");
+    let step = || {
+        STEPS
+            .iter()
+            .filter_map(|type_| find(vcp, type_))
+            .find(|condition| condition.status != "True")
+    };
+    let other = || {
+        conditions(vcp).iter().find(|condition| {
+            condition.status == "False" && !ALARMS.contains(&condition.type_.as_str())
+        })
+    };
+    let message = || {
+        vcp.status
+            .as_ref()
+            .and_then(|status| status.message.clone())
+            .filter(|message| !message.is_empty())
+    };
+    alarm
+        .or_else(step)
+        .or_else(other)
+        .map(words)
+        .or_else(message)
+}
+
+fn words(condition: &Condition) -> String {
+    let Condition {
+        type_,
+        reason,
+        message,
+        ..
+    } = condition;
+    let message = crate::error::one_line(message);
+    if message.is_empty() {
+        format!("{type_}: {reason}")
+    } else {
+        format!("{message} ({type_}: {reason})")
+    }
+}
+
+/// The steps that are done, in order; each is told once when it is reached.
+pub(crate) fn done_steps(vcp: &VirtualControlPlane) -> Vec<&'static str> {
+    [
+        ("ControlPlaneReady", "the tenant's API answers"),
+        ("DNSReady", "DNS works"),
+        ("Synced", "objects are synced"),
+    ]
+    .into_iter()
+    .filter(|(type_, _)| is_true(vcp, type_))
+    .map(|(_, words)| words)
+    .collect()
+}
+
+/// Whether a condition is as it should be.
+pub(crate) fn is_good(condition: &Condition) -> bool {
+    let wanted = if ALARMS.contains(&condition.type_.as_str()) {
+        "False"
+    } else {
+        "True"
+    };
+    condition.status == wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass literals")]
+    fn vcp(
+        spec: serde_json::Value,
+        phase: &str,
+        conditions: &[(&str, &str, &str)],
+    ) -> VirtualControlPlane {
+        let conditions: Vec<_> = conditions
+            .iter()
+            .map(|(type_, status, message)| {
+                json!({"type": type_, "status": status, "reason": "R", "message": message,
+                       "lastTransitionTime": "2025-01-01T00:00:00Z", "observedGeneration": 2})
+            })
+            .collect();
+        serde_json::from_value(json!({
+            "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+            "metadata": {"name": "a", "generation": 2}, "spec": spec,
+            "status": {"phase": phase, "conditions": conditions},
+        }))
+        .unwrap()
+    }
+
+    const ALL: [(&str, &str, &str); 4] = [
+        ("ControlPlaneReady", "True", ""),
+        ("DNSReady", "True", ""),
+        ("Synced", "True", ""),
+        ("Ready", "True", ""),
+    ];
+
+    #[test]
+    fn a_tenant_works_when_api_dns_and_sync_do() {
+        assert_eq!(state(&vcp(json!({}), "Ready", &ALL)), State::Working);
+        let without_dns = [("Ready", "True", ""), ("Synced", "True", "")];
+        assert_eq!(
+            state(&vcp(
+                json!({"network": {"dns": "none"}}),
+                "Ready",
+                &without_dns
+            )),
+            State::Working
+        );
+        assert!(matches!(
+            state(&vcp(json!({}), "Ready", &without_dns)),
+            State::Waiting(_)
+        ));
+    }
+
+    #[test]
+    fn an_old_generation_is_not_believed() {
+        let mut vcp = vcp(json!({}), "Ready", &ALL);
+        vcp.metadata.generation = Some(3);
+        assert!(matches!(state(&vcp), State::Waiting(_)));
+    }
+
+    #[test]
+    fn the_first_step_that_is_missing_is_the_blocker() {
+        let waiting = [
+            ("Ready", "False", "not ready"),
+            ("Synced", "Unknown", "no syncer"),
+            ("ControlPlaneReady", "False", "etcd-0 is\n Pending"),
+        ];
+        assert_eq!(
+            state(&vcp(json!({}), "Provisioning", &waiting)),
+            State::Waiting("etcd-0 is Pending (ControlPlaneReady: R)".into())
+        );
+        let alarm = [
+            ("ControlPlaneReady", "False", "x"),
+            ("IdentityConflict", "True", "taken by b"),
+        ];
+        assert_eq!(
+            state(&vcp(json!({}), "Failed", &alarm)),
+            State::Stuck("taken by b (IdentityConflict: R)".into())
+        );
+    }
+
+    #[test]
+    fn a_new_object_waits_for_the_manager() {
+        let new: VirtualControlPlane = serde_json::from_value(json!({
+            "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane", "metadata": {"name": "a"}, "spec": {},
+        }))
+        .unwrap();
+        assert_eq!(
+            state(&new),
+            State::Waiting("waiting for the manager to take it up".into())
+        );
+        assert_eq!(phase_word(&new), "Pending");
+        assert_eq!(blocker(&new), None);
+    }
+
+    #[test]
+    fn a_paused_tenant_is_stuck() {
+        assert!(matches!(
+            state(&vcp(json!({"paused": true}), "Paused", &[])),
+            State::Stuck(_)
+        ));
+    }
+
+    #[test]
+    fn steps_are_told_in_order() {
+        assert_eq!(
+            done_steps(&vcp(json!({}), "Ready", &ALL[..2])),
+            ["the tenant's API answers", "DNS works"]
+        );
+    }
+}

@@ -1,0 +1,227 @@
+//! Errors as people read them: one line that says what is wrong and what to do next, and an exit code.
+
+mod forbidden;
+mod reach;
+
+use crate::args::Program;
+use kube::core::Status;
+use std::{io, process::ExitCode};
+
+/// The command failed.
+pub(crate) const FAILURE: u8 = 1;
+/// The input was wrong; clap uses the same code.
+pub(crate) const USAGE: u8 = 2;
+/// Ended by Ctrl-C: 128 + SIGINT.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// An error whose text is ready to be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Stop {
+    message: String,
+    exit: u8,
+}
+
+/// A failure in words.
+pub(crate) fn fail(message: impl Into<String>) -> anyhow::Error {
+    Stop {
+        message: message.into(),
+        exit: FAILURE,
+    }
+    .into()
+}
+
+/// Wrong input in words.
+pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
+    Stop {
+        message: message.into(),
+        exit: USAGE,
+    }
+    .into()
+}
+
+/// What Ctrl-C left behind, in words.
+pub(crate) fn interrupted(message: impl Into<String>) -> anyhow::Error {
+    Stop {
+        message: message.into(),
+        exit: INTERRUPTED,
+    }
+    .into()
+}
+
+/// Turns errors of the Kubernetes client into words; an error that has its words keeps them.
+pub(crate) fn clear(err: anyhow::Error, url: &str, program: Program) -> anyhow::Error {
+    if err.chain().any(|cause| cause.is::<Stop>()) || is_broken_pipe(&err) {
+        return err;
+    }
+    let words = err.chain().find_map(|cause| {
+        let kube = cause.downcast_ref::<kube::Error>()?;
+        Some(match kube {
+            kube::Error::Api(status) => api(status, url, program),
+            other => reach::unreachable(other, url),
+        })
+    });
+    match words {
+        Some(words) => fail(words),
+        None => err,
+    }
+}
+
+/// What the API server answered, in words.
+fn api(status: &Status, url: &str, program: Program) -> String {
+    let message = one_line(&status.message);
+    let names_object = status
+        .details
+        .as_ref()
+        .is_some_and(|details| !details.name.is_empty());
+    match status.code {
+        401 => format!(
+            "the API server at {url} doesn't accept your credentials: log in again, or check --context"
+        ),
+        403 => forbidden::words(&message),
+        404 if !names_object => {
+            format!(
+                "Sublet isn't installed in this cluster: run `{} install`",
+                program.as_str()
+            )
+        }
+        422 => invalid(status).unwrap_or(message),
+        429 | 503 | 504 => {
+            format!("the API server at {url} is busy ({message}): try again in a moment")
+        }
+        _ if message.is_empty() => format!(
+            "the API server at {url} answered with status {}",
+            status.code
+        ),
+        _ => message,
+    }
+}
+
+/// The rules that the object breaks, without the API server's wrapping.
+fn invalid(status: &Status) -> Option<String> {
+    let causes = &status.details.as_ref()?.causes;
+    let words: Vec<String> = causes
+        .iter()
+        .map(|cause| {
+            // `Invalid value: "object": RULE` and `Invalid value: RULE` hold the rule last.
+            let message = one_line(&cause.message);
+            let rule = message.strip_prefix("Invalid value: ").unwrap_or(&message);
+            let rule = rule.strip_prefix("\"object\": ").unwrap_or(rule).to_owned();
+            if cause.field.is_empty() || rule.contains(&cause.field) {
+                rule
+            } else {
+                format!("{}: {rule}", cause.field)
+            }
+        })
+        .collect();
+    if words.is_empty() {
+        None
+    } else {
+        Some(words.join("; "))
+    }
+}
+
+/// Prints `err` as one line and says how the process ends. A closed pipe is the reader's choice and no failure.
+pub(crate) fn report(err: &anyhow::Error) -> ExitCode {
+    if is_broken_pipe(err) {
+        return ExitCode::SUCCESS;
+    }
+    let (message, code) = words(err);
+    eprintln!("{} {message}", crate::style::stderr().red("error:"));
+    ExitCode::from(code)
+}
+
+fn words(err: &anyhow::Error) -> (String, u8) {
+    match err.chain().find_map(|cause| cause.downcast_ref::<Stop>()) {
+        Some(stop) => (stop.message.clone(), stop.exit),
+        None => (one_line(&format!("{err:#}")), FAILURE),
+    }
+}
+
+fn is_broken_pipe(err: &anyhow::Error) -> bool {
+    err.chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|err| err.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// `text` without line breaks.
+pub(crate) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether the API server says that the named object isn't there.
+pub(crate) fn is_missing(err: &kube::Error) -> bool {
+    matches!(err, kube::Error::Api(status)
+        if status.code == 404 && status.details.as_ref().is_some_and(|details| !details.name.is_empty()))
+}
+
+/// Whether a right is missing.
+pub(crate) fn is_forbidden(err: &kube::Error) -> bool {
+    matches!(err, kube::Error::Api(status) if status.code == 403)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(json: serde_json::Value) -> anyhow::Error {
+        kube::Error::Api(Box::new(serde_json::from_value(json).unwrap())).into()
+    }
+
+    fn told(json: serde_json::Value) -> String {
+        words(&clear(status(json), "https://k:6443", Program::Sublet)).0
+    }
+
+    #[test]
+    fn the_api_servers_answers_become_one_line() {
+        let missing = serde_json::json!({"code": 404, "message": "404 page not found"});
+        assert_eq!(
+            told(missing),
+            "Sublet isn't installed in this cluster: run `sublet install`"
+        );
+        let named = serde_json::json!({
+            "code": 404, "reason": "NotFound", "message": "secrets \"a\" not found", "details": {"name": "a", "kind": "secrets"},
+        });
+        assert_eq!(told(named), "secrets \"a\" not found");
+        let unauthorized = serde_json::json!({"code": 401, "message": "Unauthorized"});
+        assert!(told(unauthorized).contains("--context"));
+        let busy = serde_json::json!({"code": 429, "message": "too many\n requests"});
+        assert!(told(busy).contains("(too many requests)"));
+    }
+
+    #[test]
+    fn a_broken_rule_is_told_without_its_wrapping() {
+        let json = serde_json::json!({
+            "code": 422, "message": "VirtualControlPlane.sublet.dev \"a\" is invalid: ...",
+            "details": {"name": "a", "causes": [
+                {"field": "spec.replicas", "message": "Invalid value: 5: spec.replicas is 1, 2 or 3"},
+                {"field": "<nil>", "message": "Invalid value: \"object\": the name must be a DNS label"},
+            ]},
+        });
+        assert_eq!(
+            told(json),
+            "5: spec.replicas is 1, 2 or 3; <nil>: the name must be a DNS label"
+        );
+    }
+
+    #[test]
+    fn words_and_exit_codes_survive_context() {
+        let err = usage("no such name").context("while creating");
+        assert_eq!(
+            words(&clear(err, "u", Program::Sublet)),
+            ("no such name".to_owned(), USAGE)
+        );
+        assert_eq!(words(&interrupted("x")).1, 130);
+        assert_eq!(
+            words(&anyhow::anyhow!("inner\nline").context("outer")),
+            ("outer: inner line".to_owned(), FAILURE)
+        );
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        let err = anyhow::Error::new(io::Error::from(io::ErrorKind::BrokenPipe)).context("writing");
+        assert!(is_broken_pipe(&err));
+        assert_eq!(report(&err), ExitCode::SUCCESS);
+    }
+}

@@ -1,0 +1,72 @@
+//! Why an API server can't be reached, from the bottom of the client's chain of errors.
+
+use std::{error::Error, io};
+
+/// One line with the server's URL, the reason and what to check.
+pub(super) fn unreachable(err: &kube::Error, url: &str) -> String {
+    match err {
+        kube::Error::Auth(err) => format!(
+            "can't get credentials for {url}: {}; log in again, or check --context",
+            deepest(err)
+        ),
+        kube::Error::SerdeError(err) => {
+            format!("the API server at {url} sent what isn't an answer of Kubernetes: {err}")
+        }
+        kube::Error::InferConfig(_) | kube::Error::InferKubeconfig(_) => {
+            format!("{}; check KUBECONFIG", deepest(err))
+        }
+        other => format!(
+            "can't reach the API server at {url}: {}; check --context or KUBECONFIG",
+            reason(other)
+        ),
+    }
+}
+
+/// The innermost cause, in few words.
+pub(super) fn reason(err: &(dyn Error + 'static)) -> String {
+    let io = chain(err)
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .last();
+    match io.map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionRefused) => "connection refused".to_owned(),
+        Some(io::ErrorKind::ConnectionReset) => "connection reset".to_owned(),
+        Some(io::ErrorKind::TimedOut) => "timed out".to_owned(),
+        Some(io::ErrorKind::HostUnreachable) => "no route to the host".to_owned(),
+        Some(io::ErrorKind::NetworkUnreachable) => "network unreachable".to_owned(),
+        Some(io::ErrorKind::UnexpectedEof) => "the connection was closed".to_owned(),
+        _ => deepest(err),
+    }
+}
+
+fn deepest(err: &(dyn Error + 'static)) -> String {
+    chain(err)
+        .last()
+        .map(|cause| super::one_line(&cause.to_string()))
+        .unwrap_or_default()
+}
+
+fn chain<'a>(err: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = Some(err);
+    std::iter::from_fn(move || {
+        let current: &'a (dyn Error + 'static) = next?;
+        next = current.source();
+        Some(current)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_reason_is_told() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let err = kube::Error::Service(Box::new(refused));
+        assert_eq!(
+            unreachable(&err, "https://k:6443"),
+            "can't reach the API server at https://k:6443: connection refused; check --context or KUBECONFIG"
+        );
+        let other = kube::Error::Service("invalid peer certificate: UnknownIssuer".into());
+        assert!(unreachable(&other, "u").contains("invalid peer certificate: UnknownIssuer"));
+    }
+}

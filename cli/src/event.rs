@@ -1,0 +1,149 @@
+//! Events of both sides, in one order and one table.
+
+use crate::{
+    age, error,
+    table::{Mood, Table},
+};
+use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
+use kube::{Api, Client, api::ListParams};
+
+/// Events of a namespace, the oldest first; with `fields`, only those that match.
+pub(crate) async fn list(
+    client: &Client,
+    namespace: &str,
+    fields: &str,
+) -> Result<Vec<Event>, kube::Error> {
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let mut events = api.list(&ListParams::default().fields(fields)).await?.items;
+    events.sort_by_key(when);
+    Ok(events)
+}
+
+/// The field selector for events about one object.
+pub(crate) fn about(kind: &str, name: &str) -> String {
+    format!("involvedObject.kind={kind},involvedObject.name={name}")
+}
+
+/// When it was last seen.
+pub(crate) fn when(event: &Event) -> Option<Timestamp> {
+    let series = event
+        .series
+        .as_ref()
+        .and_then(|series| series.last_observed_time.as_ref())
+        .map(|time| time.0);
+    let last = event.last_timestamp.as_ref().map(|time| time.0);
+    let first = event
+        .event_time
+        .as_ref()
+        .map(|time| time.0)
+        .or(event.first_timestamp.as_ref().map(|time| time.0));
+    let made = event
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map(|time| time.0);
+    series.or(last).or(first).or(made)
+}
+
+/// Who reported it.
+pub(crate) fn reporter(event: &Event) -> &str {
+    let component = event
+        .reporting_component
+        .as_deref()
+        .filter(|component| !component.is_empty());
+    component
+        .or_else(|| event.source.as_ref()?.component.as_deref())
+        .unwrap_or_default()
+}
+
+/// `kind/name` of what it is about.
+fn object(event: &Event) -> String {
+    let object = &event.involved_object;
+    let kind = object.kind.clone().unwrap_or_default().to_ascii_lowercase();
+    format!("{kind}/{}", object.name.clone().unwrap_or_default())
+}
+
+/// A table of events, each with the side it was seen on.
+pub(crate) fn table(events: &[(&'static str, Event)], now: Timestamp) -> Table {
+    let mut table = Table::new(&["LAST SEEN", "SIDE", "TYPE", "REASON", "OBJECT", "MESSAGE"]);
+    for (side, event) in events {
+        let seen = when(event).map_or_else(
+            || "<unknown>".to_owned(),
+            |time| age::short(now.as_second() - time.as_second()),
+        );
+        let type_ = event.type_.clone().unwrap_or_default();
+        let mood = if type_ == "Warning" {
+            Mood::Busy
+        } else {
+            Mood::Plain
+        };
+        let plain = |text: String| (text, Mood::Plain);
+        table.moody(vec![
+            plain(seen),
+            plain((*side).to_owned()),
+            (type_, mood),
+            plain(event.reason.clone().unwrap_or_default()),
+            plain(object(event)),
+            plain(error::one_line(
+                event.message.as_deref().unwrap_or_default(),
+            )),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass literals")]
+    fn event(value: serde_json::Value) -> Event {
+        let mut whole = json!({"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod", "name": "web"}, "type": "Warning"});
+        for (key, value) in value.as_object().unwrap() {
+            whole[key] = value.clone();
+        }
+        serde_json::from_value(whole).unwrap()
+    }
+
+    #[test]
+    fn the_newest_of_an_events_times_counts() {
+        let both = event(
+            json!({"firstTimestamp": "2025-01-01T00:00:00Z", "lastTimestamp": "2025-01-01T00:05:00Z"}),
+        );
+        assert_eq!(when(&both), Some("2025-01-01T00:05:00Z".parse().unwrap()));
+        let new = event(json!({"eventTime": "2025-01-01T00:00:00.000000Z"}));
+        assert_eq!(when(&new), Some("2025-01-01T00:00:00Z".parse().unwrap()));
+        assert_eq!(when(&event(json!({}))), None);
+    }
+
+    #[test]
+    fn both_forms_of_the_reporter_are_read() {
+        assert_eq!(
+            reporter(&event(json!({"source": {"component": "kubelet"}}))),
+            "kubelet"
+        );
+        assert_eq!(
+            reporter(&event(
+                json!({"reportingComponent": "sublet-syncer", "source": {"component": ""}})
+            )),
+            "sublet-syncer"
+        );
+    }
+
+    #[test]
+    fn the_table_names_side_and_object() {
+        let events = [(
+            "tenant",
+            event(
+                json!({"reason": "NotSynced", "message": "two\nlines", "lastTimestamp": "2025-01-01T00:00:00Z"}),
+            ),
+        )];
+        let text = table(&events, "2025-01-01T00:00:09Z".parse().unwrap())
+            .render(crate::style::plain(), None);
+        assert!(
+            text.contains("9s          tenant   Warning   NotSynced   pod/web   two lines"),
+            "{text}"
+        );
+    }
+}

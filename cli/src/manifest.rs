@@ -1,0 +1,132 @@
+//! The manifests that are built into the program, as objects in the order in which they are applied.
+
+use anyhow::{Context, Result};
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
+
+/// CustomResourceDefinitions.
+const CRDS: &str = include_str!("../../manifests/crds.yaml");
+/// Sublet's daemons with their rights.
+const INSTALL: &str = include_str!("../../manifests/install.yaml");
+/// The ControlPlaneClass that tenants get when they name none.
+const CLASS: &str = include_str!("../../manifests/class.yaml");
+
+/// The CustomResourceDefinitions.
+pub(crate) fn crds() -> Result<Vec<DynamicObject>> {
+    objects(CRDS).context("the built-in crds.yaml is broken")
+}
+
+/// Namespace, accounts, rights and daemons.
+pub(crate) fn daemons() -> Result<Vec<DynamicObject>> {
+    objects(INSTALL).context("the built-in install.yaml is broken")
+}
+
+/// The default classes.
+pub(crate) fn classes() -> Result<Vec<DynamicObject>> {
+    objects(CLASS).context("the built-in class.yaml is broken")
+}
+
+/// Makes a class keep etcd on emptyDirs.
+pub(crate) fn with_ephemeral_etcd(class: &mut DynamicObject) {
+    class.data["spec"]["etcdStorage"] = json!({"ephemeral": true});
+}
+
+/// Names and images of the Deployments among `objects`.
+pub(crate) fn deployments(objects: &[DynamicObject]) -> Vec<Daemon> {
+    objects
+        .iter()
+        .filter(|object| {
+            object
+                .types
+                .as_ref()
+                .is_some_and(|types| types.kind == "Deployment")
+        })
+        .map(|object| Daemon {
+            namespace: object
+                .metadata
+                .namespace
+                .clone()
+                .unwrap_or_else(|| api::SYSTEM_NAMESPACE.to_owned()),
+            name: object.metadata.name.clone().unwrap_or_default(),
+            images: images(&object.data),
+        })
+        .collect()
+}
+
+/// A Deployment of Sublet itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Daemon {
+    /// Namespace.
+    pub(crate) namespace: String,
+    /// Name.
+    pub(crate) name: String,
+    /// Images of its containers.
+    pub(crate) images: Vec<String>,
+}
+
+/// Images of a Deployment's containers.
+pub(crate) fn images(deployment: &Value) -> Vec<String> {
+    let containers = deployment
+        .pointer("/spec/template/spec/containers")
+        .and_then(Value::as_array);
+    let image = |container: &Value| container["image"].as_str().map(str::to_owned);
+    containers.into_iter().flatten().filter_map(image).collect()
+}
+
+/// All objects as one YAML text.
+pub(crate) fn yaml(objects: &[DynamicObject]) -> Result<String> {
+    let mut text = String::new();
+    for object in objects {
+        text.push_str("---\n");
+        text.push_str(&crate::output::yaml(&serde_json::to_value(object)?)?);
+    }
+    Ok(text)
+}
+
+fn objects(text: &str) -> Result<Vec<DynamicObject>> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text)?;
+    documents
+        .into_iter()
+        .filter(|document| !document.is_null())
+        .map(|document| Ok(serde_json::from_value(document)?))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_manifests_are_objects() {
+        assert_eq!(crds().unwrap().len(), api::crds().len());
+        assert!(!classes().unwrap().is_empty());
+        for object in [crds(), daemons(), classes()]
+            .into_iter()
+            .flat_map(Result::unwrap)
+        {
+            assert!(
+                object.types.is_some() && object.metadata.name.is_some(),
+                "{object:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_printed_manifests_read_back() {
+        let all: Vec<_> = [crds(), daemons(), classes()]
+            .into_iter()
+            .flat_map(Result::unwrap)
+            .collect();
+        assert_eq!(objects(&yaml(&all).unwrap()).unwrap(), all);
+    }
+
+    #[test]
+    fn the_default_class_can_keep_etcd_on_an_empty_dir() {
+        let mut class = classes().unwrap().remove(0);
+        with_ephemeral_etcd(&mut class);
+        let class: api::ControlPlaneClass =
+            serde_json::from_value(serde_json::to_value(class).unwrap()).unwrap();
+        assert!(class.spec.etcd_storage.ephemeral);
+        assert!(class.spec.etcd_storage.storage_class_name.is_none());
+    }
+}

@@ -1,0 +1,107 @@
+//! Standard output: formats, and writing that survives a closed pipe.
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use std::io::Write;
+
+/// Formats of lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// Columns for people
+    #[default]
+    Table,
+    /// More columns, and nothing cut
+    Wide,
+    /// The objects as JSON
+    Json,
+    /// The objects as YAML
+    Yaml,
+    /// KIND/NAME, one a line
+    Name,
+}
+
+/// Formats of one object or report, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Data {
+    /// As JSON
+    Json,
+    /// As YAML
+    Yaml,
+}
+
+impl Data {
+    /// `value` in this format, ending with a line break.
+    pub(crate) fn text(self, value: &Value) -> Result<String> {
+        match self {
+            Self::Json => Ok(format!("{}\n", serde_json::to_string_pretty(value)?)),
+            Self::Yaml => yaml(value),
+        }
+    }
+}
+
+/// `value` as YAML that ends with one line break.
+pub(crate) fn yaml(value: &Value) -> Result<String> {
+    let text = serde_saphyr::to_string(value).context("can't write YAML")?;
+    Ok(format!("{}\n", text.trim_end()))
+}
+
+/// Writes to standard output.
+pub(crate) fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Writes a line to standard output.
+pub(crate) fn print_line(text: &str) -> Result<()> {
+    print(&format!("{text}\n"))
+}
+
+/// The list that kubectl prints for several objects.
+pub(crate) fn list(items: &[Value]) -> Value {
+    json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items})
+}
+
+/// An object without the bookkeeping that nobody reads.
+pub(crate) fn tidy(object: &impl serde::Serialize) -> Result<Value> {
+    let mut value = serde_json::to_value(object)?;
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn yaml_reads_back_as_it_was() {
+        let value = json!({
+            "a": "true", "b": "1", "c": "null", "d": "", "e": [], "f": {}, "g": "- x", "h": "a: b", "i": "line\nbreak\n",
+            "j": [{"k": 1, "l": [true, null]}], "m": "0x1f", "n": "1e3", "o": " lead", "p": "#", "q": "2025-01-01", "r": "no",
+        });
+        let text = yaml(&value).unwrap();
+        let back: Value = serde_saphyr::from_str(&text).unwrap();
+        assert_eq!(back, value, "{text}");
+    }
+
+    #[test]
+    fn lists_are_kubernetes_lists() {
+        let list = list(&[json!({"kind": "X"})]);
+        assert_eq!(
+            (
+                list["kind"].as_str(),
+                list["items"].as_array().map(Vec::len)
+            ),
+            (Some("List"), Some(1))
+        );
+    }
+
+    #[test]
+    fn managed_fields_are_left_out() {
+        let object = json!({"metadata": {"name": "a", "managedFields": [1]}});
+        assert_eq!(tidy(&object).unwrap(), json!({"metadata": {"name": "a"}}));
+    }
+}

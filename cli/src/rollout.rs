@@ -1,0 +1,172 @@
+//! Waiting until definitions are served and daemons run.
+
+use crate::{manifest::Daemon, pod, progress::Progress};
+use anyhow::Result;
+use k8s_openapi::{
+    api::{apps::v1::Deployment, core::v1::Pod},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DynamicObject, ListParams},
+};
+use std::time::Duration;
+
+const PERIOD: Duration = Duration::from_millis(300);
+
+/// Waits until all definitions are established.
+pub(crate) async fn established(
+    client: &Client,
+    definitions: &[DynamicObject],
+    progress: &mut Progress,
+) -> Result<()> {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for definition in definitions {
+        let name = definition.name_any();
+        while !api
+            .get_opt(&name)
+            .await?
+            .as_ref()
+            .is_some_and(is_established)
+        {
+            progress.state(&format!("waiting for the definition {name}"));
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the API server serves the resource.
+pub(crate) fn is_established(definition: &CustomResourceDefinition) -> bool {
+    let conditions = definition
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_deref())
+        .unwrap_or_default();
+    conditions
+        .iter()
+        .any(|condition| condition.type_ == "Established" && condition.status == "True")
+}
+
+/// Waits until all daemons run in their applied version.
+pub(crate) async fn available(
+    client: &Client,
+    daemons: &[Daemon],
+    progress: &mut Progress,
+) -> Result<()> {
+    for daemon in daemons {
+        let api: Api<Deployment> = Api::namespaced(client.clone(), &daemon.namespace);
+        loop {
+            let lacking = match api.get_opt(&daemon.name).await? {
+                Some(deployment) => match missing(&deployment) {
+                    None => break,
+                    Some(text) => match trouble(client, &deployment).await {
+                        Some(why) => format!("{text}: {why}"),
+                        None => text,
+                    },
+                },
+                None => "it is gone".to_owned(),
+            };
+            progress.state(&format!("waiting for {}: {lacking}", daemon.name));
+            tokio::time::sleep(PERIOD).await;
+        }
+        progress.done(&format!("{} runs", daemon.name));
+    }
+    Ok(())
+}
+
+/// What a Deployment lacks before all its pods run in its current version; `None` when nothing does.
+pub(crate) fn missing(deployment: &Deployment) -> Option<String> {
+    let wanted = deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.replicas)
+        .unwrap_or(1);
+    let status = deployment.status.clone().unwrap_or_default();
+    let count = |value: Option<i32>| value.unwrap_or_default();
+    if status.observed_generation < deployment.metadata.generation {
+        return Some("not taken up yet".to_owned());
+    }
+    let failure = status
+        .conditions
+        .as_deref()
+        .unwrap_or_default()
+        .iter()
+        .find(|c| c.type_ == "ReplicaFailure" && c.status == "True");
+    if let Some(failure) = failure {
+        return Some(crate::error::one_line(
+            failure
+                .message
+                .as_deref()
+                .unwrap_or("its pods can't be made"),
+        ));
+    }
+    let updated = count(status.updated_replicas);
+    let available = count(status.available_replicas).min(updated);
+    let old = count(status.replicas) - updated;
+    match (available < wanted, old > 0) {
+        (true, _) => Some(format!("{available} of {wanted} pods available")),
+        (false, true) => Some("old pods are ending".to_owned()),
+        (false, false) => None,
+    }
+}
+
+/// What keeps the Deployment's pods from running, if they say.
+pub(crate) async fn trouble(client: &Client, deployment: &Deployment) -> Option<String> {
+    let labels = deployment.spec.as_ref()?.selector.match_labels.clone()?;
+    let selector: Vec<String> = labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let api: Api<Pod> = Api::namespaced(client.clone(), &deployment.namespace()?);
+    let pods = api
+        .list(&ListParams::default().labels(&selector.join(",")))
+        .await
+        .ok()?
+        .items;
+    pods.iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .find_map(words)
+}
+
+fn words(pod: &Pod) -> Option<String> {
+    let state = pod::state(pod);
+    match pod::why(pod) {
+        Some(why) => Some(format!("{state} ({why})")),
+        None if state == "Running" => None,
+        None => Some(state),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass literals")]
+    fn deployment(status: serde_json::Value) -> Deployment {
+        serde_json::from_value(json!({
+            "metadata": {"name": "m", "generation": 2},
+            "spec": {"replicas": 2, "selector": {}, "template": {}}, "status": status,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_rollout_is_done_when_only_new_pods_run() {
+        let missing = |status| missing(&deployment(status));
+        assert_eq!(
+            missing(json!({"observedGeneration": 1})).as_deref(),
+            Some("not taken up yet")
+        );
+        let half = json!({"observedGeneration": 2, "replicas": 3, "updatedReplicas": 1, "availableReplicas": 3});
+        assert_eq!(missing(half).as_deref(), Some("1 of 2 pods available"));
+        let old = json!({"observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 3});
+        assert_eq!(missing(old).as_deref(), Some("old pods are ending"));
+        let done = json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2});
+        assert_eq!(missing(done), None);
+        let refused = json!({"observedGeneration": 2, "conditions": [
+            {"type": "ReplicaFailure", "status": "True", "message": "violates PodSecurity"}]});
+        assert_eq!(missing(refused).as_deref(), Some("violates PodSecurity"));
+    }
+}

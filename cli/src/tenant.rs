@@ -1,0 +1,213 @@
+//! Tenants as commands know them: found by name, and opened by their kubeconfig.
+
+use crate::{
+    cluster::{self, Cluster},
+    condition, error,
+    kubeconfig::{Access, Mark},
+    name,
+};
+use anyhow::Result;
+use api::VirtualControlPlane;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, Config, ResourceExt,
+    api::ListParams,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+
+/// The VirtualControlPlanes of the namespace that the command works in.
+pub(crate) fn api(cluster: &Cluster) -> Api<VirtualControlPlane> {
+    Api::namespaced(cluster.client.clone(), &cluster.namespace)
+}
+
+/// The VirtualControlPlanes of all namespaces.
+pub(crate) async fn all(cluster: &Cluster) -> Result<Vec<VirtualControlPlane>, kube::Error> {
+    let api: Api<VirtualControlPlane> = Api::all(cluster.client.clone());
+    Ok(api.list(&ListParams::default()).await?.items)
+}
+
+/// The tenant called `name`, or an error that names what may have been meant.
+pub(crate) async fn find(cluster: &Cluster, name: &str) -> Result<VirtualControlPlane> {
+    match api(cluster).get(name).await {
+        Ok(vcp) => Ok(vcp),
+        Err(err) if error::is_missing(&err) => Err(unknown(cluster, name).await),
+        Err(err) => Err(err.into()),
+    }
+}
+
+/// Says that there is no such tenant, and which there are.
+pub(crate) async fn unknown(cluster: &Cluster, name: &str) -> anyhow::Error {
+    // Who may not list everything still gets the names of the own namespace.
+    let known = match all(cluster).await {
+        Ok(known) => known,
+        Err(_) => api(cluster)
+            .list(&ListParams::default())
+            .await
+            .map(|list| list.items)
+            .unwrap_or_default(),
+    };
+    let names: Vec<(String, String)> = known
+        .iter()
+        .map(|vcp| (vcp.namespace().unwrap_or_default(), vcp.name_any()))
+        .collect();
+    let Advice { text, command } = advise(name, &cluster.namespace, &names);
+    let advice = match command {
+        None => text,
+        Some(Hint::List) => format!("{text} `{} list -A`", cluster.program.as_str()),
+        Some(Hint::Create) => format!("{text} `{}`", cluster.hint(&format!("create {name}"))),
+    };
+    error::fail(format!(
+        "there is no tenant {name:?} in namespace {}: {advice}",
+        cluster.namespace
+    ))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Advice {
+    text: String,
+    command: Option<Hint>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Hint {
+    List,
+    Create,
+}
+
+/// What may have been meant by `name`, out of (namespace, name) pairs.
+fn advise(name: &str, namespace: &str, known: &[(String, String)]) -> Advice {
+    let elsewhere: Vec<&str> = known
+        .iter()
+        .filter(|(_, other)| other == name)
+        .map(|(ns, _)| ns.as_str())
+        .collect();
+    if !elsewhere.is_empty() {
+        let text = format!(
+            "there is one in {}; add -n {}",
+            elsewhere.join(", "),
+            elsewhere[0]
+        );
+        return Advice {
+            text,
+            command: None,
+        };
+    }
+    let here = known
+        .iter()
+        .filter(|(ns, _)| ns == namespace)
+        .map(|(_, other)| other.as_str());
+    let close = name::close(name, here);
+    if !close.is_empty() {
+        return Advice {
+            text: format!("did you mean {}?", close.join(" or ")),
+            command: None,
+        };
+    }
+    if known.is_empty() {
+        return Advice {
+            text: "there are none yet; make it with".into(),
+            command: Some(Hint::Create),
+        };
+    }
+    Advice {
+        text: "all there are:".into(),
+        command: Some(Hint::List),
+    }
+}
+
+/// Reads the tenant's kubeconfig out of its Secret.
+pub(crate) async fn access(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<Access> {
+    let name = vcp.name_any();
+    let Some(reference) = vcp
+        .status
+        .as_ref()
+        .and_then(|status| status.kubeconfig_secret_ref.clone())
+    else {
+        let blocker =
+            condition::blocker(vcp).unwrap_or_else(|| "the manager hasn't taken it up".into());
+        let hint = cluster.hint(&format!("describe {name}"));
+        return Err(error::fail(format!(
+            "{name} has no kubeconfig yet: {blocker}; see `{hint}`"
+        )));
+    };
+    let secrets: Api<Secret> =
+        Api::namespaced(cluster.client.clone(), &vcp.namespace().unwrap_or_default());
+    let secret = match secrets.get(&reference.name).await {
+        Ok(secret) => secret,
+        Err(err) if error::is_missing(&err) => {
+            return Err(error::fail(format!(
+                "the Secret {} with the kubeconfig of {name} is gone: the manager makes it anew within moments; see `{}`",
+                reference.name,
+                cluster.hint("doctor")
+            )));
+        }
+        Err(err) => return Err(err.into()),
+    };
+    let data = secret
+        .data
+        .unwrap_or_default()
+        .remove(&reference.key)
+        .map(|bytes| String::from_utf8(bytes.0));
+    let Some(Ok(text)) = data else {
+        return Err(error::fail(format!(
+            "the Secret {} has no kubeconfig under the key {:?}",
+            reference.name, reference.key
+        )));
+    };
+    Access::parse(&text).map_err(|err| {
+        error::fail(format!(
+            "can't use the kubeconfig in the Secret {}: {err}",
+            reference.name
+        ))
+    })
+}
+
+/// What marks this tenant's entries in a person's kubeconfig.
+pub(crate) fn mark(cluster: &Cluster, vcp: &VirtualControlPlane) -> Mark {
+    Mark {
+        control_plane: format!("{}/{}", vcp.namespace().unwrap_or_default(), vcp.name_any()),
+        identity: vcp.spec.identity.clone().unwrap_or_default(),
+        super_cluster: cluster.url.clone(),
+    }
+}
+
+/// A client of the tenant's own API server.
+pub(crate) async fn client(
+    cluster: &Cluster,
+    vcp: &VirtualControlPlane,
+    access: &Access,
+) -> Result<Client> {
+    let value = access.kubeconfig(&vcp.name_any(), &mark(cluster, vcp));
+    let kubeconfig: Kubeconfig = serde_json::from_value(value)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    cluster::client(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known() -> Vec<(String, String)> {
+        [
+            ("default", "team-a"),
+            ("default", "team-b"),
+            ("shop", "cart"),
+        ]
+        .map(|(ns, n)| (ns.to_owned(), n.to_owned()))
+        .to_vec()
+    }
+
+    #[test]
+    fn advice_names_what_may_have_been_meant() {
+        assert_eq!(
+            advise("cart", "default", &known()).text,
+            "there is one in shop; add -n shop"
+        );
+        assert_eq!(
+            advise("team-c", "default", &known()).text,
+            "did you mean team-a or team-b?"
+        );
+        assert_eq!(advise("zzz", "default", &known()).command, Some(Hint::List));
+        assert_eq!(advise("zzz", "default", &[]).command, Some(Hint::Create));
+    }
+}
