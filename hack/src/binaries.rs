@@ -38,20 +38,37 @@ struct Build {
     is_test: bool,
 }
 
-const KUBE_LINKS: &[&str] =
-    &["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet"];
+const KUBE_LINKS: &[&str] = &[
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-proxy",
+    "kubelet",
+];
 
 const fn program(name: &'static str, module: &'static str, package: &'static str) -> Build {
-    Build { name, module, package, links: &[], is_test: false }
+    Build {
+        name,
+        module,
+        package,
+        links: &[],
+        is_test: false,
+    }
 }
 
 const BUILDS: &[Build] = &[
-    Build { links: KUBE_LINKS, ..program("kube", "kube", ".") },
+    Build {
+        links: KUBE_LINKS,
+        ..program("kube", "kube", ".")
+    },
     program("kubectl", "kube", "k8s.io/kubernetes/cmd/kubectl"),
     program("agnhost", "kube", "k8s.io/kubernetes/test/images/agnhost"),
     program("nnp", "kube", "k8s.io/kubernetes/test/images/nonewprivs"),
     program("sample-apiserver", "kube", "k8s.io/sample-apiserver"),
-    Build { is_test: true, ..program("e2e.test", "kube", "k8s.io/kubernetes/test/e2e") },
+    Build {
+        is_test: true,
+        ..program("e2e.test", "kube", "k8s.io/kubernetes/test/e2e")
+    },
     program("etcd", "etcd", "."),
     program("coredns", "coredns", "."),
     program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok"),
@@ -79,7 +96,12 @@ pub(crate) fn path(program: &str) -> Result<PathBuf> {
 pub(crate) fn fingerprint(program: &str) -> Result<String> {
     if let Some(ready) = asset(program)? {
         let about = fs::metadata(&ready)?;
-        return Ok(format!("{} {} {:?}", ready.display(), about.len(), about.modified()?));
+        return Ok(format!(
+            "{} {} {:?}",
+            ready.display(),
+            about.len(),
+            about.modified()?
+        ));
     }
     Ok(key(build_of(program)?)?.text())
 }
@@ -108,7 +130,9 @@ pub(crate) fn module_folder(module: &str, dependency: &str) -> Result<PathBuf> {
     command.current_dir(paths::repository().join("hack").join(module));
     command.args(["mod", "download", "-json", dependency]);
     let answer: serde_json::Value = serde_json::from_str(&run::output(&mut command)?)?;
-    let folder = answer["Dir"].as_str().with_context(|| format!("{dependency} has no folder"))?;
+    let folder = answer["Dir"]
+        .as_str()
+        .with_context(|| format!("{dependency} has no folder"))?;
     Ok(PathBuf::from(folder))
 }
 
@@ -126,10 +150,16 @@ fn asset(program: &str) -> Result<Option<PathBuf>> {
     };
     let folder = Path::new(&folder);
     if !folder.is_dir() {
-        bail!("SUBLET_ASSETS names {}, which is not a folder", folder.display());
+        bail!(
+            "SUBLET_ASSETS names {}, which is not a folder",
+            folder.display()
+        );
     }
     let candidate = folder.join(program);
-    Ok(candidate.is_file().then(|| candidate.canonicalize()).transpose()?)
+    Ok(candidate
+        .is_file()
+        .then(|| candidate.canonicalize())
+        .transpose()?)
 }
 
 fn go() -> Result<Command> {
@@ -149,14 +179,19 @@ fn go_version() -> Result<&'static str> {
     }
     let mut command = go()?;
     // Asked inside a module, since its go.mod may make Go switch to another toolchain.
-    command.current_dir(paths::repository().join("hack/kube")).args(["env", "GOVERSION", "GOARCH"]);
+    command
+        .current_dir(paths::repository().join("hack/kube"))
+        .args(["env", "GOVERSION", "GOARCH"]);
     let version = run::output(&mut command)?;
     Ok(VERSION.get_or_init(|| version.trim().replace('\n', " ")))
 }
 
 fn key(build: &Build) -> Result<Key> {
     let mut key = Key::new("go build 1");
-    key.add(go_version()?).add(build.name).add(build.package).add(link_flags(build));
+    key.add(go_version()?)
+        .add(build.name)
+        .add(build.package)
+        .add(link_flags(build));
     let folder = paths::repository().join("hack").join(build.module);
     for file in module_files(&folder)? {
         key.add(file.file_name().unwrap_or_default().as_encoded_bytes());
@@ -166,11 +201,16 @@ fn key(build: &Build) -> Result<Key> {
 }
 
 fn module_files(folder: &Path) -> Result<BTreeSet<PathBuf>> {
-    let listing = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let listing =
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut files = BTreeSet::new();
     for entry in listing {
         let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if name == "go.mod" || name == "go.sum" || name.ends_with(".go") {
             files.insert(path);
         }
@@ -184,7 +224,10 @@ fn link_flags(build: &Build) -> String {
         return "-s -w".to_owned();
     }
     let mut numbers = KUBERNETES.split('.');
-    let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    let (major, minor) = (
+        numbers.next().unwrap_or_default(),
+        numbers.next().unwrap_or_default(),
+    );
     let stamp = "-X k8s.io/component-base/version";
     format!(
         "-s -w {stamp}.gitVersion=v{KUBERNETES} {stamp}.gitMajor={major} {stamp}.gitMinor={minor}"
@@ -193,9 +236,21 @@ fn link_flags(build: &Build) -> String {
 
 fn compile(build: &Build, folder: &Path) -> Result<()> {
     let mut command = go()?;
-    command.current_dir(paths::repository().join("hack").join(build.module)).env("CGO_ENABLED", "0");
-    command.args(if build.is_test { &["test", "-c"][..] } else { &["build"][..] });
-    command.args(["-trimpath", "-buildvcs=false", "-ldflags", &link_flags(build), "-o"]);
+    command
+        .current_dir(paths::repository().join("hack").join(build.module))
+        .env("CGO_ENABLED", "0");
+    command.args(if build.is_test {
+        &["test", "-c"][..]
+    } else {
+        &["build"][..]
+    });
+    command.args([
+        "-trimpath",
+        "-buildvcs=false",
+        "-ldflags",
+        &link_flags(build),
+        "-o",
+    ]);
     command.arg(folder.join(build.name)).arg(build.package);
     run::output(&mut command)?;
     for link in build.links {
@@ -224,8 +279,12 @@ mod tests {
             ("coredns", "github.com/coredns/coredns", COREDNS),
         ] {
             let manifest =
-                fs::read_to_string(paths::repository().join("hack").join(module).join("go.mod")).unwrap();
-            assert!(manifest.contains(&format!("{dependency} v{version}")), "{module}");
+                fs::read_to_string(paths::repository().join("hack").join(module).join("go.mod"))
+                    .unwrap();
+            assert!(
+                manifest.contains(&format!("{dependency} v{version}")),
+                "{module}"
+            );
         }
     }
 }

@@ -79,7 +79,10 @@ pub(crate) fn entry(
 
 /// True when `entry` would find the entry and not fill it.
 pub(crate) fn holds(kind: &str, name: &str, key: &Key) -> Result<bool> {
-    Ok(paths::cache()?.join(kind).join(format!("{name}-{}", key.text())).is_dir())
+    Ok(paths::cache()?
+        .join(kind)
+        .join(format!("{name}-{}", key.text()))
+        .is_dir())
 }
 
 /// Takes the machine-wide lock called `name`; it ends when the returned file is dropped.
@@ -90,7 +93,8 @@ pub(crate) fn lock(name: &str) -> Result<File> {
     let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
     if file.try_lock().is_err() {
         eprintln!("     another run holds {name}; waiting for it …");
-        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+        file.lock()
+            .with_context(|| format!("cannot lock {}", path.display()))?;
     }
     Ok(file)
 }

@@ -36,21 +36,36 @@ impl KubeApi {
             let value = config.pointer(pointer).and_then(Value::as_str);
             value.with_context(|| format!("{} lacks {pointer}", path.display()))
         };
-        let pem = |pointer: &str| -> Result<Vec<u8>> { Ok(BASE64.decode(field(pointer)?.as_bytes())?) };
+        let pem =
+            |pointer: &str| -> Result<Vec<u8>> { Ok(BASE64.decode(field(pointer)?.as_bytes())?) };
         let server = field("/clusters/0/cluster/server")?;
-        let address = server.strip_prefix("https://").context("the server isn't https")?.to_owned();
-        let host = address.rsplit_once(':').context("the server has no port")?.0.to_owned();
+        let address = server
+            .strip_prefix("https://")
+            .context("the server isn't https")?
+            .to_owned();
+        let host = address
+            .rsplit_once(':')
+            .context("the server has no port")?
+            .0
+            .to_owned();
 
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(&pem("/clusters/0/cluster/certificate-authority-data")?)?)?;
-        let certificate = CertificateDer::from_pem_slice(&pem("/users/0/user/client-certificate-data")?)?;
+        roots.add(CertificateDer::from_pem_slice(&pem(
+            "/clusters/0/cluster/certificate-authority-data",
+        )?)?)?;
+        let certificate =
+            CertificateDer::from_pem_slice(&pem("/users/0/user/client-certificate-data")?)?;
         let key = PrivateKeyDer::from_pem_slice(&pem("/users/0/user/client-key-data")?)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_client_auth_cert(vec![certificate], key)?;
-        Ok(Self { address, host, tls: Arc::new(tls) })
+        Ok(Self {
+            address,
+            host,
+            tls: Arc::new(tls),
+        })
     }
 
     /// Reads one path.
@@ -62,12 +77,14 @@ impl KubeApi {
     /// Creates or updates an object by server-side apply. `path` ends with its name.
     pub(crate) fn apply(&self, path: &str, object: &Value) -> Result<()> {
         let path = format!("{path}?fieldManager=xtask&force=true");
-        self.call("PATCH", &path, "application/apply-patch+yaml", Some(object)).map(drop)
+        self.call("PATCH", &path, "application/apply-patch+yaml", Some(object))
+            .map(drop)
     }
 
     /// Deletes an object or, when `path` is a list's, all of it.
     pub(crate) fn delete(&self, path: &str) -> Result<()> {
-        self.call("DELETE", path, "application/json", Some(&json!({}))).map(drop)
+        self.call("DELETE", path, "application/json", Some(&json!({})))
+            .map(drop)
     }
 
     fn call(&self, method: &str, path: &str, kind: &str, body: Option<&Value>) -> Result<String> {
@@ -99,21 +116,33 @@ impl KubeApi {
     }
 
     fn connect(&self) -> Result<StreamOwned<ClientConnection, TcpStream>> {
-        let address = self.address.to_socket_addrs()?.next().context("the server has no address")?;
+        let address = self
+            .address
+            .to_socket_addrs()?
+            .next()
+            .context("the server has no address")?;
         let socket = TcpStream::connect_timeout(&address, Duration::from_secs(2))
             .context("the API server takes no connection")?;
         socket.set_read_timeout(Some(Duration::from_secs(30)))?;
         socket.set_write_timeout(Some(Duration::from_secs(10)))?;
         let name = ServerName::try_from(self.host.clone())?;
-        Ok(StreamOwned::new(ClientConnection::new(Arc::clone(&self.tls), name)?, socket))
+        Ok(StreamOwned::new(
+            ClientConnection::new(Arc::clone(&self.tls), name)?,
+            socket,
+        ))
     }
 }
 
 /// Status and body of an HTTP/1 answer.
 fn parse_answer(answer: &str) -> Result<(u16, String)> {
-    let (head, body) = answer.split_once("\r\n\r\n").context("the API server's answer was cut off")?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .context("the API server's answer was cut off")?;
     let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
-    Ok((status.context("the API server's answer has no status")?, body.to_owned()))
+    Ok((
+        status.context("the API server's answer has no status")?,
+        body.to_owned(),
+    ))
 }
 
 #[cfg(test)]

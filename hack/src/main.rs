@@ -20,7 +20,11 @@ use clap::{Parser, Subcommand};
 
 /// Builds, starts and tests Sublet.
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_version_flag = true)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    disable_version_flag = true
+)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -29,12 +33,17 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Command {
     /// The real Kubernetes cluster that everything is tried on
-    #[command(subcommand, after_help = "Examples:\n  cargo xtask super up\n  cargo xtask super up --nodes 1\n  \
-        cargo xtask super up --fake-nodes 100\n  cargo xtask super status\n  cargo xtask super down")]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  cargo xtask super up\n  cargo xtask super up --nodes 1\n  \
+        cargo xtask super up --fake-nodes 100\n  cargo xtask super status\n  cargo xtask super down"
+    )]
     Super(Super),
     /// Make all container images and load them into the super cluster if it is up
-    #[command(after_help = "After a change to a daemon, this is how it gets into the running cluster:\n  \
-        cargo xtask images && kubectl -n sublet-system rollout restart deployment")]
+    #[command(
+        after_help = "After a change to a daemon, this is how it gets into the running cluster:\n  \
+        cargo xtask images && kubectl -n sublet-system rollout restart deployment"
+    )]
     Images,
 }
 

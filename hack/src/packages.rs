@@ -24,8 +24,11 @@ const NEEDED: &[(&str, &str)] = &[
 ];
 
 /// Needed to make image layers only.
-const NEEDED_FOR_IMAGES: &[(&str, &str)] =
-    &[("mmdebstrap", "mmdebstrap"), ("cc", "gcc"), ("/usr/include/stdio.h", "libc6-dev")];
+const NEEDED_FOR_IMAGES: &[(&str, &str)] = &[
+    ("mmdebstrap", "mmdebstrap"),
+    ("cc", "gcc"),
+    ("/usr/include/stdio.h", "libc6-dev"),
+];
 
 /// Makes sure that pods can be run.
 pub(crate) fn ensure_for_nodes() -> Result<()> {
@@ -43,8 +46,11 @@ pub(crate) fn is_root() -> bool {
 }
 
 fn ensure(needed: &[(&str, &'static str)]) -> Result<()> {
-    let mut missing: Vec<&str> =
-        needed.iter().filter(|(file, _)| !is_there(file)).map(|(_, package)| *package).collect();
+    let mut missing: Vec<&str> = needed
+        .iter()
+        .filter(|(file, _)| !is_there(file))
+        .map(|(_, package)| *package)
+        .collect();
     missing.dedup();
     if missing.is_empty() {
         return Ok(());
@@ -57,14 +63,22 @@ fn ensure(needed: &[(&str, &'static str)]) -> Result<()> {
         bail!("missing packages: {list}; run this as root, or install them first");
     }
     eprintln!("     installing Debian packages: {list}");
-    let _ = run::output(run::command(&apt, ["update", "-q"]).env("DEBIAN_FRONTEND", "noninteractive"));
+    let _ =
+        run::output(run::command(&apt, ["update", "-q"]).env("DEBIAN_FRONTEND", "noninteractive"));
     // Services of these packages are not started: the super cluster has its own and leaves others alone.
     let mut install = run::command(&apt, ["install", "-y", "-q", "--no-install-recommends"]);
-    install.args(&missing).env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
+    install
+        .args(&missing)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("RUNLEVEL", "1");
     run::output(&mut install)?;
     Ok(())
 }
 
 fn is_there(file: &str) -> bool {
-    if file.starts_with('/') { Path::new(file).exists() } else { run::find(file).is_some() }
+    if file.starts_with('/') {
+        Path::new(file).exists()
+    } else {
+        run::find(file).is_some()
+    }
 }

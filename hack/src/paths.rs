@@ -19,8 +19,10 @@ pub(crate) fn repository() -> &'static Path {
 pub(crate) fn cache() -> Result<PathBuf> {
     let base = match env::var_os("XDG_CACHE_HOME") {
         Some(folder) if !folder.is_empty() => PathBuf::from(folder),
-        _ => PathBuf::from(env::var_os("HOME").context("HOME is not set: set it or XDG_CACHE_HOME")?)
-            .join(".cache"),
+        _ => {
+            PathBuf::from(env::var_os("HOME").context("HOME is not set: set it or XDG_CACHE_HOME")?)
+                .join(".cache")
+        }
     };
     Ok(base.join("sublet"))
 }

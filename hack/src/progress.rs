@@ -23,7 +23,12 @@ impl Step {
             eprintln!("     {title} …");
             None
         };
-        Self { title, started: Instant::now(), spinner, finished: false }
+        Self {
+            title,
+            started: Instant::now(),
+            spinner,
+            finished: false,
+        }
     }
 
     /// Says what the work is at right now. Seen on terminals only.
@@ -43,8 +48,16 @@ impl Step {
         if let Some(spinner) = self.spinner.take() {
             spinner.finish_and_clear();
         }
-        let result = if result.is_empty() { String::new() } else { format!(": {result}") };
-        eprintln!("{mark} {}{result} ({})", self.title, seconds(self.started.elapsed()));
+        let result = if result.is_empty() {
+            String::new()
+        } else {
+            format!(": {result}")
+        };
+        eprintln!(
+            "{mark} {}{result} ({})",
+            self.title,
+            seconds(self.started.elapsed())
+        );
     }
 }
 

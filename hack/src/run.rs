@@ -21,14 +21,25 @@ where
 
 /// Runs to the end and gives stdout. On failure the error holds the command and the end of its output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let done = command.output().with_context(|| format!("cannot start {}", shown(command)))?;
+    let done = command
+        .output()
+        .with_context(|| format!("cannot start {}", shown(command)))?;
     let stdout = String::from_utf8_lossy(&done.stdout).into_owned();
     if done.status.success() {
         return Ok(stdout);
     }
     let stderr = String::from_utf8_lossy(&done.stderr);
-    let said = if stderr.trim().is_empty() { &stdout } else { stderr.as_ref() };
-    bail!("{} failed ({}):\n{}", shown(command), done.status, tail(said, 25));
+    let said = if stderr.trim().is_empty() {
+        &stdout
+    } else {
+        stderr.as_ref()
+    };
+    bail!(
+        "{} failed ({}):\n{}",
+        shown(command),
+        done.status,
+        tail(said, 25)
+    );
 }
 
 /// As [`output`], with `input` on the program's stdin.
@@ -40,7 +51,9 @@ pub(crate) fn output_with_input(command: &mut Command, input: &[u8]) -> Result<S
         .spawn()
         .with_context(|| format!("cannot start {}", shown(command)))?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input).with_context(|| format!("cannot write to {}", shown(command)))?;
+        stdin
+            .write_all(input)
+            .with_context(|| format!("cannot write to {}", shown(command)))?;
     }
     let done = child.wait_with_output()?;
     if done.status.success() {
@@ -56,7 +69,9 @@ pub(crate) fn output_with_input(command: &mut Command, input: &[u8]) -> Result<S
 
 /// Runs with this process's own stdout and stderr, so that people see what it says.
 pub(crate) fn visibly(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {}", shown(command)))?;
     if !status.success() {
         bail!("{} failed ({status})", shown(command));
     }
@@ -80,7 +95,11 @@ pub(crate) fn tail(text: &str, lines: usize) -> String {
 
 fn shown(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
-    words.extend(command.get_args().map(|arg| arg.to_string_lossy().into_owned()));
+    words.extend(
+        command
+            .get_args()
+            .map(|arg| arg.to_string_lossy().into_owned()),
+    );
     let line = words.join(" ");
     match line.char_indices().nth(200) {
         Some((cut, _)) => format!("`{}…`", &line[..cut]),
@@ -101,7 +120,9 @@ mod tests {
 
     #[test]
     fn failure_names_command_and_output() {
-        let error = output(&mut command("sh", ["-c", "echo why >&2; exit 3"])).unwrap_err().to_string();
+        let error = output(&mut command("sh", ["-c", "echo why >&2; exit 3"]))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("sh -c") && error.contains("why"), "{error}");
     }
 }

@@ -32,8 +32,14 @@ use crate::{binaries, cache, images, packages, paths};
 use layout::Node;
 
 /// Programs that are linked into `target/super/bin`.
-const HANDED_OUT: &[&str] =
-    &["kubectl", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns"];
+const HANDED_OUT: &[&str] = &[
+    "kubectl",
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "coredns",
+];
 
 /// What is written down about the cluster that was started.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -58,7 +64,8 @@ impl Record {
     }
 
     fn write(self) -> Result<()> {
-        fs::write(Self::path(), serde_json::to_vec(&self)?).context("cannot write the cluster's record")
+        fs::write(Self::path(), serde_json::to_vec(&self)?)
+            .context("cannot write the cluster's record")
     }
 
     fn nodes(self) -> Vec<Node> {
@@ -101,10 +108,17 @@ pub(crate) fn up(nodes: Option<u8>, fake_nodes: u32) -> Result<()> {
             }
             let count = nodes.unwrap_or(2);
             fs::create_dir_all(paths::state()).context("cannot make the state folder")?;
-            let record = Record { nodes: count, phase: Phase::Starting };
+            let record = Record {
+                nodes: count,
+                phase: Phase::Starting,
+            };
             record.write()?;
             start::fresh(&record.nodes(), &bundle)?;
-            Record { phase: Phase::Running, ..record }.write()?;
+            Record {
+                phase: Phase::Running,
+                ..record
+            }
+            .write()?;
         }
     }
     pki::hand_out_kubeconfig()?;
@@ -121,7 +135,10 @@ pub(crate) fn up(nodes: Option<u8>, fake_nodes: u32) -> Result<()> {
     }
     println!("super cluster ready in {}", seconds(began.elapsed()));
     println!("  export KUBECONFIG={}", shown(&paths::kubeconfig()));
-    println!("  export PATH={}:$PATH", shown(&paths::handout().join("bin")));
+    println!(
+        "  export PATH={}:$PATH",
+        shown(&paths::handout().join("bin"))
+    );
     Ok(())
 }
 
@@ -165,7 +182,10 @@ pub(crate) fn leftovers() -> Result<Vec<String>> {
 /// The real nodes of the running cluster; none when it isn't up.
 pub(crate) fn running_nodes() -> Vec<Node> {
     let record = Record::read().filter(|record| record.phase == Phase::Running);
-    record.filter(|record| machines_run(*record)).map(Record::nodes).unwrap_or_default()
+    record
+        .filter(|record| machines_run(*record))
+        .map(Record::nodes)
+        .unwrap_or_default()
 }
 
 /// A client for the running cluster.
@@ -174,7 +194,10 @@ fn client() -> Result<KubeApi> {
 }
 
 fn machines_run(record: Record) -> bool {
-    record.nodes().into_iter().all(|node| machine::running(node).is_some())
+    record
+        .nodes()
+        .into_iter()
+        .all(|node| machine::running(node).is_some())
 }
 
 fn require_root() -> Result<()> {

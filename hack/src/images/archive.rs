@@ -48,13 +48,20 @@ struct Blob {
 impl Blob {
     fn of(value: &Value) -> Self {
         let bytes = value.to_string().into_bytes();
-        Self { digest: format!("sha256:{}", HEXLOWER.encode(&Sha256::digest(&bytes))), bytes }
+        Self {
+            digest: format!("sha256:{}", HEXLOWER.encode(&Sha256::digest(&bytes))),
+            bytes,
+        }
     }
 }
 
 impl Image {
     fn config(&self) -> Blob {
-        let digests: Vec<&str> = self.layers.iter().map(|layer| layer.digest.as_str()).collect();
+        let digests: Vec<&str> = self
+            .layers
+            .iter()
+            .map(|layer| layer.digest.as_str())
+            .collect();
         let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         let mut run = json!({"Env": [path]});
         if !self.process.entrypoint.is_empty() {
@@ -107,7 +114,10 @@ pub(crate) fn digests(images: &[Image]) -> BTreeMap<String, String> {
 /// Writes all images into one archive; blobs that several share are in it once.
 pub(crate) fn write(path: &Path, images: &[Image]) -> Result<()> {
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-    let mut archive = Archive { tar: tar::Builder::new(BufWriter::new(file)), seen: BTreeSet::new() };
+    let mut archive = Archive {
+        tar: tar::Builder::new(BufWriter::new(file)),
+        seen: BTreeSet::new(),
+    };
     archive.small("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     let mut entries = Vec::new();
     for image in images {
@@ -129,7 +139,11 @@ pub(crate) fn write(path: &Path, images: &[Image]) -> Result<()> {
     }
     let index = json!({"schemaVersion": 2, "manifests": entries});
     archive.small("index.json", index.to_string().as_bytes())?;
-    archive.tar.into_inner()?.into_inner().context("cannot finish the archive")?;
+    archive
+        .tar
+        .into_inner()?
+        .into_inner()
+        .context("cannot finish the archive")?;
     Ok(())
 }
 
@@ -155,9 +169,11 @@ impl Archive {
         if !self.seen.insert(layer.digest.clone()) {
             return Ok(());
         }
-        let file =
-            File::open(&layer.path).with_context(|| format!("cannot read {}", layer.path.display()))?;
-        Ok(self.tar.append_data(&mut header(layer.size), blob_name(&layer.digest), file)?)
+        let file = File::open(&layer.path)
+            .with_context(|| format!("cannot read {}", layer.path.display()))?;
+        Ok(self
+            .tar
+            .append_data(&mut header(layer.size), blob_name(&layer.digest), file)?)
     }
 }
 
@@ -189,9 +205,15 @@ mod tests {
         let image = |name: &str, argument: &str| Image {
             names: vec![name.to_owned()],
             layers: vec![layer.clone()],
-            process: Process { arguments: vec![argument.to_owned()], ..Process::default() },
+            process: Process {
+                arguments: vec![argument.to_owned()],
+                ..Process::default()
+            },
         };
-        let images = [image("a.example/one:1", "one"), image("a.example/two:1", "two")];
+        let images = [
+            image("a.example/one:1", "one"),
+            image("a.example/two:1", "two"),
+        ];
         let path = folder.join("archive.tar");
         write(&path, &images).unwrap();
 
@@ -202,13 +224,18 @@ mod tests {
             let name = entry.path().unwrap().to_string_lossy().into_owned();
             let mut text = Vec::new();
             entry.read_to_end(&mut text).unwrap();
-            assert!(files.insert(name, text).is_none(), "a file is in the archive twice");
+            assert!(
+                files.insert(name, text).is_none(),
+                "a file is in the archive twice"
+            );
         }
         let index: Value = serde_json::from_slice(&files["index.json"]).unwrap();
         let named = digests(&images);
         assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
         for entry in index["manifests"].as_array().unwrap() {
-            let name = entry["annotations"]["io.containerd.image.name"].as_str().unwrap();
+            let name = entry["annotations"]["io.containerd.image.name"]
+                .as_str()
+                .unwrap();
             assert_eq!(entry["digest"], named[name]);
             assert!(files.contains_key(&blob_name(&named[name])));
         }

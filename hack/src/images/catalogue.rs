@@ -18,18 +18,42 @@ const SUITE: &str = "registry.k8s.io/e2e-test-images";
 /// The user that everything without a reason to be root runs as.
 const NOBODY_SPECIAL: &str = "65532:65532";
 
-const BUSYBOX: Root = Root { name: "busybox", packages: &["busybox"], revision: 1, finish: finish_busybox };
+/// From a newer release: the busybox of bookworm dies of `wget -T`, which many a readiness loop calls.
+const BUSYBOX: Root = Root {
+    name: "busybox",
+    release: "trixie",
+    packages: &["busybox"],
+    revision: 1,
+    finish: finish_busybox,
+};
 const TOOLS: Root = Root {
     name: "agnhost",
+    release: "bookworm",
     packages: &[
-        "bash", "bind9-dnsutils", "coreutils", "curl", "dash", "findutils", "grep", "hostname", "iperf",
-        "iproute2", "iputils-ping", "mawk", "netcat-openbsd", "procps", "sed", "tar", "util-linux",
+        "bash",
+        "bind9-dnsutils",
+        "coreutils",
+        "curl",
+        "dash",
+        "findutils",
+        "grep",
+        "hostname",
+        "iperf",
+        "iproute2",
+        "iputils-ping",
+        "mawk",
+        "netcat-openbsd",
+        "procps",
+        "sed",
+        "tar",
+        "util-linux",
     ],
     revision: 1,
     finish: finish_tools,
 };
 const NGINX: Root = Root {
     name: "nginx",
+    release: "bookworm",
     packages: &["coreutils", "curl", "dash", "nginx-light"],
     revision: 1,
     finish: finish_nginx,
@@ -53,12 +77,21 @@ pub(crate) fn bundle() -> Result<Bundle> {
         step.done(&format!("{} names", digests.len()));
         folder
     };
-    Ok(Bundle { archive: folder.join("archive.tar"), images: digests })
+    Ok(Bundle {
+        archive: folder.join("archive.tar"),
+        images: digests,
+    })
 }
 
 fn images() -> Result<Vec<Image>> {
     let mut images = vec![
-        image(&[PAUSE, "registry.k8s.io/pause:3.10"], vec![pause()?], NOBODY_SPECIAL, &["/pause"], &[]),
+        image(
+            &[PAUSE, "registry.k8s.io/pause:3.10"],
+            vec![pause()?],
+            NOBODY_SPECIAL,
+            &["/pause"],
+            &[],
+        ),
         coredns()?,
     ];
     images.extend(control_plane()?);
@@ -68,22 +101,39 @@ fn images() -> Result<Vec<Image>> {
     Ok(images)
 }
 
-fn image(names: &[&str], layers: Vec<Layer>, user: &str, entrypoint: &[&str], arguments: &[&str]) -> Image {
-    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+fn image(
+    names: &[&str],
+    layers: Vec<Layer>,
+    user: &str,
+    entrypoint: &[&str],
+    arguments: &[&str],
+) -> Image {
+    let owned = |words: &[&str]| {
+        words
+            .iter()
+            .map(|word| (*word).to_owned())
+            .collect::<Vec<_>>()
+    };
     let process = Process {
         entrypoint: owned(entrypoint),
         arguments: owned(arguments),
         user: user.to_owned(),
         folder: "/".to_owned(),
     };
-    Image { names: owned(names), layers, process }
+    Image {
+        names: owned(names),
+        layers,
+        process,
+    }
 }
 
 /// A layer that holds built programs: (program, its path in the image, mode), and links.
 fn programs(name: &str, files: &[(&str, &str, u32)], links: &[(&str, &str)]) -> Result<Layer> {
     let mut key = Key::new("program layer 1");
     for (program, place, mode) in files {
-        key.add(binaries::fingerprint(program)?).add(place).add(mode.to_string());
+        key.add(binaries::fingerprint(program)?)
+            .add(place)
+            .add(mode.to_string());
     }
     for (link, target) in links {
         key.add(link).add(target);
@@ -109,9 +159,13 @@ fn pause() -> Result<Layer> {
     cached_layer("layers", "pause", &key, |tree, work| {
         packages::ensure_for_images()?;
         let kubernetes = format!("k8s.io/kubernetes@v{KUBERNETES}");
-        let source = binaries::module_folder("kube", &kubernetes)?.join("build/pause/linux/pause.c");
+        let source =
+            binaries::module_folder("kube", &kubernetes)?.join("build/pause/linux/pause.c");
         let program = work.join("pause");
-        let mut command = run::command("cc", ["-Os", "-Wall", "-static", "-s", "-DVERSION=3.10.2", "-o"]);
+        let mut command = run::command(
+            "cc",
+            ["-Os", "-Wall", "-static", "-s", "-DVERSION=3.10.2", "-o"],
+        );
         run::output(command.arg(&program).arg(source))?;
         tree.copy("pause", program, 0o755);
         Ok(())
@@ -120,31 +174,72 @@ fn pause() -> Result<Layer> {
 
 fn coredns() -> Result<Image> {
     let layer = programs("coredns", &[("coredns", "coredns", 0o755)], &[])?;
-    let names =
-        [format!("registry.k8s.io/coredns/coredns:v{COREDNS}"), format!("docker.io/coredns/coredns:{COREDNS}")];
+    let names = [
+        format!("registry.k8s.io/coredns/coredns:v{COREDNS}"),
+        format!("docker.io/coredns/coredns:{COREDNS}"),
+    ];
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    Ok(image(&names, vec![layer], NOBODY_SPECIAL, &["/coredns"], &[]))
+    Ok(image(
+        &names,
+        vec![layer],
+        NOBODY_SPECIAL,
+        &["/coredns"],
+        &[],
+    ))
 }
 
 /// What tenants' control planes are made of. The Kubernetes parts are one file under several names, so
 /// the nodes hold it once and running ones share its memory pages.
 fn control_plane() -> Result<Vec<Image>> {
-    let kube = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"];
-    let places: Vec<String> = kube.iter().map(|name| format!("usr/local/bin/{name}")).collect();
-    let links: Vec<(&str, &str)> = places.iter().map(|place| (place.as_str(), "kube")).collect();
-    let shared = programs("kube", &[("kube-apiserver", "usr/local/bin/kube", 0o755)], &links)?;
+    let kube = [
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kube-proxy",
+    ];
+    let places: Vec<String> = kube
+        .iter()
+        .map(|name| format!("usr/local/bin/{name}"))
+        .collect();
+    let links: Vec<(&str, &str)> = places
+        .iter()
+        .map(|place| (place.as_str(), "kube"))
+        .collect();
+    let shared = programs(
+        "kube",
+        &[("kube-apiserver", "usr/local/bin/kube", 0o755)],
+        &links,
+    )?;
     let mut images = Vec::new();
     for name in kube {
         let reference = format!("registry.k8s.io/{name}:v{KUBERNETES}");
         let entrypoint = format!("/usr/local/bin/{name}");
-        images.push(image(&[&reference], vec![shared.clone()], NOBODY_SPECIAL, &[&entrypoint], &[]));
+        images.push(image(
+            &[&reference],
+            vec![shared.clone()],
+            NOBODY_SPECIAL,
+            &[&entrypoint],
+            &[],
+        ));
     }
     let etcd = programs("etcd", &[("etcd", "usr/local/bin/etcd", 0o755)], &[])?;
     let entrypoint = ["/usr/local/bin/etcd"];
     let ours = format!("registry.k8s.io/etcd:{ETCD}-0");
-    images.push(image(&[&ours], vec![etcd.clone()], NOBODY_SPECIAL, &entrypoint, &[]));
+    images.push(image(
+        &[&ours],
+        vec![etcd.clone()],
+        NOBODY_SPECIAL,
+        &entrypoint,
+        &[],
+    ));
     // The suite's etcd writes below `/`, as upstream's does, which runs as root.
-    images.push(image(&["registry.k8s.io/etcd:3.6.8-0"], vec![etcd], "", &[], &["etcd"]));
+    images.push(image(
+        &["registry.k8s.io/etcd:3.6.8-0"],
+        vec![etcd],
+        "",
+        &[],
+        &["etcd"],
+    ));
     Ok(images)
 }
 
@@ -156,15 +251,28 @@ fn busybox() -> Result<Vec<Image>> {
         "docker.io/library/busybox:1.36",
         "docker.io/library/busybox:1.37",
     ]);
-    Ok(vec![image(&names, vec![debian::layer(&BUSYBOX)?], "", &[], &["sh"])])
+    Ok(vec![image(
+        &names,
+        vec![debian::layer(&BUSYBOX)?],
+        "",
+        &[],
+        &["sh"],
+    )])
 }
 
 fn nginx() -> Result<Image> {
     let suite = ["1.15-4", "1.27-0"].map(|tag| format!("{SUITE}/nginx:{tag}"));
-    let docker = ["latest", "1.27", "1.28", "alpine", "stable"].map(|tag| format!("docker.io/library/nginx:{tag}"));
+    let docker = ["latest", "1.27", "1.28", "alpine", "stable"]
+        .map(|tag| format!("docker.io/library/nginx:{tag}"));
     let names: Vec<&str> = suite.iter().chain(&docker).map(String::as_str).collect();
     let layer = debian::layer(&NGINX)?;
-    Ok(image(&names, vec![layer], "", &[], &["nginx", "-g", "daemon off;"]))
+    Ok(image(
+        &names,
+        vec![layer],
+        "",
+        &[],
+        &["nginx", "-g", "daemon off;"],
+    ))
 }
 
 /// The other images of the upstream suite.
@@ -178,17 +286,45 @@ fn suite() -> Result<Vec<Image>> {
     let agnhost_names: Vec<&str> = agnhost_names.iter().map(String::as_str).collect();
     let mut images = vec![
         image(&agnhost_names, base(), "", &entrypoint, &["pause"]),
-        image(&[&name("nonroot:1.5")], base(), "1234", &entrypoint, &["pause"]),
+        image(
+            &[&name("nonroot:1.5")],
+            base(),
+            "1234",
+            &entrypoint,
+            &["pause"],
+        ),
     ];
     for page in ["nautilus", "kitten"] {
         let mut layers = base();
         layers.push(page_layer(page)?);
-        images.push(image(&[&name(&format!("{page}:1.8"))], layers, "", &entrypoint, &["test-webserver"]));
+        images.push(image(
+            &[&name(&format!("{page}:1.8"))],
+            layers,
+            "",
+            &entrypoint,
+            &["test-webserver"],
+        ));
     }
     let nnp = programs("nnp", &[("nnp", "usr/local/bin/nnp", 0o6755)], &[])?;
-    images.push(image(&[&name("nonewprivs:1.4")], vec![tools, nnp], "1000", &[], &["nnp"]));
-    let sample = programs("sample-apiserver", &[("sample-apiserver", "sample-apiserver", 0o755)], &[])?;
-    images.push(image(&[&name("sample-apiserver:1.29.2")], vec![sample], "", &["/sample-apiserver"], &[]));
+    images.push(image(
+        &[&name("nonewprivs:1.4")],
+        vec![tools, nnp],
+        "1000",
+        &[],
+        &["nnp"],
+    ));
+    let sample = programs(
+        "sample-apiserver",
+        &[("sample-apiserver", "sample-apiserver", 0o755)],
+        &[],
+    )?;
+    images.push(image(
+        &[&name("sample-apiserver:1.29.2")],
+        vec![sample],
+        "",
+        &["/sample-apiserver"],
+        &[],
+    ));
     Ok(images)
 }
 
@@ -225,8 +361,13 @@ fn suite_source() -> Result<PathBuf> {
 
 /// A link for each command that busybox knows. "busybox" itself is among them and must stay the program.
 fn finish_busybox(tree: &mut Tree, root: &Path) -> Result<()> {
-    let list = run::output(run::command("chroot", [root.as_os_str()]).args(["/bin/busybox", "--list"]))?;
-    let bin = if root.join("bin").is_symlink() { "usr/bin" } else { "bin" };
+    let list =
+        run::output(run::command("chroot", [root.as_os_str()]).args(["/bin/busybox", "--list"]))?;
+    let bin = if root.join("bin").is_symlink() {
+        "usr/bin"
+    } else {
+        "bin"
+    };
     for command in list.lines() {
         tree.link(&format!("{bin}/{command}"), "busybox");
     }
@@ -235,7 +376,11 @@ fn finish_busybox(tree: &mut Tree, root: &Path) -> Result<()> {
 }
 
 fn finish_tools(tree: &mut Tree, root: &Path) -> Result<()> {
-    link_alternatives(tree, root, &[("nc", "nc.openbsd"), ("awk", "mawk"), ("sh", "dash")])?;
+    link_alternatives(
+        tree,
+        root,
+        &[("nc", "nc.openbsd"), ("awk", "mawk"), ("sh", "dash")],
+    )?;
     tree.link("usr/local/bin/iperf", "/usr/bin/iperf");
     accounts(
         tree,
@@ -247,7 +392,11 @@ fn finish_tools(tree: &mut Tree, root: &Path) -> Result<()> {
 
 fn finish_nginx(tree: &mut Tree, root: &Path) -> Result<()> {
     link_alternatives(tree, root, &[("sh", "dash")])?;
-    accounts(tree, "nginx:x:101:101:nginx:/nonexistent:/bin/false\n", "nginx:x:101:\n");
+    accounts(
+        tree,
+        "nginx:x:101:101:nginx:/nonexistent:/bin/false\n",
+        "nginx:x:101:\n",
+    );
     for folder in ["var/lib/nginx", "var/log/nginx", "run", "etc/nginx/conf.d"] {
         tree.folder(folder, 0o755);
     }

@@ -4,6 +4,7 @@
 //! (accounts, `/tmp`, the link that is `/bin/sh`) is written here.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -13,12 +14,12 @@ use crate::cache::{self, Key};
 use crate::progress::Step;
 use crate::{packages, run};
 
-const SUITE: &str = "bookworm";
-
 /// A root folder of packages, and what is done to it afterwards.
 pub(crate) struct Root {
     /// Names it in the cache.
     pub(crate) name: &'static str,
+    /// The Debian release.
+    pub(crate) release: &'static str,
     /// What is unpacked, with all that it depends on.
     pub(crate) packages: &'static [&'static str],
     /// Raise it when `finish` changes.
@@ -30,7 +31,9 @@ pub(crate) struct Root {
 /// The root folder as a layer.
 pub(crate) fn layer(root: &Root) -> Result<Layer> {
     let mut key = Key::new("debian layer 1");
-    key.add(SUITE).add(root.packages.join(" ")).add(root.revision.to_string());
+    key.add(root.release)
+        .add(root.packages.join(" "))
+        .add(root.revision.to_string());
     if cache::holds("layers", root.name, &key)? {
         return cached_layer("layers", root.name, &key, |_, _| Ok(()));
     }
@@ -39,8 +42,12 @@ pub(crate) fn layer(root: &Root) -> Result<Layer> {
     let layer = cached_layer("layers", root.name, &key, |tree, folder| {
         let unpacked = folder.join("root");
         let include = format!("--include={}", root.packages.join(","));
-        let mut command = run::command("mmdebstrap", ["--variant=extract", "--quiet", &include, SUITE]);
+        let mut command = run::command(
+            "mmdebstrap",
+            ["--variant=extract", "--quiet", &include, root.release],
+        );
         run::output(command.arg(&unpacked))?;
+        merge_usr(&unpacked)?;
         tree.all_of(&unpacked, &is_dead_weight)?;
         for place in ["proc", "sys", "dev", "run", "root", "home", "var/tmp"] {
             tree.folder(place, 0o755);
@@ -74,12 +81,33 @@ pub(crate) fn cached_layer(
     Ok(layer)
 }
 
+/// Newer releases have everything below `/usr` and leave it to installation to make `/bin` and the like.
+fn merge_usr(root: &Path) -> Result<()> {
+    for folder in ["bin", "sbin", "lib", "lib64"] {
+        let in_usr = Path::new("usr").join(folder);
+        if !root.join(folder).exists() && root.join(&in_usr).exists() {
+            symlink(in_usr, root.join(folder)).context("cannot link into usr")?;
+        }
+    }
+    Ok(())
+}
+
 /// What no container needs: package lists, documentation, translations.
 fn is_dead_weight(path: &str) -> bool {
-    ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian",
-     "usr/share/bash-completion", "var/lib/apt", "var/lib/dpkg", "var/cache", "var/log"]
-        .iter()
-        .any(|place| path == *place)
+    [
+        "usr/share/doc",
+        "usr/share/man",
+        "usr/share/locale",
+        "usr/share/info",
+        "usr/share/lintian",
+        "usr/share/bash-completion",
+        "var/lib/apt",
+        "var/lib/dpkg",
+        "var/cache",
+        "var/log",
+    ]
+    .iter()
+    .any(|place| path == *place)
 }
 
 /// `/etc/passwd` and `/etc/group` with the usual accounts and more.
@@ -90,7 +118,10 @@ pub(crate) fn accounts(tree: &mut Tree, users: &str, groups: &str) {
     let group = "root:x:0:\ndaemon:x:1:\nnogroup:x:65534:\n";
     tree.text("etc/passwd", format!("{passwd}{users}"));
     tree.text("etc/group", format!("{group}{groups}"));
-    tree.text("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n");
+    tree.text(
+        "etc/nsswitch.conf",
+        "passwd: files\ngroup: files\nhosts: files dns\n",
+    );
 }
 
 #[cfg(test)]

@@ -16,9 +16,9 @@ use anyhow::{Context, Result, bail};
 use super::{Bundle, import};
 use crate::cache::{self, Key};
 use crate::progress::Step;
+use crate::run;
 use crate::super_cluster::layout::{Node, text};
 use crate::super_cluster::process::Identity;
-use crate::run;
 
 /// Makes the disk for `bundle` unless the cache has it.
 pub(crate) fn prepare(bundle: &Bundle) -> Result<()> {
@@ -34,7 +34,11 @@ pub(crate) fn lay_out(bundle: &Bundle, node: Node) -> Result<()> {
     // Links need the cache and the state folder on one file system; a copy does it elsewhere.
     let linked = run::output(run::command("cp", ["-al"]).arg(&from).arg(&place));
     if linked.is_err() {
-        run::output(run::command("cp", ["-a", "--reflink=auto", "--remove-destination"]).arg(&from).arg(&place))?;
+        run::output(
+            run::command("cp", ["-a", "--reflink=auto", "--remove-destination"])
+                .arg(&from)
+                .arg(&place),
+        )?;
     }
     for database in databases(&prepared.join("root"))? {
         let own = place.join(database.strip_prefix(prepared.join("root"))?);
@@ -47,7 +51,14 @@ pub(crate) fn lay_out(bundle: &Bundle, node: Node) -> Result<()> {
 fn prepared(bundle: &Bundle) -> Result<PathBuf> {
     let mut key = Key::new("disk 1");
     key.add(run::output(&mut run::command("containerd", ["--version"]))?);
-    key.add(bundle.archive.parent().and_then(Path::file_name).unwrap_or_default().as_encoded_bytes());
+    key.add(
+        bundle
+            .archive
+            .parent()
+            .and_then(Path::file_name)
+            .unwrap_or_default()
+            .as_encoded_bytes(),
+    );
     if cache::holds("disks", "containerd", &key)? {
         return cache::entry("disks", "containerd", &key, |_| Ok(()));
     }
@@ -63,10 +74,16 @@ fn fill(folder: &Path, bundle: &Bundle) -> Result<()> {
     fs::create_dir_all(&work)?;
     let socket = work.join("containerd.sock");
     let config = work.join("config.toml");
-    let off = ["grpc.v1.cri", "internal.v1.opt", "snapshotter.v1.aufs", "snapshotter.v1.btrfs",
-        "snapshotter.v1.devmapper", "snapshotter.v1.zfs"]
-        .map(|plugin| format!("\"io.containerd.{plugin}\""))
-        .join(", ");
+    let off = [
+        "grpc.v1.cri",
+        "internal.v1.opt",
+        "snapshotter.v1.aufs",
+        "snapshotter.v1.btrfs",
+        "snapshotter.v1.devmapper",
+        "snapshotter.v1.zfs",
+    ]
+    .map(|plugin| format!("\"io.containerd.{plugin}\""))
+    .join(", ");
     let lines = [
         "version = 2".to_owned(),
         format!("root = \"{}\"", text(folder.join("root"))),
@@ -78,7 +95,11 @@ fn fill(folder: &Path, bundle: &Bundle) -> Result<()> {
     fs::write(&config, lines.join("\n"))?;
     let log = fs::File::create(work.join("log"))?;
     let mut containerd = run::command("containerd", ["--config", &text(&config)]);
-    let mut child = containerd.stdout(Stdio::null()).stderr(log).spawn().context("cannot start containerd")?;
+    let mut child = containerd
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .context("cannot start containerd")?;
     let imported = wait_for(&socket, &mut child, &work)
         .and_then(|()| import::load_into(&text(&socket), std::slice::from_ref(bundle)));
     if let Some(identity) = Identity::of(child.id().cast_signed()) {

@@ -12,10 +12,14 @@ use crate::super_cluster::layout::{Node, text};
 /// Imports the bundles that a node doesn't have as they are now. Nodes work side by side.
 pub(crate) fn load(bundles: &[Bundle], nodes: &[Node]) -> Result<Vec<String>> {
     let results: Vec<Result<Vec<String>>> = thread::scope(|scope| {
-        let workers: Vec<_> =
-            nodes.iter().map(|node| scope.spawn(|| load_into(&text(node.socket()), bundles))).collect();
+        let workers: Vec<_> = nodes
+            .iter()
+            .map(|node| scope.spawn(|| load_into(&text(node.socket()), bundles)))
+            .collect();
         let ended = workers.into_iter().map(|worker| worker.join());
-        ended.map(|end| end.unwrap_or_else(|_| Err(anyhow!("an import panicked")))).collect()
+        ended
+            .map(|end| end.unwrap_or_else(|_| Err(anyhow!("an import panicked"))))
+            .collect()
     });
     let mut imported = Vec::new();
     for result in results {
@@ -41,7 +45,10 @@ pub(crate) fn load_into(socket: &str, bundles: &[Bundle]) -> Result<Vec<String>>
             continue;
         }
         imported.extend(stale.into_iter().cloned());
-        run::output(&mut ctr(socket, &["images", "import", &text(&bundle.archive)]))?;
+        run::output(&mut ctr(
+            socket,
+            &["images", "import", &text(&bundle.archive)],
+        ))?;
     }
     Ok(imported)
 }
@@ -57,7 +64,9 @@ fn present(table: &str) -> BTreeMap<String, String> {
     let rows = table.lines().skip(1).filter_map(|line| {
         let mut words = line.split_whitespace();
         let (name, _kind, digest) = (words.next()?, words.next()?, words.next()?);
-        digest.starts_with("sha256:").then(|| (name.to_owned(), digest.to_owned()))
+        digest
+            .starts_with("sha256:")
+            .then(|| (name.to_owned(), digest.to_owned()))
     });
     rows.collect()
 }
@@ -71,6 +80,9 @@ mod tests {
         let table = "REF TYPE DIGEST SIZE PLATFORMS LABELS\n\
                      a.example/b:1 application/vnd.oci.image.manifest.v1+json sha256:12 1 MiB linux/amd64 -\n\
                      broken\n";
-        assert_eq!(present(table), BTreeMap::from([("a.example/b:1".into(), "sha256:12".into())]));
+        assert_eq!(
+            present(table),
+            BTreeMap::from([("a.example/b:1".into(), "sha256:12".into())])
+        );
     }
 }

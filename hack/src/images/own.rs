@@ -23,8 +23,14 @@ struct Daemon {
 
 /// To add a daemon, add a line.
 const DAEMONS: &[Daemon] = &[
-    Daemon { package: "syncer", binary: "sublet-syncer" },
-    Daemon { package: "manager", binary: "sublet-manager" },
+    Daemon {
+        package: "syncer",
+        binary: "sublet-syncer",
+    },
+    Daemon {
+        package: "manager",
+        binary: "sublet-manager",
+    },
 ];
 
 /// The user in all own images.
@@ -35,14 +41,22 @@ pub(crate) fn bundles() -> Result<Vec<Bundle>> {
     let step = Step::start("building the daemons (static, release)");
     let folder = build()?;
     step.done("");
-    DAEMONS.iter().map(|daemon| bundle(daemon, &folder.join(daemon.binary))).collect()
+    DAEMONS
+        .iter()
+        .map(|daemon| bundle(daemon, &folder.join(daemon.binary)))
+        .collect()
 }
 
 /// The daemons whose binaries are there, without building any.
 pub(crate) fn bundles_as_built() -> Result<Vec<Bundle>> {
     let folder = target_folder()?;
-    let built = DAEMONS.iter().map(|daemon| (daemon, folder.join(daemon.binary)));
-    built.filter(|(_, binary)| binary.is_file()).map(|(daemon, binary)| bundle(daemon, &binary)).collect()
+    let built = DAEMONS
+        .iter()
+        .map(|daemon| (daemon, folder.join(daemon.binary)));
+    built
+        .filter(|(_, binary)| binary.is_file())
+        .map(|(daemon, binary)| bundle(daemon, &binary))
+        .collect()
 }
 
 /// The image's full name.
@@ -63,19 +77,31 @@ fn bundle(daemon: &Daemon, binary: &Path) -> Result<Bundle> {
         folder: "/".to_owned(),
         ..Process::default()
     };
-    let images = [Image { names: vec![name(daemon.binary)], layers: vec![layer], process }];
+    let images = [Image {
+        names: vec![name(daemon.binary)],
+        layers: vec![layer],
+        process,
+    }];
     let archive = cache::entry("own-images", daemon.binary, &key, |folder| {
         archive::write(&folder.join("archive.tar"), &images)
     })?;
-    Ok(Bundle { archive: archive.join("archive.tar"), images: archive::digests(&images) })
+    Ok(Bundle {
+        archive: archive.join("archive.tar"),
+        images: archive::digests(&images),
+    })
 }
 
 /// Builds all daemons for the host's own target with a static C library. Naming the target keeps the
 /// flags away from build scripts, which can't be static.
 fn build() -> Result<PathBuf> {
     let target = host_target()?;
-    let mut command = run::command(cargo(), ["build", "--release", "--locked", "--target", &target]);
-    command.current_dir(paths::repository()).env("RUSTFLAGS", "-C target-feature=+crt-static");
+    let mut command = run::command(
+        cargo(),
+        ["build", "--release", "--locked", "--target", &target],
+    );
+    command
+        .current_dir(paths::repository())
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
     for daemon in DAEMONS {
         command.args(["-p", daemon.package]);
     }
@@ -83,7 +109,11 @@ fn build() -> Result<PathBuf> {
     let folder = target_folder()?;
     for daemon in DAEMONS {
         if fs::metadata(folder.join(daemon.binary)).is_err() {
-            bail!("package {} built no binary {}", daemon.package, daemon.binary);
+            bail!(
+                "package {} built no binary {}",
+                daemon.package,
+                daemon.binary
+            );
         }
     }
     Ok(folder)
@@ -92,8 +122,11 @@ fn build() -> Result<PathBuf> {
 /// Where cargo puts what [`build`] builds.
 fn target_folder() -> Result<PathBuf> {
     let mut ask = run::command(cargo(), ["metadata", "--no-deps", "--format-version", "1"]);
-    let metadata: Value = serde_json::from_str(&run::output(ask.current_dir(paths::repository()))?)?;
-    let folder = metadata["target_directory"].as_str().context("cargo names no target folder")?;
+    let metadata: Value =
+        serde_json::from_str(&run::output(ask.current_dir(paths::repository()))?)?;
+    let folder = metadata["target_directory"]
+        .as_str()
+        .context("cargo names no target folder")?;
     Ok(PathBuf::from(folder).join(host_target()?).join("release"))
 }
 

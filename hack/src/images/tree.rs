@@ -87,7 +87,14 @@ impl Tree {
                     continue;
                 };
                 let owner = (about.uid().into(), about.gid().into());
-                self.0.insert(name, Item { content, mode: about.mode() & 0o7777, owner });
+                self.0.insert(
+                    name,
+                    Item {
+                        content,
+                        mode: about.mode() & 0o7777,
+                        owner,
+                    },
+                );
             }
         }
         Ok(self)
@@ -95,27 +102,51 @@ impl Tree {
 
     fn put(&mut self, path: &str, content: Content, mode: u32) -> &mut Self {
         let mut parent = Path::new(path);
-        while let Some(folder) = parent.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        while let Some(folder) = parent
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+        {
             let name = folder.to_string_lossy().into_owned();
-            let made = Item { content: Content::Folder, mode: 0o755, owner: (0, 0) };
+            let made = Item {
+                content: Content::Folder,
+                mode: 0o755,
+                owner: (0, 0),
+            };
             self.0.entry(name).or_insert(made);
             parent = folder;
         }
-        self.0.insert(path.to_owned(), Item { content, mode, owner: (0, 0) });
+        self.0.insert(
+            path.to_owned(),
+            Item {
+                content,
+                mode,
+                owner: (0, 0),
+            },
+        );
         self
     }
 
     /// Writes the layer.
     pub(crate) fn write(&self, path: &Path) -> Result<Layer> {
-        let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-        let mut builder = tar::Builder::new(Hashing { inner: BufWriter::new(file), state: Sha256::new(), size: 0 });
+        let file =
+            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut builder = tar::Builder::new(Hashing {
+            inner: BufWriter::new(file),
+            state: Sha256::new(),
+            size: 0,
+        });
         for (name, item) in &self.0 {
-            item.append(name, &mut builder).with_context(|| format!("cannot add {name}"))?;
+            item.append(name, &mut builder)
+                .with_context(|| format!("cannot add {name}"))?;
         }
         let mut written = builder.into_inner()?;
         written.flush()?;
         let digest = format!("sha256:{}", HEXLOWER.encode(&written.state.finalize()));
-        Ok(Layer { path: path.to_owned(), digest, size: written.size })
+        Ok(Layer {
+            path: path.to_owned(),
+            digest,
+            size: written.size,
+        })
     }
 }
 
@@ -141,7 +172,8 @@ impl Item {
                 builder.append_data(&mut header, name, bytes.as_slice())?;
             }
             Content::Copy(from) => {
-                let file = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
+                let file =
+                    File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
                 header.set_size(file.metadata()?.len());
                 builder.append_data(&mut header, name, file)?;
             }
@@ -176,7 +208,16 @@ mod tests {
     fn names(layer: &Layer) -> Vec<String> {
         let mut archive = tar::Archive::new(File::open(&layer.path).unwrap());
         let entries = archive.entries().unwrap();
-        entries.map(|entry| entry.unwrap().path().unwrap().to_string_lossy().into_owned()).collect()
+        entries
+            .map(|entry| {
+                entry
+                    .unwrap()
+                    .path()
+                    .unwrap()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect()
     }
 
     #[test]
@@ -184,19 +225,25 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("sublet-tree-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let mut tree = Tree::default();
-        tree.text("etc/passwd", "root").link("bin/sh", "dash").folder("tmp", 0o1777);
+        tree.text("etc/passwd", "root")
+            .link("bin/sh", "dash")
+            .folder("tmp", 0o1777);
         let one = tree.write(&folder.join("one.tar")).unwrap();
         let other = tree.write(&folder.join("other.tar")).unwrap();
         assert_eq!(one.digest, other.digest);
         assert_eq!(one.size, fs::metadata(&one.path).unwrap().len());
-        assert_eq!(names(&one), ["bin/", "bin/sh", "etc/", "etc/passwd", "tmp/"]);
+        assert_eq!(
+            names(&one),
+            ["bin/", "bin/sh", "etc/", "etc/passwd", "tmp/"]
+        );
         fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
     fn a_link_replaces_nothing() {
         let mut tree = Tree::default();
-        tree.text("bin/busybox", "program").link("bin/busybox", "busybox");
+        tree.text("bin/busybox", "program")
+            .link("bin/busybox", "busybox");
         assert!(matches!(tree.0["bin/busybox"].content, Content::Bytes(_)));
     }
 }

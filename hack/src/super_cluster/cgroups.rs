@@ -35,10 +35,14 @@ pub(crate) enum Kind {
 pub(crate) fn parse(mountinfo: &str) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
     for line in mountinfo.lines() {
-        let Some((before, after)) = line.split_once(" - ") else { continue };
+        let Some((before, after)) = line.split_once(" - ") else {
+            continue;
+        };
         let mut tail = after.split(' ');
         let (file_system, options) = (tail.next(), tail.nth(1).unwrap_or_default());
-        let Some(mount) = before.split(' ').nth(4).map(PathBuf::from) else { continue };
+        let Some(mount) = before.split(' ').nth(4).map(PathBuf::from) else {
+            continue;
+        };
         let kind = match file_system {
             Some("cgroup2") => Kind::V2,
             Some("cgroup") => Kind::V1(controllers(options)),
@@ -87,11 +91,15 @@ fn make_one(hierarchy: &Hierarchy, folder: &Path) -> Result<()> {
         let offered = fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
         for controller in offered.split_whitespace() {
             // Some refuse (realtime threads hold cpu); the kubelet says which one it misses.
-            let _ = fs::write(parent.join("cgroup.subtree_control"), format!("+{controller}"));
+            let _ = fs::write(
+                parent.join("cgroup.subtree_control"),
+                format!("+{controller}"),
+            );
         }
     }
     fs::create_dir_all(folder)?;
-    if matches!(&hierarchy.kind, Kind::V1(controllers) if controllers.iter().any(|c| c == "cpuset")) {
+    if matches!(&hierarchy.kind, Kind::V1(controllers) if controllers.iter().any(|c| c == "cpuset"))
+    {
         // A new cpuset is empty and takes no process until it has both.
         for file in ["cpuset.cpus", "cpuset.mems"] {
             let value = fs::read_to_string(parent.join(file))?;
@@ -103,7 +111,9 @@ fn make_one(hierarchy: &Hierarchy, folder: &Path) -> Result<()> {
 
 /// The `cgroup.procs` files a process writes its pid into to join the super cluster's own cgroup.
 pub(crate) fn join_files() -> Result<Vec<PathBuf>> {
-    let files = hierarchies()?.into_iter().map(|it| it.mount.join(CGROUP).join("system/cgroup.procs"));
+    let files = hierarchies()?
+        .into_iter()
+        .map(|it| it.mount.join(CGROUP).join("system/cgroup.procs"));
     Ok(files.filter(|file| file.exists()).collect())
 }
 
@@ -141,7 +151,9 @@ pub(crate) fn remove() -> Result<()> {
 
 /// Our top folders that exist.
 pub(crate) fn tops() -> Result<Vec<PathBuf>> {
-    let tops = hierarchies()?.into_iter().map(|hierarchy| hierarchy.mount.join(CGROUP));
+    let tops = hierarchies()?
+        .into_iter()
+        .map(|hierarchy| hierarchy.mount.join(CGROUP));
     Ok(tops.filter(|top| top.is_dir()).collect())
 }
 
@@ -177,14 +189,29 @@ mod tests {
     fn finds_both_versions_once() {
         let found = parse(HYBRID);
         assert_eq!(found.len(), 3);
-        assert_eq!(found[0].kind, Kind::V1(vec!["cpu".into(), "cpuacct".into()]));
+        assert_eq!(
+            found[0].kind,
+            Kind::V1(vec!["cpu".into(), "cpuacct".into()])
+        );
         assert_eq!(found[1].kind, Kind::V1(vec!["name=systemd".into()]));
-        assert_eq!(found[2], Hierarchy { mount: "/sys/fs/cgroup/unified".into(), kind: Kind::V2 });
+        assert_eq!(
+            found[2],
+            Hierarchy {
+                mount: "/sys/fs/cgroup/unified".into(),
+                kind: Kind::V2
+            }
+        );
     }
 
     #[test]
     fn unified_machine_has_one() {
         let found = parse("25 1 0:22 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n");
-        assert_eq!(found, [Hierarchy { mount: "/sys/fs/cgroup".into(), kind: Kind::V2 }]);
+        assert_eq!(
+            found,
+            [Hierarchy {
+                mount: "/sys/fs/cgroup".into(),
+                kind: Kind::V2
+            }]
+        );
     }
 }

@@ -20,7 +20,8 @@ pub(crate) fn write_config() -> Result<()> {
         {"group": "", "resources": ["events"]},
         {"group": "events.k8s.io", "resources": ["events"]},
     ]});
-    let anonymous = json!({"level": "None", "nonResourceURLs": ["/livez*", "/readyz*", "/healthz*"]});
+    let anonymous =
+        json!({"level": "None", "nonResourceURLs": ["/livez*", "/readyz*", "/healthz*"]});
     // The syncer's every write is kept in full: tests read from here what it did and what it did not do.
     let syncer = json!({"level": "RequestResponse",
         "users": ["system:serviceaccount:sublet-system:sublet-syncer"],
@@ -45,7 +46,11 @@ pub(crate) fn controllers(home: Identity) -> Result<Vec<Program>> {
 fn program(home: Identity, name: &str, flags: Vec<String>) -> Result<Program> {
     let mut command = vec![text(binaries::path(name)?)];
     command.extend(flags);
-    Ok(Program { name: name.to_owned(), command, home: Some(home) })
+    Ok(Program {
+        name: name.to_owned(),
+        command,
+        home: Some(home),
+    })
 }
 
 fn flag(name: &str, value: impl AsRef<str>) -> String {
@@ -89,15 +94,24 @@ fn api_server(home: Identity) -> Result<Program> {
         file("tls-cert-file", pki("apiserver.crt")),
         file("tls-private-key-file", pki("apiserver.key")),
         file("kubelet-certificate-authority", pki("ca.crt")),
-        file("kubelet-client-certificate", pki("apiserver-kubelet-client.crt")),
+        file(
+            "kubelet-client-certificate",
+            pki("apiserver-kubelet-client.crt"),
+        ),
         file("kubelet-client-key", pki("apiserver-kubelet-client.key")),
         flag("kubelet-preferred-address-types", "InternalIP"),
-        flag("service-account-issuer", "https://kubernetes.default.svc.cluster.local"),
+        flag(
+            "service-account-issuer",
+            "https://kubernetes.default.svc.cluster.local",
+        ),
         file("service-account-key-file", pki("sa.pub")),
         file("service-account-signing-key-file", pki("sa.key")),
         flag("service-cluster-ip-range", SERVICE_NETWORK),
         flag("authorization-mode", "Node,RBAC"),
-        flag("enable-admission-plugins", "NodeRestriction,DenyServiceExternalIPs"),
+        flag(
+            "enable-admission-plugins",
+            "NodeRestriction,DenyServiceExternalIPs",
+        ),
         flag("allow-privileged", "true"),
         file("requestheader-client-ca-file", pki("front-proxy-ca.crt")),
         flag("requestheader-allowed-names", "front-proxy-client"),

@@ -74,21 +74,42 @@ fn objects() -> Vec<(String, Value)> {
         "subjects": [{"kind": "ServiceAccount", "name": "coredns", "namespace": "kube-system"}],
     });
     vec![
-        (format!("{system}/serviceaccounts/coredns"), object("v1", "ServiceAccount", "coredns", json!({}))),
+        (
+            format!("{system}/serviceaccounts/coredns"),
+            object("v1", "ServiceAccount", "coredns", json!({})),
+        ),
         (
             format!("{rbac}/clusterroles/system:coredns"),
-            object("rbac.authorization.k8s.io/v1", "ClusterRole", "system:coredns", rules),
+            object(
+                "rbac.authorization.k8s.io/v1",
+                "ClusterRole",
+                "system:coredns",
+                rules,
+            ),
         ),
         (
             format!("{rbac}/clusterrolebindings/system:coredns"),
-            object("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "system:coredns", binding),
+            object(
+                "rbac.authorization.k8s.io/v1",
+                "ClusterRoleBinding",
+                "system:coredns",
+                binding,
+            ),
         ),
         (
             format!("{system}/configmaps/coredns"),
-            object("v1", "ConfigMap", "coredns", json!({"data": {"Corefile": COREFILE}})),
+            object(
+                "v1",
+                "ConfigMap",
+                "coredns",
+                json!({"data": {"Corefile": COREFILE}}),
+            ),
         ),
         (format!("{system}/services/kube-dns"), service()),
-        ("/apis/apps/v1/namespaces/kube-system/deployments/coredns".to_owned(), deployment()),
+        (
+            "/apis/apps/v1/namespaces/kube-system/deployments/coredns".to_owned(),
+            deployment(),
+        ),
     ]
 }
 

@@ -32,7 +32,10 @@ pub(crate) fn ensure(count: u32, first: Node) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(60);
     while ready(&api)? < count as usize {
         if Instant::now() > deadline {
-            bail!("only {} of {count} fake nodes became Ready in a minute", ready(&api)?);
+            bail!(
+                "only {} of {count} fake nodes became Ready in a minute",
+                ready(&api)?
+            );
         }
         std::thread::sleep(Duration::from_millis(300));
     }
@@ -49,12 +52,18 @@ fn program(first: Node) -> Result<Program> {
         "--node-lease-duration-seconds=200".to_owned(),
         "--cidr=10.209.0.0/16".to_owned(),
     ];
-    Ok(Program { name: "kwok".to_owned(), command, home: Some(home) })
+    Ok(Program {
+        name: "kwok".to_owned(),
+        command,
+        home: Some(home),
+    })
 }
 
 fn ready(api: &KubeApi) -> Result<usize> {
     let list = api.get("/api/v1/nodes?labelSelector=type%3Dkwok")?;
-    Ok(health::items(&list).filter(|node| health::is_ready(node)).count())
+    Ok(health::items(&list)
+        .filter(|node| health::is_ready(node))
+        .count())
 }
 
 fn node(name: &str) -> serde_json::Value {

@@ -14,7 +14,11 @@ pub(crate) fn print(record: Record) -> Result<bool> {
     for (name, identity) in process::all_recorded() {
         let alive = identity.is_alive();
         well &= alive;
-        println!("{name:<26} {:>8}  {}", identity.pid, if alive { "running" } else { "ended" });
+        println!(
+            "{name:<26} {:>8}  {}",
+            identity.pid,
+            if alive { "running" } else { "ended" }
+        );
     }
     println!();
     println!("{:<26} {:>8}  VERSION", "NODE", "READY");
@@ -23,9 +27,14 @@ pub(crate) fn print(record: Record) -> Result<bool> {
             for item in items(&list) {
                 let ready = is_ready(item);
                 let name = item["metadata"]["name"].as_str().unwrap_or("?");
-                let version = item["status"]["nodeInfo"]["kubeletVersion"].as_str().unwrap_or("?");
+                let version = item["status"]["nodeInfo"]["kubeletVersion"]
+                    .as_str()
+                    .unwrap_or("?");
                 well &= ready;
-                println!("{name:<26} {:>8}  {version}", if ready { "yes" } else { "no" });
+                println!(
+                    "{name:<26} {:>8}  {version}",
+                    if ready { "yes" } else { "no" }
+                );
             }
             well &= items(&list).count() >= usize::from(record.nodes);
         }
@@ -49,8 +58,11 @@ pub(crate) fn require_nodes(api: &KubeApi, nodes: &[Node]) -> Result<()> {
         .filter(|item| is_ready(item) && !has_taints(item))
         .filter_map(|item| item["metadata"]["name"].as_str())
         .collect();
-    let missing: Vec<String> =
-        nodes.iter().map(|node| node.name()).filter(|name| !ready.contains(&name.as_str())).collect();
+    let missing: Vec<String> = nodes
+        .iter()
+        .map(|node| node.name())
+        .filter(|name| !ready.contains(&name.as_str()))
+        .collect();
     if !missing.is_empty() {
         bail!("not Ready: {}", missing.join(", "));
     }
@@ -64,12 +76,19 @@ pub(crate) fn items(list: &Value) -> impl Iterator<Item = &Value> {
 
 /// True when the object has the condition Ready.
 pub(crate) fn is_ready(object: &Value) -> bool {
-    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.into_iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    let conditions = object["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    conditions
+        .into_iter()
+        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 fn has_taints(node: &Value) -> bool {
-    node["spec"]["taints"].as_array().is_some_and(|taints| !taints.is_empty())
+    node["spec"]["taints"]
+        .as_array()
+        .is_some_and(|taints| !taints.is_empty())
 }
 
 #[cfg(test)]
@@ -79,7 +98,8 @@ mod tests {
 
     #[test]
     fn readiness_is_a_true_condition() {
-        let node = |status: &str| json!({"status": {"conditions": [{"type": "Ready", "status": status}]}});
+        let node =
+            |status: &str| json!({"status": {"conditions": [{"type": "Ready", "status": status}]}});
         assert!(is_ready(&node("True")));
         assert!(!is_ready(&node("Unknown")));
         assert!(!is_ready(&json!({})));

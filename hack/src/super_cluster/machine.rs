@@ -32,21 +32,41 @@ pub(crate) fn start(node: Node) -> Result<Identity> {
     // etcd's data: gone with the namespace, and never waits for a disk.
     let etcd = folder.join("etcd");
     fs::create_dir_all(&etcd)?;
-    script += &format!("mount -t tmpfs -o size=4g,mode=0700 sublet-etcd {}; ", etcd.display());
+    script += &format!(
+        "mount -t tmpfs -o size=4g,mode=0700 sublet-etcd {}; ",
+        etcd.display()
+    );
     let ready = folder.join("ready");
     script += &format!("touch {}; exec sleep infinity", ready.display());
     let namespace = format!("--net={}", network::namespace_file(node).display());
     let words = [
-        "nsenter", &namespace, "unshare", "--mount", "--uts", "--propagation", "private", "sh", "-c", &script,
+        "nsenter",
+        &namespace,
+        "unshare",
+        "--mount",
+        "--uts",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        &script,
     ];
     let name = process_name(node);
-    let program = Program { name: name.clone(), command: words.map(str::to_owned).to_vec(), home: None };
+    let program = Program {
+        name: name.clone(),
+        command: words.map(str::to_owned).to_vec(),
+        home: None,
+    };
     let holder = program.start()?;
     let deadline = Instant::now() + Duration::from_secs(10);
     while !ready.exists() {
         if !holder.is_alive() || Instant::now() > deadline {
             let said = fs::read_to_string(layout::log(&name)).unwrap_or_default();
-            bail!("cannot make {}'s namespaces: {}", node.name(), run::tail(&said, 5));
+            bail!(
+                "cannot make {}'s namespaces: {}",
+                node.name(),
+                run::tail(&said, 5)
+            );
         }
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -67,8 +87,10 @@ pub(crate) fn running(node: Node) -> Option<Identity> {
 pub(crate) fn make_mount_points() -> Result<()> {
     let mut made = String::new();
     for (_, place) in NODE_MOUNTS {
-        let missing: Vec<&Path> =
-            Path::new(place).ancestors().take_while(|folder| !folder.exists()).collect();
+        let missing: Vec<&Path> = Path::new(place)
+            .ancestors()
+            .take_while(|folder| !folder.exists())
+            .collect();
         for folder in missing.into_iter().rev() {
             fs::create_dir(folder).with_context(|| format!("cannot make {}", folder.display()))?;
             fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;

@@ -17,9 +17,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rustix::fs::stat;
 
-use super::layout::{
-    CABLE, HOST_ADDRESS, NODE_NETWORK, Node, POD_NETWORK, SERVICE_NETWORK,
-};
+use super::layout::{CABLE, HOST_ADDRESS, NODE_NETWORK, Node, POD_NETWORK, SERVICE_NETWORK};
 use crate::run;
 
 /// Makes namespaces, cables and routes.
@@ -33,7 +31,9 @@ pub(crate) fn make(nodes: &[Node]) -> Result<()> {
         ip(&["netns", "add", &node.namespace()])?;
         inside(*node, &["link", "set", "lo", "up"])?;
     }
-    let Some((first, others)) = nodes.split_first() else { return Ok(()) };
+    let Some((first, others)) = nodes.split_first() else {
+        return Ok(());
+    };
     make_first(*first)?;
     for node in others {
         make_other(*first, *node)?;
@@ -43,7 +43,9 @@ pub(crate) fn make(nodes: &[Node]) -> Result<()> {
     }
     for range in [POD_NETWORK, SERVICE_NETWORK] {
         if ip(&["route", "add", range, "via", &first.address(), "dev", CABLE]).is_err() {
-            eprintln!("     the host has a route for {range} already; it won't reach the super cluster's");
+            eprintln!(
+                "     the host has a route for {range} already; it won't reach the super cluster's"
+            );
         }
     }
     Ok(())
@@ -51,11 +53,28 @@ pub(crate) fn make(nodes: &[Node]) -> Result<()> {
 
 fn make_first(first: Node) -> Result<()> {
     let namespace = first.namespace();
-    ip(&["link", "add", CABLE, "type", "veth", "peer", "name", "up0", "netns", &namespace])?;
-    ip(&["address", "add", &format!("{HOST_ADDRESS}/24"), "dev", CABLE])?;
+    ip(&[
+        "link", "add", CABLE, "type", "veth", "peer", "name", "up0", "netns", &namespace,
+    ])?;
+    ip(&[
+        "address",
+        "add",
+        &format!("{HOST_ADDRESS}/24"),
+        "dev",
+        CABLE,
+    ])?;
     ip(&["link", "set", CABLE, "up"])?;
     inside(first, &["link", "add", "nodes0", "type", "bridge"])?;
-    inside(first, &["address", "add", &format!("{}/24", first.address()), "dev", "nodes0"])?;
+    inside(
+        first,
+        &[
+            "address",
+            "add",
+            &format!("{}/24", first.address()),
+            "dev",
+            "nodes0",
+        ],
+    )?;
     inside(first, &["link", "set", "nodes0", "up"])?;
     inside(first, &["link", "set", "up0", "master", "nodes0", "up"])?;
     // Programs on the node send to a Service address before kube-proxy's rule sends it elsewhere, so there
@@ -66,13 +85,33 @@ fn make_first(first: Node) -> Result<()> {
 fn make_other(first: Node, node: Node) -> Result<()> {
     let port = format!("n{}", node.number);
     let namespace = node.namespace();
-    inside(first, &["link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &namespace])?;
+    inside(
+        first,
+        &[
+            "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &namespace,
+        ],
+    )?;
     inside(first, &["link", "set", &port, "master", "nodes0", "up"])?;
-    inside(node, &["address", "add", &format!("{}/24", node.address()), "dev", "eth0"])?;
+    inside(
+        node,
+        &[
+            "address",
+            "add",
+            &format!("{}/24", node.address()),
+            "dev",
+            "eth0",
+        ],
+    )?;
     inside(node, &["link", "set", "eth0", "up"])?;
     inside(node, &["route", "add", SERVICE_NETWORK, "dev", "eth0"])?;
-    inside(first, &["route", "add", &node.pod_range(), "via", &node.address()])?;
-    inside(node, &["route", "add", POD_NETWORK, "via", &first.address()])
+    inside(
+        first,
+        &["route", "add", &node.pod_range(), "via", &node.address()],
+    )?;
+    inside(
+        node,
+        &["route", "add", POD_NETWORK, "via", &first.address()],
+    )
 }
 
 fn set_kernel_options(node: Node) -> Result<()> {
@@ -80,7 +119,11 @@ fn set_kernel_options(node: Node) -> Result<()> {
                   for f in iptables ip6tables; do \
                   echo 1 > /proc/sys/net/bridge/bridge-nf-call-$f || true; done 2>/dev/null";
     let namespace = format!("--net={}", namespace_file(node).display());
-    run::output(&mut run::command("nsenter", [&namespace, "sh", "-c", script])).map(drop)
+    run::output(&mut run::command(
+        "nsenter",
+        [&namespace, "sh", "-c", script],
+    ))
+    .map(drop)
 }
 
 /// Removes what [`make`] made. The cables and routes go with the namespaces.
@@ -105,8 +148,13 @@ pub(crate) fn namespaces() -> Vec<String> {
 
 /// The inode numbers of our network namespaces, by which a process in one is known.
 pub(crate) fn namespace_inodes() -> Vec<u64> {
-    let files = namespaces().into_iter().map(|name| Path::new("/run/netns").join(name));
-    files.filter_map(|file| stat(file).ok()).map(|about| about.st_ino).collect()
+    let files = namespaces()
+        .into_iter()
+        .map(|name| Path::new("/run/netns").join(name));
+    files
+        .filter_map(|file| stat(file).ok())
+        .map(|about| about.st_ino)
+        .collect()
 }
 
 /// True while the host's end of the cable exists.
@@ -123,7 +171,9 @@ fn refuse_overlap() -> Result<()> {
     let routes = ip_output(&["-4", "route", "show", "table", "all"])?;
     for range in [NODE_NETWORK, POD_NETWORK] {
         if let Some(route) = overlapping(&routes, range) {
-            bail!("this machine has a route `{route}` in the super cluster's range {range}: remove it first");
+            bail!(
+                "this machine has a route `{route}` in the super cluster's range {range}: remove it first"
+            );
         }
     }
     Ok(())
@@ -133,11 +183,15 @@ fn refuse_overlap() -> Result<()> {
 fn overlapping<'a>(routes: &'a str, range: &str) -> Option<&'a str> {
     let wanted = parse_range(range)?;
     routes.lines().map(str::trim).find(|line| {
-        let words = line.split(' ').find(|word| word.contains('.') && !word.contains(' '));
-        words.and_then(parse_range).is_some_and(|(address, length)| {
-            let shorter = length.min(wanted.1);
-            length > 0 && prefix(address, shorter) == prefix(wanted.0, shorter)
-        })
+        let words = line
+            .split(' ')
+            .find(|word| word.contains('.') && !word.contains(' '));
+        words
+            .and_then(parse_range)
+            .is_some_and(|(address, length)| {
+                let shorter = length.min(wanted.1);
+                length > 0 && prefix(address, shorter) == prefix(wanted.0, shorter)
+            })
     })
 }
 
@@ -171,10 +225,25 @@ mod tests {
     #[test]
     fn overlap_is_found_both_ways() {
         let routes = "default via 192.0.2.1 dev eth0\n10.0.0.0/8 dev vpn0\n192.0.2.0/24 dev eth0\n";
-        assert_eq!(overlapping(routes, "10.211.0.0/16"), Some("10.0.0.0/8 dev vpn0"));
+        assert_eq!(
+            overlapping(routes, "10.211.0.0/16"),
+            Some("10.0.0.0/8 dev vpn0")
+        );
         let routes = "10.211.4.0/24 dev x\n";
-        assert_eq!(overlapping(routes, "10.211.0.0/16"), Some("10.211.4.0/24 dev x"));
-        assert_eq!(overlapping("default via 192.0.2.1\n10.212.0.0/16 dev x", "10.211.0.0/16"), None);
-        assert_eq!(overlapping("local 10.210.0.9 dev x", "10.210.0.0/24"), Some("local 10.210.0.9 dev x"));
+        assert_eq!(
+            overlapping(routes, "10.211.0.0/16"),
+            Some("10.211.4.0/24 dev x")
+        );
+        assert_eq!(
+            overlapping(
+                "default via 192.0.2.1\n10.212.0.0/16 dev x",
+                "10.211.0.0/16"
+            ),
+            None
+        );
+        assert_eq!(
+            overlapping("local 10.210.0.9 dev x", "10.210.0.0/24"),
+            Some("local 10.210.0.9 dev x")
+        );
     }
 }

@@ -16,11 +16,17 @@ const CAP_SYS_RESOURCE: u32 = 24;
 pub(crate) fn write_config(node: Node) -> Result<()> {
     fs::create_dir_all(config(""))?;
     let containerd = containerd_config(lacks_capability(CAP_SYS_RESOURCE));
-    fs::write(config(&format!("{}-containerd.toml", node.name())), containerd)?;
+    fs::write(
+        config(&format!("{}-containerd.toml", node.name())),
+        containerd,
+    )?;
     let cni = node.folder().join("etc-cni");
     fs::create_dir_all(&cni)?;
     fs::write(cni.join("10-sublet.conflist"), cni_config(node).to_string())?;
-    fs::write(config(&format!("{}-kubelet.json", node.name())), kubelet_config(node).to_string())?;
+    fs::write(
+        config(&format!("{}-kubelet.json", node.name())),
+        kubelet_config(node).to_string(),
+    )?;
     // Pods that take the node's DNS get the cluster's: there is nothing outside to ask.
     fs::write(config("resolv.conf"), format!("nameserver {DNS_SERVICE}\n"))?;
     Ok(())
@@ -31,20 +37,34 @@ pub(crate) fn containerd(node: Node, home: Identity) -> Result<Program> {
     let containerd = run::find("containerd").context("containerd is not installed")?;
     let file = config(&format!("{}-containerd.toml", node.name()));
     let command = vec![text(containerd), "--config".to_owned(), text(file)];
-    Ok(Program { name: format!("{}-containerd", node.name()), command, home: Some(home) })
+    Ok(Program {
+        name: format!("{}-containerd", node.name()),
+        command,
+        home: Some(home),
+    })
 }
 
 /// The kubelet of the node.
 pub(crate) fn kubelet(node: Node, home: Identity) -> Result<Program> {
     let command = vec![
         text(binaries::path("kubelet")?),
-        format!("--config={}", text(config(&format!("{}-kubelet.json", node.name())))),
-        format!("--kubeconfig={}", text(pki(&format!("{}.kubeconfig", node.name())))),
+        format!(
+            "--config={}",
+            text(config(&format!("{}-kubelet.json", node.name())))
+        ),
+        format!(
+            "--kubeconfig={}",
+            text(pki(&format!("{}.kubeconfig", node.name())))
+        ),
         format!("--hostname-override={}", node.name()),
         format!("--node-ip={}", node.address()),
         "--cert-dir=/var/lib/kubelet/pki".to_owned(),
     ];
-    Ok(Program { name: format!("{}-kubelet", node.name()), command, home: Some(home) })
+    Ok(Program {
+        name: format!("{}-kubelet", node.name()),
+        command,
+        home: Some(home),
+    })
 }
 
 /// The kube-proxy of the node.
@@ -61,7 +81,11 @@ pub(crate) fn proxy(node: Node, home: Identity) -> Result<Program> {
         "--conntrack-tcp-timeout-close-wait=0s".to_owned(),
         "--bind-address=0.0.0.0".to_owned(),
     ];
-    Ok(Program { name: format!("{}-kube-proxy", node.name()), command, home: Some(home) })
+    Ok(Program {
+        name: format!("{}-kube-proxy", node.name()),
+        command,
+        home: Some(home),
+    })
 }
 
 fn containerd_config(restrict_oom: bool) -> String {
@@ -132,7 +156,9 @@ fn lacks_capability(number: u32) -> bool {
 }
 
 fn effective_capabilities(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
@@ -149,7 +175,9 @@ mod tests {
 
     #[test]
     fn kubelets_share_no_cgroup_root() {
-        let roots = Node::first(2).into_iter().map(|node| kubelet_config(node)["cgroupRoot"].clone());
+        let roots = Node::first(2)
+            .into_iter()
+            .map(|node| kubelet_config(node)["cgroupRoot"].clone());
         let roots: Vec<_> = roots.collect();
         assert_ne!(roots[0], roots[1]);
     }

@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use anyhow::{Context, Result};
 use data_encoding::BASE64;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use serde_json::json;
 
@@ -31,8 +31,10 @@ struct Subject<'a> {
 
 const CLIENT: &[ExtendedKeyUsagePurpose] = &[ExtendedKeyUsagePurpose::ClientAuth];
 const SERVER: &[ExtendedKeyUsagePurpose] = &[ExtendedKeyUsagePurpose::ServerAuth];
-const PEER: &[ExtendedKeyUsagePurpose] =
-    &[ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+const PEER: &[ExtendedKeyUsagePurpose] = &[
+    ExtendedKeyUsagePurpose::ServerAuth,
+    ExtendedKeyUsagePurpose::ClientAuth,
+];
 
 /// Writes everything that signs, proves or verifies something.
 pub(crate) fn make(nodes: &[Node]) -> Result<()> {
@@ -42,18 +44,41 @@ pub(crate) fn make(nodes: &[Node]) -> Result<()> {
     let front_proxy = Authority::make("front-proxy-ca", "sublet-super-front-proxy-ca")?;
     let etcd = Authority::make("etcd-ca", "sublet-super-etcd-ca")?;
 
-    etcd.server("etcd", "etcd", PEER, vec!["127.0.0.1".into(), "localhost".into()])?;
+    etcd.server(
+        "etcd",
+        "etcd",
+        PEER,
+        vec!["127.0.0.1".into(), "localhost".into()],
+    )?;
     etcd.client("etcd-client", "kube-apiserver", None)?;
     front_proxy.client("front-proxy-client", "front-proxy-client", None)?;
-    cluster.server("apiserver", "kube-apiserver", SERVER, api_server_addresses())?;
-    cluster.client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", Some("system:masters"))?;
+    cluster.server(
+        "apiserver",
+        "kube-apiserver",
+        SERVER,
+        api_server_addresses(),
+    )?;
+    cluster.client(
+        "apiserver-kubelet-client",
+        "kube-apiserver-kubelet-client",
+        Some("system:masters"),
+    )?;
     for node in nodes {
         let file = format!("{}-kubelet", node.name());
-        cluster.server(&file, &node.name(), SERVER, vec![node.name(), node.address()])?;
+        cluster.server(
+            &file,
+            &node.name(),
+            SERVER,
+            vec![node.name(), node.address()],
+        )?;
         let user = format!("system:node:{}", node.name());
         cluster.kubeconfig(&node.name(), &user, Some("system:nodes"))?;
     }
-    cluster.kubeconfig("kube-controller-manager", "system:kube-controller-manager", None)?;
+    cluster.kubeconfig(
+        "kube-controller-manager",
+        "system:kube-controller-manager",
+        None,
+    )?;
     cluster.kubeconfig("kube-scheduler", "system:kube-scheduler", None)?;
     cluster.kubeconfig("kube-proxy", "system:kube-proxy", None)?;
     cluster.kubeconfig("admin", "super-admin", Some("system:masters"))?;
@@ -69,7 +94,8 @@ pub(crate) fn hand_out_kubeconfig() -> Result<()> {
     let place = paths::kubeconfig();
     fs::create_dir_all(paths::handout())?;
     let draft = place.with_extension("draft");
-    fs::copy(layout::pki("admin.kubeconfig"), &draft).context("cannot copy the admin kubeconfig")?;
+    fs::copy(layout::pki("admin.kubeconfig"), &draft)
+        .context("cannot copy the admin kubeconfig")?;
     fs::set_permissions(&draft, fs::Permissions::from_mode(0o600))?;
     fs::rename(&draft, &place).with_context(|| format!("cannot write {}", place.display()))
 }
@@ -86,7 +112,11 @@ fn api_server_addresses() -> Vec<String> {
         KUBERNETES_SERVICE,
         HOST_ADDRESS,
     ];
-    names.map(str::to_owned).into_iter().chain([first.address(), first.name()]).collect()
+    names
+        .map(str::to_owned)
+        .into_iter()
+        .chain([first.address(), first.name()])
+        .collect()
 }
 
 impl Authority {
@@ -94,13 +124,19 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished_name(name, None);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages =
-            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?.pem();
         write(&format!("{file}.crt"), &certificate)?;
         write(&format!("{file}.key"), &key.serialize_pem())?;
-        Ok(Self { certificate, issuer: Issuer::new(params, key) })
+        Ok(Self {
+            certificate,
+            issuer: Issuer::new(params, key),
+        })
     }
 
     fn server(
@@ -110,12 +146,27 @@ impl Authority {
         usages: &[ExtendedKeyUsagePurpose],
         addresses: Vec<String>,
     ) -> Result<()> {
-        let subject = Subject { name, organization: None, addresses, usages };
+        let subject = Subject {
+            name,
+            organization: None,
+            addresses,
+            usages,
+        };
         self.write_leaf(file, &subject).map(drop)
     }
 
-    fn client(&self, file: &str, name: &str, organization: Option<&str>) -> Result<(String, String)> {
-        let subject = Subject { name, organization, addresses: Vec::new(), usages: CLIENT };
+    fn client(
+        &self,
+        file: &str,
+        name: &str,
+        organization: Option<&str>,
+    ) -> Result<(String, String)> {
+        let subject = Subject {
+            name,
+            organization,
+            addresses: Vec::new(),
+            usages: CLIENT,
+        };
         self.write_leaf(file, &subject)
     }
 
@@ -125,10 +176,12 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = subject.usages.to_vec();
         for address in &subject.addresses {
-            params.subject_alt_names.push(match address.parse::<IpAddr>() {
-                Ok(ip) => SanType::IpAddress(ip),
-                Err(_) => SanType::DnsName(address.as_str().try_into()?),
-            });
+            params
+                .subject_alt_names
+                .push(match address.parse::<IpAddr>() {
+                    Ok(ip) => SanType::IpAddress(ip),
+                    Err(_) => SanType::DnsName(address.as_str().try_into()?),
+                });
         }
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
@@ -156,7 +209,10 @@ impl Authority {
             "contexts": [{"name": "sublet-super", "context": {"cluster": "sublet-super", "user": user}}],
             "current-context": "sublet-super",
         });
-        write(&format!("{file}.kubeconfig"), &serde_json::to_string_pretty(&config)?)
+        write(
+            &format!("{file}.kubeconfig"),
+            &serde_json::to_string_pretty(&config)?,
+        )
     }
 }
 

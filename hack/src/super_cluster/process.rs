@@ -110,12 +110,21 @@ impl Program {
         }
         words.extend(self.command.iter().cloned());
         let mut command = run::command("setsid", words);
-        command.env_clear().env("PATH", PATH).env("HOME", "/root").env("LANG", "C.UTF-8");
-        command.stdout(file.try_clone()?).stderr(file).stdin(Stdio::null()).current_dir("/");
-        let child = command.spawn().with_context(|| format!("cannot start {}", self.name))?;
+        command
+            .env_clear()
+            .env("PATH", PATH)
+            .env("HOME", "/root")
+            .env("LANG", "C.UTF-8");
+        command
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .stdin(Stdio::null())
+            .current_dir("/");
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.name))?;
         let pid = i32::try_from(child.id()).context("pid out of range")?;
-        let identity =
-            Identity::of(pid).with_context(|| format!("{} ended at once", self.name))?;
+        let identity = Identity::of(pid).with_context(|| format!("{} ended at once", self.name))?;
         fs::write(pid_file(&self.name), serde_json::to_vec(&identity)?)?;
         Ok(identity)
     }
@@ -124,7 +133,11 @@ impl Program {
 /// The words that put a command into the namespaces of `home`.
 pub(crate) fn enter(home: Identity) -> Vec<String> {
     let target = home.pid.to_string();
-    ["nsenter", "--target", &target, "--mount", "--net", "--uts", "--"].map(str::to_owned).to_vec()
+    [
+        "nsenter", "--target", &target, "--mount", "--net", "--uts", "--",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 /// The process that was started under `name`, if it still runs.
@@ -174,7 +187,13 @@ mod tests {
     fn a_reused_pid_is_not_ours() {
         let me = Identity::of(std::process::id().cast_signed()).unwrap();
         assert!(me.is_alive());
-        assert!(!Identity { start: me.start + 1, ..me }.is_alive());
+        assert!(
+            !Identity {
+                start: me.start + 1,
+                ..me
+            }
+            .is_alive()
+        );
     }
 
     #[test]

@@ -47,7 +47,9 @@ pub(crate) fn fresh(nodes: &[Node], bundle: &Bundle) -> Result<()> {
             .collect();
         let control_plane = finish_control_plane(first);
         for worker in workers {
-            worker.join().unwrap_or_else(|_| Err(anyhow!("starting a node panicked")))?;
+            worker
+                .join()
+                .unwrap_or_else(|_| Err(anyhow!("starting a node panicked")))?;
         }
         control_plane
     })?;
@@ -60,31 +62,38 @@ pub(crate) fn fresh(nodes: &[Node], bundle: &Bundle) -> Result<()> {
 /// Starts again what has ended in a running cluster. Returns its names.
 pub(crate) fn repair(nodes: &[Node]) -> Result<Vec<String>> {
     let mut restarted = Vec::new();
-    let home = |node: Node| machine::running(node).with_context(|| format!("{} is gone", node.name()));
+    let home =
+        |node: Node| machine::running(node).with_context(|| format!("{} is gone", node.name()));
     let first = home(*nodes.first().context("a cluster needs a node")?)?;
-    let mut ensure = |programs: Vec<Program>| -> Result<()> {
-        for program in programs {
-            if process::running(&program.name).is_none() {
-                program.start()?;
-                restarted.push(program.name);
-            }
-        }
-        Ok(())
-    };
-    ensure(control_plane::storage_and_api(first)?)?;
+    for program in control_plane::storage_and_api(first)? {
+        start_unless_running(program, &mut restarted)?;
+    }
     wait_for_api()?;
-    ensure(control_plane::controllers(first)?)?;
+    for program in control_plane::controllers(first)? {
+        start_unless_running(program, &mut restarted)?;
+    }
     for each in nodes {
         let home = home(*each)?;
-        ensure(vec![
-            node::containerd(*each, home)?,
-            node::proxy(*each, home)?,
-            node::kubelet(*each, home)?,
-        ])?;
+        let containerd = node::containerd(*each, home)?.name;
+        if process::running(&containerd).is_none() {
+            start_containerd(*each, home)?;
+            restarted.push(containerd);
+        }
+        for program in [node::proxy(*each, home)?, node::kubelet(*each, home)?] {
+            start_unless_running(program, &mut restarted)?;
+        }
     }
     dns::apply(&client()?)?;
     wait_until_ready(nodes)?;
     Ok(restarted)
+}
+
+fn start_unless_running(program: Program, restarted: &mut Vec<String>) -> Result<()> {
+    if process::running(&program.name).is_none() {
+        program.start()?;
+        restarted.push(program.name);
+    }
+    Ok(())
 }
 
 fn finish_control_plane(home: Identity) -> Result<()> {
@@ -97,27 +106,55 @@ fn finish_control_plane(home: Identity) -> Result<()> {
 
 fn start_node(node: Node, home: Identity, bundle: &Bundle) -> Result<()> {
     images::lay_out_disk(bundle, node)?;
-    let containerd = node::containerd(node, home)?;
-    containerd.start()?;
-    let socket = node.socket();
-    wait(&format!("{}'s containerd", node.name()), &[&containerd.name], || {
-        UnixStream::connect(&socket).map(drop).map_err(Into::into)
-    })?;
     node::proxy(node, home)?.start()?;
+    start_containerd(node, home)?;
     node::kubelet(node, home)?.start().map(drop)
+}
+
+/// Starts containerd and waits until it serves the kubelet, which ends if it comes too early. The socket
+/// is there before that, so the log has to tell.
+fn start_containerd(node: Node, home: Identity) -> Result<()> {
+    let program = node::containerd(node, home)?;
+    let log = layout::log(&program.name);
+    let read = || String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
+    let old = read().len();
+    program.start()?;
+    wait(
+        &format!("{}'s containerd", node.name()),
+        &[&program.name],
+        || {
+            let text = read();
+            let new = text.get(old..).unwrap_or_default();
+            if !new.contains("Start streaming server")
+                || !new.contains("containerd successfully booted")
+            {
+                bail!("it has not started its container runtime interface");
+            }
+            UnixStream::connect(node.socket())
+                .map(drop)
+                .context("its socket takes no connection")
+        },
+    )
 }
 
 fn wait_for_api() -> Result<()> {
     let api = client()?;
-    wait("the API server", &["kube-apiserver", "etcd"], || api.get("/readyz").map(drop))
+    wait("the API server", &["kube-apiserver", "etcd"], || {
+        api.get("/readyz").map(drop)
+    })
 }
 
 fn wait_until_ready(nodes: &[Node]) -> Result<()> {
     let api = client()?;
-    let mut logs = vec!["kube-controller-manager".to_owned(), "kube-scheduler".to_owned()];
+    let mut logs = vec![
+        "kube-controller-manager".to_owned(),
+        "kube-scheduler".to_owned(),
+    ];
     logs.extend(nodes.iter().map(|node| format!("{}-kubelet", node.name())));
     let logs: Vec<&str> = logs.iter().map(String::as_str).collect();
-    wait("nodes to be Ready", &logs, || health::require_nodes(&api, nodes))?;
+    wait("nodes to be Ready", &logs, || {
+        health::require_nodes(&api, nodes)
+    })?;
     wait("CoreDNS to be Ready", &logs, || dns::require_ready(&api))
 }
 
@@ -133,10 +170,18 @@ fn wait(what: &str, processes: &[&str], attempt: impl Fn() -> Result<()>) -> Res
             .filter(|name| process::recorded(name).is_some_and(|identity| !identity.is_alive()))
             .collect();
         if !ended.is_empty() {
-            bail!("waiting for {what}, but {} ended:\n{}", ended.join(", "), logs(&ended));
+            bail!(
+                "waiting for {what}, but {} ended:\n{}",
+                ended.join(", "),
+                logs(&ended)
+            );
         }
         if Instant::now() > deadline {
-            bail!("waited {} s for {what}: {error:#}\n{}", PATIENCE.as_secs(), logs(processes));
+            bail!(
+                "waited {} s for {what}: {error:#}\n{}",
+                PATIENCE.as_secs(),
+                logs(processes)
+            );
         }
         sleep(Duration::from_millis(100));
     }
@@ -146,7 +191,11 @@ fn logs(processes: &[&str]) -> String {
     let tails = processes.iter().map(|name| {
         let path = layout::log(name);
         let text = fs::read(&path).unwrap_or_default();
-        format!("--- {}\n{}", path.display(), run::tail(&String::from_utf8_lossy(&text), 12))
+        format!(
+            "--- {}\n{}",
+            path.display(),
+            run::tail(&String::from_utf8_lossy(&text), 12)
+        )
     });
     tails.collect::<Vec<_>>().join("\n")
 }

@@ -31,7 +31,10 @@ pub(crate) fn remove_all() -> Result<()> {
     let _ = fs::remove_file(paths::kubeconfig());
     let left = leftovers()?;
     if !left.is_empty() {
-        bail!("the super cluster is down, but these are left:\n  {}", left.join("\n  "));
+        bail!(
+            "the super cluster is down, but these are left:\n  {}",
+            left.join("\n  ")
+        );
     }
     Ok(())
 }
@@ -39,13 +42,29 @@ pub(crate) fn remove_all() -> Result<()> {
 /// Everything of a super cluster that is on the machine, in words.
 pub(crate) fn leftovers() -> Result<Vec<String>> {
     let mut found = Vec::new();
-    found.extend(processes()?.iter().map(|one| format!("process {} ({})", one.pid, command_line(one.pid))));
-    found.extend(mounts()?.iter().map(|place| format!("mount {}", place.display())));
-    found.extend(network::namespaces().iter().map(|name| format!("network namespace {name}")));
+    found.extend(
+        processes()?
+            .iter()
+            .map(|one| format!("process {} ({})", one.pid, command_line(one.pid))),
+    );
+    found.extend(
+        mounts()?
+            .iter()
+            .map(|place| format!("mount {}", place.display())),
+    );
+    found.extend(
+        network::namespaces()
+            .iter()
+            .map(|name| format!("network namespace {name}")),
+    );
     if network::has_cable() {
         found.push(format!("network device {}", layout::CABLE));
     }
-    found.extend(cgroups::tops()?.iter().map(|top| format!("cgroup {}", top.display())));
+    found.extend(
+        cgroups::tops()?
+            .iter()
+            .map(|top| format!("cgroup {}", top.display())),
+    );
     if paths::state().exists() {
         found.push(format!("folder {}", paths::state().display()));
     }
@@ -65,8 +84,10 @@ fn end_processes() -> Result<()> {
             one.signal(Signal::KILL);
         }
         if Instant::now() > deadline {
-            let list: Vec<String> =
-                alive.iter().map(|one| format!("{} ({})", one.pid, command_line(one.pid))).collect();
+            let list: Vec<String> = alive
+                .iter()
+                .map(|one| format!("{} ({})", one.pid, command_line(one.pid)))
+                .collect();
             bail!("these processes do not end: {}", list.join(", "));
         }
         sleep(Duration::from_millis(50));
@@ -78,7 +99,12 @@ fn end_processes() -> Result<()> {
 fn processes() -> Result<Vec<Identity>> {
     let mut pids: BTreeSet<i32> = cgroups::processes()?;
     let recorded = process::all_recorded();
-    pids.extend(recorded.iter().filter(|(_, one)| one.is_alive()).map(|(_, one)| one.pid));
+    pids.extend(
+        recorded
+            .iter()
+            .filter(|(_, one)| one.is_alive())
+            .map(|(_, one)| one.pid),
+    );
     let inodes = network::namespace_inodes();
     if !inodes.is_empty() {
         pids.extend(all_pids().filter(|pid| lives_in(*pid, &inodes)));
@@ -99,7 +125,11 @@ fn lives_in(pid: i32, inodes: &[u64]) -> bool {
 
 /// The number in a link like `net:[4026531840]`.
 fn inode_of(link: &Path) -> Option<u64> {
-    link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+    link.to_str()?
+        .strip_prefix("net:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
 }
 
 fn command_line(pid: i32) -> String {
@@ -124,7 +154,10 @@ fn mounts() -> Result<Vec<PathBuf>> {
 
 /// Mount points at or below `folder`, the innermost first.
 fn mounts_below(mountinfo: &str, folder: &Path) -> Vec<PathBuf> {
-    let places = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    let places = mountinfo
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(PathBuf::from);
     let mut found: Vec<PathBuf> = places.filter(|place| place.starts_with(folder)).collect();
     found.reverse();
     found
@@ -141,7 +174,13 @@ mod tests {
                     3 2 0:6 / /var/lib/sublet-dev/a/b rw - tmpfs x rw\n\
                     4 1 0:7 / /var/lib/sublet-device rw - tmpfs x rw\n";
         let found = mounts_below(text, Path::new("/var/lib/sublet-dev"));
-        assert_eq!(found, [Path::new("/var/lib/sublet-dev/a/b"), Path::new("/var/lib/sublet-dev/a")]);
+        assert_eq!(
+            found,
+            [
+                Path::new("/var/lib/sublet-dev/a/b"),
+                Path::new("/var/lib/sublet-dev/a")
+            ]
+        );
     }
 
     #[test]
