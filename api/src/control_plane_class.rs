@@ -36,9 +36,9 @@ use std::collections::BTreeMap;
 pub struct ControlPlaneClassSpec {
     /// Versions offered, the default first.
     #[x_kube(
-        validation = Rule::new("self.size() >= 1 && self.size() <= 32").message("spec.versions lists 1 to 32 versions, the default first"),
         merge_strategy = ListMerge::Map(vec!["version".into()])
     )]
+    #[schemars(length(min = 1, max = 32))]
     pub versions: Vec<Version>,
 
     /// Image of the tenants' own CoreDNS.
@@ -61,6 +61,7 @@ pub struct ControlPlaneClassSpec {
     /// Prefix length of a tenant's Service slice: 16 to 27; /22 (1,024 addresses) when left out.
     #[serde(default = "default_slice")]
     #[x_kube(validation = Rule::new("self >= 16 && self <= 27").message("spec.serviceSlicePrefix is 16 to 27; 22 gives 1,024 addresses"))]
+    #[schemars(extend("format" = "int32"))]
     pub service_slice_prefix: u8,
 
     /// Requests and limits of the control plane's parts.
@@ -101,6 +102,7 @@ fn default_slice() -> u8 {
 pub struct Version {
     /// Such as `1.36.3`.
     #[x_kube(validation = Rule::new("self.matches('^1\\\\.[0-9]+\\\\.[0-9]+$')").message("a version is written in full and without v, such as 1.36.3"))]
+    #[schemars(length(max = 32))]
     pub version: String,
     /// Images of its parts.
     pub images: Images,

@@ -26,13 +26,14 @@ use std::collections::BTreeMap;
 pub struct ControlPlaneGroupSpec {
     /// Super namespaces whose VirtualControlPlanes belong to the group.
     #[x_kube(
-        validation = Rule::new("self.size() >= 1 && self.size() <= 256").message("spec.namespaces lists 1 to 256 namespaces of the super cluster"),
         merge_strategy = ListMerge::Set
     )]
+    #[schemars(length(min = 1, max = 256), inner(length(max = 63)))]
     pub namespaces: Vec<String>,
     /// Labels put on every super namespace of the group's tenants.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[x_kube(validation = Rule::new("self.all(key, !key.startsWith('sublet.dev/') && !key.startsWith('pod-security.kubernetes.io/'))")
         .message("spec.labels can't hold sublet.dev/ or pod-security.kubernetes.io/ keys: Sublet sets those itself"))]
+    #[schemars(length(max = 32))]
     pub labels: BTreeMap<String, String>,
 }

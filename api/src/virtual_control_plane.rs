@@ -43,6 +43,7 @@ pub struct VirtualControlPlaneSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.matches('^[a-z2-7]{26}$')")
         .message("spec.identity is 26 characters of lower-case base32 (a-z, 2-7); leave it out and one is made"))]
+    #[schemars(length(max = 26))]
     pub identity: Option<String>,
 
     /// The ControlPlaneClass that gives defaults and ceilings.
@@ -53,6 +54,7 @@ pub struct VirtualControlPlaneSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.matches('^v?1\\\\.[0-9]+(\\\\.[0-9]+)?$')")
         .message("spec.version is a Kubernetes version: write 1.36 or 1.36.3"))]
+    #[schemars(length(max = 32))]
     pub version: Option<String>,
 
     /// Number of API servers, 1 to 3; 1 when left out.
@@ -169,6 +171,7 @@ pub struct Network {
         validation = Rule::new("isCIDR(self)").message("spec.network.serviceCIDR is in CIDR notation, such as 10.96.4.0/22; leave it out and a free slice is taken"),
         validation = Rule::new("self == oldSelf").message("spec.network.serviceCIDR can't change: Services have their addresses from it")
     )]
+    #[schemars(length(max = 43))]
     pub service_cidr: Option<String>,
     /// DNS suffix of the tenant's Services.
     #[serde(default = "default_domain")]
@@ -210,6 +213,7 @@ pub struct Endpoint {
     /// DNS name or IP address.
     pub host: String,
     /// TCP port.
+    #[schemars(extend("format" = "int32"), range(min = 1, max = 65535))]
     pub port: u16,
 }
 

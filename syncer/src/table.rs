@@ -130,11 +130,6 @@ impl Pending {
     pub(crate) fn take(&self, key: &Key) -> Option<Arc<Object>> {
         self.objects.lock().remove(key)
     }
-
-    /// Looks at the object without taking it.
-    pub(crate) fn peek(&self, key: &Key) -> Option<Arc<Object>> {
-        self.objects.lock().get(key).cloned()
-    }
 }
 
 /// The keys told of while a list goes on, so that its end shows what is gone.
