@@ -12,7 +12,11 @@ mod pod;
 mod secret;
 mod service;
 
-pub use pod::tokens::{TokenRequest, token_requests};
+pub use pod::{
+    placement::pins_node,
+    status::is_finished,
+    tokens::{TokenRequest, token_requests},
+};
 
 use crate::{meta, object::Object, plan::Change, tenant::Tenant};
 use serde_json::Value;
@@ -201,6 +205,13 @@ pub trait Kind: Sync {
     /// ConfigMaps and Secrets that the tenant's object needs; they go down before it.
     fn references(&self, _object: &Object) -> Vec<Reference> {
         vec![]
+    }
+
+    /// `want` as a create may say it; [`Kind::changes`] finds what it lacks afterwards.
+    ///
+    /// What is left out is left out of the applied hash too, so that the object counts as not yet made whole.
+    fn creatable(&self, want: Object) -> Object {
+        want
     }
 
     /// What must change in `have` to make it `want`; empty when nothing must.

@@ -1,0 +1,214 @@
+//! Pods: built field by field from tables, then made the super cluster's by a list of steps; status back.
+//!
+//! [`SPEC`] and the tables below it hold a decision for every field of a pod in Kubernetes 1.36: copied, built by a table
+//! of its own, translated as a reference, left out, or refused. What they don't name is refused (T38). The steps then
+//! replace what means something else in the super cluster, and the Pod Security level judges the outcome, so no step can
+//! widen what a pod may do.
+
+mod fields;
+pub(super) mod scrub;
+
+mod affinity;
+mod containers;
+mod dns;
+mod downward;
+mod env;
+mod identity;
+pub(super) mod placement;
+mod security;
+pub(super) mod tokens;
+mod volumes;
+
+pub(super) mod status;
+mod update;
+
+use super::{Cx, Kind, Reference, Refused, Resource, TenantView, Upward};
+use crate::{meta, object::Object, plan::Change, refs::Referent};
+use fields::{Fields, Path, Rule};
+use serde_json::{Map, Value, json};
+
+pub(super) const RESOURCE: Resource = Resource {
+    group: "",
+    version: "v1",
+    kind: "Pod",
+    plural: "pods",
+    namespaced: true,
+};
+
+/// The kind.
+#[derive(Debug)]
+pub(super) struct Pod;
+
+impl Kind for Pod {
+    fn resource(&self) -> &'static Resource {
+        &RESOURCE
+    }
+
+    /// The super pod. What it may not be made with ([`Kind::creatable`]) is part of it all the same.
+    fn down(&self, object: &Object, cx: &Cx<'_>) -> Result<Option<Object>, Refused> {
+        let nothing = json!({});
+        let tenant_spec = object.at("/spec").unwrap_or(&nothing);
+        let mut spec = fields::build(
+            SPEC,
+            tenant_spec,
+            &Path::Root("spec"),
+            cx.tenant.pod_security,
+        )?;
+        let mut annotations = Map::new();
+        identity::step(&mut spec, object, cx)?;
+        env::step(&mut spec, object, cx);
+        volumes::step(&mut spec, object, cx, &mut annotations);
+        dns::step(&mut spec, object, cx);
+        placement::step(&mut spec, cx)?;
+        affinity::step(&mut spec, object, cx);
+        security::check(&spec, cx.tenant.pod_security)?;
+
+        let mut twin = meta::twin(&RESOURCE, object, object.name(), cx);
+        twin.value_mut()["spec"] = spec;
+        let conditions = status::gate_conditions(object);
+        if !conditions.is_empty() {
+            twin.value_mut()["status"] = json!({"conditions": conditions});
+        }
+        let crossing = object
+            .annotations()
+            .filter(|(key, _)| meta::annotation_crosses(key));
+        annotations.extend(crossing.map(|(key, value)| (key.to_owned(), value.into())));
+        if let Some(generation) = object.at("/metadata/generation") {
+            annotations.insert(status::GENERATION.into(), generation.to_string().into());
+        }
+        for (key, value) in &annotations {
+            twin.annotate(key, value.as_str().unwrap_or_default());
+        }
+        Ok(Some(twin))
+    }
+
+    fn references(&self, object: &Object) -> Vec<Reference> {
+        let mut found = vec![];
+        fields::references(SPEC, object.at("/spec").unwrap_or(&Value::Null), &mut found);
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    fn creatable(&self, want: Object) -> Object {
+        update::creatable(want)
+    }
+
+    fn changes(&self, want: &Object, have: &Object) -> Vec<Change> {
+        update::changes(want, have)
+    }
+
+    fn deletes_early(&self) -> bool {
+        true
+    }
+
+    fn super_writes(&self) -> bool {
+        true
+    }
+
+    fn up_projection(&self, tenant_object: &Object) -> Value {
+        status::up_projection(tenant_object)
+    }
+
+    fn up(&self, super_object: &Object, tenant: &TenantView, cx: &Cx<'_>) -> Vec<Upward> {
+        status::up(super_object, tenant, cx)
+    }
+}
+
+const NO_RESOURCE_CLAIMS: &str = "devices can't be claimed yet: leave the claims out";
+const OURS: Rule =
+    Rule::Omit("every pod gets the account without rights and no token of the super cluster");
+const PRIORITY: Rule = Rule::Omit("a tenant's priorities mean nothing among tenants (T11)");
+
+/// PodSpec.
+const SPEC: Fields = &[
+    ("activeDeadlineSeconds", Rule::Pass),
+    ("affinity", Rule::Object(affinity::AFFINITY)),
+    ("automountServiceAccountToken", OURS),
+    ("containers", Rule::List(containers::CONTAINER)),
+    ("dnsConfig", Rule::Object(dns::DNS_CONFIG)),
+    ("dnsPolicy", Rule::Pass),
+    ("enableServiceLinks", Rule::Pass),
+    ("ephemeralContainers", Rule::List(containers::CONTAINER)),
+    (
+        "hostAliases",
+        Rule::List(&[("hostnames", Rule::Pass), ("ip", Rule::Pass)]),
+    ),
+    ("hostIPC", Rule::Judged),
+    ("hostNetwork", Rule::Judged),
+    ("hostPID", Rule::Judged),
+    (
+        "hostUsers",
+        Rule::Only(
+            &["false"],
+            "HostUsers",
+            "it is the node's user namespace: write false or leave it out",
+        ),
+    ),
+    ("hostname", Rule::Pass),
+    ("hostnameOverride", Rule::Pass),
+    (
+        "imagePullSecrets",
+        Rule::List(&[("name", Rule::Refers(Referent::Secret))]),
+    ),
+    ("initContainers", Rule::List(containers::CONTAINER)),
+    (
+        "nodeName",
+        Rule::Omit("the super cluster's scheduler binds"),
+    ),
+    ("nodeSelector", Rule::Pass),
+    ("os", Rule::Object(&[("name", Rule::Pass)])),
+    (
+        "overhead",
+        Rule::Omit("follows from a runtime class of the super cluster"),
+    ),
+    ("preemptionPolicy", PRIORITY),
+    ("priority", PRIORITY),
+    ("priorityClassName", PRIORITY),
+    (
+        "readinessGates",
+        Rule::List(&[("conditionType", Rule::Pass)]),
+    ),
+    (
+        "resourceClaims",
+        Rule::Refuse("ResourceClaimsNotSynced", NO_RESOURCE_CLAIMS),
+    ),
+    ("resources", Rule::Object(containers::RESOURCES)),
+    ("restartPolicy", Rule::Pass),
+    (
+        "runtimeClassName",
+        Rule::Refuse(
+            "RuntimeClassNotOffered",
+            "the platform offers no runtime class: leave it out",
+        ),
+    ),
+    (
+        "schedulerName",
+        Rule::Only(
+            &["default-scheduler"],
+            "SchedulerNotOffered",
+            "write default-scheduler or leave it out",
+        ),
+    ),
+    ("schedulingGates", Rule::List(&[("name", Rule::Pass)])),
+    (
+        "schedulingGroup",
+        Rule::Refuse("PodGroupsNotSynced", "pod groups don't cross: leave it out"),
+    ),
+    (
+        "securityContext",
+        Rule::Object(security::POD_SECURITY_CONTEXT),
+    ),
+    ("serviceAccount", OURS),
+    ("serviceAccountName", OURS),
+    ("setHostnameAsFQDN", Rule::Omit("becomes hostnameOverride")),
+    ("shareProcessNamespace", Rule::Pass),
+    ("subdomain", Rule::Pass),
+    ("terminationGracePeriodSeconds", Rule::Pass),
+    ("tolerations", Rule::List(placement::TOLERATION)),
+    ("topologySpreadConstraints", Rule::List(affinity::SPREAD)),
+    ("volumes", Rule::List(volumes::VOLUME)),
+];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! DNS: a pod asks its tenant's server, and no name of the super cluster is in its search path (T44).
+//!
+//! `ClusterFirst` means the kubelet's server and domain, which are the super cluster's; so it becomes `None` with all
+//! that the kubelet would have derived, from the tenant's point of view. The node's own search domains aren't added.
+
+use super::fields::{Fields, Rule, is_true, items, text};
+use crate::{kind::Cx, object::Object};
+use serde_json::{Value, json};
+
+/// Limits of the API (`MaxDNSNameservers`, `MaxDNSSearchPaths`, `MaxDNSSearchListChars`); the kubelet cuts to them when
+/// it merges, the API server refuses what exceeds them.
+const NAMESERVERS_MAX: usize = 3;
+const SEARCHES_MAX: usize = 32;
+const SEARCH_CHARACTERS_MAX: usize = 2048;
+
+/// PodDNSConfig.
+pub(super) const DNS_CONFIG: Fields = &[
+    ("nameservers", Rule::Pass),
+    (
+        "options",
+        Rule::List(&[("name", Rule::Pass), ("value", Rule::Pass)]),
+    ),
+    ("searches", Rule::Pass),
+];
+
+/// Sets the DNS policy and configuration.
+///
+/// A tenant without a Service range has no DNS address that pods can reach, so its pods get the node's resolver.
+pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) {
+    let of_the_cluster = match text(spec, "dnsPolicy") {
+        "" | "ClusterFirst" => !is_true(spec, "hostNetwork"),
+        "ClusterFirstWithHostNet" => true,
+        _ => return,
+    };
+    let Some(slice) = cx.tenant.slice.filter(|_| of_the_cluster) else {
+        spec["dnsPolicy"] = "Default".into();
+        return;
+    };
+    let domain = &cx.tenant.cluster_domain;
+    let own = spec.get("dnsConfig").cloned().unwrap_or_default();
+    let mut searches = merged(
+        [
+            format!("{}.svc.{domain}", pod.namespace()),
+            format!("svc.{domain}"),
+            domain.clone(),
+        ],
+        &own,
+        "searches",
+    );
+    searches.truncate(SEARCHES_MAX);
+    while searches
+        .iter()
+        .map(|search| search.len() + 1)
+        .sum::<usize>()
+        > SEARCH_CHARACTERS_MAX + 1
+    {
+        searches.pop();
+    }
+    let mut nameservers = merged([slice.dns_address().to_string()], &own, "nameservers");
+    nameservers.truncate(NAMESERVERS_MAX);
+    let mut options: Vec<Value> = items(&own, "options").cloned().collect();
+    if !options.iter().any(|option| text(option, "name") == "ndots") {
+        options.insert(0, json!({"name": "ndots", "value": "5"}));
+    }
+    spec["dnsPolicy"] = "None".into();
+    spec["dnsConfig"] =
+        json!({"nameservers": nameservers, "searches": searches, "options": options});
+}
+
+/// What the cluster gives, then the pod's own, without duplicates.
+fn merged<const N: usize>(first: [String; N], own: &Value, field: &str) -> Vec<String> {
+    let mut all = Vec::from(first);
+    for entry in items(own, field).filter_map(Value::as_str) {
+        if !all.iter().any(|known| known == entry) {
+            all.push(entry.to_owned());
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::kind::pod::tests::{down_as, field, pod, yaml};
+    use api::PodSecurity;
+    use expect_test::expect;
+
+    #[test]
+    fn the_pods_own_settings_come_after_the_clusters() {
+        let spec = "
+          dnsPolicy: ClusterFirst
+          dnsConfig:
+            nameservers: [1.1.1.1, 10.96.4.10, 1.1.1.1, 2.2.2.2, 3.3.3.3]
+            searches: [example.com, cluster.local]
+            options: [{name: edns0}, {name: ndots, value: '2'}]";
+        expect![[r#"
+            nameservers:
+            - "10.96.4.10"
+            - "1.1.1.1"
+            - "2.2.2.2"
+            options:
+            - name: edns0
+            - name: ndots
+              value: "2"
+            searches:
+            - shop.svc.cluster.local
+            - svc.cluster.local
+            - cluster.local
+            - example.com
+        "#]]
+        .assert_eq(&field(spec, "/dnsConfig"));
+        assert_eq!(
+            field(spec, "/dnsPolicy"),
+            field("{dnsPolicy: ClusterFirstWithHostNet}", "/dnsPolicy")
+        );
+    }
+
+    #[test]
+    fn other_policies_stay() {
+        assert_eq!(field("{dnsPolicy: Default}", "/dnsPolicy"), "Default\n");
+        let own = "{dnsPolicy: None, dnsConfig: {nameservers: [1.1.1.1]}}";
+        assert_eq!(field(own, "/dnsConfig"), "nameservers:\n- \"1.1.1.1\"\n");
+    }
+
+    #[test]
+    fn the_node_resolves_for_pods_on_its_network_and_without_a_service_range() {
+        let on_host = down_as(
+            &pod("{hostNetwork: true, dnsPolicy: ClusterFirst}"),
+            |tenant, _| {
+                tenant.pod_security = PodSecurity::Privileged;
+            },
+        );
+        assert_eq!(on_host.unwrap().text("/spec/dnsPolicy"), Some("Default"));
+        let without = down_as(&pod("{dnsPolicy: ClusterFirst}"), |tenant, _| {
+            tenant.slice = None;
+        })
+        .unwrap();
+        assert_eq!(
+            (
+                without.text("/spec/dnsPolicy"),
+                without.at("/spec/dnsConfig")
+            ),
+            (Some("Default"), None)
+        );
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut() {
+        let many: Vec<String> = (0..40)
+            .map(|n| format!("d{n}.{}", "x".repeat(60)))
+            .collect();
+        let down = down_as(
+            &pod(&format!("dnsConfig: {{searches: [{}]}}", many.join(", "))),
+            |_, _| (),
+        )
+        .unwrap();
+        let searches = down
+            .at("/spec/dnsConfig/searches")
+            .unwrap()
+            .as_array()
+            .unwrap();
+        let line: Vec<&str> = searches
+            .iter()
+            .filter_map(|search| search.as_str())
+            .collect();
+        assert!(
+            line.len() <= 32 && line.join(" ").len() <= 2048,
+            "{}",
+            yaml(&searches.clone().into())
+        );
+        assert_eq!(line[..2], ["shop.svc.cluster.local", "svc.cluster.local"]);
+    }
+}

@@ -1,0 +1,195 @@
+//! Placement: which nodes a pod may run on.
+//!
+//! Virtual nodes carry the names and labels of the super cluster's, so node selectors and node affinity mean the same on
+//! both sides. Whatever the tenant writes, the selector of its VirtualControlPlane is added, and taints that keep nodes
+//! for others stay in force.
+
+use super::fields::{Fields, Rule, items, text};
+use crate::{
+    kind::{Cx, Refused},
+    object::Object,
+};
+use serde_json::{Map, Value, json};
+
+/// Whether the pod says on which node it runs.
+///
+/// Before the pod exists in the super cluster that is the tenant going around the scheduler (T9), which the engine
+/// refuses; afterwards it is the binding that went up. Neither goes down.
+pub fn pins_node(pod: &Object) -> bool {
+    pod.text("/spec/nodeName")
+        .is_some_and(|node| !node.is_empty())
+}
+
+/// Toleration.
+pub(super) const TOLERATION: Fields = &[
+    ("effect", Rule::Pass),
+    ("key", Rule::Pass),
+    ("operator", Rule::Pass),
+    ("tolerationSeconds", Rule::Pass),
+    ("value", Rule::Pass),
+];
+
+/// Taints that say how a node is doing, with the one effect that may be tolerated: what the DaemonSet controller and the
+/// DefaultTolerationSeconds plugin write. Every other taint says whom a node is for, and isn't the tenant's to judge
+/// (T10).
+const TOLERABLE: [(&str, &str); 7] = [
+    ("node.kubernetes.io/not-ready", "NoExecute"),
+    ("node.kubernetes.io/unreachable", "NoExecute"),
+    ("node.kubernetes.io/memory-pressure", "NoSchedule"),
+    ("node.kubernetes.io/disk-pressure", "NoSchedule"),
+    ("node.kubernetes.io/pid-pressure", "NoSchedule"),
+    ("node.kubernetes.io/network-unavailable", "NoSchedule"),
+    ("node.kubernetes.io/unschedulable", "NoSchedule"),
+];
+
+/// Adds the tenant's node selector and leaves out tolerations that aren't the tenant's to have.
+///
+/// Left out, not refused: DaemonSets of every vendor tolerate everything, and still run where they may.
+pub(super) fn step(spec: &mut Value, cx: &Cx<'_>) -> Result<(), Refused> {
+    let tolerations: Vec<Value> = items(spec, "tolerations").filter_map(tolerated).collect();
+    if spec.get("tolerations").is_some() {
+        spec["tolerations"] = tolerations.into();
+    }
+    let mut selector: Map<String, Value> = spec
+        .get("nodeSelector")
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default();
+    for (key, value) in &cx.tenant.node_selector {
+        match selector.insert(key.clone(), value.as_str().into()) {
+            Some(other) if other.as_str() != Some(value) => {
+                return Err(Refused::new(
+                    "NodeSelectorConflict",
+                    format!(
+                        "spec.nodeSelector asks for {key}={other}, but the tenant's nodes have {key}={value:?}: leave it out"
+                    ),
+                ));
+            }
+            _ => {}
+        }
+    }
+    if !selector.is_empty() {
+        spec["nodeSelector"] = selector.into();
+    }
+    Ok(())
+}
+
+/// The toleration as it may cross: narrowed to the effect that is allowed for its key.
+fn tolerated(toleration: &Value) -> Option<Value> {
+    let (_, effect) = TOLERABLE
+        .iter()
+        .find(|(key, _)| *key == text(toleration, "key"))?;
+    let asked = text(toleration, "effect");
+    if !text(toleration, "value").is_empty() || !(asked.is_empty() || asked == *effect) {
+        return None;
+    }
+    let mut narrowed = toleration.clone();
+    narrowed["effect"] = json!(effect);
+    Some(narrowed)
+}
+
+/// NodeAffinity.
+pub(super) const NODE_AFFINITY: Fields = &[
+    (
+        "preferredDuringSchedulingIgnoredDuringExecution",
+        Rule::List(&[
+            ("preference", Rule::Object(NODE_TERM)),
+            ("weight", Rule::Pass),
+        ]),
+    ),
+    (
+        "requiredDuringSchedulingIgnoredDuringExecution",
+        Rule::Object(&[("nodeSelectorTerms", Rule::List(NODE_TERM))]),
+    ),
+];
+
+const NODE_TERM: Fields = &[
+    ("matchExpressions", Rule::List(REQUIREMENT)),
+    ("matchFields", Rule::List(REQUIREMENT)),
+];
+
+/// NodeSelectorRequirement and LabelSelectorRequirement.
+pub(super) const REQUIREMENT: Fields = &[
+    ("key", Rule::Pass),
+    ("operator", Rule::Pass),
+    ("values", Rule::Pass),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::pod::tests::{down_as, field, pod};
+    use expect_test::expect;
+
+    #[test]
+    fn only_tolerations_of_a_nodes_condition_cross() {
+        let spec = "
+          tolerations:
+          - {operator: Exists}
+          - {operator: Exists, effect: NoExecute}
+          - {key: node-role.kubernetes.io/control-plane, operator: Exists, effect: NoSchedule}
+          - {key: customer, operator: Equal, value: globex, effect: NoSchedule}
+          - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 5}
+          - {key: node.kubernetes.io/not-ready, operator: Exists}
+          - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoSchedule}
+          - {key: node.kubernetes.io/unschedulable, operator: Exists, effect: NoSchedule}
+          - {key: node.kubernetes.io/out-of-service, operator: Exists, effect: NoExecute}";
+        expect![[r#"
+            - effect: NoExecute
+              key: node.kubernetes.io/unreachable
+              operator: Exists
+              tolerationSeconds: 5
+            - effect: NoExecute
+              key: node.kubernetes.io/not-ready
+              operator: Exists
+            - effect: NoSchedule
+              key: node.kubernetes.io/unschedulable
+              operator: Exists
+        "#]]
+        .assert_eq(&field(spec, "/tolerations"));
+    }
+
+    #[test]
+    fn the_tenants_nodes_are_added_and_cannot_be_replaced() {
+        let down = |spec| {
+            down_as(&pod(spec), |tenant, _| {
+                tenant.node_selector.insert("pool".into(), "tenants".into());
+            })
+        };
+        let both = down("{nodeSelector: {kubernetes.io/hostname: n1, pool: tenants}}").unwrap();
+        assert_eq!(
+            both.at("/spec/nodeSelector"),
+            Some(&json!({"kubernetes.io/hostname": "n1", "pool": "tenants"}))
+        );
+        assert_eq!(
+            down("{}").unwrap().at("/spec/nodeSelector"),
+            Some(&json!({"pool": "tenants"}))
+        );
+        assert_eq!(
+            down("{nodeSelector: {pool: control-plane}}")
+                .unwrap_err()
+                .reason,
+            "NodeSelectorConflict"
+        );
+    }
+
+    #[test]
+    fn node_affinity_means_the_same_on_both_sides() {
+        let spec = "{affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: \
+                    [{matchFields: [{key: metadata.name, operator: In, values: [n1]}]}]}}}}";
+        let term = field(
+            spec,
+            "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0",
+        );
+        assert_eq!(
+            term,
+            "matchFields:\n- key: metadata.name\n  operator: In\n  values:\n  - n1\n"
+        );
+    }
+
+    #[test]
+    fn a_pod_says_whether_it_chose_its_node() {
+        assert!(pins_node(&pod("{nodeName: n1}")));
+        assert!(!pins_node(&pod("{nodeName: ''}")) && !pins_node(&pod("{}")));
+    }
+}

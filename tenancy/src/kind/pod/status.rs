@@ -1,0 +1,331 @@
+//! Status: binding and status go up, conditions of readiness gates go down, and nothing else does either (T37).
+//!
+//! What goes up is built by a table, like all that goes down. The tenant's status is compared by the same table, so a
+//! write happens exactly when the tenant sees something else than it should.
+
+use super::{
+    containers,
+    fields::{Fields, Rule, items, select, text},
+    scrub::Scrub,
+};
+use crate::{
+    kind::{Cx, TenantView, Upward, UpwardVerb},
+    meta,
+    object::{Object, pick},
+};
+use serde_json::{Map, Value, json};
+
+/// Conditions that the super cluster's scheduler, kubelet and controllers set.
+const CONDITIONS: [&str; 9] = [
+    "AllContainersRestarting",
+    "ContainersReady",
+    "DisruptionTarget",
+    "Initialized",
+    "PodReadyToStartContainers",
+    "PodResizeInProgress",
+    "PodResizePending",
+    "PodScheduled",
+    "Ready",
+];
+
+/// Fields of a condition that cross, in either direction; generations are each side's own.
+const CONDITION_FIELDS: [&str; 5] = [
+    "lastProbeTime",
+    "lastTransitionTime",
+    "message",
+    "reason",
+    "status",
+];
+
+/// Whether a condition is the super cluster's to set, whatever a readiness gate is called.
+pub(super) fn is_of_super_cluster(condition: &str) -> bool {
+    CONDITIONS.contains(&condition)
+}
+
+/// Annotation on the super pod: generation of the tenant's pod that it was made from.
+pub(super) const GENERATION: &str = "sublet.dev/generation";
+
+/// Whether the pod has ended: it is never made again in the super cluster.
+pub fn is_finished(pod: &Object) -> bool {
+    matches!(pod.text("/status/phase"), Some("Succeeded" | "Failed"))
+}
+
+/// The requests that show the tenant where its pod runs and how it is.
+///
+/// A pod that the tenant sees bound while the super pod isn't has lost its super pod; what becomes of it is for R5, and
+/// the new one's status isn't its own.
+pub(super) fn up(pod: &Object, tenant: &TenantView, _cx: &Cx<'_>) -> Vec<Upward> {
+    let Some(owner) = meta::owner(pod) else {
+        return vec![];
+    };
+    let node = pod.text("/spec/nodeName").filter(|node| !node.is_empty());
+    let mut upwards = vec![];
+    match node {
+        None if tenant.bound => return vec![],
+        Some(node) if !tenant.bound => upwards.push(Upward {
+            subresource: Some("binding"),
+            verb: UpwardVerb::Create,
+            body: json!({
+                "apiVersion": "v1", "kind": "Binding",
+                "metadata": {"name": owner.name, "namespace": owner.namespace, "uid": tenant.uid},
+                "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+            }),
+        }),
+        _ => {}
+    }
+    let mut status = projection(pod);
+    if let Some(generation) = observed_generation(pod) {
+        status["observedGeneration"] = generation.into();
+    }
+    let scrub = Scrub {
+        namespace: (pod.namespace(), &owner.namespace),
+        uid: (pod.uid(), &owner.uid),
+    };
+    for (field, value) in status.as_object_mut().into_iter().flatten() {
+        match value {
+            Value::String(text) if field == "message" => *text = scrub.text(text),
+            // What a container wrote about its own end is no text of the scheduler's, whatever it looks like.
+            _ if field.ends_with("ontainerStatuses") => scrub.messages(value, Scrub::names),
+            _ => scrub.messages(value, Scrub::text),
+        }
+    }
+    if meta::fingerprint(&status) != tenant.projection {
+        upwards.push(Upward {
+            subresource: Some("status"),
+            verb: UpwardVerb::StrategicMerge,
+            body: json!({"status": patch(&status)}),
+        });
+    }
+    upwards
+}
+
+/// The part of a tenant's pod that [`up`] is responsible for.
+pub(super) fn up_projection(pod: &Object) -> Value {
+    let mut status = projection(pod);
+    if let Some(generation) = pod.at("/status/observedGeneration") {
+        status["observedGeneration"] = generation.clone();
+    }
+    status
+}
+
+/// The generation of the tenant's pod whose spec the kubelet has seen, when it has seen all that was applied.
+fn observed_generation(pod: &Object) -> Option<i64> {
+    let observed = pod.at("/status/observedGeneration")?.as_i64()?;
+    let latest = pod.at("/metadata/generation")?.as_i64()?;
+    if observed < latest {
+        None
+    } else {
+        pod.annotation(GENERATION)?.parse().ok()
+    }
+}
+
+/// Status in its canonical form: by the table, without conditions that are the tenant's, ordered.
+fn projection(pod: &Object) -> Value {
+    let mut status = select(STATUS, pod.at("/status").unwrap_or(&json!({})));
+    let mut conditions: Vec<Value> = items(&status, "conditions")
+        .filter(|condition| is_of_super_cluster(text(condition, "type")))
+        .cloned()
+        .collect();
+    conditions.sort_by(|a, b| text(a, "type").cmp(text(b, "type")));
+    if let Some(status) = status.as_object_mut() {
+        status.remove("conditions");
+        if !conditions.is_empty() {
+            status.insert("conditions".into(), conditions.into());
+        }
+    }
+    status
+}
+
+/// A strategic merge patch that leads to `status`, whatever was there before.
+///
+/// In that dialect (`patchStrategy` in the types of the core API) maps and conditions are merged, so what must be gone is
+/// named; address lists merge too, so they are replaced outright. Lists of container statuses are replaced anyway.
+fn patch(status: &Value) -> Value {
+    let mut patch = Map::new();
+    for (field, rule) in STATUS {
+        let value = status.get(*field);
+        let value = match (*field, rule, value) {
+            (_, Rule::Omit(_), _) => continue,
+            ("conditions", ..) => conditions_patch(status),
+            ("hostIPs" | "podIPs", _, Some(list)) => {
+                let entries = list.as_array().into_iter().flatten().cloned();
+                std::iter::once(json!({"$patch": "replace"}))
+                    .chain(entries)
+                    .collect()
+            }
+            (_, _, Some(Value::Object(map))) => {
+                let mut map = map.clone();
+                map.insert("$patch".into(), "replace".into());
+                Value::Object(map)
+            }
+            (_, _, value) => value.cloned().unwrap_or_default(),
+        };
+        patch.insert((*field).to_owned(), value);
+    }
+    patch.extend(
+        status
+            .get("observedGeneration")
+            .map(|value| ("observedGeneration".to_owned(), value.clone())),
+    );
+    Value::Object(patch)
+}
+
+fn conditions_patch(status: &Value) -> Value {
+    let of =
+        |kind: &str| items(status, "conditions").find(|condition| text(condition, "type") == kind);
+    CONDITIONS
+        .iter()
+        .map(|kind| match of(kind) {
+            None => json!({"$patch": "delete", "type": kind}),
+            Some(condition) => {
+                let mut entry = json!({"type": kind});
+                for field in CONDITION_FIELDS {
+                    entry[field] = condition.get(field).cloned().unwrap_or_default();
+                }
+                entry
+            }
+        })
+        .collect()
+}
+
+/// The conditions of the tenant's pod that its readiness gates wait for, as the super pod must have them.
+///
+/// They are the tenant's to set, so they go down; a gate named like a condition of the super cluster's doesn't make that
+/// condition the tenant's.
+pub(super) fn gate_conditions(pod: &Object) -> Vec<Value> {
+    let (Some(spec), Some(status)) = (pod.at("/spec"), pod.at("/status")) else {
+        return vec![];
+    };
+    let gates: Vec<&str> = items(spec, "readinessGates")
+        .map(|gate| text(gate, "conditionType"))
+        .collect();
+    items(status, "conditions")
+        .filter(|condition| {
+            gates.contains(&text(condition, "type"))
+                && !is_of_super_cluster(text(condition, "type"))
+        })
+        .map(|condition| {
+            let mut kept = pick(condition, &CONDITION_FIELDS);
+            kept.insert("type".into(), text(condition, "type").into());
+            kept.retain(|_, value| !value.is_null());
+            Value::Object(kept)
+        })
+        .collect()
+}
+
+/// PodStatus, as a tenant sees it.
+pub(super) const STATUS: Fields = &[
+    ("allocatedResources", Rule::Pass),
+    ("conditions", Rule::List(CONDITION)),
+    ("containerStatuses", Rule::List(CONTAINER_STATUS)),
+    ("ephemeralContainerStatuses", Rule::List(CONTAINER_STATUS)),
+    (
+        "extendedResourceClaimStatus",
+        Rule::Omit("claims are made by the super cluster"),
+    ),
+    ("hostIP", Rule::Pass),
+    ("hostIPs", Rule::List(&[("ip", Rule::Pass)])),
+    ("initContainerStatuses", Rule::List(CONTAINER_STATUS)),
+    ("message", Rule::Pass),
+    (
+        "nodeAllocatableResourceClaimStatuses",
+        Rule::Omit("claims are made by the super cluster"),
+    ),
+    ("nominatedNodeName", Rule::Pass),
+    (
+        "observedGeneration",
+        Rule::Omit("of the tenant's own generation: computed"),
+    ),
+    ("phase", Rule::Pass),
+    ("podIP", Rule::Pass),
+    ("podIPs", Rule::List(&[("ip", Rule::Pass)])),
+    (
+        "qosClass",
+        Rule::Omit("the tenant's API server set it for good"),
+    ),
+    ("reason", Rule::Pass),
+    ("resize", Rule::Pass),
+    (
+        "resourceClaimStatuses",
+        Rule::Omit("pods with claims are refused"),
+    ),
+    ("resources", Rule::Object(containers::RESOURCES)),
+    ("startTime", Rule::Pass),
+];
+
+const CONDITION: Fields = &[
+    ("lastProbeTime", Rule::Pass),
+    ("lastTransitionTime", Rule::Pass),
+    ("message", Rule::Pass),
+    (
+        "observedGeneration",
+        Rule::Omit("of the super pod's generation"),
+    ),
+    ("reason", Rule::Pass),
+    ("status", Rule::Pass),
+    ("type", Rule::Pass),
+];
+
+const CONTAINER_STATUS: Fields = &[
+    ("allocatedResources", Rule::Pass),
+    (
+        "allocatedResourcesStatus",
+        Rule::Omit("names devices of the node"),
+    ),
+    ("containerID", Rule::Pass),
+    ("image", Rule::Pass),
+    ("imageID", Rule::Pass),
+    ("lastState", Rule::Object(STATE)),
+    ("name", Rule::Pass),
+    ("ready", Rule::Pass),
+    ("resources", Rule::Object(containers::RESOURCES)),
+    ("restartCount", Rule::Pass),
+    ("started", Rule::Pass),
+    ("state", Rule::Object(STATE)),
+    ("stopSignal", Rule::Pass),
+    (
+        "user",
+        Rule::Object(&[(
+            "linux",
+            Rule::Object(&[
+                ("gid", Rule::Pass),
+                ("supplementalGroups", Rule::Pass),
+                ("uid", Rule::Pass),
+            ]),
+        )]),
+    ),
+    ("volumeMounts", Rule::List(VOLUME_MOUNT_STATUS)),
+];
+
+const STATE: Fields = &[
+    ("running", Rule::Object(&[("startedAt", Rule::Pass)])),
+    ("terminated", Rule::Object(TERMINATED)),
+    (
+        "waiting",
+        Rule::Object(&[("message", Rule::Pass), ("reason", Rule::Pass)]),
+    ),
+];
+
+const TERMINATED: Fields = &[
+    ("containerID", Rule::Pass),
+    ("exitCode", Rule::Pass),
+    ("finishedAt", Rule::Pass),
+    ("message", Rule::Pass),
+    ("reason", Rule::Pass),
+    ("signal", Rule::Pass),
+    ("startedAt", Rule::Pass),
+];
+
+const VOLUME_MOUNT_STATUS: Fields = &[
+    ("mountPath", Rule::Pass),
+    ("name", Rule::Pass),
+    ("readOnly", Rule::Pass),
+    ("recursiveReadOnly", Rule::Pass),
+    (
+        "volumeStatus",
+        Rule::Object(&[("image", Rule::Object(&[("imageRef", Rule::Pass)]))]),
+    ),
+];
+
+#[cfg(test)]
+mod tests;
