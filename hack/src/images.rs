@@ -53,7 +53,7 @@ pub(crate) fn load(bundles: &[Bundle], nodes: &[Node]) -> Result<Vec<String>> {
 }
 
 /// `cargo xtask images`: makes everything and loads it into the super cluster, if one is up.
-pub(crate) fn run(nodes: &[Node]) -> Result<()> {
+pub(crate) fn make_and_load(nodes: &[Node]) -> Result<()> {
     let mut bundles = vec![third_party()?];
     bundles.extend(own()?);
     let count: usize = bundles.iter().map(|bundle| bundle.images.len()).sum();

@@ -16,7 +16,7 @@ use data_encoding::BASE64;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// A connection recipe to one API server.
 #[derive(Clone)]
@@ -78,12 +78,6 @@ impl KubeApi {
     pub(crate) fn apply(&self, path: &str, object: &Value) -> Result<()> {
         let path = format!("{path}?fieldManager=xtask&force=true");
         self.call("PATCH", &path, "application/apply-patch+yaml", Some(object))
-            .map(drop)
-    }
-
-    /// Deletes an object or, when `path` is a list's, all of it.
-    pub(crate) fn delete(&self, path: &str) -> Result<()> {
-        self.call("DELETE", path, "application/json", Some(&json!({})))
             .map(drop)
     }
 

@@ -5,13 +5,16 @@
 
 mod binaries;
 mod cache;
+mod crds;
 mod images;
 mod kube_api;
 mod packages;
 mod paths;
 mod progress;
 mod run;
+mod size;
 mod super_cluster;
+mod test;
 
 use std::process::ExitCode;
 
@@ -45,6 +48,25 @@ enum Command {
         cargo xtask images && kubectl -n sublet-system rollout restart deployment"
     )]
     Images,
+    /// Write manifests/crds.yaml from the crate `api`
+    #[command(after_help = "Examples:\n  cargo xtask crds\n  cargo xtask crds --check")]
+    Crds {
+        /// Only fail if the file is stale
+        #[arg(long)]
+        check: bool,
+    },
+    /// Check and test everything, the last part on a fresh super cluster
+    #[command(
+        after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --keep\n  cargo xtask test --all"
+    )]
+    Test {
+        /// The long tests as well
+        #[arg(long)]
+        all: bool,
+        /// Leave the super cluster up afterwards
+        #[arg(long)]
+        keep: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -65,7 +87,7 @@ enum Super {
 }
 
 fn main() -> ExitCode {
-    match run(CommandLine::parse().command) {
+    match run(&CommandLine::parse().command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -76,12 +98,27 @@ fn main() -> ExitCode {
 }
 
 /// False means: done, and the answer is no.
-fn run(command: Command) -> Result<bool> {
-    match command {
+fn run(command: &Command) -> Result<bool> {
+    match *command {
         Command::Super(Super::Up { nodes, fake_nodes }) => super_cluster::up(nodes, fake_nodes)?,
         Command::Super(Super::Down) => super_cluster::down()?,
         Command::Super(Super::Status) => return super_cluster::status(),
-        Command::Images => images::run(&super_cluster::running_nodes())?,
+        Command::Images => images::make_and_load(&super_cluster::running_nodes())?,
+        Command::Crds { check: true } => crds::check()?,
+        Command::Crds { check: false } => crds::write()?,
+        Command::Test { all, keep } => {
+            let extent = if all {
+                test::Extent::All
+            } else {
+                test::Extent::Core
+            };
+            let afterwards = if keep {
+                test::Afterwards::Keep
+            } else {
+                test::Afterwards::Down
+            };
+            test::everything(extent, afterwards)?;
+        }
     }
     Ok(true)
 }

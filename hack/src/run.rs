@@ -2,7 +2,6 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -39,31 +38,6 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         shown(command),
         done.status,
         tail(said, 25)
-    );
-}
-
-/// As [`output`], with `input` on the program's stdin.
-pub(crate) fn output_with_input(command: &mut Command, input: &[u8]) -> Result<String> {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start {}", shown(command)))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin
-            .write_all(input)
-            .with_context(|| format!("cannot write to {}", shown(command)))?;
-    }
-    let done = child.wait_with_output()?;
-    if done.status.success() {
-        return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
-    }
-    bail!(
-        "{} failed ({}):\n{}",
-        shown(command),
-        done.status,
-        tail(&String::from_utf8_lossy(&done.stderr), 25)
     );
 }
 

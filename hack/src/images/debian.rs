@@ -94,21 +94,21 @@ fn merge_usr(root: &Path) -> Result<()> {
 
 /// What no container needs: package lists, documentation, translations.
 fn is_dead_weight(path: &str) -> bool {
-    [
-        "usr/share/doc",
-        "usr/share/man",
-        "usr/share/locale",
-        "usr/share/info",
-        "usr/share/lintian",
-        "usr/share/bash-completion",
-        "var/lib/apt",
-        "var/lib/dpkg",
-        "var/cache",
-        "var/log",
-    ]
-    .iter()
-    .any(|place| path == *place)
+    DEAD_WEIGHT.contains(&path)
 }
+
+const DEAD_WEIGHT: &[&str] = &[
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/info",
+    "usr/share/lintian",
+    "usr/share/bash-completion",
+    "var/lib/apt",
+    "var/lib/dpkg",
+    "var/cache",
+    "var/log",
+];
 
 /// `/etc/passwd` and `/etc/group` with the usual accounts and more.
 pub(crate) fn accounts(tree: &mut Tree, users: &str, groups: &str) {

@@ -1,0 +1,39 @@
+//! `cargo xtask crds`: the resource definitions as the crate `api` describes them.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{paths, run};
+
+/// Writes `manifests/crds.yaml`.
+pub(crate) fn write() -> Result<()> {
+    let place = place();
+    fs::write(&place, generated()?).with_context(|| format!("cannot write {}", place.display()))?;
+    println!("wrote manifests/crds.yaml");
+    Ok(())
+}
+
+/// Fails if the file is not what `write` would write.
+pub(crate) fn check() -> Result<()> {
+    let there = fs::read_to_string(place()).unwrap_or_default();
+    if there != generated()? {
+        bail!("manifests/crds.yaml is stale: run `cargo xtask crds` and commit it");
+    }
+    Ok(())
+}
+
+fn generated() -> Result<String> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = run::command(
+        cargo,
+        ["run", "--quiet", "--package", "api", "--example", "crds"],
+    );
+    run::output(command.current_dir(paths::repository()))
+}
+
+fn place() -> PathBuf {
+    paths::repository().join("manifests/crds.yaml")
+}

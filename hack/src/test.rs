@@ -1,0 +1,177 @@
+//! `cargo xtask test`: everything that must hold before a change goes in, the quick checks first.
+//!
+//! Nothing is skipped in silence: what cannot run fails.
+
+use std::env;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::progress::seconds;
+use crate::{crds, images, paths, run, size, super_cluster};
+
+/// How many cluster tests run at once; they mostly wait for the cluster.
+const CLUSTER_TEST_THREADS: &str = "--test-threads=4";
+
+/// How much to test.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// What belongs to every change.
+    Core,
+    /// The long tests as well.
+    All,
+}
+
+/// What happens to the super cluster after the tests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Afterwards {
+    /// It is removed, and so is proven that nothing is left.
+    Down,
+    /// It stays up for a look around.
+    Keep,
+}
+
+/// One check: its title, and what it does.
+type Check = (&'static str, fn() -> Result<()>);
+
+/// The checks that need no cluster.
+const CHECKS: &[Check] = &[
+    ("formatting", || cargo(&["fmt", "--all", "--check"])),
+    ("file sizes", || {
+        size::check().map(|found| println!("{found}"))
+    }),
+    ("generated files are fresh", crds::check),
+    ("one TLS provider", one_tls_provider),
+    ("clippy", || {
+        cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ])
+    }),
+    ("documentation", documentation),
+    ("unit, law and property tests", || {
+        cargo(&["test", "--workspace", "--exclude", "e2e"])
+    }),
+];
+
+/// Runs the checks and the tests against a real cluster, and stops at the first that fails.
+pub(crate) fn everything(extent: Extent, afterwards: Afterwards) -> Result<()> {
+    let began = Instant::now();
+    for (title, check) in CHECKS {
+        titled(title, check)?;
+    }
+    if extent == Extent::All {
+        titled("each crate alone", each_crate_alone)?;
+    }
+    titled("images", || {
+        images::third_party()?;
+        images::own().map(drop)
+    })?;
+    titled("a fresh super cluster", || {
+        super_cluster::down()?;
+        super_cluster::up(None, 0)
+    })?;
+    let tested = titled("tests against the real cluster", || cluster_tests(extent));
+    if let Err(error) = tested {
+        eprintln!("the super cluster is still up: look around, then `cargo xtask super down`");
+        return Err(error);
+    }
+    match afterwards {
+        Afterwards::Keep => {
+            println!("the super cluster stays up; `cargo xtask super down` removes it");
+        }
+        Afterwards::Down => titled("nothing is left", || {
+            super_cluster::down()?;
+            let left = super_cluster::leftovers()?;
+            if !left.is_empty() {
+                bail!("left on the machine: {}", left.join(", "));
+            }
+            Ok(())
+        })?,
+    }
+    println!("\nall tests passed in {}", seconds(began.elapsed()));
+    Ok(())
+}
+
+fn titled(title: &str, check: impl Fn() -> Result<()>) -> Result<()> {
+    println!("\n== {title}");
+    let began = Instant::now();
+    check().with_context(|| format!("test step failed: {title}"))?;
+    println!("== {title}: ok ({})", seconds(began.elapsed()));
+    Ok(())
+}
+
+/// Cargo in this repository.
+fn cargo_command(args: &[&str]) -> Command {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = run::command(cargo, args);
+    command.current_dir(paths::repository());
+    command
+}
+
+fn cargo(args: &[&str]) -> Result<()> {
+    run::visibly(&mut cargo_command(args))
+}
+
+/// With a second provider compiled in, rustls panics when it has to choose.
+fn one_tls_provider() -> Result<()> {
+    let mut command = cargo_command(&[
+        "tree",
+        "--workspace",
+        "--invert",
+        "ring",
+        "--edges",
+        "normal",
+    ]);
+    let done = command.output().context("cannot start cargo")?;
+    // Cargo fails when no crate of that name is even known, which is as good.
+    let users = String::from_utf8_lossy(&done.stdout);
+    if !users.trim().is_empty() {
+        bail!("the provider `ring` is compiled in beside aws-lc-rs:\n{users}");
+    }
+    Ok(())
+}
+
+fn documentation() -> Result<()> {
+    let mut command = cargo_command(&[
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+    ]);
+    run::visibly(command.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// A crate may compile only because another one switches on a feature for it.
+fn each_crate_alone() -> Result<()> {
+    for crate_name in [
+        "api",
+        "tenancy",
+        "syncer",
+        "apiserver-proxy",
+        "manager",
+        "cli",
+        "hack",
+        "e2e",
+    ] {
+        cargo(&["check", "--quiet", "--package", crate_name])?;
+    }
+    Ok(())
+}
+
+fn cluster_tests(extent: Extent) -> Result<()> {
+    cargo(&["build", "--package", "cli"])?;
+    let mut command = cargo_command(&["test", "--package", "e2e", "--", CLUSTER_TEST_THREADS]);
+    if extent == Extent::All {
+        command.arg("--include-ignored");
+    }
+    command.env("SUBLET_KUBECONFIG", paths::kubeconfig());
+    command.env("KUBECTL", paths::handout().join("bin/kubectl"));
+    command.env("SUBLET_BIN", paths::handout().join("bin"));
+    run::visibly(&mut command)
+}
