@@ -1,7 +1,7 @@
 //! Flags: what all commands share, and how the program calls itself.
 
 use crate::command::Command;
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{CommandFactory, FromArgMatches, Parser, error::ErrorKind};
 use std::{ffi::OsString, path::PathBuf};
 
 /// Virtual control planes for Kubernetes: many tenants, each with an API server of its own, on one cluster.
@@ -85,8 +85,42 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> (Args, Program)
         .and_then(|matches| Args::from_arg_matches(&matches));
     match parsed {
         Ok(args) => (args, program),
+        Err(err) if err.use_stderr() && err.kind() != HELP => {
+            eprintln!(
+                "{} {}",
+                crate::style::stderr().red("error:"),
+                one_line(&err, program)
+            );
+            std::process::exit(i32::from(crate::error::USAGE));
+        }
         Err(err) => err.exit(),
     }
+}
+
+/// Help because nothing was asked for.
+const HELP: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+
+/// What is wrong with the arguments, what was meant perhaps, and whose help says more.
+fn one_line(err: &clap::Error, program: Program) -> String {
+    let text = err.render().to_string();
+    let paragraphs: Vec<String> = text.split("\n\n").map(crate::error::one_line).collect();
+    let wrong = paragraphs.first().map_or("", String::as_str);
+    let wrong = wrong.strip_prefix("error: ").unwrap_or(wrong);
+    // Other tips are about passing a flag as a value.
+    let tip = paragraphs
+        .iter()
+        .filter_map(|text| text.strip_prefix("tip: "))
+        .find(|tip| tip.contains("similar"));
+    let usage = paragraphs
+        .iter()
+        .find_map(|text| text.strip_prefix("Usage: "))
+        .unwrap_or(program.as_str());
+    let command: Vec<&str> = usage
+        .split(' ')
+        .take_while(|word| word.starts_with(|c: char| c.is_ascii_alphabetic()))
+        .collect();
+    let tip = tip.map(|tip| format!(" ({tip})")).unwrap_or_default();
+    format!("{wrong}{tip}; see `{} --help`", command.join(" "))
 }
 
 /// The clap command under the name that the program was called by.
@@ -113,7 +147,7 @@ fn as_plugin(command: clap::Command) -> clap::Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::error::ErrorKind;
+    use expect_test::expect;
 
     fn parse(line: &str) -> Result<Args, clap::Error> {
         Args::try_parse_from(line.split_whitespace())
@@ -236,5 +270,43 @@ mod tests {
             kind("sublet"),
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
         );
+    }
+
+    #[test]
+    fn a_wrong_flag_is_told_in_one_line() {
+        let lines = [
+            "list --nonsense",
+            "list --outptu json",
+            "create",
+            "create a --replicas 5",
+            "kubeconfig a -o f --merge",
+            "list -o xml",
+            "destroy a",
+            "whose pod",
+            "create a --timeout soon",
+            "class describe",
+        ];
+        let told: String = lines
+            .iter()
+            .map(|line| {
+                let argv = std::iter::once("sublet").chain(line.split(' '));
+                let err = command(Program::Sublet)
+                    .try_get_matches_from(argv)
+                    .unwrap_err();
+                format!("{}\n", one_line(&err, Program::Sublet))
+            })
+            .collect();
+        expect![[r#"
+            unexpected argument '--nonsense' found; see `sublet list --help`
+            unexpected argument '--outptu' found (a similar argument exists: '--output'); see `sublet list --help`
+            the following required arguments were not provided: <NAME>; see `sublet create --help`
+            invalid value '5' for '--replicas <1..3>': 5 is not in 1..=3; see `sublet --help`
+            the argument '--output <FILE>' cannot be used with '--merge'; see `sublet kubeconfig --help`
+            invalid value 'xml' for '--output <OUTPUT>' [possible values: table, wide, json, yaml, name] (a similar value exists: 'yaml'); see `sublet --help`
+            unrecognized subcommand 'destroy'; see `sublet --help`
+            invalid value 'pod' for '<KIND/NAMESPACE/NAME>': "pod" names no object: write KIND/NAMESPACE/NAME, such as pod/default/web, or KIND/NAME, such as node/n1; see `sublet --help`
+            invalid value 'soon' for '--timeout <DURATION>': "soon" is no duration: write 90s, 2m or 1h30m; see `sublet --help`
+            the following required arguments were not provided: <NAME>; see `sublet class describe --help`
+        "#]].assert_eq(&told);
     }
 }

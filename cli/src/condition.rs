@@ -122,6 +122,39 @@ fn words(condition: &Condition) -> String {
     }
 }
 
+/// The first of the things that hold a tenant up, short enough for one line.
+///
+/// The kubelet's counting of its back-off changes all the time and says nothing.
+pub(crate) fn brief(text: &str) -> String {
+    let text = without_back_off(text);
+    let mut parts = text.split("; ");
+    let first = parts.next().unwrap_or_default();
+    match parts.count() {
+        0 => first.to_owned(),
+        more => format!("{first} (and {more} more)"),
+    }
+}
+
+/// Removes `(back-off …)`, with the parentheses inside it.
+fn without_back_off(text: &str) -> String {
+    let Some(start) = text.find(" (back-off") else {
+        return text.to_owned();
+    };
+    let mut depth = 0;
+    let end = text[start..].char_indices().find_map(|(at, c)| {
+        depth += match c {
+            '(' => 1,
+            ')' => -1,
+            _ => 0,
+        };
+        (c == ')' && depth == 0).then_some(start + at + 1)
+    });
+    match end {
+        Some(end) => format!("{}{}", &text[..start], without_back_off(&text[end..])),
+        None => text.to_owned(),
+    }
+}
+
 /// The steps that are done, in order; each is told once when it is reached.
 pub(crate) fn done_steps(vcp: &VirtualControlPlane) -> Vec<&'static str> {
     [
@@ -244,6 +277,17 @@ mod tests {
             state(&vcp(json!({"paused": true}), "Paused", &[])),
             State::Stuck(_)
         ));
+    }
+
+    #[test]
+    fn one_line_names_the_first_of_several() {
+        assert_eq!(brief("waiting for a"), "waiting for a");
+        let told = "waiting for pod a: CrashLoopBackOff (back-off 1m restarting c of a(uid)) (X: Y); waiting for b; waiting for c";
+        assert_eq!(
+            brief(told),
+            "waiting for pod a: CrashLoopBackOff (X: Y) (and 2 more)"
+        );
+        assert_eq!(brief("x (back-off"), "x (back-off");
     }
 
     #[test]

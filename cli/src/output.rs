@@ -41,7 +41,9 @@ impl Data {
 
 /// `value` as YAML that ends with one line break.
 pub(crate) fn yaml(value: &Value) -> Result<String> {
-    let text = serde_saphyr::to_string(value).context("can't write YAML")?;
+    // Long values stay on one line, as kubectl writes them: certificates are looked for by line.
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
+    let text = serde_saphyr::to_string_with_options(value, options).context("can't write YAML")?;
     Ok(format!("{}\n", text.trim_end()))
 }
 
@@ -84,6 +86,8 @@ mod tests {
         });
         let text = yaml(&value).unwrap();
         let back: Value = serde_saphyr::from_str(&text).unwrap();
+        let long = json!({"certificate": "LS0t".repeat(100), "text": "word ".repeat(100)});
+        assert_eq!(yaml(&long).unwrap().lines().count(), 2);
         assert_eq!(back, value, "{text}");
     }
 

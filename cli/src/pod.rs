@@ -45,12 +45,9 @@ pub(crate) fn why(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let waiting = all(status)
         .filter_map(|container| container.state.as_ref()?.waiting.as_ref())
-        .find_map(|waiting| {
-            waiting
-                .message
-                .clone()
-                .filter(|message| !message.is_empty())
-        });
+        .filter_map(|waiting| waiting.message.clone())
+        // The counting of a back-off repeats the state.
+        .find(|message| !message.is_empty() && !message.starts_with("back-off"));
     let scheduling = || {
         let conditions = status.conditions.as_deref().unwrap_or_default();
         conditions

@@ -9,7 +9,7 @@ use crate::{
     tenant,
 };
 use anyhow::Result;
-use api::VirtualControlPlane;
+use api::{Phase, VirtualControlPlane};
 use futures::StreamExt;
 use kube::{
     Api, ResourceExt,
@@ -170,10 +170,15 @@ async fn one_gone(
 fn holds_up(vcp: &VirtualControlPlane) -> String {
     let told = condition::conditions(vcp)
         .iter()
-        .find(|condition| condition.type_.contains("Delet") && !condition.message.is_empty());
+        .filter(|condition| condition.type_.contains("Delet") && condition.status == "True")
+        .find(|condition| !condition.message.is_empty());
     let message = || {
-        vcp.status
+        // A message of an earlier phase says what was waited for before the deletion.
+        let status = vcp
+            .status
             .as_ref()
+            .filter(|status| status.phase == Some(Phase::Deleting));
+        status
             .and_then(|status| status.message.clone())
             .filter(|message| !message.is_empty())
     };
@@ -214,8 +219,14 @@ mod tests {
     fn the_holder_is_named() {
         assert_eq!(holds_up(&vcp(json!({}))), "waiting for sublet.dev/tenant");
         assert_eq!(
-            holds_up(&vcp(json!({"message": "2 namespaces are left"}))),
+            holds_up(&vcp(
+                json!({"phase": "Deleting", "message": "2 namespaces are left"})
+            )),
             "2 namespaces are left"
+        );
+        assert_eq!(
+            holds_up(&vcp(json!({"phase": "Ready", "message": "x"}))),
+            "waiting for sublet.dev/tenant"
         );
         let condition = json!([{"type": "Deleting", "status": "True", "reason": "R", "message": "pod web\nhas a finalizer",
                                 "lastTransitionTime": "2025-01-01T00:00:00Z"}]);

@@ -3,7 +3,7 @@
 use crate::{
     age,
     cluster::Cluster,
-    condition,
+    condition, error,
     output::{self, Data, Format},
     style,
     table::{Mood, Table, terminal_width},
@@ -94,7 +94,7 @@ async fn fetch(args: &Args, cluster: &Cluster) -> Result<Vec<DynamicObject>> {
     for name in &args.names {
         match api.get(name).await {
             Ok(object) => found.push(object),
-            Err(err) if crate::error::is_missing(&err) => {
+            Err(err) if error::is_missing(&err) => {
                 return Err(crate::tenant::unknown(cluster, name).await);
             }
             Err(err) => return Err(err.into()),
@@ -215,7 +215,11 @@ fn table(
                 plain(or_none(identity)),
             ]);
         }
-        row.push(plain(message(vcp)));
+        row.push(plain(if pods.is_some() {
+            message(vcp)
+        } else {
+            condition::brief(&message(vcp))
+        }));
         table.moody(row);
     }
     table
@@ -229,7 +233,7 @@ fn message(vcp: &VirtualControlPlane) -> String {
         .and_then(|status| status.message.clone())
         .filter(|message| !message.is_empty());
     let text = told.or_else(|| condition::blocker(vcp)).unwrap_or_default();
-    crate::error::one_line(&text)
+    error::one_line(&text)
 }
 
 fn or_none(text: Option<String>) -> String {

@@ -90,6 +90,7 @@ async fn follow(
                 });
             }
             State::Waiting(text) => {
+                let text = condition::brief(&text);
                 progress.state(&format!("{}: {text}", condition::phase_word(&vcp)));
             }
             State::Stuck(text) => {

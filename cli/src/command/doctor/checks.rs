@@ -326,7 +326,7 @@ fn judge_tenant(vcp: &VirtualControlPlane, cluster: &Cluster) -> Option<Check> {
         State::Working => None,
         State::Waiting(text) => Some(Check::warn(
             "tenants",
-            format!("{namespace}/{name} is {phase}: {text}"),
+            format!("{namespace}/{name} is {phase}: {}", condition::brief(&text)),
             advice,
         )),
         State::Stuck(_) if vcp.spec.paused => Some(Check::warn(
@@ -336,7 +336,7 @@ fn judge_tenant(vcp: &VirtualControlPlane, cluster: &Cluster) -> Option<Check> {
         )),
         State::Stuck(text) => Some(Check::fail(
             "tenants",
-            format!("{namespace}/{name} is {phase}: {text}"),
+            format!("{namespace}/{name} is {phase}: {}", condition::brief(&text)),
             advice,
         )),
     }
