@@ -6,6 +6,7 @@
 use super::{
     containers,
     fields::{Fields, Rule, items, select, text},
+    placement::pins_node,
     scrub::Scrub,
 };
 use crate::{
@@ -128,6 +129,10 @@ fn projection(pod: &Object) -> Value {
         .collect();
     conditions.sort_by(|a, b| text(a, "type").cmp(text(b, "type")));
     if let Some(status) = status.as_object_mut() {
+        if pins_node(pod) {
+            // The API server lets nobody nominate a node for a bound pod, and this is left from before.
+            status.remove("nominatedNodeName");
+        }
         status.remove("conditions");
         if !conditions.is_empty() {
             status.insert("conditions".into(), conditions.into());
@@ -153,10 +158,15 @@ fn patch(status: &Value) -> Value {
                     .chain(entries)
                     .collect()
             }
-            (_, _, Some(Value::Object(map))) => {
-                let mut map = map.clone();
-                map.insert("$patch".into(), "replace".into());
-                Value::Object(map)
+            ("allocatedResources", _, Some(quantities)) => quantities_patch(quantities),
+            ("resources", _, Some(resources)) => {
+                let of = |field| {
+                    resources
+                        .get(field)
+                        .map(quantities_patch)
+                        .unwrap_or_default()
+                };
+                json!({"limits": of("limits"), "requests": of("requests")})
             }
             (_, _, value) => value.cloned().unwrap_or_default(),
         };
@@ -168,6 +178,16 @@ fn patch(status: &Value) -> Value {
             .map(|value| ("observedGeneration".to_owned(), value.clone())),
     );
     Value::Object(patch)
+}
+
+/// Quantities of a whole pod, with what must be gone named. `$patch: replace` won't do: the API server drops a map that
+/// holds it where there was none before.
+fn quantities_patch(quantities: &Value) -> Value {
+    let mut patch = json!({"cpu": null, "memory": null});
+    for (name, quantity) in quantities.as_object().into_iter().flatten() {
+        patch[name] = quantity.clone();
+    }
+    patch
 }
 
 fn conditions_patch(status: &Value) -> Value {

@@ -77,13 +77,6 @@ fn merge(into: &mut Value, patch: &Value) {
     for (key, value) in patch {
         match value {
             Value::Null => drop(into.remove(key)),
-            Value::Object(map) if map.get("$patch").is_some() => {
-                let kept = map
-                    .iter()
-                    .filter(|(key, _)| *key != "$patch")
-                    .map(|(k, v)| (k.clone(), v.clone()));
-                into.insert(key.clone(), Value::Object(kept.collect()));
-            }
             Value::Object(_) => merge(into.entry(key.clone()).or_insert_with(|| json!({})), value),
             Value::Array(list) if ["podIPs", "hostIPs"].contains(&key.as_str()) => {
                 assert_eq!(list[0], json!({"$patch": "replace"}));
@@ -306,4 +299,24 @@ fn ended_pods_are_known() {
         pod.value_mut()["status"]["phase"] = phase.into();
         assert!(is_finished(&pod));
     }
+}
+
+/// The API server refuses a status that nominates a node for a bound pod, and drops a map that says `$patch: replace`
+/// where there was none.
+#[test]
+fn what_the_api_server_would_refuse_or_drop_is_not_written() {
+    let mut pod = running();
+    pod.value_mut()["status"]["nominatedNodeName"] = "n1".into();
+    pod.value_mut()["status"]["allocatedResources"] = json!({"cpu": "1"});
+    let status = &up_to(&pod, &default_pod())[1].body["status"];
+    assert_eq!(status["nominatedNodeName"], Value::Null);
+    assert_eq!(
+        status["allocatedResources"],
+        json!({"cpu": "1", "memory": null})
+    );
+    pod.value_mut()["spec"]["nodeName"] = "".into();
+    assert_eq!(
+        up_to(&pod, &default_pod())[0].body["status"]["nominatedNodeName"],
+        "n1"
+    );
 }
