@@ -3,6 +3,7 @@
 use crate::{
     args::{Global, Program},
     error,
+    kubeconfig::file,
 };
 use anyhow::Result;
 use kube::{
@@ -61,7 +62,7 @@ impl Cluster {
         } else {
             format!(" -n {namespace}")
         };
-        format!("{} {rest}{namespace}{flags}", self.program.as_str())
+        with_flags(self.program.as_str(), rest, &format!("{namespace}{flags}"))
     }
 
     /// As [`Self::hint_in`], for the namespace that this command works in.
@@ -75,6 +76,14 @@ impl Cluster {
             "kubectl{} -n {namespace} {rest}",
             cluster_flags(&self.global)
         )
+    }
+}
+
+/// Flags stand before `--`: behind it they would be the other command's.
+fn with_flags(program: &str, rest: &str, flags: &str) -> String {
+    match rest.split_once(" -- ") {
+        Some((ours, theirs)) => format!("{program} {ours}{flags} -- {theirs}"),
+        None => format!("{program} {rest}{flags}"),
     }
 }
 
@@ -104,19 +113,13 @@ pub(crate) fn client(mut config: Config) -> Result<Client> {
 }
 
 async fn load(global: &Global) -> Result<Config> {
-    let kubeconfig = match &global.kubeconfig {
-        Some(file) => read(file)?,
-        None => match Kubeconfig::read() {
-            Ok(kubeconfig) => kubeconfig,
-            Err(err) => return in_cluster(global).ok_or_else(|| no_kubeconfig(&err)),
-        },
+    let Some(kubeconfig) = read_all(global)? else {
+        let missing =
+            || error::fail("no kubeconfig found: set KUBECONFIG, or pass --kubeconfig FILE");
+        return in_cluster(global).ok_or_else(missing);
     };
-    if kubeconfig
-        .current_context
-        .as_deref()
-        .unwrap_or_default()
-        .is_empty()
-        && global.context.is_none()
+    let current = kubeconfig.current_context.as_deref().unwrap_or_default();
+    if current.is_empty()
         && let Some(config) = in_cluster(global)
     {
         return Ok(config);
@@ -145,6 +148,23 @@ fn in_cluster(global: &Global) -> Option<Config> {
     }
 }
 
+/// The kubeconfig files that kubectl would read, merged; files that aren't there are skipped unless the flag names one.
+fn read_all(global: &Global) -> Result<Option<Kubeconfig>> {
+    let flag = global.kubeconfig.as_deref();
+    let files = file::candidates(flag, std::env::var_os("KUBECONFIG"), std::env::home_dir());
+    let mut merged: Option<Kubeconfig> = None;
+    for file in files.iter().filter(|file| flag.is_some() || file.exists()) {
+        let next = read(file)?;
+        merged = Some(match merged {
+            Some(merged) => merged
+                .merge(next)
+                .map_err(|err| no_kubeconfig(file, &err))?,
+            None => next,
+        });
+    }
+    Ok(merged)
+}
+
 fn read(file: &Path) -> Result<Kubeconfig> {
     if !file.exists() {
         return Err(error::usage(format!(
@@ -152,29 +172,15 @@ fn read(file: &Path) -> Result<Kubeconfig> {
             file.display()
         )));
     }
-    Kubeconfig::read_from(file).map_err(|err| {
-        error::fail(format!(
-            "{} is no kubeconfig: {}",
-            file.display(),
-            error::one_line(&err.to_string())
-        ))
-    })
+    Kubeconfig::read_from(file).map_err(|err| no_kubeconfig(file, &err))
 }
 
-fn no_kubeconfig(err: &KubeconfigError) -> anyhow::Error {
-    let absent = match err {
-        KubeconfigError::ReadConfig(io, _) => io.kind() == std::io::ErrorKind::NotFound,
-        KubeconfigError::FindPath => true,
-        _ => false,
-    };
-    if absent {
-        error::fail("no kubeconfig found: set KUBECONFIG, or pass --kubeconfig FILE")
-    } else {
-        error::fail(format!(
-            "can't use the kubeconfig: {}; check KUBECONFIG",
-            error::one_line(&err.to_string())
-        ))
-    }
+fn no_kubeconfig(file: &Path, err: &KubeconfigError) -> anyhow::Error {
+    let why = error::one_line(&err.to_string());
+    error::fail(format!(
+        "{} can't be used as a kubeconfig: {why}",
+        file.display()
+    ))
 }
 
 fn explain(err: &KubeconfigError, global: &Global, names: &[String]) -> anyhow::Error {
@@ -215,5 +221,10 @@ mod tests {
             " --kubeconfig k.yaml --context prod"
         );
         assert_eq!(cluster_flags(&Global::default()), "");
+        assert_eq!(
+            with_flags("sublet", "connect a -- kubectl get pods", " -n x"),
+            "sublet connect a -n x -- kubectl get pods"
+        );
+        assert_eq!(with_flags("sublet", "list", ""), "sublet list");
     }
 }

@@ -31,7 +31,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<ExitCode> {
     let text = output::yaml(&access.kubeconfig(&args.name, &tenant::mark(cluster, &vcp)))?;
     let (program, rest) = match args.command.split_first() {
         Some((program, rest)) => (program.clone(), rest),
-        None => (shell(&args.name)?, [].as_slice()),
+        None => (shell(cluster, &args.name)?, [].as_slice()),
     };
     // Handlers come before the file: no signal may end the process while the file is there.
     let signals = child::Signals::take()?;
@@ -41,14 +41,14 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<ExitCode> {
     code.map(ExitCode::from)
 }
 
-fn shell(name: &str) -> Result<OsString> {
+fn shell(cluster: &Cluster, name: &str) -> Result<OsString> {
     if !std::io::stdin().is_terminal() {
+        let hint = cluster.hint(&format!("connect {name} -- kubectl get pods"));
         return Err(error::usage(format!(
-            "there is no terminal for a shell: name a command, as in `sublet connect {name} -- kubectl get pods`"
+            "there is no terminal for a shell: name a command, as in `{hint}`"
         )));
     }
     eprintln!("kubectl talks to {name} in this shell; leave it with `exit`.");
-    Ok(std::env::var_os("SHELL")
-        .filter(|shell| !shell.is_empty())
-        .unwrap_or_else(|| "/bin/sh".into()))
+    let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
+    Ok(shell.unwrap_or_else(|| "/bin/sh".into()))
 }

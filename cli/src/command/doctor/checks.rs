@@ -185,6 +185,14 @@ fn judge_daemon(
             format!("run `{program} install`"),
         );
     };
+    if live.spec.as_ref().and_then(|spec| spec.replicas) == Some(0) {
+        let scale = cluster.kubectl(namespace, &format!("scale deploy/{name} --replicas=1"));
+        return Check::fail(
+            "daemons",
+            format!("{name} is scaled to none"),
+            format!("start it with `{scale}`"),
+        );
+    }
     if let Some(missing) = rollout::missing(live) {
         let image = why.as_ref().is_some_and(|why| why.contains("ImagePull"));
         let why = why.map(|why| format!(", {why}")).unwrap_or_default();

@@ -97,9 +97,8 @@ pub(super) async fn facts(
             _ => None,
         },
         paused: vcp.spec.paused,
-        trouble: condition::find(vcp, "Synced")
-            .filter(|condition| condition.status != "True")
-            .map(|condition| error::one_line(&condition.message)),
+        trouble: trouble(vcp),
+        program: cluster.program.as_str(),
         events: match client {
             Some(client) => {
                 told(
@@ -116,6 +115,18 @@ pub(super) async fn facts(
         identity,
         tenant_name,
     })
+}
+
+/// What the syncer says about the tenant as a whole, unless all is well.
+fn trouble(vcp: &VirtualControlPlane) -> Option<String> {
+    match condition::find(vcp, "Synced") {
+        Some(condition) if condition.status == "True" => None,
+        Some(condition) => Some(format!(
+            "the syncer says: {}",
+            error::one_line(&condition.message)
+        )),
+        None => Some("the syncer hasn't taken up this tenant yet".to_owned()),
+    }
 }
 
 /// A client of the tenant and what it serves; `None` when its API server doesn't answer.

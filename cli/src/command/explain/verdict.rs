@@ -35,7 +35,9 @@ pub(super) struct Facts {
     pub(super) referenced: Option<bool>,
     /// `spec.paused` of the VirtualControlPlane.
     pub(super) paused: bool,
-    /// What the condition `Synced` complains of.
+    /// How the program was called.
+    pub(super) program: &'static str,
+    /// What the syncer says about the tenant as a whole, unless all is well.
     pub(super) trouble: Option<String>,
     /// What the syncer told the tenant about the object, the oldest first.
     pub(super) events: Vec<Event>,
@@ -126,7 +128,7 @@ pub(super) fn of(facts: &Facts) -> Verdict {
     if !facts.tenant.reachable {
         return bad(
             "The tenant's API server can't be asked, so only one side is known.",
-            "see `sublet describe` for its state",
+            format!("see `{} describe {}`", facts.program, facts.tenant_name),
         );
     }
     match (facts.flow, &facts.tenant.object, &facts.super_side.object) {
@@ -162,8 +164,11 @@ pub(super) fn of(facts: &Facts) -> Verdict {
 impl Facts {
     fn waiting(&self) -> String {
         match &self.trouble {
-            Some(trouble) => format!("the syncer says: {trouble}"),
-            None => "it takes moments; if it stays so, see `sublet doctor`".to_owned(),
+            Some(trouble) => trouble.clone(),
+            None => format!(
+                "it takes moments; if it stays so, see `{} doctor`",
+                self.program
+            ),
         }
     }
 
@@ -364,6 +369,7 @@ mod tests {
             referenced: None,
             paused: false,
             trouble: None,
+            program: "sublet",
             events: vec![],
         }
     }
@@ -449,8 +455,8 @@ mod tests {
         refused.events = vec![serde_json::from_value(event).unwrap()];
         told(&refused, false, "It is refused: hostPath isn't allowed");
         let mut waiting = facts(mine(), None);
-        waiting.trouble = Some("no syncer".into());
-        assert_eq!(of(&waiting).advice, "the syncer says: no syncer");
+        waiting.trouble = Some("the syncer says: no".into());
+        assert_eq!(of(&waiting).advice, "the syncer says: no");
     }
 
     #[test]
