@@ -29,6 +29,8 @@ pub const APPLIED_KEYS: &str = "sublet.dev/applied-keys";
 pub const RESTORE_COUNTER: &str = "sublet.dev/restore-counter";
 /// Annotation on super namespaces: `NAMESPACE/NAME` of the VirtualControlPlane, for people.
 pub const CONTROL_PLANE: &str = "sublet.dev/control-plane";
+/// Annotation on a super pod: `metadata.generation` of the tenant's pod when it was applied, for `observedGeneration`.
+pub const GENERATION: &str = "sublet.dev/generation";
 /// Annotation on a token Secret: when its tokens end, RFC 3339.
 pub const EXPIRES: &str = "sublet.dev/expires";
 /// Annotation of a tenant's Service: it may be re-created when a foreign Service took its cluster IP.

@@ -5,6 +5,8 @@
 
 // KubeSchema repeats each struct, `pub` included, inside a function.
 #![allow(unreachable_pub)]
+// Two printer columns may have the same type.
+#![allow(clippy::duplicated_attributes)]
 
 pub mod keys;
 

@@ -173,16 +173,20 @@ async fn create(
     want: Object,
 ) -> Result<Option<SuperSide>, Failure> {
     let rule = key.kind();
-    let mut result = apply::create(&engine.cluster, tenant, rule.resource(), &want).await;
+    let first = rule.creatable(want.clone());
+    let mut result = apply::create(&engine.cluster, tenant, rule.resource(), &first).await;
     if let Err(Failure::Api(Error::Invalid(message))) = &result
         && message.contains("already allocated")
-        && let Some(relaxed) = rule.relax(&want)
+        && let Some(relaxed) = rule.relax(&first)
     {
         result = apply::create(&engine.cluster, tenant, rule.resource(), &relaxed).await;
     }
     match result {
         Ok(stored) => {
             accompany(engine, tenant, key, object).await?;
+            if meta::applied(&first) != meta::applied(&want) {
+                return compare(engine, tenant, key, object, want).await;
+            }
             Ok(Some(record(tenant, key, &stored, object.uid())))
         }
         Err(Failure::Api(Error::AlreadyExists)) => compare(engine, tenant, key, object, want).await,

@@ -222,7 +222,7 @@ mod tests {
         let object = Key::new(kind::index("ConfigMap"), "default", "a");
         assert_eq!(
             index.refer(&pod("p"), &[reference("a")]).needed,
-            [object.clone()]
+            std::slice::from_ref(&object)
         );
         assert_eq!(
             index.refer(&pod("q"), &[reference("a")]),

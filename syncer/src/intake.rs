@@ -78,7 +78,7 @@ pub(crate) fn seen_in_tenant(engine: &Engine, tenant: &Tenant, key: Key, object:
     let side = TenantSide {
         uid: object.uid().into(),
         version: object.resource_version(),
-        intent: meta::intent(&object),
+        intent: rule.intent(&object),
         projection,
         node: object
             .text("/spec/nodeName")
@@ -125,15 +125,10 @@ fn index(engine: &Engine, tenant: &Tenant, key: &Key, object: Option<&Object>) {
     let rule = key.kind();
     match rule.resource().kind {
         "Namespace" => tenant.index.namespace(&key.name, object),
-        "Service" => {
-            if tenant.index.service(key, object) {
-                let slices = tenant.table.keys(kind::index("EndpointSlice"), |_| true);
-                for slice in slices
-                    .into_iter()
-                    .filter(|slice| slice.namespace == key.namespace)
-                {
-                    engine.down.add(&tenant.id, slice);
-                }
+        "Service" if tenant.index.service(key, object) => {
+            let slices = tenant.table.keys(kind::index("EndpointSlice"), |_| true);
+            for slice in slices.into_iter().filter(|slice| slice.namespace == key.namespace) {
+                engine.down.add(&tenant.id, slice);
             }
         }
         _ => {}

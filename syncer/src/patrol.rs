@@ -163,13 +163,13 @@ impl<'a> Compared<'a> {
 
 impl Sink for Compared<'_> {
     fn applied(&self, object: Object) {
-        let state = meta::intent(&object);
         let (key, differs) = match self.side {
             Side::Tenant => {
                 let key = Key::new(self.kind, object.namespace(), object.name());
                 let known = self.tenant.table.get(&key).tenant;
                 let differs = known.is_none_or(|known| {
-                    known.version < object.resource_version() && known.intent != state
+                    known.version < object.resource_version()
+                        && known.intent != key.kind().intent(&object)
                 });
                 (key, differs)
             }

@@ -207,6 +207,11 @@ pub trait Kind: Sync {
         vec![]
     }
 
+    /// Fingerprint of what the tenant asks for by its object; the key is worked downward when it changes.
+    fn intent(&self, object: &Object) -> u128 {
+        meta::intent(object)
+    }
+
     /// `want` as a create may say it; [`Kind::changes`] finds what it lacks afterwards.
     ///
     /// What is left out is left out of the applied hash too, so that the object counts as not yet made whole.

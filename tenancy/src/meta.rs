@@ -118,15 +118,21 @@ pub fn fingerprint(value: &Value) -> u128 {
 /// On the tenant's side it tells whether the tenant's intent changed; on the super side, whether somebody else edited.
 pub fn intent(object: &Object) -> u128 {
     const WRITTEN_BY_THE_CLUSTER: [&str; 2] = ["nodeName", "finalizers"];
-    let mut parts: Vec<String> = ["/metadata/labels", "/metadata/annotations", "/metadata/deletionTimestamp"]
-        .iter()
-        .map(|pointer| object.at(pointer).map(Value::to_string).unwrap_or_default())
-        .collect();
+    let mut parts: Vec<String> = [
+        "/metadata/labels",
+        "/metadata/annotations",
+        "/metadata/deletionTimestamp",
+    ]
+    .iter()
+    .map(|pointer| object.at(pointer).map(Value::to_string).unwrap_or_default())
+    .collect();
     for (field, value) in object.value().as_object().into_iter().flatten() {
         match (field.as_str(), value) {
             ("apiVersion" | "kind" | "metadata" | "status", _) => {}
             ("spec", Value::Object(spec)) => {
-                let asked = spec.iter().filter(|(name, _)| !WRITTEN_BY_THE_CLUSTER.contains(&name.as_str()));
+                let asked = spec
+                    .iter()
+                    .filter(|(name, _)| !WRITTEN_BY_THE_CLUSTER.contains(&name.as_str()));
                 parts.extend(asked.flat_map(|(name, value)| [name.clone(), value.to_string()]));
             }
             _ => parts.extend([field.clone(), value.to_string()]),
@@ -212,10 +218,19 @@ mod tests {
     #[test]
     fn status_and_binding_are_no_intent() {
         let pod = |spec: Value, status: Value| {
-            Object::from_value(json!({"metadata": {"labels": {"a": "b"}}, "spec": spec, "status": status})).unwrap()
+            Object::from_value(
+                json!({"metadata": {"labels": {"a": "b"}}, "spec": spec, "status": status}),
+            )
+            .unwrap()
         };
         let asked = intent(&pod(json!({"x": 1}), json!({})));
-        assert_eq!(asked, intent(&pod(json!({"x": 1, "nodeName": "n"}), json!({"phase": "Running"}))));
+        assert_eq!(
+            asked,
+            intent(&pod(
+                json!({"x": 1, "nodeName": "n"}),
+                json!({"phase": "Running"})
+            ))
+        );
         assert_ne!(asked, intent(&pod(json!({"x": 2}), json!({}))));
     }
 

@@ -5,20 +5,36 @@ use std::collections::BTreeMap;
 
 /// Whether `labels` match a LabelSelector; an empty selector matches everything, a missing one nothing.
 pub fn matches(selector: &Value, labels: &BTreeMap<String, String>) -> bool {
-    let Some(selector) = selector.as_object() else { return false };
-    let equal = selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
-    let terms = selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten();
-    equal.into_iter().all(|(key, value)| labels.get(key).map(String::as_str) == value.as_str())
+    let Some(selector) = selector.as_object() else {
+        return false;
+    };
+    let equal = selector
+        .get("matchLabels")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten();
+    let terms = selector
+        .get("matchExpressions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    equal
+        .into_iter()
+        .all(|(key, value)| labels.get(key).map(String::as_str) == value.as_str())
         && terms.into_iter().all(|term| holds(term, labels))
 }
 
 /// One requirement; an operator that isn't known matches nothing.
 fn holds(term: &Value, labels: &BTreeMap<String, String>) -> bool {
-    let Some(key) = term["key"].as_str() else { return false };
+    let Some(key) = term["key"].as_str() else {
+        return false;
+    };
     let value = labels.get(key);
     let listed = || {
         let values = term["values"].as_array().into_iter().flatten();
-        values.filter_map(Value::as_str).any(|item| value.is_some_and(|value| value == item))
+        values
+            .filter_map(Value::as_str)
+            .any(|item| value.is_some_and(|value| value == item))
     };
     match term["operator"].as_str() {
         Some("In") => listed(),

@@ -16,7 +16,7 @@ pub(super) const RESOURCE: Resource = Resource {
 
 /// The kind.
 #[derive(Debug)]
-pub struct ConfigMap;
+pub(super) struct ConfigMap;
 
 impl Kind for ConfigMap {
     fn resource(&self) -> &'static Resource {

@@ -26,7 +26,7 @@ const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 
 /// The kind.
 #[derive(Debug)]
-pub struct EndpointSlice;
+pub(super) struct EndpointSlice;
 
 impl Kind for EndpointSlice {
     fn resource(&self) -> &'static Resource {

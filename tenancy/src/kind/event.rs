@@ -3,7 +3,7 @@
 //! The super cluster's scheduler and kubelets say why a pod doesn't run in events; without them `kubectl describe` in a
 //! tenant would be silent. Only events about objects that the tenant has go up.
 
-use super::{Cx, Kind, Refused, Resource, SuperWatch};
+use super::{Cx, Kind, Refused, Resource, SuperWatch, pod::scrub::Scrub};
 use crate::{
     meta,
     object::{Object, pick},
@@ -34,7 +34,7 @@ const CROSSING: [&str; 10] = [
 
 /// The kind.
 #[derive(Debug)]
-pub struct Event;
+pub(super) struct Event;
 
 impl Kind for Event {
     fn resource(&self) -> &'static Resource {
@@ -57,22 +57,26 @@ impl Kind for Event {
         let kind = event.text("/involvedObject/kind")?;
         let name = event.text("/involvedObject/name")?;
         let uid = cx.facts.uid(kind, namespace, name)?;
+        let twin = meta::super_namespace(namespace, cx);
         let mut involved = pick(
             event.at("/involvedObject")?,
             &["kind", "apiVersion", "fieldPath"],
         );
         involved.insert("namespace".into(), namespace.into());
         involved.insert("name".into(), name.into());
-        involved.insert("uid".into(), uid.into());
+        involved.insert("uid".into(), uid.as_str().into());
         let mut body = Value::Object(pick(event.value(), &CROSSING));
         body["apiVersion"] = "v1".into();
         body["kind"] = "Event".into();
         body["metadata"] = json!({"name": event.name(), "namespace": namespace});
         body["involvedObject"] = involved.into();
         body["source"] = event.at("/source").cloned().unwrap_or_default();
-        let message = event.text("/message").unwrap_or_default();
-        body["message"] = message
-            .replace(&meta::super_namespace(namespace, cx), namespace)
+        let scrub = Scrub {
+            namespace: (&twin, namespace),
+            uid: (event.text("/involvedObject/uid").unwrap_or_default(), &uid),
+        };
+        body["message"] = scrub
+            .text(event.text("/message").unwrap_or_default())
             .into();
         Object::from_value(body).ok()
     }

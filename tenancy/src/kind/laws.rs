@@ -28,6 +28,9 @@ fn hostile(kind: &str, api_version: &str, namespaced: bool) -> Value {
     if namespaced {
         object["metadata"]["namespace"] = "default".into();
     }
+    if kind == "Pod" {
+        object["spec"] = json!({"containers": [{"name": "c", "image": "i"}]});
+    }
     if kind == "EndpointSlice" {
         object["metadata"]["labels"]["kubernetes.io/service-name"] = "a".into();
     }

@@ -37,7 +37,7 @@ const SYNCER_ROLE: &str = "sublet-syncer-namespace";
 
 /// The kind.
 #[derive(Debug)]
-pub struct Namespace;
+pub(super) struct Namespace;
 
 impl Kind for Namespace {
     fn resource(&self) -> &'static Resource {

@@ -46,7 +46,7 @@ const NODE_INFO: [&str; 6] = [
 
 /// The kind.
 #[derive(Debug)]
-pub struct Node;
+pub(super) struct Node;
 
 impl Kind for Node {
     fn resource(&self) -> &'static Resource {

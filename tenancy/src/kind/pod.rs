@@ -24,6 +24,7 @@ mod update;
 
 use super::{Cx, Kind, Reference, Refused, Resource, TenantView, Upward};
 use crate::{meta, object::Object, plan::Change, refs::Referent};
+use api::keys;
 use fields::{Fields, Path, Rule};
 use serde_json::{Map, Value, json};
 
@@ -74,12 +75,18 @@ impl Kind for Pod {
             .filter(|(key, _)| meta::annotation_crosses(key));
         annotations.extend(crossing.map(|(key, value)| (key.to_owned(), value.into())));
         if let Some(generation) = object.at("/metadata/generation") {
-            annotations.insert(status::GENERATION.into(), generation.to_string().into());
+            annotations.insert(keys::GENERATION.into(), generation.to_string().into());
         }
         for (key, value) in &annotations {
             twin.annotate(key, value.as_str().unwrap_or_default());
         }
         Ok(Some(twin))
+    }
+
+    fn intent(&self, object: &Object) -> u128 {
+        // Conditions of readiness gates are status, and yet the tenant's wish.
+        let gates = Value::Array(status::gate_conditions(object));
+        meta::intent(object) ^ meta::fingerprint(&gates)
     }
 
     fn references(&self, object: &Object) -> Vec<Reference> {

@@ -23,7 +23,7 @@ const ACTED_ON: [&str; 2] = [
 
 /// The kind.
 #[derive(Debug)]
-pub struct Secret;
+pub(super) struct Secret;
 
 impl Kind for Secret {
     fn resource(&self) -> &'static Resource {

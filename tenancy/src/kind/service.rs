@@ -59,7 +59,7 @@ const ALLOCATED: [&str; 5] = [
 
 /// The kind.
 #[derive(Debug)]
-pub struct Service;
+pub(super) struct Service;
 
 impl Kind for Service {
     fn resource(&self) -> &'static Resource {

@@ -14,6 +14,7 @@ use crate::{
     meta,
     object::{Object, pick},
 };
+use api::keys::GENERATION;
 use serde_json::{Map, Value, json};
 
 /// Conditions that the super cluster's scheduler, kubelet and controllers set.
@@ -42,9 +43,6 @@ const CONDITION_FIELDS: [&str; 5] = [
 pub(super) fn is_of_super_cluster(condition: &str) -> bool {
     CONDITIONS.contains(&condition)
 }
-
-/// Annotation on the super pod: generation of the tenant's pod that it was made from.
-pub(super) const GENERATION: &str = "sublet.dev/generation";
 
 /// Whether the pod has ended: it is never made again in the super cluster.
 pub fn is_finished(pod: &Object) -> bool {

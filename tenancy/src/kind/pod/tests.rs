@@ -483,7 +483,7 @@ fn metadata_crosses_by_rule() {
         ),
         (Some("hello"), None)
     );
-    assert_eq!(down.annotation(status::GENERATION), Some("1"));
+    assert_eq!(down.annotation(api::keys::GENERATION), Some("1"));
     assert_eq!(down.label(keys()), Some(tenant().id.as_str()));
     assert_eq!(down.at("/metadata/ownerReferences"), None);
     assert_eq!(down.at("/status"), None);
