@@ -68,7 +68,7 @@ pub struct Args {
     log_format: LogFormat,
 
     /// What is logged, such as `info` or `info,manager=debug`
-    #[arg(long, value_name = "FILTER", env = "SUBLET_LOG", default_value = "info")]
+    #[arg(long, value_name = "FILTER", env = "SUBLET_LOG", default_value = "info,kube_runtime=warn")]
     log: String,
 }
 
@@ -96,8 +96,11 @@ impl Args {
             }
         };
         let passes = controller.run(reconcile, retry, context).for_each(|outcome| {
-            if let Err(error) = outcome {
-                tracing::warn!(error = %whole(&error), "a pass ended early");
+            match outcome {
+                // Gone since it was queued, or changed while it was worked: both settle by themselves.
+                Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
+                Err(controller::Error::ReconcilerFailed(error, _)) if error.is_conflict() => {}
+                Err(error) => tracing::warn!(error = %whole(&error), "a pass ended early"),
             }
             std::future::ready(())
         });

@@ -214,7 +214,9 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
 
 /// etcd, API server and controller-manager that don't hold what they must.
 ///
-/// All that are missing are created together; one that exists is changed only when those before it are through.
+/// etcd and API server are created together. The controller-manager ends when it finds no API server, and is then
+/// started again after ten seconds only, so it is created when there is one: measured, that is sooner for both. What
+/// exists is changed only when those before it are through.
 fn workloads(seen: &Seen, cp: &ControlPlane, addresses: &Addresses) -> Vec<Action> {
     let mains = [(STATEFUL_SET, etcd::NAME), (DEPLOYMENT, apiserver::NAME), (DEPLOYMENT, controller_manager::NAME)];
     let mut actions = vec![];
@@ -222,7 +224,9 @@ fn workloads(seen: &Seen, cp: &ControlPlane, addresses: &Addresses) -> Vec<Actio
     for (wanted, (kind, name)) in provision::workloads(cp, addresses, &seen.objects).into_iter().zip(mains) {
         let main = seen.objects.get(kind, name);
         let before = actions.len();
-        if settled || main.is_none() {
+        let may_be_created = name != controller_manager::NAME || tenant::has_ready_apiserver(&seen.objects);
+        let may = if main.is_some() { settled } else { may_be_created };
+        if may {
             for want in wanted {
                 let have = seen.objects.get(want.kind, want.name());
                 push_unmet(&mut actions, want, have);

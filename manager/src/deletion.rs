@@ -2,7 +2,8 @@
 //!
 //! The syncer stops first, so that nothing is made anew behind the deletions; then the workload goes, then the control
 //! plane, then credentials and claims, and last the finalizer. The tenant's own API server is never asked: it may be
-//! gone. Only what carries the tenant's identity is deleted, and by UID.
+//! gone. Only what carries the tenant's identity is deleted, and by UID. The manager's RoleBinding beside the
+//! VirtualControlPlane is owned by it and ends with it.
 
 use crate::{
     claims::{self, Standing},
@@ -46,7 +47,6 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
     let mut leftovers: Vec<Object> = seen.syncer_secret.iter().cloned().collect();
     leftovers.extend(seen.user_secret.iter().filter(is_ours).cloned());
     if leftovers.is_empty() {
-        leftovers.extend(seen.access_beside.iter().cloned());
         leftovers.extend(seen.slice_claims.iter().cloned());
     }
     if leftovers.is_empty() {

@@ -11,7 +11,7 @@ use crate::{
     tenant::Tenant,
 };
 use api::{Condition, Dns, Phase, SecretRef, TenantProof, VirtualControlPlane, set_condition};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -19,6 +19,10 @@ use std::time::Duration;
 const SETTLED: Duration = Duration::from_secs(60);
 /// Looked at again so often while something that no watch tells of is waited for.
 const WAITING: Duration = Duration::from_secs(1);
+/// The same when it has been waited for longer than [`PATIENCE`]: a pass costs some thirty requests.
+const STILL_WAITING: Duration = Duration::from_secs(10);
+/// How long a start may take.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(90);
 
 /// What the status shall say.
 #[derive(Clone, Debug)]
@@ -146,8 +150,9 @@ impl Report {
             (Tenant::Silent(why), true) => {
                 Fact::no("ControlPlaneReady", "NoAnswer", format!("the API server doesn't answer yet: {why}"))
             }
-            (Tenant::NotAsked, true) => Fact::no("ControlPlaneReady", "NoPod", "no API server pod is ready"),
-            (_, false) => Fact::no("ControlPlaneReady", "PodsNotReady", parts.blockers.join("; ")),
+            (Tenant::NotAsked, true) => Fact::no("ControlPlaneReady", "NotAsked", "no API server pod was asked yet"),
+            // Each part waits for those before it: the first blocker is the cause of the others.
+            (_, false) => Fact::no("ControlPlaneReady", "PodsNotReady", parts.blockers[0].as_str()),
         };
         if parts.rolled_out {
             fields.push(("version", json!(cp.version)));
@@ -160,9 +165,9 @@ impl Report {
         }
         let dns = dns_ready(seen, cp);
         let again = match (&seen.tenant, control_plane.holds, dns.holds) {
-            (Tenant::Silent(_), ..) => Duration::from_millis(300),
+            (Tenant::Silent(_), ..) => waiting(seen) / 4,
             (_, false, _) => Duration::from_secs(5),
-            (_, true, false) => WAITING,
+            (_, true, false) => waiting(seen),
             (_, true, true) => SETTLED,
         };
         Self::summed_up(seen, vec![control_plane, dns], fields, again)
@@ -265,6 +270,13 @@ pub(crate) fn node_address(nodes: &[Object], current: Option<&str>) -> Option<St
 /// The condition of a type.
 pub(crate) fn condition<'a>(vcp: &'a VirtualControlPlane, kind: &str) -> Option<&'a Condition> {
     vcp.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+/// A start is watched closely; what has been waited for long is not.
+fn waiting(seen: &Seen) -> Duration {
+    let since = condition(&seen.vcp, "ControlPlaneReady").and_then(|c| c.last_transition_time.parse::<Timestamp>().ok());
+    let long = since.is_some_and(|since| seen.now - PATIENCE > since);
+    if long { STILL_WAITING } else { WAITING }
 }
 
 fn proof(vcp: &VirtualControlPlane) -> Option<&TenantProof> {

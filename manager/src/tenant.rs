@@ -78,6 +78,11 @@ pub(crate) fn is_met(want: &Object, seen: &Objects) -> bool {
     })
 }
 
+/// Whether a pod of the API server is ready.
+pub(crate) fn has_ready_apiserver(seen: &Objects) -> bool {
+    seen.of(POD).any(is_ready_apiserver)
+}
+
 fn is_ready_apiserver(pod: &Object) -> bool {
     pod.label("app.kubernetes.io/name") == Some(apiserver::NAME)
         && !pod.is_going()

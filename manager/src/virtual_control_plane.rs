@@ -35,6 +35,13 @@ pub(crate) enum Error {
     Act(#[from] act::Error),
 }
 
+impl Error {
+    /// Someone else wrote first: look again at once.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Act(error) if error.is_conflict())
+    }
+}
+
 /// Brings one VirtualControlPlane as far as it can be brought now.
 pub(crate) async fn reconcile(
     vcp: Arc<VirtualControlPlane>, cx: Arc<Context>,
@@ -44,7 +51,7 @@ pub(crate) async fn reconcile(
     let outcome = pass(&namespace, &name, &cx).await;
     cx.metrics.count_pass(match &outcome {
         Ok(_) => "settled",
-        Err(Error::Act(error)) if error.is_conflict() => "conflict",
+        Err(error) if error.is_conflict() => "conflict",
         Err(_) => "failed",
     });
     outcome
@@ -52,10 +59,8 @@ pub(crate) async fn reconcile(
 
 /// When to try again after a failure.
 pub(crate) fn retry(_: Arc<VirtualControlPlane>, error: &Error, _: Arc<Context>) -> controller::Action {
-    match error {
-        Error::Act(error) if error.is_conflict() => controller::Action::requeue(Duration::from_millis(50)),
-        _ => controller::Action::requeue(Duration::from_secs(3)),
-    }
+    let wait = if error.is_conflict() { Duration::from_millis(50) } else { Duration::from_secs(3) };
+    controller::Action::requeue(wait)
 }
 
 async fn pass(namespace: &str, name: &str, cx: &Context) -> Result<controller::Action, Error> {
@@ -80,6 +85,7 @@ async fn pass(namespace: &str, name: &str, cx: &Context) -> Result<controller::A
         if decision.actions.is_empty() {
             return Ok(rest(cx, &seen, &decision.report).await?);
         }
+        tracing::debug!(namespace, name, actions = decision.actions.len(), "acting");
         if let Err(error) = act::act(observer, &seen, decision.actions).await {
             if !error.is_conflict() {
                 let report = Report::failed_to_act(&seen, &error.to_string());
@@ -104,11 +110,11 @@ async fn rest(cx: &Context, seen: &Seen, report: &Report) -> Result<controller::
 
 fn announce(seen: &Seen, before: Option<Phase>, report: &Report) {
     let (namespace, name) = (seen.object.namespace().unwrap_or_default(), seen.object.name());
-    let message = report.message.as_deref().unwrap_or_default();
+    let waits = report.message.as_deref().unwrap_or_default();
     if before == Some(report.phase) {
-        tracing::debug!(namespace, name, phase = ?report.phase, message, "status changed");
+        tracing::debug!(namespace, name, phase = ?report.phase, waits, "status changed");
     } else {
-        tracing::info!(namespace, name, phase = ?report.phase, message, "phase changed");
+        tracing::info!(namespace, name, phase = ?report.phase, waits, "phase changed");
     }
 }
 
