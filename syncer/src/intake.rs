@@ -127,7 +127,10 @@ fn index(engine: &Engine, tenant: &Tenant, key: &Key, object: Option<&Object>) {
         "Namespace" => tenant.index.namespace(&key.name, object),
         "Service" if tenant.index.service(key, object) => {
             let slices = tenant.table.keys(kind::index("EndpointSlice"), |_| true);
-            for slice in slices.into_iter().filter(|slice| slice.namespace == key.namespace) {
+            for slice in slices
+                .into_iter()
+                .filter(|slice| slice.namespace == key.namespace)
+            {
                 engine.down.add(&tenant.id, slice);
             }
         }
