@@ -1,0 +1,93 @@
+//! The resources that tests touch.
+
+#![expect(missing_docs, reason = "each constant says all by its name")]
+
+/// A resource, as bodies and URLs name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// `v1` or `GROUP/VERSION`.
+    pub api_version: &'static str,
+    /// CamelCase.
+    pub name: &'static str,
+    /// As in URLs.
+    pub plural: &'static str,
+}
+
+const fn kind(api_version: &'static str, name: &'static str, plural: &'static str) -> Kind {
+    Kind {
+        api_version,
+        name,
+        plural,
+    }
+}
+
+pub const NAMESPACE: Kind = kind("v1", "Namespace", "namespaces");
+pub const POD: Kind = kind("v1", "Pod", "pods");
+pub const CONFIG_MAP: Kind = kind("v1", "ConfigMap", "configmaps");
+pub const SECRET: Kind = kind("v1", "Secret", "secrets");
+pub const SERVICE: Kind = kind("v1", "Service", "services");
+pub const SERVICE_ACCOUNT: Kind = kind("v1", "ServiceAccount", "serviceaccounts");
+pub const NODE: Kind = kind("v1", "Node", "nodes");
+pub const EVENT: Kind = kind("v1", "Event", "events");
+pub const PERSISTENT_VOLUME: Kind = kind("v1", "PersistentVolume", "persistentvolumes");
+pub const ENDPOINT_SLICE: Kind = kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices");
+pub const DEPLOYMENT: Kind = kind("apps/v1", "Deployment", "deployments");
+pub const REPLICA_SET: Kind = kind("apps/v1", "ReplicaSet", "replicasets");
+pub const STATEFUL_SET: Kind = kind("apps/v1", "StatefulSet", "statefulsets");
+pub const JOB: Kind = kind("batch/v1", "Job", "jobs");
+pub const ROLE: Kind = kind("rbac.authorization.k8s.io/v1", "Role", "roles");
+pub const ROLE_BINDING: Kind = kind(
+    "rbac.authorization.k8s.io/v1",
+    "RoleBinding",
+    "rolebindings",
+);
+pub const CLUSTER_ROLE: Kind = kind(
+    "rbac.authorization.k8s.io/v1",
+    "ClusterRole",
+    "clusterroles",
+);
+pub const CLUSTER_ROLE_BINDING: Kind = kind(
+    "rbac.authorization.k8s.io/v1",
+    "ClusterRoleBinding",
+    "clusterrolebindings",
+);
+pub const SELF_REVIEW: Kind = kind(
+    "authentication.k8s.io/v1",
+    "SelfSubjectReview",
+    "selfsubjectreviews",
+);
+pub const CONTROL_PLANE: Kind = kind(
+    "sublet.dev/v1alpha1",
+    "VirtualControlPlane",
+    "virtualcontrolplanes",
+);
+pub const CLASS: Kind = kind(
+    "sublet.dev/v1alpha1",
+    "ControlPlaneClass",
+    "controlplaneclasses",
+);
+pub const GROUP: Kind = kind(
+    "sublet.dev/v1alpha1",
+    "ControlPlaneGroup",
+    "controlplanegroups",
+);
+
+impl Kind {
+    /// URL path of the collection in `namespace` (cluster-scoped when empty), or of one object when `name` isn't empty.
+    pub fn path(&self, namespace: &str, name: &str) -> String {
+        let root = if self.api_version.contains('/') {
+            "/apis"
+        } else {
+            "/api"
+        };
+        let mut path = format!("{root}/{}", self.api_version);
+        if !namespace.is_empty() {
+            path += &format!("/namespaces/{namespace}");
+        }
+        path += &format!("/{}", self.plural);
+        if !name.is_empty() {
+            path += &format!("/{name}");
+        }
+        path
+    }
+}

@@ -1,0 +1,35 @@
+//! Where the super cluster and the built programs are; set by `cargo xtask test`.
+
+use std::path::PathBuf;
+
+/// Kubeconfig of the super cluster's admin: `SUBLET_KUBECONFIG`, or the one that `cargo xtask super up` writes.
+pub fn kubeconfig() -> anyhow::Result<PathBuf> {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/super/kubeconfig");
+    let path =
+        PathBuf::from(std::env::var_os("SUBLET_KUBECONFIG").unwrap_or_else(|| default.into()));
+    anyhow::ensure!(
+        path.is_file(),
+        "there is no kubeconfig of a super cluster at {}: run `cargo xtask test`, or `cargo xtask super up` first",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// The kubectl to test with: `KUBECTL`.
+pub fn kubectl() -> anyhow::Result<PathBuf> {
+    program("KUBECTL")
+}
+
+/// The built `sublet`: `SUBLET`.
+pub fn sublet() -> anyhow::Result<PathBuf> {
+    program("SUBLET")
+}
+
+fn program(variable: &str) -> anyhow::Result<PathBuf> {
+    let path = std::env::var_os(variable).map(PathBuf::from);
+    path.filter(|path| path.is_file()).ok_or_else(|| {
+        anyhow::anyhow!(
+            "{variable} doesn't name a program: run `cargo xtask test`, which builds it and sets it"
+        )
+    })
+}

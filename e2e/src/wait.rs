@@ -1,0 +1,36 @@
+//! Waiting for a condition, never for time.
+
+use anyhow::Context;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What needs no pod to start.
+pub const SOON: Duration = Duration::from_secs(30);
+/// What needs pods to start or end, on a busy machine.
+pub const PODS: Duration = Duration::from_secs(120);
+
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Asks until `check` succeeds; an error says what it saw instead.
+///
+/// When `limit` is over, the error says what was waited for and what was seen last.
+pub async fn eventually<T>(
+    limit: Duration,
+    what: &str,
+    mut check: impl AsyncFnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let end = Instant::now() + limit;
+    loop {
+        // A check that hangs must not outlast the limit by much.
+        let seen = match tokio::time::timeout(limit, check()).await {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(seen)) => seen,
+            Err(_) => anyhow::anyhow!("no answer"),
+        };
+        if Instant::now() >= end {
+            return Err(seen)
+                .with_context(|| format!("after {} s still waiting: {what}", limit.as_secs()));
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}

@@ -1,0 +1,364 @@
+//! `sublet` as an admin of the super cluster uses it, right and wrong.
+
+use anyhow::ensure;
+use e2e::{
+    kind::{CONFIG_MAP, POD, SERVICE},
+    make,
+    program::{Folder, Program},
+    read::uid,
+    space::{run, within},
+    tenant::{A, B, NAMESPACE_OF_TESTS},
+};
+use serde_json::{Value, json};
+
+const N: &str = NAMESPACE_OF_TESTS;
+
+#[test]
+fn tenants_are_listed_and_described() {
+    run(async || {
+        let (a, b) = (A.get().await?, B.get().await?);
+        let sublet = Program::sublet()?;
+        let table = sublet
+            .run(&format!("list -n {N}"))
+            .await?
+            .says(&["NAME", &a.name, &b.name, "Ready"])?;
+        ensure!(table.lines().count() >= 3, "{table}");
+        sublet.run("list -A -o wide").await?.says(&[N, &a.name])?;
+        let names = sublet.run(&format!("list -n {N} -o name")).await?.ok()?;
+        ensure!(
+            names
+                .lines()
+                .any(|line| line == format!("virtualcontrolplane.sublet.dev/{}", a.name)),
+            "{names}"
+        );
+        let list: Value =
+            serde_json::from_str(&sublet.run(&format!("list -n {N} -o json")).await?.ok()?)?;
+        ensure!(
+            list["kind"]
+                .as_str()
+                .is_some_and(|kind| kind.ends_with("List")),
+            "{list}"
+        );
+        let one: Value = serde_json::from_str(
+            &sublet
+                .run(&format!("list {} -n {N} -o json", a.name))
+                .await?
+                .ok()?,
+        )?;
+        ensure!(one["spec"]["identity"] == a.id.as_str(), "{one}");
+        let yaml: Value = serde_saphyr::from_str(
+            &sublet
+                .run(&format!("list {} -n {N} -o yaml", a.name))
+                .await?
+                .ok()?,
+        )?;
+        ensure!(yaml == one, "YAML and JSON differ");
+        sublet
+            .run(&format!("describe {} -n {N}", a.name))
+            .await?
+            .says(&[&a.name, a.id.as_str(), "Ready", "Synced"])?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_kubeconfig_is_handed_out() {
+    run(async || {
+        let a = A.get().await?;
+        let sublet = Program::sublet()?;
+        let printed = sublet
+            .run(&format!("kubeconfig {} -n {N}", a.name))
+            .await?
+            .ok()?;
+        let kubeconfig: Value = serde_saphyr::from_str(&printed)?;
+        ensure!(kubeconfig["kind"] == "Config", "{kubeconfig}");
+        let folder = Folder::make()?;
+        let file = folder.path().join("a.yaml");
+        sublet
+            .run(&format!(
+                "kubeconfig {} -n {N} -o {}",
+                a.name,
+                file.display()
+            ))
+            .await?
+            .ok()?;
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file)?.permissions());
+        ensure!(
+            mode & 0o077 == 0,
+            "others may read the kubeconfig: {mode:o}"
+        );
+        let kubectl = Program::kubectl(folder.path(), &std::fs::read_to_string(&file)?)?;
+        kubectl.run("auth whoami").await?.says(&["sublet:admin"])?;
+        let connected = format!(
+            "connect {} -n {N} -- {} auth whoami",
+            a.name,
+            e2e::settings::kubectl()?.display()
+        );
+        sublet.run(&connected).await?.says(&["sublet:admin"])?;
+        let failing = format!(
+            "connect {} -n {N} -- {} get pod no-such",
+            a.name,
+            e2e::settings::kubectl()?.display()
+        );
+        sublet.run(&failing).await?.fails(1, &["not found"])?;
+        Ok(())
+    });
+}
+
+#[test]
+fn explain_and_whose_lead_from_one_side_to_the_other() {
+    within(A, "explain", async |space| {
+        let sublet = Program::sublet()?;
+        let (tenant, ns) = (&space.tenant.name, &space.name);
+        let pod = space.pod("web", make::pod_spec(make::idle())).await?;
+        space.create(SERVICE, make::service("web")).await?;
+        space
+            .create(CONFIG_MAP, make::config_map("loose", "k", "v"))
+            .await?;
+        space.ready("web").await?;
+        let twin = space.twin(POD, "web").await?;
+        sublet
+            .run(&format!("explain {tenant} pod/{ns}/web -n {N}"))
+            .await?
+            .says(&[&space.twin, uid(&pod), uid(&twin)])?;
+        let data = sublet
+            .run(&format!("explain {tenant} pod/{ns}/web -n {N} -o json"))
+            .await?
+            .ok()?;
+        let data: Value = serde_json::from_str(&data)?;
+        ensure!(
+            data["synced"] == true
+                && data["super"]["uid"] == uid(&twin)
+                && data["tenant"]["uid"] == uid(&pod),
+            "{data}"
+        );
+        sublet
+            .run(&format!("explain {tenant} svc/{ns}/web -n {N}"))
+            .await?
+            .says(&[&space.twin])?;
+        sublet
+            .run(&format!("explain {tenant} ns/{ns} -n {N}"))
+            .await?
+            .says(&[&space.twin])?;
+        let loose = sublet
+            .run(&format!("explain {tenant} cm/{ns}/loose -n {N} -o json"))
+            .await?
+            .ok()?;
+        let loose: Value = serde_json::from_str(&loose)?;
+        ensure!(
+            loose["super"]["exists"] == false
+                && loose["verdict"]
+                    .as_str()
+                    .is_some_and(|text| !text.is_empty()),
+            "{loose}"
+        );
+
+        let mut spec = make::pod_spec(make::idle());
+        spec["hostNetwork"] = true.into();
+        let refused = space.pod("host", spec).await?;
+        space.refused(POD, &refused, "PodSecurity").await?;
+        sublet
+            .run(&format!("explain {tenant} pod/{ns}/host -n {N}"))
+            .await?
+            .says(&["PodSecurity", "host namespaces"])?;
+
+        let whose = format!("Pod {ns}/web of tenant {tenant}");
+        sublet
+            .run(&format!("whose pod/{}/web", space.twin))
+            .await?
+            .says(&[&whose, uid(&pod)])?;
+        sublet
+            .run(&format!("whose ns/{}", space.twin))
+            .await?
+            .says(&[ns, tenant])?;
+        let data = sublet
+            .run(&format!("whose svc/{}/web -o json", space.twin))
+            .await?
+            .ok()?;
+        let data: Value = serde_json::from_str(&data)?;
+        ensure!(
+            data["identity"] == space.tenant.id.as_str() && data["object"]["name"] == "web",
+            "{data}"
+        );
+        let own = space.tenant.control_plane_namespace();
+        sublet
+            .run(&format!("whose ns/{own}"))
+            .await?
+            .says(&["control plane", tenant])?;
+        sublet
+            .run("whose ns/kube-system")
+            .await?
+            .fails(1, &["belongs to no tenant"])?;
+        sublet.run(&format!("events {tenant} -n {N}")).await?.ok()?;
+        Ok(())
+    });
+}
+
+#[test]
+fn the_doctor_finds_a_healthy_cluster_healthy() {
+    run(async || {
+        A.get().await?;
+        let sublet = Program::sublet()?;
+        // Other tests make tenants that are on their way up or down meanwhile: only failures count.
+        let answer = sublet.run("doctor -o json").await?;
+        let findings: Value = serde_json::from_str(&answer.out)?;
+        let checks = findings["checks"].as_array().cloned().unwrap_or_default();
+        let about = |subject: &str| checks.iter().any(|check| check["subject"] == subject);
+        ensure!(about("cluster") && about("nodes"), "{findings}");
+        let failed: Vec<&Value> = checks
+            .iter()
+            .filter(|check| {
+                check["level"] == "fail"
+                    && !check["text"]
+                        .as_str()
+                        .is_some_and(|text| text.contains("e2e-"))
+            })
+            .collect();
+        ensure!(failed.is_empty(), "{failed:?}");
+        ensure!(
+            answer.code == 0 || findings["result"] == "fail",
+            "{answer:?}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn wrong_input_gets_one_clear_line_and_a_code() {
+    run(async || {
+        let a = A.get().await?;
+        let sublet = Program::sublet()?;
+        let long = "a".repeat(64);
+        let usage = [
+            ("list --nonsense".to_owned(), "--nonsense"),
+            ("destroy x".to_owned(), "destroy"),
+            ("create".to_owned(), "NAME"),
+            (format!("create Team_A -n {N}"), "team-a"),
+            (format!("create {long} -n {N}"), "63"),
+            (format!("create 1a -n {N}"), "letter"),
+            ("create x --replicas 5".to_owned(), "3"),
+            (format!("explain {} web -n {N}", a.name), "KIND"),
+            ("list -o xml".to_owned(), "json"),
+        ];
+        for (line, word) in usage {
+            sublet.run(&line).await?.fails(2, &["error", word])?;
+        }
+        let failures = [
+            (
+                format!("describe no-such -n {N}"),
+                "there is no tenant \"no-such\"",
+            ),
+            (format!("describe e2e-c -n {N}"), a.name.as_str()),
+            (format!("delete no-such --yes -n {N}"), "no tenant"),
+            (format!("kubeconfig no-such -n {N}"), "no tenant"),
+            (format!("explain no-such pod/a/b -n {N}"), "no tenant"),
+            (format!("create {} --no-wait -n {N}", a.name), "exists"),
+            (
+                format!("create e2e-x --class no-such --no-wait -n {N}"),
+                "no-such",
+            ),
+            (
+                format!("create e2e-x --version 1.2 --no-wait -n {N}"),
+                "1.2",
+            ),
+            (
+                "whose pod/no-such/no-such".to_owned(),
+                "no Pod no-such/no-such",
+            ),
+            ("whose nosuchkind/a/b".to_owned(), "nosuchkind"),
+            ("list --context no-such".to_owned(), "no-such"),
+            (
+                "list --kubeconfig /no-such/file".to_owned(),
+                "/no-such/file",
+            ),
+        ];
+        for (line, word) in failures {
+            let said = sublet.run(&line).await?.fails(1, &["error", word])?;
+            ensure!(said.trim().lines().count() <= 3, "{line}: {said}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn an_unreachable_or_unwilling_cluster_is_named() {
+    run(async || {
+        let a = A.get().await?;
+        let folder = Folder::make()?;
+        let file = folder.path().join("dead.yaml");
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "x",
+            "clusters": [{"name": "x", "cluster": {"server": "https://127.0.0.1:1"}}],
+            "users": [{"name": "x", "user": {"token": "x"}}],
+            "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+        });
+        std::fs::write(&file, kubeconfig.to_string())?;
+        let sublet = Program::sublet()?;
+        let dead = sublet.with_kubeconfig(&file);
+        for line in ["list", "create x --no-wait", "doctor"] {
+            let answer = dead.run(line).await?;
+            ensure!(answer.code == 1, "{answer:?}");
+            let said = format!("{}{}", answer.out, answer.err);
+            ensure!(said.contains("https://127.0.0.1:1"), "{said}");
+        }
+        // A tenant's own API server is a cluster without Sublet in it.
+        let file = folder.path().join("tenant.yaml");
+        std::fs::write(&file, &a.kubeconfig)?;
+        sublet
+            .with_kubeconfig(&file)
+            .run("list")
+            .await?
+            .fails(1, &["isn't installed", "install"])?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_missing_right_is_named() {
+    within(A, "noright", async |space| {
+        // An account of the super cluster that may do nothing.
+        let path = e2e::kind::SERVICE_ACCOUNT.path(N, "default") + "/token";
+        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}});
+        let token = space
+            .above()
+            .request(http::Method::POST, &path, Some(request))
+            .await?;
+        let admin = std::fs::read_to_string(e2e::settings::kubeconfig()?)?;
+        let mut kubeconfig: Value = serde_saphyr::from_str(&admin)?;
+        kubeconfig["users"][0]["user"] = json!({"token": token["status"]["token"]});
+        let folder = Folder::make()?;
+        let file = folder.path().join("weak.yaml");
+        std::fs::write(&file, kubeconfig.to_string())?;
+        let weak = Program::sublet()?.with_kubeconfig(&file);
+        weak.run(&format!("list -n {N}"))
+            .await?
+            .fails(1, &["list", "virtualcontrolplanes"])?;
+        weak.run(&format!("create x --no-wait -n {N}"))
+            .await?
+            .fails(1, &["virtualcontrolplanes"])?;
+        Ok(())
+    });
+}
+
+#[test]
+fn help_version_and_completion_work_without_a_cluster() {
+    run(async || {
+        let sublet =
+            Program::sublet()?.with_kubeconfig(std::path::Path::new("/no-such/kubeconfig"));
+        sublet
+            .run("--help")
+            .await?
+            .says(&["create", "explain", "Examples"])?;
+        sublet
+            .run("create --help")
+            .await?
+            .says(&["--class", "Examples"])?;
+        sublet.run("completion bash").await?.says(&["sublet"])?;
+        let version = sublet.run("--version").await?.ok()?;
+        ensure!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
+        let bare = sublet.run("").await?;
+        ensure!(bare.code == 2 && bare.err.contains("Usage"), "{bare:?}");
+        Ok(())
+    });
+}

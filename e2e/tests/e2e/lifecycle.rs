@@ -1,0 +1,300 @@
+//! A VirtualControlPlane from its beginning to its end.
+
+use anyhow::{Context, bail, ensure};
+use api::keys;
+use e2e::{
+    kind::{
+        CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, DEPLOYMENT, Kind, NAMESPACE,
+        PERSISTENT_VOLUME, POD, SECRET,
+    },
+    make,
+    read::{condition, items, name, text, uid},
+    side::Side,
+    space::{Space, run},
+    tenant::{A, NAMESPACE_OF_TESTS, Tenant, conditions, delete, request, super_cluster},
+    wait::{PODS, SOON, eventually},
+};
+use serde_json::{Value, json};
+
+fn unique(prefix: &str) -> String {
+    format!("{prefix}-{:06x}", rand::random::<u32>() >> 8)
+}
+
+#[test]
+fn a_tenant_comes_up_works_and_leaves_nothing_behind() {
+    run(async || {
+        let name = unique("e2e-life");
+        let tenant = Tenant::make(&name, json!({})).await?;
+        let result = lives_and_goes(&tenant).await;
+        if result.is_err() {
+            eprintln!("{}", e2e::dump::control_plane(&tenant.above, &name).await);
+            tenant.delete().await?;
+        }
+        result
+    });
+}
+
+async fn lives_and_goes(tenant: &Tenant) -> anyhow::Result<()> {
+    let above = &tenant.above;
+    let vcp = above
+        .get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &tenant.name)
+        .await?;
+    for kind in ["Ready", "ControlPlaneReady", "DNSReady", "Synced"] {
+        ensure!(
+            condition(&vcp, kind) == "True",
+            "{kind}: {}",
+            conditions(&vcp)
+        );
+    }
+    ensure!(
+        text(&vcp, "/status/phase") == "Ready",
+        "{}",
+        conditions(&vcp)
+    );
+    ensure!(text(&vcp, "/status/controlPlaneNamespace") == tenant.control_plane_namespace());
+    ensure!(
+        text(&vcp, "/status/endpoint").starts_with("https://"),
+        "{}",
+        vcp["status"]
+    );
+    ensure!(
+        text(&vcp, "/spec/network/serviceCIDR").ends_with("/22"),
+        "{}",
+        vcp["spec"]
+    );
+    let version = tenant
+        .side
+        .request(http::Method::GET, "/version", None)
+        .await?;
+    ensure!(
+        text(&version, "/gitVersion") == format!("v{}", text(&vcp, "/status/version")),
+        "{version}"
+    );
+    let kube_system = tenant.side.get(NAMESPACE, "", "kube-system").await?;
+    ensure!(
+        text(&vcp, "/status/proof/kubeSystemUID") == uid(&kube_system),
+        "{}",
+        vcp["status"]
+    );
+
+    let space = Space::open(tenant.clone(), "work").await?;
+    space
+        .create(CONFIG_MAP, make::config_map("settings", "k", "v"))
+        .await?;
+    let mut container = make::idle();
+    container["envFrom"] = make::env_from("settings");
+    space
+        .create(
+            DEPLOYMENT,
+            make::deployment("web", 2, make::pod_spec(container)),
+        )
+        .await?;
+    space.rolled_out(DEPLOYMENT, "web", 2).await?;
+
+    tenant.delete().await?;
+    eventually(PODS, "nothing of the tenant is left", async || {
+        let left = leftovers(above, tenant).await?;
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// What carries the tenant's identity or is named after it.
+async fn leftovers(above: &Side, tenant: &Tenant) -> anyhow::Result<Vec<String>> {
+    let selector = format!("{}={}", keys::TENANT, tenant.id);
+    let kinds = [
+        NAMESPACE,
+        POD,
+        CONFIG_MAP,
+        SECRET,
+        e2e::kind::SERVICE,
+        e2e::kind::ROLE_BINDING,
+        CLUSTER_ROLE,
+        CLUSTER_ROLE_BINDING,
+        PERSISTENT_VOLUME,
+    ];
+    let mut left = vec![];
+    for kind in kinds {
+        left.extend(
+            above
+                .list(kind, "", &selector)
+                .await?
+                .iter()
+                .map(|object| described(kind, object)),
+        );
+    }
+    // Whatever its labels.
+    for namespace in above.list(NAMESPACE, "", "").await? {
+        if name(&namespace).starts_with(&format!("{}-", tenant.name)) {
+            left.push(described(NAMESPACE, &namespace));
+        }
+    }
+    for (kind, namespace) in [
+        (SECRET, NAMESPACE_OF_TESTS),
+        (SECRET, api::SYSTEM_NAMESPACE),
+        (CONFIG_MAP, api::SYSTEM_NAMESPACE),
+    ] {
+        for object in above.list(kind, namespace, "").await? {
+            let named =
+                name(&object).contains(tenant.id.as_str()) || name(&object).contains(&tenant.name);
+            if named || object["data"]["name"] == tenant.name.as_str() {
+                left.push(described(kind, &object));
+            }
+        }
+    }
+    Ok(left)
+}
+
+fn described(kind: Kind, object: &Value) -> String {
+    format!(
+        "{} {}/{}",
+        kind.name,
+        text(object, "/metadata/namespace"),
+        name(object)
+    )
+}
+
+#[test]
+fn an_identity_belongs_to_the_first_that_claims_it() {
+    run(async || {
+        let first = A.get().await?;
+        let above = &first.above;
+        let name = unique("e2e-thief");
+        let before = above
+            .get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &first.name)
+            .await?;
+        request(above, &name, json!({"identity": first.id.as_str()})).await?;
+        let refused = eventually(SOON, "the second one is refused", async || {
+            let vcp = above.get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &name).await?;
+            ensure!(
+                condition(&vcp, "IdentityConflict") == "True",
+                "{}",
+                conditions(&vcp)
+            );
+            Ok(vcp)
+        })
+        .await;
+        let told = refused.and_then(|vcp| {
+            ensure!(
+                text(&vcp, "/status/phase") == "Failed",
+                "{}",
+                conditions(&vcp)
+            );
+            ensure!(condition(&vcp, "Ready") == "False", "{}", conditions(&vcp));
+            let holder = format!("{NAMESPACE_OF_TESTS}/{}", first.name);
+            ensure!(
+                text(&vcp, "/status/message").contains(&holder),
+                "{}",
+                conditions(&vcp)
+            );
+            Ok(())
+        });
+        let nothing = async {
+            for namespace in above.list(NAMESPACE, "", "").await? {
+                if e2e::read::name(&namespace).starts_with(&format!("{name}-")) {
+                    bail!("something was provisioned: {}", e2e::read::name(&namespace));
+                }
+            }
+            Ok(())
+        };
+        let nothing = nothing.await;
+        delete(above, &name).await?;
+        told?;
+        nothing?;
+        // Deleting the second took nothing of the first.
+        let after = above
+            .get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &first.name)
+            .await?;
+        ensure!(
+            uid(&after) == uid(&before) && condition(&after, "IdentityConflict") != "True",
+            "{}",
+            conditions(&after)
+        );
+        let space = Space::open(first.clone(), &unique("after")).await?;
+        space.pod("web", make::pod_spec(make::idle())).await?;
+        let ready = space.ready("web").await;
+        space.side().delete(NAMESPACE, "", &space.name).await?;
+        ready.map(drop)
+    });
+}
+
+#[test]
+fn what_the_class_does_not_offer_is_refused_by_a_condition() {
+    run(async || {
+        let above = super_cluster().await?;
+        let taken = A.get().await?;
+        let vcp = above
+            .get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &taken.name)
+            .await?;
+        let slice = text(&vcp, "/spec/network/serviceCIDR");
+        let cases = [
+            (
+                "e2e-no-class",
+                json!({"className": "no-such"}),
+                "no ControlPlaneClass no-such",
+            ),
+            (
+                "e2e-no-version",
+                json!({"version": "1.20"}),
+                "doesn't offer version 1.20",
+            ),
+            (
+                "e2e-slice",
+                json!({"network": {"serviceCIDR": slice}}),
+                "serviceCIDR",
+            ),
+        ];
+        for (prefix, spec, words) in cases {
+            let name = unique(prefix);
+            request(&above, &name, spec).await?;
+            let refused = eventually(SOON, &format!("{name} is refused"), async || {
+                let vcp = above.get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &name).await?;
+                ensure!(
+                    text(&vcp, "/status/message").contains(words),
+                    "{words:?}: {}",
+                    conditions(&vcp)
+                );
+                ensure!(condition(&vcp, "Ready") == "False", "{}", conditions(&vcp));
+                Ok(())
+            })
+            .await;
+            delete(&above, &name).await?;
+            refused?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_tenant_in_a_hurry_can_be_deleted_before_it_is_up() {
+    run(async || {
+        let above = super_cluster().await?;
+        let name = unique("e2e-brief");
+        request(&above, &name, json!({})).await?;
+        let id = eventually(SOON, "it has an identity", async || {
+            let vcp = above.get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &name).await?;
+            let id = vcp["spec"]["identity"]
+                .as_str()
+                .context("it has none yet")?
+                .to_owned();
+            let namespaces = above
+                .list(NAMESPACE, "", &format!("{}={id}", keys::TENANT))
+                .await?;
+            ensure!(!namespaces.is_empty(), "nothing is provisioned yet");
+            Ok(id)
+        })
+        .await?;
+        delete(&above, &name).await?;
+        let left = above
+            .list(NAMESPACE, "", &format!("{}={id}", keys::TENANT))
+            .await?;
+        ensure!(left.is_empty(), "{} namespaces are left", left.len());
+        let claims = above.list(CONFIG_MAP, api::SYSTEM_NAMESPACE, "").await?;
+        let own = claims
+            .iter()
+            .filter(|claim| items(claim, "").is_empty() && claim["data"]["name"] == name.as_str());
+        ensure!(own.count() == 0, "a claim is left");
+        Ok(())
+    });
+}

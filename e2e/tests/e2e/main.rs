@@ -1,0 +1,9 @@
+//! Tests against a real super cluster; `cargo xtask test` prepares it and runs them.
+
+mod cli;
+mod crds;
+mod isolation;
+mod kubectl;
+mod lifecycle;
+mod rules;
+mod sync;

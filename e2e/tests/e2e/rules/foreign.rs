@@ -1,0 +1,181 @@
+//! R3: a super object of somebody else under the name that an object needs is never adopted, written to or deleted.
+
+use anyhow::ensure;
+use api::keys;
+use e2e::{
+    kind::{CONFIG_MAP, NAMESPACE, POD, SECRET, SERVICE},
+    make,
+    read::{condition, event, text, uid},
+    space::{run, within},
+    tenant::A,
+    wait::{SOON, eventually},
+};
+use serde_json::json;
+
+#[test]
+fn foreign_objects_under_the_needed_name_are_left_alone() {
+    within(A, "foreign", async |space| {
+        space
+            .twin(e2e::kind::SERVICE_ACCOUNT, keys::POD_SERVICE_ACCOUNT)
+            .await?;
+        let spec = make::pod_spec(make::idle());
+        let foreign = [
+            (CONFIG_MAP, make::config_map("taken", "whose", "platform")),
+            (
+                SECRET,
+                json!({"metadata": {"name": "taken"}, "stringData": {"whose": "platform"}}),
+            ),
+            (SERVICE, make::service("taken")),
+            (POD, json!({"metadata": {"name": "taken"}, "spec": spec})),
+        ];
+        let mut before = vec![];
+        for (kind, mut object) in foreign.clone() {
+            object["metadata"]["namespace"] = space.twin.clone().into();
+            let made = space.above().create(kind, object).await?;
+            before.push((kind, uid(&made).to_owned()));
+        }
+        for (kind, mut object) in foreign {
+            if kind == POD {
+                let mut container = make::idle();
+                container["envFrom"] =
+                    json!([{"configMapRef": {"name": "taken"}}, {"secretRef": {"name": "taken"}}]);
+                object["spec"] = make::pod_spec(container);
+            }
+            let own = space.create(kind, object).await?;
+            if kind == CONFIG_MAP || kind == SECRET {
+                // Not looked at before a pod refers to it.
+                continue;
+            }
+            let told = event(space.side(), kind, &own, "NameTaken").await?;
+            ensure!(
+                !text(&told, "/message").is_empty() && !told.to_string().contains(&space.twin),
+                "{told}"
+            );
+        }
+        for kind in [CONFIG_MAP, SECRET] {
+            let own = space.get(kind, "taken").await?;
+            event(space.side(), kind, &own, "NameTaken").await?;
+        }
+        for (kind, uid_before) in &before {
+            let now = space.twin(*kind, "taken").await?;
+            ensure!(
+                uid(&now) == uid_before,
+                "the foreign {} was made anew",
+                kind.name
+            );
+            ensure!(
+                !now["metadata"].to_string().contains(keys::PREFIX),
+                "the foreign {} was adopted: {now}",
+                kind.name
+            );
+        }
+        // Deleting the tenant's objects deletes nothing foreign; the next object shows that it was worked.
+        for (kind, _) in &before {
+            space.delete(*kind, "taken").await?;
+        }
+        space.pod("later", make::pod_spec(make::idle())).await?;
+        space.ready("later").await?;
+        for (kind, uid_before) in before {
+            let now = space.twin(kind, "taken").await?;
+            ensure!(
+                uid(&now) == uid_before && !e2e::read::is_terminating(&now),
+                "the foreign {} was deleted",
+                kind.name
+            );
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_foreign_namespace_under_the_needed_name_is_left_alone() {
+    run(async || {
+        let tenant = A.get().await?;
+        let name = format!("squatted-{:06x}", rand::random::<u32>() >> 8);
+        let twin = tenant.twin(&name);
+        let foreign = tenant
+            .above
+            .create(NAMESPACE, json!({"metadata": {"name": twin}}))
+            .await?;
+        let result = async {
+            let own = tenant
+                .side
+                .create(NAMESPACE, json!({"metadata": {"name": name}}))
+                .await?;
+            event(&tenant.side, NAMESPACE, &own, "NameTaken").await?;
+            let now = tenant.above.get(NAMESPACE, "", &twin).await?;
+            ensure!(
+                uid(&now) == uid(&foreign),
+                "the foreign namespace was made anew"
+            );
+            ensure!(
+                !now["metadata"].to_string().contains(keys::PREFIX),
+                "the foreign namespace was adopted: {now}"
+            );
+            // What is made in the tenant's namespace doesn't enter the foreign one either.
+            eventually(SOON, "the ServiceAccount is there", async || {
+                Ok(tenant
+                    .side
+                    .get(e2e::kind::SERVICE_ACCOUNT, &name, "default")
+                    .await
+                    .map(drop)?)
+            })
+            .await?;
+            let pod = json!({"metadata": {"name": "web", "namespace": name}, "spec": make::pod_spec(make::idle())});
+            tenant.side.create(POD, pod).await?;
+            tenant.side.delete(NAMESPACE, "", &name).await?;
+            eventually(SOON, "the tenant's namespace is gone", async || {
+                ensure!(
+                    tenant.side.find(NAMESPACE, "", &name).await?.is_none(),
+                    "it is still there"
+                );
+                Ok(())
+            })
+            .await?;
+            ensure!(
+                tenant.above.list(POD, &twin, "").await?.is_empty(),
+                "a pod has entered the foreign namespace"
+            );
+            let now = tenant.above.get(NAMESPACE, "", &twin).await?;
+            ensure!(
+                uid(&now) == uid(&foreign) && !e2e::read::is_terminating(&now),
+                "the foreign namespace was deleted"
+            );
+            Ok(())
+        };
+        let result = result.await;
+        tenant.above.delete(NAMESPACE, "", &twin).await?;
+        tenant.side.delete(NAMESPACE, "", &name).await?;
+        result
+    });
+}
+
+#[test]
+fn once_the_name_is_free_the_tenants_object_gets_it() {
+    within(A, "freed", async |space| {
+        space
+            .twin(e2e::kind::SERVICE_ACCOUNT, keys::POD_SERVICE_ACCOUNT)
+            .await?;
+        let pod = json!({"metadata": {"name": "web", "namespace": space.twin}, "spec": make::pod_spec(make::idle())});
+        space.above().create(POD, pod).await?;
+        let own = space.pod("web", make::pod_spec(make::idle())).await?;
+        event(space.side(), POD, &own, "NameTaken").await?;
+        space.above().delete(POD, &space.twin, "web").await?;
+        eventually(SOON, "the name is free", async || {
+            let now = space.find_twin(POD, "web").await?;
+            ensure!(
+                now.is_none_or(|pod| e2e::read::annotation(&pod, keys::UID).is_some()),
+                "it is still taken"
+            );
+            Ok(())
+        })
+        .await?;
+        // Any edit makes the syncer look again; without one the patrol does, within its period.
+        space
+            .merge(POD, "web", json!({"metadata": {"labels": {"again": "1"}}}))
+            .await?;
+        let ready = space.ready("web").await?;
+        ensure!(uid(&ready) == uid(&own) && condition(&ready, "Ready") == "True");
+        Ok(())
+    });
+}

@@ -1,0 +1,130 @@
+//! R2: while a tenant can't be asked, nothing of it is deleted.
+
+use anyhow::ensure;
+use e2e::{
+    daemon::{Daemon, MANAGER, SYNCER, alone, without},
+    kind::{CONFIG_MAP, CONTROL_PLANE, DEPLOYMENT, SERVICE},
+    make,
+    read::{condition, items, text, uid},
+    space::{Space, run},
+    tenant::{NAMESPACE_OF_TESTS, Tenant, conditions},
+    wait::{PODS, eventually},
+};
+use serde_json::{Value, json};
+
+#[test]
+fn a_syncer_that_starts_while_the_tenants_api_is_down_deletes_nothing() {
+    run(async || {
+        let name = format!("e2e-down-{:04x}", rand::random::<u16>());
+        let tenant = Tenant::make(&name, json!({})).await?;
+        let result = restarted_while_down(&tenant).await;
+        if result.is_err() {
+            eprintln!(
+                "{}",
+                e2e::dump::control_plane(&tenant.above, &tenant.name).await
+            );
+        }
+        tenant.delete().await?;
+        result
+    });
+}
+
+async fn restarted_while_down(tenant: &Tenant) -> anyhow::Result<()> {
+    let above = &tenant.above;
+    let space = Space::open(tenant.clone(), "work").await?;
+    space
+        .create(CONFIG_MAP, make::config_map("settings", "k", "v"))
+        .await?;
+    let mut container = make::idle();
+    container["envFrom"] = make::env_from("settings");
+    space
+        .create(
+            DEPLOYMENT,
+            make::deployment("web", 2, make::pod_spec(container)),
+        )
+        .await?;
+    space.create(SERVICE, make::service("web")).await?;
+    space.rolled_out(DEPLOYMENT, "web", 2).await?;
+    let before = super_objects(&space).await?;
+    ensure!(
+        before.len() >= 4,
+        "two pods, a Service and a ConfigMap are expected: {before:?}"
+    );
+
+    let place = tenant.control_plane_namespace();
+    let api_server = Daemon {
+        namespace: &place,
+        name: "kube-apiserver",
+    };
+    alone(async || {
+        // The manager would start the API server again.
+        without(above, &Daemon::of_sublet(MANAGER), async || {
+            without(above, &api_server, async || {
+                Daemon::of_sublet(SYNCER).restart(above).await?;
+                eventually(
+                    PODS,
+                    "the syncer says that it can't watch the tenant",
+                    async || {
+                        let vcp = above
+                            .get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &tenant.name)
+                            .await?;
+                        let synced = items(&vcp, "/status/conditions")
+                            .iter()
+                            .find(|c| c["type"] == "Synced");
+                        let reason = synced
+                            .map(|condition| text(condition, "/reason"))
+                            .unwrap_or_default();
+                        ensure!(
+                            condition(&vcp, "Synced") == "False" && reason == "NotWatching",
+                            "{}",
+                            conditions(&vcp)
+                        );
+                        Ok(())
+                    },
+                )
+                .await?;
+                ensure!(
+                    super_objects(&space).await? == before,
+                    "objects of an unreachable tenant were touched"
+                );
+                Ok(())
+            })
+            .await
+        })
+        .await
+    })
+    .await?;
+
+    eventually(PODS, "the tenant is synced again", async || {
+        let vcp = above
+            .get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &tenant.name)
+            .await?;
+        ensure!(condition(&vcp, "Ready") == "True", "{}", conditions(&vcp));
+        Ok(())
+    })
+    .await?;
+    space.rolled_out(DEPLOYMENT, "web", 2).await?;
+    ensure!(
+        super_objects(&space).await? == before,
+        "objects were made anew once the tenant was back"
+    );
+    // And it works as before.
+    space.delete(SERVICE, "web").await?;
+    space.gone(SERVICE, "web").await
+}
+
+/// Kind, name and UID of what the super cluster holds for a namespace.
+async fn super_objects(space: &Space) -> anyhow::Result<Vec<[String; 3]>> {
+    let mut found = vec![];
+    for kind in [e2e::kind::POD, SERVICE, CONFIG_MAP] {
+        let list: Vec<Value> = space.above().list(kind, &space.twin, "").await?;
+        found.extend(list.iter().map(|object| {
+            [
+                kind.name.into(),
+                e2e::read::name(object).into(),
+                uid(object).into(),
+            ]
+        }));
+    }
+    Ok(found)
+}

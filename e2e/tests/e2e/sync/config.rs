@@ -1,0 +1,178 @@
+//! ConfigMaps and Secrets.
+
+use anyhow::{bail, ensure};
+use api::keys;
+use e2e::{
+    kind::{CONFIG_MAP, POD, SECRET},
+    make,
+    read::{annotation, condition, text, uid},
+    space::within,
+    tenant::A,
+    wait::{PODS, eventually},
+};
+use serde_json::json;
+
+#[test]
+fn only_what_pods_refer_to_is_copied_and_it_goes_when_they_are_gone() {
+    within(A, "referenced", async |space| {
+        let loose = space
+            .create(CONFIG_MAP, make::config_map("loose", "k", "v"))
+            .await?;
+        let used = space
+            .create(CONFIG_MAP, make::config_map("used", "k", "v"))
+            .await?;
+        ensure!(uid(&loose) != uid(&used));
+        let mut container = make::idle();
+        container["envFrom"] = make::env_from("used");
+        space.pod("reader", make::pod_spec(container)).await?;
+        let twin = space.twin(CONFIG_MAP, "used").await?;
+        ensure!(twin["data"] == used["data"], "{twin}");
+        ensure!(annotation(&twin, keys::UID) == Some(uid(&used)), "{twin}");
+        space.twin(POD, "reader").await?;
+        ensure!(
+            space.find_twin(CONFIG_MAP, "loose").await?.is_none(),
+            "nothing refers to `loose`"
+        );
+
+        space.delete(POD, "reader").await?;
+        eventually(
+            PODS,
+            "the super ConfigMap goes after its last reader",
+            async || {
+                ensure!(
+                    space.find_twin(CONFIG_MAP, "used").await?.is_none(),
+                    "it is still there"
+                );
+                Ok(())
+            },
+        )
+        .await?;
+        ensure!(
+            uid(&space.get(CONFIG_MAP, "used").await?) == uid(&used),
+            "the tenant's own was touched"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn what_a_running_pod_has_mounted_is_updated() {
+    within(A, "mounted", async |space| {
+        space
+            .create(CONFIG_MAP, make::config_map("settings", "mode", "first"))
+            .await?;
+        let secret = json!({"metadata": {"name": "key"}, "stringData": {"key": "first"}});
+        space.create(SECRET, secret).await?;
+        let mut container = make::shell("sleep 600");
+        container["volumeMounts"] = json!([{"name": "settings", "mountPath": "/settings"}, {"name": "key", "mountPath": "/key"}]);
+        let both = "grep -q second /settings/mode && grep -q second /key/key";
+        container["readinessProbe"] =
+            json!({"exec": {"command": ["sh", "-c", both]}, "periodSeconds": 1});
+        let mut spec = make::pod_spec(container);
+        spec["volumes"] = json!([
+            {"name": "settings", "configMap": {"name": "settings"}}, {"name": "key", "secret": {"secretName": "key"}},
+        ]);
+        let pod = space.pod("reader", spec).await?;
+        space
+            .like(POD, "reader", "runs", PODS, |pod| {
+                text(pod, "/status/phase") == "Running"
+            })
+            .await?;
+
+        space
+            .merge(CONFIG_MAP, "settings", json!({"data": {"mode": "second"}}))
+            .await?;
+        space
+            .merge(SECRET, "key", json!({"stringData": {"key": "second"}}))
+            .await?;
+        space
+            .twin_like(CONFIG_MAP, "settings", "is updated", |twin| {
+                twin["data"]["mode"] == "second"
+            })
+            .await?;
+        // Any change to a pod makes the kubelet look at its volumes; otherwise it takes its time, up to a minute.
+        space
+            .merge(
+                POD,
+                "reader",
+                json!({"metadata": {"labels": {"touched": "yes"}}}),
+            )
+            .await?;
+        let ready = space.ready("reader").await?;
+        ensure!(
+            uid(&ready) == uid(&pod),
+            "it is the same pod, which never was restarted"
+        );
+        ensure!(
+            ready["status"]["containerStatuses"][0]["restartCount"] == 0,
+            "{}",
+            ready["status"]
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_config_map_that_comes_late_reaches_the_pod_that_waits_for_it() {
+    within(A, "late", async |space| {
+        let mut container = make::shell("echo \"$mode\" > /dev/termination-log");
+        container["envFrom"] = make::env_from("settings");
+        space.pod("reader", make::once(container)).await?;
+        let waits = "waits for its ConfigMap";
+        space
+            .like(POD, "reader", waits, PODS, |pod| {
+                text(pod, "/status/containerStatuses/0/state/waiting/reason")
+                    == "CreateContainerConfigError"
+            })
+            .await?;
+        space
+            .create(CONFIG_MAP, make::config_map("settings", "mode", "late"))
+            .await?;
+        ensure!(space.outcome("reader").await? == "late");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_secret_keeps_its_type_and_an_immutable_config_map_can_be_mended() {
+    within(A, "types", async |space| {
+        let data = json!({"username": "dQ==", "password": "cA=="});
+        let secret = json!({"metadata": {"name": "login"}, "type": "kubernetes.io/basic-auth", "data": data});
+        space.create(SECRET, secret).await?;
+        let mut fixed = make::config_map("fixed", "k", "v");
+        fixed["immutable"] = true.into();
+        space.create(CONFIG_MAP, fixed).await?;
+        let mut container = make::idle();
+        container["envFrom"] =
+            json!([{"configMapRef": {"name": "fixed"}}, {"secretRef": {"name": "login"}}]);
+        space.pod("reader", make::pod_spec(container)).await?;
+        let pod = space.ready("reader").await?;
+        ensure!(condition(&pod, "Ready") == "True");
+
+        let twin = space.twin(SECRET, "login").await?;
+        ensure!(
+            text(&twin, "/type") == "kubernetes.io/basic-auth" && twin["data"] == data,
+            "{}",
+            twin["type"]
+        );
+        let twin = space.twin(CONFIG_MAP, "fixed").await?;
+        if twin.get("immutable").is_some() {
+            bail!("a copy that can't be changed can't be mended: {twin}");
+        }
+        space
+            .above()
+            .merge(
+                CONFIG_MAP,
+                &space.twin,
+                "fixed",
+                json!({"data": {"k": "edited"}}),
+            )
+            .await?;
+        space
+            .twin_like(CONFIG_MAP, "fixed", "is mended", |twin| {
+                twin["data"]["k"] == "v"
+            })
+            .await?;
+        Ok(())
+    });
+}

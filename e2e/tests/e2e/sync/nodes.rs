@@ -1,0 +1,141 @@
+use anyhow::{Context, ensure};
+use e2e::{
+    kind::{NODE, POD},
+    make,
+    read::{condition, items, label, name, text, uid},
+    space::{run, within},
+    tenant::{A, B},
+    wait::{SOON, eventually},
+};
+use serde_json::{Value, json};
+
+#[test]
+fn a_tenant_sees_the_nodes_without_what_identifies_them() {
+    run(async || {
+        let tenant = A.get().await?;
+        let real = tenant.above.list(NODE, "", "").await?;
+        let names = |nodes: &[Value]| {
+            nodes
+                .iter()
+                .map(|node| name(node).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let seen = eventually(SOON, "the tenant sees all nodes", async || {
+            let seen = tenant.side.list(NODE, "", "").await?;
+            ensure!(
+                names(&seen) == names(&real),
+                "{:?} instead of {:?}",
+                names(&seen),
+                names(&real)
+            );
+            Ok(seen)
+        })
+        .await?;
+        for node in &seen {
+            ensure!(condition(node, "Ready") == "True", "{node}");
+            ensure!(label(node, "sublet.dev/virtual") == Some("true"), "{node}");
+            let addresses = items(node, "/status/addresses");
+            ensure!(
+                addresses
+                    .iter()
+                    .all(|address| address["type"] == "Hostname"),
+                "{addresses:?}"
+            );
+            let twin = real
+                .iter()
+                .find(|twin| name(twin) == name(node))
+                .context("a node of that name")?;
+            ensure!(
+                node["status"]["capacity"] == twin["status"]["capacity"],
+                "{}",
+                node["status"]
+            );
+            for hidden in ["machineID", "systemUUID", "bootID"] {
+                ensure!(
+                    text(&node["status"]["nodeInfo"], &format!("/{hidden}")).is_empty(),
+                    "{hidden} is told"
+                );
+            }
+            let address = items(twin, "/status/addresses")
+                .iter()
+                .find(|address| address["type"] == "InternalIP");
+            let address = text(address.context("a real node has an address")?, "/address");
+            ensure!(
+                !node.to_string().contains(address),
+                "the node's real address is told"
+            );
+            ensure!(
+                node["status"].get("images").is_none() && node["spec"].get("podCIDR").is_none(),
+                "{node}"
+            );
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn what_a_tenant_does_to_a_virtual_node_is_undone() {
+    run(async || {
+        // The other tenant's: a taint or a missing node would disturb tests of the first for a moment.
+        let tenant = B.get().await?;
+        let nodes = tenant.side.list(NODE, "", "").await?;
+        let before = nodes.last().context("the tenant sees nodes")?.clone();
+        let edit = json!({"metadata": {"labels": {"mine": "x"}}, "spec": {"taints": [{"key": "mine", "effect": "NoSchedule"}]}});
+        tenant.side.merge(NODE, "", name(&before), edit).await?;
+        let lie = json!({"capacity": {"cpu": "1000"}, "addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]});
+        tenant
+            .side
+            .merge_status(NODE, "", name(&before), lie)
+            .await?;
+        eventually(SOON, "the node is as it was", async || {
+            let node = tenant.side.get(NODE, "", name(&before)).await?;
+            ensure!(
+                label(&node, "mine").is_none() && node["spec"].get("taints").is_none(),
+                "{node}"
+            );
+            ensure!(
+                node["status"]["capacity"] == before["status"]["capacity"],
+                "{}",
+                node["status"]["capacity"]
+            );
+            ensure!(
+                node["status"]["addresses"] == before["status"]["addresses"],
+                "{}",
+                node["status"]["addresses"]
+            );
+            Ok(())
+        })
+        .await?;
+        tenant.side.delete(NODE, "", name(&before)).await?;
+        eventually(SOON, "a deleted node is there again", async || {
+            let node = tenant.side.get(NODE, "", name(&before)).await?;
+            ensure!(uid(&node) != uid(&before), "it is still the old one");
+            Ok(())
+        })
+        .await
+    });
+}
+
+#[test]
+fn a_pod_can_ask_for_a_node_by_its_labels() {
+    within(A, "place", async |space| {
+        let nodes = space.side().list(NODE, "", "").await?;
+        for (index, node) in nodes.iter().enumerate() {
+            let hostname =
+                label(node, "kubernetes.io/hostname").context("nodes carry their host name")?;
+            let mut spec = make::pod_spec(make::idle());
+            spec["nodeSelector"] = json!({"kubernetes.io/hostname": hostname});
+            let pod = format!("on-{index}");
+            space.pod(&pod, spec).await?;
+            let pod = space.ready(&pod).await?;
+            ensure!(
+                text(&pod, "/spec/nodeName") == name(node),
+                "{}",
+                pod["spec"]["nodeName"]
+            );
+            let twin = space.twin(POD, name(&pod)).await?;
+            ensure!(text(&twin, "/spec/nodeName") == name(node));
+        }
+        Ok(())
+    });
+}

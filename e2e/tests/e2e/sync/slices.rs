@@ -1,0 +1,114 @@
+//! EndpointSlices that a tenant writes itself.
+
+use anyhow::ensure;
+use e2e::{
+    kind::{ENDPOINT_SLICE, POD, SERVICE},
+    make,
+    read::{items, label, text},
+    space::within,
+    tenant::A,
+    wait::{SOON, eventually},
+};
+use serde_json::{Value, json};
+
+fn slice(name: &str, service: &str, address: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "labels": {"kubernetes.io/service-name": service}},
+        "addressType": "IPv4", "ports": [{"port": 8080, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
+    })
+}
+
+fn without_selector(name: &str) -> Value {
+    let mut service = make::service(name);
+    service["spec"]["selector"] = Value::Null;
+    service
+}
+
+#[test]
+fn a_slice_leads_to_the_tenants_own_pods() {
+    within(A, "slice", async |space| {
+        space.create(SERVICE, without_selector("web")).await?;
+        space.pod("backend", make::pod_spec(make::server())).await?;
+        let pod = space.ready("backend").await?;
+        space
+            .create(
+                ENDPOINT_SLICE,
+                slice("web-1", "web", text(&pod, "/status/podIP")),
+            )
+            .await?;
+        let twin = space.twin(ENDPOINT_SLICE, "web-1").await?;
+        ensure!(
+            label(&twin, "endpointslice.kubernetes.io/managed-by") == Some("sublet.dev"),
+            "{twin}"
+        );
+        ensure!(
+            label(&twin, "kubernetes.io/service-name") == Some("web"),
+            "{twin}"
+        );
+        ensure!(items(&twin, "/endpoints").len() == 1, "{twin}");
+        let said = space
+            .ask(
+                "client",
+                "wget -T 5 -qO- http://web/hostname > /dev/termination-log",
+            )
+            .await?;
+        ensure!(said == "backend", "{said:?} has answered");
+
+        space.delete(POD, "backend").await?;
+        eventually(
+            SOON,
+            "an address that is no longer the tenant's isn't served",
+            async || {
+                let twin = space.find_twin(ENDPOINT_SLICE, "web-1").await?;
+                let served = twin
+                    .map(|twin| items(&twin, "/endpoints").to_vec())
+                    .unwrap_or_default();
+                ensure!(served.is_empty(), "{served:?}");
+                Ok(())
+            },
+        )
+        .await
+    });
+}
+
+#[test]
+fn a_slice_with_a_foreign_address_is_refused() {
+    within(A, "foreign", async |space| {
+        space.create(SERVICE, without_selector("web")).await?;
+        // An instance's metadata server; the super cluster's API server; a pod of the control plane.
+        let above = space.above().get(SERVICE, "default", "kubernetes").await?;
+        let own = space
+            .above()
+            .list(POD, &space.tenant.control_plane_namespace(), "")
+            .await?;
+        let etcd = own
+            .iter()
+            .map(|pod| text(pod, "/status/podIP"))
+            .find(|address| !address.is_empty());
+        let addresses = [
+            Some("169.254.169.254"),
+            Some(text(&above, "/spec/clusterIP")),
+            etcd,
+        ];
+        for (name, address) in ["metadata", "super", "control-plane"]
+            .into_iter()
+            .zip(addresses)
+        {
+            let address = address.unwrap_or_default();
+            match space
+                .create(ENDPOINT_SLICE, slice(name, "web", address))
+                .await
+            {
+                // Some addresses the tenant's own API server refuses.
+                Err(problem) => ensure!(problem.code == 422, "{problem}"),
+                Ok(made) => drop(
+                    space
+                        .refused(ENDPOINT_SLICE, &made, "ForeignAddress")
+                        .await?,
+                ),
+            }
+        }
+        Ok(())
+    });
+}
