@@ -1,12 +1,11 @@
 //! `cargo xtask crds`: the resource definitions as the crate `api` describes them.
 
-use std::env;
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{paths, run};
+use crate::{cargo, paths, run};
 
 /// Writes `manifests/crds.yaml`.
 pub(crate) fn write() -> Result<()> {
@@ -26,12 +25,14 @@ pub(crate) fn check() -> Result<()> {
 }
 
 fn generated() -> Result<String> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = run::command(
-        cargo,
-        ["run", "--quiet", "--package", "api", "--example", "crds"],
-    );
-    run::output(command.current_dir(paths::repository()))
+    run::output(&mut cargo::command(&[
+        "run",
+        "--quiet",
+        "--package",
+        "api",
+        "--example",
+        "crds",
+    ]))
 }
 
 fn place() -> PathBuf {

@@ -5,7 +5,9 @@
 
 mod binaries;
 mod cache;
+mod cargo;
 mod crds;
+mod demo;
 mod images;
 mod kube_api;
 mod packages;
@@ -48,6 +50,16 @@ enum Command {
         cargo xtask images && kubectl -n sublet-system rollout restart deployment"
     )]
     Images,
+    /// Show a tenant's pod running in the super cluster, from nothing
+    #[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --no-keep")]
+    Demo {
+        /// Leave the super cluster up afterwards; the default on a terminal
+        #[arg(long, conflicts_with = "no_keep")]
+        keep: bool,
+        /// Remove the super cluster afterwards; the default elsewhere
+        #[arg(long)]
+        no_keep: bool,
+    },
     /// Write manifests/crds.yaml from the crate `api`
     #[command(after_help = "Examples:\n  cargo xtask crds\n  cargo xtask crds --check")]
     Crds {
@@ -104,6 +116,11 @@ fn run(command: &Command) -> Result<bool> {
         Command::Super(Super::Down) => super_cluster::down()?,
         Command::Super(Super::Status) => return super_cluster::status(),
         Command::Images => images::make_and_load(&super_cluster::running_nodes())?,
+        Command::Demo { keep, no_keep } => demo::show(match (keep, no_keep) {
+            (true, _) => demo::Afterwards::Keep,
+            (_, true) => demo::Afterwards::Remove,
+            _ => demo::Afterwards::by_default(),
+        })?,
         Command::Crds { check: true } => crds::check()?,
         Command::Crds { check: false } => crds::write()?,
         Command::Test { all, keep } => {

@@ -2,14 +2,12 @@
 //!
 //! Nothing is skipped in silence: what cannot run fails.
 
-use std::env;
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
 use crate::progress::seconds;
-use crate::{crds, images, paths, run, size, super_cluster};
+use crate::{cargo, crds, images, paths, run, size, super_cluster};
 
 /// How many cluster tests run at once; they mostly wait for the cluster.
 const CLUSTER_TEST_THREADS: &str = "--test-threads=4";
@@ -37,14 +35,14 @@ type Check = (&'static str, fn() -> Result<()>);
 
 /// The checks that need no cluster.
 const CHECKS: &[Check] = &[
-    ("formatting", || cargo(&["fmt", "--all", "--check"])),
+    ("formatting", || with_cargo(&["fmt", "--all", "--check"])),
     ("file sizes", || {
         size::check().map(|found| println!("{found}"))
     }),
     ("generated files are fresh", crds::check),
     ("one TLS provider", one_tls_provider),
     ("clippy", || {
-        cargo(&[
+        with_cargo(&[
             "clippy",
             "--workspace",
             "--all-targets",
@@ -55,7 +53,7 @@ const CHECKS: &[Check] = &[
     }),
     ("documentation", documentation),
     ("unit, law and property tests", || {
-        cargo(&["test", "--workspace", "--exclude", "e2e"])
+        with_cargo(&["test", "--workspace", "--exclude", "e2e"])
     }),
 ];
 
@@ -106,21 +104,13 @@ fn titled(title: &str, check: impl Fn() -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// Cargo in this repository.
-fn cargo_command(args: &[&str]) -> Command {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = run::command(cargo, args);
-    command.current_dir(paths::repository());
-    command
-}
-
-fn cargo(args: &[&str]) -> Result<()> {
-    run::visibly(&mut cargo_command(args))
+fn with_cargo(args: &[&str]) -> Result<()> {
+    run::visibly(&mut cargo::command(args))
 }
 
 /// With a second provider compiled in, rustls panics when it has to choose.
 fn one_tls_provider() -> Result<()> {
-    let mut command = cargo_command(&[
+    let mut command = cargo::command(&[
         "tree",
         "--workspace",
         "--invert",
@@ -138,7 +128,7 @@ fn one_tls_provider() -> Result<()> {
 }
 
 fn documentation() -> Result<()> {
-    let mut command = cargo_command(&[
+    let mut command = cargo::command(&[
         "doc",
         "--workspace",
         "--no-deps",
@@ -159,19 +149,19 @@ fn each_crate_alone() -> Result<()> {
         "hack",
         "e2e",
     ] {
-        cargo(&["check", "--quiet", "--package", crate_name])?;
+        with_cargo(&["check", "--quiet", "--package", crate_name])?;
     }
     Ok(())
 }
 
 fn cluster_tests(extent: Extent) -> Result<()> {
-    cargo(&["build", "--package", "cli"])?;
-    let mut command = cargo_command(&["test", "--package", "e2e", "--", CLUSTER_TEST_THREADS]);
+    let sublet = cargo::build_cli()?;
+    let mut command = cargo::command(&["test", "--package", "e2e", "--", CLUSTER_TEST_THREADS]);
     if extent == Extent::All {
         command.arg("--include-ignored");
     }
     command.env("SUBLET_KUBECONFIG", paths::kubeconfig());
     command.env("KUBECTL", paths::handout().join("bin/kubectl"));
-    command.env("SUBLET_BIN", paths::handout().join("bin"));
+    command.env("SUBLET_CLI", sublet);
     run::visibly(&mut command)
 }

@@ -1,19 +1,15 @@
 //! Images of this repository's own daemons: from nothing, one static binary, a numeric user.
 
-use std::env;
-use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use anyhow::{Result, bail};
 
 use super::Bundle;
 use super::archive::{self, Image, Process};
 use super::debian::cached_layer;
 use crate::cache::{self, Key};
 use crate::progress::Step;
-use crate::{paths, run};
+use crate::{cargo, run};
 
 /// One daemon: the workspace package that builds it and the binary's name, which is also the image's.
 struct Daemon {
@@ -39,17 +35,19 @@ const USER: &str = "65532:65532";
 /// Builds the daemons and makes an archive of each, so that a changed one is imported alone.
 pub(crate) fn bundles() -> Result<Vec<Bundle>> {
     let step = Step::start("building the daemons (static, release)");
-    let folder = build()?;
+    build()?;
     step.done("");
-    DAEMONS
-        .iter()
-        .map(|daemon| bundle(daemon, &folder.join(daemon.binary)))
-        .collect()
+    let bundles = bundles_as_built()?;
+    if bundles.len() != DAEMONS.len() {
+        let names: Vec<&str> = DAEMONS.iter().map(|daemon| daemon.binary).collect();
+        bail!("a package of {} did not build its binary", names.join(", "));
+    }
+    Ok(bundles)
 }
 
 /// The daemons whose binaries are there, without building any.
 pub(crate) fn bundles_as_built() -> Result<Vec<Bundle>> {
-    let folder = target_folder()?;
+    let folder = folder()?;
     let built = DAEMONS
         .iter()
         .map(|daemon| (daemon, folder.join(daemon.binary)));
@@ -57,11 +55,6 @@ pub(crate) fn bundles_as_built() -> Result<Vec<Bundle>> {
         .filter(|(_, binary)| binary.is_file())
         .map(|(daemon, binary)| bundle(daemon, &binary))
         .collect()
-}
-
-/// The image's full name.
-pub(crate) fn name(binary: &str) -> String {
-    format!("sublet.dev/{binary}:{}", env!("CARGO_PKG_VERSION"))
 }
 
 fn bundle(daemon: &Daemon, binary: &Path) -> Result<Bundle> {
@@ -77,8 +70,9 @@ fn bundle(daemon: &Daemon, binary: &Path) -> Result<Bundle> {
         folder: "/".to_owned(),
         ..Process::default()
     };
+    let name = format!("sublet.dev/{}:{}", daemon.binary, env!("CARGO_PKG_VERSION"));
     let images = [Image {
-        names: vec![name(daemon.binary)],
+        names: vec![name],
         layers: vec![layer],
         process,
     }];
@@ -91,52 +85,21 @@ fn bundle(daemon: &Daemon, binary: &Path) -> Result<Bundle> {
     })
 }
 
-/// Builds all daemons for the host's own target with a static C library. Naming the target keeps the
+/// Builds all daemons with a static C library. Naming the target, though it is the host's own, keeps the
 /// flags away from build scripts, which can't be static.
-fn build() -> Result<PathBuf> {
-    let target = host_target()?;
-    let mut command = run::command(
-        cargo(),
-        ["build", "--release", "--locked", "--target", &target],
-    );
-    command
-        .current_dir(paths::repository())
-        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+fn build() -> Result<()> {
+    let target = cargo::host_target()?;
+    let mut command = cargo::command(&["build", "--release", "--locked", "--target", &target]);
+    command.env("RUSTFLAGS", "-C target-feature=+crt-static");
     for daemon in DAEMONS {
-        command.args(["-p", daemon.package]);
+        command.args(["--package", daemon.package]);
     }
-    run::output(&mut command)?;
-    let folder = target_folder()?;
-    for daemon in DAEMONS {
-        if fs::metadata(folder.join(daemon.binary)).is_err() {
-            bail!(
-                "package {} built no binary {}",
-                daemon.package,
-                daemon.binary
-            );
-        }
-    }
-    Ok(folder)
+    run::output(&mut command).map(drop)
 }
 
 /// Where cargo puts what [`build`] builds.
-fn target_folder() -> Result<PathBuf> {
-    let mut ask = run::command(cargo(), ["metadata", "--no-deps", "--format-version", "1"]);
-    let metadata: Value =
-        serde_json::from_str(&run::output(ask.current_dir(paths::repository()))?)?;
-    let folder = metadata["target_directory"]
-        .as_str()
-        .context("cargo names no target folder")?;
-    Ok(PathBuf::from(folder).join(host_target()?).join("release"))
-}
-
-fn cargo() -> OsString {
-    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
-}
-
-fn host_target() -> Result<String> {
-    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let about = run::output(&mut run::command(rustc, ["-vV"]))?;
-    let host = about.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("rustc doesn't name its host")?.to_owned())
+fn folder() -> Result<PathBuf> {
+    Ok(cargo::target_folder()?
+        .join(cargo::host_target()?)
+        .join("release"))
 }
