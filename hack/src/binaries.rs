@@ -69,6 +69,7 @@ const BUILDS: &[Build] = &[
         is_test: true,
         ..program("e2e.test", "kube", "k8s.io/kubernetes/test/e2e")
     },
+    program("ginkgo", "kube", "github.com/onsi/ginkgo/v2/ginkgo"),
     program("etcd", "etcd", "."),
     program("coredns", "coredns", "."),
     program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok"),

@@ -6,6 +6,7 @@
 mod binaries;
 mod cache;
 mod cargo;
+mod conformance;
 mod crds;
 mod demo;
 mod images;
@@ -60,6 +61,13 @@ enum Command {
         #[arg(long)]
         no_keep: bool,
     },
+    /// Run the upstream conformance suite against a tenant or the super cluster
+    #[command(
+        after_help = "Examples:\n  cargo xtask conformance --native --tier T0\n  \
+        cargo xtask conformance --tenant alpha --tier T1 --procs 4\n  \
+        cargo xtask conformance --tenant alpha --focus 'ConfigMap should update'"
+    )]
+    Conformance(Conformance),
     /// Write manifests/crds.yaml from the crate `api`
     #[command(after_help = "Examples:\n  cargo xtask crds\n  cargo xtask crds --check")]
     Crds {
@@ -79,6 +87,28 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
+}
+
+#[derive(clap::Args)]
+struct Conformance {
+    /// Test the super cluster itself
+    #[arg(long, required_unless_present = "tenant", conflicts_with = "tenant")]
+    native: bool,
+    /// Test this tenant
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<String>,
+    /// Which part of the suite
+    #[arg(long, value_enum, default_value = "T0")]
+    tier: conformance::Tier,
+    /// Only specs that match, of whatever tier
+    #[arg(long, value_name = "REGEX", conflicts_with = "tier")]
+    focus: Option<String>,
+    /// Specs that run at once
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
+    procs: u32,
+    /// List what would run
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Subcommand)]
@@ -111,25 +141,35 @@ fn main() -> ExitCode {
 
 /// False means: done, and the answer is no.
 fn run(command: &Command) -> Result<bool> {
-    match *command {
-        Command::Super(Super::Up { nodes, fake_nodes }) => super_cluster::up(nodes, fake_nodes)?,
+    match command {
+        Command::Super(Super::Up { nodes, fake_nodes }) => super_cluster::up(*nodes, *fake_nodes)?,
         Command::Super(Super::Down) => super_cluster::down()?,
         Command::Super(Super::Status) => return super_cluster::status(),
         Command::Images => images::make_and_load(&super_cluster::running_nodes())?,
-        Command::Demo { keep, no_keep } => demo::show(match (keep, no_keep) {
+        Command::Demo { keep, no_keep } => demo::show(match (*keep, *no_keep) {
             (true, _) => demo::Afterwards::Keep,
             (_, true) => demo::Afterwards::Remove,
             _ => demo::Afterwards::by_default(),
         })?,
+        Command::Conformance(arguments) => conformance::check(&conformance::Suite {
+            target: match &arguments.tenant {
+                Some(name) => conformance::Target::Tenant(name.clone()),
+                None => conformance::Target::Native,
+            },
+            tier: arguments.tier,
+            focus: arguments.focus.clone(),
+            processes: arguments.procs,
+            dry_run: arguments.dry_run,
+        })?,
         Command::Crds { check: true } => crds::check()?,
         Command::Crds { check: false } => crds::write()?,
         Command::Test { all, keep } => {
-            let extent = if all {
+            let extent = if *all {
                 test::Extent::All
             } else {
                 test::Extent::Core
             };
-            let afterwards = if keep {
+            let afterwards = if *keep {
                 test::Afterwards::Keep
             } else {
                 test::Afterwards::Down
