@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use data_encoding::HEXLOWER;
@@ -57,6 +58,7 @@ pub(crate) fn entry(
     let shelf = paths::cache()?.join(kind);
     let place = shelf.join(format!("{name}-{}", key.text()));
     if place.is_dir() {
+        mark_as_used(&place);
         return Ok(place);
     }
     let _lock = lock(&format!("{kind}-{name}"))?;
@@ -74,7 +76,39 @@ pub(crate) fn entry(
         return Err(error);
     }
     fs::rename(&draft, &place).with_context(|| format!("cannot move into {}", place.display()))?;
+    remove_old(&shelf, name);
     Ok(place)
+}
+
+/// How many entries of one name are kept: enough for a few clones with different versions.
+const KEPT: usize = 3;
+
+/// Removes the entries of `name` that were not used for the longest time. What can't be removed stays.
+fn remove_old(shelf: &Path, name: &str) {
+    let listing = fs::read_dir(shelf).into_iter().flatten().flatten();
+    let mut entries: Vec<(SystemTime, PathBuf)> = listing
+        .filter(|entry| belongs_to(&entry.file_name().to_string_lossy(), name))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    entries.sort();
+    let surplus = entries.len().saturating_sub(KEPT);
+    for (_, old) in &entries[..surplus] {
+        let _ = fs::remove_dir_all(old);
+    }
+}
+
+/// True when the folder is an entry of `name`, and not of a longer name that begins with it.
+fn belongs_to(folder: &str, name: &str) -> bool {
+    let key = folder
+        .strip_prefix(name)
+        .and_then(|rest| rest.strip_prefix('-'));
+    key.is_some_and(|key| !key.contains('-'))
+}
+
+fn mark_as_used(entry: &Path) {
+    if let Ok(folder) = File::open(entry) {
+        let _ = folder.set_modified(SystemTime::now());
+    }
 }
 
 /// True when `entry` would find the entry and not fill it.
@@ -111,5 +145,28 @@ mod tests {
         other.add("a").add("bc");
         assert_ne!(one.text(), other.text());
         assert_eq!(one.text(), one.clone().text());
+    }
+
+    #[test]
+    fn entries_are_told_apart_by_name() {
+        assert!(belongs_to("kube-0a1b", "kube"));
+        assert!(!belongs_to("kube-proxy-0a1b", "kube"));
+        assert!(!belongs_to(".kube-0a1b.draft", "kube"));
+    }
+
+    #[test]
+    fn the_least_used_entries_go() {
+        let shelf = std::env::temp_dir().join(format!("sublet-cache-{}", std::process::id()));
+        for (age, name) in ["x-1", "x-2", "x-3", "x-4", "y-1"].iter().enumerate() {
+            let folder = shelf.join(name);
+            fs::create_dir_all(&folder).unwrap();
+            let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(age as u64);
+            File::open(&folder).unwrap().set_modified(time).unwrap();
+        }
+        mark_as_used(&shelf.join("x-1"));
+        remove_old(&shelf, "x");
+        let left = |name: &str| shelf.join(name).exists();
+        assert!(left("x-1") && !left("x-2") && left("x-3") && left("x-4") && left("y-1"));
+        fs::remove_dir_all(&shelf).unwrap();
     }
 }

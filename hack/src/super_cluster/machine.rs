@@ -6,18 +6,16 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::mount::{UnmountFlags, unmount};
 
 use super::layout::{self, NODE_MOUNTS, Node};
 use super::network;
 use super::process::{self, Identity, Program};
 use crate::{paths, run};
-
-/// The list of folders of the host that were made to mount on; `super down` removes them again.
-pub(crate) const MADE_FOLDERS: &str = "made-folders";
 
 /// Starts the node's sleeping process and returns it when the namespaces are ready.
 pub(crate) fn start(node: Node) -> Result<Identity> {
@@ -83,28 +81,42 @@ pub(crate) fn running(node: Node) -> Option<Identity> {
     process::running(&process_name(node))
 }
 
-/// Makes the folders of the host on which nodes mount their own, and notes which are new.
+/// Makes the folders of the host on which nodes mount their own. Which are new is written down first.
 pub(crate) fn make_mount_points() -> Result<()> {
-    let mut made = String::new();
+    let mut missing: Vec<&Path> = Vec::new();
     for (_, place) in NODE_MOUNTS {
-        let missing: Vec<&Path> = Path::new(place)
+        let absent = Path::new(place)
             .ancestors()
-            .take_while(|folder| !folder.exists())
-            .collect();
-        for folder in missing.into_iter().rev() {
-            fs::create_dir(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
-            made += &format!("{}\n", folder.display());
-        }
+            .take_while(|folder| !folder.exists());
+        missing.extend(absent.collect::<Vec<_>>().into_iter().rev());
     }
-    let note = paths::state().join(MADE_FOLDERS);
-    fs::write(&note, made).with_context(|| format!("cannot write {}", note.display()))
+    let lines: String = missing
+        .iter()
+        .map(|folder| format!("{}\n", folder.display()))
+        .collect();
+    let note = note();
+    fs::write(&note, lines).with_context(|| format!("cannot write {}", note.display()))?;
+    for folder in missing {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
 }
 
 /// Removes the folders that [`make_mount_points`] made, as far as they are empty.
 pub(crate) fn remove_mount_points() {
-    let made = fs::read_to_string(paths::state().join(MADE_FOLDERS)).unwrap_or_default();
+    let made = fs::read_to_string(note()).unwrap_or_default();
     for folder in made.lines().rev() {
-        let _ = fs::remove_dir(folder);
+        let is_empty = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+        if is_empty {
+            // `ip netns` mounts its folder on itself.
+            let _ = unmount(folder, UnmountFlags::DETACH);
+            let _ = fs::remove_dir(folder);
+        }
     }
+}
+
+/// The list of folders that were made to mount on.
+fn note() -> PathBuf {
+    paths::state().join("made-folders")
 }
