@@ -20,6 +20,8 @@ const ANSWER: Duration = Duration::from_secs(60);
 pub(crate) struct Cluster {
     /// Client of its API server.
     pub(crate) client: Client,
+    /// As `client`, for watches: they may be silent for long.
+    pub(crate) watching: Client,
     /// The API server's URL.
     pub(crate) url: String,
     /// The namespace that commands work in.
@@ -43,9 +45,10 @@ impl Cluster {
             .namespace
             .clone()
             .unwrap_or_else(|| config.default_namespace.clone());
-        let client = client(config)?;
+        let (client, watching) = (client(config.clone())?, watching(config)?);
         Ok(Self {
             client,
+            watching,
             url,
             namespace,
             program,
@@ -100,15 +103,18 @@ fn cluster_flags(global: &Global) -> String {
 
 /// A client that gives up on an API server that doesn't answer.
 pub(crate) fn client(mut config: Config) -> Result<Client> {
-    config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(ANSWER);
     config.reset_reader_on_write = true;
+    watching(config)
+}
+
+/// A client that waits for answers as long as it takes.
+fn watching(mut config: Config) -> Result<Client> {
+    config.connect_timeout = Some(CONNECT);
     let url = config.cluster_url.to_string();
     Client::try_from(config).map_err(|err| {
-        error::fail(format!(
-            "can't use the kubeconfig's entry for {url}: {}",
-            error::one_line(&err.to_string())
-        ))
+        let why = error::one_line(&err.to_string());
+        error::fail(format!("can't use the kubeconfig's entry for {url}: {why}"))
     })
 }
 

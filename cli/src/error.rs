@@ -149,6 +149,14 @@ pub(crate) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// The innermost cause, in few words.
+pub(crate) fn reason(err: &kube::Error) -> String {
+    match err {
+        kube::Error::Api(status) => one_line(&status.message),
+        other => reach::reason(other),
+    }
+}
+
 /// Whether the API server says that the named object isn't there.
 pub(crate) fn is_missing(err: &kube::Error) -> bool {
     matches!(err, kube::Error::Api(status)

@@ -9,6 +9,7 @@ mod command;
 
 mod cluster;
 mod tenant;
+mod watch;
 
 mod discovery;
 mod kubeconfig;

@@ -85,20 +85,27 @@ pub(crate) fn close<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) ->
     found.into_iter().take(3).map(|(_, other)| other).collect()
 }
 
-/// Edits between two words (Levenshtein).
+/// Edits between two words; two letters in the wrong order are one edit.
 fn distance(one: &str, other: &str) -> usize {
+    let one: Vec<char> = one.chars().collect();
     let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in other.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+    let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];
+    for i in 1..=one.len() {
+        let mut row = vec![i];
+        for j in 1..=other.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(one[i - 1] != other[j - 1]);
+            let mut best = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(best);
         }
+        rows.push(row);
     }
-    row.last().copied().unwrap_or_default()
+    rows.last()
+        .and_then(|row| row.last())
+        .copied()
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -135,12 +142,15 @@ mod tests {
     #[test]
     fn typing_errors_find_their_name() {
         let known = ["team-a", "team-b", "shop", "production"];
-        assert_eq!(close("taem-a", known), ["team-a"]);
+        assert_eq!(close("taem-a", known), ["team-a", "team-b"]);
         assert_eq!(close("zebra", known), [] as [&str; 0]);
         assert_eq!(close("team-", known), ["team-a", "team-b"]);
         assert_eq!(close("prodction", known), ["production"]);
         assert_eq!(close("shpo-x", known), [] as [&str; 0]);
         assert_eq!(close("sho", known), ["shop"]);
-        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(
+            (distance("kitten", "sitting"), distance("tow", "two")),
+            (3, 1)
+        );
     }
 }

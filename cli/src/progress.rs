@@ -37,12 +37,20 @@ impl Progress {
 
     /// What is waited for now; said when it changes.
     pub(crate) fn state(&mut self, text: &str) {
-        if self.state == text {
-            return;
-        }
+        let changed = self.state != text;
         text.clone_into(&mut self.state);
         match &self.bar {
+            // An interlude is over.
             Some(bar) => bar.set_message(text.to_owned()),
+            None if !changed => {}
+            None => eprintln!("{}", line(self.start.elapsed(), text)),
+        }
+    }
+
+    /// What gets in the way for a moment. [`Self::last`] stays what is waited for.
+    pub(crate) fn interlude(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.set_message(format!("{}: {text}", self.state)),
             None => eprintln!("{}", line(self.start.elapsed(), text)),
         }
     }

@@ -125,9 +125,9 @@ fn cut(text: &str, room: Option<usize>) -> String {
 fn coloured(cell: Cell, mood: Mood) -> Cell {
     match mood {
         Mood::Plain => cell,
-        Mood::Good => cell.fg(Color::Green),
-        Mood::Busy => cell.fg(Color::Yellow),
-        Mood::Bad => cell.fg(Color::Red),
+        Mood::Good => cell.fg(Color::DarkGreen),
+        Mood::Busy => cell.fg(Color::DarkYellow),
+        Mood::Bad => cell.fg(Color::DarkRed),
     }
 }
 

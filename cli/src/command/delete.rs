@@ -6,17 +6,15 @@ use crate::{
     cluster::Cluster,
     condition, error, interrupt, output,
     progress::Progress,
-    tenant,
+    tenant, watch,
 };
 use anyhow::Result;
 use api::{Phase, VirtualControlPlane};
-use futures::StreamExt;
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Preconditions},
-    runtime::{WatchStreamExt, watcher::watch_object},
 };
-use std::{pin::pin, time::Duration};
+use std::time::Duration;
 
 /// Flags of `sublet delete`.
 #[derive(Debug, clap::Args)]
@@ -150,20 +148,11 @@ async fn one_gone(
     progress: &mut Progress,
 ) -> Result<()> {
     let name = vcp.name_any();
-    let mut stream = pin!(watch_object(namespaced(cluster, vcp), &name).default_backoff());
-    while let Some(event) = stream.next().await {
-        match event {
-            Ok(Some(now)) if now.metadata.uid == vcp.metadata.uid => {
-                progress.state(&format!("{name}: {}", holds_up(&now)));
-            }
-            Ok(_) => return Ok(()),
-            Err(err) => progress.state(&format!(
-                "{name}: can't see it at the moment ({})",
-                error::one_line(&err.to_string())
-            )),
-        }
-    }
-    Err(error::fail(format!("the watch of {name} ended")))
+    let told = watch::follow(cluster, vcp, progress, |now, progress| {
+        progress.state(&format!("{name}: {}", condition::brief(&holds_up(&now))));
+        Ok(None::<()>)
+    });
+    told.await.map(|_| ())
 }
 
 /// What a deletion waits for, in the manager's words.

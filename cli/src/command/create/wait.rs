@@ -6,19 +6,12 @@ use crate::{
     condition::{self, State},
     error, interrupt,
     progress::Progress,
-    tenant,
+    watch::{self, End},
 };
 use anyhow::Result;
 use api::VirtualControlPlane;
-use futures::StreamExt;
-use kube::{
-    ResourceExt,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, watch_object},
-    },
-};
-use std::{pin::pin, time::Duration};
+use kube::ResourceExt;
+use std::time::Duration;
 
 /// A tenant that works.
 pub(super) struct Ready {
@@ -61,20 +54,7 @@ async fn follow(
 ) -> Result<Ready> {
     let name = made.name_any();
     let mut api = None;
-    let mut stream = pin!(watch_object(tenant::api(cluster), &name).default_backoff());
-    while let Some(event) = stream.next().await {
-        let vcp = match event {
-            Ok(Some(vcp)) if vcp.metadata.uid == made.metadata.uid => vcp,
-            Ok(_) => {
-                return Err(error::fail(format!(
-                    "{name} was deleted while it was waited for"
-                )));
-            }
-            Err(err) => {
-                progress.state(&lost_sight(err)?);
-                continue;
-            }
-        };
+    let end = watch::follow(cluster, made, progress, |vcp, progress| {
         for step in condition::done_steps(&vcp) {
             progress.done(step);
         }
@@ -82,41 +62,29 @@ async fn follow(
             api = api.or(Some(progress.elapsed()));
         }
         match condition::state(&vcp) {
-            State::Working => {
-                return Ok(Ready {
-                    vcp,
-                    api,
-                    total: progress.elapsed(),
-                });
-            }
+            State::Working => Ok(Some(Ready {
+                vcp,
+                api,
+                total: progress.elapsed(),
+            })),
             State::Waiting(text) => {
                 let text = condition::brief(&text);
                 progress.state(&format!("{}: {text}", condition::phase_word(&vcp)));
+                Ok(None)
             }
             State::Stuck(text) => {
-                return Err(error::fail(format!(
-                    "{name} can't go on: {text}; {}",
-                    left_behind(cluster, &name)
-                )));
+                let delete = cluster.hint(&format!("delete {name}"));
+                Err(error::fail(format!(
+                    "{name} can't go on: {text}; it stays as it is: remove it with `{delete}`"
+                )))
             }
         }
-    }
-    Err(error::fail(format!("the watch of {name} ended")))
-}
-
-/// A missing right ends the wait; anything else may pass.
-fn lost_sight(err: watcher::Error) -> Result<String> {
-    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
-    match err {
-        InitialListFailed(err) | WatchStartFailed(err) | WatchFailed(err)
-            if error::is_forbidden(&err) =>
-        {
-            Err(err.into())
-        }
-        err => Ok(format!(
-            "can't see it at the moment ({}); trying again",
-            error::one_line(&err.to_string())
-        )),
+    });
+    match end.await? {
+        End::Found(ready) => Ok(ready),
+        End::Gone => Err(error::fail(format!(
+            "{name} was deleted while it was waited for"
+        ))),
     }
 }
 

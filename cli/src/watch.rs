@@ -1,0 +1,70 @@
+//! Watching one tenant while something is waited for.
+
+use crate::{cluster::Cluster, error, progress::Progress};
+use anyhow::Result;
+use api::VirtualControlPlane;
+use futures::StreamExt;
+use kube::{
+    Api, ResourceExt,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, watch_object},
+    },
+};
+use std::pin::pin;
+
+/// How a watch ended.
+#[derive(Debug)]
+pub(crate) enum End<T> {
+    /// `step` had what it wanted.
+    Found(T),
+    /// The object is gone, or another has its name now.
+    Gone,
+}
+
+/// Calls `step` with every state of `vcp` until it returns something.
+///
+/// A lost connection is told and waited out; a missing right ends the wait.
+pub(crate) async fn follow<T>(
+    cluster: &Cluster,
+    vcp: &VirtualControlPlane,
+    progress: &mut Progress,
+    mut step: impl FnMut(VirtualControlPlane, &mut Progress) -> Result<Option<T>>,
+) -> Result<End<T>> {
+    let namespace = vcp.namespace().unwrap_or_default();
+    let api: Api<VirtualControlPlane> = Api::namespaced(cluster.watching.clone(), &namespace);
+    let mut stream = pin!(watch_object(api, &vcp.name_any()).default_backoff());
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(Some(now)) if now.metadata.uid == vcp.metadata.uid => {
+                if let Some(found) = step(now, progress)? {
+                    return Ok(End::Found(found));
+                }
+            }
+            Ok(_) => return Ok(End::Gone),
+            Err(err) => progress.interlude(&format!(
+                "lost sight of it ({}); trying again",
+                lost_sight(err)?
+            )),
+        }
+    }
+    Err(error::fail(format!(
+        "the watch of {} ended",
+        vcp.name_any()
+    )))
+}
+
+/// Why the connection is lost; a missing right comes back as an error.
+fn lost_sight(err: watcher::Error) -> Result<String> {
+    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
+    match err {
+        InitialListFailed(err) | WatchStartFailed(err) | WatchFailed(err) => {
+            if error::is_forbidden(&err) {
+                Err(err.into())
+            } else {
+                Ok(error::reason(&err))
+            }
+        }
+        other => Ok(error::one_line(&other.to_string())),
+    }
+}
