@@ -151,7 +151,9 @@ impl Kind for Service {
         if meta::fingerprint(&self.up_projection(super_object)) == tenant.projection {
             return vec![];
         }
-        let status = json!({"status": {"loadBalancer": balancer(super_object)}});
+        // In a merge patch only null takes away what the tenant made up.
+        let ingress = super_object.at("/status/loadBalancer/ingress");
+        let status = json!({"status": {"loadBalancer": {"ingress": ingress}}});
         let mut writes = vec![Upward {
             subresource: Some("status"),
             verb: UpwardVerb::Merge,
