@@ -8,6 +8,9 @@ const ALARMS: [&str; 3] = ["IdentityConflict", "TenantIdentityChanged", "Deletio
 /// Conditions that are waited for, in the order in which they become `True`.
 const STEPS: [&str; 4] = ["ControlPlaneReady", "DNSReady", "Synced", "Ready"];
 
+/// What a tenant waits for that has no condition yet.
+pub(crate) const UNSEEN: &str = "waiting for the manager to take it up";
+
 /// Where a tenant stands on its way to work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -21,8 +24,7 @@ pub(crate) enum State {
 
 /// Reads the state out of phase and conditions of the current generation.
 pub(crate) fn state(vcp: &VirtualControlPlane) -> State {
-    let blocker =
-        || blocker(vcp).unwrap_or_else(|| "waiting for the manager to take it up".to_owned());
+    let blocker = || blocker(vcp).unwrap_or_else(|| UNSEEN.to_owned());
     if is_true(vcp, "IdentityConflict") || phase(vcp) == Some(Phase::Failed) {
         return State::Stuck(blocker());
     }

@@ -55,6 +55,14 @@ impl Progress {
         }
     }
 
+    /// Something to know that is neither a step nor an error.
+    pub(crate) fn note(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(format!("note: {text}")),
+            None => eprintln!("note: {text}"),
+        }
+    }
+
     /// A step that is reached; said once.
     pub(crate) fn done(&mut self, text: &str) {
         if !self.done.insert(text.to_owned()) {

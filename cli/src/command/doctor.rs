@@ -83,31 +83,7 @@ impl Check {
 /// Runs all checks. A finding is no error: only the exit code tells.
 pub(crate) async fn run(args: &Args, global: &Global, program: Program) -> Result<ExitCode> {
     let cluster = Cluster::connect(global, program).await?;
-    let mut checks = vec![];
-    match checks::cluster(&cluster).await {
-        Ok(check) => {
-            checks.push(check);
-            for result in [
-                checks::nodes(&cluster).await,
-                rights::check(&cluster).await,
-                checks::definitions(&cluster).await,
-                checks::daemons(&cluster).await,
-                checks::leases(&cluster).await,
-                checks::classes(&cluster).await,
-                checks::tenants(&cluster).await,
-            ] {
-                match result {
-                    Ok(found) => checks.extend(found),
-                    Err((subject, err)) => checks.push(unanswered(subject, err, &cluster)),
-                }
-            }
-        }
-        Err(err) => checks.push(Check::fail(
-            "cluster",
-            error::clear(err.into(), &cluster.url, program).to_string(),
-            "",
-        )),
-    }
+    let checks = all(&cluster).await;
     output::print(&match args.output {
         Some(format) => format.text(&data(&checks))?,
         None => words(&checks, style::stdout()),
@@ -118,6 +94,32 @@ pub(crate) async fn run(args: &Args, global: &Global, program: Program) -> Resul
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// All findings, in the order in which they would be fixed.
+async fn all(cluster: &Cluster) -> Vec<Check> {
+    let answers = match checks::cluster(cluster).await {
+        Ok(answers) => answers,
+        Err(err) => return vec![unanswered("cluster", err, cluster)],
+    };
+    let definitions = told(checks::definitions(cluster).await, cluster);
+    let missing = definitions.iter().any(|check| check.level == Level::Fail);
+    let mut checks = vec![answers];
+    checks.extend(told(checks::nodes(cluster).await, cluster));
+    checks.extend(told(rights::check(cluster).await, cluster));
+    checks.extend(definitions);
+    checks.extend(told(checks::daemons(cluster).await, cluster));
+    checks.extend(told(checks::leases(cluster).await, cluster));
+    // Without their definitions there are neither classes nor tenants to be found.
+    if !missing {
+        checks.extend(told(checks::classes(cluster).await, cluster));
+        checks.extend(told(checks::tenants(cluster).await, cluster));
+    }
+    checks
+}
+
+fn told(outcome: checks::Outcome, cluster: &Cluster) -> Vec<Check> {
+    outcome.unwrap_or_else(|(subject, err)| vec![unanswered(subject, err, cluster)])
 }
 
 /// A check that couldn't be made: a missing right is no fault of Sublet.

@@ -85,7 +85,7 @@ async fn all(args: &Args, cluster: &Cluster, progress: &mut Progress) -> Result<
     apply::known(client, &daemons).await?;
     progress.done("daemons and their rights are applied");
     for class in classes(args)? {
-        apply::class(client, class, args.ephemeral_etcd).await?;
+        apply::class(client, class, args.ephemeral_etcd, progress).await?;
     }
     progress.done("the default class is in place");
     if args.no_wait {

@@ -75,7 +75,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         || "some of Sublet may be left; run the same command again to complete it".to_owned(),
     )
     .await?;
-    match outcome {
+    let removed = match outcome {
         Ok(result) => result?,
         Err(_) => {
             return Err(error::fail(format!(
@@ -84,10 +84,13 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
                 progress.last()
             )));
         }
-    }
+    };
     drop(progress);
     leftovers(&cluster.client).await?;
-    output::print_line("Sublet is uninstalled")
+    output::print_line(match removed {
+        0 => "there was nothing to remove: Sublet isn't installed in this cluster",
+        _ => "Sublet is uninstalled",
+    })
 }
 
 /// All tenants; none where Sublet's resources aren't known.
@@ -111,11 +114,16 @@ fn still_there(tenants: &[VirtualControlPlane], cluster: &Cluster) -> String {
         ""
     };
     format!(
-        "there are {} ({}{more}): delete them first with `{} delete`, or add --force to delete them all",
-        counted(tenants.len(), "tenant"),
+        "there {} ({}{more}): delete them first with `{} delete`, or add --force to delete them all",
+        still(tenants.len()),
         names.join(", "),
         cluster.program.as_str()
     )
+}
+
+fn still(count: usize) -> String {
+    let verb = if count == 1 { "is" } else { "are" };
+    format!("{verb} still {}", counted(count, "tenant"))
 }
 
 fn counted(count: usize, noun: &str) -> String {
@@ -126,7 +134,8 @@ fn counted(count: usize, noun: &str) -> String {
     }
 }
 
-async fn remove(client: &Client, progress: &mut Progress) -> Result<()> {
+/// Removes what is there and returns how much that was.
+async fn remove(client: &Client, progress: &mut Progress) -> Result<usize> {
     let kinds = Kinds::load(client).await?;
     let mut objects = manifest::crds()?;
     objects.extend(manifest::daemons()?);
@@ -141,20 +150,20 @@ async fn remove(client: &Client, progress: &mut Progress) -> Result<()> {
         };
         let api = kind.api(client, object.metadata.namespace.as_deref());
         let name = object.name_any();
-        progress.state(&format!("removing {} {name}", types.kind));
         match api.delete(&name, &DeleteParams::background()).await {
             Ok(_) => going.push((types.kind, name, api)),
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(err) => return Err(err.into()),
         }
     }
+    let count = going.len();
     for (kind, name, api) in going {
         while !is_gone(&api, &name).await? {
             progress.state(&format!("waiting for {kind} {name} to go"));
             tokio::time::sleep(PERIOD).await;
         }
     }
-    Ok(())
+    Ok(count)
 }
 
 async fn is_gone(api: &Api<DynamicObject>, name: &str) -> Result<bool> {
@@ -206,5 +215,6 @@ mod tests {
             (counted(1, "tenant"), counted(2, "tenant")),
             ("1 tenant".into(), "2 tenants".into())
         );
+        assert_eq!(still(1), "is still 1 tenant");
     }
 }

@@ -33,7 +33,7 @@ pub(super) async fn ready(
     let mut progress = Progress::start(&format!("tenant {name} is made"));
     let outcome = interrupt::or_ctrl_c(
         async { Ok(tokio::time::timeout(limit, follow(cluster, made, &mut progress)).await) },
-        || left_behind(cluster, &name),
+        || left_behind(cluster, &name, ""),
     )
     .await?;
     match outcome {
@@ -42,7 +42,7 @@ pub(super) async fn ready(
             "{name} doesn't work after {}: {}; {}",
             age::elapsed(limit),
             progress.last(),
-            left_behind(cluster, &name)
+            left_behind(cluster, &name, progress.last())
         ))),
     }
 }
@@ -88,14 +88,20 @@ async fn follow(
     }
 }
 
-fn left_behind(cluster: &Cluster, name: &str) -> String {
+/// What there is now, and how to go on from it.
+fn left_behind(cluster: &Cluster, name: &str, state: &str) -> String {
     let wait = cluster.kubectl(
         &cluster.namespace,
         &format!("wait vcp/{name} --for=condition=Ready --timeout=5m"),
     );
+    let look = if state.contains(condition::UNSEEN) {
+        "doctor".to_owned()
+    } else {
+        format!("describe {name}")
+    };
     format!(
         "the tenant stays and goes on by itself; wait on with `{wait}`, look with `{}`, remove it with `{}`",
-        cluster.hint(&format!("describe {name}")),
+        cluster.hint(&look),
         cluster.hint(&format!("delete {name}"))
     )
 }

@@ -1,6 +1,6 @@
 //! Server-side apply of the built-in objects.
 
-use crate::{discovery::Kinds, error};
+use crate::{discovery::Kinds, error, progress::Progress};
 use anyhow::Result;
 use api::{ControlPlaneClass, keys};
 use kube::{
@@ -38,6 +38,7 @@ pub(super) async fn class(
     client: &Client,
     mut class: DynamicObject,
     ephemeral: bool,
+    progress: &Progress,
 ) -> Result<()> {
     let name = class.name_any();
     let api: Api<DynamicObject> = Api::all_with(
@@ -51,10 +52,10 @@ pub(super) async fn class(
     match api.patch(&name, &params, &Patch::Apply(&class)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            eprintln!(
-                "note: the class {name} is kept as it is, since an admin changed it: {}",
-                error::one_line(&status.message)
-            );
+            let why = error::one_line(&status.message);
+            progress.note(&format!(
+                "the class {name} is kept as it is, since an admin changed it: {why}"
+            ));
             Ok(())
         }
         Err(err) => Err(err.into()),
