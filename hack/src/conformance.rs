@@ -109,9 +109,9 @@ pub(crate) fn check(suite: &Suite) -> Result<()> {
     } else {
         run::command(test, arguments)
     };
-    println!("reports go to {}", folder.display());
+    say!("reports go to {}", folder.display());
     run::visibly(command.current_dir(&folder))?;
-    println!("passed in {}", seconds(began.elapsed()));
+    say!("passed in {}", seconds(began.elapsed()));
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use crate::{cargo, paths, run};
 pub(crate) fn write() -> Result<()> {
     let place = place();
     fs::write(&place, generated()?).with_context(|| format!("cannot write {}", place.display()))?;
-    println!("wrote manifests/crds.yaml");
+    say!("wrote manifests/crds.yaml");
     Ok(())
 }
 

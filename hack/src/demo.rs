@@ -80,7 +80,7 @@ pub(crate) fn show(afterwards: Afterwards) -> Result<()> {
         "--for=jsonpath={.status.phase}=Succeeded",
         "--timeout=60s",
     ])?;
-    println!("\nThe pod `visitor` called http://web.default.svc.cluster.local and got:");
+    say!("\nThe pod `visitor` called http://web.default.svc.cluster.local and got:");
     let said = "jsonpath={.status.containerStatuses[0].state.terminated.message}";
     let answer = alpha.show(&["get", "pod", "visitor", "-o", said])?;
     if !answer.contains(GREETING) {
@@ -112,7 +112,7 @@ pub(crate) fn show(afterwards: Afterwards) -> Result<()> {
         bail!("the second tenant sees objects of the first");
     }
 
-    println!("\nThe demo took {}.", seconds(began.elapsed()));
+    say!("\nThe demo took {}.", seconds(began.elapsed()));
     match afterwards {
         Afterwards::Remove => super_cluster::down(),
         Afterwards::Keep => {
@@ -123,14 +123,14 @@ pub(crate) fn show(afterwards: Afterwards) -> Result<()> {
 }
 
 fn title(text: &str) {
-    println!("\n\n== {text}");
+    say!("\n\n== {text}");
 }
 
 /// Shows a command as a person would type it, runs it and shows its answer.
 fn shown(line: &str, command: &mut Command) -> Result<String> {
-    println!("\n$ {line}");
+    say!("\n$ {line}");
     let answer = run::output(command)?;
-    println!("{}", answer.trim_end());
+    say!("{}", answer.trim_end());
     Ok(answer)
 }
 
@@ -243,21 +243,21 @@ fn what_next(alpha: &Kubectl) {
             .display()
             .to_string()
     };
-    println!("The super cluster stays up. Try next:\n");
-    println!(
+    say!("The super cluster stays up. Try next:\n");
+    say!(
         "  export PATH={}:$PATH",
         shown(&paths::handout().join("bin"))
     );
-    println!("  export KUBECONFIG={}", shown(&alpha.kubeconfig));
-    println!("  kubectl create deployment more --image=nginx --replicas=3");
-    println!("  kubectl get pods -o wide --watch");
-    println!();
-    println!("  export KUBECONFIG={}", shown(&paths::kubeconfig()));
-    println!("  sublet list");
-    println!("  sublet explain {BUSY} deployment/default/web");
-    println!("  sublet connect {OTHER}");
-    println!();
-    println!("  cargo xtask super down      removes everything");
+    say!("  export KUBECONFIG={}", shown(&alpha.kubeconfig));
+    say!("  kubectl create deployment more --image=nginx --replicas=3");
+    say!("  kubectl get pods -o wide --watch");
+    say!("");
+    say!("  export KUBECONFIG={}", shown(&paths::kubeconfig()));
+    say!("  sublet list");
+    say!("  sublet explain {BUSY} deployment/default/web");
+    say!("  sublet connect {OTHER}");
+    say!("");
+    say!("  cargo xtask super down      removes everything");
 }
 
 #[cfg(test)]

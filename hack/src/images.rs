@@ -58,14 +58,14 @@ pub(crate) fn make_and_load(nodes: &[Node]) -> Result<()> {
     bundles.extend(own()?);
     let count: usize = bundles.iter().map(|bundle| bundle.images.len()).sum();
     if nodes.is_empty() {
-        println!("{count} image names are ready; `cargo xtask super up` loads them");
+        say!("{count} image names are ready; `cargo xtask super up` loads them");
         return Ok(());
     }
     let step = Step::start(format!("loading images into {} nodes", nodes.len()));
     let imported = load(&bundles, nodes)?;
     step.done(&format!("{} of {count} names were new", imported.len()));
     for name in imported {
-        println!("{name}");
+        say!("{name}");
     }
     Ok(())
 }

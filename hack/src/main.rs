@@ -3,6 +3,11 @@
 //! It drives processes: Go builds, containerd, kubelets, kubectl, cargo. It has no Kubernetes client and
 //! no async runtime, so that it is there within a minute on a fresh machine.
 
+/// `println!` that doesn't end the process when nobody reads on, as in `… | head`.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::progress::say(format_args!($($text)*)) };
+}
+
 mod binaries;
 mod cache;
 mod cargo;

@@ -1,6 +1,7 @@
 //! Shows what is going on: a spinner with elapsed time on a terminal, plain lines elsewhere.
 
-use std::io::{self, IsTerminal};
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -67,6 +68,11 @@ impl Drop for Step {
             self.finish("FAIL", "");
         }
     }
+}
+
+/// Writes a line to stdout; what the reader's end does is not our concern.
+pub(crate) fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// A duration as people read it.

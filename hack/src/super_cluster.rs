@@ -95,9 +95,9 @@ pub(crate) fn up(nodes: Option<u8>, fake_nodes: u32) -> Result<()> {
             }
             let restarted = start::repair(&record.nodes())?;
             if restarted.is_empty() {
-                println!("the super cluster is already up and healthy");
+                say!("the super cluster is already up and healthy");
             } else {
-                println!("restarted what had ended: {}", restarted.join(", "));
+                say!("restarted what had ended: {}", restarted.join(", "));
             }
         }
         found => {
@@ -128,14 +128,14 @@ pub(crate) fn up(nodes: Option<u8>, fake_nodes: u32) -> Result<()> {
     bundles.extend(images::own_as_built()?);
     let loaded = images::load(&bundles, &nodes)?;
     if !loaded.is_empty() {
-        println!("loaded {}", loaded.join(", "));
+        say!("loaded {}", loaded.join(", "));
     }
     if fake_nodes > 0 {
         fake_nodes::ensure(fake_nodes, nodes[0])?;
     }
-    println!("super cluster ready in {}", seconds(began.elapsed()));
-    println!("  export KUBECONFIG={}", shown(&paths::kubeconfig()));
-    println!(
+    say!("super cluster ready in {}", seconds(began.elapsed()));
+    say!("  export KUBECONFIG={}", shown(&paths::kubeconfig()));
+    say!(
         "  export PATH={}:$PATH",
         shown(&paths::handout().join("bin"))
     );
@@ -148,7 +148,7 @@ pub(crate) fn down() -> Result<()> {
     let _lock = cache::lock("super")?;
     let was_there = Record::read().is_some() || !teardown::leftovers()?.is_empty();
     if !was_there {
-        println!("no super cluster is up");
+        say!("no super cluster is up");
         return Ok(());
     }
     let step = Step::start("stopping the super cluster");
@@ -162,11 +162,11 @@ pub(crate) fn status() -> Result<bool> {
     let Some(record) = Record::read() else {
         let leftovers = teardown::leftovers()?;
         if leftovers.is_empty() {
-            println!("no super cluster is up; `cargo xtask super up` starts one");
+            say!("no super cluster is up; `cargo xtask super up` starts one");
         } else {
-            println!("a super cluster left things behind; `cargo xtask super down` removes them:");
+            say!("a super cluster left things behind; `cargo xtask super down` removes them:");
             for leftover in leftovers {
-                println!("  {leftover}");
+                say!("  {leftover}");
             }
         }
         return Ok(false);

@@ -36,9 +36,7 @@ type Check = (&'static str, fn() -> Result<()>);
 /// The checks that need no cluster.
 const CHECKS: &[Check] = &[
     ("formatting", || with_cargo(&["fmt", "--all", "--check"])),
-    ("file sizes", || {
-        size::check().map(|found| println!("{found}"))
-    }),
+    ("file sizes", || size::check().map(|found| say!("{found}"))),
     ("generated files are fresh", crds::check),
     ("one TLS provider", one_tls_provider),
     ("clippy", || {
@@ -81,7 +79,7 @@ pub(crate) fn everything(extent: Extent, afterwards: Afterwards) -> Result<()> {
     }
     match afterwards {
         Afterwards::Keep => {
-            println!("the super cluster stays up; `cargo xtask super down` removes it");
+            say!("the super cluster stays up; `cargo xtask super down` removes it");
         }
         Afterwards::Down => titled("nothing is left", || {
             super_cluster::down()?;
@@ -92,15 +90,15 @@ pub(crate) fn everything(extent: Extent, afterwards: Afterwards) -> Result<()> {
             Ok(())
         })?,
     }
-    println!("\nall tests passed in {}", seconds(began.elapsed()));
+    say!("\nall tests passed in {}", seconds(began.elapsed()));
     Ok(())
 }
 
 fn titled(title: &str, check: impl Fn() -> Result<()>) -> Result<()> {
-    println!("\n== {title}");
+    say!("\n== {title}");
     let began = Instant::now();
     check().with_context(|| format!("test step failed: {title}"))?;
-    println!("== {title}: ok ({})", seconds(began.elapsed()));
+    say!("== {title}: ok ({})", seconds(began.elapsed()));
     Ok(())
 }
 

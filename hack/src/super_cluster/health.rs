@@ -10,18 +10,18 @@ use crate::kube_api::KubeApi;
 /// Prints a table of processes and nodes. True when all is well.
 pub(crate) fn print(record: Record) -> Result<bool> {
     let mut well = record.phase == Phase::Running;
-    println!("{:<26} {:>8}  STATE", "COMPONENT", "PID");
+    say!("{:<26} {:>8}  STATE", "COMPONENT", "PID");
     for (name, identity) in process::all_recorded() {
         let alive = identity.is_alive();
         well &= alive;
-        println!(
+        say!(
             "{name:<26} {:>8}  {}",
             identity.pid,
             if alive { "running" } else { "ended" }
         );
     }
-    println!();
-    println!("{:<26} {:>8}  VERSION", "NODE", "READY");
+    say!("");
+    say!("{:<26} {:>8}  VERSION", "NODE", "READY");
     match client().and_then(|api| api.get("/api/v1/nodes")) {
         Ok(list) => {
             for item in items(&list) {
@@ -31,7 +31,7 @@ pub(crate) fn print(record: Record) -> Result<bool> {
                     .as_str()
                     .unwrap_or("?");
                 well &= ready;
-                println!(
+                say!(
                     "{name:<26} {:>8}  {version}",
                     if ready { "yes" } else { "no" }
                 );
@@ -39,14 +39,14 @@ pub(crate) fn print(record: Record) -> Result<bool> {
             well &= items(&list).count() >= usize::from(record.nodes);
         }
         Err(error) => {
-            println!("the API server does not answer: {error:#}");
+            say!("the API server does not answer: {error:#}");
             well = false;
         }
     }
     if record.phase == Phase::Starting {
-        println!("\nits start did not finish; `cargo xtask super up` starts it anew");
+        say!("\nits start did not finish; `cargo xtask super up` starts it anew");
     } else if !well {
-        println!("\n`cargo xtask super up` repairs it");
+        say!("\n`cargo xtask super up` repairs it");
     }
     Ok(well)
 }
