@@ -196,6 +196,11 @@ fn explain(err: &KubeconfigError, global: &Global, names: &[String]) -> anyhow::
         format!("it holds {}", names.join(", "))
     };
     match (err, &global.context) {
+        (KubeconfigError::CurrentContextNotSet | KubeconfigError::LoadContext(_), None)
+            if names.is_empty() =>
+        {
+            error::usage("the kubeconfig has no contexts: check KUBECONFIG or --kubeconfig")
+        }
         (KubeconfigError::LoadContext(_), Some(context)) => error::usage(format!(
             "the kubeconfig has no context {context:?}: {known}"
         )),

@@ -6,7 +6,7 @@ mod verdict;
 use crate::{
     age,
     cluster::Cluster,
-    event,
+    error, event,
     object_ref::ObjectRef,
     output,
     style::{self, Style},
@@ -42,6 +42,13 @@ Examples:
 pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     let vcp = tenant::find(cluster, &args.name).await?;
     let facts = gather::facts(cluster, &vcp, &args.object).await?;
+    if facts.is_nowhere() {
+        let (kind, shown) = (&facts.kind, facts.shown());
+        return Err(error::fail(format!(
+            "there is no {kind} {shown} in tenant {}, and no twin of one: check its name and namespace",
+            args.name
+        )));
+    }
     let verdict = verdict::of(&facts);
     match args.output {
         Some(format) => output::print(&format.text(&data(&facts, &verdict))?),
@@ -98,9 +105,6 @@ fn words(
         (None, true) => "isn't there".to_owned(),
         (None, false) => "can't be asked".to_owned(),
     });
-    line("why", &|side| {
-        known(side, |twin| twin.why.clone().unwrap_or_default())
-    });
     line("age", &|side| {
         side.object
             .as_ref()
@@ -118,6 +122,7 @@ fn words(
     } else {
         format!("What to do: {}\n", verdict.advice)
     };
+    let says = says(facts);
     let events = if facts.events.is_empty() {
         String::new()
     } else {
@@ -139,8 +144,21 @@ fn words(
         facts.tenant_name
     );
     format!(
-        "{}\n\n{}\n{mood}\n{advice}{events}",
+        "{}\n\n{}\n{mood}\n{advice}{says}{events}",
         style.bold(&title),
         table.render(style, None)
     )
+}
+
+/// What each side says of a pod that doesn't run; once when they say the same.
+fn says(facts: &Facts) -> String {
+    let why = |side: &verdict::Side| side.object.as_ref().and_then(|twin| twin.why.clone());
+    match (why(&facts.tenant), why(&facts.super_side)) {
+        (Some(tenant), Some(other)) if tenant == other => format!("Both sides say: {tenant}\n"),
+        (tenant, other) => {
+            let tenant = tenant.map(|why| format!("The tenant is told: {why}\n"));
+            let other = other.map(|why| format!("The super cluster says: {why}\n"));
+            tenant.unwrap_or_default() + &other.unwrap_or_default()
+        }
+    }
 }

@@ -34,7 +34,18 @@ pub(super) fn reason(err: &(dyn Error + 'static)) -> String {
         Some(io::ErrorKind::HostUnreachable) => "no route to the host".to_owned(),
         Some(io::ErrorKind::NetworkUnreachable) => "network unreachable".to_owned(),
         Some(io::ErrorKind::UnexpectedEof) => "the connection was closed".to_owned(),
-        _ => deepest(err),
+        _ => certificate(deepest(err)),
+    }
+}
+
+/// rustls names its variants; people know the kubeconfig's fields.
+fn certificate(text: String) -> String {
+    match text.strip_prefix("invalid peer certificate: ") {
+        Some("UnknownIssuer") => {
+            "its certificate isn't signed by the kubeconfig's certificate-authority".to_owned()
+        }
+        Some(other) => format!("its certificate is invalid: {other}"),
+        None => text,
     }
 }
 
@@ -67,6 +78,9 @@ mod tests {
             "can't reach the API server at https://k:6443: connection refused; check --context or KUBECONFIG"
         );
         let other = kube::Error::Service("invalid peer certificate: UnknownIssuer".into());
-        assert!(unreachable(&other, "u").contains("invalid peer certificate: UnknownIssuer"));
+        assert!(
+            unreachable(&other, "u")
+                .contains("isn't signed by the kubeconfig's certificate-authority")
+        );
     }
 }

@@ -323,10 +323,10 @@ fn judge_tenant(vcp: &VirtualControlPlane, cluster: &Cluster) -> Option<Check> {
         return Some(Check::warn(
             "tenants",
             format!(
-                "{namespace}/{name} is being deleted {}",
+                "{namespace}/{name} is being deleted: {}",
                 error::one_line(&held)
             )
-            .trim_end(),
+            .trim_end_matches([':', ' ']),
             advice,
         ));
     }

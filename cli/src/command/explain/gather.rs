@@ -45,7 +45,10 @@ pub(super) async fn facts(
     let kind = kinds.find(&asked.kind)?;
     let namespace = place(asked, kind.namespaced, "default")?;
     let name = asked.name.as_str();
-    let flow = flow(kind);
+    let flow = match (kind.resource.kind.as_str(), namespace, name) {
+        ("Service", Some("default"), "kubernetes") => Flow::ControlPlane,
+        _ => flow(kind),
+    };
 
     let client = inside.as_ref().map(|(client, _)| client);
     let object = match client {
@@ -54,6 +57,10 @@ pub(super) async fn facts(
     };
     let uid = object.as_ref().and_then(ResourceExt::uid);
     let (super_namespace, super_name) = match (namespace, kind.resource.kind.as_str()) {
+        (Some(_), _) if flow == Flow::ControlPlane => (
+            naming::control_plane_namespace(&id, &tenant_name),
+            name.to_owned(),
+        ),
         (Some(namespace), _) => (
             naming::super_namespace(&id, &tenant_name, namespace),
             name.to_owned(),
@@ -86,6 +93,7 @@ pub(super) async fn facts(
             object.as_ref(),
         ),
         place: match namespace {
+            Some(_) if flow == Flow::ControlPlane => Place::NotNeeded,
             Some(_) => place_state(&cluster.client, &super_namespace, &identity).await?,
             None => Place::NotNeeded,
         },

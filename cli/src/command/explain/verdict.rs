@@ -12,6 +12,8 @@ pub(super) enum Flow {
     Up,
     /// Not at all.
     Stays,
+    /// `default/kubernetes`: the control plane's own twin stands for it.
+    ControlPlane,
 }
 
 /// What was seen.
@@ -94,6 +96,11 @@ pub(super) struct Verdict {
 }
 
 impl Facts {
+    /// Whether both sides answered and neither has it.
+    pub(super) fn is_nowhere(&self) -> bool {
+        self.tenant.reachable && self.tenant.object.is_none() && self.super_side.object.is_none()
+    }
+
     /// `NAMESPACE/NAME` in the tenant.
     pub(super) fn shown(&self) -> String {
         let Side {
@@ -143,6 +150,13 @@ pub(super) fn of(facts: &Facts) -> Verdict {
         (Flow::Stays, None, Some(_)) => bad(
             "The tenant has no such object; the super cluster's is its own.",
             "",
+        ),
+        (Flow::ControlPlane, _, Some(_)) => {
+            good("It stands for the tenant's API servers; its twin is part of the control plane.")
+        }
+        (Flow::ControlPlane, _, None) => bad(
+            "It stands for the tenant's API servers, and its twin in the control plane is missing.",
+            format!("see `{} describe {}`", facts.program, facts.tenant_name),
         ),
         (Flow::Up, Some(_), Some(_)) => {
             good("It is published from the super cluster, and read-only in the tenant.")
@@ -227,13 +241,7 @@ fn both(facts: &Facts, tenant: &Twin, twin: &Twin) -> Verdict {
         );
     }
     if tenant.deleting || twin.deleting {
-        return bad(
-            "It is being deleted.",
-            twin.why
-                .clone()
-                .map(|why| format!("the super cluster says: {why}"))
-                .unwrap_or_default(),
-        );
+        return bad("It is being deleted.", "");
     }
     if facts.paused {
         return bad(
@@ -241,17 +249,12 @@ fn both(facts: &Facts, tenant: &Twin, twin: &Twin) -> Verdict {
             "set spec.paused to false",
         );
     }
-    match (facts.refusal(), &twin.why) {
-        (Some(refusal), _) => bad(
+    match facts.refusal() {
+        Some(refusal) => bad(
             format!("Both sides have it; the last change was refused: {refusal}"),
             "change the tenant's object accordingly",
         ),
-        (None, Some(why)) => Verdict {
-            synced: true,
-            text: "It is synced.".to_owned(),
-            advice: format!("the super cluster says: {why}"),
-        },
-        (None, None) => good("It is synced."),
+        None => good("It is synced."),
     }
 }
 
@@ -468,5 +471,10 @@ mod tests {
         told(&up(mine(), mine()), true, "published");
         told(&up(None, mine()), false, "doesn't see it");
         told(&up(mine(), None), false, "in the tenant only");
+        let own = Facts {
+            flow: Flow::ControlPlane,
+            ..facts(mine(), mine())
+        };
+        told(&own, true, "stands for the tenant's API servers");
     }
 }
