@@ -6,7 +6,7 @@ use crate::{
     engine::Engine,
     intake::{self, twin_name},
     refusals, removal,
-    table::SuperSide,
+    table::{Entry, SuperSide},
     tenants::Tenant,
     tokens::{self, Age},
     upward,
@@ -25,13 +25,14 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
     if !key.kind().goes_down() {
         return Ok(());
     }
+    let known = tenant.table.get(key).tenant.map(|side| side.uid);
     match tenants_object(tenant, key).await? {
         Some(object) if object.is_terminating() && key.kind().deletes_early() => {
             removal::pass_on(engine, tenant, key, &object).await
         }
         Some(object) => hold(engine, tenant, key, &object).await,
         None => {
-            intake::gone_in_tenant(engine, tenant, key);
+            intake::gone_in_tenant(engine, tenant, key, known.as_deref());
             removal::remove(engine, tenant, key).await
         }
     }
@@ -102,6 +103,15 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
         other => other?,
     };
     if let Some(twin) = twin {
+        if age == Age::New && rule.resource().kind == "Namespace" {
+            // What waited for the namespace is worked at once.
+            let waits = |other: &Key, entry: &Entry| {
+                other.namespace == key.name && entry.tenant.is_some() && entry.twin.is_none()
+            };
+            for waiting in tenant.table.all_keys(waits) {
+                engine.down.add(&tenant.id, waiting);
+            }
+        }
         tokens::ensure(engine, tenant, key, object, &twin, age).await?;
     }
     Ok(())
@@ -323,12 +333,6 @@ async fn ensure_namespace(
         return Err(Failure::Waiting(
             "the super namespace of an older namespace must end first",
         ));
-    }
-    // What waited for the namespace is worked at once.
-    for waiting in tenant.table.all_keys(|other, entry| {
-        *other.namespace == *namespace && entry.tenant.is_some() && entry.twin.is_none()
-    }) {
-        engine.down.add(&tenant.id, waiting);
     }
     Ok(())
 }

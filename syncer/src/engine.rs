@@ -4,7 +4,7 @@ use crate::{
     apply::Failure, client::Cluster, downward, queue::Queue, table::Table, telemetry::Metrics,
     tenants::Tenant, upward,
 };
-use dashmap::DashMap;
+use dashmap::{DashMap, DashSet};
 use parking_lot::Mutex;
 use std::{
     collections::HashSet,
@@ -29,6 +29,8 @@ pub(crate) struct Engine {
     pub(crate) tenants: DashMap<TenantId, Arc<Tenant>>,
     /// What is known of every tenant that has objects in the super cluster, served or not.
     tables: DashMap<TenantId, Arc<Table>>,
+    /// Tenants whose work in progress is still ending.
+    pub(crate) stopping: DashSet<TenantId>,
     /// Super namespaces that are twins, and whose.
     pub(crate) twins: DashMap<String, (TenantId, Arc<str>)>,
     /// Names of objects that are published to tenants, by kind.
@@ -55,6 +57,7 @@ impl Engine {
             cluster,
             tenants: DashMap::new(),
             tables: DashMap::new(),
+            stopping: DashSet::new(),
             twins: DashMap::new(),
             published: Mutex::default(),
             complete: watch::Sender::new(HashSet::new()),
@@ -81,6 +84,11 @@ impl Engine {
     /// The memory of a tenant, made when it is first heard of.
     pub(crate) fn table(&self, id: &TenantId) -> Arc<Table> {
         self.tables.entry(id.clone()).or_default().clone()
+    }
+
+    /// Whether work of a tenant that is no longer served is still ending.
+    pub(crate) fn is_stopping(&self, id: &TenantId) -> bool {
+        self.stopping.contains(id)
     }
 
     /// All tenants that are remembered.

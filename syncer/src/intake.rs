@@ -111,13 +111,24 @@ pub(crate) fn seen_in_tenant(engine: &Engine, tenant: &Tenant, key: Key, object:
     }
 }
 
-/// The tenant's object is gone, as a live read said.
-pub(crate) fn gone_in_tenant(engine: &Engine, tenant: &Tenant, key: &Key) {
-    tenant.table.update(key, |entry| {
-        entry.tenant = None;
-        entry.renew_at = None;
+/// The tenant's object is gone, as a live read said; `known` is the UID that was known before the read.
+///
+/// An object that was created again meanwhile has told its own event, and stays.
+pub(crate) fn gone_in_tenant(engine: &Engine, tenant: &Tenant, key: &Key, known: Option<&str>) {
+    let gone = tenant.table.update(key, |entry| {
+        let same = entry
+            .tenant
+            .as_ref()
+            .is_some_and(|side| Some(&*side.uid) == known);
+        if same {
+            entry.tenant = None;
+            entry.renew_at = None;
+        }
+        same
     });
-    index(engine, tenant, key, None);
+    if gone {
+        index(engine, tenant, key, None);
+    }
 }
 
 /// Keeps the indexes, and works again what a change in them affects.

@@ -6,7 +6,7 @@ use crate::{
     intake::{SuperSink, TenantSink},
     kubeconfig,
     tenants::Tenant,
-    verdict,
+    verdict::{self, ControlPlane},
     watch::{self, Sink, Target},
 };
 use api::{
@@ -203,6 +203,13 @@ impl Registry {
         loop {
             if let Some(wanted) = self.wanted() {
                 reconcile(&engine, &tasks, &cancel, &mut running, wanted).await;
+                for control_plane in self.ending() {
+                    // One that is being stopped says so itself, once its work has ended.
+                    let served = running.contains_key(&control_plane.id);
+                    if !served && !engine.is_stopping(&control_plane.id) {
+                        verdict::stopped(&engine, &control_plane).await;
+                    }
+                }
             }
             tokio::select! {
                 () = cancel.cancelled() => return,
@@ -218,6 +225,27 @@ impl Registry {
             .control_planes
             .values()
             .any(|vcp| vcp.spec.identity.as_deref() == Some(id.as_str()))
+    }
+
+    /// VirtualControlPlanes that are being deleted and haven't been told yet that nothing is written for them.
+    fn ending(&self) -> Vec<ControlPlane> {
+        let heard = self.heard.lock();
+        let ending = heard.control_planes.iter().filter(|(_, vcp)| {
+            let conditions = vcp.status.iter().flat_map(|status| &status.conditions);
+            let told = conditions
+                .into_iter()
+                .any(|condition| condition.type_ == "Synced" && condition.reason == "Stopped");
+            vcp.metadata.deletion_timestamp.is_some() && !told
+        });
+        ending
+            .filter_map(|((namespace, name), vcp)| {
+                Some(ControlPlane {
+                    id: TenantId::parse(vcp.spec.identity.as_deref()?).ok()?,
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                })
+            })
+            .collect()
     }
 
     /// The tenants to serve, once all lists are complete.
@@ -440,13 +468,15 @@ fn stop(engine: &Arc<Engine>, tasks: &TaskTracker, id: &TenantId) {
     engine.up.remove(id);
     tenant.table.forget_tenant_side();
     let engine = engine.clone();
+    engine.stopping.insert(id.clone());
     tasks.spawn(async move {
         tenant.activity.close();
         let drained = tokio::time::timeout(STOP_LIMIT, tenant.activity.wait())
             .await
             .is_ok();
+        engine.stopping.remove(&tenant.id);
         if drained {
-            verdict::stopped(&engine, &tenant).await;
+            verdict::stopped(&engine, &ControlPlane::of(&tenant)).await;
         }
     });
 }

@@ -6,10 +6,10 @@
 
 use crate::{
     apply::{self, Failure},
-    client::Preconditions,
+    client::{Error, Preconditions},
     downward::{forget_unwatched, read, twin_path},
     engine::Engine,
-    intake::twin_name,
+    intake::{self, twin_name},
     table::SuperSide,
     tenants::{Held, Tenant},
     upward,
@@ -129,13 +129,22 @@ async fn delete(
     };
     let name = twin_name(tenant, key);
     tracing::info!(tenant = %tenant.id, %key, super_namespace = %name.namespace, uid = %twin.uid, "deleting the super object");
-    apply::delete(
-        &engine.cluster,
-        tenant,
-        &twin_path(tenant, key),
-        &preconditions,
-    )
-    .await?;
+    let path = twin_path(tenant, key);
+    match apply::delete(&engine.cluster, tenant, &path, &preconditions).await {
+        Err(Failure::Api(Error::Conflict(_))) => {
+            // Somebody changed it since: what it is now decides.
+            match read(&engine.cluster, &path).await? {
+                Some(have) if have.uid() == &*twin.uid => {
+                    intake::seen_in_super(&tenant.table, key, &have, &twin.owner_uid);
+                }
+                _ => tenant.table.update(key, |entry| entry.twin = None),
+            }
+            return Err(Failure::Waiting(
+                "the super object changed before it could be deleted",
+            ));
+        }
+        other => other?,
+    }
     engine.metrics.deleted(&tenant.id, rule.resource().kind);
     forget_unwatched(tenant, key);
     Ok(())

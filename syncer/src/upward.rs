@@ -110,8 +110,9 @@ fn remember(tenant: &Tenant, key: &Key, stored: serde_json::Value) {
 /// A pod has no super pod: it ends if it was asked to or if it ran, and comes down if it never did (R5).
 pub(crate) async fn missing(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failure> {
     let path = key.kind().resource().path(&key.namespace, &key.name);
+    let known = tenant.table.get(key).tenant.map(|side| side.uid);
     let Some(pod) = read(&tenant.cluster, &path).await? else {
-        intake::gone_in_tenant(engine, tenant, key);
+        intake::gone_in_tenant(engine, tenant, key, known.as_deref());
         return Ok(());
     };
     // Read live, not taken from the watch: the watch may lag behind a create of our own.

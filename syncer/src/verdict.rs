@@ -9,16 +9,36 @@ use crate::{
 };
 use api::{Condition, set_condition};
 use std::{sync::Arc, time::Duration};
+use tenancy::tenant::TenantId;
 
 /// Tries to write a condition, since the manager writes to the same object.
 const TRIES: usize = 8;
+
+/// The VirtualControlPlane that a condition is written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ControlPlane {
+    pub(crate) id: TenantId,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+impl ControlPlane {
+    pub(crate) fn of(tenant: &Tenant) -> Self {
+        let rules = tenant.rules();
+        Self {
+            id: tenant.id.clone(),
+            namespace: rules.vcp_namespace.clone(),
+            name: rules.vcp_name.clone(),
+        }
+    }
+}
 
 /// Writes the condition whenever it changes, until the tenant is no longer served.
 pub(crate) async fn report(engine: Arc<Engine>, tenant: Arc<Tenant>) {
     let mut health = tenant.gate.health();
     loop {
         let now = health.borrow_and_update().clone();
-        say(&engine, &tenant, &condition(&now)).await;
+        say(&engine, &ControlPlane::of(&tenant), &condition(&now)).await;
         tokio::select! {
             () = tenant.cancel.cancelled() => return,
             changed = health.changed() => if changed.is_err() { return },
@@ -27,7 +47,7 @@ pub(crate) async fn report(engine: Arc<Engine>, tenant: Arc<Tenant>) {
 }
 
 /// Says that nothing is written for this tenant any more; the manager waits for it before it deletes.
-pub(crate) async fn stopped(engine: &Engine, tenant: &Tenant) {
+pub(crate) async fn stopped(engine: &Engine, control_plane: &ControlPlane) {
     let condition = Condition {
         type_: "Synced".into(),
         status: "False".into(),
@@ -35,7 +55,7 @@ pub(crate) async fn stopped(engine: &Engine, tenant: &Tenant) {
         message: "the syncer doesn't serve this tenant".into(),
         ..Condition::default()
     };
-    say(engine, tenant, &condition).await;
+    say(engine, control_plane, &condition).await;
 }
 
 fn condition(health: &Health) -> Condition {
@@ -57,32 +77,38 @@ fn condition(health: &Health) -> Condition {
     }
 }
 
-async fn say(engine: &Engine, tenant: &Tenant, condition: &Condition) {
+async fn say(engine: &Engine, control_plane: &ControlPlane, condition: &Condition) {
     for attempt in 0..TRIES {
-        match write(engine, tenant, condition).await {
+        match write(engine, control_plane, condition).await {
             Ok(()) => return,
             Err(Failure::Api(Error::Conflict(_) | Error::Invalid(_))) if attempt + 1 < TRIES => {
                 // Another writer was first; what it wrote is read again.
                 tokio::time::sleep(Duration::from_millis(20 << attempt)).await;
             }
             Err(err) => {
-                tracing::warn!(tenant = %tenant.id, %err, "the Synced condition can't be written");
+                tracing::warn!(tenant = %control_plane.id, %err, "the Synced condition can't be written");
                 return;
             }
         }
     }
 }
 
-async fn write(engine: &Engine, tenant: &Tenant, condition: &Condition) -> Result<(), Failure> {
-    let rules = tenant.rules();
-    let path = format!(
-        "/apis/sublet.dev/v1alpha1/namespaces/{}/virtualcontrolplanes/{}",
-        rules.vcp_namespace, rules.vcp_name
-    );
+async fn write(
+    engine: &Engine,
+    control_plane: &ControlPlane,
+    condition: &Condition,
+) -> Result<(), Failure> {
+    let ControlPlane {
+        id,
+        namespace,
+        name,
+    } = control_plane;
+    let path =
+        format!("/apis/sublet.dev/v1alpha1/namespaces/{namespace}/virtualcontrolplanes/{name}");
     let Some(vcp) = read(&engine.cluster, &path).await? else {
         return Ok(());
     };
-    if vcp.text("/spec/identity") != Some(tenant.id.as_str()) {
+    if vcp.text("/spec/identity") != Some(id.as_str()) {
         return Ok(());
     }
     let mut conditions: Vec<Condition> = vcp
