@@ -7,7 +7,7 @@ use crate::{
     object::Object,
     observe::{Observer, Seen},
     pki::{self, Material},
-    tenant,
+    tenant::{self, Tenant},
 };
 use api::keys;
 use rand::TryRngCore;
@@ -44,39 +44,78 @@ impl Error {
     }
 }
 
-/// Carries out all actions of a decision.
-pub(crate) async fn act(observer: &Observer, seen: &Seen, actions: Vec<Action>) -> Result<(), Error> {
+/// Whether what was seen still holds after the actions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    /// What was written has been put into it: the next decision can be taken from it.
+    Current,
+    /// More may have changed than was written.
+    Stale,
+}
+
+/// Carries out all actions of a decision and puts what was written into `seen`.
+pub(crate) async fn act(
+    observer: &Observer,
+    seen: &mut Seen,
+    actions: Vec<Action>,
+) -> Result<View, Error> {
     let cluster = &observer.cluster;
-    let mut vcp = seen.object.clone();
     let mut inside: Option<Cluster> = None;
+    let mut view = View::Current;
     for action in actions {
-        match action {
-            Action::Adopt => vcp = cluster.merge(&vcp, "", adoption(seen)?).await?,
-            Action::Patch(patch) => vcp = cluster.merge(&vcp, "", patch).await?,
-            Action::Create(object) => drop(cluster.create(&object).await?),
-            Action::Replace(object) => drop(cluster.replace(&object).await?),
-            Action::Apply(object) => drop(cluster.apply(&object).await?),
+        let written = match action {
+            Action::Adopt => {
+                let patch = adoption(seen)?;
+                seen.object = cluster.merge(&seen.object, "", patch).await?;
+                None
+            }
+            Action::Patch(patch) => {
+                seen.object = cluster.merge(&seen.object, "", patch).await?;
+                None
+            }
+            Action::Release => {
+                let patch = without_finalizer(&seen.object);
+                seen.object = cluster.merge(&seen.object, "", patch).await?;
+                None
+            }
+            Action::Create(object) => {
+                cluster.create(&object).await?;
+                None
+            }
+            Action::Replace(object) => {
+                cluster.replace(&object).await?;
+                None
+            }
+            Action::Delete(object) => {
+                cluster.delete(&object).await?;
+                None
+            }
+            Action::Apply(object) => Some(cluster.apply(&object).await?),
+            Action::Issue(order) => {
+                let secret = pki::issue(&order, seen.authority_of(&order), seen.now)?;
+                Some(match order.material {
+                    Material::Leaf(_) => cluster.apply(&secret).await?,
+                    // Made once: if a Secret of the name turns up, it is kept.
+                    _ => cluster.create(&secret).await?,
+                })
+            }
             Action::ApplyInTenant(object) => {
                 if inside.is_none() {
                     inside = enter(seen).await?;
                 }
-                if let Some(tenant) = &inside {
-                    tenant.apply(&object).await.map_err(Error::Tenant)?;
+                let Some(tenant) = &inside else { continue };
+                let written = tenant.apply(&object).await.map_err(Error::Tenant)?;
+                if let Tenant::Answers { objects, .. } = &mut seen.tenant {
+                    objects.insert(written);
                 }
+                continue;
             }
-            Action::Issue(order, authority) => {
-                let secret = pki::issue(&order, authority.as_ref(), seen.now)?;
-                match order.material {
-                    Material::Leaf(_) => cluster.apply(&secret).await?,
-                    // Made once: if a Secret of the name turns up, it is kept.
-                    _ => cluster.create(&secret).await?,
-                };
-            }
-            Action::Delete(object) => cluster.delete(&object).await?,
-            Action::Release => drop(cluster.merge(&vcp, "", without_finalizer(&vcp)).await?),
+        };
+        if !written.is_some_and(|object| seen.learn(object)) {
+            view = View::Stale;
         }
     }
-    Ok(())
+    Ok(view)
 }
 
 /// A client of the tenant, as its bootstrapper.
@@ -88,7 +127,12 @@ async fn enter(seen: &Seen) -> Result<Option<Cluster>, Error> {
 }
 
 fn adoption(seen: &Seen) -> Result<Value, Error> {
-    let mut finalizers = seen.object.body.pointer("/metadata/finalizers").cloned().unwrap_or_else(|| json!([]));
+    let mut finalizers = seen
+        .object
+        .body
+        .pointer("/metadata/finalizers")
+        .cloned()
+        .unwrap_or_else(|| json!([]));
     if let Value::Array(list) = &mut finalizers
         && !list.iter().any(|finalizer| finalizer == keys::FINALIZER)
     {

@@ -68,25 +68,47 @@ pub struct Args {
     log_format: LogFormat,
 
     /// What is logged, such as `info` or `info,manager=debug`
-    #[arg(long, value_name = "FILTER", env = "SUBLET_LOG", default_value = "info,kube_runtime=warn")]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "SUBLET_LOG",
+        default_value = "info,kube_runtime=warn"
+    )]
     log: String,
 }
 
 impl Args {
     /// Runs until the process is asked to end.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { kubeconfig, namespace, service_cidr, listen, log_format, log } = self;
+        let Self {
+            kubeconfig,
+            namespace,
+            service_cidr,
+            listen,
+            log_format,
+            log,
+        } = self;
         telemetry::start_logging(log_format, &log).context("--log")?;
         let client = connect(kubeconfig).await?;
-        let listener = tokio::net::TcpListener::bind(listen).await.with_context(|| format!("--listen {listen}"))?;
+        let listener = tokio::net::TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("--listen {listen}"))?;
 
         let mut registry = Registry::with_prefix("sublet_manager");
         let metrics = Metrics::register(&mut registry);
         let ready = Arc::new(AtomicBool::new(false));
-        let telemetry = tokio::spawn(telemetry::serve(listener, Arc::new(registry), ready.clone()));
+        let telemetry = tokio::spawn(telemetry::serve(
+            listener,
+            Arc::new(registry),
+            ready.clone(),
+        ));
 
         let observer = Observer::new(Cluster::new(client.clone()), namespace, service_cidr);
-        let context = Arc::new(Context { observer, slices: tokio::sync::Mutex::new(()), metrics });
+        let context = Arc::new(Context {
+            observer,
+            slices: tokio::sync::Mutex::new(()),
+            metrics,
+        });
         let controller = controller(&client);
         let store = controller.store();
         let listed = async move {
@@ -95,15 +117,17 @@ impl Args {
                 ready.store(true, Ordering::Relaxed);
             }
         };
-        let passes = controller.run(reconcile, retry, context).for_each(|outcome| {
-            match outcome {
-                // Gone since it was queued, or changed while it was worked: both settle by themselves.
-                Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
-                Err(controller::Error::ReconcilerFailed(error, _)) if error.is_conflict() => {}
-                Err(error) => tracing::warn!(error = %whole(&error), "a pass ended early"),
-            }
-            std::future::ready(())
-        });
+        let passes = controller
+            .run(reconcile, retry, context)
+            .for_each(|outcome| {
+                match outcome {
+                    // Gone since it was queued, or changed while it was worked: both settle by themselves.
+                    Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
+                    Err(controller::Error::ReconcilerFailed(error, _)) if error.is_conflict() => {}
+                    Err(error) => tracing::warn!(error = %whole(&error), "a pass ended early"),
+                }
+                std::future::ready(())
+            });
         tokio::select! {
             ((), ()) = async { tokio::join!(passes, listed) } => Ok(()),
             end = telemetry => anyhow::bail!("the task that serves metrics ended: {end:?}"),
@@ -114,23 +138,50 @@ impl Args {
 /// Watches all that may change what a VirtualControlPlane needs.
 fn controller(client: &Client) -> Controller<VirtualControlPlane> {
     let config = watcher::Config::default().page_size(PAGE);
-    let controller = Controller::new(Api::<VirtualControlPlane>::all(client.clone()), config.clone());
+    let controller = Controller::new(
+        Api::<VirtualControlPlane>::all(client.clone()),
+        config.clone(),
+    );
     let (of_class, of_group) = (controller.store(), controller.store());
-    let own = config.clone().labels(&format!("{}={}", keys::ROLE, keys::ROLE_CONTROL_PLANE));
+    let own = config
+        .clone()
+        .labels(&format!("{}={}", keys::ROLE, keys::ROLE_CONTROL_PLANE));
     let managed = config.clone().labels(&format!("{}=true", keys::MANAGED));
     controller
-        .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
-        .watches(Api::<ControlPlaneClass>::all(client.clone()), config.clone(), move |class| {
-            naming(&of_class, &class.name_any())
+        .with_config(
+            controller::Config::default()
+                .concurrency(CONCURRENCY)
+                .debounce(DEBOUNCE),
+        )
+        .watches(
+            Api::<ControlPlaneClass>::all(client.clone()),
+            config.clone(),
+            move |class| naming(&of_class, &class.name_any()),
+        )
+        .watches(
+            Api::<ControlPlaneGroup>::all(client.clone()),
+            config,
+            move |_| {
+                of_group
+                    .state()
+                    .into_iter()
+                    .map(|vcp| ObjectRef::from_obj(vcp.as_ref()))
+                    .collect::<Vec<_>>()
+            },
+        )
+        .watches(metadata::<Pod>(client), own.clone(), |object| {
+            owner_of(&object)
         })
-        .watches(Api::<ControlPlaneGroup>::all(client.clone()), config, move |_| {
-            of_group.state().into_iter().map(|vcp| ObjectRef::from_obj(vcp.as_ref())).collect::<Vec<_>>()
+        .watches(metadata::<Deployment>(client), own.clone(), |object| {
+            owner_of(&object)
         })
-        .watches(metadata::<Pod>(client), own.clone(), |object| owner_of(&object))
-        .watches(metadata::<Deployment>(client), own.clone(), |object| owner_of(&object))
-        .watches(metadata::<StatefulSet>(client), own.clone(), |object| owner_of(&object))
+        .watches(metadata::<StatefulSet>(client), own.clone(), |object| {
+            owner_of(&object)
+        })
         .watches(metadata::<Service>(client), own, |object| owner_of(&object))
-        .watches(metadata::<Namespace>(client), managed, |object| owner_of(&object))
+        .watches(metadata::<Namespace>(client), managed, |object| {
+            owner_of(&object)
+        })
         .shutdown_on_signal()
 }
 
@@ -144,20 +195,29 @@ where
 
 /// The annotation on each object of a control plane leads back to it.
 fn owner_of<K>(object: &PartialObjectMeta<K>) -> Option<ObjectRef<VirtualControlPlane>> {
-    let (namespace, name) = object.metadata.annotations.as_ref()?.get(keys::CONTROL_PLANE)?.split_once('/')?;
+    let (namespace, name) = object
+        .metadata
+        .annotations
+        .as_ref()?
+        .get(keys::CONTROL_PLANE)?
+        .split_once('/')?;
     Some(ObjectRef::new(name).within(namespace))
 }
 
 /// The VirtualControlPlanes that name the class.
 fn naming(store: &Store<VirtualControlPlane>, class: &str) -> Vec<ObjectRef<VirtualControlPlane>> {
-    let named = store.state().into_iter().filter(|vcp| vcp.spec.class_name == class);
+    let named = store
+        .state()
+        .into_iter()
+        .filter(|vcp| vcp.spec.class_name == class);
     named.map(|vcp| ObjectRef::from_obj(vcp.as_ref())).collect()
 }
 
 async fn connect(kubeconfig: Option<PathBuf>) -> anyhow::Result<Client> {
     let mut config = match kubeconfig {
         Some(path) => {
-            let file = Kubeconfig::read_from(&path).with_context(|| format!("--kubeconfig {}", path.display()))?;
+            let file = Kubeconfig::read_from(&path)
+                .with_context(|| format!("--kubeconfig {}", path.display()))?;
             Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
                 .await
                 .with_context(|| format!("--kubeconfig {}", path.display()))?

@@ -57,12 +57,24 @@ pub(crate) fn slice_claim_name(slice: Slice) -> String {
 
 /// The claim of an identity for `owner`.
 pub(crate) fn identity_claim(system: &str, owner: &Owner) -> Object {
-    claim(system, &identity_claim_name(&owner.id), ROLE_IDENTITY, owner, None)
+    claim(
+        system,
+        &identity_claim_name(&owner.id),
+        ROLE_IDENTITY,
+        owner,
+        None,
+    )
 }
 
 /// The claim of a slice for `owner`.
 pub(crate) fn slice_claim(system: &str, slice: Slice, owner: &Owner) -> Object {
-    claim(system, &slice_claim_name(slice), ROLE_SLICE, owner, Some(slice))
+    claim(
+        system,
+        &slice_claim_name(slice),
+        ROLE_SLICE,
+        owner,
+        Some(slice),
+    )
 }
 
 /// How `owner` stands to the claim; `holder_lives` tells whether the VirtualControlPlane named there exists with its UID.
@@ -74,7 +86,9 @@ pub(crate) fn standing(claim: Option<&Object>, owner: &Owner, holder_lives: bool
     if (namespace, name, holder_uid(claim)) == (&owner.namespace, &owner.name, &owner.uid) {
         Standing::Ours
     } else if holder_lives {
-        Standing::Theirs { holder: format!("{namespace}/{name}") }
+        Standing::Theirs {
+            holder: format!("{namespace}/{name}"),
+        }
     } else {
         Standing::Movable
     }
@@ -106,8 +120,14 @@ pub(crate) fn choose(given: Option<Slice>, prefix: u8, range: &Range) -> Result<
         return refuse(format!("overlaps {other} of {holder}"));
     }
     // Two aligned ranges that share an address lie one in the other; ours is the inner one if theirs holds more.
-    if !(range.range.overlaps(slice) && range.range.contains(slice.api_address()) && !is_wider(slice, range.range)) {
-        return refuse(format!("lies outside the super cluster's Service range {}", range.range));
+    if !(range.range.overlaps(slice)
+        && range.range.contains(slice.api_address())
+        && !is_wider(slice, range.range))
+    {
+        return refuse(format!(
+            "lies outside the super cluster's Service range {}",
+            range.range
+        ));
     }
     if let Some(address) = range.used.iter().find(|address| slice.contains(**address)) {
         return refuse(format!("holds {address}, which is in use by a Service"));
@@ -117,7 +137,14 @@ pub(crate) fn choose(given: Option<Slice>, prefix: u8, range: &Range) -> Result<
 
 /// Whether `slice` has more addresses than `range`.
 fn is_wider(slice: Slice, range: Slice) -> bool {
-    let prefix = |slice: Slice| slice.to_string().rsplit('/').next().and_then(|p| p.parse::<u8>().ok()).unwrap_or(0);
+    let prefix = |slice: Slice| {
+        slice
+            .to_string()
+            .rsplit('/')
+            .next()
+            .and_then(|p| p.parse::<u8>().ok())
+            .unwrap_or(0)
+    };
     prefix(slice) < prefix(range)
 }
 
@@ -150,12 +177,24 @@ mod tests {
         assert_eq!(standing(None, &owner(), false), Standing::Free);
         assert_eq!(standing(Some(&claim), &owner(), true), Standing::Ours);
 
-        let thief = Owner { name: "thief".into(), uid: "other".into(), ..owner() };
-        assert_eq!(standing(Some(&claim), &thief, true), Standing::Theirs { holder: "tenants/acme".into() });
+        let thief = Owner {
+            name: "thief".into(),
+            uid: "other".into(),
+            ..owner()
+        };
+        assert_eq!(
+            standing(Some(&claim), &thief, true),
+            Standing::Theirs {
+                holder: "tenants/acme".into()
+            }
+        );
         assert_eq!(standing(Some(&claim), &thief, false), Standing::Movable);
 
         // The same name, made anew: the old one is gone.
-        let again = Owner { uid: "other".into(), ..owner() };
+        let again = Owner {
+            uid: "other".into(),
+            ..owner()
+        };
         assert_eq!(standing(Some(&claim), &again, false), Standing::Movable);
     }
 
@@ -174,7 +213,9 @@ mod tests {
             taken: vec![(slice("10.96.4.0/22"), "other/tenant".into())],
             used: vec!["10.96.9.9".parse().unwrap()],
         };
-        let choose = |given: Option<&str>| choose(given.map(slice), 22, &range).map(|slice| slice.to_string());
+        let choose = |given: Option<&str>| {
+            choose(given.map(slice), 22, &range).map(|slice| slice.to_string())
+        };
         assert_eq!(choose(None).unwrap(), "10.96.12.0/22");
         assert_eq!(choose(Some("10.96.16.0/22")).unwrap(), "10.96.16.0/22");
         for (given, why) in [
@@ -189,7 +230,11 @@ mod tests {
                 Ok(taken) => assert_eq!((given, why), (taken.as_str(), "")),
             }
         }
-        let empty = Range { taken: vec![], used: vec![], ..range };
+        let empty = Range {
+            taken: vec![],
+            used: vec![],
+            ..range
+        };
         assert!(super::choose(Some(slice("10.0.0.0/8")), 22, &empty).is_err());
     }
 }

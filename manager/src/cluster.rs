@@ -76,9 +76,17 @@ impl Cluster {
     }
 
     /// The object, or `None` when there is none.
-    pub(crate) async fn get(&self, kind: Kind, namespace: Option<&str>, name: &str) -> Result<Option<Object>, Error> {
+    pub(crate) async fn get(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Option<Object>, Error> {
         let path = path(kind, namespace, Some(name));
-        match self.send("get", kind, namespace, name, Method::GET, &path, None).await {
+        match self
+            .send("get", kind, namespace, name, Method::GET, &path, None)
+            .await
+        {
             Ok(body) => Ok(Some(Object::observed(kind, body))),
             Err(error) if error.code() == Some(404) => Ok(None),
             Err(error) => Err(error),
@@ -86,13 +94,24 @@ impl Cluster {
     }
 
     /// All objects that match the label selector (all when it is empty), in pages, read with quorum.
-    pub(crate) async fn list(&self, kind: Kind, namespace: Option<&str>, selector: &str) -> Result<Vec<Object>, Error> {
+    pub(crate) async fn list(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        selector: &str,
+    ) -> Result<Vec<Object>, Error> {
         let base = path(kind, namespace, None);
         let mut all = vec![];
         let mut token = String::new();
         loop {
-            let url = format!("{base}?limit={PAGE}&labelSelector={}&continue={}", encode(selector), encode(&token));
-            let mut page = self.send("list", kind, namespace, "", Method::GET, &url, None).await?;
+            let url = format!(
+                "{base}?limit={PAGE}&labelSelector={}&continue={}",
+                encode(selector),
+                encode(&token)
+            );
+            let mut page = self
+                .send("list", kind, namespace, "", Method::GET, &url, None)
+                .await?;
             if let Value::Array(items) = page["items"].take() {
                 all.extend(items.into_iter().map(|item| Object::observed(kind, item)));
             }
@@ -105,8 +124,12 @@ impl Cluster {
 
     /// Creates; never touches an object that exists.
     pub(crate) async fn create(&self, object: &Object) -> Result<Object, Error> {
-        let url = format!("{}?fieldManager={FIELD_MANAGER}", path(object.kind, object.namespace(), None));
-        self.write("create", object, Method::POST, &url, &object.body).await
+        let url = format!(
+            "{}?fieldManager={FIELD_MANAGER}",
+            path(object.kind, object.namespace(), None)
+        );
+        self.write("create", object, Method::POST, &url, &object.body)
+            .await
     }
 
     /// Updates what carries the resource version that was observed.
@@ -115,7 +138,8 @@ impl Cluster {
             "{}?fieldManager={FIELD_MANAGER}",
             path(object.kind, object.namespace(), Some(object.name()))
         );
-        self.write("update", object, Method::PUT, &url, &object.body).await
+        self.write("update", object, Method::PUT, &url, &object.body)
+            .await
     }
 
     /// Server-side apply: the fields named become ours, all others stay.
@@ -124,11 +148,17 @@ impl Cluster {
             "{}?fieldManager={FIELD_MANAGER}&force=true",
             path(object.kind, object.namespace(), Some(object.name()))
         );
-        self.write("apply", object, Method::PATCH, &url, &object.body).await
+        self.write("apply", object, Method::PATCH, &url, &object.body)
+            .await
     }
 
     /// Merges `patch` into the object or one of its subresources, if it still is the one that was observed.
-    pub(crate) async fn merge(&self, seen: &Object, subresource: &str, mut patch: Value) -> Result<Object, Error> {
+    pub(crate) async fn merge(
+        &self,
+        seen: &Object,
+        subresource: &str,
+        mut patch: Value,
+    ) -> Result<Object, Error> {
         patch["metadata"]["resourceVersion"] = seen.body["metadata"]["resourceVersion"].clone();
         patch["metadata"]["uid"] = json!(seen.uid());
         let url = format!(
@@ -145,7 +175,10 @@ impl Cluster {
             "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
             "preconditions": {"uid": seen.uid()},
         });
-        match self.write("delete", seen, Method::DELETE, &url, &options).await {
+        match self
+            .write("delete", seen, Method::DELETE, &url, &options)
+            .await
+        {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some(404) => Ok(()),
             Err(error) => Err(error),
@@ -155,33 +188,63 @@ impl Cluster {
     /// Asks `/readyz`.
     pub(crate) async fn ready(&self) -> Result<(), Error> {
         let what = || "/readyz".to_owned();
-        let request = Request::get("/readyz").body(vec![]).map_err(|source| Error::Request {
-            verb: "get",
-            what: what(),
-            source: Box::new(kube::Error::HttpError(source)),
-        })?;
+        let request = Request::get("/readyz")
+            .body(vec![])
+            .map_err(|source| Error::Request {
+                verb: "get",
+                what: what(),
+                source: Box::new(kube::Error::HttpError(source)),
+            })?;
         let answer = tokio::time::timeout(LIMIT, self.client.request_text(request)).await;
         match answer {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(source)) => Err(Error::Request { verb: "get", what: what(), source: Box::new(source) }),
-            Err(_) => Err(Error::Timeout { verb: "get", what: what() }),
+            Ok(Err(source)) => Err(Error::Request {
+                verb: "get",
+                what: what(),
+                source: Box::new(source),
+            }),
+            Err(_) => Err(Error::Timeout {
+                verb: "get",
+                what: what(),
+            }),
         }
     }
 
     async fn write(
-        &self, verb: &'static str, object: &Object, method: Method, url: &str, body: &Value,
+        &self,
+        verb: &'static str,
+        object: &Object,
+        method: Method,
+        url: &str,
+        body: &Value,
     ) -> Result<Object, Error> {
-        let answer = self.send(verb, object.kind, object.namespace(), object.name(), method, url, Some((verb, body)));
+        let answer = self.send(
+            verb,
+            object.kind,
+            object.namespace(),
+            object.name(),
+            method,
+            url,
+            Some((verb, body)),
+        );
         Ok(Object::observed(object.kind, answer.await?))
     }
 
     #[allow(clippy::too_many_arguments)] // One place builds every request.
     async fn send(
-        &self, verb: &'static str, kind: Kind, namespace: Option<&str>, name: &str, method: Method, url: &str,
+        &self,
+        verb: &'static str,
+        kind: Kind,
+        namespace: Option<&str>,
+        name: &str,
+        method: Method,
+        url: &str,
         body: Option<(&'static str, &Value)>,
     ) -> Result<Value, Error> {
         let what = || {
-            let namespace = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
+            let namespace = namespace
+                .map(|namespace| format!("{namespace}/"))
+                .unwrap_or_default();
             format!("{} {namespace}{name}", kind.kind)
         };
         let mut lag = BINDING_LAG.iter();
@@ -191,7 +254,10 @@ impl Cluster {
                 .uri(url)
                 .header("accept", "application/json")
                 .header("content-type", content_type(body.map(|(verb, _)| verb)))
-                .body(body.map(|(_, body)| body.to_string().into_bytes()).unwrap_or_default())
+                .body(
+                    body.map(|(_, body)| body.to_string().into_bytes())
+                        .unwrap_or_default(),
+                )
                 .map_err(|source| Error::Request {
                     verb,
                     what: what(),
@@ -200,7 +266,11 @@ impl Cluster {
             match tokio::time::timeout(LIMIT, self.client.request::<Value>(request)).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(source)) => {
-                    let error = Error::Request { verb, what: what(), source: Box::new(source) };
+                    let error = Error::Request {
+                        verb,
+                        what: what(),
+                        source: Box::new(source),
+                    };
                     match (error.code(), namespace, lag.next()) {
                         (Some(403), Some(_), Some(wait)) => tokio::time::sleep(*wait).await,
                         _ => return Err(error),
@@ -213,10 +283,19 @@ impl Cluster {
 }
 
 fn path(kind: Kind, namespace: Option<&str>, name: Option<&str>) -> String {
-    let root = if kind.api_version.contains('/') { "/apis" } else { "/api" };
-    let namespace = namespace.map(|namespace| format!("/namespaces/{namespace}")).unwrap_or_default();
+    let root = if kind.api_version.contains('/') {
+        "/apis"
+    } else {
+        "/api"
+    };
+    let namespace = namespace
+        .map(|namespace| format!("/namespaces/{namespace}"))
+        .unwrap_or_default();
     let name = name.map(|name| format!("/{name}")).unwrap_or_default();
-    format!("{root}/{}{namespace}/{}{name}", kind.api_version, kind.plural)
+    format!(
+        "{root}/{}{namespace}/{}{name}",
+        kind.api_version, kind.plural
+    )
 }
 
 fn content_type(verb: Option<&str>) -> &'static str {
@@ -232,7 +311,9 @@ fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte))
+            }
             _ => encoded.push_str(&format!("%{byte:02X}")),
         }
     }
@@ -259,7 +340,10 @@ mod tests {
     #[test]
     fn paths_are_those_of_the_api() {
         assert_eq!(path(NAMESPACE, None, Some("a")), "/api/v1/namespaces/a");
-        assert_eq!(path(DEPLOYMENT, Some("n"), None), "/apis/apps/v1/namespaces/n/deployments");
+        assert_eq!(
+            path(DEPLOYMENT, Some("n"), None),
+            "/apis/apps/v1/namespaces/n/deployments"
+        );
         assert_eq!(encode("a/b=c,d"), "a%2Fb%3Dc%2Cd");
     }
 }

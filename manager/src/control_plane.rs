@@ -1,8 +1,8 @@
 //! A VirtualControlPlane read once, with its class's answers filled in; provisioning sees nothing else of it.
 
 use api::{
-    ControlPlaneClass, ControlPlaneGroup, Dns, Endpoint, EtcdStorage, Images, PartResources, VirtualControlPlane,
-    keys,
+    ControlPlaneClass, ControlPlaneGroup, Dns, Endpoint, EtcdStorage, Images, PartResources,
+    VirtualControlPlane, keys,
 };
 use std::collections::BTreeMap;
 use tenancy::{
@@ -79,7 +79,10 @@ pub(crate) enum Refusal {
         holder: String,
     },
     /// The class doesn't exist.
-    #[error("there is no ControlPlaneClass {class}: {}", those_that_exist(existing))]
+    #[error(
+        "there is no ControlPlaneClass {class}: {}",
+        those_that_exist(existing)
+    )]
     ClassMissing {
         /// The name asked for.
         class: String,
@@ -111,7 +114,9 @@ pub(crate) enum Refusal {
     #[error(transparent)]
     Exhausted(#[from] slice::Exhausted),
     /// The super cluster's Service range isn't known.
-    #[error("the super cluster's Service range isn't known ({0}): start the manager with --service-cidr")]
+    #[error(
+        "the super cluster's Service range isn't known ({0}): start the manager with --service-cidr"
+    )]
     RangeUnknown(String),
     /// A Secret that Sublet would write belongs to someone else.
     #[error("Secret {0} exists and isn't this tenant's: rename or delete it")]
@@ -120,7 +125,9 @@ pub(crate) enum Refusal {
     #[error("Namespace {0} exists and isn't this tenant's: delete it")]
     ForeignNamespace(String),
     /// The number of etcd members can't change yet.
-    #[error("spec.etcd.replicas can't change from {0} to {1}: members are given at the start; set it back")]
+    #[error(
+        "spec.etcd.replicas can't change from {0} to {1}: members are given at the start; set it back"
+    )]
     MembersFixed(i64, i32),
     /// The kubeconfig of an external tenant can't be used.
     #[error("{0}")]
@@ -149,12 +156,16 @@ impl Owner {
     /// The owner; `None` while the VirtualControlPlane has no identity.
     pub(crate) fn of(vcp: &VirtualControlPlane) -> Option<Result<Self, Refusal>> {
         let identity = vcp.spec.identity.as_deref()?;
-        Some(TenantId::parse(identity).map_err(Refusal::from).map(|id| Self {
-            id,
-            namespace: vcp.metadata.namespace.clone().unwrap_or_default(),
-            name: vcp.metadata.name.clone().unwrap_or_default(),
-            uid: vcp.metadata.uid.clone().unwrap_or_default(),
-        }))
+        Some(
+            TenantId::parse(identity)
+                .map_err(Refusal::from)
+                .map(|id| Self {
+                    id,
+                    namespace: vcp.metadata.namespace.clone().unwrap_or_default(),
+                    name: vcp.metadata.name.clone().unwrap_or_default(),
+                    uid: vcp.metadata.uid.clone().unwrap_or_default(),
+                }),
+        )
     }
 
     /// `NAMESPACE/NAME`.
@@ -181,17 +192,27 @@ impl Owner {
 impl ControlPlane {
     /// Reads the spec; `slice` is the one that was claimed for it.
     pub(crate) fn parse(
-        owner: &Owner, vcp: &VirtualControlPlane, class: &ControlPlaneClass, slice: Slice,
+        owner: &Owner,
+        vcp: &VirtualControlPlane,
+        class: &ControlPlaneClass,
+        slice: Slice,
         groups: &[ControlPlaneGroup],
     ) -> Result<Self, Refusal> {
         let spec = &vcp.spec;
         let offer = &class.spec;
         let wanted = spec.version.as_deref();
-        let version = offer.versions.iter().find(|offered| wanted.is_none_or(|w| is_version(&offered.version, w)));
+        let version = offer
+            .versions
+            .iter()
+            .find(|offered| wanted.is_none_or(|w| is_version(&offered.version, w)));
         let version = version.ok_or_else(|| Refusal::VersionNotOffered {
             class: spec.class_name.clone(),
             version: wanted.unwrap_or("(any)").to_owned(),
-            offered: offer.versions.iter().map(|offered| offered.version.clone()).collect(),
+            offered: offer
+                .versions
+                .iter()
+                .map(|offered| offered.version.clone())
+                .collect(),
         })?;
         let etcd = spec.etcd.clone().unwrap_or_default();
         Ok(Self {
@@ -229,18 +250,30 @@ pub(crate) fn given_slice(vcp: &VirtualControlPlane) -> Result<Option<Slice>, Re
         return Ok(None);
     };
     let slice: Slice = text.parse()?;
-    let prefix = text.rsplit('/').next().and_then(|prefix| prefix.parse::<u8>().ok());
+    let prefix = text
+        .rsplit('/')
+        .next()
+        .and_then(|prefix| prefix.parse::<u8>().ok());
     match prefix {
         Some(prefix) if prefix <= MAX_PREFIX => Ok(Some(slice)),
-        _ => Err(Refusal::SliceRefused { slice, why: format!("is smaller than /{MAX_PREFIX}") }),
+        _ => Err(Refusal::SliceRefused {
+            slice,
+            why: format!("is smaller than /{MAX_PREFIX}"),
+        }),
     }
 }
 
 /// Labels of all groups that the VirtualControlPlane's namespace belongs to; of two groups the later name wins.
 fn group_labels(namespace: &str, groups: &[ControlPlaneGroup]) -> BTreeMap<String, String> {
-    let mut mine: Vec<_> = groups.iter().filter(|group| group.spec.namespaces.iter().any(|n| n == namespace)).collect();
+    let mut mine: Vec<_> = groups
+        .iter()
+        .filter(|group| group.spec.namespaces.iter().any(|n| n == namespace))
+        .collect();
     mine.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-    mine.into_iter().flat_map(|group| group.spec.labels.clone()).filter(|(key, _)| is_stampable(key)).collect()
+    mine.into_iter()
+        .flat_map(|group| group.spec.labels.clone())
+        .filter(|(key, _)| is_stampable(key))
+        .collect()
 }
 
 /// Admission refuses these keys on groups; a label that slipped in must still not loosen a namespace.
@@ -251,7 +284,10 @@ fn is_stampable(key: &str) -> bool {
 /// Whether `offered` (`1.36.3`) is what `wanted` (`1.36.3`, `v1.36.3`, `1.36`) asks for.
 fn is_version(offered: &str, wanted: &str) -> bool {
     let wanted = wanted.trim_start_matches('v');
-    offered == wanted || offered.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('.'))
+    offered == wanted
+        || offered
+            .strip_prefix(wanted)
+            .is_some_and(|rest| rest.starts_with('.'))
 }
 
 fn those_that_exist(existing: &[String]) -> String {
@@ -287,8 +323,17 @@ pub(crate) mod tests {
             kube_apiserver: "registry/apiserver".into(),
             kube_controller_manager: "registry/controller-manager".into(),
         };
-        let versions = ["1.36.3", "1.35.4"].map(|version| Version { version: version.into(), images: images.clone() });
-        ControlPlaneClass::new("default", ControlPlaneClassSpec { versions: versions.into(), ..Default::default() })
+        let versions = ["1.36.3", "1.35.4"].map(|version| Version {
+            version: version.into(),
+            images: images.clone(),
+        });
+        ControlPlaneClass::new(
+            "default",
+            ControlPlaneClassSpec {
+                versions: versions.into(),
+                ..Default::default()
+            },
+        )
     }
 
     pub(crate) fn owner() -> Owner {
@@ -296,7 +341,14 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn control_plane() -> ControlPlane {
-        ControlPlane::parse(&owner(), &vcp(), &class(), "10.96.4.0/22".parse().unwrap(), &[]).unwrap()
+        ControlPlane::parse(
+            &owner(),
+            &vcp(),
+            &class(),
+            "10.96.4.0/22".parse().unwrap(),
+            &[],
+        )
+        .unwrap()
     }
 
     #[test]
@@ -304,7 +356,14 @@ pub(crate) mod tests {
         let version = |wanted: Option<&str>| {
             let mut vcp = vcp();
             vcp.spec.version = wanted.map(str::to_owned);
-            ControlPlane::parse(&owner(), &vcp, &class(), "10.96.4.0/22".parse().unwrap(), &[]).map(|cp| cp.version)
+            ControlPlane::parse(
+                &owner(),
+                &vcp,
+                &class(),
+                "10.96.4.0/22".parse().unwrap(),
+                &[],
+            )
+            .map(|cp| cp.version)
         };
         assert_eq!(version(None).unwrap(), "1.36.3");
         assert_eq!(version(Some("1.35")).unwrap(), "1.35.4");
@@ -319,7 +378,13 @@ pub(crate) mod tests {
     fn only_groups_of_the_namespace_stamp_labels_and_never_sublets_own() {
         let group = |name: &str, namespace: &str, key: &str| {
             let labels = BTreeMap::from([(key.to_owned(), name.to_owned())]);
-            ControlPlaneGroup::new(name, ControlPlaneGroupSpec { namespaces: vec![namespace.into()], labels })
+            ControlPlaneGroup::new(
+                name,
+                ControlPlaneGroupSpec {
+                    namespaces: vec![namespace.into()],
+                    labels,
+                },
+            )
         };
         let groups = [
             group("b", "tenants", "customer"),
@@ -327,17 +392,30 @@ pub(crate) mod tests {
             group("c", "elsewhere", "other"),
             group("d", "tenants", keys::TENANT),
         ];
-        assert_eq!(group_labels("tenants", &groups), BTreeMap::from([("customer".to_owned(), "b".to_owned())]));
+        assert_eq!(
+            group_labels("tenants", &groups),
+            BTreeMap::from([("customer".to_owned(), "b".to_owned())])
+        );
     }
 
     #[test]
     fn a_refusal_says_what_to_do() {
         let missing = |existing: &[&str]| {
             let existing = existing.iter().map(|name| (*name).to_owned()).collect();
-            Refusal::ClassMissing { class: "gold".into(), existing }.to_string()
+            Refusal::ClassMissing {
+                class: "gold".into(),
+                existing,
+            }
+            .to_string()
         };
-        assert_eq!(missing(&["a", "b"]), "there is no ControlPlaneClass gold: set spec.className to one of a, b");
-        assert_eq!(missing(&[]), "there is no ControlPlaneClass gold: no class exists yet; create one");
+        assert_eq!(
+            missing(&["a", "b"]),
+            "there is no ControlPlaneClass gold: set spec.className to one of a, b"
+        );
+        assert_eq!(
+            missing(&[]),
+            "there is no ControlPlaneClass gold: no class exists yet; create one"
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
     deletion, external,
     object::{DEPLOYMENT, Object, SECRET, STATEFUL_SET},
     observe::Seen,
-    pki::{self, Authority, Material, Order},
+    pki::{self, Order},
     provision::{self, Addresses, apiserver, controller_manager, etcd, keys},
     status::{Parts, Report, rolled_out},
     tenant::{self, Tenant},
@@ -34,8 +34,8 @@ pub(crate) enum Action {
     Apply(Object),
     /// The same inside the tenant.
     ApplyInTenant(Object),
-    /// Make keys or certificates, signed by the authority's Secret.
-    Issue(Order, Option<Object>),
+    /// Make keys or certificates; those of an authority are made before what it signs.
+    Issue(Order),
     /// Delete what was seen.
     Delete(Object),
     /// Take the finalizer away: the last action of all.
@@ -53,11 +53,17 @@ pub(crate) struct Decision {
 
 impl Decision {
     pub(crate) fn act(actions: Vec<Action>) -> Self {
-        Self { actions, report: Report::provisioning("starting") }
+        Self {
+            actions,
+            report: Report::provisioning("starting"),
+        }
     }
 
     pub(crate) fn rest(report: Report) -> Self {
-        Self { actions: vec![], report }
+        Self {
+            actions: vec![],
+            report,
+        }
     }
 }
 
@@ -76,9 +82,15 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
         };
         match &seen.standing {
             Standing::Ours => claimed(seen, owner, system),
-            Standing::Free => Ok(Decision::act(vec![Action::Create(claims::identity_claim(system, owner))])),
-            Standing::Movable => Ok(Decision::act(vec![Action::Replace(taken_over(seen, owner, system))])),
-            Standing::Theirs { holder } => Err(Refusal::IdentityConflict { holder: holder.clone() }),
+            Standing::Free => Ok(Decision::act(vec![Action::Create(claims::identity_claim(
+                system, owner,
+            ))])),
+            Standing::Movable => Ok(Decision::act(vec![Action::Replace(taken_over(
+                seen, owner, system,
+            ))])),
+            Standing::Theirs { holder } => Err(Refusal::IdentityConflict {
+                holder: holder.clone(),
+            }),
         }
     };
     deciding().unwrap_or_else(|refusal: Refusal| Decision::rest(Report::refused(&refusal)))
@@ -86,15 +98,24 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
 
 /// Whether our finalizer is on the VirtualControlPlane.
 pub(crate) fn has_finalizer(seen: &Seen) -> bool {
-    seen.vcp.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == marks::FINALIZER)
+    seen.vcp
+        .metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|finalizer| finalizer == marks::FINALIZER)
 }
 
 /// What the tenant must hold, as far as that can be told yet.
 pub(crate) fn tenant_objects(seen: &Seen) -> Vec<Object> {
     let slice = seen.slice_claims.iter().find_map(claims::claimed_slice);
     let parsed = seen.owner.as_ref().zip(seen.class.as_ref()).zip(slice);
-    let parsed = parsed.map(|((owner, class), slice)| ControlPlane::parse(owner, &seen.vcp, class, slice, &[]));
-    parsed.and_then(Result::ok).map(|cp| tenant::objects(&cp)).unwrap_or_default()
+    let parsed = parsed
+        .map(|((owner, class), slice)| ControlPlane::parse(owner, &seen.vcp, class, slice, &[]));
+    parsed
+        .and_then(Result::ok)
+        .map(|cp| tenant::objects(&cp))
+        .unwrap_or_default()
 }
 
 /// The claim of a holder that is gone, with our name in it.
@@ -133,16 +154,29 @@ pub(crate) enum Settled {
 }
 
 /// Claims the slice that the spec gives, or a free one, and writes it into the spec.
-pub(crate) fn settle_slice(seen: &Seen, owner: &Owner, prefix: u8, system: &str) -> Result<Settled, Refusal> {
+pub(crate) fn settle_slice(
+    seen: &Seen,
+    owner: &Owner,
+    prefix: u8,
+    system: &str,
+) -> Result<Settled, Refusal> {
     let given = given_slice(&seen.vcp)?;
     let held = seen.slice_claims.iter().find_map(claims::claimed_slice);
-    let patch = |slice: Slice| Action::Patch(json!({"spec": {"network": {"serviceCIDR": slice.to_string()}}}));
+    let patch = |slice: Slice| {
+        Action::Patch(json!({"spec": {"network": {"serviceCIDR": slice.to_string()}}}))
+    };
     match (given, held) {
         (Some(given), Some(held)) if given == held => {
-            let stale = seen.slice_claims.iter().find(|claim| claims::holder_uid(claim) != owner.uid);
+            let stale = seen
+                .slice_claims
+                .iter()
+                .find(|claim| claims::holder_uid(claim) != owner.uid);
             Ok(match stale {
                 // The VirtualControlPlane moved; the identity's claim already says so.
-                Some(old) => Settled::Not(vec![Action::Apply(with_uid(claims::slice_claim(system, held, owner), old))]),
+                Some(old) => Settled::Not(vec![Action::Apply(with_uid(
+                    claims::slice_claim(system, held, owner),
+                    old,
+                ))]),
                 None => Settled::Slice(given),
             })
         }
@@ -176,12 +210,22 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
         }
         Some(namespace) if namespace.is_going() => {
             let waits = format!("waiting for the old namespace {} to end", cp.namespace);
-            return Ok(Decision::rest(Report::provisioning(&waits).again(Duration::from_secs(1))));
+            return Ok(Decision::rest(
+                Report::provisioning(&waits).again(Duration::from_secs(1)),
+            ));
         }
         namespace => push_unmet(&mut actions, provision::namespace(cp), namespace.as_ref()),
     }
-    push_unmet(&mut actions, provision::access(cp, system), seen.access.as_ref());
-    push_unmet(&mut actions, provision::access_beside(&cp.owner, system), seen.access_beside.as_ref());
+    push_unmet(
+        &mut actions,
+        provision::access(cp, system),
+        seen.access.as_ref(),
+    );
+    push_unmet(
+        &mut actions,
+        provision::access_beside(&cp.owner, system),
+        seen.access_beside.as_ref(),
+    );
     for want in provision::base(cp) {
         let have = seen.objects.get(want.kind, want.name());
         push_unmet(&mut actions, want, have);
@@ -189,27 +233,46 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
     let Some(addresses) = Addresses::of(cp, &seen.objects, seen.node.as_deref()) else {
         let waits = "waiting for a node with an InternalIP: clients reach the API server there; or set \
                      spec.endpoint, or endpointHost of the class";
-        return Ok(Decision { actions, report: Report::provisioning(waits) });
+        return Ok(Decision {
+            actions,
+            report: Report::provisioning(waits),
+        });
     };
-    actions.extend(due(keys::orders(cp, &addresses), seen));
+    actions.extend(due(
+        keys::orders(cp, &addresses),
+        |order| seen.objects.get(SECRET, &order.name),
+        seen,
+    ));
     if !actions.is_empty() {
         return Ok(Decision::act(actions));
     }
     let parts = Parts::of(&seen.objects);
     actions.extend(workloads(seen, cp, &addresses));
     let user = keys::user_kubeconfig(cp, &addresses);
-    if seen.user_secret.as_ref().is_some_and(|secret| secret.label(marks::TENANT) != Some(cp.owner.id.as_str())) {
-        return Err(Refusal::ForeignSecret(format!("{}/{}", user.namespace, user.name)));
+    if seen
+        .user_secret
+        .as_ref()
+        .is_some_and(|secret| secret.label(marks::TENANT) != Some(cp.owner.id.as_str()))
+    {
+        return Err(Refusal::ForeignSecret(format!(
+            "{}/{}",
+            user.namespace, user.name
+        )));
     }
-    actions.extend(due_leaf(user, seen.user_secret.as_ref(), seen));
+    actions.extend(due(vec![user], |_| seen.user_secret.as_ref(), seen));
     if let Tenant::Answers { objects, .. } = &seen.tenant {
-        let unmet = tenant::objects(cp).into_iter().filter(|want| !tenant::is_met(want, objects));
+        let unmet = tenant::objects(cp)
+            .into_iter()
+            .filter(|want| !tenant::is_met(want, objects));
         actions.extend(unmet.map(Action::ApplyInTenant));
         // The syncer's rights come before its credentials.
         let syncer = keys::syncer_kubeconfig(cp, &addresses, system);
-        actions.extend(due_leaf(syncer, seen.syncer_secret.as_ref(), seen));
+        actions.extend(due(vec![syncer], |_| seen.syncer_secret.as_ref(), seen));
     }
-    Ok(Decision { actions, report: Report::of(seen, cp, &addresses, &parts) })
+    Ok(Decision {
+        actions,
+        report: Report::of(seen, cp, &addresses, &parts),
+    })
 }
 
 /// etcd, API server and controller-manager that don't hold what they must.
@@ -218,14 +281,26 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
 /// started again after ten seconds only, so it is created when there is one: measured, that is sooner for both. What
 /// exists is changed only when those before it are through.
 fn workloads(seen: &Seen, cp: &ControlPlane, addresses: &Addresses) -> Vec<Action> {
-    let mains = [(STATEFUL_SET, etcd::NAME), (DEPLOYMENT, apiserver::NAME), (DEPLOYMENT, controller_manager::NAME)];
+    let mains = [
+        (STATEFUL_SET, etcd::NAME),
+        (DEPLOYMENT, apiserver::NAME),
+        (DEPLOYMENT, controller_manager::NAME),
+    ];
     let mut actions = vec![];
     let mut settled = true;
-    for (wanted, (kind, name)) in provision::workloads(cp, addresses, &seen.objects).into_iter().zip(mains) {
+    for (wanted, (kind, name)) in provision::workloads(cp, addresses, &seen.objects)
+        .into_iter()
+        .zip(mains)
+    {
         let main = seen.objects.get(kind, name);
         let before = actions.len();
-        let may_be_created = name != controller_manager::NAME || tenant::has_ready_apiserver(&seen.objects);
-        let may = if main.is_some() { settled } else { may_be_created };
+        let may_be_created =
+            name != controller_manager::NAME || tenant::has_ready_apiserver(&seen.objects);
+        let may = if main.is_some() {
+            settled
+        } else {
+            may_be_created
+        };
         if may {
             for want in wanted {
                 let have = seen.objects.get(want.kind, want.name());
@@ -237,26 +312,15 @@ fn workloads(seen: &Seen, cp: &ControlPlane, addresses: &Addresses) -> Vec<Actio
     actions
 }
 
-fn due(orders: Vec<Order>, seen: &Seen) -> Vec<Action> {
-    orders
+fn due<'a>(
+    orders: Vec<Order>,
+    find: impl Fn(&Order) -> Option<&'a Object>,
+    seen: &Seen,
+) -> Vec<Action> {
+    let due = orders
         .into_iter()
-        .filter_map(|order| {
-            let existing = seen.objects.get(SECRET, &order.name);
-            issue_if_due(order, existing, seen)
-        })
-        .collect()
-}
-
-fn due_leaf(order: Order, existing: Option<&Object>, seen: &Seen) -> Option<Action> {
-    issue_if_due(order, existing, seen)
-}
-
-fn issue_if_due(order: Order, existing: Option<&Object>, seen: &Seen) -> Option<Action> {
-    let authority = match &order.material {
-        Material::Leaf(leaf) => seen.objects.get(SECRET, Authority::secret(leaf.authority)),
-        _ => None,
-    };
-    pki::is_due(&order, existing, authority, seen.now).then(|| Action::Issue(order, authority.cloned()))
+        .filter(|order| pki::is_due(order, find(order), seen.authority_of(order), seen.now));
+    due.map(Action::Issue).collect()
 }
 
 fn push_unmet(actions: &mut Vec<Action>, want: Object, have: Option<&Object>) {

@@ -23,22 +23,33 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
     if !has_finalizer(seen) {
         return Decision::rest(Report::deleting("waiting for the finalizers of others"));
     }
-    let (Some(owner), Standing::Ours | Standing::Free | Standing::Movable) = (&seen.owner, &seen.standing) else {
+    let (Some(owner), Standing::Ours | Standing::Free | Standing::Movable) =
+        (&seen.owner, &seen.standing)
+    else {
         // Nothing was ever done for it, and what carries the identity is another's.
         return Decision::act(vec![Action::Release]);
     };
     // A claim that got lost is made again first: what is deleted is deleted in its name.
     match seen.standing {
-        Standing::Free => return Decision::act(vec![Action::Create(claims::identity_claim(system, owner))]),
-        Standing::Movable => return Decision::act(vec![Action::Replace(taken_over(seen, owner, system))]),
+        Standing::Free => {
+            return Decision::act(vec![Action::Create(claims::identity_claim(system, owner))]);
+        }
+        Standing::Movable => {
+            return Decision::act(vec![Action::Replace(taken_over(seen, owner, system))]);
+        }
         Standing::Ours | Standing::Theirs { .. } => {}
     }
     if let Some(waits) = syncer_at_work(seen) {
         return Decision::rest(Report::deleting(&waits));
     }
-    let is_control_plane = |namespace: &&Object| namespace.label(keys::ROLE) == Some(keys::ROLE_CONTROL_PLANE);
-    let (control_plane, workload): (Vec<&Object>, Vec<&Object>) = seen.namespaces.iter().partition(is_control_plane);
-    for (namespaces, what) in [(workload, "the tenant's"), (control_plane, "the control plane's")] {
+    let is_control_plane =
+        |namespace: &&Object| namespace.label(keys::ROLE) == Some(keys::ROLE_CONTROL_PLANE);
+    let (control_plane, workload): (Vec<&Object>, Vec<&Object>) =
+        seen.namespaces.iter().partition(is_control_plane);
+    for (namespaces, what) in [
+        (workload, "the tenant's"),
+        (control_plane, "the control plane's"),
+    ] {
         if let Some(decision) = delete_namespaces(&namespaces, what) {
             return decision;
         }
@@ -51,7 +62,12 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
     }
     if leftovers.is_empty() {
         // The claim of the identity goes last: until then nobody else may take up what carries it.
-        leftovers.extend(seen.claim.iter().filter(|claim| claims::holder_uid(claim) == owner.uid).cloned());
+        leftovers.extend(
+            seen.claim
+                .iter()
+                .filter(|claim| claims::holder_uid(claim) == owner.uid)
+                .cloned(),
+        );
         let mut actions: Vec<Action> = leftovers.into_iter().map(Action::Delete).collect();
         actions.push(Action::Release);
         return Decision::act(actions);
@@ -64,7 +80,9 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
 /// Why the syncer is still waited for.
 fn syncer_at_work(seen: &Seen) -> Option<String> {
     // It can't have served a tenant whose credentials were never made.
-    seen.syncer_secret.as_ref().filter(|secret| secret.kind == SECRET)?;
+    seen.syncer_secret
+        .as_ref()
+        .filter(|secret| secret.kind == SECRET)?;
     let stopped = |synced: &api::Condition| synced.status == "False" && synced.reason == "Stopped";
     if condition(&seen.vcp, "Synced").is_some_and(stopped) {
         return None;
@@ -80,25 +98,48 @@ fn delete_namespaces(namespaces: &[&Object], whose: &str) -> Option<Decision> {
         return None;
     }
     let staying = namespaces.iter().filter(|namespace| !namespace.is_going());
-    let actions = staying.map(|namespace| Action::Delete((*namespace).clone())).collect();
-    let held: Vec<String> = namespaces.iter().filter_map(|namespace| holdup(namespace)).collect();
+    let actions = staying
+        .map(|namespace| Action::Delete((*namespace).clone()))
+        .collect();
+    let held: Vec<String> = namespaces
+        .iter()
+        .filter_map(|namespace| holdup(namespace))
+        .collect();
     let waits = if held.is_empty() {
-        let names: Vec<&str> = namespaces.iter().map(|namespace| namespace.name()).take(3).collect();
-        format!("waiting for {} of {whose} namespaces to end: {}", namespaces.len(), names.join(", "))
+        let names: Vec<&str> = namespaces
+            .iter()
+            .map(|namespace| namespace.name())
+            .take(3)
+            .collect();
+        format!(
+            "waiting for {} of {whose} namespaces to end: {}",
+            namespaces.len(),
+            names.join(", ")
+        )
     } else {
         held.join("; ")
     };
-    Some(Decision { actions, report: Report::deleting(&waits) })
+    Some(Decision {
+        actions,
+        report: Report::deleting(&waits),
+    })
 }
 
 /// What a namespace says it waits for.
 fn holdup(namespace: &Object) -> Option<String> {
     let waits_for = |kind: &serde_json::Value| {
-        ["NamespaceFinalizersRemaining", "NamespaceContentRemaining", "NamespaceDeletionContentFailure"]
-            .iter()
-            .any(|known| kind == known)
+        [
+            "NamespaceFinalizersRemaining",
+            "NamespaceContentRemaining",
+            "NamespaceDeletionContentFailure",
+        ]
+        .iter()
+        .any(|known| kind == known)
     };
-    let mut said = namespace.items("/status/conditions").iter().filter(|c| c["status"] == "True" && waits_for(&c["type"]));
+    let mut said = namespace
+        .items("/status/conditions")
+        .iter()
+        .filter(|c| c["status"] == "True" && waits_for(&c["type"]));
     let message = said.next()?["message"].as_str()?;
     Some(format!("namespace {}: {message}", namespace.name()))
 }

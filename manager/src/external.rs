@@ -16,9 +16,18 @@ use std::time::Duration;
 use tenancy::naming;
 
 /// What comes next for an external tenant whose identity is claimed.
-pub(crate) fn decide(seen: &Seen, owner: &Owner, external: &External, system: &str) -> Result<Decision, Refusal> {
+pub(crate) fn decide(
+    seen: &Seen,
+    owner: &Owner,
+    external: &External,
+    system: &str,
+) -> Result<Decision, Refusal> {
     let beside = provision::access_beside(owner, system);
-    if !seen.access_beside.as_ref().is_some_and(|have| beside.is_met_by(have)) {
+    if !seen
+        .access_beside
+        .as_ref()
+        .is_some_and(|have| beside.is_met_by(have))
+    {
         return Ok(Decision::act(vec![Action::Apply(beside)]));
     }
     if given_slice(&seen.vcp)?.is_some() {
@@ -30,19 +39,40 @@ pub(crate) fn decide(seen: &Seen, owner: &Owner, external: &External, system: &s
     let reference = &external.kubeconfig_secret_ref;
     let path = format!("{}/{}", owner.namespace, reference.name);
     let Some(secret) = &seen.external_secret else {
-        return Err(Refusal::Kubeconfig(format!("Secret {path} doesn't exist: create it with the tenant's kubeconfig")));
+        return Err(Refusal::Kubeconfig(format!(
+            "Secret {path} doesn't exist: create it with the tenant's kubeconfig"
+        )));
     };
-    let refused = |why: &dyn std::fmt::Display| Refusal::Kubeconfig(format!("Secret {path}, key {}: {why}", reference.key));
-    let text = secret_text(secret, &reference.key).ok_or_else(|| refused(&"there is no text under this key"))?;
+    let refused = |why: &dyn std::fmt::Display| {
+        Refusal::Kubeconfig(format!("Secret {path}, key {}: {why}", reference.key))
+    };
+    let text = secret_text(secret, &reference.key)
+        .ok_or_else(|| refused(&"there is no text under this key"))?;
     let access = Access::parse(&text).map_err(|error| refused(&error))?;
     let copy = copy(owner, &access, system).map_err(|error| refused(&error))?;
-    let mut facts = vec![Fact::yes("ControlPlaneReady", "External"), Fact::yes("DNSReady", "NotOurs")];
+    let mut facts = vec![
+        Fact::yes("ControlPlaneReady", "External"),
+        Fact::yes("DNSReady", "NotOurs"),
+    ];
     if given_slice(&seen.vcp)?.is_none() {
-        facts[0].message = "spec.network.serviceCIDR isn't set: ClusterIP Services aren't synced".into();
+        facts[0].message =
+            "spec.network.serviceCIDR isn't set: ClusterIP Services aren't synced".into();
     }
-    let report = Report::summed_up(seen, facts, vec![("endpoint", json!(access.server))], Duration::from_secs(60));
-    let unmet = !seen.syncer_secret.as_ref().is_some_and(|have| copy.is_met_by(have));
-    let actions = if unmet { vec![Action::Apply(copy)] } else { vec![] };
+    let report = Report::summed_up(
+        seen,
+        facts,
+        vec![("endpoint", json!(access.server))],
+        Duration::from_secs(60),
+    );
+    let unmet = !seen
+        .syncer_secret
+        .as_ref()
+        .is_some_and(|have| copy.is_met_by(have));
+    let actions = if unmet {
+        vec![Action::Apply(copy)]
+    } else {
+        vec![]
+    };
     Ok(Decision { actions, report })
 }
 
@@ -51,7 +81,13 @@ fn copy(owner: &Owner, access: &Access, system: &str) -> Result<Object, Error> {
     let text = access.to_yaml(&owner.name, "sublet")?;
     let mut body = json!({"metadata": keys::syncer_metadata(owner), "type": "Opaque"});
     body["data"][keys::SYNCER_KEY] = json!(BASE64_STANDARD.encode(text));
-    Ok(Object::new(SECRET, Some(system), &naming::tenant_kubeconfig(&owner.id), body).sealed())
+    Ok(Object::new(
+        SECRET,
+        Some(system),
+        &naming::tenant_kubeconfig(&owner.id),
+        body,
+    )
+    .sealed())
 }
 
 fn secret_text(secret: &Object, key: &str) -> Option<String> {

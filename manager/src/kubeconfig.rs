@@ -62,27 +62,52 @@ impl Access {
         let refused = |why: &str| Error::Refused(why.into());
         // The parser's own message may quote the text, which holds keys.
         let value: Value = serde_saphyr::from_str(text).map_err(|_| refused("it isn't YAML"))?;
-        let file: File = serde_json::from_value(value).map_err(|error| Error::Refused(field_of(&error.to_string())))?;
-        let context = file.contexts.iter().find(|named| named.name == file.current_context);
+        let file: File = serde_json::from_value(value)
+            .map_err(|error| Error::Refused(field_of(&error.to_string())))?;
+        let context = file
+            .contexts
+            .iter()
+            .find(|named| named.name == file.current_context);
         let context = context.ok_or_else(|| refused("current-context names no context"))?;
-        let cluster = file.clusters.into_iter().find(|named| named.name == context.context.cluster);
-        let cluster = cluster.ok_or_else(|| refused("the context's cluster is missing"))?.cluster;
-        let user = file.users.into_iter().find(|named| named.name == context.context.user);
-        let user = user.ok_or_else(|| refused("the context's user is missing"))?.user;
+        let cluster = file
+            .clusters
+            .into_iter()
+            .find(|named| named.name == context.context.cluster);
+        let cluster = cluster
+            .ok_or_else(|| refused("the context's cluster is missing"))?
+            .cluster;
+        let user = file
+            .users
+            .into_iter()
+            .find(|named| named.name == context.context.user);
+        let user = user
+            .ok_or_else(|| refused("the context's user is missing"))?
+            .user;
         if !cluster.server.starts_with("https://") {
             return Err(refused("the server isn't an https:// URL"));
         }
-        let credentials = match (user.client_certificate_data, user.client_key_data, user.token) {
+        let credentials = match (
+            user.client_certificate_data,
+            user.client_key_data,
+            user.token,
+        ) {
             (Some(certificate), Some(key), None) => Credentials::Certificate {
                 certificate: decode(&certificate, "client-certificate-data")?,
                 key: decode(&key, "client-key-data")?,
             },
             (None, None, Some(token)) => Credentials::Token(token),
-            _ => return Err(refused("the user has neither a client certificate with its key nor a token alone")),
+            _ => {
+                return Err(refused(
+                    "the user has neither a client certificate with its key nor a token alone",
+                ));
+            }
         };
         Ok(Self {
             server: cluster.server,
-            ca: decode(&cluster.certificate_authority_data, "certificate-authority-data")?,
+            ca: decode(
+                &cluster.certificate_authority_data,
+                "certificate-authority-data",
+            )?,
             tls_server_name: cluster.tls_server_name,
             credentials,
         })
@@ -91,9 +116,12 @@ impl Access {
     /// A client that gives up early: a dead API server must not hold a pass.
     pub(crate) async fn client(&self) -> Result<Client, Error> {
         let failed = |error: &dyn std::error::Error| Error::Client(error.to_string());
-        let file: Kubeconfig = serde_json::from_value(self.to_value("tenant", "sublet")).map_err(|e| failed(&e))?;
+        let file: Kubeconfig =
+            serde_json::from_value(self.to_value("tenant", "sublet")).map_err(|e| failed(&e))?;
         let options = KubeConfigOptions::default();
-        let mut config = Config::from_custom_kubeconfig(file, &options).await.map_err(|e| failed(&e))?;
+        let mut config = Config::from_custom_kubeconfig(file, &options)
+            .await
+            .map_err(|e| failed(&e))?;
         config.default_retry = false;
         config.connect_timeout = Some(Duration::from_secs(2));
         config.read_timeout = Some(Duration::from_secs(5));
@@ -200,10 +228,18 @@ fn decode(encoded: &str, field: &str) -> Result<String, Error> {
 
 /// Keeps of a decoder's message what names a field; a message about a wrong type could quote a value.
 fn field_of(message: &str) -> String {
-    for (prefix, said) in [("unknown field `", "it has the field"), ("missing field `", "it lacks the field")] {
-        if let Some(field) = message.strip_prefix(prefix).and_then(|rest| rest.split('`').next()) {
-            return format!("{said} {field}; allowed are server, certificate-authority-data, tls-server-name, \
-                 client-certificate-data, client-key-data and token");
+    for (prefix, said) in [
+        ("unknown field `", "it has the field"),
+        ("missing field `", "it lacks the field"),
+    ] {
+        if let Some(field) = message
+            .strip_prefix(prefix)
+            .and_then(|rest| rest.split('`').next())
+        {
+            return format!(
+                "{said} {field}; allowed are server, certificate-authority-data, tls-server-name, \
+                 client-certificate-data, client-key-data and token"
+            );
         }
     }
     "a field has the wrong type".into()
@@ -218,7 +254,10 @@ mod tests {
             server: "https://10.96.4.1:443".into(),
             ca: "authority".into(),
             tls_server_name: Some("kubernetes".into()),
-            credentials: Credentials::Certificate { certificate: "certificate".into(), key: "hidden".into() },
+            credentials: Credentials::Certificate {
+                certificate: "certificate".into(),
+                key: "hidden".into(),
+            },
         }
     }
 
@@ -226,8 +265,14 @@ mod tests {
     fn what_is_written_is_read_again() {
         let text = access().to_yaml("acme", "admin").unwrap();
         let again = Access::parse(&text).unwrap();
-        assert_eq!(again.to_value("acme", "admin"), access().to_value("acme", "admin"));
-        let token = Access { credentials: Credentials::Token("t".into()), ..access() };
+        assert_eq!(
+            again.to_value("acme", "admin"),
+            access().to_value("acme", "admin")
+        );
+        let token = Access {
+            credentials: Credentials::Token("t".into()),
+            ..access()
+        };
         let again = Access::parse(&token.to_yaml("acme", "admin").unwrap()).unwrap();
         assert_eq!(again.to_value("a", "b"), token.to_value("a", "b"));
     }
@@ -237,7 +282,10 @@ mod tests {
         let with = |path: &str, field: &str, value: Value| {
             let mut file = access().to_value("acme", "admin");
             file.pointer_mut(path).unwrap()[field] = value;
-            Access::parse(&file.to_string()).map(|_| ()).unwrap_err().to_string()
+            Access::parse(&file.to_string())
+                .map(|_| ())
+                .unwrap_err()
+                .to_string()
         };
         for (path, field, value) in [
             ("/users/0/user", "exec", json!({"command": "sh"})),
@@ -246,13 +294,24 @@ mod tests {
             ("/users/0/user", "tokenFile", json!("/etc/shadow")),
             ("/users/0/user", "as", json!("root")),
             ("/users/0/user", "username", json!("root")),
-            ("/clusters/0/cluster", "insecure-skip-tls-verify", json!(true)),
-            ("/clusters/0/cluster", "certificate-authority", json!("/etc/ssl/ca.pem")),
+            (
+                "/clusters/0/cluster",
+                "insecure-skip-tls-verify",
+                json!(true),
+            ),
+            (
+                "/clusters/0/cluster",
+                "certificate-authority",
+                json!("/etc/ssl/ca.pem"),
+            ),
             ("/clusters/0/cluster", "proxy-url", json!("http://evil")),
             ("/clusters/0/cluster", "extensions", json!([])),
         ] {
             let refusal = with(path, field, value);
-            assert!(refusal.contains(&format!("the field {field};")), "{refusal}");
+            assert!(
+                refusal.contains(&format!("the field {field};")),
+                "{refusal}"
+            );
         }
         let wrong = with("/users/0/user", "client-key-data", json!(["hidden"]));
         assert!(!wrong.contains("hidden"), "{wrong}");

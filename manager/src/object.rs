@@ -18,7 +18,11 @@ pub(crate) struct Kind {
 }
 
 const fn kind(api_version: &'static str, kind: &'static str, plural: &'static str) -> Kind {
-    Kind { api_version, kind, plural }
+    Kind {
+        api_version,
+        kind,
+        plural,
+    }
 }
 
 pub(crate) const NAMESPACE: Kind = kind("v1", "Namespace", "namespaces");
@@ -36,18 +40,36 @@ pub(crate) const NETWORK_POLICY: Kind =
     kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies");
 pub(crate) const SERVICE_CIDR: Kind = kind("networking.k8s.io/v1", "ServiceCIDR", "servicecidrs");
 pub(crate) const IP_ADDRESS: Kind = kind("networking.k8s.io/v1", "IPAddress", "ipaddresses");
-pub(crate) const ROLE_BINDING: Kind =
-    kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings");
-pub(crate) const CLUSTER_ROLE: Kind =
-    kind("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles");
-pub(crate) const CLUSTER_ROLE_BINDING: Kind =
-    kind("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings");
-pub(crate) const VIRTUAL_CONTROL_PLANE: Kind =
-    kind("sublet.dev/v1alpha1", "VirtualControlPlane", "virtualcontrolplanes");
-pub(crate) const CONTROL_PLANE_CLASS: Kind =
-    kind("sublet.dev/v1alpha1", "ControlPlaneClass", "controlplaneclasses");
-pub(crate) const CONTROL_PLANE_GROUP: Kind =
-    kind("sublet.dev/v1alpha1", "ControlPlaneGroup", "controlplanegroups");
+pub(crate) const ROLE_BINDING: Kind = kind(
+    "rbac.authorization.k8s.io/v1",
+    "RoleBinding",
+    "rolebindings",
+);
+pub(crate) const CLUSTER_ROLE: Kind = kind(
+    "rbac.authorization.k8s.io/v1",
+    "ClusterRole",
+    "clusterroles",
+);
+pub(crate) const CLUSTER_ROLE_BINDING: Kind = kind(
+    "rbac.authorization.k8s.io/v1",
+    "ClusterRoleBinding",
+    "clusterrolebindings",
+);
+pub(crate) const VIRTUAL_CONTROL_PLANE: Kind = kind(
+    "sublet.dev/v1alpha1",
+    "VirtualControlPlane",
+    "virtualcontrolplanes",
+);
+pub(crate) const CONTROL_PLANE_CLASS: Kind = kind(
+    "sublet.dev/v1alpha1",
+    "ControlPlaneClass",
+    "controlplaneclasses",
+);
+pub(crate) const CONTROL_PLANE_GROUP: Kind = kind(
+    "sublet.dev/v1alpha1",
+    "ControlPlaneGroup",
+    "controlplanegroups",
+);
 
 /// An object with its kind. `Debug` shows the coordinates only: the body may hold keys.
 #[derive(Clone, PartialEq)]
@@ -92,7 +114,10 @@ impl Object {
     }
 
     pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
-        self.body.pointer("/metadata/annotations")?.get(key)?.as_str()
+        self.body
+            .pointer("/metadata/annotations")?
+            .get(key)?
+            .as_str()
     }
 
     /// Whether its deletion was asked for.
@@ -102,17 +127,26 @@ impl Object {
 
     /// The string at a JSON pointer, empty when there is none.
     pub(crate) fn text(&self, pointer: &str) -> &str {
-        self.body.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+        self.body
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     /// The number at a JSON pointer, 0 when there is none.
     pub(crate) fn number(&self, pointer: &str) -> i64 {
-        self.body.pointer(pointer).and_then(Value::as_i64).unwrap_or_default()
+        self.body
+            .pointer(pointer)
+            .and_then(Value::as_i64)
+            .unwrap_or_default()
     }
 
     /// The list at a JSON pointer, empty when there is none.
     pub(crate) fn items(&self, pointer: &str) -> &[Value] {
-        self.body.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+        self.body
+            .pointer(pointer)
+            .and_then(Value::as_array)
+            .map_or(&[], Vec::as_slice)
     }
 
     fn set_annotation(&mut self, key: &str, value: &str) {
@@ -141,7 +175,10 @@ impl Object {
 
 impl std::fmt::Debug for Object {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let namespace = self.namespace().map(|n| format!("{n}/")).unwrap_or_default();
+        let namespace = self
+            .namespace()
+            .map(|n| format!("{n}/"))
+            .unwrap_or_default();
         write!(f, "{} {namespace}{}", self.kind.kind, self.name())
     }
 }
@@ -152,7 +189,8 @@ pub(crate) struct Objects(BTreeMap<(Kind, String), Object>);
 
 impl Objects {
     pub(crate) fn insert(&mut self, object: Object) {
-        self.0.insert((object.kind, object.name().to_owned()), object);
+        self.0
+            .insert((object.kind, object.name().to_owned()), object);
     }
 
     pub(crate) fn get(&self, kind: Kind, name: &str) -> Option<&Object> {
@@ -175,11 +213,13 @@ impl FromIterator<Object> for Objects {
 /// Whether `have` holds all of `want`: maps may hold more, lists hold exactly as many items, in order.
 fn covers(have: &Value, want: &Value) -> bool {
     match (have, want) {
-        (Value::Object(have), Value::Object(want)) => want.iter().all(|(key, want)| match have.get(key) {
-            Some(have) => covers(have, want),
-            // An API server drops empty values, and list items carry no type.
-            None => is_empty(want) || key == "apiVersion" || key == "kind",
-        }),
+        (Value::Object(have), Value::Object(want)) => {
+            want.iter().all(|(key, want)| match have.get(key) {
+                Some(have) => covers(have, want),
+                // An API server drops empty values, and list items carry no type.
+                None => is_empty(want) || key == "apiVersion" || key == "kind",
+            })
+        }
         (Value::Array(have), Value::Array(want)) => {
             have.len() == want.len() && have.iter().zip(want).all(|(have, want)| covers(have, want))
         }
@@ -213,7 +253,10 @@ mod tests {
         let mut have = want.clone();
         have.body["spec"]["type"] = json!("ClusterIP");
         have.body["spec"]["ports"][0]["protocol"] = json!("TCP");
-        have.body["spec"].as_object_mut().unwrap().remove("externalIPs");
+        have.body["spec"]
+            .as_object_mut()
+            .unwrap()
+            .remove("externalIPs");
         assert!(want.is_met_by(&have));
 
         let mut edited = have.clone();
@@ -226,7 +269,8 @@ mod tests {
 
     #[test]
     fn what_is_no_longer_asked_for_shows_by_the_hash() {
-        let old = Object::new(CONFIG_MAP, None, "c", json!({"data": {"a": "1", "b": "2"}})).sealed();
+        let old =
+            Object::new(CONFIG_MAP, None, "c", json!({"data": {"a": "1", "b": "2"}})).sealed();
         let new = Object::new(CONFIG_MAP, None, "c", json!({"data": {"a": "1"}})).sealed();
         assert!(!new.is_met_by(&old));
     }

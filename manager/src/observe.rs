@@ -6,10 +6,11 @@ use crate::{
     control_plane::{Owner, given_slice},
     kubeconfig::Access,
     object::{
-        CONFIG_MAP, CONTROL_PLANE_CLASS, CONTROL_PLANE_GROUP, DEPLOYMENT, DISRUPTION_BUDGET, IP_ADDRESS, NAMESPACE,
-        NETWORK_POLICY, NODE, Object, Objects, POD, ROLE_BINDING, SECRET, SERVICE, SERVICE_CIDR, STATEFUL_SET,
-        VIRTUAL_CONTROL_PLANE,
+        CONFIG_MAP, CONTROL_PLANE_CLASS, CONTROL_PLANE_GROUP, DEPLOYMENT, DISRUPTION_BUDGET,
+        IP_ADDRESS, NAMESPACE, NETWORK_POLICY, NODE, Object, Objects, POD, ROLE_BINDING, SECRET,
+        SERVICE, SERVICE_CIDR, STATEFUL_SET, VIRTUAL_CONTROL_PLANE,
     },
+    pki::{Material, Order},
     provision, status,
     tenant::{self, Tenant},
 };
@@ -22,8 +23,16 @@ use tenancy::{naming, slice::Slice};
 use tokio::time::Instant;
 
 /// Kinds in a control plane's namespace.
-const INSIDE: [crate::object::Kind; 8] =
-    [SECRET, CONFIG_MAP, SERVICE, NETWORK_POLICY, DISRUPTION_BUDGET, STATEFUL_SET, DEPLOYMENT, POD];
+const INSIDE: [crate::object::Kind; 8] = [
+    SECRET,
+    CONFIG_MAP,
+    SERVICE,
+    NETWORK_POLICY,
+    DISRUPTION_BUDGET,
+    STATEFUL_SET,
+    DEPLOYMENT,
+    POD,
+];
 /// How long a list of nodes is good for: their addresses change rarely and the list may be long.
 const NODES_FRESH: Duration = Duration::from_secs(30);
 
@@ -73,6 +82,36 @@ pub(crate) struct Seen {
     pub(crate) now: Timestamp,
 }
 
+impl Seen {
+    /// Puts a written object in its place; `false` when it isn't one whose writing changes nothing else.
+    pub(crate) fn learn(&mut self, object: Object) -> bool {
+        let Some(owner) = &self.owner else {
+            return false;
+        };
+        let namespace = object.namespace().unwrap_or_default();
+        if namespace == owner.control_plane_namespace() && INSIDE.contains(&object.kind) {
+            self.objects.insert(object);
+        } else if object.kind == SECRET
+            && (namespace, object.name()) == (&owner.namespace, &owner.kubeconfig_secret())
+        {
+            self.user_secret = Some(object);
+        } else if object.kind == SECRET && object.name() == naming::tenant_kubeconfig(&owner.id) {
+            self.syncer_secret = Some(object);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// The Secret of the authority that signs what is ordered.
+    pub(crate) fn authority_of(&self, order: &Order) -> Option<&Object> {
+        match &order.material {
+            Material::Leaf(leaf) => self.objects.get(SECRET, leaf.authority.secret()),
+            _ => None,
+        }
+    }
+}
+
 /// Something could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -105,12 +144,21 @@ pub(crate) struct Observer {
 
 impl Observer {
     pub(crate) fn new(cluster: Cluster, system: String, service_range: Option<Slice>) -> Self {
-        Self { cluster, system, service_range, nodes: Mutex::new(None) }
+        Self {
+            cluster,
+            system,
+            service_range,
+            nodes: Mutex::new(None),
+        }
     }
 
     /// Looks at one VirtualControlPlane; `None` when it is gone.
     pub(crate) async fn look(&self, namespace: &str, name: &str) -> Result<Option<Seen>, Error> {
-        let Some(object) = self.cluster.get(VIRTUAL_CONTROL_PLANE, Some(namespace), name).await? else {
+        let Some(object) = self
+            .cluster
+            .get(VIRTUAL_CONTROL_PLANE, Some(namespace), name)
+            .await?
+        else {
             return Ok(None);
         };
         let vcp: VirtualControlPlane = decode(&object)?;
@@ -150,15 +198,27 @@ impl Observer {
             return Ok(Some(seen));
         }
         let syncer_secret = naming::tenant_kubeconfig(&owner.id);
-        seen.syncer_secret = self.cluster.get(SECRET, Some(&self.system), &syncer_secret).await?;
+        seen.syncer_secret = self
+            .cluster
+            .get(SECRET, Some(&self.system), &syncer_secret)
+            .await?;
         let beside = provision::access_beside(&owner, &self.system);
-        seen.access_beside = self.cluster.get(ROLE_BINDING, Some(&owner.namespace), beside.name()).await?;
+        seen.access_beside = self
+            .cluster
+            .get(ROLE_BINDING, Some(&owner.namespace), beside.name())
+            .await?;
         if seen.access_beside.is_some() {
             let secret = owner.kubeconfig_secret();
-            seen.user_secret = self.cluster.get(SECRET, Some(&owner.namespace), &secret).await?;
+            seen.user_secret = self
+                .cluster
+                .get(SECRET, Some(&owner.namespace), &secret)
+                .await?;
             if let Some(external) = &seen.vcp.spec.external {
                 let secret = &external.kubeconfig_secret_ref.name;
-                seen.external_secret = self.cluster.get(SECRET, Some(&owner.namespace), secret).await?;
+                seen.external_secret = self
+                    .cluster
+                    .get(SECRET, Some(&owner.namespace), secret)
+                    .await?;
             }
         }
         if seen.vcp.metadata.deletion_timestamp.is_some() {
@@ -178,7 +238,10 @@ impl Observer {
             Some(claim) if claims::holder_uid(claim) == owner.uid => true,
             Some(claim) => {
                 let (namespace, name) = claims::holder(claim);
-                let holder = self.cluster.get(VIRTUAL_CONTROL_PLANE, Some(namespace), name).await?;
+                let holder = self
+                    .cluster
+                    .get(VIRTUAL_CONTROL_PLANE, Some(namespace), name)
+                    .await?;
                 holder.is_some_and(|holder| holder.uid() == claims::holder_uid(claim))
             }
             None => false,
@@ -187,10 +250,20 @@ impl Observer {
         if seen.standing != Standing::Ours {
             return Ok(());
         }
-        let selector = format!("{}={},{}={}", keys::ROLE, claims::ROLE_SLICE, keys::TENANT, owner.id);
+        let selector = format!(
+            "{}={},{}={}",
+            keys::ROLE,
+            claims::ROLE_SLICE,
+            keys::TENANT,
+            owner.id
+        );
         seen.slice_claims = self.cluster.list(CONFIG_MAP, system, &selector).await?;
         let given = given_slice(&seen.vcp).ok().flatten();
-        let held = seen.slice_claims.iter().filter_map(claims::claimed_slice).next();
+        let held = seen
+            .slice_claims
+            .iter()
+            .filter_map(claims::claimed_slice)
+            .next();
         // An external tenant has a slice only if it is given one.
         let wanted = given.is_some() || seen.vcp.spec.external.is_none();
         let settled = held.is_some() && (given.is_none() || given == held);
@@ -205,16 +278,32 @@ impl Observer {
             Some(range) => range,
             None => {
                 let object = self.cluster.get(SERVICE_CIDR, None, "kubernetes").await?;
-                let cidrs = object.as_ref().map(|object| object.items("/spec/cidrs")).unwrap_or_default();
-                match cidrs.iter().filter_map(|cidr| cidr.as_str()?.parse().ok()).next() {
+                let cidrs = object
+                    .as_ref()
+                    .map(|object| object.items("/spec/cidrs"))
+                    .unwrap_or_default();
+                match cidrs
+                    .iter()
+                    .filter_map(|cidr| cidr.as_str()?.parse().ok())
+                    .next()
+                {
                     Some(range) => range,
-                    None => return Ok(Err("no ServiceCIDR object named kubernetes with an IPv4 range".into())),
+                    None => {
+                        return Ok(Err(
+                            "no ServiceCIDR object named kubernetes with an IPv4 range".into(),
+                        ));
+                    }
                 }
             }
         };
         let selector = format!("{}={}", keys::ROLE, claims::ROLE_SLICE);
-        let claims = self.cluster.list(CONFIG_MAP, Some(&self.system), &selector).await?;
-        let others = claims.iter().filter(|claim| claim.label(keys::TENANT) != Some(owner.id.as_str()));
+        let claims = self
+            .cluster
+            .list(CONFIG_MAP, Some(&self.system), &selector)
+            .await?;
+        let others = claims
+            .iter()
+            .filter(|claim| claim.label(keys::TENANT) != Some(owner.id.as_str()));
         let taken = others.filter_map(|claim| {
             let (namespace, name) = claims::holder(claim);
             Some((claims::claimed_slice(claim)?, format!("{namespace}/{name}")))
@@ -223,9 +312,17 @@ impl Observer {
         let own = self.cluster.list(NAMESPACE, None, &selector).await?;
         let own: BTreeSet<&str> = own.iter().map(Object::name).collect();
         let addresses = self.cluster.list(IP_ADDRESS, None, "").await?;
-        let used = addresses.iter().filter(|address| !own.contains(address.text("/spec/parentRef/namespace")));
-        let used: Vec<Ipv4Addr> = used.filter_map(|address| address.name().parse().ok()).collect();
-        Ok(Ok(Range { range, taken: taken.collect(), used }))
+        let used = addresses
+            .iter()
+            .filter(|address| !own.contains(address.text("/spec/parentRef/namespace")));
+        let used: Vec<Ipv4Addr> = used
+            .filter_map(|address| address.name().parse().ok())
+            .collect();
+        Ok(Ok(Range {
+            range,
+            taken: taken.collect(),
+            used,
+        }))
     }
 
     async fn look_at_control_plane(&self, seen: &mut Seen, owner: &Owner) -> Result<(), Error> {
@@ -234,12 +331,18 @@ impl Observer {
             Some(class) => seen.class = Some(decode(&class)?),
             None => {
                 let classes = self.cluster.list(CONTROL_PLANE_CLASS, None, "").await?;
-                seen.classes = classes.iter().map(|class| class.name().to_owned()).collect();
+                seen.classes = classes
+                    .iter()
+                    .map(|class| class.name().to_owned())
+                    .collect();
             }
         }
         let groups = self.cluster.list(CONTROL_PLANE_GROUP, None, "").await?;
         seen.groups = groups.iter().map(decode).collect::<Result<_, _>>()?;
-        let host_given = seen.class.as_ref().is_some_and(|class| class.spec.endpoint_host.is_some());
+        let host_given = seen
+            .class
+            .as_ref()
+            .is_some_and(|class| class.spec.endpoint_host.is_some());
         if seen.vcp.spec.endpoint.is_none() && !host_given {
             seen.node = self.node(&seen.vcp).await?;
         }
@@ -251,12 +354,19 @@ impl Observer {
         if !seen.namespace.as_ref().is_some_and(is_ours) {
             return Ok(());
         }
-        seen.access = self.cluster.get(ROLE_BINDING, inside, provision::ACCESS).await?;
+        seen.access = self
+            .cluster
+            .get(ROLE_BINDING, inside, provision::ACCESS)
+            .await?;
         if seen.access.is_none() {
             return Ok(());
         }
         for kind in INSIDE {
-            self.cluster.list(kind, inside, "").await?.into_iter().for_each(|object| seen.objects.insert(object));
+            self.cluster
+                .list(kind, inside, "")
+                .await?
+                .into_iter()
+                .for_each(|object| seen.objects.insert(object));
         }
         if let Some(access) = tenant::access(&seen.objects)? {
             let wanted = crate::decide::tenant_objects(seen);
@@ -271,31 +381,55 @@ impl Observer {
             let tenant = Cluster::new(access.client().await.map_err(|error| error.to_string())?);
             let say = |error: cluster::Error| error.to_string();
             tenant.ready().await.map_err(say)?;
-            let kube_system = tenant.get(NAMESPACE, None, provision::coredns::NAMESPACE).await.map_err(say)?;
+            let kube_system = tenant
+                .get(NAMESPACE, None, provision::coredns::NAMESPACE)
+                .await
+                .map_err(say)?;
             let kube_system = kube_system.ok_or("its kube-system namespace isn't there yet")?;
             let mut objects = Objects::default();
             for want in wanted {
-                if let Some(have) = tenant.get(want.kind, want.namespace(), want.name()).await.map_err(say)? {
+                if let Some(have) = tenant
+                    .get(want.kind, want.namespace(), want.name())
+                    .await
+                    .map_err(say)?
+                {
                     objects.insert(have);
                 }
             }
-            Ok(Tenant::Answers { kube_system_uid: kube_system.uid().to_owned(), objects })
+            Ok(Tenant::Answers {
+                kube_system_uid: kube_system.uid().to_owned(),
+                objects,
+            })
         };
         look.await.unwrap_or_else(Tenant::Silent)
     }
 
     /// The node that the tenant's endpoint names already, as long as it exists, or the first ready one.
     async fn node(&self, vcp: &VirtualControlPlane) -> Result<Option<String>, Error> {
-        let fresh = self.nodes.lock().clone().filter(|(read, _)| read.elapsed() < NODES_FRESH);
+        let fresh = self
+            .nodes
+            .lock()
+            .clone()
+            .filter(|(read, _)| read.elapsed() < NODES_FRESH);
         let nodes = match fresh {
             Some((_, nodes)) => nodes,
             None => {
-                let nodes: Vec<Object> = self.cluster.list(NODE, None, "").await?.iter().map(essence).collect();
+                let nodes: Vec<Object> = self
+                    .cluster
+                    .list(NODE, None, "")
+                    .await?
+                    .iter()
+                    .map(essence)
+                    .collect();
                 *self.nodes.lock() = Some((Instant::now(), nodes.clone()));
                 nodes
             }
         };
-        let current = vcp.status.as_ref().and_then(|status| status.endpoint.as_deref()).and_then(status::host);
+        let current = vcp
+            .status
+            .as_ref()
+            .and_then(|status| status.endpoint.as_deref())
+            .and_then(status::host);
         Ok(status::node_address(&nodes, current))
     }
 }
@@ -311,5 +445,8 @@ fn essence(node: &Object) -> Object {
 }
 
 fn decode<T: DeserializeOwned>(object: &Object) -> Result<T, Error> {
-    T::deserialize(&object.body).map_err(|source| Error::Decode { what: format!("{object:?}"), source })
+    T::deserialize(&object.body).map_err(|source| Error::Decode {
+        what: format!("{object:?}"),
+        source,
+    })
 }

@@ -13,8 +13,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use rand::TryRngCore;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, time::Duration};
@@ -134,7 +134,9 @@ pub(crate) enum Error {
     #[error("no randomness: {0}")]
     Random(#[from] rand::rand_core::OsError),
     /// A Secret lacks a key or holds something else under it.
-    #[error("Secret {secret} has no usable {key}: restore it, or delete the Secret and all certificates are made anew")]
+    #[error(
+        "Secret {secret} has no usable {key}: restore it, or delete the Secret and all certificates are made anew"
+    )]
     Damaged {
         /// Name of the Secret.
         secret: String,
@@ -148,91 +150,142 @@ pub(crate) enum Error {
 
 /// Whether the order must be carried out, given what its Secret and its authority's Secret hold.
 ///
-/// A leaf whose authority isn't there yet is not due: its turn comes after.
-pub(crate) fn is_due(order: &Order, existing: Option<&Object>, authority: Option<&Object>, now: Timestamp) -> bool {
+/// Authorities stand before their leaves in every list of orders.
+pub(crate) fn is_due(
+    order: &Order,
+    existing: Option<&Object>,
+    authority: Option<&Object>,
+    now: Timestamp,
+) -> bool {
     match (&order.material, existing, authority) {
         (Material::Leaf(leaf), Some(existing), Some(authority)) => {
-            existing.annotation(keys::APPLIED) != Some(&fingerprint(leaf, authority)) || is_old(existing, now)
+            existing.annotation(keys::APPLIED) != Some(&fingerprint(leaf, authority))
+                || is_old(existing, now)
         }
-        (Material::Leaf(_), None, Some(_)) => true,
-        (Material::Leaf(_), _, None) => false,
+        (Material::Leaf(_), ..) => true,
         (_, existing, _) => existing.is_none(),
     }
 }
 
 /// Whether a leaf has lived two thirds of its life; one without a date counts as old.
 fn is_old(existing: &Object, now: Timestamp) -> bool {
-    let expires = existing.annotation(keys::EXPIRES).and_then(|text| text.parse::<Timestamp>().ok());
-    expires.is_none_or(|expires| now >= expires - jiff::SignedDuration::from_secs((LEAF_DAYS * DAY / 3) as i64))
+    let expires = existing
+        .annotation(keys::EXPIRES)
+        .and_then(|text| text.parse::<Timestamp>().ok());
+    expires.is_none_or(|expires| {
+        now >= expires - jiff::SignedDuration::from_secs((LEAF_DAYS * DAY / 3) as i64)
+    })
 }
 
 /// Makes what the order asks for. The key material leaves this function inside the Secret only.
-pub(crate) fn issue(order: &Order, authority: Option<&Object>, now: Timestamp) -> Result<Object, Error> {
+pub(crate) fn issue(
+    order: &Order,
+    authority: Option<&Object>,
+    now: Timestamp,
+) -> Result<Object, Error> {
     let mut metadata = order.metadata.clone();
     let data = match &order.material {
         Material::Authority(authority) => make_authority(*authority, &order.identity, now)?,
         Material::ServiceAccountKeys => {
             let key = KeyPair::generate()?;
-            BTreeMap::from([("sa.key", key.serialize_pem()), ("sa.pub", key.public_key_pem())])
+            BTreeMap::from([
+                ("sa.key", key.serialize_pem()),
+                ("sa.pub", key.public_key_pem()),
+            ])
         }
         Material::EncryptionKey => BTreeMap::from([("encryption.json", make_encryption_config()?)]),
         Material::Leaf(leaf) => {
-            let damaged = || Error::Damaged { secret: leaf.authority.secret().into(), key: "tls.key" };
+            let damaged = || Error::Damaged {
+                secret: leaf.authority.secret().into(),
+                key: "tls.key",
+            };
             let authority = authority.ok_or_else(damaged)?;
             metadata["annotations"][keys::APPLIED] = json!(fingerprint(leaf, authority));
             metadata["annotations"][keys::EXPIRES] = json!(end_of_life(now).to_string());
             make_leaf(leaf, &order.identity, authority, now)?
         }
     };
-    let data: Map<String, Value> =
-        data.into_iter().map(|(key, text)| (key.to_owned(), json!(BASE64_STANDARD.encode(text)))).collect();
+    let data: Map<String, Value> = data
+        .into_iter()
+        .map(|(key, text)| (key.to_owned(), json!(BASE64_STANDARD.encode(text))))
+        .collect();
     let body = json!({"metadata": metadata, "type": "Opaque", "data": data});
-    Ok(Object::new(SECRET, Some(&order.namespace), &order.name, body))
+    Ok(Object::new(
+        SECRET,
+        Some(&order.namespace),
+        &order.name,
+        body,
+    ))
 }
 
 /// The text under `key` of a Secret.
 pub(crate) fn text(secret: &Object, key: &'static str) -> Result<String, Error> {
-    let damaged = || Error::Damaged { secret: secret.name().into(), key };
+    let damaged = || Error::Damaged {
+        secret: secret.name().into(),
+        key,
+    };
     let encoded = secret.body["data"][key].as_str().ok_or_else(damaged)?;
     let bytes = BASE64_STANDARD.decode(encoded).map_err(|_| damaged())?;
     String::from_utf8(bytes).map_err(|_| damaged())
 }
 
 fn make_authority(
-    authority: Authority, identity: &str, now: Timestamp,
+    authority: Authority,
+    identity: &str,
+    now: Timestamp,
 ) -> Result<BTreeMap<&'static str, String>, Error> {
     let mut params = authority_params(authority, identity);
     set_life(&mut params, now, AUTHORITY_DAYS);
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
-    Ok(BTreeMap::from([("tls.crt", certificate.pem()), ("tls.key", key.serialize_pem())]))
+    Ok(BTreeMap::from([
+        ("tls.crt", certificate.pem()),
+        ("tls.key", key.serialize_pem()),
+    ]))
 }
 
 /// Subject and key identifier follow from these alone, so that a leaf needs only the authority's key.
 fn authority_params(authority: Authority, identity: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, format!("{}.{identity}", authority.secret()));
+    params.distinguished_name.push(
+        DnType::CommonName,
+        format!("{}.{identity}", authority.secret()),
+    );
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
     params
 }
 
 fn make_leaf(
-    leaf: &Leaf, identity: &str, authority: &Object, now: Timestamp,
+    leaf: &Leaf,
+    identity: &str,
+    authority: &Object,
+    now: Timestamp,
 ) -> Result<BTreeMap<&'static str, String>, Error> {
     let mut params = CertificateParams::new(leaf.names.clone())?;
     params.distinguished_name = DistinguishedName::new();
     if let Some(organization) = leaf.organization {
-        params.distinguished_name.push(DnType::OrganizationName, organization);
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, organization);
     }
-    params.distinguished_name.push(DnType::CommonName, leaf.common_name.as_str());
+    params
+        .distinguished_name
+        .push(DnType::CommonName, leaf.common_name.as_str());
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = match leaf.usage {
         Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
         Usage::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
-        Usage::Both => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+        Usage::Both => vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ],
     };
     params.use_authority_key_identifier_extension = true;
     set_life(&mut params, now, LEAF_DAYS);
@@ -244,9 +297,21 @@ fn make_leaf(
     let certificate = params.signed_by(&key, &issuer)?.pem();
     Ok(match &leaf.form {
         Form::Files => BTreeMap::from([("tls.crt", certificate), ("tls.key", key.serialize_pem())]),
-        Form::Kubeconfig { key: field, server, context } => {
-            let credentials = kubeconfig::Credentials::Certificate { certificate, key: key.serialize_pem() };
-            let access = kubeconfig::Access { server: server.clone(), ca, tls_server_name: None, credentials };
+        Form::Kubeconfig {
+            key: field,
+            server,
+            context,
+        } => {
+            let credentials = kubeconfig::Credentials::Certificate {
+                certificate,
+                key: key.serialize_pem(),
+            };
+            let access = kubeconfig::Access {
+                server: server.clone(),
+                ca,
+                tls_server_name: None,
+                credentials,
+            };
             BTreeMap::from([(*field, access.to_yaml(context, &leaf.common_name)?)])
         }
     })
@@ -267,7 +332,9 @@ fn make_encryption_config() -> Result<String, Error> {
 
 /// What a leaf was made from: all that it says, and its authority's certificate.
 fn fingerprint(leaf: &Leaf, authority: &Object) -> String {
-    let ca = authority.body["data"]["tls.crt"].as_str().unwrap_or_default();
+    let ca = authority.body["data"]["tls.crt"]
+        .as_str()
+        .unwrap_or_default();
     tenancy::naming::hash(&[format!("{leaf:?}").as_bytes(), ca.as_bytes()])
 }
 

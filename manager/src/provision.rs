@@ -55,7 +55,9 @@ impl Addresses {
             let address = seen.get(SERVICE, name)?.text("/spec/clusterIP");
             (!address.is_empty()).then(|| address.to_owned())
         };
-        let node_port = seen.get(SERVICE, EXTERNAL_SERVICE)?.number("/spec/ports/0/nodePort");
+        let node_port = seen
+            .get(SERVICE, EXTERNAL_SERVICE)?
+            .number("/spec/ports/0/nodePort");
         let endpoint = match &cp.endpoint {
             Some(given) => given.clone(),
             None => api::Endpoint {
@@ -63,7 +65,11 @@ impl Addresses {
                 port: u16::try_from(node_port).ok().filter(|port| *port > 0)?,
             },
         };
-        Some(Self { etcd: cluster_ip(etcd::NAME)?, apiserver: cluster_ip(apiserver::NAME)?, endpoint })
+        Some(Self {
+            etcd: cluster_ip(etcd::NAME)?,
+            apiserver: cluster_ip(apiserver::NAME)?,
+            endpoint,
+        })
     }
 }
 
@@ -75,7 +81,10 @@ pub(crate) fn namespace(cp: &ControlPlane) -> Object {
         (marks::TENANT.to_owned(), cp.owner.id.to_string()),
         (marks::SHARD.to_owned(), cp.owner.id.shard().to_string()),
         (marks::ROLE.to_owned(), marks::ROLE_CONTROL_PLANE.to_owned()),
-        ("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned()),
+        (
+            "pod-security.kubernetes.io/enforce".to_owned(),
+            "restricted".to_owned(),
+        ),
     ]);
     let body = json!({"metadata": {
         "labels": labels,
@@ -86,7 +95,14 @@ pub(crate) fn namespace(cp: &ControlPlane) -> Object {
 
 /// The manager's own rights inside the control plane's namespace.
 pub(crate) fn access(cp: &ControlPlane, system: &str) -> Object {
-    role_binding(&cp.namespace, ACCESS, ROLE_CONTROL_PLANE, system, metadata(cp, "access")).sealed()
+    role_binding(
+        &cp.namespace,
+        ACCESS,
+        ROLE_CONTROL_PLANE,
+        system,
+        metadata(cp, "access"),
+    )
+    .sealed()
 }
 
 /// The manager's right to the kubeconfig Secret beside the VirtualControlPlane; it ends with the latter.
@@ -108,13 +124,26 @@ pub(crate) fn base(cp: &ControlPlane) -> Vec<Object> {
 }
 
 /// etcd, the API server and the controller-manager, each with what it needs to be made before it.
-pub(crate) fn workloads(cp: &ControlPlane, addresses: &Addresses, seen: &Objects) -> [Vec<Object>; 3] {
+pub(crate) fn workloads(
+    cp: &ControlPlane,
+    addresses: &Addresses,
+    seen: &Objects,
+) -> [Vec<Object>; 3] {
     [
         etcd::objects(cp, &digest(seen, &["etcd-ca"])),
         apiserver::objects(
             cp,
             addresses,
-            &digest(seen, &["ca", "etcd-ca", "front-proxy-ca", keys::SERVICE_ACCOUNT, keys::ENCRYPTION]),
+            &digest(
+                seen,
+                &[
+                    "ca",
+                    "etcd-ca",
+                    "front-proxy-ca",
+                    keys::SERVICE_ACCOUNT,
+                    keys::ENCRYPTION,
+                ],
+            ),
         ),
         controller_manager::objects(cp, addresses, &digest(seen, &["ca", keys::SERVICE_ACCOUNT])),
     ]
@@ -158,7 +187,11 @@ pub(crate) fn owner_reference(owner: &Owner) -> Value {
 fn digest(seen: &Objects, secrets: &[&str]) -> String {
     let data: Vec<String> = secrets
         .iter()
-        .map(|name| seen.get(SECRET, name).map(|secret| secret.body["data"].to_string()).unwrap_or_default())
+        .map(|name| {
+            seen.get(SECRET, name)
+                .map(|secret| secret.body["data"].to_string())
+                .unwrap_or_default()
+        })
         .collect();
     let parts: Vec<&[u8]> = data.iter().map(String::as_bytes).collect();
     tenancy::naming::hash(&parts)

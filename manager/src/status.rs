@@ -63,11 +63,21 @@ pub(crate) struct Parts {
 
 impl Fact {
     pub(crate) fn yes(kind: &'static str, reason: &str) -> Self {
-        Self { kind, holds: true, reason: reason.into(), message: String::new() }
+        Self {
+            kind,
+            holds: true,
+            reason: reason.into(),
+            message: String::new(),
+        }
     }
 
     pub(crate) fn no(kind: &'static str, reason: &str, message: impl Into<String>) -> Self {
-        Self { kind, holds: false, reason: reason.into(), message: message.into() }
+        Self {
+            kind,
+            holds: false,
+            reason: reason.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -90,7 +100,9 @@ impl Report {
     pub(crate) fn paused() -> Self {
         Self {
             phase: Phase::Paused,
-            message: Some("spec.paused is set: nothing is changed for this tenant until it is unset".into()),
+            message: Some(
+                "spec.paused is set: nothing is changed for this tenant until it is unset".into(),
+            ),
             conditions: vec![],
             fields: vec![],
             again: SETTLED,
@@ -102,9 +114,20 @@ impl Report {
         let (reason, message) = (refusal.reason(), refusal.to_string());
         let mut conditions = vec![Fact::no("Ready", reason, message.clone())];
         if matches!(refusal, Refusal::IdentityConflict { .. }) {
-            conditions.push(Fact { kind: "IdentityConflict", holds: true, reason: reason.into(), message: message.clone() });
+            conditions.push(Fact {
+                kind: "IdentityConflict",
+                holds: true,
+                reason: reason.into(),
+                message: message.clone(),
+            });
         }
-        Self { phase: Phase::Failed, message: Some(message), conditions, fields: vec![], again: Duration::from_secs(30) }
+        Self {
+            phase: Phase::Failed,
+            message: Some(message),
+            conditions,
+            fields: vec![],
+            again: Duration::from_secs(30),
+        }
     }
 
     /// Being deleted; `waits` says what for.
@@ -121,7 +144,11 @@ impl Report {
     /// An action failed; the next pass tries again.
     pub(crate) fn failed_to_act(seen: &Seen, error: &str) -> Self {
         let deleting = seen.vcp.metadata.deletion_timestamp.is_some();
-        let phase = if deleting { Phase::Deleting } else { unready_phase(seen) };
+        let phase = if deleting {
+            Phase::Deleting
+        } else {
+            unready_phase(seen)
+        };
         Self {
             phase,
             message: Some(error.to_owned()),
@@ -139,7 +166,10 @@ impl Report {
     /// A control plane whose objects are all in place.
     pub(crate) fn of(seen: &Seen, cp: &ControlPlane, addresses: &Addresses, parts: &Parts) -> Self {
         let endpoint = keys::url(&addresses.endpoint.host, addresses.endpoint.port);
-        let secret = SecretRef { name: cp.owner.kubeconfig_secret(), key: keys::USER_KEY.into() };
+        let secret = SecretRef {
+            name: cp.owner.kubeconfig_secret(),
+            key: keys::USER_KEY.into(),
+        };
         let mut fields = vec![
             ("endpoint", json!(endpoint)),
             ("kubeconfigSecretRef", json!(secret)),
@@ -147,21 +177,39 @@ impl Report {
         ];
         let control_plane = match (&seen.tenant, parts.blockers.is_empty()) {
             (Tenant::Answers { .. }, true) => Fact::yes("ControlPlaneReady", "Answers"),
-            (Tenant::Silent(why), true) => {
-                Fact::no("ControlPlaneReady", "NoAnswer", format!("the API server doesn't answer yet: {why}"))
-            }
-            (Tenant::NotAsked, true) => Fact::no("ControlPlaneReady", "NotAsked", "no API server pod was asked yet"),
+            (Tenant::Silent(why), true) => Fact::no(
+                "ControlPlaneReady",
+                "NoAnswer",
+                format!("the API server doesn't answer yet: {why}"),
+            ),
+            (Tenant::NotAsked, true) => Fact::no(
+                "ControlPlaneReady",
+                "NotAsked",
+                "no API server pod was asked yet",
+            ),
             // Each part waits for those before it: the first blocker is the cause of the others.
-            (_, false) => Fact::no("ControlPlaneReady", "PodsNotReady", parts.blockers[0].as_str()),
+            (_, false) => Fact::no(
+                "ControlPlaneReady",
+                "PodsNotReady",
+                parts.blockers[0].as_str(),
+            ),
         };
         if parts.rolled_out {
             fields.push(("version", json!(cp.version)));
         }
-        if let Tenant::Answers { kube_system_uid, .. } = &seen.tenant
+        if let Tenant::Answers {
+            kube_system_uid, ..
+        } = &seen.tenant
             && proof(&seen.vcp).is_none()
         {
             // Never changed afterwards: a different UID means different data, and deletions freeze on it.
-            fields.push(("proof", json!(TenantProof { kube_system_uid: kube_system_uid.clone(), restore_counter: 0 })));
+            fields.push((
+                "proof",
+                json!(TenantProof {
+                    kube_system_uid: kube_system_uid.clone(),
+                    restore_counter: 0
+                }),
+            ));
         }
         let dns = dns_ready(seen, cp);
         let again = match (&seen.tenant, control_plane.holds, dns.holds) {
@@ -174,34 +222,61 @@ impl Report {
     }
 
     /// Ready when all facts hold and the syncer says that it syncs.
-    pub(crate) fn summed_up(seen: &Seen, mut facts: Vec<Fact>, fields: Vec<(&'static str, Value)>, again: Duration) -> Self {
-        let blocker = facts.iter().find(|fact| !fact.holds).cloned().or_else(|| not_synced(&seen.vcp));
+    pub(crate) fn summed_up(
+        seen: &Seen,
+        mut facts: Vec<Fact>,
+        fields: Vec<(&'static str, Value)>,
+        again: Duration,
+    ) -> Self {
+        let blocker = facts
+            .iter()
+            .find(|fact| !fact.holds)
+            .cloned()
+            .or_else(|| not_synced(&seen.vcp));
         let (phase, message, ready) = match blocker {
             None => (Phase::Ready, None, Fact::yes("Ready", "Ready")),
             Some(blocker) => {
                 let message = blocker.message.clone();
-                (unready_phase(seen), Some(message.clone()), Fact::no("Ready", &blocker.reason, message))
+                (
+                    unready_phase(seen),
+                    Some(message.clone()),
+                    Fact::no("Ready", &blocker.reason, message),
+                )
             }
         };
         facts.push(ready);
         if condition(&seen.vcp, "IdentityConflict").is_some() {
             facts.push(Fact::no("IdentityConflict", "Claimed", ""));
         }
-        Self { phase, message, conditions: facts, fields, again }
+        Self {
+            phase,
+            message,
+            conditions: facts,
+            fields,
+            again,
+        }
     }
 
     /// The merge patch that makes the status say this; `None` when it does already.
-    pub(crate) fn patch(&self, vcp: &VirtualControlPlane, seen: &Object, now: Timestamp) -> Option<Value> {
+    pub(crate) fn patch(
+        &self,
+        vcp: &VirtualControlPlane,
+        seen: &Object,
+        now: Timestamp,
+    ) -> Option<Value> {
         let mut conditions = vcp.status.clone().unwrap_or_default().conditions;
         for fact in &self.conditions {
-            set_condition(&mut conditions, Condition {
-                type_: fact.kind.into(),
-                status: if fact.holds { "True" } else { "False" }.into(),
-                reason: fact.reason.clone(),
-                message: fact.message.clone(),
-                last_transition_time: now.round(jiff::Unit::Second).unwrap_or(now).to_string(),
-                observed_generation: vcp.metadata.generation,
-            });
+            set_condition(
+                &mut conditions,
+                Condition {
+                    type_: fact.kind.into(),
+                    status: if fact.holds { "True" } else { "False" }.into(),
+                    reason: fact.reason.clone(),
+                    message: fact.message.clone(),
+                    last_transition_time: now.round(jiff::Unit::Second).unwrap_or(now).to_string(),
+                    observed_generation: vcp.metadata.generation,
+                },
+            );
         }
         let mut status = json!({
             "phase": self.phase,
@@ -214,7 +289,9 @@ impl Report {
         }
         let current = &seen.body["status"];
         let says_it = |(field, value): (&String, &Value)| &current[field] == value;
-        let same = status.as_object().is_some_and(|fields| fields.iter().all(says_it));
+        let same = status
+            .as_object()
+            .is_some_and(|fields| fields.iter().all(says_it));
         (!same).then(|| json!({"status": status}))
     }
 }
@@ -222,15 +299,26 @@ impl Report {
 impl Parts {
     /// Looks at the three workloads and their pods.
     pub(crate) fn of(seen: &Objects) -> Self {
-        let mains = [(STATEFUL_SET, etcd::NAME), (DEPLOYMENT, apiserver::NAME), (DEPLOYMENT, controller_manager::NAME)];
-        let mut parts = Self { blockers: vec![], rolled_out: true };
+        let mains = [
+            (STATEFUL_SET, etcd::NAME),
+            (DEPLOYMENT, apiserver::NAME),
+            (DEPLOYMENT, controller_manager::NAME),
+        ];
+        let mut parts = Self {
+            blockers: vec![],
+            rolled_out: true,
+        };
         for (kind, name) in mains {
             let main = seen.get(kind, name);
             parts.rolled_out &= main.is_some_and(rolled_out);
             let wanted = main.map_or(1, |main| main.number("/spec/replicas"));
             let ready = main.map_or(0, |main| main.number("/status/readyReplicas"));
             // A majority of etcd's members is enough, and so is one API server.
-            let enough = if kind == STATEFUL_SET { wanted / 2 + 1 } else { 1 };
+            let enough = if kind == STATEFUL_SET {
+                wanted / 2 + 1
+            } else {
+                1
+            };
             if ready < enough {
                 parts.blockers.push(blocker(seen, main, name));
             }
@@ -257,24 +345,37 @@ pub(crate) fn host(url: &str) -> Option<&str> {
 /// Address of the node that clients are sent to: `current` while a node has it, else the first ready node's.
 pub(crate) fn node_address(nodes: &[Object], current: Option<&str>) -> Option<String> {
     let address = |node: &Object| {
-        let internal = node.items("/status/addresses").iter().find(|address| address["type"] == "InternalIP")?;
+        let internal = node
+            .items("/status/addresses")
+            .iter()
+            .find(|address| address["type"] == "InternalIP")?;
         internal["address"].as_str().map(str::to_owned)
     };
     let is_ready = |node: &&Object| {
-        node.items("/status/conditions").iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+        node.items("/status/conditions")
+            .iter()
+            .any(|c| c["type"] == "Ready" && c["status"] == "True")
     };
-    let kept = nodes.iter().filter_map(address).find(|address| Some(address.as_str()) == current);
+    let kept = nodes
+        .iter()
+        .filter_map(address)
+        .find(|address| Some(address.as_str()) == current);
     kept.or_else(|| nodes.iter().filter(is_ready).find_map(address))
 }
 
 /// The condition of a type.
 pub(crate) fn condition<'a>(vcp: &'a VirtualControlPlane, kind: &str) -> Option<&'a Condition> {
-    vcp.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == kind)
+    vcp.status
+        .as_ref()?
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == kind)
 }
 
 /// A start is watched closely; what has been waited for long is not.
 fn waiting(seen: &Seen) -> Duration {
-    let since = condition(&seen.vcp, "ControlPlaneReady").and_then(|c| c.last_transition_time.parse::<Timestamp>().ok());
+    let since = condition(&seen.vcp, "ControlPlaneReady")
+        .and_then(|c| c.last_transition_time.parse::<Timestamp>().ok());
     let long = since.is_some_and(|since| seen.now - PATIENCE > since);
     if long { STILL_WAITING } else { WAITING }
 }
@@ -286,8 +387,16 @@ fn proof(vcp: &VirtualControlPlane) -> Option<&TenantProof> {
 fn not_synced(vcp: &VirtualControlPlane) -> Option<Fact> {
     match condition(vcp, "Synced") {
         Some(synced) if synced.status == "True" => None,
-        Some(synced) => Some(Fact::no("Synced", &synced.reason, format!("waiting for the syncer: {}", synced.message))),
-        None => Some(Fact::no("Synced", "NotSynced", "waiting for the syncer: it hasn't taken up this tenant yet")),
+        Some(synced) => Some(Fact::no(
+            "Synced",
+            &synced.reason,
+            format!("waiting for the syncer: {}", synced.message),
+        )),
+        None => Some(Fact::no(
+            "Synced",
+            "NotSynced",
+            "waiting for the syncer: it hasn't taken up this tenant yet",
+        )),
     }
 }
 
@@ -296,26 +405,47 @@ fn dns_ready(seen: &Seen, cp: &ControlPlane) -> Fact {
         return Fact::yes("DNSReady", "NotOurs");
     }
     let Tenant::Answers { objects, .. } = &seen.tenant else {
-        return Fact::no("DNSReady", "ControlPlaneNotReady", "waiting for the control plane");
+        return Fact::no(
+            "DNSReady",
+            "ControlPlaneNotReady",
+            "waiting for the control plane",
+        );
     };
     match objects.get(DEPLOYMENT, coredns::NAME) {
-        Some(deployment) if deployment.number("/status/availableReplicas") > 0 => Fact::yes("DNSReady", "Answers"),
-        Some(_) => Fact::no("DNSReady", "PodsNotReady", "waiting for a coredns pod in the tenant's kube-system"),
-        None => Fact::no("DNSReady", "NotInstalled", "waiting for CoreDNS to be installed in the tenant"),
+        Some(deployment) if deployment.number("/status/availableReplicas") > 0 => {
+            Fact::yes("DNSReady", "Answers")
+        }
+        Some(_) => Fact::no(
+            "DNSReady",
+            "PodsNotReady",
+            "waiting for a coredns pod in the tenant's kube-system",
+        ),
+        None => Fact::no(
+            "DNSReady",
+            "NotInstalled",
+            "waiting for CoreDNS to be installed in the tenant",
+        ),
     }
 }
 
 /// Why a part isn't ready, as its pods or its controller tell.
 fn blocker(seen: &Objects, main: Option<&Object>, part: &str) -> String {
-    let pods: Vec<&Object> = seen.of(POD).filter(|pod| pod.label("app.kubernetes.io/name") == Some(part)).collect();
+    let pods: Vec<&Object> = seen
+        .of(POD)
+        .filter(|pod| pod.label("app.kubernetes.io/name") == Some(part))
+        .collect();
     if let Some(text) = pods.iter().find_map(|pod| trouble(pod)) {
         return format!("waiting for pod {text}");
     }
     if let Some(pod) = pods.first() {
         return format!("waiting for pod {} to be ready", pod.name());
     }
-    let conditions = main.map(|main| main.items("/status/conditions")).unwrap_or_default();
-    let failure = conditions.iter().find(|c| c["type"] == "ReplicaFailure" && c["status"] == "True");
+    let conditions = main
+        .map(|main| main.items("/status/conditions"))
+        .unwrap_or_default();
+    let failure = conditions
+        .iter()
+        .find(|c| c["type"] == "ReplicaFailure" && c["status"] == "True");
     match failure.and_then(|failure| failure["message"].as_str()) {
         Some(message) => format!("no pod of {part} can be created: {message}"),
         None => format!("waiting for a pod of {part}"),
@@ -326,12 +456,18 @@ fn blocker(seen: &Objects, main: Option<&Object>, part: &str) -> String {
 fn trouble(pod: &Object) -> Option<String> {
     let says = |reason: &Value, message: &Value| {
         let reason = reason.as_str()?;
-        let message = message.as_str().map(|message| format!(" ({message})")).unwrap_or_default();
+        let message = message
+            .as_str()
+            .map(|message| format!(" ({message})"))
+            .unwrap_or_default();
         Some(format!("{}: {reason}{message}", pod.name()))
     };
     for container in pod.items("/status/containerStatuses") {
         let waiting = &container["state"]["waiting"];
-        if waiting["reason"].as_str().is_some_and(|reason| reason != "ContainerCreating" && reason != "PodInitializing") {
+        if waiting["reason"]
+            .as_str()
+            .is_some_and(|reason| reason != "ContainerCreating" && reason != "PodInitializing")
+        {
             return says(&waiting["reason"], &waiting["message"]);
         }
         let ended = &container["lastState"]["terminated"];
@@ -363,12 +499,23 @@ mod tests {
             "waiting for pod etcd-0: ImagePullBackOff (Back-off pulling image)"
         );
         let unscheduled = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2"});
-        assert_eq!(text(json!({"conditions": [unscheduled]})), "waiting for pod etcd-0: Unschedulable (0/2)");
+        assert_eq!(
+            text(json!({"conditions": [unscheduled]})),
+            "waiting for pod etcd-0: Unschedulable (0/2)"
+        );
         assert_eq!(text(json!({})), "waiting for pod etcd-0 to be ready");
 
         let failure = json!({"type": "ReplicaFailure", "status": "True", "message": "quota"});
-        let main = Object::new(DEPLOYMENT, Some("n"), "etcd", json!({"status": {"conditions": [failure]}}));
-        assert_eq!(blocker(&Objects::default(), Some(&main), "etcd"), "no pod of etcd can be created: quota");
+        let main = Object::new(
+            DEPLOYMENT,
+            Some("n"),
+            "etcd",
+            json!({"status": {"conditions": [failure]}}),
+        );
+        assert_eq!(
+            blocker(&Objects::default(), Some(&main), "etcd"),
+            "no pod of etcd can be created: quota"
+        );
     }
 
     #[test]
@@ -380,10 +527,19 @@ mod tests {
             });
             Object::new(NODE, None, name, json!({"status": status}))
         };
-        let nodes = [node("a", "10.0.0.1", "False"), node("b", "10.0.0.2", "True")];
+        let nodes = [
+            node("a", "10.0.0.1", "False"),
+            node("b", "10.0.0.2", "True"),
+        ];
         assert_eq!(node_address(&nodes, None).as_deref(), Some("10.0.0.2"));
-        assert_eq!(node_address(&nodes, Some("10.0.0.1")).as_deref(), Some("10.0.0.1"));
-        assert_eq!(node_address(&nodes, Some("10.0.0.9")).as_deref(), Some("10.0.0.2"));
+        assert_eq!(
+            node_address(&nodes, Some("10.0.0.1")).as_deref(),
+            Some("10.0.0.1")
+        );
+        assert_eq!(
+            node_address(&nodes, Some("10.0.0.9")).as_deref(),
+            Some("10.0.0.2")
+        );
         assert_eq!(node_address(&[], None), None);
         assert_eq!(host("https://10.0.0.2:30001"), Some("10.0.0.2"));
         assert_eq!(host("https://[fd00::1]:30001"), Some("fd00::1"));

@@ -39,7 +39,9 @@ pub(crate) enum LogFormat {
 /// Starts logging; `filter` is such as `info` or `info,manager=debug`.
 pub(crate) fn start_logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter)?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false);
     match format {
         LogFormat::Plain => subscriber.init(),
         LogFormat::Json => subscriber.json().init(),
@@ -81,14 +83,29 @@ impl Metrics {
             phases: Family::default(),
             known: Arc::default(),
         };
-        registry.register("passes", "Passes over VirtualControlPlanes by outcome", metrics.passes.clone());
-        registry.register("pass_seconds", "Time of a pass", metrics.pass_seconds.clone());
-        registry.register("control_planes", "VirtualControlPlanes by phase", metrics.phases.clone());
+        registry.register(
+            "passes",
+            "Passes over VirtualControlPlanes by outcome",
+            metrics.passes.clone(),
+        );
+        registry.register(
+            "pass_seconds",
+            "Time of a pass",
+            metrics.pass_seconds.clone(),
+        );
+        registry.register(
+            "control_planes",
+            "VirtualControlPlanes by phase",
+            metrics.phases.clone(),
+        );
         metrics
     }
 
     pub(crate) fn time_pass(&self) -> Timer {
-        Timer { began: Instant::now(), seconds: self.pass_seconds.clone() }
+        Timer {
+            began: Instant::now(),
+            seconds: self.pass_seconds.clone(),
+        }
     }
 
     pub(crate) fn count_pass(&self, outcome: &'static str) {
@@ -96,7 +113,10 @@ impl Metrics {
     }
 
     pub(crate) fn set_phase(&self, vcp: &Object, phase: Phase) {
-        let key = (vcp.namespace().unwrap_or_default().to_owned(), vcp.name().to_owned());
+        let key = (
+            vcp.namespace().unwrap_or_default().to_owned(),
+            vcp.name().to_owned(),
+        );
         let before = self.known.lock().insert(key, phase);
         if before != Some(phase) {
             self.gauge(phase).inc();
@@ -105,13 +125,19 @@ impl Metrics {
     }
 
     pub(crate) fn forget(&self, namespace: &str, name: &str) {
-        if let Some(before) = self.known.lock().remove(&(namespace.to_owned(), name.to_owned())) {
+        if let Some(before) = self
+            .known
+            .lock()
+            .remove(&(namespace.to_owned(), name.to_owned()))
+        {
             self.gauge(before).dec();
         }
     }
 
     fn gauge(&self, phase: Phase) -> Gauge {
-        self.phases.get_or_create(&InPhase { phase: word(phase) }).clone()
+        self.phases
+            .get_or_create(&InPhase { phase: word(phase) })
+            .clone()
     }
 }
 
@@ -156,18 +182,27 @@ pub(crate) async fn serve(listener: TcpListener, registry: Arc<Registry>, ready:
                 async { Ok::<_, Infallible>(response) }
             });
             let mut server = http1::Builder::new();
-            server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
+            server
+                .timer(TokioTimer::new())
+                .header_read_timeout(Duration::from_secs(30));
             drop(server.serve_connection(TokioIo::new(stream), service).await);
             drop(slot);
         });
     }
 }
 
-fn answer(request: &Request<Incoming>, registry: &Registry, ready: &AtomicBool) -> Response<Full<Bytes>> {
+fn answer(
+    request: &Request<Incoming>,
+    registry: &Registry,
+    ready: &AtomicBool,
+) -> Response<Full<Bytes>> {
     let (status, text) = match request.uri().path() {
         "/livez" => (StatusCode::OK, "ok".to_owned()),
         "/readyz" if ready.load(Ordering::Relaxed) => (StatusCode::OK, "ok".to_owned()),
-        "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, "VirtualControlPlanes aren't listed yet".to_owned()),
+        "/readyz" => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "VirtualControlPlanes aren't listed yet".to_owned(),
+        ),
         "/metrics" => {
             let mut text = String::new();
             match encode(&mut text, registry) {

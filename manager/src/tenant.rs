@@ -3,7 +3,10 @@
 use crate::{
     control_plane::ControlPlane,
     kubeconfig::{Access, Credentials, Error as KubeconfigError},
-    object::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CONFIG_MAP, Kind, Object, Objects, POD, ROLE_BINDING, SECRET},
+    object::{
+        CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CONFIG_MAP, Kind, Object, Objects, POD, ROLE_BINDING,
+        SECRET,
+    },
     pki,
     provision::{apiserver, coredns, keys},
 };
@@ -11,7 +14,11 @@ use api::Dns;
 use serde_json::json;
 
 /// Role of the syncer in a tenant's kube-system.
-const ROLE: Kind = Kind { api_version: "rbac.authorization.k8s.io/v1", kind: "Role", plural: "roles" };
+const ROLE: Kind = Kind {
+    api_version: "rbac.authorization.k8s.io/v1",
+    kind: "Role",
+    plural: "roles",
+};
 
 /// What is known of the tenant's API server.
 #[derive(Clone, Debug)]
@@ -45,7 +52,9 @@ pub(crate) enum Error {
 /// By the pod's address: it is there before any Service has been programmed. The certificate is checked for a name.
 pub(crate) fn access(seen: &Objects) -> Result<Option<Access>, Error> {
     let pod = seen.of(POD).find(|pod| is_ready_apiserver(pod));
-    let (Some(pod), Some(ca), Some(own)) = (pod, seen.get(SECRET, "ca"), seen.get(SECRET, keys::MANAGER)) else {
+    let (Some(pod), Some(ca), Some(own)) =
+        (pod, seen.get(SECRET, "ca"), seen.get(SECRET, keys::MANAGER))
+    else {
         return Ok(None);
     };
     Ok(Some(Access {
@@ -72,10 +81,13 @@ pub(crate) fn objects(cp: &ControlPlane) -> Vec<Object> {
 ///
 /// A ConfigMap counts as met once it was applied: its content is the tenant's to edit.
 pub(crate) fn is_met(want: &Object, seen: &Objects) -> bool {
-    seen.get(want.kind, want.name()).is_some_and(|have| match want.kind {
-        CONFIG_MAP => want.annotation(api::keys::APPLIED) == have.annotation(api::keys::APPLIED),
-        _ => want.is_met_by(have),
-    })
+    seen.get(want.kind, want.name())
+        .is_some_and(|have| match want.kind {
+            CONFIG_MAP => {
+                want.annotation(api::keys::APPLIED) == have.annotation(api::keys::APPLIED)
+            }
+            _ => want.is_met_by(have),
+        })
 }
 
 /// Whether a pod of the API server is ready.
@@ -86,21 +98,39 @@ pub(crate) fn has_ready_apiserver(seen: &Objects) -> bool {
 fn is_ready_apiserver(pod: &Object) -> bool {
     pod.label("app.kubernetes.io/name") == Some(apiserver::NAME)
         && !pod.is_going()
-        && pod.items("/status/conditions").iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+        && pod
+            .items("/status/conditions")
+            .iter()
+            .any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
 
 fn rights() -> Vec<Object> {
     vec![
         cluster_binding("sublet:admins", "cluster-admin", keys::ADMINS),
-        Object::new(CLUSTER_ROLE, None, keys::SYNCER, json!({"rules": syncer_rules()})),
+        Object::new(
+            CLUSTER_ROLE,
+            None,
+            keys::SYNCER,
+            json!({"rules": syncer_rules()}),
+        ),
         cluster_binding(keys::SYNCER, keys::SYNCER, keys::SYNCER),
-        Object::new(ROLE, Some(coredns::NAMESPACE), keys::SYNCER, json!({"rules": [
-            {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "update", "patch"]},
-        ]})),
-        Object::new(ROLE_BINDING, Some(coredns::NAMESPACE), keys::SYNCER, json!({
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": keys::SYNCER},
-            "subjects": [group(keys::SYNCER)],
-        })),
+        Object::new(
+            ROLE,
+            Some(coredns::NAMESPACE),
+            keys::SYNCER,
+            json!({"rules": [
+                {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "update", "patch"]},
+            ]}),
+        ),
+        Object::new(
+            ROLE_BINDING,
+            Some(coredns::NAMESPACE),
+            keys::SYNCER,
+            json!({
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": keys::SYNCER},
+                "subjects": [group(keys::SYNCER)],
+            }),
+        ),
     ]
 }
 
@@ -126,10 +156,15 @@ fn syncer_rules() -> serde_json::Value {
 }
 
 fn cluster_binding(name: &str, role: &str, to: &str) -> Object {
-    Object::new(CLUSTER_ROLE_BINDING, None, name, json!({
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-        "subjects": [group(to)],
-    }))
+    Object::new(
+        CLUSTER_ROLE_BINDING,
+        None,
+        name,
+        json!({
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [group(to)],
+        }),
+    )
 }
 
 fn group(name: &str) -> serde_json::Value {

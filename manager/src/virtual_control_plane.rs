@@ -1,7 +1,7 @@
 //! One pass over a VirtualControlPlane: observe, decide, act, until nothing is left to do; then say so.
 
 use crate::{
-    act,
+    act::{self, View},
     decide::{Action, decide},
     observe::{self, Observer, Seen},
     status::Report,
@@ -44,7 +44,8 @@ impl Error {
 
 /// Brings one VirtualControlPlane as far as it can be brought now.
 pub(crate) async fn reconcile(
-    vcp: Arc<VirtualControlPlane>, cx: Arc<Context>,
+    vcp: Arc<VirtualControlPlane>,
+    cx: Arc<Context>,
 ) -> Result<controller::Action, Error> {
     let (namespace, name) = (vcp.namespace().unwrap_or_default(), vcp.name_any());
     let _timer = cx.metrics.time_pass();
@@ -58,15 +59,24 @@ pub(crate) async fn reconcile(
 }
 
 /// When to try again after a failure.
-pub(crate) fn retry(_: Arc<VirtualControlPlane>, error: &Error, _: Arc<Context>) -> controller::Action {
-    let wait = if error.is_conflict() { Duration::from_millis(50) } else { Duration::from_secs(3) };
+pub(crate) fn retry(
+    _: Arc<VirtualControlPlane>,
+    error: &Error,
+    _: Arc<Context>,
+) -> controller::Action {
+    let wait = if error.is_conflict() {
+        Duration::from_millis(50)
+    } else {
+        Duration::from_secs(3)
+    };
     controller::Action::requeue(wait)
 }
 
 async fn pass(namespace: &str, name: &str, cx: &Context) -> Result<controller::Action, Error> {
     let observer = &cx.observer;
     let mut done = BTreeSet::new();
-    for _ in 0..ROUNDS {
+    let mut rounds = 0..ROUNDS;
+    while rounds.next().is_some() {
         let Some(mut seen) = observer.look(namespace, name).await? else {
             cx.metrics.forget(namespace, name);
             return Ok(controller::Action::await_change());
@@ -79,29 +89,41 @@ async fn pass(namespace: &str, name: &str, cx: &Context) -> Result<controller::A
                 None => continue,
             }
         }
-        let mut decision = decide(&seen, &observer.system);
-        // An API server may write a value another way than it was given; once per pass is enough.
-        decision.actions.retain(|action| is_new(action, &mut done));
-        if decision.actions.is_empty() {
-            return Ok(rest(cx, &seen, &decision.report).await?);
-        }
-        tracing::debug!(namespace, name, actions = decision.actions.len(), "acting");
-        if let Err(error) = act::act(observer, &seen, decision.actions).await {
-            if !error.is_conflict() {
-                let report = Report::failed_to_act(&seen, &error.to_string());
-                rest(cx, &seen, &report).await?;
+        for _ in rounds.by_ref() {
+            let mut decision = decide(&seen, &observer.system);
+            // An API server may write a value another way than it was given; once per pass is enough.
+            decision.actions.retain(|action| is_new(action, &mut done));
+            if decision.actions.is_empty() {
+                return Ok(rest(cx, &seen, &decision.report).await?);
             }
-            return Err(error.into());
+            tracing::debug!(namespace, name, actions = decision.actions.len(), "acting");
+            match act::act(observer, &mut seen, decision.actions).await {
+                Ok(View::Current) => {}
+                Ok(View::Stale) => break,
+                Err(error) => {
+                    if !error.is_conflict() {
+                        rest(cx, &seen, &Report::failed_to_act(&seen, &error.to_string())).await?;
+                    }
+                    return Err(error.into());
+                }
+            }
         }
     }
     Ok(controller::Action::requeue(Duration::from_millis(50)))
 }
 
 /// Writes the status if it changed.
-async fn rest(cx: &Context, seen: &Seen, report: &Report) -> Result<controller::Action, act::Error> {
+async fn rest(
+    cx: &Context,
+    seen: &Seen,
+    report: &Report,
+) -> Result<controller::Action, act::Error> {
     if let Some(patch) = report.patch(&seen.vcp, &seen.object, seen.now) {
         let before = seen.vcp.status.as_ref().and_then(|status| status.phase);
-        cx.observer.cluster.merge(&seen.object, "/status", patch).await?;
+        cx.observer
+            .cluster
+            .merge(&seen.object, "/status", patch)
+            .await?;
         announce(seen, before, report);
     }
     cx.metrics.set_phase(&seen.object, report.phase);
@@ -109,7 +131,10 @@ async fn rest(cx: &Context, seen: &Seen, report: &Report) -> Result<controller::
 }
 
 fn announce(seen: &Seen, before: Option<Phase>, report: &Report) {
-    let (namespace, name) = (seen.object.namespace().unwrap_or_default(), seen.object.name());
+    let (namespace, name) = (
+        seen.object.namespace().unwrap_or_default(),
+        seen.object.name(),
+    );
     let waits = report.message.as_deref().unwrap_or_default();
     if before == Some(report.phase) {
         tracing::debug!(namespace, name, phase = ?report.phase, waits, "status changed");
@@ -121,12 +146,19 @@ fn announce(seen: &Seen, before: Option<Phase>, report: &Report) {
 fn is_new(action: &Action, done: &mut BTreeSet<String>) -> bool {
     match action {
         Action::Apply(object) => done.insert(format!("{object:?} {}", digest(object))),
-        Action::ApplyInTenant(object) => done.insert(format!("tenant {object:?} {}", digest(object))),
-        Action::Issue(order, authority) => {
-            done.insert(format!("{}/{} {:?} {authority:?}", order.namespace, order.name, order.material))
+        Action::ApplyInTenant(object) => {
+            done.insert(format!("tenant {object:?} {}", digest(object)))
         }
+        Action::Issue(order) => done.insert(format!(
+            "{}/{} {:?}",
+            order.namespace, order.name, order.material
+        )),
         Action::Delete(object) => done.insert(format!("delete {object:?} {}", object.uid())),
-        Action::Adopt | Action::Patch(_) | Action::Create(_) | Action::Replace(_) | Action::Release => true,
+        Action::Adopt
+        | Action::Patch(_)
+        | Action::Create(_)
+        | Action::Replace(_)
+        | Action::Release => true,
     }
 }
 

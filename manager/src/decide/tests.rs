@@ -1,8 +1,8 @@
 use super::*;
 use crate::{
+    claims::Range,
     control_plane::tests::{class, owner, vcp},
     object::{NAMESPACE, Objects, POD, SERVICE, VIRTUAL_CONTROL_PLANE},
-    claims::Range,
 };
 use api::VirtualControlPlane;
 
@@ -24,7 +24,11 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
         standing: Standing::Ours,
         claim: Some(claims::identity_claim(SYSTEM, &owner())),
         slice_claims: vec![],
-        range: Some(Ok(Range { range: "10.96.0.0/16".parse().unwrap(), taken: vec![], used: vec![] })),
+        range: Some(Ok(Range {
+            range: "10.96.0.0/16".parse().unwrap(),
+            taken: vec![],
+            used: vec![],
+        })),
         class: Some(class()),
         classes: vec![],
         groups: vec![],
@@ -56,9 +60,17 @@ fn play(seen: &mut Seen, actions: Vec<Action>) -> Vec<String> {
                 }
                 continue;
             }
-            Action::Issue(order, authority) => ("issue", pki::issue(&order, authority.as_ref(), seen.now).unwrap()),
+            Action::Issue(order) => (
+                "issue",
+                pki::issue(&order, seen.authority_of(&order), seen.now).unwrap(),
+            ),
             Action::Patch(patch) => {
-                let cidr = patch.pointer("/spec/network/serviceCIDR").unwrap().as_str().unwrap().to_owned();
+                let cidr = patch
+                    .pointer("/spec/network/serviceCIDR")
+                    .unwrap()
+                    .as_str()
+                    .unwrap()
+                    .to_owned();
                 said.push(format!("patch {cidr}"));
                 seen.vcp.spec.network.service_cidr = Some(cidr);
                 continue;
@@ -84,12 +96,14 @@ fn put(seen: &mut Seen, mut object: Object) {
     }
     if object.kind == DEPLOYMENT || object.kind == STATEFUL_SET {
         let replicas = object.body["spec"]["replicas"].clone();
-        object.body["status"] = json!({"replicas": replicas, "readyReplicas": replicas, "updatedReplicas": replicas});
+        object.body["status"] =
+            json!({"replicas": replicas, "readyReplicas": replicas, "updatedReplicas": replicas});
         let pod = json!({
             "metadata": {"labels": {"app.kubernetes.io/name": object.name()}},
             "status": {"conditions": [{"type": "Ready", "status": "True"}]},
         });
-        seen.objects.insert(Object::new(POD, object.namespace(), object.name(), pod));
+        seen.objects
+            .insert(Object::new(POD, object.namespace(), object.name(), pod));
     }
     match (object.kind.kind, object.namespace()) {
         ("Namespace", _) => seen.namespace = Some(object),
@@ -97,7 +111,9 @@ fn put(seen: &mut Seen, mut object: Object) {
         ("RoleBinding", _) => seen.access_beside = Some(object),
         ("ConfigMap", Some(SYSTEM)) => seen.slice_claims.push(object),
         ("Secret", Some(SYSTEM)) => seen.syncer_secret = Some(object),
-        ("Secret", Some(namespace)) if namespace == owner().namespace => seen.user_secret = Some(object),
+        ("Secret", Some(namespace)) if namespace == owner().namespace => {
+            seen.user_secret = Some(object)
+        }
         _ => seen.objects.insert(object),
     }
 }
@@ -110,27 +126,59 @@ fn decided(seen: &Seen) -> Decision {
 fn adoption_then_the_claim_come_before_anything_else() {
     let mut fresh = vcp();
     fresh.spec.identity = None;
-    assert!(matches!(decided(&seen_as(fresh)).actions[..], [Action::Adopt]));
-    assert!(matches!(decided(&seen_as(vcp())).actions[..], [Action::Adopt]), "without its finalizer");
-    let free = Seen { standing: Standing::Free, claim: None, ..seen() };
-    assert!(matches!(&decided(&free).actions[..], [Action::Create(claim)] if claim.name().starts_with("claim-")));
-    let movable = Seen { standing: Standing::Movable, ..seen() };
-    assert!(matches!(&decided(&movable).actions[..], [Action::Replace(_)]));
+    assert!(matches!(
+        decided(&seen_as(fresh)).actions[..],
+        [Action::Adopt]
+    ));
+    assert!(
+        matches!(decided(&seen_as(vcp())).actions[..], [Action::Adopt]),
+        "without its finalizer"
+    );
+    let free = Seen {
+        standing: Standing::Free,
+        claim: None,
+        ..seen()
+    };
+    assert!(
+        matches!(&decided(&free).actions[..], [Action::Create(claim)] if claim.name().starts_with("claim-"))
+    );
+    let movable = Seen {
+        standing: Standing::Movable,
+        ..seen()
+    };
+    assert!(matches!(
+        &decided(&movable).actions[..],
+        [Action::Replace(_)]
+    ));
 }
 
 #[test]
 fn nothing_is_done_for_a_stolen_identity_and_the_holder_is_named() {
-    let stolen = Seen { standing: Standing::Theirs { holder: "a/b".into() }, ..seen() };
+    let stolen = Seen {
+        standing: Standing::Theirs {
+            holder: "a/b".into(),
+        },
+        ..seen()
+    };
     let decision = decided(&stolen);
     assert!(decision.actions.is_empty());
     assert_eq!(decision.report.phase, Phase::Failed);
-    let conflict = decision.report.conditions.iter().find(|fact| fact.kind == "IdentityConflict").unwrap();
+    let conflict = decision
+        .report
+        .conditions
+        .iter()
+        .find(|fact| fact.kind == "IdentityConflict")
+        .unwrap();
     assert!(conflict.holds && conflict.message.contains("a/b"));
 }
 
 #[test]
 fn a_missing_class_is_named_with_those_that_exist() {
-    let missing = Seen { class: None, classes: vec!["gold".into()], ..seen() };
+    let missing = Seen {
+        class: None,
+        classes: vec!["gold".into()],
+        ..seen()
+    };
     let report = decided(&missing).report;
     assert_eq!(
         report.message.unwrap(),
@@ -159,7 +207,9 @@ fn a_control_plane_comes_up_in_this_order() {
         rounds.push(play(&mut seen, decision.actions).join("\n"));
         assert!(rounds.len() < 12, "it doesn't settle: {rounds:#?}");
     }
-    let text = rounds.join("\n\n").replace(&owner().control_plane_namespace(), "CP");
+    let text = rounds
+        .join("\n\n")
+        .replace(&owner().control_plane_namespace(), "CP");
     expect_test::expect![[r#"
         create ConfigMap sublet-system/slice-10-96-4-0
         patch 10.96.4.0/22
@@ -181,7 +231,6 @@ fn a_control_plane_comes_up_in_this_order() {
         issue Secret CP/front-proxy-ca
         issue Secret CP/service-account
         issue Secret CP/encryption
-
         issue Secret CP/apiserver
         issue Secret CP/apiserver-kubelet-client
         issue Secret CP/apiserver-etcd-client
@@ -201,16 +250,35 @@ fn a_control_plane_comes_up_in_this_order() {
     .assert_eq(&text);
 
     let report = decided(&seen).report;
-    assert_eq!((report.phase, report.message.as_deref()), (Phase::Provisioning, Some("no API server pod was asked yet")));
+    assert_eq!(
+        (report.phase, report.message.as_deref()),
+        (Phase::Provisioning, Some("no API server pod was asked yet"))
+    );
 
-    seen.tenant = Tenant::Answers { kube_system_uid: "uid".into(), objects: Objects::default() };
+    seen.tenant = Tenant::Answers {
+        kube_system_uid: "uid".into(),
+        objects: Objects::default(),
+    };
     let actions = decided(&seen).actions;
     let said = play(&mut seen, actions);
-    assert_eq!(said.first().unwrap(), "in tenant ClusterRoleBinding sublet:admins");
-    assert!(said.last().unwrap().starts_with("issue Secret sublet-system/tenant-"), "the syncer's comes last");
+    assert_eq!(
+        said.first().unwrap(),
+        "in tenant ClusterRoleBinding sublet:admins"
+    );
+    assert!(
+        said.last()
+            .unwrap()
+            .starts_with("issue Secret sublet-system/tenant-"),
+        "the syncer's comes last"
+    );
     assert!(decided(&seen).actions.is_empty());
     let report = decided(&seen).report;
-    assert!(report.fields.iter().any(|(field, value)| *field == "proof" && value["kubeSystemUID"] == "uid"));
+    assert!(
+        report
+            .fields
+            .iter()
+            .any(|(field, value)| *field == "proof" && value["kubeSystemUID"] == "uid")
+    );
     assert!(report.message.unwrap().contains("coredns"));
 }
 
@@ -235,32 +303,52 @@ fn an_upgrade_waits_for_the_part_before_it() {
             break;
         }
         let said = play(&mut seen, actions);
-        rounds.push(said.join(" ").replace(&owner().control_plane_namespace(), "CP"));
+        rounds.push(
+            said.join(" ")
+                .replace(&owner().control_plane_namespace(), "CP"),
+        );
     }
-    assert_eq!(rounds, [
-        "apply StatefulSet CP/etcd",
-        "apply Deployment CP/kube-apiserver",
-        "apply Deployment CP/kube-controller-manager",
-    ]);
+    assert_eq!(
+        rounds,
+        [
+            "apply StatefulSet CP/etcd",
+            "apply Deployment CP/kube-apiserver",
+            "apply Deployment CP/kube-controller-manager",
+        ]
+    );
 
     let etcd = seen.objects.get(STATEFUL_SET, etcd::NAME).unwrap();
     let mut rolling = etcd.clone();
     rolling.body["status"]["updatedReplicas"] = json!(0);
     seen.objects.insert(rolling);
-    seen.class.as_mut().unwrap().spec.versions[0].images.kube_apiserver.push_str(":newer");
+    seen.class.as_mut().unwrap().spec.versions[0]
+        .images
+        .kube_apiserver
+        .push_str(":newer");
     assert!(decided(&seen).actions.is_empty(), "etcd is still rolling");
 }
 
 #[test]
 fn foreign_objects_are_never_taken_over() {
-    let foreign = Object::new(NAMESPACE, None, &owner().control_plane_namespace(), json!({}));
+    let foreign = Object::new(
+        NAMESPACE,
+        None,
+        &owner().control_plane_namespace(),
+        json!({}),
+    );
     let mut seen = seen();
     let actions = decided(&seen).actions;
     play(&mut seen, actions);
     seen.namespace = Some(foreign);
     let decision = decided(&seen);
     assert!(decision.actions.is_empty());
-    assert!(decision.report.message.unwrap().contains("isn't this tenant's"));
+    assert!(
+        decision
+            .report
+            .message
+            .unwrap()
+            .contains("isn't this tenant's")
+    );
 }
 
 #[test]
@@ -276,12 +364,25 @@ fn a_pod_that_cannot_start_is_named_in_the_condition() {
     let mut etcd = seen.objects.get(STATEFUL_SET, etcd::NAME).unwrap().clone();
     etcd.body["status"]["readyReplicas"] = json!(0);
     seen.objects.insert(etcd);
-    seen.objects.insert(Object::new(POD, Some("n"), "etcd-0", json!({
-        "metadata": {"labels": {"app.kubernetes.io/name": "etcd"}},
-        "status": {"containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull"}}}]},
-    })));
-    seen.objects.insert(Object::new(POD, Some("n"), "etcd", json!({})));
+    seen.objects.insert(Object::new(
+        POD,
+        Some("n"),
+        "etcd-0",
+        json!({
+            "metadata": {"labels": {"app.kubernetes.io/name": "etcd"}},
+            "status": {"containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull"}}}]},
+        }),
+    ));
+    seen.objects
+        .insert(Object::new(POD, Some("n"), "etcd", json!({})));
     let report = decided(&seen).report;
-    let fact = report.conditions.iter().find(|fact| fact.kind == "ControlPlaneReady").unwrap();
-    assert_eq!((fact.holds, fact.message.as_str()), (false, "waiting for pod etcd-0: ErrImagePull"));
+    let fact = report
+        .conditions
+        .iter()
+        .find(|fact| fact.kind == "ControlPlaneReady")
+        .unwrap();
+    assert_eq!(
+        (fact.holds, fact.message.as_str()),
+        (false, "waiting for pod etcd-0: ErrImagePull")
+    );
 }

@@ -16,9 +16,21 @@ fn leaving() -> Seen {
     vcp.metadata.finalizers = Some(vec![keys::FINALIZER.into()]);
     vcp.metadata.deletion_timestamp = Some(Time("2026-01-01T00:00:00Z".parse().unwrap()));
     let mut seen = seen_as(vcp);
-    seen.namespaces = vec![namespace("workload", "workload", None), namespace("cp", keys::ROLE_CONTROL_PLANE, None)];
-    seen.syncer_secret = Some(Object::new(SECRET, Some(SYSTEM), "tenant", json!({"metadata": {"uid": "s"}})));
-    seen.slice_claims = vec![slice_claim(SYSTEM, "10.96.4.0/22".parse().unwrap(), &owner())];
+    seen.namespaces = vec![
+        namespace("workload", "workload", None),
+        namespace("cp", keys::ROLE_CONTROL_PLANE, None),
+    ];
+    seen.syncer_secret = Some(Object::new(
+        SECRET,
+        Some(SYSTEM),
+        "tenant",
+        json!({"metadata": {"uid": "s"}}),
+    ));
+    seen.slice_claims = vec![slice_claim(
+        SYSTEM,
+        "10.96.4.0/22".parse().unwrap(),
+        &owner(),
+    )];
     seen
 }
 
@@ -39,11 +51,18 @@ fn stopped(seen: &mut Seen) {
         reason: "Stopped".into(),
         ..Condition::default()
     };
-    seen.vcp.status = Some(VirtualControlPlaneStatus { conditions: vec![condition], ..Default::default() });
+    seen.vcp.status = Some(VirtualControlPlaneStatus {
+        conditions: vec![condition],
+        ..Default::default()
+    });
 }
 
 fn said(decision: &Decision) -> String {
-    let actions: Vec<String> = decision.actions.iter().map(|action| format!("{action:?}")).collect();
+    let actions: Vec<String> = decision
+        .actions
+        .iter()
+        .map(|action| format!("{action:?}"))
+        .collect();
     actions.join(", ")
 }
 
@@ -52,34 +71,63 @@ fn the_syncer_is_waited_for_but_not_for_ever() {
     let mut seen = leaving();
     let decision = decide(&seen, SYSTEM);
     assert!(decision.actions.is_empty());
-    assert_eq!(decision.report.message.unwrap(), "waiting for the syncer to stop, until 2026-01-01T00:00:30Z at most");
+    assert_eq!(
+        decision.report.message.unwrap(),
+        "waiting for the syncer to stop, until 2026-01-01T00:00:30Z at most"
+    );
     seen.now = "2026-01-01T00:00:30Z".parse().unwrap();
     assert_eq!(said(&decide(&seen, SYSTEM)), "Delete(Namespace workload)");
     let mut seen = leaving();
     stopped(&mut seen);
     assert_eq!(said(&decide(&seen, SYSTEM)), "Delete(Namespace workload)");
-    seen = Seen { syncer_secret: None, ..leaving() };
-    assert_eq!(said(&decide(&seen, SYSTEM)), "Delete(Namespace workload)", "it never had the tenant");
+    seen = Seen {
+        syncer_secret: None,
+        ..leaving()
+    };
+    assert_eq!(
+        said(&decide(&seen, SYSTEM)),
+        "Delete(Namespace workload)",
+        "it never had the tenant"
+    );
 }
 
 #[test]
 fn workload_control_plane_secrets_claims_and_finalizer_go_in_this_order() {
     let mut seen = leaving();
     stopped(&mut seen);
-    seen.namespaces[0] = namespace("workload", "workload", Some("Some content has finalizers: x"));
+    seen.namespaces[0] = namespace(
+        "workload",
+        "workload",
+        Some("Some content has finalizers: x"),
+    );
     let decision = decide(&seen, SYSTEM);
     assert!(decision.actions.is_empty());
-    assert_eq!(decision.report.message.unwrap(), "namespace workload: Some content has finalizers: x");
+    assert_eq!(
+        decision.report.message.unwrap(),
+        "namespace workload: Some content has finalizers: x"
+    );
     assert_eq!(decision.report.phase, Phase::Deleting);
 
     seen.namespaces.remove(0);
     assert_eq!(said(&decide(&seen, SYSTEM)), "Delete(Namespace cp)");
     seen.namespaces.clear();
-    assert_eq!(said(&decide(&seen, SYSTEM)), "Delete(Secret sublet-system/tenant)");
+    assert_eq!(
+        said(&decide(&seen, SYSTEM)),
+        "Delete(Secret sublet-system/tenant)"
+    );
     seen.syncer_secret = None;
-    assert_eq!(said(&decide(&seen, SYSTEM)), "Delete(ConfigMap sublet-system/slice-10-96-4-0)");
+    assert_eq!(
+        said(&decide(&seen, SYSTEM)),
+        "Delete(ConfigMap sublet-system/slice-10-96-4-0)"
+    );
     seen.slice_claims.clear();
-    assert_eq!(said(&decide(&seen, SYSTEM)), format!("Delete(ConfigMap sublet-system/claim-{}), Release", owner().id));
+    assert_eq!(
+        said(&decide(&seen, SYSTEM)),
+        format!(
+            "Delete(ConfigMap sublet-system/claim-{}), Release",
+            owner().id
+        )
+    );
 }
 
 #[test]
@@ -89,13 +137,23 @@ fn a_foreign_secret_under_the_kubeconfigs_name_stays() {
     seen.namespaces.clear();
     seen.syncer_secret = None;
     seen.slice_claims.clear();
-    seen.user_secret = Some(Object::new(SECRET, Some("tenants"), "acme-kubeconfig", json!({})));
+    seen.user_secret = Some(Object::new(
+        SECRET,
+        Some("tenants"),
+        "acme-kubeconfig",
+        json!({}),
+    ));
     assert!(said(&decide(&seen, SYSTEM)).ends_with("Release"));
 }
 
 #[test]
 fn nothing_is_touched_for_one_that_never_had_its_identity() {
-    let seen = Seen { standing: Standing::Theirs { holder: "a/b".into() }, ..leaving() };
+    let seen = Seen {
+        standing: Standing::Theirs {
+            holder: "a/b".into(),
+        },
+        ..leaving()
+    };
     assert_eq!(said(&decide(&seen, SYSTEM)), "Release");
     let mut seen = leaving();
     seen.owner = None;
@@ -104,8 +162,15 @@ fn nothing_is_touched_for_one_that_never_had_its_identity() {
 
 #[test]
 fn a_claim_that_got_lost_is_made_again_before_anything_is_deleted() {
-    let free = Seen { standing: Standing::Free, claim: None, ..leaving() };
+    let free = Seen {
+        standing: Standing::Free,
+        claim: None,
+        ..leaving()
+    };
     assert!(said(&decide(&free, SYSTEM)).starts_with("Create(ConfigMap sublet-system/claim-"));
-    let movable = Seen { standing: Standing::Movable, ..leaving() };
+    let movable = Seen {
+        standing: Standing::Movable,
+        ..leaving()
+    };
     assert!(said(&decide(&movable, SYSTEM)).starts_with("Replace(ConfigMap sublet-system/claim-"));
 }

@@ -32,7 +32,10 @@ fn leaf(form: Form) -> Leaf {
 }
 
 fn der(pem: &str) -> Vec<u8> {
-    let lines: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    let lines: String = pem
+        .lines()
+        .filter(|line| !line.starts_with("-----"))
+        .collect();
     BASE64_STANDARD.decode(lines).unwrap()
 }
 
@@ -40,15 +43,32 @@ fn der(pem: &str) -> Vec<u8> {
 fn a_leaf_has_its_names_its_life_and_its_authoritys_signature() {
     let ca = issue(&order(Material::Authority(Authority::Cluster)), None, now()).unwrap();
     let made = issue(&order(Material::Leaf(leaf(Form::Files))), Some(&ca), now()).unwrap();
-    let (ca, made) = (der(&text(&ca, "tls.crt").unwrap()), der(&text(&made, "tls.crt").unwrap()));
+    let (ca, made) = (
+        der(&text(&ca, "tls.crt").unwrap()),
+        der(&text(&made, "tls.crt").unwrap()),
+    );
     let (_, ca) = X509Certificate::from_der(&ca).unwrap();
     let (_, made) = X509Certificate::from_der(&made).unwrap();
 
     assert!(ca.is_ca() && !made.is_ca());
     assert_eq!(made.issuer(), ca.subject());
-    assert_eq!(made.subject().to_string(), "O=sublet:admins, CN=kube-apiserver");
-    let names = &made.subject_alternative_name().unwrap().unwrap().value.general_names;
-    assert_eq!(names, &[GeneralName::DNSName("kubernetes"), GeneralName::IPAddress(&[10, 96, 4, 1])]);
+    assert_eq!(
+        made.subject().to_string(),
+        "O=sublet:admins, CN=kube-apiserver"
+    );
+    let names = &made
+        .subject_alternative_name()
+        .unwrap()
+        .unwrap()
+        .value
+        .general_names;
+    assert_eq!(
+        names,
+        &[
+            GeneralName::DNSName("kubernetes"),
+            GeneralName::IPAddress(&[10, 96, 4, 1])
+        ]
+    );
     let usage = made.extended_key_usage().unwrap().unwrap().value;
     assert!(usage.server_auth && !usage.client_auth);
     let days = (made.validity().not_after.timestamp() - now().as_second()) / DAY as i64;
@@ -64,24 +84,43 @@ fn authorities_are_made_once_and_leaves_when_due() {
     assert!(!is_due(&authority, Some(&ca), None, now()));
 
     let wanted = order(Material::Leaf(leaf(Form::Files)));
-    assert!(!is_due(&wanted, None, None, now()), "without its authority it waits");
+    assert!(
+        is_due(&wanted, None, None, now()),
+        "its authority is made just before"
+    );
     assert!(is_due(&wanted, None, Some(&ca), now()));
     let made = issue(&wanted, Some(&ca), now()).unwrap();
     let after = |days: i64| now() + jiff::SignedDuration::from_secs(days * DAY as i64);
     assert!(!is_due(&wanted, Some(&made), Some(&ca), now()));
     assert!(!is_due(&wanted, Some(&made), Some(&ca), after(59)));
-    assert!(is_due(&wanted, Some(&made), Some(&ca), after(60)), "two thirds of its life");
+    assert!(
+        is_due(&wanted, Some(&made), Some(&ca), after(60)),
+        "two thirds of its life"
+    );
 
     let other = issue(&authority, None, now()).unwrap();
-    assert!(is_due(&wanted, Some(&made), Some(&other), now()), "another authority");
-    let renamed = order(Material::Leaf(Leaf { names: vec!["other".into()], ..leaf(Form::Files) }));
-    assert!(is_due(&renamed, Some(&made), Some(&ca), now()), "other names");
+    assert!(
+        is_due(&wanted, Some(&made), Some(&other), now()),
+        "another authority"
+    );
+    let renamed = order(Material::Leaf(Leaf {
+        names: vec!["other".into()],
+        ..leaf(Form::Files)
+    }));
+    assert!(
+        is_due(&renamed, Some(&made), Some(&ca), now()),
+        "other names"
+    );
 }
 
 #[test]
 fn a_kubeconfig_is_a_leaf_in_another_form() {
     let ca = issue(&order(Material::Authority(Authority::Cluster)), None, now()).unwrap();
-    let form = Form::Kubeconfig { key: "value", server: "https://host:30000".into(), context: "acme".into() };
+    let form = Form::Kubeconfig {
+        key: "value",
+        server: "https://host:30000".into(),
+        context: "acme".into(),
+    };
     let made = issue(&order(Material::Leaf(leaf(form))), Some(&ca), now()).unwrap();
     let access = kubeconfig::Access::parse(&text(&made, "value").unwrap()).unwrap();
     assert_eq!(access.server, "https://host:30000");
@@ -92,5 +131,10 @@ fn a_kubeconfig_is_a_leaf_in_another_form() {
 fn a_damaged_authority_is_named() {
     let ca = Object::new(SECRET, Some("n"), "ca", json!({"data": {"tls.crt": "!"}}));
     let error = issue(&order(Material::Leaf(leaf(Form::Files))), Some(&ca), now()).unwrap_err();
-    assert!(error.to_string().starts_with("Secret ca has no usable tls.crt"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("Secret ca has no usable tls.crt"),
+        "{error}"
+    );
 }

@@ -24,7 +24,10 @@ pub(crate) const FRONT_PROXY_CLIENT: &str = "front-proxy-client";
 /// The configuration, the Deployment, and a disruption budget when one server may be missing.
 pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) -> Vec<Object> {
     let config = config(cp);
-    let files = tenancy::naming::hash(&[digest.as_bytes(), config.body["data"].to_string().as_bytes()]);
+    let files = tenancy::naming::hash(&[
+        digest.as_bytes(),
+        config.body["data"].to_string().as_bytes(),
+    ]);
     let part = Part {
         name: NAME,
         image: &cp.images.kube_apiserver,
@@ -58,7 +61,11 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
         data: None,
         grace: 15,
         digest: &files,
-        spread: if cp.replicas > 1 { Spread::Preferred } else { Spread::Single },
+        spread: if cp.replicas > 1 {
+            Spread::Preferred
+        } else {
+            Spread::Single
+        },
     };
     let body = json!({
         "metadata": metadata(cp, NAME),
@@ -71,11 +78,19 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
             "template": pod::template(cp, part),
         },
     });
-    let mut objects = vec![config, Object::new(DEPLOYMENT, Some(&cp.namespace), NAME, body)];
+    let mut objects = vec![
+        config,
+        Object::new(DEPLOYMENT, Some(&cp.namespace), NAME, body),
+    ];
     if cp.replicas > 1 {
         let spec = json!({"maxUnavailable": 1, "selector": {"matchLabels": selector(NAME)}});
         let body = json!({"metadata": metadata(cp, NAME), "spec": spec});
-        objects.push(Object::new(DISRUPTION_BUDGET, Some(&cp.namespace), NAME, body));
+        objects.push(Object::new(
+            DISRUPTION_BUDGET,
+            Some(&cp.namespace),
+            NAME,
+            body,
+        ));
     }
     objects
 }
@@ -134,15 +149,24 @@ fn command(cp: &ControlPlane, addresses: &Addresses) -> Vec<String> {
         format!("--tls-cert-file={}", file("server.crt")),
         format!("--tls-private-key-file={}", file("server.key")),
         format!("--authentication-config={}", file("authentication.json")),
-        format!("--requestheader-client-ca-file={}", file("front-proxy-ca.crt")),
+        format!(
+            "--requestheader-client-ca-file={}",
+            file("front-proxy-ca.crt")
+        ),
         format!("--requestheader-allowed-names={FRONT_PROXY_CLIENT}"),
         "--requestheader-extra-headers-prefix=X-Remote-Extra-".into(),
         "--requestheader-group-headers=X-Remote-Group".into(),
         "--requestheader-username-headers=X-Remote-User".into(),
-        format!("--proxy-client-cert-file={}", file("front-proxy-client.crt")),
+        format!(
+            "--proxy-client-cert-file={}",
+            file("front-proxy-client.crt")
+        ),
         format!("--proxy-client-key-file={}", file("front-proxy-client.key")),
         format!("--service-account-issuer=https://{}", cp.issuer_host()),
-        format!("--service-account-jwks-uri=https://kubernetes.default.svc.{}/openid/v1/jwks", cp.domain),
+        format!(
+            "--service-account-jwks-uri=https://kubernetes.default.svc.{}/openid/v1/jwks",
+            cp.domain
+        ),
         format!("--service-account-key-file={}", file("sa.pub")),
         format!("--service-account-signing-key-file={}", file("sa.key")),
         "--service-account-extend-token-expiration=false".into(),
@@ -155,14 +179,21 @@ fn command(cp: &ControlPlane, addresses: &Addresses) -> Vec<String> {
         "--max-requests-inflight=200".into(),
         "--max-mutating-requests-inflight=100".into(),
         // Where it stores.
-        format!("--etcd-servers=https://{}:{}", addresses.etcd, etcd::CLIENT_PORT),
+        format!(
+            "--etcd-servers=https://{}:{}",
+            addresses.etcd,
+            etcd::CLIENT_PORT
+        ),
         format!("--etcd-cafile={}", file("etcd-ca.crt")),
         format!("--etcd-certfile={}", file("etcd-client.crt")),
         format!("--etcd-keyfile={}", file("etcd-client.key")),
         format!("--encryption-provider-config={}", file("encryption.json")),
         // How it reaches nodes: by the one who serves the tenant's virtual nodes, and no one else.
         format!("--kubelet-certificate-authority={}", file("ca.crt")),
-        format!("--kubelet-client-certificate={}", file("kubelet-client.crt")),
+        format!(
+            "--kubelet-client-certificate={}",
+            file("kubelet-client.crt")
+        ),
         format!("--kubelet-client-key={}", file("kubelet-client.key")),
         "--kubelet-preferred-address-types=Hostname,InternalIP".into(),
     ]

@@ -37,7 +37,10 @@ const WITHOUT: [&str; 12] = [
 /// The kubeconfig and the Deployment.
 pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) -> Vec<Object> {
     let config = config(cp, addresses);
-    let files = tenancy::naming::hash(&[digest.as_bytes(), config.body["data"].to_string().as_bytes()]);
+    let files = tenancy::naming::hash(&[
+        digest.as_bytes(),
+        config.body["data"].to_string().as_bytes(),
+    ]);
     let part = Part {
         name: NAME,
         image: &cp.images.kube_controller_manager,
@@ -73,7 +76,10 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
             "template": pod::template(cp, part),
         },
     });
-    vec![config, Object::new(DEPLOYMENT, Some(&cp.namespace), NAME, body)]
+    vec![
+        config,
+        Object::new(DEPLOYMENT, Some(&cp.namespace), NAME, body),
+    ]
 }
 
 /// Certificate and key are files, which the client reads again when they are renewed.
@@ -100,7 +106,10 @@ fn config(cp: &ControlPlane, addresses: &Addresses) -> Object {
 
 fn command(cp: &ControlPlane) -> Vec<String> {
     let file = |name: &str| format!("{CONFIG_DIR}/{name}");
-    let without: String = WITHOUT.iter().map(|controller| format!(",-{controller}")).collect();
+    let without: String = WITHOUT
+        .iter()
+        .map(|controller| format!(",-{controller}"))
+        .collect();
     vec![
         "kube-controller-manager".into(),
         format!("--kubeconfig={}", file("kubeconfig.json")),

@@ -2,7 +2,10 @@
 
 use crate::{
     control_plane::ControlPlane,
-    object::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CONFIG_MAP, DEPLOYMENT, Object, SERVICE, SERVICE_ACCOUNT},
+    object::{
+        CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CONFIG_MAP, DEPLOYMENT, Object, SERVICE,
+        SERVICE_ACCOUNT,
+    },
 };
 use serde_json::{Value, json};
 
@@ -18,14 +21,26 @@ const ROLE: &str = "system:coredns";
 
 /// All of it, in the order of creation.
 pub(crate) fn objects(cp: &ControlPlane) -> Vec<Object> {
-    vec![service_account(), cluster_role(), binding(), config(cp), service(cp), deployment(cp)]
-        .into_iter()
-        .map(Object::sealed)
-        .collect()
+    vec![
+        service_account(),
+        cluster_role(),
+        binding(),
+        config(cp),
+        service(cp),
+        deployment(cp),
+    ]
+    .into_iter()
+    .map(Object::sealed)
+    .collect()
 }
 
 fn service_account() -> Object {
-    Object::new(SERVICE_ACCOUNT, Some(NAMESPACE), NAME, json!({"metadata": {"labels": labels()}}))
+    Object::new(
+        SERVICE_ACCOUNT,
+        Some(NAMESPACE),
+        NAME,
+        json!({"metadata": {"labels": labels()}}),
+    )
 }
 
 fn cluster_role() -> Object {
@@ -34,7 +49,12 @@ fn cluster_role() -> Object {
         {"apiGroups": [""], "resources": ["services", "pods", "namespaces"], "verbs": watch},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": watch},
     ]);
-    Object::new(CLUSTER_ROLE, None, ROLE, json!({"metadata": {"labels": labels()}, "rules": rules}))
+    Object::new(
+        CLUSTER_ROLE,
+        None,
+        ROLE,
+        json!({"metadata": {"labels": labels()}, "rules": rules}),
+    )
 }
 
 fn binding() -> Object {

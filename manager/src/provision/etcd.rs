@@ -27,7 +27,9 @@ const GIB: u64 = 1 << 30;
 
 /// Host names of all members, as peers know them.
 pub(crate) fn members(cp: &ControlPlane) -> Vec<String> {
-    (0..cp.members).map(|n| format!("{NAME}-{n}.{PEERS}.{}.svc", cp.namespace)).collect()
+    (0..cp.members)
+        .map(|n| format!("{NAME}-{n}.{PEERS}.{}.svc", cp.namespace))
+        .collect()
 }
 
 /// The StatefulSet, and a disruption budget when a member may be missing.
@@ -43,7 +45,11 @@ pub(crate) fn objects(cp: &ControlPlane, digest: &str) -> Vec<Object> {
         command: command(cp),
         // Half of Go's default growth: an idle etcd holds a third less memory for little work.
         env: vec![("GOGC", "50")],
-        ports: vec![("client", CLIENT_PORT), ("peer", PEER_PORT), ("health", HEALTH_PORT)],
+        ports: vec![
+            ("client", CLIENT_PORT),
+            ("peer", PEER_PORT),
+            ("health", HEALTH_PORT),
+        ],
         startup: pod::http("HTTP", "health", "/readyz"),
         readiness: Some(pod::http("HTTP", "health", "/readyz")),
         liveness: pod::http("HTTP", "health", "/livez"),
@@ -59,7 +65,11 @@ pub(crate) fn objects(cp: &ControlPlane, digest: &str) -> Vec<Object> {
         data: Some((volume, "/var/lib/etcd")),
         grace: 10,
         digest,
-        spread: if cp.members > 1 { Spread::Required } else { Spread::Single },
+        spread: if cp.members > 1 {
+            Spread::Required
+        } else {
+            Spread::Single
+        },
     };
     let mut spec = json!({
         "serviceName": PEERS,
@@ -88,11 +98,17 @@ pub(crate) fn keep_what_is_fixed(cp: &mut ControlPlane, existing: &Object) -> Re
     }
     let claim = "/spec/volumeClaimTemplates/0/spec";
     cp.storage = match existing.body.pointer(claim) {
-        None => EtcdStorage { ephemeral: true, ..EtcdStorage::default() },
+        None => EtcdStorage {
+            ephemeral: true,
+            ..EtcdStorage::default()
+        },
         Some(spec) => EtcdStorage {
             ephemeral: false,
             storage_class_name: spec["storageClassName"].as_str().map(str::to_owned),
-            size: spec["resources"]["requests"]["storage"].as_str().unwrap_or_default().to_owned(),
+            size: spec["resources"]["requests"]["storage"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
         },
     };
     Ok(())
@@ -102,7 +118,10 @@ fn command(cp: &ControlPlane) -> Vec<String> {
     // A single member talks to itself: no name has to be resolved before it starts.
     let (peer_host, listen) = match cp.members {
         1 => ("127.0.0.1".to_owned(), "127.0.0.1"),
-        _ => (format!("$(POD_NAME).{PEERS}.{}.svc", cp.namespace), "0.0.0.0"),
+        _ => (
+            format!("$(POD_NAME).{PEERS}.{}.svc", cp.namespace),
+            "0.0.0.0",
+        ),
     };
     let cluster = match cp.members {
         1 => format!("{NAME}-0=https://127.0.0.1:{PEER_PORT}"),
@@ -186,18 +205,26 @@ mod tests {
     use crate::control_plane::tests::control_plane;
 
     fn flag(command: &[String], name: &str) -> String {
-        command.iter().find_map(|arg| arg.strip_prefix(name)).unwrap().to_owned()
+        command
+            .iter()
+            .find_map(|arg| arg.strip_prefix(name))
+            .unwrap()
+            .to_owned()
     }
 
     #[test]
     fn a_single_member_needs_no_dns_and_three_name_each_other() {
         let mut cp = control_plane();
-        assert_eq!(flag(&command(&cp), "--initial-cluster="), "etcd-0=https://127.0.0.1:2380");
+        assert_eq!(
+            flag(&command(&cp), "--initial-cluster="),
+            "etcd-0=https://127.0.0.1:2380"
+        );
         cp.members = 3;
         let command = command(&cp);
         assert_eq!(flag(&command, "--initial-cluster=").split(',').count(), 3);
         for (n, host) in members(&cp).iter().enumerate() {
-            let own = flag(&command, "--initial-advertise-peer-urls=").replace("$(POD_NAME)", &format!("etcd-{n}"));
+            let own = flag(&command, "--initial-advertise-peer-urls=")
+                .replace("$(POD_NAME)", &format!("etcd-{n}"));
             assert_eq!(own, format!("https://{host}:2380"));
         }
     }
@@ -219,17 +246,36 @@ mod tests {
     fn storage_is_a_claim_unless_it_is_ephemeral() {
         let mut cp = control_plane();
         let set = |cp: &ControlPlane| objects(cp, "").remove(0);
-        assert_eq!(set(&cp).text("/spec/volumeClaimTemplates/0/spec/resources/requests/storage"), "8Gi");
+        assert_eq!(
+            set(&cp).text("/spec/volumeClaimTemplates/0/spec/resources/requests/storage"),
+            "8Gi"
+        );
         assert_eq!(set(&cp).items("/spec/template/spec/volumes").len(), 1);
 
-        let mut changed = ControlPlane { storage: EtcdStorage { size: "1Gi".into(), ..cp.storage.clone() }, ..cp.clone() };
+        let mut changed = ControlPlane {
+            storage: EtcdStorage {
+                size: "1Gi".into(),
+                ..cp.storage.clone()
+            },
+            ..cp.clone()
+        };
         keep_what_is_fixed(&mut changed, &set(&cp)).unwrap();
         assert_eq!(changed.storage, cp.storage);
         changed.members = 3;
         assert!(keep_what_is_fixed(&mut changed, &set(&cp)).is_err());
 
         cp.storage.ephemeral = true;
-        assert!(set(&cp).body.pointer("/spec/volumeClaimTemplates").is_none());
-        assert!(set(&cp).body.pointer("/spec/template/spec/volumes/1/emptyDir").is_some());
+        assert!(
+            set(&cp)
+                .body
+                .pointer("/spec/volumeClaimTemplates")
+                .is_none()
+        );
+        assert!(
+            set(&cp)
+                .body
+                .pointer("/spec/template/spec/volumes/1/emptyDir")
+                .is_some()
+        );
     }
 }

@@ -29,11 +29,16 @@ pub(crate) const SYNCER_KEY: &str = "kubeconfig";
 
 /// Everything that lies in the control plane's namespace.
 pub(crate) fn orders(cp: &ControlPlane, addresses: &Addresses) -> Vec<Order> {
-    let mut orders: Vec<Order> =
-        Authority::ALL.map(|authority| own(cp, authority.secret(), Material::Authority(authority))).into();
+    let mut orders: Vec<Order> = Authority::ALL
+        .map(|authority| own(cp, authority.secret(), Material::Authority(authority)))
+        .into();
     orders.push(own(cp, SERVICE_ACCOUNT, Material::ServiceAccountKeys));
     orders.push(own(cp, ENCRYPTION, Material::EncryptionKey));
-    orders.extend(leaves(cp, addresses).into_iter().map(|(name, leaf)| own(cp, name, Material::Leaf(leaf))));
+    orders.extend(
+        leaves(cp, addresses)
+            .into_iter()
+            .map(|(name, leaf)| own(cp, name, Material::Leaf(leaf))),
+    );
     orders
 }
 
@@ -52,7 +57,10 @@ pub(crate) fn user_kubeconfig(cp: &ControlPlane, addresses: &Addresses) -> Order
             "annotations": {marks::CONTROL_PLANE: cp.owner.path()},
             "ownerReferences": [owner_reference(&cp.owner)],
         }),
-        material: Material::Leaf(Leaf { form, ..client("sublet:admin", Some(ADMINS)) }),
+        material: Material::Leaf(Leaf {
+            form,
+            ..client("sublet:admin", Some(ADMINS))
+        }),
         identity: cp.owner.id.to_string(),
     }
 }
@@ -68,7 +76,10 @@ pub(crate) fn syncer_kubeconfig(cp: &ControlPlane, addresses: &Addresses, system
         namespace: system.to_owned(),
         name: naming::tenant_kubeconfig(&cp.owner.id),
         metadata: syncer_metadata(&cp.owner),
-        material: Material::Leaf(Leaf { form, ..client(SYNCER, Some(SYNCER)) }),
+        material: Material::Leaf(Leaf {
+            form,
+            ..client(SYNCER, Some(SYNCER))
+        }),
         identity: cp.owner.id.to_string(),
     }
 }
@@ -82,7 +93,11 @@ pub(crate) fn syncer_metadata(owner: &crate::control_plane::Owner) -> Value {
 
 /// `https://HOST:PORT`; an IPv6 address stands in brackets.
 pub(crate) fn url(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("https://[{host}]:{port}") } else { format!("https://{host}:{port}") }
+    if host.contains(':') {
+        format!("https://[{host}]:{port}")
+    } else {
+        format!("https://{host}:{port}")
+    }
 }
 
 fn leaves(cp: &ControlPlane, addresses: &Addresses) -> Vec<(&'static str, Leaf)> {
@@ -104,19 +119,34 @@ fn leaves(cp: &ControlPlane, addresses: &Addresses) -> Vec<(&'static str, Leaf)>
         ..client(name, None)
     };
     vec![
-        ("apiserver", Leaf {
-            usage: Usage::Server,
-            names: apiserver::names(cp, addresses),
-            ..client(apiserver::NAME, None)
-        }),
-        ("apiserver-kubelet-client", client("kube-apiserver-kubelet-client", None)),
-        ("apiserver-etcd-client", etcd_leaf("kube-apiserver-etcd-client", Usage::Client, vec![])),
-        ("etcd-server", etcd_leaf("etcd-server", Usage::Both, etcd_names)),
+        (
+            "apiserver",
+            Leaf {
+                usage: Usage::Server,
+                names: apiserver::names(cp, addresses),
+                ..client(apiserver::NAME, None)
+            },
+        ),
+        (
+            "apiserver-kubelet-client",
+            client("kube-apiserver-kubelet-client", None),
+        ),
+        (
+            "apiserver-etcd-client",
+            etcd_leaf("kube-apiserver-etcd-client", Usage::Client, vec![]),
+        ),
+        (
+            "etcd-server",
+            etcd_leaf("etcd-server", Usage::Both, etcd_names),
+        ),
         ("etcd-peer", etcd_leaf("etcd-peer", Usage::Both, peer_names)),
-        ("front-proxy-client", Leaf {
-            authority: Authority::FrontProxy,
-            ..client(apiserver::FRONT_PROXY_CLIENT, None)
-        }),
+        (
+            "front-proxy-client",
+            Leaf {
+                authority: Authority::FrontProxy,
+                ..client(apiserver::FRONT_PROXY_CLIENT, None)
+            },
+        ),
         ("controller-manager", client(controller_manager::USER, None)),
         (MANAGER, client("sublet:manager", Some("system:masters"))),
     ]

@@ -15,32 +15,63 @@ const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
 
 /// All Services: etcd, the API server for the super cluster, for the tenant's pods and for the outside.
 pub(crate) fn services(cp: &ControlPlane) -> Vec<Object> {
-    let mut node_port = json!({"name": "https", "port": apiserver::PORT, "targetPort": apiserver::PORT});
-    if let Some(port) = cp.endpoint.as_ref().map(|endpoint| endpoint.port).filter(|port| NODE_PORTS.contains(port)) {
+    let mut node_port =
+        json!({"name": "https", "port": apiserver::PORT, "targetPort": apiserver::PORT});
+    if let Some(port) = cp
+        .endpoint
+        .as_ref()
+        .map(|endpoint| endpoint.port)
+        .filter(|port| NODE_PORTS.contains(port))
+    {
         node_port["nodePort"] = json!(port);
     }
     let mut services = vec![
-        service(cp, KUBERNETES, apiserver::NAME, json!({
-            "clusterIP": cp.slice.api_address().to_string(),
-            "ports": [{"name": "https", "port": 443, "targetPort": apiserver::PORT}],
-        })),
-        service(cp, apiserver::NAME, apiserver::NAME, json!({
-            "ports": [{"name": "https", "port": apiserver::PORT, "targetPort": apiserver::PORT}],
-        })),
-        service(cp, EXTERNAL_SERVICE, apiserver::NAME, json!({"type": "NodePort", "ports": [node_port]})),
+        service(
+            cp,
+            KUBERNETES,
+            apiserver::NAME,
+            json!({
+                "clusterIP": cp.slice.api_address().to_string(),
+                "ports": [{"name": "https", "port": 443, "targetPort": apiserver::PORT}],
+            }),
+        ),
+        service(
+            cp,
+            apiserver::NAME,
+            apiserver::NAME,
+            json!({
+                "ports": [{"name": "https", "port": apiserver::PORT, "targetPort": apiserver::PORT}],
+            }),
+        ),
+        service(
+            cp,
+            EXTERNAL_SERVICE,
+            apiserver::NAME,
+            json!({"type": "NodePort", "ports": [node_port]}),
+        ),
         // Reachable from the first moment: the API server keeps asking anyhow, and is told sooner.
-        service(cp, etcd::NAME, etcd::NAME, json!({
-            "publishNotReadyAddresses": true,
-            "ports": [{"name": "client", "port": etcd::CLIENT_PORT, "targetPort": etcd::CLIENT_PORT}],
-        })),
+        service(
+            cp,
+            etcd::NAME,
+            etcd::NAME,
+            json!({
+                "publishNotReadyAddresses": true,
+                "ports": [{"name": "client", "port": etcd::CLIENT_PORT, "targetPort": etcd::CLIENT_PORT}],
+            }),
+        ),
     ];
     if cp.members > 1 {
-        services.push(service(cp, etcd::PEERS, etcd::NAME, json!({
-            "clusterIP": "None",
-            // Members must find each other before any is ready.
-            "publishNotReadyAddresses": true,
-            "ports": [{"name": "peer", "port": etcd::PEER_PORT, "targetPort": etcd::PEER_PORT}],
-        })));
+        services.push(service(
+            cp,
+            etcd::PEERS,
+            etcd::NAME,
+            json!({
+                "clusterIP": "None",
+                // Members must find each other before any is ready.
+                "publishNotReadyAddresses": true,
+                "ports": [{"name": "peer", "port": etcd::PEER_PORT, "targetPort": etcd::PEER_PORT}],
+            }),
+        ));
     }
     services
 }
@@ -51,28 +82,44 @@ pub(crate) fn policies(cp: &ControlPlane) -> Vec<Object> {
     let part = |name: &str| json!([{"podSelector": {"matchLabels": selector(name)}}]);
     let dns = json!({"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]});
     vec![
-        policy(cp, "default-deny", json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]})),
-        policy(cp, etcd::NAME, json!({
-            "podSelector": {"matchLabels": selector(etcd::NAME)},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": [
-                {"from": part(apiserver::NAME), "ports": [tcp(etcd::CLIENT_PORT)]},
-                {"from": part(etcd::NAME), "ports": [tcp(etcd::CLIENT_PORT), tcp(etcd::PEER_PORT)]},
-            ],
-            "egress": [{"to": part(etcd::NAME), "ports": [tcp(etcd::CLIENT_PORT), tcp(etcd::PEER_PORT)]}, dns],
-        })),
+        policy(
+            cp,
+            "default-deny",
+            json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}),
+        ),
+        policy(
+            cp,
+            etcd::NAME,
+            json!({
+                "podSelector": {"matchLabels": selector(etcd::NAME)},
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [
+                    {"from": part(apiserver::NAME), "ports": [tcp(etcd::CLIENT_PORT)]},
+                    {"from": part(etcd::NAME), "ports": [tcp(etcd::CLIENT_PORT), tcp(etcd::PEER_PORT)]},
+                ],
+                "egress": [{"to": part(etcd::NAME), "ports": [tcp(etcd::CLIENT_PORT), tcp(etcd::PEER_PORT)]}, dns],
+            }),
+        ),
         // Its egress ends at webhooks and aggregated servers of the tenant's choice, which no list of ours holds.
-        policy(cp, apiserver::NAME, json!({
-            "podSelector": {"matchLabels": selector(apiserver::NAME)},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"ports": [tcp(apiserver::PORT)]}],
-            "egress": [{}],
-        })),
-        policy(cp, super::controller_manager::NAME, json!({
-            "podSelector": {"matchLabels": selector(super::controller_manager::NAME)},
-            "policyTypes": ["Ingress", "Egress"],
-            "egress": [{"to": part(apiserver::NAME), "ports": [tcp(apiserver::PORT)]}],
-        })),
+        policy(
+            cp,
+            apiserver::NAME,
+            json!({
+                "podSelector": {"matchLabels": selector(apiserver::NAME)},
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [{"ports": [tcp(apiserver::PORT)]}],
+                "egress": [{}],
+            }),
+        ),
+        policy(
+            cp,
+            super::controller_manager::NAME,
+            json!({
+                "podSelector": {"matchLabels": selector(super::controller_manager::NAME)},
+                "policyTypes": ["Ingress", "Egress"],
+                "egress": [{"to": part(apiserver::NAME), "ports": [tcp(apiserver::PORT)]}],
+            }),
+        ),
     ]
 }
 

@@ -87,7 +87,11 @@ pub(crate) fn template(cp: &ControlPlane, part: Part<'_>) -> Value {
         json!({"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
         json!({"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}),
     ];
-    env.extend(part.env.iter().map(|(name, value)| json!({"name": name, "value": value})));
+    env.extend(
+        part.env
+            .iter()
+            .map(|(name, value)| json!({"name": name, "value": value})),
+    );
     let mut container = json!({
         "name": part.name,
         "image": part.image,
@@ -174,7 +178,12 @@ fn source(source: &Source) -> Value {
 
 fn resources(class: &PodResources, default_requests: [(&str, &str); 2]) -> Value {
     let mut requests: BTreeMap<&str, &str> = BTreeMap::from(default_requests);
-    requests.extend(class.requests.iter().map(|(name, amount)| (name.as_str(), amount.as_str())));
+    requests.extend(
+        class
+            .requests
+            .iter()
+            .map(|(name, amount)| (name.as_str(), amount.as_str())),
+    );
     let mut resources = json!({"requests": requests});
     if !class.limits.is_empty() {
         resources["limits"] = json!(class.limits);

@@ -10,7 +10,10 @@ fn addresses() -> Addresses {
     Addresses {
         etcd: "10.96.0.50".into(),
         apiserver: "10.96.0.51".into(),
-        endpoint: api::Endpoint { host: "192.0.2.1".into(), port: 30443 },
+        endpoint: api::Endpoint {
+            host: "192.0.2.1".into(),
+            port: 30443,
+        },
     }
 }
 
@@ -21,8 +24,14 @@ fn control_planes() -> [ControlPlane; 2] {
     large.replicas = 3;
     large.members = 3;
     large.storage.ephemeral = true;
-    large.node_selector.insert("pool".into(), "control-planes".into());
-    large.resources.etcd.limits.insert("memory".into(), "1Gi".into());
+    large
+        .node_selector
+        .insert("pool".into(), "control-planes".into());
+    large
+        .resources
+        .etcd
+        .limits
+        .insert("memory".into(), "1Gi".into());
     [small, large]
 }
 
@@ -39,7 +48,10 @@ fn every_pod_meets_the_restricted_level() {
         let mut objects = all(&cp);
         objects.extend(tenant::objects(&cp));
         let mut pods = 0;
-        for object in objects.iter().filter(|object| object.body.pointer("/spec/template/spec").is_some()) {
+        for object in objects
+            .iter()
+            .filter(|object| object.body.pointer("/spec/template/spec").is_some())
+        {
             let spec = &object.body["spec"]["template"]["spec"];
             pods += 1;
             for field in ["hostNetwork", "hostPID", "hostIPC", "hostUsers"] {
@@ -47,17 +59,38 @@ fn every_pod_meets_the_restricted_level() {
             }
             assert_eq!(spec["securityContext"]["runAsNonRoot"], true, "{object:?}");
             assert_eq!(spec["securityContext"]["runAsUser"], 65532, "{object:?}");
-            assert_eq!(spec["securityContext"]["seccompProfile"]["type"], "RuntimeDefault", "{object:?}");
+            assert_eq!(
+                spec["securityContext"]["seccompProfile"]["type"], "RuntimeDefault",
+                "{object:?}"
+            );
             for volume in spec["volumes"].as_array().unwrap() {
-                let kinds = ["projected", "emptyDir", "configMap", "persistentVolumeClaim"];
-                assert!(kinds.iter().any(|kind| !volume[kind].is_null()), "{object:?}: {volume}");
+                let kinds = [
+                    "projected",
+                    "emptyDir",
+                    "configMap",
+                    "persistentVolumeClaim",
+                ];
+                assert!(
+                    kinds.iter().any(|kind| !volume[kind].is_null()),
+                    "{object:?}: {volume}"
+                );
             }
             for container in spec["containers"].as_array().unwrap() {
                 let context = &container["securityContext"];
                 assert_eq!(context["allowPrivilegeEscalation"], false, "{object:?}");
                 assert_eq!(context["readOnlyRootFilesystem"], true, "{object:?}");
-                assert_eq!(context["capabilities"], json!({"drop": ["ALL"]}), "{object:?}");
-                assert!(container["ports"].as_array().unwrap().iter().all(|port| port["hostPort"].is_null()));
+                assert_eq!(
+                    context["capabilities"],
+                    json!({"drop": ["ALL"]}),
+                    "{object:?}"
+                );
+                assert!(
+                    container["ports"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .all(|port| port["hostPort"].is_null())
+                );
                 assert!(!container["resources"]["requests"].is_null(), "{object:?}");
             }
             if object.namespace() == Some(&cp.namespace) {
@@ -73,10 +106,23 @@ fn every_pod_meets_the_restricted_level() {
 fn every_object_is_marked_and_in_the_control_planes_namespace() {
     for cp in control_planes() {
         for object in all(&cp) {
-            assert_eq!(object.label(marks::TENANT), Some(cp.owner.id.as_str()), "{object:?}");
-            assert_eq!(object.annotation(marks::CONTROL_PLANE), Some("tenants/acme"), "{object:?}");
+            assert_eq!(
+                object.label(marks::TENANT),
+                Some(cp.owner.id.as_str()),
+                "{object:?}"
+            );
+            assert_eq!(
+                object.annotation(marks::CONTROL_PLANE),
+                Some("tenants/acme"),
+                "{object:?}"
+            );
             assert!(object.annotation(marks::APPLIED).is_some(), "{object:?}");
-            assert!(object.namespace().is_none_or(|namespace| namespace == cp.namespace), "{object:?}");
+            assert!(
+                object
+                    .namespace()
+                    .is_none_or(|namespace| namespace == cp.namespace),
+                "{object:?}"
+            );
         }
     }
 }
@@ -86,10 +132,17 @@ fn every_file_of_a_pod_is_in_a_secret_that_is_ordered() {
     let cp = control_plane();
     let orders = keys::orders(&cp, &addresses());
     let objects = all(&cp);
-    for object in objects.iter().filter(|object| [STATEFUL_SET, DEPLOYMENT].contains(&object.kind)) {
+    for object in objects
+        .iter()
+        .filter(|object| [STATEFUL_SET, DEPLOYMENT].contains(&object.kind))
+    {
         for source in object.items("/spec/template/spec/volumes/0/projected/sources") {
             if let Some(name) = source["configMap"]["name"].as_str() {
-                assert!(objects.iter().any(|object| object.name() == name && object.kind.kind == "ConfigMap"));
+                assert!(
+                    objects
+                        .iter()
+                        .any(|object| object.name() == name && object.kind.kind == "ConfigMap")
+                );
                 continue;
             }
             let name = source["secret"]["name"].as_str().unwrap();
@@ -97,7 +150,10 @@ fn every_file_of_a_pod_is_in_a_secret_that_is_ordered() {
             let order = order.unwrap_or_else(|| panic!("{object:?} mounts Secret {name}"));
             let secret = issue(order, &orders);
             let key = source["secret"]["items"][0]["key"].as_str().unwrap();
-            assert!(!secret.body["data"][key].is_null(), "Secret {name} has no {key}");
+            assert!(
+                !secret.body["data"][key].is_null(),
+                "Secret {name} has no {key}"
+            );
         }
     }
 }
@@ -108,11 +164,20 @@ fn keys_of_authorities_reach_the_signer_alone() {
     let holders: Vec<String> = all(&control_plane())
         .iter()
         .flat_map(|object| {
-            let sources = object.items("/spec/template/spec/volumes/0/projected/sources").to_vec();
+            let sources = object
+                .items("/spec/template/spec/volumes/0/projected/sources")
+                .to_vec();
             let is_key = |source: &Value| source["secret"]["items"][0]["key"] == "tls.key";
-            let of_ca = |source: &Value| source["secret"]["name"].as_str().is_some_and(|name| name.ends_with("ca"));
-            let held = sources.into_iter().filter(move |source| is_key(source) && of_ca(source));
-            held.map(|source| format!("{} holds {}", object.name(), source["secret"]["name"])).collect::<Vec<_>>()
+            let of_ca = |source: &Value| {
+                source["secret"]["name"]
+                    .as_str()
+                    .is_some_and(|name| name.ends_with("ca"))
+            };
+            let held = sources
+                .into_iter()
+                .filter(move |source| is_key(source) && of_ca(source));
+            held.map(|source| format!("{} holds {}", object.name(), source["secret"]["name"]))
+                .collect::<Vec<_>>()
         })
         .collect();
     assert_eq!(holders, ["kube-controller-manager holds \"ca\""]);
@@ -121,7 +186,9 @@ fn keys_of_authorities_reach_the_signer_alone() {
 fn issue(order: &crate::pki::Order, orders: &[crate::pki::Order]) -> Object {
     let now = "2026-01-01T00:00:00Z".parse().unwrap();
     let authority = match &order.material {
-        crate::pki::Material::Leaf(leaf) => orders.iter().find(|order| order.name == leaf.authority.secret()),
+        crate::pki::Material::Leaf(leaf) => orders
+            .iter()
+            .find(|order| order.name == leaf.authority.secret()),
         _ => None,
     };
     let authority = authority.map(|order| crate::pki::issue(order, None, now).unwrap());
@@ -137,21 +204,28 @@ fn nobody_but_the_manager_is_in_system_masters() {
     let groups: Vec<String> = orders
         .iter()
         .filter_map(|order| match &order.material {
-            crate::pki::Material::Leaf(leaf) => Some(format!("{}: {}", order.name, leaf.organization?)),
+            crate::pki::Material::Leaf(leaf) => {
+                Some(format!("{}: {}", order.name, leaf.organization?))
+            }
             _ => None,
         })
         .collect();
-    assert_eq!(groups, [
-        "manager: system:masters",
-        "acme-kubeconfig: sublet:admins",
-        &format!("tenant-{}: sublet:syncer", cp.owner.id),
-    ]);
+    assert_eq!(
+        groups,
+        [
+            "manager: system:masters",
+            "acme-kubeconfig: sublet:admins",
+            &format!("tenant-{}: sublet:syncer", cp.owner.id),
+        ]
+    );
 }
 
 #[test]
 fn the_api_servers_names_are_exact() {
     let cp = control_plane();
-    let names = apiserver::names(&cp, &addresses()).join("\n").replace(&cp.owner.id.to_string(), "IDENTITY");
+    let names = apiserver::names(&cp, &addresses())
+        .join("\n")
+        .replace(&cp.owner.id.to_string(), "IDENTITY");
     let names = names.replace(&cp.namespace, "NAMESPACE");
     expect![[r#"
         kubernetes
@@ -172,10 +246,19 @@ fn the_api_servers_names_are_exact() {
 fn the_api_server_runs_with_these_flags() {
     let cp = control_plane();
     let objects = workloads(&cp, &addresses(), &Objects::default()).concat();
-    let main = objects.iter().find(|object| object.kind == DEPLOYMENT && object.name() == apiserver::NAME).unwrap();
+    let main = objects
+        .iter()
+        .find(|object| object.kind == DEPLOYMENT && object.name() == apiserver::NAME)
+        .unwrap();
     let flags = main.items("/spec/template/spec/containers/0/command");
-    let flags: Vec<&str> = flags.iter().filter_map(Value::as_str).filter(|flag| !flag.contains("/etc/")).collect();
-    let flags = flags.join("\n").replace(&cp.owner.id.to_string(), "IDENTITY");
+    let flags: Vec<&str> = flags
+        .iter()
+        .filter_map(Value::as_str)
+        .filter(|flag| !flag.contains("/etc/"))
+        .collect();
+    let flags = flags
+        .join("\n")
+        .replace(&cp.owner.id.to_string(), "IDENTITY");
     expect![[r#"
         kube-apiserver
         --advertise-address=$(POD_IP)
@@ -203,13 +286,24 @@ fn the_api_server_runs_with_these_flags() {
 #[test]
 fn etcd_and_its_peers_are_shut_to_all_but_the_api_server() {
     let policies = base(&control_plane());
-    let policies: Vec<&Object> = policies.iter().filter(|object| object.kind == NETWORK_POLICY).collect();
-    let of = |name: &str| policies.iter().find(|policy| policy.name() == name).unwrap();
+    let policies: Vec<&Object> = policies
+        .iter()
+        .filter(|object| object.kind == NETWORK_POLICY)
+        .collect();
+    let of = |name: &str| {
+        policies
+            .iter()
+            .find(|policy| policy.name() == name)
+            .unwrap()
+    };
     assert_eq!(of("default-deny").body["spec"]["podSelector"], json!({}));
     let from: Vec<&str> = of("etcd")
         .items("/spec/ingress")
         .iter()
-        .filter_map(|rule| rule.pointer("/from/0/podSelector/matchLabels/app.kubernetes.io~1name")?.as_str())
+        .filter_map(|rule| {
+            rule.pointer("/from/0/podSelector/matchLabels/app.kubernetes.io~1name")?
+                .as_str()
+        })
         .collect();
     assert_eq!(from, ["kube-apiserver", "etcd"]);
 }
@@ -217,28 +311,52 @@ fn etcd_and_its_peers_are_shut_to_all_but_the_api_server() {
 #[test]
 fn a_change_of_keys_read_at_start_rolls_their_pods_alone() {
     let cp = control_plane();
-    let secret = |name: &str, text: &str| Object::new(SECRET, Some(&cp.namespace), name, json!({"data": {"k": text}}));
+    let secret = |name: &str, text: &str| {
+        Object::new(
+            SECRET,
+            Some(&cp.namespace),
+            name,
+            json!({"data": {"k": text}}),
+        )
+    };
     let digests = |objects: &Objects| {
         workloads(&cp, &addresses(), objects)
             .concat()
             .iter()
             .filter_map(|object| {
-                Some(object.body.pointer("/spec/template/metadata/annotations/sublet.dev~1config")?.to_string())
+                Some(
+                    object
+                        .body
+                        .pointer("/spec/template/metadata/annotations/sublet.dev~1config")?
+                        .to_string(),
+                )
             })
             .collect::<Vec<_>>()
     };
-    let before: Objects = [secret("etcd-ca", "1"), secret("apiserver", "1")].into_iter().collect();
-    let renewed: Objects = [secret("etcd-ca", "1"), secret("apiserver", "2")].into_iter().collect();
-    let rolled: Objects = [secret("etcd-ca", "2"), secret("apiserver", "1")].into_iter().collect();
+    let before: Objects = [secret("etcd-ca", "1"), secret("apiserver", "1")]
+        .into_iter()
+        .collect();
+    let renewed: Objects = [secret("etcd-ca", "1"), secret("apiserver", "2")]
+        .into_iter()
+        .collect();
+    let rolled: Objects = [secret("etcd-ca", "2"), secret("apiserver", "1")]
+        .into_iter()
+        .collect();
     assert_eq!(digests(&before), digests(&renewed));
-    let changed: Vec<bool> = digests(&before).iter().zip(digests(&rolled)).map(|(a, b)| *a != b).collect();
+    let changed: Vec<bool> = digests(&before)
+        .iter()
+        .zip(digests(&rolled))
+        .map(|(a, b)| *a != b)
+        .collect();
     assert_eq!(changed, [true, true, false]);
 }
 
 #[test]
 fn an_endpoint_that_is_given_is_used_as_it_is() {
     let mut cp = control_plane();
-    let service = |name: &str, spec: Value| Object::new(SERVICE, Some(&cp.namespace), name, json!({"spec": spec}));
+    let service = |name: &str, spec: Value| {
+        Object::new(SERVICE, Some(&cp.namespace), name, json!({"spec": spec}))
+    };
     let seen: Objects = [
         service(etcd::NAME, json!({"clusterIP": "10.96.0.50"})),
         service(apiserver::NAME, json!({"clusterIP": "10.96.0.51"})),
@@ -246,13 +364,20 @@ fn an_endpoint_that_is_given_is_used_as_it_is() {
     ]
     .into_iter()
     .collect();
-    let endpoint = |cp: &ControlPlane, node| Addresses::of(cp, &seen, node).map(|found| {
-        format!("{}:{}", found.endpoint.host, found.endpoint.port)
-    });
+    let endpoint = |cp: &ControlPlane, node| {
+        Addresses::of(cp, &seen, node)
+            .map(|found| format!("{}:{}", found.endpoint.host, found.endpoint.port))
+    };
     assert_eq!(endpoint(&cp, None), None);
     assert_eq!(endpoint(&cp, Some("192.0.2.1")).unwrap(), "192.0.2.1:30001");
     cp.endpoint_host = Some("nodes.example".into());
-    assert_eq!(endpoint(&cp, Some("192.0.2.1")).unwrap(), "nodes.example:30001");
-    cp.endpoint = Some(api::Endpoint { host: "acme.example".into(), port: 443 });
+    assert_eq!(
+        endpoint(&cp, Some("192.0.2.1")).unwrap(),
+        "nodes.example:30001"
+    );
+    cp.endpoint = Some(api::Endpoint {
+        host: "acme.example".into(),
+        port: 443,
+    });
     assert_eq!(endpoint(&cp, None).unwrap(), "acme.example:443");
 }
