@@ -37,6 +37,9 @@ pub(crate) fn ensure_for_nodes() -> Result<()> {
 
 /// Makes sure that image layers can be made.
 pub(crate) fn ensure_for_images() -> Result<()> {
+    if !is_root() {
+        bail!("making image layers keeps the owners of files, which needs root: run this as root");
+    }
     ensure(NEEDED_FOR_IMAGES)
 }
 

@@ -113,7 +113,9 @@ pub(crate) fn up(nodes: Option<u8>, fake_nodes: u32) -> Result<()> {
                 phase: Phase::Starting,
             };
             record.write()?;
-            start::fresh(&record.nodes(), &bundle)?;
+            start::fresh(&record.nodes(), &bundle).context(
+                "the super cluster did not start; `cargo xtask super down` removes what did",
+            )?;
             Record {
                 phase: Phase::Running,
                 ..record

@@ -14,8 +14,8 @@ use crate::images::{self, Bundle};
 use crate::progress::Step;
 use crate::{paths, run};
 
-/// How long a cluster may take to become ready. On two busy cores it takes a third of that.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a cluster may take to become ready. On two idle cores it takes ten seconds.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Starts a cluster where there is none.
 pub(crate) fn fresh(nodes: &[Node], bundle: &Bundle) -> Result<()> {
