@@ -4,6 +4,7 @@ use crate::{
     args::{Global, Program},
     error,
     kubeconfig::file,
+    proxy,
 };
 use anyhow::Result;
 use kube::{
@@ -102,7 +103,7 @@ fn cluster_flags(global: &Global) -> String {
 }
 
 /// A client that gives up on an API server that doesn't answer.
-pub(crate) fn client(mut config: Config) -> Result<Client> {
+fn client(mut config: Config) -> Result<Client> {
     config.read_timeout = Some(ANSWER);
     config.reset_reader_on_write = true;
     watching(config)
@@ -135,13 +136,54 @@ async fn load(global: &Global) -> Result<Config> {
         .iter()
         .map(|context| context.name.clone())
         .collect();
+    let context = global.context.clone();
+    let config = config(kubeconfig, context).await;
+    config
+        .map_err(|err| explain(&err, global, &names))
+        .and_then(through_proxy)
+}
+
+/// A context of a kubeconfig; as its proxy only the one that the kubeconfig itself names.
+async fn config(
+    kubeconfig: Kubeconfig,
+    context: Option<String>,
+) -> Result<Config, KubeconfigError> {
+    let name = context.as_ref().or(kubeconfig.current_context.as_ref());
+    let named = kubeconfig
+        .contexts
+        .iter()
+        .find(|named| Some(&named.name) == name);
+    let cluster = named
+        .and_then(|named| named.context.as_ref())
+        .map(|context| &context.cluster);
+    let cluster = kubeconfig
+        .clusters
+        .iter()
+        .find(|named| Some(&named.name) == cluster);
+    let own = cluster.and_then(|named| named.cluster.as_ref()?.proxy_url.clone());
     let options = KubeConfigOptions {
-        context: global.context.clone(),
+        context,
         ..KubeConfigOptions::default()
     };
-    Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
-        .map_err(|err| explain(&err, global, &names))
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+    config.proxy_url = match own.filter(|own| !own.is_empty()) {
+        Some(own) => Some(own.parse().map_err(KubeconfigError::ParseProxyUrl)?),
+        None => None,
+    };
+    Ok(config)
+}
+
+/// Adds the environment's proxy where it applies.
+fn through_proxy(mut config: Config) -> Result<Config> {
+    let own = config.proxy_url.as_ref().map(ToString::to_string);
+    let proxy = proxy::Environment::read().proxy(own.as_deref(), &config.cluster_url);
+    config.proxy_url = proxy.map_err(error::fail)?;
+    Ok(config)
+}
+
+/// A client of the API server that a kubeconfig's current context names.
+pub(crate) async fn client_of(kubeconfig: Kubeconfig) -> Result<Client> {
+    client(through_proxy(config(kubeconfig, None).await?)?)
 }
 
 /// The credentials of the pod that the program runs in, when it runs in one.

@@ -8,6 +8,7 @@ mod args;
 mod command;
 
 mod cluster;
+mod proxy;
 mod tenant;
 mod watch;
 

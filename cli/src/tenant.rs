@@ -9,11 +9,7 @@ use crate::{
 use anyhow::Result;
 use api::VirtualControlPlane;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{
-    Api, Client, Config, ResourceExt,
-    api::ListParams,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use kube::{Api, Client, ResourceExt, api::ListParams, config::Kubeconfig};
 
 /// The VirtualControlPlanes of the namespace that the command works in.
 pub(crate) fn api(cluster: &Cluster) -> Api<VirtualControlPlane> {
@@ -179,8 +175,7 @@ pub(crate) async fn client(
 ) -> Result<Client> {
     let value = access.kubeconfig(&vcp.name_any(), &mark(cluster, vcp));
     let kubeconfig: Kubeconfig = serde_json::from_value(value)?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    cluster::client(config)
+    cluster::client_of(kubeconfig).await
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::{
     age,
     args::Global,
     cluster::Cluster,
-    error, name,
+    error, interrupt, name,
     output::{self, Data},
     tenant,
 };
@@ -16,7 +16,7 @@ use api::{
     Dns, Etcd, EtcdStorage, Network, PodSecurity, Policy, VirtualControlPlane,
     VirtualControlPlaneSpec,
 };
-use kube::{ResourceExt, api::PostParams};
+use kube::{ResourceExt, api::PostParams, core::Status};
 use serde_json::Value;
 use std::{process::ExitCode, time::Duration};
 
@@ -114,29 +114,13 @@ pub(crate) fn print(args: &Args, global: &Global) -> Result<ExitCode> {
 pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     check_name(&args.name)?;
     let vcp = object(args, Some(&cluster.namespace));
-    check::class(cluster, &vcp).await?;
-    let made = match tenant::api(cluster)
-        .create(&PostParams::default(), &vcp)
-        .await
-    {
-        Ok(made) => made,
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            return Err(exists(cluster, &args.name).await);
-        }
-        Err(kube::Error::Api(status))
-            if status.code == 404
-                && status
-                    .details
-                    .as_ref()
-                    .is_some_and(|details| details.kind == "namespaces") =>
-        {
-            let namespace = &cluster.namespace;
-            return Err(error::fail(format!(
-                "there is no namespace {namespace}: make it with `kubectl create namespace {namespace}`, or pass -n"
-            )));
-        }
-        Err(err) => return Err(err.into()),
+    let look = || {
+        format!(
+            "the tenant may be made already: look with `{}`",
+            cluster.hint("list")
+        )
     };
+    let made = interrupt::or_ctrl_c(make(cluster, &vcp), look).await?;
     if args.no_wait {
         return match args.output {
             Some(format) => show(&output::tidy(&made)?, format),
@@ -157,6 +141,35 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         Some(format) => show(&output::tidy(&ready.vcp)?, format),
         None => output::print(&next_steps(cluster, &ready)),
     }
+}
+
+async fn make(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<VirtualControlPlane> {
+    check::class(cluster, vcp).await?;
+    match tenant::api(cluster)
+        .create(&PostParams::default(), vcp)
+        .await
+    {
+        Ok(made) => Ok(made),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            Err(exists(cluster, &vcp.name_any()).await)
+        }
+        Err(kube::Error::Api(status)) if is_about_namespace(&status) => {
+            let namespace = &cluster.namespace;
+            Err(error::fail(format!(
+                "there is no namespace {namespace}: make it with `kubectl create namespace {namespace}`, or pass -n"
+            )))
+        }
+        Err(err) => Err(err.into()),
+    }
+}
+
+/// Whether the namespace is what wasn't found.
+fn is_about_namespace(status: &Status) -> bool {
+    status.code == 404
+        && status
+            .details
+            .as_ref()
+            .is_some_and(|details| details.kind == "namespaces")
 }
 
 fn check_name(name: &str) -> Result<()> {

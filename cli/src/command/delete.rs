@@ -54,7 +54,13 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         found.push(tenant::find(cluster, name).await?);
     }
     confirm(&names, &cluster.namespace, args.yes)?;
-    delete(cluster, &found).await?;
+    let look = || {
+        format!(
+            "some may be going already: look with `{}`",
+            cluster.hint("list")
+        )
+    };
+    interrupt::or_ctrl_c(delete(cluster, &found), look).await?;
     if args.no_wait {
         return said(&names, "is being deleted");
     }

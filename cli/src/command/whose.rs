@@ -81,7 +81,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
             let vcp = vcp.map(|vcp| json!({"namespace": vcp.namespace(), "name": vcp.name_any()}));
             let object = own
                 .as_ref()
-                .filter(|marks| !marks.name.is_empty())
+                .filter(|marks| !marks.name.is_empty() && marks.role.is_empty())
                 .map(|marks| {
                     json!({"kind": kind.resource.kind, "apiVersion": kind.resource.api_version,
                        "namespace": marks.namespace, "name": marks.name, "uid": marks.uid})
@@ -138,26 +138,29 @@ fn owner(marks: &Marks, vcp: Option<&VirtualControlPlane>) -> String {
 }
 
 fn tell(shown: &str, kind: &str, own: Option<&Marks>, marks: &Marks, owner: &str) -> String {
-    match own {
-        Some(Marks {
-            name,
-            namespace,
-            uid,
-            ..
-        }) if !name.is_empty() => {
-            let object = if namespace.is_empty() {
-                name.clone()
-            } else {
-                format!("{namespace}/{name}")
-            };
+    let Marks {
+        name,
+        namespace,
+        uid,
+        role,
+        ..
+    } = marks;
+    let object = if namespace.is_empty() {
+        name.clone()
+    } else {
+        format!("{namespace}/{name}")
+    };
+    match (own.is_some(), role.as_str()) {
+        (_, keys::ROLE_CONTROL_PLANE) => format!("{shown} is part of the control plane of {owner}"),
+        (false, _) => format!("{shown} wasn't made by Sublet, but lies in a namespace of {owner}"),
+        (true, keys::ROLE_TOKEN) => {
+            format!("{shown} carries the tokens of Pod {object} of {owner}")
+        }
+        (true, "") if !name.is_empty() => {
             format!("{shown} is {kind} {object} of {owner}, UID {uid}")
         }
-        _ if marks.role == keys::ROLE_CONTROL_PLANE => {
-            format!("{shown} is part of the control plane of {owner}")
-        }
-        Some(_) if marks.role.is_empty() => format!("{shown} was made for {owner}"),
-        Some(_) => format!("{shown} was made for {owner} ({})", marks.role),
-        None => format!("{shown} wasn't made by Sublet, but lies in a namespace of {owner}"),
+        (true, "") => format!("{shown} was made for {owner}"),
+        (true, role) => format!("{shown} was made for {owner} ({role})"),
     }
 }
 
@@ -187,8 +190,8 @@ mod tests {
             "Pod x/web is Pod default/web of tenant a, UID u1"
         );
         assert_eq!(
-            told(Some(marks("", "token")), marks("", "")),
-            "Pod x/web was made for tenant a (token)"
+            told(Some(marks("web", "token")), marks("", "")),
+            "Pod x/web carries the tokens of Pod default/web of tenant a"
         );
         assert_eq!(
             told(None, marks("", "control-plane")),
