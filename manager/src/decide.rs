@@ -7,11 +7,12 @@ use crate::{
     claims::{self, Standing},
     control_plane::{ControlPlane, Owner, Refusal, given_slice},
     deletion, external,
-    object::{DEPLOYMENT, Object, SECRET, STATEFUL_SET},
+    object::{Object, SECRET, STATEFUL_SET},
     observe::Seen,
+    parts::{MAINS, Parts, rolled_out},
     pki::{self, Order},
-    provision::{self, Addresses, apiserver, controller_manager, etcd, keys},
-    status::{Parts, Report, rolled_out},
+    provision::{self, Addresses, controller_manager, etcd, keys},
+    status::Report,
     tenant::{self, Tenant},
 };
 use api::{Phase, keys as marks};
@@ -281,16 +282,11 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
 /// started again after ten seconds only, so it is created when there is one: measured, that is sooner for both. What
 /// exists is changed only when those before it are through.
 fn workloads(seen: &Seen, cp: &ControlPlane, addresses: &Addresses) -> Vec<Action> {
-    let mains = [
-        (STATEFUL_SET, etcd::NAME),
-        (DEPLOYMENT, apiserver::NAME),
-        (DEPLOYMENT, controller_manager::NAME),
-    ];
     let mut actions = vec![];
     let mut settled = true;
     for (wanted, (kind, name)) in provision::workloads(cp, addresses, &seen.objects)
         .into_iter()
-        .zip(mains)
+        .zip(MAINS)
     {
         let main = seen.objects.get(kind, name);
         let before = actions.len();

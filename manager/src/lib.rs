@@ -28,6 +28,10 @@ mod external;
 
 mod status;
 
+mod parts;
+
+mod endpoint;
+
 mod act;
 
 mod claims;

@@ -5,9 +5,10 @@
 use crate::{
     control_plane::{ControlPlane, Refusal},
     decide::unready_phase,
-    object::{DEPLOYMENT, Object, Objects, POD, STATEFUL_SET},
+    object::{DEPLOYMENT, Object},
     observe::Seen,
-    provision::{Addresses, apiserver, controller_manager, coredns, etcd, keys},
+    parts::Parts,
+    provision::{Addresses, coredns, keys},
     tenant::Tenant,
 };
 use api::{Condition, Dns, Phase, SecretRef, TenantProof, VirtualControlPlane, set_condition};
@@ -50,15 +51,6 @@ pub(crate) struct Fact {
     pub(crate) reason: String,
     /// Sentence for people.
     pub(crate) message: String,
-}
-
-/// What each part of the control plane waits for.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Parts {
-    /// Why a part isn't ready, in order of the parts; empty: all are.
-    pub(crate) blockers: Vec<String>,
-    /// Whether all run what was asked for.
-    pub(crate) rolled_out: bool,
 }
 
 impl Fact {
@@ -296,73 +288,6 @@ impl Report {
     }
 }
 
-impl Parts {
-    /// Looks at the three workloads and their pods.
-    pub(crate) fn of(seen: &Objects) -> Self {
-        let mains = [
-            (STATEFUL_SET, etcd::NAME),
-            (DEPLOYMENT, apiserver::NAME),
-            (DEPLOYMENT, controller_manager::NAME),
-        ];
-        let mut parts = Self {
-            blockers: vec![],
-            rolled_out: true,
-        };
-        for (kind, name) in mains {
-            let main = seen.get(kind, name);
-            parts.rolled_out &= main.is_some_and(rolled_out);
-            let wanted = main.map_or(1, |main| main.number("/spec/replicas"));
-            let ready = main.map_or(0, |main| main.number("/status/readyReplicas"));
-            // A majority of etcd's members is enough, and so is one API server.
-            let enough = if kind == STATEFUL_SET {
-                wanted / 2 + 1
-            } else {
-                1
-            };
-            if ready < enough {
-                parts.blockers.push(blocker(seen, main, name));
-            }
-        }
-        parts
-    }
-}
-
-/// Whether a Deployment or StatefulSet runs what its spec says, and nothing else.
-pub(crate) fn rolled_out(main: &Object) -> bool {
-    let wanted = main.number("/spec/replicas");
-    main.number("/status/observedGeneration") >= main.number("/metadata/generation")
-        && main.number("/status/updatedReplicas") == wanted
-        && main.number("/status/readyReplicas") == wanted
-        && main.number("/status/replicas") == wanted
-}
-
-/// Host of a URL such as `https://HOST:PORT`.
-pub(crate) fn host(url: &str) -> Option<&str> {
-    let (host, _port) = url.strip_prefix("https://")?.rsplit_once(':')?;
-    Some(host.trim_start_matches('[').trim_end_matches(']'))
-}
-
-/// Address of the node that clients are sent to: `current` while a node has it, else the first ready node's.
-pub(crate) fn node_address(nodes: &[Object], current: Option<&str>) -> Option<String> {
-    let address = |node: &Object| {
-        let internal = node
-            .items("/status/addresses")
-            .iter()
-            .find(|address| address["type"] == "InternalIP")?;
-        internal["address"].as_str().map(str::to_owned)
-    };
-    let is_ready = |node: &&Object| {
-        node.items("/status/conditions")
-            .iter()
-            .any(|c| c["type"] == "Ready" && c["status"] == "True")
-    };
-    let kept = nodes
-        .iter()
-        .filter_map(address)
-        .find(|address| Some(address.as_str()) == current);
-    kept.or_else(|| nodes.iter().filter(is_ready).find_map(address))
-}
-
 /// The condition of a type.
 pub(crate) fn condition<'a>(vcp: &'a VirtualControlPlane, kind: &str) -> Option<&'a Condition> {
     vcp.status
@@ -425,123 +350,5 @@ fn dns_ready(seen: &Seen, cp: &ControlPlane) -> Fact {
             "NotInstalled",
             "waiting for CoreDNS to be installed in the tenant",
         ),
-    }
-}
-
-/// Why a part isn't ready, as its pods or its controller tell.
-fn blocker(seen: &Objects, main: Option<&Object>, part: &str) -> String {
-    let pods: Vec<&Object> = seen
-        .of(POD)
-        .filter(|pod| pod.label("app.kubernetes.io/name") == Some(part))
-        .collect();
-    if let Some(text) = pods.iter().find_map(|pod| trouble(pod)) {
-        return format!("waiting for pod {text}");
-    }
-    if let Some(pod) = pods.first() {
-        return format!("waiting for pod {} to be ready", pod.name());
-    }
-    let conditions = main
-        .map(|main| main.items("/status/conditions"))
-        .unwrap_or_default();
-    let failure = conditions
-        .iter()
-        .find(|c| c["type"] == "ReplicaFailure" && c["status"] == "True");
-    match failure.and_then(|failure| failure["message"].as_str()) {
-        Some(message) => format!("no pod of {part} can be created: {message}"),
-        None => format!("waiting for a pod of {part}"),
-    }
-}
-
-/// What holds a pod up, when that is more than time.
-fn trouble(pod: &Object) -> Option<String> {
-    let says = |reason: &Value, message: &Value| {
-        let reason = reason.as_str()?;
-        let message = message
-            .as_str()
-            .map(|message| format!(" ({message})"))
-            .unwrap_or_default();
-        Some(format!("{}: {reason}{message}", pod.name()))
-    };
-    for container in pod.items("/status/containerStatuses") {
-        let waiting = &container["state"]["waiting"];
-        if waiting["reason"]
-            .as_str()
-            .is_some_and(|reason| reason != "ContainerCreating" && reason != "PodInitializing")
-        {
-            return says(&waiting["reason"], &waiting["message"]);
-        }
-        let ended = &container["lastState"]["terminated"];
-        if container["ready"] == false && ended.is_object() {
-            let code = ended["exitCode"].as_i64().unwrap_or_default();
-            return Some(format!("{}: restarted after exit code {code}", pod.name()));
-        }
-    }
-    let unscheduled = |c: &&Value| c["type"] == "PodScheduled" && c["status"] == "False";
-    let condition = pod.items("/status/conditions").iter().find(unscheduled)?;
-    says(&condition["reason"], &condition["message"])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::object::NODE;
-
-    #[test]
-    fn a_blocker_names_pod_and_reason() {
-        let pod = |status: Value| {
-            let body = json!({"metadata": {"labels": {"app.kubernetes.io/name": "etcd"}}, "status": status});
-            Object::new(POD, Some("n"), "etcd-0", body)
-        };
-        let text = |status: Value| blocker(&[pod(status)].into_iter().collect(), None, "etcd");
-        let waiting = json!({"reason": "ImagePullBackOff", "message": "Back-off pulling image"});
-        assert_eq!(
-            text(json!({"containerStatuses": [{"state": {"waiting": waiting}}]})),
-            "waiting for pod etcd-0: ImagePullBackOff (Back-off pulling image)"
-        );
-        let unscheduled = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2"});
-        assert_eq!(
-            text(json!({"conditions": [unscheduled]})),
-            "waiting for pod etcd-0: Unschedulable (0/2)"
-        );
-        assert_eq!(text(json!({})), "waiting for pod etcd-0 to be ready");
-
-        let failure = json!({"type": "ReplicaFailure", "status": "True", "message": "quota"});
-        let main = Object::new(
-            DEPLOYMENT,
-            Some("n"),
-            "etcd",
-            json!({"status": {"conditions": [failure]}}),
-        );
-        assert_eq!(
-            blocker(&Objects::default(), Some(&main), "etcd"),
-            "no pod of etcd can be created: quota"
-        );
-    }
-
-    #[test]
-    fn clients_stay_with_a_node_as_long_as_it_exists() {
-        let node = |name: &str, address: &str, ready: &str| {
-            let status = json!({
-                "addresses": [{"type": "Hostname", "address": name}, {"type": "InternalIP", "address": address}],
-                "conditions": [{"type": "Ready", "status": ready}],
-            });
-            Object::new(NODE, None, name, json!({"status": status}))
-        };
-        let nodes = [
-            node("a", "10.0.0.1", "False"),
-            node("b", "10.0.0.2", "True"),
-        ];
-        assert_eq!(node_address(&nodes, None).as_deref(), Some("10.0.0.2"));
-        assert_eq!(
-            node_address(&nodes, Some("10.0.0.1")).as_deref(),
-            Some("10.0.0.1")
-        );
-        assert_eq!(
-            node_address(&nodes, Some("10.0.0.9")).as_deref(),
-            Some("10.0.0.2")
-        );
-        assert_eq!(node_address(&[], None), None);
-        assert_eq!(host("https://10.0.0.2:30001"), Some("10.0.0.2"));
-        assert_eq!(host("https://[fd00::1]:30001"), Some("fd00::1"));
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     claims::Range,
     control_plane::tests::{class, owner, vcp},
-    object::{NAMESPACE, Objects, POD, SERVICE, VIRTUAL_CONTROL_PLANE},
+    object::{DEPLOYMENT, NAMESPACE, Objects, POD, SERVICE, VIRTUAL_CONTROL_PLANE},
 };
 use api::VirtualControlPlane;
 
@@ -112,7 +112,7 @@ fn put(seen: &mut Seen, mut object: Object) {
         ("ConfigMap", Some(SYSTEM)) => seen.slice_claims.push(object),
         ("Secret", Some(SYSTEM)) => seen.syncer_secret = Some(object),
         ("Secret", Some(namespace)) if namespace == owner().namespace => {
-            seen.user_secret = Some(object)
+            seen.user_secret = Some(object);
         }
         _ => seen.objects.insert(object),
     }

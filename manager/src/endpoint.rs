@@ -1,0 +1,73 @@
+//! Where clients outside the super cluster reach a tenant: the address of a node.
+
+use crate::object::{NODE, Object};
+
+/// Host of a URL such as `https://HOST:PORT`.
+pub(crate) fn host(url: &str) -> Option<&str> {
+    let (host, _port) = url.strip_prefix("https://")?.rsplit_once(':')?;
+    Some(host.trim_start_matches('[').trim_end_matches(']'))
+}
+
+/// Address of the node that clients are sent to: `current` while a node has it, else the first ready node's.
+pub(crate) fn node_address(nodes: &[Object], current: Option<&str>) -> Option<String> {
+    let address = |node: &Object| {
+        let internal = node
+            .items("/status/addresses")
+            .iter()
+            .find(|address| address["type"] == "InternalIP")?;
+        internal["address"].as_str().map(str::to_owned)
+    };
+    let is_ready = |node: &&Object| {
+        node.items("/status/conditions")
+            .iter()
+            .any(|c| c["type"] == "Ready" && c["status"] == "True")
+    };
+    let kept = nodes
+        .iter()
+        .filter_map(address)
+        .find(|address| Some(address.as_str()) == current);
+    kept.or_else(|| nodes.iter().filter(is_ready).find_map(address))
+}
+
+/// What is kept of a node between two lists.
+pub(crate) fn essence(node: &Object) -> Object {
+    let pick = |pointer: &str| node.body.pointer(pointer).cloned().unwrap_or_default();
+    let body = serde_json::json!({
+        "metadata": {"name": node.name()},
+        "status": {"addresses": pick("/status/addresses"), "conditions": pick("/status/conditions")},
+    });
+    Object::observed(NODE, body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn clients_stay_with_a_node_as_long_as_it_exists() {
+        let node = |name: &str, address: &str, ready: &str| {
+            let status = json!({
+                "addresses": [{"type": "Hostname", "address": name}, {"type": "InternalIP", "address": address}],
+                "conditions": [{"type": "Ready", "status": ready}],
+            });
+            Object::new(NODE, None, name, json!({"status": status}))
+        };
+        let nodes = [
+            node("a", "10.0.0.1", "False"),
+            node("b", "10.0.0.2", "True"),
+        ];
+        assert_eq!(node_address(&nodes, None).as_deref(), Some("10.0.0.2"));
+        assert_eq!(
+            node_address(&nodes, Some("10.0.0.1")).as_deref(),
+            Some("10.0.0.1")
+        );
+        assert_eq!(
+            node_address(&nodes, Some("10.0.0.9")).as_deref(),
+            Some("10.0.0.2")
+        );
+        assert_eq!(node_address(&[], None), None);
+        assert_eq!(host("https://10.0.0.2:30001"), Some("10.0.0.2"));
+        assert_eq!(host("https://[fd00::1]:30001"), Some("fd00::1"));
+    }
+}
