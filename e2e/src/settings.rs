@@ -20,9 +20,9 @@ pub fn kubectl() -> anyhow::Result<PathBuf> {
     program("KUBECTL")
 }
 
-/// The built `sublet`: `SUBLET`.
+/// The built `sublet`: `SUBLET_CLI`.
 pub fn sublet() -> anyhow::Result<PathBuf> {
-    program("SUBLET")
+    program("SUBLET_CLI")
 }
 
 fn program(variable: &str) -> anyhow::Result<PathBuf> {

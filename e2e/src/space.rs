@@ -42,8 +42,18 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 /// When the test fails; that is how a test fails.
 pub fn run(body: impl AsyncFnOnce() -> anyhow::Result<()>) {
     if let Err(err) = RUNTIME.block_on(body()) {
-        panic!("{err:?}");
+        fail(&err);
     }
+}
+
+/// Fails the test with the error's causes and, when backtraces are on, the line of the test that saw it.
+fn fail(err: &anyhow::Error) -> ! {
+    let backtrace = err.backtrace().to_string();
+    let place = backtrace
+        .lines()
+        .find(|line| line.contains("tests/e2e/"))
+        .unwrap_or_default();
+    panic!("{err:#} {}", place.trim());
 }
 
 /// Runs a test in a namespace of its own; on failure it prints the state of both sides. The namespace goes either way.
@@ -54,7 +64,7 @@ pub fn within(tenant: Shared, name: &str, body: impl AsyncFnOnce(&Space) -> anyh
     RUNTIME.block_on(async {
         let space = match Space::make(tenant, name).await {
             Ok(space) => space,
-            Err(err) => panic!("no namespace for the test: {err:?}"),
+            Err(err) => fail(&err.context("no namespace for the test")),
         };
         let result = AssertUnwindSafe(body(&space)).catch_unwind().await;
         if !matches!(result, Ok(Ok(()))) {
@@ -63,7 +73,7 @@ pub fn within(tenant: Shared, name: &str, body: impl AsyncFnOnce(&Space) -> anyh
         let gone = space.tenant.side.delete(NAMESPACE, "", &space.name).await;
         match result {
             Ok(Ok(())) => gone.unwrap_or_else(|err| panic!("{err}")),
-            Ok(Err(err)) => panic!("{err:?}"),
+            Ok(Err(err)) => fail(&err),
             Err(panic) => resume_unwind(panic),
         }
     });

@@ -225,7 +225,7 @@ fn services_that_would_take_others_traffic_are_refused() {
         match space.create(SERVICE, service).await {
             // The tenant's API server may refuse by itself, which is as good.
             Err(problem) => ensure!(
-                problem.code == 403 && problem.message.contains("externalIPs"),
+                problem.code == 403 && problem.message.contains("external IPs"),
                 "{problem}"
             ),
             Ok(service) => drop(space.refused(SERVICE, &service, "ExternalIPs").await?),
