@@ -94,3 +94,6 @@ fn secret_text(secret: &Object, key: &str) -> Option<String> {
     let encoded = secret.body["data"][key].as_str()?;
     String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -153,6 +153,8 @@ fn command(cp: &ControlPlane) -> Vec<String> {
         format!("--peer-cert-file={}", file("peer.crt")),
         format!("--peer-key-file={}", file("peer.key")),
         format!("--quota-backend-bytes={}", quota(cp)),
+        // Without these the API server's caches of kinds that rest don't move on, and watches of them get no bookmarks.
+        "--watch-progress-notify-interval=5s".into(),
     ]
 }
 
