@@ -76,7 +76,9 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
         ensure_namespace(engine, tenant, &key.namespace).await?;
     }
     for reference in rule.references(object) {
-        ensure_reference(engine, tenant, key, &reference).await?;
+        if let Some(refused) = ensure_reference(engine, tenant, key, &reference).await? {
+            return refuse(engine, tenant, key, object, &refused).await;
+        }
     }
     let age = if twin.is_none() { Age::New } else { Age::Known };
     let twin = match make(engine, tenant, key, object, want, twin).await {
@@ -338,25 +340,44 @@ async fn ensure_namespace(
 }
 
 /// Takes an object that `referrer` needs down first, if the tenant has it.
+///
+/// What stands under the reference's name in the super cluster must be the tenant's, or else nothing may stand there: the
+/// pod would read what belongs to somebody else (T22).
 async fn ensure_reference(
     engine: &Engine,
     tenant: &Tenant,
     referrer: &Key,
     reference: &kind::Reference,
-) -> Result<(), Failure> {
+) -> Result<Option<Refused>, Failure> {
     let key = Key::new(
         kind::index(reference.kind),
         &referrer.namespace,
         &reference.name,
     );
-    let entry = tenant.table.get(&key);
-    if entry.tenant.is_none() || entry.twin.is_some() || entry.refused {
-        return Ok(());
+    let known = tenant.table.get(&key);
+    if known.twin.is_some() {
+        return Ok(None);
     }
-    let Some(object) = tenants_object(tenant, &key).await? else {
-        return Ok(());
-    };
-    Box::pin(hold(engine, tenant, &key, &object)).await
+    if known.tenant.is_some() && !known.refused {
+        let Some(object) = tenants_object(tenant, &key).await? else {
+            return Ok(None);
+        };
+        Box::pin(hold(engine, tenant, &key, &object)).await?;
+        if tenant.table.get(&key).twin.is_some() {
+            return Ok(None);
+        }
+    }
+    let stands = read(&engine.cluster, &twin_path(tenant, &key)).await?;
+    let foreign = stands
+        .is_some_and(|object| meta::owner(&object).is_none_or(|owner| owner.tenant != tenant.id));
+    Ok(foreign.then(|| {
+        let message = format!(
+            "the {} {} that it refers to can't be used: the super cluster has one of that name that isn't this tenant's; \
+             choose another name",
+            reference.kind, reference.name
+        );
+        Refused::new("ReferenceTaken", message)
+    }))
 }
 
 /// Tells the tenant why its object isn't in the super cluster, or isn't as it asks.

@@ -121,6 +121,10 @@ fn conclude(engine: &Engine, tenant: &Tenant, kind: u8, there: &Compared<'_>, he
             });
             suspects.insert(key.clone());
         }
+        if entry.refused {
+            // What stood in the way may be gone.
+            suspects.insert(key.clone());
+        }
     }
     engine.metrics.patrolled(
         &tenant.id,
