@@ -109,20 +109,23 @@ pub(crate) fn fingerprint(program: &str) -> Result<String> {
 
 /// Links the programs into `target/super/bin`, where tests and people find them.
 pub(crate) fn hand_out(programs: &[&str]) -> Result<()> {
+    programs
+        .iter()
+        .try_for_each(|program| link(program, &path(program)?))
+}
+
+/// Links `target` into `target/super/bin` under this name.
+pub(crate) fn link(name: &str, target: &Path) -> Result<()> {
     let folder = paths::handout().join("bin");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    for program in programs {
-        let link = folder.join(program);
-        let target = path(program)?;
-        if fs::read_link(&link).is_ok_and(|old| old == target) {
-            continue;
-        }
-        let draft = folder.join(format!(".{program}"));
-        let _ = fs::remove_file(&draft);
-        symlink(&target, &draft)?;
-        fs::rename(&draft, &link).with_context(|| format!("cannot link {}", link.display()))?;
+    let place = folder.join(name);
+    if fs::read_link(&place).is_ok_and(|old| old == target) {
+        return Ok(());
     }
-    Ok(())
+    let draft = folder.join(format!(".{name}"));
+    let _ = fs::remove_file(&draft);
+    symlink(target, &draft)?;
+    fs::rename(&draft, &place).with_context(|| format!("cannot link {}", place.display()))
 }
 
 /// The module folder of a Go module that hack/`module` depends on, for files that come with the source.

@@ -72,7 +72,7 @@ pub(crate) fn show(afterwards: Afterwards) -> Result<()> {
     title("The first tenant works like on any cluster, with its own kubeconfig");
     let manifest = paths::handout().join("demo.json");
     fs::write(&manifest, serde_json::to_string_pretty(&workload())?)?;
-    alpha.show(&["apply", "-f", &manifest.to_string_lossy()])?;
+    alpha.show(&["apply", "-f", &paths::typed(&manifest)])?;
     alpha.show(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
     alpha.show(&[
         "wait",
@@ -87,12 +87,19 @@ pub(crate) fn show(afterwards: Afterwards) -> Result<()> {
         bail!("the Service did not answer with the tenant's own page");
     }
 
-    title("The same pods from both sides");
-    alpha.show(&["get", "pods", "-o", "wide"])?;
-    kubectl.show(&["get", "pods", "-A", "-l", "sublet.dev/tenant", "-o", "wide"])?;
-    if let Some((namespace, pod)) = super_pod(&kubectl)? {
-        sublet.show(&["whose", &format!("pod/{namespace}/{pod}")])?;
-    }
+    title("The same objects from both sides");
+    alpha.show(&["get", "pods,services,configmaps", "-o", "wide"])?;
+    let (namespace, pod) = super_pod(&kubectl)?;
+    kubectl.show(&[
+        "get",
+        "pods,services,configmaps",
+        "-n",
+        &namespace,
+        "-o",
+        "wide",
+    ])?;
+    sublet.show(&["whose", &format!("pod/{namespace}/{pod}")])?;
+    sublet.show(&["explain", BUSY, &format!("pod/default/{pod}")])?;
 
     title("The second tenant sees none of it");
     kubectl.show(&[
@@ -143,8 +150,14 @@ struct Kubectl {
 impl Kubectl {
     fn command(&self, args: &[&str]) -> Result<Command> {
         let mut command = run::command(binaries::path("kubectl")?, args);
-        command.env("KUBECONFIG", &self.kubeconfig);
+        command
+            .env("KUBECONFIG", &self.kubeconfig)
+            .current_dir(paths::repository());
         Ok(command)
+    }
+
+    fn output(&self, args: &[&str]) -> Result<String> {
+        run::output(&mut self.command(args)?)
     }
 
     fn show(&self, args: &[&str]) -> Result<String> {
@@ -164,13 +177,18 @@ impl Sublet {
     fn build() -> Result<Self> {
         let step = Step::start("building the sublet command");
         let program = cargo::build_cli()?;
+        for name in ["sublet", "kubectl-sublet"] {
+            binaries::link(name, &program)?;
+        }
         step.done("");
         Ok(Self { program })
     }
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = run::command(&self.program, args);
-        command.env("KUBECONFIG", paths::kubeconfig());
+        command
+            .env("KUBECONFIG", paths::kubeconfig())
+            .current_dir(paths::repository());
         command
     }
 
@@ -188,7 +206,7 @@ impl Sublet {
     /// Writes the tenant's kubeconfig and gives its kubectl.
     fn tenant(&self, name: &'static str) -> Result<Kubectl> {
         let kubeconfig = paths::handout().join(format!("{name}.kubeconfig"));
-        self.show(&["kubeconfig", name, "-o", &kubeconfig.to_string_lossy()])?;
+        self.show(&["kubeconfig", name, "-o", &paths::typed(&kubeconfig)])?;
         Ok(Kubectl { kubeconfig, name })
     }
 }
@@ -218,43 +236,32 @@ fn workload() -> Value {
     json!({"apiVersion": "v1", "kind": "List", "items": [page, deployment, service, visitor]})
 }
 
-/// A super pod that belongs to a tenant: namespace and name.
-fn super_pod(kubectl: &Kubectl) -> Result<Option<(String, String)>> {
-    let mut command =
-        kubectl.command(&["get", "pods", "-A", "-l", "sublet.dev/tenant", "-o", "json"])?;
-    let pods: Value = serde_json::from_str(&run::output(&mut command)?)?;
-    let mine = pods["items"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find_map(|pod| {
-            let name = pod["metadata"]["name"].as_str()?;
-            let namespace = pod["metadata"]["namespace"].as_str()?;
-            name.starts_with("web-")
-                .then(|| (namespace.to_owned(), name.to_owned()))
-        });
-    Ok(mine)
+/// One of the tenant's own pods as the super cluster has it: namespace and name.
+fn super_pod(kubectl: &Kubectl) -> Result<(String, String)> {
+    let identity = kubectl.output(&["get", "vcp", BUSY, "-o", "jsonpath={.spec.identity}"])?;
+    let selector = format!("sublet.dev/tenant={identity},app=web");
+    let pods = kubectl.output(&["get", "pods", "-A", "-l", &selector, "-o", "json"])?;
+    let pods: Value = serde_json::from_str(&pods)?;
+    let pod = &pods["items"][0]["metadata"];
+    match (pod["namespace"].as_str(), pod["name"].as_str()) {
+        (Some(namespace), Some(name)) => Ok((namespace.to_owned(), name.to_owned())),
+        _ => bail!("the super cluster has no pod of {BUSY}"),
+    }
 }
 
 fn what_next(alpha: &Kubectl) {
-    let shown = |path: &std::path::Path| {
-        path.strip_prefix(paths::repository())
-            .unwrap_or(path)
-            .display()
-            .to_string()
-    };
     say!("The super cluster stays up. Try next:\n");
     say!(
         "  export PATH={}:$PATH",
-        shown(&paths::handout().join("bin"))
+        paths::typed(&paths::handout().join("bin"))
     );
-    say!("  export KUBECONFIG={}", shown(&alpha.kubeconfig));
+    say!("  export KUBECONFIG={}", paths::typed(&alpha.kubeconfig));
     say!("  kubectl create deployment more --image=nginx --replicas=3");
     say!("  kubectl get pods -o wide --watch");
     say!("");
-    say!("  export KUBECONFIG={}", shown(&paths::kubeconfig()));
+    say!("  export KUBECONFIG={}", paths::typed(&paths::kubeconfig()));
     say!("  sublet list");
-    say!("  sublet explain {BUSY} deployment/default/web");
+    say!("  sublet explain {BUSY} pod/default/visitor");
     say!("  sublet connect {OTHER}");
     say!("");
     say!("  cargo xtask super down      removes everything");

@@ -41,3 +41,9 @@ pub(crate) fn handout() -> PathBuf {
 pub(crate) fn kubeconfig() -> PathBuf {
     handout().join("kubeconfig")
 }
+
+/// A path as people in the repository's folder type it.
+pub(crate) fn typed(path: &Path) -> String {
+    let relative = path.strip_prefix(repository()).unwrap_or(path);
+    relative.display().to_string()
+}

@@ -136,10 +136,10 @@ pub(crate) fn up(nodes: Option<u8>, fake_nodes: u32) -> Result<()> {
         fake_nodes::ensure(fake_nodes, nodes[0])?;
     }
     say!("super cluster ready in {}", seconds(began.elapsed()));
-    say!("  export KUBECONFIG={}", shown(&paths::kubeconfig()));
+    say!("  export KUBECONFIG={}", paths::typed(&paths::kubeconfig()));
     say!(
         "  export PATH={}:$PATH",
-        shown(&paths::handout().join("bin"))
+        paths::typed(&paths::handout().join("bin"))
     );
     Ok(())
 }
@@ -217,10 +217,4 @@ fn stop_on_interrupt() {
     };
     // Fails only if a handler is set already, which then says the same.
     let _ = ctrlc::set_handler(handler);
-}
-
-fn shown(path: &std::path::Path) -> String {
-    let here = std::env::current_dir().unwrap_or_default();
-    let relative = path.strip_prefix(&here).unwrap_or(path);
-    relative.display().to_string()
 }
