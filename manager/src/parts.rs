@@ -48,11 +48,13 @@ impl Parts {
     }
 }
 
-/// Whether a Deployment or StatefulSet runs what its spec says, and nothing else.
+/// Whether a Deployment or StatefulSet runs what its spec says, and nothing else; one whose pods are replaced only when
+/// they end counts as soon as they are ready.
 pub(crate) fn rolled_out(main: &Object) -> bool {
     let wanted = main.number("/spec/replicas");
+    let on_delete = main.text("/spec/updateStrategy/type") == "OnDelete";
     main.number("/status/observedGeneration") >= main.number("/metadata/generation")
-        && main.number("/status/updatedReplicas") == wanted
+        && (on_delete || main.number("/status/updatedReplicas") == wanted)
         && main.number("/status/readyReplicas") == wanted
         && main.number("/status/replicas") == wanted
 }

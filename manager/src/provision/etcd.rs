@@ -79,8 +79,10 @@ pub(crate) fn objects(cp: &ControlPlane, digest: &str) -> Vec<Object> {
         "selector": {"matchLabels": selector(NAME)},
         "template": pod::template(cp, part),
     });
-    if let Some(claim) = claim {
-        spec["volumeClaimTemplates"] = json!([claim]);
+    match claim {
+        Some(claim) => spec["volumeClaimTemplates"] = json!([claim]),
+        // To replace a pod is to lose its data: whatever changes waits until the pod ends anyhow.
+        None => spec["updateStrategy"] = json!({"type": "OnDelete"}),
     }
     let body = json!({"metadata": metadata(cp, NAME), "spec": spec});
     let mut objects = vec![Object::new(STATEFUL_SET, Some(&cp.namespace), NAME, body)];
