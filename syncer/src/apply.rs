@@ -209,3 +209,105 @@ fn serving(tenant: &Tenant) -> Result<(), Failure> {
 fn stored(value: Value) -> Result<Object, Failure> {
     Object::from_value(value).map_err(|err| Failure::Api(Error::Malformed(err.to_string())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{fake, tenant};
+    use std::sync::Arc;
+    use tenancy::kind::{KINDS, index};
+
+    fn config_maps() -> &'static Resource {
+        KINDS[usize::from(index("ConfigMap"))].resource()
+    }
+
+    fn config_map(version: &str) -> Object {
+        Object::from_value(json!({
+            "metadata": {"name": "a", "namespace": "s", "uid": "u", "resourceVersion": version},
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn r4_a_patch_tests_uid_and_the_version_that_the_one_before_left() {
+        let (cluster, mut server) = fake();
+        let answering = tokio::spawn(async move {
+            let mut bodies = vec![];
+            for version in ["8", "9"] {
+                bodies.push(
+                    server
+                        .answer("PATCH", 200, config_map(version).value())
+                        .await,
+                );
+            }
+            bodies
+        });
+        let patch_of = |subresource| Patch {
+            subresource,
+            operations: vec![json!({"op": "add"})],
+        };
+        let patches = [patch_of(Some("resize")), patch_of(None)];
+        let stored = patch(
+            &cluster,
+            &tenant(&cluster),
+            config_maps(),
+            &config_map("7"),
+            &patches,
+        )
+        .await
+        .unwrap();
+        assert_eq!(stored.resource_version(), 9);
+        let bodies = answering.await.unwrap();
+        assert_eq!(bodies[0].path, "/api/v1/namespaces/s/configmaps/a/resize");
+        let tests = |version: &str| {
+            json!([
+                {"op": "test", "path": "/metadata/uid", "value": "u"},
+                {"op": "test", "path": "/metadata/resourceVersion", "value": version},
+                {"op": "add"},
+            ])
+        };
+        assert_eq!(
+            (&bodies[0].body, &bodies[1].body),
+            (&tests("7"), &tests("8"))
+        );
+    }
+
+    #[tokio::test]
+    async fn r1_a_delete_carries_the_uid() {
+        let (cluster, mut server) = fake();
+        let answering = tokio::spawn(async move { server.answer("DELETE", 404, &json!({})).await });
+        let preconditions = Preconditions {
+            uid: "u",
+            resource_version: Some(7),
+            grace: None,
+        };
+        delete(
+            &cluster,
+            &tenant(&cluster),
+            "/api/v1/namespaces/s/configmaps/a",
+            &preconditions,
+        )
+        .await
+        .unwrap();
+        let tests = json!({"uid": "u", "resourceVersion": "7"});
+        assert_eq!(answering.await.unwrap().body["preconditions"], tests);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_for_a_tenant_that_is_no_longer_served() {
+        let (cluster, mut server) = fake();
+        let tenant = Arc::new(tenant(&cluster));
+        tenant.cancel.cancel();
+        let created = create(&cluster, &tenant, config_maps(), &config_map("")).await;
+        assert!(matches!(created, Err(Failure::Stopped)));
+        let preconditions = Preconditions {
+            uid: "u",
+            ..Preconditions::default()
+        };
+        assert!(matches!(
+            delete(&cluster, &tenant, "/x", &preconditions).await,
+            Err(Failure::Stopped)
+        ));
+        assert!(server.is_silent());
+    }
+}

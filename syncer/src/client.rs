@@ -100,6 +100,15 @@ impl Cluster {
         })
     }
 
+    /// One that a test answers for.
+    #[cfg(test)]
+    pub(crate) fn of(client: kube::Client) -> Self {
+        Self {
+            requests: client.clone(),
+            watches: client,
+        }
+    }
+
     /// The object or list at `path`.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Error> {
         self.unary(Method::GET, path, None).await

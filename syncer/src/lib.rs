@@ -33,3 +33,8 @@ mod upward;
 
 mod patrol;
 mod telemetry;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod rights;

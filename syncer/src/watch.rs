@@ -298,4 +298,46 @@ mod tests {
     fn selectors_are_encoded() {
         assert_eq!(encode("a!=b,c in (d)"), "a%21%3Db%2Cc%20in%20%28d%29");
     }
+
+    #[derive(Default)]
+    struct Ended(Told, tokio::sync::Notify);
+
+    impl Sink for Ended {
+        fn applied(&self, object: Object) {
+            self.0.applied(object);
+        }
+        fn deleted(&self, object: Object) {
+            self.0.deleted(object);
+        }
+        fn listed(&self) {
+            self.0.0.lock().push("listed".into());
+            self.1.notify_one();
+        }
+    }
+
+    /// F4 and F5: a version that is too old starts the list over, from its first page, and nothing is taken for gone.
+    #[tokio::test]
+    async fn an_expired_watch_lists_again_from_the_first_page() {
+        use serde_json::json;
+        let (cluster, mut server) = crate::fake::fake();
+        let sink = std::sync::Arc::new(Ended::default());
+        let cancel = CancellationToken::new();
+        let watching = tokio::spawn({
+            let (sink, cancel) = (sink.clone(), cancel.clone());
+            async move { run(cluster, target(), &*sink, cancel).await }
+        });
+        let page = |name: &str, token: &str| json!({"metadata": {"resourceVersion": "5", "continue": token}, "items": [{"metadata": {"name": name}}]});
+        let first = server.answer("GET", 200, &page("a", "more")).await;
+        let second = server.answer("GET", 200, &page("b", "")).await;
+        let follow = server.answer("GET", 410, &json!({})).await;
+        server.answer("GET", 200, &page("c", "")).await;
+        sink.1.notified().await;
+        sink.1.notified().await;
+        cancel.cancel();
+        watching.await.unwrap();
+        assert_eq!(first.query, "limit=500");
+        assert_eq!(second.query, "limit=500&continue=more");
+        assert!(follow.query.contains("watch=true") && follow.query.contains("resourceVersion=5"));
+        assert_eq!(*sink.0.0.lock(), ["+a", "+b", "listed", "+c", "listed"]);
+    }
 }

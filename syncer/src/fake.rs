@@ -1,0 +1,78 @@
+//! An API server that a test answers for, request by request.
+
+use crate::{client::Cluster, table::Table, tenants::Tenant};
+use futures::FutureExt;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use serde_json::Value;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tenancy::tenant::{Tenant as Rules, TenantId};
+use tower_test::mock::{self, Handle};
+
+/// How long a request may take to come.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// A cluster and the side that answers.
+pub(crate) fn fake() -> (Cluster, Server) {
+    let (service, handle) = mock::pair::<Request<Body>, Response<Body>>();
+    (
+        Cluster::of(kube::Client::new(service, "default")),
+        Server(handle),
+    )
+}
+
+/// A tenant whose API is `cluster`.
+pub(crate) fn tenant(cluster: &Cluster) -> Tenant {
+    let rules = Rules {
+        id: TenantId::from_bits([1; 16]),
+        vcp_namespace: "tenants".into(),
+        vcp_name: "acme".into(),
+        slice: None,
+        cluster_domain: "cluster.local".into(),
+        pod_security: api::PodSecurity::Baseline,
+        node_selector: BTreeMap::new(),
+        all_config_objects: false,
+        group_labels: BTreeMap::new(),
+        restore_counter: 0,
+    };
+    Tenant::new(rules, None, cluster.clone(), Arc::new(Table::default()))
+}
+
+/// Answers requests in the order in which they come.
+pub(crate) struct Server(Handle<Request<Body>, Response<Body>>);
+
+/// A request as it came.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) body: Value,
+}
+
+impl Server {
+    /// Waits for the next request, which must have this method, and answers it.
+    pub(crate) async fn answer(&mut self, method: &str, status: u16, answer: &Value) -> Received {
+        let next = tokio::time::timeout(LIMIT, self.0.next_request()).await;
+        let (request, send) = next.expect("a request comes").expect("the client lives");
+        assert_eq!(request.method().as_str(), method, "{}", request.uri());
+        let (path, query) = (
+            request.uri().path().to_owned(),
+            request.uri().query().unwrap_or_default().to_owned(),
+        );
+        let bytes = request.into_body().collect().await.unwrap().to_bytes();
+        let mut response = Response::new(Body::from(answer.to_string().into_bytes()));
+        *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        send.send_response(response);
+        Received {
+            path,
+            query,
+            body: serde_json::from_slice(&bytes).unwrap_or_default(),
+        }
+    }
+
+    /// Whether a request came, without waiting for one.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        self.0.next_request().now_or_never().flatten().is_none()
+    }
+}
