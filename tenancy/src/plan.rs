@@ -112,8 +112,8 @@ pub fn whole_fields(want: &Object, have: &Object) -> Vec<Change> {
         })
         .filter(|(field, value)| {
             let now = have.value().get(field.as_str()).unwrap_or(&Value::Null);
-            if edited {
-                now != *value
+            if edited || DATA.contains(&field.as_str()) {
+                now != *value && !(is_empty(now) && is_empty(value))
             } else {
                 !holds(now, value)
             }
@@ -127,10 +127,12 @@ pub fn whole_fields(want: &Object, have: &Object) -> Vec<Change> {
         .collect()
 }
 
+/// Fields in which the server adds nothing: a key that the tenant didn't write is somebody else's.
+const DATA: [&str; 3] = ["data", "binaryData", "stringData"];
+
 /// Data fields that `want` no longer has (a ConfigMap whose last key went).
 fn removed_fields<'a>(want: &'a Object, have: &'a Object) -> impl Iterator<Item = Change> + 'a {
-    ["data", "binaryData", "stringData"]
-        .into_iter()
+    DATA.into_iter()
         .filter(|field| want.value().get(field).is_none() && have.value().get(field).is_some())
         .map(|field| Change {
             subresource: None,
@@ -348,8 +350,16 @@ mod tests {
         let want = object("u", json!({"k": "v"}));
         let mut have = stored(want.clone());
         have.value_mut()["data"]["k"] = "edited".into();
-        let after = apply(&have, plan(config_map(), want, Some(&have)).unwrap());
+        let after = apply(
+            &have,
+            plan(config_map(), want.clone(), Some(&have)).unwrap(),
+        );
         assert_eq!(after.at("/data/k"), Some(&json!("v")));
+
+        have = stored(want.clone());
+        have.value_mut()["data"]["added"] = "x".into();
+        let after = apply(&have, plan(config_map(), want, Some(&have)).unwrap());
+        assert_eq!(after.at("/data"), Some(&json!({"k": "v"})));
     }
 
     #[test]

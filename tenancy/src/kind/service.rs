@@ -117,7 +117,8 @@ impl Kind for Service {
         let same = if edited {
             spec == *now
         } else {
-            holds(now, &spec)
+            // The server adds to the spec, and nothing to the selector.
+            holds(now, &spec) && spec.get("selector") == now.get("selector")
         };
         if same {
             vec![]
