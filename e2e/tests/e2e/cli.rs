@@ -239,6 +239,15 @@ fn wrong_input_gets_one_clear_line_and_a_code() {
             (format!("create 1a -n {N}"), "letter"),
             ("create x --replicas 5".to_owned(), "3"),
             (format!("explain {} web -n {N}", a.name), "KIND"),
+            (
+                format!("create e2e-x --class no-such --no-wait -n {N}"),
+                "no-such",
+            ),
+            (
+                format!("create e2e-x --version 1.2 --no-wait -n {N}"),
+                "1.2",
+            ),
+            ("whose nosuchkind/a/b".to_owned(), "nosuchkind"),
             ("list -o xml".to_owned(), "json"),
         ];
         for (line, word) in usage {
@@ -255,18 +264,9 @@ fn wrong_input_gets_one_clear_line_and_a_code() {
             (format!("explain no-such pod/a/b -n {N}"), "no tenant"),
             (format!("create {} --no-wait -n {N}", a.name), "exists"),
             (
-                format!("create e2e-x --class no-such --no-wait -n {N}"),
-                "no-such",
-            ),
-            (
-                format!("create e2e-x --version 1.2 --no-wait -n {N}"),
-                "1.2",
-            ),
-            (
                 "whose pod/no-such/no-such".to_owned(),
                 "no Pod no-such/no-such",
             ),
-            ("whose nosuchkind/a/b".to_owned(), "nosuchkind"),
             ("list --context no-such".to_owned(), "no-such"),
             (
                 "list --kubeconfig /no-such/file".to_owned(),

@@ -202,7 +202,7 @@ fn create_run_label_patch_wait_and_delete() {
         kubectl
             .run(&format!("{n} create configmap one --from-literal=a=b"))
             .await?
-            .fails(1, &["AlreadyExists"])?;
+            .fails(1, &["already exists"])?;
         kubectl
             .run(&format!("{n} create secret generic two --from-literal=a=b"))
             .await?
