@@ -86,8 +86,16 @@ pub(crate) async fn act(
                 cluster.replace(&object).await?;
                 None
             }
+            Action::Merge(object, patch) => {
+                cluster.merge(&object, "", patch).await?;
+                None
+            }
             Action::Delete(object) => {
-                cluster.delete(&object).await?;
+                cluster.delete(&object, None).await?;
+                None
+            }
+            Action::EndPod(pod) => {
+                cluster.delete(&pod, Some(1)).await?;
                 None
             }
             Action::Apply(object) => Some(cluster.apply(&object).await?),

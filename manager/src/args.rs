@@ -72,7 +72,7 @@ pub struct Args {
         long,
         value_name = "FILTER",
         env = "SUBLET_LOG",
-        default_value = "info,kube_runtime=warn"
+        default_value = "info,kube_runtime=warn,kube_client=off"
     )]
     log: String,
 }
