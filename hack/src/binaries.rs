@@ -72,7 +72,7 @@ const BUILDS: &[Build] = &[
     program("ginkgo", "kube", "github.com/onsi/ginkgo/v2/ginkgo"),
     program("etcd", "etcd", "."),
     program("coredns", "coredns", "."),
-    program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok"),
+    program("kwok", "kwok", "."),
 ];
 
 /// The path of a program: ready-made, cached, or built now.

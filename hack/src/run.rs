@@ -18,6 +18,13 @@ where
     command
 }
 
+/// As [`command`], for a program that must not go on without this one, even if this one is killed.
+pub(crate) fn bound<const N: usize>(program: &str, args: [&str; N]) -> Command {
+    let mut command = command("setpriv", ["--pdeathsig", "KILL", "--", program]);
+    command.args(args);
+    command
+}
+
 /// Runs to the end and gives stdout. On failure the error holds the command and the end of its output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let done = command

@@ -32,10 +32,10 @@ pub(crate) fn lay_out(bundle: &Bundle, node: Node) -> Result<()> {
     fs::create_dir_all(&place)?;
     let from = prepared.join("root/.");
     // Links need the cache and the state folder on one file system; a copy does it elsewhere.
-    let linked = run::output(run::command("cp", ["-al"]).arg(&from).arg(&place));
+    let linked = run::output(run::bound("cp", ["-al"]).arg(&from).arg(&place));
     if linked.is_err() {
         run::output(
-            run::command("cp", ["-a", "--reflink=auto", "--remove-destination"])
+            run::bound("cp", ["-a", "--reflink=auto", "--remove-destination"])
                 .arg(&from)
                 .arg(&place),
         )?;
@@ -94,7 +94,7 @@ fn fill(folder: &Path, bundle: &Bundle) -> Result<()> {
     ];
     fs::write(&config, lines.join("\n"))?;
     let log = fs::File::create(work.join("log"))?;
-    let mut containerd = run::command("containerd", ["--config", &text(&config)]);
+    let mut containerd = run::bound("containerd", ["--config", &text(&config)]);
     let mut child = containerd
         .stdout(Stdio::null())
         .stderr(log)

@@ -1,18 +1,18 @@
 //! Nodes that exist for the API only, played by KWOK, to see how things scale. Tainted, so that no real
 //! pod lands on one by accident.
 
-use std::time::{Duration, Instant};
+use std::fs;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::health;
-use super::layout::{Node, pki, text};
+use super::layout::{Node, config, pki, text};
 use super::process::{self, Program};
-use super::{client, machine};
-use crate::binaries;
+use super::{client, machine, start};
 use crate::kube_api::KubeApi;
 use crate::progress::Step;
+use crate::{binaries, run};
 
 /// The key of the annotation and of the taint by which KWOK and people know a fake node.
 const FAKE: &str = "kwok.x-k8s.io/node";
@@ -29,24 +29,25 @@ pub(crate) fn ensure(count: u32, first: Node) -> Result<()> {
         let name = format!("fake{number}");
         api.apply(&format!("/api/v1/nodes/{name}"), &node(&name))?;
     }
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while ready(&api)? < count as usize {
-        if Instant::now() > deadline {
-            bail!(
-                "only {} of {count} fake nodes became Ready in a minute",
-                ready(&api)?
-            );
+    start::wait("fake nodes", &[&program.name], || {
+        let ready = ready(&api)?;
+        if ready < count as usize {
+            bail!("only {ready} of {count} are Ready");
         }
-        std::thread::sleep(Duration::from_millis(300));
-    }
+        Ok(())
+    })?;
     step.done("Ready");
     Ok(())
 }
 
 fn program(first: Node) -> Result<Program> {
     let home = machine::running(first).context("the first node is gone")?;
+    let kwok = binaries::path("kwok")?;
+    let stages = config("kwok-stages.yaml");
+    fs::write(&stages, run::output(&mut run::command(&kwok, ["stages"]))?)?;
     let command = vec![
-        text(binaries::path("kwok")?),
+        text(kwok),
+        format!("--config={}", text(stages)),
         format!("--kubeconfig={}", text(pki("admin.kubeconfig"))),
         format!("--manage-nodes-with-annotation-selector={FAKE}=fake"),
         "--node-lease-duration-seconds=200".to_owned(),

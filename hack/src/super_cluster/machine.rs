@@ -106,13 +106,15 @@ pub(crate) fn make_mount_points() -> Result<()> {
 /// Removes the folders that [`make_mount_points`] made, as far as they are empty.
 pub(crate) fn remove_mount_points() {
     let made = fs::read_to_string(note()).unwrap_or_default();
+    // `ip netns` mounts its folder on itself and leaves that behind.
+    let namespaces = "/run/netns";
+    if fs::read_dir(namespaces).is_ok_and(|mut entries| entries.next().is_none()) {
+        let _ = unmount(namespaces, UnmountFlags::DETACH);
+        let _ = fs::remove_dir(namespaces);
+    }
     for folder in made.lines().rev() {
-        let is_empty = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
-        if is_empty {
-            // `ip netns` mounts its folder on itself.
-            let _ = unmount(folder, UnmountFlags::DETACH);
-            let _ = fs::remove_dir(folder);
-        }
+        // Fails where something was put in the meantime, and then it stays.
+        let _ = fs::remove_dir(folder);
     }
 }
 

@@ -160,7 +160,7 @@ fn wait_until_ready(nodes: &[Node]) -> Result<()> {
 
 /// Tries until it works. When the time is over or a process has ended, the error says what was missing and
 /// shows the end of the logs.
-fn wait(what: &str, processes: &[&str], attempt: impl Fn() -> Result<()>) -> Result<()> {
+pub(super) fn wait(what: &str, processes: &[&str], attempt: impl Fn() -> Result<()>) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let Err(error) = attempt() else { return Ok(()) };
