@@ -248,6 +248,11 @@ fn wrong_input_gets_one_clear_line_and_a_code() {
                 "1.2",
             ),
             ("whose nosuchkind/a/b".to_owned(), "nosuchkind"),
+            ("list --context no-such".to_owned(), "no-such"),
+            (
+                "list --kubeconfig /no-such/file".to_owned(),
+                "/no-such/file",
+            ),
             ("list -o xml".to_owned(), "json"),
         ];
         for (line, word) in usage {
@@ -266,11 +271,6 @@ fn wrong_input_gets_one_clear_line_and_a_code() {
             (
                 "whose pod/no-such/no-such".to_owned(),
                 "no Pod no-such/no-such",
-            ),
-            ("list --context no-such".to_owned(), "no-such"),
-            (
-                "list --kubeconfig /no-such/file".to_owned(),
-                "/no-such/file",
             ),
         ];
         for (line, word) in failures {

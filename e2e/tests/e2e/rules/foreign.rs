@@ -3,12 +3,12 @@
 use anyhow::ensure;
 use api::keys;
 use e2e::{
-    kind::{CONFIG_MAP, NAMESPACE, POD, SECRET, SERVICE},
+    kind::{CONFIG_MAP, EVENT, NAMESPACE, POD, SECRET, SERVICE},
     make,
     read::{condition, event, text, uid},
-    space::{run, within},
+    space::{Space, run, within},
     tenant::A,
-    wait::{SOON, eventually},
+    wait::{PODS, SOON, eventually},
 };
 use serde_json::json;
 
@@ -34,27 +34,21 @@ fn foreign_objects_under_the_needed_name_are_left_alone() {
             let made = space.above().create(kind, object).await?;
             before.push((kind, uid(&made).to_owned()));
         }
-        for (kind, mut object) in foreign {
-            if kind == POD {
-                let mut container = make::idle();
-                container["envFrom"] =
-                    json!([{"configMapRef": {"name": "taken"}}, {"secretRef": {"name": "taken"}}]);
-                object["spec"] = make::pod_spec(container);
-            }
+        for (kind, object) in foreign {
             let own = space.create(kind, object).await?;
-            if kind == CONFIG_MAP || kind == SECRET {
-                // Not looked at before a pod refers to it.
-                continue;
+            if kind == SERVICE || kind == POD {
+                let told = event(space.side(), kind, &own, "NameTaken").await?;
+                let scrubbed = !told.to_string().contains(&space.twin);
+                ensure!(!text(&told, "/message").is_empty() && scrubbed, "{told}");
             }
-            let told = event(space.side(), kind, &own, "NameTaken").await?;
-            ensure!(
-                !text(&told, "/message").is_empty() && !told.to_string().contains(&space.twin),
-                "{told}"
-            );
         }
-        for kind in [CONFIG_MAP, SECRET] {
-            let own = space.get(kind, "taken").await?;
-            event(space.side(), kind, &own, "NameTaken").await?;
+        // A pod that refers to them would read what isn't its tenant's.
+        for (name, reference) in [("configmap", "configMapRef"), ("secret", "secretRef")] {
+            let mut container = make::idle();
+            container["envFrom"] = json!([{reference: {"name": "taken"}}]);
+            let thief = space.pod(name, make::pod_spec(container)).await?;
+            let told = space.refused(POD, &thief, "ReferenceTaken").await?;
+            ensure!(text(&told, "/message").contains("taken"), "{told}");
         }
         for (kind, uid_before) in &before {
             let now = space.twin(*kind, "taken").await?;
@@ -69,6 +63,24 @@ fn foreign_objects_under_the_needed_name_are_left_alone() {
                 kind.name
             );
         }
+        // What happens to the foreign pod isn't told as if it happened to the tenant's.
+        ready_above(space, "taken").await?;
+        let own = space.get(POD, "taken").await?;
+        let events = space.side().list(EVENT, &space.name, "").await?;
+        let reasons: Vec<&str> = events
+            .iter()
+            .filter(|event| text(event, "/involvedObject/uid") == uid(&own))
+            .map(|event| text(event, "/reason"))
+            .collect();
+        ensure!(
+            reasons.iter().all(|reason| *reason == "NameTaken"),
+            "{reasons:?}"
+        );
+        ensure!(
+            text(&own, "/status/phase") == "Pending",
+            "{}",
+            own["status"]
+        );
         // Deleting the tenant's objects deletes nothing foreign; the next object shows that it was worked.
         for (kind, _) in &before {
             space.delete(*kind, "taken").await?;
@@ -85,6 +97,16 @@ fn foreign_objects_under_the_needed_name_are_left_alone() {
         }
         Ok(())
     });
+}
+
+/// Waits until a foreign pod in the twin is Ready.
+async fn ready_above(space: &Space, pod: &str) -> anyhow::Result<()> {
+    eventually(PODS, "the foreign pod is Ready", async || {
+        let pod = space.above().get(POD, &space.twin, pod).await?;
+        ensure!(condition(&pod, "Ready") == "True", "{}", pod["status"]);
+        Ok(())
+    })
+    .await
 }
 
 #[test]
