@@ -244,8 +244,8 @@ fn control_plane() -> Result<Vec<Image>> {
 }
 
 fn busybox() -> Result<Vec<Image>> {
-    let suite = format!("{SUITE}/busybox:1.37.0-1");
-    let mut names = vec![suite.as_str()];
+    let suite = ["1.37.0-1", "1.36.1-1"].map(|tag| format!("{SUITE}/busybox:{tag}"));
+    let mut names: Vec<&str> = suite.iter().map(String::as_str).collect();
     names.extend([
         "docker.io/library/busybox:latest",
         "docker.io/library/busybox:1.36",
@@ -294,6 +294,10 @@ fn suite() -> Result<Vec<Image>> {
             &["pause"],
         ),
     ];
+    // Both are asked for tools only.
+    let plain = [name("glibc-dns-testing:2.0.0"), name("ipc-utils:1.4")];
+    let plain: Vec<&str> = plain.iter().map(String::as_str).collect();
+    images.push(image(&plain, vec![tools.clone()], "", &[], &["bash"]));
     for page in ["nautilus", "kitten"] {
         let mut layers = base();
         layers.push(page_layer(page)?);

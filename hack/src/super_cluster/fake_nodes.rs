@@ -50,6 +50,7 @@ fn program(first: Node) -> Result<Program> {
         format!("--config={}", text(stages)),
         format!("--kubeconfig={}", text(pki("admin.kubeconfig"))),
         format!("--manage-nodes-with-annotation-selector={FAKE}=fake"),
+        "--v=WARN".to_owned(),
         "--node-lease-duration-seconds=200".to_owned(),
         "--cidr=10.209.0.0/16".to_owned(),
     ];
