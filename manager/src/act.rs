@@ -86,16 +86,8 @@ pub(crate) async fn act(
                 cluster.replace(&object).await?;
                 None
             }
-            Action::Merge(object, patch) => {
-                cluster.merge(&object, "", patch).await?;
-                None
-            }
             Action::Delete(object) => {
-                cluster.delete(&object, None).await?;
-                None
-            }
-            Action::EndPod(pod) => {
-                cluster.delete(&pod, Some(1)).await?;
+                cluster.delete(&object).await?;
                 None
             }
             Action::Apply(object) => Some(cluster.apply(&object).await?),

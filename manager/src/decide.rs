@@ -39,10 +39,6 @@ pub(crate) enum Action {
     Issue(Order),
     /// Delete what was seen.
     Delete(Object),
-    /// Change what was seen.
-    Merge(Object, Value),
-    /// Delete a pod that nobody needs any more, within a second.
-    EndPod(Object),
     /// Take the finalizer away: the last action of all.
     Release,
 }

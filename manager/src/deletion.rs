@@ -8,19 +8,15 @@
 use crate::{
     claims::{self, Standing},
     decide::{Action, Decision, has_finalizer, taken_over},
-    object::{DEPLOYMENT, Object, POD, SECRET, STATEFUL_SET},
+    object::{Object, SECRET},
     observe::Seen,
     status::{Report, condition},
 };
 use api::keys;
 use jiff::SignedDuration;
-use serde_json::json;
 
 /// How long the syncer is waited for: a dead one must not hold up a deletion for good.
 const SYNCER_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
-
-/// How long the control plane's pods may take to end before their namespace is deleted with them.
-const POD_PATIENCE: SignedDuration = SignedDuration::from_secs(90);
 
 /// What comes next for a VirtualControlPlane that is being deleted.
 pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
@@ -50,11 +46,13 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
         |namespace: &&Object| namespace.label(keys::ROLE) == Some(keys::ROLE_CONTROL_PLANE);
     let (control_plane, workload): (Vec<&Object>, Vec<&Object>) =
         seen.namespaces.iter().partition(is_control_plane);
-    let going = delete_namespaces(&workload, "the tenant's")
-        .or_else(|| stop_pods(seen, &control_plane))
-        .or_else(|| delete_namespaces(&control_plane, "the control plane's"));
-    if let Some(decision) = going {
-        return decision;
+    for (namespaces, what) in [
+        (workload, "the tenant's"),
+        (control_plane, "the control plane's"),
+    ] {
+        if let Some(decision) = delete_namespaces(&namespaces, what) {
+            return decision;
+        }
     }
     let is_ours = |secret: &&Object| secret.label(keys::TENANT) == Some(owner.id.as_str());
     let mut leftovers: Vec<Object> = seen.syncer_secret.iter().cloned().collect();
@@ -92,45 +90,6 @@ fn syncer_at_work(seen: &Seen) -> Option<String> {
     let asked = seen.vcp.metadata.deletion_timestamp.as_ref()?.0;
     let until = asked + SYNCER_PATIENCE;
     (seen.now < until).then(|| format!("waiting for the syncer to stop, until {until} at most"))
-}
-
-/// Ends the control plane's pods; `None` when there are none, or when they can't be ended this way.
-///
-/// A namespace looks for what is left in it at intervals of half a grace period, so its deletion alone takes long. Nobody
-/// needs a graceful end any more.
-fn stop_pods(seen: &Seen, namespaces: &[&Object]) -> Option<Decision> {
-    let asked = seen.vcp.metadata.deletion_timestamp.as_ref()?.0;
-    let may = seen.access.is_some() && seen.now < asked + POD_PATIENCE;
-    if !may || namespaces.iter().any(|namespace| namespace.is_going()) {
-        return None;
-    }
-    let running = |main: &&Object| main.number("/spec/replicas") > 0;
-    let mains = seen
-        .objects
-        .of(STATEFUL_SET)
-        .chain(seen.objects.of(DEPLOYMENT));
-    let none = json!({"spec": {"replicas": 0}});
-    let mut actions: Vec<Action> = mains
-        .filter(running)
-        .map(|main| Action::Merge(main.clone(), none.clone()))
-        .collect();
-    let pods: Vec<&Object> = seen.objects.of(POD).collect();
-    let lingers =
-        |pod: &&&Object| pod.number("/metadata/deletionGracePeriodSeconds") > 1 || !pod.is_going();
-    actions.extend(
-        pods.iter()
-            .filter(lingers)
-            .map(|pod| Action::EndPod((*pod).clone())),
-    );
-    let names: Vec<&str> = pods.iter().map(|pod| pod.name()).collect();
-    let waits = format!(
-        "waiting for the control plane's pods to end: {}",
-        names.join(", ")
-    );
-    (!actions.is_empty() || !pods.is_empty()).then(|| Decision {
-        actions,
-        report: Report::deleting(&waits),
-    })
 }
 
 /// Deletes what isn't going yet, then waits; `None` when all are gone.

@@ -7,7 +7,7 @@ use crate::{
     endpoint,
     kubeconfig::Access,
     object::{
-        CONFIG_MAP, CONTROL_PLANE_CLASS, CONTROL_PLANE_GROUP, DEPLOYMENT, DISRUPTION_BUDGET, Kind,
+        CONFIG_MAP, CONTROL_PLANE_CLASS, CONTROL_PLANE_GROUP, DEPLOYMENT, DISRUPTION_BUDGET,
         NAMESPACE, NETWORK_POLICY, NODE, Object, Objects, POD, ROLE_BINDING, SECRET, SERVICE,
         STATEFUL_SET, VIRTUAL_CONTROL_PLANE,
     },
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 mod claimed;
 
 /// Kinds in a control plane's namespace.
-const INSIDE: [Kind; 8] = [
+const INSIDE: [crate::object::Kind; 8] = [
     SECRET,
     CONFIG_MAP,
     SERVICE,
@@ -36,8 +36,6 @@ const INSIDE: [Kind; 8] = [
     DEPLOYMENT,
     POD,
 ];
-/// Those of them that make and are pods.
-const RUNNING: [Kind; 3] = [STATEFUL_SET, DEPLOYMENT, POD];
 /// How long a list of nodes is good for: their addresses change rarely and the list may be long.
 const NODES_FRESH: Duration = Duration::from_secs(30);
 
@@ -229,14 +227,6 @@ impl Observer {
         if seen.vcp.metadata.deletion_timestamp.is_some() {
             let selector = format!("{}=true,{}={}", keys::MANAGED, keys::TENANT, owner.id);
             seen.namespaces = self.cluster.list(NAMESPACE, None, &selector).await?;
-            let inside = owner.control_plane_namespace();
-            if seen
-                .namespaces
-                .iter()
-                .any(|namespace| namespace.name() == inside)
-            {
-                self.look_inside(&mut seen, &inside, &RUNNING).await?;
-            }
         } else if seen.vcp.spec.external.is_none() {
             self.look_at_control_plane(&mut seen, &owner).await?;
         }
@@ -266,38 +256,29 @@ impl Observer {
         }
 
         let name = owner.control_plane_namespace();
+        let inside = Some(name.as_str());
         seen.namespace = self.cluster.get(NAMESPACE, None, &name).await?;
         let is_ours = |namespace: &Object| namespace.label(keys::TENANT) == Some(owner.id.as_str());
         if !seen.namespace.as_ref().is_some_and(is_ours) {
             return Ok(());
         }
-        self.look_inside(seen, &name, &INSIDE).await?;
-        if let Some(access) = tenant::access(&seen.objects)? {
-            let wanted = crate::decide::tenant_objects(seen);
-            seen.tenant = self.look_at_tenant(&access, &wanted).await;
-        }
-        Ok(())
-    }
-
-    /// Reads the control plane's namespace, if the manager has been given its rights there.
-    async fn look_inside(
-        &self,
-        seen: &mut Seen,
-        namespace: &str,
-        kinds: &[Kind],
-    ) -> Result<(), Error> {
-        let inside = Some(namespace);
         seen.access = self
             .cluster
             .get(ROLE_BINDING, inside, provision::ACCESS)
             .await?;
-        if seen.access.is_some() {
-            for kind in kinds {
-                let objects = self.cluster.list(*kind, inside, "").await?;
-                objects
-                    .into_iter()
-                    .for_each(|object| seen.objects.insert(object));
-            }
+        if seen.access.is_none() {
+            return Ok(());
+        }
+        for kind in INSIDE {
+            self.cluster
+                .list(kind, inside, "")
+                .await?
+                .into_iter()
+                .for_each(|object| seen.objects.insert(object));
+        }
+        if let Some(access) = tenant::access(&seen.objects)? {
+            let wanted = crate::decide::tenant_objects(seen);
+            seen.tenant = self.look_at_tenant(&access, &wanted).await;
         }
         Ok(())
     }

@@ -109,46 +109,6 @@ fn workload_control_plane_secrets_claims_and_finalizer_go_in_this_order() {
     assert_eq!(decision.report.phase, Phase::Deleting);
 
     seen.namespaces.remove(0);
-    let name = "kube-apiserver";
-    let pod =
-        |going: serde_json::Value| Object::new(POD, Some("cp"), name, json!({"metadata": going}));
-    seen.access = Some(Object::new(NAMESPACE, None, "access", json!({})));
-    seen.objects.insert(Object::new(
-        DEPLOYMENT,
-        Some("cp"),
-        name,
-        json!({"spec": {"replicas": 1}}),
-    ));
-    seen.objects.insert(pod(json!({})));
-    assert_eq!(
-        said(&decide(&seen, SYSTEM)),
-        "Merge(Deployment cp/kube-apiserver, Object {\"spec\": Object {\"replicas\": Number(0)}}), \
-         EndPod(Pod cp/kube-apiserver)"
-    );
-    seen.objects.insert(Object::new(
-        DEPLOYMENT,
-        Some("cp"),
-        name,
-        json!({"spec": {"replicas": 0}}),
-    ));
-    seen.objects.insert(pod(
-        json!({"deletionTimestamp": "now", "deletionGracePeriodSeconds": 1}),
-    ));
-    assert!(decide(&seen, SYSTEM).actions.is_empty());
-    let late = Seen {
-        now: "2026-01-01T00:01:30Z".parse().unwrap(),
-        ..seen
-    };
-    assert_eq!(
-        said(&decide(&late, SYSTEM)),
-        "Delete(Namespace cp)",
-        "not waited for for ever"
-    );
-    seen = Seen {
-        objects: crate::object::Objects::default(),
-        now: "2026-01-01T00:00:09Z".parse().unwrap(),
-        ..late
-    };
     assert_eq!(said(&decide(&seen, SYSTEM)), "Delete(Namespace cp)");
     seen.namespaces.clear();
     assert_eq!(

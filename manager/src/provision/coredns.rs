@@ -146,6 +146,7 @@ fn deployment(cp: &ControlPlane) -> Object {
                     "serviceAccountName": NAME,
                     // Names outside the tenant are asked of the super cluster's node.
                     "dnsPolicy": "Default",
+                    "terminationGracePeriodSeconds": 5,
                     "securityContext": {
                         "runAsNonRoot": true,
                         "runAsUser": 65532,

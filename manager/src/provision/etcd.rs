@@ -63,7 +63,8 @@ pub(crate) fn objects(cp: &ControlPlane, digest: &str) -> Vec<Object> {
             Source::Secret("etcd-peer", "tls.key", "peer.key"),
         ],
         data: Some((volume, "/var/lib/etcd")),
-        grace: 10,
+        // It waits for its clients to leave; what it has acknowledged is on disk.
+        grace: 5,
         digest,
         spread: if cp.members > 1 {
             Spread::Required
