@@ -9,6 +9,7 @@ mod debian;
 mod disk;
 mod import;
 mod own;
+mod roots;
 mod tree;
 
 use std::collections::BTreeMap;
