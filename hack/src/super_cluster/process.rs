@@ -88,7 +88,7 @@ pub(crate) struct Program {
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Program {
-    /// Starts it in a session and cgroup of its own and writes its pid file.
+    /// Starts it detached, in our cgroup, and writes its pid file.
     pub(crate) fn start(&self) -> Result<Identity> {
         let log = layout::log(&self.name);
         let file = OpenOptions::new()
