@@ -1,6 +1,6 @@
 //! What a control plane consists of in the super cluster; pure: a parsed VirtualControlPlane in, objects out.
 //!
-//! The order of [`base`], [`services`], [`keys::orders`] and [`workloads`] is the order of creation, since each needs
+//! The order of [`base`], [`network::services`], [`keys::orders`] and [`workloads`] is the order of creation, since each needs
 //! addresses or Secrets of those before. Within [`workloads`] etcd, API server and controller-manager are created
 //! together and upgraded one after the other.
 
