@@ -87,7 +87,11 @@ pub(crate) async fn act(
                 None
             }
             Action::Delete(object) => {
-                cluster.delete(&object).await?;
+                cluster.delete(&object, None).await?;
+                None
+            }
+            Action::EndPod(pod) => {
+                cluster.delete(&pod, Some(1)).await?;
                 None
             }
             Action::Apply(object) => Some(cluster.apply(&object).await?),

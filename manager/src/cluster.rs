@@ -168,10 +168,12 @@ impl Cluster {
         self.write("patch", seen, Method::PATCH, &url, &patch).await
     }
 
-    /// Deletes the object that was observed and no other of its name; one that is gone already is fine.
-    pub(crate) async fn delete(&self, seen: &Object) -> Result<(), Error> {
+    /// Deletes the object that was observed and no other of its name; one that is gone already is fine. `grace` is how
+    /// many seconds a pod gets, if not what its spec says.
+    pub(crate) async fn delete(&self, seen: &Object, grace: Option<u32>) -> Result<(), Error> {
         let url = path(seen.kind, seen.namespace(), Some(seen.name()));
         let options = json!({
+            "gracePeriodSeconds": grace,
             "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
             "preconditions": {"uid": seen.uid()},
         });

@@ -39,6 +39,8 @@ pub(crate) enum Action {
     Issue(Order),
     /// Delete what was seen.
     Delete(Object),
+    /// Delete a pod that nobody needs any more, within a second.
+    EndPod(Object),
     /// Take the finalizer away: the last action of all.
     Release,
 }

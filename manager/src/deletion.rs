@@ -8,7 +8,7 @@
 use crate::{
     claims::{self, Standing},
     decide::{Action, Decision, has_finalizer, taken_over},
-    object::{Object, SECRET},
+    object::{Object, POD, SECRET},
     observe::Seen,
     status::{Report, condition},
 };
@@ -50,7 +50,7 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
         (workload, "the tenant's"),
         (control_plane, "the control plane's"),
     ] {
-        if let Some(decision) = delete_namespaces(&namespaces, what) {
+        if let Some(decision) = delete_namespaces(&namespaces, what, seen) {
             return decision;
         }
     }
@@ -93,14 +93,26 @@ fn syncer_at_work(seen: &Seen) -> Option<String> {
 }
 
 /// Deletes what isn't going yet, then waits; `None` when all are gone.
-fn delete_namespaces(namespaces: &[&Object], whose: &str) -> Option<Decision> {
+///
+/// The control plane's pods are ended with their namespace: nobody needs a graceful end any more, and a namespace looks
+/// at what is left in it after five seconds, then after half of what its pods may take.
+fn delete_namespaces(namespaces: &[&Object], whose: &str, seen: &Seen) -> Option<Decision> {
     if namespaces.is_empty() {
         return None;
     }
     let staying = namespaces.iter().filter(|namespace| !namespace.is_going());
-    let actions = staying
-        .map(|namespace| Action::Delete((*namespace).clone()))
-        .collect();
+    let mut actions = vec![];
+    for namespace in staying {
+        actions.push(Action::Delete((*namespace).clone()));
+        let inside = |pod: &&Object| pod.namespace() == Some(namespace.name());
+        actions.extend(
+            seen.objects
+                .of(POD)
+                .filter(inside)
+                .cloned()
+                .map(Action::EndPod),
+        );
+    }
     let held: Vec<String> = namespaces
         .iter()
         .filter_map(|namespace| holdup(namespace))

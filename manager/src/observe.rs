@@ -227,6 +227,11 @@ impl Observer {
         if seen.vcp.metadata.deletion_timestamp.is_some() {
             let selector = format!("{}=true,{}={}", keys::MANAGED, keys::TENANT, owner.id);
             seen.namespaces = self.cluster.list(NAMESPACE, None, &selector).await?;
+            let pods = self
+                .cluster
+                .list(POD, Some(&owner.control_plane_namespace()), "")
+                .await?;
+            seen.objects = pods.into_iter().collect();
         } else if seen.vcp.spec.external.is_none() {
             self.look_at_control_plane(&mut seen, &owner).await?;
         }

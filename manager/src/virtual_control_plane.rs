@@ -153,7 +153,9 @@ fn is_new(action: &Action, done: &mut BTreeSet<String>) -> bool {
             "{}/{} {:?}",
             order.namespace, order.name, order.material
         )),
-        Action::Delete(object) => done.insert(format!("delete {object:?} {}", object.uid())),
+        Action::Delete(object) | Action::EndPod(object) => {
+            done.insert(format!("delete {object:?} {}", object.uid()))
+        }
         Action::Adopt
         | Action::Patch(_)
         | Action::Create(_)

@@ -109,7 +109,18 @@ fn workload_control_plane_secrets_claims_and_finalizer_go_in_this_order() {
     assert_eq!(decision.report.phase, Phase::Deleting);
 
     seen.namespaces.remove(0);
-    assert_eq!(said(&decide(&seen, SYSTEM)), "Delete(Namespace cp)");
+    seen.objects
+        .insert(Object::new(POD, Some("cp"), "etcd-0", json!({})));
+    assert_eq!(
+        said(&decide(&seen, SYSTEM)),
+        "Delete(Namespace cp), EndPod(Pod cp/etcd-0)"
+    );
+    let going = vec![namespace("cp", keys::ROLE_CONTROL_PLANE, Some("x"))];
+    seen.namespaces = going;
+    assert!(
+        decide(&seen, SYSTEM).actions.is_empty(),
+        "its rights there may be gone by now"
+    );
     seen.namespaces.clear();
     assert_eq!(
         said(&decide(&seen, SYSTEM)),
