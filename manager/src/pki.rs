@@ -159,7 +159,7 @@ pub(crate) fn is_due(
 ) -> bool {
     match (&order.material, existing, authority) {
         (Material::Leaf(leaf), Some(existing), Some(authority)) => {
-            existing.annotation(keys::APPLIED) != Some(&fingerprint(leaf, authority))
+            existing.annotation(keys::APPLIED) != Some(&fingerprint(order, leaf, authority))
                 || is_old(existing, now)
         }
         (Material::Leaf(_), ..) => true,
@@ -200,7 +200,7 @@ pub(crate) fn issue(
                 key: "tls.key",
             };
             let authority = authority.ok_or_else(damaged)?;
-            metadata["annotations"][keys::APPLIED] = json!(fingerprint(leaf, authority));
+            metadata["annotations"][keys::APPLIED] = json!(fingerprint(order, leaf, authority));
             metadata["annotations"][keys::EXPIRES] = json!(end_of_life(now).to_string());
             make_leaf(leaf, &order.identity, authority, now)?
         }
@@ -330,12 +330,17 @@ fn make_encryption_config() -> Result<String, Error> {
     Ok(config.to_string())
 }
 
-/// What a leaf was made from: all that it says, and its authority's certificate.
-fn fingerprint(leaf: &Leaf, authority: &Object) -> String {
+/// What a leaf was made from: all that it says, the marks of its Secret, and its authority's certificate.
+fn fingerprint(order: &Order, leaf: &Leaf, authority: &Object) -> String {
     let ca = authority.body["data"]["tls.crt"]
         .as_str()
         .unwrap_or_default();
-    tenancy::naming::hash(&[format!("{leaf:?}").as_bytes(), ca.as_bytes()])
+    let parts = [
+        format!("{leaf:?}"),
+        order.metadata.to_string(),
+        ca.to_owned(),
+    ];
+    tenancy::naming::hash(&parts.each_ref().map(String::as_bytes))
 }
 
 fn end_of_life(now: Timestamp) -> Timestamp {

@@ -103,6 +103,11 @@ fn authorities_are_made_once_and_leaves_when_due() {
         is_due(&wanted, Some(&made), Some(&other), now()),
         "another authority"
     );
+    let moved = Order {
+        metadata: json!({"labels": {"a": "c"}}),
+        ..wanted.clone()
+    };
+    assert!(is_due(&moved, Some(&made), Some(&ca), now()), "other marks");
     let renamed = order(Material::Leaf(Leaf {
         names: vec!["other".into()],
         ..leaf(Form::Files)

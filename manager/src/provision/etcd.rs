@@ -67,7 +67,7 @@ pub(crate) fn objects(cp: &ControlPlane, digest: &str) -> Vec<Object> {
         grace: 5,
         digest,
         spread: if cp.members > 1 {
-            Spread::Required
+            Spread::Preferred
         } else {
             Spread::Single
         },

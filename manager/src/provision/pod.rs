@@ -65,8 +65,6 @@ pub(crate) enum Spread {
     Single,
     /// On different nodes where possible.
     Preferred,
-    /// Never two on a node.
-    Required,
 }
 
 /// `spec.template` of a workload.
@@ -139,9 +137,6 @@ pub(crate) fn template(cp: &ControlPlane, part: Part<'_>) -> Value {
             spec["affinity"] = json!({"podAntiAffinity": {
                 "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}],
             }});
-        }
-        Spread::Required => {
-            spec["affinity"] = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}});
         }
     }
     json!({
