@@ -99,6 +99,16 @@ pub(crate) enum Refusal {
         /// What there is.
         offered: Vec<String>,
     },
+    /// The version can't follow the one that runs.
+    #[error("version {wanted} can't follow {running}: {why}")]
+    Skew {
+        /// What runs.
+        running: String,
+        /// What is asked for.
+        wanted: String,
+        /// Why not, and what to do.
+        why: &'static str,
+    },
     /// The range in the spec doesn't parse.
     #[error(transparent)]
     Slice(#[from] slice::InvalidSlice),
@@ -142,6 +152,7 @@ impl Refusal {
             Self::IdentityConflict { .. } => "IdentityConflict",
             Self::ClassMissing { .. } => "ClassMissing",
             Self::VersionNotOffered { .. } => "VersionNotOffered",
+            Self::Skew { .. } => "VersionSkew",
             Self::Slice(_) | Self::SliceRefused { .. } => "ServiceRangeRefused",
             Self::Exhausted(_) => "ServiceRangeExhausted",
             Self::RangeUnknown(_) => "ServiceRangeUnknown",
@@ -214,6 +225,11 @@ impl ControlPlane {
                 .map(|offered| offered.version.clone())
                 .collect(),
         })?;
+        let running = vcp
+            .status
+            .as_ref()
+            .and_then(|status| status.version.as_deref());
+        may_follow(running, &version.version)?;
         let etcd = spec.etcd.clone().unwrap_or_default();
         Ok(Self {
             namespace: owner.control_plane_namespace(),
@@ -288,6 +304,36 @@ fn is_version(offered: &str, wanted: &str) -> bool {
         || offered
             .strip_prefix(wanted)
             .is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// Upgrades go one minor version at a time and never back: a newer API server may have written what an older can't read.
+fn may_follow(running: Option<&str>, wanted: &str) -> Result<(), Refusal> {
+    let Some(running) = running else {
+        return Ok(());
+    };
+    let minor = |version: &str| {
+        version
+            .split('.')
+            .nth(1)
+            .and_then(|minor| minor.parse::<i64>().ok())
+    };
+    let why = match minor(wanted)
+        .zip(minor(running))
+        .map(|(wanted, running)| wanted - running)
+    {
+        Some(0 | 1) | None => return Ok(()),
+        Some(step) if step < 0 => {
+            "a tenant can't go back to an older minor version; set spec.version to a newer one"
+        }
+        Some(_) => {
+            "upgrade by one minor version at a time; set spec.version to one in between first"
+        }
+    };
+    Err(Refusal::Skew {
+        running: running.to_owned(),
+        wanted: wanted.to_owned(),
+        why,
+    })
 }
 
 fn those_that_exist(existing: &[String]) -> String {
@@ -372,6 +418,16 @@ pub(crate) mod tests {
             version(Some("1.3")).unwrap_err().to_string(),
             "ControlPlaneClass default doesn't offer version 1.3: it offers 1.36.3, 1.35.4"
         );
+    }
+
+    #[test]
+    fn versions_follow_each_other_one_minor_at_a_time() {
+        let refused = |running: Option<&str>, wanted: &str| may_follow(running, wanted).is_err();
+        assert!(!refused(None, "1.36.3"));
+        assert!(!refused(Some("1.35.4"), "1.36.3"));
+        assert!(!refused(Some("1.36.3"), "1.36.1"));
+        assert!(refused(Some("1.34.4"), "1.36.3"));
+        assert!(refused(Some("1.36.3"), "1.35.4"));
     }
 
     #[test]

@@ -54,7 +54,10 @@ pub(crate) enum Error {
 impl Access {
     /// The kubeconfig as YAML, with one context.
     pub(crate) fn to_yaml(&self, context: &str, user: &str) -> Result<String, Error> {
-        serde_saphyr::to_string(&self.to_value(context, user)).map_err(|_| Error::Write)
+        // Long values stay on their line, as in every kubeconfig.
+        let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+        serde_saphyr::to_string_with_options(&self.to_value(context, user), options)
+            .map_err(|_| Error::Write)
     }
 
     /// Reads `text` by allow-list: server, authorities, server name, and a certificate with key or a token.
@@ -264,6 +267,10 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let text = access().to_yaml("acme", "admin").unwrap();
+        assert!(
+            text.contains("\n    certificate-authority-data: YXV0aG9yaXR5\n"),
+            "{text}"
+        );
         let again = Access::parse(&text).unwrap();
         assert_eq!(
             again.to_value("acme", "admin"),

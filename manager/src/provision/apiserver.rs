@@ -32,7 +32,7 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
         name: NAME,
         image: &cp.images.kube_apiserver,
         command: command(cp, addresses),
-        // Two thirds of the memory of an idle server are garbage at Go's default; measured with 50: no slower start.
+        // Measured, idle: 168 MiB instead of 204, for 0.3 s more of one core at the start.
         env: vec![("GOGC", "50")],
         ports: vec![("https", PORT)],
         startup: pod::http("HTTPS", "https", "/readyz"),
