@@ -51,3 +51,6 @@ mod cluster;
 mod object;
 
 mod telemetry;
+
+#[cfg(test)]
+mod rights;

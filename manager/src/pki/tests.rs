@@ -105,7 +105,7 @@ fn authorities_are_made_once_and_leaves_when_due() {
     );
     let moved = Order {
         metadata: json!({"labels": {"a": "c"}}),
-        ..wanted.clone()
+        ..wanted
     };
     assert!(is_due(&moved, Some(&made), Some(&ca), now()), "other marks");
     let renamed = order(Material::Leaf(Leaf {

@@ -1,0 +1,121 @@
+//! Laws over `manifests/install.yaml`: what no account of Sublet may ever hold, and how its daemons run.
+//!
+//! Tests only. They live here because the manager hands out the rights that the file names.
+
+use serde_json::Value;
+
+fn documents() -> Vec<Value> {
+    serde_saphyr::from_multiple(include_str!("../../manifests/install.yaml")).unwrap()
+}
+
+/// (role, group, resource, verb, whether the rule names its objects) of all rules of the given kinds.
+fn rights(kinds: &[&str]) -> Vec<(String, String, String, String, bool)> {
+    let texts = |rule: &Value, field: &str| -> Vec<String> {
+        rule[field]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|text| text.as_str().unwrap().to_owned())
+            .collect()
+    };
+    let mut rights = vec![];
+    for role in documents()
+        .iter()
+        .filter(|document| kinds.iter().any(|kind| document["kind"] == *kind))
+    {
+        for rule in role["rules"].as_array().unwrap() {
+            for group in texts(rule, "apiGroups") {
+                for resource in texts(rule, "resources") {
+                    for verb in texts(rule, "verbs") {
+                        let name = role["metadata"]["name"].as_str().unwrap().to_owned();
+                        let named = !rule["resourceNames"].is_null();
+                        rights.push((name, group.clone(), resource.clone(), verb, named));
+                    }
+                }
+            }
+        }
+    }
+    rights
+}
+
+#[test]
+fn no_account_holds_a_wildcard_or_a_right_that_makes_rights() {
+    for right in rights(&["ClusterRole", "Role"]) {
+        let (_, group, resource, verb, named) = &right;
+        assert!(
+            ![group, resource, verb]
+                .iter()
+                .any(|text| text.contains('*')),
+            "{right:?}"
+        );
+        assert!(
+            !["escalate", "impersonate", "deletecollection"].contains(&verb.as_str()),
+            "{right:?}"
+        );
+        assert_ne!(resource, "nodes/proxy", "{right:?}");
+        assert!(verb != "bind" || *named, "{right:?}");
+    }
+}
+
+#[test]
+fn nobody_reads_secrets_across_namespaces() {
+    let everywhere: Vec<String> = documents()
+        .iter()
+        .filter(|document| document["kind"] == "ClusterRoleBinding")
+        .map(|binding| binding["roleRef"]["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(everywhere, ["sublet-manager", "sublet-syncer"]);
+    for right in rights(&["ClusterRole"]) {
+        assert!(
+            !everywhere.contains(&right.0) || right.2 != "secrets",
+            "{right:?}"
+        );
+    }
+}
+
+#[test]
+fn the_roles_that_may_be_bound_exist_and_are_those_the_manager_binds() {
+    let text = include_str!("../../manifests/install.yaml");
+    for role in [
+        "sublet-manager-control-plane",
+        "sublet-manager-kubeconfig",
+        "sublet-syncer-namespace",
+    ] {
+        assert!(text.contains(&format!("\n  name: {role}\n")), "{role}");
+    }
+    let cp = crate::control_plane::tests::control_plane();
+    let bound = [
+        crate::provision::access(&cp, api::SYSTEM_NAMESPACE),
+        crate::provision::access_beside(&cp.owner, api::SYSTEM_NAMESPACE),
+    ];
+    let bound = bound
+        .each_ref()
+        .map(|binding| binding.text("/roleRef/name"));
+    assert_eq!(
+        bound,
+        ["sublet-manager-control-plane", "sublet-manager-kubeconfig"]
+    );
+}
+
+#[test]
+fn daemons_meet_the_restricted_level() {
+    let documents = documents();
+    let deployments: Vec<&Value> = documents
+        .iter()
+        .filter(|document| document["kind"] == "Deployment")
+        .collect();
+    assert_eq!(deployments.len(), 2);
+    for deployment in deployments {
+        assert_eq!(deployment["spec"]["strategy"]["type"], "Recreate");
+        let spec = &deployment["spec"]["template"]["spec"];
+        assert_eq!(spec["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(
+            spec["securityContext"]["seccompProfile"]["type"],
+            "RuntimeDefault"
+        );
+        let context = &spec["containers"][0]["securityContext"];
+        assert_eq!(context["allowPrivilegeEscalation"], false);
+        assert_eq!(context["readOnlyRootFilesystem"], true);
+        assert_eq!(context["capabilities"]["drop"][0], "ALL");
+    }
+}
