@@ -243,3 +243,25 @@ fn whole(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Args;
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn flags_are_consistent_and_wrong_ones_are_refused() {
+        Args::command().debug_assert();
+        assert!(Args::try_parse_from(["sublet-manager", "--service-cidr", "10.96.0.0/12"]).is_ok());
+        for wrong in [
+            ["--service-cidr", "10.96.0.1/12"],
+            ["--listen", "nowhere"],
+            ["--no", "x"],
+        ] {
+            assert!(
+                Args::try_parse_from(["sublet-manager", wrong[0], wrong[1]]).is_err(),
+                "{wrong:?}"
+            );
+        }
+    }
+}

@@ -335,17 +335,4 @@ fn answer(error: &kube::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::object::{DEPLOYMENT, NAMESPACE};
-
-    #[test]
-    fn paths_are_those_of_the_api() {
-        assert_eq!(path(NAMESPACE, None, Some("a")), "/api/v1/namespaces/a");
-        assert_eq!(
-            path(DEPLOYMENT, Some("n"), None),
-            "/apis/apps/v1/namespaces/n/deployments"
-        );
-        assert_eq!(encode("a/b=c,d"), "a%2Fb%3Dc%2Cd");
-    }
-}
+mod tests;

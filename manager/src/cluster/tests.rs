@@ -1,0 +1,137 @@
+use super::*;
+use crate::object::{CONFIG_MAP, DEPLOYMENT, NAMESPACE};
+use http::Response;
+use http_body_util::BodyExt;
+use kube::client::Body;
+use serde_json::json;
+use tower_test::mock;
+
+type Handle = mock::Handle<Request<Body>, Response<Body>>;
+
+fn fake() -> (Cluster, Handle) {
+    let (service, handle) = mock::pair();
+    (Cluster::new(Client::new(service, "default")), handle)
+}
+
+/// Answers the next request; returns its method, URI and body.
+async fn answer(handle: &mut Handle, status: u16, body: Value) -> (Method, String, Value) {
+    let (request, send) = handle.next_request().await.unwrap();
+    let (parts, sent) = request.into_parts();
+    let sent = sent.collect().await.unwrap().to_bytes();
+    let response = Response::builder()
+        .status(status)
+        .body(Body::from(body.to_string().into_bytes()));
+    send.send_response(response.unwrap());
+    (
+        parts.method,
+        parts.uri.to_string(),
+        serde_json::from_slice(&sent).unwrap_or_default(),
+    )
+}
+
+fn failure(code: u16, message: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message, "reason": "R"})
+}
+
+fn config_map() -> Object {
+    Object::new(
+        CONFIG_MAP,
+        Some("n"),
+        "c",
+        json!({"metadata": {"uid": "u", "resourceVersion": "7"}}),
+    )
+}
+
+#[test]
+fn paths_are_those_of_the_api() {
+    assert_eq!(path(NAMESPACE, None, Some("a")), "/api/v1/namespaces/a");
+    assert_eq!(
+        path(DEPLOYMENT, Some("n"), None),
+        "/apis/apps/v1/namespaces/n/deployments"
+    );
+    assert_eq!(encode("a/b=c,d"), "a%2Fb%3Dc%2Cd");
+}
+
+#[tokio::test]
+async fn a_list_goes_on_to_its_last_page() {
+    let (cluster, mut handle) = fake();
+    let list = tokio::spawn(async move { cluster.list(CONFIG_MAP, Some("n"), "a=b").await });
+    let item = |name: &str| json!({"metadata": {"name": name}});
+    let page = json!({"metadata": {"continue": "next"}, "items": [item("one")]});
+    let (_, first, _) = answer(&mut handle, 200, page).await;
+    assert!(
+        first.contains("labelSelector=a%3Db") && first.ends_with("continue="),
+        "{first}"
+    );
+    let (_, second, _) = answer(
+        &mut handle,
+        200,
+        json!({"metadata": {}, "items": [item("two")]}),
+    )
+    .await;
+    assert!(second.ends_with("continue=next"), "{second}");
+    let names: Vec<String> = list
+        .await
+        .unwrap()
+        .unwrap()
+        .iter()
+        .map(|object| object.name().to_owned())
+        .collect();
+    assert_eq!(names, ["one", "two"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_role_binding_is_waited_for() {
+    let (cluster, mut handle) = fake();
+    let create = tokio::spawn(async move { cluster.create(&config_map()).await });
+    answer(&mut handle, 403, failure(403, "no")).await;
+    answer(&mut handle, 201, config_map().body).await;
+    assert!(create.await.unwrap().is_ok());
+
+    let (cluster, mut handle) = fake();
+    let create = tokio::spawn(async move { cluster.create(&config_map()).await });
+    for _ in 0..=BINDING_LAG.len() {
+        answer(&mut handle, 403, failure(403, "no")).await;
+    }
+    let error = create.await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "create ConfigMap n/c: no");
+}
+
+#[tokio::test]
+async fn deletes_name_the_uid_and_updates_the_version_that_was_seen() {
+    let (cluster, mut handle) = fake();
+    let work = tokio::spawn(async move {
+        cluster.delete(&config_map(), Some(1)).await?;
+        cluster
+            .merge(&config_map(), "/status", json!({"status": {"a": 1}}))
+            .await
+    });
+    let (method, _, options) = answer(&mut handle, 404, failure(404, "gone")).await;
+    assert_eq!(
+        (method, &options["preconditions"]),
+        (Method::DELETE, &json!({"uid": "u"}))
+    );
+    assert_eq!(options["gracePeriodSeconds"], 1);
+    let (method, url, patch) = answer(&mut handle, 409, failure(409, "changed")).await;
+    assert_eq!(method, Method::PATCH);
+    assert!(
+        url.starts_with("/api/v1/namespaces/n/configmaps/c/status?"),
+        "{url}"
+    );
+    assert_eq!(
+        patch["metadata"],
+        json!({"uid": "u", "resourceVersion": "7"})
+    );
+    assert!(work.await.unwrap().unwrap_err().is_conflict());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_hangs_is_given_up() {
+    let (cluster, mut handle) = fake();
+    let ready = tokio::spawn(async move { cluster.ready().await });
+    let _held = handle.next_request().await;
+    assert_eq!(
+        ready.await.unwrap().unwrap_err().to_string(),
+        "get /readyz: no answer within 10 s"
+    );
+}
