@@ -77,14 +77,15 @@ impl Report {
             let figures = [("p50", p50), ("p90", p90), ("p99", p99), ("max", max)];
             let figures: Map<String, Value> = figures
                 .into_iter()
-                .map(|(name, figure)| (name.to_owned(), ((figure * 10.0).round() / 10.0).into()))
+                .map(|(name, figure)| (name.to_owned(), round(figure).into()))
                 .collect();
             latencies.push(json!({"what": row.what, "pods": row.mode, "milliseconds": figures}));
         }
         println!();
         let mut cpu = vec![];
         for (mode, create, status) in &self.cpu {
-            let per_pod = |all: &Duration| all.as_secs_f64() * 1000.0 / f64::from(self.count);
+            let per_pod =
+                |all: &Duration| round(all.as_secs_f64() * 1000.0 / f64::from(self.count));
             let (create, status) = (per_pod(create), per_pod(status));
             println!(
                 "syncer CPU per pod {mode}: {create:.2} ms to create and bind, {status:.2} ms for a status"
@@ -99,4 +100,9 @@ impl Report {
         println!("{all}");
         Ok(())
     }
+}
+
+/// To hundredths: more digits would claim more than was measured.
+fn round(figure: f64) -> f64 {
+    (figure * 100.0).round() / 100.0
 }
