@@ -13,7 +13,7 @@ use crate::{
 };
 use std::sync::Arc;
 use tenancy::{
-    kind::{self, Refused, Resource, SuperWatch, translate},
+    kind::{self, Refused, Resource, SuperWatch, reduce, translate},
     meta,
     object::Object,
     plan::{Plan, plan},
@@ -70,7 +70,13 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
     let want = match tenant.with_cx(|cx| translate(rule, object, cx)) {
         Ok(Some(want)) => want,
         Ok(None) => return removal::unneeded(engine, tenant, key).await,
-        Err(refused) => return refuse(engine, tenant, key, object, &refused).await,
+        Err(refused) => {
+            if let (Some(twin), Some(less)) = (twin, tenant.with_cx(|cx| reduce(rule, object, cx)))
+            {
+                make(engine, tenant, key, object, less, Some(twin)).await?;
+            }
+            return refuse(engine, tenant, key, object, &refused).await;
+        }
     };
     if rule.resource().namespaced {
         ensure_namespace(engine, tenant, &key.namespace).await?;

@@ -120,6 +120,11 @@ impl Index {
         before != (!selects, selects)
     }
 
+    /// Whether there is a Service without a selector, so that addresses of pods matter to slices.
+    pub(crate) fn has_selectorless(&self) -> bool {
+        !self.inner.read().selectorless.is_empty()
+    }
+
     /// Records the addresses of a pod that runs; returns whether they are news.
     pub(crate) fn pod_addresses(&self, key: &Key, object: Option<&Object>) -> bool {
         let listed = object
@@ -191,12 +196,14 @@ impl Facts for Answers<'_> {
         inner.selectorless.contains(&key).then_some(false)
     }
 
-    fn uid(&self, name_of_kind: &str, namespace: &str, name: &str) -> Option<String> {
+    fn uid(&self, name_of_kind: &str, namespace: &str, name: &str, twin: &str) -> Option<String> {
         let position = kind::KINDS
             .iter()
             .position(|entry| entry.resource().kind == name_of_kind)?;
         let key = Key::new(u8::try_from(position).ok()?, namespace, name);
-        self.table.get(&key).tenant.map(|side| side.uid.into())
+        let entry = self.table.get(&key);
+        entry.twin.filter(|known| *known.uid == *twin)?;
+        entry.tenant.map(|side| side.uid.into())
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     client::Error,
     engine::Engine,
-    table::{Roll, SuperSide, Table, TenantSide},
+    table::{Entry, Roll, SuperSide, Table, TenantSide},
     tenants::Tenant,
     watch::Sink,
 };
@@ -282,14 +282,8 @@ impl SuperSink {
         if drifted {
             self.engine.down.add(&tenant.id, key.clone());
         }
-        if self.is("Pod") && tenant.index.pod_addresses(&key, Some(&object)) {
-            // Endpoints that were refused may be the tenant's now.
-            for slice in tenant
-                .table
-                .keys(kind::index("EndpointSlice"), |entry| entry.refused)
-            {
-                self.engine.down.add(&tenant.id, slice);
-            }
+        if self.is("Pod") {
+            note_addresses(&self.engine, &tenant, &key, Some(&object));
         }
         if self.is("Pod") || self.is("Service") {
             tenant.up.put(key.clone(), Arc::new(object));
@@ -330,10 +324,22 @@ impl SuperSink {
         };
         tenant.up.take(&key);
         if self.is("Pod") {
-            tenant.index.pod_addresses(&key, None);
+            note_addresses(&self.engine, &tenant, &key, None);
             self.engine.up.add(id, key.clone());
         }
         self.engine.down.add(id, key);
+    }
+}
+
+/// Keeps the addresses of a pod; slices that name addresses are worked again when they change.
+pub(crate) fn note_addresses(engine: &Engine, tenant: &Tenant, key: &Key, pod: Option<&Object>) {
+    // The address of a pod that has ended is given to the next one.
+    let running = pod.filter(|pod| !kind::is_finished(pod));
+    if tenant.index.pod_addresses(key, running) && tenant.index.has_selectorless() {
+        let affected = |entry: &Entry| entry.refused || entry.twin.is_some();
+        for slice in tenant.table.keys(kind::index("EndpointSlice"), affected) {
+            engine.down.add(&tenant.id, slice);
+        }
     }
 }
 

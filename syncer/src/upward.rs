@@ -8,6 +8,7 @@ use crate::{
     intake, publish,
     tenants::{Held, Tenant},
 };
+use serde_json::Value;
 use std::sync::Arc;
 use tenancy::{
     kind::{self, SuperWatch, TenantView},
@@ -48,6 +49,12 @@ async fn mirror(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failu
     if owner.tenant != tenant.id || owner.uid != *side.uid || outdated {
         return Ok(());
     }
+    if rule.resource().kind == "Pod" {
+        intake::note_addresses(engine, tenant, key, Some(&object));
+        if object.is_terminating() {
+            pass_deletion(engine, tenant, key, &object, &side.uid).await?;
+        }
+    }
     let view = TenantView {
         uid: side.uid.to_string(),
         resource_version: side.version.to_string(),
@@ -84,6 +91,38 @@ async fn mirror(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failu
         }
     });
     Ok(())
+}
+
+/// Somebody ends a running pod in the super cluster: the tenant sees it end with the same grace.
+///
+/// Its controller can then replace it at once, and the pod is gone when its super pod is. A pod that had finished before
+/// stays in the tenant, as its record.
+async fn pass_deletion(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    twin: &Object,
+    uid: &str,
+) -> Result<(), Failure> {
+    let path = key.kind().resource().path(&key.namespace, &key.name);
+    let Some(pod) = read(&tenant.cluster, &path).await? else {
+        return Ok(());
+    };
+    let ours = pod.uid() == uid && kind::pins_node(&pod);
+    if !ours || pod.is_terminating() || kind::is_finished(&pod) {
+        return Ok(());
+    }
+    engine.prove_super().await?;
+    tracing::info!(tenant = %tenant.id, %key, %uid, "ending the tenant's pod: its super pod is being deleted");
+    let grace = twin
+        .at("/metadata/deletionGracePeriodSeconds")
+        .and_then(Value::as_i64);
+    let preconditions = Preconditions {
+        uid,
+        resource_version: None,
+        grace,
+    };
+    apply::delete(&tenant.cluster, tenant, &path, &preconditions).await
 }
 
 /// Takes up the tenant's object as a write left it, so that its own event is no news.

@@ -110,8 +110,8 @@ pub trait Facts {
     fn namespaces(&self, selector: &Value) -> Vec<String>;
     /// Whether a Service of the tenant has a selector; `None` when there is no such Service.
     fn has_selector(&self, namespace: &str, service: &str) -> Option<bool>;
-    /// UID of a tenant's object of a synced kind.
-    fn uid(&self, kind: &str, namespace: &str, name: &str) -> Option<String>;
+    /// UID of a tenant's object of a synced kind whose twin has the UID `twin`.
+    fn uid(&self, kind: &str, namespace: &str, name: &str, twin: &str) -> Option<String>;
 }
 
 /// What a translation may read.
@@ -256,6 +256,11 @@ pub trait Kind: Sync {
         None
     }
 
+    /// What a twin that is there must be reduced to while the tenant's object is refused; `None` leaves it as it is.
+    fn reduced(&self, _object: &Object, _cx: &Cx<'_>) -> Option<Object> {
+        None
+    }
+
     /// `want` without what the super cluster refused to give because another object has it (a node port).
     fn relax(&self, _want: &Object) -> Option<Object> {
         None
@@ -278,6 +283,13 @@ pub struct TenantView {
     pub bound: bool,
     /// Fingerprint of [`Kind::up_projection`] of the tenant's object.
     pub projection: u128,
+}
+
+/// [`Kind::reduced`], sealed.
+pub fn reduce(kind: &dyn Kind, object: &Object, cx: &Cx<'_>) -> Option<Object> {
+    let mut want = kind.reduced(object, cx)?;
+    meta::seal(&mut want);
+    Some(want)
 }
 
 /// Translates and seals: the only way by which the engine obtains a super object.

@@ -43,41 +43,65 @@ impl Kind for EndpointSlice {
     }
 
     fn down(&self, object: &Object, cx: &Cx<'_>) -> Result<Option<Object>, Refused> {
-        let Some(service) = object.label(SERVICE_NAME) else {
-            return Ok(None);
-        };
-        let namespace = object.namespace();
-        if service::is_api_server(namespace, service)
-            || cx.facts.has_selector(namespace, service) != Some(false)
-        {
+        if !crosses(object, cx) {
             return Ok(None);
         }
-        let endpoints = object
-            .at("/endpoints")
-            .and_then(Value::as_array)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let addresses = endpoints
-            .iter()
-            .flat_map(|endpoint| endpoint["addresses"].as_array().into_iter().flatten());
-        for address in addresses {
-            check_address(address.as_str().unwrap_or_default(), cx)?;
+        for address in endpoints(object).flat_map(addresses) {
+            check_address(address, cx)?;
         }
-        let mut twin = meta::twin(&RESOURCE, object, object.name(), cx);
-        let body = twin.value_mut();
-        body["metadata"]["labels"][SERVICE_NAME] = service.into();
-        body["metadata"]["labels"][MANAGED_BY] = "sublet.dev".into();
-        body["addressType"] = object.at("/addressType").cloned().unwrap_or_default();
-        body["ports"] = object.at("/ports").cloned().unwrap_or_default();
-        let crossing = |endpoint| {
-            Value::Object(pick(
-                endpoint,
-                &["addresses", "conditions", "hostname", "nodeName", "zone"],
-            ))
-        };
-        body["endpoints"] = endpoints.iter().map(crossing).collect();
-        Ok(Some(twin))
+        Ok(Some(twin(object, endpoints(object), cx)))
     }
+
+    fn reduced(&self, object: &Object, cx: &Cx<'_>) -> Option<Object> {
+        // An address that was the tenant's when it crossed may be another tenant's now.
+        let own = endpoints(object).filter(|endpoint| {
+            addresses(endpoint).all(|address| check_address(address, cx).is_ok())
+        });
+        crosses(object, cx).then(|| twin(object, own, cx))
+    }
+}
+
+/// Whether the slice is of a Service whose slices the tenant makes.
+fn crosses(object: &Object, cx: &Cx<'_>) -> bool {
+    let namespace = object.namespace();
+    object.label(SERVICE_NAME).is_some_and(|service| {
+        !service::is_api_server(namespace, service)
+            && cx.facts.has_selector(namespace, service) == Some(false)
+    })
+}
+
+fn endpoints(object: &Object) -> impl Iterator<Item = &Value> {
+    object
+        .at("/endpoints")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+fn addresses(endpoint: &Value) -> impl Iterator<Item = &str> {
+    let listed = endpoint
+        .get("addresses")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    listed.map(|address| address.as_str().unwrap_or_default())
+}
+
+fn twin<'a>(object: &Object, endpoints: impl Iterator<Item = &'a Value>, cx: &Cx<'_>) -> Object {
+    let mut twin = meta::twin(&RESOURCE, object, object.name(), cx);
+    let body = twin.value_mut();
+    body["metadata"]["labels"][SERVICE_NAME] = object.label(SERVICE_NAME).into();
+    body["metadata"]["labels"][MANAGED_BY] = "sublet.dev".into();
+    body["addressType"] = object.at("/addressType").cloned().unwrap_or_default();
+    body["ports"] = object.at("/ports").cloned().unwrap_or_default();
+    let crossing = |endpoint| {
+        Value::Object(pick(
+            endpoint,
+            &["addresses", "conditions", "hostname", "nodeName", "zone"],
+        ))
+    };
+    body["endpoints"] = endpoints.map(crossing).collect();
+    twin
 }
 
 fn check_address(address: &str, cx: &Cx<'_>) -> Result<(), Refused> {
@@ -134,6 +158,30 @@ mod tests {
         for foreign in ["10.1.0.6", "169.254.169.254", "127.0.0.1", "evil.example"] {
             assert_eq!(down(foreign, &facts).unwrap_err().reason, "ForeignAddress");
         }
+    }
+
+    #[test]
+    fn a_twin_loses_the_addresses_of_pods_that_are_gone() {
+        let slice = object(json!({
+            "metadata": {"name": "db-1", "namespace": "default", "uid": "u", "labels": {SERVICE_NAME: "db"}},
+            "endpoints": [{"addresses": ["10.1.0.5"]}, {"addresses": ["10.1.0.6"]}],
+        }));
+        let facts = Answers {
+            has_selector: Some(false),
+            pod_addresses: vec!["10.1.0.6".parse().unwrap()],
+            ..Answers::default()
+        };
+        let tenant = tenant();
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &facts,
+        };
+        assert!(EndpointSlice.down(&slice, &cx).is_err());
+        let reduced = EndpointSlice.reduced(&slice, &cx).unwrap();
+        assert_eq!(
+            reduced.at("/endpoints"),
+            Some(&json!([{"addresses": ["10.1.0.6"]}]))
+        );
     }
 
     #[test]

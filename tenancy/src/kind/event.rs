@@ -56,7 +56,9 @@ impl Kind for Event {
     fn publish(&self, event: &Object, namespace: &str, cx: &Cx<'_>) -> Option<Object> {
         let kind = event.text("/involvedObject/kind")?;
         let name = event.text("/involvedObject/name")?;
-        let uid = cx.facts.uid(kind, namespace, name)?;
+        let super_uid = event.text("/involvedObject/uid").unwrap_or_default();
+        // An object of that name that isn't the twin is none of the tenant's business.
+        let uid = cx.facts.uid(kind, namespace, name, super_uid)?;
         let twin = meta::super_namespace(namespace, cx);
         let mut involved = pick(
             event.at("/involvedObject")?,
@@ -73,7 +75,7 @@ impl Kind for Event {
         body["source"] = event.at("/source").cloned().unwrap_or_default();
         let scrub = Scrub {
             namespace: (&twin, namespace),
-            uid: (event.text("/involvedObject/uid").unwrap_or_default(), &uid),
+            uid: (super_uid, &uid),
         };
         body["message"] = scrub
             .text(event.text("/message").unwrap_or_default())

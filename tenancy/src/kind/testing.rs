@@ -52,7 +52,7 @@ impl Facts for Answers {
         self.has_selector
     }
 
-    fn uid(&self, _: &str, _: &str, _: &str) -> Option<String> {
+    fn uid(&self, _: &str, _: &str, _: &str, _: &str) -> Option<String> {
         self.uid.clone()
     }
 }

@@ -22,6 +22,10 @@ pub(super) enum FieldPath<'a> {
     ServiceAccount,
     Label(&'a str),
     Annotation(&'a str),
+    /// All labels, as a file.
+    Labels,
+    /// All annotations, as a file.
+    Annotations,
     /// The same on both sides, or only known in the super cluster.
     Other,
 }
@@ -37,6 +41,8 @@ impl<'a> FieldPath<'a> {
             "metadata.namespace" => Self::Namespace,
             "metadata.uid" => Self::Uid,
             "spec.serviceAccountName" => Self::ServiceAccount,
+            "metadata.labels" => Self::Labels,
+            "metadata.annotations" => Self::Annotations,
             _ => match (key("metadata.labels"), key("metadata.annotations")) {
                 (Some(label), _) => Self::Label(label),
                 (_, Some(annotation)) => Self::Annotation(annotation),
@@ -50,27 +56,55 @@ impl<'a> FieldPath<'a> {
         match self {
             Self::Label(key) => meta::label_crosses(key) || TOPOLOGY.contains(key),
             Self::Annotation(key) => meta::annotation_crosses(key),
-            Self::Namespace | Self::Uid | Self::ServiceAccount => false,
+            Self::Namespace
+            | Self::Uid
+            | Self::ServiceAccount
+            | Self::Labels
+            | Self::Annotations => false,
             Self::Other => true,
         }
     }
 }
 
 /// What the tenant's pod has at `path`, as far as its metadata tells.
-pub(super) fn value<'a>(path: &FieldPath<'_>, pod: &'a Object) -> Option<&'a str> {
+pub(super) fn value(path: &FieldPath<'_>, pod: &Object) -> Option<String> {
     match path {
-        FieldPath::Label(key) => pod.label(key),
-        FieldPath::Annotation(key) => pod.annotation(key),
+        FieldPath::Label(key) => pod.label(key).map(str::to_owned),
+        FieldPath::Annotation(key) => pod.annotation(key).map(str::to_owned),
+        FieldPath::Labels => Some(lines(pod.labels())),
+        FieldPath::Annotations => Some(lines(pod.annotations())),
         _ => None,
     }
+}
+
+/// A map as the kubelet writes it into a file: one `key="value"` a line, sorted by key.
+fn lines<'a>(map: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut lines: Vec<String> = map
+        .map(|(key, value)| format!("{key}={}", quoted(value)))
+        .collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+/// A text in Go's double quotes.
+fn quoted(text: &str) -> String {
+    let inner: String = text
+        .chars()
+        .map(|character| match character {
+            '"' | '\\' => format!("\\{character}"),
+            '\n' => "\\n".into(),
+            '\t' => "\\t".into(),
+            '\r' => "\\r".into(),
+            control if control.is_ascii_control() => format!("\\x{:02x}", u32::from(control)),
+            other => other.to_string(),
+        })
+        .collect();
+    format!("\"{inner}\"")
 }
 
 /// Translates the files of one downward API volume or projection, and adds to `carried` the annotations they need.
 ///
 /// A file follows later changes, so it is pointed at an annotation of the super pod that follows too.
-///
-/// Not promised: the whole of `metadata.labels` or `metadata.annotations` as a file shows what the super pod has, with
-/// Sublet's marks and without keys that don't cross.
 pub(super) fn files(source: &mut Value, pod: &Object, carried: &mut Map<String, Value>) {
     for field in items_mut(source, "items").filter_map(|file| file.get_mut("fieldRef")) {
         let path = FieldPath::parse(text(field, "fieldPath"));
@@ -122,7 +156,7 @@ mod tests {
                 fieldPath: metadata.annotations['sublet.dev/uid']
               path: b
             - fieldRef:
-                fieldPath: metadata.labels
+                fieldPath: metadata.annotations['downward.sublet.dev/ajcdb346irrcln3qokrsggacpm']
               path: c
             - fieldRef:
                 fieldPath: metadata.annotations['downward.sublet.dev/6hcnaygl7b3tbxl2zlcpmarorm']
@@ -157,6 +191,12 @@ mod tests {
     }
 
     #[test]
+    fn a_map_is_written_as_the_kubelet_writes_it() {
+        let map = [("b", "say \"hi\"\n"), ("a", "1")];
+        assert_eq!(lines(map.into_iter()), "a=\"1\"\nb=\"say \\\"hi\\\"\\n\"");
+    }
+
+    #[test]
     fn paths_are_parsed() {
         assert_eq!(
             FieldPath::parse("metadata.labels['a.b/c']"),
@@ -166,7 +206,8 @@ mod tests {
             FieldPath::parse("metadata.annotations['x']"),
             FieldPath::Annotation("x")
         );
-        for other in ["metadata.labels", "metadata.labels['x'", "status.podIP", ""] {
+        assert_eq!(FieldPath::parse("metadata.labels"), FieldPath::Labels);
+        for other in ["metadata.labels['x'", "status.podIP", ""] {
             assert_eq!(FieldPath::parse(other), FieldPath::Other, "{other}");
         }
     }

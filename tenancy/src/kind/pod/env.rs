@@ -63,7 +63,7 @@ fn variable_of(variable: &Value, pod: &Object) -> Value {
         Some(FieldPath::Namespace) => pod.namespace().to_owned(),
         Some(FieldPath::Uid) => pod.uid().to_owned(),
         Some(FieldPath::ServiceAccount) => super::identity::service_account(pod).to_owned(),
-        Some(path) if !path.crosses() => downward::value(&path, pod).unwrap_or_default().to_owned(),
+        Some(path) if !path.crosses() => downward::value(&path, pod).unwrap_or_default(),
         _ => return variable.clone(),
     };
     // The kubelet expands `$(NAME)` in literals; `$$` stands for `$`.
