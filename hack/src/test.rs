@@ -154,6 +154,8 @@ fn each_crate_alone() -> Result<()> {
 
 fn cluster_tests(extent: Extent) -> Result<()> {
     let sublet = cargo::build_cli()?;
+    let mut install = run::command(&sublet, ["install", "--ephemeral-etcd", "--kubeconfig"]);
+    run::visibly(install.arg(paths::kubeconfig()))?;
     let mut command = cargo::command(&["test", "--package", "e2e", "--", CLUSTER_TEST_THREADS]);
     if extent == Extent::All {
         command.arg("--include-ignored");
