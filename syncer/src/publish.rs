@@ -8,6 +8,7 @@ use crate::{
     tenants::Tenant,
 };
 use serde_json::{Value, json};
+use std::sync::Arc;
 use tenancy::{
     kind::{self, Upward, UpwardVerb},
     meta,
@@ -143,8 +144,9 @@ pub(crate) async fn copy(tenant: &Tenant, key: &Key) -> Result<(), Failure> {
         return Ok(());
     };
     let Some(event) = tenant.with_cx(|cx| rule.publish(&object, &key.namespace, cx)) else {
-        return Ok(());
+        return look_again(tenant, key, object);
     };
+    tenant.early_events.lock().remove(key);
     let create = Upward {
         subresource: None,
         verb: UpwardVerb::Create,
@@ -173,6 +175,19 @@ pub(crate) async fn copy(tenant: &Tenant, key: &Key) -> Result<(), Failure> {
         Err(Failure::Api(Error::NotFound | Error::Forbidden(_) | Error::Invalid(_))) => Ok(()),
         other => other.map(drop),
     }
+}
+
+/// The event may be ahead of the answer to the create that it is about: it is looked at once more.
+fn look_again(tenant: &Tenant, key: &Key, event: Arc<Object>) -> Result<(), Failure> {
+    let mut early = tenant.early_events.lock();
+    if early.remove(key) {
+        return Ok(());
+    }
+    early.insert(key.clone());
+    tenant.up.put(key.clone(), event);
+    Err(Failure::Waiting(
+        "the object that the event is about isn't known yet",
+    ))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tenancy::{
     kind::{Cx, KINDS},
-    tenant::{Tenant as Rules, TenantId},
+    tenant::{Key, Tenant as Rules, TenantId},
 };
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -32,6 +32,8 @@ pub(crate) struct Tenant {
     /// Objects of the super cluster's events.
     pub(crate) up: Pending,
     pub(crate) gate: Gate,
+    /// Events that came before the object they are about was known.
+    pub(crate) early_events: Mutex<HashSet<Key>>,
     /// One namespace is made at a time.
     pub(crate) namespaces: tokio::sync::Mutex<()>,
     /// Cancelled when the tenant is no longer served; checked before every write.
@@ -57,6 +59,7 @@ impl Tenant {
             down: Pending::default(),
             up: Pending::default(),
             gate: Gate::new(),
+            early_events: Mutex::default(),
             namespaces: tokio::sync::Mutex::new(()),
             cancel: CancellationToken::new(),
             activity: TaskTracker::new(),
