@@ -163,7 +163,10 @@ pub(crate) async fn copy(tenant: &Tenant, key: &Key) -> Result<(), Failure> {
         Err(Failure::Api(Error::AlreadyExists)) => {
             let path = rule.resource().path(&key.namespace, &key.name);
             let mut body = create.body;
-            body["metadata"].take();
+            if let Some(event) = body.as_object_mut() {
+                // A merge patch that sets metadata to null would take the event's name away.
+                event.remove("metadata");
+            }
             let merge = Upward {
                 subresource: None,
                 verb: UpwardVerb::Merge,

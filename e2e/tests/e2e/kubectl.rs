@@ -138,10 +138,12 @@ fn apply_rollout_get_describe_events_and_delete() {
             "Started",
             "Conditions:",
         ];
-        let described = kubectl
-            .run(&format!("{n} describe pod {pod}"))
-            .await?
-            .says(&told)?;
+        // A kubelet tells its events some time after the status that it tells.
+        let described = eventually(SOON, "the pod is described with its events", async || {
+            let described = kubectl.run(&format!("{n} describe pod {pod}")).await?;
+            described.says(&told)
+        })
+        .await?;
         ensure!(
             !described.contains(&space.twin),
             "the super namespace's name leaks: {described}"
@@ -154,14 +156,16 @@ fn apply_rollout_get_describe_events_and_delete() {
             .run(&format!("{n} describe deployment web"))
             .await?
             .says(&["1 available", "NewReplicaSet"])?;
-        kubectl
-            .run(&format!("{n} events --for pod/{pod}"))
-            .await?
-            .says(&["Scheduled", "Started"])?;
-        kubectl
-            .run(&format!("{n} get events"))
-            .await?
-            .says(&["Scheduled", "ScalingReplicaSet"])?;
+        eventually(SOON, "kubectl events tells the pod's events", async || {
+            let events = kubectl.run(&format!("{n} events --for pod/{pod}")).await?;
+            events.says(&["Scheduled", "Started"])
+        })
+        .await?;
+        eventually(SOON, "kubectl get events tells them too", async || {
+            let events = kubectl.run(&format!("{n} get events")).await?;
+            events.says(&["Scheduled", "ScalingReplicaSet"])
+        })
+        .await?;
 
         kubectl
             .run(&format!("{n} scale deployment/web --replicas=2"))
