@@ -148,8 +148,18 @@ impl Cluster {
             PatchType::StrategicMerge => "application/strategic-merge-patch+json",
         };
         let path = format!("{path}?fieldManager={}", api::keys::FIELD_MANAGER);
-        self.unary(Method::PATCH, &path, Some((content_type, body)))
+        match self
+            .unary(Method::PATCH, &path, Some((content_type, body)))
             .await
+        {
+            // So the API server answers a JSON Patch whose `test` of UID or version fails.
+            Err(Error::Invalid(message))
+                if message.contains("rejected our request due to an error in our request") =>
+            {
+                Err(Error::Conflict(message))
+            }
+            other => other,
+        }
     }
 
     /// Deletes the object at `path` under preconditions.
