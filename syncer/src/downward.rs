@@ -87,29 +87,14 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
         }
     }
     let age = if twin.is_none() { Age::New } else { Age::Known };
-    let twin = match make(engine, tenant, key, object, want, twin).await {
-        Err(Failure::Api(Error::Invalid(message))) => {
-            return refuse(
-                engine,
-                tenant,
-                key,
-                object,
-                &Refused::new("RefusedBySuperCluster", message),
-            )
-            .await;
-        }
-        Err(Failure::Api(Error::Forbidden(message))) if !message.contains("is forbidden: User") => {
-            return refuse(
-                engine,
-                tenant,
-                key,
-                object,
-                &Refused::new("RefusedBySuperCluster", message),
-            )
-            .await;
-        }
-        other => other?,
-    };
+    let made = make(engine, tenant, key, object, want, twin).await;
+    if let Err(Failure::Api(error)) = &made
+        && let Some(message) = refusal(error)
+    {
+        let refused = Refused::new("RefusedBySuperCluster", message);
+        return refuse(engine, tenant, key, object, &refused).await;
+    }
+    let twin = made?;
     if let Some(twin) = twin {
         if age == Age::New && rule.resource().kind == "Namespace" {
             // What waited for the namespace is worked at once.
@@ -123,6 +108,15 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
         tokens::ensure(engine, tenant, key, object, &twin, age).await?;
     }
     Ok(())
+}
+
+/// The super cluster's words, if it would refuse the same request again; a right that isn't known yet is no refusal.
+fn refusal(error: &Error) -> Option<&str> {
+    match error {
+        Error::Invalid(message) => Some(message),
+        Error::Forbidden(message) if !message.contains("is forbidden: User") => Some(message),
+        _ => None,
+    }
 }
 
 /// Whether a pod without a twin may get one: not when it has ended, and not when it ran before.
