@@ -71,6 +71,10 @@ pub struct ControlPlaneClassSpec {
     /// Nodes that control-plane pods run on; all when empty.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
+
+    /// How often the control plane does its periodic work.
+    #[serde(default, skip_serializing_if = "Intervals::is_empty")]
+    pub intervals: Intervals,
 }
 
 impl Default for ControlPlaneClassSpec {
@@ -84,6 +88,7 @@ impl Default for ControlPlaneClassSpec {
             service_slice_prefix: default_slice(),
             resources: PartResources::default(),
             node_selector: BTreeMap::new(),
+            intervals: Intervals::default(),
         }
     }
 }
@@ -94,6 +99,27 @@ fn default_coredns() -> String {
 
 fn default_slice() -> u8 {
     22
+}
+
+/// Intervals of periodic work, such as `30s` or `5m`; Kubernetes' own where left out.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Intervals {
+    /// How long etcd keeps what was overwritten: lists and watches from older resource versions end after one to two of
+    /// it. 5m when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,4}[smh]$"))]
+    pub etcd_compaction: Option<String>,
+    /// How often the usage of every ResourceQuota is counted anew, whatever events said. 5m when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,4}[smh]$"))]
+    pub resource_quota_sync: Option<String>,
+}
+
+impl Intervals {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One Kubernetes version and the images that make it.

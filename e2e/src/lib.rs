@@ -14,6 +14,7 @@ pub mod wait;
 
 pub mod make;
 pub mod read;
+pub mod schema;
 
 pub mod dump;
 pub mod space;

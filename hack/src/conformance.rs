@@ -1,16 +1,25 @@
 //! `cargo xtask conformance`: the upstream suite, by tiers, against a tenant or the super cluster itself.
 //!
 //! A spec that fails natively is no fault of Sublet; only the difference counts. So run a tier with
-//! `--native` as well before reading anything into a failure.
+//! `--native` as well before reading anything into a failure. Results stay under target/conformance: JUnit, a
+//! line for each spec, the difference to the native run, and what Sublet wrote to the super cluster meanwhile.
 
-use std::fs;
+mod audit;
+mod known;
+mod report;
+mod tenant;
+mod tiers;
+
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
 use crate::progress::seconds;
-use crate::{binaries, cargo, paths, run};
+use crate::{binaries, paths, run};
+use report::{Spec, State};
+pub(crate) use tiers::Tier;
 
 /// Whose API server is tested.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,23 +28,6 @@ pub(crate) enum Target {
     Native,
     /// A tenant's, by its name.
     Tenant(String),
-}
-
-/// Which specs run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Tier {
-    /// The API alone; no pod has to run
-    #[value(name = "T0", alias = "t0")]
-    Api,
-    /// Pods, their volumes and their controllers
-    #[value(name = "T1", alias = "t1")]
-    Pods,
-    /// Services, DNS, webhooks and aggregated APIs
-    #[value(name = "T2", alias = "t2")]
-    Services,
-    /// Node writes and scheduling; these run alone
-    #[value(name = "T3", alias = "t3")]
-    Nodes,
 }
 
 /// One run of the suite.
@@ -52,110 +44,167 @@ pub(crate) struct Suite {
     pub(crate) dry_run: bool,
 }
 
-/// All specs about the API's own machinery.
-const MACHINERY: &str = r"\[sig-api-machinery\].*\[Conformance\]";
-/// Specs elsewhere that need the API alone. With [`MACHINERY`] and without [`MACHINERY_WITH_PODS`] they are
-/// 130 in Kubernetes 1.36; count again (`--dry-run`) after each change of version.
-const API_ELSEWHERE: &str = concat!(
-    r"SubjectReview|Certificates API|",
-    r"ServiceAccounts should (create a serviceAccountToken|guarantee kube-root-ca|",
-    r"run through the lifecycle|update a ServiceAccount)|",
-    r"\[sig-node\] (ConfigMap should (fail to create|run through|update)|Lease |PodTemplates|",
-    r"Secrets should (fail|patch)|RuntimeClass should support|.DRA. CRUD|Node Lifecycle)|",
-    r"\[sig-instrumentation\]|API Server should|Ingress API|IngressClass API|ServiceCIDR|",
-    r"Services should (complete a service status|delete a collection|find a service from)|",
-    r"EndpointSlice should (support creating|create and delete)|",
-    r"EndpointsController should create and delete|LimitRange|PriorityClass endpoints|",
-    r"CSIInlineVolumes should run|CSINodes|CSIStorageCapacity|PersistentVolumes CSI|",
-    r"StorageClasses CSI|VolumeAttachment|VolumeAttributesClass|immutable|CronJob API|",
-    r"DisruptionController (should create|Listing)|Kubectl (api-versions|cluster-info|diff)|",
-    r"Proxy server should",
-);
-/// Specs about the API's machinery that need pods after all, mostly as webhooks.
-const MACHINERY_WITH_PODS: &str = concat!(
-    "AdmissionWebhook|ConversionWebhook|Aggregator|CustomResourceFieldSelectors|",
-    "all pods are removed|OrderedNamespaceDeletion",
-);
-/// Specs that need a way to Services, DNS or node ports.
-const NETWORK: &str = r"\[sig-network\]";
-/// Specs that write nodes or need a scheduler that obeys the tester, by name.
-const NODES: &str = concat!(
-    "DaemonSet|SchedulerPredicates|SchedulerPreemption|HostPort|two untainted nodes|",
-    "NoExecuteTaintManager",
-);
-/// Specs that must run alone.
-const SERIAL: &str = r"\[Serial\]";
+/// The tenant that [`api_in_a_tenant`] makes.
+const OWN_TENANT: &str = "conformance";
 
-/// The expressions for `--ginkgo.focus` and `--ginkgo.skip`. Each spec is in exactly one tier.
-fn expressions(tier: Tier) -> (String, String) {
-    let api = format!("{MACHINERY}|{API_ELSEWHERE}");
-    match tier {
-        Tier::Api => (api, MACHINERY_WITH_PODS.to_owned()),
-        Tier::Pods => (
-            r"\[Conformance\]".to_owned(),
-            format!("{api}|{NETWORK}|{NODES}|{SERIAL}"),
-        ),
-        Tier::Services => (
-            format!("{MACHINERY_WITH_PODS}|{NETWORK}"),
-            format!("{API_ELSEWHERE}|{NODES}"),
-        ),
-        Tier::Nodes => (format!("{NODES}|{SERIAL}"), api),
-    }
-}
-
-/// Runs it; fails when a spec fails.
+/// Runs it; fails when a spec fails that isn't known to.
 pub(crate) fn check(suite: &Suite) -> Result<()> {
-    let began = Instant::now();
     let folder = report_folder(suite);
+    let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let kubeconfig = kubeconfig(&suite.target, &folder)?;
-    let arguments = arguments(suite, &kubeconfig, &folder)?;
-    let test = binaries::path("e2e.test")?;
-    let mut command = if suite.processes > 1 {
-        let mut command = run::command(binaries::path("ginkgo")?, ["--no-color"]);
-        command
-            .arg(format!("--procs={}", suite.processes))
-            .arg(test)
-            .arg("--")
-            .args(arguments);
-        command
-    } else {
-        run::command(test, arguments)
-    };
-    say!("reports go to {}", folder.display());
-    run::visibly(command.current_dir(&folder))?;
-    say!("passed in {}", seconds(began.elapsed()));
+    if suite.dry_run {
+        let mut command = ginkgo(suite, &kubeconfig, &folder)?;
+        run::visibly(&mut command)?;
+        say!("{} specs would run", report::read(&folder)?.len());
+        return Ok(());
+    }
+    say!("the suite writes to {}", paths::typed(&folder));
+    let began = Instant::now();
+    let before = audit::mark()?;
+    let log = File::create(folder.join("e2e.log")).context("cannot write the suite's log")?;
+    let mut command = ginkgo(suite, &kubeconfig, &folder)?;
+    command.stdout(log.try_clone()?).stderr(log);
+    let status = command.status().context("cannot start ginkgo")?;
+    let specs = report::read(&folder)
+        .with_context(|| format!("the suite ended ({status}) and left no report"))?;
+    report::write(&folder, &specs)?;
+    say!(
+        "{} of {} specs passed in {}",
+        specs
+            .iter()
+            .filter(|spec| spec.state == State::Passed)
+            .count(),
+        specs.len(),
+        seconds(began.elapsed())
+    );
+    let mut faults = judge(suite, &specs);
+    if suite.target != Target::Native {
+        compare(suite, &folder, &specs)?;
+        faults.extend(audit::judge(&before, &folder)?);
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "{}\nmore in {}",
+        faults.join("\n"),
+        paths::typed(&folder.join("e2e.log"))
+    );
+}
+
+/// Tier T0 in a tenant of its own, which is made before and removed after it.
+pub(crate) fn api_in_a_tenant() -> Result<()> {
+    check(&Suite {
+        target: Target::Tenant(OWN_TENANT.to_owned()),
+        tier: Tier::Api,
+        focus: None,
+        processes: 4,
+        dry_run: false,
+    })?;
+    tenant::delete(OWN_TENANT)
+}
+
+/// Builds what the suite consists of.
+pub(crate) fn build() -> Result<()> {
+    for program in ["e2e.test", "ginkgo", "kubectl"] {
+        binaries::path(program)?;
+    }
     Ok(())
 }
 
-fn arguments(suite: &Suite, kubeconfig: &Path, folder: &Path) -> Result<Vec<String>> {
+/// What is wrong with the outcome, a line each.
+fn judge(suite: &Suite, specs: &[Spec]) -> Vec<String> {
+    let mut faults = vec![];
+    if suite.focus.is_none()
+        && let Some(wanted) = suite.tier.specs()
+        && specs.len() != wanted
+    {
+        faults.push(format!(
+            "{} specs ran instead of {wanted}: the suite or the tier's expressions have changed",
+            specs.len()
+        ));
+    }
+    if specs.is_empty() {
+        faults.push("no spec ran".to_owned());
+    }
+    for spec in specs.iter().filter(|spec| spec.state != State::Passed) {
+        match known::reason(&suite.target, &spec.name) {
+            Some(reason) => say!("does not pass, as known: {}\n  {reason}", spec.name),
+            None => faults.push(format!(
+                "{}: {}\n  {}",
+                spec.state.word(),
+                spec.name,
+                spec.message
+            )),
+        }
+    }
+    faults
+}
+
+/// Says what passes natively and not in the tenant, when there is a native run to compare with.
+fn compare(suite: &Suite, folder: &Path, specs: &[Spec]) -> Result<()> {
+    let native = report_folder(&Suite {
+        target: Target::Native,
+        tier: suite.tier,
+        focus: suite.focus.clone(),
+        processes: suite.processes,
+        dry_run: false,
+    });
+    let Ok(native) = report::read(&native) else {
+        say!("no native run to compare with: `cargo xtask conformance --native` makes one");
+        return Ok(());
+    };
+    let text = report::comparison(&native, specs);
+    fs::write(folder.join("comparison.txt"), &text).context("cannot write the comparison")?;
+    say!("{}", text.trim_end());
+    Ok(())
+}
+
+fn ginkgo(suite: &Suite, kubeconfig: &Path, folder: &Path) -> Result<std::process::Command> {
     let (focus, skip) = match &suite.focus {
         Some(focus) => (focus.clone(), String::new()),
-        None => expressions(suite.tier),
+        None => tiers::expressions(suite.tier),
     };
-    let mut arguments = vec![
-        format!("--kubeconfig={}", kubeconfig.display()),
-        "--provider=skeleton".to_owned(),
-        "--disable-log-dump".to_owned(),
-        format!("--report-dir={}", folder.display()),
-        format!("--kubectl-path={}", binaries::path("kubectl")?.display()),
-        "--allowed-not-ready-nodes=-1".to_owned(),
-        "--minStartupPods=-1".to_owned(),
-        // Without it the suite ends before the first spec where there are no nodes.
-        "--num-nodes=2".to_owned(),
-        "--ginkgo.label-filter=Conformance".to_owned(),
-        format!("--ginkgo.focus={focus}"),
-        "--ginkgo.v".to_owned(),
-        "--ginkgo.no-color".to_owned(),
-        "--ginkgo.timeout=4h".to_owned(),
-    ];
+    let mut command = run::command(
+        binaries::path("ginkgo")?,
+        [
+            "--no-color",
+            "-v",
+            "--timeout=4h",
+            "--label-filter=Conformance",
+            "--json-report=report.json",
+        ],
+    );
+    command
+        .arg(format!("--output-dir={}", folder.display()))
+        .arg(format!("--focus={focus}"));
     if !skip.is_empty() {
-        arguments.push(format!("--ginkgo.skip={skip}"));
+        command.arg(format!("--skip={skip}"));
     }
-    if suite.dry_run {
-        arguments.push("--ginkgo.dry-run".to_owned());
-    }
-    Ok(arguments)
+    // It lists in one process only.
+    command.arg(if suite.dry_run {
+        "--dry-run".to_owned()
+    } else {
+        format!("--procs={}", suite.processes)
+    });
+    command
+        .arg(binaries::path("e2e.test")?)
+        .arg("--")
+        .arg(format!("--kubeconfig={}", kubeconfig.display()))
+        .arg("--provider=skeleton")
+        .arg("--disable-log-dump")
+        .arg(format!("--report-dir={}", folder.display()))
+        .arg(format!(
+            "--kubectl-path={}",
+            binaries::path("kubectl")?.display()
+        ))
+        .arg("--allowed-not-ready-nodes=-1")
+        .arg("--minStartupPods=-1")
+        // Without it the suite ends before the first spec where there are no nodes.
+        .arg("--num-nodes=2");
+    command.current_dir(folder);
+    Ok(command)
 }
 
 fn report_folder(suite: &Suite) -> PathBuf {
@@ -177,25 +226,8 @@ fn kubeconfig(target: &Target, folder: &Path) -> Result<PathBuf> {
     if !ours.exists() {
         bail!("no super cluster is up: `cargo xtask super up` first");
     }
-    let Target::Tenant(name) = target else {
-        return Ok(ours);
-    };
-    let place = folder.join("kubeconfig");
-    let mut command = run::command(cargo::build_cli()?, ["kubeconfig", name, "--force", "-o"]);
-    run::output(command.arg(&place).env("KUBECONFIG", &ours))?;
-    Ok(place)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tiers_are_written_without_line_breaks() {
-        for tier in [Tier::Api, Tier::Pods, Tier::Services, Tier::Nodes] {
-            let (focus, skip) = expressions(tier);
-            assert!(!focus.contains(char::is_control) && !skip.contains(char::is_control));
-            assert!(!focus.contains("||") && !skip.contains("||"), "{skip}");
-        }
+    match target {
+        Target::Native => Ok(ours),
+        Target::Tenant(name) => tenant::kubeconfig(name, folder),
     }
 }

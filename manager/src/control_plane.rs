@@ -1,8 +1,8 @@
 //! A VirtualControlPlane read once, with its class's answers filled in; provisioning sees nothing else of it.
 
 use api::{
-    ControlPlaneClass, ControlPlaneGroup, Dns, Endpoint, EtcdStorage, Images, PartResources,
-    VirtualControlPlane, keys,
+    ControlPlaneClass, ControlPlaneGroup, Dns, Endpoint, EtcdStorage, Images, Intervals,
+    PartResources, VirtualControlPlane, keys,
 };
 use std::collections::BTreeMap;
 use tenancy::{
@@ -31,6 +31,8 @@ pub(crate) struct ControlPlane {
     pub(crate) resources: PartResources,
     /// Nodes its pods run on.
     pub(crate) node_selector: BTreeMap<String, String>,
+    /// How often it does its periodic work.
+    pub(crate) intervals: Intervals,
     /// Number of API servers.
     pub(crate) replicas: i32,
     /// Number of etcd members.
@@ -239,6 +241,7 @@ impl ControlPlane {
             coredns_image: offer.coredns_image.clone(),
             resources: offer.resources.clone(),
             node_selector: offer.node_selector.clone(),
+            intervals: offer.intervals.clone(),
             replicas: spec.replicas.unwrap_or(1),
             members: etcd.replicas.unwrap_or(1),
             storage: etcd.storage.unwrap_or_else(|| offer.etcd_storage.clone()),

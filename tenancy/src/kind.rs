@@ -13,6 +13,7 @@ mod secret;
 mod service;
 
 pub use pod::{
+    decisions::{Decision, decisions},
     placement::pins_node,
     status::is_finished,
     tokens::{TokenRequest, token_requests},

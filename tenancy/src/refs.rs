@@ -5,9 +5,11 @@
 
 use crate::{kind::Refused, naming};
 
-/// ConfigMap that the super cluster itself writes into every namespace, with its own CA.
-const ROOT_CA: &str = "kube-root-ca.crt";
-/// What moves a tenant's name out of its way.
+/// ConfigMap of ours in every super namespace: the variables by which containers with `envFrom` find the API server.
+pub(crate) const ENVIRONMENT: &str = "sublet-environment";
+/// ConfigMaps of a super namespace that aren't the tenant's: the super cluster writes its own CA into the first.
+const TAKEN: [&str; 2] = ["kube-root-ca.crt", ENVIRONMENT];
+/// What moves a tenant's name out of their way.
 const TENANT_SUFFIX: &str = ".tenant";
 
 /// What a reference leads to; always in the namespace of the object that refers.
@@ -51,29 +53,31 @@ impl Referent {
 
 /// Name in the super cluster of a tenant's ConfigMap.
 ///
-/// `kube-root-ca.crt` holds the tenant's CA on one side and the super cluster's on the other. That name, and every name
-/// it could be mapped to, gets one more `.tenant`, so distinct names stay distinct.
+/// `kube-root-ca.crt` holds the tenant's CA on one side and the super cluster's on the other, for one. Each taken name, and
+/// every name it could be mapped to, gets one more `.tenant`, so distinct names stay distinct.
 pub fn config_map_name(name: &str) -> String {
-    if is_root_ca(name) {
+    if is_taken(name) {
         format!("{name}{TENANT_SUFFIX}")
     } else {
         name.to_owned()
     }
 }
 
-/// Name in the tenant of a super ConfigMap; `None` for the one that the super cluster writes itself.
+/// Name in the tenant of a super ConfigMap; `None` for those that aren't the tenant's.
 pub fn tenant_config_map_name(name: &str) -> Option<&str> {
     match name {
-        ROOT_CA => None,
-        _ if is_root_ca(name) => name.strip_suffix(TENANT_SUFFIX),
+        _ if TAKEN.contains(&name) => None,
+        _ if is_taken(name) => name.strip_suffix(TENANT_SUFFIX),
         _ => Some(name),
     }
 }
 
-/// Whether `name` is `kube-root-ca.crt` with any number of `.tenant` behind it.
-fn is_root_ca(name: &str) -> bool {
-    name.strip_prefix(ROOT_CA)
-        .is_some_and(|rest| rest.replace(TENANT_SUFFIX, "").is_empty())
+/// Whether `name` is a taken one with any number of `.tenant` behind it.
+fn is_taken(name: &str) -> bool {
+    TAKEN.iter().any(|taken| {
+        name.strip_prefix(taken)
+            .is_some_and(|rest| rest.replace(TENANT_SUFFIX, "").is_empty())
+    })
 }
 
 #[cfg(test)]
@@ -101,6 +105,7 @@ mod tests {
             assert_eq!(config_map_name(kept), kept);
         }
         assert_eq!(tenant_config_map_name("kube-root-ca.crt"), None);
+        assert_eq!(tenant_config_map_name(ENVIRONMENT), None);
     }
 
     #[test]
@@ -124,9 +129,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn config_map_names_come_back(name in "(kube-root-ca\\.crt)?(\\.tenant){0,3}[a-z.]{0,3}") {
+        fn config_map_names_come_back(name in "(kube-root-ca\\.crt|sublet-environment)?(\\.tenant){0,3}[a-z.]{0,3}") {
             let there = config_map_name(&name);
-            prop_assert_ne!(&there, "kube-root-ca.crt");
+            prop_assert!(!TAKEN.contains(&there.as_str()));
             prop_assert_eq!(tenant_config_map_name(&there), Some(name.as_str()));
         }
     }

@@ -202,6 +202,15 @@ fn page(class: &ControlPlaneClass, users: usize, now: Timestamp) -> String {
         },
     );
     line("CoreDNS:", spec.coredns_image.clone());
+    let every = |interval: &Option<String>| interval.clone().unwrap_or_else(|| "5m".to_owned());
+    line(
+        "etcd compaction:",
+        format!("every {}", every(&spec.intervals.etcd_compaction)),
+    );
+    line(
+        "Quota sync:",
+        format!("every {}", every(&spec.intervals.resource_quota_sync)),
+    );
     let resources = &spec.resources;
     for (part, resources) in [
         ("etcd", &resources.etcd),

@@ -7,6 +7,7 @@ mod namespaces;
 mod nodes;
 mod pods;
 mod refusals;
+mod schema;
 mod services;
 mod slices;
 mod workloads;

@@ -138,7 +138,7 @@ fn config(cp: &ControlPlane) -> Object {
 
 fn command(cp: &ControlPlane, addresses: &Addresses) -> Vec<String> {
     let file = |name: &str| format!("{CONFIG_DIR}/{name}");
-    vec![
+    let mut command = vec![
         "kube-apiserver".into(),
         "--advertise-address=$(POD_IP)".into(),
         format!("--secure-port={PORT}"),
@@ -197,5 +197,9 @@ fn command(cp: &ControlPlane, addresses: &Addresses) -> Vec<String> {
         ),
         format!("--kubelet-client-key={}", file("kubelet-client.key")),
         "--kubelet-preferred-address-types=Hostname,InternalIP".into(),
-    ]
+    ];
+    if let Some(interval) = &cp.intervals.etcd_compaction {
+        command.push(format!("--etcd-compaction-interval={interval}"));
+    }
+    command
 }

@@ -110,7 +110,7 @@ fn command(cp: &ControlPlane) -> Vec<String> {
         .iter()
         .map(|controller| format!(",-{controller}"))
         .collect();
-    vec![
+    let mut command = vec![
         "kube-controller-manager".into(),
         format!("--kubeconfig={}", file("kubeconfig.json")),
         format!("--authentication-kubeconfig={}", file("kubeconfig.json")),
@@ -125,5 +125,9 @@ fn command(cp: &ControlPlane) -> Vec<String> {
         format!("--cluster-signing-key-file={}", file("ca.key")),
         format!("--service-account-private-key-file={}", file("sa.key")),
         format!("--service-cluster-ip-range={}", cp.slice),
-    ]
+    ];
+    if let Some(period) = &cp.intervals.resource_quota_sync {
+        command.push(format!("--resource-quota-sync-period={period}"));
+    }
+    command
 }

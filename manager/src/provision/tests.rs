@@ -381,3 +381,26 @@ fn an_endpoint_that_is_given_is_used_as_it_is() {
     });
     assert_eq!(endpoint(&cp, None).unwrap(), "acme.example:443");
 }
+
+#[test]
+fn intervals_of_the_class_become_flags() {
+    let flags = |cp: &ControlPlane| {
+        let text = serde_json::to_string(
+            &all(cp)
+                .iter()
+                .map(|object| &object.body)
+                .collect::<Vec<_>>(),
+        )
+        .unwrap();
+        (
+            text.contains("--etcd-compaction-interval=30s"),
+            text.contains("--resource-quota-sync-period=10s"),
+        )
+    };
+    let mut cp = control_plane();
+    assert_eq!(flags(&cp), (false, false));
+    cp.intervals.etcd_compaction = Some("30s".into());
+    assert_eq!(flags(&cp), (true, false));
+    cp.intervals.resource_quota_sync = Some("10s".into());
+    assert_eq!(flags(&cp), (true, true));
+}

@@ -3,10 +3,10 @@
 //! No label or annotation of the tenant's namespace crosses: every one that means something in a cluster steers
 //! admission, and the Pod Security level comes from the VirtualControlPlane alone.
 
-use super::{Cx, Kind, Refused, Resource, SuperWatch};
-use crate::{meta, object::Object, plan::Change};
+use super::{Cx, Kind, Refused, Resource, SuperWatch, config_map, pod};
+use crate::{meta, object::Object, plan::Change, refs};
 use api::{PodSecurity, keys};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 pub(super) const RESOURCE: Resource = Resource {
     group: "",
@@ -76,10 +76,14 @@ impl Kind for Namespace {
 
     fn companions(&self, object: &Object, cx: &Cx<'_>) -> Vec<(&'static Resource, Object)> {
         let namespace = self.super_name(object.name(), cx);
-        vec![
+        let mut companions = vec![
             (&ROLE_BINDING, syncer_binding(&namespace, cx)),
             (&SERVICE_ACCOUNT, pod_account(&namespace, cx)),
-        ]
+        ];
+        companions.extend(
+            environment(&namespace, cx).map(|config_map| (&config_map::RESOURCE, config_map)),
+        );
+        companions
     }
 
     fn changes(&self, _want: &Object, _have: &Object) -> Vec<Change> {
@@ -118,11 +122,33 @@ fn pod_account(namespace: &str, cx: &Cx<'_>) -> Object {
     )
 }
 
+/// The variables by which containers with `envFrom` find the API server; none when the tenant has no Service range.
+///
+/// It carries no tenant's label, by which the engine would take it for a twin.
+fn environment(namespace: &str, cx: &Cx<'_>) -> Option<Object> {
+    let data: Map<String, Value> = pod::env::api_server(cx)
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .collect();
+    if data.is_empty() {
+        return None;
+    }
+    let mut object = companion(
+        &config_map::RESOURCE,
+        namespace,
+        refs::ENVIRONMENT,
+        json!({"data": data}),
+        cx,
+    );
+    object.value_mut()["metadata"]["labels"] = json!({keys::MANAGED: "true"});
+    Some(object)
+}
+
 fn companion(
     resource: &Resource,
     namespace: &str,
     name: &str,
-    mut body: serde_json::Value,
+    mut body: Value,
     cx: &Cx<'_>,
 ) -> Object {
     body["apiVersion"] = resource.api_version().into();
@@ -171,5 +197,11 @@ mod tests {
             companions[1].1.at("/automountServiceAccountToken"),
             Some(&json!(false))
         );
+        let environment = &companions[2].1;
+        assert_eq!(
+            environment.text("/data/KUBERNETES_SERVICE_HOST"),
+            Some("10.96.4.1")
+        );
+        assert_eq!(environment.label(keys::TENANT), None);
     }
 }

@@ -5,6 +5,7 @@
 //! replace what means something else in the super cluster, and the Pod Security level judges the outcome, so no step can
 //! widen what a pod may do.
 
+pub(super) mod decisions;
 mod fields;
 pub(super) mod scrub;
 
@@ -12,7 +13,7 @@ mod affinity;
 mod containers;
 mod dns;
 mod downward;
-mod env;
+pub(super) mod env;
 mod identity;
 pub(super) mod placement;
 mod security;
@@ -122,7 +123,10 @@ impl Kind for Pod {
     }
 }
 
-const NO_RESOURCE_CLAIMS: &str = "devices can't be claimed yet: leave the claims out";
+const NO_RESOURCE_CLAIMS: Rule = Rule::Refuse(
+    "ResourceClaimsNotSynced",
+    "devices can't be claimed yet: leave the claims out",
+);
 const OURS: Rule =
     Rule::Omit("every pod gets the account without rights and no token of the super cluster");
 const PRIORITY: Rule = Rule::Omit("a tenant's priorities mean nothing among tenants (T11)");
@@ -134,16 +138,19 @@ const SPEC: Fields = &[
     ("automountServiceAccountToken", OURS),
     ("containers", Rule::List(containers::CONTAINER)),
     ("dnsConfig", Rule::Object(dns::DNS_CONFIG)),
-    ("dnsPolicy", Rule::Pass),
+    ("dnsPolicy", Rule::Translated(&Rule::Pass)),
     ("enableServiceLinks", Rule::Pass),
-    ("ephemeralContainers", Rule::List(containers::CONTAINER)),
+    (
+        "ephemeralContainers",
+        Rule::List(containers::EPHEMERAL_CONTAINER),
+    ),
     (
         "hostAliases",
         Rule::List(&[("hostnames", Rule::Pass), ("ip", Rule::Pass)]),
     ),
-    ("hostIPC", Rule::Judged),
-    ("hostNetwork", Rule::Judged),
-    ("hostPID", Rule::Judged),
+    ("hostIPC", Rule::AboveBaseline(&Rule::Pass)),
+    ("hostNetwork", Rule::AboveBaseline(&Rule::Pass)),
+    ("hostPID", Rule::AboveBaseline(&Rule::Pass)),
     (
         "hostUsers",
         Rule::Only(
@@ -163,7 +170,7 @@ const SPEC: Fields = &[
         "nodeName",
         Rule::Omit("the super cluster's scheduler binds"),
     ),
-    ("nodeSelector", Rule::Pass),
+    ("nodeSelector", Rule::Translated(&Rule::Pass)),
     ("os", Rule::Object(&[("name", Rule::Pass)])),
     (
         "overhead",
@@ -178,7 +185,10 @@ const SPEC: Fields = &[
     ),
     (
         "resourceClaims",
-        Rule::Refuse("ResourceClaimsNotSynced", NO_RESOURCE_CLAIMS),
+        Rule::Whole(
+            &NO_RESOURCE_CLAIMS,
+            "[]{name resourceClaimName resourceClaimTemplateName}",
+        ),
     ),
     ("resources", Rule::Object(containers::RESOURCES)),
     ("restartPolicy", Rule::Pass),
@@ -200,7 +210,10 @@ const SPEC: Fields = &[
     ("schedulingGates", Rule::List(&[("name", Rule::Pass)])),
     (
         "schedulingGroup",
-        Rule::Refuse("PodGroupsNotSynced", "pod groups don't cross: leave it out"),
+        Rule::Whole(
+            &Rule::Refuse("PodGroupsNotSynced", "pod groups don't cross: leave it out"),
+            "{podGroupName}",
+        ),
     ),
     (
         "securityContext",
@@ -208,7 +221,10 @@ const SPEC: Fields = &[
     ),
     ("serviceAccount", OURS),
     ("serviceAccountName", OURS),
-    ("setHostnameAsFQDN", Rule::Omit("becomes hostnameOverride")),
+    (
+        "setHostnameAsFQDN",
+        Rule::Translated(&Rule::Omit("becomes hostnameOverride")),
+    ),
     ("shareProcessNamespace", Rule::Pass),
     ("subdomain", Rule::Pass),
     ("terminationGracePeriodSeconds", Rule::Pass),

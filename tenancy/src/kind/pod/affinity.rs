@@ -23,7 +23,7 @@ pub(super) const AFFINITY: Fields = &[
 /// TopologySpreadConstraint.
 pub(super) const SPREAD: Fields = &[
     ("labelSelector", Rule::Object(LABEL_SELECTOR)),
-    ("matchLabelKeys", Rule::Pass),
+    ("matchLabelKeys", RESOLVED),
     ("maxSkew", Rule::Pass),
     ("minDomains", Rule::Pass),
     ("nodeAffinityPolicy", Rule::Pass),
@@ -48,16 +48,35 @@ const POD_AFFINITY: Fields = &[
 
 const TERM: Fields = &[
     ("labelSelector", Rule::Object(LABEL_SELECTOR)),
-    ("matchLabelKeys", Rule::Pass),
-    ("mismatchLabelKeys", Rule::Pass),
-    ("namespaceSelector", Rule::Object(LABEL_SELECTOR)),
-    ("namespaces", Rule::Pass),
+    ("matchLabelKeys", RESOLVED),
+    ("mismatchLabelKeys", RESOLVED),
+    (
+        "namespaceSelector",
+        Rule::Translated(&Rule::Object(NAMESPACE_SELECTOR)),
+    ),
+    ("namespaces", Rule::Translated(&Rule::Pass)),
     ("topologyKey", Rule::Pass),
 ];
 
+/// Label keys that become requirements of the label selector.
+const RESOLVED: Rule = Rule::Translated(&Rule::Pass);
+
 const LABEL_SELECTOR: Fields = &[
     ("matchExpressions", Rule::List(REQUIREMENT)),
-    ("matchLabels", Rule::Pass),
+    ("matchLabels", Rule::Translated(&Rule::Pass)),
+];
+
+/// A LabelSelector of which nothing is left but the names that it matches.
+const NAMESPACE_SELECTOR: Fields = &[
+    (
+        "matchExpressions",
+        Rule::Translated(&Rule::List(&[
+            ("key", Rule::Translated(&Rule::Pass)),
+            ("operator", Rule::Translated(&Rule::Pass)),
+            ("values", Rule::Translated(&Rule::Pass)),
+        ])),
+    ),
+    ("matchLabels", Rule::Translated(&Rule::Pass)),
 ];
 
 /// Confines every affinity term and spread constraint of the pod to its tenant.

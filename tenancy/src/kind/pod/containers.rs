@@ -5,7 +5,7 @@
 
 use super::{
     env,
-    fields::{Fields, Rule, items, items_mut},
+    fields::{Fields, Rule, items, items_mut, with},
     security,
 };
 use serde_json::Value;
@@ -25,7 +25,11 @@ pub(super) fn for_each(spec: &mut Value, mut change: impl FnMut(&mut Value)) {
     }
 }
 
-/// Container, and EphemeralContainer, which has one field more.
+/// EphemeralContainer: a container with one field more.
+pub(super) const EPHEMERAL_CONTAINER: Fields =
+    &with::<{ CONTAINER.len() + 1 }>(CONTAINER, ("targetContainerName", Rule::Pass));
+
+/// Container.
 pub(super) const CONTAINER: Fields = &[
     ("args", Rule::Pass),
     ("command", Rule::Pass),
@@ -49,7 +53,6 @@ pub(super) const CONTAINER: Fields = &[
     ("startupProbe", Rule::Object(PROBE)),
     ("stdin", Rule::Pass),
     ("stdinOnce", Rule::Pass),
-    ("targetContainerName", Rule::Pass),
     ("terminationMessagePath", Rule::Pass),
     ("terminationMessagePolicy", Rule::Pass),
     ("tty", Rule::Pass),
@@ -65,7 +68,7 @@ pub(super) const CONTAINER: Fields = &[
 pub(super) const RESOURCES: Fields = &[
     (
         "claims",
-        Rule::Refuse("ResourceClaimsNotSynced", super::NO_RESOURCE_CLAIMS),
+        Rule::Whole(&super::NO_RESOURCE_CLAIMS, "[]{name request}"),
     ),
     ("limits", Rule::Pass),
     ("requests", Rule::Pass),
@@ -89,7 +92,7 @@ const PORT: Fields = &[
             "it binds an address of the node: use a Service",
         ),
     ),
-    ("hostPort", Rule::Judged),
+    ("hostPort", Rule::AboveBaseline(&Rule::Pass)),
     ("name", Rule::Pass),
     ("protocol", Rule::Pass),
 ];
@@ -138,7 +141,7 @@ const EXEC: Fields = &[("command", Rule::Pass)];
 
 /// `host` makes the kubelet call where the pod can't, from the node's network.
 const HTTP_GET: Fields = &[
-    ("host", Rule::Judged),
+    ("host", Rule::AboveBaseline(&Rule::Pass)),
     (
         "httpHeaders",
         Rule::List(&[("name", Rule::Pass), ("value", Rule::Pass)]),
@@ -148,4 +151,7 @@ const HTTP_GET: Fields = &[
     ("scheme", Rule::Pass),
 ];
 
-const TCP_SOCKET: Fields = &[("host", Rule::Judged), ("port", Rule::Pass)];
+const TCP_SOCKET: Fields = &[
+    ("host", Rule::AboveBaseline(&Rule::Pass)),
+    ("port", Rule::Pass),
+];

@@ -15,12 +15,12 @@ const SEARCH_CHARACTERS_MAX: usize = 2048;
 
 /// PodDNSConfig.
 pub(super) const DNS_CONFIG: Fields = &[
-    ("nameservers", Rule::Pass),
+    ("nameservers", Rule::Translated(&Rule::Pass)),
     (
         "options",
         Rule::List(&[("name", Rule::Pass), ("value", Rule::Pass)]),
     ),
-    ("searches", Rule::Pass),
+    ("searches", Rule::Translated(&Rule::Pass)),
 ];
 
 /// Sets the DNS policy and configuration.

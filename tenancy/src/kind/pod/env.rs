@@ -4,15 +4,20 @@
 //! `enableServiceLinks` says. A variable of that name in the container's own `env` takes its place, so the tenant's
 //! address stands there, first in the list so that later ones can use it as `$(KUBERNETES_SERVICE_HOST)`.
 //!
-//! Not promised: `envFrom` of the tenant that defines such a variable loses against ours, since `env` beats `envFrom`
-//! in the kubelet and the keys of a ConfigMap aren't known here.
+//! A container with `envFrom` may define such a variable itself, by keys that aren't known here, and must win. `env`
+//! beats `envFrom` in the kubelet, so such a container has ours from a ConfigMap that comes first in its `envFrom`, where
+//! all that the tenant wrote beats it. The others don't: a pod then waits for no further object.
 
 use super::{
     containers, downward,
     downward::FieldPath,
     fields::{Fields, Rule, items, text},
 };
-use crate::{kind::Cx, object::Object, refs::Referent};
+use crate::{
+    kind::Cx,
+    object::Object,
+    refs::{self, Referent},
+};
 use serde_json::{Value, json};
 
 /// Translates the environment of every container.
@@ -21,11 +26,15 @@ pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) {
     containers::for_each(spec, |container| {
         let named =
             |name: &str| items(container, "env").any(|variable| text(variable, "name") == name);
-        let mut env: Vec<Value> = ours
-            .iter()
-            .filter(|(name, _)| !named(name))
-            .map(|(name, value)| json!({"name": name, "value": value}))
-            .collect();
+        let mut sources: Vec<Value> = items(container, "envFrom").cloned().collect();
+        let mut env: Vec<Value> = vec![];
+        if sources.is_empty() {
+            let missing = ours.iter().filter(|(name, _)| !named(name));
+            env.extend(missing.map(|(name, value)| json!({"name": name, "value": value})));
+        } else if !ours.is_empty() {
+            sources.insert(0, json!({"configMapRef": {"name": refs::ENVIRONMENT}}));
+            container["envFrom"] = sources.into();
+        }
         env.extend(items(container, "env").map(|variable| variable_of(variable, pod)));
         if !env.is_empty() {
             container["env"] = env.into();
@@ -34,7 +43,7 @@ pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) {
 }
 
 /// The variables by which clients in a pod find the API server; none when the tenant has no Service range.
-fn api_server(cx: &Cx<'_>) -> Vec<(&'static str, String)> {
+pub(in crate::kind) fn api_server(cx: &Cx<'_>) -> Vec<(&'static str, String)> {
     let Some(slice) = cx.tenant.slice else {
         return vec![];
     };
@@ -125,7 +134,10 @@ const FILE_KEY: Fields = &[
 ];
 
 /// ObjectFieldSelector.
-pub(super) const FIELD: Fields = &[("apiVersion", Rule::Pass), ("fieldPath", Rule::Pass)];
+pub(super) const FIELD: Fields = &[
+    ("apiVersion", Rule::Pass),
+    ("fieldPath", Rule::Translated(&Rule::Pass)),
+];
 
 /// ResourceFieldSelector.
 pub(super) const RESOURCE_FIELD: Fields = &[
@@ -191,12 +203,30 @@ mod tests {
     }
 
     #[test]
+    fn what_env_from_defines_beats_ours() {
+        let pod = down(&pod(
+            "{containers: [{name: b, envFrom: [{configMapRef: {name: m}}], env: [{name: A, value: b}]}, {name: c}]}",
+        ));
+        assert_eq!(
+            pod.at("/spec/containers/0/envFrom"),
+            Some(
+                &json!([{"configMapRef": {"name": "sublet-environment"}}, {"configMapRef": {"name": "m"}}])
+            )
+        );
+        assert_eq!(env(&pod, "containers"), "A \"b\"");
+        assert_eq!(pod.at("/spec/containers/1/envFrom"), None);
+        assert!(pod.at("/spec/containers/1/env/7").is_some());
+    }
+
+    #[test]
     fn without_a_service_range_nothing_is_set() {
-        let pod = down_as(&pod("{containers: [{name: c}]}"), |tenant, _| {
+        let spec = "{containers: [{name: c}, {name: d, envFrom: [{secretRef: {name: s}}]}]}";
+        let pod = down_as(&pod(spec), |tenant, _| {
             tenant.slice = None;
         })
         .unwrap();
         assert_eq!(pod.at("/spec/containers/0/env"), None);
+        assert_eq!(pod.at("/spec/containers/1/envFrom/1"), None);
     }
 
     #[test]

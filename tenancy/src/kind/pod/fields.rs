@@ -16,16 +16,25 @@ use std::fmt;
 pub(super) type Fields = &'static [(&'static str, Rule)];
 
 /// What becomes of a field.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Rule {
     /// Copied: a scalar, or a list or map of scalars.
     Pass,
     /// Copied; whether its value is allowed is for the Pod Security level (`security.rs`).
     Judged,
+    /// Treated by the inner rule, and then refused by every level but `privileged` (`security.rs`).
+    AboveBaseline(&'static Rule),
+    /// Treated by the inner rule, and then changed by a step.
+    Translated(&'static Rule),
     /// An object, built by its own table.
     Object(Fields),
     /// A list of objects, each built by the table.
     List(Fields),
+    /// An object of known fields that is left out, since a step puts something else in its place.
+    Known(Fields),
+    /// Treated by the inner rule without a look at what is in it. The text names the fields of Kubernetes 1.36 below it,
+    /// `[]` before a brace for a list: `{a b{c} d[]{e}}`.
+    Whole(&'static Rule, &'static str),
     /// The name of another object, translated.
     Refers(Referent),
     /// Left out; the text says why, or what a later step puts in its place.
@@ -39,6 +48,19 @@ pub(super) enum Rule {
     Privileged(&'static Rule, &'static str, &'static str),
     /// Refused with a reason and a remedy.
     Refuse(&'static str, &'static str),
+}
+
+impl Rule {
+    /// The rule that says what the field is made of, without those around it.
+    pub(super) fn inner(&self) -> &Rule {
+        match self {
+            Rule::AboveBaseline(inner)
+            | Rule::Translated(inner)
+            | Rule::Whole(inner, _)
+            | Rule::Privileged(inner, ..) => inner.inner(),
+            rule => rule,
+        }
+    }
 }
 
 /// Where in an object the walk is, for messages.
@@ -90,7 +112,11 @@ fn apply(
 ) -> Result<Option<Value>, Refused> {
     match rule {
         Rule::Pass | Rule::Judged => flat(value, path, level).map(Some),
+        Rule::AboveBaseline(inner) | Rule::Translated(inner) | Rule::Whole(inner, _) => {
+            apply(inner, value, path, level)
+        }
         Rule::Object(fields) => build(fields, value, path, level).map(Some),
+        Rule::Known(fields) => build(fields, value, path, level).map(|_| None),
         Rule::List(fields) => {
             let items = value.as_array().ok_or_else(|| malformed(path))?;
             let build = |(index, item)| build(fields, item, &Path::Item(path, index), level);
@@ -209,15 +235,10 @@ fn is_absent(value: &Value) -> bool {
 /// Every ConfigMap and Secret that `from` refers to, by its name in the tenant.
 pub(super) fn references(fields: Fields, from: &Value, found: &mut Vec<Reference>) {
     for (name, rule) in fields {
-        let rule = if let Rule::Privileged(inner, ..) = rule {
-            inner
-        } else {
-            rule
-        };
         let Some(value) = from.get(*name) else {
             continue;
         };
-        match rule {
+        match rule.inner() {
             Rule::Object(fields) => references(fields, value, found),
             Rule::List(fields) => {
                 value
@@ -236,6 +257,34 @@ pub(super) fn references(fields: Fields, from: &Value, found: &mut Vec<Reference
             _ => {}
         }
     }
+}
+
+/// Calls `visit` with the path and rule of every field of a table, at every depth.
+#[cfg(test)]
+pub(super) fn each(fields: Fields, path: &str, visit: &mut dyn FnMut(&str, &Rule)) {
+    for (name, rule) in fields {
+        let path = format!("{path}.{name}");
+        visit(&path, rule);
+        match rule.inner() {
+            Rule::Object(fields) | Rule::Known(fields) => each(fields, &path, visit),
+            Rule::List(fields) => each(fields, &format!("{path}[]"), visit),
+            _ => {}
+        }
+    }
+}
+
+/// The table `fields` with one field more; `N` is their number.
+pub(super) const fn with<const N: usize>(
+    fields: Fields,
+    more: (&'static str, Rule),
+) -> [(&'static str, Rule); N] {
+    let mut all = [more; N];
+    let mut index = 0;
+    while index < fields.len() {
+        all[index] = fields[index];
+        index += 1;
+    }
+    all
 }
 
 /// The objects of a list field; none when it is missing.

@@ -22,11 +22,11 @@ pub fn pins_node(pod: &Object) -> bool {
 
 /// Toleration.
 pub(super) const TOLERATION: Fields = &[
-    ("effect", Rule::Pass),
-    ("key", Rule::Pass),
+    ("effect", Rule::Translated(&Rule::Pass)),
+    ("key", Rule::Translated(&Rule::Pass)),
     ("operator", Rule::Pass),
     ("tolerationSeconds", Rule::Pass),
-    ("value", Rule::Pass),
+    ("value", Rule::Translated(&Rule::Pass)),
 ];
 
 /// Taints that say how a node is doing, with the one effect that may be tolerated: what the DaemonSet controller and the

@@ -78,7 +78,7 @@ pub(super) const SECURITY_CONTEXT: Fields = &[
         "capabilities",
         Rule::Object(&[("add", Rule::Judged), ("drop", Rule::Judged)]),
     ),
-    ("privileged", Rule::Judged),
+    ("privileged", Rule::AboveBaseline(&Rule::Pass)),
     ("procMount", Rule::Judged),
     ("readOnlyRootFilesystem", Rule::Pass),
     ("runAsGroup", Rule::Pass),
@@ -93,9 +93,9 @@ const PROFILE: Fields = &[("localhostProfile", Rule::Pass), ("type", Rule::Judge
 
 const SE_LINUX: Fields = &[
     ("level", Rule::Pass),
-    ("role", Rule::Judged),
+    ("role", Rule::AboveBaseline(&Rule::Pass)),
     ("type", Rule::Judged),
-    ("user", Rule::Judged),
+    ("user", Rule::AboveBaseline(&Rule::Pass)),
 ];
 
 /// A domain account is given to a ServiceAccount by the super cluster's RBAC, which the tenant's accounts aren't in.
@@ -108,7 +108,7 @@ const GMSA: Rule = Rule::Privileged(
 const WINDOWS: Fields = &[
     ("gmsaCredentialSpec", GMSA),
     ("gmsaCredentialSpecName", GMSA),
-    ("hostProcess", Rule::Judged),
+    ("hostProcess", Rule::AboveBaseline(&Rule::Pass)),
     ("runAsUserName", Rule::Pass),
 ];
 

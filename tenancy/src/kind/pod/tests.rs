@@ -530,7 +530,7 @@ fn every_reference_is_found() {
 
 /// Types of the OpenAPI with their fields, and each field's type if it is an object: `Some("[T]")` for a list.
 fn open_api() -> BTreeMap<&'static str, BTreeMap<&'static str, Option<&'static str>>> {
-    let lines = include_str!("fields_1_36.txt")
+    let lines = include_str!("status_1_36.txt")
         .lines()
         .filter(|line| !line.starts_with('#'));
     lines
@@ -546,8 +546,8 @@ fn open_api() -> BTreeMap<&'static str, BTreeMap<&'static str, Option<&'static s
         .collect()
 }
 
-/// Compares a table with a type of the OpenAPI, and collects the references that the type holds.
-fn compare(fields: Fields, name: &str, path: &str, references: &mut Vec<String>) {
+/// Compares a table with a type of the OpenAPI.
+fn compare(fields: Fields, name: &str, path: &str) {
     let types = open_api();
     let known = &types[name];
     for field in known.keys() {
@@ -558,62 +558,68 @@ fn compare(fields: Fields, name: &str, path: &str, references: &mut Vec<String>)
     }
     for (field, rule) in fields {
         let path = format!("{path}.{field}");
-        // The two types of containers share a table.
-        let kind = match known.get(field) {
-            None if name == "Container" && *field == "targetContainerName" => continue,
-            None => panic!("{path}: {name} has no such field"),
-            Some(kind) => *kind,
-        };
-        let rule = if let Rule::Privileged(inner, ..) = rule {
-            inner
-        } else {
-            rule
+        let Some(kind) = known.get(field) else {
+            panic!("{path}: {name} has no such field");
         };
         match (rule, kind) {
-            (Rule::Object(fields), Some(kind)) => compare(fields, kind, &path, references),
+            (Rule::Object(fields), Some(kind)) => compare(fields, kind, &path),
             (Rule::List(fields), Some(kind)) => {
-                compare(fields, kind.trim_matches(['[', ']']), &path, references);
+                compare(fields, kind.trim_matches(['[', ']']), &path);
             }
-            (Rule::Omit(_) | Rule::Refuse(..), _)
-            | (Rule::Pass | Rule::Judged | Rule::Only(..), None) => {}
-            (Rule::Refers(referent), None) => {
-                references.push(format!("{path} {}", referent.kind()));
-            }
+            (Rule::Omit(_) | Rule::Whole(..), _) | (Rule::Pass, None) => {}
             (rule, kind) => panic!("{path}: {rule:?} for {kind:?}"),
-        }
-        let refers = name.starts_with("Secret")
-            || name.starts_with("ConfigMap")
-            || name == "LocalObjectReference";
-        if refers && ["name", "secretName"].contains(field) || *field == "claimName" {
-            assert!(matches!(rule, Rule::Refers(_)), "{path} is a reference");
         }
     }
 }
 
 #[test]
-fn every_field_of_kubernetes_1_36_has_a_decision() {
+fn every_field_of_the_status_of_kubernetes_1_36_has_a_decision() {
+    compare(status::STATUS, "PodStatus", "status");
+}
+
+#[test]
+fn every_field_that_names_another_object_is_translated_as_a_reference() {
     let mut references = vec![];
-    compare(SPEC, "PodSpec", "spec", &mut references);
-    compare(status::STATUS, "PodStatus", "status", &mut references);
+    fields::each(SPEC, "spec", &mut |path, rule| {
+        let inner = rule.inner();
+        if let Rule::Refers(referent) = inner {
+            references.push(format!("{path} {}", referent.kind()));
+        }
+        let holders = [
+            "ecretRef",
+            "ecretKeyRef",
+            "configMapKeyRef",
+            "configMapRef",
+            "configMap",
+            "secret",
+            "imagePullSecrets[]",
+        ];
+        let names = holders
+            .iter()
+            .any(|holder| path.ends_with(&format!("{holder}.name")));
+        if names || path.ends_with(".secretName") || path.ends_with(".claimName") {
+            assert!(matches!(inner, Rule::Refers(_)), "{path} is a reference");
+        }
+    });
     expect![[r#"
-        spec.containers.env.valueFrom.configMapKeyRef.name ConfigMap
-        spec.containers.env.valueFrom.secretKeyRef.name Secret
-        spec.containers.envFrom.configMapRef.name ConfigMap
-        spec.containers.envFrom.secretRef.name Secret
-        spec.ephemeralContainers.env.valueFrom.configMapKeyRef.name ConfigMap
-        spec.ephemeralContainers.env.valueFrom.secretKeyRef.name Secret
-        spec.ephemeralContainers.envFrom.configMapRef.name ConfigMap
-        spec.ephemeralContainers.envFrom.secretRef.name Secret
-        spec.imagePullSecrets.name Secret
-        spec.initContainers.env.valueFrom.configMapKeyRef.name ConfigMap
-        spec.initContainers.env.valueFrom.secretKeyRef.name Secret
-        spec.initContainers.envFrom.configMapRef.name ConfigMap
-        spec.initContainers.envFrom.secretRef.name Secret
-        spec.volumes.configMap.name ConfigMap
-        spec.volumes.csi.nodePublishSecretRef.name Secret
-        spec.volumes.persistentVolumeClaim.claimName PersistentVolumeClaim
-        spec.volumes.projected.sources.configMap.name ConfigMap
-        spec.volumes.projected.sources.secret.name Secret
-        spec.volumes.secret.secretName Secret"#]]
+        spec.containers[].env[].valueFrom.configMapKeyRef.name ConfigMap
+        spec.containers[].env[].valueFrom.secretKeyRef.name Secret
+        spec.containers[].envFrom[].configMapRef.name ConfigMap
+        spec.containers[].envFrom[].secretRef.name Secret
+        spec.ephemeralContainers[].env[].valueFrom.configMapKeyRef.name ConfigMap
+        spec.ephemeralContainers[].env[].valueFrom.secretKeyRef.name Secret
+        spec.ephemeralContainers[].envFrom[].configMapRef.name ConfigMap
+        spec.ephemeralContainers[].envFrom[].secretRef.name Secret
+        spec.imagePullSecrets[].name Secret
+        spec.initContainers[].env[].valueFrom.configMapKeyRef.name ConfigMap
+        spec.initContainers[].env[].valueFrom.secretKeyRef.name Secret
+        spec.initContainers[].envFrom[].configMapRef.name ConfigMap
+        spec.initContainers[].envFrom[].secretRef.name Secret
+        spec.volumes[].configMap.name ConfigMap
+        spec.volumes[].csi.nodePublishSecretRef.name Secret
+        spec.volumes[].persistentVolumeClaim.claimName PersistentVolumeClaim
+        spec.volumes[].projected.sources[].configMap.name ConfigMap
+        spec.volumes[].projected.sources[].secret.name Secret
+        spec.volumes[].secret.secretName Secret"#]]
     .assert_eq(&references.join("\n"));
 }

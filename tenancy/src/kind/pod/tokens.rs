@@ -4,7 +4,7 @@
 //! the mount until the Secret is there, so the pod can be created first and the Secret owned by it.
 
 use super::{
-    fields::{items, text},
+    fields::{Fields, Rule, items, text},
     identity,
 };
 use crate::{kind::Cx, naming, object::Object};
@@ -15,6 +15,13 @@ const HOUR: i64 = 3600;
 /// What the ServiceAccount admission plugin writes into every pod: one hour, marked by the odd seconds as its own, which
 /// makes an API server that extends tokens answer with a year.
 const ADMISSION_SECONDS: i64 = 3607;
+
+/// ServiceAccountTokenProjection: becomes a key of the pod's token Secret, and a request for what stands there.
+pub(super) const SOURCE: Fields = &[
+    ("audience", Rule::Translated(&Rule::Pass)),
+    ("expirationSeconds", Rule::Translated(&Rule::Pass)),
+    ("path", Rule::Translated(&Rule::Pass)),
+];
 
 /// One token that a pod's projected volume asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

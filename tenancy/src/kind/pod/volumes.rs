@@ -53,11 +53,32 @@ const NETWORK: Rule = Rule::Refuse("VolumeTypeRefused", IN_TREE);
 
 /// Volume.
 pub(super) const VOLUME: Fields = &[
-    ("awsElasticBlockStore", NETWORK),
-    ("azureDisk", NETWORK),
-    ("azureFile", NETWORK),
-    ("cephfs", NETWORK),
-    ("cinder", NETWORK),
+    (
+        "awsElasticBlockStore",
+        Rule::Whole(&NETWORK, "{fsType partition readOnly volumeID}"),
+    ),
+    (
+        "azureDisk",
+        Rule::Whole(
+            &NETWORK,
+            "{cachingMode diskName diskURI fsType kind readOnly}",
+        ),
+    ),
+    (
+        "azureFile",
+        Rule::Whole(&NETWORK, "{readOnly secretName shareName}"),
+    ),
+    (
+        "cephfs",
+        Rule::Whole(
+            &NETWORK,
+            "{monitors path readOnly secretFile secretRef{name} user}",
+        ),
+    ),
+    (
+        "cinder",
+        Rule::Whole(&NETWORK, "{fsType readOnly secretRef{name} volumeID}"),
+    ),
     ("configMap", Rule::Object(CONFIG_MAP)),
     (
         "csi",
@@ -74,31 +95,55 @@ pub(super) const VOLUME: Fields = &[
     ),
     (
         "ephemeral",
-        Rule::Omit("becomes the claim that the tenant's controller makes"),
+        Rule::Translated(&Rule::Whole(&CLAIM_TEMPLATE, CLAIM_TEMPLATE_FIELDS)),
     ),
-    ("fc", NETWORK),
-    ("flexVolume", NETWORK),
-    ("flocker", NETWORK),
-    ("gcePersistentDisk", NETWORK),
+    (
+        "fc",
+        Rule::Whole(&NETWORK, "{fsType lun readOnly targetWWNs wwids}"),
+    ),
+    (
+        "flexVolume",
+        Rule::Whole(&NETWORK, "{driver fsType options readOnly secretRef{name}}"),
+    ),
+    (
+        "flocker",
+        Rule::Whole(&NETWORK, "{datasetName datasetUUID}"),
+    ),
+    (
+        "gcePersistentDisk",
+        Rule::Whole(&NETWORK, "{fsType partition pdName readOnly}"),
+    ),
     (
         "gitRepo",
-        Rule::Refuse(
-            "VolumeTypeRefused",
-            "the node itself would run git (CVE-2024-10220): clone in an init container",
+        Rule::Whole(
+            &Rule::Refuse(
+                "VolumeTypeRefused",
+                "the node itself would run git (CVE-2024-10220): clone in an init container",
+            ),
+            "{directory repository revision}",
         ),
     ),
-    ("glusterfs", NETWORK),
+    (
+        "glusterfs",
+        Rule::Whole(&NETWORK, "{endpoints path readOnly}"),
+    ),
     (
         "hostPath",
-        Rule::Object(&[("path", Rule::Judged), ("type", Rule::Pass)]),
+        Rule::AboveBaseline(&Rule::Object(&[("path", Rule::Pass), ("type", Rule::Pass)])),
     ),
     (
         "image",
         Rule::Object(&[("pullPolicy", Rule::Pass), ("reference", Rule::Pass)]),
     ),
-    ("iscsi", NETWORK),
+    (
+        "iscsi",
+        Rule::Whole(
+            &NETWORK,
+            "{chapAuthDiscovery chapAuthSession fsType initiatorName iqn iscsiInterface lun portals readOnly secretRef{name} targetPortal}",
+        ),
+    ),
     ("name", Rule::Pass),
-    ("nfs", NETWORK),
+    ("nfs", Rule::Whole(&NETWORK, "{path readOnly server}")),
     (
         "persistentVolumeClaim",
         Rule::Object(&[
@@ -106,15 +151,48 @@ pub(super) const VOLUME: Fields = &[
             ("readOnly", Rule::Pass),
         ]),
     ),
-    ("photonPersistentDisk", NETWORK),
-    ("portworxVolume", NETWORK),
+    (
+        "photonPersistentDisk",
+        Rule::Whole(&NETWORK, "{fsType pdID}"),
+    ),
+    (
+        "portworxVolume",
+        Rule::Whole(&NETWORK, "{fsType readOnly volumeID}"),
+    ),
     ("projected", Rule::Object(PROJECTED)),
-    ("quobyte", NETWORK),
-    ("rbd", NETWORK),
-    ("scaleIO", NETWORK),
+    (
+        "quobyte",
+        Rule::Whole(&NETWORK, "{group readOnly registry tenant user volume}"),
+    ),
+    (
+        "rbd",
+        Rule::Whole(
+            &NETWORK,
+            "{fsType image keyring monitors pool readOnly secretRef{name} user}",
+        ),
+    ),
+    (
+        "scaleIO",
+        Rule::Whole(
+            &NETWORK,
+            "{fsType gateway protectionDomain readOnly secretRef{name} sslEnabled storageMode storagePool system volumeName}",
+        ),
+    ),
     ("secret", Rule::Object(SECRET)),
-    ("storageos", NETWORK),
-    ("vsphereVolume", NETWORK),
+    (
+        "storageos",
+        Rule::Whole(
+            &NETWORK,
+            "{fsType readOnly secretRef{name} volumeName volumeNamespace}",
+        ),
+    ),
+    (
+        "vsphereVolume",
+        Rule::Whole(
+            &NETWORK,
+            "{fsType storagePolicyID storagePolicyName volumePath}",
+        ),
+    ),
 ];
 
 const ITEMS: Rule = Rule::List(&[
@@ -136,6 +214,11 @@ const SECRET: Fields = &[
     ("optional", Rule::Pass),
     ("secretName", Rule::Refers(Referent::Secret)),
 ];
+
+/// The super pod refers to the claim that the tenant's controller makes of it.
+const CLAIM_TEMPLATE: Rule = Rule::Omit("becomes the claim that the tenant's controller makes");
+
+const CLAIM_TEMPLATE_FIELDS: &str = "{volumeClaimTemplate{metadata{annotations creationTimestamp deletionGracePeriodSeconds deletionTimestamp finalizers generateName generation labels managedFields[]{apiVersion fieldsType fieldsV1 manager operation subresource time} name namespace ownerReferences[]{apiVersion blockOwnerDeletion controller kind name uid} resourceVersion selfLink uid} spec{accessModes dataSource{apiGroup kind name} dataSourceRef{apiGroup kind name namespace} resources{limits requests} selector{matchExpressions[]{key operator values} matchLabels} storageClassName volumeAttributesClassName volumeMode volumeName}}}";
 
 /// An inline volume hands its parameters to a driver on the node, which no policy here can judge (T21).
 const CSI: Fields = &[
@@ -169,9 +252,12 @@ const PROJECTED: Fields = &[
 const PROJECTION: Fields = &[
     (
         "clusterTrustBundle",
-        Rule::Refuse(
-            "SourceRefused",
-            "trust bundles of the super cluster aren't the tenant's: project a ConfigMap",
+        Rule::Whole(
+            &Rule::Refuse(
+                "SourceRefused",
+                "trust bundles of the super cluster aren't the tenant's: project a ConfigMap",
+            ),
+            "{labelSelector{matchExpressions[]{key operator values} matchLabels} name optional path signerName}",
         ),
     ),
     (
@@ -188,9 +274,12 @@ const PROJECTION: Fields = &[
     ),
     (
         "podCertificate",
-        Rule::Refuse(
-            "SourceRefused",
-            "signers of the super cluster aren't the tenant's: project a Secret",
+        Rule::Whole(
+            &Rule::Refuse(
+                "SourceRefused",
+                "signers of the super cluster aren't the tenant's: project a Secret",
+            ),
+            "{certificateChainPath credentialBundlePath keyPath keyType maxExpirationSeconds signerName userAnnotations}",
         ),
     ),
     (
@@ -203,7 +292,7 @@ const PROJECTION: Fields = &[
     ),
     (
         "serviceAccountToken",
-        Rule::Omit("becomes a key of the pod's token Secret"),
+        Rule::Translated(&Rule::Known(tokens::SOURCE)),
     ),
 ];
 
