@@ -99,7 +99,7 @@ struct Conformance {
     /// Test the super cluster itself
     #[arg(long, required_unless_present = "tenant", conflicts_with = "tenant")]
     native: bool,
-    /// Test this tenant
+    /// Test this tenant; one that doesn't exist is made, with short intervals that some specs wait for
     #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
     /// Which part of the suite

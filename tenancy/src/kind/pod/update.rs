@@ -231,8 +231,9 @@ fn gate_conditions(want: &Object, have: &Object, changes: &mut Vec<Change>) {
         .at("/status")
         .map(|status| items(status, "conditions").collect())
         .unwrap_or_default();
+    // A gate that the super cluster injected is for the super cluster to open.
     let is_gate = |kind: &str| {
-        have.at("/spec").is_some_and(|spec| {
+        want.at("/spec").is_some_and(|spec| {
             items(spec, "readinessGates").any(|gate| text(gate, "conditionType") == kind)
         }) && !status::is_of_super_cluster(kind)
     };

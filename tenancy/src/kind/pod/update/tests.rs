@@ -265,6 +265,14 @@ fn conditions_of_gates_follow_the_tenant() {
 }
 
 #[test]
+fn a_gate_that_the_super_cluster_injected_is_not_the_tenants_to_close() {
+    let (mut pod, have) = have_conditions(&["x/a", "load-balancer/y"], &["x/a", "load-balancer/y"]);
+    pod.value_mut()["spec"]["readinessGates"] = json!([{"conditionType": "x/a"}]);
+    pod.value_mut()["status"]["conditions"] = json!([{"type": "x/a", "status": "True"}]);
+    assert_eq!(Pod.changes(&down(&pod), &have), vec![]);
+}
+
+#[test]
 fn what_cannot_change_is_not_compared() {
     let changed = changes(
         |_| (),
