@@ -53,6 +53,12 @@ pub struct ControlPlaneClassSpec {
     #[serde(default)]
     pub pod_security: PodSecurity,
 
+    /// Turns that each tenant of this class gets from the syncer, compared with tenants of other classes: 1 to 100.
+    #[serde(default = "default_weight")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 100").message("spec.syncWeight is 1 to 100; a tenant with 2 gets twice the turns of one with 1"))]
+    #[schemars(extend("format" = "int32"))]
+    pub sync_weight: u8,
+
     /// Host that clients outside the super cluster reach tenants' NodePorts at; the first ready node's address when
     /// left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,6 +90,7 @@ impl Default for ControlPlaneClassSpec {
             coredns_image: default_coredns(),
             etcd_storage: EtcdStorage::default(),
             pod_security: PodSecurity::default(),
+            sync_weight: default_weight(),
             endpoint_host: None,
             service_slice_prefix: default_slice(),
             resources: PartResources::default(),
@@ -95,6 +102,10 @@ impl Default for ControlPlaneClassSpec {
 
 fn default_coredns() -> String {
     "registry.k8s.io/coredns/coredns:v1.14.2".into()
+}
+
+fn default_weight() -> u8 {
+    1
 }
 
 fn default_slice() -> u8 {

@@ -247,6 +247,12 @@ pub struct Sync {
     /// ConfigMaps and Secrets that go down.
     #[serde(default)]
     pub config_objects: SyncObjects,
+    /// Turns that the tenant gets from the syncer, compared with others; its class's weight is the ceiling, and what it
+    /// gets when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 100").message("spec.sync.weight is 1 to 100; leave it out for the class's own"))]
+    #[schemars(extend("format" = "int32"))]
+    pub weight: Option<u8>,
 }
 
 /// A selection of objects of one kind.

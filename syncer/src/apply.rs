@@ -32,6 +32,11 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Whether an API server didn't answer or asked to wait: the key itself is not to blame.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Api(Error::Unavailable(_) | Error::Throttled(_)))
+    }
+
     /// Whether it is the ordinary outcome of two writers meeting, not worth a warning.
     pub(crate) fn is_race(&self) -> bool {
         match self {

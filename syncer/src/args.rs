@@ -4,6 +4,7 @@ use crate::{
     client::Cluster,
     downward::read,
     engine::Engine,
+    pace::Pace,
     patrol,
     registry::{self, Registry},
     telemetry,
@@ -51,7 +52,7 @@ impl Args {
         telemetry::init_logs();
         let config = config(kubeconfig).await?;
         let engine = Arc::new(Engine::new(
-            Cluster::new(&config)?,
+            Cluster::new(&config, Pace::shared("super cluster"))?,
             telemetry::Metrics::new(),
         ));
         let kube_system = read(&engine.cluster, "/api/v1/namespaces/kube-system")

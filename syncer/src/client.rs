@@ -3,6 +3,7 @@
 //! A client that retries by itself would write behind the checks that every write needs, so each failure goes back to
 //! the fair queue. Watches and other requests have a connection each, so that a burst of one never starves the other.
 
+use crate::pace::Pace;
 use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Limited};
@@ -15,7 +16,7 @@ use kube::{
     client::{Body, ConfigExt},
 };
 use serde_json::Value;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tower::{BoxError, ServiceBuilder};
 
 /// No unary request takes longer; watches have limits of their own.
@@ -54,9 +55,12 @@ pub(crate) enum Error {
     /// 429, with the wait that the server asked for.
     #[error("the API server asks to wait {0:?}")]
     Throttled(Duration),
-    /// 5xx, a time limit or a broken connection.
+    /// A time limit, a broken connection, or a server that says that it can't serve: 503, 504.
     #[error("the API server can't be reached: {0}")]
     Unavailable(String),
+    /// Any other 5xx: the server lives, and this request went wrong.
+    #[error("the API server failed: {0}")]
+    Internal(String),
     /// The answer isn't what the API promises.
     #[error("malformed answer: {0}")]
     Malformed(String),
@@ -89,14 +93,16 @@ pub(crate) enum PatchType {
 pub(crate) struct Cluster {
     requests: kube::Client,
     watches: kube::Client,
+    pace: Arc<Pace>,
 }
 
 impl Cluster {
     /// Prepares connections; nothing is dialled yet.
-    pub(crate) fn new(config: &Config) -> Result<Self, kube::Error> {
+    pub(crate) fn new(config: &Config, pace: Arc<Pace>) -> Result<Self, kube::Error> {
         Ok(Self {
             requests: http2(config)?,
             watches: http2(config)?,
+            pace,
         })
     }
 
@@ -106,7 +112,13 @@ impl Cluster {
         Self {
             requests: client.clone(),
             watches: client,
+            pace: Pace::own("fake"),
         }
+    }
+
+    /// What is known of the server from how its requests ended.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// The object or list at `path`.
@@ -183,6 +195,12 @@ impl Cluster {
 
     /// The body of a watch, as it arrives.
     pub(crate) async fn watch(&self, path: &str) -> Result<Body, Error> {
+        let result = self.open(path).await;
+        self.pace.observe(&result);
+        result
+    }
+
+    async fn open(&self, path: &str) -> Result<Body, Error> {
         let request = request(Method::GET, path, None)?;
         let response = tokio::time::timeout(REQUEST_LIMIT, self.watches.send(request))
             .await
@@ -205,6 +223,13 @@ impl Cluster {
         body: Option<(&str, &Value)>,
     ) -> Result<Value, Error> {
         let request = request(method, path, body)?;
+        let pass = self.pace.enter().await;
+        let result = self.exchange(request).await;
+        pass.end(&result);
+        result
+    }
+
+    async fn exchange(&self, request: Request<Body>) -> Result<Value, Error> {
         let exchange = async {
             let response = self
                 .requests
@@ -305,7 +330,8 @@ fn failure(parts: &http::response::Parts, body: &[u8]) -> Error {
             // A lying server may ask for hours (T42).
             Error::Throttled(Duration::from_secs(seconds.unwrap_or(1)).min(Duration::from_secs(60)))
         }
-        _ => Error::Unavailable(message),
+        503 | 504 => Error::Unavailable(message),
+        _ => Error::Internal(message),
     }
 }
 

@@ -9,17 +9,22 @@ use parking_lot::Mutex;
 use std::{
     collections::HashSet,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 use tenancy::{
+    circuit::Advice,
+    fair_queue::Taken,
     kind::{KINDS, SuperWatch},
     tenant::{Key, TenantId},
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Keys worked at once in each direction, over all tenants: the streams that one HTTP/2 connection to the super API
-/// server carries besides its reserve.
+/// Keys worked at once in each direction, over all tenants: enough to keep the super API server busy.
 const WORKERS: usize = 40;
+/// A key that takes longer gives its place among the workers to another: it waits for an API server that is slow, and
+/// no other tenant shall wait with it. How many such keys a tenant can have is bounded by the queue.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The engine's shared state.
 pub(crate) struct Engine {
@@ -125,45 +130,91 @@ impl Engine {
         watched().all(|kind| complete.contains(&kind))
     }
 
-    /// Starts the workers of both directions.
+    /// Starts working both directions.
     pub(crate) fn start(self: &Arc<Self>, tasks: &TaskTracker, cancel: &CancellationToken) {
         for direction in [Direction::Down, Direction::Up] {
-            for _ in 0..WORKERS {
-                tasks.spawn(self.clone().work(direction, cancel.clone()));
+            tasks.spawn(self.clone().run(direction, tasks.clone(), cancel.clone()));
+        }
+    }
+
+    /// Takes keys as long as there are places, and works each in a task of its own.
+    async fn run(
+        self: Arc<Self>,
+        direction: Direction,
+        tasks: TaskTracker,
+        cancel: CancellationToken,
+    ) {
+        let places = Arc::new(Semaphore::new(WORKERS));
+        loop {
+            let next = async {
+                let place = places.clone().acquire_owned().await;
+                let taken = self.queue(direction).next().await;
+                // Asked last, since all this time the super cluster may have come and gone.
+                let is_probe = self.cluster.pace().worth_asking().await;
+                (place, taken, is_probe)
+            };
+            let (place, taken, is_probe) = tokio::select! {
+                () = cancel.cancelled() => return,
+                next = next => next,
+            };
+            let engine = self.clone();
+            let work = async move {
+                let work = engine.work(direction, taken);
+                tokio::pin!(work);
+                if tokio::time::timeout(PATIENCE, &mut work).await.is_err() {
+                    drop(place);
+                    work.await;
+                }
+            };
+            if is_probe {
+                work.await;
+            } else {
+                tasks.spawn(work);
             }
         }
     }
 
-    async fn work(self: Arc<Self>, direction: Direction, cancel: CancellationToken) {
-        let queue = match direction {
-            Direction::Down => &self.down,
-            Direction::Up => &self.up,
+    /// Works one key.
+    async fn work(&self, direction: Direction, taken: Taken<TenantId, Key>) {
+        let Taken {
+            tenant: id,
+            key,
+            waited,
+        } = taken;
+        let queue = self.queue(direction);
+        self.metrics.waited(&id, direction, waited);
+        let Some(tenant) = self.tenant(&id) else {
+            queue.remove(&id);
+            return;
         };
-        loop {
-            let taken = tokio::select! {
-                () = cancel.cancelled() => return,
-                taken = queue.next() => taken,
-            };
-            self.metrics.waited(&taken.tenant, direction, taken.waited);
-            let Some(tenant) = self.tenant(&taken.tenant) else {
-                queue.remove(&taken.tenant);
-                continue;
-            };
-            let activity = tenant.activity.token();
-            let result = match direction {
-                Direction::Down => downward::work(&self, &tenant, &taken.key).await,
-                Direction::Up => upward::work(&self, &tenant, &taken.key).await,
-            };
-            drop(activity);
-            self.metrics
-                .worked(&taken.tenant, direction, result.is_ok());
-            match result {
-                Ok(()) => queue.done(&taken.tenant, &taken.key),
-                Err(failure) => {
-                    report(&tenant, &taken.key, direction, &failure);
-                    queue.retry(&taken.tenant, &taken.key);
+        let activity = tenant.activity.token();
+        let result = match direction {
+            Direction::Down => downward::work(self, &tenant, &key).await,
+            Direction::Up => upward::work(self, &tenant, &key).await,
+        };
+        drop(activity);
+        self.metrics.worked(&id, direction, result.is_ok());
+        let advice = tenant.cluster.pace().advice();
+        match result {
+            Ok(()) => queue.done(&id, &key),
+            Err(failure) => {
+                report(&tenant, &key, direction, &failure);
+                let paused = advice != Advice::Ask || self.cluster.pace().advice() != Advice::Ask;
+                if paused && failure.is_unreachable() {
+                    queue.put_back(&id, &key);
+                } else {
+                    queue.retry(&id, &key);
                 }
             }
+        }
+        self.down.govern(&id, advice);
+        self.up.govern(&id, advice);
+    }
+
+    fn queue(&self, direction: Direction) -> &Queue {
+        match direction {
+            Direction::Down => &self.down,
+            Direction::Up => &self.up,
         }
     }
 }
@@ -181,5 +232,67 @@ fn report(tenant: &Tenant, key: &Key, direction: Direction, failure: &Failure) {
         tracing::debug!(tenant = %tenant.id, %key, ?direction, err = %failure, "will be worked again");
     } else {
         tracing::warn!(tenant = %tenant.id, %key, ?direction, err = %failure, "will be worked again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{fake, numbered_tenant};
+    use serde_json::json;
+    use tenancy::kind::index;
+
+    fn config_map(number: usize) -> Key {
+        Key::new(index("ConfigMap"), "default", &format!("c{number}"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tenants_whose_api_servers_hang_hold_no_worker_that_another_needs() {
+        let (cluster, _super_server) = fake();
+        let engine = Arc::new(Engine::new(cluster, Metrics::new()));
+        let mut servers = vec![];
+        // Together they could hold more places than there are.
+        for number in 0..6 {
+            let (cluster, server) = fake();
+            let tenant = Arc::new(numbered_tenant(number, &cluster));
+            engine.tenants.insert(tenant.id.clone(), tenant.clone());
+            (0..WORKERS).for_each(|key| engine.down.add(&tenant.id, config_map(key)));
+            servers.push(server);
+        }
+        let (cluster, mut answering) = fake();
+        let quiet = Arc::new(numbered_tenant(9, &cluster));
+        engine.tenants.insert(quiet.id.clone(), quiet.clone());
+        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+        engine.start(&tasks, &cancel);
+        let began = tokio::time::Instant::now();
+        for key in 0..10 {
+            engine.down.add(&quiet.id, config_map(key));
+            answering.answer("GET", 404, &json!({})).await;
+        }
+        assert!(began.elapsed() < 8 * PATIENCE, "{:?}", began.elapsed());
+        cancel.cancel();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_hangs_is_asked_one_request_at_a_time() {
+        let (cluster, _super_server) = fake();
+        let engine = Arc::new(Engine::new(cluster, Metrics::new()));
+        let (cluster, _silent) = fake();
+        let tenant = Arc::new(numbered_tenant(1, &cluster));
+        engine.tenants.insert(tenant.id.clone(), tenant.clone());
+        (0..100).for_each(|key| engine.down.add(&tenant.id, config_map(key)));
+        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+        engine.start(&tasks, &cancel);
+        let mut most = 0;
+        // Two time limits of a request later, what was under way at first has ended.
+        tokio::time::sleep(Duration::from_secs(65)).await;
+        for _ in 0..300 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            most = most.max(100 - engine.down.depth(&tenant.id));
+        }
+        assert_eq!(most, 1);
+        let waiting = engine.down.depth(&tenant.id);
+        assert!((99..=100).contains(&waiting), "no key is lost: {waiting}");
+        cancel.cancel();
     }
 }

@@ -24,13 +24,19 @@ pub(crate) fn fake() -> (Cluster, Server) {
 
 /// A tenant whose API is `cluster`.
 pub(crate) fn tenant(cluster: &Cluster) -> Tenant {
+    numbered_tenant(1, cluster)
+}
+
+/// One of several tenants.
+pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
     let rules = Rules {
-        id: TenantId::from_bits([1; 16]),
+        id: TenantId::from_bits([number; 16]),
         vcp_namespace: "tenants".into(),
         vcp_name: "acme".into(),
         slice: None,
         cluster_domain: "cluster.local".into(),
         pod_security: api::PodSecurity::Baseline,
+        sync_weight: 1,
         node_selector: BTreeMap::new(),
         all_config_objects: false,
         group_labels: BTreeMap::new(),

@@ -12,6 +12,7 @@ pub mod args;
 
 mod client;
 mod kubeconfig;
+mod pace;
 mod watch;
 
 mod engine;

@@ -3,6 +3,7 @@
 use parking_lot::Mutex;
 use std::time::Duration;
 use tenancy::{
+    circuit::Advice,
     fair_queue::{FairQueue, Taken},
     tenant::{Key, TenantId},
 };
@@ -76,6 +77,30 @@ impl Queue {
             .lock()
             .retry(tenant, key, Instant::now().into_std());
         self.ready.notify_one();
+    }
+
+    /// The key wasn't worked because an API server can't be reached; it is ready again.
+    pub(crate) fn put_back(&self, tenant: &TenantId, key: &Key) {
+        self.keys
+            .lock()
+            .put_back(tenant, key, Instant::now().into_std());
+        self.ready.notify_one();
+    }
+
+    /// Takes as many of a tenant's keys as its API server is worth asking.
+    pub(crate) fn govern(&self, tenant: &TenantId, advice: Advice) {
+        let (places, held) = match advice {
+            Advice::Ask => (IN_FLIGHT, None),
+            Advice::Probe => (1, None),
+            Advice::Wait(until) => (1, Some(until)),
+        };
+        self.keys.lock().govern(tenant, places, held);
+        self.ready.notify_one();
+    }
+
+    /// Gives a tenant more turns than others.
+    pub(crate) fn set_weight(&self, tenant: &TenantId, weight: u32) {
+        self.keys.lock().set_weight(tenant, weight);
     }
 
     /// Forgets a tenant.

@@ -5,12 +5,14 @@ use crate::{
     engine::Engine,
     intake::{SuperSink, TenantSink},
     kubeconfig,
+    pace::Pace,
     tenants::Tenant,
     verdict::{self, ControlPlane},
     watch::{self, Sink, Target},
 };
 use api::{
-    ControlPlaneClass, ControlPlaneGroup, PodSecurity, SyncObjects, VirtualControlPlane, keys,
+    ControlPlaneClass, ControlPlaneClassSpec, ControlPlaneGroup, SyncObjects, VirtualControlPlane,
+    keys,
 };
 use data_encoding::BASE64;
 use parking_lot::Mutex;
@@ -42,7 +44,7 @@ pub(crate) struct Registry {
 struct Heard {
     /// By namespace and name.
     control_planes: BTreeMap<(String, String), VirtualControlPlane>,
-    classes: BTreeMap<String, PodSecurity>,
+    classes: BTreeMap<String, ControlPlaneClassSpec>,
     groups: BTreeMap<String, ControlPlaneGroup>,
     /// Kubeconfigs by identity.
     kubeconfigs: HashMap<String, String>,
@@ -125,9 +127,7 @@ impl Sink for RegistrySink {
             }
             Source::Classes => {
                 if let Some(class) = parse::<ControlPlaneClass>(&object) {
-                    heard
-                        .classes
-                        .insert(object.name().into(), class.spec.pod_security);
+                    heard.classes.insert(object.name().into(), class.spec);
                 }
             }
             Source::Groups => {
@@ -310,11 +310,13 @@ fn rules(
     vcp: &VirtualControlPlane,
     heard: &Heard,
 ) -> Rules {
-    let ceiling = heard
+    let class = heard
         .classes
         .get(&vcp.spec.class_name)
-        .copied()
+        .cloned()
         .unwrap_or_default();
+    let ceiling = class.pod_security;
+    let weight = vcp.spec.sync.weight.unwrap_or(class.sync_weight);
     let groups = heard.groups.values().filter(|group| {
         group
             .spec
@@ -334,6 +336,7 @@ fn rules(
             .and_then(|text| text.parse().ok()),
         cluster_domain: vcp.spec.network.cluster_domain.clone(),
         pod_security: vcp.spec.policy.pod_security.unwrap_or(ceiling).min(ceiling),
+        sync_weight: weight.min(class.sync_weight).into(),
         node_selector: vcp.spec.policy.node_selector.clone(),
         all_config_objects: vcp.spec.sync.config_objects == SyncObjects::All,
         group_labels: groups.flat_map(|group| group.spec.labels.clone()).collect(),
@@ -386,6 +389,9 @@ async fn reconcile(
         stop(engine, tasks, &id);
     }
     for (id, wanted) in wanted.drain() {
+        for queue in [&engine.down, &engine.up] {
+            queue.set_weight(&id, wanted.rules.sync_weight);
+        }
         if running.contains_key(&id) {
             if let Some(tenant) = engine.tenant(&id)
                 && tenant.revise(wanted.rules, wanted.proof)
@@ -419,7 +425,7 @@ async fn start(
     let mut tenant = Tenant::new(
         wanted.rules.clone(),
         wanted.proof.clone(),
-        Cluster::new(&config)?,
+        Cluster::new(&config, Pace::own(&wanted.rules.vcp_name))?,
         table,
     );
     tenant.cancel = cancel.child_token();

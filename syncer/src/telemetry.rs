@@ -10,7 +10,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
-use tenancy::tenant::TenantId;
+use tenancy::{circuit::Advice, tenant::TenantId};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -235,6 +235,9 @@ fn answer(request: &Request<Incoming>, engine: &Engine) -> Response<Full<bytes::
 /// Gauges that are read when they are asked for.
 fn state(engine: &Engine) -> String {
     let mut text = String::new();
+    if let Some(places) = engine.cluster.pace().places() {
+        text += &format!("sublet_syncer_super_request_limit {places}\n");
+    }
     for tenant in engine.served() {
         let id = &tenant.id;
         let (down, up, known) = (
@@ -246,6 +249,8 @@ fn state(engine: &Engine) -> String {
             &format!("sublet_syncer_queue_depth{{tenant=\"{id}\",direction=\"down\"}} {down}\n");
         text += &format!("sublet_syncer_queue_depth{{tenant=\"{id}\",direction=\"up\"}} {up}\n");
         text += &format!("sublet_syncer_objects{{tenant=\"{id}\"}} {known}\n");
+        let reachable = u8::from(tenant.cluster.pace().advice() == Advice::Ask);
+        text += &format!("sublet_syncer_tenant_reachable{{tenant=\"{id}\"}} {reachable}\n");
     }
     text
 }

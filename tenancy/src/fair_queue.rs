@@ -2,7 +2,8 @@
 //!
 //! The queue holds keys, never objects. A key stands in it once, whatever happens to its object meanwhile; one that is
 //! added while it is being worked is worked again afterwards. A tenant has a bounded number of keys in flight, so a slow
-//! one never holds the workers that others need. Time is an argument.
+//! one never holds the workers that others need; fewer, or none for a while, when its API server is in trouble. Time is an
+//! argument.
 //!
 //! What is not promised: order among keys of one tenant beyond first come, first served of ready ones.
 
@@ -33,6 +34,10 @@ pub struct FairQueue<T, K> {
 #[derive(Debug)]
 struct Lane<K> {
     weight: u32,
+    /// Keys that may be in flight.
+    places: usize,
+    /// No key is taken before then.
+    held: Option<Instant>,
     /// Keys that this turn may still take.
     credit: u32,
     has_turn: bool,
@@ -57,7 +62,8 @@ struct Delayed<T, K> {
     at: Instant,
     sequence: u64,
     tenant: T,
-    key: K,
+    /// Nothing: the tenant's own hold ends.
+    key: Option<K>,
 }
 
 /// A key to work, and how long it was ready before it got its turn.
@@ -88,6 +94,22 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
         self.lane(tenant).weight = weight.max(1);
     }
 
+    /// Says how many of the tenant's keys may be in flight, up to the queue's own cap, and until when none is taken.
+    pub fn govern(&mut self, tenant: &T, places: usize, held: Option<Instant>) {
+        let places = places.min(self.in_flight_cap);
+        let Some(lane) = self.lanes.get_mut(tenant) else {
+            return;
+        };
+        lane.places = places;
+        if lane.held != held {
+            lane.held = held;
+            if let Some(at) = held {
+                self.delay(tenant, None, at);
+            }
+        }
+        self.give_turn(tenant);
+    }
+
     /// Adds a key. One that waits for a retry becomes ready: the change may be the cure.
     pub fn add(&mut self, tenant: &T, key: K, now: Instant) {
         let lane = self.lane(tenant);
@@ -103,19 +125,12 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
 
     /// Adds a key that becomes ready at `at`; one that is already ready or being worked stays so.
     pub fn add_at(&mut self, tenant: &T, key: K, at: Instant) {
-        self.sequence += 1;
-        let sequence = self.sequence;
-        let lane = self.lane(tenant);
-        match lane.states.entry(key.clone()) {
+        let sequence = self.sequence + 1;
+        match self.lane(tenant).states.entry(key.clone()) {
             Entry::Occupied(_) => return,
             Entry::Vacant(entry) => entry.insert(State::Delayed(sequence)),
         };
-        self.delayed.push(Reverse(Delayed {
-            at,
-            sequence,
-            tenant: tenant.clone(),
-            key,
-        }));
+        self.delay(tenant, Some(key), at);
     }
 
     /// The next key to work, if any is ready and its tenant has a free place.
@@ -123,12 +138,11 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
         self.ripen(now);
         loop {
             let tenant = self.turns.front()?.clone();
-            let cap = self.in_flight_cap;
             let Some(lane) = self.lanes.get_mut(&tenant) else {
                 self.turns.pop_front();
                 continue;
             };
-            if lane.ready.is_empty() || lane.in_flight >= cap {
+            if !lane.may_work() {
                 lane.has_turn = false;
                 lane.credit = 0;
                 self.turns.pop_front();
@@ -167,8 +181,7 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
     /// The key's work failed: it comes again after a delay that doubles with each failure, at once if it was changed
     /// meanwhile. Returns the delay.
     pub fn retry(&mut self, tenant: &T, key: &K, now: Instant) -> Duration {
-        self.sequence += 1;
-        let sequence = self.sequence;
+        let sequence = self.sequence + 1;
         let Some(lane) = self.lanes.get_mut(tenant) else {
             return Duration::ZERO;
         };
@@ -181,14 +194,20 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
             return Duration::ZERO;
         }
         lane.states.insert(key.clone(), State::Delayed(sequence));
-        self.delayed.push(Reverse(Delayed {
-            at: now + delay,
-            sequence,
-            tenant: tenant.clone(),
-            key: key.clone(),
-        }));
+        self.delay(tenant, Some(key.clone()), now + delay);
         self.give_turn(tenant);
         delay
+    }
+
+    /// The key wasn't worked for a reason that isn't its own: it is ready again, and no failure is counted.
+    pub fn put_back(&mut self, tenant: &T, key: &K, now: Instant) {
+        let Some(lane) = self.lanes.get_mut(tenant) else {
+            return;
+        };
+        if lane.release(key).is_some() {
+            lane.push(key.clone(), now);
+        }
+        self.give_turn(tenant);
     }
 
     /// When the next delayed key becomes ready.
@@ -222,33 +241,51 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
             let Some(lane) = self.lanes.get_mut(&entry.tenant) else {
                 continue;
             };
-            if lane.states.get(&entry.key) == Some(&State::Delayed(entry.sequence)) {
-                lane.push(entry.key, now);
-                self.give_turn(&entry.tenant);
+            match entry.key {
+                Some(key) if lane.states.get(&key) == Some(&State::Delayed(entry.sequence)) => {
+                    lane.push(key, now);
+                }
+                None if lane.held.is_some_and(|until| until <= now) => lane.held = None,
+                Some(_) | None => continue,
             }
+            self.give_turn(&entry.tenant);
         }
     }
 
+    /// Notes that something of a tenant happens at `at`, under the next sequence number.
+    fn delay(&mut self, tenant: &T, key: Option<K>, at: Instant) {
+        self.sequence += 1;
+        self.delayed.push(Reverse(Delayed {
+            at,
+            sequence: self.sequence,
+            tenant: tenant.clone(),
+            key,
+        }));
+    }
+
     fn give_turn(&mut self, tenant: &T) {
-        let cap = self.in_flight_cap;
         let Some(lane) = self.lanes.get_mut(tenant) else {
             return;
         };
-        if !lane.has_turn && !lane.ready.is_empty() && lane.in_flight < cap {
+        if !lane.has_turn && lane.may_work() {
             lane.has_turn = true;
             self.turns.push_back(tenant.clone());
         }
     }
 
     fn lane(&mut self, tenant: &T) -> &mut Lane<K> {
-        self.lanes.entry(tenant.clone()).or_insert_with(Lane::new)
+        let places = self.in_flight_cap;
+        let lane = self.lanes.entry(tenant.clone());
+        lane.or_insert_with(|| Lane::new(places))
     }
 }
 
 impl<K: Clone + Eq + Hash> Lane<K> {
-    fn new() -> Self {
+    fn new(places: usize) -> Self {
         Self {
             weight: 1,
+            places,
+            held: None,
             credit: 0,
             has_turn: false,
             in_flight: 0,
@@ -256,6 +293,11 @@ impl<K: Clone + Eq + Hash> Lane<K> {
             states: HashMap::new(),
             failures: HashMap::new(),
         }
+    }
+
+    /// Whether a key is ready and may be taken.
+    fn may_work(&self) -> bool {
+        !self.ready.is_empty() && self.in_flight < self.places && self.held.is_none()
     }
 
     fn push(&mut self, key: K, now: Instant) {
@@ -404,6 +446,47 @@ mod tests {
         assert_eq!(queue.take(now), None);
         queue.done(&"a", &1, now);
         assert_eq!(queue.take(now), None);
+    }
+
+    #[test]
+    fn a_held_tenant_waits_and_the_others_go_on() {
+        let (mut queue, mut now) = (Queue::new(9), start());
+        (0..3).for_each(|key| queue.add(&"dead", key, now));
+        queue.add(&"fine", 7, now);
+        let until = now + Duration::from_secs(1);
+        queue.govern(&"dead", 1, Some(until));
+        assert_eq!(keys(&mut queue, now, 9), [("fine", 7)]);
+        assert_eq!(queue.next_wake(), Some(until));
+        now = until;
+        assert_eq!(keys(&mut queue, now, 9), [("dead", 0)], "one probe");
+        queue.put_back(&"dead", &0, now);
+        queue.govern(&"dead", 9, None);
+        assert_eq!(keys(&mut queue, now, 9).len(), 3);
+    }
+
+    #[test]
+    fn a_hold_that_is_lifted_early_or_made_longer_counts_as_it_is() {
+        let (mut queue, mut now) = (Queue::new(9), start());
+        queue.add(&"a", 1, now);
+        let (soon, late) = (now + Duration::from_secs(1), now + Duration::from_secs(5));
+        queue.govern(&"a", 9, Some(soon));
+        queue.govern(&"a", 9, Some(late));
+        now = soon;
+        assert_eq!(queue.take(now), None);
+        queue.govern(&"a", 9, None);
+        assert_eq!(keys(&mut queue, now, 9), [("a", 1)]);
+    }
+
+    #[test]
+    fn a_key_that_is_put_back_has_not_failed() {
+        let (mut queue, now) = (Queue::new(9), start());
+        queue.add(&"a", 1, now);
+        for _ in 0..5 {
+            assert_eq!(keys(&mut queue, now, 9), [("a", 1)]);
+            queue.put_back(&"a", &1, now);
+        }
+        assert_eq!(keys(&mut queue, now, 9), [("a", 1)]);
+        assert!(queue.retry(&"a", &1, now) <= BACKOFF_BASE);
     }
 
     proptest! {

@@ -6,7 +6,8 @@
 //! - A [`kind::Kind`] says how one resource crosses: what the super cluster must hold for a tenant's object, and what
 //!   the tenant must see of the super cluster's.
 //! - [`plan`] compares what must be with what is and names the one request that closes the gap.
-//! - [`fair_queue`] decides whose key is worked next.
+//! - [`fair_queue`] decides whose key is worked next; [`circuit`] whether an API server is worth asking, [`limit`] how
+//!   many requests it gets at once.
 //!
 //! No I/O, no clock, no randomness: time is an argument, and this crate's manifest has neither a runtime nor a client.
 
@@ -29,3 +30,7 @@ pub mod kind;
 pub mod plan;
 
 pub mod fair_queue;
+
+pub mod circuit;
+
+pub mod limit;
