@@ -2,7 +2,8 @@
 
 use crate::{
     dump,
-    kind::{Kind, NAMESPACE, POD, SERVICE_ACCOUNT},
+    kind::{CONFIG_MAP, DEPLOYMENT, Kind, NAMESPACE, POD, SERVICE, SERVICE_ACCOUNT},
+    make,
     read::{self, brief, condition, last_words, text},
     side::{Problem, Side},
     tenant::{Shared, Tenant},
@@ -254,6 +255,19 @@ impl Space {
             twin.unwrap_or_default()
         );
         Ok(event)
+    }
+
+    /// Runs the Deployment `web`, whose pods read the ConfigMap `settings`, behind the Service `web`.
+    pub async fn run_web(&self, replicas: u32) -> anyhow::Result<()> {
+        self.create(CONFIG_MAP, make::config_map("settings", "k", "v"))
+            .await?;
+        let mut container = make::idle();
+        container["envFrom"] = make::env_from("settings");
+        let deployment = make::deployment("web", replicas, make::pod_spec(container));
+        self.create(DEPLOYMENT, deployment).await?;
+        self.create(SERVICE, make::service("web")).await?;
+        self.rolled_out(DEPLOYMENT, "web", replicas.into()).await?;
+        Ok(())
     }
 
     /// Waits until a Deployment or StatefulSet has so many ready replicas, and no others.

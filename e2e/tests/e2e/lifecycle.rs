@@ -4,7 +4,7 @@ use anyhow::{Context, bail, ensure};
 use api::keys;
 use e2e::{
     kind::{
-        CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, DEPLOYMENT, Kind, NAMESPACE,
+        CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, Kind, NAMESPACE,
         PERSISTENT_VOLUME, POD, SECRET,
     },
     make,
@@ -78,18 +78,7 @@ async fn lives_and_goes(tenant: &Tenant) -> anyhow::Result<()> {
     );
 
     let space = Space::open(tenant.clone(), "work").await?;
-    space
-        .create(CONFIG_MAP, make::config_map("settings", "k", "v"))
-        .await?;
-    let mut container = make::idle();
-    container["envFrom"] = make::env_from("settings");
-    space
-        .create(
-            DEPLOYMENT,
-            make::deployment("web", 2, make::pod_spec(container)),
-        )
-        .await?;
-    space.rolled_out(DEPLOYMENT, "web", 2).await?;
+    space.run_web(2).await?;
 
     tenant.delete().await?;
     eventually(PODS, "nothing of the tenant is left", async || {

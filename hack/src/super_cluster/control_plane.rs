@@ -129,14 +129,20 @@ fn api_server(home: Identity) -> Result<Program> {
     program(home, "kube-apiserver", flags)
 }
 
-fn controller_manager(home: Identity) -> Result<Program> {
-    let kubeconfig = pki("kube-controller-manager.kubeconfig");
-    let flags = vec![
+/// What every program needs that works as a client of the API server, alone of its kind.
+fn as_client(name: &str) -> [String; 5] {
+    let kubeconfig = pki(&format!("{name}.kubeconfig"));
+    [
         file("kubeconfig", &kubeconfig),
         file("authentication-kubeconfig", &kubeconfig),
         file("authorization-kubeconfig", &kubeconfig),
         flag("bind-address", "127.0.0.1"),
         flag("leader-elect", "false"),
+    ]
+}
+
+fn controller_manager(home: Identity) -> Result<Program> {
+    let mut flags = vec![
         flag("use-service-account-credentials", "true"),
         file("root-ca-file", pki("ca.crt")),
         file("cluster-signing-cert-file", pki("ca.crt")),
@@ -148,20 +154,16 @@ fn controller_manager(home: Identity) -> Result<Program> {
         flag("kube-api-qps", "200"),
         flag("kube-api-burst", "400"),
     ];
+    flags.extend(as_client("kube-controller-manager"));
     program(home, "kube-controller-manager", flags)
 }
 
 fn scheduler(home: Identity) -> Result<Program> {
-    let kubeconfig = pki("kube-scheduler.kubeconfig");
-    let flags = vec![
-        file("kubeconfig", &kubeconfig),
-        file("authentication-kubeconfig", &kubeconfig),
-        file("authorization-kubeconfig", &kubeconfig),
-        flag("bind-address", "127.0.0.1"),
-        flag("leader-elect", "false"),
+    let mut flags = vec![
         file("cert-dir", config("unused-scheduler-certs")),
         flag("kube-api-qps", "500"),
         flag("kube-api-burst", "1000"),
     ];
+    flags.extend(as_client("kube-scheduler"));
     program(home, "kube-scheduler", flags)
 }

@@ -4,7 +4,6 @@ use anyhow::ensure;
 use e2e::{
     daemon::{Daemon, MANAGER, SYNCER, alone, without},
     kind::{CONFIG_MAP, CONTROL_PLANE, DEPLOYMENT, SERVICE},
-    make,
     read::{condition, items, text, uid},
     space::{Space, run},
     tenant::{NAMESPACE_OF_TESTS, Tenant, conditions},
@@ -32,19 +31,7 @@ fn a_syncer_that_starts_while_the_tenants_api_is_down_deletes_nothing() {
 async fn restarted_while_down(tenant: &Tenant) -> anyhow::Result<()> {
     let above = &tenant.above;
     let space = Space::open(tenant.clone(), "work").await?;
-    space
-        .create(CONFIG_MAP, make::config_map("settings", "k", "v"))
-        .await?;
-    let mut container = make::idle();
-    container["envFrom"] = make::env_from("settings");
-    space
-        .create(
-            DEPLOYMENT,
-            make::deployment("web", 2, make::pod_spec(container)),
-        )
-        .await?;
-    space.create(SERVICE, make::service("web")).await?;
-    space.rolled_out(DEPLOYMENT, "web", 2).await?;
+    space.run_web(2).await?;
     let before = super_objects(&space).await?;
     ensure!(
         before.len() >= 4,

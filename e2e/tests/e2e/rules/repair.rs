@@ -4,7 +4,6 @@ use anyhow::{Context, ensure};
 use api::keys;
 use e2e::{
     kind::{CONFIG_MAP, DEPLOYMENT, Kind, NAMESPACE, SERVICE, SERVICE_ACCOUNT},
-    make,
     read::{annotation, label, text, uid},
     side::PatchType,
     space::{Space, within},
@@ -15,19 +14,7 @@ use serde_json::{Value, json};
 
 /// A ConfigMap that a pod refers to, and a Service, both in the super cluster.
 async fn settled(space: &Space) -> anyhow::Result<()> {
-    space
-        .create(CONFIG_MAP, make::config_map("settings", "k", "v"))
-        .await?;
-    let mut container = make::idle();
-    container["envFrom"] = make::env_from("settings");
-    space
-        .create(
-            DEPLOYMENT,
-            make::deployment("web", 1, make::pod_spec(container)),
-        )
-        .await?;
-    space.create(SERVICE, make::service("web")).await?;
-    space.rolled_out(DEPLOYMENT, "web", 1).await?;
+    space.run_web(1).await?;
     space.twin(SERVICE, "web").await?;
     space.twin(CONFIG_MAP, "settings").await?;
     Ok(())
