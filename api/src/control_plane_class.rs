@@ -78,6 +78,10 @@ pub struct ControlPlaneClassSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
 
+    /// Features of Kubernetes that API server and controller-manager switch on or off against their default.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub feature_gates: BTreeMap<String, bool>,
+
     /// How often the control plane does its periodic work.
     #[serde(default, skip_serializing_if = "Intervals::is_empty")]
     pub intervals: Intervals,
@@ -95,6 +99,7 @@ impl Default for ControlPlaneClassSpec {
             service_slice_prefix: default_slice(),
             resources: PartResources::default(),
             node_selector: BTreeMap::new(),
+            feature_gates: BTreeMap::new(),
             intervals: Intervals::default(),
         }
     }

@@ -44,6 +44,9 @@ pub(crate) struct Suite {
     pub(crate) dry_run: bool,
 }
 
+/// The tenant that [`api_in_a_tenant`] makes.
+const OWN_TENANT: &str = "conformance";
+
 /// Runs it; fails when a spec fails that isn't known to.
 pub(crate) fn check(suite: &Suite) -> Result<()> {
     let folder = report_folder(suite);
@@ -88,6 +91,26 @@ pub(crate) fn check(suite: &Suite) -> Result<()> {
         faults.join("\n"),
         paths::typed(&folder.join("e2e.log"))
     );
+}
+
+/// Tier T0 in a tenant of its own, which is made before and removed after it.
+pub(crate) fn api_in_a_tenant() -> Result<()> {
+    check(&Suite {
+        target: Target::Tenant(OWN_TENANT.to_owned()),
+        tier: Tier::Api,
+        focus: None,
+        processes: 4,
+        dry_run: false,
+    })?;
+    tenant::delete(OWN_TENANT)
+}
+
+/// Builds what the suite consists of.
+pub(crate) fn build() -> Result<()> {
+    for program in ["e2e.test", "ginkgo", "kubectl"] {
+        binaries::path(program)?;
+    }
+    Ok(())
 }
 
 /// What is wrong with the outcome, a line each.

@@ -2,12 +2,13 @@
 //!
 //! Nothing is skipped in silence: what cannot run fails.
 
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::progress::seconds;
-use crate::{cargo, crds, images, paths, run, size, super_cluster};
+use crate::{binaries, cargo, conformance, crds, images, paths, run, size, super_cluster};
 
 /// How many cluster tests run at once; they mostly wait for the cluster.
 const CLUSTER_TEST_THREADS: &str = "--test-threads=4";
@@ -58,12 +59,15 @@ const CHECKS: &[Check] = &[
 /// Runs the checks and the tests against a real cluster, and stops at the first that fails.
 pub(crate) fn everything(extent: Extent, afterwards: Afterwards) -> Result<()> {
     let began = Instant::now();
+    // Go builds for minutes on a fresh machine, while the first checks are mostly cargo's.
+    let go = thread::spawn(build_go_programs);
     for (title, check) in CHECKS {
         titled(title, check)?;
     }
     if extent == Extent::All {
         titled("each crate alone", each_crate_alone)?;
     }
+    titled("Go programs", || joined(go))?;
     titled("images", || {
         images::third_party()?;
         images::own().map(drop)
@@ -72,7 +76,11 @@ pub(crate) fn everything(extent: Extent, afterwards: Afterwards) -> Result<()> {
         super_cluster::down()?;
         super_cluster::up(None, 0)
     })?;
-    let tested = titled("tests against the real cluster", || cluster_tests(extent));
+    titled("sublet install", install)?;
+    let tested = titled(
+        "tests against the real cluster, and the upstream suite's tier T0 in a tenant",
+        || cluster_tests_and_suite(extent),
+    );
     if let Err(error) = tested {
         eprintln!("the super cluster is still up: look around, then `cargo xtask super down`");
         return Err(error);
@@ -94,7 +102,7 @@ pub(crate) fn everything(extent: Extent, afterwards: Afterwards) -> Result<()> {
     Ok(())
 }
 
-fn titled(title: &str, check: impl Fn() -> Result<()>) -> Result<()> {
+fn titled(title: &str, check: impl FnOnce() -> Result<()>) -> Result<()> {
     say!("\n== {title}");
     let began = Instant::now();
     check().with_context(|| format!("test step failed: {title}"))?;
@@ -152,16 +160,46 @@ fn each_crate_alone() -> Result<()> {
     Ok(())
 }
 
+/// What the cluster and the upstream suite consist of.
+fn build_go_programs() -> Result<()> {
+    for program in ["kube", "etcd", "coredns"] {
+        binaries::path(program)?;
+    }
+    conformance::build()
+}
+
+fn joined(thread: thread::JoinHandle<Result<()>>) -> Result<()> {
+    thread
+        .join()
+        .unwrap_or_else(|_| Err(anyhow!("it panicked")))
+}
+
+fn install() -> Result<()> {
+    let mut install = run::command(
+        cargo::build_cli()?,
+        ["install", "--ephemeral-etcd", "--kubeconfig"],
+    );
+    run::visibly(install.arg(paths::kubeconfig()))
+}
+
+/// Both at once: each mostly waits, and a tenant must not care what others do.
+fn cluster_tests_and_suite(extent: Extent) -> Result<()> {
+    let suite = thread::spawn(conformance::api_in_a_tenant);
+    let tests = cluster_tests(extent);
+    let suite = joined(suite).context("the upstream suite in a tenant");
+    match (tests, suite) {
+        (Err(tests), Err(suite)) => Err(tests.context(format!("{suite:#}"))),
+        (tests, suite) => tests.and(suite),
+    }
+}
+
 fn cluster_tests(extent: Extent) -> Result<()> {
-    let sublet = cargo::build_cli()?;
-    let mut install = run::command(&sublet, ["install", "--ephemeral-etcd", "--kubeconfig"]);
-    run::visibly(install.arg(paths::kubeconfig()))?;
     let mut command = cargo::command(&["test", "--package", "e2e", "--", CLUSTER_TEST_THREADS]);
     if extent == Extent::All {
         command.arg("--include-ignored");
     }
     command.env("SUBLET_KUBECONFIG", paths::kubeconfig());
     command.env("KUBECTL", paths::handout().join("bin/kubectl"));
-    command.env("SUBLET_CLI", sublet);
+    command.env("SUBLET_CLI", cargo::build_cli()?);
     run::visibly(&mut command)
 }

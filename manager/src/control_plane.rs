@@ -31,6 +31,8 @@ pub(crate) struct ControlPlane {
     pub(crate) resources: PartResources,
     /// Nodes its pods run on.
     pub(crate) node_selector: BTreeMap<String, String>,
+    /// Features that differ from their default.
+    pub(crate) feature_gates: BTreeMap<String, bool>,
     /// How often it does its periodic work.
     pub(crate) intervals: Intervals,
     /// Number of API servers.
@@ -241,6 +243,7 @@ impl ControlPlane {
             coredns_image: offer.coredns_image.clone(),
             resources: offer.resources.clone(),
             node_selector: offer.node_selector.clone(),
+            feature_gates: offer.feature_gates.clone(),
             intervals: offer.intervals.clone(),
             replicas: spec.replicas.unwrap_or(1),
             members: etcd.replicas.unwrap_or(1),
@@ -252,6 +255,16 @@ impl ControlPlane {
             endpoint_host: offer.endpoint_host.clone(),
             group_labels: group_labels(&owner.namespace, groups),
         })
+    }
+
+    /// The flag for features, unless all are at their default.
+    pub(crate) fn feature_flag(&self) -> Option<String> {
+        let gates: Vec<String> = self
+            .feature_gates
+            .iter()
+            .map(|(name, on)| format!("{name}={on}"))
+            .collect();
+        (!gates.is_empty()).then(|| format!("--feature-gates={}", gates.join(",")))
     }
 
     /// Issuer of the tenant's ServiceAccount tokens.

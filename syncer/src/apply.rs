@@ -49,6 +49,10 @@ impl Failure {
     }
 }
 
+/// Makes the super cluster refuse a field that it doesn't know, which it would otherwise leave out in silence: a tenant
+/// may be newer than it.
+const STRICT: &str = "?fieldValidation=Strict";
+
 /// Creates an object in the super cluster.
 pub(crate) async fn create(
     cluster: &Cluster,
@@ -57,7 +61,7 @@ pub(crate) async fn create(
     object: &Object,
 ) -> Result<Object, Failure> {
     serving(tenant)?;
-    let path = resource.path(object.namespace(), "");
+    let path = resource.path(object.namespace(), "") + STRICT;
     stored(cluster.post(&path, object.value()).await?)
 }
 
@@ -76,6 +80,7 @@ pub(crate) async fn patch(
         if let Some(subresource) = patch.subresource {
             path = format!("{path}/{subresource}");
         }
+        path += STRICT;
         let version = current
             .text("/metadata/resourceVersion")
             .unwrap_or_default();
@@ -264,6 +269,10 @@ mod tests {
         assert_eq!(stored.resource_version(), 9);
         let bodies = answering.await.unwrap();
         assert_eq!(bodies[0].path, "/api/v1/namespaces/s/configmaps/a/resize");
+        assert_eq!(
+            bodies[0].query,
+            "fieldValidation=Strict&fieldManager=sublet"
+        );
         let tests = |version: &str| {
             json!([
                 {"op": "test", "path": "/metadata/uid", "value": "u"},
@@ -275,6 +284,18 @@ mod tests {
             (&bodies[0].body, &bodies[1].body),
             (&tests("7"), &tests("8"))
         );
+    }
+
+    #[tokio::test]
+    async fn a_field_that_the_super_cluster_does_not_know_is_refused_and_not_left_out() {
+        let (cluster, mut server) = fake();
+        let refusal = json!({"kind": "Status", "code": 400, "message": "strict decoding error: unknown field \"x\""});
+        let answering = tokio::spawn(async move { server.answer("POST", 400, &refusal).await });
+        let created = create(&cluster, &tenant(&cluster), config_maps(), &config_map("")).await;
+        assert!(
+            matches!(created, Err(Failure::Api(Error::Invalid(message))) if message.contains("unknown field"))
+        );
+        assert_eq!(answering.await.unwrap().query, "fieldValidation=Strict");
     }
 
     #[tokio::test]

@@ -159,7 +159,8 @@ impl Cluster {
             PatchType::Merge => "application/merge-patch+json",
             PatchType::StrategicMerge => "application/strategic-merge-patch+json",
         };
-        let path = format!("{path}?fieldManager={}", api::keys::FIELD_MANAGER);
+        let joined = if path.contains('?') { '&' } else { '?' };
+        let path = format!("{path}{joined}fieldManager={}", api::keys::FIELD_MANAGER);
         match self
             .unary(Method::PATCH, &path, Some((content_type, body)))
             .await

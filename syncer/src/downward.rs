@@ -71,9 +71,14 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
         Ok(Some(want)) => want,
         Ok(None) => return removal::unneeded(engine, tenant, key).await,
         Err(refused) => {
+            let mut runs = twin.clone();
             if let (Some(twin), Some(less)) = (twin, tenant.with_cx(|cx| reduce(rule, object, cx)))
             {
-                make(engine, tenant, key, object, less, Some(twin)).await?;
+                runs = make(engine, tenant, key, object, less, Some(twin)).await?;
+            }
+            if let Some(twin) = runs {
+                // What is there stays, and a pod that runs on needs its tokens.
+                tokens::ensure(engine, tenant, key, object, &twin, Age::Known).await?;
             }
             return refuse(engine, tenant, key, object, &refused).await;
         }

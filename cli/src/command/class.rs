@@ -202,6 +202,11 @@ fn page(class: &ControlPlaneClass, users: usize, now: Timestamp) -> String {
         },
     );
     line("CoreDNS:", spec.coredns_image.clone());
+    let gates = spec.feature_gates.iter();
+    let gates: Vec<String> = gates.map(|(name, on)| format!("{name}={on}")).collect();
+    if !gates.is_empty() {
+        line("Feature gates:", gates.join(","));
+    }
     let every = |interval: &Option<String>| interval.clone().unwrap_or_else(|| "5m".to_owned());
     line(
         "etcd compaction:",

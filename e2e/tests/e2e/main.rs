@@ -5,5 +5,6 @@ mod crds;
 mod isolation;
 mod kubectl;
 mod lifecycle;
+mod pods;
 mod rules;
 mod sync;

@@ -37,6 +37,11 @@ pub(crate) fn kubeconfig(name: &str, folder: &Path) -> Result<PathBuf> {
     Ok(place)
 }
 
+/// Removes a tenant.
+pub(crate) fn delete(name: &str) -> Result<()> {
+    run::output(sublet()?.args(["delete", name, "--yes"])).map(drop)
+}
+
 fn apply_class() -> Result<()> {
     let text = run::output(kubectl()?.args(["get", "controlplaneclass", "default", "-o", "json"]))
         .context("the suite's class is made from the default one: `sublet install` first")?;

@@ -201,5 +201,6 @@ fn command(cp: &ControlPlane, addresses: &Addresses) -> Vec<String> {
     if let Some(interval) = &cp.intervals.etcd_compaction {
         command.push(format!("--etcd-compaction-interval={interval}"));
     }
+    command.extend(cp.feature_flag());
     command
 }

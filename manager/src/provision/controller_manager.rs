@@ -129,5 +129,6 @@ fn command(cp: &ControlPlane) -> Vec<String> {
     if let Some(period) = &cp.intervals.resource_quota_sync {
         command.push(format!("--resource-quota-sync-period={period}"));
     }
+    command.extend(cp.feature_flag());
     command
 }

@@ -403,4 +403,9 @@ fn intervals_of_the_class_become_flags() {
     assert_eq!(flags(&cp), (true, false));
     cp.intervals.resource_quota_sync = Some("10s".into());
     assert_eq!(flags(&cp), (true, true));
+    cp.feature_gates = [("A".to_owned(), true), ("B".to_owned(), false)].into();
+    assert_eq!(
+        cp.feature_flag().as_deref(),
+        Some("--feature-gates=A=true,B=false")
+    );
 }

@@ -102,6 +102,21 @@ impl Kind for Pod {
         update::creatable(want)
     }
 
+    /// Nobody can take an ephemeral container out of a pod again, so one that is refused must not keep back all that
+    /// the tenant changes later.
+    fn reduced(&self, object: &Object, cx: &Cx<'_>) -> Option<Object> {
+        let all = object.at("/spec/ephemeralContainers")?.as_array()?;
+        let with = |containers: Vec<Value>| {
+            let mut pod = object.clone();
+            pod.value_mut()["spec"]["ephemeralContainers"] = containers.into();
+            self.down(&pod, cx).ok().flatten()
+        };
+        let permitted = all
+            .iter()
+            .filter(|container| with(vec![(*container).clone()]).is_some());
+        with(permitted.cloned().collect())
+    }
+
     fn changes(&self, want: &Object, have: &Object) -> Vec<Change> {
         update::changes(want, have)
     }

@@ -451,6 +451,26 @@ fn what_the_level_privileged_permits() {
 }
 
 #[test]
+fn an_ephemeral_container_that_is_refused_keeps_nothing_else_back() {
+    let (tenant, facts) = (tenant(), Answers::default());
+    let cx = Cx {
+        tenant: &tenant,
+        facts: &facts,
+    };
+    let pod = pod("
+      containers: [{name: c}]
+      ephemeralContainers: [{name: a}, {name: b, securityContext: {privileged: true}}, {name: d}]");
+    assert!(Pod.down(&pod, &cx).is_err());
+    let reduced = Pod.reduced(&pod, &cx).unwrap();
+    let names: Vec<&str> = fields::items(reduced.at("/spec").unwrap(), "ephemeralContainers")
+        .map(|container| fields::text(container, "name"))
+        .collect();
+    assert_eq!(names, ["a", "d"]);
+    let host = self::pod("{hostNetwork: true, ephemeralContainers: [{name: a}]}");
+    assert_eq!(Pod.reduced(&host, &cx), None);
+}
+
+#[test]
 fn priorities_accounts_and_node_names_stay_behind() {
     let spec = "{serviceAccountName: admin, serviceAccount: admin, automountServiceAccountToken: true, nodeName: n1, \
                 priorityClassName: system-node-critical, priority: 2000000000, preemptionPolicy: PreemptLowerPriority, \
