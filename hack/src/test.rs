@@ -148,6 +148,7 @@ fn each_crate_alone() -> Result<()> {
     for crate_name in [
         "api",
         "tenancy",
+        "telemetry",
         "syncer",
         "apiserver-proxy",
         "manager",

@@ -2,8 +2,8 @@
 
 use crate::{
     cluster::Cluster,
+    metrics::{Metrics, Shown},
     observe::Observer,
-    telemetry::{self, LogFormat, Metrics},
     virtual_control_plane::{Context, reconcile, retry},
 };
 use anyhow::Context as _;
@@ -33,6 +33,7 @@ use std::{
     },
     time::Duration,
 };
+use telemetry::LogFormat;
 use tenancy::slice::Slice;
 
 /// Passes that run at once: one tenant that doesn't answer must not hold up the others.
@@ -96,12 +97,11 @@ impl Args {
 
         let mut registry = Registry::with_prefix("sublet_manager");
         let metrics = Metrics::register(&mut registry);
-        let ready = Arc::new(AtomicBool::new(false));
-        let telemetry = tokio::spawn(telemetry::serve(
-            listener,
-            Arc::new(registry),
-            ready.clone(),
-        ));
+        let shown = Arc::new(Shown {
+            registry,
+            ready: AtomicBool::new(false),
+        });
+        let telemetry = tokio::spawn(telemetry::serve(listener, shown.clone()));
 
         let observer = Observer::new(Cluster::new(client.clone()), namespace, service_cidr);
         let context = Arc::new(Context {
@@ -114,7 +114,7 @@ impl Args {
         let listed = async move {
             if store.wait_until_ready().await.is_ok() {
                 tracing::info!(count = store.state().len(), "VirtualControlPlanes listed");
-                ready.store(true, Ordering::Relaxed);
+                shown.ready.store(true, Ordering::Relaxed);
             }
         };
         let passes = controller

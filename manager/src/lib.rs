@@ -50,7 +50,7 @@ mod cluster;
 
 mod object;
 
-mod telemetry;
+mod metrics;
 
 #[cfg(test)]
 mod rights;

@@ -3,9 +3,9 @@
 use crate::{
     act::{self, View},
     decide::{Action, decide},
+    metrics::Metrics,
     observe::{self, Observer, Seen},
     status::Report,
-    telemetry::Metrics,
 };
 use api::{Phase, VirtualControlPlane};
 use kube::{ResourceExt, runtime::controller};

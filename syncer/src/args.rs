@@ -4,10 +4,10 @@ use crate::{
     client::Cluster,
     downward::read,
     engine::Engine,
+    metrics::Metrics,
     pace::Pace,
     patrol,
     registry::{self, Registry},
-    telemetry,
 };
 use anyhow::Context;
 use clap::Parser;
@@ -16,7 +16,11 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
-use tokio::signal::unix::{SignalKind, signal};
+use telemetry::LogFormat;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long work in progress may take to end after a signal.
@@ -49,11 +53,12 @@ impl Args {
             listen,
             patrol_period,
         } = self;
-        telemetry::init_logs();
+        let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
+        telemetry::start_logging(LogFormat::Plain, &filter)?;
         let config = config(kubeconfig).await?;
         let engine = Arc::new(Engine::new(
             Cluster::new(&config, Pace::shared("super cluster"))?,
-            telemetry::Metrics::new(),
+            Metrics::new(),
         ));
         let kube_system = read(&engine.cluster, "/api/v1/namespaces/kube-system")
             .await
@@ -76,7 +81,11 @@ impl Args {
             cancel.clone(),
         ));
         tasks.spawn(housekeeping(engine.clone(), registry, cancel.clone()));
-        let telemetry = tasks.spawn(telemetry::serve(listen, engine, cancel.clone()));
+        let listener = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("listening on {listen}"))?;
+        // Not one of the tasks that are waited for: probes are answered until the end.
+        let telemetry = tokio::spawn(telemetry::serve(listener, engine));
         tracing::info!(version = env!("CARGO_PKG_VERSION"), server = %config.cluster_url, "started");
 
         let (mut terminate, mut interrupt) = (
@@ -86,7 +95,7 @@ impl Args {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
-            served = telemetry => served?.with_context(|| format!("listening on {listen}"))?,
+            end = telemetry => anyhow::bail!("the task that serves metrics ended: {end:?}"),
         }
         cancel.cancel();
         tasks.close();

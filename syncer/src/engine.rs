@@ -1,7 +1,7 @@
 //! What all parts share, and the loops that work the queues.
 
 use crate::{
-    apply::Failure, client::Cluster, downward, queue::Queue, table::Table, telemetry::Metrics,
+    apply::Failure, client::Cluster, downward, metrics::Metrics, queue::Queue, table::Table,
     tenants::Tenant, upward,
 };
 use dashmap::{DashMap, DashSet};

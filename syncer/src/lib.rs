@@ -32,8 +32,8 @@ mod removal;
 mod tokens;
 mod upward;
 
+mod metrics;
 mod patrol;
-mod telemetry;
 
 #[cfg(test)]
 mod fake;

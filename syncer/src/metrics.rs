@@ -1,29 +1,14 @@
-//! Logs, metrics, and the small HTTP server that shows them.
+//! What the syncer counts, and what it shows to probes.
 
 use crate::engine::{Direction, Engine};
-use http_body_util::Full;
-use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::Registry,
 };
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
+use telemetry::Page;
 use tenancy::{circuit::Advice, tenant::TenantId};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-
-/// Sets up logging; the level comes from `RUST_LOG`, `info` when it isn't set.
-pub(crate) fn init_logs() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
-}
 
 /// The syncer's metrics.
 pub(crate) struct Metrics {
@@ -182,54 +167,20 @@ fn name(direction: Direction) -> &'static str {
     }
 }
 
-/// Serves `/livez`, `/readyz` and `/metrics` until cancelled.
-///
-/// Ready means that the super cluster's objects are known.
-pub(crate) async fn serve(
-    address: SocketAddr,
-    engine: Arc<Engine>,
-    cancel: CancellationToken,
-) -> std::io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
-    loop {
-        let (stream, _) = tokio::select! {
-            () = cancel.cancelled() => return Ok(()),
-            accepted = listener.accept() => accepted?,
-        };
-        let engine = engine.clone();
-        let service = service_fn(move |request| {
-            let response = answer(&request, &engine);
-            async move { Ok::<_, Infallible>(response) }
-        });
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-        // A probe's connection ends with its answer; its failure concerns nobody else.
-        tokio::spawn(async move {
-            let _ = tokio::time::timeout(Duration::from_secs(30), connection).await;
-        });
-    }
-}
-
-fn answer(request: &Request<Incoming>, engine: &Engine) -> Response<Full<bytes::Bytes>> {
-    let (status, body) = match request.uri().path() {
-        "/livez" => (200, "ok".to_owned()),
-        "/readyz" if engine.is_ready() => (200, "ok".to_owned()),
-        "/readyz" => (
-            503,
-            "the super cluster's objects aren't listed yet".to_owned(),
-        ),
-        "/metrics" => {
-            let mut text = String::new();
-            let encoded = encode(&mut text, &engine.metrics.registry);
-            (
-                if encoded.is_ok() { 200 } else { 500 },
-                text + &state(engine),
-            )
+impl Page for Engine {
+    fn ready(&self) -> Result<(), &'static str> {
+        if self.is_ready() {
+            Ok(())
+        } else {
+            Err("the super cluster's objects aren't listed yet")
         }
-        _ => (404, "not found".to_owned()),
-    };
-    let mut response = Response::new(Full::from(body));
-    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
-    response
+    }
+
+    fn metrics(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.metrics.registry)?;
+        Ok(text + &state(self))
+    }
 }
 
 /// Gauges that are read when they are asked for.

@@ -1,0 +1,112 @@
+//! The small HTTP server for probes and scrapers.
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, sync::Semaphore};
+
+/// Connections served at once: probes and a scraper or two.
+const CONNECTIONS: usize = 32;
+/// A client that asks nothing for so long is let go.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a daemon shows.
+pub trait Page: Send + Sync + 'static {
+    /// Whether it does its work; if not, what it waits for.
+    fn ready(&self) -> Result<(), &'static str>;
+
+    /// Its metrics in the text format.
+    fn metrics(&self) -> Result<String, fmt::Error>;
+}
+
+/// Answers probes and scrapes until the task is dropped.
+pub async fn serve(listener: TcpListener, page: Arc<impl Page>) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            return; // Never closed.
+        };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection to the metrics port could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let page = page.clone();
+        // Its end is of no interest: a probe that failed asks again.
+        tokio::spawn(async move {
+            let service = service_fn(|request: Request<Incoming>| {
+                let response = answer(request.uri().path(), &*page);
+                async { Ok::<_, Infallible>(response) }
+            });
+            let mut server = http1::Builder::new();
+            server
+                .timer(TokioTimer::new())
+                .header_read_timeout(PATIENCE);
+            drop(server.serve_connection(TokioIo::new(stream), service).await);
+            drop(slot);
+        });
+    }
+}
+
+fn answer(path: &str, page: &impl Page) -> Response<Full<Bytes>> {
+    let (status, text) = match path {
+        "/livez" => (StatusCode::OK, "ok".to_owned()),
+        "/readyz" => match page.ready() {
+            Ok(()) => (StatusCode::OK, "ok".to_owned()),
+            Err(waits) => (StatusCode::SERVICE_UNAVAILABLE, waits.to_owned()),
+        },
+        "/metrics" => match page.metrics() {
+            Ok(text) => (StatusCode::OK, text),
+            Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, String::new()),
+        },
+        _ => (StatusCode::NOT_FOUND, "not found".to_owned()),
+    };
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    struct Waiting;
+
+    impl Page for Waiting {
+        fn ready(&self) -> Result<(), &'static str> {
+            Err("it waits")
+        }
+        fn metrics(&self) -> Result<String, fmt::Error> {
+            Ok("things 1\n".into())
+        }
+    }
+
+    async fn get(address: std::net::SocketAddr, path: &str) -> String {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn probes_and_scrapes_are_answered() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(serve(listener, Arc::new(Waiting)));
+        assert!(get(address, "/livez").await.starts_with("HTTP/1.1 200"));
+        let waits = get(address, "/readyz").await;
+        assert!(waits.starts_with("HTTP/1.1 503") && waits.ends_with("it waits"));
+        assert!(get(address, "/metrics").await.ends_with("things 1\n"));
+        assert!(get(address, "/debug").await.starts_with("HTTP/1.1 404"));
+        server.abort();
+    }
+}
