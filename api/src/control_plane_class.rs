@@ -59,8 +59,8 @@ pub struct ControlPlaneClassSpec {
     #[schemars(extend("format" = "int32"))]
     pub sync_weight: u8,
 
-    /// Host that clients outside the super cluster reach tenants' NodePorts at; the first ready node's address when
-    /// left out.
+    /// Host that clients outside the super cluster reach the front door's NodePort at; the first ready node's address
+    /// when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint_host: Option<String>,
 
@@ -69,6 +69,12 @@ pub struct ControlPlaneClassSpec {
     #[x_kube(validation = Rule::new("self >= 16 && self <= 27").message("spec.serviceSlicePrefix is 16 to 27; 22 gives 1,024 addresses"))]
     #[schemars(extend("format" = "int32"))]
     pub service_slice_prefix: u8,
+
+    /// Where tenants' API servers may go beside the tenant's own pods and Services: webhooks by URL, above all. Nowhere
+    /// when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub api_server_egress: Vec<Egress>,
 
     /// Requests and limits of the control plane's parts.
     #[serde(default)]
@@ -97,6 +103,7 @@ impl Default for ControlPlaneClassSpec {
             sync_weight: default_weight(),
             endpoint_host: None,
             service_slice_prefix: default_slice(),
+            api_server_egress: vec![],
             resources: PartResources::default(),
             node_selector: BTreeMap::new(),
             feature_gates: BTreeMap::new(),
@@ -136,6 +143,20 @@ impl Intervals {
     fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// Addresses that tenants' API servers may connect to.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Egress {
+    /// Such as `203.0.113.0/24`. A wide one opens public addresses only; a private network must be named itself.
+    #[x_kube(validation = Rule::new("isCIDR(self)").message("cidr is a network such as 203.0.113.0/24"))]
+    #[schemars(length(max = 64))]
+    pub cidr: String,
+    /// The one port; all when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535), extend("format" = "int32"))]
+    pub port: Option<u16>,
 }
 
 /// One Kubernetes version and the images that make it.

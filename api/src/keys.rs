@@ -45,6 +45,16 @@ pub const ROLE_CONTROL_PLANE: &str = "control-plane";
 pub const ROLE_TOKEN: &str = "token";
 /// Value of [`ROLE`] on the Secrets in Sublet's own namespace by which the syncer reaches a tenant.
 pub const ROLE_TENANT_KUBECONFIG: &str = "tenant-kubeconfig";
+/// Value of [`ROLE`] on the ConfigMaps in Sublet's own namespace that tell the proxy of a tenant.
+pub const ROLE_ROUTE: &str = "route";
+/// Name of the Secret in Sublet's own namespace with the authority of the proxy's certificate.
+pub const PROXY_AUTHORITY: &str = "proxy-ca";
+/// Name of the Secret in Sublet's own namespace with the certificate that the proxy shows to tenants' API servers.
+pub const PROXY_SERVER: &str = "proxy-server";
+/// Name of the proxy's Deployment, and of the Service by which tenants' API servers reach it.
+pub const PROXY: &str = "sublet-apiserver-proxy";
+/// Name of the Service by which clients reach tenants through the proxy.
+pub const FRONT_DOOR: &str = "sublet-front-door";
 /// Name of the ServiceAccount without rights that synced pods run under.
 pub const POD_SERVICE_ACCOUNT: &str = "sublet-pod";
 /// Field manager of everything Sublet writes.

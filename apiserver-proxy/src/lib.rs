@@ -1,3 +1,36 @@
-//! The front door, the kubelet of the virtual nodes, and the way out for tenants' API servers.
+//! The front door, the kubelet of the virtual nodes, and the way out of tenants' API servers.
 //!
-//! Not built yet: until then each tenant's API server has a NodePort, and `kubectl exec`, `logs` and `attach` are refused.
+//! ```text
+//! kubectl ──TLS──▶ front door: server name ─▶ that tenant's API server (bytes; TLS isn't ended here)
+//!
+//! tenant API server ──TLS, CONNECT──▶ way out ──┬─▶ the tenant's own pods and Services, and what its class allows
+//!                                               └─▶ a virtual node: kubelet ─▶ the super API server's pod subresources
+//! ```
+//!
+//! Who calls is told by a certificate of the tenant's own authority, never by a header or a path. Where a connection
+//! goes is taken from the index, which comes from the super cluster; a caller only chooses among what is its own.
+
+pub mod args;
+
+mod index;
+mod watch;
+
+mod identity;
+mod serving;
+
+mod accept;
+mod limit;
+
+mod passthrough;
+mod sni;
+mod splice;
+
+mod destination;
+mod egress;
+
+mod forward;
+mod kubelet;
+mod query;
+mod route;
+
+mod metrics;

@@ -4,6 +4,7 @@ use crate::{
     cluster::Cluster,
     metrics::{Metrics, Shown},
     observe::Observer,
+    proxy,
     virtual_control_plane::{Context, reconcile, retry},
 };
 use anyhow::Context as _;
@@ -103,7 +104,9 @@ impl Args {
         });
         let telemetry = tokio::spawn(telemetry::serve(listener, shown.clone()));
 
-        let observer = Observer::new(Cluster::new(client.clone()), namespace, service_cidr);
+        let cluster = Cluster::new(client.clone());
+        let certificate = tokio::spawn(proxy::keep(cluster.clone(), namespace.clone()));
+        let observer = Observer::new(cluster, namespace, service_cidr);
         let context = Arc::new(Context {
             observer,
             slices: tokio::sync::Mutex::new(()),
@@ -131,6 +134,7 @@ impl Args {
         tokio::select! {
             ((), ()) = async { tokio::join!(passes, listed) } => Ok(()),
             end = telemetry => anyhow::bail!("the task that serves metrics ended: {end:?}"),
+            end = certificate => anyhow::bail!("the task that keeps the proxy's certificate ended: {end:?}"),
         }
     }
 }

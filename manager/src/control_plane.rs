@@ -1,7 +1,7 @@
 //! A VirtualControlPlane read once, with its class's answers filled in; provisioning sees nothing else of it.
 
 use api::{
-    ControlPlaneClass, ControlPlaneGroup, Dns, Endpoint, EtcdStorage, Images, Intervals,
+    ControlPlaneClass, ControlPlaneGroup, Dns, Egress, Endpoint, EtcdStorage, Images, Intervals,
     PartResources, VirtualControlPlane, keys,
 };
 use std::collections::BTreeMap;
@@ -51,6 +51,8 @@ pub(crate) struct ControlPlane {
     pub(crate) endpoint: Option<Endpoint>,
     /// Host of the NodePort, when the class says so.
     pub(crate) endpoint_host: Option<String>,
+    /// Where its API server may go beside its own pods and Services: `CIDR` or `CIDR PORT`.
+    pub(crate) egress: Vec<String>,
     /// Labels that its groups put on its super namespaces.
     pub(crate) group_labels: BTreeMap<String, String>,
 }
@@ -253,6 +255,7 @@ impl ControlPlane {
             dns: spec.network.dns,
             endpoint: spec.endpoint.clone(),
             endpoint_host: offer.endpoint_host.clone(),
+            egress: offer.api_server_egress.iter().map(egress).collect(),
             group_labels: group_labels(&owner.namespace, groups),
         })
     }
@@ -273,6 +276,13 @@ impl ControlPlane {
     /// the tenant's CoreDNS answers for it with the `kubernetes` Service, so that OIDC discovery works from pods.
     pub(crate) fn issuer_host(&self) -> String {
         format!("{}.kubernetes.default.svc.{}", self.owner.id, self.domain)
+    }
+}
+
+fn egress(allowed: &Egress) -> String {
+    match allowed.port {
+        Some(port) => format!("{} {port}", allowed.cidr),
+        None => allowed.cidr.clone(),
     }
 }
 

@@ -10,8 +10,8 @@ use crate::{
     object::{Object, SECRET, STATEFUL_SET},
     observe::Seen,
     parts::{MAINS, Parts, rolled_out},
-    pki::{self, Order},
-    provision::{self, Addresses, controller_manager, etcd, keys},
+    pki::{self, Authority, Order},
+    provision::{self, Addresses, controller_manager, etcd, keys, route::route},
     status::Report,
     tenant::{self, Tenant},
 };
@@ -229,11 +229,18 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
         provision::access_beside(&cp.owner, system),
         seen.access_beside.as_ref(),
     );
-    for want in provision::base(cp) {
+    for want in provision::base(cp, system) {
         let have = seen.objects.get(want.kind, want.name());
         push_unmet(&mut actions, want, have);
     }
-    let Some(addresses) = Addresses::of(cp, &seen.objects, seen.node.as_deref()) else {
+    let Some(proxy) = &seen.proxy else {
+        let waits = "waiting for the proxy's Services and certificate; if they don't come, run `sublet install`";
+        return Ok(Decision {
+            actions,
+            report: Report::provisioning(waits),
+        });
+    };
+    let Some(addresses) = Addresses::of(cp, &seen.objects, proxy, seen.node.as_deref()) else {
         let waits = "waiting for a node with an InternalIP: clients reach the API server there; or set \
                      spec.endpoint, or endpointHost of the class";
         return Ok(Decision {
@@ -248,6 +255,11 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
     ));
     if !actions.is_empty() {
         return Ok(Decision::act(actions));
+    }
+    let authority = seen.objects.get(SECRET, Authority::ProxyClient.secret());
+    if let Some(Ok(authority)) = authority.map(|secret| pki::text(secret, "tls.crt")) {
+        let route = route(cp, &addresses, &authority, system);
+        push_unmet(&mut actions, route, seen.route.as_ref());
     }
     let parts = Parts::of(&seen.objects);
     actions.extend(workloads(seen, cp, &addresses));

@@ -54,8 +54,9 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
             return decision;
         }
     }
-    let is_ours = |secret: &&Object| secret.label(keys::TENANT) == Some(owner.id.as_str());
+    let is_ours = |object: &&Object| object.label(keys::TENANT) == Some(owner.id.as_str());
     let mut leftovers: Vec<Object> = seen.syncer_secret.iter().cloned().collect();
+    leftovers.extend(seen.route.iter().filter(is_ours).cloned());
     leftovers.extend(seen.user_secret.iter().filter(is_ours).cloned());
     if leftovers.is_empty() {
         leftovers.extend(seen.slice_claims.iter().cloned());

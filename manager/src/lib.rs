@@ -50,6 +50,8 @@ mod cluster;
 
 mod object;
 
+mod proxy;
+
 mod metrics;
 
 #[cfg(test)]

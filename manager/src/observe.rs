@@ -13,6 +13,7 @@ use crate::{
     },
     pki::{Material, Order},
     provision,
+    proxy::{self, Proxy},
     tenant::{self, Tenant},
 };
 use api::{ControlPlaneClass, ControlPlaneGroup, VirtualControlPlane, keys};
@@ -20,7 +21,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
-use tenancy::{naming, slice::Slice};
+use tenancy::{naming, route, slice::Slice};
 use tokio::time::Instant;
 
 mod claimed;
@@ -36,8 +37,8 @@ const INSIDE: [crate::object::Kind; 8] = [
     DEPLOYMENT,
     POD,
 ];
-/// How long a list of nodes is good for: their addresses change rarely and the list may be long.
-const NODES_FRESH: Duration = Duration::from_secs(30);
+/// How long what is known of nodes and the proxy is good for: addresses change rarely and the list may be long.
+const FRESH: Duration = Duration::from_secs(30);
 
 /// What one pass goes by.
 pub(crate) struct Seen {
@@ -77,7 +78,11 @@ pub(crate) struct Seen {
     pub(crate) syncer_secret: Option<Object>,
     /// The kubeconfig of an external tenant.
     pub(crate) external_secret: Option<Object>,
-    /// Address of the node that the NodePort is reached at.
+    /// What the proxy is told of it.
+    pub(crate) route: Option<Object>,
+    /// The proxy, once it can be reached.
+    pub(crate) proxy: Option<Proxy>,
+    /// Address of the node that the front door's NodePort is reached at.
     pub(crate) node: Option<String>,
     /// The tenant's API server.
     pub(crate) tenant: Tenant,
@@ -100,6 +105,8 @@ impl Seen {
             self.user_secret = Some(object);
         } else if object.kind == SECRET && object.name() == naming::tenant_kubeconfig(&owner.id) {
             self.syncer_secret = Some(object);
+        } else if object.kind == CONFIG_MAP && object.name() == route::name(&owner.id) {
+            self.route = Some(object);
         } else {
             return false;
         }
@@ -143,6 +150,7 @@ pub(crate) struct Observer {
     /// The super cluster's Service range, when it was given by flag.
     pub(crate) service_range: Option<Slice>,
     nodes: Mutex<Option<(Instant, Vec<Object>)>>,
+    proxy: Mutex<Option<(Instant, Proxy)>>,
 }
 
 impl Observer {
@@ -152,6 +160,7 @@ impl Observer {
             system,
             service_range,
             nodes: Mutex::new(None),
+            proxy: Mutex::new(None),
         }
     }
 
@@ -186,6 +195,8 @@ impl Observer {
             user_secret: None,
             syncer_secret: None,
             external_secret: None,
+            route: None,
+            proxy: None,
             node: None,
             tenant: Tenant::NotAsked,
             now: Timestamp::now(),
@@ -204,6 +215,10 @@ impl Observer {
         seen.syncer_secret = self
             .cluster
             .get(SECRET, Some(&self.system), &syncer_secret)
+            .await?;
+        seen.route = self
+            .cluster
+            .get(CONFIG_MAP, Some(&self.system), &route::name(&owner.id))
             .await?;
         let beside = provision::access_beside(&owner, &self.system);
         seen.access_beside = self
@@ -252,6 +267,7 @@ impl Observer {
         }
         let groups = self.cluster.list(CONTROL_PLANE_GROUP, None, "").await?;
         seen.groups = groups.iter().map(decode).collect::<Result<_, _>>()?;
+        seen.proxy = self.proxy().await?;
         let host_given = seen
             .class
             .as_ref()
@@ -317,13 +333,28 @@ impl Observer {
         look.await.unwrap_or_else(Tenant::Silent)
     }
 
+    /// The proxy; it is looked for anew until it is there.
+    async fn proxy(&self) -> Result<Option<Proxy>, Error> {
+        let fresh = self
+            .proxy
+            .lock()
+            .clone()
+            .filter(|(read, _)| read.elapsed() < FRESH);
+        if let Some((_, proxy)) = fresh {
+            return Ok(Some(proxy));
+        }
+        let proxy = proxy::look(&self.cluster, &self.system).await?;
+        *self.proxy.lock() = proxy.clone().map(|proxy| (Instant::now(), proxy));
+        Ok(proxy)
+    }
+
     /// The node that the tenant's endpoint names already, as long as it exists, or the first ready one.
     async fn node(&self, vcp: &VirtualControlPlane) -> Result<Option<String>, Error> {
         let fresh = self
             .nodes
             .lock()
             .clone()
-            .filter(|(read, _)| read.elapsed() < NODES_FRESH);
+            .filter(|(read, _)| read.elapsed() < FRESH);
         let nodes = match fresh {
             Some((_, nodes)) => nodes,
             None => {

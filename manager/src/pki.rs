@@ -36,11 +36,21 @@ pub(crate) enum Authority {
     Etcd,
     /// The API server towards aggregated API servers.
     FrontProxy,
+    /// The API server towards Sublet's proxy; it signs for nobody else, so what it signed proves the tenant.
+    ProxyClient,
+    /// Sublet's proxy towards all tenants' API servers. The only one that isn't a tenant's: it lies in Sublet's own
+    /// namespace.
+    ProxyServer,
 }
 
 impl Authority {
-    /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Cluster, Self::Etcd, Self::FrontProxy];
+    /// All of a tenant.
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Cluster,
+        Self::Etcd,
+        Self::FrontProxy,
+        Self::ProxyClient,
+    ];
 
     /// Name of its Secret.
     pub(crate) fn secret(self) -> &'static str {
@@ -48,6 +58,8 @@ impl Authority {
             Self::Cluster => "ca",
             Self::Etcd => "etcd-ca",
             Self::FrontProxy => "front-proxy-ca",
+            Self::ProxyClient => "proxy-client-ca",
+            Self::ProxyServer => keys::PROXY_AUTHORITY,
         }
     }
 }
@@ -74,6 +86,8 @@ pub(crate) enum Form {
         key: &'static str,
         /// URL of the API server.
         server: String,
+        /// The name that the server's certificate is checked for, when it isn't the URL's host.
+        tls_server_name: Option<String>,
         /// Name of context and cluster.
         context: String,
     },
@@ -300,6 +314,7 @@ fn make_leaf(
         Form::Kubeconfig {
             key: field,
             server,
+            tls_server_name,
             context,
         } => {
             let credentials = kubeconfig::Credentials::Certificate {
@@ -309,7 +324,7 @@ fn make_leaf(
             let access = kubeconfig::Access {
                 server: server.clone(),
                 ca,
-                tls_server_name: None,
+                tls_server_name: tls_server_name.clone(),
                 credentials,
             };
             BTreeMap::from([(*field, access.to_yaml(context, &leaf.common_name)?)])

@@ -18,9 +18,12 @@ pub(crate) mod keys;
 
 pub(crate) mod network;
 
+pub(crate) mod route;
+
 use crate::{
     control_plane::{ControlPlane, Owner},
     object::{NAMESPACE, Object, Objects, ROLE_BINDING, SECRET, SERVICE},
+    proxy::{Door, Proxy},
 };
 use ::api::keys as marks;
 use serde_json::{Value, json};
@@ -34,9 +37,6 @@ pub(crate) const ACCESS: &str = "sublet-manager";
 /// ServiceAccount that the manager runs under.
 const MANAGER: &str = "sublet-manager";
 
-/// A Service by which clients outside the super cluster reach the API server.
-pub(crate) const EXTERNAL_SERVICE: &str = "kube-apiserver-external";
-
 /// Addresses that are known once the Services exist.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Addresses {
@@ -46,29 +46,35 @@ pub(crate) struct Addresses {
     pub(crate) apiserver: String,
     /// Where clients outside reach it.
     pub(crate) endpoint: api::Endpoint,
+    /// How its API servers reach the proxy.
+    pub(crate) proxy: Proxy,
 }
 
 impl Addresses {
     /// Reads the Services; `None` while one has no address yet.
-    pub(crate) fn of(cp: &ControlPlane, seen: &Objects, node: Option<&str>) -> Option<Self> {
+    pub(crate) fn of(
+        cp: &ControlPlane,
+        seen: &Objects,
+        proxy: &Proxy,
+        node: Option<&str>,
+    ) -> Option<Self> {
         let cluster_ip = |name: &str| {
             let address = seen.get(SERVICE, name)?.text("/spec/clusterIP");
             (!address.is_empty()).then(|| address.to_owned())
         };
-        let node_port = seen
-            .get(SERVICE, EXTERNAL_SERVICE)?
-            .number("/spec/ports/0/nodePort");
-        let endpoint = match &cp.endpoint {
-            Some(given) => given.clone(),
-            None => api::Endpoint {
+        let endpoint = match (&cp.endpoint, &proxy.door) {
+            (Some(given), _) => given.clone(),
+            (None, Door::LoadBalancer(endpoint)) => endpoint.clone(),
+            (None, Door::NodePort(port)) => api::Endpoint {
                 host: cp.endpoint_host.as_deref().or(node)?.to_owned(),
-                port: u16::try_from(node_port).ok().filter(|port| *port > 0)?,
+                port: *port,
             },
         };
         Some(Self {
             etcd: cluster_ip(etcd::NAME)?,
             apiserver: cluster_ip(apiserver::NAME)?,
             endpoint,
+            proxy: proxy.clone(),
         })
     }
 }
@@ -117,9 +123,9 @@ pub(crate) fn access_beside(owner: &Owner, system: &str) -> Object {
 }
 
 /// Services and network policies.
-pub(crate) fn base(cp: &ControlPlane) -> Vec<Object> {
+pub(crate) fn base(cp: &ControlPlane, system: &str) -> Vec<Object> {
     let mut objects = network::services(cp);
-    objects.extend(network::policies(cp));
+    objects.extend(network::policies(cp, system));
     objects.into_iter().map(Object::sealed).collect()
 }
 
@@ -142,6 +148,8 @@ pub(crate) fn workloads(
                     "front-proxy-ca",
                     keys::SERVICE_ACCOUNT,
                     keys::ENCRYPTION,
+                    // The way out's files are read once.
+                    keys::PROXY_CLIENT,
                 ],
             ),
         ),

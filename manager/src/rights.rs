@@ -64,7 +64,10 @@ fn nobody_reads_secrets_across_namespaces() {
         .filter(|document| document["kind"] == "ClusterRoleBinding")
         .map(|binding| binding["roleRef"]["name"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(everywhere, ["sublet-manager", "sublet-syncer"]);
+    assert_eq!(
+        everywhere,
+        ["sublet-manager", "sublet-syncer", "sublet-apiserver-proxy"]
+    );
     for right in rights(&["ClusterRole"]) {
         assert!(
             !everywhere.contains(&right.0) || right.2 != "secrets",
@@ -80,6 +83,7 @@ fn the_roles_that_may_be_bound_exist_and_are_those_the_manager_binds() {
         "sublet-manager-control-plane",
         "sublet-manager-kubeconfig",
         "sublet-syncer-namespace",
+        "sublet-apiserver-proxy-namespace",
     ] {
         assert!(text.contains(&format!("\n  name: {role}\n")), "{role}");
     }
@@ -97,6 +101,46 @@ fn the_roles_that_may_be_bound_exist_and_are_those_the_manager_binds() {
     );
 }
 
+/// T31, T32: what the proxy may do, word for word.
+#[test]
+fn the_proxy_reads_pods_and_does_a_kubelets_work_in_tenants_namespaces_alone() {
+    let words = |name: &str| -> Vec<String> {
+        rights(&["ClusterRole", "Role"])
+            .into_iter()
+            .filter(|right| right.0 == name)
+            .map(|(_, group, resource, verb, named)| {
+                assert_eq!(group, "");
+                format!("{verb} {resource}{}", if named { " by name" } else { "" })
+            })
+            .collect()
+    };
+    assert_eq!(
+        words("sublet-apiserver-proxy"),
+        [
+            "list pods",
+            "watch pods",
+            "list services",
+            "watch services",
+            "list configmaps",
+            "watch configmaps",
+            "list secrets by name",
+            "watch secrets by name",
+        ]
+    );
+    assert_eq!(
+        words("sublet-apiserver-proxy-namespace"),
+        [
+            "get pods/log",
+            "get pods/exec",
+            "create pods/exec",
+            "get pods/attach",
+            "create pods/attach",
+            "get pods/portforward",
+            "create pods/portforward",
+        ]
+    );
+}
+
 #[test]
 fn daemons_meet_the_restricted_level() {
     let documents = documents();
@@ -104,9 +148,14 @@ fn daemons_meet_the_restricted_level() {
         .iter()
         .filter(|document| document["kind"] == "Deployment")
         .collect();
-    assert_eq!(deployments.len(), 2);
+    assert_eq!(deployments.len(), 3);
     for deployment in deployments {
-        assert_eq!(deployment["spec"]["strategy"]["type"], "Recreate");
+        let strategy = &deployment["spec"]["strategy"]["type"];
+        match deployment["metadata"]["name"].as_str().unwrap() {
+            // It writes nothing: any number of it may run.
+            api::keys::PROXY => assert_eq!(strategy, "RollingUpdate"),
+            _ => assert_eq!(strategy, "Recreate"),
+        }
         let spec = &deployment["spec"]["template"]["spec"];
         assert_eq!(spec["securityContext"]["runAsNonRoot"], true);
         assert_eq!(

@@ -17,6 +17,8 @@ pub mod object;
 
 pub mod naming;
 
+pub mod route;
+
 pub mod slice;
 
 pub mod meta;

@@ -49,6 +49,49 @@ pub fn tenant_kubeconfig(tenant: &TenantId) -> String {
     format!("tenant-{tenant}")
 }
 
+/// Where virtual nodes say that their kubelet listens.
+pub const KUBELET_PORT: u16 = 10250;
+
+/// Where tenants' API servers reach the proxy: its way out.
+pub const WAY_OUT_PORT: u16 = 8131;
+
+/// Domain of the host names of virtual nodes. No DNS server knows it: tenants' API servers reach nodes by the proxy's
+/// way out, which takes such a name for the kubelet that it serves itself.
+const NODE_DOMAIN: &str = ".nodes.sublet.internal";
+
+/// Domain of the names by which the front door tells tenants apart.
+const TENANT_DOMAIN: &str = ".tenants.sublet.internal";
+
+/// Pattern of [`node_host`] names, for certificates.
+pub fn node_host_pattern() -> String {
+    format!("*{NODE_DOMAIN}")
+}
+
+/// Host name of a virtual node: one label under one domain, so that one wildcard certificate covers all.
+pub fn node_host(node: &str) -> String {
+    if node.contains('.') || node.len() > LABEL_MAX {
+        format!("{}{NODE_DOMAIN}", hash(&[b"node", node.as_bytes()]))
+    } else {
+        format!("{node}{NODE_DOMAIN}")
+    }
+}
+
+/// The label in a [`node_host`] name.
+pub fn node_of_host(host: &str) -> Option<&str> {
+    let node = host.strip_suffix(NODE_DOMAIN)?;
+    (!node.is_empty() && !node.contains('.')).then_some(node)
+}
+
+/// The name by which the front door knows a tenant; its API servers' certificates carry it.
+pub fn tenant_host(tenant: &TenantId) -> String {
+    format!("{tenant}{TENANT_DOMAIN}")
+}
+
+/// The tenant of a [`tenant_host`] name.
+pub fn tenant_of_host(host: &str) -> Option<TenantId> {
+    TenantId::parse(host.strip_suffix(TENANT_DOMAIN)?).ok()
+}
+
 /// 128 bits over length-prefixed parts, in lower-case base32.
 pub fn hash(parts: &[&[u8]]) -> String {
     base32(&digest(parts)[..16])
@@ -94,6 +137,21 @@ mod tests {
         let name = super_namespace(&tenant(1), "team-a", "default");
         assert!(name.starts_with("team-a-default-"), "{name}");
         assert_eq!(name.len(), "team-a-default-".len() + HASH_LEN);
+    }
+
+    #[test]
+    fn host_names_lead_back() {
+        assert_eq!(node_of_host(&node_host("n1")), Some("n1"));
+        let long = node_host("ip-10-0-0-1.example.internal");
+        assert!(
+            node_of_host(&long).is_some_and(|label| label.len() == HASH_LEN),
+            "{long}"
+        );
+        assert_eq!(tenant_of_host(&tenant_host(&tenant(1))), Some(tenant(1)));
+        for other in ["n1", ".nodes.sublet.internal", "a.b.nodes.sublet.internal"] {
+            assert_eq!(node_of_host(other), None);
+            assert_eq!(tenant_of_host(other), None);
+        }
     }
 
     #[test]

@@ -27,6 +27,10 @@ const DAEMONS: &[Daemon] = &[
         package: "manager",
         binary: "sublet-manager",
     },
+    Daemon {
+        package: "apiserver-proxy",
+        binary: "sublet-apiserver-proxy",
+    },
 ];
 
 /// The user in all own images.

@@ -40,6 +40,8 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
         user_secret: None,
         syncer_secret: None,
         external_secret: None,
+        route: None,
+        proxy: Some(crate::proxy::tests::proxy()),
         node: Some("192.0.2.1".into()),
         tenant: Tenant::NotAsked,
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
@@ -92,7 +94,6 @@ fn put(seen: &mut Seen, mut object: Object) {
         if object.text("/spec/clusterIP").is_empty() {
             object.body["spec"]["clusterIP"] = json!("10.96.0.50");
         }
-        object.body["spec"]["ports"][0]["nodePort"] = json!(30001);
     }
     if object.kind == DEPLOYMENT || object.kind == STATEFUL_SET {
         let replicas = object.body["spec"]["replicas"].clone();
@@ -109,6 +110,9 @@ fn put(seen: &mut Seen, mut object: Object) {
         ("Namespace", _) => seen.namespace = Some(object),
         ("RoleBinding", Some(namespace)) if namespace == inside => seen.access = Some(object),
         ("RoleBinding", _) => seen.access_beside = Some(object),
+        ("ConfigMap", Some(SYSTEM)) if object.name().starts_with("route-") => {
+            seen.route = Some(object);
+        }
         ("ConfigMap", Some(SYSTEM)) => seen.slice_claims.push(object),
         ("Secret", Some(SYSTEM)) => seen.syncer_secret = Some(object),
         ("Secret", Some(namespace)) if namespace == owner().namespace => {
@@ -219,7 +223,6 @@ fn a_control_plane_comes_up_in_this_order() {
         apply RoleBinding tenants/sublet-manager-acme
         apply Service CP/kubernetes
         apply Service CP/kube-apiserver
-        apply Service CP/kube-apiserver-external
         apply Service CP/etcd
         apply NetworkPolicy CP/default-deny
         apply NetworkPolicy CP/etcd
@@ -229,6 +232,7 @@ fn a_control_plane_comes_up_in_this_order() {
         issue Secret CP/ca
         issue Secret CP/etcd-ca
         issue Secret CP/front-proxy-ca
+        issue Secret CP/proxy-client-ca
         issue Secret CP/service-account
         issue Secret CP/encryption
         issue Secret CP/apiserver
@@ -240,6 +244,7 @@ fn a_control_plane_comes_up_in_this_order() {
         issue Secret CP/controller-manager
         issue Secret CP/manager
 
+        apply ConfigMap sublet-system/route-a4dqobyha4dqobyha4dqobyha4
         apply StatefulSet CP/etcd
         apply ConfigMap CP/kube-apiserver
         apply Deployment CP/kube-apiserver

@@ -123,6 +123,7 @@ fn a_kubeconfig_is_a_leaf_in_another_form() {
     let ca = issue(&order(Material::Authority(Authority::Cluster)), None, now()).unwrap();
     let form = Form::Kubeconfig {
         key: "value",
+        tls_server_name: None,
         server: "https://host:30000".into(),
         context: "acme".into(),
     };

@@ -4,7 +4,7 @@
 //! tenant has, Secrets are encrypted with the tenant's own key, and one client can't use up what others need.
 
 use super::{
-    Addresses, etcd, metadata,
+    Addresses, etcd, keys, metadata,
     pod::{self, CONFIG_DIR, Part, Source, Spread},
     selector,
 };
@@ -12,7 +12,8 @@ use crate::{
     control_plane::ControlPlane,
     object::{CONFIG_MAP, DEPLOYMENT, DISRUPTION_BUDGET, Object},
 };
-use serde_json::json;
+use serde_json::{Value, json};
+use tenancy::naming;
 
 /// Name of the part, its Deployment and its Service.
 pub(crate) const NAME: &str = "kube-apiserver";
@@ -23,8 +24,8 @@ pub(crate) const FRONT_PROXY_CLIENT: &str = "front-proxy-client";
 
 /// The configuration, the Deployment, and a disruption budget when one server may be missing.
 pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) -> Vec<Object> {
-    let config = config(cp);
-    let files = tenancy::naming::hash(&[
+    let config = config(cp, addresses);
+    let files = naming::hash(&[
         digest.as_bytes(),
         config.body["data"].to_string().as_bytes(),
     ]);
@@ -44,8 +45,8 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
             Source::Secret("ca", "tls.crt", "ca.crt"),
             Source::Secret("apiserver", "tls.crt", "server.crt"),
             Source::Secret("apiserver", "tls.key", "server.key"),
-            Source::Secret("apiserver-kubelet-client", "tls.crt", "kubelet-client.crt"),
-            Source::Secret("apiserver-kubelet-client", "tls.key", "kubelet-client.key"),
+            Source::Secret(keys::PROXY_CLIENT, "tls.crt", "proxy-client.crt"),
+            Source::Secret(keys::PROXY_CLIENT, "tls.key", "proxy-client.key"),
             Source::Secret("etcd-ca", "tls.crt", "etcd-ca.crt"),
             Source::Secret("apiserver-etcd-client", "tls.crt", "etcd-client.crt"),
             Source::Secret("apiserver-etcd-client", "tls.key", "etcd-client.key"),
@@ -57,6 +58,8 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
             Source::Secret("encryption", "encryption.json", "encryption.json"),
             Source::ConfigMap(NAME, "authentication.json", "authentication.json"),
             Source::ConfigMap(NAME, "admission.json", "admission.json"),
+            Source::ConfigMap(NAME, "egress.json", "egress.json"),
+            Source::ConfigMap(NAME, "proxy-ca.crt", "proxy-ca.crt"),
         ],
         data: None,
         // It ends no watch by itself, so it always uses all of this; a namespace's deletion waits for it too.
@@ -110,13 +113,14 @@ pub(crate) fn names(cp: &ControlPlane, addresses: &Addresses) -> Vec<String> {
         cp.slice.api_address().to_string(),
         addresses.apiserver.clone(),
         addresses.endpoint.host.clone(),
+        naming::tenant_host(&cp.owner.id),
     ];
     let mut seen = std::collections::BTreeSet::new();
     names.retain(|name| seen.insert(name.clone()));
     names
 }
 
-fn config(cp: &ControlPlane) -> Object {
+fn config(cp: &ControlPlane, addresses: &Addresses) -> Object {
     let authentication = json!({
         "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration",
         "anonymous": {"enabled": true, "conditions": [{"path": "/livez"}, {"path": "/readyz"}, {"path": "/healthz"}]},
@@ -131,9 +135,34 @@ fn config(cp: &ControlPlane) -> Object {
     });
     let body = json!({
         "metadata": metadata(cp, NAME),
-        "data": {"authentication.json": authentication.to_string(), "admission.json": admission.to_string()},
+        "data": {
+            "authentication.json": authentication.to_string(),
+            "admission.json": admission.to_string(),
+            "egress.json": egress(addresses).to_string(),
+            "proxy-ca.crt": addresses.proxy.authority,
+        },
     });
     Object::new(CONFIG_MAP, Some(&cp.namespace), NAME, body)
+}
+
+/// Whatever it dials, it dials through the proxy's way out; etcd is reached directly.
+fn egress(addresses: &Addresses) -> Value {
+    let out = json!({"proxyProtocol": "HTTPConnect", "transport": {"tcp": {
+        "url": keys::url(&addresses.proxy.address, naming::WAY_OUT_PORT),
+        "tlsConfig": {
+            "caBundle": format!("{CONFIG_DIR}/proxy-ca.crt"),
+            "clientCert": format!("{CONFIG_DIR}/proxy-client.crt"),
+            "clientKey": format!("{CONFIG_DIR}/proxy-client.key"),
+        },
+    }}});
+    json!({
+        "apiVersion": "apiserver.k8s.io/v1beta1", "kind": "EgressSelectorConfiguration",
+        "egressSelections": [
+            {"name": "cluster", "connection": out},
+            {"name": "controlplane", "connection": out},
+            {"name": "etcd", "connection": {"proxyProtocol": "Direct"}},
+        ],
+    })
 }
 
 fn command(cp: &ControlPlane, addresses: &Addresses) -> Vec<String> {
@@ -189,14 +218,13 @@ fn command(cp: &ControlPlane, addresses: &Addresses) -> Vec<String> {
         format!("--etcd-certfile={}", file("etcd-client.crt")),
         format!("--etcd-keyfile={}", file("etcd-client.key")),
         format!("--encryption-provider-config={}", file("encryption.json")),
-        // How it reaches nodes: by the one who serves the tenant's virtual nodes, and no one else.
-        format!("--kubelet-certificate-authority={}", file("ca.crt")),
-        format!(
-            "--kubelet-client-certificate={}",
-            file("kubelet-client.crt")
-        ),
-        format!("--kubelet-client-key={}", file("kubelet-client.key")),
-        "--kubelet-preferred-address-types=Hostname,InternalIP".into(),
+        // How it reaches nodes and everything else: by the proxy alone. The host names of virtual nodes are resolved by
+        // nobody but the proxy, which serves their kubelet.
+        format!("--egress-selector-config-file={}", file("egress.json")),
+        format!("--kubelet-certificate-authority={}", file("proxy-ca.crt")),
+        format!("--kubelet-client-certificate={}", file("proxy-client.crt")),
+        format!("--kubelet-client-key={}", file("proxy-client.key")),
+        "--kubelet-preferred-address-types=Hostname".into(),
     ];
     if let Some(interval) = &cp.intervals.etcd_compaction {
         command.push(format!("--etcd-compaction-interval={interval}"));

@@ -16,6 +16,8 @@ use tenancy::naming;
 pub(crate) const SERVICE_ACCOUNT: &str = "service-account";
 /// Secret with the EncryptionConfiguration.
 pub(crate) const ENCRYPTION: &str = "encryption";
+/// Secret with the client certificate by which the API server reaches the proxy, and through it kubelets.
+pub(crate) const PROXY_CLIENT: &str = "apiserver-kubelet-client";
 /// Secret with the manager's own client certificate.
 pub(crate) const MANAGER: &str = "manager";
 /// Group of a tenant's admins.
@@ -47,6 +49,11 @@ pub(crate) fn user_kubeconfig(cp: &ControlPlane, addresses: &Addresses) -> Order
     let form = Form::Kubeconfig {
         key: USER_KEY,
         server: url(&addresses.endpoint.host, addresses.endpoint.port),
+        // The front door tells tenants apart by this name; a host name of the tenant's own does as well.
+        tls_server_name: match own_host(cp) {
+            Some(_) => None,
+            None => Some(naming::tenant_host(&cp.owner.id)),
+        },
         context: cp.owner.name.clone(),
     };
     Order {
@@ -70,6 +77,7 @@ pub(crate) fn syncer_kubeconfig(cp: &ControlPlane, addresses: &Addresses, system
     let form = Form::Kubeconfig {
         key: SYNCER_KEY,
         server: url(&addresses.apiserver, apiserver::PORT),
+        tls_server_name: None,
         context: cp.owner.name.clone(),
     };
     Order {
@@ -89,6 +97,12 @@ pub(crate) fn syncer_metadata(owner: &crate::control_plane::Owner) -> Value {
     let mut labels = json!(owner.labels());
     labels[marks::ROLE] = json!(marks::ROLE_TENANT_KUBECONFIG);
     json!({"labels": labels, "annotations": {marks::CONTROL_PLANE: owner.path()}})
+}
+
+/// The host name that the tenant's clients reach it by, when it has one of its own.
+pub(crate) fn own_host(cp: &ControlPlane) -> Option<&str> {
+    let host = cp.endpoint.as_ref()?.host.as_str();
+    host.parse::<std::net::IpAddr>().is_err().then_some(host)
 }
 
 /// `https://HOST:PORT`; an IPv6 address stands in brackets.
@@ -128,8 +142,11 @@ fn leaves(cp: &ControlPlane, addresses: &Addresses) -> Vec<(&'static str, Leaf)>
             },
         ),
         (
-            "apiserver-kubelet-client",
-            client("kube-apiserver-kubelet-client", None),
+            PROXY_CLIENT,
+            Leaf {
+                authority: Authority::ProxyClient,
+                ..client("kube-apiserver-kubelet-client", None)
+            },
         ),
         (
             "apiserver-etcd-client",

@@ -1,30 +1,19 @@
 //! Services and network policies of a control plane.
 
-use super::{EXTERNAL_SERVICE, apiserver, etcd, metadata, selector};
+use super::{apiserver, etcd, metadata, selector};
 use crate::{
     control_plane::ControlPlane,
     object::{NETWORK_POLICY, Object, SERVICE},
 };
 use serde_json::{Value, json};
+use tenancy::naming;
 
 /// The API server under the tenant's first Service address; claims it in the super cluster too.
 pub(crate) const KUBERNETES: &str = "kubernetes";
 
-/// Node ports that may be asked for: the default range of an API server.
-const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
-
-/// All Services: etcd, the API server for the super cluster, for the tenant's pods and for the outside.
+/// All Services: etcd, and the API server for the super cluster and for the tenant's pods. From outside it is reached by
+/// the front door.
 pub(crate) fn services(cp: &ControlPlane) -> Vec<Object> {
-    let mut node_port =
-        json!({"name": "https", "port": apiserver::PORT, "targetPort": apiserver::PORT});
-    if let Some(port) = cp
-        .endpoint
-        .as_ref()
-        .map(|endpoint| endpoint.port)
-        .filter(|port| NODE_PORTS.contains(port))
-    {
-        node_port["nodePort"] = json!(port);
-    }
     let mut services = vec![
         service(
             cp,
@@ -42,12 +31,6 @@ pub(crate) fn services(cp: &ControlPlane) -> Vec<Object> {
             json!({
                 "ports": [{"name": "https", "port": apiserver::PORT, "targetPort": apiserver::PORT}],
             }),
-        ),
-        service(
-            cp,
-            EXTERNAL_SERVICE,
-            apiserver::NAME,
-            json!({"type": "NodePort", "ports": [node_port]}),
         ),
         // Reachable from the first moment: the API server keeps asking anyhow, and is told sooner.
         service(
@@ -77,7 +60,7 @@ pub(crate) fn services(cp: &ControlPlane) -> Vec<Object> {
 }
 
 /// Nothing reaches or leaves a control-plane pod but what its part needs.
-pub(crate) fn policies(cp: &ControlPlane) -> Vec<Object> {
+pub(crate) fn policies(cp: &ControlPlane, system: &str) -> Vec<Object> {
     let tcp = |port: u16| json!({"protocol": "TCP", "port": port});
     let part = |name: &str| json!([{"podSelector": {"matchLabels": selector(name)}}]);
     let dns = json!({"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]});
@@ -100,7 +83,7 @@ pub(crate) fn policies(cp: &ControlPlane) -> Vec<Object> {
                 "egress": [{"to": part(etcd::NAME), "ports": [tcp(etcd::CLIENT_PORT), tcp(etcd::PEER_PORT)]}, dns],
             }),
         ),
-        // Its egress ends at webhooks and aggregated servers of the tenant's choice, which no list of ours holds.
+        // Webhooks, aggregated servers, pods and kubelets: all by the way out, which knows what is the tenant's.
         policy(
             cp,
             apiserver::NAME,
@@ -108,7 +91,13 @@ pub(crate) fn policies(cp: &ControlPlane) -> Vec<Object> {
                 "podSelector": {"matchLabels": selector(apiserver::NAME)},
                 "policyTypes": ["Ingress", "Egress"],
                 "ingress": [{"ports": [tcp(apiserver::PORT)]}],
-                "egress": [{}],
+                "egress": [
+                    {"to": part(etcd::NAME), "ports": [tcp(etcd::CLIENT_PORT)]},
+                    {"to": [{
+                        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": system}},
+                        "podSelector": {"matchLabels": selector(api::keys::PROXY)},
+                    }], "ports": [tcp(naming::WAY_OUT_PORT)]},
+                ],
             }),
         ),
         policy(

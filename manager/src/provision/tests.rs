@@ -14,6 +14,7 @@ fn addresses() -> Addresses {
             host: "192.0.2.1".into(),
             port: 30443,
         },
+        proxy: crate::proxy::tests::proxy(),
     }
 }
 
@@ -37,7 +38,7 @@ fn control_planes() -> [ControlPlane; 2] {
 
 fn all(cp: &ControlPlane) -> Vec<Object> {
     let mut all = vec![namespace(cp), access(cp, "sublet-system")];
-    all.extend(base(cp));
+    all.extend(base(cp, "sublet-system"));
     all.extend(workloads(cp, &addresses(), &Objects::default()).concat());
     all
 }
@@ -238,7 +239,8 @@ fn the_api_servers_names_are_exact() {
         127.0.0.1
         10.96.4.1
         10.96.0.51
-        192.0.2.1"#]]
+        192.0.2.1
+        IDENTITY.tenants.sublet.internal"#]]
     .assert_eq(&names);
 }
 
@@ -279,13 +281,13 @@ fn the_api_server_runs_with_these_flags() {
         --max-requests-inflight=200
         --max-mutating-requests-inflight=100
         --etcd-servers=https://10.96.0.50:2379
-        --kubelet-preferred-address-types=Hostname,InternalIP"#]]
+        --kubelet-preferred-address-types=Hostname"#]]
     .assert_eq(&flags);
 }
 
 #[test]
 fn etcd_and_its_peers_are_shut_to_all_but_the_api_server() {
-    let policies = base(&control_plane());
+    let policies = base(&control_plane(), "sublet-system");
     let policies: Vec<&Object> = policies
         .iter()
         .filter(|object| object.kind == NETWORK_POLICY)
@@ -360,20 +362,19 @@ fn an_endpoint_that_is_given_is_used_as_it_is() {
     let seen: Objects = [
         service(etcd::NAME, json!({"clusterIP": "10.96.0.50"})),
         service(apiserver::NAME, json!({"clusterIP": "10.96.0.51"})),
-        service(EXTERNAL_SERVICE, json!({"ports": [{"nodePort": 30001}]})),
     ]
     .into_iter()
     .collect();
     let endpoint = |cp: &ControlPlane, node| {
-        Addresses::of(cp, &seen, node)
+        Addresses::of(cp, &seen, &crate::proxy::tests::proxy(), node)
             .map(|found| format!("{}:{}", found.endpoint.host, found.endpoint.port))
     };
     assert_eq!(endpoint(&cp, None), None);
-    assert_eq!(endpoint(&cp, Some("192.0.2.1")).unwrap(), "192.0.2.1:30001");
+    assert_eq!(endpoint(&cp, Some("192.0.2.1")).unwrap(), "192.0.2.1:30443");
     cp.endpoint_host = Some("nodes.example".into());
     assert_eq!(
         endpoint(&cp, Some("192.0.2.1")).unwrap(),
-        "nodes.example:30001"
+        "nodes.example:30443"
     );
     cp.endpoint = Some(api::Endpoint {
         host: "acme.example".into(),

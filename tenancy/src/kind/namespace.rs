@@ -35,6 +35,9 @@ const ROLE_BINDING: Resource = Resource {
 /// ClusterRole that gives the syncer its rights inside one super namespace.
 const SYNCER_ROLE: &str = "sublet-syncer-namespace";
 
+/// ClusterRole that gives the proxy its rights inside one super namespace.
+const PROXY_ROLE: &str = "sublet-apiserver-proxy-namespace";
+
 /// The kind.
 #[derive(Debug)]
 pub(super) struct Namespace;
@@ -77,7 +80,14 @@ impl Kind for Namespace {
     fn companions(&self, object: &Object, cx: &Cx<'_>) -> Vec<(&'static Resource, Object)> {
         let namespace = self.super_name(object.name(), cx);
         let mut companions = vec![
-            (&ROLE_BINDING, syncer_binding(&namespace, cx)),
+            (
+                &ROLE_BINDING,
+                binding(&namespace, "sublet-syncer", SYNCER_ROLE, cx),
+            ),
+            (
+                &ROLE_BINDING,
+                binding(&namespace, keys::PROXY, PROXY_ROLE, cx),
+            ),
             (&SERVICE_ACCOUNT, pod_account(&namespace, cx)),
         ];
         companions.extend(
@@ -96,15 +106,15 @@ impl Kind for Namespace {
     }
 }
 
-/// The RoleBinding by which the syncer may write into one super namespace.
-fn syncer_binding(namespace: &str, cx: &Cx<'_>) -> Object {
+/// The RoleBinding by which one of Sublet's daemons may do its work in one super namespace, and nowhere else.
+fn binding(namespace: &str, daemon: &str, role: &str, cx: &Cx<'_>) -> Object {
     companion(
         &ROLE_BINDING,
         namespace,
-        "sublet-syncer",
+        daemon,
         json!({
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": SYNCER_ROLE},
-            "subjects": [{"kind": "ServiceAccount", "name": "sublet-syncer", "namespace": api::SYSTEM_NAMESPACE}],
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"kind": "ServiceAccount", "name": daemon, "namespace": api::SYSTEM_NAMESPACE}],
         }),
         cx,
     )
@@ -193,11 +203,16 @@ mod tests {
                 .iter()
                 .all(|(_, companion)| companion.namespace() == twin.name())
         );
+        let daemons: Vec<_> = companions
+            .iter()
+            .filter_map(|(_, companion)| companion.text("/subjects/0/name"))
+            .collect();
+        assert_eq!(daemons, ["sublet-syncer", "sublet-apiserver-proxy"]);
         assert_eq!(
-            companions[1].1.at("/automountServiceAccountToken"),
+            companions[2].1.at("/automountServiceAccountToken"),
             Some(&json!(false))
         );
-        let environment = &companions[2].1;
+        let environment = &companions[3].1;
         assert_eq!(
             environment.text("/data/KUBERNETES_SERVICE_HOST"),
             Some("10.96.4.1")

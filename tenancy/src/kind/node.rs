@@ -4,7 +4,10 @@
 //! out, so that a node that only says it is alive costs no write in any tenant.
 
 use super::{Cx, Kind, Refused, Resource, SuperWatch};
-use crate::object::{Object, pick};
+use crate::{
+    naming,
+    object::{Object, pick},
+};
 use serde_json::{Map, Value, json};
 
 pub(super) const RESOURCE: Resource = Resource {
@@ -85,7 +88,11 @@ impl Kind for Node {
         seen.insert("conditions".into(), conditions(status));
         seen.insert(
             "addresses".into(),
-            json!([{"type": "Hostname", "address": node.name()}]),
+            json!([{"type": "Hostname", "address": naming::node_host(node.name())}]),
+        );
+        seen.insert(
+            "daemonEndpoints".into(),
+            json!({"kubeletEndpoint": {"Port": naming::KUBELET_PORT}}),
         );
         seen.insert("nodeInfo".into(), node_info(status));
         let mut spec = Map::new();
@@ -171,6 +178,15 @@ mod tests {
             assert!(!text.contains(hidden), "{hidden} in {text}");
         }
         assert_eq!(seen.at("/status/capacity/cpu"), Some(&json!("2")));
+        // Where the proxy serves its kubelet.
+        assert_eq!(
+            seen.text("/status/addresses/0/address"),
+            Some("n1.nodes.sublet.internal")
+        );
+        assert_eq!(
+            seen.at("/status/daemonEndpoints/kubeletEndpoint/Port"),
+            Some(&json!(10250))
+        );
         assert_eq!(
             seen.at("/status/conditions/0/lastHeartbeatTime"),
             Some(&json!("t1"))

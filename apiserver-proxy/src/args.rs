@@ -1,0 +1,233 @@
+//! Flags, and the only wiring.
+
+use crate::{
+    accept,
+    egress::Egress,
+    forward::Upstream,
+    identity::Gate,
+    index::Index,
+    kubelet::Kubelet,
+    metrics::{Metrics, Plane, Shown},
+    passthrough::Door,
+    serving::{self, Serving},
+    watch::{self, Listed},
+};
+use anyhow::Context;
+use clap::Parser;
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use telemetry::LogFormat;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// After a signal new connections are still taken for so long, until nobody is sent here any more.
+const LAG: Duration = Duration::from_secs(3);
+/// How often series of tenants that are gone are looked for.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+/// Front door, kubelet of the virtual nodes, and way out of tenants' API servers.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Examples:\n  sublet-apiserver-proxy                          inside the super cluster\n  \
+                  sublet-apiserver-proxy --kubeconfig super.conf  outside it"
+)]
+pub struct Args {
+    /// Kubeconfig of the super cluster; inside a pod its service account is used
+    #[arg(long, env = "SUBLET_KUBECONFIG", value_name = "PATH")]
+    kubeconfig: Option<PathBuf>,
+
+    /// Namespace of Sublet's own objects: tenants' routes and the serving certificate
+    #[arg(long, value_name = "NAMESPACE", default_value = api::SYSTEM_NAMESPACE)]
+    namespace: String,
+
+    /// Address of /livez, /readyz and /metrics
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+
+    /// Address of the front door, where clients reach tenants
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:6443")]
+    front_door: SocketAddr,
+
+    /// Address of the way out, where tenants' API servers reach pods, Services and virtual nodes
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8131")]
+    way_out: SocketAddr,
+
+    /// Seconds that open connections may take to end after a signal
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    drain: u64,
+
+    /// How log lines are written
+    #[arg(long, value_enum, default_value_t = LogFormat::Json)]
+    log_format: LogFormat,
+
+    /// What is logged, such as `info` or `info,audit=off`
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "SUBLET_LOG",
+        default_value = "info,kube_runtime=warn,kube_client=off"
+    )]
+    log: String,
+}
+
+impl Args {
+    /// Runs until SIGTERM or SIGINT.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let Self {
+            kubeconfig,
+            namespace,
+            listen,
+            front_door,
+            way_out,
+            drain,
+            log_format,
+            log,
+        } = self;
+        telemetry::start_logging(log_format, &log)?;
+        let config = config(kubeconfig).await?;
+        let client = Client::try_from(config.clone())?;
+        let bind = async |address: SocketAddr| {
+            let listener = TcpListener::bind(address).await;
+            listener.with_context(|| format!("listening on {address}"))
+        };
+        let (page, door, out) = (
+            bind(listen).await?,
+            bind(front_door).await?,
+            bind(way_out).await?,
+        );
+
+        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+        let (index, serving) = (Arc::new(Index::default()), Arc::new(Serving::default()));
+        let (metrics, listed) = (Arc::new(Metrics::new()), Arc::new(Listed::default()));
+        let gate = Arc::new(Gate::new(index.clone()));
+        let tls = TlsAcceptor::from(Arc::new(serving::config(serving.clone(), gate.clone())?));
+        let kubelet = Arc::new(Kubelet {
+            gate: gate.clone(),
+            index: index.clone(),
+            upstream: Upstream::new(client.clone()),
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+        });
+        let egress = Arc::new(Egress {
+            tls,
+            gate,
+            index: index.clone(),
+            kubelet,
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+        });
+        let front = Arc::new(Door {
+            index: index.clone(),
+            metrics: metrics.clone(),
+        });
+        let shown = Arc::new(Shown {
+            metrics: metrics.clone(),
+            index: index.clone(),
+            listed: listed.clone(),
+            serving: serving.clone(),
+            ending: AtomicBool::new(false),
+        });
+
+        let probes = tokio::spawn(telemetry::serve(page, shown.clone()));
+        let watches = tokio::spawn({
+            let (index, serving) = (index.clone(), serving.clone());
+            async move { watch::run(client, &namespace, index, serving, listed).await }
+        });
+        tokio::spawn(accept::run(
+            door,
+            Plane::Door,
+            metrics.clone(),
+            tasks.clone(),
+            cancel.clone(),
+            move |stream, unknown| front.clone().serve(stream, unknown),
+        ));
+        tokio::spawn(accept::run(
+            out,
+            Plane::Out,
+            metrics.clone(),
+            tasks.clone(),
+            cancel.clone(),
+            move |stream, unknown| egress.clone().serve(stream, unknown),
+        ));
+        tokio::spawn(housekeeping(index, metrics));
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), server = %config.cluster_url, "started");
+
+        let (mut terminate, mut interrupt) = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        );
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            end = probes => anyhow::bail!("the task that serves metrics ended: {end:?}"),
+            end = watches => anyhow::bail!("the task that watches the super cluster ended: {end:?}"),
+        }
+        shown.ending.store(true, Ordering::Relaxed);
+        tokio::time::sleep(LAG).await;
+        cancel.cancel();
+        tasks.close();
+        tracing::info!(open = tasks.len(), "waiting for open connections to end");
+        let _ = tokio::time::timeout(Duration::from_secs(drain), tasks.wait()).await;
+        Ok(())
+    }
+}
+
+/// Forgets what was counted for tenants that are gone.
+async fn housekeeping(index: Arc<Index>, metrics: Arc<Metrics>) {
+    let mut rounds = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        rounds.tick().await;
+        let known = index.tenants();
+        metrics.keep(|tenant| known.contains(tenant));
+    }
+}
+
+async fn config(path: Option<PathBuf>) -> anyhow::Result<Config> {
+    let mut config = match path {
+        Some(path) => {
+            let file = Kubeconfig::read_from(&path)
+                .with_context(|| format!("--kubeconfig {}", path.display()))?;
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+                .await
+                .with_context(|| format!("--kubeconfig {}", path.display()))?
+        }
+        None => Config::incluster().context("not in a cluster: give --kubeconfig PATH")?,
+    };
+    // An exec that was begun isn't begun again; streams last as long as they like.
+    config.default_retry = false;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = None;
+    config.write_timeout = None;
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Args;
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn flags_are_consistent_and_wrong_ones_are_refused() {
+        Args::command().debug_assert();
+        for wrong in [["--way-out", "nowhere"], ["--drain", "soon"]] {
+            let args = ["sublet-apiserver-proxy", wrong[0], wrong[1]];
+            assert!(Args::try_parse_from(args).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+use super::*;
+use crate::index::tests::{PEM_AUTHORITY, route};
+use proptest::prelude::*;
+
+/// One pod, one Service, and nothing else.
+struct World;
+
+impl Places for World {
+    fn is_pod(&self, _: &Tenant, address: IpAddr) -> bool {
+        address == ip("10.244.1.7")
+    }
+    fn is_service(&self, _: &Tenant, address: IpAddr, port: u16) -> bool {
+        address == ip("10.96.4.9") && port == 443
+    }
+    fn service_address(&self, _: &Tenant, namespace: &str, name: &str) -> Option<IpAddr> {
+        ((namespace, name) == ("default", "hook")).then(|| ip("10.96.4.9"))
+    }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn tenant(allowed: &str) -> Tenant {
+    let mut map = route(1, "acme", &PEM_AUTHORITY);
+    let data = map.data.as_mut().unwrap();
+    data.insert("allowedEgress".into(), allowed.into());
+    Tenant::read(&map).unwrap()
+}
+
+fn go(allowed: &str, host: &str, port: u16) -> Result<Verdict, Refusal> {
+    decide(&tenant(allowed), host, port, &World)
+}
+
+#[test]
+fn own_pods_services_nodes_and_api_are_reached() {
+    let dial = |address: &str| Ok(Verdict::Dial(ip(address)));
+    assert_eq!(go("", "10.244.1.7", 9443), dial("10.244.1.7"));
+    assert_eq!(go("", "[::ffff:10.244.1.7]", 9443), dial("10.244.1.7"));
+    assert_eq!(go("", "10.96.4.9", 443), dial("10.96.4.9"));
+    assert_eq!(go("", "hook.default.svc", 443), dial("10.96.4.9"));
+    assert_eq!(
+        go("", "Hook.default.svc.cluster.local.", 443),
+        dial("10.96.4.9")
+    );
+    assert_eq!(go("", "10.96.4.1", 443), dial("10.96.4.1"));
+    assert_eq!(
+        go("", "n1.nodes.sublet.internal", 10250),
+        Ok(Verdict::Kubelet("n1".into()))
+    );
+}
+
+/// T28, T29: neither by address nor by name, in whatever spelling, and not by a wide entry of the class either.
+#[test]
+fn t28_t29_nothing_else_is_reached() {
+    let foreign = [
+        ("10.96.0.1", 443),
+        ("10.244.1.8", 9443),
+        ("10.96.4.9", 80),
+        ("10.0.0.1", 10250),
+        ("169.254.169.254", 80),
+        ("[fd00:ec2::254]", 80),
+        ("127.0.0.1", 8080),
+        ("[::1]", 8080),
+        ("[::ffff:127.0.0.1]", 8080),
+        ("0.0.0.0", 8080),
+        ("224.0.0.1", 80),
+        ("192.168.1.1", 80),
+        ("n1.nodes.sublet.internal", 443),
+        ("other.default.svc", 443),
+        ("hook.default.svc", 80),
+    ];
+    for allowed in ["", "0.0.0.0/0\n::/0"] {
+        for (host, port) in foreign {
+            assert_eq!(
+                go(allowed, host, port),
+                Err(Refusal::Foreign),
+                "{host}:{port} with {allowed:?}"
+            );
+        }
+    }
+    for (host, port) in [
+        ("example.com", 443),
+        ("metadata.google.internal", 80),
+        ("2130706433", 80),
+    ] {
+        assert_eq!(go("", host, port), Err(Refusal::Foreign), "{host}");
+    }
+    for host in [
+        "",
+        "a b",
+        "a..b",
+        "user@host",
+        "host/path",
+        "%31",
+        &"a".repeat(254),
+    ] {
+        assert_eq!(go("", host, 443), Err(Refusal::Malformed), "{host}");
+    }
+}
+
+#[test]
+fn a_class_allows_what_it_names() {
+    let wide = "0.0.0.0/0 443";
+    assert_eq!(
+        go(wide, "93.184.216.34", 443),
+        Ok(Verdict::Dial(ip("93.184.216.34")))
+    );
+    assert_eq!(go(wide, "93.184.216.34", 80), Err(Refusal::Foreign));
+    assert_eq!(
+        go(wide, "example.com", 443),
+        Ok(Verdict::Resolve("example.com".into()))
+    );
+    // What the name led to is judged by itself.
+    for rebound in [
+        "169.254.169.254",
+        "10.96.0.1",
+        "::ffff:10.96.0.1",
+        "127.0.0.1",
+    ] {
+        assert_eq!(
+            judge(&tenant(wide), ip(rebound), 443, &World),
+            Err(Refusal::Foreign),
+            "{rebound}"
+        );
+    }
+    assert_eq!(
+        go("192.168.7.0/24", "192.168.7.3", 8443),
+        Ok(Verdict::Dial(ip("192.168.7.3")))
+    );
+    assert_eq!(
+        go("192.168.7.0/24", "192.168.8.3", 8443),
+        Err(Refusal::Foreign)
+    );
+    // An entry for all of a private network is one for that network; half of the world isn't.
+    assert!(go("10.0.0.0/8", "10.1.2.3", 1).is_ok());
+    assert!(go("0.0.0.0/1", "10.1.2.3", 1).is_err());
+    for wrong in [
+        "10.0.0.0",
+        "10.0.0.0/33",
+        "x/8",
+        "10.0.0.0/8 x",
+        "10.0.0.0/8 1 2",
+        "",
+    ] {
+        assert_eq!(wrong.parse::<Allowed>(), Err(Refusal::Malformed), "{wrong}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_host_leads_to_something_known(host in "\\PC{0,60}", port: u16) {
+        match go("", &host, port) {
+            Ok(Verdict::Dial(address)) => prop_assert!(
+                ["10.244.1.7", "10.96.4.9", "10.96.4.1", "10.96.8.8"].iter().any(|known| address == ip(known))
+            ),
+            Ok(Verdict::Kubelet(node)) => prop_assert!(!node.contains('.')),
+            Ok(Verdict::Resolve(_)) => prop_assert!(false, "{host} would be looked up"),
+            Err(_) => {}
+        }
+    }
+
+    #[test]
+    fn no_address_but_those_known(bits: u32, port: u16) {
+        let address = Ipv4Addr::from_bits(bits).to_string();
+        prop_assume!(!["10.244.1.7", "10.96.4.9", "10.96.4.1", "10.96.8.8"].contains(&&*address));
+        prop_assert_eq!(go("", &address, port), Err(Refusal::Foreign));
+    }
+}

@@ -1,0 +1,230 @@
+//! The way out: an HTTP CONNECT server for tenants' API servers, which have no other.
+//!
+//! Webhooks, aggregated API servers, pod and Service proxies, and the kubelets of virtual nodes are reached through it.
+//! The caller is known by its certificate; where it may go is [`destination`]'s to say.
+
+use crate::{
+    accept::{self, Unknown},
+    destination::{self, Refusal, Verdict},
+    identity::Gate,
+    index::{Index, Tenant},
+    kubelet::Kubelet,
+    limit::Slot,
+    metrics::{Metrics, NOBODY, Plane},
+};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Empty;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::pki_types::UnixTime;
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpStream, lookup_host},
+    time::{Instant, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+/// How long a handshake, and the request after it, may take.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// How long a destination may take to accept.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Room for the request's head: a line, and hardly a header.
+const HEAD_MAX: usize = 16 << 10;
+/// Addresses of a name that are tried.
+const ADDRESSES_MAX: usize = 8;
+
+/// The way out.
+pub(crate) struct Egress {
+    pub(crate) tls: TlsAcceptor,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) index: Arc<Index>,
+    pub(crate) kubelet: Arc<Kubelet>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// One caller's connection.
+struct Session {
+    egress: Arc<Egress>,
+    tenant: Arc<Tenant>,
+    slot: Arc<Slot>,
+}
+
+impl Egress {
+    /// Serves one connection until its request is answered; a tunnel goes on in a task of its own.
+    pub(crate) async fn serve(self: Arc<Self>, stream: TcpStream, unknown: Unknown) {
+        let Ok(Ok(tls)) = timeout(START_LIMIT, self.tls.accept(stream)).await else {
+            return self.metrics.count(NOBODY, Plane::Out, "no_identity");
+        };
+        drop(unknown);
+        let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+        let Ok(tenant) = self.gate.identify(chain, UnixTime::now()) else {
+            return self.metrics.count(NOBODY, Plane::Out, "no_identity");
+        };
+        let Ok(slot) = tenant.limits.out.take() else {
+            return self
+                .metrics
+                .count(tenant.id.as_str(), Plane::Out, "limited");
+        };
+        let session = Arc::new(Session {
+            egress: self,
+            tenant: tenant.clone(),
+            slot: Arc::new(slot),
+        });
+        let service = service_fn(move |request| {
+            let session = session.clone();
+            async move { Ok::<_, Infallible>(session.answer(request).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(START_LIMIT)
+            .max_buf_size(HEAD_MAX)
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(tls), service)
+            .with_upgrades();
+        tokio::select! {
+            () = tenant.gone.cancelled() => {}
+            // Its end is of no interest: the caller sees it.
+            _ = connection => {}
+        }
+    }
+}
+
+impl Session {
+    async fn answer(&self, mut request: Request<Incoming>) -> Response<Empty<Bytes>> {
+        let (egress, tenant) = (&self.egress, &self.tenant);
+        let id = tenant.id.as_str();
+        let is_plain = request.headers().get("content-length").is_none()
+            && request.headers().get("transfer-encoding").is_none();
+        let authority = request.uri().authority().cloned();
+        let place = authority.as_ref().and_then(|authority| {
+            let port = authority.port_u16()?;
+            let has_user = authority.as_str().contains('@');
+            (!has_user).then_some((authority.host(), port))
+        });
+        let (Some((host, port)), true) = (place, is_plain && request.method() == Method::CONNECT)
+        else {
+            egress.metrics.count(id, Plane::Out, "malformed");
+            return status(StatusCode::METHOD_NOT_ALLOWED);
+        };
+        let verdict = destination::decide(tenant, host, port, &*egress.index);
+        let upgrade = hyper::upgrade::on(&mut request);
+        let began = Instant::now();
+        let dialled = match verdict {
+            Ok(Verdict::Kubelet(node)) => {
+                self.to_kubelet(upgrade, node);
+                return status(StatusCode::OK);
+            }
+            Ok(Verdict::Dial(address)) => dial(&[address], port).await,
+            Ok(Verdict::Resolve(name)) => match self.resolve(&name, port).await {
+                Ok(addresses) => dial(&addresses, port).await,
+                Err(refusal) => return self.refused(host, port, refusal),
+            },
+            Err(refusal) => return self.refused(host, port, refusal),
+        };
+        match dialled {
+            Some(stream) => {
+                egress
+                    .metrics
+                    .started(Plane::Out, "connect", began.elapsed());
+                self.to_address(upgrade, stream);
+                status(StatusCode::OK)
+            }
+            None => {
+                egress.metrics.count(id, Plane::Out, "unreachable");
+                status(StatusCode::BAD_GATEWAY)
+            }
+        }
+    }
+
+    /// Resolves a name once, and keeps the addresses that the tenant may reach.
+    async fn resolve(&self, name: &str, port: u16) -> Result<Vec<IpAddr>, Refusal> {
+        let found = timeout(CONNECT_LIMIT, lookup_host((name, port))).await;
+        let Ok(Ok(found)) = found else {
+            return Ok(vec![]);
+        };
+        let judged: Vec<_> = found
+            .take(ADDRESSES_MAX)
+            .map(|found| destination::judge(&self.tenant, found.ip(), port, &*self.egress.index))
+            .collect();
+        let allowed: Vec<IpAddr> = judged.iter().filter_map(|one| one.ok()).collect();
+        if allowed.is_empty() && !judged.is_empty() {
+            return Err(Refusal::Foreign);
+        }
+        Ok(allowed)
+    }
+
+    fn refused(&self, host: &str, port: u16, refusal: Refusal) -> Response<Empty<Bytes>> {
+        let id = self.tenant.id.as_str();
+        self.egress.metrics.count(id, Plane::Out, "refused");
+        if self.tenant.limits.noise.may_speak() {
+            tracing::warn!(tenant = id, host, port, why = %refusal, "refused a connection of a tenant's API server");
+        }
+        status(match refusal {
+            Refusal::Malformed => StatusCode::BAD_REQUEST,
+            Refusal::Foreign => StatusCode::FORBIDDEN,
+        })
+    }
+
+    fn to_kubelet(&self, upgrade: OnUpgrade, node: String) {
+        let (egress, tenant, slot) = (self.egress.clone(), self.tenant.clone(), self.slot.clone());
+        self.egress.tasks.spawn(async move {
+            let Ok(tunnel) = upgrade.await else { return };
+            let gone = tenant.gone.clone();
+            let kubelet = egress.kubelet.clone();
+            let serving = kubelet.serve(TokioIo::new(tunnel), egress.tls.clone(), tenant, node);
+            tokio::select! {
+                () = gone.cancelled() => {}
+                () = serving => {}
+            }
+            drop(slot);
+        });
+    }
+
+    fn to_address(&self, upgrade: OnUpgrade, mut stream: TcpStream) {
+        let (egress, tenant, slot) = (self.egress.clone(), self.tenant.clone(), self.slot.clone());
+        self.egress.tasks.spawn(async move {
+            let Ok(tunnel) = upgrade.await else { return };
+            let id = tenant.id.as_str();
+            let _open = egress.metrics.open(id, Plane::Out);
+            let mut tunnel = TokioIo::new(tunnel);
+            let outcome = tokio::select! {
+                () = tenant.gone.cancelled() => "gone",
+                moved = copy_bidirectional(&mut tunnel, &mut stream) => match moved {
+                    Ok((there, back)) => {
+                        egress.metrics.moved(id, Plane::Out, there + back);
+                        "done"
+                    }
+                    Err(_) => "broken",
+                },
+            };
+            egress.metrics.count(id, Plane::Out, outcome);
+            drop(slot);
+        });
+    }
+}
+
+async fn dial(addresses: &[IpAddr], port: u16) -> Option<TcpStream> {
+    for address in addresses {
+        let address = SocketAddr::new(*address, port);
+        if let Ok(Ok(stream)) = timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
+            accept::prepare(&stream);
+            return Some(stream);
+        }
+    }
+    None
+}
+
+fn status(code: StatusCode) -> Response<Empty<Bytes>> {
+    let mut response = Response::new(Empty::new());
+    *response.status_mut() = code;
+    response
+}

@@ -1,0 +1,378 @@
+//! Requests to the super API server's pod subresources, made anew from a question and a target.
+//!
+//! Of the caller's request only a handful of headers about the upgrade goes on; of the answer only those that belong to
+//! it come back. Streams pass as bytes.
+
+use crate::{index::Target, kubelet::Audit, query, route::Question};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Either, Full, Limited};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper_util::rt::TokioIo;
+use kube::client::Body;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::io::copy_bidirectional_with_sizes;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Bytes of a stream that are held each way.
+const BUFFER: usize = 32 << 10;
+/// Longest error text that is read.
+const ERROR_MAX: usize = 64 << 10;
+/// A bearer token in the guise of a WebSocket protocol: an identity that nobody here may bring along.
+const TOKEN_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// Headers of an upgrade, apart from `Connection` and `Upgrade`.
+static UPGRADE_HEADERS: [HeaderName; 6] = [
+    HeaderName::from_static("x-stream-protocol-version"),
+    header::SEC_WEBSOCKET_KEY,
+    header::SEC_WEBSOCKET_VERSION,
+    header::SEC_WEBSOCKET_PROTOCOL,
+    header::SEC_WEBSOCKET_EXTENSIONS,
+    header::SEC_WEBSOCKET_ACCEPT,
+];
+
+/// The body of an answer.
+pub(crate) type Answer = Either<Full<Bytes>, Counted>;
+
+/// The super API server.
+#[derive(Clone)]
+pub(crate) struct Upstream {
+    client: kube::Client,
+}
+
+/// A body that is counted for the audit, which is written when it ends.
+pub(crate) struct Counted {
+    body: Body,
+    audit: Audit,
+}
+
+impl Upstream {
+    /// `client` speaks HTTP/1.1, puts no limit on the time of a request and repeats none.
+    pub(crate) fn new(client: kube::Client) -> Self {
+        Self { client }
+    }
+
+    /// A container's log.
+    pub(crate) async fn logs(
+        &self,
+        question: &Question,
+        target: &Target,
+        mut audit: Audit,
+    ) -> Response<Answer> {
+        let Some(request) = build(Request::get(uri(question, target))) else {
+            return unreachable();
+        };
+        let response = match self.client.send(request).await {
+            Ok(response) => response,
+            Err(error) => return failed(&error, target),
+        };
+        audit.answered(response.status());
+        if response.status() != StatusCode::OK {
+            return explain(response, question, target).await;
+        }
+        let counted = Counted {
+            body: response.into_body(),
+            audit,
+        };
+        let mut response = Response::new(Either::Right(counted));
+        let plain = HeaderValue::from_static("text/plain");
+        response.headers_mut().insert(header::CONTENT_TYPE, plain);
+        response
+    }
+
+    /// Exec, attach and port-forward.
+    pub(crate) async fn stream(
+        &self,
+        mut request: Request<Incoming>,
+        question: &Question,
+        target: &Target,
+        mut audit: Audit,
+        tasks: &TaskTracker,
+        gone: CancellationToken,
+    ) -> Response<Answer> {
+        let Some(upgrade) = upgrade_of(request.headers()) else {
+            audit.status = StatusCode::BAD_REQUEST;
+            return text(
+                audit.status,
+                "an upgrade to SPDY or WebSocket is required".into(),
+            );
+        };
+        let mut onward = Request::builder()
+            .method(request.method())
+            .uri(uri(question, target));
+        if let Some(headers) = onward.headers_mut() {
+            *headers = upgrade_headers(request.headers());
+            headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(header::UPGRADE, HeaderValue::from_static(upgrade));
+        }
+        let Some(onward) = build(onward) else {
+            return unreachable();
+        };
+        let mut answer = match self.client.send(onward).await {
+            Ok(answer) => answer,
+            Err(error) => return failed(&error, target),
+        };
+        audit.answered(answer.status());
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return explain(answer, question, target).await;
+        }
+        let mut response = Response::new(Either::Left(Full::default()));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *response.headers_mut() = upgrade_headers(answer.headers());
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static(upgrade));
+        let (near, far) = (
+            hyper::upgrade::on(&mut request),
+            hyper::upgrade::on(&mut answer),
+        );
+        tasks.spawn(async move {
+            let (Ok(near), Ok(far)) = tokio::join!(near, far) else {
+                return;
+            };
+            let (mut near, mut far) = (TokioIo::new(near), TokioIo::new(far));
+            let copying = copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER, BUFFER);
+            tokio::select! {
+                () = gone.cancelled() => {}
+                moved = copying => if let Ok((there, back)) = moved {
+                    (audit.there, audit.back) = (there, back);
+                },
+            }
+            drop(audit);
+        });
+        response
+    }
+}
+
+/// The path and query at the super API server. All parts are names that were checked, or encoded.
+fn uri(question: &Question, target: &Target) -> String {
+    format!(
+        "/api/v1/namespaces/{}/pods/{}/{}?{}",
+        target.namespace,
+        target.name,
+        question.verb.subresource(),
+        query::build(&question.parameters)
+    )
+}
+
+fn build(builder: http::request::Builder) -> Option<Request<Body>> {
+    builder.body(Body::empty()).ok()
+}
+
+/// What the caller wants to speak; `None` unless it is one of two, asked for once and without a body.
+fn upgrade_of(headers: &HeaderMap) -> Option<&'static str> {
+    let has_body = headers.contains_key(header::TRANSFER_ENCODING)
+        || headers
+            .get_all(header::CONTENT_LENGTH)
+            .iter()
+            .any(|length| length != "0");
+    let mut asked = headers.get_all(header::UPGRADE).iter();
+    let (Some(first), None, false) = (asked.next(), asked.next(), has_body) else {
+        return None;
+    };
+    let first = first.to_str().ok()?;
+    ["SPDY/3.1", "websocket"]
+        .into_iter()
+        .find(|known| known.eq_ignore_ascii_case(first))
+}
+
+/// Those of the headers that belong to an upgrade.
+fn upgrade_headers(all: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for name in &UPGRADE_HEADERS {
+        for value in all.get_all(name) {
+            let value = if *name == header::SEC_WEBSOCKET_PROTOCOL {
+                without_tokens(value)
+            } else {
+                Some(value.clone())
+            };
+            if let Some(value) = value {
+                kept.append(name, value);
+            }
+        }
+    }
+    kept
+}
+
+fn without_tokens(protocols: &HeaderValue) -> Option<HeaderValue> {
+    let protocols = protocols.to_str().ok()?.split(',').map(str::trim);
+    let kept: Vec<&str> = protocols
+        .filter(|protocol| !protocol.starts_with(TOKEN_PROTOCOL))
+        .collect();
+    HeaderValue::from_str(&kept.join(", ")).ok()
+}
+
+/// What a kubelet would have said: the super API server's words, in the tenant's names.
+async fn explain(answer: Response<Body>, question: &Question, target: &Target) -> Response<Answer> {
+    let status = answer.status();
+    // The proxy's own rights are no business of the tenant's.
+    if matches!(status.as_u16(), 401 | 403 | 429) || status.is_redirection() {
+        tracing::warn!(
+            namespace = target.namespace,
+            status = status.as_u16(),
+            "the super API server refuses the proxy's request"
+        );
+        return unreachable();
+    }
+    let body = Limited::new(answer.into_body(), ERROR_MAX).collect().await;
+    let Ok(body) = body else {
+        return unreachable();
+    };
+    let bytes = body.to_bytes();
+    let said: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
+    let message = said.as_ref().and_then(|said| said["message"].as_str());
+    let message = message.map_or_else(
+        || String::from_utf8_lossy(&bytes).into_owned(),
+        str::to_owned,
+    );
+    if tells_of_nodes(&message) {
+        tracing::warn!(
+            namespace = target.namespace,
+            pod = target.name,
+            message,
+            "the node can't be reached"
+        );
+        return unreachable();
+    }
+    text(
+        status,
+        message.replace(&target.namespace, &question.namespace),
+    )
+}
+
+/// A message about a connection has addresses of nodes in it.
+fn tells_of_nodes(message: &str) -> bool {
+    ["://", "dial ", "lookup ", ":10250"]
+        .iter()
+        .any(|trace| message.contains(trace))
+}
+
+fn failed(error: &kube::Error, target: &Target) -> Response<Answer> {
+    tracing::warn!(%error, namespace = target.namespace, "the super API server can't be reached");
+    unreachable()
+}
+
+fn unreachable() -> Response<Answer> {
+    text(
+        StatusCode::BAD_GATEWAY,
+        "the node can't be reached just now".into(),
+    )
+}
+
+/// A plain answer.
+pub(crate) fn text(status: StatusCode, text: String) -> Response<Answer> {
+    let mut response = Response::new(Either::Left(Full::from(text)));
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = kube::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, kube::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            self.audit.back += data.len() as u64;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pairs = pairs.iter().map(|(name, value)| {
+            let value = HeaderValue::from_str(value).unwrap();
+            (HeaderName::from_static(name), value)
+        });
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    /// T33: no header but those of the upgrade goes on, and no token hides among those.
+    #[test]
+    fn t33_identity_headers_do_not_go_on() {
+        let kept = upgrade_headers(&headers(&[
+            ("authorization", "Bearer "),
+            ("authorization", "Bearer stolen"),
+            ("impersonate-user", "system:admin"),
+            ("x-remote-user", "system:admin"),
+            ("x-remote-group", "system:masters"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("connection", "upgrade, x-stream-protocol-version"),
+            ("cookie", "a=b"),
+            ("x-stream-protocol-version", "v4.channel.k8s.io"),
+            ("x-stream-protocol-version", "v5.channel.k8s.io"),
+            (
+                "sec-websocket-protocol",
+                "base64url.bearer.authorization.k8s.io.c3RvbGVu, v5.channel.k8s.io",
+            ),
+        ]));
+        let kept: Vec<_> = kept
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        assert_eq!(
+            kept,
+            [
+                "x-stream-protocol-version: v4.channel.k8s.io",
+                "x-stream-protocol-version: v5.channel.k8s.io",
+                "sec-websocket-protocol: v5.channel.k8s.io",
+            ]
+        );
+    }
+
+    #[test]
+    fn t33_an_upgrade_is_asked_for_once_and_without_a_body() {
+        let asks = |pairs: &[(&'static str, &str)]| upgrade_of(&headers(pairs));
+        assert_eq!(asks(&[("upgrade", "spdy/3.1")]), Some("SPDY/3.1"));
+        assert_eq!(
+            asks(&[("upgrade", "websocket"), ("content-length", "0")]),
+            Some("websocket")
+        );
+        for refused in [
+            &[("upgrade", "h2c")][..],
+            &[("upgrade", "websocket"), ("upgrade", "SPDY/3.1")],
+            &[("upgrade", "websocket, SPDY/3.1")],
+            &[("upgrade", "websocket"), ("content-length", "5")],
+            &[("upgrade", "websocket"), ("transfer-encoding", "chunked")],
+            &[("connection", "upgrade")],
+        ] {
+            assert_eq!(asks(refused), None, "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_nodes_stay_here() {
+        assert!(tells_of_nodes(
+            "error dialing backend: dial tcp 10.0.0.1:10250: connect: connection refused"
+        ));
+        assert!(!tells_of_nodes(
+            "container \"main\" in pod \"web\" is waiting to start: ContainerCreating"
+        ));
+    }
+}

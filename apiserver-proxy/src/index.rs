@@ -1,0 +1,327 @@
+//! What the proxy knows of tenants, and of their pods and Services in the super cluster.
+//!
+//! Every dial target and every name in a request to the super API server comes from here. Guards stay in this module:
+//! what is handed out is a copy or an `Arc`.
+
+use crate::destination::Places;
+use k8s_openapi::api::core::v1::{Pod as SuperPod, Service as SuperService};
+use kube::ResourceExt;
+use parking_lot::RwLock;
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
+use tenancy::naming;
+
+mod tenant;
+
+pub(crate) use tenant::Tenant;
+
+/// Namespace and name in the super cluster.
+pub(crate) type Place = (String, String);
+
+/// A pod of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pod {
+    /// Whose it is.
+    tenant: String,
+    /// Namespace, name and UID in the tenant.
+    namespace: String,
+    name: String,
+    uid: String,
+    /// Addresses that are the pod's own: none once it has ended, or when it uses its node's.
+    addresses: Vec<IpAddr>,
+}
+
+/// A Service of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Service {
+    tenant: String,
+    namespace: String,
+    name: String,
+    addresses: Vec<IpAddr>,
+    ports: Vec<u16>,
+}
+
+/// A pod that a caller may reach, by its coordinates in the super cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Super namespace.
+    pub(crate) namespace: String,
+    /// Name, which is the same on both sides.
+    pub(crate) name: String,
+}
+
+/// All that is known.
+#[derive(Default)]
+pub(crate) struct Index {
+    known: RwLock<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    tenants: HashMap<Place, Arc<Tenant>>,
+    pods: HashMap<Place, Pod>,
+    services: HashMap<Place, Service>,
+    /// Which pods say that an address is theirs.
+    pod_addresses: HashMap<IpAddr, Vec<Place>>,
+    service_addresses: HashMap<IpAddr, Place>,
+}
+
+impl Index {
+    /// A tenant's route is there, or has changed.
+    pub(crate) fn set_tenant(&self, place: Place, tenant: Tenant) {
+        let before = {
+            let mut known = self.known.write();
+            if let Some(before) = known.tenants.get(&place)
+                && before.is_same(&tenant)
+            {
+                return;
+            }
+            known.tenants.insert(place, Arc::new(tenant))
+        };
+        if let Some(before) = before {
+            before.gone.cancel();
+        }
+    }
+
+    /// A tenant's route is gone: so are its connections.
+    pub(crate) fn drop_tenant(&self, place: &Place) {
+        if let Some(tenant) = self.known.write().tenants.remove(place) {
+            tracing::info!(tenant = %tenant.id, "the tenant is gone");
+            tenant.gone.cancel();
+        }
+    }
+
+    /// Drops what a complete list didn't tell of.
+    pub(crate) fn keep_tenants(&self, listed: &HashSet<Place>) {
+        let gone: Vec<Place> = {
+            let known = self.known.read();
+            let unlisted = known
+                .tenants
+                .keys()
+                .filter(|place| !listed.contains(*place));
+            unlisted.cloned().collect()
+        };
+        gone.iter().for_each(|place| self.drop_tenant(place));
+    }
+
+    /// A pod is there, or has changed.
+    pub(crate) fn set_pod(&self, place: Place, pod: &SuperPod) {
+        let mut known = self.known.write();
+        known.drop_pod(&place);
+        if let Some(pod) = read_pod(pod) {
+            for address in &pod.addresses {
+                let owners = known.pod_addresses.entry(*address).or_default();
+                owners.push(place.clone());
+            }
+            known.pods.insert(place, pod);
+        }
+    }
+
+    /// A pod is gone.
+    pub(crate) fn drop_pod(&self, place: &Place) {
+        self.known.write().drop_pod(place);
+    }
+
+    /// Drops what a complete list didn't tell of.
+    pub(crate) fn keep_pods(&self, listed: &HashSet<Place>) {
+        let mut known = self.known.write();
+        let unlisted = known.pods.keys().filter(|place| !listed.contains(*place));
+        let gone: Vec<Place> = unlisted.cloned().collect();
+        gone.iter().for_each(|place| known.drop_pod(place));
+    }
+
+    /// A Service is there, or has changed.
+    pub(crate) fn set_service(&self, place: Place, service: &SuperService) {
+        let mut known = self.known.write();
+        known.drop_service(&place);
+        if let Some(service) = read_service(service) {
+            for address in &service.addresses {
+                known.service_addresses.insert(*address, place.clone());
+            }
+            known.services.insert(place, service);
+        }
+    }
+
+    /// A Service is gone.
+    pub(crate) fn drop_service(&self, place: &Place) {
+        self.known.write().drop_service(place);
+    }
+
+    /// Drops what a complete list didn't tell of.
+    pub(crate) fn keep_services(&self, listed: &HashSet<Place>) {
+        let mut known = self.known.write();
+        let unlisted = known
+            .services
+            .keys()
+            .filter(|place| !listed.contains(*place));
+        let gone: Vec<Place> = unlisted.cloned().collect();
+        gone.iter().for_each(|place| known.drop_service(place));
+    }
+
+    /// The tenants whose authority has that subject. Two may: which one signed a certificate is told by verifying it.
+    pub(crate) fn tenants_by_authority(&self, subject: &[u8]) -> Vec<Arc<Tenant>> {
+        let known = self.known.read();
+        let named = known.tenants.values();
+        let named = named.filter(|tenant| tenant.authority.subject() == subject);
+        named.cloned().collect()
+    }
+
+    /// The tenant that clients mean by a server name. Its own name comes first; a host that several tenants ask for
+    /// belongs to the one that asked first.
+    pub(crate) fn tenant_by_server_name(&self, name: &str) -> Option<Arc<Tenant>> {
+        let known = self.known.read();
+        let own = naming::tenant_of_host(name);
+        let found = known.tenants.values().filter(|tenant| match &own {
+            Some(id) => tenant.id == *id,
+            None => tenant.host.as_deref() == Some(name),
+        });
+        found.min_by(|a, b| a.since.cmp(&b.since)).cloned()
+    }
+
+    /// The tenant's pod of that name, if it is the incarnation that `uid` names or none is named.
+    pub(crate) fn pod(
+        &self,
+        tenant: &Tenant,
+        namespace: &str,
+        name: &str,
+        uid: Option<&str>,
+    ) -> Option<Target> {
+        let place = (
+            naming::super_namespace(&tenant.id, &tenant.name, namespace),
+            name.to_owned(),
+        );
+        let known = self.known.read();
+        let pod = known.pods.get(&place)?;
+        // The namespace's name holds a hash over tenant and namespace; what stands on the pod must say the same.
+        let is_it = pod.tenant == tenant.id.as_str()
+            && (pod.namespace.as_str(), pod.name.as_str()) == (namespace, name)
+            && uid.is_none_or(|uid| uid == pod.uid);
+        is_it.then_some(Target {
+            namespace: place.0,
+            name: place.1,
+        })
+    }
+
+    /// Identities of all tenants.
+    pub(crate) fn tenants(&self) -> HashSet<String> {
+        let known = self.known.read();
+        let ids = known.tenants.values().map(|tenant| tenant.id.to_string());
+        ids.collect()
+    }
+
+    /// How many tenants, pods and Services are known.
+    pub(crate) fn counts(&self) -> [usize; 3] {
+        let known = self.known.read();
+        [known.tenants.len(), known.pods.len(), known.services.len()]
+    }
+}
+
+impl Places for Index {
+    fn is_pod(&self, tenant: &Tenant, address: IpAddr) -> bool {
+        let known = self.known.read();
+        let owners = known.pod_addresses.get(&address).into_iter().flatten();
+        let mut owners = owners
+            .filter_map(|place| known.pods.get(place))
+            .map(|pod| pod.tenant == tenant.id.as_str())
+            .peekable();
+        // While an address passes from one pod to the next, both may claim it: only if all are the tenant's.
+        owners.peek().is_some() && owners.all(|own| own)
+    }
+
+    fn is_service(&self, tenant: &Tenant, address: IpAddr, port: u16) -> bool {
+        let known = self.known.read();
+        let place = known.service_addresses.get(&address);
+        place
+            .and_then(|place| known.services.get(place))
+            .is_some_and(|service| {
+                service.tenant == tenant.id.as_str() && service.ports.contains(&port)
+            })
+    }
+
+    fn service_address(&self, tenant: &Tenant, namespace: &str, name: &str) -> Option<IpAddr> {
+        let place = (
+            naming::super_namespace(&tenant.id, &tenant.name, namespace),
+            name.to_owned(),
+        );
+        let known = self.known.read();
+        let service = known.services.get(&place)?;
+        let is_it = service.tenant == tenant.id.as_str()
+            && (service.namespace.as_str(), service.name.as_str()) == (namespace, name);
+        is_it.then(|| service.addresses.first().copied())?
+    }
+}
+
+impl Known {
+    fn drop_pod(&mut self, place: &Place) {
+        let Some(pod) = self.pods.remove(place) else {
+            return;
+        };
+        for address in pod.addresses {
+            if let Some(owners) = self.pod_addresses.get_mut(&address) {
+                owners.retain(|owner| owner != place);
+                if owners.is_empty() {
+                    self.pod_addresses.remove(&address);
+                }
+            }
+        }
+    }
+
+    fn drop_service(&mut self, place: &Place) {
+        let Some(service) = self.services.remove(place) else {
+            return;
+        };
+        for address in service.addresses {
+            if self.service_addresses.get(&address) == Some(place) {
+                self.service_addresses.remove(&address);
+            }
+        }
+    }
+}
+
+/// `None`: not a pod that was made from a tenant's.
+fn read_pod(pod: &SuperPod) -> Option<Pod> {
+    let status = pod.status.as_ref();
+    let phase = status.and_then(|status| status.phase.as_deref());
+    let has_ended = matches!(phase, Some("Succeeded" | "Failed"));
+    let on_the_node = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+    let addresses = match (status, has_ended || on_the_node) {
+        (Some(status), false) => {
+            let all = status.pod_ips.iter().flatten();
+            all.filter_map(|ip| ip.ip.parse().ok()).collect()
+        }
+        _ => vec![],
+    };
+    Some(Pod {
+        tenant: pod.labels().get(api::keys::TENANT)?.clone(),
+        namespace: pod.annotations().get(api::keys::NAMESPACE)?.clone(),
+        name: pod.annotations().get(api::keys::NAME)?.clone(),
+        uid: pod.annotations().get(api::keys::UID)?.clone(),
+        addresses,
+    })
+}
+
+/// `None`: not a Service that was made from a tenant's, or one without an address.
+fn read_service(service: &SuperService) -> Option<Service> {
+    let spec = service.spec.as_ref()?;
+    // An external name has no address of its own, whatever the fields say.
+    if spec.type_.as_deref() == Some("ExternalName") {
+        return None;
+    }
+    let addresses = spec.cluster_ips.iter().flatten();
+    let ports = spec.ports.iter().flatten();
+    Some(Service {
+        tenant: service.labels().get(api::keys::TENANT)?.clone(),
+        namespace: service.annotations().get(api::keys::NAMESPACE)?.clone(),
+        name: service.annotations().get(api::keys::NAME)?.clone(),
+        addresses: addresses.filter_map(|ip| ip.parse().ok()).collect(),
+        ports: ports
+            .filter_map(|port| u16::try_from(port.port).ok())
+            .collect(),
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,108 @@
+//! A tenant as the manager tells of it, in a ConfigMap of Sublet's own namespace: its route.
+
+use crate::{
+    destination::Allowed,
+    identity::{self, Authority},
+    limit::Limits,
+};
+use api::keys;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
+use std::net::{IpAddr, SocketAddr};
+use tenancy::{
+    route,
+    tenant::{InvalidIdentity, TenantId},
+};
+use tokio_util::sync::CancellationToken;
+
+/// One tenant.
+pub(crate) struct Tenant {
+    /// Identity.
+    pub(crate) id: TenantId,
+    /// Name of the VirtualControlPlane: part of the names of super namespaces.
+    pub(crate) name: String,
+    /// Signs the certificates of its API servers towards the proxy.
+    pub(crate) authority: Authority,
+    /// Where its API servers answer.
+    pub(crate) backend: SocketAddr,
+    /// Address of the tenant's own `kubernetes` Service.
+    pub(crate) api_address: Option<IpAddr>,
+    /// DNS suffix of its Services.
+    pub(crate) domain: String,
+    /// A host name of the tenant's own that clients reach it by.
+    pub(crate) host: Option<String>,
+    /// Where its API server may go beside its own pods and Services.
+    pub(crate) allowed: Vec<Allowed>,
+    /// When the route was made.
+    pub(crate) since: i64,
+    /// How much of the proxy it may use.
+    pub(crate) limits: Limits,
+    /// Cancelled when the route is gone or has changed: connections end with it.
+    pub(crate) gone: CancellationToken,
+    /// What was read.
+    text: String,
+}
+
+/// A route that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Malformed {
+    /// A key isn't there.
+    #[error("it has no {0}")]
+    Missing(&'static str),
+    /// A key holds something else.
+    #[error("its {0} can't be read")]
+    Value(&'static str),
+    /// The label isn't an identity.
+    #[error(transparent)]
+    Identity(#[from] InvalidIdentity),
+    /// The authority isn't one.
+    #[error(transparent)]
+    Authority(#[from] identity::Error),
+}
+
+impl Tenant {
+    /// Reads a route.
+    pub(crate) fn read(map: &ConfigMap) -> Result<Self, Malformed> {
+        let data = |key: &'static str| {
+            let data = map.data.as_ref().and_then(|data| data.get(key));
+            data.map(String::as_str).filter(|text| !text.is_empty())
+        };
+        let needed = |key: &'static str| data(key).ok_or(Malformed::Missing(key));
+        let label = map.labels().get(keys::TENANT);
+        let label = label.ok_or(Malformed::Missing(keys::TENANT))?;
+        let path = map.annotations().get(keys::CONTROL_PLANE);
+        let path = path.ok_or(Malformed::Missing(keys::CONTROL_PLANE))?;
+        let (_, name) = path
+            .split_once('/')
+            .ok_or(Malformed::Value(keys::CONTROL_PLANE))?;
+        let backend = needed(route::BACKEND)?;
+        let api_address = data(route::API_ADDRESS).map(str::parse).transpose();
+        let allowed = data(route::ALLOWED).unwrap_or_default();
+        let allowed: Result<_, _> = allowed.lines().map(str::parse).collect();
+        Ok(Self {
+            id: TenantId::parse(label)?,
+            name: name.to_owned(),
+            authority: Authority::from_pem(needed(route::AUTHORITY)?)?,
+            backend: backend
+                .parse()
+                .map_err(|_| Malformed::Value(route::BACKEND))?,
+            api_address: api_address.map_err(|_| Malformed::Value(route::API_ADDRESS))?,
+            domain: data(route::DOMAIN).unwrap_or("cluster.local").to_owned(),
+            host: data(route::HOST).map(str::to_ascii_lowercase),
+            allowed: allowed.map_err(|_| Malformed::Value(route::ALLOWED))?,
+            since: map
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map_or(i64::MAX, |time| time.0.as_second()),
+            limits: Limits::default(),
+            gone: CancellationToken::new(),
+            text: format!("{path} {:?}", map.data),
+        })
+    }
+
+    /// Whether nothing would change.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.text == other.text && self.id == other.id
+    }
+}

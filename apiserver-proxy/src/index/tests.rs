@@ -1,0 +1,225 @@
+use super::*;
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::{Value, json};
+use std::sync::LazyLock;
+use tenancy::tenant::TenantId;
+
+/// An authority with its key.
+pub(crate) struct TestAuthority {
+    pub(crate) pem: String,
+    params: rcgen::CertificateParams,
+    key: rcgen::KeyPair,
+}
+
+/// PEM of some authority.
+pub(crate) static PEM_AUTHORITY: LazyLock<String> = LazyLock::new(|| authority("some").pem);
+
+pub(crate) fn authority(name: &str) -> TestAuthority {
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, name);
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    let key = rcgen::KeyPair::generate().unwrap();
+    TestAuthority {
+        pem: params.self_signed(&key).unwrap().pem(),
+        params,
+        key,
+    }
+}
+
+/// DER of a client certificate that the authority signed.
+pub(crate) fn leaf(
+    authority: &TestAuthority,
+    days: i64,
+) -> rustls::pki_types::CertificateDer<'static> {
+    let mut params = rcgen::CertificateParams::default();
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let year = 2020 + i32::try_from(days / 365).unwrap();
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(year, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let issuer = rcgen::Issuer::new(
+        authority.params.clone(),
+        rcgen::KeyPair::from_pem(&authority.key.serialize_pem()).unwrap(),
+    );
+    params.signed_by(&key, &issuer).unwrap().der().clone()
+}
+
+fn id(n: u8) -> TenantId {
+    TenantId::from_bits([n; 16])
+}
+
+pub(crate) fn route(n: u8, name: &str, authority: &str) -> ConfigMap {
+    from(json!({
+        "metadata": {
+            "name": format!("route-{}", id(n)), "labels": {"sublet.dev/tenant": id(n).as_str()},
+            "annotations": {"sublet.dev/control-plane": format!("tenants/{name}")},
+            "creationTimestamp": format!("2026-01-0{n}T00:00:00Z"),
+        },
+        "data": {"authority.crt": authority, "backend": "10.96.8.8:6443", "apiAddress": "10.96.4.1", "host": "Api.Example.com"},
+    }))
+}
+
+fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+fn tenant(n: u8) -> Tenant {
+    Tenant::read(&route(n, "acme", &PEM_AUTHORITY)).unwrap()
+}
+
+fn place(n: u8, namespace: &str, name: &str) -> Place {
+    (
+        naming::super_namespace(&id(n), "acme", namespace),
+        name.to_owned(),
+    )
+}
+
+fn meta(n: u8, namespace: &str, name: &str) -> Value {
+    json!({
+        "labels": {"sublet.dev/tenant": id(n).as_str()},
+        "annotations": {"sublet.dev/namespace": namespace, "sublet.dev/name": name, "sublet.dev/uid": "u1"},
+    })
+}
+
+fn pod(n: u8, namespace: &str, name: &str, status: Value) -> SuperPod {
+    from(
+        json!({"metadata": meta(n, namespace, name), "spec": {"containers": []}, "status": status}),
+    )
+}
+
+fn running(address: &str) -> Value {
+    json!({"phase": "Running", "podIPs": [{"ip": address}]})
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// T30, T32: a pod is found by tenant, namespace, name and UID, and only where the tenant's namespace leads.
+#[test]
+fn t32_a_tenant_finds_its_own_pods_only() {
+    let index = Index::default();
+    index.set_pod(
+        place(1, "default", "web"),
+        &pod(1, "default", "web", running("10.0.0.1")),
+    );
+    index.set_pod(
+        place(2, "default", "web"),
+        &pod(2, "default", "web", running("10.0.0.2")),
+    );
+    let (one, two) = (tenant(1), tenant(2));
+    let found = index.pod(&one, "default", "web", None).unwrap();
+    assert_eq!(found.namespace, place(1, "default", "web").0);
+    assert_ne!(
+        index.pod(&two, "default", "web", None).unwrap().namespace,
+        found.namespace
+    );
+    assert!(index.pod(&one, "default", "web", Some("u1")).is_some());
+    assert_eq!(index.pod(&one, "default", "web", Some("u2")), None);
+    assert_eq!(index.pod(&one, "default", "db", None), None);
+    assert_eq!(index.pod(&one, "kube-system", "web", None), None);
+    // By the super namespace's own name nothing is found.
+    assert_eq!(index.pod(&one, &found.namespace, "web", None), None);
+
+    // A super admin's pod that carries the tenant's label in some other namespace isn't the tenant's.
+    let stray = ("default".to_owned(), "web".to_owned());
+    index.set_pod(stray, &pod(3, "default", "web", running("10.0.0.3")));
+    assert_eq!(index.pod(&tenant(3), "default", "web", None), None);
+    // Nor is one in the right place that says that it is another's.
+    index.set_pod(
+        place(4, "default", "web"),
+        &pod(5, "default", "web", running("10.0.0.4")),
+    );
+    assert_eq!(index.pod(&tenant(4), "default", "web", None), None);
+
+    index.drop_pod(&place(1, "default", "web"));
+    assert_eq!(index.pod(&one, "default", "web", None), None);
+}
+
+#[test]
+fn an_address_belongs_to_the_pod_that_runs() {
+    let index = Index::default();
+    let at = ip("10.0.0.1");
+    index.set_pod(
+        place(1, "default", "a"),
+        &pod(1, "default", "a", running("10.0.0.1")),
+    );
+    assert!(index.is_pod(&tenant(1), at) && !index.is_pod(&tenant(2), at));
+    // Both say so while it passes on: nobody's.
+    index.set_pod(
+        place(2, "default", "b"),
+        &pod(2, "default", "b", running("10.0.0.1")),
+    );
+    assert!(!index.is_pod(&tenant(1), at) && !index.is_pod(&tenant(2), at));
+    let ended = json!({"phase": "Succeeded", "podIPs": [{"ip": "10.0.0.1"}]});
+    index.set_pod(place(1, "default", "a"), &pod(1, "default", "a", ended));
+    assert!(!index.is_pod(&tenant(1), at) && index.is_pod(&tenant(2), at));
+    let mut host = pod(2, "default", "b", running("10.0.0.1"));
+    host.spec.as_mut().unwrap().host_network = Some(true);
+    index.set_pod(place(2, "default", "b"), &host);
+    assert!(!index.is_pod(&tenant(2), at), "that is the node's address");
+    index.keep_pods(&HashSet::new());
+    assert_eq!(index.counts(), [0, 0, 0]);
+}
+
+#[test]
+fn services_count_with_their_ports() {
+    let index = Index::default();
+    let service = |kind: &str| -> SuperService {
+        from(json!({
+            "metadata": meta(1, "default", "hook"),
+            "spec": {"type": kind, "clusterIPs": ["10.96.4.9"], "ports": [{"port": 443}]},
+        }))
+    };
+    index.set_service(place(1, "default", "hook"), &service("ClusterIP"));
+    let (own, at) = (tenant(1), ip("10.96.4.9"));
+    assert!(index.is_service(&own, at, 443));
+    assert!(!index.is_service(&own, at, 80) && !index.is_service(&tenant(2), at, 443));
+    assert_eq!(index.service_address(&own, "default", "hook"), Some(at));
+    assert_eq!(index.service_address(&tenant(2), "default", "hook"), None);
+    index.set_service(place(1, "default", "hook"), &service("ExternalName"));
+    assert!(!index.is_service(&own, at, 443));
+}
+
+#[test]
+fn a_name_leads_to_one_tenant_and_a_shared_host_to_the_first() {
+    let index = Index::default();
+    for n in [2, 1] {
+        index.set_tenant(("s".into(), format!("{n}")), tenant(n));
+    }
+    let led = |name: &str| {
+        index
+            .tenant_by_server_name(name)
+            .map(|tenant| tenant.id.clone())
+    };
+    assert_eq!(led(&naming::tenant_host(&id(2))), Some(id(2)));
+    assert_eq!(led("api.example.com"), Some(id(1)));
+    assert_eq!(led(&naming::tenant_host(&id(3))), None);
+    assert_eq!(led("10.96.0.1"), None);
+}
+
+#[test]
+fn connections_end_with_the_route_and_with_its_change() {
+    let index = Index::default();
+    let at = || ("s".to_owned(), "route".to_owned());
+    let gone = || {
+        index
+            .tenant_by_server_name("api.example.com")
+            .unwrap()
+            .gone
+            .clone()
+    };
+    index.set_tenant(at(), tenant(1));
+    let first = gone();
+    index.set_tenant(at(), tenant(1));
+    assert!(!first.is_cancelled(), "nothing has changed");
+    let changed = Tenant::read(&route(1, "acme", &authority("new").pem)).unwrap();
+    index.set_tenant(at(), changed);
+    assert!(first.is_cancelled());
+    let second = gone();
+    index.keep_tenants(&HashSet::new());
+    assert!(second.is_cancelled());
+}

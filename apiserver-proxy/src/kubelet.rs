@@ -1,0 +1,177 @@
+//! The kubelet of the virtual nodes: logs, exec, attach and port-forward of the tenant's own pods, and nothing else.
+//!
+//! It lives behind the way out, so a caller proves twice who it is, and both proofs must name the same tenant. Whole-node
+//! data isn't served at all: no answer can tell of another tenant's pods.
+
+use crate::{
+    forward::{self, Answer, Upstream},
+    identity::Gate,
+    index::{Index, Tenant},
+    metrics::{Metrics, NOBODY, Plane},
+    route::{self, Question, Verb},
+};
+use http::{Request, Response, StatusCode};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::Upgraded};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::pki_types::UnixTime;
+use std::{convert::Infallible, sync::Arc, time::Duration};
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+/// How long a handshake, and each request's head, may take.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// An idle connection is kept for the API server's next request so long.
+const IDLE_LIMIT: Duration = Duration::from_secs(120);
+/// Room for a request's head: commands stand in the query.
+const HEAD_MAX: usize = 128 << 10;
+
+/// The kubelet.
+pub(crate) struct Kubelet {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) index: Arc<Index>,
+    pub(crate) upstream: Upstream,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// What is written down of every request, once it has ended.
+pub(crate) struct Audit {
+    metrics: Arc<Metrics>,
+    tenant: Arc<Tenant>,
+    node: String,
+    question: Question,
+    began: Instant,
+    /// Status of the answer.
+    pub(crate) status: StatusCode,
+    /// Bytes to the pod.
+    pub(crate) there: u64,
+    /// Bytes from the pod.
+    pub(crate) back: u64,
+}
+
+impl Kubelet {
+    /// Serves a caller that the way out knows as `tenant`.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        tunnel: TokioIo<Upgraded>,
+        tls: TlsAcceptor,
+        tenant: Arc<Tenant>,
+        node: String,
+    ) {
+        let Ok(Ok(tls)) = timeout(START_LIMIT, tls.accept(tunnel)).await else {
+            return self.metrics.count(NOBODY, Plane::Kubelet, "no_identity");
+        };
+        let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+        let inner = self.gate.identify(chain, UnixTime::now());
+        if !inner.is_ok_and(|inner| inner.id == tenant.id) {
+            return self.metrics.count(NOBODY, Plane::Kubelet, "no_identity");
+        }
+        let _open = self.metrics.open(tenant.id.as_str(), Plane::Kubelet);
+        let service = service_fn(move |request| {
+            let (kubelet, tenant, node) = (self.clone(), tenant.clone(), node.clone());
+            async move { Ok::<_, Infallible>(kubelet.answer(tenant, node, request).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE_LIMIT)
+            .max_buf_size(HEAD_MAX)
+            .serve_connection(TokioIo::new(tls), service)
+            .with_upgrades();
+        // Its end is of no interest: the caller sees it.
+        drop(connection.await);
+    }
+
+    async fn answer(
+        &self,
+        tenant: Arc<Tenant>,
+        node: String,
+        request: Request<Incoming>,
+    ) -> Response<Answer> {
+        let uri = request.uri();
+        let question = match route::parse(
+            request.method(),
+            uri.path(),
+            uri.query().unwrap_or_default(),
+        ) {
+            Ok(route::Request::Pod(question)) => question,
+            Ok(route::Request::Healthz) => return forward::text(StatusCode::OK, "ok".into()),
+            Err(refusal) => {
+                let id = tenant.id.as_str();
+                self.metrics.count(id, Plane::Kubelet, refusal.word());
+                if tenant.limits.noise.may_speak() {
+                    tracing::warn!(tenant = id, node, why = %refusal, "refused a request to a virtual node");
+                }
+                return forward::text(refusal.status(), refusal.to_string());
+            }
+        };
+        let mut audit = Audit {
+            metrics: self.metrics.clone(),
+            tenant: tenant.clone(),
+            node,
+            question: question.clone(),
+            began: Instant::now(),
+            status: StatusCode::NOT_FOUND,
+            there: 0,
+            back: 0,
+        };
+        let target = self.index.pod(
+            &tenant,
+            &question.namespace,
+            &question.pod,
+            question.uid.as_deref(),
+        );
+        let Some(target) = target else {
+            return forward::text(
+                audit.status,
+                format!("pod {:?} does not exist", question.pod),
+            );
+        };
+        audit.status = StatusCode::BAD_GATEWAY;
+        match question.verb {
+            Verb::Logs => self.upstream.logs(&question, &target, audit).await,
+            Verb::Exec | Verb::Attach | Verb::PortForward => {
+                let (request, gone) = (request, tenant.gone.clone());
+                self.upstream
+                    .stream(request, &question, &target, audit, &self.tasks, gone)
+                    .await
+            }
+        }
+    }
+}
+
+impl Audit {
+    /// The super API server has answered.
+    pub(crate) fn answered(&mut self, status: StatusCode) {
+        self.status = status;
+        let verb = self.question.verb.word();
+        self.metrics
+            .started(Plane::Kubelet, verb, self.began.elapsed());
+    }
+}
+
+impl Drop for Audit {
+    fn drop(&mut self) {
+        let id = self.tenant.id.as_str();
+        let fine = self.status.is_success() || self.status == StatusCode::SWITCHING_PROTOCOLS;
+        let outcome = if fine { "done" } else { "failed" };
+        self.metrics.count(id, Plane::Kubelet, outcome);
+        self.metrics
+            .moved(id, Plane::Kubelet, self.there + self.back);
+        tracing::info!(
+            target: "audit",
+            tenant = id,
+            control_plane = self.tenant.name,
+            node = self.node,
+            verb = self.question.verb.word(),
+            namespace = self.question.namespace,
+            pod = self.question.pod,
+            container = self.question.container.as_deref().unwrap_or_default(),
+            status = self.status.as_u16(),
+            seconds = self.began.elapsed().as_secs_f64(),
+            there = self.there,
+            back = self.back,
+            "kubelet request"
+        );
+    }
+}

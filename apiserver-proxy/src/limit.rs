@@ -1,0 +1,120 @@
+//! How much of the proxy one tenant may use, so that none takes it from the others.
+
+use parking_lot::Mutex;
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+/// Connections of one tenant at one plane of one replica.
+const CONNECTIONS: usize = 2000;
+/// New connections of one tenant at one plane: so many at once, and so many in a second thereafter.
+const BURST: f64 = 500.0;
+const PER_SECOND: f64 = 100.0;
+/// Between two lines about what a tenant was refused.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// The limits of one tenant.
+#[derive(Default)]
+pub(crate) struct Limits {
+    /// At the front door.
+    pub(crate) door: Limit,
+    /// At the way out, the kubelet's among it.
+    pub(crate) out: Limit,
+    /// On log lines about what is refused.
+    pub(crate) noise: Noise,
+}
+
+/// One line in a while: what is refused is counted, and a tenant can't fill the log.
+#[derive(Default)]
+pub(crate) struct Noise(Mutex<Option<Instant>>);
+
+impl Noise {
+    /// Whether a line may be written now.
+    pub(crate) fn may_speak(&self) -> bool {
+        let (mut last, now) = (self.0.lock(), Instant::now());
+        let may = last.is_none_or(|last| now.duration_since(last) >= SILENCE);
+        if may {
+            *last = Some(now);
+        }
+        may
+    }
+}
+
+/// A limit on connections, on their number and on their rate.
+pub(crate) struct Limit {
+    slots: Arc<Semaphore>,
+    bucket: Mutex<Bucket>,
+}
+
+struct Bucket {
+    tokens: f64,
+    filled: Instant,
+}
+
+/// A place that is held while a connection lasts.
+pub(crate) type Slot = OwnedSemaphorePermit;
+
+/// No place is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(CONNECTIONS)),
+            bucket: Mutex::new(Bucket {
+                tokens: BURST,
+                filled: Instant::now(),
+            }),
+        }
+    }
+}
+
+impl Limit {
+    /// Takes a place for a new connection.
+    pub(crate) fn take(&self) -> Result<Slot, Full> {
+        let slot = self.slots.clone().try_acquire_owned().map_err(|_| Full)?;
+        let mut bucket = self.bucket.lock();
+        let now = Instant::now();
+        let gained = now.duration_since(bucket.filled).as_secs_f64() * PER_SECOND;
+        bucket.tokens = (bucket.tokens + gained).min(BURST);
+        bucket.filled = now;
+        if bucket.tokens < 1.0 {
+            return Err(Full);
+        }
+        bucket.tokens -= 1.0;
+        Ok(slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_let_in_and_then_so_many_a_second() {
+        let limit = Limit::default();
+        let taken = || (0..10_000).take_while(|_| limit.take().is_ok()).count();
+        assert_eq!(taken(), BURST as usize);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(taken(), PER_SECOND as usize);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_held_counts() {
+        let limit = Limit::default();
+        let mut held = vec![];
+        while held.len() < CONNECTIONS {
+            match limit.take() {
+                Ok(slot) => held.push(slot),
+                Err(Full) => tokio::time::advance(Duration::from_secs(1)).await,
+            }
+        }
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(limit.take().is_err());
+        held.pop();
+        assert!(limit.take().is_ok());
+    }
+}

@@ -1,0 +1,221 @@
+//! What the proxy counts, and what it shows to probes.
+
+use crate::{index::Index, serving::Serving, watch::Listed};
+use parking_lot::Mutex;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use telemetry::Page;
+
+/// The tenant of a connection whose tenant can't be told.
+pub(crate) const NOBODY: &str = "";
+
+/// A part of the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Plane {
+    /// The front door.
+    Door,
+    /// The kubelet of the virtual nodes.
+    Kubelet,
+    /// The way out.
+    Out,
+}
+
+impl Plane {
+    /// For logs and labels.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Door => "front-door",
+            Self::Kubelet => "kubelet",
+            Self::Out => "way-out",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByOutcome {
+    tenant: String,
+    plane: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByPlane {
+    tenant: String,
+    plane: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByVerb {
+    plane: &'static str,
+    verb: &'static str,
+}
+
+/// What is counted.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<ByOutcome, Counter>,
+    open: Family<ByPlane, Gauge>,
+    bytes: Family<ByPlane, Counter>,
+    start: Family<ByVerb, Histogram, fn() -> Histogram>,
+    /// Which series there are, so that a tenant's can be removed.
+    series: Mutex<HashSet<ByOutcome>>,
+}
+
+/// Counts as open until it is dropped.
+pub(crate) struct Open(Gauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        fn seconds() -> Histogram {
+            Histogram::new([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0])
+        }
+        let mut registry = Registry::with_prefix("sublet_apiserver_proxy");
+        let metrics = Self {
+            requests: Family::default(),
+            open: Family::default(),
+            bytes: Family::default(),
+            start: Family::new_with_constructor(seconds as fn() -> Histogram),
+            series: Mutex::default(),
+            registry: Registry::default(),
+        };
+        registry.register(
+            "requests",
+            "Connections and requests by outcome",
+            metrics.requests.clone(),
+        );
+        registry.register(
+            "open_connections",
+            "Connections and streams that are open",
+            metrics.open.clone(),
+        );
+        registry.register(
+            "bytes",
+            "Bytes moved, both ways together",
+            metrics.bytes.clone(),
+        );
+        registry.register(
+            "start_seconds",
+            "Time until the other side answered",
+            metrics.start.clone(),
+        );
+        Self {
+            registry,
+            ..metrics
+        }
+    }
+
+    /// A connection or request had that outcome.
+    pub(crate) fn count(&self, tenant: &str, plane: Plane, outcome: &'static str) {
+        let labels = ByOutcome {
+            tenant: tenant.to_owned(),
+            plane: plane.word(),
+            outcome,
+        };
+        self.requests.get_or_create(&labels).inc();
+        self.series.lock().insert(labels);
+    }
+
+    /// A connection or stream is open as long as the answer lives.
+    pub(crate) fn open(&self, tenant: &str, plane: Plane) -> Open {
+        let gauge = self.open.get_or_create(&by_plane(tenant, plane)).clone();
+        gauge.inc();
+        Open(gauge)
+    }
+
+    /// Bytes were moved.
+    pub(crate) fn moved(&self, tenant: &str, plane: Plane, bytes: u64) {
+        self.bytes
+            .get_or_create(&by_plane(tenant, plane))
+            .inc_by(bytes);
+    }
+
+    /// The other side answered after so long.
+    pub(crate) fn started(&self, plane: Plane, verb: &'static str, after: Duration) {
+        let labels = ByVerb {
+            plane: plane.word(),
+            verb,
+        };
+        let histogram = self.start.get_or_create(&labels);
+        histogram.observe(after.as_secs_f64());
+    }
+
+    /// Removes the series of tenants that are gone.
+    pub(crate) fn keep(&self, is_there: impl Fn(&str) -> bool) {
+        let mut series = self.series.lock();
+        series.retain(|labels| {
+            if labels.tenant == NOBODY || is_there(&labels.tenant) {
+                return true;
+            }
+            self.requests.remove(labels);
+            for plane in [Plane::Door, Plane::Kubelet, Plane::Out] {
+                self.open.remove(&by_plane(&labels.tenant, plane));
+                self.bytes.remove(&by_plane(&labels.tenant, plane));
+            }
+            false
+        });
+    }
+}
+
+fn by_plane(tenant: &str, plane: Plane) -> ByPlane {
+    ByPlane {
+        tenant: tenant.to_owned(),
+        plane: plane.word(),
+    }
+}
+
+/// What probes and scrapers are shown.
+pub(crate) struct Shown {
+    /// What is counted.
+    pub(crate) metrics: Arc<Metrics>,
+    /// What is known.
+    pub(crate) index: Arc<Index>,
+    /// Which lists are complete.
+    pub(crate) listed: Arc<Listed>,
+    /// The certificate for tenants' API servers.
+    pub(crate) serving: Arc<Serving>,
+    /// Set once the process is asked to end: no new connections, please.
+    pub(crate) ending: AtomicBool,
+}
+
+impl Page for Shown {
+    fn ready(&self) -> Result<(), &'static str> {
+        if self.ending.load(Ordering::Relaxed) {
+            return Err("it is ending");
+        }
+        if !self.listed.all() {
+            return Err("tenants, pods and Services aren't listed yet");
+        }
+        if !self.serving.is_there() {
+            return Err("there is no serving certificate yet: the manager makes it");
+        }
+        Ok(())
+    }
+
+    fn metrics(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.metrics.registry)?;
+        let known = self.index.counts();
+        for (what, count) in ["tenants", "pods", "services"].into_iter().zip(known) {
+            text += &format!("sublet_apiserver_proxy_known{{what=\"{what}\"}} {count}\n");
+        }
+        Ok(text)
+    }
+}

@@ -1,0 +1,73 @@
+//! The certificate that the proxy shows to tenants' API servers; it can change while the proxy runs.
+
+use crate::identity::{Gate, provider};
+use parking_lot::RwLock;
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use std::{fmt, sync::Arc};
+
+/// The current certificate and its key.
+#[derive(Default)]
+pub(crate) struct Serving {
+    current: RwLock<Option<Arc<CertifiedKey>>>,
+}
+
+/// Certificate and key can't be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// One of them isn't PEM; the parser's message could quote a key.
+    #[error("the serving certificate or its key isn't PEM")]
+    Pem,
+    /// They don't belong together, or are of a kind that can't be served.
+    #[error("the serving certificate can't be used: {0}")]
+    Unusable(#[from] rustls::Error),
+}
+
+impl Serving {
+    /// Shows this certificate from now on.
+    pub(crate) fn set(&self, certificate: &[u8], key: &[u8]) -> Result<(), Error> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
+        let chain = chain.map_err(|_| Error::Pem)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| Error::Pem)?;
+        let certified = CertifiedKey::from_der(chain, key, &provider())?;
+        *self.current.write() = Some(Arc::new(certified));
+        Ok(())
+    }
+
+    /// Whether there is one.
+    pub(crate) fn is_there(&self) -> bool {
+        self.current.read().is_some()
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Serving")
+    }
+}
+
+impl ResolvesServerCert for Serving {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.current.read().clone()
+    }
+}
+
+/// TLS for callers who must show a certificate of a tenant. HTTP/1.1 only: a tunnel and an upgrade take a connection each.
+pub(crate) fn config(
+    serving: Arc<Serving>,
+    gate: Arc<Gate>,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(gate)
+        .with_cert_resolver(serving);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A resumed session would bring an identity that was verified earlier.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}

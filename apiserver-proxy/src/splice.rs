@@ -1,0 +1,130 @@
+//! Bytes from one TCP connection to the other, both ways, each half until its own end.
+//!
+//! A connection that waits holds no buffer: bytes are read into a buffer of the thread, and only what the other side
+//! can't take yet is kept. So thousands of idle connections cost little.
+
+use std::{cell::RefCell, io, time::Duration};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{
+        TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+    time::{Instant, timeout_at},
+};
+
+/// Bytes moved at once.
+const CHUNK: usize = 64 << 10;
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
+}
+
+/// Bytes that went each way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// From the first to the second.
+    pub(crate) there: u64,
+    /// Back.
+    pub(crate) back: u64,
+}
+
+/// Moves bytes until both halves have ended, one breaks, or nothing at all has come for `idle`.
+pub(crate) async fn splice(
+    mut one: TcpStream,
+    mut other: TcpStream,
+    idle: Duration,
+) -> io::Result<Moved> {
+    let (one_read, one_write) = one.split();
+    let (other_read, other_write) = other.split();
+    let last = parking_lot::Mutex::new(Instant::now());
+    let both = async {
+        tokio::try_join!(
+            pump(one_read, other_write, &last),
+            pump(other_read, one_write, &last),
+        )
+    };
+    tokio::pin!(both);
+    loop {
+        let until = *last.lock() + idle;
+        match timeout_at(until, &mut both).await {
+            Ok(moved) => return moved.map(|(there, back)| Moved { there, back }),
+            Err(_) if *last.lock() + idle > Instant::now() => {}
+            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+}
+
+async fn pump(
+    from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    last: &parking_lot::Mutex<Instant>,
+) -> io::Result<u64> {
+    let mut moved = 0;
+    loop {
+        from.readable().await?;
+        let step = BUFFER.with_borrow_mut(|buffer| -> io::Result<Option<(usize, Vec<u8>)>> {
+            let read = match from.try_read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                other => other?,
+            };
+            let written = match to.try_write(&buffer[..read]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                other => other?,
+            };
+            Ok(Some((read, buffer[written..read].to_vec())))
+        })?;
+        let Some((read, rest)) = step else { continue };
+        if read == 0 {
+            to.shutdown().await?;
+            return Ok(moved);
+        }
+        moved += read as u64;
+        *last.lock() = Instant::now();
+        to.write_all(&rest).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{io::AsyncReadExt, net::TcpListener};
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, server) = tokio::join!(client, listener.accept());
+        (client.unwrap(), server.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn each_half_ends_by_itself_and_nothing_is_lost() {
+        let ((mut client, near), (far, mut server)) = tokio::join!(pair(), pair());
+        let splicing = tokio::spawn(splice(near, far, Duration::from_secs(60)));
+        let question: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
+        let sent = question.clone();
+        let asking = tokio::spawn(async move {
+            client.write_all(&sent).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut answer = vec![];
+            client.read_to_end(&mut answer).await.unwrap();
+            answer
+        });
+        let mut heard = vec![];
+        server.read_to_end(&mut heard).await.unwrap();
+        assert!(heard == question);
+        // The first half has ended long ago; the second still works.
+        server.write_all(b"answer").await.unwrap();
+        drop(server);
+        assert_eq!(asking.await.unwrap(), b"answer");
+        let moved = splicing.await.unwrap().unwrap();
+        assert_eq!((moved.there, moved.back), (3_000_000, 6));
+    }
+
+    #[tokio::test]
+    async fn silence_ends_it() {
+        let ((_client, near), (far, _server)) = tokio::join!(pair(), pair());
+        let error = splice(near, far, Duration::from_millis(20)).await;
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+}

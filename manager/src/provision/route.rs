@@ -1,0 +1,38 @@
+//! What the proxy is told of a tenant: a ConfigMap in Sublet's own namespace. Nothing in it is secret.
+
+use super::{Addresses, apiserver, keys};
+use crate::{
+    control_plane::ControlPlane,
+    object::{CONFIG_MAP, Object},
+};
+use api::keys as marks;
+use serde_json::json;
+use tenancy::route;
+
+/// The route; `authority` is the PEM of the authority that signs for the tenant's API servers towards the proxy.
+pub(crate) fn route(
+    cp: &ControlPlane,
+    addresses: &Addresses,
+    authority: &str,
+    system: &str,
+) -> Object {
+    let mut labels = json!(cp.owner.labels());
+    labels[marks::ROLE] = json!(marks::ROLE_ROUTE);
+    let backend = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+    let backend = addresses.apiserver.parse().unwrap_or(backend);
+    let mut data = json!({
+        route::AUTHORITY: authority,
+        route::BACKEND: std::net::SocketAddr::new(backend, apiserver::PORT).to_string(),
+        route::API_ADDRESS: cp.slice.api_address().to_string(),
+        route::DOMAIN: cp.domain,
+        route::ALLOWED: cp.egress.join("\n"),
+    });
+    if let Some(host) = keys::own_host(cp) {
+        data[route::HOST] = json!(host);
+    }
+    let body = json!({
+        "metadata": {"labels": labels, "annotations": {marks::CONTROL_PLANE: cp.owner.path()}},
+        "data": data,
+    });
+    Object::new(CONFIG_MAP, Some(system), &route::name(&cp.owner.id), body).sealed()
+}

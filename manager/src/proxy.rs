@@ -1,0 +1,234 @@
+//! The proxy as tenants' API servers and clients reach it, and the certificate that it shows.
+//!
+//! Its authority and certificate lie in Sublet's own namespace and are made by a loop of their own: they belong to no
+//! tenant, and every tenant needs them.
+
+use crate::{
+    cluster::{self, Cluster},
+    object::{Object, SECRET, SERVICE},
+    pki::{self, Authority, Form, Leaf, Material, Order, Usage},
+};
+use api::{Endpoint, keys};
+use jiff::Timestamp;
+use serde_json::json;
+use std::time::Duration;
+use tenancy::naming;
+
+/// How often the certificate's age is looked at.
+const ROUND: Duration = Duration::from_secs(60);
+/// The same as long as it can't be made.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// What tenants' control planes must know of the proxy.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Proxy {
+    /// Address of its Service.
+    pub(crate) address: String,
+    /// PEM of the authority of its certificate.
+    pub(crate) authority: String,
+    /// Where its front door is.
+    pub(crate) door: Door,
+}
+
+/// How clients outside reach the front door.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Door {
+    /// At this port of any node.
+    NodePort(u16),
+    /// At a load balancer.
+    LoadBalancer(Endpoint),
+}
+
+/// The proxy's certificate can't be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// An API server's answer.
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+    /// Keys.
+    #[error(transparent)]
+    Keys(#[from] pki::Error),
+    /// Without the Service its address isn't known.
+    #[error("Service {0} isn't there: run `sublet install`")]
+    NoService(&'static str),
+}
+
+/// Looks at the proxy's Services and authority; `None` while one is missing.
+pub(crate) async fn look(cluster: &Cluster, system: &str) -> Result<Option<Proxy>, cluster::Error> {
+    let system = Some(system);
+    let service = cluster.get(SERVICE, system, keys::PROXY).await?;
+    let door = cluster.get(SERVICE, system, keys::FRONT_DOOR).await?;
+    let authority = cluster.get(SECRET, system, keys::PROXY_AUTHORITY).await?;
+    let (Some(service), Some(door), Some(authority)) = (service, door, authority) else {
+        return Ok(None);
+    };
+    let known = address(&service).zip(front_door(&door));
+    let known = known.zip(pki::text(&authority, "tls.crt").ok());
+    Ok(known.map(|((address, door), authority)| Proxy {
+        address,
+        authority,
+        door,
+    }))
+}
+
+/// Makes the proxy's certificate and renews it, until the task is dropped.
+pub(crate) async fn keep(cluster: Cluster, system: String) {
+    let mut failing = false;
+    loop {
+        let wait = match renew(&cluster, &system).await {
+            Ok(()) => {
+                failing = false;
+                ROUND
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "the proxy's certificate can't be made yet");
+                }
+                RETRY
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+async fn renew(cluster: &Cluster, system: &str) -> Result<(), Error> {
+    let service = cluster.get(SERVICE, Some(system), keys::PROXY).await?;
+    let service = service.and_then(|service| address(&service));
+    let service = service.ok_or(Error::NoService(keys::PROXY))?;
+    let (now, mut signer) = (Timestamp::now(), None);
+    for order in orders(system, &service) {
+        let existing = cluster.get(SECRET, Some(system), &order.name).await?;
+        let current = if pki::is_due(&order, existing.as_ref(), signer.as_ref(), now) {
+            let secret = pki::issue(&order, signer.as_ref(), now)?;
+            tracing::info!(name = order.name, "making a Secret of the proxy");
+            match order.material {
+                Material::Leaf(_) => cluster.apply(&secret).await?,
+                // Made once: if one turns up, it is kept.
+                _ => cluster.create(&secret).await?,
+            }
+        } else {
+            existing.unwrap_or(signer.take().ok_or(Error::NoService(keys::PROXY))?)
+        };
+        signer = Some(current);
+    }
+    Ok(())
+}
+
+/// The authority, then what it signs.
+fn orders(system: &str, address: &str) -> [Order; 2] {
+    let order = |name: &str, material| Order {
+        namespace: system.to_owned(),
+        name: name.to_owned(),
+        metadata: json!({"labels": {"app.kubernetes.io/part-of": "sublet"}, "annotations": {}}),
+        material,
+        identity: "sublet".into(),
+    };
+    let leaf = Leaf {
+        authority: Authority::ProxyServer,
+        common_name: keys::PROXY.into(),
+        organization: None,
+        usage: Usage::Server,
+        names: vec![
+            naming::node_host_pattern(),
+            format!("{}.{system}.svc", keys::PROXY),
+            address.to_owned(),
+        ],
+        form: Form::Files,
+    };
+    [
+        order(
+            keys::PROXY_AUTHORITY,
+            Material::Authority(Authority::ProxyServer),
+        ),
+        order(keys::PROXY_SERVER, Material::Leaf(leaf)),
+    ]
+}
+
+fn address(service: &Object) -> Option<String> {
+    let address = service.text("/spec/clusterIP");
+    let is_one = address.parse::<std::net::IpAddr>().is_ok();
+    is_one.then(|| address.to_owned())
+}
+
+/// A load balancer that isn't there yet has a node port already, which serves until then.
+fn front_door(service: &Object) -> Option<Door> {
+    let port = |pointer| {
+        u16::try_from(service.number(pointer))
+            .ok()
+            .filter(|port| *port > 0)
+    };
+    let ingress = service.items("/status/loadBalancer/ingress").first();
+    let host = ingress.and_then(|ingress| {
+        let host = ingress["hostname"].as_str().or(ingress["ip"].as_str());
+        host.map(str::to_owned)
+    });
+    match host {
+        Some(host) => Some(Door::LoadBalancer(Endpoint {
+            host,
+            port: port("/spec/ports/0/port")?,
+        })),
+        None => port("/spec/ports/0/nodePort").map(Door::NodePort),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn proxy() -> Proxy {
+        Proxy {
+            address: "10.96.0.60".into(),
+            authority: "proxy authority".into(),
+            door: Door::NodePort(30443),
+        }
+    }
+
+    fn service(body: serde_json::Value) -> Object {
+        Object::new(SERVICE, Some("s"), "x", body)
+    }
+
+    #[test]
+    fn the_front_door_is_at_a_node_port_or_a_load_balancer() {
+        let ports = json!({"ports": [{"port": 443, "nodePort": 30443}]});
+        let mut door = json!({"spec": ports});
+        assert_eq!(
+            front_door(&service(door.clone())),
+            Some(Door::NodePort(30443))
+        );
+        door["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}});
+        let endpoint = Endpoint {
+            host: "192.0.2.9".into(),
+            port: 443,
+        };
+        assert_eq!(
+            front_door(&service(door)),
+            Some(Door::LoadBalancer(endpoint))
+        );
+        assert_eq!(front_door(&service(json!({}))), None);
+        assert_eq!(
+            address(&service(json!({"spec": {"clusterIP": "None"}}))),
+            None
+        );
+    }
+
+    #[test]
+    fn the_certificate_names_all_virtual_nodes_and_the_service() {
+        let [authority, server] = orders("s", "10.96.0.60");
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let authority = pki::issue(&authority, None, now).unwrap();
+        let secret = pki::issue(&server, Some(&authority), now).unwrap();
+        assert!(!pki::is_due(&server, Some(&secret), Some(&authority), now));
+        let pem = pki::text(&secret, "tls.crt").unwrap();
+        let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
+        let names = pem.parse_x509().unwrap();
+        let names = names.subject_alternative_name().unwrap().unwrap();
+        let names = format!("{:?}", names.value.general_names);
+        for name in [
+            "*.nodes.sublet.internal",
+            "sublet-apiserver-proxy.s.svc",
+            "[10, 96, 0, 60]",
+        ] {
+            assert!(names.contains(name), "{name} in {names}");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Keys of a route: the ConfigMap in Sublet's own namespace by which the manager tells the proxy of a tenant.
+//!
+//! Nothing in it is secret.
+
+use crate::tenant::TenantId;
+
+/// PEM of the authority that signs the certificates of the tenant's API servers towards the proxy.
+pub const AUTHORITY: &str = "authority.crt";
+/// `ADDRESS:PORT` of the tenant's API servers.
+pub const BACKEND: &str = "backend";
+/// Address of the tenant's own `kubernetes` Service.
+pub const API_ADDRESS: &str = "apiAddress";
+/// DNS suffix of the tenant's Services.
+pub const DOMAIN: &str = "clusterDomain";
+/// A host name that clients reach the tenant by, when it has one of its own.
+pub const HOST: &str = "host";
+/// Where the tenant's API server may go beside its own pods and Services: `CIDR` or `CIDR PORT`, one a line.
+pub const ALLOWED: &str = "allowedEgress";
+
+/// Name of a tenant's route.
+pub fn name(tenant: &TenantId) -> String {
+    format!("route-{tenant}")
+}
