@@ -59,6 +59,11 @@ pub const SELF_REVIEW: Kind = kind(
     "SelfSubjectReview",
     "selfsubjectreviews",
 );
+pub const VALIDATING_WEBHOOK: Kind = kind(
+    "admissionregistration.k8s.io/v1",
+    "ValidatingWebhookConfiguration",
+    "validatingwebhookconfigurations",
+);
 pub const CONTROL_PLANE: Kind = kind(
     "sublet.dev/v1alpha1",
     "VirtualControlPlane",

@@ -22,3 +22,4 @@ pub mod tenant;
 
 pub mod daemon;
 pub mod program;
+pub mod way_out;

@@ -7,7 +7,10 @@ use std::{
     process::Stdio,
     time::Duration,
 };
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{
+    io::AsyncWriteExt,
+    process::{Child, Command},
+};
 
 /// No command of a test may take longer.
 const LIMIT: Duration = Duration::from_secs(150);
@@ -17,6 +20,7 @@ const LIMIT: Duration = Duration::from_secs(150);
 pub struct Program {
     path: PathBuf,
     kubeconfig: PathBuf,
+    variables: Vec<(&'static str, &'static str)>,
 }
 
 /// How a command ended.
@@ -40,6 +44,7 @@ impl Program {
         Ok(Self {
             path: settings::kubectl()?,
             kubeconfig: file,
+            variables: vec![],
         })
     }
 
@@ -48,6 +53,7 @@ impl Program {
         Ok(Self {
             path: settings::sublet()?,
             kubeconfig: settings::kubeconfig()?,
+            variables: vec![],
         })
     }
 
@@ -59,6 +65,35 @@ impl Program {
         }
     }
 
+    /// The same program with one more variable in its environment.
+    pub fn with_variable(&self, name: &'static str, value: &'static str) -> Self {
+        Self {
+            variables: vec![(name, value)],
+            ..self.clone()
+        }
+    }
+
+    /// Starts it and lets it run; it ends when it is dropped.
+    pub fn start(&self, line: &str) -> anyhow::Result<Child> {
+        let mut command = Command::new(&self.path);
+        command
+            .args(line.split_whitespace())
+            .env("KUBECONFIG", &self.kubeconfig)
+            .envs(self.variables.iter().copied())
+            .kill_on_drop(true)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = command.spawn();
+        child.with_context(|| format!("starting {}", self.path.display()))
+    }
+
+    /// A line for a shell that runs it.
+    pub fn shell_line(&self, line: &str) -> String {
+        let (path, kubeconfig) = (self.path.display(), self.kubeconfig.display());
+        format!("KUBECONFIG={kubeconfig} {path} {line}")
+    }
+
     /// Runs it; `line` is split at blanks.
     pub async fn run(&self, line: &str) -> anyhow::Result<Outcome> {
         self.feed(line, "").await
@@ -66,18 +101,7 @@ impl Program {
 
     /// Runs it with an input.
     pub async fn feed(&self, line: &str, input: &str) -> anyhow::Result<Outcome> {
-        let mut command = Command::new(&self.path);
-        command
-            .args(line.split_whitespace())
-            .env("KUBECONFIG", &self.kubeconfig)
-            .kill_on_drop(true);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("starting {}", self.path.display()))?;
+        let mut child = self.start(line)?;
         let mut stdin = child.stdin.take().context("the input is a pipe")?;
         let fed = async move {
             // A program that ends without reading its input is judged by how it ends.

@@ -53,15 +53,30 @@ impl Side {
         })
     }
 
-    /// A client with the same credentials for another server, whose certificate isn't checked: what somebody who tries
-    /// stolen credentials does.
-    pub async fn misuse(name: &str, kubeconfig: &str, server: &str) -> anyhow::Result<Self> {
+    /// A client with the same credentials for the server of another kubeconfig, whose certificate isn't checked: what
+    /// somebody who tries stolen credentials does.
+    pub async fn misuse(name: &str, kubeconfig: &str, victim: &str) -> anyhow::Result<Self> {
+        let victim = self::config(victim).await?;
         let mut config = config(kubeconfig).await?;
-        config.cluster_url = server.parse()?;
+        config.cluster_url = victim.cluster_url;
+        // The front door leads by this name.
+        config.tls_server_name = victim.tls_server_name;
         config.root_cert = None;
         config.accept_invalid_certs = true;
         Ok(Self {
             name: name.to_owned(),
+            client: client(config)?,
+        })
+    }
+
+    /// A client that asks the same server for another name, and doesn't check what answers.
+    pub async fn knock(kubeconfig: &str, server_name: &str) -> anyhow::Result<Self> {
+        let mut config = config(kubeconfig).await?;
+        config.tls_server_name = Some(server_name.to_owned());
+        config.root_cert = None;
+        config.accept_invalid_certs = true;
+        Ok(Self {
+            name: server_name.to_owned(),
             client: client(config)?,
         })
     }
@@ -195,15 +210,19 @@ impl Side {
     ///
     /// Each is the JSON object that a watch sends: `type` and `object`.
     pub async fn watch(&self, path: &str) -> Result<impl Stream<Item = Value> + use<>> {
+        let lines = self.lines(path).await?;
+        Ok(lines.filter_map(async |line| serde_json::from_str(&line).ok()))
+    }
+
+    /// The lines of an answer, as they come.
+    pub async fn lines(&self, path: &str) -> Result<impl Stream<Item = String> + use<>> {
         let request = build(Method::GET, path, "application/json", None);
         let lines = self
             .client
             .request_stream(request)
             .await
-            .map_err(|err| self.problem("WATCH", path, err))?;
-        Ok(lines
-            .lines()
-            .filter_map(async |line| serde_json::from_str(&line.ok()?).ok()))
+            .map_err(|err| self.problem("GET", path, err))?;
+        Ok(lines.lines().filter_map(async |line| line.ok()))
     }
 
     async fn send(

@@ -1,6 +1,7 @@
 //! `sublet doctor`: checks the cluster, Sublet and its tenants, and says what to do about each finding.
 
 mod checks;
+mod front_door;
 mod rights;
 
 use crate::{
@@ -109,6 +110,7 @@ async fn all(cluster: &Cluster) -> Vec<Check> {
     checks.extend(told(rights::check(cluster).await, cluster));
     checks.extend(definitions);
     checks.extend(told(checks::daemons(cluster).await, cluster));
+    checks.extend(told(front_door::check(cluster).await, cluster));
     checks.extend(told(checks::leases(cluster).await, cluster));
     // Without their definitions there are neither classes nor tenants to be found.
     if !missing {

@@ -13,7 +13,10 @@ use e2e::{
 use serde_json::{Value, json};
 
 /// Runs a test with kubectl; `{}` in a line stands for the test's namespace.
-fn with_kubectl(test: &str, body: impl AsyncFnOnce(&Space, &Program) -> anyhow::Result<()>) {
+pub(crate) fn with_kubectl(
+    test: &str,
+    body: impl AsyncFnOnce(&Space, &Program) -> anyhow::Result<()>,
+) {
     within(A, test, async |space| {
         let folder = Folder::make()?;
         let kubectl = Program::kubectl(folder.path(), &space.tenant.kubeconfig)?;

@@ -6,5 +6,6 @@ mod isolation;
 mod kubectl;
 mod lifecycle;
 mod pods;
+mod proxy;
 mod rules;
 mod sync;

@@ -3,7 +3,7 @@ use crate::{
     claims::slice_claim,
     control_plane::tests::{owner, vcp},
     decide::tests::seen_as,
-    object::NAMESPACE,
+    object::{CONFIG_MAP, NAMESPACE},
 };
 use api::{Condition, Phase, VirtualControlPlaneStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -25,6 +25,12 @@ fn leaving() -> Seen {
         Some(SYSTEM),
         "tenant",
         json!({"metadata": {"uid": "s"}}),
+    ));
+    seen.route = Some(Object::new(
+        CONFIG_MAP,
+        Some(SYSTEM),
+        "route",
+        json!({"metadata": {"uid": "r", "labels": {keys::TENANT: owner().id.as_str()}}}),
     ));
     seen.slice_claims = vec![slice_claim(
         SYSTEM,

@@ -410,3 +410,94 @@ fn intervals_of_the_class_become_flags() {
         Some("--feature-gates=A=true,B=false")
     );
 }
+
+/// T28: all contexts are listed, and the network leaves no way beside the way out.
+#[test]
+fn t28_the_api_server_goes_out_through_the_proxy_alone() {
+    let cp = control_plane();
+    let objects = apiserver::objects(&cp, &addresses(), "");
+    let egress = objects[0].text("/data/egress.json");
+    let egress: Value = serde_json::from_str(egress).unwrap();
+    let contexts: Vec<String> = egress["egressSelections"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            let connection = &one["connection"];
+            let url = connection["transport"]["tcp"]["url"].as_str();
+            format!(
+                "{} {} {}",
+                one["name"].as_str().unwrap(),
+                connection["proxyProtocol"].as_str().unwrap(),
+                url.unwrap_or_default()
+            )
+        })
+        .collect();
+    assert_eq!(
+        contexts,
+        [
+            "cluster HTTPConnect https://10.96.0.60:8131",
+            "controlplane HTTPConnect https://10.96.0.60:8131",
+            "etcd Direct "
+        ]
+    );
+    assert_eq!(objects[0].text("/data/proxy-ca.crt"), "proxy authority");
+    let policies = base(&cp, "sublet-system");
+    let policy = policies
+        .iter()
+        .find(|object| object.kind == NETWORK_POLICY && object.name() == apiserver::NAME)
+        .unwrap();
+    let ports: Vec<i64> = policy
+        .items("/spec/egress")
+        .iter()
+        .filter_map(|rule| rule["ports"][0]["port"].as_i64())
+        .collect();
+    assert_eq!(ports, [2379, 8131]);
+}
+
+#[test]
+fn clients_are_told_the_name_that_leads_to_their_tenant() {
+    let names = |cp: &ControlPlane| {
+        let order = keys::user_kubeconfig(cp, &addresses());
+        let crate::pki::Material::Leaf(crate::pki::Leaf {
+            form: crate::pki::Form::Kubeconfig {
+                tls_server_name, ..
+            },
+            ..
+        }) = order.material
+        else {
+            panic!("a kubeconfig");
+        };
+        let route = route::route(cp, &addresses(), "authority", "s");
+        let host = route.text("/data/host").to_owned();
+        (tls_server_name.is_some(), host)
+    };
+    let mut cp = control_plane();
+    assert_eq!(names(&cp), (true, String::new()));
+    for (host, expected) in [
+        ("192.0.2.7", (true, String::new())),
+        ("acme.example", (false, "acme.example".to_owned())),
+    ] {
+        cp.endpoint = Some(api::Endpoint {
+            host: host.into(),
+            port: 443,
+        });
+        assert_eq!(names(&cp), expected, "{host}");
+    }
+}
+
+#[test]
+fn a_route_says_what_the_proxy_needs_and_no_secret() {
+    let mut cp = control_plane();
+    cp.egress = vec!["203.0.113.0/24 443".into(), "192.168.7.0/24".into()];
+    let route = route::route(&cp, &addresses(), "authority", "s");
+    expect![[r#"
+        {
+          "allowedEgress": "203.0.113.0/24 443\n192.168.7.0/24",
+          "apiAddress": "10.96.4.1",
+          "authority.crt": "authority",
+          "backend": "10.96.0.51:6443",
+          "clusterDomain": "cluster.local"
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&route.body["data"]).unwrap());
+}

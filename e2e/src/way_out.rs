@@ -1,0 +1,184 @@
+//! Speaking with the proxy as a tenant's API server does, or as somebody who pretends to be one.
+
+use crate::{
+    kind::{SECRET, SERVICE},
+    read::text,
+    side::Side,
+    tenant::Tenant,
+};
+use anyhow::{Context, ensure};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use serde_json::Value;
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+
+/// No answer of the proxy takes longer.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What a stream needs to be.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// A certificate with its key.
+#[derive(Clone)]
+pub struct Identity {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+/// The way out.
+#[derive(Clone)]
+pub struct WayOut {
+    address: String,
+    authority: Vec<u8>,
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub code: u16,
+    /// Everything that came.
+    pub text: String,
+}
+
+impl Identity {
+    /// What a tenant's API server shows to the proxy.
+    pub async fn of_api_server(tenant: &Tenant) -> anyhow::Result<Self> {
+        let namespace = tenant.control_plane_namespace();
+        let secret = tenant
+            .above
+            .get(SECRET, &namespace, "apiserver-kubelet-client")
+            .await?;
+        Ok(Self {
+            certificate: data(&secret, "tls.crt")?,
+            key: data(&secret, "tls.key")?,
+        })
+    }
+
+    /// What a tenant's admin has in the kubeconfig.
+    pub fn of_admin(tenant: &Tenant) -> anyhow::Result<Self> {
+        let config: Value = serde_saphyr::from_str(&tenant.kubeconfig)?;
+        let field = |name: &str| {
+            let text = config["users"][0]["user"][name].as_str();
+            let text = text.with_context(|| format!("the kubeconfig has {name}"))?;
+            Ok::<_, anyhow::Error>(BASE64_STANDARD.decode(text)?)
+        };
+        Ok(Self {
+            certificate: field("client-certificate-data")?,
+            key: field("client-key-data")?,
+        })
+    }
+}
+
+impl WayOut {
+    /// Finds it.
+    pub async fn find(above: &Side) -> anyhow::Result<Self> {
+        let system = api::SYSTEM_NAMESPACE;
+        let service = above.get(SERVICE, system, api::keys::PROXY).await?;
+        let secret = above
+            .get(SECRET, system, api::keys::PROXY_AUTHORITY)
+            .await?;
+        Ok(Self {
+            address: text(&service, "/spec/clusterIP").to_owned(),
+            authority: data(&secret, "tls.crt")?,
+        })
+    }
+
+    /// Connects; in TLS 1.3 a refused certificate is noticed by the first read only.
+    pub async fn connect(
+        &self,
+        identity: Option<&Identity>,
+    ) -> anyhow::Result<impl Stream + use<>> {
+        let port = tenancy::naming::WAY_OUT_PORT;
+        let tcp = TcpStream::connect((self.address.as_str(), port)).await?;
+        self.secure(tcp, &self.address, identity).await
+    }
+
+    /// TLS over a connection, checked for a name.
+    pub async fn secure<S: Stream>(
+        &self,
+        stream: S,
+        name: &str,
+        identity: Option<&Identity>,
+    ) -> anyhow::Result<tokio_rustls::client::TlsStream<S>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(&self.authority)?)?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots);
+        let config = match identity {
+            None => config.with_no_client_auth(),
+            Some(identity) => config.with_client_auth_cert(
+                vec![CertificateDer::from_pem_slice(&identity.certificate)?.into_owned()],
+                PrivateKeyDer::from_pem_slice(&identity.key)?,
+            )?,
+        };
+        let connector = TlsConnector::from(Arc::new(config));
+        let name = ServerName::try_from(name.to_owned())?;
+        Ok(timeout(LIMIT, connector.connect(name, stream)).await??)
+    }
+
+    /// Asks a virtual node's kubelet as one identity, through the way out as another.
+    pub async fn kubelet(
+        &self,
+        outer: &Identity,
+        inner: &Identity,
+        head: &str,
+    ) -> anyhow::Result<Answer> {
+        let host = tenancy::naming::node_host("any");
+        let mut tunnel = self.connect(Some(outer)).await?;
+        let line = format!("CONNECT {host}:10250 HTTP/1.1\r\nHost: x\r\n\r\n");
+        tunnel.write_all(line.as_bytes()).await?;
+        let answer = read_head(&mut tunnel).await?;
+        ensure!(answer.code == 200, "{answer:?}");
+        let mut kubelet = self.secure(tunnel, &host, Some(inner)).await?;
+        ask(&mut kubelet, head).await
+    }
+}
+
+/// Sends a request head as it is and reads all of the answer.
+pub async fn ask(stream: &mut (impl Stream + ?Sized), head: &str) -> anyhow::Result<Answer> {
+    stream.write_all(head.as_bytes()).await?;
+    let mut bytes = vec![];
+    // A peer that closes without TLS's goodbye has said all the same what it had to say.
+    let read = timeout(LIMIT, stream.read_to_end(&mut bytes)).await?;
+    if bytes.is_empty() {
+        read?;
+    }
+    answer(&bytes)
+}
+
+/// Reads the head of an answer and not a byte more.
+pub async fn read_head(stream: &mut (impl Stream + ?Sized)) -> anyhow::Result<Answer> {
+    let mut bytes = vec![];
+    while !bytes.ends_with(b"\r\n\r\n") {
+        bytes.push(timeout(LIMIT, stream.read_u8()).await??);
+    }
+    answer(&bytes)
+}
+
+fn answer(bytes: &[u8]) -> anyhow::Result<Answer> {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let code = text.split(' ').nth(1).and_then(|code| code.parse().ok());
+    Ok(Answer {
+        code: code.with_context(|| format!("no HTTP answer: {text:?}"))?,
+        text,
+    })
+}
+
+fn data(secret: &Value, key: &str) -> anyhow::Result<Vec<u8>> {
+    let text = secret["data"][key].as_str();
+    let text = text.with_context(|| format!("the Secret has no {key}"))?;
+    Ok(BASE64_STANDARD.decode(text)?)
+}

@@ -1,0 +1,152 @@
+//! The front door: one address for all tenants, whoever knocks.
+
+use anyhow::{Context, ensure};
+use e2e::{
+    kind::{CONFIG_MAP, SERVICE},
+    read::text,
+    side::Side,
+    space::run,
+    tenant::{A, B, Tenant},
+    wait::SOON,
+};
+use serde_json::Value;
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+
+fn cluster(tenant: &Tenant) -> anyhow::Result<Value> {
+    let config: Value = serde_saphyr::from_str(&tenant.kubeconfig)?;
+    Ok(config["clusters"][0]["cluster"].clone())
+}
+
+/// `HOST:PORT` of the front door.
+async fn address() -> anyhow::Result<String> {
+    let server = cluster(A.get().await?)?;
+    let server = text(&server, "/server").strip_prefix("https://");
+    Ok(server.context("an https URL")?.to_owned())
+}
+
+#[test]
+fn all_tenants_share_one_address_and_none_has_a_node_port() {
+    run(async || {
+        let (a, b) = (A.get().await?, B.get().await?);
+        let (one, two) = (cluster(a)?, cluster(b)?);
+        ensure!(
+            one["server"] == two["server"],
+            "{} and {}",
+            one["server"],
+            two["server"]
+        );
+        ensure!(one["tls-server-name"] != two["tls-server-name"]);
+        for (tenant, cluster) in [(a, &one), (b, &two)] {
+            let name = text(cluster, "/tls-server-name");
+            ensure!(name == tenancy::naming::tenant_host(&tenant.id), "{name}");
+            let services = tenant
+                .above
+                .list(SERVICE, &tenant.control_plane_namespace(), "")
+                .await?;
+            ensure!(
+                services
+                    .iter()
+                    .all(|service| text(service, "/spec/type") == "ClusterIP")
+            );
+            ensure!(tenant.side.text("/readyz").await? == "ok");
+        }
+        Ok(())
+    });
+}
+
+/// What the front door answers to some first bytes, until it closes.
+async fn knock(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(address().await?).await?;
+    stream.write_all(bytes).await?;
+    let mut answer = vec![];
+    // A reset is an end, too.
+    let _ = timeout(SOON, stream.read_to_end(&mut answer))
+        .await
+        .context("the connection stays open")?;
+    Ok(answer)
+}
+
+#[test]
+fn t40_garbage_is_let_go_and_leads_nowhere() {
+    run(async || {
+        for garbage in [
+            &b"GET / HTTP/1.1\r\nHost: kubernetes\r\n\r\n"[..],
+            b"SSH-2.0-OpenSSH_9.2\r\n",
+            &[0; 64],
+            &[0x16, 3, 1, 0xff, 0xff, 1, 0, 0, 1, 0],
+        ] {
+            let answer = knock(garbage).await?;
+            ensure!(answer.is_empty() || answer[0] == 21, "{answer:?}");
+        }
+        // A proper hello for a tenant that isn't there, and one without a name.
+        let a = A.get().await?;
+        for name in [
+            "aaaaaaaaaaaaaaaaaaaaaaaaaa.tenants.sublet.internal",
+            "kubernetes",
+            "10.96.0.1",
+        ] {
+            let stranger = Side::knock(&a.kubeconfig, name).await?;
+            let answer = stranger.text("/readyz").await;
+            ensure!(
+                answer.as_ref().is_err_and(|problem| problem.code == 0),
+                "{name}: {answer:?}"
+            );
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn t40_half_open_connections_hold_up_nobody() {
+    run(async || {
+        let (a, address) = (A.get().await?, address().await?);
+        let time = async || {
+            let began = Instant::now();
+            for _ in 0..20 {
+                let fresh = Side::connect("a new connection", &a.kubeconfig).await?;
+                fresh.text("/readyz").await?;
+            }
+            Ok::<Duration, anyhow::Error>(began.elapsed())
+        };
+        let quiet = time().await?;
+        let mut held = vec![];
+        for number in 0..1500 {
+            let mut stream = TcpStream::connect(&address).await?;
+            if number % 2 == 0 {
+                stream.write_all(&[22, 3, 1, 2, 0, 1]).await?;
+            }
+            held.push(stream);
+        }
+        let crowded = time().await?;
+        // Shared machines are uneven: what is looked for is a stall, not a percentage.
+        ensure!(
+            crowded < quiet * 4 + Duration::from_secs(2),
+            "{quiet:?} became {crowded:?}"
+        );
+        // They are let go after a while.
+        let mut first = held.swap_remove(0);
+        let mut rest = vec![];
+        let _ = timeout(SOON, first.read_to_end(&mut rest))
+            .await
+            .context("a half-open connection stays open")?;
+        Ok(())
+    });
+}
+
+#[test]
+fn large_answers_and_watches_pass_whole() {
+    e2e::space::within(A, "door", async |space| {
+        let big = "x".repeat(700_000);
+        space
+            .create(CONFIG_MAP, e2e::make::config_map("big", "a", &big))
+            .await?;
+        let back = space.get(CONFIG_MAP, "big").await?;
+        ensure!(text(&back, "/data/a") == big);
+        Ok(())
+    });
+}
