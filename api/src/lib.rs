@@ -17,8 +17,8 @@ mod virtual_control_plane;
 
 pub use condition::{Condition, set_condition};
 pub use control_plane_class::{
-    ControlPlaneClass, ControlPlaneClassSpec, Egress, Images, Intervals, PartResources, PodResources,
-    Version,
+    ControlPlaneClass, ControlPlaneClassSpec, Egress, Images, Intervals, PartResources,
+    PodResources, Version,
 };
 pub use control_plane_group::{ControlPlaneGroup, ControlPlaneGroupSpec};
 pub use virtual_control_plane::{

@@ -130,9 +130,9 @@ fn workload_control_plane_secrets_claims_and_finalizer_go_in_this_order() {
     seen.namespaces.clear();
     assert_eq!(
         said(&decide(&seen, SYSTEM)),
-        "Delete(Secret sublet-system/tenant)"
+        "Delete(Secret sublet-system/tenant), Delete(ConfigMap sublet-system/route)"
     );
-    seen.syncer_secret = None;
+    (seen.syncer_secret, seen.route) = (None, None);
     assert_eq!(
         said(&decide(&seen, SYSTEM)),
         "Delete(ConfigMap sublet-system/slice-10-96-4-0)"
@@ -152,7 +152,7 @@ fn a_foreign_secret_under_the_kubeconfigs_name_stays() {
     let mut seen = leaving();
     stopped(&mut seen);
     seen.namespaces.clear();
-    seen.syncer_secret = None;
+    (seen.syncer_secret, seen.route) = (None, None);
     seen.slice_claims.clear();
     seen.user_secret = Some(Object::new(
         SECRET,

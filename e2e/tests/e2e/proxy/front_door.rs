@@ -139,7 +139,7 @@ fn t40_half_open_connections_hold_up_nobody() {
 }
 
 #[test]
-fn large_answers_and_watches_pass_whole() {
+fn large_answers_pass_whole() {
     e2e::space::within(A, "door", async |space| {
         let big = "x".repeat(700_000);
         space

@@ -4,7 +4,7 @@ use super::way_out::refused_by;
 use anyhow::{Context, ensure};
 use api::keys;
 use e2e::{
-    kind::{ENDPOINT_SLICE, NAMESPACE, NODE, SERVICE},
+    kind::{ENDPOINTS, NAMESPACE, NODE, SERVICE},
     make,
     read::{items, label, name, text},
     space::{Space, run, within},
@@ -75,12 +75,11 @@ fn t29_services_with_foreign_endpoints_lead_nowhere() {
             space
                 .create(SERVICE, json!({"metadata": metadata, "spec": spec}))
                 .await?;
-            let slice = json!({
-                "metadata": {"name": service, "labels": {"kubernetes.io/service-name": service}},
-                "addressType": "IPv4", "endpoints": [{"addresses": [host], "conditions": {"ready": true}}],
-                "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+            let endpoints = json!({
+                "metadata": {"name": service},
+                "subsets": [{"addresses": [{"ip": host}], "ports": [{"name": "https", "port": port}]}],
             });
-            space.create(ENDPOINT_SLICE, slice).await?;
+            space.create(ENDPOINTS, endpoints).await?;
             let path = format!(
                 "/api/v1/namespaces/{}/services/https:{service}:https/proxy/",
                 space.name
@@ -97,43 +96,48 @@ fn t29_services_with_foreign_endpoints_lead_nowhere() {
     });
 }
 
+/// In a tenant of its own: all others use their nodes.
 #[test]
 fn t30_an_edited_node_leads_nowhere_and_is_put_right() {
-    within(A, "t30", async |space| {
-        shell(space).await?;
-        let pod = space.get(e2e::kind::POD, "web").await?;
-        let node = text(&pod, "/spec/nodeName");
-        let (super_api, _) = forbidden(space).await?.swap_remove(0);
-        let edits = [
-            json!({"addresses": [{"type": "Hostname", "address": super_api}], "daemonEndpoints": {"kubeletEndpoint": {"Port": 443}}}),
-            json!({"addresses": [{"type": "Hostname", "address": "kubernetes.default.svc"}]}),
-            json!({"daemonEndpoints": {"kubeletEndpoint": {"Port": 6443}}}),
-        ];
-        let logs = format!("/api/v1/namespaces/{}/pods/web/log", space.name);
-        for edit in edits {
-            space.side().merge_status(NODE, "", node, edit).await?;
-            // Either it is refused, or the syncer was quicker; another's answer it never is.
-            match space.side().text(&logs).await {
-                Ok(said) => ensure!(said == "secret\n", "{said}"),
-                Err(problem) => ensure!(
-                    problem.message.contains("proxy error")
-                        || problem.message.contains("no such host"),
-                    "{problem}"
-                ),
-            }
-            eventually(SOON, "the node is put right", async || {
-                let seen = space.side().get(NODE, "", node).await?;
-                let address = text(&seen, "/status/addresses/0/address");
-                ensure!(address == tenancy::naming::node_host(node), "{address}");
-                let port = seen.pointer("/status/daemonEndpoints/kubeletEndpoint/Port");
-                ensure!(port == Some(&json!(10250)), "{port:?}");
-                ensure!(space.side().text(&logs).await? == "secret\n");
-                Ok(())
-            })
-            .await?;
-        }
-        Ok(())
+    run(async || {
+        let called = format!("t30-{:06x}", rand::random::<u32>() >> 8);
+        let tenant = e2e::tenant::Tenant::make(&called, json!({})).await?;
+        let result = async { edits_nodes(&Space::open(tenant.clone(), "t30").await?).await }.await;
+        tenant.delete().await?;
+        result
     });
+}
+
+async fn edits_nodes(space: &Space) -> anyhow::Result<()> {
+    shell(space).await?;
+    let pod = space.get(e2e::kind::POD, "web").await?;
+    let node = text(&pod, "/spec/nodeName");
+    let (super_api, _) = forbidden(space).await?.swap_remove(0);
+    let edits = [
+        json!({"addresses": [{"type": "Hostname", "address": super_api}], "daemonEndpoints": {"kubeletEndpoint": {"Port": 443}}}),
+        json!({"addresses": [{"type": "Hostname", "address": "kubernetes.default.svc"}]}),
+        json!({"daemonEndpoints": {"kubeletEndpoint": {"Port": 6443}}}),
+    ];
+    let logs = format!("/api/v1/namespaces/{}/pods/web/log", space.name);
+    for edit in edits {
+        space.side().merge_status(NODE, "", node, edit).await?;
+        // Either it is refused, or the syncer was quicker; another's answer it never is.
+        match space.side().text(&logs).await {
+            Ok(said) => ensure!(said == "secret\n", "{said}"),
+            Err(problem) => ensure!(problem.message.contains("proxy error"), "{problem}"),
+        }
+        eventually(SOON, "the node is put right", async || {
+            let seen = space.side().get(NODE, "", node).await?;
+            let address = text(&seen, "/status/addresses/0/address");
+            ensure!(address == tenancy::naming::node_host(node), "{address}");
+            let port = seen.pointer("/status/daemonEndpoints/kubeletEndpoint/Port");
+            ensure!(port == Some(&json!(10250)), "{port:?}");
+            ensure!(space.side().text(&logs).await? == "secret\n");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -142,8 +146,15 @@ fn t31_a_virtual_node_tells_nothing_of_the_whole_node() {
         shell(space).await?;
         let pod = space.get(e2e::kind::POD, "web").await?;
         let node = text(&pod, "/spec/nodeName");
-        let proxy = format!("/api/v1/nodes/{node}/proxy");
-        ensure!(space.side().text(&format!("{proxy}/healthz")).await? == "ok");
+        let (out, own) = (
+            WayOut::find(space.above()).await?,
+            Identity::of_api_server(&space.tenant).await?,
+        );
+        let get = async |path: &str| {
+            let head = format!("GET /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            out.kubelet(&own, &own, &head).await
+        };
+        ensure!(get("healthz").await?.text.ends_with("ok"));
         for path in [
             "pods",
             "runningpods/",
@@ -156,11 +167,12 @@ fn t31_a_virtual_node_tells_nothing_of_the_whole_node() {
             "checkpoint/default/web/main",
             "debug/pprof/cmdline",
         ] {
-            let problem = space.side().text(&format!("{proxy}/{path}")).await;
-            let problem = problem
-                .err()
-                .with_context(|| format!("{path} was answered"))?;
-            ensure!(problem.code == 403, "{path}: {problem}");
+            let answer = get(path).await?;
+            ensure!(answer.code == 403, "{path}: {answer:?}");
+            // The tenant's API server won't even go there: nobody resolves its nodes' names.
+            let proxy = format!("/api/v1/nodes/{node}/proxy/{path}");
+            let said = space.side().text(&proxy).await;
+            ensure!(said.is_err(), "{path}: {said:?}");
         }
         // And the proxy couldn't ask for it.
         for (verb, resource, subresource) in [
@@ -199,7 +211,6 @@ fn t32_no_path_leads_to_another_tenants_pod() {
             shell(&b).await?;
             let (ns, twin) = (&b.name, &b.twin);
             let pod = b.get(e2e::kind::POD, "web").await?;
-            let node = text(&pod, "/spec/nodeName");
             let (out, own) = (WayOut::find(a.above()).await?, Identity::of_api_server(&a.tenant).await?);
             for path in [
                 format!("/containerLogs/{ns}/web/main"),
@@ -232,10 +243,6 @@ fn t32_no_path_leads_to_another_tenants_pod() {
             let head = format!("GET /containerLogs/{ns}/web/main HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
             let answer = out.kubelet(&theirs, &theirs, &head).await?;
             ensure!(answer.code == 200 && answer.text.contains("secret"), "{answer:?}");
-            // Nor by the tenant's own node proxy, which passes paths on.
-            let path = format!("/api/v1/nodes/{node}/proxy/containerLogs/{twin}/web/main");
-            let problem = a.side().text(&path).await;
-            ensure!(problem.is_err_and(|problem| problem.code == 404));
             Ok(())
         }
         .await;
@@ -308,14 +315,9 @@ fn t33_headers_and_framing_change_nothing() {
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[400, 505]),
         ] {
             let mut stream = out.connect(Some(&own)).await?;
-            match ask(&mut stream, head).await {
-                Ok(answer) => ensure!(codes.contains(&answer.code), "{head:?}: {answer:?}"),
-                // Closed without a word, which is as good.
-                Err(error) => ensure!(
-                    format!("{error:#}").contains("no HTTP answer"),
-                    "{head:?}: {error:#}"
-                ),
-            }
+            // Closed without a word is as good.
+            let code = ask(&mut stream, head).await.map_or(0, |answer| answer.code);
+            ensure!(code == 0 || codes.contains(&code), "{head:?}: {code}");
         }
         Ok(())
     });
