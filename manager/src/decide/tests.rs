@@ -90,10 +90,8 @@ fn play(seen: &mut Seen, actions: Vec<Action>) -> Vec<String> {
 
 fn put(seen: &mut Seen, mut object: Object) {
     let inside = owner().control_plane_namespace();
-    if object.kind == SERVICE {
-        if object.text("/spec/clusterIP").is_empty() {
-            object.body["spec"]["clusterIP"] = json!("10.96.0.50");
-        }
+    if object.kind == SERVICE && object.text("/spec/clusterIP").is_empty() {
+        object.body["spec"]["clusterIP"] = json!("10.96.0.50");
     }
     if object.kind == DEPLOYMENT || object.kind == STATEFUL_SET {
         let replicas = object.body["spec"]["replicas"].clone();
