@@ -30,7 +30,6 @@ pub const SERVICE_ACCOUNT: Kind = kind("v1", "ServiceAccount", "serviceaccounts"
 pub const NODE: Kind = kind("v1", "Node", "nodes");
 pub const EVENT: Kind = kind("v1", "Event", "events");
 pub const PERSISTENT_VOLUME: Kind = kind("v1", "PersistentVolume", "persistentvolumes");
-pub const ENDPOINTS: Kind = kind("v1", "Endpoints", "endpoints");
 pub const ENDPOINT_SLICE: Kind = kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices");
 pub const DEPLOYMENT: Kind = kind("apps/v1", "Deployment", "deployments");
 pub const REPLICA_SET: Kind = kind("apps/v1", "ReplicaSet", "replicasets");
