@@ -1,6 +1,6 @@
 //! `ControlPlaneClass`: what a super-cluster admin offers to tenants; defaults and ceilings.
 
-use crate::{EtcdStorage, PodSecurity};
+use crate::{CustomResource as SyncedCustomResource, EtcdStorage, Offer, PodSecurity};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -91,6 +91,23 @@ pub struct ControlPlaneClassSpec {
     /// How often the control plane does its periodic work.
     #[serde(default, skip_serializing_if = "Intervals::is_empty")]
     pub intervals: Intervals,
+
+    /// Objects of the super cluster that the tenants of this class are shown, beside those labelled
+    /// `sublet.dev/published: "true"`, which all tenants are shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub offers: Vec<Offer>,
+
+    /// Custom resources that a tenant of this class may name in `spec.sync.customResources`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub custom_resources: Vec<SyncedCustomResource>,
+
+    /// Host names that Ingresses and routes of a tenant may use: exact, or `*.SUFFIX` for all below a suffix, or `*` for
+    /// any. `{name}` and `{namespace}` stand for the VirtualControlPlane's. None when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 253)))]
+    pub ingress_hosts: Vec<String>,
 }
 
 impl Default for ControlPlaneClassSpec {
@@ -108,6 +125,9 @@ impl Default for ControlPlaneClassSpec {
             node_selector: BTreeMap::new(),
             feature_gates: BTreeMap::new(),
             intervals: Intervals::default(),
+            offers: vec![],
+            custom_resources: vec![],
+            ingress_hosts: vec![],
         }
     }
 }

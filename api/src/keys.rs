@@ -15,6 +15,9 @@ pub const SHARD: &str = "sublet.dev/shard";
 /// Label: what an object without a tenant twin is for (`token`, `control-plane`, …).
 pub const ROLE: &str = "sublet.dev/role";
 
+/// Label: `true` on an object of the super cluster that every tenant is shown, and on what a tenant is shown of it.
+pub const PUBLISHED: &str = "sublet.dev/published";
+
 /// Annotation: namespace of the tenant's object.
 pub const NAMESPACE: &str = "sublet.dev/namespace";
 /// Annotation: name of the tenant's object.

@@ -13,6 +13,7 @@ pub mod keys;
 mod condition;
 mod control_plane_class;
 mod control_plane_group;
+mod crossing;
 mod virtual_control_plane;
 
 pub use condition::{Condition, set_condition};
@@ -21,6 +22,7 @@ pub use control_plane_class::{
     PodResources, Version,
 };
 pub use control_plane_group::{ControlPlaneGroup, ControlPlaneGroupSpec};
+pub use crossing::{CustomResource, Direction, Offer, ReferenceKind, ReferencePath, StatusPlace};
 pub use virtual_control_plane::{
     Dns, Endpoint, Etcd, EtcdStorage, External, Network, Phase, PodSecurity, Policy, SecretRef,
     Sync, SyncObjects, TenantProof, VirtualControlPlane, VirtualControlPlaneSpec,

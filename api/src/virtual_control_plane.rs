@@ -1,6 +1,6 @@
 //! `VirtualControlPlane`: one tenant, as the super cluster's admin or a platform asks for it.
 
-use crate::Condition;
+use crate::{Condition, Offer};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -253,6 +253,14 @@ pub struct Sync {
     #[x_kube(validation = Rule::new("self >= 1 && self <= 100").message("spec.sync.weight is 1 to 100; leave it out for the class's own"))]
     #[schemars(extend("format" = "int32"))]
     pub weight: Option<u8>,
+    /// Of the resources named here the tenant is shown only these objects, as far as its class offers them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub from_super: Vec<Offer>,
+    /// Custom resources that cross, as `PLURAL.GROUP`; the class says how.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 253)))]
+    pub custom_resources: Vec<String>,
 }
 
 /// A selection of objects of one kind.

@@ -30,6 +30,19 @@ pub const SERVICE_ACCOUNT: Kind = kind("v1", "ServiceAccount", "serviceaccounts"
 pub const NODE: Kind = kind("v1", "Node", "nodes");
 pub const EVENT: Kind = kind("v1", "Event", "events");
 pub const PERSISTENT_VOLUME: Kind = kind("v1", "PersistentVolume", "persistentvolumes");
+pub const CLAIM: Kind = kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims");
+pub const STORAGE_CLASS: Kind = kind("storage.k8s.io/v1", "StorageClass", "storageclasses");
+pub const RUNTIME_CLASS: Kind = kind("node.k8s.io/v1", "RuntimeClass", "runtimeclasses");
+pub const INGRESS_CLASS: Kind = kind("networking.k8s.io/v1", "IngressClass", "ingressclasses");
+pub const INGRESS: Kind = kind("networking.k8s.io/v1", "Ingress", "ingresses");
+pub const NETWORK_POLICY: Kind = kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies");
+pub const DISRUPTION_BUDGET: Kind =
+    kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets");
+pub const DEFINITION: Kind = kind(
+    "apiextensions.k8s.io/v1",
+    "CustomResourceDefinition",
+    "customresourcedefinitions",
+);
 pub const ENDPOINT_SLICE: Kind = kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices");
 pub const DEPLOYMENT: Kind = kind("apps/v1", "Deployment", "deployments");
 pub const REPLICA_SET: Kind = kind("apps/v1", "ReplicaSet", "replicasets");

@@ -73,6 +73,7 @@ const BUILDS: &[Build] = &[
     program("etcd", "etcd", "."),
     program("coredns", "coredns", "."),
     program("kwok", "kwok", "."),
+    program("provisioner", "provisioner", "."),
 ];
 
 /// The path of a program: ready-made, cached, or built now.

@@ -18,6 +18,7 @@ mod pki;
 pub(crate) mod process;
 mod start;
 mod teardown;
+mod volumes;
 
 use std::fs;
 use std::path::PathBuf;
@@ -81,7 +82,7 @@ pub(crate) fn up(nodes: Option<u8>, fake_nodes: u32) -> Result<()> {
     let _lock = cache::lock("super")?;
     stop_on_interrupt();
     let bundle = images::third_party()?;
-    for program in ["etcd", "kube-apiserver", "kubectl"] {
+    for program in ["etcd", "kube-apiserver", "kubectl", "provisioner"] {
         binaries::path(program)?;
     }
 

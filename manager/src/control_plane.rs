@@ -55,6 +55,8 @@ pub(crate) struct ControlPlane {
     pub(crate) egress: Vec<String>,
     /// Labels that its groups put on its super namespaces.
     pub(crate) group_labels: BTreeMap<String, String>,
+    /// Custom resources that cross, as `PLURAL.GROUP`.
+    pub(crate) custom_resources: Vec<String>,
 }
 
 /// A VirtualControlPlane as its objects refer to it.
@@ -257,6 +259,7 @@ impl ControlPlane {
             endpoint_host: offer.endpoint_host.clone(),
             egress: offer.api_server_egress.iter().map(egress).collect(),
             group_labels: group_labels(&owner.namespace, groups),
+            custom_resources: vcp.spec.sync.custom_resources.clone(),
         })
     }
 

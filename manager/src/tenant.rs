@@ -12,6 +12,7 @@ use crate::{
 };
 use api::Dns;
 use serde_json::json;
+use tenancy::kind::KINDS;
 
 /// Role of the syncer in a tenant's kube-system.
 const ROLE: Kind = Kind {
@@ -70,7 +71,10 @@ pub(crate) fn access(seen: &Objects) -> Result<Option<Access>, Error> {
 
 /// What the tenant must hold, in order: rights first, so that nobody is refused who comes after.
 pub(crate) fn objects(cp: &ControlPlane) -> Vec<Object> {
-    let mut objects: Vec<Object> = rights().into_iter().map(Object::sealed).collect();
+    let mut objects: Vec<Object> = rights(&cp.custom_resources)
+        .into_iter()
+        .map(Object::sealed)
+        .collect();
     if cp.dns == Dns::Dedicated {
         objects.extend(coredns::objects(cp));
     }
@@ -104,14 +108,14 @@ fn is_ready_apiserver(pod: &Object) -> bool {
             .any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
 
-fn rights() -> Vec<Object> {
+fn rights(custom: &[String]) -> Vec<Object> {
     vec![
         cluster_binding("sublet:admins", "cluster-admin", keys::ADMINS),
         Object::new(
             CLUSTER_ROLE,
             None,
             keys::SYNCER,
-            json!({"rules": syncer_rules()}),
+            json!({"rules": syncer_rules(custom)}),
         ),
         cluster_binding(keys::SYNCER, keys::SYNCER, keys::SYNCER),
         Object::new(
@@ -134,13 +138,14 @@ fn rights() -> Vec<Object> {
     ]
 }
 
-/// Spec and metadata are the tenant's: the syncer reads them and writes status, bindings, nodes and events.
-fn syncer_rules() -> serde_json::Value {
+/// Spec and metadata are the tenant's: the syncer reads them and writes status, bindings, nodes and events, and what is
+/// published to the tenant.
+fn syncer_rules(custom: &[String]) -> serde_json::Value {
     let read = ["get", "list", "watch"];
-    json!([
+    let mut rules = json!([
         {"apiGroups": [""], "resources": [
             "namespaces", "pods", "configmaps", "secrets", "services", "endpoints", "serviceaccounts", "nodes",
-            "events", "persistentvolumeclaims",
+            "events",
         ], "verbs": read},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
         // A pod deleted in the super cluster is a pod that ended.
@@ -152,7 +157,34 @@ fn syncer_rules() -> serde_json::Value {
         {"apiGroups": [""], "resources": ["nodes"], "verbs": ["create", "patch", "update", "delete"]},
         {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch", "update"]},
         {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
-    ])
+    ]);
+    let named = rules.to_string();
+    let further = KINDS
+        .iter()
+        .filter(|kind| !named.contains(&format!("\"{}\"", kind.resource().plural)));
+    for kind in further {
+        let resource = kind.resource();
+        let (groups, plural) = ([resource.group], resource.plural);
+        let verbs: &[&str] = if kind.goes_down() {
+            &["get", "list", "watch", "patch"]
+        } else {
+            &["get", "list", "watch", "create", "patch", "delete"]
+        };
+        let status = [format!("{plural}/status")];
+        rules.as_array_mut().expect("it was made above").extend([
+            json!({"apiGroups": groups, "resources": [plural], "verbs": verbs}),
+            json!({"apiGroups": groups, "resources": status, "verbs": ["patch"]}),
+        ]);
+    }
+    for (plural, group) in custom.iter().filter_map(|name| name.split_once('.')) {
+        let verbs = ["get", "list", "watch", "create", "patch", "delete"];
+        let resources = [plural.to_owned(), format!("{plural}/status")];
+        rules
+            .as_array_mut()
+            .expect("it was made above")
+            .push(json!({"apiGroups": [group], "resources": resources, "verbs": verbs}));
+    }
+    rules
 }
 
 fn cluster_binding(name: &str, role: &str, to: &str) -> Object {

@@ -99,7 +99,7 @@ pub(crate) async fn delete(
 ) -> Result<(), Failure> {
     serving(tenant)?;
     match cluster.delete(path, preconditions).await {
-        Err(Error::NotFound) => Ok(()),
+        Err(Error::NotFound | Error::NotServed) => Ok(()),
         other => Ok(other?),
     }
 }
@@ -117,13 +117,21 @@ pub(crate) async fn upward(
         |subresource| format!("{path}/{subresource}"),
     );
     let mut body = write.body.clone();
-    if !uid.is_empty() {
+    if !uid.is_empty() && write.verb != UpwardVerb::Operations {
         // A patch that names another UID than the object has is refused by the API server.
         body["metadata"]["uid"] = uid.into();
     }
     Ok(match write.verb {
         UpwardVerb::Create => tenant.cluster.post(&path, &body).await?,
         UpwardVerb::Merge => tenant.cluster.patch(&path, PatchType::Merge, &body).await?,
+        UpwardVerb::Operations => {
+            body = write.body.clone();
+            if let (false, Some(operations)) = (uid.is_empty(), body.as_array_mut()) {
+                let test = json!({"op": "test", "path": "/metadata/uid", "value": uid});
+                operations.insert(0, test);
+            }
+            tenant.cluster.patch(&path, PatchType::Json, &body).await?
+        }
         UpwardVerb::StrategicMerge => {
             tenant
                 .cluster

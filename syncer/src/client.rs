@@ -17,6 +17,7 @@ use kube::{
 };
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
 use tower::{BoxError, ServiceBuilder};
 
 /// No unary request takes longer; watches have limits of their own.
@@ -31,9 +32,12 @@ const PING_LIMIT: Duration = Duration::from_secs(20);
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// 404.
+    /// 404 for an object.
     #[error("not found")]
     NotFound,
+    /// 404 for the resource itself: the API server doesn't serve that kind, or not yet.
+    #[error("the API server doesn't serve this kind")]
+    NotServed,
     /// 409 on a create.
     #[error("already exists")]
     AlreadyExists,
@@ -94,6 +98,8 @@ pub(crate) struct Cluster {
     requests: kube::Client,
     watches: kube::Client,
     pace: Arc<Pace>,
+    /// Counts changes of the definitions of kinds.
+    kinds: Arc<watch::Sender<u64>>,
 }
 
 impl Cluster {
@@ -103,6 +109,7 @@ impl Cluster {
             requests: http2(config)?,
             watches: http2(config)?,
             pace,
+            kinds: Arc::default(),
         })
     }
 
@@ -113,6 +120,7 @@ impl Cluster {
             requests: client.clone(),
             watches: client,
             pace: Pace::own("fake"),
+            kinds: Arc::default(),
         }
     }
 
@@ -124,6 +132,16 @@ impl Cluster {
     /// The object or list at `path`.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Error> {
         self.unary(Method::GET, path, None).await
+    }
+
+    /// A kind was defined or its definition changed: who waits for one may look again.
+    pub(crate) fn kinds_changed(&self) {
+        self.kinds.send_modify(|count| *count += 1);
+    }
+
+    /// Tells of changes of the definitions of kinds.
+    pub(crate) fn kinds(&self) -> watch::Receiver<u64> {
+        self.kinds.subscribe()
     }
 
     /// The object at `path`, or nothing when there is none.
@@ -312,7 +330,9 @@ async fn read(body: Body) -> Result<Bytes, Error> {
 }
 
 fn failure(parts: &http::response::Parts, body: &[u8]) -> Error {
-    let status: Value = serde_json::from_slice(body).unwrap_or_default();
+    let parsed: Option<Value> = serde_json::from_slice(body).ok();
+    let is_plain = parsed.is_none();
+    let status = parsed.unwrap_or_default();
     let message = status["message"]
         .as_str()
         .map_or_else(|| parts.status.to_string(), str::to_owned);
@@ -320,6 +340,8 @@ fn failure(parts: &http::response::Parts, body: &[u8]) -> Error {
         400 | 413 | 415 | 422 => Error::Invalid(message),
         401 => Error::Unauthorized(message),
         403 => Error::Forbidden(message),
+        // Of what it serves an API server speaks in JSON.
+        404 if is_plain => Error::NotServed,
         404 => Error::NotFound,
         409 => Error::Conflict(message),
         410 => Error::Expired,

@@ -44,7 +44,11 @@ async fn tenants_object(tenant: &Tenant, key: &Key) -> Result<Option<Arc<Object>
         return Ok(Some(object));
     }
     let path = key.kind().resource().path(&key.namespace, &key.name);
-    Ok(read(&tenant.cluster, &path).await?.map(Arc::new))
+    match read(&tenant.cluster, &path).await {
+        // A kind that the tenant no longer defines took its objects with it.
+        Err(Failure::Api(Error::NotServed)) if key.kind().is_optional() => Ok(None),
+        other => Ok(other?.map(Arc::new)),
+    }
 }
 
 /// Reads one object live.
@@ -67,6 +71,10 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
     {
         return Ok(());
     }
+    if twin.is_none() && rule.awaits(object) {
+        // What is written later is part of the tenant's intent, and brings the key back.
+        return Ok(());
+    }
     let want = match tenant.with_cx(|cx| translate(rule, object, cx)) {
         Ok(Some(want)) => want,
         Ok(None) => return removal::unneeded(engine, tenant, key).await,
@@ -86,13 +94,17 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
     if rule.resource().namespaced {
         ensure_namespace(engine, tenant, &key.namespace).await?;
     }
-    for reference in rule.references(object) {
+    for reference in tenant.with_cx(|cx| rule.references(object, cx)) {
         if let Some(refused) = ensure_reference(engine, tenant, key, &reference).await? {
             return refuse(engine, tenant, key, object, &refused).await;
         }
     }
     let age = if twin.is_none() { Age::New } else { Age::Known };
     let made = make(engine, tenant, key, object, want, twin).await;
+    if matches!(made, Err(Failure::Api(Error::NotServed))) {
+        tenant.table.update(key, |entry| entry.twin = None);
+        return refuse(engine, tenant, key, object, &not_served(rule.resource())).await;
+    }
     if let Err(Failure::Api(error)) = &made
         && let Some(message) = refusal(error)
     {
@@ -122,6 +134,16 @@ fn refusal(error: &Error) -> Option<&str> {
         Error::Forbidden(message) if !message.contains("is forbidden: User") => Some(message),
         _ => None,
     }
+}
+
+/// The super cluster lacks the kind; its first list, if it comes to serve it, brings the object back.
+fn not_served(resource: &Resource) -> Refused {
+    let message = format!(
+        "the platform doesn't serve {} {} yet: it is synced once it does",
+        resource.api_version(),
+        resource.kind
+    );
+    Refused::new("KindNotServed", message)
 }
 
 /// Whether a pod without a twin may get one: not when it has ended, and not when it ran before.
@@ -200,11 +222,16 @@ async fn create(
     }
     match result {
         Ok(stored) => {
+            if rule.resource().kind == "Namespace" {
+                // Known before anything can be in it.
+                let owner = (tenant.id.clone(), Arc::clone(&key.name));
+                engine.twins.insert(stored.name().to_owned(), owner);
+            }
             accompany(engine, tenant, key, object).await?;
             if meta::applied(&first) != meta::applied(&want) {
                 return compare(engine, tenant, key, object, want).await;
             }
-            Ok(Some(record(tenant, key, &stored, object.uid())))
+            Ok(Some(record(engine, tenant, key, &stored, object.uid())))
         }
         Err(Failure::Api(Error::AlreadyExists)) => compare(engine, tenant, key, object, want).await,
         Err(Failure::Api(Error::NotFound)) => {
@@ -236,6 +263,7 @@ async fn compare(
     match plan(rule, want, Some(&have)) {
         Ok(Plan::Nothing) if have.is_terminating() => {
             record(
+                engine,
                 tenant,
                 key,
                 &have,
@@ -248,14 +276,14 @@ async fn compare(
         }
         Ok(Plan::Nothing) => {
             accompany(engine, tenant, key, object).await?;
-            Ok(Some(record(tenant, key, &have, object.uid())))
+            Ok(Some(record(engine, tenant, key, &have, object.uid())))
         }
         Ok(Plan::Patch(patches)) => {
             engine.metrics.repaired(&tenant.id);
             let stored =
                 apply::patch(&engine.cluster, tenant, rule.resource(), &have, &patches).await?;
             accompany(engine, tenant, key, object).await?;
-            Ok(Some(record(tenant, key, &stored, object.uid())))
+            Ok(Some(record(engine, tenant, key, &stored, object.uid())))
         }
         Ok(Plan::Replace) => {
             removal::replace(engine, tenant, key, &have).await?;
@@ -288,27 +316,41 @@ async fn accompany(
     Ok(())
 }
 
-/// Remembers the twin as it was just stored.
-pub(crate) fn record(tenant: &Tenant, key: &Key, stored: &Object, owner_uid: &str) -> SuperSide {
-    let baseline = meta::intent(stored);
-    tenant.table.update(key, |entry| {
+/// Remembers the twin as it was just stored, or just read.
+///
+/// An event may have been faster and told of a newer state. If somebody else made that, it is worked again.
+fn record(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    stored: &Object,
+    owner_uid: &str,
+) -> SuperSide {
+    let state = meta::intent(stored);
+    let (twin, is_overtaken) = tenant.table.update(key, |entry| {
         entry.refused = false;
         let known = entry.twin.take().filter(|twin| *twin.uid == *stored.uid());
+        let version = stored.resource_version();
+        let newer = known.as_ref().filter(|twin| twin.version > version);
+        let is_overtaken = newer.is_some_and(|twin| twin.state != state && !twin.terminating);
         let twin = SuperSide {
             uid: stored.uid().into(),
-            version: stored
-                .resource_version()
-                .max(known.as_ref().map_or(0, |twin| twin.version)),
+            version: newer.map_or(version, |twin| twin.version),
             owner_uid: owner_uid.into(),
             applied: meta::applied(stored),
-            baseline,
+            state: newer.map_or(state, |twin| twin.state),
+            baseline: if is_overtaken { 0 } else { state },
             terminating: stored.is_terminating()
                 || known.as_ref().is_some_and(|twin| twin.terminating),
             mirrored: known.map_or(0, |twin| twin.mirrored),
         };
         entry.twin = Some(twin.clone());
-        twin
-    })
+        (twin, is_overtaken)
+    });
+    if is_overtaken {
+        engine.down.add(&tenant.id, key.clone());
+    }
+    twin
 }
 
 /// Makes sure that a namespace of the tenant has its twin.

@@ -1,11 +1,10 @@
 //! What all parts share, and the loops that work the queues.
 
 use crate::{
-    apply::Failure, client::Cluster, downward, metrics::Metrics, queue::Queue, table::Table,
-    tenants::Tenant, upward,
+    apply::Failure, client::Cluster, downward, metrics::Metrics, offered::Offered, queue::Queue,
+    table::Table, tenants::Tenant, upward,
 };
 use dashmap::{DashMap, DashSet};
-use parking_lot::Mutex;
 use std::{
     collections::HashSet,
     sync::{Arc, OnceLock},
@@ -38,8 +37,8 @@ pub(crate) struct Engine {
     pub(crate) stopping: DashSet<TenantId>,
     /// Super namespaces that are twins, and whose.
     pub(crate) twins: DashMap<String, (TenantId, Arc<str>)>,
-    /// Names of objects that are published to tenants, by kind.
-    pub(crate) published: Mutex<HashSet<Key>>,
+    /// Objects that are published to tenants.
+    pub(crate) offered: Arc<Offered>,
     /// Kinds whose list of super objects is complete.
     complete: watch::Sender<HashSet<u8>>,
     /// UID of the super cluster's kube-system namespace, as it was at the start.
@@ -64,7 +63,7 @@ impl Engine {
             tables: DashMap::new(),
             stopping: DashSet::new(),
             twins: DashMap::new(),
-            published: Mutex::default(),
+            offered: Arc::default(),
             complete: watch::Sender::new(HashSet::new()),
             super_proof: OnceLock::new(),
             down: Queue::new(),
@@ -122,6 +121,13 @@ impl Engine {
         let all = |complete: &HashSet<u8>| watched().all(|kind| complete.contains(&kind));
         // The sender lives as long as the engine.
         let _ = complete.wait_for(all).await;
+    }
+
+    /// Waits until the super objects of one kind are known.
+    pub(crate) async fn super_knows(&self, kind: u8) {
+        let mut complete = self.complete.subscribe();
+        // The sender lives as long as the engine.
+        let _ = complete.wait_for(|complete| complete.contains(&kind)).await;
     }
 
     /// Whether [`Engine::super_known`] would return at once.

@@ -1,6 +1,6 @@
 //! Small typed indexes that translation needs: who refers to what, which addresses and namespaces are the tenant's.
 
-use crate::table::Table;
+use crate::{offered::Offered, table::Table};
 use parking_lot::RwLock;
 use serde_json::Value;
 use std::{
@@ -11,6 +11,7 @@ use std::{
 use tenancy::{
     kind::{self, Facts, Reference, Resource},
     object::Object,
+    offer::Offers,
     selector,
     tenant::Key,
 };
@@ -85,18 +86,18 @@ impl Index {
         change
     }
 
-    /// Records a namespace's labels, or that it is gone.
-    pub(crate) fn namespace(&self, name: &str, object: Option<&Object>) {
+    /// Records a namespace's labels, or that it is gone; returns whether that is news.
+    pub(crate) fn namespace(&self, name: &str, object: Option<&Object>) -> bool {
         let mut inner = self.inner.write();
         match object {
             Some(object) => {
-                let labels = object
+                let labels: BTreeMap<String, String> = object
                     .labels()
                     .map(|(key, value)| (key.to_owned(), value.to_owned()))
                     .collect();
-                inner.namespaces.insert(name.into(), labels);
+                inner.namespaces.insert(name.into(), labels.clone()) != Some(labels)
             }
-            None => drop(inner.namespaces.remove(name)),
+            None => inner.namespaces.remove(name).is_some(),
         }
     }
 
@@ -164,6 +165,8 @@ impl Index {
 pub(crate) struct Answers<'a> {
     pub(crate) index: &'a Index,
     pub(crate) table: &'a Table,
+    pub(crate) offered: &'a Offered,
+    pub(crate) offers: &'a Offers,
 }
 
 impl Facts for Answers<'_> {
@@ -204,6 +207,19 @@ impl Facts for Answers<'_> {
         let entry = self.table.get(&key);
         entry.twin.filter(|known| *known.uid == *twin)?;
         entry.tenant.map(|side| side.uid.into())
+    }
+
+    fn is_offered(&self, name_of_kind: &str, name: &str) -> bool {
+        let Some((kind, rule)) = (0u8..)
+            .zip(kind::KINDS)
+            .find(|(_, rule)| rule.resource().kind == name_of_kind)
+        else {
+            return false;
+        };
+        let key = Key::new(kind, rule.published_namespace(), name);
+        self.offered
+            .is_labelled(&key)
+            .is_some_and(|labelled| self.offers.includes(rule.resource(), name, labelled))
     }
 }
 
@@ -255,6 +271,8 @@ mod tests {
             Answers {
                 index,
                 table: &table,
+                offered: &Offered::default(),
+                offers: &Offers::default(),
             }
             .is_pod_address("10.1.0.5".parse().unwrap())
         };

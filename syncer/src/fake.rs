@@ -7,7 +7,10 @@ use http_body_util::BodyExt;
 use kube::client::Body;
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tenancy::tenant::{Tenant as Rules, TenantId};
+use tenancy::{
+    offer::Offers,
+    tenant::{Tenant as Rules, TenantId},
+};
 use tower_test::mock::{self, Handle};
 
 /// How long a request may take to come.
@@ -41,8 +44,16 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         all_config_objects: false,
         group_labels: BTreeMap::new(),
         restore_counter: 0,
+        offers: Offers::default(),
+        custom: vec![],
     };
-    Tenant::new(rules, None, cluster.clone(), Arc::new(Table::default()))
+    Tenant::new(
+        rules,
+        None,
+        cluster.clone(),
+        Arc::new(Table::default()),
+        Arc::default(),
+    )
 }
 
 /// Answers requests in the order in which they come.
@@ -75,6 +86,16 @@ impl Server {
             query,
             body: serde_json::from_slice(&bytes).unwrap_or_default(),
         }
+    }
+
+    /// Waits for the next request and answers it as an API server answers for what it doesn't serve.
+    pub(crate) async fn answer_plainly(&mut self, method: &str, status: u16) {
+        let next = tokio::time::timeout(LIMIT, self.0.next_request()).await;
+        let (request, send) = next.expect("a request comes").expect("the client lives");
+        assert_eq!(request.method().as_str(), method, "{}", request.uri());
+        let mut response = Response::new(Body::from(b"404 page not found\n".to_vec()));
+        *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        send.send_response(response);
     }
 
     /// Whether a request came, without waiting for one.

@@ -3,16 +3,17 @@
 use crate::{
     client::Error,
     engine::Engine,
+    offered::News,
     table::{Entry, Roll, SuperSide, Table, TenantSide},
     tenants::Tenant,
     watch::Sink,
 };
 use std::{sync::Arc, time::Duration};
 use tenancy::{
-    kind::{self, KINDS, SuperWatch},
+    kind::{self, SuperWatch},
     meta,
     object::Object,
-    tenant::Key,
+    tenant::{Key, TenantId},
 };
 
 /// A ConfigMap or Secret that nothing refers to stays for so long: the next pod of a Job needs it again.
@@ -40,6 +41,9 @@ impl Sink for TenantSink {
     fn deleted(&self, object: Object) {
         let key = Key::new(self.kind, object.namespace(), object.name());
         self.tenant.down.take(&key);
+        if key.kind().resource().kind == DEFINITION {
+            self.tenant.cluster.kinds_changed();
+        }
         self.engine.down.add(&self.tenant.id, key.clone());
         if !key.kind().goes_down() {
             self.tenant.table.update(&key, |entry| entry.tenant = None);
@@ -59,12 +63,36 @@ impl Sink for TenantSink {
         self.tenant.gate.listed(self.kind, emptied);
         for key in known.into_iter().filter(|key| !seen.contains(key)) {
             // A suspicion only: the worker reads live.
-            self.engine.down.add(&self.tenant.id, key);
+            self.doubt(key);
+        }
+        if !kind::rule(self.kind).goes_down() {
+            // The tenant may have come to serve the kind only now.
+            for key in self.engine.offered.of(self.kind) {
+                self.engine.up.add(&self.tenant.id, key);
+            }
+        }
+    }
+
+    fn absent(&self) {
+        self.tenant.gate.absent(self.kind);
+        for key in self.tenant.table.keys(self.kind, |_| true) {
+            self.doubt(key);
         }
     }
 
     fn interrupted(&self, error: &Error) {
         self.tenant.gate.interrupted(self.kind, &error.to_string());
+    }
+}
+
+impl TenantSink {
+    /// The object may be gone: the worker reads live.
+    fn doubt(&self, key: Key) {
+        if key.kind().goes_down() {
+            self.engine.down.add(&self.tenant.id, key);
+        } else {
+            self.engine.up.add(&self.tenant.id, key);
+        }
     }
 }
 
@@ -135,7 +163,12 @@ pub(crate) fn gone_in_tenant(engine: &Engine, tenant: &Tenant, key: &Key, known:
 fn index(engine: &Engine, tenant: &Tenant, key: &Key, object: Option<&Object>) {
     let rule = key.kind();
     match rule.resource().kind {
-        "Namespace" => tenant.index.namespace(&key.name, object),
+        "Namespace" if tenant.index.namespace(&key.name, object) => {
+            let follows = |key: &Key, _: &Entry| key.kind().follows_namespaces();
+            for follower in tenant.table.all_keys(follows) {
+                engine.down.add(&tenant.id, follower);
+            }
+        }
         "Service" if tenant.index.service(key, object) => {
             let slices = tenant.table.keys(kind::index("EndpointSlice"), |_| true);
             for slice in slices
@@ -148,7 +181,7 @@ fn index(engine: &Engine, tenant: &Tenant, key: &Key, object: Option<&Object>) {
         _ => {}
     }
     let references = object
-        .map(|object| rule.references(object))
+        .map(|object| tenant.with_cx(|cx| rule.references(object, cx)))
         .unwrap_or_default();
     let change = tenant.index.refer(key, &references);
     for needed in change.needed {
@@ -159,9 +192,19 @@ fn index(engine: &Engine, tenant: &Tenant, key: &Key, object: Option<&Object>) {
     }
 }
 
+/// Definitions make kinds, so who waits for a kind looks again when one changes.
+const DEFINITION: &str = "CustomResourceDefinition";
+
 /// A published object in the tenant: repaired when it isn't as it was written.
 fn seen_published(engine: &Engine, tenant: &Tenant, key: Key, object: &Object) {
-    let state = meta::fingerprint(&crate::publish::comparable(object));
+    if key.kind().resource().kind == DEFINITION {
+        tenant.cluster.kinds_changed();
+        if !key.kind().is_published_copy(object) && !tenant.table.is_published(&key) {
+            // The tenant's own; there may be many.
+            return;
+        }
+    }
+    let state = meta::fingerprint(&key.kind().published_state(object));
     let differs = tenant.table.update(&key, |entry| {
         let side = TenantSide {
             uid: object.uid().into(),
@@ -179,6 +222,18 @@ fn seen_published(engine: &Engine, tenant: &Tenant, key: Key, object: &Object) {
     }
 }
 
+impl Engine {
+    /// What a tenant is offered changed: what was refused may cross now, and what follows from an offer is shown or not.
+    pub(crate) fn reconsider(&self, tenant: &Tenant) {
+        for key in tenant.table.all_keys(|_, entry| entry.refused) {
+            self.down.add(&tenant.id, key);
+        }
+        for key in self.offered.keys() {
+            self.up.add(&tenant.id, key);
+        }
+    }
+}
+
 /// Takes the events of one kind of the super cluster.
 pub(crate) struct SuperSink {
     pub(crate) engine: Arc<Engine>,
@@ -192,16 +247,16 @@ impl Sink for SuperSink {
     }
 
     fn applied(&self, object: Object) {
-        match KINDS[usize::from(self.kind)].super_watch() {
+        match kind::rule(self.kind).super_watch() {
             SuperWatch::Owned => self.owned(object),
             SuperWatch::Published => self.published(object),
-            SuperWatch::ByNamespace => self.by_namespace(object),
+            SuperWatch::ByNamespace | SuperWatch::Placed => self.by_namespace(object),
             SuperWatch::Never => {}
         }
     }
 
     fn deleted(&self, object: Object) {
-        match KINDS[usize::from(self.kind)].super_watch() {
+        match kind::rule(self.kind).super_watch() {
             SuperWatch::Owned => {
                 let Some(owner) = meta::owner(&object) else {
                     return;
@@ -216,11 +271,17 @@ impl Sink for SuperSink {
                 }
             }
             SuperWatch::Published => {
-                let key = Key::new(self.kind, "", object.name());
-                self.engine.published.lock().remove(&key);
-                for tenant in self.engine.served() {
+                if self.is(DEFINITION) {
+                    self.engine.cluster.kinds_changed();
+                }
+                self.withdrawn(&self.published_key(&object));
+            }
+            SuperWatch::Placed => {
+                if let Some((id, key)) = self.placed_key(&object)
+                    && let Some(tenant) = self.engine.tenant(&id)
+                {
                     tenant.up.take(&key);
-                    self.engine.up.add(&tenant.id, key.clone());
+                    self.engine.up.add(&id, key);
                 }
             }
             SuperWatch::ByNamespace | SuperWatch::Never => {}
@@ -229,7 +290,7 @@ impl Sink for SuperSink {
 
     fn listed(&self) {
         let seen = self.roll.end();
-        if KINDS[usize::from(self.kind)].super_watch() == SuperWatch::Owned {
+        if kind::rule(self.kind).super_watch() == SuperWatch::Owned {
             for tenant in self.engine.served() {
                 for key in tenant.table.keys(self.kind, |entry| entry.twin.is_some()) {
                     if !seen.contains(&owned_roll_key(&tenant, &key)) {
@@ -245,13 +306,36 @@ impl Sink for SuperSink {
                 }
             }
         }
+        for key in self.engine.offered.missing(self.kind, &seen) {
+            self.withdrawn(&key);
+        }
+        for tenant in self.engine.served() {
+            // What was refused since the super cluster didn't serve the kind.
+            for key in tenant.table.keys(self.kind, |entry| entry.refused) {
+                self.engine.down.add(&tenant.id, key);
+            }
+        }
+        self.engine.super_listed(self.kind);
+    }
+
+    fn absent(&self) {
+        self.roll.end();
+        for key in self.engine.offered.of(self.kind) {
+            self.withdrawn(&key);
+        }
+        for tenant in self.engine.served() {
+            for key in tenant.table.keys(self.kind, |entry| entry.twin.is_some()) {
+                tenant.table.update(&key, |entry| entry.twin = None);
+                self.engine.down.add(&tenant.id, key);
+            }
+        }
         self.engine.super_listed(self.kind);
     }
 }
 
 impl SuperSink {
     fn is(&self, name: &str) -> bool {
-        KINDS[usize::from(self.kind)].resource().kind == name
+        kind::rule(self.kind).resource().kind == name
     }
 
     /// An object that carries a tenant's marks.
@@ -285,15 +369,41 @@ impl SuperSink {
         if self.is("Pod") {
             note_addresses(&self.engine, &tenant, &key, Some(&object));
         }
-        if self.is("Pod") || self.is("Service") {
+        if kind::rule(self.kind).mirrors() {
             tenant.up.put(key.clone(), Arc::new(object));
             self.engine.up.add(&tenant.id, key);
         }
     }
 
+    fn published_key(&self, object: &Object) -> Key {
+        let namespace = kind::rule(self.kind).published_namespace();
+        Key::new(self.kind, namespace, object.name())
+    }
+
+    /// A published object is gone.
+    fn withdrawn(&self, key: &Key) {
+        self.engine.offered.gone(key);
+        for tenant in self.engine.served() {
+            tenant.up.take(key);
+            self.engine.up.add(&tenant.id, key.clone());
+        }
+    }
+
     fn published(&self, object: Object) {
-        let key = Key::new(self.kind, "", object.name());
-        self.engine.published.lock().insert(key.clone());
+        let key = self.published_key(&object);
+        self.roll.mark(&key);
+        if self.is(DEFINITION) {
+            self.engine.cluster.kinds_changed();
+        }
+        match self.engine.offered.note(&key, &object) {
+            News::None => return,
+            News::Content => {}
+            News::Offer => {
+                for tenant in self.engine.served() {
+                    self.engine.reconsider(&tenant);
+                }
+            }
+        }
         let object = Arc::new(object);
         for tenant in self.engine.served() {
             tenant.up.put(key.clone(), object.clone());
@@ -301,24 +411,35 @@ impl SuperSink {
         }
     }
 
-    fn by_namespace(&self, object: Object) {
-        let Some((id, namespace)) = self
+    /// Whose an object is by the namespace that it is in or names, and under which key.
+    fn placed_key(&self, object: &Object) -> Option<(TenantId, Key)> {
+        let rule = kind::rule(self.kind);
+        let (id, namespace) = self
             .engine
             .twins
-            .get(object.namespace())
-            .map(|entry| entry.value().clone())
-        else {
+            .get(rule.placed_in(object))?
+            .value()
+            .clone();
+        let namespace = if rule.resource().namespaced {
+            &*namespace
+        } else {
+            ""
+        };
+        Some((id, Key::new(self.kind, namespace, object.name())))
+    }
+
+    fn by_namespace(&self, object: Object) {
+        let Some((id, key)) = self.placed_key(&object) else {
             return;
         };
         let Some(tenant) = self.engine.tenant(&id) else {
             return;
         };
-        let key = Key::new(self.kind, &namespace, object.name());
         tenant.up.put(key.clone(), Arc::new(object));
         self.engine.up.add(&id, key);
     }
 
-    fn work_again(&self, id: &tenancy::tenant::TenantId, key: Key) {
+    fn work_again(&self, id: &TenantId, key: Key) {
         let Some(tenant) = self.engine.tenant(id) else {
             return;
         };
@@ -396,6 +517,7 @@ pub(crate) fn seen_in_super(table: &Table, key: &Key, object: &Object, owner_uid
             version,
             owner_uid: owner_uid.into(),
             applied: meta::applied(object),
+            state,
             baseline: if drifted { 0 } else { baseline },
             terminating,
             mirrored: known.map_or(0, |twin| twin.mirrored),

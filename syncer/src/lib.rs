@@ -17,6 +17,7 @@ mod watch;
 
 mod engine;
 mod facts;
+mod offered;
 mod queue;
 mod registry;
 mod table;

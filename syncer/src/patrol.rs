@@ -8,14 +8,15 @@ use crate::{
     client::Error,
     engine::Engine,
     intake::{self, twin_name},
+    table::Entry,
     tenants::Tenant,
-    watch::{self, Sink, Target},
+    watch::{self, Presence, Sink, Target},
 };
 use api::keys;
 use parking_lot::Mutex;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tenancy::{
-    kind::{self, KINDS, SuperWatch},
+    kind::{self, SuperWatch},
     meta,
     object::Object,
     tenant::Key,
@@ -62,23 +63,28 @@ fn renew(engine: &Engine) {
 
 /// Looks at every object of one tenant on both sides.
 async fn round(engine: &Engine, tenant: &Tenant) -> Result<(), Failure> {
-    for (kind, rule) in (0u8..).zip(KINDS).filter(|(_, rule)| rule.goes_down()) {
+    let all = tenant.kinds().into_iter();
+    for (kind, rule) in all
+        .map(|kind| (kind, kind::rule(kind)))
+        .filter(|(_, rule)| rule.goes_down())
+    {
         let resource = rule.resource();
         let target = Target {
             path: resource.path("", ""),
             selector: rule.tenant_selector().map(str::to_owned),
             api_version: resource.api_version(),
             kind: resource.kind.to_owned(),
+            presence: watch::presence(rule),
         };
         let there = Compared::new(tenant, kind, Side::Tenant);
-        watch::list(&tenant.cluster, &target, &there).await?;
+        served(watch::list(&tenant.cluster, &target, &there).await, &target)?;
         let here = Compared::new(tenant, kind, Side::Super);
         if rule.super_watch() == SuperWatch::Owned {
             let target = Target {
                 selector: Some(format!("{}={}", keys::TENANT, tenant.id)),
                 ..target
             };
-            watch::list(&engine.cluster, &target, &here).await?;
+            served(watch::list(&engine.cluster, &target, &here).await, &target)?;
         } else {
             for namespace in tenant
                 .table
@@ -96,7 +102,19 @@ async fn round(engine: &Engine, tenant: &Tenant) -> Result<(), Failure> {
         }
         conclude(engine, tenant, kind, &there, &here);
     }
+    let placed = |key: &Key, _: &Entry| matches!(key.kind().super_watch(), SuperWatch::Placed);
+    for key in tenant.table.all_keys(placed) {
+        engine.up.add(&tenant.id, key);
+    }
     Ok(())
+}
+
+/// A kind that may be absent has no objects when it is.
+fn served<T>(listed: Result<T, Error>, target: &Target) -> Result<(), Error> {
+    match listed {
+        Err(Error::NotServed) if target.presence == Presence::Optional => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// Queues what differs from the fingerprints, and what one side has and the other lacks.

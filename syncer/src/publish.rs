@@ -1,64 +1,87 @@
-//! What the super cluster publishes to tenants: nodes, and events about their objects.
+//! What the super cluster publishes to tenants: nodes, classes, volumes, and events about their objects.
 
 use crate::{
     apply::{self, Failure},
     client::{Error, Preconditions},
     downward::read,
     engine::Engine,
+    intake::twin_name,
     tenants::Tenant,
 };
-use serde_json::{Value, json};
 use std::sync::Arc;
 use tenancy::{
-    kind::{self, Upward, UpwardVerb},
+    kind::{self, SuperWatch, Upward, UpwardVerb, Withdrawal},
     meta,
     object::Object,
-    plan::holds,
     tenant::Key,
 };
-
-/// The parts of a published object that are compared: what Sublet writes, and nothing that the server adds.
-pub(crate) fn comparable(object: &Object) -> Value {
-    json!({
-        "labels": object.at("/metadata/labels"), "spec": object.at("/spec"), "status": object.at("/status"),
-    })
-}
 
 /// Brings one published object into one tenant, or takes it out.
 pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failure> {
     let rule = key.kind();
-    let path = rule.resource().path("", &key.name);
-    let object = match tenant.up.take(key) {
-        Some(object) => Some(object),
-        None => read(&engine.cluster, &path).await?.map(Into::into),
+    let path = rule.resource().path(&key.namespace, &key.name);
+    let want = super_object(engine, tenant, key)
+        .await?
+        .and_then(|object| shown(engine, tenant, key, &object));
+    let have = match read(&tenant.cluster, &path).await {
+        // The tenant doesn't serve the kind; when it does, its first list brings all keys back.
+        Err(Failure::Api(Error::NotServed)) => return Ok(()),
+        other => other?,
     };
-    let want = object.and_then(|object| tenant.with_cx(|cx| rule.publish(&object, "", cx)));
-    let have = read(&tenant.cluster, &path).await?;
+    let is_ours = |have: &Object| {
+        rule.is_published_copy(have) || {
+            let entry = tenant.table.get(key);
+            entry.published != 0 && entry.tenant.is_some_and(|side| *side.uid == *have.uid())
+        }
+    };
     let stored = match (want, have) {
-        (None, None) => return Ok(()),
-        (None, Some(have)) => return retire(tenant, key, &path, &have).await,
+        (None, None) => {
+            tenant.table.update(key, |entry| {
+                entry.published = 0;
+                entry.tenant = None;
+            });
+            return Ok(());
+        }
+        (None, Some(have)) if is_ours(&have) => {
+            if rule.super_watch() == SuperWatch::Placed {
+                // Nobody's only once it is known what the tenant has.
+                tenant.gate.check()?;
+            }
+            return withdraw(tenant, key, &path, &have).await;
+        }
+        (None, Some(_)) => return Ok(()),
         (Some(want), None) => {
+            let collection = rule.resource().path(&key.namespace, "");
             let create = Upward {
                 subresource: None,
                 verb: UpwardVerb::Create,
-                body: want.into_value(),
+                body: want.value().clone(),
             };
-            apply::upward(tenant, &rule.resource().path("", ""), "", &create).await?
+            let stored = match apply::upward(tenant, &collection, "", &create).await {
+                // The tenant's API server won't have it: a second default, a reserved name.
+                Err(Failure::Api(Error::Invalid(message) | Error::Forbidden(message))) => {
+                    tracing::warn!(tenant = %tenant.id, %key, %message, "the tenant refuses what is published to it");
+                    return Ok(());
+                }
+                other => parse(other?)?,
+            };
+            // A create says nothing of the status.
+            repair(tenant, key, &path, &want, stored).await?
         }
-        (Some(want), Some(have)) => {
-            let mut stored = have.value().clone();
-            for write in differences(&want, &have) {
-                stored = apply::upward(tenant, &path, have.uid(), &write).await?;
-            }
-            stored
+        (Some(_), Some(have)) if !is_ours(&have) && !rule.takes_over() => {
+            tracing::debug!(tenant = %tenant.id, %key, "the tenant has an object of its own of that name");
+            return Ok(());
         }
+        (Some(want), Some(have)) => repair(tenant, key, &path, &want, have).await?,
     };
-    let stored = Object::from_value(stored)
-        .map_err(|err| Failure::Api(Error::Malformed(err.to_string())))?;
-    let state = meta::fingerprint(&comparable(&stored));
+    let state = meta::fingerprint(&rule.published_state(&stored));
     tenant.table.update(key, |entry| {
         entry.published = state;
-        if entry.tenant.is_none() {
+        if entry
+            .tenant
+            .as_ref()
+            .is_none_or(|side| *side.uid != *stored.uid())
+        {
             entry.tenant = Some(crate::table::TenantSide {
                 uid: stored.uid().into(),
                 version: stored.resource_version(),
@@ -71,61 +94,95 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
     Ok(())
 }
 
-/// The patches that make `have` say what `want` says; server defaults are no difference.
-fn differences(want: &Object, have: &Object) -> Vec<Upward> {
-    let merge = |subresource, body| Upward {
-        subresource,
-        verb: UpwardVerb::Merge,
-        body,
+/// The super object of the newest event, or else a live read.
+async fn super_object(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+) -> Result<Option<Arc<Object>>, Failure> {
+    if let Some(object) = tenant.up.take(key) {
+        return Ok(Some(object));
+    }
+    let rule = key.kind();
+    let namespace = match rule.super_watch() {
+        SuperWatch::Published => engine.offered.namespace(key),
+        _ => twin_name(tenant, key).namespace,
     };
-    let part = |object: &Object, pointer| object.at(pointer).cloned().unwrap_or_default();
-    let mut writes = vec![];
-    let same_labels = part(want, "/metadata/labels") == part(have, "/metadata/labels");
-    let unschedulable =
-        |object: &Object| object.at("/spec/unschedulable") == Some(&Value::Bool(true));
-    if !same_labels
-        || unschedulable(want) != unschedulable(have)
-        || have.at("/spec/taints").is_some()
-    {
-        // A merge patch keeps what it doesn't name, so keys that must go are named with null.
-        let mut labels = part(want, "/metadata/labels");
-        for (key, _) in have.labels() {
-            if labels.get(key).is_none() {
-                labels[key] = Value::Null;
+    let path = rule.resource().path(&namespace, &key.name);
+    match read(&engine.cluster, &path).await {
+        Err(Failure::Api(Error::NotServed)) => Ok(None),
+        other => Ok(other?.map(Arc::new)),
+    }
+}
+
+/// What the tenant must hold for the super object, if it may see it.
+fn shown(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> Option<Object> {
+    let rule = key.kind();
+    if rule.super_watch() == SuperWatch::Published {
+        return tenant.with_cx(|cx| rule.publish(object, rule.published_namespace(), cx));
+    }
+    let place = rule.placed_in(object).to_owned();
+    let (owner, namespace) = engine.twins.get(&place)?.value().clone();
+    (owner == tenant.id)
+        .then(|| tenant.with_cx(|cx| rule.publish(object, &namespace, cx)))
+        .flatten()
+}
+
+/// Makes the tenant's object what it must be; one that can't be changed into it is made anew.
+async fn repair(
+    tenant: &Tenant,
+    key: &Key,
+    path: &str,
+    want: &Object,
+    have: Object,
+) -> Result<Object, Failure> {
+    let mut stored = have;
+    for write in key.kind().published_changes(want, &stored.clone()) {
+        match apply::upward(tenant, path, stored.uid(), &write).await {
+            Err(Failure::Api(Error::Invalid(message))) if write.subresource.is_none() => {
+                tracing::info!(tenant = %tenant.id, %key, %message, "making a published object anew");
+                withdraw(tenant, key, path, &stored).await?;
+                return Err(Failure::Waiting("a published object is made anew"));
             }
+            other => stored = parse(other?)?,
         }
-        let spec = json!({"unschedulable": if unschedulable(want) { Value::Bool(true) } else { Value::Null }, "taints": null});
-        writes.push(merge(
-            None,
-            json!({"metadata": {"labels": labels}, "spec": spec}),
-        ));
     }
-    let (wanted, now) = (part(want, "/status"), part(have, "/status"));
-    if !holds(&now, &wanted) || now.get("images").is_some() {
-        let mut status = wanted;
-        status["images"] = Value::Null;
-        writes.push(merge(Some("status"), json!({"status": status})));
-    }
-    writes
+    Ok(stored)
+}
+
+fn parse(stored: serde_json::Value) -> Result<Object, Failure> {
+    Object::from_value(stored).map_err(|err| Failure::Api(Error::Malformed(err.to_string())))
 }
 
 /// Takes a published object out of the tenant, unless one of its pods is still bound to it.
-async fn retire(tenant: &Tenant, key: &Key, path: &str, have: &Object) -> Result<(), Failure> {
-    if have.label("sublet.dev/virtual").is_none() {
-        // The tenant's own object; it was never published.
-        return Ok(());
-    }
+async fn withdraw(tenant: &Tenant, key: &Key, path: &str, have: &Object) -> Result<(), Failure> {
     let pods = tenant.table.keys(kind::index("Pod"), |entry| {
         entry
             .tenant
             .as_ref()
             .is_some_and(|side| side.node.as_deref() == Some(&*key.name))
     });
-    if !pods.is_empty() {
+    if key.kind().resource().kind == "Node" && !pods.is_empty() {
         return Err(Failure::Waiting(
             "pods of the tenant are still bound to the node",
         ));
     }
+    let first = match key.kind().withdrawal(have) {
+        Withdrawal::Delete => None,
+        Withdrawal::DeleteAfter(write) => Some(write),
+        Withdrawal::Release(write) => {
+            apply::upward(tenant, path, have.uid(), &write).await?;
+            tenant.table.update(key, |entry| entry.published = 0);
+            return Ok(());
+        }
+    };
+    if have.is_terminating() && first.is_none() {
+        return Ok(());
+    }
+    if let Some(write) = first {
+        apply::upward(tenant, path, have.uid(), &write).await?;
+    }
+    tracing::info!(tenant = %tenant.id, %key, "no longer published to the tenant");
     let preconditions = Preconditions {
         uid: have.uid(),
         resource_version: None,
@@ -191,43 +248,4 @@ fn look_again(tenant: &Tenant, key: &Key, event: Arc<Object>) -> Result<(), Fail
     Err(Failure::Waiting(
         "the object that the event is about isn't known yet",
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn node(labels: Value, spec: Value, status: Value) -> Object {
-        Object::from_value(
-            json!({"metadata": {"name": "n", "labels": labels}, "spec": spec, "status": status}),
-        )
-        .unwrap()
-    }
-
-    #[test]
-    fn what_the_tenant_changed_on_a_virtual_node_is_undone() {
-        let want = node(
-            json!({"a": "1"}),
-            json!({}),
-            json!({"capacity": {"cpu": "2"}}),
-        );
-        let same = node(
-            json!({"a": "1"}),
-            json!({}),
-            json!({"capacity": {"cpu": "2"}, "daemonEndpoints": {}}),
-        );
-        assert_eq!(differences(&want, &same), vec![]);
-        let edited = node(
-            json!({"a": "1", "mine": "x"}),
-            json!({"taints": [{"key": "k"}]}),
-            json!({"capacity": {"cpu": "9"}}),
-        );
-        let writes = differences(&want, &edited);
-        assert_eq!(
-            writes[0].body["metadata"]["labels"],
-            json!({"a": "1", "mine": null})
-        );
-        assert_eq!(writes[0].body["spec"]["taints"], Value::Null);
-        assert_eq!(writes[1].body["status"]["capacity"]["cpu"], "2");
-    }
 }

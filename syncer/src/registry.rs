@@ -6,25 +6,26 @@ use crate::{
     intake::{SuperSink, TenantSink},
     kubeconfig,
     pace::Pace,
-    tenants::Tenant,
+    tenants::{Tenant, kinds},
     verdict::{self, ControlPlane},
-    watch::{self, Sink, Target},
+    watch::{self, Presence, Sink, Target},
 };
 use api::{
-    ControlPlaneClass, ControlPlaneClassSpec, ControlPlaneGroup, SyncObjects, VirtualControlPlane,
-    keys,
+    ControlPlaneClass, ControlPlaneClassSpec, ControlPlaneGroup, CustomResource, SyncObjects,
+    VirtualControlPlane, keys,
 };
 use data_encoding::BASE64;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 use tenancy::{
-    kind::{KINDS, SuperWatch},
+    kind::{self, KINDS, SuperWatch},
     object::Object,
+    offer::Offers,
     tenant::{Tenant as Rules, TenantId},
 };
 use tokio::sync::Notify;
@@ -59,6 +60,22 @@ struct Wanted {
     kubeconfig: String,
 }
 
+/// What a tenant is served by; another one is served anew.
+#[derive(PartialEq)]
+struct Served {
+    kubeconfig: String,
+    kinds: Vec<u8>,
+}
+
+impl Served {
+    fn of(wanted: &Wanted) -> Self {
+        Self {
+            kubeconfig: wanted.kubeconfig.clone(),
+            kinds: kinds(&wanted.rules),
+        }
+    }
+}
+
 /// What one of the registry's watches watches.
 #[derive(Clone, Copy, Debug)]
 enum Source {
@@ -82,6 +99,7 @@ impl Source {
             selector: None,
             api_version: format!("{}/{}", api::GROUP, api::VERSION),
             kind: kind.into(),
+            presence: Presence::Certain,
         };
         match self {
             Self::ControlPlanes => own("virtualcontrolplanes", "VirtualControlPlane"),
@@ -92,6 +110,7 @@ impl Source {
                 selector: Some(format!("{}={}", keys::ROLE, keys::ROLE_TENANT_KUBECONFIG)),
                 api_version: "v1".into(),
                 kind: "Secret".into(),
+                presence: Presence::Certain,
             },
         }
     }
@@ -197,11 +216,17 @@ impl Registry {
             let (cluster, cancel) = (engine.cluster.clone(), cancel.clone());
             tasks.spawn(async move { watch::run(cluster, source.target(), &sink, cancel).await });
         }
-        watch_super(&engine, &tasks, &cancel);
-        let mut running: HashMap<TenantId, String> = HashMap::new();
+        let mut watching = HashSet::new();
+        let table = crate::engine::watched();
+        watch_super(&engine, &tasks, &cancel, &mut watching, table);
+        let mut running: HashMap<TenantId, Served> = HashMap::new();
         engine.super_known().await;
         loop {
             if let Some(wanted) = self.wanted() {
+                for tenant in wanted.values() {
+                    let custom = kinds(&tenant.rules).into_iter().skip(KINDS.len());
+                    watch_super(&engine, &tasks, &cancel, &mut watching, custom);
+                }
                 reconcile(&engine, &tasks, &cancel, &mut running, wanted).await;
                 for control_plane in self.ending() {
                     // One that is being stopped says so itself, once its work has ended.
@@ -345,26 +370,71 @@ fn rules(
             .iter()
             .filter_map(|status| Some(status.proof.as_ref()?.restore_counter))
             .sum(),
+        offers: Offers {
+            class: class.offers.clone(),
+            only: vcp.spec.sync.from_super.clone(),
+            hosts: hosts(&class, namespace, name),
+        },
+        custom: custom(&class, &vcp.spec.sync.custom_resources, name),
     }
 }
 
-fn watch_super(engine: &Arc<Engine>, tasks: &TaskTracker, cancel: &CancellationToken) {
-    for kind in crate::engine::watched() {
-        let rule = KINDS[usize::from(kind)];
+/// The custom resources that the VirtualControlPlane names, as its class defines them.
+fn custom(class: &ControlPlaneClassSpec, named: &[String], vcp: &str) -> Vec<CustomResource> {
+    let offered = &class.custom_resources;
+    let defined = |name: &String| {
+        let found = offered.iter().find(|resource| resource.name == *name);
+        if found.is_none() {
+            tracing::warn!(%vcp, %name, "its class offers no such custom resource: it doesn't cross");
+        }
+        found.cloned()
+    };
+    named.iter().filter_map(defined).collect()
+}
+
+/// The class's host names, filled in for one VirtualControlPlane.
+fn hosts(class: &ControlPlaneClassSpec, namespace: &str, name: &str) -> Vec<String> {
+    let fill = |host: &String| {
+        host.replace("{name}", name)
+            .replace("{namespace}", namespace)
+    };
+    class.ingress_hosts.iter().map(fill).collect()
+}
+
+/// Starts a watch for each kind that isn't watched in the super cluster yet.
+fn watch_super(
+    engine: &Arc<Engine>,
+    tasks: &TaskTracker,
+    cancel: &CancellationToken,
+    watching: &mut HashSet<u8>,
+    kinds: impl Iterator<Item = u8>,
+) {
+    for kind in kinds {
+        if !watching.insert(kind) {
+            continue;
+        }
+        let rule = kind::rule(kind);
         let resource = rule.resource();
         let target = Target {
             path: resource.path("", ""),
             selector: (rule.super_watch() == SuperWatch::Owned).then(|| keys::TENANT.to_owned()),
             api_version: resource.api_version(),
             kind: resource.kind.to_owned(),
+            presence: watch::presence(rule),
         };
         let sink = SuperSink {
             engine: engine.clone(),
             kind,
             roll: crate::table::Roll::default(),
         };
-        let (cluster, cancel) = (engine.cluster.clone(), cancel.clone());
-        tasks.spawn(async move { watch::run(cluster, target, &sink, cancel).await });
+        let (engine, cancel) = (engine.clone(), cancel.clone());
+        tasks.spawn(async move {
+            if rule.super_watch() == SuperWatch::Placed {
+                // Whose an object is, is known by the namespaces.
+                engine.super_knows(kind::index("Namespace")).await;
+            }
+            watch::run(engine.cluster.clone(), target, &sink, cancel).await;
+        });
     }
 }
 
@@ -372,15 +442,15 @@ async fn reconcile(
     engine: &Arc<Engine>,
     tasks: &TaskTracker,
     cancel: &CancellationToken,
-    running: &mut HashMap<TenantId, String>,
+    running: &mut HashMap<TenantId, Served>,
     mut wanted: HashMap<TenantId, Wanted>,
 ) {
     let outdated: Vec<TenantId> = running
         .iter()
-        .filter(|(id, kubeconfig)| {
+        .filter(|(id, served)| {
             wanted
                 .get(*id)
-                .is_none_or(|wanted| wanted.kubeconfig != **kubeconfig)
+                .is_none_or(|wanted| Served::of(wanted) != **served)
         })
         .map(|(id, _)| id.clone())
         .collect();
@@ -403,11 +473,12 @@ async fn reconcile(
                 {
                     engine.down.add(&id, key);
                 }
+                engine.reconsider(&tenant);
             }
             continue;
         }
         match start(engine, tasks, cancel, &wanted).await {
-            Ok(()) => drop(running.insert(id, wanted.kubeconfig)),
+            Ok(()) => drop(running.insert(id, Served::of(&wanted))),
             Err(err) => tracing::warn!(tenant = %id, %err, "the tenant can't be served"),
         }
     }
@@ -427,13 +498,19 @@ async fn start(
         wanted.proof.clone(),
         Cluster::new(&config, Pace::own(&wanted.rules.vcp_name))?,
         table,
+        engine.offered.clone(),
     );
     tenant.cancel = cancel.child_token();
     let tenant = Arc::new(tenant);
     tracing::info!(tenant = %id, vcp = %tenant.rules().vcp_name, "serving");
     engine.tenants.insert(id.clone(), tenant.clone());
-    for (kind, rule) in (0u8..).zip(KINDS) {
-        let watched = rule.goes_down() || rule.super_watch() == SuperWatch::Published;
+    for kind in tenant.kinds() {
+        let rule = kind::rule(kind);
+        let watched = rule.goes_down()
+            || matches!(
+                rule.super_watch(),
+                SuperWatch::Published | SuperWatch::Placed
+            );
         if !watched {
             continue;
         }
@@ -443,6 +520,7 @@ async fn start(
             selector: rule.tenant_selector().map(str::to_owned),
             api_version: resource.api_version(),
             kind: resource.kind.to_owned(),
+            presence: watch::presence(rule),
         };
         let sink = TenantSink {
             engine: engine.clone(),
@@ -453,8 +531,8 @@ async fn start(
         let (cluster, cancel) = (tenant.cluster.clone(), tenant.cancel.clone());
         tasks.spawn(async move { watch::run(cluster, target, &sink, cancel).await });
     }
-    for key in engine.published.lock().iter() {
-        engine.up.add(&id, key.clone());
+    for key in engine.offered.keys() {
+        engine.up.add(&id, key);
     }
     for key in tenant.table.all_keys(|_, entry| entry.twin.is_some()) {
         engine.up.add(&id, key);

@@ -15,12 +15,7 @@ use crate::{
     upward,
 };
 use serde_json::Value;
-use tenancy::{
-    kind::{self, KINDS},
-    meta,
-    object::Object,
-    tenant::Key,
-};
+use tenancy::{kind, meta, object::Object, tenant::Key};
 
 /// Grace for a pod whose tenant object was removed by force: the super object stays until its containers are dead.
 const FORCED_GRACE: i64 = 1;
@@ -78,6 +73,7 @@ pub(crate) async fn replace(
         version: have.resource_version(),
         owner_uid: owner.uid.as_str().into(),
         applied: meta::applied(have),
+        state: meta::intent(have),
         baseline: 0,
         terminating: have.is_terminating(),
         mirrored: 0,
@@ -168,7 +164,7 @@ async fn prove(tenant: &Tenant) -> Result<(), Failure> {
 
 /// Whether a pod of the tenant refers to the object, read live.
 async fn is_referenced_live(tenant: &Tenant, key: &Key) -> Result<bool, Failure> {
-    let pods = KINDS[usize::from(kind::index("Pod"))];
+    let pods = kind::rule(kind::index("Pod"));
     let wanted = key.kind().resource().kind;
     let mut token = String::new();
     loop {
@@ -183,7 +179,7 @@ async fn is_referenced_live(tenant: &Tenant, key: &Key) -> Result<bool, Failure>
             .into_iter()
             .filter_map(|item| Object::from_value(item).ok())
             .any(|pod| {
-                pods.references(&pod)
+                kind::pod_references(&pod)
                     .iter()
                     .any(|reference| reference.kind == wanted && *reference.name == *key.name)
             });

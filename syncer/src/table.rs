@@ -48,6 +48,8 @@ pub(crate) struct SuperSide {
     pub(crate) owner_uid: Box<str>,
     /// Hash of what was applied, as recorded on it.
     pub(crate) applied: u128,
+    /// Fingerprint of all that only Sublet should write, as last seen.
+    pub(crate) state: u128,
     /// Fingerprint of all that only Sublet should write; 0 until it has been compared with the tenant's intent.
     pub(crate) baseline: u128,
     pub(crate) terminating: bool,
@@ -76,6 +78,12 @@ impl Table {
             entries.remove(key);
         }
         result
+    }
+
+    /// Whether the tenant's object is what was published to it.
+    pub(crate) fn is_published(&self, key: &Key) -> bool {
+        let entries = self.entries.lock();
+        entries.get(key).is_some_and(|entry| entry.published != 0)
     }
 
     /// Keys of a kind that satisfy a condition.

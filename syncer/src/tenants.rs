@@ -3,12 +3,13 @@
 use crate::{
     client::Cluster,
     facts::{Answers, Index},
+    offered::Offered,
     table::{Pending, Table},
 };
 use parking_lot::{Mutex, RwLock};
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tenancy::{
-    kind::{Cx, KINDS},
+    kind::{self, Cx, KINDS},
     tenant::{Key, Tenant as Rules, TenantId},
 };
 use tokio::{sync::watch, time::Instant};
@@ -27,6 +28,8 @@ pub(crate) struct Tenant {
     pub(crate) cluster: Cluster,
     pub(crate) table: Arc<Table>,
     pub(crate) index: Index,
+    /// What the super cluster has to offer.
+    offered: Arc<Offered>,
     /// Objects of the tenant's events.
     pub(crate) down: Pending,
     /// Objects of the super cluster's events.
@@ -48,6 +51,7 @@ impl Tenant {
         proof: Option<String>,
         cluster: Cluster,
         table: Arc<Table>,
+        offered: Arc<Offered>,
     ) -> Self {
         Self {
             id: rules.id.clone(),
@@ -56,6 +60,7 @@ impl Tenant {
             cluster,
             table,
             index: Index::default(),
+            offered,
             down: Pending::default(),
             up: Pending::default(),
             gate: Gate::new(),
@@ -82,6 +87,11 @@ impl Tenant {
         changed
     }
 
+    /// The kinds that cross for this tenant: those of the table and the custom ones that it named.
+    pub(crate) fn kinds(&self) -> Vec<u8> {
+        kinds(&self.rules())
+    }
+
     /// The recorded UID of the tenant's kube-system namespace.
     pub(crate) fn proof(&self) -> Option<String> {
         self.proof.read().clone()
@@ -93,12 +103,22 @@ impl Tenant {
         let facts = Answers {
             index: &self.index,
             table: &self.table,
+            offered: &self.offered,
+            offers: &rules.offers,
         };
         rule(&Cx {
             tenant: &rules,
             facts: &facts,
         })
     }
+}
+
+/// The kinds that cross under these rules.
+pub(crate) fn kinds(rules: &Rules) -> Vec<u8> {
+    let table = (0u8..).zip(KINDS).map(|(kind, _)| kind);
+    table
+        .chain(rules.custom.iter().filter_map(kind::intern))
+        .collect()
 }
 
 /// Whether the tenant's state is known well enough to infer that something is gone (R2).
@@ -142,6 +162,14 @@ impl Gate {
         inner.complete.insert(kind);
         inner.interrupted.remove(&kind);
         inner.emptied = emptied.then(Instant::now);
+        self.tell(&inner, None);
+    }
+
+    /// The tenant doesn't serve the kind: there is nothing of it.
+    pub(crate) fn absent(&self, kind: u8) {
+        let mut inner = self.inner.lock();
+        inner.complete.insert(kind);
+        inner.interrupted.remove(&kind);
         self.tell(&inner, None);
     }
 
@@ -212,7 +240,7 @@ fn down_kinds() -> impl Iterator<Item = u8> {
 }
 
 fn plural(kind: u8) -> &'static str {
-    KINDS[usize::from(kind)].resource().plural
+    kind::rule(kind).resource().plural
 }
 
 #[cfg(test)]

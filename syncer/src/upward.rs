@@ -20,7 +20,7 @@ use tenancy::{
 /// Works a key of a super object.
 pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failure> {
     match key.kind().super_watch() {
-        SuperWatch::Published => publish::work(engine, tenant, key).await,
+        SuperWatch::Published | SuperWatch::Placed => publish::work(engine, tenant, key).await,
         SuperWatch::ByNamespace => publish::copy(tenant, key).await,
         SuperWatch::Owned => mirror(engine, tenant, key).await,
         SuperWatch::Never => Ok(()),
@@ -80,6 +80,10 @@ async fn mirror(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failu
             Err(Failure::Api(Error::NotFound)) => return Ok(()),
             Err(failure) => return Err(failure),
         }
+    }
+    if let Some((kind, name)) = rule.brings(&object) {
+        let brought = Key::new(kind::index(kind), "", &name);
+        engine.up.add(&tenant.id, brought);
     }
     tenant.table.update(key, |entry| {
         if let Some(twin) = entry

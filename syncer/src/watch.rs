@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use std::time::Duration;
-use tenancy::object::Object;
+use tenancy::{kind::Kind, object::Object};
 use tokio_util::sync::CancellationToken;
 
 /// Objects in one page of a list.
@@ -21,6 +21,8 @@ const LINE_LIMIT: usize = 16 << 20;
 /// Delays after failures.
 const DELAY_BASE: Duration = Duration::from_millis(200);
 const DELAY_MAX: Duration = Duration::from_secs(15);
+/// How often a kind that isn't served is asked for, when no definition changes.
+const ABSENT_MAX: Duration = Duration::from_secs(300);
 
 /// What a watch tells its owner.
 pub(crate) trait Sink: Send + Sync {
@@ -34,6 +36,8 @@ pub(crate) trait Sink: Send + Sync {
     fn listed(&self);
     /// The watch can't go on for now; deletions must not be inferred.
     fn interrupted(&self, _error: &Error) {}
+    /// The API server doesn't serve the kind, or not yet.
+    fn absent(&self) {}
 }
 
 /// What to watch.
@@ -47,6 +51,26 @@ pub(crate) struct Target {
     pub(crate) api_version: String,
     /// Likewise.
     pub(crate) kind: String,
+    /// Whether an API server may lack the kind.
+    pub(crate) presence: Presence,
+}
+
+/// Whether an API server may lack a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// It serves it; if not, something is wrong.
+    Certain,
+    /// It is waited for.
+    Optional,
+}
+
+/// Whether an API server may lack the kind of a rule.
+pub(crate) fn presence(rule: &dyn Kind) -> Presence {
+    if rule.is_optional() {
+        Presence::Optional
+    } else {
+        Presence::Certain
+    }
 }
 
 /// Watches until cancelled.
@@ -57,10 +81,13 @@ pub(crate) async fn run(
     cancel: CancellationToken,
 ) {
     let mut failures = 0u32;
+    let mut absences = 0u32;
+    let mut kinds = cluster.kinds();
     loop {
         let turn = async {
             let version = list(&cluster, &target, sink).await?;
             failures = 0;
+            absences = 0;
             follow(&cluster, &target, version, sink).await
         };
         let error = tokio::select! {
@@ -68,6 +95,23 @@ pub(crate) async fn run(
             result = turn => result.err(),
         };
         let Some(error) = error else { continue };
+        if matches!(error, Error::NotServed) && target.presence == Presence::Optional {
+            if absences == 0 {
+                tracing::info!(path = %target.path, "not served; it is waited for");
+                sink.absent();
+            }
+            let delay = DELAY_BASE
+                .saturating_mul(1 << absences.min(12))
+                .min(ABSENT_MAX);
+            absences += 1;
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                // A definition is served a moment after it was made.
+                Ok(()) = kinds.changed() => absences = 1,
+                () = tokio::time::sleep(delay) => {}
+            }
+            continue;
+        }
         if !matches!(error, Error::Expired) {
             sink.interrupted(&error);
             failures += 1;
@@ -260,6 +304,7 @@ mod tests {
             selector: None,
             api_version: "v1".into(),
             kind: "Pod".into(),
+            presence: Presence::Certain,
         }
     }
 
@@ -339,5 +384,52 @@ mod tests {
         assert_eq!(second.query, "limit=500&continue=more");
         assert!(follow.query.contains("watch=true") && follow.query.contains("resourceVersion=5"));
         assert_eq!(*sink.0.0.lock(), ["+a", "+b", "listed", "+c", "listed"]);
+    }
+
+    #[derive(Default)]
+    struct Absent(Ended, tokio::sync::Notify);
+
+    impl Sink for Absent {
+        fn applied(&self, object: Object) {
+            self.0.applied(object);
+        }
+        fn deleted(&self, object: Object) {
+            self.0.deleted(object);
+        }
+        fn listed(&self) {
+            self.0.listed();
+        }
+        fn absent(&self) {
+            self.0.0.0.lock().push("absent".into());
+            self.1.notify_one();
+        }
+    }
+
+    /// A kind that isn't served is told of once, and taken up when a definition changes, without being asked for
+    /// meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn a_kind_that_comes_later_is_taken_up() {
+        use serde_json::json;
+        let (cluster, mut server) = crate::fake::fake();
+        let sink = std::sync::Arc::new(Absent::default());
+        let cancel = CancellationToken::new();
+        let wanted = Target {
+            presence: Presence::Optional,
+            ..target()
+        };
+        let watching = tokio::spawn({
+            let (sink, cancel, cluster) = (sink.clone(), cancel.clone(), cluster.clone());
+            async move { run(cluster, wanted, &*sink, cancel).await }
+        });
+        for _ in 0..5 {
+            server.answer_plainly("GET", 404).await;
+        }
+        cluster.kinds_changed();
+        let page = json!({"metadata": {"resourceVersion": "5"}, "items": []});
+        server.answer("GET", 200, &page).await;
+        sink.0.1.notified().await;
+        cancel.cancel();
+        watching.await.unwrap();
+        assert_eq!(*sink.0.0.0.lock(), ["absent", "listed"]);
     }
 }

@@ -4,22 +4,29 @@
 //! a line here and nothing to the engine.
 
 mod config_map;
+mod custom;
+mod down;
 mod endpoint_slice;
 mod event;
 mod namespace;
 mod node;
+mod placed;
 mod pod;
+mod published;
 mod secret;
 mod service;
 
+pub use custom::intern;
 pub use pod::{
     decisions::{Decision, decisions},
     placement::pins_node,
+    references as pod_references,
     status::is_finished,
     tokens::{TokenRequest, token_requests},
 };
 
 use crate::{meta, object::Object, plan::Change, tenant::Tenant};
+use api::keys;
 use serde_json::Value;
 use std::net::IpAddr;
 
@@ -30,8 +37,30 @@ pub const KINDS: &[&dyn Kind] = &[
     &secret::Secret,
     &service::Service,
     &endpoint_slice::EndpointSlice,
+    &down::claim::CLAIM,
+    &down::devices::CLAIM,
+    &down::devices::TEMPLATE,
+    &down::policy::POLICY,
     &pod::Pod,
+    &down::budget::BUDGET,
+    &down::ingress::INGRESS,
+    &down::gateway::GATEWAY,
+    &down::gateway::HTTP_ROUTE,
+    &down::gateway::GRPC_ROUTE,
+    &down::snapshot::SNAPSHOT,
+    &placed::VOLUME,
+    &placed::SNAPSHOT_CONTENT,
     &node::Node,
+    &published::STORAGE_CLASS,
+    &published::INGRESS_CLASS,
+    &published::PRIORITY_CLASS,
+    &published::RUNTIME_CLASS,
+    &published::CSI_DRIVER,
+    &published::CSI_STORAGE_CAPACITY,
+    &published::VOLUME_SNAPSHOT_CLASS,
+    &published::DEVICE_CLASS,
+    &published::GATEWAY_CLASS,
+    &published::DEFINITION,
     &event::Event,
 ];
 
@@ -42,6 +71,18 @@ pub const KINDS: &[&dyn Kind] = &[
 pub fn index(kind: &str) -> u8 {
     let position = KINDS.iter().position(|entry| entry.resource().kind == kind);
     u8::try_from(position.expect("a kind of the table")).expect("fewer than 256 kinds")
+}
+
+/// The kind with an index, of the table or a custom one ([`intern`]).
+///
+/// # Panics
+/// When nothing gave out that index.
+pub fn rule(index: u8) -> &'static dyn Kind {
+    let index = usize::from(index);
+    let found = KINDS.get(index).copied();
+    found
+        .or_else(|| custom::rule(index))
+        .expect("an index that was given out")
 }
 
 /// A resource of the API, as URLs and bodies name it.
@@ -97,8 +138,11 @@ pub enum SuperWatch {
     Owned,
     /// All objects: they have no owner and are published to every tenant that may see them.
     Published,
-    /// All objects of super namespaces that are twins: they go to the tenant of their namespace.
+    /// All objects of super namespaces that are twins: they go to the tenant of their namespace, once.
     ByNamespace,
+    /// All objects: those that are in a super namespace that is a twin, or name one ([`Kind::placed_in`]), are published
+    /// to the tenant of that namespace.
+    Placed,
 }
 
 /// What else the rules need to know of the tenant; answered from the syncer's indexes.
@@ -113,6 +157,8 @@ pub trait Facts {
     fn has_selector(&self, namespace: &str, service: &str) -> Option<bool>;
     /// UID of a tenant's object of a synced kind whose twin has the UID `twin`.
     fn uid(&self, kind: &str, namespace: &str, name: &str, twin: &str) -> Option<String>;
+    /// Whether the super cluster has this object of a published kind and the tenant may see it.
+    fn is_offered(&self, kind: &str, name: &str) -> bool;
 }
 
 /// What a translation may read.
@@ -173,6 +219,9 @@ pub enum UpwardVerb {
     StrategicMerge,
     /// PATCH with `application/merge-patch+json`; the engine adds the tenant object's UID as a condition.
     Merge,
+    /// PATCH with `application/json-patch+json`: the body is a list of operations, before which the engine tests the
+    /// tenant object's UID.
+    Operations,
 }
 
 /// How one resource crosses. No I/O, clock or randomness.
@@ -204,13 +253,18 @@ pub trait Kind: Sync {
     }
 
     /// ConfigMaps and Secrets that the tenant's object needs; they go down before it.
-    fn references(&self, _object: &Object) -> Vec<Reference> {
+    fn references(&self, _object: &Object, _cx: &Cx<'_>) -> Vec<Reference> {
         vec![]
     }
 
     /// Fingerprint of what the tenant asks for by its object; the key is worked downward when it changes.
     fn intent(&self, object: &Object) -> u128 {
         meta::intent(object)
+    }
+
+    /// Whether something that the tenant's own controllers write is missing, without which a new object can't be made.
+    fn awaits(&self, _object: &Object) -> bool {
+        false
     }
 
     /// `want` as a create may say it; [`Kind::changes`] finds what it lacks afterwards.
@@ -251,10 +305,65 @@ pub trait Kind: Sync {
         vec![]
     }
 
-    /// For kinds whose objects have no owner ([`SuperWatch::Published`], [`SuperWatch::ByNamespace`]): the tenant's
+    /// For kinds whose objects have no owner (every [`SuperWatch`] but [`SuperWatch::Owned`]): the tenant's
     /// object, in `namespace`, for a super object; `None` when this tenant doesn't see it.
     fn publish(&self, _super_object: &Object, _namespace: &str, _cx: &Cx<'_>) -> Option<Object> {
         None
+    }
+
+    /// The super namespace that decides whose an object is ([`SuperWatch::Placed`]).
+    fn placed_in<'a>(&self, super_object: &'a Object) -> &'a str {
+        super_object.text("/metadata/namespace").unwrap_or_default()
+    }
+
+    /// Namespace in the tenant of what is published to all; empty for cluster-scoped kinds.
+    fn published_namespace(&self) -> &'static str {
+        ""
+    }
+
+    /// The part of a published object in the tenant that only Sublet should write.
+    fn published_state(&self, object: &Object) -> Value {
+        published::state(object)
+    }
+
+    /// The writes that make a published object in the tenant say what `want` says.
+    fn published_changes(&self, want: &Object, have: &Object) -> Vec<Upward> {
+        published::changes(want, have)
+    }
+
+    /// What becomes of an object in the tenant that is no longer published.
+    fn withdrawal(&self, _have: &Object) -> Withdrawal {
+        Withdrawal::Delete
+    }
+
+    /// Whether an object in the tenant is one that Sublet put there, as far as it says so itself.
+    fn is_published_copy(&self, object: &Object) -> bool {
+        object.label(keys::PUBLISHED).is_some()
+    }
+
+    /// Whether an object in the tenant that Sublet didn't put there is taken over (nodes: nobody else makes any).
+    fn takes_over(&self) -> bool {
+        false
+    }
+
+    /// Whether an API server may lack the kind.
+    fn is_optional(&self) -> bool {
+        false
+    }
+
+    /// Whether a translation depends on the labels of the tenant's namespaces.
+    fn follows_namespaces(&self) -> bool {
+        false
+    }
+
+    /// A published object, by kind and name, that is to be shown now that the super object names it.
+    fn brings(&self, _super_object: &Object) -> Option<(&'static str, String)> {
+        None
+    }
+
+    /// Whether state of super objects is shown on the tenant's ([`Kind::up`]).
+    fn mirrors(&self) -> bool {
+        false
     }
 
     /// What a twin that is there must be reduced to while the tenant's object is refused; `None` leaves it as it is.
@@ -271,6 +380,17 @@ pub trait Kind: Sync {
     fn tenant_selector(&self) -> Option<&'static str> {
         None
     }
+}
+
+/// What becomes of an object in a tenant that is no longer published.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Withdrawal {
+    /// It is deleted.
+    Delete,
+    /// It is written to first, then deleted.
+    DeleteAfter(Upward),
+    /// It stays and is the tenant's from now on.
+    Release(Upward),
 }
 
 /// What the fingerprints know of the tenant's object when the super object's state goes up.

@@ -27,6 +27,8 @@ pub mod refs;
 
 pub mod selector;
 
+pub mod offer;
+
 pub mod kind;
 
 pub mod plan;

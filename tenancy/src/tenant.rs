@@ -1,7 +1,7 @@
 //! Whose object, and which: the newtypes that a caller could otherwise swap.
 
-use crate::slice::Slice;
-use api::PodSecurity;
+use crate::{offer::Offers, slice::Slice};
+use api::{CustomResource, PodSecurity};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// Identity of a tenant: 128 random bits as 26 characters of lower-case base32.
@@ -78,12 +78,16 @@ pub struct Tenant {
     pub group_labels: BTreeMap<String, String>,
     /// How often the tenant was restored from a snapshot; stamped on what is made.
     pub restore_counter: i64,
+    /// What of the super cluster it may see and use.
+    pub offers: Offers,
+    /// Custom resources that cross, as its class defines them.
+    pub custom: Vec<CustomResource>,
 }
 
 /// An object by its coordinates in the tenant; both directions are worked by it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
-    /// Index into [`crate::kind::KINDS`].
+    /// Index of the kind ([`crate::kind::rule`]).
     pub kind: u8,
     /// Namespace in the tenant; empty for cluster-scoped kinds.
     pub namespace: Arc<str>,
@@ -103,7 +107,7 @@ impl Key {
 
     /// The kind.
     pub fn kind(&self) -> &'static dyn crate::kind::Kind {
-        crate::kind::KINDS[usize::from(self.kind)]
+        crate::kind::rule(self.kind)
     }
 }
 

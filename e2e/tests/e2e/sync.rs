@@ -1,6 +1,8 @@
 //! What crosses, kind by kind: create, update, delete, and status back.
 
+mod classes;
 mod config;
+mod custom;
 mod deletion;
 mod identity;
 mod namespaces;
@@ -10,4 +12,6 @@ mod refusals;
 mod schema;
 mod services;
 mod slices;
+mod traffic;
+mod volumes;
 mod workloads;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::layout::{self, Node};
 use super::process::{self, Identity, Program};
-use super::{cgroups, client, control_plane, dns, health, machine, network, node, pki};
+use super::{cgroups, client, control_plane, dns, health, machine, network, node, pki, volumes};
 use crate::images::{self, Bundle};
 use crate::progress::Step;
 use crate::{paths, run};
@@ -72,6 +72,7 @@ pub(crate) fn repair(nodes: &[Node]) -> Result<Vec<String>> {
     for program in control_plane::controllers(first)? {
         start_unless_running(program, &mut restarted)?;
     }
+    start_unless_running(volumes::provisioner(first)?, &mut restarted)?;
     for each in nodes {
         let home = home(*each)?;
         let containerd = node::containerd(*each, home)?.name;
@@ -84,6 +85,7 @@ pub(crate) fn repair(nodes: &[Node]) -> Result<Vec<String>> {
         }
     }
     dns::apply(&client()?)?;
+    volumes::apply(&client()?)?;
     wait_until_ready(nodes)?;
     Ok(restarted)
 }
@@ -101,6 +103,8 @@ fn finish_control_plane(home: Identity) -> Result<()> {
     for program in control_plane::controllers(home)? {
         program.start()?;
     }
+    volumes::provisioner(home)?.start()?;
+    volumes::apply(&client()?)?;
     dns::apply(&client()?)
 }
 

@@ -22,14 +22,11 @@ fn hostile(kind: &str, api_version: &str, namespaced: bool) -> Value {
             "labels": {"app": "a", "sublet.dev/tenant": "forged", "pod-security.kubernetes.io/enforce": "privileged"},
             "annotations": {"sublet.dev/uid": "forged", "scheduler.alpha.kubernetes.io/critical-pod": ""},
         },
-        "spec": {"containers": [{"name": "c", "image": "i"}], "ports": [{"port": 80}], "clusterIP": "10.96.4.9"},
+        "spec": sample(kind), "status": status(kind),
         "data": {}, "addressType": "IPv4", "endpoints": [],
     });
     if namespaced {
         object["metadata"]["namespace"] = "default".into();
-    }
-    if kind == "Pod" {
-        object["spec"] = json!({"containers": [{"name": "c", "image": "i"}]});
     }
     if kind == "EndpointSlice" {
         object["metadata"]["labels"]["kubernetes.io/service-name"] = "a".into();
@@ -37,12 +34,41 @@ fn hostile(kind: &str, api_version: &str, namespaced: bool) -> Value {
     object
 }
 
+/// A spec that crosses.
+fn sample(kind: &str) -> Value {
+    match kind {
+        "Pod" => json!({"containers": [{"name": "c", "image": "i"}]}),
+        "Service" => json!({"ports": [{"port": 80}], "clusterIP": "10.96.4.9"}),
+        "PersistentVolumeClaim" => {
+            json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "fast"})
+        }
+        "Ingress" => json!({"ingressClassName": "public", "rules": [{"host": "a.example"}]}),
+        "PodDisruptionBudget" => json!({"maxUnavailable": 1}),
+        "Gateway" => {
+            json!({"gatewayClassName": "public", "listeners": [{"name": "a", "hostname": "a.example"}]})
+        }
+        "VolumeSnapshot" => json!({"source": {"persistentVolumeClaimName": "data"}}),
+        _ => json!({}),
+    }
+}
+
+/// A status that a tenant made up, with what is its wish all the same.
+fn status(kind: &str) -> Value {
+    match kind {
+        "PersistentVolumeClaim" => json!({"phase": "Bound"}),
+        "PodDisruptionBudget" => json!({"desiredHealthy": 1}),
+        _ => json!({}),
+    }
+}
+
 /// Every translated object of the table.
 fn translated() -> Vec<(&'static dyn super::Kind, crate::object::Object)> {
-    let tenant = tenant();
+    let mut tenant = tenant();
+    tenant.offers.hosts = vec!["a.example".into()];
     let facts = Answers {
         referenced: true,
         has_selector: Some(false),
+        offers_all: true,
         ..Answers::default()
     };
     let cx = Cx {

@@ -37,6 +37,10 @@ const SYNCER_ROLE: &str = "sublet-syncer-namespace";
 
 /// ClusterRole that gives the proxy its rights inside one super namespace.
 const PROXY_ROLE: &str = "sublet-apiserver-proxy-namespace";
+/// ClusterRole that gives the syncer rights on custom resources inside one super namespace; admins fill it.
+const CUSTOM_ROLE: &str = "sublet-syncer-namespace-custom";
+/// Annotation: custom resources of the tenant may be in this super namespace.
+const CUSTOM_RESOURCES: &str = "sublet.dev/custom-resources";
 
 /// The kind.
 #[derive(Debug)]
@@ -74,22 +78,33 @@ impl Kind for Namespace {
         twin.value_mut()["metadata"]["labels"] = labels.into();
         let control_plane = format!("{}/{}", cx.tenant.vcp_namespace, cx.tenant.vcp_name);
         twin.annotate(keys::CONTROL_PLANE, &control_plane);
+        if !cx.tenant.custom.is_empty() {
+            // Makes it another object, so that the binding below is made for it.
+            twin.annotate(CUSTOM_RESOURCES, "true");
+        }
         Ok(Some(twin))
     }
 
     fn companions(&self, object: &Object, cx: &Cx<'_>) -> Vec<(&'static Resource, Object)> {
         let namespace = self.super_name(object.name(), cx);
+        let binding = |name, daemon, role| {
+            (
+                &ROLE_BINDING,
+                daemon_binding(&namespace, name, daemon, role, cx),
+            )
+        };
         let mut companions = vec![
-            (
-                &ROLE_BINDING,
-                binding(&namespace, "sublet-syncer", SYNCER_ROLE, cx),
-            ),
-            (
-                &ROLE_BINDING,
-                binding(&namespace, keys::PROXY, PROXY_ROLE, cx),
-            ),
+            binding("sublet-syncer", "sublet-syncer", SYNCER_ROLE),
+            binding(keys::PROXY, keys::PROXY, PROXY_ROLE),
             (&SERVICE_ACCOUNT, pod_account(&namespace, cx)),
         ];
+        if !cx.tenant.custom.is_empty() {
+            companions.push(binding(
+                "sublet-syncer-custom",
+                "sublet-syncer",
+                CUSTOM_ROLE,
+            ));
+        }
         companions.extend(
             environment(&namespace, cx).map(|config_map| (&config_map::RESOURCE, config_map)),
         );
@@ -106,12 +121,12 @@ impl Kind for Namespace {
     }
 }
 
-/// The RoleBinding by which one of Sublet's daemons may do its work in one super namespace, and nowhere else.
-fn binding(namespace: &str, daemon: &str, role: &str, cx: &Cx<'_>) -> Object {
+/// A RoleBinding by which one of Sublet's daemons may do its work in one super namespace, and nowhere else.
+fn daemon_binding(namespace: &str, name: &str, daemon: &str, role: &str, cx: &Cx<'_>) -> Object {
     companion(
         &ROLE_BINDING,
         namespace,
-        daemon,
+        name,
         json!({
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
             "subjects": [{"kind": "ServiceAccount", "name": daemon, "namespace": api::SYSTEM_NAMESPACE}],

@@ -3,10 +3,11 @@
 //! A node is published by allow-list: no provider ID, no images, no addresses of the real host. Heartbeats are left
 //! out, so that a node that only says it is alive costs no write in any tenant.
 
-use super::{Cx, Kind, Refused, Resource, SuperWatch};
+use super::{Cx, Kind, Refused, Resource, SuperWatch, Upward, UpwardVerb};
 use crate::{
     naming,
     object::{Object, pick},
+    plan::holds,
 };
 use serde_json::{Map, Value, json};
 
@@ -47,6 +48,9 @@ const NODE_INFO: [&str; 6] = [
     "osImage",
 ];
 
+/// Label of every virtual node.
+const VIRTUAL: &str = "sublet.dev/virtual";
+
 /// The kind.
 #[derive(Debug)]
 pub(super) struct Node;
@@ -82,7 +86,7 @@ impl Kind for Node {
             .filter(|(key, _)| LABELS.contains(key) || cx.tenant.node_selector.contains_key(*key))
             .map(|(key, value)| (key.to_owned(), value.into()))
             .collect();
-        labels.insert("sublet.dev/virtual".into(), "true".into());
+        labels.insert(VIRTUAL.into(), "true".into());
         let status = node.at("/status").unwrap_or(&Value::Null);
         let mut seen = pick(status, &["capacity", "allocatable"]);
         seen.insert("conditions".into(), conditions(status));
@@ -106,6 +110,63 @@ impl Kind for Node {
         });
         Some(Object::from_value(virtual_node).expect("metadata is a map"))
     }
+
+    fn published_state(&self, node: &Object) -> Value {
+        // Annotations of nodes are written by controllers of the tenant.
+        json!({
+            "labels": node.at("/metadata/labels"), "spec": node.at("/spec"), "status": node.at("/status"),
+        })
+    }
+
+    fn published_changes(&self, want: &Object, have: &Object) -> Vec<Upward> {
+        changes(want, have)
+    }
+
+    fn is_published_copy(&self, node: &Object) -> bool {
+        node.label(VIRTUAL).is_some()
+    }
+
+    fn takes_over(&self) -> bool {
+        true
+    }
+}
+
+/// The patches that make `have` say what `want` says; server defaults are no difference.
+fn changes(want: &Object, have: &Object) -> Vec<Upward> {
+    let merge = |subresource, body| Upward {
+        subresource,
+        verb: UpwardVerb::Merge,
+        body,
+    };
+    let part = |object: &Object, pointer| object.at(pointer).cloned().unwrap_or_default();
+    let mut writes = vec![];
+    let same_labels = part(want, "/metadata/labels") == part(have, "/metadata/labels");
+    let unschedulable =
+        |object: &Object| object.at("/spec/unschedulable") == Some(&Value::Bool(true));
+    if !same_labels
+        || unschedulable(want) != unschedulable(have)
+        || have.at("/spec/taints").is_some()
+    {
+        // A merge patch keeps what it doesn't name, so keys that must go are named with null.
+        let mut labels = part(want, "/metadata/labels");
+        for (key, _) in have.labels() {
+            if labels.get(key).is_none() {
+                labels[key] = Value::Null;
+            }
+        }
+        let spec = json!({"unschedulable": if unschedulable(want) { Value::Bool(true) } else { Value::Null }, "taints": null});
+        writes.push(merge(
+            None,
+            json!({"metadata": {"labels": labels}, "spec": spec}),
+        ));
+    }
+    let (wanted, now) = (part(want, "/status"), part(have, "/status"));
+    if !holds(&now, &wanted) || now.get("images").is_some() {
+        let mut status = wanted;
+        status["images"] = Value::Null;
+        writes.push(merge(Some("status"), json!({"status": status})));
+    }
+    writes
 }
 
 fn conditions(status: &Value) -> Value {
@@ -220,5 +281,36 @@ mod tests {
             )
             .is_some()
         );
+    }
+
+    fn virtual_node(labels: Value, spec: Value, status: Value) -> Object {
+        object(json!({"metadata": {"name": "n", "labels": labels}, "spec": spec, "status": status}))
+    }
+
+    #[test]
+    fn what_the_tenant_changed_on_a_virtual_node_is_undone() {
+        let want = virtual_node(
+            json!({"a": "1"}),
+            json!({}),
+            json!({"capacity": {"cpu": "2"}}),
+        );
+        let same = virtual_node(
+            json!({"a": "1"}),
+            json!({}),
+            json!({"capacity": {"cpu": "2"}, "daemonEndpoints": {}}),
+        );
+        assert_eq!(changes(&want, &same), vec![]);
+        let edited = virtual_node(
+            json!({"a": "1", "mine": "x"}),
+            json!({"taints": [{"key": "k"}]}),
+            json!({"capacity": {"cpu": "9"}}),
+        );
+        let writes = changes(&want, &edited);
+        assert_eq!(
+            writes[0].body["metadata"]["labels"],
+            json!({"a": "1", "mine": null})
+        );
+        assert_eq!(writes[0].body["spec"]["taints"], Value::Null);
+        assert_eq!(writes[1].body["status"]["capacity"]["cpu"], "2");
     }
 }

@@ -6,10 +6,11 @@
 //! widen what a pod may do.
 
 pub(super) mod decisions;
-mod fields;
+pub(super) mod fields;
 pub(super) mod scrub;
 
 mod affinity;
+mod classes;
 mod containers;
 mod dns;
 mod downward;
@@ -62,6 +63,7 @@ impl Kind for Pod {
         volumes::step(&mut spec, object, cx, &mut annotations);
         dns::step(&mut spec, object, cx);
         placement::step(&mut spec, cx)?;
+        classes::step(&mut spec, object, cx)?;
         affinity::step(&mut spec, object, cx);
         security::check(&spec, cx.tenant.pod_security)?;
 
@@ -86,16 +88,18 @@ impl Kind for Pod {
 
     fn intent(&self, object: &Object) -> u128 {
         // Conditions of readiness gates are status, and yet the tenant's wish.
-        let gates = Value::Array(status::gate_conditions(object));
-        meta::intent(object) ^ meta::fingerprint(&gates)
+        // So are the claims that its controller made from templates.
+        let claims = object.at("/status/resourceClaimStatuses");
+        let wish = json!([status::gate_conditions(object), claims]);
+        meta::intent(object) ^ meta::fingerprint(&wish)
     }
 
-    fn references(&self, object: &Object) -> Vec<Reference> {
-        let mut found = vec![];
-        fields::references(SPEC, object.at("/spec").unwrap_or(&Value::Null), &mut found);
-        found.sort_unstable();
-        found.dedup();
-        found
+    fn references(&self, object: &Object, _cx: &Cx<'_>) -> Vec<Reference> {
+        references(object)
+    }
+
+    fn awaits(&self, object: &Object) -> bool {
+        classes::awaits_claims(object)
     }
 
     fn creatable(&self, want: Object) -> Object {
@@ -129,6 +133,10 @@ impl Kind for Pod {
         true
     }
 
+    fn mirrors(&self) -> bool {
+        true
+    }
+
     fn up_projection(&self, tenant_object: &Object) -> Value {
         status::up_projection(tenant_object)
     }
@@ -138,10 +146,15 @@ impl Kind for Pod {
     }
 }
 
-const NO_RESOURCE_CLAIMS: Rule = Rule::Refuse(
-    "ResourceClaimsNotSynced",
-    "devices can't be claimed yet: leave the claims out",
-);
+/// ConfigMaps and Secrets that a pod refers to.
+pub fn references(pod: &Object) -> Vec<Reference> {
+    let mut found = vec![];
+    fields::references(SPEC, pod.at("/spec").unwrap_or(&Value::Null), &mut found);
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
 const OURS: Rule =
     Rule::Omit("every pod gets the account without rights and no token of the super cluster");
 const PRIORITY: Rule = Rule::Omit("a tenant's priorities mean nothing among tenants (T11)");
@@ -193,27 +206,28 @@ const SPEC: Fields = &[
     ),
     ("preemptionPolicy", PRIORITY),
     ("priority", PRIORITY),
-    ("priorityClassName", PRIORITY),
+    // Both cross if the tenant is offered them (classes.rs).
+    ("priorityClassName", Rule::Pass),
     (
         "readinessGates",
         Rule::List(&[("conditionType", Rule::Pass)]),
     ),
     (
         "resourceClaims",
-        Rule::Whole(
-            &NO_RESOURCE_CLAIMS,
-            "[]{name resourceClaimName resourceClaimTemplateName}",
-        ),
+        Rule::List(&[
+            ("name", Rule::Pass),
+            ("resourceClaimName", Rule::Pass),
+            (
+                "resourceClaimTemplateName",
+                Rule::AboveBaseline(&Rule::Omit(
+                    "becomes the claim that the tenant's controller makes",
+                )),
+            ),
+        ]),
     ),
     ("resources", Rule::Object(containers::RESOURCES)),
     ("restartPolicy", Rule::Pass),
-    (
-        "runtimeClassName",
-        Rule::Refuse(
-            "RuntimeClassNotOffered",
-            "the platform offers no runtime class: leave it out",
-        ),
-    ),
+    ("runtimeClassName", Rule::Pass),
     (
         "schedulerName",
         Rule::Only(

@@ -70,6 +70,10 @@ impl Kind for Service {
         true
     }
 
+    fn mirrors(&self) -> bool {
+        true
+    }
+
     fn down(&self, object: &Object, cx: &Cx<'_>) -> Result<Option<Object>, Refused> {
         if object.text("/spec/type") == Some("ExternalName")
             || is_api_server(object.namespace(), object.name())

@@ -3,6 +3,7 @@
 use super::{Facts, Resource};
 use crate::{
     object::Object,
+    offer::Offers,
     tenant::{Tenant, TenantId},
 };
 use api::PodSecurity;
@@ -23,6 +24,8 @@ pub(crate) fn tenant() -> Tenant {
         all_config_objects: false,
         group_labels: BTreeMap::new(),
         restore_counter: 0,
+        offers: Offers::default(),
+        custom: vec![],
     }
 }
 
@@ -34,6 +37,9 @@ pub(crate) struct Answers {
     pub(crate) namespaces: Vec<String>,
     pub(crate) has_selector: Option<bool>,
     pub(crate) uid: Option<String>,
+    /// Kinds and names that are offered.
+    pub(crate) offered: Vec<(&'static str, &'static str)>,
+    pub(crate) offers_all: bool,
 }
 
 impl Facts for Answers {
@@ -55,6 +61,10 @@ impl Facts for Answers {
 
     fn uid(&self, _: &str, _: &str, _: &str, _: &str) -> Option<String> {
         self.uid.clone()
+    }
+
+    fn is_offered(&self, kind: &str, name: &str) -> bool {
+        self.offers_all || self.offered.contains(&(kind, name))
     }
 }
 

@@ -18,7 +18,12 @@ use kube::{
     api::{DynamicObject, ListParams},
 };
 use std::time::Duration;
-use tenancy::{kind::KINDS, naming, object::Object, tenant::TenantId};
+use tenancy::{
+    kind::{self, KINDS},
+    naming,
+    object::Object,
+    tenant::TenantId,
+};
 
 /// How long the tenant's API server may take before only the other side is told.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -233,13 +238,10 @@ async fn referenced(
     if vcp.spec.sync.config_objects == SyncObjects::All {
         return Ok(Some(true));
     }
-    let Some(pods) = KINDS.iter().find(|kind| kind.resource().kind == "Pod") else {
-        return Ok(None);
-    };
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     for pod in api.list(&ListParams::default()).await?.items {
         let refers = Object::from_value(serde_json::to_value(&pod)?)
-            .map(|pod| pods.references(&pod))
+            .map(|pod| kind::pod_references(&pod))
             .unwrap_or_default()
             .iter()
             .any(|reference| reference.kind == wanted && reference.name == name);

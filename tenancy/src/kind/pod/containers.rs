@@ -68,7 +68,7 @@ pub(super) const CONTAINER: Fields = &[
 pub(super) const RESOURCES: Fields = &[
     (
         "claims",
-        Rule::Whole(&super::NO_RESOURCE_CLAIMS, "[]{name request}"),
+        Rule::List(&[("name", Rule::Pass), ("request", Rule::Pass)]),
     ),
     ("limits", Rule::Pass),
     ("requests", Rule::Pass),

@@ -13,11 +13,11 @@ use serde_json::{Map, Value};
 use std::fmt;
 
 /// The known fields of one type of object.
-pub(super) type Fields = &'static [(&'static str, Rule)];
+pub(in crate::kind) type Fields = &'static [(&'static str, Rule)];
 
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Rule {
+pub(in crate::kind) enum Rule {
     /// Copied: a scalar, or a list or map of scalars.
     Pass,
     /// Copied; whether its value is allowed is for the Pod Security level (`security.rs`).
@@ -52,7 +52,7 @@ pub(super) enum Rule {
 
 impl Rule {
     /// The rule that says what the field is made of, without those around it.
-    pub(super) fn inner(&self) -> &Rule {
+    pub(in crate::kind) fn inner(&self) -> &Rule {
         match self {
             Rule::AboveBaseline(inner)
             | Rule::Translated(inner)
@@ -65,7 +65,7 @@ impl Rule {
 
 /// Where in an object the walk is, for messages.
 #[derive(Clone, Copy)]
-pub(super) enum Path<'a> {
+pub(in crate::kind) enum Path<'a> {
     Root(&'a str),
     Field(&'a Path<'a>, &'a str),
     Item(&'a Path<'a>, usize),
@@ -84,7 +84,7 @@ impl fmt::Display for Path<'_> {
 /// Builds an object of the type `fields` from `from`.
 ///
 /// At the level `privileged` unknown fields are passed on, else the whole object is refused.
-pub(super) fn build(
+pub(in crate::kind) fn build(
     fields: Fields,
     from: &Value,
     path: &Path<'_>,
@@ -198,7 +198,7 @@ fn malformed(path: &Path<'_>) -> Refused {
 /// The part of `from` that the table passes; all else is left out, and so are nulls and empty lists and texts.
 ///
 /// For status, where what isn't known is merely not shown.
-pub(super) fn select(fields: Fields, from: &Value) -> Value {
+pub(in crate::kind) fn select(fields: Fields, from: &Value) -> Value {
     let Some(from) = from.as_object() else {
         return Value::Null;
     };
@@ -233,7 +233,7 @@ fn is_absent(value: &Value) -> bool {
 }
 
 /// Every ConfigMap and Secret that `from` refers to, by its name in the tenant.
-pub(super) fn references(fields: Fields, from: &Value, found: &mut Vec<Reference>) {
+pub(in crate::kind) fn references(fields: Fields, from: &Value, found: &mut Vec<Reference>) {
     for (name, rule) in fields {
         let Some(value) = from.get(*name) else {
             continue;
@@ -261,7 +261,7 @@ pub(super) fn references(fields: Fields, from: &Value, found: &mut Vec<Reference
 
 /// Calls `visit` with the path and rule of every field of a table, at every depth.
 #[cfg(test)]
-pub(super) fn each(fields: Fields, path: &str, visit: &mut dyn FnMut(&str, &Rule)) {
+pub(in crate::kind) fn each(fields: Fields, path: &str, visit: &mut dyn FnMut(&str, &Rule)) {
     for (name, rule) in fields {
         let path = format!("{path}.{name}");
         visit(&path, rule);
@@ -274,7 +274,7 @@ pub(super) fn each(fields: Fields, path: &str, visit: &mut dyn FnMut(&str, &Rule
 }
 
 /// The table `fields` with one field more; `N` is their number.
-pub(super) const fn with<const N: usize>(
+pub(in crate::kind) const fn with<const N: usize>(
     fields: Fields,
     more: (&'static str, Rule),
 ) -> [(&'static str, Rule); N] {
@@ -288,7 +288,7 @@ pub(super) const fn with<const N: usize>(
 }
 
 /// The objects of a list field; none when it is missing.
-pub(super) fn items<'a>(
+pub(in crate::kind) fn items<'a>(
     object: &'a Value,
     field: &str,
 ) -> impl Iterator<Item = &'a Value> + use<'a> {
@@ -300,7 +300,7 @@ pub(super) fn items<'a>(
 }
 
 /// The objects of a list field, to change.
-pub(super) fn items_mut<'a>(
+pub(in crate::kind) fn items_mut<'a>(
     object: &'a mut Value,
     field: &str,
 ) -> impl Iterator<Item = &'a mut Value> + use<'a> {
@@ -312,7 +312,7 @@ pub(super) fn items_mut<'a>(
 }
 
 /// The text of a field; empty when it is missing.
-pub(super) fn text<'a>(object: &'a Value, field: &str) -> &'a str {
+pub(in crate::kind) fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object
         .get(field)
         .and_then(Value::as_str)
@@ -320,7 +320,7 @@ pub(super) fn text<'a>(object: &'a Value, field: &str) -> &'a str {
 }
 
 /// Whether a field is `true`.
-pub(super) fn is_true(object: &Value, field: &str) -> bool {
+pub(in crate::kind) fn is_true(object: &Value, field: &str) -> bool {
     object
         .get(field)
         .and_then(Value::as_bool)

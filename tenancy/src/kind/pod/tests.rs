@@ -387,16 +387,6 @@ fn what_tenants_may_not_have_is_refused() {
         ),
         (
             "",
-            "{resourceClaims: [{name: gpu, resourceClaimName: gpu}]}",
-            "ResourceClaimsNotSynced",
-        ),
-        (
-            "",
-            "{containers: [{name: c, resources: {claims: [{name: gpu}]}}]}",
-            "ResourceClaimsNotSynced",
-        ),
-        (
-            "",
             "{schedulingGroup: {podGroupName: g}}",
             "PodGroupsNotSynced",
         ),
@@ -526,8 +516,7 @@ fn every_reference_is_found() {
       - {name: c, projected: {sources: [{secret: {name: s6}}, {configMap: {name: kube-root-ca.crt}}, {secret: {name: s1}}]}}
       - {name: d, csi: {driver: d, nodePublishSecretRef: {name: s7}}}
       - {name: e, persistentVolumeClaim: {claimName: p}}";
-    let names: Vec<String> = Pod
-        .references(&pod(spec))
+    let names: Vec<String> = super::references(&pod(spec))
         .into_iter()
         .map(|found| format!("{} {}", found.kind, found.name))
         .collect();

@@ -40,6 +40,10 @@ impl Facts for BySelector {
     fn uid(&self, _: &str, _: &str, _: &str, _: &str) -> Option<String> {
         None
     }
+
+    fn is_offered(&self, _: &str, _: &str) -> bool {
+        true
+    }
 }
 
 /// Two values for a path, and what must stand beside it for them to mean anything.

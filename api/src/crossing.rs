@@ -1,0 +1,90 @@
+//! What of the super cluster a tenant is shown, and which custom resources cross.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Objects of the super cluster that tenants are shown: storage classes, runtime classes and the like.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Offer {
+    /// Resource as `PLURAL.GROUP`, such as `storageclasses.storage.k8s.io`.
+    #[schemars(length(min = 3, max = 253))]
+    pub resource: String,
+    /// Names of the objects.
+    #[schemars(length(max = 64), inner(length(max = 253)))]
+    pub names: Vec<String>,
+}
+
+/// A custom resource that crosses for the tenants that name it.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CustomResource {
+    /// Name of its CustomResourceDefinition in the super cluster: `PLURAL.GROUP`.
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9-]+[.][a-z0-9.-]+$')").message("name is PLURAL.GROUP, as the CustomResourceDefinition's"))]
+    #[schemars(length(min = 3, max = 253))]
+    pub name: String,
+    /// Version that both sides are asked for.
+    #[schemars(length(min = 1, max = 63))]
+    pub version: String,
+    /// CamelCase kind.
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    /// Which way its objects go.
+    #[serde(default)]
+    pub direction: Direction,
+    /// Fields that name other objects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub references: Vec<ReferencePath>,
+    /// Where its status is written.
+    #[serde(default)]
+    pub status: StatusPlace,
+}
+
+/// Which way objects of a custom resource go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Direction {
+    /// Tenants write them, a controller of the super cluster acts on them; their status goes up.
+    #[default]
+    ToSuper,
+    /// The super cluster writes them in a tenant's super namespaces; the tenant reads them.
+    FromSuper,
+}
+
+/// Where the status of a custom resource is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StatusPlace {
+    /// Its status subresource.
+    #[default]
+    Subresource,
+    /// The object itself: its definition has no status subresource.
+    Object,
+    /// It has none.
+    None,
+}
+
+/// A field that names another object of the same tenant.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReferencePath {
+    /// Field names with dots between; `[]` behind a list or map: `spec.issuers[].secretRef.name`.
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_-]+([[][]])?([.][A-Za-z0-9_-]+([[][]])?)*$')").message("path is like spec.issuers[].secretRef.name"))]
+    #[schemars(length(min = 1, max = 253))]
+    pub path: String,
+    /// What it names.
+    pub kind: ReferenceKind,
+}
+
+/// What a reference of a custom resource leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ReferenceKind {
+    /// A ConfigMap beside the object; it goes down with it.
+    ConfigMap,
+    /// A Secret beside the object; it goes down with it.
+    Secret,
+    /// A PersistentVolumeClaim beside the object.
+    PersistentVolumeClaim,
+    /// A namespace of the tenant; becomes the super namespace's name.
+    Namespace,
+}

@@ -1,0 +1,227 @@
+//! Custom resources, and kinds that come to be served later; in a tenant of its own, whose etcd is on a volume claim.
+
+use anyhow::{bail, ensure};
+use e2e::{
+    kind::{CLAIM, CLASS, CLUSTER_ROLE, DEFINITION, Kind, SECRET},
+    read::{self, text},
+    side::Side,
+    space::{Space, run},
+    tenant::Tenant,
+    wait::{PODS, SOON, eventually},
+};
+use serde_json::{Value, json};
+
+const BACKUP: Kind = Kind {
+    api_version: "kinds.e2e.sublet.dev/v1",
+    name: "Backup",
+    plural: "backups",
+};
+const REPORT: Kind = Kind {
+    api_version: "kinds.e2e.sublet.dev/v1",
+    name: "Report",
+    plural: "reports",
+};
+const GATEWAY: Kind = Kind {
+    api_version: "gateway.networking.k8s.io/v1",
+    name: "Gateway",
+    plural: "gateways",
+};
+const CUSTOM_CLASS: &str = "e2e-custom";
+const ROLES: [&str; 2] = ["e2e-custom-read", "e2e-custom-write"];
+
+fn definition(kind: Kind) -> Value {
+    let group = kind.api_version.split('/').next().unwrap_or_default();
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let schema = json!({"type": "object", "properties": {"spec": open, "status": open}});
+    json!({
+        "metadata": {
+            "name": format!("{}.{group}", kind.plural),
+            "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"},
+        },
+        "spec": {
+            "group": group, "scope": "Namespaced",
+            "names": {"kind": kind.name, "plural": kind.plural, "singular": kind.name.to_lowercase()},
+            "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": schema}}],
+        },
+    })
+}
+
+/// A class like the default one that offers the two custom resources.
+async fn class(above: &Side) -> anyhow::Result<Value> {
+    let mut class = above.get(CLASS, "", "default").await?;
+    let spec = &mut class["spec"];
+    spec["customResources"] = json!([
+        {"name": "backups.kinds.e2e.sublet.dev", "version": "v1", "kind": "Backup",
+            "references": [{"path": "spec.secretName", "kind": "Secret"}]},
+        {"name": "reports.kinds.e2e.sublet.dev", "version": "v1", "kind": "Report", "direction": "FromSuper"},
+    ]);
+    Ok(json!({"metadata": {"name": CUSTOM_CLASS}, "spec": spec}))
+}
+
+async fn prepare(above: &Side) -> anyhow::Result<()> {
+    above.create(CLASS, class(above).await?).await?;
+    let groups = json!(["kinds.e2e.sublet.dev"]);
+    let resources = json!(["backups", "reports"]);
+    for (name, label, verbs) in [
+        (
+            ROLES[0],
+            "sublet.dev/aggregate-to-syncer",
+            json!(["get", "list", "watch"]),
+        ),
+        (
+            ROLES[1],
+            "sublet.dev/aggregate-to-syncer-namespace",
+            json!(["create", "patch", "delete"]),
+        ),
+    ] {
+        let role = json!({
+            "metadata": {"name": name, "labels": {label: "true"}},
+            "rules": [{"apiGroups": groups, "resources": resources, "verbs": verbs}],
+        });
+        above.create(CLUSTER_ROLE, role).await?;
+    }
+    Ok(())
+}
+
+async fn clean(above: &Side) -> anyhow::Result<()> {
+    for kind in [BACKUP, REPORT, GATEWAY] {
+        let name = text(&definition(kind), "/metadata/name").to_owned();
+        above.delete(DEFINITION, "", &name).await?;
+    }
+    for role in ROLES {
+        above.delete(CLUSTER_ROLE, "", role).await?;
+    }
+    Ok(above.delete(CLASS, "", CUSTOM_CLASS).await?)
+}
+
+#[test]
+fn custom_resources_cross_and_kinds_that_come_later_are_taken_up() {
+    run(async || {
+        let above = e2e::tenant::super_cluster().await?;
+        clean(&above).await?;
+        let result = async {
+            prepare(&above).await?;
+            let spec = json!({
+                "className": CUSTOM_CLASS, "etcd": {"storage": {"size": "64Mi"}},
+                "sync": {"customResources": ["backups.kinds.e2e.sublet.dev", "reports.kinds.e2e.sublet.dev"]},
+            });
+            let name = format!("e2e-custom-{:06x}", rand::random::<u32>() >> 8);
+            let tenant = Tenant::make(&name, spec).await?;
+            let result = crosses(&tenant).await;
+            if result.is_err() {
+                eprintln!("{}", e2e::dump::control_plane(&tenant.above, &name).await);
+            }
+            tenant.delete().await?;
+            result
+        }
+        .await;
+        clean(&above).await?;
+        result
+    });
+}
+
+async fn crosses(tenant: &Tenant) -> anyhow::Result<()> {
+    let claims = tenant
+        .above
+        .list(CLAIM, &tenant.control_plane_namespace(), "")
+        .await?;
+    ensure!(
+        claims.len() == 1 && text(&claims[0], "/status/phase") == "Bound",
+        "the tenant's etcd is on a volume claim: {claims:?}"
+    );
+    let space = Space::open(tenant.clone(), "work").await?;
+    // The definitions are made only now: nobody serves them yet.
+    for kind in [BACKUP, REPORT] {
+        space.above().create(DEFINITION, definition(kind)).await?;
+        let name = text(&definition(kind), "/metadata/name").to_owned();
+        eventually(SOON, &format!("the tenant is given {name}"), async || {
+            Ok(space.side().get(DEFINITION, "", &name).await?)
+        })
+        .await?;
+    }
+    down(&space).await?;
+    up(&space).await?;
+    later(&space).await
+}
+
+async fn down(space: &Space) -> anyhow::Result<()> {
+    let secret = json!({"metadata": {"name": "key"}, "stringData": {"key": "x"}});
+    space.create(SECRET, secret).await?;
+    let backup =
+        json!({"metadata": {"name": "b"}, "spec": {"secretName": "key", "any": {"thing": [1]}}});
+    eventually(SOON, "the tenant serves backups", async || {
+        Ok(space.create(BACKUP, backup.clone()).await?)
+    })
+    .await?;
+    let twin = space.twin(BACKUP, "b").await?;
+    ensure!(twin["spec"] == backup["spec"], "{twin}");
+    space.twin(SECRET, "key").await?;
+    space
+        .above()
+        .merge_status(BACKUP, &space.twin, "b", json!({"done": true}))
+        .await?;
+    space
+        .like(BACKUP, "b", "shows its status", SOON, |object| {
+            object["status"]["done"] == true
+        })
+        .await?;
+    space
+        .merge(BACKUP, "b", json!({"spec": {"any": null, "more": 1}}))
+        .await?;
+    space
+        .twin_like(BACKUP, "b", "is updated", |twin| {
+            twin["spec"] == json!({"secretName": "key", "more": 1})
+        })
+        .await?;
+    space.delete(BACKUP, "b").await?;
+    space.gone(BACKUP, "b").await
+}
+
+async fn up(space: &Space) -> anyhow::Result<()> {
+    let report = json!({
+        "metadata": {"name": "r", "namespace": space.twin}, "spec": {"of": format!("{}/web", space.twin)},
+    });
+    space.above().create(REPORT, report).await?;
+    let seen = space
+        .like(REPORT, "r", "comes up", PODS, |report| {
+            report["spec"]["of"] == format!("{}/web", space.name)
+        })
+        .await?;
+    ensure!(!seen.to_string().contains(&space.twin), "{seen}");
+    space
+        .merge(REPORT, "r", json!({"spec": {"of": "mine"}}))
+        .await?;
+    space
+        .like(REPORT, "r", "is repaired", SOON, |report| {
+            report["spec"]["of"] == format!("{}/web", space.name)
+        })
+        .await?;
+    space.above().delete(REPORT, &space.twin, "r").await?;
+    eventually(SOON, "the report goes", async || {
+        match space.find(REPORT, "r").await? {
+            Some(report) => bail!("{report}"),
+            None => Ok(()),
+        }
+    })
+    .await
+}
+
+/// A kind that only the tenant serves is told of, and crosses once the super cluster serves it too.
+async fn later(space: &Space) -> anyhow::Result<()> {
+    space.side().create(DEFINITION, definition(GATEWAY)).await?;
+    let hosts = json!({"spec": {"ingressHosts": ["*"], "offers": [
+        {"resource": "gatewayclasses.gateway.networking.k8s.io", "names": ["public"]},
+    ]}});
+    space.above().merge(CLASS, "", CUSTOM_CLASS, hosts).await?;
+    let gateway = json!({
+        "metadata": {"name": "g"}, "spec": {"gatewayClassName": "public", "listeners": [{"name": "a", "port": 80}]},
+    });
+    let gateway = eventually(SOON, "the tenant serves gateways", async || {
+        Ok(space.create(GATEWAY, gateway.clone()).await?)
+    })
+    .await?;
+    // There is no such class, since the platform doesn't serve gateways at all.
+    read::event(space.side(), GATEWAY, &gateway, "GatewayClassNotOffered").await?;
+    Ok(())
+}

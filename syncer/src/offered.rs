@@ -1,0 +1,115 @@
+//! The super cluster's published objects, as far as all tenants share what must be known of them.
+
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use tenancy::{object::Object, offer, tenant::Key};
+
+/// Names, versions and labels of published objects; never the objects.
+#[derive(Default)]
+pub(crate) struct Offered {
+    seen: Mutex<HashMap<Key, Seen>>,
+}
+
+struct Seen {
+    version: u64,
+    labelled: bool,
+    /// Its namespace in the super cluster.
+    namespace: Box<str>,
+}
+
+/// What an event of a published object means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// Nothing: this version is known.
+    None,
+    /// Its content may have changed.
+    Content,
+    /// It is there, or offered, or not offered any more, since now.
+    Offer,
+}
+
+impl Offered {
+    /// An object exists in this state.
+    pub(crate) fn note(&self, key: &Key, object: &Object) -> News {
+        let now = Seen {
+            version: object.resource_version(),
+            labelled: offer::is_labelled(object),
+            namespace: object.namespace().into(),
+        };
+        let (version, labelled) = (now.version, now.labelled);
+        match self.seen.lock().insert(key.clone(), now) {
+            Some(before) if before.labelled != labelled => News::Offer,
+            Some(before) if before.version == version => News::None,
+            Some(_) => News::Content,
+            None => News::Offer,
+        }
+    }
+
+    /// An object is gone.
+    pub(crate) fn gone(&self, key: &Key) {
+        self.seen.lock().remove(key);
+    }
+
+    /// All keys.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        self.seen.lock().keys().cloned().collect()
+    }
+
+    /// All keys of a kind.
+    pub(crate) fn of(&self, kind: u8) -> Vec<Key> {
+        self.missing(kind, &HashSet::new())
+    }
+
+    /// Keys of a kind that aren't among `present`.
+    pub(crate) fn missing(&self, kind: u8, present: &HashSet<Key>) -> Vec<Key> {
+        let seen = self.seen.lock();
+        seen.keys()
+            .filter(|key| key.kind == kind && !present.contains(key))
+            .cloned()
+            .collect()
+    }
+
+    /// Namespace of the super object; empty when it has none or isn't known.
+    pub(crate) fn namespace(&self, key: &Key) -> String {
+        let seen = self.seen.lock();
+        seen.get(key)
+            .map(|seen| seen.namespace.to_string())
+            .unwrap_or_default()
+    }
+
+    /// Whether the object is offered to every tenant; `None` when there is no such object.
+    pub(crate) fn is_labelled(&self, key: &Key) -> Option<bool> {
+        self.seen.lock().get(key).map(|seen| seen.labelled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use tenancy::kind;
+
+    #[test]
+    fn only_what_changed_is_news() {
+        let offered = Offered::default();
+        let key = Key::new(kind::index("StorageClass"), "", "fast");
+        let object = |version: &str, label: &str| {
+            let labels = json!({api::keys::PUBLISHED: label});
+            Object::from_value(
+                json!({"metadata": {"name": "fast", "resourceVersion": version, "labels": labels}}),
+            )
+            .unwrap()
+        };
+        assert_eq!(offered.note(&key, &object("1", "")), News::Offer);
+        assert_eq!(offered.note(&key, &object("1", "")), News::None);
+        assert_eq!(offered.note(&key, &object("2", "")), News::Content);
+        assert_eq!(offered.note(&key, &object("3", "true")), News::Offer);
+        assert_eq!(offered.is_labelled(&key), Some(true));
+        assert_eq!(
+            offered.missing(key.kind, &HashSet::new()),
+            std::slice::from_ref(&key)
+        );
+        offered.gone(&key);
+        assert_eq!(offered.is_labelled(&key), None);
+    }
+}

@@ -1,0 +1,252 @@
+//! Ingresses: hosts that the tenant may use, its own Services and Secrets, and no annotation that steers a controller.
+
+use super::{Crossing, Down, list, plain, require_offered};
+use crate::{
+    kind::{
+        Cx, Refused, Resource,
+        pod::fields::{Fields, Rule},
+    },
+    object::Object,
+    refs::Referent,
+};
+use serde_json::Value;
+
+/// The kind.
+pub(in crate::kind) const INGRESS: Down = Down {
+    step,
+    ..plain(
+        &Resource {
+            group: "networking.k8s.io",
+            version: "v1",
+            kind: "Ingress",
+            plural: "ingresses",
+            namespaced: true,
+        },
+        &[
+            ("defaultBackend", Rule::Object(BACKEND)),
+            ("ingressClassName", Rule::Pass),
+            (
+                "rules",
+                Rule::List(&[
+                    ("host", Rule::Pass),
+                    (
+                        "http",
+                        Rule::Object(&[(
+                            "paths",
+                            Rule::List(&[
+                                ("backend", Rule::Object(BACKEND)),
+                                ("path", Rule::Pass),
+                                ("pathType", Rule::Pass),
+                            ]),
+                        )]),
+                    ),
+                ]),
+            ),
+            (
+                "tls",
+                Rule::List(&[
+                    ("hosts", Rule::Pass),
+                    ("secretName", Rule::Refers(Referent::Secret)),
+                ]),
+            ),
+        ],
+        &[(
+            "loadBalancer",
+            Rule::Object(&[(
+                "ingress",
+                Rule::List(&[
+                    ("hostname", Rule::Pass),
+                    ("ip", Rule::Pass),
+                    (
+                        "ports",
+                        Rule::List(&[
+                            ("error", Rule::Pass),
+                            ("port", Rule::Pass),
+                            ("protocol", Rule::Pass),
+                        ]),
+                    ),
+                ]),
+            )]),
+        )],
+    )
+};
+
+const BACKEND: Fields = &[
+    (
+        "resource",
+        Rule::Refuse(
+            "BackendRefused",
+            "only Services are reached: name one in backend.service",
+        ),
+    ),
+    (
+        "service",
+        Rule::Object(&[
+            ("name", Rule::Pass),
+            (
+                "port",
+                Rule::Object(&[("name", Rule::Pass), ("number", Rule::Pass)]),
+            ),
+        ]),
+    ),
+];
+
+fn step(spec: &mut Value, _: &Object, cx: &Cx<'_>) -> Result<Crossing, Refused> {
+    let class = spec
+        .get("ingressClassName")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    // Without a class every controller of the super cluster that takes such Ingresses would serve it.
+    require_offered(
+        "IngressClass",
+        "spec.ingressClassName",
+        class,
+        "IngressClassNotOffered",
+        cx,
+    )?;
+    let hosts = list(spec, "/rules").map(|rule| rule["host"].as_str().unwrap_or_default());
+    let certified = list(spec, "/tls")
+        .flat_map(|tls| list(tls, "/hosts").map(|host| host.as_str().unwrap_or_default()));
+    for host in hosts.chain(certified) {
+        check_host(host, cx)?;
+    }
+    if spec.get("defaultBackend").is_some() {
+        check_host("", cx)?;
+    }
+    Ok(Crossing::Now)
+}
+
+/// Refuses a host that the tenant may not use; an empty one stands for all.
+pub(super) fn check_host(host: &str, cx: &Cx<'_>) -> Result<(), Refused> {
+    let offers = &cx.tenant.offers;
+    if offers.allows_any_host() || !host.is_empty() && offers.allows_host(host) {
+        return Ok(());
+    }
+    let allowed = if offers.hosts.is_empty() {
+        "no host is allowed to this tenant".to_owned()
+    } else {
+        format!("allowed are {}", offers.hosts.join(", "))
+    };
+    let asked = if host.is_empty() {
+        "a rule for all hosts".to_owned()
+    } else {
+        format!("host {host:?}")
+    };
+    Err(Refused::new(
+        "HostNotAllowed",
+        format!("{asked} takes traffic of others: {allowed}"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::{
+        Kind, TenantView,
+        testing::{Answers, object, tenant},
+        translate,
+    };
+    use expect_test::expect;
+    use serde_json::json;
+
+    fn ingress(spec: Value) -> Object {
+        object(json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "spec": spec,
+            "metadata": {"name": "web", "namespace": "default", "uid": "u", "generation": 3, "annotations": {
+                "nginx.ingress.kubernetes.io/configuration-snippet": "evil", "kubernetes.io/ingress.class": "x", "mine": "1",
+            }},
+        }))
+    }
+
+    fn with<R>(rule: impl FnOnce(&Cx<'_>) -> R) -> R {
+        let mut tenant = tenant();
+        tenant.offers.hosts = vec!["*.acme.example".into()];
+        let facts = Answers {
+            offered: vec![("IngressClass", "public")],
+            ..Answers::default()
+        };
+        rule(&Cx {
+            tenant: &tenant,
+            facts: &facts,
+        })
+    }
+
+    fn spec() -> Value {
+        json!({
+            "ingressClassName": "public",
+            "rules": [{"host": "shop.acme.example", "http": {"paths": [
+                {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "web", "port": {"number": 80}}}},
+            ]}}],
+            "tls": [{"hosts": ["shop.acme.example"], "secretName": "shop-tls"}],
+        })
+    }
+
+    #[test]
+    fn hosts_backends_and_secrets_cross_and_annotations_that_steer_do_not() {
+        let twin = with(|cx| translate(&INGRESS, &ingress(spec()), cx))
+            .unwrap()
+            .unwrap();
+        assert_eq!(twin.at("/spec"), Some(&spec()));
+        assert_eq!(twin.annotation("mine"), Some("1"));
+        assert!(!twin.value().to_string().contains("evil"));
+        assert_eq!(twin.annotation("kubernetes.io/ingress.class"), None);
+        let references = with(|cx| INGRESS.references(&ingress(spec()), cx));
+        assert_eq!(
+            (references[0].kind, references[0].name.as_str()),
+            ("Secret", "shop-tls")
+        );
+    }
+
+    #[test]
+    fn what_takes_traffic_of_others_is_refused() {
+        let cases = [
+            ("/rules/0/host", json!("victim.example"), "HostNotAllowed"),
+            ("/rules/0/host", json!(""), "HostNotAllowed"),
+            ("/rules/0/host", json!("*.example"), "HostNotAllowed"),
+            ("/tls/0/hosts/0", json!("victim.example"), "HostNotAllowed"),
+            (
+                "/ingressClassName",
+                json!("internal"),
+                "IngressClassNotOffered",
+            ),
+            ("/ingressClassName", Value::Null, "IngressClassNotOffered"),
+            (
+                "/rules/0/http/paths/0/backend",
+                json!({"resource": {"kind": "Bucket", "name": "x"}}),
+                "BackendRefused",
+            ),
+        ];
+        for (pointer, value, reason) in cases {
+            let mut spec = spec();
+            *spec.pointer_mut(pointer).unwrap() = value;
+            let refused = with(|cx| translate(&INGRESS, &ingress(spec), cx)).unwrap_err();
+            assert_eq!(refused.reason, reason, "{pointer}");
+        }
+        let mut spec = spec();
+        spec["defaultBackend"] = json!({"service": {"name": "web", "port": {"number": 80}}});
+        let refused = with(|cx| translate(&INGRESS, &ingress(spec), cx)).unwrap_err();
+        assert_eq!(refused.reason, "HostNotAllowed");
+    }
+
+    #[test]
+    fn the_address_comes_up() {
+        let mut twin = with(|cx| translate(&INGRESS, &ingress(spec()), cx))
+            .unwrap()
+            .unwrap();
+        twin.value_mut()["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ports": [{"port": 80, "protocol": "TCP"}]}]}});
+        let writes = with(|cx| INGRESS.up(&twin, &TenantView::default(), cx));
+        expect![[r#"
+            - op: add
+              path: /status
+              value:
+                loadBalancer:
+                  ingress:
+                  - ip: "192.0.2.1"
+                    ports:
+                    - port: 80
+                      protocol: TCP
+        "#]]
+        .assert_eq(&serde_saphyr::to_string(&writes[0].body).unwrap());
+        assert_eq!(writes.len(), 1);
+    }
+}

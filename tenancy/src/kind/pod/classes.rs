@@ -1,0 +1,125 @@
+//! Priority, runtime and devices: by classes that the tenant is offered, and by its own claims.
+
+use super::fields::{items, items_mut, text};
+use crate::{
+    kind::{Cx, Refused},
+    object::Object,
+};
+use serde_json::Value;
+
+/// Puts in what the platform offers, and the claims that the tenant's controller made from templates.
+///
+/// A priority class that isn't offered is the tenant's own, which means nothing among tenants: the pod runs without
+/// (T11). A runtime that isn't offered is refused: the pod would run with less isolation than it asks for (T13).
+pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) -> Result<(), Refused> {
+    let class = text(spec, "priorityClassName").to_owned();
+    if !cx.facts.is_offered("PriorityClass", &class)
+        && let Some(spec) = spec.as_object_mut()
+    {
+        spec.remove("priorityClassName");
+    }
+    let class = text(spec, "runtimeClassName").to_owned();
+    if class.is_empty() {
+        if let Some(spec) = spec.as_object_mut() {
+            spec.remove("runtimeClassName");
+        }
+    } else if !cx.facts.is_offered("RuntimeClass", &class) {
+        return Err(Refused::new(
+            "RuntimeClassNotOffered",
+            format!(
+                "spec.runtimeClassName {class:?} isn't offered by the platform: `kubectl get runtimeclasses` shows what is"
+            ),
+        ));
+    }
+    let tenants = pod.at("/spec").unwrap_or(&Value::Null);
+    for (claim, tenants) in items_mut(spec, "resourceClaims").zip(items(tenants, "resourceClaims"))
+    {
+        if text(tenants, "resourceClaimTemplateName").is_empty() {
+            continue;
+        }
+        match generated(pod, text(claim, "name")) {
+            Some(Some(name)) => claim["resourceClaimName"] = name.into(),
+            // The controller found that none is needed, so there is nothing to refer to.
+            Some(None) => *claim = Value::Null,
+            None => {
+                return Err(Refused::new(
+                    "ResourceClaimPending",
+                    "its resource claims aren't made yet: the cluster's controller makes them from their templates",
+                ));
+            }
+        }
+    }
+    if let Some(claims) = spec.get_mut("resourceClaims").and_then(Value::as_array_mut) {
+        claims.retain(|claim| !claim.is_null());
+    }
+    Ok(())
+}
+
+/// Whether the tenant's controller has yet to make claims from templates.
+pub(super) fn awaits_claims(pod: &Object) -> bool {
+    let spec = pod.at("/spec").unwrap_or(&Value::Null);
+    items(spec, "resourceClaims").any(|claim| {
+        claim.get("resourceClaimTemplateName").is_some()
+            && generated(pod, text(claim, "name")).is_none()
+    })
+}
+
+/// Name of the claim that was made for one of the pod's; `Some(None)` when none was needed.
+fn generated<'a>(pod: &'a Object, name: &str) -> Option<Option<&'a str>> {
+    let status = pod.at("/status").unwrap_or(&Value::Null);
+    let made = items(status, "resourceClaimStatuses").find(|made| text(made, "name") == name)?;
+    Some(made.get("resourceClaimName").and_then(Value::as_str))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::pod::tests::{down_as, pod};
+    use serde_json::json;
+
+    #[test]
+    fn offered_classes_cross() {
+        let spec = "{priorityClassName: gold, priority: 7, preemptionPolicy: Never, runtimeClassName: sandbox, \
+                    overhead: {memory: 1Mi}}";
+        let twin = down_as(&pod(spec), |_, facts| {
+            facts.offered = vec![("PriorityClass", "gold"), ("RuntimeClass", "sandbox")];
+        })
+        .unwrap();
+        assert_eq!(twin.text("/spec/priorityClassName"), Some("gold"));
+        assert_eq!(twin.text("/spec/runtimeClassName"), Some("sandbox"));
+        for left in ["priority", "preemptionPolicy", "overhead"] {
+            assert_eq!(twin.at(&format!("/spec/{left}")), None, "{left}");
+        }
+    }
+
+    #[test]
+    fn other_priorities_are_left_out_and_other_runtimes_refused() {
+        let twin = down_as(&pod("{priorityClassName: system-node-critical}"), |_, _| {});
+        assert_eq!(twin.unwrap().at("/spec/priorityClassName"), None);
+        let refused = down_as(&pod("{runtimeClassName: weak}"), |_, _| {}).unwrap_err();
+        assert_eq!(refused.reason, "RuntimeClassNotOffered");
+    }
+
+    #[test]
+    fn claims_from_templates_are_those_that_the_tenants_controller_made() {
+        let mut pod = pod(
+            "{resourceClaims: [{name: own, resourceClaimName: shared}, {name: gpu, resourceClaimTemplateName: t}, \
+             {name: none, resourceClaimTemplateName: t}]}",
+        );
+        assert!(awaits_claims(&pod));
+        assert_eq!(
+            down_as(&pod, |_, _| {}).unwrap_err().reason,
+            "ResourceClaimPending"
+        );
+        pod.value_mut()["status"]["resourceClaimStatuses"] =
+            json!([{"name": "gpu", "resourceClaimName": "web-gpu-x1"}, {"name": "none"}]);
+        assert!(!awaits_claims(&pod));
+        let twin = down_as(&pod, |_, _| {}).unwrap();
+        assert_eq!(
+            twin.at("/spec/resourceClaims"),
+            Some(
+                &json!([{"name": "own", "resourceClaimName": "shared"}, {"name": "gpu", "resourceClaimName": "web-gpu-x1"}])
+            )
+        );
+    }
+}

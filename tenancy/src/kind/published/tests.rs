@@ -1,0 +1,320 @@
+use super::*;
+use crate::kind::testing::{Answers, object, tenant};
+use expect_test::{Expect, expect};
+
+/// What a tenant that is offered everything sees of an object, as YAML.
+fn seen(kind: &Published, body: Value) -> Option<String> {
+    let (tenant, facts) = (
+        tenant(),
+        Answers {
+            offered: vec![("StorageClass", "fast")],
+            ..Answers::default()
+        },
+    );
+    let cx = Cx {
+        tenant: &tenant,
+        facts: &facts,
+    };
+    let mut body = body;
+    body["metadata"] = json!({
+        "name": "a", "uid": "u", "resourceVersion": "7", "labels": {keys::PUBLISHED: "true", "team": "platform"},
+        "annotations": {
+            "note": "secret", "storageclass.kubernetes.io/is-default-class": "true",
+            "ingressclass.kubernetes.io/is-default-class": "true", "api-approved.kubernetes.io": "url",
+        },
+        "ownerReferences": [{"name": "x"}],
+    });
+    let copy = kind.publish(&object(body), kind.published_namespace(), &cx)?;
+    Some(serde_saphyr::to_string(copy.value()).unwrap())
+}
+
+fn shows(kind: &Published, body: Value, expected: &Expect) {
+    expected.assert_eq(&seen(kind, body).unwrap());
+}
+
+#[test]
+fn a_storage_class_is_shown_without_its_parameters() {
+    let body = json!({
+        "provisioner": "csi.example", "parameters": {"csi.storage.k8s.io/provisioner-secret-name": "key"},
+        "mountOptions": ["x"], "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer",
+        "allowVolumeExpansion": true, "allowedTopologies": [{"matchLabelExpressions": []}],
+    });
+    shows(
+        &STORAGE_CLASS,
+        body,
+        &expect![[r#"
+        allowVolumeExpansion: true
+        apiVersion: storage.k8s.io/v1
+        kind: StorageClass
+        metadata:
+          annotations:
+            storageclass.kubernetes.io/is-default-class: "true"
+          labels:
+            sublet.dev/published: "true"
+          name: a
+        provisioner: csi.example
+        reclaimPolicy: Delete
+        volumeBindingMode: WaitForFirstConsumer
+    "#]],
+    );
+}
+
+#[test]
+fn ingress_and_gateway_classes_name_their_controller() {
+    let body =
+        json!({"spec": {"controller": "example.com/ingress", "parameters": {"name": "secret"}}});
+    shows(
+        &INGRESS_CLASS,
+        body,
+        &expect![[r#"
+        apiVersion: networking.k8s.io/v1
+        kind: IngressClass
+        metadata:
+          annotations:
+            ingressclass.kubernetes.io/is-default-class: "true"
+          labels:
+            sublet.dev/published: "true"
+          name: a
+        spec:
+          controller: example.com/ingress
+    "#]],
+    );
+    let body = json!({
+        "spec": {"controllerName": "example.com/gateway", "parametersRef": {"name": "secret"}},
+        "status": {"conditions": [{"type": "Accepted", "status": "True"}]},
+    });
+    shows(
+        &GATEWAY_CLASS,
+        body,
+        &expect![[r#"
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: GatewayClass
+        metadata:
+          annotations: {}
+          labels:
+            sublet.dev/published: "true"
+          name: a
+        spec:
+          controllerName: example.com/gateway
+        status:
+          conditions:
+          - status: "True"
+            type: Accepted
+    "#]],
+    );
+}
+
+#[test]
+fn priority_and_runtime_classes_are_shown() {
+    let body = json!({"value": 1000, "globalDefault": false, "description": "d", "preemptionPolicy": "Never"});
+    shows(
+        &PRIORITY_CLASS,
+        body,
+        &expect![[r#"
+        apiVersion: scheduling.k8s.io/v1
+        description: d
+        globalDefault: false
+        kind: PriorityClass
+        metadata:
+          annotations: {}
+          labels:
+            sublet.dev/published: "true"
+          name: a
+        preemptionPolicy: Never
+        value: 1000
+    "#]],
+    );
+    let body = json!({
+        "handler": "kata", "overhead": {"podFixed": {"memory": "64Mi"}},
+        "scheduling": {"nodeSelector": {"pool": "secret"}},
+    });
+    shows(
+        &RUNTIME_CLASS,
+        body,
+        &expect![[r#"
+        apiVersion: node.k8s.io/v1
+        handler: kata
+        kind: RuntimeClass
+        metadata:
+          annotations: {}
+          labels:
+            sublet.dev/published: "true"
+          name: a
+        overhead:
+          podFixed:
+            memory: 64Mi
+    "#]],
+    );
+}
+
+#[test]
+fn drivers_and_capacities_are_shown() {
+    let body = json!({"spec": {"attachRequired": false, "tokenRequests": [{"audience": "secret"}], "volumeLifecycleModes": ["Persistent"]}});
+    shows(
+        &CSI_DRIVER,
+        body,
+        &expect![[r#"
+        apiVersion: storage.k8s.io/v1
+        kind: CSIDriver
+        metadata:
+          annotations: {}
+          labels:
+            sublet.dev/published: "true"
+          name: a
+        spec:
+          attachRequired: false
+          volumeLifecycleModes:
+          - Persistent
+    "#]],
+    );
+    let body = json!({"storageClassName": "fast", "capacity": "1Gi", "nodeTopology": {"matchLabels": {"zone": "a"}}});
+    shows(
+        &CSI_STORAGE_CAPACITY,
+        body,
+        &expect![[r#"
+        apiVersion: storage.k8s.io/v1
+        capacity: 1Gi
+        kind: CSIStorageCapacity
+        metadata:
+          annotations: {}
+          labels:
+            sublet.dev/published: "true"
+          name: a
+          namespace: kube-system
+        nodeTopology:
+          matchLabels:
+            zone: a
+        storageClassName: fast
+    "#]],
+    );
+    assert_eq!(
+        seen(&CSI_STORAGE_CAPACITY, json!({"storageClassName": "slow"})),
+        None,
+        "a class that the tenant isn't offered"
+    );
+}
+
+#[test]
+fn snapshot_and_device_classes_are_shown_without_parameters() {
+    let body =
+        json!({"driver": "csi.example", "deletionPolicy": "Delete", "parameters": {"secret": "x"}});
+    shows(
+        &VOLUME_SNAPSHOT_CLASS,
+        body,
+        &expect![[r#"
+        apiVersion: snapshot.storage.k8s.io/v1
+        deletionPolicy: Delete
+        driver: csi.example
+        kind: VolumeSnapshotClass
+        metadata:
+          annotations: {}
+          labels:
+            sublet.dev/published: "true"
+          name: a
+    "#]],
+    );
+    let body = json!({"spec": {"selectors": [{"cel": {"expression": "true"}}], "config": [{"opaque": {"driver": "secret"}}]}});
+    shows(
+        &DEVICE_CLASS,
+        body,
+        &expect![[r#"
+        apiVersion: resource.k8s.io/v1
+        kind: DeviceClass
+        metadata:
+          annotations: {}
+          labels:
+            sublet.dev/published: "true"
+          name: a
+        spec:
+          selectors:
+          - cel:
+              expression: "true"
+    "#]],
+    );
+}
+
+#[test]
+fn a_definition_loses_the_super_clusters_webhook() {
+    let versions = json!([{"name": "v1", "served": true, "storage": false}, {"name": "v2", "served": true, "storage": true}]);
+    let body = |strategy: &str| {
+        json!({
+            "spec": {
+                "group": "example.com", "scope": "Namespaced", "names": {"kind": "A", "plural": "as"}, "versions": versions,
+                "conversion": {"strategy": strategy, "webhook": {"clientConfig": {"service": {"name": "secret"}}}},
+            },
+            "status": {"storedVersions": ["v1"]},
+        })
+    };
+    shows(
+        &DEFINITION,
+        body("Webhook"),
+        &expect![[r#"
+        apiVersion: apiextensions.k8s.io/v1
+        kind: CustomResourceDefinition
+        metadata:
+          annotations:
+            api-approved.kubernetes.io: url
+          labels:
+            sublet.dev/published: "true"
+          name: a
+        spec:
+          conversion:
+            strategy: None
+          group: example.com
+          names:
+            kind: A
+            plural: as
+          scope: Namespaced
+          versions:
+          - name: v2
+            served: true
+            storage: true
+    "#]],
+    );
+    let all = seen(&DEFINITION, body("None")).unwrap();
+    assert!(all.contains("name: v1"), "{all}");
+}
+
+#[test]
+fn what_is_not_offered_is_not_seen() {
+    let (tenant, facts) = (tenant(), Answers::default());
+    let cx = Cx {
+        tenant: &tenant,
+        facts: &facts,
+    };
+    let class = object(json!({"metadata": {"name": "a"}, "provisioner": "p"}));
+    assert_eq!(STORAGE_CLASS.publish(&class, "", &cx), None);
+}
+
+#[test]
+fn edits_are_undone_and_additions_removed() {
+    let want = object(json!({
+        "metadata": {"name": "a", "labels": {keys::PUBLISHED: "true"}, "annotations": {}},
+        "spec": {"x": 1, "y": {"z": []}},
+    }));
+    let same = object(json!({
+        "metadata": {"name": "a", "uid": "u", "labels": {keys::PUBLISHED: "true"}},
+        "spec": {"x": 1}, "status": {"foreign": true},
+    }));
+    assert_eq!(changes(&want, &same), vec![]);
+    let edited = object(json!({
+        "metadata": {"name": "a", "labels": {"mine": "1"}, "annotations": {"n": "1"}},
+        "spec": {"x": 2, "extra": true}, "parameters": {"k": "v"},
+    }));
+    let body = json!({
+        "metadata": {"labels": {keys::PUBLISHED: "true", "mine": null}, "annotations": {"n": null}},
+        "spec": {"x": 1, "extra": null}, "parameters": null,
+    });
+    assert_eq!(changes(&want, &edited), vec![merge(None, body)]);
+    assert_ne!(state(&want), state(&edited));
+}
+
+#[test]
+fn a_withdrawn_definition_stays() {
+    let have = object(json!({"metadata": {"name": "a"}}));
+    assert!(matches!(
+        DEFINITION.withdrawal(&have),
+        Withdrawal::Release(_)
+    ));
+    assert_eq!(STORAGE_CLASS.withdrawal(&have), Withdrawal::Delete);
+}

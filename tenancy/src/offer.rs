@@ -1,0 +1,127 @@
+//! What a tenant may use of what the super cluster has: its classes, and host names of the world outside.
+
+use crate::{kind::Resource, object::Object};
+use api::{Offer, keys};
+
+/// What a tenant is offered, from its class and, narrowed, from its VirtualControlPlane.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Offers {
+    /// What the class offers beside what is labelled for all tenants.
+    pub class: Vec<Offer>,
+    /// Of the resources named here only these objects.
+    pub only: Vec<Offer>,
+    /// Host names, with `{name}` and `{namespace}` filled in.
+    pub hosts: Vec<String>,
+}
+
+impl Offers {
+    /// Whether the tenant is offered an object; `labelled` says that the object is offered to every tenant.
+    pub fn includes(&self, resource: &Resource, name: &str, labelled: bool) -> bool {
+        let resource = qualified(resource);
+        let named = |offer: &Offer| offer.names.iter().any(|other| other == name);
+        let of = |list: &[Offer]| -> Vec<Offer> {
+            list.iter()
+                .filter(|offer| offer.resource == resource)
+                .cloned()
+                .collect()
+        };
+        let offered = labelled || of(&self.class).iter().any(named);
+        let only = of(&self.only);
+        offered && (only.is_empty() || only.iter().any(named))
+    }
+
+    /// Whether the tenant may use a host name; a wildcard needs a pattern that covers all it stands for.
+    pub fn allows_host(&self, host: &str) -> bool {
+        let host = host.to_ascii_lowercase();
+        self.hosts.iter().any(|pattern| {
+            let pattern = pattern.to_ascii_lowercase();
+            match pattern.strip_prefix('*') {
+                Some("") => true,
+                Some(suffix) => {
+                    suffix.starts_with('.') && host.ends_with(suffix) && host.len() > suffix.len()
+                }
+                None => host == pattern,
+            }
+        })
+    }
+
+    /// Whether the tenant may use every host name, and so a rule that names none.
+    pub fn allows_any_host(&self) -> bool {
+        self.hosts.iter().any(|pattern| pattern == "*")
+    }
+}
+
+/// Whether an object of the super cluster is offered to every tenant.
+pub fn is_labelled(object: &Object) -> bool {
+    object.label(keys::PUBLISHED) == Some("true")
+}
+
+/// `PLURAL.GROUP`, or the plural alone for the core group.
+pub fn qualified(resource: &Resource) -> String {
+    if resource.group.is_empty() {
+        resource.plural.to_owned()
+    } else {
+        format!("{}.{}", resource.plural, resource.group)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLASSES: Resource = Resource {
+        group: "storage.k8s.io",
+        version: "v1",
+        kind: "StorageClass",
+        plural: "storageclasses",
+        namespaced: false,
+    };
+
+    fn offer(names: &[&str]) -> Vec<Offer> {
+        vec![Offer {
+            resource: "storageclasses.storage.k8s.io".into(),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+        }]
+    }
+
+    #[test]
+    fn a_class_offers_and_a_control_plane_only_narrows() {
+        let mut offers = Offers {
+            class: offer(&["fast"]),
+            ..Offers::default()
+        };
+        let is = |offers: &Offers, name, labelled| offers.includes(&CLASSES, name, labelled);
+        assert!(is(&offers, "fast", false) && is(&offers, "slow", true));
+        assert!(!is(&offers, "slow", false));
+        offers.only = offer(&["slow", "secret"]);
+        assert!(!is(&offers, "fast", false) && is(&offers, "slow", true));
+        assert!(!is(&offers, "secret", false), "naming it offers nothing");
+    }
+
+    #[test]
+    fn a_host_is_allowed_by_a_pattern_that_covers_it() {
+        let offers = Offers {
+            hosts: vec!["*.alpha.example".into(), "shop.example".into()],
+            ..Offers::default()
+        };
+        for host in [
+            "a.alpha.example",
+            "b.a.alpha.example",
+            "*.alpha.example",
+            "SHOP.example",
+        ] {
+            assert!(offers.allows_host(host), "{host}");
+        }
+        for host in [
+            "alpha.example",
+            ".alpha.example",
+            "xalpha.example",
+            "*.example",
+            "a.shop.example",
+            "",
+        ] {
+            assert!(!offers.allows_host(host), "{host}");
+        }
+        assert!(!offers.allows_any_host());
+    }
+}
