@@ -39,6 +39,19 @@ pub const EXPIRES: &str = "sublet.dev/expires";
 /// Annotation of a tenant's Service: it may be re-created when a foreign Service took its cluster IP.
 pub const RECREATE_ON_CLASH: &str = "sublet.dev/recreate-on-clash";
 
+/// Annotation on a VirtualControlPlane: an operator's wish to let go of deletions that are held; any new text is a new
+/// wish.
+pub const RELEASE: &str = "sublet.dev/release";
+/// Annotations on a tenant's Lease in Sublet's own namespace: the mark by which a tenant that went back in time is found
+/// out, and what operators let go of.
+pub const MARK_NONCE: &str = "sublet.dev/nonce";
+/// Annotation on a tenant's Lease: the highest version seen of each resource, as JSON.
+pub const MARK_VERSIONS: &str = "sublet.dev/versions";
+/// Annotation on a tenant's Lease: the last value of [`RELEASE`] that was granted.
+pub const RELEASED: &str = "sublet.dev/released";
+/// Annotation on a tenant's Lease: objects made under an older restore counter than this may be deleted again.
+pub const ACKNOWLEDGED: &str = "sublet.dev/acknowledged-restore";
+
 /// Finalizer on a VirtualControlPlane: held until nothing of the tenant is left in the super cluster.
 pub const FINALIZER: &str = "sublet.dev/tenant";
 
@@ -60,5 +73,7 @@ pub const PROXY: &str = "sublet-apiserver-proxy";
 pub const FRONT_DOOR: &str = "sublet-front-door";
 /// Name of the ServiceAccount without rights that synced pods run under.
 pub const POD_SERVICE_ACCOUNT: &str = "sublet-pod";
+/// Component that the syncer's own events name as their source.
+pub const SYNCER_COMPONENT: &str = "sublet-syncer";
 /// Field manager of everything Sublet writes.
 pub const FIELD_MANAGER: &str = "sublet";

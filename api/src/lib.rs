@@ -35,6 +35,8 @@ pub const GROUP: &str = "sublet.dev";
 pub const VERSION: &str = "v1alpha1";
 /// The namespace that holds Sublet's own daemons, identity claims and tenants' client credentials.
 pub const SYSTEM_NAMESPACE: &str = "sublet-system";
+/// Name of the ConfigMap in a tenant's kube-system by which the syncer sees that the tenant went back in time.
+pub const MARK_NAME: &str = "sublet-mark";
 
 /// All CustomResourceDefinitions, in the order in which they are written to `manifests/crds.yaml`.
 pub fn crds()

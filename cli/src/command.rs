@@ -1,5 +1,7 @@
 //! The commands, one file each, and which of them runs.
 
+mod attach;
+mod breaker;
 mod class;
 mod completion;
 mod connect;
@@ -33,6 +35,8 @@ pub(crate) enum Command {
     Uninstall(uninstall::Args),
     /// Make a tenant and wait until it works
     Create(create::Args),
+    /// Take an API server that runs already as a tenant, or give it another kubeconfig
+    Attach(attach::Args),
     /// Delete tenants with all that they run
     Delete(delete::Args),
     /// List tenants
@@ -52,6 +56,9 @@ pub(crate) enum Command {
     Explain(explain::Args),
     /// Check that Sublet and its tenants are well
     Doctor(doctor::Args),
+    /// Say what deletions are held for a tenant, and let go of them
+    #[command(subcommand)]
+    Breaker(breaker::Command),
     /// Show what tenants can be made of
     #[command(subcommand)]
     Class(class::Command),
@@ -93,6 +100,8 @@ async fn on_cluster(global: &Global, program: Program, command: Command) -> Resu
         Command::Events(args) => events::run(&args, &cluster).await,
         Command::Whose(args) => whose::run(&args, &cluster).await,
         Command::Explain(args) => explain::run(&args, &cluster).await,
+        Command::Attach(args) => attach::run(&args, &cluster).await,
+        Command::Breaker(command) => breaker::run(&command, &cluster).await,
         Command::Class(command) => class::run(&command, &cluster).await,
         Command::Completion(_) | Command::Version(_) | Command::Doctor(_) => Ok(()),
     };

@@ -3,7 +3,7 @@
 use crate::{
     cluster::{self, Cluster},
     condition, error,
-    kubeconfig::{Access, Mark},
+    kubeconfig::{self, Access, Mark},
     name,
 };
 use anyhow::Result;
@@ -173,7 +173,7 @@ pub(crate) async fn client(
     vcp: &VirtualControlPlane,
     access: &Access,
 ) -> Result<Client> {
-    let value = access.kubeconfig(&vcp.name_any(), &mark(cluster, vcp));
+    let value = kubeconfig::named(access, &vcp.name_any(), &mark(cluster, vcp));
     let kubeconfig: Kubeconfig = serde_json::from_value(value)?;
     cluster::client_of(kubeconfig).await
 }

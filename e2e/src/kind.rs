@@ -67,6 +67,13 @@ pub const CLUSTER_ROLE_BINDING: Kind = kind(
     "ClusterRoleBinding",
     "clusterrolebindings",
 );
+pub const PRIORITY_CLASS: Kind = kind("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses");
+pub const LEASE: Kind = kind("coordination.k8s.io/v1", "Lease", "leases");
+pub const CRD: Kind = kind(
+    "apiextensions.k8s.io/v1",
+    "CustomResourceDefinition",
+    "customresourcedefinitions",
+);
 pub const SELF_REVIEW: Kind = kind(
     "authentication.k8s.io/v1",
     "SelfSubjectReview",

@@ -23,3 +23,7 @@ pub mod tenant;
 pub mod daemon;
 pub mod program;
 pub mod way_out;
+
+pub mod faultproxy;
+pub mod oracle;
+pub mod rig;

@@ -160,24 +160,38 @@ impl Outcome {
 
 /// A folder for the files of one test, removed when it is dropped.
 #[derive(Debug)]
-pub struct Folder(PathBuf);
+pub struct Folder {
+    path: PathBuf,
+    kept: std::sync::atomic::AtomicBool,
+}
 
 impl Folder {
     /// Makes it.
     pub fn make() -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("sublet-e2e-{:016x}", rand::random::<u64>()));
         std::fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
-        Ok(Self(path))
+        Ok(Self {
+            path,
+            kept: false.into(),
+        })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// Leaves it there for a look around.
+    pub fn keep(&self) -> &Path {
+        self.kept.store(true, std::sync::atomic::Ordering::Relaxed);
+        &self.path
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        if !self.kept.load(std::sync::atomic::Ordering::Relaxed) {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
     }
 }

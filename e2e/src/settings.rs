@@ -25,6 +25,36 @@ pub fn sublet() -> anyhow::Result<PathBuf> {
     program("SUBLET_CLI")
 }
 
+/// The built syncer: `SUBLET_SYNCER`, or the one in this workspace's target folder.
+pub fn syncer() -> anyhow::Result<PathBuf> {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/debug/sublet-syncer");
+    found("SUBLET_SYNCER", default, "cargo build -p syncer")
+}
+
+/// A real program of Kubernetes or etcd, from the folder `SUBLET_PARTS` or the one that `cargo xtask super up` fills.
+pub fn part(name: &str) -> anyhow::Result<PathBuf> {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/super/bin");
+    let folder = PathBuf::from(std::env::var_os("SUBLET_PARTS").unwrap_or_else(|| default.into()));
+    let path = folder.join(name);
+    anyhow::ensure!(
+        path.is_file(),
+        "{} isn't there: run `cargo xtask test`, or set SUBLET_PARTS to a folder with etcd, kube-apiserver and \
+         kube-controller-manager",
+        path.display()
+    );
+    Ok(path)
+}
+
+fn found(variable: &str, default: &str, otherwise: &str) -> anyhow::Result<PathBuf> {
+    let path = PathBuf::from(std::env::var_os(variable).unwrap_or_else(|| default.into()));
+    anyhow::ensure!(
+        path.is_file(),
+        "there is no program at {}: run `cargo xtask test`, or `{otherwise}` first",
+        path.display()
+    );
+    Ok(path)
+}
+
 fn program(variable: &str) -> anyhow::Result<PathBuf> {
     let path = std::env::var_os(variable).map(PathBuf::from);
     path.filter(|path| path.is_file()).ok_or_else(|| {

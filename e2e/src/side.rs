@@ -263,9 +263,14 @@ async fn config(kubeconfig: &str) -> anyhow::Result<Config> {
 }
 
 fn client(config: Config) -> anyhow::Result<Client> {
+    provider();
+    Ok(Client::try_from(config)?)
+}
+
+/// Chooses the one TLS provider; whoever makes a TLS configuration calls it first.
+pub(crate) fn provider() {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| drop(rustls::crypto::aws_lc_rs::default_provider().install_default()));
-    Ok(Client::try_from(config)?)
 }
 
 fn build(method: Method, path: &str, media: &str, body: Option<Value>) -> Request<Vec<u8>> {
@@ -281,7 +286,7 @@ fn build(method: Method, path: &str, media: &str, body: Option<Value>) -> Reques
 }
 
 /// What `,`, `=` and `!` in a selector look like in a URL.
-fn encode(selector: &str) -> String {
+pub(crate) fn encode(selector: &str) -> String {
     selector
         .replace('%', "%25")
         .replace(',', "%2C")

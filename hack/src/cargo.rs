@@ -45,6 +45,12 @@ pub(crate) fn build_cli() -> Result<PathBuf> {
     Ok(target_folder()?.join("debug/sublet"))
 }
 
+/// Builds the syncer, for tests that run it outside of any cluster, and gives its path.
+pub(crate) fn build_syncer() -> Result<PathBuf> {
+    run::output(&mut command(&["build", "--locked", "--package", "syncer"]))?;
+    Ok(target_folder()?.join("debug/sublet-syncer"))
+}
+
 fn program(variable: &str, default: &str) -> OsString {
     env::var_os(variable).unwrap_or_else(|| default.into())
 }

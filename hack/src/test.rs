@@ -202,5 +202,7 @@ fn cluster_tests(extent: Extent) -> Result<()> {
     command.env("SUBLET_KUBECONFIG", paths::kubeconfig());
     command.env("KUBECTL", paths::handout().join("bin/kubectl"));
     command.env("SUBLET_CLI", cargo::build_cli()?);
+    command.env("SUBLET_SYNCER", cargo::build_syncer()?);
+    command.env("SUBLET_PARTS", paths::handout().join("bin"));
     run::visibly(&mut command)
 }

@@ -28,7 +28,7 @@ pub(crate) enum Error {
     Access(#[from] tenant::Error),
     /// The way into the tenant.
     #[error(transparent)]
-    Kubeconfig(#[from] kubeconfig::Error),
+    Kubeconfig(#[from] kubeconfig::NoClient),
     /// Keys could not be made.
     #[error(transparent)]
     Keys(#[from] pki::Error),
@@ -125,7 +125,7 @@ pub(crate) async fn act(
 /// A client of the tenant, as its bootstrapper.
 async fn enter(seen: &Seen) -> Result<Option<Cluster>, Error> {
     match tenant::access(&seen.objects)? {
-        Some(access) => Ok(Some(Cluster::new(access.client().await?))),
+        Some(access) => Ok(Some(Cluster::new(kubeconfig::client(&access).await?))),
         None => Ok(None),
     }
 }

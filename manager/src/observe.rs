@@ -5,7 +5,7 @@ use crate::{
     cluster::{self, Cluster},
     control_plane::Owner,
     endpoint,
-    kubeconfig::Access,
+    kubeconfig::{self, Access},
     object::{
         CONFIG_MAP, CONTROL_PLANE_CLASS, CONTROL_PLANE_GROUP, DEPLOYMENT, DISRUPTION_BUDGET,
         NAMESPACE, NETWORK_POLICY, NODE, Object, Objects, POD, ROLE_BINDING, SECRET, SERVICE,
@@ -307,7 +307,11 @@ impl Observer {
     /// A tenant that doesn't answer is a fact, not an error.
     async fn look_at_tenant(&self, access: &Access, wanted: &[Object]) -> Tenant {
         let look = async {
-            let tenant = Cluster::new(access.client().await.map_err(|error| error.to_string())?);
+            let tenant = Cluster::new(
+                kubeconfig::client(access)
+                    .await
+                    .map_err(|error| error.to_string())?,
+            );
             let say = |error: cluster::Error| error.to_string();
             tenant.ready().await.map_err(say)?;
             let kube_system = tenant

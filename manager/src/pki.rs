@@ -325,6 +325,7 @@ fn make_leaf(
                 server: server.clone(),
                 ca,
                 tls_server_name: tls_server_name.clone(),
+                namespace: None,
                 credentials,
             };
             BTreeMap::from([(*field, access.to_yaml(context, &leaf.common_name)?)])

@@ -2,7 +2,7 @@
 
 use crate::{
     control_plane::ControlPlane,
-    kubeconfig::{Access, Credentials, Error as KubeconfigError},
+    kubeconfig::{Access, Credentials},
     object::{
         CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CONFIG_MAP, Kind, Object, Objects, POD, ROLE_BINDING,
         SECRET,
@@ -43,9 +43,6 @@ pub(crate) enum Error {
     /// A Secret is damaged.
     #[error(transparent)]
     Keys(#[from] pki::Error),
-    /// The client can't be made.
-    #[error(transparent)]
-    Kubeconfig(#[from] KubeconfigError),
 }
 
 /// How the manager reaches the tenant, once an API server pod of it is ready.
@@ -62,6 +59,7 @@ pub(crate) fn access(seen: &Objects) -> Result<Option<Access>, Error> {
         server: keys::url(pod.text("/status/podIP"), apiserver::PORT),
         ca: pki::text(ca, "tls.crt")?,
         tls_server_name: Some("kubernetes".into()),
+        namespace: None,
         credentials: Credentials::Certificate {
             certificate: pki::text(own, "tls.crt")?,
             key: pki::text(own, "tls.key")?,

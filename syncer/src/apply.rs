@@ -5,7 +5,8 @@
 
 use crate::{
     client::{Cluster, Error, PatchType, Preconditions},
-    tenants::{Held, Tenant},
+    gate::Held,
+    tenants::Tenant,
 };
 use serde_json::{Value, json};
 use tenancy::{
@@ -98,6 +99,15 @@ pub(crate) async fn delete(
     preconditions: &Preconditions<'_>,
 ) -> Result<(), Failure> {
     serving(tenant)?;
+    delete_own(cluster, path, preconditions).await
+}
+
+/// Deletes an object of Sublet itself, for which no tenant is served any more.
+pub(crate) async fn delete_own(
+    cluster: &Cluster,
+    path: &str,
+    preconditions: &Preconditions<'_>,
+) -> Result<(), Failure> {
     match cluster.delete(path, preconditions).await {
         Err(Error::NotFound | Error::NotServed) => Ok(()),
         other => Ok(other?),
@@ -189,17 +199,18 @@ pub(crate) async fn replace_data(
     .await
 }
 
-/// Writes the conditions of a VirtualControlPlane, guarded by UID and version.
-pub(crate) async fn conditions(
+/// Writes a field of a VirtualControlPlane's status, guarded by UID and version.
+pub(crate) async fn status(
     cluster: &Cluster,
     vcp: &Object,
-    conditions: &Value,
+    field: &str,
+    value: &Value,
 ) -> Result<(), Failure> {
     let mut operations = vec![];
     if vcp.at("/status").is_none() {
         operations.push(json!({"op": "add", "path": "/status", "value": {}}));
     }
-    operations.push(json!({"op": "add", "path": "/status/conditions", "value": conditions}));
+    operations.push(json!({"op": "add", "path": format!("/status/{field}"), "value": value}));
     let version = vcp.text("/metadata/resourceVersion").unwrap_or_default();
     let path = format!(
         "/apis/sublet.dev/v1alpha1/namespaces/{}/virtualcontrolplanes/{}/status",

@@ -115,7 +115,7 @@ async fn housekeeping(engine: Arc<Engine>, registry: Arc<Registry>, cancel: Canc
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
-            _ = rounds.tick() => registry::forget_gone(&engine, &registry),
+            _ = rounds.tick() => registry::forget_gone(&engine, &registry).await,
         }
     }
 }

@@ -26,7 +26,14 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
         return Ok(());
     }
     let known = tenant.table.get(key).tenant.map(|side| side.uid);
-    match tenants_object(tenant, key).await? {
+    let object = tenants_object(tenant, key).await?;
+    if let Some(object) = &object {
+        let twin = tenant.table.get(key).twin;
+        if !object.is_terminating() && twin.is_none_or(|twin| *twin.owner_uid == *object.uid()) {
+            tenant.breakers.is_in_tenant(key, &tenant.gate);
+        }
+    }
+    match object {
         Some(object) if object.is_terminating() && key.kind().deletes_early() => {
             removal::pass_on(engine, tenant, key, &object).await
         }
@@ -222,6 +229,7 @@ async fn create(
     }
     match result {
         Ok(stored) => {
+            mended(engine, tenant, key);
             if rule.resource().kind == "Namespace" {
                 // Known before anything can be in it.
                 let owner = (tenant.id.clone(), Arc::clone(&key.name));
@@ -260,6 +268,8 @@ async fn compare(
         tenant.table.update(key, |entry| entry.twin = None);
         return Err(Failure::Waiting("the twin went away"));
     };
+    // The tenant asks for what was applied already: somebody else wrote to the super object.
+    let was_edited = meta::applied(&want) == meta::applied(&have);
     match plan(rule, want, Some(&have)) {
         Ok(Plan::Nothing) if have.is_terminating() => {
             record(
@@ -282,6 +292,10 @@ async fn compare(
             engine.metrics.repaired(&tenant.id);
             let stored =
                 apply::patch(&engine.cluster, tenant, rule.resource(), &have, &patches).await?;
+            mended(engine, tenant, key);
+            if was_edited {
+                refusals::tell_super(engine, tenant, rule.resource(), &have).await?;
+            }
             accompany(engine, tenant, key, object).await?;
             Ok(Some(record(engine, tenant, key, &stored, object.uid())))
         }
@@ -295,6 +309,13 @@ async fn compare(
             refuse(engine, tenant, key, object, &refused).await?;
             Ok(None)
         }
+    }
+}
+
+/// Counts what the patrol found, once it was written.
+fn mended(engine: &Engine, tenant: &Tenant, key: &Key) {
+    if tenant.suspected.lock().remove(key) {
+        engine.metrics.patrol_repaired(&tenant.id);
     }
 }
 
@@ -343,6 +364,7 @@ fn record(
             terminating: stored.is_terminating()
                 || known.as_ref().is_some_and(|twin| twin.terminating),
             mirrored: known.map_or(0, |twin| twin.mirrored),
+            counter: meta::restore_counter(stored),
         };
         entry.twin = Some(twin.clone());
         (twin, is_overtaken)

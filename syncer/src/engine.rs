@@ -7,7 +7,10 @@ use crate::{
 use dashmap::{DashMap, DashSet};
 use std::{
     collections::HashSet,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tenancy::{
@@ -43,6 +46,8 @@ pub(crate) struct Engine {
     complete: watch::Sender<HashSet<u8>>,
     /// UID of the super cluster's kube-system namespace, as it was at the start.
     pub(crate) super_proof: OnceLock<String>,
+    /// Highest version seen of the super cluster's pods.
+    super_version: AtomicU64,
     pub(crate) down: Queue,
     pub(crate) up: Queue,
     pub(crate) metrics: Metrics,
@@ -66,6 +71,7 @@ impl Engine {
             offered: Arc::default(),
             complete: watch::Sender::new(HashSet::new()),
             super_proof: OnceLock::new(),
+            super_version: AtomicU64::new(0),
             down: Queue::new(),
             up: Queue::new(),
             metrics,
@@ -107,6 +113,45 @@ impl Engine {
     pub(crate) fn forget(&self, id: &TenantId) {
         self.tables.remove(id);
         self.twins.retain(|_, (owner, _)| owner != id);
+    }
+
+    /// Works at once what may have waited because too little was known: what is missing on either side.
+    pub(crate) fn work_missing(&self, tenant: &Tenant) {
+        for key in tenant.table.all_keys(|_, entry| {
+            entry.tenant.is_none() != entry.twin.is_none() || entry.is_outlived()
+        }) {
+            self.down.add(&tenant.id, key.clone());
+            self.up.add(&tenant.id, key);
+        }
+    }
+
+    /// Highest version seen of the super cluster's pods.
+    pub(crate) fn super_version(&self) -> u64 {
+        self.super_version.load(Ordering::Relaxed)
+    }
+
+    /// A version of the super cluster's pods was seen.
+    pub(crate) fn super_seen(&self, version: u64) {
+        self.super_version.fetch_max(version, Ordering::Relaxed);
+    }
+
+    /// The super cluster's pods were listed at a version; an older one than before means that it went back, and then
+    /// its every status is news (R5).
+    pub(crate) fn super_pods_listed(&self, version: u64) {
+        let known = self.super_version.swap(version, Ordering::Relaxed);
+        if version < known {
+            tracing::warn!(
+                known,
+                found = version,
+                "the super cluster went back to an older state"
+            );
+            for table in &self.tables {
+                table.forget_mirrored();
+            }
+        }
+        for tenant in self.served() {
+            tenant.marks.look_again();
+        }
     }
 
     /// A complete list of a kind's super objects arrived.

@@ -1,6 +1,10 @@
 //! An API server that a test answers for, request by request.
 
-use crate::{client::Cluster, table::Table, tenants::Tenant};
+use crate::{
+    client::Cluster,
+    table::Table,
+    tenants::{Record, Tenant},
+};
 use futures::FutureExt;
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -49,7 +53,7 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
     };
     Tenant::new(
         rules,
-        None,
+        Record::default(),
         cluster.clone(),
         Arc::new(Table::default()),
         Arc::default(),

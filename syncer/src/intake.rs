@@ -3,6 +3,7 @@
 use crate::{
     client::Error,
     engine::Engine,
+    gate::Hold,
     offered::News,
     table::{Entry, Roll, SuperSide, Table, TenantSide},
     tenants::Tenant,
@@ -44,6 +45,12 @@ impl Sink for TenantSink {
         if key.kind().resource().kind == DEFINITION {
             self.tenant.cluster.kinds_changed();
         }
+        self.tenant
+            .marks
+            .seen(key.kind().resource().plural, object.resource_version());
+        if self.tenant.table.get(&key).twin.is_some() {
+            self.tenant.breakers.deleted_in_tenant(key.clone());
+        }
         self.engine.down.add(&self.tenant.id, key.clone());
         if !key.kind().goes_down() {
             self.tenant.table.update(&key, |entry| entry.tenant = None);
@@ -51,8 +58,13 @@ impl Sink for TenantSink {
         }
     }
 
-    fn listed(&self) {
+    fn listed(&self, version: u64) {
         let seen = self.roll.end();
+        let plural = kind::rule(self.kind).resource().plural;
+        // A list that is older than what was seen before freezes deletions before any is decided by it.
+        if let Err(why) = self.tenant.marks.listed(plural, version) {
+            self.tenant.gate.hold(Hold::WentBack, Some(why.to_string()));
+        }
         let known = self.tenant.table.keys(self.kind, |entry| {
             entry.tenant.is_some() || entry.twin.is_some()
         });
@@ -60,8 +72,18 @@ impl Sink for TenantSink {
             && known
                 .iter()
                 .any(|key| self.tenant.table.get(key).tenant.is_some());
-        self.tenant.gate.listed(self.kind, emptied);
-        for key in known.into_iter().filter(|key| !seen.contains(key)) {
+        let missing: Vec<Key> = known
+            .into_iter()
+            .filter(|key| !seen.contains(key))
+            .collect();
+        let twins = missing
+            .iter()
+            .filter(|key| self.tenant.table.get(key).twin.is_some());
+        self.tenant
+            .breakers
+            .missing_in_tenant(twins.cloned().collect());
+        let is_known = self.tenant.gate.listed(self.kind, emptied);
+        for key in missing {
             // A suspicion only: the worker reads live.
             self.doubt(key);
         }
@@ -71,12 +93,23 @@ impl Sink for TenantSink {
                 self.engine.up.add(&self.tenant.id, key);
             }
         }
+        if is_known {
+            self.engine.work_missing(&self.tenant);
+        }
     }
 
     fn absent(&self) {
-        self.tenant.gate.absent(self.kind);
+        let twins = self
+            .tenant
+            .table
+            .keys(self.kind, |entry| entry.twin.is_some());
+        self.tenant.breakers.missing_in_tenant(twins);
+        let is_known = self.tenant.gate.absent(self.kind);
         for key in self.tenant.table.keys(self.kind, |_| true) {
             self.doubt(key);
+        }
+        if is_known {
+            self.engine.work_missing(&self.tenant);
         }
     }
 
@@ -99,8 +132,18 @@ impl TenantSink {
 /// The tenant's object exists in this state.
 pub(crate) fn seen_in_tenant(engine: &Engine, tenant: &Tenant, key: Key, object: Object) {
     let rule = key.kind();
+    let is_mark = (object.namespace(), object.name()) == ("kube-system", api::MARK_NAME);
+    if !is_mark {
+        // The mark itself would be news for ever.
+        tenant
+            .marks
+            .seen(rule.resource().plural, object.resource_version());
+    }
     if !rule.goes_down() {
         return seen_published(engine, tenant, key, &object);
+    }
+    if object.is_terminating() {
+        tenant.breakers.deleted_in_tenant(key.clone());
     }
     let projection = meta::fingerprint(&rule.up_projection(&object));
     let side = TenantSide {
@@ -129,6 +172,18 @@ pub(crate) fn seen_in_tenant(engine: &Engine, tenant: &Tenant, key: Key, object:
         entry.tenant = Some(side);
         (downward, upward)
     });
+    let entry = tenant.table.get(&key);
+    if !entry.is_outlived() && !object.is_terminating() {
+        tenant.breakers.is_in_tenant(&key, &tenant.gate);
+    }
+    if rule.resource().kind == "Pod"
+        && entry.twin.is_none()
+        && kind::pins_node(&object)
+        && !object.is_terminating()
+        && !kind::is_finished(&object)
+    {
+        tenant.breakers.missing_in_super(vec![key.clone()]);
+    }
     if downward {
         index(engine, tenant, &key, Some(&object));
         tenant.down.put(key.clone(), Arc::new(object));
@@ -157,6 +212,7 @@ pub(crate) fn gone_in_tenant(engine: &Engine, tenant: &Tenant, key: &Key, known:
     if gone {
         index(engine, tenant, key, None);
     }
+    tenant.breakers.is_in_super(key, &tenant.gate);
 }
 
 /// Keeps the indexes, and works again what a change in them affects.
@@ -288,21 +344,27 @@ impl Sink for SuperSink {
         }
     }
 
-    fn listed(&self) {
+    fn listed(&self, version: u64) {
         let seen = self.roll.end();
+        if self.is("Pod") {
+            self.engine.super_pods_listed(version);
+        }
         if kind::rule(self.kind).super_watch() == SuperWatch::Owned {
             for tenant in self.engine.served() {
-                for key in tenant.table.keys(self.kind, |entry| entry.twin.is_some()) {
-                    if !seen.contains(&owned_roll_key(&tenant, &key)) {
-                        // Gone while nobody watched, or made since: both directions read live.
-                        tenant.table.update(&key, |entry| {
-                            if let Some(twin) = &mut entry.twin {
-                                twin.baseline = 0;
-                            }
-                        });
-                        self.engine.down.add(&tenant.id, key.clone());
-                        self.engine.up.add(&tenant.id, key);
-                    }
+                let mut known = tenant.table.keys(self.kind, |entry| entry.twin.is_some());
+                known.retain(|key| !seen.contains(&owned_roll_key(&tenant, key)));
+                if self.is("Pod") {
+                    tenant.breakers.missing_in_super(known.clone());
+                }
+                for key in known {
+                    // Gone while nobody watched, or made since: both directions read live.
+                    tenant.table.update(&key, |entry| {
+                        if let Some(twin) = &mut entry.twin {
+                            twin.baseline = 0;
+                        }
+                    });
+                    self.engine.down.add(&tenant.id, key.clone());
+                    self.engine.up.add(&tenant.id, key);
                 }
             }
         }
@@ -367,6 +429,8 @@ impl SuperSink {
             self.engine.down.add(&tenant.id, key.clone());
         }
         if self.is("Pod") {
+            self.engine.super_seen(object.resource_version());
+            tenant.breakers.is_in_super(&key, &tenant.gate);
             note_addresses(&self.engine, &tenant, &key, Some(&object));
         }
         if kind::rule(self.kind).mirrors() {
@@ -445,6 +509,7 @@ impl SuperSink {
         };
         tenant.up.take(&key);
         if self.is("Pod") {
+            tenant.breakers.deleted_in_super(key.clone());
             note_addresses(&self.engine, &tenant, &key, None);
             self.engine.up.add(id, key.clone());
         }
@@ -521,6 +586,7 @@ pub(crate) fn seen_in_super(table: &Table, key: &Key, object: &Object, owner_uid
             baseline: if drifted { 0 } else { baseline },
             terminating,
             mirrored: known.map_or(0, |twin| twin.mirrored),
+            counter: meta::restore_counter(object),
         });
         drifted
     })

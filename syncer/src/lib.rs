@@ -24,6 +24,11 @@ mod table;
 mod tenants;
 mod verdict;
 
+mod breakers;
+mod external;
+mod gate;
+mod marks;
+
 mod apply;
 mod downward;
 mod intake;

@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     repaired: Family<ByTenant, Counter>,
     patrol: Family<ByTenant, Counter>,
     drifted: Family<ByTenant, Counter>,
+    mended: Family<ByTenant, Counter>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -86,6 +87,12 @@ impl Metrics {
             "Objects that the patrol looked at",
             patrol.clone(),
         );
+        let mended = Family::default();
+        registry.register(
+            "patrol_repaired",
+            "Objects that the patrol queued and that had to be written",
+            mended.clone(),
+        );
         let drifted = Family::default();
         registry.register(
             "patrol_drifted",
@@ -101,6 +108,7 @@ impl Metrics {
             repaired,
             patrol,
             drifted,
+            mended,
         }
     }
 
@@ -145,6 +153,15 @@ impl Metrics {
 
     pub(crate) fn repaired(&self, tenant: &TenantId) {
         self.repaired
+            .get_or_create(&ByTenant {
+                tenant: tenant.to_string(),
+            })
+            .inc();
+    }
+
+    /// What the patrol suspected was true.
+    pub(crate) fn patrol_repaired(&self, tenant: &TenantId) {
+        self.mended
             .get_or_create(&ByTenant {
                 tenant: tenant.to_string(),
             })
@@ -202,6 +219,16 @@ fn state(engine: &Engine) -> String {
         text += &format!("sublet_syncer_objects{{tenant=\"{id}\"}} {known}\n");
         let reachable = u8::from(tenant.cluster.pace().advice() == Advice::Ask);
         text += &format!("sublet_syncer_tenant_reachable{{tenant=\"{id}\"}} {reachable}\n");
+        for (direction, (open, waiting)) in ["down", "up"].iter().zip(tenant.breakers.state()) {
+            let labels = format!("tenant=\"{id}\",direction=\"{direction}\"");
+            text += &format!(
+                "sublet_syncer_breaker_open{{{labels}}} {}\n",
+                u8::from(open)
+            );
+            text += &format!("sublet_syncer_breaker_waiting{{{labels}}} {waiting}\n");
+        }
+        let holds = tenant.gate.holds().len();
+        text += &format!("sublet_syncer_deletions_held{{tenant=\"{id}\"}} {holds}\n");
     }
     text
 }

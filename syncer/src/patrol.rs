@@ -72,6 +72,7 @@ async fn round(engine: &Engine, tenant: &Tenant) -> Result<(), Failure> {
         let target = Target {
             path: resource.path("", ""),
             selector: rule.tenant_selector().map(str::to_owned),
+            name: None,
             api_version: resource.api_version(),
             kind: resource.kind.to_owned(),
             presence: watch::presence(rule),
@@ -127,6 +128,13 @@ fn conclude(engine: &Engine, tenant: &Tenant, kind: u8, there: &Compared<'_>, he
         .cloned()
         .collect();
     let known = tenant.table.keys(kind, |_| true);
+    let missing = |key: &&Key| {
+        let entry = tenant.table.get(key);
+        entry.twin.is_some() && !there.seen.contains(*key)
+    };
+    tenant
+        .breakers
+        .missing_in_tenant(known.iter().filter(missing).cloned().collect());
     for key in &known {
         let entry = tenant.table.get(key);
         let lost = entry.tenant.is_some() && !there.seen.contains(key)
@@ -149,6 +157,11 @@ fn conclude(engine: &Engine, tenant: &Tenant, kind: u8, there: &Compared<'_>, he
         (there.seen.len() + here.seen.len()) as u64,
         suspects.len() as u64,
     );
+    {
+        let mut suspected = tenant.suspected.lock();
+        suspected.retain(|key| key.kind != kind);
+        suspected.extend(suspects.iter().cloned());
+    }
     for key in suspects {
         engine.down.add(&tenant.id, key.clone());
         engine.up.add(&tenant.id, key);
@@ -218,7 +231,7 @@ impl Sink for Compared<'_> {
 
     fn deleted(&self, _object: Object) {}
 
-    fn listed(&self) {}
+    fn listed(&self, _version: u64) {}
 
     fn interrupted(&self, _error: &Error) {}
 }

@@ -1,14 +1,16 @@
-//! Tells a tenant, by an event on its object, why something isn't in the super cluster.
+//! Tells a tenant, by an event on its object, why something isn't in the super cluster; and the super cluster's people, by
+//! an event there, that an edit of theirs was undone.
 
 use crate::{
     apply::{self, Failure},
     client::Error,
+    engine::Engine,
     intake::twin_name,
     tenants::Tenant,
 };
 use serde_json::json;
 use tenancy::{
-    kind::{Refused, Upward, UpwardVerb},
+    kind::{Refused, Resource, Upward, UpwardVerb},
     naming,
     object::Object,
     tenant::Key,
@@ -48,8 +50,8 @@ pub(crate) async fn tell(
         },
         "reason": refused.reason, "message": message, "count": 1,
         "firstTimestamp": seconds(now), "lastTimestamp": seconds(now),
-        "source": {"component": "sublet-syncer"},
-        "reportingComponent": "sublet-syncer", "reportingInstance": "",
+        "source": {"component": api::keys::SYNCER_COMPONENT},
+        "reportingComponent": api::keys::SYNCER_COMPONENT, "reportingInstance": "",
     });
     tracing::debug!(tenant = %tenant.id, %key, reason = refused.reason, "refused");
     let write = Upward {
@@ -69,6 +71,61 @@ pub(crate) async fn tell(
         other => other.map(drop),
     }
 }
+
+/// Tells, by an event in the super cluster, that somebody's edit of a super object was undone, and where to edit instead.
+///
+/// The tenant isn't told: its object is as it wrote it. An event that can't be written is no reason to work the key again.
+pub(crate) async fn tell_super(
+    engine: &Engine,
+    tenant: &Tenant,
+    resource: &Resource,
+    twin: &Object,
+) -> Result<(), Failure> {
+    let namespace = if resource.namespaced {
+        twin.namespace()
+    } else {
+        twin.name()
+    };
+    let version = twin.text("/metadata/resourceVersion").unwrap_or_default();
+    let hash = naming::hash(&[twin.uid().as_bytes(), version.as_bytes()]);
+    let mut name = twin.name().to_owned();
+    name.truncate(200);
+    let now = seconds(jiff::Timestamp::now());
+    let rules = tenant.rules();
+    let message = format!(
+        "an edit was undone: this object follows {} {} of tenant {}/{}; edit it there",
+        resource.kind,
+        twin.annotation(api::keys::NAME).unwrap_or_default(),
+        rules.vcp_namespace,
+        rules.vcp_name,
+    );
+    let event = json!({
+        "apiVersion": "v1", "kind": "Event", "type": "Warning",
+        "metadata": {"name": format!("{name}.{}", &hash[..16]), "namespace": namespace},
+        "involvedObject": {
+            "apiVersion": resource.api_version(), "kind": resource.kind,
+            "namespace": twin.namespace(), "name": twin.name(), "uid": twin.uid(),
+        },
+        "reason": "EditUndone", "message": message, "count": 1,
+        "firstTimestamp": now, "lastTimestamp": now,
+        "source": {"component": api::keys::SYNCER_COMPONENT},
+        "reportingComponent": api::keys::SYNCER_COMPONENT, "reportingInstance": "",
+    });
+    let event =
+        Object::from_value(event).map_err(|err| Failure::Api(Error::Malformed(err.to_string())))?;
+    match apply::create(&engine.cluster, tenant, &EVENTS, &event).await {
+        Err(Failure::Api(_)) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+const EVENTS: Resource = Resource {
+    group: "",
+    version: "v1",
+    kind: "Event",
+    plural: "events",
+    namespaced: true,
+};
 
 /// An event's message has at most 1,024 bytes.
 fn scrub(tenant: &Tenant, key: &Key, message: &str) -> String {

@@ -3,10 +3,11 @@
 use crate::{
     client::Cluster,
     engine::Engine,
+    external,
     intake::{SuperSink, TenantSink},
-    kubeconfig,
+    kubeconfig, marks,
     pace::Pace,
-    tenants::{Tenant, kinds},
+    tenants::{Record, Tenant, kinds},
     verdict::{self, ControlPlane},
     watch::{self, Presence, Sink, Target},
 };
@@ -31,6 +32,9 @@ use tenancy::{
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+/// Reason of `Synced` for a VirtualControlPlane whose identity another one had before (T46).
+const CONFLICT: &str = "IdentityConflict";
+
 /// How long the work in progress of a tenant that is no longer served may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(40);
 
@@ -49,6 +53,8 @@ struct Heard {
     groups: BTreeMap<String, ControlPlaneGroup>,
     /// Kubeconfigs by identity.
     kubeconfigs: HashMap<String, String>,
+    /// Kubeconfigs beside the VirtualControlPlanes of external tenants.
+    external: external::Texts,
     /// Lists that are complete.
     complete: u8,
 }
@@ -56,7 +62,7 @@ struct Heard {
 /// A tenant that is to be served, and by which credentials.
 struct Wanted {
     rules: Rules,
-    proof: Option<String>,
+    record: Record,
     kubeconfig: String,
 }
 
@@ -97,6 +103,7 @@ impl Source {
         let own = |plural: &str, kind: &str| Target {
             path: format!("/apis/{}/{}/{plural}", api::GROUP, api::VERSION),
             selector: None,
+            name: None,
             api_version: format!("{}/{}", api::GROUP, api::VERSION),
             kind: kind.into(),
             presence: Presence::Certain,
@@ -108,6 +115,7 @@ impl Source {
             Self::Kubeconfigs => Target {
                 path: format!("/api/v1/namespaces/{}/secrets", api::SYSTEM_NAMESPACE),
                 selector: Some(format!("{}={}", keys::ROLE, keys::ROLE_TENANT_KUBECONFIG)),
+                name: None,
                 api_version: "v1".into(),
                 kind: "Secret".into(),
                 presence: Presence::Certain,
@@ -188,7 +196,7 @@ impl Sink for RegistrySink {
         self.registry.changed.notify_one();
     }
 
-    fn listed(&self) {
+    fn listed(&self, _version: u64) {
         self.registry.heard.lock().complete |= 1 << self.source as u8;
         self.registry.changed.notify_one();
     }
@@ -220,12 +228,28 @@ impl Registry {
         let table = crate::engine::watched();
         watch_super(&engine, &tasks, &cancel, &mut watching, table);
         let mut running: HashMap<TenantId, Served> = HashMap::new();
+        let mut secrets = HashMap::new();
         engine.super_known().await;
         loop {
+            let places = self.external_places();
+            external::follow(
+                &self,
+                &engine.cluster,
+                &tasks,
+                &cancel,
+                &mut secrets,
+                &places,
+            );
             if let Some(wanted) = self.wanted() {
                 for tenant in wanted.values() {
                     let custom = kinds(&tenant.rules).into_iter().skip(KINDS.len());
                     watch_super(&engine, &tasks, &cancel, &mut watching, custom);
+                }
+                for (control_plane, holder) in self.conflicting() {
+                    let text = format!(
+                        "the identity belongs to VirtualControlPlane {holder}: nothing is synced for this one"
+                    );
+                    verdict::unserved(&engine, &control_plane, CONFLICT, &text).await;
                 }
                 reconcile(&engine, &tasks, &cancel, &mut running, wanted).await;
                 for control_plane in self.ending() {
@@ -241,6 +265,47 @@ impl Registry {
                 () = self.changed.notified() => {}
             }
         }
+    }
+
+    /// Where the kubeconfigs of external tenants are.
+    fn external_places(&self) -> HashSet<external::Place> {
+        let heard = self.heard.lock();
+        let control_planes = heard.control_planes.iter();
+        control_planes
+            .filter_map(|((namespace, _), vcp)| external::place(namespace, vcp))
+            .collect()
+    }
+
+    /// A kubeconfig beside a VirtualControlPlane changed.
+    pub(crate) fn heard_external(&self, change: impl FnOnce(&mut external::Texts)) {
+        change(&mut self.heard.lock().external);
+        self.changed.notify_one();
+    }
+
+    /// VirtualControlPlanes whose identity another one had before, which they haven't been told yet.
+    fn conflicting(&self) -> Vec<(ControlPlane, String)> {
+        let heard = self.heard.lock();
+        let later = heard
+            .control_planes
+            .iter()
+            .filter_map(|((namespace, name), vcp)| {
+                let id = TenantId::parse(vcp.spec.identity.as_deref()?).ok()?;
+                let (holder_namespace, holder) = heard.holder(&id)?;
+                let is_holder = (namespace, name) == (holder_namespace, holder);
+                let control_plane = ControlPlane {
+                    id,
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                };
+                let conditions = vcp.status.iter().flat_map(|status| &status.conditions);
+                let told = is_conflicting(vcp)
+                    || conditions
+                        .into_iter()
+                        .any(|condition| condition.reason == CONFLICT);
+                (!is_holder && !told)
+                    .then(|| (control_plane, format!("{holder_namespace}/{holder}")))
+            });
+        later.collect()
     }
 
     /// Whether a VirtualControlPlane of this identity still exists.
@@ -293,30 +358,50 @@ impl Registry {
             if ending || vcp.spec.paused || is_conflicting(vcp) {
                 continue;
             }
-            let Some(kubeconfig) = heard.kubeconfigs.get(id.as_str()).cloned() else {
+            if heard.holder(&id) != Some((namespace, name)) {
+                continue;
+            }
+            let own = external::text(namespace, vcp, &heard.external);
+            let copy = || heard.kubeconfigs.get(id.as_str()).cloned();
+            let Some(kubeconfig) = own.or_else(copy) else {
                 continue;
             };
             let rules = rules(id.clone(), namespace, name, vcp, &heard);
-            let proof = vcp
-                .status
-                .as_ref()
-                .and_then(|status| Some(status.proof.as_ref()?.kube_system_uid.clone()));
-            // Two of one identity: neither is served before the manager has said whose it is.
-            if wanted
-                .insert(
-                    id.clone(),
-                    Wanted {
-                        rules,
-                        proof,
-                        kubeconfig,
-                    },
-                )
-                .is_some()
-            {
-                wanted.remove(&id);
-            }
+            let record = record(vcp);
+            let entry = Wanted {
+                rules,
+                record,
+                kubeconfig,
+            };
+            wanted.insert(id, entry);
         }
         Some(wanted)
+    }
+}
+
+impl Heard {
+    /// Namespace and name of the VirtualControlPlane that an identity belongs to: the one that was there first (T46).
+    ///
+    /// All of them have their time of creation from the same API server.
+    fn holder(&self, id: &TenantId) -> Option<(&String, &String)> {
+        let claimants = self.control_planes.iter().filter(|(_, vcp)| {
+            vcp.spec.identity.as_deref() == Some(id.as_str()) && !is_conflicting(vcp)
+        });
+        let first = claimants.min_by_key(|(place, vcp)| {
+            let created = &vcp.metadata.creation_timestamp;
+            (created.as_ref().map(|time| time.0), *place)
+        });
+        first.map(|((namespace, name), _)| (namespace, name))
+    }
+}
+
+fn record(vcp: &VirtualControlPlane) -> Record {
+    let status = vcp.status.as_ref();
+    let annotations = vcp.metadata.annotations.as_ref();
+    Record {
+        proof: status.and_then(|status| Some(status.proof.as_ref()?.kube_system_uid.clone())),
+        is_external: vcp.spec.external.is_some(),
+        release: annotations.and_then(|all| all.get(keys::RELEASE).cloned()),
     }
 }
 
@@ -418,6 +503,7 @@ fn watch_super(
         let target = Target {
             path: resource.path("", ""),
             selector: (rule.super_watch() == SuperWatch::Owned).then(|| keys::TENANT.to_owned()),
+            name: None,
             api_version: resource.api_version(),
             kind: resource.kind.to_owned(),
             presence: watch::presence(rule),
@@ -464,7 +550,7 @@ async fn reconcile(
         }
         if running.contains_key(&id) {
             if let Some(tenant) = engine.tenant(&id)
-                && tenant.revise(wanted.rules, wanted.proof)
+                && tenant.revise(wanted.rules, wanted.record)
             {
                 // What was translated under the old rules is translated again.
                 for key in tenant
@@ -479,7 +565,16 @@ async fn reconcile(
         }
         match start(engine, tasks, cancel, &wanted).await {
             Ok(()) => drop(running.insert(id, Served::of(&wanted))),
-            Err(err) => tracing::warn!(tenant = %id, %err, "the tenant can't be served"),
+            Err(err) => {
+                tracing::warn!(tenant = %id, %err, "the tenant can't be served");
+                let control_plane = ControlPlane {
+                    id,
+                    namespace: wanted.rules.vcp_namespace,
+                    name: wanted.rules.vcp_name,
+                };
+                let text = err.to_string();
+                verdict::unserved(engine, &control_plane, "KubeconfigRefused", &text).await;
+            }
         }
     }
 }
@@ -495,7 +590,7 @@ async fn start(
     let table = engine.table(&id);
     let mut tenant = Tenant::new(
         wanted.rules.clone(),
-        wanted.proof.clone(),
+        wanted.record.clone(),
         Cluster::new(&config, Pace::own(&wanted.rules.vcp_name))?,
         table,
         engine.offered.clone(),
@@ -518,6 +613,7 @@ async fn start(
         let target = Target {
             path: resource.path("", ""),
             selector: rule.tenant_selector().map(str::to_owned),
+            name: None,
             api_version: resource.api_version(),
             kind: resource.kind.to_owned(),
             presence: watch::presence(rule),
@@ -537,6 +633,7 @@ async fn start(
     for key in tenant.table.all_keys(|_, entry| entry.twin.is_some()) {
         engine.up.add(&id, key);
     }
+    tasks.spawn(marks::keep(engine.clone(), tenant.clone()));
     tasks.spawn(verdict::report(engine.clone(), tenant));
     Ok(())
 }
@@ -565,11 +662,14 @@ fn stop(engine: &Arc<Engine>, tasks: &TaskTracker, id: &TenantId) {
     });
 }
 
-/// Drops the memory of tenants whose VirtualControlPlane is gone.
-pub(crate) fn forget_gone(engine: &Engine, registry: &Registry) {
+/// Drops the memory of tenants whose VirtualControlPlane is gone, and their marks.
+pub(crate) async fn forget_gone(engine: &Engine, registry: &Registry) {
     for id in engine.known() {
         if engine.tenant(&id).is_none() && !registry.exists(&id) {
-            engine.forget(&id);
+            match marks::forget(engine, &id).await {
+                Ok(()) => engine.forget(&id),
+                Err(err) => tracing::debug!(tenant = %id, %err, "the mark can't be deleted yet"),
+            }
         }
     }
 }

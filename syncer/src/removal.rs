@@ -1,18 +1,21 @@
 //! Deleting in the super cluster, under rule R1 and nothing less.
 //!
 //! A super object goes only when a quorum read at the tenant says that its owner is gone, has another UID, or (pods)
-//! was asked to go; when the tenant is proven to be itself; and with a UID precondition. If any of that can't be
-//! established, nothing is deleted.
+//! was asked to go; when the tenant is proven to be itself and not older than it was; when not too much is missing at
+//! once, unless the API told of the deletion; and with a UID precondition. If any of that can't be established, nothing
+//! is deleted.
 
 use crate::{
     apply::{self, Failure},
     client::{Error, Preconditions},
     downward::{forget_unwatched, read, twin_path},
     engine::Engine,
+    gate::{Held, Hold},
     intake::{self, twin_name},
+    marks,
     table::SuperSide,
-    tenants::{Held, Tenant},
-    upward,
+    tenants::Tenant,
+    upward, watch,
 };
 use serde_json::Value;
 use tenancy::{kind, meta, object::Object, tenant::Key};
@@ -20,13 +23,23 @@ use tenancy::{kind, meta, object::Object, tenant::Key};
 /// Grace for a pod whose tenant object was removed by force: the super object stays until its containers are dead.
 const FORCED_GRACE: i64 = 1;
 
+/// Why a super object must go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// The tenant lacks its object.
+    Missing,
+    /// The tenant's object says so itself.
+    Told,
+}
+
 /// The tenant's object is gone, read live by the caller.
 pub(crate) async fn remove(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failure> {
     let Some(twin) = tenant.table.get(key).twin else {
+        tenant.breakers.is_in_tenant(key, &tenant.gate);
         return Ok(());
     };
     let grace = key.kind().deletes_early().then_some(FORCED_GRACE);
-    delete(engine, tenant, key, &twin, grace).await
+    delete(engine, tenant, key, &twin, grace, Why::Missing).await
 }
 
 /// The tenant asked for the pod's end: the wish goes down with its grace; a pod that never came down ends at once.
@@ -45,7 +58,7 @@ pub(crate) async fn pass_on(
     let grace = object
         .at("/metadata/deletionGracePeriodSeconds")
         .and_then(Value::as_i64);
-    delete(engine, tenant, key, &twin, grace).await
+    delete(engine, tenant, key, &twin, grace, Why::Told).await
 }
 
 /// The super object belongs to an older incarnation of the tenant's object.
@@ -77,6 +90,7 @@ pub(crate) async fn replace(
         baseline: 0,
         terminating: have.is_terminating(),
         mirrored: 0,
+        counter: meta::restore_counter(have),
     };
     tenant
         .table
@@ -85,7 +99,7 @@ pub(crate) async fn replace(
         return Ok(());
     }
     let grace = key.kind().deletes_early().then_some(FORCED_GRACE);
-    delete(engine, tenant, key, &twin, grace).await?;
+    delete(engine, tenant, key, &twin, grace, Why::Missing).await?;
     if tenant.table.get(key).twin.is_none() {
         return Err(Failure::Waiting("the older incarnation is gone"));
     }
@@ -102,7 +116,7 @@ pub(crate) async fn unneeded(engine: &Engine, tenant: &Tenant, key: &Key) -> Res
     {
         return Ok(());
     }
-    delete(engine, tenant, key, &twin, None).await
+    delete(engine, tenant, key, &twin, None, Why::Told).await
 }
 
 async fn delete(
@@ -111,11 +125,21 @@ async fn delete(
     key: &Key,
     twin: &SuperSide,
     grace: Option<i64>,
+    why: Why,
 ) -> Result<(), Failure> {
     if twin.terminating {
+        tenant.breakers.done_down(key);
         return Ok(());
     }
+    tenant.gate.known()?;
+    if why == Why::Missing {
+        tenant
+            .breakers
+            .judge_down(key, &tenant.table, &tenant.gate)?;
+        check_quarantine(tenant, key, twin)?;
+    }
     tenant.gate.check()?;
+    confirm_emptied(tenant).await?;
     prove(tenant).await?;
     let rule = key.kind();
     let preconditions = Preconditions {
@@ -141,12 +165,58 @@ async fn delete(
         }
         other => other?,
     }
+    tenant.breakers.done_down(key);
+    if tenant.suspected.lock().remove(key) {
+        engine.metrics.patrol_repaired(&tenant.id);
+    }
     engine.metrics.deleted(&tenant.id, rule.resource().kind);
     forget_unwatched(tenant, key);
     Ok(())
 }
 
-/// R1 (b): the API server reached is the tenant's own, by the UID of its kube-system namespace, read live.
+/// An object from before a restore of the tenant by Sublet stays until an operator acknowledges its loss (R2).
+fn check_quarantine(tenant: &Tenant, key: &Key, twin: &SuperSide) -> Result<(), Failure> {
+    let restore_counter = tenant.rules().restore_counter;
+    if !tenant.marks.quarantines(twin.counter, restore_counter) {
+        return Ok(());
+    }
+    let why = format!(
+        "objects made before the tenant was restored are missing in it, among them {key}: they are kept until an \
+         operator lets go of them"
+    );
+    if !tenant.gate.holds().contains_key(&Hold::Quarantine) {
+        tracing::warn!(tenant = %tenant.id, %key, "objects from before a restore are kept");
+        tenant.gate.hold(Hold::Quarantine, Some(why.clone()));
+    }
+    Err(Held(why).into())
+}
+
+/// A list that came back empty though it wasn't before is believed when another look says the same (R2).
+async fn confirm_emptied(tenant: &Tenant) -> Result<(), Failure> {
+    for kind in tenant.gate.emptied() {
+        let rule = kind::rule(kind);
+        let selector = rule.tenant_selector().unwrap_or_default();
+        let path = format!(
+            "{}?limit=1&labelSelector={}",
+            rule.resource().path("", ""),
+            watch::encode(selector)
+        );
+        let page = tenant.cluster.get(&path).await?;
+        let is_empty = page["items"].as_array().is_some_and(Vec::is_empty);
+        if !is_empty {
+            let plural = rule.resource().plural;
+            return Err(Held(format!(
+                "a list of {plural} came back empty, and another one doesn't"
+            ))
+            .into());
+        }
+        tenant.gate.confirmed(kind);
+    }
+    Ok(())
+}
+
+/// R1 (b): the API server reached is the tenant's own, by the UID of its kube-system namespace, and isn't older than it
+/// was, by its mark; both read live.
 async fn prove(tenant: &Tenant) -> Result<(), Failure> {
     let Some(proof) = tenant.proof() else {
         return Err(Held(
@@ -156,8 +226,17 @@ async fn prove(tenant: &Tenant) -> Result<(), Failure> {
     };
     let found = read(&tenant.cluster, "/api/v1/namespaces/kube-system").await?;
     match found {
-        Some(namespace) if namespace.uid() == proof => Ok(()),
-        Some(_) => Err(Held("the tenant's kube-system namespace has another UID than the VirtualControlPlane records".into()).into()),
+        Some(namespace) if namespace.uid() == proof => {
+            if marks::is_current(tenant).await? {
+                return Ok(());
+            }
+            tenant.marks.look_again();
+            Err(Held("the tenant's mark isn't there, or is older than it was".into()).into())
+        }
+        Some(_) => {
+            tenant.marks.look_again();
+            Err(Held("the tenant's kube-system namespace has another UID than the VirtualControlPlane records".into()).into())
+        }
         None => Err(Held("the tenant has no kube-system namespace".into()).into()),
     }
 }

@@ -26,6 +26,16 @@ pub(crate) struct Entry {
     pub(crate) published: u128,
 }
 
+impl Entry {
+    /// The twin belongs to an older incarnation of the tenant's object.
+    pub(crate) fn is_outlived(&self) -> bool {
+        match (&self.tenant, &self.twin) {
+            (Some(side), Some(twin)) => side.uid != twin.owner_uid,
+            _ => false,
+        }
+    }
+}
+
 /// The tenant's object.
 #[derive(Clone, Debug)]
 pub(crate) struct TenantSide {
@@ -55,6 +65,8 @@ pub(crate) struct SuperSide {
     pub(crate) terminating: bool,
     /// Version whose state last went up (R5).
     pub(crate) mirrored: u64,
+    /// The restore counter under which it was made.
+    pub(crate) counter: i64,
 }
 
 /// One tenant's entries.
@@ -104,6 +116,24 @@ impl Table {
             .filter(|(key, entry)| condition(key, entry))
             .map(|(key, _)| key.clone())
             .collect()
+    }
+
+    /// How many entries satisfy a condition.
+    pub(crate) fn count(&self, condition: impl Fn(&Key, &Entry) -> bool) -> usize {
+        let entries = self.entries.lock();
+        entries
+            .iter()
+            .filter(|(key, entry)| condition(key, entry))
+            .count()
+    }
+
+    /// Drops what is known of the versions that went up: the super cluster went back to older ones.
+    pub(crate) fn forget_mirrored(&self) {
+        for entry in self.entries.lock().values_mut() {
+            if let Some(twin) = &mut entry.twin {
+                twin.mirrored = 0;
+            }
+        }
     }
 
     /// Forgets the tenant's side of everything: the tenant is no longer watched.

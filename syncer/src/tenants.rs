@@ -1,30 +1,38 @@
 //! One tenant as the engine serves it: its client, its memory, and whether deletions may be inferred for it.
 
 use crate::{
+    breakers::Breakers,
     client::Cluster,
     facts::{Answers, Index},
+    gate::Gate,
+    marks::Marks,
     offered::Offered,
     table::{Pending, Table},
 };
 use parking_lot::{Mutex, RwLock};
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 use tenancy::{
     kind::{self, Cx, KINDS},
     tenant::{Key, Tenant as Rules, TenantId},
 };
-use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// After a list that came back empty though it wasn't before, nothing is deleted for so long; a later list of the same
-/// content ends it.
-const EMPTY_LIST_HOLD: Duration = Duration::from_secs(60);
+/// What else the VirtualControlPlane says of a tenant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// UID of the tenant's kube-system.
+    pub(crate) proof: Option<String>,
+    /// The API server wasn't made by Sublet: nobody else records its proof.
+    pub(crate) is_external: bool,
+    /// An operator's wish to let go of what is held.
+    pub(crate) release: Option<String>,
+}
 
 /// A tenant that is served.
 pub(crate) struct Tenant {
     pub(crate) id: TenantId,
     rules: RwLock<Arc<Rules>>,
-    /// UID of the tenant's kube-system, as the VirtualControlPlane records it.
-    proof: RwLock<Option<String>>,
+    record: RwLock<Record>,
     pub(crate) cluster: Cluster,
     pub(crate) table: Arc<Table>,
     pub(crate) index: Index,
@@ -35,8 +43,12 @@ pub(crate) struct Tenant {
     /// Objects of the super cluster's events.
     pub(crate) up: Pending,
     pub(crate) gate: Gate,
+    pub(crate) breakers: Breakers,
+    pub(crate) marks: Marks,
     /// Events that came before the object they are about was known.
     pub(crate) early_events: Mutex<HashSet<Key>>,
+    /// What the patrol queued in its last round and wasn't found right yet.
+    pub(crate) suspected: Mutex<HashSet<Key>>,
     /// One namespace is made at a time.
     pub(crate) namespaces: tokio::sync::Mutex<()>,
     /// Cancelled when the tenant is no longer served; checked before every write.
@@ -48,7 +60,7 @@ pub(crate) struct Tenant {
 impl Tenant {
     pub(crate) fn new(
         rules: Rules,
-        proof: Option<String>,
+        record: Record,
         cluster: Cluster,
         table: Arc<Table>,
         offered: Arc<Offered>,
@@ -56,7 +68,7 @@ impl Tenant {
         Self {
             id: rules.id.clone(),
             rules: RwLock::new(Arc::new(rules)),
-            proof: RwLock::new(proof),
+            record: RwLock::new(record),
             cluster,
             table,
             index: Index::default(),
@@ -64,7 +76,10 @@ impl Tenant {
             down: Pending::default(),
             up: Pending::default(),
             gate: Gate::new(),
+            breakers: Breakers::default(),
+            marks: Marks::default(),
             early_events: Mutex::default(),
+            suspected: Mutex::default(),
             namespaces: tokio::sync::Mutex::new(()),
             cancel: CancellationToken::new(),
             activity: TaskTracker::new(),
@@ -77,8 +92,11 @@ impl Tenant {
     }
 
     /// Takes up a changed VirtualControlPlane; returns whether translation is affected.
-    pub(crate) fn revise(&self, rules: Rules, proof: Option<String>) -> bool {
-        *self.proof.write() = proof;
+    pub(crate) fn revise(&self, rules: Rules, record: Record) -> bool {
+        let news = std::mem::replace(&mut *self.record.write(), record.clone()) != record;
+        if news {
+            self.marks.look_again();
+        }
         let mut current = self.rules.write();
         let changed = **current != rules;
         if changed {
@@ -92,9 +110,19 @@ impl Tenant {
         kinds(&self.rules())
     }
 
+    /// What else the VirtualControlPlane says.
+    pub(crate) fn record(&self) -> Record {
+        self.record.read().clone()
+    }
+
     /// The recorded UID of the tenant's kube-system namespace.
     pub(crate) fn proof(&self) -> Option<String> {
-        self.proof.read().clone()
+        self.record.read().proof.clone()
+    }
+
+    /// The proof was recorded just now.
+    pub(crate) fn set_proof(&self, uid: &str) {
+        self.record.write().proof = Some(uid.to_owned());
     }
 
     /// Runs a pure rule with this tenant's context.
@@ -119,149 +147,4 @@ pub(crate) fn kinds(rules: &Rules) -> Vec<u8> {
     table
         .chain(rules.custom.iter().filter_map(kind::intern))
         .collect()
-}
-
-/// Whether the tenant's state is known well enough to infer that something is gone (R2).
-pub(crate) struct Gate {
-    inner: Mutex<Inner>,
-    /// Whether all lists are complete and no watch is interrupted; for the condition on the VirtualControlPlane.
-    health: watch::Sender<Health>,
-}
-
-#[derive(Default)]
-struct Inner {
-    complete: HashSet<u8>,
-    interrupted: HashSet<u8>,
-    emptied: Option<Instant>,
-}
-
-/// What the `Synced` condition says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Health {
-    pub(crate) synced: bool,
-    /// What stands in the way.
-    pub(crate) blocker: Option<String>,
-}
-
-/// Why deletions are held.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("deletions are held: {0}")]
-pub(crate) struct Held(pub(crate) String);
-
-impl Gate {
-    fn new() -> Self {
-        Self {
-            inner: Mutex::default(),
-            health: watch::Sender::new(Health::default()),
-        }
-    }
-
-    /// A complete list of a kind arrived; `emptied` when it had objects before and has none now.
-    pub(crate) fn listed(&self, kind: u8, emptied: bool) {
-        let mut inner = self.inner.lock();
-        inner.complete.insert(kind);
-        inner.interrupted.remove(&kind);
-        inner.emptied = emptied.then(Instant::now);
-        self.tell(&inner, None);
-    }
-
-    /// The tenant doesn't serve the kind: there is nothing of it.
-    pub(crate) fn absent(&self, kind: u8) {
-        let mut inner = self.inner.lock();
-        inner.complete.insert(kind);
-        inner.interrupted.remove(&kind);
-        self.tell(&inner, None);
-    }
-
-    /// A watch broke.
-    pub(crate) fn interrupted(&self, kind: u8, error: &str) {
-        let mut inner = self.inner.lock();
-        inner.interrupted.insert(kind);
-        self.tell(&inner, Some(error));
-    }
-
-    /// Whether deletions may be decided now.
-    pub(crate) fn check(&self) -> Result<(), Held> {
-        let inner = self.inner.lock();
-        if let Some(kind) = down_kinds().find(|kind| !inner.complete.contains(kind)) {
-            return Err(Held(format!(
-                "the first list of {} isn't complete",
-                plural(kind)
-            )));
-        }
-        if let Some(kind) = inner.interrupted.iter().next() {
-            return Err(Held(format!(
-                "the tenant's {} can't be watched",
-                plural(*kind)
-            )));
-        }
-        if inner
-            .emptied
-            .is_some_and(|since| since.elapsed() < EMPTY_LIST_HOLD)
-        {
-            return Err(Held(
-                "a list came back empty that wasn't empty before".into(),
-            ));
-        }
-        Ok(())
-    }
-
-    /// Changes of health.
-    pub(crate) fn health(&self) -> watch::Receiver<Health> {
-        self.health.subscribe()
-    }
-
-    fn tell(&self, inner: &Inner, error: Option<&str>) {
-        let missing = down_kinds()
-            .find(|kind| !inner.complete.contains(kind))
-            .map(plural);
-        let broken = inner.interrupted.iter().next().map(|kind| plural(*kind));
-        let health = Health {
-            synced: missing.is_none() && broken.is_none(),
-            blocker: broken
-                .map(|name| format!("watching {name}: {}", error.unwrap_or("interrupted")))
-                .or(missing.map(|name| format!("the first list of {name} isn't complete"))),
-        };
-        // Errors differ from try to try; only the state is news.
-        self.health.send_if_modified(|current| {
-            let news = current.synced != health.synced
-                || current.blocker.is_some() != health.blocker.is_some();
-            *current = health;
-            news
-        });
-    }
-}
-
-fn down_kinds() -> impl Iterator<Item = u8> {
-    (0u8..)
-        .zip(KINDS)
-        .filter(|(_, kind)| kind.goes_down())
-        .map(|(index, _)| index)
-}
-
-fn plural(kind: u8) -> &'static str {
-    kind::rule(kind).resource().plural
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn r2_deletions_are_held_until_all_is_known_and_while_it_is_doubtful() {
-        let gate = Gate::new();
-        assert!(gate.check().is_err());
-        for kind in down_kinds() {
-            assert!(gate.check().is_err());
-            gate.listed(kind, false);
-        }
-        assert_eq!(gate.check(), Ok(()));
-        let first = down_kinds().next().unwrap();
-        gate.interrupted(first, "refused");
-        assert!(gate.check().is_err());
-        gate.listed(first, true);
-        assert!(gate.check().unwrap_err().to_string().contains("empty"));
-        tokio::time::advance(EMPTY_LIST_HOLD).await;
-        assert_eq!(gate.check(), Ok(()));
-    }
 }

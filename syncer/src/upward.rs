@@ -5,8 +5,9 @@ use crate::{
     client::{Error, Preconditions},
     downward::{read, twin_path},
     engine::Engine,
-    intake, publish,
-    tenants::{Held, Tenant},
+    gate::Held,
+    intake, marks, publish,
+    tenants::Tenant,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -164,19 +165,25 @@ pub(crate) async fn missing(engine: &Engine, tenant: &Tenant, key: &Key) -> Resu
             return Ok(());
         };
         intake::seen_in_super(&tenant.table, key, &twin, &owner.uid);
+        tenant.breakers.is_in_super(key, &tenant.gate);
         engine.down.add(&tenant.id, key.clone());
         return Ok(());
     }
     tenant.table.update(key, |entry| entry.twin = None);
     if !pod.is_terminating() {
         if !kind::pins_node(&pod) {
+            tenant.breakers.is_in_super(key, &tenant.gate);
             engine.down.add(&tenant.id, key.clone());
             return Ok(());
         }
         if kind::is_finished(&pod) {
+            tenant.breakers.is_in_super(key, &tenant.gate);
             return Ok(());
         }
+        tenant.gate.check_upward(key.kind)?;
+        tenant.breakers.judge_up(key, &tenant.table, &tenant.gate)?;
         engine.prove_super().await?;
+        marks::prove_super(engine, tenant).await?;
     }
     tracing::info!(tenant = %tenant.id, %key, uid = %pod.uid(), "ending the tenant's pod: its super pod is gone");
     let preconditions = Preconditions {
@@ -184,7 +191,9 @@ pub(crate) async fn missing(engine: &Engine, tenant: &Tenant, key: &Key) -> Resu
         resource_version: None,
         grace: Some(0),
     };
-    apply::delete(&tenant.cluster, tenant, &path, &preconditions).await
+    apply::delete(&tenant.cluster, tenant, &path, &preconditions).await?;
+    tenant.breakers.done_up(key);
+    Ok(())
 }
 
 impl Engine {

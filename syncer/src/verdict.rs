@@ -1,11 +1,13 @@
-//! The `Synced` condition of a VirtualControlPlane: what the syncer says of a tenant.
+//! What the syncer says of a tenant on its VirtualControlPlane: the conditions `Synced`, `DeletionsHeld`
+//! and `TenantIdentityChanged`.
 
 use crate::{
     apply::{self, Failure},
     client::Error,
     downward::read,
     engine::Engine,
-    tenants::{Health, Tenant},
+    gate::{Health, Hold},
+    tenants::Tenant,
 };
 use api::{Condition, set_condition};
 use std::{sync::Arc, time::Duration};
@@ -38,7 +40,9 @@ pub(crate) async fn report(engine: Arc<Engine>, tenant: Arc<Tenant>) {
     let mut health = tenant.gate.health();
     loop {
         let now = health.borrow_and_update().clone();
-        say(&engine, &ControlPlane::of(&tenant), &condition(&now)).await;
+        let mut conditions = vec![synced(&now)];
+        conditions.extend(holds(&now));
+        say(&engine, &ControlPlane::of(&tenant), &conditions).await;
         tokio::select! {
             () = tenant.cancel.cancelled() => return,
             changed = health.changed() => if changed.is_err() { return },
@@ -48,17 +52,53 @@ pub(crate) async fn report(engine: Arc<Engine>, tenant: Arc<Tenant>) {
 
 /// Says that nothing is written for this tenant any more; the manager waits for it before it deletes.
 pub(crate) async fn stopped(engine: &Engine, control_plane: &ControlPlane) {
-    let condition = Condition {
-        type_: "Synced".into(),
-        status: "False".into(),
-        reason: "Stopped".into(),
-        message: "the syncer doesn't serve this tenant".into(),
-        ..Condition::default()
-    };
-    say(engine, control_plane, &condition).await;
+    let condition = condition(
+        "Synced",
+        "False",
+        "Stopped",
+        "the syncer doesn't serve this tenant",
+    );
+    say(engine, control_plane, &[condition]).await;
 }
 
-fn condition(health: &Health) -> Condition {
+/// Says why a tenant isn't served though it should be.
+pub(crate) async fn unserved(
+    engine: &Engine,
+    control_plane: &ControlPlane,
+    reason: &str,
+    message: &str,
+) {
+    let condition = condition("Synced", "False", reason, message);
+    say(engine, control_plane, &[condition]).await;
+}
+
+/// What is held, and who must look.
+fn holds(health: &Health) -> [Condition; 2] {
+    let held = match health.holds.first_key_value() {
+        Some((first, _)) => {
+            let all: Vec<&str> = health.holds.values().map(String::as_str).collect();
+            condition("DeletionsHeld", "True", first.reason(), &all.join("; "))
+        }
+        None => condition(
+            "DeletionsHeld",
+            "False",
+            "NothingHeld",
+            "deletions are carried out",
+        ),
+    };
+    let changed = match health.holds.get(&Hold::Identity) {
+        Some(why) => condition("TenantIdentityChanged", "True", "OtherStore", why),
+        None => condition(
+            "TenantIdentityChanged",
+            "False",
+            "SameStore",
+            "the tenant is the one that was recorded",
+        ),
+    };
+    [held, changed]
+}
+
+fn synced(health: &Health) -> Condition {
     let (status, reason, message) = match (&health.synced, &health.blocker) {
         (true, _) => ("True", "Watching", "all kinds are watched".to_owned()),
         (false, Some(blocker)) => ("False", "NotWatching", blocker.clone()),
@@ -68,8 +108,12 @@ fn condition(health: &Health) -> Condition {
             "the syncer is starting its watches".to_owned(),
         ),
     };
+    condition("Synced", status, reason, &message)
+}
+
+fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Condition {
     Condition {
-        type_: "Synced".into(),
+        type_: type_.into(),
         status: status.into(),
         reason: reason.into(),
         message: message.chars().take(500).collect(),
@@ -77,16 +121,16 @@ fn condition(health: &Health) -> Condition {
     }
 }
 
-async fn say(engine: &Engine, control_plane: &ControlPlane, condition: &Condition) {
+async fn say(engine: &Engine, control_plane: &ControlPlane, conditions: &[Condition]) {
     for attempt in 0..TRIES {
-        match write(engine, control_plane, condition).await {
+        match write(engine, control_plane, conditions).await {
             Ok(()) => return,
             Err(Failure::Api(Error::Conflict(_) | Error::Invalid(_))) if attempt + 1 < TRIES => {
                 // Another writer was first; what it wrote is read again.
                 tokio::time::sleep(Duration::from_millis(20 << attempt)).await;
             }
             Err(err) => {
-                tracing::warn!(tenant = %control_plane.id, %err, "the Synced condition can't be written");
+                tracing::warn!(tenant = %control_plane.id, %err, "conditions can't be written");
                 return;
             }
         }
@@ -96,7 +140,7 @@ async fn say(engine: &Engine, control_plane: &ControlPlane, condition: &Conditio
 async fn write(
     engine: &Engine,
     control_plane: &ControlPlane,
-    condition: &Condition,
+    wanted: &[Condition],
 ) -> Result<(), Failure> {
     let ControlPlane {
         id,
@@ -116,17 +160,23 @@ async fn write(
         .cloned()
         .and_then(|list| serde_json::from_value(list).ok())
         .unwrap_or_default();
-    let mut condition = condition.clone();
-    condition.last_transition_time = jiff::Timestamp::now()
+    let now = jiff::Timestamp::now()
         .strftime("%Y-%m-%dT%H:%M:%SZ")
         .to_string();
-    condition.observed_generation = vcp
+    let generation = vcp
         .at("/metadata/generation")
         .and_then(serde_json::Value::as_i64);
-    if !set_condition(&mut conditions, condition) {
+    let mut news = false;
+    for condition in wanted {
+        let mut condition = condition.clone();
+        condition.last_transition_time.clone_from(&now);
+        condition.observed_generation = generation;
+        news |= set_condition(&mut conditions, condition);
+    }
+    if !news {
         return Ok(());
     }
     let list =
         serde_json::to_value(&conditions).map_err(|err| Error::Malformed(err.to_string()))?;
-    apply::conditions(&engine.cluster, &vcp, &list).await
+    apply::status(&engine.cluster, &vcp, "conditions", &list).await
 }

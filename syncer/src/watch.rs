@@ -32,8 +32,8 @@ pub(crate) trait Sink: Send + Sync {
     fn applied(&self, object: Object);
     /// An object was seen to end. A hint: decisions read live.
     fn deleted(&self, object: Object);
-    /// All objects of a complete list were told.
-    fn listed(&self);
+    /// All objects of a complete list were told; the store was at this version.
+    fn listed(&self, version: u64);
     /// The watch can't go on for now; deletions must not be inferred.
     fn interrupted(&self, _error: &Error) {}
     /// The API server doesn't serve the kind, or not yet.
@@ -47,6 +47,8 @@ pub(crate) struct Target {
     pub(crate) path: String,
     /// Label selector, if any.
     pub(crate) selector: Option<String>,
+    /// Name of the only object that is wanted, if any.
+    pub(crate) name: Option<String>,
     /// Taken from the list's kind: items of a list don't repeat it.
     pub(crate) api_version: String,
     /// Likewise.
@@ -160,7 +162,7 @@ pub(crate) async fn list(
             }
         }
         if token.is_empty() {
-            sink.listed();
+            sink.listed(version.parse().unwrap_or_default());
             return Ok(version);
         }
     }
@@ -243,11 +245,16 @@ fn tell(line: &[u8], target: &Target, version: &mut String, sink: &dyn Sink) -> 
 }
 
 fn selector(target: &Target) -> String {
-    target
-        .selector
-        .as_deref()
-        .map(|selector| format!("&labelSelector={}", encode(selector)))
-        .unwrap_or_default()
+    let labels = target.selector.as_deref();
+    let labels = labels.map(|selector| format!("&labelSelector={}", encode(selector)));
+    let name = target.name.as_deref();
+    let name = name.map(|name| {
+        format!(
+            "&fieldSelector={}",
+            encode(&format!("metadata.name={name}"))
+        )
+    });
+    labels.unwrap_or_default() + &name.unwrap_or_default()
 }
 
 fn continuation(token: &str) -> String {
@@ -259,7 +266,7 @@ fn continuation(token: &str) -> String {
 }
 
 /// Percent-encodes what a query value can't hold.
-fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes()
         .map(|byte| {
@@ -295,13 +302,14 @@ mod tests {
         fn deleted(&self, object: Object) {
             self.0.lock().push(format!("-{}", object.name()));
         }
-        fn listed(&self) {}
+        fn listed(&self, _version: u64) {}
     }
 
     fn target() -> Target {
         Target {
             path: "/api/v1/pods".into(),
             selector: None,
+            name: None,
             api_version: "v1".into(),
             kind: "Pod".into(),
             presence: Presence::Certain,
@@ -354,7 +362,7 @@ mod tests {
         fn deleted(&self, object: Object) {
             self.0.deleted(object);
         }
-        fn listed(&self) {
+        fn listed(&self, _version: u64) {
             self.0.0.lock().push("listed".into());
             self.1.notify_one();
         }
@@ -396,8 +404,8 @@ mod tests {
         fn deleted(&self, object: Object) {
             self.0.deleted(object);
         }
-        fn listed(&self) {
-            self.0.listed();
+        fn listed(&self, _version: u64) {
+            self.0.listed(0);
         }
         fn absent(&self) {
             self.0.0.0.lock().push("absent".into());

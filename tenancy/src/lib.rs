@@ -8,6 +8,8 @@
 //! - [`plan`] compares what must be with what is and names the one request that closes the gap.
 //! - [`fair_queue`] decides whose key is worked next; [`circuit`] whether an API server is worth asking, [`limit`] how
 //!   many requests it gets at once.
+//! - [`breaker`] decides when so much is missing that a person must look before anything is deleted.
+//! - [`kubeconfig`] reads by allow-list how a tenant's API server is reached.
 //!
 //! No I/O, no clock, no randomness: time is an argument, and this crate's manifest has neither a runtime nor a client.
 
@@ -38,3 +40,9 @@ pub mod fair_queue;
 pub mod circuit;
 
 pub mod limit;
+
+pub mod breaker;
+
+pub mod mark;
+
+pub mod kubeconfig;

@@ -43,6 +43,14 @@ pub fn applied(object: &Object) -> u128 {
         .unwrap_or_default()
 }
 
+/// The restore counter under which a super object was made.
+pub fn restore_counter(object: &Object) -> i64 {
+    object
+        .annotation(keys::RESTORE_COUNTER)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_default()
+}
+
 /// A super object for the tenant's `object`, with metadata and without a body.
 ///
 /// `name` is its name in the super cluster; a namespaced object lands in the twin of the tenant object's namespace.

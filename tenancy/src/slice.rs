@@ -40,6 +40,11 @@ impl Slice {
         u32::from(address) & self.mask() == self.base
     }
 
+    /// Whether all its addresses are addresses of `other` too.
+    pub fn lies_in(self, other: Slice) -> bool {
+        self.prefix >= other.prefix && self.base & other.mask() == other.base
+    }
+
     /// Whether the two share an address.
     pub fn overlaps(self, other: Slice) -> bool {
         let mask = self.mask() & other.mask();

@@ -3,7 +3,7 @@
 mod child;
 mod temporary;
 
-use crate::{cluster::Cluster, error, output, tenant};
+use crate::{cluster::Cluster, error, kubeconfig, output, tenant};
 use anyhow::Result;
 use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 
@@ -28,7 +28,11 @@ Examples:
 pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<ExitCode> {
     let vcp = tenant::find(cluster, &args.name).await?;
     let access = tenant::access(cluster, &vcp).await?;
-    let text = output::yaml(&access.kubeconfig(&args.name, &tenant::mark(cluster, &vcp)))?;
+    let text = output::yaml(&kubeconfig::named(
+        &access,
+        &args.name,
+        &tenant::mark(cluster, &vcp),
+    ))?;
     let (program, rest) = match args.command.split_first() {
         Some((program, rest)) => (program.clone(), rest),
         None => (shell(cluster, &args.name)?, [].as_slice()),

@@ -4,7 +4,7 @@ use crate::{
     cluster::Cluster,
     error,
     kubeconfig::{
-        Access, Mark, file,
+        self, Access, Mark, file,
         merge::{self, Foreign},
     },
     output, tenant,
@@ -59,7 +59,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
             path.display()
         ));
     }
-    let text = output::yaml(&access.kubeconfig(name, &mark))?;
+    let text = output::yaml(&kubeconfig::named(&access, name, &mark))?;
     match &args.output {
         None => output::print(&text),
         Some(path) => {

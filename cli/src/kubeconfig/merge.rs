@@ -1,6 +1,6 @@
 //! Merging a tenant's access into a person's kubeconfig without touching what others wrote.
 
-use super::{Access, Mark};
+use super::{Access, Mark, cluster_entry, context_entry, user_entry};
 use serde_json::{Value, json};
 
 /// Whether entries of the same name that Sublet didn't write for this tenant may be replaced.
@@ -47,9 +47,9 @@ pub(crate) fn merge(
     map.entry("apiVersion").or_insert_with(|| "v1".into());
     map.entry("kind").or_insert_with(|| "Config".into());
     let parts = [
-        ("cluster", "clusters", access.cluster_entry(name, mark)),
-        ("user", "users", access.user_entry(name, mark)),
-        ("context", "contexts", access.context_entry(name, mark)),
+        ("cluster", "clusters", cluster_entry(access, name, mark)),
+        ("user", "users", user_entry(access, name, mark)),
+        ("context", "contexts", context_entry(access, name, mark)),
     ];
     for (part, key, entry) in parts {
         let list = map.entry(key).or_insert(Value::Null);
@@ -206,7 +206,7 @@ mod tests {
     fn other_contexts_are_noticed() {
         assert!(has_others(&theirs(), &mark("i")));
         assert!(!has_others(
-            &access().kubeconfig("a", &mark("i")),
+            &super::super::named(&access(), "a", &mark("i")),
             &mark("i")
         ));
         assert!(!has_others(&Value::Null, &mark("i")));

@@ -2,6 +2,7 @@
 
 mod cli;
 mod crds;
+mod faults;
 mod isolation;
 mod kubectl;
 mod lifecycle;

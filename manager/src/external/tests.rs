@@ -32,6 +32,7 @@ fn kubeconfig() -> String {
         server: "https://elsewhere:6443".into(),
         ca: "authority".into(),
         tls_server_name: None,
+        namespace: None,
         credentials: Credentials::Token("hidden".into()),
     };
     access.to_yaml("theirs", "they").unwrap()

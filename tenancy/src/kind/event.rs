@@ -8,6 +8,7 @@ use crate::{
     meta,
     object::{Object, pick},
 };
+use api::keys;
 use serde_json::{Value, json};
 
 pub(super) const RESOURCE: Resource = Resource {
@@ -54,6 +55,10 @@ impl Kind for Event {
     }
 
     fn publish(&self, event: &Object, namespace: &str, cx: &Cx<'_>) -> Option<Object> {
+        if event.text("/source/component") == Some(keys::SYNCER_COMPONENT) {
+            // Told to the super cluster's people; the tenant's object is as the tenant wrote it.
+            return None;
+        }
         let kind = event.text("/involvedObject/kind")?;
         let name = event.text("/involvedObject/name")?;
         let super_uid = event.text("/involvedObject/uid").unwrap_or_default();
@@ -88,6 +93,25 @@ impl Kind for Event {
 mod tests {
     use super::*;
     use crate::kind::testing::{Answers, object, tenant};
+
+    #[test]
+    fn what_the_syncer_tells_the_super_clusters_people_stays_there() {
+        let tenant = tenant();
+        let facts = Answers {
+            uid: Some("tenant-uid".into()),
+            ..Answers::default()
+        };
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &facts,
+        };
+        let own = object(json!({
+            "metadata": {"name": "web.1", "namespace": "s"}, "reason": "EditUndone",
+            "involvedObject": {"kind": "Pod", "name": "web", "uid": "super-uid"},
+            "source": {"component": keys::SYNCER_COMPONENT},
+        }));
+        assert_eq!(Event.publish(&own, "default", &cx), None);
+    }
 
     #[test]
     fn the_event_speaks_of_the_tenants_object() {

@@ -1,0 +1,255 @@
+//! `sublet attach`: an API server that runs already becomes a tenant (`external`); nothing is provisioned for it.
+
+mod range;
+
+use crate::{
+    age, cluster::Cluster, condition, error, kubeconfig::Access, name, output, progress::Progress,
+    tenant, watch,
+};
+use anyhow::{Context, Result};
+use api::{
+    External, Network, SecretRef, Sync, SyncObjects, VirtualControlPlane, VirtualControlPlaneSpec,
+    keys,
+};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Secret},
+    rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
+};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use tenancy::{slice::Slice, tenant::TenantId};
+
+/// Flags of `sublet attach`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Name of the tenant: a DNS label
+    name: String,
+    /// Kubeconfig of the tenant's API server; its current context is taken
+    #[arg(long, value_name = "FILE")]
+    tenant_kubeconfig: PathBuf,
+    /// The tenant's Service range; asked of its API server when left out
+    #[arg(long, value_name = "CIDR")]
+    service_cidr: Option<Slice>,
+    /// Copy all ConfigMaps and Secrets, not only those that pods refer to
+    #[arg(long)]
+    all_config_objects: bool,
+    /// Return as soon as the objects are made
+    #[arg(long)]
+    no_wait: bool,
+    /// How long to wait until the syncer watches it
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = age::parse)]
+    timeout: Duration,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sublet attach team-a --tenant-kubeconfig team-a.conf
+  sublet attach team-a --tenant-kubeconfig new.conf     again: another kubeconfig for the same tenant";
+
+/// Key of the Secret that holds the kubeconfig.
+const KEY: &str = "value";
+
+/// Makes the tenant, or gives it another kubeconfig.
+pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
+    name::check(&args.name).map_err(error::usage)?;
+    let access = read(args)?;
+    let theirs = client(&access).await?;
+    let range = reach(&theirs, &access).await?;
+    let known = tenant::api(cluster).get_opt(&args.name).await?;
+    let vcp = match known {
+        Some(vcp) if vcp.spec.external.is_some() => vcp,
+        Some(_) => {
+            return Err(error::fail(format!(
+                "the tenant {:?} exists and its control plane is Sublet's own: choose another name",
+                args.name
+            )));
+        }
+        None => make(args, cluster, args.service_cidr.or(range)).await?,
+    };
+    hand_over(cluster, &vcp, &access).await?;
+    if args.no_wait {
+        return output::print_line(&format!(
+            "virtualcontrolplane.sublet.dev/{} attached",
+            args.name
+        ));
+    }
+    wait(args, cluster, &vcp).await
+}
+
+fn read(args: &Args) -> Result<Access> {
+    let path = args.tenant_kubeconfig.display();
+    let text = std::fs::read_to_string(&args.tenant_kubeconfig)
+        .with_context(|| format!("cannot read {path}"))?;
+    Access::parse(&text).map_err(|err| {
+        error::fail(format!(
+            "the kubeconfig in {path} can't be handed to the syncer: {err}; write one with `kubectl config view --raw \
+             --flatten --minify`, with a certificate or a token in it"
+        ))
+    })
+}
+
+async fn client(access: &Access) -> Result<Client> {
+    let kubeconfig = serde_json::from_value(access.to_value("tenant", "tenant"))?;
+    crate::cluster::client_of(kubeconfig).await
+}
+
+/// Asks the tenant who it is, and its Service range.
+async fn reach(theirs: &Client, access: &Access) -> Result<Option<Slice>> {
+    let namespaces: Api<Namespace> = Api::all(theirs.clone());
+    namespaces.get("kube-system").await.map_err(|err| {
+        error::fail(format!(
+            "the tenant's API server at {} can't be asked for its kube-system namespace: {err}",
+            access.server
+        ))
+    })?;
+    Ok(range::of(theirs).await.unwrap_or_default().first().copied())
+}
+
+/// The VirtualControlPlane, with the tenant's Service range if Services with its addresses can exist in the super cluster.
+async fn make(args: &Args, cluster: &Cluster, range: Option<Slice>) -> Result<VirtualControlPlane> {
+    let served = match range {
+        None => Err(
+            "the tenant's API server doesn't tell its Service range; give it by --service-cidr"
+                .to_owned(),
+        ),
+        Some(range) => range::check(cluster, range).await?.map(|()| range),
+    };
+    if let Err(why) = &served {
+        eprintln!(
+            "ClusterIP Services won't be synced (ServiceRangeNotServed), all else will: {why}"
+        );
+    }
+    let spec = VirtualControlPlaneSpec {
+        identity: Some(TenantId::from_bits(rand::random()).as_str().to_owned()),
+        external: Some(External {
+            kubeconfig_secret_ref: SecretRef {
+                name: secret_name(&args.name),
+                key: KEY.into(),
+            },
+        }),
+        network: Network {
+            service_cidr: served.ok().map(|slice| slice.to_string()),
+            ..Network::default()
+        },
+        sync: Sync {
+            config_objects: if args.all_config_objects {
+                SyncObjects::All
+            } else {
+                SyncObjects::Referenced
+            },
+            ..Sync::default()
+        },
+        ..VirtualControlPlaneSpec::default()
+    };
+    let mut vcp = VirtualControlPlane::new(&args.name, spec);
+    vcp.metadata.namespace = Some(cluster.namespace.clone());
+    Ok(tenant::api(cluster)
+        .create(&PostParams::default(), &vcp)
+        .await?)
+}
+
+/// Gives the syncer the kubeconfig, and the right to read just that. All of it goes with the VirtualControlPlane.
+async fn hand_over(cluster: &Cluster, vcp: &VirtualControlPlane, access: &Access) -> Result<()> {
+    let name = vcp.spec.external.as_ref().map_or_else(
+        || secret_name(&vcp.name_any()),
+        |external| external.kubeconfig_secret_ref.name.clone(),
+    );
+    let key = vcp.spec.external.as_ref().map_or_else(
+        || KEY.to_owned(),
+        |external| external.kubeconfig_secret_ref.key.clone(),
+    );
+    let metadata = ObjectMeta {
+        name: Some(name.clone()),
+        namespace: Some(cluster.namespace.clone()),
+        owner_references: vcp.controller_owner_ref(&()).map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    };
+    let text = access.to_yaml(&vcp.name_any(), "sublet")?;
+    let secret = Secret {
+        metadata: metadata.clone(),
+        string_data: Some(BTreeMap::from([(key, text)])),
+        ..Secret::default()
+    };
+    let role = Role {
+        metadata: metadata.clone(),
+        rules: Some(vec![PolicyRule {
+            api_groups: Some(vec![String::new()]),
+            resources: Some(vec!["secrets".into()]),
+            resource_names: Some(vec![name.clone()]),
+            verbs: vec!["get".into(), "list".into(), "watch".into()],
+            ..PolicyRule::default()
+        }]),
+    };
+    let binding = RoleBinding {
+        metadata,
+        role_ref: RoleRef {
+            api_group: Some("rbac.authorization.k8s.io".into()),
+            kind: "Role".into(),
+            name: name.clone(),
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".into(),
+            name: "sublet-syncer".into(),
+            namespace: Some(api::SYSTEM_NAMESPACE.into()),
+            ..Subject::default()
+        }]),
+    };
+    apply(cluster, &name, &secret).await?;
+    apply(cluster, &name, &role).await?;
+    apply(cluster, &name, &binding).await
+}
+
+async fn apply<K>(cluster: &Cluster, name: &str, object: &K) -> Result<()>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + k8s_openapi::Resource
+        + serde::Serialize
+        + serde::de::DeserializeOwned
+        + Clone
+        + std::fmt::Debug,
+{
+    let api: Api<K> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let mut value = serde_json::to_value(object)?;
+    value["apiVersion"] = K::API_VERSION.into();
+    value["kind"] = <K as k8s_openapi::Resource>::KIND.into();
+    let params = PatchParams::apply(keys::FIELD_MANAGER);
+    api.patch(name, &params, &Patch::Apply(value)).await?;
+    Ok(())
+}
+
+async fn wait(args: &Args, cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<()> {
+    let mut progress = Progress::start("waiting for the syncer");
+    let follow = watch::follow(cluster, vcp, &mut progress, |now, progress| {
+        let synced = condition::find(&now, "Synced");
+        match synced {
+            Some(condition) if condition.status == "True" => Ok(Some(())),
+            Some(condition) if condition.reason == "KubeconfigRefused" => {
+                Err(error::fail(condition.message.clone()))
+            }
+            Some(condition) => {
+                progress.state(&condition.message);
+                Ok(None)
+            }
+            None => Ok(None),
+        }
+    });
+    match tokio::time::timeout(args.timeout, follow).await {
+        Ok(ended) => {
+            ended?;
+            output::print_line(&format!("{} is attached and synced", args.name))
+        }
+        Err(_) => Err(error::fail(format!(
+            "the syncer doesn't watch it after {}: see `{}`; does the syncer run, and does it reach the tenant's API server?",
+            age::elapsed(args.timeout),
+            cluster.hint(&format!("describe {}", args.name))
+        ))),
+    }
+}
+
+fn secret_name(tenant: &str) -> String {
+    format!("{tenant}-tenant-kubeconfig")
+}

@@ -1,0 +1,354 @@
+//! A rig of plain API servers: a super cluster without nodes, tenants that Sublet didn't make, and a syncer, all of them
+//! processes of this machine and none of them in a cluster.
+//!
+//! It stands beside the shared real cluster and is each test's own, so that a test may restart, stop, wipe and cut off
+//! what it likes. No manager runs in it: the tenants are `external` ones. What needs containers is tested elsewhere.
+
+pub mod audit;
+pub mod http;
+pub mod keys;
+pub mod player;
+pub mod process;
+pub mod server;
+pub mod syncer;
+
+use crate::{
+    faultproxy::Faultproxy,
+    kind::{
+        CLASS, CONTROL_PLANE, CRD, Kind, NAMESPACE, ROLE, ROLE_BINDING, SECRET, SERVICE_ACCOUNT,
+    },
+    program::Folder,
+    read::{condition, text},
+    side::Side,
+    space,
+    tenant::{NAMESPACE_OF_TESTS, conditions},
+    wait::{PODS, SOON, eventually},
+};
+use anyhow::{Context, ensure};
+use futures::FutureExt;
+use keys::Authority;
+use player::Player;
+use serde_json::{Value, json};
+use server::{Plan, Server};
+use std::{
+    panic::{AssertUnwindSafe, resume_unwind},
+    sync::Arc,
+};
+use syncer::Syncer;
+use tenancy::{naming, tenant::TenantId};
+
+/// Service range of the super cluster; tenant `n` has the slice `10.200.4n.0/22`.
+const SERVICES: &str = "10.200.0.0/16";
+
+/// What a rig is to be.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// Number of tenants.
+    pub tenants: usize,
+    /// Whether namespaces end and ServiceAccounts are made, by real controllers.
+    pub controllers: bool,
+    /// Seconds of a patrol's period.
+    pub patrol_period: u64,
+    /// Further flags of the tenants' etcd.
+    pub etcd_flags: Vec<String>,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self {
+            tenants: 1,
+            controllers: true,
+            patrol_period: 300,
+            etcd_flags: vec![],
+        }
+    }
+}
+
+/// A rig at work.
+pub struct Rig {
+    /// The super cluster's API server.
+    pub above: Server,
+    /// Its admin.
+    pub side: Side,
+    /// Between the syncer and the super cluster.
+    pub proxy: Arc<Faultproxy>,
+    /// The tenants.
+    pub tenants: Vec<Guest>,
+    /// The syncer.
+    pub syncer: Syncer,
+    _player: Player,
+    authority: Authority,
+    // Last, so that it goes when nobody writes into it any more.
+    folder: Folder,
+}
+
+/// A tenant of the rig.
+pub struct Guest {
+    /// Its API server.
+    pub server: Server,
+    /// Its admin.
+    pub side: Side,
+    /// Between the syncer and its API server.
+    pub proxy: Arc<Faultproxy>,
+    /// Name of its VirtualControlPlane.
+    pub name: String,
+    /// Identity.
+    pub id: TenantId,
+}
+
+impl Guest {
+    /// The super namespace of one of its namespaces.
+    pub fn twin(&self, namespace: &str) -> String {
+        naming::super_namespace(&self.id, &self.name, namespace)
+    }
+
+    /// Makes a namespace with the ServiceAccount that pods need.
+    pub async fn namespace(&self, name: &str) -> anyhow::Result<()> {
+        let object = json!({"metadata": {"name": name}});
+        self.side.create(NAMESPACE, object).await?;
+        eventually(SOON, "the default ServiceAccount is there", async || {
+            self.side.get(SERVICE_ACCOUNT, name, "default").await?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Runs a test on a rig of its own; on failure it prints what the syncer logged last.
+///
+/// # Panics
+/// When the test fails; that is how a test fails.
+pub fn on_rig(wish: Wish, body: impl AsyncFnOnce(&mut Rig) -> anyhow::Result<()>) {
+    space::run(async || {
+        let mut rig = Rig::start(&wish).await.context("no rig for the test")?;
+        let result = AssertUnwindSafe(body(&mut rig)).catch_unwind().await;
+        if !matches!(result, Ok(Ok(()))) {
+            eprintln!("{}", rig.dump().await);
+            if std::env::var_os("SUBLET_KEEP_RIG").is_some() {
+                eprintln!("kept: {}", rig.folder.keep().display());
+            }
+        }
+        match result {
+            Ok(result) => result,
+            Err(panic) => resume_unwind(panic),
+        }
+    });
+}
+
+impl Rig {
+    /// Starts API servers and syncer, and waits until all tenants are synced.
+    pub async fn start(wish: &Wish) -> anyhow::Result<Self> {
+        let rig = Self::without_syncer(wish).await?;
+        rig.syncer.start().await?;
+        for tenant in 0..rig.tenants.len() {
+            rig.synced(tenant).await?;
+        }
+        Ok(rig)
+    }
+
+    /// All but the syncer, which a test starts itself.
+    pub async fn without_syncer(wish: &Wish) -> anyhow::Result<Self> {
+        let folder = Folder::make()?;
+        let authority = Authority::make()?;
+        let plan = Plan {
+            name: "super".into(),
+            services: SERVICES.into(),
+            syncer_groups: "system:serviceaccounts",
+            controllers: true,
+            etcd_flags: vec![],
+            flags: vec![],
+        };
+        let mut above = Server::start(folder.path(), &authority, plan)?;
+        let mut servers = vec![];
+        for number in 0..wish.tenants {
+            let plan = Plan {
+                name: format!("t{number}"),
+                services: slice(number),
+                // An external tenant's owner gives the syncer what rights there are.
+                syncer_groups: "system:masters",
+                controllers: wish.controllers,
+                etcd_flags: wish.etcd_flags.clone(),
+                flags: vec![],
+            };
+            servers.push(Server::start(folder.path(), &authority, plan)?);
+        }
+        above.ready().await?;
+        let side = above.side().await?;
+        install(&side).await?;
+        let player = Player::start(side.clone()).await?;
+        let proxy = Arc::new(Faultproxy::start(&authority, above.port).await?);
+        let syncer = Syncer::new(
+            folder.path().to_owned(),
+            &above.syncer_kubeconfig(proxy.port()),
+            wish.patrol_period,
+        )?;
+        let mut tenants = vec![];
+        for (number, mut server) in servers.into_iter().enumerate() {
+            server.ready().await?;
+            let proxy = Arc::new(Faultproxy::start(&authority, server.port).await?);
+            let guest = Guest {
+                side: server.side().await?,
+                name: server.name().to_owned(),
+                id: TenantId::from_bits(rand::random()),
+                proxy,
+                server,
+            };
+            announce(&side, &guest, number).await?;
+            tenants.push(guest);
+        }
+        Ok(Self {
+            above,
+            side,
+            proxy,
+            tenants,
+            syncer,
+            _player: player,
+            authority,
+            folder,
+        })
+    }
+
+    /// Waits until the syncer says that it watches all of a tenant.
+    pub async fn synced(&self, tenant: usize) -> anyhow::Result<()> {
+        let name = &self.tenants[tenant].name;
+        eventually(PODS, &format!("tenant {name} is synced"), async || {
+            let vcp = self.vcp(tenant).await?;
+            ensure!(condition(&vcp, "Synced") == "True", "{}", conditions(&vcp));
+            Ok(())
+        })
+        .await
+        .with_context(|| self.syncer.tail())
+    }
+
+    /// The VirtualControlPlane of a tenant.
+    pub async fn vcp(&self, tenant: usize) -> anyhow::Result<Value> {
+        let name = &self.tenants[tenant].name;
+        Ok(self
+            .side
+            .get(CONTROL_PLANE, NAMESPACE_OF_TESTS, name)
+            .await?)
+    }
+
+    /// Another proxy, before any port of this machine.
+    pub async fn another_proxy(&self, port: u16) -> anyhow::Result<Faultproxy> {
+        Faultproxy::start(&self.authority, port).await
+    }
+
+    /// Where the rig's files are.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    async fn dump(&self) -> String {
+        let mut text = self.syncer.tail();
+        for tenant in 0..self.tenants.len() {
+            let vcp = self.vcp(tenant).await.unwrap_or_default();
+            text += &format!("\n-- {}: {}", self.tenants[tenant].name, conditions(&vcp));
+        }
+        text
+    }
+}
+
+/// The slice of a tenant's Services.
+pub fn slice(number: usize) -> String {
+    format!("10.200.{}.0/22", 4 * (number + 1))
+}
+
+/// CRDs, and of the manifest all but the daemons, which run here as processes.
+async fn install(side: &Side) -> anyhow::Result<()> {
+    apply(side, include_str!("../../manifests/crds.yaml")).await?;
+    apply(side, include_str!("../../manifests/install.yaml")).await?;
+    eventually(SOON, "the CRDs are served", async || {
+        side.list(CONTROL_PLANE, "", "").await?;
+        side.list(CLASS, "", "").await?;
+        Ok(())
+    })
+    .await?;
+    apply(side, include_str!("../../manifests/class.yaml")).await?;
+    side.create(NAMESPACE, json!({"metadata": {"name": NAMESPACE_OF_TESTS}}))
+        .await?;
+    Ok(())
+}
+
+async fn apply(side: &Side, manifest: &str) -> anyhow::Result<()> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(manifest)?;
+    for document in documents {
+        let Some(kind) = installed(&document) else {
+            continue;
+        };
+        let created = side.create(kind, document.clone()).await;
+        created
+            .with_context(|| format!("{} {}", document["kind"], document["metadata"]["name"]))?;
+    }
+    Ok(())
+}
+
+/// Kinds of the manifest that have a meaning without nodes.
+fn installed(document: &Value) -> Option<Kind> {
+    let kinds = [
+        CRD,
+        CLASS,
+        NAMESPACE,
+        SERVICE_ACCOUNT,
+        ROLE,
+        ROLE_BINDING,
+        crate::kind::CLUSTER_ROLE,
+        crate::kind::CLUSTER_ROLE_BINDING,
+        crate::kind::PRIORITY_CLASS,
+    ];
+    let is_kind =
+        |kind: &Kind| document["kind"] == kind.name && document["apiVersion"] == kind.api_version;
+    kinds.into_iter().find(is_kind)
+}
+
+/// Makes the Secret and the VirtualControlPlane of an external tenant, as `sublet attach` does.
+async fn announce(side: &Side, guest: &Guest, number: usize) -> anyhow::Result<()> {
+    let name = &guest.name;
+    let secret = secret_name(name);
+    side.create(
+        SECRET,
+        kubeconfig_secret(name, &guest.server.syncer_kubeconfig(guest.proxy.port())),
+    )
+    .await?;
+    let role = json!({
+        "metadata": {"name": secret, "namespace": NAMESPACE_OF_TESTS},
+        "rules": [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": [secret],
+            "verbs": ["get", "list", "watch"]}],
+    });
+    side.create(ROLE, role).await?;
+    let binding = json!({
+        "metadata": {"name": secret, "namespace": NAMESPACE_OF_TESTS},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": secret},
+        "subjects": [{"kind": "ServiceAccount", "name": "sublet-syncer", "namespace": api::SYSTEM_NAMESPACE}],
+    });
+    side.create(ROLE_BINDING, binding).await?;
+    let vcp = json!({
+        "metadata": {"name": name, "namespace": NAMESPACE_OF_TESTS},
+        "spec": {
+            "identity": guest.id.as_str(), "className": "default",
+            "external": {"kubeconfigSecretRef": {"name": secret, "key": "value"}},
+            "network": {"serviceCIDR": slice(number)},
+            "sync": {"configObjects": "All"},
+        },
+    });
+    side.create(CONTROL_PLANE, vcp).await?;
+    Ok(())
+}
+
+/// Name of the Secret with a tenant's kubeconfig.
+pub fn secret_name(tenant: &str) -> String {
+    format!("{tenant}-kubeconfig")
+}
+
+/// The Secret with a tenant's kubeconfig.
+pub fn kubeconfig_secret(tenant: &str, kubeconfig: &str) -> Value {
+    json!({
+        "metadata": {"name": secret_name(tenant), "namespace": NAMESPACE_OF_TESTS},
+        "stringData": {"value": kubeconfig},
+    })
+}
+
+/// Whether an object belongs to a tenant by its label.
+pub fn belongs(object: &Value, guest: &Guest) -> bool {
+    text(object, "/metadata/labels/sublet.dev~1tenant") == guest.id.as_str()
+}

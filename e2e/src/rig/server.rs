@@ -1,0 +1,358 @@
+//! One API server with its etcd and, when asked for, the controllers that no API works without.
+
+use super::{
+    keys::{self, Authority},
+    process::Process,
+};
+use crate::{
+    settings,
+    side::Side,
+    wait::{PODS, eventually},
+};
+use anyhow::Context;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+};
+
+/// The user of the admin's token.
+const ADMIN: &str = "admin-token";
+/// The syncer's token; in the super cluster it stands for the account that `manifests/install.yaml` gives its rights to.
+const SYNCER: &str = "syncer-token";
+/// How often an API server is started again that ended before it was ready.
+const MOST_STARTS: u32 = 5;
+/// Controllers that the tests can't do without; all others are left out.
+const CONTROLLERS: &str = "namespace-controller,serviceaccount-controller,\
+                           root-ca-certificate-publisher-controller,garbage-collector-controller";
+
+/// What an API server of the rig is to be.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// For messages and files.
+    pub name: String,
+    /// Its Service range.
+    pub services: String,
+    /// Groups of the syncer's token.
+    pub syncer_groups: &'static str,
+    /// Whether a controller-manager runs beside it.
+    pub controllers: bool,
+    /// Further flags of etcd.
+    pub etcd_flags: Vec<String>,
+    /// Further flags of the API server.
+    pub flags: Vec<String>,
+}
+
+/// An API server that runs on this machine.
+pub struct Server {
+    plan: Plan,
+    folder: PathBuf,
+    etcd_port: u16,
+    peer_port: u16,
+    /// Its port on 127.0.0.1.
+    pub port: u16,
+    ca: String,
+    etcd: Option<Process>,
+    api: Option<Process>,
+    controllers: Option<Process>,
+}
+
+impl Server {
+    /// Writes its files and starts it; [`Server::ready`] waits for it.
+    pub fn start(folder: &Path, authority: &Authority, plan: Plan) -> anyhow::Result<Self> {
+        let folder = folder.join(&plan.name);
+        fs::create_dir(&folder)?;
+        let pair = authority.server()?;
+        fs::write(folder.join("server.crt"), pair.certificate)?;
+        fs::write(folder.join("server.key"), pair.key)?;
+        fs::write(folder.join("ca.crt"), &authority.certificate)?;
+        keys::service_account_keys(&folder)?;
+        let syncer = format!(
+            "{SYNCER},system:serviceaccount:{}:sublet-syncer,2,\"{}\"",
+            api::SYSTEM_NAMESPACE,
+            plan.syncer_groups
+        );
+        let tokens = format!("{ADMIN},admin,1,\"system:masters\"\n{syncer}\n");
+        fs::write(folder.join("tokens.csv"), tokens)?;
+        fs::write(folder.join("audit.json"), audit_policy().to_string())?;
+        let [etcd_port, peer_port, port] = free_ports()?;
+        let mut server = Self {
+            plan,
+            folder,
+            etcd_port,
+            peer_port,
+            port,
+            ca: authority.certificate.clone(),
+            etcd: None,
+            api: None,
+            controllers: None,
+        };
+        fs::write(
+            server.folder.join("admin.kubeconfig"),
+            server.kubeconfig(port, ADMIN),
+        )?;
+        server.start_etcd()?;
+        server.start_api()?;
+        Ok(server)
+    }
+
+    /// Starts etcd on the data that are there.
+    pub fn start_etcd(&mut self) -> anyhow::Result<()> {
+        let (client, peer) = (
+            format!("http://127.0.0.1:{}", self.etcd_port),
+            format!("http://127.0.0.1:{}", self.peer_port),
+        );
+        let mut flags = vec![
+            flag("name", "rig"),
+            flag("data-dir", &self.data().display().to_string()),
+            flag("listen-client-urls", &client),
+            flag("advertise-client-urls", &client),
+            flag("listen-peer-urls", &peer),
+            flag("initial-advertise-peer-urls", &peer),
+            flag("initial-cluster", &format!("rig={peer}")),
+            flag("unsafe-no-fsync", "true"),
+            flag("log-level", "error"),
+        ];
+        flags.extend(self.plan.etcd_flags.clone());
+        let program = settings::part("etcd")?;
+        self.etcd = Some(Process::start(&self.folder, "etcd", &program, &flags)?);
+        Ok(())
+    }
+
+    /// Starts the API server.
+    pub fn start_api(&mut self) -> anyhow::Result<()> {
+        let file = |name: &str| self.folder.join(name).display().to_string();
+        let mut flags = vec![
+            flag(
+                "etcd-servers",
+                &format!("http://127.0.0.1:{}", self.etcd_port),
+            ),
+            flag("bind-address", "127.0.0.1"),
+            flag("secure-port", &self.port.to_string()),
+            flag("endpoint-reconciler-type", "none"),
+            flag("tls-cert-file", &file("server.crt")),
+            flag("tls-private-key-file", &file("server.key")),
+            flag("token-auth-file", &file("tokens.csv")),
+            flag("authorization-mode", "RBAC"),
+            flag("service-cluster-ip-range", &self.plan.services),
+            flag("service-account-issuer", "https://kubernetes.default.svc"),
+            flag("service-account-key-file", &file("sa.pub")),
+            flag("service-account-signing-key-file", &file("sa.key")),
+            flag("enable-priority-and-fairness", "false"),
+            flag("audit-policy-file", &file("audit.json")),
+            flag("audit-log-path", &file("audit.log")),
+            flag("allow-privileged", "true"),
+            flag("profiling", "false"),
+        ];
+        flags.extend(self.plan.flags.clone());
+        let program = settings::part("kube-apiserver")?;
+        self.api = Some(Process::start(
+            &self.folder,
+            "kube-apiserver",
+            &program,
+            &flags,
+        )?);
+        Ok(())
+    }
+
+    fn start_controllers(&mut self) -> anyhow::Result<()> {
+        let file = |name: &str| self.folder.join(name).display().to_string();
+        let flags = [
+            flag("kubeconfig", &file("admin.kubeconfig")),
+            flag("controllers", CONTROLLERS),
+            flag("service-account-private-key-file", &file("sa.key")),
+            flag("root-ca-file", &file("ca.crt")),
+            flag("leader-elect", "false"),
+            flag("bind-address", "127.0.0.1"),
+            flag("secure-port", "0"),
+            flag("kube-api-qps", "200"),
+            flag("kube-api-burst", "400"),
+        ];
+        let program = settings::part("kube-controller-manager")?;
+        let started = Process::start(&self.folder, "kube-controller-manager", &program, &flags)?;
+        self.controllers = Some(started);
+        Ok(())
+    }
+
+    /// Waits until it answers.
+    pub async fn ready(&mut self) -> anyhow::Result<()> {
+        let side = self.side().await?;
+        let what = format!("the API server {} answers", self.plan.name);
+        let mut starts = 0;
+        let answers = eventually(PODS, &what, async || {
+            if let Some(api) = &mut self.api
+                && api.has_ended()
+                && starts < MOST_STARTS
+            {
+                // Its etcd may not have been there yet.
+                starts += 1;
+                self.start_api()?;
+            }
+            let text = side.text("/readyz").await?;
+            anyhow::ensure!(text.trim() == "ok", "{text}");
+            Ok(())
+        })
+        .await;
+        answers.with_context(|| self.dump())?;
+        // Earlier it would wait for an API server that isn't there, and in long steps.
+        if self.plan.controllers && self.controllers.is_none() {
+            self.start_controllers()?;
+        }
+        Ok(())
+    }
+
+    /// Its admin's client.
+    pub async fn side(&self) -> anyhow::Result<Side> {
+        Side::connect(&self.plan.name, &self.admin_kubeconfig()).await
+    }
+
+    /// Its admin's kubeconfig.
+    pub fn admin_kubeconfig(&self) -> String {
+        self.kubeconfig(self.port, ADMIN)
+    }
+
+    /// The syncer's kubeconfig, for the API server itself or for what stands before it at another port.
+    pub fn syncer_kubeconfig(&self, port: u16) -> String {
+        self.kubeconfig(port, SYNCER)
+    }
+
+    fn kubeconfig(&self, port: u16, token: &str) -> String {
+        // JSON is YAML, so this is a kubeconfig like any other.
+        json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "rig",
+            "clusters": [{"name": "rig", "cluster": {
+                "server": format!("https://127.0.0.1:{port}"),
+                "certificate-authority-data": BASE64_STANDARD.encode(&self.ca),
+            }}],
+            "users": [{"name": "rig", "user": {"token": token}}],
+            "contexts": [{"name": "rig", "context": {"cluster": "rig", "user": "rig"}}],
+        })
+        .to_string()
+    }
+
+    /// For messages.
+    pub fn name(&self) -> &str {
+        &self.plan.name
+    }
+
+    /// The audit log: writes of the syncer and all deletions, with their bodies.
+    pub fn audit_log(&self) -> PathBuf {
+        self.folder.join("audit.log")
+    }
+
+    /// The API server's process.
+    pub fn api(&self) -> anyhow::Result<&Process> {
+        self.api.as_ref().context("the API server doesn't run")
+    }
+
+    /// Ends the API server by a signal.
+    pub fn end_api(&mut self, signal: Signal) -> anyhow::Result<()> {
+        match self.api.take() {
+            Some(mut api) => api.end(signal),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends API server and etcd, forgets all data and starts both anew.
+    pub fn wipe(&mut self) -> anyhow::Result<()> {
+        self.swap(|data| Ok(fs::remove_dir_all(data)?))
+    }
+
+    /// Copies etcd's data away, as a backup does that stops etcd.
+    pub fn back_up(&mut self, copy: &Path) -> anyhow::Result<()> {
+        self.swap(|data| copy_folder(data, copy))
+    }
+
+    /// Puts a copy of etcd's data in the place of what is there.
+    pub fn restore(&mut self, copy: &Path) -> anyhow::Result<()> {
+        self.swap(|data| {
+            fs::remove_dir_all(data)?;
+            copy_folder(copy, data)
+        })
+    }
+
+    fn swap(&mut self, change: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        // Controllers would go on from versions that don't exist any more; they start again with the API server.
+        drop(self.controllers.take());
+        self.end_api(Signal::KILL)?;
+        if let Some(mut etcd) = self.etcd.take() {
+            etcd.end(Signal::TERM)?;
+        }
+        change(&self.data())?;
+        self.start_etcd()?;
+        self.start_api()
+    }
+
+    /// Forgets all revisions of etcd before the present one.
+    pub async fn compact(&self) -> anyhow::Result<()> {
+        let head = self.etcd_call("kv/range", &json!({"key": "AA=="})).await?;
+        let revision = head["header"]["revision"]
+            .as_str()
+            .context("etcd tells no revision")?;
+        self.etcd_call(
+            "kv/compaction",
+            &json!({"revision": revision, "physical": true}),
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn etcd_call(&self, what: &str, body: &Value) -> anyhow::Result<Value> {
+        let text =
+            super::http::post(self.etcd_port, &format!("/v3/{what}"), &body.to_string()).await?;
+        serde_json::from_str(&text).with_context(|| format!("etcd answers {text}"))
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("etcd-data")
+    }
+
+    /// The ends of the logs.
+    pub fn dump(&self) -> String {
+        let all = [&self.etcd, &self.api, &self.controllers];
+        let tails: Vec<String> = all.into_iter().flatten().map(Process::tail).collect();
+        format!("{}:\n{}", self.plan.name, tails.join("\n"))
+    }
+}
+
+/// Ports that nobody has just now.
+pub fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
+    let mut held = vec![];
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        *port = listener.local_addr()?.port();
+        held.push(listener);
+    }
+    Ok(ports)
+}
+
+fn flag(name: &str, value: &str) -> String {
+    format!("--{name}={value}")
+}
+
+fn audit_policy() -> Value {
+    let syncer = json!({"level": "RequestResponse",
+        "users": [format!("system:serviceaccount:{}:sublet-syncer", api::SYSTEM_NAMESPACE)],
+        "verbs": ["create", "update", "patch", "delete", "deletecollection"]});
+    let deletions = json!({"level": "RequestResponse", "verbs": ["delete", "deletecollection"]});
+    json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+        "rules": [syncer, deletions, {"level": "None"}]})
+}
+
+fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! The syncer as a process of this machine, outside of any cluster.
+
+use super::{http, process::Process, server::free_ports};
+use crate::{
+    settings,
+    wait::{SOON, eventually},
+};
+use anyhow::{Context, ensure};
+use parking_lot::Mutex;
+use rustix::process::Signal;
+use std::{path::PathBuf, sync::Arc};
+
+/// A syncer that can be killed and started again.
+///
+/// Clones stand for the same one, so that a proxy can kill it.
+#[derive(Clone)]
+pub struct Syncer {
+    folder: PathBuf,
+    kubeconfig: PathBuf,
+    patrol_period: u64,
+    port: u16,
+    process: Arc<Mutex<Option<Process>>>,
+}
+
+impl Syncer {
+    /// One that reaches the super cluster by `kubeconfig`; it isn't started yet.
+    pub fn new(folder: PathBuf, kubeconfig: &str, patrol_period: u64) -> anyhow::Result<Self> {
+        let file = folder.join("syncer.kubeconfig");
+        std::fs::write(&file, kubeconfig)?;
+        let [port] = free_ports()?;
+        Ok(Self {
+            folder,
+            kubeconfig: file,
+            patrol_period,
+            port,
+            process: Arc::default(),
+        })
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(&self) -> anyhow::Result<()> {
+        self.launch()?;
+        self.ready().await
+    }
+
+    /// Starts it.
+    pub fn launch(&self) -> anyhow::Result<()> {
+        let flags = [
+            format!("--kubeconfig={}", self.kubeconfig.display()),
+            format!("--listen=127.0.0.1:{}", self.port),
+            format!("--patrol-period={}", self.patrol_period),
+        ];
+        let process = Process::start(&self.folder, "syncer", &settings::syncer()?, &flags)?;
+        *self.process.lock() = Some(process);
+        Ok(())
+    }
+
+    /// Waits until it has listed the super cluster.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        let ready = eventually(SOON, "the syncer is ready", async || {
+            if let Some(process) = self.process.lock().as_mut() {
+                process.check()?;
+            }
+            http::get(self.port, "/readyz").await
+        });
+        ready.await.map(drop).with_context(|| self.tail())
+    }
+
+    /// Kills it, as a machine that loses power does.
+    pub fn kill(&self) {
+        // Dropping it kills it and waits for its end.
+        drop(self.process.lock().take());
+    }
+
+    /// Ends it as an orderly shutdown does.
+    pub fn stop(&self) -> anyhow::Result<()> {
+        let process = self.process.lock().take();
+        process.map_or(Ok(()), |mut process| process.end(Signal::TERM))
+    }
+
+    /// Whether it runs.
+    pub fn runs(&self) -> bool {
+        self.process
+            .lock()
+            .as_mut()
+            .is_some_and(|process| !process.has_ended())
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let process = self.process.lock();
+        process
+            .as_ref()
+            .context("the syncer doesn't run")?
+            .signal(signal)
+    }
+
+    /// The sum of a metric's series whose labels contain all of `labels`.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> anyhow::Result<f64> {
+        let text = http::get(self.port, "/metrics").await?;
+        let lines: Vec<&str> = text
+            .lines()
+            .filter(|line| {
+                line.strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
+            })
+            .collect();
+        ensure!(!lines.is_empty(), "there is no metric {name}");
+        let matching = lines
+            .iter()
+            .filter(|line| labels.iter().all(|label| line.contains(label)));
+        let values =
+            matching.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<f64>());
+        values
+            .sum::<Result<f64, _>>()
+            .with_context(|| format!("{name} has no number"))
+    }
+
+    /// The end of its log.
+    pub fn tail(&self) -> String {
+        self.process
+            .lock()
+            .as_ref()
+            .map(Process::tail)
+            .unwrap_or_default()
+    }
+}

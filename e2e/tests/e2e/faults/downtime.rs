@@ -1,0 +1,375 @@
+//! What happened while nobody watched, or was told of by nobody: F11, F12, F13, F24.
+
+use super::{Fill, each, fill, pod, same, settings};
+use anyhow::{Context, ensure};
+use e2e::{
+    faultproxy::rule::{Action, Rule, Times},
+    kind::{CONFIG_MAP, EVENT, POD},
+    oracle::{self, clock::Clock},
+    read::{annotation, condition, text, uid},
+    rig::{Rig, Wish, on_rig, player},
+    wait::{PODS, SOON, eventually},
+};
+use serde_json::json;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+/// Objects before the syncer stops; 500 of them are deleted meanwhile.
+const MANY: usize = 1100;
+
+#[test]
+fn f12_500_deletes_and_100_super_edits_while_the_syncer_is_down_converge_exactly() {
+    on_rig(Wish::default(), async |rig| {
+        fill(rig, 0, "work", MANY, Fill::ConfigMaps).await?;
+        oracle::pairs::agree(rig, &rig.tenants[0]).await?;
+        let guest = &rig.tenants[0];
+        let twin = guest.twin("work");
+        rig.syncer.stop()?;
+        let doomed = guest.side.list(CONFIG_MAP, "work", "").await?;
+        let doomed: BTreeSet<String> = doomed
+            .iter()
+            .filter(|object| number(object) < 500)
+            .map(|object| uid(object).to_owned())
+            .collect();
+        same("chosen", &doomed.len(), &500)?;
+        each(0..500, async |number| {
+            Ok(guest
+                .side
+                .delete(CONFIG_MAP, "work", &format!("o{number}"))
+                .await?)
+        })
+        .await?;
+        each(500..600, async |number| {
+            let patch = json!({"data": {"k": "edited", "x": "y"}});
+            rig.side
+                .merge(CONFIG_MAP, &twin, &format!("o{number}"), patch)
+                .await?;
+            Ok(())
+        })
+        .await?;
+        let before = oracle::deeds::deletions(rig)?.len();
+        let began = Instant::now();
+        rig.syncer.launch()?;
+        eventually(PODS, "both sides say the same", async || {
+            let left = rig
+                .side
+                .list(CONFIG_MAP, &twin, "sublet.dev/tenant")
+                .await?;
+            let edited = left
+                .iter()
+                .filter(|object| object["data"]["k"] == "edited")
+                .count();
+            ensure!(
+                left.len() <= MANY - 500 + 1 && edited == 0,
+                "{} are left, {edited} are edited",
+                left.len()
+            );
+            Ok(())
+        })
+        .await?;
+        let took = began.elapsed();
+        oracle::all(rig).await?;
+        let deleted: BTreeSet<String> = oracle::deeds::deletions(rig)?
+            .into_iter()
+            .skip(before)
+            .map(|(_, owner)| owner)
+            .collect();
+        ensure!(
+            deleted == doomed,
+            "{} deletions, and 500 were asked for",
+            deleted.len()
+        );
+        // Somebody's edit is told where it was made, and nowhere else.
+        let told = rig.side.list(EVENT, &twin, "").await?;
+        let told = told
+            .iter()
+            .filter(|event| event["reason"] == "EditUndone")
+            .count();
+        ensure!(told >= 100, "{told} events tell of 100 edits");
+        let own = guest.side.list(EVENT, "work", "").await?;
+        ensure!(
+            own.is_empty(),
+            "the tenant was told of what it hasn't to do with: {own:?}"
+        );
+        println!(
+            "F12: 500 deletes and 100 edits converged {:.1} s after the start",
+            took.as_secs_f64()
+        );
+        Ok(())
+    });
+}
+
+/// The number in an object's name; large for others.
+fn number(object: &serde_json::Value) -> usize {
+    let name = text(object, "/metadata/name");
+    name.strip_prefix('o')
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(usize::MAX)
+}
+
+#[test]
+fn f13_one_pod_name_deleted_and_created_100_times_at_10_hz_ends_with_the_newest() {
+    on_rig(Wish::default(), async |rig| {
+        let guest = &rig.tenants[0];
+        guest.namespace("work").await?;
+        let twin = guest.twin("work");
+        let clock = Clock::start(&guest.side).await?;
+        let mut beat = tokio::time::interval(Duration::from_millis(100));
+        for _ in 0..100 {
+            beat.tick().await;
+            again(rig).await?;
+        }
+        let newest = newest_runs(rig).await?;
+        // The same while nobody looks.
+        rig.syncer.stop()?;
+        for _ in 0..10 {
+            again(rig).await?;
+        }
+        rig.syncer.start().await?;
+        let last = newest_runs(rig).await?;
+        ensure!(last != newest);
+        oracle::all(rig).await?;
+        let pods = rig.side.list(POD, &twin, "").await?;
+        same("super pods", &pods.len(), &1)?;
+        // Ten statuses in a row, the last of which must be the one that is shown.
+        for _ in 0..10 {
+            let pod = rig.side.get(POD, &twin, "web").await?;
+            player::show_running(&rig.side, &pod).await?;
+        }
+        oracle::pairs::agree(rig, guest).await?;
+        println!(
+            "F13: 110 incarnations; {} statuses shown, none older than the one before",
+            clock.never_went_back()?
+        );
+        Ok(())
+    });
+}
+
+/// Deletes the pod at once and creates it anew.
+async fn again(rig: &Rig) -> anyhow::Result<()> {
+    let side = &rig.tenants[0].side;
+    let now = json!({"gracePeriodSeconds": 0});
+    let path = POD.path("work", "web");
+    match side.request(http::Method::DELETE, &path, Some(now)).await {
+        Err(problem) if problem.code != 404 => return Err(problem.into()),
+        _ => {}
+    }
+    side.create(POD, pod("work", "web")).await?;
+    Ok(())
+}
+
+/// Waits until the newest incarnation runs, and its twin is its own.
+async fn newest_runs(rig: &Rig) -> anyhow::Result<String> {
+    let guest = &rig.tenants[0];
+    eventually(PODS, "the newest pod runs", async || {
+        let pod = guest.side.get(POD, "work", "web").await?;
+        let twin = rig.side.get(POD, &guest.twin("work"), "web").await?;
+        ensure!(
+            annotation(&twin, api::keys::UID) == Some(uid(&pod)),
+            "the twin is of an older one"
+        );
+        ensure!(condition(&pod, "Ready") == "True", "{}", pod["status"]);
+        Ok(uid(&pod).to_owned())
+    })
+    .await
+    .with_context(|| rig.syncer.tail())
+}
+
+#[test]
+fn f11_events_that_never_come_are_made_good_by_the_patrol() {
+    let wish = Wish {
+        patrol_period: 10,
+        ..Wish::default()
+    };
+    on_rig(wish, async |rig| {
+        let guest = &rig.tenants[0];
+        let lost = Rule::new(
+            |asked| asked.resource == "configmaps" && asked.verb == "DELETED",
+            Times::All,
+            Action::Drop,
+        );
+        let third = Rule::new(
+            |asked| {
+                asked.resource == "configmaps" && asked.namespace == "work" && asked.verb == "ADDED"
+            },
+            Times::Every(3),
+            Action::Drop,
+        );
+        guest.proxy.add(lost.clone());
+        guest.proxy.add(third.clone());
+        fill(rig, 0, "work", 60, Fill::ConfigMaps).await?;
+        each(0..20, async |number| {
+            Ok(guest
+                .side
+                .delete(CONFIG_MAP, "work", &format!("o{number}"))
+                .await?)
+        })
+        .await?;
+        eventually(PODS, "both sides say the same", async || {
+            let found = oracle::pairs::differences(rig, guest).await?;
+            ensure!(found.is_empty(), "{}", found.join("; "));
+            Ok(())
+        })
+        .await?;
+        ensure!(
+            lost.met() >= 20 && third.met() >= 60,
+            "{} and {} events came",
+            lost.met(),
+            third.met()
+        );
+        let id = guest.id.to_string();
+        for metric in ["checked", "drifted", "repaired"] {
+            let name = format!("sublet_syncer_patrol_{metric}_total");
+            ensure!(rig.syncer.metric(&name, &[&id]).await? > 0.0, "{name} is 0");
+        }
+        guest.proxy.clear();
+        oracle::all(rig).await
+    });
+}
+
+#[test]
+fn two_tenants_with_the_same_300_names_never_meet() {
+    on_rig(
+        Wish {
+            tenants: 2,
+            ..Wish::default()
+        },
+        async |rig| {
+            fill(rig, 0, "work", 300, Fill::ConfigMaps).await?;
+            fill(rig, 1, "work", 300, Fill::ConfigMaps).await?;
+            oracle::all(rig).await?;
+            let twin = rig.tenants[1].twin("work");
+            let uids = async || -> anyhow::Result<Vec<String>> {
+                let list = rig
+                    .side
+                    .list(CONFIG_MAP, &twin, "sublet.dev/tenant")
+                    .await?;
+                Ok(list.iter().map(|object| uid(object).to_owned()).collect())
+            };
+            let before = uids().await?;
+            ensure!(before.len() >= 300, "{}", before.len());
+            let guest = &rig.tenants[0];
+            guest.side.delete(e2e::kind::NAMESPACE, "", "work").await?;
+            each(0..10, async |number| {
+                let patch = json!({"data": {"k": "new"}});
+                guest
+                    .side
+                    .merge(CONFIG_MAP, "default", &format!("o{number}"), patch)
+                    .await
+                    .ok();
+                Ok(())
+            })
+            .await?;
+            oracle::all(rig).await?;
+            ensure!(
+                uids().await? == before,
+                "one tenant's deletions reached another's objects"
+            );
+            Ok(())
+        },
+    );
+}
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn f24_a_syncer_that_is_killed_with_10000_objects_finds_everything_again() {
+    on_rig(Wish::default(), async |rig| {
+        for part in 0..10 {
+            fill(rig, 0, &format!("work{part}"), 1000, Fill::ConfigMaps).await?;
+        }
+        oracle::pairs::agree(rig, &rig.tenants[0]).await?;
+        let guest = &rig.tenants[0];
+        // Killed in the middle of work, and with more to come.
+        each(0..200, async |number| {
+            let object = settings("work0", &format!("late{number}"));
+            guest.side.create(CONFIG_MAP, object).await?;
+            if number == 100 {
+                rig.syncer.kill();
+            }
+            Ok(())
+        })
+        .await?;
+        let began = Instant::now();
+        rig.syncer.start().await?;
+        oracle::pairs::agree(rig, guest).await?;
+        println!(
+            "F24: converged {:.1} s after the start with 10,200 objects",
+            began.elapsed().as_secs_f64()
+        );
+        oracle::all(rig).await
+    });
+}
+
+#[test]
+fn f21_a_super_pod_that_is_deleted_ends_the_tenants_pod_once_and_for_all() {
+    on_rig(Wish::default(), async |rig| {
+        fill(rig, 0, "work", 2, Fill::Pods).await?;
+        oracle::pairs::agree(rig, &rig.tenants[0]).await?;
+        let guest = &rig.tenants[0];
+        let twin = guest.twin("work");
+        let stays = guest.side.get(POD, "work", "o1").await?;
+        rig.side.delete(POD, &twin, "o0").await?;
+        eventually(SOON, "the tenant's pod has ended", async || {
+            let left = guest.side.find(POD, "work", "o0").await?;
+            ensure!(left.is_none(), "{}", left.unwrap_or_default());
+            Ok(())
+        })
+        .await?;
+        oracle::all(rig).await?;
+        let made = rig.side.list(POD, &twin, "").await?;
+        same("super pods", &made.len(), &1)?;
+        ensure!(uid(&guest.side.get(POD, "work", "o1").await?) == uid(&stays));
+        Ok(())
+    });
+}
+
+#[test]
+fn f20_finalizers_on_either_side_delay_and_wedge_nothing() {
+    on_rig(Wish::default(), async |rig| {
+        let guest = &rig.tenants[0];
+        guest.namespace("work").await?;
+        let mut kept = pod("work", "kept");
+        kept["metadata"]["finalizers"] = json!(["example.com/wait"]);
+        guest.side.create(POD, kept).await?;
+        guest.side.create(POD, pod("work", "plain")).await?;
+        oracle::pairs::agree(rig, guest).await?;
+        let twin = guest.twin("work");
+        let patch = json!({"metadata": {"finalizers": ["example.com/audit"]}});
+        rig.side.merge(POD, &twin, "plain", patch).await?;
+        guest.side.delete(POD, "work", "kept").await?;
+        guest.side.delete(POD, "work", "plain").await?;
+        eventually(
+            SOON,
+            "the super pod of the first is gone, the second waits",
+            async || {
+                ensure!(
+                    rig.side.find(POD, &twin, "kept").await?.is_none(),
+                    "it is there"
+                );
+                let waits = rig.side.get(POD, &twin, "plain").await?;
+                ensure!(e2e::read::is_terminating(&waits), "{waits}");
+                Ok(())
+            },
+        )
+        .await?;
+        ensure!(
+            guest.side.find(POD, "work", "kept").await?.is_some(),
+            "a foreign finalizer was ignored"
+        );
+        // Whoever holds them lets go.
+        let none = json!({"metadata": {"finalizers": null}});
+        guest.side.merge(POD, "work", "kept", none.clone()).await?;
+        rig.side.merge(POD, &twin, "plain", none).await?;
+        eventually(SOON, "all are gone on both sides", async || {
+            let left = guest.side.list(POD, "work", "").await?;
+            let above = rig.side.list(POD, &twin, "").await?;
+            ensure!(left.is_empty() && above.is_empty(), "{left:?} {above:?}");
+            Ok(())
+        })
+        .await?;
+        guest.side.delete(e2e::kind::NAMESPACE, "", "work").await?;
+        oracle::all(rig).await
+    });
+}

@@ -1,0 +1,254 @@
+//! `external` tenants: a syncer outside of any cluster serves API servers that Sublet didn't make, with no manager.
+
+use anyhow::ensure;
+use e2e::{
+    kind::{CONFIG_MAP, CONTROL_PLANE, NAMESPACE, POD, SECRET, SERVICE},
+    make, oracle,
+    read::{annotation, condition, items, text, uid},
+    rig::{Wish, kubeconfig_secret, on_rig, secret_name},
+    tenant::{NAMESPACE_OF_TESTS, conditions},
+    wait::{PODS, SOON, eventually},
+};
+use serde_json::{Value, json};
+
+#[test]
+fn a_syncer_out_of_the_cluster_serves_an_external_tenant_without_a_manager() {
+    on_rig(Wish::default(), async |rig| {
+        let tenant = &rig.tenants[0];
+        tenant.namespace("work").await?;
+        let twin = tenant.twin("work");
+        let create = async |kind, mut object: Value| {
+            object["metadata"]["namespace"] = "work".into();
+            tenant.side.create(kind, object).await
+        };
+        create(CONFIG_MAP, make::config_map("settings", "k", "v")).await?;
+        create(SERVICE, make::service("web")).await?;
+        let mut container = make::idle();
+        container["envFrom"] = make::env_from("settings");
+        let pod = json!({"metadata": {"name": "web", "labels": {"app": "web"}}, "spec": make::pod_spec(container)});
+        create(POD, pod).await?;
+        eventually(PODS, "the pod runs, as the tenant sees it", async || {
+            let pod = tenant.side.get(POD, "work", "web").await?;
+            ensure!(condition(&pod, "Ready") == "True", "{}", pod["status"]);
+            Ok(())
+        })
+        .await?;
+        let vcp = rig.vcp(0).await?;
+        let kube_system = tenant.side.get(NAMESPACE, "", "kube-system").await?;
+        ensure!(
+            text(&vcp, "/status/proof/kubeSystemUID") == uid(&kube_system),
+            "nobody recorded who the tenant is: {}",
+            vcp["status"]
+        );
+        oracle::all(rig).await?;
+        tenant.side.delete(POD, "work", "web").await?;
+        eventually(SOON, "the super pod is gone", async || {
+            let left = rig.side.find(POD, &twin, "web").await?;
+            ensure!(left.is_none(), "{}", left.unwrap_or_default());
+            Ok(())
+        })
+        .await?;
+        oracle::all(rig).await
+    });
+}
+
+#[test]
+fn a_changed_kubeconfig_is_taken_up_without_a_restart_and_a_bad_one_is_refused() {
+    on_rig(Wish::default(), async |rig| {
+        let tenant = &rig.tenants[0];
+        let refused = kubeconfig_secret(
+            &tenant.name,
+            &tenant
+                .server
+                .syncer_kubeconfig(tenant.proxy.port())
+                .replace("\"token\":", "\"tokenFile\":\"/etc/shadow\",\"token\":"),
+        );
+        let put = async |secret: &Value| {
+            let name = secret_name(&tenant.name);
+            rig.side
+                .merge(SECRET, NAMESPACE_OF_TESTS, &name, secret.clone())
+                .await
+        };
+        put(&refused).await?;
+        eventually(SOON, "T47: the kubeconfig is refused", async || {
+            let vcp = rig.vcp(0).await?;
+            let synced = items(&vcp, "/status/conditions")
+                .iter()
+                .find(|condition| condition["type"] == "Synced");
+            let told = synced.is_some_and(|condition| {
+                condition["reason"] == "KubeconfigRefused"
+                    && text(condition, "/message").contains("tokenFile")
+                    && !text(condition, "/message").contains("syncer-token")
+            });
+            ensure!(told, "{}", conditions(&vcp));
+            Ok(())
+        })
+        .await?;
+        // The same API server by another way.
+        let proxy = rig.another_proxy(tenant.server.port).await?;
+        put(&kubeconfig_secret(
+            &tenant.name,
+            &tenant.server.syncer_kubeconfig(proxy.port()),
+        ))
+        .await?;
+        rig.synced(0).await?;
+        tenant.namespace("later").await?;
+        eventually(SOON, "a namespace crosses by the new way", async || {
+            rig.side.get(NAMESPACE, "", &tenant.twin("later")).await?;
+            Ok(())
+        })
+        .await?;
+        ensure!(!proxy.take_trace().is_empty(), "the new way isn't used");
+        Ok(())
+    });
+}
+
+#[test]
+fn t46_an_identity_belongs_to_the_first_control_plane_that_has_it() {
+    on_rig(
+        Wish {
+            tenants: 2,
+            ..Wish::default()
+        },
+        async |rig| {
+            let (victim, thief) = (&rig.tenants[0], &rig.tenants[1]);
+            victim.namespace("work").await?;
+            let settings = json!({"metadata": {"name": "settings", "namespace": "work"}, "data": {"k": "victim"}});
+            victim.side.create(CONFIG_MAP, settings).await?;
+            oracle::pairs::agree(rig, victim).await?;
+            thief.namespace("work").await?;
+            let settings = json!({"metadata": {"name": "settings", "namespace": "work"}, "data": {"k": "thief"}});
+            thief.side.create(CONFIG_MAP, settings).await?;
+            let before = rig
+                .side
+                .get(CONFIG_MAP, &victim.twin("work"), "settings")
+                .await?;
+            // The thief's own API server, under the victim's identity and name.
+            let stolen = json!({
+                "metadata": {"name": "stolen", "namespace": NAMESPACE_OF_TESTS},
+                "spec": {
+                    "identity": victim.id.as_str(),
+                    "external": {"kubeconfigSecretRef": {"name": secret_name(&thief.name), "key": "value"}},
+                },
+            });
+            rig.side.create(CONTROL_PLANE, stolen).await?;
+            eventually(SOON, "the second one is told", async || {
+                let vcp = rig
+                    .side
+                    .get(CONTROL_PLANE, NAMESPACE_OF_TESTS, "stolen")
+                    .await?;
+                ensure!(
+                    conditions(&vcp).contains("IdentityConflict"),
+                    "{}",
+                    conditions(&vcp)
+                );
+                Ok(())
+            })
+            .await?;
+            // Its objects came to nothing, and the first one is served as before.
+            victim.namespace("later").await?;
+            oracle::all(rig).await?;
+            let after = rig
+                .side
+                .get(CONFIG_MAP, &victim.twin("work"), "settings")
+                .await?;
+            ensure!(after == before, "the victim's object was touched: {after}");
+            rig.side
+                .delete(CONTROL_PLANE, NAMESPACE_OF_TESTS, "stolen")
+                .await?;
+            oracle::pairs::agree(rig, victim).await
+        },
+    );
+}
+
+#[test]
+fn t46_an_api_server_that_is_another_one_deletes_nothing() {
+    on_rig(
+        Wish {
+            tenants: 2,
+            ..Wish::default()
+        },
+        async |rig| {
+            let (tenant, other) = (&rig.tenants[0], &rig.tenants[1]);
+            tenant.namespace("work").await?;
+            for number in 0..10 {
+                let object = json!({"metadata": {"name": format!("c{number}"), "namespace": "work"}, "data": {"k": "v"}});
+                tenant.side.create(CONFIG_MAP, object).await?;
+            }
+            oracle::pairs::agree(rig, tenant).await?;
+            let twin = tenant.twin("work");
+            let uids = async || -> anyhow::Result<Vec<String>> {
+                let list = rig
+                    .side
+                    .list(CONFIG_MAP, &twin, "sublet.dev/tenant")
+                    .await?;
+                Ok(list.iter().map(|object| uid(object).to_owned()).collect())
+            };
+            let before = uids().await?;
+            ensure!(before.len() >= 10, "{before:?}");
+            // Its kubeconfig leads to another tenant's API server, where none of this is.
+            let secret = kubeconfig_secret(
+                &tenant.name,
+                &other.server.syncer_kubeconfig(other.proxy.port()),
+            );
+            rig.side
+                .merge(
+                    SECRET,
+                    NAMESPACE_OF_TESTS,
+                    &secret_name(&tenant.name),
+                    secret,
+                )
+                .await?;
+            eventually(PODS, "deletions are held", async || {
+                let vcp = rig.vcp(0).await?;
+                ensure!(
+                    condition(&vcp, "TenantIdentityChanged") == "True",
+                    "{}",
+                    conditions(&vcp)
+                );
+                ensure!(
+                    condition(&vcp, "DeletionsHeld") == "True",
+                    "{}",
+                    conditions(&vcp)
+                );
+                Ok(())
+            })
+            .await?;
+            rig.synced(0).await?;
+            ensure!(
+                uids().await? == before,
+                "objects were deleted for an API server that isn't the tenant's"
+            );
+            // Back to where it was: all is as before, and no one needs to let go of anything.
+            let secret = kubeconfig_secret(
+                &tenant.name,
+                &tenant.server.syncer_kubeconfig(tenant.proxy.port()),
+            );
+            rig.side
+                .merge(
+                    SECRET,
+                    NAMESPACE_OF_TESTS,
+                    &secret_name(&tenant.name),
+                    secret,
+                )
+                .await?;
+            eventually(PODS, "nothing is held any more", async || {
+                let vcp = rig.vcp(0).await?;
+                ensure!(
+                    condition(&vcp, "DeletionsHeld") == "False",
+                    "{}",
+                    conditions(&vcp)
+                );
+                Ok(())
+            })
+            .await?;
+            ensure!(uids().await? == before, "objects were made anew");
+            let namespace = rig.side.get(NAMESPACE, "", &twin).await?;
+            ensure!(
+                annotation(&namespace, "sublet.dev/name") == Some("work"),
+                "{namespace}"
+            );
+            oracle::pairs::agree(rig, tenant).await
+        },
+    );
+}

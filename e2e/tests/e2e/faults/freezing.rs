@@ -1,0 +1,289 @@
+//! R2 and R5: what is missing is not gone until that is sure, and what is missing by the dozen needs a person.
+
+use super::{Fill, fill, settings};
+use anyhow::ensure;
+use e2e::{
+    kind::{CONFIG_MAP, CONTROL_PLANE, NAMESPACE, POD},
+    make, oracle,
+    read::{condition, items, text, uid},
+    rig::{Rig, Wish, on_rig},
+    tenant::{NAMESPACE_OF_TESTS, conditions},
+    wait::{PODS, SOON, eventually},
+};
+use serde_json::json;
+
+/// Kind, name and UID of a tenant's twins in one namespace.
+async fn twins(rig: &Rig, namespace: &str) -> anyhow::Result<Vec<String>> {
+    let mut found = vec![];
+    for kind in [CONFIG_MAP, POD] {
+        let twin = rig.tenants[0].twin(namespace);
+        let list = rig.side.list(kind, &twin, "sublet.dev/tenant").await?;
+        found.extend(
+            list.iter()
+                .map(|object| format!("{} {}", kind.name, uid(object))),
+        );
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+async fn held(rig: &Rig, reason: &str) -> anyhow::Result<String> {
+    eventually(PODS, &format!("deletions are held: {reason}"), async || {
+        let vcp = rig.vcp(0).await?;
+        let found = items(&vcp, "/status/conditions").iter().find(|condition| {
+            condition["type"] == "DeletionsHeld" && condition["status"] == "True"
+        });
+        let found = found.filter(|condition| condition["reason"] == reason);
+        match found {
+            Some(condition) => Ok(text(condition, "/message").to_owned()),
+            None => anyhow::bail!("{}", conditions(&vcp)),
+        }
+    })
+    .await
+}
+
+async fn let_go(rig: &Rig, wish: &str) -> anyhow::Result<()> {
+    let patch = json!({"metadata": {"annotations": {api::keys::RELEASE: wish}}});
+    rig.side
+        .merge(CONTROL_PLANE, NAMESPACE_OF_TESTS, "t0", patch)
+        .await?;
+    eventually(PODS, "nothing is held any more", async || {
+        let vcp = rig.vcp(0).await?;
+        ensure!(
+            condition(&vcp, "DeletionsHeld") == "False",
+            "{}",
+            conditions(&vcp)
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// A tenant whose store is wiped keeps its workload; the breaker opens; what an operator lets go of goes.
+async fn wiped(rig: &mut Rig, size: usize) -> anyhow::Result<()> {
+    fill(rig, 0, "work", size, Fill::ConfigMaps).await?;
+    oracle::pairs::agree(rig, &rig.tenants[0]).await?;
+    let before = twins(rig, "work").await?;
+    ensure!(before.len() >= size, "{} objects", before.len());
+    rig.tenants[0].server.wipe()?;
+    rig.tenants[0].server.ready().await?;
+    let message = held(rig, "TenantIdentityChanged").await?;
+    let id = rig.tenants[0].id.to_string();
+    eventually(SOON, "the breaker is open", async || {
+        let open = rig
+            .syncer
+            .metric("sublet_syncer_breaker_open", &[&id, "down"])
+            .await?;
+        let waiting = rig
+            .syncer
+            .metric("sublet_syncer_breaker_waiting", &[&id, "down"])
+            .await?;
+        ensure!(
+            open > 0.5 && waiting >= size as f64,
+            "open {open}, {waiting} wait; {message}"
+        );
+        Ok(())
+    })
+    .await?;
+    ensure!(
+        twins(rig, "work").await? == before,
+        "a wiped tenant's workload was deleted"
+    );
+    // It goes on working for what is new.
+    rig.tenants[0].namespace("later").await?;
+    eventually(SOON, "creates go on", async || {
+        rig.side
+            .get(NAMESPACE, "", &rig.tenants[0].twin("later"))
+            .await?;
+        Ok(())
+    })
+    .await?;
+    // After a restart it is the same.
+    rig.syncer.stop()?;
+    rig.syncer.start().await?;
+    held(rig, "TenantIdentityChanged").await?;
+    rig.synced(0).await?;
+    ensure!(
+        twins(rig, "work").await? == before,
+        "a restart deleted a wiped tenant's workload"
+    );
+    let_go(rig, "yes").await?;
+    eventually(PODS, "what was let go of is gone", async || {
+        let left = rig
+            .side
+            .find(NAMESPACE, "", &rig.tenants[0].twin("work"))
+            .await?;
+        ensure!(left.is_none(), "{}", left.unwrap_or_default()["status"]);
+        Ok(())
+    })
+    .await?;
+    oracle::all(rig).await
+}
+
+#[test]
+fn f17_a_wiped_tenant_with_50_objects_opens_the_breaker_and_keeps_its_workload() {
+    on_rig(Wish::default(), async |rig| wiped(rig, 50).await);
+}
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn f17_a_wiped_tenant_with_5000_objects_opens_the_breaker_and_keeps_its_workload() {
+    on_rig(Wish::default(), async |rig| wiped(rig, 5000).await);
+}
+
+#[test]
+fn f15_a_tenant_that_is_restored_from_an_older_backup_keeps_what_is_newer_than_that() {
+    on_rig(Wish::default(), async |rig| {
+        fill(rig, 0, "work", 5, Fill::ConfigMaps).await?;
+        oracle::pairs::agree(rig, &rig.tenants[0]).await?;
+        let backup = rig.folder().join("backup");
+        rig.tenants[0].server.back_up(&backup)?;
+        rig.tenants[0].server.ready().await?;
+        rig.synced(0).await?;
+        // Few enough that no breaker would mind.
+        for number in 0..5 {
+            let object = settings("work", &format!("newer{number}"));
+            rig.tenants[0].side.create(CONFIG_MAP, object).await?;
+        }
+        oracle::pairs::agree(rig, &rig.tenants[0]).await?;
+        let before = twins(rig, "work").await?;
+        rig.tenants[0].server.restore(&backup)?;
+        rig.tenants[0].server.ready().await?;
+        let message = held(rig, "TenantWentBack").await?;
+        rig.synced(0).await?;
+        ensure!(
+            twins(rig, "work").await? == before,
+            "objects newer than the backup were deleted: {message}"
+        );
+        // The same for a syncer that starts afterwards and has only the marks to go by.
+        rig.syncer.kill();
+        rig.syncer.start().await?;
+        rig.synced(0).await?;
+        held(rig, "TenantWentBack").await?;
+        ensure!(
+            twins(rig, "work").await? == before,
+            "objects newer than the backup were deleted: {message}"
+        );
+        let_go(rig, "they may go").await?;
+        oracle::all(rig).await?;
+        ensure!(twins(rig, "work").await?.len() == before.len() - 5);
+        // Whoever was let go of once isn't for ever.
+        let object = settings("work", "later");
+        rig.tenants[0].side.create(CONFIG_MAP, object).await?;
+        oracle::pairs::agree(rig, &rig.tenants[0]).await?;
+        rig.tenants[0].server.restore(&backup)?;
+        rig.tenants[0].server.ready().await?;
+        held(rig, "TenantWentBack").await.map(drop)
+    });
+}
+
+#[test]
+fn f16_r5_a_super_cluster_that_is_restored_from_an_older_backup_ends_no_pod_that_ran() {
+    on_rig(Wish::default(), async |rig| {
+        rig.tenants[0].namespace("work").await?;
+        let backup = rig.folder().join("backup");
+        rig.above.back_up(&backup)?;
+        rig.above.ready().await?;
+        rig.synced(0).await?;
+        fill(rig, 0, "work", 3, Fill::Pods).await?;
+        oracle::pairs::agree(rig, &rig.tenants[0]).await?;
+        let pods = async |rig: &Rig| -> anyhow::Result<Vec<String>> {
+            let list = rig.tenants[0].side.list(POD, "work", "").await?;
+            Ok(list.iter().map(|pod| uid(pod).to_owned()).collect())
+        };
+        let before = pods(rig).await?;
+        ensure!(before.len() == 3);
+        // The marks must tell of them before they are of use.
+        let marked = async || -> anyhow::Result<()> {
+            let mark = rig.tenants[0]
+                .side
+                .get(CONFIG_MAP, "kube-system", api::MARK_NAME)
+                .await?;
+            let newest = rig.side.list(POD, "", "").await?;
+            let newest = newest
+                .iter()
+                .filter_map(|pod| text(pod, "/metadata/resourceVersion").parse::<u64>().ok());
+            let known: u64 = text(&mark, "/data/superVersion").parse()?;
+            ensure!(known >= newest.max().unwrap_or_default(), "{mark}");
+            Ok(())
+        };
+        eventually(SOON, "the tenant's mark knows of the pods", marked).await?;
+        rig.syncer.kill();
+        rig.above.restore(&backup)?;
+        rig.above.ready().await?;
+        rig.syncer.start().await?;
+        held(rig, "SuperClusterWentBack").await?;
+        rig.synced(0).await?;
+        ensure!(
+            pods(rig).await? == before,
+            "pods were ended though the super cluster is older than they are"
+        );
+        let_go(rig, "they ended").await?;
+        eventually(PODS, "the pods have ended", async || {
+            let left = pods(rig).await?;
+            ensure!(left.is_empty(), "{left:?}");
+            Ok(())
+        })
+        .await?;
+        rig.tenants[0]
+            .side
+            .create(POD, json!({"metadata": {"name": "next", "namespace": "work"}, "spec": make::pod_spec(make::idle())}))
+            .await?;
+        oracle::pairs::agree(rig, &rig.tenants[0]).await
+    });
+}
+
+#[test]
+fn r5_pods_that_vanish_by_the_dozen_are_not_ended_in_the_tenant() {
+    on_rig(Wish::default(), async |rig| {
+        fill(rig, 0, "work", 40, Fill::Pods).await?;
+        oracle::pairs::agree(rig, &rig.tenants[0]).await?;
+        rig.syncer.kill();
+        let twin = rig.tenants[0].twin("work");
+        let path = POD.path(&twin, "") + "?gracePeriodSeconds=0";
+        rig.side.request(http::Method::DELETE, &path, None).await?;
+        eventually(SOON, "all super pods are gone", async || {
+            let left = rig.side.list(POD, &twin, "").await?;
+            ensure!(left.is_empty(), "{} are left", left.len());
+            Ok(())
+        })
+        .await?;
+        rig.syncer.start().await?;
+        let message = held(rig, "UpwardBreakerOpen").await?;
+        ensure!(message.contains("40 of 40"), "{message}");
+        rig.synced(0).await?;
+        let left = rig.tenants[0].side.list(POD, "work", "").await?;
+        ensure!(left.len() == 40, "{} of 40 pods are left", left.len());
+        let_go(rig, "they are gone").await?;
+        eventually(PODS, "the pods have ended", async || {
+            let left = rig.tenants[0].side.list(POD, "work", "").await?;
+            ensure!(left.is_empty(), "{} are left", left.len());
+            Ok(())
+        })
+        .await
+    });
+}
+
+#[test]
+fn r2_the_end_of_a_large_namespace_is_no_case_for_the_breaker() {
+    on_rig(Wish::default(), async |rig| {
+        fill(rig, 0, "doomed", 80, Fill::ConfigMaps).await?;
+        oracle::pairs::agree(rig, &rig.tenants[0]).await?;
+        rig.tenants[0].side.delete(NAMESPACE, "", "doomed").await?;
+        eventually(PODS, "the twin is gone", async || {
+            let left = rig
+                .side
+                .find(NAMESPACE, "", &rig.tenants[0].twin("doomed"))
+                .await?;
+            ensure!(
+                left.is_none(),
+                "{}; {}",
+                left.unwrap_or_default()["status"],
+                conditions(&rig.vcp(0).await?)
+            );
+            Ok(())
+        })
+        .await?;
+        oracle::all(rig).await
+    });
+}

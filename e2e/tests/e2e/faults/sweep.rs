@@ -1,0 +1,212 @@
+//! F10, the crash sweep: the syncer is killed before, or after, it sends its k-th write, for every k of a workload that
+//! creates, updates and deletes every kind; what it finds at its next start must lead to the same end.
+
+use super::same;
+use anyhow::{Context, ensure};
+use e2e::{
+    faultproxy::rule::{Action, Asked, Kill, Rule, Times},
+    kind::{CONFIG_MAP, ENDPOINT_SLICE, Kind, NAMESPACE, POD, SECRET, SERVICE, SERVICE_ACCOUNT},
+    make, oracle,
+    rig::{Rig, Wish, on_rig},
+    wait::{PODS, SOON, eventually},
+};
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Instant};
+
+/// Every so manieth write in the short sweep.
+const STRIDE: u64 = 9;
+/// No workload of this size takes so many writes: the sweep has an end.
+const MOST: u64 = 300;
+
+/// What the super cluster holds after each phase.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    created: String,
+    updated: String,
+}
+
+#[test]
+fn f10_a_crash_at_a_write_changes_nothing_in_the_end_short() {
+    on_rig(Wish::default(), async |rig| sweep(rig, STRIDE).await);
+}
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn f10_a_crash_at_any_write_changes_nothing_in_the_end() {
+    on_rig(Wish::default(), async |rig| sweep(rig, 1).await);
+}
+
+async fn sweep(rig: &mut Rig, stride: u64) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let rule = count(rig);
+    let wanted = workload(rig, "s-none").await.context("without a fault")?;
+    let writes = rule.met();
+    ensure!(writes > 15, "the workload took {writes} writes only");
+    let mut runs = 0;
+    let mut crashes = 0;
+    for moment in ["before", "after"] {
+        for k in (1..MOST).step_by(stride as usize) {
+            rig.syncer.start().await?;
+            rig.synced(0).await?;
+            let rule = kill_at(rig, k, moment);
+            let found = workload(rig, &format!("s-{moment}-{k}")).await;
+            let found = found.with_context(|| format!("killed {moment} write {k}"))?;
+            runs += 1;
+            same(&format!("killed {moment} write {k}"), &found, &wanted)?;
+            if rule.met() < k {
+                break;
+            }
+            crashes += 1;
+        }
+    }
+    clear(rig);
+    ensure!(crashes > 0, "nothing was ever killed");
+    oracle::all(rig).await?;
+    println!(
+        "F10: {writes} writes without a fault; {runs} runs with {crashes} crashes, all with the same end, in {} s",
+        began.elapsed().as_secs()
+    );
+    Ok(())
+}
+
+fn clear(rig: &Rig) {
+    rig.proxy.clear();
+    rig.tenants[0].proxy.clear();
+}
+
+fn is_counted(asked: &Asked) -> bool {
+    asked.is_write() && !oracle::calm::is_mark(asked)
+}
+
+/// Counts writes to both sides.
+fn count(rig: &Rig) -> Rule {
+    clear(rig);
+    let nothing = Action::Delay(std::time::Duration::ZERO);
+    let rule = Rule::new(is_counted, Times::All, nothing);
+    rig.proxy.add(rule.clone());
+    rig.tenants[0].proxy.add(rule.clone());
+    rule
+}
+
+fn kill_at(rig: &Rig, k: u64, moment: &str) -> Rule {
+    clear(rig);
+    let syncer = rig.syncer.clone();
+    let kill: Kill = Arc::new(move || syncer.kill());
+    let action = match moment {
+        "before" => Action::KillBefore(kill),
+        _ => Action::KillAfter(kill),
+    };
+    let rule = Rule::new(is_counted, Times::Only(k), action);
+    rig.proxy.add(rule.clone());
+    rig.tenants[0].proxy.add(rule.clone());
+    rule
+}
+
+/// Creates, updates and deletes in a namespace of its own; each phase ends when both sides say the same.
+async fn workload(rig: &Rig, namespace: &str) -> anyhow::Result<Outcome> {
+    let side = &rig.tenants[0].side;
+    rig.tenants[0].namespace(namespace).await?;
+    for (kind, mut object) in objects() {
+        object["metadata"]["namespace"] = namespace.into();
+        side.create(kind, object).await?;
+    }
+    settled(rig).await.context("after the creates")?;
+    let created = oracle::pairs::digest(rig, &rig.tenants[0], namespace).await?;
+    for (kind, name, patch) in updates() {
+        side.merge(kind, namespace, name, patch).await?;
+    }
+    settled(rig).await.context("after the updates")?;
+    let updated = oracle::pairs::digest(rig, &rig.tenants[0], namespace).await?;
+    for (kind, object) in objects().into_iter().rev() {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        side.delete(kind, namespace, name).await?;
+    }
+    side.delete(NAMESPACE, "", namespace).await?;
+    let twin = rig.tenants[0].twin(namespace);
+    eventually(PODS, "nothing is left on either side", async || {
+        revive(rig).await?;
+        let left = [
+            side.find(NAMESPACE, "", namespace).await?,
+            rig.side.find(NAMESPACE, "", &twin).await?,
+        ];
+        ensure!(left.iter().all(Option::is_none), "{left:?}");
+        Ok(())
+    })
+    .await
+    .context("after the deletes")?;
+    Ok(Outcome { created, updated })
+}
+
+/// Waits until both sides say the same, and starts the syncer again when it was killed.
+async fn settled(rig: &Rig) -> anyhow::Result<()> {
+    eventually(SOON, "both sides say the same", async || {
+        revive(rig).await?;
+        let found = oracle::pairs::differences(rig, &rig.tenants[0]).await?;
+        ensure!(found.is_empty(), "{}", found.join("; "));
+        Ok(())
+    })
+    .await
+    .with_context(|| rig.syncer.tail())
+}
+
+async fn revive(rig: &Rig) -> anyhow::Result<()> {
+    if !rig.syncer.runs() {
+        rig.syncer.start().await?;
+    }
+    Ok(())
+}
+
+/// One of each kind, what is referred to first.
+fn objects() -> Vec<(Kind, Value)> {
+    let mut container = make::idle();
+    container["envFrom"] = json!([{"configMapRef": {"name": "c"}}, {"secretRef": {"name": "s"}}]);
+    let mut spec = make::pod_spec(container);
+    spec["serviceAccountName"] = "own".into();
+    let slice = json!({
+        "metadata": {"name": "bare-1", "labels": {"kubernetes.io/service-name": "bare"}},
+        "addressType": "IPv4", "endpoints": [], "ports": [{"port": 8080, "name": "", "protocol": "TCP"}],
+    });
+    vec![
+        (SERVICE_ACCOUNT, json!({"metadata": {"name": "own"}})),
+        (CONFIG_MAP, make::config_map("c", "k", "v")),
+        (
+            SECRET,
+            json!({"metadata": {"name": "s"}, "stringData": {"k": "v"}}),
+        ),
+        (SERVICE, make::service("web")),
+        (
+            SERVICE,
+            json!({"metadata": {"name": "bare"}, "spec": {"ports": [{"port": 80}]}}),
+        ),
+        (ENDPOINT_SLICE, slice),
+        (
+            POD,
+            json!({"metadata": {"name": "web", "labels": {"app": "web"}}, "spec": spec}),
+        ),
+    ]
+}
+
+fn updates() -> Vec<(Kind, &'static str, Value)> {
+    vec![
+        (CONFIG_MAP, "c", json!({"data": {"k": "w"}})),
+        (SECRET, "s", json!({"stringData": {"k": "w"}})),
+        (
+            SERVICE,
+            "web",
+            json!({"spec": {"selector": {"tier": "front"}}}),
+        ),
+        (
+            POD,
+            "web",
+            json!({"metadata": {"labels": {"tier": "front"}}}),
+        ),
+        (
+            NAMESPACE,
+            "",
+            json!({"metadata": {"labels": {"team": "a"}}}),
+        ),
+    ]
+    .into_iter()
+    .filter(|(kind, ..)| *kind != NAMESPACE)
+    .collect()
+}

@@ -1,0 +1,156 @@
+//! The breakers of one tenant: how many deletions were only inferred, and what that opens.
+
+use crate::{
+    gate::{Gate, Held, Hold},
+    table::Table,
+};
+use parking_lot::Mutex;
+use tenancy::{breaker::Breaker, kind, tenant::Key};
+use tokio::time::Instant;
+
+/// Keys that a message names.
+const NAMED: usize = 5;
+
+/// Both directions.
+#[derive(Default)]
+pub(crate) struct Breakers {
+    down: Mutex<Breaker<Key>>,
+    up: Mutex<Breaker<Key>>,
+}
+
+impl Breakers {
+    /// The tenant's list lacks these, and each has a twin. All of a list at once.
+    pub(crate) fn missing_in_tenant(&self, keys: Vec<Key>) {
+        let mut down = self.down.lock();
+        let keys: Vec<Key> = keys
+            .into_iter()
+            .filter(|key| !in_deleted_namespace(&down, key))
+            .collect();
+        down.suspect(keys);
+    }
+
+    /// The tenant's API told that the object is gone, or on its way.
+    pub(crate) fn deleted_in_tenant(&self, key: Key) {
+        self.down.lock().saw(key);
+    }
+
+    /// The tenant's object is the one that its twin was made for, or it has no twin.
+    pub(crate) fn is_in_tenant(&self, key: &Key, gate: &Gate) {
+        exonerate(&self.down, key, gate, Hold::Breaker);
+    }
+
+    /// The super cluster lacks these pods, and each is bound.
+    pub(crate) fn missing_in_super(&self, keys: Vec<Key>) {
+        self.up.lock().suspect(keys);
+    }
+
+    /// The super cluster's API told that the pod is gone.
+    pub(crate) fn deleted_in_super(&self, key: Key) {
+        self.up.lock().saw(key);
+    }
+
+    /// The pod is there on both sides, or on neither.
+    pub(crate) fn is_in_super(&self, key: &Key, gate: &Gate) {
+        exonerate(&self.up, key, gate, Hold::UpwardBreaker);
+    }
+
+    /// Whether the twin may be deleted since the tenant lacks its object.
+    pub(crate) fn judge_down(&self, key: &Key, table: &Table, gate: &Gate) -> Result<(), Held> {
+        let mut breaker = self.down.lock();
+        if in_deleted_namespace(&breaker, key) {
+            return Ok(());
+        }
+        let all = || table.count(|_, entry| entry.twin.is_some());
+        let judged = breaker.judge(key, all, Instant::now().into_std());
+        judged.map_err(|open| {
+            held(
+                &breaker,
+                &open.to_string(),
+                "in the tenant",
+                gate,
+                Hold::Breaker,
+            )
+        })
+    }
+
+    /// Whether the tenant's bound pod may be ended since the super cluster lacks its twin.
+    pub(crate) fn judge_up(&self, key: &Key, table: &Table, gate: &Gate) -> Result<(), Held> {
+        let pods = kind::index("Pod");
+        let mut breaker = self.up.lock();
+        let bound = |key: &Key, node: bool| key.kind == pods && node;
+        let all = || {
+            table.count(|key, entry| {
+                bound(
+                    key,
+                    entry
+                        .tenant
+                        .as_ref()
+                        .is_some_and(|side| side.node.is_some()),
+                )
+            })
+        };
+        let judged = breaker.judge(key, all, Instant::now().into_std());
+        judged.map_err(|open| {
+            let place = "in the super cluster";
+            held(
+                &breaker,
+                &open.to_string(),
+                place,
+                gate,
+                Hold::UpwardBreaker,
+            )
+        })
+    }
+
+    /// The twin was deleted.
+    pub(crate) fn done_down(&self, key: &Key) {
+        self.down.lock().done(key, Instant::now().into_std());
+    }
+
+    /// The tenant's pod was ended.
+    pub(crate) fn done_up(&self, key: &Key) {
+        self.up.lock().done(key, Instant::now().into_std());
+    }
+
+    /// An operator has looked; the answer is what may be deleted now.
+    pub(crate) fn release(&self) -> Vec<Key> {
+        let mut keys = self.down.lock().release();
+        keys.extend(self.up.lock().release());
+        keys
+    }
+
+    /// Whether each is open, and how many deletions wait, downward and upward.
+    pub(crate) fn state(&self) -> [(bool, usize); 2] {
+        [&self.down, &self.up].map(|breaker| {
+            let breaker = breaker.lock();
+            (breaker.open().is_some(), breaker.waiting().count())
+        })
+    }
+}
+
+fn exonerate(breaker: &Mutex<Breaker<Key>>, key: &Key, gate: &Gate, hold: Hold) {
+    let mut breaker = breaker.lock();
+    let was_open = breaker.open().is_some();
+    breaker.exonerate(key);
+    if was_open && breaker.open().is_none() {
+        tracing::info!(reason = hold.reason(), "what was missing is there again");
+        gate.hold(hold, None);
+    }
+}
+
+/// A namespace whose deletion was told takes its objects along.
+fn in_deleted_namespace(breaker: &Breaker<Key>, key: &Key) -> bool {
+    let namespace = Key::new(kind::index("Namespace"), "", &key.namespace);
+    !key.namespace.is_empty() && breaker.has_seen(&namespace)
+}
+
+fn held(breaker: &Breaker<Key>, open: &str, place: &str, gate: &Gate, hold: Hold) -> Held {
+    let mut names: Vec<String> = breaker.waiting().take(NAMED).map(Key::to_string).collect();
+    names.sort_unstable();
+    let why = format!("{open} {place}, among them {}", names.join(", "));
+    if !gate.holds().contains_key(&hold) {
+        tracing::warn!(reason = hold.reason(), %why, "deletions are held");
+        gate.hold(hold, Some(why.clone()));
+    }
+    Held(why)
+}

@@ -1,0 +1,105 @@
+//! Kubeconfigs of tenants whose API server Sublet didn't make: each is watched where its owner put it.
+//!
+//! A Secret beside the VirtualControlPlane is read by name, one watch for each; the right to do so comes from a
+//! RoleBinding that `sublet attach` makes. Where it is missing, the copy that the manager makes is used.
+
+use crate::{
+    client::{Cluster, Error},
+    registry::Registry,
+    watch::{self, Presence, Sink, Target},
+};
+use api::VirtualControlPlane;
+use data_encoding::BASE64;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+use tenancy::object::Object;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Namespace and name of a Secret.
+pub(crate) type Place = (String, String);
+
+/// What the Secrets say, by their place: the texts under their keys.
+pub(crate) type Texts = HashMap<Place, BTreeMap<String, String>>;
+
+/// Where a tenant's kubeconfig is, if its API server runs elsewhere.
+pub(crate) fn place(namespace: &str, vcp: &VirtualControlPlane) -> Option<Place> {
+    let reference = &vcp.spec.external.as_ref()?.kubeconfig_secret_ref;
+    Some((namespace.to_owned(), reference.name.clone()))
+}
+
+/// The text of a tenant's kubeconfig, once its Secret was read.
+pub(crate) fn text(namespace: &str, vcp: &VirtualControlPlane, texts: &Texts) -> Option<String> {
+    let key = &vcp.spec.external.as_ref()?.kubeconfig_secret_ref.key;
+    texts.get(&place(namespace, vcp)?)?.get(key).cloned()
+}
+
+/// Starts a watch for each Secret that is wanted and has none, and ends those that nobody wants.
+pub(crate) fn follow(
+    registry: &Arc<Registry>,
+    cluster: &Cluster,
+    tasks: &TaskTracker,
+    cancel: &CancellationToken,
+    running: &mut HashMap<Place, CancellationToken>,
+    wanted: &HashSet<Place>,
+) {
+    running.retain(|place, watch| {
+        let stays = wanted.contains(place);
+        if !stays {
+            watch.cancel();
+            registry.heard_external(|texts| drop(texts.remove(place)));
+        }
+        stays
+    });
+    for place in wanted {
+        if running.contains_key(place) {
+            continue;
+        }
+        let stop = cancel.child_token();
+        running.insert(place.clone(), stop.clone());
+        let target = Target {
+            path: format!("/api/v1/namespaces/{}/secrets", place.0),
+            selector: None,
+            name: Some(place.1.clone()),
+            api_version: "v1".into(),
+            kind: "Secret".into(),
+            presence: Presence::Certain,
+        };
+        let sink = SecretSink {
+            registry: registry.clone(),
+            place: place.clone(),
+        };
+        let cluster = cluster.clone();
+        tasks.spawn(async move { watch::run(cluster, target, &sink, stop).await });
+    }
+}
+
+struct SecretSink {
+    registry: Arc<Registry>,
+    place: Place,
+}
+
+impl Sink for SecretSink {
+    fn applied(&self, object: Object) {
+        let data = object.at("/data").and_then(serde_json::Value::as_object);
+        let texts = data.into_iter().flatten().filter_map(|(key, value)| {
+            let bytes = BASE64.decode(value.as_str()?.as_bytes()).ok()?;
+            Some((key.clone(), String::from_utf8(bytes).ok()?))
+        });
+        let found: BTreeMap<String, String> = texts.collect();
+        self.registry
+            .heard_external(|texts| drop(texts.insert(self.place.clone(), found)));
+    }
+
+    fn deleted(&self, _object: Object) {
+        self.registry
+            .heard_external(|texts| drop(texts.remove(&self.place)));
+    }
+
+    fn listed(&self, _version: u64) {}
+
+    fn interrupted(&self, error: &Error) {
+        tracing::debug!(namespace = %self.place.0, secret = %self.place.1, err = %error, "a kubeconfig can't be watched");
+    }
+}

@@ -1,0 +1,362 @@
+//! Keeps the marks by which a tenant, or the super cluster, that went back in time is found out, and the proof of who
+//! the tenant is (R1, R2, R5).
+//!
+//! The tenant's mark is the ConfigMap `sublet-mark` in its kube-system; the super cluster's is the annotations of a Lease
+//! in Sublet's own namespace, one for each tenant. Both are looked at when a tenant is served, after each of its lists,
+//! and every few seconds, and advanced when something was seen since, the tenant's first. An operator's release is
+//! granted here.
+
+mod store;
+
+use crate::{
+    apply::Failure,
+    downward::read,
+    engine::Engine,
+    gate::{Held, Hold},
+    tenants::{Record, Tenant},
+};
+use parking_lot::Mutex;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use store::{Own, Theirs};
+use tenancy::mark::{Mark, WentBack};
+use tokio::sync::Notify;
+
+/// How often marks are advanced at most: what a store loses of the last seconds is then found out by versions alone, and
+/// only while this process lives.
+const PERIOD: Duration = Duration::from_secs(10);
+/// Lists come in bursts.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// What is known of a tenant's marks.
+#[derive(Default)]
+pub(crate) struct Marks {
+    inner: Mutex<Inner>,
+    look: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    mark: Mark,
+    /// The Lease was read.
+    loaded: bool,
+    /// Something was seen that the marks don't tell.
+    outdated: bool,
+    /// Version of the last complete list of each resource.
+    listed: BTreeMap<&'static str, u64>,
+    /// Resources whose last list was older than what was seen before.
+    behind: BTreeMap<&'static str, WentBack>,
+}
+
+impl Marks {
+    /// Something changed that an examination would find.
+    pub(crate) fn look_again(&self) {
+        self.look.notify_one();
+    }
+
+    /// An object was seen at a version.
+    pub(crate) fn seen(&self, resource: &'static str, version: u64) {
+        let mut inner = self.inner.lock();
+        inner.outdated |= inner.mark.raise(resource, version);
+    }
+
+    /// A complete list was seen; the error is kept until a newer one comes.
+    pub(crate) fn listed(&self, resource: &'static str, version: u64) -> Result<(), WentBack> {
+        let mut inner = self.inner.lock();
+        let judged = inner.mark.judge_version(resource, version);
+        match &judged {
+            Ok(()) => drop(inner.behind.remove(resource)),
+            Err(why) => drop(inner.behind.insert(resource, why.clone())),
+        }
+        inner.listed.insert(resource, version);
+        inner.outdated |= inner.mark.raise(resource, version);
+        drop(inner);
+        self.look_again();
+        judged
+    }
+
+    /// The nonce that the tenant had at least.
+    pub(crate) fn nonce(&self) -> Option<u64> {
+        let inner = self.inner.lock();
+        inner.loaded.then_some(inner.mark.nonce)
+    }
+
+    /// Whether an object that the tenant lacks must stay, by the restore counter that it carries.
+    pub(crate) fn quarantines(&self, counter: i64, restore_counter: i64) -> bool {
+        self.inner.lock().mark.quarantines(counter, restore_counter)
+    }
+
+    /// Takes up the super cluster's mark of the tenant: what it says of lists that came before it was read.
+    ///
+    /// Returns whether this was the first time.
+    fn load(&self, found: Mark) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.loaded {
+            return false;
+        }
+        inner.loaded = true;
+        let behind: Vec<_> = inner
+            .listed
+            .iter()
+            .filter_map(|(resource, version)| {
+                let why = found.judge_version(resource, *version).err()?;
+                Some((*resource, why))
+            })
+            .collect();
+        inner.behind.extend(behind);
+        let seen = std::mem::replace(&mut inner.mark, found);
+        for (resource, version) in seen.versions {
+            inner.outdated |= inner.mark.raise(&resource, version);
+        }
+        true
+    }
+
+    /// Takes what is there for right, as an operator says.
+    fn rebase(&self, nonce: u64, restore_counter: i64, wish: &str) {
+        let mut inner = self.inner.lock();
+        inner.behind.clear();
+        inner.mark.versions = inner
+            .listed
+            .iter()
+            .map(|(resource, version)| ((*resource).to_owned(), *version))
+            .collect();
+        inner.mark.nonce = inner.mark.nonce.max(nonce);
+        inner.mark.acknowledged = restore_counter;
+        inner.mark.released = wish.to_owned();
+        inner.outdated = true;
+    }
+}
+
+/// Looks at the marks and advances them until the tenant is no longer served.
+pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
+    loop {
+        if let Err(err) = examine(&engine, &tenant).await {
+            tracing::debug!(tenant = %tenant.id, %err, "the marks can't be looked at now");
+        }
+        tokio::select! {
+            () = tenant.cancel.cancelled() => return,
+            () = tenant.marks.look.notified() => tokio::time::sleep(SETTLE).await,
+            () = tokio::time::sleep(PERIOD) => {}
+        }
+    }
+}
+
+async fn examine(engine: &Engine, tenant: &Tenant) -> Result<(), Failure> {
+    let Some(found) = read(&tenant.cluster, "/api/v1/namespaces/kube-system").await? else {
+        return Ok(());
+    };
+    let own = Own::read(tenant).await?;
+    let theirs = Theirs::read(engine, tenant).await?;
+    let is_first = tenant.marks.load(theirs.mark.clone());
+    let held_before = tenant.gate.holds();
+    let record = tenant.record();
+    if let Some(wish) = wish(&record, tenant) {
+        release(engine, tenant, &wish, found.uid(), &own, &theirs).await?;
+        // What was written is looked at afresh.
+        tenant.marks.look_again();
+        return Ok(());
+    } else if record.proof.is_none() && record.is_external {
+        store::record_proof(engine, tenant, found.uid()).await?;
+    }
+    judge_identity(tenant, found.uid());
+    judge_tenant(tenant, own.nonce);
+    judge_super(engine, tenant, &own, &theirs);
+    let held = tenant.gate.holds();
+    let blocked = [Hold::Identity, Hold::WentBack, Hold::SuperWentBack]
+        .iter()
+        .any(|hold| held.contains_key(hold));
+    if blocked || tenant.proof().is_none() {
+        return Ok(());
+    }
+    advance(engine, tenant, own, theirs).await?;
+    if is_first || held_before != held {
+        engine.work_missing(tenant);
+    }
+    Ok(())
+}
+
+/// A wish to release that wasn't granted yet.
+fn wish(record: &Record, tenant: &Tenant) -> Option<String> {
+    let wish = record.release.clone()?;
+    (tenant.marks.inner.lock().mark.released != wish).then_some(wish)
+}
+
+fn judge_identity(tenant: &Tenant, uid: &str) {
+    let changed = tenant.proof().is_some_and(|proof| proof != uid);
+    hold(
+        tenant,
+        Hold::Identity,
+        changed.then(|| {
+            "the tenant's kube-system namespace has another UID than the VirtualControlPlane records: its API server \
+             or its data were exchanged"
+                .into()
+        }),
+    );
+}
+
+fn judge_tenant(tenant: &Tenant, nonce: Option<u64>) {
+    let restore_counter = tenant.rules().restore_counter;
+    let inner = tenant.marks.inner.lock();
+    let by_nonce = inner.mark.judge_nonce(nonce, restore_counter).err();
+    // A restore by Sublet sets versions back too; what is missing then is kept by its counter.
+    let restored = restore_counter > inner.mark.restore_counter;
+    let by_version = inner.behind.values().next().filter(|_| !restored).cloned();
+    drop(inner);
+    let why = by_nonce.or(by_version);
+    hold(
+        tenant,
+        Hold::WentBack,
+        why.map(|why| format!("the tenant went back to an older state: {why}")),
+    );
+}
+
+fn judge_super(engine: &Engine, tenant: &Tenant, own: &Own, theirs: &Theirs) {
+    let why = went_back(engine, own, theirs);
+    hold(tenant, Hold::SuperWentBack, why);
+}
+
+/// Why the super cluster isn't the one that the tenant's mark was written for, or is older than it was.
+///
+/// By the nonce, which a restored super cluster has lost the newest values of, and by the version of its pods, which
+/// tells sooner, but only until new ones have caught up.
+fn went_back(engine: &Engine, own: &Own, theirs: &Theirs) -> Option<String> {
+    let proof = engine
+        .super_proof
+        .get()
+        .map(String::as_str)
+        .unwrap_or_default();
+    let (nonce, version) = (theirs.mark.nonce, engine.super_version());
+    if own.super_uid.is_empty() {
+        None
+    } else if own.super_uid != proof {
+        Some(
+            "the super cluster's kube-system namespace has another UID than the tenant's mark says"
+                .into(),
+        )
+    } else if own.nonce.unwrap_or_default() > nonce + 1 {
+        let found = own.nonce.unwrap_or_default();
+        Some(format!(
+            "the super cluster went back to an older state: its mark of the tenant says {nonce}, and the tenant's {found}"
+        ))
+    } else if own.super_version > version {
+        Some(format!(
+            "the super cluster went back to an older state: its pods are at version {version}, and were at {} before",
+            own.super_version
+        ))
+    } else {
+        None
+    }
+}
+
+/// Read live: before a pod of the tenant is ended for lack of its super pod, the super cluster must not have gone back.
+pub(crate) async fn prove_super(engine: &Engine, tenant: &Tenant) -> Result<(), Failure> {
+    let own = Own::read(tenant).await?;
+    let theirs = Theirs::read(engine, tenant).await?;
+    match went_back(engine, &own, &theirs) {
+        None if own.nonce.is_some() => Ok(()),
+        None => Err(Held("the tenant has no mark yet".into()).into()),
+        Some(why) => {
+            tenant.marks.look_again();
+            Err(Held(why).into())
+        }
+    }
+}
+
+fn hold(tenant: &Tenant, hold: Hold, why: Option<String>) {
+    let held = tenant.gate.holds().contains_key(&hold);
+    match &why {
+        Some(why) if !held => {
+            tracing::warn!(tenant = %tenant.id, reason = hold.reason(), %why, "deletions are held");
+        }
+        None if held => {
+            tracing::info!(tenant = %tenant.id, reason = hold.reason(), "deletions are no longer held");
+        }
+        _ => {}
+    }
+    tenant.gate.hold(hold, why);
+}
+
+/// An operator has looked: what is held is let go, and what is there now is taken for right.
+async fn release(
+    engine: &Engine,
+    tenant: &Tenant,
+    wish: &str,
+    uid: &str,
+    own: &Own,
+    theirs: &Theirs,
+) -> Result<(), Failure> {
+    tracing::info!(tenant = %tenant.id, "an operator lets go of what is held");
+    if tenant.proof().as_deref() != Some(uid) {
+        store::record_proof(engine, tenant, uid).await?;
+    }
+    let restore_counter = tenant.rules().restore_counter;
+    tenant
+        .marks
+        .rebase(own.nonce.unwrap_or_default(), restore_counter, wish);
+    // Before the holds end, or a worker that still sees an open breaker would begin one anew.
+    tenant.breakers.release();
+    for entry in [
+        Hold::Identity,
+        Hold::WentBack,
+        Hold::Breaker,
+        Hold::Quarantine,
+        Hold::SuperWentBack,
+        Hold::UpwardBreaker,
+    ] {
+        tenant.gate.hold(entry, None);
+    }
+    // Both marks are made to agree at once: what they said before must hold nothing any more.
+    let nonce = store::write_own(engine, tenant, own, theirs).await?;
+    let mark = {
+        let mut inner = tenant.marks.inner.lock();
+        inner.mark.nonce = nonce;
+        inner.mark.restore_counter = restore_counter;
+        inner.mark.clone()
+    };
+    theirs.write(engine, tenant, &mark).await?;
+    engine.work_missing(tenant);
+    Ok(())
+}
+
+/// Writes both marks, the tenant's first, when there is something to tell.
+async fn advance(
+    engine: &Engine,
+    tenant: &Tenant,
+    own: Own,
+    theirs: Theirs,
+) -> Result<(), Failure> {
+    let restore_counter = tenant.rules().restore_counter;
+    let due = {
+        let inner = tenant.marks.inner.lock();
+        inner.outdated
+            || inner.mark.nonce == 0
+            || inner.mark.restore_counter != restore_counter
+            || own.super_version < engine.super_version() && own.super_uid.is_empty()
+    };
+    if !due {
+        return Ok(());
+    }
+    let nonce = store::write_own(engine, tenant, &own, &theirs).await?;
+    let mark = {
+        let mut inner = tenant.marks.inner.lock();
+        inner.mark.nonce = nonce;
+        inner.mark.restore_counter = restore_counter;
+        inner.outdated = false;
+        inner.mark.clone()
+    };
+    if let Err(failure) = theirs.write(engine, tenant, &mark).await {
+        tenant.marks.inner.lock().outdated = true;
+        return Err(failure);
+    }
+    Ok(())
+}
+
+/// The tenant's own nonce, read live: before something is deleted for being missing, the tenant must not have gone back.
+pub(crate) async fn is_current(tenant: &Tenant) -> Result<bool, Failure> {
+    let Some(known) = tenant.marks.nonce() else {
+        return Ok(false);
+    };
+    let own = Own::read(tenant).await?;
+    Ok(known != 0 && own.nonce.is_some_and(|nonce| nonce >= known))
+}
+
+pub(crate) use store::forget;

@@ -1,0 +1,225 @@
+//! How marks are kept: a ConfigMap in the tenant, a Lease in the super cluster.
+
+use crate::{
+    apply::{self, Failure},
+    client::{Error, Preconditions},
+    downward::read,
+    engine::Engine,
+    tenants::Tenant,
+};
+use api::keys;
+use serde_json::{Value, json};
+use tenancy::{kind::Resource, mark::Mark, object::Object, plan::Patch, tenant::TenantId};
+
+const CONFIG_MAPS: Resource = Resource {
+    group: "",
+    version: "v1",
+    kind: "ConfigMap",
+    plural: "configmaps",
+    namespaced: true,
+};
+
+const LEASES: Resource = Resource {
+    group: "coordination.k8s.io",
+    version: "v1",
+    kind: "Lease",
+    plural: "leases",
+    namespaced: true,
+};
+
+const PLACE: &str = "kube-system";
+
+/// The tenant's mark.
+#[derive(Default)]
+pub(super) struct Own {
+    pub(super) nonce: Option<u64>,
+    /// UID of the super cluster's kube-system namespace.
+    pub(super) super_uid: String,
+    /// Highest version seen of the super cluster's pods.
+    pub(super) super_version: u64,
+    stored: Option<Object>,
+}
+
+impl Own {
+    pub(super) async fn read(tenant: &Tenant) -> Result<Self, Failure> {
+        let path = CONFIG_MAPS.path(PLACE, api::MARK_NAME);
+        let stored = read(&tenant.cluster, &path).await?;
+        let text = |key: &str| {
+            let found = stored
+                .as_ref()
+                .and_then(|mark| mark.text(&format!("/data/{key}")));
+            found.unwrap_or_default().to_owned()
+        };
+        Ok(Self {
+            nonce: text("nonce").parse().ok(),
+            super_uid: text("superUID"),
+            super_version: text("superVersion").parse().unwrap_or_default(),
+            stored,
+        })
+    }
+}
+
+/// Writes the tenant's mark with the next nonce, which is the answer.
+pub(super) async fn write_own(
+    engine: &Engine,
+    tenant: &Tenant,
+    own: &Own,
+    theirs: &Theirs,
+) -> Result<u64, Failure> {
+    // At most one ahead of the super cluster's mark, however often this process dies between the two.
+    let found = own.nonce.unwrap_or_default();
+    let nonce = if found == theirs.mark.nonce + 1 {
+        found
+    } else {
+        found.max(theirs.mark.nonce) + 1
+    };
+    let super_uid = engine.super_proof.get().cloned().unwrap_or_default();
+    let data = json!({
+        "nonce": nonce.to_string(), "superUID": super_uid,
+        "superVersion": engine.super_version().to_string(),
+        "about": "Kept by Sublet, which sees by it that this cluster was restored from a backup. Deleting it holds \
+                  deletions until an operator looks.",
+    });
+    write(
+        &tenant.cluster,
+        tenant,
+        &CONFIG_MAPS,
+        own.stored.as_ref(),
+        json!({"metadata": {"name": api::MARK_NAME, "namespace": PLACE}, "data": data}),
+        &[("/data", data.clone())],
+    )
+    .await?;
+    Ok(nonce)
+}
+
+/// The super cluster's mark of a tenant.
+pub(super) struct Theirs {
+    pub(super) mark: Mark,
+    stored: Option<Object>,
+}
+
+impl Theirs {
+    pub(super) async fn read(engine: &Engine, tenant: &Tenant) -> Result<Self, Failure> {
+        let stored = read(&engine.cluster, &lease_path(&tenant.id)).await?;
+        let text = |key: &str| {
+            let found = stored.as_ref().and_then(|lease| lease.annotation(key));
+            found.unwrap_or_default().to_owned()
+        };
+        let mark = Mark {
+            nonce: text(keys::MARK_NONCE).parse().unwrap_or_default(),
+            versions: serde_json::from_str(&text(keys::MARK_VERSIONS)).unwrap_or_default(),
+            restore_counter: text(keys::RESTORE_COUNTER).parse().unwrap_or_default(),
+            acknowledged: text(keys::ACKNOWLEDGED).parse().unwrap_or_default(),
+            released: text(keys::RELEASED),
+        };
+        Ok(Self { mark, stored })
+    }
+
+    pub(super) async fn write(
+        &self,
+        engine: &Engine,
+        tenant: &Tenant,
+        mark: &Mark,
+    ) -> Result<(), Failure> {
+        let versions = serde_json::to_string(&mark.versions)
+            .map_err(|err| Failure::Api(Error::Malformed(err.to_string())))?;
+        let annotations = json!({
+            keys::MARK_NONCE: mark.nonce.to_string(),
+            keys::MARK_VERSIONS: versions,
+            keys::RESTORE_COUNTER: mark.restore_counter.to_string(),
+            keys::ACKNOWLEDGED: mark.acknowledged.to_string(),
+            keys::RELEASED: mark.released,
+        });
+        let metadata = json!({
+            "name": lease_name(&tenant.id), "namespace": api::SYSTEM_NAMESPACE,
+            "labels": {keys::TENANT: tenant.id.as_str()}, "annotations": annotations,
+        });
+        write(
+            &engine.cluster,
+            tenant,
+            &LEASES,
+            self.stored.as_ref(),
+            json!({"metadata": metadata, "spec": {}}),
+            &[("/metadata/annotations", annotations.clone())],
+        )
+        .await
+    }
+}
+
+async fn write(
+    cluster: &crate::client::Cluster,
+    tenant: &Tenant,
+    resource: &Resource,
+    stored: Option<&Object>,
+    mut new: Value,
+    fields: &[(&str, Value)],
+) -> Result<(), Failure> {
+    let Some(stored) = stored else {
+        new["apiVersion"] = resource.api_version().into();
+        new["kind"] = resource.kind.into();
+        let new = Object::from_value(new)
+            .map_err(|err| Failure::Api(Error::Malformed(err.to_string())))?;
+        return apply::create(cluster, tenant, resource, &new)
+            .await
+            .map(drop);
+    };
+    let operations = fields
+        .iter()
+        .map(|(path, value)| json!({"op": "add", "path": path, "value": value}))
+        .collect();
+    let patch = Patch {
+        subresource: None,
+        operations,
+    };
+    apply::patch(cluster, tenant, resource, stored, &[patch])
+        .await
+        .map(drop)
+}
+
+/// Records on the VirtualControlPlane who the tenant is.
+pub(super) async fn record_proof(
+    engine: &Engine,
+    tenant: &Tenant,
+    uid: &str,
+) -> Result<(), Failure> {
+    let rules = tenant.rules();
+    let path = format!(
+        "/apis/{}/{}/namespaces/{}/virtualcontrolplanes/{}",
+        api::GROUP,
+        api::VERSION,
+        rules.vcp_namespace,
+        rules.vcp_name
+    );
+    let Some(vcp) = read(&engine.cluster, &path).await? else {
+        return Ok(());
+    };
+    if vcp.text("/spec/identity") != Some(tenant.id.as_str()) {
+        return Ok(());
+    }
+    let proof = json!({"kubeSystemUID": uid, "restoreCounter": rules.restore_counter});
+    apply::status(&engine.cluster, &vcp, "proof", &proof).await?;
+    tracing::info!(tenant = %tenant.id, "recorded who the tenant is, by its kube-system namespace");
+    tenant.set_proof(uid);
+    Ok(())
+}
+
+/// Deletes the mark of a tenant that is gone for good.
+pub(crate) async fn forget(engine: &Engine, id: &TenantId) -> Result<(), Failure> {
+    let path = lease_path(id);
+    let Some(lease) = read(&engine.cluster, &path).await? else {
+        return Ok(());
+    };
+    let preconditions = Preconditions {
+        uid: lease.uid(),
+        ..Preconditions::default()
+    };
+    apply::delete_own(&engine.cluster, &path, &preconditions).await
+}
+
+fn lease_path(id: &TenantId) -> String {
+    LEASES.path(api::SYSTEM_NAMESPACE, &lease_name(id))
+}
+
+fn lease_name(id: &TenantId) -> String {
+    format!("tenant-{id}")
+}
