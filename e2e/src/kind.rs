@@ -67,7 +67,6 @@ pub const CLUSTER_ROLE_BINDING: Kind = kind(
     "ClusterRoleBinding",
     "clusterrolebindings",
 );
-pub const PRIORITY_CLASS: Kind = kind("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses");
 pub const LEASE: Kind = kind("coordination.k8s.io/v1", "Lease", "leases");
 pub const CRD: Kind = kind(
     "apiextensions.k8s.io/v1",
