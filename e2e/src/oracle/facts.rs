@@ -6,9 +6,10 @@ use std::{
     net::IpAddr,
 };
 use tenancy::{
-    kind::{Facts, KINDS, Resource, is_finished},
+    kind::{Cx, Facts, KINDS, Resource, is_finished},
     object::Object,
     selector,
+    tenant::Tenant,
 };
 
 /// Kind, namespace and name.
@@ -23,26 +24,40 @@ pub(super) struct Known {
 
 impl Known {
     /// `twins` are the super objects by the place of their tenant object.
-    pub(super) fn new(objects: HashMap<Place, Object>, twins: &HashMap<Place, Object>) -> Self {
-        let mut referenced = HashSet::new();
-        for ((kind, namespace, _), object) in &objects {
-            for rule in KINDS.iter().filter(|rule| rule.resource().kind == *kind) {
-                for reference in rule.references(object) {
-                    referenced.insert((reference.kind.into(), namespace.clone(), reference.name));
-                }
-            }
-        }
+    pub(super) fn new(
+        objects: HashMap<Place, Object>,
+        twins: &HashMap<Place, Object>,
+        rules: &Tenant,
+    ) -> Self {
         let pods = twins
             .iter()
             .filter(|((kind, ..), pod)| *kind == "Pod" && !is_finished(pod));
         let addresses = pods
             .filter_map(|(_, pod)| pod.text("/status/podIP")?.parse().ok())
             .collect();
-        Self {
+        let mut known = Self {
             objects,
-            referenced,
+            referenced: HashSet::new(),
             addresses,
+        };
+        known.referenced = known.references(rules);
+        known
+    }
+
+    fn references(&self, rules: &Tenant) -> HashSet<(String, String, String)> {
+        let cx = Cx {
+            tenant: rules,
+            facts: self,
+        };
+        let mut referenced = HashSet::new();
+        for ((kind, namespace, _), object) in &self.objects {
+            for rule in KINDS.iter().filter(|rule| rule.resource().kind == *kind) {
+                for reference in rule.references(object, &cx) {
+                    referenced.insert((reference.kind.into(), namespace.clone(), reference.name));
+                }
+            }
         }
+        referenced
     }
 }
 
@@ -90,5 +105,10 @@ impl Facts for Known {
             .iter()
             .find(|((known, space, own), _)| *known == kind && space == namespace && own == name);
         found.map(|(_, object)| object.uid().to_owned())
+    }
+
+    fn is_offered(&self, _kind: &str, _name: &str) -> bool {
+        // A rig's super cluster has no classes.
+        false
     }
 }

@@ -20,6 +20,7 @@ use tenancy::{
     kind::{Cx, KINDS, Kind, SuperWatch, TenantView, is_finished, translate},
     meta,
     object::Object,
+    offer::Offers,
     plan::{Plan, plan},
     tenant::Tenant,
 };
@@ -64,7 +65,7 @@ pub async fn differences(rig: &Rig, guest: &Guest) -> anyhow::Result<Vec<String>
             }
         }
     }
-    let known = Known::new(objects, &twins);
+    let known = Known::new(objects, &twins, &rules);
     let cx = Cx {
         tenant: &rules,
         facts: &known,
@@ -240,6 +241,8 @@ async fn rules(side: &Side, guest: &Guest) -> anyhow::Result<Tenant> {
         all_config_objects: vcp.spec.sync.config_objects == SyncObjects::All,
         group_labels: std::collections::BTreeMap::new(),
         sync_weight: 1,
+        offers: Offers::default(),
+        custom: vec![],
         restore_counter: proof.map_or(0, |proof| proof.restore_counter),
     })
 }
