@@ -1,5 +1,8 @@
 //! Which tenants are served: VirtualControlPlanes, their classes and groups, and the Secrets that lead to them.
 
+mod heard;
+mod rules;
+
 use crate::{
     client::Cluster,
     engine::Engine,
@@ -9,15 +12,10 @@ use crate::{
     pace::Pace,
     tenants::{Record, Tenant, kinds},
     verdict::{self, ControlPlane},
-    watch::{self, Presence, Sink, Target},
+    watch::{self, Target},
 };
-use api::{
-    ControlPlaneClass, ControlPlaneClassSpec, ControlPlaneGroup, CustomResource, SyncObjects,
-    VirtualControlPlane, keys,
-};
-use data_encoding::BASE64;
+use api::{ControlPlaneClassSpec, ControlPlaneGroup, VirtualControlPlane, keys};
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
@@ -25,12 +23,13 @@ use std::{
 };
 use tenancy::{
     kind::{self, KINDS, SuperWatch},
-    object::Object,
-    offer::Offers,
     tenant::{Tenant as Rules, TenantId},
 };
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use heard::{RegistrySink, SOURCES};
+use rules::rules;
 
 /// Reason of `Synced` for a VirtualControlPlane whose identity another one had before (T46).
 const CONFLICT: &str = "IdentityConflict";
@@ -80,132 +79,6 @@ impl Served {
             kinds: kinds(&wanted.rules),
         }
     }
-}
-
-/// What one of the registry's watches watches.
-#[derive(Clone, Copy, Debug)]
-enum Source {
-    ControlPlanes,
-    Classes,
-    Groups,
-    Kubeconfigs,
-}
-
-const SOURCES: [Source; 4] = [
-    Source::ControlPlanes,
-    Source::Classes,
-    Source::Groups,
-    Source::Kubeconfigs,
-];
-
-impl Source {
-    fn target(self) -> Target {
-        let own = |plural: &str, kind: &str| Target {
-            path: format!("/apis/{}/{}/{plural}", api::GROUP, api::VERSION),
-            selector: None,
-            name: None,
-            api_version: format!("{}/{}", api::GROUP, api::VERSION),
-            kind: kind.into(),
-            presence: Presence::Certain,
-        };
-        match self {
-            Self::ControlPlanes => own("virtualcontrolplanes", "VirtualControlPlane"),
-            Self::Classes => own("controlplaneclasses", "ControlPlaneClass"),
-            Self::Groups => own("controlplanegroups", "ControlPlaneGroup"),
-            Self::Kubeconfigs => Target {
-                path: format!("/api/v1/namespaces/{}/secrets", api::SYSTEM_NAMESPACE),
-                selector: Some(format!("{}={}", keys::ROLE, keys::ROLE_TENANT_KUBECONFIG)),
-                name: None,
-                api_version: "v1".into(),
-                kind: "Secret".into(),
-                presence: Presence::Certain,
-            },
-        }
-    }
-}
-
-struct RegistrySink {
-    registry: Arc<Registry>,
-    source: Source,
-}
-
-impl Sink for RegistrySink {
-    fn listing(&self) {
-        // A list tells all that there is; until it is complete nobody reads it.
-        let mut heard = self.registry.heard.lock();
-        heard.complete &= !(1 << self.source as u8);
-        match self.source {
-            Source::ControlPlanes => heard.control_planes.clear(),
-            Source::Classes => heard.classes.clear(),
-            Source::Groups => heard.groups.clear(),
-            Source::Kubeconfigs => heard.kubeconfigs.clear(),
-        }
-    }
-
-    fn applied(&self, object: Object) {
-        let mut heard = self.registry.heard.lock();
-        match self.source {
-            Source::ControlPlanes => {
-                if let Some(vcp) = parse::<VirtualControlPlane>(&object) {
-                    heard
-                        .control_planes
-                        .insert((object.namespace().into(), object.name().into()), vcp);
-                }
-            }
-            Source::Classes => {
-                if let Some(class) = parse::<ControlPlaneClass>(&object) {
-                    heard.classes.insert(object.name().into(), class.spec);
-                }
-            }
-            Source::Groups => {
-                if let Some(group) = parse(&object) {
-                    heard.groups.insert(object.name().into(), group);
-                }
-            }
-            Source::Kubeconfigs => {
-                let text = object
-                    .text("/data/kubeconfig")
-                    .and_then(|data| BASE64.decode(data.as_bytes()).ok());
-                let text = text.and_then(|bytes| String::from_utf8(bytes).ok());
-                if let (Some(id), Some(text)) = (object.label(keys::TENANT), text) {
-                    heard.kubeconfigs.insert(id.into(), text);
-                }
-            }
-        }
-        drop(heard);
-        self.registry.changed.notify_one();
-    }
-
-    fn deleted(&self, object: Object) {
-        let mut heard = self.registry.heard.lock();
-        match self.source {
-            Source::ControlPlanes => {
-                heard
-                    .control_planes
-                    .remove(&(object.namespace().into(), object.name().into()));
-            }
-            Source::Classes => drop(heard.classes.remove(object.name())),
-            Source::Groups => drop(heard.groups.remove(object.name())),
-            Source::Kubeconfigs => {
-                if let Some(id) = object.label(keys::TENANT) {
-                    heard.kubeconfigs.remove(id);
-                }
-            }
-        }
-        drop(heard);
-        self.registry.changed.notify_one();
-    }
-
-    fn listed(&self, _version: u64) {
-        self.registry.heard.lock().complete |= 1 << self.source as u8;
-        self.registry.changed.notify_one();
-    }
-}
-
-fn parse<T: DeserializeOwned>(object: &Object) -> Option<T> {
-    serde_json::from_value(object.value().clone())
-        .inspect_err(|err| tracing::warn!(name = object.name(), %err, "an object can't be read and is set aside"))
-        .ok()
 }
 
 impl Registry {
@@ -411,79 +284,6 @@ fn is_conflicting(vcp: &VirtualControlPlane) -> bool {
     conditions
         .into_iter()
         .any(|condition| condition.type_ == "IdentityConflict" && condition.status == "True")
-}
-
-fn rules(
-    id: TenantId,
-    namespace: &str,
-    name: &str,
-    vcp: &VirtualControlPlane,
-    heard: &Heard,
-) -> Rules {
-    let class = heard
-        .classes
-        .get(&vcp.spec.class_name)
-        .cloned()
-        .unwrap_or_default();
-    let ceiling = class.pod_security;
-    let weight = vcp.spec.sync.weight.unwrap_or(class.sync_weight);
-    let groups = heard.groups.values().filter(|group| {
-        group
-            .spec
-            .namespaces
-            .iter()
-            .any(|member| member == namespace)
-    });
-    Rules {
-        id,
-        vcp_namespace: namespace.to_owned(),
-        vcp_name: name.to_owned(),
-        slice: vcp
-            .spec
-            .network
-            .service_cidr
-            .as_deref()
-            .and_then(|text| text.parse().ok()),
-        cluster_domain: vcp.spec.network.cluster_domain.clone(),
-        pod_security: vcp.spec.policy.pod_security.unwrap_or(ceiling).min(ceiling),
-        sync_weight: weight.min(class.sync_weight).into(),
-        node_selector: vcp.spec.policy.node_selector.clone(),
-        all_config_objects: vcp.spec.sync.config_objects == SyncObjects::All,
-        group_labels: groups.flat_map(|group| group.spec.labels.clone()).collect(),
-        restore_counter: vcp
-            .status
-            .iter()
-            .filter_map(|status| Some(status.proof.as_ref()?.restore_counter))
-            .sum(),
-        offers: Offers {
-            class: class.offers.clone(),
-            only: vcp.spec.sync.from_super.clone(),
-            hosts: hosts(&class, namespace, name),
-        },
-        custom: custom(&class, &vcp.spec.sync.custom_resources, name),
-    }
-}
-
-/// The custom resources that the VirtualControlPlane names, as its class defines them.
-fn custom(class: &ControlPlaneClassSpec, named: &[String], vcp: &str) -> Vec<CustomResource> {
-    let offered = &class.custom_resources;
-    let defined = |name: &String| {
-        let found = offered.iter().find(|resource| resource.name == *name);
-        if found.is_none() {
-            tracing::warn!(%vcp, %name, "its class offers no such custom resource: it doesn't cross");
-        }
-        found.cloned()
-    };
-    named.iter().filter_map(defined).collect()
-}
-
-/// The class's host names, filled in for one VirtualControlPlane.
-fn hosts(class: &ControlPlaneClassSpec, namespace: &str, name: &str) -> Vec<String> {
-    let fill = |host: &String| {
-        host.replace("{name}", name)
-            .replace("{namespace}", namespace)
-    };
-    class.ingress_hosts.iter().map(fill).collect()
 }
 
 /// Starts a watch for each kind that isn't watched in the super cluster yet.

@@ -1,0 +1,138 @@
+//! What the registry's watches tell it.
+
+use super::Registry;
+use crate::watch::{Presence, Sink, Target};
+use api::{ControlPlaneClass, VirtualControlPlane, keys};
+use data_encoding::BASE64;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use tenancy::object::Object;
+
+/// What one of the registry's watches watches.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source {
+    ControlPlanes,
+    Classes,
+    Groups,
+    Kubeconfigs,
+}
+
+/// All of them.
+pub(super) const SOURCES: [Source; 4] = [
+    Source::ControlPlanes,
+    Source::Classes,
+    Source::Groups,
+    Source::Kubeconfigs,
+];
+
+impl Source {
+    /// What it asks the super cluster for.
+    pub(super) fn target(self) -> Target {
+        let own = |plural: &str, kind: &str| Target {
+            path: format!("/apis/{}/{}/{plural}", api::GROUP, api::VERSION),
+            selector: None,
+            name: None,
+            api_version: format!("{}/{}", api::GROUP, api::VERSION),
+            kind: kind.into(),
+            presence: Presence::Certain,
+        };
+        match self {
+            Self::ControlPlanes => own("virtualcontrolplanes", "VirtualControlPlane"),
+            Self::Classes => own("controlplaneclasses", "ControlPlaneClass"),
+            Self::Groups => own("controlplanegroups", "ControlPlaneGroup"),
+            Self::Kubeconfigs => Target {
+                path: format!("/api/v1/namespaces/{}/secrets", api::SYSTEM_NAMESPACE),
+                selector: Some(format!("{}={}", keys::ROLE, keys::ROLE_TENANT_KUBECONFIG)),
+                name: None,
+                api_version: "v1".into(),
+                kind: "Secret".into(),
+                presence: Presence::Certain,
+            },
+        }
+    }
+}
+
+/// Writes down what a watch tells.
+pub(super) struct RegistrySink {
+    pub(super) registry: Arc<Registry>,
+    pub(super) source: Source,
+}
+
+impl Sink for RegistrySink {
+    fn listing(&self) {
+        // A list tells all that there is; until it is complete nobody reads it.
+        let mut heard = self.registry.heard.lock();
+        heard.complete &= !(1 << self.source as u8);
+        match self.source {
+            Source::ControlPlanes => heard.control_planes.clear(),
+            Source::Classes => heard.classes.clear(),
+            Source::Groups => heard.groups.clear(),
+            Source::Kubeconfigs => heard.kubeconfigs.clear(),
+        }
+    }
+
+    fn applied(&self, object: Object) {
+        let mut heard = self.registry.heard.lock();
+        match self.source {
+            Source::ControlPlanes => {
+                if let Some(vcp) = parse::<VirtualControlPlane>(&object) {
+                    heard
+                        .control_planes
+                        .insert((object.namespace().into(), object.name().into()), vcp);
+                }
+            }
+            Source::Classes => {
+                if let Some(class) = parse::<ControlPlaneClass>(&object) {
+                    heard.classes.insert(object.name().into(), class.spec);
+                }
+            }
+            Source::Groups => {
+                if let Some(group) = parse(&object) {
+                    heard.groups.insert(object.name().into(), group);
+                }
+            }
+            Source::Kubeconfigs => {
+                let text = object
+                    .text("/data/kubeconfig")
+                    .and_then(|data| BASE64.decode(data.as_bytes()).ok());
+                let text = text.and_then(|bytes| String::from_utf8(bytes).ok());
+                if let (Some(id), Some(text)) = (object.label(keys::TENANT), text) {
+                    heard.kubeconfigs.insert(id.into(), text);
+                }
+            }
+        }
+        drop(heard);
+        self.registry.changed.notify_one();
+    }
+
+    fn deleted(&self, object: Object) {
+        let mut heard = self.registry.heard.lock();
+        match self.source {
+            Source::ControlPlanes => {
+                heard
+                    .control_planes
+                    .remove(&(object.namespace().into(), object.name().into()));
+            }
+            Source::Classes => drop(heard.classes.remove(object.name())),
+            Source::Groups => drop(heard.groups.remove(object.name())),
+            Source::Kubeconfigs => {
+                if let Some(id) = object.label(keys::TENANT) {
+                    heard.kubeconfigs.remove(id);
+                }
+            }
+        }
+        drop(heard);
+        self.registry.changed.notify_one();
+    }
+
+    fn listed(&self, _version: u64) {
+        self.registry.heard.lock().complete |= 1 << self.source as u8;
+        self.registry.changed.notify_one();
+    }
+}
+
+fn parse<T: DeserializeOwned>(object: &Object) -> Option<T> {
+    serde_json::from_value(object.value().clone())
+        .inspect_err(|err| tracing::warn!(name = object.name(), %err, "an object can't be read and is set aside"))
+        .ok()
+}

@@ -1,0 +1,82 @@
+//! From a VirtualControlPlane, its class and its groups to the rules of one tenant.
+
+use super::Heard;
+use api::{ControlPlaneClassSpec, CustomResource, SyncObjects, VirtualControlPlane};
+use tenancy::{
+    offer::Offers,
+    tenant::{Tenant as Rules, TenantId},
+};
+
+/// What translation must know of a tenant, as its VirtualControlPlane, class and groups say.
+pub(super) fn rules(
+    id: TenantId,
+    namespace: &str,
+    name: &str,
+    vcp: &VirtualControlPlane,
+    heard: &Heard,
+) -> Rules {
+    let class = heard
+        .classes
+        .get(&vcp.spec.class_name)
+        .cloned()
+        .unwrap_or_default();
+    let ceiling = class.pod_security;
+    let weight = vcp.spec.sync.weight.unwrap_or(class.sync_weight);
+    let groups = heard.groups.values().filter(|group| {
+        group
+            .spec
+            .namespaces
+            .iter()
+            .any(|member| member == namespace)
+    });
+    Rules {
+        id,
+        vcp_namespace: namespace.to_owned(),
+        vcp_name: name.to_owned(),
+        slice: vcp
+            .spec
+            .network
+            .service_cidr
+            .as_deref()
+            .and_then(|text| text.parse().ok()),
+        cluster_domain: vcp.spec.network.cluster_domain.clone(),
+        pod_security: vcp.spec.policy.pod_security.unwrap_or(ceiling).min(ceiling),
+        sync_weight: weight.min(class.sync_weight).into(),
+        node_selector: vcp.spec.policy.node_selector.clone(),
+        all_config_objects: vcp.spec.sync.config_objects == SyncObjects::All,
+        group_labels: groups.flat_map(|group| group.spec.labels.clone()).collect(),
+        restore_counter: vcp
+            .status
+            .iter()
+            .filter_map(|status| Some(status.proof.as_ref()?.restore_counter))
+            .sum(),
+        offers: Offers {
+            class: class.offers.clone(),
+            only: vcp.spec.sync.from_super.clone(),
+            hosts: hosts(&class, namespace, name),
+        },
+        custom: custom(&class, &vcp.spec.sync.custom_resources, name),
+    }
+}
+
+/// The custom resources that the VirtualControlPlane names, as its class defines them.
+fn custom(class: &ControlPlaneClassSpec, named: &[String], vcp: &str) -> Vec<CustomResource> {
+    let offered = &class.custom_resources;
+    let defined = |name: &String| {
+        let found = offered.iter().find(|resource| resource.name == *name);
+        if found.is_none() {
+            tracing::warn!(%vcp, %name, "its class offers no such custom resource: it doesn't cross");
+        }
+        found.cloned()
+    };
+    named.iter().filter_map(defined).collect()
+}
+
+/// The class's host names, filled in for one VirtualControlPlane.
+fn hosts(class: &ControlPlaneClassSpec, namespace: &str, name: &str) -> Vec<String> {
+    let fill = |host: &String| {
+        host.replace("{name}", name)
+            .replace("{namespace}", namespace)
+    };
+    class.ingress_hosts.iter().map(fill).collect()
+}
