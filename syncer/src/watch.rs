@@ -106,6 +106,7 @@ pub(crate) async fn run(
                 .saturating_mul(1 << absences.min(12))
                 .min(ABSENT_MAX);
             absences += 1;
+            failures = 0;
             tokio::select! {
                 () = cancel.cancelled() => return,
                 // A definition is served a moment after it was made.
@@ -117,6 +118,8 @@ pub(crate) async fn run(
         if !matches!(error, Error::Expired) {
             sink.interrupted(&error);
             failures += 1;
+            // That it isn't served must be told again: the sink knows only of the interruption.
+            absences = 0;
             let delay = DELAY_BASE
                 .saturating_mul(1 << failures.min(7))
                 .min(DELAY_MAX);
@@ -290,6 +293,7 @@ fn text(value: &Value, pointer: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::fake;
     use parking_lot::Mutex;
 
     #[derive(Default)]
@@ -303,6 +307,12 @@ mod tests {
             self.0.lock().push(format!("-{}", object.name()));
         }
         fn listed(&self, _version: u64) {}
+        fn interrupted(&self, _error: &Error) {
+            self.0.lock().push("interrupted".into());
+        }
+        fn absent(&self) {
+            self.0.lock().push("absent".into());
+        }
     }
 
     fn target() -> Target {
@@ -314,6 +324,27 @@ mod tests {
             kind: "Pod".into(),
             presence: Presence::Certain,
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kind_that_is_not_served_is_told_again_after_an_interruption() {
+        let (cluster, mut server) = fake();
+        let told = Told::default();
+        let target = Target {
+            presence: Presence::Optional,
+            ..target()
+        };
+        let cancel = CancellationToken::new();
+        let answers = async {
+            server.answer_plainly("GET", 404).await;
+            server.answer_plainly("GET", 404).await;
+            server.answer_plainly("GET", 503).await;
+            server.answer_plainly("GET", 404).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            cancel.cancel();
+        };
+        tokio::join!(run(cluster, target, &told, cancel.clone()), answers);
+        assert_eq!(*told.0.lock(), ["absent", "interrupted", "absent"]);
     }
 
     #[test]
