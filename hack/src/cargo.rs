@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -39,16 +40,33 @@ pub(crate) fn host_target() -> Result<String> {
     Ok(host.context("rustc doesn't name its host")?.to_owned())
 }
 
+/// Set once everything has been built by this process.
+static ALL: OnceLock<()> = OnceLock::new();
+
+/// Builds all programs and tests at once. Dependencies are compiled for the features that the selected packages ask
+/// for together, so each other selection would compile many of them again.
+pub(crate) fn build_all() -> Result<()> {
+    let arguments = ["build", "--locked", "--workspace", "--bins", "--tests"];
+    run::visibly(&mut command(&arguments))?;
+    ALL.get_or_init(|| ());
+    Ok(())
+}
+
 /// Builds the `sublet` command line and gives its path.
 pub(crate) fn build_cli() -> Result<PathBuf> {
-    run::output(&mut command(&["build", "--locked", "--package", "cli"]))?;
-    Ok(target_folder()?.join("debug/sublet"))
+    build("cli", "sublet")
 }
 
 /// Builds the syncer, for tests that run it outside of any cluster, and gives its path.
 pub(crate) fn build_syncer() -> Result<PathBuf> {
-    run::output(&mut command(&["build", "--locked", "--package", "syncer"]))?;
-    Ok(target_folder()?.join("debug/sublet-syncer"))
+    build("syncer", "sublet-syncer")
+}
+
+fn build(package: &str, binary: &str) -> Result<PathBuf> {
+    if ALL.get().is_none() {
+        run::output(&mut command(&["build", "--locked", "--package", package]))?;
+    }
+    Ok(target_folder()?.join("debug").join(binary))
 }
 
 fn program(variable: &str, default: &str) -> OsString {

@@ -166,17 +166,24 @@ fn ginkgo(suite: &Suite, kubeconfig: &Path, folder: &Path) -> Result<std::proces
         Some(focus) => (focus.clone(), String::new()),
         None => tiers::expressions(suite.tier),
     };
-    let mut command = run::command(
-        binaries::path("ginkgo")?,
-        [
+    let ginkgo = binaries::path("ginkgo")?;
+    let mut command = match &suite.target {
+        Target::Native => run::command(ginkgo, [] as [&str; 0]),
+        Target::Tenant(_) => {
+            let see = r#"mount --bind "$0" /etc/hosts && exec "$@""#;
+            let mut command = run::command("unshare", ["--mount", "sh", "-c", see]);
+            command.arg(tenant::hosts_file(folder)).arg(ginkgo);
+            command
+        }
+    };
+    command
+        .args([
             "--no-color",
             "-v",
             "--timeout=4h",
             "--label-filter=Conformance",
             "--json-report=report.json",
-        ],
-    );
-    command
+        ])
         .arg(format!("--output-dir={}", folder.display()))
         .arg(format!("--focus={focus}"));
     if !skip.is_empty() {

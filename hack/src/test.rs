@@ -51,8 +51,12 @@ const CHECKS: &[Check] = &[
         ])
     }),
     ("documentation", documentation),
+    ("building", cargo::build_all),
     ("unit, law and property tests", || {
-        with_cargo(&["test", "--workspace", "--exclude", "e2e"])
+        with_cargo(&["test", "--workspace", "--lib", "--bins"])
+    }),
+    ("examples in the documentation", || {
+        with_cargo(&["test", "--workspace", "--doc"])
     }),
 ];
 
@@ -195,7 +199,14 @@ fn cluster_tests_and_suite(extent: Extent) -> Result<()> {
 }
 
 fn cluster_tests(extent: Extent) -> Result<()> {
-    let mut command = cargo::command(&["test", "--package", "e2e", "--", CLUSTER_TEST_THREADS]);
+    let mut command = cargo::command(&[
+        "test",
+        "--workspace",
+        "--test",
+        "e2e",
+        "--",
+        CLUSTER_TEST_THREADS,
+    ]);
     if extent == Extent::All {
         command.arg("--include-ignored");
     }

@@ -3,6 +3,7 @@
 //! Some specs wait for periodic work of a control plane. So a tenant that is made for the suite has a class of its own,
 //! which differs from the default one by short intervals and nothing else.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -34,7 +35,39 @@ pub(crate) fn kubeconfig(name: &str, folder: &Path) -> Result<PathBuf> {
             .args(["kubeconfig", name, "--force", "-o"])
             .arg(&place),
     )?;
+    let text = fs::read_to_string(&place).context("cannot read the tenant's kubeconfig")?;
+    let (text, hosts) = by_name(&text);
+    fs::write(&place, text).context("cannot write the tenant's kubeconfig")?;
+    let machine = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    fs::write(hosts_file(folder), machine + &hosts).context("cannot write the suite's hosts")?;
     Ok(place)
+}
+
+/// The hosts file that the suite must see instead of the machine's.
+pub(crate) fn hosts_file(folder: &Path) -> PathBuf {
+    folder.join("hosts")
+}
+
+/// Replaces the address in a kubeconfig by the server's name, since the suite forgets `tls-server-name`; and the line
+/// of a hosts file that leads there.
+fn by_name(kubeconfig: &str) -> (String, String) {
+    let value = |key: &str| {
+        let mut values = kubeconfig
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix(key));
+        values.next().map(str::trim)
+    };
+    let server = value("server:").and_then(|url| url.strip_prefix("https://"));
+    let parts = server.and_then(|server| server.rsplit_once(':'));
+    let (Some((address, port)), Some(name)) = (parts, value("tls-server-name:")) else {
+        return (kubeconfig.to_owned(), String::new());
+    };
+    let lines: Vec<String> = kubeconfig
+        .lines()
+        .filter(|line| !line.trim().starts_with("tls-server-name:"))
+        .map(|line| line.replace(&format!("//{address}:{port}"), &format!("//{name}:{port}")))
+        .collect();
+    (lines.join("\n") + "\n", format!("\n{address} {name}\n"))
 }
 
 /// Removes a tenant.
@@ -54,7 +87,7 @@ fn apply_class() -> Result<()> {
         "metadata": {"name": CLASS}, "spec": spec,
     });
     let file = paths::handout().join("conformance-class.json");
-    std::fs::write(&file, class.to_string()).context("cannot write the class")?;
+    fs::write(&file, class.to_string()).context("cannot write the class")?;
     run::output(kubectl()?.args(["apply", "-f"]).arg(&file)).map(drop)
 }
 
@@ -68,4 +101,22 @@ fn sublet() -> Result<Command> {
     let mut command = run::command(cargo::build_cli()?, [] as [&str; 0]);
     command.env("KUBECONFIG", paths::kubeconfig());
     Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_suite_finds_the_front_door_by_name() {
+        let kubeconfig = "clusters:\n- cluster:\n    server: https://10.0.0.1:31735\n    tls-server-name: x.tenants\n";
+        let (text, hosts) = by_name(kubeconfig);
+        assert_eq!(
+            text,
+            "clusters:\n- cluster:\n    server: https://x.tenants:31735\n"
+        );
+        assert_eq!(hosts, "\n10.0.0.1 x.tenants\n");
+        let plain = "    server: https://example.com:443\n";
+        assert_eq!(by_name(plain), (plain.to_owned(), String::new()));
+    }
 }
