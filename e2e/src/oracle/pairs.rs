@@ -127,7 +127,10 @@ pub async fn digest(rig: &Rig, guest: &Guest, namespace: &str) -> anyhow::Result
     let mut lines = vec![];
     for rule in going_down().filter(|rule| rule.resource().namespaced) {
         let path = rule.resource().path(&twin, "");
-        let list = rig.side.request(Method::GET, &path, None).await?;
+        let list = match rig.side.request(Method::GET, &path, None).await {
+            Err(problem) if problem.code == 404 && rule.is_optional() => continue,
+            other => other?,
+        };
         for object in list["items"].as_array().into_iter().flatten() {
             let role = &object["metadata"]["labels"][keys::ROLE];
             let mut body = object.clone();

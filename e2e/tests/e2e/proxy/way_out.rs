@@ -80,11 +80,16 @@ fn a_webhook_in_a_service_of_the_tenant_is_asked() {
         // The server speaks no TLS, so that it was reached is told by what is wrong with its answer.
         let service =
             json!({"service": {"namespace": space.name, "name": "web", "port": 80, "path": "/"}});
-        let said = refused_by(space, service).await?;
-        ensure!(
-            said.contains("server gave HTTP response to HTTPS client"),
-            "{said}"
-        );
+        // A ready pod isn't behind its Service's address on every node at once.
+        eventually(SOON, "the webhook is reached", async || {
+            let said = refused_by(space, service.clone()).await?;
+            ensure!(
+                said.contains("server gave HTTP response to HTTPS client"),
+                "{said}"
+            );
+            Ok(())
+        })
+        .await?;
         kubectl
             .run(&format!("-n {} get pod web", space.name))
             .await?
