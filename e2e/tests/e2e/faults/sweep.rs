@@ -8,7 +8,7 @@ use e2e::{
     kind::{CONFIG_MAP, ENDPOINT_SLICE, Kind, NAMESPACE, POD, SECRET, SERVICE, SERVICE_ACCOUNT},
     make, oracle,
     rig::{Rig, Wish, on_rig},
-    wait::{PODS, SOON, eventually},
+    wait::{PODS, eventually},
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Instant};
@@ -39,7 +39,9 @@ fn f10_a_crash_at_any_write_changes_nothing_in_the_end() {
 async fn sweep(rig: &mut Rig, stride: u64) -> anyhow::Result<()> {
     let began = Instant::now();
     let rule = count(rig);
-    let wanted = workload(rig, "s-none").await.context("without a fault")?;
+    let wanted = workload(rig, "s-none", None)
+        .await
+        .context("without a fault")?;
     let writes = rule.met();
     ensure!(writes > 15, "the workload took {writes} writes only");
     let mut runs = 0;
@@ -49,7 +51,7 @@ async fn sweep(rig: &mut Rig, stride: u64) -> anyhow::Result<()> {
             rig.syncer.start().await?;
             rig.synced(0).await?;
             let rule = kill_at(rig, k, moment);
-            let found = workload(rig, &format!("s-{moment}-{k}")).await;
+            let found = workload(rig, &format!("s-{moment}-{k}"), Some(&wanted)).await;
             let found = found.with_context(|| format!("killed {moment} write {k}"))?;
             runs += 1;
             same(&format!("killed {moment} write {k}"), &found, &wanted)?;
@@ -102,21 +104,24 @@ fn kill_at(rig: &Rig, k: u64, moment: &str) -> Rule {
     rule
 }
 
-/// Creates, updates and deletes in a namespace of its own; each phase ends when both sides say the same.
-async fn workload(rig: &Rig, namespace: &str) -> anyhow::Result<Outcome> {
+/// Creates, updates and deletes in a namespace of its own; each phase ends when both sides say the same, and what was
+/// wanted if that is known.
+async fn workload(rig: &Rig, namespace: &str, wanted: Option<&Outcome>) -> anyhow::Result<Outcome> {
     let side = &rig.tenants[0].side;
     rig.tenants[0].namespace(namespace).await?;
     for (kind, mut object) in objects() {
         object["metadata"]["namespace"] = namespace.into();
         side.create(kind, object).await?;
     }
-    settled(rig).await.context("after the creates")?;
-    let created = oracle::pairs::digest(rig, &rig.tenants[0], namespace).await?;
+    let created = settled(rig, namespace, wanted.map(|wanted| &*wanted.created))
+        .await
+        .context("after the creates")?;
     for (kind, name, patch) in updates() {
         side.merge(kind, namespace, name, patch).await?;
     }
-    settled(rig).await.context("after the updates")?;
-    let updated = oracle::pairs::digest(rig, &rig.tenants[0], namespace).await?;
+    let updated = settled(rig, namespace, wanted.map(|wanted| &*wanted.updated))
+        .await
+        .context("after the updates")?;
     for (kind, object) in objects().into_iter().rev() {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         side.delete(kind, namespace, name).await?;
@@ -137,13 +142,20 @@ async fn workload(rig: &Rig, namespace: &str) -> anyhow::Result<Outcome> {
     Ok(Outcome { created, updated })
 }
 
-/// Waits until both sides say the same, and starts the syncer again when it was killed.
-async fn settled(rig: &Rig) -> anyhow::Result<()> {
-    eventually(SOON, "both sides say the same", async || {
+/// Waits until both sides say the same, and starts the syncer again when it was killed. The answer is the digest of the
+/// super cluster's side: the wanted one, or else one that two looks agree on, since tokens and what else has no pair come
+/// after the pairs.
+async fn settled(rig: &Rig, namespace: &str, wanted: Option<&str>) -> anyhow::Result<String> {
+    let mut last = String::new();
+    eventually(PODS, "both sides say the same", async || {
         revive(rig).await?;
         let found = oracle::pairs::differences(rig, &rig.tenants[0]).await?;
         ensure!(found.is_empty(), "{}", found.join("; "));
-        Ok(())
+        let now = oracle::pairs::digest(rig, &rig.tenants[0], namespace).await?;
+        let before = std::mem::replace(&mut last, now.clone());
+        let right = wanted.unwrap_or(&before);
+        ensure!(now == right, "{now} instead of {right}");
+        Ok(now)
     })
     .await
     .with_context(|| rig.syncer.tail())
