@@ -68,15 +68,7 @@ async fn round(engine: &Engine, tenant: &Tenant) -> Result<(), Failure> {
         .map(|kind| (kind, kind::rule(kind)))
         .filter(|(_, rule)| rule.goes_down())
     {
-        let resource = rule.resource();
-        let target = Target {
-            path: resource.path("", ""),
-            selector: rule.tenant_selector().map(str::to_owned),
-            name: None,
-            api_version: resource.api_version(),
-            kind: resource.kind.to_owned(),
-            presence: watch::presence(rule),
-        };
+        let target = Target::of(rule);
         let there = Compared::new(tenant, kind, Side::Tenant);
         served(watch::list(&tenant.cluster, &target, &there).await, &target)?;
         let here = Compared::new(tenant, kind, Side::Super);
@@ -94,7 +86,7 @@ async fn round(engine: &Engine, tenant: &Tenant) -> Result<(), Failure> {
                 let twin = twin_name(tenant, &namespace).name;
                 let selector = format!("{}={},!{}", keys::TENANT, tenant.id, keys::ROLE);
                 let target = Target {
-                    path: resource.path(&twin, ""),
+                    path: rule.resource().path(&twin, ""),
                     selector: Some(selector),
                     ..target.clone()
                 };

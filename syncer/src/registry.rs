@@ -299,14 +299,9 @@ fn watch_super(
             continue;
         }
         let rule = kind::rule(kind);
-        let resource = rule.resource();
         let target = Target {
-            path: resource.path("", ""),
             selector: (rule.super_watch() == SuperWatch::Owned).then(|| keys::TENANT.to_owned()),
-            name: None,
-            api_version: resource.api_version(),
-            kind: resource.kind.to_owned(),
-            presence: watch::presence(rule),
+            ..Target::of(rule)
         };
         let sink = SuperSink {
             engine: engine.clone(),
@@ -409,15 +404,7 @@ async fn start(
         if !watched {
             continue;
         }
-        let resource = rule.resource();
-        let target = Target {
-            path: resource.path("", ""),
-            selector: rule.tenant_selector().map(str::to_owned),
-            name: None,
-            api_version: resource.api_version(),
-            kind: resource.kind.to_owned(),
-            presence: watch::presence(rule),
-        };
+        let target = Target::of(rule);
         let sink = TenantSink {
             engine: engine.clone(),
             tenant: tenant.clone(),

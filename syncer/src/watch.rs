@@ -66,12 +66,22 @@ pub(crate) enum Presence {
     Optional,
 }
 
-/// Whether an API server may lack the kind of a rule.
-pub(crate) fn presence(rule: &dyn Kind) -> Presence {
-    if rule.is_optional() {
-        Presence::Optional
-    } else {
-        Presence::Certain
+impl Target {
+    /// All objects of a kind that its rule wants of a tenant.
+    pub(crate) fn of(rule: &dyn Kind) -> Self {
+        let resource = rule.resource();
+        Self {
+            path: resource.path("", ""),
+            selector: rule.tenant_selector().map(str::to_owned),
+            name: None,
+            api_version: resource.api_version(),
+            kind: resource.kind.to_owned(),
+            presence: if rule.is_optional() {
+                Presence::Optional
+            } else {
+                Presence::Certain
+            },
+        }
     }
 }
 
