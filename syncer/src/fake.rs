@@ -43,7 +43,6 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         slice: None,
         cluster_domain: "cluster.local".into(),
         pod_security: api::PodSecurity::Baseline,
-        sync_weight: 1,
         node_selector: BTreeMap::new(),
         all_config_objects: false,
         group_labels: BTreeMap::new(),

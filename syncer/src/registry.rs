@@ -29,7 +29,7 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use heard::{RegistrySink, SOURCES};
-use rules::rules;
+use rules::{rules, weight};
 
 /// Reason of `Synced` for a VirtualControlPlane whose identity another one had before (T46).
 const CONFLICT: &str = "IdentityConflict";
@@ -63,6 +63,7 @@ struct Wanted {
     rules: Rules,
     record: Record,
     kubeconfig: String,
+    weight: u32,
 }
 
 /// What a tenant is served by; another one is served anew.
@@ -245,6 +246,7 @@ impl Registry {
                 rules,
                 record,
                 kubeconfig,
+                weight: weight(vcp, &heard),
             };
             wanted.insert(id, entry);
         }
@@ -341,7 +343,7 @@ async fn reconcile(
     }
     for (id, wanted) in wanted.drain() {
         for queue in [&engine.down, &engine.up] {
-            queue.set_weight(&id, wanted.rules.sync_weight);
+            queue.set_weight(&id, wanted.weight);
         }
         if running.contains_key(&id) {
             if let Some(tenant) = engine.tenant(&id)

@@ -68,8 +68,6 @@ pub struct Tenant {
     pub cluster_domain: String,
     /// Pod Security level its pods are held to.
     pub pod_security: PodSecurity,
-    /// Turns that the tenant gets in the fair queue, compared with others.
-    pub sync_weight: u32,
     /// Labels a node must carry to be used by the tenant.
     pub node_selector: BTreeMap<String, String>,
     /// All ConfigMaps and Secrets go down, not only those referred to.

@@ -243,7 +243,6 @@ async fn rules(side: &Side, guest: &Guest) -> anyhow::Result<Tenant> {
         node_selector: vcp.spec.policy.node_selector.clone(),
         all_config_objects: vcp.spec.sync.config_objects == SyncObjects::All,
         group_labels: std::collections::BTreeMap::new(),
-        sync_weight: 1,
         offers: Offers::default(),
         custom: vec![],
         restore_counter: proof.map_or(0, |proof| proof.restore_counter),

@@ -7,6 +7,12 @@ use tenancy::{
     tenant::{Tenant as Rules, TenantId},
 };
 
+/// Turns that the tenant gets in the fair queue, compared with others: its own wish under its class's ceiling.
+pub(super) fn weight(vcp: &VirtualControlPlane, heard: &Heard) -> u32 {
+    let ceiling = class(vcp, heard).sync_weight;
+    vcp.spec.sync.weight.unwrap_or(ceiling).min(ceiling).into()
+}
+
 /// What translation must know of a tenant, as its VirtualControlPlane, class and groups say.
 pub(super) fn rules(
     id: TenantId,
@@ -15,13 +21,8 @@ pub(super) fn rules(
     vcp: &VirtualControlPlane,
     heard: &Heard,
 ) -> Rules {
-    let class = heard
-        .classes
-        .get(&vcp.spec.class_name)
-        .cloned()
-        .unwrap_or_default();
+    let class = class(vcp, heard);
     let ceiling = class.pod_security;
-    let weight = vcp.spec.sync.weight.unwrap_or(class.sync_weight);
     let groups = heard.groups.values().filter(|group| {
         group
             .spec
@@ -41,7 +42,6 @@ pub(super) fn rules(
             .and_then(|text| text.parse().ok()),
         cluster_domain: vcp.spec.network.cluster_domain.clone(),
         pod_security: vcp.spec.policy.pod_security.unwrap_or(ceiling).min(ceiling),
-        sync_weight: weight.min(class.sync_weight).into(),
         node_selector: vcp.spec.policy.node_selector.clone(),
         all_config_objects: vcp.spec.sync.config_objects == SyncObjects::All,
         group_labels: groups.flat_map(|group| group.spec.labels.clone()).collect(),
@@ -57,6 +57,12 @@ pub(super) fn rules(
         },
         custom: custom(&class, &vcp.spec.sync.custom_resources, name),
     }
+}
+
+/// The class of a VirtualControlPlane; one that isn't there permits what the defaults do.
+fn class(vcp: &VirtualControlPlane, heard: &Heard) -> ControlPlaneClassSpec {
+    let class = heard.classes.get(&vcp.spec.class_name);
+    class.cloned().unwrap_or_default()
 }
 
 /// The custom resources that the VirtualControlPlane names, as its class defines them.

@@ -19,7 +19,6 @@ pub(crate) fn tenant() -> Tenant {
         slice: Some("10.96.4.0/22".parse().unwrap()),
         cluster_domain: "cluster.local".into(),
         pod_security: PodSecurity::Baseline,
-        sync_weight: 1,
         node_selector: BTreeMap::new(),
         all_config_objects: false,
         group_labels: BTreeMap::new(),
