@@ -27,7 +27,7 @@ use std::{
     },
     time::Duration,
 };
-use telemetry::LogFormat;
+use telemetry::LogArgs;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -72,18 +72,8 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     drain: u64,
 
-    /// How log lines are written
-    #[arg(long, value_enum, default_value_t = LogFormat::Json)]
-    log_format: LogFormat,
-
-    /// What is logged, such as `info` or `info,audit=off`
-    #[arg(
-        long,
-        value_name = "FILTER",
-        env = "SUBLET_LOG",
-        default_value = "info,kube_runtime=warn,kube_client=off"
-    )]
-    log: String,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 impl Args {
@@ -96,10 +86,9 @@ impl Args {
             front_door,
             way_out,
             drain,
-            log_format,
             log,
         } = self;
-        telemetry::start_logging(log_format, &log)?;
+        log.start()?;
         let config = config(kubeconfig).await?;
         let client = Client::try_from(config.clone())?;
         let bind = async |address: SocketAddr| {

@@ -34,7 +34,7 @@ use std::{
     },
     time::Duration,
 };
-use telemetry::LogFormat;
+use telemetry::LogArgs;
 use tenancy::slice::Slice;
 
 /// Passes that run at once: one tenant that doesn't answer must not hold up the others.
@@ -65,18 +65,8 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
 
-    /// How log lines are written
-    #[arg(long, value_enum, default_value_t = LogFormat::Json)]
-    log_format: LogFormat,
-
-    /// What is logged, such as `info` or `info,manager=debug`
-    #[arg(
-        long,
-        value_name = "FILTER",
-        env = "SUBLET_LOG",
-        default_value = "info,kube_runtime=warn,kube_client=off"
-    )]
-    log: String,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 impl Args {
@@ -87,10 +77,9 @@ impl Args {
             namespace,
             service_cidr,
             listen,
-            log_format,
             log,
         } = self;
-        telemetry::start_logging(log_format, &log).context("--log")?;
+        log.start().context("--log")?;
         let client = connect(kubeconfig).await?;
         let listener = tokio::net::TcpListener::bind(listen)
             .await

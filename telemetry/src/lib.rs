@@ -6,5 +6,5 @@ mod logging;
 
 mod page;
 
-pub use logging::{InvalidFilter, LogFormat, start_logging};
+pub use logging::{InvalidFilter, LogArgs, LogFormat, start_logging};
 pub use page::{Page, serve};

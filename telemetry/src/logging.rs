@@ -12,6 +12,30 @@ pub enum LogFormat {
     Json,
 }
 
+/// The flags about logging.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LogArgs {
+    /// How log lines are written
+    #[arg(long, value_enum, default_value_t = LogFormat::Json)]
+    log_format: LogFormat,
+
+    /// What is logged, such as `info` or `info,kube_client=debug`
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "SUBLET_LOG",
+        default_value = "info,kube_runtime=warn,kube_client=off"
+    )]
+    log: String,
+}
+
+impl LogArgs {
+    /// Starts logging as the flags say. To be called once.
+    pub fn start(&self) -> Result<(), InvalidFilter> {
+        start_logging(self.log_format, &self.log)
+    }
+}
+
 /// The text says nothing that could be logged.
 #[derive(Debug, thiserror::Error)]
 #[error("{filter:?} is no log filter such as `info` or `info,manager=debug`: {source}")]
