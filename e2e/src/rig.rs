@@ -29,7 +29,7 @@ use futures::FutureExt;
 use keys::Authority;
 use player::Player;
 use serde_json::{Value, json};
-use server::{Plan, Server};
+use server::{Audit, Plan, Server};
 use std::{
     panic::{AssertUnwindSafe, resume_unwind},
     sync::Arc,
@@ -38,7 +38,7 @@ use syncer::Syncer;
 use tenancy::{naming, tenant::TenantId};
 
 /// Service range of the super cluster; tenant `n` has the slice `10.200.4n.0/22`.
-const SERVICES: &str = "10.200.0.0/16";
+pub const SERVICES: &str = "10.200.0.0/16";
 
 /// What a rig is to be.
 #[derive(Clone, Debug)]
@@ -157,6 +157,7 @@ impl Rig {
             controllers: true,
             etcd_flags: vec![],
             flags: vec![],
+            audit: Audit::Writes,
         };
         let mut above = Server::start(folder.path(), &authority, plan)?;
         let mut servers = vec![];
@@ -169,6 +170,7 @@ impl Rig {
                 controllers: wish.controllers,
                 etcd_flags: wish.etcd_flags.clone(),
                 flags: vec![],
+                audit: Audit::Writes,
             };
             servers.push(Server::start(folder.path(), &authority, plan)?);
         }
@@ -193,7 +195,8 @@ impl Rig {
                 proxy,
                 server,
             };
-            announce(&side, &guest, number).await?;
+            let kubeconfig = guest.server.syncer_kubeconfig(guest.proxy.port());
+            announce(&side, (&guest.name, &guest.id), &kubeconfig, number).await?;
             tenants.push(guest);
         }
         Ok(Self {
@@ -255,7 +258,7 @@ pub fn slice(number: usize) -> String {
 }
 
 /// CRDs, and of the manifest all but the daemons, which run here as processes.
-async fn install(side: &Side) -> anyhow::Result<()> {
+pub async fn install(side: &Side) -> anyhow::Result<()> {
     apply(side, include_str!("../../manifests/crds.yaml")).await?;
     apply(side, include_str!("../../manifests/install.yaml")).await?;
     eventually(SOON, "the CRDs are served", async || {
@@ -302,14 +305,15 @@ fn installed(document: &Value) -> Option<Kind> {
 }
 
 /// Makes the Secret and the VirtualControlPlane of an external tenant, as `sublet attach` does.
-async fn announce(side: &Side, guest: &Guest, number: usize) -> anyhow::Result<()> {
-    let name = &guest.name;
+pub async fn announce(
+    side: &Side,
+    (name, id): (&str, &TenantId),
+    kubeconfig: &str,
+    number: usize,
+) -> anyhow::Result<()> {
     let secret = secret_name(name);
-    side.create(
-        SECRET,
-        kubeconfig_secret(name, &guest.server.syncer_kubeconfig(guest.proxy.port())),
-    )
-    .await?;
+    side.create(SECRET, kubeconfig_secret(name, kubeconfig))
+        .await?;
     let role = json!({
         "metadata": {"name": secret, "namespace": NAMESPACE_OF_TESTS},
         "rules": [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": [secret],
@@ -325,7 +329,7 @@ async fn announce(side: &Side, guest: &Guest, number: usize) -> anyhow::Result<(
     let vcp = json!({
         "metadata": {"name": name, "namespace": NAMESPACE_OF_TESTS},
         "spec": {
-            "identity": guest.id.as_str(), "className": "default",
+            "identity": id.as_str(), "className": "default",
             "external": {"kubeconfigSecretRef": {"name": secret, "key": "value"}},
             "network": {"serviceCIDR": slice(number)},
             "sync": {"configObjects": "All"},

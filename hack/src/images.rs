@@ -43,6 +43,11 @@ pub(crate) fn own() -> Result<Vec<Bundle>> {
     own::bundles()
 }
 
+/// Builds the daemons as the images hold them, and what else cargo is told to by `selection`; the folder that holds all.
+pub(crate) fn built_as_in_images(selection: &[&str]) -> Result<PathBuf> {
+    own::built_with(selection)
+}
+
 /// The images of the daemons that have been built already, as they were built last. Builds nothing.
 pub(crate) fn own_as_built() -> Result<Vec<Bundle>> {
     own::bundles_as_built()

@@ -8,6 +8,7 @@ macro_rules! say {
     ($($text:tt)*) => { $crate::progress::say(format_args!($($text)*)) };
 }
 
+mod bench;
 mod binaries;
 mod cache;
 mod cargo;
@@ -24,6 +25,7 @@ mod size;
 mod super_cluster;
 mod test;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -65,6 +67,16 @@ enum Command {
         /// Remove the super cluster afterwards; the default elsewhere
         #[arg(long)]
         no_keep: bool,
+    },
+    /// Measure speed and size beside the same work without tenants; `bench --help` tells of all scenarios
+    #[command(
+        disable_help_flag = true,
+        after_help = "Examples:\n  cargo xtask bench burst --tokens both\n  cargo xtask bench steady fair restart idle"
+    )]
+    Bench {
+        /// Arguments of the load program
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
     },
     /// Run the upstream conformance suite against a tenant or the super cluster
     #[command(
@@ -156,6 +168,7 @@ fn run(command: &Command) -> Result<bool> {
             (_, true) => demo::Afterwards::Remove,
             _ => demo::Afterwards::by_default(),
         })?,
+        Command::Bench { arguments } => bench::measure(arguments)?,
         Command::Conformance(arguments) => conformance::check(&conformance::Suite {
             target: match &arguments.tenant {
                 Some(name) => conformance::Target::Tenant(name.clone()),

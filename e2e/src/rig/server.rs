@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::Context;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -44,6 +44,17 @@ pub struct Plan {
     pub etcd_flags: Vec<String>,
     /// Further flags of the API server.
     pub flags: Vec<String>,
+    /// What its audit log holds.
+    pub audit: Audit,
+}
+
+/// What an API server writes down of its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audit {
+    /// Writes of the syncer and all deletions, with their bodies.
+    Writes,
+    /// Nothing, which is faster.
+    Nothing,
 }
 
 /// An API server that runs on this machine.
@@ -142,11 +153,13 @@ impl Server {
             flag("service-account-key-file", &file("sa.pub")),
             flag("service-account-signing-key-file", &file("sa.key")),
             flag("enable-priority-and-fairness", "false"),
-            flag("audit-policy-file", &file("audit.json")),
-            flag("audit-log-path", &file("audit.log")),
             flag("allow-privileged", "true"),
             flag("profiling", "false"),
         ];
+        if self.plan.audit == Audit::Writes {
+            flags.push(flag("audit-policy-file", &file("audit.json")));
+            flags.push(flag("audit-log-path", &file("audit.log")));
+        }
         flags.extend(self.plan.flags.clone());
         let program = settings::part("kube-apiserver")?;
         self.api = Some(Process::start(
@@ -246,6 +259,12 @@ impl Server {
     /// The API server's process.
     pub fn api(&self) -> anyhow::Result<&Process> {
         self.api.as_ref().context("the API server doesn't run")
+    }
+
+    /// The process IDs of all that runs of it.
+    pub fn pids(&self) -> Vec<Pid> {
+        let all = [&self.etcd, &self.api, &self.controllers];
+        all.into_iter().flatten().map(Process::pid).collect()
     }
 
     /// Ends the API server by a signal.

@@ -7,7 +7,7 @@ use crate::{
 };
 use anyhow::{Context, ensure};
 use parking_lot::Mutex;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use std::{path::PathBuf, sync::Arc};
 
 /// A syncer that can be killed and started again.
@@ -84,6 +84,11 @@ impl Syncer {
             .lock()
             .as_mut()
             .is_some_and(|process| !process.has_ended())
+    }
+
+    /// Its process ID, if it runs.
+    pub fn pid(&self) -> Option<Pid> {
+        self.process.lock().as_ref().map(Process::pid)
     }
 
     /// Sends a signal.

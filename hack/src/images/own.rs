@@ -1,6 +1,7 @@
 //! Images of this repository's own daemons: from nothing, one static binary, a numeric user.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Result, bail};
 
@@ -89,16 +90,30 @@ fn bundle(daemon: &Daemon, binary: &Path) -> Result<Bundle> {
     })
 }
 
-/// Builds all daemons with a static C library. Naming the target, though it is the host's own, keeps the
-/// flags away from build scripts, which can't be static.
+/// Builds all daemons with a static C library.
 fn build() -> Result<()> {
+    let packages: Vec<&str> = DAEMONS
+        .iter()
+        .flat_map(|daemon| ["--package", daemon.package])
+        .collect();
+    run::output(&mut static_build(&packages)?).map(drop)
+}
+
+/// Builds the daemons, then what else is selected, all for release; the answer is the folder where they are.
+pub(crate) fn built_with(selection: &[&str]) -> Result<PathBuf> {
+    build()?;
+    run::visibly(&mut static_build(selection)?)?;
+    folder()
+}
+
+/// Naming the target, though it is the host's own, keeps the flags away from build scripts, which can't be static.
+fn static_build(selection: &[&str]) -> Result<Command> {
     let target = cargo::host_target()?;
     let mut command = cargo::command(&["build", "--release", "--locked", "--target", &target]);
-    command.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    for daemon in DAEMONS {
-        command.args(["--package", daemon.package]);
-    }
-    run::output(&mut command).map(drop)
+    command
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .args(selection);
+    Ok(command)
 }
 
 /// Where cargo puts what [`build`] builds.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// Its name.
-pub(crate) const NAME: &str = "latency";
+pub(crate) const NAME: &str = crate::world::NODE;
 
 const LEASE: Kind = Kind {
     api_version: "coordination.k8s.io/v1",
@@ -47,6 +47,11 @@ impl Fake {
         });
         let status = json!({"capacity": capacity, "allocatable": capacity, "conditions": [ready]});
         above.merge_status(NODE, "", NAME, status).await?;
+        // The API server taints nodes at birth; where nobody watches nodes, nobody else takes that away again.
+        let cordoned = json!([{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]);
+        above
+            .merge(NODE, "", NAME, json!({"spec": {"taints": cordoned}}))
+            .await?;
         let heart = tokio::spawn(beat(above.clone()));
         eventually(SOON, "the fake node takes pods", async || {
             let node = above.get(NODE, "", NAME).await?;

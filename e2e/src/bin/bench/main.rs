@@ -1,0 +1,158 @@
+//! The load program: how fast and how small Sublet is, beside the same work straight in the super cluster.
+//!
+//! It starts plain API servers and a syncer, or takes what kubeconfigs lead to, makes pods, plays scheduler and kubelet,
+//! and watches both sides: one process, so there is one clock. What is measured is what everybody sees: the arrival of
+//! watch events, with their way through the API servers and this program's own decoding.
+
+mod chart;
+mod figures;
+mod load;
+mod machine;
+mod node;
+mod player;
+mod pod;
+mod process;
+mod report;
+mod requests;
+mod scenario;
+mod times;
+mod world;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use pod::Tokens;
+use scenario::{Extent, Scenario};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use world::Given;
+
+/// Measures Sublet, or another syncer, and prints one JSON document.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask bench",
+    after_help = "Examples:\n  cargo xtask bench burst --tokens both --rounds 3\n  \
+                  cargo xtask bench steady fair restart idle\n  \
+                  cargo xtask bench steady --super-kubeconfig super.conf --tenant-kubeconfig a.conf --syncer-pid 4711"
+)]
+struct Args {
+    /// What to measure
+    #[arg(value_enum, required_unless_present = "from")]
+    scenarios: Vec<Scenario>,
+    /// Pods without a token, default pods, or first the one and then the other
+    #[arg(long, value_enum, default_value = "off")]
+    tokens: Kinds,
+    /// How often; the table shows medians
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
+    rounds: u32,
+    /// Tenants that are started
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=60))]
+    tenants: u32,
+    /// Pods of each tenant in `burst`
+    #[arg(long, default_value_t = 200)]
+    burst_pods: usize,
+    /// Pods of all tenants in `steady`
+    #[arg(long, default_value_t = 500)]
+    steady_pods: usize,
+    /// Pods a second in `steady`
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
+    rate: u32,
+    /// Objects in `restart`
+    #[arg(long, default_value_t = 10_000)]
+    objects: usize,
+    /// A super cluster that is there, by its admin's kubeconfig; with --tenant-kubeconfig
+    #[arg(long, value_name = "PATH", requires = "tenant_kubeconfig")]
+    super_kubeconfig: Option<PathBuf>,
+    /// A tenant that is there, by its admin's kubeconfig; may be given again
+    #[arg(long, value_name = "PATH", requires = "super_kubeconfig")]
+    tenant_kubeconfig: Vec<PathBuf>,
+    /// Process of the syncer of such tenants, if it runs on this machine
+    #[arg(long, value_name = "PID", requires = "super_kubeconfig")]
+    syncer_pid: Option<u32>,
+    /// Where the document goes as well
+    #[arg(long, value_name = "PATH", default_value = "target/bench/latest.json")]
+    out: PathBuf,
+    /// Measure nothing: take a document that is there
+    #[arg(long, value_name = "PATH", conflicts_with = "scenarios")]
+    from: Option<PathBuf>,
+    /// Draw a chart of the document as SVG
+    #[arg(long, value_name = "PATH")]
+    chart: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kinds {
+    Off,
+    On,
+    Both,
+}
+
+impl Args {
+    fn extent(&self) -> anyhow::Result<Extent> {
+        let given = self.super_kubeconfig.clone().map(|above| Given {
+            above,
+            tenants: self.tenant_kubeconfig.clone(),
+            syncer: self.syncer_pid,
+        });
+        Ok(Extent {
+            tenants: match &given {
+                Some(given) => given.tenants.len(),
+                None => usize::try_from(self.tenants)?,
+            },
+            rounds: usize::try_from(self.rounds)?,
+            burst_pods: self.burst_pods,
+            steady_pods: self.steady_pods,
+            rate: self.rate,
+            objects: self.objects,
+            given,
+        })
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let document = match &args.from {
+        Some(path) => serde_json::from_str(&std::fs::read_to_string(path)?)
+            .with_context(|| format!("reading {}", path.display()))?,
+        None => measured(&args).await?,
+    };
+    if let Some(path) = &args.chart {
+        write(path, &chart::draw(&document))?;
+    }
+    if args.from.is_none() {
+        let text = serde_json::to_string_pretty(&document)?;
+        write(&args.out, &format!("{text}\n"))?;
+        println!("{text}");
+    }
+    Ok(())
+}
+
+/// Measures all that is asked for.
+async fn measured(args: &Args) -> anyhow::Result<Value> {
+    let extent = args.extent()?;
+    let kinds = match args.tokens {
+        Kinds::Off => vec![Tokens::Off],
+        Kinds::On => vec![Tokens::On],
+        Kinds::Both => vec![Tokens::Off, Tokens::On],
+    };
+    let machine = machine::describe()?;
+    let mut measured = vec![];
+    for scenario in &args.scenarios {
+        for tokens in &kinds {
+            let one = scenario
+                .measure(&extent, *tokens)
+                .await
+                .with_context(|| format!("{scenario:?} with tokens {}", tokens.name()))?;
+            eprintln!("{}", report::table(&one));
+            measured.push(one);
+        }
+    }
+    Ok(json!({"machine": machine, "measured": measured}))
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
