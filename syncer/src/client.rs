@@ -17,6 +17,7 @@ use kube::{
 };
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
+use tenancy::arrival::{self, Shape};
 use tokio::sync::watch;
 use tower::{BoxError, ServiceBuilder};
 
@@ -129,9 +130,14 @@ impl Cluster {
         &self.pace
     }
 
-    /// The object or list at `path`.
+    /// The object at `path`.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Error> {
         self.unary(Method::GET, path, None).await
+    }
+
+    /// The page of a list at `path`.
+    pub(crate) async fn list(&self, path: &str) -> Result<Value, Error> {
+        self.ask(Method::GET, path, None, Shape::List).await
     }
 
     /// A kind was defined or its definition changed: who waits for one may look again.
@@ -241,14 +247,24 @@ impl Cluster {
         path: &str,
         body: Option<(&str, &Value)>,
     ) -> Result<Value, Error> {
+        self.ask(method, path, body, Shape::Object).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, &Value)>,
+        answer: Shape,
+    ) -> Result<Value, Error> {
         let request = request(method, path, body)?;
         let pass = self.pace.enter().await;
-        let result = self.exchange(request).await;
+        let result = self.exchange(request, answer).await;
         pass.end(&result);
         result
     }
 
-    async fn exchange(&self, request: Request<Body>) -> Result<Value, Error> {
+    async fn exchange(&self, request: Request<Body>, answer: Shape) -> Result<Value, Error> {
         let exchange = async {
             let response = self
                 .requests
@@ -258,7 +274,7 @@ impl Cluster {
             let (parts, body) = response.into_parts();
             let bytes = read(body).await?;
             if parts.status.is_success() {
-                return serde_json::from_slice(&bytes)
+                return arrival::read(&bytes, answer)
                     .map_err(|err| Error::Malformed(err.to_string()));
             }
             Err(failure(&parts, &bytes))

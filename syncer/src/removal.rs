@@ -201,7 +201,7 @@ async fn confirm_emptied(tenant: &Tenant) -> Result<(), Failure> {
             rule.resource().path("", ""),
             watch::encode(selector)
         );
-        let page = tenant.cluster.get(&path).await?;
+        let page = tenant.cluster.list(&path).await?;
         let is_empty = page["items"].as_array().is_some_and(Vec::is_empty);
         if !is_empty {
             let plural = rule.resource().plural;
@@ -251,7 +251,7 @@ async fn is_referenced_live(tenant: &Tenant, key: &Key) -> Result<bool, Failure>
             "{}?limit=500&continue={token}",
             pods.resource().path(&key.namespace, "")
         );
-        let mut page = tenant.cluster.get(&path).await?;
+        let mut page = tenant.cluster.list(&path).await?;
         let items = page.get_mut("items").map(Value::take).unwrap_or_default();
         let items = items.as_array().cloned().unwrap_or_default();
         let refers = items

@@ -9,7 +9,11 @@ use bytes::BytesMut;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use std::time::Duration;
-use tenancy::{kind::Kind, object::Object};
+use tenancy::{
+    arrival::{self, Shape},
+    kind::Kind,
+    object::Object,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Objects in one page of a list.
@@ -159,7 +163,7 @@ pub(crate) async fn list(
             selector(target),
             continuation(&token)
         );
-        let mut page = cluster.get(&path).await?;
+        let mut page = cluster.list(&path).await?;
         let version = text(&page, "/metadata/resourceVersion");
         token = text(&page, "/metadata/continue");
         let items = page.get_mut("items").map(Value::take).unwrap_or_default();
@@ -232,7 +236,7 @@ async fn follow(
 /// Tells one event.
 fn tell(line: &[u8], target: &Target, version: &mut String, sink: &dyn Sink) -> Result<(), Error> {
     let mut event: Value =
-        serde_json::from_slice(line).map_err(|err| Error::Malformed(err.to_string()))?;
+        arrival::read(line, Shape::Event).map_err(|err| Error::Malformed(err.to_string()))?;
     let object = event.get_mut("object").map(Value::take).unwrap_or_default();
     let kind = event["type"].as_str().unwrap_or_default();
     if kind == "ERROR" {

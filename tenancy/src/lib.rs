@@ -17,6 +17,8 @@ pub mod tenant;
 
 pub mod object;
 
+pub mod arrival;
+
 pub mod naming;
 
 pub mod route;
