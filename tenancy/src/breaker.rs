@@ -7,7 +7,7 @@
 //! releases them, or what was missing is there again. Time is an argument.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     hash::Hash,
     time::{Duration, Instant},
 };
@@ -23,6 +23,10 @@ pub const WINDOW: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Breaker<K> {
     suspects: HashMap<K, Suspect>,
+    /// How many of the suspects wait.
+    waits: usize,
+    /// When which deletions were carried out; a key that became a suspect again since counts as that.
+    done: VecDeque<(Instant, K)>,
     seen: HashSet<K>,
     released: HashSet<K>,
     open: Option<Open>,
@@ -50,6 +54,8 @@ impl<K> Default for Breaker<K> {
     fn default() -> Self {
         Self {
             suspects: HashMap::new(),
+            waits: 0,
+            done: VecDeque::new(),
             seen: HashSet::new(),
             released: HashSet::new(),
             open: None,
@@ -62,14 +68,35 @@ impl<K: Clone + Eq + Hash> Breaker<K> {
     pub fn suspect(&mut self, keys: impl IntoIterator<Item = K>) {
         for key in keys {
             if !self.seen.contains(&key) && !self.released.contains(&key) {
-                self.suspects.insert(key, Suspect::Waits);
+                let before = self.suspects.insert(key, Suspect::Waits);
+                self.waits += usize::from(before != Some(Suspect::Waits));
             }
+        }
+    }
+
+    /// It is no suspect any more.
+    fn clear(&mut self, key: &K) {
+        if self.suspects.remove(key) == Some(Suspect::Waits) {
+            self.waits -= 1;
+        }
+    }
+
+    /// Forgets what was carried out before the window.
+    fn age(&mut self, now: Instant) {
+        while let Some((at, key)) = self.done.front() {
+            if now.saturating_duration_since(*at) < WINDOW {
+                return;
+            }
+            if self.suspects.get(key) == Some(&Suspect::Done(*at)) {
+                self.suspects.remove(key);
+            }
+            self.done.pop_front();
         }
     }
 
     /// The API told that this object was deleted.
     pub fn saw(&mut self, key: K) {
-        self.suspects.remove(&key);
+        self.clear(&key);
         self.seen.insert(key);
         self.close_if_idle();
     }
@@ -84,7 +111,7 @@ impl<K: Clone + Eq + Hash> Breaker<K> {
         self.seen.remove(key);
         self.released.remove(key);
         if self.suspects.get(key) == Some(&Suspect::Waits) {
-            self.suspects.remove(key);
+            self.clear(key);
             self.close_if_idle();
         }
     }
@@ -100,10 +127,7 @@ impl<K: Clone + Eq + Hash> Breaker<K> {
             return Ok(());
         }
         self.suspect([key.clone()]);
-        self.suspects.retain(|_, suspect| match suspect {
-            Suspect::Waits => true,
-            Suspect::Done(at) => now.saturating_duration_since(*at) < WINDOW,
-        });
+        self.age(now);
         if let Some(open) = &mut self.open {
             open.missing = open.missing.max(self.suspects.len());
             return Err(*open);
@@ -112,11 +136,7 @@ impl<K: Clone + Eq + Hash> Breaker<K> {
         if missing <= NUMBER {
             return Ok(());
         }
-        let done = self
-            .suspects
-            .values()
-            .filter(|suspect| matches!(suspect, Suspect::Done(_)));
-        let all = all() + done.count();
+        let all = all() + (missing - self.waits);
         if missing * 100 <= all * PERCENT {
             return Ok(());
         }
@@ -132,13 +152,17 @@ impl<K: Clone + Eq + Hash> Breaker<K> {
             return;
         }
         if let Some(suspect) = self.suspects.get_mut(key) {
-            *suspect = Suspect::Done(now);
+            let before = std::mem::replace(suspect, Suspect::Done(now));
+            self.waits -= usize::from(before == Suspect::Waits);
+            self.done.push_back((now, key.clone()));
         }
     }
 
     /// A person has looked: what waits may be deleted. The answer is what that is.
     pub fn release(&mut self) -> Vec<K> {
         self.open = None;
+        self.waits = 0;
+        self.done.clear();
         let waiting = std::mem::take(&mut self.suspects)
             .into_iter()
             .filter(|(_, suspect)| *suspect == Suspect::Waits);
@@ -162,7 +186,7 @@ impl<K: Clone + Eq + Hash> Breaker<K> {
 
     /// What was missing is there again: nobody need look.
     fn close_if_idle(&mut self) {
-        if self.waiting().next().is_none() {
+        if self.waits == 0 {
             self.open = None;
         }
     }
@@ -272,6 +296,31 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_waits_is_counted_right(deeds in proptest::collection::vec((0u8..6, 0u32..8, 0u64..90), 0..200)) {
+            let (mut breaker, mut now) = (Breaker::default(), start());
+            for (deed, key, later) in deeds {
+                now += Duration::from_secs(later);
+                match deed {
+                    0 => breaker.suspect([key]),
+                    1 => breaker.saw(key),
+                    2 => breaker.exonerate(&key),
+                    3 => drop(breaker.judge(&key, || 100, now)),
+                    4 => breaker.done(&key, now),
+                    _ => drop(breaker.release()),
+                }
+                prop_assert_eq!(breaker.waits, breaker.waiting().count());
+                breaker.age(now);
+                let carried_out = breaker.suspects.values().filter_map(|suspect| match suspect {
+                    Suspect::Done(at) => Some(*at),
+                    Suspect::Waits => None,
+                });
+                for at in carried_out {
+                    prop_assert!(now - at < WINDOW);
+                }
+            }
+        }
+
         #[test]
         fn at_most_the_larger_of_both_bounds_is_ever_deleted(missing in 0u32..400, more in 0usize..400) {
             let all = missing as usize + more;
