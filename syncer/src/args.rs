@@ -59,6 +59,7 @@ impl Args {
         let engine = Arc::new(Engine::new(
             Cluster::new(&config, Pace::shared("super cluster"))?,
             Metrics::new(),
+            patrol::Rounds::every(Duration::from_secs(patrol_period)),
         ));
         let kube_system = read(&engine.cluster, "/api/v1/namespaces/kube-system")
             .await
@@ -75,11 +76,7 @@ impl Args {
                 .clone()
                 .run(engine.clone(), tasks.clone(), cancel.clone()),
         );
-        tasks.spawn(patrol::run(
-            engine.clone(),
-            Duration::from_secs(patrol_period),
-            cancel.clone(),
-        ));
+        tasks.spawn(patrol::renew_tokens(engine.clone(), cancel.clone()));
         tasks.spawn(housekeeping(engine.clone(), registry, cancel.clone()));
         let listener = TcpListener::bind(listen)
             .await

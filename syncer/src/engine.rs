@@ -1,8 +1,8 @@
 //! What all parts share, and the loops that work the queues.
 
 use crate::{
-    apply::Failure, client::Cluster, downward, metrics::Metrics, offered::Offered, queue::Queue,
-    table::Table, tenants::Tenant, upward,
+    apply::Failure, client::Cluster, downward, metrics::Metrics, offered::Offered, patrol::Rounds,
+    queue::Queue, table::Table, tenants::Tenant, upward,
 };
 use dashmap::{DashMap, DashSet};
 use std::{
@@ -51,6 +51,8 @@ pub(crate) struct Engine {
     pub(crate) down: Queue,
     pub(crate) up: Queue,
     pub(crate) metrics: Metrics,
+    /// When and how many tenants are patrolled.
+    pub(crate) rounds: Rounds,
 }
 
 /// A direction of work.
@@ -61,7 +63,7 @@ pub(crate) enum Direction {
 }
 
 impl Engine {
-    pub(crate) fn new(cluster: Cluster, metrics: Metrics) -> Self {
+    pub(crate) fn new(cluster: Cluster, metrics: Metrics, rounds: Rounds) -> Self {
         Self {
             cluster,
             tenants: DashMap::new(),
@@ -75,6 +77,7 @@ impl Engine {
             down: Queue::new(),
             up: Queue::new(),
             metrics,
+            rounds,
         }
     }
 
@@ -300,7 +303,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn tenants_whose_api_servers_hang_hold_no_worker_that_another_needs() {
         let (cluster, _super_server) = fake();
-        let engine = Arc::new(Engine::new(cluster, Metrics::new()));
+        let engine = Arc::new(Engine::new(
+            cluster,
+            Metrics::new(),
+            Rounds::every(Duration::from_secs(300)),
+        ));
         let mut servers = vec![];
         // Together they could hold more places than there are.
         for number in 0..6 {
@@ -327,7 +334,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_api_server_that_hangs_is_asked_one_request_at_a_time() {
         let (cluster, _super_server) = fake();
-        let engine = Arc::new(Engine::new(cluster, Metrics::new()));
+        let engine = Arc::new(Engine::new(
+            cluster,
+            Metrics::new(),
+            Rounds::every(Duration::from_secs(300)),
+        ));
         let (cluster, _silent) = fake();
         let tenant = Arc::new(numbered_tenant(1, &cluster));
         engine.tenants.insert(tenant.id.clone(), tenant.clone());

@@ -21,30 +21,64 @@ use tenancy::{
     object::Object,
     tenant::Key,
 };
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// How often due token renewals are looked for; tokens are renewed with at least two minutes of life left.
 const RENEWAL_PERIOD: Duration = Duration::from_secs(20);
 
-/// The first round comes early: it finds what no watch tells of that changed while nobody looked.
-const FIRST_ROUND: Duration = Duration::from_secs(20);
+/// Rounds at once, over all tenants: each holds a page of objects and the names of one kind.
+const ROUNDS: usize = 4;
 
-/// Patrols all tenants, one after the other, each once in a period.
-pub(crate) async fn run(engine: Arc<Engine>, period: Duration, cancel: CancellationToken) {
-    let mut rounds = tokio::time::interval_at(Instant::now() + period.min(FIRST_ROUND), period);
+/// How the tenants are patrolled.
+pub(crate) struct Rounds {
+    /// From the end of one round of a tenant to its next one.
+    period: Duration,
+    /// Held during a round.
+    places: Semaphore,
+}
+
+impl Rounds {
+    /// One round of each tenant in every `period`.
+    pub(crate) fn every(period: Duration) -> Self {
+        Self {
+            period,
+            places: Semaphore::new(ROUNDS),
+        }
+    }
+}
+
+/// Patrols one tenant until it is no longer served: once as soon as its state is known, since no watch tells of what
+/// changed while nobody looked, and then in every period.
+///
+/// A tenant that can't be reached waits for its own return, and for nobody else.
+pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
+    let rounds = async {
+        let mut health = tenant.gate.health();
+        // The sender lives as long as the tenant.
+        while health.wait_for(|health| health.synced).await.is_ok() {
+            // The places are never closed.
+            let place = engine.rounds.places.acquire().await;
+            if let Err(err) = round(&engine, &tenant).await {
+                tracing::warn!(tenant = %tenant.id, %err, "the patrol didn't finish its round");
+            }
+            drop(place);
+            tokio::time::sleep(engine.rounds.period).await;
+        }
+    };
+    tokio::select! {
+        () = tenant.cancel.cancelled() => {}
+        () = rounds => {}
+    }
+}
+
+/// Looks for tokens to renew, of all tenants.
+pub(crate) async fn renew_tokens(engine: Arc<Engine>, cancel: CancellationToken) {
     let mut renewals = tokio::time::interval(RENEWAL_PERIOD);
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
             _ = renewals.tick() => renew(&engine),
-            _ = rounds.tick() => {
-                for tenant in engine.served() {
-                    if let Err(err) = round(&engine, &tenant).await {
-                        tracing::warn!(tenant = %tenant.id, %err, "the patrol didn't finish its round");
-                    }
-                }
-            }
         }
     }
 }

@@ -423,6 +423,7 @@ async fn start(
         engine.up.add(&id, key);
     }
     tasks.spawn(marks::keep(engine.clone(), tenant.clone()));
+    tasks.spawn(patrol::keep(engine.clone(), tenant.clone()));
     tasks.spawn(verdict::report(engine.clone(), tenant));
     Ok(())
 }
