@@ -459,7 +459,7 @@ async fn refuse(
 ) -> Result<(), Failure> {
     tenant.table.update(key, |entry| entry.refused = true);
     engine.metrics.refused(&tenant.id, refused.reason);
-    refusals::tell(tenant, key, object, refused).await
+    refusals::tell(tenant, key, object.uid(), refused).await
 }
 
 /// Path of the twin of a tenant's object.

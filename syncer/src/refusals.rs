@@ -16,14 +16,14 @@ use tenancy::{
     tenant::Key,
 };
 
-/// Writes the event; the same refusal of the same object is told once.
+/// Writes the event about the tenant's object of that UID; the same refusal of the same object is told once.
 ///
 /// The super cluster's own words are scrubbed of the super namespace's name. An event that can't be written is no
 /// reason to work the key again.
 pub(crate) async fn tell(
     tenant: &Tenant,
     key: &Key,
-    object: &Object,
+    uid: &str,
     refused: &Refused,
 ) -> Result<(), Failure> {
     let resource = key.kind().resource();
@@ -34,7 +34,7 @@ pub(crate) async fn tell(
     };
     let message = scrub(tenant, key, &refused.message);
     let hash = naming::hash(&[
-        object.uid().as_bytes(),
+        uid.as_bytes(),
         refused.reason.as_bytes(),
         message.as_bytes(),
     ]);
@@ -46,7 +46,7 @@ pub(crate) async fn tell(
         "metadata": {"name": format!("{name}.{}", &hash[..16]), "namespace": namespace},
         "involvedObject": {
             "apiVersion": resource.api_version(), "kind": resource.kind,
-            "namespace": &*key.namespace, "name": &*key.name, "uid": object.uid(),
+            "namespace": &*key.namespace, "name": &*key.name, "uid": uid,
         },
         "reason": refused.reason, "message": message, "count": 1,
         "firstTimestamp": seconds(now), "lastTimestamp": seconds(now),

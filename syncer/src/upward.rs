@@ -6,7 +6,7 @@ use crate::{
     downward::{read, twin_path},
     engine::Engine,
     gate::Held,
-    intake, marks, publish,
+    intake, marks, publish, refusals,
     tenants::Tenant,
 };
 use serde_json::Value;
@@ -54,6 +54,9 @@ async fn mirror(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failu
         intake::note_addresses(engine, tenant, key, Some(&object));
         if object.is_terminating() {
             pass_deletion(engine, tenant, key, &object, &side.uid).await?;
+            if let Some(held_up) = kind::held_up(&object) {
+                refusals::tell(tenant, key, &side.uid, &held_up).await?;
+            }
         }
     }
     let view = TenantView {

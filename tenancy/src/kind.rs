@@ -21,7 +21,7 @@ pub use pod::{
     decisions::{Decision, decisions},
     placement::pins_node,
     references as pod_references,
-    status::is_finished,
+    status::{held_up, is_finished},
     tokens::{TokenRequest, token_requests},
 };
 

@@ -11,7 +11,7 @@ use crate::{
     owner, pod, tenant,
 };
 use anyhow::Result;
-use api::{SyncObjects, VirtualControlPlane, keys};
+use api::{ControlPlaneClass, CustomResource, Direction, SyncObjects, VirtualControlPlane, keys};
 use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
 use kube::{
     Api, Client, ResourceExt,
@@ -52,7 +52,7 @@ pub(super) async fn facts(
     let name = asked.name.as_str();
     let flow = match (kind.resource.kind.as_str(), namespace, name) {
         ("Service", Some("default"), "kubernetes") => Flow::ControlPlane,
-        _ => flow(kind),
+        _ => flow(cluster, vcp, kind).await?,
     };
 
     let client = inside.as_ref().map(|(client, _)| client);
@@ -83,7 +83,7 @@ pub(super) async fn facts(
         &super_name,
         &id,
         name,
-        flow,
+        &flow,
     )
     .await?;
     let super_name = twin.as_ref().map_or(super_name, ResourceExt::name_any);
@@ -165,15 +165,40 @@ async fn open(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<Option<(Cl
     }
 }
 
-fn flow(kind: &Kind) -> Flow {
+/// Which way a kind crosses: as the table says, or for a custom resource as the tenant's class does.
+async fn flow(cluster: &Cluster, vcp: &VirtualControlPlane, kind: &Kind) -> Result<Flow> {
+    if let Some(flow) = table_flow(kind) {
+        return Ok(flow);
+    }
+    let api: Api<ControlPlaneClass> = Api::all(cluster.client.clone());
+    let class = api.get_opt(&vcp.spec.class_name).await?;
+    let offered = class.map(|class| class.spec.custom_resources);
+    let name = format!("{}.{}", kind.resource.plural, kind.resource.group);
+    let named = &vcp.spec.sync.custom_resources;
+    Ok(custom_flow(&name, &offered.unwrap_or_default(), named))
+}
+
+fn table_flow(kind: &Kind) -> Option<Flow> {
     let known = KINDS.iter().find(|known| {
         let resource = known.resource();
         resource.kind == kind.resource.kind && resource.group == kind.resource.group
-    });
-    match known {
-        Some(known) if known.goes_down() => Flow::Down,
-        Some(_) => Flow::Up,
+    })?;
+    Some(if known.goes_down() {
+        Flow::Down
+    } else {
+        Flow::Up
+    })
+}
+
+/// Which way a custom resource crosses, of those that the class offers and the VirtualControlPlane names.
+fn custom_flow(name: &str, offered: &[CustomResource], named: &[String]) -> Flow {
+    match offered.iter().find(|offer| offer.name == name) {
         None => Flow::Stays,
+        Some(_) if !named.iter().any(|wanted| wanted == name) => Flow::Unasked(name.to_owned()),
+        Some(offer) => match offer.direction {
+            Direction::ToSuper => Flow::Down,
+            Direction::FromSuper => Flow::Up,
+        },
     }
 }
 
@@ -185,7 +210,7 @@ async fn find_twin(
     name: &str,
     id: &TenantId,
     tenant_name: &str,
-    flow: Flow,
+    flow: &Flow,
 ) -> Result<Option<DynamicObject>> {
     let api = kind.api(
         client,
@@ -200,7 +225,7 @@ async fn find_twin(
         owner::marks(&object.metadata)
             .is_some_and(|marks| marks.tenant == id.as_str() && marks.name == tenant_name)
     };
-    if flow != Flow::Down || named.as_ref().is_some_and(is_ours) {
+    if *flow != Flow::Down || named.as_ref().is_some_and(is_ours) {
         return Ok(named);
     }
     let owned = ListParams::default().labels(&format!("{}={id}", keys::TENANT));
@@ -336,15 +361,29 @@ mod tests {
     #[test]
     fn the_table_of_kinds_says_which_way_one_flows() {
         let kinds = sample();
-        let flow = |word: &str| flow(kinds.find(word).unwrap());
+        let flow = |word: &str| table_flow(kinds.find(word).unwrap());
         assert_eq!(
             (flow("pod"), flow("ns"), flow("deploy")),
-            (Flow::Down, Flow::Down, Flow::Stays)
+            (Some(Flow::Down), Some(Flow::Down), None)
         );
         assert_eq!(
             (flow("ev"), flow("events.events.k8s.io")),
-            (Flow::Up, Flow::Stays)
+            (Some(Flow::Up), None)
         );
+    }
+
+    #[test]
+    fn a_custom_resource_crosses_if_the_class_offers_it_and_the_tenant_names_it() {
+        let offer = |direction: &str| -> CustomResource {
+            let offer = json!({"name": "a.b", "version": "v1", "kind": "A", "direction": direction});
+            serde_json::from_value(offer).unwrap()
+        };
+        let named = ["a.b".to_owned()];
+        let flow = |offered: &[_], named: &[_]| custom_flow("a.b", offered, named);
+        assert_eq!(flow(&[], &named), Flow::Stays);
+        assert_eq!(flow(&[offer("ToSuper")], &[]), Flow::Unasked("a.b".into()));
+        assert_eq!(flow(&[offer("ToSuper")], &named), Flow::Down);
+        assert_eq!(flow(&[offer("FromSuper")], &named), Flow::Up);
     }
 
     #[test]

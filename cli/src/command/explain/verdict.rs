@@ -4,7 +4,7 @@ use crate::owner::Marks;
 use k8s_openapi::{api::core::v1::Event, apimachinery::pkg::apis::meta::v1::Time};
 
 /// Which way objects of a kind cross.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
     /// From the tenant into the super cluster.
     Down,
@@ -12,6 +12,8 @@ pub(super) enum Flow {
     Up,
     /// Not at all.
     Stays,
+    /// Not at all, though the tenant's class offers it; holds the custom resource's name.
+    Unasked(String),
     /// `default/kubernetes`: the control plane's own twin stands for it.
     ControlPlane,
 }
@@ -138,7 +140,7 @@ pub(super) fn of(facts: &Facts) -> Verdict {
             format!("see `{} describe {}`", facts.program, facts.tenant_name),
         );
     }
-    match (facts.flow, &facts.tenant.object, &facts.super_side.object) {
+    match (&facts.flow, &facts.tenant.object, &facts.super_side.object) {
         (_, None, None) => bad(
             "There is no such object on either side.",
             "check its name and namespace, and the kind",
@@ -147,7 +149,14 @@ pub(super) fn of(facts: &Facts) -> Verdict {
             "Objects of kind {} stay in the tenant: they aren't synced.",
             facts.kind
         )),
-        (Flow::Stays, None, Some(_)) => bad(
+        (Flow::Unasked(name), Some(_), _) => bad(
+            format!(
+                "Objects of kind {} stay in the tenant, whose class would let them cross.",
+                facts.kind
+            ),
+            format!("name {name} in spec.sync.customResources of the VirtualControlPlane"),
+        ),
+        (Flow::Stays | Flow::Unasked(_), None, Some(_)) => bad(
             "The tenant has no such object; the super cluster's is its own.",
             "",
         ),
@@ -443,6 +452,9 @@ mod tests {
             "isn't the tenant's",
         );
         told(&with(|f| f.flow = Flow::Stays), true, "stay in the tenant");
+        let unasked = with(|f| f.flow = Flow::Unasked("things.example.com".into()));
+        told(&unasked, false, "whose class would let them cross");
+        assert!(of(&unasked).advice.contains("name things.example.com"));
         told(
             &with(|f| f.tenant.reachable = false),
             false,

@@ -6,7 +6,7 @@ use e2e::{
     faultproxy::rule::{Action, Rule, Times},
     kind::{CONFIG_MAP, EVENT, POD},
     oracle::{self, clock::Clock},
-    read::{annotation, condition, text, uid},
+    read::{annotation, condition, event, text, uid},
     rig::{Rig, Wish, on_rig, player},
     wait::{PODS, SOON, eventually},
 };
@@ -358,6 +358,9 @@ fn f20_finalizers_on_either_side_delay_and_wedge_nothing() {
             guest.side.find(POD, "work", "kept").await?.is_some(),
             "a foreign finalizer was ignored"
         );
+        let waiting = guest.side.get(POD, "work", "plain").await?;
+        let told = event(&guest.side, POD, &waiting, "DeletionHeldUp").await?;
+        ensure!(text(&told, "/message").contains("example.com/audit"), "{told}");
         // Whoever holds them lets go.
         let none = json!({"metadata": {"finalizers": null}});
         guest.side.merge(POD, "work", "kept", none.clone()).await?;

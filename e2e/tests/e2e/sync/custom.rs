@@ -3,10 +3,11 @@
 use anyhow::{bail, ensure};
 use e2e::{
     kind::{CLAIM, CLASS, CLUSTER_ROLE, DEFINITION, Kind, SECRET},
+    program::Program,
     read::{self, text},
     side::Side,
     space::{Space, run},
-    tenant::Tenant,
+    tenant::{NAMESPACE_OF_TESTS, Tenant},
     wait::{PODS, SOON, eventually},
 };
 use serde_json::{Value, json};
@@ -174,8 +175,28 @@ async fn down(space: &Space) -> anyhow::Result<()> {
             twin["spec"] == json!({"secretName": "key", "more": 1})
         })
         .await?;
+    explained(space, "backups.kinds.e2e.sublet.dev", "b", "is synced").await?;
+    explained(space, "secret", "key", "is synced").await?;
     space.delete(BACKUP, "b").await?;
     space.gone(BACKUP, "b").await
+}
+
+/// `sublet explain` and `sublet whose` know custom resources like any other kind.
+async fn explained(space: &Space, kind: &str, name: &str, says: &str) -> anyhow::Result<()> {
+    let sublet = Program::sublet()?;
+    let (tenant, namespace) = (&space.tenant.name, &space.name);
+    sublet
+        .run(&format!(
+            "explain {tenant} {kind}/{namespace}/{name} -n {NAMESPACE_OF_TESTS}"
+        ))
+        .await?
+        .says(&[says])?;
+    let twin = &space.twin;
+    sublet
+        .run(&format!("whose {kind}/{twin}/{name}"))
+        .await?
+        .says(&[tenant, &format!("{namespace}/{name}")])?;
+    Ok(())
 }
 
 async fn up(space: &Space) -> anyhow::Result<()> {

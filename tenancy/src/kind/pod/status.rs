@@ -10,7 +10,7 @@ use super::{
     scrub::Scrub,
 };
 use crate::{
-    kind::{Cx, TenantView, Upward, UpwardVerb},
+    kind::{Cx, Refused, TenantView, Upward, UpwardVerb},
     meta,
     object::{Object, pick},
 };
@@ -47,6 +47,25 @@ pub(super) fn is_of_super_cluster(condition: &str) -> bool {
 /// Whether the pod has ended: it is never made again in the super cluster.
 pub fn is_finished(pod: &Object) -> bool {
     matches!(pod.text("/status/phase"), Some("Succeeded" | "Failed"))
+}
+
+/// What the tenant is told of a super pod that can't end, because somebody in the super cluster put a finalizer on it.
+pub fn held_up(pod: &Object) -> Option<Refused> {
+    let finalizers = pod.at("/metadata/finalizers")?.as_array()?;
+    let own_order = |name: &&str| !matches!(*name, "foregroundDeletion" | "orphan");
+    let names: Vec<&str> = finalizers
+        .iter()
+        .filter_map(Value::as_str)
+        .filter(own_order)
+        .collect();
+    (pod.is_terminating() && !names.is_empty()).then(|| {
+        let message = format!(
+            "the pod is being deleted and waits for the platform, which holds it by {}: it goes once that is done; ask \
+             the platform's people if it stays",
+            names.join(", ")
+        );
+        Refused::new("DeletionHeldUp", message)
+    })
 }
 
 /// The requests that show the tenant where its pod runs and how it is.

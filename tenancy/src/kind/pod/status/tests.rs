@@ -320,3 +320,16 @@ fn what_the_api_server_would_refuse_or_drop_is_not_written() {
         "n1"
     );
 }
+
+#[test]
+fn a_super_pod_that_somebody_holds_is_told_of_once_it_is_to_end() {
+    let mut pod = running();
+    pod.value_mut()["metadata"]["finalizers"] =
+        serde_json::json!(["foregroundDeletion", "example.com/audit"]);
+    assert_eq!(held_up(&pod), None, "nobody asked for its end");
+    pod.value_mut()["metadata"]["deletionTimestamp"] = "2026-11-24T08:00:05Z".into();
+    let told = held_up(&pod).unwrap();
+    assert!(told.message.contains("holds it by example.com/audit:"));
+    pod.value_mut()["metadata"]["finalizers"] = serde_json::json!(["foregroundDeletion"]);
+    assert_eq!(held_up(&pod), None, "that is Kubernetes' own order");
+}
