@@ -51,6 +51,8 @@ pub struct Wish {
     pub patrol_period: u64,
     /// Further flags of the tenants' etcd.
     pub etcd_flags: Vec<String>,
+    /// The tenants' minor version, such as `1.34`; the super cluster's when left out.
+    pub version: Option<&'static str>,
 }
 
 impl Default for Wish {
@@ -60,6 +62,7 @@ impl Default for Wish {
             controllers: true,
             patrol_period: 300,
             etcd_flags: vec![],
+            version: None,
         }
     }
 }
@@ -155,6 +158,7 @@ impl Rig {
             services: SERVICES.into(),
             syncer_groups: "system:serviceaccounts",
             controllers: true,
+            version: None,
             etcd_flags: vec![],
             flags: vec![],
             audit: Audit::Writes,
@@ -168,6 +172,7 @@ impl Rig {
                 // An external tenant's owner gives the syncer what rights there are.
                 syncer_groups: "system:masters",
                 controllers: wish.controllers,
+                version: wish.version,
                 etcd_flags: wish.etcd_flags.clone(),
                 flags: vec![],
                 audit: Audit::Writes,

@@ -24,6 +24,10 @@ pub(crate) const ETCD: &str = "3.6.16";
 /// The version of CoreDNS in hack/coredns/go.mod.
 pub(crate) const COREDNS: &str = "1.15.0";
 
+/// Other versions of Kubernetes, for tenants of the long tests: the module under hack/, and what it is built from. Each
+/// holds an API server and a controller-manager, linked as `kube-apiserver-1.34` and so on.
+pub(crate) const SKEWED: [(&str, &str); 2] = [("kube-1.34", "1.34.4"), ("kube-1.37", "1.37.2")];
+
 /// One `go build`.
 struct Build {
     /// The file it makes.
@@ -74,6 +78,14 @@ const BUILDS: &[Build] = &[
     program("coredns", "coredns", "."),
     program("kwok", "kwok", "."),
     program("provisioner", "provisioner", "."),
+    Build {
+        links: &["kube-apiserver-1.34", "kube-controller-manager-1.34"],
+        ..program("kube-1.34", "kube-1.34", ".")
+    },
+    Build {
+        links: &["kube-apiserver-1.37", "kube-controller-manager-1.37"],
+        ..program("kube-1.37", "kube-1.37", ".")
+    },
 ];
 
 /// The path of a program: ready-made, cached, or built now.
@@ -223,19 +235,34 @@ fn module_files(folder: &Path) -> Result<BTreeSet<PathBuf>> {
     Ok(files)
 }
 
+/// Hands out the programs of [`SKEWED`], building what is missing.
+pub(crate) fn hand_out_skewed() -> Result<()> {
+    for (module, _) in SKEWED {
+        hand_out(build_of(module)?.links)?;
+    }
+    Ok(())
+}
+
+/// The Kubernetes version that a module under hack/ is.
+fn kubernetes_of(module: &str) -> Option<&'static str> {
+    let all = [("kube", KUBERNETES)].into_iter().chain(SKEWED);
+    all.into_iter()
+        .find_map(|(known, version)| (known == module).then_some(version))
+}
+
 /// Without the version stamps the servers call themselves v0.0.0-master, and clients that check refuse them.
 fn link_flags(build: &Build) -> String {
-    if build.module != "kube" {
+    let Some(version) = kubernetes_of(build.module) else {
         return "-s -w".to_owned();
-    }
-    let mut numbers = KUBERNETES.split('.');
+    };
+    let mut numbers = version.split('.');
     let (major, minor) = (
         numbers.next().unwrap_or_default(),
         numbers.next().unwrap_or_default(),
     );
     let stamp = "-X k8s.io/component-base/version";
     format!(
-        "-s -w {stamp}.gitVersion=v{KUBERNETES} {stamp}.gitMajor={major} {stamp}.gitMinor={minor}"
+        "-s -w {stamp}.gitVersion=v{version} {stamp}.gitMajor={major} {stamp}.gitMinor={minor}"
     )
 }
 
@@ -282,6 +309,8 @@ mod tests {
             ("kube", "k8s.io/kubernetes", KUBERNETES),
             ("etcd", "go.etcd.io/etcd/server/v3", ETCD),
             ("coredns", "github.com/coredns/coredns", COREDNS),
+            (SKEWED[0].0, "k8s.io/kubernetes", SKEWED[0].1),
+            (SKEWED[1].0, "k8s.io/kubernetes", SKEWED[1].1),
         ] {
             let manifest =
                 fs::read_to_string(paths::repository().join("hack").join(module).join("go.mod"))

@@ -54,20 +54,12 @@ pub(crate) fn build_all() -> Result<()> {
 
 /// Builds the `sublet` command line and gives its path.
 pub(crate) fn build_cli() -> Result<PathBuf> {
-    build("cli", "sublet")
-}
-
-/// Builds the syncer, for tests that run it outside of any cluster, and gives its path.
-pub(crate) fn build_syncer() -> Result<PathBuf> {
-    build("syncer", "sublet-syncer")
-}
-
-fn build(package: &str, binary: &str) -> Result<PathBuf> {
     if ALL.get().is_none() {
-        run::output(&mut command(&["build", "--locked", "--package", package]))?;
+        run::output(&mut command(&["build", "--locked", "--package", "cli"]))?;
     }
-    Ok(target_folder()?.join("debug").join(binary))
+    Ok(target_folder()?.join("debug/sublet"))
 }
+
 
 fn program(variable: &str, default: &str) -> OsString {
     env::var_os(variable).unwrap_or_else(|| default.into())

@@ -11,8 +11,8 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use crate::progress::{Step, seconds};
-use crate::{binaries, cargo, images, packages, paths, run, super_cluster};
+use crate::progress::seconds;
+use crate::{binaries, images, packages, paths, run, super_cluster};
 
 /// The tenant that does something.
 const BUSY: &str = "alpha";
@@ -45,9 +45,7 @@ impl Afterwards {
 pub(crate) fn show(afterwards: Afterwards) -> Result<()> {
     let began = Instant::now();
     packages::ensure_for_nodes()?;
-    let sublet = Sublet::build()?;
-    images::third_party()?;
-    images::own()?;
+    let sublet = Sublet::hand_out(images::all_and_cli()?)?;
 
     title("A real Kubernetes cluster: the super cluster");
     super_cluster::up(None, 0)?;
@@ -174,13 +172,10 @@ struct Sublet {
 }
 
 impl Sublet {
-    fn build() -> Result<Self> {
-        let step = Step::start("building the sublet command");
-        let program = cargo::build_cli()?;
+    fn hand_out(program: PathBuf) -> Result<Self> {
         for name in ["sublet", "kubectl-sublet"] {
             binaries::link(name, &program)?;
         }
-        step.done("");
         Ok(Self { program })
     }
 

@@ -14,8 +14,9 @@ mod tree;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::thread;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use crate::progress::Step;
 use crate::super_cluster::layout::Node;
@@ -48,9 +49,28 @@ pub(crate) fn built_as_in_images(selection: &[&str]) -> Result<PathBuf> {
     own::built_with(selection)
 }
 
+/// Makes everything that runs on a machine where nothing is: all images, and the path of the `sublet` command. Go's and
+/// Rust's compilers work side by side, since each leaves a core idle at times.
+pub(crate) fn all_and_cli() -> Result<PathBuf> {
+    thread::scope(|scope| {
+        let own = scope.spawn(own::bundles_and_cli);
+        let third_party = third_party();
+        let own = own
+            .join()
+            .unwrap_or_else(|_| Err(anyhow!("building the daemons panicked")));
+        third_party?;
+        own.map(|(_, cli)| cli)
+    })
+}
+
 /// The images of the daemons that have been built already, as they were built last. Builds nothing.
 pub(crate) fn own_as_built() -> Result<Vec<Bundle>> {
     own::bundles_as_built()
+}
+
+/// The program of one of our daemons, as its image holds it.
+pub(crate) fn binary(name: &str) -> Result<PathBuf> {
+    own::binary(name)
 }
 
 /// Brings the nodes' images up to date with `bundles`. Returns the names that were imported.

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// One piece of work with a title. Dropped without [`Step::done`] it counts as failed.
 pub(crate) struct Step {
@@ -54,11 +55,9 @@ impl Step {
         } else {
             format!(": {result}")
         };
-        eprintln!(
-            "{mark} {}{result} ({})",
-            self.title,
-            seconds(self.started.elapsed())
-        );
+        let took = seconds(self.started.elapsed());
+        // Other steps' spinners stand below.
+        SPINNERS.suspend(|| eprintln!("{mark} {}{result} ({took})", self.title));
     }
 }
 
@@ -84,8 +83,11 @@ pub(crate) fn seconds(elapsed: Duration) -> String {
     format!("{:.1} s", elapsed.as_secs_f64())
 }
 
+/// Steps that are under way at once are shown one below the other.
+static SPINNERS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
 fn spinner(title: &str) -> ProgressBar {
-    let spinner = ProgressBar::new_spinner().with_message(title.to_owned());
+    let spinner = SPINNERS.add(ProgressBar::new_spinner().with_message(title.to_owned()));
     if let Ok(style) = ProgressStyle::with_template("{spinner}    {msg} ({elapsed})") {
         spinner.set_style(style);
     }

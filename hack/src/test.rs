@@ -71,7 +71,13 @@ pub(crate) fn everything(extent: Extent, afterwards: Afterwards) -> Result<()> {
     if extent == Extent::All {
         titled("each crate alone", each_crate_alone)?;
     }
-    titled("Go programs", || joined(go))?;
+    titled("Go programs", || {
+        joined(go)?;
+        match extent {
+            Extent::Core => Ok(()),
+            Extent::All => binaries::hand_out_skewed(),
+        }
+    })?;
     titled("images", || {
         images::third_party()?;
         images::own().map(drop)
@@ -206,7 +212,8 @@ fn cluster_tests(extent: Extent) -> Result<()> {
     command.env("SUBLET_KUBECONFIG", paths::kubeconfig());
     command.env("KUBECTL", paths::handout().join("bin/kubectl"));
     command.env("SUBLET_CLI", cargo::build_cli()?);
-    command.env("SUBLET_SYNCER", cargo::build_syncer()?);
+    // The very program that is in the image.
+    command.env("SUBLET_SYNCER", images::binary("sublet-syncer")?);
     command.env("SUBLET_PARTS", paths::handout().join("bin"));
     run::visibly(&mut command)
 }

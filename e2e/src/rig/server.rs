@@ -40,6 +40,8 @@ pub struct Plan {
     pub syncer_groups: &'static str,
     /// Whether a controller-manager runs beside it.
     pub controllers: bool,
+    /// Its minor version; the super cluster's when left out.
+    pub version: Option<&'static str>,
     /// Further flags of etcd.
     pub etcd_flags: Vec<String>,
     /// Further flags of the API server.
@@ -55,6 +57,16 @@ pub enum Audit {
     Writes,
     /// Nothing, which is faster.
     Nothing,
+}
+
+impl Plan {
+    /// Name of a program of Kubernetes in its version.
+    fn program(&self, name: &str) -> String {
+        match self.version {
+            Some(version) => format!("{name}-{version}"),
+            None => name.to_owned(),
+        }
+    }
 }
 
 /// An API server that runs on this machine.
@@ -161,7 +173,7 @@ impl Server {
             flags.push(flag("audit-log-path", &file("audit.log")));
         }
         flags.extend(self.plan.flags.clone());
-        let program = settings::part("kube-apiserver")?;
+        let program = settings::part(&self.plan.program("kube-apiserver"))?;
         self.api = Some(Process::start(
             &self.folder,
             "kube-apiserver",
@@ -184,7 +196,7 @@ impl Server {
             flag("kube-api-qps", "200"),
             flag("kube-api-burst", "400"),
         ];
-        let program = settings::part("kube-controller-manager")?;
+        let program = settings::part(&self.plan.program("kube-controller-manager"))?;
         let started = Process::start(&self.folder, "kube-controller-manager", &program, &flags)?;
         self.controllers = Some(started);
         Ok(())

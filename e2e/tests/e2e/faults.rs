@@ -4,6 +4,7 @@ mod downtime;
 mod external;
 mod freezing;
 mod partition;
+mod skew;
 mod sweep;
 mod traffic;
 

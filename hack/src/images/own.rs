@@ -40,8 +40,20 @@ const USER: &str = "65532:65532";
 /// Builds the daemons and makes an archive of each, so that a changed one is imported alone.
 pub(crate) fn bundles() -> Result<Vec<Bundle>> {
     let step = Step::start("building the daemons (static, release)");
-    build()?;
+    build(&[])?;
     step.done("");
+    bundles_of_all()
+}
+
+/// The same, and builds the `sublet` command along with them: most of what it consists of is theirs, too.
+pub(crate) fn bundles_and_cli() -> Result<(Vec<Bundle>, PathBuf)> {
+    let step = Step::start("building the daemons and the sublet command (static, release)");
+    build(&["cli"])?;
+    step.done("");
+    Ok((bundles_of_all()?, binary("sublet")?))
+}
+
+fn bundles_of_all() -> Result<Vec<Bundle>> {
     let bundles = bundles_as_built()?;
     if bundles.len() != DAEMONS.len() {
         let names: Vec<&str> = DAEMONS.iter().map(|daemon| daemon.binary).collect();
@@ -60,6 +72,15 @@ pub(crate) fn bundles_as_built() -> Result<Vec<Bundle>> {
         .filter(|(_, binary)| binary.is_file())
         .map(|(daemon, binary)| bundle(daemon, &binary))
         .collect()
+}
+
+/// Where one of the programs is that were built for images.
+pub(crate) fn binary(name: &str) -> Result<PathBuf> {
+    let binary = folder()?.join(name);
+    if !binary.is_file() {
+        bail!("{} isn't built: run `cargo xtask images`", binary.display());
+    }
+    Ok(binary)
 }
 
 fn bundle(daemon: &Daemon, binary: &Path) -> Result<Bundle> {
@@ -90,18 +111,19 @@ fn bundle(daemon: &Daemon, binary: &Path) -> Result<Bundle> {
     })
 }
 
-/// Builds all daemons with a static C library.
-fn build() -> Result<()> {
-    let packages: Vec<&str> = DAEMONS
-        .iter()
-        .flat_map(|daemon| ["--package", daemon.package])
+/// Builds all daemons, and `more` packages, with a static C library.
+fn build(more: &[&str]) -> Result<()> {
+    let daemons = DAEMONS.iter().map(|daemon| daemon.package);
+    let packages: Vec<&str> = daemons
+        .chain(more.iter().copied())
+        .flat_map(|package| ["--package", package])
         .collect();
     run::output(&mut static_build(&packages)?).map(drop)
 }
 
 /// Builds the daemons, then what else is selected, all for release; the answer is the folder where they are.
 pub(crate) fn built_with(selection: &[&str]) -> Result<PathBuf> {
-    build()?;
+    build(&[])?;
     run::visibly(&mut static_build(selection)?)?;
     folder()
 }

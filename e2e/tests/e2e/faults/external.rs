@@ -4,12 +4,14 @@ use anyhow::ensure;
 use e2e::{
     kind::{CONFIG_MAP, CONTROL_PLANE, NAMESPACE, POD, SECRET, SERVICE},
     make, oracle,
-    read::{annotation, condition, items, text, uid},
+    program::{Folder, Program},
+    read::{annotation, condition, event, items, text, uid},
     rig::{Wish, kubeconfig_secret, on_rig, secret_name},
     tenant::{NAMESPACE_OF_TESTS, conditions},
     wait::{PODS, SOON, eventually},
 };
 use serde_json::{Value, json};
+use tenancy::{naming, tenant::TenantId};
 
 #[test]
 fn a_syncer_out_of_the_cluster_serves_an_external_tenant_without_a_manager() {
@@ -251,4 +253,72 @@ fn t46_an_api_server_that_is_another_one_deletes_nothing() {
             oracle::pairs::agree(rig, tenant).await
         },
     );
+}
+
+#[test]
+fn sublet_attach_makes_a_tenant_of_an_api_server_and_says_what_of_it_is_not_served() {
+    let wish = Wish {
+        tenants: 2,
+        ..Wish::default()
+    };
+    on_rig(wish, async |rig| {
+        let guest = &rig.tenants[1];
+        // The rig has announced it; now it is nobody's.
+        rig.side
+            .delete(CONTROL_PLANE, NAMESPACE_OF_TESTS, &guest.name)
+            .await?;
+        let folder = Folder::make()?;
+        let admin = folder.path().join("admin.conf");
+        std::fs::write(&admin, rig.above.admin_kubeconfig())?;
+        let theirs = folder.path().join("tenant.conf");
+        let access = guest.server.syncer_kubeconfig(guest.proxy.port());
+        std::fs::write(&theirs, access)?;
+        let sublet = Program::sublet()?.with_kubeconfig(&admin);
+        let attach = async |name: &str, more: &str| {
+            let file = theirs.display();
+            sublet
+                .run(&format!(
+                    "attach {name} -n {NAMESPACE_OF_TESTS} --tenant-kubeconfig {file} {more}"
+                ))
+                .await
+        };
+        let identity = async |name: &str| -> anyhow::Result<TenantId> {
+            let vcp = rig.side.get(CONTROL_PLANE, NAMESPACE_OF_TESTS, name).await?;
+            Ok(TenantId::parse(text(&vcp, "/spec/identity"))?)
+        };
+        guest.namespace("work").await?;
+        let mut service = make::service("web");
+        service["metadata"]["namespace"] = "work".into();
+        let service = guest.side.create(SERVICE, service).await?;
+
+        // A range that isn't the super cluster's: all but Services with an address.
+        let outcome = attach("abroad", "--service-cidr 10.99.0.0/24").await?;
+        ensure!(outcome.err.contains("ServiceRangeNotServed"), "{outcome:?}");
+        outcome.says(&["abroad is attached and synced"])?;
+        event(&guest.side, SERVICE, &service, "ServiceRangeNotServed").await?;
+        let twin = naming::super_namespace(&identity("abroad").await?, "abroad", "work");
+        rig.side.get(NAMESPACE, "", &twin).await?;
+        rig.side
+            .delete(CONTROL_PLANE, NAMESPACE_OF_TESTS, "abroad")
+            .await?;
+
+        // The API server tells its range itself, which is free.
+        attach("home", "")
+            .await?
+            .says(&["home is attached and synced"])?;
+        let twin = naming::super_namespace(&identity("home").await?, "home", "work");
+        eventually(SOON, "the Service has its address on both sides", async || {
+            let above = rig.side.get(SERVICE, &twin, "web").await?;
+            ensure!(
+                above["spec"]["clusterIP"] == service["spec"]["clusterIP"],
+                "{above}"
+            );
+            Ok(())
+        })
+        .await?;
+        // Again with a kubeconfig that isn't one: told at once, and nothing changes.
+        std::fs::write(&theirs, "hello")?;
+        attach("home", "").await?.fails(1, &["tenant.conf"])?;
+        Ok(())
+    });
 }

@@ -178,6 +178,64 @@ fn f15_a_tenant_that_is_restored_from_an_older_backup_keeps_what_is_newer_than_t
 }
 
 #[test]
+fn r2_after_a_restore_by_sublet_what_the_backup_lacks_is_kept_until_an_operator_lets_go_of_it() {
+    on_rig(Wish::default(), async |rig| {
+        fill(rig, 0, "work", 3, Fill::ConfigMaps).await?;
+        oracle::pairs::agree(rig, &rig.tenants[0]).await?;
+        let backup = rig.folder().join("backup");
+        rig.tenants[0].server.back_up(&backup)?;
+        rig.tenants[0].server.ready().await?;
+        rig.synced(0).await?;
+        for number in 0..3 {
+            let object = settings("work", &format!("newer{number}"));
+            rig.tenants[0].side.create(CONFIG_MAP, object).await?;
+        }
+        oracle::pairs::agree(rig, &rig.tenants[0]).await?;
+        let before = twins(rig, "work").await?;
+        // What Sublet's own restore does: the data, and the counter that says so.
+        rig.syncer.stop()?;
+        rig.tenants[0].server.restore(&backup)?;
+        rig.tenants[0].server.ready().await?;
+        let vcp = rig.vcp(0).await?;
+        let mut proof = vcp["status"]["proof"].clone();
+        proof["restoreCounter"] = json!(1);
+        rig.side
+            .merge_status(CONTROL_PLANE, NAMESPACE_OF_TESTS, "t0", json!({"proof": proof}))
+            .await?;
+        rig.syncer.start().await?;
+        rig.synced(0).await?;
+        let message = held(rig, "Quarantined").await?;
+        ensure!(message.contains("newer"), "{message}");
+        ensure!(
+            twins(rig, "work").await? == before,
+            "objects from before the restore were deleted"
+        );
+        // What is made and deleted since is not in question.
+        let guest = &rig.tenants[0];
+        guest.side.create(CONFIG_MAP, settings("work", "since")).await?;
+        eventually(SOON, "creates go on", async || {
+            rig.side.get(CONFIG_MAP, &guest.twin("work"), "since").await?;
+            Ok(())
+        })
+        .await?;
+        guest.side.delete(CONFIG_MAP, "work", "since").await?;
+        eventually(SOON, "deletions that are told of go on", async || {
+            ensure!(twins(rig, "work").await? == before, "it is there");
+            Ok(())
+        })
+        .await?;
+        let_go(rig, "they may go").await?;
+        eventually(PODS, "what was let go of is gone", async || {
+            let left = twins(rig, "work").await?.len();
+            ensure!(left == before.len() - 3, "{left} of {}", before.len());
+            Ok(())
+        })
+        .await?;
+        oracle::all(rig).await
+    });
+}
+
+#[test]
 fn f16_r5_a_super_cluster_that_is_restored_from_an_older_backup_ends_no_pod_that_ran() {
     on_rig(Wish::default(), async |rig| {
         rig.tenants[0].namespace("work").await?;
