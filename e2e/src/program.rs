@@ -50,9 +50,14 @@ impl Program {
 
     /// `sublet` with the kubeconfig of the super cluster's admin.
     pub fn sublet() -> anyhow::Result<Self> {
+        Self::sublet_at(&settings::kubeconfig()?)
+    }
+
+    /// `sublet` with the kubeconfig in a file.
+    pub fn sublet_at(kubeconfig: &Path) -> anyhow::Result<Self> {
         Ok(Self {
             path: settings::sublet()?,
-            kubeconfig: settings::kubeconfig()?,
+            kubeconfig: kubeconfig.to_owned(),
             variables: vec![],
         })
     }

@@ -261,9 +261,7 @@ fn link_flags(build: &Build) -> String {
         numbers.next().unwrap_or_default(),
     );
     let stamp = "-X k8s.io/component-base/version";
-    format!(
-        "-s -w {stamp}.gitVersion=v{version} {stamp}.gitMajor={major} {stamp}.gitMinor={minor}"
-    )
+    format!("-s -w {stamp}.gitVersion=v{version} {stamp}.gitMajor={major} {stamp}.gitMinor={minor}")
 }
 
 fn compile(build: &Build, folder: &Path) -> Result<()> {

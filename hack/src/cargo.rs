@@ -60,7 +60,6 @@ pub(crate) fn build_cli() -> Result<PathBuf> {
     Ok(target_folder()?.join("debug/sublet"))
 }
 
-
 fn program(variable: &str, default: &str) -> OsString {
     env::var_os(variable).unwrap_or_else(|| default.into())
 }

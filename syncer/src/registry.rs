@@ -10,6 +10,7 @@ use crate::{
     intake::{SuperSink, TenantSink},
     kubeconfig, marks,
     pace::Pace,
+    patrol,
     tenants::{Record, Tenant, kinds},
     verdict::{self, ControlPlane},
     watch::{self, Target},

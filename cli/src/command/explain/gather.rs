@@ -90,7 +90,6 @@ pub(super) async fn facts(
 
     Ok(Facts {
         kind: kind.resource.kind.clone(),
-        flow,
         tenant: side(
             namespace.unwrap_or_default(),
             name,
@@ -102,6 +101,7 @@ pub(super) async fn facts(
             Some(_) => place_state(&cluster.client, &super_namespace, &identity).await?,
             None => Place::NotNeeded,
         },
+        flow,
         super_side: side(&super_namespace, &super_name, true, twin.as_ref()),
         referenced: match (client, namespace) {
             (Some(client), Some(namespace)) => {
@@ -375,7 +375,8 @@ mod tests {
     #[test]
     fn a_custom_resource_crosses_if_the_class_offers_it_and_the_tenant_names_it() {
         let offer = |direction: &str| -> CustomResource {
-            let offer = json!({"name": "a.b", "version": "v1", "kind": "A", "direction": direction});
+            let offer =
+                json!({"name": "a.b", "version": "v1", "kind": "A", "direction": direction});
             serde_json::from_value(offer).unwrap()
         };
         let named = ["a.b".to_owned()];

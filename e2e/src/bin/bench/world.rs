@@ -73,6 +73,7 @@ impl World {
             services,
             syncer_groups,
             controllers: tokens == Tokens::On,
+            version: None,
             etcd_flags: vec![],
             flags: match tokens {
                 // What a control plane of Sublet's own is started with: tokens live as long as they say.

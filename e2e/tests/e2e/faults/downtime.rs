@@ -360,7 +360,10 @@ fn f20_finalizers_on_either_side_delay_and_wedge_nothing() {
         );
         let waiting = guest.side.get(POD, "work", "plain").await?;
         let told = event(&guest.side, POD, &waiting, "DeletionHeldUp").await?;
-        ensure!(text(&told, "/message").contains("example.com/audit"), "{told}");
+        ensure!(
+            text(&told, "/message").contains("example.com/audit"),
+            "{told}"
+        );
         // Whoever holds them lets go.
         let none = json!({"metadata": {"finalizers": null}});
         guest.side.merge(POD, "work", "kept", none.clone()).await?;

@@ -273,7 +273,7 @@ fn sublet_attach_makes_a_tenant_of_an_api_server_and_says_what_of_it_is_not_serv
         let theirs = folder.path().join("tenant.conf");
         let access = guest.server.syncer_kubeconfig(guest.proxy.port());
         std::fs::write(&theirs, access)?;
-        let sublet = Program::sublet()?.with_kubeconfig(&admin);
+        let sublet = Program::sublet_at(&admin)?;
         let attach = async |name: &str, more: &str| {
             let file = theirs.display();
             sublet
@@ -283,7 +283,10 @@ fn sublet_attach_makes_a_tenant_of_an_api_server_and_says_what_of_it_is_not_serv
                 .await
         };
         let identity = async |name: &str| -> anyhow::Result<TenantId> {
-            let vcp = rig.side.get(CONTROL_PLANE, NAMESPACE_OF_TESTS, name).await?;
+            let vcp = rig
+                .side
+                .get(CONTROL_PLANE, NAMESPACE_OF_TESTS, name)
+                .await?;
             Ok(TenantId::parse(text(&vcp, "/spec/identity"))?)
         };
         guest.namespace("work").await?;
@@ -307,14 +310,18 @@ fn sublet_attach_makes_a_tenant_of_an_api_server_and_says_what_of_it_is_not_serv
             .await?
             .says(&["home is attached and synced"])?;
         let twin = naming::super_namespace(&identity("home").await?, "home", "work");
-        eventually(SOON, "the Service has its address on both sides", async || {
-            let above = rig.side.get(SERVICE, &twin, "web").await?;
-            ensure!(
-                above["spec"]["clusterIP"] == service["spec"]["clusterIP"],
-                "{above}"
-            );
-            Ok(())
-        })
+        eventually(
+            SOON,
+            "the Service has its address on both sides",
+            async || {
+                let above = rig.side.get(SERVICE, &twin, "web").await?;
+                ensure!(
+                    above["spec"]["clusterIP"] == service["spec"]["clusterIP"],
+                    "{above}"
+                );
+                Ok(())
+            },
+        )
         .await?;
         // Again with a kubeconfig that isn't one: told at once, and nothing changes.
         std::fs::write(&theirs, "hello")?;

@@ -200,7 +200,12 @@ fn r2_after_a_restore_by_sublet_what_the_backup_lacks_is_kept_until_an_operator_
         let mut proof = vcp["status"]["proof"].clone();
         proof["restoreCounter"] = json!(1);
         rig.side
-            .merge_status(CONTROL_PLANE, NAMESPACE_OF_TESTS, "t0", json!({"proof": proof}))
+            .merge_status(
+                CONTROL_PLANE,
+                NAMESPACE_OF_TESTS,
+                "t0",
+                json!({"proof": proof}),
+            )
             .await?;
         rig.syncer.start().await?;
         rig.synced(0).await?;
@@ -212,9 +217,14 @@ fn r2_after_a_restore_by_sublet_what_the_backup_lacks_is_kept_until_an_operator_
         );
         // What is made and deleted since is not in question.
         let guest = &rig.tenants[0];
-        guest.side.create(CONFIG_MAP, settings("work", "since")).await?;
+        guest
+            .side
+            .create(CONFIG_MAP, settings("work", "since"))
+            .await?;
         eventually(SOON, "creates go on", async || {
-            rig.side.get(CONFIG_MAP, &guest.twin("work"), "since").await?;
+            rig.side
+                .get(CONFIG_MAP, &guest.twin("work"), "since")
+                .await?;
             Ok(())
         })
         .await?;

@@ -129,7 +129,10 @@ async fn ahead(rig: &Rig, kind: Kind, schema: &str, base: &Value) -> anyhow::Res
         object["metadata"]["name"] = name.as_str().into();
         put(&mut object, &path, value.clone());
         let stored = guest.side.create(kind, object).await;
-        let Some(stored) = stored.ok().filter(|stored| at(stored, &path) == Some(&value)) else {
+        let Some(stored) = stored
+            .ok()
+            .filter(|stored| at(stored, &path) == Some(&value))
+        else {
             found.not_stored += 1;
             continue;
         };
@@ -189,10 +192,9 @@ fn put(object: &mut Value, path: &str, value: Value) {
 
 /// The value at such a path.
 fn at<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.').try_fold(object, |place, part| {
-        match part.strip_suffix("[]") {
+    path.split('.')
+        .try_fold(object, |place, part| match part.strip_suffix("[]") {
             Some(field) => place.get(field)?.get(0),
             None => place.get(part),
-        }
-    })
+        })
 }
