@@ -1,6 +1,6 @@
 //! `ControlPlaneClass`: what a super-cluster admin offers to tenants; defaults and ceilings.
 
-use crate::{CustomResource as SyncedCustomResource, EtcdStorage, Offer, PodSecurity};
+use crate::{CustomResource as SyncedCustomResource, EtcdStorage, Offer, PodNetwork, PodSecurity};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -76,6 +76,10 @@ pub struct ControlPlaneClassSpec {
     #[schemars(length(max = 64))]
     pub api_server_egress: Vec<Egress>,
 
+    /// What tenants' pods may reach beside their own tenant, and who may reach them.
+    #[serde(default, skip_serializing_if = "PodNetwork::is_empty")]
+    pub pod_network: PodNetwork,
+
     /// Requests and limits of the control plane's parts.
     #[serde(default)]
     pub resources: PartResources,
@@ -121,6 +125,7 @@ impl Default for ControlPlaneClassSpec {
             endpoint_host: None,
             service_slice_prefix: default_slice(),
             api_server_egress: vec![],
+            pod_network: PodNetwork::default(),
             resources: PartResources::default(),
             node_selector: BTreeMap::new(),
             feature_gates: BTreeMap::new(),
@@ -165,7 +170,7 @@ impl Intervals {
     }
 }
 
-/// Addresses that tenants' API servers may connect to.
+/// Addresses that tenants' API servers or pods may connect to.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Egress {

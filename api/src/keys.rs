@@ -18,6 +18,17 @@ pub const ROLE: &str = "sublet.dev/role";
 /// Label: `true` on an object of the super cluster that every tenant is shown, and on what a tenant is shown of it.
 pub const PUBLISHED: &str = "sublet.dev/published";
 
+/// Label on a super pod: who decides who may reach it, [`BY_DEFAULT`] or [`BY_POLICY`].
+pub const INGRESS: &str = "sublet.dev/ingress";
+/// Label on a super pod: who decides what it may reach, [`BY_DEFAULT`] or [`BY_POLICY`].
+pub const EGRESS: &str = "sublet.dev/egress";
+/// Value of [`INGRESS`] and [`EGRESS`]: the tenant said nothing, so all pods of the tenant meet.
+pub const BY_DEFAULT: &str = "default";
+/// Value of [`INGRESS`] and [`EGRESS`]: NetworkPolicies of the tenant, and nothing else.
+pub const BY_POLICY: &str = "policy";
+/// Annotation on super namespaces: hash of the NetworkPolicies that isolate it, so that a change of them is one of it.
+pub const ISOLATION: &str = "sublet.dev/isolation";
+
 /// Annotation: namespace of the tenant's object.
 pub const NAMESPACE: &str = "sublet.dev/namespace";
 /// Annotation: name of the tenant's object.
@@ -59,6 +70,8 @@ pub const FINALIZER: &str = "sublet.dev/tenant";
 pub const ROLE_CONTROL_PLANE: &str = "control-plane";
 /// Value of [`ROLE`] on Secrets that carry tenant tokens for a pod.
 pub const ROLE_TOKEN: &str = "token";
+/// Value of [`ROLE`] on the NetworkPolicies that keep a tenant's pods to themselves.
+pub const ROLE_ISOLATION: &str = "isolation";
 /// Value of [`ROLE`] on the Secrets in Sublet's own namespace by which the syncer reaches a tenant.
 pub const ROLE_TENANT_KUBECONFIG: &str = "tenant-kubeconfig";
 /// Value of [`ROLE`] on the ConfigMaps in Sublet's own namespace that tell the proxy of a tenant.

@@ -14,6 +14,7 @@ mod condition;
 mod control_plane_class;
 mod control_plane_group;
 mod crossing;
+mod pod_network;
 mod virtual_control_plane;
 
 pub use condition::{Condition, set_condition};
@@ -23,6 +24,7 @@ pub use control_plane_class::{
 };
 pub use control_plane_group::{ControlPlaneGroup, ControlPlaneGroupSpec};
 pub use crossing::{CustomResource, Direction, Offer, ReferenceKind, ReferencePath, StatusPlace};
+pub use pod_network::PodNetwork;
 pub use virtual_control_plane::{
     Dns, Endpoint, Etcd, EtcdStorage, External, Network, Phase, PodSecurity, Policy, SecretRef,
     Sync, SyncObjects, TenantProof, VirtualControlPlane, VirtualControlPlaneSpec,

@@ -1,6 +1,6 @@
 //! `VirtualControlPlane`: one tenant, as the super cluster's admin or a platform asks for it.
 
-use crate::{Condition, Offer};
+use crate::{Condition, Egress, Offer};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -283,6 +283,11 @@ pub struct Policy {
     /// Labels that a node must carry to be seen and used by the tenant; all nodes when empty.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
+    /// Where the tenant's pods may go outside of the cluster, as far as its class opens it; all that the class opens when
+    /// left out, nowhere when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub egress: Option<Vec<Egress>>,
 }
 
 /// Pod Security Standards level, from the strictest to the loosest.

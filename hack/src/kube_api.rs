@@ -1,11 +1,10 @@
 //! A very small client of the super cluster's API server: JSON in, JSON out, one connection per call.
 //!
 //! xtask must build in seconds on a fresh machine, so it has no Kubernetes client, and starting kubectl
-//! for each question while waiting would cost more than the answers. Not for watching, and not for
-//! anything that must be fast.
+//! for each question while waiting would cost more than the answers. Not for anything that must be fast.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
@@ -107,6 +106,28 @@ impl KubeApi {
             bail!("{method} {path}: {status} {message}");
         }
         Ok(body)
+    }
+
+    /// Reads one path for as long as the server writes: the lines of a watch.
+    pub(crate) fn lines(&self, path: &str) -> Result<impl BufRead + use<>> {
+        let mut connection = self.connect()?;
+        let request = format!(
+            "GET {path} HTTP/1.0\r\nHost: {}\r\nAccept: application/json\r\n\r\n",
+            self.host
+        );
+        connection.write_all(request.as_bytes())?;
+        let mut reader = BufReader::new(connection);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if reader.read_line(&mut head)? == 0 {
+                bail!("the API server's answer was cut off");
+            }
+        }
+        let (status, _) = parse_answer(&head)?;
+        if status != 200 {
+            bail!("GET {path}: {status}");
+        }
+        Ok(reader)
     }
 
     fn connect(&self) -> Result<StreamOwned<ClientConnection, TcpStream>> {

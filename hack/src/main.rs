@@ -19,6 +19,7 @@ mod images;
 mod kube_api;
 mod packages;
 mod paths;
+mod policies;
 mod progress;
 mod run;
 mod size;
@@ -143,6 +144,13 @@ enum Super {
     Down,
     /// Show its processes and nodes; fails unless all is well
     Status,
+    /// Make the nodes obey NetworkPolicies; `up` starts this
+    #[command(hide = true)]
+    Enforce {
+        /// The running cluster's real nodes
+        #[arg(long)]
+        nodes: u8,
+    },
 }
 
 fn main() -> ExitCode {
@@ -162,6 +170,9 @@ fn run(command: &Command) -> Result<bool> {
         Command::Super(Super::Up { nodes, fake_nodes }) => super_cluster::up(*nodes, *fake_nodes)?,
         Command::Super(Super::Down) => super_cluster::down()?,
         Command::Super(Super::Status) => return super_cluster::status(),
+        Command::Super(Super::Enforce { nodes }) => {
+            policies::enforce(&super_cluster::layout::Node::first(*nodes))?;
+        }
         Command::Images => images::make_and_load(&super_cluster::running_nodes())?,
         Command::Demo { keep, no_keep } => demo::show(match (*keep, *no_keep) {
             (true, _) => demo::Afterwards::Keep,

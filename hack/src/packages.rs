@@ -15,6 +15,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("iptables-save", "iptables"),
     ("conntrack", "conntrack"),
     ("ipset", "ipset"),
+    ("nft", "nftables"),
     ("socat", "socat"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),

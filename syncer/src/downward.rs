@@ -5,7 +5,7 @@ use crate::{
     client::{Cluster, Error},
     engine::Engine,
     intake::{self, twin_name},
-    refusals, removal,
+    isolation, refusals, removal,
     table::{Entry, SuperSide},
     tenants::Tenant,
     tokens::{self, Age},
@@ -82,6 +82,12 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
         // What is written later is part of the tenant's intent, and brings the key back.
         return Ok(());
     }
+    if rule.resource().kind == "Pod" && !tenant.gate.has_listed(kind::index("NetworkPolicy")) {
+        // Whether a policy rules the pod isn't known yet; the list of policies brings it back.
+        return Err(Failure::Waiting(
+            "the tenant's NetworkPolicies aren't known yet",
+        ));
+    }
     let want = match tenant.with_cx(|cx| translate(rule, object, cx)) {
         Ok(Some(want)) => want,
         Ok(None) => return removal::unneeded(engine, tenant, key).await,
@@ -130,6 +136,9 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
             }
         }
         tokens::ensure(engine, tenant, key, object, &twin, age).await?;
+    }
+    if let Some(shortfall) = tenant.with_cx(|cx| rule.shortfall(object, cx)) {
+        refusals::tell(tenant, key, object, &shortfall).await?;
     }
     Ok(())
 }
@@ -235,7 +244,7 @@ async fn create(
                 let owner = (tenant.id.clone(), Arc::clone(&key.name));
                 engine.twins.insert(stored.name().to_owned(), owner);
             }
-            accompany(engine, tenant, key, object).await?;
+            accompany(engine, tenant, key, object, &stored).await?;
             if meta::applied(&first) != meta::applied(&want) {
                 return compare(engine, tenant, key, object, want).await;
             }
@@ -285,7 +294,7 @@ async fn compare(
             Ok(None)
         }
         Ok(Plan::Nothing) => {
-            accompany(engine, tenant, key, object).await?;
+            accompany(engine, tenant, key, object, &have).await?;
             Ok(Some(record(engine, tenant, key, &have, object.uid())))
         }
         Ok(Plan::Patch(patches)) => {
@@ -296,7 +305,7 @@ async fn compare(
             if was_edited {
                 refusals::tell_super(engine, tenant, rule.resource(), &have).await?;
             }
-            accompany(engine, tenant, key, object).await?;
+            accompany(engine, tenant, key, object, &stored).await?;
             Ok(Some(record(engine, tenant, key, &stored, object.uid())))
         }
         Ok(Plan::Replace) => {
@@ -325,6 +334,7 @@ async fn accompany(
     tenant: &Tenant,
     key: &Key,
     object: &Object,
+    twin: &Object,
 ) -> Result<(), Failure> {
     let companions: Vec<(&'static Resource, Object)> =
         tenant.with_cx(|cx| key.kind().companions(object, cx));
@@ -334,7 +344,7 @@ async fn accompany(
             Err(failure) => return Err(failure),
         }
     }
-    Ok(())
+    isolation::keep(engine, tenant, key, object, twin).await
 }
 
 /// Remembers the twin as it was just stored, or just read.

@@ -1,8 +1,7 @@
 //! What all parts share, and the loops that work the queues.
 
 use crate::{
-    apply::Failure, client::Cluster, downward, metrics::Metrics, offered::Offered, patrol::Rounds,
-    queue::Queue, table::Table, tenants::Tenant, upward,
+    apply::Failure, client::Cluster, downward, isolation::Isolation, metrics::Metrics, offered::Offered, patrol::Rounds, queue::Queue, table::Table, tenants::Tenant, upward,
 };
 use dashmap::{DashMap, DashSet};
 use std::{
@@ -40,6 +39,8 @@ pub(crate) struct Engine {
     pub(crate) stopping: DashSet<TenantId>,
     /// Super namespaces that are twins, and whose.
     pub(crate) twins: DashMap<String, (TenantId, Arc<str>)>,
+    /// The NetworkPolicies that isolate tenants, as they stand.
+    pub(crate) isolation: Isolation,
     /// Objects that are published to tenants.
     pub(crate) offered: Arc<Offered>,
     /// Kinds whose list of super objects is complete.
@@ -70,6 +71,7 @@ impl Engine {
             tables: DashMap::new(),
             stopping: DashSet::new(),
             twins: DashMap::new(),
+            isolation: Isolation::default(),
             offered: Arc::default(),
             complete: watch::Sender::new(HashSet::new()),
             super_proof: OnceLock::new(),

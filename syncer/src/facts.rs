@@ -9,7 +9,10 @@ use std::{
     sync::Arc,
 };
 use tenancy::{
-    kind::{self, Facts, Reference, Resource},
+    kind::{
+        self, Facts, Reference, Resource,
+        isolation::{Ruled, Scope},
+    },
     object::Object,
     offer::Offers,
     selector,
@@ -30,6 +33,8 @@ struct Inner {
     namespaces: HashMap<Arc<str>, BTreeMap<String, String>>,
     selectorless: HashSet<Key>,
     selecting: HashSet<Key>,
+    /// What the NetworkPolicies of each namespace rule.
+    policies: HashMap<Arc<str>, HashMap<Arc<str>, Scope>>,
     addresses: HashMap<Key, Vec<IpAddr>>,
     owners: HashMap<IpAddr, Key>,
 }
@@ -121,6 +126,21 @@ impl Index {
         before != (!selects, selects)
     }
 
+    /// Records what a NetworkPolicy rules, or that it is gone; returns whether that is news.
+    pub(crate) fn policy(&self, key: &Key, object: Option<&Object>) -> bool {
+        let mut inner = self.inner.write();
+        let scope = object.map(Scope::of);
+        let policies = inner.policies.entry(key.namespace.clone()).or_default();
+        let before = match scope.clone() {
+            Some(scope) => policies.insert(key.name.clone(), scope),
+            None => policies.remove(&key.name),
+        };
+        if policies.is_empty() {
+            inner.policies.remove(&key.namespace);
+        }
+        before != scope
+    }
+
     /// Whether there is a Service without a selector, so that addresses of pods matter to slices.
     pub(crate) fn has_selectorless(&self) -> bool {
         !self.inner.read().selectorless.is_empty()
@@ -207,6 +227,18 @@ impl Facts for Answers<'_> {
         let entry = self.table.get(&key);
         entry.twin.filter(|known| *known.uid == *twin)?;
         entry.tenant.map(|side| side.uid.into())
+    }
+
+    fn ruled(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Ruled {
+        let inner = self.index.inner.read();
+        let policies = inner.policies.get(namespace).into_iter().flatten();
+        policies.fold(Ruled::default(), |ruled, (_, scope)| {
+            let more = scope.rules(labels);
+            Ruled {
+                ingress: ruled.ingress || more.ingress,
+                egress: ruled.egress || more.egress,
+            }
+        })
     }
 
     fn is_offered(&self, name_of_kind: &str, name: &str) -> bool {

@@ -43,6 +43,8 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         slice: None,
         cluster_domain: "cluster.local".into(),
         pod_security: api::PodSecurity::Baseline,
+        reach: tenancy::reach::Reach::default(),
+        is_hosted: true,
         node_selector: BTreeMap::new(),
         all_config_objects: false,
         group_labels: BTreeMap::new(),

@@ -93,6 +93,11 @@ impl Gate {
         !before && self.known().is_ok()
     }
 
+    /// Whether a complete list of a kind has arrived since the tenant is served.
+    pub(crate) fn has_listed(&self, kind: u8) -> bool {
+        self.inner.lock().complete.contains(&kind)
+    }
+
     /// The tenant doesn't serve the kind: there is nothing of it.
     ///
     /// Returns whether all is known now that wasn't before.

@@ -4,6 +4,7 @@ use crate::{
     client::Error,
     engine::Engine,
     gate::Hold,
+    isolation,
     offered::News,
     table::{Entry, Roll, SuperSide, Table, TenantSide},
     tenants::Tenant,
@@ -225,6 +226,16 @@ fn index(engine: &Engine, tenant: &Tenant, key: &Key, object: Option<&Object>) {
                 engine.down.add(&tenant.id, follower);
             }
         }
+        "NetworkPolicy" if tenant.index.policy(key, object) => {
+            // Which policies rule a pod stands on its twin.
+            let pods = tenant.table.keys(kind::index("Pod"), |_| true);
+            for pod in pods
+                .into_iter()
+                .filter(|pod| pod.namespace == key.namespace)
+            {
+                engine.down.add(&tenant.id, pod);
+            }
+        }
         "Service" if tenant.index.service(key, object) => {
             let slices = tenant.table.keys(kind::index("EndpointSlice"), |_| true);
             for slice in slices
@@ -315,6 +326,7 @@ impl Sink for SuperSink {
         match kind::rule(self.kind).super_watch() {
             SuperWatch::Owned => {
                 let Some(owner) = meta::owner(&object) else {
+                    isolation::gone(&self.engine, &object);
                     return;
                 };
                 let key = Key::new(self.kind, &owner.namespace, &owner.name);
@@ -348,6 +360,9 @@ impl Sink for SuperSink {
         let seen = self.roll.end();
         if self.is("Pod") {
             self.engine.super_pods_listed(version);
+        }
+        if self.is("NetworkPolicy") {
+            isolation::listed(&self.engine, &seen);
         }
         if kind::rule(self.kind).super_watch() == SuperWatch::Owned {
             for tenant in self.engine.served() {
@@ -402,12 +417,13 @@ impl SuperSink {
 
     /// An object that carries a tenant's marks.
     fn owned(&self, object: Object) {
+        let place = Key::new(self.kind, object.namespace(), object.name());
+        self.roll.mark(&place);
         let Some(owner) = meta::owner(&object) else {
+            isolation::seen(&self.engine, &object);
             return;
         };
         let key = Key::new(self.kind, &owner.namespace, &owner.name);
-        self.roll
-            .mark(&Key::new(self.kind, object.namespace(), object.name()));
         let tenant = self.engine.tenant(&owner.tenant);
         if tenant
             .as_ref()

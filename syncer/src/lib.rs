@@ -32,6 +32,7 @@ mod marks;
 mod apply;
 mod downward;
 mod intake;
+mod isolation;
 mod publish;
 mod refusals;
 mod removal;

@@ -8,6 +8,7 @@ mod custom;
 mod down;
 mod endpoint_slice;
 mod event;
+pub mod isolation;
 mod namespace;
 mod node;
 mod placed;
@@ -27,8 +28,9 @@ pub use pod::{
 
 use crate::{meta, object::Object, plan::Change, tenant::Tenant};
 use api::keys;
+use isolation::Ruled;
 use serde_json::Value;
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 /// All kinds, in sync order: what others refer to comes first.
 pub const KINDS: &[&dyn Kind] = &[
@@ -157,6 +159,8 @@ pub trait Facts {
     fn has_selector(&self, namespace: &str, service: &str) -> Option<bool>;
     /// UID of a tenant's object of a synced kind whose twin has the UID `twin`.
     fn uid(&self, kind: &str, namespace: &str, name: &str, twin: &str) -> Option<String>;
+    /// Which directions of the traffic of a pod with these labels the tenant's NetworkPolicies rule.
+    fn ruled(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Ruled;
     /// Whether the super cluster has this object of a published kind and the tenant may see it.
     fn is_offered(&self, kind: &str, name: &str) -> bool;
 }
@@ -250,6 +254,16 @@ pub trait Kind: Sync {
     /// Objects without a twin that must exist beside the super object, in the order of their making.
     fn companions(&self, _object: &Object, _cx: &Cx<'_>) -> Vec<(&'static Resource, Object)> {
         vec![]
+    }
+
+    /// NetworkPolicies without a twin that must exist beside the super object and be kept as they are.
+    fn isolation(&self, _object: &Object, _cx: &Cx<'_>) -> Vec<Object> {
+        vec![]
+    }
+
+    /// What of a tenant's object that crosses doesn't, for the tenant to know.
+    fn shortfall(&self, _object: &Object, _cx: &Cx<'_>) -> Option<Refused> {
+        None
     }
 
     /// ConfigMaps and Secrets that the tenant's object needs; they go down before it.

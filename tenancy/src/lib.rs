@@ -9,6 +9,7 @@
 //! - [`fair_queue`] decides whose key is worked next; [`circuit`] whether an API server is worth asking, [`limit`] how
 //!   many requests it gets at once.
 //! - [`breaker`] decides when so much is missing that a person must look before anything is deleted.
+//! - [`reach`] says where a tenant's pods may go beside their own tenant.
 //! - [`kubeconfig`] reads by allow-list how a tenant's API server is reached.
 //!
 //! No I/O, no clock, no randomness: time is an argument, and this crate's manifest has neither a runtime nor a client.
@@ -24,6 +25,10 @@ pub mod naming;
 pub mod route;
 
 pub mod slice;
+
+pub mod block;
+
+pub mod reach;
 
 pub mod meta;
 

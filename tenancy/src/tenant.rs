@@ -1,6 +1,6 @@
 //! Whose object, and which: the newtypes that a caller could otherwise swap.
 
-use crate::{offer::Offers, slice::Slice};
+use crate::{offer::Offers, reach::Reach, slice::Slice};
 use api::{CustomResource, PodSecurity};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -68,6 +68,10 @@ pub struct Tenant {
     pub cluster_domain: String,
     /// Pod Security level its pods are held to.
     pub pod_security: PodSecurity,
+    /// What its pods may reach beside the tenant itself, and who may reach them.
+    pub reach: Reach,
+    /// Whether its API server runs in the super cluster, where pods reach it.
+    pub is_hosted: bool,
     /// Labels a node must carry to be used by the tenant.
     pub node_selector: BTreeMap<String, String>,
     /// All ConfigMaps and Secrets go down, not only those referred to.

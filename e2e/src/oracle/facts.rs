@@ -6,7 +6,10 @@ use std::{
     net::IpAddr,
 };
 use tenancy::{
-    kind::{Cx, Facts, KINDS, Resource, is_finished},
+    kind::{
+        Cx, Facts, KINDS, Resource, is_finished,
+        isolation::{Ruled, Scope},
+    },
     object::Object,
     selector,
     tenant::Tenant,
@@ -105,6 +108,18 @@ impl Facts for Known {
             .iter()
             .find(|((known, space, own), _)| *known == kind && space == namespace && own == name);
         found.map(|(_, object)| object.uid().to_owned())
+    }
+
+    fn ruled(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Ruled {
+        let policies = self
+            .objects
+            .iter()
+            .filter(|((kind, space, _), _)| *kind == "NetworkPolicy" && space == namespace);
+        let ruled = policies.map(|(_, policy)| Scope::of(policy).rules(labels));
+        ruled.fold(Ruled::default(), |all, one| Ruled {
+            ingress: all.ingress || one.ingress,
+            egress: all.egress || one.egress,
+        })
     }
 
     fn is_offered(&self, _kind: &str, _name: &str) -> bool {

@@ -11,7 +11,7 @@ use crate::{
     wait::{PODS, eventually},
 };
 use anyhow::{Context, ensure};
-use api::{SyncObjects, VirtualControlPlane, keys};
+use api::{PodNetwork, SyncObjects, VirtualControlPlane, keys};
 use http::Method;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -22,6 +22,7 @@ use tenancy::{
     object::Object,
     offer::Offers,
     plan::{Plan, plan},
+    reach::Reach,
     tenant::Tenant,
 };
 
@@ -240,6 +241,8 @@ async fn rules(side: &Side, guest: &Guest) -> anyhow::Result<Tenant> {
             .and_then(|text| text.parse().ok()),
         cluster_domain: vcp.spec.network.cluster_domain.clone(),
         pod_security: vcp.spec.policy.pod_security.unwrap_or_default(),
+        reach: Reach::of(&PodNetwork::default(), vcp.spec.policy.egress.as_deref()),
+        is_hosted: vcp.spec.external.is_none(),
         node_selector: vcp.spec.policy.node_selector.clone(),
         all_config_objects: vcp.spec.sync.config_objects == SyncObjects::All,
         group_labels: std::collections::BTreeMap::new(),

@@ -1,5 +1,8 @@
 //! Two tenants that must not notice each other.
 
+mod network;
+mod policies;
+
 use anyhow::ensure;
 use api::keys;
 use e2e::{

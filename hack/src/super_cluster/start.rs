@@ -9,7 +9,9 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::layout::{self, Node};
 use super::process::{self, Identity, Program};
-use super::{cgroups, client, control_plane, dns, health, machine, network, node, pki, volumes};
+use super::{
+    cgroups, client, control_plane, dns, health, machine, network, node, pki, policies, volumes,
+};
 use crate::images::{self, Bundle};
 use crate::progress::Step;
 use crate::{paths, run};
@@ -45,7 +47,7 @@ pub(crate) fn fresh(nodes: &[Node], bundle: &Bundle) -> Result<()> {
             .iter()
             .map(|(node, home)| scope.spawn(|| start_node(*node, *home, bundle)))
             .collect();
-        let control_plane = finish_control_plane(first);
+        let control_plane = finish_control_plane(nodes, first);
         for worker in workers {
             worker
                 .join()
@@ -73,6 +75,7 @@ pub(crate) fn repair(nodes: &[Node]) -> Result<Vec<String>> {
         start_unless_running(program, &mut restarted)?;
     }
     start_unless_running(volumes::provisioner(first)?, &mut restarted)?;
+    start_unless_running(policies::engine(nodes)?, &mut restarted)?;
     for each in nodes {
         let home = home(*each)?;
         let containerd = node::containerd(*each, home)?.name;
@@ -98,8 +101,9 @@ fn start_unless_running(program: Program, restarted: &mut Vec<String>) -> Result
     Ok(())
 }
 
-fn finish_control_plane(home: Identity) -> Result<()> {
+fn finish_control_plane(nodes: &[Node], home: Identity) -> Result<()> {
     wait_for_api()?;
+    policies::engine(nodes)?.start()?;
     for program in control_plane::controllers(home)? {
         program.start()?;
     }
@@ -159,6 +163,11 @@ fn wait_until_ready(nodes: &[Node]) -> Result<()> {
     wait("nodes to be Ready", &logs, || {
         health::require_nodes(&api, nodes)
     })?;
+    wait(
+        "NetworkPolicies to be obeyed",
+        &["network-policies"],
+        || policies::require_rules(nodes),
+    )?;
     wait("CoreDNS to be Ready", &logs, || dns::require_ready(&api))
 }
 

@@ -5,6 +5,7 @@ use crate::{
     control_plane::ControlPlane,
     object::{NETWORK_POLICY, Object, SERVICE},
 };
+use ::api::keys as marks;
 use serde_json::{Value, json};
 use tenancy::naming;
 
@@ -90,7 +91,12 @@ pub(crate) fn policies(cp: &ControlPlane, system: &str) -> Vec<Object> {
             json!({
                 "podSelector": {"matchLabels": selector(apiserver::NAME)},
                 "policyTypes": ["Ingress", "Egress"],
-                "ingress": [{"ports": [tcp(apiserver::PORT)]}],
+                "ingress": [{"from": [
+                    // The front door, the syncer and the manager.
+                    {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": system}}},
+                    // The tenant's own pods, and what else is of its control plane.
+                    {"namespaceSelector": {"matchLabels": {marks::TENANT: cp.owner.id.as_str()}}},
+                ], "ports": [tcp(apiserver::PORT)]}],
                 "egress": [
                     {"to": part(etcd::NAME), "ports": [tcp(etcd::CLIENT_PORT)]},
                     {"to": [{

@@ -4,6 +4,7 @@ use super::Heard;
 use api::{ControlPlaneClassSpec, CustomResource, SyncObjects, VirtualControlPlane};
 use tenancy::{
     offer::Offers,
+    reach::Reach,
     tenant::{Tenant as Rules, TenantId},
 };
 
@@ -42,6 +43,8 @@ pub(super) fn rules(
             .and_then(|text| text.parse().ok()),
         cluster_domain: vcp.spec.network.cluster_domain.clone(),
         pod_security: vcp.spec.policy.pod_security.unwrap_or(ceiling).min(ceiling),
+        reach: Reach::of(&class.pod_network, vcp.spec.policy.egress.as_deref()),
+        is_hosted: vcp.spec.external.is_none(),
         node_selector: vcp.spec.policy.node_selector.clone(),
         all_config_objects: vcp.spec.sync.config_objects == SyncObjects::All,
         group_labels: groups.flat_map(|group| group.spec.labels.clone()).collect(),

@@ -46,6 +46,8 @@ pub(super) struct Down {
     pub(super) brings: Option<(&'static str, &'static str)>,
     /// Whether the spec depends on the labels of the tenant's namespaces.
     pub(super) follows_namespaces: bool,
+    /// What of an object that crosses doesn't.
+    pub(super) shortfall: fn(&Object, &Cx<'_>) -> Option<Refused>,
     /// Part of the status that is the tenant's wish all the same.
     pub(super) wish: &'static [&'static str],
     /// Whether an API server may lack the kind.
@@ -76,6 +78,7 @@ pub(super) const fn plain(resource: &'static Resource, spec: Fields, status: Fie
         annotations: &[],
         brings: None,
         follows_namespaces: false,
+        shortfall: |_, _| None,
         wish: &[],
         is_optional: false,
     }
@@ -159,6 +162,10 @@ impl Kind for Down {
 
     fn follows_namespaces(&self) -> bool {
         self.follows_namespaces
+    }
+
+    fn shortfall(&self, object: &Object, cx: &Cx<'_>) -> Option<Refused> {
+        (self.shortfall)(object, cx)
     }
 
     fn brings(&self, super_object: &Object) -> Option<(&'static str, String)> {

@@ -3,7 +3,7 @@
 //! No label or annotation of the tenant's namespace crosses: every one that means something in a cluster steers
 //! admission, and the Pod Security level comes from the VirtualControlPlane alone.
 
-use super::{Cx, Kind, Refused, Resource, SuperWatch, config_map, pod};
+use super::{Cx, Kind, Refused, Resource, SuperWatch, config_map, isolation, pod};
 use crate::{meta, object::Object, plan::Change, refs};
 use api::{PodSecurity, keys};
 use serde_json::{Map, Value, json};
@@ -78,6 +78,12 @@ impl Kind for Namespace {
         twin.value_mut()["metadata"]["labels"] = labels.into();
         let control_plane = format!("{}/{}", cx.tenant.vcp_namespace, cx.tenant.vcp_name);
         twin.annotate(keys::CONTROL_PLANE, &control_plane);
+        let policies: Value = isolation::of_namespace(object.name(), twin.name(), cx)
+            .iter()
+            .map(|policy| policy.value().clone())
+            .collect();
+        let hash = meta::fingerprint(&policies);
+        twin.annotate(keys::ISOLATION, &format!("{hash:032x}"));
         if !cx.tenant.custom.is_empty() {
             // Makes it another object, so that the binding below is made for it.
             twin.annotate(CUSTOM_RESOURCES, "true");
@@ -109,6 +115,10 @@ impl Kind for Namespace {
             environment(&namespace, cx).map(|config_map| (&config_map::RESOURCE, config_map)),
         );
         companions
+    }
+
+    fn isolation(&self, object: &Object, cx: &Cx<'_>) -> Vec<Object> {
+        isolation::of_namespace(object.name(), &self.super_name(object.name(), cx), cx)
     }
 
     fn changes(&self, _want: &Object, _have: &Object) -> Vec<Change> {

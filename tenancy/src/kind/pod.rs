@@ -24,7 +24,7 @@ mod volumes;
 pub(super) mod status;
 mod update;
 
-use super::{Cx, Kind, Reference, Refused, Resource, TenantView, Upward};
+use super::{Cx, Kind, Reference, Refused, Resource, TenantView, Upward, isolation};
 use crate::{meta, object::Object, plan::Change, refs::Referent};
 use api::keys;
 use fields::{Fields, Path, Rule};
@@ -69,6 +69,9 @@ impl Kind for Pod {
 
         let mut twin = meta::twin(&RESOURCE, object, object.name(), cx);
         twin.value_mut()["spec"] = spec;
+        for (key, value) in isolation::pod_labels(object, cx) {
+            twin.value_mut()["metadata"]["labels"][key] = value.into();
+        }
         let conditions = status::gate_conditions(object);
         if !conditions.is_empty() {
             twin.value_mut()["status"] = json!({"conditions": conditions});

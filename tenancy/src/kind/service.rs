@@ -3,7 +3,7 @@
 //! The tenant's API server gives a Service its cluster IP from the tenant's slice, and the super Service has that same
 //! address, so both sides agree from the first moment.
 
-use super::{Cx, Kind, Refused, Resource, TenantView, Upward, UpwardVerb};
+use super::{Cx, Kind, Refused, Resource, TenantView, Upward, UpwardVerb, isolation};
 use crate::{
     meta,
     object::{Object, pick},
@@ -106,6 +106,13 @@ impl Kind for Service {
         );
         twin.value_mut()["spec"] = crossing.into();
         Ok(Some(twin))
+    }
+
+    fn isolation(&self, object: &Object, cx: &Cx<'_>) -> Vec<Object> {
+        let twin = meta::super_namespace(object.namespace(), cx);
+        isolation::of_service(object, &twin, cx)
+            .into_iter()
+            .collect()
     }
 
     fn changes(&self, want: &Object, have: &Object) -> Vec<Change> {

@@ -1,12 +1,13 @@
 //! A tenant and answers for tests of kinds.
 
-use super::{Facts, Resource};
+use super::{Facts, Resource, isolation::Ruled};
 use crate::{
     object::Object,
     offer::Offers,
+    reach::Reach,
     tenant::{Tenant, TenantId},
 };
-use api::PodSecurity;
+use api::{Egress, PodNetwork, PodSecurity};
 use serde_json::Value;
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -19,6 +20,8 @@ pub(crate) fn tenant() -> Tenant {
         slice: Some("10.96.4.0/22".parse().unwrap()),
         cluster_domain: "cluster.local".into(),
         pod_security: PodSecurity::Baseline,
+        reach: everywhere(),
+        is_hosted: true,
         node_selector: BTreeMap::new(),
         all_config_objects: false,
         group_labels: BTreeMap::new(),
@@ -26,6 +29,19 @@ pub(crate) fn tenant() -> Tenant {
         offers: Offers::default(),
         custom: vec![],
     }
+}
+
+/// All public addresses.
+fn everywhere() -> Reach {
+    let egress = ["0.0.0.0/0", "::/0"].map(|cidr| Egress {
+        cidr: cidr.into(),
+        port: None,
+    });
+    let network = PodNetwork {
+        egress: egress.into(),
+        ..PodNetwork::default()
+    };
+    Reach::of(&network, None)
 }
 
 /// Facts as a test states them.
@@ -36,6 +52,7 @@ pub(crate) struct Answers {
     pub(crate) namespaces: Vec<String>,
     pub(crate) has_selector: Option<bool>,
     pub(crate) uid: Option<String>,
+    pub(crate) ruled: Ruled,
     /// Kinds and names that are offered.
     pub(crate) offered: Vec<(&'static str, &'static str)>,
     pub(crate) offers_all: bool,
@@ -60,6 +77,10 @@ impl Facts for Answers {
 
     fn uid(&self, _: &str, _: &str, _: &str, _: &str) -> Option<String> {
         self.uid.clone()
+    }
+
+    fn ruled(&self, _: &str, _: &BTreeMap<String, String>) -> Ruled {
+        self.ruled
     }
 
     fn is_offered(&self, kind: &str, name: &str) -> bool {

@@ -1,34 +1,39 @@
 //! NetworkPolicies: every peer is one of the tenant's own pods, or outside of the cluster.
 //!
 //! Policies add up, so one that allowed more than the tenant could let others in or reach them. A namespace selector
-//! becomes the tenant's namespaces that it matches, an empty one all of them, and a rule without peers the tenant and the
-//! world outside. An address block never holds private addresses: those are the pods and Services of everybody.
+//! becomes the tenant's namespaces that it matches, an empty one all of them, and a rule without peers what the default
+//! of [`isolation`] allows. Address blocks that pods may reach are cut to what the tenant's class opens; those that may
+//! reach pods hold no private addresses, which are the pods and Services of everybody.
 
 use super::{Crossing, Down, LABEL_SELECTOR, NO_STATUS, list, list_mut, plain};
 use crate::{
+    block::Block,
     kind::{
         Cx, Refused, Resource,
+        isolation::{self, Scope},
         pod::fields::{Fields, Rule},
     },
     meta,
     object::Object,
 };
-use api::keys;
 use serde_json::{Value, json};
-use std::net::IpAddr;
+
+/// NetworkPolicies.
+pub(in crate::kind) const RESOURCE: &Resource = &Resource {
+    group: "networking.k8s.io",
+    version: "v1",
+    kind: "NetworkPolicy",
+    plural: "networkpolicies",
+    namespaced: true,
+};
 
 /// The kind.
 pub(in crate::kind) const POLICY: Down = Down {
     step,
     follows_namespaces: true,
+    shortfall,
     ..plain(
-        &Resource {
-            group: "networking.k8s.io",
-            version: "v1",
-            kind: "NetworkPolicy",
-            plural: "networkpolicies",
-            namespaced: true,
-        },
+        RESOURCE,
         &[
             (
                 "egress",
@@ -73,44 +78,108 @@ const INSIDE: [&str; 9] = [
     "fe80::/10",
 ];
 
-fn step(spec: &mut Value, _: &Object, cx: &Cx<'_>) -> Result<Crossing, Refused> {
-    for (rules, peers) in [("/ingress", "from"), ("/egress", "to")] {
-        for rule in list_mut(spec, rules) {
-            rule[peers] = confined(list(rule, &format!("/{peers}")), cx)?.into();
-        }
+fn step(spec: &mut Value, object: &Object, cx: &Cx<'_>) -> Result<Crossing, Refused> {
+    // What it rules mustn't depend on how many of its rules are left.
+    spec["policyTypes"] = Scope::of(object).types();
+    for rule in list_mut(spec, "/ingress") {
+        rule["from"] = sources(rule, cx)?.into();
+    }
+    let mut egress = vec![];
+    for rule in list(spec, "/egress") {
+        egress.extend(destinations(rule, cx)?);
+    }
+    if let Some(rules) = spec.get_mut("egress") {
+        *rules = egress.into();
     }
     Ok(Crossing::Now)
 }
 
-/// The peers that a rule may have; never none, which would mean everybody.
-fn confined<'a>(
-    peers: impl Iterator<Item = &'a Value>,
-    cx: &Cx<'_>,
-) -> Result<Vec<Value>, Refused> {
-    let mut peers = peers.peekable();
-    if peers.peek().is_none() {
-        let mut all = vec![json!({"namespaceSelector": namespaces(&json!({}), cx)})];
-        for everything in ["0.0.0.0/0", "::/0"] {
-            all.extend(outside(&json!({"cidr": everything}))?);
-        }
-        return Ok(all);
-    }
+/// Who a rule lets in; never nobody said, which would mean everybody.
+fn sources(rule: &Value, cx: &Cx<'_>) -> Result<Vec<Value>, Refused> {
     let mut kept = vec![];
-    for peer in peers {
-        if let Some(block) = peer.get("ipBlock") {
-            kept.extend(outside(block)?);
-            continue;
+    for peer in list(rule, "/from") {
+        match peer.get("ipBlock") {
+            Some(block) => kept.extend(outside(block)?),
+            None => kept.push(pods(peer, cx)),
         }
-        let mut peer = peer.clone();
-        if let Some(selector) = peer.get("namespaceSelector") {
-            peer["namespaceSelector"] = namespaces(selector, cx);
+    }
+    if list(rule, "/from").next().is_none() {
+        kept = isolation::from_everybody(cx);
+        for everything in ["0.0.0.0/0", "::/0"] {
+            kept.extend(outside(&json!({"cidr": everything}))?);
         }
-        kept.push(peer);
     }
     if kept.is_empty() {
-        kept.push(json!({"namespaceSelector": named(&[], cx)}));
+        kept.push(json!({"namespaceSelector": twins(&[], cx)}));
     }
     Ok(kept)
+}
+
+/// The rules that a rule for what pods may reach becomes.
+///
+/// Blocks are cut to what the tenant's class opens. One that holds the address of the tenant's API server means that
+/// server, which answers under another address and port than its Service's.
+fn destinations(rule: &Value, cx: &Cx<'_>) -> Result<Vec<Value>, Refused> {
+    let ports = rule.get("ports").unwrap_or(&Value::Null);
+    if list(rule, "/to").next().is_none() {
+        return Ok(isolation::to_everybody(ports, cx));
+    }
+    let (mut peers, mut open, mut api_server) = (vec![], vec![], false);
+    for peer in list(rule, "/to") {
+        let Some(block) = peer.get("ipBlock") else {
+            peers.push(pods(peer, cx));
+            continue;
+        };
+        let (asked, except) = parsed(block)?;
+        open.extend(cx.tenant.reach.within(&asked, &except));
+        api_server |= holds_api_server(&asked, &except, cx);
+    }
+    let mut rules = isolation::to(peers, open, ports);
+    if api_server {
+        rules.extend(isolation::to_api_server(ports, cx));
+    }
+    Ok(rules)
+}
+
+/// Blocks of which nothing is open.
+fn shortfall(policy: &Object, cx: &Cx<'_>) -> Option<Refused> {
+    let blocks = list(policy.value(), "/spec/egress")
+        .flat_map(|rule| list(rule, "/to"))
+        .filter_map(|peer| peer.get("ipBlock"));
+    let closed: Vec<&str> = blocks
+        .filter(|block| {
+            parsed(block).is_ok_and(|(asked, except)| {
+                cx.tenant.reach.within(&asked, &except).is_empty()
+                    && !holds_api_server(&asked, &except, cx)
+            })
+        })
+        .filter_map(|block| block["cidr"].as_str())
+        .collect();
+    (!closed.is_empty()).then(|| {
+        let message = format!(
+            "the platform opens nothing of {} to this tenant, so the policy doesn't either: ask its admins for \
+             podNetwork.egress in your ControlPlaneClass",
+            closed.join(", ")
+        );
+        Refused::new("EgressNotOpen", message)
+    })
+}
+
+fn holds_api_server(asked: &Block, except: &[Block], cx: &Cx<'_>) -> bool {
+    let address = cx.tenant.slice.map(|slice| slice.api_address());
+    let address = address.and_then(|address| Block::parse(&format!("{address}/32")));
+    address.is_some_and(|address| {
+        asked.holds(&address) && !except.iter().any(|block| block.holds(&address))
+    })
+}
+
+/// Pods of the tenant, as a peer.
+fn pods(peer: &Value, cx: &Cx<'_>) -> Value {
+    let mut peer = peer.clone();
+    if let Some(selector) = peer.get("namespaceSelector") {
+        peer["namespaceSelector"] = namespaces(selector, cx);
+    }
+    peer
 }
 
 /// The tenant's namespaces that a selector matches, as a selector of super namespaces.
@@ -122,12 +191,12 @@ fn namespaces(selector: &Value, cx: &Cx<'_>) -> Value {
         })
     };
     if asks("matchLabels") || asks("matchExpressions") {
-        return named(&cx.facts.namespaces(selector), cx);
+        return twins(&cx.facts.namespaces(selector), cx);
     }
-    json!({"matchLabels": {keys::TENANT: cx.tenant.id.as_str()}})
+    isolation::own_namespaces(cx)
 }
 
-fn named(namespaces: &[String], cx: &Cx<'_>) -> Value {
+fn twins(namespaces: &[String], cx: &Cx<'_>) -> Value {
     // No tenant namespace has an empty name, so no super namespace is ever called like the twin of one.
     let nobody = [String::new()];
     let namespaces = if namespaces.is_empty() {
@@ -135,74 +204,45 @@ fn named(namespaces: &[String], cx: &Cx<'_>) -> Value {
     } else {
         namespaces
     };
-    let names: Vec<String> = namespaces
+    let twins = namespaces
         .iter()
-        .map(|namespace| meta::super_namespace(namespace, cx))
-        .collect();
-    json!({"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": names}]})
+        .map(|namespace| meta::super_namespace(namespace, cx));
+    isolation::named(twins)
 }
 
 /// The part of an address block that is outside of the cluster, as a peer; nothing when there is no such part.
 fn outside(block: &Value) -> Result<Option<Value>, Refused> {
-    let text = block["cidr"].as_str().unwrap_or_default();
-    let asked = Block::parse(text).ok_or_else(|| {
-        Refused::new(
-            "MalformedBlock",
-            format!("{text:?} is no address block: write one such as 192.0.2.0/24"),
-        )
-    })?;
-    let inside = INSIDE
-        .iter()
-        .filter_map(|text| Some((*text, Block::parse(text)?)));
-    let mut except: Vec<Value> = list(block, "/except").cloned().collect();
-    for (text, inside) in inside {
+    let (asked, except) = parsed(block)?;
+    let inside = INSIDE.iter().filter_map(|text| Block::parse(text));
+    let mut closed: Vec<Block> = except;
+    for inside in inside {
         if inside.holds(&asked) {
             return Ok(None);
         }
-        let text = Value::from(text);
-        if asked.holds(&inside) && !except.contains(&text) {
-            except.push(text);
+        if asked.holds(&inside) && !closed.contains(&inside) {
+            closed.push(inside);
         }
     }
-    let mut peer = json!({"ipBlock": {"cidr": text}});
-    if !except.is_empty() {
-        peer["ipBlock"]["except"] = except.into();
+    let mut peer = json!({"ipBlock": {"cidr": asked.to_string()}});
+    if !closed.is_empty() {
+        peer["ipBlock"]["except"] = closed.iter().map(Block::to_string).collect();
     }
     Ok(Some(peer))
 }
 
-/// An address block of one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Block {
-    bits: u128,
-    width: u32,
-    prefix: u32,
-}
-
-impl Block {
-    fn parse(text: &str) -> Option<Self> {
-        let (address, prefix) = text.split_once('/')?;
-        let prefix = prefix.parse().ok()?;
-        let (bits, width) = match address.parse().ok()? {
-            IpAddr::V4(address) => (u128::from(address.to_bits()), 32),
-            // An address of the other family in disguise would get around the list.
-            IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => return None,
-            IpAddr::V6(address) => (address.to_bits(), 128),
-        };
-        (prefix <= width).then_some(Self {
-            bits,
-            width,
-            prefix,
+/// A block and what it leaves out.
+fn parsed(block: &Value) -> Result<(Block, Vec<Block>), Refused> {
+    let parse = |text: &Value| {
+        let text = text.as_str().unwrap_or_default();
+        Block::parse(text).ok_or_else(|| {
+            Refused::new(
+                "MalformedBlock",
+                format!("{text:?} is no address block: write one such as 192.0.2.0/24"),
+            )
         })
-    }
-
-    fn holds(&self, other: &Self) -> bool {
-        let spare = self.width - self.prefix;
-        let cut = |bits: u128| bits.checked_shr(spare).unwrap_or_default();
-        self.width == other.width
-            && self.prefix <= other.prefix
-            && cut(self.bits) == cut(other.bits)
-    }
+    };
+    let except: Result<Vec<Block>, Refused> = list(block, "/except").map(parse).collect();
+    Ok((parse(&block["cidr"])?, except?))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     kind::{
         Cx, Facts, Refused, Resource,
+        isolation::Ruled,
         pod::{Pod, fields, tests::pod},
         testing::tenant,
         token_requests, translate,
@@ -39,6 +40,10 @@ impl Facts for BySelector {
 
     fn uid(&self, _: &str, _: &str, _: &str, _: &str) -> Option<String> {
         None
+    }
+
+    fn ruled(&self, _: &str, _: &BTreeMap<String, String>) -> Ruled {
+        Ruled::default()
     }
 
     fn is_offered(&self, _: &str, _: &str) -> bool {

@@ -1,0 +1,351 @@
+//! T45, with real packets: a tenant's pods meet themselves, their DNS and their API server, and nobody else.
+
+use super::in_both;
+use anyhow::{Context, ensure};
+use e2e::{
+    kind::{DEPLOYMENT, NAMESPACE, NETWORK_POLICY, NODE, POD, SERVICE},
+    make,
+    program::{Folder, Program},
+    read::{condition, items, name, text},
+    side::Side,
+    space::{Space, within},
+    tenant::{A, NAMESPACE_OF_TESTS},
+    wait::{PODS, SOON, eventually},
+};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// The address at which clouds give credentials away.
+const METADATA: &str = "169.254.169.254";
+/// How long a connection is tried.
+const PATIENCE: &str = "--connect-timeout 3 --max-time 6";
+
+/// What a pod tries to reach: what it is called, and its URL.
+type Targets = BTreeMap<String, String>;
+
+/// Which targets a pod reaches, asked all at once: an answer of whatever status counts, and so does a connection that
+/// isn't closed.
+async fn reached(kubectl: &Program, pod: &str, targets: &Targets) -> anyhow::Result<Vec<String>> {
+    let mut script = String::new();
+    for (target, url) in targets {
+        // 28 is a time limit, 7 a refused connection, 6 a name that isn't known.
+        script += &format!(
+            "(curl -sk -o /dev/null {PATIENCE} '{url}'; case $? in 28|7|6) ;; *) echo '{target}';; esac) &\n"
+        );
+    }
+    script += "wait\n";
+    let said = kubectl
+        .feed(&format!("exec -i {pod} -- sh"), &script)
+        .await?
+        .ok()?;
+    let mut reached: Vec<String> = said.lines().map(str::to_owned).collect();
+    reached.sort_unstable();
+    Ok(reached)
+}
+
+async fn expect(
+    kubectl: &Program,
+    pod: &str,
+    targets: &Targets,
+    expected: &[&str],
+) -> anyhow::Result<()> {
+    let mut expected: Vec<&str> = expected.to_vec();
+    expected.sort_unstable();
+    eventually(
+        SOON,
+        &format!("{pod} reaches {expected:?} only"),
+        async || {
+            let reached = reached(kubectl, pod, targets).await?;
+            ensure!(reached == expected, "it reaches {reached:?}");
+            Ok(())
+        },
+    )
+    .await
+}
+
+/// A pod with curl that waits.
+fn client() -> Value {
+    make::pod_spec(make::container(make::AGNHOST, &["/agnhost", "pause"]))
+}
+
+/// Runs `web` behind the Service `web`, and `client`; returns the address of a pod of `web`.
+async fn populate(space: &Space) -> anyhow::Result<String> {
+    let web = make::deployment("web", 1, make::pod_spec(make::server()));
+    space.create(DEPLOYMENT, web).await?;
+    space.create(SERVICE, make::service("web")).await?;
+    let mut pod = json!({"metadata": {"name": "client", "labels": {"app": "client"}}});
+    pod["spec"] = client();
+    space.create(POD, pod).await?;
+    space.rolled_out(DEPLOYMENT, "web", 1).await?;
+    space.ready("client").await?;
+    let pods = space.pods("app=web").await?;
+    let pod = pods.first().context("a pod of web")?;
+    Ok(text(pod, "/status/podIP").to_owned())
+}
+
+fn kubectl_of(folder: &Folder, kubeconfig: &str, space: &str) -> anyhow::Result<Program> {
+    let mut config: Value = serde_saphyr::from_str(kubeconfig)?;
+    config["contexts"][0]["context"]["namespace"] = space.into();
+    Program::kubectl(folder.path(), &config.to_string())
+}
+
+/// Pods of the platform itself: one on the node's own network that answers at the metadata address too, and one that no
+/// policy holds back, both on `node`.
+struct Platform {
+    side: Side,
+    names: [String; 2],
+}
+
+impl Platform {
+    async fn start(side: &Side, node: &str, suffix: &str) -> anyhow::Result<Self> {
+        let names = ["metadata", "free"].map(|name| format!("{name}-{suffix}"));
+        let serve = format!(
+            "ip address add {METADATA}/32 dev lo; trap 'ip address delete {METADATA}/32 dev lo; exit 0' TERM; \
+             /agnhost netexec --http-port=18080 & wait"
+        );
+        let mut metadata = make::container(make::AGNHOST, &["sh", "-c", &serve]);
+        metadata["securityContext"] = json!({"privileged": true});
+        metadata["readinessProbe"] =
+            json!({"httpGet": {"path": "/healthz", "port": 18080}, "periodSeconds": 1});
+        let mut host = make::pod_spec(metadata);
+        host["hostNetwork"] = true.into();
+        host["terminationGracePeriodSeconds"] = 5.into();
+        for (name, mut spec) in names.iter().zip([host, client()]) {
+            spec["nodeName"] = node.into();
+            let object =
+                json!({"metadata": {"name": name, "namespace": NAMESPACE_OF_TESTS}, "spec": spec});
+            side.create(POD, object).await?;
+        }
+        for name in &names {
+            eventually(PODS, &format!("{name} is Ready"), async || {
+                let pod = side.get(POD, NAMESPACE_OF_TESTS, name).await?;
+                ensure!(condition(&pod, "Ready") == "True");
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(Self {
+            side: side.clone(),
+            names,
+        })
+    }
+
+    async fn stop(&self) -> anyhow::Result<()> {
+        for name in &self.names {
+            self.side.delete(POD, NAMESPACE_OF_TESTS, name).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What stands outside of tenant A: in tenant B, in the super cluster and on its nodes.
+async fn foreign(a: &Space, b: &Space, web_of_b: &str) -> anyhow::Result<Targets> {
+    let above = a.above();
+    let mut targets = Targets::new();
+    let mut add = |name: &str, url: String| drop(targets.insert(name.to_owned(), url));
+    let service = b.get(SERVICE, "web").await?;
+    add("b's pod", format!("http://{web_of_b}:8080/"));
+    add(
+        "b's service",
+        format!("http://{}/", text(&service, "/spec/clusterIP")),
+    );
+    let api = b.side().get(SERVICE, "default", "kubernetes").await?;
+    add(
+        "b's api",
+        format!("https://{}/", text(&api, "/spec/clusterIP")),
+    );
+    for (tenant, space) in [("a", a), ("b", b)] {
+        let place = space.tenant.control_plane_namespace();
+        for pod in above.list(POD, &place, "").await? {
+            let address = text(&pod, "/status/podIP");
+            match e2e::read::label(&pod, "app.kubernetes.io/name") {
+                Some("etcd") => add(
+                    &format!("{tenant}'s etcd"),
+                    format!("https://{address}:2379/"),
+                ),
+                Some("kube-apiserver") if tenant == "b" => {
+                    add("b's api server", format!("https://{address}:6443/"));
+                }
+                _ => {}
+            }
+        }
+    }
+    let api = above.get(SERVICE, "default", "kubernetes").await?;
+    add(
+        "super api",
+        format!("https://{}/", text(&api, "/spec/clusterIP")),
+    );
+    let dns = above.get(SERVICE, "kube-system", "kube-dns").await?;
+    add(
+        "super dns",
+        format!("http://{}:53/", text(&dns, "/spec/clusterIP")),
+    );
+    for node in above.list(NODE, "", "").await? {
+        let internal = items(&node, "/status/addresses")
+            .iter()
+            .find(|address| address["type"] == "InternalIP")
+            .context("a node has an address")?;
+        let address = text(internal, "/address");
+        add(
+            &format!("kubelet of {}", name(&node)),
+            format!("https://{address}:10250/"),
+        );
+        if name(&node) == "node1" {
+            add("super api server", format!("https://{address}:6443/"));
+        }
+    }
+    Ok(targets)
+}
+
+#[test]
+fn t45_pods_reach_their_own_tenant_by_name_and_nothing_else() {
+    in_both("packets", async |a, b| {
+        populate(a).await?;
+        let web_of_b = populate(b).await?;
+        let folders = [Folder::make()?, Folder::make()?, Folder::make()?];
+        let of_a = kubectl_of(&folders[0], &a.tenant.kubeconfig, &a.name)?;
+        let of_b = kubectl_of(&folders[1], &b.tenant.kubeconfig, &b.name)?;
+        let above = std::fs::read_to_string(e2e::settings::kubeconfig()?)?;
+        let above = kubectl_of(&folders[2], &above, NAMESPACE_OF_TESTS)?;
+        let own = Targets::from([
+            ("own service".into(), "http://web/hostname".into()),
+            (
+                "own service in full".into(),
+                format!("http://web.{}.svc.cluster.local/hostname", a.name),
+            ),
+            (
+                "own api".into(),
+                "https://kubernetes.default.svc/version".into(),
+            ),
+            (
+                "own dns".into(),
+                "http://kube-dns.kube-system.svc:9153/metrics".into(),
+            ),
+        ]);
+        let all_own: Vec<&str> = own.keys().map(String::as_str).collect();
+        expect(&of_a, "client", &own, &all_own).await?;
+        let token = "exec -i client -- sh";
+        let script = "cd /var/run/secrets/kubernetes.io/serviceaccount; curl -s --max-time 10 --cacert ca.crt -H \"Authorization: Bearer $(cat token)\" https://kubernetes.default.svc/version";
+        of_a.feed(token, script).await?.says(&["gitVersion"])?;
+
+        let node = text(&a.get(POD, "client").await?, "/spec/nodeName").to_owned();
+        let platform = Platform::start(a.above(), &node, &a.name).await?;
+        let mut foreign = foreign(a, b, &web_of_b).await?;
+        foreign.insert("metadata".into(), format!("http://{METADATA}:18080/"));
+        // That something answers at all is shown by whoever may ask it; etcd by its own API servers only.
+        let theirs = ["b's api", "b's api server", "b's pod", "b's service"];
+        expect(&of_b, "client", &foreign, &theirs).await?;
+        let platforms: Vec<&str> = foreign
+            .keys()
+            .map(String::as_str)
+            .filter(|target| !target.contains("'s "))
+            .collect();
+        expect(&above, &platform.names[1], &foreign, &platforms).await?;
+
+        expect(&of_a, "client", &foreign, &[]).await?;
+        platform.stop().await
+    });
+}
+
+#[test]
+fn policies_of_a_tenant_hold_inside_it() {
+    within(A, "policies", async |space| {
+        let web = populate(space).await?;
+        let folder = Folder::make()?;
+        let kubectl = kubectl_of(&folder, &space.tenant.kubeconfig, &space.name)?;
+        let neighbour = Space::open(space.tenant.clone(), &format!("{}-n", space.name)).await?;
+        neighbour.pod("client", client()).await?;
+        neighbour.ready("client").await?;
+        let beside = Folder::make()?;
+        let beside = kubectl_of(&beside, &space.tenant.kubeconfig, &neighbour.name)?;
+        let targets = Targets::from([
+            ("pod".into(), format!("http://{web}:8080/")),
+            (
+                "service".into(),
+                format!("http://web.{}.svc.cluster.local/", space.name),
+            ),
+        ]);
+        let (all, none): (&[&str], &[&str]) = (&["pod", "service"], &[]);
+        expect(&kubectl, "client", &targets, all).await?;
+        expect(&beside, "client", &targets, all).await?;
+
+        let policy = |name: &str, spec: Value| json!({"metadata": {"name": name}, "spec": spec});
+        let deny =
+            json!({"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"]});
+        space.create(NETWORK_POLICY, policy("deny", deny)).await?;
+        expect(&kubectl, "client", &targets, none).await?;
+        expect(&beside, "client", &targets, none).await?;
+
+        let one = json!({
+            "podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"],
+            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]}],
+        });
+        space.create(NETWORK_POLICY, policy("client", one)).await?;
+        expect(&kubectl, "client", &targets, all).await?;
+        expect(&beside, "client", &targets, none).await?;
+
+        // An empty selector of namespaces means the tenant's.
+        let every = json!({
+            "podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"],
+            "ingress": [{"from": [{"namespaceSelector": {}}]}],
+        });
+        space.create(NETWORK_POLICY, policy("every", every)).await?;
+        expect(&beside, "client", &targets, all).await?;
+
+        let silent =
+            json!({"podSelector": {"matchLabels": {"app": "client"}}, "policyTypes": ["Egress"]});
+        space
+            .create(NETWORK_POLICY, policy("silent", silent))
+            .await?;
+        expect(&kubectl, "client", &targets, none).await?;
+        for name in ["deny", "client", "every", "silent"] {
+            space.delete(NETWORK_POLICY, name).await?;
+        }
+        expect(&kubectl, "client", &targets, all).await?;
+        neighbour
+            .side()
+            .delete(NAMESPACE, "", &neighbour.name)
+            .await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_port_outside_is_open_for_as_long_as_the_service_has_one() {
+    within(A, "outside", async |space| {
+        populate(space).await?;
+        let patch = json!({"spec": {"type": "NodePort"}});
+        space.merge(SERVICE, "web", patch).await?;
+        let port = eventually(SOON, "the Service has a node port", async || {
+            let service = space.twin(SERVICE, "web").await?;
+            let port = service["spec"]["ports"][0]["nodePort"].as_u64();
+            port.context("no node port yet")
+        })
+        .await?;
+        let mut reached = vec![];
+        for node in space.above().list(NODE, "", "").await? {
+            let address = text(&node, "/status/addresses/0/address").to_owned();
+            eventually(SOON, &format!("{address}:{port} answers"), async || {
+                let url: std::net::SocketAddr = format!("{address}:{port}").parse()?;
+                let limit = std::time::Duration::from_secs(2);
+                let connected = tokio::time::timeout(limit, tokio::net::TcpStream::connect(url));
+                connected.await.context("no answer")??;
+                Ok(())
+            })
+            .await?;
+            reached.push(address);
+        }
+        ensure!(!reached.is_empty(), "no node was asked");
+        space
+            .merge(SERVICE, "web", json!({"spec": {"type": "ClusterIP"}}))
+            .await?;
+        eventually(SOON, "the port's NetworkPolicy is gone", async || {
+            let policy = space
+                .find_twin(NETWORK_POLICY, "sublet-service-web")
+                .await?;
+            ensure!(policy.is_none());
+            Ok(())
+        })
+        .await
+    });
+}

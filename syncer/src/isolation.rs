@@ -1,0 +1,210 @@
+//! Keeps the NetworkPolicies that isolate tenants: each stands before the first pod of its namespace is made, and one that
+//! somebody edits or deletes is made good at once.
+//!
+//! They have no twin in the tenant, so the fingerprints don't know them: how they stand is remembered here, by what the
+//! watch of NetworkPolicies tells.
+
+use crate::{
+    apply::{self, Failure},
+    client::{Error, Preconditions},
+    downward::read,
+    engine::Engine,
+    tenants::Tenant,
+};
+use dashmap::DashMap;
+use serde_json::json;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+use tenancy::{
+    kind::{
+        self,
+        isolation::{self, RESOURCE},
+    },
+    object::Object,
+    plan::Patch,
+    tenant::Key,
+};
+
+/// How the isolating policies of all super namespaces stand.
+#[derive(Default)]
+pub(crate) struct Isolation {
+    standing: DashMap<String, HashMap<String, Standing>>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Standing {
+    uid: Arc<str>,
+    spec: u128,
+}
+
+impl Isolation {
+    fn get(&self, namespace: &str, name: &str) -> Option<Standing> {
+        self.standing.get(namespace)?.get(name).cloned()
+    }
+
+    /// Remembers how a policy stands; returns how it stood before.
+    fn note(&self, policy: &Object) -> Option<Standing> {
+        let standing = Standing {
+            uid: policy.uid().into(),
+            spec: isolation::fingerprint(policy),
+        };
+        let mut policies = self
+            .standing
+            .entry(policy.namespace().to_owned())
+            .or_default();
+        policies.insert(policy.name().to_owned(), standing)
+    }
+
+    /// Forgets a policy if it is the one that is known.
+    fn forget(&self, namespace: &str, name: &str, uid: Option<&str>) {
+        if let Some(mut policies) = self.standing.get_mut(namespace)
+            && policies
+                .get(name)
+                .is_some_and(|known| uid.is_none_or(|uid| *known.uid == *uid))
+        {
+            policies.remove(name);
+        }
+        self.standing
+            .remove_if(namespace, |_, policies| policies.is_empty());
+    }
+}
+
+/// An object without an owner exists in this state.
+pub(crate) fn seen(engine: &Engine, object: &Object) {
+    if !isolation::is_ours(object) {
+        return;
+    }
+    let before = engine.isolation.note(object);
+    if before.is_some_and(|before| before.spec != isolation::fingerprint(object)) {
+        suspect(engine, object.namespace(), object.name());
+    }
+}
+
+/// An object without an owner is gone.
+pub(crate) fn gone(engine: &Engine, object: &Object) {
+    if isolation::is_ours(object) {
+        engine
+            .isolation
+            .forget(object.namespace(), object.name(), Some(object.uid()));
+        suspect(engine, object.namespace(), object.name());
+    }
+}
+
+/// All NetworkPolicies were listed: what wasn't among them is gone.
+pub(crate) fn listed(engine: &Engine, seen: &HashSet<Key>) {
+    let kind = kind::index(RESOURCE.kind);
+    let mut missing = vec![];
+    for namespace in &engine.isolation.standing {
+        for name in namespace.value().keys() {
+            if !seen.contains(&Key::new(kind, namespace.key(), name)) {
+                missing.push((namespace.key().clone(), name.clone()));
+            }
+        }
+    }
+    for (namespace, name) in missing {
+        engine.isolation.forget(&namespace, &name, None);
+        suspect(engine, &namespace, &name);
+    }
+}
+
+/// What a policy was made for isn't whole until it has been worked again: no pod is made in the namespace meanwhile.
+fn suspect(engine: &Engine, twin: &str, policy: &str) {
+    let Some((id, namespace)) = engine.twins.get(twin).map(|entry| entry.value().clone()) else {
+        return;
+    };
+    let key = match isolation::service_of(policy) {
+        Some(service) => Key::new(kind::index("Service"), &namespace, service),
+        None => Key::new(kind::index("Namespace"), "", &namespace),
+    };
+    engine.table(&id).update(&key, |entry| {
+        if let Some(twin) = &mut entry.twin {
+            twin.baseline = 0;
+        }
+    });
+    if engine.tenant(&id).is_some() {
+        engine.down.add(&id, key);
+    }
+}
+
+/// Makes the policies beside a super object what they must be.
+pub(crate) async fn keep(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+    twin: &Object,
+) -> Result<(), Failure> {
+    let mut wanted = tenant.with_cx(|cx| key.kind().isolation(object, cx));
+    if key.kind().resource().kind == "Service" {
+        // It ends with the Service.
+        for policy in &mut wanted {
+            policy.value_mut()["metadata"]["ownerReferences"] = json!([{
+                "apiVersion": "v1", "kind": "Service", "name": twin.name(), "uid": twin.uid(),
+            }]);
+        }
+        if wanted.is_empty() {
+            return take_away(engine, tenant, twin).await;
+        }
+    }
+    for policy in &wanted {
+        hold(engine, tenant, policy).await?;
+    }
+    Ok(())
+}
+
+async fn hold(engine: &Engine, tenant: &Tenant, want: &Object) -> Result<(), Failure> {
+    let spec = isolation::fingerprint(want);
+    let stands = engine.isolation.get(want.namespace(), want.name());
+    if stands.is_some_and(|standing| standing.spec == spec) {
+        return Ok(());
+    }
+    let stored = match apply::create(&engine.cluster, tenant, RESOURCE, want).await {
+        Err(Failure::Api(Error::AlreadyExists)) => mend(engine, tenant, want).await?,
+        other => other?,
+    };
+    engine.isolation.note(&stored);
+    Ok(())
+}
+
+async fn mend(engine: &Engine, tenant: &Tenant, want: &Object) -> Result<Object, Failure> {
+    let path = RESOURCE.path(want.namespace(), want.name());
+    let Some(have) = read(&engine.cluster, &path).await? else {
+        return Err(Failure::Waiting("the NetworkPolicy went away"));
+    };
+    let owner = api::keys::TENANT;
+    if !isolation::is_ours(&have) || have.label(owner) != want.label(owner) {
+        tracing::warn!(tenant = %tenant.id, policy = want.name(), namespace = want.namespace(), "a NetworkPolicy that Sublet didn't make has the name of one that isolates the tenant: remove it");
+        return Err(Failure::Waiting(
+            "a NetworkPolicy that Sublet didn't make has the name of one that isolates the namespace",
+        ));
+    }
+    if isolation::fingerprint(&have) == isolation::fingerprint(want) {
+        return Ok(have);
+    }
+    let operation = json!({"op": "replace", "path": "/spec", "value": want.at("/spec")});
+    let patch = Patch {
+        subresource: None,
+        operations: vec![operation],
+    };
+    apply::patch(&engine.cluster, tenant, RESOURCE, &have, &[patch]).await
+}
+
+/// Removes the policy of a Service that has no port outside any more.
+async fn take_away(engine: &Engine, tenant: &Tenant, service: &Object) -> Result<(), Failure> {
+    let name = isolation::service_policy(service.name());
+    let Some(standing) = engine.isolation.get(service.namespace(), &name) else {
+        return Ok(());
+    };
+    let preconditions = Preconditions {
+        uid: &standing.uid,
+        ..Preconditions::default()
+    };
+    let path = RESOURCE.path(service.namespace(), &name);
+    apply::delete(&engine.cluster, tenant, &path, &preconditions).await?;
+    engine
+        .isolation
+        .forget(service.namespace(), &name, Some(&standing.uid));
+    Ok(())
+}

@@ -1,0 +1,232 @@
+use super::*;
+use crate::kind::testing::{Answers, object as parsed, tenant};
+use crate::{naming, reach::Reach};
+use api::{Egress, PodNetwork};
+use expect_test::expect;
+
+fn with<R>(network: &PodNetwork, body: impl FnOnce(&Cx<'_>) -> R) -> R {
+    let mut tenant = tenant();
+    tenant.reach = Reach::of(network, None);
+    body(&Cx {
+        tenant: &tenant,
+        facts: &Answers::default(),
+    })
+}
+
+fn shown(policies: &[Object]) -> String {
+    let tenant = tenant();
+    let control_plane = naming::control_plane_namespace(&tenant.id, &tenant.vcp_name);
+    let specs: Vec<String> = policies
+        .iter()
+        .map(|policy| {
+            let spec = serde_saphyr::to_string(policy.at("/spec").unwrap()).unwrap();
+            format!("--- {}\n{spec}", policy.name())
+        })
+        .collect();
+    specs
+        .concat()
+        .replace(tenant.id.as_str(), "TENANT")
+        .replace(&control_plane, "CONTROL-PLANE")
+}
+
+#[test]
+fn by_default_a_tenant_meets_itself_its_api_server_and_nobody_else() {
+    let policies = with(&PodNetwork::default(), |cx| of_namespace("web", "twin", cx));
+    expect![[r#"
+        --- sublet-isolation
+        podSelector: {}
+        policyTypes:
+        - Egress
+        - Ingress
+        --- sublet-ingress
+        ingress:
+        - from:
+          - namespaceSelector:
+              matchExpressions:
+              - key: sublet.dev/role
+                operator: DoesNotExist
+              matchLabels:
+                sublet.dev/tenant: TENANT
+          - namespaceSelector:
+              matchExpressions:
+              - key: kubernetes.io/metadata.name
+                operator: In
+                values:
+                - sublet-system
+            podSelector:
+              matchLabels:
+                app.kubernetes.io/name: sublet-apiserver-proxy
+        podSelector:
+          matchLabels:
+            sublet.dev/ingress: default
+        policyTypes:
+        - Ingress
+        --- sublet-egress
+        egress:
+        - to:
+          - namespaceSelector:
+              matchExpressions:
+              - key: sublet.dev/role
+                operator: DoesNotExist
+              matchLabels:
+                sublet.dev/tenant: TENANT
+        - ports:
+          - port: 6443
+            protocol: TCP
+          to:
+          - namespaceSelector:
+              matchExpressions:
+              - key: kubernetes.io/metadata.name
+                operator: In
+                values:
+                - CONTROL-PLANE
+            podSelector:
+              matchLabels:
+                app.kubernetes.io/name: kube-apiserver
+        podSelector:
+          matchLabels:
+            sublet.dev/egress: default
+        policyTypes:
+        - Egress
+    "#]]
+    .assert_eq(&shown(&policies));
+}
+
+#[test]
+fn only_the_tenants_dns_server_asks_outside() {
+    let system = with(&PodNetwork::default(), |cx| {
+        of_namespace("kube-system", "twin", cx)
+    });
+    expect![[r#"
+        --- sublet-dns
+        egress:
+        - ports:
+          - port: 53
+            protocol: UDP
+          - port: 53
+            protocol: TCP
+          to:
+          - namespaceSelector:
+              matchExpressions:
+              - key: kubernetes.io/metadata.name
+                operator: In
+                values:
+                - kube-system
+            podSelector:
+              matchLabels:
+                k8s-app: kube-dns
+        podSelector:
+          matchLabels:
+            k8s-app: kube-dns
+        policyTypes:
+        - Egress
+    "#]]
+    .assert_eq(&shown(&system[3..]));
+}
+
+#[test]
+fn a_class_opens_what_it_names() {
+    let network = PodNetwork {
+        ingress_namespaces: vec!["ingress-nginx".into()],
+        egress_namespaces: vec!["monitoring".into()],
+        egress: vec![
+            Egress {
+                cidr: "203.0.113.0/24".into(),
+                port: Some(443),
+            },
+            Egress {
+                cidr: "192.0.2.0/24".into(),
+                port: None,
+            },
+        ],
+        ..PodNetwork::default()
+    };
+    let policies = with(&network, |cx| of_namespace("web", "twin", cx));
+    let text = shown(&policies);
+    assert!(
+        text.contains("- ingress-nginx") && text.contains("- monitoring"),
+        "{text}"
+    );
+    let rules = policies[2].at("/spec/egress").unwrap();
+    assert_eq!(
+        rules[0]["to"][2],
+        json!({"ipBlock": {"cidr": "192.0.2.0/24"}})
+    );
+    assert_eq!(
+        rules[1],
+        json!({
+            "to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}],
+            "ports": [{"protocol": "TCP", "port": 443}, {"protocol": "UDP", "port": 443}],
+        })
+    );
+}
+
+#[test]
+fn a_service_with_a_port_outside_opens_that_of_its_pods_unless_the_tenant_rules_them() {
+    let service = |kind: &str| {
+        parsed(json!({
+            "metadata": {"name": "web", "namespace": "default"},
+            "spec": {"type": kind, "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]},
+        }))
+    };
+    let policy = |kind: &str| {
+        with(&PodNetwork::default(), |cx| {
+            of_service(&service(kind), "twin", cx)
+        })
+    };
+    assert!(policy("ClusterIP").is_none());
+    for kind in ["NodePort", "LoadBalancer"] {
+        let policy = policy(kind).unwrap();
+        assert_eq!(service_of(policy.name()), Some("web"));
+        assert_eq!(
+            policy.at("/spec").unwrap(),
+            &json!({
+                "podSelector": {"matchLabels": {"app": "web", "sublet.dev/ingress": "default"}},
+                "policyTypes": ["Ingress"],
+                "ingress": [{"ports": [{"protocol": "TCP", "port": "http"}]}],
+            })
+        );
+    }
+}
+
+#[test]
+fn a_policy_rules_the_pods_that_it_selects_in_the_directions_that_it_names() {
+    let scope = |spec: Value| Scope::of(&parsed(json!({"metadata": {"name": "p"}, "spec": spec})));
+    let labels = BTreeMap::from([
+        ("app".to_owned(), "web".to_owned()),
+        ("topology.kubernetes.io/zone".to_owned(), "a".to_owned()),
+    ]);
+    let both = scope(json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}));
+    assert_eq!(
+        both.rules(&labels),
+        Ruled {
+            ingress: true,
+            egress: true
+        }
+    );
+    let one =
+        scope(json!({"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Egress"]}));
+    assert_eq!(
+        one.rules(&labels),
+        Ruled {
+            ingress: false,
+            egress: true
+        }
+    );
+    assert_eq!(one.rules(&BTreeMap::new()), Ruled::default());
+    let implied = scope(json!({"podSelector": {}, "ingress": []}));
+    assert_eq!(
+        implied.rules(&labels),
+        Ruled {
+            ingress: true,
+            egress: false
+        }
+    );
+    // The super pod lacks the label, and the policy of the super cluster may match or not: both ways are closed.
+    for operator in ["Exists", "DoesNotExist"] {
+        let term = json!({"key": "topology.kubernetes.io/zone", "operator": operator});
+        let reserved =
+            scope(json!({"podSelector": {"matchExpressions": [term]}, "policyTypes": ["Ingress"]}));
+        assert!(reserved.rules(&labels).ingress, "{operator}");
+    }
+}
