@@ -80,6 +80,12 @@ pub struct ControlPlaneClassSpec {
     #[serde(default, skip_serializing_if = "PodNetwork::is_empty")]
     pub pod_network: PodNetwork,
 
+    /// What each tenant may use in the super cluster, over all of its namespaces: names as in a ResourceQuota, such as
+    /// `pods`, `requests.cpu`, `requests.storage`, `services.nodeports` or `count/ingresses.networking.k8s.io`. What isn't
+    /// named isn't limited.
+    #[serde(default, skip_serializing_if = "Quantities::is_empty")]
+    pub quota: Quantities,
+
     /// Requests and limits of the control plane's parts.
     #[serde(default)]
     pub resources: PartResources,
@@ -126,6 +132,7 @@ impl Default for ControlPlaneClassSpec {
             service_slice_prefix: default_slice(),
             api_server_egress: vec![],
             pod_network: PodNetwork::default(),
+            quota: Quantities::default(),
             resources: PartResources::default(),
             node_selector: BTreeMap::new(),
             feature_gates: BTreeMap::new(),

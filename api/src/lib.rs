@@ -15,6 +15,7 @@ mod control_plane_class;
 mod control_plane_group;
 mod crossing;
 mod pod_network;
+mod quantities;
 mod virtual_control_plane;
 
 pub use condition::{Condition, set_condition};
@@ -25,9 +26,10 @@ pub use control_plane_class::{
 pub use control_plane_group::{ControlPlaneGroup, ControlPlaneGroupSpec};
 pub use crossing::{CustomResource, Direction, Offer, ReferenceKind, ReferencePath, StatusPlace};
 pub use pod_network::PodNetwork;
+pub use quantities::Quantities;
 pub use virtual_control_plane::{
-    Dns, Endpoint, Etcd, EtcdStorage, External, Network, Phase, PodSecurity, Policy, SecretRef,
-    Sync, SyncObjects, TenantProof, VirtualControlPlane, VirtualControlPlaneSpec,
+    Dns, Endpoint, Etcd, EtcdStorage, External, Network, Phase, PodSecurity, Policy, QuotaStatus,
+    SecretRef, Sync, SyncObjects, TenantProof, VirtualControlPlane, VirtualControlPlaneSpec,
     VirtualControlPlaneStatus,
 };
 
@@ -39,6 +41,9 @@ pub const VERSION: &str = "v1alpha1";
 pub const SYSTEM_NAMESPACE: &str = "sublet-system";
 /// Name of the ConfigMap in a tenant's kube-system by which the syncer sees that the tenant went back in time.
 pub const MARK_NAME: &str = "sublet-mark";
+
+/// Name of the ConfigMap in a tenant's kube-system that shows its quota and what is used of it.
+pub const QUOTA_NAME: &str = "sublet-quota";
 
 /// All CustomResourceDefinitions, in the order in which they are written to `manifests/crds.yaml`.
 pub fn crds()

@@ -1,6 +1,6 @@
 //! `VirtualControlPlane`: one tenant, as the super cluster's admin or a platform asks for it.
 
-use crate::{Condition, Egress, Offer};
+use crate::{Condition, Egress, Offer, Quantities};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -288,6 +288,9 @@ pub struct Policy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub egress: Option<Vec<Egress>>,
+    /// What the tenant may use in the super cluster, over all of its namespaces, where that is less than its class allows.
+    #[serde(default, skip_serializing_if = "Quantities::is_empty")]
+    pub quota: Quantities,
 }
 
 /// Pod Security Standards level, from the strictest to the loosest.
@@ -330,6 +333,9 @@ pub struct VirtualControlPlaneStatus {
     /// Proof that the API server reached is the tenant's own; deletions freeze when it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<TenantProof>,
+    /// The quota that counts, and what is used of it; none when nothing is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<QuotaStatus>,
     /// `metadata.generation` that this status was written for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -338,6 +344,18 @@ pub struct VirtualControlPlaneStatus {
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A quota and what is used of it.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuotaStatus {
+    /// The limits: the stricter of class and VirtualControlPlane.
+    #[serde(default)]
+    pub hard: BTreeMap<String, String>,
+    /// What the tenant's objects in the super cluster take.
+    #[serde(default)]
+    pub used: BTreeMap<String, String>,
 }
 
 /// Summary of a tenant's state.

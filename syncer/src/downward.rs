@@ -5,7 +5,7 @@ use crate::{
     client::{Cluster, Error},
     engine::Engine,
     intake::{self, twin_name},
-    isolation, refusals, removal,
+    isolation, quota, refusals, removal,
     table::{Entry, SuperSide},
     tenants::Tenant,
     tokens::{self, Age},
@@ -32,6 +32,11 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
         if !object.is_terminating() && twin.is_none_or(|twin| *twin.owner_uid == *object.uid()) {
             tenant.breakers.is_in_tenant(key, &tenant.gate);
         }
+    }
+    if object.as_ref().is_none_or(|object| object.is_terminating())
+        && tenant.table.get(key).twin.is_none()
+    {
+        quota::abandon(engine, tenant, key);
     }
     match object {
         Some(object) if object.is_terminating() && key.kind().deletes_early() => {
@@ -104,6 +109,12 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
             return refuse(engine, tenant, key, object, &refused).await;
         }
     };
+    if let Some(refused) = quota::reserve(tenant, key, &want)? {
+        if let Some(twin) = &twin {
+            tokens::ensure(engine, tenant, key, object, twin, Age::Known).await?;
+        }
+        return refuse(engine, tenant, key, object, &refused).await;
+    }
     if rule.resource().namespaced {
         ensure_namespace(engine, tenant, &key.namespace).await?;
     }
@@ -114,6 +125,10 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
     }
     let age = if twin.is_none() { Age::New } else { Age::Known };
     let made = make(engine, tenant, key, object, want, twin).await;
+    let is_unknown = made.as_ref().is_err_and(Failure::is_unreachable);
+    if !is_unknown && tenant.table.get(key).twin.is_none() {
+        quota::abandon(engine, tenant, key);
+    }
     if matches!(made, Err(Failure::Api(Error::NotServed))) {
         tenant.table.update(key, |entry| entry.twin = None);
         return refuse(engine, tenant, key, object, &not_served(rule.resource())).await;
@@ -239,6 +254,7 @@ async fn create(
     match result {
         Ok(stored) => {
             mended(engine, tenant, key);
+            quota::exists(engine, tenant, key, &stored);
             if rule.resource().kind == "Namespace" {
                 // Known before anything can be in it.
                 let owner = (tenant.id.clone(), Arc::clone(&key.name));
@@ -274,7 +290,10 @@ async fn compare(
     let rule = key.kind();
     let path = rule.resource().path(want.namespace(), want.name());
     let Some(have) = read(&engine.cluster, &path).await? else {
-        tenant.table.update(key, |entry| entry.twin = None);
+        let known = tenant.table.update(key, |entry| entry.twin.take());
+        if let Some(twin) = known {
+            quota::ended(engine, tenant, key, &twin.uid);
+        }
         return Err(Failure::Waiting("the twin went away"));
     };
     // The tenant asks for what was applied already: somebody else wrote to the super object.
@@ -468,6 +487,9 @@ async fn refuse(
     refused: &Refused,
 ) -> Result<(), Failure> {
     tenant.table.update(key, |entry| entry.refused = true);
+    if tenant.table.get(key).twin.is_none() && refused.reason != quota::EXCEEDED {
+        quota::abandon(engine, tenant, key);
+    }
     engine.metrics.refused(&tenant.id, refused.reason);
     refusals::tell(tenant, key, object.uid(), refused).await
 }

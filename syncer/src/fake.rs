@@ -49,6 +49,7 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         all_config_objects: false,
         group_labels: BTreeMap::new(),
         restore_counter: 0,
+        quota: BTreeMap::new(),
         offers: Offers::default(),
         custom: vec![],
     };

@@ -6,6 +6,7 @@ use crate::{
     gate::Hold,
     isolation,
     offered::News,
+    quota,
     table::{Entry, Roll, SuperSide, Table, TenantSide},
     tenants::Tenant,
     watch::Sink,
@@ -134,6 +135,9 @@ impl TenantSink {
 pub(crate) fn seen_in_tenant(engine: &Engine, tenant: &Tenant, key: Key, object: Object) {
     let rule = key.kind();
     let is_mark = (object.namespace(), object.name()) == ("kube-system", api::MARK_NAME);
+    if (object.namespace(), object.name()) == ("kube-system", api::QUOTA_NAME) {
+        tenant.quota.look_again();
+    }
     if !is_mark {
         // The mark itself would be news for ever.
         tenant
@@ -331,6 +335,9 @@ impl Sink for SuperSink {
                 };
                 let key = Key::new(self.kind, &owner.namespace, &owner.name);
                 let table = self.engine.table(&owner.tenant);
+                if let Some(tenant) = self.engine.tenant(&owner.tenant) {
+                    quota::ended(&self.engine, &tenant, &key, object.uid());
+                }
                 if super_gone(&table, &key, object.uid()) {
                     self.work_again(&owner.tenant, key);
                 }
@@ -441,6 +448,7 @@ impl SuperSink {
         let table = self.engine.table(&owner.tenant);
         let drifted = seen_in_super(&table, &key, &object, &owner.uid);
         let Some(tenant) = tenant else { return };
+        quota::exists(&self.engine, &tenant, &key, &object);
         if drifted {
             self.engine.down.add(&tenant.id, key.clone());
         }

@@ -34,6 +34,7 @@ mod downward;
 mod intake;
 mod isolation;
 mod publish;
+mod quota;
 mod refusals;
 mod removal;
 mod tokens;

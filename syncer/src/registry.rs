@@ -11,6 +11,7 @@ use crate::{
     kubeconfig, marks,
     pace::Pace,
     patrol,
+    quota,
     tenants::{Record, Tenant, kinds},
     verdict::{self, ControlPlane},
     watch::{self, Target},
@@ -347,6 +348,7 @@ async fn reconcile(
             queue.set_weight(&id, wanted.weight);
         }
         if running.contains_key(&id) {
+            let limits = wanted.rules.quota.clone();
             if let Some(tenant) = engine.tenant(&id)
                 && tenant.revise(wanted.rules, wanted.record)
             {
@@ -357,6 +359,7 @@ async fn reconcile(
                 {
                     engine.down.add(&id, key);
                 }
+                quota::wake(engine, &tenant, tenant.quota.limit(&limits));
                 engine.reconsider(&tenant);
             }
             continue;
@@ -425,6 +428,7 @@ async fn start(
     }
     tasks.spawn(marks::keep(engine.clone(), tenant.clone()));
     tasks.spawn(patrol::keep(engine.clone(), tenant.clone()));
+    tasks.spawn(quota::keep(engine.clone(), tenant.clone()));
     tasks.spawn(verdict::report(engine.clone(), tenant));
     Ok(())
 }

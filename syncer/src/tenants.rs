@@ -7,6 +7,7 @@ use crate::{
     gate::Gate,
     marks::Marks,
     offered::Offered,
+    quota::Quota,
     table::{Pending, Table},
 };
 use parking_lot::{Mutex, RwLock};
@@ -45,6 +46,7 @@ pub(crate) struct Tenant {
     pub(crate) gate: Gate,
     pub(crate) breakers: Breakers,
     pub(crate) marks: Marks,
+    pub(crate) quota: Quota,
     /// Events that came before the object they are about was known.
     pub(crate) early_events: Mutex<HashSet<Key>>,
     /// What the patrol queued in its last round and wasn't found right yet.
@@ -65,6 +67,9 @@ impl Tenant {
         table: Arc<Table>,
         offered: Arc<Offered>,
     ) -> Self {
+        let quota = Quota::default();
+        // Nothing waits yet.
+        quota.limit(&rules.quota);
         Self {
             id: rules.id.clone(),
             rules: RwLock::new(Arc::new(rules)),
@@ -78,6 +83,7 @@ impl Tenant {
             gate: Gate::new(),
             breakers: Breakers::default(),
             marks: Marks::default(),
+            quota,
             early_events: Mutex::default(),
             suspected: Mutex::default(),
             namespaces: tokio::sync::Mutex::new(()),

@@ -10,6 +10,7 @@
 //!   many requests it gets at once.
 //! - [`breaker`] decides when so much is missing that a person must look before anything is deleted.
 //! - [`reach`] says where a tenant's pods may go beside their own tenant.
+//! - [`quota`] counts what a tenant takes of the super cluster, over all of its namespaces.
 //! - [`kubeconfig`] reads by allow-list how a tenant's API server is reached.
 //!
 //! No I/O, no clock, no randomness: time is an argument, and this crate's manifest has neither a runtime nor a client.
@@ -51,5 +52,7 @@ pub mod limit;
 pub mod breaker;
 
 pub mod mark;
+
+pub mod quota;
 
 pub mod kubeconfig;

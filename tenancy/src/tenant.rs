@@ -1,6 +1,6 @@
 //! Whose object, and which: the newtypes that a caller could otherwise swap.
 
-use crate::{offer::Offers, reach::Reach, slice::Slice};
+use crate::{offer::Offers, quota::amount::Amounts, reach::Reach, slice::Slice};
 use api::{CustomResource, PodSecurity};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -80,6 +80,8 @@ pub struct Tenant {
     pub group_labels: BTreeMap<String, String>,
     /// How often the tenant was restored from a snapshot; stamped on what is made.
     pub restore_counter: i64,
+    /// What it may use of the super cluster, over all of its namespaces.
+    pub quota: Amounts,
     /// What of the super cluster it may see and use.
     pub offers: Offers,
     /// Custom resources that cross, as its class defines them.

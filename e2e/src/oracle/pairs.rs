@@ -246,6 +246,7 @@ async fn rules(side: &Side, guest: &Guest) -> anyhow::Result<Tenant> {
         node_selector: vcp.spec.policy.node_selector.clone(),
         all_config_objects: vcp.spec.sync.config_objects == SyncObjects::All,
         group_labels: std::collections::BTreeMap::new(),
+        quota: std::collections::BTreeMap::new(),
         offers: Offers::default(),
         custom: vec![],
         restore_counter: proof.map_or(0, |proof| proof.restore_counter),

@@ -2,6 +2,7 @@
 
 mod network;
 mod policies;
+mod quota;
 
 use anyhow::ensure;
 use api::keys;

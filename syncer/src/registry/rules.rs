@@ -1,9 +1,10 @@
 //! From a VirtualControlPlane, its class and its groups to the rules of one tenant.
 
 use super::Heard;
-use api::{ControlPlaneClassSpec, CustomResource, SyncObjects, VirtualControlPlane};
+use api::{ControlPlaneClassSpec, CustomResource, Quantities, SyncObjects, VirtualControlPlane};
 use tenancy::{
     offer::Offers,
+    quota::amount::{self, Amounts},
     reach::Reach,
     tenant::{Tenant as Rules, TenantId},
 };
@@ -53,6 +54,7 @@ pub(super) fn rules(
             .iter()
             .filter_map(|status| Some(status.proof.as_ref()?.restore_counter))
             .sum(),
+        quota: quota(&class, &vcp.spec.policy.quota, name),
         offers: Offers {
             class: class.offers.clone(),
             only: vcp.spec.sync.from_super.clone(),
@@ -60,6 +62,18 @@ pub(super) fn rules(
         },
         custom: custom(&class, &vcp.spec.sync.custom_resources, name),
     }
+}
+
+/// The stricter of both; nothing of what one names and can't be read.
+fn quota(class: &ControlPlaneClassSpec, own: &Quantities, vcp: &str) -> Amounts {
+    let read = |written: &Quantities| {
+        amount::limits(&written.0).unwrap_or_else(|err| {
+            // The schema refuses such a thing.
+            tracing::warn!(%vcp, %err, "a quota can't be read: nothing of what it names is allowed");
+            written.0.keys().map(|name| (amount::canonical(name), 0)).collect()
+        })
+    };
+    amount::stricter(&read(&class.quota), &read(own))
 }
 
 /// The class of a VirtualControlPlane; one that isn't there permits what the defaults do.

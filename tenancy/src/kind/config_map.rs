@@ -28,7 +28,9 @@ impl Kind for ConfigMap {
     }
 
     fn down(&self, object: &Object, cx: &Cx<'_>) -> Result<Option<Object>, Refused> {
-        if (object.namespace(), object.name()) == ("kube-system", api::MARK_NAME) {
+        if object.namespace() == "kube-system"
+            && [api::MARK_NAME, api::QUOTA_NAME].contains(&object.name())
+        {
             // Sublet's own, and different every few seconds.
             return Ok(None);
         }

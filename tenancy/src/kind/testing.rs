@@ -26,6 +26,7 @@ pub(crate) fn tenant() -> Tenant {
         all_config_objects: false,
         group_labels: BTreeMap::new(),
         restore_counter: 0,
+        quota: BTreeMap::new(),
         offers: Offers::default(),
         custom: vec![],
     }

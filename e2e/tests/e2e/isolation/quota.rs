@@ -1,0 +1,220 @@
+//! T43: one quota over all of a tenant's namespaces, which no number of creators gets around.
+
+use anyhow::ensure;
+use api::keys;
+use e2e::{
+    kind::{CONFIG_MAP, CONTROL_PLANE, POD, SERVICE},
+    make, oracle,
+    read::{event, text, uid},
+    rig::{Rig, Wish, on_rig},
+    tenant::NAMESPACE_OF_TESTS,
+    wait::{PODS, SOON, eventually},
+};
+use futures::{StreamExt, stream};
+use serde_json::{Value, json};
+
+const NAMESPACES: usize = 5;
+const CREATORS: usize = 50;
+const LIMIT: usize = 20;
+
+fn pod(namespace: &str, name: &str, requests: Value) -> Value {
+    let mut container = make::idle();
+    container["resources"] = json!({"requests": requests});
+    json!({"metadata": {"name": name, "namespace": namespace}, "spec": make::pod_spec(container)})
+}
+
+async fn limit(rig: &Rig, quota: Value) -> anyhow::Result<()> {
+    let name = &rig.tenants[0].name;
+    let patch = json!({"spec": {"policy": {"quota": quota}}});
+    rig.side
+        .merge(CONTROL_PLANE, NAMESPACE_OF_TESTS, name, patch)
+        .await?;
+    Ok(())
+}
+
+/// The tenant's super pods.
+async fn twins(rig: &Rig) -> anyhow::Result<Vec<Value>> {
+    let selector = format!("{}={}", keys::TENANT, rig.tenants[0].id);
+    Ok(rig.side.list(POD, "", &selector).await?)
+}
+
+async fn exactly(rig: &Rig, count: usize) -> anyhow::Result<Vec<Value>> {
+    eventually(PODS, &format!("{count} pods are made"), async || {
+        let twins = twins(rig).await?;
+        ensure!(twins.len() == count, "{} pods", twins.len());
+        Ok(twins)
+    })
+    .await
+}
+
+async fn shown(rig: &Rig, name: &str, expected: &str) -> anyhow::Result<()> {
+    let guest = &rig.tenants[0];
+    eventually(
+        SOON,
+        &format!("{name} is shown as {expected}"),
+        async || {
+            let map = guest
+                .side
+                .get(CONFIG_MAP, "kube-system", api::QUOTA_NAME)
+                .await?;
+            ensure!(map["data"][name] == expected, "{}", map["data"]);
+            let vcp = rig.vcp(0).await?;
+            let status = &vcp["status"]["quota"];
+            let both = format!(
+                "{} of {}",
+                status["used"][name].as_str().unwrap_or_default(),
+                status["hard"][name].as_str().unwrap_or_default()
+            );
+            ensure!(both == expected, "{status}");
+            Ok(())
+        },
+    )
+    .await
+}
+
+#[test]
+fn t43_fifty_creators_get_exactly_what_the_quota_allows() {
+    on_rig(Wish::default(), async |rig| {
+        limit(rig, json!({"pods": LIMIT.to_string()})).await?;
+        shown(rig, "pods", "0 of 20").await?;
+        let guest = &rig.tenants[0];
+        for number in 0..NAMESPACES {
+            guest.namespace(&format!("n{number}")).await?;
+        }
+        let creators = stream::iter(0..CREATORS).map(async |number| {
+            let namespace = format!("n{}", number % NAMESPACES);
+            let pod = pod(&namespace, &format!("p{number}"), json!({}));
+            guest.side.create(POD, pod).await
+        });
+        let made: Vec<_> = creators.buffer_unordered(CREATORS).collect().await;
+        let made: Vec<Value> = made.into_iter().collect::<Result<_, _>>()?;
+        let mut twins = exactly(rig, LIMIT).await?;
+        shown(rig, "pods", "20 of 20").await?;
+
+        // Whoever waits is told, and what to do.
+        let is_made = |pod: &Value, twins: &[Value]| {
+            twins
+                .iter()
+                .any(|twin| e2e::read::annotation(twin, keys::UID) == Some(uid(pod)))
+        };
+        let waits: Vec<&Value> = made.iter().filter(|pod| !is_made(pod, &twins)).collect();
+        ensure!(waits.len() == CREATORS - LIMIT);
+        for pod in waits {
+            let event = event(&guest.side, POD, pod, "QuotaExceeded").await?;
+            let says = text(&event, "/message");
+            ensure!(says.contains("pods: 1 more of at most 20"), "{says}");
+        }
+
+        // A syncer that dies forgets nothing.
+        for round in 0..3 {
+            rig.syncer.kill();
+            rig.syncer.start().await?;
+            rig.synced(0).await?;
+            for twin in twins.iter().take(3) {
+                let place = e2e::read::annotation(twin, keys::NAMESPACE).unwrap_or_default();
+                let name = e2e::read::annotation(twin, keys::NAME).unwrap_or_default();
+                guest.side.delete(POD, place, name).await?;
+            }
+            let before: Vec<String> = twins
+                .iter()
+                .take(3)
+                .map(|twin| uid(twin).to_owned())
+                .collect();
+            twins = eventually(
+                PODS,
+                &format!("round {round}: room is used again"),
+                async || {
+                    let now = self::twins(rig).await?;
+                    ensure!(now.len() == LIMIT, "{} pods", now.len());
+                    ensure!(
+                        !now.iter()
+                            .any(|twin| before.iter().any(|old| old == uid(twin)))
+                    );
+                    Ok(now)
+                },
+            )
+            .await?;
+        }
+
+        // In the whole history there were never more at once.
+        let mut alive = std::collections::HashSet::new();
+        for deed in e2e::rig::audit::deeds(&rig.above.audit_log())? {
+            if deed.resource != "pods" {
+                continue;
+            }
+            if deed.verb == "create" {
+                alive.insert((deed.namespace.clone(), deed.name.clone()));
+            } else if deed.verb == "delete" {
+                alive.remove(&(deed.namespace.clone(), deed.name.clone()));
+            }
+            ensure!(alive.len() <= LIMIT, "{} at {}", alive.len(), deed.at);
+        }
+
+        // A higher limit lets the rest in, a lower one takes nothing away.
+        limit(rig, json!({"pods": "25"})).await?;
+        exactly(rig, 25).await?;
+        limit(rig, json!({"pods": "10"})).await?;
+        shown(rig, "pods", "25 of 10").await?;
+        exactly(rig, 25).await?;
+        oracle::deeds::are_lawful(rig).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_quota_counts_resources_ports_and_what_the_class_says() {
+    on_rig(Wish::default(), async |rig| {
+        let patch = json!({"spec": {"quota": {"requests.cpu": "1", "services.nodeports": "1"}}});
+        rig.side
+            .merge(e2e::kind::CLASS, "", "default", patch)
+            .await?;
+        // Looser than the class: the class counts.
+        limit(rig, json!({"requests.cpu": "8"})).await?;
+        shown(rig, "requests.cpu", "0 of 1").await?;
+        let guest = &rig.tenants[0];
+        guest.namespace("work").await?;
+        let create = async |pod: Value| guest.side.create(POD, pod).await;
+        create(pod("work", "half", json!({"cpu": "600m"}))).await?;
+        exactly(rig, 1).await?;
+        let second = create(pod("work", "other", json!({"cpu": "500m"}))).await?;
+        event(&guest.side, POD, &second, "QuotaExceeded").await?;
+        create(pod("work", "rest", json!({"cpu": "400m"}))).await?;
+        exactly(rig, 2).await?;
+        let silent = create(pod("work", "silent", json!({}))).await?;
+        event(&guest.side, POD, &silent, "QuotaNeedsResources").await?;
+
+        for (name, reason) in [("one", None), ("two", Some("QuotaExceeded"))] {
+            let mut service = make::service(name);
+            service["metadata"]["namespace"] = "work".into();
+            service["spec"]["type"] = "NodePort".into();
+            let service = guest.side.create(SERVICE, service).await?;
+            let twin = guest.twin("work");
+            match reason {
+                Some(reason) => drop(event(&guest.side, SERVICE, &service, reason).await?),
+                None => {
+                    eventually(SOON, "the first Service crosses", async || {
+                        Ok(rig.side.get(SERVICE, &twin, name).await?)
+                    })
+                    .await?;
+                }
+            }
+        }
+        shown(rig, "services.nodeports", "1 of 1").await?;
+
+        // What the tenant writes into what it is shown counts nothing, and goes.
+        let forged = json!({"data": {"requests.cpu": "0 of 100"}});
+        guest
+            .side
+            .merge(CONFIG_MAP, "kube-system", api::QUOTA_NAME, forged)
+            .await?;
+        shown(rig, "requests.cpu", "1 of 1").await?;
+        ensure!(twins(rig).await?.len() == 2);
+        guest.side.delete(POD, "work", "half").await?;
+        eventually(SOON, "what waited is made", async || {
+            let twin = guest.twin("work");
+            Ok(rig.side.get(POD, &twin, "other").await?)
+        })
+        .await?;
+        Ok(())
+    });
+}

@@ -1,0 +1,309 @@
+//! A tenant's quota: room is reserved before a super object is made, and given back when the object has ended.
+//!
+//! One ledger for each tenant, in the process that serves it; what exists is counted from the super cluster when the
+//! tenant is first served and when the limits change, and nothing is granted before that. The tenant is shown its quota
+//! as a ConfigMap, the platform on the VirtualControlPlane.
+
+use crate::{
+    apply::{self, Failure},
+    client::Error,
+    downward::read,
+    engine::Engine,
+    tenants::Tenant,
+    watch::{self, Presence, Sink, Target},
+};
+use api::keys;
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+use std::{sync::Arc, time::Duration};
+use tenancy::{
+    kind::{self, Refused, Resource, SuperWatch},
+    meta,
+    object::Object,
+    quota::{
+        self, Ledger, NoRoom,
+        amount::{Amounts, shown},
+        demand,
+    },
+    tenant::Key,
+};
+use tokio::sync::Notify;
+
+/// Changes of what is used come in bursts; they are shown together.
+const SETTLE: Duration = Duration::from_millis(300);
+/// Until a count or a showing that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Reason of a refusal for want of room.
+pub(crate) const EXCEEDED: &str = "QuotaExceeded";
+
+/// A tenant's ledger.
+#[derive(Default)]
+pub(crate) struct Quota {
+    ledger: Mutex<Ledger>,
+    news: Notify,
+}
+
+impl Quota {
+    /// Takes up limits, if they are news.
+    pub(crate) fn limit(&self, hard: &Amounts) -> Vec<Key> {
+        let mut ledger = self.ledger.lock();
+        if ledger.hard() == hard {
+            return vec![];
+        }
+        let woken = ledger.limit(hard.clone());
+        self.news.notify_one();
+        woken
+    }
+
+    /// What the tenant shows of it may have been edited.
+    pub(crate) fn look_again(&self) {
+        self.news.notify_one();
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut Ledger) -> R) -> R {
+        let result = change(&mut self.ledger.lock());
+        self.news.notify_one();
+        result
+    }
+
+    fn is_limited(&self) -> bool {
+        !self.ledger.lock().hard().is_empty()
+    }
+}
+
+/// Reserves what a super object asks for; the refusal says what is exceeded.
+pub(crate) fn reserve(
+    tenant: &Tenant,
+    key: &Key,
+    want: &Object,
+) -> Result<Option<Refused>, Failure> {
+    let resource = key.kind().resource();
+    if !is_counted(tenant, key) {
+        return Ok(None);
+    }
+    if resource.kind == "Pod" && tenant.table.get(key).twin.is_none() {
+        let unsaid = demand::unsaid(want, tenant.quota.ledger.lock().hard());
+        if !unsaid.is_empty() {
+            let message = format!(
+                "the quota of this control plane limits {0}: every container must say its {0}, or a LimitRange of \
+                 the namespace must",
+                unsaid.join(" and ")
+            );
+            return Ok(Some(Refused::new("QuotaNeedsResources", message)));
+        }
+    }
+    let asked = demand::of(resource, want);
+    match tenant.quota.change(|ledger| ledger.reserve(key, &asked)) {
+        Ok(()) => Ok(None),
+        Err(NoRoom::Uncounted) => Err(Failure::Waiting("what the tenant uses is being counted")),
+        Err(NoRoom::Exceeded(exceeded)) => {
+            Ok(Some(Refused::new(EXCEEDED, quota::explain(&exceeded))))
+        }
+    }
+}
+
+/// A super object of the tenant exists in this state.
+pub(crate) fn exists(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) {
+    if !is_counted(tenant, key) {
+        return;
+    }
+    let takes = demand::of(key.kind().resource(), object);
+    let woken = tenant
+        .quota
+        .change(|ledger| ledger.exists(key, object.uid(), &takes));
+    wake(engine, tenant, woken);
+}
+
+/// A super object of the tenant is gone.
+pub(crate) fn ended(engine: &Engine, tenant: &Tenant, key: &Key, uid: &str) {
+    if is_counted(tenant, key) {
+        let woken = tenant.quota.change(|ledger| ledger.ended(key, uid));
+        wake(engine, tenant, woken);
+    }
+}
+
+/// No super object will be made for the key now.
+pub(crate) fn abandon(engine: &Engine, tenant: &Tenant, key: &Key) {
+    if is_counted(tenant, key) {
+        let woken = tenant.quota.change(|ledger| ledger.abandon(key));
+        wake(engine, tenant, woken);
+    }
+}
+
+/// What waited for room is worked again.
+pub(crate) fn wake(engine: &Engine, tenant: &Tenant, woken: Vec<Key>) {
+    for key in woken {
+        engine.down.add(&tenant.id, key);
+    }
+}
+
+/// Whether the tenant's quota says anything of the kind; of kinds that aren't watched nothing can be counted.
+fn is_counted(tenant: &Tenant, key: &Key) -> bool {
+    let rule = key.kind();
+    rule.super_watch() == SuperWatch::Owned
+        && demand::concerns(rule.resource(), tenant.quota.ledger.lock().hard())
+}
+
+/// Counts what exists when that is needed, and shows what is used when that changes, until the tenant isn't served.
+pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
+    let mut told = None;
+    loop {
+        let is_counting = tenant.quota.ledger.lock().is_counting();
+        let worked = if is_counting {
+            count(&engine, &tenant).await
+        } else {
+            show(&engine, &tenant, &mut told).await
+        };
+        let again = async {
+            match worked {
+                Ok(()) => tenant.quota.news.notified().await,
+                Err(err) => {
+                    tracing::debug!(tenant = %tenant.id, %err, "the quota will be looked at again");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+            tokio::time::sleep(SETTLE).await;
+        };
+        tokio::select! {
+            () = tenant.cancel.cancelled() => return,
+            () = again => {}
+        }
+    }
+}
+
+/// Lists what the tenant has in the super cluster of every kind that its quota is about.
+async fn count(engine: &Engine, tenant: &Tenant) -> Result<(), Failure> {
+    for kind in tenant.kinds() {
+        let key = Key::new(kind, "", "");
+        if !is_counted(tenant, &key) {
+            continue;
+        }
+        let rule = kind::rule(kind);
+        let target = Target {
+            selector: Some(format!("{}={}", keys::TENANT, tenant.id)),
+            ..Target::of(rule)
+        };
+        let counter = Counter {
+            engine,
+            tenant,
+            kind,
+        };
+        match watch::list(&engine.cluster, &target, &counter).await {
+            Err(Error::NotServed) if target.presence == Presence::Optional => {}
+            other => drop(other?),
+        }
+    }
+    let woken = tenant.quota.change(Ledger::counted);
+    tracing::info!(tenant = %tenant.id, waiting = woken.len(), "counted what the tenant uses");
+    wake(engine, tenant, woken);
+    Ok(())
+}
+
+struct Counter<'a> {
+    engine: &'a Engine,
+    tenant: &'a Tenant,
+    kind: u8,
+}
+
+impl Sink for Counter<'_> {
+    fn applied(&self, object: Object) {
+        if let Some(owner) = meta::owner(&object) {
+            let key = Key::new(self.kind, &owner.namespace, &owner.name);
+            exists(self.engine, self.tenant, &key, &object);
+        }
+    }
+
+    fn deleted(&self, _object: Object) {}
+
+    fn listed(&self, _version: u64) {}
+}
+
+const CONFIG_MAPS: Resource = Resource {
+    group: "",
+    version: "v1",
+    kind: "ConfigMap",
+    plural: "configmaps",
+    namespaced: true,
+};
+
+/// Shows the quota and what is used of it, to the tenant and on the VirtualControlPlane.
+async fn show(engine: &Engine, tenant: &Tenant, told: &mut Option<Value>) -> Result<(), Failure> {
+    let (mut hard, mut used, mut data) = (Map::new(), Map::new(), Map::new());
+    let state = tenant.quota.ledger.lock().state();
+    for (name, (taken, limit)) in state {
+        let (taken, limit) = (shown(&name, taken), shown(&name, limit));
+        // A key of a ConfigMap has no slashes.
+        data.insert(name.replace('/', "_"), format!("{taken} of {limit}").into());
+        used.insert(name.clone(), taken.into());
+        hard.insert(name, limit.into());
+    }
+    let is_limited = tenant.quota.is_limited();
+    show_tenant(tenant, is_limited, data).await?;
+    let status = if is_limited {
+        json!({"hard": hard, "used": used})
+    } else {
+        Value::Null
+    };
+    if told.as_ref() == Some(&status) || (told.is_none() && !is_limited) {
+        return Ok(());
+    }
+    let rules = tenant.rules();
+    let path = format!(
+        "/apis/{}/{}/namespaces/{}/virtualcontrolplanes/{}",
+        api::GROUP,
+        api::VERSION,
+        rules.vcp_namespace,
+        rules.vcp_name
+    );
+    if let Some(vcp) = read(&engine.cluster, &path).await?
+        && vcp.text("/spec/identity") == Some(tenant.id.as_str())
+    {
+        apply::status(&engine.cluster, &vcp, "quota", &status).await?;
+    }
+    *told = Some(status);
+    Ok(())
+}
+
+async fn show_tenant(
+    tenant: &Tenant,
+    is_limited: bool,
+    data: Map<String, Value>,
+) -> Result<(), Failure> {
+    const PLACE: &str = "kube-system";
+    let path = CONFIG_MAPS.path(PLACE, api::QUOTA_NAME);
+    let stored = read(&tenant.cluster, &path).await?;
+    let mut data = data;
+    if is_limited {
+        data.insert(
+            "about".into(),
+            "Kept by Sublet: what this control plane uses in the super cluster, and the most that it may. Edits are undone."
+                .into(),
+        );
+    } else if stored.is_some() {
+        data.insert("about".into(), "This control plane has no quota.".into());
+    } else {
+        return Ok(());
+    }
+    let data = Value::Object(data);
+    match stored {
+        None => {
+            let new = json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": api::QUOTA_NAME, "namespace": PLACE}, "data": data,
+            });
+            let new = Object::from_value(new)
+                .map_err(|err| Failure::Api(Error::Malformed(err.to_string())))?;
+            apply::create(&tenant.cluster, tenant, &CONFIG_MAPS, &new).await?;
+        }
+        Some(stored) if stored.at("/data") == Some(&data) => {}
+        Some(stored) => {
+            let patch = tenancy::plan::Patch {
+                subresource: None,
+                operations: vec![json!({"op": "add", "path": "/data", "value": data})],
+            };
+            apply::patch(&tenant.cluster, tenant, &CONFIG_MAPS, &stored, &[patch]).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,300 @@
+//! What a super object takes of a quota.
+
+use super::amount::{Amounts, canonical, parse};
+use crate::{
+    kind::{Resource, is_finished},
+    object::Object,
+};
+use serde_json::Value;
+
+/// Resources that a container must say something about when a quota limits them.
+const MUST_BE_SAID: [(&str, &str, &str); 4] = [
+    ("requests.cpu", "requests", "cpu"),
+    ("requests.memory", "requests", "memory"),
+    ("limits.cpu", "limits", "cpu"),
+    ("limits.memory", "limits", "memory"),
+];
+
+/// The amounts that an object of a kind takes; a pod that has ended takes none.
+pub fn of(resource: &Resource, object: &Object) -> Amounts {
+    let mut amounts = Amounts::new();
+    if resource.kind == "Pod" && is_finished(object) {
+        return amounts;
+    }
+    let plural = if resource.group.is_empty() {
+        format!("count/{}", resource.plural)
+    } else {
+        format!("count/{}.{}", resource.plural, resource.group)
+    };
+    amounts.insert(canonical(&plural), 1000);
+    match resource.kind {
+        "Pod" => pod(object, &mut amounts),
+        "Service" => service(object, &mut amounts),
+        "PersistentVolumeClaim" => claim(object, &mut amounts),
+        _ => {}
+    }
+    amounts
+}
+
+/// Whether objects of a kind can take anything of these limits.
+pub fn concerns(resource: &Resource, hard: &Amounts) -> bool {
+    let plural = match resource.group {
+        "" => format!("count/{}", resource.plural),
+        group => format!("count/{}.{group}", resource.plural),
+    };
+    let counted = canonical(&plural);
+    hard.keys().any(|name| {
+        *name == counted
+            || match resource.kind {
+                "Pod" => {
+                    (name.starts_with("requests.") || name.starts_with("limits."))
+                        && name != "requests.storage"
+                }
+                "Service" => name.starts_with("services."),
+                "PersistentVolumeClaim" => {
+                    name == "requests.storage" || name.contains(".storageclass.storage.k8s.io/")
+                }
+                _ => false,
+            }
+    })
+}
+
+/// What a pod's containers don't say though a quota limits it: without that, the quota would mean nothing.
+pub fn unsaid(pod: &Object, hard: &Amounts) -> Vec<&'static str> {
+    let whole = pod.at("/spec/resources").unwrap_or(&Value::Null);
+    let missing = |(name, kind, resource): &&(&'static str, &str, &str)| {
+        let says = |resources: &Value| resources[kind].get(resource).is_some();
+        hard.contains_key(*name)
+            && !says(whole)
+            && containers(pod, "initContainers")
+                .chain(containers(pod, "containers"))
+                .any(|container| !says(&container["resources"]))
+    };
+    MUST_BE_SAID
+        .iter()
+        .filter(missing)
+        .map(|(name, ..)| *name)
+        .collect()
+}
+
+/// Init containers run one after the other, beside the sidecars that were started before them.
+fn pod(pod: &Object, amounts: &mut Amounts) {
+    for kind in ["requests", "limits"] {
+        let mut running = Amounts::new();
+        for container in containers(pod, "containers") {
+            add(&mut running, &resources(&container["resources"], kind));
+        }
+        let (mut sidecars, mut peak) = (Amounts::new(), Amounts::new());
+        for container in containers(pod, "initContainers") {
+            let own = resources(&container["resources"], kind);
+            let mut now = sidecars.clone();
+            add(&mut now, &own);
+            raise(&mut peak, &now);
+            if container["restartPolicy"] == "Always" {
+                sidecars = now;
+            }
+        }
+        add(&mut running, &sidecars);
+        raise(&mut running, &peak);
+        let whole = pod.at("/spec/resources").unwrap_or(&Value::Null);
+        for (name, amount) in resources(whole, kind) {
+            running.insert(name, amount);
+        }
+        if let Some(overhead) = pod.at("/spec/overhead") {
+            add(&mut running, &quantities(overhead, kind));
+        }
+        amounts.extend(running);
+    }
+}
+
+fn service(service: &Object, amounts: &mut Amounts) {
+    let kind = service.text("/spec/type").unwrap_or_default();
+    let allocates = service.at("/spec/allocateLoadBalancerNodePorts") != Some(&Value::Bool(false));
+    if kind == "LoadBalancer" {
+        amounts.insert("services.loadbalancers".into(), 1000);
+    }
+    if kind == "NodePort" || (kind == "LoadBalancer" && allocates) {
+        let ports = service.at("/spec/ports").and_then(Value::as_array);
+        let count = i128::try_from(ports.map_or(0, Vec::len)).unwrap_or(i128::MAX);
+        amounts.insert("services.nodeports".into(), count.saturating_mul(1000));
+    }
+}
+
+fn claim(claim: &Object, amounts: &mut Amounts) {
+    let size = claim
+        .text("/spec/resources/requests/storage")
+        .and_then(parse);
+    let size = size.unwrap_or_default();
+    amounts.insert("requests.storage".into(), size);
+    if let Some(class) = claim.text("/spec/storageClassName") {
+        let of_class = format!("{class}.storageclass.storage.k8s.io");
+        amounts.insert(format!("{of_class}/requests.storage"), size);
+        amounts.insert(format!("{of_class}/persistentvolumeclaims"), 1000);
+    }
+}
+
+fn containers<'a>(pod: &'a Object, field: &str) -> impl Iterator<Item = &'a Value> {
+    let list = pod.at(&format!("/spec/{field}")).and_then(Value::as_array);
+    list.into_iter().flatten()
+}
+
+fn resources(resources: &Value, kind: &str) -> Amounts {
+    quantities(&resources[kind], kind)
+}
+
+fn quantities(map: &Value, kind: &str) -> Amounts {
+    map.as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, text)| {
+            let amount = match text {
+                Value::String(text) => parse(text),
+                number => parse(&number.to_string()),
+            };
+            Some((format!("{kind}.{name}"), amount?))
+        })
+        .collect()
+}
+
+fn add(to: &mut Amounts, more: &Amounts) {
+    for (name, amount) in more {
+        *to.entry(name.clone()).or_default() += amount;
+    }
+}
+
+fn raise(to: &mut Amounts, least: &Amounts) {
+    for (name, amount) in least {
+        let now = to.entry(name.clone()).or_default();
+        *now = (*now).max(*amount);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        kind::{KINDS, index},
+        quota::amount::shown,
+    };
+    use serde_json::json;
+
+    fn resource(kind: &str) -> &'static Resource {
+        KINDS[usize::from(index(kind))].resource()
+    }
+
+    fn takes(kind: &str, object: Value) -> Vec<String> {
+        let object = Object::from_value(object).unwrap();
+        of(resource(kind), &object)
+            .iter()
+            .map(|(name, amount)| format!("{name}={}", shown(name, *amount)))
+            .collect()
+    }
+
+    fn container(cpu: &str) -> Value {
+        json!({"resources": {"requests": {"cpu": cpu}}})
+    }
+
+    #[test]
+    fn a_pod_takes_what_it_may_take_at_any_moment() {
+        let sidecar =
+            json!({"restartPolicy": "Always", "resources": {"requests": {"cpu": "100m"}}});
+        let pod = |init: Value| {
+            takes(
+                "Pod",
+                json!({"metadata": {}, "spec": {"initContainers": init, "containers": [container("200m"), container("300m")]}}),
+            )
+        };
+        assert_eq!(pod(json!([])), ["pods=1", "requests.cpu=500m"]);
+        assert_eq!(pod(json!([container("2")])), ["pods=1", "requests.cpu=2"]);
+        assert_eq!(pod(json!([sidecar])), ["pods=1", "requests.cpu=600m"]);
+        assert_eq!(
+            pod(json!([sidecar, container("1")])),
+            ["pods=1", "requests.cpu=1100m"]
+        );
+    }
+
+    #[test]
+    fn extended_resources_and_limits_count_by_their_names() {
+        let resources = json!({"requests": {"nvidia.com/gpu": "1"}, "limits": {"nvidia.com/gpu": 1, "memory": "1Gi"}});
+        let pod = json!({"metadata": {}, "spec": {"containers": [{"resources": resources}]}});
+        assert_eq!(
+            takes("Pod", pod),
+            [
+                "limits.memory=1Gi",
+                "limits.nvidia.com/gpu=1",
+                "pods=1",
+                "requests.nvidia.com/gpu=1"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_pod_that_has_ended_takes_nothing() {
+        let pod = json!({"metadata": {}, "spec": {"containers": [container("1")]}, "status": {"phase": "Succeeded"}});
+        assert!(takes("Pod", pod).is_empty());
+    }
+
+    #[test]
+    fn services_and_claims_take_ports_balancers_and_storage() {
+        let service = |kind: &str| json!({"metadata": {}, "spec": {"type": kind, "ports": [{"port": 1}, {"port": 2}]}});
+        assert_eq!(takes("Service", service("ClusterIP")), ["services=1"]);
+        assert_eq!(
+            takes("Service", service("NodePort")),
+            ["services=1", "services.nodeports=2"]
+        );
+        assert_eq!(
+            takes("Service", service("LoadBalancer")),
+            [
+                "services=1",
+                "services.loadbalancers=1",
+                "services.nodeports=2"
+            ]
+        );
+        let claim = json!({"metadata": {}, "spec": {
+            "storageClassName": "fast", "resources": {"requests": {"storage": "5Gi"}},
+        }});
+        assert_eq!(
+            takes("PersistentVolumeClaim", claim),
+            [
+                "fast.storageclass.storage.k8s.io/persistentvolumeclaims=1",
+                "fast.storageclass.storage.k8s.io/requests.storage=5Gi",
+                "persistentvolumeclaims=1",
+                "requests.storage=5Gi"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_quota_concerns_the_kinds_that_it_names() {
+        let hard = |name: &str| Amounts::from([(name.to_owned(), 1000)]);
+        for (kind, name, expected) in [
+            ("Pod", "pods", true),
+            ("Pod", "requests.nvidia.com/gpu", true),
+            ("Pod", "requests.storage", false),
+            ("Service", "services.nodeports", true),
+            ("Service", "pods", false),
+            ("PersistentVolumeClaim", "requests.storage", true),
+            ("Ingress", "count/ingresses.networking.k8s.io", true),
+            ("Secret", "secrets", true),
+        ] {
+            assert_eq!(
+                concerns(resource(kind), &hard(name)),
+                expected,
+                "{kind} {name}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_limited_must_be_said() {
+        let hard = Amounts::from([
+            ("requests.cpu".to_owned(), 1),
+            ("limits.memory".to_owned(), 1),
+        ]);
+        let pod =
+            Object::from_value(json!({"metadata": {}, "spec": {"containers": [container("1")]}}))
+                .unwrap();
+        assert_eq!(unsaid(&pod, &hard), ["limits.memory"]);
+        assert!(unsaid(&pod, &Amounts::new()).is_empty());
+    }
+}
