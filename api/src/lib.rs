@@ -45,6 +45,17 @@ pub const MARK_NAME: &str = "sublet-mark";
 /// Name of the ConfigMap in a tenant's kube-system that shows its quota and what is used of it.
 pub const QUOTA_NAME: &str = "sublet-quota";
 
+/// The ValidatingAdmissionPolicies, and their bindings of the same names, that hold the identities of Sublet's daemons.
+pub const ADMISSION_POLICIES: [&str; 7] = [
+    "sublet-apiserver-proxy",
+    "sublet-manager",
+    "sublet-syncer",
+    "sublet-syncer-bindings",
+    "sublet-syncer-namespaces",
+    "sublet-syncer-pods",
+    "sublet-syncer-services",
+];
+
 /// All CustomResourceDefinitions, in the order in which they are written to `manifests/crds.yaml`.
 pub fn crds()
 -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>

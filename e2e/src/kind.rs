@@ -83,6 +83,16 @@ pub const VALIDATING_WEBHOOK: Kind = kind(
     "ValidatingWebhookConfiguration",
     "validatingwebhookconfigurations",
 );
+pub const ADMISSION_POLICY: Kind = kind(
+    "admissionregistration.k8s.io/v1",
+    "ValidatingAdmissionPolicy",
+    "validatingadmissionpolicies",
+);
+pub const ADMISSION_BINDING: Kind = kind(
+    "admissionregistration.k8s.io/v1",
+    "ValidatingAdmissionPolicyBinding",
+    "validatingadmissionpolicybindings",
+);
 pub const CONTROL_PLANE: Kind = kind(
     "sublet.dev/v1alpha1",
     "VirtualControlPlane",

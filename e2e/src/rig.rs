@@ -303,6 +303,9 @@ fn installed(document: &Value) -> Option<Kind> {
         crate::kind::CLUSTER_ROLE,
         crate::kind::CLUSTER_ROLE_BINDING,
         crate::kind::PRIORITY_CLASS,
+        crate::kind::CONFIG_MAP,
+        crate::kind::ADMISSION_POLICY,
+        crate::kind::ADMISSION_BINDING,
     ];
     let is_kind =
         |kind: &Kind| document["kind"] == kind.name && document["apiVersion"] == kind.api_version;

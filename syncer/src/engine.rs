@@ -1,7 +1,7 @@
 //! What all parts share, and the loops that work the queues.
 
 use crate::{
-    apply::Failure, client::Cluster, downward, isolation::Isolation, metrics::Metrics, offered::Offered, patrol::Rounds, queue::Queue, table::Table, tenants::Tenant, upward,
+    apply::Failure, client::Cluster, downward, guard::Guard, isolation::Isolation, metrics::Metrics, offered::Offered, patrol::Rounds, queue::Queue, table::Table, tenants::Tenant, upward,
 };
 use dashmap::{DashMap, DashSet};
 use std::{
@@ -39,6 +39,8 @@ pub(crate) struct Engine {
     pub(crate) stopping: DashSet<TenantId>,
     /// Super namespaces that are twins, and whose.
     pub(crate) twins: DashMap<String, (TenantId, Arc<str>)>,
+    /// The admission policies that hold this process's identity.
+    pub(crate) guard: Guard,
     /// The NetworkPolicies that isolate tenants, as they stand.
     pub(crate) isolation: Isolation,
     /// Objects that are published to tenants.
@@ -71,6 +73,7 @@ impl Engine {
             tables: DashMap::new(),
             stopping: DashSet::new(),
             twins: DashMap::new(),
+            guard: Guard::default(),
             isolation: Isolation::default(),
             offered: Arc::default(),
             complete: watch::Sender::new(HashSet::new()),
@@ -203,6 +206,9 @@ impl Engine {
         let places = Arc::new(Semaphore::new(WORKERS));
         loop {
             let next = async {
+                if direction == Direction::Down {
+                    self.guard.intact().await;
+                }
                 let place = places.clone().acquire_owned().await;
                 let taken = self.queue(direction).next().await;
                 // Asked last, since all this time the super cluster may have come and gone.
@@ -310,6 +316,7 @@ mod tests {
             Metrics::new(),
             Rounds::every(Duration::from_secs(300)),
         ));
+        engine.guard.let_pass();
         let mut servers = vec![];
         // Together they could hold more places than there are.
         for number in 0..6 {
@@ -341,6 +348,7 @@ mod tests {
             Metrics::new(),
             Rounds::every(Duration::from_secs(300)),
         ));
+        engine.guard.let_pass();
         let (cluster, _silent) = fake();
         let tenant = Arc::new(numbered_tenant(1, &cluster));
         engine.tenants.insert(tenant.id.clone(), tenant.clone());

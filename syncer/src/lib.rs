@@ -27,6 +27,7 @@ mod verdict;
 mod breakers;
 mod external;
 mod gate;
+mod guard;
 mod marks;
 
 mod apply;

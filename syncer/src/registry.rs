@@ -6,7 +6,7 @@ mod rules;
 use crate::{
     client::Cluster,
     engine::Engine,
-    external,
+    external, guard,
     intake::{SuperSink, TenantSink},
     kubeconfig, marks,
     pace::Pace,
@@ -100,6 +100,7 @@ impl Registry {
             let (cluster, cancel) = (engine.cluster.clone(), cancel.clone());
             tasks.spawn(async move { watch::run(cluster, source.target(), &sink, cancel).await });
         }
+        guard::watch(&engine, &tasks, &cancel);
         let mut watching = HashSet::new();
         let table = crate::engine::watched();
         watch_super(&engine, &tasks, &cancel, &mut watching, table);

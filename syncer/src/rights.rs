@@ -43,6 +43,13 @@ fn the_syncer_reads_cluster_wide_what_it_watches_and_nothing_else() {
     wanted.extend(all("rbac.authorization.k8s.io", "clusterroles", &["bind"]));
     wanted.extend(all("sublet.dev", "virtualcontrolplanes/status", &["patch"]));
     for plural in [
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+    ] {
+        let group = "admissionregistration.k8s.io";
+        wanted.extend(all(group, plural, &["get", "list", "watch"]));
+    }
+    for plural in [
         "virtualcontrolplanes",
         "controlplaneclasses",
         "controlplanegroups",

@@ -38,14 +38,18 @@ impl ControlPlane {
 /// Writes the condition whenever it changes, until the tenant is no longer served.
 pub(crate) async fn report(engine: Arc<Engine>, tenant: Arc<Tenant>) {
     let mut health = tenant.gate.health();
+    let mut guard = engine.guard.missing();
     loop {
         let now = health.borrow_and_update().clone();
-        let mut conditions = vec![synced(&now)];
+        let unguarded = guard.borrow_and_update().clone();
+        let mut conditions =
+            vec![unguarded.map_or_else(|| synced(&now), |missing| unheld(&missing))];
         conditions.extend(holds(&now));
         say(&engine, &ControlPlane::of(&tenant), &conditions).await;
         tokio::select! {
             () = tenant.cancel.cancelled() => return,
             changed = health.changed() => if changed.is_err() { return },
+            changed = guard.changed() => if changed.is_err() { return },
         }
     }
 }
@@ -109,6 +113,16 @@ fn synced(health: &Health) -> Condition {
         ),
     };
     condition("Synced", status, reason, &message)
+}
+
+/// Nothing is written while the admission policies that hold the syncer don't stand.
+fn unheld(missing: &[&str]) -> Condition {
+    let message = format!(
+        "nothing is written to the super cluster while the ValidatingAdmissionPolicies that hold the syncer, or their \
+         bindings, are missing or don't deny: {}; run `sublet install`",
+        missing.join(", ")
+    );
+    condition("Synced", "False", "AdmissionPoliciesMissing", &message)
 }
 
 fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Condition {

@@ -1,5 +1,6 @@
 //! `sublet doctor`: checks the cluster, Sublet and its tenants, and says what to do about each finding.
 
+mod admission;
 mod checks;
 mod front_door;
 mod rights;
@@ -108,6 +109,7 @@ async fn all(cluster: &Cluster) -> Vec<Check> {
     let mut checks = vec![answers];
     checks.extend(told(checks::nodes(cluster).await, cluster));
     checks.extend(told(rights::check(cluster).await, cluster));
+    checks.extend(told(admission::check(cluster).await, cluster));
     checks.extend(definitions);
     checks.extend(told(checks::daemons(cluster).await, cluster));
     checks.extend(told(front_door::check(cluster).await, cluster));

@@ -1,5 +1,6 @@
 //! Two tenants that must not notice each other.
 
+mod layer_b;
 mod network;
 mod policies;
 mod quota;

@@ -1,0 +1,681 @@
+//! Layer B: whatever Sublet's daemons decide, the super cluster refuses what their identities aren't for.
+//!
+//! The daemons are impersonated with all rights there are, so what refuses is admission and nothing else.
+
+use anyhow::ensure;
+use api::keys;
+use e2e::{
+    kind::{
+        ADMISSION_BINDING, CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, CRD, Kind, LEASE,
+        NAMESPACE, PERSISTENT_VOLUME, POD, ROLE, ROLE_BINDING, SECRET, SERVICE, SERVICE_ACCOUNT,
+    },
+    make, oracle,
+    read::condition,
+    rig::{Rig, Wish, on_rig},
+    side::{PatchType, Side},
+    tenant::NAMESPACE_OF_TESTS,
+    wait::{SOON, eventually},
+};
+use http::Method;
+use serde_json::{Value, json};
+
+/// Where a control plane's own pods would be.
+const CONTROL_PLANE_PLACE: &str = "t0-control-plane";
+/// A namespace of the platform.
+const FOREIGN: &str = "platform";
+
+async fn acting(rig: &Rig, daemon: &str) -> anyhow::Result<Side> {
+    let kubeconfig = rig.above.admin_kubeconfig();
+    let user = format!("system:serviceaccount:{}:{daemon}", api::SYSTEM_NAMESPACE);
+    Side::acting(&kubeconfig, &user).await
+}
+
+/// What a request is to come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expect {
+    Denied,
+    Allowed,
+}
+use Expect::{Allowed, Denied};
+
+/// One request: what it is, method, path, body, and how it must end.
+struct Case(&'static str, Method, String, Value, Expect);
+
+fn create(
+    what: &'static str,
+    kind: Kind,
+    namespace: &str,
+    mut body: Value,
+    expect: Expect,
+) -> Case {
+    body["apiVersion"] = kind.api_version.into();
+    body["kind"] = kind.name.into();
+    let path = kind.path(namespace, "") + "?dryRun=All";
+    Case(what, Method::POST, path, body, expect)
+}
+
+fn delete(what: &'static str, kind: Kind, namespace: &str, name: &str, expect: Expect) -> Case {
+    let path = kind.path(namespace, name) + "?dryRun=All";
+    Case(what, Method::DELETE, path, json!({}), expect)
+}
+
+fn merge(what: &'static str, path: String, body: Value, expect: Expect) -> Case {
+    Case(what, Method::PATCH, path + "?dryRun=All", body, expect)
+}
+
+async fn judge(side: &Side, cases: Vec<Case>) -> anyhow::Result<()> {
+    let mut wrong = vec![];
+    let count = cases.len();
+    for Case(what, method, path, body, expect) in cases {
+        let answer = match method {
+            Method::PATCH => side.patch(&path, PatchType::Merge, body).await,
+            Method::DELETE => side.request(method, &path, None).await,
+            _ => side.request(method, &path, Some(body)).await,
+        };
+        let denied = answer
+            .as_ref()
+            .is_err_and(|problem| problem.message.contains("ValidatingAdmissionPolicy"));
+        let is_right = match expect {
+            Denied => denied,
+            Allowed => answer.is_ok(),
+        };
+        if !is_right {
+            wrong.push(format!("{what}: {answer:?}"));
+        }
+    }
+    ensure!(
+        wrong.is_empty(),
+        "{} of {count}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    Ok(())
+}
+
+fn metadata(name: &str, labels: Value) -> Value {
+    json!({"metadata": {"name": name, "labels": labels}})
+}
+
+fn super_pod(change: impl FnOnce(&mut Value)) -> Value {
+    let mut spec = make::pod_spec(make::idle());
+    spec["serviceAccountName"] = keys::POD_SERVICE_ACCOUNT.into();
+    spec["automountServiceAccountToken"] = false.into();
+    let mut pod = json!({"metadata": {"name": "attack"}, "spec": spec});
+    change(&mut pod);
+    pod
+}
+
+/// Pods that must not be, by what is wrong with them.
+fn bad_pods() -> Vec<(&'static str, Value)> {
+    let container = |field: &str, value: Value| {
+        let field = field.to_owned();
+        super_pod(move |pod| pod["spec"]["containers"][0][field] = value)
+    };
+    let spec = |field: &str, value: Value| {
+        let field = field.to_owned();
+        super_pod(move |pod| pod["spec"][field] = value)
+    };
+    let volume = |source: Value| spec("volumes", json!([source]));
+    let init = json!([{"name": "i", "image": "i", "securityContext": {"privileged": true}}]);
+    vec![
+        ("T5 the node's network", spec("hostNetwork", true.into())),
+        ("T5 the node's processes", spec("hostPID", true.into())),
+        ("T5 the node's IPC", spec("hostIPC", true.into())),
+        (
+            "T6 a path of the node",
+            volume(json!({"name": "v", "hostPath": {"path": "/"}})),
+        ),
+        (
+            "T6 a repository",
+            volume(json!({"name": "v", "gitRepo": {"repository": "r"}})),
+        ),
+        (
+            "T7 privileged",
+            container("securityContext", json!({"privileged": true})),
+        ),
+        ("T7 privileged at first", spec("initContainers", init)),
+        (
+            "T7 a capability",
+            container(
+                "securityContext",
+                json!({"capabilities": {"add": ["SYS_ADMIN"]}}),
+            ),
+        ),
+        (
+            "T8 a port of the node",
+            container("ports", json!([{"containerPort": 80, "hostPort": 80}])),
+        ),
+        ("T9 a chosen node", spec("nodeName", "rig-node".into())),
+        (
+            "T11 a system priority",
+            spec("priorityClassName", "system-node-critical".into()),
+        ),
+        (
+            "T23 another account",
+            spec("serviceAccountName", "default".into()),
+        ),
+        (
+            "T23 the account's token",
+            spec("automountServiceAccountToken", true.into()),
+        ),
+        (
+            "T23 a token as a volume",
+            volume(
+                json!({"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}),
+            ),
+        ),
+    ]
+}
+
+#[test]
+fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
+    on_rig(Wish::default(), async |rig| {
+        let guest = &rig.tenants[0];
+        guest.namespace("work").await?;
+        let pod = json!({"metadata": {"name": "web", "namespace": "work"}, "spec": make::pod_spec(make::idle())});
+        guest.side.create(POD, pod).await?;
+        let twin = guest.twin("work");
+        eventually(SOON, "the pod crosses", async || {
+            Ok(rig.side.get(POD, &twin, "web").await?)
+        })
+        .await?;
+        let managed = json!({keys::MANAGED: "true", keys::TENANT: guest.id.as_str(), "pod-security.kubernetes.io/enforce": "baseline"});
+        let mut of_control_plane = managed.clone();
+        of_control_plane[keys::ROLE] = keys::ROLE_CONTROL_PLANE.into();
+        rig.side
+            .create(NAMESPACE, metadata(FOREIGN, json!({})))
+            .await?;
+        rig.side
+            .create(
+                NAMESPACE,
+                metadata(CONTROL_PLANE_PLACE, of_control_plane.clone()),
+            )
+            .await?;
+        let syncer = acting(rig, "sublet-syncer").await?;
+
+        let map = || make::config_map("m", "k", "v");
+        let mut loose = managed.clone();
+        loose["pod-security.kubernetes.io/enforce"] = "privileged".into();
+        let binding = |role: &str, account: &str, namespace: &str| {
+            json!({
+                "metadata": {"name": "b"},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+                "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
+            })
+        };
+        let owned = |kind: &str, version: &str| {
+            let mut map = map();
+            map["metadata"]["ownerReferences"] =
+                json!([{"apiVersion": version, "kind": kind, "name": "o", "uid": "u"}]);
+            map
+        };
+        let service = |field: &str, value: Value| {
+            let mut service = make::service("s");
+            service["spec"][field] = value;
+            service
+        };
+        let system = api::SYSTEM_NAMESPACE;
+        let mut cases = vec![
+            // Where.
+            create("an object of a tenant", CONFIG_MAP, &twin, map(), Allowed),
+            create(
+                "T36 an object of the platform",
+                CONFIG_MAP,
+                FOREIGN,
+                map(),
+                Denied,
+            ),
+            create(
+                "T36 a Secret of the platform",
+                SECRET,
+                "kube-system",
+                json!({"metadata": {"name": "s"}}),
+                Denied,
+            ),
+            create("an object of Sublet", CONFIG_MAP, system, map(), Denied),
+            create(
+                "an object of a control plane",
+                CONFIG_MAP,
+                CONTROL_PLANE_PLACE,
+                map(),
+                Denied,
+            ),
+            create(
+                "a Lease of Sublet",
+                LEASE,
+                system,
+                json!({"metadata": {"name": "l"}, "spec": {}}),
+                Allowed,
+            ),
+            create(
+                "a Lease of the platform",
+                LEASE,
+                "kube-system",
+                json!({"metadata": {"name": "l"}, "spec": {}}),
+                Denied,
+            ),
+            create(
+                "T36 a volume",
+                PERSISTENT_VOLUME,
+                "",
+                json!({"metadata": {"name": "v"}, "spec": {
+                    "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/"},
+                }}),
+                Denied,
+            ),
+            create(
+                "T36 rights everywhere",
+                CLUSTER_ROLE_BINDING,
+                "",
+                binding("cluster-admin", "sublet-syncer", system),
+                Denied,
+            ),
+            delete(
+                "T36 a definition",
+                CRD,
+                "",
+                "virtualcontrolplanes.sublet.dev",
+                Denied,
+            ),
+            merge(
+                "a VirtualControlPlane",
+                CONTROL_PLANE.path(NAMESPACE_OF_TESTS, &guest.name),
+                json!({"spec": {"paused": true}}),
+                Denied,
+            ),
+            merge(
+                "the status of a VirtualControlPlane",
+                CONTROL_PLANE.path(NAMESPACE_OF_TESTS, &guest.name) + "/status",
+                json!({"status": {"message": "m"}}),
+                Allowed,
+            ),
+            // Namespaces (T27).
+            create(
+                "a super namespace",
+                NAMESPACE,
+                "",
+                metadata("n", managed.clone()),
+                Allowed,
+            ),
+            create(
+                "a namespace without the label",
+                NAMESPACE,
+                "",
+                metadata("n", json!({})),
+                Denied,
+            ),
+            create(
+                "a namespace of a control plane",
+                NAMESPACE,
+                "",
+                metadata("n", of_control_plane),
+                Denied,
+            ),
+            create(
+                "a privileged namespace",
+                NAMESPACE,
+                "",
+                metadata("n", loose),
+                Denied,
+            ),
+            merge(
+                "a namespace of the platform",
+                NAMESPACE.path("", FOREIGN),
+                json!({"metadata": {"labels": managed}}),
+                Denied,
+            ),
+            merge(
+                "T27 the status of a namespace",
+                NAMESPACE.path("", &twin) + "/status",
+                json!({"metadata": {"labels": {"a": "b"}}}),
+                Denied,
+            ),
+            merge(
+                "a namespace to another tenant",
+                NAMESPACE.path("", &twin),
+                json!({"metadata": {"labels": {keys::TENANT: "other"}}}),
+                Denied,
+            ),
+            merge(
+                "a namespace out of control",
+                NAMESPACE.path("", &twin),
+                json!({"metadata": {"labels": {keys::MANAGED: null}}}),
+                Denied,
+            ),
+            delete(
+                "a namespace of the platform",
+                NAMESPACE,
+                "",
+                "default",
+                Denied,
+            ),
+            delete("a super namespace", NAMESPACE, "", &twin, Allowed),
+            Case(
+                "T27 the end of a namespace",
+                Method::PUT,
+                NAMESPACE.path("", &twin) + "/finalize?dryRun=All",
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": twin}, "spec": {"finalizers": []}}),
+                Denied,
+            ),
+            // Rights.
+            create(
+                "Sublet's own binding",
+                ROLE_BINDING,
+                &twin,
+                binding("sublet-syncer-namespace", "sublet-syncer", system),
+                Allowed,
+            ),
+            create(
+                "rights of an admin",
+                ROLE_BINDING,
+                &twin,
+                binding("cluster-admin", "sublet-syncer", system),
+                Denied,
+            ),
+            create(
+                "rights for another",
+                ROLE_BINDING,
+                &twin,
+                binding("sublet-syncer-namespace", "sublet-pod", &twin),
+                Denied,
+            ),
+            create(
+                "a role",
+                ROLE,
+                &twin,
+                json!({"metadata": {"name": "r"}, "rules": []}),
+                Denied,
+            ),
+            delete("a binding", ROLE_BINDING, &twin, "sublet-syncer", Denied),
+            create(
+                "another account",
+                SERVICE_ACCOUNT,
+                &twin,
+                json!({"metadata": {"name": "a"}}),
+                Denied,
+            ),
+            Case(
+                "T23 a token of the super cluster",
+                Method::POST,
+                SERVICE_ACCOUNT.path(&twin, keys::POD_SERVICE_ACCOUNT) + "/token",
+                json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}),
+                Denied,
+            ),
+            // Services.
+            create("a Service", SERVICE, &twin, make::service("s"), Allowed),
+            create(
+                "T14 an external IP",
+                SERVICE,
+                &twin,
+                service("externalIPs", json!(["192.0.2.1"])),
+                Denied,
+            ),
+            create(
+                "T18 an external name",
+                SERVICE,
+                &twin,
+                json!({"metadata": {"name": "s"}, "spec": {"type": "ExternalName", "externalName": "example.com"}}),
+                Denied,
+            ),
+            // Owners (T25).
+            create(
+                "T25 owned by a Deployment",
+                CONFIG_MAP,
+                &twin,
+                owned("Deployment", "apps/v1"),
+                Denied,
+            ),
+            create(
+                "T25 owned by a Node",
+                CONFIG_MAP,
+                &twin,
+                owned("Node", "v1"),
+                Denied,
+            ),
+            create(
+                "owned by a pod",
+                CONFIG_MAP,
+                &twin,
+                owned("Pod", "v1"),
+                Allowed,
+            ),
+            // Pods, and their other ways in (T38).
+            create("a pod", POD, &twin, super_pod(|_| {}), Allowed),
+            merge(
+                "T38 a privileged ephemeral container",
+                POD.path(&twin, "web") + "/ephemeralcontainers",
+                json!({"spec": {"ephemeralContainers": [{"name": "e", "image": "i", "securityContext": {"privileged": true}}]}}),
+                Denied,
+            ),
+            merge(
+                "T38 an ephemeral container",
+                POD.path(&twin, "web") + "/ephemeralcontainers",
+                json!({"spec": {"ephemeralContainers": [{"name": "e", "image": "i"}]}}),
+                Allowed,
+            ),
+            merge(
+                "a pod's label",
+                POD.path(&twin, "web"),
+                json!({"metadata": {"labels": {"a": "b"}}}),
+                Allowed,
+            ),
+        ];
+        for (what, pod) in bad_pods() {
+            cases.push(create(what, POD, &twin, pod, Denied));
+        }
+        judge(&syncer, cases).await?;
+
+        // A tenant that an admin trusts may have them; the syncer can't say so itself.
+        let trust = json!({"data": {guest.id.as_str(): "by us"}});
+        let path = CONFIG_MAP.path(system, "sublet-trusted-tenants");
+        let own = vec![merge(
+            "trust of its own making",
+            path,
+            trust.clone(),
+            Denied,
+        )];
+        judge(&syncer, own).await?;
+        rig.side
+            .merge(CONFIG_MAP, system, "sublet-trusted-tenants", trust)
+            .await?;
+        rig.side
+            .merge(NAMESPACE, "", &twin, json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}}))
+            .await?;
+        eventually(
+            SOON,
+            "a trusted tenant's pod may be privileged",
+            async || {
+                let privileged = super_pod(|pod| pod["spec"]["hostPID"] = true.into());
+                judge(
+                    &syncer,
+                    vec![create("a trusted pod", POD, &twin, privileged, Allowed)],
+                )
+                .await
+            },
+        )
+        .await
+    });
+}
+
+#[test]
+fn the_managers_and_the_proxys_identities_are_held_too() {
+    on_rig(Wish::default(), async |rig| {
+        let guest = &rig.tenants[0];
+        guest.namespace("work").await?;
+        let twin = guest.twin("work");
+        eventually(SOON, "the namespace crosses", async || {
+            Ok(rig.side.get(NAMESPACE, "", &twin).await?)
+        })
+        .await?;
+        let labels = json!({keys::MANAGED: "true", keys::TENANT: guest.id.as_str(), keys::ROLE: keys::ROLE_CONTROL_PLANE});
+        rig.side
+            .create(NAMESPACE, metadata(CONTROL_PLANE_PLACE, labels.clone()))
+            .await?;
+        let map = || make::config_map("m", "k", "v");
+        let secret = |labels: Value| metadata("s", labels);
+        let binding = |role: &str| {
+            json!({
+                "metadata": {"name": "b"},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+                "subjects": [{"kind": "ServiceAccount", "name": "sublet-manager", "namespace": api::SYSTEM_NAMESPACE}],
+            })
+        };
+        let manager = acting(rig, "sublet-manager").await?;
+        let own = json!({keys::TENANT: guest.id.as_str()});
+        judge(
+            &manager,
+            vec![
+                create(
+                    "an object of a control plane",
+                    CONFIG_MAP,
+                    CONTROL_PLANE_PLACE,
+                    map(),
+                    Allowed,
+                ),
+                create(
+                    "a namespace of a control plane",
+                    NAMESPACE,
+                    "",
+                    metadata("n", labels),
+                    Allowed,
+                ),
+                create(
+                    "a kubeconfig",
+                    SECRET,
+                    NAMESPACE_OF_TESTS,
+                    secret(own),
+                    Allowed,
+                ),
+                create(
+                    "its own binding",
+                    ROLE_BINDING,
+                    NAMESPACE_OF_TESTS,
+                    binding("sublet-manager-kubeconfig"),
+                    Allowed,
+                ),
+                create("a claim", CONFIG_MAP, api::SYSTEM_NAMESPACE, map(), Allowed),
+                create("an object of a tenant", CONFIG_MAP, &twin, map(), Denied),
+                create(
+                    "an object of the platform",
+                    CONFIG_MAP,
+                    "kube-system",
+                    map(),
+                    Denied,
+                ),
+                create(
+                    "a Secret of the platform",
+                    SECRET,
+                    "kube-system",
+                    secret(json!({})),
+                    Denied,
+                ),
+                create(
+                    "rights of an admin",
+                    ROLE_BINDING,
+                    NAMESPACE_OF_TESTS,
+                    binding("cluster-admin"),
+                    Denied,
+                ),
+                create(
+                    "a namespace of the platform",
+                    NAMESPACE,
+                    "",
+                    metadata("n", json!({})),
+                    Denied,
+                ),
+                delete("a super namespace", NAMESPACE, "", &twin, Denied),
+                delete(
+                    "a namespace of the platform",
+                    NAMESPACE,
+                    "",
+                    "default",
+                    Denied,
+                ),
+                create(
+                    "rights everywhere",
+                    CLUSTER_ROLE_BINDING,
+                    "",
+                    binding("cluster-admin"),
+                    Denied,
+                ),
+            ],
+        )
+        .await?;
+        let proxy = acting(rig, "sublet-apiserver-proxy").await?;
+        judge(
+            &proxy,
+            vec![
+                create("an object of a tenant", CONFIG_MAP, &twin, map(), Denied),
+                create(
+                    "an object of Sublet",
+                    CONFIG_MAP,
+                    api::SYSTEM_NAMESPACE,
+                    map(),
+                    Denied,
+                ),
+                Case(
+                    "T32 a stream into a pod of the platform",
+                    Method::POST,
+                    "/api/v1/namespaces/kube-system/pods/any/exec?command=sh&stdout=true".into(),
+                    json!({}),
+                    Denied,
+                ),
+            ],
+        )
+        .await
+    });
+}
+
+#[test]
+fn a_syncer_without_its_admission_policies_writes_nothing() {
+    on_rig(Wish::default(), async |rig| {
+        let guest = &rig.tenants[0];
+        guest.namespace("work").await?;
+        let name = "sublet-syncer-pods";
+        let binding = rig.side.get(ADMISSION_BINDING, "", name).await?;
+        rig.side.delete(ADMISSION_BINDING, "", name).await?;
+        eventually(SOON, "the syncer says that it has stopped", async || {
+            let vcp = rig.vcp(0).await?;
+            let said = vcp["status"]["conditions"].to_string();
+            ensure!(
+                condition(&vcp, "Synced") == "False"
+                    && said.contains("AdmissionPoliciesMissing")
+                    && said.contains(name),
+                "{said}"
+            );
+            Ok(())
+        })
+        .await?;
+        let mut object = make::config_map("late", "k", "v");
+        object["metadata"]["namespace"] = "work".into();
+        guest.side.create(CONFIG_MAP, object).await?;
+        // What crosses in the other direction shows that the syncer is at work meanwhile.
+        let twin = guest.twin("work");
+        let before = e2e::rig::audit::deeds(&rig.above.audit_log())?.len();
+        rig.side
+            .create(
+                CONFIG_MAP,
+                json!({"metadata": {"name": "tick", "namespace": "default"}}),
+            )
+            .await?;
+        eventually(SOON, "the audit log goes on", async || {
+            ensure!(e2e::rig::audit::deeds(&rig.above.audit_log())?.len() > before);
+            Ok(())
+        })
+        .await?;
+        ensure!(
+            rig.side.find(CONFIG_MAP, &twin, "late").await?.is_none(),
+            "it went down"
+        );
+        let mut again =
+            json!({"metadata": {"name": name, "labels": binding["metadata"]["labels"]}});
+        again["spec"] = binding["spec"].clone();
+        rig.side.create(ADMISSION_BINDING, again).await?;
+        rig.synced(0).await?;
+        eventually(SOON, "what waited goes down", async || {
+            Ok(rig.side.get(CONFIG_MAP, &twin, "late").await?)
+        })
+        .await?;
+        oracle::all(rig).await
+    });
+}

@@ -1,0 +1,295 @@
+//! Layer B: the admission policies of the super cluster that hold the syncer's own identity to what it is for.
+//!
+//! The syncer can read them and change none. While one of them, or its binding, is missing or wouldn't deny, nothing goes
+//! down, and every tenant's VirtualControlPlane says why.
+
+use crate::{
+    engine::Engine,
+    watch::{self, Presence, Sink, Target},
+};
+use api::ADMISSION_POLICIES;
+use parking_lot::Mutex;
+use std::{collections::BTreeSet, sync::Arc};
+use tenancy::object::Object;
+use tokio::sync;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+const GROUP: &str = "admissionregistration.k8s.io/v1";
+
+/// What a policy and its binding are each watched as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Half {
+    Policy,
+    Binding,
+}
+
+impl Half {
+    fn target(self) -> Target {
+        let (plural, kind) = match self {
+            Self::Policy => ("validatingadmissionpolicies", "ValidatingAdmissionPolicy"),
+            Self::Binding => (
+                "validatingadmissionpolicybindings",
+                "ValidatingAdmissionPolicyBinding",
+            ),
+        };
+        Target {
+            path: format!("/apis/{GROUP}/{plural}"),
+            selector: Some("app.kubernetes.io/part-of=sublet".into()),
+            name: None,
+            api_version: GROUP.into(),
+            kind: kind.into(),
+            presence: Presence::Optional,
+        }
+    }
+
+    /// The policy that this object, as it stands, does its half for.
+    fn holds(self, object: &Object) -> Option<&'static str> {
+        let name = ADMISSION_POLICIES
+            .into_iter()
+            .find(|name| *name == object.name())?;
+        let lists = |pointer: &str, word: &str| {
+            let list = object.at(pointer).and_then(serde_json::Value::as_array);
+            list.is_some_and(|list| list.iter().any(|entry| entry == word))
+        };
+        let is_whole = match self {
+            Self::Policy => {
+                object.text("/spec/failurePolicy") == Some("Fail")
+                    && object.at("/spec/validations/0").is_some()
+            }
+            Self::Binding => {
+                object.text("/spec/policyName") == Some(name)
+                    && lists("/spec/validationActions", "Deny")
+                    && object.at("/spec/matchResources").is_none()
+            }
+        };
+        (is_whole && !object.is_terminating()).then_some(name)
+    }
+}
+
+/// Which of the policies stand.
+pub(crate) struct Guard {
+    standing: Mutex<[Standing; 2]>,
+    missing: sync::watch::Sender<Option<Vec<&'static str>>>,
+}
+
+/// What stands of one half.
+#[derive(Default)]
+struct Standing {
+    names: BTreeSet<&'static str>,
+    /// What a list that goes on has told.
+    listing: Option<BTreeSet<&'static str>>,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self {
+            standing: Mutex::default(),
+            missing: sync::watch::Sender::new(Some(ADMISSION_POLICIES.to_vec())),
+        }
+    }
+}
+
+impl Guard {
+    /// The policies that don't stand; `None` when all do.
+    pub(crate) fn missing(&self) -> sync::watch::Receiver<Option<Vec<&'static str>>> {
+        self.missing.subscribe()
+    }
+
+    /// Waits until all policies stand.
+    pub(crate) async fn intact(&self) {
+        // The sender lives as long as the engine.
+        let _ = self.missing.subscribe().wait_for(Option::is_none).await;
+    }
+
+    fn change(&self, half: Half, change: impl FnOnce(&mut Standing)) {
+        let mut standing = self.standing.lock();
+        change(&mut standing[half as usize]);
+        let lacks = |name: &&'static str| !standing.iter().all(|half| half.names.contains(name));
+        let missing: Vec<&'static str> = ADMISSION_POLICIES.into_iter().filter(lacks).collect();
+        let missing = (!missing.is_empty()).then_some(missing);
+        drop(standing);
+        self.missing.send_if_modified(|known| {
+            let is_news = *known != missing;
+            if is_news {
+                match &missing {
+                    Some(missing) => tracing::warn!(
+                        ?missing,
+                        "admission policies are missing: nothing goes down"
+                    ),
+                    None => tracing::info!("all admission policies stand"),
+                }
+                *known = missing;
+            }
+            is_news
+        });
+    }
+}
+
+/// Watches the policies and their bindings until cancelled.
+pub(crate) fn watch(engine: &Arc<Engine>, tasks: &TaskTracker, cancel: &CancellationToken) {
+    for half in [Half::Policy, Half::Binding] {
+        let (engine, cancel) = (engine.clone(), cancel.clone());
+        tasks.spawn(async move {
+            let sink = GuardSink {
+                guard: &engine.guard,
+                half,
+            };
+            watch::run(engine.cluster.clone(), half.target(), &sink, cancel).await;
+        });
+    }
+}
+
+struct GuardSink<'a> {
+    guard: &'a Guard,
+    half: Half,
+}
+
+impl Sink for GuardSink<'_> {
+    fn listing(&self) {
+        self.guard.standing.lock()[self.half as usize].listing = Some(BTreeSet::new());
+    }
+
+    fn applied(&self, object: Object) {
+        let half = self.half;
+        self.guard
+            .change(half, |standing| match half.holds(&object) {
+                Some(name) => {
+                    standing.names.insert(name);
+                    standing.listing.iter_mut().for_each(|listing| {
+                        listing.insert(name);
+                    });
+                }
+                None => standing.names.retain(|name| *name != object.name()),
+            });
+    }
+
+    fn deleted(&self, object: Object) {
+        self.guard.change(self.half, |standing| {
+            standing.names.retain(|name| *name != object.name());
+        });
+    }
+
+    fn listed(&self, _version: u64) {
+        self.guard.change(self.half, |standing| {
+            if let Some(listed) = standing.listing.take() {
+                standing.names = listed;
+            }
+        });
+    }
+
+    fn absent(&self) {
+        self.guard
+            .change(self.half, |standing| *standing = Standing::default());
+    }
+}
+
+#[cfg(test)]
+impl Guard {
+    /// For tests whose super cluster is a fake.
+    pub(crate) fn let_pass(&self) {
+        self.missing.send_replace(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn object(name: &str, spec: Value) -> Object {
+        Object::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap()
+    }
+
+    fn policy(name: &str) -> Object {
+        object(
+            name,
+            json!({"failurePolicy": "Fail", "validations": [{"expression": "true"}]}),
+        )
+    }
+
+    fn binding(name: &str) -> Object {
+        object(
+            name,
+            json!({"policyName": name, "validationActions": ["Deny"]}),
+        )
+    }
+
+    fn all() -> Guard {
+        let guard = Guard::default();
+        for (half, make) in [
+            (Half::Policy, policy as fn(&str) -> Object),
+            (Half::Binding, binding),
+        ] {
+            let sink = GuardSink {
+                guard: &guard,
+                half,
+            };
+            sink.listing();
+            for name in ADMISSION_POLICIES {
+                sink.applied(make(name));
+            }
+            sink.listed(1);
+        }
+        guard
+    }
+
+    fn missing(guard: &Guard) -> Option<Vec<&'static str>> {
+        guard.missing.borrow().clone()
+    }
+
+    #[test]
+    fn all_policies_and_all_bindings_must_stand_and_deny() {
+        assert_eq!(
+            missing(&Guard::default()),
+            Some(ADMISSION_POLICIES.to_vec())
+        );
+        assert_eq!(missing(&all()), None);
+        let weaker = [
+            (
+                Half::Policy,
+                json!({"failurePolicy": "Ignore", "validations": [{}]}),
+            ),
+            (
+                Half::Policy,
+                json!({"failurePolicy": "Fail", "validations": []}),
+            ),
+            (
+                Half::Binding,
+                json!({"policyName": "sublet-syncer", "validationActions": ["Audit"]}),
+            ),
+            (
+                Half::Binding,
+                json!({"policyName": "other", "validationActions": ["Deny"]}),
+            ),
+            (
+                Half::Binding,
+                json!({"policyName": "sublet-syncer", "validationActions": ["Deny"], "matchResources": {}}),
+            ),
+        ];
+        for (half, spec) in weaker {
+            let guard = all();
+            let sink = GuardSink {
+                guard: &guard,
+                half,
+            };
+            sink.applied(object("sublet-syncer", spec.clone()));
+            assert_eq!(missing(&guard), Some(vec!["sublet-syncer"]), "{spec}");
+        }
+    }
+
+    #[test]
+    fn what_is_deleted_or_no_longer_listed_is_missing() {
+        let guard = all();
+        let sink = GuardSink {
+            guard: &guard,
+            half: Half::Binding,
+        };
+        sink.deleted(binding("sublet-syncer-pods"));
+        assert_eq!(missing(&guard), Some(vec!["sublet-syncer-pods"]));
+        sink.applied(binding("sublet-syncer-pods"));
+        assert_eq!(missing(&guard), None);
+        sink.listing();
+        sink.listed(2);
+        assert_eq!(missing(&guard), Some(ADMISSION_POLICIES.to_vec()));
+    }
+}
