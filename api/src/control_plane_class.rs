@@ -1,6 +1,8 @@
 //! `ControlPlaneClass`: what a super-cluster admin offers to tenants; defaults and ceilings.
 
-use crate::{CustomResource as SyncedCustomResource, EtcdStorage, Offer, PodNetwork, PodSecurity};
+use crate::{
+    CustomResource as SyncedCustomResource, EtcdStorage, Offer, PodNetwork, PodSecurity, Quantities,
+};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

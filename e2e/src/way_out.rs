@@ -1,7 +1,7 @@
 //! Speaking with the proxy as a tenant's API server does, or as somebody who pretends to be one.
 
 use crate::{
-    kind::{SECRET, SERVICE},
+    kind::{NETWORK_POLICY, SECRET, SERVICE},
     read::text,
     side::Side,
     tenant::Tenant,
@@ -12,7 +12,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -84,6 +84,7 @@ impl WayOut {
     /// Finds it.
     pub async fn find(above: &Side) -> anyhow::Result<Self> {
         let system = api::SYSTEM_NAMESPACE;
+        open_to_this_host(above).await?;
         let service = above.get(SERVICE, system, api::keys::PROXY).await?;
         let secret = above
             .get(SECRET, system, api::keys::PROXY_AUTHORITY)
@@ -181,4 +182,21 @@ fn data(secret: &Value, key: &str) -> anyhow::Result<Vec<u8>> {
     let text = secret["data"][key].as_str();
     let text = text.with_context(|| format!("the Secret has no {key}"))?;
     Ok(BASE64_STANDARD.decode(text)?)
+}
+
+/// Nobody but control planes may come to the way out; tests come from this machine, by the nodes' network.
+async fn open_to_this_host(above: &Side) -> anyhow::Result<()> {
+    let nodes = json!([{"ipBlock": {"cidr": "10.210.0.0/24"}}]);
+    let policy = json!({
+        "metadata": {"name": "e2e-way-out", "namespace": api::SYSTEM_NAMESPACE},
+        "spec": {
+            "podSelector": {"matchLabels": {"app.kubernetes.io/name": api::keys::PROXY}},
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": nodes, "ports": [{"port": tenancy::naming::WAY_OUT_PORT}]}],
+        },
+    });
+    match above.create(NETWORK_POLICY, policy).await {
+        Err(problem) if problem.code != 409 => Err(problem.into()),
+        _ => Ok(()),
+    }
 }

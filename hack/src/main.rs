@@ -22,6 +22,8 @@ mod paths;
 mod policies;
 mod progress;
 mod run;
+#[cfg(test)]
+mod security_table;
 mod size;
 mod super_cluster;
 mod test;

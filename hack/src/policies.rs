@@ -11,12 +11,13 @@ mod model;
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::kube_api::KubeApi;
@@ -79,7 +80,7 @@ pub(crate) fn enforce(nodes: &[Node]) -> Result<()> {
 fn load_changes(nodes: &[Node], state: &Mutex<State>, changes: &Receiver<()>) -> Result<()> {
     let mut loaded = String::new();
     loop {
-        let rules = compile::rules(TABLE, &state.lock().unwrap_or_else(PoisonError::into_inner));
+        let rules = compile::rules(TABLE, &state.lock());
         if rules != loaded {
             for node in nodes {
                 load(*node, &rules)?;
@@ -142,7 +143,7 @@ fn list_and_watch(
     first: &SyncSender<()>,
 ) -> Result<()> {
     let put = |key: String, object: Option<&Value>| {
-        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = state.lock();
         if (source.put)(&mut state, key, object) {
             // A full channel tells already.
             let _ = changed.try_send(());
@@ -155,7 +156,7 @@ fn list_and_watch(
         put(key(object), Some(object));
     }
     let gone = {
-        let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = state.lock();
         state.keys(source.path, |key| !known.contains_key(key))
     };
     for key in gone {

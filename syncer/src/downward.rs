@@ -153,7 +153,7 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
         tokens::ensure(engine, tenant, key, object, &twin, age).await?;
     }
     if let Some(shortfall) = tenant.with_cx(|cx| rule.shortfall(object, cx)) {
-        refusals::tell(tenant, key, object, &shortfall).await?;
+        refusals::tell(tenant, key, object.uid(), &shortfall).await?;
     }
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! What all parts share, and the loops that work the queues.
 
 use crate::{
-    apply::Failure, client::Cluster, downward, guard::Guard, isolation::Isolation, metrics::Metrics, offered::Offered, patrol::Rounds, queue::Queue, table::Table, tenants::Tenant, upward,
+    apply::Failure, client::Cluster, downward, guard::Guard, isolation::Isolation,
+    metrics::Metrics, offered::Offered, patrol::Rounds, queue::Queue, table::Table,
+    tenants::Tenant, upward,
 };
 use dashmap::{DashMap, DashSet};
 use std::{

@@ -112,10 +112,14 @@ impl Guard {
             let is_news = *known != missing;
             if is_news {
                 match &missing {
-                    Some(missing) => tracing::warn!(
-                        ?missing,
-                        "admission policies are missing: nothing goes down"
-                    ),
+                    // What is told while lists arrive is no news.
+                    Some(missing) if known.is_none() => {
+                        tracing::warn!(
+                            ?missing,
+                            "admission policies are missing: nothing goes down"
+                        );
+                    }
+                    Some(_) => {}
                     None => tracing::info!("all admission policies stand"),
                 }
                 *known = missing;

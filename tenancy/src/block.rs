@@ -18,7 +18,7 @@ impl Block {
     pub fn parse(text: &str) -> Option<Self> {
         let (address, prefix) = text.split_once('/')?;
         let prefix: u32 = prefix.parse().ok()?;
-        let (bits, width) = match address.parse().ok()? {
+        let (bits, width): (u128, u32) = match address.parse().ok()? {
             IpAddr::V4(address) => (u128::from(address.to_bits()), 32),
             IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => return None,
             IpAddr::V6(address) => (address.to_bits(), 128),

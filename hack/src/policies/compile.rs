@@ -145,36 +145,20 @@ fn lines(
     rule: &Value,
     state: &State,
 ) -> Vec<String> {
-    let mut found = vec![];
-    let mut add = |own: &[&Pod], peer: Peer<'_>| {
-        // A named port is the receiver's.
-        let (receivers, others) = match (direction, &peer) {
-            (Direction::Ingress, _) => (own.to_vec(), None),
-            (Direction::Egress, Peer::Pods(peers)) => (peers.clone(), Some(own)),
-            (Direction::Egress, _) => (vec![], Some(own)),
-        };
-        for (ports, receivers) in ports(rule, receivers) {
-            let (own, peer) = match (others, receivers) {
-                (Some(own), Some(receivers)) => (own.to_vec(), Peer::Pods(receivers)),
-                (None, Some(receivers)) => (receivers, peer.clone()),
-                (_, None) => (own.to_vec(), peer.clone()),
-            };
-            let addresses: Addresses = own.iter().map(|pod| pod.address).collect();
-            let own = format!("{} {}", direction.own(), set(&addresses));
-            let words = [own, peer.text(direction), ports];
-            let words: Vec<String> = words.into_iter().filter(|word| !word.is_empty()).collect();
-            found.push(words.join(" "));
-        }
-    };
     let peers = direction.peers(rule);
     if items(peers).next().is_none() {
-        add(pods, Peer::Anyone);
-        return found;
+        return with_peer(direction, rule, pods, &Peer::Anyone);
     }
+    let mut found = vec![];
     let mut peer_pods: BTreeMap<Ipv4Addr, &Pod> = BTreeMap::new();
     for peer in items(peers) {
         if peer["ipBlock"].is_object() {
-            add(pods, Peer::Block(&peer["ipBlock"]));
+            found.extend(with_peer(
+                direction,
+                rule,
+                pods,
+                &Peer::Block(&peer["ipBlock"]),
+            ));
             continue;
         }
         for pod in peers_of(policy, peer, state) {
@@ -182,9 +166,43 @@ fn lines(
         }
     }
     if !peer_pods.is_empty() {
-        add(pods, Peer::Pods(peer_pods.into_values().collect()));
+        let peers = Peer::Pods(peer_pods.into_values().collect());
+        found.extend(with_peer(direction, rule, pods, &peers));
     }
     found
+}
+
+/// The lines of a rule for one peer: one for each port.
+fn with_peer<'a>(
+    direction: Direction,
+    rule: &Value,
+    pods: &[&'a Pod],
+    peer: &Peer<'a>,
+) -> Vec<String> {
+    // A named port is the receiver's.
+    let receivers: &[&Pod] = match (direction, peer) {
+        (Direction::Ingress, _) => pods,
+        (Direction::Egress, Peer::Pods(peers)) => peers,
+        (Direction::Egress, _) => &[],
+    };
+    let line = |(port, named): (String, Option<Vec<&Pod>>)| {
+        let (own, peer) = match (direction, named) {
+            (_, None) => (addresses(pods), peer.text(direction)),
+            (Direction::Ingress, Some(pods)) => (addresses(&pods), peer.text(direction)),
+            (Direction::Egress, Some(peers)) => (
+                addresses(pods),
+                format!("{} {}", direction.peer(), set(&addresses(&peers))),
+            ),
+        };
+        let words = [format!("{} {}", direction.own(), set(&own)), peer, port];
+        let words: Vec<String> = words.into_iter().filter(|word| !word.is_empty()).collect();
+        words.join(" ")
+    };
+    ports(rule, receivers).into_iter().map(line).collect()
+}
+
+fn addresses(pods: &[&Pod]) -> Addresses {
+    pods.iter().map(|pod| pod.address).collect()
 }
 
 /// The pods that a peer of a rule means.
@@ -203,7 +221,6 @@ fn peers_of<'a>(policy: &Policy, peer: &Value, state: &'a State) -> Vec<&'a Pod>
 }
 
 /// Who a rule speaks of.
-#[derive(Clone)]
 enum Peer<'a> {
     Anyone,
     Block(&'a Value),
@@ -216,8 +233,7 @@ impl Peer<'_> {
         match self {
             Self::Anyone => String::new(),
             Self::Pods(pods) => {
-                let addresses = pods.iter().map(|pod| pod.address).collect();
-                format!("{address} {}", set(&addresses))
+                format!("{address} {}", set(&addresses(pods)))
             }
             Self::Block(block) => {
                 let cidr = block["cidr"].as_str().unwrap_or_default();
@@ -239,7 +255,7 @@ impl Peer<'_> {
 }
 
 /// The port matches of a rule, each with the receivers that it is for when it is a named port.
-fn ports<'a>(rule: &Value, receivers: Vec<&'a Pod>) -> Vec<(String, Option<Vec<&'a Pod>>)> {
+fn ports<'a>(rule: &Value, receivers: &[&'a Pod]) -> Vec<(String, Option<Vec<&'a Pod>>)> {
     if items(&rule["ports"]).next().is_none() {
         return vec![(String::new(), None)];
     }
@@ -251,7 +267,7 @@ fn ports<'a>(rule: &Value, receivers: Vec<&'a Pod>) -> Vec<(String, Option<Vec<&
             Value::Null => found.push((format!("meta l4proto {protocol}"), None)),
             Value::String(name) => {
                 let mut by_number: BTreeMap<u16, Vec<&Pod>> = BTreeMap::new();
-                for pod in &receivers {
+                for pod in receivers {
                     let named = pod
                         .ports
                         .iter()

@@ -49,10 +49,9 @@ fn fault(
         let rules = spec.validations.as_deref().unwrap_or_default();
         spec.failure_policy.as_deref() == Some("Fail") && !rules.is_empty()
     });
-    let denies = binding.spec.as_ref().is_some_and(|spec| {
-        let actions = spec.validation_actions.as_deref().unwrap_or_default();
-        spec.match_resources.is_none() && actions.iter().any(|action| action == "Deny")
-    });
+    let spec = &binding.spec;
+    let mut actions = spec.validation_actions.iter();
+    let denies = spec.match_resources.is_none() && actions.any(|action| action == "Deny");
     (!closes || !denies).then(|| {
         format!(
             "the ValidatingAdmissionPolicy {name} was changed and doesn't deny all that it should"

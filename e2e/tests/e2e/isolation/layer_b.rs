@@ -21,6 +21,8 @@ use serde_json::{Value, json};
 
 /// Where a control plane's own pods would be.
 const CONTROL_PLANE_PLACE: &str = "t0-control-plane";
+/// A super namespace that Pod Security lets everything into, so that layer B is alone.
+const UNGUARDED: &str = "t0-unguarded";
 /// A namespace of the platform.
 const FOREIGN: &str = "platform";
 
@@ -191,6 +193,17 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 metadata(CONTROL_PLANE_PLACE, of_control_plane.clone()),
             )
             .await?;
+        let mut unguarded = managed.clone();
+        unguarded["pod-security.kubernetes.io/enforce"] = "privileged".into();
+        rig.side
+            .create(NAMESPACE, metadata(UNGUARDED, unguarded))
+            .await?;
+        let mut account = metadata(keys::POD_SERVICE_ACCOUNT, json!({}));
+        account["metadata"]["namespace"] = UNGUARDED.into();
+        rig.side.create(SERVICE_ACCOUNT, account).await?;
+        let mut there = super_pod(|_| {});
+        there["metadata"] = json!({"name": "web", "namespace": UNGUARDED});
+        rig.side.create(POD, there).await?;
         let syncer = acting(rig, "sublet-syncer").await?;
 
         let map = || make::config_map("m", "k", "v");
@@ -346,7 +359,7 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 "a namespace of the platform",
                 NAMESPACE,
                 "",
-                "default",
+                FOREIGN,
                 Denied,
             ),
             delete("a super namespace", NAMESPACE, "", &twin, Allowed),
@@ -443,13 +456,13 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
             create("a pod", POD, &twin, super_pod(|_| {}), Allowed),
             merge(
                 "T38 a privileged ephemeral container",
-                POD.path(&twin, "web") + "/ephemeralcontainers",
+                POD.path(UNGUARDED, "web") + "/ephemeralcontainers",
                 json!({"spec": {"ephemeralContainers": [{"name": "e", "image": "i", "securityContext": {"privileged": true}}]}}),
                 Denied,
             ),
             merge(
                 "T38 an ephemeral container",
-                POD.path(&twin, "web") + "/ephemeralcontainers",
+                POD.path(UNGUARDED, "web") + "/ephemeralcontainers",
                 json!({"spec": {"ephemeralContainers": [{"name": "e", "image": "i"}]}}),
                 Allowed,
             ),
@@ -461,7 +474,7 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
             ),
         ];
         for (what, pod) in bad_pods() {
-            cases.push(create(what, POD, &twin, pod, Denied));
+            cases.push(create(what, POD, UNGUARDED, pod, Denied));
         }
         judge(&syncer, cases).await?;
 
@@ -478,9 +491,6 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
         rig.side
             .merge(CONFIG_MAP, system, "sublet-trusted-tenants", trust)
             .await?;
-        rig.side
-            .merge(NAMESPACE, "", &twin, json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}}))
-            .await?;
         eventually(
             SOON,
             "a trusted tenant's pod may be privileged",
@@ -488,7 +498,7 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 let privileged = super_pod(|pod| pod["spec"]["hostPID"] = true.into());
                 judge(
                     &syncer,
-                    vec![create("a trusted pod", POD, &twin, privileged, Allowed)],
+                    vec![create("a trusted pod", POD, UNGUARDED, privileged, Allowed)],
                 )
                 .await
             },
@@ -510,6 +520,9 @@ fn the_managers_and_the_proxys_identities_are_held_too() {
         let labels = json!({keys::MANAGED: "true", keys::TENANT: guest.id.as_str(), keys::ROLE: keys::ROLE_CONTROL_PLANE});
         rig.side
             .create(NAMESPACE, metadata(CONTROL_PLANE_PLACE, labels.clone()))
+            .await?;
+        rig.side
+            .create(NAMESPACE, metadata(FOREIGN, json!({})))
             .await?;
         let map = || make::config_map("m", "k", "v");
         let secret = |labels: Value| metadata("s", labels);
@@ -583,12 +596,12 @@ fn the_managers_and_the_proxys_identities_are_held_too() {
                     metadata("n", json!({})),
                     Denied,
                 ),
-                delete("a super namespace", NAMESPACE, "", &twin, Denied),
+                delete("a super namespace", NAMESPACE, "", &twin, Allowed),
                 delete(
                     "a namespace of the platform",
                     NAMESPACE,
                     "",
-                    "default",
+                    FOREIGN,
                     Denied,
                 ),
                 create(

@@ -289,88 +289,112 @@ mod tests {
         becomes(
             spec,
             &expect![[r#"
-            ingress:
-            - from:
-              - podSelector:
-                  matchLabels:
-                    app: web
-              - namespaceSelector:
-                  matchLabels:
-                    sublet.dev/tenant: aeaqcaibaeaqcaibaeaqcaibae
-              - namespaceSelector:
-                  matchLabels:
-                    sublet.dev/tenant: aeaqcaibaeaqcaibaeaqcaibae
+                ingress:
+                - from:
+                  - podSelector:
+                      matchLabels:
+                        app: web
+                  - namespaceSelector:
+                      matchExpressions:
+                      - key: sublet.dev/role
+                        operator: DoesNotExist
+                      matchLabels:
+                        sublet.dev/tenant: aeaqcaibaeaqcaibaeaqcaibae
+                  - namespaceSelector:
+                      matchExpressions:
+                      - key: sublet.dev/role
+                        operator: DoesNotExist
+                      matchLabels:
+                        sublet.dev/tenant: aeaqcaibaeaqcaibaeaqcaibae
+                    podSelector:
+                      matchLabels:
+                        app: web
+                  - namespaceSelector:
+                      matchExpressions:
+                      - key: kubernetes.io/metadata.name
+                        operator: In
+                        values:
+                        - acme-web-fzsnety4nbbj4b2y5f7j3lot34
+                  ports:
+                  - port: 5432
+                    protocol: TCP
                 podSelector:
                   matchLabels:
-                    app: web
-              - namespaceSelector:
-                  matchExpressions:
-                  - key: kubernetes.io/metadata.name
-                    operator: In
-                    values:
-                    - acme-web-fzsnety4nbbj4b2y5f7j3lot34
-              ports:
-              - port: 5432
-                protocol: TCP
-            podSelector:
-              matchLabels:
-                app: db
-            policyTypes:
-            - Ingress
-        "#]],
+                    app: db
+                policyTypes:
+                - Ingress
+            "#]],
         );
     }
 
     #[test]
-    fn a_rule_without_peers_allows_the_tenant_and_the_world_outside() {
+    fn a_rule_without_peers_allows_what_the_default_does() {
         let spec = json!({"podSelector": {}, "ingress": [{}], "egress": [{"to": [], "ports": [{"port": 53}]}]});
         becomes(
             spec,
             &expect![[r#"
-            egress:
-            - ports:
-              - port: 53
-              to:
-              - namespaceSelector:
-                  matchLabels:
-                    sublet.dev/tenant: aeaqcaibaeaqcaibaeaqcaibae
-              - ipBlock:
-                  cidr: 0.0.0.0/0
-                  except:
-                  - 10.0.0.0/8
-                  - 100.64.0.0/10
-                  - 127.0.0.0/8
-                  - 169.254.0.0/16
-                  - 172.16.0.0/12
-                  - 192.168.0.0/16
-              - ipBlock:
-                  cidr: "::/0"
-                  except:
-                  - "::1/128"
-                  - fc00::/7
-                  - fe80::/10
-            ingress:
-            - from:
-              - namespaceSelector:
-                  matchLabels:
-                    sublet.dev/tenant: aeaqcaibaeaqcaibaeaqcaibae
-              - ipBlock:
-                  cidr: 0.0.0.0/0
-                  except:
-                  - 10.0.0.0/8
-                  - 100.64.0.0/10
-                  - 127.0.0.0/8
-                  - 169.254.0.0/16
-                  - 172.16.0.0/12
-                  - 192.168.0.0/16
-              - ipBlock:
-                  cidr: "::/0"
-                  except:
-                  - "::1/128"
-                  - fc00::/7
-                  - fe80::/10
-            podSelector: {}
-        "#]],
+                egress:
+                - ports:
+                  - port: 53
+                  to:
+                  - namespaceSelector:
+                      matchExpressions:
+                      - key: sublet.dev/role
+                        operator: DoesNotExist
+                      matchLabels:
+                        sublet.dev/tenant: aeaqcaibaeaqcaibaeaqcaibae
+                  - ipBlock:
+                      cidr: 0.0.0.0/0
+                      except:
+                      - 10.0.0.0/8
+                      - 100.64.0.0/10
+                      - 127.0.0.0/8
+                      - 169.254.0.0/16
+                      - 172.16.0.0/12
+                      - 192.168.0.0/16
+                  - ipBlock:
+                      cidr: "::/0"
+                      except:
+                      - "::1/128"
+                      - fc00::/7
+                      - fe80::/10
+                ingress:
+                - from:
+                  - namespaceSelector:
+                      matchExpressions:
+                      - key: sublet.dev/role
+                        operator: DoesNotExist
+                      matchLabels:
+                        sublet.dev/tenant: aeaqcaibaeaqcaibaeaqcaibae
+                  - namespaceSelector:
+                      matchExpressions:
+                      - key: kubernetes.io/metadata.name
+                        operator: In
+                        values:
+                        - sublet-system
+                    podSelector:
+                      matchLabels:
+                        app.kubernetes.io/name: sublet-apiserver-proxy
+                  - ipBlock:
+                      cidr: 0.0.0.0/0
+                      except:
+                      - 10.0.0.0/8
+                      - 100.64.0.0/10
+                      - 127.0.0.0/8
+                      - 169.254.0.0/16
+                      - 172.16.0.0/12
+                      - 192.168.0.0/16
+                  - ipBlock:
+                      cidr: "::/0"
+                      except:
+                      - "::1/128"
+                      - fc00::/7
+                      - fe80::/10
+                podSelector: {}
+                policyTypes:
+                - Ingress
+                - Egress
+            "#]],
         );
     }
 
@@ -382,21 +406,30 @@ mod tests {
 
     #[test]
     fn blocks_hold_no_address_of_the_cluster() {
-        let peer = |cidr: &str| {
+        let egress = |cidr: &str| {
             let spec =
                 json!({"podSelector": {}, "egress": [{"to": [{"ipBlock": {"cidr": cidr}}]}]});
-            down(spec).map(|spec| spec["egress"][0]["to"].clone())
+            down(spec).map(|spec| spec["egress"].clone())
         };
-        let nobody = peer("10.96.0.0/12").unwrap();
-        assert_eq!(nobody.as_array().unwrap().len(), 1, "none would be all");
-        assert!(nobody[0].get("namespaceSelector").is_some());
+        let peer = |cidr: &str| egress(cidr).map(|egress| egress[0]["to"].clone());
         for inside in [
-            "10.0.0.0/8",
+            "192.168.0.0/16",
             "169.254.169.254/32",
             "fd00::/8",
             "127.0.0.1/32",
         ] {
-            assert_eq!(peer(inside).unwrap(), nobody, "{inside}");
+            assert_eq!(egress(inside).unwrap(), json!([]), "{inside}");
+        }
+        // The tenant's API server is behind an address in them, and nothing else of them is open.
+        for around in ["10.0.0.0/8", "10.96.0.0/12", "10.96.4.1/32"] {
+            let egress = egress(around).unwrap();
+            assert_eq!(egress.as_array().unwrap().len(), 1, "{around}");
+            assert_eq!(
+                egress[0]["ports"],
+                json!([{"protocol": "TCP", "port": 6443}])
+            );
+            let pods = &egress[0]["to"][0]["podSelector"]["matchLabels"];
+            assert_eq!(pods["app.kubernetes.io/name"], "kube-apiserver");
         }
         assert_eq!(
             peer("192.0.2.0/24").unwrap(),

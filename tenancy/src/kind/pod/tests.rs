@@ -150,7 +150,7 @@ fn the_default_pod() {
           annotations:
             kubectl.kubernetes.io/default-container: c
             note: hello
-            sublet.dev/applied: cea4c46f13f5dd611acf183805be6269
+            sublet.dev/applied: 19c9f2b19672ddcb896ca4f555254e94
             sublet.dev/applied-keys: l:app,a:kubectl.kubernetes.io/default-container,a:note
             sublet.dev/generation: "1"
             sublet.dev/name: web
@@ -159,6 +159,8 @@ fn the_default_pod() {
             sublet.dev/uid: 0e0e9cbb-7a9a-4a3e-9d4e-6a3f3c6d1f0a
           labels:
             app: web
+            sublet.dev/egress: default
+            sublet.dev/ingress: default
             sublet.dev/shard: "134"
             sublet.dev/tenant: aeaqcaibaeaqcaibaeaqcaibae
           name: web
