@@ -3,6 +3,7 @@
 mod checks;
 mod front_door;
 mod rights;
+mod syncers;
 
 use crate::{
     args::{Global, Program},
@@ -115,6 +116,7 @@ async fn all(cluster: &Cluster) -> Vec<Check> {
     // Without their definitions there are neither classes nor tenants to be found.
     if !missing {
         checks.extend(told(checks::classes(cluster).await, cluster));
+        checks.extend(told(syncers::check(cluster).await, cluster));
         checks.extend(told(checks::tenants(cluster).await, cluster));
     }
     checks
