@@ -1,8 +1,8 @@
 //! What all parts share, and the loops that work the queues.
 
 use crate::{
-    apply::Failure, client::Cluster, downward, metrics::Metrics, offered::Offered, patrol::Rounds,
-    queue::Queue, table::Table, tenants::Tenant, upward,
+    apply::Failure, client::Cluster, downward, fleet::Fleet, metrics::Metrics, offered::Offered,
+    patrol::Rounds, queue::Queue, table::Table, tenants::Tenant, upward,
 };
 use dashmap::{DashMap, DashSet};
 use std::{
@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) struct Engine {
     /// The super cluster.
     pub(crate) cluster: Cluster,
+    /// This process among other syncers.
+    pub(crate) fleet: Arc<Fleet>,
     /// Tenants that are served.
     pub(crate) tenants: DashMap<TenantId, Arc<Tenant>>,
     /// What is known of every tenant that has objects in the super cluster, served or not.
@@ -63,9 +65,15 @@ pub(crate) enum Direction {
 }
 
 impl Engine {
-    pub(crate) fn new(cluster: Cluster, metrics: Metrics, rounds: Rounds) -> Self {
+    pub(crate) fn new(
+        cluster: Cluster,
+        fleet: Arc<Fleet>,
+        metrics: Metrics,
+        rounds: Rounds,
+    ) -> Self {
         Self {
             cluster,
+            fleet,
             tenants: DashMap::new(),
             tables: DashMap::new(),
             stopping: DashSet::new(),
@@ -203,6 +211,7 @@ impl Engine {
             let next = async {
                 let place = places.clone().acquire_owned().await;
                 let taken = self.queue(direction).next().await;
+                self.fleet.standing.held().await;
                 // Asked last, since all this time the super cluster may have come and gone.
                 let is_probe = self.cluster.pace().worth_asking().await;
                 (place, taken, is_probe)
@@ -303,11 +312,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn tenants_whose_api_servers_hang_hold_no_worker_that_another_needs() {
         let (cluster, _super_server) = fake();
-        let engine = Arc::new(Engine::new(
-            cluster,
-            Metrics::new(),
-            Rounds::every(Duration::from_secs(300)),
-        ));
+        let fleet = Fleet::of_test(&cluster);
+        let rounds = Rounds::every(Duration::from_secs(300));
+        let engine = Arc::new(Engine::new(cluster, fleet, Metrics::new(), rounds));
         let mut servers = vec![];
         // Together they could hold more places than there are.
         for number in 0..6 {
@@ -334,11 +341,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_api_server_that_hangs_is_asked_one_request_at_a_time() {
         let (cluster, _super_server) = fake();
-        let engine = Arc::new(Engine::new(
-            cluster,
-            Metrics::new(),
-            Rounds::every(Duration::from_secs(300)),
-        ));
+        let fleet = Fleet::of_test(&cluster);
+        let rounds = Rounds::every(Duration::from_secs(300));
+        let engine = Arc::new(Engine::new(cluster, fleet, Metrics::new(), rounds));
         let (cluster, _silent) = fake();
         let tenant = Arc::new(numbered_tenant(1, &cluster));
         engine.tenants.insert(tenant.id.clone(), tenant.clone());

@@ -408,6 +408,10 @@ impl SuperSink {
         let key = Key::new(self.kind, &owner.namespace, &owner.name);
         self.roll
             .mark(&Key::new(self.kind, object.namespace(), object.name()));
+        if self.is("Pod") {
+            // Whoever leads its tenant: by this the next leader knows that the super cluster didn't go back.
+            self.engine.super_seen(object.resource_version());
+        }
         let tenant = self.engine.tenant(&owner.tenant);
         if tenant
             .as_ref()
@@ -429,7 +433,6 @@ impl SuperSink {
             self.engine.down.add(&tenant.id, key.clone());
         }
         if self.is("Pod") {
-            self.engine.super_seen(object.resource_version());
             tenant.breakers.is_in_super(&key, &tenant.gate);
             note_addresses(&self.engine, &tenant, &key, Some(&object));
         }
