@@ -74,6 +74,10 @@ pub const ROLE_TOKEN: &str = "token";
 pub const ROLE_ISOLATION: &str = "isolation";
 /// Value of [`ROLE`] on the Secrets in Sublet's own namespace by which the syncer reaches a tenant.
 pub const ROLE_TENANT_KUBECONFIG: &str = "tenant-kubeconfig";
+/// Value of [`ROLE`] on the Leases of syncers.
+pub const ROLE_SYNCER: &str = "syncer";
+/// Annotation on a syncer's Lease: mark of the lock that its process holds.
+pub const LOCK: &str = "sublet.dev/lock";
 /// Value of [`ROLE`] on the ConfigMaps in Sublet's own namespace that tell the proxy of a tenant.
 pub const ROLE_ROUTE: &str = "route";
 /// Name of the Secret in Sublet's own namespace with the authority of the proxy's certificate.

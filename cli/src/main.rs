@@ -21,6 +21,7 @@ mod rollout;
 mod age;
 mod condition;
 mod event;
+mod leader;
 mod name;
 mod owner;
 mod pod;

@@ -27,6 +27,8 @@ pub struct Daemon<'a> {
     pub namespace: &'a str,
     /// Its name.
     pub name: &'a str,
+    /// How many pods it has.
+    pub replicas: u8,
 }
 
 impl<'a> Daemon<'a> {
@@ -35,6 +37,7 @@ impl<'a> Daemon<'a> {
         Self {
             namespace: api::SYSTEM_NAMESPACE,
             name,
+            replicas: if name == SYNCER { 2 } else { 1 },
         }
     }
 
@@ -53,14 +56,15 @@ impl<'a> Daemon<'a> {
         .await
     }
 
-    /// Scales it to one and waits until that is ready.
+    /// Scales it up again and waits until all its pods are ready.
     pub async fn start(&self, above: &Side) -> anyhow::Result<()> {
-        self.scale(above, 1).await?;
+        self.scale(above, self.replicas).await?;
         eventually(PODS, &format!("{} is ready again", self.name), async || {
             let deployment = above.get(DEPLOYMENT, self.namespace, self.name).await?;
             let pods = self.pods(above).await?;
             ensure!(
-                deployment["status"]["readyReplicas"] == 1 && pods.len() == 1,
+                deployment["status"]["readyReplicas"] == self.replicas
+                    && pods.len() == usize::from(self.replicas),
                 "{}; {}",
                 brief(&deployment),
                 pods.iter().map(brief).collect::<Vec<_>>().join("; ")

@@ -15,7 +15,8 @@ pub mod syncer;
 use crate::{
     faultproxy::Faultproxy,
     kind::{
-        CLASS, CONTROL_PLANE, CRD, Kind, NAMESPACE, ROLE, ROLE_BINDING, SECRET, SERVICE_ACCOUNT,
+        CLASS, CONTROL_PLANE, CRD, Kind, LEASE, NAMESPACE, ROLE, ROLE_BINDING, SECRET,
+        SERVICE_ACCOUNT,
     },
     program::Folder,
     read::{condition, text},
@@ -35,7 +36,7 @@ use std::{
     sync::Arc,
 };
 use syncer::Syncer;
-use tenancy::{naming, tenant::TenantId};
+use tenancy::{fleet::Replica, naming, tenant::TenantId};
 
 /// Service range of the super cluster; tenant `n` has the slice `10.200.4n.0/22`.
 pub const SERVICES: &str = "10.200.0.0/16";
@@ -186,6 +187,7 @@ impl Rig {
         let proxy = Arc::new(Faultproxy::start(&authority, above.port).await?);
         let syncer = Syncer::new(
             folder.path().to_owned(),
+            "a",
             &above.syncer_kubeconfig(proxy.port()),
             wish.patrol_period,
         )?;
@@ -240,6 +242,20 @@ impl Rig {
     /// Another proxy, before any port of this machine.
     pub async fn another_proxy(&self, port: u16) -> anyhow::Result<Faultproxy> {
         Faultproxy::start(&self.authority, port).await
+    }
+
+    /// Another syncer beside the first, as yet not started.
+    pub fn another_syncer(&self, name: &str) -> anyhow::Result<Syncer> {
+        let kubeconfig = self.above.other_syncer_kubeconfig(self.proxy.port());
+        Syncer::new(self.folder.path().to_owned(), name, &kubeconfig, 300)
+    }
+
+    /// Name of the syncer that leads a tenant, by the tenant's Lease; empty if none does.
+    pub async fn leader(&self, tenant: usize) -> anyhow::Result<String> {
+        let name = format!("tenant-{}", self.tenants[tenant].id);
+        let lease = self.side.get(LEASE, api::SYSTEM_NAMESPACE, &name).await?;
+        let holder = Replica::parse(text(&lease, "/spec/holderIdentity"));
+        Ok(holder.map(|replica| replica.name).unwrap_or_default())
     }
 
     /// Where the rig's files are.

@@ -159,9 +159,10 @@ fn daemons_meet_the_restricted_level() {
     for deployment in deployments {
         let strategy = &deployment["spec"]["strategy"]["type"];
         match deployment["metadata"]["name"].as_str().unwrap() {
-            // It writes nothing: any number of it may run.
-            api::keys::PROXY => assert_eq!(strategy, "RollingUpdate"),
-            _ => assert_eq!(strategy, "Recreate"),
+            // Two managers at once would race for claims.
+            "sublet-manager" => assert_eq!(strategy, "Recreate"),
+            // The proxy writes nothing, and syncers share the tenants by Leases.
+            _ => assert_eq!(strategy, "RollingUpdate"),
         }
         let spec = &deployment["spec"]["template"]["spec"];
         assert_eq!(spec["securityContext"]["runAsNonRoot"], true);

@@ -1,12 +1,14 @@
 //! The only file that writes to any API server.
 //!
 //! Every write is tied to something: a POST to the object not being there, a patch to UID and resource version, a
-//! delete to a UID. Whether the tenant is still served is asked again just before each request.
+//! delete to a UID. Each carries a permit: whether the tenant is still served, and led by this process, is asked again
+//! just before the request is sent, and when its body is ([`crate::fence`]).
 
 use crate::{
     client::{Cluster, Error, PatchType, Preconditions},
     gate::Held,
     tenants::Tenant,
+    term::Permit,
 };
 use serde_json::{Value, json};
 use tenancy::{
@@ -20,9 +22,9 @@ use tenancy::{
 pub(crate) enum Failure {
     /// The API server's answer.
     #[error(transparent)]
-    Api(#[from] Error),
-    /// The tenant is no longer served; nothing was sent.
-    #[error("the tenant is no longer served")]
+    Api(Error),
+    /// The tenant is no longer served or led by this process; nothing was sent.
+    #[error("the tenant is no longer served by this syncer")]
     Stopped,
     /// A deletion was decided and may not be carried out now.
     #[error(transparent)]
@@ -30,6 +32,15 @@ pub(crate) enum Failure {
     /// The state isn't what this step needs yet; its change brings the key back.
     #[error("waiting: {0}")]
     Waiting(&'static str),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Revoked => Self::Stopped,
+            other => Self::Api(other),
+        }
+    }
 }
 
 impl Failure {
@@ -61,9 +72,9 @@ pub(crate) async fn create(
     resource: &Resource,
     object: &Object,
 ) -> Result<Object, Failure> {
-    serving(tenant)?;
+    let permit = serving(tenant)?;
     let path = resource.path(object.namespace(), "") + STRICT;
-    stored(cluster.post(&path, object.value()).await?)
+    stored(cluster.post(&path, object.value(), &permit).await?)
 }
 
 /// Patches an object of the super cluster; the subresources first, each guarded by the version that the one before left.
@@ -76,7 +87,7 @@ pub(crate) async fn patch(
 ) -> Result<Object, Failure> {
     let mut current = have.clone();
     for patch in patches {
-        serving(tenant)?;
+        let permit = serving(tenant)?;
         let mut path = resource.path(have.namespace(), have.name());
         if let Some(subresource) = patch.subresource {
             path = format!("{path}/{subresource}");
@@ -86,7 +97,11 @@ pub(crate) async fn patch(
             .text("/metadata/resourceVersion")
             .unwrap_or_default();
         let body = guarded(&patch.operations, have.uid(), version);
-        current = stored(cluster.patch(&path, PatchType::Json, &body).await?)?;
+        current = stored(
+            cluster
+                .patch(&path, PatchType::Json, &body, &permit)
+                .await?,
+        )?;
     }
     Ok(current)
 }
@@ -98,19 +113,42 @@ pub(crate) async fn delete(
     path: &str,
     preconditions: &Preconditions<'_>,
 ) -> Result<(), Failure> {
-    serving(tenant)?;
-    delete_own(cluster, path, preconditions).await
-}
-
-/// Deletes an object of Sublet itself, for which no tenant is served any more.
-pub(crate) async fn delete_own(
-    cluster: &Cluster,
-    path: &str,
-    preconditions: &Preconditions<'_>,
-) -> Result<(), Failure> {
-    match cluster.delete(path, preconditions).await {
+    let permit = serving(tenant)?;
+    match cluster.delete(path, preconditions, &permit).await {
         Err(Error::NotFound | Error::NotServed) => Ok(()),
         other => Ok(other?),
+    }
+}
+
+/// Creates a Lease of Sublet itself.
+pub(crate) async fn create_lease(
+    cluster: &Cluster,
+    collection: &str,
+    body: &Value,
+) -> Result<Value, Error> {
+    cluster.post(collection, body, &Permit::own()).await
+}
+
+/// Changes a Lease of Sublet itself; the operations begin with what it must say.
+pub(crate) async fn patch_lease(
+    cluster: &Cluster,
+    path: &str,
+    operations: &Value,
+) -> Result<Value, Error> {
+    cluster
+        .patch(path, PatchType::Json, operations, &Permit::own())
+        .await
+}
+
+/// Deletes a Lease of Sublet itself: of a syncer or a tenant that is gone.
+pub(crate) async fn delete_lease(cluster: &Cluster, path: &str, uid: &str) -> Result<(), Error> {
+    let preconditions = Preconditions {
+        uid,
+        ..Preconditions::default()
+    };
+    match cluster.delete(path, &preconditions, &Permit::own()).await {
+        Err(Error::NotFound | Error::NotServed) => Ok(()),
+        other => other,
     }
 }
 
@@ -121,7 +159,7 @@ pub(crate) async fn upward(
     uid: &str,
     write: &Upward,
 ) -> Result<Value, Failure> {
-    serving(tenant)?;
+    let permit = serving(tenant)?;
     let path = write.subresource.map_or_else(
         || path.to_owned(),
         |subresource| format!("{path}/{subresource}"),
@@ -132,20 +170,28 @@ pub(crate) async fn upward(
         body["metadata"]["uid"] = uid.into();
     }
     Ok(match write.verb {
-        UpwardVerb::Create => tenant.cluster.post(&path, &body).await?,
-        UpwardVerb::Merge => tenant.cluster.patch(&path, PatchType::Merge, &body).await?,
+        UpwardVerb::Create => tenant.cluster.post(&path, &body, &permit).await?,
+        UpwardVerb::Merge => {
+            tenant
+                .cluster
+                .patch(&path, PatchType::Merge, &body, &permit)
+                .await?
+        }
         UpwardVerb::Operations => {
             body = write.body.clone();
             if let (false, Some(operations)) = (uid.is_empty(), body.as_array_mut()) {
                 let test = json!({"op": "test", "path": "/metadata/uid", "value": uid});
                 operations.insert(0, test);
             }
-            tenant.cluster.patch(&path, PatchType::Json, &body).await?
+            tenant
+                .cluster
+                .patch(&path, PatchType::Json, &body, &permit)
+                .await?
         }
         UpwardVerb::StrategicMerge => {
             tenant
                 .cluster
-                .patch(&path, PatchType::StrategicMerge, &body)
+                .patch(&path, PatchType::StrategicMerge, &body, &permit)
                 .await?
         }
     })
@@ -160,7 +206,7 @@ pub(crate) async fn request_token(
     seconds: i64,
     pod: (&str, &str),
 ) -> Result<Value, Failure> {
-    serving(tenant)?;
+    let permit = serving(tenant)?;
     let mut spec = json!({
         "expirationSeconds": seconds,
         "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": pod.0, "uid": pod.1},
@@ -171,7 +217,7 @@ pub(crate) async fn request_token(
     let body =
         json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec});
     let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
-    Ok(tenant.cluster.post(&path, &body).await?)
+    Ok(tenant.cluster.post(&path, &body, &permit).await?)
 }
 
 /// Replaces the data of a Secret without a twin, guarded by UID and version.
@@ -205,6 +251,7 @@ pub(crate) async fn status(
     vcp: &Object,
     field: &str,
     value: &Value,
+    permit: &Permit,
 ) -> Result<(), Failure> {
     let mut operations = vec![];
     if vcp.at("/status").is_none() {
@@ -222,16 +269,18 @@ pub(crate) async fn status(
             &path,
             PatchType::Json,
             &guarded(&operations, vcp.uid(), version),
+            permit,
         )
         .await?;
     Ok(())
 }
 
-fn serving(tenant: &Tenant) -> Result<(), Failure> {
-    if tenant.cancel.is_cancelled() {
-        Err(Failure::Stopped)
+fn serving(tenant: &Tenant) -> Result<Permit, Failure> {
+    let permit = tenant.permit();
+    if permit.holds() {
+        Ok(permit)
     } else {
-        Ok(())
+        Err(Failure::Stopped)
     }
 }
 

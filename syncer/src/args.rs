@@ -4,6 +4,7 @@ use crate::{
     client::Cluster,
     downward::read,
     engine::Engine,
+    fleet::Fleet,
     metrics::Metrics,
     pace::Pace,
     patrol,
@@ -43,6 +44,13 @@ pub struct Args {
     /// Seconds in which the patrol visits every object of both sides.
     #[arg(long, default_value_t = 300, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(10..))]
     patrol_period: u64,
+    /// Name of this syncer among others on the same super cluster: each has its own, and keeps it over a restart.
+    #[arg(long, env = "SUBLET_NAME", default_value = "sublet-syncer", value_name = "NAME", value_parser = name)]
+    name: String,
+    /// A folder of this machine and of this syncer alone: one that was killed and starts again needn't wait then until
+    /// its own Lease has run out.
+    #[arg(long, env = "SUBLET_STATE", value_name = "FOLDER")]
+    state: Option<PathBuf>,
 }
 
 impl Args {
@@ -52,12 +60,22 @@ impl Args {
             kubeconfig,
             listen,
             patrol_period,
+            name,
+            state,
         } = self;
         let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
         telemetry::start_logging(LogFormat::Plain, &filter)?;
         let config = config(kubeconfig).await?;
+        // Held until this process ends.
+        let lock = Fleet::lock(state.as_deref()).context("taking the lock of --state")?;
+        let fleet = Fleet::new(
+            &name,
+            lock.as_ref(),
+            Cluster::new(&config, Pace::own("super cluster, Leases"))?,
+        )?;
         let engine = Arc::new(Engine::new(
             Cluster::new(&config, Pace::shared("super cluster"))?,
+            fleet.clone(),
             Metrics::new(),
             patrol::Rounds::every(Duration::from_secs(patrol_period)),
         ));
@@ -81,7 +99,10 @@ impl Args {
         let listener = TcpListener::bind(listen)
             .await
             .with_context(|| format!("listening on {listen}"))?;
-        // Not one of the tasks that are waited for: probes are answered until the end.
+        // Not among the tasks that are waited for: what is under way then needs the Lease, and probes are answered until
+        // the end.
+        let leave = CancellationToken::new();
+        let keeping = tokio::spawn(join(engine.clone(), leave.clone()));
         let telemetry = tokio::spawn(telemetry::serve(listener, engine));
         tracing::info!(version = env!("CARGO_PKG_VERSION"), server = %config.cluster_url, "started");
 
@@ -93,16 +114,42 @@ impl Args {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             end = telemetry => anyhow::bail!("the task that serves metrics ended: {end:?}"),
+            end = keeping => anyhow::bail!("the task that keeps the Lease ended: {end:?}"),
         }
         cancel.cancel();
         tasks.close();
         if tokio::time::timeout(SHUTDOWN_LIMIT, tasks.wait())
             .await
-            .is_err()
+            .is_ok()
         {
+            leave.cancel();
+            fleet.resign().await;
+        } else {
+            // Others take over once its Lease has run out.
             tracing::warn!("work in progress didn't end in time");
         }
         Ok(())
+    }
+}
+
+/// Joins the other syncers, once this one can work: who can't takes nothing from others.
+async fn join(engine: Arc<Engine>, leave: CancellationToken) {
+    engine.super_known().await;
+    engine.fleet.clone().keep(leave).await;
+}
+
+/// A name that can be part of an object's.
+fn name(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_valid = !text.is_empty()
+        && text.len() <= 200
+        && text.bytes().all(is_plain)
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    if is_valid {
+        Ok(text.to_owned())
+    } else {
+        Err("only a-z, 0-9 and, between them, - are taken".into())
     }
 }
 

@@ -3,7 +3,7 @@
 //! A client that retries by itself would write behind the checks that every write needs, so each failure goes back to
 //! the fair queue. Watches and other requests have a connection each, so that a burst of one never starves the other.
 
-use crate::pace::Pace;
+use crate::{fence, pace::Pace, term::Permit};
 use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Limited};
@@ -66,6 +66,9 @@ pub(crate) enum Error {
     /// Any other 5xx: the server lives, and this request went wrong.
     #[error("the API server failed: {0}")]
     Internal(String),
+    /// The right to write ended before the request had left this process: it has no effect.
+    #[error("this syncer may no longer write that")]
+    Revoked,
     /// The answer isn't what the API promises.
     #[error("malformed answer: {0}")]
     Malformed(String),
@@ -132,12 +135,12 @@ impl Cluster {
 
     /// The object at `path`.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Error> {
-        self.unary(Method::GET, path, None).await
+        self.unary(Method::GET, path, None, None).await
     }
 
     /// The page of a list at `path`.
     pub(crate) async fn list(&self, path: &str) -> Result<Value, Error> {
-        self.ask(Method::GET, path, None, Shape::List).await
+        self.ask(Method::GET, path, None, Shape::List, None).await
     }
 
     /// A kind was defined or its definition changed: who waits for one may look again.
@@ -159,11 +162,14 @@ impl Cluster {
     }
 
     /// Creates an object; the answer is the object as stored.
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value, Error> {
-        match self
-            .unary(Method::POST, path, Some(("application/json", body)))
-            .await
-        {
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        body: &Value,
+        permit: &Permit,
+    ) -> Result<Value, Error> {
+        let body = Some(("application/json", body));
+        match self.unary(Method::POST, path, body, Some(permit)).await {
             Err(Error::Conflict(message)) if message.contains("already exists") => {
                 Err(Error::AlreadyExists)
             }
@@ -177,6 +183,7 @@ impl Cluster {
         path: &str,
         kind: PatchType,
         body: &Value,
+        permit: &Permit,
     ) -> Result<Value, Error> {
         let content_type = match kind {
             PatchType::Json => "application/json-patch+json",
@@ -185,10 +192,8 @@ impl Cluster {
         };
         let joined = if path.contains('?') { '&' } else { '?' };
         let path = format!("{path}{joined}fieldManager={}", api::keys::FIELD_MANAGER);
-        match self
-            .unary(Method::PATCH, &path, Some((content_type, body)))
-            .await
-        {
+        let body = Some((content_type, body));
+        match self.unary(Method::PATCH, &path, body, Some(permit)).await {
             // So the API server answers a JSON Patch whose `test` of UID or version fails.
             Err(Error::Invalid(message))
                 if message.contains("rejected our request due to an error in our request") =>
@@ -204,6 +209,7 @@ impl Cluster {
         &self,
         path: &str,
         preconditions: &Preconditions<'_>,
+        permit: &Permit,
     ) -> Result<(), Error> {
         let mut tests = serde_json::json!({"uid": preconditions.uid});
         if let Some(version) = preconditions.resource_version {
@@ -213,7 +219,8 @@ impl Cluster {
         if let Some(seconds) = preconditions.grace {
             body["gracePeriodSeconds"] = seconds.into();
         }
-        self.unary(Method::DELETE, path, Some(("application/json", &body)))
+        let body = Some(("application/json", &body));
+        self.unary(Method::DELETE, path, body, Some(permit))
             .await
             .map(drop)
     }
@@ -246,8 +253,9 @@ impl Cluster {
         method: Method,
         path: &str,
         body: Option<(&str, &Value)>,
+        permit: Option<&Permit>,
     ) -> Result<Value, Error> {
-        self.ask(method, path, body, Shape::Object).await
+        self.ask(method, path, body, Shape::Object, permit).await
     }
 
     async fn ask(
@@ -256,10 +264,23 @@ impl Cluster {
         path: &str,
         body: Option<(&str, &Value)>,
         answer: Shape,
+        permit: Option<&Permit>,
     ) -> Result<Value, Error> {
-        let request = request(method, path, body)?;
+        let mut request = request(method, path, body)?;
         let pass = self.pace.enter().await;
+        let has_ended = || permit.is_some_and(|permit| !permit.holds());
+        if has_ended() {
+            return Err(Error::Revoked);
+        }
+        // Asked once more when the connection takes the body.
+        if let Some(permit) = permit {
+            request.extensions_mut().insert(permit.clone());
+        }
         let result = self.exchange(request, answer).await;
+        if matches!(result, Err(Error::Unavailable(_))) && has_ended() {
+            // Perhaps nothing but the fence: that tells nothing of the server.
+            return Err(Error::Revoked);
+        }
         pass.end(&result);
         result
     }
@@ -302,7 +323,7 @@ fn http2(config: &Config) -> Result<kube::Client, kube::Error> {
         }
         None => connector,
     };
-    let http: Http<_, Body> = Http::builder(TokioExecutor::new())
+    let http: Http<_, fence::Fenced> = Http::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .http2_only(true)
@@ -314,6 +335,7 @@ fn http2(config: &Config) -> Result<kube::Client, kube::Error> {
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .map_err(BoxError::from)
+        .map_request(fence::fence)
         .service(http);
     Ok(kube::Client::new(service, "default"))
 }

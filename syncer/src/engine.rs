@@ -1,7 +1,7 @@
 //! What all parts share, and the loops that work the queues.
 
 use crate::{
-    apply::Failure, client::Cluster, downward, guard::Guard, isolation::Isolation,
+    apply::Failure, client::Cluster, downward, fleet::Fleet, guard::Guard, isolation::Isolation,
     metrics::Metrics, offered::Offered, patrol::Rounds, queue::Queue, table::Table,
     tenants::Tenant, upward,
 };
@@ -33,6 +33,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) struct Engine {
     /// The super cluster.
     pub(crate) cluster: Cluster,
+    /// This process among other syncers.
+    pub(crate) fleet: Arc<Fleet>,
     /// Tenants that are served.
     pub(crate) tenants: DashMap<TenantId, Arc<Tenant>>,
     /// What is known of every tenant that has objects in the super cluster, served or not.
@@ -68,9 +70,15 @@ pub(crate) enum Direction {
 }
 
 impl Engine {
-    pub(crate) fn new(cluster: Cluster, metrics: Metrics, rounds: Rounds) -> Self {
+    pub(crate) fn new(
+        cluster: Cluster,
+        fleet: Arc<Fleet>,
+        metrics: Metrics,
+        rounds: Rounds,
+    ) -> Self {
         Self {
             cluster,
+            fleet,
             tenants: DashMap::new(),
             tables: DashMap::new(),
             stopping: DashSet::new(),
@@ -213,6 +221,7 @@ impl Engine {
                 }
                 let place = places.clone().acquire_owned().await;
                 let taken = self.queue(direction).next().await;
+                self.fleet.standing.held().await;
                 // Asked last, since all this time the super cluster may have come and gone.
                 let is_probe = self.cluster.pace().worth_asking().await;
                 (place, taken, is_probe)
@@ -313,11 +322,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn tenants_whose_api_servers_hang_hold_no_worker_that_another_needs() {
         let (cluster, _super_server) = fake();
-        let engine = Arc::new(Engine::new(
-            cluster,
-            Metrics::new(),
-            Rounds::every(Duration::from_secs(300)),
-        ));
+        let fleet = Fleet::of_test(&cluster);
+        let rounds = Rounds::every(Duration::from_secs(300));
+        let engine = Arc::new(Engine::new(cluster, fleet, Metrics::new(), rounds));
         engine.guard.let_pass();
         let mut servers = vec![];
         // Together they could hold more places than there are.
@@ -345,11 +352,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_api_server_that_hangs_is_asked_one_request_at_a_time() {
         let (cluster, _super_server) = fake();
-        let engine = Arc::new(Engine::new(
-            cluster,
-            Metrics::new(),
-            Rounds::every(Duration::from_secs(300)),
-        ));
+        let fleet = Fleet::of_test(&cluster);
+        let rounds = Rounds::every(Duration::from_secs(300));
+        let engine = Arc::new(Engine::new(cluster, fleet, Metrics::new(), rounds));
         engine.guard.let_pass();
         let (cluster, _silent) = fake();
         let tenant = Arc::new(numbered_tenant(1, &cluster));

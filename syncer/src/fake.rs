@@ -4,6 +4,7 @@ use crate::{
     client::Cluster,
     table::Table,
     tenants::{Record, Tenant},
+    term::Term,
 };
 use futures::FutureExt;
 use http::{Request, Response};
@@ -59,6 +60,7 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         cluster.clone(),
         Arc::new(Table::default()),
         Arc::default(),
+        Term::of_test(),
     )
 }
 

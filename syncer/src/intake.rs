@@ -431,6 +431,10 @@ impl SuperSink {
             return;
         };
         let key = Key::new(self.kind, &owner.namespace, &owner.name);
+        if self.is("Pod") {
+            // Whoever leads its tenant: by this the next leader knows that the super cluster didn't go back.
+            self.engine.super_seen(object.resource_version());
+        }
         let tenant = self.engine.tenant(&owner.tenant);
         if tenant
             .as_ref()
@@ -453,7 +457,6 @@ impl SuperSink {
             self.engine.down.add(&tenant.id, key.clone());
         }
         if self.is("Pod") {
-            self.engine.super_seen(object.resource_version());
             tenant.breakers.is_in_super(&key, &tenant.gate);
             note_addresses(&self.engine, &tenant, &key, Some(&object));
         }

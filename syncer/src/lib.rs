@@ -6,14 +6,19 @@
 //! ```
 //!
 //! An event becomes a key and a fingerprint; its object lives only until the key has been worked. What crosses, and
-//! how, is decided in the crate `tenancy`; this crate watches, gathers and applies. Only [`apply`] writes.
+//! how, is decided in the crate `tenancy`; this crate watches, gathers and applies. Only [`apply`] writes, and only for
+//! tenants that this process leads among several ([`fleet`]).
 
 pub mod args;
 
 mod client;
+mod fence;
 mod kubeconfig;
 mod pace;
 mod watch;
+
+mod fleet;
+mod term;
 
 mod engine;
 mod facts;

@@ -2,9 +2,9 @@
 //! the tenant is (R1, R2, R5).
 //!
 //! The tenant's mark is the ConfigMap `sublet-mark` in its kube-system; the super cluster's is the annotations of a Lease
-//! in Sublet's own namespace, one for each tenant. Both are looked at when a tenant is served, after each of its lists,
-//! and every few seconds, and advanced when something was seen since, the tenant's first. An operator's release is
-//! granted here.
+//! in Sublet's own namespace, one for each tenant: the one that names its leader. Both are looked at when a tenant is
+//! served, after each of its lists, and every few seconds, and advanced when something was seen since, the tenant's
+//! first. An operator's release is granted here.
 
 mod store;
 
@@ -129,9 +129,12 @@ impl Marks {
 /// Looks at the marks and advances them until the tenant is no longer served.
 pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
     loop {
+        // Part of what must end before the tenant counts as stopped.
+        let activity = tenant.activity.token();
         if let Err(err) = examine(&engine, &tenant).await {
             tracing::debug!(tenant = %tenant.id, %err, "the marks can't be looked at now");
         }
+        drop(activity);
         tokio::select! {
             () = tenant.cancel.cancelled() => return,
             () = tenant.marks.look.notified() => tokio::time::sleep(SETTLE).await,

@@ -206,6 +206,8 @@ fn state(engine: &Engine) -> String {
     if let Some(places) = engine.cluster.pace().places() {
         text += &format!("sublet_syncer_super_request_limit {places}\n");
     }
+    let (led, alive) = engine.fleet.count();
+    text += &format!("sublet_syncer_led_tenants {led}\nsublet_syncer_replicas {alive}\n");
     for tenant in engine.served() {
         let id = &tenant.id;
         let (down, up, known) = (

@@ -6,12 +6,15 @@ mod rules;
 use crate::{
     client::Cluster,
     engine::Engine,
-    external, guard,
+    external,
+    fleet::Stored,
+    guard,
     intake::{SuperSink, TenantSink},
     kubeconfig, marks,
     pace::Pace,
     patrol, quota,
     tenants::{Record, Tenant, kinds},
+    term::Term,
     verdict::{self, ControlPlane},
     watch::{self, Target},
 };
@@ -55,6 +58,8 @@ struct Heard {
     kubeconfigs: HashMap<String, String>,
     /// Kubeconfigs beside the VirtualControlPlanes of external tenants.
     external: external::Texts,
+    /// Who leads which tenant.
+    titles: HashMap<TenantId, Stored>,
     /// Lists that are complete.
     complete: u8,
 }
@@ -84,7 +89,7 @@ impl Served {
 }
 
 impl Registry {
-    /// Watches, and starts and stops tenants until cancelled.
+    /// Watches, and starts and stops the tenants that this process leads until cancelled.
     pub(crate) async fn run(
         self: Arc<Self>,
         engine: Arc<Engine>,
@@ -116,29 +121,44 @@ impl Registry {
                 &mut secrets,
                 &places,
             );
-            if let Some(wanted) = self.wanted() {
+            if let Some(mut wanted) = self.wanted() {
+                let over = self.over();
+                let tenants = wanted.keys().chain(over.iter().map(|over| &over.id));
+                let titles = self.heard.lock().titles.clone();
+                let led = engine
+                    .fleet
+                    .settle(&tenants.cloned().collect(), &titles)
+                    .await;
+                wanted.retain(|id, _| led.contains_key(id));
                 for tenant in wanted.values() {
                     let custom = kinds(&tenant.rules).into_iter().skip(KINDS.len());
                     watch_super(&engine, &tasks, &cancel, &mut watching, custom);
                 }
                 for (control_plane, holder) in self.conflicting() {
+                    let Some(term) = led.get(&control_plane.id) else {
+                        continue;
+                    };
                     let text = format!(
                         "the identity belongs to VirtualControlPlane {holder}: nothing is synced for this one"
                     );
-                    verdict::unserved(&engine, &control_plane, CONFLICT, &text).await;
+                    verdict::unserved(&engine, &control_plane, CONFLICT, &text, term).await;
                 }
-                reconcile(&engine, &tasks, &cancel, &mut running, wanted).await;
-                for control_plane in self.ending() {
+                reconcile(&self, &engine, &tasks, &cancel, &mut running, wanted, &led).await;
+                let is_quiet = |id: &TenantId| !running.contains_key(id) && !engine.is_stopping(id);
+                for control_plane in over {
                     // One that is being stopped says so itself, once its work has ended.
-                    let served = running.contains_key(&control_plane.id);
-                    if !served && !engine.is_stopping(&control_plane.id) {
-                        verdict::stopped(&engine, &control_plane).await;
+                    if let Some(term) = led.get(&control_plane.id)
+                        && is_quiet(&control_plane.id)
+                    {
+                        verdict::stopped(&engine, &control_plane, term).await;
                     }
                 }
+                engine.fleet.give_away(is_quiet).await;
             }
             tokio::select! {
                 () = cancel.cancelled() => return,
                 () = self.changed.notified() => {}
+                () = engine.fleet.changed.notified() => {}
             }
         }
     }
@@ -184,17 +204,21 @@ impl Registry {
         later.collect()
     }
 
-    /// Whether a VirtualControlPlane of this identity still exists.
-    fn exists(&self, id: &TenantId) -> bool {
+    /// Whether no VirtualControlPlane of this identity exists any more; while a list goes on, nobody knows.
+    fn is_gone(&self, id: &TenantId) -> bool {
         let heard = self.heard.lock();
-        heard
-            .control_planes
-            .values()
-            .any(|vcp| vcp.spec.identity.as_deref() == Some(id.as_str()))
+        let mut control_planes = heard.control_planes.values();
+        heard.is_complete()
+            && !control_planes.any(|vcp| vcp.spec.identity.as_deref() == Some(id.as_str()))
+    }
+
+    /// Tenants that have a Lease.
+    fn titled(&self) -> Vec<TenantId> {
+        self.heard.lock().titles.keys().cloned().collect()
     }
 
     /// VirtualControlPlanes that are being deleted and haven't been told yet that nothing is written for them.
-    fn ending(&self) -> Vec<ControlPlane> {
+    fn over(&self) -> Vec<ControlPlane> {
         let heard = self.heard.lock();
         let ending = heard.control_planes.iter().filter(|(_, vcp)| {
             let conditions = vcp.status.iter().flat_map(|status| &status.conditions);
@@ -217,7 +241,7 @@ impl Registry {
     /// The tenants to serve, once all lists are complete.
     fn wanted(&self) -> Option<HashMap<TenantId, Wanted>> {
         let heard = self.heard.lock();
-        if heard.complete.count_ones() as usize != SOURCES.len() {
+        if !heard.is_complete() {
             return None;
         }
         let mut wanted = HashMap::new();
@@ -257,6 +281,10 @@ impl Registry {
 }
 
 impl Heard {
+    fn is_complete(&self) -> bool {
+        self.complete.count_ones() as usize == SOURCES.len()
+    }
+
     /// Namespace and name of the VirtualControlPlane that an identity belongs to: the one that was there first (T46).
     ///
     /// All of them have their time of creation from the same API server.
@@ -324,11 +352,13 @@ fn watch_super(
 }
 
 async fn reconcile(
+    registry: &Arc<Registry>,
     engine: &Arc<Engine>,
     tasks: &TaskTracker,
     cancel: &CancellationToken,
     running: &mut HashMap<TenantId, Served>,
     mut wanted: HashMap<TenantId, Wanted>,
+    led: &HashMap<TenantId, Arc<Term>>,
 ) {
     let outdated: Vec<TenantId> = running
         .iter()
@@ -341,7 +371,7 @@ async fn reconcile(
         .collect();
     for id in outdated {
         running.remove(&id);
-        stop(engine, tasks, &id);
+        stop(registry, engine, tasks, &id);
     }
     for (id, wanted) in wanted.drain() {
         for queue in [&engine.down, &engine.up] {
@@ -364,7 +394,10 @@ async fn reconcile(
             }
             continue;
         }
-        match start(engine, tasks, cancel, &wanted).await {
+        let Some(term) = led.get(&id) else {
+            continue;
+        };
+        match start(engine, tasks, cancel, &wanted, term).await {
             Ok(()) => drop(running.insert(id, Served::of(&wanted))),
             Err(err) => {
                 tracing::warn!(tenant = %id, %err, "the tenant can't be served");
@@ -374,7 +407,7 @@ async fn reconcile(
                     name: wanted.rules.vcp_name,
                 };
                 let text = err.to_string();
-                verdict::unserved(engine, &control_plane, "KubeconfigRefused", &text).await;
+                verdict::unserved(engine, &control_plane, "KubeconfigRefused", &text, term).await;
             }
         }
     }
@@ -385,6 +418,7 @@ async fn start(
     tasks: &TaskTracker,
     cancel: &CancellationToken,
     wanted: &Wanted,
+    term: &Arc<Term>,
 ) -> anyhow::Result<()> {
     let config = kubeconfig::parse(&wanted.kubeconfig).await?;
     let id = wanted.rules.id.clone();
@@ -395,6 +429,7 @@ async fn start(
         Cluster::new(&config, Pace::own(&wanted.rules.vcp_name))?,
         table,
         engine.offered.clone(),
+        term.clone(),
     );
     tenant.cancel = cancel.child_token();
     let tenant = Arc::new(tenant);
@@ -434,7 +469,7 @@ async fn start(
 }
 
 /// Stops serving a tenant; its memory stays, since its objects do.
-fn stop(engine: &Arc<Engine>, tasks: &TaskTracker, id: &TenantId) {
+fn stop(registry: &Arc<Registry>, engine: &Arc<Engine>, tasks: &TaskTracker, id: &TenantId) {
     let Some((_, tenant)) = engine.tenants.remove(id) else {
         return;
     };
@@ -443,28 +478,43 @@ fn stop(engine: &Arc<Engine>, tasks: &TaskTracker, id: &TenantId) {
     engine.down.remove(id);
     engine.up.remove(id);
     tenant.table.forget_tenant_side();
-    let engine = engine.clone();
+    let (engine, registry) = (engine.clone(), registry.clone());
     engine.stopping.insert(id.clone());
     tasks.spawn(async move {
         tenant.activity.close();
-        let drained = tokio::time::timeout(STOP_LIMIT, tenant.activity.wait())
+        if tokio::time::timeout(STOP_LIMIT, tenant.activity.wait())
             .await
-            .is_ok();
-        engine.stopping.remove(&tenant.id);
-        if drained {
-            verdict::stopped(&engine, &ControlPlane::of(&tenant)).await;
+            .is_err()
+        {
+            // Every request has a time limit, so this ends; till then nobody else may begin.
+            tracing::warn!(tenant = %tenant.id, "its work takes long to end");
+            tenant.activity.wait().await;
         }
+        engine.stopping.remove(&tenant.id);
+        let is_served_anew = engine.tenant(&tenant.id).is_some();
+        if engine.fleet.leads(&tenant.id) && !is_served_anew {
+            verdict::stopped(&engine, &ControlPlane::of(&tenant), &tenant.term).await;
+        }
+        // Its title may be another's now.
+        registry.changed.notify_one();
     });
 }
 
-/// Drops the memory of tenants whose VirtualControlPlane is gone, and their marks.
+/// Drops the memory of tenants whose VirtualControlPlane is gone, and their Leases with the marks.
 pub(crate) async fn forget_gone(engine: &Engine, registry: &Registry) {
-    for id in engine.known() {
-        if engine.tenant(&id).is_none() && !registry.exists(&id) {
-            match marks::forget(engine, &id).await {
-                Ok(()) => engine.forget(&id),
-                Err(err) => tracing::debug!(tenant = %id, %err, "the mark can't be deleted yet"),
-            }
+    let titled = registry.titled();
+    let known: HashSet<TenantId> = engine.known().into_iter().chain(titled.clone()).collect();
+    for id in known {
+        if engine.tenant(&id).is_some() || engine.is_stopping(&id) || !registry.is_gone(&id) {
+            continue;
+        }
+        if engine.fleet.cleans_up(&id)
+            && let Err(err) = marks::forget(engine, &id).await
+        {
+            tracing::debug!(tenant = %id, %err, "its Lease can't be deleted yet");
+        } else if !titled.contains(&id) {
+            engine.fleet.forget(&id);
+            engine.forget(&id);
         }
     }
 }

@@ -136,12 +136,18 @@ impl Table {
         }
     }
 
-    /// Forgets the tenant's side of everything: the tenant is no longer watched.
+    /// Forgets the tenant's side of everything: the tenant is no longer watched. What was found right on the other side
+    /// is compared again too, since another syncer may write there meanwhile.
     pub(crate) fn forget_tenant_side(&self) {
         let mut entries = self.entries.lock();
         entries.retain(|_, entry| {
             entry.tenant = None;
             entry.published = 0;
+            entry.renew_at = None;
+            if let Some(twin) = &mut entry.twin {
+                twin.baseline = 0;
+                twin.mirrored = 0;
+            }
             entry.twin.is_some()
         });
     }

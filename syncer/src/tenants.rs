@@ -9,6 +9,7 @@ use crate::{
     offered::Offered,
     quota::Quota,
     table::{Pending, Table},
+    term::{Permit, Term},
 };
 use parking_lot::{Mutex, RwLock};
 use std::{collections::HashSet, sync::Arc};
@@ -53,6 +54,8 @@ pub(crate) struct Tenant {
     pub(crate) suspected: Mutex<HashSet<Key>>,
     /// One namespace is made at a time.
     pub(crate) namespaces: tokio::sync::Mutex<()>,
+    /// This process's leadership of it.
+    pub(crate) term: Arc<Term>,
     /// Cancelled when the tenant is no longer served; checked before every write.
     pub(crate) cancel: CancellationToken,
     /// Work in progress, awaited before the tenant counts as stopped.
@@ -66,6 +69,7 @@ impl Tenant {
         cluster: Cluster,
         table: Arc<Table>,
         offered: Arc<Offered>,
+        term: Arc<Term>,
     ) -> Self {
         let quota = Quota::default();
         // Nothing waits yet.
@@ -87,9 +91,15 @@ impl Tenant {
             early_events: Mutex::default(),
             suspected: Mutex::default(),
             namespaces: tokio::sync::Mutex::new(()),
+            term,
             cancel: CancellationToken::new(),
             activity: TaskTracker::new(),
         }
+    }
+
+    /// The right to send a write for it.
+    pub(crate) fn permit(&self) -> Permit {
+        Permit::of(&self.term, &self.cancel)
     }
 
     /// What translation must know.

@@ -8,6 +8,7 @@ use crate::{
     engine::Engine,
     gate::{Health, Hold},
     tenants::Tenant,
+    term::{Permit, Term},
 };
 use api::{Condition, set_condition};
 use std::{sync::Arc, time::Duration};
@@ -15,6 +16,8 @@ use tenancy::tenant::TenantId;
 
 /// Tries to write a condition, since the manager writes to the same object.
 const TRIES: usize = 8;
+/// When conditions are tried again that couldn't be written.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 /// The VirtualControlPlane that a condition is written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,24 +48,29 @@ pub(crate) async fn report(engine: Arc<Engine>, tenant: Arc<Tenant>) {
         let mut conditions =
             vec![unguarded.map_or_else(|| synced(&now), |missing| unheld(&missing))];
         conditions.extend(holds(&now));
-        say(&engine, &ControlPlane::of(&tenant), &conditions).await;
+        // Part of what must end before the tenant counts as stopped.
+        let activity = tenant.activity.token();
+        let permit = tenant.permit();
+        let said = say(&engine, &ControlPlane::of(&tenant), &conditions, &permit).await;
+        drop(activity);
         tokio::select! {
             () = tenant.cancel.cancelled() => return,
             changed = health.changed() => if changed.is_err() { return },
             changed = guard.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(SAY_AGAIN), if !said => {}
         }
     }
 }
 
 /// Says that nothing is written for this tenant any more; the manager waits for it before it deletes.
-pub(crate) async fn stopped(engine: &Engine, control_plane: &ControlPlane) {
+pub(crate) async fn stopped(engine: &Engine, control_plane: &ControlPlane, term: &Arc<Term>) {
     let condition = condition(
         "Synced",
         "False",
         "Stopped",
         "the syncer doesn't serve this tenant",
     );
-    say(engine, control_plane, &[condition]).await;
+    say(engine, control_plane, &[condition], &Permit::by(term)).await;
 }
 
 /// Says why a tenant isn't served though it should be.
@@ -71,9 +79,10 @@ pub(crate) async fn unserved(
     control_plane: &ControlPlane,
     reason: &str,
     message: &str,
+    term: &Arc<Term>,
 ) {
     let condition = condition("Synced", "False", reason, message);
-    say(engine, control_plane, &[condition]).await;
+    say(engine, control_plane, &[condition], &Permit::by(term)).await;
 }
 
 /// What is held, and who must look.
@@ -135,26 +144,36 @@ fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Conditio
     }
 }
 
-async fn say(engine: &Engine, control_plane: &ControlPlane, conditions: &[Condition]) {
+/// Returns whether it is said.
+async fn say(
+    engine: &Engine,
+    control_plane: &ControlPlane,
+    conditions: &[Condition],
+    permit: &Permit,
+) -> bool {
     for attempt in 0..TRIES {
-        match write(engine, control_plane, conditions).await {
-            Ok(()) => return,
+        match write(engine, control_plane, conditions, permit).await {
+            Ok(()) => return true,
+            // It leads the tenant no more, or will say it once it does again.
+            Err(Failure::Stopped) => return false,
             Err(Failure::Api(Error::Conflict(_) | Error::Invalid(_))) if attempt + 1 < TRIES => {
                 // Another writer was first; what it wrote is read again.
                 tokio::time::sleep(Duration::from_millis(20 << attempt)).await;
             }
             Err(err) => {
                 tracing::warn!(tenant = %control_plane.id, %err, "conditions can't be written");
-                return;
+                return false;
             }
         }
     }
+    false
 }
 
 async fn write(
     engine: &Engine,
     control_plane: &ControlPlane,
     wanted: &[Condition],
+    permit: &Permit,
 ) -> Result<(), Failure> {
     let ControlPlane {
         id,
@@ -192,5 +211,5 @@ async fn write(
     }
     let list =
         serde_json::to_value(&conditions).map_err(|err| Error::Malformed(err.to_string()))?;
-    apply::status(&engine.cluster, &vcp, "conditions", &list).await
+    apply::status(&engine.cluster, &vcp, "conditions", &list, permit).await
 }

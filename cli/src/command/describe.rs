@@ -2,7 +2,7 @@
 
 mod page;
 
-use crate::{cluster::Cluster, error, output, style, table::terminal_width, tenant};
+use crate::{cluster::Cluster, error, leader, output, style, table::terminal_width, tenant};
 use anyhow::Result;
 use api::{VirtualControlPlane, keys};
 use k8s_openapi::{
@@ -57,6 +57,11 @@ async fn gather(cluster: &Cluster, vcp: VirtualControlPlane) -> Result<Page> {
         }
         None => Some(vec![]),
     };
+    let leader = match &vcp.spec.identity {
+        Some(identity) => allowed(leader::all(cluster).await)?
+            .map(|leaders| leaders.name(identity).unwrap_or_else(|| "none".to_owned())),
+        None => None,
+    };
     let mut events = match super::events::of_super(cluster, &vcp).await {
         Ok(events) => events,
         Err(err)
@@ -72,6 +77,7 @@ async fn gather(cluster: &Cluster, vcp: VirtualControlPlane) -> Result<Page> {
     let events = events.split_off(events.len().saturating_sub(EVENTS));
     Ok(Page {
         vcp,
+        leader,
         namespaces,
         pods,
         events,

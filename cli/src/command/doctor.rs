@@ -4,6 +4,7 @@ mod admission;
 mod checks;
 mod front_door;
 mod rights;
+mod syncers;
 
 use crate::{
     args::{Global, Program},
@@ -117,6 +118,7 @@ async fn all(cluster: &Cluster) -> Vec<Check> {
     // Without their definitions there are neither classes nor tenants to be found.
     if !missing {
         checks.extend(told(checks::classes(cluster).await, cluster));
+        checks.extend(told(syncers::check(cluster).await, cluster));
         checks.extend(told(checks::tenants(cluster).await, cluster));
     }
     checks

@@ -4,6 +4,7 @@ use crate::{
     age,
     cluster::Cluster,
     condition, error,
+    leader::{self, Leaders},
     output::{self, Data, Format},
     style,
     table::{Mood, Table, terminal_width},
@@ -134,15 +135,26 @@ async fn print_table(args: &Args, cluster: &Cluster, objects: Vec<DynamicObject>
         .map(|object| Ok(serde_json::from_value(serde_json::to_value(object)?)?))
         .collect::<Result<_>>()?;
     let wide = args.output == Format::Wide;
-    let pods = if wide {
-        Some(count_pods(cluster).await)
+    let more = if wide {
+        Some(More {
+            pods: count_pods(cluster).await,
+            // Empty when Leases may not be listed.
+            leaders: leader::all(cluster).await.unwrap_or_default(),
+        })
     } else {
         None
     };
     let now = Timestamp::now();
-    let table = table(&vcps, args, pods.as_ref(), now);
+    let table = table(&vcps, args, more.as_ref(), now);
     let width = if wide { None } else { terminal_width() };
     output::print(&table.render(style::stdout(), width))
+}
+
+/// What the wide table shows besides.
+struct More {
+    /// Pods by tenant.
+    pods: BTreeMap<String, usize>,
+    leaders: Leaders,
 }
 
 /// Pods in the super cluster by tenant; empty when they may not be listed.
@@ -169,18 +181,13 @@ async fn count_pods(cluster: &Cluster) -> BTreeMap<String, usize> {
     count
 }
 
-fn table(
-    vcps: &[VirtualControlPlane],
-    args: &Args,
-    pods: Option<&BTreeMap<String, usize>>,
-    now: Timestamp,
-) -> Table {
+fn table(vcps: &[VirtualControlPlane], args: &Args, more: Option<&More>, now: Timestamp) -> Table {
     let mut headings = vec!["NAME", "PHASE", "VERSION", "ENDPOINT", "AGE"];
     if args.all_namespaces {
         headings.insert(0, "NAMESPACE");
     }
-    if pods.is_some() {
-        headings.extend(["CLASS", "PODS", "SERVICES", "IDENTITY"]);
+    if more.is_some() {
+        headings.extend(["CLASS", "PODS", "SERVICES", "SYNCER", "IDENTITY"]);
     }
     headings.push("MESSAGE");
     let mut table = if args.no_headers {
@@ -203,19 +210,21 @@ fn table(
             plain(or_none(status.endpoint)),
             plain(age::since(vcp.metadata.creation_timestamp.as_ref(), now)),
         ]);
-        if let Some(pods) = pods {
+        if let Some(more) = more {
             let identity = vcp.spec.identity.clone();
             let count = identity
                 .as_ref()
-                .map(|id| pods.get(id).copied().unwrap_or_default());
+                .map(|id| more.pods.get(id).copied().unwrap_or_default());
+            let leader = identity.as_ref().and_then(|id| more.leaders.name(id));
             row.extend([
                 plain(vcp.spec.class_name.clone()),
                 plain(or_none(count.map(|count| count.to_string()))),
                 plain(or_none(vcp.spec.network.service_cidr.clone())),
+                plain(or_none(leader)),
                 plain(or_none(identity)),
             ]);
         }
-        row.push(plain(if pods.is_some() {
+        row.push(plain(if more.is_some() {
             message(vcp)
         } else {
             condition::brief(&message(vcp))
@@ -254,7 +263,7 @@ mod tests {
         args: Args,
     }
 
-    fn render(line: &str, pods: Option<&BTreeMap<String, usize>>) -> String {
+    fn render(line: &str, more: Option<&More>) -> String {
         let args = Cli::try_parse_from(std::iter::once("list").chain(line.split_whitespace()))
             .unwrap()
             .args;
@@ -273,7 +282,7 @@ mod tests {
             })),
         ];
         let now = "2025-01-01T01:00:00Z".parse().unwrap();
-        table(&vcps, &args, pods, now).render(style::plain(), None)
+        table(&vcps, &args, more, now).render(style::plain(), None)
     }
 
     #[test]
@@ -288,13 +297,16 @@ mod tests {
 
     #[test]
     fn all_namespaces_and_wide_add_columns() {
-        let pods = BTreeMap::from([("abcdefghijklmnopqrstuvwxyz".to_owned(), 3)]);
+        let more = More {
+            pods: BTreeMap::from([("abcdefghijklmnopqrstuvwxyz".to_owned(), 3)]),
+            leaders: Leaders::default(),
+        };
         expect![[r#"
-            NAMESPACE   NAME     PHASE          VERSION   ENDPOINT                 AGE   CLASS     PODS     SERVICES       IDENTITY                     MESSAGE
-            default     team-a   Ready          1.36.3    https://10.0.0.2:31000   60m   default   3        10.96.4.0/22   abcdefghijklmnopqrstuvwxyz
-            shop        b        Provisioning   <none>    <none>                   30s   default   <none>   <none>         <none>                       etcd-0 has no node
+            NAMESPACE   NAME     PHASE          VERSION   ENDPOINT                 AGE   CLASS     PODS     SERVICES       SYNCER   IDENTITY                     MESSAGE
+            default     team-a   Ready          1.36.3    https://10.0.0.2:31000   60m   default   3        10.96.4.0/22   <none>   abcdefghijklmnopqrstuvwxyz
+            shop        b        Provisioning   <none>    <none>                   30s   default   <none>   <none>         <none>   <none>                       etcd-0 has no node
         "#]]
-        .assert_eq(&render("-A -o wide", Some(&pods)));
+        .assert_eq(&render("-A -o wide", Some(&more)));
     }
 
     #[test]

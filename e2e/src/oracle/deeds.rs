@@ -57,13 +57,13 @@ pub async fn are_lawful(rig: &Rig) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Super UIDs of what the syncer deleted, with the tenant UIDs that they belonged to.
+/// Super UIDs of what the syncer deleted, its own Leases apart, with the tenant UIDs that they belonged to.
 pub fn deletions(rig: &Rig) -> anyhow::Result<Vec<(Deed, String)>> {
     let all = deeds(&rig.above.audit_log())?;
     let owners = owners(&all);
     let deleted = all
         .iter()
-        .filter(|deed| deed.is_syncers() && deed.verb == "delete");
+        .filter(|deed| deed.is_syncers() && deed.verb == "delete" && deed.resource != "leases");
     Ok(deleted
         .map(|deed| {
             let owner = owners.get(deed.deleted_uid()).cloned();
@@ -97,7 +97,7 @@ async fn live(rig: &Rig) -> anyhow::Result<HashSet<String>> {
 }
 
 /// Super namespaces that the syncer made, and whose they are.
-fn spaces(rig: &Rig, own: &[&Deed]) -> HashMap<String, String> {
+pub(super) fn spaces(rig: &Rig, own: &[&Deed]) -> HashMap<String, String> {
     let made = own
         .iter()
         .filter(|deed| deed.resource == "namespaces" && deed.verb == "create");

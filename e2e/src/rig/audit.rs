@@ -18,6 +18,8 @@ pub struct Deed {
     pub name: String,
     /// Who.
     pub user: String,
+    /// Which of several of that name.
+    pub user_uid: String,
     /// When the request came, RFC 3339 with microseconds: texts compare as times do.
     pub at: String,
     /// Status of the answer.
@@ -59,6 +61,7 @@ fn deed(event: &Value) -> Deed {
         namespace: own("/objectRef/namespace"),
         name,
         user: own("/user/username"),
+        user_uid: own("/user/uid"),
         at: own("/requestReceivedTimestamp"),
         code: event["responseStatus"]["code"].as_u64().unwrap_or_default(),
         request: event["requestObject"].clone(),

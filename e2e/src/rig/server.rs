@@ -23,6 +23,8 @@ use std::{
 const ADMIN: &str = "admin-token";
 /// The syncer's token; in the super cluster it stands for the account that `manifests/install.yaml` gives its rights to.
 const SYNCER: &str = "syncer-token";
+/// The token of another syncer: the same account, and another UID, by which the audit log tells them apart.
+const OTHER_SYNCER: &str = "other-syncer-token";
 /// How often an API server is started again that ended before it was ready.
 const MOST_STARTS: u32 = 5;
 /// Controllers that the tests can't do without; all others are left out.
@@ -93,12 +95,18 @@ impl Server {
         fs::write(folder.join("server.key"), pair.key)?;
         fs::write(folder.join("ca.crt"), &authority.certificate)?;
         keys::service_account_keys(&folder)?;
-        let syncer = format!(
-            "{SYNCER},system:serviceaccount:{}:sublet-syncer,2,\"{}\"",
-            api::SYSTEM_NAMESPACE,
-            plan.syncer_groups
+        let syncer = |token: &str, uid: u8| {
+            format!(
+                "{token},system:serviceaccount:{}:sublet-syncer,{uid},\"{}\"",
+                api::SYSTEM_NAMESPACE,
+                plan.syncer_groups
+            )
+        };
+        let tokens = format!(
+            "{ADMIN},admin,1,\"system:masters\"\n{}\n{}\n",
+            syncer(SYNCER, 2),
+            syncer(OTHER_SYNCER, 3)
         );
-        let tokens = format!("{ADMIN},admin,1,\"system:masters\"\n{syncer}\n");
         fs::write(folder.join("tokens.csv"), tokens)?;
         fs::write(folder.join("audit.json"), audit_policy().to_string())?;
         let [etcd_port, peer_port, port] = free_ports()?;
@@ -242,6 +250,11 @@ impl Server {
     /// The syncer's kubeconfig, for the API server itself or for what stands before it at another port.
     pub fn syncer_kubeconfig(&self, port: u16) -> String {
         self.kubeconfig(port, SYNCER)
+    }
+
+    /// Another syncer's.
+    pub fn other_syncer_kubeconfig(&self, port: u16) -> String {
+        self.kubeconfig(port, OTHER_SYNCER)
     }
 
     fn kubeconfig(&self, port: u16, token: &str) -> String {

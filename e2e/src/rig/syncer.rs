@@ -15,6 +15,8 @@ use std::{path::PathBuf, sync::Arc};
 /// Clones stand for the same one, so that a proxy can kill it.
 #[derive(Clone)]
 pub struct Syncer {
+    /// Its name among others.
+    pub name: String,
     folder: PathBuf,
     kubeconfig: PathBuf,
     patrol_period: u64,
@@ -24,11 +26,18 @@ pub struct Syncer {
 
 impl Syncer {
     /// One that reaches the super cluster by `kubeconfig`; it isn't started yet.
-    pub fn new(folder: PathBuf, kubeconfig: &str, patrol_period: u64) -> anyhow::Result<Self> {
-        let file = folder.join("syncer.kubeconfig");
+    pub fn new(
+        folder: PathBuf,
+        name: &str,
+        kubeconfig: &str,
+        patrol_period: u64,
+    ) -> anyhow::Result<Self> {
+        let file = folder.join(format!("syncer-{name}.kubeconfig"));
         std::fs::write(&file, kubeconfig)?;
+        std::fs::create_dir(folder.join(format!("state-{name}")))?;
         let [port] = free_ports()?;
         Ok(Self {
+            name: name.to_owned(),
             folder,
             kubeconfig: file,
             patrol_period,
@@ -49,8 +58,14 @@ impl Syncer {
             format!("--kubeconfig={}", self.kubeconfig.display()),
             format!("--listen=127.0.0.1:{}", self.port),
             format!("--patrol-period={}", self.patrol_period),
+            format!("--name={}", self.name),
+            format!(
+                "--state={}",
+                self.folder.join(format!("state-{}", self.name)).display()
+            ),
         ];
-        let process = Process::start(&self.folder, "syncer", &settings::syncer()?, &flags)?;
+        let log = format!("syncer-{}", self.name);
+        let process = Process::start(&self.folder, &log, &settings::syncer()?, &flags)?;
         *self.process.lock() = Some(process);
         Ok(())
     }

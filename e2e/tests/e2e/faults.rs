@@ -2,6 +2,7 @@
 
 mod downtime;
 mod external;
+mod fleet;
 mod freezing;
 mod partition;
 mod skew;

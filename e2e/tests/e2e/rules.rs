@@ -3,5 +3,6 @@
 mod downtime;
 mod foreign;
 mod freeze;
+mod handover;
 mod pods;
 mod repair;

@@ -2,28 +2,23 @@
 
 use crate::{
     apply::{self, Failure},
-    client::{Error, Preconditions},
+    client::Error,
     downward::read,
     engine::Engine,
+    fleet::{self, LEASES},
     tenants::Tenant,
 };
 use api::keys;
 use serde_json::{Value, json};
-use tenancy::{kind::Resource, mark::Mark, object::Object, plan::Patch, tenant::TenantId};
+use tenancy::{
+    fleet::Title, kind::Resource, mark::Mark, object::Object, plan::Patch, tenant::TenantId,
+};
 
 const CONFIG_MAPS: Resource = Resource {
     group: "",
     version: "v1",
     kind: "ConfigMap",
     plural: "configmaps",
-    namespaced: true,
-};
-
-const LEASES: Resource = Resource {
-    group: "coordination.k8s.io",
-    version: "v1",
-    kind: "Lease",
-    plural: "leases",
     namespaced: true,
 };
 
@@ -101,6 +96,14 @@ pub(super) struct Theirs {
 impl Theirs {
     pub(super) async fn read(engine: &Engine, tenant: &Tenant) -> Result<Self, Failure> {
         let stored = read(&engine.cluster, &lease_path(&tenant.id)).await?;
+        let term = &tenant.term;
+        if let Some(lease) = &stored
+            && fleet::title(lease).supersedes(term.me(), term.epoch())
+        {
+            // Another syncer came after this one (R7).
+            term.revoke();
+            return Err(Failure::Stopped);
+        }
         let text = |key: &str| {
             let found = stored.as_ref().and_then(|lease| lease.annotation(key));
             found.unwrap_or_default().to_owned()
@@ -130,8 +133,13 @@ impl Theirs {
             keys::ACKNOWLEDGED: mark.acknowledged.to_string(),
             keys::RELEASED: mark.released,
         });
+        // Only where somebody deleted the Lease that the title was taken by.
+        let title = Title {
+            holder: tenant.term.me().to_owned(),
+            epoch: tenant.term.epoch(),
+        };
         let metadata = json!({
-            "name": lease_name(&tenant.id), "namespace": api::SYSTEM_NAMESPACE,
+            "name": fleet::name(&tenant.id), "namespace": api::SYSTEM_NAMESPACE,
             "labels": {keys::TENANT: tenant.id.as_str()}, "annotations": annotations,
         });
         write(
@@ -139,7 +147,7 @@ impl Theirs {
             tenant,
             &LEASES,
             self.stored.as_ref(),
-            json!({"metadata": metadata, "spec": {}}),
+            json!({"metadata": metadata, "spec": fleet::spec(&title)}),
             &[("/metadata/annotations", annotations.clone())],
         )
         .await
@@ -197,7 +205,7 @@ pub(super) async fn record_proof(
         return Ok(());
     }
     let proof = json!({"kubeSystemUID": uid, "restoreCounter": rules.restore_counter});
-    apply::status(&engine.cluster, &vcp, "proof", &proof).await?;
+    apply::status(&engine.cluster, &vcp, "proof", &proof, &tenant.permit()).await?;
     tracing::info!(tenant = %tenant.id, "recorded who the tenant is, by its kube-system namespace");
     tenant.set_proof(uid);
     Ok(())
@@ -209,17 +217,9 @@ pub(crate) async fn forget(engine: &Engine, id: &TenantId) -> Result<(), Failure
     let Some(lease) = read(&engine.cluster, &path).await? else {
         return Ok(());
     };
-    let preconditions = Preconditions {
-        uid: lease.uid(),
-        ..Preconditions::default()
-    };
-    apply::delete_own(&engine.cluster, &path, &preconditions).await
+    Ok(apply::delete_lease(&engine.cluster, &path, lease.uid()).await?)
 }
 
 fn lease_path(id: &TenantId) -> String {
-    LEASES.path(api::SYSTEM_NAMESPACE, &lease_name(id))
-}
-
-fn lease_name(id: &TenantId) -> String {
-    format!("tenant-{id}")
+    LEASES.path(api::SYSTEM_NAMESPACE, &fleet::name(id))
 }

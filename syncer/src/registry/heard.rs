@@ -1,12 +1,15 @@
 //! What the registry's watches tell it.
 
 use super::Registry;
-use crate::watch::{Presence, Sink, Target};
+use crate::{
+    fleet::{self, Stored},
+    watch::{Presence, Sink, Target},
+};
 use api::{ControlPlaneClass, VirtualControlPlane, keys};
 use data_encoding::BASE64;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
-use tenancy::object::Object;
+use tenancy::{object::Object, tenant::TenantId};
 
 /// What one of the registry's watches watches.
 #[derive(Clone, Copy, Debug)]
@@ -15,14 +18,16 @@ pub(super) enum Source {
     Classes,
     Groups,
     Kubeconfigs,
+    Titles,
 }
 
 /// All of them.
-pub(super) const SOURCES: [Source; 4] = [
+pub(super) const SOURCES: [Source; 5] = [
     Source::ControlPlanes,
     Source::Classes,
     Source::Groups,
     Source::Kubeconfigs,
+    Source::Titles,
 ];
 
 impl Source {
@@ -48,6 +53,7 @@ impl Source {
                 kind: "Secret".into(),
                 presence: Presence::Certain,
             },
+            Self::Titles => fleet::titles(),
         }
     }
 }
@@ -68,6 +74,7 @@ impl Sink for RegistrySink {
             Source::Classes => heard.classes.clear(),
             Source::Groups => heard.groups.clear(),
             Source::Kubeconfigs => heard.kubeconfigs.clear(),
+            Source::Titles => heard.titles.clear(),
         }
     }
 
@@ -100,6 +107,16 @@ impl Sink for RegistrySink {
                     heard.kubeconfigs.insert(id.into(), text);
                 }
             }
+            Source::Titles => {
+                if let Some(id) = tenant(&object) {
+                    let stored = Stored::of(&object);
+                    let before = heard.titles.insert(id, stored.clone());
+                    if before.is_some_and(|before| before.title == stored.title) {
+                        // Marks are kept on the same Lease, and are no news here.
+                        return;
+                    }
+                }
+            }
         }
         drop(heard);
         self.registry.changed.notify_one();
@@ -120,6 +137,11 @@ impl Sink for RegistrySink {
                     heard.kubeconfigs.remove(id);
                 }
             }
+            Source::Titles => {
+                if let Some(id) = tenant(&object) {
+                    heard.titles.remove(&id);
+                }
+            }
         }
         drop(heard);
         self.registry.changed.notify_one();
@@ -129,6 +151,10 @@ impl Sink for RegistrySink {
         self.registry.heard.lock().complete |= 1 << self.source as u8;
         self.registry.changed.notify_one();
     }
+}
+
+fn tenant(object: &Object) -> Option<TenantId> {
+    TenantId::parse(object.label(keys::TENANT)?).ok()
 }
 
 fn parse<T: DeserializeOwned>(object: &Object) -> Option<T> {

@@ -15,6 +15,8 @@ use kube::ResourceExt;
 /// What is shown; `None` is what may not be listed.
 pub(super) struct Page {
     pub(super) vcp: VirtualControlPlane,
+    /// The syncer that leads it.
+    pub(super) leader: Option<String>,
     pub(super) namespaces: Option<Vec<Namespace>>,
     pub(super) pods: Option<Vec<Pod>>,
     pub(super) events: Vec<(&'static str, Event)>,
@@ -94,6 +96,7 @@ impl Page {
         line("Kubeconfig", secret.unwrap_or_default());
         line("Class", spec.class_name.clone());
         line("Identity", spec.identity.clone().unwrap_or_default());
+        line("Syncer", self.leader.clone().unwrap_or_default());
         match &spec.external {
             Some(external) => line(
                 "External",
@@ -266,6 +269,7 @@ mod tests {
                     {"type": "ControlPlaneReady", "status": "False", "reason": "Waiting", "message": "etcd-0 isn't ready",
                      "lastTransitionTime": "2025-01-01T00:00:10Z"}]},
             })),
+            leader: Some("sublet-syncer-1".into()),
             namespaces: Some(vec![parse(
                 json!({"metadata": {"name": "a-default-x", "annotations": {keys::NAME: "default"},
                                                      "creationTimestamp": "2025-01-01T00:00:20Z"}}),
@@ -285,6 +289,7 @@ mod tests {
             Age:             30s
             Class:           default
             Identity:        abcdefghijklmnopqrstuvwxyz
+            Syncer:          sublet-syncer-1
             Control plane:   1 API server, 1 etcd member (ephemeral)
             DNS:             CoreDNS in the tenant, cluster.local
 

@@ -94,6 +94,7 @@ impl World {
         rig::install(&side).await?;
         let syncer = Syncer::new(
             folder.path().to_owned(),
+            "bench",
             &above.syncer_kubeconfig(above.port),
             3600,
         )?;

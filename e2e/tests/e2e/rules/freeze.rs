@@ -42,6 +42,7 @@ async fn restarted_while_down(tenant: &Tenant) -> anyhow::Result<()> {
     let api_server = Daemon {
         namespace: &place,
         name: "kube-apiserver",
+        replicas: 1,
     };
     alone(async || {
         // The manager would start the API server again.
