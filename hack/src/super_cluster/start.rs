@@ -9,7 +9,9 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::layout::{self, Node};
 use super::process::{self, Identity, Program};
-use super::{cgroups, client, control_plane, dns, health, machine, network, node, pki, volumes};
+use super::{
+    cgroups, client, control_plane, dns, figures, health, machine, network, node, pki, volumes,
+};
 use crate::images::{self, Bundle};
 use crate::progress::Step;
 use crate::{paths, run};
@@ -73,6 +75,7 @@ pub(crate) fn repair(nodes: &[Node]) -> Result<Vec<String>> {
         start_unless_running(program, &mut restarted)?;
     }
     start_unless_running(volumes::provisioner(first)?, &mut restarted)?;
+    start_unless_running(figures::program(first)?, &mut restarted)?;
     for each in nodes {
         let home = home(*each)?;
         let containerd = node::containerd(*each, home)?.name;
@@ -86,6 +89,7 @@ pub(crate) fn repair(nodes: &[Node]) -> Result<Vec<String>> {
     }
     dns::apply(&client()?)?;
     volumes::apply(&client()?)?;
+    figures::apply(&client()?)?;
     wait_until_ready(nodes)?;
     Ok(restarted)
 }
@@ -105,7 +109,10 @@ fn finish_control_plane(home: Identity) -> Result<()> {
     }
     volumes::provisioner(home)?.start()?;
     volumes::apply(&client()?)?;
-    dns::apply(&client()?)
+    dns::apply(&client()?)?;
+    // After DNS, whose pod is waited for.
+    figures::apply(&client()?)?;
+    figures::program(home)?.start().map(drop)
 }
 
 fn start_node(node: Node, home: Identity, bundle: &Bundle) -> Result<()> {
