@@ -12,6 +12,7 @@
 //! goes is taken from the index, which comes from the super cluster; a caller only chooses among what is its own.
 
 pub mod args;
+pub mod fuzz;
 
 mod index;
 mod watch;

@@ -59,7 +59,7 @@ pub(crate) fn cpu(nanos: u128) -> String {
 pub(crate) fn memory(bytes: u128) -> String {
     match bytes {
         0 => "0".into(),
-        bytes if bytes % 1024 == 0 => format!("{}Ki", bytes / 1024),
+        bytes if bytes.is_multiple_of(1024) => format!("{}Ki", bytes / 1024),
         bytes => bytes.to_string(),
     }
 }
