@@ -84,6 +84,8 @@ pub const ROLE_ROUTE: &str = "route";
 pub const PROXY_AUTHORITY: &str = "proxy-ca";
 /// Name of the Secret in Sublet's own namespace with the certificate that the proxy shows to tenants' API servers.
 pub const PROXY_SERVER: &str = "proxy-server";
+/// Secret with the authority by which the proxy signs for the addresses of virtual nodes, and for nothing else.
+pub const PROXY_NODES: &str = "proxy-nodes-ca";
 /// Name of the proxy's Deployment, and of the Service by which tenants' API servers reach it.
 pub const PROXY: &str = "sublet-apiserver-proxy";
 /// Name of the Service by which clients reach tenants through the proxy.

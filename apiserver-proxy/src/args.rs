@@ -8,8 +8,12 @@ use crate::{
     index::Index,
     kubelet::Kubelet,
     metrics::{Metrics, Plane, Shown},
+    metrics_api::MetricsApi,
+    node_certificate::Signer,
+    node_figures::Counters,
     passthrough::Door,
     serving::{self, Serving},
+    usage::Usage,
     watch::{self, Listed},
 };
 use anyhow::Context;
@@ -106,10 +110,20 @@ impl Args {
         let (metrics, listed) = (Arc::new(Metrics::new()), Arc::new(Listed::default()));
         let gate = Arc::new(Gate::new(index.clone()));
         let tls = TlsAcceptor::from(Arc::new(serving::config(serving.clone(), gate.clone())?));
+        let signer = Arc::new(Signer::default());
+        let usage = Usage::new(client.clone(), index.clone());
+        let counters = Arc::new(Counters::default());
+        let figures = Arc::new(MetricsApi {
+            tls: TlsAcceptor::from(Arc::new(serving::within_a_tunnel(serving.clone())?)),
+            usage: usage.clone(),
+            metrics: metrics.clone(),
+        });
         let kubelet = Arc::new(Kubelet {
             gate: gate.clone(),
             index: index.clone(),
             upstream: Upstream::new(client.clone()),
+            usage,
+            counters: counters.clone(),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         });
@@ -118,6 +132,8 @@ impl Args {
             gate,
             index: index.clone(),
             kubelet,
+            figures,
+            signer: signer.clone(),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         });
@@ -130,13 +146,14 @@ impl Args {
             index: index.clone(),
             listed: listed.clone(),
             serving: serving.clone(),
+            signer: signer.clone(),
             ending: AtomicBool::new(false),
         });
 
         let probes = tokio::spawn(telemetry::serve(page, shown.clone()));
         let watches = tokio::spawn({
             let (index, serving) = (index.clone(), serving.clone());
-            async move { watch::run(client, &namespace, index, serving, listed).await }
+            async move { watch::run(client, &namespace, index, serving, signer, listed).await }
         });
         tokio::spawn(accept::run(
             door,
@@ -154,7 +171,7 @@ impl Args {
             cancel.clone(),
             move |stream, unknown| egress.clone().serve(stream, unknown),
         ));
-        tokio::spawn(housekeeping(index, metrics));
+        tokio::spawn(housekeeping(index, metrics, counters));
         tracing::info!(version = env!("CARGO_PKG_VERSION"), server = %config.cluster_url, "started");
 
         let (mut terminate, mut interrupt) = (
@@ -177,13 +194,14 @@ impl Args {
     }
 }
 
-/// Forgets what was counted for tenants that are gone.
-async fn housekeeping(index: Arc<Index>, metrics: Arc<Metrics>) {
+/// Forgets what was counted for tenants that are gone, or for nobody.
+async fn housekeeping(index: Arc<Index>, metrics: Arc<Metrics>, counters: Arc<Counters>) {
     let mut rounds = tokio::time::interval(HOUSEKEEPING);
     loop {
         rounds.tick().await;
         let known = index.tenants();
         metrics.keep(|tenant| known.contains(tenant));
+        counters.forget();
     }
 }
 

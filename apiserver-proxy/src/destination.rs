@@ -37,8 +37,10 @@ pub(crate) struct Allowed {
 /// Where a connection goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// To the kubelet of this virtual node.
+    /// To the kubelet of the virtual node that is called so: by the label of its host name, or by its address.
     Kubelet(String),
+    /// To the tenant's metrics API.
+    Figures,
     /// To this address.
     Dial(IpAddr),
     /// To one of the addresses of this name that [`judge`] lets through.
@@ -70,15 +72,21 @@ pub(crate) fn decide(
         .and_then(|host| host.strip_suffix(']'))
         .unwrap_or(host);
     if let Ok(address) = bare.parse::<IpAddr>() {
-        return judge(tenant, address, port, places).map(Verdict::Dial);
+        return match address {
+            IpAddr::V6(v6) if naming::is_node_address(v6) => node(v6.to_string(), port),
+            _ => judge(tenant, address, port, places).map(Verdict::Dial),
+        };
     }
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     if !is_host(&host) {
         return Err(Refusal::Malformed);
     }
-    if let Some(node) = naming::node_of_host(&host) {
-        return if port == KUBELET_PORT {
-            Ok(Verdict::Kubelet(node.to_owned()))
+    if let Some(label) = naming::node_of_host(&host) {
+        return node(label.to_owned(), port);
+    }
+    if host == naming::METRICS_HOST {
+        return if port == naming::METRICS_PORT {
+            Ok(Verdict::Figures)
         } else {
             Err(Refusal::Foreign)
         };
@@ -93,6 +101,14 @@ pub(crate) fn decide(
         return Err(Refusal::Foreign);
     }
     Ok(Verdict::Resolve(host))
+}
+
+fn node(called: String, port: u16) -> Result<Verdict, Refusal> {
+    if port == KUBELET_PORT {
+        Ok(Verdict::Kubelet(called))
+    } else {
+        Err(Refusal::Foreign)
+    }
 }
 
 /// Whether the tenant may reach an address; the answer is the address in its plain form.
@@ -112,7 +128,8 @@ pub(crate) fn judge(
             .allowed
             .iter()
             .any(|allowed| allowed.covers(address, port));
-    if may && port != 0 {
+    let is_node = matches!(address, IpAddr::V6(v6) if naming::is_node_address(v6));
+    if may && !is_node && port != 0 {
         Ok(address)
     } else {
         Err(Refusal::Foreign)

@@ -11,6 +11,8 @@ use crate::{
     kubelet::Kubelet,
     limit::Slot,
     metrics::{Metrics, NOBODY, Plane},
+    metrics_api::MetricsApi,
+    node_certificate::Signer,
 };
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -47,6 +49,8 @@ pub(crate) struct Egress {
     pub(crate) gate: Arc<Gate>,
     pub(crate) index: Arc<Index>,
     pub(crate) kubelet: Arc<Kubelet>,
+    pub(crate) figures: Arc<MetricsApi>,
+    pub(crate) signer: Arc<Signer>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: TaskTracker,
 }
@@ -98,6 +102,23 @@ impl Egress {
     }
 }
 
+impl Egress {
+    /// What a node shows that is called so: a host name is in the proxy's own certificate, an address gets one now.
+    fn tls_of(&self, node: &str) -> Option<TlsAcceptor> {
+        let Ok(address) = node.parse() else {
+            return Some(self.tls.clone());
+        };
+        let now = UnixTime::now().as_secs();
+        match self.signer.config(address, self.gate.clone(), now) {
+            Ok(config) => Some(TlsAcceptor::from(Arc::new(config))),
+            Err(error) => {
+                tracing::warn!(%error, "a virtual node has no certificate for its address");
+                None
+            }
+        }
+    }
+}
+
 impl Session {
     async fn answer(&self, mut request: Request<Incoming>) -> Response<Empty<Bytes>> {
         let (egress, tenant) = (&self.egress, &self.tenant);
@@ -121,6 +142,10 @@ impl Session {
         let dialled = match verdict {
             Ok(Verdict::Kubelet(node)) => {
                 self.to_kubelet(upgrade, node);
+                return status(StatusCode::OK);
+            }
+            Ok(Verdict::Figures) => {
+                self.to_figures(upgrade);
                 return status(StatusCode::OK);
             }
             Ok(Verdict::Dial(address)) => dial(&[address], port).await,
@@ -180,7 +205,26 @@ impl Session {
             let Ok(tunnel) = upgrade.await else { return };
             let gone = tenant.gone.clone();
             let kubelet = egress.kubelet.clone();
-            let serving = kubelet.serve(TokioIo::new(tunnel), egress.tls.clone(), tenant, node);
+            let Some(tls) = egress.tls_of(&node) else {
+                return egress
+                    .metrics
+                    .count(tenant.id.as_str(), Plane::Kubelet, "no_certificate");
+            };
+            let serving = kubelet.serve(TokioIo::new(tunnel), tls, tenant, node);
+            tokio::select! {
+                () = gone.cancelled() => {}
+                () = serving => {}
+            }
+            drop(slot);
+        });
+    }
+
+    fn to_figures(&self, upgrade: OnUpgrade) {
+        let (egress, tenant, slot) = (self.egress.clone(), self.tenant.clone(), self.slot.clone());
+        self.egress.tasks.spawn(async move {
+            let Ok(tunnel) = upgrade.await else { return };
+            let gone = tenant.gone.clone();
+            let serving = egress.figures.clone().serve(TokioIo::new(tunnel), tenant);
             tokio::select! {
                 () = gone.cancelled() => {}
                 () = serving => {}

@@ -30,6 +30,8 @@ pub(crate) struct Pod {
     namespace: String,
     name: String,
     uid: String,
+    /// Name of its node, once it has one.
+    node: String,
     /// Addresses that are the pod's own: none once it has ended, or when it uses its node's.
     addresses: Vec<IpAddr>,
 }
@@ -51,6 +53,21 @@ pub(crate) struct Target {
     pub(crate) namespace: String,
     /// Name, which is the same on both sides.
     pub(crate) name: String,
+    /// Name of its node.
+    pub(crate) node: String,
+}
+
+/// A pod as its tenant knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Namespace.
+    pub(crate) namespace: String,
+    /// Name.
+    pub(crate) name: String,
+    /// UID.
+    pub(crate) uid: String,
+    /// Name of its node.
+    pub(crate) node: String,
 }
 
 /// All that is known.
@@ -202,7 +219,39 @@ impl Index {
         is_it.then_some(Target {
             namespace: place.0,
             name: place.1,
+            node: pod.node.clone(),
         })
+    }
+
+    /// The super namespace of one of the tenant's namespaces.
+    pub(crate) fn place(&self, tenant: &Tenant, namespace: &str) -> String {
+        naming::super_namespace(&tenant.id, &tenant.name, namespace)
+    }
+
+    /// What a pod of the super cluster is to the tenant; `None` if it isn't the tenant's.
+    pub(crate) fn own_pod(&self, tenant: &Tenant, place: &Place) -> Option<Seen> {
+        let known = self.known.read();
+        let pod = known.pods.get(place)?;
+        let is_own = pod.tenant == tenant.id.as_str()
+            && pod.name == place.1
+            && self.place(tenant, &pod.namespace) == place.0;
+        is_own.then(|| Seen {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            node: pod.node.clone(),
+        })
+    }
+
+    /// The name of the node that a label of its host name means, as far as the tenant's pods tell.
+    pub(crate) fn node_of(&self, tenant: &Tenant, label: &str) -> Option<String> {
+        let known = self.known.read();
+        let mut own = known
+            .pods
+            .values()
+            .filter(|pod| pod.tenant == tenant.id.as_str());
+        let pod = own.find(|pod| crate::node_figures::is_node(&pod.node, label))?;
+        Some(pod.node.clone())
     }
 
     /// Identities of all tenants.
@@ -299,6 +348,11 @@ fn read_pod(pod: &SuperPod) -> Option<Pod> {
         namespace: pod.annotations().get(api::keys::NAMESPACE)?.clone(),
         name: pod.annotations().get(api::keys::NAME)?.clone(),
         uid: pod.annotations().get(api::keys::UID)?.clone(),
+        node: pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.node_name.clone())
+            .unwrap_or_default(),
         addresses,
     })
 }

@@ -1,18 +1,23 @@
-//! The kubelet of the virtual nodes: logs, exec, attach and port-forward of the tenant's own pods, and nothing else.
+//! The kubelet of the virtual nodes: logs, exec, attach and port-forward of the tenant's own pods, their list, and what
+//! they use.
 //!
-//! It lives behind the way out, so a caller proves twice who it is, and both proofs must name the same tenant. Whole-node
-//! data isn't served at all: no answer can tell of another tenant's pods.
+//! It lives behind the way out, so a caller proves twice who it is, and both proofs must name the same tenant. What is
+//! told of a node is made of the tenant's own pods: no answer can tell of another's.
 
 use crate::{
     forward::{self, Answer, Upstream},
     identity::Gate,
     index::{Index, Tenant},
     metrics::{Metrics, NOBODY, Plane},
-    route::{self, Question, Verb},
+    node_figures::{self, Counters},
+    node_pods,
+    route::{self, Question, Verb, Whole},
+    usage::{self, Usage},
 };
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::Upgraded};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout};
@@ -26,11 +31,15 @@ const IDLE_LIMIT: Duration = Duration::from_secs(120);
 /// Room for a request's head: commands stand in the query.
 const HEAD_MAX: usize = 128 << 10;
 
+const JSON: &str = "application/json";
+
 /// The kubelet.
 pub(crate) struct Kubelet {
     pub(crate) gate: Arc<Gate>,
     pub(crate) index: Arc<Index>,
     pub(crate) upstream: Upstream,
+    pub(crate) usage: Usage,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: TaskTracker,
 }
@@ -95,6 +104,7 @@ impl Kubelet {
             uri.query().unwrap_or_default(),
         ) {
             Ok(route::Request::Pod(question)) => question,
+            Ok(route::Request::Node(whole)) => return self.tell(&tenant, &node, whole).await,
             Ok(route::Request::Healthz) => return forward::text(StatusCode::OK, "ok".into()),
             Err(refusal) => {
                 let id = tenant.id.as_str();
@@ -128,6 +138,8 @@ impl Kubelet {
             );
         };
         audit.status = StatusCode::BAD_GATEWAY;
+        // The caller may have called it by its address.
+        audit.node.clone_from(&target.node);
         match question.verb {
             Verb::Logs => self.upstream.logs(&question, &target, audit).await,
             Verb::Exec | Verb::Attach | Verb::PortForward => {
@@ -137,6 +149,76 @@ impl Kubelet {
                     .await
             }
         }
+    }
+}
+
+impl Kubelet {
+    /// What the node's kubelet would tell of all its pods, if the tenant's were all.
+    async fn tell(&self, tenant: &Tenant, node: &str, whole: Whole) -> Response<Answer> {
+        let (began, id) = (Instant::now(), tenant.id.as_str());
+        let known = self.index.node_of(tenant, node);
+        let told = self.told(tenant, node, known.as_deref(), whole).await;
+        let node = known.as_deref().unwrap_or(node);
+        let (outcome, response) = match told {
+            Ok((kind, text)) => {
+                let mut response = forward::text(StatusCode::OK, text);
+                let kind = HeaderValue::from_static(kind);
+                response.headers_mut().insert(header::CONTENT_TYPE, kind);
+                ("done", response)
+            }
+            Err(error) => (
+                error.word(),
+                forward::text(error.status(), error.to_string()),
+            ),
+        };
+        self.metrics.count(id, Plane::Kubelet, outcome);
+        self.metrics
+            .started(Plane::Kubelet, whole.word(), began.elapsed());
+        tracing::info!(
+            target: "audit",
+            tenant = id,
+            control_plane = tenant.name,
+            node,
+            verb = whole.word(),
+            status = response.status().as_u16(),
+            seconds = began.elapsed().as_secs_f64(),
+            "kubelet request"
+        );
+        response
+    }
+
+    /// Media type and text.
+    async fn told(
+        &self,
+        tenant: &Tenant,
+        called: &str,
+        known: Option<&str>,
+        whole: Whole,
+    ) -> Result<(&'static str, String), usage::Error> {
+        let name = known.unwrap_or(called);
+        let here = async || {
+            let pods = self.usage.pods(tenant, None).await?;
+            Ok::<_, usage::Error>(node_figures::on_node(pods, called))
+        };
+        let now = Timestamp::now();
+        Ok(match whole {
+            Whole::Pods => {
+                let items = match known {
+                    Some(node) => self.usage.objects(tenant, node).await?,
+                    None => vec![],
+                };
+                let list = node_pods::list(&items, tenant, called, &self.index);
+                (JSON, list.to_string())
+            }
+            Whole::Summary => (
+                JSON,
+                node_figures::summary(name, &here().await?, now).to_string(),
+            ),
+            Whole::Resource => (
+                "text/plain; version=0.0.4; charset=utf-8",
+                self.counters.resource(tenant, name, &here().await?, now),
+            ),
+        })
     }
 }
 

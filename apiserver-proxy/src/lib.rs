@@ -4,13 +4,15 @@
 //! kubectl ──TLS──▶ front door: server name ─▶ that tenant's API server (bytes; TLS isn't ended here)
 //!
 //! tenant API server ──TLS, CONNECT──▶ way out ──┬─▶ the tenant's own pods and Services, and what its class allows
-//!                                               └─▶ a virtual node: kubelet ─▶ the super API server's pod subresources
+//!                                               ├─▶ a virtual node: kubelet ─▶ the super API server's pod subresources
+//!                                               └─▶ the tenant's metrics API ─▶ the super cluster's
 //! ```
 //!
 //! Who calls is told by a certificate of the tenant's own authority, never by a header or a path. Where a connection
 //! goes is taken from the index, which comes from the super cluster; a caller only chooses among what is its own.
 
 pub mod args;
+pub mod fuzz;
 
 mod index;
 mod watch;
@@ -32,5 +34,13 @@ mod forward;
 mod kubelet;
 mod query;
 mod route;
+
+mod metrics_api;
+mod node_certificate;
+mod node_figures;
+mod node_pods;
+mod quantity;
+mod selector;
+mod usage;
 
 mod metrics;

@@ -7,23 +7,42 @@ use tokio::{
     time::Instant,
 };
 
-/// Connections of one tenant at one plane of one replica.
-const CONNECTIONS: usize = 2000;
-/// New connections of one tenant at one plane: so many at once, and so many in a second thereafter.
-const BURST: f64 = 500.0;
-const PER_SECOND: f64 = 100.0;
+/// Of one tenant at one plane of one replica.
+const CONNECTIONS: Rate = Rate {
+    open: 2000,
+    burst: 500.0,
+    per_second: 100.0,
+};
+/// Lists of metrics cost the super API server more than a connection does.
+const FIGURES: Rate = Rate {
+    open: 8,
+    burst: 60.0,
+    per_second: 10.0,
+};
 /// Between two lines about what a tenant was refused.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// The limits of one tenant.
-#[derive(Default)]
 pub(crate) struct Limits {
     /// At the front door.
     pub(crate) door: Limit,
     /// At the way out, the kubelet's among it.
     pub(crate) out: Limit,
+    /// On questions to the super cluster's metrics API.
+    pub(crate) figures: Limit,
     /// On log lines about what is refused.
     pub(crate) noise: Noise,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            door: Limit::new(CONNECTIONS),
+            out: Limit::new(CONNECTIONS),
+            figures: Limit::new(FIGURES),
+            noise: Noise::default(),
+        }
+    }
 }
 
 /// One line in a while: what is refused is counted, and a tenant can't fill the log.
@@ -42,8 +61,17 @@ impl Noise {
     }
 }
 
-/// A limit on connections, on their number and on their rate.
+/// How many may be open, how many may begin at once, and how many in a second thereafter.
+#[derive(Clone, Copy)]
+struct Rate {
+    open: usize,
+    burst: f64,
+    per_second: f64,
+}
+
+/// A limit on connections or requests, on their number and on their rate.
 pub(crate) struct Limit {
+    rate: Rate,
     slots: Arc<Semaphore>,
     bucket: Mutex<Bucket>,
 }
@@ -60,26 +88,25 @@ pub(crate) type Slot = OwnedSemaphorePermit;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
-impl Default for Limit {
-    fn default() -> Self {
+impl Limit {
+    fn new(rate: Rate) -> Self {
         Self {
-            slots: Arc::new(Semaphore::new(CONNECTIONS)),
+            rate,
+            slots: Arc::new(Semaphore::new(rate.open)),
             bucket: Mutex::new(Bucket {
-                tokens: BURST,
+                tokens: rate.burst,
                 filled: Instant::now(),
             }),
         }
     }
-}
 
-impl Limit {
-    /// Takes a place for a new connection.
+    /// Takes a place for a new connection or request.
     pub(crate) fn take(&self) -> Result<Slot, Full> {
         let slot = self.slots.clone().try_acquire_owned().map_err(|_| Full)?;
         let mut bucket = self.bucket.lock();
         let now = Instant::now();
-        let gained = now.duration_since(bucket.filled).as_secs_f64() * PER_SECOND;
-        bucket.tokens = (bucket.tokens + gained).min(BURST);
+        let gained = now.duration_since(bucket.filled).as_secs_f64() * self.rate.per_second;
+        bucket.tokens = (bucket.tokens + gained).min(self.rate.burst);
         bucket.filled = now;
         if bucket.tokens < 1.0 {
             return Err(Full);
@@ -95,18 +122,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_is_let_in_and_then_so_many_a_second() {
-        let limit = Limit::default();
+        let limit = Limit::new(CONNECTIONS);
         let taken = || (0..10_000).take_while(|_| limit.take().is_ok()).count();
-        assert_eq!(taken(), BURST as usize);
+        assert_eq!(taken(), CONNECTIONS.burst as usize);
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(taken(), PER_SECOND as usize);
+        assert_eq!(taken(), CONNECTIONS.per_second as usize);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_held_counts() {
-        let limit = Limit::default();
+        let limit = Limit::new(CONNECTIONS);
         let mut held = vec![];
-        while held.len() < CONNECTIONS {
+        while held.len() < CONNECTIONS.open {
             match limit.take() {
                 Ok(slot) => held.push(slot),
                 Err(Full) => tokio::time::advance(Duration::from_secs(1)).await,

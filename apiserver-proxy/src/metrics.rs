@@ -1,6 +1,6 @@
 //! What the proxy counts, and what it shows to probes.
 
-use crate::{index::Index, serving::Serving, watch::Listed};
+use crate::{index::Index, node_certificate::Signer, serving::Serving, watch::Listed};
 use parking_lot::Mutex;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -30,6 +30,8 @@ pub(crate) enum Plane {
     Kubelet,
     /// The way out.
     Out,
+    /// The metrics API of tenants.
+    Figures,
 }
 
 impl Plane {
@@ -39,6 +41,7 @@ impl Plane {
             Self::Door => "front-door",
             Self::Kubelet => "kubelet",
             Self::Out => "way-out",
+            Self::Figures => "metrics-api",
         }
     }
 }
@@ -165,7 +168,7 @@ impl Metrics {
                 return true;
             }
             self.requests.remove(labels);
-            for plane in [Plane::Door, Plane::Kubelet, Plane::Out] {
+            for plane in [Plane::Door, Plane::Kubelet, Plane::Out, Plane::Figures] {
                 self.open.remove(&by_plane(&labels.tenant, plane));
                 self.bytes.remove(&by_plane(&labels.tenant, plane));
             }
@@ -191,6 +194,8 @@ pub(crate) struct Shown {
     pub(crate) listed: Arc<Listed>,
     /// The certificate for tenants' API servers.
     pub(crate) serving: Arc<Serving>,
+    /// Signs for the addresses of virtual nodes.
+    pub(crate) signer: Arc<Signer>,
     /// Set once the process is asked to end: no new connections, please.
     pub(crate) ending: AtomicBool,
 }
@@ -205,6 +210,9 @@ impl Page for Shown {
         }
         if !self.serving.is_there() {
             return Err("there is no serving certificate yet: the manager makes it");
+        }
+        if !self.signer.is_there() {
+            return Err("there is no authority of nodes yet: the manager makes it");
         }
         Ok(())
     }

@@ -70,6 +70,30 @@ pub(crate) enum Request {
     Healthz,
     /// Something of a pod.
     Pod(Question),
+    /// Something of the node, as far as it is the tenant's.
+    Node(Whole),
+}
+
+/// What is asked for of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whole {
+    /// Its pods.
+    Pods,
+    /// What they use, as JSON.
+    Summary,
+    /// What they use, as Prometheus reads it.
+    Resource,
+}
+
+impl Whole {
+    /// For logs and metrics.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Pods => "pods",
+            Self::Summary => "stats/summary",
+            Self::Resource => "metrics/resource",
+        }
+    }
 }
 
 /// A request that isn't passed on.
@@ -117,13 +141,10 @@ pub(crate) fn parse(method: &Method, path: &str, query: &str) -> Result<Request,
     };
     let segments: Vec<&str> = rest.split('/').collect();
     let (verb, names) = match segments.as_slice() {
-        ["healthz"] => {
-            return if method == Method::GET {
-                Ok(Request::Healthz)
-            } else {
-                Err(Refusal::Method)
-            };
-        }
+        ["healthz"] => return got(method, Request::Healthz),
+        ["pods"] => return got(method, Request::Node(Whole::Pods)),
+        ["stats", "summary"] => return got(method, Request::Node(Whole::Summary)),
+        ["metrics", "resource"] => return got(method, Request::Node(Whole::Resource)),
         ["containerLogs", names @ ..] => (Verb::Logs, names),
         ["exec", names @ ..] => (Verb::Exec, names),
         ["attach", names @ ..] => (Verb::Attach, names),
@@ -172,6 +193,15 @@ pub(crate) fn parse(method: &Method, path: &str, query: &str) -> Result<Request,
         container: container.map(str::to_owned),
         parameters,
     }))
+}
+
+/// What can be got and nothing else.
+fn got(method: &Method, request: Request) -> Result<Request, Refusal> {
+    if method == Method::GET {
+        Ok(request)
+    } else {
+        Err(Refusal::Method)
+    }
 }
 
 type Given = [(String, String)];
@@ -263,7 +293,7 @@ fn is_number(text: &str) -> bool {
 }
 
 /// A DNS label as Kubernetes has it.
-fn is_label(text: &str) -> bool {
+pub(crate) fn is_label(text: &str) -> bool {
     let is_edge = |byte: Option<&u8>| {
         byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
     };
@@ -277,7 +307,7 @@ fn is_label(text: &str) -> bool {
 }
 
 /// A DNS name as Kubernetes has it.
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     text.len() <= NAME_MAX
         && text.split('.').all(|label| {
             let bytes = label.as_bytes();

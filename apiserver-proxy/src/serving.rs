@@ -56,9 +56,21 @@ impl ResolvesServerCert for Serving {
     }
 }
 
+/// TLS for callers that a tunnel brings of which it is known whose it is: no certificate is asked for.
+pub(crate) fn within_a_tunnel(serving: Arc<Serving>) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(serving);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
 /// TLS for callers who must show a certificate of a tenant. HTTP/1.1 only: a tunnel and an upgrade take a connection each.
 pub(crate) fn config(
-    serving: Arc<Serving>,
+    serving: Arc<dyn ResolvesServerCert>,
     gate: Arc<Gate>,
 ) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(provider())

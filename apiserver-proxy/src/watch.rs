@@ -2,6 +2,7 @@
 
 use crate::{
     index::{Index, Place, Tenant},
+    node_certificate::Signer,
     serving::Serving,
 };
 use futures::StreamExt;
@@ -27,7 +28,7 @@ use std::{
 /// Objects per page of a first list.
 const PAGE: u32 = 500;
 /// Kinds that are watched.
-const KINDS: usize = 4;
+const KINDS: usize = 5;
 
 /// How many first lists are complete.
 #[derive(Default)]
@@ -56,18 +57,19 @@ pub(crate) async fn run(
     system: &str,
     index: Arc<Index>,
     serving: Arc<Serving>,
+    signer: Arc<Signer>,
     listed: Arc<Listed>,
 ) {
     let labelled = |selector: &str| watcher::Config::default().page_size(PAGE).labels(selector);
     let routes = labelled(&format!("{}={}", api::keys::ROLE, api::keys::ROLE_ROUTE));
-    let named =
-        watcher::Config::default().fields(&format!("metadata.name={}", api::keys::PROXY_SERVER));
+    let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
     let (tenants, pods, services, certificate) = (
         Routes(index.clone()),
         Pods(index.clone()),
         Services(index),
         Certificate(serving),
     );
+    let nodes = NodeAuthority(signer);
     let all = || labelled(api::keys::TENANT);
     tokio::join!(
         follow(
@@ -79,9 +81,15 @@ pub(crate) async fn run(
         follow(Api::all(client.clone()), all(), &pods, &listed),
         follow(Api::all(client.clone()), all(), &services, &listed),
         follow(
-            Api::namespaced(client, system),
-            named,
+            Api::namespaced(client.clone(), system),
+            named(api::keys::PROXY_SERVER),
             &certificate,
+            &listed
+        ),
+        follow(
+            Api::namespaced(client, system),
+            named(api::keys::PROXY_NODES),
+            &nodes,
             &listed
         ),
     );
@@ -186,15 +194,35 @@ impl Sink<Service> for Services {
     }
 }
 
+struct NodeAuthority(Arc<Signer>);
+
+impl Sink<Secret> for NodeAuthority {
+    fn set(&self, _place: Place, secret: Secret) {
+        match self
+            .0
+            .set(data(&secret, "tls.crt"), data(&secret, "tls.key"))
+        {
+            Ok(()) => tracing::info!("the authority of nodes is taken up"),
+            Err(error) => tracing::warn!(%error, "the last good authority of nodes stays"),
+        }
+    }
+    fn gone(&self, _place: &Place) {}
+    fn keep(&self, _listed: &HashSet<Place>) {}
+}
+
+fn data<'a>(secret: &'a Secret, key: &str) -> &'a [u8] {
+    let data = secret.data.as_ref().and_then(|data| data.get(key));
+    data.map(|data| data.0.as_slice()).unwrap_or_default()
+}
+
 struct Certificate(Arc<Serving>);
 
 impl Sink<Secret> for Certificate {
     fn set(&self, _place: Place, secret: Secret) {
-        let data = |key: &str| {
-            let data = secret.data.as_ref().and_then(|data| data.get(key));
-            data.map(|data| data.0.as_slice()).unwrap_or_default()
-        };
-        match self.0.set(data("tls.crt"), data("tls.key")) {
+        match self
+            .0
+            .set(data(&secret, "tls.crt"), data(&secret, "tls.key"))
+        {
             Ok(()) => tracing::info!("a serving certificate is taken up"),
             Err(error) => tracing::warn!(%error, "the last good certificate stays"),
         }

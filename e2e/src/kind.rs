@@ -50,6 +50,12 @@ pub const STATEFUL_SET: Kind = kind("apps/v1", "StatefulSet", "statefulsets");
 pub const DAEMON_SET: Kind = kind("apps/v1", "DaemonSet", "daemonsets");
 pub const CRON_JOB: Kind = kind("batch/v1", "CronJob", "cronjobs");
 pub const PRIORITY_CLASS: Kind = kind("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses");
+pub const AUTOSCALER: Kind = kind(
+    "autoscaling/v2",
+    "HorizontalPodAutoscaler",
+    "horizontalpodautoscalers",
+);
+pub const POD_METRICS: Kind = kind("metrics.k8s.io/v1beta1", "PodMetrics", "pods");
 pub const JOB: Kind = kind("batch/v1", "Job", "jobs");
 pub const ROLE: Kind = kind("rbac.authorization.k8s.io/v1", "Role", "roles");
 pub const ROLE_BINDING: Kind = kind(

@@ -51,6 +51,15 @@ pub struct Answer {
     pub text: String,
 }
 
+impl Answer {
+    /// What came after the head, unless it came in chunks.
+    pub fn body(&self) -> &str {
+        self.text
+            .split_once("\r\n\r\n")
+            .map_or("", |(_, body)| body)
+    }
+}
+
 impl Identity {
     /// What a tenant's API server shows to the proxy.
     pub async fn of_api_server(tenant: &Tenant) -> anyhow::Result<Self> {
@@ -137,7 +146,18 @@ impl WayOut {
         inner: &Identity,
         head: &str,
     ) -> anyhow::Result<Answer> {
-        let host = tenancy::naming::node_host("any");
+        self.kubelet_of(outer, inner, "any", head).await
+    }
+
+    /// The same, of the node with that name.
+    pub async fn kubelet_of(
+        &self,
+        outer: &Identity,
+        inner: &Identity,
+        node: &str,
+        head: &str,
+    ) -> anyhow::Result<Answer> {
+        let host = tenancy::naming::node_host(node);
         let mut tunnel = self.connect(Some(outer)).await?;
         let line = format!("CONNECT {host}:10250 HTTP/1.1\r\nHost: x\r\n\r\n");
         tunnel.write_all(line.as_bytes()).await?;

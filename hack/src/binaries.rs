@@ -77,6 +77,11 @@ const BUILDS: &[Build] = &[
     program("etcd", "etcd", "."),
     program("coredns", "coredns", "."),
     program("kwok", "kwok", "."),
+    program(
+        "metrics-server",
+        "metrics-server",
+        "sigs.k8s.io/metrics-server/cmd/metrics-server",
+    ),
     program("provisioner", "provisioner", "."),
     Build {
         links: &["kube-apiserver-1.34", "kube-controller-manager-1.34"],

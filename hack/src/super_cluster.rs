@@ -10,6 +10,7 @@ mod cgroups;
 mod control_plane;
 mod dns;
 mod fake_nodes;
+mod figures;
 mod health;
 mod machine;
 pub(crate) mod network;
@@ -83,7 +84,13 @@ pub(crate) fn up(nodes: Option<u8>, fake_nodes: u32) -> Result<()> {
     let _lock = cache::lock("super")?;
     stop_on_interrupt();
     let bundle = images::third_party()?;
-    for program in ["etcd", "kube-apiserver", "kubectl", "provisioner"] {
+    for program in [
+        "etcd",
+        "kube-apiserver",
+        "kubectl",
+        "provisioner",
+        "metrics-server",
+    ] {
         binaries::path(program)?;
     }
 

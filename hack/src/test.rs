@@ -177,7 +177,7 @@ fn each_crate_alone() -> Result<()> {
 
 /// What the cluster and the upstream suite consist of.
 fn build_go_programs() -> Result<()> {
-    for program in ["kube", "etcd", "coredns"] {
+    for program in ["kube", "etcd", "coredns", "metrics-server"] {
         binaries::path(program)?;
     }
     conformance::build()

@@ -53,6 +53,8 @@ pub(crate) struct ControlPlane {
     pub(crate) endpoint_host: Option<String>,
     /// Where its API server may go beside its own pods and Services: `CIDR` or `CIDR PORT`.
     pub(crate) egress: Vec<String>,
+    /// Labels of the nodes that the tenant sees.
+    pub(crate) visible_nodes: BTreeMap<String, String>,
     /// Labels that its groups put on its super namespaces.
     pub(crate) group_labels: BTreeMap<String, String>,
     /// Custom resources that cross, as `PLURAL.GROUP`.
@@ -258,6 +260,7 @@ impl ControlPlane {
             endpoint: spec.endpoint.clone(),
             endpoint_host: offer.endpoint_host.clone(),
             egress: offer.api_server_egress.iter().map(egress).collect(),
+            visible_nodes: spec.policy.node_selector.clone(),
             group_labels: group_labels(&owner.namespace, groups),
             custom_resources: vcp.spec.sync.custom_resources.clone(),
         })

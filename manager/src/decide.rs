@@ -117,7 +117,8 @@ pub(crate) fn tenant_objects(seen: &Seen) -> Vec<Object> {
         .map(|((owner, class), slice)| ControlPlane::parse(owner, &seen.vcp, class, slice, &[]));
     parsed
         .and_then(Result::ok)
-        .map(|cp| tenant::objects(&cp))
+        .zip(seen.proxy.as_ref())
+        .map(|(cp, proxy)| tenant::objects(&cp, proxy))
         .unwrap_or_default()
 }
 
@@ -276,7 +277,7 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
     }
     actions.extend(due(vec![user], |_| seen.user_secret.as_ref(), seen));
     if let Tenant::Answers { objects, .. } = &seen.tenant {
-        let unmet = tenant::objects(cp)
+        let unmet = tenant::objects(cp, proxy)
             .into_iter()
             .filter(|want| !tenant::is_met(want, objects));
         actions.extend(unmet.map(Action::ApplyInTenant));

@@ -55,6 +55,7 @@ pub(crate) const CLUSTER_ROLE_BINDING: Kind = kind(
     "ClusterRoleBinding",
     "clusterrolebindings",
 );
+pub(crate) const API_SERVICE: Kind = kind("apiregistration.k8s.io/v1", "APIService", "apiservices");
 pub(crate) const VIRTUAL_CONTROL_PLANE: Kind = kind(
     "sublet.dev/v1alpha1",
     "VirtualControlPlane",

@@ -13,11 +13,13 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use rand::TryRngCore;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    NameConstraints, date_time_ymd,
 };
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, time::Duration};
+use tenancy::naming;
 
 /// Life of a leaf certificate.
 pub(crate) const LEAF_DAYS: u64 = 90;
@@ -41,6 +43,9 @@ pub(crate) enum Authority {
     /// Sublet's proxy towards all tenants' API servers. The only one that isn't a tenant's: it lies in Sublet's own
     /// namespace.
     ProxyServer,
+    /// The addresses of virtual nodes, towards all tenants' API servers. Its key is the proxy's to use; it lies in
+    /// Sublet's own namespace, too, and may sign for no other address and no name.
+    ProxyNodes,
 }
 
 impl Authority {
@@ -60,6 +65,7 @@ impl Authority {
             Self::FrontProxy => "front-proxy-ca",
             Self::ProxyClient => "proxy-client-ca",
             Self::ProxyServer => keys::PROXY_AUTHORITY,
+            Self::ProxyNodes => keys::PROXY_NODES,
         }
     }
 }
@@ -272,6 +278,18 @@ fn authority_params(authority: Authority, identity: &str) -> CertificateParams {
         KeyUsagePurpose::CrlSign,
         KeyUsagePurpose::DigitalSignature,
     ];
+    if authority == Authority::ProxyNodes {
+        let (network, prefix) = naming::NODE_NETWORK;
+        let network = CidrSubnet::from_addr_prefix(network.into(), prefix);
+        params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![
+                GeneralSubtree::IpAddress(network),
+                // Without this all names would be permitted.
+                GeneralSubtree::DnsName("nodes.sublet.invalid".into()),
+            ],
+            excluded_subtrees: vec![],
+        });
+    }
     params
 }
 

@@ -14,6 +14,8 @@ pub(crate) mod controller_manager;
 
 pub(crate) mod coredns;
 
+pub(crate) mod figures;
+
 pub(crate) mod keys;
 
 pub(crate) mod network;

@@ -7,6 +7,7 @@ use crate::{
     cluster::{self, Cluster},
     object::{Object, SECRET, SERVICE},
     pki::{self, Authority, Form, Leaf, Material, Order, Usage},
+    provision::figures,
 };
 use api::{Endpoint, keys};
 use jiff::Timestamp;
@@ -26,6 +27,8 @@ pub(crate) struct Proxy {
     pub(crate) address: String,
     /// PEM of the authority of its certificate.
     pub(crate) authority: String,
+    /// PEM of the authority by which it signs for the addresses of virtual nodes.
+    pub(crate) nodes: String,
     /// Where its front door is.
     pub(crate) door: Door,
 }
@@ -59,14 +62,19 @@ pub(crate) async fn look(cluster: &Cluster, system: &str) -> Result<Option<Proxy
     let service = cluster.get(SERVICE, system, keys::PROXY).await?;
     let door = cluster.get(SERVICE, system, keys::FRONT_DOOR).await?;
     let authority = cluster.get(SECRET, system, keys::PROXY_AUTHORITY).await?;
-    let (Some(service), Some(door), Some(authority)) = (service, door, authority) else {
+    let nodes = cluster.get(SECRET, system, keys::PROXY_NODES).await?;
+    let (Some(service), Some(door), Some(authority), Some(nodes)) =
+        (service, door, authority, nodes)
+    else {
         return Ok(None);
     };
     let known = address(&service).zip(front_door(&door));
-    let known = known.zip(pki::text(&authority, "tls.crt").ok());
-    Ok(known.map(|((address, door), authority)| Proxy {
+    let certificate = |secret| pki::text(secret, "tls.crt").ok();
+    let known = known.zip(certificate(&authority).zip(certificate(&nodes)));
+    Ok(known.map(|((address, door), (authority, nodes))| Proxy {
         address,
         authority,
+        nodes,
         door,
     }))
 }
@@ -114,8 +122,8 @@ async fn renew(cluster: &Cluster, system: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The authority, then what it signs.
-fn orders(system: &str, address: &str) -> [Order; 2] {
+/// The authority, then what it signs, then the one that the proxy signs with itself.
+fn orders(system: &str, address: &str) -> [Order; 3] {
     let order = |name: &str, material| Order {
         namespace: system.to_owned(),
         name: name.to_owned(),
@@ -131,6 +139,7 @@ fn orders(system: &str, address: &str) -> [Order; 2] {
         names: vec![
             naming::node_host_pattern(),
             format!("{}.{system}.svc", keys::PROXY),
+            figures::server_name(),
             address.to_owned(),
         ],
         form: Form::Files,
@@ -141,6 +150,10 @@ fn orders(system: &str, address: &str) -> [Order; 2] {
             Material::Authority(Authority::ProxyServer),
         ),
         order(keys::PROXY_SERVER, Material::Leaf(leaf)),
+        order(
+            keys::PROXY_NODES,
+            Material::Authority(Authority::ProxyNodes),
+        ),
     ]
 }
 
@@ -179,6 +192,7 @@ pub(crate) mod tests {
         Proxy {
             address: "10.96.0.60".into(),
             authority: "proxy authority".into(),
+            nodes: "nodes' authority".into(),
             door: Door::NodePort(30443),
         }
     }
@@ -213,7 +227,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_certificate_names_all_virtual_nodes_and_the_service() {
-        let [authority, server] = orders("s", "10.96.0.60");
+        let [authority, server, _] = orders("s", "10.96.0.60");
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let authority = pki::issue(&authority, None, now).unwrap();
         let secret = pki::issue(&server, Some(&authority), now).unwrap();
@@ -226,6 +240,7 @@ pub(crate) mod tests {
         for name in [
             "*.nodes.sublet.internal",
             "sublet-apiserver-proxy.s.svc",
+            "sublet-metrics.kube-system.svc",
             "[10, 96, 0, 60]",
         ] {
             assert!(names.contains(name), "{name} in {names}");

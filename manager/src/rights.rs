@@ -110,14 +110,19 @@ fn the_roles_that_may_be_bound_exist_and_are_those_the_manager_binds() {
 
 /// T31, T32: what the proxy may do, word for word.
 #[test]
-fn the_proxy_reads_pods_and_does_a_kubelets_work_in_tenants_namespaces_alone() {
+fn the_proxy_reads_pods_and_their_figures_and_does_a_kubelets_work_in_tenants_namespaces_alone() {
     let words = |name: &str| -> Vec<String> {
         rights(&["ClusterRole", "Role"])
             .into_iter()
             .filter(|right| right.0 == name)
             .map(|(_, group, resource, verb, named)| {
-                assert_eq!(group, "");
-                format!("{verb} {resource}{}", if named { " by name" } else { "" })
+                let group = if group.is_empty() {
+                    group
+                } else {
+                    format!(".{group}")
+                };
+                let named = if named { " by name" } else { "" };
+                format!("{verb} {resource}{group}{named}")
             })
             .collect()
     };
@@ -128,6 +133,8 @@ fn the_proxy_reads_pods_and_does_a_kubelets_work_in_tenants_namespaces_alone() {
             "watch pods",
             "list services",
             "watch services",
+            "list pods.metrics.k8s.io",
+            "list nodes.metrics.k8s.io",
             "list configmaps",
             "watch configmaps",
             "list secrets by name",

@@ -4,11 +4,12 @@ use crate::{
     control_plane::ControlPlane,
     kubeconfig::{Access, Credentials},
     object::{
-        CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CONFIG_MAP, Kind, Object, Objects, POD, ROLE_BINDING,
-        SECRET,
+        API_SERVICE, CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CONFIG_MAP, Kind, Object, Objects, POD,
+        ROLE_BINDING, SECRET,
     },
     pki,
-    provision::{apiserver, coredns, keys},
+    provision::{apiserver, coredns, figures, keys},
+    proxy::Proxy,
 };
 use api::Dns;
 use serde_json::json;
@@ -68,7 +69,7 @@ pub(crate) fn access(seen: &Objects) -> Result<Option<Access>, Error> {
 }
 
 /// What the tenant must hold, in order: rights first, so that nobody is refused who comes after.
-pub(crate) fn objects(cp: &ControlPlane) -> Vec<Object> {
+pub(crate) fn objects(cp: &ControlPlane, proxy: &Proxy) -> Vec<Object> {
     let mut objects: Vec<Object> = rights(&cp.custom_resources)
         .into_iter()
         .map(Object::sealed)
@@ -76,18 +77,20 @@ pub(crate) fn objects(cp: &ControlPlane) -> Vec<Object> {
     if cp.dns == Dns::Dedicated {
         objects.extend(coredns::objects(cp));
     }
+    objects.extend(figures::objects(&proxy.authority));
     objects
 }
 
 /// Whether the tenant holds `want`.
 ///
-/// A ConfigMap counts as met once it was applied: its content is the tenant's to edit.
+/// A ConfigMap counts as met once it was applied: its content is the tenant's to edit. So is who serves its metrics.
 pub(crate) fn is_met(want: &Object, seen: &Objects) -> bool {
     seen.get(want.kind, want.name())
         .is_some_and(|have| match want.kind {
             CONFIG_MAP => {
                 want.annotation(api::keys::APPLIED) == have.annotation(api::keys::APPLIED)
             }
+            API_SERVICE => figures::is_anothers(have) || want.is_met_by(have),
             _ => want.is_met_by(have),
         })
 }

@@ -18,6 +18,7 @@ mod secret;
 mod service;
 
 pub use custom::intern;
+pub use node::is_shown_of_nodes;
 pub use pod::{
     decisions::{Decision, decisions},
     placement::pins_node,

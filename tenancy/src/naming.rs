@@ -6,6 +6,7 @@
 use crate::tenant::TenantId;
 use data_encoding::BASE32_NOPAD;
 use sha2::{Digest, Sha256};
+use std::net::Ipv6Addr;
 
 /// Longest namespace or label value in Kubernetes.
 const LABEL_MAX: usize = 63;
@@ -58,6 +59,28 @@ pub const WAY_OUT_PORT: u16 = 8131;
 /// Domain of the host names of virtual nodes. No DNS server knows it: tenants' API servers reach nodes by the proxy's
 /// way out, which takes such a name for the kubelet that it serves itself.
 const NODE_DOMAIN: &str = ".nodes.sublet.internal";
+
+/// Network of the addresses of virtual nodes, and its prefix: a unique local one that nobody routes. Tenants' API servers
+/// dial them by the proxy's way out, as they dial host names, which they can't resolve when they proxy requests to nodes.
+pub const NODE_NETWORK: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfd53, 0x5542, 0x4c45, 0, 0, 0, 0, 0), 48);
+
+/// Address of a virtual node in [`NODE_NETWORK`], 80 bits of a hash of its name.
+pub fn node_address(node: &str) -> Ipv6Addr {
+    let mut octets = NODE_NETWORK.0.octets();
+    octets[6..].copy_from_slice(&digest(&[b"node address", node.as_bytes()])[..10]);
+    octets.into()
+}
+
+/// Whether an address is in [`NODE_NETWORK`].
+pub fn is_node_address(address: Ipv6Addr) -> bool {
+    address.octets()[..6] == NODE_NETWORK.0.octets()[..6]
+}
+
+/// Host name of a tenant's metrics API, which the proxy serves. No DNS server knows it either.
+pub const METRICS_HOST: &str = "metrics.sublet.internal";
+
+/// Port of a tenant's metrics API.
+pub const METRICS_PORT: u16 = 443;
 
 /// Domain of the names by which the front door tells tenants apart.
 const TENANT_DOMAIN: &str = ".tenants.sublet.internal";
@@ -141,6 +164,9 @@ mod tests {
 
     #[test]
     fn host_names_lead_back() {
+        assert_ne!(node_address("n1"), node_address("n2"));
+        assert!(is_node_address(node_address("n1")));
+        assert!(!is_node_address("fd53:5542:4c46::1".parse().unwrap()));
         assert_eq!(node_of_host(&node_host("n1")), Some("n1"));
         let long = node_host("ip-10-0-0-1.example.internal");
         assert!(

@@ -48,6 +48,12 @@ fn own_pods_services_nodes_and_api_are_reached() {
         go("", "n1.nodes.sublet.internal", 10250),
         Ok(Verdict::Kubelet("n1".into()))
     );
+    let node = naming::node_address("n1").to_string();
+    assert_eq!(
+        go("", &format!("[{node}]"), 10250),
+        Ok(Verdict::Kubelet(node))
+    );
+    assert_eq!(go("", "metrics.sublet.internal", 443), Ok(Verdict::Figures));
 }
 
 /// T28, T29: neither by address nor by name, in whatever spelling, and not by a wide entry of the class either.
@@ -67,6 +73,9 @@ fn t28_t29_nothing_else_is_reached() {
         ("224.0.0.1", 80),
         ("192.168.1.1", 80),
         ("n1.nodes.sublet.internal", 443),
+        ("metrics.sublet.internal", 6443),
+        ("[fd53:5542:4c45::1]", 443),
+        ("[fd53:5542:4c45:1::1]", 80),
         ("other.default.svc", 443),
         ("hook.default.svc", 80),
     ];
@@ -155,6 +164,7 @@ proptest! {
                 ["10.244.1.7", "10.96.4.9", "10.96.4.1", "10.96.8.8"].iter().any(|known| address == ip(known))
             ),
             Ok(Verdict::Kubelet(node)) => prop_assert!(!node.contains('.')),
+            Ok(Verdict::Figures) => prop_assert!(host.to_ascii_lowercase().starts_with("metrics.sublet.internal")),
             Ok(Verdict::Resolve(_)) => prop_assert!(false, "{host} would be looked up"),
             Err(_) => {}
         }

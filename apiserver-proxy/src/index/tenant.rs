@@ -8,7 +8,10 @@ use crate::{
 use api::keys;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 use tenancy::{
     route,
     tenant::{InvalidIdentity, TenantId},
@@ -33,6 +36,8 @@ pub(crate) struct Tenant {
     pub(crate) host: Option<String>,
     /// Where its API server may go beside its own pods and Services.
     pub(crate) allowed: Vec<Allowed>,
+    /// Labels of the nodes that it sees.
+    pub(crate) node_selector: BTreeMap<String, String>,
     /// When the route was made.
     pub(crate) since: i64,
     /// How much of the proxy it may use.
@@ -90,6 +95,9 @@ impl Tenant {
             domain: data(route::DOMAIN).unwrap_or("cluster.local").to_owned(),
             host: data(route::HOST).map(str::to_ascii_lowercase),
             allowed: allowed.map_err(|_| Malformed::Value(route::ALLOWED))?,
+            node_selector: route::parse_node_selector(
+                data(route::NODE_SELECTOR).unwrap_or_default(),
+            ),
             since: map
                 .metadata
                 .creation_timestamp

@@ -70,14 +70,14 @@ fn tenant(n: u8) -> Tenant {
     Tenant::read(&route(n, "acme", &PEM_AUTHORITY)).unwrap()
 }
 
-fn place(n: u8, namespace: &str, name: &str) -> Place {
+pub(crate) fn place(n: u8, namespace: &str, name: &str) -> Place {
     (
         naming::super_namespace(&id(n), "acme", namespace),
         name.to_owned(),
     )
 }
 
-fn meta(n: u8, namespace: &str, name: &str) -> Value {
+pub(crate) fn meta(n: u8, namespace: &str, name: &str) -> Value {
     json!({
         "labels": {"sublet.dev/tenant": id(n).as_str()},
         "annotations": {"sublet.dev/namespace": namespace, "sublet.dev/name": name, "sublet.dev/uid": "u1"},

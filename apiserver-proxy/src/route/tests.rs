@@ -8,7 +8,7 @@ fn get(path: &str, query: &str) -> Result<Question, Refusal> {
 fn ask(method: &Method, path: &str, query: &str) -> Result<Question, Refusal> {
     match parse(method, path, query)? {
         Request::Pod(question) => Ok(question),
-        Request::Healthz => panic!("{path} is no healthz"),
+        other => panic!("{path} asks for no pod: {other:?}"),
     }
 }
 
@@ -65,15 +65,30 @@ fn streams_are_renamed_and_commands_kept_in_order() {
     );
 }
 
-/// T31: nothing that concerns the whole node, and nothing that makes a node do something.
+#[test]
+fn t31_of_a_node_its_pods_and_what_they_use_can_be_got() {
+    for (path, whole) in [
+        ("/pods", Whole::Pods),
+        ("/stats/summary", Whole::Summary),
+        ("/metrics/resource", Whole::Resource),
+    ] {
+        let got = parse(&Method::GET, path, "only_cpu_and_memory=true");
+        assert_eq!(got, Ok(Request::Node(whole)));
+        assert_eq!(parse(&Method::POST, path, ""), Err(Refusal::Method));
+    }
+}
+
+/// T31: nothing else that concerns the whole node, and nothing that makes a node do something.
 #[test]
 fn t31_what_concerns_the_whole_node_is_not_served() {
     for path in [
-        "/pods",
+        "/pods/",
         "/runningpods",
         "/runningpods/",
         "/metrics",
+        "/metrics/",
         "/metrics/cadvisor",
+        "/metrics/probes",
         "/logs/",
         "/logs/syslog",
         "/run/default/web/main",

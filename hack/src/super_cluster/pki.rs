@@ -12,6 +12,7 @@ use rcgen::{
 };
 use serde_json::json;
 
+use super::figures;
 use super::layout::{self, HOST_ADDRESS, KUBERNETES_SERVICE, Node};
 use crate::paths;
 
@@ -57,6 +58,12 @@ pub(crate) fn make(nodes: &[Node]) -> Result<()> {
         "kube-apiserver",
         SERVER,
         api_server_addresses(),
+    )?;
+    cluster.server(
+        figures::NAME,
+        figures::NAME,
+        SERVER,
+        figures::server_names(),
     )?;
     cluster.client(
         "apiserver-kubelet-client",

@@ -60,6 +60,7 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
             Source::ConfigMap(NAME, "admission.json", "admission.json"),
             Source::ConfigMap(NAME, "egress.json", "egress.json"),
             Source::ConfigMap(NAME, "proxy-ca.crt", "proxy-ca.crt"),
+            Source::ConfigMap(NAME, "nodes-ca.crt", "nodes-ca.crt"),
         ],
         data: None,
         // It ends no watch by itself, so it always uses all of this; a namespace's deletion waits for it too.
@@ -140,6 +141,8 @@ fn config(cp: &ControlPlane, addresses: &Addresses) -> Object {
             "admission.json": admission.to_string(),
             "egress.json": egress(addresses).to_string(),
             "proxy-ca.crt": addresses.proxy.authority,
+            // A node is known by its host name or by its address.
+            "nodes-ca.crt": format!("{}\n{}", addresses.proxy.authority, addresses.proxy.nodes),
         },
     });
     Object::new(CONFIG_MAP, Some(&cp.namespace), NAME, body)
@@ -218,13 +221,13 @@ fn command(cp: &ControlPlane, addresses: &Addresses) -> Vec<String> {
         format!("--etcd-certfile={}", file("etcd-client.crt")),
         format!("--etcd-keyfile={}", file("etcd-client.key")),
         format!("--encryption-provider-config={}", file("encryption.json")),
-        // How it reaches nodes and everything else: by the proxy alone. The host names of virtual nodes are resolved by
-        // nobody but the proxy, which serves their kubelet.
+        // How it reaches nodes and everything else: by the proxy alone. It must resolve what it proxies requests to, so
+        // nodes have an address that needs no resolving; nobody routes it but the proxy, which serves their kubelet.
         format!("--egress-selector-config-file={}", file("egress.json")),
-        format!("--kubelet-certificate-authority={}", file("proxy-ca.crt")),
+        format!("--kubelet-certificate-authority={}", file("nodes-ca.crt")),
         format!("--kubelet-client-certificate={}", file("proxy-client.crt")),
         format!("--kubelet-client-key={}", file("proxy-client.key")),
-        "--kubelet-preferred-address-types=Hostname".into(),
+        "--kubelet-preferred-address-types=InternalDNS,Hostname".into(),
     ];
     if let Some(interval) = &cp.intervals.etcd_compaction {
         command.push(format!("--etcd-compaction-interval={interval}"));

@@ -26,6 +26,7 @@ pub(crate) fn route(
         route::API_ADDRESS: cp.slice.api_address().to_string(),
         route::DOMAIN: cp.domain,
         route::ALLOWED: cp.egress.join("\n"),
+        route::NODE_SELECTOR: route::node_selector(&cp.visible_nodes),
     });
     if let Some(host) = keys::own_host(cp) {
         data[route::HOST] = json!(host);

@@ -47,7 +47,7 @@ fn all(cp: &ControlPlane) -> Vec<Object> {
 fn every_pod_meets_the_restricted_level() {
     for cp in control_planes() {
         let mut objects = all(&cp);
-        objects.extend(tenant::objects(&cp));
+        objects.extend(tenant::objects(&cp, &addresses().proxy));
         let mut pods = 0;
         for object in objects
             .iter()
@@ -281,7 +281,7 @@ fn the_api_server_runs_with_these_flags() {
         --max-requests-inflight=200
         --max-mutating-requests-inflight=100
         --etcd-servers=https://10.96.0.50:2379
-        --kubelet-preferred-address-types=Hostname"#]]
+        --kubelet-preferred-address-types=InternalDNS,Hostname"#]]
     .assert_eq(&flags);
 }
 
@@ -497,7 +497,8 @@ fn a_route_says_what_the_proxy_needs_and_no_secret() {
           "apiAddress": "10.96.4.1",
           "authority.crt": "authority",
           "backend": "10.96.0.51:6443",
-          "clusterDomain": "cluster.local"
+          "clusterDomain": "cluster.local",
+          "nodeSelector": ""
         }"#]]
     .assert_eq(&serde_json::to_string_pretty(&route.body["data"]).unwrap());
 }

@@ -48,6 +48,11 @@ const NODE_INFO: [&str; 6] = [
     "osImage",
 ];
 
+/// Whether a label of nodes is shown to every tenant.
+pub fn is_shown_of_nodes(key: &str) -> bool {
+    LABELS.contains(&key)
+}
+
 /// Label of every virtual node.
 const VIRTUAL: &str = "sublet.dev/virtual";
 
@@ -83,7 +88,7 @@ impl Kind for Node {
         }
         let mut labels: Map<String, Value> = node
             .labels()
-            .filter(|(key, _)| LABELS.contains(key) || cx.tenant.node_selector.contains_key(*key))
+            .filter(|(key, _)| is_shown_of_nodes(key) || cx.tenant.node_selector.contains_key(*key))
             .map(|(key, value)| (key.to_owned(), value.into()))
             .collect();
         labels.insert(VIRTUAL.into(), "true".into());
@@ -92,7 +97,10 @@ impl Kind for Node {
         seen.insert("conditions".into(), conditions(status));
         seen.insert(
             "addresses".into(),
-            json!([{"type": "Hostname", "address": naming::node_host(node.name())}]),
+            json!([
+                {"type": "Hostname", "address": naming::node_host(node.name())},
+                {"type": "InternalDNS", "address": naming::node_address(node.name()).to_string()},
+            ]),
         );
         seen.insert(
             "daemonEndpoints".into(),
@@ -244,6 +252,8 @@ mod tests {
             seen.text("/status/addresses/0/address"),
             Some("n1.nodes.sublet.internal")
         );
+        let address = naming::node_address("n1").to_string();
+        assert_eq!(seen.text("/status/addresses/1/address"), Some(&*address));
         assert_eq!(
             seen.at("/status/daemonEndpoints/kubeletEndpoint/Port"),
             Some(&json!(10250))

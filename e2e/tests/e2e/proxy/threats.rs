@@ -104,6 +104,7 @@ async fn edits_nodes(space: &Space) -> anyhow::Result<()> {
     let edits = [
         json!({"addresses": [{"type": "Hostname", "address": super_api}], "daemonEndpoints": {"kubeletEndpoint": {"Port": 443}}}),
         json!({"addresses": [{"type": "Hostname", "address": "kubernetes.default.svc"}]}),
+        json!({"addresses": [{"type": "InternalDNS", "address": super_api}], "daemonEndpoints": {"kubeletEndpoint": {"Port": 443}}}),
         json!({"daemonEndpoints": {"kubeletEndpoint": {"Port": 6443}}}),
     ];
     let logs = format!("/api/v1/namespaces/{}/pods/web/log", space.name);
@@ -140,24 +141,32 @@ fn t31_a_virtual_node_tells_nothing_of_the_whole_node() {
         );
         let get = async |path: &str| {
             let head = format!("GET /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-            out.kubelet(&own, &own, &head).await
+            out.kubelet_of(&own, &own, node, &head).await
         };
         ensure!(get("healthz").await?.text.ends_with("ok"));
+        // What it does tell is of the tenant's own pods.
+        let answer = get("pods").await?;
+        let list: Value = serde_json::from_str(answer.body()).context(answer.text.clone())?;
+        let own = space.side().list(e2e::kind::POD, "", "").await?;
+        let own: Vec<&str> = own.iter().map(e2e::read::uid).collect();
+        let told = items(&list, "/items");
+        let is_it = |told: &Value| e2e::read::uid(told) == e2e::read::uid(&pod);
+        ensure!(told.iter().any(is_it), "{list}");
+        for told in told {
+            ensure!(own.contains(&e2e::read::uid(told)), "{told}");
+        }
         for path in [
-            "pods",
             "runningpods/",
             "metrics",
             "metrics/cadvisor",
             "logs/",
             "configz",
-            "stats/summary",
             "run/default/web/main",
             "checkpoint/default/web/main",
             "debug/pprof/cmdline",
         ] {
             let answer = get(path).await?;
             ensure!(answer.code == 403, "{path}: {answer:?}");
-            // The tenant's API server won't even go there: nobody resolves its nodes' names.
             let proxy = format!("/api/v1/nodes/{node}/proxy/{path}");
             let said = space.side().text(&proxy).await;
             ensure!(said.is_err(), "{path}: {said:?}");

@@ -1,0 +1,271 @@
+//! What reads bytes of callers whom nobody knows yet, and what must hold whatever the bytes are.
+//!
+//! `cargo run --release -p apiserver-proxy --example fuzz -- --minutes 10` tries each with inputs that are bent from good
+//! ones. It runs on stable Rust: bytes are changed blindly, without looking at which branches they reach.
+
+use crate::{
+    identity::provider,
+    metrics_api, query, route, selector,
+    sni::{HELLO_MAX, Hello},
+};
+use http::{Method, Uri};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types::ServerName};
+use std::sync::{Arc, LazyLock};
+
+/// A name, and what is done with one input.
+pub type Target = (&'static str, fn(&mut Random));
+
+/// All of them.
+pub const TARGETS: [Target; 4] = [
+    ("client-hello", client_hello),
+    ("kubelet-request", kubelet_request),
+    ("metrics-request", metrics_request),
+    ("selector", label_selector),
+];
+
+/// Numbers that a seed determines (xorshift64*).
+#[derive(Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// Starts from a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() >> 33) as usize % end.max(1)
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+
+    /// Changes some bytes: flips, inserts, removes, repeats and cuts.
+    fn bend(&mut self, bytes: &mut Vec<u8>, alphabet: &[u8]) {
+        for _ in 0..self.below(6) {
+            let at = self.below(bytes.len());
+            match self.below(6) {
+                0 if at < bytes.len() => bytes[at] ^= 1 << self.below(8),
+                1 => bytes.insert(at, self.pick(alphabet)),
+                2 if at < bytes.len() => drop(bytes.remove(at)),
+                3 => {
+                    let part = bytes[at..].to_vec();
+                    let more = self.below(part.len() + 1);
+                    bytes.extend_from_slice(&part[..more]);
+                }
+                4 => bytes.truncate(at),
+                _ if at < bytes.len() => bytes[at] = self.pick(alphabet),
+                _ => {}
+            }
+        }
+    }
+
+    fn text(&mut self, words: &[&str]) -> String {
+        let mut text = String::new();
+        for _ in 0..1 + self.below(12) {
+            text.push_str(self.pick(words));
+        }
+        let mut bytes = text.into_bytes();
+        let printable: Vec<u8> = (0x20..0x7f).collect();
+        self.bend(&mut bytes, &printable);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// First messages of clients that ask for a name, for none, and in old versions.
+static HELLOS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let names = ["tenant.example", "a.b", "192.0.2.1"];
+    let versions = [&rustls::version::TLS12, &rustls::version::TLS13];
+    let all = names.iter().flat_map(|name| {
+        versions.into_iter().filter_map(move |version| {
+            let config = ClientConfig::builder_with_provider(provider())
+                .with_protocol_versions(&[version])
+                .ok()?
+                .with_root_certificates(RootCertStore::empty())
+                .with_no_client_auth();
+            let name = ServerName::try_from((*name).to_owned()).ok()?;
+            let mut client = ClientConnection::new(Arc::new(config), name).ok()?;
+            let mut bytes = vec![];
+            client.write_tls(&mut bytes).ok()?;
+            Some(bytes)
+        })
+    });
+    all.collect()
+});
+
+/// It ends, keeps every byte, names one tenant in whatever pieces it comes, and a name is one.
+fn client_hello(random: &mut Random) {
+    let mut bytes = HELLOS[random.below(HELLOS.len())].clone();
+    let alphabet: Vec<u8> = (0..=255).collect();
+    random.bend(&mut bytes, &alphabet);
+    if random.below(8) == 0 {
+        bytes.resize(bytes.len() + random.below(2 * HELLO_MAX), 0);
+    }
+    let whole = Hello::default().feed(&bytes);
+    let mut pieces = Hello::default();
+    let (mut rest, mut fed) = (bytes.as_slice(), 0);
+    let mut outcome = Ok(None);
+    while !rest.is_empty() {
+        let (piece, more) = rest.split_at((1 + random.below(200)).min(rest.len()));
+        (rest, fed) = (more, fed + piece.len());
+        outcome = pieces.feed(piece);
+        if !matches!(outcome, Ok(None)) {
+            break;
+        }
+    }
+    assert_eq!(pieces.into_bytes(), bytes[..fed], "a byte was lost");
+    if let Ok(Some(name)) = &outcome {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        assert!(!name.is_empty() && name.chars().all(is_plain), "{name:?}");
+        assert_eq!(name, &name.to_ascii_lowercase());
+    }
+    // What comes behind a first message may spoil it, or come too late to; two names it never has.
+    if let (Ok(Some(one)), Ok(Some(other))) = (&whole, &outcome) {
+        assert_eq!(one, other, "it depends on how it is cut");
+    }
+}
+
+const PATHS: [&str; 28] = [
+    "/",
+    "exec",
+    "attach",
+    "containerLogs",
+    "portForward",
+    "pods",
+    "stats",
+    "summary",
+    "metrics",
+    "resource",
+    "healthz",
+    "default",
+    "kube-system",
+    "web-0",
+    "web.x",
+    "main",
+    "..",
+    ".",
+    "%2f",
+    "%2e",
+    "//",
+    ";",
+    "?",
+    "#",
+    "run",
+    "checkpoint",
+    "0a-1",
+    "WEB",
+];
+const QUERIES: [&str; 18] = [
+    "&",
+    "=",
+    "command",
+    "follow",
+    "tailLines",
+    "sinceTime",
+    "input",
+    "output",
+    "tty",
+    "port",
+    "true",
+    "1",
+    "80",
+    "%26",
+    "%",
+    "+",
+    "2024-01-02T03:04:05Z",
+    "limitBytes",
+];
+
+/// T32: what is understood names a pod in one way, and what is sent on holds nothing that wasn't understood.
+fn kubelet_request(random: &mut Random) {
+    let (path, query) = ("/".to_owned() + &random.text(&PATHS), random.text(&QUERIES));
+    let methods = [Method::GET, Method::POST, Method::PUT];
+    let method = &methods[random.below(methods.len())];
+    // As a server sees it, and as no server would let it through.
+    let read = format!("{path}?{query}").parse::<Uri>();
+    if let Ok(uri) = &read {
+        judge(method, uri.path(), uri.query().unwrap_or_default());
+    }
+    judge(method, &path, &query);
+}
+
+fn judge(method: &Method, path: &str, query: &str) {
+    let Ok(route::Request::Pod(question)) = route::parse(method, path, query) else {
+        return;
+    };
+    assert!(route::is_label(&question.namespace) && route::is_name(&question.pod));
+    assert!(question.container.as_deref().is_none_or(route::is_label));
+    let names = format!("/{}/{}", question.namespace, question.pod);
+    assert!(
+        path.contains(&names) && !path.contains('%') && !path.contains("//"),
+        "{path}"
+    );
+    let sent = query::build(&question.parameters);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~%&=".contains(c);
+    assert!(sent.chars().all(is_plain), "{sent}");
+    let again = query::parse(&sent).expect("what was built can be read");
+    assert_eq!(again.len(), question.parameters.len());
+}
+
+/// What is understood names a namespace and a pod in one way.
+fn metrics_request(random: &mut Random) {
+    const WORDS: [&str; 14] = [
+        "/apis/metrics.k8s.io",
+        "/v1beta1",
+        "/nodes",
+        "/pods",
+        "/namespaces",
+        "/shop",
+        "/web",
+        "/",
+        "..",
+        "%2f",
+        "labelSelector",
+        "fieldSelector",
+        "metadata.name",
+        "=",
+    ];
+    let path = "/apis/metrics.k8s.io/v1beta1".to_owned() + &random.text(&WORDS);
+    let query = random.text(&WORDS);
+    for name in metrics_api::names_in(&path, &query) {
+        assert!(
+            route::is_name(&name) && path.contains(&name),
+            "{name} of {path}"
+        );
+    }
+}
+
+/// It ends, and two readings agree.
+fn label_selector(random: &mut Random) {
+    const WORDS: [&str; 12] = [
+        "app", "=", "!=", "==", ",", " in ", " notin ", "(", ")", "!", "a.b/c", "web",
+    ];
+    let text = random.text(&WORDS);
+    assert_eq!(
+        selector::Selector::parse(&text),
+        selector::Selector::parse(&text)
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_run_finds_nothing() {
+        for (name, target) in TARGETS {
+            let mut random = Random::new(name.len() as u64);
+            for _ in 0..500 {
+                target(&mut random);
+            }
+        }
+    }
+}
