@@ -35,6 +35,8 @@ pub const NAMESPACE: &str = "sublet.dev/namespace";
 pub const NAME: &str = "sublet.dev/name";
 /// Annotation: UID of the tenant's object.
 pub const UID: &str = "sublet.dev/uid";
+/// Label on the pods of an API server: the Kubernetes version that they run.
+pub const VERSION: &str = "sublet.dev/version";
 /// Annotation: hash of what was applied, as 32 hexadecimal digits.
 pub const APPLIED: &str = "sublet.dev/applied";
 /// Annotation: the label and annotation keys that were applied, so that a later patch removes exactly its own.
@@ -65,6 +67,9 @@ pub const ACKNOWLEDGED: &str = "sublet.dev/acknowledged-restore";
 
 /// Finalizer on a VirtualControlPlane: held until nothing of the tenant is left in the super cluster.
 pub const FINALIZER: &str = "sublet.dev/tenant";
+/// Finalizer on a VirtualControlPlane that belongs to a SubletCluster: while it is there, a deletion ends workload and
+/// control plane and keeps keys, addresses and identity.
+pub const INFRASTRUCTURE_FINALIZER: &str = "sublet.dev/infrastructure";
 
 /// Value of [`ROLE`] on the super namespace that holds a control plane's own pods.
 pub const ROLE_CONTROL_PLANE: &str = "control-plane";

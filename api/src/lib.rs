@@ -1,13 +1,14 @@
 //! Sublet's API: the custom resources and every label and annotation key.
 //!
 //! Nothing here talks to a cluster. A type or key that two crates share lives in this crate, so that a name is spelled
-//! once. The CRDs in `manifests/crds.yaml` are generated from these types by `cargo xtask crds`.
+//! once. The CRDs in `manifests/crds.yaml` and `manifests/capi` are generated from these types by `cargo xtask crds`.
 
 // KubeSchema repeats each struct, `pub` included, inside a function.
 #![allow(unreachable_pub)]
 // Two printer columns may have the same type.
 #![allow(clippy::duplicated_attributes)]
 
+pub mod capi;
 pub mod keys;
 
 mod condition;
@@ -28,9 +29,9 @@ pub use crossing::{CustomResource, Direction, Offer, ReferenceKind, ReferencePat
 pub use pod_network::PodNetwork;
 pub use quantities::Quantities;
 pub use virtual_control_plane::{
-    Dns, Endpoint, Etcd, EtcdStorage, External, Network, Phase, PodSecurity, Policy, QuotaStatus,
-    SecretRef, Sync, SyncObjects, TenantProof, VirtualControlPlane, VirtualControlPlaneSpec,
-    VirtualControlPlaneStatus,
+    ApiServers, Dns, Endpoint, Etcd, EtcdStorage, External, Network, Phase, PodSecurity, Policy,
+    QuotaStatus, RunningVersion, SecretRef, Sync, SyncObjects, TenantProof, VirtualControlPlane,
+    VirtualControlPlaneSpec, VirtualControlPlaneStatus,
 };
 
 /// The API group of Sublet's own resources.

@@ -327,6 +327,9 @@ pub struct VirtualControlPlaneStatus {
     /// Kubernetes version that runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// The API servers that there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_servers: Option<ApiServers>,
     /// Super namespace of the control plane's own pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control_plane_namespace: Option<String>,
@@ -339,7 +342,7 @@ pub struct VirtualControlPlaneStatus {
     /// `metadata.generation` that this status was written for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Conditions by type: `Ready`, `ControlPlaneReady`, `DNSReady`, `Synced`, `IdentityConflict`,
+    /// Conditions by type: `Ready`, `ControlPlaneReady`, `EtcdReady`, `DNSReady`, `Synced`, `IdentityConflict`,
     /// `DeletionsHeld`, `TenantIdentityChanged`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -356,6 +359,36 @@ pub struct QuotaStatus {
     /// What the tenant's objects in the super cluster take.
     #[serde(default)]
     pub used: BTreeMap<String, String>,
+}
+
+/// How many API servers there are; pods that are ending count as long as they run.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiServers {
+    /// Pods.
+    pub replicas: i32,
+    /// Of them those that are ready.
+    pub ready_replicas: i32,
+    /// Of them those that count as available.
+    pub available_replicas: i32,
+    /// Of them those that are as the spec wants them.
+    pub up_to_date_replicas: i32,
+    /// Whether all are, and no others are left.
+    pub rolled_out: bool,
+    /// The versions that run, the oldest first.
+    #[serde(default)]
+    pub versions: Vec<RunningVersion>,
+}
+
+/// How many API servers run a version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunningVersion {
+    /// Kubernetes version, such as `1.36.3`; with a leading `v` where Cluster API reads it.
+    #[schemars(length(min = 1, max = 256))]
+    pub version: String,
+    /// Number of API servers.
+    pub replicas: i32,
 }
 
 /// Summary of a tenant's state.

@@ -11,6 +11,14 @@ const INSTALL: &str = include_str!("../../manifests/install.yaml");
 /// The ControlPlaneClass that tenants get when they name none.
 const CLASS: &str = include_str!("../../manifests/class.yaml");
 
+/// CustomResourceDefinitions of the Cluster API provider.
+const CLUSTER_API_CRDS: &str = include_str!("../../manifests/capi/crds.yaml");
+/// The manager's rights as a Cluster API provider.
+const CLUSTER_API_RIGHTS: &str = include_str!("../../manifests/capi/rights.yaml");
+
+/// Name of the manager's Deployment.
+const MANAGER: &str = "sublet-manager";
+
 /// The CustomResourceDefinitions.
 pub(crate) fn crds() -> Result<Vec<DynamicObject>> {
     objects(CRDS).context("the built-in crds.yaml is broken")
@@ -19,6 +27,41 @@ pub(crate) fn crds() -> Result<Vec<DynamicObject>> {
 /// Namespace, accounts, rights and daemons.
 pub(crate) fn daemons() -> Result<Vec<DynamicObject>> {
     objects(INSTALL).context("the built-in install.yaml is broken")
+}
+
+/// The CustomResourceDefinitions of the Cluster API provider.
+pub(crate) fn cluster_api_crds() -> Result<Vec<DynamicObject>> {
+    objects(CLUSTER_API_CRDS).context("the built-in capi/crds.yaml is broken")
+}
+
+/// The manager's rights as a Cluster API provider.
+pub(crate) fn cluster_api_rights() -> Result<Vec<DynamicObject>> {
+    objects(CLUSTER_API_RIGHTS).context("the built-in capi/rights.yaml is broken")
+}
+
+/// Lets `clusterctl move` take VirtualControlPlanes along with the Clusters that they belong to.
+pub(crate) fn with_move(crds: &mut [DynamicObject]) {
+    let moved =
+        |crd: &&mut DynamicObject| crd.data["spec"]["names"]["kind"] == "VirtualControlPlane";
+    for crd in crds.iter_mut().filter(moved) {
+        let labels = crd.metadata.labels.get_or_insert_default();
+        labels.insert(api::capi::CLUSTERCTL.into(), String::new());
+    }
+}
+
+/// Makes the manager among the daemons a Cluster API provider.
+pub(crate) fn with_cluster_api(daemons: &mut [DynamicObject]) {
+    let is_manager = |object: &&mut DynamicObject| {
+        object.metadata.name.as_deref() == Some(MANAGER)
+            && object
+                .types
+                .as_ref()
+                .is_some_and(|types| types.kind == "Deployment")
+    };
+    for manager in daemons.iter_mut().filter(is_manager) {
+        manager.data["spec"]["template"]["spec"]["containers"][0]["args"] =
+            json!(["--cluster-api"]);
+    }
 }
 
 /// The default classes.
@@ -109,6 +152,26 @@ mod tests {
                 "{object:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_manager_alone_becomes_a_cluster_api_provider() {
+        let before = daemons().unwrap();
+        let mut after = before.clone();
+        with_cluster_api(&mut after);
+        let changed: Vec<_> = before
+            .iter()
+            .zip(&after)
+            .filter(|(before, after)| before != after)
+            .collect();
+        let [(_, manager)] = changed[..] else {
+            panic!("{changed:?}");
+        };
+        let container = &manager.data["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["name"], "manager");
+        assert_eq!(container["args"], json!(["--cluster-api"]));
+        assert_eq!(cluster_api_crds().unwrap().len(), api::capi::crds().len());
+        assert_eq!(cluster_api_rights().unwrap().len(), 2);
     }
 
     #[test]

@@ -114,6 +114,17 @@ pub const GROUP: Kind = kind(
     "ControlPlaneGroup",
     "controlplanegroups",
 );
+pub const CLUSTER: Kind = kind("cluster.x-k8s.io/v1beta2", "Cluster", "clusters");
+pub const SUBLET_CONTROL_PLANE: Kind = kind(
+    "controlplane.cluster.x-k8s.io/v1alpha1",
+    "SubletControlPlane",
+    "subletcontrolplanes",
+);
+pub const SUBLET_CLUSTER: Kind = kind(
+    "infrastructure.cluster.x-k8s.io/v1alpha1",
+    "SubletCluster",
+    "subletclusters",
+);
 
 impl Kind {
     /// URL path of the collection in `namespace` (cluster-scoped when empty), or of one object when `name` isn't empty.

@@ -24,6 +24,8 @@ pub mod daemon;
 pub mod program;
 pub mod way_out;
 
+pub mod core;
+
 pub mod faultproxy;
 pub mod oracle;
 pub mod rig;

@@ -62,6 +62,14 @@ impl Program {
         })
     }
 
+    /// Another program with the same kubeconfig.
+    pub fn like(&self, path: PathBuf) -> Self {
+        Self {
+            path,
+            ..self.clone()
+        }
+    }
+
     /// The same program with another kubeconfig.
     pub fn with_kubeconfig(&self, file: &Path) -> Self {
         Self {

@@ -45,6 +45,17 @@ pub fn part(name: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// The source of Cluster API, with its manifests, from the folder of [`part`].
+pub fn cluster_api_source() -> anyhow::Result<PathBuf> {
+    let link = part("cluster-api")?.with_file_name("cluster-api-source");
+    anyhow::ensure!(
+        link.is_dir(),
+        "{} isn't there: run `cargo xtask test --all`",
+        link.display()
+    );
+    Ok(link)
+}
+
 fn found(variable: &str, default: &str, otherwise: &str) -> anyhow::Result<PathBuf> {
     let path = PathBuf::from(std::env::var_os(variable).unwrap_or_else(|| default.into()));
     anyhow::ensure!(

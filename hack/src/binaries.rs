@@ -27,6 +27,10 @@ pub(crate) const COREDNS: &str = "1.15.0";
 /// Other versions of Kubernetes, for tenants of the long tests: the module under hack/, and what it is built from. Each
 /// holds an API server and a controller-manager, linked as `kube-apiserver-1.34` and so on.
 pub(crate) const SKEWED: [(&str, &str); 2] = [("kube-1.34", "1.34.4"), ("kube-1.37", "1.37.2")];
+/// The version of Cluster API in hack/capi/go.mod.
+pub(crate) const CLUSTER_API: &str = "1.13.5";
+/// The module of Cluster API.
+pub(crate) const CLUSTER_API_MODULE: &str = "sigs.k8s.io/cluster-api";
 
 /// One `go build`.
 struct Build {
@@ -76,6 +80,12 @@ const BUILDS: &[Build] = &[
     program("ginkgo", "kube", "github.com/onsi/ginkgo/v2/ginkgo"),
     program("etcd", "etcd", "."),
     program("coredns", "coredns", "."),
+    program("cluster-api", "capi", CLUSTER_API_MODULE),
+    program(
+        "clusterctl",
+        "capi",
+        "sigs.k8s.io/cluster-api/cmd/clusterctl",
+    ),
     program("kwok", "kwok", "."),
     program(
         "metrics-server",
@@ -314,6 +324,7 @@ mod tests {
             ("coredns", "github.com/coredns/coredns", COREDNS),
             (SKEWED[0].0, "k8s.io/kubernetes", SKEWED[0].1),
             (SKEWED[1].0, "k8s.io/kubernetes", SKEWED[1].1),
+            ("capi", CLUSTER_API_MODULE, CLUSTER_API),
         ] {
             let manifest =
                 fs::read_to_string(paths::repository().join("hack").join(module).join("go.mod"))

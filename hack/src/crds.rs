@@ -7,34 +7,57 @@ use anyhow::{Context, Result, bail};
 
 use crate::{cargo, paths, run};
 
-/// Writes `manifests/crds.yaml`.
-pub(crate) fn write() -> Result<()> {
-    let place = place();
-    fs::write(&place, generated()?).with_context(|| format!("cannot write {}", place.display()))?;
-    say!("wrote manifests/crds.yaml");
-    Ok(())
-}
+/// The files; the example of the crate `api` that prints each, and its argument.
+const FILES: [(&str, &str, &[&str]); 4] = [
+    ("manifests/crds.yaml", "crds", &[]),
+    ("manifests/capi/crds.yaml", "crds", &["cluster-api"]),
+    (
+        "manifests/capi/control-plane-sublet/v0.1.0/control-plane-components.yaml",
+        "clusterctl",
+        &["control-plane-sublet"],
+    ),
+    (
+        "manifests/capi/infrastructure-sublet/v0.1.0/infrastructure-components.yaml",
+        "clusterctl",
+        &["infrastructure-sublet"],
+    ),
+];
 
-/// Fails if the file is not what `write` would write.
-pub(crate) fn check() -> Result<()> {
-    let there = fs::read_to_string(place()).unwrap_or_default();
-    if there != generated()? {
-        bail!("manifests/crds.yaml is stale: run `cargo xtask crds` and commit it");
+/// Writes the files.
+pub(crate) fn write() -> Result<()> {
+    for (file, example, which) in FILES {
+        let place = place(file);
+        fs::write(&place, generated(example, which)?)
+            .with_context(|| format!("cannot write {}", place.display()))?;
+        say!("wrote {file}");
     }
     Ok(())
 }
 
-fn generated() -> Result<String> {
-    run::output(&mut cargo::command(&[
+/// Fails if a file is not what `write` would write.
+pub(crate) fn check() -> Result<()> {
+    for (file, example, which) in FILES {
+        let there = fs::read_to_string(place(file)).unwrap_or_default();
+        if there != generated(example, which)? {
+            bail!("{file} is stale: run `cargo xtask crds` and commit it");
+        }
+    }
+    Ok(())
+}
+
+fn generated(example: &str, which: &[&str]) -> Result<String> {
+    let run = [
         "run",
         "--quiet",
         "--package",
         "api",
         "--example",
-        "crds",
-    ]))
+        example,
+        "--",
+    ];
+    run::output(&mut cargo::command(&[&run, which].concat()))
 }
 
-fn place() -> PathBuf {
-    paths::repository().join("manifests/crds.yaml")
+fn place(file: &str) -> PathBuf {
+    paths::repository().join(file)
 }

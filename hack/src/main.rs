@@ -88,10 +88,10 @@ enum Command {
         cargo xtask conformance --tenant alpha --focus 'ConfigMap should update'"
     )]
     Conformance(Conformance),
-    /// Write manifests/crds.yaml from the crate `api`
+    /// Write the resource definitions, and what clusterctl installs, from the crate `api`
     #[command(after_help = "Examples:\n  cargo xtask crds\n  cargo xtask crds --check")]
     Crds {
-        /// Only fail if the file is stale
+        /// Only fail if a file is stale
         #[arg(long)]
         check: bool,
     },

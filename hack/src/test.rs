@@ -64,7 +64,7 @@ const CHECKS: &[Check] = &[
 pub(crate) fn everything(extent: Extent, afterwards: Afterwards) -> Result<()> {
     let began = Instant::now();
     // Go builds for minutes on a fresh machine, while the first checks are mostly cargo's.
-    let go = thread::spawn(build_go_programs);
+    let go = thread::spawn(move || build_go_programs(extent));
     for (title, check) in CHECKS {
         titled(title, check)?;
     }
@@ -176,9 +176,19 @@ fn each_crate_alone() -> Result<()> {
 }
 
 /// What the cluster and the upstream suite consist of.
-fn build_go_programs() -> Result<()> {
+fn build_go_programs(extent: Extent) -> Result<()> {
     for program in ["kube", "etcd", "coredns", "metrics-server"] {
         binaries::path(program)?;
+    }
+    if extent == Extent::All {
+        binaries::hand_out(&["cluster-api", "clusterctl"])?;
+        let module = format!(
+            "{}@v{}",
+            binaries::CLUSTER_API_MODULE,
+            binaries::CLUSTER_API
+        );
+        let source = binaries::module_folder("capi", &module)?;
+        binaries::link("cluster-api-source", &source)?;
     }
     conformance::build()
 }
@@ -192,7 +202,12 @@ fn joined(thread: thread::JoinHandle<Result<()>>) -> Result<()> {
 fn install() -> Result<()> {
     let mut install = run::command(
         cargo::build_cli()?,
-        ["install", "--ephemeral-etcd", "--kubeconfig"],
+        [
+            "install",
+            "--ephemeral-etcd",
+            "--cluster-api",
+            "--kubeconfig",
+        ],
     );
     run::visibly(install.arg(paths::kubeconfig()))
 }

@@ -144,11 +144,16 @@ fn adoption(seen: &Seen) -> Result<Value, Error> {
     }
     let mut patch = json!({"metadata": {"finalizers": finalizers}});
     if seen.vcp.spec.identity.is_none() {
-        let mut bits = [0u8; 16];
-        rand::rngs::OsRng.try_fill_bytes(&mut bits)?;
-        patch["spec"]["identity"] = json!(TenantId::from_bits(bits).as_str());
+        patch["spec"]["identity"] = json!(new_identity()?.as_str());
     }
     Ok(patch)
+}
+
+/// An identity that nobody else has.
+pub(crate) fn new_identity() -> Result<TenantId, rand::rand_core::OsError> {
+    let mut bits = [0u8; 16];
+    rand::rngs::OsRng.try_fill_bytes(&mut bits)?;
+    Ok(TenantId::from_bits(bits))
 }
 
 fn without_finalizer(vcp: &Object) -> Value {

@@ -1,9 +1,10 @@
 //! Flags, and the only place where things are wired together.
 
 use crate::{
+    capi,
     cluster::Cluster,
     metrics::{Metrics, Shown},
-    observe::Observer,
+    observe::{Observer, Provider},
     proxy,
     virtual_control_plane::{Context, reconcile, retry},
 };
@@ -16,6 +17,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
+    api::DynamicObject,
     config::{KubeConfigOptions, Kubeconfig},
     core::PartialObjectMeta,
     runtime::{
@@ -61,6 +63,14 @@ pub struct Args {
     #[arg(long, value_name = "CIDR")]
     service_cidr: Option<Slice>,
 
+    /// Look after Clusters of Cluster API too: `sublet install --cluster-api` puts in what that needs
+    #[arg(long)]
+    cluster_api: bool,
+
+    /// With --cluster-api, look after objects with this value of the label cluster.x-k8s.io/watch-filter alone
+    #[arg(long, value_name = "VALUE", requires = "cluster_api")]
+    watch_filter: Option<String>,
+
     /// Address of /livez, /readyz and /metrics
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
@@ -76,6 +86,8 @@ impl Args {
             kubeconfig,
             namespace,
             service_cidr,
+            cluster_api,
+            watch_filter,
             listen,
             log,
         } = self;
@@ -95,13 +107,18 @@ impl Args {
 
         let cluster = Cluster::new(client.clone());
         let certificate = tokio::spawn(proxy::keep(cluster.clone(), namespace.clone()));
-        let observer = Observer::new(cluster, namespace, service_cidr);
+        let provider = if cluster_api {
+            Provider::On
+        } else {
+            Provider::Off
+        };
+        let observer = Observer::new(cluster, namespace, service_cidr, provider);
         let context = Arc::new(Context {
             observer,
             slices: tokio::sync::Mutex::new(()),
             metrics,
         });
-        let controller = controller(&client);
+        let controller = controller(&client, provider);
         let store = controller.store();
         let listed = async move {
             if store.wait_until_ready().await.is_ok() {
@@ -120,8 +137,14 @@ impl Args {
                 }
                 std::future::ready(())
             });
+        let clusters = async move {
+            match provider {
+                Provider::On => capi::run(client, watch_filter).await,
+                Provider::Off => {}
+            }
+        };
         tokio::select! {
-            ((), ()) = async { tokio::join!(passes, listed) } => Ok(()),
+            ((), (), ()) = async { tokio::join!(passes, listed, clusters) } => Ok(()),
             end = telemetry => anyhow::bail!("the task that serves metrics ended: {end:?}"),
             end = certificate => anyhow::bail!("the task that keeps the proxy's certificate ended: {end:?}"),
         }
@@ -129,18 +152,19 @@ impl Args {
 }
 
 /// Watches all that may change what a VirtualControlPlane needs.
-fn controller(client: &Client) -> Controller<VirtualControlPlane> {
+fn controller(client: &Client, provider: Provider) -> Controller<VirtualControlPlane> {
     let config = watcher::Config::default().page_size(PAGE);
     let controller = Controller::new(
         Api::<VirtualControlPlane>::all(client.clone()),
         config.clone(),
     );
     let (of_class, of_group) = (controller.store(), controller.store());
+    let of_cluster = controller.store();
     let own = config
         .clone()
         .labels(&format!("{}={}", keys::ROLE, keys::ROLE_CONTROL_PLANE));
     let managed = config.clone().labels(&format!("{}=true", keys::MANAGED));
-    controller
+    let controller = controller
         .with_config(
             controller::Config::default()
                 .concurrency(CONCURRENCY)
@@ -153,7 +177,7 @@ fn controller(client: &Client) -> Controller<VirtualControlPlane> {
         )
         .watches(
             Api::<ControlPlaneGroup>::all(client.clone()),
-            config,
+            config.clone(),
             move |_| {
                 of_group
                     .state()
@@ -175,7 +199,20 @@ fn controller(client: &Client) -> Controller<VirtualControlPlane> {
         .watches(metadata::<Namespace>(client), managed, |object| {
             owner_of(&object)
         })
-        .shutdown_on_signal()
+        .shutdown_on_signal();
+    match provider {
+        Provider::Off => controller,
+        // A Cluster that is no longer paused.
+        Provider::On => {
+            let clusters = capi::clusters();
+            controller.watches_with(
+                Api::<DynamicObject>::all_with(client.clone(), &clusters),
+                clusters,
+                config,
+                move |cluster| of_a_cluster(&of_cluster, &cluster),
+            )
+        }
+    }
 }
 
 /// Only metadata is watched: what an object holds is read when it is needed.
@@ -206,6 +243,19 @@ fn naming(store: &Store<VirtualControlPlane>, class: &str) -> Vec<ObjectRef<Virt
     named.map(|vcp| ObjectRef::from_obj(vcp.as_ref())).collect()
 }
 
+/// The VirtualControlPlane that is the control plane of a Cluster of Cluster API.
+fn of_a_cluster(
+    store: &Store<VirtualControlPlane>,
+    cluster: &DynamicObject,
+) -> Vec<ObjectRef<VirtualControlPlane>> {
+    let belongs = |vcp: &Arc<VirtualControlPlane>| {
+        vcp.namespace() == cluster.namespace()
+            && vcp.labels().get(api::capi::CLUSTER_NAME) == cluster.metadata.name.as_ref()
+    };
+    let found = store.state().into_iter().filter(belongs);
+    found.map(|vcp| ObjectRef::from_obj(vcp.as_ref())).collect()
+}
+
 async fn connect(kubeconfig: Option<PathBuf>) -> anyhow::Result<Client> {
     let mut config = match kubeconfig {
         Some(path) => {
@@ -224,7 +274,7 @@ async fn connect(kubeconfig: Option<PathBuf>) -> anyhow::Result<Client> {
 }
 
 /// An error with all its causes.
-fn whole(error: &dyn std::error::Error) -> String {
+pub(crate) fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

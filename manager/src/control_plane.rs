@@ -2,8 +2,10 @@
 
 use api::{
     ControlPlaneClass, ControlPlaneGroup, Dns, Egress, Endpoint, EtcdStorage, Images, Intervals,
-    PartResources, VirtualControlPlane, keys,
+    PartResources, VirtualControlPlane, capi, keys,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tenancy::{
     naming,
@@ -72,6 +74,17 @@ pub(crate) struct Owner {
     pub(crate) name: String,
     /// Its UID.
     pub(crate) uid: String,
+    /// The Cluster of Cluster API that it is the control plane of.
+    pub(crate) cluster: Option<Membership>,
+}
+
+/// What a VirtualControlPlane has to do with Cluster API.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Membership {
+    /// Name of the Cluster, in the same namespace.
+    pub(crate) cluster: String,
+    /// Reference to the SubletControlPlane that made it, while there is one.
+    pub(crate) control_plane: Option<Value>,
 }
 
 /// A VirtualControlPlane that can't be provisioned until a person changes something.
@@ -185,6 +198,7 @@ impl Owner {
                     namespace: vcp.metadata.namespace.clone().unwrap_or_default(),
                     name: vcp.metadata.name.clone().unwrap_or_default(),
                     uid: vcp.metadata.uid.clone().unwrap_or_default(),
+                    cluster: Membership::of(vcp),
                 }),
         )
     }
@@ -201,12 +215,42 @@ impl Owner {
 
     /// Name of the Secret beside the VirtualControlPlane that its users get.
     pub(crate) fn kubeconfig_secret(&self) -> String {
-        format!("{}-kubeconfig", self.name)
+        match self.cluster {
+            // What Cluster API and operators get has this name then.
+            Some(_) => format!("{}-user-kubeconfig", self.name),
+            None => format!("{}-kubeconfig", self.name),
+        }
+    }
+
+    /// Name of the Secret by which Cluster API reaches the tenant, when it is a Cluster.
+    pub(crate) fn cluster_secret(&self) -> Option<String> {
+        let membership = self.cluster.as_ref()?;
+        Some(format!("{}-kubeconfig", membership.cluster))
     }
 
     /// Labels of every object made for the tenant.
     pub(crate) fn labels(&self) -> BTreeMap<&'static str, String> {
         BTreeMap::from([(keys::TENANT, self.id.to_string())])
+    }
+}
+
+impl Membership {
+    fn of(vcp: &VirtualControlPlane) -> Option<Self> {
+        let cluster = vcp.metadata.labels.as_ref()?.get(capi::CLUSTER_NAME)?;
+        let made_it = |owner: &&OwnerReference| {
+            owner.kind == "SubletControlPlane"
+                && owner.api_version.split('/').next() == Some(capi::CONTROL_PLANE_GROUP)
+        };
+        let owners = vcp.metadata.owner_references.as_deref().unwrap_or_default();
+        Some(Self {
+            cluster: cluster.clone(),
+            control_plane: owners.iter().find(made_it).map(|owner| {
+                json!({
+                    "apiVersion": owner.api_version, "kind": owner.kind,
+                    "name": owner.name, "uid": owner.uid,
+                })
+            }),
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     object::{Object, SECRET, STATEFUL_SET},
     observe::Seen,
     parts::{MAINS, Parts, rolled_out},
+    pause,
     pki::{self, Authority, Order},
     provision::{self, Addresses, controller_manager, etcd, keys, route::route},
     status::Report,
@@ -73,8 +74,8 @@ impl Decision {
 /// Decides; `system` is Sublet's own namespace.
 pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
     let deciding = || {
-        if seen.vcp.spec.paused {
-            return Ok(Decision::rest(Report::paused()));
+        if let Some(why) = pause::of(seen) {
+            return Ok(Decision::rest(Report::paused(why)));
         }
         if seen.vcp.metadata.deletion_timestamp.is_some() {
             return Ok(deletion::decide(seen, system));
@@ -265,17 +266,20 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
     let parts = Parts::of(&seen.objects);
     actions.extend(workloads(seen, cp, &addresses));
     let user = keys::user_kubeconfig(cp, &addresses);
-    if seen
-        .user_secret
-        .as_ref()
-        .is_some_and(|secret| secret.label(marks::TENANT) != Some(cp.owner.id.as_str()))
-    {
-        return Err(Refusal::ForeignSecret(format!(
-            "{}/{}",
-            user.namespace, user.name
-        )));
+    let for_cluster_api = keys::cluster_kubeconfig(cp, &addresses);
+    for (order, have) in [
+        (Some(user), &seen.user_secret),
+        (for_cluster_api, &seen.cluster_secret),
+    ] {
+        let Some(order) = order else { continue };
+        let is_foreign =
+            |secret: &Object| secret.label(marks::TENANT) != Some(cp.owner.id.as_str());
+        if have.as_ref().is_some_and(is_foreign) {
+            let path = format!("{}/{}", order.namespace, order.name);
+            return Err(Refusal::ForeignSecret(path));
+        }
+        actions.extend(due(vec![order], |_| have.as_ref(), seen));
     }
-    actions.extend(due(vec![user], |_| seen.user_secret.as_ref(), seen));
     if let Tenant::Answers { objects, .. } = &seen.tenant {
         let unmet = tenant::objects(cp, proxy)
             .into_iter()

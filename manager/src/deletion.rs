@@ -4,12 +4,16 @@
 //! plane, then credentials and claims, and last the finalizer. The tenant's own API server is never asked: it may be
 //! gone. Only what carries the tenant's identity is deleted, and by UID. The manager's RoleBinding beside the
 //! VirtualControlPlane is owned by it and ends with it.
+//!
+//! A tenant that is a Cluster of Cluster API goes in two steps, since its infrastructure is deleted after its control
+//! plane: until the SubletCluster takes its finalizer away, keys, addresses and identity stay.
 
 use crate::{
     claims::{self, Standing},
     decide::{Action, Decision, has_finalizer, taken_over},
     object::{Object, POD, SECRET},
     observe::Seen,
+    parts::MAINS,
     status::{Report, condition},
 };
 use api::keys;
@@ -46,18 +50,20 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
         |namespace: &&Object| namespace.label(keys::ROLE) == Some(keys::ROLE_CONTROL_PLANE);
     let (control_plane, workload): (Vec<&Object>, Vec<&Object>) =
         seen.namespaces.iter().partition(is_control_plane);
-    for (namespaces, what) in [
-        (workload, "the tenant's"),
-        (control_plane, "the control plane's"),
-    ] {
-        if let Some(decision) = delete_namespaces(&namespaces, what, seen) {
-            return decision;
-        }
+    if let Some(decision) = delete_namespaces(&workload, "the tenant's", seen) {
+        return decision;
     }
     let is_ours = |object: &&Object| object.label(keys::TENANT) == Some(owner.id.as_str());
     let mut leftovers: Vec<Object> = seen.syncer_secret.iter().cloned().collect();
     leftovers.extend(seen.route.iter().filter(is_ours).cloned());
     leftovers.extend(seen.user_secret.iter().filter(is_ours).cloned());
+    leftovers.extend(seen.cluster_secret.iter().filter(is_ours).cloned());
+    if is_held(seen) {
+        return end_control_plane(seen, leftovers);
+    }
+    if let Some(decision) = delete_namespaces(&control_plane, "the control plane's", seen) {
+        return decision;
+    }
     if leftovers.is_empty() {
         leftovers.extend(seen.slice_claims.iter().cloned());
     }
@@ -76,6 +82,41 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
     let mut decision = Decision::act(leftovers.into_iter().map(Action::Delete).collect());
     decision.report = Report::deleting("waiting for its Secrets and claims to end");
     decision
+}
+
+/// Whether keys, addresses and identity outlive the control plane.
+fn is_held(seen: &Seen) -> bool {
+    let mut finalizers = seen.vcp.metadata.finalizers.iter().flatten();
+    finalizers.any(|finalizer| finalizer == keys::INFRASTRUCTURE_FINALIZER)
+}
+
+/// Ends the control plane's processes and the ways to it; its namespace, with keys and data, stays.
+fn end_control_plane(seen: &Seen, ways: Vec<Object>) -> Decision {
+    let mains = MAINS
+        .iter()
+        .filter_map(|(kind, name)| seen.objects.get(*kind, name))
+        .filter(|main| !main.is_going());
+    let mut actions: Vec<Action> = ways.into_iter().map(Action::Delete).collect();
+    actions.extend(mains.cloned().map(Action::Delete));
+    // Not before the garbage collector has begun: until then another pod would be made in its place.
+    let may_be_hurried =
+        |pod: &&Object| pod.is_going() && pod.number("/metadata/deletionGracePeriodSeconds") > 1;
+    let pods: Vec<&Object> = seen.objects.of(POD).collect();
+    let hurried = pods.iter().copied().filter(may_be_hurried).cloned();
+    actions.extend(hurried.map(Action::EndPod));
+    if actions.is_empty() && pods.is_empty() {
+        return Decision::rest(Report::ended());
+    }
+    let names: Vec<&str> = pods.iter().map(|pod| pod.name()).take(3).collect();
+    let waits = format!(
+        "waiting for {} pods of the control plane to end: {}",
+        pods.len(),
+        names.join(", ")
+    );
+    Decision {
+        actions,
+        report: Report::deleting(&waits),
+    }
 }
 
 /// Why the syncer is still waited for.

@@ -12,6 +12,8 @@
 //! starts anew goes on where the last one stopped. What the objects look like is decided in [`provision`], their keys
 //! and certificates in [`pki`].
 //!
+//! The Cluster API provider in [`capi`] makes VirtualControlPlanes out of Clusters, in the same manner.
+//!
 //! Not promised: that two managers run side by side. The Deployment has one replica and strategy Recreate.
 
 pub mod args;
@@ -21,6 +23,8 @@ mod virtual_control_plane;
 mod observe;
 
 mod decide;
+
+mod pause;
 
 mod deletion;
 
@@ -51,6 +55,8 @@ mod cluster;
 mod object;
 
 mod proxy;
+
+mod capi;
 
 mod metrics;
 

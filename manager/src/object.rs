@@ -72,6 +72,18 @@ pub(crate) const CONTROL_PLANE_GROUP: Kind = kind(
     "controlplanegroups",
 );
 
+pub(crate) const CLUSTER: Kind = kind("cluster.x-k8s.io/v1beta2", "Cluster", "clusters");
+pub(crate) const SUBLET_CONTROL_PLANE: Kind = kind(
+    "controlplane.cluster.x-k8s.io/v1alpha1",
+    "SubletControlPlane",
+    "subletcontrolplanes",
+);
+pub(crate) const SUBLET_CLUSTER: Kind = kind(
+    "infrastructure.cluster.x-k8s.io/v1alpha1",
+    "SubletCluster",
+    "subletclusters",
+);
+
 /// An object with its kind. `Debug` shows the coordinates only: the body may hold keys.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Object {

@@ -7,10 +7,11 @@ use crate::{
     endpoint,
     kubeconfig::{self, Access},
     object::{
-        CONFIG_MAP, CONTROL_PLANE_CLASS, CONTROL_PLANE_GROUP, DEPLOYMENT, DISRUPTION_BUDGET,
-        NAMESPACE, NETWORK_POLICY, NODE, Object, Objects, POD, ROLE_BINDING, SECRET, SERVICE,
-        STATEFUL_SET, VIRTUAL_CONTROL_PLANE,
+        CLUSTER, CONFIG_MAP, CONTROL_PLANE_CLASS, CONTROL_PLANE_GROUP, DEPLOYMENT,
+        DISRUPTION_BUDGET, NAMESPACE, NETWORK_POLICY, NODE, Object, Objects, POD, ROLE_BINDING,
+        SECRET, SERVICE, STATEFUL_SET, VIRTUAL_CONTROL_PLANE,
     },
+    pause,
     pki::{Material, Order},
     provision,
     proxy::{self, Proxy},
@@ -74,6 +75,10 @@ pub(crate) struct Seen {
     pub(crate) objects: Objects,
     /// The Secret under the name of the users' kubeconfig, whoever it belongs to.
     pub(crate) user_secret: Option<Object>,
+    /// The Cluster of Cluster API that it is the control plane of.
+    pub(crate) cluster: Option<Object>,
+    /// The Secret under the name by which Cluster API looks for a kubeconfig, whoever it belongs to.
+    pub(crate) cluster_secret: Option<Object>,
     /// The syncer's kubeconfig.
     pub(crate) syncer_secret: Option<Object>,
     /// The kubeconfig of an external tenant.
@@ -103,6 +108,11 @@ impl Seen {
             && (namespace, object.name()) == (&owner.namespace, &owner.kubeconfig_secret())
         {
             self.user_secret = Some(object);
+        } else if object.kind == SECRET
+            && namespace == owner.namespace
+            && owner.cluster_secret().as_deref() == Some(object.name())
+        {
+            self.cluster_secret = Some(object);
         } else if object.kind == SECRET && object.name() == naming::tenant_kubeconfig(&owner.id) {
             self.syncer_secret = Some(object);
         } else if object.kind == CONFIG_MAP && object.name() == route::name(&owner.id) {
@@ -141,6 +151,15 @@ pub(crate) enum Error {
     Tenant(#[from] tenant::Error),
 }
 
+/// Whether Clusters of Cluster API are looked after, and so may be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Provider {
+    /// They are.
+    On,
+    /// They aren't.
+    Off,
+}
+
 /// Where to look.
 pub(crate) struct Observer {
     /// The super cluster.
@@ -149,16 +168,24 @@ pub(crate) struct Observer {
     pub(crate) system: String,
     /// The super cluster's Service range, when it was given by flag.
     pub(crate) service_range: Option<Slice>,
+    /// Whether the manager is a provider of Cluster API too.
+    pub(crate) cluster_api: Provider,
     nodes: Mutex<Option<(Instant, Vec<Object>)>>,
     proxy: Mutex<Option<(Instant, Proxy)>>,
 }
 
 impl Observer {
-    pub(crate) fn new(cluster: Cluster, system: String, service_range: Option<Slice>) -> Self {
+    pub(crate) fn new(
+        cluster: Cluster,
+        system: String,
+        service_range: Option<Slice>,
+        cluster_api: Provider,
+    ) -> Self {
         Self {
             cluster,
             system,
             service_range,
+            cluster_api,
             nodes: Mutex::new(None),
             proxy: Mutex::new(None),
         }
@@ -193,6 +220,8 @@ impl Observer {
             access_beside: None,
             objects: Objects::default(),
             user_secret: None,
+            cluster: None,
+            cluster_secret: None,
             syncer_secret: None,
             external_secret: None,
             route: None,
@@ -204,7 +233,13 @@ impl Observer {
         let Some(owner) = owner else {
             return Ok(Some(seen));
         };
-        if seen.vcp.spec.paused {
+        if let (Provider::On, Some(membership)) = (self.cluster_api, &owner.cluster) {
+            seen.cluster = self
+                .cluster
+                .get(CLUSTER, Some(namespace), &membership.cluster)
+                .await?;
+        }
+        if pause::of(&seen).is_some() {
             return Ok(Some(seen));
         }
         self.look_at_claims(&mut seen, &owner).await?;
@@ -231,6 +266,12 @@ impl Observer {
                 .cluster
                 .get(SECRET, Some(&owner.namespace), &secret)
                 .await?;
+            if let Some(secret) = owner.cluster_secret() {
+                seen.cluster_secret = self
+                    .cluster
+                    .get(SECRET, Some(&owner.namespace), &secret)
+                    .await?;
+            }
             if let Some(external) = &seen.vcp.spec.external {
                 let secret = &external.kubeconfig_secret_ref.name;
                 seen.external_secret = self
@@ -242,11 +283,13 @@ impl Observer {
         if seen.vcp.metadata.deletion_timestamp.is_some() {
             let selector = format!("{}=true,{}={}", keys::MANAGED, keys::TENANT, owner.id);
             seen.namespaces = self.cluster.list(NAMESPACE, None, &selector).await?;
-            let pods = self
-                .cluster
-                .list(POD, Some(&owner.control_plane_namespace()), "")
-                .await?;
-            seen.objects = pods.into_iter().collect();
+            let inside = owner.control_plane_namespace();
+            for kind in [POD, DEPLOYMENT, STATEFUL_SET] {
+                let objects = self.cluster.list(kind, Some(&inside), "").await?;
+                objects
+                    .into_iter()
+                    .for_each(|object| seen.objects.insert(object));
+            }
         } else if seen.vcp.spec.external.is_none() {
             self.look_at_control_plane(&mut seen, &owner).await?;
         }

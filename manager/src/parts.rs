@@ -4,7 +4,9 @@ use crate::{
     object::{DEPLOYMENT, Kind, Object, Objects, POD, STATEFUL_SET},
     provision::{apiserver, controller_manager, etcd},
 };
+use api::{ApiServers, RunningVersion, keys};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Kind and name of the workload of each part, in the order in which they need each other.
 pub(crate) const MAINS: [(Kind, &str); 3] = [
@@ -18,6 +20,8 @@ pub(crate) const MAINS: [(Kind, &str); 3] = [
 pub(crate) struct Parts {
     /// Why a part isn't ready, in order of the parts; empty: all are.
     pub(crate) blockers: Vec<String>,
+    /// Why etcd isn't ready.
+    pub(crate) etcd: Option<String>,
     /// Whether all run what was asked for.
     pub(crate) rolled_out: bool,
 }
@@ -27,6 +31,7 @@ impl Parts {
     pub(crate) fn of(seen: &Objects) -> Self {
         let mut parts = Self {
             blockers: vec![],
+            etcd: None,
             rolled_out: true,
         };
         for (kind, name) in MAINS {
@@ -41,10 +46,54 @@ impl Parts {
                 1
             };
             if ready < enough {
-                parts.blockers.push(blocker(seen, main, name));
+                let blocker = blocker(seen, main, name);
+                if kind == STATEFUL_SET {
+                    parts.etcd = Some(blocker.clone());
+                }
+                parts.blockers.push(blocker);
             }
         }
         parts
+    }
+}
+
+/// How many API servers there are, and which versions they run; `wanted` is the version that they shall have.
+pub(crate) fn api_servers(seen: &Objects, wanted: &str) -> ApiServers {
+    let main = seen.get(DEPLOYMENT, apiserver::NAME);
+    let count = |field: &str| {
+        let number = main.map_or(0, |main| main.number(&format!("/status/{field}")));
+        i32::try_from(number).unwrap_or(i32::MAX)
+    };
+    // The upgrade of etcd comes first: until then the Deployment still asks for the old version.
+    let asked = main.and_then(|main| {
+        main.body["spec"]["template"]["metadata"]["labels"][keys::VERSION].as_str()
+    });
+    let mut versions: BTreeMap<Vec<u64>, RunningVersion> = BTreeMap::new();
+    let is_running = |pod: &&Object| {
+        pod.label("app.kubernetes.io/name") == Some(apiserver::NAME)
+            && !["Succeeded", "Failed"].contains(&pod.text("/status/phase"))
+    };
+    for version in seen
+        .of(POD)
+        .filter(is_running)
+        .filter_map(|pod| pod.label(keys::VERSION))
+    {
+        let order = version.split('.').map(|part| part.parse().unwrap_or(0));
+        let running = versions.entry(order.collect()).or_default();
+        running.version = version.to_owned();
+        running.replicas += 1;
+    }
+    ApiServers {
+        replicas: count("replicas"),
+        ready_replicas: count("readyReplicas"),
+        available_replicas: count("availableReplicas"),
+        up_to_date_replicas: if asked == Some(wanted) {
+            count("updatedReplicas")
+        } else {
+            0
+        },
+        rolled_out: asked == Some(wanted) && main.is_some_and(rolled_out),
+        versions: versions.into_values().collect(),
     }
 }
 
@@ -116,6 +165,42 @@ fn trouble(pod: &Object) -> Option<String> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn versions_are_those_of_the_pods_the_oldest_first() {
+        let pod = |name: &str, version: &str, phase: &str| {
+            let labels = json!({"app.kubernetes.io/name": apiserver::NAME, keys::VERSION: version});
+            let body = json!({"metadata": {"labels": labels}, "status": {"phase": phase}});
+            Object::new(POD, Some("n"), name, body)
+        };
+        let template = json!({"metadata": {"labels": {keys::VERSION: "1.36.10"}}});
+        let main = json!({
+            "spec": {"replicas": 2, "template": template},
+            "status": {"replicas": 3, "readyReplicas": 2, "availableReplicas": 2, "updatedReplicas": 1},
+        });
+        let seen: Objects = [
+            pod("a", "1.36.9", "Running"),
+            pod("b", "1.36.10", "Running"),
+            pod("c", "1.36.9", "Running"),
+            pod("d", "1.35.1", "Failed"),
+            Object::new(DEPLOYMENT, Some("n"), apiserver::NAME, main),
+        ]
+        .into_iter()
+        .collect();
+        let running = |version: &str, replicas| RunningVersion {
+            version: version.into(),
+            replicas,
+        };
+        let servers = api_servers(&seen, "1.36.10");
+        assert_eq!(
+            servers.versions,
+            [running("1.36.9", 2), running("1.36.10", 1)]
+        );
+        assert_eq!((servers.replicas, servers.up_to_date_replicas), (3, 1));
+        assert!(!servers.rolled_out);
+        assert_eq!(api_servers(&seen, "1.36.11").up_to_date_replicas, 0);
+        assert_eq!(api_servers(&Objects::default(), "1").replicas, 0);
+    }
 
     #[test]
     fn a_blocker_names_pod_and_reason() {

@@ -29,6 +29,9 @@ const DAY: u64 = 24 * 60 * 60;
 /// Certificates begin this much in the past: clocks differ.
 const BACKDATE: Duration = Duration::from_secs(300);
 
+/// Type of Secrets that only Sublet and their readers know the meaning of.
+pub(crate) const OPAQUE: &str = "Opaque";
+
 /// One of a tenant's certificate authorities; each signs for its own purpose alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Authority {
@@ -140,6 +143,8 @@ pub(crate) struct Order {
     pub(crate) metadata: Value,
     /// What goes in.
     pub(crate) material: Material,
+    /// Type of the Secret.
+    pub(crate) secret_type: &'static str,
     /// Identity of the tenant: names its authorities.
     pub(crate) identity: String,
 }
@@ -229,7 +234,7 @@ pub(crate) fn issue(
         .into_iter()
         .map(|(key, text)| (key.to_owned(), json!(BASE64_STANDARD.encode(text))))
         .collect();
-    let body = json!({"metadata": metadata, "type": "Opaque", "data": data});
+    let body = json!({"metadata": metadata, "type": order.secret_type, "data": data});
     Ok(Object::new(
         SECRET,
         Some(&order.namespace),

@@ -129,6 +129,7 @@ fn orders(system: &str, address: &str) -> [Order; 3] {
         name: name.to_owned(),
         metadata: json!({"labels": {"app.kubernetes.io/part-of": "sublet"}, "annotations": {}}),
         material,
+        secret_type: pki::OPAQUE,
         identity: "sublet".into(),
     };
     let leaf = Leaf {

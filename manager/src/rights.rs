@@ -1,11 +1,18 @@
-//! Laws over `manifests/install.yaml`: what no account of Sublet may ever hold, and how its daemons run.
+//! Laws over `manifests/install.yaml` and `manifests/capi/rights.yaml`: what no account of Sublet may ever hold, and how
+//! its daemons run.
 //!
 //! Tests only. They live here because the manager hands out the rights that the file names.
 
 use serde_json::Value;
 
 fn documents() -> Vec<Value> {
-    serde_saphyr::from_multiple(include_str!("../../manifests/install.yaml")).unwrap()
+    [
+        include_str!("../../manifests/install.yaml"),
+        include_str!("../../manifests/capi/rights.yaml"),
+    ]
+    .into_iter()
+    .flat_map(|text| serde_saphyr::from_multiple::<Value>(text).unwrap())
+    .collect()
 }
 
 /// (role, group, resource, verb, whether the rule names its objects) of all rules of the given kinds.
@@ -71,7 +78,8 @@ fn nobody_reads_secrets_across_namespaces() {
             "sublet-manager",
             "sublet-syncer",
             "sublet-syncer-custom",
-            "sublet-apiserver-proxy"
+            "sublet-apiserver-proxy",
+            "sublet-manager-cluster-api",
         ]
     );
     for right in rights(&["ClusterRole"]) {

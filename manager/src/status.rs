@@ -7,7 +7,7 @@ use crate::{
     decide::unready_phase,
     object::{DEPLOYMENT, Object},
     observe::Seen,
-    parts::Parts,
+    parts::{self, Parts},
     provision::{Addresses, coredns, keys},
     tenant::Tenant,
 };
@@ -24,6 +24,9 @@ const WAITING: Duration = Duration::from_secs(1);
 const STILL_WAITING: Duration = Duration::from_secs(10);
 /// How long a start may take.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(90);
+
+/// Reason of `ControlPlaneReady` when the control plane was taken down for good.
+pub(crate) const ENDED: &str = "Ended";
 
 /// What the status shall say.
 #[derive(Clone, Debug)]
@@ -88,13 +91,11 @@ impl Report {
         }
     }
 
-    /// `spec.paused`.
-    pub(crate) fn paused() -> Self {
+    /// Nothing may be changed; `why` says who wants it so.
+    pub(crate) fn paused(why: String) -> Self {
         Self {
             phase: Phase::Paused,
-            message: Some(
-                "spec.paused is set: nothing is changed for this tenant until it is unset".into(),
-            ),
+            message: Some(why),
             conditions: vec![],
             fields: vec![],
             again: SETTLED,
@@ -131,6 +132,17 @@ impl Report {
             fields: vec![],
             again: WAITING,
         }
+    }
+
+    /// Workload and control plane have ended; keys and addresses are kept for somebody else to let go of.
+    pub(crate) fn ended() -> Self {
+        let waits = "workload and control plane have ended; keys, addresses and identity stay until the \
+                     SubletCluster is deleted";
+        let mut report = Self::deleting(waits);
+        report
+            .conditions
+            .push(Fact::no("ControlPlaneReady", ENDED, waits));
+        report.again(SETTLED)
     }
 
     /// An action failed; the next pass tries again.
@@ -186,9 +198,17 @@ impl Report {
                 parts.blockers[0].as_str(),
             ),
         };
+        fields.push((
+            "apiServers",
+            json!(parts::api_servers(&seen.objects, &cp.version)),
+        ));
         if parts.rolled_out {
             fields.push(("version", json!(cp.version)));
         }
+        let etcd = match &parts.etcd {
+            None => Fact::yes("EtcdReady", "MembersReady"),
+            Some(blocker) => Fact::no("EtcdReady", "PodsNotReady", blocker.as_str()),
+        };
         if let Tenant::Answers {
             kube_system_uid, ..
         } = &seen.tenant
@@ -210,7 +230,7 @@ impl Report {
             (_, true, false) => waiting(seen),
             (_, true, true) => SETTLED,
         };
-        Self::summed_up(seen, vec![control_plane, dns], fields, again)
+        Self::summed_up(seen, vec![control_plane, etcd, dns], fields, again)
     }
 
     /// Ready when all facts hold and the syncer says that it syncs.

@@ -1,5 +1,6 @@
 //! `sublet create`: makes a tenant, and waits until a pod of it has run.
 
+mod as_cluster;
 mod check;
 mod wait;
 
@@ -52,6 +53,9 @@ pub(crate) struct Args {
     /// Its slice of the super cluster's Service range; a free one is taken when left out
     #[arg(long, value_name = "CIDR")]
     service_cidr: Option<String>,
+    /// Make it as a Cluster of Cluster API
+    #[arg(long)]
+    cluster_api: bool,
     /// Wait until it works (the default)
     #[arg(long)]
     wait: bool,
@@ -74,7 +78,8 @@ Examples:
   sublet create team-a                                  with the defaults of the class `default`
   sublet create team-a --version 1.36 --replicas 3 -n customers
   sublet create scratch --ephemeral-etcd --no-wait      for a test; gone with its pods
-  sublet create team-a --dry-run -o yaml                the object, for a repository";
+  sublet create team-a --dry-run -o yaml                the object, for a repository
+  sublet create team-a --cluster-api --dry-run          the same as objects of Cluster API";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Level {
@@ -102,6 +107,13 @@ enum Output {
 pub(crate) fn print(args: &Args, global: &Global) -> Result<ExitCode> {
     check_name(&args.name)?;
     let vcp = object(args, global.namespace.as_deref());
+    if args.cluster_api {
+        show_cluster(
+            &as_cluster::objects(&vcp)?,
+            args.output.unwrap_or(Output::Yaml),
+        )?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut value = output::tidy(&vcp)?;
     let defaults = serde_json::to_value(VirtualControlPlaneSpec::default())?;
     leave_out_defaults(&mut value["spec"], &defaults);
@@ -120,7 +132,17 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
             cluster.hint("list")
         )
     };
-    let made = interrupt::or_ctrl_c(make(cluster, &vcp), look).await?;
+    let made = if args.cluster_api {
+        let objects = as_cluster::objects(&vcp)?;
+        interrupt::or_ctrl_c(as_cluster::make(cluster, &objects), look).await?;
+        if args.no_wait {
+            return show_cluster(&objects, args.output.unwrap_or(Output::Name));
+        }
+        let made = tokio::time::timeout(args.timeout, as_cluster::tenant(cluster, &args.name));
+        made.await.map_err(|_| nothing_made(cluster, args))??
+    } else {
+        interrupt::or_ctrl_c(make(cluster, &vcp), look).await?
+    };
     if args.no_wait {
         return match args.output {
             Some(format) => show(&output::tidy(&made)?, format),
@@ -141,6 +163,17 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         Some(format) => show(&output::tidy(&ready.vcp)?, format),
         None => output::print(&next_steps(cluster, &ready)),
     }
+}
+
+/// The provider or Cluster API's core isn't at work, or something is wrong with the objects.
+fn nothing_made(cluster: &Cluster, args: &Args) -> anyhow::Error {
+    let look = cluster.kubectl(&cluster.namespace, "get clusters,scp,scl -o yaml");
+    error::fail(format!(
+        "Cluster {} became no tenant in {}: its objects say why in their conditions, see `{look}`; if they have none,          `{}` and Cluster API's core are missing",
+        args.name,
+        age::elapsed(args.timeout),
+        cluster.hint("install --cluster-api")
+    ))
 }
 
 async fn make(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<VirtualControlPlane> {
@@ -226,6 +259,25 @@ fn show(value: &Value, format: Output) -> Result<()> {
             let name = value["metadata"]["name"].as_str().unwrap_or_default();
             output::print_line(&format!("virtualcontrolplane.sublet.dev/{name}"))
         }
+    }
+}
+
+fn show_cluster(objects: &[Value], format: Output) -> Result<()> {
+    match format {
+        Output::Json => output::print(&Data::Json.text(&output::list(objects))?),
+        Output::Yaml => objects
+            .iter()
+            .try_for_each(|object| output::print(&format!("---\n{}", Data::Yaml.text(object)?))),
+        Output::Name => objects.iter().try_for_each(|object| {
+            let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
+            let group = text("/apiVersion").and_then(|version| version.split('/').next());
+            output::print_line(&format!(
+                "{}.{}/{}",
+                text("/kind").unwrap_or_default().to_lowercase(),
+                group.unwrap_or_default(),
+                text("/metadata/name").unwrap_or_default()
+            ))
+        }),
     }
 }
 

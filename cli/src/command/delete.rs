@@ -92,6 +92,9 @@ fn confirm(names: &[String], namespace: &str, yes: bool) -> Result<()> {
 
 /// Asks for the deletion of exactly these objects, not of others that took their names meanwhile.
 pub(super) async fn delete(cluster: &Cluster, tenants: &[VirtualControlPlane]) -> Result<()> {
+    if let Some(refusal) = tenants.iter().find_map(|vcp| is_a_cluster(cluster, vcp)) {
+        return Err(error::fail(refusal));
+    }
     for vcp in tenants {
         let params = DeleteParams {
             preconditions: Some(Preconditions {
@@ -110,6 +113,17 @@ pub(super) async fn delete(cluster: &Cluster, tenants: &[VirtualControlPlane]) -
         }
     }
     Ok(())
+}
+
+/// What to do instead with a tenant that Cluster API made: its Cluster would miss it, and holds on to a part of it.
+fn is_a_cluster(cluster: &Cluster, vcp: &VirtualControlPlane) -> Option<String> {
+    let owner = vcp.labels().get(api::capi::CLUSTER_NAME)?;
+    let namespace = vcp.namespace().unwrap_or_default();
+    let instead = cluster.kubectl(&namespace, &format!("delete cluster {owner}"));
+    Some(format!(
+        "the tenant {} of namespace {namespace} belongs to Cluster {owner} of Cluster API: delete that with `{instead}`",
+        vcp.name_any()
+    ))
 }
 
 /// Waits until the tenants are gone, for at most `limit` together.

@@ -18,6 +18,10 @@ pub(crate) struct Args {
     /// Let the default class keep etcd's data on emptyDirs, for clusters without storage: they end with the pod
     #[arg(long)]
     ephemeral_etcd: bool,
+    /// Let Cluster API make tenants: puts in the provider's kinds and rights, and the manager looks after Clusters. A
+    /// later run without the flag keeps it
+    #[arg(long)]
+    cluster_api: bool,
     /// Wait until Sublet works (the default)
     #[arg(long)]
     wait: bool,
@@ -33,12 +37,18 @@ const EXAMPLES: &str = "\
 Examples:
   sublet install
   sublet install --ephemeral-etcd          where there is no StorageClass
+  sublet install --cluster-api             for platforms that make tenants as Cluster objects
   sublet install --dry-run > sublet.yaml   for a repository";
 
 /// Prints what would be applied.
 pub(crate) fn print(args: &Args) -> Result<ExitCode> {
-    let mut all = manifest::crds()?;
-    all.extend(manifest::daemons()?);
+    let provider = if args.cluster_api {
+        Provider::On
+    } else {
+        Provider::Off
+    };
+    let mut all = definitions(provider)?;
+    all.extend(daemons(provider)?);
     all.extend(classes(args)?);
     output::print(&manifest::yaml(&all)?)?;
     Ok(ExitCode::SUCCESS)
@@ -76,12 +86,17 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
 
 async fn all(args: &Args, cluster: &Cluster, progress: &mut Progress) -> Result<()> {
     let client = &cluster.client;
-    let definitions = manifest::crds()?;
+    let provider = if args.cluster_api || apply::serves_cluster_api(client).await? {
+        Provider::On
+    } else {
+        Provider::Off
+    };
+    let definitions = definitions(provider)?;
     apply::known(client, &definitions).await?;
     rollout::established(client, &definitions, progress).await?;
     progress.done("resource definitions are in place");
     progress.state("applying the daemons");
-    let daemons = manifest::daemons()?;
+    let daemons = daemons(provider)?;
     apply::known(client, &daemons).await?;
     progress.done("daemons and their rights are applied");
     for class in classes(args)? {
@@ -92,6 +107,31 @@ async fn all(args: &Args, cluster: &Cluster, progress: &mut Progress) -> Result<
         return Ok(());
     }
     rollout::available(client, &manifest::deployments(&daemons), progress).await
+}
+
+/// Whether the manager is a Cluster API provider too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Provider {
+    On,
+    Off,
+}
+
+fn definitions(provider: Provider) -> Result<Vec<kube::api::DynamicObject>> {
+    let mut definitions = manifest::crds()?;
+    if provider == Provider::On {
+        manifest::with_move(&mut definitions);
+        definitions.extend(manifest::cluster_api_crds()?);
+    }
+    Ok(definitions)
+}
+
+fn daemons(provider: Provider) -> Result<Vec<kube::api::DynamicObject>> {
+    let mut daemons = manifest::daemons()?;
+    if provider == Provider::On {
+        manifest::with_cluster_api(&mut daemons);
+        daemons.extend(manifest::cluster_api_rights()?);
+    }
+    Ok(daemons)
 }
 
 fn classes(args: &Args) -> Result<Vec<kube::api::DynamicObject>> {

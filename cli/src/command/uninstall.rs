@@ -138,7 +138,9 @@ fn counted(count: usize, noun: &str) -> String {
 async fn remove(client: &Client, progress: &mut Progress) -> Result<usize> {
     let kinds = Kinds::load(client).await?;
     let mut objects = manifest::crds()?;
+    objects.extend(manifest::cluster_api_crds()?);
     objects.extend(manifest::daemons()?);
+    objects.extend(manifest::cluster_api_rights()?);
     objects.extend(manifest::classes()?);
     // Everything is asked to go before anything is waited for: a namespace takes a while.
     let mut going = vec![];

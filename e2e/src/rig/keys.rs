@@ -46,13 +46,18 @@ impl Authority {
 
     /// A server on this machine.
     pub fn server(&self) -> anyhow::Result<Pair> {
+        self.server_at(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    /// A server on this machine that others reach by an address.
+    pub fn server_at(&self, address: IpAddr) -> anyhow::Result<Pair> {
         let mut params = CertificateParams::default();
         params
             .distinguished_name
             .push(DnType::CommonName, "localhost");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.subject_alt_names = vec![
-            SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            SanType::IpAddress(address),
             SanType::DnsName("localhost".try_into()?),
         ];
         let key = KeyPair::generate()?;

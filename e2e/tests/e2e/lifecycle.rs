@@ -90,7 +90,7 @@ async fn lives_and_goes(tenant: &Tenant) -> anyhow::Result<()> {
 }
 
 /// What carries the tenant's identity or is named after it.
-async fn leftovers(above: &Side, tenant: &Tenant) -> anyhow::Result<Vec<String>> {
+pub(crate) async fn leftovers(above: &Side, tenant: &Tenant) -> anyhow::Result<Vec<String>> {
     let selector = format!("{}={}", keys::TENANT, tenant.id);
     let kinds = [
         NAMESPACE,

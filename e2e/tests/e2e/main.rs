@@ -1,5 +1,6 @@
 //! Tests against a real super cluster; `cargo xtask test` prepares it and runs them.
 
+mod capi;
 mod cli;
 mod crds;
 mod faults;

@@ -38,6 +38,8 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
         access_beside: None,
         objects: Objects::default(),
         user_secret: None,
+        cluster: None,
+        cluster_secret: None,
         syncer_secret: None,
         external_secret: None,
         route: None,

@@ -3,7 +3,7 @@ use crate::{
     claims::slice_claim,
     control_plane::tests::{owner, vcp},
     decide::tests::seen_as,
-    object::{CONFIG_MAP, NAMESPACE},
+    object::{CONFIG_MAP, DEPLOYMENT, NAMESPACE},
 };
 use api::{Condition, Phase, VirtualControlPlaneStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -190,4 +190,61 @@ fn a_claim_that_got_lost_is_made_again_before_anything_is_deleted() {
         ..leaving()
     };
     assert!(said(&decide(&movable, SYSTEM)).starts_with("Replace(ConfigMap sublet-system/claim-"));
+}
+
+/// A tenant that is a Cluster: its infrastructure is deleted after its control plane.
+#[test]
+fn until_its_place_lets_go_a_tenant_keeps_keys_and_addresses() {
+    let mut seen = leaving();
+    stopped(&mut seen);
+    seen.namespaces.remove(0);
+    let finalizers = vec![
+        keys::INFRASTRUCTURE_FINALIZER.to_owned(),
+        keys::FINALIZER.to_owned(),
+    ];
+    seen.vcp.metadata.finalizers = Some(finalizers);
+    let pod = |grace: Option<u32>| {
+        let mut body = json!({"metadata": {"uid": "p"}});
+        if let Some(grace) = grace {
+            body["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:01Z");
+            body["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
+        }
+        Object::new(POD, Some("cp"), "kube-apiserver-0", body)
+    };
+    let main = Object::new(DEPLOYMENT, Some("cp"), "kube-apiserver", json!({}));
+    seen.objects = [main, pod(None)].into_iter().collect();
+    assert_eq!(
+        said(&decide(&seen, SYSTEM)),
+        "Delete(Secret sublet-system/tenant), Delete(ConfigMap sublet-system/route), \
+         Delete(Deployment cp/kube-apiserver)"
+    );
+
+    // A pod is hurried when the garbage collector has come to it, not before.
+    (seen.syncer_secret, seen.route) = (None, None);
+    seen.objects = [pod(None)].into_iter().collect();
+    let decision = decide(&seen, SYSTEM);
+    assert!(decision.actions.is_empty());
+    assert_eq!(
+        decision.report.message.unwrap(),
+        "waiting for 1 pods of the control plane to end: kube-apiserver-0"
+    );
+    seen.objects = [pod(Some(5))].into_iter().collect();
+    assert_eq!(
+        said(&decide(&seen, SYSTEM)),
+        "EndPod(Pod cp/kube-apiserver-0)"
+    );
+    seen.objects = [pod(Some(1))].into_iter().collect();
+    assert!(decide(&seen, SYSTEM).actions.is_empty());
+
+    seen.objects = crate::object::Objects::default();
+    let ended = decide(&seen, SYSTEM);
+    assert!(ended.actions.is_empty());
+    let ready = &ended.report.conditions[1];
+    assert_eq!(
+        (ready.kind, ready.reason.as_str()),
+        ("ControlPlaneReady", crate::status::ENDED)
+    );
+
+    seen.vcp.metadata.finalizers = Some(vec![keys::FINALIZER.into()]);
+    assert_eq!(said(&decide(&seen, SYSTEM)), "Delete(Namespace cp)");
 }

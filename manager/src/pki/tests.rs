@@ -16,6 +16,7 @@ fn order(material: Material) -> Order {
         name: "s".into(),
         metadata: json!({"labels": {"a": "b"}}),
         material,
+        secret_type: OPAQUE,
         identity: "acme".into(),
     }
 }

@@ -72,6 +72,8 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
             Spread::Single
         },
     };
+    let mut template = pod::template(cp, part);
+    template["metadata"]["labels"][api::keys::VERSION] = json!(cp.version);
     let body = json!({
         "metadata": metadata(cp, NAME),
         "spec": {
@@ -80,7 +82,7 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
             // The next one must answer before the last one goes.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "selector": {"matchLabels": selector(NAME)},
-            "template": pod::template(cp, part),
+            "template": template,
         },
     });
     let mut objects = vec![

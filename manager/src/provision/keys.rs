@@ -6,9 +6,9 @@
 use super::{Addresses, apiserver, controller_manager, etcd, metadata, owner_reference};
 use crate::{
     control_plane::ControlPlane,
-    pki::{Authority, Form, Leaf, Material, Order, Usage},
+    pki::{Authority, Form, Leaf, Material, OPAQUE, Order, Usage},
 };
-use api::keys as marks;
+use api::{capi, keys as marks};
 use serde_json::{Value, json};
 use tenancy::naming;
 
@@ -68,8 +68,26 @@ pub(crate) fn user_kubeconfig(cp: &ControlPlane, addresses: &Addresses) -> Order
             form,
             ..client("sublet:admin", Some(ADMINS))
         }),
+        secret_type: OPAQUE,
         identity: cp.owner.id.to_string(),
     }
+}
+
+/// The kubeconfig by which Cluster API and operators reach a tenant that is a Cluster: name, type, label and key are as
+/// the contract asks for them. Tenants get one of their own.
+pub(crate) fn cluster_kubeconfig(cp: &ControlPlane, addresses: &Addresses) -> Option<Order> {
+    let membership = cp.owner.cluster.as_ref()?;
+    let mut order = user_kubeconfig(cp, addresses);
+    order.name = cp.owner.cluster_secret()?;
+    order.secret_type = capi::SECRET_TYPE;
+    order.metadata["labels"][capi::CLUSTER_NAME] = json!(membership.cluster);
+    if let Some(control_plane) = &membership.control_plane {
+        order.metadata["ownerReferences"] = json!([control_plane]);
+    }
+    if let Material::Leaf(leaf) = &mut order.material {
+        leaf.common_name = "sublet:cluster-api".into();
+    }
+    Some(order)
 }
 
 /// The kubeconfig by which the syncer reaches the tenant; its server is an address, no name is looked up.
@@ -88,6 +106,7 @@ pub(crate) fn syncer_kubeconfig(cp: &ControlPlane, addresses: &Addresses, system
             form,
             ..client(SYNCER, Some(SYNCER))
         }),
+        secret_type: OPAQUE,
         identity: cp.owner.id.to_string(),
     }
 }
@@ -186,6 +205,7 @@ fn own(cp: &ControlPlane, name: &str, material: Material) -> Order {
         name: name.to_owned(),
         metadata: metadata(cp, name),
         material,
+        secret_type: OPAQUE,
         identity: cp.owner.id.to_string(),
     }
 }

@@ -30,6 +30,13 @@ pub(super) async fn known(client: &Client, objects: &[DynamicObject]) -> Result<
     Ok(())
 }
 
+/// Whether the Cluster API provider's kinds are there from an earlier run.
+pub(super) async fn serves_cluster_api(client: &Client) -> Result<bool> {
+    let kinds = Kinds::load(client).await?;
+    let api_version = format!("{}/{}", api::capi::CONTROL_PLANE_GROUP, api::VERSION);
+    Ok(kinds.exact(&api_version, "SubletControlPlane").is_some())
+}
+
 /// Applies a class without taking fields that an admin has changed.
 ///
 /// Where existing tenants keep their etcd isn't changed by a later run without the flag: a class that is there keeps its

@@ -1,0 +1,149 @@
+//! Clusters of a ClusterClass: made from templates, scaled and upgraded by their topology.
+
+use super::{Place, with_clusters};
+use anyhow::{Context, ensure};
+use e2e::{
+    kind::{CLASS, CLUSTER, CONTROL_PLANE, SUBLET_CONTROL_PLANE},
+    program::Folder,
+    read::{condition, items, text},
+    tenant::conditions,
+    wait::PODS,
+};
+use serde_json::{Value, json};
+
+/// The older of the two versions that the class of this test offers. Both run the same programs: what is tried here is
+/// who says what when, not Kubernetes.
+const OLD: &str = "v1.35.9";
+const CLASS_FILE: &str = include_str!(
+    "../../../../manifests/capi/infrastructure-sublet/v0.1.0/clusterclass-sublet.yaml"
+);
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn a_topology_makes_scales_and_upgrades_a_cluster() {
+    with_clusters(async |place| {
+        let class = format!("capi-{}", &place.namespace[place.namespace.len() - 6..]);
+        two_versions(place, &class).await?;
+        let result = topology(place, &class).await;
+        place.above.delete(CLASS, "", &class).await?;
+        result
+    });
+}
+
+/// A ControlPlaneClass that offers an older version too.
+async fn two_versions(place: &Place, name: &str) -> anyhow::Result<()> {
+    let default = place.above.get(CLASS, "", "default").await?;
+    let mut spec = default["spec"].clone();
+    let mut old = spec["versions"][0].clone();
+    old["version"] = json!(OLD.trim_start_matches('v'));
+    let versions = spec["versions"]
+        .as_array_mut()
+        .context("the class has versions")?;
+    versions.push(old);
+    let class = json!({"metadata": {"name": name}, "spec": spec});
+    place.above.create(CLASS, class).await?;
+    Ok(())
+}
+
+async fn topology(place: &Place, class: &str) -> anyhow::Result<()> {
+    let folder = Folder::make()?;
+    let file = folder.path().join("class.yaml");
+    let text_of_class = CLASS_FILE.replace("className: default", &format!("className: {class}"));
+    std::fs::write(&file, text_of_class)?;
+    let line = format!(
+        "-n {} apply --server-side -f {}",
+        place.namespace,
+        file.display()
+    );
+    place.core.kubectl.run(&line).await?.ok()?;
+
+    let topology = json!({"topology": {
+        "classRef": {"name": "sublet"}, "version": OLD, "controlPlane": {"replicas": 1},
+    }});
+    place.create(CLUSTER, "classy", topology).await?;
+    place.available("classy", 2 * PODS).await?;
+    let own = control_plane(place).await?;
+    let name = text(&own, "/metadata/name").to_owned();
+    // Made from the template, under a name that core chose, with core as its controller.
+    ensure!(
+        name.starts_with("classy-")
+            && own["spec"]["className"] == class
+            && own["status"]["version"] == OLD,
+        "{name}: {} {}",
+        own["spec"],
+        own["status"]
+    );
+    let owner = &items(&own, "/metadata/ownerReferences")[0];
+    ensure!(owner["controller"] == true, "{owner}");
+    ensure!(place.find(CONTROL_PLANE, "classy").await?.is_some());
+
+    let change = |topology: Value| json!({"spec": {"topology": topology}});
+    let two = change(json!({"controlPlane": {"replicas": 2}}));
+    place.merge(CLUSTER, "classy", two).await?;
+    place
+        .like(
+            SUBLET_CONTROL_PLANE,
+            &name,
+            "has two API servers",
+            2 * PODS,
+            |object| object["status"]["readyReplicas"] == 2 && object["spec"]["replicas"] == 2,
+        )
+        .await?;
+
+    place
+        .merge(
+            CLUSTER,
+            "classy",
+            change(json!({"version": super::VERSION})),
+        )
+        .await?;
+    place
+        .like(SUBLET_CONTROL_PLANE, &name, "rolls out", PODS, |object| {
+            condition(object, "RollingOut") == "True"
+        })
+        .await?;
+    let upgraded = place
+        .like(
+            SUBLET_CONTROL_PLANE,
+            &name,
+            "runs the new version alone",
+            2 * PODS,
+            |object| {
+                object["status"]["version"] == super::VERSION
+                    && condition(object, "RollingOut") == "False"
+            },
+        )
+        .await?;
+    ensure!(
+        upgraded["status"]["versions"] == json!([{"version": super::VERSION, "replicas": 2}]),
+        "{}",
+        upgraded["status"]
+    );
+    place
+        .like(CLUSTER, "classy", "is reconciled", PODS, |cluster| {
+            condition(cluster, "TopologyReconciled") == "True"
+                && condition(cluster, "Available") == "True"
+        })
+        .await?;
+    // Back is refused, by core's webhook for a topology.
+    let back = change(json!({"version": OLD}));
+    let refused = place
+        .above
+        .merge(CLUSTER, &place.namespace, "classy", back)
+        .await;
+    ensure!(refused.is_err(), "a Cluster went back to an older version");
+    Ok(())
+}
+
+async fn control_plane(place: &Place) -> anyhow::Result<Value> {
+    let own = place
+        .above
+        .list(SUBLET_CONTROL_PLANE, &place.namespace, "")
+        .await?;
+    ensure!(
+        own.len() == 1,
+        "{}",
+        own.iter().map(conditions).collect::<Vec<_>>().join("\n")
+    );
+    Ok(own[0].clone())
+}

@@ -1,0 +1,289 @@
+//! The life of a Cluster: up, in use, paused, scaled, deleted in order.
+
+use super::{Place, control_plane_of, is_paused, place_of, with_clusters};
+use anyhow::ensure;
+use e2e::{
+    kind::{
+        CLUSTER, CONTROL_PLANE, DEPLOYMENT, NAMESPACE, POD, SECRET, STATEFUL_SET, SUBLET_CLUSTER,
+        SUBLET_CONTROL_PLANE,
+    },
+    program::Outcome,
+    read::{condition, is_terminating, items, label, text},
+    space::Space,
+    tenant::{Tenant, conditions},
+    wait::{PODS, eventually},
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn a_cluster_comes_up_runs_a_workload_and_leaves_nothing_behind() {
+    with_clusters(async |place| {
+        place.cluster("blue").await?;
+        let took = place.available("blue", 2 * PODS).await?;
+        eprintln!("a Cluster was Available after {:.1} s", took.as_secs_f64());
+        what_core_reads_is_there(place).await?;
+        let tenant = place.tenant("blue").await?;
+        kubeconfigs_work(place, &tenant).await?;
+        let space = Space::open(tenant.clone(), "work").await?;
+        space.run_web(1).await?;
+
+        let began = Instant::now();
+        place.delete(CLUSTER, "blue").await?;
+        place.gone(CLUSTER, "blue", PODS).await?;
+        eprintln!("it was gone after {:.1} s", began.elapsed().as_secs_f64());
+        eventually(PODS, "nothing of the tenant is left", async || {
+            let left = crate::lifecycle::leftovers(&place.above, &tenant).await?;
+            ensure!(left.is_empty(), "{left:?}");
+            for kind in [SUBLET_CLUSTER, SUBLET_CONTROL_PLANE, CONTROL_PLANE] {
+                let left = place.above.list(kind, &place.namespace, "").await?;
+                ensure!(left.is_empty(), "{} {}", kind.name, conditions(&left[0]));
+            }
+            let secrets = place.above.list(SECRET, &place.namespace, "").await?;
+            ensure!(secrets.is_empty(), "{}", e2e::read::name(&secrets[0]));
+            Ok(())
+        })
+        .await
+    });
+}
+
+/// Every field and condition of the contract, as core took them over.
+async fn what_core_reads_is_there(place: &Place) -> anyhow::Result<()> {
+    let cluster = place.get(CLUSTER, "blue").await?;
+    for kind in [
+        "Available",
+        "InfrastructureReady",
+        "ControlPlaneInitialized",
+        "ControlPlaneAvailable",
+        "RemoteConnectionProbe",
+        "WorkersAvailable",
+    ] {
+        ensure!(
+            condition(&cluster, kind) == "True",
+            "{kind}: {}",
+            conditions(&cluster)
+        );
+    }
+    let initialization = &cluster["status"]["initialization"];
+    ensure!(
+        initialization["infrastructureProvisioned"] == true
+            && initialization["controlPlaneInitialized"] == true,
+        "{initialization}"
+    );
+    let control_plane = place
+        .get(SUBLET_CONTROL_PLANE, &control_plane_of("blue"))
+        .await?;
+    let endpoint = &control_plane["spec"]["controlPlaneEndpoint"];
+    ensure!(
+        endpoint["port"].as_u64() > Some(0) && cluster["spec"]["controlPlaneEndpoint"] == *endpoint,
+        "{endpoint} {}",
+        cluster["spec"]
+    );
+    let status = &control_plane["status"];
+    ensure!(
+        status["version"] == super::VERSION
+            && status["versions"][0]["version"] == super::VERSION
+            && status["replicas"] == 1
+            && status["readyReplicas"] == 1
+            && status["availableReplicas"] == 1
+            && status["upToDateReplicas"] == 1
+            && status["externalManagedControlPlane"] == true,
+        "{status}"
+    );
+    for (kind, wanted) in [
+        ("Available", "True"),
+        ("CertificatesAvailable", "True"),
+        ("EtcdClusterAvailable", "True"),
+        ("RollingOut", "False"),
+        ("ScalingUp", "False"),
+        ("ScalingDown", "False"),
+        ("Deleting", "False"),
+        ("Paused", "False"),
+    ] {
+        ensure!(
+            condition(&control_plane, kind) == wanted,
+            "{kind}: {}",
+            conditions(&control_plane)
+        );
+    }
+    let infrastructure = place.get(SUBLET_CLUSTER, &place_of("blue")).await?;
+    ensure!(
+        infrastructure["status"]["initialization"]["provisioned"] == true
+            && condition(&infrastructure, "Ready") == "True",
+        "{}",
+        conditions(&infrastructure)
+    );
+    // What must survive a move is in a spec.
+    let vcp = place.get(CONTROL_PLANE, "blue").await?;
+    ensure!(
+        infrastructure["spec"]["identity"] == vcp["spec"]["identity"]
+            && infrastructure["spec"]["serviceCIDR"] == vcp["spec"]["network"]["serviceCIDR"],
+        "{} {}",
+        infrastructure["spec"],
+        vcp["spec"]
+    );
+    // Ours is no controller reference: with a ClusterClass that is core's to set.
+    for object in [&control_plane, &infrastructure] {
+        let owners = items(object, "/metadata/ownerReferences");
+        ensure!(
+            owners.len() == 1 && owners[0]["kind"] == "Cluster",
+            "{owners:?}"
+        );
+    }
+    Ok(())
+}
+
+async fn kubeconfigs_work(place: &Place, tenant: &Tenant) -> anyhow::Result<()> {
+    let secret = place.get(SECRET, "blue-kubeconfig").await?;
+    ensure!(
+        text(&secret, "/type") == "cluster.x-k8s.io/secret"
+            && label(&secret, "cluster.x-k8s.io/cluster-name") == Some("blue"),
+        "{}",
+        secret["metadata"]
+    );
+    let owner = &items(&secret, "/metadata/ownerReferences")[0];
+    ensure!(owner["kind"] == "SubletControlPlane", "{owner}");
+    tenant.side.text("/").await?;
+    let line = format!("get kubeconfig blue -n {}", place.namespace);
+    let printed = place.core.clusterctl.run(&line).await?.ok()?;
+    ensure!(
+        printed.trim() == tenant.kubeconfig.trim(),
+        "clusterctl prints another kubeconfig"
+    );
+    let line = format!(
+        "describe cluster blue -n {} --show-conditions=all",
+        place.namespace
+    );
+    let described = place
+        .core
+        .clusterctl
+        .run(&line)
+        .await
+        .and_then(Outcome::ok)?;
+    ensure!(
+        described.contains("SubletControlPlane/blue-control-plane")
+            && described.contains("SubletCluster/blue-place"),
+        "{described}"
+    );
+    // Tenants have one of their own.
+    let own = place.get(SECRET, "blue-user-kubeconfig").await?;
+    ensure!(own["data"]["value"].is_string() && own["data"] != secret["data"]);
+    Ok(())
+}
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn a_pause_holds_while_scaling_and_deleting_and_the_place_outlives_the_control_plane() {
+    with_clusters(async |place| {
+        let (control_plane, own) = (control_plane_of("green"), place_of("green"));
+        place.cluster("green").await?;
+        place.available("green", 2 * PODS).await?;
+        let tenant = place.tenant("green").await?;
+        let inside = tenant.control_plane_namespace();
+
+        let paused = |paused: Value| json!({"spec": {"paused": paused}});
+        place.merge(CLUSTER, "green", paused(json!(true))).await?;
+        let two = json!({"spec": {"replicas": 2}});
+        place
+            .merge(SUBLET_CONTROL_PLANE, &control_plane, two)
+            .await?;
+        for (kind, name) in [
+            (SUBLET_CONTROL_PLANE, &control_plane),
+            (SUBLET_CLUSTER, &own),
+        ] {
+            place
+                .like(kind, name, "is paused", PODS, |object| {
+                    is_paused(object, "True")
+                })
+                .await?;
+        }
+        // The new number was seen, by the generation that the condition tells, and not acted upon.
+        let vcp = place.get(CONTROL_PLANE, "green").await?;
+        ensure!(vcp["spec"]["replicas"] != 2, "{}", vcp["spec"]);
+        // The tenant goes on.
+        tenant.side.get(NAMESPACE, "", "kube-system").await?;
+
+        place.merge(CLUSTER, "green", paused(Value::Null)).await?;
+        place
+            .like(
+                SUBLET_CONTROL_PLANE,
+                &control_plane,
+                "has two API servers",
+                2 * PODS,
+                |object| {
+                    object["status"]["readyReplicas"] == 2
+                        && condition(object, "ScalingUp") == "False"
+                        && condition(object, "RollingOut") == "False"
+                },
+            )
+            .await?;
+        let line = format!(
+            "scale subletcontrolplane {control_plane} -n {} --replicas=1",
+            place.namespace
+        );
+        place.core.kubectl.run(&line).await?.ok()?;
+        place
+            .like(
+                SUBLET_CONTROL_PLANE,
+                &control_plane,
+                "has one API server",
+                PODS,
+                |object| {
+                    object["status"]["replicas"] == 1 && object["status"]["readyReplicas"] == 1
+                },
+            )
+            .await?;
+
+        // The place is set aside, so that what the control plane leaves can be looked at.
+        let aside =
+            |value: Value| json!({"metadata": {"annotations": {"cluster.x-k8s.io/paused": value}}});
+        place.merge(SUBLET_CLUSTER, &own, aside(json!(""))).await?;
+        place
+            .like(SUBLET_CLUSTER, &own, "is paused", PODS, |object| {
+                is_paused(object, "True")
+            })
+            .await?;
+        place.delete(CLUSTER, "green").await?;
+        place
+            .gone(SUBLET_CONTROL_PLANE, &control_plane, PODS)
+            .await?;
+        place
+            .like(
+                SUBLET_CLUSTER,
+                &own,
+                "is to be deleted",
+                PODS,
+                is_terminating,
+            )
+            .await?;
+        ensure!(place.find(CLUSTER, "green").await?.is_some());
+        for kind in [POD, DEPLOYMENT, STATEFUL_SET] {
+            let left = place.above.list(kind, &inside, "").await?;
+            ensure!(
+                left.is_empty(),
+                "{} {}",
+                kind.name,
+                e2e::read::name(&left[0])
+            );
+        }
+        let authority = place.above.get(SECRET, &inside, "ca").await?;
+        ensure!(
+            !is_terminating(&authority),
+            "the authority outlives the control plane"
+        );
+        let vcp = place.get(CONTROL_PLANE, "green").await?;
+        ensure!(
+            condition(&vcp, "ControlPlaneReady") == "False",
+            "{}",
+            conditions(&vcp)
+        );
+
+        place
+            .merge(SUBLET_CLUSTER, &own, aside(Value::Null))
+            .await?;
+        place.gone(CLUSTER, "green", PODS).await?;
+        ensure!(place.above.find(NAMESPACE, "", &inside).await?.is_none());
+        Ok(())
+    });
+}

@@ -1,0 +1,181 @@
+//! `clusterctl` with the provider's own files: it reads them, and moves a tenant without a break.
+
+use super::{LONG, Place, control_plane_of, place_of, with_clusters};
+use anyhow::ensure;
+use e2e::{
+    kind::{CLUSTER, CONTROL_PLANE, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE},
+    program::Folder,
+    read::{condition, text, uid},
+    space::Space,
+    tenant::conditions,
+    wait::PODS,
+};
+use serde_json::json;
+use std::path::Path;
+
+const PROVIDERS: [(&str, &str, &str); 2] = [
+    (
+        "sublet",
+        "ControlPlaneProvider",
+        "control-plane-sublet/v0.1.0/control-plane-components.yaml",
+    ),
+    (
+        "sublet",
+        "InfrastructureProvider",
+        "infrastructure-sublet/v0.1.0/infrastructure-components.yaml",
+    ),
+];
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn clusterctl_reads_the_providers_files() {
+    with_clusters(async |place| {
+        let folder = Folder::make()?;
+        let config = configuration(folder.path())?;
+        for (flag, kind) in [
+            ("control-plane", "subletcontrolplanes"),
+            ("infrastructure", "subletclusters"),
+        ] {
+            let line = format!("generate provider --{flag} sublet:v0.1.0 --config {config}");
+            let printed = place.core.clusterctl.run(&line).await?.ok()?;
+            ensure!(printed.contains(&format!("name: {kind}.")), "{printed}");
+            ensure!(
+                printed.contains("cluster.x-k8s.io/v1beta2: v1alpha1"),
+                "{printed}"
+            );
+        }
+        for flavor in ["", " --flavor topology"] {
+            let line = format!(
+                "generate cluster made --infrastructure sublet:v0.1.0 --kubernetes-version {} -n {} --config {config}{flavor}",
+                super::VERSION,
+                place.namespace
+            );
+            let printed = place.core.clusterctl.run(&line).await?.ok()?;
+            let file = folder.path().join("made.yaml");
+            std::fs::write(&file, &printed)?;
+            let line = format!("apply --dry-run=server -f {}", file.display());
+            place
+                .core
+                .kubectl
+                .run(&line)
+                .await?
+                .says(&["cluster.cluster.x-k8s.io/made"])?;
+        }
+        Ok(())
+    });
+}
+
+/// clusterctl's configuration, which leads it to the repository's own folder.
+fn configuration(folder: &Path) -> anyhow::Result<String> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/capi");
+    let root = std::fs::canonicalize(root)?;
+    let providers: Vec<_> = PROVIDERS
+        .iter()
+        .map(|(name, kind, file)| json!({"name": name, "type": kind, "url": format!("{}/{file}", root.display())}))
+        .collect();
+    let file = folder.join("clusterctl.yaml");
+    std::fs::write(&file, json!({"providers": providers}).to_string())?;
+    Ok(file.display().to_string())
+}
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn a_move_keeps_the_tenant_and_its_workload_under_new_uids() {
+    with_clusters(async |place| {
+        place.cluster("moved").await?;
+        place.available("moved", 2 * PODS).await?;
+        let tenant = place.tenant("moved").await?;
+        let space = Space::open(tenant.clone(), "work").await?;
+        space.run_web(1).await?;
+        let before = Seen::of(place).await?;
+        let pods = space.pods("app=web").await?;
+
+        let folder = Folder::make()?;
+        let path = folder.path().display().to_string();
+        let line = format!("move --to-directory {path} -n {}", place.namespace);
+        place.core.clusterctl.run(&line).await?.ok()?;
+        forget(place).await?;
+        let line = format!("move --from-directory {path} -n {}", place.namespace);
+        place.core.clusterctl.run(&line).await?.ok()?;
+
+        place.available("moved", LONG).await?;
+        let after = Seen::of(place).await?;
+        ensure!(before.identity == after.identity && before.slice == after.slice);
+        ensure!(before.uid != after.uid, "nothing was moved");
+        place
+            .like(CONTROL_PLANE, "moved", "is Ready again", PODS, |vcp| {
+                condition(vcp, "Ready") == "True"
+            })
+            .await?;
+        // The workload never noticed: the same pods, on both sides.
+        let now = space.pods("app=web").await?;
+        ensure!(
+            uid(&pods[0]) == uid(&now[0]),
+            "the tenant's pod is another one"
+        );
+        let twins = place.above.list(e2e::kind::POD, &space.twin, "").await?;
+        ensure!(twins.len() == 1, "{} super pods", twins.len());
+        space
+            .pod("later", e2e::make::pod_spec(e2e::make::idle()))
+            .await?;
+        space.ready("later").await?;
+        Ok(())
+    });
+}
+
+/// What a move must keep, and what it can't.
+struct Seen {
+    identity: String,
+    slice: String,
+    uid: String,
+}
+
+impl Seen {
+    async fn of(place: &Place) -> anyhow::Result<Self> {
+        let own = place.get(SUBLET_CLUSTER, &place_of("moved")).await?;
+        let vcp = place.get(CONTROL_PLANE, "moved").await?;
+        ensure!(
+            own["spec"]["identity"] == vcp["spec"]["identity"],
+            "{} {}",
+            own["spec"],
+            conditions(&vcp)
+        );
+        Ok(Self {
+            identity: text(&own, "/spec/identity").to_owned(),
+            slice: text(&vcp, "/spec/network/serviceCIDR").to_owned(),
+            uid: uid(&vcp).to_owned(),
+        })
+    }
+}
+
+/// The management cluster that the Cluster moved away from is gone: what clusterctl took along isn't there any more, and
+/// nothing was torn down for it.
+async fn forget(place: &Place) -> anyhow::Result<()> {
+    place
+        .merge(CLUSTER, "moved", json!({"spec": {"paused": true}}))
+        .await?;
+    for (kind, name) in [
+        (SUBLET_CONTROL_PLANE, control_plane_of("moved")),
+        (SUBLET_CLUSTER, place_of("moved")),
+    ] {
+        place
+            .like(kind, &name, "is paused", PODS, |object| {
+                super::is_paused(object, "True")
+            })
+            .await?;
+    }
+    for (kind, name) in [
+        (CONTROL_PLANE, "moved".to_owned()),
+        (SUBLET_CONTROL_PLANE, control_plane_of("moved")),
+        (SUBLET_CLUSTER, place_of("moved")),
+        (CLUSTER, "moved".to_owned()),
+    ] {
+        let free = json!({"metadata": {"finalizers": null}});
+        place.delete(kind, &name).await?;
+        if place.find(kind, &name).await?.is_some() {
+            place.merge(kind, &name, free).await?;
+        }
+        place.gone(kind, &name, PODS).await?;
+    }
+    Ok(())
+}

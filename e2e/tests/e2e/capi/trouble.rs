@@ -1,0 +1,188 @@
+//! What users get wrong: each is told by a condition, and nothing of anyone else is touched.
+
+use super::{LONG, cluster, control_plane_of, control_plane_spec, place_of, with_clusters};
+use anyhow::ensure;
+use e2e::{
+    kind::{CLUSTER, CONTROL_PLANE, NAMESPACE, SECRET, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE},
+    read::{condition, text},
+    tenant::conditions,
+    wait::{PODS, eventually},
+};
+use serde_json::json;
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn wrong_objects_say_what_is_wrong() {
+    with_clusters(async |place| {
+        // A Cluster that names no infrastructure.
+        let mut headless = cluster("alone-control-plane", "none");
+        headless["infrastructureRef"] = json!(null);
+        place.create(CLUSTER, "alone", headless).await?;
+        place
+            .create(
+                SUBLET_CONTROL_PLANE,
+                "alone-control-plane",
+                control_plane_spec(),
+            )
+            .await?;
+        let told = ["Available", "False", "InfrastructureMissing"];
+        let message = place
+            .told(SUBLET_CONTROL_PLANE, "alone-control-plane", told)
+            .await?;
+        ensure!(message.contains("names no SubletCluster"), "{message}");
+
+        // Objects without a Cluster.
+        place.create(SUBLET_CLUSTER, "orphan", json!({})).await?;
+        place
+            .create(SUBLET_CONTROL_PLANE, "orphan", control_plane_spec())
+            .await?;
+        place
+            .told(
+                SUBLET_CLUSTER,
+                "orphan",
+                ["Ready", "False", "WaitingForCluster"],
+            )
+            .await?;
+        place
+            .told(
+                SUBLET_CONTROL_PLANE,
+                "orphan",
+                ["Available", "False", "WaitingForCluster"],
+            )
+            .await?;
+        for kind in [SUBLET_CLUSTER, SUBLET_CONTROL_PLANE] {
+            let orphan = place.get(kind, "orphan").await?;
+            ensure!(
+                orphan["metadata"]["finalizers"].is_null(),
+                "{}",
+                orphan["metadata"]
+            );
+        }
+
+        // A version that the class doesn't offer.
+        place
+            .create(CLUSTER, "old", cluster("old-control-plane", "old-place"))
+            .await?;
+        place.create(SUBLET_CLUSTER, "old-place", json!({})).await?;
+        let mut old = control_plane_spec();
+        old["version"] = json!("v1.20.1");
+        place
+            .create(SUBLET_CONTROL_PLANE, "old-control-plane", old)
+            .await?;
+        let told = ["Ready", "False", "VersionNotOffered"];
+        let message = place
+            .told(SUBLET_CONTROL_PLANE, "old-control-plane", told)
+            .await?;
+        ensure!(
+            message.contains("doesn't offer version v1.20.1"),
+            "{message}"
+        );
+
+        // A tenant of the Cluster's name that isn't the Cluster's.
+        place
+            .create(
+                CONTROL_PLANE,
+                "taken",
+                json!({"className": "no-such", "paused": true}),
+            )
+            .await?;
+        place.cluster("taken").await?;
+        let told = ["Available", "False", "NameTaken"];
+        place
+            .told(SUBLET_CONTROL_PLANE, &control_plane_of("taken"), told)
+            .await?;
+        place.delete(CLUSTER, "taken").await?;
+        place.gone(CLUSTER, "taken", PODS).await?;
+        ensure!(place.find(CONTROL_PLANE, "taken").await?.is_some());
+        let unpaused = json!({"spec": {"paused": false}});
+        place.merge(CONTROL_PLANE, "taken", unpaused).await?;
+        place.delete(CONTROL_PLANE, "taken").await?;
+        place.gone(CONTROL_PLANE, "taken", PODS).await?;
+        // Nothing was made for any of them.
+        for vcp in place
+            .above
+            .list(CONTROL_PLANE, &place.namespace, "")
+            .await?
+        {
+            ensure!(
+                text(&vcp, "/status/phase") == "Failed",
+                "{}",
+                conditions(&vcp)
+            );
+        }
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn a_foreign_kubeconfig_secret_is_kept_and_a_shared_control_plane_is_refused() {
+    with_clusters(async |place| {
+        let foreign = json!({
+            "metadata": {"name": "red-kubeconfig", "namespace": place.namespace},
+            "stringData": {"value": "mine"},
+        });
+        let before = place.above.create(SECRET, foreign).await?;
+        place.cluster("red").await?;
+        let control_plane = control_plane_of("red");
+        let message = place
+            .told(
+                SUBLET_CONTROL_PLANE,
+                &control_plane,
+                ["Ready", "False", "NameTaken"],
+            )
+            .await?;
+        ensure!(
+            message.contains("/red-kubeconfig exists and isn't this tenant's"),
+            "{message}"
+        );
+        let after = place.get(SECRET, "red-kubeconfig").await?;
+        ensure!(before["data"] == after["data"]);
+        // Once it is gone, the Cluster comes up.
+        place.delete(SECRET, "red-kubeconfig").await?;
+        place.available("red", LONG).await?;
+
+        // A second Cluster names the same objects.
+        place
+            .create(CLUSTER, "thief", cluster(&control_plane, &place_of("red")))
+            .await?;
+        let owned_twice = place
+            .told(
+                SUBLET_CONTROL_PLANE,
+                &control_plane,
+                ["Ready", "False", "OwnedTwice"],
+            )
+            .await;
+        let vcp = place.get(CONTROL_PLANE, "red").await?;
+        ensure!(
+            condition(&vcp, "ControlPlaneReady") == "True",
+            "{}",
+            conditions(&vcp)
+        );
+        ensure!(place.find(CONTROL_PLANE, "thief").await?.is_none());
+        owned_twice.map(drop)
+    });
+}
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn a_cluster_can_be_deleted_while_it_is_provisioned() {
+    with_clusters(async |place| {
+        place.cluster("brief").await?;
+        let made = place
+            .like(CONTROL_PLANE, "brief", "is begun", PODS, |vcp| {
+                vcp["status"]["phase"] == "Provisioning"
+            })
+            .await?;
+        place.delete(CLUSTER, "brief").await?;
+        place.gone(CLUSTER, "brief", PODS).await?;
+        let identity = text(&made, "/spec/identity");
+        eventually(PODS, "nothing is left", async || {
+            let selector = format!("sublet.dev/tenant={identity}");
+            let left = place.above.list(NAMESPACE, "", &selector).await?;
+            ensure!(left.is_empty(), "{}", e2e::read::name(&left[0]));
+            Ok(())
+        })
+        .await
+    });
+}

@@ -1,0 +1,372 @@
+//! What comes next for a SubletControlPlane; pure.
+//!
+//! Its VirtualControlPlane is named after the Cluster, carries the SubletCluster's identity and is owned by both. When it
+//! is deleted, workload and control plane end; what outlives them ends with the SubletCluster.
+
+use super::{
+    Action, Decision,
+    facts::{Facts, Tenant},
+    report::{Blocker, Fact, Report},
+    with_finalizer,
+};
+use crate::{
+    endpoint,
+    object::{Object, SUBLET_CLUSTER, VIRTUAL_CONTROL_PLANE},
+    pause,
+    provision::apiserver,
+};
+use api::{
+    ApiServers, RunningVersion,
+    capi::{CLUSTER_NAME, SubletClusterSpec, SubletControlPlaneSpec},
+    keys,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Longest name of a VirtualControlPlane.
+const LONGEST_NAME: usize = 63;
+
+/// Decides.
+pub(super) fn decide(seen: &Facts) -> Decision {
+    let owners = seen.owners();
+    let patch = with_finalizer(&seen.object);
+    if seen.is_going() {
+        return match (
+            patch,
+            pause::by_cluster_api(&seen.object, seen.cluster.as_ref()),
+        ) {
+            // Others hold it still.
+            (Some(_), _) => Decision::default(),
+            (None, Some(why)) => Decision::say(Report::paused(why)),
+            (None, None) => leave(seen),
+        };
+    }
+    let [owner] = owners[..] else {
+        return Decision::say(waiting(
+            &unowned(&owners, "controlPlaneRef"),
+            &ApiServers::default(),
+        ));
+    };
+    if let Some(patch) = patch {
+        return Decision::act(Action::Patch(patch));
+    }
+    if let Some(why) = pause::by_cluster_api(&seen.object, seen.cluster.as_ref()) {
+        return Decision::say(Report::paused(why));
+    }
+    let wanted = match wanted(seen, owner) {
+        Ok(wanted) => wanted,
+        Err(blocker) => return Decision::say(waiting(&blocker, &ApiServers::default())),
+    };
+    let Some(tenant) = &seen.tenant else {
+        return Decision::act(Action::Apply(applied(wanted)));
+    };
+    if tenant.object.is_going() {
+        let message = format!(
+            "VirtualControlPlane {owner} is being deleted by somebody else: delete Cluster {owner} to make it anew"
+        );
+        return Decision::say(waiting(
+            &Blocker::new("TenantDeleted", message),
+            &servers(tenant),
+        ));
+    }
+    if !wanted.is_met_by(&tenant.object) {
+        return Decision::act(Action::Apply(applied(wanted)));
+    }
+    if let Some(endpoint) = new_endpoint(seen, tenant) {
+        return Decision::act(Action::Patch(
+            json!({"spec": {"controlPlaneEndpoint": endpoint}}),
+        ));
+    }
+    Decision::say(settled(seen, tenant))
+}
+
+/// Why an object without exactly one Cluster isn't looked after.
+pub(super) fn unowned(owners: &[&str], field: &str) -> Blocker {
+    match owners {
+        [] => Blocker::new(
+            "WaitingForCluster",
+            format!(
+                "no Cluster owns this object: name it in spec.{field} of a Cluster in this namespace"
+            ),
+        ),
+        _ => Blocker::new(
+            "OwnedTwice",
+            format!(
+                "Clusters {} all name this object in spec.{field}, and it can serve one only: nothing is changed \
+                 until all others name objects of their own and are taken out of its metadata.ownerReferences",
+                owners.join(", ")
+            ),
+        ),
+    }
+}
+
+/// Workload and control plane end; then the finalizer goes.
+fn leave(seen: &Facts) -> Decision {
+    let Some(tenant) = seen.tenant.as_ref().filter(|tenant| is_ours(seen, tenant)) else {
+        return Decision::act(Action::Release);
+    };
+    if tenant.has_ended() {
+        return Decision::act(Action::Release);
+    }
+    if !tenant.object.is_going() {
+        return Decision::act(Action::Delete(tenant.object.clone()));
+    }
+    let waits = || Blocker::new("Deleting", tenant.message());
+    let report = Report::of(vec![
+        Fact::of("Deleting", "True", waits()),
+        Fact::no("Available", waits()),
+        Fact::no("Ready", waits()),
+    ]);
+    Decision::say(report.with(counts(&servers(tenant))))
+}
+
+/// Whether the VirtualControlPlane was made for this object, or for the SubletCluster beside it before a move.
+fn is_ours(seen: &Facts, tenant: &Tenant) -> bool {
+    let identity = seen
+        .other
+        .as_ref()
+        .and_then(|other| other.body["spec"]["identity"].as_str());
+    tenant.is_owned_by(seen.object.uid())
+        || (identity.is_some() && identity == tenant.vcp.spec.identity.as_deref())
+}
+
+/// The VirtualControlPlane, or what is missing for it.
+fn wanted(seen: &Facts, owner: &str) -> Result<Object, Blocker> {
+    let cluster = seen.cluster.as_ref().ok_or_else(|| {
+        let message =
+            format!("Cluster {owner} owns this object and doesn't exist: delete the object");
+        Blocker::new("ClusterMissing", message)
+    })?;
+    let Some(name) = Facts::referred(cluster, "infrastructureRef", SUBLET_CLUSTER) else {
+        let message = format!(
+            "Cluster {owner} names no SubletCluster in spec.infrastructureRef: create one and name it there"
+        );
+        return Err(Blocker::new("InfrastructureMissing", message));
+    };
+    let Some(infrastructure) = &seen.other else {
+        let message = format!("waiting for SubletCluster {name}: create it in this namespace");
+        return Err(Blocker::new("InfrastructureMissing", message));
+    };
+    let place: SubletClusterSpec = parsed(infrastructure)?;
+    let spec: SubletControlPlaneSpec = parsed(&seen.object)?;
+    let Some(identity) = &place.identity else {
+        let message = format!("waiting for SubletCluster {name} to get an identity");
+        return Err(Blocker::new("WaitingForInfrastructure", message));
+    };
+    if !is_name(owner) {
+        let message = format!(
+            "Cluster {owner} can't be a tenant: its name must have at most {LONGEST_NAME} lower-case letters, digits \
+             and '-' and begin with a letter; create a Cluster of another name"
+        );
+        return Err(Blocker::new("NameRefused", message));
+    }
+    if let Some(tenant) = &seen.tenant
+        && tenant.vcp.spec.identity.as_ref() != Some(identity)
+    {
+        let message = format!(
+            "VirtualControlPlane {owner} exists and isn't this Cluster's: delete it, or create a Cluster of another name"
+        );
+        return Err(Blocker::new("NameTaken", message));
+    }
+    let owner_reference = |object: &Object| {
+        json!({
+            "apiVersion": object.kind.api_version, "kind": object.kind.kind,
+            "name": object.name(), "uid": object.uid(),
+        })
+    };
+    let mut control_plane = owner_reference(&seen.object);
+    control_plane["controller"] = json!(true);
+    let settings = &spec.tenant;
+    let mut body = json!({
+        "metadata": {
+            "labels": {CLUSTER_NAME: owner},
+            "ownerReferences": [control_plane, owner_reference(infrastructure)],
+        },
+        "spec": {"identity": identity, "network": {}},
+    });
+    for (pointer, value) in [
+        ("/spec/className", json!(settings.class_name)),
+        ("/spec/version", json!(spec.version)),
+        ("/spec/replicas", json!(spec.replicas)),
+        ("/spec/etcd", json!(settings.etcd)),
+        ("/spec/sync", json!(settings.sync)),
+        ("/spec/policy", json!(settings.policy)),
+        ("/spec/network/serviceCIDR", json!(place.service_cidr)),
+        (
+            "/spec/network/clusterDomain",
+            json!(place.network.cluster_domain),
+        ),
+        ("/spec/network/dns", json!(place.network.dns)),
+        ("/spec/endpoint", given_endpoint(seen, &spec)),
+    ] {
+        let (parent, field) = pointer.rsplit_once('/').unwrap_or_default();
+        if let (false, Some(parent)) = (value.is_null(), body.pointer_mut(parent)) {
+            parent[field] = value;
+        }
+    }
+    let namespace = seen.object.namespace();
+    Ok(Object::new(VIRTUAL_CONTROL_PLANE, namespace, owner, body).sealed())
+}
+
+/// The endpoint that a person chose: one that was there before the VirtualControlPlane, and what came of that.
+fn given_endpoint(seen: &Facts, spec: &SubletControlPlaneSpec) -> Value {
+    match &seen.tenant {
+        None => json!(spec.control_plane_endpoint),
+        Some(tenant) => json!(tenant.vcp.spec.endpoint),
+    }
+}
+
+/// With the finalizer that lets its keys outlive it. Not compared: others have finalizers in the same list.
+fn applied(mut wanted: Object) -> Object {
+    wanted.body["metadata"]["finalizers"] = json!([keys::INFRASTRUCTURE_FINALIZER]);
+    wanted
+}
+
+fn parsed<T: for<'a> Deserialize<'a>>(object: &Object) -> Result<T, Blocker> {
+    T::deserialize(&object.body["spec"])
+        .map_err(|error| Blocker::new("SpecRefused", format!("{object:?}: {error}")))
+}
+
+fn is_name(name: &str) -> bool {
+    name.len() <= LONGEST_NAME
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && !name.ends_with('-')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+/// The endpoint to write down: once, when the API server answers there.
+fn new_endpoint(seen: &Facts, tenant: &Tenant) -> Option<Value> {
+    if !tenant.answers() || seen.object.body["spec"]["controlPlaneEndpoint"].is_object() {
+        return None;
+    }
+    reached_at(tenant)
+}
+
+/// Where clients reach the tenant now.
+fn reached_at(tenant: &Tenant) -> Option<Value> {
+    let url = tenant.vcp.status.as_ref()?.endpoint.as_deref()?;
+    let port: u16 = url.rsplit_once(':')?.1.parse().ok()?;
+    Some(json!({"host": endpoint::host(url)?, "port": port}))
+}
+
+fn servers(tenant: &Tenant) -> ApiServers {
+    let status = tenant.vcp.status.clone().unwrap_or_default();
+    status.api_servers.unwrap_or_default()
+}
+
+/// The contract's counts; zeros are written, since a missing count isn't zero.
+fn counts(servers: &ApiServers) -> Vec<(&'static str, Value)> {
+    vec![
+        ("replicas", json!(servers.replicas)),
+        ("readyReplicas", json!(servers.ready_replicas)),
+        ("availableReplicas", json!(servers.available_replicas)),
+        ("upToDateReplicas", json!(servers.up_to_date_replicas)),
+        ("externalManagedControlPlane", json!(true)),
+    ]
+}
+
+/// Not begun, or stopped: `blocker` says why.
+fn waiting(blocker: &Blocker, servers: &ApiServers) -> Report {
+    let no = |kind| Fact::no(kind, blocker.clone());
+    Report::of(vec![
+        no("Available"),
+        no("Ready"),
+        Fact::no("Deleting", Blocker::new("NotDeleting", "")),
+    ])
+    .with(counts(servers))
+}
+
+/// All that was asked for is on its way or there.
+fn settled(seen: &Facts, tenant: &Tenant) -> Report {
+    let status = tenant.vcp.status.clone().unwrap_or_default();
+    let servers = servers(tenant);
+    let initialized = tenant.answers()
+        || seen.object.body["status"]["initialization"]["controlPlaneInitialized"] == true;
+    let mirrored = |kind: &'static str, source: &str| match tenant.condition(source) {
+        Some(condition) if condition.status == "True" => Fact::yes(kind, &condition.reason),
+        Some(condition) => Fact::no(kind, Blocker::new(&*condition.reason, &*condition.message)),
+        None => Fact::no(kind, Blocker::new("Provisioning", tenant.message())),
+    };
+    let refused = status.phase == Some(api::Phase::Failed);
+    let mut available = mirrored("Available", "ControlPlaneReady");
+    if let (true, Some(endpoint)) = (tenant.answers(), reached_at(tenant))
+        && endpoint != seen.object.body["spec"]["controlPlaneEndpoint"]
+    {
+        available.message = format!(
+            "clients reach the API server at {}:{} now, which spec.controlPlaneEndpoint can't follow: the kubeconfig \
+             Secret has the new address; give the class an endpointHost that stays",
+            endpoint["host"].as_str().unwrap_or_default(),
+            endpoint["port"]
+        );
+    }
+    let certificates = if initialized {
+        Fact::yes("CertificatesAvailable", "Issued")
+    } else {
+        Fact::no(
+            "CertificatesAvailable",
+            Blocker::new("Provisioning", tenant.message()),
+        )
+    };
+    let replicas = seen.object.body["spec"]["replicas"].as_i64().unwrap_or(1);
+    let scaling = |kind, holds: bool, reason: &str| {
+        if holds {
+            let message = format!("{} of {replicas} API servers", servers.replicas);
+            Fact::of(kind, "True", Blocker::new(reason, message))
+        } else {
+            Fact::no(kind, Blocker::new(format!("Not{reason}"), ""))
+        }
+    };
+    let is_seen = status.observed_generation >= tenant.vcp.metadata.generation;
+    let rolls = initialized && !(servers.rolled_out && is_seen);
+    let rolling = match (rolls, refused) {
+        // What can't be done isn't under way.
+        (_, true) => Fact::no("RollingOut", Blocker::new("Refused", tenant.message())),
+        (true, _) => Fact::of(
+            "RollingOut",
+            "True",
+            Blocker::new("RollingOut", tenant.message()),
+        ),
+        (false, _) => Fact::no("RollingOut", Blocker::new("NotRollingOut", "")),
+    };
+    let now = i64::from(servers.replicas);
+    let mut ready = mirrored("Ready", "Ready");
+    if refused && ready.message.is_empty() {
+        ready.message = tenant.message().to_owned();
+    }
+    let conditions = vec![
+        available,
+        ready,
+        certificates,
+        mirrored("EtcdClusterAvailable", "EtcdReady"),
+        rolling,
+        scaling("ScalingUp", now < replicas, "ScalingUp"),
+        scaling("ScalingDown", now > replicas && !rolls, "ScalingDown"),
+        Fact::no("Deleting", Blocker::new("NotDeleting", "")),
+    ];
+    let versions: Vec<RunningVersion> = servers
+        .versions
+        .iter()
+        .map(|running| RunningVersion {
+            version: format!("v{}", running.version),
+            replicas: running.replicas,
+        })
+        .collect();
+    let mut fields = counts(&servers);
+    if initialized {
+        fields.push(("initialization", json!({"controlPlaneInitialized": true})));
+    }
+    if let Some(lowest) = versions.first() {
+        fields.push(("version", json!(lowest.version)));
+        fields.push(("versions", json!(versions)));
+    }
+    let identity = tenant.vcp.spec.identity.as_deref().unwrap_or_default();
+    let selector = format!(
+        "{}={identity},app.kubernetes.io/name={}",
+        keys::TENANT,
+        apiserver::NAME
+    );
+    fields.push(("selector", json!(selector)));
+    Report::of(conditions).with(fields)
+}

@@ -1,0 +1,142 @@
+//! What comes next for a SubletCluster; pure.
+//!
+//! It gives the tenant its identity and keeps what outlives the control plane. It counts as provisioned when the tenant
+//! answers: Cluster API connects at that moment, and tries again only half a minute later when nobody is there.
+
+use super::{
+    Action, Decision,
+    control_plane::unowned,
+    facts::{Facts, Tenant, is_managed_elsewhere},
+    report::{Blocker, Fact, Report},
+    with_finalizer, without,
+};
+use crate::{object::SUBLET_CONTROL_PLANE, pause};
+use api::keys;
+use serde_json::json;
+
+/// Decides.
+pub(super) fn decide(seen: &Facts) -> Decision {
+    if is_managed_elsewhere(&seen.object) {
+        return Decision::default();
+    }
+    let owners = seen.owners();
+    let patch = with_finalizer(&seen.object);
+    if seen.is_going() {
+        return match (
+            patch,
+            pause::by_cluster_api(&seen.object, seen.cluster.as_ref()),
+        ) {
+            // Others hold it still.
+            (Some(_), _) => Decision::default(),
+            (None, Some(why)) => Decision::say(Report::paused(why)),
+            (None, None) => leave(seen),
+        };
+    }
+    let [owner] = owners[..] else {
+        return Decision::say(waiting(unowned(&owners, "infrastructureRef")));
+    };
+    if let Some(patch) = patch {
+        return Decision::act(Action::Patch(patch));
+    }
+    if let Some(why) = pause::by_cluster_api(&seen.object, seen.cluster.as_ref()) {
+        return Decision::say(Report::paused(why));
+    }
+    let spec = &seen.object.body["spec"];
+    let Some(identity) = spec["identity"].as_str() else {
+        return Decision::act(Action::Identify);
+    };
+    let tenant = seen
+        .tenant
+        .as_ref()
+        .filter(|tenant| tenant.vcp.spec.identity.as_deref() == Some(identity));
+    if let (true, Some(slice)) = (
+        spec["serviceCIDR"].is_null(),
+        tenant.and_then(|tenant| tenant.vcp.spec.network.service_cidr.as_deref()),
+    ) {
+        return Decision::act(Action::Patch(json!({"spec": {"serviceCIDR": slice}})));
+    }
+    Decision::say(settled(seen, owner, tenant))
+}
+
+fn settled(seen: &Facts, owner: &str, tenant: Option<&Tenant>) -> Report {
+    let provisioned = seen.object.body["status"]["initialization"]["provisioned"] == true
+        || tenant.is_some_and(Tenant::answers);
+    let conflict = tenant
+        .and_then(|tenant| tenant.condition("IdentityConflict"))
+        .filter(|conflict| conflict.status == "True");
+    let ready = match (conflict, provisioned, tenant) {
+        (Some(conflict), ..) => {
+            Fact::no("Ready", Blocker::new(&*conflict.reason, &*conflict.message))
+        }
+        (None, true, _) => Fact::yes("Ready", "Provisioned"),
+        (None, false, Some(tenant)) => {
+            Fact::no("Ready", Blocker::new("Provisioning", tenant.message()))
+        }
+        (None, false, None) => Fact::no("Ready", no_tenant(seen, owner)),
+    };
+    let not_deleting = Fact::no("Deleting", Blocker::new("NotDeleting", ""));
+    let report = Report::of(vec![ready, not_deleting]);
+    if provisioned {
+        report.with(vec![("initialization", json!({"provisioned": true}))])
+    } else {
+        report
+    }
+}
+
+fn no_tenant(seen: &Facts, owner: &str) -> Blocker {
+    let Some(cluster) = &seen.cluster else {
+        let message =
+            format!("Cluster {owner} owns this object and doesn't exist: delete the object");
+        return Blocker::new("ClusterMissing", message);
+    };
+    match Facts::referred(cluster, "controlPlaneRef", SUBLET_CONTROL_PLANE) {
+        Some(name) => Blocker::new(
+            "WaitingForControlPlane",
+            format!("waiting for SubletControlPlane {name} to make the tenant"),
+        ),
+        None => Blocker::new(
+            "ControlPlaneMissing",
+            format!(
+                "Cluster {owner} names no SubletControlPlane in spec.controlPlaneRef: create one and name it there"
+            ),
+        ),
+    }
+}
+
+fn waiting(blocker: Blocker) -> Report {
+    let not_deleting = Fact::no("Deleting", Blocker::new("NotDeleting", ""));
+    Report::of(vec![Fact::no("Ready", blocker), not_deleting])
+}
+
+/// Once the control plane has gone, all else goes; then the finalizer.
+fn leave(seen: &Facts) -> Decision {
+    let identity = seen.object.body["spec"]["identity"].as_str();
+    let is_ours =
+        |tenant: &&Tenant| identity.is_some() && tenant.vcp.spec.identity.as_deref() == identity;
+    let Some(tenant) = seen.tenant.as_ref().filter(is_ours) else {
+        return Decision::act(Action::Release);
+    };
+    let waits = |message: &str| {
+        let blocker = Blocker::new("Deleting", message);
+        let deleting = Fact::of("Deleting", "True", blocker.clone());
+        Decision::say(Report::of(vec![deleting, Fact::no("Ready", blocker)]))
+    };
+    if let Some(control_plane) = &seen.other {
+        let name = control_plane.name();
+        return waits(&format!(
+            "waiting for SubletControlPlane {name} to go first: delete the Cluster, or that object"
+        ));
+    }
+    if !tenant.object.is_going() {
+        return Decision::act(Action::Delete(tenant.object.clone()));
+    }
+    let held = tenant.object.items("/metadata/finalizers");
+    if held
+        .iter()
+        .any(|held| held == keys::INFRASTRUCTURE_FINALIZER)
+    {
+        let patch = without(&tenant.object, keys::INFRASTRUCTURE_FINALIZER);
+        return Decision::act(Action::PatchTenant(tenant.object.clone(), patch));
+    }
+    waits(tenant.message())
+}

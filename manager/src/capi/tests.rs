@@ -1,0 +1,609 @@
+use super::*;
+use crate::{
+    capi::{facts::Tenant, report::Fact},
+    object::{CLUSTER, VIRTUAL_CONTROL_PLANE},
+};
+use api::keys;
+
+const IDENTITY: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+fn cluster_reference(name: &str) -> Value {
+    json!({"apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Cluster", "name": name, "uid": name})
+}
+
+fn facts(kind: Kind, spec: Value) -> Facts {
+    let body = json!({
+        "metadata": {
+            "uid": "own", "resourceVersion": "7", "generation": 3, "finalizers": [FINALIZER],
+            "ownerReferences": [cluster_reference("blue")],
+        },
+        "spec": spec,
+    });
+    let object = Object::new(kind, Some("ns"), "blue-x7k2p", body);
+    let cluster = json!({"spec": {
+        "infrastructureRef": {"apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "SubletCluster", "name": "blue-place"},
+        "controlPlaneRef": {"apiGroup": "controlplane.cluster.x-k8s.io", "kind": "SubletControlPlane", "name": "blue-x7k2p"},
+    }});
+    let mut seen = Facts {
+        metadata: Default::default(),
+        object,
+        cluster: Some(Object::new(CLUSTER, Some("ns"), "blue", cluster)),
+        other: None,
+        tenant: None,
+        now: "2026-01-01T00:00:00Z".parse().unwrap(),
+    };
+    read(&mut seen);
+    seen
+}
+
+/// Brings the typed metadata up to the object's.
+fn read(seen: &mut Facts) {
+    seen.metadata = serde_json::from_value(seen.object.body["metadata"].clone()).unwrap();
+}
+
+fn place(identity: Option<&str>) -> Object {
+    let mut spec = json!({"dns": "none"});
+    if let Some(identity) = identity {
+        spec["identity"] = json!(identity);
+    }
+    let body = json!({"metadata": {"uid": "place"}, "spec": spec});
+    Object::new(SUBLET_CLUSTER, Some("ns"), "blue-place", body)
+}
+
+fn control_plane() -> Facts {
+    let spec = json!({"version": "v1.36.3", "replicas": 2, "className": "gold"});
+    Facts {
+        other: Some(place(Some(IDENTITY))),
+        ..facts(SUBLET_CONTROL_PLANE, spec)
+    }
+}
+
+fn infrastructure() -> Facts {
+    facts(SUBLET_CLUSTER, json!({"identity": IDENTITY}))
+}
+
+fn tenant(object: &Object, status: Value) -> Tenant {
+    let mut object = object.clone();
+    object.body["status"] = status;
+    object.body["metadata"]["uid"] = json!("vcp");
+    Tenant {
+        vcp: serde_json::from_value(object.body.clone()).unwrap(),
+        object,
+    }
+}
+
+fn condition(kind: &str, status: &str, reason: &str) -> Value {
+    json!({"type": kind, "status": status, "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"})
+}
+
+fn running() -> Value {
+    json!({
+        "phase": "Ready", "endpoint": "https://192.0.2.1:40443",
+        "apiServers": {
+            "replicas": 2, "readyReplicas": 2, "availableReplicas": 2, "upToDateReplicas": 2, "rolledOut": true,
+            "versions": [{"version": "1.36.3", "replicas": 2}],
+        },
+        "conditions": [
+            condition("ControlPlaneReady", "True", "Answers"),
+            condition("EtcdReady", "True", "MembersReady"),
+            condition("Ready", "True", "Ready"),
+        ],
+    })
+}
+
+/// A control plane with its VirtualControlPlane in that state.
+fn with_tenant(status: Value) -> Facts {
+    let seen = control_plane();
+    let wanted = wanted(&seen);
+    Facts {
+        tenant: Some(tenant(&wanted, status)),
+        ..seen
+    }
+}
+
+fn wanted(seen: &Facts) -> Object {
+    match &control_plane::decide(seen).actions[..] {
+        [Action::Apply(object)] => object.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn going(mut seen: Facts) -> Facts {
+    seen.object.body["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    read(&mut seen);
+    seen
+}
+
+fn fact(decision: &Decision, kind: &str) -> (&'static str, String, String) {
+    let report = decision.report.as_ref().expect("something is said");
+    let fact: &Fact = report
+        .conditions
+        .iter()
+        .find(|fact| fact.kind == kind)
+        .expect(kind);
+    (fact.status, fact.reason.clone(), fact.message.clone())
+}
+
+fn field<'a>(decision: &'a Decision, name: &str) -> Option<&'a Value> {
+    let report = decision.report.as_ref()?;
+    let field = report.fields.iter().find(|(field, _)| *field == name)?;
+    Some(&field.1)
+}
+
+#[test]
+fn the_tenant_is_named_after_the_cluster_and_has_identity_settings_and_both_owners() {
+    let vcp = wanted(&control_plane());
+    assert_eq!((vcp.kind, vcp.name()), (VIRTUAL_CONTROL_PLANE, "blue"));
+    let spec = &vcp.body["spec"];
+    assert_eq!(
+        *spec,
+        json!({
+            "identity": IDENTITY, "version": "v1.36.3", "replicas": 2, "className": "gold", "network": {"dns": "none"},
+        })
+    );
+    assert_eq!(vcp.label("cluster.x-k8s.io/cluster-name"), Some("blue"));
+    let owners: Vec<&str> = vcp
+        .items("/metadata/ownerReferences")
+        .iter()
+        .map(|owner| owner["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(owners, ["SubletControlPlane", "SubletCluster"]);
+    assert_eq!(
+        vcp.body["metadata"]["finalizers"],
+        json!([keys::INFRASTRUCTURE_FINALIZER])
+    );
+    serde_json::from_value::<VirtualControlPlane>(vcp.body).unwrap();
+}
+
+/// Pitfall 14, for both kinds; and 13: one that was paused from the start has its finalizer too.
+#[test]
+fn the_finalizer_comes_before_anything_else() {
+    for (mut seen, decide) in [
+        (
+            control_plane(),
+            control_plane::decide as fn(&Facts) -> Decision,
+        ),
+        (infrastructure(), infrastructure::decide),
+    ] {
+        seen.object.body["metadata"]["finalizers"] = json!(["foreign"]);
+        seen.object.body["metadata"]["annotations"] = json!({"cluster.x-k8s.io/paused": ""});
+        read(&mut seen);
+        let decision = decide(&seen);
+        let [Action::Patch(patch)] = &decision.actions[..] else {
+            panic!("{decision:?}");
+        };
+        assert_eq!(
+            patch["metadata"]["finalizers"],
+            json!(["foreign", FINALIZER])
+        );
+    }
+}
+
+/// Pitfalls 6 and 10, and what else keeps a control plane from beginning: each is told, and nothing is done.
+#[test]
+fn what_is_missing_or_wrong_is_told_by_a_condition() {
+    let change = |change: fn(&mut Facts)| {
+        let mut seen = control_plane();
+        change(&mut seen);
+        read(&mut seen);
+        seen
+    };
+    let cases = [
+        (
+            change(|seen| seen.object.body["metadata"]["ownerReferences"] = json!([])),
+            "WaitingForCluster",
+            "no Cluster owns this object",
+        ),
+        (
+            change(|seen| {
+                seen.object.body["metadata"]["ownerReferences"] =
+                    json!([cluster_reference("blue"), cluster_reference("red")]);
+            }),
+            "OwnedTwice",
+            "Clusters blue, red all name this object",
+        ),
+        (
+            change(|seen| seen.cluster = None),
+            "ClusterMissing",
+            "Cluster blue owns this object and doesn't exist",
+        ),
+        (
+            change(|seen| {
+                let cluster = seen.cluster.as_mut().unwrap();
+                cluster.body["spec"]["infrastructureRef"]["kind"] = json!("DockerCluster");
+            }),
+            "InfrastructureMissing",
+            "Cluster blue names no SubletCluster in spec.infrastructureRef",
+        ),
+        (
+            change(|seen| seen.other = None),
+            "InfrastructureMissing",
+            "waiting for SubletCluster blue-place",
+        ),
+        (
+            change(|seen| seen.other = Some(place(None))),
+            "WaitingForInfrastructure",
+            "to get an identity",
+        ),
+        (
+            change(|seen| {
+                seen.object.body["metadata"]["ownerReferences"] =
+                    json!([cluster_reference("9blue")]);
+            }),
+            "NameRefused",
+            "Cluster 9blue can't be a tenant",
+        ),
+        (
+            change(|seen| {
+                let mut foreign = wanted(seen);
+                foreign.body["spec"]["identity"] = json!("b".repeat(26));
+                seen.tenant = Some(tenant(&foreign, json!({})));
+            }),
+            "NameTaken",
+            "VirtualControlPlane blue exists and isn't this Cluster's",
+        ),
+        (
+            change(|seen| {
+                let mut leaving = wanted(seen);
+                leaving.body["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+                seen.tenant = Some(tenant(&leaving, json!({})));
+            }),
+            "TenantDeleted",
+            "is being deleted by somebody else",
+        ),
+    ];
+    for (seen, reason, words) in cases {
+        let decision = control_plane::decide(&seen);
+        assert!(decision.actions.is_empty(), "{reason}: {decision:?}");
+        let (status, told, message) = fact(&decision, "Available");
+        assert_eq!((status, told.as_str()), ("False", reason));
+        assert!(message.contains(words), "{message}");
+        assert_eq!(fact(&decision, "Paused").0, "False");
+        assert_eq!(field(&decision, "replicas"), Some(&json!(0)), "{reason}");
+        assert_eq!(field(&decision, "initialization"), None);
+    }
+}
+
+#[test]
+fn an_infrastructure_cluster_tells_what_it_lacks() {
+    let mut alone = infrastructure();
+    alone.object.body["metadata"]["ownerReferences"] = json!([]);
+    read(&mut alone);
+    assert_eq!(
+        fact(&infrastructure::decide(&alone), "Ready").1,
+        "WaitingForCluster"
+    );
+    let waiting = infrastructure::decide(&infrastructure());
+    assert_eq!(fact(&waiting, "Ready").1, "WaitingForControlPlane");
+    let mut headless = infrastructure();
+    headless.cluster.as_mut().unwrap().body["spec"] = json!({});
+    assert_eq!(
+        fact(&infrastructure::decide(&headless), "Ready").1,
+        "ControlPlaneMissing"
+    );
+    assert_eq!(field(&waiting, "initialization"), None);
+}
+
+#[test]
+fn an_identity_is_given_once_and_the_slice_is_written_down() {
+    let nameless = facts(SUBLET_CLUSTER, json!({}));
+    assert!(matches!(
+        infrastructure::decide(&nameless).actions[..],
+        [Action::Identify]
+    ));
+    let mut vcp = wanted(&control_plane());
+    vcp.body["spec"]["network"]["serviceCIDR"] = json!("10.96.4.0/22");
+    let seen = Facts {
+        tenant: Some(tenant(&vcp, json!({}))),
+        ..infrastructure()
+    };
+    let decision = infrastructure::decide(&seen);
+    let [Action::Patch(patch)] = &decision.actions[..] else {
+        panic!("{decision:?}");
+    };
+    assert_eq!(*patch, json!({"spec": {"serviceCIDR": "10.96.4.0/22"}}));
+}
+
+/// Pitfall 8: Cluster API connects once infrastructure is provisioned, and waits long when nobody answers.
+#[test]
+fn infrastructure_is_provisioned_when_the_tenant_answers_and_stays_so() {
+    let vcp = wanted(&control_plane());
+    let with = |status: Value| Facts {
+        tenant: Some(tenant(&vcp, status)),
+        ..infrastructure()
+    };
+    let starting = infrastructure::decide(&with(json!({"message": "waiting for pod etcd-0"})));
+    assert_eq!(fact(&starting, "Ready").2, "waiting for pod etcd-0");
+    assert_eq!(field(&starting, "initialization"), None);
+    let provisioned = infrastructure::decide(&with(running()));
+    assert_eq!(
+        field(&provisioned, "initialization"),
+        Some(&json!({"provisioned": true}))
+    );
+    assert_eq!(fact(&provisioned, "Ready").0, "True");
+    let mut later =
+        with(json!({"conditions": [condition("ControlPlaneReady", "False", "PodsNotReady")]}));
+    later.object.body["status"] = json!({"initialization": {"provisioned": true}});
+    assert_eq!(
+        field(&infrastructure::decide(&later), "initialization"),
+        Some(&json!({"provisioned": true}))
+    );
+}
+
+/// Pitfalls 11 and 16: once, into the spec, and never changed.
+#[test]
+fn the_endpoint_is_written_once_and_a_change_is_told() {
+    let seen = with_tenant(running());
+    let decision = control_plane::decide(&seen);
+    let [Action::Patch(patch)] = &decision.actions[..] else {
+        panic!("{decision:?}");
+    };
+    assert_eq!(
+        *patch,
+        json!({"spec": {"controlPlaneEndpoint": {"host": "192.0.2.1", "port": 40443}}})
+    );
+    let mut written = seen;
+    written.object.body["spec"]["controlPlaneEndpoint"] =
+        patch["spec"]["controlPlaneEndpoint"].clone();
+    let decision = control_plane::decide(&written);
+    assert_eq!(
+        fact(&decision, "Available"),
+        ("True", "Answers".into(), String::new())
+    );
+    written
+        .tenant
+        .as_mut()
+        .unwrap()
+        .vcp
+        .status
+        .as_mut()
+        .unwrap()
+        .endpoint = Some("https://192.0.2.9:40443".into());
+    let decision = control_plane::decide(&written);
+    assert!(decision.actions.is_empty());
+    let (status, _, message) = fact(&decision, "Available");
+    assert_eq!(status, "True");
+    assert!(message.contains("192.0.2.9:40443"), "{message}");
+}
+
+fn settled(status: Value) -> Decision {
+    let mut seen = with_tenant(status);
+    seen.object.body["spec"]["controlPlaneEndpoint"] = json!({"host": "192.0.2.1", "port": 40443});
+    control_plane::decide(&seen)
+}
+
+/// Pitfalls 12 and 3, and the counts: zeros are written.
+#[test]
+fn the_status_has_all_that_the_contract_asks_for() {
+    let decision = settled(running());
+    let fields: serde_json::Map<String, Value> = decision
+        .report
+        .clone()
+        .unwrap()
+        .fields
+        .into_iter()
+        .map(|(field, value)| (field.to_owned(), value))
+        .collect();
+    assert_eq!(
+        Value::from(fields.clone()),
+        json!({
+            "initialization": {"controlPlaneInitialized": true},
+            "version": "v1.36.3", "versions": [{"version": "v1.36.3", "replicas": 2}],
+            "replicas": 2, "readyReplicas": 2, "availableReplicas": 2, "upToDateReplicas": 2,
+            "selector": format!("sublet.dev/tenant={IDENTITY},app.kubernetes.io/name=kube-apiserver"),
+            "externalManagedControlPlane": true,
+        })
+    );
+    let status: api::capi::SubletControlPlaneStatus =
+        serde_json::from_value(fields.into()).unwrap();
+    assert_eq!(status.replicas, Some(2));
+    for (kind, status) in [
+        ("Available", "True"),
+        ("Ready", "True"),
+        ("CertificatesAvailable", "True"),
+        ("EtcdClusterAvailable", "True"),
+        ("RollingOut", "False"),
+        ("ScalingUp", "False"),
+        ("ScalingDown", "False"),
+        ("Deleting", "False"),
+        ("Paused", "False"),
+    ] {
+        assert_eq!(fact(&decision, kind).0, status, "{kind}");
+    }
+    let starting = settled(json!({"message": "waiting for pod etcd-0"}));
+    assert_eq!(field(&starting, "initialization"), None);
+    assert_eq!(field(&starting, "version"), None);
+    assert_eq!(field(&starting, "readyReplicas"), Some(&json!(0)));
+    assert_eq!(fact(&starting, "Available").2, "waiting for pod etcd-0");
+}
+
+#[test]
+fn an_upgrade_shows_the_lowest_version_and_rolls_out_until_the_last_pod_of_it_is_gone() {
+    let mut status = running();
+    status["apiServers"]["versions"] =
+        json!([{"version": "1.35.4", "replicas": 1}, {"version": "1.36.3", "replicas": 1}]);
+    status["apiServers"]["rolledOut"] = json!(false);
+    status["apiServers"]["replicas"] = json!(3);
+    let decision = settled(status);
+    assert_eq!(field(&decision, "version"), Some(&json!("v1.35.4")));
+    assert_eq!(fact(&decision, "RollingOut").0, "True");
+    assert_eq!(
+        fact(&decision, "ScalingDown").0,
+        "False",
+        "the third one is there for the roll-out"
+    );
+    let mut refused = running();
+    refused["phase"] = json!("Failed");
+    refused["message"] = json!("ControlPlaneClass gold doesn't offer version 1.40");
+    refused["conditions"][2] = condition("Ready", "False", "VersionNotOffered");
+    let decision = settled(refused);
+    assert_eq!(fact(&decision, "Available").0, "True");
+    let (status, reason, message) = fact(&decision, "Ready");
+    assert_eq!((status, reason.as_str()), ("False", "VersionNotOffered"));
+    assert!(message.contains("doesn't offer version 1.40"), "{message}");
+    assert_eq!(fact(&decision, "RollingOut").1, "Refused");
+}
+
+#[test]
+fn scaling_is_told_by_pods_against_the_spec() {
+    let mut status = running();
+    status["apiServers"]["replicas"] = json!(1);
+    assert_eq!(fact(&settled(status.clone()), "ScalingUp").0, "True");
+    status["apiServers"]["replicas"] = json!(3);
+    assert_eq!(fact(&settled(status), "ScalingDown").0, "True");
+}
+
+/// Pitfall 13, and that a pause holds while deleting.
+#[test]
+fn what_is_paused_is_left_alone_also_while_it_is_deleted_and_says_so() {
+    for (seen, decide) in [
+        (
+            with_tenant(running()),
+            control_plane::decide as fn(&Facts) -> Decision,
+        ),
+        (infrastructure(), infrastructure::decide),
+    ] {
+        let mut by_cluster = seen.clone();
+        by_cluster.cluster.as_mut().unwrap().body["spec"]["paused"] = json!(true);
+        let mut by_annotation = seen;
+        by_annotation.object.body["metadata"]["annotations"] =
+            json!({"cluster.x-k8s.io/paused": ""});
+        for paused in [by_cluster, by_annotation] {
+            for seen in [paused.clone(), going(paused)] {
+                let decision = decide(&seen);
+                assert!(decision.actions.is_empty(), "{decision:?}");
+                let (status, reason, _) = fact(&decision, "Paused");
+                assert_eq!((status, reason.as_str()), ("True", "Paused"));
+            }
+        }
+    }
+}
+
+/// Pitfall 15: the control plane ends with its own finalizer, keys and addresses with the SubletCluster's.
+#[test]
+fn a_deletion_takes_the_control_plane_first_and_its_place_last() {
+    let seen = going(with_tenant(running()));
+    assert!(matches!(
+        control_plane::decide(&seen).actions[..],
+        [Action::Delete(_)]
+    ));
+
+    let mut leaving = seen;
+    let vcp = leaving.tenant.as_mut().unwrap();
+    let mut object = vcp.object.clone();
+    object.body["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    object.body["metadata"]["finalizers"] =
+        json!([keys::INFRASTRUCTURE_FINALIZER, keys::FINALIZER]);
+    *vcp = tenant(
+        &object,
+        json!({"message": "waiting for the syncer to stop"}),
+    );
+    let decision = control_plane::decide(&leaving);
+    assert!(decision.actions.is_empty());
+    assert_eq!(
+        fact(&decision, "Deleting").2,
+        "waiting for the syncer to stop"
+    );
+
+    let ended = tenant(
+        &object,
+        json!({"conditions": [condition("ControlPlaneReady", "False", "Ended")]}),
+    );
+    leaving.tenant = Some(ended.clone());
+    assert!(matches!(
+        control_plane::decide(&leaving).actions[..],
+        [Action::Release]
+    ));
+
+    // Now the place.
+    let mut place = going(infrastructure());
+    place.tenant = Some(ended);
+    place.other = Some(leaving.object);
+    let decision = infrastructure::decide(&place);
+    assert!(decision.actions.is_empty());
+    assert!(
+        fact(&decision, "Deleting")
+            .2
+            .contains("SubletControlPlane blue-x7k2p to go first")
+    );
+    place.other = None;
+    let decision = infrastructure::decide(&place);
+    let [Action::PatchTenant(_, patch)] = &decision.actions[..] else {
+        panic!("{decision:?}");
+    };
+    assert_eq!(patch["metadata"]["finalizers"], json!([keys::FINALIZER]));
+    place.tenant = None;
+    assert!(matches!(
+        infrastructure::decide(&place).actions[..],
+        [Action::Release]
+    ));
+}
+
+#[test]
+fn what_never_had_a_cluster_or_a_tenant_of_its_own_just_goes() {
+    let mut alone = going(control_plane());
+    alone.object.body["metadata"]["ownerReferences"] = json!([]);
+    read(&mut alone);
+    assert!(matches!(
+        control_plane::decide(&alone).actions[..],
+        [Action::Release]
+    ));
+    // A VirtualControlPlane of another is not touched.
+    let mut foreign = wanted(&control_plane());
+    foreign.body["spec"]["identity"] = json!("b".repeat(26));
+    foreign.body["metadata"]["ownerReferences"] = json!([]);
+    let beside = Facts {
+        tenant: Some(tenant(&foreign, json!({}))),
+        ..going(control_plane())
+    };
+    assert!(matches!(
+        control_plane::decide(&beside).actions[..],
+        [Action::Release]
+    ));
+    let beside = Facts {
+        tenant: Some(tenant(&foreign, json!({}))),
+        ..going(infrastructure())
+    };
+    assert!(matches!(
+        infrastructure::decide(&beside).actions[..],
+        [Action::Release]
+    ));
+}
+
+#[test]
+fn an_externally_managed_infrastructure_cluster_is_not_touched() {
+    for field in ["labels", "annotations"] {
+        let mut seen = facts(SUBLET_CLUSTER, json!({}));
+        seen.object.body["metadata"][field] = json!({"cluster.x-k8s.io/managed-by": "somebody"});
+        let decision = infrastructure::decide(&seen);
+        assert!(decision.actions.is_empty() && decision.report.is_none());
+    }
+}
+
+#[test]
+fn after_a_move_the_tenant_is_taken_up_by_its_identity_under_new_uids() {
+    let mut seen = with_tenant(running());
+    seen.object.body["metadata"]["uid"] = json!("new");
+    seen.object.body["spec"]["controlPlaneEndpoint"] = json!({"host": "192.0.2.1", "port": 40443});
+    let again = wanted(&seen);
+    assert_eq!(again.body["metadata"]["ownerReferences"][0]["uid"], "new");
+    assert_eq!(again.body["spec"]["identity"], IDENTITY);
+    seen.tenant = Some(tenant(&again, running()));
+    let decision = control_plane::decide(&seen);
+    assert!(decision.actions.is_empty());
+    assert_eq!(
+        field(&decision, "initialization"),
+        Some(&json!({"controlPlaneInitialized": true}))
+    );
+}
+
+#[test]
+fn a_status_that_says_it_already_is_not_written_again() {
+    let mut seen = with_tenant(running());
+    seen.object.body["spec"]["controlPlaneEndpoint"] = json!({"host": "192.0.2.1", "port": 40443});
+    let report = control_plane::decide(&seen).report.unwrap();
+    let patch = report.patch(&seen).expect("nothing was said yet");
+    seen.object.body["status"] = patch["status"].clone();
+    assert_eq!(report.patch(&seen), None);
+    assert_eq!(patch["status"]["observedGeneration"], 3);
+}
