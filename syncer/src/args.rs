@@ -161,6 +161,7 @@ async fn housekeeping(engine: Arc<Engine>, registry: Arc<Registry>, cancel: Canc
             () = cancel.cancelled() => return,
             _ = rounds.tick() => registry::forget_gone(&engine, &registry).await,
         }
+        engine.drop_unjudged();
     }
 }
 

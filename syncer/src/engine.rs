@@ -127,6 +127,13 @@ impl Engine {
             .collect()
     }
 
+    /// Drops the objects of the first lists that nobody asked for.
+    pub(crate) fn drop_unjudged(&self) {
+        for table in &self.tables {
+            table.drop_unjudged();
+        }
+    }
+
     /// Drops the memory of a tenant that is gone.
     pub(crate) fn forget(&self, id: &TenantId) {
         self.tables.remove(id);

@@ -451,6 +451,10 @@ impl SuperSink {
         }
         let table = self.engine.table(&owner.tenant);
         let drifted = seen_in_super(&table, &key, &object, &owner.uid);
+        let object = Arc::new(object);
+        if self.roll.is_open() && !self.engine.is_ready() {
+            table.keep_unjudged(&key, &object);
+        }
         let Some(tenant) = tenant else { return };
         quota::exists(&self.engine, &tenant, &key, &object);
         if drifted {
@@ -461,7 +465,7 @@ impl SuperSink {
             note_addresses(&self.engine, &tenant, &key, Some(&object));
         }
         if kind::rule(self.kind).mirrors() {
-            tenant.up.put(key.clone(), Arc::new(object));
+            tenant.up.put(key.clone(), object);
             self.engine.up.add(&tenant.id, key);
         }
     }

@@ -11,8 +11,9 @@ use tokio::{sync::Notify, time::Instant};
 
 /// Requests in flight to the super API server: a connection carries 100 streams by default, and some stay in reserve.
 const MOST: usize = 72;
-/// Fewer wouldn't keep the connection busy, whatever the latency.
-const LEAST: usize = 4;
+/// Fewer wouldn't keep the super API server busy where it is slow for a reason that isn't ours, and no API server suffers
+/// from so many: a busy machine's latency took the limit down to what had been 4 here, and throughput with it.
+const LEAST: usize = 24;
 
 /// What is learned of one API server from how its requests end.
 pub(crate) struct Pace {

@@ -56,6 +56,7 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
                 subresource: None,
                 verb: UpwardVerb::Create,
                 body: want.value().clone(),
+                shows: None,
             };
             let stored = match apply::upward(tenant, &collection, "", &create).await {
                 // The tenant's API server won't have it: a second default, a reserved name.
@@ -208,6 +209,7 @@ pub(crate) async fn copy(tenant: &Tenant, key: &Key) -> Result<(), Failure> {
         subresource: None,
         verb: UpwardVerb::Create,
         body: event.into_value(),
+        shows: None,
     };
     match apply::upward(
         tenant,
@@ -228,6 +230,7 @@ pub(crate) async fn copy(tenant: &Tenant, key: &Key) -> Result<(), Failure> {
                 subresource: None,
                 verb: UpwardVerb::Merge,
                 body,
+                shows: None,
             };
             apply::upward(tenant, &path, "", &merge).await.map(drop)
         }

@@ -58,6 +58,7 @@ pub(crate) async fn tell(
         subresource: None,
         verb: UpwardVerb::Create,
         body: event,
+        shows: None,
     };
     match apply::upward(
         tenant,

@@ -73,7 +73,13 @@ pub(crate) struct SuperSide {
 #[derive(Default)]
 pub(crate) struct Table {
     entries: Mutex<HashMap<Key, Entry>>,
+    /// Super objects as the first list told them, until each has been compared with what its tenant asks for: else a
+    /// start would read every one of them again.
+    unjudged: Pending,
 }
+
+/// Objects kept so at most; what is beyond is read when its turn comes.
+const MOST_UNJUDGED: usize = 5_000;
 
 impl Table {
     /// What is known of an object.
@@ -156,6 +162,26 @@ impl Table {
     pub(crate) fn len(&self) -> usize {
         self.entries.lock().len()
     }
+
+    /// Keeps a super object that nobody compared yet.
+    pub(crate) fn keep_unjudged(&self, key: &Key, object: &Arc<Object>) {
+        if self.unjudged.len() < MOST_UNJUDGED {
+            self.unjudged.put(key.clone(), object.clone());
+        }
+    }
+
+    /// Takes out the super object that was listed, if nothing newer of it is known.
+    pub(crate) fn take_unjudged(&self, key: &Key) -> Option<Arc<Object>> {
+        let object = self.unjudged.take(key)?;
+        let twin = self.get(key).twin?;
+        let is_newest = *twin.uid == *object.uid() && twin.version == object.resource_version();
+        is_newest.then_some(object)
+    }
+
+    /// Drops what was kept: whoever comes so late reads.
+    pub(crate) fn drop_unjudged(&self) {
+        self.unjudged.clear();
+    }
 }
 
 /// Objects of events that wait for their key to be worked.
@@ -174,6 +200,15 @@ impl Pending {
     pub(crate) fn take(&self, key: &Key) -> Option<Arc<Object>> {
         self.objects.lock().remove(key)
     }
+
+    fn len(&self) -> usize {
+        self.objects.lock().len()
+    }
+
+    /// Drops all, and gives back the memory.
+    fn clear(&self) {
+        *self.objects.lock() = HashMap::new();
+    }
 }
 
 /// The keys told of while a list goes on, so that its end shows what is gone.
@@ -186,6 +221,11 @@ impl Roll {
     /// A list begins.
     pub(crate) fn begin(&self) {
         *self.seen.lock() = Some(HashSet::new());
+    }
+
+    /// Whether a list goes on.
+    pub(crate) fn is_open(&self) -> bool {
+        self.seen.lock().is_some()
     }
 
     /// A key was told of.

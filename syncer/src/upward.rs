@@ -68,7 +68,16 @@ async fn mirror(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failu
     let path = rule.resource().path(&key.namespace, &key.name);
     for write in tenant.with_cx(|cx| rule.up(&object, &view, cx)) {
         let is_binding = write.subresource == Some("binding");
-        match apply::upward(tenant, &path, &side.uid, &write).await {
+        if let Some(shows) = write.shows {
+            // The event of the write may be faster than its answer.
+            expect(tenant, key, &side.uid, shows);
+        }
+        let written = apply::upward(tenant, &path, &side.uid, &write).await;
+        if written.is_err() && write.shows.is_some() {
+            // What the tenant holds is unknown: whatever its next event tells is news.
+            expect(tenant, key, &side.uid, 0);
+        }
+        match written {
             Ok(_) if is_binding => {
                 let node = object.text("/spec/nodeName").map(Arc::from);
                 tenant.table.update(key, |entry| {
@@ -77,7 +86,7 @@ async fn mirror(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failu
                     }
                 });
             }
-            Ok(stored) => remember(tenant, key, stored),
+            Ok(stored) => remember(tenant, key, stored, write.shows),
             // Bound before, by ourselves: the event that says so is on its way.
             Err(Failure::Api(Error::Conflict(_) | Error::AlreadyExists)) if is_binding => {}
             // The tenant's object is gone or is another one; its own event says so.
@@ -133,15 +142,24 @@ async fn pass_deletion(
     apply::delete(&tenant.cluster, tenant, &path, &preconditions).await
 }
 
+/// Notes what the tenant's object is about to show, so that the event that tells of it is no news.
+fn expect(tenant: &Tenant, key: &Key, uid: &str, shows: u128) {
+    tenant.table.update(key, |entry| {
+        if let Some(side) = entry.tenant.as_mut().filter(|side| *side.uid == *uid) {
+            side.projection = shows;
+        }
+    });
+}
+
 /// Takes up the tenant's object as a write left it, so that its own event is no news.
-fn remember(tenant: &Tenant, key: &Key, stored: serde_json::Value) {
+fn remember(tenant: &Tenant, key: &Key, stored: Value, shows: Option<u128>) {
     let Ok(stored) = Object::from_value(stored) else {
         return;
     };
     if stored.text("/kind") != Some(key.kind().resource().kind) {
         return;
     }
-    let projection = meta::fingerprint(&key.kind().up_projection(&stored));
+    let projection = shows.unwrap_or_else(|| meta::fingerprint(&key.kind().up_projection(&stored)));
     tenant.table.update(key, |entry| {
         if let Some(side) = entry
             .tenant

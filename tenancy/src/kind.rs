@@ -213,6 +213,9 @@ pub struct Upward {
     pub verb: UpwardVerb,
     /// The body.
     pub body: Value,
+    /// Fingerprint of [`Kind::up_projection`] of the tenant's object once all is written that was to be, where the kind
+    /// can tell: the event of the write is no news then.
+    pub shows: Option<u128>,
 }
 
 /// How an [`Upward`] is written.

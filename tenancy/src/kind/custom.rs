@@ -205,6 +205,7 @@ impl Kind for Custom {
             subresource,
             verb: UpwardVerb::Operations,
             body: json!([{"op": "add", "path": "/status", "value": status}]),
+            shows: None,
         }]
     }
 

@@ -198,6 +198,7 @@ impl Kind for Down {
                 subresource: None,
                 verb: UpwardVerb::Merge,
                 body: self.given(super_object),
+                shows: None,
             });
         }
         if !self.status.is_empty() {
@@ -206,6 +207,7 @@ impl Kind for Down {
                 subresource: Some("status"),
                 verb: UpwardVerb::Operations,
                 body: whole,
+                shows: None,
             });
         }
         writes

@@ -145,6 +145,7 @@ fn changes(want: &Object, have: &Object) -> Vec<Upward> {
         subresource,
         verb: UpwardVerb::Merge,
         body,
+        shows: None,
     };
     let part = |object: &Object, pointer| object.at(pointer).cloned().unwrap_or_default();
     let mut writes = vec![];

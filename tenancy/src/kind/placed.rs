@@ -86,6 +86,7 @@ pub(super) const VOLUME: Placed = Placed {
                 subresource: Some("status"),
                 verb: UpwardVerb::Merge,
                 body,
+                shows: None,
             });
         }
         Withdrawal::Delete

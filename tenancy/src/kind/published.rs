@@ -425,6 +425,7 @@ fn merge(subresource: Option<&'static str>, body: Value) -> Upward {
         subresource,
         verb: UpwardVerb::Merge,
         body,
+        shows: None,
     }
 }
 

@@ -170,6 +170,7 @@ impl Kind for Service {
             subresource: Some("status"),
             verb: UpwardVerb::Merge,
             body: status,
+            shows: None,
         }];
         if super_object.at("/spec/ports/0/nodePort").is_some() {
             // The ports are the tenant's own: the resource version keeps an edit that is on its way from being lost.
@@ -183,6 +184,7 @@ impl Kind for Service {
                     subresource: None,
                     verb: UpwardVerb::Merge,
                     body,
+                    shows: None,
                 },
             );
         }

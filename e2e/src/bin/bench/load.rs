@@ -20,7 +20,6 @@ use serde_json::json;
 use std::{
     collections::BTreeMap,
     ops::Range,
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -206,17 +205,18 @@ impl Place {
             POD.path(&self.namespace, ""),
             pod::selector(&self.run)
         );
-        let events = self.side.watch(&path).await?;
-        let times = self.times.clone();
+        let mut events = self.side.watch(&path).await?.boxed();
+        let (side, times) = (self.side.clone(), self.times.clone());
         tasks.spawn(async move {
-            let mut events = pin!(events);
-            while let Some(event) = events.next().await {
-                let pod = &event["object"];
-                if let Some(number) = pod::number(pod).filter(|_| pod::is_ready(pod)) {
-                    times.note(number, Seen::Ready);
+            loop {
+                while let Some(event) = events.next().await {
+                    let pod = &event["object"];
+                    if let Some(number) = pod::number(pod).filter(|_| pod::is_ready(pod)) {
+                        times.note(number, Seen::Ready);
+                    }
                 }
+                events = pod::watch_again(&side, &path).await;
             }
-            eprintln!("a watch of pods has ended: the rest of the run isn't seen");
         });
         Ok(())
     }

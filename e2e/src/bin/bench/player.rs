@@ -15,7 +15,7 @@ use e2e::{
 use futures::StreamExt;
 use http::Method;
 use serde_json::{Value, json};
-use std::{net::Ipv4Addr, pin::pin, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 /// Requests of the player that are under way at once.
@@ -35,40 +35,43 @@ impl Player {
             "{}?watch=true&timeoutSeconds=3600&labelSelector={selector}",
             POD.path("", "")
         );
-        let events = above.watch(&path).await?;
+        // The watch is there before the first pod is made.
+        let mut events = above.watch(&path).await?.boxed();
         let (side, seen) = (above.clone(), times.clone());
         tasks.spawn(async move {
-            let mut events = pin!(events);
             let places = Arc::new(Semaphore::new(AT_ONCE));
             let mut deeds = JoinSet::new();
-            while let Some(event) = events.next().await {
-                if let Some(deed) = next(&event["object"], &seen) {
-                    let (side, places) = (side.clone(), places.clone());
-                    deeds.spawn(async move {
-                        // The semaphore is never closed.
-                        let _place = places.acquire_owned().await;
-                        deed.carry_out(&side).await;
-                    });
+            loop {
+                while let Some(event) = events.next().await {
+                    if let Some(deed) = next(&event["object"], &seen) {
+                        let (side, places) = (side.clone(), places.clone());
+                        deeds.spawn(async move {
+                            // The semaphore is never closed.
+                            let _place = places.acquire_owned().await;
+                            deed.carry_out(&side).await;
+                        });
+                    }
+                    while deeds.try_join_next().is_some() {}
                 }
-                while deeds.try_join_next().is_some() {}
+                // An API server ends a watch that falls behind. A new one begins with all that there is.
+                events = pod::watch_again(&side, &path).await;
             }
-            eprintln!(
-                "the watch of the super cluster's pods has ended: the rest of the run isn't seen"
-            );
         });
         let marked = format!("{}%3D{}", api::keys::ROLE, api::keys::ROLE_TOKEN);
         let path = format!(
             "{}?watch=true&timeoutSeconds=3600&labelSelector={marked}",
             SECRET.path("", "")
         );
-        let events = above.watch(&path).await?;
-        let (run, seen) = (run.to_owned(), times.clone());
+        let mut events = above.watch(&path).await?.boxed();
+        let (side, run, seen) = (above.clone(), run.to_owned(), times.clone());
         tasks.spawn(async move {
-            let mut events = pin!(events);
-            while let Some(event) = events.next().await {
-                if let Some(number) = pod::number_of_owner(&event["object"], &run) {
-                    seen.note(number, Seen::Token);
+            loop {
+                while let Some(event) = events.next().await {
+                    if let Some(number) = pod::number_of_owner(&event["object"], &run) {
+                        seen.note(number, Seen::Token);
+                    }
                 }
+                events = pod::watch_again(&side, &path).await;
             }
         });
         Ok(Self { _tasks: tasks })

@@ -4,8 +4,11 @@ use crate::world::NODE;
 use e2e::{
     make,
     read::{condition, label, text},
+    side::Side,
 };
+use futures::{StreamExt, stream::BoxStream};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Label that holds the name of the run; all syncers keep labels.
 const RUN: &str = "bench-run";
@@ -62,6 +65,19 @@ pub(crate) fn number_of_owner(secret: &Value, run: &str) -> Option<usize> {
     }
     let owner = text(secret, "/metadata/ownerReferences/0/name");
     owner.strip_prefix(run)?.strip_prefix('-')?.parse().ok()
+}
+
+/// Opens a watch anew that the API server ended, as often as it takes.
+pub(crate) async fn watch_again(side: &Side, path: &str) -> BoxStream<'static, Value> {
+    loop {
+        match side.watch(path).await {
+            Ok(events) => return events.boxed(),
+            Err(problem) => {
+                eprintln!("a watch can't be opened again: {problem}");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
 }
 
 /// Whether it says of itself that it is ready.

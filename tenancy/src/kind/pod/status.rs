@@ -77,19 +77,8 @@ pub(super) fn up(pod: &Object, tenant: &TenantView, _cx: &Cx<'_>) -> Vec<Upward>
         return vec![];
     };
     let node = pod.text("/spec/nodeName").filter(|node| !node.is_empty());
-    let mut upwards = vec![];
-    match node {
-        None if tenant.bound => return vec![],
-        Some(node) if !tenant.bound => upwards.push(Upward {
-            subresource: Some("binding"),
-            verb: UpwardVerb::Create,
-            body: json!({
-                "apiVersion": "v1", "kind": "Binding",
-                "metadata": {"name": owner.name, "namespace": owner.namespace, "uid": tenant.uid},
-                "target": {"apiVersion": "v1", "kind": "Node", "name": node},
-            }),
-        }),
-        _ => {}
+    if node.is_none() && tenant.bound {
+        return vec![];
     }
     let mut status = projection(pod);
     if let Some(generation) = observed_generation(pod) {
@@ -107,21 +96,79 @@ pub(super) fn up(pod: &Object, tenant: &TenantView, _cx: &Cx<'_>) -> Vec<Upward>
             _ => scrub.messages(value, Scrub::text),
         }
     }
-    if meta::fingerprint(&status) != tenant.projection {
-        upwards.push(Upward {
-            subresource: Some("status"),
-            verb: UpwardVerb::StrategicMerge,
-            body: json!({"status": patch(&status)}),
-        });
-    }
-    upwards
+    let shows = judged(&mut status);
+    let binding = node.filter(|_| !tenant.bound).map(|node| Upward {
+        subresource: Some("binding"),
+        verb: UpwardVerb::Create,
+        body: json!({
+            "apiVersion": "v1", "kind": "Binding",
+            "metadata": {"name": owner.name, "namespace": owner.namespace, "uid": tenant.uid},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+        }),
+        shows: Some(shows),
+    });
+    let is_shown = shows == tenant.projection
+        || binding.is_some() && without_schedule(&status) == Some(tenant.projection);
+    let write = (!is_shown).then(|| Upward {
+        subresource: Some("status"),
+        verb: UpwardVerb::StrategicMerge,
+        body: json!({"status": patch(&status)}),
+        shows: Some(shows),
+    });
+    binding.into_iter().chain(write).collect()
 }
+
+/// Fingerprint of a status in its canonical form.
+///
+/// When a pod was scheduled is no part of it: the tenant's API server notes the condition by itself, with its own time,
+/// when the binding is mirrored.
+fn judged(status: &mut Value) -> u128 {
+    let taken = scheduled(status).and_then(|condition| condition.remove(TIME));
+    let fingerprint = meta::fingerprint(status);
+    if let (Some(time), Some(condition)) = (taken, scheduled(status)) {
+        condition.insert(TIME.into(), time);
+    }
+    fingerprint
+}
+
+/// Fingerprint of a status as it was before the binding, if the condition that a binding sets is all that came with it.
+fn without_schedule(status: &Value) -> Option<u128> {
+    let mut before = status.clone();
+    let conditions = before.get_mut("conditions")?.as_array_mut()?;
+    let position = conditions.iter().position(is_scheduled)?;
+    conditions.remove(position);
+    if conditions.is_empty() {
+        before.as_object_mut()?.remove("conditions");
+    }
+    Some(meta::fingerprint(&before))
+}
+
+/// The condition that the binding of a pod sets, if there is one.
+fn scheduled(status: &mut Value) -> Option<&mut Map<String, Value>> {
+    let conditions = status.get_mut("conditions")?.as_array_mut()?;
+    let found = conditions.iter_mut().find(|entry| is_scheduled(entry))?;
+    found.as_object_mut()
+}
+
+/// Whether a condition is as the binding of a pod sets it.
+fn is_scheduled(condition: &Value) -> bool {
+    let plain = condition
+        .get("message")
+        .or_else(|| condition.get("reason"))
+        .is_none();
+    plain && text(condition, "type") == "PodScheduled" && text(condition, "status") == "True"
+}
+
+const TIME: &str = "lastTransitionTime";
 
 /// The part of a tenant's pod that [`up`] is responsible for.
 pub(super) fn up_projection(pod: &Object) -> Value {
     let mut status = projection(pod);
     if let Some(generation) = pod.at("/status/observedGeneration") {
         status["observedGeneration"] = generation.clone();
+    }
+    if let Some(condition) = scheduled(&mut status) {
+        condition.remove(TIME);
     }
     status
 }

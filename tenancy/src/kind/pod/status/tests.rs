@@ -191,6 +191,45 @@ fn a_running_pod_is_bound_and_shown_in_the_tenants_words() {
     ));
 }
 
+/// What the API server makes of a binding: the condition has the time of the binding there.
+fn bound(mut pod: Object) -> Object {
+    pod.value_mut()["spec"]["nodeName"] = "n1".into();
+    pod.value_mut()["status"]["conditions"] = json!([{
+        "type": "PodScheduled", "status": "True", "lastProbeTime": null,
+        "lastTransitionTime": "2026-11-24T08:00:04Z",
+    }]);
+    pod
+}
+
+#[test]
+fn a_binding_is_one_request_and_its_own_event_is_no_news() {
+    let mut pending = default_pod();
+    pending.value_mut()["status"] = json!({"phase": "Pending", "qosClass": "BestEffort"});
+    let mut pod = running();
+    pod.value_mut()["status"] = json!({"phase": "Pending", "qosClass": "BestEffort", "conditions": [{
+        "type": "PodScheduled", "status": "True", "lastProbeTime": null,
+        "lastTransitionTime": "2026-11-24T08:00:02Z",
+    }]});
+    let requests = up_to(&pod, &pending);
+    let subresources: Vec<_> = requests.iter().map(|write| write.subresource).collect();
+    assert_eq!(subresources, [Some("binding")]);
+    let after = bound(pending.clone());
+    let shown = meta::fingerprint(&Pod.up_projection(&after));
+    assert_eq!(requests[0].shows, Some(shown));
+    assert_eq!(up_to(&pod, &after), []);
+    // Anything else that the super cluster says goes up at once.
+    pod.value_mut()["status"]["conditions"][0]["reason"] = "Other".into();
+    assert_eq!(up_to(&pod, &pending).len(), 2);
+}
+
+#[test]
+fn a_status_tells_what_the_tenant_shows_once_it_is_written() {
+    let requests = up_to(&running(), &default_pod());
+    let after = applied(default_pod(), &requests);
+    let shown = meta::fingerprint(&Pod.up_projection(&after));
+    assert!(requests.iter().all(|write| write.shows == Some(shown)));
+}
+
 #[test]
 fn a_second_look_writes_nothing() {
     let after = applied(default_pod(), &up_to(&running(), &default_pod()));
