@@ -292,7 +292,7 @@ async fn compare(
         && !have.is_terminating()
         && plan(rule, want.clone(), Some(&have)) == Ok(Plan::Nothing)
     {
-        accompany(engine, tenant, key, object).await?;
+        accompany(engine, tenant, key, object, &have).await?;
         return Ok(Some(record(engine, tenant, key, &have, object.uid())));
     }
     // A difference is a suspicion until it is read live (R10).

@@ -259,7 +259,7 @@ async fn show(engine: &Engine, tenant: &Tenant, told: &mut Option<Value>) -> Res
     if let Some(vcp) = read(&engine.cluster, &path).await?
         && vcp.text("/spec/identity") == Some(tenant.id.as_str())
     {
-        apply::status(&engine.cluster, &vcp, "quota", &status).await?;
+        apply::status(&engine.cluster, &vcp, "quota", &status, &tenant.permit()).await?;
     }
     *told = Some(status);
     Ok(())
