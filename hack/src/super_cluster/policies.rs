@@ -1,19 +1,19 @@
 //! The engine that makes the nodes obey NetworkPolicies.
 
-use std::env;
+use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
 use super::layout::{Node, text};
 use super::network;
 use super::process::Program;
-use crate::{policies, run};
+use crate::{paths, policies, run};
 
 /// The engine; one for all nodes.
 pub(crate) fn engine(nodes: &[Node]) -> Result<Program> {
-    let xtask = env::current_exe().context("this program has no file")?;
     let command = vec![
-        text(xtask),
+        text(own_copy()?),
         "super".to_owned(),
         "enforce".to_owned(),
         format!("--nodes={}", nodes.len()),
@@ -23,6 +23,16 @@ pub(crate) fn engine(nodes: &[Node]) -> Result<Program> {
         command,
         home: None,
     })
+}
+
+/// This program, where no later build replaces or removes it.
+fn own_copy() -> Result<PathBuf> {
+    let copy = paths::state().join("xtask");
+    let draft = paths::state().join(".xtask");
+    fs::copy("/proc/self/exe", &draft)
+        .and_then(|_| fs::rename(&draft, &copy))
+        .with_context(|| format!("cannot copy this program to {}", copy.display()))?;
+    Ok(copy)
 }
 
 /// An error while a node has no rules yet.
