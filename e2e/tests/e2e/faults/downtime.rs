@@ -230,6 +230,7 @@ fn f11_events_that_never_come_are_made_good_by_the_patrol() {
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --all`"]
 fn two_tenants_with_the_same_300_names_never_meet() {
     on_rig(
         Wish {

@@ -132,6 +132,7 @@ fn f17_a_wiped_tenant_with_5000_objects_opens_the_breaker_and_keeps_its_workload
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --all`"]
 fn f15_a_tenant_that_is_restored_from_an_older_backup_keeps_what_is_newer_than_that() {
     on_rig(Wish::default(), async |rig| {
         fill(rig, 0, "work", 5, Fill::ConfigMaps).await?;
@@ -178,6 +179,7 @@ fn f15_a_tenant_that_is_restored_from_an_older_backup_keeps_what_is_newer_than_t
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --all`"]
 fn r2_after_a_restore_by_sublet_what_the_backup_lacks_is_kept_until_an_operator_lets_go_of_it() {
     on_rig(Wish::default(), async |rig| {
         fill(rig, 0, "work", 3, Fill::ConfigMaps).await?;
@@ -246,6 +248,7 @@ fn r2_after_a_restore_by_sublet_what_the_backup_lacks_is_kept_until_an_operator_
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --all`"]
 fn f16_r5_a_super_cluster_that_is_restored_from_an_older_backup_ends_no_pod_that_ran() {
     on_rig(Wish::default(), async |rig| {
         rig.tenants[0].namespace("work").await?;
@@ -302,6 +305,7 @@ fn f16_r5_a_super_cluster_that_is_restored_from_an_older_backup_ends_no_pod_that
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --all`"]
 fn r5_pods_that_vanish_by_the_dozen_are_not_ended_in_the_tenant() {
     on_rig(Wish::default(), async |rig| {
         fill(rig, 0, "work", 40, Fill::Pods).await?;
@@ -333,6 +337,7 @@ fn r5_pods_that_vanish_by_the_dozen_are_not_ended_in_the_tenant() {
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --all`"]
 fn r2_the_end_of_a_large_namespace_is_no_case_for_the_breaker() {
     on_rig(Wish::default(), async |rig| {
         fill(rig, 0, "doomed", 80, Fill::ConfigMaps).await?;

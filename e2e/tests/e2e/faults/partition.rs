@@ -86,6 +86,7 @@ async fn cut_off(rig: &Rig, time: Duration) -> anyhow::Result<()> {
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --all`"]
 fn f9_a_tenant_that_is_cut_off_is_frozen_and_others_are_served() {
     let wish = Wish {
         tenants: 2,
@@ -122,6 +123,7 @@ fn f9_five_minutes_without_a_tenant_and_then_without_the_super_cluster() {
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --all`"]
 fn f9_connections_that_are_cut_again_and_again_lose_nothing() {
     on_rig(Wish::default(), async |rig| {
         let guest = &rig.tenants[0];
@@ -182,6 +184,7 @@ fn f2_a_hung_api_server_is_noticed_and_others_are_served() {
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --all`"]
 fn f9_without_the_super_cluster_nothing_is_lost() {
     on_rig(Wish::default(), async |rig| {
         fill(rig, 0, "work", 10, Fill::Pods).await?;

@@ -90,6 +90,7 @@ fn f1_restarts_of_api_servers_delete_and_duplicate_nothing() {
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --all`"]
 fn f4_a_compacted_history_is_listed_again_once_and_deletes_nothing() {
     on_rig(Wish::default(), async |rig| {
         fill(rig, 0, "work", 30, Fill::ConfigMaps).await?;
@@ -135,6 +136,7 @@ fn f4_a_compacted_history_is_listed_again_once_and_deletes_nothing() {
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --all`"]
 fn f5_a_list_whose_token_expires_starts_again_and_deletes_nothing() {
     on_rig(Wish::default(), async |rig| {
         fill(rig, 0, "work", 700, Fill::ConfigMaps).await?;
@@ -166,6 +168,7 @@ fn f5_a_list_whose_token_expires_starts_again_and_deletes_nothing() {
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --all`"]
 fn f6_a_storm_of_writers_on_both_sides_costs_few_writes_and_ends() {
     on_rig(Wish::default(), async |rig| {
         fill(rig, 0, "work", 20, Fill::ConfigMaps).await?;
@@ -213,6 +216,7 @@ fn f6_a_storm_of_writers_on_both_sides_costs_few_writes_and_ends() {
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --all`"]
 fn f14_a_control_plane_that_is_deleted_in_a_burst_is_written_for_no_more() {
     on_rig(
         Wish {

@@ -30,7 +30,7 @@ async fn reached(kubectl: &Program, pod: &str, targets: &Targets) -> anyhow::Res
     for (target, url) in targets {
         // 28 is a time limit, 7 a refused connection, 6 a name that isn't known.
         script += &format!(
-            "(curl -sk -o /dev/null {PATIENCE} '{url}'; case $? in 28|7|6) ;; *) echo '{target}';; esac) &\n"
+            "(curl -sk -o /dev/null {PATIENCE} '{url}'; case $? in 28|7|6) ;; *) echo \"{target}\";; esac) &\n"
         );
     }
     script += "wait\n";

@@ -30,7 +30,9 @@ async fn shell(space: &Space, name: &str) -> anyhow::Result<()> {
 fn logs_in_all_their_forms() {
     with_kubectl("logs", async |space, kubectl| {
         let n = format!("-n {} logs", space.name);
-        let script = "for i in 1 2 3 4 5 6; do echo line $i; done; echo oops >&2; sleep 3600";
+        // The two streams are read apart from each other; only time puts their lines into an order.
+        let script =
+            "for i in 1 2 3 4 5 6; do echo line $i; done; sleep 2; echo oops >&2; sleep 3600";
         space
             .pod("web", make::pod_spec(make::shell(script)))
             .await?;

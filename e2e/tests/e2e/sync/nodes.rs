@@ -36,9 +36,9 @@ fn a_tenant_sees_the_nodes_without_what_identifies_them() {
             ensure!(label(node, "sublet.dev/virtual") == Some("true"), "{node}");
             let addresses = items(node, "/status/addresses");
             ensure!(
-                addresses
-                    .iter()
-                    .all(|address| address["type"] == "Hostname"),
+                addresses.iter().all(
+                    |address| address["type"] == "Hostname" || address["type"] == "InternalDNS"
+                ),
                 "{addresses:?}"
             );
             let twin = real

@@ -206,6 +206,8 @@ fn reserved_labels_and_annotations_do_not_cross() {
                     "app",
                     "app.kubernetes.io/name",
                     "example.com/team",
+                    "sublet.dev/egress",
+                    "sublet.dev/ingress",
                     keys::SHARD,
                     keys::TENANT
                 ],
