@@ -37,9 +37,14 @@ use std::{
 };
 use syncer::Syncer;
 use tenancy::{fleet::Replica, naming, tenant::TenantId};
+use tokio::sync::Semaphore;
 
 /// Service range of the super cluster; tenant `n` has the slice `10.200.4n.0/22`.
 pub const SERVICES: &str = "10.200.0.0/16";
+
+/// Rigs at once. Each is several API servers, which take all of a small machine while they start; the shared cluster and
+/// the tests on it must not starve beside them.
+static RIGS: Semaphore = Semaphore::const_new(2);
 
 /// What a rig is to be.
 #[derive(Clone, Debug)]
@@ -124,6 +129,7 @@ impl Guest {
 /// When the test fails; that is how a test fails.
 pub fn on_rig(wish: Wish, body: impl AsyncFnOnce(&mut Rig) -> anyhow::Result<()>) {
     space::run(async || {
+        let _place = RIGS.acquire().await?;
         let mut rig = Rig::start(&wish).await.context("no rig for the test")?;
         let result = AssertUnwindSafe(body(&mut rig)).catch_unwind().await;
         if !matches!(result, Ok(Ok(()))) {
