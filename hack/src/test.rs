@@ -11,7 +11,7 @@ use crate::progress::seconds;
 use crate::{binaries, cargo, conformance, crds, images, paths, run, size, super_cluster};
 
 /// How many cluster tests run at once; they mostly wait for the cluster.
-const CLUSTER_TEST_THREADS: &str = "--test-threads=4";
+const CLUSTER_TEST_THREADS: &str = "--test-threads=3";
 
 /// How much to test.
 #[derive(Clone, Copy, PartialEq, Eq)]
