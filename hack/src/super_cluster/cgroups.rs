@@ -157,6 +157,26 @@ pub(crate) fn tops() -> Result<Vec<PathBuf>> {
     Ok(tops.filter(|top| top.is_dir()).collect())
 }
 
+/// Lets everything in the cluster's cgroups go on that a container runtime froze and didn't live to thaw: what is frozen
+/// doesn't end, not even by force.
+pub(crate) fn thaw() -> Result<()> {
+    for top in tops()? {
+        for folder in deepest_first(&top) {
+            for (file, frozen, thawed) in [
+                ("freezer.state", "FROZEN", "THAWED"),
+                ("cgroup.freeze", "1", "0"),
+            ] {
+                let file = folder.join(file);
+                if fs::read_to_string(&file).is_ok_and(|state| state.trim() == frozen) {
+                    // One that has gone meanwhile needs nothing.
+                    let _ = fs::write(file, thawed);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 fn deepest_first(top: &Path) -> Vec<PathBuf> {
     let mut folders = vec![top.to_owned()];
     let mut next = 0;

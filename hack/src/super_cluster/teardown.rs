@@ -83,6 +83,7 @@ fn end_processes() -> Result<()> {
         for one in &alive {
             one.signal(Signal::KILL);
         }
+        cgroups::thaw()?;
         if Instant::now() > deadline {
             let list: Vec<String> = alive
                 .iter()
