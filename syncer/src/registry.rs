@@ -351,6 +351,14 @@ fn watch_super(
     }
 }
 
+/// Whether a tenant must be stopped: it isn't to be served any more, or only anew.
+///
+/// The latter, too, when another syncer led it in between: by the title of before nothing is written ever again.
+fn is_outdated(served: &Served, wanted: Option<&Wanted>, tenant: Option<&Tenant>) -> bool {
+    wanted.is_none_or(|wanted| Served::of(wanted) != *served)
+        || tenant.is_some_and(|tenant| tenant.term.is_revoked())
+}
+
 async fn reconcile(
     registry: &Arc<Registry>,
     engine: &Arc<Engine>,
@@ -362,11 +370,7 @@ async fn reconcile(
 ) {
     let outdated: Vec<TenantId> = running
         .iter()
-        .filter(|(id, served)| {
-            wanted
-                .get(*id)
-                .is_none_or(|wanted| Served::of(wanted) != **served)
-        })
+        .filter(|(id, served)| is_outdated(served, wanted.get(*id), engine.tenant(id).as_deref()))
         .map(|(id, _)| id.clone())
         .collect();
     for id in outdated {
@@ -516,5 +520,29 @@ pub(crate) async fn forget_gone(engine: &Engine, registry: &Registry) {
             engine.fleet.forget(&id);
             engine.forget(&id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{fake, numbered_tenant};
+
+    /// F19: the title is taken back in the very step that finds it lost, so that the tenant is wanted all the time.
+    #[tokio::test]
+    async fn r7_a_tenant_that_another_syncer_led_in_between_is_served_anew() {
+        let (cluster, _server) = fake();
+        let tenant = numbered_tenant(1, &cluster);
+        let wanted = Wanted {
+            rules: (*tenant.rules()).clone(),
+            record: tenant.record(),
+            kubeconfig: "the same".into(),
+            weight: 1,
+        };
+        let served = Served::of(&wanted);
+        assert!(!is_outdated(&served, Some(&wanted), Some(&tenant)));
+        tenant.term.revoke();
+        assert!(is_outdated(&served, Some(&wanted), Some(&tenant)));
+        assert!(is_outdated(&served, None, None));
     }
 }
