@@ -245,6 +245,36 @@ pub(crate) async fn replace_data(
     .await
 }
 
+/// Writes an object of Sublet's own for a tenant: makes it if `stored` is none, or else sets whole fields of what is stored,
+/// guarded by UID and version.
+pub(crate) async fn put(
+    cluster: &Cluster,
+    tenant: &Tenant,
+    resource: &Resource,
+    stored: Option<&Object>,
+    mut new: Value,
+    fields: &[(&str, Value)],
+) -> Result<(), Failure> {
+    let Some(stored) = stored else {
+        new["apiVersion"] = resource.api_version().into();
+        new["kind"] = resource.kind.into();
+        let new = Object::from_value(new)
+            .map_err(|err| Failure::Api(Error::Malformed(err.to_string())))?;
+        return create(cluster, tenant, resource, &new).await.map(drop);
+    };
+    let operations = fields
+        .iter()
+        .map(|(path, value)| json!({"op": "add", "path": path, "value": value}))
+        .collect();
+    let whole = Patch {
+        subresource: None,
+        operations,
+    };
+    patch(cluster, tenant, resource, stored, &[whole])
+        .await
+        .map(drop)
+}
+
 /// Writes a field of a VirtualControlPlane's status, guarded by UID and version.
 pub(crate) async fn status(
     cluster: &Cluster,

@@ -33,9 +33,7 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
             tenant.breakers.is_in_tenant(key, &tenant.gate);
         }
     }
-    if object.as_ref().is_none_or(|object| object.is_terminating())
-        && tenant.table.get(key).twin.is_none()
-    {
+    if object.as_ref().is_none_or(|object| object.is_terminating()) {
         quota::abandon(engine, tenant, key);
     }
     match object {
@@ -126,7 +124,7 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
     let age = if twin.is_none() { Age::New } else { Age::Known };
     let made = make(engine, tenant, key, object, want, twin).await;
     let is_unknown = made.as_ref().is_err_and(Failure::is_unreachable);
-    if !is_unknown && tenant.table.get(key).twin.is_none() {
+    if !is_unknown {
         quota::abandon(engine, tenant, key);
     }
     if matches!(made, Err(Failure::Api(Error::NotServed))) {
@@ -495,7 +493,7 @@ async fn refuse(
     refused: &Refused,
 ) -> Result<(), Failure> {
     tenant.table.update(key, |entry| entry.refused = true);
-    if tenant.table.get(key).twin.is_none() && refused.reason != quota::EXCEEDED {
+    if refused.reason != quota::EXCEEDED {
         quota::abandon(engine, tenant, key);
     }
     engine.metrics.refused(&tenant.id, refused.reason);

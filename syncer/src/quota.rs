@@ -10,6 +10,7 @@ use crate::{
     downward::read,
     engine::Engine,
     tenants::Tenant,
+    verdict::ControlPlane,
     watch::{self, Presence, Sink, Target},
 };
 use api::keys;
@@ -17,7 +18,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use std::{sync::Arc, time::Duration};
 use tenancy::{
-    kind::{self, Refused, Resource, SuperWatch},
+    kind::{self, Refused, SuperWatch},
     meta,
     object::Object,
     quota::{
@@ -123,9 +124,9 @@ pub(crate) fn ended(engine: &Engine, tenant: &Tenant, key: &Key, uid: &str) {
     }
 }
 
-/// No super object will be made for the key now.
+/// No super object will be made for the key now; nothing is given up for one that exists.
 pub(crate) fn abandon(engine: &Engine, tenant: &Tenant, key: &Key) {
-    if is_counted(tenant, key) {
+    if is_counted(tenant, key) && tenant.table.get(key).twin.is_none() {
         let woken = tenant.quota.change(|ledger| ledger.abandon(key));
         wake(engine, tenant, woken);
     }
@@ -219,14 +220,6 @@ impl Sink for Counter<'_> {
     fn listed(&self, _version: u64) {}
 }
 
-const CONFIG_MAPS: Resource = Resource {
-    group: "",
-    version: "v1",
-    kind: "ConfigMap",
-    plural: "configmaps",
-    namespaced: true,
-};
-
 /// Shows the quota and what is used of it, to the tenant and on the VirtualControlPlane.
 async fn show(engine: &Engine, tenant: &Tenant, told: &mut Option<Value>) -> Result<(), Failure> {
     let (mut hard, mut used, mut data) = (Map::new(), Map::new(), Map::new());
@@ -248,17 +241,7 @@ async fn show(engine: &Engine, tenant: &Tenant, told: &mut Option<Value>) -> Res
     if told.as_ref() == Some(&status) || (told.is_none() && !is_limited) {
         return Ok(());
     }
-    let rules = tenant.rules();
-    let path = format!(
-        "/apis/{}/{}/namespaces/{}/virtualcontrolplanes/{}",
-        api::GROUP,
-        api::VERSION,
-        rules.vcp_namespace,
-        rules.vcp_name
-    );
-    if let Some(vcp) = read(&engine.cluster, &path).await?
-        && vcp.text("/spec/identity") == Some(tenant.id.as_str())
-    {
+    if let Some(vcp) = ControlPlane::of(tenant).read(engine).await? {
         apply::status(&engine.cluster, &vcp, "quota", &status, &tenant.permit()).await?;
     }
     *told = Some(status);
@@ -271,7 +254,8 @@ async fn show_tenant(
     data: Map<String, Value>,
 ) -> Result<(), Failure> {
     const PLACE: &str = "kube-system";
-    let path = CONFIG_MAPS.path(PLACE, api::QUOTA_NAME);
+    let resource = kind::rule(kind::index("ConfigMap")).resource();
+    let path = resource.path(PLACE, api::QUOTA_NAME);
     let stored = read(&tenant.cluster, &path).await?;
     let mut data = data;
     if is_limited {
@@ -286,24 +270,18 @@ async fn show_tenant(
         return Ok(());
     }
     let data = Value::Object(data);
-    match stored {
-        None => {
-            let new = json!({
-                "apiVersion": "v1", "kind": "ConfigMap",
-                "metadata": {"name": api::QUOTA_NAME, "namespace": PLACE}, "data": data,
-            });
-            let new = Object::from_value(new)
-                .map_err(|err| Failure::Api(Error::Malformed(err.to_string())))?;
-            apply::create(&tenant.cluster, tenant, &CONFIG_MAPS, &new).await?;
-        }
-        Some(stored) if stored.at("/data") == Some(&data) => {}
-        Some(stored) => {
-            let patch = tenancy::plan::Patch {
-                subresource: None,
-                operations: vec![json!({"op": "add", "path": "/data", "value": data})],
-            };
-            apply::patch(&tenant.cluster, tenant, &CONFIG_MAPS, &stored, &[patch]).await?;
-        }
+    if stored.as_ref().and_then(|stored| stored.at("/data")) == Some(&data) {
+        return Ok(());
     }
-    Ok(())
+    let new = json!({"metadata": {"name": api::QUOTA_NAME, "namespace": PLACE}, "data": data});
+    let fields = [("/data", data)];
+    apply::put(
+        &tenant.cluster,
+        tenant,
+        resource,
+        stored.as_ref(),
+        new,
+        &fields,
+    )
+    .await
 }

@@ -12,7 +12,7 @@ use crate::{
 };
 use api::{Condition, set_condition};
 use std::{sync::Arc, time::Duration};
-use tenancy::tenant::TenantId;
+use tenancy::{object::Object, tenant::TenantId};
 
 /// Tries to write a condition, since the manager writes to the same object.
 const TRIES: usize = 8;
@@ -35,6 +35,19 @@ impl ControlPlane {
             namespace: rules.vcp_namespace.clone(),
             name: rules.vcp_name.clone(),
         }
+    }
+
+    /// The VirtualControlPlane as it is now, if it is there and still this tenant's.
+    pub(crate) async fn read(&self, engine: &Engine) -> Result<Option<Object>, Failure> {
+        let path = format!(
+            "/apis/{}/{}/namespaces/{}/virtualcontrolplanes/{}",
+            api::GROUP,
+            api::VERSION,
+            self.namespace,
+            self.name
+        );
+        let found = read(&engine.cluster, &path).await?;
+        Ok(found.filter(|vcp| vcp.text("/spec/identity") == Some(self.id.as_str())))
     }
 }
 
@@ -175,19 +188,9 @@ async fn write(
     wanted: &[Condition],
     permit: &Permit,
 ) -> Result<(), Failure> {
-    let ControlPlane {
-        id,
-        namespace,
-        name,
-    } = control_plane;
-    let path =
-        format!("/apis/sublet.dev/v1alpha1/namespaces/{namespace}/virtualcontrolplanes/{name}");
-    let Some(vcp) = read(&engine.cluster, &path).await? else {
+    let Some(vcp) = control_plane.read(engine).await? else {
         return Ok(());
     };
-    if vcp.text("/spec/identity") != Some(id.as_str()) {
-        return Ok(());
-    }
     let mut conditions: Vec<Condition> = vcp
         .at("/status/conditions")
         .cloned()

@@ -7,22 +7,23 @@ use crate::{
     engine::Engine,
     fleet::{self, LEASES},
     tenants::Tenant,
+    verdict::ControlPlane,
 };
 use api::keys;
-use serde_json::{Value, json};
+use serde_json::json;
 use tenancy::{
-    fleet::Title, kind::Resource, mark::Mark, object::Object, plan::Patch, tenant::TenantId,
-};
-
-const CONFIG_MAPS: Resource = Resource {
-    group: "",
-    version: "v1",
-    kind: "ConfigMap",
-    plural: "configmaps",
-    namespaced: true,
+    fleet::Title,
+    kind::{self, Resource},
+    mark::Mark,
+    object::Object,
+    tenant::TenantId,
 };
 
 const PLACE: &str = "kube-system";
+
+fn config_maps() -> &'static Resource {
+    kind::rule(kind::index("ConfigMap")).resource()
+}
 
 /// The tenant's mark.
 #[derive(Default)]
@@ -37,7 +38,7 @@ pub(super) struct Own {
 
 impl Own {
     pub(super) async fn read(tenant: &Tenant) -> Result<Self, Failure> {
-        let path = CONFIG_MAPS.path(PLACE, api::MARK_NAME);
+        let path = config_maps().path(PLACE, api::MARK_NAME);
         let stored = read(&tenant.cluster, &path).await?;
         let text = |key: &str| {
             let found = stored
@@ -75,10 +76,10 @@ pub(super) async fn write_own(
         "about": "Kept by Sublet, which sees by it that this cluster was restored from a backup. Deleting it holds \
                   deletions until an operator looks.",
     });
-    write(
+    apply::put(
         &tenant.cluster,
         tenant,
-        &CONFIG_MAPS,
+        config_maps(),
         own.stored.as_ref(),
         json!({"metadata": {"name": api::MARK_NAME, "namespace": PLACE}, "data": data}),
         &[("/data", data.clone())],
@@ -142,7 +143,7 @@ impl Theirs {
             "name": fleet::name(&tenant.id), "namespace": api::SYSTEM_NAMESPACE,
             "labels": {keys::TENANT: tenant.id.as_str()}, "annotations": annotations,
         });
-        write(
+        apply::put(
             &engine.cluster,
             tenant,
             &LEASES,
@@ -154,57 +155,16 @@ impl Theirs {
     }
 }
 
-async fn write(
-    cluster: &crate::client::Cluster,
-    tenant: &Tenant,
-    resource: &Resource,
-    stored: Option<&Object>,
-    mut new: Value,
-    fields: &[(&str, Value)],
-) -> Result<(), Failure> {
-    let Some(stored) = stored else {
-        new["apiVersion"] = resource.api_version().into();
-        new["kind"] = resource.kind.into();
-        let new = Object::from_value(new)
-            .map_err(|err| Failure::Api(Error::Malformed(err.to_string())))?;
-        return apply::create(cluster, tenant, resource, &new)
-            .await
-            .map(drop);
-    };
-    let operations = fields
-        .iter()
-        .map(|(path, value)| json!({"op": "add", "path": path, "value": value}))
-        .collect();
-    let patch = Patch {
-        subresource: None,
-        operations,
-    };
-    apply::patch(cluster, tenant, resource, stored, &[patch])
-        .await
-        .map(drop)
-}
-
 /// Records on the VirtualControlPlane who the tenant is.
 pub(super) async fn record_proof(
     engine: &Engine,
     tenant: &Tenant,
     uid: &str,
 ) -> Result<(), Failure> {
-    let rules = tenant.rules();
-    let path = format!(
-        "/apis/{}/{}/namespaces/{}/virtualcontrolplanes/{}",
-        api::GROUP,
-        api::VERSION,
-        rules.vcp_namespace,
-        rules.vcp_name
-    );
-    let Some(vcp) = read(&engine.cluster, &path).await? else {
+    let Some(vcp) = ControlPlane::of(tenant).read(engine).await? else {
         return Ok(());
     };
-    if vcp.text("/spec/identity") != Some(tenant.id.as_str()) {
-        return Ok(());
-    }
-    let proof = json!({"kubeSystemUID": uid, "restoreCounter": rules.restore_counter});
+    let proof = json!({"kubeSystemUID": uid, "restoreCounter": tenant.rules().restore_counter});
     apply::status(&engine.cluster, &vcp, "proof", &proof, &tenant.permit()).await?;
     tracing::info!(tenant = %tenant.id, "recorded who the tenant is, by its kube-system namespace");
     tenant.set_proof(uid);
