@@ -19,6 +19,8 @@ mod facts;
 
 mod report;
 
+mod stage;
+
 mod control_plane;
 
 mod infrastructure;

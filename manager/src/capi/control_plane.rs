@@ -7,12 +7,11 @@ use super::{
     Action, Decision,
     facts::{Facts, Tenant},
     report::{Blocker, Fact, Report},
-    with_finalizer,
+    stage::{self, Stage},
 };
 use crate::{
     endpoint,
     object::{Object, SUBLET_CLUSTER, VIRTUAL_CONTROL_PLANE},
-    pause,
     provision::apiserver,
 };
 use api::{
@@ -28,31 +27,14 @@ const LONGEST_NAME: usize = 63;
 
 /// Decides.
 pub(super) fn decide(seen: &Facts) -> Decision {
-    let owners = seen.owners();
-    let patch = with_finalizer(&seen.object);
-    if seen.is_going() {
-        return match (
-            patch,
-            pause::by_cluster_api(&seen.object, seen.cluster.as_ref()),
-        ) {
-            // Others hold it still.
-            (Some(_), _) => Decision::default(),
-            (None, Some(why)) => Decision::say(Report::paused(why)),
-            (None, None) => leave(seen),
-        };
-    }
-    let [owner] = owners[..] else {
-        return Decision::say(waiting(
-            &unowned(&owners, "controlPlaneRef"),
-            &ApiServers::default(),
-        ));
+    let owner = match stage::of(seen, "controlPlaneRef") {
+        Stage::Decided(decision) => return decision,
+        Stage::Unowned(blocker) => {
+            return Decision::say(waiting(&blocker, &ApiServers::default()));
+        }
+        Stage::Leaving => return leave(seen),
+        Stage::Owned(owner) => owner,
     };
-    if let Some(patch) = patch {
-        return Decision::act(Action::Patch(patch));
-    }
-    if let Some(why) = pause::by_cluster_api(&seen.object, seen.cluster.as_ref()) {
-        return Decision::say(Report::paused(why));
-    }
     let wanted = match wanted(seen, owner) {
         Ok(wanted) => wanted,
         Err(blocker) => return Decision::say(waiting(&blocker, &ApiServers::default())),
@@ -78,26 +60,6 @@ pub(super) fn decide(seen: &Facts) -> Decision {
         ));
     }
     Decision::say(settled(seen, tenant))
-}
-
-/// Why an object without exactly one Cluster isn't looked after.
-pub(super) fn unowned(owners: &[&str], field: &str) -> Blocker {
-    match owners {
-        [] => Blocker::new(
-            "WaitingForCluster",
-            format!(
-                "no Cluster owns this object: name it in spec.{field} of a Cluster in this namespace"
-            ),
-        ),
-        _ => Blocker::new(
-            "OwnedTwice",
-            format!(
-                "Clusters {} all name this object in spec.{field}, and it can serve one only: nothing is changed \
-                 until all others name objects of their own and are taken out of its metadata.ownerReferences",
-                owners.join(", ")
-            ),
-        ),
-    }
 }
 
 /// Workload and control plane end; then the finalizer goes.

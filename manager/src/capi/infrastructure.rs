@@ -5,12 +5,12 @@
 
 use super::{
     Action, Decision,
-    control_plane::unowned,
     facts::{Facts, Tenant, is_managed_elsewhere},
     report::{Blocker, Fact, Report},
-    with_finalizer, without,
+    stage::{self, Stage},
+    without,
 };
-use crate::{object::SUBLET_CONTROL_PLANE, pause};
+use crate::object::SUBLET_CONTROL_PLANE;
 use api::keys;
 use serde_json::json;
 
@@ -19,28 +19,12 @@ pub(super) fn decide(seen: &Facts) -> Decision {
     if is_managed_elsewhere(&seen.object) {
         return Decision::default();
     }
-    let owners = seen.owners();
-    let patch = with_finalizer(&seen.object);
-    if seen.is_going() {
-        return match (
-            patch,
-            pause::by_cluster_api(&seen.object, seen.cluster.as_ref()),
-        ) {
-            // Others hold it still.
-            (Some(_), _) => Decision::default(),
-            (None, Some(why)) => Decision::say(Report::paused(why)),
-            (None, None) => leave(seen),
-        };
-    }
-    let [owner] = owners[..] else {
-        return Decision::say(waiting(unowned(&owners, "infrastructureRef")));
+    let owner = match stage::of(seen, "infrastructureRef") {
+        Stage::Decided(decision) => return decision,
+        Stage::Unowned(blocker) => return Decision::say(waiting(blocker)),
+        Stage::Leaving => return leave(seen),
+        Stage::Owned(owner) => owner,
     };
-    if let Some(patch) = patch {
-        return Decision::act(Action::Patch(patch));
-    }
-    if let Some(why) = pause::by_cluster_api(&seen.object, seen.cluster.as_ref()) {
-        return Decision::say(Report::paused(why));
-    }
     let spec = &seen.object.body["spec"];
     let Some(identity) = spec["identity"].as_str() else {
         return Decision::act(Action::Identify);

@@ -1,0 +1,65 @@
+//! What the contract asks of both kinds alike, in its order: an owner, then the finalizer, then no pause; a pause holds a
+//! deletion, too. Pure.
+
+use super::{
+    Action, Decision,
+    facts::Facts,
+    report::{Blocker, Report},
+    with_finalizer,
+};
+use crate::pause;
+
+/// How far an object is before anything is done for it.
+pub(super) enum Stage<'a> {
+    /// All is decided already.
+    Decided(Decision),
+    /// Not exactly one Cluster owns it.
+    Unowned(Blocker),
+    /// Its deletion was asked for and may be carried out.
+    Leaving,
+    /// The Cluster of this name owns it, and work may go on.
+    Owned(&'a str),
+}
+
+/// The stage of an object that Clusters name in `spec.FIELD`.
+pub(super) fn of<'a>(seen: &'a Facts, field: &str) -> Stage<'a> {
+    let owners = seen.owners();
+    let patch = with_finalizer(&seen.object);
+    let paused = pause::by_cluster_api(&seen.object, seen.cluster.as_ref());
+    if seen.is_going() {
+        return match (patch, paused) {
+            // Others hold it still.
+            (Some(_), _) => Stage::Decided(Decision::default()),
+            (None, Some(why)) => Stage::Decided(Decision::say(Report::paused(why))),
+            (None, None) => Stage::Leaving,
+        };
+    }
+    let [owner] = owners[..] else {
+        return Stage::Unowned(unowned(&owners, field));
+    };
+    match (patch, paused) {
+        (Some(patch), _) => Stage::Decided(Decision::act(Action::Patch(patch))),
+        (None, Some(why)) => Stage::Decided(Decision::say(Report::paused(why))),
+        (None, None) => Stage::Owned(owner),
+    }
+}
+
+/// Why an object without exactly one Cluster isn't looked after.
+fn unowned(owners: &[&str], field: &str) -> Blocker {
+    match owners {
+        [] => Blocker::new(
+            "WaitingForCluster",
+            format!(
+                "no Cluster owns this object: name it in spec.{field} of a Cluster in this namespace"
+            ),
+        ),
+        _ => Blocker::new(
+            "OwnedTwice",
+            format!(
+                "Clusters {} all name this object in spec.{field}, and it can serve one only: nothing is changed \
+                 until all others name objects of their own and are taken out of its metadata.ownerReferences",
+                owners.join(", ")
+            ),
+        ),
+    }
+}
