@@ -44,9 +44,9 @@ pub(crate) fn own() -> Result<Vec<Bundle>> {
     own::bundles()
 }
 
-/// Builds the daemons as the images hold them, and what else cargo is told to by `selection`; the folder that holds all.
-pub(crate) fn built_as_in_images(selection: &[&str]) -> Result<PathBuf> {
-    own::built_with(selection)
+/// Builds the daemons as the images hold them, and what else cargo is told to by `selection`; [`binary`] tells where.
+pub(crate) fn build_as_in_images(selection: &[&str]) -> Result<()> {
+    own::build_with(selection)
 }
 
 /// Makes everything that runs on a machine where nothing is: all images, and the path of the `sublet` command. Go's and
@@ -68,7 +68,7 @@ pub(crate) fn own_as_built() -> Result<Vec<Bundle>> {
     own::bundles_as_built()
 }
 
-/// The program of one of our daemons, as its image holds it.
+/// A program of ours, built as those in the images are.
 pub(crate) fn binary(name: &str) -> Result<PathBuf> {
     own::binary(name)
 }

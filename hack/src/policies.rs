@@ -8,7 +8,7 @@
 mod compile;
 mod model;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io::{BufRead, Write};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -95,8 +95,7 @@ fn load_changes(nodes: &[Node], state: &Mutex<State>, changes: &Receiver<()>) ->
 
 /// Replaces the table on one node, all at once.
 fn load(node: Node, rules: &str) -> Result<()> {
-    let namespace = format!("--net={}", network::namespace_file(node).display());
-    let mut command = run::command("nsenter", [&namespace, "nft", "-f", "-"]);
+    let mut command = network::in_namespace(node, &["nft", "-f", "-"]);
     let mut child = command
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
@@ -150,14 +149,14 @@ fn list_and_watch(
         }
     };
     let list = api.get(source.path)?;
-    let mut known = BTreeMap::new();
+    let mut known = BTreeSet::new();
     for object in list["items"].as_array().into_iter().flatten() {
-        known.insert(key(object), ());
+        known.insert(key(object));
         put(key(object), Some(object));
     }
     let gone = {
         let state = state.lock();
-        state.keys(source.path, |key| !known.contains_key(key))
+        state.keys(source.path, |key| !known.contains(key))
     };
     for key in gone {
         put(key, None);

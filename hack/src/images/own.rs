@@ -39,21 +39,19 @@ const USER: &str = "65532:65532";
 
 /// Builds the daemons and makes an archive of each, so that a changed one is imported alone.
 pub(crate) fn bundles() -> Result<Vec<Bundle>> {
-    let step = Step::start("building the daemons (static, release)");
-    build(&[])?;
-    step.done("");
-    bundles_of_all()
+    built("building the daemons (static, release)", &[])
 }
 
 /// The same, and builds the `sublet` command along with them: most of what it consists of is theirs, too.
 pub(crate) fn bundles_and_cli() -> Result<(Vec<Bundle>, PathBuf)> {
-    let step = Step::start("building the daemons and the sublet command (static, release)");
-    build(&["cli"])?;
-    step.done("");
-    Ok((bundles_of_all()?, binary("sublet")?))
+    let title = "building the daemons and the sublet command (static, release)";
+    Ok((built(title, &["cli"])?, binary("sublet")?))
 }
 
-fn bundles_of_all() -> Result<Vec<Bundle>> {
+fn built(title: &str, more: &[&str]) -> Result<Vec<Bundle>> {
+    let step = Step::start(title);
+    build(more)?;
+    step.done("");
     let bundles = bundles_as_built()?;
     if bundles.len() != DAEMONS.len() {
         let names: Vec<&str> = DAEMONS.iter().map(|daemon| daemon.binary).collect();
@@ -121,11 +119,10 @@ fn build(more: &[&str]) -> Result<()> {
     run::output(&mut static_build(&packages)?).map(drop)
 }
 
-/// Builds the daemons, then what else is selected, all for release; the answer is the folder where they are.
-pub(crate) fn built_with(selection: &[&str]) -> Result<PathBuf> {
+/// Builds the daemons, then what else is selected, all for release.
+pub(crate) fn build_with(selection: &[&str]) -> Result<()> {
     build(&[])?;
-    run::visibly(&mut static_build(selection)?)?;
-    folder()
+    run::visibly(&mut static_build(selection)?)
 }
 
 /// Naming the target, though it is the host's own, keeps the flags away from build scripts, which can't be static.

@@ -13,6 +13,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::stat;
@@ -118,12 +119,7 @@ fn set_kernel_options(node: Node) -> Result<()> {
     let script = "echo 1 > /proc/sys/net/ipv4/ip_forward; \
                   for f in iptables ip6tables; do \
                   echo 1 > /proc/sys/net/bridge/bridge-nf-call-$f || true; done 2>/dev/null";
-    let namespace = format!("--net={}", namespace_file(node).display());
-    run::output(&mut run::command(
-        "nsenter",
-        [&namespace, "sh", "-c", script],
-    ))
-    .map(drop)
+    run::output(&mut in_namespace(node, &["sh", "-c", script])).map(drop)
 }
 
 /// Removes what [`make`] made. The cables and routes go with the namespaces.
@@ -165,6 +161,12 @@ pub(crate) fn has_cable() -> bool {
 /// The file that stands for the node's network namespace.
 pub(crate) fn namespace_file(node: Node) -> PathBuf {
     Path::new("/run/netns").join(node.namespace())
+}
+
+/// A command in the node's network namespace.
+pub(crate) fn in_namespace(node: Node, words: &[&str]) -> Command {
+    let namespace = format!("--net={}", namespace_file(node).display());
+    run::command("nsenter", [&[&*namespace], words].concat())
 }
 
 fn refuse_overlap() -> Result<()> {

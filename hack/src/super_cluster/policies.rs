@@ -38,8 +38,7 @@ fn own_copy() -> Result<PathBuf> {
 /// An error while a node has no rules yet.
 pub(crate) fn require_rules(nodes: &[Node]) -> Result<()> {
     for node in nodes {
-        let namespace = format!("--net={}", network::namespace_file(*node).display());
-        let mut list = run::command("nsenter", [&namespace, "nft", "list", "tables"]);
+        let mut list = network::in_namespace(*node, &["nft", "list", "tables"]);
         if !run::output(&mut list)?.contains(policies::TABLE) {
             bail!("{} enforces no NetworkPolicies", node.name());
         }
