@@ -47,10 +47,8 @@ pub const MARK_NAME: &str = "sublet-mark";
 pub const QUOTA_NAME: &str = "sublet-quota";
 
 /// The ValidatingAdmissionPolicies, and their bindings of the same names, that hold the identities of Sublet's daemons.
-pub const ADMISSION_POLICIES: [&str; 7] = [
-    "sublet-apiserver-proxy",
-    "sublet-manager",
-    "sublet-syncer",
+pub const ADMISSION_POLICIES: [&str; 5] = [
+    "sublet-daemons",
     "sublet-syncer-bindings",
     "sublet-syncer-namespaces",
     "sublet-syncer-pods",

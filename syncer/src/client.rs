@@ -5,8 +5,9 @@
 
 use crate::{fence, pace::Pace, term::Permit};
 use bytes::Bytes;
-use http::{Method, Request, header};
-use http_body_util::{BodyExt, Limited};
+use futures::{FutureExt, TryFutureExt, future::BoxFuture};
+use http::{Method, Request, Response, header};
+use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
 use hyper_util::{
     client::legacy::{Client as Http, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -19,7 +20,7 @@ use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tenancy::arrival::{self, Shape};
 use tokio::sync::watch;
-use tower::{BoxError, ServiceBuilder};
+use tower::{BoxError, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
 
 /// No unary request takes longer; watches have limits of their own.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
@@ -96,11 +97,18 @@ pub(crate) enum PatchType {
     StrategicMerge,
 }
 
+/// All that stands between a request and a connection. Not kube's own client, which hands each request to a task of its
+/// own and back: with two processors the ways between tasks cost as much as the rest.
+type Stack = BoxCloneSyncService<Request<Body>, Response<Answer>, BoxError>;
+
+/// The body of an answer, as it arrives.
+pub(crate) type Answer = UnsyncBoxBody<Bytes, BoxError>;
+
 /// One API server.
 #[derive(Clone)]
 pub(crate) struct Cluster {
-    requests: kube::Client,
-    watches: kube::Client,
+    requests: Stack,
+    watches: Stack,
     pace: Arc<Pace>,
     /// Counts changes of the definitions of kinds.
     kinds: Arc<watch::Sender<u64>>,
@@ -119,10 +127,10 @@ impl Cluster {
 
     /// One that a test answers for.
     #[cfg(test)]
-    pub(crate) fn of(client: kube::Client) -> Self {
+    pub(crate) fn of(stack: Stack) -> Self {
         Self {
-            requests: client.clone(),
-            watches: client,
+            requests: stack.clone(),
+            watches: stack,
             pace: Pace::own("fake"),
             kinds: Arc::default(),
         }
@@ -226,20 +234,20 @@ impl Cluster {
     }
 
     /// The body of a watch, as it arrives.
-    pub(crate) async fn watch(&self, path: &str) -> Result<Body, Error> {
+    pub(crate) async fn watch(&self, path: &str) -> Result<Answer, Error> {
         let result = self.open(path).await;
         self.pace.observe(&result);
         result
     }
 
-    async fn open(&self, path: &str) -> Result<Body, Error> {
+    async fn open(&self, path: &str) -> Result<Answer, Error> {
         let request = request(Method::GET, path, None)?;
-        let response = tokio::time::timeout(REQUEST_LIMIT, self.watches.send(request))
+        let response = tokio::time::timeout(REQUEST_LIMIT, send(&self.watches, request))
             .await
             .map_err(|_| {
                 Error::Unavailable(format!("no answer to a watch within {REQUEST_LIMIT:?}"))
             })?
-            .map_err(|err| unavailable(&err))?;
+            .map_err(|err| unavailable(&*err))?;
         if response.status().is_success() {
             return Ok(response.into_body());
         }
@@ -287,11 +295,9 @@ impl Cluster {
 
     async fn exchange(&self, request: Request<Body>, answer: Shape) -> Result<Value, Error> {
         let exchange = async {
-            let response = self
-                .requests
-                .send(request)
+            let response = send(&self.requests, request)
                 .await
-                .map_err(|err| unavailable(&err))?;
+                .map_err(|err| unavailable(&*err))?;
             let (parts, body) = response.into_parts();
             let bytes = read(body).await?;
             if parts.status.is_success() {
@@ -307,7 +313,7 @@ impl Cluster {
 }
 
 /// kube's own client speaks HTTP/1.1 only and would open a connection for every watch.
-fn http2(config: &Config) -> Result<kube::Client, kube::Error> {
+fn http2(config: &Config) -> Result<Stack, kube::Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -336,8 +342,25 @@ fn http2(config: &Config) -> Result<kube::Client, kube::Error> {
         .option_layer(config.auth_layer()?)
         .map_err(BoxError::from)
         .map_request(fence::fence)
+        .map_response(|response: Response<_>| response.map(arriving))
         .service(http);
-    Ok(kube::Client::new(service, "default"))
+    Ok(BoxCloneSyncService::new(service))
+}
+
+/// Sends a request when the stack is ready for it. The future's type is erased: it would be part of that of every task.
+fn send(
+    stack: &Stack,
+    request: Request<Body>,
+) -> BoxFuture<'static, Result<Response<Answer>, BoxError>> {
+    stack.clone().oneshot(request).boxed()
+}
+
+/// Any body as an [`Answer`].
+pub(crate) fn arriving<B>(body: B) -> Answer
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    body.map_err(Into::into).boxed_unsync()
 }
 
 fn request(
@@ -360,11 +383,11 @@ fn request(
         .map_err(|err| Error::Malformed(format!("the path {path}: {err}")))
 }
 
-async fn read(body: Body) -> Result<Bytes, Error> {
-    let collected = Limited::new(body, BODY_LIMIT).collect().await;
-    Ok(collected
-        .map_err(|err| Error::Unavailable(err.to_string()))?
-        .to_bytes())
+fn read(body: Answer) -> BoxFuture<'static, Result<Bytes, Error>> {
+    let collected = Limited::new(body, BODY_LIMIT).collect();
+    let read = collected.map_ok(|all| all.to_bytes());
+    read.map_err(|err| Error::Unavailable(err.to_string()))
+        .boxed()
 }
 
 fn failure(parts: &http::response::Parts, body: &[u8]) -> Error {

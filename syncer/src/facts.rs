@@ -226,7 +226,7 @@ impl Facts for Answers<'_> {
         let key = Key::new(u8::try_from(position).ok()?, namespace, name);
         let entry = self.table.get(&key);
         entry.twin.filter(|known| *known.uid == *twin)?;
-        entry.tenant.map(|side| side.uid.into())
+        entry.tenant.map(|side| side.uid.to_string())
     }
 
     fn ruled(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Ruled {

@@ -1,7 +1,7 @@
 //! An API server that a test answers for, request by request.
 
 use crate::{
-    client::Cluster,
+    client::{Cluster, arriving},
     table::Table,
     tenants::{Record, Tenant},
     term::Term,
@@ -16,6 +16,7 @@ use tenancy::{
     offer::Offers,
     tenant::{Tenant as Rules, TenantId},
 };
+use tower::{ServiceExt, util::BoxCloneSyncService};
 use tower_test::mock::{self, Handle};
 
 /// How long a request may take to come.
@@ -25,7 +26,9 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub(crate) fn fake() -> (Cluster, Server) {
     let (service, handle) = mock::pair::<Request<Body>, Response<Body>>();
     (
-        Cluster::of(kube::Client::new(service, "default")),
+        Cluster::of(BoxCloneSyncService::new(
+            service.map_response(|response: Response<Body>| response.map(arriving)),
+        )),
         Server(handle),
     )
 }

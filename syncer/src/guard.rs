@@ -259,7 +259,7 @@ mod tests {
             ),
             (
                 Half::Binding,
-                json!({"policyName": "sublet-syncer", "validationActions": ["Audit"]}),
+                json!({"policyName": "sublet-daemons", "validationActions": ["Audit"]}),
             ),
             (
                 Half::Binding,
@@ -267,7 +267,7 @@ mod tests {
             ),
             (
                 Half::Binding,
-                json!({"policyName": "sublet-syncer", "validationActions": ["Deny"], "matchResources": {}}),
+                json!({"policyName": "sublet-daemons", "validationActions": ["Deny"], "matchResources": {}}),
             ),
         ];
         for (half, spec) in weaker {
@@ -276,8 +276,8 @@ mod tests {
                 guard: &guard,
                 half,
             };
-            sink.applied(object("sublet-syncer", spec.clone()));
-            assert_eq!(missing(&guard), Some(vec!["sublet-syncer"]), "{spec}");
+            sink.applied(object("sublet-daemons", spec.clone()));
+            assert_eq!(missing(&guard), Some(vec!["sublet-daemons"]), "{spec}");
         }
     }
 

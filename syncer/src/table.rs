@@ -39,7 +39,7 @@ impl Entry {
 /// The tenant's object.
 #[derive(Clone, Debug)]
 pub(crate) struct TenantSide {
-    pub(crate) uid: Box<str>,
+    pub(crate) uid: Arc<str>,
     pub(crate) version: u64,
     /// Fingerprint of what flows down.
     pub(crate) intent: u128,
@@ -52,10 +52,10 @@ pub(crate) struct TenantSide {
 /// The super object.
 #[derive(Clone, Debug)]
 pub(crate) struct SuperSide {
-    pub(crate) uid: Box<str>,
+    pub(crate) uid: Arc<str>,
     pub(crate) version: u64,
     /// UID of the tenant's object that it was made for.
-    pub(crate) owner_uid: Box<str>,
+    pub(crate) owner_uid: Arc<str>,
     /// Hash of what was applied, as recorded on it.
     pub(crate) applied: u128,
     /// Fingerprint of all that only Sublet should write, as last seen.

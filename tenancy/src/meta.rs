@@ -114,10 +114,9 @@ pub fn seal(object: &mut Object) {
 
 /// 128 bits over a JSON value; equal values give equal bits, whatever order they arrived in.
 pub fn fingerprint(value: &Value) -> u128 {
-    // serde_json's map is ordered, so the text is canonical.
-    let text = value.to_string();
-    let digest = naming::digest(&[text.as_bytes()]);
-    u128::from_be_bytes(digest[..16].try_into().expect("16 of 32 bytes"))
+    let mut digest = naming::Parts::default();
+    digest.value(value);
+    digest.half()
 }
 
 /// 128 bits over what a person or controller asks of an object: labels, annotations, a wish to delete it, and the body
@@ -126,14 +125,18 @@ pub fn fingerprint(value: &Value) -> u128 {
 /// On the tenant's side it tells whether the tenant's intent changed; on the super side, whether somebody else edited.
 pub fn intent(object: &Object) -> u128 {
     const WRITTEN_BY_THE_CLUSTER: [&str; 2] = ["nodeName", "finalizers"];
-    let mut parts: Vec<String> = [
+    const ASKED_IN_METADATA: [&str; 3] = [
         "/metadata/labels",
         "/metadata/annotations",
         "/metadata/deletionTimestamp",
-    ]
-    .iter()
-    .map(|pointer| object.at(pointer).map(Value::to_string).unwrap_or_default())
-    .collect();
+    ];
+    let mut digest = naming::Parts::default();
+    for pointer in ASKED_IN_METADATA {
+        match object.at(pointer) {
+            Some(value) => digest.value(value),
+            None => digest.part(b""),
+        }
+    }
     for (field, value) in object.value().as_object().into_iter().flatten() {
         match (field.as_str(), value) {
             ("apiVersion" | "kind" | "metadata" | "status", _) => {}
@@ -141,14 +144,18 @@ pub fn intent(object: &Object) -> u128 {
                 let asked = spec
                     .iter()
                     .filter(|(name, _)| !WRITTEN_BY_THE_CLUSTER.contains(&name.as_str()));
-                parts.extend(asked.flat_map(|(name, value)| [name.clone(), value.to_string()]));
+                for (name, value) in asked {
+                    digest.part(name.as_bytes());
+                    digest.value(value);
+                }
             }
-            _ => parts.extend([field.clone(), value.to_string()]),
+            _ => {
+                digest.part(field.as_bytes());
+                digest.value(value);
+            }
         }
     }
-    let parts: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
-    let digest = naming::digest(&parts);
-    u128::from_be_bytes(digest[..16].try_into().expect("16 of 32 bytes"))
+    digest.half()
 }
 
 /// Whether a tenant's label may reach a super object.

@@ -5,7 +5,8 @@
 
 use crate::tenant::TenantId;
 use data_encoding::BASE32_NOPAD;
-use sha2::{Digest, Sha256};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use std::net::Ipv6Addr;
 
 /// Longest namespace or label value in Kubernetes.
@@ -122,12 +123,49 @@ pub fn hash(parts: &[&[u8]]) -> String {
 
 /// SHA-256 over length-prefixed parts: no two different lists of parts give the same input.
 pub(crate) fn digest(parts: &[&[u8]]) -> [u8; 32] {
-    let mut sha = Sha256::new();
+    let mut digest = Parts::default();
     for part in parts {
-        sha.update((part.len() as u64).to_be_bytes());
-        sha.update(part);
+        digest.part(part);
     }
-    sha.finalize().into()
+    digest.end()
+}
+
+/// [`digest`], part by part.
+#[derive(Default)]
+pub(crate) struct Parts {
+    sha: Sha256,
+    /// The text of a JSON value; one buffer for all of them.
+    text: Vec<u8>,
+}
+
+impl Parts {
+    /// Adds a part.
+    pub(crate) fn part(&mut self, part: &[u8]) {
+        self.sha.update((part.len() as u64).to_be_bytes());
+        self.sha.update(part);
+    }
+
+    /// Adds the text of a JSON value as a part. The map of serde_json is ordered, so equal values have equal text.
+    pub(crate) fn value(&mut self, value: &Value) {
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        // Most values are a few hundred bytes to a few thousand.
+        text.reserve(4096);
+        serde_json::to_writer(&mut text, value)
+            .expect("JSON values are text, and memory takes all");
+        self.part(&text);
+        self.text = text;
+    }
+
+    /// The hash of all parts.
+    pub(crate) fn end(self) -> [u8; 32] {
+        self.sha.finalize().into()
+    }
+
+    /// The first half of the hash as a number.
+    pub(crate) fn half(self) -> u128 {
+        u128::from_be_bytes(self.end()[..16].try_into().expect("16 of 32 bytes"))
+    }
 }
 
 /// Lower-case base32 without padding.

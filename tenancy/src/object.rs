@@ -43,7 +43,7 @@ impl Object {
 
     /// The field at a JSON pointer (RFC 6901), such as `/spec/nodeName`.
     pub fn at(&self, pointer: &str) -> Option<&Value> {
-        self.0.pointer(pointer)
+        follow(&self.0, pointer)
     }
 
     /// The text at a JSON pointer.
@@ -115,6 +115,26 @@ fn texts(map: Option<&Value>) -> impl Iterator<Item = (&str, &str)> {
         .filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
 }
 
+/// [`Value::pointer`], which copies each step of the pointer, without the copies: objects are asked like this all the time.
+fn follow<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
+    if pointer.contains('~') {
+        return value.pointer(pointer);
+    }
+    let mut steps = pointer.split('/');
+    if steps.next() != Some("") {
+        return None;
+    }
+    let mut found = value;
+    for step in steps {
+        found = match found {
+            Value::Object(map) => map.get(step)?,
+            Value::Array(_) => return value.pointer(pointer),
+            _ => return None,
+        };
+    }
+    Some(found)
+}
+
 /// Copies the named fields of `from` into a new map; absent fields stay absent.
 pub(crate) fn pick(from: &Value, fields: &[&str]) -> Map<String, Value> {
     fields
@@ -137,6 +157,33 @@ mod tests {
         assert_eq!(object.at("/future/field"), Some(&json!(1)));
         assert_eq!(object.at("/metadata/managedFields"), None);
         assert_eq!((object.name(), object.label("x")), ("a", Some("y")));
+    }
+
+    #[test]
+    fn a_pointer_is_followed_as_serde_json_follows_it() {
+        let value = json!({"a": {"b/c": [{"d": 1}, 2], "~": {"": 3}}, "": 4, "0": null});
+        for pointer in [
+            "",
+            "/",
+            "/a",
+            "a",
+            "/a/",
+            "/a/b~1c",
+            "/a/b~1c/0/d",
+            "/a/b~1c/1",
+            "/a/~0/",
+            "/0",
+            "/0/x",
+            "/x",
+            "//",
+            "/a/b/c",
+        ] {
+            assert_eq!(follow(&value, pointer), value.pointer(pointer), "{pointer}");
+        }
+        let list = json!({"l": ["x", {"y": 1}]});
+        for pointer in ["/l/0", "/l/1/y", "/l/01", "/l/+1", "/l/2", "/l/x"] {
+            assert_eq!(follow(&list, pointer), list.pointer(pointer), "{pointer}");
+        }
     }
 
     #[test]
