@@ -24,7 +24,9 @@ pub use control_plane_class::{
     ControlPlaneClass, ControlPlaneClassSpec, Egress, Images, Intervals, PartResources,
     PodResources, Version,
 };
-pub use control_plane_group::{ControlPlaneGroup, ControlPlaneGroupSpec};
+pub use control_plane_group::{
+    ControlPlaneGroup, ControlPlaneGroupSpec, ControlPlaneGroupStatus, Share,
+};
 pub use crossing::{CustomResource, Direction, Offer, ReferenceKind, ReferencePath, StatusPlace};
 pub use pod_network::PodNetwork;
 pub use quantities::Quantities;

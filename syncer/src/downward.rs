@@ -40,7 +40,13 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
         Some(object) if object.is_terminating() && key.kind().deletes_early() => {
             removal::pass_on(engine, tenant, key, &object).await
         }
-        Some(object) => hold(engine, tenant, key, &object).await,
+        Some(object) => {
+            let held = hold(engine, tenant, key, &object).await;
+            if held.is_ok() {
+                quota::unmade(engine, tenant, key);
+            }
+            held
+        }
         None => {
             intake::gone_in_tenant(engine, tenant, key, known.as_deref());
             removal::remove(engine, tenant, key).await

@@ -36,6 +36,7 @@ mod guard;
 mod marks;
 
 mod apply;
+mod budget;
 mod downward;
 mod intake;
 mod isolation;

@@ -71,9 +71,6 @@ impl Tenant {
         offered: Arc<Offered>,
         term: Arc<Term>,
     ) -> Self {
-        let quota = Quota::default();
-        // Nothing waits yet.
-        quota.limit(&rules.quota);
         Self {
             id: rules.id.clone(),
             rules: RwLock::new(Arc::new(rules)),
@@ -87,7 +84,7 @@ impl Tenant {
             gate: Gate::new(),
             breakers: Breakers::default(),
             marks: Marks::default(),
-            quota,
+            quota: Quota::default(),
             early_events: Mutex::default(),
             suspected: Mutex::default(),
             namespaces: tokio::sync::Mutex::new(()),
