@@ -47,6 +47,8 @@ pub const RESTORE_COUNTER: &str = "sublet.dev/restore-counter";
 pub const CONTROL_PLANE: &str = "sublet.dev/control-plane";
 /// Annotation on a super pod: `metadata.generation` of the tenant's pod when it was applied, for `observedGeneration`.
 pub const GENERATION: &str = "sublet.dev/generation";
+/// Annotation on a super pod: requests and limits that the platform put in, as `CONTAINER/PART/RESOURCE`.
+pub const DEFAULTED: &str = "sublet.dev/defaulted";
 /// Annotation on a token Secret: when its tokens end, RFC 3339.
 pub const EXPIRES: &str = "sublet.dev/expires";
 /// Annotation of a tenant's Service: it may be re-created when a foreign Service took its cluster IP.

@@ -16,6 +16,7 @@ mod control_plane_class;
 mod control_plane_group;
 mod crossing;
 mod pod_network;
+mod pod_rules;
 mod quantities;
 mod virtual_control_plane;
 
@@ -29,6 +30,7 @@ pub use control_plane_group::{
 };
 pub use crossing::{CustomResource, Direction, Offer, ReferenceKind, ReferencePath, StatusPlace};
 pub use pod_network::PodNetwork;
+pub use pod_rules::{Bandwidth, ContainerRules, ImageRules, PodRules, PodWishes, Toleration};
 pub use quantities::Quantities;
 pub use virtual_control_plane::{
     ApiServers, Dns, Endpoint, Etcd, EtcdStorage, External, Network, Phase, PodSecurity, Policy,

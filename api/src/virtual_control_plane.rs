@@ -1,6 +1,6 @@
 //! `VirtualControlPlane`: one tenant, as the super cluster's admin or a platform asks for it.
 
-use crate::{Condition, Egress, Offer, Quantities};
+use crate::{Condition, Egress, Offer, PodWishes, Quantities};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -291,6 +291,9 @@ pub struct Policy {
     /// What the tenant may use in the super cluster, over all of its namespaces, where that is less than its class allows.
     #[serde(default, skip_serializing_if = "Quantities::is_empty")]
     pub quota: Quantities,
+    /// What the tenant's pods are made with, where that is stricter than its class.
+    #[serde(default, skip_serializing_if = "PodWishes::is_empty")]
+    pub pods: PodWishes,
 }
 
 /// Pod Security Standards level, from the strictest to the loosest.

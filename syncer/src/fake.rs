@@ -14,6 +14,7 @@ use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tenancy::{
     offer::Offers,
+    pod_rules::PodRules,
     tenant::{Tenant as Rules, TenantId},
 };
 use tower_test::mock::{self, Handle};
@@ -44,6 +45,7 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         slice: None,
         cluster_domain: "cluster.local".into(),
         pod_security: api::PodSecurity::Baseline,
+        pods: PodRules::default(),
         reach: tenancy::reach::Reach::default(),
         is_hosted: true,
         node_selector: BTreeMap::new(),

@@ -11,6 +11,7 @@
 //! - [`fleet`] shares tenants among several syncers, and says until when each may write.
 //! - [`breaker`] decides when so much is missing that a person must look before anything is deleted.
 //! - [`reach`] says where a tenant's pods may go beside their own tenant.
+//! - [`pod_rules`] says what a tenant's pods are made with, whatever they ask for.
 //! - [`quota`] counts what a tenant takes of the super cluster, over all of its namespaces.
 //! - [`kubeconfig`] reads by allow-list how a tenant's API server is reached.
 //!
@@ -37,6 +38,8 @@ pub mod meta;
 pub mod refs;
 
 pub mod selector;
+
+pub mod pod_rules;
 
 pub mod offer;
 

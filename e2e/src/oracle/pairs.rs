@@ -22,6 +22,7 @@ use tenancy::{
     object::Object,
     offer::Offers,
     plan::{Plan, plan},
+    pod_rules::PodRules,
     reach::Reach,
     tenant::Tenant,
 };
@@ -241,6 +242,7 @@ async fn rules(side: &Side, guest: &Guest) -> anyhow::Result<Tenant> {
             .and_then(|text| text.parse().ok()),
         cluster_domain: vcp.spec.network.cluster_domain.clone(),
         pod_security: vcp.spec.policy.pod_security.unwrap_or_default(),
+        pods: PodRules::default(),
         reach: Reach::of(&PodNetwork::default(), vcp.spec.policy.egress.as_deref()),
         is_hosted: vcp.spec.external.is_none(),
         node_selector: vcp.spec.policy.node_selector.clone(),

@@ -4,6 +4,7 @@ use super::Heard;
 use api::{ControlPlaneClassSpec, CustomResource, Quantities, SyncObjects, VirtualControlPlane};
 use tenancy::{
     offer::Offers,
+    pod_rules::PodRules,
     quota::amount::{self, Amounts},
     reach::Reach,
     tenant::{Tenant as Rules, TenantId},
@@ -44,6 +45,7 @@ pub(super) fn rules(
             .and_then(|text| text.parse().ok()),
         cluster_domain: vcp.spec.network.cluster_domain.clone(),
         pod_security: vcp.spec.policy.pod_security.unwrap_or(ceiling).min(ceiling),
+        pods: PodRules::of(&class.pods, &vcp.spec.policy.pods, &class.coredns_image),
         reach: Reach::of(&class.pod_network, vcp.spec.policy.egress.as_deref()),
         is_hosted: vcp.spec.external.is_none(),
         node_selector: vcp.spec.policy.node_selector.clone(),

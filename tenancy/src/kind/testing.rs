@@ -4,6 +4,7 @@ use super::{Facts, Resource, isolation::Ruled};
 use crate::{
     object::Object,
     offer::Offers,
+    pod_rules::PodRules,
     reach::Reach,
     tenant::{Tenant, TenantId},
 };
@@ -20,6 +21,7 @@ pub(crate) fn tenant() -> Tenant {
         slice: Some("10.96.4.0/22".parse().unwrap()),
         cluster_domain: "cluster.local".into(),
         pod_security: PodSecurity::Baseline,
+        pods: PodRules::default(),
         reach: everywhere(),
         is_hosted: true,
         node_selector: BTreeMap::new(),
