@@ -100,6 +100,11 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
     let want = match tenant.with_cx(|cx| translate(rule, object, cx)) {
         Ok(Some(want)) => want,
         Ok(None) => return removal::unneeded(engine, tenant, key).await,
+        Err(refused) if refused.reason == tenancy::hosts::TAKEN => {
+            // Two came at once, and this one goes again.
+            removal::unneeded(engine, tenant, key).await?;
+            return refuse(engine, tenant, key, object, &refused).await;
+        }
         Err(refused) => {
             let mut runs = twin.clone();
             if let (Some(twin), Some(less)) = (twin, tenant.with_cx(|cx| reduce(rule, object, cx)))

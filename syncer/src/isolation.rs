@@ -92,9 +92,11 @@ pub(crate) fn gone(engine: &Engine, object: &Object) {
     }
 }
 
-/// All NetworkPolicies were listed: what wasn't among them is gone.
-pub(crate) fn listed(engine: &Engine, seen: &HashSet<Key>) {
-    let kind = kind::index(RESOURCE.kind);
+/// All super objects of a kind were listed: NetworkPolicies that weren't among them are gone.
+pub(crate) fn listed(engine: &Engine, kind: u8, seen: &HashSet<Key>) {
+    if kind != kind::index(RESOURCE.kind) {
+        return;
+    }
     let mut missing = vec![];
     for namespace in &engine.isolation.standing {
         for name in namespace.value().keys() {

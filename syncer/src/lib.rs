@@ -33,6 +33,7 @@ mod breakers;
 mod external;
 mod gate;
 mod guard;
+mod hosts;
 mod marks;
 
 mod apply;

@@ -146,6 +146,7 @@ impl Tenant {
             table: &self.table,
             offered: &self.offered,
             offers: &rules.offers,
+            tenant: &self.id,
         };
         rule(&Cx {
             tenant: &rules,

@@ -13,6 +13,7 @@
 //! - [`reach`] says where a tenant's pods may go beside their own tenant.
 //! - [`pod_rules`] says what a tenant's pods are made with, whatever they ask for.
 //! - [`quota`] counts what a tenant takes of the super cluster, over all of its namespaces.
+//! - [`hosts`] says which tenant a host name belongs to.
 //! - [`kubeconfig`] reads by allow-list how a tenant's API server is reached.
 //!
 //! No I/O, no clock, no randomness: time is an argument, and this crate's manifest has neither a runtime nor a client.
@@ -42,6 +43,8 @@ pub mod selector;
 pub mod pod_rules;
 
 pub mod offer;
+
+pub mod hosts;
 
 pub mod kind;
 

@@ -59,6 +59,8 @@ pub(crate) struct Answers {
     /// Kinds and names that are offered.
     pub(crate) offered: Vec<(&'static str, &'static str)>,
     pub(crate) offers_all: bool,
+    /// Hosts that another tenant has.
+    pub(crate) taken: Vec<&'static str>,
 }
 
 impl Facts for Answers {
@@ -88,6 +90,10 @@ impl Facts for Answers {
 
     fn is_offered(&self, kind: &str, name: &str) -> bool {
         self.offers_all || self.offered.contains(&(kind, name))
+    }
+
+    fn is_host_taken(&self, host: &str) -> bool {
+        self.taken.contains(&host)
     }
 }
 
