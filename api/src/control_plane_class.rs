@@ -2,7 +2,7 @@
 
 use crate::{
     CustomResource as SyncedCustomResource, EtcdStorage, Offer, PodNetwork, PodRules, PodSecurity,
-    Quantities,
+    PublishedService, Quantities,
 };
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -83,6 +83,11 @@ pub struct ControlPlaneClassSpec {
     #[serde(default, skip_serializing_if = "PodNetwork::is_empty")]
     pub pod_network: PodNetwork,
 
+    /// Services of the super cluster that tenants are shown under a name of their own, and may reach.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub services: Vec<PublishedService>,
+
     /// What tenants' pods are made with, whatever they ask for.
     #[serde(default, skip_serializing_if = "PodRules::is_empty")]
     pub pods: PodRules,
@@ -139,6 +144,7 @@ impl Default for ControlPlaneClassSpec {
             service_slice_prefix: default_slice(),
             api_server_egress: vec![],
             pod_network: PodNetwork::default(),
+            services: vec![],
             pods: PodRules::default(),
             quota: Quantities::default(),
             resources: PartResources::default(),

@@ -18,6 +18,9 @@ pub const ROLE: &str = "sublet.dev/role";
 /// Label: `true` on an object of the super cluster that every tenant is shown, and on what a tenant is shown of it.
 pub const PUBLISHED: &str = "sublet.dev/published";
 
+/// Label: `true` on a Service and its slice that a tenant is shown of the platform's or another tenant's.
+pub const SHARED: &str = "sublet.dev/shared";
+
 /// Label on a super pod: who decides who may reach it, [`BY_DEFAULT`] or [`BY_POLICY`].
 pub const INGRESS: &str = "sublet.dev/ingress";
 /// Label on a super pod: who decides what it may reach, [`BY_DEFAULT`] or [`BY_POLICY`].

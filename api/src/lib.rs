@@ -18,6 +18,7 @@ mod crossing;
 mod pod_network;
 mod pod_rules;
 mod quantities;
+mod sharing;
 mod virtual_control_plane;
 
 pub use condition::{Condition, set_condition};
@@ -32,6 +33,7 @@ pub use crossing::{CustomResource, Direction, Offer, ReferenceKind, ReferencePat
 pub use pod_network::PodNetwork;
 pub use pod_rules::{Bandwidth, ContainerRules, ImageRules, PodRules, PodWishes, Toleration};
 pub use quantities::Quantities;
+pub use sharing::{ControlPlaneRef, Export, Import, PublishedService, ServiceRef, Sharing};
 pub use virtual_control_plane::{
     ApiServers, Dns, Endpoint, Etcd, EtcdStorage, External, Network, Phase, PodSecurity, Policy,
     QuotaStatus, RunningVersion, SecretRef, Sync, SyncObjects, TenantProof, VirtualControlPlane,

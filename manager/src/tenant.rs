@@ -70,10 +70,14 @@ pub(crate) fn access(seen: &Objects) -> Result<Option<Access>, Error> {
 
 /// What the tenant must hold, in order: rights first, so that nobody is refused who comes after.
 pub(crate) fn objects(cp: &ControlPlane, proxy: &Proxy) -> Vec<Object> {
-    let mut objects: Vec<Object> = rights(&cp.custom_resources)
-        .into_iter()
-        .map(Object::sealed)
-        .collect();
+    let mut rules = syncer_rules(&cp.custom_resources);
+    if cp.is_shown_services {
+        rules
+            .as_array_mut()
+            .expect("it is made as one")
+            .extend(shown_services());
+    }
+    let mut objects: Vec<Object> = rights(&rules).into_iter().map(Object::sealed).collect();
     if cp.dns == Dns::Dedicated {
         objects.extend(coredns::objects(cp));
     }
@@ -109,14 +113,14 @@ fn is_ready_apiserver(pod: &Object) -> bool {
             .any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
 
-fn rights(custom: &[String]) -> Vec<Object> {
+fn rights(of_syncer: &serde_json::Value) -> Vec<Object> {
     vec![
         cluster_binding("sublet:admins", "cluster-admin", keys::ADMINS),
         Object::new(
             CLUSTER_ROLE,
             None,
             keys::SYNCER,
-            json!({"rules": syncer_rules(custom)}),
+            json!({"rules": of_syncer}),
         ),
         cluster_binding(keys::SYNCER, keys::SYNCER, keys::SYNCER),
         Object::new(
@@ -186,6 +190,13 @@ fn syncer_rules(custom: &[String]) -> serde_json::Value {
             .push(json!({"apiGroups": [group], "resources": resources, "verbs": verbs}));
     }
     rules
+}
+
+/// What the syncer shows a tenant of others' Services it makes and removes.
+fn shown_services() -> [serde_json::Value; 2] {
+    let verbs = ["create", "patch", "delete"];
+    [("", "services"), ("discovery.k8s.io", "endpointslices")]
+        .map(|(group, plural)| json!({"apiGroups": [group], "resources": [plural], "verbs": verbs}))
 }
 
 fn cluster_binding(name: &str, role: &str, to: &str) -> Object {

@@ -15,6 +15,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tenancy::{
     offer::Offers,
     pod_rules::PodRules,
+    sharing::{Opened, Shared},
     tenant::{Tenant as Rules, TenantId},
 };
 use tower_test::mock::{self, Handle};
@@ -47,6 +48,8 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         pod_security: api::PodSecurity::Baseline,
         pods: PodRules::default(),
         reach: tenancy::reach::Reach::default(),
+        shared: Shared::default(),
+        opened: Opened::default(),
         is_hosted: true,
         node_selector: BTreeMap::new(),
         all_config_objects: false,

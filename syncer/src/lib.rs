@@ -45,6 +45,7 @@ mod publish;
 mod quota;
 mod refusals;
 mod removal;
+mod sharing;
 mod tokens;
 mod upward;
 

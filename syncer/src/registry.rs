@@ -3,6 +3,7 @@
 mod groups;
 mod heard;
 mod rules;
+mod sharing;
 
 use crate::{
     budget::{self, Shared},
@@ -483,6 +484,7 @@ async fn start(
     tasks.spawn(patrol::keep(engine.clone(), tenant.clone()));
     tasks.spawn(quota::keep(engine.clone(), tenant.clone()));
     tasks.spawn(budget::keep(engine.clone(), tenant.clone()));
+    tasks.spawn(crate::sharing::keep(engine.clone(), tenant.clone()));
     tasks.spawn(verdict::report(engine.clone(), tenant));
     Ok(())
 }

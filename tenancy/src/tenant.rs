@@ -1,7 +1,12 @@
 //! Whose object, and which: the newtypes that a caller could otherwise swap.
 
 use crate::{
-    offer::Offers, pod_rules::PodRules, quota::amount::Amounts, reach::Reach, slice::Slice,
+    offer::Offers,
+    pod_rules::PodRules,
+    quota::amount::Amounts,
+    reach::Reach,
+    sharing::{Opened, Shared},
+    slice::Slice,
 };
 use api::{CustomResource, PodSecurity};
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -74,6 +79,10 @@ pub struct Tenant {
     pub pods: PodRules,
     /// What its pods may reach beside the tenant itself, and who may reach them.
     pub reach: Reach,
+    /// Services that it is shown, and who may reach which of its own.
+    pub shared: Shared,
+    /// What is opened for them.
+    pub opened: Opened,
     /// Whether its API server runs in the super cluster, where pods reach it.
     pub is_hosted: bool,
     /// Labels a node must carry to be used by the tenant.

@@ -6,6 +6,7 @@ use crate::{
     offer::Offers,
     pod_rules::PodRules,
     reach::Reach,
+    sharing::{Opened, Shared},
     tenant::{Tenant, TenantId},
 };
 use api::{Egress, PodNetwork, PodSecurity};
@@ -23,6 +24,8 @@ pub(crate) fn tenant() -> Tenant {
         pod_security: PodSecurity::Baseline,
         pods: PodRules::default(),
         reach: everywhere(),
+        shared: Shared::default(),
+        opened: Opened::default(),
         is_hosted: true,
         node_selector: BTreeMap::new(),
         all_config_objects: false,
