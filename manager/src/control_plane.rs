@@ -61,8 +61,6 @@ pub(crate) struct ControlPlane {
     pub(crate) group_labels: BTreeMap<String, String>,
     /// Custom resources that cross, as `PLURAL.GROUP`.
     pub(crate) custom_resources: Vec<String>,
-    /// Whether it is shown Services of the platform or of other tenants.
-    pub(crate) is_shown_services: bool,
 }
 
 /// A VirtualControlPlane as its objects refer to it.
@@ -309,7 +307,6 @@ impl ControlPlane {
             visible_nodes: spec.policy.node_selector.clone(),
             group_labels: group_labels(&owner.namespace, groups),
             custom_resources: vcp.spec.sync.custom_resources.clone(),
-            is_shown_services: !offer.services.is_empty() || !spec.sharing.imports.is_empty(),
         })
     }
 

@@ -70,14 +70,10 @@ pub(crate) fn access(seen: &Objects) -> Result<Option<Access>, Error> {
 
 /// What the tenant must hold, in order: rights first, so that nobody is refused who comes after.
 pub(crate) fn objects(cp: &ControlPlane, proxy: &Proxy) -> Vec<Object> {
-    let mut rules = syncer_rules(&cp.custom_resources);
-    if cp.is_shown_services {
-        rules
-            .as_array_mut()
-            .expect("it is made as one")
-            .extend(shown_services());
-    }
-    let mut objects: Vec<Object> = rights(&rules).into_iter().map(Object::sealed).collect();
+    let mut objects: Vec<Object> = rights(&cp.custom_resources)
+        .into_iter()
+        .map(Object::sealed)
+        .collect();
     if cp.dns == Dns::Dedicated {
         objects.extend(coredns::objects(cp));
     }
@@ -113,14 +109,14 @@ fn is_ready_apiserver(pod: &Object) -> bool {
             .any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
 
-fn rights(of_syncer: &serde_json::Value) -> Vec<Object> {
+fn rights(custom: &[String]) -> Vec<Object> {
     vec![
         cluster_binding("sublet:admins", "cluster-admin", keys::ADMINS),
         Object::new(
             CLUSTER_ROLE,
             None,
             keys::SYNCER,
-            json!({"rules": of_syncer}),
+            json!({"rules": syncer_rules(custom)}),
         ),
         cluster_binding(keys::SYNCER, keys::SYNCER, keys::SYNCER),
         Object::new(
@@ -153,12 +149,14 @@ fn syncer_rules(custom: &[String]) -> serde_json::Value {
             "events",
         ], "verbs": read},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
+        // What the tenant is shown of others' Services; it must go, too, when nothing is shared any more.
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["create", "patch", "delete"]},
         // A pod deleted in the super cluster is a pod that ended.
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["delete"]},
         {"apiGroups": [""], "resources": ["pods/status", "services/status"], "verbs": ["patch", "update"]},
         {"apiGroups": [""], "resources": ["pods/binding", "serviceaccounts/token"], "verbs": ["create"]},
-        // Node ports that the super cluster chose.
-        {"apiGroups": [""], "resources": ["services"], "verbs": ["patch"]},
+        // The same, and node ports that the super cluster chose.
+        {"apiGroups": [""], "resources": ["services"], "verbs": ["create", "patch", "delete"]},
         {"apiGroups": [""], "resources": ["nodes"], "verbs": ["create", "patch", "update", "delete"]},
         {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch", "update"]},
         {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
@@ -190,13 +188,6 @@ fn syncer_rules(custom: &[String]) -> serde_json::Value {
             .push(json!({"apiGroups": [group], "resources": resources, "verbs": verbs}));
     }
     rules
-}
-
-/// What the syncer shows a tenant of others' Services it makes and removes.
-fn shown_services() -> [serde_json::Value; 2] {
-    let verbs = ["create", "patch", "delete"];
-    [("", "services"), ("discovery.k8s.io", "endpointslices")]
-        .map(|(group, plural)| json!({"apiGroups": [group], "resources": [plural], "verbs": verbs}))
 }
 
 fn cluster_binding(name: &str, role: &str, to: &str) -> Object {

@@ -78,8 +78,13 @@ async fn refresh(engine: &Engine, tenant: &Tenant) -> Result<(), Failure> {
     show(tenant, &shown).await
 }
 
+/// A Service as it is now; one that may not be read is none, so that nothing is opened for it and all else goes on.
 async fn service(engine: &Engine, at: &ServiceRef) -> Result<Option<Object>, Failure> {
-    read(&engine.cluster, &services().path(&at.namespace, &at.name)).await
+    let path = services().path(&at.namespace, &at.name);
+    match read(&engine.cluster, &path).await {
+        Err(Failure::Api(Error::Forbidden(_) | Error::Malformed(_))) => Ok(None),
+        other => other,
+    }
 }
 
 fn services() -> &'static Resource {
