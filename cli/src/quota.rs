@@ -59,6 +59,10 @@ pub(crate) fn limits(vcp: &VirtualControlPlane, groups: &[ControlPlaneGroup]) ->
         let Some(status) = &group.status else {
             continue;
         };
+        if group.spec.quota.is_empty() {
+            // It had a budget once.
+            continue;
+        }
         let share = status.shares.get(&identity);
         let own = |name: &str, _: &str| {
             let found = share.and_then(|share| share.used.0.get(name));
