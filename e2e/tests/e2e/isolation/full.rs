@@ -16,7 +16,7 @@ const ROOM: u64 = 24 << 20;
 /// How long requests are counted while the tenant is full.
 const WATCHED: Duration = Duration::from_secs(15);
 /// Writes that may fail meanwhile: each key of the few that there are is tried again ever more seldom.
-const MOST_FAILED: usize = 60;
+const MOST_FAILED: usize = 150;
 
 /// Something large that doesn't cross.
 const REVISION: Kind = Kind {
@@ -105,7 +105,7 @@ fn t41_a_tenant_whose_etcd_is_full_degrades_alone_and_recovers() {
         for number in 0..5 {
             let name = format!("p{number}");
             pod(rig, 1, &name).await?;
-            phase(rig, 1, &name, "Running", Duration::from_secs(10)).await?;
+            phase(rig, 1, &name, "Running", SOON).await?;
         }
         tokio::time::sleep(WATCHED).await;
         let failed: Vec<Value> = rig.tenants[0]
