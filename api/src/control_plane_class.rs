@@ -1,7 +1,8 @@
 //! `ControlPlaneClass`: what a super-cluster admin offers to tenants; defaults and ceilings.
 
 use crate::{
-    CustomResource as SyncedCustomResource, EtcdStorage, Offer, PodNetwork, PodSecurity, Quantities,
+    CustomResource as SyncedCustomResource, EtcdStorage, Offer, PodNetwork, PodRules, PodSecurity,
+    PublishedService, Quantities,
 };
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -82,6 +83,15 @@ pub struct ControlPlaneClassSpec {
     #[serde(default, skip_serializing_if = "PodNetwork::is_empty")]
     pub pod_network: PodNetwork,
 
+    /// Services of the super cluster that tenants are shown under a name of their own, and may reach.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub services: Vec<PublishedService>,
+
+    /// What tenants' pods are made with, whatever they ask for.
+    #[serde(default, skip_serializing_if = "PodRules::is_empty")]
+    pub pods: PodRules,
+
     /// What each tenant may use in the super cluster, over all of its namespaces: names as in a ResourceQuota, such as
     /// `pods`, `requests.cpu`, `requests.storage`, `services.nodeports` or `count/ingresses.networking.k8s.io`. What isn't
     /// named isn't limited.
@@ -134,6 +144,8 @@ impl Default for ControlPlaneClassSpec {
             service_slice_prefix: default_slice(),
             api_server_egress: vec![],
             pod_network: PodNetwork::default(),
+            services: vec![],
+            pods: PodRules::default(),
             quota: Quantities::default(),
             resources: PartResources::default(),
             node_selector: BTreeMap::new(),

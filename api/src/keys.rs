@@ -18,6 +18,9 @@ pub const ROLE: &str = "sublet.dev/role";
 /// Label: `true` on an object of the super cluster that every tenant is shown, and on what a tenant is shown of it.
 pub const PUBLISHED: &str = "sublet.dev/published";
 
+/// Label: `true` on a Service and its slice that a tenant is shown of the platform's or another tenant's.
+pub const SHARED: &str = "sublet.dev/shared";
+
 /// Label on a super pod: who decides who may reach it, [`BY_DEFAULT`] or [`BY_POLICY`].
 pub const INGRESS: &str = "sublet.dev/ingress";
 /// Label on a super pod: who decides what it may reach, [`BY_DEFAULT`] or [`BY_POLICY`].
@@ -47,6 +50,8 @@ pub const RESTORE_COUNTER: &str = "sublet.dev/restore-counter";
 pub const CONTROL_PLANE: &str = "sublet.dev/control-plane";
 /// Annotation on a super pod: `metadata.generation` of the tenant's pod when it was applied, for `observedGeneration`.
 pub const GENERATION: &str = "sublet.dev/generation";
+/// Annotation on a super pod: requests and limits that the platform put in, as `CONTAINER/PART/RESOURCE`.
+pub const DEFAULTED: &str = "sublet.dev/defaulted";
 /// Annotation on a token Secret: when its tokens end, RFC 3339.
 pub const EXPIRES: &str = "sublet.dev/expires";
 /// Annotation of a tenant's Service: it may be re-created when a foreign Service took its cluster IP.

@@ -16,7 +16,9 @@ mod control_plane_class;
 mod control_plane_group;
 mod crossing;
 mod pod_network;
+mod pod_rules;
 mod quantities;
+mod sharing;
 mod virtual_control_plane;
 
 pub use condition::{Condition, set_condition};
@@ -24,10 +26,14 @@ pub use control_plane_class::{
     ControlPlaneClass, ControlPlaneClassSpec, Egress, Images, Intervals, PartResources,
     PodResources, Version,
 };
-pub use control_plane_group::{ControlPlaneGroup, ControlPlaneGroupSpec};
+pub use control_plane_group::{
+    ControlPlaneGroup, ControlPlaneGroupSpec, ControlPlaneGroupStatus, Share,
+};
 pub use crossing::{CustomResource, Direction, Offer, ReferenceKind, ReferencePath, StatusPlace};
 pub use pod_network::PodNetwork;
+pub use pod_rules::{Bandwidth, ContainerRules, ImageRules, PodRules, PodWishes, Toleration};
 pub use quantities::Quantities;
+pub use sharing::{ControlPlaneRef, Export, Import, PublishedService, ServiceRef, Sharing};
 pub use virtual_control_plane::{
     ApiServers, Dns, Endpoint, Etcd, EtcdStorage, External, Network, Phase, PodSecurity, Policy,
     QuotaStatus, RunningVersion, SecretRef, Sync, SyncObjects, TenantProof, VirtualControlPlane,

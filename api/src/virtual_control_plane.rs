@@ -1,6 +1,6 @@
 //! `VirtualControlPlane`: one tenant, as the super cluster's admin or a platform asks for it.
 
-use crate::{Condition, Egress, Offer, Quantities};
+use crate::{Condition, Egress, Offer, PodWishes, Quantities, Sharing};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -86,6 +86,10 @@ pub struct VirtualControlPlaneSpec {
     #[serde(default)]
     pub policy: Policy,
 
+    /// Services that it shares with other tenants.
+    #[serde(default, skip_serializing_if = "Sharing::is_empty")]
+    pub sharing: Sharing,
+
     /// While true, neither the manager nor the syncer changes anything for this tenant.
     #[serde(default)]
     pub paused: bool,
@@ -104,6 +108,7 @@ impl Default for VirtualControlPlaneSpec {
             external: None,
             sync: Sync::default(),
             policy: Policy::default(),
+            sharing: Sharing::default(),
             paused: false,
         }
     }
@@ -291,6 +296,9 @@ pub struct Policy {
     /// What the tenant may use in the super cluster, over all of its namespaces, where that is less than its class allows.
     #[serde(default, skip_serializing_if = "Quantities::is_empty")]
     pub quota: Quantities,
+    /// What the tenant's pods are made with, where that is stricter than its class.
+    #[serde(default, skip_serializing_if = "PodWishes::is_empty")]
+    pub pods: PodWishes,
 }
 
 /// Pod Security Standards level, from the strictest to the loosest.

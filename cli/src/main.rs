@@ -25,6 +25,7 @@ mod leader;
 mod name;
 mod owner;
 mod pod;
+mod quota;
 
 mod ask;
 mod error;

@@ -3,6 +3,7 @@
 use crate::{
     capi,
     cluster::Cluster,
+    groups::Groups,
     metrics::{Metrics, Shown},
     observe::{Observer, Provider},
     proxy,
@@ -160,6 +161,7 @@ fn controller(client: &Client, provider: Provider) -> Controller<VirtualControlP
     );
     let (of_class, of_group) = (controller.store(), controller.store());
     let of_cluster = controller.store();
+    let groups = Groups::default();
     let own = config
         .clone()
         .labels(&format!("{}={}", keys::ROLE, keys::ROLE_CONTROL_PLANE));
@@ -178,7 +180,10 @@ fn controller(client: &Client, provider: Provider) -> Controller<VirtualControlP
         .watches(
             Api::<ControlPlaneGroup>::all(client.clone()),
             config.clone(),
-            move |_| {
+            move |group| {
+                if !groups.is_news(&group) {
+                    return vec![];
+                }
                 of_group
                     .state()
                     .into_iter()

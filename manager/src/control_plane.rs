@@ -515,6 +515,7 @@ pub(crate) mod tests {
                 ControlPlaneGroupSpec {
                     namespaces: vec![namespace.into()],
                     labels,
+                    ..ControlPlaneGroupSpec::default()
                 },
             )
         };

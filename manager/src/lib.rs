@@ -42,6 +42,8 @@ mod claims;
 
 mod control_plane;
 
+mod groups;
+
 mod provision;
 
 mod tenant;

@@ -149,12 +149,14 @@ fn syncer_rules(custom: &[String]) -> serde_json::Value {
             "events",
         ], "verbs": read},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
+        // What the tenant is shown of others' Services; it must go, too, when nothing is shared any more.
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["create", "patch", "delete"]},
         // A pod deleted in the super cluster is a pod that ended.
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["delete"]},
         {"apiGroups": [""], "resources": ["pods/status", "services/status"], "verbs": ["patch", "update"]},
         {"apiGroups": [""], "resources": ["pods/binding", "serviceaccounts/token"], "verbs": ["create"]},
-        // Node ports that the super cluster chose.
-        {"apiGroups": [""], "resources": ["services"], "verbs": ["patch"]},
+        // The same, and node ports that the super cluster chose.
+        {"apiGroups": [""], "resources": ["services"], "verbs": ["create", "patch", "delete"]},
         {"apiGroups": [""], "resources": ["nodes"], "verbs": ["create", "patch", "update", "delete"]},
         {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch", "update"]},
         {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},

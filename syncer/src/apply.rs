@@ -305,6 +305,23 @@ pub(crate) async fn status(
     Ok(())
 }
 
+/// Writes a ControlPlaneGroup's status, guarded by UID and version; the group as it is then.
+pub(crate) async fn group_status(
+    cluster: &Cluster,
+    group: &Object,
+    status: &Value,
+    permit: &Permit,
+) -> Result<Object, Failure> {
+    if !permit.holds() {
+        return Err(Failure::Stopped);
+    }
+    let operations = [json!({"op": "add", "path": "/status", "value": status})];
+    let version = group.text("/metadata/resourceVersion").unwrap_or_default();
+    let path = format!("{}/status", crate::budget::path(group.name()));
+    let body = guarded(&operations, group.uid(), version);
+    stored(cluster.patch(&path, PatchType::Json, &body, permit).await?)
+}
+
 fn serving(tenant: &Tenant) -> Result<Permit, Failure> {
     let permit = tenant.permit();
     if permit.holds() {

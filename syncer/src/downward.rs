@@ -40,7 +40,13 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
         Some(object) if object.is_terminating() && key.kind().deletes_early() => {
             removal::pass_on(engine, tenant, key, &object).await
         }
-        Some(object) => hold(engine, tenant, key, &object).await,
+        Some(object) => {
+            let held = hold(engine, tenant, key, &object).await;
+            if held.is_ok() {
+                quota::unmade(engine, tenant, key);
+            }
+            held
+        }
         None => {
             intake::gone_in_tenant(engine, tenant, key, known.as_deref());
             removal::remove(engine, tenant, key).await
@@ -94,6 +100,11 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
     let want = match tenant.with_cx(|cx| translate(rule, object, cx)) {
         Ok(Some(want)) => want,
         Ok(None) => return removal::unneeded(engine, tenant, key).await,
+        Err(refused) if refused.reason == tenancy::hosts::TAKEN => {
+            // Two came at once, and this one goes again.
+            removal::unneeded(engine, tenant, key).await?;
+            return refuse(engine, tenant, key, object, &refused).await;
+        }
         Err(refused) => {
             let mut runs = twin.clone();
             if let (Some(twin), Some(less)) = (twin, tenant.with_cx(|cx| reduce(rule, object, cx)))

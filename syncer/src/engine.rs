@@ -1,9 +1,9 @@
 //! What all parts share, and the loops that work the queues.
 
 use crate::{
-    apply::Failure, client::Cluster, downward, fleet::Fleet, guard::Guard, isolation::Isolation,
-    metrics::Metrics, offered::Offered, patrol::Rounds, queue::Queue, table::Table,
-    tenants::Tenant, upward,
+    apply::Failure, budget::Budgets, client::Cluster, downward, fleet::Fleet, guard::Guard,
+    isolation::Isolation, metrics::Metrics, offered::Offered, patrol::Rounds, queue::Queue,
+    table::Table, tenants::Tenant, upward,
 };
 use dashmap::{DashMap, DashSet};
 use std::{
@@ -47,6 +47,8 @@ pub(crate) struct Engine {
     pub(crate) guard: Guard,
     /// The NetworkPolicies that isolate tenants, as they stand.
     pub(crate) isolation: Isolation,
+    /// The budgets of groups, as they were last seen.
+    pub(crate) budgets: Budgets,
     /// Objects that are published to tenants.
     pub(crate) offered: Arc<Offered>,
     /// Kinds whose list of super objects is complete.
@@ -85,6 +87,7 @@ impl Engine {
             twins: DashMap::new(),
             guard: Guard::default(),
             isolation: Isolation::default(),
+            budgets: Budgets::default(),
             offered: Arc::default(),
             complete: watch::Sender::new(HashSet::new()),
             super_proof: OnceLock::new(),

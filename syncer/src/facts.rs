@@ -16,7 +16,7 @@ use tenancy::{
     object::Object,
     offer::Offers,
     selector,
-    tenant::Key,
+    tenant::{Key, TenantId},
 };
 
 /// A tenant's indexes.
@@ -187,6 +187,7 @@ pub(crate) struct Answers<'a> {
     pub(crate) table: &'a Table,
     pub(crate) offered: &'a Offered,
     pub(crate) offers: &'a Offers,
+    pub(crate) tenant: &'a TenantId,
 }
 
 impl Facts for Answers<'_> {
@@ -253,6 +254,10 @@ impl Facts for Answers<'_> {
             .is_labelled(&key)
             .is_some_and(|labelled| self.offers.includes(rule.resource(), name, labelled))
     }
+
+    fn is_host_taken(&self, host: &str) -> bool {
+        self.offered.hosts.read().is_taken(host, self.tenant)
+    }
 }
 
 #[cfg(test)]
@@ -305,6 +310,7 @@ mod tests {
                 table: &table,
                 offered: &Offered::default(),
                 offers: &Offers::default(),
+                tenant: &TenantId::from_bits([1; 16]),
             }
             .is_pod_address("10.1.0.5".parse().unwrap())
         };

@@ -14,6 +14,8 @@ use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tenancy::{
     offer::Offers,
+    pod_rules::PodRules,
+    sharing::{Opened, Shared},
     tenant::{Tenant as Rules, TenantId},
 };
 use tower::{ServiceExt, util::BoxCloneSyncService};
@@ -47,7 +49,10 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         slice: None,
         cluster_domain: "cluster.local".into(),
         pod_security: api::PodSecurity::Baseline,
+        pods: PodRules::default(),
         reach: tenancy::reach::Reach::default(),
+        shared: Shared::default(),
+        opened: Opened::default(),
         is_hosted: true,
         node_selector: BTreeMap::new(),
         all_config_objects: false,

@@ -4,7 +4,7 @@ use crate::{
     client::Error,
     engine::Engine,
     gate::Hold,
-    isolation,
+    hosts, isolation,
     offered::News,
     quota,
     table::{Entry, Roll, SuperSide, Table, TenantSide},
@@ -329,6 +329,7 @@ impl Sink for SuperSink {
     fn deleted(&self, object: Object) {
         match kind::rule(self.kind).super_watch() {
             SuperWatch::Owned => {
+                hosts::gone(&self.engine, self.kind, &object);
                 let Some(owner) = meta::owner(&object) else {
                     isolation::gone(&self.engine, &object);
                     return;
@@ -368,9 +369,8 @@ impl Sink for SuperSink {
         if self.is("Pod") {
             self.engine.super_pods_listed(version);
         }
-        if self.is("NetworkPolicy") {
-            isolation::listed(&self.engine, &seen);
-        }
+        isolation::listed(&self.engine, self.kind, &seen);
+        hosts::listed(&self.engine, self.kind, &seen);
         if kind::rule(self.kind).super_watch() == SuperWatch::Owned {
             for tenant in self.engine.served() {
                 let mut known = tenant.table.keys(self.kind, |entry| entry.twin.is_some());
@@ -430,6 +430,7 @@ impl SuperSink {
             isolation::seen(&self.engine, &object);
             return;
         };
+        hosts::seen(&self.engine, &place, &owner, &object);
         let key = Key::new(self.kind, &owner.namespace, &owner.name);
         if self.is("Pod") {
             // Whoever leads its tenant: by this the next leader knows that the super cluster didn't go back.

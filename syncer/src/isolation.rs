@@ -24,6 +24,7 @@ use tenancy::{
     },
     object::Object,
     plan::Patch,
+    sharing,
     tenant::Key,
 };
 
@@ -92,9 +93,11 @@ pub(crate) fn gone(engine: &Engine, object: &Object) {
     }
 }
 
-/// All NetworkPolicies were listed: what wasn't among them is gone.
-pub(crate) fn listed(engine: &Engine, seen: &HashSet<Key>) {
-    let kind = kind::index(RESOURCE.kind);
+/// All super objects of a kind were listed: NetworkPolicies that weren't among them are gone.
+pub(crate) fn listed(engine: &Engine, kind: u8, seen: &HashSet<Key>) {
+    if kind != kind::index(RESOURCE.kind) {
+        return;
+    }
     let mut missing = vec![];
     for namespace in &engine.isolation.standing {
         for name in namespace.value().keys() {
@@ -151,6 +154,32 @@ pub(crate) async fn keep(
     for policy in &wanted {
         hold(engine, tenant, policy).await?;
     }
+    if key.kind().resource().kind == "Namespace" {
+        close(engine, tenant, twin.name(), &wanted).await?;
+    }
+    Ok(())
+}
+
+/// Removes policies of a namespace that opened Services which are shared no more.
+async fn close(
+    engine: &Engine,
+    tenant: &Tenant,
+    namespace: &str,
+    wanted: &[Object],
+) -> Result<(), Failure> {
+    let names: Vec<String> = {
+        let standing = engine.isolation.standing.get(namespace);
+        standing
+            .iter()
+            .flat_map(|policies| policies.keys())
+            .filter(|name| sharing::is_policy(name))
+            .filter(|name| !wanted.iter().any(|policy| policy.name() == name.as_str()))
+            .cloned()
+            .collect()
+    };
+    for name in names {
+        remove(engine, tenant, namespace, &name).await?;
+    }
     Ok(())
 }
 
@@ -194,17 +223,27 @@ async fn mend(engine: &Engine, tenant: &Tenant, want: &Object) -> Result<Object,
 /// Removes the policy of a Service that has no port outside any more.
 async fn take_away(engine: &Engine, tenant: &Tenant, service: &Object) -> Result<(), Failure> {
     let name = isolation::service_policy(service.name());
-    let Some(standing) = engine.isolation.get(service.namespace(), &name) else {
+    remove(engine, tenant, service.namespace(), &name).await
+}
+
+/// Removes a policy, if it stands.
+async fn remove(
+    engine: &Engine,
+    tenant: &Tenant,
+    namespace: &str,
+    name: &str,
+) -> Result<(), Failure> {
+    let Some(standing) = engine.isolation.get(namespace, name) else {
         return Ok(());
     };
     let preconditions = Preconditions {
         uid: &standing.uid,
         ..Preconditions::default()
     };
-    let path = RESOURCE.path(service.namespace(), &name);
+    let path = RESOURCE.path(namespace, name);
     apply::delete(&engine.cluster, tenant, &path, &preconditions).await?;
     engine
         .isolation
-        .forget(service.namespace(), &name, Some(&standing.uid));
+        .forget(namespace, name, Some(&standing.uid));
     Ok(())
 }

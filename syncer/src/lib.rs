@@ -33,9 +33,11 @@ mod breakers;
 mod external;
 mod gate;
 mod guard;
+mod hosts;
 mod marks;
 
 mod apply;
+mod budget;
 mod downward;
 mod intake;
 mod isolation;
@@ -43,6 +45,7 @@ mod publish;
 mod quota;
 mod refusals;
 mod removal;
+mod sharing;
 mod tokens;
 mod upward;
 

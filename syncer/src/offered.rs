@@ -1,13 +1,15 @@
 //! The super cluster's published objects, as far as all tenants share what must be known of them.
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, HashSet};
-use tenancy::{object::Object, offer, tenant::Key};
+use tenancy::{hosts::Hosts, object::Object, offer, tenant::Key};
 
 /// Names, versions and labels of published objects; never the objects.
 #[derive(Default)]
 pub(crate) struct Offered {
     seen: Mutex<HashMap<Key, Seen>>,
+    /// Who has which host.
+    pub(crate) hosts: RwLock<Hosts>,
 }
 
 struct Seen {

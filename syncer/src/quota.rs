@@ -2,10 +2,12 @@
 //!
 //! One ledger for each tenant, in the process that serves it; what exists is counted from the super cluster when the
 //! tenant is first served and when the limits change, and nothing is granted before that. The tenant is shown its quota
-//! as a ConfigMap, the platform on the VirtualControlPlane.
+//! as a ConfigMap, the platform on the VirtualControlPlane. Of the budgets of groups a tenant uses its share
+//! ([`crate::budget`]).
 
 use crate::{
     apply::{self, Failure},
+    budget::Shared,
     client::Error,
     downward::read,
     engine::Engine,
@@ -16,14 +18,15 @@ use crate::{
 use api::keys;
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tenancy::{
     kind::{self, Refused, SuperWatch},
     meta,
     object::Object,
     quota::{
-        self, Ledger, NoRoom,
+        self, Claim, Ledger, Limits, NoRoom,
         amount::{Amounts, shown},
+        budget::Refusal,
         demand,
     },
     tenant::Key,
@@ -42,18 +45,41 @@ pub(crate) const EXCEEDED: &str = "QuotaExceeded";
 #[derive(Default)]
 pub(crate) struct Quota {
     ledger: Mutex<Ledger>,
+    /// Budgets of groups that the tenant is under.
+    shared: Mutex<BTreeMap<String, Shared>>,
     news: Notify,
+    /// For the groups' budgets: something is to be asked, or given back.
+    claims: Notify,
 }
 
 impl Quota {
-    /// Takes up limits, if they are news.
-    pub(crate) fn limit(&self, hard: &Amounts) -> Vec<Key> {
+    /// Takes up limits and who shares them, if they are news.
+    pub(crate) fn limit(&self, own: &Amounts, shared: BTreeMap<String, Shared>) -> Vec<Key> {
+        let budgets = shared.iter();
+        let limits = Limits {
+            own: own.clone(),
+            budgets: budgets
+                .map(|(group, shared)| (group.clone(), shared.hard.clone()))
+                .collect(),
+        };
+        let before = std::mem::replace(&mut *self.shared.lock(), shared.clone());
         let mut ledger = self.ledger.lock();
-        if ledger.hard() == hard {
+        let is_news = *ledger.limits() != limits;
+        if before == shared && !is_news {
             return vec![];
         }
-        let woken = ledger.limit(hard.clone());
+        // Somebody who left a group gives room to all others.
+        let woken = if is_news {
+            ledger.limit(limits)
+        } else {
+            for group in shared.keys() {
+                ledger.reconsider(group, &Amounts::new());
+            }
+            vec![]
+        };
+        drop(ledger);
         self.news.notify_one();
+        self.claims.notify_one();
         woken
     }
 
@@ -63,13 +89,73 @@ impl Quota {
     }
 
     fn change<R>(&self, change: impl FnOnce(&mut Ledger) -> R) -> R {
-        let result = change(&mut self.ledger.lock());
+        let mut ledger = self.ledger.lock();
+        let result = change(&mut ledger);
+        let must_claim = ledger.must_claim();
+        drop(ledger);
         self.news.notify_one();
+        if must_claim {
+            self.claims.notify_one();
+        }
         result
     }
 
     fn is_limited(&self) -> bool {
-        !self.ledger.lock().hard().is_empty()
+        !self.ledger.lock().limits().own.is_empty()
+    }
+
+    /// The budgets of groups that the tenant is under.
+    pub(crate) fn budgets(&self) -> BTreeMap<String, Shared> {
+        self.shared.lock().clone()
+    }
+
+    /// Whether there are any, and the tenant's use is known.
+    pub(crate) fn has_budgets(&self) -> bool {
+        let ledger = self.ledger.lock();
+        !ledger.limits().budgets.is_empty() && !ledger.is_counting()
+    }
+
+    /// Whether the groups must be asked, or told.
+    pub(crate) fn must_claim(&self) -> bool {
+        self.ledger.lock().must_claim()
+    }
+
+    /// Whether somebody waits for an answer of theirs.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.ledger.lock().is_asking()
+    }
+
+    /// Something is to be asked or told.
+    pub(crate) async fn budget_news(&self) {
+        self.claims.notified().await;
+    }
+
+    /// What the groups are to be told and asked.
+    pub(crate) fn claim(&self) -> Claim {
+        self.ledger.lock().claim()
+    }
+
+    /// Takes up what the groups answered.
+    pub(crate) fn settle(
+        &self,
+        claim: &Claim,
+        shares: BTreeMap<String, Amounts>,
+        refusals: BTreeMap<Key, Refusal>,
+    ) -> Vec<Key> {
+        self.change(|ledger| ledger.settle(claim, shares, refusals))
+    }
+
+    /// Nothing exists yet.
+    #[cfg(test)]
+    pub(crate) fn counted(&self) {
+        self.change(Ledger::counted);
+    }
+
+    /// So much is left of a group's budget.
+    pub(crate) fn reconsider(&self, group: &str, left: &Amounts) {
+        if self.ledger.lock().reconsider(group, left) {
+            self.claims.notify_one();
+        }
     }
 }
 
@@ -84,7 +170,7 @@ pub(crate) fn reserve(
         return Ok(None);
     }
     if resource.kind == "Pod" && tenant.table.get(key).twin.is_none() {
-        let unsaid = demand::unsaid(want, tenant.quota.ledger.lock().hard());
+        let unsaid = demand::unsaid(want, tenant.quota.ledger.lock().tracked());
         if !unsaid.is_empty() {
             let message = format!(
                 "the quota of this control plane limits {0}: every container must say its {0}, or a LimitRange of \
@@ -98,9 +184,14 @@ pub(crate) fn reserve(
     match tenant.quota.change(|ledger| ledger.reserve(key, &asked)) {
         Ok(()) => Ok(None),
         Err(NoRoom::Uncounted) => Err(Failure::Waiting("what the tenant uses is being counted")),
+        Err(NoRoom::Unasked) => Err(Failure::Waiting("the budget of the group is being asked")),
         Err(NoRoom::Exceeded(exceeded)) => {
             Ok(Some(Refused::new(EXCEEDED, quota::explain(&exceeded))))
         }
+        Err(NoRoom::Shared(exceeded)) => Ok(Some(Refused::new(
+            EXCEEDED,
+            quota::explain_shared(&exceeded),
+        ))),
     }
 }
 
@@ -132,6 +223,14 @@ pub(crate) fn abandon(engine: &Engine, tenant: &Tenant, key: &Key) {
     }
 }
 
+/// The key has been worked; what was reserved for it and wasn't made is free again.
+pub(crate) fn unmade(engine: &Engine, tenant: &Tenant, key: &Key) {
+    if is_counted(tenant, key) && tenant.table.get(key).twin.is_none() {
+        let woken = tenant.quota.change(|ledger| ledger.unmade(key));
+        wake(engine, tenant, woken);
+    }
+}
+
 /// What waited for room is worked again.
 pub(crate) fn wake(engine: &Engine, tenant: &Tenant, woken: Vec<Key>) {
     for key in woken {
@@ -143,7 +242,7 @@ pub(crate) fn wake(engine: &Engine, tenant: &Tenant, woken: Vec<Key>) {
 fn is_counted(tenant: &Tenant, key: &Key) -> bool {
     let rule = key.kind();
     rule.super_watch() == SuperWatch::Owned
-        && demand::concerns(rule.resource(), tenant.quota.ledger.lock().hard())
+        && demand::concerns(rule.resource(), tenant.quota.ledger.lock().tracked())
 }
 
 /// Counts what exists when that is needed, and shows what is used when that changes, until the tenant isn't served.
@@ -223,7 +322,10 @@ impl Sink for Counter<'_> {
 /// Shows the quota and what is used of it, to the tenant and on the VirtualControlPlane.
 async fn show(engine: &Engine, tenant: &Tenant, told: &mut Option<Value>) -> Result<(), Failure> {
     let (mut hard, mut used, mut data) = (Map::new(), Map::new(), Map::new());
-    let state = tenant.quota.ledger.lock().state();
+    let (state, shared) = {
+        let ledger = tenant.quota.ledger.lock();
+        (ledger.state(), ledger.shared_state())
+    };
     for (name, (taken, limit)) in state {
         let (taken, limit) = (shown(&name, taken), shown(&name, limit));
         // A key of a ConfigMap has no slashes.
@@ -232,7 +334,13 @@ async fn show(engine: &Engine, tenant: &Tenant, told: &mut Option<Value>) -> Res
         hard.insert(name, limit.into());
     }
     let is_limited = tenant.quota.is_limited();
-    show_tenant(tenant, is_limited, data).await?;
+    let is_shown = is_limited || !shared.is_empty();
+    for (name, (taken, limit)) in shared {
+        let (taken, limit) = (shown(&name, taken), shown(&name, limit));
+        let text = format!("{taken} here, of {limit} for all who share it");
+        data.insert(format!("shared_{}", name.replace('/', "_")), text.into());
+    }
+    show_tenant(tenant, is_shown, data).await?;
     let status = if is_limited {
         json!({"hard": hard, "used": used})
     } else {

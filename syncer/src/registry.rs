@@ -1,9 +1,12 @@
 //! Which tenants are served: VirtualControlPlanes, their classes and groups, and the Secrets that lead to them.
 
+mod groups;
 mod heard;
 mod rules;
+mod sharing;
 
 use crate::{
+    budget::{self, Shared},
     client::Cluster,
     engine::Engine,
     external,
@@ -32,6 +35,7 @@ use tenancy::{
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use groups::Groups;
 use heard::{RegistrySink, SOURCES};
 use rules::{rules, weight};
 
@@ -70,6 +74,8 @@ struct Wanted {
     record: Record,
     kubeconfig: String,
     weight: u32,
+    /// Budgets that it shares with others, by group.
+    shared: BTreeMap<String, Shared>,
 }
 
 /// What a tenant is served by; another one is served anew.
@@ -99,6 +105,7 @@ impl Registry {
         for source in SOURCES {
             let sink = RegistrySink {
                 registry: self.clone(),
+                engine: engine.clone(),
                 source,
             };
             let (cluster, cancel) = (engine.cluster.clone(), cancel.clone());
@@ -244,6 +251,7 @@ impl Registry {
         if !heard.is_complete() {
             return None;
         }
+        let groups = Groups::of(&heard);
         let mut wanted = HashMap::new();
         for ((namespace, name), vcp) in &heard.control_planes {
             let Some(id) = vcp
@@ -273,6 +281,7 @@ impl Registry {
                 record,
                 kubeconfig,
                 weight: weight(vcp, &heard),
+                shared: groups.over(namespace),
             };
             wanted.insert(id, entry);
         }
@@ -382,10 +391,13 @@ async fn reconcile(
             queue.set_weight(&id, wanted.weight);
         }
         if running.contains_key(&id) {
-            let limits = wanted.rules.quota.clone();
-            if let Some(tenant) = engine.tenant(&id)
-                && tenant.revise(wanted.rules, wanted.record)
-            {
+            let Some(tenant) = engine.tenant(&id) else {
+                continue;
+            };
+            let own = wanted.rules.quota.clone();
+            let is_revised = tenant.revise(wanted.rules, wanted.record);
+            quota::wake(engine, &tenant, tenant.quota.limit(&own, wanted.shared));
+            if is_revised {
                 // What was translated under the old rules is translated again.
                 for key in tenant
                     .table
@@ -393,7 +405,6 @@ async fn reconcile(
                 {
                     engine.down.add(&id, key);
                 }
-                quota::wake(engine, &tenant, tenant.quota.limit(&limits));
                 engine.reconsider(&tenant);
             }
             continue;
@@ -436,6 +447,10 @@ async fn start(
         term.clone(),
     );
     tenant.cancel = cancel.child_token();
+    // Nothing waits yet.
+    tenant
+        .quota
+        .limit(&wanted.rules.quota, wanted.shared.clone());
     let tenant = Arc::new(tenant);
     tracing::info!(tenant = %id, vcp = %tenant.rules().vcp_name, "serving");
     engine.tenants.insert(id.clone(), tenant.clone());
@@ -468,6 +483,8 @@ async fn start(
     tasks.spawn(marks::keep(engine.clone(), tenant.clone()));
     tasks.spawn(patrol::keep(engine.clone(), tenant.clone()));
     tasks.spawn(quota::keep(engine.clone(), tenant.clone()));
+    tasks.spawn(budget::keep(engine.clone(), tenant.clone()));
+    tasks.spawn(crate::sharing::keep(engine.clone(), tenant.clone()));
     tasks.spawn(verdict::report(engine.clone(), tenant));
     Ok(())
 }
@@ -538,6 +555,7 @@ mod tests {
             record: tenant.record(),
             kubeconfig: "the same".into(),
             weight: 1,
+            shared: BTreeMap::new(),
         };
         let served = Served::of(&wanted);
         assert!(!is_outdated(&served, Some(&wanted), Some(&tenant)));

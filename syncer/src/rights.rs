@@ -41,7 +41,9 @@ fn all(group: &str, resource: &str, verbs: &[&str]) -> BTreeSet<(String, String,
 fn the_syncer_reads_cluster_wide_what_it_watches_and_nothing_else() {
     let mut wanted = all("rbac.authorization.k8s.io", "rolebindings", &["create"]);
     wanted.extend(all("rbac.authorization.k8s.io", "clusterroles", &["bind"]));
-    wanted.extend(all("sublet.dev", "virtualcontrolplanes/status", &["patch"]));
+    for status in ["virtualcontrolplanes/status", "controlplanegroups/status"] {
+        wanted.extend(all("sublet.dev", status, &["patch"]));
+    }
     for plural in [
         "validatingadmissionpolicies",
         "validatingadmissionpolicybindings",

@@ -15,8 +15,10 @@ use parking_lot::{Mutex, RwLock};
 use std::{collections::HashSet, sync::Arc};
 use tenancy::{
     kind::{self, Cx, KINDS},
+    sharing::Opened,
     tenant::{Key, Tenant as Rules, TenantId},
 };
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// What else the VirtualControlPlane says of a tenant.
@@ -48,6 +50,8 @@ pub(crate) struct Tenant {
     pub(crate) breakers: Breakers,
     pub(crate) marks: Marks,
     pub(crate) quota: Quota,
+    /// What is shared with others may have changed.
+    pub(crate) sharing: Notify,
     /// Events that came before the object they are about was known.
     pub(crate) early_events: Mutex<HashSet<Key>>,
     /// What the patrol queued in its last round and wasn't found right yet.
@@ -71,9 +75,6 @@ impl Tenant {
         offered: Arc<Offered>,
         term: Arc<Term>,
     ) -> Self {
-        let quota = Quota::default();
-        // Nothing waits yet.
-        quota.limit(&rules.quota);
         Self {
             id: rules.id.clone(),
             rules: RwLock::new(Arc::new(rules)),
@@ -87,7 +88,8 @@ impl Tenant {
             gate: Gate::new(),
             breakers: Breakers::default(),
             marks: Marks::default(),
-            quota,
+            quota: Quota::default(),
+            sharing: Notify::new(),
             early_events: Mutex::default(),
             suspected: Mutex::default(),
             namespaces: tokio::sync::Mutex::new(()),
@@ -108,15 +110,28 @@ impl Tenant {
     }
 
     /// Takes up a changed VirtualControlPlane; returns whether translation is affected.
-    pub(crate) fn revise(&self, rules: Rules, record: Record) -> bool {
+    pub(crate) fn revise(&self, mut rules: Rules, record: Record) -> bool {
         let news = std::mem::replace(&mut *self.record.write(), record.clone()) != record;
         if news {
             self.marks.look_again();
         }
         let mut current = self.rules.write();
+        // That follows what is shared, a moment later.
+        rules.opened = current.opened.clone();
         let changed = **current != rules;
         if changed {
             *current = Arc::new(rules);
+            self.sharing.notify_one();
+        }
+        changed
+    }
+
+    /// Takes up what is opened for shared Services; returns whether that is news.
+    pub(crate) fn open(&self, opened: Opened) -> bool {
+        let mut current = self.rules.write();
+        let changed = current.opened != opened;
+        if changed {
+            Arc::make_mut(&mut *current).opened = opened;
         }
         changed
     }
@@ -149,6 +164,7 @@ impl Tenant {
             table: &self.table,
             offered: &self.offered,
             offers: &rules.offers,
+            tenant: &self.id,
         };
         rule(&Cx {
             tenant: &rules,

@@ -164,6 +164,10 @@ pub trait Facts {
     fn ruled(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Ruled;
     /// Whether the super cluster has this object of a published kind and the tenant may see it.
     fn is_offered(&self, kind: &str, name: &str) -> bool;
+    /// Whether another tenant had a host name first.
+    fn is_host_taken(&self, _host: &str) -> bool {
+        false
+    }
 }
 
 /// What a translation may read.

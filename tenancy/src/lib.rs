@@ -11,7 +11,10 @@
 //! - [`fleet`] shares tenants among several syncers, and says until when each may write.
 //! - [`breaker`] decides when so much is missing that a person must look before anything is deleted.
 //! - [`reach`] says where a tenant's pods may go beside their own tenant.
+//! - [`pod_rules`] says what a tenant's pods are made with, whatever they ask for.
 //! - [`quota`] counts what a tenant takes of the super cluster, over all of its namespaces.
+//! - [`sharing`] shows Services of others to a tenant, and opens what leads to them.
+//! - [`hosts`] says which tenant a host name belongs to.
 //! - [`kubeconfig`] reads by allow-list how a tenant's API server is reached.
 //!
 //! No I/O, no clock, no randomness: time is an argument, and this crate's manifest has neither a runtime nor a client.
@@ -38,7 +41,13 @@ pub mod refs;
 
 pub mod selector;
 
+pub mod pod_rules;
+
 pub mod offer;
+
+pub mod hosts;
+
+pub mod sharing;
 
 pub mod kind;
 

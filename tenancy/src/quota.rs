@@ -2,24 +2,44 @@
 //!
 //! The amounts are those of the *super* objects, so nothing that a tenant can write changes them. Whoever wants to make an
 //! object reserves its amounts first, in one step with the decision; the reservation becomes use when the object is seen.
+//!
+//! Beside its own quota a tenant may be under the [`budget`]s of groups, which it shares with other tenants. Of those it
+//! may use its *share*, which is never more than it takes: what needs more of it waits until the groups were asked.
 
 pub mod amount;
+pub mod budget;
 pub mod demand;
 
 use crate::tenant::Key;
-use amount::{Amounts, shown};
+use amount::{Amounts, shown, stricter};
+use budget::{Refusal, Want};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+/// What a tenant may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Its own quota.
+    pub own: Amounts,
+    /// Budgets that it shares with others, by group.
+    pub budgets: BTreeMap<String, Amounts>,
+}
 
 /// What of a tenant's quota is taken, and by whom.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    hard: Amounts,
+    limits: Limits,
+    /// Everything that is limited by the quota or a budget, with the strictest limit.
+    tracked: Amounts,
     entries: HashMap<Key, Entry>,
     used: Amounts,
     /// Objects that were refused, in the order in which they get room.
     waiting: BTreeSet<Key>,
     /// UIDs of objects that ended while the super cluster is being counted; `None` when it isn't.
     ended: Option<HashSet<String>>,
+    /// What the tenant has of each group's budget.
+    shares: BTreeMap<String, Amounts>,
+    /// Objects for which the groups must be asked, or were in vain.
+    asks: BTreeMap<Key, Ask>,
 }
 
 #[derive(Debug)]
@@ -29,38 +49,92 @@ struct Entry {
     amounts: Amounts,
 }
 
+#[derive(Debug)]
+struct Ask {
+    demand: Amounts,
+    refused: Option<Refusal>,
+}
+
 /// Why there is no room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoRoom {
     /// What exists hasn't been counted yet.
     Uncounted,
-    /// These are exceeded: name, what was asked, and the limit.
-    Exceeded(Vec<(String, i128, i128)>),
+    /// The groups have yet to be asked.
+    Unasked,
+    /// These limits of its own are exceeded.
+    Exceeded(Vec<Excess>),
+    /// These limits of a budget that it shares with others are.
+    Shared(Vec<Excess>),
+}
+
+/// A limit that is exceeded: name, what was asked, and the limit.
+pub type Excess = (String, i128, i128);
+
+/// What a tenant tells the groups and asks of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// What it takes now.
+    pub held: Amounts,
+    /// What it wants beside that.
+    pub wants: Vec<Want>,
 }
 
 impl Ledger {
-    /// The limits; empty when there is no quota.
-    pub fn hard(&self) -> &Amounts {
-        &self.hard
+    /// The limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
-    /// Each limit with what is used of it.
+    /// Everything that is limited, with the strictest limit; empty when nothing is.
+    pub fn tracked(&self) -> &Amounts {
+        &self.tracked
+    }
+
+    /// Each limit of the tenant's own quota with what is used of it.
     pub fn state(&self) -> BTreeMap<String, (i128, i128)> {
-        let used = |name: &String| self.used.get(name).copied().unwrap_or_default();
-        self.hard
-            .iter()
-            .map(|(name, hard)| (name.clone(), (used(name), *hard)))
+        let own = self.limits.own.iter();
+        own.map(|(name, hard)| (name.clone(), (of(&self.used, name), *hard)))
             .collect()
     }
 
-    /// Takes up limits; what exists must be counted anew, and nothing is granted meanwhile.
+    /// Each limit of the budgets with what this tenant uses of it; the lowest, where several limit the same.
+    pub fn shared_state(&self) -> BTreeMap<String, (i128, i128)> {
+        let budgets = self.limits.budgets.values();
+        let lowest = budgets.fold(Amounts::new(), |all, hard| stricter(&all, hard));
+        lowest
+            .into_iter()
+            .map(|(name, hard)| (name.clone(), (of(&self.used, &name), hard)))
+            .collect()
+    }
+
+    /// Takes up limits; if others are limited than before, what exists must be counted anew, and nothing is granted
+    /// meanwhile.
     ///
     /// Returns what waited when there is no limit any more.
-    pub fn limit(&mut self, hard: Amounts) -> Vec<Key> {
-        self.hard = hard;
+    pub fn limit(&mut self, limits: Limits) -> Vec<Key> {
+        let budgets = limits.budgets.values();
+        let tracked = budgets.fold(limits.own.clone(), |all, hard| stricter(&all, hard));
+        let is_same = self.limits.own == limits.own && tracked.keys().eq(self.tracked.keys());
+        self.limits = limits;
+        self.tracked = tracked;
+        self.shares
+            .retain(|group, _| self.limits.budgets.contains_key(group));
+        for ask in self.asks.values_mut() {
+            ask.refused = None;
+        }
+        if is_same && !self.limits.budgets.is_empty() {
+            return vec![];
+        }
+        let asked = std::mem::take(&mut self.asks).into_keys();
+        if is_same {
+            // There is nobody left to ask.
+            return asked.collect();
+        }
+        self.waiting.extend(asked);
         self.entries.clear();
         self.used.clear();
-        if self.hard.is_empty() {
+        if self.tracked.is_empty() {
             self.ended = None;
             return self.wake();
         }
@@ -81,7 +155,7 @@ impl Ledger {
 
     /// Reserves what an object asks for, or notes that it waits; less than it has already is always granted.
     pub fn reserve(&mut self, key: &Key, demand: &Amounts) -> Result<(), NoRoom> {
-        if self.hard.is_empty() {
+        if self.tracked.is_empty() {
             return Ok(());
         }
         let demand = self.limited(demand);
@@ -89,30 +163,127 @@ impl Ledger {
             self.waiting.insert(key.clone());
             return Err(NoRoom::Uncounted);
         }
-        let before = self.entries.get(key).map(|entry| &entry.amounts);
-        let before = |name: &str| before.and_then(|amounts| amounts.get(name)).copied();
-        let mut exceeded = vec![];
-        for (name, asked) in &demand {
-            let had = before(name).unwrap_or_default();
-            let used = self.used.get(name).copied().unwrap_or_default();
-            let hard = self.hard[name];
-            if *asked > had && used - had + asked > hard {
-                exceeded.push((name.clone(), *asked, hard));
-            }
-        }
+        let exceeded = self.exceeded(key, &demand);
         if !exceeded.is_empty() {
+            self.asks.remove(key);
             self.waiting.insert(key.clone());
             return Err(NoRoom::Exceeded(exceeded));
         }
-        self.waiting.remove(key);
-        let uid = self.entries.get(key).map(|entry| entry.uid.clone());
-        self.put(key, uid.unwrap_or_default(), demand);
+        if self.needs_more(key, &demand) {
+            if let Some(ask) = self.asks.get(key)
+                && ask.demand == demand
+                && let Some(refusal) = &ask.refused
+            {
+                return Err(NoRoom::Shared(refusal.exceeded.clone()));
+            }
+            let refused = None;
+            self.asks.insert(key.clone(), Ask { demand, refused });
+            return Err(NoRoom::Unasked);
+        }
+        self.grant(key, demand);
         Ok(())
+    }
+
+    /// Whether the groups must be asked, or told that the tenant takes less than its share.
+    pub fn must_claim(&self) -> bool {
+        let is_ready = !self.is_counting() && !self.limits.budgets.is_empty();
+        is_ready && (self.is_asking() || self.holds_too_much())
+    }
+
+    /// Whether somebody waits for an answer of the groups.
+    pub fn is_asking(&self) -> bool {
+        self.asks.values().any(|ask| ask.refused.is_none())
+    }
+
+    fn holds_too_much(&self) -> bool {
+        let mut budgets = self.limits.budgets.iter();
+        budgets.any(|(group, hard)| {
+            let share = self.shares.get(group);
+            hard.keys()
+                .any(|name| share.is_none_or(|share| of(share, name) != of(&self.used, name)))
+        })
+    }
+
+    /// What the groups are to be told and asked. Until they answered, nothing more is made out of what is given back.
+    pub fn claim(&mut self) -> Claim {
+        for share in self.shares.values_mut() {
+            for (name, amount) in share {
+                *amount = (*amount).min(of(&self.used, name));
+            }
+        }
+        let wants = self.asks.iter().map(|(key, ask)| Want {
+            key: key.clone(),
+            demand: ask.demand.clone(),
+            growth: self.growth(key, &ask.demand),
+        });
+        Claim {
+            held: self.used.clone(),
+            wants: wants.collect(),
+        }
+    }
+
+    /// Takes up what the groups answered; returns what can be worked, or told.
+    pub fn settle(
+        &mut self,
+        claim: &Claim,
+        shares: BTreeMap<String, Amounts>,
+        mut refusals: BTreeMap<Key, Refusal>,
+    ) -> Vec<Key> {
+        for (group, share) in shares {
+            if self.limits.budgets.contains_key(&group) {
+                self.shares.insert(group, share);
+            }
+        }
+        let mut woken = vec![];
+        for want in &claim.wants {
+            let Some(ask) = self.asks.get_mut(&want.key) else {
+                continue;
+            };
+            if ask.demand != want.demand {
+                continue;
+            }
+            if let Some(refusal) = refusals.remove(&want.key) {
+                let told = ask.refused.replace(refusal);
+                if told != ask.refused {
+                    woken.push(want.key.clone());
+                }
+                continue;
+            }
+            let fits = self.exceeded(&want.key, &want.demand).is_empty()
+                && !self.needs_more(&want.key, &want.demand);
+            if fits {
+                self.grant(&want.key, want.demand.clone());
+            }
+            self.asks.remove(&want.key);
+            woken.push(want.key.clone());
+        }
+        woken
+    }
+
+    /// So much is left of a group's budget; returns whether somebody that it refused should be asked for again.
+    pub fn reconsider(&mut self, group: &str, left: &Amounts) -> bool {
+        let growths: Vec<(Key, Amounts)> = self
+            .asks
+            .iter()
+            .filter(|(_, ask)| ask.refused.as_ref().is_some_and(|by| by.group == group))
+            .map(|(key, ask)| (key.clone(), self.growth(key, &ask.demand)))
+            .collect();
+        let mut is_any = false;
+        for (key, growth) in growths {
+            let fits = left
+                .iter()
+                .all(|(name, left)| of(&growth, name) == 0 || of(&growth, name) <= *left);
+            if fits && let Some(ask) = self.asks.get_mut(&key) {
+                ask.refused = None;
+                is_any = true;
+            }
+        }
+        is_any
     }
 
     /// A super object exists, within the limits or not; returns what waited when it takes less than before.
     pub fn exists(&mut self, key: &Key, uid: &str, demand: &Amounts) -> Vec<Key> {
-        if self.hard.is_empty() || self.ended.as_ref().is_some_and(|ended| ended.contains(uid)) {
+        if self.tracked.is_empty() || self.ended.as_ref().is_some_and(|ended| ended.contains(uid)) {
             return vec![];
         }
         let demand = self.limited(demand);
@@ -120,7 +291,7 @@ impl Ledger {
         let shrinks = before
             .into_iter()
             .flatten()
-            .any(|(name, amount)| demand.get(&name).copied().unwrap_or_default() < amount);
+            .any(|(name, amount)| of(&demand, &name) < amount);
         self.put(key, uid.to_owned(), demand);
         if shrinks { self.wake() } else { vec![] }
     }
@@ -137,9 +308,15 @@ impl Ledger {
         }
     }
 
-    /// What was reserved won't be made, or nothing of it is wanted any more; returns what waited for room.
+    /// Nothing of an object is wanted any more; returns what waited for room.
     pub fn abandon(&mut self, key: &Key) -> Vec<Key> {
         self.waiting.remove(key);
+        self.asks.remove(key);
+        self.unmade(key)
+    }
+
+    /// What was reserved won't be made now; returns what waited for room.
+    pub fn unmade(&mut self, key: &Key) -> Vec<Key> {
         if self
             .entries
             .get(key)
@@ -154,10 +331,55 @@ impl Ledger {
     fn limited(&self, demand: &Amounts) -> Amounts {
         let limited = demand
             .iter()
-            .filter(|(name, _)| self.hard.contains_key(*name));
+            .filter(|(name, _)| self.tracked.contains_key(*name));
         limited
             .map(|(name, amount)| (name.clone(), *amount))
             .collect()
+    }
+
+    fn had(&self, key: &Key, name: &str) -> i128 {
+        self.entries
+            .get(key)
+            .map_or(0, |entry| of(&entry.amounts, name))
+    }
+
+    /// What an object wants beside what it has.
+    fn growth(&self, key: &Key, demand: &Amounts) -> Amounts {
+        let more = demand
+            .iter()
+            .map(|(name, asked)| (name.clone(), asked - self.had(key, name)));
+        more.filter(|(_, more)| *more > 0).collect()
+    }
+
+    /// The tenant's own limits that an object would exceed.
+    fn exceeded(&self, key: &Key, demand: &Amounts) -> Vec<Excess> {
+        let growth = self.growth(key, demand);
+        let limits = growth
+            .iter()
+            .filter_map(|(name, more)| Some((name, more, self.limits.own.get(name)?)));
+        limits
+            .filter(|(name, more, hard)| of(&self.used, name) + **more > **hard)
+            .map(|(name, _, hard)| (name.clone(), of(demand, name), *hard))
+            .collect()
+    }
+
+    /// Whether an object needs more than the tenant has of the groups' budgets.
+    fn needs_more(&self, key: &Key, demand: &Amounts) -> bool {
+        let growth = self.growth(key, demand);
+        self.limits.budgets.iter().any(|(group, hard)| {
+            let share = |name: &str| self.shares.get(group).map_or(0, |share| of(share, name));
+            let limited = growth.iter().filter(|(name, _)| hard.contains_key(*name));
+            limited
+                .into_iter()
+                .any(|(name, more)| of(&self.used, name) + more > share(name))
+        })
+    }
+
+    fn grant(&mut self, key: &Key, demand: Amounts) {
+        self.waiting.remove(key);
+        self.asks.remove(key);
+        let uid = self.entries.get(key).map(|entry| entry.uid.clone());
+        self.put(key, uid.unwrap_or_default(), demand);
     }
 
     fn put(&mut self, key: &Key, uid: String, amounts: Amounts) {
@@ -187,116 +409,36 @@ impl Ledger {
     }
 }
 
+fn of(amounts: &Amounts, name: &str) -> i128 {
+    amounts.get(name).copied().unwrap_or_default()
+}
+
 /// What a tenant is told of what it exceeds; the same text for as long as the limits are the same.
-pub fn explain(exceeded: &[(String, i128, i128)]) -> String {
-    let parts: Vec<String> = exceeded
-        .iter()
-        .map(|(name, asked, hard)| {
-            format!(
-                "{name}: {} more of at most {}",
-                shown(name, *asked),
-                shown(name, *hard)
-            )
-        })
-        .collect();
+pub fn explain(exceeded: &[Excess]) -> String {
     format!(
         "no room in the quota of this control plane ({}): it is made once something else is deleted or the platform \
          raises the quota; the ConfigMap {} in kube-system shows what is used",
-        parts.join(", "),
+        listed(exceeded),
         api::QUOTA_NAME,
     )
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pod(number: usize) -> Key {
-        Key::new(crate::kind::index("Pod"), "default", &format!("p{number}"))
-    }
-
-    fn amounts(pairs: &[(&str, i128)]) -> Amounts {
-        pairs
-            .iter()
-            .map(|(name, amount)| ((*name).to_owned(), *amount))
-            .collect()
-    }
-
-    fn one() -> Amounts {
-        amounts(&[("pods", 1000), ("requests.cpu", 500)])
-    }
-
-    fn counted(hard: &[(&str, i128)]) -> Ledger {
-        let mut ledger = Ledger::default();
-        ledger.limit(amounts(hard));
-        ledger.counted();
-        ledger
-    }
-
-    #[test]
-    fn exactly_what_fits_is_granted_and_the_rest_waits() {
-        let mut ledger = counted(&[("pods", 3000)]);
-        let granted = (0..9).filter(|number| ledger.reserve(&pod(*number), &one()).is_ok());
-        assert_eq!(granted.count(), 3);
-        assert_eq!(ledger.state()["pods"], (3000, 3000));
-        // Again and again changes nothing.
-        assert_eq!(ledger.reserve(&pod(0), &one()), Ok(()));
-        assert_eq!(
-            ledger.reserve(&pod(5), &one()),
-            Err(NoRoom::Exceeded(vec![("pods".into(), 1000, 3000)]))
-        );
-        ledger.exists(&pod(0), "u0", &one());
-        let woken = ledger.ended(&pod(0), "u0");
-        assert_eq!(woken.len(), 6);
-        assert_eq!(ledger.reserve(&pod(5), &one()), Ok(()));
-        assert_eq!(ledger.state()["pods"], (3000, 3000));
-    }
-
-    #[test]
-    fn nothing_is_granted_before_what_exists_is_counted() {
-        let mut ledger = Ledger::default();
-        ledger.limit(amounts(&[("pods", 1000)]));
-        assert_eq!(ledger.reserve(&pod(1), &one()), Err(NoRoom::Uncounted));
-        // It ended after the list was made and before the list arrived.
-        ledger.ended(&pod(2), "u2");
-        ledger.exists(&pod(2), "u2", &one());
-        assert_eq!(ledger.counted(), [pod(1)]);
-        assert_eq!(ledger.reserve(&pod(1), &one()), Ok(()));
-    }
-
-    #[test]
-    fn what_exists_counts_even_beyond_the_limit_and_may_shrink() {
-        let mut ledger = Ledger::default();
-        ledger.limit(amounts(&[("requests.cpu", 600)]));
-        for number in 0..2 {
-            ledger.exists(&pod(number), &format!("u{number}"), &one());
-        }
-        ledger.counted();
-        assert_eq!(ledger.state()["requests.cpu"], (1000, 600));
-        let smaller = amounts(&[("requests.cpu", 100)]);
-        assert_eq!(ledger.reserve(&pod(0), &smaller), Ok(()));
-        let larger = amounts(&[("requests.cpu", 200)]);
-        assert!(ledger.reserve(&pod(0), &larger).is_err());
-        assert_eq!(ledger.state()["requests.cpu"], (600, 600));
-    }
-
-    #[test]
-    fn an_older_objects_end_frees_nothing_of_a_newer_one() {
-        let mut ledger = counted(&[("pods", 1000)]);
-        ledger.exists(&pod(1), "new", &one());
-        ledger.ended(&pod(1), "old");
-        assert_eq!(ledger.state()["pods"], (1000, 1000));
-        ledger.abandon(&pod(1));
-        assert_eq!(ledger.state()["pods"], (1000, 1000));
-    }
-
-    #[test]
-    fn a_reservation_that_is_given_up_is_free_again() {
-        let mut ledger = counted(&[("pods", 1000)]);
-        ledger.reserve(&pod(1), &one()).unwrap();
-        assert!(ledger.reserve(&pod(2), &one()).is_err());
-        assert_eq!(ledger.abandon(&pod(1)), [pod(2)]);
-        assert_eq!(ledger.state()["pods"], (0, 1000));
-        assert_eq!(Ledger::default().reserve(&pod(1), &one()), Ok(()));
-    }
+/// The same of a budget that it shares with others; what those use isn't told.
+pub fn explain_shared(exceeded: &[Excess]) -> String {
+    format!(
+        "no room in the budget that this control plane shares with others ({}): it is made once one of them deletes \
+         something or the platform raises the budget",
+        listed(exceeded),
+    )
 }
+
+fn listed(exceeded: &[Excess]) -> String {
+    let parts = exceeded.iter().map(|(name, asked, hard)| {
+        let (asked, hard) = (shown(name, *asked), shown(name, *hard));
+        format!("{name}: {asked} more of at most {hard}")
+    });
+    parts.collect::<Vec<String>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests;

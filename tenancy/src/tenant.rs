@@ -1,6 +1,13 @@
 //! Whose object, and which: the newtypes that a caller could otherwise swap.
 
-use crate::{offer::Offers, quota::amount::Amounts, reach::Reach, slice::Slice};
+use crate::{
+    offer::Offers,
+    pod_rules::PodRules,
+    quota::amount::Amounts,
+    reach::Reach,
+    sharing::{Opened, Shared},
+    slice::Slice,
+};
 use api::{CustomResource, PodSecurity};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -68,8 +75,14 @@ pub struct Tenant {
     pub cluster_domain: String,
     /// Pod Security level its pods are held to.
     pub pod_security: PodSecurity,
+    /// What its pods are made with, whatever they ask for.
+    pub pods: PodRules,
     /// What its pods may reach beside the tenant itself, and who may reach them.
     pub reach: Reach,
+    /// Services that it is shown, and who may reach which of its own.
+    pub shared: Shared,
+    /// What is opened for them.
+    pub opened: Opened,
     /// Whether its API server runs in the super cluster, where pods reach it.
     pub is_hosted: bool,
     /// Labels a node must carry to be used by the tenant.

@@ -1,5 +1,7 @@
 //! `sublet class`: what tenants can be made of.
 
+mod limits;
+
 use crate::{
     age,
     cluster::Cluster,
@@ -226,6 +228,9 @@ fn page(class: &ControlPlaneClass, users: usize, now: Timestamp) -> String {
         ),
     ] {
         line(&format!("Resources of {part}:"), quantities(resources));
+    }
+    for (what, value) in limits::lines(spec) {
+        line(what, value);
     }
     for (at, version) in spec.versions.iter().enumerate() {
         let default = if at == 0 { " (default)" } else { "" };

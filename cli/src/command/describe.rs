@@ -2,7 +2,7 @@
 
 mod page;
 
-use crate::{cluster::Cluster, error, leader, output, style, table::terminal_width, tenant};
+use crate::{cluster::Cluster, error, leader, output, quota, style, table::terminal_width, tenant};
 use anyhow::Result;
 use api::{VirtualControlPlane, keys};
 use k8s_openapi::{
@@ -75,7 +75,10 @@ async fn gather(cluster: &Cluster, vcp: VirtualControlPlane) -> Result<Page> {
     };
     events.sort_by_key(|(_, event)| crate::event::when(event));
     let events = events.split_off(events.len().saturating_sub(EVENTS));
+    let groups = quota::groups(cluster, &vcp).await?.unwrap_or_default();
     Ok(Page {
+        limits: quota::limits(&vcp, &groups),
+        groups: groups.iter().map(ResourceExt::name_any).collect(),
         vcp,
         leader,
         namespaces,

@@ -8,7 +8,7 @@ use crate::{
     cluster::Cluster,
     error, event,
     object_ref::ObjectRef,
-    output,
+    output, quota,
     style::{self, Style},
     table::{Table, terminal_width},
     tenant,
@@ -16,6 +16,7 @@ use crate::{
 use anyhow::Result;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
+use tenancy::quota::amount::shown;
 use verdict::{Facts, Verdict};
 
 /// Flags of `sublet explain`.
@@ -77,7 +78,20 @@ fn data(facts: &Facts, verdict: &Verdict) -> serde_json::Value {
     json!({
         "kind": facts.kind, "tenant": side(&facts.tenant), "super": side(&facts.super_side),
         "synced": verdict.synced, "verdict": verdict.text, "advice": verdict.advice, "events": events,
+        "quota": limits(facts),
     })
+}
+
+/// What the object takes, or would, of what is limited.
+fn limits(facts: &Facts) -> Vec<serde_json::Value> {
+    let limits = facts.limits.iter().map(|limit| {
+        let asks = facts.asks.get(&limit.name);
+        json!({
+            "limit": limit.name, "of": limit.of, "used": limit.used, "usedByTenant": limit.own, "atMost": limit.hard,
+            "asks": asks.map(|asks| shown(&limit.name, *asks)),
+        })
+    });
+    limits.collect()
 }
 
 fn words(
@@ -137,6 +151,12 @@ fn words(
             event::table(&rows, now).render(style, width)
         )
     };
+    let limits = if facts.limits.is_empty() {
+        String::new()
+    } else {
+        let table = quota::table(&facts.limits, Some(&facts.asks));
+        format!("\n{}\n{}", style.bold("Quota"), table.render(style, width))
+    };
     let title = format!(
         "{} {} of tenant {}",
         facts.kind,
@@ -144,7 +164,7 @@ fn words(
         facts.tenant_name
     );
     format!(
-        "{}\n\n{}\n{mood}\n{advice}{says}{events}",
+        "{}\n\n{}\n{mood}\n{advice}{says}{limits}{events}",
         style.bold(&title),
         table.render(style, None)
     )

@@ -1,7 +1,7 @@
 //! O2: what the syncer did in the super cluster, from the API server's audit log.
 
 use crate::{
-    kind::CONTROL_PLANE,
+    kind::{CONTROL_PLANE, GROUP},
     read::{annotation, label, name, text, uid},
     rig::{
         Rig,
@@ -118,6 +118,8 @@ fn is_managed(deed: &Deed, spaces: &HashMap<String, String>) -> bool {
         "leases" => deed.namespace == api::SYSTEM_NAMESPACE,
         "events" => true,
         resource if resource == format!("{}/status", CONTROL_PLANE.plural) => true,
+        // What tenants use of their groups' budgets.
+        resource if resource == format!("{}/status", GROUP.plural) => true,
         _ if deed.namespace.is_empty() => {
             // Cluster-scoped objects of other kinds carry the tenant's mark.
             label(&deed.response, keys::TENANT).is_some() || deed.verb == "delete"

@@ -22,7 +22,9 @@ use tenancy::{
     object::Object,
     offer::Offers,
     plan::{Plan, plan},
+    pod_rules::PodRules,
     reach::Reach,
+    sharing::{Opened, Shared},
     tenant::Tenant,
 };
 
@@ -241,7 +243,10 @@ async fn rules(side: &Side, guest: &Guest) -> anyhow::Result<Tenant> {
             .and_then(|text| text.parse().ok()),
         cluster_domain: vcp.spec.network.cluster_domain.clone(),
         pod_security: vcp.spec.policy.pod_security.unwrap_or_default(),
+        pods: PodRules::default(),
         reach: Reach::of(&PodNetwork::default(), vcp.spec.policy.egress.as_deref()),
+        shared: Shared::default(),
+        opened: Opened::default(),
         is_hosted: vcp.spec.external.is_none(),
         node_selector: vcp.spec.policy.node_selector.clone(),
         all_config_objects: vcp.spec.sync.config_objects == SyncObjects::All,

@@ -344,6 +344,31 @@ impl Server {
         Ok(())
     }
 
+    /// Whether etcd raised an alarm: that it is full.
+    pub async fn is_full(&self) -> anyhow::Result<bool> {
+        let answer = self
+            .etcd_call("maintenance/alarm", &json!({"action": "GET"}))
+            .await?;
+        Ok(answer["alarms"]
+            .as_array()
+            .is_some_and(|alarms| !alarms.is_empty()))
+    }
+
+    /// Does what an operator does to an etcd that was full, once there is less in it.
+    pub async fn make_room(&self) -> anyhow::Result<()> {
+        self.compact().await?;
+        self.etcd_call("maintenance/defragment", &json!({})).await?;
+        let answer = self
+            .etcd_call("maintenance/alarm", &json!({"action": "GET"}))
+            .await?;
+        for alarm in answer["alarms"].as_array().into_iter().flatten() {
+            let mut disarm = alarm.clone();
+            disarm["action"] = "DEACTIVATE".into();
+            self.etcd_call("maintenance/alarm", &disarm).await?;
+        }
+        Ok(())
+    }
+
     async fn etcd_call(&self, what: &str, body: &Value) -> anyhow::Result<Value> {
         let text =
             super::http::post(self.etcd_port, &format!("/v3/{what}"), &body.to_string()).await?;

@@ -1,9 +1,16 @@
 //! Two tenants that must not notice each other.
 
+mod benchmark;
+mod full;
+mod group;
+mod hosts;
 mod layer_b;
 mod network;
+mod noise;
+mod pod_rules;
 mod policies;
 mod quota;
+mod sharing;
 
 use anyhow::ensure;
 use api::keys;

@@ -2,10 +2,12 @@
 
 use super::Registry;
 use crate::{
+    budget,
+    engine::Engine,
     fleet::{self, Stored},
     watch::{Presence, Sink, Target},
 };
-use api::{ControlPlaneClass, VirtualControlPlane, keys};
+use api::{ControlPlaneClass, ControlPlaneGroup, VirtualControlPlane, keys};
 use data_encoding::BASE64;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -61,6 +63,7 @@ impl Source {
 /// Writes down what a watch tells.
 pub(super) struct RegistrySink {
     pub(super) registry: Arc<Registry>,
+    pub(super) engine: Arc<Engine>,
     pub(super) source: Source,
 }
 
@@ -94,8 +97,14 @@ impl Sink for RegistrySink {
                 }
             }
             Source::Groups => {
-                if let Some(group) = parse(&object) {
-                    heard.groups.insert(object.name().into(), group);
+                if let Some(group) = parse::<ControlPlaneGroup>(&object) {
+                    budget::heard(&self.engine, object.resource_version(), &group);
+                    let spec = group.spec.clone();
+                    let before = heard.groups.insert(object.name().into(), group);
+                    if before.is_some_and(|before| before.spec == spec) {
+                        // Shares of its budget change all the time, and are no news here.
+                        return;
+                    }
                 }
             }
             Source::Kubeconfigs => {

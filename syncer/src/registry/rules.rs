@@ -1,11 +1,16 @@
 //! From a VirtualControlPlane, its class and its groups to the rules of one tenant.
 
-use super::Heard;
-use api::{ControlPlaneClassSpec, CustomResource, Quantities, SyncObjects, VirtualControlPlane};
+use super::{Heard, sharing::shared};
+use api::{
+    ControlPlaneClassSpec, ControlPlaneRef, CustomResource, Quantities, SyncObjects,
+    VirtualControlPlane,
+};
 use tenancy::{
     offer::Offers,
+    pod_rules::PodRules,
     quota::amount::{self, Amounts},
     reach::Reach,
+    sharing::Opened,
     tenant::{Tenant as Rules, TenantId},
 };
 
@@ -25,6 +30,10 @@ pub(super) fn rules(
 ) -> Rules {
     let class = class(vcp, heard);
     let ceiling = class.pod_security;
+    let place = ControlPlaneRef {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    };
     let groups = heard.groups.values().filter(|group| {
         group
             .spec
@@ -32,6 +41,7 @@ pub(super) fn rules(
             .iter()
             .any(|member| member == namespace)
     });
+    let shared = shared(&id, &place, vcp, &class, heard);
     Rules {
         id,
         vcp_namespace: namespace.to_owned(),
@@ -44,7 +54,10 @@ pub(super) fn rules(
             .and_then(|text| text.parse().ok()),
         cluster_domain: vcp.spec.network.cluster_domain.clone(),
         pod_security: vcp.spec.policy.pod_security.unwrap_or(ceiling).min(ceiling),
+        pods: PodRules::of(&class.pods, &vcp.spec.policy.pods, &class.coredns_image),
         reach: Reach::of(&class.pod_network, vcp.spec.policy.egress.as_deref()),
+        shared,
+        opened: Opened::default(),
         is_hosted: vcp.spec.external.is_none(),
         node_selector: vcp.spec.policy.node_selector.clone(),
         all_config_objects: vcp.spec.sync.config_objects == SyncObjects::All,

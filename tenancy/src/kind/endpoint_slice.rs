@@ -7,6 +7,7 @@ use super::{Cx, Kind, Refused, Resource, SuperWatch, service};
 use crate::{
     meta,
     object::{Object, pick},
+    sharing,
 };
 use serde_json::Value;
 use std::net::IpAddr;
@@ -65,7 +66,8 @@ impl Kind for EndpointSlice {
 fn crosses(object: &Object, cx: &Cx<'_>) -> bool {
     let namespace = object.namespace();
     object.label(SERVICE_NAME).is_some_and(|service| {
-        !service::is_api_server(namespace, service)
+        !sharing::is_shown(object)
+            && !service::is_api_server(namespace, service)
             && cx.facts.has_selector(namespace, service) == Some(false)
     })
 }

@@ -110,6 +110,7 @@ pub(super) fn of_namespace(namespace: &str, twin: &str, cx: &Cx<'_>) -> Vec<Obje
         // Without a Service range there is no DNS server of the tenant's own: pods ask the super cluster's.
         egress.push(upstream_dns(cx));
     }
+    egress.extend(cx.tenant.opened.egress.iter().cloned());
     let mut policies = vec![
         object(
             twin,
@@ -150,6 +151,9 @@ pub(super) fn of_namespace(namespace: &str, twin: &str, cx: &Cx<'_>) -> Vec<Obje
             cx,
         ));
     }
+    let shared = cx.tenant.opened.ingress.iter();
+    let shared = shared.filter(|(namespace, ..)| namespace == twin);
+    policies.extend(shared.map(|(_, name, spec)| object(twin, name, spec.clone(), cx)));
     policies
 }
 

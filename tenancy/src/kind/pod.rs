@@ -10,12 +10,15 @@ pub(super) mod fields;
 pub(super) mod scrub;
 
 mod affinity;
+mod bandwidth;
 mod classes;
 mod containers;
+mod defaults;
 mod dns;
 mod downward;
 pub(super) mod env;
 mod identity;
+mod images;
 pub(super) mod placement;
 mod security;
 pub(super) mod tokens;
@@ -65,6 +68,9 @@ impl Kind for Pod {
         placement::step(&mut spec, cx)?;
         classes::step(&mut spec, object, cx)?;
         affinity::step(&mut spec, object, cx);
+        images::step(&mut spec, cx)?;
+        defaults::step(&mut spec, cx, &mut annotations)?;
+        bandwidth::step(object, cx, &mut annotations);
         security::check(&spec, cx.tenant.pod_security)?;
 
         let mut twin = meta::twin(&RESOURCE, object, object.name(), cx);

@@ -8,6 +8,7 @@ use crate::{
     meta,
     object::{Object, pick},
     plan::{Change, holds},
+    sharing,
 };
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
@@ -77,8 +78,10 @@ impl Kind for Service {
     fn down(&self, object: &Object, cx: &Cx<'_>) -> Result<Option<Object>, Refused> {
         if object.text("/spec/type") == Some("ExternalName")
             || is_api_server(object.namespace(), object.name())
+            || sharing::is_shown(object)
         {
-            // The first is an answer of the tenant's DNS alone; the second is served from the control plane's namespace.
+            // The first is an answer of the tenant's DNS alone; the second is served from the control plane's namespace;
+            // the third is in the super cluster already, as somebody else's.
             return Ok(None);
         }
         if object

@@ -4,7 +4,9 @@ use super::{Facts, Resource, isolation::Ruled};
 use crate::{
     object::Object,
     offer::Offers,
+    pod_rules::PodRules,
     reach::Reach,
+    sharing::{Opened, Shared},
     tenant::{Tenant, TenantId},
 };
 use api::{Egress, PodNetwork, PodSecurity};
@@ -20,7 +22,10 @@ pub(crate) fn tenant() -> Tenant {
         slice: Some("10.96.4.0/22".parse().unwrap()),
         cluster_domain: "cluster.local".into(),
         pod_security: PodSecurity::Baseline,
+        pods: PodRules::default(),
         reach: everywhere(),
+        shared: Shared::default(),
+        opened: Opened::default(),
         is_hosted: true,
         node_selector: BTreeMap::new(),
         all_config_objects: false,
@@ -57,6 +62,8 @@ pub(crate) struct Answers {
     /// Kinds and names that are offered.
     pub(crate) offered: Vec<(&'static str, &'static str)>,
     pub(crate) offers_all: bool,
+    /// Hosts that another tenant has.
+    pub(crate) taken: Vec<&'static str>,
 }
 
 impl Facts for Answers {
@@ -86,6 +93,10 @@ impl Facts for Answers {
 
     fn is_offered(&self, kind: &str, name: &str) -> bool {
         self.offers_all || self.offered.contains(&(kind, name))
+    }
+
+    fn is_host_taken(&self, host: &str) -> bool {
+        self.taken.contains(&host)
     }
 }
 

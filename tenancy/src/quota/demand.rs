@@ -38,6 +38,9 @@ pub fn of(resource: &Resource, object: &Object) -> Amounts {
 
 /// Whether objects of a kind can take anything of these limits.
 pub fn concerns(resource: &Resource, hard: &Amounts) -> bool {
+    if hard.is_empty() {
+        return false;
+    }
     let plural = match resource.group {
         "" => format!("count/{}", resource.plural),
         group => format!("count/{}.{group}", resource.plural),

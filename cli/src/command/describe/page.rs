@@ -2,6 +2,7 @@
 
 use crate::{
     age, condition, error, event, pod,
+    quota::{self, Limit},
     style::Style,
     table::{Mood, Table},
 };
@@ -19,6 +20,10 @@ pub(super) struct Page {
     pub(super) leader: Option<String>,
     pub(super) namespaces: Option<Vec<Namespace>>,
     pub(super) pods: Option<Vec<Pod>>,
+    /// Names of the groups that it belongs to.
+    pub(super) groups: Vec<String>,
+    /// What it may use and uses.
+    pub(super) limits: Vec<Limit>,
     pub(super) events: Vec<(&'static str, Event)>,
 }
 
@@ -56,6 +61,11 @@ impl Page {
                 &self.places(now),
                 hidden(self.namespaces.is_none(), "none"),
             ),
+            if self.limits.is_empty() {
+                String::new()
+            } else {
+                section("Quota", &quota::table(&self.limits, None), "")
+            },
             section("Events", &event::table(&self.events, now), "none lately"),
         ]
         .concat()
@@ -95,6 +105,7 @@ impl Page {
             .map(|secret| format!("Secret {}, key {}", secret.name, secret.key));
         line("Kubeconfig", secret.unwrap_or_default());
         line("Class", spec.class_name.clone());
+        line("Groups", self.groups.join(", "));
         line("Identity", spec.identity.clone().unwrap_or_default());
         line("Syncer", self.leader.clone().unwrap_or_default());
         match &spec.external {
@@ -279,6 +290,14 @@ mod tests {
                                          "spec": {"containers": [{"name": "etcd"}]},
                                          "status": {"phase": "Pending"}}),
             )]),
+            groups: vec!["acme".into()],
+            limits: vec![Limit {
+                of: "the tenant".into(),
+                name: "pods".into(),
+                used: "3".into(),
+                own: "3".into(),
+                hard: "20".into(),
+            }],
             events: vec![],
         };
         let now = "2025-01-01T00:00:30Z".parse().unwrap();
@@ -288,6 +307,7 @@ mod tests {
             Phase:           Provisioning
             Age:             30s
             Class:           default
+            Groups:          acme
             Identity:        abcdefghijklmnopqrstuvwxyz
             Syncer:          sublet-syncer-1
             Control plane:   1 API server, 1 etcd member (ephemeral)
@@ -304,6 +324,10 @@ mod tests {
             Namespaces in the super cluster
               TENANT'S   SUPER CLUSTER'S   AGE
               default    a-default-x       10s
+
+            Quota
+              LIMIT   OF           USED   BY THIS TENANT   AT MOST
+              pods    the tenant   3      3                20
 
             Events
               none lately

@@ -8,7 +8,7 @@ use crate::{
     discovery::{Kind, Kinds},
     error, event,
     object_ref::ObjectRef,
-    owner, pod, tenant,
+    owner, pod, quota, tenant,
 };
 use anyhow::Result;
 use api::{ControlPlaneClass, CustomResource, Direction, SyncObjects, VirtualControlPlane, keys};
@@ -22,6 +22,7 @@ use tenancy::{
     kind::{self, KINDS},
     naming,
     object::Object,
+    quota::{amount::Amounts, demand},
     tenant::TenantId,
 };
 
@@ -87,6 +88,18 @@ pub(super) async fn facts(
     )
     .await?;
     let super_name = twin.as_ref().map_or(super_name, ResourceExt::name_any);
+    let asks = match flow {
+        Flow::Down => asks(kind, twin.as_ref().or(object.as_ref()))?,
+        _ => Amounts::new(),
+    };
+    let limits = if asks.is_empty() {
+        vec![]
+    } else {
+        let groups = quota::groups(cluster, vcp).await?.unwrap_or_default();
+        let mut limits = quota::limits(vcp, &groups);
+        limits.retain(|limit| asks.contains_key(&limit.name));
+        limits
+    };
 
     Ok(Facts {
         kind: kind.resource.kind.clone(),
@@ -127,7 +140,22 @@ pub(super) async fn facts(
         },
         identity,
         tenant_name,
+        limits,
+        asks,
     })
+}
+
+/// What an object takes of quotas, or would.
+fn asks(kind: &Kind, object: Option<&DynamicObject>) -> Result<Amounts> {
+    let known = KINDS
+        .iter()
+        .map(|known| known.resource())
+        .find(|known| known.kind == kind.resource.kind && known.group == kind.resource.group);
+    let (Some(resource), Some(object)) = (known, object) else {
+        return Ok(Amounts::new());
+    };
+    let object = Object::from_value(serde_json::to_value(object)?);
+    Ok(object.map_or_else(|_| Amounts::new(), |object| demand::of(resource, &object)))
 }
 
 /// What the syncer says about the tenant as a whole, unless all is well.

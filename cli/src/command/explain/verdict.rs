@@ -1,7 +1,8 @@
 //! Why an object is or isn't where it should be, from what was seen on both sides. Pure.
 
-use crate::owner::Marks;
+use crate::{owner::Marks, quota::Limit};
 use k8s_openapi::{api::core::v1::Event, apimachinery::pkg::apis::meta::v1::Time};
+use tenancy::quota::amount::Amounts;
 
 /// Which way objects of a kind cross.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,10 @@ pub(super) struct Facts {
     pub(super) trouble: Option<String>,
     /// What the syncer told the tenant about the object, the oldest first.
     pub(super) events: Vec<Event>,
+    /// Limits of the tenant and its groups that an object of the kind counts for.
+    pub(super) limits: Vec<Limit>,
+    /// What the object takes of them, or would.
+    pub(super) asks: Amounts,
 }
 
 /// One side.
@@ -201,16 +206,41 @@ impl Facts {
             .is_some_and(|marks| marks.tenant == self.identity)
     }
 
-    /// The last thing that the syncer refused.
-    fn refusal(&self) -> Option<String> {
+    /// The last thing that the syncer refused, and what helps.
+    fn refusal(&self) -> Option<(String, String)> {
         let refused = |event: &&Event| {
             event.type_.as_deref() == Some("Warning")
                 || matches!(event.reason.as_deref(), Some("NotSynced" | "SyncRefused"))
         };
         let event = self.events.iter().rev().find(refused)?;
-        Some(crate::error::one_line(
-            event.message.as_deref().unwrap_or_default(),
-        ))
+        let message = crate::error::one_line(event.message.as_deref().unwrap_or_default());
+        let advice = match event.reason.as_deref() {
+            Some("QuotaExceeded") => self.room(),
+            Some("QuotaNeedsResources") => {
+                "make a LimitRange in the tenant's namespace, or set spec.pods.containers of its class".to_owned()
+            }
+            _ => "change the tenant's object accordingly".to_owned(),
+        };
+        Some((message, advice))
+    }
+
+    /// Where room can come from.
+    fn room(&self) -> String {
+        let asked = |limit: &&Limit| self.asks.contains_key(&limit.name) && limit.is_full();
+        let full: Vec<String> = self
+            .limits
+            .iter()
+            .filter(asked)
+            .map(|limit| format!("{} of {}", limit.name, limit.of))
+            .collect();
+        let what = if full.is_empty() {
+            "the limits below".to_owned()
+        } else {
+            full.join(" and ")
+        };
+        format!(
+            "delete something that takes of it, or raise {what}; it goes down as soon as there is room"
+        )
     }
 }
 
@@ -259,9 +289,9 @@ fn both(facts: &Facts, tenant: &Twin, twin: &Twin) -> Verdict {
         );
     }
     match facts.refusal() {
-        Some(refusal) => bad(
+        Some((refusal, advice)) => bad(
             format!("Both sides have it; the last change was refused: {refusal}"),
-            "change the tenant's object accordingly",
+            advice,
         ),
         None => good("It is synced."),
     }
@@ -280,11 +310,8 @@ fn not_down(facts: &Facts, tenant: &Twin) -> Verdict {
             "see its finalizers",
         );
     }
-    if let Some(refusal) = facts.refusal() {
-        return bad(
-            format!("It is refused: {refusal}"),
-            "change the tenant's object accordingly",
-        );
+    if let Some((refusal, advice)) = facts.refusal() {
+        return bad(format!("It is refused: {refusal}"), advice);
     }
     match facts.place {
         Place::Missing => {
@@ -383,6 +410,8 @@ mod tests {
             trouble: None,
             program: "sublet",
             events: vec![],
+            limits: vec![],
+            asks: Amounts::new(),
         }
     }
 
@@ -469,6 +498,20 @@ mod tests {
         let mut refused = facts(mine(), None);
         refused.events = vec![serde_json::from_value(event).unwrap()];
         told(&refused, false, "It is refused: hostPath isn't allowed");
+        let full = json!({"metadata": {}, "involvedObject": {}, "type": "Warning", "reason": "QuotaExceeded", "message": "no room"});
+        refused.events = vec![serde_json::from_value(full).unwrap()];
+        refused.asks = Amounts::from([("pods".to_owned(), 1000)]);
+        refused.limits = ["2", "3"]
+            .map(|used| Limit {
+                of: format!("group {used}"),
+                name: "pods".into(),
+                used: used.into(),
+                own: "1".into(),
+                hard: "3".into(),
+            })
+            .into();
+        told(&refused, false, "It is refused: no room");
+        assert!(of(&refused).advice.contains("raise pods of group 3;"));
         let mut waiting = facts(mine(), None);
         waiting.trouble = Some("the syncer says: no".into());
         assert_eq!(of(&waiting).advice, "the syncer says: no");

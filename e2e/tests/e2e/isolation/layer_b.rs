@@ -6,8 +6,9 @@ use anyhow::ensure;
 use api::keys;
 use e2e::{
     kind::{
-        ADMISSION_BINDING, CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, CRD, Kind, LEASE,
-        NAMESPACE, PERSISTENT_VOLUME, POD, ROLE, ROLE_BINDING, SECRET, SERVICE, SERVICE_ACCOUNT,
+        ADMISSION_BINDING, CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, CRD, GROUP, Kind,
+        LEASE, NAMESPACE, PERSISTENT_VOLUME, POD, ROLE, ROLE_BINDING, SECRET, SERVICE,
+        SERVICE_ACCOUNT,
     },
     make, oracle,
     read::condition,
@@ -204,6 +205,8 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
         let mut there = super_pod(|_| {});
         there["metadata"] = json!({"name": "web", "namespace": UNGUARDED});
         rig.side.create(POD, there).await?;
+        let group = json!({"metadata": {"name": "g"}, "spec": {"namespaces": ["nobodys"], "quota": {"pods": "1"}}});
+        rig.side.create(GROUP, group).await?;
         let syncer = acting(rig, "sublet-syncer").await?;
 
         let map = || make::config_map("m", "k", "v");
@@ -300,6 +303,18 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 "the status of a VirtualControlPlane",
                 CONTROL_PLANE.path(NAMESPACE_OF_TESTS, &guest.name) + "/status",
                 json!({"status": {"message": "m"}}),
+                Allowed,
+            ),
+            merge(
+                "T43 the budget of a group",
+                GROUP.path("", "g"),
+                json!({"spec": {"quota": {"pods": "1000"}}}),
+                Denied,
+            ),
+            merge(
+                "the status of a group",
+                GROUP.path("", "g") + "/status",
+                json!({"status": {"shares": {}}}),
                 Allowed,
             ),
             // Namespaces (T27).

@@ -21,7 +21,7 @@ const METADATA: &str = "169.254.169.254";
 const PATIENCE: &str = "--connect-timeout 3 --max-time 6";
 
 /// What a pod tries to reach: what it is called, and its URL.
-type Targets = BTreeMap<String, String>;
+pub(super) type Targets = BTreeMap<String, String>;
 
 /// Which targets a pod reaches, asked all at once: an answer of whatever status counts, and so does a connection that
 /// isn't closed.
@@ -43,7 +43,7 @@ async fn reached(kubectl: &Program, pod: &str, targets: &Targets) -> anyhow::Res
     Ok(reached)
 }
 
-async fn expect(
+pub(super) async fn expect(
     kubectl: &Program,
     pod: &str,
     targets: &Targets,
@@ -69,7 +69,7 @@ fn client() -> Value {
 }
 
 /// Runs `web` behind the Service `web`, and `client`; returns the address of a pod of `web`.
-async fn populate(space: &Space) -> anyhow::Result<String> {
+pub(super) async fn populate(space: &Space) -> anyhow::Result<String> {
     let web = make::deployment("web", 1, make::pod_spec(make::server()));
     space.create(DEPLOYMENT, web).await?;
     space.create(SERVICE, make::service("web")).await?;
@@ -83,7 +83,11 @@ async fn populate(space: &Space) -> anyhow::Result<String> {
     Ok(text(pod, "/status/podIP").to_owned())
 }
 
-fn kubectl_of(folder: &Folder, kubeconfig: &str, space: &str) -> anyhow::Result<Program> {
+pub(super) fn kubectl_of(
+    folder: &Folder,
+    kubeconfig: &str,
+    space: &str,
+) -> anyhow::Result<Program> {
     let mut config: Value = serde_saphyr::from_str(kubeconfig)?;
     config["contexts"][0]["context"]["namespace"] = space.into();
     Program::kubectl(folder.path(), &config.to_string())

@@ -2,6 +2,7 @@
 
 use super::{Crossing, Down, list, plain, require_offered};
 use crate::{
+    hosts,
     kind::{
         Cx, Refused, Resource,
         pod::fields::{Fields, Rule},
@@ -120,22 +121,33 @@ fn step(spec: &mut Value, _: &Object, cx: &Cx<'_>) -> Result<Crossing, Refused> 
 pub(super) fn check_host(host: &str, cx: &Cx<'_>) -> Result<(), Refused> {
     let offers = &cx.tenant.offers;
     if offers.allows_any_host() || !host.is_empty() && offers.allows_host(host) {
-        return Ok(());
+        return if cx.facts.is_host_taken(host) {
+            let asked = asked(host);
+            Err(Refused::new(
+                hosts::TAKEN,
+                format!("{asked} overlaps with one that somebody else had first: choose another"),
+            ))
+        } else {
+            Ok(())
+        };
     }
     let allowed = if offers.hosts.is_empty() {
         "no host is allowed to this tenant".to_owned()
     } else {
         format!("allowed are {}", offers.hosts.join(", "))
     };
-    let asked = if host.is_empty() {
+    Err(Refused::new(
+        "HostNotAllowed",
+        format!("{} takes traffic of others: {allowed}", asked(host)),
+    ))
+}
+
+fn asked(host: &str) -> String {
+    if host.is_empty() {
         "a rule for all hosts".to_owned()
     } else {
         format!("host {host:?}")
-    };
-    Err(Refused::new(
-        "HostNotAllowed",
-        format!("{asked} takes traffic of others: {allowed}"),
-    ))
+    }
 }
 
 #[cfg(test)]
@@ -226,6 +238,27 @@ mod tests {
         spec["defaultBackend"] = json!({"service": {"name": "web", "port": {"number": 80}}});
         let refused = with(|cx| translate(&INGRESS, &ingress(spec), cx)).unwrap_err();
         assert_eq!(refused.reason, "HostNotAllowed");
+    }
+
+    #[test]
+    fn a_host_that_another_tenant_had_first_is_refused() {
+        let mut tenant = tenant();
+        tenant.offers.hosts = vec!["*".into()];
+        let facts = Answers {
+            offers_all: true,
+            taken: vec!["shop.acme.example"],
+            ..Answers::default()
+        };
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &facts,
+        };
+        let refused = translate(&INGRESS, &ingress(spec()), &cx).unwrap_err();
+        assert_eq!(refused.reason, hosts::TAKEN);
+        let mut other = spec();
+        other["rules"][0]["host"] = "other.example".into();
+        other["tls"] = json!([]);
+        assert!(translate(&INGRESS, &ingress(other), &cx).is_ok());
     }
 
     #[test]

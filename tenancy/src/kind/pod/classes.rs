@@ -7,19 +7,35 @@ use crate::{
 };
 use serde_json::Value;
 
-/// Puts in what the platform offers, and the claims that the tenant's controller made from templates.
+/// Puts in what the platform offers or prescribes, and the claims that the tenant's controller made from templates.
 ///
-/// A priority class that isn't offered is the tenant's own, which means nothing among tenants: the pod runs without
-/// (T11). A runtime that isn't offered is refused: the pod would run with less isolation than it asks for (T13).
+/// A priority class that isn't offered is the tenant's own, which means nothing among tenants: the pod runs with the one
+/// of its tier, or without (T11). A runtime that isn't offered is refused: the pod would run with less isolation than it
+/// asks for (T13). So is any but the one that is prescribed.
 pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) -> Result<(), Refused> {
     let class = text(spec, "priorityClassName").to_owned();
+    let rules = &cx.tenant.pods;
     if !cx.facts.is_offered("PriorityClass", &class)
         && let Some(spec) = spec.as_object_mut()
     {
         spec.remove("priorityClassName");
+        if let Some(tier) = &rules.priority_class {
+            spec.insert("priorityClassName".into(), tier.as_str().into());
+        }
     }
     let class = text(spec, "runtimeClassName").to_owned();
-    if class.is_empty() {
+    if let Some(prescribed) = &rules.runtime_class {
+        if !class.is_empty() && class != *prescribed {
+            return Err(Refused::new(
+                "RuntimeClassPrescribed",
+                format!(
+                    "spec.runtimeClassName {class:?} can't be chosen: all pods of this tenant run under {prescribed:?}; \
+                     leave it out"
+                ),
+            ));
+        }
+        spec["runtimeClassName"] = prescribed.as_str().into();
+    } else if class.is_empty() {
         if let Some(spec) = spec.as_object_mut() {
             spec.remove("runtimeClassName");
         }
@@ -98,6 +114,31 @@ mod tests {
         assert_eq!(twin.unwrap().at("/spec/priorityClassName"), None);
         let refused = down_as(&pod("{runtimeClassName: weak}"), |_, _| {}).unwrap_err();
         assert_eq!(refused.reason, "RuntimeClassNotOffered");
+    }
+
+    #[test]
+    fn a_tier_and_a_runtime_can_be_prescribed() {
+        let down = |spec| {
+            down_as(&pod(spec), |tenant, facts| {
+                tenant.pods.priority_class = Some("paid".into());
+                tenant.pods.runtime_class = Some("sandbox".into());
+                facts.offered = vec![("PriorityClass", "gold"), ("RuntimeClass", "runc")];
+            })
+        };
+        for (spec, priority) in [
+            ("{}", "paid"),
+            ("{priorityClassName: own}", "paid"),
+            (
+                "{priorityClassName: gold, runtimeClassName: sandbox}",
+                "gold",
+            ),
+        ] {
+            let twin = down(spec).unwrap();
+            assert_eq!(twin.text("/spec/priorityClassName"), Some(priority));
+            assert_eq!(twin.text("/spec/runtimeClassName"), Some("sandbox"));
+        }
+        let refused = down("{runtimeClassName: runc}").unwrap_err();
+        assert_eq!(refused.reason, "RuntimeClassPrescribed");
     }
 
     #[test]

@@ -47,7 +47,9 @@ const TOLERABLE: [(&str, &str); 7] = [
 /// Left out, not refused: DaemonSets of every vendor tolerate everything, and still run where they may.
 pub(super) fn step(spec: &mut Value, cx: &Cx<'_>) -> Result<(), Refused> {
     let tolerations: Vec<Value> = items(spec, "tolerations").filter_map(tolerated).collect();
-    if spec.get("tolerations").is_some() {
+    let given = cx.tenant.pods.tolerations.iter().map(toleration);
+    let tolerations: Vec<Value> = tolerations.into_iter().chain(given).collect();
+    if spec.get("tolerations").is_some() || !tolerations.is_empty() {
         spec["tolerations"] = tolerations.into();
     }
     let mut selector: Map<String, Value> = spec
@@ -72,6 +74,18 @@ pub(super) fn step(spec: &mut Value, cx: &Cx<'_>) -> Result<(), Refused> {
         spec["nodeSelector"] = selector.into();
     }
     Ok(())
+}
+
+/// One that the class gives.
+fn toleration(given: &api::Toleration) -> Value {
+    let mut toleration = match &given.value {
+        Some(value) => json!({"key": given.key, "operator": "Equal", "value": value}),
+        None => json!({"key": given.key, "operator": "Exists"}),
+    };
+    if let Some(effect) = &given.effect {
+        toleration["effect"] = effect.as_str().into();
+    }
+    toleration
 }
 
 /// The toleration as it may cross: narrowed to the effect that is allowed for its key.
@@ -147,6 +161,25 @@ mod tests {
               operator: Exists
         "#]]
         .assert_eq(&field(spec, "/tolerations"));
+    }
+
+    #[test]
+    fn tolerations_of_the_class_are_added() {
+        let given = |value: Option<&str>| api::Toleration {
+            key: "customer".into(),
+            value: value.map(str::to_owned),
+            effect: value.map(|_| "NoSchedule".to_owned()),
+        };
+        let twin = down_as(&pod("{tolerations: [{operator: Exists}]}"), |tenant, _| {
+            tenant.pods.tolerations = vec![given(Some("acme")), given(None)];
+        });
+        assert_eq!(
+            twin.unwrap().at("/spec/tolerations"),
+            Some(&json!([
+                {"key": "customer", "operator": "Equal", "value": "acme", "effect": "NoSchedule"},
+                {"key": "customer", "operator": "Exists"},
+            ]))
+        );
     }
 
     #[test]

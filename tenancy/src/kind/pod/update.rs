@@ -5,6 +5,7 @@
 //! added when the pod was made (defaults, limits of a LimitRange, tolerations) stays.
 
 use super::{
+    defaults,
     fields::{items, text},
     status,
 };
@@ -17,9 +18,10 @@ use serde_json::{Map, Value, json};
 
 /// What must change in the super pod `have` to make it `want`.
 pub(super) fn changes(want: &Object, have: &Object) -> Vec<Change> {
-    let (Some(want_spec), Some(have_spec)) = (want.at("/spec"), have.at("/spec")) else {
+    let (Some(want_spec), Some(have_spec)) = (defaults::asked(want), have.at("/spec")) else {
         return vec![];
     };
+    let want_spec = &*want_spec;
     let mut changes = vec![];
     for list in ["initContainers", "containers"] {
         for (index, (have, want)) in pairs(have_spec, want_spec, list).enumerate() {

@@ -1,0 +1,152 @@
+//! What tenants' pods are made with in the super cluster, whatever they ask for.
+
+use crate::Quantities;
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the pods of a class's tenants are made with; nothing is added or refused where it is left out.
+///
+/// What can't be changed of a pod once it is made holds for those that are made later.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodRules {
+    /// Which images may run, and when they are pulled.
+    #[serde(default, skip_serializing_if = "ImageRules::is_empty")]
+    pub images: ImageRules,
+
+    /// The RuntimeClass of the super cluster that every pod runs under, a sandbox for instance; pods that name another are
+    /// refused. Tenants needn't be offered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub runtime_class_name: Option<String>,
+
+    /// The PriorityClass of the super cluster of pods that name none that the tenant is offered: a tier of this class
+    /// against those of others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("!self.startsWith('system-')").message("priorityClassName can't be a system- class: pods of tenants would push out the platform's"))]
+    #[schemars(length(min = 1, max = 253))]
+    pub priority_class_name: Option<String>,
+
+    /// Taints that the pods tolerate beside those of a node's condition: of nodes that are kept for these tenants.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub tolerations: Vec<Toleration>,
+
+    /// The most that a pod may send and receive, as the CNI's bandwidth plugin enforces it.
+    #[serde(default, skip_serializing_if = "Bandwidth::is_empty")]
+    pub bandwidth: Bandwidth,
+
+    /// Requests and limits of containers.
+    #[serde(default, skip_serializing_if = "ContainerRules::is_empty")]
+    pub containers: ContainerRules,
+}
+
+/// What one tenant's pods are made with where that is stricter than its class.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodWishes {
+    /// Which of the images that its class allows may run, and when they are pulled.
+    #[serde(default, skip_serializing_if = "ImageRules::is_empty")]
+    pub images: ImageRules,
+    /// The RuntimeClass that every pod runs under, where its class names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub runtime_class_name: Option<String>,
+    /// The most that a pod may send and receive, as far as that is less than its class allows.
+    #[serde(default, skip_serializing_if = "Bandwidth::is_empty")]
+    pub bandwidth: Bandwidth,
+}
+
+/// Which images may run, and when they are pulled.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageRules {
+    /// Where images may come from: a registry such as `registry.example.com`, or a part of one such as
+    /// `docker.io/library`. All when empty. The image of the tenants' CoreDNS may always run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(validation = Rule::new("self.all(r, r.matches('^[a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$'))")
+        .message("registries are written as registry.example.com, registry.example.com:5000 or docker.io/library: without a scheme, tag or slash at the end"))]
+    #[schemars(length(max = 64), inner(length(max = 255)))]
+    pub registries: Vec<String>,
+    /// Whether images are pulled each time, so that one that lies on a node already runs only for those who may pull it.
+    #[serde(default)]
+    pub always_pull: bool,
+}
+
+/// The most that a pod may send and receive in a second, such as `10M`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bandwidth {
+    /// What it may receive, in bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,8}[kMGT]$"))]
+    pub ingress: Option<String>,
+    /// What it may send, in bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,8}[kMGT]$"))]
+    pub egress: Option<String>,
+}
+
+/// Requests and limits of containers, by resource: `cpu`, `memory`, `ephemeral-storage` and others.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerRules {
+    /// Requests of containers that say none.
+    #[serde(default, skip_serializing_if = "Quantities::is_empty")]
+    pub requests: Quantities,
+    /// Limits of containers that say none.
+    #[serde(default, skip_serializing_if = "Quantities::is_empty")]
+    pub limits: Quantities,
+    /// The most that one container may have as a limit; more is refused, and one that says none gets this at most.
+    #[serde(default, skip_serializing_if = "Quantities::is_empty")]
+    pub max: Quantities,
+}
+
+/// A taint that is tolerated.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Toleration {
+    /// Key of the taint.
+    #[schemars(length(min = 1, max = 316))]
+    pub key: String,
+    /// Value of the taint; any when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub value: Option<String>,
+    /// Effect of the taint: `NoSchedule`, `PreferNoSchedule` or `NoExecute`; all when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(NoSchedule|PreferNoSchedule|NoExecute)$"))]
+    pub effect: Option<String>,
+}
+
+impl PodRules {
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl PodWishes {
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl ImageRules {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Bandwidth {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl ContainerRules {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}

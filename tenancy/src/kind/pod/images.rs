@@ -1,0 +1,232 @@
+//! Images: from registries that are allowed, and pulled each time where the platform says so (T24).
+//!
+//! An image that somebody with the right to it had pulled lies on the node for everybody; only a pull asks the registry
+//! who may have it.
+
+use super::{
+    containers,
+    fields::{items_mut, text},
+};
+use crate::kind::{Cx, Refused};
+use serde_json::Value;
+
+/// Refuses images from elsewhere, and sets the pull policy of containers and image volumes.
+pub(super) fn step(spec: &mut Value, cx: &Cx<'_>) -> Result<(), Refused> {
+    let rules = &cx.tenant.pods;
+    if rules.registries.is_empty() && !rules.always_pull {
+        return Ok(());
+    }
+    let mut refused = None;
+    let mut hold = |place: &mut Value, image: &str, policy: &str| {
+        let name = text(place, image).to_owned();
+        if name.is_empty() || name == rules.dns_image {
+            return;
+        }
+        if !rules.registries.iter().all(|list| is_from(&name, list)) {
+            refused.get_or_insert(name);
+        }
+        if rules.always_pull {
+            place[policy] = "Always".into();
+        }
+    };
+    containers::for_each(spec, |container| {
+        hold(container, "image", "imagePullPolicy");
+    });
+    for volume in items_mut(spec, "volumes") {
+        if let Some(image) = volume.get_mut("image") {
+            hold(image, "reference", "pullPolicy");
+        }
+    }
+    match refused {
+        None => Ok(()),
+        Some(image) => {
+            let lists = rules.registries.iter().map(|list| list.join(", "));
+            let lists: Vec<String> = lists.collect();
+            Err(Refused::new(
+                "ImageNotAllowed",
+                format!(
+                    "image {image:?} doesn't come from where images may come from: {}",
+                    lists.join("; of those: ")
+                ),
+            ))
+        }
+    }
+}
+
+/// Whether an image is of one of these registries, or of a part of one.
+fn is_from(image: &str, allowed: &[String]) -> bool {
+    let Some(name) = full_name(image) else {
+        return false;
+    };
+    allowed.iter().any(|entry| {
+        let (host, path) = entry.split_once('/').unwrap_or((entry, ""));
+        let host = host.to_ascii_lowercase();
+        let entry = match path {
+            "" => host,
+            path => format!("{host}/{path}"),
+        };
+        name.strip_prefix(&entry)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}
+
+/// `REGISTRY/PATH` of an image as container runtimes read it, without tag and digest; `None` if it is none.
+fn full_name(image: &str) -> Option<String> {
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    // A colon after the last slash begins the tag; one before it is a registry's port.
+    let name = match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => name,
+    };
+    let (host, path) = match name.split_once('/') {
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path),
+        _ => ("docker.io", name),
+    };
+    let host = match host.to_ascii_lowercase().as_str() {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
+        host => host.to_owned(),
+    };
+    let is_part = |part: &str| {
+        let mut bytes = part.bytes();
+        bytes
+            .next()
+            .is_some_and(|first| first.is_ascii_lowercase() || first.is_ascii_digit())
+            && bytes.all(|byte| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte)
+            })
+    };
+    if !path.split('/').all(is_part) {
+        return None;
+    }
+    Some(if host == "docker.io" && !path.contains('/') {
+        format!("docker.io/library/{path}")
+    } else {
+        format!("{host}/{path}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::pod::tests::{down_as, pod};
+
+    const ALL: &str = "
+      initContainers: [{name: i, image: registry.example/team/init}]
+      containers: [{name: c, image: 'registry.example/team/app:1', imagePullPolicy: IfNotPresent}]
+      ephemeralContainers: [{name: e, image: registry.example/team/debug}]
+      volumes: [{name: v, image: {reference: registry.example/team/data, pullPolicy: Never}}]";
+
+    fn from(registries: &[&[&str]], spec: &str) -> Result<crate::object::Object, Refused> {
+        down_as(&pod(spec), |tenant, _| {
+            tenant.pods.registries = registries
+                .iter()
+                .map(|list| list.iter().map(|&entry| entry.to_owned()).collect())
+                .collect();
+        })
+    }
+
+    #[test]
+    fn names_are_read_as_runtimes_read_them() {
+        for (image, name) in [
+            ("nginx", "docker.io/library/nginx"),
+            ("nginx:1.27", "docker.io/library/nginx"),
+            ("team/app@sha256:aa", "docker.io/team/app"),
+            ("Index.Docker.io/nginx", "docker.io/library/nginx"),
+            ("localhost/app", "localhost/app"),
+            ("r.example:5000/a/b:v1", "r.example:5000/a/b"),
+            ("r.example:5000/a/b", "r.example:5000/a/b"),
+        ] {
+            assert_eq!(full_name(image).as_deref(), Some(name), "{image}");
+        }
+        for none in [
+            "",
+            "r.example/",
+            "r.example/team/../other/app",
+            "r.example//a",
+            "r.example/A",
+        ] {
+            assert_eq!(full_name(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_registry_or_a_part_of_it_is_allowed_and_no_namesake() {
+        let allowed = [
+            "registry.example/team".to_owned(),
+            "Docker.io/library".to_owned(),
+        ];
+        for image in [
+            "registry.example/team/app:1",
+            "nginx",
+            "registry.example/team",
+        ] {
+            assert!(is_from(image, &allowed), "{image}");
+        }
+        for image in [
+            "registry.example/team2/app",
+            "registry.example.evil.example/team/app",
+            "registry.example/other",
+            "evil/nginx",
+            "registry.example/team/../other",
+        ] {
+            assert!(!is_from(image, &allowed), "{image}");
+        }
+    }
+
+    #[test]
+    fn every_place_of_an_image_is_held() {
+        assert!(
+            from(
+                &[
+                    &["registry.example"],
+                    &["registry.example/team", "x.example"]
+                ],
+                ALL
+            )
+            .is_ok()
+        );
+        for part in ["init", "app:1", "debug", "data"] {
+            let spec = ALL.replace(
+                &format!("registry.example/team/{part}"),
+                "elsewhere.example/x",
+            );
+            let refused = from(&[&["registry.example"]], &spec).unwrap_err();
+            assert_eq!(refused.reason, "ImageNotAllowed", "{part}");
+            assert!(refused.message.contains("elsewhere.example/x"));
+        }
+        assert!(from(&[&["registry.example"], &["registry.example/other"]], ALL).is_err());
+        assert!(from(&[], ALL).is_ok());
+    }
+
+    #[test]
+    fn t24_images_are_pulled_each_time_where_the_platform_says_so() {
+        let twin = down_as(&pod(ALL), |tenant, _| tenant.pods.always_pull = true).unwrap();
+        for pointer in [
+            "/spec/initContainers/0/imagePullPolicy",
+            "/spec/containers/0/imagePullPolicy",
+            "/spec/ephemeralContainers/0/imagePullPolicy",
+            "/spec/volumes/0/image/pullPolicy",
+        ] {
+            assert_eq!(twin.text(pointer), Some("Always"), "{pointer}");
+        }
+        let twin = down_as(&pod(ALL), |_, _| ()).unwrap();
+        assert_eq!(
+            twin.text("/spec/containers/0/imagePullPolicy"),
+            Some("IfNotPresent")
+        );
+    }
+
+    #[test]
+    fn the_platforms_dns_runs_whatever_is_said_of_images() {
+        let spec = "{containers: [{name: c, image: 'r.example/coredns:v1', imagePullPolicy: IfNotPresent}]}";
+        let twin = down_as(&pod(spec), |tenant, _| {
+            tenant.pods.registries = vec![vec!["other.example".into()]];
+            tenant.pods.always_pull = true;
+            tenant.pods.dns_image = "r.example/coredns:v1".into();
+        });
+        assert_eq!(
+            twin.unwrap().text("/spec/containers/0/imagePullPolicy"),
+            Some("IfNotPresent")
+        );
+    }
+}
