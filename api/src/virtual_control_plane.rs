@@ -254,7 +254,7 @@ pub struct External {
 /// A super cluster that is another one than the cluster that this object is in.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.namespace) == has(oldSelf.namespace) && (!has(self.namespace) || self.namespace == oldSelf.namespace)")
+#[x_kube(validation = Rule::new("has(self.__namespace__) == has(oldSelf.__namespace__) && (!has(self.__namespace__) || self.__namespace__ == oldSelf.__namespace__)")
     .message("superCluster.namespace can't change: the tenant would be left behind; set it back"))]
 pub struct SuperCluster {
     /// Secret in the same namespace that holds a kubeconfig for it. Its user may get, create, patch and delete

@@ -230,7 +230,7 @@ mod tests {
             Object::new(kind, Some("n"), name, body)
         });
         let ready = MAINS.map(|(_, name)| pod(name, "True"));
-        let seen: Objects = mains.clone().into_iter().chain(ready).collect();
+        let seen: Objects = mains.into_iter().chain(ready).collect();
         assert!(Parts::of(&seen).blockers.is_empty());
         assert!(
             !Parts::of(&seen).rolled_out,
