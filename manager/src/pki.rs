@@ -2,7 +2,7 @@
 //!
 //! Authorities, the ServiceAccount key pair and the encryption key are made once and never overwritten. Leaf
 //! certificates live [`LEAF_DAYS`] and are made anew after two thirds of that, when their names change, or when their
-//! authority does. All keys that are made here are ECDSA P-256; authorities that a person brought ([`brought`]) may have
+//! authority does. All keys that are made here are ECDSA P-256; authorities that a person brought ([`brought()`]) may have
 //! others. Randomness is used in [`issue`] alone; when to issue is decided purely.
 
 mod brought;
