@@ -13,12 +13,13 @@ pub struct Manager {
     folder: PathBuf,
     kubeconfig: PathBuf,
     port: u16,
+    flags: Vec<String>,
     process: Option<Process>,
 }
 
 impl Manager {
-    /// One that looks after the cluster that `kubeconfig` leads to; it isn't started yet.
-    pub fn new(folder: &Path, kubeconfig: &str) -> anyhow::Result<Self> {
+    /// One that looks after the cluster that `kubeconfig` leads to, with further flags; it isn't started yet.
+    pub fn new(folder: &Path, kubeconfig: &str, flags: &[&str]) -> anyhow::Result<Self> {
         let file = folder.join("manager.kubeconfig");
         std::fs::write(&file, kubeconfig)?;
         let [port] = free_ports()?;
@@ -26,16 +27,18 @@ impl Manager {
             folder: folder.to_owned(),
             kubeconfig: file,
             port,
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             process: None,
         })
     }
 
     /// Starts it and waits until it is ready.
     pub async fn start(&mut self) -> anyhow::Result<()> {
-        let flags = [
+        let mut flags = vec![
             format!("--kubeconfig={}", self.kubeconfig.display()),
             format!("--listen=127.0.0.1:{}", self.port),
         ];
+        flags.extend(self.flags.clone());
         let process = Process::start(&self.folder, "manager", &settings::manager()?, &flags)?;
         let process = self.process.insert(process);
         let port = self.port;
