@@ -13,7 +13,7 @@ pub use control_plane::{
     SubletControlPlaneTemplateSpec, TenantSettings,
 };
 pub use infrastructure::{
-    InfrastructureInitialization, NetworkSettings, SubletCluster, SubletClusterSpec,
+    InfrastructureInitialization, PlaceSettings, SubletCluster, SubletClusterSpec,
     SubletClusterStatus, SubletClusterTemplate, SubletClusterTemplateResource,
     SubletClusterTemplateSpec,
 };

@@ -70,6 +70,15 @@ pub const RELEASED: &str = "sublet.dev/released";
 /// Annotation on a tenant's Lease: objects made under an older restore counter than this may be deleted again.
 pub const ACKNOWLEDGED: &str = "sublet.dev/acknowledged-restore";
 
+/// Annotation on pods of a control plane: the time at which they were to be started anew.
+pub const ROLLOUT: &str = "sublet.dev/rollout";
+/// Annotation on a VirtualControlPlane that is the twin of one in a management cluster: `NAMESPACE/NAME` of that one, for
+/// people.
+pub const TWIN_OF: &str = "sublet.dev/twin-of";
+/// Annotation on a VirtualControlPlane of another super cluster: there may be a twin, `NAMESPACE/NAME`. It is written before
+/// the twin is, so that a deletion waits for a super cluster only when it must.
+pub const TWIN: &str = "sublet.dev/twin";
+
 /// Finalizer on a VirtualControlPlane: held until nothing of the tenant is left in the super cluster.
 pub const FINALIZER: &str = "sublet.dev/tenant";
 /// Finalizer on a VirtualControlPlane that belongs to a SubletCluster: while it is there, a deletion ends workload and

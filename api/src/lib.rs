@@ -36,8 +36,8 @@ pub use quantities::Quantities;
 pub use sharing::{ControlPlaneRef, Export, Import, PublishedService, ServiceRef, Sharing};
 pub use virtual_control_plane::{
     ApiServers, Dns, Endpoint, Etcd, EtcdStorage, External, Network, Phase, PodSecurity, Policy,
-    QuotaStatus, RunningVersion, SecretRef, Sync, SyncObjects, TenantProof, VirtualControlPlane,
-    VirtualControlPlaneSpec, VirtualControlPlaneStatus,
+    QuotaStatus, Rollout, RunningVersion, SecretRef, SuperCluster, Sync, SyncObjects, TenantProof,
+    VirtualControlPlane, VirtualControlPlaneSpec, VirtualControlPlaneStatus,
 };
 
 /// The API group of Sublet's own resources.

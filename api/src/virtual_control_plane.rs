@@ -35,7 +35,11 @@ use std::collections::BTreeMap;
     validation = Rule::new("!has(oldSelf.external) == !has(self.external)")
         .message("spec.external can't be added or removed: create another VirtualControlPlane instead"),
     validation = Rule::new("!has(self.external) || (!has(self.version) && !has(self.replicas) && !has(self.etcd))")
-        .message("with spec.external Sublet provisions nothing: leave out version, replicas and etcd")
+        .message("with spec.external Sublet provisions nothing: leave out version, replicas and etcd"),
+    validation = Rule::new("!has(oldSelf.superCluster) == !has(self.superCluster)")
+        .message("spec.superCluster can't be added or removed: create another VirtualControlPlane instead"),
+    validation = Rule::new("!has(self.superCluster) || !has(self.external)")
+        .message("spec.superCluster and spec.external exclude each other: attach the tenant in its super cluster")
 )]
 pub struct VirtualControlPlaneSpec {
     /// 128 random bits in lower-case base32 (26 characters). The manager sets it when it is left out; it can't change
@@ -66,6 +70,10 @@ pub struct VirtualControlPlaneSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etcd: Option<Etcd>,
 
+    /// When API servers and controller-manager are started anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+
     /// Service addresses and DNS.
     #[serde(default)]
     pub network: Network,
@@ -77,6 +85,11 @@ pub struct VirtualControlPlaneSpec {
     /// An API server that already runs: Sublet provisions nothing and only syncs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<External>,
+
+    /// Another cluster than this one that the tenant runs in: Sublet there does all the work on a twin of this object,
+    /// and its status is shown here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub super_cluster: Option<SuperCluster>,
 
     /// Which objects cross.
     #[serde(default)]
@@ -103,9 +116,11 @@ impl Default for VirtualControlPlaneSpec {
             version: None,
             replicas: None,
             etcd: None,
+            rollout: None,
             network: Network::default(),
             endpoint: None,
             external: None,
+            super_cluster: None,
             sync: Sync::default(),
             policy: Policy::default(),
             sharing: Sharing::default(),
@@ -160,6 +175,17 @@ impl Default for EtcdStorage {
 
 fn default_etcd_size() -> String {
     "8Gi".into()
+}
+
+/// When a control plane is started anew, without another change.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("minProperties" = 1))]
+pub struct Rollout {
+    /// At this time and never before: API servers one after the other, then the controller-manager. etcd isn't touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub after: Option<String>,
 }
 
 /// Service addresses and DNS of the tenant.
@@ -228,6 +254,21 @@ pub struct Endpoint {
 pub struct External {
     /// Secret beside the VirtualControlPlane that holds a kubeconfig for the tenant.
     pub kubeconfig_secret_ref: SecretRef,
+}
+
+/// A super cluster that is another one than the cluster that this object is in.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.__namespace__) == has(oldSelf.__namespace__) && (!has(self.__namespace__) || self.__namespace__ == oldSelf.__namespace__)")
+    .message("superCluster.namespace can't change: the tenant would be left behind; set it back"))]
+pub struct SuperCluster {
+    /// Secret in the same namespace that holds a kubeconfig for it. Its user may get, create, patch and delete
+    /// VirtualControlPlanes and get Secrets in the namespace.
+    pub kubeconfig_secret_ref: SecretRef,
+    /// Namespace of the twin, which must exist; this object's own when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
 }
 
 /// A key of a Secret in the same namespace.
@@ -351,7 +392,7 @@ pub struct VirtualControlPlaneStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Conditions by type: `Ready`, `ControlPlaneReady`, `EtcdReady`, `DNSReady`, `Synced`, `IdentityConflict`,
-    /// `DeletionsHeld`, `TenantIdentityChanged`.
+    /// `DeletionsHeld`, `TenantIdentityChanged`, `CertificatesAvailable`, `SuperClusterReachable`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

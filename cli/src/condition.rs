@@ -31,7 +31,11 @@ pub(crate) fn state(vcp: &VirtualControlPlane) -> State {
     if vcp.spec.paused {
         return State::Stuck("it is paused: nothing happens until spec.paused is false".to_owned());
     }
-    let mut wanted = vec!["Ready", "Synced"];
+    let mut wanted = vec!["Ready"];
+    // The syncer of another super cluster isn't heard here; Ready has its word.
+    if vcp.spec.super_cluster.is_none() {
+        wanted.push("Synced");
+    }
     if vcp.spec.network.dns == Dns::Dedicated && vcp.spec.external.is_none() {
         wanted.push("DNSReady");
     }

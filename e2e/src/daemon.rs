@@ -8,6 +8,7 @@ use crate::{
 };
 use anyhow::{Context, ensure};
 use futures::FutureExt;
+use http::Method;
 use serde_json::{Value, json};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use tokio::sync::Mutex;
@@ -78,6 +79,22 @@ impl<'a> Daemon<'a> {
     pub async fn restart(&self, above: &Side) -> anyhow::Result<()> {
         self.stop(above).await?;
         self.start(above).await
+    }
+
+    /// Ends its pods as a machine that loses power does; others come in their place by themselves.
+    pub async fn kill(&self, above: &Side) -> anyhow::Result<()> {
+        for pod in self.pods(above).await? {
+            let path = POD.path(self.namespace, crate::read::name(&pod));
+            let options = json!({
+                "apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0,
+                "preconditions": {"uid": crate::read::uid(&pod)},
+            });
+            match above.request(Method::DELETE, &path, Some(options)).await {
+                Err(problem) if ![404, 409].contains(&problem.code) => return Err(problem.into()),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     async fn scale(&self, above: &Side, replicas: u8) -> anyhow::Result<()> {

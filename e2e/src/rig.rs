@@ -2,11 +2,13 @@
 //! processes of this machine and none of them in a cluster.
 //!
 //! It stands beside the shared real cluster and is each test's own, so that a test may restart, stop, wipe and cut off
-//! what it likes. No manager runs in it: the tenants are `external` ones. What needs containers is tested elsewhere.
+//! what it likes. No manager runs in it unless a test starts one: the tenants are `external` ones. What needs containers is
+//! tested elsewhere.
 
 pub mod audit;
 pub mod http;
 pub mod keys;
+pub mod manager;
 pub mod player;
 pub mod process;
 pub mod server;

@@ -31,6 +31,15 @@ pub fn syncer() -> anyhow::Result<PathBuf> {
     found("SUBLET_SYNCER", default, "cargo build -p syncer")
 }
 
+/// The built manager: `SUBLET_MANAGER`, or the one in this workspace's target folder.
+pub fn manager() -> anyhow::Result<PathBuf> {
+    let default = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../target/debug/sublet-manager"
+    );
+    found("SUBLET_MANAGER", default, "cargo build -p manager")
+}
+
 /// A real program of Kubernetes or etcd, from the folder `SUBLET_PARTS` or the one that `cargo xtask super up` fills.
 pub fn part(name: &str) -> anyhow::Result<PathBuf> {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/super/bin");

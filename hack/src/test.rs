@@ -227,8 +227,9 @@ fn cluster_tests(extent: Extent) -> Result<()> {
     command.env("SUBLET_KUBECONFIG", paths::kubeconfig());
     command.env("KUBECTL", paths::handout().join("bin/kubectl"));
     command.env("SUBLET_CLI", cargo::build_cli()?);
-    // The very program that is in the image.
+    // The very programs that are in the images.
     command.env("SUBLET_SYNCER", images::binary("sublet-syncer")?);
+    command.env("SUBLET_MANAGER", images::binary("sublet-manager")?);
     command.env("SUBLET_PARTS", paths::handout().join("bin"));
     run::visibly(&mut command)
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     cluster::{self, Cluster},
-    decide::Action,
+    decide::{Action, Deed},
     kubeconfig,
     object::Object,
     observe::{Observer, Seen},
@@ -23,6 +23,9 @@ pub(crate) enum Error {
     /// The tenant's API server refused or didn't answer.
     #[error("in the tenant: {0}")]
     Tenant(#[source] cluster::Error),
+    /// The other super cluster's API server refused or didn't answer.
+    #[error("in the super cluster: {0}")]
+    Beyond(#[source] cluster::Error),
     /// The way into the tenant.
     #[error(transparent)]
     Access(#[from] tenant::Error),
@@ -40,7 +43,7 @@ pub(crate) enum Error {
 impl Error {
     /// Someone else wrote first: look again at once.
     pub(crate) fn is_conflict(&self) -> bool {
-        matches!(self, Self::Cluster(error) if error.is_conflict())
+        matches!(self, Self::Cluster(error) | Self::Beyond(error) if error.is_conflict())
     }
 }
 
@@ -95,6 +98,10 @@ pub(crate) async fn act(
                 None
             }
             Action::Apply(object) => Some(cluster.apply(&object).await?),
+            Action::Beyond(deed) => {
+                do_beyond(seen, deed).await.map_err(Error::Beyond)?;
+                None
+            }
             Action::Issue(order) => {
                 let secret = pki::issue(&order, seen.authority_of(&order), seen.now)?;
                 Some(match order.material {
@@ -120,6 +127,18 @@ pub(crate) async fn act(
         }
     }
     Ok(view)
+}
+
+/// What is to be done in the other super cluster; nothing when there is no way there any more.
+async fn do_beyond(seen: &Seen, deed: Deed) -> Result<(), cluster::Error> {
+    let Some(there) = &seen.way else {
+        return Ok(());
+    };
+    match deed {
+        Deed::Apply(twin) => there.apply(&twin).await.map(drop),
+        Deed::Merge(twin, patch) => there.merge(&twin, "", patch).await.map(drop),
+        Deed::Delete(twin) => there.delete(&twin, None).await,
+    }
 }
 
 /// A client of the tenant, as its bootstrapper.

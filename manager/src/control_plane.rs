@@ -1,9 +1,11 @@
 //! A VirtualControlPlane read once, with its class's answers filled in; provisioning sees nothing else of it.
 
+use crate::pki;
 use api::{
     ControlPlaneClass, ControlPlaneGroup, Dns, Egress, Endpoint, EtcdStorage, Images, Intervals,
     PartResources, VirtualControlPlane, capi, keys,
 };
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -39,6 +41,8 @@ pub(crate) struct ControlPlane {
     pub(crate) intervals: Intervals,
     /// Number of API servers.
     pub(crate) replicas: i32,
+    /// When API servers and controller-manager are started anew; of a past time they bear a mark.
+    pub(crate) rollout: Option<Timestamp>,
     /// Number of etcd members.
     pub(crate) members: i32,
     /// Storage of an etcd member.
@@ -165,6 +169,21 @@ pub(crate) enum Refusal {
     /// The kubeconfig of an external tenant can't be used.
     #[error("{0}")]
     Kubeconfig(String),
+    /// An authority that a person brought can't be used.
+    #[error(
+        "Secret {secret} holds no authority that can be used: {why}; correct it, or delete it and one is made"
+    )]
+    AuthorityRefused {
+        /// Namespace and name of the Secret.
+        secret: String,
+        /// What is wrong with it.
+        why: pki::Unusable,
+    },
+    /// In the super cluster there is another VirtualControlPlane under the name of the twin.
+    #[error(
+        "VirtualControlPlane {0} exists in the super cluster and isn't this tenant's: delete it, or choose another name"
+    )]
+    ForeignTwin(String),
 }
 
 impl Refusal {
@@ -179,9 +198,12 @@ impl Refusal {
             Self::Slice(_) | Self::SliceRefused { .. } => "ServiceRangeRefused",
             Self::Exhausted(_) => "ServiceRangeExhausted",
             Self::RangeUnknown(_) => "ServiceRangeUnknown",
-            Self::ForeignSecret(_) | Self::ForeignNamespace(_) => "NameTaken",
+            Self::ForeignSecret(_) | Self::ForeignNamespace(_) | Self::ForeignTwin(_) => {
+                "NameTaken"
+            }
             Self::MembersFixed(..) => "EtcdReplicasFixed",
             Self::Kubeconfig(_) => "KubeconfigRefused",
+            Self::AuthorityRefused { .. } => "AuthorityRefused",
         }
     }
 }
@@ -222,10 +244,10 @@ impl Owner {
         }
     }
 
-    /// Name of the Secret by which Cluster API reaches the tenant, when it is a Cluster.
-    pub(crate) fn cluster_secret(&self) -> Option<String> {
+    /// Name of a Secret of Cluster API's contract, when the tenant is a Cluster.
+    pub(crate) fn cluster_secret(&self, suffix: &str) -> Option<String> {
         let membership = self.cluster.as_ref()?;
-        Some(format!("{}-kubeconfig", membership.cluster))
+        Some(format!("{}-{suffix}", membership.cluster))
     }
 
     /// Labels of every object made for the tenant.
@@ -296,6 +318,11 @@ impl ControlPlane {
             feature_gates: offer.feature_gates.clone(),
             intervals: offer.intervals.clone(),
             replicas: spec.replicas.unwrap_or(1),
+            // The schema lets nothing through that is no time.
+            rollout: spec
+                .rollout
+                .as_ref()
+                .and_then(|rollout| rollout.after.as_deref()?.parse().ok()),
             members: etcd.replicas.unwrap_or(1),
             storage: etcd.storage.unwrap_or_else(|| offer.etcd_storage.clone()),
             slice,

@@ -7,16 +7,20 @@ use crate::{
     claims::{self, Standing},
     control_plane::{ControlPlane, Owner, Refusal, given_slice},
     deletion, external,
-    object::{Object, SECRET, STATEFUL_SET},
+    object::{DEPLOYMENT, Object, SECRET, STATEFUL_SET},
     observe::Seen,
     parts::{MAINS, Parts, rolled_out},
     pause,
     pki::{self, Authority, Order},
-    provision::{self, Addresses, controller_manager, etcd, keys, route::route},
+    provision::{
+        self, Addresses, apiserver, cluster_keys, controller_manager, etcd, keys, pod, route::route,
+    },
     status::Report,
     tenant::{self, Tenant},
+    twin,
 };
 use api::{Phase, keys as marks};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tenancy::slice::Slice;
@@ -36,6 +40,8 @@ pub(crate) enum Action {
     Apply(Object),
     /// The same inside the tenant.
     ApplyInTenant(Object),
+    /// Something in the other super cluster that the tenant runs in.
+    Beyond(Deed),
     /// Make keys or certificates; those of an authority are made before what it signs.
     Issue(Order),
     /// Delete what was seen.
@@ -44,6 +50,17 @@ pub(crate) enum Action {
     EndPod(Object),
     /// Take the finalizer away: the last action of all.
     Release,
+}
+
+/// Something to be done to a twin in another super cluster.
+#[derive(Clone, Debug)]
+pub(crate) enum Deed {
+    /// Make it hold what it must.
+    Apply(Object),
+    /// Change it, if it still is what was seen.
+    Merge(Object, Value),
+    /// Delete what was seen.
+    Delete(Object),
 }
 
 /// The outcome of deciding.
@@ -137,6 +154,9 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     if let Some(external) = &seen.vcp.spec.external {
         return external::decide(seen, owner, external, system);
     }
+    if seen.vcp.spec.super_cluster.is_some() {
+        return twin::decide(seen, owner, system);
+    }
     let class = seen.class.as_ref().ok_or_else(|| Refusal::ClassMissing {
         class: seen.vcp.spec.class_name.clone(),
         existing: seen.classes.clone(),
@@ -146,6 +166,10 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
         Settled::Not(actions) => return Ok(Decision::act(actions)),
     };
     let mut cp = ControlPlane::parse(owner, &seen.vcp, class, slice, &seen.groups)?;
+    // Until its time has come they bear the mark that they have, so that nothing else than time starts them anew.
+    let has_come = |after: &Timestamp| seen.now >= *after;
+    let main = seen.objects.get(DEPLOYMENT, apiserver::NAME);
+    cp.rollout = cp.rollout.filter(has_come).or_else(|| pod::mark(main?));
     if let Some(existing) = seen.objects.get(STATEFUL_SET, etcd::NAME) {
         etcd::keep_what_is_fixed(&mut cp, existing)?;
     }
@@ -250,6 +274,17 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
             report: Report::provisioning(waits),
         });
     };
+    if cp.owner.cluster.is_some() {
+        // What a person brought is used; until one may look, there may be something.
+        let from_a_person = match seen.access_beside {
+            None => return Ok(Decision::act(actions)),
+            Some(_) => cluster_keys::from_a_person(cp, seen)?,
+        };
+        if !from_a_person.is_empty() {
+            actions.extend(from_a_person.into_iter().map(Action::Create));
+            return Ok(Decision::act(actions));
+        }
+    }
     actions.extend(due(
         keys::orders(cp, &addresses),
         |order| seen.objects.get(SECRET, &order.name),
@@ -266,19 +301,23 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
     let parts = Parts::of(&seen.objects);
     actions.extend(workloads(seen, cp, &addresses));
     let user = keys::user_kubeconfig(cp, &addresses);
-    let for_cluster_api = keys::cluster_kubeconfig(cp, &addresses);
-    for (order, have) in [
-        (Some(user), &seen.user_secret),
-        (for_cluster_api, &seen.cluster_secret),
-    ] {
-        let Some(order) = order else { continue };
-        let is_foreign =
-            |secret: &Object| secret.label(marks::TENANT) != Some(cp.owner.id.as_str());
-        if have.as_ref().is_some_and(is_foreign) {
+    let for_cluster_api = keys::cluster_kubeconfig(cp, &addresses).map(|order| {
+        let have = seen.cluster_secrets.get(SECRET, &order.name);
+        (order, have)
+    });
+    for (order, have) in [(user, seen.user_secret.as_ref())]
+        .into_iter()
+        .chain(for_cluster_api)
+    {
+        if have.is_some_and(|secret| cluster_keys::is_anothers(&cp.owner, secret)) {
             let path = format!("{}/{}", order.namespace, order.name);
             return Err(Refusal::ForeignSecret(path));
         }
-        actions.extend(due(vec![order], |_| have.as_ref(), seen));
+        actions.extend(due(vec![order], |_| have, seen));
+    }
+    for want in cluster_keys::objects(cp, seen) {
+        let have = seen.cluster_secrets.get(SECRET, want.name());
+        push_unmet(&mut actions, want, have);
     }
     if let Tenant::Answers { objects, .. } = &seen.tenant {
         let unmet = tenant::objects(cp, proxy)
@@ -338,7 +377,7 @@ fn due<'a>(
     due.map(Action::Issue).collect()
 }
 
-fn push_unmet(actions: &mut Vec<Action>, want: Object, have: Option<&Object>) {
+pub(crate) fn push_unmet(actions: &mut Vec<Action>, want: Object, have: Option<&Object>) {
     if !have.is_some_and(|have| want.is_met_by(have)) {
         actions.push(Action::Apply(want));
     }

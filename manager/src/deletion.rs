@@ -15,6 +15,7 @@ use crate::{
     observe::Seen,
     parts::MAINS,
     status::{Report, condition},
+    twin,
 };
 use api::keys;
 use jiff::SignedDuration;
@@ -43,6 +44,11 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
         }
         Standing::Ours | Standing::Theirs { .. } => {}
     }
+    if seen.vcp.spec.super_cluster.is_some()
+        && let Some(decision) = twin::leave(seen, owner, system)
+    {
+        return decision;
+    }
     if let Some(waits) = syncer_at_work(seen) {
         return Decision::rest(Report::deleting(&waits));
     }
@@ -57,7 +63,7 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
     let mut leftovers: Vec<Object> = seen.syncer_secret.iter().cloned().collect();
     leftovers.extend(seen.route.iter().filter(is_ours).cloned());
     leftovers.extend(seen.user_secret.iter().filter(is_ours).cloned());
-    leftovers.extend(seen.cluster_secret.iter().filter(is_ours).cloned());
+    leftovers.extend(seen.cluster_secrets.of(SECRET).filter(is_ours).cloned());
     if is_held(seen) {
         return end_control_plane(seen, leftovers);
     }
@@ -85,7 +91,7 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
 }
 
 /// Whether keys, addresses and identity outlive the control plane.
-fn is_held(seen: &Seen) -> bool {
+pub(crate) fn is_held(seen: &Seen) -> bool {
     let mut finalizers = seen.vcp.metadata.finalizers.iter().flatten();
     finalizers.any(|finalizer| finalizer == keys::INFRASTRUCTURE_FINALIZER)
 }

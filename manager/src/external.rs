@@ -6,6 +6,7 @@ use crate::{
     kubeconfig::{Access, Error},
     object::{Object, SECRET},
     observe::Seen,
+    pki,
     provision::{self, keys},
     status::{Fact, Report},
 };
@@ -46,7 +47,7 @@ pub(crate) fn decide(
     let refused = |why: &dyn std::fmt::Display| {
         Refusal::Kubeconfig(format!("Secret {path}, key {}: {why}", reference.key))
     };
-    let text = secret_text(secret, &reference.key)
+    let text = pki::text_of(secret, &reference.key)
         .ok_or_else(|| refused(&"there is no text under this key"))?;
     let access = Access::parse(&text).map_err(|error| refused(&error))?;
     let copy = copy(owner, &access, system).map_err(|error| refused(&error))?;
@@ -88,11 +89,6 @@ fn copy(owner: &Owner, access: &Access, system: &str) -> Result<Object, Error> {
         body,
     )
     .sealed())
-}
-
-fn secret_text(secret: &Object, key: &str) -> Option<String> {
-    let encoded = secret.body["data"][key].as_str()?;
-    String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@
 //! starts anew goes on where the last one stopped. What the objects look like is decided in [`provision`], their keys
 //! and certificates in [`pki`].
 //!
+//! A tenant that runs in another super cluster has a [`twin`] there, and that cluster's own manager does the work.
+//!
 //! The Cluster API provider in [`capi`] makes VirtualControlPlanes out of Clusters, in the same manner.
 //!
 //! Not promised: that two managers run side by side. The Deployment has one replica and strategy Recreate.
@@ -29,6 +31,8 @@ mod pause;
 mod deletion;
 
 mod external;
+
+mod twin;
 
 mod status;
 

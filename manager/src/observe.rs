@@ -13,7 +13,7 @@ use crate::{
     },
     pause,
     pki::{Material, Order},
-    provision,
+    provision::{self, cluster_keys},
     proxy::{self, Proxy},
     tenant::{self, Tenant},
 };
@@ -25,7 +25,10 @@ use std::time::Duration;
 use tenancy::{naming, route, slice::Slice};
 use tokio::time::Instant;
 
+mod beyond;
 mod claimed;
+
+pub(crate) use beyond::Beyond;
 
 /// Kinds in a control plane's namespace.
 const INSIDE: [crate::object::Kind; 8] = [
@@ -77,8 +80,12 @@ pub(crate) struct Seen {
     pub(crate) user_secret: Option<Object>,
     /// The Cluster of Cluster API that it is the control plane of.
     pub(crate) cluster: Option<Object>,
-    /// The Secret under the name by which Cluster API looks for a kubeconfig, whoever it belongs to.
-    pub(crate) cluster_secret: Option<Object>,
+    /// The Secrets under the names of Cluster API's contract, whoever they belong to.
+    pub(crate) cluster_secrets: Objects,
+    /// Its twin in another super cluster, when it runs in one.
+    pub(crate) beyond: Beyond,
+    /// The way there.
+    pub(crate) way: Option<Cluster>,
     /// The syncer's kubeconfig.
     pub(crate) syncer_secret: Option<Object>,
     /// The kubeconfig of an external tenant.
@@ -110,9 +117,11 @@ impl Seen {
             self.user_secret = Some(object);
         } else if object.kind == SECRET
             && namespace == owner.namespace
-            && owner.cluster_secret().as_deref() == Some(object.name())
+            && cluster_keys::names(owner)
+                .iter()
+                .any(|name| name == object.name())
         {
-            self.cluster_secret = Some(object);
+            self.cluster_secrets.insert(object);
         } else if object.kind == SECRET && object.name() == naming::tenant_kubeconfig(&owner.id) {
             self.syncer_secret = Some(object);
         } else if object.kind == CONFIG_MAP && object.name() == route::name(&owner.id) {
@@ -221,7 +230,9 @@ impl Observer {
             objects: Objects::default(),
             user_secret: None,
             cluster: None,
-            cluster_secret: None,
+            cluster_secrets: Objects::default(),
+            beyond: Beyond::NotAsked,
+            way: None,
             syncer_secret: None,
             external_secret: None,
             route: None,
@@ -266,11 +277,15 @@ impl Observer {
                 .cluster
                 .get(SECRET, Some(&owner.namespace), &secret)
                 .await?;
-            if let Some(secret) = owner.cluster_secret() {
-                seen.cluster_secret = self
-                    .cluster
-                    .get(SECRET, Some(&owner.namespace), &secret)
-                    .await?;
+            for secret in cluster_keys::names(&owner) {
+                let found = self.cluster.get(SECRET, Some(&owner.namespace), &secret);
+                found
+                    .await?
+                    .into_iter()
+                    .for_each(|secret| seen.cluster_secrets.insert(secret));
+            }
+            if let Some(super_cluster) = seen.vcp.spec.super_cluster.clone() {
+                self.look_beyond(&mut seen, &owner, &super_cluster).await?;
             }
             if let Some(external) = &seen.vcp.spec.external {
                 let secret = &external.kubeconfig_secret_ref.name;
@@ -290,7 +305,7 @@ impl Observer {
                     .into_iter()
                     .for_each(|object| seen.objects.insert(object));
             }
-        } else if seen.vcp.spec.external.is_none() {
+        } else if seen.vcp.spec.external.is_none() && seen.vcp.spec.super_cluster.is_none() {
             self.look_at_control_plane(&mut seen, &owner).await?;
         }
         Ok(Some(seen))

@@ -38,7 +38,9 @@ impl Parts {
             let main = seen.get(kind, name);
             parts.rolled_out &= main.is_some_and(rolled_out);
             let wanted = main.map_or(1, |main| main.number("/spec/replicas"));
-            let ready = main.map_or(0, |main| main.number("/status/readyReplicas"));
+            let counted = main.map_or(0, |main| main.number("/status/readyReplicas"));
+            // Sooner known than by the workload, whose controllers count them again, one after the other.
+            let ready = counted.max(main.map_or(0, |_| ready_pods(seen, name)));
             // A majority of etcd's members is enough, and so is one API server.
             let enough = if kind == STATEFUL_SET {
                 wanted / 2 + 1
@@ -95,6 +97,18 @@ pub(crate) fn api_servers(seen: &Objects, wanted: &str) -> ApiServers {
         rolled_out: asked == Some(wanted) && main.is_some_and(rolled_out),
         versions: versions.into_values().collect(),
     }
+}
+
+/// Pods of a part that are ready and stay.
+fn ready_pods(seen: &Objects, part: &str) -> i64 {
+    let is_ready =
+        |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
+    let counts = |pod: &&Object| {
+        pod.label("app.kubernetes.io/name") == Some(part)
+            && !pod.is_going()
+            && pod.items("/status/conditions").iter().any(is_ready)
+    };
+    seen.of(POD).filter(counts).count() as i64
 }
 
 /// Whether a Deployment or StatefulSet runs what its spec says, and nothing else; one whose pods are replaced only when
@@ -200,6 +214,31 @@ mod tests {
         assert!(!servers.rolled_out);
         assert_eq!(api_servers(&seen, "1.36.11").up_to_date_replicas, 0);
         assert_eq!(api_servers(&Objects::default(), "1").replicas, 0);
+    }
+
+    #[test]
+    fn a_part_is_ready_as_soon_as_its_pod_is() {
+        let pod = |name: &str, ready: &str| {
+            let body = json!({
+                "metadata": {"labels": {"app.kubernetes.io/name": name}},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]},
+            });
+            Object::new(POD, Some("n"), name, body)
+        };
+        let mains = MAINS.map(|(kind, name)| {
+            let body = json!({"spec": {"replicas": 1}, "status": {"readyReplicas": 0}});
+            Object::new(kind, Some("n"), name, body)
+        });
+        let ready = MAINS.map(|(_, name)| pod(name, "True"));
+        let seen: Objects = mains.into_iter().chain(ready).collect();
+        assert!(Parts::of(&seen).blockers.is_empty());
+        assert!(
+            !Parts::of(&seen).rolled_out,
+            "that is the workload's to say"
+        );
+        let mut one_less = seen;
+        one_less.insert(pod(etcd::NAME, "False"));
+        assert_eq!(Parts::of(&one_less).blockers.len(), 1);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use api::capi;
 
 /// Why nothing may be changed; `None` when all may.
 pub(crate) fn of(seen: &Seen) -> Option<String> {
-    if seen.vcp.spec.paused {
+    // With a twin it is that one's pause, too: the manager there obeys it, so it must be told.
+    if seen.vcp.spec.paused && seen.vcp.spec.super_cluster.is_none() {
         return Some(
             "spec.paused is set: nothing is changed for this tenant until it is unset".into(),
         );

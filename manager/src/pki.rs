@@ -2,7 +2,12 @@
 //!
 //! Authorities, the ServiceAccount key pair and the encryption key are made once and never overwritten. Leaf
 //! certificates live [`LEAF_DAYS`] and are made anew after two thirds of that, when their names change, or when their
-//! authority does. All keys are ECDSA P-256. Randomness is used in [`issue`] alone; when to issue is decided purely.
+//! authority does. All keys that are made here are ECDSA P-256; authorities that a person brought ([`brought()`]) may have
+//! others. Randomness is used in [`issue`] alone; when to issue is decided purely.
+
+mod brought;
+
+pub(crate) use brought::{Unusable, brought};
 
 use crate::{
     kubeconfig,
@@ -227,7 +232,7 @@ pub(crate) fn issue(
             let authority = authority.ok_or_else(damaged)?;
             metadata["annotations"][keys::APPLIED] = json!(fingerprint(order, leaf, authority));
             metadata["annotations"][keys::EXPIRES] = json!(end_of_life(now).to_string());
-            make_leaf(leaf, &order.identity, authority, now)?
+            make_leaf(leaf, authority, now)?
         }
     };
     let data: Map<String, Value> = data
@@ -243,15 +248,18 @@ pub(crate) fn issue(
     ))
 }
 
-/// The text under `key` of a Secret.
+/// The text under `key` of a Secret of Sublet's own, which must be there.
 pub(crate) fn text(secret: &Object, key: &'static str) -> Result<String, Error> {
-    let damaged = || Error::Damaged {
+    text_of(secret, key).ok_or_else(|| Error::Damaged {
         secret: secret.name().into(),
         key,
-    };
-    let encoded = secret.body["data"][key].as_str().ok_or_else(damaged)?;
-    let bytes = BASE64_STANDARD.decode(encoded).map_err(|_| damaged())?;
-    String::from_utf8(bytes).map_err(|_| damaged())
+    })
+}
+
+/// The text under `key` of a Secret, if there is any.
+pub(crate) fn text_of(secret: &Object, key: &str) -> Option<String> {
+    let encoded = secret.body["data"][key].as_str()?;
+    String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()
 }
 
 fn make_authority(
@@ -269,7 +277,6 @@ fn make_authority(
     ]))
 }
 
-/// Subject and key identifier follow from these alone, so that a leaf needs only the authority's key.
 fn authority_params(authority: Authority, identity: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -300,7 +307,6 @@ fn authority_params(authority: Authority, identity: &str) -> CertificateParams {
 
 fn make_leaf(
     leaf: &Leaf,
-    identity: &str,
     authority: &Object,
     now: Timestamp,
 ) -> Result<BTreeMap<&'static str, String>, Error> {
@@ -329,7 +335,8 @@ fn make_leaf(
 
     let ca = text(authority, "tls.crt")?;
     let signer = KeyPair::from_pem(&text(authority, "tls.key")?)?;
-    let issuer = Issuer::new(authority_params(leaf.authority, identity), signer);
+    // By its certificate, since a person may have brought it under another name.
+    let issuer = Issuer::from_ca_cert_pem(&ca, signer)?;
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, &issuer)?.pem();
     Ok(match &leaf.form {

@@ -18,6 +18,8 @@ pub(crate) mod figures;
 
 pub(crate) mod keys;
 
+pub(crate) mod cluster_keys;
+
 pub(crate) mod network;
 
 pub(crate) mod route;

@@ -8,7 +8,7 @@ use crate::{
     object::{DEPLOYMENT, Object},
     observe::Seen,
     parts::{self, Parts},
-    provision::{Addresses, coredns, keys},
+    provision::{Addresses, cluster_keys, coredns, keys},
     tenant::Tenant,
 };
 use api::{Condition, Dns, Phase, SecretRef, TenantProof, VirtualControlPlane, set_condition};
@@ -230,7 +230,9 @@ impl Report {
             (_, true, false) => waiting(seen),
             (_, true, true) => SETTLED,
         };
-        Self::summed_up(seen, vec![control_plane, etcd, dns], fields, again)
+        let facts = [control_plane, etcd, dns].into_iter();
+        let facts = facts.chain(cluster_keys::fact(cp, seen)).collect();
+        Self::summed_up(seen, facts, fields, again)
     }
 
     /// Ready when all facts hold and the syncer says that it syncs.
@@ -318,7 +320,7 @@ pub(crate) fn condition<'a>(vcp: &'a VirtualControlPlane, kind: &str) -> Option<
 }
 
 /// A start is watched closely; what has been waited for long is not.
-fn waiting(seen: &Seen) -> Duration {
+pub(crate) fn waiting(seen: &Seen) -> Duration {
     let since = condition(&seen.vcp, "ControlPlaneReady")
         .and_then(|c| c.last_transition_time.parse::<Timestamp>().ok());
     let long = since.is_some_and(|since| seen.now - PATIENCE > since);

@@ -2,7 +2,7 @@
 
 use crate::{
     act::{self, View},
-    decide::{Action, decide},
+    decide::{Action, Deed, decide},
     metrics::Metrics,
     observe::{self, Observer, Seen},
     status::Report,
@@ -156,6 +156,10 @@ fn is_new(action: &Action, done: &mut BTreeSet<String>) -> bool {
         Action::Delete(object) | Action::EndPod(object) => {
             done.insert(format!("delete {object:?} {}", object.uid()))
         }
+        Action::Beyond(Deed::Apply(object)) => {
+            done.insert(format!("beyond {object:?} {}", digest(object)))
+        }
+        Action::Beyond(deed) => done.insert(format!("beyond {deed:?}")),
         Action::Adopt
         | Action::Patch(_)
         | Action::Create(_)

@@ -1,7 +1,7 @@
 //! `SubletControlPlane`: a tenant's control plane as Cluster API asks for it.
 
 use super::TemplateMetadata;
-use crate::{Condition, Etcd, Policy, RunningVersion, Sync};
+use crate::{Condition, Etcd, Policy, Rollout, RunningVersion, Sync};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -75,6 +75,10 @@ pub struct SubletControlPlaneSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 3").message("spec.replicas is 1, 2 or 3"))]
     pub replicas: Option<i32>,
+
+    /// When API servers and controller-manager are started anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
 
     /// What a template may say too.
     #[serde(flatten)]

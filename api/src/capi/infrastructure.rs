@@ -1,7 +1,7 @@
 //! `SubletCluster`: what outlives the control plane of a Cluster.
 
 use super::TemplateMetadata;
-use crate::{Condition, Dns};
+use crate::{Condition, Dns, SuperCluster};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -51,7 +51,9 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(oldSelf.identity) || (has(self.identity) && self.identity == oldSelf.identity)")
-        .message("spec.identity can't change: every super-cluster object of the tenant carries it; leave it as it was")
+        .message("spec.identity can't change: every super-cluster object of the tenant carries it; leave it as it was"),
+    validation = Rule::new("!has(oldSelf.superCluster) == !has(self.superCluster)")
+        .message("spec.superCluster can't be added or removed: the tenant would be left behind; create another Cluster instead")
 )]
 pub struct SubletClusterSpec {
     /// 128 random bits in lower-case base32 (26 characters). It is made when it is left out and can't change afterwards;
@@ -77,13 +79,13 @@ pub struct SubletClusterSpec {
 
     /// What a template may say too.
     #[serde(flatten)]
-    pub network: NetworkSettings,
+    pub place: PlaceSettings,
 }
 
-/// Settings of a tenant's network that templates and clusters share.
+/// Settings of a tenant's place that templates and clusters share.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct NetworkSettings {
+pub struct PlaceSettings {
     /// DNS suffix of the tenant's Services; `cluster.local` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
@@ -91,6 +93,9 @@ pub struct NetworkSettings {
     /// How the tenant's names are resolved; `dedicated` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<Dns>,
+    /// The super cluster, when it is another one than the management cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub super_cluster: Option<SuperCluster>,
 }
 
 /// What was observed.
@@ -152,5 +157,5 @@ pub struct SubletClusterTemplateResource {
     pub metadata: Option<TemplateMetadata>,
     /// Settings.
     #[serde(default)]
-    pub spec: NetworkSettings,
+    pub spec: PlaceSettings,
 }

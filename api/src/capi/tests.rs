@@ -39,6 +39,18 @@ fn each_definition_has_the_computed_name_and_the_contract_label() {
 }
 
 #[test]
+fn every_definition_belongs_to_a_provider_and_is_moved() {
+    for crd in definitions() {
+        let labels = &crd["metadata"]["labels"];
+        let provider = labels["cluster.x-k8s.io/provider"].as_str().unwrap();
+        let role = provider.trim_end_matches("-sublet").replace('-', "");
+        let group = crd["spec"]["group"].as_str().unwrap();
+        assert!(group.starts_with(&role), "{provider}: {group}");
+        assert_eq!(labels["clusterctl.cluster.x-k8s.io"], "");
+    }
+}
+
+#[test]
 fn the_control_plane_can_be_scaled() {
     let crd = &definitions()[0];
     assert_eq!(

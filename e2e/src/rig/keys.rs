@@ -44,6 +44,11 @@ impl Authority {
         })
     }
 
+    /// PEM of its key.
+    pub fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// A server on this machine.
     pub fn server(&self) -> anyhow::Result<Pair> {
         self.server_at(IpAddr::V4(Ipv4Addr::LOCALHOST))

@@ -247,6 +247,11 @@ impl Server {
         self.kubeconfig(self.port, ADMIN)
     }
 
+    /// The same for what stands before the API server at another port.
+    pub fn admin_kubeconfig_at(&self, port: u16) -> String {
+        self.kubeconfig(port, ADMIN)
+    }
+
     /// The syncer's kubeconfig, for the API server itself or for what stands before it at another port.
     pub fn syncer_kubeconfig(&self, port: u16) -> String {
         self.kubeconfig(port, SYNCER)

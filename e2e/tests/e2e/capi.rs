@@ -1,7 +1,11 @@
 //! Tenants as Clusters, on Cluster API's real core: from the first object to the last, and what users get wrong.
 
+mod beyond;
 mod class;
+mod keys;
+mod kills;
 mod life;
+mod many;
 mod tools;
 mod trouble;
 
@@ -88,10 +92,11 @@ impl Place {
     /// A Cluster of that name with a control plane and a place of other names, as a platform would write them.
     async fn cluster(&self, name: &str) -> anyhow::Result<()> {
         let (control_plane, place) = (control_plane_of(name), place_of(name));
-        self.create(CLUSTER, name, cluster(&control_plane, &place))
-            .await?;
         self.create(SUBLET_CLUSTER, &place, json!({})).await?;
         self.create(SUBLET_CONTROL_PLANE, &control_plane, control_plane_spec())
+            .await?;
+        // It comes last: what core doesn't find when it sees a Cluster it looks for half a minute later again.
+        self.create(CLUSTER, name, cluster(&control_plane, &place))
             .await?;
         Ok(())
     }
@@ -226,6 +231,15 @@ impl Place {
         }
         dump
     }
+}
+
+/// The super namespace of a control plane.
+fn inside(vcp: &Value) -> anyhow::Result<String> {
+    let id = TenantId::parse(text(vcp, "/spec/identity"))?;
+    Ok(tenancy::naming::control_plane_namespace(
+        &id,
+        e2e::read::name(vcp),
+    ))
 }
 
 fn control_plane_of(cluster: &str) -> String {

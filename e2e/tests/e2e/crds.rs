@@ -69,6 +69,11 @@ fn a_wrong_control_plane_is_refused_with_what_to_write() {
                 json!({"external": external, "etcd": {}}),
                 "leave out version, replicas and etcd",
             ),
+            (
+                json!({"external": external, "superCluster": external}),
+                "exclude each other",
+            ),
+            (json!({"rollout": {"after": "tomorrow"}}), "date-time"),
             (json!({"policy": {"podSecurity": "loose"}}), "baseline"),
             (json!({"sync": {"configObjects": "Some"}}), "Referenced"),
         ];
@@ -106,6 +111,10 @@ fn what_may_not_change_in_a_control_plane_does_not() {
             (
                 json!({"external": {"kubeconfigSecretRef": {"name": "x"}}, "etcd": null}),
                 "create another VirtualControlPlane",
+            ),
+            (
+                json!({"superCluster": {"kubeconfigSecretRef": {"name": "x"}}}),
+                "spec.superCluster can't be added or removed",
             ),
         ];
         for (spec, words) in cases {

@@ -1,17 +1,29 @@
 //! Laws over `docs/cluster-api-contract.md`: it names every field, and what it names as shown by exists. Tests only.
 
+use super::{control_plane, infrastructure, tests};
+use api::{capi, keys};
 use serde_json::Value;
 
 const TABLE: &str = include_str!("../../../docs/cluster-api-contract.md");
 /// Where the tests are.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 21] = [
     include_str!("tests.rs"),
     include_str!("owner.rs"),
+    include_str!("../args.rs"),
+    include_str!("../decide/tests.rs"),
+    include_str!("../pki/brought.rs"),
+    include_str!("../pki/tests.rs"),
+    include_str!("../provision/cluster_keys/tests.rs"),
+    include_str!("../twin/tests.rs"),
     include_str!("../parts.rs"),
     include_str!("../rights.rs"),
     include_str!("../deletion/tests.rs"),
     include_str!("../../../api/src/capi/tests.rs"),
+    include_str!("../../../e2e/tests/e2e/capi/beyond.rs"),
     include_str!("../../../e2e/tests/e2e/capi/class.rs"),
+    include_str!("../../../e2e/tests/e2e/capi/keys.rs"),
+    include_str!("../../../e2e/tests/e2e/capi/kills.rs"),
+    include_str!("../../../e2e/tests/e2e/capi/many.rs"),
     include_str!("../../../e2e/tests/e2e/capi/life.rs"),
     include_str!("../../../e2e/tests/e2e/capi/tools.rs"),
     include_str!("../../../e2e/tests/e2e/capi/trouble.rs"),
@@ -48,11 +60,65 @@ fn every_row_names_tests_that_exist() {
     }
 }
 
+/// The text under a heading.
+fn part(heading: &str) -> &'static str {
+    let heading = format!("\n## {heading}\n");
+    let part = TABLE.split(&heading).nth(1).expect("there is such a part");
+    part.split("\n## ").next().unwrap_or_default()
+}
+
+/// The rows of a part, by what stands in their first cell.
+fn has_row(heading: &str, what: &str) -> bool {
+    let mut rows = part(heading).lines().filter(|line| line.starts_with("| `"));
+    rows.any(|row| quoted(row.split(" | ").next().unwrap_or_default()).contains(&what))
+}
+
+#[test]
+fn every_condition_that_is_told_has_a_row() {
+    for (heading, decision) in [
+        (
+            "SubletControlPlane",
+            control_plane::decide(&tests::comes_up()),
+        ),
+        ("SubletCluster", infrastructure::decide(&tests::is_kept())),
+    ] {
+        let told = decision.report.expect("something is said").conditions;
+        assert!(told.len() > 2);
+        for fact in told {
+            assert!(has_row(heading, fact.kind), "{heading}: {}", fact.kind);
+        }
+    }
+}
+
+#[test]
+fn every_key_and_secret_has_a_row() {
+    for key in [
+        capi::CONTRACT.0,
+        capi::PROVIDER,
+        capi::CLUSTERCTL,
+        capi::CLUSTER_NAME,
+        capi::PAUSED,
+        capi::MANAGED_BY,
+        capi::WATCH_FILTER,
+        capi::FINALIZER,
+        keys::INFRASTRUCTURE_FINALIZER,
+    ] {
+        assert!(has_row("Labels, annotations, finalizers", key), "{key}");
+    }
+    let mut owner = crate::control_plane::tests::owner();
+    owner.cluster = Some(crate::control_plane::Membership {
+        cluster: "CLUSTER".into(),
+        control_plane: None,
+    });
+    for secret in crate::provision::cluster_keys::names(&owner) {
+        assert!(has_row("Secrets", &secret), "{secret}");
+    }
+}
+
 #[test]
 fn every_field_of_the_two_kinds_has_a_row() {
-    for (definition, heading) in [(0, "## SubletControlPlane"), (2, "## SubletCluster\n")] {
-        let part = TABLE.split(heading).nth(1).unwrap();
-        let part = part.split("\n## ").next().unwrap();
+    for (definition, heading) in [(0, "SubletControlPlane"), (2, "SubletCluster")] {
+        let part = part(heading);
         let crd = serde_json::to_value(&api::capi::crds()[definition]).unwrap();
         let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
         for half in ["spec", "status"] {

@@ -150,15 +150,17 @@ fn wanted(seen: &Facts, owner: &str) -> Result<Object, Blocker> {
         ("/spec/className", json!(settings.class_name)),
         ("/spec/version", json!(spec.version)),
         ("/spec/replicas", json!(spec.replicas)),
+        ("/spec/rollout", json!(spec.rollout)),
         ("/spec/etcd", json!(settings.etcd)),
         ("/spec/sync", json!(settings.sync)),
         ("/spec/policy", json!(settings.policy)),
         ("/spec/network/serviceCIDR", json!(place.service_cidr)),
         (
             "/spec/network/clusterDomain",
-            json!(place.network.cluster_domain),
+            json!(place.place.cluster_domain),
         ),
-        ("/spec/network/dns", json!(place.network.dns)),
+        ("/spec/network/dns", json!(place.place.dns)),
+        ("/spec/superCluster", json!(place.place.super_cluster)),
         ("/spec/endpoint", given_endpoint(seen, &spec)),
     ] {
         let (parent, field) = pointer.rsplit_once('/').unwrap_or_default();
@@ -263,14 +265,6 @@ fn settled(seen: &Facts, tenant: &Tenant) -> Report {
             endpoint["port"]
         );
     }
-    let certificates = if initialized {
-        Fact::yes("CertificatesAvailable", "Issued")
-    } else {
-        Fact::no(
-            "CertificatesAvailable",
-            Blocker::new("Provisioning", tenant.message()),
-        )
-    };
     let replicas = seen.object.body["spec"]["replicas"].as_i64().unwrap_or(1);
     let scaling = |kind, holds: bool, reason: &str| {
         if holds {
@@ -300,7 +294,7 @@ fn settled(seen: &Facts, tenant: &Tenant) -> Report {
     let conditions = vec![
         available,
         ready,
-        certificates,
+        mirrored("CertificatesAvailable", "CertificatesAvailable"),
         mirrored("EtcdClusterAvailable", "EtcdReady"),
         rolling,
         scaling("ScalingUp", now < replicas, "ScalingUp"),

@@ -10,7 +10,7 @@ use super::{
     stage::{self, Stage},
     without,
 };
-use crate::object::SUBLET_CONTROL_PLANE;
+use crate::{object::SUBLET_CONTROL_PLANE, twin};
 use api::keys;
 use serde_json::json;
 
@@ -48,7 +48,10 @@ fn settled(seen: &Facts, owner: &str, tenant: Option<&Tenant>) -> Report {
     let conflict = tenant
         .and_then(|tenant| tenant.condition("IdentityConflict"))
         .filter(|conflict| conflict.status == "True");
-    let ready = match (conflict, provisioned, tenant) {
+    let no_way = tenant
+        .and_then(|tenant| tenant.condition(twin::REACHABLE))
+        .filter(|way| way.status == "False");
+    let ready = match (conflict.or(no_way), provisioned, tenant) {
         (Some(conflict), ..) => {
             Fact::no("Ready", Blocker::new(&*conflict.reason, &*conflict.message))
         }

@@ -87,6 +87,7 @@ fn running() -> Value {
             condition("ControlPlaneReady", "True", "Answers"),
             condition("EtcdReady", "True", "MembersReady"),
             condition("Ready", "True", "Ready"),
+            condition("CertificatesAvailable", "True", "Issued"),
         ],
     })
 }
@@ -98,6 +99,21 @@ fn with_tenant(status: Value) -> Facts {
     Facts {
         tenant: Some(tenant(&wanted, status)),
         ..seen
+    }
+}
+
+/// A control plane that runs and has nothing left to do.
+pub(super) fn comes_up() -> Facts {
+    let mut seen = with_tenant(running());
+    seen.object.body["spec"]["controlPlaneEndpoint"] = json!({"host": "192.0.2.1", "port": 40443});
+    seen
+}
+
+/// The place of one.
+pub(super) fn is_kept() -> Facts {
+    Facts {
+        tenant: Some(tenant(&wanted(&control_plane()), running())),
+        ..infrastructure()
     }
 }
 
@@ -282,6 +298,30 @@ fn an_infrastructure_cluster_tells_what_it_lacks() {
         "ControlPlaneMissing"
     );
     assert_eq!(field(&waiting, "initialization"), None);
+}
+
+#[test]
+fn a_super_cluster_is_handed_on_and_told_of_when_it_is_dead() {
+    let super_cluster = json!({"kubeconfigSecretRef": {"name": "west", "key": "value"}});
+    let mut seen = control_plane();
+    seen.other.as_mut().unwrap().body["spec"]["superCluster"] = super_cluster.clone();
+    let vcp = wanted(&seen);
+    assert_eq!(vcp.body["spec"]["superCluster"], super_cluster);
+    serde_json::from_value::<VirtualControlPlane>(vcp.body.clone()).unwrap();
+    let mut status = running();
+    let dead = [
+        condition("SuperClusterReachable", "False", "SuperClusterUnreachable"),
+        condition("Ready", "False", "SuperClusterUnreachable"),
+    ];
+    status["conditions"].as_array_mut().unwrap().extend(dead);
+    let place = Facts {
+        tenant: Some(tenant(&vcp, status)),
+        ..infrastructure()
+    };
+    assert_eq!(
+        fact(&infrastructure::decide(&place), "Ready").1,
+        "SuperClusterUnreachable"
+    );
 }
 
 #[test]

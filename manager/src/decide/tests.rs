@@ -3,6 +3,7 @@ use crate::{
     claims::Range,
     control_plane::tests::{class, owner, vcp},
     object::{DEPLOYMENT, NAMESPACE, Objects, POD, SERVICE, VIRTUAL_CONTROL_PLANE},
+    observe::Beyond,
 };
 use api::VirtualControlPlane;
 
@@ -39,7 +40,9 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
         objects: Objects::default(),
         user_secret: None,
         cluster: None,
-        cluster_secret: None,
+        cluster_secrets: Objects::default(),
+        beyond: Beyond::NotAsked,
+        way: None,
         syncer_secret: None,
         external_secret: None,
         route: None,
@@ -331,6 +334,43 @@ fn an_upgrade_waits_for_the_part_before_it() {
         .kube_apiserver
         .push_str(":newer");
     assert!(decided(&seen).actions.is_empty(), "etcd is still rolling");
+}
+
+#[test]
+fn api_servers_and_controller_manager_are_started_anew_when_their_time_has_come() {
+    let mut seen = seen();
+    let settle = |seen: &mut Seen| {
+        let mut said = vec![];
+        loop {
+            let actions = decided(seen).actions;
+            if actions.is_empty() {
+                return said
+                    .join(" ")
+                    .replace(&owner().control_plane_namespace(), "CP");
+            }
+            said.extend(play(seen, actions));
+        }
+    };
+    settle(&mut seen);
+    seen.vcp.spec.rollout = Some(api::Rollout {
+        after: Some("2026-01-01T00:10:00Z".into()),
+    });
+    assert_eq!(settle(&mut seen), "", "not yet");
+    seen.now = "2026-01-01T00:10:00Z".parse().unwrap();
+    assert_eq!(
+        settle(&mut seen),
+        "apply Deployment CP/kube-apiserver apply Deployment CP/kube-controller-manager"
+    );
+    assert_eq!(settle(&mut seen), "", "once");
+    for after in [Some("2026-01-02T00:00:00Z"), None] {
+        let after = after.map(str::to_owned);
+        seen.vcp.spec.rollout = after.map(|after| api::Rollout { after: Some(after) });
+        assert_eq!(
+            settle(&mut seen),
+            "",
+            "another time that hasn't come, or none"
+        );
+    }
 }
 
 #[test]

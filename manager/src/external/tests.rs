@@ -50,7 +50,7 @@ fn nothing_is_provisioned_and_the_syncer_gets_what_was_understood() {
         copy.label(api::keys::ROLE),
         Some(api::keys::ROLE_TENANT_KUBECONFIG)
     );
-    let text = secret_text(copy, keys::SYNCER_KEY).unwrap();
+    let text = pki::text_of(copy, keys::SYNCER_KEY).unwrap();
     assert_eq!(
         Access::parse(&text).unwrap().server,
         "https://elsewhere:6443"

@@ -44,8 +44,9 @@ impl Observer {
             .iter()
             .filter_map(claims::claimed_slice)
             .next();
-        // An external tenant has a slice only if it is given one.
-        let wanted = given.is_some() || seen.vcp.spec.external.is_none();
+        // An external tenant has a slice only if it is given one; that of a twin is another super cluster's.
+        let wanted = seen.vcp.spec.super_cluster.is_none()
+            && (given.is_some() || seen.vcp.spec.external.is_none());
         let settled = held.is_some() && (given.is_none() || given == held);
         if wanted && !settled && seen.vcp.metadata.deletion_timestamp.is_none() {
             seen.range = Some(self.look_at_range(owner).await?);

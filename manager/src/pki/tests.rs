@@ -32,7 +32,13 @@ fn leaf(form: Form) -> Leaf {
     }
 }
 
-fn der(pem: &str) -> Vec<u8> {
+/// PEM of a leaf that this authority signed.
+pub(super) fn signed_by(authority: &Object) -> String {
+    let order = order(Material::Leaf(leaf(Form::Files)));
+    text(&issue(&order, Some(authority), now()).unwrap(), "tls.crt").unwrap()
+}
+
+pub(super) fn der(pem: &str) -> Vec<u8> {
     let lines: String = pem
         .lines()
         .filter(|line| !line.starts_with("-----"))

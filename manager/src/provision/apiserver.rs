@@ -72,7 +72,7 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
             Spread::Single
         },
     };
-    let mut template = pod::template(cp, part);
+    let mut template = pod::begun_anew(cp, pod::template(cp, part));
     template["metadata"]["labels"][api::keys::VERSION] = json!(cp.version);
     let body = json!({
         "metadata": metadata(cp, NAME),

@@ -73,7 +73,7 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
             // It runs without leader election, so two must never run at once.
             "strategy": {"type": "Recreate"},
             "selector": {"matchLabels": selector(NAME)},
-            "template": pod::template(cp, part),
+            "template": pod::begun_anew(cp, pod::template(cp, part)),
         },
     });
     vec![

@@ -3,7 +3,9 @@
 //! The certificate in group `system:masters` is the manager's own and never leaves the control plane's namespace. Users
 //! and the syncer get groups that the tenant's RBAC binds, so that their rights can be taken away.
 
-use super::{Addresses, apiserver, controller_manager, etcd, metadata, owner_reference};
+use super::{
+    Addresses, apiserver, cluster_keys, controller_manager, etcd, metadata, owner_reference,
+};
 use crate::{
     control_plane::ControlPlane,
     pki::{Authority, Form, Leaf, Material, OPAQUE, Order, Usage},
@@ -76,14 +78,10 @@ pub(crate) fn user_kubeconfig(cp: &ControlPlane, addresses: &Addresses) -> Order
 /// The kubeconfig by which Cluster API and operators reach a tenant that is a Cluster: name, type, label and key are as
 /// the contract asks for them. Tenants get one of their own.
 pub(crate) fn cluster_kubeconfig(cp: &ControlPlane, addresses: &Addresses) -> Option<Order> {
-    let membership = cp.owner.cluster.as_ref()?;
     let mut order = user_kubeconfig(cp, addresses);
-    order.name = cp.owner.cluster_secret()?;
+    order.name = cp.owner.cluster_secret(cluster_keys::KUBECONFIG)?;
     order.secret_type = capi::SECRET_TYPE;
-    order.metadata["labels"][capi::CLUSTER_NAME] = json!(membership.cluster);
-    if let Some(control_plane) = &membership.control_plane {
-        order.metadata["ownerReferences"] = json!([control_plane]);
-    }
+    order.metadata = cluster_keys::contract_metadata(&cp.owner)?;
     if let Material::Leaf(leaf) = &mut order.material {
         leaf.common_name = "sublet:cluster-api".into();
     }

@@ -3,8 +3,9 @@
 //! All three parts are built here, so that none can be less strict than the others.
 
 use super::{labels, selector};
-use crate::control_plane::ControlPlane;
+use crate::{control_plane::ControlPlane, object::Object};
 use api::PodResources;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -149,6 +150,20 @@ pub(crate) fn template(cp: &ControlPlane, part: Part<'_>) -> Value {
         },
         "spec": spec,
     })
+}
+
+/// The time at which the pods of a workload were to be started anew last.
+pub(crate) fn mark(main: &Object) -> Option<Timestamp> {
+    let annotations = &main.body["spec"]["template"]["metadata"]["annotations"];
+    annotations[api::keys::ROLLOUT].as_str()?.parse().ok()
+}
+
+/// The template of pods that are started anew when the VirtualControlPlane says so.
+pub(crate) fn begun_anew(cp: &ControlPlane, mut template: Value) -> Value {
+    if let Some(after) = cp.rollout {
+        template["metadata"]["annotations"][api::keys::ROLLOUT] = json!(after.to_string());
+    }
+    template
 }
 
 /// An HTTP probe of `port`; control-plane parts serve TLS except etcd's health port.

@@ -5,7 +5,7 @@ use anyhow::Result;
 use api::{
     VirtualControlPlane,
     capi::{
-        NetworkSettings, SubletCluster, SubletClusterSpec, SubletControlPlane,
+        PlaceSettings, SubletCluster, SubletClusterSpec, SubletControlPlane,
         SubletControlPlaneSpec, TenantSettings,
     },
 };
@@ -18,7 +18,9 @@ use kube::{
 use serde_json::{Value, json};
 use std::pin::pin;
 
-/// The Cluster, its place and its control plane, all of the tenant's name; they ask for what `vcp` asks for.
+/// Place, control plane and Cluster, all of the tenant's name; they ask for what `vcp` asks for.
+///
+/// The Cluster comes last: Cluster API looks half a minute later again for what it doesn't find when it sees a Cluster.
 pub(super) fn objects(vcp: &VirtualControlPlane) -> Result<Vec<Value>> {
     let name = vcp.name_any();
     let spec = &vcp.spec;
@@ -36,9 +38,9 @@ pub(super) fn objects(vcp: &VirtualControlPlane) -> Result<Vec<Value>> {
         &name,
         SubletClusterSpec {
             service_cidr: spec.network.service_cidr.clone(),
-            network: NetworkSettings {
-                cluster_domain: None,
+            place: PlaceSettings {
                 dns: (spec.network.dns != api::Dns::default()).then_some(spec.network.dns),
+                ..PlaceSettings::default()
             },
             ..SubletClusterSpec::default()
         },
@@ -58,9 +60,9 @@ pub(super) fn objects(vcp: &VirtualControlPlane) -> Result<Vec<Value>> {
         },
     );
     let mut objects = vec![
-        cluster,
         serde_json::to_value(place)?,
         serde_json::to_value(control_plane)?,
+        cluster,
     ];
     if let Some(namespace) = &vcp.metadata.namespace {
         for object in &mut objects {
@@ -144,21 +146,6 @@ mod tests {
             .map(|object| crate::output::yaml(object).unwrap())
             .collect();
         expect![[r#"
-            apiVersion: cluster.x-k8s.io/v1beta2
-            kind: Cluster
-            metadata:
-              name: blue
-              namespace: teams
-            spec:
-              controlPlaneRef:
-                apiGroup: controlplane.cluster.x-k8s.io
-                kind: SubletControlPlane
-                name: blue
-              infrastructureRef:
-                apiGroup: infrastructure.cluster.x-k8s.io
-                kind: SubletCluster
-                name: blue
-            ---
             apiVersion: infrastructure.cluster.x-k8s.io/v1alpha1
             kind: SubletCluster
             metadata:
@@ -175,6 +162,21 @@ mod tests {
               className: default
               replicas: 3
               version: v1.36.3
+            ---
+            apiVersion: cluster.x-k8s.io/v1beta2
+            kind: Cluster
+            metadata:
+              name: blue
+              namespace: teams
+            spec:
+              controlPlaneRef:
+                apiGroup: controlplane.cluster.x-k8s.io
+                kind: SubletControlPlane
+                name: blue
+              infrastructureRef:
+                apiGroup: infrastructure.cluster.x-k8s.io
+                kind: SubletCluster
+                name: blue
         "#]]
         .assert_eq(&texts.join("---\n"));
     }

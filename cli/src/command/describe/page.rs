@@ -108,6 +108,13 @@ impl Page {
         line("Groups", self.groups.join(", "));
         line("Identity", spec.identity.clone().unwrap_or_default());
         line("Syncer", self.leader.clone().unwrap_or_default());
+        if let Some(super_cluster) = &spec.super_cluster {
+            let secret = &super_cluster.kubeconfig_secret_ref.name;
+            line(
+                "Super cluster",
+                format!("by the kubeconfig in Secret {secret}"),
+            );
+        }
         match &spec.external {
             Some(external) => line(
                 "External",

@@ -116,6 +116,60 @@ fn wrong_objects_say_what_is_wrong() {
 
 #[test]
 #[ignore = "long: `cargo xtask test --all`"]
+fn a_super_cluster_that_can_not_be_reached_is_told_and_holds_nothing_up() {
+    with_clusters(async |place| {
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "x",
+            "clusters": [{"name": "x", "cluster": {
+                "server": "https://127.0.0.1:9", "certificate-authority-data": "YQ==",
+            }}],
+            "users": [{"name": "x", "user": {"token": "none"}}],
+            "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+        });
+        let secret = json!({
+            "metadata": {"name": "dead", "namespace": place.namespace},
+            "stringData": {"value": kubeconfig.to_string()},
+        });
+        place.above.create(SECRET, secret).await?;
+        for (name, secret) in [("nowhere", "no-such"), ("dead", "dead")] {
+            let (control_plane, own) = (control_plane_of(name), place_of(name));
+            let spec =
+                json!({"superCluster": {"kubeconfigSecretRef": {"name": secret, "key": "value"}}});
+            place.create(SUBLET_CLUSTER, &own, spec).await?;
+            place
+                .create(SUBLET_CONTROL_PLANE, &control_plane, control_plane_spec())
+                .await?;
+            place
+                .create(CLUSTER, name, cluster(&control_plane, &own))
+                .await?;
+        }
+        let missing = ["Ready", "False", "KubeconfigRefused"];
+        let message = place
+            .told(SUBLET_CLUSTER, &place_of("nowhere"), missing)
+            .await?;
+        ensure!(message.contains("/no-such doesn't exist"), "{message}");
+        // Whose kubeconfig can't be used, by its authority, or whose server can't be reached: both are said of it.
+        eventually(PODS, "the dead one is told of", async || {
+            let own = place.get(SUBLET_CLUSTER, &place_of("dead")).await?;
+            let said = conditions(&own);
+            ensure!(
+                said.contains("SuperClusterUnreachable") || said.contains("KubeconfigRefused"),
+                "{said}"
+            );
+            Ok(())
+        })
+        .await?;
+        // Nothing was made anywhere, so that nothing is waited for.
+        for name in ["nowhere", "dead"] {
+            place.delete(CLUSTER, name).await?;
+            place.gone(CLUSTER, name, PODS).await?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
 fn a_foreign_kubeconfig_secret_is_kept_and_a_shared_control_plane_is_refused() {
     with_clusters(async |place| {
         let foreign = json!({

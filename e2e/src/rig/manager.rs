@@ -1,0 +1,64 @@
+//! The manager as a process of this machine, outside of any cluster.
+
+use super::{http, process::Process, server::free_ports};
+use crate::{
+    settings,
+    wait::{SOON, eventually},
+};
+use anyhow::Context;
+use std::path::{Path, PathBuf};
+
+/// A manager that can be killed and started again.
+pub struct Manager {
+    folder: PathBuf,
+    kubeconfig: PathBuf,
+    port: u16,
+    flags: Vec<String>,
+    process: Option<Process>,
+}
+
+impl Manager {
+    /// One that looks after the cluster that `kubeconfig` leads to, with further flags; it isn't started yet.
+    pub fn new(folder: &Path, kubeconfig: &str, flags: &[&str]) -> anyhow::Result<Self> {
+        let file = folder.join("manager.kubeconfig");
+        std::fs::write(&file, kubeconfig)?;
+        let [port] = free_ports()?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            kubeconfig: file,
+            port,
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            process: None,
+        })
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(&mut self) -> anyhow::Result<()> {
+        let mut flags = vec![
+            format!("--kubeconfig={}", self.kubeconfig.display()),
+            format!("--listen=127.0.0.1:{}", self.port),
+        ];
+        flags.extend(self.flags.clone());
+        let process = Process::start(&self.folder, "manager", &settings::manager()?, &flags)?;
+        let process = self.process.insert(process);
+        let port = self.port;
+        eventually(SOON, "the manager is ready", async || {
+            process.check()?;
+            http::get(port, "/readyz").await
+        })
+        .await
+        .map(drop)
+        .with_context(|| self.tail())
+    }
+
+    /// Kills it, as a machine that loses power does.
+    pub fn kill(&mut self) {
+        // Dropping it kills it and waits for its end.
+        drop(self.process.take());
+    }
+
+    /// The end of its log.
+    pub fn tail(&self) -> String {
+        self.process.as_ref().map(Process::tail).unwrap_or_default()
+    }
+}

@@ -1,0 +1,369 @@
+//! A tenant that runs in another super cluster: its VirtualControlPlane has a twin there; pure.
+//!
+//! ```text
+//! management cluster                      super cluster
+//! VirtualControlPlane ──spec──▶ twin ──▶ the manager and the syncer there
+//!        ▲                        │
+//!        └──── status, Secrets ───┘
+//! ```
+//!
+//! Nothing of the tenant runs here. The twin has the same name and identity, so that whoever moves this object to another
+//! management cluster finds it again. What comes from there is not trusted: kubeconfigs are read by allow-list and
+//! written anew (T47), and of other Secrets certificate and key alone are taken.
+//!
+//! No watch leads there, since kubeconfigs come and go: it is asked every second while something is awaited, and every
+//! [`SETTLED`] otherwise.
+
+use crate::{
+    control_plane::{Owner, Refusal},
+    decide::{Action, Decision, Deed, push_unmet, unready_phase},
+    deletion::is_held,
+    kubeconfig::Access,
+    object::{Object, SECRET, VIRTUAL_CONTROL_PLANE},
+    observe::{Beyond, Seen},
+    pki::{self, OPAQUE},
+    provision::{self, cluster_keys, keys, owner_reference},
+    status::{self, Fact, Report},
+};
+use api::{Condition, Phase, SecretRef, SuperCluster, capi, keys as marks};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Asked again so often when nothing is awaited.
+const SETTLED: Duration = Duration::from_secs(10);
+/// Whether the super cluster answers.
+pub(crate) const REACHABLE: &str = "SuperClusterReachable";
+/// Conditions that are shown as the twin has them. What the syncer says isn't among them: another syncer may be at work
+/// here, which says of its own what it does.
+const SHOWN: [&str; 6] = [
+    "ControlPlaneReady",
+    "EtcdReady",
+    "DNSReady",
+    "CertificatesAvailable",
+    "IdentityConflict",
+    "Ready",
+];
+/// Fields of the status that are.
+const FIELDS: [&str; 5] = [
+    "endpoint",
+    "version",
+    "apiServers",
+    "controlPlaneNamespace",
+    "proof",
+];
+
+/// The twin's namespace.
+pub(crate) fn namespace<'a>(owner: &'a Owner, super_cluster: &'a SuperCluster) -> &'a str {
+    super_cluster
+        .namespace
+        .as_deref()
+        .unwrap_or(&owner.namespace)
+}
+
+/// Names of the Secrets that are brought here; they are the same on both sides.
+pub(crate) fn secrets(owner: &Owner) -> Vec<String> {
+    let mut names = cluster_keys::names(owner);
+    names.push(owner.kubeconfig_secret());
+    names
+}
+
+/// What comes next for a VirtualControlPlane whose identity is claimed here.
+pub(crate) fn decide(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal> {
+    if let Some(action) = may_read(seen, owner, system) {
+        return Ok(Decision::act(vec![action]));
+    }
+    let (twin, secrets) = match &seen.beyond {
+        Beyond::Reached { twin, secrets } => (twin, secrets),
+        Beyond::NotAsked => return Ok(Decision::rest(Report::provisioning("starting"))),
+        Beyond::Refused(why) => return Ok(Decision::rest(no_way(seen, "KubeconfigRefused", why))),
+        Beyond::Unreachable(why) => {
+            return Ok(Decision::rest(no_way(seen, "SuperClusterUnreachable", why)));
+        }
+    };
+    let wanted = wanted(seen, owner);
+    let marked = seen.object.annotation(marks::TWIN).is_some();
+    let apply = |wanted: Object| {
+        if marked {
+            Action::Beyond(Deed::Apply(held(seen, wanted)))
+        } else {
+            Action::Patch(json!({"metadata": {"annotations": {marks::TWIN: path(&wanted)}}}))
+        }
+    };
+    let Some(twin) = twin else {
+        return Ok(Decision::act(vec![apply(wanted)]));
+    };
+    if twin.uid() == owner.uid {
+        let why = "the kubeconfig of spec.superCluster leads to this cluster itself: leave spec.superCluster out";
+        return Ok(Decision::rest(no_way(seen, "KubeconfigRefused", why)));
+    }
+    if !is_ours(twin, owner) {
+        return Err(Refusal::ForeignTwin(path(twin)));
+    }
+    if twin.is_going() {
+        let why = format!(
+            "VirtualControlPlane {} is being deleted in the super cluster",
+            path(twin)
+        );
+        return Ok(Decision::rest(Report::provisioning(&why)));
+    }
+    let slice = twin.text("/spec/network/serviceCIDR");
+    if seen.vcp.spec.network.service_cidr.is_none() && !slice.is_empty() {
+        // A move must find it in the spec.
+        let patch = json!({"spec": {"network": {"serviceCIDR": slice}}});
+        return Ok(Decision::act(vec![Action::Patch(patch)]));
+    }
+    let mut actions = vec![];
+    if !marked || !wanted.is_met_by(twin) {
+        // An older Sublet there may not know all of it: what it does is shown all the same.
+        actions.push(apply(wanted));
+    }
+    for secret in secrets.of(SECRET) {
+        let have = here(seen, owner, secret.name());
+        if have.is_some_and(|have| cluster_keys::is_anothers(owner, have)) {
+            let path = format!("{}/{}", owner.namespace, secret.name());
+            return Err(Refusal::ForeignSecret(path));
+        }
+        push_unmet(&mut actions, copy(owner, secret)?, have);
+    }
+    Ok(Decision {
+        actions,
+        report: mirrored(seen, owner, twin),
+    })
+}
+
+/// What comes next for one that is deleted; `None` once there is no twin.
+pub(crate) fn leave(seen: &Seen, owner: &Owner, system: &str) -> Option<Decision> {
+    // None was ever made.
+    seen.object.annotation(marks::TWIN)?;
+    if let Some(action) = may_read(seen, owner, system) {
+        return Some(Decision::act(vec![action]));
+    }
+    let twin = match &seen.beyond {
+        Beyond::Reached { twin, .. } => twin
+            .as_ref()
+            .filter(|twin| is_ours(twin, owner) && twin.uid() != owner.uid)?,
+        Beyond::NotAsked => return None,
+        Beyond::Refused(why) | Beyond::Unreachable(why) => {
+            let waits = format!(
+                "{why}. The tenant may still be there: once the super cluster is gone for good, take the finalizer {} away",
+                marks::FINALIZER
+            );
+            let mut report = Report::deleting(&waits).again(SETTLED);
+            report
+                .conditions
+                .push(Fact::no(REACHABLE, "Unreachable", why.as_str()));
+            return Some(Decision::rest(report));
+        }
+    };
+    if !twin.is_going() {
+        return Some(Decision::act(vec![Action::Beyond(Deed::Delete(
+            twin.clone(),
+        ))]));
+    }
+    let holds = |finalizer: &&Value| **finalizer == marks::INFRASTRUCTURE_FINALIZER;
+    let finalizers = twin.items("/metadata/finalizers");
+    if !is_held(seen) && finalizers.iter().any(|held| holds(&held)) {
+        let rest: Vec<&Value> = finalizers.iter().filter(|held| !holds(held)).collect();
+        let patch = json!({"metadata": {"finalizers": rest}});
+        return Some(Decision::act(vec![Action::Beyond(Deed::Merge(
+            twin.clone(),
+            patch,
+        ))]));
+    }
+    if is_held(seen) && has_ended(twin) {
+        let ours = |secret: &&Object| !cluster_keys::is_anothers(owner, secret);
+        let user = seen.user_secret.iter();
+        let secrets = seen.cluster_secrets.of(SECRET).chain(user).filter(ours);
+        return Some(Decision {
+            actions: secrets.cloned().map(Action::Delete).collect(),
+            report: Report::ended(),
+        });
+    }
+    let waits = twin.text("/status/message");
+    let waits = if waits.is_empty() {
+        "waiting for the super cluster's manager"
+    } else {
+        waits
+    };
+    Some(Decision::rest(Report::deleting(waits)))
+}
+
+/// The manager's right to Secrets beside the VirtualControlPlane, when it has none yet.
+fn may_read(seen: &Seen, owner: &Owner, system: &str) -> Option<Action> {
+    let beside = provision::access_beside(owner, system);
+    let met = seen
+        .access_beside
+        .as_ref()
+        .is_some_and(|have| beside.is_met_by(have));
+    (!met).then_some(Action::Apply(beside))
+}
+
+/// The twin: what is asked for here, but for where it is.
+fn wanted(seen: &Seen, owner: &Owner) -> Object {
+    let mut spec = seen.object.body["spec"].clone();
+    if let Value::Object(fields) = &mut spec {
+        fields.remove("superCluster");
+    }
+    let mut labels = json!(owner.labels());
+    if let Some(membership) = &owner.cluster {
+        // By it the manager there makes the Secrets of the contract.
+        labels[capi::CLUSTER_NAME] = json!(membership.cluster);
+    }
+    let body = json!({
+        "metadata": {"labels": labels, "annotations": {marks::TWIN_OF: owner.path()}},
+        "spec": spec,
+    });
+    let super_cluster = seen.vcp.spec.super_cluster.clone().unwrap_or_default();
+    let namespace = namespace(owner, &super_cluster);
+    Object::new(VIRTUAL_CONTROL_PLANE, Some(namespace), &owner.name, body).sealed()
+}
+
+/// With the finalizer that lets its keys outlive its control plane, when there is one here.
+fn held(seen: &Seen, mut wanted: Object) -> Object {
+    if is_held(seen) {
+        wanted.body["metadata"]["finalizers"] = json!([marks::INFRASTRUCTURE_FINALIZER]);
+    }
+    wanted
+}
+
+fn is_ours(twin: &Object, owner: &Owner) -> bool {
+    twin.text("/spec/identity") == owner.id.as_str()
+}
+
+fn path(twin: &Object) -> String {
+    format!("{}/{}", twin.namespace().unwrap_or_default(), twin.name())
+}
+
+fn has_ended(twin: &Object) -> bool {
+    let said = condition(twin, "ControlPlaneReady");
+    // Without the manager's own finalizer nothing was ever done for it.
+    said.is_some_and(|said| said.reason == status::ENDED)
+        || !twin
+            .items("/metadata/finalizers")
+            .iter()
+            .any(|held| held == marks::FINALIZER)
+}
+
+fn here<'a>(seen: &'a Seen, owner: &Owner, name: &str) -> Option<&'a Object> {
+    if name == owner.kubeconfig_secret() {
+        seen.user_secret.as_ref()
+    } else {
+        seen.cluster_secrets.get(SECRET, name)
+    }
+}
+
+/// A Secret as it is written here.
+fn copy(owner: &Owner, secret: &Object) -> Result<Object, Refusal> {
+    let is_users = secret.name() == owner.kubeconfig_secret();
+    let is_kubeconfig = is_users
+        || owner.cluster_secret(cluster_keys::KUBECONFIG).as_deref() == Some(secret.name());
+    let refused = |why: &dyn std::fmt::Display| {
+        let path = path(secret);
+        Refusal::Kubeconfig(format!("Secret {path} in the super cluster: {why}"))
+    };
+    let data = if is_kubeconfig {
+        let text = pki::text_of(secret, keys::USER_KEY).unwrap_or_default();
+        let access = Access::parse(&text).map_err(|error| refused(&error))?;
+        let text = access
+            .to_yaml(&owner.name, "admin")
+            .map_err(|error| refused(&error))?;
+        json!({keys::USER_KEY: BASE64_STANDARD.encode(text)})
+    } else {
+        json!({"tls.crt": secret.body["data"]["tls.crt"], "tls.key": secret.body["data"]["tls.key"]})
+    };
+    let users = || {
+        json!({
+            "labels": owner.labels(),
+            "annotations": {marks::CONTROL_PLANE: owner.path()},
+            "ownerReferences": [owner_reference(owner)],
+        })
+    };
+    let (metadata, secret_type) = match cluster_keys::contract_metadata(owner) {
+        Some(metadata) if !is_users => (metadata, capi::SECRET_TYPE),
+        _ => (users(), OPAQUE),
+    };
+    let body = json!({"metadata": metadata, "type": secret_type, "data": data});
+    Ok(Object::new(SECRET, Some(&owner.namespace), secret.name(), body).sealed())
+}
+
+fn condition(twin: &Object, kind: &str) -> Option<Condition> {
+    let all = twin.items("/status/conditions").iter();
+    all.filter_map(|said| Condition::deserialize(said).ok())
+        .find(|said| said.type_ == kind)
+}
+
+/// The twin's status as it is shown here.
+fn mirrored(seen: &Seen, owner: &Owner, twin: &Object) -> Report {
+    let status = &twin.body["status"];
+    let phase = Phase::deserialize(&status["phase"]).unwrap_or(Phase::Pending);
+    let message = match status["message"].as_str() {
+        None if phase == Phase::Pending => {
+            Some("waiting for the super cluster's manager to take it up".to_owned())
+        }
+        message => message.map(str::to_owned),
+    };
+    let said = SHOWN.into_iter().filter_map(|kind| {
+        let said = condition(twin, kind)?;
+        Some(Fact {
+            kind,
+            holds: said.status == "True",
+            reason: said.reason,
+            message: said.message,
+        })
+    });
+    let mut conditions: Vec<Fact> = said.collect();
+    if !conditions.iter().any(|fact| fact.kind == "Ready") {
+        let waits = message.clone().unwrap_or_default();
+        conditions.push(Fact::no("Ready", "Provisioning", waits));
+    }
+    conditions.push(Fact::yes(REACHABLE, "Answers"));
+    let told = FIELDS.into_iter().filter(|field| !status[*field].is_null());
+    let mut fields: Vec<(&'static str, Value)> =
+        told.map(|field| (field, status[field].clone())).collect();
+    if seen.user_secret.is_some() {
+        let secret = SecretRef {
+            name: owner.kubeconfig_secret(),
+            key: keys::USER_KEY.into(),
+        };
+        fields.push(("kubeconfigSecretRef", json!(secret)));
+    }
+    if twin.number("/status/observedGeneration") < twin.number("/metadata/generation") {
+        // What the twin says is of an older spec; so is what is said here.
+        let before = seen
+            .vcp
+            .status
+            .as_ref()
+            .and_then(|status| status.observed_generation);
+        fields.push(("observedGeneration", json!(before)));
+    }
+    Report {
+        phase,
+        message,
+        conditions,
+        fields,
+        again: if phase == Phase::Ready {
+            SETTLED
+        } else {
+            status::waiting(seen)
+        },
+    }
+}
+
+/// The super cluster can't be asked; what it said last of the control plane is left standing.
+fn no_way(seen: &Seen, reason: &str, why: &str) -> Report {
+    Report {
+        phase: unready_phase(seen),
+        message: Some(why.to_owned()),
+        conditions: vec![
+            Fact::no(REACHABLE, reason, why),
+            Fact::no("Ready", reason, why),
+        ],
+        fields: vec![],
+        again: SETTLED,
+    }
+}
+
+#[cfg(test)]
+mod tests;

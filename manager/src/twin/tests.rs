@@ -1,0 +1,360 @@
+use super::*;
+use crate::{
+    control_plane::tests::{owner, vcp},
+    decide::{decide, tests::seen_as},
+    kubeconfig::Credentials,
+    object::Objects,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+const SYSTEM: &str = "sublet-system";
+
+/// A VirtualControlPlane of a Cluster whose super cluster is another one and was asked.
+fn seen() -> Seen {
+    let mut vcp = vcp();
+    vcp.metadata.finalizers = Some(vec![
+        marks::FINALIZER.into(),
+        marks::INFRASTRUCTURE_FINALIZER.into(),
+    ]);
+    vcp.metadata.annotations =
+        Some([(marks::TWIN.to_owned(), "tenants-of-east/acme".to_owned())].into());
+    vcp.metadata.labels = Some([(capi::CLUSTER_NAME.to_owned(), "acme".to_owned())].into());
+    vcp.spec.super_cluster = Some(SuperCluster {
+        kubeconfig_secret_ref: SecretRef {
+            name: "west".into(),
+            key: "value".into(),
+        },
+        namespace: Some("tenants-of-east".into()),
+    });
+    let mut seen = seen_as(vcp);
+    seen.class = None;
+    let owner = seen.owner.clone().unwrap();
+    seen.access_beside = Some(provision::access_beside(&owner, SYSTEM));
+    reach(&mut seen, None);
+    seen
+}
+
+fn reach(seen: &mut Seen, twin: Option<Object>) {
+    seen.beyond = Beyond::Reached {
+        twin,
+        secrets: Objects::default(),
+    };
+}
+
+/// The twin as it is made, in that state.
+fn twin(status: Value) -> Object {
+    let decision = decide(&seen(), SYSTEM);
+    let [Action::Beyond(Deed::Apply(twin))] = &decision.actions[..] else {
+        panic!("{:?}", decision.actions);
+    };
+    let mut twin = twin.clone();
+    twin.body["metadata"]["uid"] = json!("twin");
+    twin.body["metadata"]["generation"] = json!(1);
+    twin.body["status"] = status;
+    twin
+}
+
+fn condition(kind: &str, status: &str, reason: &str) -> Value {
+    json!({
+        "type": kind, "status": status, "reason": reason, "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    })
+}
+
+fn running() -> Value {
+    json!({
+        "phase": "Ready", "endpoint": "https://192.0.2.1:40443", "version": "1.36.3", "observedGeneration": 1,
+        "kubeconfigSecretRef": {"name": "acme-user-kubeconfig", "key": "value"},
+        "conditions": [
+            condition("ControlPlaneReady", "True", "Answers"),
+            condition("Ready", "True", "Ready"),
+            condition("Synced", "True", "Synced"),
+        ],
+    })
+}
+
+fn kubeconfig(server: &str) -> String {
+    let access = Access {
+        server: server.into(),
+        ca: "authority".into(),
+        tls_server_name: Some("tenant".into()),
+        namespace: None,
+        credentials: Credentials::Token("hidden".into()),
+    };
+    access.to_yaml("theirs", "they").unwrap()
+}
+
+fn secret(name: &str, data: Value) -> Object {
+    Object::new(SECRET, Some("tenants-of-east"), name, json!({"data": data}))
+}
+
+fn going(mut seen: Seen) -> Seen {
+    seen.vcp.metadata.deletion_timestamp = Some(Time("2026-01-01T00:00:00Z".parse().unwrap()));
+    seen
+}
+
+fn fact<'a>(decision: &'a Decision, kind: &str) -> Option<&'a Fact> {
+    decision
+        .report
+        .conditions
+        .iter()
+        .find(|fact| fact.kind == kind)
+}
+
+#[test]
+fn the_twin_asks_for_the_same_elsewhere_and_nothing_is_made_here() {
+    let twin = twin(json!({}));
+    assert_eq!(
+        (twin.namespace(), twin.name()),
+        (Some("tenants-of-east"), "acme")
+    );
+    assert_eq!(twin.body["spec"]["identity"], owner().id.as_str());
+    assert_eq!(twin.body["spec"]["superCluster"], Value::Null);
+    assert_eq!(twin.label(capi::CLUSTER_NAME), Some("acme"));
+    assert_eq!(twin.annotation(marks::TWIN_OF), Some("tenants/acme"));
+    assert_eq!(
+        twin.items("/metadata/finalizers"),
+        [json!(marks::INFRASTRUCTURE_FINALIZER)]
+    );
+    let mut edited = seen();
+    reach(&mut edited, Some(twin));
+    assert!(decide(&edited, SYSTEM).actions.is_empty());
+    edited.object.body["spec"]["replicas"] = json!(3);
+    assert!(matches!(
+        &decide(&edited, SYSTEM).actions[..],
+        [Action::Beyond(Deed::Apply(twin))] if twin.body["spec"]["replicas"] == 3
+    ));
+}
+
+#[test]
+fn that_there_may_be_a_twin_is_written_down_first_and_without_it_a_deletion_waits_for_nobody() {
+    let mut unmarked = seen();
+    unmarked.object.body["metadata"]["annotations"] = json!({});
+    let decision = decide(&unmarked, SYSTEM);
+    let [Action::Patch(patch)] = &decision.actions[..] else {
+        panic!("{:?}", decision.actions);
+    };
+    assert_eq!(
+        patch["metadata"]["annotations"][marks::TWIN],
+        "tenants-of-east/acme"
+    );
+    let unmarked = going(Seen {
+        beyond: Beyond::Refused("no Secret".into()),
+        ..unmarked
+    });
+    assert!(leave(&unmarked, &owner(), SYSTEM).is_none());
+}
+
+#[test]
+fn status_secrets_and_slice_come_from_the_twin() {
+    let mut there = twin(running());
+    there.body["spec"]["network"]["serviceCIDR"] = json!("10.96.4.0/22");
+    let mut seen = seen();
+    reach(&mut seen, Some(there.clone()));
+    let decision = decide(&seen, SYSTEM);
+    let [Action::Patch(patch)] = &decision.actions[..] else {
+        panic!("{:?}", decision.actions);
+    };
+    assert_eq!(patch["spec"]["network"]["serviceCIDR"], "10.96.4.0/22");
+    seen.vcp.spec.network.service_cidr = Some("10.96.4.0/22".into());
+
+    let encoded = |text: &str| BASE64_STANDARD.encode(text);
+    let secrets = [
+        secret(
+            "acme-kubeconfig",
+            json!({"value": encoded(&kubeconfig("https://there:1"))}),
+        ),
+        secret(
+            "acme-user-kubeconfig",
+            json!({"value": encoded(&kubeconfig("https://there:1"))}),
+        ),
+        secret(
+            "acme-ca",
+            json!({"tls.crt": "YQ==", "tls.key": "Yg==", "more": "Yw=="}),
+        ),
+    ];
+    seen.beyond = Beyond::Reached {
+        twin: Some(there),
+        secrets: secrets.into_iter().collect(),
+    };
+    let decision = decide(&seen, SYSTEM);
+    let written: Vec<&Object> = decision
+        .actions
+        .iter()
+        .map(|action| match action {
+            Action::Apply(secret) => secret,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let names: Vec<&str> = written.iter().map(|secret| secret.name()).collect();
+    assert_eq!(
+        names,
+        ["acme-ca", "acme-kubeconfig", "acme-user-kubeconfig"]
+    );
+    assert_eq!(
+        written[0].body["data"],
+        json!({"tls.crt": "YQ==", "tls.key": "Yg=="})
+    );
+    assert_eq!(written[1].text("/type"), capi::SECRET_TYPE);
+    assert_eq!(written[2].text("/type"), OPAQUE);
+    let text = pki::text_of(written[1], "value").unwrap();
+    assert_eq!(Access::parse(&text).unwrap().server, "https://there:1");
+
+    assert_eq!(decision.report.phase, Phase::Ready);
+    assert!(fact(&decision, "ControlPlaneReady").unwrap().holds);
+    assert!(fact(&decision, REACHABLE).unwrap().holds);
+    assert_eq!(fact(&decision, "Synced"), None, "that is the syncer's");
+    assert!(
+        decision
+            .report
+            .fields
+            .contains(&("endpoint", json!("https://192.0.2.1:40443")))
+    );
+}
+
+/// T47: a kubeconfig that names a program never reaches who would run it.
+#[test]
+fn a_kubeconfig_from_there_that_could_do_more_is_refused() {
+    let text = kubeconfig("https://there:1").replace("token:", "exec: {command: sh}\n    token:");
+    let mut seen = seen();
+    seen.beyond = Beyond::Reached {
+        twin: Some(twin(running())),
+        secrets: [secret(
+            "acme-kubeconfig",
+            json!({"value": BASE64_STANDARD.encode(text)}),
+        )]
+        .into_iter()
+        .collect(),
+    };
+    let decision = decide(&seen, SYSTEM);
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+    let message = decision.report.message.unwrap();
+    assert!(
+        message.contains("exec") && !message.contains("hidden"),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_is_of_others_is_left_alone() {
+    let mut foreign = twin(json!({}));
+    foreign.body["spec"]["identity"] = json!("b".repeat(26));
+    let mut seen = seen();
+    reach(&mut seen, Some(foreign.clone()));
+    let decision = decide(&seen, SYSTEM);
+    assert!(decision.actions.is_empty());
+    assert!(
+        decision
+            .report
+            .message
+            .unwrap()
+            .contains("tenants-of-east/acme")
+    );
+    let mut leaving = going(seen);
+    assert!(leave(&leaving, &owner(), SYSTEM).is_none());
+
+    // The kubeconfig leads back here.
+    let mut own = twin(json!({}));
+    own.body["metadata"]["uid"] = json!("vcp-uid");
+    reach(&mut leaving, Some(own));
+    assert!(leave(&leaving, &owner(), SYSTEM).is_none());
+    leaving.vcp.metadata.deletion_timestamp = None;
+    let decision = decide(&leaving, SYSTEM);
+    assert!(decision.actions.is_empty());
+    assert_eq!(
+        fact(&decision, REACHABLE).unwrap().reason,
+        "KubeconfigRefused"
+    );
+}
+
+#[test]
+fn a_dead_super_cluster_is_told_and_changes_nothing() {
+    for (beyond, reason) in [
+        (
+            Beyond::Unreachable("no answer".into()),
+            "SuperClusterUnreachable",
+        ),
+        (Beyond::Refused("no Secret".into()), "KubeconfigRefused"),
+    ] {
+        let seen = Seen { beyond, ..seen() };
+        let decision = decide(&seen, SYSTEM);
+        assert!(decision.actions.is_empty());
+        for kind in [REACHABLE, "Ready"] {
+            let fact = fact(&decision, kind).unwrap();
+            assert_eq!((fact.holds, fact.reason.as_str()), (false, reason));
+        }
+        assert_eq!(
+            fact(&decision, "ControlPlaneReady"),
+            None,
+            "what it said last stands"
+        );
+        let decision = leave(&going(seen), &owner(), SYSTEM).unwrap();
+        assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+        assert!(decision.report.message.unwrap().contains(marks::FINALIZER));
+    }
+}
+
+#[test]
+fn the_twin_goes_first_and_its_keys_with_the_place() {
+    let mut there = twin(json!({}));
+    let mut seen = going(seen());
+    reach(&mut seen, Some(there.clone()));
+    let said = |seen: &Seen| {
+        let decision = leave(seen, seen.owner.as_ref().unwrap(), SYSTEM).unwrap();
+        let actions = decision.actions.iter().map(|action| format!("{action:?}"));
+        (actions.collect::<Vec<_>>().join(" "), decision.report)
+    };
+    assert_eq!(
+        said(&seen).0,
+        "Beyond(Delete(VirtualControlPlane tenants-of-east/acme))"
+    );
+
+    there.body["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    there.body["metadata"]["finalizers"] =
+        json!([marks::FINALIZER, marks::INFRASTRUCTURE_FINALIZER]);
+    there.body["status"] = json!({"message": "waiting for pods"});
+    reach(&mut seen, Some(there.clone()));
+    let (actions, report) = said(&seen);
+    assert_eq!(
+        (actions.as_str(), report.message.as_deref()),
+        ("", Some("waiting for pods"))
+    );
+
+    there.body["status"] =
+        json!({"conditions": [condition("ControlPlaneReady", "False", "Ended")]});
+    reach(&mut seen, Some(there.clone()));
+    let ended = |fact: &Fact| fact.kind == "ControlPlaneReady" && fact.reason == status::ENDED;
+    assert!(said(&seen).1.conditions.iter().any(ended));
+
+    // The place lets go.
+    seen.vcp.metadata.finalizers = Some(vec![marks::FINALIZER.into()]);
+    assert!(
+        said(&seen)
+            .0
+            .starts_with("Beyond(Merge(VirtualControlPlane tenants-of-east/acme")
+    );
+    there.body["metadata"]["finalizers"] = json!([marks::FINALIZER]);
+    reach(&mut seen, Some(there));
+    assert_eq!(said(&seen).0, "");
+    reach(&mut seen, None);
+    assert!(leave(&seen, &owner(), SYSTEM).is_none());
+    assert!(matches!(
+        decide(&seen, SYSTEM).actions.last(),
+        Some(Action::Release)
+    ));
+}
+
+#[test]
+fn a_status_of_an_older_spec_is_not_passed_off_as_the_newest() {
+    let mut there = twin(running());
+    there.body["metadata"]["generation"] = json!(2);
+    let mut seen = seen();
+    reach(&mut seen, Some(there));
+    let decision = decide(&seen, SYSTEM);
+    assert!(
+        decision
+            .report
+            .fields
+            .contains(&("observedGeneration", Value::Null))
+    );
+}
