@@ -199,6 +199,7 @@ async fn rounds(rig: &Rig, rounds: usize) -> anyhow::Result<()> {
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --all`"]
 fn t43_five_control_planes_of_a_group_get_exactly_its_budget() {
     on_rig(wish(), async |rig| rounds(rig, 3).await);
 }
@@ -210,6 +211,7 @@ fn t43_five_control_planes_of_a_group_get_exactly_its_budget_in_20_runs() {
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --all`"]
 fn a_groups_budget_is_counted_anew_and_left_by_those_who_go() {
     let wish = Wish {
         tenants: 2,
