@@ -72,7 +72,8 @@ fn by_name(kubeconfig: &str) -> (String, String) {
 
 /// Removes a tenant.
 pub(crate) fn delete(name: &str) -> Result<()> {
-    run::output(sublet()?.args(["delete", name, "--yes"])).map(drop)
+    // The last spec makes a hundred pods only to delete them: nodes of a small machine take minutes for that.
+    run::output(sublet()?.args(["delete", name, "--yes", "--timeout", "20m"])).map(drop)
 }
 
 fn apply_class() -> Result<()> {
