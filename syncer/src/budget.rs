@@ -11,16 +11,14 @@ use crate::{
     engine::Engine,
     quota,
     tenants::Tenant,
-    watch::{self, Presence, Sink, Target},
+    verdict::ControlPlane,
 };
-use api::{ControlPlaneGroup, keys};
+use api::ControlPlaneGroup;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tenancy::{
-    kind::{self, SuperWatch},
-    meta,
     object::Object,
     quota::{
         Claim,
@@ -321,7 +319,8 @@ async fn is_gone(
     identity: &str,
     place: &str,
 ) -> Result<bool, Failure> {
-    let Some((namespace, name)) = place.split_once('/') else {
+    let (Ok(id), Some((namespace, name))) = (TenantId::parse(identity), place.split_once('/'))
+    else {
         return Ok(true);
     };
     let mut members = group
@@ -332,13 +331,12 @@ async fn is_gone(
     if !members.any(|member| member == namespace) {
         return Ok(true);
     }
-    let path = format!(
-        "/apis/{}/{}/namespaces/{namespace}/virtualcontrolplanes/{name}",
-        api::GROUP,
-        api::VERSION
-    );
-    let found = read(&engine.cluster, &path).await?;
-    Ok(found.is_none_or(|vcp| vcp.text("/spec/identity") != Some(identity)))
+    let control_plane = ControlPlane {
+        id,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    };
+    Ok(control_plane.read(engine).await?.is_none())
 }
 
 /// What a tenant that may be led by nobody takes of what is limited.
@@ -348,47 +346,19 @@ async fn count(
     id: &TenantId,
     hard: &Amounts,
 ) -> Result<Amounts, Failure> {
-    let counter = Counter::default();
+    let takes = Mutex::new(Amounts::new());
     for kind in tenant.kinds() {
-        let rule = kind::rule(kind);
-        let resource = rule.resource();
-        if rule.super_watch() != SuperWatch::Owned || !demand::concerns(resource, hard) {
-            continue;
-        }
-        *counter.kind.lock() = kind;
-        let target = Target {
-            selector: Some(format!("{}={id}", keys::TENANT)),
-            ..Target::of(rule)
-        };
-        match watch::list(&engine.cluster, &target, &counter).await {
-            Err(Error::NotServed) if target.presence == Presence::Optional => {}
-            other => drop(other?),
+        if quota::counts(kind, hard) {
+            let tell = |key: Key, object: &Object| {
+                let mut takes = takes.lock();
+                for (name, amount) in demand::of(key.kind().resource(), object) {
+                    *takes.entry(name).or_default() += amount;
+                }
+            };
+            quota::each(engine, kind, id, tell).await?;
         }
     }
-    Ok(counter.takes.into_inner())
-}
-
-#[derive(Default)]
-struct Counter {
-    kind: Mutex<u8>,
-    takes: Mutex<Amounts>,
-}
-
-impl Sink for Counter {
-    fn applied(&self, object: Object) {
-        if meta::owner(&object).is_none() {
-            return;
-        }
-        let resource = kind::rule(*self.kind.lock()).resource();
-        let mut takes = self.takes.lock();
-        for (name, amount) in demand::of(resource, &object) {
-            *takes.entry(name).or_default() += amount;
-        }
-    }
-
-    fn deleted(&self, _object: Object) {}
-
-    fn listed(&self, _version: u64) {}
+    Ok(takes.into_inner())
 }
 
 #[cfg(test)]

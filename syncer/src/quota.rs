@@ -13,7 +13,7 @@ use crate::{
     engine::Engine,
     tenants::Tenant,
     verdict::ControlPlane,
-    watch::{self, Presence, Sink, Target},
+    watch::{self, Presence, Target},
 };
 use api::keys;
 use parking_lot::Mutex;
@@ -29,7 +29,7 @@ use tenancy::{
         budget::Refusal,
         demand,
     },
-    tenant::Key,
+    tenant::{Key, TenantId},
 };
 use tokio::sync::Notify;
 
@@ -238,11 +238,15 @@ pub(crate) fn wake(engine: &Engine, tenant: &Tenant, woken: Vec<Key>) {
     }
 }
 
-/// Whether the tenant's quota says anything of the kind; of kinds that aren't watched nothing can be counted.
+/// Whether the tenant's quota says anything of the kind.
 fn is_counted(tenant: &Tenant, key: &Key) -> bool {
-    let rule = key.kind();
-    rule.super_watch() == SuperWatch::Owned
-        && demand::concerns(rule.resource(), tenant.quota.ledger.lock().tracked())
+    counts(key.kind, tenant.quota.ledger.lock().tracked())
+}
+
+/// Whether limits say anything of a kind; of kinds that aren't watched nothing can be counted.
+pub(crate) fn counts(kind: u8, limits: &Amounts) -> bool {
+    let rule = kind::rule(kind);
+    rule.super_watch() == SuperWatch::Owned && demand::concerns(rule.resource(), limits)
 }
 
 /// Counts what exists when that is needed, and shows what is used when that changes, until the tenant isn't served.
@@ -272,26 +276,12 @@ pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
     }
 }
 
-/// Lists what the tenant has in the super cluster of every kind that its quota is about.
+/// Counts what the tenant has in the super cluster of every kind that its quota is about.
 async fn count(engine: &Engine, tenant: &Tenant) -> Result<(), Failure> {
     for kind in tenant.kinds() {
-        let key = Key::new(kind, "", "");
-        if !is_counted(tenant, &key) {
-            continue;
-        }
-        let rule = kind::rule(kind);
-        let target = Target {
-            selector: Some(format!("{}={}", keys::TENANT, tenant.id)),
-            ..Target::of(rule)
-        };
-        let counter = Counter {
-            engine,
-            tenant,
-            kind,
-        };
-        match watch::list(&engine.cluster, &target, &counter).await {
-            Err(Error::NotServed) if target.presence == Presence::Optional => {}
-            other => drop(other?),
+        if is_counted(tenant, &Key::new(kind, "", "")) {
+            let tell = |key: Key, object: &Object| exists(engine, tenant, &key, object);
+            each(engine, kind, &tenant.id, tell).await?;
         }
     }
     let woken = tenant.quota.change(Ledger::counted);
@@ -300,23 +290,26 @@ async fn count(engine: &Engine, tenant: &Tenant) -> Result<(), Failure> {
     Ok(())
 }
 
-struct Counter<'a> {
-    engine: &'a Engine,
-    tenant: &'a Tenant,
+/// Lists what a tenant has in the super cluster of one kind; nothing where the kind isn't served.
+pub(crate) async fn each(
+    engine: &Engine,
     kind: u8,
-}
-
-impl Sink for Counter<'_> {
-    fn applied(&self, object: Object) {
+    id: &TenantId,
+    tell: impl Fn(Key, &Object) + Send + Sync,
+) -> Result<(), Failure> {
+    let target = Target {
+        selector: Some(format!("{}={id}", keys::TENANT)),
+        ..Target::of(kind::rule(kind))
+    };
+    let told = |object: Object| {
         if let Some(owner) = meta::owner(&object) {
-            let key = Key::new(self.kind, &owner.namespace, &owner.name);
-            exists(self.engine, self.tenant, &key, &object);
+            tell(Key::new(kind, &owner.namespace, &owner.name), &object);
         }
+    };
+    match watch::each(&engine.cluster, &target, told).await {
+        Err(Error::NotServed) if target.presence == Presence::Optional => Ok(()),
+        other => Ok(other?),
     }
-
-    fn deleted(&self, _object: Object) {}
-
-    fn listed(&self, _version: u64) {}
 }
 
 /// Shows the quota and what is used of it, to the tenant and on the VirtualControlPlane.

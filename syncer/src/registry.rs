@@ -254,21 +254,13 @@ impl Registry {
         let groups = Groups::of(&heard);
         let mut wanted = HashMap::new();
         for ((namespace, name), vcp) in &heard.control_planes {
-            let Some(id) = vcp
-                .spec
-                .identity
-                .as_deref()
-                .and_then(|text| TenantId::parse(text).ok())
-            else {
-                continue;
-            };
             let ending = vcp.metadata.deletion_timestamp.is_some();
             if ending || vcp.spec.paused || is_conflicting(vcp) {
                 continue;
             }
-            if heard.holder(&id) != Some((namespace, name)) {
+            let Some(id) = heard.identity(namespace, name, vcp) else {
                 continue;
-            }
+            };
             let own = external::text(namespace, vcp, &heard.external);
             let copy = || heard.kubeconfigs.get(id.as_str()).cloned();
             let Some(kubeconfig) = own.or_else(copy) else {
@@ -306,6 +298,13 @@ impl Heard {
             (created.as_ref().map(|time| time.0), *place)
         });
         first.map(|((namespace, name), _)| (namespace, name))
+    }
+
+    /// The identity of a VirtualControlPlane, if it is its own and not another's (T46).
+    fn identity(&self, namespace: &str, name: &str, vcp: &VirtualControlPlane) -> Option<TenantId> {
+        let id = TenantId::parse(vcp.spec.identity.as_deref()?).ok()?;
+        let (of, holder) = self.holder(&id)?;
+        (of == namespace && holder == name).then_some(id)
     }
 }
 

@@ -9,8 +9,10 @@ use crate::{
     downward::read,
     engine::Engine,
     tenants::Tenant,
+    watch::{self, Target},
 };
 use api::{ServiceRef, keys};
+use parking_lot::Mutex;
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tenancy::{
@@ -112,8 +114,9 @@ async fn show(tenant: &Tenant, shown: &[(Value, Value)]) -> Result<(), Failure> 
             metadata["name"] == object.name() && metadata["namespace"] == object.namespace()
         })
     };
-    for resource in [slices(), services()] {
-        for object in listed(tenant, resource).await? {
+    for kind in ["EndpointSlice", "Service"].map(kind::index) {
+        let resource = kind::rule(kind).resource();
+        for object in listed(tenant, kind).await? {
             if wanted(&object, resource) {
                 continue;
             }
@@ -171,15 +174,12 @@ async fn put(
 }
 
 /// What is labelled as shown, in the tenant.
-async fn listed(tenant: &Tenant, resource: &Resource) -> Result<Vec<Object>, Failure> {
-    let path = format!("{}?labelSelector={}", resource.path("", ""), keys::SHARED);
-    let mut list = tenant.cluster.list(&path).await?;
-    let items = list.get_mut("items").map(Value::take).unwrap_or_default();
-    let Value::Array(items) = items else {
-        return Ok(vec![]);
+async fn listed(tenant: &Tenant, kind: u8) -> Result<Vec<Object>, Failure> {
+    let target = Target {
+        selector: Some(keys::SHARED.to_owned()),
+        ..Target::of(kind::rule(kind))
     };
-    Ok(items
-        .into_iter()
-        .filter_map(|item| Object::from_value(item).ok())
-        .collect())
+    let found = Mutex::new(vec![]);
+    watch::each(&tenant.cluster, &target, |object| found.lock().push(object)).await?;
+    Ok(found.into_inner())
 }

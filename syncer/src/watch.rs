@@ -12,7 +12,7 @@ use std::time::Duration;
 use tenancy::{
     arrival::{self, Shape},
     kind::Kind,
-    object::Object,
+    object::{Object, at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -185,6 +185,23 @@ pub(crate) async fn list(
     }
 }
 
+/// Tells every object of a complete list, and nothing else.
+pub(crate) async fn each(
+    cluster: &Cluster,
+    target: &Target,
+    tell: impl Fn(Object) + Send + Sync,
+) -> Result<(), Error> {
+    struct Each<T>(T);
+    impl<T: Fn(Object) + Send + Sync> Sink for Each<T> {
+        fn applied(&self, object: Object) {
+            (self.0)(object);
+        }
+        fn deleted(&self, _object: Object) {}
+        fn listed(&self, _version: u64) {}
+    }
+    list(cluster, target, &Each(tell)).await.map(drop)
+}
+
 /// Follows from `version` until the resource version is too old or something breaks.
 async fn follow(
     cluster: &Cluster,
@@ -297,8 +314,7 @@ pub(crate) fn encode(text: &str) -> String {
 }
 
 fn text(value: &Value, pointer: &str) -> String {
-    value
-        .pointer(pointer)
+    at(value, pointer)
         .and_then(Value::as_str)
         .unwrap_or_default()
         .to_owned()

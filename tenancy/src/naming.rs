@@ -141,20 +141,17 @@ pub(crate) struct Parts {
 impl Parts {
     /// Adds a part.
     pub(crate) fn part(&mut self, part: &[u8]) {
-        self.sha.update((part.len() as u64).to_be_bytes());
-        self.sha.update(part);
+        add(&mut self.sha, part);
     }
 
     /// Adds the text of a JSON value as a part. The map of serde_json is ordered, so equal values have equal text.
     pub(crate) fn value(&mut self, value: &Value) {
-        let mut text = std::mem::take(&mut self.text);
-        text.clear();
+        self.text.clear();
         // Most values are a few hundred bytes to a few thousand.
-        text.reserve(4096);
-        serde_json::to_writer(&mut text, value)
+        self.text.reserve(4096);
+        serde_json::to_writer(&mut self.text, value)
             .expect("JSON values are text, and memory takes all");
-        self.part(&text);
-        self.text = text;
+        add(&mut self.sha, &self.text);
     }
 
     /// The hash of all parts.
@@ -166,6 +163,11 @@ impl Parts {
     pub(crate) fn half(self) -> u128 {
         u128::from_be_bytes(self.end()[..16].try_into().expect("16 of 32 bytes"))
     }
+}
+
+fn add(sha: &mut Sha256, part: &[u8]) {
+    sha.update((part.len() as u64).to_be_bytes());
+    sha.update(part);
 }
 
 /// Lower-case base32 without padding.

@@ -43,7 +43,7 @@ impl Object {
 
     /// The field at a JSON pointer (RFC 6901), such as `/spec/nodeName`.
     pub fn at(&self, pointer: &str) -> Option<&Value> {
-        follow(&self.0, pointer)
+        at(&self.0, pointer)
     }
 
     /// The text at a JSON pointer.
@@ -116,7 +116,7 @@ fn texts(map: Option<&Value>) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// [`Value::pointer`], which copies each step of the pointer, without the copies: objects are asked like this all the time.
-fn follow<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
+pub fn at<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
     if pointer.contains('~') {
         return value.pointer(pointer);
     }
@@ -178,11 +178,11 @@ mod tests {
             "//",
             "/a/b/c",
         ] {
-            assert_eq!(follow(&value, pointer), value.pointer(pointer), "{pointer}");
+            assert_eq!(at(&value, pointer), value.pointer(pointer), "{pointer}");
         }
         let list = json!({"l": ["x", {"y": 1}]});
         for pointer in ["/l/0", "/l/1/y", "/l/01", "/l/+1", "/l/2", "/l/x"] {
-            assert_eq!(follow(&list, pointer), list.pointer(pointer), "{pointer}");
+            assert_eq!(at(&list, pointer), list.pointer(pointer), "{pointer}");
         }
     }
 

@@ -28,6 +28,19 @@ use e2e::{
 };
 use serde_json::{Value, json};
 
+/// Waits until there are so many super pods.
+async fn exactly(
+    count: usize,
+    twins: impl AsyncFn() -> anyhow::Result<Vec<Value>>,
+) -> anyhow::Result<Vec<Value>> {
+    eventually(PODS, &format!("{count} pods are made"), async || {
+        let twins = twins().await?;
+        ensure!(twins.len() == count, "{} pods", twins.len());
+        Ok(twins)
+    })
+    .await
+}
+
 /// Runs a test in namespaces of the same name in both tenants.
 fn in_both(name: &str, body: impl AsyncFnOnce(&Space, &Space) -> anyhow::Result<()>) {
     within(A, name, async |a| {

@@ -7,6 +7,7 @@ use crate::{
     metrics::Metrics,
     patrol::Rounds,
 };
+use api::keys;
 use serde_json::json;
 use tenancy::kind::index;
 

@@ -3,10 +3,7 @@
 use super::Heard;
 use crate::budget::Shared;
 use std::{collections::BTreeMap, sync::Arc};
-use tenancy::{
-    quota::budget::{self, Members},
-    tenant::TenantId,
-};
+use tenancy::quota::budget::{self, Members};
 
 /// The groups that have a budget, each with the namespaces that it is about.
 pub(super) struct Groups(Vec<(String, Vec<String>, Shared)>);
@@ -47,9 +44,8 @@ fn members(heard: &Heard, namespaces: &[String]) -> Members {
         .iter()
         .filter(|((namespace, _), _)| namespaces.contains(namespace));
     let named = control_planes.filter_map(|((namespace, name), vcp)| {
-        let id = TenantId::parse(vcp.spec.identity.as_deref()?).ok()?;
-        let is_holder = heard.holder(&id) == Some((namespace, name));
-        is_holder.then(|| (id, format!("{namespace}/{name}")))
+        let id = heard.identity(namespace, name, vcp)?;
+        Some((id, format!("{namespace}/{name}")))
     });
     named.collect()
 }

@@ -78,8 +78,7 @@ fn holder<'a>(
 ) -> Option<(TenantId, &'a VirtualControlPlane)> {
     let key = (place.namespace.clone(), place.name.clone());
     let vcp = heard.control_planes.get(&key)?;
-    let id = TenantId::parse(vcp.spec.identity.as_deref()?).ok()?;
-    (heard.holder(&id) == Some((&key.0, &key.1))).then_some((id, vcp))
+    Some((heard.identity(&key.0, &key.1, vcp)?, vcp))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 use super::{
     Excess,
     amount::{Amounts, canonical, limits, parse, shown},
+    of,
 };
 use crate::tenant::{Key, TenantId};
 use api::{ControlPlaneGroup, ControlPlaneGroupStatus, Quantities, QuotaStatus, Share};
@@ -215,10 +216,6 @@ pub fn grant(
         }
     }
     refused
-}
-
-fn of(amounts: &Amounts, name: &str) -> i128 {
-    amounts.get(name).copied().unwrap_or_default()
 }
 
 #[cfg(test)]

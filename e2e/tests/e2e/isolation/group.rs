@@ -98,12 +98,7 @@ async fn twins(rig: &Rig) -> anyhow::Result<Vec<Value>> {
 }
 
 async fn exactly(rig: &Rig, count: usize) -> anyhow::Result<Vec<Value>> {
-    eventually(PODS, &format!("{count} pods are made"), async || {
-        let twins = twins(rig).await?;
-        ensure!(twins.len() == count, "{} pods", twins.len());
-        Ok(twins)
-    })
-    .await
+    super::exactly(count, async || twins(rig).await).await
 }
 
 /// Fifty creators at once, in all tenants in turn.
