@@ -230,6 +230,7 @@ async fn make(
     twin: Option<SuperSide>,
 ) -> Result<Option<SuperSide>, Failure> {
     let applied = meta::applied(&want);
+    let _under_way = tenant.table.write(key);
     match twin {
         None => create(engine, tenant, key, object, want).await,
         Some(twin) if twin.terminating => Ok(None),
@@ -273,7 +274,7 @@ async fn create(
             if meta::applied(&first) != meta::applied(&want) {
                 return compare(engine, tenant, key, object, want).await;
             }
-            Ok(Some(record(engine, tenant, key, &stored, object.uid())))
+            record(engine, tenant, key, &stored, object.uid()).map(Some)
         }
         Err(Failure::Api(Error::AlreadyExists)) => compare(engine, tenant, key, object, want).await,
         Err(Failure::Api(Error::NotFound)) => {
@@ -302,7 +303,7 @@ async fn compare(
         && plan(rule, want.clone(), Some(&have)) == Ok(Plan::Nothing)
     {
         accompany(engine, tenant, key, object, &have).await?;
-        return Ok(Some(record(engine, tenant, key, &have, object.uid())));
+        return record(engine, tenant, key, &have, object.uid()).map(Some);
     }
     // A difference is a suspicion until it is read live (R10).
     let path = rule.resource().path(want.namespace(), want.name());
@@ -326,12 +327,12 @@ async fn compare(
                     .map(|owner| owner.uid)
                     .as_deref()
                     .unwrap_or_default(),
-            );
+            )?;
             Ok(None)
         }
         Ok(Plan::Nothing) => {
             accompany(engine, tenant, key, object, &have).await?;
-            Ok(Some(record(engine, tenant, key, &have, object.uid())))
+            record(engine, tenant, key, &have, object.uid()).map(Some)
         }
         Ok(Plan::Patch(patches)) => {
             engine.metrics.repaired(&tenant.id);
@@ -342,7 +343,7 @@ async fn compare(
                 refusals::tell_super(engine, tenant, rule.resource(), &have).await?;
             }
             accompany(engine, tenant, key, object, &stored).await?;
-            Ok(Some(record(engine, tenant, key, &stored, object.uid())))
+            record(engine, tenant, key, &stored, object.uid()).map(Some)
         }
         Ok(Plan::Replace) => {
             removal::replace(engine, tenant, key, &have).await?;
@@ -386,16 +387,24 @@ async fn accompany(
 /// Remembers the twin as it was just stored, or just read.
 ///
 /// An event may have been faster and told of a newer state. If somebody else made that, it is worked again.
+///
+/// # Errors
+///
+/// The twin is gone again.
 fn record(
     engine: &Engine,
     tenant: &Tenant,
     key: &Key,
     stored: &Object,
     owner_uid: &str,
-) -> SuperSide {
+) -> Result<SuperSide, Failure> {
     let state = meta::intent(stored);
-    let (twin, is_overtaken) = tenant.table.update(key, |entry| {
+    let recorded = tenant.table.update(key, |entry| {
         entry.refused = false;
+        // Asked while the entries are held: an end that is told from now on finds the twin.
+        if tenant.table.has_ended(key, stored.uid()) {
+            return None;
+        }
         let known = entry.twin.take().filter(|twin| *twin.uid == *stored.uid());
         let version = stored.resource_version();
         let newer = known.as_ref().filter(|twin| twin.version > version);
@@ -413,12 +422,16 @@ fn record(
             counter: meta::restore_counter(stored),
         };
         entry.twin = Some(twin.clone());
-        (twin, is_overtaken)
+        Some((twin, is_overtaken))
     });
+    let Some((twin, is_overtaken)) = recorded else {
+        quota::ended(engine, tenant, key, stored.uid());
+        return Err(Failure::Waiting("the twin went away"));
+    };
     if is_overtaken {
         engine.down.add(&tenant.id, key.clone());
     }
-    twin
+    Ok(twin)
 }
 
 /// Makes sure that a namespace of the tenant has its twin.
@@ -521,5 +534,42 @@ pub(crate) fn twin_path(tenant: &Tenant, key: &Key) -> String {
 pub(crate) fn forget_unwatched(tenant: &Tenant, key: &Key) {
     if key.kind().super_watch() == SuperWatch::Never {
         tenant.table.update(key, |entry| entry.twin = None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fake::{fake, tenant},
+        fleet::Fleet,
+        metrics::Metrics,
+        patrol::Rounds,
+    };
+    use serde_json::json;
+    use std::time::Duration;
+
+    #[test]
+    fn a_twin_whose_end_is_told_before_its_making_is_answered_is_made_again() {
+        let (cluster, _server) = fake();
+        let fleet = Fleet::of_test(&cluster);
+        let rounds = Rounds::every(Duration::from_secs(300));
+        let engine = Engine::new(cluster.clone(), fleet, Metrics::new(), rounds);
+        let tenant = tenant(&cluster);
+        let key = Key::new(kind::index("ConfigMap"), "work", "settings");
+        let stored = Object::from_value(json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "settings", "namespace": "acme-work", "uid": "u1", "resourceVersion": "7"},
+        }))
+        .unwrap();
+        let under_way = tenant.table.write(&key);
+        tenant.table.ended(&key, "u1");
+        assert!(record(&engine, &tenant, &key, &stored, "owner").is_err());
+        assert!(tenant.table.get(&key).twin.is_none());
+        drop(under_way);
+        // An end that comes in its turn is not held against what follows.
+        tenant.table.ended(&key, "u1");
+        let _under_way = tenant.table.write(&key);
+        assert!(record(&engine, &tenant, &key, &stored, "owner").is_ok());
     }
 }

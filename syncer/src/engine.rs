@@ -38,7 +38,7 @@ pub(crate) struct Engine {
     /// Tenants that are served.
     pub(crate) tenants: DashMap<TenantId, Arc<Tenant>>,
     /// What is known of every tenant that has objects in the super cluster, served or not.
-    tables: DashMap<TenantId, Arc<Table>>,
+    pub(crate) tables: DashMap<TenantId, Arc<Table>>,
     /// Tenants whose work in progress is still ending.
     pub(crate) stopping: DashSet<TenantId>,
     /// Super namespaces that are twins, and whose.

@@ -626,6 +626,8 @@ pub(crate) fn seen_in_super(table: &Table, key: &Key, object: &Object, owner_uid
 
 /// The super object of that UID is gone; returns whether it was the one that is known.
 fn super_gone(table: &Table, key: &Key, uid: &str) -> bool {
+    // Before the entry is looked at: `downward` asks while it holds the entries.
+    table.ended(key, uid);
     table.update(key, |entry| {
         let known = entry.twin.as_ref().is_some_and(|twin| *twin.uid == *uid);
         if known {

@@ -25,7 +25,7 @@ use tenancy::{
     object::Object,
     plan::Patch,
     sharing,
-    tenant::Key,
+    tenant::{Key, TenantId},
 };
 
 /// How the isolating policies of all super namespaces stand.
@@ -37,6 +37,7 @@ pub(crate) struct Isolation {
 #[derive(Clone, PartialEq, Eq)]
 struct Standing {
     uid: Arc<str>,
+    version: u64,
     spec: u128,
 }
 
@@ -45,17 +46,25 @@ impl Isolation {
         self.standing.get(namespace)?.get(name).cloned()
     }
 
-    /// Remembers how a policy stands; returns how it stood before.
+    /// Remembers how a policy stands, unless something newer is known of it; returns how it stood before.
     fn note(&self, policy: &Object) -> Option<Standing> {
         let standing = Standing {
             uid: policy.uid().into(),
+            version: policy.resource_version(),
             spec: isolation::fingerprint(policy),
         };
         let mut policies = self
             .standing
             .entry(policy.namespace().to_owned())
             .or_default();
-        policies.insert(policy.name().to_owned(), standing)
+        let before = policies.get(policy.name()).cloned();
+        let is_late = before.as_ref().is_some_and(|before| {
+            before.uid == standing.uid && before.version > standing.version
+        });
+        if !is_late {
+            policies.insert(policy.name().to_owned(), standing);
+        }
+        before
     }
 
     /// Forgets a policy if it is the one that is known.
@@ -89,6 +98,9 @@ pub(crate) fn gone(engine: &Engine, object: &Object) {
         engine
             .isolation
             .forget(object.namespace(), object.name(), Some(object.uid()));
+        if let Some((id, key)) = made_for(engine, object.namespace(), object.name()) {
+            engine.table(&id).ended(&key, object.uid());
+        }
         suspect(engine, object.namespace(), object.name());
     }
 }
@@ -114,12 +126,8 @@ pub(crate) fn listed(engine: &Engine, kind: u8, seen: &HashSet<Key>) {
 
 /// What a policy was made for isn't whole until it has been worked again: no pod is made in the namespace meanwhile.
 fn suspect(engine: &Engine, twin: &str, policy: &str) {
-    let Some((id, namespace)) = engine.twins.get(twin).map(|entry| entry.value().clone()) else {
+    let Some((id, key)) = made_for(engine, twin, policy) else {
         return;
-    };
-    let key = match isolation::service_of(policy) {
-        Some(service) => Key::new(kind::index("Service"), &namespace, service),
-        None => Key::new(kind::index("Namespace"), "", &namespace),
     };
     engine.table(&id).update(&key, |entry| {
         if let Some(twin) = &mut entry.twin {
@@ -129,6 +137,16 @@ fn suspect(engine: &Engine, twin: &str, policy: &str) {
     if engine.tenant(&id).is_some() {
         engine.down.add(&id, key);
     }
+}
+
+/// The tenant and the object that a policy was made for.
+fn made_for(engine: &Engine, twin: &str, policy: &str) -> Option<(TenantId, Key)> {
+    let (id, namespace) = engine.twins.get(twin).map(|entry| entry.value().clone())?;
+    let key = match isolation::service_of(policy) {
+        Some(service) => Key::new(kind::index("Service"), &namespace, service),
+        None => Key::new(kind::index("Namespace"), "", &namespace),
+    };
+    Some((id, key))
 }
 
 /// Makes the policies beside a super object what they must be.
@@ -152,7 +170,7 @@ pub(crate) async fn keep(
         }
     }
     for policy in &wanted {
-        hold(engine, tenant, policy).await?;
+        hold(engine, tenant, key, policy).await?;
     }
     if key.kind().resource().kind == "Namespace" {
         close(engine, tenant, twin.name(), &wanted).await?;
@@ -183,7 +201,12 @@ async fn close(
     Ok(())
 }
 
-async fn hold(engine: &Engine, tenant: &Tenant, want: &Object) -> Result<(), Failure> {
+async fn hold(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    want: &Object,
+) -> Result<(), Failure> {
     let spec = isolation::fingerprint(want);
     let stands = engine.isolation.get(want.namespace(), want.name());
     if stands.is_some_and(|standing| standing.spec == spec) {
@@ -194,6 +217,13 @@ async fn hold(engine: &Engine, tenant: &Tenant, want: &Object) -> Result<(), Fai
         other => other?,
     };
     engine.isolation.note(&stored);
+    if tenant.table.has_ended(key, stored.uid()) {
+        // Its end was told before the answer came.
+        engine
+            .isolation
+            .forget(want.namespace(), want.name(), Some(stored.uid()));
+        return Err(Failure::Waiting("the NetworkPolicy went away"));
+    }
     Ok(())
 }
 
@@ -246,4 +276,68 @@ async fn remove(
         .isolation
         .forget(namespace, name, Some(&standing.uid));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fake::{fake, tenant},
+        fleet::Fleet,
+        metrics::Metrics,
+        patrol::Rounds,
+    };
+    use std::time::Duration;
+
+    fn policy(uid: &str, version: &str) -> Object {
+        let policy = json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {
+                "name": "sublet-egress", "namespace": "acme-work", "uid": uid, "resourceVersion": version,
+                "labels": {api::keys::ROLE: api::keys::ROLE_ISOLATION},
+            },
+            "spec": {"podSelector": {}, "policyTypes": [version]},
+        });
+        Object::from_value(policy).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_policy_whose_end_is_told_before_its_making_is_answered_does_not_stand() {
+        let (cluster, mut server) = fake();
+        let fleet = Fleet::of_test(&cluster);
+        let rounds = Rounds::every(Duration::from_secs(300));
+        let engine = Engine::new(cluster.clone(), fleet, Metrics::new(), rounds);
+        engine.guard.let_pass();
+        let tenant = Arc::new(tenant(&cluster));
+        engine.tenants.insert(tenant.id.clone(), tenant.clone());
+        engine.tables.insert(tenant.id.clone(), tenant.table.clone());
+        let owner = (tenant.id.clone(), Arc::from("work"));
+        engine.twins.insert("acme-work".into(), owner);
+        let key = Key::new(kind::index("Namespace"), "", "work");
+        let made = policy("u1", "7");
+        let under_way = tenant.table.write(&key);
+        seen(&engine, &made);
+        gone(&engine, &made);
+        let (held, _) = tokio::join!(
+            hold(&engine, &tenant, &key, &made),
+            server.answer("POST", 201, made.value()),
+        );
+        assert!(held.is_err());
+        assert!(engine.isolation.get("acme-work", "sublet-egress").is_none());
+        drop(under_way);
+        let (held, _) = tokio::join!(
+            hold(&engine, &tenant, &key, &made),
+            server.answer("POST", 201, made.value()),
+        );
+        assert!(held.is_ok());
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_hides_no_newer_edit() {
+        let isolation = Isolation::default();
+        isolation.note(&policy("u1", "8"));
+        isolation.note(&policy("u1", "7"));
+        let standing = isolation.get("acme-work", "sublet-egress").unwrap();
+        assert_eq!(standing.version, 8);
+    }
 }

@@ -76,6 +76,34 @@ pub(crate) struct Table {
     /// Super objects as the first list told them, until each has been compared with what its tenant asks for: else a
     /// start would read every one of them again.
     unjudged: Pending,
+    /// Keys with a write under way.
+    writing: Mutex<HashMap<Key, Writing>>,
+}
+
+/// A key whose twin is being written: the answer may come later than the event that the twin is gone again.
+#[derive(Default)]
+struct Writing {
+    writers: usize,
+    /// UIDs of what ended meanwhile: the twin, or a policy beside it.
+    ended: Vec<Arc<str>>,
+}
+
+/// While it lives, the ends of what belongs to the key are remembered.
+pub(crate) struct UnderWay<'a> {
+    table: &'a Table,
+    key: &'a Key,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut writing = self.table.writing.lock();
+        if let Some(entry) = writing.get_mut(self.key) {
+            entry.writers -= 1;
+            if entry.writers == 0 {
+                writing.remove(self.key);
+            }
+        }
+    }
 }
 
 /// Objects kept so at most; what is beyond is read when its turn comes.
@@ -96,6 +124,26 @@ impl Table {
             entries.remove(key);
         }
         result
+    }
+
+    /// A write for the key begins.
+    pub(crate) fn write<'a>(&'a self, key: &'a Key) -> UnderWay<'a> {
+        self.writing.lock().entry(key.clone()).or_default().writers += 1;
+        UnderWay { table: self, key }
+    }
+
+    /// The watch told that an object with this UID, which belongs to the key, is gone.
+    pub(crate) fn ended(&self, key: &Key, uid: &str) {
+        if let Some(writing) = self.writing.lock().get_mut(key) {
+            writing.ended.push(uid.into());
+        }
+    }
+
+    /// Whether the object that a write just answered with is gone already.
+    pub(crate) fn has_ended(&self, key: &Key, uid: &str) -> bool {
+        let writing = self.writing.lock();
+        let ended = writing.get(key).map(|writing| &writing.ended);
+        ended.is_some_and(|ended| ended.iter().any(|ended| **ended == *uid))
     }
 
     /// Whether the tenant's object is what was published to it.
