@@ -5,6 +5,7 @@ use anyhow::{Context, ensure};
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
+    sync::LazyLock,
     time::Duration,
 };
 use tokio::{
@@ -171,22 +172,37 @@ impl Outcome {
     }
 }
 
-/// A folder for the files of one test, removed when it is dropped.
+/// A folder for the files of one test, removed when it is dropped, and when the process of the tests ends.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    kept: std::sync::atomic::AtomicBool,
 }
+
+/// All folders of this process are in this one.
+///
+/// A shell removes it once the process is gone, however it ended: the shell's input is closed then.
+static ALL: LazyLock<PathBuf> = LazyLock::new(|| {
+    let path = std::env::temp_dir().join(format!("sublet-e2e-{:016x}", rand::random::<u64>()));
+    std::fs::create_dir(&path).expect("a folder for the tests can be made");
+    let script = r#"trap '' INT TERM HUP; cat; until rm -rf -- "$0"; do sleep 0.2; done"#;
+    let child = std::process::Command::new("sh")
+        .args(["-c", script])
+        .arg(&path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    // Never closed while this process lives.
+    std::mem::forget(child.expect("a shell can be started"));
+    path
+});
 
 impl Folder {
     /// Makes it.
     pub fn make() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("sublet-e2e-{:016x}", rand::random::<u64>()));
+        let path = ALL.join(format!("{:016x}", rand::random::<u64>()));
         std::fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
-        Ok(Self {
-            path,
-            kept: false.into(),
-        })
+        Ok(Self { path })
     }
 
     /// Where it is.
@@ -194,17 +210,17 @@ impl Folder {
         &self.path
     }
 
-    /// Leaves it there for a look around.
-    pub fn keep(&self) -> &Path {
-        self.kept.store(true, std::sync::atomic::Ordering::Relaxed);
-        &self.path
+    /// Moves it to where nobody removes it, for a look around.
+    pub fn keep(&self) -> anyhow::Result<PathBuf> {
+        let name = self.path.file_name().unwrap_or_default().display();
+        let kept = std::env::temp_dir().join(format!("sublet-e2e-kept-{name}"));
+        std::fs::rename(&self.path, &kept)?;
+        Ok(kept)
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if !self.kept.load(std::sync::atomic::Ordering::Relaxed) {
-            let _ = std::fs::remove_dir_all(&self.path);
-        }
+        let _ = std::fs::remove_dir_all(&self.path);
     }
 }

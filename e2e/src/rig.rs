@@ -1,17 +1,19 @@
 //! A rig of plain API servers: a super cluster without nodes, tenants that Sublet didn't make, and a syncer, all of them
 //! processes of this machine and none of them in a cluster.
 //!
-//! It stands beside the shared real cluster and is each test's own, so that a test may restart, stop, wipe and cut off
-//! what it likes. No manager runs in it unless a test starts one: the tenants are `external` ones. What needs containers is
-//! tested elsewhere.
+//! It stands beside the shared real cluster and is each test's own while it lasts, so that a test may restart, stop, wipe
+//! and cut off what it likes; what it left whole serves the next one ([`stock`]). No manager runs in it unless a test
+//! starts one: the tenants are `external` ones. What needs containers is tested elsewhere.
 
 pub mod audit;
 pub mod http;
+mod inventory;
 pub mod keys;
 pub mod manager;
 pub mod player;
 pub mod process;
 pub mod server;
+mod stock;
 pub mod syncer;
 
 use crate::{
@@ -29,20 +31,22 @@ use crate::{
 };
 use anyhow::{Context, ensure};
 use futures::FutureExt;
+use inventory::Inventory;
 use keys::Authority;
 use player::Player;
 use serde_json::{Value, json};
-use server::{Audit, Plan, Server};
+use server::Server;
 use std::{
     panic::{AssertUnwindSafe, resume_unwind},
+    path::PathBuf,
     sync::Arc,
 };
+use stock::{Member, Servers};
 use syncer::Syncer;
 use tenancy::{fleet::Replica, naming, tenant::TenantId};
 use tokio::sync::Semaphore;
 
-/// Service range of the super cluster; tenant `n` has the slice `10.200.4n.0/22`.
-pub const SERVICES: &str = "10.200.0.0/16";
+pub use stock::SERVICES;
 
 /// Rigs at once. Each is several API servers, which take all of a small machine while they start; the shared cluster and
 /// the tests on it must not starve beside them.
@@ -75,6 +79,13 @@ impl Default for Wish {
     }
 }
 
+impl Wish {
+    /// Whether the API servers are such as most tests want.
+    fn is_plain(&self) -> bool {
+        self.controllers && self.etcd_flags.is_empty() && self.version.is_none()
+    }
+}
+
 /// A rig at work.
 pub struct Rig {
     /// The super cluster's API server.
@@ -87,7 +98,11 @@ pub struct Rig {
     pub tenants: Vec<Guest>,
     /// The syncer.
     pub syncer: Syncer,
-    _player: Player,
+    before: Inventory,
+    /// API servers of more tenants than this test wants.
+    spare: Vec<Member>,
+    run: PathBuf,
+    player: Player,
     authority: Authority,
     // Last, so that it goes when nobody writes into it any more.
     folder: Folder,
@@ -105,6 +120,7 @@ pub struct Guest {
     pub name: String,
     /// Identity.
     pub id: TenantId,
+    before: Inventory,
 }
 
 impl Guest {
@@ -137,11 +153,15 @@ pub fn on_rig(wish: Wish, body: impl AsyncFnOnce(&mut Rig) -> anyhow::Result<()>
         if !matches!(result, Ok(Ok(()))) {
             eprintln!("{}", rig.dump().await);
             if std::env::var_os("SUBLET_KEEP_RIG").is_some() {
-                eprintln!("kept: {}", rig.folder.keep().display());
+                eprintln!("kept: {}", rig.folder.keep()?.display());
             }
         }
         match result {
-            Ok(result) => result,
+            Ok(Ok(())) => {
+                rig.undress().put_back(&wish);
+                Ok(())
+            }
+            Ok(failed) => failed,
             Err(panic) => resume_unwind(panic),
         }
     });
@@ -160,70 +180,77 @@ impl Rig {
 
     /// All but the syncer, which a test starts itself.
     pub async fn without_syncer(wish: &Wish) -> anyhow::Result<Self> {
-        let folder = Folder::make()?;
-        let authority = Authority::make()?;
-        let plan = Plan {
-            name: "super".into(),
-            services: SERVICES.into(),
-            syncer_groups: "system:serviceaccounts",
-            controllers: true,
-            version: None,
-            etcd_flags: vec![],
-            flags: vec![],
-            audit: Audit::Writes,
-        };
-        let mut above = Server::start(folder.path(), &authority, plan)?;
-        let mut servers = vec![];
-        for number in 0..wish.tenants {
-            let plan = Plan {
-                name: format!("t{number}"),
-                services: slice(number),
-                // An external tenant's owner gives the syncer what rights there are.
-                syncer_groups: "system:masters",
-                controllers: wish.controllers,
-                version: wish.version,
-                etcd_flags: wish.etcd_flags.clone(),
-                flags: vec![],
-                audit: Audit::Writes,
-            };
-            servers.push(Server::start(folder.path(), &authority, plan)?);
-        }
-        above.ready().await?;
-        let side = above.side().await?;
-        install(&side).await?;
-        let player = Player::start(side.clone()).await?;
-        let proxy = Arc::new(Faultproxy::start(&authority, above.port).await?);
+        Self::dress(Servers::take(wish).await?, wish).await
+    }
+
+    /// Puts proxies before API servers, and makes tenants of them.
+    async fn dress(servers: Servers, wish: &Wish) -> anyhow::Result<Self> {
+        let Servers {
+            above,
+            tenants: mut members,
+            player,
+            authority,
+            folder,
+        } = servers;
+        let run = folder.path().join("run");
+        std::fs::create_dir(&run)?;
+        let proxy = Arc::new(Faultproxy::start(&authority, above.server.port).await?);
         let syncer = Syncer::new(
-            folder.path().to_owned(),
+            run.clone(),
             "a",
-            &above.syncer_kubeconfig(proxy.port()),
+            &above.server.syncer_kubeconfig(proxy.port()),
             wish.patrol_period,
         )?;
+        let spare = members.split_off(wish.tenants);
         let mut tenants = vec![];
-        for (number, mut server) in servers.into_iter().enumerate() {
-            server.ready().await?;
-            let proxy = Arc::new(Faultproxy::start(&authority, server.port).await?);
+        for (number, member) in members.into_iter().enumerate() {
             let guest = Guest {
-                side: server.side().await?,
-                name: server.name().to_owned(),
+                proxy: Arc::new(Faultproxy::start(&authority, member.server.port).await?),
+                name: member.server.name().to_owned(),
                 id: TenantId::from_bits(rand::random()),
-                proxy,
-                server,
+                side: member.side,
+                server: member.server,
+                before: member.before,
             };
             let kubeconfig = guest.server.syncer_kubeconfig(guest.proxy.port());
-            announce(&side, (&guest.name, &guest.id), &kubeconfig, number).await?;
+            announce(&above.side, (&guest.name, &guest.id), &kubeconfig, number).await?;
             tenants.push(guest);
         }
         Ok(Self {
-            above,
-            side,
+            above: above.server,
+            side: above.side,
+            before: above.before,
             proxy,
             tenants,
             syncer,
-            _player: player,
+            spare,
+            run,
+            player,
             authority,
             folder,
         })
+    }
+
+    /// The API servers without what was put before and into them by [`Rig::dress`].
+    fn undress(self) -> Servers {
+        self.syncer.kill();
+        let _ = std::fs::remove_dir_all(&self.run);
+        let guests = self.tenants.into_iter().map(|guest| Member {
+            server: guest.server,
+            side: guest.side,
+            before: guest.before,
+        });
+        Servers {
+            above: Member {
+                server: self.above,
+                side: self.side,
+                before: self.before,
+            },
+            tenants: guests.chain(self.spare).collect(),
+            player: self.player,
+            authority: self.authority,
+            folder: self.folder,
+        }
     }
 
     /// Waits until the syncer says that it watches all of a tenant.
@@ -255,7 +282,7 @@ impl Rig {
     /// Another syncer beside the first, as yet not started.
     pub fn another_syncer(&self, name: &str) -> anyhow::Result<Syncer> {
         let kubeconfig = self.above.other_syncer_kubeconfig(self.proxy.port());
-        Syncer::new(self.folder.path().to_owned(), name, &kubeconfig, 300)
+        Syncer::new(self.run.clone(), name, &kubeconfig, 300)
     }
 
     /// Name of the syncer that leads a tenant, by the tenant's Lease; empty if none does.
@@ -268,7 +295,7 @@ impl Rig {
 
     /// Where the rig's files are.
     pub fn folder(&self) -> &std::path::Path {
-        self.folder.path()
+        &self.run
     }
 
     async fn dump(&self) -> String {

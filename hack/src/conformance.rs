@@ -52,7 +52,7 @@ pub(crate) fn check(suite: &Suite) -> Result<()> {
     let folder = report_folder(suite);
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let kubeconfig = kubeconfig(&suite.target, &folder)?;
+    let kubeconfig = kubeconfig(suite, &folder)?;
     if suite.dry_run {
         let mut command = ginkgo(suite, &kubeconfig, &folder)?;
         run::visibly(&mut command)?;
@@ -228,13 +228,17 @@ fn report_folder(suite: &Suite) -> PathBuf {
         .join(format!("{whose}-{what}"))
 }
 
-fn kubeconfig(target: &Target, folder: &Path) -> Result<PathBuf> {
+fn kubeconfig(suite: &Suite, folder: &Path) -> Result<PathBuf> {
     let ours = paths::kubeconfig();
     if !ours.exists() {
         bail!("no super cluster is up: `cargo xtask super up` first");
     }
-    match target {
+    match &suite.target {
         Target::Native => Ok(ours),
-        Target::Tenant(name) => tenant::kubeconfig(name, folder),
+        // A focus may name specs of any tier.
+        Target::Tenant(name) if suite.focus.is_some() => {
+            tenant::kubeconfig(name, &tenant::PODS, folder)
+        }
+        Target::Tenant(name) => tenant::kubeconfig(name, tenant::class_for(suite.tier), folder),
     }
 }

@@ -160,10 +160,25 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            let text = format!("{error:#}");
+            eprintln!("error: {text}");
+            if let Some(advice) = advice(&text) {
+                eprintln!("{advice}");
+            }
             ExitCode::FAILURE
         }
     }
+}
+
+/// What to do about an error that any step may end with.
+fn advice(error: &str) -> Option<String> {
+    // Go, cargo and tar say it in the same words as the operating system.
+    error.contains("o space left on device").then(|| {
+        format!(
+            "the disk is full: make room and run the same command again; `cargo clean` and removing {} are safe, what was in them is built again",
+            paths::cache().map_or_else(|_| "the cache folder".to_owned(), |cache| cache.display().to_string()),
+        )
+    })
 }
 
 /// False means: done, and the answer is no.
@@ -209,4 +224,17 @@ fn run(command: &Command) -> Result<bool> {
         }
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_with_what_to_do() {
+        let error = anyhow::Error::from(std::io::Error::from_raw_os_error(28));
+        let text = format!("{:#}", error.context("cannot write the layer"));
+        assert!(advice(&text).unwrap().contains("the disk is full"));
+        assert_eq!(advice("the API server does not answer"), None);
+    }
 }

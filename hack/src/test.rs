@@ -224,6 +224,9 @@ fn cluster_tests(extent: Extent) -> Result<()> {
     if extent == Extent::All {
         command.arg("--include-ignored");
     }
+    // A test that fails names its line by the error's backtrace; the panic's own would bury the message.
+    command.env("RUST_BACKTRACE", "0");
+    command.env("RUST_LIB_BACKTRACE", "1");
     command.env("SUBLET_KUBECONFIG", paths::kubeconfig());
     command.env("KUBECTL", paths::handout().join("bin/kubectl"));
     command.env("SUBLET_CLI", cargo::build_cli()?);

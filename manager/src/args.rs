@@ -6,7 +6,7 @@ use crate::{
     groups::Groups,
     metrics::{Metrics, Shown},
     observe::{Observer, Provider},
-    proxy,
+    patient, proxy,
     virtual_control_plane::{Context, reconcile, retry},
 };
 use anyhow::Context as _;
@@ -210,11 +210,10 @@ fn controller(client: &Client, provider: Provider) -> Controller<VirtualControlP
         // A Cluster that is no longer paused.
         Provider::On => {
             let clusters = capi::clusters();
-            controller.watches_with(
-                Api::<DynamicObject>::all_with(client.clone(), &clusters),
-                clusters,
-                config,
+            controller.watches_stream_with(
+                patient::watch(client, &clusters, config),
                 move |cluster| of_a_cluster(&of_cluster, &cluster),
+                clusters,
             )
         }
     }

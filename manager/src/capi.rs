@@ -29,6 +29,7 @@ use crate::{
     act,
     cluster::{self, Cluster},
     object::{Kind, Object, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE},
+    patient,
 };
 use api::{
     VirtualControlPlane,
@@ -38,7 +39,6 @@ use facts::Facts;
 use futures::StreamExt;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::DynamicObject,
     core::{ApiResource, GroupVersionKind, PartialObjectMeta},
     runtime::{
         Controller, controller,
@@ -181,14 +181,13 @@ async fn look_after<K: Role, Other: Role>(client: &Client, filter: Option<&str>)
                 .debounce(DEBOUNCE),
         )
         // Pause and unpause, and references between the objects of a Cluster.
-        .watches_with(
-            Api::<DynamicObject>::all_with(client.clone(), &clusters),
-            clusters,
-            all.clone(),
+        .watches_stream_with(
+            patient::watch(client, &clusters, all.clone()),
             move |cluster| {
                 let (namespace, name) = (cluster.namespace(), cluster.name_any());
                 belonging(&of_cluster, namespace.as_deref(), &[&name])
             },
+            clusters,
         )
         .watches(
             Api::<PartialObjectMeta<VirtualControlPlane>>::all(client.clone()),

@@ -64,6 +64,8 @@ mod proxy;
 
 mod capi;
 
+mod patient;
+
 mod metrics;
 
 #[cfg(test)]

@@ -58,9 +58,9 @@ impl Isolation {
             .entry(policy.namespace().to_owned())
             .or_default();
         let before = policies.get(policy.name()).cloned();
-        let is_late = before.as_ref().is_some_and(|before| {
-            before.uid == standing.uid && before.version > standing.version
-        });
+        let is_late = before
+            .as_ref()
+            .is_some_and(|before| before.uid == standing.uid && before.version > standing.version);
         if !is_late {
             policies.insert(policy.name().to_owned(), standing);
         }
@@ -201,12 +201,7 @@ async fn close(
     Ok(())
 }
 
-async fn hold(
-    engine: &Engine,
-    tenant: &Tenant,
-    key: &Key,
-    want: &Object,
-) -> Result<(), Failure> {
+async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, want: &Object) -> Result<(), Failure> {
     let spec = isolation::fingerprint(want);
     let stands = engine.isolation.get(want.namespace(), want.name());
     if stands.is_some_and(|standing| standing.spec == spec) {
@@ -310,7 +305,9 @@ mod tests {
         engine.guard.let_pass();
         let tenant = Arc::new(tenant(&cluster));
         engine.tenants.insert(tenant.id.clone(), tenant.clone());
-        engine.tables.insert(tenant.id.clone(), tenant.table.clone());
+        engine
+            .tables
+            .insert(tenant.id.clone(), tenant.table.clone());
         let owner = (tenant.id.clone(), Arc::from("work"));
         engine.twins.insert("acme-work".into(), owner);
         let key = Key::new(kind::index("Namespace"), "", "work");

@@ -3,7 +3,7 @@
 use crate::read::text;
 use anyhow::Context;
 use serde_json::Value;
-use std::path::Path;
+use std::path::PathBuf;
 
 /// A write that an API server carried out.
 #[derive(Clone, Debug)]
@@ -30,11 +30,21 @@ pub struct Deed {
     pub response: Value,
 }
 
+/// The part of an audit log that belongs to one test.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// The file.
+    pub path: PathBuf,
+    /// Where the part begins, in bytes.
+    pub from: usize,
+}
+
 /// All writes in an audit log that succeeded, in their order.
-pub fn deeds(log: &Path) -> anyhow::Result<Vec<Deed>> {
-    let text =
-        std::fs::read_to_string(log).with_context(|| format!("reading {}", log.display()))?;
-    let deeds = text.lines().filter_map(|line| {
+pub fn deeds(log: &Log) -> anyhow::Result<Vec<Deed>> {
+    let text = std::fs::read_to_string(&log.path)
+        .with_context(|| format!("reading {}", log.path.display()))?;
+    let part = text.get(log.from..).context("the audit log was cut off")?;
+    let deeds = part.lines().filter_map(|line| {
         // The last line may be half written.
         let event: Value = serde_json::from_str(line).ok()?;
         let deed = deed(&event);

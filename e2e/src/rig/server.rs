@@ -1,6 +1,7 @@
 //! One API server with its etcd and, when asked for, the controllers that no API works without.
 
 use super::{
+    audit::Log,
     keys::{self, Authority},
     process::Process,
 };
@@ -83,6 +84,8 @@ pub struct Server {
     etcd: Option<Process>,
     api: Option<Process>,
     controllers: Option<Process>,
+    was_stopped: bool,
+    audit_from: usize,
 }
 
 impl Server {
@@ -120,6 +123,8 @@ impl Server {
             etcd: None,
             api: None,
             controllers: None,
+            was_stopped: false,
+            audit_from: 0,
         };
         fs::write(
             server.folder.join("admin.kubeconfig"),
@@ -282,8 +287,23 @@ impl Server {
     }
 
     /// The audit log: writes of the syncer and all deletions, with their bodies.
-    pub fn audit_log(&self) -> PathBuf {
-        self.folder.join("audit.log")
+    pub fn audit_log(&self) -> Log {
+        Log {
+            path: self.folder.join("audit.log"),
+            from: self.audit_from,
+        }
+    }
+
+    /// What the audit log holds so far belongs to nobody any more.
+    pub fn forget_audit(&mut self) {
+        let file = fs::metadata(self.audit_log().path);
+        self.audit_from = file.map_or(0, |file| usize::try_from(file.len()).unwrap_or(usize::MAX));
+    }
+
+    /// Whether it has ever been ended, by a test or by itself.
+    pub fn was_stopped(&mut self) -> bool {
+        let all = [&mut self.etcd, &mut self.api, &mut self.controllers];
+        self.was_stopped || all.into_iter().flatten().any(Process::has_ended)
     }
 
     /// The API server's process.
@@ -299,6 +319,7 @@ impl Server {
 
     /// Ends the API server by a signal.
     pub fn end_api(&mut self, signal: Signal) -> anyhow::Result<()> {
+        self.was_stopped = true;
         match self.api.take() {
             Some(mut api) => api.end(signal),
             None => Ok(()),

@@ -1,7 +1,8 @@
 //! The tenant that the suite runs in.
 //!
 //! Some specs wait for periodic work of a control plane. So a tenant that is made for the suite has a class of its own,
-//! which differs from the default one by short intervals and nothing else.
+//! which differs from the default one by short intervals; and where no pod has to run, by a quota that lets none run, since
+//! a small machine takes minutes for the hundred pods that one of those specs makes only to delete them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,21 +11,45 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::Tier;
 use crate::{binaries, cargo, paths, run};
 
-/// The class that differs from the default one by short intervals.
-const CLASS: &str = "conformance";
+/// A class that the suite's tenants have.
+pub(crate) struct Class {
+    name: &'static str,
+    /// How many pods may run; none is counted when it is left out.
+    pods: Option<u32>,
+}
+
+/// The class of tenants whose pods run.
+pub(crate) const PODS: Class = Class {
+    name: "conformance",
+    pods: None,
+};
+/// The class of tenants whose API alone is tested: CoreDNS runs, and what comes first.
+const API: Class = Class {
+    name: "conformance-api",
+    pods: Some(3),
+};
+
+/// The class that the specs of a tier need.
+pub(crate) fn class_for(tier: Tier) -> &'static Class {
+    match tier {
+        Tier::Api => &API,
+        Tier::Pods | Tier::Services | Tier::Nodes => &PODS,
+    }
+}
 
 /// The tenant's kubeconfig; one that doesn't exist is made first.
-pub(crate) fn kubeconfig(name: &str, folder: &Path) -> Result<PathBuf> {
+pub(crate) fn kubeconfig(name: &str, class: &Class, folder: &Path) -> Result<PathBuf> {
     let list = run::output(sublet()?.args(["list", "-o", "name"]))?;
     if !list.lines().any(|line| line.ends_with(&format!("/{name}"))) {
-        apply_class()?;
+        apply(class)?;
         run::visibly(sublet()?.args([
             "create",
             name,
             "--class",
-            CLASS,
+            class.name,
             "--ephemeral-etcd",
             "--wait",
         ]))?;
@@ -72,23 +97,25 @@ fn by_name(kubeconfig: &str) -> (String, String) {
 
 /// Removes a tenant.
 pub(crate) fn delete(name: &str) -> Result<()> {
-    // The last spec makes a hundred pods only to delete them: nodes of a small machine take minutes for that.
-    run::output(sublet()?.args(["delete", name, "--yes", "--timeout", "20m"])).map(drop)
+    run::output(sublet()?.args(["delete", name, "--yes"])).map(drop)
 }
 
-fn apply_class() -> Result<()> {
+fn apply(class: &Class) -> Result<()> {
     let text = run::output(kubectl()?.args(["get", "controlplaneclass", "default", "-o", "json"]))
         .context("the suite's class is made from the default one: `sublet install` first")?;
     let default: Value = serde_json::from_str(&text)?;
     let mut spec = default["spec"].clone();
     // One spec lists until what it began to list is compacted away, others until a quota is counted anew.
     spec["intervals"] = json!({"etcdCompaction": "30s", "resourceQuotaSync": "10s"});
-    let class = json!({
+    if let Some(pods) = class.pods {
+        spec["quota"]["pods"] = pods.to_string().into();
+    }
+    let object = json!({
         "apiVersion": "sublet.dev/v1alpha1", "kind": "ControlPlaneClass",
-        "metadata": {"name": CLASS}, "spec": spec,
+        "metadata": {"name": class.name}, "spec": spec,
     });
     let file = paths::handout().join("conformance-class.json");
-    fs::write(&file, class.to_string()).context("cannot write the class")?;
+    fs::write(&file, object.to_string()).context("cannot write the class")?;
     run::output(kubectl()?.args(["apply", "-f"]).arg(&file)).map(drop)
 }
 

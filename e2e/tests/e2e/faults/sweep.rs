@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::{sync::Arc, time::Instant};
 
 /// Every so manieth write in the short sweep.
-const STRIDE: u64 = 9;
+const STRIDE: u64 = 19;
 /// No workload of this size takes so many writes: the sweep has an end.
 const MOST: u64 = 300;
 

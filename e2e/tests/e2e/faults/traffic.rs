@@ -79,11 +79,6 @@ async fn restarts(rig: &mut Rig, times: usize) -> anyhow::Result<()> {
 }
 
 #[test]
-fn f1_restarts_of_api_servers_delete_and_duplicate_nothing_short() {
-    on_rig(Wish::default(), async |rig| restarts(rig, 4).await);
-}
-
-#[test]
 #[ignore = "long: `cargo xtask test --all`"]
 fn f1_restarts_of_api_servers_delete_and_duplicate_nothing() {
     on_rig(Wish::default(), async |rig| restarts(rig, 20).await);

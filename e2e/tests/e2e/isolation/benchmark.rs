@@ -146,6 +146,7 @@ fn mtb_pods_that_violate_a_check_are_not_made() {
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --all`"]
 fn mtb_what_the_platform_put_beside_the_twins_stays_and_rights_stay_inside() {
     on_rig(wish(), async |rig| {
         let guest = &rig.tenants[0];

@@ -1,0 +1,246 @@
+//! What an API server holds, so that one which a test has used can be put back to what it was.
+
+use crate::{
+    kind::NAMESPACE,
+    read::{is_terminating, items, text},
+    side::{PatchType, Problem, Side},
+    wait::{SOON, eventually},
+};
+use anyhow::{bail, ensure};
+use futures::{StreamExt, TryStreamExt, stream};
+use http::Method;
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, time::Duration};
+use tokio::time::Instant;
+
+/// How long it may take to put an API server back.
+const LIMIT: Duration = Duration::from_secs(20);
+/// More objects than these are removed faster by throwing the API server away.
+const MOST: usize = 300;
+/// Requests at once.
+const AT_ONCE: usize = 16;
+/// Types that follow others, or that tell of the past.
+const PASSING: [&str; 5] = [
+    "events",
+    "endpoints",
+    "endpointslices",
+    "apiservices",
+    "componentstatuses",
+];
+/// What controllers put into every namespace, when they come to it.
+const OF_EVERY_NAMESPACE: [&str; 2] = ["serviceaccounts/default", "configmaps/kube-root-ca.crt"];
+
+/// All objects of an API server, by their paths.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Inventory(BTreeMap<String, Held>);
+
+#[derive(Clone, Debug)]
+struct Held {
+    /// All but its status and what the API server counts.
+    content: Value,
+    is_terminating: bool,
+    has_finalizers: bool,
+}
+
+impl Inventory {
+    /// Reads all objects of all types.
+    ///
+    /// # Errors
+    /// A type can't be listed.
+    pub(super) async fn of(side: &Side) -> anyhow::Result<Self> {
+        let types = types(side).await?;
+        let lists = stream::iter(types)
+            .map(|(root, plural)| async move { list(side, &root, &plural).await })
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<Vec<_>>()
+            .await?;
+        Ok(Self(lists.into_iter().flatten().collect()))
+    }
+
+    /// Reads all, as soon as a new API server serves all types.
+    ///
+    /// # Errors
+    /// It doesn't come to it.
+    pub(super) async fn once_served(side: &Side) -> anyhow::Result<Self> {
+        let what = format!("{} serves all its types", side.name());
+        eventually(SOON, &what, async || Self::of(side).await).await
+    }
+
+    /// Removes from an API server what it didn't hold at the time of this inventory.
+    ///
+    /// # Errors
+    /// It can't be put back: something was changed, or doesn't go.
+    pub(super) async fn restore(&self, side: &Side) -> anyhow::Result<()> {
+        let end = Instant::now() + LIMIT;
+        loop {
+            let now = Self::of(side).await?;
+            let extra: Vec<(&String, &Held)> = now
+                .0
+                .iter()
+                .filter(|(path, _)| !self.0.contains_key(*path) && !self.is_usual(path))
+                .collect();
+            if extra.is_empty() {
+                return self.agrees(&now);
+            }
+            ensure!(
+                extra.len() <= MOST,
+                "{} objects are too many to remove",
+                extra.len()
+            );
+            if Instant::now() > end {
+                let paths: Vec<_> = extra.iter().map(|(path, _)| path).collect();
+                bail!("they don't go: {paths:?}");
+            }
+            let is_empty = extra.iter().all(|(path, _)| is_namespace(path));
+            stream::iter(extra)
+                .map(Ok)
+                .try_for_each_concurrent(AT_ONCE, |(path, held)| async move {
+                    if is_empty && held.is_terminating {
+                        // Its controller would come for it five seconds later.
+                        finalize(side, path, held).await
+                    } else {
+                        remove(side, path, held).await
+                    }
+                })
+                .await?;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Controllers put it into every namespace, so also into one that stays.
+    fn is_usual(&self, path: &str) -> bool {
+        OF_EVERY_NAMESPACE.iter().any(|usual| {
+            let namespace = path.strip_suffix(usual);
+            namespace.is_some_and(|path| self.0.contains_key(path.trim_end_matches('/')))
+        })
+    }
+
+    fn agrees(&self, now: &Self) -> anyhow::Result<()> {
+        for (path, held) in &self.0 {
+            // Somebody is always renewing one.
+            if path.contains("/leases/") || self.is_usual(path) {
+                continue;
+            }
+            match now.0.get(path) {
+                Some(now) if now.content == held.content => {}
+                Some(now) => bail!("{path} was changed: {} {}", held.content, now.content),
+                None => bail!("{path} is gone"),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Root path and plural of every type that can be listed and deleted.
+async fn types(side: &Side) -> anyhow::Result<Vec<(String, String)>> {
+    let mut roots = vec!["/api/v1".to_owned()];
+    let groups = side.request(Method::GET, "/apis", None).await?;
+    for group in items(&groups, "/groups") {
+        roots.push(format!(
+            "/apis/{}",
+            text(group, "/preferredVersion/groupVersion")
+        ));
+    }
+    let lists = stream::iter(roots)
+        .map(|root| async move {
+            let found = side.request(Method::GET, &root, None).await;
+            found.map(|list| (root, list))
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<Vec<_>>()
+        .await?;
+    let mut types = vec![];
+    for (root, list) in &lists {
+        for resource in items(list, "/resources") {
+            let name = text(resource, "/name");
+            let verbs = items(resource, "/verbs");
+            let can = |verb: &str| verbs.iter().any(|known| known == verb);
+            if can("list") && can("delete") && !PASSING.contains(&name) {
+                types.push((root.clone(), name.to_owned()));
+            }
+        }
+    }
+    Ok(types)
+}
+
+async fn list(side: &Side, root: &str, plural: &str) -> Result<Vec<(String, Held)>, Problem> {
+    let mut list = match side
+        .request(Method::GET, &format!("{root}/{plural}"), None)
+        .await
+    {
+        // A custom type on its way out.
+        Err(problem) if problem.code == 404 => return Ok(vec![]),
+        other => other?,
+    };
+    let Value::Array(objects) = list["items"].take() else {
+        return Ok(vec![]);
+    };
+    Ok(objects
+        .into_iter()
+        .map(|object| held(root, plural, object))
+        .collect())
+}
+
+fn held(root: &str, plural: &str, mut object: Value) -> (String, Held) {
+    let name = format!("{plural}/{}", text(&object, "/metadata/name"));
+    let path = match text(&object, "/metadata/namespace") {
+        "" => format!("{root}/{name}"),
+        namespace => format!("{root}/namespaces/{namespace}/{name}"),
+    };
+    let (is_terminating, has_finalizers) = (
+        is_terminating(&object),
+        !items(&object, "/metadata/finalizers").is_empty(),
+    );
+    for passing in ["resourceVersion", "managedFields"] {
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove(passing);
+        }
+    }
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    let held = Held {
+        content: object,
+        is_terminating,
+        has_finalizers,
+    };
+    (path, held)
+}
+
+async fn remove(side: &Side, path: &str, held: &Held) -> Result<(), Problem> {
+    let done = match (held.is_terminating, held.has_finalizers) {
+        // Its controller empties it.
+        (true, _) if is_namespace(path) => return Ok(()),
+        (true, true) => {
+            let none = json!({"metadata": {"finalizers": null}});
+            side.patch(path, PatchType::Merge, none).await
+        }
+        (true, false) | (false, _) => {
+            let now = json!({"gracePeriodSeconds": 0, "propagationPolicy": "Background"});
+            side.request(Method::DELETE, path, Some(now)).await
+        }
+    };
+    done.map(drop).or_else(passing)
+}
+
+async fn finalize(side: &Side, path: &str, held: &Held) -> Result<(), Problem> {
+    let mut namespace = held.content.clone();
+    namespace["spec"]["finalizers"] = json!([]);
+    let done = side
+        .request(Method::PUT, &format!("{path}/finalize"), Some(namespace))
+        .await;
+    done.map(drop).or_else(passing)
+}
+
+/// It went by itself, or somebody else is at it.
+fn passing(problem: Problem) -> Result<(), Problem> {
+    match problem.code {
+        404 | 409 => Ok(()),
+        _ => Err(problem),
+    }
+}
+
+fn is_namespace(path: &str) -> bool {
+    path.strip_prefix(&NAMESPACE.path("", ""))
+        .is_some_and(|rest| !rest.trim_start_matches('/').contains('/'))
+}

@@ -1,0 +1,74 @@
+//! A watch of a kind that may not be served yet.
+//!
+//! A controller waits with all its watches while one of them fails: where Cluster API's own kinds aren't installed, every
+//! change of anything else would be seen up to half a minute late. So such a watch keeps its failures to itself, and
+//! begins to tell once the kind is there.
+
+use futures::{Stream, StreamExt};
+use kube::{
+    Api, Client,
+    api::DynamicObject,
+    core::ApiResource,
+    runtime::{WatchStreamExt, watcher},
+};
+use std::future::ready;
+
+/// The objects of a kind, whenever one of them comes, changes or goes.
+pub(crate) fn watch(
+    client: &Client,
+    kind: &ApiResource,
+    config: watcher::Config,
+) -> impl Stream<Item = watcher::Result<DynamicObject>> + use<> {
+    let events = watcher(Api::all_with(client.clone(), kind), config).default_backoff();
+    let kind = kind.kind.clone();
+    let mut fails = false;
+    events
+        .filter_map(move |event| {
+            let failure = event.as_ref().err().map(|error| crate::args::whole(error));
+            if failure.is_some() != fails {
+                fails = failure.is_some();
+                match failure {
+                    Some(error) => tracing::warn!(kind, error, "can't be watched yet"),
+                    None => tracing::info!(kind, "is watched"),
+                }
+            }
+            ready(event.ok().map(Ok))
+        })
+        .touched_objects()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::json;
+    use std::time::Duration;
+    use tower_test::mock;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kind_that_is_not_served_yet_is_no_failure_and_is_told_of_later() {
+        let (service, mut server) = mock::pair::<Request<Body>, Response<Body>>();
+        let client = Client::new(service, "default");
+        let kind = crate::capi::clusters();
+        let mut objects = Box::pin(watch(&client, &kind, watcher::Config::default()));
+        let answers = tokio::spawn(async move {
+            let (_, send) = server.next_request().await.unwrap();
+            let mut absent = Response::new(Body::from(b"404 page not found\n".to_vec()));
+            *absent.status_mut() = http::StatusCode::NOT_FOUND;
+            send.send_response(absent);
+            let (_, send) = server.next_request().await.unwrap();
+            let list = json!({
+                "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "ClusterList",
+                "metadata": {"resourceVersion": "7"},
+                "items": [{"metadata": {"name": "blue", "namespace": "team"}}],
+            });
+            send.send_response(Response::new(Body::from(list.to_string().into_bytes())));
+            server
+        });
+        let first = tokio::time::timeout(Duration::from_secs(300), objects.next()).await;
+        let cluster = first.unwrap().unwrap().unwrap();
+        assert_eq!(cluster.metadata.name.as_deref(), Some("blue"));
+        drop(answers);
+    }
+}
