@@ -3,8 +3,13 @@
 use crate::error;
 use api::{Condition, Dns, Phase, VirtualControlPlane};
 
-/// Conditions that are bad news when `True`; they come before all others.
-const ALARMS: [&str; 3] = ["IdentityConflict", "TenantIdentityChanged", "DeletionsHeld"];
+/// Conditions that say what is amiss, or waited for, when `True`; they come before all others.
+const ALARMS: [&str; 4] = [
+    "IdentityConflict",
+    "TenantIdentityChanged",
+    "DeletionsHeld",
+    "WaitingToStart",
+];
 /// Conditions that are waited for, in the order in which they become `True`.
 const STEPS: [&str; 4] = ["ControlPlaneReady", "DNSReady", "Synced", "Ready"];
 

@@ -56,7 +56,16 @@ pub fn part(name: &str) -> anyhow::Result<PathBuf> {
 
 /// The source of Cluster API, with its manifests, from the folder of [`part`].
 pub fn cluster_api_source() -> anyhow::Result<PathBuf> {
-    let link = part("cluster-api")?.with_file_name("cluster-api-source");
+    source("cluster-api-source")
+}
+
+/// The source of cert-manager, with its resource definitions, from the folder of [`part`].
+pub fn cert_manager_source() -> anyhow::Result<PathBuf> {
+    source("cert-manager-source")
+}
+
+fn source(name: &str) -> anyhow::Result<PathBuf> {
+    let link = part("kubectl")?.with_file_name(name);
     anyhow::ensure!(
         link.is_dir(),
         "{} isn't there: run `cargo xtask test --all`",

@@ -32,6 +32,11 @@ pub(crate) const CLUSTER_API: &str = "1.13.5";
 /// The module of Cluster API.
 pub(crate) const CLUSTER_API_MODULE: &str = "sigs.k8s.io/cluster-api";
 
+/// The version of cert-manager in hack/cert-manager/go.mod.
+pub(crate) const CERT_MANAGER: &str = "1.21.2";
+/// The module of cert-manager.
+pub(crate) const CERT_MANAGER_MODULE: &str = "github.com/cert-manager/cert-manager";
+
 /// One `go build`.
 struct Build {
     /// The file it makes.
@@ -86,6 +91,9 @@ const BUILDS: &[Build] = &[
         "capi",
         "sigs.k8s.io/cluster-api/cmd/clusterctl",
     ),
+    program("cert-manager-controller", "cert-manager", "./controller"),
+    program("cert-manager-webhook", "cert-manager", "./webhook"),
+    program("cert-manager-cainjector", "cert-manager", "./cainjector"),
     program("kwok", "kwok", "."),
     program(
         "metrics-server",
@@ -226,12 +234,14 @@ fn key(build: &Build) -> Result<Key> {
         .add(link_flags(build));
     let folder = paths::repository().join("hack").join(build.module);
     for file in module_files(&folder)? {
-        key.add(file.file_name().unwrap_or_default().as_encoded_bytes());
+        let place = file.strip_prefix(&folder).unwrap_or(&file);
+        key.add(place.as_os_str().as_encoded_bytes());
         key.add_file(&file)?;
     }
     Ok(key)
 }
 
+/// What a module consists of: its module files and sources, those of its packages among them.
 fn module_files(folder: &Path) -> Result<BTreeSet<PathBuf>> {
     let listing =
         fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
@@ -243,7 +253,9 @@ fn module_files(folder: &Path) -> Result<BTreeSet<PathBuf>> {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        if name == "go.mod" || name == "go.sum" || name.ends_with(".go") {
+        if path.is_dir() {
+            files.extend(module_files(&path)?);
+        } else if name == "go.mod" || name == "go.sum" || name.ends_with(".go") {
             files.insert(path);
         }
     }
@@ -325,6 +337,7 @@ mod tests {
             (SKEWED[0].0, "k8s.io/kubernetes", SKEWED[0].1),
             (SKEWED[1].0, "k8s.io/kubernetes", SKEWED[1].1),
             ("capi", CLUSTER_API_MODULE, CLUSTER_API),
+            ("cert-manager", CERT_MANAGER_MODULE, CERT_MANAGER),
         ] {
             let manifest =
                 fs::read_to_string(paths::repository().join("hack").join(module).join("go.mod"))

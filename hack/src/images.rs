@@ -20,6 +20,7 @@ use anyhow::{Result, anyhow};
 
 use crate::progress::Step;
 use crate::super_cluster::layout::Node;
+use crate::test::Extent;
 
 pub(crate) use disk::{lay_out as lay_out_disk, prepare as prepare_disk};
 
@@ -37,6 +38,11 @@ pub(crate) struct Bundle {
 /// Makes all third-party images. Quick when nothing changed.
 pub(crate) fn third_party() -> Result<Bundle> {
     catalogue::bundle()
+}
+
+/// Makes the images of operators, which some long tests install in a tenant.
+pub(crate) fn operators() -> Result<Bundle> {
+    catalogue::operators()
 }
 
 /// Makes the images of this repository's own binaries from their sources as they are now.
@@ -78,9 +84,13 @@ pub(crate) fn load(bundles: &[Bundle], nodes: &[Node]) -> Result<Vec<String>> {
     import::load(bundles, nodes)
 }
 
-/// `cargo xtask images`: makes everything and loads it into the super cluster, if one is up.
-pub(crate) fn make_and_load(nodes: &[Node]) -> Result<()> {
+/// `cargo xtask images`: makes everything and loads it into the super cluster, if one is up; `extent` says whether those are
+/// among it that long tests alone need.
+pub(crate) fn make_and_load(nodes: &[Node], extent: Extent) -> Result<()> {
     let mut bundles = vec![third_party()?];
+    if extent == Extent::All {
+        bundles.push(operators()?);
+    }
     bundles.extend(own()?);
     let count: usize = bundles.iter().map(|bundle| bundle.images.len()).sum();
     if nodes.is_empty() {

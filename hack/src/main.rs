@@ -60,7 +60,11 @@ enum Command {
         after_help = "After a change to a daemon, this is how it gets into the running cluster:\n  \
         cargo xtask images && kubectl -n sublet-system rollout restart deployment"
     )]
-    Images,
+    Images {
+        /// Those as well that the long tests alone need
+        #[arg(long)]
+        all: bool,
+    },
     /// Show a tenant's pod running in the super cluster, from nothing
     #[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --no-keep")]
     Demo {
@@ -190,7 +194,9 @@ fn run(command: &Command) -> Result<bool> {
         Command::Super(Super::Enforce { nodes }) => {
             policies::enforce(&super_cluster::layout::Node::first(*nodes))?;
         }
-        Command::Images => images::make_and_load(&super_cluster::running_nodes())?,
+        Command::Images { all } => {
+            images::make_and_load(&super_cluster::running_nodes(), test::Extent::of(*all))?;
+        }
         Command::Demo { keep, no_keep } => demo::show(match (*keep, *no_keep) {
             (true, _) => demo::Afterwards::Keep,
             (_, true) => demo::Afterwards::Remove,
@@ -210,17 +216,12 @@ fn run(command: &Command) -> Result<bool> {
         Command::Crds { check: true } => crds::check()?,
         Command::Crds { check: false } => crds::write()?,
         Command::Test { all, keep } => {
-            let extent = if *all {
-                test::Extent::All
-            } else {
-                test::Extent::Core
-            };
             let afterwards = if *keep {
                 test::Afterwards::Keep
             } else {
                 test::Afterwards::Down
             };
-            test::everything(extent, afterwards)?;
+            test::everything(test::Extent::of(*all), afterwards)?;
         }
     }
     Ok(true)

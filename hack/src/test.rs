@@ -22,6 +22,13 @@ pub(crate) enum Extent {
     All,
 }
 
+impl Extent {
+    /// As the flag `--all` says.
+    pub(crate) fn of(all: bool) -> Self {
+        if all { Self::All } else { Self::Core }
+    }
+}
+
 /// What happens to the super cluster after the tests.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Afterwards {
@@ -84,7 +91,14 @@ pub(crate) fn everything(extent: Extent, afterwards: Afterwards) -> Result<()> {
     })?;
     titled("a fresh super cluster", || {
         super_cluster::down()?;
-        super_cluster::up(None, 0)
+        super_cluster::up(None, 0)?;
+        match extent {
+            Extent::Core => Ok(()),
+            Extent::All => {
+                let operators = [images::operators()?];
+                images::load(&operators, &super_cluster::running_nodes()).map(drop)
+            }
+        }
     })?;
     titled("sublet install", install)?;
     let tested = titled("tests against the real cluster", || cluster_tests(extent))
@@ -182,13 +196,26 @@ fn build_go_programs(extent: Extent) -> Result<()> {
     }
     if extent == Extent::All {
         binaries::hand_out(&["cluster-api", "clusterctl"])?;
-        let module = format!(
-            "{}@v{}",
-            binaries::CLUSTER_API_MODULE,
-            binaries::CLUSTER_API
-        );
-        let source = binaries::module_folder("capi", &module)?;
-        binaries::link("cluster-api-source", &source)?;
+        for (name, folder, module, version) in [
+            (
+                "cluster-api-source",
+                "capi",
+                binaries::CLUSTER_API_MODULE,
+                binaries::CLUSTER_API,
+            ),
+            (
+                "cert-manager-source",
+                "cert-manager",
+                binaries::CERT_MANAGER_MODULE,
+                binaries::CERT_MANAGER,
+            ),
+        ] {
+            let source = binaries::module_folder(folder, &format!("{module}@v{version}"))?;
+            binaries::link(name, &source)?;
+        }
+        for part in ["controller", "webhook", "cainjector"] {
+            binaries::path(&format!("cert-manager-{part}"))?;
+        }
     }
     conformance::build()
 }

@@ -5,8 +5,10 @@ use crate::{
     decide::{Action, Deed},
     kubeconfig,
     object::Object,
-    observe::{Observer, Seen},
+    observe::{self, Observer, Seen},
     pki::{self, Material},
+    starts::{self, Turn},
+    status,
     tenant::{self, Tenant},
 };
 use api::keys;
@@ -38,6 +40,9 @@ pub(crate) enum Error {
     /// The operating system gave no randomness.
     #[error("no randomness: {0}")]
     Random(#[from] rand::rand_core::OsError),
+    /// What was written came back in a form that this version doesn't know.
+    #[error(transparent)]
+    Decode(#[from] observe::Error),
 }
 
 impl Error {
@@ -97,6 +102,10 @@ pub(crate) async fn act(
                 cluster.delete(&pod, Some(1)).await?;
                 None
             }
+            Action::TakePlace => {
+                take_place(observer, seen).await?;
+                continue;
+            }
             Action::Apply(object) => Some(cluster.apply(&object).await?),
             Action::Beyond(deed) => {
                 do_beyond(seen, deed).await.map_err(Error::Beyond)?;
@@ -127,6 +136,22 @@ pub(crate) async fn act(
         }
     }
     Ok(view)
+}
+
+/// Asks whether it may start now, and takes a place if so.
+async fn take_place(observer: &Observer, seen: &mut Seen) -> Result<(), Error> {
+    let _one_at_a_time = observer.places.lock().await;
+    let others = observer.starts().await?;
+    let turn = starts::turn(&others, &seen.vcp, observer.starts_at_once, seen.now);
+    if turn == Turn::Now {
+        let conditions = status::conditions(&seen.vcp, &starts::begun(), seen.now);
+        let patch = json!({"status": {"conditions": conditions}});
+        let merged = observer.cluster.merge(&seen.object, "/status", patch);
+        seen.object = merged.await?;
+        seen.vcp = observe::decode(&seen.object)?;
+    }
+    seen.turn = Some(turn);
+    Ok(())
 }
 
 /// What is to be done in the other super cluster; nothing when there is no way there any more.

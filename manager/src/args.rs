@@ -6,7 +6,9 @@ use crate::{
     groups::Groups,
     metrics::{Metrics, Shown},
     observe::{Observer, Provider},
-    patient, proxy,
+    patient,
+    proxy,
+    starts::{self, Start},
     virtual_control_plane::{Context, reconcile, retry},
 };
 use anyhow::Context as _;
@@ -64,6 +66,11 @@ pub struct Args {
     #[arg(long, value_name = "CIDR")]
     service_cidr: Option<Slice>,
 
+    /// How many control planes may start at the same time, or start anew with another version or certificate; the others
+    /// wait for their turn. Each takes about a core while it does
+    #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    starts_at_once: u16,
+
     /// Look after Clusters of Cluster API too: `sublet install --cluster-api` puts in what that needs
     #[arg(long)]
     cluster_api: bool,
@@ -87,6 +94,7 @@ impl Args {
             kubeconfig,
             namespace,
             service_cidr,
+            starts_at_once,
             cluster_api,
             watch_filter,
             listen,
@@ -113,13 +121,19 @@ impl Args {
         } else {
             Provider::Off
         };
-        let observer = Observer::new(cluster, namespace, service_cidr, provider);
+        let observer = Observer::new(
+            cluster,
+            namespace,
+            service_cidr,
+            provider,
+            starts_at_once.into(),
+        );
         let context = Arc::new(Context {
             observer,
             slices: tokio::sync::Mutex::new(()),
             metrics,
         });
-        let controller = controller(&client, provider);
+        let controller = controller(&client, provider, starts_at_once.into());
         let store = controller.store();
         let listed = async move {
             if store.wait_until_ready().await.is_ok() {
@@ -153,14 +167,18 @@ impl Args {
 }
 
 /// Watches all that may change what a VirtualControlPlane needs.
-fn controller(client: &Client, provider: Provider) -> Controller<VirtualControlPlane> {
+fn controller(
+    client: &Client,
+    provider: Provider,
+    starts_at_once: usize,
+) -> Controller<VirtualControlPlane> {
     let config = watcher::Config::default().page_size(PAGE);
     let controller = Controller::new(
         Api::<VirtualControlPlane>::all(client.clone()),
         config.clone(),
     );
     let (of_class, of_group) = (controller.store(), controller.store());
-    let of_cluster = controller.store();
+    let (of_cluster, of_line) = (controller.store(), controller.store());
     let groups = Groups::default();
     let own = config
         .clone()
@@ -190,6 +208,12 @@ fn controller(client: &Client, provider: Provider) -> Controller<VirtualControlP
                     .map(|vcp| ObjectRef::from_obj(vcp.as_ref()))
                     .collect::<Vec<_>>()
             },
+        )
+        // A place that was given back is news to those who wait for one.
+        .watches(
+            Api::<VirtualControlPlane>::all(client.clone()),
+            config.clone(),
+            move |vcp| next_in_line(&of_line, &vcp, starts_at_once),
         )
         .watches(metadata::<Pod>(client), own.clone(), |object| {
             owner_of(&object)
@@ -245,6 +269,25 @@ fn naming(store: &Store<VirtualControlPlane>, class: &str) -> Vec<ObjectRef<Virt
         .into_iter()
         .filter(|vcp| vcp.spec.class_name == class);
     named.map(|vcp| ObjectRef::from_obj(vcp.as_ref())).collect()
+}
+
+/// Those who may start now that one has changed. Of that one the store may not have heard yet.
+fn next_in_line(
+    store: &Store<VirtualControlPlane>,
+    changed: &VirtualControlPlane,
+    starts_at_once: usize,
+) -> Vec<ObjectRef<VirtualControlPlane>> {
+    let is_other = |vcp: &Arc<VirtualControlPlane>| vcp.metadata.uid != changed.metadata.uid;
+    let others = store.state().into_iter().filter(is_other);
+    let known: Vec<Start> = others
+        .filter_map(|vcp| Start::of(&vcp))
+        .chain(Start::of(changed))
+        .collect();
+    let next = starts::next(&known, starts_at_once, jiff::Timestamp::now());
+    let places = next.into_iter().filter_map(|who| who.split_once('/'));
+    places
+        .map(|(namespace, name)| ObjectRef::new(name).within(namespace))
+        .collect()
 }
 
 /// The VirtualControlPlane that is the control plane of a Cluster of Cluster API.

@@ -15,6 +15,7 @@ use crate::{
     provision::{
         self, Addresses, apiserver, cluster_keys, controller_manager, etcd, keys, pod, route::route,
     },
+    starts::{self, Turn},
     status::Report,
     tenant::{self, Tenant},
     twin,
@@ -50,6 +51,8 @@ pub(crate) enum Action {
     EndPod(Object),
     /// Take the finalizer away: the last action of all.
     Release,
+    /// Take a place among those that start, if one is free.
+    TakePlace,
 }
 
 /// Something to be done to a twin in another super cluster.
@@ -299,7 +302,13 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
         push_unmet(&mut actions, route, seen.route.as_ref());
     }
     let parts = Parts::of(&seen.objects);
-    actions.extend(workloads(seen, cp, &addresses));
+    let planned = workloads(seen, cp, &addresses);
+    let may = !starts::is_start(&planned) || starts::has_place(&seen.vcp, seen.now);
+    match seen.turn {
+        _ if may => actions.extend(planned),
+        Some(Turn::Later { .. }) => {}
+        Some(Turn::Now) | None => actions.push(Action::TakePlace),
+    }
     let user = keys::user_kubeconfig(cp, &addresses);
     let for_cluster_api = keys::cluster_kubeconfig(cp, &addresses).map(|order| {
         let have = seen.cluster_secrets.get(SECRET, &order.name);

@@ -28,6 +28,8 @@ mod decide;
 
 mod pause;
 
+mod starts;
+
 mod deletion;
 
 mod external;

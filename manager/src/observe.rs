@@ -15,6 +15,7 @@ use crate::{
     pki::{Material, Order},
     provision::{self, cluster_keys},
     proxy::{self, Proxy},
+    starts::{Start, Turn},
     tenant::{self, Tenant},
 };
 use api::{ControlPlaneClass, ControlPlaneGroup, VirtualControlPlane, keys};
@@ -98,6 +99,8 @@ pub(crate) struct Seen {
     pub(crate) node: Option<String>,
     /// The tenant's API server.
     pub(crate) tenant: Tenant,
+    /// Whether it may start now; known only once it was asked for.
+    pub(crate) turn: Option<Turn>,
     /// When this was seen.
     pub(crate) now: Timestamp,
 }
@@ -179,6 +182,10 @@ pub(crate) struct Observer {
     pub(crate) service_range: Option<Slice>,
     /// Whether the manager is a provider of Cluster API too.
     pub(crate) cluster_api: Provider,
+    /// How many control planes may start at a time.
+    pub(crate) starts_at_once: usize,
+    /// Held from reading who starts to writing that one more does.
+    pub(crate) places: tokio::sync::Mutex<()>,
     nodes: Mutex<Option<(Instant, Vec<Object>)>>,
     proxy: Mutex<Option<(Instant, Proxy)>>,
 }
@@ -189,12 +196,15 @@ impl Observer {
         system: String,
         service_range: Option<Slice>,
         cluster_api: Provider,
+        starts_at_once: usize,
     ) -> Self {
         Self {
             cluster,
             system,
             service_range,
             cluster_api,
+            starts_at_once,
+            places: tokio::sync::Mutex::new(()),
             nodes: Mutex::new(None),
             proxy: Mutex::new(None),
         }
@@ -239,6 +249,7 @@ impl Observer {
             proxy: None,
             node: None,
             tenant: Tenant::NotAsked,
+            turn: None,
             now: Timestamp::now(),
         };
         let Some(owner) = owner else {
@@ -395,6 +406,14 @@ impl Observer {
         look.await.unwrap_or_else(Tenant::Silent)
     }
 
+    /// All that start, or wait for it.
+    pub(crate) async fn starts(&self) -> Result<Vec<Start>, cluster::Error> {
+        let all = self.cluster.list(VIRTUAL_CONTROL_PLANE, None, "").await?;
+        // One that this version can't read isn't looked after, so it doesn't start.
+        let read = all.iter().filter_map(|vcp| decode(vcp).ok());
+        Ok(read.filter_map(|vcp| Start::of(&vcp)).collect())
+    }
+
     /// The proxy; it is looked for anew until it is there.
     async fn proxy(&self) -> Result<Option<Proxy>, Error> {
         let fresh = self
@@ -440,7 +459,7 @@ impl Observer {
     }
 }
 
-fn decode<T: DeserializeOwned>(object: &Object) -> Result<T, Error> {
+pub(crate) fn decode<T: DeserializeOwned>(object: &Object) -> Result<T, Error> {
     T::deserialize(&object.body).map_err(|source| Error::Decode {
         what: format!("{object:?}"),
         source,

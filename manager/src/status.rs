@@ -9,6 +9,7 @@ use crate::{
     observe::Seen,
     parts::{self, Parts},
     provision::{Addresses, cluster_keys, coredns, keys},
+    starts,
     tenant::Tenant,
 };
 use api::{Condition, Dns, Phase, SecretRef, TenantProof, VirtualControlPlane, set_condition};
@@ -106,6 +107,7 @@ impl Report {
     pub(crate) fn refused(refusal: &Refusal) -> Self {
         let (reason, message) = (refusal.reason(), refusal.to_string());
         let mut conditions = vec![Fact::no("Ready", reason, message.clone())];
+        conditions.extend(starts::over());
         if matches!(refusal, Refusal::IdentityConflict { .. }) {
             conditions.push(Fact {
                 kind: "IdentityConflict",
@@ -125,10 +127,12 @@ impl Report {
 
     /// Being deleted; `waits` says what for.
     pub(crate) fn deleting(waits: &str) -> Self {
+        let mut conditions = vec![Fact::no("Ready", "Deleting", waits)];
+        conditions.extend(starts::over());
         Self {
             phase: Phase::Deleting,
             message: Some(waits.to_owned()),
-            conditions: vec![Fact::no("Ready", "Deleting", waits)],
+            conditions,
             fields: vec![],
             again: WAITING,
         }
@@ -232,7 +236,8 @@ impl Report {
         };
         let facts = [control_plane, etcd, dns].into_iter();
         let facts = facts.chain(cluster_keys::fact(cp, seen)).collect();
-        Self::summed_up(seen, facts, fields, again)
+        let report = Self::summed_up(seen, facts, fields, again);
+        starts::told(report, seen, parts.rolled_out)
     }
 
     /// Ready when all facts hold and the syncer says that it syncs.
@@ -278,20 +283,7 @@ impl Report {
         seen: &Object,
         now: Timestamp,
     ) -> Option<Value> {
-        let mut conditions = vcp.status.clone().unwrap_or_default().conditions;
-        for fact in &self.conditions {
-            set_condition(
-                &mut conditions,
-                Condition {
-                    type_: fact.kind.into(),
-                    status: if fact.holds { "True" } else { "False" }.into(),
-                    reason: fact.reason.clone(),
-                    message: fact.message.clone(),
-                    last_transition_time: now.round(jiff::Unit::Second).unwrap_or(now).to_string(),
-                    observed_generation: vcp.metadata.generation,
-                },
-            );
-        }
+        let conditions = conditions(vcp, &self.conditions, now);
         let mut status = json!({
             "phase": self.phase,
             "message": self.message,
@@ -308,6 +300,33 @@ impl Report {
             .is_some_and(|fields| fields.iter().all(says_it));
         (!same).then(|| json!({"status": status}))
     }
+}
+
+/// The conditions of a VirtualControlPlane when these facts are told of it.
+pub(crate) fn conditions(
+    vcp: &VirtualControlPlane,
+    facts: &[Fact],
+    now: Timestamp,
+) -> Vec<Condition> {
+    let mut conditions = vcp.status.clone().unwrap_or_default().conditions;
+    for fact in facts {
+        if !fact.holds && starts::is_passing(fact.kind) {
+            conditions.retain(|condition| condition.type_ != fact.kind);
+            continue;
+        }
+        set_condition(
+            &mut conditions,
+            Condition {
+                type_: fact.kind.into(),
+                status: if fact.holds { "True" } else { "False" }.into(),
+                reason: fact.reason.clone(),
+                message: fact.message.clone(),
+                last_transition_time: now.round(jiff::Unit::Second).unwrap_or(now).to_string(),
+                observed_generation: vcp.metadata.generation,
+            },
+        );
+    }
+    conditions
 }
 
 /// The condition of a type.

@@ -64,10 +64,11 @@ pub(crate) fn retry(
     error: &Error,
     _: Arc<Context>,
 ) -> controller::Action {
-    let wait = if error.is_conflict() {
-        Duration::from_millis(50)
-    } else {
-        Duration::from_secs(3)
+    let wait = match error {
+        conflict if conflict.is_conflict() => Duration::from_millis(50),
+        // Something that it needs isn't there yet, as a rule: a right, or what an API server makes for itself at its start.
+        Error::Act(_) => Duration::from_secs(1),
+        Error::Observe(_) => Duration::from_secs(3),
     };
     controller::Action::requeue(wait)
 }
@@ -164,6 +165,7 @@ fn is_new(action: &Action, done: &mut BTreeSet<String>) -> bool {
         | Action::Patch(_)
         | Action::Create(_)
         | Action::Replace(_)
+        | Action::TakePlace
         | Action::Release => true,
     }
 }

@@ -148,7 +148,10 @@ impl Quota {
     /// Nothing exists yet.
     #[cfg(test)]
     pub(crate) fn counted(&self) {
-        self.change(Ledger::counted);
+        self.change(|ledger| {
+            let count = ledger.counting();
+            count.and_then(|count| ledger.counted(count))
+        });
     }
 
     /// So much is left of a group's budget.
@@ -277,16 +280,32 @@ pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
 }
 
 /// Counts what the tenant has in the super cluster of every kind that its quota is about.
+///
+/// A count that other limits overtook ends without effect; those limits are news, and so it is begun anew.
 async fn count(engine: &Engine, tenant: &Tenant) -> Result<(), Failure> {
+    let Some(count) = tenant.quota.ledger.lock().counting() else {
+        return Ok(());
+    };
     for kind in tenant.kinds() {
         if is_counted(tenant, &Key::new(kind, "", "")) {
-            let tell = |key: Key, object: &Object| exists(engine, tenant, &key, object);
+            let tell = |key: Key, object: &Object| {
+                let takes = demand::of(key.kind().resource(), object);
+                let uid = object.uid();
+                let mut ledger = tenant.quota.ledger.lock();
+                ledger.came_upon(count, &key, uid, &takes);
+            };
             each(engine, kind, &tenant.id, tell).await?;
         }
     }
-    let woken = tenant.quota.change(Ledger::counted);
-    tracing::info!(tenant = %tenant.id, waiting = woken.len(), "counted what the tenant uses");
-    wake(engine, tenant, woken);
+    match tenant.quota.change(|ledger| ledger.counted(count)) {
+        Some(woken) => {
+            tracing::info!(tenant = %tenant.id, waiting = woken.len(), "counted what the tenant uses");
+            wake(engine, tenant, woken);
+        }
+        None => tracing::info!(
+            tenant = %tenant.id, "the limits changed while what the tenant uses was counted"
+        ),
+    }
     Ok(())
 }
 
@@ -386,3 +405,6 @@ async fn show_tenant(
     )
     .await
 }
+
+#[cfg(test)]
+mod tests;

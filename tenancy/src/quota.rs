@@ -34,8 +34,10 @@ pub struct Ledger {
     used: Amounts,
     /// Objects that were refused, in the order in which they get room.
     waiting: BTreeSet<Key>,
-    /// UIDs of objects that ended while the super cluster is being counted; `None` when it isn't.
+    /// Of the count that is under way: UIDs of objects that ended meanwhile; `None` when what exists has been counted.
     ended: Option<HashSet<String>>,
+    /// How often what exists had to be counted anew.
+    counts: u64,
     /// What the tenant has of each group's budget.
     shares: BTreeMap<String, Amounts>,
     /// Objects for which the groups must be asked, or were in vain.
@@ -48,6 +50,11 @@ struct Entry {
     uid: String,
     amounts: Amounts,
 }
+
+/// A count of what exists. It is worth something only under the limits that it was begun under: when they change, what was
+/// counted is forgotten, and so is what had ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count(u64);
 
 #[derive(Debug)]
 struct Ask {
@@ -139,6 +146,7 @@ impl Ledger {
             return self.wake();
         }
         self.ended = Some(HashSet::new());
+        self.counts += 1;
         vec![]
     }
 
@@ -147,10 +155,27 @@ impl Ledger {
         self.ended.is_some()
     }
 
-    /// Everything that exists was seen; returns what waited.
-    pub fn counted(&mut self) -> Vec<Key> {
+    /// The count that is to be made; `None` when what exists has been counted.
+    pub fn counting(&self) -> Option<Count> {
+        self.is_counting().then_some(Count(self.counts))
+    }
+
+    /// A count came upon a super object. What was told of it since the count began is newer and stays, and a count that was
+    /// begun under other limits says nothing.
+    pub fn came_upon(&mut self, count: Count, key: &Key, uid: &str, demand: &Amounts) {
+        if self.counting() == Some(count) && !self.entries.contains_key(key) {
+            self.exists(key, uid, demand);
+        }
+    }
+
+    /// A count came upon everything that exists; returns what waited, or `None` when the limits are others than those that
+    /// it was begun under.
+    pub fn counted(&mut self, count: Count) -> Option<Vec<Key>> {
+        if self.counting() != Some(count) {
+            return None;
+        }
         self.ended = None;
-        self.wake()
+        Some(self.wake())
     }
 
     /// Reserves what an object asks for, or notes that it waits; less than it has already is always granted.

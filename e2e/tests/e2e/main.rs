@@ -7,6 +7,7 @@ mod faults;
 mod isolation;
 mod kubectl;
 mod lifecycle;
+mod operators;
 mod pods;
 mod proxy;
 mod rules;

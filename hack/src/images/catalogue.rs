@@ -9,7 +9,7 @@ use super::debian::{self, cached_layer};
 use super::roots::{BUSYBOX, NGINX, TOOLS};
 use super::tree::Layer;
 use super::{Bundle, PAUSE};
-use crate::binaries::{self, COREDNS, ETCD, KUBERNETES};
+use crate::binaries::{self, CERT_MANAGER, COREDNS, ETCD, KUBERNETES};
 use crate::cache::{self, Key};
 use crate::progress::Step;
 use crate::{packages, run};
@@ -21,17 +21,30 @@ const NOBODY_SPECIAL: &str = "65532:65532";
 
 /// Makes the archive with all third-party images.
 pub(crate) fn bundle() -> Result<Bundle> {
-    let images = images()?;
+    archived("third-party", images()?)
+}
+
+/// Makes the archive with the images of operators, which some long tests install in a tenant.
+pub(crate) fn operators() -> Result<Bundle> {
+    let parts = ["controller", "webhook", "cainjector"];
+    archived(
+        "operators",
+        parts.into_iter().map(cert_manager).collect::<Result<_>>()?,
+    )
+}
+
+/// Writes images into an archive in the cache.
+fn archived(title: &str, images: Vec<Image>) -> Result<Bundle> {
     let digests = archive::digests(&images);
     let mut key = Key::new("archive 1");
     for (name, digest) in &digests {
         key.add(name).add(digest);
     }
-    let folder = if cache::holds("images", "third-party", &key)? {
-        cache::entry("images", "third-party", &key, |_| Ok(()))?
+    let folder = if cache::holds("images", title, &key)? {
+        cache::entry("images", title, &key, |_| Ok(()))?
     } else {
         let step = Step::start("writing the image archive");
-        let folder = cache::entry("images", "third-party", &key, |folder| {
+        let folder = cache::entry("images", title, &key, |folder| {
             archive::write(&folder.join("archive.tar"), &images)
         })?;
         step.done(&format!("{} names", digests.len()));
@@ -130,6 +143,21 @@ fn pause() -> Result<Layer> {
         tree.copy("pause", program, 0o755);
         Ok(())
     })
+}
+
+/// One of cert-manager's three programs.
+fn cert_manager(part: &str) -> Result<Image> {
+    let program = format!("cert-manager-{part}");
+    let layer = programs(&program, &[(&program, &program, 0o755)], &[])?;
+    let name = format!("quay.io/jetstack/{program}:v{CERT_MANAGER}");
+    let entrypoint = format!("/{program}");
+    Ok(image(
+        &[&name],
+        vec![layer],
+        NOBODY_SPECIAL,
+        &[&entrypoint],
+        &[],
+    ))
 }
 
 fn coredns() -> Result<Image> {

@@ -4,6 +4,7 @@ use crate::{
     control_plane::tests::{class, owner, vcp},
     object::{DEPLOYMENT, NAMESPACE, Objects, POD, SERVICE, VIRTUAL_CONTROL_PLANE},
     observe::Beyond,
+    status,
 };
 use api::VirtualControlPlane;
 
@@ -49,6 +50,7 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
         proxy: Some(crate::proxy::tests::proxy()),
         node: Some("192.0.2.1".into()),
         tenant: Tenant::NotAsked,
+        turn: None,
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
     }
 }
@@ -71,6 +73,11 @@ fn play(seen: &mut Seen, actions: Vec<Action>) -> Vec<String> {
                 "issue",
                 pki::issue(&order, seen.authority_of(&order), seen.now).unwrap(),
             ),
+            Action::TakePlace => {
+                said.push("take a place".into());
+                say(seen, &starts::begun());
+                continue;
+            }
             Action::Patch(patch) => {
                 let cidr = patch
                     .pointer("/spec/network/serviceCIDR")
@@ -91,6 +98,12 @@ fn play(seen: &mut Seen, actions: Vec<Action>) -> Vec<String> {
         put(seen, object);
     }
     said
+}
+
+/// Puts facts into the status.
+fn say(seen: &mut Seen, facts: &[status::Fact]) {
+    let conditions = status::conditions(&seen.vcp, facts, seen.now);
+    seen.vcp.status.get_or_insert_default().conditions = conditions;
 }
 
 fn put(seen: &mut Seen, mut object: Object) {
@@ -248,10 +261,12 @@ fn a_control_plane_comes_up_in_this_order() {
         issue Secret CP/manager
 
         apply ConfigMap sublet-system/route-a4dqobyha4dqobyha4dqobyha4
+        take a place
+        issue Secret tenants/acme-kubeconfig
+
         apply StatefulSet CP/etcd
         apply ConfigMap CP/kube-apiserver
         apply Deployment CP/kube-apiserver
-        issue Secret tenants/acme-kubeconfig
 
         apply ConfigMap CP/kube-controller-manager
         apply Deployment CP/kube-controller-manager"#]]
@@ -359,7 +374,7 @@ fn api_servers_and_controller_manager_are_started_anew_when_their_time_has_come(
     seen.now = "2026-01-01T00:10:00Z".parse().unwrap();
     assert_eq!(
         settle(&mut seen),
-        "apply Deployment CP/kube-apiserver apply Deployment CP/kube-controller-manager"
+        "take a place apply Deployment CP/kube-apiserver apply Deployment CP/kube-controller-manager"
     );
     assert_eq!(settle(&mut seen), "", "once");
     for after in [Some("2026-01-02T00:00:00Z"), None] {
@@ -371,6 +386,141 @@ fn api_servers_and_controller_manager_are_started_anew_when_their_time_has_come(
             "another time that hasn't come, or none"
         );
     }
+}
+
+/// What the conditions of the status say, as `TYPE REASON: MESSAGE`.
+fn told(seen: &Seen, report: &Report) -> Vec<String> {
+    let conditions = status::conditions(&seen.vcp, &report.conditions, seen.now);
+    let said = conditions.iter();
+    said.map(|said| format!("{} {}: {}", said.type_, said.reason, said.message))
+        .collect()
+}
+
+#[test]
+fn one_that_waits_for_its_turn_is_prepared_and_says_so() {
+    let mut seen = seen();
+    let later = Turn::Later {
+        starting: 4,
+        before: 1,
+        again: Duration::from_secs(7),
+    };
+    let report = loop {
+        let mut decision = decided(&seen);
+        if decision
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::TakePlace))
+        {
+            seen.turn = Some(later);
+            decision = decided(&seen);
+        }
+        if decision.actions.is_empty() {
+            break decision.report;
+        }
+        play(&mut seen, decision.actions);
+    };
+    assert!(seen.objects.get(STATEFUL_SET, etcd::NAME).is_none());
+    assert!(seen.objects.get(DEPLOYMENT, apiserver::NAME).is_none());
+    assert!(
+        seen.user_secret.is_some(),
+        "all that starts nothing is there"
+    );
+    let words = "waits for 4 others that start; 1 more waits before it";
+    assert_eq!(report.message.as_deref(), Some(words));
+    assert_eq!(report.again, Duration::from_secs(7));
+    let said = told(&seen, &report);
+    for kind in ["ControlPlaneReady", "Ready", "WaitingToStart"] {
+        let line = format!("{kind} WaitingToStart: {words}");
+        assert!(said.contains(&line), "{said:?}");
+    }
+
+    // It gets a place; while it starts it says so, and it waits no more.
+    seen.turn = None;
+    say(&mut seen, &report.conditions);
+    loop {
+        let actions = decided(&seen).actions;
+        if actions.is_empty() {
+            break;
+        }
+        play(&mut seen, actions);
+    }
+    let starting = |said: &[String], kind: &str| said.iter().any(|said| said.starts_with(kind));
+    let said = told(&seen, &decided(&seen).report);
+    assert!(
+        starting(&said, "Starting ") && !starting(&said, "WaitingToStart "),
+        "{said:?}"
+    );
+
+    // The place is given back when the API answers.
+    seen.tenant = Tenant::Answers {
+        kube_system_uid: "uid".into(),
+        objects: Objects::default(),
+    };
+    loop {
+        let actions = decided(&seen).actions;
+        if actions.is_empty() {
+            break;
+        }
+        play(&mut seen, actions);
+    }
+    let said = told(&seen, &decided(&seen).report);
+    assert!(!starting(&said, "Starting "), "{said:?}");
+}
+
+#[test]
+fn a_start_that_takes_too_long_loses_its_place_and_is_not_stopped() {
+    let mut seen = seen();
+    loop {
+        let actions = decided(&seen).actions;
+        if actions.is_empty() {
+            break;
+        }
+        play(&mut seen, actions);
+    }
+    assert!(starts::has_place(&seen.vcp, seen.now));
+    seen.now = "2026-01-01T00:03:01Z".parse().unwrap();
+    let decision = decided(&seen);
+    assert!(decision.actions.is_empty());
+    let said = told(&seen, &decision.report);
+    assert!(
+        !said.iter().any(|said| said.starts_with("Starting ")),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_new_version_waits_for_its_turn_while_the_old_one_works() {
+    let mut seen = seen();
+    seen.tenant = Tenant::Answers {
+        kube_system_uid: "uid".into(),
+        objects: Objects::default(),
+    };
+    loop {
+        let actions = decided(&seen).actions;
+        if actions.is_empty() {
+            break;
+        }
+        play(&mut seen, actions);
+    }
+    let over = decided(&seen).report.conditions;
+    say(&mut seen, &over);
+    let images = &mut seen.class.as_mut().unwrap().spec.versions[0].images;
+    images.kube_apiserver.push_str(":new");
+    assert!(matches!(decided(&seen).actions[..], [Action::TakePlace]));
+    seen.turn = Some(Turn::Later {
+        starting: 1,
+        before: 0,
+        again: Duration::from_secs(7),
+    });
+    let decision = decided(&seen);
+    assert!(decision.actions.is_empty());
+    let said = told(&seen, &decision.report);
+    assert!(
+        said.contains(&"ControlPlaneReady Answers: ".to_owned()),
+        "{said:?}"
+    );
+    let line = "WaitingToStart WaitingToStart: waits for 1 other that starts";
+    assert!(said.contains(&line.to_owned()), "{said:?}");
 }
 
 #[test]

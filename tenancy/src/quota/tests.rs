@@ -27,8 +27,14 @@ fn own(hard: &[(&str, i128)]) -> Limits {
 fn counted(hard: &[(&str, i128)]) -> Ledger {
     let mut ledger = Ledger::default();
     ledger.limit(own(hard));
-    ledger.counted();
+    finish(&mut ledger);
     ledger
+}
+
+/// Ends the count that is under way.
+fn finish(ledger: &mut Ledger) -> Vec<Key> {
+    let count = ledger.counting().unwrap();
+    ledger.counted(count).unwrap()
 }
 
 #[test]
@@ -58,8 +64,42 @@ fn nothing_is_granted_before_what_exists_is_counted() {
     // It ended after the list was made and before the list arrived.
     ledger.ended(&pod(2), "u2");
     ledger.exists(&pod(2), "u2", &one());
-    assert_eq!(ledger.counted(), [pod(1)]);
+    assert_eq!(finish(&mut ledger), [pod(1)]);
     assert_eq!(ledger.reserve(&pod(1), &one()), Ok(()));
+}
+
+#[test]
+fn a_count_ends_with_the_limits_that_it_was_begun_under() {
+    let mut ledger = Ledger::default();
+    ledger.limit(own(&[("pods", 1000)]));
+    let old = ledger.counting().unwrap();
+    ledger.came_upon(old, &pod(0), "u0", &one());
+    ledger.ended(&pod(1), "u1");
+
+    ledger.limit(own(&[("pods", 2000)]));
+    let new = ledger.counting().unwrap();
+    // The old list tells of one that has ended since, and comes to its end.
+    ledger.came_upon(old, &pod(1), "u1", &one());
+    assert_eq!(ledger.counted(old), None);
+    assert_eq!(ledger.reserve(&pod(2), &one()), Err(NoRoom::Uncounted));
+
+    ledger.came_upon(new, &pod(0), "u0", &one());
+    assert_eq!(ledger.counted(new), Some(vec![pod(2)]));
+    assert_eq!(ledger.state()["pods"], (1000, 2000));
+    assert_eq!(ledger.counted(new), None, "once");
+    assert_eq!(ledger.counting(), None);
+}
+
+#[test]
+fn what_was_told_during_a_count_is_newer_than_its_list() {
+    let mut ledger = Ledger::default();
+    ledger.limit(own(&[("requests.cpu", 1000)]));
+    let count = ledger.counting().unwrap();
+    // A pod that has ended its work takes nothing any more.
+    ledger.exists(&pod(0), "u0", &Amounts::new());
+    ledger.came_upon(count, &pod(0), "u0", &one());
+    ledger.counted(count).unwrap();
+    assert_eq!(ledger.state()["requests.cpu"], (0, 1000));
 }
 
 #[test]
@@ -69,7 +109,7 @@ fn what_exists_counts_even_beyond_the_limit_and_may_shrink() {
     for number in 0..2 {
         ledger.exists(&pod(number), &format!("u{number}"), &one());
     }
-    ledger.counted();
+    finish(&mut ledger);
     assert_eq!(ledger.state()["requests.cpu"], (1000, 600));
     let smaller = amounts(&[("requests.cpu", 100)]);
     assert_eq!(ledger.reserve(&pod(0), &smaller), Ok(()));
@@ -104,7 +144,7 @@ fn shared(budget: &[(&str, i128)]) -> Ledger {
         own: Amounts::new(),
         budgets: BTreeMap::from([("acme".to_owned(), amounts(budget))]),
     });
-    ledger.counted();
+    finish(&mut ledger);
     ledger
 }
 
@@ -199,7 +239,7 @@ fn without_a_budget_those_who_asked_it_are_worked() {
     let mut own_too = own(&[("pods", 9000)]);
     own_too.budgets = ledger.limits().budgets.clone();
     ledger.limit(own_too);
-    assert_eq!(ledger.counted(), [pod(0)]);
+    assert_eq!(finish(&mut ledger), [pod(0)]);
     ledger.reserve(&pod(0), &one()).unwrap_err();
     assert_eq!(ledger.limit(own(&[("pods", 9000)])), [pod(0)]);
     assert_eq!(ledger.reserve(&pod(0), &one()), Ok(()));
