@@ -21,6 +21,12 @@ pub const PUBLISHED: &str = "sublet.dev/published";
 /// Label: `true` on a Service and its slice that a tenant is shown of the platform's or another tenant's.
 pub const SHARED: &str = "sublet.dev/shared";
 
+/// Annotation on a Service of a tenant that has no DNS server of its own: the name that its name leads to. Its twin in the
+/// super cluster leads nowhere; the shared server reads it there.
+pub const EXTERNAL_NAME: &str = "sublet.dev/external-name";
+/// Annotation on a Service that a tenant is shown, and on its twin: the address of the Service that it stands for.
+pub const SHOWN_ADDRESS: &str = "sublet.dev/shown-address";
+
 /// Label on a super pod: who decides who may reach it, [`BY_DEFAULT`] or [`BY_POLICY`].
 pub const INGRESS: &str = "sublet.dev/ingress";
 /// Label on a super pod: who decides what it may reach, [`BY_DEFAULT`] or [`BY_POLICY`].
@@ -107,6 +113,8 @@ pub const PROXY_SERVER: &str = "proxy-server";
 pub const PROXY_NODES: &str = "proxy-nodes-ca";
 /// Name of the proxy's Deployment, and of the Service by which tenants' API servers reach it.
 pub const PROXY: &str = "sublet-apiserver-proxy";
+/// Name of the Service by which pods of tenants in shared mode reach DNS.
+pub const SHARED_DNS: &str = "sublet-dns";
 /// Name of the Service by which clients reach tenants through the proxy.
 pub const FRONT_DOOR: &str = "sublet-front-door";
 /// Name of the ServiceAccount without rights that synced pods run under.

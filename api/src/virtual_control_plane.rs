@@ -36,6 +36,8 @@ use std::collections::BTreeMap;
         .message("spec.external can't be added or removed: create another VirtualControlPlane instead"),
     validation = Rule::new("!has(self.external) || (!has(self.version) && !has(self.replicas) && !has(self.etcd))")
         .message("with spec.external Sublet provisions nothing: leave out version, replicas and etcd"),
+    validation = Rule::new("!has(self.external) || !has(self.network) || !has(self.network.dns) || self.network.dns != 'shared'")
+        .message("the shared DNS server serves control planes that Sublet runs: with spec.external set spec.network.dns to none"),
     validation = Rule::new("!has(oldSelf.superCluster) == !has(self.superCluster)")
         .message("spec.superCluster can't be added or removed: create another VirtualControlPlane instead"),
     validation = Rule::new("!has(self.superCluster) || !has(self.external)")
@@ -233,6 +235,8 @@ pub enum Dns {
     /// Stock CoreDNS in the tenant's kube-system.
     #[default]
     Dedicated,
+    /// Sublet's server for all tenants that have none: no pod in the tenant.
+    Shared,
     /// None by Sublet: the tenant brings its own `kube-dns` Service.
     None,
 }
@@ -382,6 +386,9 @@ pub struct VirtualControlPlaneStatus {
     /// Super namespace of the control plane's own pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control_plane_namespace: Option<String>,
+    /// Address of the DNS server that answers for the tenant's pods, when that is the shared one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_address: Option<String>,
     /// Proof that the API server reached is the tenant's own; deletions freeze when it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<TenantProof>,

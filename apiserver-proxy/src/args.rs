@@ -2,6 +2,7 @@
 
 use crate::{
     accept,
+    dns::{self, Names, Upstreams},
     egress::Egress,
     forward::Upstream,
     identity::Gate,
@@ -32,8 +33,9 @@ use std::{
     time::Duration,
 };
 use telemetry::LogArgs;
+use tenancy::naming;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, UdpSocket},
     signal::unix::{SignalKind, signal},
 };
 use tokio_rustls::TlsAcceptor;
@@ -41,6 +43,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// After a signal new connections are still taken for so long, until nobody is sent here any more.
 const LAG: Duration = Duration::from_secs(3);
+/// Names the DNS servers that the host asks.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// How often series of tenants that are gone are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
@@ -72,6 +76,18 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8131")]
     way_out: SocketAddr,
 
+    /// Address of DNS for pods of tenants in shared mode, by UDP and TCP
+    #[arg(long, value_name = "ADDRESS", default_value_t = dns_address())]
+    dns: SocketAddr,
+
+    /// A DNS server for names outside; several may be given. Without any, those of /etc/resolv.conf
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    dns_upstream: Vec<SocketAddr>,
+
+    /// A DNS domain of the super cluster, of which tenants are told nothing; several may be given
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    super_domain: Vec<String>,
+
     /// Seconds that open connections may take to end after a signal
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     drain: u64,
@@ -89,6 +105,9 @@ impl Args {
             listen,
             front_door,
             way_out,
+            dns,
+            dns_upstream,
+            super_domain,
             drain,
             log,
         } = self;
@@ -99,14 +118,23 @@ impl Args {
             let listener = TcpListener::bind(address).await;
             listener.with_context(|| format!("listening on {address}"))
         };
-        let (page, door, out) = (
+        let (page, door, out, streams) = (
             bind(listen).await?,
             bind(front_door).await?,
             bind(way_out).await?,
+            bind(dns).await?,
         );
+        let datagrams = UdpSocket::bind(dns).await;
+        let datagrams = datagrams.with_context(|| format!("listening on {dns} by UDP"))?;
+        let upstreams = upstreams(dns_upstream)?;
+        let hidden = super_domain
+            .iter()
+            .map(|domain| dns::domain(domain).with_context(|| format!("--super-domain {domain}")));
+        let hidden = hidden.collect::<anyhow::Result<Vec<_>>>()?;
 
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
         let (index, serving) = (Arc::new(Index::default()), Arc::new(Serving::default()));
+        let names = Arc::new(Names::default());
         let (metrics, listed) = (Arc::new(Metrics::new()), Arc::new(Listed::default()));
         let gate = Arc::new(Gate::new(index.clone()));
         let tls = TlsAcceptor::from(Arc::new(serving::config(serving.clone(), gate.clone())?));
@@ -141,6 +169,12 @@ impl Args {
             index: index.clone(),
             metrics: metrics.clone(),
         });
+        let resolver = dns::Server::new(
+            (index.clone(), names.clone(), listed.clone()),
+            upstreams,
+            hidden,
+            metrics.clone(),
+        );
         let shown = Arc::new(Shown {
             metrics: metrics.clone(),
             index: index.clone(),
@@ -153,7 +187,7 @@ impl Args {
         let probes = tokio::spawn(telemetry::serve(page, shown.clone()));
         let watches = tokio::spawn({
             let (index, serving) = (index.clone(), serving.clone());
-            async move { watch::run(client, &namespace, index, serving, signer, listed).await }
+            async move { watch::run(client, &namespace, (index, names), serving, signer, listed).await }
         });
         tokio::spawn(accept::run(
             door,
@@ -171,6 +205,18 @@ impl Args {
             cancel.clone(),
             move |stream, unknown| egress.clone().serve(stream, unknown),
         ));
+        tokio::spawn(accept::run(
+            streams,
+            Plane::Dns,
+            metrics.clone(),
+            tasks.clone(),
+            cancel.clone(),
+            {
+                let resolver = resolver.clone();
+                move |stream, unknown| resolver.clone().stream(stream, unknown)
+            },
+        ));
+        let datagrams = tokio::spawn(resolver.datagrams(datagrams, tasks.clone(), cancel.clone()));
         tokio::spawn(housekeeping(index, metrics, counters));
         tracing::info!(version = env!("CARGO_PKG_VERSION"), server = %config.cluster_url, "started");
 
@@ -182,6 +228,7 @@ impl Args {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             end = probes => anyhow::bail!("the task that serves metrics ended: {end:?}"),
+            end = datagrams => anyhow::bail!("the task that answers DNS by UDP ended: {end:?}"),
             end = watches => anyhow::bail!("the task that watches the super cluster ended: {end:?}"),
         }
         shown.ending.store(true, Ordering::Relaxed);
@@ -203,6 +250,27 @@ async fn housekeeping(index: Arc<Index>, metrics: Arc<Metrics>, counters: Arc<Co
         metrics.keep(|tenant| known.contains(tenant));
         counters.forget();
     }
+}
+
+/// The servers that were given, or those that the host asks.
+fn upstreams(given: Vec<SocketAddr>) -> anyhow::Result<Upstreams> {
+    if !given.is_empty() {
+        return Ok(Upstreams::new(given));
+    }
+    let text = std::fs::read_to_string(RESOLV_CONF);
+    let text = text.with_context(|| format!("reading {RESOLV_CONF}: give --dns-upstream"))?;
+    let upstreams = Upstreams::from_resolv_conf(&text);
+    if upstreams.is_empty() {
+        tracing::warn!(
+            "{RESOLV_CONF} names no DNS server: tenants in shared mode resolve no names outside"
+        );
+    }
+    Ok(upstreams)
+}
+
+/// The default of --dns.
+fn dns_address() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], naming::DNS_PORT))
 }
 
 async fn config(path: Option<PathBuf>) -> anyhow::Result<Config> {
@@ -232,7 +300,11 @@ mod tests {
     #[test]
     fn flags_are_consistent_and_wrong_ones_are_refused() {
         Args::command().debug_assert();
-        for wrong in [["--way-out", "nowhere"], ["--drain", "soon"]] {
+        for wrong in [
+            ["--way-out", "nowhere"],
+            ["--drain", "soon"],
+            ["--dns-upstream", "10.0.0.2"],
+        ] {
             let args = ["sublet-apiserver-proxy", wrong[0], wrong[1]];
             assert!(Args::try_parse_from(args).is_err(), "{wrong:?}");
         }

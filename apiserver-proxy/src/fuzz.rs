@@ -4,6 +4,7 @@
 //! ones. It runs on stable Rust: bytes are changed blindly, without looking at which branches they reach.
 
 use crate::{
+    dns,
     identity::provider,
     metrics_api, query, route, selector,
     sni::{HELLO_MAX, Hello},
@@ -16,11 +17,12 @@ use std::sync::{Arc, LazyLock};
 pub type Target = (&'static str, fn(&mut Random));
 
 /// All of them.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
     ("client-hello", client_hello),
     ("kubelet-request", kubelet_request),
     ("metrics-request", metrics_request),
     ("selector", label_selector),
+    ("dns-question", dns_question),
 ];
 
 /// Numbers that a seed determines (xorshift64*).
@@ -253,6 +255,16 @@ fn label_selector(random: &mut Random) {
         selector::Selector::parse(&text),
         selector::Selector::parse(&text)
     );
+}
+
+static QUESTIONS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(dns::questions);
+
+/// T44: it ends, with an answer that fits and tells of one tenant alone.
+fn dns_question(random: &mut Random) {
+    let mut bytes = QUESTIONS[random.below(QUESTIONS.len())].clone();
+    let alphabet: Vec<u8> = (0..=255).collect();
+    random.bend(&mut bytes, &alphabet);
+    dns::judge(&bytes);
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use std::{
     sync::Arc,
 };
 use tenancy::naming;
+use tokio::sync::{Notify, futures::Notified};
 
 mod tenant;
 
@@ -74,11 +75,15 @@ pub(crate) struct Seen {
 #[derive(Default)]
 pub(crate) struct Index {
     known: RwLock<Known>,
+    /// Told when a pod got an address.
+    news: Notify,
 }
 
 #[derive(Default)]
 struct Known {
     tenants: HashMap<Place, Arc<Tenant>>,
+    /// Where a tenant's route is, by its identity.
+    routes: HashMap<String, Place>,
     pods: HashMap<Place, Pod>,
     services: HashMap<Place, Service>,
     /// Which pods say that an address is theirs.
@@ -96,6 +101,7 @@ impl Index {
             {
                 return;
             }
+            known.routes.insert(tenant.id.to_string(), place.clone());
             known.tenants.insert(place, Arc::new(tenant))
         };
         if let Some(before) = before {
@@ -105,7 +111,13 @@ impl Index {
 
     /// A tenant's route is gone: so are its connections.
     pub(crate) fn drop_tenant(&self, place: &Place) {
-        if let Some(tenant) = self.known.write().tenants.remove(place) {
+        let gone = {
+            let mut known = self.known.write();
+            let gone = known.tenants.remove(place);
+            known.routes.retain(|_, route| route != place);
+            gone
+        };
+        if let Some(tenant) = gone {
             tracing::info!(tenant = %tenant.id, "the tenant is gone");
             tenant.gone.cancel();
         }
@@ -133,8 +145,18 @@ impl Index {
                 let owners = known.pod_addresses.entry(*address).or_default();
                 owners.push(place.clone());
             }
+            let has_address = !pod.addresses.is_empty();
             known.pods.insert(place, pod);
+            drop(known);
+            if has_address {
+                self.news.notify_waiters();
+            }
         }
+    }
+
+    /// Ends with the next news of a pod's address, from now on.
+    pub(crate) fn news(&self) -> Notified<'_> {
+        self.news.notified()
     }
 
     /// A pod is gone.
@@ -196,6 +218,19 @@ impl Index {
             None => tenant.host.as_deref() == Some(name),
         });
         found.min_by(|a, b| a.since.cmp(&b.since)).cloned()
+    }
+
+    /// The tenant whose pods alone have the address.
+    pub(crate) fn tenant_at(&self, address: IpAddr) -> Option<Arc<Tenant>> {
+        let known = self.known.read();
+        let owners = known.pod_addresses.get(&address.to_canonical())?;
+        let mut owners = owners.iter().filter_map(|place| known.pods.get(place));
+        let first = &owners.next()?.tenant;
+        // While an address passes from one pod to the next, both may claim it.
+        if owners.any(|other| other.tenant != *first) {
+            return None;
+        }
+        known.tenants.get(known.routes.get(first)?).cloned()
     }
 
     /// The tenant's pod of that name, if it is the incarnation that `uid` names or none is named.

@@ -19,6 +19,23 @@ const FIGURES: Rate = Rate {
     burst: 60.0,
     per_second: 10.0,
 };
+/// Questions that the index answers cost little.
+const DNS: Rate = Rate {
+    open: 1000,
+    burst: 4000.0,
+    per_second: 2000.0,
+};
+/// Questions that go outside: each holds a port for as long as it is open.
+const DNS_OUTSIDE: Rate = Rate {
+    open: 100,
+    burst: 400.0,
+    per_second: 200.0,
+};
+const DNS_STREAMS: Rate = Rate {
+    open: 100,
+    burst: 100.0,
+    per_second: 50.0,
+};
 /// Between two lines about what a tenant was refused.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -30,6 +47,12 @@ pub(crate) struct Limits {
     pub(crate) out: Limit,
     /// On questions to the super cluster's metrics API.
     pub(crate) figures: Limit,
+    /// On questions to the DNS server.
+    pub(crate) dns: Limit,
+    /// On those of them that it must ask outside.
+    pub(crate) dns_outside: Limit,
+    /// On streams to it.
+    pub(crate) dns_streams: Limit,
     /// On log lines about what is refused.
     pub(crate) noise: Noise,
 }
@@ -40,6 +63,9 @@ impl Default for Limits {
             door: Limit::new(CONNECTIONS),
             out: Limit::new(CONNECTIONS),
             figures: Limit::new(FIGURES),
+            dns: Limit::new(DNS),
+            dns_outside: Limit::new(DNS_OUTSIDE),
+            dns_streams: Limit::new(DNS_STREAMS),
             noise: Noise::default(),
         }
     }

@@ -32,9 +32,19 @@ pub(crate) enum Plane {
     Out,
     /// The metrics API of tenants.
     Figures,
+    /// DNS of tenants' pods.
+    Dns,
 }
 
 impl Plane {
+    const ALL: [Self; 5] = [
+        Self::Door,
+        Self::Kubelet,
+        Self::Out,
+        Self::Figures,
+        Self::Dns,
+    ];
+
     /// For logs and labels.
     pub(crate) fn word(self) -> &'static str {
         match self {
@@ -42,6 +52,7 @@ impl Plane {
             Self::Kubelet => "kubelet",
             Self::Out => "way-out",
             Self::Figures => "metrics-api",
+            Self::Dns => "dns",
         }
     }
 }
@@ -168,7 +179,7 @@ impl Metrics {
                 return true;
             }
             self.requests.remove(labels);
-            for plane in [Plane::Door, Plane::Kubelet, Plane::Out, Plane::Figures] {
+            for plane in Plane::ALL {
                 self.open.remove(&by_plane(&labels.tenant, plane));
                 self.bytes.remove(&by_plane(&labels.tenant, plane));
             }
@@ -206,7 +217,7 @@ impl Page for Shown {
             return Err("it is ending");
         }
         if !self.listed.all() {
-            return Err("tenants, pods and Services aren't listed yet");
+            return Err("tenants, their pods and their names aren't listed yet");
         }
         if !self.serving.is_there() {
             return Err("there is no serving certificate yet: the manager makes it");

@@ -1,12 +1,16 @@
 //! Watches of the super cluster that keep the index and the serving certificate up to date.
 
 use crate::{
+    dns::Names,
     index::{Index, Place, Tenant},
     node_certificate::Signer,
     serving::Serving,
 };
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::{
+    core::v1::{ConfigMap, Namespace, Pod, Secret, Service},
+    discovery::v1::EndpointSlice,
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
@@ -28,13 +32,18 @@ use std::{
 /// Objects per page of a first list.
 const PAGE: u32 = 500;
 /// Kinds that are watched.
-const KINDS: usize = 5;
+const KINDS: usize = 7;
 
 /// How many first lists are complete.
 #[derive(Default)]
 pub(crate) struct Listed(AtomicUsize);
 
 impl Listed {
+    /// As if all were.
+    pub(crate) fn complete(&self) {
+        self.0.store(KINDS, Ordering::Relaxed);
+    }
+
     /// Whether all are.
     pub(crate) fn all(&self) -> bool {
         self.0.load(Ordering::Relaxed) >= KINDS
@@ -55,7 +64,7 @@ trait Sink<K>: Send + Sync {
 pub(crate) async fn run(
     client: Client,
     system: &str,
-    index: Arc<Index>,
+    (index, names): (Arc<Index>, Arc<Names>),
     serving: Arc<Serving>,
     signer: Arc<Signer>,
     listed: Arc<Listed>,
@@ -66,11 +75,14 @@ pub(crate) async fn run(
     let (tenants, pods, services, certificate) = (
         Routes(index.clone()),
         Pods(index.clone()),
-        Services(index),
+        Services(index, names.clone()),
         Certificate(serving),
     );
+    let (namespaces, slices) = (Namespaces(names.clone()), Slices(names));
     let nodes = NodeAuthority(signer);
     let all = || labelled(api::keys::TENANT);
+    // Without those of control planes, which are no namespaces of tenants.
+    let twins = labelled(&format!("{},!{}", api::keys::TENANT, api::keys::ROLE));
     tokio::join!(
         follow(
             Api::namespaced(client.clone(), system),
@@ -80,6 +92,8 @@ pub(crate) async fn run(
         ),
         follow(Api::all(client.clone()), all(), &pods, &listed),
         follow(Api::all(client.clone()), all(), &services, &listed),
+        follow(Api::all(client.clone()), twins, &namespaces, &listed),
+        follow(Api::all(client.clone()), all(), &slices, &listed),
         follow(
             Api::namespaced(client.clone(), system),
             named(api::keys::PROXY_SERVER),
@@ -180,17 +194,48 @@ impl Sink<Pod> for Pods {
     }
 }
 
-struct Services(Arc<Index>);
+struct Services(Arc<Index>, Arc<Names>);
 
 impl Sink<Service> for Services {
     fn set(&self, place: Place, service: Service) {
+        self.1.set_service(&place, &service);
         self.0.set_service(place, &service);
     }
     fn gone(&self, place: &Place) {
         self.0.drop_service(place);
+        self.1.drop_service(place);
     }
     fn keep(&self, listed: &HashSet<Place>) {
         self.0.keep_services(listed);
+        self.1.keep_services(listed);
+    }
+}
+
+struct Namespaces(Arc<Names>);
+
+impl Sink<Namespace> for Namespaces {
+    fn set(&self, place: Place, namespace: Namespace) {
+        self.0.set_namespace(&place, &namespace);
+    }
+    fn gone(&self, place: &Place) {
+        self.0.drop_namespace(place);
+    }
+    fn keep(&self, listed: &HashSet<Place>) {
+        self.0.keep_namespaces(listed);
+    }
+}
+
+struct Slices(Arc<Names>);
+
+impl Sink<EndpointSlice> for Slices {
+    fn set(&self, place: Place, slice: EndpointSlice) {
+        self.0.set_slice(&place, &slice);
+    }
+    fn gone(&self, place: &Place) {
+        self.0.drop_slice(place);
+    }
+    fn keep(&self, listed: &HashSet<Place>) {
+        self.0.keep_slices(listed);
     }
 }
 

@@ -256,10 +256,7 @@ mod tests {
             kind("sublet create a --wait --no-wait"),
             ErrorKind::ArgumentConflict
         );
-        assert_eq!(
-            kind("sublet create a --dns shared"),
-            ErrorKind::InvalidValue
-        );
+        assert_eq!(kind("sublet create a --dns both"), ErrorKind::InvalidValue);
         assert_eq!(
             kind("sublet kubeconfig a -o f --merge"),
             ErrorKind::ArgumentConflict

@@ -41,7 +41,7 @@ pub(crate) fn state(vcp: &VirtualControlPlane) -> State {
     if vcp.spec.super_cluster.is_none() {
         wanted.push("Synced");
     }
-    if vcp.spec.network.dns == Dns::Dedicated && vcp.spec.external.is_none() {
+    if vcp.spec.network.dns != Dns::None && vcp.spec.external.is_none() {
         wanted.push("DNSReady");
     }
     if wanted.into_iter().all(|type_| is_true(vcp, type_)) {

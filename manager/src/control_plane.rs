@@ -53,6 +53,8 @@ pub(crate) struct ControlPlane {
     pub(crate) domain: String,
     /// Who answers its DNS.
     pub(crate) dns: Dns,
+    /// Networks of the super cluster that its class names.
+    pub(crate) ranges: Vec<String>,
     /// Where clients reach it, when the VCP says so.
     pub(crate) endpoint: Option<Endpoint>,
     /// Host of the NodePort, when the class says so.
@@ -328,6 +330,7 @@ impl ControlPlane {
             slice,
             domain: spec.network.cluster_domain.clone(),
             dns: spec.network.dns,
+            ranges: offer.pod_network.cluster_ranges.clone(),
             endpoint: spec.endpoint.clone(),
             endpoint_host: offer.endpoint_host.clone(),
             egress: offer.api_server_egress.iter().map(egress).collect(),
@@ -350,7 +353,7 @@ impl ControlPlane {
     /// Issuer of the tenant's ServiceAccount tokens.
     ///
     /// No other tenant has it, it lies in the tenant's own DNS domain (so nobody outside can serve keys for it), and
-    /// the tenant's CoreDNS answers for it with the `kubernetes` Service, so that OIDC discovery works from pods.
+    /// the tenant's DNS server answers for it with the `kubernetes` Service, so that OIDC discovery works from pods.
     pub(crate) fn issuer_host(&self) -> String {
         format!("{}.kubernetes.default.svc.{}", self.owner.id, self.domain)
     }

@@ -31,6 +31,8 @@ pub(crate) struct Proxy {
     pub(crate) nodes: String,
     /// Where its front door is.
     pub(crate) door: Door,
+    /// Address of the Service by which pods reach its DNS server; none in a super cluster that was installed without.
+    pub(crate) dns: Option<String>,
 }
 
 /// How clients outside reach the front door.
@@ -61,6 +63,7 @@ pub(crate) async fn look(cluster: &Cluster, system: &str) -> Result<Option<Proxy
     let system = Some(system);
     let service = cluster.get(SERVICE, system, keys::PROXY).await?;
     let door = cluster.get(SERVICE, system, keys::FRONT_DOOR).await?;
+    let dns = cluster.get(SERVICE, system, keys::SHARED_DNS).await?;
     let authority = cluster.get(SECRET, system, keys::PROXY_AUTHORITY).await?;
     let nodes = cluster.get(SECRET, system, keys::PROXY_NODES).await?;
     let (Some(service), Some(door), Some(authority), Some(nodes)) =
@@ -76,6 +79,7 @@ pub(crate) async fn look(cluster: &Cluster, system: &str) -> Result<Option<Proxy
         authority,
         nodes,
         door,
+        dns: dns.as_ref().and_then(self::address),
     }))
 }
 
@@ -195,6 +199,7 @@ pub(crate) mod tests {
             authority: "proxy authority".into(),
             nodes: "nodes' authority".into(),
             door: Door::NodePort(30443),
+            dns: Some("10.96.0.53".into()),
         }
     }
 

@@ -182,6 +182,7 @@ impl Report {
             ("endpoint", json!(endpoint)),
             ("kubeconfigSecretRef", json!(secret)),
             ("controlPlaneNamespace", json!(cp.namespace)),
+            ("dnsAddress", json!(shared_dns(seen, cp))),
         ];
         let control_plane = match (&seen.tenant, parts.blockers.is_empty()) {
             (Tenant::Answers { .. }, true) => Fact::yes("ControlPlaneReady", "Answers"),
@@ -366,9 +367,25 @@ fn not_synced(vcp: &VirtualControlPlane) -> Option<Fact> {
     }
 }
 
+/// Address of the shared DNS server, where it is the tenant's.
+fn shared_dns<'a>(seen: &'a Seen, cp: &ControlPlane) -> Option<&'a str> {
+    let proxy = seen.proxy.as_ref().filter(|_| cp.dns == Dns::Shared);
+    proxy.and_then(|proxy| proxy.dns.as_deref())
+}
+
 fn dns_ready(seen: &Seen, cp: &ControlPlane) -> Fact {
-    if cp.dns == Dns::None {
-        return Fact::yes("DNSReady", "NotOurs");
+    match (cp.dns, shared_dns(seen, cp)) {
+        (Dns::None, _) => return Fact::yes("DNSReady", "NotOurs"),
+        (Dns::Dedicated, _) => {}
+        // It knows the tenant since its route was written, which precedes this.
+        (Dns::Shared, Some(_)) => return Fact::yes("DNSReady", "Shared"),
+        (Dns::Shared, None) => {
+            return Fact::no(
+                "DNSReady",
+                "NoSharedServer",
+                "waiting for the Service sublet-dns of the shared DNS server; if it doesn't come, run `sublet install`",
+            );
+        }
     }
     let Tenant::Answers { objects, .. } = &seen.tenant else {
         return Fact::no(

@@ -349,6 +349,10 @@ async fn compare(
             removal::replace(engine, tenant, key, &have).await?;
             Ok(None)
         }
+        Ok(Plan::Remake) => {
+            removal::remake(engine, tenant, key, &have).await?;
+            Ok(None)
+        }
         Ok(Plan::Create(_)) => Err(Failure::Waiting("the twin went away")),
         Err(foreign) => {
             let refused = Refused::new("NameTaken", foreign.to_string());

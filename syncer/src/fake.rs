@@ -48,6 +48,7 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         vcp_name: "acme".into(),
         slice: None,
         cluster_domain: "cluster.local".into(),
+        resolver: tenancy::resolver::Resolver::default(),
         pod_security: api::PodSecurity::Baseline,
         pods: PodRules::default(),
         reach: tenancy::reach::Reach::default(),

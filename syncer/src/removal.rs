@@ -81,10 +81,42 @@ pub(crate) async fn replace(
             "the tenant's object is the one that the super object belongs to",
         ));
     }
+    let twin = take_up(tenant, key, have, &owner.uid);
+    if twin.terminating {
+        return Ok(());
+    }
+    let grace = key.kind().deletes_early().then_some(FORCED_GRACE);
+    delete(engine, tenant, key, &twin, grace, Why::Missing).await?;
+    if tenant.table.get(key).twin.is_none() {
+        return Err(Failure::Waiting("the older incarnation is gone"));
+    }
+    Ok(())
+}
+
+/// The super object can't become what the tenant's object is now.
+pub(crate) async fn remake(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    have: &Object,
+) -> Result<(), Failure> {
+    let Some(owner) = meta::owner(have) else {
+        return Ok(());
+    };
+    let twin = take_up(tenant, key, have, &owner.uid);
+    delete(engine, tenant, key, &twin, None, Why::Told).await?;
+    if tenant.table.get(key).twin.is_none() {
+        return Err(Failure::Waiting("what it was is gone"));
+    }
+    Ok(())
+}
+
+/// Notes a super object as it was read.
+fn take_up(tenant: &Tenant, key: &Key, have: &Object, owner_uid: &str) -> SuperSide {
     let twin = SuperSide {
         uid: have.uid().into(),
         version: have.resource_version(),
-        owner_uid: owner.uid.as_str().into(),
+        owner_uid: owner_uid.into(),
         applied: meta::applied(have),
         state: meta::intent(have),
         baseline: 0,
@@ -95,15 +127,7 @@ pub(crate) async fn replace(
     tenant
         .table
         .update(key, |entry| entry.twin = Some(twin.clone()));
-    if twin.terminating {
-        return Ok(());
-    }
-    let grace = key.kind().deletes_early().then_some(FORCED_GRACE);
-    delete(engine, tenant, key, &twin, grace, Why::Missing).await?;
-    if tenant.table.get(key).twin.is_none() {
-        return Err(Failure::Waiting("the older incarnation is gone"));
-    }
-    Ok(())
+    twin
 }
 
 /// The tenant's object exists and nothing needs it in the super cluster any more.

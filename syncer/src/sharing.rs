@@ -100,7 +100,13 @@ fn slices() -> &'static Resource {
 /// Makes the tenant hold these Services and slices of those that are labelled as shown, and no others.
 async fn show(tenant: &Tenant, shown: &[(Value, Value)]) -> Result<(), Failure> {
     for (service, slice) in shown {
-        put(tenant, services(), service, &["/spec/ports"]).await?;
+        put(
+            tenant,
+            services(),
+            service,
+            &["/spec/ports", "/metadata/annotations"],
+        )
+        .await?;
         put(tenant, slices(), slice, &["/ports", "/endpoints"]).await?;
     }
     let wanted = |object: &Object, resource: &Resource| {

@@ -44,6 +44,11 @@ impl Block {
             && cut(self.bits) == cut(other.bits)
     }
 
+    /// Its address, if it has only one.
+    pub fn single(&self) -> Option<IpAddr> {
+        (self.prefix == self.width).then(|| self.first())
+    }
+
     /// What both have in common: two blocks are disjoint, or one holds the other.
     pub fn common(&self, other: &Self) -> Option<Self> {
         if self.holds(other) {
@@ -52,21 +57,33 @@ impl Block {
             other.holds(self).then_some(*self)
         }
     }
+
+    fn first(&self) -> IpAddr {
+        match u32::try_from(self.bits) {
+            Ok(bits) if self.width == 32 => IpAddr::V4(Ipv4Addr::from_bits(bits)),
+            _ => IpAddr::V6(Ipv6Addr::from_bits(self.bits)),
+        }
+    }
 }
 
 impl fmt::Display for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = match u32::try_from(self.bits) {
-            Ok(bits) if self.width == 32 => IpAddr::V4(Ipv4Addr::from_bits(bits)),
-            _ => IpAddr::V6(Ipv6Addr::from_bits(self.bits)),
-        };
-        write!(f, "{address}/{}", self.prefix)
+        write!(f, "{}/{}", self.first(), self.prefix)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_block_of_one_address_says_which() {
+        let single = |text| Block::parse(text).and_then(|block| block.single());
+        assert_eq!(single("10.0.0.7/32"), "10.0.0.7".parse().ok());
+        assert_eq!(single("fd00::7/128"), "fd00::7".parse().ok());
+        assert_eq!(single("10.0.0.0/24"), None);
+        assert_eq!(single("fd00::/32"), None);
+    }
 
     #[test]
     fn blocks_are_read_and_written() {

@@ -303,6 +303,11 @@ pub trait Kind: Sync {
         crate::plan::whole_fields(want, have)
     }
 
+    /// Whether `have` can't become `want`, since what differs can't be changed: it is deleted and made anew.
+    fn must_be_remade(&self, _want: &Object, _have: &Object) -> bool {
+        false
+    }
+
     /// Whether deleting the tenant's object, once asked for, is passed on before its finalizers are gone (pods).
     fn deletes_early(&self) -> bool {
         false

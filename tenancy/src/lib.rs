@@ -34,6 +34,7 @@ pub mod slice;
 pub mod block;
 
 pub mod reach;
+pub mod resolver;
 
 pub mod meta;
 

@@ -57,6 +57,9 @@ pub const KUBELET_PORT: u16 = 10250;
 /// Where tenants' API servers reach the proxy: its way out.
 pub const WAY_OUT_PORT: u16 = 8131;
 
+/// Where pods of tenants in shared mode reach DNS, by UDP and TCP: the port of the proxy behind port 53 of its Service.
+pub const DNS_PORT: u16 = 1053;
+
 /// Domain of the host names of virtual nodes. No DNS server knows it: tenants' API servers reach nodes by the proxy's
 /// way out, which takes such a name for the kubelet that it serves itself.
 const NODE_DOMAIN: &str = ".nodes.sublet.internal";

@@ -19,6 +19,8 @@ pub enum Plan {
     Patch(Vec<Patch>),
     /// DELETE, then create anew: an immutable field differs and the object belongs to an older incarnation.
     Replace,
+    /// DELETE, then create anew: the tenant's object is the same one and became something else.
+    Remake,
 }
 
 /// A JSON Patch (RFC 6902) for the object or one of its subresources.
@@ -83,6 +85,9 @@ pub fn plan(kind: &dyn Kind, want: Object, have: Option<&Object>) -> Result<Plan
     if have.is_terminating() {
         // Nothing can be written to it any more; its end brings the key back.
         return Ok(Plan::Nothing);
+    }
+    if kind.must_be_remade(&want, have) {
+        return Ok(Plan::Remake);
     }
     let mut changes = kind.changes(&want, have);
     changes.extend(key_changes(&want, have));

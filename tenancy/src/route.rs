@@ -13,6 +13,10 @@ pub const BACKEND: &str = "backend";
 pub const API_ADDRESS: &str = "apiAddress";
 /// DNS suffix of the tenant's Services.
 pub const DOMAIN: &str = "clusterDomain";
+/// Address of the DNS server that answers for the tenant, when it has none of its own.
+pub const DNS: &str = "dnsAddress";
+/// Networks of the super cluster, one a line: names of their addresses are asked of nobody outside.
+pub const RANGES: &str = "clusterRanges";
 /// A host name that clients reach the tenant by, when it has one of its own.
 pub const HOST: &str = "host";
 /// Where the tenant's API server may go beside its own pods and Services: `CIDR` or `CIDR PORT`, one a line.

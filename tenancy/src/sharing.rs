@@ -121,7 +121,8 @@ pub fn shown(link: &Link, source: &Object) -> Option<(Value, Value)> {
     let ServiceRef { namespace, name } = &link.shown_as;
     let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
     let service = json!({
-        "metadata": {"name": name, "namespace": namespace, "labels": {keys::SHARED: "true"}},
+        "metadata": {"name": name, "namespace": namespace, "labels": {keys::SHARED: "true"},
+            "annotations": {keys::SHOWN_ADDRESS: address.to_string()}},
         "spec": {"clusterIP": "None", "type": "ClusterIP", "ports": ports},
     });
     let slice = json!({

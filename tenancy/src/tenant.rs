@@ -5,6 +5,7 @@ use crate::{
     pod_rules::PodRules,
     quota::amount::Amounts,
     reach::Reach,
+    resolver::Resolver,
     sharing::{Opened, Shared},
     slice::Slice,
 };
@@ -73,6 +74,8 @@ pub struct Tenant {
     pub slice: Option<Slice>,
     /// DNS suffix of the tenant's Services.
     pub cluster_domain: String,
+    /// Whom its pods ask for names.
+    pub resolver: Resolver,
     /// Pod Security level its pods are held to.
     pub pod_security: PodSecurity,
     /// What its pods are made with, whatever they ask for.

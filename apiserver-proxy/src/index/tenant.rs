@@ -2,6 +2,7 @@
 
 use crate::{
     destination::Allowed,
+    dns::Zone,
     identity::{self, Authority},
     limit::Limits,
 };
@@ -13,6 +14,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 use tenancy::{
+    block::Block,
     route,
     tenant::{InvalidIdentity, TenantId},
 };
@@ -32,6 +34,8 @@ pub(crate) struct Tenant {
     pub(crate) api_address: Option<IpAddr>,
     /// DNS suffix of its Services.
     pub(crate) domain: String,
+    /// Its names, when the proxy serves them.
+    pub(crate) zone: Option<Zone>,
     /// A host name of the tenant's own that clients reach it by.
     pub(crate) host: Option<String>,
     /// Where its API server may go beside its own pods and Services.
@@ -82,17 +86,29 @@ impl Tenant {
             .ok_or(Malformed::Value(keys::CONTROL_PLANE))?;
         let backend = needed(route::BACKEND)?;
         let api_address = data(route::API_ADDRESS).map(str::parse).transpose();
+        let api_address = api_address.map_err(|_| Malformed::Value(route::API_ADDRESS))?;
+        let id = TenantId::parse(label)?;
+        let domain = data(route::DOMAIN).unwrap_or("cluster.local");
+        let server = data(route::DNS).map(str::parse).transpose();
+        let server = server.map_err(|_| Malformed::Value(route::DNS))?;
+        let closed = data(route::RANGES).unwrap_or_default().lines();
+        let closed = closed.map(|line| Block::parse(line).ok_or(Malformed::Value(route::RANGES)));
+        let closed = closed.collect::<Result<_, _>>()?;
+        let zone = server.map(|server| Zone::new(id.as_str(), domain, api_address, server, closed));
         let allowed = data(route::ALLOWED).unwrap_or_default();
         let allowed: Result<_, _> = allowed.lines().map(str::parse).collect();
         Ok(Self {
-            id: TenantId::parse(label)?,
+            id,
             name: name.to_owned(),
             authority: Authority::from_pem(needed(route::AUTHORITY)?)?,
             backend: backend
                 .parse()
                 .map_err(|_| Malformed::Value(route::BACKEND))?,
-            api_address: api_address.map_err(|_| Malformed::Value(route::API_ADDRESS))?,
-            domain: data(route::DOMAIN).unwrap_or("cluster.local").to_owned(),
+            api_address,
+            domain: domain.to_owned(),
+            zone: zone
+                .transpose()
+                .map_err(|_| Malformed::Value(route::DOMAIN))?,
             host: data(route::HOST).map(str::to_ascii_lowercase),
             allowed: allowed.map_err(|_| Malformed::Value(route::ALLOWED))?,
             node_selector: route::parse_node_selector(

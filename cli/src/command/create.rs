@@ -92,6 +92,8 @@ enum Level {
 enum DnsMode {
     /// Stock CoreDNS in the tenant
     Dedicated,
+    /// Sublet's server for all tenants that have none
+    Shared,
     /// None: the tenant brings its own kube-dns Service
     None,
 }
@@ -339,6 +341,7 @@ impl From<DnsMode> for Dns {
     fn from(mode: DnsMode) -> Self {
         match mode {
             DnsMode::Dedicated => Self::Dedicated,
+            DnsMode::Shared => Self::Shared,
             DnsMode::None => Self::None,
         }
     }

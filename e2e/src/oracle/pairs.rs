@@ -24,6 +24,7 @@ use tenancy::{
     plan::{Plan, plan},
     pod_rules::PodRules,
     reach::Reach,
+    resolver::Resolver,
     sharing::{Opened, Shared},
     tenant::Tenant,
 };
@@ -242,6 +243,12 @@ async fn rules(side: &Side, guest: &Guest) -> anyhow::Result<Tenant> {
             .as_deref()
             .and_then(|text| text.parse().ok()),
         cluster_domain: vcp.spec.network.cluster_domain.clone(),
+        resolver: Resolver::of(
+            vcp.spec.network.dns,
+            vcp.status
+                .as_ref()
+                .and_then(|status| status.dns_address.as_deref()),
+        ),
         pod_security: vcp.spec.policy.pod_security.unwrap_or_default(),
         pods: PodRules::default(),
         reach: Reach::of(&PodNetwork::default(), vcp.spec.policy.egress.as_deref()),

@@ -60,7 +60,7 @@ fn a_wrong_control_plane_is_refused_with_what_to_write() {
                 json!({"network": {"serviceCIDR": "10.96.4.0"}}),
                 "in CIDR notation, such as 10.96.4.0/22",
             ),
-            (json!({"network": {"dns": "shared"}}), "dedicated"),
+            (json!({"network": {"dns": "both"}}), "dedicated"),
             (
                 json!({"external": external, "replicas": 1}),
                 "leave out version, replicas and etcd",

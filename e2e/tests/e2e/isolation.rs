@@ -1,6 +1,7 @@
 //! Two tenants that must not notice each other.
 
 mod benchmark;
+mod dns;
 mod full;
 mod group;
 mod hosts;

@@ -306,6 +306,45 @@ fn a_control_plane_comes_up_in_this_order() {
 }
 
 #[test]
+fn a_tenant_of_the_shared_dns_server_gets_none_of_its_own() {
+    let mut seen = seen();
+    seen.vcp.spec.network.dns = api::Dns::Shared;
+    let mut said = vec![];
+    loop {
+        let actions = decided(&seen).actions;
+        if actions.is_empty() && matches!(seen.tenant, Tenant::Answers { .. }) {
+            break;
+        }
+        if actions.is_empty() {
+            seen.tenant = Tenant::Answers {
+                kube_system_uid: "uid".into(),
+                objects: Objects::default(),
+            };
+            continue;
+        }
+        said.extend(play(&mut seen, actions));
+    }
+    let of_a_server = |line: &String| line.contains("dns") && line.starts_with("in tenant");
+    assert!(!said.iter().any(of_a_server), "{said:#?}");
+    let shown = |seen: &Seen| {
+        let report = decided(seen).report;
+        let fact = report
+            .conditions
+            .into_iter()
+            .find(|fact| fact.kind == "DNSReady");
+        let address = report
+            .fields
+            .into_iter()
+            .find(|(field, _)| *field == "dnsAddress");
+        (fact.unwrap().reason, address.unwrap().1)
+    };
+    assert_eq!(shown(&seen), ("Shared".into(), json!("10.96.0.53")));
+    seen.proxy.as_mut().unwrap().dns = None;
+    let (reason, address) = shown(&seen);
+    assert_eq!((reason.as_str(), address), ("NoSharedServer", Value::Null));
+}
+
+#[test]
 fn an_upgrade_waits_for_the_part_before_it() {
     let mut seen = seen();
     loop {

@@ -5,7 +5,7 @@ use crate::{
     control_plane::ControlPlane,
     object::{CONFIG_MAP, Object},
 };
-use api::keys as marks;
+use api::{Dns, keys as marks};
 use serde_json::json;
 use tenancy::route;
 
@@ -28,6 +28,12 @@ pub(crate) fn route(
         route::ALLOWED: cp.egress.join("\n"),
         route::NODE_SELECTOR: route::node_selector(&cp.visible_nodes),
     });
+    if let (Dns::Shared, Some(address)) = (cp.dns, &addresses.proxy.dns) {
+        data[route::DNS] = json!(address);
+        let slice = cp.slice.to_string();
+        let ranges = cp.ranges.iter().map(String::as_str).chain([slice.as_str()]);
+        data[route::RANGES] = json!(ranges.collect::<Vec<_>>().join("\n"));
+    }
     if let Some(host) = keys::own_host(cp) {
         data[route::HOST] = json!(host);
     }

@@ -502,3 +502,21 @@ fn a_route_says_what_the_proxy_needs_and_no_secret() {
         }"#]]
     .assert_eq(&serde_json::to_string_pretty(&route.body["data"]).unwrap());
 }
+
+#[test]
+fn the_proxy_is_told_whose_names_it_serves() {
+    let mut cp = control_plane();
+    cp.ranges = vec!["10.244.0.0/16".into()];
+    let told = |cp: &ControlPlane| {
+        let data = route::route(cp, &addresses(), "authority", "s").body["data"].clone();
+        (data["dnsAddress"].clone(), data["clusterRanges"].clone())
+    };
+    let nothing = (Value::Null, Value::Null);
+    for dns in [api::Dns::Dedicated, api::Dns::None] {
+        cp.dns = dns;
+        assert_eq!(told(&cp), nothing);
+    }
+    cp.dns = api::Dns::Shared;
+    let ranges = format!("10.244.0.0/16\n{}", cp.slice);
+    assert_eq!(told(&cp), (json!("10.96.0.53"), json!(ranges)));
+}

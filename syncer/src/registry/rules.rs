@@ -10,6 +10,7 @@ use tenancy::{
     pod_rules::PodRules,
     quota::amount::{self, Amounts},
     reach::Reach,
+    resolver::Resolver,
     sharing::Opened,
     tenant::{Tenant as Rules, TenantId},
 };
@@ -53,6 +54,12 @@ pub(super) fn rules(
             .as_deref()
             .and_then(|text| text.parse().ok()),
         cluster_domain: vcp.spec.network.cluster_domain.clone(),
+        resolver: Resolver::of(
+            vcp.spec.network.dns,
+            vcp.status
+                .as_ref()
+                .and_then(|status| status.dns_address.as_deref()),
+        ),
         pod_security: vcp.spec.policy.pod_security.unwrap_or(ceiling).min(ceiling),
         pods: PodRules::of(&class.pods, &vcp.spec.policy.pods, &class.coredns_image),
         reach: Reach::of(&class.pod_network, vcp.spec.policy.egress.as_deref()),

@@ -5,7 +5,7 @@
 //! pods that none does. A pod without the labels reaches nobody and is reached by nobody.
 
 use super::{Cx, Resource, down::policy};
-use crate::{meta, object::Object, reach::Open, selector};
+use crate::{meta, naming, object::Object, reach::Open, selector};
 use api::keys;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -25,6 +25,8 @@ const SERVICE: &str = "sublet-service-";
 const API_SERVER_PORT: u16 = 6443;
 /// Port of that Service.
 const API_SERVICE_PORT: u64 = 443;
+/// Ports by which DNS is meant: the Service's, and that of the server's pods behind it.
+const DNS_PORTS: [u64; 2] = [53, naming::DNS_PORT as u64];
 
 /// NetworkPolicies of the super cluster.
 pub const RESOURCE: &Resource = policy::RESOURCE;
@@ -139,7 +141,8 @@ pub(super) fn of_namespace(namespace: &str, twin: &str, cx: &Cx<'_>) -> Vec<Obje
             cx,
         ),
     ];
-    if namespace == "kube-system" && cx.tenant.slice.is_some() {
+    let has_server = cx.tenant.slice.is_some() && !cx.tenant.resolver.is_shared();
+    if namespace == "kube-system" && has_server {
         policies.push(object(
             twin,
             DNS,
@@ -213,10 +216,7 @@ pub(super) fn from_everybody(cx: &Cx<'_>) -> Vec<Value> {
     let mut peers = vec![
         json!({"namespaceSelector": own_namespaces(cx)}),
         // Calls of the tenant's API server: webhooks, and the proxy subresources of pods and Services.
-        json!({
-            "namespaceSelector": named([api::SYSTEM_NAMESPACE]),
-            "podSelector": {"matchLabels": {"app.kubernetes.io/name": keys::PROXY}},
-        }),
+        proxy(),
     ];
     peers.extend(platform(&cx.tenant.reach.ingress_namespaces));
     peers
@@ -228,7 +228,28 @@ pub(super) fn to_everybody(ports: &Value, cx: &Cx<'_>) -> Vec<Value> {
     peers.extend(platform(&cx.tenant.reach.egress_namespaces));
     let mut rules = to(peers, cx.tenant.reach.everything(), ports);
     rules.extend(to_api_server(ports, cx));
+    rules.extend(to_dns(ports, cx));
     rules
+}
+
+/// The rule for the shared DNS server, if it is the tenant's and `ports` hold the port of DNS.
+pub(super) fn to_dns(ports: &Value, cx: &Cx<'_>) -> Option<Value> {
+    let asked = ["UDP", "TCP"]
+        .into_iter()
+        .filter(|protocol| DNS_PORTS.iter().any(|port| covers(ports, protocol, *port)));
+    let open: Vec<Value> = asked
+        .map(|protocol| json!({"protocol": protocol, "port": naming::DNS_PORT}))
+        .collect();
+    (cx.tenant.resolver.is_shared() && !open.is_empty())
+        .then(|| json!({"to": [proxy()], "ports": open}))
+}
+
+/// The proxy's pods.
+fn proxy() -> Value {
+    json!({
+        "namespaceSelector": named([api::SYSTEM_NAMESPACE]),
+        "podSelector": {"matchLabels": {"app.kubernetes.io/name": keys::PROXY}},
+    })
 }
 
 /// Egress rules for peers and for what is open outside, under `ports`.

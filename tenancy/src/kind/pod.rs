@@ -64,7 +64,7 @@ impl Kind for Pod {
         identity::step(&mut spec, object, cx)?;
         env::step(&mut spec, object, cx);
         volumes::step(&mut spec, object, cx, &mut annotations);
-        dns::step(&mut spec, object, cx);
+        dns::step(&mut spec, object, cx)?;
         placement::step(&mut spec, cx)?;
         classes::step(&mut spec, object, cx)?;
         affinity::step(&mut spec, object, cx);

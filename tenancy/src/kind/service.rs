@@ -10,6 +10,7 @@ use crate::{
     plan::{Change, holds},
     sharing,
 };
+use api::keys;
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
 
@@ -49,6 +50,21 @@ const PORT: [&str; 6] = [
     "nodePort",
 ];
 
+/// Annotations of twins that only say where a name leads, and where they stand.
+const SIGNPOSTS: [(&str, &str); 2] = [
+    (
+        keys::EXTERNAL_NAME,
+        "/metadata/annotations/sublet.dev~1external-name",
+    ),
+    (
+        keys::SHOWN_ADDRESS,
+        "/metadata/annotations/sublet.dev~1shown-address",
+    ),
+];
+
+/// Fields of their ports that cross.
+const SIGNPOST_PORT: [&str; 4] = ["name", "protocol", "appProtocol", "port"];
+
 /// Spec fields that the super cluster allocates or defaults: kept when a patch replaces the spec.
 const ALLOCATED: [&str; 5] = [
     "clusterIPs",
@@ -76,13 +92,19 @@ impl Kind for Service {
     }
 
     fn down(&self, object: &Object, cx: &Cx<'_>) -> Result<Option<Object>, Refused> {
-        if object.text("/spec/type") == Some("ExternalName")
-            || is_api_server(object.namespace(), object.name())
-            || sharing::is_shown(object)
-        {
-            // The first is an answer of the tenant's DNS alone; the second is served from the control plane's namespace;
-            // the third is in the super cluster already, as somebody else's.
+        if is_api_server(object.namespace(), object.name()) {
+            // It is served from the control plane's namespace.
             return Ok(None);
+        }
+        if object.text("/spec/type") == Some("ExternalName") || sharing::is_shown(object) {
+            // The first is an answer of the tenant's DNS alone; the second is in the super cluster already, as somebody
+            // else's. A DNS server that isn't the tenant's own learns both from a twin that leads nowhere.
+            return Ok(cx
+                .tenant
+                .resolver
+                .is_shared()
+                .then(|| signpost(object, cx))
+                .flatten());
         }
         if object
             .at("/spec/externalIPs")
@@ -134,15 +156,31 @@ impl Kind for Service {
             // The server adds to the spec, and nothing to the selector.
             holds(now, &spec) && spec.get("selector") == now.get("selector")
         };
-        if same {
-            vec![]
-        } else {
-            vec![Change {
-                subresource: None,
-                pointer: "/spec".into(),
-                value: Some(spec),
-            }]
-        }
+        let spec = (!same).then(|| Change {
+            subresource: None,
+            pointer: "/spec".into(),
+            value: Some(spec),
+        });
+        let leads = SIGNPOSTS
+            .into_iter()
+            .filter(|(key, _)| want.annotation(key).is_none() && have.annotation(key).is_some());
+        let leads = leads.map(|(_, pointer)| Change {
+            subresource: None,
+            pointer: pointer.into(),
+            value: None,
+        });
+        spec.into_iter().chain(leads).collect()
+    }
+
+    fn must_be_remade(&self, want: &Object, have: &Object) -> bool {
+        let address = |object: &Object| {
+            let address = object
+                .text("/spec/clusterIP")
+                .filter(|address| !address.is_empty());
+            address.map(str::to_owned)
+        };
+        // Only a Service that became one with an address, or had one, differs there: addresses themselves never change.
+        address(want).is_some_and(|want| address(have).is_some_and(|have| have != want))
     }
 
     fn relax(&self, want: &Object) -> Option<Object> {
@@ -193,6 +231,25 @@ impl Kind for Service {
         }
         writes
     }
+}
+
+/// A headless Service without pods that says in an annotation where the tenant's name leads: nothing in the super cluster
+/// resolves or routes by it (T15).
+fn signpost(object: &Object, cx: &Cx<'_>) -> Option<Object> {
+    let (key, target) = match object.text("/spec/type") {
+        Some("ExternalName") => (keys::EXTERNAL_NAME, object.text("/spec/externalName")),
+        _ => (keys::SHOWN_ADDRESS, object.annotation(keys::SHOWN_ADDRESS)),
+    };
+    let mut twin = meta::twin(&RESOURCE, object, object.name(), cx);
+    twin.annotate(key, target?);
+    let ports = object.at("/spec/ports").and_then(Value::as_array);
+    let ports = ports.into_iter().flatten();
+    twin.value_mut()["spec"] = json!({
+        "type": "ClusterIP",
+        "clusterIP": "None",
+        "ports": ports.map(|port| Value::Object(pick(port, &SIGNPOST_PORT))).collect::<Value>(),
+    });
+    Some(twin)
 }
 
 /// The Service of the tenant's own API, which the manager serves from the control plane's namespace.
@@ -283,6 +340,7 @@ mod tests {
     use super::*;
     use crate::kind::testing::{Answers, object, tenant};
     use crate::plan::{Plan, plan};
+    use crate::resolver::Resolver;
 
     fn service(spec: Value) -> Object {
         object(json!({
@@ -299,6 +357,61 @@ mod tests {
                 facts: &Answers::default(),
             },
         )
+    }
+
+    fn down_as_shared(object: &Object) -> Option<Object> {
+        let mut tenant = tenant();
+        tenant.resolver = Resolver::Shared(None);
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &Answers::default(),
+        };
+        crate::kind::translate(&Service, object, &cx).unwrap()
+    }
+
+    /// T15: no name of a tenant leads anywhere in the super cluster, whoever answers the tenant's DNS.
+    #[test]
+    fn t15_the_shared_dns_server_learns_where_names_lead_and_nobody_is_led() {
+        let spec = json!({"type": "ExternalName", "externalName": "example.com", "externalIPs": ["10.0.0.1"],
+            "selector": {"a": "b"}, "ports": [{"name": "http", "port": 80, "nodePort": 30000, "targetPort": 8080}]});
+        assert_eq!(down(spec.clone()), Ok(None));
+        let twin = down_as_shared(&service(spec)).unwrap();
+        assert_eq!(twin.annotation(keys::EXTERNAL_NAME), Some("example.com"));
+        let expected = json!({"type": "ClusterIP", "clusterIP": "None", "ports": [{"name": "http", "port": 80}]});
+        assert_eq!(twin.at("/spec"), Some(&expected));
+        let mut shown = service(json!({"clusterIP": "None", "ports": [{"port": 5432}]}));
+        shown.value_mut()["metadata"]["labels"] = json!({keys::SHARED: "true"});
+        assert_eq!(down_as_shared(&shown), None);
+        shown.annotate(keys::SHOWN_ADDRESS, "10.96.8.9");
+        let twin = down_as_shared(&shown).unwrap();
+        assert_eq!(twin.annotation(keys::SHOWN_ADDRESS), Some("10.96.8.9"));
+        assert_eq!(twin.at("/spec/clusterIP"), Some(&json!("None")));
+    }
+
+    #[test]
+    fn what_becomes_a_name_or_stops_being_one_is_made_anew_where_it_has_an_address() {
+        let name = service(json!({"type": "ExternalName", "externalName": "example.com"}));
+        let address = service(json!({"clusterIP": "10.96.4.77", "ports": [{"port": 80}]}));
+        let headless = service(json!({"clusterIP": "None", "ports": [{"port": 80}]}));
+        let [name, address, headless] = [name, address, headless].map(|object| {
+            let mut twin = down_as_shared(&object).unwrap();
+            twin.value_mut()["metadata"]["uid"] = "twin".into();
+            twin
+        });
+        for (want, have) in [(&name, &address), (&address, &name), (&address, &headless)] {
+            assert_eq!(plan(&Service, want.clone(), Some(have)), Ok(Plan::Remake));
+        }
+        // Without an address both are the same object; the way is taken away from it.
+        let Ok(Plan::Patch(patches)) = plan(&Service, headless, Some(&name)) else {
+            panic!("it is patched");
+        };
+        let removes =
+            |operation: &Value| operation["op"] == "remove" && operation["path"] == SIGNPOSTS[0].1;
+        assert!(
+            patches
+                .iter()
+                .any(|patch| patch.operations.iter().any(removes))
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::{
     offer::Offers,
     pod_rules::PodRules,
     reach::Reach,
+    resolver::Resolver,
     sharing::{Opened, Shared},
     tenant::{Tenant, TenantId},
 };
@@ -21,6 +22,7 @@ pub(crate) fn tenant() -> Tenant {
         vcp_name: "acme".into(),
         slice: Some("10.96.4.0/22".parse().unwrap()),
         cluster_domain: "cluster.local".into(),
+        resolver: Resolver::default(),
         pod_security: PodSecurity::Baseline,
         pods: PodRules::default(),
         reach: everywhere(),

@@ -131,6 +131,7 @@ impl Page {
         );
         let dns = match spec.network.dns {
             Dns::Dedicated => "CoreDNS in the tenant",
+            Dns::Shared => "Sublet's server for all tenants",
             Dns::None => "the tenant's own",
         };
         line("DNS", format!("{dns}, {}", spec.network.cluster_domain));

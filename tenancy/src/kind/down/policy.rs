@@ -15,8 +15,10 @@ use crate::{
     },
     meta,
     object::Object,
+    selector,
 };
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// NetworkPolicies.
 pub(in crate::kind) const RESOURCE: &Resource = &Resource {
@@ -86,7 +88,7 @@ fn step(spec: &mut Value, object: &Object, cx: &Cx<'_>) -> Result<Crossing, Refu
     }
     let mut egress = vec![];
     for rule in list(spec, "/egress") {
-        egress.extend(destinations(rule, cx)?);
+        egress.extend(destinations(rule, object.namespace(), cx)?);
     }
     if let Some(rules) = spec.get_mut("egress") {
         *rules = egress.into();
@@ -119,14 +121,15 @@ fn sources(rule: &Value, cx: &Cx<'_>) -> Result<Vec<Value>, Refused> {
 ///
 /// Blocks are cut to what the tenant's class opens. One that holds the address of the tenant's API server means that
 /// server, which answers under another address and port than its Service's.
-fn destinations(rule: &Value, cx: &Cx<'_>) -> Result<Vec<Value>, Refused> {
+fn destinations(rule: &Value, namespace: &str, cx: &Cx<'_>) -> Result<Vec<Value>, Refused> {
     let ports = rule.get("ports").unwrap_or(&Value::Null);
     if list(rule, "/to").next().is_none() {
         return Ok(isolation::to_everybody(ports, cx));
     }
-    let (mut peers, mut open, mut api_server) = (vec![], vec![], false);
+    let (mut peers, mut open, mut api_server, mut dns) = (vec![], vec![], false, false);
     for peer in list(rule, "/to") {
         let Some(block) = peer.get("ipBlock") else {
+            dns |= means_dns(peer, namespace, cx);
             peers.push(pods(peer, cx));
             continue;
         };
@@ -138,7 +141,28 @@ fn destinations(rule: &Value, cx: &Cx<'_>) -> Result<Vec<Value>, Refused> {
     if api_server {
         rules.extend(isolation::to_api_server(ports, cx));
     }
+    if dns {
+        rules.extend(isolation::to_dns(ports, cx));
+    }
     Ok(rules)
+}
+
+/// Whether a peer would hold the pods of a cluster's DNS, as people write it: `k8s-app: kube-dns` in kube-system. Where the
+/// tenant has none of its own, the server that it asks instead is meant.
+fn means_dns(peer: &Value, namespace: &str, cx: &Cx<'_>) -> bool {
+    const HOME: &str = "kube-system";
+    let labels = BTreeMap::from([("k8s-app".to_owned(), "kube-dns".to_owned())]);
+    let is_home = match peer.get("namespaceSelector") {
+        None => namespace == HOME,
+        Some(selector) if says_nothing(selector) => true,
+        Some(selector) => cx
+            .facts
+            .namespaces(selector)
+            .iter()
+            .any(|name| name == HOME),
+    };
+    let pods = peer.get("podSelector");
+    is_home && pods.is_none_or(|pods| selector::matches(pods, &labels))
 }
 
 /// Blocks of which nothing is open.
@@ -184,16 +208,21 @@ fn pods(peer: &Value, cx: &Cx<'_>) -> Value {
 
 /// The tenant's namespaces that a selector matches, as a selector of super namespaces.
 fn namespaces(selector: &Value, cx: &Cx<'_>) -> Value {
+    if says_nothing(selector) {
+        return isolation::own_namespaces(cx);
+    }
+    twins(&cx.facts.namespaces(selector), cx)
+}
+
+/// Whether a selector selects everything.
+fn says_nothing(selector: &Value) -> bool {
     let asks = |field: &str| {
         selector.get(field).is_some_and(|value| {
             value.as_object().is_some_and(|map| !map.is_empty())
                 || value.as_array().is_some_and(|list| !list.is_empty())
         })
     };
-    if asks("matchLabels") || asks("matchExpressions") {
-        return twins(&cx.facts.namespaces(selector), cx);
-    }
-    isolation::own_namespaces(cx)
+    !asks("matchLabels") && !asks("matchExpressions")
 }
 
 fn twins(namespaces: &[String], cx: &Cx<'_>) -> Value {
@@ -252,6 +281,7 @@ mod tests {
         testing::{Answers, object, tenant},
         translate,
     };
+    use crate::resolver::Resolver;
     use expect_test::{Expect, expect};
 
     fn down(spec: Value) -> Result<Value, Refused> {
@@ -273,6 +303,68 @@ mod tests {
     fn becomes(spec: Value, expected: &Expect) {
         let spec = down(spec).unwrap();
         expected.assert_eq(&serde_saphyr::to_string(&spec).unwrap());
+    }
+
+    /// What a policy of the namespace `default` opens of the shared DNS server.
+    fn dns_of(egress: Value) -> Vec<Value> {
+        let mut tenant = tenant();
+        tenant.resolver = Resolver::Shared(None);
+        let facts = Answers {
+            namespaces: vec!["kube-system".into()],
+            ..Answers::default()
+        };
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &facts,
+        };
+        let policy = object(json!({
+            "metadata": {"name": "p", "namespace": "default", "uid": "u"},
+            "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [egress]},
+        }));
+        let twin = translate(&POLICY, &policy, &cx).unwrap().unwrap();
+        let port = |rule: &&Value| list(rule, "/ports").any(|port| port["port"] == 1053);
+        list(twin.value(), "/spec/egress")
+            .filter(port)
+            .cloned()
+            .collect()
+    }
+
+    #[test]
+    fn a_way_to_the_clusters_dns_is_one_to_the_server_that_stands_for_it() {
+        let home = json!({"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}});
+        let pods = |value: &str| json!({"matchLabels": {"k8s-app": value}});
+        let udp = json!([{"protocol": "UDP", "port": 53}]);
+        for (rule, opens) in [
+            (
+                json!({"to": [{"namespaceSelector": home, "podSelector": pods("kube-dns")}], "ports": udp}),
+                true,
+            ),
+            (
+                json!({"to": [{"namespaceSelector": {}, "podSelector": pods("kube-dns")}]}),
+                true,
+            ),
+            (
+                json!({"to": [{"namespaceSelector": home}], "ports": udp}),
+                true,
+            ),
+            (json!({"ports": udp}), true),
+            (
+                json!({"to": [{"namespaceSelector": home, "podSelector": pods("other")}]}),
+                false,
+            ),
+            // Of the policy's own namespace.
+            (json!({"to": [{"podSelector": pods("kube-dns")}]}), false),
+            (
+                json!({"to": [{"namespaceSelector": {}}], "ports": [{"port": 443}]}),
+                false,
+            ),
+            (
+                json!({"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}),
+                false,
+            ),
+        ] {
+            assert_eq!(dns_of(rule.clone()).len(), usize::from(opens), "{rule}");
+        }
     }
 
     #[test]

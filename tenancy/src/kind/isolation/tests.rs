@@ -1,6 +1,6 @@
 use super::*;
 use crate::kind::testing::{Answers, object as parsed, tenant};
-use crate::{naming, reach::Reach};
+use crate::{reach::Reach, resolver::Resolver};
 use api::{Egress, PodNetwork};
 use expect_test::expect;
 
@@ -90,6 +90,46 @@ fn by_default_a_tenant_meets_itself_its_api_server_and_nobody_else() {
         - Egress
     "#]]
     .assert_eq(&shown(&policies));
+}
+
+#[test]
+fn t44_pods_without_a_dns_server_of_their_own_reach_the_shared_one() {
+    let mut tenant = tenant();
+    tenant.resolver = Resolver::Shared(None);
+    let facts = Answers::default();
+    let cx = Cx {
+        tenant: &tenant,
+        facts: &facts,
+    };
+    let policies = of_namespace("kube-system", "twin", &cx);
+    // No pod of the tenant may ask the super cluster's server.
+    assert!(policies.iter().all(|policy| policy.name() != DNS));
+    let egress = policies
+        .iter()
+        .find(|policy| policy.name() == EGRESS)
+        .unwrap();
+    let rules = egress.at("/spec/egress").and_then(Value::as_array).unwrap();
+    let rule = to_dns(&Value::Null, &cx).unwrap();
+    assert!(rules.contains(&rule));
+    assert_eq!(
+        rule,
+        json!({
+            "to": [{
+                "namespaceSelector": named(["sublet-system"]),
+                "podSelector": {"matchLabels": {"app.kubernetes.io/name": "sublet-apiserver-proxy"}},
+            }],
+            "ports": [{"protocol": "UDP", "port": 1053}, {"protocol": "TCP", "port": 1053}],
+        })
+    );
+    // A policy that lets pods go to a web server doesn't let them ask for names.
+    assert_eq!(to_dns(&json!([{"port": 443}]), &cx), None);
+    let udp = to_dns(&json!([{"port": 53, "protocol": "UDP"}]), &cx).unwrap();
+    assert_eq!(udp["ports"], json!([{"protocol": "UDP", "port": 1053}]));
+    let own = Cx {
+        tenant: &super::super::testing::tenant(),
+        ..cx
+    };
+    assert_eq!(to_dns(&Value::Null, &own), None);
 }
 
 #[test]

@@ -4,8 +4,13 @@
 //! that the kubelet would have derived, from the tenant's point of view. The node's own search domains aren't added.
 
 use super::fields::{Fields, Rule, is_true, items, text};
-use crate::{kind::Cx, object::Object};
+use crate::{
+    kind::{Cx, Refused},
+    object::Object,
+    resolver::Resolver,
+};
 use serde_json::{Value, json};
+use std::net::IpAddr;
 
 /// Limits of the API (`MaxDNSNameservers`, `MaxDNSSearchPaths`, `MaxDNSSearchListChars`); the kubelet cuts to them when
 /// it merges, the API server refuses what exceeds them.
@@ -25,16 +30,38 @@ pub(super) const DNS_CONFIG: Fields = &[
 
 /// Sets the DNS policy and configuration.
 ///
-/// A tenant without a Service range has no DNS address that pods can reach, so its pods get the node's resolver.
-pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) {
+/// A tenant without a Service range has no DNS address that pods can reach, so its pods get the node's resolver. The shared
+/// server knows pods by their addresses, so a pod that has none of its own can't ask it.
+pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) -> Result<(), Refused> {
+    let on_the_node = is_true(spec, "hostNetwork");
     let of_the_cluster = match text(spec, "dnsPolicy") {
-        "" | "ClusterFirst" => !is_true(spec, "hostNetwork"),
+        "" | "ClusterFirst" => !on_the_node,
         "ClusterFirstWithHostNet" => true,
-        _ => return,
+        _ => return Ok(()),
     };
-    let Some(slice) = cx.tenant.slice.filter(|_| of_the_cluster) else {
+    let own = cx.tenant.slice.map(|slice| IpAddr::V4(slice.dns_address()));
+    let server = match cx.tenant.resolver {
+        _ if !of_the_cluster => None,
+        Resolver::Own => own,
+        Resolver::Shared(_) if on_the_node => {
+            return Err(Refused::new(
+                "NoAddressOfItsOwn",
+                "this tenant's DNS server knows pods by their addresses, and a pod on its node's network has none: write \
+                 dnsPolicy Default, or None with nameservers, or leave hostNetwork out",
+            ));
+        }
+        Resolver::Shared(None) => {
+            return Err(Refused::new(
+                "DNSNotReady",
+                "the address of the DNS server isn't known yet: the pod is made once it is; if it doesn't come, the \
+                 platform's admins find the reason in the condition DNSReady",
+            ));
+        }
+        Resolver::Shared(server) => server,
+    };
+    let Some(server) = server else {
         spec["dnsPolicy"] = "Default".into();
-        return;
+        return Ok(());
     };
     let domain = &cx.tenant.cluster_domain;
     let own = spec.get("dnsConfig").cloned().unwrap_or_default();
@@ -56,7 +83,7 @@ pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) {
     {
         searches.pop();
     }
-    let mut nameservers = merged([slice.dns_address().to_string()], &own, "nameservers");
+    let mut nameservers = merged([server.to_string()], &own, "nameservers");
     nameservers.truncate(NAMESERVERS_MAX);
     let mut options: Vec<Value> = items(&own, "options").cloned().collect();
     if !options.iter().any(|option| text(option, "name") == "ndots") {
@@ -65,6 +92,7 @@ pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) {
     spec["dnsPolicy"] = "None".into();
     spec["dnsConfig"] =
         json!({"nameservers": nameservers, "searches": searches, "options": options});
+    Ok(())
 }
 
 /// What the cluster gives, then the pod's own, without duplicates.
@@ -81,6 +109,7 @@ fn merged<const N: usize>(first: [String; N], own: &Value, field: &str) -> Vec<S
 #[cfg(test)]
 mod tests {
     use crate::kind::pod::tests::{down_as, field, pod, yaml};
+    use crate::resolver::Resolver;
     use api::PodSecurity;
     use expect_test::expect;
 
@@ -141,6 +170,39 @@ mod tests {
             ),
             (Some("Default"), None)
         );
+    }
+
+    #[test]
+    fn without_a_server_of_its_own_a_tenants_pods_ask_the_shared_one() {
+        let shared = |spec: &str, address: Option<&str>| {
+            down_as(&pod(spec), |tenant, _| {
+                tenant.resolver = Resolver::of(api::Dns::Shared, address);
+                tenant.pod_security = PodSecurity::Privileged;
+            })
+        };
+        let down = shared("{dnsPolicy: ClusterFirst}", Some("10.96.0.53")).unwrap();
+        expect![[r#"
+            nameservers:
+            - "10.96.0.53"
+            options:
+            - name: ndots
+              value: "5"
+            searches:
+            - shop.svc.cluster.local
+            - svc.cluster.local
+            - cluster.local
+        "#]]
+        .assert_eq(&yaml(&down.at("/spec/dnsConfig").unwrap().clone()));
+        let reason = |spec, address| shared(spec, address).unwrap_err().reason;
+        assert_eq!(reason("{}", None), "DNSNotReady");
+        let on_host = "{hostNetwork: true, dnsPolicy: ClusterFirstWithHostNet}";
+        assert_eq!(reason(on_host, Some("10.96.0.53")), "NoAddressOfItsOwn");
+        for other in ["{hostNetwork: true}", "{dnsPolicy: Default}"] {
+            assert_eq!(
+                shared(other, None).unwrap().text("/spec/dnsPolicy"),
+                Some("Default")
+            );
+        }
     }
 
     #[test]

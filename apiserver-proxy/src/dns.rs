@@ -1,0 +1,344 @@
+//! DNS of tenants that have no server of their own: one for all of them.
+//!
+//! ```text
+//! pod ──▶ whose is the address that it asks from? ──▶ that tenant's names ──┬─▶ answered from the index
+//!                                                                            └─▶ a name outside ─▶ servers outside
+//! ```
+//!
+//! Whose names are asked for is told by the address of the client alone: by nothing that a question holds. An address that
+//! is no pod's of a tenant in `shared` mode gets no answer.
+
+mod names;
+mod zone;
+
+mod question;
+
+mod find;
+mod outside;
+
+mod answer;
+
+mod message;
+mod upstream;
+
+mod bent;
+
+pub(crate) use bent::{judge, questions};
+pub(crate) use names::Names;
+pub(crate) use upstream::Upstreams;
+pub(crate) use zone::{Zone, domain};
+
+use crate::{
+    accept::Unknown,
+    index::{Index, Tenant},
+    limit::Slot,
+    metrics::{Metrics, NOBODY, Plane},
+    watch::Listed,
+};
+use answer::{Answer, Verdict};
+use find::View;
+use hickory_proto::{
+    op::ResponseCode,
+    rr::{Name, Record},
+};
+use message::{Request, Transport, Unfit};
+use socket2::SockRef;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    net::{TcpStream, UdpSocket},
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long a question waits for the watch to tell whose its address is: a container may ask before the kubelet has said
+/// which address its pod got. Shorter than clients wait.
+const NEW_POD: Duration = Duration::from_secs(4);
+/// Questions that wait so.
+const WAITING: usize = 512;
+/// A stream without a question for so long is closed.
+const IDLE_LIMIT: Duration = Duration::from_secs(10);
+/// Bytes of questions that may wait to be read.
+const ROOM: usize = 4 << 20;
+/// Longest question by UDP.
+const QUESTION: usize = 4096;
+
+/// The server.
+pub(crate) struct Server {
+    index: Arc<Index>,
+    names: Arc<Names>,
+    listed: Arc<Listed>,
+    upstreams: Upstreams,
+    hidden: Vec<Name>,
+    metrics: Arc<Metrics>,
+    waiting: Semaphore,
+}
+
+/// What a question needs.
+enum Step {
+    /// Nothing: it wasn't one.
+    Nothing,
+    /// These bytes are its answer.
+    Reply(Vec<u8>),
+    /// Servers outside are asked the same, while the place is held.
+    Forward(Request, Vec<u8>, Slot),
+    /// Servers outside are asked for what comes after these records.
+    Follow(Request, Vec<Record>, Name, Slot),
+}
+
+impl Server {
+    /// A server that tells tenants nothing of the domains `hidden`.
+    pub(crate) fn new(
+        (index, names, listed): (Arc<Index>, Arc<Names>, Arc<Listed>),
+        upstreams: Upstreams,
+        hidden: Vec<Name>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            index,
+            names,
+            listed,
+            upstreams,
+            hidden,
+            metrics,
+            waiting: Semaphore::new(WAITING),
+        })
+    }
+
+    /// Answers datagrams until cancelled. What is known is answered at once; whatever waits, waits in a task of its own.
+    pub(crate) async fn datagrams(
+        self: Arc<Self>,
+        socket: UdpSocket,
+        tasks: TaskTracker,
+        cancel: CancellationToken,
+    ) {
+        // A burst of one tenant's mustn't push out another's. The host may allow less.
+        let _ = SockRef::from(&socket).set_recv_buffer_size(ROOM);
+        let socket = Arc::new(socket);
+        let mut buffer = vec![0; QUESTION];
+        loop {
+            let received = tokio::select! {
+                () = cancel.cancelled() => return,
+                received = socket.recv_from(&mut buffer) => received,
+            };
+            let (bytes, client) = match received {
+                Ok((length, client)) => (&buffer[..length], client),
+                Err(error) => {
+                    tracing::debug!(%error, "a datagram could not be received");
+                    continue;
+                }
+            };
+            let known = self.index.tenant_at(client.ip());
+            let step = known.map(|tenant| {
+                let step = self.step(&tenant, bytes, Transport::Udp);
+                (tenant, step)
+            });
+            match step {
+                Some((_, Step::Nothing)) => {}
+                Some((_, Step::Reply(reply))) => send(&socket, &reply, client).await,
+                Some((tenant, step)) => {
+                    let (server, socket) = (self.clone(), socket.clone());
+                    tasks.spawn(async move {
+                        if let Some(reply) = server.finish(&tenant, step).await {
+                            send(&socket, &reply, client).await;
+                        }
+                    });
+                }
+                None => {
+                    let (server, socket, bytes) = (self.clone(), socket.clone(), bytes.to_vec());
+                    tasks.spawn(async move {
+                        if let Some(reply) = server.for_a_stranger(&bytes, client.ip()).await {
+                            send(&socket, &reply, client).await;
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    /// Answers the questions of one stream, one after the other, to its end.
+    pub(crate) async fn stream(self: Arc<Self>, mut stream: TcpStream, unknown: Unknown) {
+        let Ok(client) = stream.peer_addr() else {
+            return;
+        };
+        let Some(tenant) = self.await_tenant(client.ip()).await else {
+            return self.metrics.count(NOBODY, Plane::Dns, "unknown_address");
+        };
+        drop(unknown);
+        let id = tenant.id.as_str();
+        let Ok(_slot) = tenant.limits.dns_streams.take() else {
+            return self.metrics.count(id, Plane::Dns, "limited");
+        };
+        let _open = self.metrics.open(id, Plane::Dns);
+        let talk = async {
+            while let Ok(Ok(bytes)) = timeout(IDLE_LIMIT, upstream::read(&mut stream)).await {
+                // The address may be another tenant's pod's by now.
+                let is_still = self.index.tenant_at(client.ip());
+                if is_still.is_none_or(|now| now.id != tenant.id) {
+                    return;
+                }
+                let step = self.step(&tenant, &bytes, Transport::Tcp);
+                let Some(reply) = self.finish(&tenant, step).await else {
+                    return;
+                };
+                let written = timeout(IDLE_LIMIT, upstream::write(&mut stream, &reply)).await;
+                if !matches!(written, Ok(Ok(()))) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = tenant.gone.cancelled() => {}
+            () = talk => {}
+        }
+    }
+
+    /// A datagram from an address that is nobody's yet.
+    async fn for_a_stranger(&self, bytes: &[u8], address: IpAddr) -> Option<Vec<u8>> {
+        match self.await_tenant(address).await {
+            Some(tenant) => {
+                let step = self.step(&tenant, bytes, Transport::Udp);
+                self.finish(&tenant, step).await
+            }
+            None => {
+                self.metrics.count(NOBODY, Plane::Dns, "unknown_address");
+                let request = Request::read(bytes, Transport::Udp).ok()?;
+                Some(request.fail(ResponseCode::Refused))
+            }
+        }
+    }
+
+    /// Whose an address is, once the watch tells; `None` when it doesn't in time.
+    async fn await_tenant(&self, address: IpAddr) -> Option<Arc<Tenant>> {
+        if let Some(tenant) = self.index.tenant_at(address) {
+            return Some(tenant);
+        }
+        let _waiting = self.waiting.try_acquire().ok()?;
+        let told = timeout(NEW_POD, async {
+            loop {
+                let news = self.index.news();
+                if let Some(tenant) = self.index.tenant_at(address) {
+                    return tenant;
+                }
+                news.await;
+            }
+        });
+        told.await.ok()
+    }
+
+    /// Decides what a question of a tenant's pod needs; waits for nothing.
+    fn step(&self, tenant: &Tenant, bytes: &[u8], transport: Transport) -> Step {
+        let id = tenant.id.as_str();
+        let count = |outcome| self.metrics.count(id, Plane::Dns, outcome);
+        let request = match Request::read(bytes, transport) {
+            Ok(request) => request,
+            Err(unfit) => {
+                count("malformed");
+                return match unfit {
+                    Unfit::Silent => Step::Nothing,
+                    Unfit::Refused(reply) => Step::Reply(reply),
+                };
+            }
+        };
+        let refuse = |outcome, code| {
+            count(outcome);
+            Step::Reply(request.fail(code))
+        };
+        let Some(zone) = &tenant.zone else {
+            return refuse("not_shared", ResponseCode::Refused);
+        };
+        if tenant.limits.dns.take().is_err() {
+            return refuse("limited", ResponseCode::ServFail);
+        }
+        if !self.listed.all() {
+            // What isn't known yet isn't denied.
+            return refuse("starting", ResponseCode::ServFail);
+        }
+        let verdict = {
+            let known = self.names.read();
+            let view = View {
+                known: &known,
+                zone,
+                hidden: &self.hidden,
+            };
+            answer::answer(view, &request.query)
+        };
+        if let Verdict::Answer(answer) = verdict {
+            count(outcome(&answer));
+            return Step::Reply(request.reply(answer));
+        }
+        let Ok(slot) = tenant.limits.dns_outside.take() else {
+            return refuse("limited", ResponseCode::ServFail);
+        };
+        match verdict {
+            Verdict::Follow { chain, target } => Step::Follow(request, chain, target, slot),
+            _ => Step::Forward(request, bytes.to_vec(), slot),
+        }
+    }
+
+    /// Asks outside what is to be asked there.
+    async fn finish(&self, tenant: &Tenant, step: Step) -> Option<Vec<u8>> {
+        let began = Instant::now();
+        let (reply, _slot) = match step {
+            Step::Nothing => return None,
+            Step::Reply(reply) => return Some(reply),
+            Step::Forward(request, bytes, slot) => {
+                let reply = self.upstreams.ask(&bytes, request.transport).await;
+                let failed = || request.fail(ResponseCode::ServFail);
+                (reply.ok_or_else(failed), slot)
+            }
+            Step::Follow(request, chain, target, slot) => {
+                let records = self.records_of(&target, &request).await;
+                let reply = match records {
+                    Some(records) => Ok(request.reply(Answer {
+                        records: chain.into_iter().chain(records).collect(),
+                        ..Answer::empty(ResponseCode::NoError)
+                    })),
+                    None => Err(request.fail(ResponseCode::ServFail)),
+                };
+                (reply, slot)
+            }
+        };
+        let outcome = match reply {
+            Ok(_) => "forwarded",
+            Err(_) => "no_answer_outside",
+        };
+        self.metrics.started(Plane::Dns, "forward", began.elapsed());
+        self.metrics.count(tenant.id.as_str(), Plane::Dns, outcome);
+        Some(reply.unwrap_or_else(|failed| failed))
+    }
+
+    /// The records of a name outside, whole.
+    async fn records_of(&self, target: &Name, request: &Request) -> Option<Vec<Record>> {
+        let question = message::ask(target, request.query.query_type())?;
+        let mut reply = self.upstreams.ask(&question, Transport::Udp).await?;
+        if message::is_cut(&reply) {
+            reply = self.upstreams.ask(&question, Transport::Tcp).await?;
+        }
+        message::records(&reply)
+    }
+}
+
+/// For the metrics.
+fn outcome(answer: &Answer) -> &'static str {
+    match (answer.code, answer.records.is_empty()) {
+        (ResponseCode::NoError, false) => "answered",
+        (ResponseCode::NoError, true) => "empty",
+        (ResponseCode::NXDomain, _) => "no_such_name",
+        _ => "refused",
+    }
+}
+
+/// A client that has gone is told nothing.
+async fn send(socket: &UdpSocket, reply: &[u8], client: SocketAddr) {
+    if let Err(error) = socket.send_to(reply, client).await {
+        tracing::debug!(%error, "an answer could not be sent");
+    }
+}
+
+#[cfg(test)]
+mod tests;
