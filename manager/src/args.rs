@@ -6,8 +6,7 @@ use crate::{
     groups::Groups,
     metrics::{Metrics, Shown},
     observe::{Observer, Provider},
-    patient,
-    proxy,
+    patient, proxy,
     starts::{self, Start},
     virtual_control_plane::{Context, reconcile, retry},
 };
