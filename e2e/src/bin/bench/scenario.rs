@@ -15,6 +15,7 @@ use crate::{
     pod::Tokens,
     world::{Given, World},
 };
+use anyhow::ensure;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -73,6 +74,11 @@ impl Extent {
 impl Scenario {
     /// Measures, and says of what kind it was.
     pub(crate) async fn measure(self, extent: &Extent, tokens: Tokens) -> anyhow::Result<Value> {
+        let is_simulated = matches!(self, Self::Ceiling | Self::Reads | Self::Handover);
+        ensure!(
+            !is_simulated || extent.given.is_none(),
+            "{self:?} simulates what it needs: leave out --super-kubeconfig"
+        );
         let figures = match self {
             Self::Burst => burst(extent, tokens).await,
             Self::Steady => steady(extent, tokens).await,

@@ -36,8 +36,8 @@ use tokio_rustls::TlsAcceptor;
 
 pub(crate) use counts::Counts;
 
-/// Streams on one connection, as kube-apiserver allows them.
-const STREAMS: u32 = 1_000;
+/// Streams on one connection: what kube-apiserver allows unless `--http2-max-streams-per-connection` says more.
+const STREAMS: u32 = 100;
 /// The token of this program itself.
 const ADMIN: &str = "admin";
 
