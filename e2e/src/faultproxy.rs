@@ -113,7 +113,8 @@ impl Drop for Faultproxy {
     }
 }
 
-fn tls_server(authority: &Authority) -> anyhow::Result<tokio_rustls::TlsAcceptor> {
+/// Takes TLS connections with a certificate of the authority for this machine, for HTTP/2 and HTTP/1.1.
+pub fn tls_server(authority: &Authority) -> anyhow::Result<tokio_rustls::TlsAcceptor> {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
     crate::side::provider();
     let pair = authority.server()?;

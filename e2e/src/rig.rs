@@ -308,9 +308,10 @@ impl Rig {
     }
 }
 
-/// The slice of a tenant's Services.
+/// The slice of a tenant's Services: past the 63rd in `10.201.0.0/16`, and so on.
 pub fn slice(number: usize) -> String {
-    format!("10.200.{}.0/22", 4 * (number + 1))
+    let place = number + 1;
+    format!("10.{}.{}.0/22", 200 + place / 64, 4 * (place % 64))
 }
 
 /// CRDs, and of the manifest all but the daemons, which run here as processes.

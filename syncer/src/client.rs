@@ -1,9 +1,9 @@
 //! Requests to one API server: HTTP/2, JSON in and out, no retry of its own.
 //!
 //! A client that retries by itself would write behind the checks that every write needs, so each failure goes back to
-//! the fair queue. Watches and other requests have a connection each, so that a burst of one never starves the other.
+//! the fair queue. Watches and other requests have connections of their own, so that a burst of one never starves the other.
 
-use crate::{fence, pace::Pace, term::Permit};
+use crate::{fence, lanes::Lanes, pace::Pace, term::Permit};
 use bytes::Bytes;
 use futures::{FutureExt, TryFutureExt, future::BoxFuture};
 use http::{Method, Request, Response, header};
@@ -108,7 +108,7 @@ pub(crate) type Answer = UnsyncBoxBody<Bytes, BoxError>;
 #[derive(Clone)]
 pub(crate) struct Cluster {
     requests: Stack,
-    watches: Stack,
+    watches: Arc<Lanes<Stack, kube::Error>>,
     pace: Arc<Pace>,
     /// Counts changes of the definitions of kinds.
     kinds: Arc<watch::Sender<u64>>,
@@ -117,9 +117,10 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Prepares connections; nothing is dialled yet.
     pub(crate) fn new(config: &Config, pace: Arc<Pace>) -> Result<Self, kube::Error> {
+        let of_watches = config.clone();
         Ok(Self {
             requests: http2(config)?,
-            watches: http2(config)?,
+            watches: Arc::new(Lanes::new(move || http2(&of_watches))?),
             pace,
             kinds: Arc::default(),
         })
@@ -128,9 +129,11 @@ impl Cluster {
     /// One that a test answers for.
     #[cfg(test)]
     pub(crate) fn of(stack: Stack) -> Self {
+        let watches = stack.clone();
+        let lanes = Lanes::new(move || Ok(watches.clone()));
         Self {
-            requests: stack.clone(),
-            watches: stack,
+            requests: stack,
+            watches: Arc::new(lanes.unwrap()),
             pace: Pace::own("fake"),
             kinds: Arc::default(),
         }
@@ -242,14 +245,21 @@ impl Cluster {
 
     async fn open(&self, path: &str) -> Result<Answer, Error> {
         let request = request(Method::GET, path, None)?;
-        let response = tokio::time::timeout(REQUEST_LIMIT, send(&self.watches, request))
+        let lane = self.watches.take();
+        let (lane, place) = lane.map_err(|err| Error::Unavailable(err.to_string()))?;
+        let response = tokio::time::timeout(REQUEST_LIMIT, send(&lane, request))
             .await
             .map_err(|_| {
                 Error::Unavailable(format!("no answer to a watch within {REQUEST_LIMIT:?}"))
             })?
             .map_err(|err| unavailable(&*err))?;
         if response.status().is_success() {
-            return Ok(response.into_body());
+            let body = response.into_body();
+            // The place is the watch's as long as its answer goes on.
+            return Ok(arriving(body.map_frame(move |frame| {
+                let _ = &place;
+                frame
+            })));
         }
         let (parts, body) = response.into_parts();
         let bytes = read(body).await?;

@@ -14,6 +14,7 @@ pub mod args;
 mod client;
 mod fence;
 mod kubeconfig;
+mod lanes;
 mod pace;
 mod watch;
 

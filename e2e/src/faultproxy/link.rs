@@ -20,7 +20,7 @@ pub struct Link {
 
 impl Link {
     /// From a free port to `port`.
-    pub(super) async fn start(port: u16) -> anyhow::Result<Self> {
+    pub async fn start(port: u16) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let own = listener.local_addr()?.port();
         let open = watch::Sender::new(true);

@@ -9,12 +9,15 @@ mod figures;
 mod load;
 mod machine;
 mod node;
+mod plant;
 mod player;
 mod pod;
+mod pods;
 mod process;
 mod report;
 mod requests;
 mod scenario;
+mod sim;
 mod times;
 mod world;
 
@@ -32,6 +35,8 @@ use world::Given;
     name = "cargo xtask bench",
     after_help = "Examples:\n  cargo xtask bench burst --tokens both --rounds 3\n  \
                   cargo xtask bench steady fair restart idle\n  \
+                  cargo xtask bench idle --simulated 500\n  \
+                  cargo xtask bench ceiling reads handover --rounds 3\n  \
                   cargo xtask bench steady --super-kubeconfig super.conf --tenant-kubeconfig a.conf --syncer-pid 4711"
 )]
 struct Args {
@@ -56,9 +61,12 @@ struct Args {
     /// Pods a second in `steady`
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
     rate: u32,
-    /// Objects in `restart`
+    /// Objects in `restart`; pods in `ceiling` and `reads`
     #[arg(long, default_value_t = 10_000)]
     objects: usize,
+    /// So many tenants in `idle`, all of them simulated
+    #[arg(long, value_name = "TENANTS", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    simulated: Option<u32>,
     /// A super cluster that is there, by its admin's kubeconfig; with --tenant-kubeconfig
     #[arg(long, value_name = "PATH", requires = "tenant_kubeconfig")]
     super_kubeconfig: Option<PathBuf>,
@@ -103,6 +111,7 @@ impl Args {
             steady_pods: self.steady_pods,
             rate: self.rate,
             objects: self.objects,
+            simulated: self.simulated.map(usize::try_from).transpose()?,
             given,
         })
     }

@@ -55,6 +55,19 @@ const COLUMNS: &[(&str, &str)] = &[
     ("10 tenants", "/tenants10"),
 ];
 
+/// Groups of figures that are a list rather than a column.
+const LISTS: &[(&str, &str)] = &[
+    ("1 tenant", "/tenants1"),
+    ("10 tenants", "/tenants10"),
+    ("idle", "/crowd"),
+    ("down", "/ceiling/down"),
+    ("up", "/ceiling/up"),
+    ("both", "/ceiling/both"),
+    ("ceiling", "/ceiling"),
+    ("reads", "/reads"),
+    ("handover", "/handover"),
+];
+
 /// A table of the medians of one scenario.
 pub(crate) fn table(measured: &Value) -> String {
     let median = &measured["figures"]["median"];
@@ -109,12 +122,10 @@ fn single(median: &Value) -> Vec<(String, String)> {
             ));
         }
     }
-    for (title, place) in COLUMNS
-        .iter()
-        .filter(|(_, place)| place.starts_with("/tenants"))
-    {
+    for (title, place) in LISTS {
         let look = median.pointer(place).and_then(Value::as_object);
-        for (what, figure) in look.into_iter().flatten() {
+        let numbers = look.into_iter().flatten();
+        for (what, figure) in numbers.filter(|(_, figure)| figure.is_number()) {
             lines.push((format!("{title}: {what}"), cell(Some(figure))));
         }
     }
@@ -155,5 +166,16 @@ mod tests {
             assert!(table.contains(words), "{table}");
         }
         assert!(!table.contains("status up"), "{table}");
+    }
+
+    #[test]
+    fn figures_of_a_group_are_listed() {
+        let down = json!({"podsPerSecondAndCore": 6000.0});
+        let median = json!({"ceiling": {"pods": 10.0, "down": down}});
+        let measured = json!({"scenario": "ceiling", "tokens": "off", "tenants": 10, "figures": {"median": median}});
+        let table = table(&measured);
+        for words in ["ceiling: pods", "down: podsPerSecondAndCore"] {
+            assert!(table.contains(words), "{table}");
+        }
     }
 }

@@ -4,12 +4,18 @@ mod fair;
 mod idle;
 mod restart;
 
+mod ceiling;
+mod crowd;
+mod handover;
+mod reads;
+
 use crate::{
     figures,
     load::{self, Lane, Route},
     pod::Tokens,
     world::{Given, World},
 };
+use anyhow::ensure;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -27,6 +33,12 @@ pub(crate) enum Scenario {
     Restart,
     /// Nothing happens, with one tenant and with all
     Idle,
+    /// Pods between simulated API servers, as fast as the syncer can
+    Ceiling,
+    /// The syncer starts when there are many pods already
+    Reads,
+    /// One of two syncers is killed
+    Handover,
 }
 
 /// How much of it.
@@ -41,8 +53,10 @@ pub(crate) struct Extent {
     pub(crate) steady_pods: usize,
     /// Pods in a second, at a steady rate.
     pub(crate) rate: u32,
-    /// Objects that are there when the syncer is killed.
+    /// Objects that are there when the syncer is killed; pods in `ceiling` and `reads`.
     pub(crate) objects: usize,
+    /// Simulated tenants in `idle`, instead of real ones.
+    pub(crate) simulated: Option<usize>,
     /// Clusters that are there, instead of some that are started.
     pub(crate) given: Option<Given>,
 }
@@ -60,17 +74,27 @@ impl Extent {
 impl Scenario {
     /// Measures, and says of what kind it was.
     pub(crate) async fn measure(self, extent: &Extent, tokens: Tokens) -> anyhow::Result<Value> {
+        let is_simulated = matches!(self, Self::Ceiling | Self::Reads | Self::Handover);
+        ensure!(
+            !is_simulated || extent.given.is_none(),
+            "{self:?} simulates what it needs: leave out --super-kubeconfig"
+        );
         let figures = match self {
             Self::Burst => burst(extent, tokens).await,
             Self::Steady => steady(extent, tokens).await,
             Self::Fair => fair::measure(extent, tokens).await,
             Self::Restart => restart::measure(extent).await,
             Self::Idle => idle::measure(extent, tokens).await,
+            Self::Ceiling => ceiling::measure(extent.tenants, extent.objects, extent.rounds).await,
+            Self::Reads => reads::measure(extent.tenants, extent.objects).await,
+            Self::Handover => handover::measure(extent.tenants, extent.rounds).await,
         }?;
         let name = self.to_possible_value();
         let name = name.as_ref().map(|value| value.get_name());
+        let simulated = extent.simulated.filter(|_| self == Self::Idle);
+        let tenants = simulated.unwrap_or(extent.tenants);
         Ok(
-            json!({"scenario": name, "tokens": tokens.name(), "tenants": extent.tenants, "figures": figures}),
+            json!({"scenario": name, "tokens": tokens.name(), "tenants": tenants, "figures": figures}),
         )
     }
 }

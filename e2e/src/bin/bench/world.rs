@@ -229,6 +229,7 @@ impl Parts for Server {
     }
 }
 
-fn raw(pid: rustix::process::Pid) -> u32 {
+/// A process ID as the kernel's files name it.
+pub(crate) fn raw(pid: rustix::process::Pid) -> u32 {
     pid.as_raw_nonzero().get().unsigned_abs()
 }

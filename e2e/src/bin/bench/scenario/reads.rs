@@ -1,0 +1,76 @@
+//! What it costs a syncer to start when there is much already: the CPU time of its first lists for each object, and how
+//! many bytes it keeps of one.
+
+use super::idle;
+use crate::{
+    figures,
+    plant::{self, Plant},
+    pods::Pods,
+};
+use anyhow::{Context, ensure};
+use e2e::{kind::LEASE, rig::syncer::Syncer, wait::eventually};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Longer than the scenario takes.
+const PATROL_PERIOD: u64 = 3_600;
+const LIMIT: Duration = Duration::from_secs(120);
+
+pub(super) async fn measure(tenants: usize, pods: usize) -> anyhow::Result<Value> {
+    let plant = Plant::start(tenants).await?;
+    plant.announce().await?;
+    let mut made = Pods::prepare(&plant)?;
+    let empty = restarted(&plant, "empty").await?;
+    let (empty_cpu, empty_pss) = look(&plant, &empty).await?;
+    made.make(pods.div_ceil(tenants)).await?;
+    made.bind().await?;
+    made.ready().await?;
+    empty.kill();
+    let full = restarted(&plant, "full").await?;
+    let writes = plant.above.counts().journal().len();
+    let (full_cpu, full_pss) = look(&plant, &full).await?;
+    // Each pod is there twice: the tenant's, and its twin.
+    let objects = 2.0 * made.made() as f64;
+    let read = json!({
+        "objects": objects,
+        "cpuMicrosecondsPerObject": figures::round((full_cpu - empty_cpu) * 1e6 / objects),
+        "bytesPerObject": figures::round((full_pss - empty_pss) * 1024.0 * 1024.0 / objects),
+        "syncerPssMiBEmpty": figures::round(empty_pss), "syncerPssMiB": figures::round(full_pss),
+        "writesBeforeTheLook": writes,
+    });
+    Ok(json!({"median": {"reads": read}, "notSimulated": plant.gaps()}))
+}
+
+/// Starts a syncer and waits until it serves all tenants, as their Leases and conditions say.
+async fn restarted(plant: &Plant, name: &str) -> anyhow::Result<Syncer> {
+    plant.above.counts().journal();
+    let syncer = plant.syncer(name, PATROL_PERIOD)?;
+    syncer.start().await?;
+    eventually(LIMIT, "the syncer leads all tenants", async || {
+        let leases = plant.above.all(LEASE.name);
+        let led = leases.iter().filter(|lease| {
+            let holder = lease["spec"]["holderIdentity"].as_str();
+            // Its own Lease names it too.
+            lease["metadata"]["name"]
+                .as_str()
+                .is_some_and(|name| name.starts_with("tenant-"))
+                && holder.is_some_and(|holder| holder.starts_with(name))
+        });
+        let led = led.count();
+        ensure!(led == plant.guests.len(), "{led} of {}", plant.guests.len());
+        Ok(())
+    })
+    .await
+    .with_context(|| syncer.tail())?;
+    plant.synced().await.with_context(|| syncer.tail())?;
+    Ok(syncer)
+}
+
+/// CPU seconds that it used so far, once it has come to rest, and its memory in MiB.
+async fn look(plant: &Plant, syncer: &Syncer) -> anyhow::Result<(f64, f64)> {
+    let processes = plant::processes(syncer)?;
+    let pss = idle::steady(&processes)
+        .await
+        .with_context(|| format!("not simulated: {:?}", plant.gaps()))?;
+    Ok((processes.cpu()?.as_secs_f64(), pss))
+}
