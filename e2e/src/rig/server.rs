@@ -18,6 +18,10 @@ use std::{
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 /// The user of the admin's token.
@@ -413,14 +417,23 @@ impl Server {
     }
 }
 
-/// Ports that nobody has just now.
+/// Ports that nobody has just now, and that this process gives to nobody else.
+///
+/// They lie below those that the system gives to outgoing connections, any of which could take a port before the program
+/// that it is meant for listens; and below the node ports.
 pub fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
-    let mut held = vec![];
+    /// Where they begin, and how many there are.
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 18_000;
+    static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(rand::random()));
     let mut ports = [0; N];
     for port in &mut ports {
-        let listener = TcpListener::bind(("127.0.0.1", 0))?;
-        *port = listener.local_addr()?.port();
-        held.push(listener);
+        let free = (0..COUNT).find_map(|_| {
+            let place = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+            let tried = u16::try_from(FIRST + place).ok()?;
+            TcpListener::bind(("127.0.0.1", tried)).ok().map(|_| tried)
+        });
+        *port = free.context("no port is free")?;
     }
     Ok(ports)
 }
