@@ -339,7 +339,7 @@ impl Sink for SuperSink {
                 if let Some(tenant) = self.engine.tenant(&owner.tenant) {
                     quota::ended(&self.engine, &tenant, &key, object.uid());
                 }
-                if super_gone(&table, &key, object.uid()) {
+                if table.super_gone(&key, object.uid()) {
                     self.work_again(&owner.tenant, key);
                 }
                 if self.is("Namespace") {
@@ -621,19 +621,5 @@ pub(crate) fn seen_in_super(table: &Table, key: &Key, object: &Object, owner_uid
             counter: meta::restore_counter(object),
         });
         drifted
-    })
-}
-
-/// The super object of that UID is gone; returns whether it was the one that is known.
-fn super_gone(table: &Table, key: &Key, uid: &str) -> bool {
-    // Before the entry is looked at: `downward` asks while it holds the entries.
-    table.ended(key, uid);
-    table.update(key, |entry| {
-        let known = entry.twin.as_ref().is_some_and(|twin| *twin.uid == *uid);
-        if known {
-            entry.twin = None;
-            entry.renew_at = None;
-        }
-        known
     })
 }

@@ -139,6 +139,20 @@ impl Table {
         }
     }
 
+    /// The super object is gone. True if it was the one that is known.
+    pub(crate) fn super_gone(&self, key: &Key, uid: &str) -> bool {
+        // Before the entry is looked at: `downward` asks while it holds the entries.
+        self.ended(key, uid);
+        self.update(key, |entry| {
+            let known = entry.twin.as_ref().is_some_and(|twin| *twin.uid == *uid);
+            if known {
+                entry.twin = None;
+                entry.renew_at = None;
+            }
+            known
+        })
+    }
+
     /// Whether the object that a write just answered with is gone already.
     pub(crate) fn has_ended(&self, key: &Key, uid: &str) -> bool {
         let writing = self.writing.lock();
