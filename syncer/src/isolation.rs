@@ -95,12 +95,13 @@ pub(crate) fn seen(engine: &Engine, object: &Object) {
 /// An object without an owner is gone.
 pub(crate) fn gone(engine: &Engine, object: &Object) {
     if isolation::is_ours(object) {
-        engine
-            .isolation
-            .forget(object.namespace(), object.name(), Some(object.uid()));
+        // First, so that `hold`, which remembers and then asks, either finds it ended or is forgotten below.
         if let Some((id, key)) = made_for(engine, object.namespace(), object.name()) {
             engine.table(&id).ended(&key, object.uid());
         }
+        engine
+            .isolation
+            .forget(object.namespace(), object.name(), Some(object.uid()));
         suspect(engine, object.namespace(), object.name());
     }
 }
