@@ -96,6 +96,21 @@ impl Tenant {
         })
     }
 
+    /// Runs a test in a throw-away tenant; on failure it prints the control plane's state. The tenant goes either way.
+    pub async fn within(
+        name: &str,
+        spec: Value,
+        body: impl AsyncFnOnce(&Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let tenant = Self::make(name, spec).await?;
+        let result = body(&tenant).await;
+        if result.is_err() {
+            eprintln!("{}", dump::control_plane(&tenant.above, name).await);
+        }
+        tenant.delete().await?;
+        result
+    }
+
     /// The super namespace of one of its namespaces.
     pub fn twin(&self, namespace: &str) -> String {
         naming::super_namespace(&self.id, &self.name, namespace)

@@ -544,21 +544,13 @@ pub(crate) fn forget_unwatched(tenant: &Tenant, key: &Key) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        fake::{fake, tenant},
-        fleet::Fleet,
-        metrics::Metrics,
-        patrol::Rounds,
-    };
+    use crate::fake::{self, fake, tenant};
     use serde_json::json;
-    use std::time::Duration;
 
     #[test]
     fn a_twin_whose_end_is_told_before_its_making_is_answered_is_made_again() {
         let (cluster, _server) = fake();
-        let fleet = Fleet::of_test(&cluster);
-        let rounds = Rounds::every(Duration::from_secs(300));
-        let engine = Engine::new(cluster.clone(), fleet, Metrics::new(), rounds);
+        let engine = fake::engine(&cluster);
         let tenant = tenant(&cluster);
         let key = Key::new(kind::index("ConfigMap"), "work", "settings");
         let stored = Object::from_value(json!({

@@ -321,7 +321,7 @@ fn report(tenant: &Tenant, key: &Key, direction: Direction, failure: &Failure) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::{fake, numbered_tenant};
+    use crate::fake::{self, fake, numbered_tenant};
     use serde_json::json;
     use tenancy::kind::index;
 
@@ -332,9 +332,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn tenants_whose_api_servers_hang_hold_no_worker_that_another_needs() {
         let (cluster, _super_server) = fake();
-        let fleet = Fleet::of_test(&cluster);
-        let rounds = Rounds::every(Duration::from_secs(300));
-        let engine = Arc::new(Engine::new(cluster, fleet, Metrics::new(), rounds));
+        let engine = Arc::new(fake::engine(&cluster));
         engine.guard.let_pass();
         let mut servers = vec![];
         // Together they could hold more places than there are.
@@ -362,9 +360,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_api_server_that_hangs_is_asked_one_request_at_a_time() {
         let (cluster, _super_server) = fake();
-        let fleet = Fleet::of_test(&cluster);
-        let rounds = Rounds::every(Duration::from_secs(300));
-        let engine = Arc::new(Engine::new(cluster, fleet, Metrics::new(), rounds));
+        let engine = Arc::new(fake::engine(&cluster));
         engine.guard.let_pass();
         let (cluster, _silent) = fake();
         let tenant = Arc::new(numbered_tenant(1, &cluster));

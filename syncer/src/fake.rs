@@ -2,6 +2,10 @@
 
 use crate::{
     client::{Cluster, arriving},
+    engine::Engine,
+    fleet::Fleet,
+    metrics::Metrics,
+    patrol::Rounds,
     table::Table,
     tenants::{Record, Tenant},
     term::Term,
@@ -32,6 +36,17 @@ pub(crate) fn fake() -> (Cluster, Server) {
             service.map_response(|response: Response<Body>| response.map(arriving)),
         )),
         Server(handle),
+    )
+}
+
+/// An engine whose super cluster is `cluster`, as yet without a right to write.
+pub(crate) fn engine(cluster: &Cluster) -> Engine {
+    let rounds = Rounds::every(Duration::from_secs(300));
+    Engine::new(
+        cluster.clone(),
+        Fleet::of_test(cluster),
+        Metrics::new(),
+        rounds,
     )
 }
 

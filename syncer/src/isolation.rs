@@ -277,13 +277,7 @@ async fn remove(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        fake::{fake, tenant},
-        fleet::Fleet,
-        metrics::Metrics,
-        patrol::Rounds,
-    };
-    use std::time::Duration;
+    use crate::fake::{self, fake, tenant};
 
     fn policy(uid: &str, version: &str) -> Object {
         let policy = json!({
@@ -300,9 +294,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_policy_whose_end_is_told_before_its_making_is_answered_does_not_stand() {
         let (cluster, mut server) = fake();
-        let fleet = Fleet::of_test(&cluster);
-        let rounds = Rounds::every(Duration::from_secs(300));
-        let engine = Engine::new(cluster.clone(), fleet, Metrics::new(), rounds);
+        let engine = fake::engine(&cluster);
         engine.guard.let_pass();
         let tenant = Arc::new(tenant(&cluster));
         engine.tenants.insert(tenant.id.clone(), tenant.clone());

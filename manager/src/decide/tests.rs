@@ -55,6 +55,17 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
     }
 }
 
+/// Plays until there is nothing to do.
+fn settle(seen: &mut Seen) {
+    loop {
+        let actions = decided(seen).actions;
+        if actions.is_empty() {
+            break;
+        }
+        play(seen, actions);
+    }
+}
+
 /// Carries out actions on what was seen, as API servers would; returns their names.
 fn play(seen: &mut Seen, actions: Vec<Action>) -> Vec<String> {
     let mut said = vec![];
@@ -347,13 +358,7 @@ fn a_tenant_of_the_shared_dns_server_gets_none_of_its_own() {
 #[test]
 fn an_upgrade_waits_for_the_part_before_it() {
     let mut seen = seen();
-    loop {
-        let actions = decided(&seen).actions;
-        if actions.is_empty() {
-            break;
-        }
-        play(&mut seen, actions);
-    }
+    settle(&mut seen);
     let images = &mut seen.class.as_mut().unwrap().spec.versions[0].images;
     images.etcd.push_str(":new");
     images.kube_apiserver.push_str(":new");
@@ -476,13 +481,7 @@ fn one_that_waits_for_its_turn_is_prepared_and_says_so() {
     // It gets a place; while it starts it says so, and it waits no more.
     seen.turn = None;
     say(&mut seen, &report.conditions);
-    loop {
-        let actions = decided(&seen).actions;
-        if actions.is_empty() {
-            break;
-        }
-        play(&mut seen, actions);
-    }
+    settle(&mut seen);
     let starting = |said: &[String], kind: &str| said.iter().any(|said| said.starts_with(kind));
     let said = told(&seen, &decided(&seen).report);
     assert!(
@@ -495,13 +494,7 @@ fn one_that_waits_for_its_turn_is_prepared_and_says_so() {
         kube_system_uid: "uid".into(),
         objects: Objects::default(),
     };
-    loop {
-        let actions = decided(&seen).actions;
-        if actions.is_empty() {
-            break;
-        }
-        play(&mut seen, actions);
-    }
+    settle(&mut seen);
     let said = told(&seen, &decided(&seen).report);
     assert!(!starting(&said, "Starting "), "{said:?}");
 }
@@ -509,13 +502,7 @@ fn one_that_waits_for_its_turn_is_prepared_and_says_so() {
 #[test]
 fn a_start_that_takes_too_long_loses_its_place_and_is_not_stopped() {
     let mut seen = seen();
-    loop {
-        let actions = decided(&seen).actions;
-        if actions.is_empty() {
-            break;
-        }
-        play(&mut seen, actions);
-    }
+    settle(&mut seen);
     assert!(starts::has_place(&seen.vcp, seen.now));
     seen.now = "2026-01-01T00:03:01Z".parse().unwrap();
     let decision = decided(&seen);
@@ -534,13 +521,7 @@ fn a_new_version_waits_for_its_turn_while_the_old_one_works() {
         kube_system_uid: "uid".into(),
         objects: Objects::default(),
     };
-    loop {
-        let actions = decided(&seen).actions;
-        if actions.is_empty() {
-            break;
-        }
-        play(&mut seen, actions);
-    }
+    settle(&mut seen);
     let over = decided(&seen).report.conditions;
     say(&mut seen, &over);
     let images = &mut seen.class.as_mut().unwrap().spec.versions[0].images;
@@ -588,13 +569,7 @@ fn foreign_objects_are_never_taken_over() {
 #[test]
 fn a_pod_that_cannot_start_is_named_in_the_condition() {
     let mut seen = seen();
-    loop {
-        let actions = decided(&seen).actions;
-        if actions.is_empty() {
-            break;
-        }
-        play(&mut seen, actions);
-    }
+    settle(&mut seen);
     let mut etcd = seen.objects.get(STATEFUL_SET, etcd::NAME).unwrap().clone();
     etcd.body["status"]["readyReplicas"] = json!(0);
     seen.objects.insert(etcd);

@@ -1,12 +1,7 @@
 //! Claims against a group whose status others write to as well.
 
 use super::*;
-use crate::{
-    fake::{Server, fake, tenant},
-    fleet::Fleet,
-    metrics::Metrics,
-    patrol::Rounds,
-};
+use crate::fake::{self, Server, fake, tenant};
 use api::keys;
 use serde_json::json;
 use tenancy::kind::index;
@@ -14,9 +9,7 @@ use tenancy::kind::index;
 /// An engine, a tenant under the budget of a group of two, and the super cluster's side.
 fn group_of_two() -> (Arc<Engine>, Arc<Tenant>, Server) {
     let (cluster, server) = fake();
-    let fleet = Fleet::of_test(&cluster);
-    let rounds = Rounds::every(Duration::from_secs(300));
-    let engine = Engine::new(cluster.clone(), fleet, Metrics::new(), rounds);
+    let engine = fake::engine(&cluster);
     let tenant = tenant(&cluster);
     let members = Members::from([
         (tenant.id.clone(), "tenants/acme".to_owned()),

@@ -1,12 +1,7 @@
 //! Counting what a tenant uses while its limits change.
 
 use super::*;
-use crate::{
-    fake::{Server, fake, tenant},
-    fleet::Fleet,
-    metrics::Metrics,
-    patrol::Rounds,
-};
+use crate::fake::{self, Server, fake, tenant};
 use api::keys;
 
 fn limit(tenant: &Tenant, pods: i128) {
@@ -25,9 +20,7 @@ fn pods(tenant: &Tenant, names: &[&str]) -> Value {
 
 fn engine() -> (Arc<Engine>, Arc<Tenant>, Server) {
     let (cluster, server) = fake();
-    let fleet = Fleet::of_test(&cluster);
-    let rounds = Rounds::every(Duration::from_secs(300));
-    let engine = Engine::new(cluster.clone(), fleet, Metrics::new(), rounds);
+    let engine = fake::engine(&cluster);
     (Arc::new(engine), Arc::new(tenant(&cluster)), server)
 }
 

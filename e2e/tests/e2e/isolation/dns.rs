@@ -264,16 +264,8 @@ async fn answers(
 #[test]
 fn t44_the_shared_dns_server_answers_as_coredns_does_and_tells_of_nobody_else() {
     run(async || {
-        let tenant = Tenant::make("e2e-dns", json!({"network": {"dns": "shared"}})).await?;
-        let result = compare(&tenant).await;
-        if result.is_err() {
-            eprintln!(
-                "{}",
-                e2e::dump::control_plane(&tenant.above, &tenant.name).await
-            );
-        }
-        tenant.delete().await?;
-        result
+        let spec = json!({"network": {"dns": "shared"}});
+        Tenant::within("e2e-dns", spec, compare).await
     });
 }
 

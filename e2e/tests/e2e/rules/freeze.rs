@@ -16,16 +16,7 @@ use serde_json::{Value, json};
 fn a_syncer_that_starts_while_the_tenants_api_is_down_deletes_nothing() {
     run(async || {
         let name = format!("e2e-down-{:04x}", rand::random::<u16>());
-        let tenant = Tenant::make(&name, json!({})).await?;
-        let result = restarted_while_down(&tenant).await;
-        if result.is_err() {
-            eprintln!(
-                "{}",
-                e2e::dump::control_plane(&tenant.above, &tenant.name).await
-            );
-        }
-        tenant.delete().await?;
-        result
+        Tenant::within(&name, json!({}), restarted_while_down).await
     });
 }
 

@@ -108,13 +108,7 @@ fn custom_resources_cross_and_kinds_that_come_later_are_taken_up() {
                 "sync": {"customResources": ["backups.kinds.e2e.sublet.dev", "reports.kinds.e2e.sublet.dev"]},
             });
             let name = format!("e2e-custom-{:06x}", rand::random::<u32>() >> 8);
-            let tenant = Tenant::make(&name, spec).await?;
-            let result = crosses(&tenant).await;
-            if result.is_err() {
-                eprintln!("{}", e2e::dump::control_plane(&tenant.above, &name).await);
-            }
-            tenant.delete().await?;
-            result
+            Tenant::within(&name, spec, crosses).await
         }
         .await;
         clean(&above).await?;
