@@ -12,6 +12,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use tenancy::{
+    arrival::Shape,
     kind::{Resource, Upward, UpwardVerb},
     object::Object,
     plan::{Patch, guarded},
@@ -152,49 +153,43 @@ pub(crate) async fn delete_lease(cluster: &Cluster, path: &str, uid: &str) -> Re
     }
 }
 
-/// Writes what the tenant must see of a super object; `uid` is the tenant object's.
+/// Writes what the tenant must see of a super object; `uid` is the tenant object's. Of an answer whose content is known
+/// beforehand ([`Upward::shows`]) only the metadata is read.
 pub(crate) async fn upward(
     tenant: &Tenant,
     path: &str,
     uid: &str,
-    write: &Upward,
+    write: Upward,
 ) -> Result<Value, Failure> {
     let permit = serving(tenant)?;
     let path = write.subresource.map_or_else(
         || path.to_owned(),
         |subresource| format!("{path}/{subresource}"),
     );
-    let mut body = write.body.clone();
-    if !uid.is_empty() && write.verb != UpwardVerb::Operations {
-        // A patch that names another UID than the object has is refused by the API server.
-        body["metadata"]["uid"] = uid.into();
+    let mut body = write.body;
+    if !uid.is_empty() {
+        if let Some(operations) = body.as_array_mut() {
+            let test = json!({"op": "test", "path": "/metadata/uid", "value": uid});
+            operations.insert(0, test);
+        } else {
+            // A patch that names another UID than the object has is refused by the API server.
+            body["metadata"]["uid"] = uid.into();
+        }
     }
-    Ok(match write.verb {
-        UpwardVerb::Create => tenant.cluster.post(&path, &body, &permit).await?,
-        UpwardVerb::Merge => {
-            tenant
-                .cluster
-                .patch(&path, PatchType::Merge, &body, &permit)
-                .await?
-        }
-        UpwardVerb::Operations => {
-            body = write.body.clone();
-            if let (false, Some(operations)) = (uid.is_empty(), body.as_array_mut()) {
-                let test = json!({"op": "test", "path": "/metadata/uid", "value": uid});
-                operations.insert(0, test);
-            }
-            tenant
-                .cluster
-                .patch(&path, PatchType::Json, &body, &permit)
-                .await?
-        }
-        UpwardVerb::StrategicMerge => {
-            tenant
-                .cluster
-                .patch(&path, PatchType::StrategicMerge, &body, &permit)
-                .await?
-        }
-    })
+    let kind = match write.verb {
+        UpwardVerb::Create => return Ok(tenant.cluster.post(&path, &body, &permit).await?),
+        UpwardVerb::Merge => PatchType::Merge,
+        UpwardVerb::Operations => PatchType::Json,
+        UpwardVerb::StrategicMerge => PatchType::StrategicMerge,
+    };
+    let answer = match write.shows {
+        Some(_) => Shape::Metadata,
+        None => Shape::Object,
+    };
+    let patched = tenant
+        .cluster
+        .patch_for(answer, &path, kind, &body, &permit);
+    Ok(patched.await?)
 }
 
 /// Asks the tenant for a token that is bound to a pod.

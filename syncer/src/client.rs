@@ -196,6 +196,19 @@ impl Cluster {
         body: &Value,
         permit: &Permit,
     ) -> Result<Value, Error> {
+        self.patch_for(Shape::Object, path, kind, body, permit)
+            .await
+    }
+
+    /// The same, for who needs no more of the answer than a shape has.
+    pub(crate) async fn patch_for(
+        &self,
+        answer: Shape,
+        path: &str,
+        kind: PatchType,
+        body: &Value,
+        permit: &Permit,
+    ) -> Result<Value, Error> {
         let content_type = match kind {
             PatchType::Json => "application/json-patch+json",
             PatchType::Merge => "application/merge-patch+json",
@@ -204,7 +217,8 @@ impl Cluster {
         let joined = if path.contains('?') { '&' } else { '?' };
         let path = format!("{path}{joined}fieldManager={}", api::keys::FIELD_MANAGER);
         let body = Some((content_type, body));
-        match self.unary(Method::PATCH, &path, body, Some(permit)).await {
+        let patched = self.ask(Method::PATCH, &path, body, answer, Some(permit));
+        match patched.await {
             // So the API server answers a JSON Patch whose `test` of UID or version fails.
             Err(Error::Invalid(message))
                 if message.contains("rejected our request due to an error in our request") =>

@@ -253,11 +253,12 @@ async fn create(
     want: Object,
 ) -> Result<Option<SuperSide>, Failure> {
     let rule = key.kind();
-    let first = rule.creatable(want.clone());
-    let mut result = apply::create(&engine.cluster, tenant, rule.resource(), &first).await;
+    let reduced = rule.creatable(&want);
+    let first = reduced.as_ref().unwrap_or(&want);
+    let mut result = apply::create(&engine.cluster, tenant, rule.resource(), first).await;
     if let Err(Failure::Api(Error::Invalid(message))) = &result
         && message.contains("already allocated")
-        && let Some(relaxed) = rule.relax(&first)
+        && let Some(relaxed) = rule.relax(first)
     {
         result = apply::create(&engine.cluster, tenant, rule.resource(), &relaxed).await;
     }
@@ -271,10 +272,12 @@ async fn create(
                 engine.twins.insert(stored.name().to_owned(), owner);
             }
             accompany(engine, tenant, key, object, &stored).await?;
-            if meta::applied(&first) != meta::applied(&want) {
+            if reduced.is_some() {
                 return compare(engine, tenant, key, object, want).await;
             }
-            record(engine, tenant, key, &stored, object.uid()).map(Some)
+            let twin = record(engine, tenant, key, &stored, object.uid())?;
+            shows_already(tenant, key, &stored);
+            Ok(Some(twin))
         }
         Err(Failure::Api(Error::AlreadyExists)) => compare(engine, tenant, key, object, want).await,
         Err(Failure::Api(Error::NotFound)) => {
@@ -287,6 +290,23 @@ async fn create(
         }
         Err(failure) => Err(failure),
     }
+}
+
+/// Notes that a super object, as it was made, shows what the tenant sees already: its first event is no news.
+fn shows_already(tenant: &Tenant, key: &Key, stored: &Object) {
+    let rule = key.kind();
+    if !rule.mirrors() {
+        return;
+    }
+    let shows = meta::fingerprint(&rule.up_projection(stored));
+    tenant.table.update(key, |entry| {
+        if let (Some(side), Some(twin)) = (&entry.tenant, &mut entry.twin)
+            && side.projection == shows
+            && *twin.uid == *stored.uid()
+        {
+            twin.mirrored = twin.mirrored.max(stored.resource_version());
+        }
+    });
 }
 
 /// Reads the twin and closes the gap; nothing that isn't this object's own is touched (R3).

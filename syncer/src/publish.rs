@@ -58,7 +58,7 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
                 body: want.value().clone(),
                 shows: None,
             };
-            let stored = match apply::upward(tenant, &collection, "", &create).await {
+            let stored = match apply::upward(tenant, &collection, "", create).await {
                 // The tenant's API server won't have it: a second default, a reserved name.
                 Err(Failure::Api(Error::Invalid(message) | Error::Forbidden(message))) => {
                     tracing::warn!(tenant = %tenant.id, %key, %message, "the tenant refuses what is published to it");
@@ -86,6 +86,7 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
             entry.tenant = Some(crate::table::TenantSide {
                 uid: stored.uid().into(),
                 version: stored.resource_version(),
+                answered: 0,
                 intent: state,
                 projection: 0,
                 node: None,
@@ -139,8 +140,9 @@ async fn repair(
 ) -> Result<Object, Failure> {
     let mut stored = have;
     for write in key.kind().published_changes(want, &stored.clone()) {
-        match apply::upward(tenant, path, stored.uid(), &write).await {
-            Err(Failure::Api(Error::Invalid(message))) if write.subresource.is_none() => {
+        let is_whole = write.subresource.is_none();
+        match apply::upward(tenant, path, stored.uid(), write).await {
+            Err(Failure::Api(Error::Invalid(message))) if is_whole => {
                 tracing::info!(tenant = %tenant.id, %key, %message, "making a published object anew");
                 withdraw(tenant, key, path, &stored).await?;
                 return Err(Failure::Waiting("a published object is made anew"));
@@ -172,7 +174,7 @@ async fn withdraw(tenant: &Tenant, key: &Key, path: &str, have: &Object) -> Resu
         Withdrawal::Delete => None,
         Withdrawal::DeleteAfter(write) => Some(write),
         Withdrawal::Release(write) => {
-            apply::upward(tenant, path, have.uid(), &write).await?;
+            apply::upward(tenant, path, have.uid(), write).await?;
             tenant.table.update(key, |entry| entry.published = 0);
             return Ok(());
         }
@@ -181,7 +183,7 @@ async fn withdraw(tenant: &Tenant, key: &Key, path: &str, have: &Object) -> Resu
         return Ok(());
     }
     if let Some(write) = first {
-        apply::upward(tenant, path, have.uid(), &write).await?;
+        apply::upward(tenant, path, have.uid(), write).await?;
     }
     tracing::info!(tenant = %tenant.id, %key, "no longer published to the tenant");
     let preconditions = Preconditions {
@@ -205,23 +207,17 @@ pub(crate) async fn copy(tenant: &Tenant, key: &Key) -> Result<(), Failure> {
         return look_again(tenant, key, object);
     };
     tenant.early_events.lock().remove(key);
+    let mut body = event.into_value();
     let create = Upward {
         subresource: None,
         verb: UpwardVerb::Create,
-        body: event.into_value(),
+        body: body.clone(),
         shows: None,
     };
-    match apply::upward(
-        tenant,
-        &rule.resource().path(&key.namespace, ""),
-        "",
-        &create,
-    )
-    .await
-    {
+    let collection = rule.resource().path(&key.namespace, "");
+    match apply::upward(tenant, &collection, "", create).await {
         Err(Failure::Api(Error::AlreadyExists)) => {
             let path = rule.resource().path(&key.namespace, &key.name);
-            let mut body = create.body;
             if let Some(event) = body.as_object_mut() {
                 // A merge patch that sets metadata to null would take the event's name away.
                 event.remove("metadata");
@@ -232,7 +228,7 @@ pub(crate) async fn copy(tenant: &Tenant, key: &Key) -> Result<(), Failure> {
                 body,
                 shows: None,
             };
-            apply::upward(tenant, &path, "", &merge).await.map(drop)
+            apply::upward(tenant, &path, "", merge).await.map(drop)
         }
         // The namespace is going, or the object's name is too long for an event's: an event is help, not truth.
         Err(Failure::Api(Error::NotFound | Error::Forbidden(_) | Error::Invalid(_))) => Ok(()),

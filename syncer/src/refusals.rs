@@ -60,14 +60,8 @@ pub(crate) async fn tell(
         body: event,
         shows: None,
     };
-    match apply::upward(
-        tenant,
-        &format!("/api/v1/namespaces/{namespace}/events"),
-        "",
-        &write,
-    )
-    .await
-    {
+    let collection = format!("/api/v1/namespaces/{namespace}/events");
+    match apply::upward(tenant, &collection, "", write).await {
         Err(Failure::Api(Error::AlreadyExists | Error::NotFound | Error::Forbidden(_))) => Ok(()),
         other => other.map(drop),
     }

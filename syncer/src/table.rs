@@ -41,6 +41,8 @@ impl Entry {
 pub(crate) struct TenantSide {
     pub(crate) uid: Arc<str>,
     pub(crate) version: u64,
+    /// Version that the last write of its status left behind. What the object shows then is known from the write.
+    pub(crate) answered: u64,
     /// Fingerprint of what flows down.
     pub(crate) intent: u128,
     /// Fingerprint of what flows up, as the tenant holds it.

@@ -68,12 +68,13 @@ async fn mirror(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failu
     let path = rule.resource().path(&key.namespace, &key.name);
     for write in tenant.with_cx(|cx| rule.up(&object, &view, cx)) {
         let is_binding = write.subresource == Some("binding");
-        if let Some(shows) = write.shows {
+        let shows = write.shows;
+        if let Some(shows) = shows {
             // The event of the write may be faster than its answer.
             expect(tenant, key, &side.uid, shows);
         }
-        let written = apply::upward(tenant, &path, &side.uid, &write).await;
-        if written.is_err() && write.shows.is_some() {
+        let written = apply::upward(tenant, &path, &side.uid, write).await;
+        if written.is_err() && shows.is_some() {
             // What the tenant holds is unknown: whatever its next event tells is news.
             expect(tenant, key, &side.uid, 0);
         }
@@ -86,7 +87,7 @@ async fn mirror(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failu
                     }
                 });
             }
-            Ok(stored) => remember(tenant, key, stored, write.shows),
+            Ok(stored) => remember(tenant, key, stored, shows),
             // Bound before, by ourselves: the event that says so is on its way.
             Err(Failure::Api(Error::Conflict(_) | Error::AlreadyExists)) if is_binding => {}
             // The tenant's object is gone or is another one; its own event says so.
@@ -159,15 +160,19 @@ fn remember(tenant: &Tenant, key: &Key, stored: Value, shows: Option<u128>) {
     if stored.text("/kind") != Some(key.kind().resource().kind) {
         return;
     }
+    let version = stored.resource_version();
     let projection = shows.unwrap_or_else(|| meta::fingerprint(&key.kind().up_projection(&stored)));
     tenant.table.update(key, |entry| {
-        if let Some(side) = entry
-            .tenant
-            .as_mut()
-            .filter(|side| *side.uid == *stored.uid())
-        {
-            side.version = side.version.max(stored.resource_version());
-            side.projection = projection;
+        let side = entry.tenant.as_mut();
+        if let Some(side) = side.filter(|side| *side.uid == *stored.uid()) {
+            if side.version <= version {
+                side.projection = projection;
+            }
+            // What the tenant asked for until then is told by events of its own, which may come yet.
+            match shows {
+                Some(_) => side.answered = side.answered.max(version),
+                None => side.version = side.version.max(version),
+            }
         }
     });
 }

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use std::time::Duration;
 use tenancy::{
-    arrival::{self, Shape},
+    arrival::{self, Event},
     kind::Kind,
     object::{Object, at},
 };
@@ -32,6 +32,11 @@ const ABSENT_MAX: Duration = Duration::from_secs(300);
 pub(crate) trait Sink: Send + Sync {
     /// A list begins: what is not told of until [`Sink::listed`] doesn't exist any more.
     fn listing(&self) {}
+    /// Whether a change (`ADDED`, `MODIFIED`) of an object with this metadata is known, so that [`Sink::applied`] needn't
+    /// be told and the rest of the object needn't be read. Never asked while a list goes on.
+    fn knows(&self, _change: &str, _metadata: &Value) -> bool {
+        false
+    }
     /// An object exists in this state.
     fn applied(&self, object: Object);
     /// An object was seen to end. A hint: decisions read live.
@@ -252,8 +257,13 @@ async fn follow(
 
 /// Tells one event.
 fn tell(line: &[u8], target: &Target, version: &mut String, sink: &dyn Sink) -> Result<(), Error> {
-    let mut event: Value =
-        arrival::read(line, Shape::Event).map_err(|err| Error::Malformed(err.to_string()))?;
+    let is_known = |change: &str, metadata: &Value| {
+        matches!(change, "ADDED" | "MODIFIED") && sink.knows(change, metadata)
+    };
+    let Event {
+        value: mut event,
+        is_known,
+    } = arrival::event(line, &is_known).map_err(|err| Error::Malformed(err.to_string()))?;
     let object = event.get_mut("object").map(Value::take).unwrap_or_default();
     let kind = event["type"].as_str().unwrap_or_default();
     if kind == "ERROR" {
@@ -265,7 +275,7 @@ fn tell(line: &[u8], target: &Target, version: &mut String, sink: &dyn Sink) -> 
         });
     }
     let seen = text(&object, "/metadata/resourceVersion");
-    if kind != "BOOKMARK" {
+    if kind != "BOOKMARK" && !is_known {
         match Object::from_value(object) {
             Ok(object) if kind == "DELETED" => sink.deleted(object),
             Ok(object) => sink.applied(object),

@@ -1,55 +1,97 @@
-//! JSON of API servers, read without `metadata.managedFields`.
+//! JSON of API servers, read no further than it is needed.
 //!
-//! That field is often larger than the rest of its object and nothing here reads it, so it is passed over before anything
-//! is allocated for it. Only where it is what it is called: a field of that name elsewhere is somebody's data.
+//! `metadata.managedFields` is often larger than the rest of its object and nothing here reads it, so it is passed over
+//! before anything is allocated for it. Only where it is what it is called: a field of that name elsewhere is somebody's
+//! data. An API server writes an object's metadata first, so what follows it can be left unread too, when the metadata
+//! says that it is known ([`event`]) or nothing else is asked for ([`Shape::Metadata`]).
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 /// What a text holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// One object.
     Object,
+    /// One object of which nothing but what stands before and in its metadata is needed; what follows is left unread.
+    Metadata,
     /// A list, with objects in `items`.
     List,
-    /// An event of a watch, with its object in `object`.
-    Event,
 }
 
 /// Reads one text.
 pub fn read(text: &[u8], shape: Shape) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let place = match shape {
-        Shape::Object => Place::Object,
+        Shape::Object => Place::Object(None),
+        Shape::Metadata => Place::Object(Some(&|_| true)),
         Shape::List => Place::List,
-        Shape::Event => Place::Event,
     };
-    let value = place.deserialize(&mut deserializer)?;
+    whole(place, &mut deserializer)
+}
+
+/// An event of a watch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// The event, with its object in `object`.
+    pub value: Value,
+    /// The object is known in this state: only what stands before and in its metadata was read.
+    pub is_known: bool,
+}
+
+/// Reads an event of a watch. `is_known` is asked with the type (`ADDED`, `MODIFIED`…) and the object's metadata whether
+/// the object is known in just this state, so that the rest of it needn't be read.
+pub fn event(
+    text: &[u8],
+    is_known: &dyn Fn(&str, &Value) -> bool,
+) -> Result<Event, serde_json::Error> {
+    let was_known = Cell::new(false);
+    let ask = |kind: &str, metadata: &Value| {
+        was_known.set(is_known(kind, metadata));
+        was_known.get()
+    };
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let value = whole(Place::Event(&ask), &mut deserializer)?;
+    Ok(Event {
+        value,
+        is_known: was_known.get(),
+    })
+}
+
+fn whole(
+    place: Place<'_>,
+    deserializer: &mut serde_json::Deserializer<serde_json::de::SliceRead<'_>>,
+) -> Result<Value, serde_json::Error> {
+    let value = place.deserialize(&mut *deserializer)?;
     deserializer.end()?;
     Ok(value)
 }
 
+/// Asked with an object's metadata: whether what follows it is left unread.
+type Ask<'a> = &'a dyn Fn(&Value) -> bool;
+/// The same, with the type of the event.
+type AskOfEvent<'a> = &'a dyn Fn(&str, &Value) -> bool;
+
 /// Where a value stands.
 #[derive(Clone, Copy)]
-enum Place {
-    Event,
+enum Place<'a> {
+    Event(AskOfEvent<'a>),
     List,
     Items,
-    Object,
+    Object(Option<Ask<'a>>),
     Metadata,
     Other,
 }
 
-impl Place {
+impl Place<'_> {
     /// Where the value of a field stands; nothing for what is passed over.
     fn field(self, name: &str) -> Option<Self> {
         match (self, name) {
             (Self::Metadata, "managedFields") => None,
-            (Self::Object, "metadata") => Some(Self::Metadata),
+            (Self::Object(_), "metadata") => Some(Self::Metadata),
             (Self::List, "items") => Some(Self::Items),
-            (Self::Event, "object") => Some(Self::Object),
+            (Self::Event(_), "object") => Some(Self::Object(None)),
             _ => Some(Self::Other),
         }
     }
@@ -57,13 +99,13 @@ impl Place {
     /// Where the values of a sequence stand.
     fn element(self) -> Self {
         match self {
-            Self::Items => Self::Object,
+            Self::Items => Self::Object(None),
             _ => Self::Other,
         }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Place {
+impl<'de> DeserializeSeed<'de> for Place<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -71,7 +113,7 @@ impl<'de> DeserializeSeed<'de> for Place {
     }
 }
 
-impl<'de> Visitor<'de> for Place {
+impl<'de> Visitor<'de> for Place<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -117,9 +159,24 @@ impl<'de> Visitor<'de> for Place {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut fields = Map::new();
         while let Some(name) = map.next_key::<String>()? {
-            match self.field(&name) {
-                Some(place) => drop(fields.insert(name, map.next_value_seed(place)?)),
-                None => drop(map.next_value::<IgnoredAny>()?),
+            let Some(place) = self.field(&name) else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            let value = match (self, name.as_str()) {
+                (Place::Event(ask), "object") => {
+                    let kind = fields.get("type").and_then(Value::as_str);
+                    let ask = |metadata: &Value| ask(kind.unwrap_or_default(), metadata);
+                    map.next_value_seed(Place::Object(Some(&ask)))?
+                }
+                _ => map.next_value_seed(place)?,
+            };
+            let is_enough =
+                matches!(self, Place::Object(Some(ask)) if name == "metadata" && ask(&value));
+            fields.insert(name, value);
+            if is_enough {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                break;
             }
         }
         Ok(Value::Object(fields))
@@ -134,6 +191,12 @@ mod tests {
 
     fn of(value: &Value, shape: Shape) -> Value {
         read(value.to_string().as_bytes(), shape).unwrap()
+    }
+
+    fn of_event(value: &Value) -> Value {
+        event(value.to_string().as_bytes(), &|_, _| false)
+            .unwrap()
+            .value
     }
 
     #[test]
@@ -154,8 +217,29 @@ mod tests {
         let list =
             |object: &Value| json!({"metadata": {"continue": ""}, "items": [object, object]});
         assert_eq!(of(&list(&with), Shape::List), list(&without));
-        let event = |object: &Value| json!({"type": "ADDED", "object": object});
-        assert_eq!(of(&event(&with), Shape::Event), event(&without));
+        let added = |object: &Value| json!({"type": "ADDED", "object": object});
+        assert_eq!(of_event(&added(&with)), added(&without));
+    }
+
+    #[test]
+    fn what_follows_the_metadata_of_a_known_object_is_left_unread() {
+        let text = br#"{"type":"ADDED","object":{"kind":"Pod","metadata":{"name":"a"},"spec":{"x":[1,{}]},"status":{}},"last":1}"#;
+        let known = |kind: &str, metadata: &Value| kind == "ADDED" && metadata["name"] == "a";
+        let head = json!({"kind": "Pod", "metadata": {"name": "a"}});
+        let read_on = event(text, &known).unwrap();
+        assert_eq!(
+            read_on.value,
+            json!({"type": "ADDED", "object": head, "last": 1})
+        );
+        assert!(read_on.is_known);
+        let unknown = event(text, &|_, _| false).unwrap();
+        assert!(!unknown.is_known);
+        assert_eq!(unknown.value["object"]["spec"], json!({"x": [1, {}]}));
+        let object = br#"{"kind":"Pod","metadata":{"name":"a"},"spec":{"metadata":2}}"#;
+        assert_eq!(read(object, Shape::Metadata).unwrap(), head);
+        // Only what is right JSON to its end.
+        assert!(event(&text[..text.len() - 1], &known).is_err());
+        assert!(read(&object[..object.len() - 2], Shape::Metadata).is_err());
     }
 
     #[test]
@@ -187,9 +271,10 @@ mod tests {
         #[test]
         fn everything_else_is_read_as_it_is(value in json()) {
             let plain: Value = serde_json::from_str(&value.to_string()).unwrap();
-            for shape in [Shape::Object, Shape::List, Shape::Event] {
+            for shape in [Shape::Object, Shape::List] {
                 prop_assert_eq!(of(&value, shape), plain.clone());
             }
+            prop_assert_eq!(of_event(&value), plain);
         }
     }
 }

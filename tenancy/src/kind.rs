@@ -289,11 +289,11 @@ pub trait Kind: Sync {
         false
     }
 
-    /// `want` as a create may say it; [`Kind::changes`] finds what it lacks afterwards.
+    /// `want` as a create may say it, when that is less than all; [`Kind::changes`] finds what it lacks afterwards.
     ///
     /// What is left out is left out of the applied hash too, so that the object counts as not yet made whole.
-    fn creatable(&self, want: Object) -> Object {
-        want
+    fn creatable(&self, _want: &Object) -> Option<Object> {
+        None
     }
 
     /// What must change in `have` to make it `want`; empty when nothing must.

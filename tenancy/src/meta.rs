@@ -27,11 +27,18 @@ pub struct Owner {
 
 /// The marks on a super object, if it carries them all.
 pub fn owner(object: &Object) -> Option<Owner> {
+    owner_in(object.at("/metadata")?)
+}
+
+/// The marks in the metadata of a super object, if it carries them all.
+pub fn owner_in(metadata: &Value) -> Option<Owner> {
+    let annotation = |key: &str| Some(metadata.get("annotations")?.get(key)?.as_str()?.to_owned());
+    let tenant = metadata.get("labels")?.get(keys::TENANT)?.as_str()?;
     Some(Owner {
-        tenant: TenantId::parse(object.label(keys::TENANT)?).ok()?,
-        namespace: object.annotation(keys::NAMESPACE)?.to_owned(),
-        name: object.annotation(keys::NAME)?.to_owned(),
-        uid: object.annotation(keys::UID)?.to_owned(),
+        tenant: TenantId::parse(tenant).ok()?,
+        namespace: annotation(keys::NAMESPACE)?,
+        name: annotation(keys::NAME)?,
+        uid: annotation(keys::UID)?,
     })
 }
 

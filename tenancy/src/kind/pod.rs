@@ -111,7 +111,7 @@ impl Kind for Pod {
         classes::awaits_claims(object)
     }
 
-    fn creatable(&self, want: Object) -> Object {
+    fn creatable(&self, want: &Object) -> Option<Object> {
         update::creatable(want)
     }
 

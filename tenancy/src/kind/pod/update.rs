@@ -43,18 +43,18 @@ pub(super) fn changes(want: &Object, have: &Object) -> Vec<Change> {
     changes
 }
 
-/// `want` without what a create may not set; [`changes`] adds it afterwards.
-pub(super) fn creatable(mut want: Object) -> Object {
-    let Some(object) = want.value_mut().as_object_mut() else {
-        return want;
-    };
-    let status = object.remove("status");
-    let spec = object.get_mut("spec").and_then(Value::as_object_mut);
-    let containers = spec.and_then(|spec| spec.remove("ephemeralContainers"));
-    if status.is_some() || containers.is_some() {
-        meta::seal(&mut want);
+/// `want` without what a create may not set, if it has any of it; [`changes`] adds it afterwards.
+pub(super) fn creatable(want: &Object) -> Option<Object> {
+    want.at("/status")
+        .or_else(|| want.at("/spec/ephemeralContainers"))?;
+    let mut first = want.clone();
+    let object = first.value_mut().as_object_mut()?;
+    object.remove("status");
+    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.remove("ephemeralContainers");
     }
-    want
+    meta::seal(&mut first);
+    Some(first)
 }
 
 /// The containers of `have`, in its order, each with the one of that name in `want`.

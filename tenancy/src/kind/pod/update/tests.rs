@@ -173,7 +173,7 @@ fn ephemeral_containers_are_added_after_the_pod_is_made() {
     let mut pod = default_pod();
     pod.value_mut()["spec"]["ephemeralContainers"] = json!([{"name": "debug", "image": "busybox"}]);
     let want = down(&pod);
-    let made = Pod.creatable(want.clone());
+    let made = Pod.creatable(&want).unwrap();
     assert_eq!(made.at("/spec/ephemeralContainers"), None);
     assert_ne!(
         meta::applied(&made),
@@ -198,7 +198,7 @@ fn ephemeral_containers_are_added_after_the_pod_is_made() {
             .iter()
             .any(|variable| variable["name"] == "KUBERNETES_SERVICE_HOST")
     );
-    assert_eq!(Pod.creatable(down(&default_pod())), down(&default_pod()));
+    assert_eq!(Pod.creatable(&down(&default_pod())), None);
 }
 
 #[test]

@@ -1,0 +1,320 @@
+//! Events of the super cluster.
+
+use super::{DEFINITION, identity, is_twin, note_addresses, twin_name};
+use crate::{
+    engine::Engine,
+    hosts, isolation,
+    offered::News,
+    quota,
+    table::{Roll, SuperSide, Table},
+    tenants::Tenant,
+    watch::Sink,
+};
+use serde_json::Value;
+use std::sync::Arc;
+use tenancy::{
+    kind::{self, SuperWatch},
+    meta,
+    object::Object,
+    tenant::{Key, TenantId},
+};
+
+/// Takes the events of one kind of the super cluster.
+pub(crate) struct SuperSink {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) kind: u8,
+    pub(crate) roll: Roll,
+}
+
+impl Sink for SuperSink {
+    fn listing(&self) {
+        self.roll.begin();
+    }
+
+    /// A pod that the syncer has just made, as the answer to its request said already.
+    fn knows(&self, change: &str, metadata: &Value) -> bool {
+        if change != "ADDED" || !self.is("Pod") {
+            return false;
+        }
+        let (Some(owner), Some((_, uid, version))) = (meta::owner_in(metadata), identity(metadata))
+        else {
+            return false;
+        };
+        let Some(tenant) = self.engine.tenant(&owner.tenant) else {
+            return false;
+        };
+        let key = Key::new(self.kind, &owner.namespace, &owner.name);
+        let is_known = tenant.table.get(&key).twin.is_some_and(|twin| {
+            *twin.uid == *uid && twin.version == version && twin.mirrored == version
+        });
+        if is_known {
+            self.engine.super_seen(version);
+            tenant.breakers.is_in_super(&key, &tenant.gate);
+        }
+        is_known
+    }
+
+    fn applied(&self, object: Object) {
+        match kind::rule(self.kind).super_watch() {
+            SuperWatch::Owned => self.owned(object),
+            SuperWatch::Published => self.published(object),
+            SuperWatch::ByNamespace | SuperWatch::Placed => self.by_namespace(object),
+            SuperWatch::Never => {}
+        }
+    }
+
+    fn deleted(&self, object: Object) {
+        match kind::rule(self.kind).super_watch() {
+            SuperWatch::Owned => {
+                hosts::gone(&self.engine, self.kind, &object);
+                let Some(owner) = meta::owner(&object) else {
+                    isolation::gone(&self.engine, &object);
+                    return;
+                };
+                let key = Key::new(self.kind, &owner.namespace, &owner.name);
+                let table = self.engine.table(&owner.tenant);
+                if let Some(tenant) = self.engine.tenant(&owner.tenant) {
+                    quota::ended(&self.engine, &tenant, &key, object.uid());
+                }
+                if table.super_gone(&key, object.uid()) {
+                    self.work_again(&owner.tenant, key);
+                }
+                if self.is("Namespace") {
+                    self.engine.twins.remove(object.name());
+                }
+            }
+            SuperWatch::Published => {
+                if self.is(DEFINITION) {
+                    self.engine.cluster.kinds_changed();
+                }
+                self.withdrawn(&self.published_key(&object));
+            }
+            SuperWatch::Placed => {
+                if let Some((id, key)) = self.placed_key(&object)
+                    && let Some(tenant) = self.engine.tenant(&id)
+                {
+                    tenant.up.take(&key);
+                    self.engine.up.add(&id, key);
+                }
+            }
+            SuperWatch::ByNamespace | SuperWatch::Never => {}
+        }
+    }
+
+    fn listed(&self, version: u64) {
+        let seen = self.roll.end();
+        if self.is("Pod") {
+            self.engine.super_pods_listed(version);
+        }
+        isolation::listed(&self.engine, self.kind, &seen);
+        hosts::listed(&self.engine, self.kind, &seen);
+        if kind::rule(self.kind).super_watch() == SuperWatch::Owned {
+            for tenant in self.engine.served() {
+                let mut known = tenant.table.keys(self.kind, |entry| entry.twin.is_some());
+                known.retain(|key| !seen.contains(&owned_roll_key(&tenant, key)));
+                if self.is("Pod") {
+                    tenant.breakers.missing_in_super(known.clone());
+                }
+                for key in known {
+                    // Gone while nobody watched, or made since: both directions read live.
+                    tenant.table.update(&key, |entry| {
+                        if let Some(twin) = &mut entry.twin {
+                            twin.baseline = 0;
+                        }
+                    });
+                    self.engine.down.add(&tenant.id, key.clone());
+                    self.engine.up.add(&tenant.id, key);
+                }
+            }
+        }
+        for key in self.engine.offered.missing(self.kind, &seen) {
+            self.withdrawn(&key);
+        }
+        for tenant in self.engine.served() {
+            // What was refused since the super cluster didn't serve the kind.
+            for key in tenant.table.keys(self.kind, |entry| entry.refused) {
+                self.engine.down.add(&tenant.id, key);
+            }
+        }
+        self.engine.super_listed(self.kind);
+    }
+
+    fn absent(&self) {
+        self.roll.end();
+        for key in self.engine.offered.of(self.kind) {
+            self.withdrawn(&key);
+        }
+        for tenant in self.engine.served() {
+            for key in tenant.table.keys(self.kind, |entry| entry.twin.is_some()) {
+                tenant.table.update(&key, |entry| entry.twin = None);
+                self.engine.down.add(&tenant.id, key);
+            }
+        }
+        self.engine.super_listed(self.kind);
+    }
+}
+
+impl SuperSink {
+    fn is(&self, name: &str) -> bool {
+        kind::rule(self.kind).resource().kind == name
+    }
+
+    /// An object that carries a tenant's marks.
+    fn owned(&self, object: Object) {
+        let place = Key::new(self.kind, object.namespace(), object.name());
+        self.roll.mark(&place);
+        let Some(owner) = meta::owner(&object) else {
+            isolation::seen(&self.engine, &object);
+            return;
+        };
+        hosts::seen(&self.engine, &place, &owner, &object);
+        let key = Key::new(self.kind, &owner.namespace, &owner.name);
+        if self.is("Pod") {
+            // Whoever leads its tenant: by this the next leader knows that the super cluster didn't go back.
+            self.engine.super_seen(object.resource_version());
+        }
+        let tenant = self.engine.tenant(&owner.tenant);
+        if tenant
+            .as_ref()
+            .is_some_and(|tenant| !is_twin(tenant, &key, &object))
+        {
+            // A copy that somebody made of a super object, marks included, is nobody's twin.
+            return;
+        }
+        if self.is("Namespace") {
+            self.engine.twins.insert(
+                object.name().to_owned(),
+                (owner.tenant.clone(), owner.name.as_str().into()),
+            );
+        }
+        let table = self.engine.table(&owner.tenant);
+        let drifted = seen_in_super(&table, &key, &object, &owner.uid);
+        let object = Arc::new(object);
+        if self.roll.is_open() && !self.engine.is_ready() {
+            table.keep_unjudged(&key, &object);
+        }
+        let Some(tenant) = tenant else { return };
+        quota::exists(&self.engine, &tenant, &key, &object);
+        if drifted {
+            self.engine.down.add(&tenant.id, key.clone());
+        }
+        if self.is("Pod") {
+            tenant.breakers.is_in_super(&key, &tenant.gate);
+            note_addresses(&self.engine, &tenant, &key, Some(&object));
+        }
+        if kind::rule(self.kind).mirrors() {
+            tenant.up.put(key.clone(), object);
+            self.engine.up.add(&tenant.id, key);
+        }
+    }
+
+    fn published_key(&self, object: &Object) -> Key {
+        let namespace = kind::rule(self.kind).published_namespace();
+        Key::new(self.kind, namespace, object.name())
+    }
+
+    /// A published object is gone.
+    fn withdrawn(&self, key: &Key) {
+        self.engine.offered.gone(key);
+        for tenant in self.engine.served() {
+            tenant.up.take(key);
+            self.engine.up.add(&tenant.id, key.clone());
+        }
+    }
+
+    fn published(&self, object: Object) {
+        let key = self.published_key(&object);
+        self.roll.mark(&key);
+        if self.is(DEFINITION) {
+            self.engine.cluster.kinds_changed();
+        }
+        match self.engine.offered.note(&key, &object) {
+            News::None => return,
+            News::Content => {}
+            News::Offer => {
+                for tenant in self.engine.served() {
+                    self.engine.reconsider(&tenant);
+                }
+            }
+        }
+        let object = Arc::new(object);
+        for tenant in self.engine.served() {
+            tenant.up.put(key.clone(), object.clone());
+            self.engine.up.add(&tenant.id, key.clone());
+        }
+    }
+
+    /// Whose an object is by the namespace that it is in or names, and under which key.
+    fn placed_key(&self, object: &Object) -> Option<(TenantId, Key)> {
+        let rule = kind::rule(self.kind);
+        let (id, namespace) = self
+            .engine
+            .twins
+            .get(rule.placed_in(object))?
+            .value()
+            .clone();
+        let namespace = if rule.resource().namespaced {
+            &*namespace
+        } else {
+            ""
+        };
+        Some((id, Key::new(self.kind, namespace, object.name())))
+    }
+
+    fn by_namespace(&self, object: Object) {
+        let Some((id, key)) = self.placed_key(&object) else {
+            return;
+        };
+        let Some(tenant) = self.engine.tenant(&id) else {
+            return;
+        };
+        tenant.up.put(key.clone(), Arc::new(object));
+        self.engine.up.add(&id, key);
+    }
+
+    fn work_again(&self, id: &TenantId, key: Key) {
+        let Some(tenant) = self.engine.tenant(id) else {
+            return;
+        };
+        tenant.up.take(&key);
+        if self.is("Pod") {
+            tenant.breakers.deleted_in_super(key.clone());
+            note_addresses(&self.engine, &tenant, &key, None);
+            self.engine.up.add(id, key.clone());
+        }
+        self.engine.down.add(id, key);
+    }
+}
+
+fn owned_roll_key(tenant: &Tenant, key: &Key) -> Key {
+    let twin = twin_name(tenant, key);
+    Key::new(key.kind, &twin.namespace, &twin.name)
+}
+
+/// The super object exists in this state; returns whether somebody else edited it.
+pub(crate) fn seen_in_super(table: &Table, key: &Key, object: &Object, owner_uid: &str) -> bool {
+    let state = meta::intent(object);
+    let terminating = object.is_terminating();
+    table.update(key, |entry| {
+        let known = entry.twin.take().filter(|twin| *twin.uid == *object.uid());
+        let version = object.resource_version();
+        if let Some(newer) = known.as_ref().filter(|twin| twin.version > version) {
+            entry.twin = Some(newer.clone());
+            return false;
+        }
+        let baseline = known.as_ref().map_or(0, |twin| twin.baseline);
+        let drifted = baseline != 0 && baseline != state && !terminating;
+        entry.twin = Some(SuperSide {
+            uid: object.uid().into(),
+            version,
+            owner_uid: owner_uid.into(),
+            applied: meta::applied(object),
+            state,
+            baseline: if drifted { 0 } else { baseline },
+            terminating,
+            mirrored: known.map_or(0, |twin| twin.mirrored),
+            counter: meta::restore_counter(object),
+        });
+        drifted
+    })
+}

@@ -1,0 +1,313 @@
+//! Events of a tenant's API server.
+
+use super::{DEFINITION, identity};
+use crate::{
+    client::Error,
+    engine::Engine,
+    gate::Hold,
+    table::{Entry, Roll, TenantSide},
+    tenants::Tenant,
+    watch::Sink,
+};
+use serde_json::Value;
+use std::{sync::Arc, time::Duration};
+use tenancy::{kind, meta, object::Object, tenant::Key};
+
+/// A ConfigMap or Secret that nothing refers to stays for so long: the next pod of a Job needs it again.
+const UNNEEDED_STAYS: Duration = Duration::from_secs(60);
+
+/// Takes the events of one kind of one tenant.
+pub(crate) struct TenantSink {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) tenant: Arc<Tenant>,
+    pub(crate) kind: u8,
+    pub(crate) roll: Roll,
+}
+
+impl Sink for TenantSink {
+    fn listing(&self) {
+        self.roll.begin();
+    }
+
+    /// The state that the syncer's own write of a status left behind.
+    fn knows(&self, change: &str, metadata: &Value) -> bool {
+        let Some(((namespace, name), uid, version)) = identity(metadata) else {
+            return false;
+        };
+        if change != "MODIFIED" {
+            return false;
+        }
+        let key = Key::new(self.kind, namespace, name);
+        let is_known = self.tenant.table.update(&key, |entry| {
+            let side = entry.tenant.as_mut();
+            let side = side.filter(|side| *side.uid == *uid && side.answered == version);
+            side.map(|side| side.version = side.version.max(version))
+                .is_some()
+        });
+        if is_known {
+            let resource = key.kind().resource();
+            self.tenant.marks.seen(resource.plural, version);
+        }
+        is_known
+    }
+
+    fn applied(&self, object: Object) {
+        let key = Key::new(self.kind, object.namespace(), object.name());
+        self.roll.mark(&key);
+        seen_in_tenant(&self.engine, &self.tenant, key, object);
+    }
+
+    fn deleted(&self, object: Object) {
+        let key = Key::new(self.kind, object.namespace(), object.name());
+        self.tenant.down.take(&key);
+        if key.kind().resource().kind == DEFINITION {
+            self.tenant.cluster.kinds_changed();
+        }
+        self.tenant
+            .marks
+            .seen(key.kind().resource().plural, object.resource_version());
+        if self.tenant.table.get(&key).twin.is_some() {
+            self.tenant.breakers.deleted_in_tenant(key.clone());
+        }
+        self.engine.down.add(&self.tenant.id, key.clone());
+        if !key.kind().goes_down() {
+            self.tenant.table.update(&key, |entry| entry.tenant = None);
+            self.engine.up.add(&self.tenant.id, key);
+        }
+    }
+
+    fn listed(&self, version: u64) {
+        let seen = self.roll.end();
+        let plural = kind::rule(self.kind).resource().plural;
+        // A list that is older than what was seen before freezes deletions before any is decided by it.
+        if let Err(why) = self.tenant.marks.listed(plural, version) {
+            self.tenant.gate.hold(Hold::WentBack, Some(why.to_string()));
+        }
+        let known = self.tenant.table.keys(self.kind, |entry| {
+            entry.tenant.is_some() || entry.twin.is_some()
+        });
+        let emptied = seen.is_empty()
+            && known
+                .iter()
+                .any(|key| self.tenant.table.get(key).tenant.is_some());
+        let missing: Vec<Key> = known
+            .into_iter()
+            .filter(|key| !seen.contains(key))
+            .collect();
+        let twins = missing
+            .iter()
+            .filter(|key| self.tenant.table.get(key).twin.is_some());
+        self.tenant
+            .breakers
+            .missing_in_tenant(twins.cloned().collect());
+        let is_known = self.tenant.gate.listed(self.kind, emptied);
+        for key in missing {
+            // A suspicion only: the worker reads live.
+            self.doubt(key);
+        }
+        if !kind::rule(self.kind).goes_down() {
+            // The tenant may have come to serve the kind only now.
+            for key in self.engine.offered.of(self.kind) {
+                self.engine.up.add(&self.tenant.id, key);
+            }
+        }
+        if is_known {
+            self.engine.work_missing(&self.tenant);
+        }
+    }
+
+    fn absent(&self) {
+        let twins = self
+            .tenant
+            .table
+            .keys(self.kind, |entry| entry.twin.is_some());
+        self.tenant.breakers.missing_in_tenant(twins);
+        let is_known = self.tenant.gate.absent(self.kind);
+        for key in self.tenant.table.keys(self.kind, |_| true) {
+            self.doubt(key);
+        }
+        if is_known {
+            self.engine.work_missing(&self.tenant);
+        }
+    }
+
+    fn interrupted(&self, error: &Error) {
+        self.tenant.gate.interrupted(self.kind, &error.to_string());
+    }
+}
+
+impl TenantSink {
+    /// The object may be gone: the worker reads live.
+    fn doubt(&self, key: Key) {
+        if key.kind().goes_down() {
+            self.engine.down.add(&self.tenant.id, key);
+        } else {
+            self.engine.up.add(&self.tenant.id, key);
+        }
+    }
+}
+
+/// The tenant's object exists in this state.
+fn seen_in_tenant(engine: &Engine, tenant: &Tenant, key: Key, object: Object) {
+    let rule = key.kind();
+    let is_mark = (object.namespace(), object.name()) == ("kube-system", api::MARK_NAME);
+    if (object.namespace(), object.name()) == ("kube-system", api::QUOTA_NAME) {
+        tenant.quota.look_again();
+    }
+    if !is_mark {
+        // The mark itself would be news for ever.
+        tenant
+            .marks
+            .seen(rule.resource().plural, object.resource_version());
+    }
+    if !rule.goes_down() {
+        return seen_published(engine, tenant, key, &object);
+    }
+    if object.is_terminating() {
+        tenant.breakers.deleted_in_tenant(key.clone());
+    }
+    let projection = meta::fingerprint(&rule.up_projection(&object));
+    let mut side = TenantSide {
+        uid: object.uid().into(),
+        version: object.resource_version(),
+        answered: 0,
+        intent: rule.intent(&object),
+        projection,
+        node: object
+            .text("/spec/nodeName")
+            .filter(|node| !node.is_empty())
+            .map(Arc::from),
+    };
+    let (downward, upward) = tenant.table.update(&key, |entry| {
+        let older = entry
+            .tenant
+            .as_ref()
+            .is_some_and(|known| *known.uid == *side.uid && known.version > side.version);
+        if older {
+            return (false, false);
+        }
+        let known = entry.tenant.as_ref().filter(|known| known.uid == side.uid);
+        let downward = known.is_none_or(|known| known.intent != side.intent);
+        if let Some(known) = known.filter(|known| known.answered > side.version) {
+            // What it shows was written since.
+            (side.answered, side.projection) = (known.answered, known.projection);
+        }
+        // What goes up was written by the tenant itself, or not yet by us.
+        let upward =
+            entry.twin.is_some() && known.is_none_or(|known| known.projection != side.projection);
+        entry.tenant = Some(side);
+        (downward, upward)
+    });
+    let entry = tenant.table.get(&key);
+    if !entry.is_outlived() && !object.is_terminating() {
+        tenant.breakers.is_in_tenant(&key, &tenant.gate);
+    }
+    if rule.resource().kind == "Pod"
+        && entry.twin.is_none()
+        && kind::pins_node(&object)
+        && !object.is_terminating()
+        && !kind::is_finished(&object)
+    {
+        tenant.breakers.missing_in_super(vec![key.clone()]);
+    }
+    if downward {
+        index(engine, tenant, &key, Some(&object));
+        tenant.down.put(key.clone(), Arc::new(object));
+        engine.down.add(&tenant.id, key.clone());
+    }
+    if upward {
+        engine.up.add(&tenant.id, key);
+    }
+}
+
+/// The tenant's object is gone, as a live read said; `known` is the UID that was known before the read.
+///
+/// An object that was created again meanwhile has told its own event, and stays.
+pub(crate) fn gone_in_tenant(engine: &Engine, tenant: &Tenant, key: &Key, known: Option<&str>) {
+    let gone = tenant.table.update(key, |entry| {
+        let same = entry
+            .tenant
+            .as_ref()
+            .is_some_and(|side| Some(&*side.uid) == known);
+        if same {
+            entry.tenant = None;
+            entry.renew_at = None;
+        }
+        same
+    });
+    if gone {
+        index(engine, tenant, key, None);
+    }
+    tenant.breakers.is_in_super(key, &tenant.gate);
+}
+
+/// Keeps the indexes, and works again what a change in them affects.
+fn index(engine: &Engine, tenant: &Tenant, key: &Key, object: Option<&Object>) {
+    let rule = key.kind();
+    match rule.resource().kind {
+        "Namespace" if tenant.index.namespace(&key.name, object) => {
+            let follows = |key: &Key, _: &Entry| key.kind().follows_namespaces();
+            for follower in tenant.table.all_keys(follows) {
+                engine.down.add(&tenant.id, follower);
+            }
+        }
+        "NetworkPolicy" if tenant.index.policy(key, object) => {
+            // Which policies rule a pod stands on its twin.
+            let pods = tenant.table.keys(kind::index("Pod"), |_| true);
+            for pod in pods
+                .into_iter()
+                .filter(|pod| pod.namespace == key.namespace)
+            {
+                engine.down.add(&tenant.id, pod);
+            }
+        }
+        "Service" if tenant.index.service(key, object) => {
+            let slices = tenant.table.keys(kind::index("EndpointSlice"), |_| true);
+            for slice in slices
+                .into_iter()
+                .filter(|slice| slice.namespace == key.namespace)
+            {
+                engine.down.add(&tenant.id, slice);
+            }
+        }
+        _ => {}
+    }
+    let references = object
+        .map(|object| tenant.with_cx(|cx| rule.references(object, cx)))
+        .unwrap_or_default();
+    let change = tenant.index.refer(key, &references);
+    for needed in change.needed {
+        engine.down.add(&tenant.id, needed);
+    }
+    for unneeded in change.unneeded {
+        engine.down.add_after(&tenant.id, unneeded, UNNEEDED_STAYS);
+    }
+}
+
+/// A published object in the tenant: repaired when it isn't as it was written.
+fn seen_published(engine: &Engine, tenant: &Tenant, key: Key, object: &Object) {
+    if key.kind().resource().kind == DEFINITION {
+        tenant.cluster.kinds_changed();
+        if !key.kind().is_published_copy(object) && !tenant.table.is_published(&key) {
+            // The tenant's own; there may be many.
+            return;
+        }
+    }
+    let state = meta::fingerprint(&key.kind().published_state(object));
+    let differs = tenant.table.update(&key, |entry| {
+        let side = TenantSide {
+            uid: object.uid().into(),
+            version: object.resource_version(),
+            answered: 0,
+            intent: state,
+            projection: 0,
+            node: None,
+        };
+        let differs = entry.published != state;
+        entry.tenant = Some(side);
+        differs
+    });
+    if differs {
+        engine.up.add(&tenant.id, key);
+    }
+}

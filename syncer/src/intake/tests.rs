@@ -1,0 +1,151 @@
+use super::*;
+use crate::{
+    fake::{self, fake},
+    table::{Roll, SuperSide, TenantSide},
+    watch::Sink,
+};
+use api::keys;
+use serde_json::json;
+use std::sync::Arc;
+
+const KNOWN_BY_WRITE: u128 = 77;
+
+struct Bench {
+    engine: Arc<Engine>,
+    tenant: Arc<Tenant>,
+    key: Key,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (cluster, _server) = fake();
+        let engine = Arc::new(fake::engine(&cluster));
+        let tenant = Arc::new(fake::tenant(&cluster));
+        engine.tenants.insert(tenant.id.clone(), tenant.clone());
+        let key = Key::new(kind::index("Pod"), "work", "web");
+        Self {
+            engine,
+            tenant,
+            key,
+        }
+    }
+
+    fn tenant_sink(&self) -> TenantSink {
+        TenantSink {
+            engine: self.engine.clone(),
+            tenant: self.tenant.clone(),
+            kind: self.key.kind,
+            roll: Roll::default(),
+        }
+    }
+
+    fn super_sink(&self) -> SuperSink {
+        SuperSink {
+            engine: self.engine.clone(),
+            kind: self.key.kind,
+            roll: Roll::default(),
+        }
+    }
+
+    fn side(&self) -> TenantSide {
+        self.tenant.table.get(&self.key).tenant.unwrap()
+    }
+
+    /// As a status write leaves the entry.
+    fn wrote_status(&self, version: u64) {
+        self.tenant.table.update(&self.key, |entry| {
+            let side = entry.tenant.as_mut().unwrap();
+            (side.answered, side.projection) = (version, KNOWN_BY_WRITE);
+        });
+    }
+}
+
+fn pod(version: u64, label: &str) -> Object {
+    Object::from_value(json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": metadata(version, "u", label),
+        "spec": {"containers": [{"name": "a"}]}, "status": {"phase": "Pending"},
+    }))
+    .unwrap()
+}
+
+fn metadata(version: u64, uid: &str, label: &str) -> Value {
+    json!({
+        "name": "web", "namespace": "work", "uid": uid, "resourceVersion": version.to_string(),
+        "labels": {"app": label},
+    })
+}
+
+#[tokio::test]
+async fn the_event_of_ones_own_status_write_is_known_and_no_other() {
+    let bench = Bench::new();
+    let sink = bench.tenant_sink();
+    assert!(!sink.knows("MODIFIED", &metadata(6, "u", "x")));
+    sink.applied(pod(5, "x"));
+    bench.wrote_status(6);
+    for (change, known) in [
+        ("ADDED", metadata(6, "u", "x")),
+        ("MODIFIED", metadata(5, "u", "x")),
+        ("MODIFIED", metadata(7, "u", "x")),
+        ("MODIFIED", metadata(6, "another", "x")),
+        ("MODIFIED", json!({"name": "web"})),
+    ] {
+        assert!(!sink.knows(change, &known), "{change} {known}");
+    }
+    assert!(sink.knows("MODIFIED", &metadata(6, "u", "x")));
+    assert_eq!(bench.side().version, 6);
+}
+
+#[tokio::test]
+async fn an_edit_told_after_the_answer_to_a_later_status_write_goes_down() {
+    let bench = Bench::new();
+    let sink = bench.tenant_sink();
+    sink.applied(pod(5, "x"));
+    assert!(bench.tenant.down.take(&bench.key).is_some());
+    // The tenant edits its pod; the status is written on top, and the answer comes first.
+    bench.wrote_status(7);
+    sink.applied(pod(6, "edited"));
+    let waits = bench.tenant.down.take(&bench.key).unwrap();
+    assert_eq!(waits.label("app"), Some("edited"));
+    assert_eq!(bench.side().projection, KNOWN_BY_WRITE);
+    assert!(sink.knows("MODIFIED", &metadata(7, "u", "edited")));
+    // What somebody writes over it is news.
+    sink.applied(pod(8, "edited"));
+    assert_ne!(bench.side().projection, KNOWN_BY_WRITE);
+}
+
+#[tokio::test]
+async fn the_first_event_of_a_pod_is_known_if_its_making_was_answered_and_the_tenant_sees_as_much()
+{
+    let bench = Bench::new();
+    let sink = bench.super_sink();
+    let marked = json!({
+        "name": "web", "namespace": "acme-work", "uid": "s", "resourceVersion": "9",
+        "labels": {keys::TENANT: bench.tenant.id.as_str()},
+        "annotations": {keys::NAMESPACE: "work", keys::NAME: "web", keys::UID: "u"},
+    });
+    assert!(!sink.knows("ADDED", &marked), "not yet answered");
+    let twin = |mirrored| SuperSide {
+        uid: "s".into(),
+        version: 9,
+        owner_uid: "u".into(),
+        applied: 1,
+        state: 1,
+        baseline: 1,
+        terminating: false,
+        mirrored,
+        counter: 0,
+    };
+    let set = |mirrored| {
+        bench.tenant.table.update(&bench.key, |entry| {
+            entry.twin = Some(twin(mirrored));
+        });
+    };
+    set(0);
+    assert!(!sink.knows("ADDED", &marked), "the tenant sees less");
+    set(9);
+    assert!(sink.knows("ADDED", &marked));
+    assert!(!sink.knows("MODIFIED", &marked));
+    let mut unmarked = marked.clone();
+    unmarked["labels"] = json!({});
+    assert!(!sink.knows("ADDED", &unmarked));
+}
