@@ -16,6 +16,7 @@ use kube::{
     Config,
     client::{Body, ConfigExt},
 };
+use rustls::client::Resumption;
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tenancy::arrival::{self, Shape};
@@ -27,6 +28,8 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 /// Largest answer that is read: a page of 500 objects of the largest size that etcd stores would be far more, so pages
 /// shrink when this is met.
 const BODY_LIMIT: usize = 64 << 20;
+/// TLS sessions that are kept to resume: of one server.
+const SESSIONS: usize = 8;
 /// How often an idle connection is asked whether it lives, and how long the answer may take (R9).
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_LIMIT: Duration = Duration::from_secs(20);
@@ -117,10 +120,12 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Prepares connections; nothing is dialled yet.
     pub(crate) fn new(config: &Config, pace: Arc<Pace>) -> Result<Self, kube::Error> {
+        let tls = tls(config)?;
+        let requests = http2(config, &tls)?;
         let of_watches = config.clone();
         Ok(Self {
-            requests: http2(config)?,
-            watches: Arc::new(Lanes::new(move || http2(&of_watches))?),
+            requests,
+            watches: Arc::new(Lanes::new(move || http2(&of_watches, &tls))?),
             pace,
             kinds: Arc::default(),
         })
@@ -336,14 +341,22 @@ impl Cluster {
     }
 }
 
+/// How to speak TLS with an API server, for all connections to it.
+fn tls(config: &Config) -> Result<rustls::ClientConfig, kube::Error> {
+    let mut tls = config.rustls_client_config()?;
+    // By default room for the sessions of 256 servers is set aside, for each of hundreds of tenants.
+    tls.resumption = Resumption::in_memory_sessions(SESSIONS);
+    Ok(tls)
+}
+
 /// kube's own client speaks HTTP/1.1 only and would open a connection for every watch.
-fn http2(config: &Config) -> Result<Stack, kube::Error> {
+fn http2(config: &Config, tls: &rustls::ClientConfig) -> Result<Stack, kube::Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(Duration::from_secs(10)));
     let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(config.rustls_client_config()?)
+        .with_tls_config(tls.clone())
         .https_or_http();
     let connector = match &config.tls_server_name {
         Some(name) => {

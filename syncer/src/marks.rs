@@ -3,8 +3,9 @@
 //!
 //! The tenant's mark is the ConfigMap `sublet-mark` in its kube-system; the super cluster's is the annotations of a Lease
 //! in Sublet's own namespace, one for each tenant: the one that names its leader. Both are looked at when a tenant is
-//! served, after each of its lists, and every few seconds, and advanced when something was seen since, the tenant's
-//! first. An operator's release is granted here.
+//! served, after each list, every ten seconds while something happens and every minute else, and advanced when
+//! something was seen since, the tenant's first. Who goes back in time must break its watches, so a quiet tenant's lists
+//! tell of it at once. An operator's release is granted here.
 
 mod store;
 
@@ -19,11 +20,13 @@ use parking_lot::Mutex;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use store::{Own, Theirs};
 use tenancy::mark::{Mark, WentBack};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 /// How often marks are advanced at most: what a store loses of the last seconds is then found out by versions alone, and
 /// only while this process lives.
 const PERIOD: Duration = Duration::from_secs(10);
+/// How often the marks of a quiet tenant are looked at: with hundreds of them that is most of what an idle syncer asks.
+const QUIET_PERIOD: Duration = Duration::from_secs(60);
 /// Lists come in bursts.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -51,6 +54,11 @@ impl Marks {
     /// Something changed that an examination would find.
     pub(crate) fn look_again(&self) {
         self.look.notify_one();
+    }
+
+    /// Whether the marks are to be looked at again, so long after the last time.
+    fn is_due(&self, since: Duration) -> bool {
+        since >= QUIET_PERIOD || since >= PERIOD && self.inner.lock().outdated
     }
 
     /// An object was seen at a version.
@@ -135,10 +143,16 @@ pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
             tracing::debug!(tenant = %tenant.id, %err, "the marks can't be looked at now");
         }
         drop(activity);
-        tokio::select! {
-            () = tenant.cancel.cancelled() => return,
-            () = tenant.marks.look.notified() => tokio::time::sleep(SETTLE).await,
-            () = tokio::time::sleep(PERIOD) => {}
+        let looked = Instant::now();
+        while !tenant.marks.is_due(looked.elapsed()) {
+            tokio::select! {
+                () = tenant.cancel.cancelled() => return,
+                () = tenant.marks.look.notified() => {
+                    tokio::time::sleep(SETTLE).await;
+                    break;
+                }
+                () = tokio::time::sleep(PERIOD) => {}
+            }
         }
     }
 }
@@ -363,3 +377,17 @@ pub(crate) async fn is_current(tenant: &Tenant) -> Result<bool, Failure> {
 }
 
 pub(crate) use store::forget;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_of_a_quiet_tenant_are_looked_at_less_often() {
+        let marks = Marks::default();
+        let seconds = |seconds| marks.is_due(Duration::from_secs(seconds));
+        assert!(!seconds(59) && seconds(60));
+        marks.seen("pods", 7);
+        assert!(!seconds(9) && seconds(10));
+    }
+}

@@ -66,6 +66,9 @@ impl Sink for TenantSink {
         self.tenant
             .marks
             .seen(key.kind().resource().plural, object.resource_version());
+        if is_mark(&object) {
+            self.tenant.marks.look_again();
+        }
         if self.tenant.table.get(&key).twin.is_some() {
             self.tenant.breakers.deleted_in_tenant(key.clone());
         }
@@ -147,14 +150,18 @@ impl TenantSink {
     }
 }
 
+/// Whether it is the tenant's own mark ([`crate::marks`]).
+fn is_mark(object: &Object) -> bool {
+    (object.namespace(), object.name()) == ("kube-system", api::MARK_NAME)
+}
+
 /// The tenant's object exists in this state.
 fn seen_in_tenant(engine: &Engine, tenant: &Tenant, key: Key, object: Object) {
     let rule = key.kind();
-    let is_mark = (object.namespace(), object.name()) == ("kube-system", api::MARK_NAME);
     if (object.namespace(), object.name()) == ("kube-system", api::QUOTA_NAME) {
         tenant.quota.look_again();
     }
-    if !is_mark {
+    if !is_mark(&object) {
         // The mark itself would be news for ever.
         tenant
             .marks
