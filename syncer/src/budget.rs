@@ -94,7 +94,7 @@ pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
             checked = Instant::now();
             // Part of what must end before the tenant counts as stopped.
             let activity = tenant.activity.token();
-            let claimed = claim(&engine, &tenant).await;
+            let claimed = Box::pin(claim(&engine, &tenant)).await;
             drop(activity);
             if let Err(err) = claimed {
                 if err.is_race() {

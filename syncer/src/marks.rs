@@ -139,7 +139,7 @@ pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
     loop {
         // Part of what must end before the tenant counts as stopped.
         let activity = tenant.activity.token();
-        if let Err(err) = examine(&engine, &tenant).await {
+        if let Err(err) = Box::pin(examine(&engine, &tenant)).await {
             tracing::debug!(tenant = %tenant.id, %err, "the marks can't be looked at now");
         }
         drop(activity);

@@ -59,7 +59,7 @@ pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
         while health.wait_for(|health| health.synced).await.is_ok() {
             // The places are never closed.
             let place = engine.rounds.places.acquire().await;
-            if let Err(err) = round(&engine, &tenant).await {
+            if let Err(err) = Box::pin(round(&engine, &tenant)).await {
                 tracing::warn!(tenant = %tenant.id, %err, "the patrol didn't finish its round");
             }
             drop(place);

@@ -258,9 +258,9 @@ pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
     loop {
         let is_counting = tenant.quota.ledger.lock().is_counting();
         let worked = if is_counting {
-            count(&engine, &tenant).await
+            Box::pin(count(&engine, &tenant)).await
         } else {
-            show(&engine, &tenant, &mut told).await
+            Box::pin(show(&engine, &tenant, &mut told)).await
         };
         let again = async {
             match worked {

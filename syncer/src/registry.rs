@@ -479,6 +479,7 @@ async fn start(
     for key in tenant.table.all_keys(|_, entry| entry.twin.is_some()) {
         engine.up.add(&id, key);
     }
+    // These rest most of the time, and so box the steps that they take: hundreds of tenants have as many tasks of each.
     tasks.spawn(marks::keep(engine.clone(), tenant.clone()));
     tasks.spawn(patrol::keep(engine.clone(), tenant.clone()));
     tasks.spawn(quota::keep(engine.clone(), tenant.clone()));

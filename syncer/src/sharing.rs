@@ -31,7 +31,7 @@ pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
     loop {
         // Part of what must end before the tenant counts as stopped.
         let activity = tenant.activity.token();
-        let worked = refresh(&engine, &tenant).await;
+        let worked = Box::pin(refresh(&engine, &tenant)).await;
         drop(activity);
         let rules = tenant.rules();
         let shares = !(rules.shared.links.is_empty() && rules.shared.visits.is_empty());

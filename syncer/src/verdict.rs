@@ -64,7 +64,8 @@ pub(crate) async fn report(engine: Arc<Engine>, tenant: Arc<Tenant>) {
         // Part of what must end before the tenant counts as stopped.
         let activity = tenant.activity.token();
         let permit = tenant.permit();
-        let said = say(&engine, &ControlPlane::of(&tenant), &conditions, &permit).await;
+        let control_plane = ControlPlane::of(&tenant);
+        let said = Box::pin(say(&engine, &control_plane, &conditions, &permit)).await;
         drop(activity);
         tokio::select! {
             () = tenant.cancel.cancelled() => return,

@@ -106,7 +106,9 @@ pub(crate) async fn run(
     let mut kinds = cluster.kinds();
     loop {
         let turn = async {
-            let version = list(&cluster, &target, sink).await?;
+            // A watch waits far longer than it lists, and there are dozens for each tenant: a task is as large as the
+            // largest step that isn't boxed.
+            let version = Box::pin(list(&cluster, &target, sink)).await?;
             failures = 0;
             absences = 0;
             follow(&cluster, &target, version, sink).await
@@ -228,7 +230,7 @@ async fn follow(
             target.path,
             selector(target)
         );
-        let mut body = cluster.watch(&path).await?;
+        let mut body = Box::pin(cluster.watch(&path)).await?;
         let mut buffer = BytesMut::new();
         loop {
             let frame = tokio::time::timeout(SILENCE_LIMIT, body.frame())
