@@ -1,4 +1,4 @@
-//! Installs the Debian packages that running pods needs, after saying so.
+//! Installs the Debian packages that building and running pods needs, after saying so.
 
 use std::path::Path;
 
@@ -24,12 +24,20 @@ const NEEDED: &[(&str, &str)] = &[
     ("modprobe", "kmod"),
 ];
 
-/// Needed to make image layers only.
-const NEEDED_FOR_IMAGES: &[(&str, &str)] = &[
-    ("mmdebstrap", "mmdebstrap"),
+/// Needed to build Sublet itself: some crates hold C.
+const NEEDED_TO_BUILD: &[(&str, &str)] = &[
     ("cc", "gcc"),
     ("/usr/include/stdio.h", "libc6-dev"),
+    ("make", "make"),
 ];
+
+/// Needed to make image layers only.
+const NEEDED_FOR_IMAGES: &[(&str, &str)] = &[("mmdebstrap", "mmdebstrap")];
+
+/// Makes sure that Sublet can be built.
+pub(crate) fn ensure_for_building() -> Result<()> {
+    ensure(NEEDED_TO_BUILD)
+}
 
 /// Makes sure that pods can be run.
 pub(crate) fn ensure_for_nodes() -> Result<()> {
@@ -41,6 +49,7 @@ pub(crate) fn ensure_for_images() -> Result<()> {
     if !is_root() {
         bail!("making image layers keeps the owners of files, which needs root: run this as root");
     }
+    ensure(NEEDED_TO_BUILD)?;
     ensure(NEEDED_FOR_IMAGES)
 }
 

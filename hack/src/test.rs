@@ -8,7 +8,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::progress::seconds;
-use crate::{binaries, cargo, conformance, crds, images, paths, run, size, super_cluster};
+use crate::{
+    binaries, cargo, conformance, crds, images, packages, paths, run, size, super_cluster,
+};
 
 /// How many cluster tests run at once; they mostly wait for the cluster.
 const CLUSTER_TEST_THREADS: &str = "--test-threads=3";
@@ -45,6 +47,7 @@ type Check = (&'static str, fn() -> Result<()>);
 const CHECKS: &[Check] = &[
     ("formatting", || with_cargo(&["fmt", "--all", "--check"])),
     ("file sizes", || size::check().map(|found| say!("{found}"))),
+    ("tools to build with", packages::ensure_for_building),
     ("generated files are fresh", crds::check),
     ("one TLS provider", one_tls_provider),
     ("clippy", || {

@@ -2,8 +2,10 @@
 
 use clap::Parser;
 
+/// In the bench's `ceiling` a pod costs 1.45 ms of CPU time with glibc's allocator, 1.15 ms with mimalloc and 0.9 ms with
+/// jemalloc, and the process then takes 112, 73 and 43 MiB: threads of glibc wait for each other's arenas.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {

@@ -10,7 +10,7 @@ use super::archive::{self, Image, Process};
 use super::debian::cached_layer;
 use crate::cache::{self, Key};
 use crate::progress::Step;
-use crate::{cargo, run};
+use crate::{cargo, packages, run};
 
 /// One daemon: the workspace package that builds it and the binary's name, which is also the image's.
 struct Daemon {
@@ -111,6 +111,7 @@ fn bundle(daemon: &Daemon, binary: &Path) -> Result<Bundle> {
 
 /// Builds all daemons, and `more` packages, with a static C library.
 fn build(more: &[&str]) -> Result<()> {
+    packages::ensure_for_building()?;
     let daemons = DAEMONS.iter().map(|daemon| daemon.package);
     let packages: Vec<&str> = daemons
         .chain(more.iter().copied())
