@@ -206,7 +206,7 @@ mod tests {
                 spec["matchConstraints"]["namespaceSelector"] = json!({"matchLabels": {"a": "b"}});
             },
             |spec| {
-                spec["matchConstraints"]["excludeResourceRules"] = json!([{"resources": ["pods"]}])
+                spec["matchConstraints"]["excludeResourceRules"] = json!([{"resources": ["pods"]}]);
             },
         ];
         for (number, change) in weaker.into_iter().enumerate() {

@@ -103,7 +103,7 @@ mod tests {
         let one = json!([{"addresses": ["10.0.0.1"], "conditions": {"ready": true}}]);
         let none = json!([{"addresses": ["10.0.0.1"], "conditions": {"ready": false}}]);
         assert_eq!(judged(both.clone(), one.clone(), 3), Level::Ok);
-        assert_eq!(judged(both.clone(), none.clone(), 3), Level::Fail);
+        assert_eq!(judged(both.clone(), none, 3), Level::Fail);
         assert_eq!(judged(both, json!([]), 0), Level::Warn);
         assert_eq!(
             judged(json!([{"port": 53, "protocol": "UDP"}]), one, 1),
