@@ -252,7 +252,7 @@ mod tests {
         let bytes: usize = cache.kept.values().map(|kept| kept.bytes).sum();
         assert!(cache.bytes == bytes && bytes <= ROOM);
         // Long ones are bounded by their bytes, and what was asked again is there once.
-        let long = reply(ResponseCode::NoError, &[30; 200], None)
+        let long = reply(ResponseCode::NoError, &[30; 150], None)
             .to_vec()
             .unwrap();
         assert!(long.len() <= LONGEST, "{}", long.len());
