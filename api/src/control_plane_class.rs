@@ -98,6 +98,11 @@ pub struct ControlPlaneClassSpec {
     #[serde(default, skip_serializing_if = "Quantities::is_empty")]
     pub quota: Quantities,
 
+    /// What each tenant may keep in its own etcd: `size` in bytes, and numbers of objects by resource, such as
+    /// `configmaps` or `widgets.example.com`. What isn't named isn't limited.
+    #[serde(default, skip_serializing_if = "Quantities::is_empty")]
+    pub stored: Quantities,
+
     /// Requests and limits of the control plane's parts.
     #[serde(default)]
     pub resources: PartResources,
@@ -147,6 +152,7 @@ impl Default for ControlPlaneClassSpec {
             services: vec![],
             pods: PodRules::default(),
             quota: Quantities::default(),
+            stored: Quantities::default(),
             resources: PartResources::default(),
             node_selector: BTreeMap::new(),
             feature_gates: BTreeMap::new(),

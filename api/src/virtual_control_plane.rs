@@ -341,6 +341,9 @@ pub struct Policy {
     /// What the tenant may use in the super cluster, over all of its namespaces, where that is less than its class allows.
     #[serde(default, skip_serializing_if = "Quantities::is_empty")]
     pub quota: Quantities,
+    /// What the tenant may keep in its own etcd, where that is less than its class allows.
+    #[serde(default, skip_serializing_if = "Quantities::is_empty")]
+    pub stored: Quantities,
     /// What the tenant's pods are made with, where that is stricter than its class.
     #[serde(default, skip_serializing_if = "PodWishes::is_empty")]
     pub pods: PodWishes,
@@ -395,11 +398,14 @@ pub struct VirtualControlPlaneStatus {
     /// The quota that counts, and what is used of it; none when nothing is limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<QuotaStatus>,
+    /// What the tenant may keep in its own etcd, and what it keeps; none when nothing is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<QuotaStatus>,
     /// `metadata.generation` that this status was written for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Conditions by type: `Ready`, `ControlPlaneReady`, `EtcdReady`, `DNSReady`, `Synced`, `IdentityConflict`,
-    /// `DeletionsHeld`, `TenantIdentityChanged`, `CertificatesAvailable`, `SuperClusterReachable`.
+    /// `DeletionsHeld`, `TenantIdentityChanged`, `CertificatesAvailable`, `SuperClusterReachable`, `StoredWithinLimits`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -19,11 +19,14 @@ mod outside;
 mod answer;
 
 mod message;
+
+mod cache;
 mod upstream;
 
 mod bent;
 
 pub(crate) use bent::{judge, questions};
+pub(crate) use cache::Cache;
 pub(crate) use names::Names;
 pub(crate) use upstream::Upstreams;
 pub(crate) use zone::{Zone, domain};
@@ -271,6 +274,10 @@ impl Server {
             count(outcome(&answer));
             return Step::Reply(request.reply(answer));
         }
+        if let Some(reply) = kept(tenant, &request, &verdict) {
+            count("kept");
+            return Step::Reply(reply);
+        }
         let Ok(slot) = tenant.limits.dns_outside.take() else {
             return refuse("limited", ResponseCode::ServFail);
         };
@@ -288,11 +295,16 @@ impl Server {
             Step::Reply(reply) => return Some(reply),
             Step::Forward(request, bytes, slot) => {
                 let reply = self.upstreams.ask(&bytes, request.transport).await;
+                if let Some(reply) = reply.as_ref().filter(|_| request.is_plain()) {
+                    let (name, kind) = (request.query.name(), request.query.query_type());
+                    let mut cache = tenant.outside.lock();
+                    cache.put(name, kind, reply, Instant::now());
+                }
                 let failed = || request.fail(ResponseCode::ServFail);
                 (reply.ok_or_else(failed), slot)
             }
             Step::Follow(request, chain, target, slot) => {
-                let records = self.records_of(&target, &request).await;
+                let records = self.records_of(tenant, &target, &request).await;
                 let reply = match records {
                     Some(records) => Ok(request.reply(Answer {
                         records: chain.into_iter().chain(records).collect(),
@@ -313,13 +325,40 @@ impl Server {
     }
 
     /// The records of a name outside, whole.
-    async fn records_of(&self, target: &Name, request: &Request) -> Option<Vec<Record>> {
-        let question = message::ask(target, request.query.query_type())?;
+    async fn records_of(
+        &self,
+        tenant: &Tenant,
+        target: &Name,
+        request: &Request,
+    ) -> Option<Vec<Record>> {
+        let kind = request.query.query_type();
+        let question = message::ask(target, kind)?;
         let mut reply = self.upstreams.ask(&question, Transport::Udp).await?;
         if message::is_cut(&reply) {
             reply = self.upstreams.ask(&question, Transport::Tcp).await?;
         }
+        let mut cache = tenant.outside.lock();
+        cache.put(target, kind, &reply, Instant::now());
         message::records(&reply)
+    }
+}
+
+/// What a server outside answered this tenant to the same question before.
+fn kept(tenant: &Tenant, request: &Request, verdict: &Verdict) -> Option<Vec<u8>> {
+    let find = |name: &Name| {
+        let cache = tenant.outside.lock();
+        cache.get(name, request.query.query_type(), Instant::now())
+    };
+    match verdict {
+        Verdict::Follow { chain, target } => {
+            let records = find(target)?.answers;
+            Some(request.reply(Answer {
+                records: chain.iter().cloned().chain(records).collect(),
+                ..Answer::empty(ResponseCode::NoError)
+            }))
+        }
+        _ if request.is_plain() => Some(request.repeat(find(request.query.name())?)),
+        _ => None,
     }
 }
 

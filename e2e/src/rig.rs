@@ -63,6 +63,8 @@ pub struct Wish {
     pub patrol_period: u64,
     /// Further flags of the tenants' etcd.
     pub etcd_flags: Vec<String>,
+    /// Further flags of the super cluster's API server.
+    pub super_flags: Vec<String>,
     /// The tenants' minor version, such as `1.34`; the super cluster's when left out.
     pub version: Option<&'static str>,
 }
@@ -74,6 +76,7 @@ impl Default for Wish {
             controllers: true,
             patrol_period: 300,
             etcd_flags: vec![],
+            super_flags: vec![],
             version: None,
         }
     }
@@ -82,7 +85,10 @@ impl Default for Wish {
 impl Wish {
     /// Whether the API servers are such as most tests want.
     fn is_plain(&self) -> bool {
-        self.controllers && self.etcd_flags.is_empty() && self.version.is_none()
+        self.controllers
+            && self.etcd_flags.is_empty()
+            && self.super_flags.is_empty()
+            && self.version.is_none()
     }
 }
 
@@ -283,6 +289,29 @@ impl Rig {
     pub fn another_syncer(&self, name: &str) -> anyhow::Result<Syncer> {
         let kubeconfig = self.above.other_syncer_kubeconfig(self.proxy.port());
         Syncer::new(self.run.clone(), name, &kubeconfig, 300)
+    }
+
+    /// Puts a syncer of another build in the place of the first; `kubeconfig` says by whose rights it works.
+    pub async fn replace_syncer(
+        &mut self,
+        name: &str,
+        program: PathBuf,
+        kubeconfig: &str,
+    ) -> anyhow::Result<()> {
+        self.syncer.stop()?;
+        let other = Syncer::new(self.run.clone(), name, kubeconfig, 300)?;
+        self.syncer = other.built_as(program);
+        self.syncer.start().await?;
+        for tenant in 0..self.tenants.len() {
+            eventually(PODS, "the other syncer leads", async || {
+                let leader = self.leader(tenant).await?;
+                ensure!(leader == name, "{leader} leads");
+                Ok(())
+            })
+            .await?;
+            self.synced(tenant).await?;
+        }
+        Ok(())
     }
 
     /// Name of the syncer that leads a tenant, by the tenant's Lease; empty if none does.

@@ -31,6 +31,17 @@ pub fn syncer() -> anyhow::Result<PathBuf> {
     found("SUBLET_SYNCER", default, "cargo build -p syncer")
 }
 
+/// The syncer that was built without layer A: `SUBLET_UNGUARDED_SYNCER`, or the one in a target folder of its own.
+pub fn unguarded_syncer() -> anyhow::Result<PathBuf> {
+    let default = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../target/without-layer-a/debug/sublet-syncer"
+    );
+    let build =
+        "cargo build -p syncer --features without-layer-a --target-dir target/without-layer-a";
+    found("SUBLET_UNGUARDED_SYNCER", default, build)
+}
+
 /// The built manager: `SUBLET_MANAGER`, or the one in this workspace's target folder.
 pub fn manager() -> anyhow::Result<PathBuf> {
     let default = concat!(

@@ -60,6 +60,23 @@ pub(crate) fn build_cli() -> Result<PathBuf> {
     Ok(target_folder()?.join("debug/sublet"))
 }
 
+/// Builds the syncer without layer A, for the test that the other layers hold alone, and gives its path. It has a target
+/// folder of its own, so that nothing else is ever taken for it.
+pub(crate) fn build_unguarded_syncer() -> Result<PathBuf> {
+    let folder = target_folder()?.join("without-layer-a");
+    let mut build = command(&[
+        "build",
+        "--locked",
+        "--package",
+        "syncer",
+        "--features",
+        "without-layer-a",
+        "--target-dir",
+    ]);
+    run::output(build.arg(&folder))?;
+    Ok(folder.join("debug/sublet-syncer"))
+}
+
 fn program(variable: &str, default: &str) -> OsString {
     env::var_os(variable).unwrap_or_else(|| default.into())
 }

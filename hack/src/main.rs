@@ -8,6 +8,8 @@ macro_rules! say {
     ($($text:tt)*) => { $crate::progress::say(format_args!($($text)*)) };
 }
 
+#[cfg(test)]
+mod admission;
 mod bench;
 mod binaries;
 mod cache;

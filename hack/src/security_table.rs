@@ -57,7 +57,10 @@ fn every_check_of_the_benchmark_names_tests_that_exist() {
 #[test]
 fn every_class_has_a_row_and_every_test_that_it_names_exists() {
     let text = fs::read_to_string(paths::repository().join("docs/security.md")).unwrap();
-    let rows: Vec<Vec<&str>> = text
+    // What each layer does alone has a table of its own further down.
+    let (_, classes) = text.split_once("## What holds which attack").unwrap();
+    let classes = classes.split("\n## ").next().unwrap();
+    let rows: Vec<Vec<&str>> = classes
         .lines()
         .filter(|line| line.starts_with("| T"))
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())

@@ -253,6 +253,7 @@ fn cluster_tests(extent: Extent) -> Result<()> {
     ]);
     if extent == Extent::All {
         command.arg("--include-ignored");
+        command.env("SUBLET_UNGUARDED_SYNCER", cargo::build_unguarded_syncer()?);
     }
     // A test that fails names its line by the error's backtrace; the panic's own would bury the message.
     command.env("RUST_BACKTRACE", "0");

@@ -189,27 +189,43 @@ impl Cluster {
 
     /// Asks `/readyz`.
     pub(crate) async fn ready(&self) -> Result<(), Error> {
-        let what = || "/readyz".to_owned();
-        let request = Request::get("/readyz")
+        self.text("/readyz", "*/*").await.map(drop)
+    }
+
+    /// How many objects there are at a path such as `/api/v1/configmaps`; none where nothing is served.
+    ///
+    /// One is read, without its content, and the API server says how many come after it.
+    pub(crate) async fn count(&self, path: &str) -> Result<u64, Error> {
+        const NO_CONTENT: &str =
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+        let text = match self.text(&format!("{path}?limit=1"), NO_CONTENT).await {
+            Err(error) if error.code() == Some(404) => return Ok(0),
+            other => other?,
+        };
+        let page: Value = serde_json::from_str(&text).unwrap_or_default();
+        let here = page["items"].as_array().map_or(0, Vec::len);
+        let more = page["metadata"]["remainingItemCount"].as_u64();
+        Ok(u64::try_from(here).unwrap_or(u64::MAX) + more.unwrap_or_default())
+    }
+
+    /// The text at a path.
+    pub(crate) async fn text(&self, path: &str, accept: &'static str) -> Result<String, Error> {
+        let failed = |source| Error::Request {
+            verb: "get",
+            what: path.to_owned(),
+            source: Box::new(source),
+        };
+        let request = Request::get(path)
+            .header("accept", accept)
             .body(vec![])
-            .map_err(|source| Error::Request {
-                verb: "get",
-                what: what(),
-                source: Box::new(kube::Error::HttpError(source)),
-            })?;
+            .map_err(|source| failed(kube::Error::HttpError(source)))?;
         let answer = tokio::time::timeout(LIMIT, self.client.request_text(request)).await;
-        match answer {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(source)) => Err(Error::Request {
+        answer
+            .map_err(|_| Error::Timeout {
                 verb: "get",
-                what: what(),
-                source: Box::new(source),
-            }),
-            Err(_) => Err(Error::Timeout {
-                verb: "get",
-                what: what(),
-            }),
-        }
+                what: path.to_owned(),
+            })?
+            .map_err(failed)
     }
 
     async fn write(

@@ -1,6 +1,6 @@
 //! A VirtualControlPlane read once, with its class's answers filled in; provisioning sees nothing else of it.
 
-use crate::pki;
+use crate::{pki, stored::Limits};
 use api::{
     ControlPlaneClass, ControlPlaneGroup, Dns, Egress, Endpoint, EtcdStorage, Images, Intervals,
     PartResources, VirtualControlPlane, capi, keys,
@@ -47,6 +47,10 @@ pub(crate) struct ControlPlane {
     pub(crate) members: i32,
     /// Storage of an etcd member.
     pub(crate) storage: EtcdStorage,
+    /// What the tenant may keep there.
+    pub(crate) stored: Limits,
+    /// How its API servers tell who may do what, where that depends on what is kept.
+    pub(crate) authorizers: Option<String>,
     /// The tenant's slice of the Service range.
     pub(crate) slice: Slice,
     /// DNS suffix of the tenant's Services.
@@ -327,6 +331,8 @@ impl ControlPlane {
                 .and_then(|rollout| rollout.after.as_deref()?.parse().ok()),
             members: etcd.replicas.unwrap_or(1),
             storage: etcd.storage.unwrap_or_else(|| offer.etcd_storage.clone()),
+            stored: Limits::of(&offer.stored, &spec.policy.stored),
+            authorizers: None,
             slice,
             domain: spec.network.cluster_domain.clone(),
             dns: spec.network.dns,

@@ -7,7 +7,7 @@ use crate::{
     claims::{self, Standing},
     control_plane::{ControlPlane, Owner, Refusal, given_slice},
     deletion, external,
-    object::{DEPLOYMENT, Object, SECRET, STATEFUL_SET},
+    object::{CONFIG_MAP, DEPLOYMENT, Object, SECRET, STATEFUL_SET},
     observe::Seen,
     parts::{MAINS, Parts, rolled_out},
     pause,
@@ -17,6 +17,7 @@ use crate::{
     },
     starts::{self, Turn},
     status::Report,
+    stored::{Limits, Used},
     tenant::{self, Tenant},
     twin,
 };
@@ -132,15 +133,23 @@ pub(crate) fn has_finalizer(seen: &Seen) -> bool {
 
 /// What the tenant must hold, as far as that can be told yet.
 pub(crate) fn tenant_objects(seen: &Seen) -> Vec<Object> {
+    let cp = read_so_far(seen);
+    cp.zip(seen.proxy.as_ref())
+        .map(|(cp, proxy)| tenant::objects(&cp, proxy, Some(&Used::new())))
+        .unwrap_or_default()
+}
+
+/// What the tenant may store, as far as that can be told yet.
+pub(crate) fn stored_limits(seen: &Seen) -> Limits {
+    read_so_far(seen).map(|cp| cp.stored).unwrap_or_default()
+}
+
+fn read_so_far(seen: &Seen) -> Option<ControlPlane> {
     let slice = seen.slice_claims.iter().find_map(claims::claimed_slice);
     let parsed = seen.owner.as_ref().zip(seen.class.as_ref()).zip(slice);
     let parsed = parsed
         .map(|((owner, class), slice)| ControlPlane::parse(owner, &seen.vcp, class, slice, &[]));
-    parsed
-        .and_then(Result::ok)
-        .zip(seen.proxy.as_ref())
-        .map(|(cp, proxy)| tenant::objects(&cp, proxy))
-        .unwrap_or_default()
+    parsed.and_then(Result::ok)
 }
 
 /// The claim of a holder that is gone, with our name in it.
@@ -176,7 +185,18 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     if let Some(existing) = seen.objects.get(STATEFUL_SET, etcd::NAME) {
         etcd::keep_what_is_fixed(&mut cp, existing)?;
     }
+    let config = seen.objects.get(CONFIG_MAP, apiserver::NAME);
+    let now = config.and_then(|config| config.body["data"][apiserver::AUTHORIZERS].as_str());
+    cp.authorizers = cp.authorizers_for(used(seen), now);
     provision(seen, &cp, system)
+}
+
+/// What the tenant stores, when that was counted.
+pub(crate) fn used(seen: &Seen) -> Option<&Used> {
+    match &seen.tenant {
+        Tenant::Answers { stored, .. } => stored.as_ref(),
+        _ => None,
+    }
 }
 
 /// The slice, or what must be done to have one.
@@ -329,7 +349,7 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
         push_unmet(&mut actions, want, have);
     }
     if let Tenant::Answers { objects, .. } = &seen.tenant {
-        let unmet = tenant::objects(cp, proxy)
+        let unmet = tenant::objects(cp, proxy, used(seen))
             .into_iter()
             .filter(|want| !tenant::is_met(want, objects));
         actions.extend(unmet.map(Action::ApplyInTenant));

@@ -37,6 +37,7 @@ mod external;
 mod twin;
 
 mod status;
+mod stored;
 
 mod parts;
 

@@ -16,6 +16,7 @@ use crate::{
     provision::{self, cluster_keys},
     proxy::{self, Proxy},
     starts::{Start, Turn},
+    stored::{self, Limits, Used},
     tenant::{self, Tenant},
 };
 use api::{ControlPlaneClass, ControlPlaneGroup, VirtualControlPlane, keys};
@@ -368,13 +369,14 @@ impl Observer {
         }
         if let Some(access) = tenant::access(&seen.objects)? {
             let wanted = crate::decide::tenant_objects(seen);
-            seen.tenant = self.look_at_tenant(&access, &wanted).await;
+            let limits = crate::decide::stored_limits(seen);
+            seen.tenant = self.look_at_tenant(&access, &wanted, &limits).await;
         }
         Ok(())
     }
 
     /// A tenant that doesn't answer is a fact, not an error.
-    async fn look_at_tenant(&self, access: &Access, wanted: &[Object]) -> Tenant {
+    async fn look_at_tenant(&self, access: &Access, wanted: &[Object], limits: &Limits) -> Tenant {
         let look = async {
             let tenant = Cluster::new(
                 kubeconfig::client(access)
@@ -401,6 +403,7 @@ impl Observer {
             Ok(Tenant::Answers {
                 kube_system_uid: kube_system.uid().to_owned(),
                 objects,
+                stored: count(&tenant, limits).await,
             })
         };
         look.await.unwrap_or_else(Tenant::Silent)
@@ -457,6 +460,48 @@ impl Observer {
             .and_then(endpoint::host);
         Ok(endpoint::node_address(&nodes, current))
     }
+}
+
+/// What a tenant stores of what is limited; `None` when it can't be counted now, which is no fault of the tenant.
+async fn count(tenant: &Cluster, limits: &Limits) -> Option<Used> {
+    let counted = try_count(tenant, limits).await;
+    counted
+        .inspect_err(|error| tracing::debug!(%error, "what a tenant stores can't be counted"))
+        .ok()
+}
+
+async fn try_count(tenant: &Cluster, limits: &Limits) -> Result<Used, cluster::Error> {
+    let mut used = Used::new();
+    for name in limits.counted() {
+        let path = match name.split_once('.') {
+            None => format!("/api/v1/{name}"),
+            Some((plural, group)) => match version(tenant, group).await? {
+                Some(version) => format!("/apis/{version}/{plural}"),
+                // What isn't served isn't stored.
+                None => continue,
+            },
+        };
+        used.insert(name.to_owned(), tenant.count(&path).await?);
+    }
+    if limits.bytes().is_some() {
+        let metrics = tenant.text("/metrics", "text/plain").await?;
+        used.extend(stored::bytes_told(&metrics).map(|bytes| (stored::SIZE.to_owned(), bytes)));
+    }
+    Ok(used)
+}
+
+/// The version in which a tenant's API server prefers to serve a group, as `GROUP/VERSION`.
+async fn version(tenant: &Cluster, group: &str) -> Result<Option<String>, cluster::Error> {
+    let about = match tenant
+        .text(&format!("/apis/{group}"), "application/json")
+        .await
+    {
+        Err(error) if error.code() == Some(404) => return Ok(None),
+        other => other?,
+    };
+    let about: serde_json::Value = serde_json::from_str(&about).unwrap_or_default();
+    let version = about["preferredVersion"]["groupVersion"].as_str();
+    Ok(version.map(str::to_owned))
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(object: &Object) -> Result<T, Error> {

@@ -4,12 +4,12 @@
 
 use crate::{
     control_plane::{ControlPlane, Refusal},
-    decide::unready_phase,
+    decide::{unready_phase, used},
     object::{DEPLOYMENT, Object},
     observe::Seen,
     parts::{self, Parts},
     provision::{Addresses, cluster_keys, coredns, keys},
-    starts,
+    starts, stored,
     tenant::Tenant,
 };
 use api::{Condition, Dns, Phase, SecretRef, TenantProof, VirtualControlPlane, set_condition};
@@ -237,7 +237,19 @@ impl Report {
         };
         let facts = [control_plane, etcd, dns].into_iter();
         let facts = facts.chain(cluster_keys::fact(cp, seen)).collect();
-        let report = Self::summed_up(seen, facts, fields, again);
+        let mut report = Self::summed_up(seen, facts, fields, again);
+        if let Some(used) = used(seen) {
+            // It works as before, and so it is Ready.
+            let was_limited = condition(&seen.vcp, stored::CONDITION).is_some();
+            let no_more = was_limited.then(|| Fact::yes(stored::CONDITION, "NotLimited"));
+            report.conditions.extend(cp.stored.fact(used).or(no_more));
+            report
+                .fields
+                .push(("stored", json!(cp.stored.status(used))));
+            if cp.stored.is_near(used) {
+                report.again = report.again.min(stored::CLOSELY);
+            }
+        }
         starts::told(report, seen, parts.rolled_out)
     }
 

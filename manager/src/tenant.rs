@@ -10,6 +10,7 @@ use crate::{
     pki,
     provision::{apiserver, coredns, figures, keys},
     proxy::Proxy,
+    stored::Used,
 };
 use api::Dns;
 use serde_json::json;
@@ -35,6 +36,8 @@ pub(crate) enum Tenant {
         kube_system_uid: String,
         /// Of [`objects`] those that exist.
         objects: Objects,
+        /// What it stores of what is limited, if that could be counted.
+        stored: Option<Used>,
     },
 }
 
@@ -69,7 +72,7 @@ pub(crate) fn access(seen: &Objects) -> Result<Option<Access>, Error> {
 }
 
 /// What the tenant must hold, in order: rights first, so that nobody is refused who comes after.
-pub(crate) fn objects(cp: &ControlPlane, proxy: &Proxy) -> Vec<Object> {
+pub(crate) fn objects(cp: &ControlPlane, proxy: &Proxy, stored: Option<&Used>) -> Vec<Object> {
     let mut objects: Vec<Object> = rights(&cp.custom_resources)
         .into_iter()
         .map(Object::sealed)
@@ -78,6 +81,7 @@ pub(crate) fn objects(cp: &ControlPlane, proxy: &Proxy) -> Vec<Object> {
         objects.extend(coredns::objects(cp));
     }
     objects.extend(figures::objects(&proxy.authority));
+    objects.extend(stored.and_then(|used| cp.stored.shown(used)));
     objects
 }
 

@@ -196,7 +196,7 @@ async fn may_start(
     if kind::is_finished(pod) {
         return Ok(false);
     }
-    if !kind::pins_node(pod) {
+    if !kind::pins_node(pod) || kind::MAY_PIN {
         return Ok(true);
     }
     // Only the syncer binds pods here; the API server notes a binding as a condition.

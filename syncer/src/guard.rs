@@ -55,6 +55,7 @@ impl Half {
             Self::Policy => {
                 object.text("/spec/failurePolicy") == Some("Fail")
                     && object.at("/spec/validations/0").is_some()
+                    && !is_narrowed(object)
             }
             Self::Binding => {
                 object.text("/spec/policyName") == Some(name)
@@ -64,6 +65,24 @@ impl Half {
         };
         (is_whole && !object.is_terminating()).then_some(name)
     }
+}
+
+/// Whether a policy looks at less than all of the daemons' requests: one condition says whose they are, and any other, or a
+/// selector, would let some of them by.
+fn is_narrowed(policy: &Object) -> bool {
+    let is_empty = |pointer: &str| {
+        policy.at(pointer).is_none_or(|value| {
+            value.as_object().is_some_and(serde_json::Map::is_empty)
+                || value.as_array().is_some_and(Vec::is_empty)
+        })
+    };
+    const NARROWING: [&str; 4] = [
+        "/spec/matchConditions/1",
+        "/spec/matchConstraints/namespaceSelector",
+        "/spec/matchConstraints/objectSelector",
+        "/spec/matchConstraints/excludeResourceRules",
+    ];
+    !NARROWING.into_iter().all(is_empty)
 }
 
 /// Which of the policies stand.
@@ -207,7 +226,9 @@ mod tests {
     fn policy(name: &str) -> Object {
         object(
             name,
-            json!({"failurePolicy": "Fail", "validations": [{"expression": "true"}]}),
+            json!({"failurePolicy": "Fail", "validations": [{"expression": "true"}],
+                "matchConditions": [{"name": "who", "expression": "true"}],
+                "matchConstraints": {"namespaceSelector": {}, "objectSelector": {}}}),
         )
     }
 
@@ -256,6 +277,16 @@ mod tests {
             (
                 Half::Policy,
                 json!({"failurePolicy": "Fail", "validations": []}),
+            ),
+            (
+                Half::Policy,
+                json!({"failurePolicy": "Fail", "validations": [{}],
+                    "matchConditions": [{"name": "who"}, {"name": "never", "expression": "false"}]}),
+            ),
+            (
+                Half::Policy,
+                json!({"failurePolicy": "Fail", "validations": [{}],
+                    "matchConstraints": {"objectSelector": {"matchLabels": {"a": "b"}}}}),
             ),
             (
                 Half::Binding,

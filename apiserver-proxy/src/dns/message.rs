@@ -1,6 +1,6 @@
 //! Bytes in, question out; answer in, bytes out. The wire format itself is hickory's.
 
-use super::answer::Answer;
+use super::{answer::Answer, cache::Outside};
 use hickory_proto::{
     op::{Edns, Header, Message, MessageType, Metadata, OpCode, Query, ResponseCode},
     rr::{DNSClass, Name, Record, RecordType},
@@ -97,6 +97,25 @@ impl Request {
         reply.answers = answer.records;
         reply.authorities = answer.authorities;
         reply.additionals = answer.additionals;
+        self.bytes(reply)
+    }
+
+    /// Whether an answer that was kept is as good as a new one: nothing is asked for but the records.
+    pub(super) fn is_plain(&self) -> bool {
+        let metadata = &self.message.metadata;
+        let edns = self.message.edns.as_ref();
+        metadata.recursion_desired
+            && !metadata.checking_disabled
+            && edns.is_none_or(|edns| !edns.flags().dnssec_ok)
+    }
+
+    /// The bytes of an answer that a server outside gave before.
+    pub(super) fn repeat(&self, outside: Outside) -> Vec<u8> {
+        let mut reply = bare(&self.message.metadata, outside.code);
+        reply.metadata.recursion_available = true;
+        reply.answers = outside.answers;
+        reply.authorities = outside.authorities;
+        reply.additionals = outside.additionals;
         self.bytes(reply)
     }
 

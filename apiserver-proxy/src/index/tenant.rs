@@ -2,13 +2,14 @@
 
 use crate::{
     destination::Allowed,
-    dns::Zone,
+    dns::{Cache, Zone},
     identity::{self, Authority},
     limit::Limits,
 };
 use api::keys;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
+use parking_lot::Mutex;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
@@ -46,6 +47,8 @@ pub(crate) struct Tenant {
     pub(crate) since: i64,
     /// How much of the proxy it may use.
     pub(crate) limits: Limits,
+    /// What servers outside answered its pods.
+    pub(crate) outside: Mutex<Cache>,
     /// Cancelled when the route is gone or has changed: connections end with it.
     pub(crate) gone: CancellationToken,
     /// What was read.
@@ -120,6 +123,7 @@ impl Tenant {
                 .as_ref()
                 .map_or(i64::MAX, |time| time.0.as_second()),
             limits: Limits::default(),
+            outside: Mutex::default(),
             gone: CancellationToken::new(),
             text: format!("{path} {:?}", map.data),
         })

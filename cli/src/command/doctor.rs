@@ -2,6 +2,7 @@
 
 mod admission;
 mod checks;
+mod dns;
 mod front_door;
 mod rights;
 mod syncers;
@@ -119,6 +120,7 @@ async fn all(cluster: &Cluster) -> Vec<Check> {
     if !missing {
         checks.extend(told(checks::classes(cluster).await, cluster));
         checks.extend(told(syncers::check(cluster).await, cluster));
+        checks.extend(told(dns::check(cluster).await, cluster));
         checks.extend(told(checks::tenants(cluster).await, cluster));
     }
     checks

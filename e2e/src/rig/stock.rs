@@ -106,7 +106,7 @@ impl Servers {
             controllers: true,
             version: None,
             etcd_flags: vec![],
-            flags: vec![],
+            flags: wish.super_flags.clone(),
             audit: Audit::Writes,
         };
         let above = Server::start(folder.path(), &authority, plan)?;

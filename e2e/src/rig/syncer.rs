@@ -19,6 +19,7 @@ pub struct Syncer {
     pub name: String,
     folder: PathBuf,
     kubeconfig: PathBuf,
+    program: Option<PathBuf>,
     patrol_period: u64,
     port: u16,
     process: Arc<Mutex<Option<Process>>>,
@@ -40,10 +41,19 @@ impl Syncer {
             name: name.to_owned(),
             folder,
             kubeconfig: file,
+            program: None,
             patrol_period,
             port,
             process: Arc::default(),
         })
+    }
+
+    /// The same of another build.
+    pub fn built_as(self, program: PathBuf) -> Self {
+        Self {
+            program: Some(program),
+            ..self
+        }
     }
 
     /// Starts it and waits until it is ready.
@@ -65,7 +75,11 @@ impl Syncer {
             ),
         ];
         let log = format!("syncer-{}", self.name);
-        let process = Process::start(&self.folder, &log, &settings::syncer()?, &flags)?;
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None => settings::syncer()?,
+        };
+        let process = Process::start(&self.folder, &log, &program, &flags)?;
         *self.process.lock() = Some(process);
         Ok(())
     }

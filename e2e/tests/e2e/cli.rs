@@ -205,7 +205,9 @@ fn the_doctor_finds_a_healthy_cluster_healthy() {
         let findings: Value = serde_json::from_str(&answer.out)?;
         let checks = findings["checks"].as_array().cloned().unwrap_or_default();
         let about = |subject: &str| checks.iter().any(|check| check["subject"] == subject);
-        ensure!(about("cluster") && about("nodes"), "{findings}");
+        for subject in ["cluster", "nodes", "admission", "roles", "dns"] {
+            ensure!(about(subject), "nothing of {subject}: {findings}");
+        }
         let failed: Vec<&Value> = checks
             .iter()
             .filter(|check| {

@@ -6,12 +6,15 @@ mod full;
 mod group;
 mod hosts;
 mod layer_b;
+mod layers;
 mod network;
 mod noise;
 mod pod_rules;
 mod policies;
 mod quota;
+mod runtime;
 mod sharing;
+mod stored;
 
 use anyhow::ensure;
 use api::keys;

@@ -292,6 +292,7 @@ fn a_control_plane_comes_up_in_this_order() {
     seen.tenant = Tenant::Answers {
         kube_system_uid: "uid".into(),
         objects: Objects::default(),
+        stored: Default::default(),
     };
     let actions = decided(&seen).actions;
     let said = play(&mut seen, actions);
@@ -330,6 +331,7 @@ fn a_tenant_of_the_shared_dns_server_gets_none_of_its_own() {
             seen.tenant = Tenant::Answers {
                 kube_system_uid: "uid".into(),
                 objects: Objects::default(),
+                stored: Default::default(),
             };
             continue;
         }
@@ -493,6 +495,7 @@ fn one_that_waits_for_its_turn_is_prepared_and_says_so() {
     seen.tenant = Tenant::Answers {
         kube_system_uid: "uid".into(),
         objects: Objects::default(),
+        stored: Default::default(),
     };
     settle(&mut seen);
     let said = told(&seen, &decided(&seen).report);
@@ -520,6 +523,7 @@ fn a_new_version_waits_for_its_turn_while_the_old_one_works() {
     seen.tenant = Tenant::Answers {
         kube_system_uid: "uid".into(),
         objects: Objects::default(),
+        stored: Default::default(),
     };
     settle(&mut seen);
     let over = decided(&seen).report.conditions;

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     control_plane::ControlPlane,
     object::{CONFIG_MAP, DEPLOYMENT, DISRUPTION_BUDGET, Object},
+    stored,
 };
 use serde_json::{Value, json};
 use tenancy::naming;
@@ -19,16 +20,26 @@ use tenancy::naming;
 pub(crate) const NAME: &str = "kube-apiserver";
 /// Where it listens.
 pub(crate) const PORT: u16 = 6443;
+/// File that says who may do what, where that depends on what the tenant stores.
+pub(crate) const AUTHORIZERS: &str = "authorization.json";
 /// Organization of the front-proxy client's certificate.
 pub(crate) const FRONT_PROXY_CLIENT: &str = "front-proxy-client";
 
 /// The configuration, the Deployment, and a disruption budget when one server may be missing.
 pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) -> Vec<Object> {
-    let config = config(cp, addresses);
+    let mut config = config(cp, addresses);
     let files = naming::hash(&[
         digest.as_bytes(),
         config.body["data"].to_string().as_bytes(),
     ]);
+    let mut sources = sources();
+    // Read anew whenever it changes, so its pods needn't start anew.
+    if let Some(authorizers) = &cp.authorizers {
+        config.body["data"][AUTHORIZERS] = json!(authorizers);
+        config.body["data"][stored::NOWHERE] = json!(stored::nowhere().to_string());
+        sources.push(Source::ConfigMap(NAME, AUTHORIZERS, AUTHORIZERS));
+        sources.push(Source::ConfigMap(NAME, stored::NOWHERE, stored::NOWHERE));
+    }
     let part = Part {
         name: NAME,
         image: &cp.images.kube_apiserver,
@@ -41,27 +52,7 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
         liveness: pod::http("HTTPS", "https", "/livez"),
         resources: &cp.resources.kube_apiserver,
         default_requests: [("cpu", "100m"), ("memory", "256Mi")],
-        files: vec![
-            Source::Secret("ca", "tls.crt", "ca.crt"),
-            Source::Secret("apiserver", "tls.crt", "server.crt"),
-            Source::Secret("apiserver", "tls.key", "server.key"),
-            Source::Secret(keys::PROXY_CLIENT, "tls.crt", "proxy-client.crt"),
-            Source::Secret(keys::PROXY_CLIENT, "tls.key", "proxy-client.key"),
-            Source::Secret("etcd-ca", "tls.crt", "etcd-ca.crt"),
-            Source::Secret("apiserver-etcd-client", "tls.crt", "etcd-client.crt"),
-            Source::Secret("apiserver-etcd-client", "tls.key", "etcd-client.key"),
-            Source::Secret("front-proxy-ca", "tls.crt", "front-proxy-ca.crt"),
-            Source::Secret("front-proxy-client", "tls.crt", "front-proxy-client.crt"),
-            Source::Secret("front-proxy-client", "tls.key", "front-proxy-client.key"),
-            Source::Secret("service-account", "sa.key", "sa.key"),
-            Source::Secret("service-account", "sa.pub", "sa.pub"),
-            Source::Secret("encryption", "encryption.json", "encryption.json"),
-            Source::ConfigMap(NAME, "authentication.json", "authentication.json"),
-            Source::ConfigMap(NAME, "admission.json", "admission.json"),
-            Source::ConfigMap(NAME, "egress.json", "egress.json"),
-            Source::ConfigMap(NAME, "proxy-ca.crt", "proxy-ca.crt"),
-            Source::ConfigMap(NAME, "nodes-ca.crt", "nodes-ca.crt"),
-        ],
+        files: sources,
         data: None,
         // It ends no watch by itself, so it always uses all of this; a namespace's deletion waits for it too.
         grace: 5,
@@ -100,6 +91,31 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
         ));
     }
     objects
+}
+
+/// Keys and files that every API server reads.
+fn sources() -> Vec<Source> {
+    vec![
+        Source::Secret("ca", "tls.crt", "ca.crt"),
+        Source::Secret("apiserver", "tls.crt", "server.crt"),
+        Source::Secret("apiserver", "tls.key", "server.key"),
+        Source::Secret(keys::PROXY_CLIENT, "tls.crt", "proxy-client.crt"),
+        Source::Secret(keys::PROXY_CLIENT, "tls.key", "proxy-client.key"),
+        Source::Secret("etcd-ca", "tls.crt", "etcd-ca.crt"),
+        Source::Secret("apiserver-etcd-client", "tls.crt", "etcd-client.crt"),
+        Source::Secret("apiserver-etcd-client", "tls.key", "etcd-client.key"),
+        Source::Secret("front-proxy-ca", "tls.crt", "front-proxy-ca.crt"),
+        Source::Secret("front-proxy-client", "tls.crt", "front-proxy-client.crt"),
+        Source::Secret("front-proxy-client", "tls.key", "front-proxy-client.key"),
+        Source::Secret("service-account", "sa.key", "sa.key"),
+        Source::Secret("service-account", "sa.pub", "sa.pub"),
+        Source::Secret("encryption", "encryption.json", "encryption.json"),
+        Source::ConfigMap(NAME, "authentication.json", "authentication.json"),
+        Source::ConfigMap(NAME, "admission.json", "admission.json"),
+        Source::ConfigMap(NAME, "egress.json", "egress.json"),
+        Source::ConfigMap(NAME, "proxy-ca.crt", "proxy-ca.crt"),
+        Source::ConfigMap(NAME, "nodes-ca.crt", "nodes-ca.crt"),
+    ]
 }
 
 /// Names and addresses that clients know the API server by.
@@ -206,7 +222,10 @@ fn command(cp: &ControlPlane, addresses: &Addresses) -> Vec<String> {
         format!("--service-account-signing-key-file={}", file("sa.key")),
         "--service-account-extend-token-expiration=false".into(),
         // What they may do.
-        "--authorization-mode=Node,RBAC".into(),
+        match cp.authorizers {
+            None => "--authorization-mode=Node,RBAC".into(),
+            Some(_) => format!("--authorization-config={}", file(AUTHORIZERS)),
+        },
         "--enable-admission-plugins=NodeRestriction,DenyServiceExternalIPs,EventRateLimit".into(),
         // It would taint virtual nodes at birth, and no node-lifecycle controller takes the taint away.
         "--disable-admission-plugins=TaintNodesByCondition".into(),

@@ -24,6 +24,8 @@ pub(crate) const PEER_PORT: u16 = 2380;
 pub(crate) const HEALTH_PORT: u16 = 2381;
 
 const GIB: u64 = 1 << 30;
+/// An API server that has just started stores some MiB.
+const LEAST: u64 = 16 << 20;
 
 /// Host names of all members, as peers know them.
 pub(crate) fn members(cp: &ControlPlane) -> Vec<String> {
@@ -161,12 +163,16 @@ fn command(cp: &ControlPlane) -> Vec<String> {
     ]
 }
 
-/// Three quarters of the volume, so that a compaction and a snapshot still fit; at most etcd's advised 8 GiB.
+/// Three quarters of the volume, so that a compaction and a snapshot still fit; at most etcd's advised 8 GiB, and what the
+/// class lets the tenant keep.
 fn quota(cp: &ControlPlane) -> u64 {
-    if cp.storage.ephemeral {
-        return 2 * GIB;
-    }
-    bytes(&cp.storage.size).map_or(2 * GIB, |size| (size / 4 * 3).min(8 * GIB))
+    let room = match bytes(&cp.storage.size) {
+        Some(size) if !cp.storage.ephemeral => (size / 4 * 3).min(8 * GIB),
+        _ => 2 * GIB,
+    };
+    cp.stored
+        .bytes()
+        .map_or(room, |most| most.clamp(LEAST, room))
 }
 
 /// A Kubernetes quantity in bytes; `None` when it has a form that storage sizes don't take.
@@ -245,6 +251,14 @@ mod tests {
         assert_eq!(quota_of("100Gi"), 8 * GIB);
         assert_eq!(quota_of("500M"), 375_000_000);
         assert_eq!(quota_of("1.5Gi"), 2 * GIB);
+        let mut limited = |size: &str| {
+            let most = api::Quantities([("size".to_owned(), size.to_owned())].into());
+            cp.stored = crate::stored::Limits::of(&most, &api::Quantities::default());
+            quota(&cp)
+        };
+        assert_eq!(limited("1Gi"), GIB);
+        assert_eq!(limited("100Gi"), 2 * GIB);
+        assert_eq!(limited("1"), LEAST);
     }
 
     #[test]

@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     control_plane::tests::control_plane,
     object::{DEPLOYMENT, NETWORK_POLICY, STATEFUL_SET},
+    stored::{Limits, Used},
     tenant,
 };
 use expect_test::expect;
@@ -47,7 +48,7 @@ fn all(cp: &ControlPlane) -> Vec<Object> {
 fn every_pod_meets_the_restricted_level() {
     for cp in control_planes() {
         let mut objects = all(&cp);
-        objects.extend(tenant::objects(&cp, &addresses().proxy));
+        objects.extend(tenant::objects(&cp, &addresses().proxy, Some(&Used::new())));
         let mut pods = 0;
         for object in objects
             .iter()
@@ -409,6 +410,35 @@ fn intervals_of_the_class_become_flags() {
         cp.feature_flag().as_deref(),
         Some("--feature-gates=A=true,B=false")
     );
+}
+
+/// T43: what is full stands in a file that is read anew.
+#[test]
+fn what_is_full_starts_no_api_server_anew() {
+    let mut cp = control_plane();
+    let most = api::Quantities([("configmaps".to_owned(), "5".to_owned())].into());
+    cp.stored = Limits::of(&most, &api::Quantities::default());
+    let made = |count: u64| {
+        let mut cp = cp.clone();
+        let used = Used::from([("configmaps".to_owned(), count)]);
+        cp.authorizers = cp.authorizers_for(Some(&used), None);
+        apiserver::objects(&cp, &addresses(), "")
+    };
+    let (room, full) = (made(1), made(5));
+    assert!(
+        !room[0]
+            .text("/data/authorization.json")
+            .contains("full.configmaps")
+    );
+    assert!(
+        full[0]
+            .text("/data/authorization.json")
+            .contains("full.configmaps")
+    );
+    assert_eq!(room[1].body, full[1].body);
+    let text = room[1].body.to_string();
+    assert!(text.contains("--authorization-config=/etc/kubernetes/authorization.json"));
+    assert!(text.contains("nowhere.kubeconfig") && !text.contains("--authorization-mode"));
 }
 
 /// T28: all contexts are listed, and the network leaves no way beside the way out.

@@ -233,6 +233,39 @@ async fn names_outside_are_asked_outside_and_no_others() {
 }
 
 #[tokio::test]
+async fn an_answer_from_outside_is_kept_for_its_tenant_alone() {
+    let (at, mut asked) = outside().await;
+    let world = world(at).await;
+    for (pod, times) in [(PODS[0], 3), (PODS[1], 2)] {
+        for _ in 0..times {
+            let got = by_datagram(&world, pod, "www.example.org.").await;
+            assert_eq!(got, (ResponseCode::NoError, vec!["192.0.2.1".to_owned()]));
+            let got = by_datagram(&world, pod, "out.shop.svc.cluster.local.")
+                .await
+                .1;
+            assert_eq!(got, ["example.com.", "192.0.2.1"]);
+        }
+        // Once each, and once more for the other tenant: how fast an answer comes tells nothing of others.
+        for name in ["www.example.org.", "example.com."] {
+            assert_eq!(asked.recv().await.as_deref(), Some(name));
+        }
+        assert!(asked.try_recv().is_err());
+    }
+    // A full budget of questions that go out holds up nothing that is known.
+    let tenant = world.index.tenant_at(PODS[0].parse().unwrap()).unwrap();
+    let mut held = vec![];
+    while let Ok(slot) = tenant.limits.dns_outside.take() {
+        held.push(slot);
+    }
+    let got = by_datagram(&world, PODS[0], "WWW.example.org.").await;
+    assert_eq!(got.1, ["192.0.2.1"]);
+    assert_eq!(
+        by_datagram(&world, PODS[0], "new.example.org.").await.0,
+        ResponseCode::ServFail
+    );
+}
+
+#[tokio::test]
 async fn one_tenants_flood_isnt_anothers() {
     let world = world(outside().await.0).await;
     let tenant = world.index.tenant_at(PODS[0].parse().unwrap()).unwrap();

@@ -1,62 +1,156 @@
-//! Whether the admission policies that hold Sublet's daemons stand and deny.
+//! Whether what holds Sublet's daemons stands as this version has it: their admission policies, and their rights.
+//!
+//! A policy that is there and lets more pass, or a role that gives more, is as bad as none, so whole objects are compared
+//! with those that are built in. What an API server adds to them by default is no difference.
 
 use super::{Check, checks::Outcome};
-use crate::cluster::Cluster;
-use k8s_openapi::api::admissionregistration::v1::{
-    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+use crate::{cluster::Cluster, manifest};
+use api::SYSTEM_NAMESPACE;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api, ResourceExt,
+    core::{ApiResource, DynamicObject, GroupVersionKind},
 };
-use kube::Api;
+use serde_json::Value;
 
-/// Looks at every policy and its binding.
+/// Kinds of the manifest that hold the daemons: what is looked at, and the fields that count.
+const HELD_BY: [(&str, &str, &[&str]); 6] = [
+    ("ValidatingAdmissionPolicy", ADMISSION, &["spec"]),
+    ("ValidatingAdmissionPolicyBinding", ADMISSION, &["spec"]),
+    ("ClusterRole", ROLES, &["rules"]),
+    ("Role", ROLES, &["rules"]),
+    ("ClusterRoleBinding", ROLES, &["roleRef", "subjects"]),
+    ("RoleBinding", ROLES, &["roleRef", "subjects"]),
+];
+
+const ADMISSION: &str = "admission";
+const ROLES: &str = "roles";
+
+/// Names the tenants that may have more than the Pod Security level `baseline`.
+const TRUSTED: &str = "sublet-trusted-tenants";
+
+/// Looks at every policy, binding and role.
 pub(super) async fn check(cluster: &Cluster) -> Outcome {
-    let policies: Api<ValidatingAdmissionPolicy> = Api::all(cluster.client.clone());
-    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(cluster.client.clone());
+    let wanted = manifest::daemons().unwrap_or_default();
+    let install = format!("run `{} install`", cluster.program.as_str());
     let mut checks = vec![];
-    for name in api::ADMISSION_POLICIES {
-        let policy = policies.get_opt(name).await;
-        let policy = policy.map_err(|err| ("admission", err))?;
-        let binding = bindings.get_opt(name).await;
-        let binding = binding.map_err(|err| ("admission", err))?;
-        if let Some(text) = fault(name, policy.as_ref(), binding.as_ref()) {
-            let program = cluster.program.as_str();
-            let advice = format!("run `{program} install`; until then the syncer writes nothing");
-            checks.push(Check::fail("admission", text, advice));
+    for object in &wanted {
+        let Some((kind, subject, fields)) = held_by(object) else {
+            continue;
+        };
+        let live = find(cluster, object).await.map_err(|err| (subject, err))?;
+        if let Some(text) = fault(kind, object, live.as_ref(), fields) {
+            let advice = match subject {
+                ADMISSION => format!("{install}; while one is missing the syncer writes nothing"),
+                _ => install.clone(),
+            };
+            checks.push(Check::fail(subject, text, advice));
         }
     }
-    if checks.is_empty() {
-        checks.push(Check::ok(
-            "admission",
-            "all policies that hold Sublet's daemons stand",
-        ));
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), SYSTEM_NAMESPACE);
+    let trusted = maps
+        .get_opt(TRUSTED)
+        .await
+        .map_err(|err| (ADMISSION, err))?;
+    if trusted.is_none() {
+        let text = format!(
+            "ConfigMap {TRUSTED} isn't there: the policies let no namespace and no pod of a tenant pass"
+        );
+        checks.push(Check::fail(ADMISSION, text, install));
+    }
+    for (subject, text) in [
+        (ADMISSION, "all policies that hold Sublet's daemons stand"),
+        (
+            ROLES,
+            "Sublet's daemons have the rights of this version and no others",
+        ),
+    ] {
+        if !checks.iter().any(|check| check.subject == subject) {
+            checks.push(Check::ok(subject, text));
+        }
     }
     Ok(checks)
 }
 
+/// How an object of the manifest is compared; `None` for one that holds nobody, or that an admin adds to.
+fn held_by(
+    object: &DynamicObject,
+) -> Option<(&'static str, &'static str, &'static [&'static str])> {
+    let kind = &object.types.as_ref()?.kind;
+    let found = HELD_BY.iter().find(|(name, ..)| name == kind)?;
+    object
+        .data
+        .get("aggregationRule")
+        .is_none()
+        .then_some(*found)
+}
+
+async fn find(
+    cluster: &Cluster,
+    object: &DynamicObject,
+) -> Result<Option<DynamicObject>, kube::Error> {
+    let types = object.types.clone().unwrap_or_default();
+    let (group, version) = types
+        .api_version
+        .split_once('/')
+        .unwrap_or(("", &types.api_version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &types.kind));
+    let client = cluster.client.clone();
+    let api: Api<DynamicObject> = match object.namespace() {
+        Some(namespace) => Api::namespaced_with(client, &namespace, &resource),
+        None => Api::all_with(client, &resource),
+    };
+    api.get_opt(&object.name_any()).await
+}
+
 fn fault(
-    name: &str,
-    policy: Option<&ValidatingAdmissionPolicy>,
-    binding: Option<&ValidatingAdmissionPolicyBinding>,
+    kind: &str,
+    wanted: &DynamicObject,
+    live: Option<&DynamicObject>,
+    fields: &[&str],
 ) -> Option<String> {
-    let Some(policy) = policy else {
-        return Some(format!("the ValidatingAdmissionPolicy {name} isn't there"));
+    let name = wanted.name_any();
+    let Some(live) = live else {
+        return Some(format!("the {kind} {name} isn't there"));
     };
-    let Some(binding) = binding else {
-        return Some(format!(
-            "the ValidatingAdmissionPolicyBinding {name} isn't there"
-        ));
-    };
-    let closes = policy.spec.as_ref().is_some_and(|spec| {
-        let rules = spec.validations.as_deref().unwrap_or_default();
-        spec.failure_policy.as_deref() == Some("Fail") && !rules.is_empty()
-    });
-    let spec = &binding.spec;
-    let mut actions = spec.validation_actions.iter();
-    let denies = spec.match_resources.is_none() && actions.any(|action| action == "Deny");
-    (!closes || !denies).then(|| {
+    let differs = fields
+        .iter()
+        .any(|field| !is_same(&wanted.data[field], &live.data[field]));
+    differs.then(|| {
         format!(
-            "the ValidatingAdmissionPolicy {name} was changed and doesn't deny all that it should"
+            "the {kind} {name} isn't as this version has it, and may let pass what it should not"
         )
     })
+}
+
+/// Whether two values say the same; what the API server adds by default says nothing.
+fn is_same(wanted: &Value, live: &Value) -> bool {
+    match (wanted, live) {
+        (Value::Object(wanted), Value::Object(live)) => {
+            let is_there = |(key, value): (&String, &Value)| {
+                is_same(value, live.get(key).unwrap_or(&Value::Null))
+            };
+            let mut added = live.iter().filter(|(key, _)| !wanted.contains_key(*key));
+            wanted.iter().all(is_there) && added.all(|(_, value)| is_default(value))
+        }
+        (Value::Array(wanted), Value::Array(live)) => {
+            wanted.len() == live.len() && wanted.iter().zip(live).all(|(a, b)| is_same(a, b))
+        }
+        // Left out by an API server that has nothing to say.
+        (wanted, Value::Null) => is_default(wanted),
+        _ => wanted == live,
+    }
+}
+
+/// What API servers write where nothing was said: no selector, all scopes, all versions that mean the same.
+fn is_default(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::String(text) => matches!(&**text, "" | "*" | "Equivalent"),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -64,25 +158,84 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn built_in(kind: &str, name: &str) -> DynamicObject {
+        let of_kind = |object: &DynamicObject| {
+            object
+                .types
+                .as_ref()
+                .is_some_and(|types| types.kind == kind)
+                && object.name_any() == name
+        };
+        let mut all = manifest::daemons().unwrap();
+        let at = all.iter().position(of_kind).unwrap();
+        all.swap_remove(at)
+    }
+
+    fn told(wanted: &DynamicObject, change: impl FnOnce(&mut DynamicObject)) -> Option<String> {
+        let mut live = wanted.clone();
+        change(&mut live);
+        let (kind, _, fields) = held_by(wanted).unwrap();
+        fault(kind, wanted, Some(&live), fields)
+    }
+
     #[test]
     fn what_is_missing_or_weaker_is_a_fault() {
-        let policy = |failure: &str| -> ValidatingAdmissionPolicy {
-            let spec = json!({"failurePolicy": failure, "validations": [{"expression": "true"}]});
-            serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap()
-        };
-        let binding = |action: &str| -> ValidatingAdmissionPolicyBinding {
-            let spec = json!({"policyName": "p", "validationActions": [action]});
-            serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap()
-        };
-        let (fail, deny) = (policy("Fail"), binding("Deny"));
-        assert_eq!(fault("p", Some(&fail), Some(&deny)), None);
-        for (policy, binding) in [
-            (None, Some(&deny)),
-            (Some(&fail), None),
-            (Some(&policy("Ignore")), Some(&deny)),
-            (Some(&fail), Some(&binding("Audit"))),
-        ] {
-            assert!(fault("p", policy, binding).is_some_and(|text| text.contains("p")));
+        let policy = built_in("ValidatingAdmissionPolicy", "sublet-syncer-pods");
+        assert!(fault("ValidatingAdmissionPolicy", &policy, None, &["spec"]).is_some());
+        assert_eq!(
+            told(&policy, |live| {
+                let constraints = &mut live.data["spec"]["matchConstraints"];
+                constraints["matchPolicy"] = json!("Equivalent");
+                constraints["namespaceSelector"] = json!({});
+                constraints["objectSelector"] = json!({});
+                constraints["resourceRules"][0]["scope"] = json!("*");
+                live.metadata.uid = Some("u".into());
+            }),
+            None
+        );
+        type Change = fn(&mut Value);
+        let weaker: [Change; 6] = [
+            |spec| spec["failurePolicy"] = json!("Ignore"),
+            |spec| spec["validations"][3]["expression"] = json!("true"),
+            |spec| spec["validations"] = json!([]),
+            |spec| {
+                let never = json!({"name": "never", "expression": "false"});
+                spec["matchConditions"].as_array_mut().unwrap().push(never);
+            },
+            |spec| {
+                spec["matchConstraints"]["namespaceSelector"] = json!({"matchLabels": {"a": "b"}});
+            },
+            |spec| {
+                spec["matchConstraints"]["excludeResourceRules"] = json!([{"resources": ["pods"]}]);
+            },
+        ];
+        for (number, change) in weaker.into_iter().enumerate() {
+            let text = told(&policy, |live| change(&mut live.data["spec"]));
+            assert!(
+                text.is_some_and(|text| text.contains("sublet-syncer-pods")),
+                "{number}"
+            );
         }
+        let binding = built_in("ValidatingAdmissionPolicyBinding", "sublet-daemons");
+        let audit = |live: &mut DynamicObject| {
+            live.data["spec"]["validationActions"] = json!(["Audit"]);
+        };
+        assert!(told(&binding, audit).is_some());
+    }
+
+    #[test]
+    fn rights_that_were_widened_are_a_fault_and_those_that_admins_add_are_not() {
+        let role = built_in("ClusterRole", "sublet-syncer");
+        assert_eq!(told(&role, |_| ()), None);
+        let wider = |live: &mut DynamicObject| {
+            let all = json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]});
+            live.data["rules"].as_array_mut().unwrap().push(all);
+        };
+        assert!(told(&role, wider).is_some());
+        assert!(held_by(&built_in("ClusterRole", "sublet-syncer-custom")).is_none());
+        let held = manifest::daemons().unwrap();
+        let policies = held.iter().filter_map(held_by);
+        let policies = policies.filter(|(kind, ..)| *kind == "ValidatingAdmissionPolicy");
+        assert_eq!(policies.count(), api::ADMISSION_POLICIES.len());
     }
 }

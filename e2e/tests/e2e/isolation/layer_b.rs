@@ -6,8 +6,8 @@ use anyhow::ensure;
 use api::keys;
 use e2e::{
     kind::{
-        ADMISSION_BINDING, CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, CRD, GROUP, Kind,
-        LEASE, NAMESPACE, PERSISTENT_VOLUME, POD, ROLE, ROLE_BINDING, SECRET, SERVICE,
+        ADMISSION_BINDING, CLAIM, CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, CRD, GROUP,
+        Kind, LEASE, NAMESPACE, PERSISTENT_VOLUME, POD, ROLE, ROLE_BINDING, SECRET, SERVICE,
         SERVICE_ACCOUNT,
     },
     make, oracle,
@@ -148,7 +148,32 @@ fn bad_pods() -> Vec<(&'static str, Value)> {
             "T8 a port of the node",
             container("ports", json!([{"containerPort": 80, "hostPort": 80}])),
         ),
+        (
+            "T6 a share of the network",
+            volume(json!({"name": "v", "nfs": {"server": "192.0.2.9", "path": "/"}})),
+        ),
         ("T9 a chosen node", spec("nodeName", "rig-node".into())),
+        (
+            "T10 a toleration of all taints",
+            spec("tolerations", json!([{"operator": "Exists"}])),
+        ),
+        (
+            "T12 affinity to pods of others",
+            spec(
+                "affinity",
+                json!({"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+                    {"weight": 1, "podAffinityTerm": {"topologyKey": "zone", "labelSelector": {}}},
+                ]}}),
+            ),
+        ),
+        (
+            "T13 another scheduler",
+            spec("schedulerName", "other".into()),
+        ),
+        (
+            "T21 a CSI volume",
+            volume(json!({"name": "v", "csi": {"driver": "csi.example.com"}})),
+        ),
         (
             "T11 a system priority",
             spec("priorityClassName", "system-node-critical".into()),
@@ -230,6 +255,17 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
             service["spec"][field] = value;
             service
         };
+        let claim = |more: Value| {
+            let mut spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "fast",
+                "resources": {"requests": {"storage": "1Gi"}}});
+            for (field, value) in more.as_object().into_iter().flatten() {
+                spec[field] = value.clone();
+            }
+            json!({"metadata": {"name": "c"}, "spec": spec})
+        };
+        let mut there = make::service("there");
+        there["metadata"]["namespace"] = twin.as_str().into();
+        rig.side.create(SERVICE, there).await?;
         let system = api::SYSTEM_NAMESPACE;
         let mut cases = vec![
             // Where.
@@ -443,6 +479,36 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 SERVICE,
                 &twin,
                 json!({"metadata": {"name": "s"}, "spec": {"type": "ExternalName", "externalName": "example.com"}}),
+                Denied,
+            ),
+            create(
+                "T15 a load balancer's address",
+                SERVICE,
+                &twin,
+                json!({"metadata": {"name": "s"},
+                    "spec": {"type": "LoadBalancer", "loadBalancerIP": "192.0.2.1", "ports": [{"port": 80}]}}),
+                Denied,
+            ),
+            merge(
+                "T15 the status of a Service",
+                SERVICE.path(&twin, "there") + "/status",
+                json!({"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}}),
+                Denied,
+            ),
+            // Claims.
+            create("a claim", CLAIM, &twin, claim(json!({})), Allowed),
+            create(
+                "T20 a volume by its name",
+                CLAIM,
+                &twin,
+                claim(json!({"volumeName": "v"})),
+                Denied,
+            ),
+            create(
+                "T20 a volume by its labels",
+                CLAIM,
+                &twin,
+                claim(json!({"selector": {}})),
                 Denied,
             ),
             // Owners (T25).

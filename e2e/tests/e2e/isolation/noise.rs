@@ -127,6 +127,7 @@ fn t40_a_noisy_tenant_slows_no_pods_of_another() {
         b.side().delete(e2e::kind::NAMESPACE, "", &b.name).await?;
         ensure!(restarts > 0, "no pod failed");
         let ratio = loud.as_secs_f64() / quiet.as_secs_f64();
+        eprintln!("p99 beside noise: {ratio:.2} times the quiet one");
         ensure!(
             ratio <= MOST,
             "p99 {loud:?} beside noise, {quiet:?} without: {ratio:.2} times"

@@ -1,0 +1,321 @@
+//! Every attack by pods, Services and volumes, against each layer alone and against none.
+//!
+//! Layer A is switched off by a syncer that was built to copy what tenants write; layer B by working under an admin's name,
+//! which the admission policies don't look at; layer C by an API server without Pod Security. What is attacked can be
+//! attacked, or the test would show nothing: without any layer each attack must work.
+
+mod attacks;
+mod page;
+
+use anyhow::{Context, ensure};
+use attacks::{Answer, Attack, Way};
+use e2e::{
+    kind::{self, EVENT, NAMESPACE, SERVICE, SERVICE_ACCOUNT},
+    make,
+    read::{label, text, uid},
+    rig::{Rig, Wish, on_rig},
+    settings,
+    side::PatchType,
+    wait::{SOON, eventually},
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use page::Row;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+/// Offered to the tenant.
+const STORAGE_CLASS: &str = "fast";
+/// Not offered.
+const RUNTIME_CLASS: &str = "weak";
+/// With rights in the super cluster.
+const ACCOUNT: &str = "super-admin";
+/// A Service without a selector.
+const OPEN_SERVICE: &str = "open";
+/// Attacks at once.
+const AT_ONCE: usize = 8;
+/// Tells that a change of an object crossed.
+const CHANGED: &str = "changed";
+
+/// What stands between the tenant and the super cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layer {
+    A,
+    B,
+    C,
+    None,
+}
+
+impl Layer {
+    /// A namespace of its own in the tenant.
+    fn namespace(self) -> &'static str {
+        match self {
+            Self::A => "with-a",
+            Self::B => "with-b",
+            Self::C => "with-c",
+            Self::None => "without",
+        }
+    }
+}
+
+/// All attacks, each in all of its ways, in the order of the page, and a name for its object.
+fn tries() -> Vec<(Attack, Way, String)> {
+    let mut tries = vec![];
+    for (number, attack) in attacks::all().into_iter().enumerate() {
+        for (index, way) in attack.ways.iter().enumerate() {
+            tries.push((attack.clone(), *way, format!("attack{number}-{index}")));
+        }
+    }
+    tries
+}
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn t5_to_t38_each_layer_holds_alone() {
+    let results = Mutex::new(vec![vec![]; 4]);
+    let plain = Wish::default();
+    on_rig(plain, async |rig| {
+        let found = run(rig, Layer::A).await?;
+        results.lock()[0] = found;
+        // Copies under an admin's name: Pod Security is what is left.
+        let admin = rig.above.admin_kubeconfig_at(rig.proxy.port());
+        rig.replace_syncer("c", settings::unguarded_syncer()?, &admin)
+            .await?;
+        let found = run(rig, Layer::C).await?;
+        results.lock()[2] = found;
+        Ok(())
+    });
+    let open = Wish {
+        super_flags: vec!["--disable-admission-plugins=PodSecurity".into()],
+        ..Wish::default()
+    };
+    on_rig(open, async |rig| {
+        let own = rig.above.syncer_kubeconfig(rig.proxy.port());
+        rig.replace_syncer("b", settings::unguarded_syncer()?, &own)
+            .await?;
+        let found = run(rig, Layer::B).await?;
+        results.lock()[1] = found;
+        let admin = rig.above.admin_kubeconfig_at(rig.proxy.port());
+        rig.replace_syncer("n", settings::unguarded_syncer()?, &admin)
+            .await?;
+        let found = run(rig, Layer::None).await?;
+        results.lock()[3] = found;
+        let found = std::mem::take(&mut *results.lock());
+        judge(&found)
+    });
+}
+
+/// Every attack must work where nothing holds it, be held by layer A, and by one more layer unless it is said why not.
+fn judge(found: &[Vec<String>]) -> anyhow::Result<()> {
+    let mut rows = vec![];
+    let mut wrong = vec![];
+    for (index, (attack, way, _)) in tries().into_iter().enumerate() {
+        let results: [String; 4] = std::array::from_fn(|layer| found[layer][index].clone());
+        let works = |layer: usize| results[layer] == WORKS;
+        let held = !works(0) && works(3);
+        let deep = !works(1) || !works(2);
+        if !held || deep != attack.alone.is_empty() {
+            wrong.push(format!(
+                "{} {} by {way:?}: {results:?}",
+                attack.class, attack.what
+            ));
+        }
+        rows.push(Row {
+            class: attack.class,
+            what: attack.what,
+            way: way.name(),
+            results,
+        });
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    page::compare(&rows)
+}
+
+const WORKS: &str = "works";
+
+/// What becomes of each attack while one layer stands.
+async fn run(rig: &Rig, layer: Layer) -> anyhow::Result<Vec<String>> {
+    prepare(rig, layer).await?;
+    let tries = stream::iter(tries()).map(async |(attack, way, name)| {
+        let what = format!(
+            "{} {} by {way:?} against {layer:?}",
+            attack.class, attack.what
+        );
+        attempt(rig, layer, &attack, way, &name).await.context(what)
+    });
+    tries.buffered(AT_ONCE).try_collect().await
+}
+
+/// What attacks name: classes, an account, a Service.
+async fn prepare(rig: &Rig, layer: Layer) -> anyhow::Result<()> {
+    let (guest, namespace) = (&rig.tenants[0], layer.namespace());
+    guest.namespace(namespace).await?;
+    let twin = guest.twin(namespace);
+    eventually(SOON, "the namespace crosses", async || {
+        Ok(rig.side.get(NAMESPACE, "", &twin).await?)
+    })
+    .await?;
+    let runtime = json!({"metadata": {"name": RUNTIME_CLASS}, "handler": "weak"});
+    for side in [&rig.side, &guest.side] {
+        if side
+            .find(kind::RUNTIME_CLASS, "", RUNTIME_CLASS)
+            .await?
+            .is_none()
+        {
+            side.create(kind::RUNTIME_CLASS, runtime.clone()).await?;
+        }
+    }
+    if rig
+        .side
+        .find(kind::STORAGE_CLASS, "", STORAGE_CLASS)
+        .await?
+        .is_none()
+    {
+        let labels = json!({api::keys::PUBLISHED: "true"});
+        let class = json!({"metadata": {"name": STORAGE_CLASS, "labels": labels}, "provisioner": "example.com/none"});
+        rig.side.create(kind::STORAGE_CLASS, class).await?;
+    }
+    eventually(SOON, "the storage class is offered", async || {
+        Ok(guest
+            .side
+            .get(kind::STORAGE_CLASS, "", STORAGE_CLASS)
+            .await?)
+    })
+    .await?;
+    for (side, place) in [(&rig.side, twin.as_str()), (&guest.side, namespace)] {
+        let account = json!({"metadata": {"name": ACCOUNT, "namespace": place}});
+        side.create(SERVICE_ACCOUNT, account).await?;
+    }
+    let open = json!({"metadata": {"name": OPEN_SERVICE, "namespace": namespace}, "spec": {"ports": [{"port": 80}]}});
+    guest.side.create(SERVICE, open).await?;
+    eventually(SOON, "the Service crosses", async || {
+        Ok(rig.side.get(SERVICE, &twin, OPEN_SERVICE).await?)
+    })
+    .await?;
+    Ok(())
+}
+
+/// Attacks, and says what became of it.
+async fn attempt(
+    rig: &Rig,
+    layer: Layer,
+    attack: &Attack,
+    way: Way,
+    name: &str,
+) -> anyhow::Result<String> {
+    let (guest, namespace) = (&rig.tenants[0], layer.namespace());
+    let (of, twin) = (attack.kind, guest.twin(namespace));
+    let mut object = (attack.first)(name);
+    object["metadata"]["namespace"] = namespace.into();
+    let mut change = attack.change.clone();
+    let made = match way {
+        Way::Create => {
+            json_patch::merge(&mut object, &change);
+            guest.side.create(of, object).await?
+        }
+        Way::Update(part) | Way::Patch(part) => {
+            let made = guest.side.create(of, object).await?;
+            eventually(SOON, "it crosses as long as it is harmless", async || {
+                Ok(rig.side.get(of, &twin, name).await?)
+            })
+            .await?;
+            if part.is_empty() {
+                change["metadata"] = json!({"labels": {CHANGED: "yes"}});
+            }
+            let mut path = of.path(namespace, name);
+            if !part.is_empty() {
+                path = format!("{path}/{part}");
+            }
+            if matches!(way, Way::Patch(_)) {
+                guest.side.patch(&path, PatchType::Merge, change).await?;
+            } else {
+                // The syncer mirrors status meanwhile: what was read may be old by now.
+                eventually(SOON, "it is written whole", async || {
+                    let mut whole = guest.side.get(of, namespace, name).await?;
+                    json_patch::merge(&mut whole, &change);
+                    Ok(guest
+                        .side
+                        .request(http::Method::PUT, &path, Some(whole))
+                        .await?)
+                })
+                .await?;
+            }
+            made
+        }
+    };
+    if layer == Layer::A && attack.answer == Answer::Nowhere {
+        return nowhere(rig, namespace, attack, name).await;
+    }
+    eventually(SOON, "something becomes of it", async || {
+        let found = rig.side.find(of, &twin, name).await?;
+        if found
+            .as_ref()
+            .is_some_and(|found| body(found).contains(attack.trace))
+        {
+            return Ok(WORKS.to_owned());
+        }
+        if layer == Layer::A && attack.answer == Answer::LeftOut {
+            let crossed =
+                found.is_some_and(|found| way == Way::Create || label(&found, CHANGED).is_some());
+            ensure!(crossed, "it hasn't crossed yet");
+            return Ok("left out".to_owned());
+        }
+        let told = told(rig, namespace, &made).await?;
+        told.with_context(|| format!("no word of it, and {found:?}"))
+    })
+    .await
+}
+
+/// All of a super object but what Sublet and the API server write on it.
+fn body(object: &Value) -> String {
+    let mut object = object.clone();
+    if let Some(object) = object.as_object_mut() {
+        object.remove("metadata");
+        object.remove("status");
+    }
+    object.to_string()
+}
+
+/// What the tenant was told of its object.
+async fn told(rig: &Rig, namespace: &str, made: &Value) -> anyhow::Result<Option<String>> {
+    let events = rig.tenants[0].side.list(EVENT, namespace, "").await?;
+    let about = events.iter().find(|event| {
+        text(event, "/involvedObject/uid") == uid(made)
+            && text(event, "/source/component") == api::keys::SYNCER_COMPONENT
+    });
+    Ok(about.map(|event| {
+        let (reason, message) = (text(event, "/reason"), text(event, "/message"));
+        if reason != "RefusedBySuperCluster" {
+            return format!("`{reason}`");
+        }
+        let policy = message
+            .split_once("ValidatingAdmissionPolicy '")
+            .and_then(|(_, rest)| rest.split_once('\''));
+        match policy {
+            Some((policy, _)) => format!("`{policy}`"),
+            None if message.contains("violates PodSecurity") => "Pod Security".to_owned(),
+            None => message.to_owned(),
+        }
+    }))
+}
+
+/// Waits until an object that was made later has crossed, and looks that this one hasn't.
+async fn nowhere(
+    rig: &Rig,
+    namespace: &str,
+    attack: &Attack,
+    name: &str,
+) -> anyhow::Result<String> {
+    let (guest, twin) = (&rig.tenants[0], rig.tenants[0].twin(namespace));
+    let later = format!("{name}-later");
+    let mut object = make::service(&later);
+    object["metadata"]["namespace"] = namespace.into();
+    guest.side.create(SERVICE, object).await?;
+    eventually(SOON, "what came later crosses", async || {
+        Ok(rig.side.get(SERVICE, &twin, &later).await?)
+    })
+    .await?;
+    Ok(match rig.side.find(attack.kind, &twin, name).await? {
+        Some(_) => WORKS.to_owned(),
+        None => "stays in the tenant".to_owned(),
+    })
+}

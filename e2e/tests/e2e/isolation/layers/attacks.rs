@@ -1,0 +1,453 @@
+//! The attacks by pods, Services and volumes, and the ways by which each can come.
+
+use e2e::{
+    kind::{CLAIM, ENDPOINT_SLICE, Kind, POD, SERVICE},
+    make,
+};
+use serde_json::{Value, json};
+
+/// One attack.
+#[derive(Clone)]
+pub(super) struct Attack {
+    /// Of the threat model.
+    pub(super) class: &'static str,
+    /// For people.
+    pub(super) what: &'static str,
+    /// What is attacked with.
+    pub(super) kind: Kind,
+    /// A harmless object of that name.
+    pub(super) first: fn(&str) -> Value,
+    /// What turns it into the attack, as a merge patch.
+    pub(super) change: Value,
+    /// How it can come.
+    pub(super) ways: &'static [Way],
+    /// Text that is in the super object's JSON if the attack has worked, and not otherwise.
+    pub(super) trace: &'static str,
+    /// What layer A does.
+    pub(super) answer: Answer,
+    /// Why the other layers can't hold it; empty when they do.
+    pub(super) alone: &'static str,
+}
+
+/// How an attack comes; what is written to when it isn't the object itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// POST.
+    Create,
+    /// PUT.
+    Update(&'static str),
+    /// PATCH.
+    Patch(&'static str),
+}
+
+impl Way {
+    /// For the table.
+    pub(super) fn name(self) -> String {
+        let (verb, part) = match self {
+            Self::Create => ("create", ""),
+            Self::Update(part) => ("update", part),
+            Self::Patch(part) => ("patch", part),
+        };
+        if part.is_empty() {
+            verb.to_owned()
+        } else {
+            format!("{verb} `{part}`")
+        }
+    }
+}
+
+/// What layer A does with an attack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Nothing goes down, and the tenant is told.
+    Told,
+    /// The object crosses without it.
+    LeftOut,
+    /// The object has no twin at all.
+    Nowhere,
+}
+use Answer::{LeftOut, Nowhere, Told};
+
+/// What can't change later.
+const AT_FIRST: &[Way] = &[Way::Create];
+/// What can.
+const ALWAYS: &[Way] = &[Way::Create, Way::Update(""), Way::Patch("")];
+/// What is only added later.
+const LATER: &[Way] = &[Way::Update(""), Way::Patch("")];
+const EPHEMERAL: &[Way] = &[
+    Way::Update("ephemeralcontainers"),
+    Way::Patch("ephemeralcontainers"),
+];
+
+fn pod(name: &str) -> Value {
+    let mut spec = make::pod_spec(make::idle());
+    spec["automountServiceAccountToken"] = false.into();
+    json!({"metadata": {"name": name, "labels": {"app": name}}, "spec": spec})
+}
+
+fn claim(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "storageClassName": super::STORAGE_CLASS,
+        "resources": {"requests": {"storage": "1Gi"}},
+    }})
+}
+
+fn slice(name: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "labels": {"kubernetes.io/service-name": super::OPEN_SERVICE}},
+        "addressType": "IPv4", "endpoints": [], "ports": [],
+    })
+}
+
+/// An attack by a pod's spec when it is made.
+fn by_pod(
+    class: &'static str,
+    what: &'static str,
+    spec: Value,
+    trace: &'static str,
+    answer: Answer,
+) -> Attack {
+    Attack {
+        class,
+        what,
+        kind: POD,
+        first: pod,
+        change: json!({"spec": spec}),
+        ways: AT_FIRST,
+        trace,
+        answer,
+        alone: "",
+    }
+}
+
+/// An attack by the one container of a pod.
+fn by_container(
+    class: &'static str,
+    what: &'static str,
+    fields: Value,
+    trace: &'static str,
+) -> Attack {
+    let mut container = make::idle();
+    for (field, value) in fields.as_object().into_iter().flatten() {
+        container[field] = value.clone();
+    }
+    by_pod(class, what, json!({"containers": [container]}), trace, Told)
+}
+
+fn by_volume(
+    class: &'static str,
+    what: &'static str,
+    source: Value,
+    trace: &'static str,
+    answer: Answer,
+) -> Attack {
+    by_pod(class, what, json!({"volumes": [source]}), trace, answer)
+}
+
+/// The same of another kind than pods.
+fn by(kind: Kind, first: fn(&str) -> Value, ways: &'static [Way], attack: Attack) -> Attack {
+    Attack {
+        kind,
+        first,
+        ways,
+        ..attack
+    }
+}
+
+/// All of them, in the order of the threat model.
+pub(super) fn all() -> Vec<Attack> {
+    let mut all = host();
+    all.extend(placement());
+    all.extend(services());
+    all.extend(volumes());
+    all.extend(accounts());
+    all
+}
+
+fn host() -> Vec<Attack> {
+    let privileged =
+        json!({"name": "late", "image": make::PAUSE, "securityContext": {"privileged": true}});
+    let at_first = json!({"initContainers": [privileged]});
+    vec![
+        by_pod(
+            "T5",
+            "the node's network",
+            json!({"hostNetwork": true}),
+            r#""hostNetwork":true"#,
+            Told,
+        ),
+        by_pod(
+            "T5",
+            "the node's processes",
+            json!({"hostPID": true}),
+            r#""hostPID":true"#,
+            Told,
+        ),
+        by_pod(
+            "T5",
+            "the node's IPC",
+            json!({"hostIPC": true}),
+            r#""hostIPC":true"#,
+            Told,
+        ),
+        by_volume(
+            "T6",
+            "a path of the node",
+            json!({"name": "v", "hostPath": {"path": "/"}}),
+            r#""hostPath""#,
+            Told,
+        ),
+        by_volume(
+            "T6",
+            "a share of the network",
+            json!({"name": "v", "nfs": {"server": "192.0.2.9", "path": "/"}}),
+            r#""nfs""#,
+            Told,
+        ),
+        by_container(
+            "T7",
+            "a privileged container",
+            json!({"securityContext": {"privileged": true}}),
+            r#""privileged":true"#,
+        ),
+        by_pod(
+            "T7",
+            "a privileged init container",
+            at_first,
+            r#""privileged":true"#,
+            Told,
+        ),
+        by_container(
+            "T7",
+            "a capability",
+            json!({"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}),
+            "SYS_ADMIN",
+        ),
+        by_container(
+            "T7",
+            "no seccomp",
+            json!({"securityContext": {"seccompProfile": {"type": "Unconfined"}}}),
+            "Unconfined",
+        ),
+        by_pod(
+            "T7",
+            "a sysctl",
+            json!({"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "65536"}]}}),
+            "kernel.msgmax",
+            Told,
+        ),
+        by_container(
+            "T8",
+            "a port of the node",
+            json!({"ports": [{"containerPort": 80, "hostPort": 80}]}),
+            r#""hostPort":80"#,
+        ),
+        Attack {
+            ways: EPHEMERAL,
+            ..by_pod(
+                "T38",
+                "a privileged ephemeral container",
+                json!({"ephemeralContainers": [privileged]}),
+                r#""privileged":true"#,
+                Told,
+            )
+        },
+    ]
+}
+
+fn placement() -> Vec<Attack> {
+    let victims = json!({"matchLabels": {"app": "victim"}});
+    let term = json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": victims, "namespaceSelector": {}});
+    let spread = json!({"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": victims});
+    let given = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
+    let control_plane = json!({"key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule"});
+    let tolerations = json!([
+        given("node.kubernetes.io/not-ready"),
+        given("node.kubernetes.io/unreachable"),
+        control_plane
+    ]);
+    vec![
+        by_pod(
+            "T9",
+            "a chosen node",
+            json!({"nodeName": "rig-node-2"}),
+            r#""nodeName":"rig-node-2""#,
+            Told,
+        ),
+        by_pod(
+            "T10",
+            "a toleration of all taints",
+            json!({"tolerations": [{"operator": "Exists"}]}),
+            r#"{"operator":"Exists"}"#,
+            LeftOut,
+        ),
+        Attack {
+            ways: LATER,
+            ..by_pod(
+                "T10",
+                "a toleration added later",
+                json!({"tolerations": tolerations}),
+                "node-role.kubernetes.io/control-plane",
+                LeftOut,
+            )
+        },
+        by_pod(
+            "T11",
+            "a system priority",
+            json!({"priorityClassName": "system-node-critical"}),
+            "system-node-critical",
+            LeftOut,
+        ),
+        by_pod(
+            "T12",
+            "affinity to pods of all namespaces",
+            json!({"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}),
+            r#""namespaceSelector":{}"#,
+            LeftOut,
+        ),
+        by_pod(
+            "T12",
+            "spreading among pods of others",
+            json!({"topologySpreadConstraints": [spread]}),
+            r#""labelSelector":{"matchLabels":{"app":"victim"}}"#,
+            LeftOut,
+        ),
+        by_pod(
+            "T13",
+            "another scheduler",
+            json!({"schedulerName": "other"}),
+            r#""schedulerName":"other""#,
+            Told,
+        ),
+        Attack {
+            alone: "which runtimes are offered to whom stands in classes, which admission doesn't read",
+            ..by_pod(
+                "T13",
+                "a runtime that isn't offered",
+                json!({"runtimeClassName": super::RUNTIME_CLASS}),
+                r#""runtimeClassName":"weak""#,
+                Told,
+            )
+        },
+    ]
+}
+
+fn services() -> Vec<Attack> {
+    let service = |class, what, spec, trace, answer| {
+        by(
+            SERVICE,
+            make::service,
+            ALWAYS,
+            by_pod(class, what, spec, trace, answer),
+        )
+    };
+    vec![
+        service(
+            "T14",
+            "an external IP",
+            json!({"externalIPs": ["203.0.113.66"]}),
+            "203.0.113.66",
+            Told,
+        ),
+        service(
+            "T15",
+            "a load balancer's address",
+            json!({"type": "LoadBalancer", "loadBalancerIP": "203.0.113.67"}),
+            "203.0.113.67",
+            LeftOut,
+        ),
+        Attack {
+            change: json!({"endpoints": [{"addresses": ["10.99.0.66"]}]}),
+            alone: "whose an address is stands in the syncer's index; what is sent there, NetworkPolicies hold",
+            ..by(
+                ENDPOINT_SLICE,
+                slice,
+                ALWAYS,
+                by_pod(
+                    "T17",
+                    "a foreign address as an endpoint",
+                    json!({}),
+                    "10.99.0.66",
+                    Told,
+                ),
+            )
+        },
+        Attack {
+            ways: AT_FIRST,
+            ..service(
+                "T18",
+                "an external name",
+                json!({"type": "ExternalName", "externalName": "victim.example.com", "selector": null}),
+                "victim.example.com",
+                Nowhere,
+            )
+        },
+    ]
+}
+
+fn volumes() -> Vec<Attack> {
+    let volume = |class, what, ways, spec, trace| {
+        by(CLAIM, claim, ways, by_pod(class, what, spec, trace, Told))
+    };
+    vec![
+        volume(
+            "T20",
+            "a volume by its name",
+            ALWAYS,
+            json!({"volumeName": "victims-volume"}),
+            "victims-volume",
+        ),
+        volume(
+            "T20",
+            "a volume by its labels",
+            AT_FIRST,
+            json!({"selector": {"matchLabels": {"who": "victim"}}}),
+            r#""who":"victim""#,
+        ),
+        Attack {
+            alone: "which storage classes are offered to whom stands in classes, which admission doesn't read",
+            ..volume(
+                "T21",
+                "a storage class that isn't offered",
+                AT_FIRST,
+                json!({"storageClassName": "the-platforms"}),
+                "the-platforms",
+            )
+        },
+        by_volume(
+            "T21",
+            "a CSI volume with parameters of its own",
+            json!({"name": "v", "csi": {"driver": "csi.example.com", "volumeAttributes": {"share": "victims"}}}),
+            r#""csi""#,
+            Told,
+        ),
+    ]
+}
+
+fn accounts() -> Vec<Attack> {
+    let token = json!({"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}});
+    vec![
+        by_pod(
+            "T23",
+            "an account of the super cluster",
+            json!({"serviceAccountName": super::ACCOUNT}),
+            super::ACCOUNT,
+            LeftOut,
+        ),
+        by_pod(
+            "T23",
+            "the account's token",
+            json!({"automountServiceAccountToken": true}),
+            r#""automountServiceAccountToken":true"#,
+            LeftOut,
+        ),
+        by_volume(
+            "T23",
+            "a token as a volume",
+            token,
+            "serviceAccountToken\"",
+            LeftOut,
+        ),
+    ]
+}

@@ -1,0 +1,158 @@
+//! T40, T43: what a tenant keeps in its own etcd is limited where it can't reach it.
+
+use anyhow::{Context, ensure};
+use e2e::{
+    kind::{CLASS, CONFIG_MAP, CONTROL_PLANE, Kind, NAMESPACE, SECRET},
+    make,
+    read::{condition, items, text},
+    side::{Problem, Side},
+    space::run,
+    tenant::{NAMESPACE_OF_TESTS, Tenant, super_cluster},
+    wait::{PODS, eventually},
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::{Value, json};
+
+const CLASS_NAME: &str = "e2e-stored";
+const NAME: &str = "e2e-stored";
+/// ConfigMaps that the tenant may have; a new one has some ten.
+const MOST: usize = 40;
+/// It makes so many more than it has.
+const MADE: usize = 60;
+/// Mebibytes that its etcd may hold.
+const SIZE: usize = 48;
+
+/// Something large that doesn't cross.
+const REVISION: Kind = Kind {
+    api_version: "apps/v1",
+    name: "ControllerRevision",
+    plural: "controllerrevisions",
+};
+
+fn map(number: usize) -> Value {
+    let mut map = make::config_map(&format!("m{number}"), "k", "v");
+    map["metadata"]["namespace"] = "default".into();
+    map
+}
+
+/// Waits until the VirtualControlPlane says whether there is room, and why.
+async fn says(tenant: &Tenant, status: &str, words: &str) -> anyhow::Result<()> {
+    eventually(PODS, &format!("it is told: {words}"), async || {
+        let vcp = tenant
+            .above
+            .get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &tenant.name)
+            .await?;
+        let conditions = vcp["status"]["conditions"].to_string();
+        ensure!(
+            condition(&vcp, "StoredWithinLimits") == status && conditions.contains(words),
+            "{conditions}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// Fills the tenant's etcd; the refusal at its end.
+async fn fill(side: &Side) -> anyhow::Result<Problem> {
+    for number in 0..4 * SIZE {
+        // Random, so that it takes what it says however it is stored.
+        let noise: Vec<u32> = (0..60_000).map(|_| rand::random()).collect();
+        let metadata = json!({"name": format!("large{number}"), "namespace": "default"});
+        let revision = json!({"metadata": metadata, "revision": 1, "data": {"noise": noise}});
+        if let Err(problem) = side.create(REVISION, revision).await {
+            return Ok(problem);
+        }
+    }
+    anyhow::bail!("the tenant's etcd takes all that it is given")
+}
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn t43_what_a_tenant_stores_is_limited_where_it_cannot_reach_it() {
+    run(async || {
+        let above = super_cluster().await?;
+        let mut class = above.get(CLASS, "", "default").await?;
+        class["metadata"] = json!({"name": CLASS_NAME});
+        class["spec"]["stored"] =
+            json!({"configmaps": MOST.to_string(), "size": format!("{SIZE}Mi")});
+        above.delete(CLASS, "", CLASS_NAME).await?;
+        above.create(CLASS, class).await?;
+        let result = Tenant::within(NAME, json!({"className": CLASS_NAME}), limited).await;
+        above.delete(CLASS, "", CLASS_NAME).await?;
+        result
+    });
+}
+
+async fn limited(tenant: &Tenant) -> anyhow::Result<()> {
+    let side = &tenant.side;
+    says(tenant, "True", "Room").await?;
+    // Until they are counted, more can be made.
+    let makers =
+        stream::iter(0..MADE).map(async |number| side.create(CONFIG_MAP, map(number)).await);
+    let made: Vec<_> = makers.buffer_unordered(8).collect().await;
+    let made = made.into_iter().filter(Result::is_ok).count();
+    ensure!(made + 10 > MOST, "only {made} were made");
+    says(tenant, "False", "configmaps").await?;
+    let refused = eventually(2 * PODS, "no more are made", async || {
+        let one_more = map(MADE + rand::random::<u16>() as usize);
+        side.create(CONFIG_MAP, one_more)
+            .await
+            .err()
+            .context("it was made")
+    })
+    .await?;
+    ensure!(
+        refused
+            .message
+            .contains("this tenant stores all configmaps that it may"),
+        "{refused:?}"
+    );
+    // Nothing else is refused, nor what frees room.
+    let secret = json!({"metadata": {"name": "s", "namespace": "default"}});
+    side.create(SECRET, secret).await?;
+    side.merge(CONFIG_MAP, "default", "m0", json!({"data": {"k": "w"}}))
+        .await?;
+    // Whom the API server asks no authorizer about, nobody becomes.
+    let master = Side::acting(&tenant.kubeconfig, "somebody").await?;
+    let answer = master.list(NAMESPACE, "", "").await;
+    ensure!(answer.is_err(), "a tenant acts as system:masters");
+    // The tenant sees how much it has.
+    eventually(PODS, "it is shown to the tenant", async || {
+        let shown = side.get(CONFIG_MAP, "kube-system", "sublet-stored").await?;
+        let said = text(&shown, "/data/configmaps");
+        ensure!(said.ends_with(&format!("of {MOST}")), "{said}");
+        Ok(())
+    })
+    .await?;
+    let all = side.list(CONFIG_MAP, "default", "").await?;
+    let names = all.iter().map(|map| text(map, "/metadata/name").to_owned());
+    let ours: Vec<String> = names.filter(|name| name.starts_with('m')).collect();
+    stream::iter(ours)
+        .map(|name| async move { side.delete(CONFIG_MAP, "default", &name).await })
+        .buffer_unordered(8)
+        .try_collect::<Vec<()>>()
+        .await?;
+    says(tenant, "True", "Room").await?;
+    eventually(2 * PODS, "there is room again", async || {
+        side.create(CONFIG_MAP, map(rand::random::<u32>() as usize))
+            .await?;
+        Ok(())
+    })
+    .await?;
+
+    // Bytes are etcd's own affair.
+    let problem = fill(side).await?;
+    ensure!(problem.message.contains("space exceeded"), "{problem:?}");
+    says(tenant, "False", "size").await?;
+    let vcp = tenant
+        .above
+        .get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &tenant.name)
+        .await?;
+    ensure!(
+        text(&vcp, "/status/stored/hard/size") == format!("{SIZE}Mi"),
+        "{}",
+        vcp["status"]["stored"]
+    );
+    ensure!(!items(&vcp, "/status/conditions").is_empty());
+    Ok(())
+}

@@ -1,0 +1,324 @@
+//! Holds the admission policies of the manifest to what they are for, without an API server.
+//!
+//! Their expressions are evaluated as an API server does it, by another implementation of the language. What the super
+//! cluster itself says of them is a test of the real cluster.
+
+use std::fs;
+
+use cel::{Context, Program, Value as Cel};
+use serde_json::{Value, json};
+
+use crate::paths;
+
+const TENANT: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+/// One request of the syncer.
+struct Request {
+    operation: &'static str,
+    resource: &'static str,
+    subresource: &'static str,
+    object: Value,
+    old: Value,
+    trusted: bool,
+}
+
+impl Request {
+    fn create(resource: &'static str, object: Value) -> Self {
+        Self {
+            operation: "CREATE",
+            resource,
+            subresource: "",
+            object,
+            old: Value::Null,
+            trusted: false,
+        }
+    }
+
+    fn update(resource: &'static str, old: Value, object: Value) -> Self {
+        Self {
+            operation: "UPDATE",
+            old,
+            ..Self::create(resource, object)
+        }
+    }
+}
+
+fn documents() -> Vec<Value> {
+    let file = paths::repository().join("manifests/install.yaml");
+    let text = fs::read_to_string(file).unwrap();
+    serde_saphyr::from_multiple(&text).unwrap()
+}
+
+/// Messages of the rules of a policy that a request breaks.
+fn broken(policy: &str, request: &Request) -> Vec<String> {
+    let documents = documents();
+    let policy = documents
+        .iter()
+        .find(|document| {
+            document["kind"] == "ValidatingAdmissionPolicy"
+                && document["metadata"]["name"] == policy
+        })
+        .unwrap();
+    let mut about = json!({
+        "operation": request.operation, "namespace": "ns", "name": "n",
+        "resource": {"group": "", "version": "v1", "resource": request.resource},
+        "userInfo": {"username": "system:serviceaccount:sublet-system:sublet-syncer"},
+    });
+    if !request.subresource.is_empty() {
+        about["subResource"] = request.subresource.into();
+    }
+    let labels = json!({"sublet.dev/managed": "true", "sublet.dev/tenant": TENANT});
+    let params = match request.trusted {
+        true => json!({"data": {TENANT: "by us"}}),
+        false => json!({}),
+    };
+    let mut variables = serde_json::Map::new();
+    let evaluate = |expression: &str, variables: &serde_json::Map<String, Value>| {
+        let mut context = Context::default();
+        for (name, value) in [
+            ("request", &about),
+            ("object", &request.object),
+            ("oldObject", &request.old),
+            ("params", &params),
+            (
+                "namespaceObject",
+                &json!({"metadata": {"name": "ns", "labels": labels}}),
+            ),
+            ("variables", &Value::Object(variables.clone())),
+        ] {
+            context.add_variable(name, value.clone()).unwrap();
+        }
+        Program::compile(expression).unwrap().execute(&context)
+    };
+    let list = |field: &str| {
+        policy["spec"][field]
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
+    };
+    for variable in list("variables") {
+        // An API server evaluates them when they are asked for; one that fails is missed then.
+        if let Ok(value) = evaluate(variable["expression"].as_str().unwrap(), &variables) {
+            let name = variable["name"].as_str().unwrap();
+            variables.insert(name.to_owned(), plain(&value));
+        }
+    }
+    let rules = list("validations");
+    let fails = |rule: &&Value| match evaluate(rule["expression"].as_str().unwrap(), &variables) {
+        Ok(Cel::Bool(holds)) => !holds,
+        other => panic!("{}: {other:?}", rule["expression"]),
+    };
+    let messages = rules.iter().filter(fails).map(|rule| &rule["message"]);
+    messages
+        .map(|message| message.as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn plain(value: &Cel) -> Value {
+    match value {
+        Cel::Bool(is) => (*is).into(),
+        Cel::String(text) => text.as_str().into(),
+        Cel::Int(number) => (*number).into(),
+        Cel::UInt(number) => (*number).into(),
+        Cel::List(list) => list.iter().map(plain).collect(),
+        Cel::Map(map) => map
+            .map
+            .iter()
+            .map(|(key, value)| (key.to_string(), plain(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        _ => Value::Null,
+    }
+}
+
+fn pod(spec: Value) -> Value {
+    let mut pod = json!({"metadata": {"name": "n"}, "spec": {
+        "serviceAccountName": "sublet-pod", "automountServiceAccountToken": false,
+        "containers": [{"name": "main", "image": "i"}],
+    }});
+    for (field, value) in spec.as_object().unwrap() {
+        pod["spec"][field] = value.clone();
+    }
+    pod
+}
+
+fn pods(spec: Value) -> Vec<String> {
+    broken("sublet-syncer-pods", &Request::create("pods", pod(spec)))
+}
+
+#[test]
+fn every_expression_is_one_and_every_policy_denies() {
+    let documents = documents();
+    let of_kind = |kind: &str| -> Vec<&Value> {
+        let found = documents.iter().filter(|document| document["kind"] == kind);
+        found.collect()
+    };
+    let policies = of_kind("ValidatingAdmissionPolicy");
+    let mut names: Vec<&str> = vec![];
+    for policy in policies {
+        names.push(policy["metadata"]["name"].as_str().unwrap());
+        let spec = &policy["spec"];
+        assert_eq!(spec["failurePolicy"], "Fail");
+        for field in ["matchConditions", "variables", "validations"] {
+            for entry in spec[field].as_array().into_iter().flatten() {
+                let expression = entry["expression"].as_str().unwrap();
+                if let Err(error) = Program::compile(expression) {
+                    panic!("{expression}: {error}");
+                }
+            }
+        }
+    }
+    names.sort_unstable();
+    let bindings = of_kind("ValidatingAdmissionPolicyBinding");
+    for name in &names {
+        let bound = bindings.iter().any(|binding| {
+            binding["spec"]["policyName"] == *name
+                && binding["spec"]["validationActions"] == json!(["Deny"])
+        });
+        assert!(bound, "{name}");
+    }
+    // The syncer waits for these, and `sublet doctor` looks at them.
+    let keys = fs::read_to_string(paths::repository().join("api/src/lib.rs")).unwrap();
+    for name in &names {
+        assert!(keys.contains(&format!("\"{name}\"")), "{name}");
+    }
+    assert!(keys.contains(&format!("ADMISSION_POLICIES: [&str; {}]", names.len())));
+}
+
+#[test]
+fn what_the_syncer_makes_breaks_no_rule() {
+    let own = json!({"matchLabels": {"app": "web", "sublet.dev/tenant": TENANT}});
+    let term = json!({"labelSelector": own, "topologyKey": "kubernetes.io/hostname"});
+    let whole = json!({
+        "priorityClassName": "paid", "schedulerName": "default-scheduler", "runtimeClassName": "sandboxed",
+        "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"}],
+        "volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "persistentVolumeClaim": {"claimName": "c"}},
+            {"name": "c", "projected": {"sources": [{"secret": {"name": "t"}}, {"configMap": {"name": "m"}}]}}],
+        "affinity": {
+            "nodeAffinity": {},
+            "podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]},
+            "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution":
+                [{"weight": 1, "podAffinityTerm": term}]},
+        },
+        "topologySpreadConstraints": [{"maxSkew": 1, "labelSelector": own}, {"maxSkew": 1}],
+    });
+    assert_eq!(pods(json!({})), Vec::<String>::new());
+    assert_eq!(pods(whole), Vec::<String>::new());
+    let service =
+        json!({"spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1", "ports": [{"port": 80}]}});
+    let request = Request::create("services", service);
+    assert_eq!(
+        broken("sublet-syncer-services", &request),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn each_attack_by_a_pod_breaks_its_rule() {
+    let foreign =
+        json!({"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "victim"}}});
+    let other = json!({"topologyKey": "zone", "labelSelector": {"matchLabels": {"sublet.dev/tenant": "other"}}});
+    let nothing = json!({"topologyKey": "zone", "labelSelector": {}});
+    let required = |kind: &str, term: &Value| json!({"affinity": {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}});
+    let preferred = |kind: &str, term: &Value| {
+        let weighted = json!([{"weight": 1, "podAffinityTerm": term}]);
+        json!({"affinity": {kind: {"preferredDuringSchedulingIgnoredDuringExecution": weighted}}})
+    };
+    let volume = |source: Value| json!({"volumes": [source]});
+    let seen = "affinity and spread constraints look at pods of the same tenant only";
+    let volumes = "volumes of tenants come from their own objects";
+    let taints = "pods of tenants tolerate no taint of all, and none of the control plane's nodes";
+    for (spec, rule) in [
+        (
+            volume(json!({"name": "v", "nfs": {"server": "s", "path": "/"}})),
+            volumes,
+        ),
+        (
+            volume(json!({"name": "v", "csi": {"driver": "d"}})),
+            volumes,
+        ),
+        (json!({"tolerations": [{"operator": "Exists"}]}), taints),
+        (
+            json!({"tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]}),
+            taints,
+        ),
+        (
+            json!({"schedulerName": "other"}),
+            "the super cluster's scheduler places pods of tenants",
+        ),
+        (required("podAffinity", &foreign), seen),
+        (required("podAntiAffinity", &nothing), seen),
+        (preferred("podAffinity", &other), seen),
+        (preferred("podAntiAffinity", &foreign), seen),
+        (json!({"topologySpreadConstraints": [foreign]}), seen),
+    ] {
+        assert_eq!(pods(spec.clone()), [rule], "{spec}");
+    }
+    let both = json!({"affinity": {
+        "podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []},
+        "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [foreign]},
+    }});
+    assert_eq!(pods(both), [seen]);
+    // Whom an admin trusts may have what is the node's, and still sees no pods of others.
+    let trusted = |spec: Value| {
+        let mut request = Request::create("pods", pod(spec));
+        request.trusted = true;
+        broken("sublet-syncer-pods", &request)
+    };
+    assert_eq!(
+        trusted(json!({"hostPID": true, "tolerations": [{"operator": "Exists"}]})),
+        Vec::<String>::new()
+    );
+    assert_eq!(trusted(required("podAffinity", &foreign)), [seen]);
+}
+
+#[test]
+fn a_toleration_added_later_is_judged_and_what_cannot_change_is_not() {
+    let foreign = json!({"topologySpreadConstraints": [{"labelSelector": {}}]});
+    let request = Request::update("pods", pod(foreign.clone()), pod(foreign));
+    assert_eq!(broken("sublet-syncer-pods", &request), Vec::<String>::new());
+    let later = pod(json!({"tolerations": [{"operator": "Exists"}]}));
+    let request = Request::update("pods", pod(json!({})), later);
+    assert_eq!(broken("sublet-syncer-pods", &request).len(), 1);
+}
+
+#[test]
+fn each_attack_by_a_service_or_claim_breaks_its_rule() {
+    let address = json!({"spec": {"type": "LoadBalancer", "loadBalancerIP": "192.0.2.1"}});
+    assert_eq!(
+        broken(
+            "sublet-syncer-services",
+            &Request::create("services", address)
+        ),
+        ["Services of tenants choose no load balancer's address"]
+    );
+    let claim = |spec: Value| json!({"metadata": {"name": "c"}, "spec": spec});
+    let create = |spec: Value| {
+        let request = Request::create("persistentvolumeclaims", claim(spec));
+        broken("sublet-syncer-claims", &request)
+    };
+    assert_eq!(
+        create(json!({"storageClassName": "fast"})),
+        Vec::<String>::new()
+    );
+    let named = json!({"volumeName": "victims"});
+    assert_eq!(
+        create(named.clone()),
+        ["claims of tenants choose no volume by its name"]
+    );
+    assert_eq!(create(json!({"selector": {}})).len(), 1);
+    let across =
+        json!({"dataSourceRef": {"kind": "VolumeSnapshot", "name": "s", "namespace": "victim"}});
+    assert_eq!(create(across).len(), 1);
+    let update = |old: Value, new: Value| {
+        let request = Request::update("persistentvolumeclaims", claim(old), claim(new));
+        broken("sublet-syncer-claims", &request)
+    };
+    // What the super cluster bound stays; another volume can't be chosen.
+    assert_eq!(update(named.clone(), named.clone()), Vec::<String>::new());
+    assert_eq!(update(json!({}), named.clone()).len(), 1);
+    assert_eq!(update(json!({"volumeName": "own"}), named).len(), 1);
+    let mut status = Request::update("persistentvolumeclaims", claim(json!({})), claim(json!({})));
+    status.subresource = "status";
+    assert_eq!(broken("sublet-syncer-claims", &status).len(), 1);
+}
