@@ -1,13 +1,23 @@
-//! `cargo xtask bench`: builds the syncer as its image holds it, and lets the load program measure.
+//! `cargo xtask bench`: builds the programs as images hold them, and lets a load program measure.
 
 use std::ffi::OsString;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{binaries, images, paths, run};
 
-/// Runs the load program, `bench` of the crate `e2e`, with these arguments.
+/// The first argument that asks for the running super cluster's proxy rather than for a syncer.
+const PROXY: &str = "proxy";
+
+/// Runs a load program of the crate `e2e` with these arguments: `proxy` when they begin with that, else `bench`.
 pub(crate) fn measure(arguments: &[OsString]) -> Result<()> {
+    match arguments.split_first() {
+        Some((first, rest)) if first == PROXY => measure_proxy(rest),
+        _ => measure_syncer(arguments),
+    }
+}
+
+fn measure_syncer(arguments: &[OsString]) -> Result<()> {
     binaries::hand_out(&["kube-apiserver", "kube-controller-manager", "etcd"])?;
     images::build_as_in_images(&["--package", "e2e", "--bin", "bench"])?;
     let mut load = run::command(images::binary("bench")?, arguments);
@@ -17,5 +27,19 @@ pub(crate) fn measure(arguments: &[OsString]) -> Result<()> {
     if std::env::var_os("SUBLET_SYNCER").is_none() {
         load.env("SUBLET_SYNCER", images::binary("sublet-syncer")?);
     }
+    run::visibly(&mut load)
+}
+
+fn measure_proxy(arguments: &[OsString]) -> Result<()> {
+    let asks_for_help = arguments
+        .iter()
+        .any(|word| word == "--help" || word == "-h");
+    if !paths::kubeconfig().exists() && !asks_for_help {
+        bail!("no super cluster is up: `cargo xtask demo --keep` makes one with Sublet in it");
+    }
+    images::build_as_in_images(&["--package", "e2e", "--bin", PROXY])?;
+    let mut load = run::command(images::binary(PROXY)?, arguments);
+    load.current_dir(paths::repository())
+        .env("SUBLET_KUBECONFIG", paths::kubeconfig());
     run::visibly(&mut load)
 }

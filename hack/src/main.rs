@@ -77,10 +77,11 @@ enum Command {
         #[arg(long)]
         no_keep: bool,
     },
-    /// Measure speed and size beside the same work without tenants; `bench --help` tells of all scenarios
+    /// Measure speed and size beside the same work without tenants; `bench --help` and `bench proxy --help` tell of all
     #[command(
         disable_help_flag = true,
-        after_help = "Examples:\n  cargo xtask bench burst --tokens both\n  cargo xtask bench steady fair restart idle"
+        after_help = "Examples:\n  cargo xtask bench burst --tokens both\n  cargo xtask bench steady fair restart idle\n  \
+        cargo xtask bench proxy                         the proxy of the running super cluster"
     )]
     Bench {
         /// Arguments of the load program

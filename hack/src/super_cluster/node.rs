@@ -171,6 +171,8 @@ fn kubelet_config(node: Node) -> serde_json::Value {
         "clusterDNS": [DNS_SERVICE],
         "resolvConf": text(config("resolv.conf")),
         "maxPods": 250,
+        // Logs of 100 MB are measured, and a longer one is read from its last file only.
+        "containerLogMaxSize": "256Mi",
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%",
             "nodefs.inodesFree": "1%", "imagefs.available": "1%"},
         "imageGCHighThresholdPercent": 100,

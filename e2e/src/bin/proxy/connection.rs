@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use e2e::{read::text, tenant::Tenant};
+use e2e::read::text;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
@@ -19,7 +19,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 /// No answer takes longer.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A way to a tenant's API server.
+/// A way to an API server.
 #[derive(Clone)]
 pub(crate) struct Way {
     /// `HOST:PORT`.
@@ -35,9 +35,9 @@ pub(crate) struct Connection {
 }
 
 impl Way {
-    /// By the front door, as the tenant's kubeconfig says.
-    pub(crate) fn by_the_door(tenant: &Tenant) -> anyhow::Result<Self> {
-        let config: Value = serde_saphyr::from_str(&tenant.kubeconfig)?;
+    /// As a kubeconfig says: by the front door, when it is a tenant's.
+    pub(crate) fn of(kubeconfig: &str) -> anyhow::Result<Self> {
+        let config: Value = serde_saphyr::from_str(kubeconfig)?;
         let pem = |pointer: &str| BASE64_STANDARD.decode(text(&config, pointer));
         let mut roots = RootCertStore::empty();
         let authority = pem("/clusters/0/cluster/certificate-authority-data")?;
@@ -53,12 +53,16 @@ impl Way {
                 PrivateKeyDer::from_pem_slice(&key)?,
             )?;
         let server = text(&config, "/clusters/0/cluster/server");
-        let name = text(&config, "/clusters/0/cluster/tls-server-name");
+        let address = server
+            .strip_prefix("https://")
+            .context("the kubeconfig's server is https")?;
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        let name = match text(&config, "/clusters/0/cluster/tls-server-name") {
+            "" => host,
+            name => name,
+        };
         Ok(Self {
-            address: server
-                .strip_prefix("https://")
-                .context("the kubeconfig's server is https")?
-                .to_owned(),
+            address: address.to_owned(),
             name: ServerName::try_from(name.to_owned())?,
             tls: Arc::new(tls),
         })
@@ -74,16 +78,21 @@ impl Way {
 
     /// Connects.
     pub(crate) async fn connect(&self) -> anyhow::Result<Connection> {
+        Ok(Connection {
+            stream: self.open().await?,
+            answer: vec![],
+        })
+    }
+
+    /// Connects, for whatever is said over it.
+    pub(crate) async fn open(&self) -> anyhow::Result<TlsStream<TcpStream>> {
         let opening = async {
             let tcp = TcpStream::connect(&self.address).await?;
             tcp.set_nodelay(true)?;
             let tls = TlsConnector::from(self.tls.clone());
             tls.connect(self.name.clone(), tcp).await
         };
-        Ok(Connection {
-            stream: timeout(LIMIT, opening).await??,
-            answer: vec![],
-        })
+        Ok(timeout(LIMIT, opening).await??)
     }
 
     /// The first bytes of a client, less the last one.

@@ -1,45 +1,30 @@
-//! What the front door costs: throughput and latency beside a direct connection, memory of idle connections, and
-//! whether clients that never finish their handshake are felt by others.
-//!
-//! On a running super cluster with Sublet: `SUBLET_KUBECONFIG=target/super/kubeconfig cargo run --release -p e2e --bin
-//! door`. Figures of a debug build of the daemons say little.
+//! The front door: throughput and latency beside a direct connection, memory of idle connections, and whether clients
+//! that never finish their handshake are felt by others.
 
+use crate::{
+    connection::{Connection, Way},
+    figure::{Figure, Wanted, at, milliseconds},
+};
 use anyhow::{Context, ensure};
-use clap::Parser;
-use connection::{Connection, Way};
 use e2e::{
     kind::{CONFIG_MAP, SERVICE},
     make,
     read::text,
     tenant::{A, B, Tenant},
 };
+use serde_json::json;
 use std::time::Duration;
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 
-mod connection;
-
-/// Rounds in which both ways take turns, so that a busy moment of the machine meets both.
-const ROUNDS: u32 = 5;
 /// The object that is read.
 const PATH: &str = "/api/v1/namespaces/default/configmaps/door";
 
-/// Measures the front door.
-#[derive(Parser)]
-struct Args {
-    /// How long one round of one way lasts, in seconds
-    #[arg(long, default_value_t = 3)]
-    seconds: u64,
-    /// Connections that do nothing
-    #[arg(long, default_value_t = 5000)]
-    idle: usize,
-    /// Clients that never finish their first message
-    #[arg(long, default_value_t = 10_000)]
-    half_open: usize,
-}
-
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+/// Measures it with one connection and with 64, then with a crowd of so many idle and half-open connections.
+pub(crate) async fn measure(
+    rounds: u32,
+    time: Duration,
+    (idle_ones, half_open_ones): (usize, usize),
+) -> anyhow::Result<Vec<Figure>> {
     allow_files()?;
     let (a, b) = (A.get().await?, B.get().await?);
     let mut object = make::config_map("door", "a", "b");
@@ -50,20 +35,19 @@ async fn main() -> anyhow::Result<()> {
             _ => {}
         }
     }
-    let door = Way::by_the_door(a)?;
+    let door = Way::of(&a.kubeconfig)?;
     let direct = door.at(direct(a).await?);
+    let mut figures = vec![];
     for connections in [1, 64] {
-        compare(
-            &direct,
-            &door,
-            connections,
-            Duration::from_secs(args.seconds),
-        )
-        .await?;
+        eprintln!("front door: {connections} connections");
+        figures.extend(compare((&direct, &door), connections, rounds, time).await?);
     }
-    let others = Way::by_the_door(b)?;
-    idle(&door, &others, args.idle).await?;
-    half_open(&door, &others, args.half_open).await
+    let others = Way::of(&b.kubeconfig)?;
+    eprintln!("front door: {idle_ones} idle connections");
+    figures.push(idle(&door, &others, idle_ones).await?);
+    eprintln!("front door: {half_open_ones} half-open handshakes");
+    figures.push(half_open(&door, &others, half_open_ones).await?);
+    Ok(figures)
 }
 
 /// As many open files as the system lets one process have.
@@ -87,41 +71,42 @@ async fn direct(tenant: &Tenant) -> anyhow::Result<String> {
 }
 
 async fn compare(
-    direct: &Way,
-    door: &Way,
+    (direct, door): (&Way, &Way),
     connections: usize,
+    rounds: u32,
     time: Duration,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<[Figure; 2]> {
     let mut ways = [(direct, vec![]), (door, vec![])];
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         for (way, taken) in &mut ways {
             taken.extend(load(way, connections, time).await?);
         }
     }
-    let all = time.as_secs_f64() * f64::from(ROUNDS);
-    let figures = ways.map(|(_, mut taken)| {
+    let all = time.as_secs_f64() * f64::from(rounds);
+    let [direct, door] = ways.map(|(_, mut taken)| {
         taken.sort_unstable();
         let rate = taken.len() as f64 / all;
-        (
-            rate,
-            milliseconds(at(&taken, 0.5)),
-            milliseconds(at(&taken, 0.99)),
-        )
+        let [p50, p99] = [0.5, 0.99].map(|share| milliseconds(at(&taken, share)));
+        (rate, p50, p99)
     });
-    let [direct, door] = figures;
-    println!(
-        "{connections} connections: direct {:.0}/s p50 {:.2} ms p99 {:.2} ms; door {:.0}/s p50 {:.2} ms p99 {:.2} ms; \
-         throughput x{:.3}, p50 {:+.2} ms",
-        direct.0,
-        direct.1,
-        direct.2,
-        door.0,
-        door.1,
-        door.2,
-        door.0 / direct.0,
-        door.1 - direct.1,
-    );
-    Ok(())
+    let told = |(rate, p50, p99)| json!({"perSecond": rate, "p50": p50, "p99": p99});
+    let detail = json!({"direct": told(direct), "door": told(door)});
+    Ok([
+        Figure::new(
+            format!("front door, {connections} connections: share of direct"),
+            door.0 / direct.0,
+            "",
+            Wanted::AtLeast(0.95),
+            detail.clone(),
+        ),
+        Figure::new(
+            format!("front door, {connections} connections: p50 over direct"),
+            door.1 - direct.1,
+            "ms",
+            Wanted::AtMost(0.3),
+            detail,
+        ),
+    ])
 }
 
 /// How long each request took.
@@ -148,7 +133,7 @@ async fn load(way: &Way, connections: usize, time: Duration) -> anyhow::Result<V
 }
 
 /// Half of them of each tenant: one may not have so many at one replica.
-async fn idle(a: &Way, b: &Way, count: usize) -> anyhow::Result<()> {
+async fn idle(a: &Way, b: &Way, count: usize) -> anyhow::Result<Figure> {
     let before = memory()?;
     let mut open: Vec<Connection> = vec![];
     while open.len() < count {
@@ -160,15 +145,19 @@ async fn idle(a: &Way, b: &Way, count: usize) -> anyhow::Result<()> {
         }
     }
     let after = memory()?;
-    println!(
-        "{count} idle connections: {before:.1} MB before, {after:.1} MB with them, all replicas together"
-    );
     let mut last = open.pop().context("one is open")?;
     last.get(PATH).await.context("they still work")?;
-    Ok(())
+    let detail = json!({"before": before, "after": after, "of": "all replicas together"});
+    Ok(Figure::new(
+        format!("front door, {count} idle connections: memory"),
+        after - before,
+        "MB",
+        Wanted::AtMost(60.0),
+        detail,
+    ))
 }
 
-async fn half_open(door: &Way, others: &Way, count: usize) -> anyhow::Result<()> {
+async fn half_open(door: &Way, others: &Way, count: usize) -> anyhow::Result<Figure> {
     let alone = new_clients(others).await?;
     let hello = door.half_a_hello()?;
     let mut open = vec![];
@@ -177,17 +166,18 @@ async fn half_open(door: &Way, others: &Way, count: usize) -> anyhow::Result<()>
         stream.write_all(&hello[..hello.len() / 2]).await?;
         open.push(stream);
     }
-    let opened = open.len();
     let beside = new_clients(others).await?;
-    println!(
-        "{opened} half-open handshakes: a new client's first answer p50 {:.1} ms p99 {:.1} ms; without them p50 {:.1} ms \
-         p99 {:.1} ms",
-        milliseconds(at(&beside, 0.5)),
-        milliseconds(at(&beside, 0.99)),
-        milliseconds(at(&alone, 0.5)),
-        milliseconds(at(&alone, 0.99)),
-    );
-    Ok(())
+    let told = |times: &[Duration]| {
+        let [p50, p99] = [0.5, 0.99].map(|share| milliseconds(at(times, share)));
+        json!({"p50": p50, "p99": p99})
+    };
+    Ok(Figure::new(
+        format!("front door, {count} half-open: p99 of new clients, more"),
+        milliseconds(at(&beside, 0.99)) - milliseconds(at(&alone, 0.99)),
+        "ms",
+        Wanted::AtMost(20.0),
+        json!({"alone": told(&alone), "beside": told(&beside), "held": open.len()}),
+    ))
 }
 
 /// How long a new client waits for its first answer, in order of size.
@@ -221,17 +211,4 @@ fn memory() -> anyhow::Result<f64> {
     }
     ensure!(kilobytes > 0, "no proxy runs on this machine");
     Ok(kilobytes as f64 / 1024.0)
-}
-
-fn at(sorted: &[Duration], share: f64) -> Duration {
-    let index = (sorted.len() as f64 * share) as usize;
-    sorted
-        .get(index)
-        .or(sorted.last())
-        .copied()
-        .unwrap_or_default()
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
 }

@@ -1,0 +1,93 @@
+//! What the proxy costs, on a running super cluster with Sublet: the front door beside a direct connection, the kubelet of
+//! the virtual nodes beside the real one, and what many clients at once cost others.
+//!
+//! `cargo xtask bench proxy` runs it. Figures of a debug build of the daemons say little.
+
+mod connection;
+mod door;
+mod exec;
+mod figure;
+mod kubelet;
+mod stream;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use figure::Figure;
+use serde_json::json;
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+/// Measures the proxy, and prints a table and one JSON document.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask bench proxy",
+    after_help = "Examples:\n  cargo xtask bench proxy\n  cargo xtask bench proxy kubelet --rounds 5\n  \
+                  cargo xtask bench proxy door --seconds 10"
+)]
+struct Args {
+    /// What to measure; all when left out
+    #[arg(value_enum)]
+    planes: Vec<Plane>,
+    /// How often both ways take turns, so that a busy moment of the machine meets both
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
+    rounds: u32,
+    /// How long one round of one way lasts at the front door, in seconds
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Connections to the front door that do nothing
+    #[arg(long, default_value_t = 5000)]
+    idle: usize,
+    /// Clients of the front door that never finish their first message
+    #[arg(long, default_value_t = 10_000)]
+    half_open: usize,
+    /// Size of the log that is read, in MB
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=200))]
+    log_size: u32,
+    /// `exec` sessions at the same time
+    #[arg(long, default_value_t = 200)]
+    sessions: usize,
+    /// Where the document goes as well
+    #[arg(long, value_name = "PATH", default_value = "target/bench/proxy.json")]
+    out: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Plane {
+    /// The front door: throughput, latency, idle and half-open connections
+    Door,
+    /// The kubelet of the virtual nodes: logs and exec
+    Kubelet,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let has = |plane| args.planes.is_empty() || args.planes.contains(&plane);
+    let mut figures: Vec<Figure> = vec![];
+    if has(Plane::Door) {
+        let time = Duration::from_secs(args.seconds);
+        let crowd = (args.idle, args.half_open);
+        figures.extend(door::measure(args.rounds, time, crowd).await?);
+    }
+    if has(Plane::Kubelet) {
+        let size = usize::try_from(args.log_size)? << 20;
+        figures.extend(kubelet::measure(args.rounds, size, args.sessions).await?);
+    }
+    eprintln!("{}", figure::table(&figures));
+    let document = json!({
+        "measuredAt": SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs(),
+        "processors": std::thread::available_parallelism()?.get(),
+        "loadAverage": std::fs::read_to_string("/proc/loadavg")?.trim(),
+        "figures": figures,
+    });
+    let text = serde_json::to_string_pretty(&document)?;
+    if let Some(folder) = args.out.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(&args.out, format!("{text}\n"))
+        .with_context(|| format!("writing {}", args.out.display()))?;
+    println!("{text}");
+    Ok(())
+}
