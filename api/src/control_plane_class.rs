@@ -36,6 +36,8 @@ use std::collections::BTreeMap;
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.endpointPort) || has(self.endpointHost)")
+    .message("endpointPort is a port of endpointHost: set both, or neither"))]
 pub struct ControlPlaneClassSpec {
     /// Versions offered, the default first.
     #[x_kube(
@@ -66,6 +68,12 @@ pub struct ControlPlaneClassSpec {
     /// when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint_host: Option<String>,
+
+    /// Port at that host, where something of your own leads to the front door, such as a Gateway; without it the front
+    /// door's own NodePort or load balancer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535), extend("format" = "int32"))]
+    pub endpoint_port: Option<u16>,
 
     /// Prefix length of a tenant's Service slice: 16 to 27; /22 (1,024 addresses) when left out.
     #[serde(default = "default_slice")]
@@ -146,6 +154,7 @@ impl Default for ControlPlaneClassSpec {
             pod_security: PodSecurity::default(),
             sync_weight: default_weight(),
             endpoint_host: None,
+            endpoint_port: None,
             service_slice_prefix: default_slice(),
             api_server_egress: vec![],
             pod_network: PodNetwork::default(),

@@ -117,6 +117,9 @@ pub const PROXY: &str = "sublet-apiserver-proxy";
 pub const SHARED_DNS: &str = "sublet-dns";
 /// Name of the Service by which clients reach tenants through the proxy.
 pub const FRONT_DOOR: &str = "sublet-front-door";
+/// Name of the ConfigMap in Sublet's own namespace in which the proxy tells who was visited at the front door: a mark for
+/// each identity of a tenant that sleeps at times, another one whenever somebody came.
+pub const VISITS: &str = "sublet-visits";
 /// Name of the ServiceAccount without rights that synced pods run under.
 pub const POD_SERVICE_ACCOUNT: &str = "sublet-pod";
 /// Component that the syncer's own events name as their source.

@@ -19,6 +19,7 @@ mod pod_network;
 mod pod_rules;
 mod quantities;
 mod sharing;
+mod sleep;
 mod virtual_control_plane;
 
 pub use condition::{Condition, set_condition};
@@ -34,6 +35,7 @@ pub use pod_network::PodNetwork;
 pub use pod_rules::{Bandwidth, ContainerRules, ImageRules, PodRules, PodWishes, Toleration};
 pub use quantities::Quantities;
 pub use sharing::{ControlPlaneRef, Export, Import, PublishedService, ServiceRef, Sharing};
+pub use sleep::Sleep;
 pub use virtual_control_plane::{
     ApiServers, Dns, Endpoint, Etcd, EtcdStorage, External, Network, Phase, PodSecurity, Policy,
     QuotaStatus, Rollout, RunningVersion, SecretRef, SuperCluster, Sync, SyncObjects, TenantProof,

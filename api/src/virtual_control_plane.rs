@@ -1,6 +1,6 @@
 //! `VirtualControlPlane`: one tenant, as the super cluster's admin or a platform asks for it.
 
-use crate::{Condition, Egress, Offer, PodWishes, Quantities, Sharing};
+use crate::{Condition, Egress, Offer, PodWishes, Quantities, Sharing, Sleep};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,8 @@ use std::collections::BTreeMap;
         .message("with spec.external Sublet provisions nothing: leave out version, replicas and etcd"),
     validation = Rule::new("!has(self.external) || !has(self.network) || !has(self.network.dns) || self.network.dns != 'shared'")
         .message("the shared DNS server serves control planes that Sublet runs: with spec.external set spec.network.dns to none"),
+    validation = Rule::new("!has(self.external) || !has(self.sleep)")
+        .message("Sublet puts only control planes to sleep that it runs: leave out spec.sleep with spec.external"),
     validation = Rule::new("!has(oldSelf.superCluster) == !has(self.superCluster)")
         .message("spec.superCluster can't be added or removed: create another VirtualControlPlane instead"),
     validation = Rule::new("!has(self.superCluster) || !has(self.external)")
@@ -108,6 +110,11 @@ pub struct VirtualControlPlaneSpec {
     /// While true, neither the manager nor the syncer changes anything for this tenant.
     #[serde(default)]
     pub paused: bool,
+
+    /// When the control plane sleeps: etcd, API servers and controller-manager have no pods then. What the tenant runs in
+    /// the super cluster goes on.
+    #[serde(default, skip_serializing_if = "Sleep::is_empty")]
+    pub sleep: Sleep,
 }
 
 impl Default for VirtualControlPlaneSpec {
@@ -127,6 +134,7 @@ impl Default for VirtualControlPlaneSpec {
             policy: Policy::default(),
             sharing: Sharing::default(),
             paused: false,
+            sleep: Sleep::default(),
         }
     }
 }
@@ -401,11 +409,16 @@ pub struct VirtualControlPlaneStatus {
     /// What the tenant may keep in its own etcd, and what it keeps; none when nothing is limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<QuotaStatus>,
+    /// The last visit at the front door that was known when the control plane fell asleep; another one may wake it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub visit: Option<String>,
     /// `metadata.generation` that this status was written for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Conditions by type: `Ready`, `ControlPlaneReady`, `EtcdReady`, `DNSReady`, `Synced`, `IdentityConflict`,
-    /// `DeletionsHeld`, `TenantIdentityChanged`, `CertificatesAvailable`, `SuperClusterReachable`, `StoredWithinLimits`.
+    /// `DeletionsHeld`, `TenantIdentityChanged`, `CertificatesAvailable`, `SuperClusterReachable`, `StoredWithinLimits`,
+    /// `Sleeping`, `SleepRefused`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -466,6 +479,8 @@ pub enum Phase {
     Degraded,
     /// `spec.paused` is set.
     Paused,
+    /// The control plane has no pods, as `spec.sleep` says; what the tenant runs goes on.
+    Sleeping,
     /// Being deleted.
     Deleting,
     /// Can't go on without a person; the message says why.

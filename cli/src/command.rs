@@ -14,6 +14,7 @@ mod explain;
 mod install;
 mod kubeconfig;
 mod list;
+mod sleep;
 mod uninstall;
 mod version;
 mod whose;
@@ -48,6 +49,10 @@ pub(crate) enum Command {
     Kubeconfig(kubeconfig::Args),
     /// Run a command, or a shell, against a tenant
     Connect(connect::Args),
+    /// Let a tenant's control plane sleep; what the tenant runs goes on
+    Sleep(sleep::ToSleep),
+    /// Wake a tenant's control plane
+    Wake(sleep::Wake),
     /// Show what happened to a tenant
     Events(events::Args),
     /// Say which tenant object a super-cluster object belongs to
@@ -97,6 +102,8 @@ async fn on_cluster(global: &Global, program: Program, command: Command) -> Resu
                 .await
                 .map_err(|e| clear(e, &cluster));
         }
+        Command::Sleep(args) => sleep::sleep(&args, &cluster).await,
+        Command::Wake(args) => sleep::wake(&args, &cluster).await,
         Command::Events(args) => events::run(&args, &cluster).await,
         Command::Whose(args) => whose::run(&args, &cluster).await,
         Command::Explain(args) => explain::run(&args, &cluster).await,

@@ -23,6 +23,8 @@ pub(crate) enum State {
     Working,
     /// Under way; the text names what is waited for.
     Waiting(String),
+    /// Its control plane sleeps, as it shall; the text says what wakes it.
+    Asleep(String),
     /// Can't go on without a person; the text says why.
     Stuck(String),
 }
@@ -35,6 +37,13 @@ pub(crate) fn state(vcp: &VirtualControlPlane) -> State {
     }
     if vcp.spec.paused {
         return State::Stuck("it is paused: nothing happens until spec.paused is false".to_owned());
+    }
+    if phase(vcp) == Some(Phase::Sleeping) {
+        let told = vcp
+            .status
+            .as_ref()
+            .and_then(|status| status.message.clone());
+        return State::Asleep(told.unwrap_or_default());
     }
     let mut wanted = vec!["Ready"];
     // The syncer of another super cluster isn't heard here; Ready has its word.
@@ -278,6 +287,17 @@ mod tests {
             state(&vcp(json!({"paused": true}), "Paused", &[])),
             State::Stuck(_)
         ));
+    }
+
+    #[test]
+    fn a_tenant_that_sleeps_is_well_and_one_that_wakes_is_waited_for() {
+        let sleeping = [("Sleeping", "True", "asleep"), ("Ready", "False", "x")];
+        let mut vcp = vcp(json!({"sleep": {"asleep": true}}), "Sleeping", &sleeping);
+        let status = vcp.status.as_mut().unwrap();
+        status.message = Some("asleep".into());
+        assert_eq!(state(&vcp), State::Asleep("asleep".into()));
+        vcp.status.as_mut().unwrap().phase = Some(Phase::Provisioning);
+        assert!(matches!(state(&vcp), State::Waiting(_)));
     }
 
     #[test]

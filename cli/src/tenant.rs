@@ -2,7 +2,8 @@
 
 use crate::{
     cluster::{self, Cluster},
-    condition, error,
+    condition::{self, State},
+    error,
     kubeconfig::{self, Access, Mark},
     name,
 };
@@ -167,12 +168,19 @@ pub(crate) fn mark(cluster: &Cluster, vcp: &VirtualControlPlane) -> Mark {
     }
 }
 
-/// A client of the tenant's own API server.
+/// A client of the tenant's own API server; one that sleeps isn't woken for it.
 pub(crate) async fn client(
     cluster: &Cluster,
     vcp: &VirtualControlPlane,
     access: &Access,
 ) -> Result<Client> {
+    if let State::Asleep(_) = condition::state(vcp) {
+        let name = vcp.name_any();
+        return Err(error::fail(format!(
+            "{name} sleeps, so its API server can't be asked; wake it with `{}`",
+            cluster.hint(&format!("wake {name}"))
+        )));
+    }
     let value = kubeconfig::named(access, &vcp.name_any(), &mark(cluster, vcp));
     let kubeconfig: Kubeconfig = serde_json::from_value(value)?;
     cluster::client_of(kubeconfig).await

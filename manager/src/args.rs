@@ -6,16 +6,17 @@ use crate::{
     groups::Groups,
     metrics::{Metrics, Shown},
     observe::{Observer, Provider},
-    patient, proxy,
+    patient, proxy, sleep,
     starts::{self, Start},
     virtual_control_plane::{Context, reconcile, retry},
+    visits::Visits,
 };
 use anyhow::Context as _;
 use api::{ControlPlaneClass, ControlPlaneGroup, VirtualControlPlane, keys};
 use futures::StreamExt;
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
-    core::v1::{Namespace, Pod, Service},
+    core::v1::{ConfigMap, Namespace, Pod, Service},
 };
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
@@ -120,19 +121,26 @@ impl Args {
         } else {
             Provider::Off
         };
+        let visits = Arc::new(Visits::default());
+        let controller = controller(
+            &client,
+            (&namespace, visits.clone()),
+            provider,
+            starts_at_once.into(),
+        );
         let observer = Observer::new(
             cluster,
             namespace,
             service_cidr,
             provider,
             starts_at_once.into(),
+            visits,
         );
         let context = Arc::new(Context {
             observer,
             slices: tokio::sync::Mutex::new(()),
             metrics,
         });
-        let controller = controller(&client, provider, starts_at_once.into());
         let store = controller.store();
         let listed = async move {
             if store.wait_until_ready().await.is_ok() {
@@ -168,6 +176,7 @@ impl Args {
 /// Watches all that may change what a VirtualControlPlane needs.
 fn controller(
     client: &Client,
+    (system, visits): (&str, Arc<Visits>),
     provider: Provider,
     starts_at_once: usize,
 ) -> Controller<VirtualControlPlane> {
@@ -178,6 +187,8 @@ fn controller(
     );
     let (of_class, of_group) = (controller.store(), controller.store());
     let (of_cluster, of_line) = (controller.store(), controller.store());
+    let of_visits = controller.store();
+    let at_the_door = watcher::Config::default().fields(&format!("metadata.name={}", keys::VISITS));
     let groups = Groups::default();
     let own = config
         .clone()
@@ -213,6 +224,12 @@ fn controller(
             Api::<VirtualControlPlane>::all(client.clone()),
             config.clone(),
             move |vcp| next_in_line(&of_line, &vcp, starts_at_once),
+        )
+        // Who sleeps and was visited may have to wake.
+        .watches(
+            Api::<ConfigMap>::namespaced(client.clone(), system),
+            at_the_door,
+            move |map| asleep(&of_visits, &visits.heard(&map)),
         )
         .watches(metadata::<Pod>(client), own.clone(), |object| {
             owner_of(&object)
@@ -287,6 +304,22 @@ fn next_in_line(
     places
         .map(|(namespace, name)| ObjectRef::new(name).within(namespace))
         .collect()
+}
+
+/// Of these identities the VirtualControlPlanes that sleep.
+fn asleep(
+    store: &Store<VirtualControlPlane>,
+    identities: &[String],
+) -> Vec<ObjectRef<VirtualControlPlane>> {
+    if identities.is_empty() {
+        return vec![];
+    }
+    let is_meant = |vcp: &Arc<VirtualControlPlane>| {
+        let identity = vcp.spec.identity.as_ref();
+        sleep::is_sleeping(vcp).is_some() && identity.is_some_and(|id| identities.contains(id))
+    };
+    let found = store.state().into_iter().filter(is_meant);
+    found.map(|vcp| ObjectRef::from_obj(vcp.as_ref())).collect()
 }
 
 /// The VirtualControlPlane that is the control plane of a Cluster of Cluster API.

@@ -1,6 +1,6 @@
 //! A VirtualControlPlane read once, with its class's answers filled in; provisioning sees nothing else of it.
 
-use crate::{pki, stored::Limits};
+use crate::{pki, sleep::Stage, stored::Limits};
 use api::{
     ControlPlaneClass, ControlPlaneGroup, Dns, Egress, Endpoint, EtcdStorage, Images, Intervals,
     PartResources, VirtualControlPlane, capi, keys,
@@ -63,6 +63,8 @@ pub(crate) struct ControlPlane {
     pub(crate) endpoint: Option<Endpoint>,
     /// Host of the NodePort, when the class says so.
     pub(crate) endpoint_host: Option<String>,
+    /// Port at that host, when the class says so.
+    pub(crate) endpoint_port: Option<u16>,
     /// Where its API server may go beside its own pods and Services: `CIDR` or `CIDR PORT`.
     pub(crate) egress: Vec<String>,
     /// Labels of the nodes that the tenant sees.
@@ -71,6 +73,10 @@ pub(crate) struct ControlPlane {
     pub(crate) group_labels: BTreeMap<String, String>,
     /// Custom resources that cross, as `PLURAL.GROUP`.
     pub(crate) custom_resources: Vec<String>,
+    /// Whether it sleeps, or is on the way there or back.
+    pub(crate) stage: Stage,
+    /// Whether a connection to the front door wakes it.
+    pub(crate) wakes: bool,
 }
 
 /// A VirtualControlPlane as its objects refer to it.
@@ -339,10 +345,13 @@ impl ControlPlane {
             ranges: offer.pod_network.cluster_ranges.clone(),
             endpoint: spec.endpoint.clone(),
             endpoint_host: offer.endpoint_host.clone(),
+            endpoint_port: offer.endpoint_port,
             egress: offer.api_server_egress.iter().map(egress).collect(),
             visible_nodes: spec.policy.node_selector.clone(),
             group_labels: group_labels(&owner.namespace, groups),
             custom_resources: vcp.spec.sync.custom_resources.clone(),
+            stage: Stage::Awake,
+            wakes: spec.sleep.wake_on_connection,
         })
     }
 

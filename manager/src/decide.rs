@@ -15,6 +15,7 @@ use crate::{
     provision::{
         self, Addresses, apiserver, cluster_keys, controller_manager, etcd, keys, pod, route::route,
     },
+    sleep::{self, Scale, Stage},
     starts::{self, Turn},
     status::Report,
     stored::{Limits, Used},
@@ -188,6 +189,7 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     let config = seen.objects.get(CONFIG_MAP, apiserver::NAME);
     let now = config.and_then(|config| config.body["data"][apiserver::AUTHORIZERS].as_str());
     cp.authorizers = cp.authorizers_for(used(seen), now);
+    cp.stage = sleep::stage(seen, &cp);
     provision(seen, &cp, system)
 }
 
@@ -322,8 +324,13 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
         push_unmet(&mut actions, route, seen.route.as_ref());
     }
     let parts = Parts::of(&seen.objects);
-    let planned = workloads(seen, cp, &addresses);
-    let may = !starts::is_start(&planned) || starts::has_place(&seen.vcp, seen.now);
+    let planned = match cp.stage {
+        Stage::LettingGo => vec![],
+        _ => workloads(seen, cp, &addresses),
+    };
+    let may = cp.stage.scale() != Scale::Full
+        || !starts::is_start(&planned)
+        || starts::has_place(&seen.vcp, seen.now);
     match seen.turn {
         _ if may => actions.extend(planned),
         Some(Turn::Later { .. }) => {}
@@ -357,17 +364,18 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
         let syncer = keys::syncer_kubeconfig(cp, &addresses, system);
         actions.extend(due(vec![syncer], |_| seen.syncer_secret.as_ref(), seen));
     }
+    let report = Report::of(seen, cp, &addresses, &parts);
     Ok(Decision {
         actions,
-        report: Report::of(seen, cp, &addresses, &parts),
+        report: sleep::told(report, seen, cp),
     })
 }
 
 /// etcd, API server and controller-manager that don't hold what they must.
 ///
 /// etcd and API server are created together. The controller-manager ends when it finds no API server, and is then
-/// started again after ten seconds only, so it is created when there is one: measured, that is sooner for both. What
-/// exists is changed only when those before it are through.
+/// started again after ten seconds only, so it is created when there is one: measured, that is sooner for both. Those that
+/// sleep wake as if they were created. What runs is changed only when those before it are through, and put to sleep at once.
 fn workloads(seen: &Seen, cp: &ControlPlane, addresses: &Addresses) -> Vec<Action> {
     let mut actions = vec![];
     let mut settled = true;
@@ -379,10 +387,11 @@ fn workloads(seen: &Seen, cp: &ControlPlane, addresses: &Addresses) -> Vec<Actio
         let before = actions.len();
         let may_be_created =
             name != controller_manager::NAME || tenant::has_ready_apiserver(&seen.objects);
-        let may = if main.is_some() {
-            settled
-        } else {
-            may_be_created
+        let runs = main.is_some_and(|main| main.number("/spec/replicas") > 0);
+        let may = match cp.stage.scale() {
+            Scale::Full if runs => settled,
+            Scale::Full => may_be_created,
+            Scale::StoreAlone | Scale::Nothing => true,
         };
         if may {
             for want in wanted {

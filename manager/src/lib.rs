@@ -30,6 +30,10 @@ mod pause;
 
 mod starts;
 
+mod visits;
+
+mod sleep;
+
 mod deletion;
 
 mod external;

@@ -124,6 +124,7 @@ fn word(phase: Phase) -> &'static str {
         Phase::Ready => "ready",
         Phase::Degraded => "degraded",
         Phase::Paused => "paused",
+        Phase::Sleeping => "sleeping",
         Phase::Deleting => "deleting",
         Phase::Failed => "failed",
     }

@@ -15,15 +15,17 @@ use crate::{
     pki::{Material, Order},
     provision::{self, cluster_keys},
     proxy::{self, Proxy},
+    sleep::Visit,
     starts::{Start, Turn},
     stored::{self, Limits, Used},
     tenant::{self, Tenant},
+    visits::Visits,
 };
 use api::{ControlPlaneClass, ControlPlaneGroup, VirtualControlPlane, keys};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tenancy::{naming, route, slice::Slice};
 use tokio::time::Instant;
 
@@ -102,6 +104,8 @@ pub(crate) struct Seen {
     pub(crate) tenant: Tenant,
     /// Whether it may start now; known only once it was asked for.
     pub(crate) turn: Option<Turn>,
+    /// What the front door told of its clients; `None` as long as nobody knows.
+    pub(crate) visit: Option<Visit>,
     /// When this was seen.
     pub(crate) now: Timestamp,
 }
@@ -187,6 +191,8 @@ pub(crate) struct Observer {
     pub(crate) starts_at_once: usize,
     /// Held from reading who starts to writing that one more does.
     pub(crate) places: tokio::sync::Mutex<()>,
+    /// Who was visited at the front door.
+    pub(crate) visits: Arc<Visits>,
     nodes: Mutex<Option<(Instant, Vec<Object>)>>,
     proxy: Mutex<Option<(Instant, Proxy)>>,
 }
@@ -198,6 +204,7 @@ impl Observer {
         service_range: Option<Slice>,
         cluster_api: Provider,
         starts_at_once: usize,
+        visits: Arc<Visits>,
     ) -> Self {
         Self {
             cluster,
@@ -206,6 +213,7 @@ impl Observer {
             cluster_api,
             starts_at_once,
             places: tokio::sync::Mutex::new(()),
+            visits,
             nodes: Mutex::new(None),
             proxy: Mutex::new(None),
         }
@@ -251,6 +259,7 @@ impl Observer {
             node: None,
             tenant: Tenant::NotAsked,
             turn: None,
+            visit: owner.as_ref().and_then(|owner| self.visits.of(&owner.id)),
             now: Timestamp::now(),
         };
         let Some(owner) = owner else {

@@ -66,7 +66,9 @@ impl Addresses {
             let address = seen.get(SERVICE, name)?.text("/spec/clusterIP");
             (!address.is_empty()).then(|| address.to_owned())
         };
-        let endpoint = match (&cp.endpoint, &proxy.door) {
+        let of_class = cp.endpoint_host.clone().zip(cp.endpoint_port);
+        let of_class = of_class.map(|(host, port)| api::Endpoint { host, port });
+        let endpoint = match (cp.endpoint.as_ref().or(of_class.as_ref()), &proxy.door) {
             (Some(given), _) => given.clone(),
             (None, Door::LoadBalancer(endpoint)) => endpoint.clone(),
             (None, Door::NodePort(port)) => api::Endpoint {

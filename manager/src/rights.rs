@@ -151,6 +151,7 @@ fn the_proxy_reads_pods_and_their_figures_and_does_a_kubelets_work_in_tenants_na
             "watch configmaps",
             "list secrets by name",
             "watch secrets by name",
+            "patch configmaps by name",
         ]
     );
     assert_eq!(
@@ -180,7 +181,7 @@ fn daemons_meet_the_restricted_level() {
         match deployment["metadata"]["name"].as_str().unwrap() {
             // Two managers at once would race for claims.
             "sublet-manager" => assert_eq!(strategy, "Recreate"),
-            // The proxy writes nothing, and syncers share the tenants by Leases.
+            // The proxy writes marks that only must differ, and syncers share the tenants by Leases.
             _ => assert_eq!(strategy, "RollingUpdate"),
         }
         let spec = &deployment["spec"]["template"]["spec"];

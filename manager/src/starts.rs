@@ -12,6 +12,7 @@ use crate::{
     object::{DEPLOYMENT, Object, STATEFUL_SET},
     observe::Seen,
     provision::{apiserver, etcd},
+    sleep,
     status::{Fact, Report, condition},
 };
 use api::{Phase, VirtualControlPlane};
@@ -232,7 +233,7 @@ pub(crate) fn words(starting: usize, before: usize) -> String {
 
 /// Whether a condition is there only while it holds.
 pub(crate) fn is_passing(kind: &str) -> bool {
-    [STARTING, WAITING].contains(&kind)
+    [STARTING, WAITING, sleep::SLEEPING, sleep::REFUSED].contains(&kind)
 }
 
 /// Since when a condition has held.

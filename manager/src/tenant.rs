@@ -41,6 +41,13 @@ pub(crate) enum Tenant {
     },
 }
 
+impl Tenant {
+    /// Whether it answers.
+    pub(crate) fn answers(&self) -> bool {
+        matches!(self, Self::Answers { .. })
+    }
+}
+
 /// No access to the tenant can be built from what was seen.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {

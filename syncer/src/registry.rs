@@ -255,7 +255,7 @@ impl Registry {
         let mut wanted = HashMap::new();
         for ((namespace, name), vcp) in &heard.control_planes {
             let ending = vcp.metadata.deletion_timestamp.is_some();
-            if ending || vcp.spec.paused || is_conflicting(vcp) {
+            if ending || vcp.spec.paused || is_sleeping(vcp) || is_conflicting(vcp) {
                 continue;
             }
             let Some(id) = heard.identity(namespace, name, vcp) else {
@@ -320,10 +320,19 @@ fn record(vcp: &VirtualControlPlane) -> Record {
 
 /// The manager found that the identity or slice belongs to another VirtualControlPlane (T46).
 fn is_conflicting(vcp: &VirtualControlPlane) -> bool {
+    holds(vcp, "IdentityConflict")
+}
+
+/// Its control plane sleeps: it isn't dead, so nobody is alarmed; and what it runs is left as it is.
+fn is_sleeping(vcp: &VirtualControlPlane) -> bool {
+    holds(vcp, "Sleeping")
+}
+
+fn holds(vcp: &VirtualControlPlane, type_: &str) -> bool {
     let conditions = vcp.status.iter().flat_map(|status| &status.conditions);
     conditions
         .into_iter()
-        .any(|condition| condition.type_ == "IdentityConflict" && condition.status == "True")
+        .any(|condition| condition.type_ == type_ && condition.status == "True")
 }
 
 /// Starts a watch for each kind that isn't watched in the super cluster yet.
@@ -544,6 +553,37 @@ pub(crate) async fn forget_gone(engine: &Engine, registry: &Registry) {
 mod tests {
     use super::*;
     use crate::fake::{fake, numbered_tenant};
+
+    #[test]
+    fn a_tenant_that_sleeps_is_known_and_not_served() {
+        let registry = Registry::default();
+        let id = TenantId::from_bits([7; 16]);
+        let mut vcp: VirtualControlPlane = serde_json::from_value(serde_json::json!({
+            "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+            "metadata": {"name": "a", "namespace": "t", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"identity": id.as_str()},
+        }))
+        .unwrap();
+        let hear = |vcp: &VirtualControlPlane| {
+            let mut heard = registry.heard.lock();
+            heard.complete = (1 << SOURCES.len()) - 1;
+            heard.kubeconfigs.insert(id.to_string(), "a way".into());
+            let place = ("t".to_owned(), "a".to_owned());
+            heard.control_planes.insert(place, vcp.clone());
+        };
+        hear(&vcp);
+        assert!(registry.wanted().unwrap().contains_key(&id));
+        let sleeping = api::Condition {
+            type_: "Sleeping".into(),
+            status: "True".into(),
+            ..api::Condition::default()
+        };
+        vcp.status.get_or_insert_default().conditions = vec![sleeping];
+        hear(&vcp);
+        assert!(registry.wanted().unwrap().is_empty());
+        assert!(!registry.is_gone(&id), "its memory and its Lease stay");
+        assert!(registry.over().is_empty() && registry.conflicting().is_empty());
+    }
 
     /// F19: the title is taken back in the very step that finds it lost, so that the tenant is wanted all the time.
     #[tokio::test]

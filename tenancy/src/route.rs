@@ -22,8 +22,46 @@ pub const HOST: &str = "host";
 /// Where the tenant's API server may go beside its own pods and Services: `CIDR` or `CIDR PORT`, one a line.
 pub const ALLOWED: &str = "allowedEgress";
 
+/// What the front door does for a control plane that sleeps at times: a word of [`Sleep`].
+pub const SLEEP: &str = "sleep";
+
 /// Labels of the nodes that the tenant sees: `KEY=VALUE`, one a line.
 pub const NODE_SELECTOR: &str = "nodeSelector";
+
+/// Whether a control plane sleeps, as far as the front door must know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sleep {
+    /// It doesn't, and nobody wants to know who visits it.
+    #[default]
+    Never,
+    /// It is awake, and falls asleep when nobody visits it.
+    Awake,
+    /// It sleeps, and a connection wakes it.
+    Wakeable,
+    /// It sleeps, and no connection wakes it.
+    Shut,
+}
+
+impl Sleep {
+    /// All that are written down, with their words.
+    const WORDS: [(Self, &str); 3] = [
+        (Self::Awake, "awake"),
+        (Self::Wakeable, "wakeable"),
+        (Self::Shut, "shut"),
+    ];
+
+    /// What stands in a route; nothing for [`Sleep::Never`].
+    pub fn word(self) -> Option<&'static str> {
+        let found = Self::WORDS.iter().find(|(sleep, _)| *sleep == self);
+        found.map(|(_, word)| *word)
+    }
+
+    /// Reads a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        let found = Self::WORDS.iter().find(|(_, known)| *known == word);
+        found.map(|(sleep, _)| *sleep)
+    }
+}
 
 /// Reads [`NODE_SELECTOR`]; lines without a value are left out.
 pub fn parse_node_selector(text: &str) -> BTreeMap<String, String> {

@@ -51,12 +51,13 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
         node: Some("192.0.2.1".into()),
         tenant: Tenant::NotAsked,
         turn: None,
+        visit: None,
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
     }
 }
 
 /// Plays until there is nothing to do.
-fn settle(seen: &mut Seen) {
+pub(crate) fn settle(seen: &mut Seen) {
     loop {
         let actions = decided(seen).actions;
         if actions.is_empty() {
@@ -67,7 +68,7 @@ fn settle(seen: &mut Seen) {
 }
 
 /// Carries out actions on what was seen, as API servers would; returns their names.
-fn play(seen: &mut Seen, actions: Vec<Action>) -> Vec<String> {
+pub(crate) fn play(seen: &mut Seen, actions: Vec<Action>) -> Vec<String> {
     let mut said = vec![];
     for action in actions {
         let (verb, object) = match action {
@@ -112,7 +113,7 @@ fn play(seen: &mut Seen, actions: Vec<Action>) -> Vec<String> {
 }
 
 /// Puts facts into the status.
-fn say(seen: &mut Seen, facts: &[status::Fact]) {
+pub(crate) fn say(seen: &mut Seen, facts: &[status::Fact]) {
     let conditions = status::conditions(&seen.vcp, facts, seen.now);
     seen.vcp.status.get_or_insert_default().conditions = conditions;
 }
@@ -149,7 +150,7 @@ fn put(seen: &mut Seen, mut object: Object) {
     }
 }
 
-fn decided(seen: &Seen) -> Decision {
+pub(crate) fn decided(seen: &Seen) -> Decision {
     decide(seen, SYSTEM)
 }
 

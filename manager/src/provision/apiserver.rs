@@ -68,7 +68,7 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
     let body = json!({
         "metadata": metadata(cp, NAME),
         "spec": {
-            "replicas": cp.replicas,
+            "replicas": cp.stage.scale().others(cp.replicas),
             "revisionHistoryLimit": 2,
             // The next one must answer before the last one goes.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},

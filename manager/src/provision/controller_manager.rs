@@ -68,7 +68,7 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
     let body = json!({
         "metadata": metadata(cp, NAME),
         "spec": {
-            "replicas": 1,
+            "replicas": cp.stage.scale().others(1),
             "revisionHistoryLimit": 2,
             // It runs without leader election, so two must never run at once.
             "strategy": {"type": "Recreate"},

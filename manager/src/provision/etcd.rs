@@ -26,6 +26,8 @@ pub(crate) const HEALTH_PORT: u16 = 2381;
 const GIB: u64 = 1 << 30;
 /// An API server that has just started stores some MiB.
 const LEAST: u64 = 16 << 20;
+/// The flag that lists all members.
+const INITIAL_CLUSTER: &str = "--initial-cluster=";
 
 /// Host names of all members, as peers know them.
 pub(crate) fn members(cp: &ControlPlane) -> Vec<String> {
@@ -76,7 +78,7 @@ pub(crate) fn objects(cp: &ControlPlane, digest: &str) -> Vec<Object> {
     };
     let mut spec = json!({
         "serviceName": PEERS,
-        "replicas": cp.members,
+        "replicas": cp.stage.scale().store(cp.members),
         // Members of a new cluster wait for each other.
         "podManagementPolicy": "Parallel",
         "selector": {"matchLabels": selector(NAME)},
@@ -97,7 +99,7 @@ pub(crate) fn objects(cp: &ControlPlane, digest: &str) -> Vec<Object> {
 
 /// Takes from a StatefulSet that exists what can't change on it: the class may have changed its mind since.
 pub(crate) fn keep_what_is_fixed(cp: &mut ControlPlane, existing: &Object) -> Result<(), Refusal> {
-    let members = existing.number("/spec/replicas");
+    let members = members_of(existing);
     if members != i64::from(cp.members) {
         return Err(Refusal::MembersFixed(members, cp.members));
     }
@@ -117,6 +119,18 @@ pub(crate) fn keep_what_is_fixed(cp: &mut ControlPlane, existing: &Object) -> Re
         },
     };
     Ok(())
+}
+
+/// How many members there are, whether they sleep or not.
+fn members_of(existing: &Object) -> i64 {
+    let flag = existing
+        .items("/spec/template/spec/containers/0/command")
+        .iter()
+        .find_map(|flag| flag.as_str()?.strip_prefix(INITIAL_CLUSTER));
+    match (existing.number("/spec/replicas"), flag) {
+        (0, Some(list)) => list.split(',').count() as i64,
+        (running, _) => running,
+    }
 }
 
 fn command(cp: &ControlPlane) -> Vec<String> {
@@ -146,7 +160,7 @@ fn command(cp: &ControlPlane) -> Vec<String> {
         format!("--advertise-client-urls=https://$(POD_IP):{CLIENT_PORT}"),
         format!("--listen-peer-urls=https://{listen}:{PEER_PORT}"),
         format!("--initial-advertise-peer-urls=https://{peer_host}:{PEER_PORT}"),
-        format!("--initial-cluster={cluster}"),
+        format!("{INITIAL_CLUSTER}{cluster}"),
         format!("--initial-cluster-token={}", cp.owner.id),
         format!("--listen-metrics-urls=http://0.0.0.0:{HEALTH_PORT}"),
         "--client-cert-auth=true".into(),
@@ -213,7 +227,7 @@ fn budget(cp: &ControlPlane) -> Object {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control_plane::tests::control_plane;
+    use crate::{control_plane::tests::control_plane, sleep::Stage};
 
     fn flag(command: &[String], name: &str) -> String {
         command
@@ -238,6 +252,19 @@ mod tests {
                 .replace("$(POD_NAME)", &format!("etcd-{n}"));
             assert_eq!(own, format!("https://{host}:2380"));
         }
+    }
+
+    #[test]
+    fn members_that_sleep_are_still_counted() {
+        let mut cp = control_plane();
+        cp.members = 3;
+        cp.stage = Stage::Asleep;
+        let set = objects(&cp, "").remove(0);
+        assert_eq!(set.number("/spec/replicas"), 0);
+        assert!(keep_what_is_fixed(&mut cp, &set).is_ok());
+        cp.members = 1;
+        let refusal = keep_what_is_fixed(&mut cp, &set).unwrap_err();
+        assert_eq!(refusal, Refusal::MembersFixed(3, 1));
     }
 
     #[test]

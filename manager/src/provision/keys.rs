@@ -51,10 +51,10 @@ pub(crate) fn user_kubeconfig(cp: &ControlPlane, addresses: &Addresses) -> Order
     let form = Form::Kubeconfig {
         key: USER_KEY,
         server: url(&addresses.endpoint.host, addresses.endpoint.port),
-        // The front door tells tenants apart by this name; a host name of the tenant's own does as well.
+        // The front door tells tenants apart by this name; a host name of the tenant's own does as well, but wakes none.
         tls_server_name: match own_host(cp) {
-            Some(_) => None,
-            None => Some(naming::tenant_host(&cp.owner.id)),
+            Some(_) if !cp.wakes => None,
+            _ => Some(naming::tenant_host(&cp.owner.id)),
         },
         context: cp.owner.name.clone(),
     };

@@ -4,6 +4,7 @@ use super::{Addresses, apiserver, keys};
 use crate::{
     control_plane::ControlPlane,
     object::{CONFIG_MAP, Object},
+    sleep,
 };
 use api::{Dns, keys as marks};
 use serde_json::json;
@@ -33,6 +34,9 @@ pub(crate) fn route(
         let slice = cp.slice.to_string();
         let ranges = cp.ranges.iter().map(String::as_str).chain([slice.as_str()]);
         data[route::RANGES] = json!(ranges.collect::<Vec<_>>().join("\n"));
+    }
+    if let Some(word) = sleep::at_the_door(cp).word() {
+        data[route::SLEEP] = json!(word);
     }
     if let Some(host) = keys::own_host(cp) {
         data[route::HOST] = json!(host);

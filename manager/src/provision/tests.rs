@@ -377,6 +377,9 @@ fn an_endpoint_that_is_given_is_used_as_it_is() {
         endpoint(&cp, Some("192.0.2.1")).unwrap(),
         "nodes.example:30443"
     );
+    // Something of the admin's own stands in front of the front door.
+    cp.endpoint_port = Some(8443);
+    assert_eq!(endpoint(&cp, None).unwrap(), "nodes.example:8443");
     cp.endpoint = Some(api::Endpoint {
         host: "acme.example".into(),
         port: 443,
@@ -514,6 +517,9 @@ fn clients_are_told_the_name_that_leads_to_their_tenant() {
         });
         assert_eq!(names(&cp), expected, "{host}");
     }
+    // A host name may be guessed: what wakes a tenant is the name that can't be.
+    cp.wakes = true;
+    assert_eq!(names(&cp), (true, "acme.example".to_owned()));
 }
 
 #[test]

@@ -67,7 +67,7 @@ async fn follow(
                 api,
                 total: progress.elapsed(),
             })),
-            State::Waiting(text) => {
+            State::Waiting(text) | State::Asleep(text) => {
                 let text = condition::brief(&text);
                 progress.state(&format!("{}: {text}", condition::phase_word(&vcp)));
                 Ok(None)

@@ -6,7 +6,7 @@ use crate::{
     style::Style,
     table::{Mood, Table},
 };
-use api::{Dns, VirtualControlPlane, keys};
+use api::{Dns, Sleep, VirtualControlPlane, keys};
 use k8s_openapi::{
     api::core::v1::{Event, Namespace, Pod},
     jiff::Timestamp,
@@ -157,6 +157,7 @@ impl Page {
                 String::new()
             },
         );
+        line("Sleep", sleep(&spec.sleep));
         let finalizers = if vcp.metadata.deletion_timestamp.is_some() {
             vcp.finalizers().join(", ")
         } else {
@@ -248,6 +249,22 @@ fn parts(vcp: &VirtualControlPlane) -> String {
         plural(servers),
         plural(members)
     )
+}
+
+/// When the control plane sleeps; nothing when it never does.
+fn sleep(wish: &Sleep) -> String {
+    let by_itself = wish.after_idle.as_ref();
+    let wakes = if wish.wake_on_connection {
+        "a connection wakes it"
+    } else {
+        "only `sublet wake` wakes it"
+    };
+    match (wish.asleep, by_itself) {
+        (false, None) => String::new(),
+        (true, None) => format!("yes; {wakes}"),
+        (true, Some(idle)) => format!("yes; {wakes}, for {idle} after the last one"),
+        (false, Some(idle)) => format!("after {idle} without a connection; {wakes}"),
+    }
 }
 
 fn plural(count: i32) -> &'static str {

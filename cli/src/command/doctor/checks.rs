@@ -331,7 +331,7 @@ fn judge_tenant(vcp: &VirtualControlPlane, cluster: &Cluster) -> Option<Check> {
         ));
     }
     match state {
-        State::Working => None,
+        State::Working | State::Asleep(_) => None,
         State::Waiting(text) => Some(Check::warn(
             "tenants",
             format!("{namespace}/{name} is {phase}: {}", condition::brief(&text)),

@@ -696,6 +696,11 @@ fn the_managers_and_the_proxys_identities_are_held_too() {
         )
         .await?;
         let proxy = acting(rig, "sublet-apiserver-proxy").await?;
+        let visits = format!(
+            "/api/v1/namespaces/{}/configmaps/{}",
+            api::SYSTEM_NAMESPACE,
+            api::keys::VISITS
+        );
         judge(
             &proxy,
             vec![
@@ -705,6 +710,20 @@ fn the_managers_and_the_proxys_identities_are_held_too() {
                     CONFIG_MAP,
                     api::SYSTEM_NAMESPACE,
                     map(),
+                    Denied,
+                ),
+                Case(
+                    "T40 who was visited at the front door",
+                    Method::PATCH,
+                    visits.clone(),
+                    json!({"data": {"a": "1"}}),
+                    Allowed,
+                ),
+                Case(
+                    "another object of Sublet",
+                    Method::PATCH,
+                    visits.replace("sublet-visits", "sublet-trusted-tenants"),
+                    json!({"data": {"a": "1"}}),
                     Denied,
                 ),
                 Case(

@@ -1,0 +1,290 @@
+//! `sublet sleep` and `sublet wake`: a control plane's pods go and come back; what the tenant runs goes on.
+
+use crate::{
+    age,
+    cluster::Cluster,
+    condition::{self, State},
+    error, output,
+    progress::Progress,
+    tenant,
+    watch::{self, End},
+};
+use anyhow::Result;
+use api::{SYSTEM_NAMESPACE, Sleep, VirtualControlPlane, keys};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use std::time::Duration;
+
+/// Flags of `sublet sleep`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = SLEEP_EXAMPLES)]
+pub(crate) struct ToSleep {
+    /// Name of the tenant
+    name: String,
+    /// A connection to its front door wakes it, and it sleeps again some time after the last one
+    #[arg(long)]
+    wake_on_connection: bool,
+    /// How long after the last connection it sleeps again; 15m when left out
+    #[arg(long, value_name = "DURATION", requires = "wake_on_connection", value_parser = idle)]
+    after_idle: Option<Duration>,
+    /// Not now, but whenever nobody has been connected for so long; a connection wakes it
+    #[arg(long, value_name = "DURATION", conflicts_with_all = ["wake_on_connection", "after_idle"], value_parser = idle)]
+    when_idle: Option<Duration>,
+    /// Return as soon as it is asked for
+    #[arg(long)]
+    no_wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = age::parse)]
+    timeout: Duration,
+}
+
+const SLEEP_EXAMPLES: &str = "\
+Examples:
+  sublet sleep team-a                        asleep until `sublet wake team-a`
+  sublet sleep team-a --wake-on-connection   asleep until somebody connects, as `kubectl get ns` does
+  sublet sleep team-a --when-idle 30m        awake now; asleep whenever nobody was connected for half an hour";
+
+/// Flags of `sublet wake`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = WAKE_EXAMPLES)]
+pub(crate) struct Wake {
+    /// Name of the tenant
+    name: String,
+    /// Return as soon as it is asked for
+    #[arg(long)]
+    no_wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = age::parse)]
+    timeout: Duration,
+}
+
+const WAKE_EXAMPLES: &str = "\
+Examples:
+  sublet wake team-a            waits until it works again
+  sublet wake team-a --no-wait";
+
+/// Puts a tenant to sleep.
+pub(crate) async fn sleep(args: &ToSleep, cluster: &Cluster) -> Result<()> {
+    let vcp = tenant::find(cluster, &args.name).await?;
+    if vcp.spec.external.is_some() {
+        return Err(error::fail(format!(
+            "Sublet doesn't run the control plane of {}: whoever runs it may stop it; with spec.paused set, nothing of the \
+             tenant is looked at meanwhile",
+            args.name
+        )));
+    }
+    let wish = wish(args);
+    let asleep = wish.asleep;
+    ask(cluster, &vcp, &wish).await?;
+    if args.no_wait || !asleep {
+        let text = match args.when_idle {
+            Some(idle) => format!(
+                "{} falls asleep whenever nobody was connected for {}",
+                args.name,
+                age::elapsed(idle)
+            ),
+            None => format!("{} falls asleep", args.name),
+        };
+        return output::print_line(&text);
+    }
+    let mut progress = Progress::start(&format!("tenant {} falls asleep", args.name));
+    let follow = watch::follow(cluster, &vcp, &mut progress, |now, progress| {
+        if let Some(refused) = condition::find(&now, "SleepRefused")
+            && refused.status == "True"
+        {
+            return Err(error::fail(format!(
+                "{} can't sleep: {}",
+                args.name, refused.message
+            )));
+        }
+        let State::Asleep(text) = condition::state(&now) else {
+            return Ok(None);
+        };
+        progress.state(&text);
+        let falls = condition::find(&now, "Sleeping").map(|c| c.reason.as_str());
+        // Of another super cluster only the phase is told here.
+        Ok((falls != Some("FallingAsleep")).then_some(()))
+    });
+    let ended = tokio::time::timeout(args.timeout, follow).await;
+    let total = age::elapsed(progress.elapsed());
+    ended_well(ended, args.timeout, &args.name, cluster)?;
+    output::print_line(&format!(
+        "{} sleeps, after {total}; {}",
+        args.name,
+        if args.wake_on_connection {
+            "a connection wakes it".to_owned()
+        } else {
+            format!(
+                "`{}` wakes it",
+                cluster.hint(&format!("wake {}", args.name))
+            )
+        }
+    ))
+}
+
+/// Wakes a tenant.
+pub(crate) async fn wake(args: &Wake, cluster: &Cluster) -> Result<()> {
+    let vcp = tenant::find(cluster, &args.name).await?;
+    let wish = Sleep {
+        asleep: false,
+        ..vcp.spec.sleep.clone()
+    };
+    ask(cluster, &vcp, &wish).await?;
+    if wish.after_idle.is_some() {
+        // It sleeps because nobody came: now somebody did.
+        visit(cluster, &vcp).await?;
+    }
+    if args.no_wait {
+        return output::print_line(&format!("{} wakes up", args.name));
+    }
+    let mut progress = Progress::start(&format!("tenant {} wakes up", args.name));
+    let follow = watch::follow(cluster, &vcp, &mut progress, |now, progress| {
+        let is_current = now.spec.sleep == wish;
+        match condition::state(&now) {
+            State::Working if is_current => Ok(Some(())),
+            State::Stuck(text) => Err(error::fail(format!("{} can't wake: {text}", args.name))),
+            State::Waiting(text) | State::Asleep(text) => {
+                progress.state(&condition::brief(&text));
+                Ok(None)
+            }
+            State::Working => Ok(None),
+        }
+    });
+    let ended = tokio::time::timeout(args.timeout, follow).await;
+    let total = age::elapsed(progress.elapsed());
+    ended_well(ended, args.timeout, &args.name, cluster)?;
+    output::print_line(&format!("{} is awake, after {total}", args.name))
+}
+
+/// What the flags ask for.
+fn wish(args: &ToSleep) -> Sleep {
+    let after = args.when_idle.or(args.after_idle);
+    Sleep {
+        asleep: args.when_idle.is_none(),
+        wake_on_connection: args.wake_on_connection || args.when_idle.is_some(),
+        after_idle: after.map(spell),
+    }
+}
+
+async fn ask(cluster: &Cluster, vcp: &VirtualControlPlane, wish: &Sleep) -> Result<()> {
+    let api: Api<VirtualControlPlane> = tenant::api(cluster);
+    let patch = json!({
+        "metadata": {"uid": vcp.metadata.uid},
+        "spec": {"sleep": {
+            "asleep": wish.asleep,
+            "wakeOnConnection": wish.wake_on_connection,
+            "afterIdle": wish.after_idle,
+        }},
+    });
+    api.patch(
+        &vcp.name_any(),
+        &PatchParams::default(),
+        &Patch::Merge(patch),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Leaves a mark, as the front door does of a client.
+async fn visit(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<()> {
+    let Some(identity) = &vcp.spec.identity else {
+        return Ok(());
+    };
+    let api: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), SYSTEM_NAMESPACE);
+    let mark = format!("sublet-{:016x}", rand::random::<u64>());
+    let patch = Patch::Merge(json!({"data": {identity: mark}}));
+    api.patch(keys::VISITS, &PatchParams::default(), &patch)
+        .await?;
+    Ok(())
+}
+
+fn ended_well(
+    ended: Result<Result<End<()>>, tokio::time::error::Elapsed>,
+    limit: Duration,
+    name: &str,
+    cluster: &Cluster,
+) -> Result<()> {
+    match ended {
+        Ok(Ok(End::Found(()))) => Ok(()),
+        Ok(Ok(End::Gone)) => Err(error::fail(format!("{name} was deleted meanwhile"))),
+        Ok(Err(err)) => Err(err),
+        Err(_) => Err(error::fail(format!(
+            "{name} isn't there after {}; it goes on by itself: look with `{}`",
+            age::elapsed(limit),
+            cluster.hint(&format!("describe {name}"))
+        ))),
+    }
+}
+
+/// A duration that may be one of idleness.
+fn idle(text: &str) -> Result<Duration, String> {
+    let duration = age::parse(text)?;
+    if duration < Duration::from_secs(120) {
+        return Err("two minutes are the least: visits are told of twice a minute".to_owned());
+    }
+    if duration > Duration::from_secs(99_999 * 60) {
+        return Err("69 days are the most".to_owned());
+    }
+    Ok(duration)
+}
+
+/// As the resource definition wants it.
+fn spell(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds if seconds.is_multiple_of(3600) && seconds >= 3600 => {
+            format!("{}h", seconds / 3600)
+        }
+        seconds if seconds.is_multiple_of(60) || seconds > 99_999 => format!("{}m", seconds / 60),
+        seconds => format!("{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ToSleep,
+    }
+
+    fn asks(flags: &[&str]) -> Option<(bool, bool, Option<String>)> {
+        let words = ["sleep", "a"].iter().chain(flags);
+        let wish = wish(&Line::try_parse_from(words).ok()?.args);
+        Some((wish.asleep, wish.wake_on_connection, wish.after_idle))
+    }
+
+    #[test]
+    fn flags_ask_for_what_they_say() {
+        assert_eq!(asks(&[]), Some((true, false, None)));
+        assert_eq!(asks(&["--wake-on-connection"]), Some((true, true, None)));
+        assert_eq!(
+            asks(&["--wake-on-connection", "--after-idle", "90m"]),
+            Some((true, true, Some("90m".into())))
+        );
+        assert_eq!(
+            asks(&["--when-idle", "2h"]),
+            Some((false, true, Some("2h".into())))
+        );
+        for wrong in [
+            &["--after-idle", "30m"][..],
+            &["--when-idle", "30s"],
+            &["--when-idle", "30m", "--wake-on-connection"],
+        ] {
+            assert_eq!(asks(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn durations_are_spelled_as_the_definition_wants_them() {
+        let spelled = [120, 125, 5400, 7200, 360_000, 99_999 * 60]
+            .map(|seconds| spell(Duration::from_secs(seconds)));
+        assert_eq!(spelled, ["2m", "125s", "90m", "2h", "100h", "99999m"]);
+    }
+}

@@ -1,0 +1,94 @@
+//! Who was visited at the front door, as the proxy tells it in one ConfigMap for all tenants.
+//!
+//! Marks are compared for being equal and for nothing else; times are this process's own. A manager that starts anew begins
+//! to count what is quiet from then on, so a tenant falls asleep later and never sooner.
+
+use crate::sleep::Visit;
+use k8s_openapi::api::core::v1::ConfigMap;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use tenancy::tenant::TenantId;
+use tokio::time::Instant;
+
+/// What was heard.
+pub(crate) struct Visits {
+    began: Instant,
+    known: Mutex<Option<HashMap<String, (String, Instant)>>>,
+}
+
+impl Default for Visits {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            known: Mutex::default(),
+        }
+    }
+}
+
+impl Visits {
+    /// Takes up what the ConfigMap says; returns the identities that somebody visited since.
+    pub(crate) fn heard(&self, map: &ConfigMap) -> Vec<String> {
+        let data = map.data.clone().unwrap_or_default();
+        let mut known = self.known.lock();
+        let is_first = known.is_none();
+        let seen = known.get_or_insert_default();
+        seen.retain(|id, _| data.contains_key(id));
+        let now = if is_first { self.began } else { Instant::now() };
+        let mut news = vec![];
+        for (id, mark) in data {
+            let same = seen.get(&id).is_some_and(|(before, _)| *before == mark);
+            if !same {
+                seen.insert(id.clone(), (mark, now));
+                news.push(id);
+            }
+        }
+        news
+    }
+
+    /// What is known of a tenant; `None` as long as nothing was heard at all.
+    pub(crate) fn of(&self, id: &TenantId) -> Option<Visit> {
+        let known = self.known.lock();
+        let (mark, at) = match known.as_ref()?.get(id.as_str()) {
+            Some((mark, at)) => (mark.clone(), *at),
+            None => (String::new(), self.began),
+        };
+        Some(Visit {
+            mark,
+            quiet: at.elapsed(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{collections::BTreeMap, time::Duration};
+
+    fn map(marks: &[(&str, &str)]) -> ConfigMap {
+        let data = marks
+            .iter()
+            .map(|(id, mark)| ((*id).into(), (*mark).into()));
+        ConfigMap {
+            data: Some(data.collect::<BTreeMap<_, _>>()),
+            ..ConfigMap::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_quiet_is_told_by_marks_that_stay_and_by_this_clock() {
+        let id = TenantId::from_bits([7; 16]);
+        let visits = Visits::default();
+        assert_eq!(visits.of(&id), None, "nothing was heard");
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(visits.heard(&map(&[(id.as_str(), "a")])), [id.as_str()]);
+        let quiet = |visits: &Visits| visits.of(&id).unwrap().quiet.as_secs();
+        assert_eq!(quiet(&visits), 5, "nobody knows when that was");
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!(visits.heard(&map(&[(id.as_str(), "a")])).is_empty());
+        assert_eq!(quiet(&visits), 10);
+        assert_eq!(visits.heard(&map(&[(id.as_str(), "b")])).len(), 1);
+        assert_eq!(quiet(&visits), 0);
+        assert_eq!(visits.heard(&map(&[])).len(), 0);
+        assert_eq!(visits.of(&id).unwrap().mark, "");
+    }
+}
