@@ -15,6 +15,8 @@ use crate::{
     passthrough::Door,
     serving::{self, Serving},
     usage::Usage,
+    visits::Visits,
+    wake::Waker,
     watch::{self, Listed},
 };
 use anyhow::Context;
@@ -33,7 +35,7 @@ use std::{
     time::Duration,
 };
 use telemetry::LogArgs;
-use tenancy::naming;
+use tenancy::{block::Block, naming};
 use tokio::{
     net::{TcpListener, UdpSocket},
     signal::unix::{SignalKind, signal},
@@ -72,6 +74,11 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:6443")]
     front_door: SocketAddr,
 
+    /// A network of load balancers that put a PROXY header, version 1 or 2, before each connection to the front door;
+    /// several may be given. The header is required from there and refused from elsewhere
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    proxy_protocol_from: Vec<Block>,
+
     /// Address of the way out, where tenants' API servers reach pods, Services and virtual nodes
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8131")]
     way_out: SocketAddr,
@@ -104,6 +111,7 @@ impl Args {
             namespace,
             listen,
             front_door,
+            proxy_protocol_from,
             way_out,
             dns,
             dns_upstream,
@@ -165,8 +173,11 @@ impl Args {
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         });
+        let visits = Visits::new(client.clone(), &namespace);
         let front = Arc::new(Door {
             index: index.clone(),
+            waker: Waker::new(index.clone(), visits.clone(), metrics.clone()),
+            balancers: proxy_protocol_from,
             metrics: metrics.clone(),
         });
         let resolver = dns::Server::new(
@@ -217,6 +228,7 @@ impl Args {
             },
         ));
         let datagrams = tokio::spawn(resolver.datagrams(datagrams, tasks.clone(), cancel.clone()));
+        tokio::spawn(visits.keep(index.clone()));
         tokio::spawn(housekeeping(index, metrics, counters));
         tracing::info!(version = env!("CARGO_PKG_VERSION"), server = %config.cluster_url, "started");
 
@@ -268,6 +280,12 @@ fn upstreams(given: Vec<SocketAddr>) -> anyhow::Result<Upstreams> {
     Ok(upstreams)
 }
 
+/// A value of --proxy-protocol-from.
+fn network(text: &str) -> Result<Block, String> {
+    Block::parse(text)
+        .ok_or_else(|| format!("{text:?} is no network: write one such as 10.0.0.0/8"))
+}
+
 /// The default of --dns.
 fn dns_address() -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], naming::DNS_PORT))
@@ -304,6 +322,7 @@ mod tests {
             ["--way-out", "nowhere"],
             ["--drain", "soon"],
             ["--dns-upstream", "10.0.0.2"],
+            ["--proxy-protocol-from", "10.0.0.2"],
         ] {
             let args = ["sublet-apiserver-proxy", wrong[0], wrong[1]];
             assert!(Args::try_parse_from(args).is_err(), "{wrong:?}");

@@ -6,7 +6,7 @@
 use crate::{
     dns,
     identity::provider,
-    metrics_api, query, route, selector,
+    metrics_api, proxy_header, query, route, selector,
     sni::{HELLO_MAX, Hello},
 };
 use http::{Method, Uri};
@@ -17,8 +17,9 @@ use std::sync::{Arc, LazyLock};
 pub type Target = (&'static str, fn(&mut Random));
 
 /// All of them.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("client-hello", client_hello),
+    ("proxy-header", balancers_header),
     ("kubelet-request", kubelet_request),
     ("metrics-request", metrics_request),
     ("selector", label_selector),
@@ -132,6 +133,26 @@ fn client_hello(random: &mut Random) {
     // What comes behind a first message may spoil it, or come too late to; two names it never has.
     if let (Ok(Some(one)), Ok(Some(other))) = (&whole, &outcome) {
         assert_eq!(one, other, "it depends on how it is cut");
+    }
+}
+
+/// T33: it ends, a header is no longer than what came, and more bytes change no answer.
+fn balancers_header(random: &mut Random) {
+    const GOOD: [&[u8]; 4] = [
+        b"PROXY TCP4 192.0.2.1 10.0.0.1 258 443\r\n\x16\x03\x01",
+        b"PROXY UNKNOWN\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\x0a\0\0\x01\x01\x02\x01\xbb\x16",
+        b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    ];
+    let mut bytes = random.pick(&GOOD).to_vec();
+    let alphabet: Vec<u8> = (0..=255).collect();
+    random.bend(&mut bytes, &alphabet);
+    let whole = proxy_header::read(&bytes);
+    if let Ok(Some(header)) = whole {
+        assert!(header.length <= bytes.len());
+        let early = proxy_header::read(&bytes[..header.length - 1]);
+        assert_eq!(early, Ok(None), "it ends sooner");
+        assert_eq!(proxy_header::read(&bytes[..header.length]), whole);
     }
 }
 

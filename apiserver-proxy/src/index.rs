@@ -12,7 +12,7 @@ use std::{
     net::IpAddr,
     sync::Arc,
 };
-use tenancy::naming;
+use tenancy::{naming, route::Sleep};
 use tokio::sync::{Notify, futures::Notified};
 
 mod tenant;
@@ -77,6 +77,8 @@ pub(crate) struct Index {
     known: RwLock<Known>,
     /// Told when a pod got an address.
     news: Notify,
+    /// Told when a route came or changed.
+    route_news: Notify,
 }
 
 #[derive(Default)]
@@ -104,9 +106,25 @@ impl Index {
             known.routes.insert(tenant.id.to_string(), place.clone());
             known.tenants.insert(place, Arc::new(tenant))
         };
+        self.route_news.notify_waiters();
         if let Some(before) = before {
             before.gone.cancel();
         }
+    }
+
+    /// Ends with the next news of a route, from when it is enabled on.
+    pub(crate) fn route_news(&self) -> Notified<'_> {
+        self.route_news.notified()
+    }
+
+    /// Tenants that sleep when nobody comes, and somebody did since this was asked last.
+    pub(crate) fn visited(&self) -> Vec<Arc<Tenant>> {
+        let known = self.known.read();
+        let wanted = known
+            .tenants
+            .values()
+            .filter(|tenant| tenant.sleep == Sleep::Awake && tenant.was_visited());
+        wanted.cloned().collect()
     }
 
     /// A tenant's route is gone: so are its connections.

@@ -28,8 +28,12 @@ mod accept;
 mod limit;
 
 mod passthrough;
+mod proxy_header;
 mod sni;
 mod splice;
+
+mod visits;
+mod wake;
 
 mod destination;
 mod egress;

@@ -1,5 +1,6 @@
 //! How much of the proxy one tenant may use, so that none takes it from the others.
 
+use crate::wake;
 use parking_lot::Mutex;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -43,6 +44,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Limits {
     /// At the front door.
     pub(crate) door: Limit,
+    /// Connections at the front door that are held while the tenant wakes.
+    pub(crate) held: Arc<Semaphore>,
     /// At the way out, the kubelet's among it.
     pub(crate) out: Limit,
     /// On questions to the super cluster's metrics API.
@@ -61,6 +64,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             door: Limit::new(CONNECTIONS),
+            held: wake::places(),
             out: Limit::new(CONNECTIONS),
             figures: Limit::new(FIGURES),
             dns: Limit::new(DNS),
@@ -124,6 +128,11 @@ impl Limit {
                 filled: Instant::now(),
             }),
         }
+    }
+
+    /// How many are open.
+    pub(crate) fn open(&self) -> usize {
+        self.rate.open - self.slots.available_permits()
     }
 
     /// Takes a place for a new connection or request.

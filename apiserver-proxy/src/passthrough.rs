@@ -7,10 +7,18 @@ use crate::{
     accept::{self, Unknown},
     index::{Index, Tenant},
     metrics::{Metrics, NOBODY, Plane},
-    sni::{Hello, UNRECOGNIZED_NAME},
+    proxy_header::{self, NoHeader},
+    sni::{ACCESS_DENIED, Hello, UNRECOGNIZED_NAME},
     splice::splice,
+    wake::{self, Waker},
 };
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tenancy::block::Block;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -24,37 +32,70 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// A connection without a byte for so long is closed; a `kubectl exec` may well wait for hours.
 const IDLE_LIMIT: Duration = Duration::from_secs(4 * 60 * 60);
 
+/// Between two tries to reach API servers that have just started: their Service isn't on every node at once.
+const DIAL_AGAIN: Duration = Duration::from_millis(100);
+
 /// The front door.
 pub(crate) struct Door {
     pub(crate) index: Arc<Index>,
+    pub(crate) waker: Waker,
+    /// Networks of load balancers that say who their client is.
+    pub(crate) balancers: Vec<Block>,
     pub(crate) metrics: Arc<Metrics>,
+}
+
+/// What a client said first.
+struct Said {
+    /// Whom it wants.
+    name: String,
+    /// All that is meant for the tenant's API server.
+    bytes: Vec<u8>,
+    /// Its address.
+    source: Option<IpAddr>,
 }
 
 impl Door {
     /// Serves one connection to its end.
     pub(crate) async fn serve(self: Arc<Self>, mut client: TcpStream, unknown: Unknown) {
-        let outcome = match timeout(HELLO_LIMIT, hello(&mut client)).await {
+        let outcome = match timeout(HELLO_LIMIT, self.hello(&mut client)).await {
             Err(_) => Err("slow"),
             Ok(outcome) => outcome,
         };
-        let (name, bytes) = match outcome {
-            Ok(known) => known,
+        let said = match outcome {
+            Ok(said) => said,
             Err(why) => return self.metrics.count(NOBODY, Plane::Door, why),
         };
         drop(unknown);
-        let Some(tenant) = self.index.tenant_by_server_name(&name) else {
+        let Some(mut tenant) = self.index.tenant_by_server_name(&said.name) else {
             self.metrics.count(NOBODY, Plane::Door, "unknown_name");
             let _ = client.write_all(&UNRECOGNIZED_NAME).await;
             return;
         };
+        let mut until = Instant::now();
+        if wake::is_asleep(&tenant) {
+            let woken = self.waker.wake(&tenant, &said.name, &client, said.source);
+            let woken = woken.await;
+            match woken {
+                Ok(awake) => (tenant, until) = awake,
+                Err(refusal) => {
+                    let id = tenant.id.as_str();
+                    self.metrics.count(id, Plane::Door, refusal.word());
+                    if refusal.is_final() {
+                        let _ = client.write_all(&ACCESS_DENIED).await;
+                    }
+                    return;
+                }
+            }
+        }
         let id = tenant.id.as_str();
         let Ok(_slot) = tenant.limits.door.take() else {
             return self.metrics.count(id, Plane::Door, "limited");
         };
+        tenant.visit();
         let _open = self.metrics.open(id, Plane::Door);
         let outcome = tokio::select! {
             () = tenant.gone.cancelled() => "gone",
-            outcome = self.pass(client, &tenant, &bytes) => outcome.unwrap_or("broken"),
+            outcome = self.pass(client, &tenant, &said.bytes, until) => outcome.unwrap_or("broken"),
         };
         self.metrics.count(id, Plane::Door, outcome);
     }
@@ -64,10 +105,10 @@ impl Door {
         client: TcpStream,
         tenant: &Tenant,
         bytes: &[u8],
+        until: Instant,
     ) -> io::Result<&'static str> {
         let began = Instant::now();
-        let dialled = timeout(CONNECT_LIMIT, TcpStream::connect(tenant.backend)).await;
-        let Ok(Ok(mut server)) = dialled else {
+        let Some(mut server) = dial(tenant.backend, until).await else {
             return Ok("unreachable");
         };
         accept::prepare(&server);
@@ -79,23 +120,69 @@ impl Door {
         self.metrics.moved(tenant.id.as_str(), Plane::Door, all);
         Ok("done")
     }
-}
 
-/// Reads as much as is needed to tell whom the client wants; the name, and all that was read.
-async fn hello(client: &mut TcpStream) -> Result<(String, Vec<u8>), &'static str> {
-    let mut hello = Hello::default();
-    loop {
-        let mut buffer = [0; 1024];
-        match client.read(&mut buffer).await {
-            Ok(0) | Err(_) => return Err("closed"),
-            Ok(read) => match hello.feed(&buffer[..read]) {
-                Ok(Some(name)) => return Ok((name, hello.into_bytes())),
-                Ok(None) => {}
+    /// Reads as much as is needed to tell whom the client wants.
+    async fn hello(&self, client: &mut TcpStream) -> Result<Said, &'static str> {
+        let peer = client.peer_addr().ok().map(|peer| peer.ip());
+        let is_balancer = |peer: IpAddr| self.balancers.iter().any(|network| network.has(peer));
+        let (source, mut more) = match peer {
+            Some(peer) if is_balancer(peer) => announced(client).await?,
+            peer => (peer, vec![]),
+        };
+        let mut hello = Hello::default();
+        loop {
+            match hello.feed(&more) {
+                Ok(Some(name)) => {
+                    let bytes = hello.into_bytes();
+                    return Ok(Said {
+                        name,
+                        bytes,
+                        source,
+                    });
+                }
+                Ok(None) => more = read(client).await?,
                 Err(refusal) => {
                     let _ = client.write_all(&UNRECOGNIZED_NAME).await;
                     return Err(refusal.word());
                 }
-            },
+            }
         }
     }
 }
+
+/// What a load balancer says of its client, and what the client has said already.
+async fn announced(client: &mut TcpStream) -> Result<(Option<IpAddr>, Vec<u8>), &'static str> {
+    let mut bytes = vec![];
+    loop {
+        bytes.extend(read(client).await?);
+        match proxy_header::read(&bytes) {
+            Ok(Some(header)) => return Ok((header.source, bytes.split_off(header.length))),
+            Ok(None) => {}
+            Err(NoHeader) => return Err("no_proxy_header"),
+        }
+    }
+}
+
+async fn read(client: &mut TcpStream) -> Result<Vec<u8>, &'static str> {
+    let mut buffer = [0; 1024];
+    match client.read(&mut buffer).await {
+        Ok(0) | Err(_) => Err("closed"),
+        Ok(read) => Ok(buffer[..read].to_vec()),
+    }
+}
+
+/// Connects; what refuses is tried again until then.
+async fn dial(backend: SocketAddr, until: Instant) -> Option<TcpStream> {
+    loop {
+        if let Ok(Ok(server)) = timeout(CONNECT_LIMIT, TcpStream::connect(backend)).await {
+            return Some(server);
+        }
+        if Instant::now() + DIAL_AGAIN >= until {
+            return None;
+        }
+        tokio::time::sleep(DIAL_AGAIN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,9 @@ pub(crate) const HELLO_MAX: usize = 16 << 10;
 /// TLS alert `unrecognized_name`, fatal.
 pub(crate) const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
+/// TLS alert `access_denied`, fatal: the tenant sleeps, and this connection doesn't wake it.
+pub(crate) const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+
 /// What came so far.
 #[derive(Default)]
 pub(crate) struct Hello {
@@ -72,4 +75,4 @@ impl Hello {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

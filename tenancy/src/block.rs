@@ -44,6 +44,19 @@ impl Block {
             && cut(self.bits) == cut(other.bits)
     }
 
+    /// Whether an address is in it; one of IPv4 in the disguise of IPv6 is what it disguises.
+    pub fn has(&self, address: IpAddr) -> bool {
+        let (bits, width) = match address.to_canonical() {
+            IpAddr::V4(address) => (u128::from(address.to_bits()), 32),
+            IpAddr::V6(address) => (address.to_bits(), 128),
+        };
+        self.holds(&Self {
+            width,
+            bits,
+            prefix: width,
+        })
+    }
+
     /// Its address, if it has only one.
     pub fn single(&self) -> Option<IpAddr> {
         (self.prefix == self.width).then(|| self.first())

@@ -13,12 +13,14 @@ use parking_lot::Mutex;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicBool, Ordering},
 };
 use tenancy::{
     block::Block,
-    route,
+    route::{self, Sleep},
     tenant::{InvalidIdentity, TenantId},
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// One tenant.
@@ -43,6 +45,12 @@ pub(crate) struct Tenant {
     pub(crate) allowed: Vec<Allowed>,
     /// Labels of the nodes that it sees.
     pub(crate) node_selector: BTreeMap<String, String>,
+    /// Whether its control plane sleeps.
+    pub(crate) sleep: Sleep,
+    /// When a connection woke it, since it fell asleep.
+    pub(crate) asked: Mutex<Option<Instant>>,
+    /// Somebody came to the front door since that was told last.
+    visited: AtomicBool,
     /// When the route was made.
     pub(crate) since: i64,
     /// How much of the proxy it may use.
@@ -98,6 +106,8 @@ impl Tenant {
         let closed = closed.map(|line| Block::parse(line).ok_or(Malformed::Value(route::RANGES)));
         let closed = closed.collect::<Result<_, _>>()?;
         let zone = server.map(|server| Zone::new(id.as_str(), domain, api_address, server, closed));
+        let sleep = data(route::SLEEP).map(|word| Sleep::parse(word).ok_or(route::SLEEP));
+        let sleep = sleep.transpose().map_err(Malformed::Value)?;
         let allowed = data(route::ALLOWED).unwrap_or_default();
         let allowed: Result<_, _> = allowed.lines().map(str::parse).collect();
         Ok(Self {
@@ -117,6 +127,9 @@ impl Tenant {
             node_selector: route::parse_node_selector(
                 data(route::NODE_SELECTOR).unwrap_or_default(),
             ),
+            sleep: sleep.unwrap_or_default(),
+            asked: Mutex::default(),
+            visited: AtomicBool::new(false),
             since: map
                 .metadata
                 .creation_timestamp
@@ -127,6 +140,16 @@ impl Tenant {
             gone: CancellationToken::new(),
             text: format!("{path} {:?}", map.data),
         })
+    }
+
+    /// Somebody is at its front door.
+    pub(crate) fn visit(&self) {
+        self.visited.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody came since this was asked last, or is still there.
+    pub(crate) fn was_visited(&self) -> bool {
+        self.visited.swap(false, Ordering::Relaxed) || self.limits.door.open() > 0
     }
 
     /// Whether nothing would change.

@@ -5,7 +5,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types::ServerNam
 use std::sync::Arc;
 
 /// The first bytes of a client that looks for `name`.
-fn hello(name: &str) -> Vec<u8> {
+pub(crate) fn hello(name: &str) -> Vec<u8> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()

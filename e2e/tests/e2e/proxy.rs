@@ -2,6 +2,7 @@
 
 mod figures;
 mod front_door;
+mod sleep;
 mod streams;
 mod threats;
 mod way_out;

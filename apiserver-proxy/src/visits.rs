@@ -1,0 +1,139 @@
+//! Telling the manager who was visited at the front door: a mark for each tenant in one ConfigMap, another one whenever
+//! somebody came.
+//!
+//! That ConfigMap is all that the proxy may write, so the worst that a proxy in the wrong hands could tell is that tenants
+//! were visited. Marks mean nothing but that they differ: no clock of another host has to agree.
+
+use crate::index::Index;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Map, Value, json};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// How often visits are told of tenants that are awake.
+const ROUND: Duration = Duration::from_secs(30);
+
+/// Tells of visits.
+#[derive(Clone)]
+pub(crate) struct Visits {
+    api: Api<ConfigMap>,
+    /// Of this process.
+    replica: u64,
+    count: Arc<AtomicU64>,
+}
+
+impl Visits {
+    /// `system` is Sublet's own namespace.
+    pub(crate) fn new(client: Client, system: &str) -> Self {
+        Self {
+            api: Api::namespaced(client, system),
+            replica: rand::random(),
+            count: Arc::default(),
+        }
+    }
+
+    /// Tells that somebody came to these tenants.
+    pub(crate) async fn tell(&self, tenants: &[&str]) -> Result<(), kube::Error> {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let mark = format!("{:016x}-{count}", self.replica);
+        let data: Map<String, Value> = tenants
+            .iter()
+            .map(|tenant| ((*tenant).to_owned(), json!(mark)))
+            .collect();
+        let patch = Patch::Merge(json!({"data": data}));
+        let name = api::keys::VISITS;
+        let written = self.api.patch(name, &PatchParams::default(), &patch).await;
+        written.map(drop)
+    }
+
+    /// Tells of tenants that are awake, and fall asleep when nobody comes, until the task is dropped.
+    pub(crate) async fn keep(self, index: Arc<Index>) {
+        let mut rounds = tokio::time::interval(ROUND);
+        let mut failing = false;
+        loop {
+            rounds.tick().await;
+            let visited = index.visited();
+            if visited.is_empty() {
+                continue;
+            }
+            let ids: Vec<&str> = visited.iter().map(|tenant| tenant.id.as_str()).collect();
+            match self.tell(&ids).await {
+                Ok(()) => failing = false,
+                Err(error) => {
+                    // Told in the next round, so that a tenant in use isn't put to sleep.
+                    visited.iter().for_each(|tenant| tenant.visit());
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%error, "visits at the front door can't be told");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use http::{Request, Response};
+    use http_body_util::BodyExt;
+    use kube::client::Body;
+    use std::convert::Infallible;
+    use tokio::sync::{Mutex, mpsc};
+
+    /// The visits that were told.
+    pub(crate) struct Told(Mutex<mpsc::UnboundedReceiver<Vec<String>>>);
+
+    impl Told {
+        /// Whose were told next.
+        pub(crate) async fn next(&self) -> Vec<String> {
+            self.0.lock().await.recv().await.unwrap()
+        }
+
+        /// Whether nothing was told.
+        pub(crate) fn is_silent(&self) -> bool {
+            self.0.try_lock().unwrap().try_recv().is_err()
+        }
+    }
+
+    /// Visits that an API server takes.
+    pub(crate) fn told() -> (Visits, Told) {
+        let (send, receive) = mpsc::unbounded_channel();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let send = send.clone();
+            async move {
+                assert_eq!(
+                    request.uri().path(),
+                    "/api/v1/namespaces/s/configmaps/sublet-visits"
+                );
+                assert_eq!(request.method(), "PATCH");
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let body: Value = serde_json::from_slice(&body).unwrap();
+                let ids = body["data"].as_object().unwrap().keys().cloned();
+                let _ = send.send(ids.collect());
+                let map = json!({"metadata": {"name": "sublet-visits"}}).to_string();
+                Ok::<_, Infallible>(Response::new(Body::from(map.into_bytes())))
+            }
+        });
+        let visits = Visits::new(Client::new(service, "s"), "s");
+        (visits, Told(Mutex::new(receive)))
+    }
+
+    #[tokio::test]
+    async fn each_mark_is_another_one() {
+        let (visits, told) = told();
+        visits.tell(&["a", "b"]).await.unwrap();
+        assert_eq!(told.next().await, ["a", "b"]);
+        assert_eq!(visits.count.load(Ordering::Relaxed), 1);
+        let (other, _) = self::told();
+        assert_ne!(visits.replica, other.replica);
+    }
+}

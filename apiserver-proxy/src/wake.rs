@@ -1,0 +1,181 @@
+//! Waking a control plane that sleeps: a connection to the front door is held until its API server answers.
+//!
+//! The proxy doesn't end tenants' TLS, so it can't ask for a credential before it wakes a tenant. What it asks for is the
+//! name: only the one that holds the tenant's identity, 128 random bits, wakes; a host name, which anybody may guess, does
+//! not. Beyond that waking is rationed, for each tenant, for each source and in all ([`budget`]), and it must have been
+//! asked for in the VirtualControlPlane. Who gets past all that makes a tenant run that would otherwise sleep: no more.
+
+use crate::{
+    index::{Index, Tenant},
+    metrics::{Metrics, Plane},
+    visits::Visits,
+};
+use parking_lot::Mutex;
+use std::{net::IpAddr, sync::Arc, time::Duration};
+use tenancy::{naming, route::Sleep};
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
+
+mod budget;
+
+use budget::{Budget, Knock};
+
+/// How long a connection is held. Kubernetes' clients give a handshake ten seconds and then give up; of a connection that
+/// was closed before they think that the network broke, and try again ten times, a second apart.
+pub(crate) const HOLD: Duration = Duration::from_secs(8);
+/// Connections held at once.
+const HELD: usize = 1000;
+/// Connections held at once for one tenant.
+const HELD_OF_ONE: usize = 64;
+
+/// Holds connections and wakes tenants.
+pub(crate) struct Waker {
+    index: Arc<Index>,
+    visits: Visits,
+    metrics: Arc<Metrics>,
+    budget: Mutex<Budget>,
+    held: Arc<Semaphore>,
+}
+
+/// Why a connection isn't led on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The tenant sleeps, and a connection like this one doesn't wake it.
+    Asleep,
+    /// Too many are held, or too much was woken.
+    Limited,
+    /// It was held for as long as a client waits; another try may find the tenant awake.
+    TryAgain,
+    /// The client left, or nobody could be told to wake the tenant.
+    Broken,
+}
+
+impl Refusal {
+    /// For metrics.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Asleep => "asleep",
+            Self::Limited => "wake_limited",
+            Self::TryAgain => "held",
+            Self::Broken => "broken",
+        }
+    }
+
+    /// Whether the client is told that trying again is of no use now.
+    pub(crate) fn is_final(self) -> bool {
+        matches!(self, Self::Asleep | Self::Limited)
+    }
+}
+
+impl Waker {
+    pub(crate) fn new(index: Arc<Index>, visits: Visits, metrics: Arc<Metrics>) -> Self {
+        Self {
+            index,
+            visits,
+            metrics,
+            budget: Mutex::default(),
+            held: Arc::new(Semaphore::new(HELD)),
+        }
+    }
+
+    /// Wakes a tenant that sleeps, and waits until it is awake: the tenant as it is then, and until when it may be dialled
+    /// again and again.
+    pub(crate) async fn wake(
+        &self,
+        tenant: &Tenant,
+        name: &str,
+        client: &TcpStream,
+        source: Option<IpAddr>,
+    ) -> Result<(Arc<Tenant>, Instant), Refusal> {
+        let began = Instant::now();
+        if tenant.sleep != Sleep::Wakeable || naming::tenant_of_host(name).is_none() {
+            return Err(Refusal::Asleep);
+        }
+        let _held = self.hold(tenant)?;
+        let id = tenant.id.as_str();
+        match self.knock(tenant, source) {
+            Knock::Refused => return Err(Refusal::Limited),
+            Knock::UnderWay => {}
+            Knock::Wakes => {
+                tracing::info!(tenant = id, source = ?source, "a connection wakes the tenant");
+                if let Err(error) = self.visits.tell(&[id]).await {
+                    tracing::warn!(tenant = id, %error, "nobody can be told to wake the tenant");
+                    *tenant.asked.lock() = None;
+                    return Err(Refusal::Broken);
+                }
+            }
+        }
+        let awake = tokio::select! {
+            () = left(client) => return Err(Refusal::Broken),
+            awake = timeout_at(began + HOLD, self.awake(name)) => awake,
+        };
+        let awake = awake.map_err(|_| Refusal::TryAgain)?;
+        self.metrics.started(Plane::Door, "wake", began.elapsed());
+        Ok((awake, began + HOLD))
+    }
+
+    /// What the connection does to the tenant. A route lasts as long as its tenant sleeps, so what was asked for stands there.
+    fn knock(&self, tenant: &Tenant, source: Option<IpAddr>) -> Knock {
+        let (mut asked, now) = (tenant.asked.lock(), Instant::now());
+        let knock = self
+            .budget
+            .lock()
+            .knock(tenant.id.as_str(), source, *asked, now);
+        if knock == Knock::Wakes {
+            *asked = Some(now);
+        }
+        knock
+    }
+
+    /// A place among those that are held.
+    fn hold(
+        &self,
+        tenant: &Tenant,
+    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), Refusal> {
+        let one = tenant.limits.held.clone().try_acquire_owned();
+        let all = self.held.clone().try_acquire_owned();
+        one.ok().zip(all.ok()).ok_or(Refusal::Limited)
+    }
+
+    /// Waits until the route says that the tenant is awake.
+    async fn awake(&self, name: &str) -> Arc<Tenant> {
+        loop {
+            let news = self.index.route_news();
+            tokio::pin!(news);
+            // From now on none is missed.
+            news.as_mut().enable();
+            if let Some(tenant) = self.index.tenant_by_server_name(name)
+                && !is_asleep(&tenant)
+            {
+                return tenant;
+            }
+            news.await;
+        }
+    }
+}
+
+/// The connections of one tenant that may be held.
+pub(crate) fn places() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(HELD_OF_ONE))
+}
+
+/// Whether its API servers don't run.
+pub(crate) fn is_asleep(tenant: &Tenant) -> bool {
+    matches!(tenant.sleep, Sleep::Wakeable | Sleep::Shut)
+}
+
+/// Ends when the client has closed its connection; what it sent already stays where it is.
+async fn left(client: &TcpStream) {
+    let mut byte = [0];
+    match client.peek(&mut byte).await {
+        Ok(0) | Err(_) => {}
+        // It speaks before it is spoken to: that it leaves is seen later.
+        Ok(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+use super::*;
+use crate::{
+    index::tests::{PEM_AUTHORITY, route},
+    visits,
+};
+use tokio::net::TcpListener;
+
+fn tenant(word: Option<&str>) -> Tenant {
+    let mut map = route(1, "acme", &PEM_AUTHORITY);
+    if let Some(word) = word {
+        let data = map.data.as_mut().unwrap();
+        data.insert(tenancy::route::SLEEP.into(), word.into());
+    }
+    Tenant::read(&map).unwrap()
+}
+
+struct World {
+    index: Arc<Index>,
+    waker: Arc<Waker>,
+    told: visits::tests::Told,
+    name: String,
+}
+
+/// A tenant that sleeps.
+fn asleep(word: &str) -> World {
+    let index = Arc::new(Index::default());
+    let tenant = tenant(Some(word));
+    let name = naming::tenant_host(&tenant.id);
+    index.set_tenant(("s".into(), "route".into()), tenant);
+    let (visits, told) = visits::tests::told();
+    let metrics = Arc::new(Metrics::new());
+    let waker = Arc::new(Waker::new(index.clone(), visits, metrics));
+    World {
+        index,
+        waker,
+        told,
+        name,
+    }
+}
+
+impl World {
+    fn tenant(&self) -> Arc<Tenant> {
+        self.index.tenant_by_server_name(&self.name).unwrap()
+    }
+
+    fn wakes_up(&self) {
+        let place = ("s".into(), "route".into());
+        self.index.set_tenant(place, tenant(Some("awake")));
+    }
+
+    async fn wake(&self, name: &str, client: &TcpStream) -> Result<Arc<Tenant>, Refusal> {
+        let source = Some("192.0.2.1".parse().unwrap());
+        let woken = self.waker.wake(&self.tenant(), name, client, source).await;
+        woken.map(|(tenant, _)| tenant)
+    }
+}
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap());
+    let (client, server) = tokio::join!(client, listener.accept());
+    (client.unwrap(), server.unwrap().0)
+}
+
+#[tokio::test]
+async fn a_connection_is_held_until_the_tenant_is_awake() {
+    let world = asleep("wakeable");
+    let (_client, door) = pair().await;
+    let (woken, ()) = tokio::join!(world.wake(&world.name, &door), async {
+        assert_eq!(world.told.next().await, [world.tenant().id.to_string()]);
+        world.wakes_up();
+    });
+    assert!(!is_asleep(&woken.unwrap()));
+}
+
+#[tokio::test]
+async fn t40_a_name_that_may_be_guessed_wakes_nobody_and_neither_does_one_that_is_shut() {
+    let (_client, door) = pair().await;
+    let world = asleep("wakeable");
+    let outcome = world.wake("api.example.com", &door).await;
+    assert_eq!(outcome.err(), Some(Refusal::Asleep));
+    let shut = asleep("shut");
+    let outcome = shut.wake(&shut.name, &door).await;
+    assert_eq!(outcome.err(), Some(Refusal::Asleep));
+    assert!(world.told.is_silent() && shut.told.is_silent());
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_held_no_longer() {
+    let world = asleep("wakeable");
+    let (client, door) = pair().await;
+    let (outcome, ()) = tokio::join!(world.wake(&world.name, &door), async {
+        world.told.next().await;
+        drop(client);
+    });
+    assert_eq!(outcome.err(), Some(Refusal::Broken));
+    let places = world.tenant().limits.held.available_permits();
+    assert_eq!(
+        (places, world.waker.held.available_permits()),
+        (HELD_OF_ONE, HELD)
+    );
+}
+
+#[tokio::test]
+async fn t40_only_so_many_are_held_for_one_tenant() {
+    let world = asleep("wakeable");
+    let tenant = world.tenant();
+    let held: Vec<_> = (0..HELD_OF_ONE)
+        .map(|_| world.waker.hold(&tenant))
+        .collect();
+    assert!(held.iter().all(Result::is_ok));
+    let (_client, door) = pair().await;
+    let outcome = world.wake(&world.name, &door).await;
+    assert_eq!(outcome.err(), Some(Refusal::Limited));
+    assert!(world.told.is_silent());
+    drop(held);
+    assert_eq!(world.waker.held.available_permits(), HELD);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_closed_before_its_client_gives_up() {
+    let world = asleep("wakeable");
+    let (_client, door) = pair().await;
+    let began = Instant::now();
+    let outcome = world.wake(&world.name, &door).await;
+    assert_eq!(outcome.err(), Some(Refusal::TryAgain));
+    assert!(began.elapsed() >= HOLD && HOLD < Duration::from_secs(10));
+    assert!(!Refusal::TryAgain.is_final());
+}
