@@ -146,11 +146,18 @@ async fn take_place(observer: &Observer, seen: &mut Seen) -> Result<(), Error> {
     if turn == Turn::Now {
         let conditions = status::conditions(&seen.vcp, &starts::begun(), seen.now);
         let patch = json!({"status": {"conditions": conditions}});
-        let merged = observer.cluster.merge(&seen.object, "/status", patch);
-        seen.object = merged.await?;
-        seen.vcp = observe::decode(&seen.object)?;
+        say(observer, seen, patch).await?;
     }
     seen.turn = Some(turn);
+    Ok(())
+}
+
+/// Writes into the status of what was seen, and goes on from what came of it.
+pub(crate) async fn say(observer: &Observer, seen: &mut Seen, patch: Value) -> Result<(), Error> {
+    let merged = observer.cluster.merge(&seen.object, "/status", patch);
+    seen.object = merged.await?;
+    observer.own.note(&seen.object);
+    seen.vcp = observe::decode(&seen.object)?;
     Ok(())
 }
 

@@ -69,6 +69,8 @@ mod capi;
 
 mod patient;
 
+mod news;
+
 mod metrics;
 
 #[cfg(test)]
