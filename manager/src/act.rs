@@ -142,7 +142,10 @@ pub(crate) async fn act(
 async fn take_place(observer: &Observer, seen: &mut Seen) -> Result<(), Error> {
     let _one_at_a_time = observer.places.lock().await;
     let others = observer.starts().await?;
-    let turn = starts::turn(&others, &seen.vcp, observer.starts_at_once, seen.now);
+    // That tells how many may.
+    observer.nodes().await?;
+    let limit = observer.starts_at_once.now();
+    let turn = starts::turn(&others, &seen.vcp, limit, seen.now);
     if turn == Turn::Now {
         let conditions = status::conditions(&seen.vcp, &starts::begun(), seen.now);
         let patch = json!({"status": {"conditions": conditions}});

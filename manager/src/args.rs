@@ -9,7 +9,7 @@ use crate::{
     object::{Kind, Object, POD},
     observe::{Observer, Provider},
     parts, patient, proxy,
-    starts::{self, Start},
+    starts::{self, Limit, Start},
     virtual_control_plane::{Context, reconcile, retry},
 };
 use anyhow::Context as _;
@@ -66,9 +66,9 @@ pub struct Args {
     service_cidr: Option<Slice>,
 
     /// How many control planes may start at the same time, or start anew with another version or certificate; the others
-    /// wait for their turn. Each takes about a core while it does
-    #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
-    starts_at_once: u16,
+    /// wait for their turn. Half of the cores of all ready nodes when left out, from 2 to 32
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
+    starts_at_once: Option<u16>,
 
     /// Look after Clusters of Cluster API too: `sublet install --cluster-api` puts in what that needs
     #[arg(long)]
@@ -120,14 +120,15 @@ impl Args {
         } else {
             Provider::Off
         };
-        let observer = Observer::new(cluster, namespace, service_cidr, provider, starts_at_once.into());
+        let limit = Limit::new(starts_at_once);
+        let observer = Observer::new(cluster, namespace, service_cidr, provider, limit.clone());
         let own = observer.own.clone();
         let context = Arc::new(Context {
             observer,
             slices: tokio::sync::Mutex::new(()),
             metrics,
         });
-        let controller = controller(&client, provider, starts_at_once.into(), own);
+        let controller = controller(&client, provider, limit, own);
         let store = controller.store();
         let listed = async move {
             if store.wait_until_ready().await.is_ok() {
@@ -164,7 +165,7 @@ impl Args {
 fn controller(
     client: &Client,
     provider: Provider,
-    starts_at_once: usize,
+    limit: Limit,
     own_words: OwnWords,
 ) -> Controller<VirtualControlPlane> {
     let config = watcher::Config::default().page_size(PAGE);
@@ -212,7 +213,7 @@ fn controller(
         .watches(
             Api::<VirtualControlPlane>::all(client.clone()),
             config.clone(),
-            move |vcp| next_in_line(&of_line, &vcp, starts_at_once),
+            move |vcp| next_in_line(&of_line, &vcp, limit.now()),
         )
         .watches(metadata::<Service>(client), own.clone(), |object| {
             owner_of(&object.metadata)

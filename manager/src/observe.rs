@@ -16,7 +16,7 @@ use crate::{
     pki::{Material, Order},
     provision::{self, cluster_keys},
     proxy::{self, Proxy},
-    starts::{Start, Turn},
+    starts::{Limit, Start, Turn},
     stored::{self, Limits, Used},
     tenant::{self, Tenant},
 };
@@ -185,7 +185,7 @@ pub(crate) struct Observer {
     /// Whether the manager is a provider of Cluster API too.
     pub(crate) cluster_api: Provider,
     /// How many control planes may start at a time.
-    pub(crate) starts_at_once: usize,
+    pub(crate) starts_at_once: Limit,
     /// Held from reading who starts to writing that one more does.
     pub(crate) places: tokio::sync::Mutex<()>,
     /// What the manager itself wrote last into each status.
@@ -200,7 +200,7 @@ impl Observer {
         system: String,
         service_range: Option<Slice>,
         cluster_api: Provider,
-        starts_at_once: usize,
+        starts_at_once: Limit,
     ) -> Self {
         Self {
             cluster,
@@ -459,6 +459,7 @@ impl Observer {
         }
         let nodes = self.cluster.list(NODE, None, "").await?;
         let nodes: Vec<Object> = nodes.iter().map(endpoint::essence).collect();
+        self.starts_at_once.learn(&nodes);
         *self.nodes.lock() = Some((Instant::now(), nodes.clone()));
         Ok(nodes)
     }
