@@ -142,15 +142,25 @@ pub(crate) async fn act(
 async fn take_place(observer: &Observer, seen: &mut Seen) -> Result<(), Error> {
     let _one_at_a_time = observer.places.lock().await;
     let others = observer.starts().await?;
-    let turn = starts::turn(&others, &seen.vcp, observer.starts_at_once, seen.now);
+    // That tells how many may.
+    observer.nodes().await?;
+    let limit = observer.starts_at_once.now();
+    let turn = starts::turn(&others, &seen.vcp, limit, seen.now);
     if turn == Turn::Now {
         let conditions = status::conditions(&seen.vcp, &starts::begun(), seen.now);
         let patch = json!({"status": {"conditions": conditions}});
-        let merged = observer.cluster.merge(&seen.object, "/status", patch);
-        seen.object = merged.await?;
-        seen.vcp = observe::decode(&seen.object)?;
+        say(observer, seen, patch).await?;
     }
     seen.turn = Some(turn);
+    Ok(())
+}
+
+/// Writes into the status of what was seen, and goes on from what came of it.
+pub(crate) async fn say(observer: &Observer, seen: &mut Seen, patch: Value) -> Result<(), Error> {
+    let merged = observer.cluster.merge(&seen.object, "/status", patch);
+    seen.object = merged.await?;
+    observer.own.note(&seen.object);
+    seen.vcp = observe::decode(&seen.object)?;
     Ok(())
 }
 

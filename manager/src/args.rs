@@ -5,31 +5,31 @@ use crate::{
     cluster::Cluster,
     groups::Groups,
     metrics::{Metrics, Shown},
+    news::{self, OwnWords},
+    object::{Kind, Object, POD},
     observe::{Observer, Provider},
-    patient, proxy, sleep,
-    starts::{self, Start},
+    parts, patient, proxy, sleep,
+    starts::{self, Limit, Start},
     virtual_control_plane::{Context, reconcile, retry},
     visits::Visits,
 };
 use anyhow::Context as _;
 use api::{ControlPlaneClass, ControlPlaneGroup, VirtualControlPlane, keys};
 use futures::StreamExt;
-use k8s_openapi::api::{
-    apps::v1::{Deployment, StatefulSet},
-    core::v1::{ConfigMap, Namespace, Pod, Service},
-};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
-    api::DynamicObject,
+    api::{DynamicObject, ObjectMeta},
     config::{KubeConfigOptions, Kubeconfig},
     core::PartialObjectMeta,
     runtime::{
-        Controller, controller,
-        reflector::{ObjectRef, Store},
+        Controller, WatchStreamExt, controller,
+        reflector::{self, ObjectRef, Store},
         watcher,
     },
 };
 use prometheus_client::registry::Registry;
+use serde_json::Value;
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -67,9 +67,9 @@ pub struct Args {
     service_cidr: Option<Slice>,
 
     /// How many control planes may start at the same time, or start anew with another version or certificate; the others
-    /// wait for their turn. Each takes about a core while it does
-    #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
-    starts_at_once: u16,
+    /// wait for their turn. Half of the cores of all ready nodes when left out, from 2 to 32
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
+    starts_at_once: Option<u16>,
 
     /// Look after Clusters of Cluster API too: `sublet install --cluster-api` puts in what that needs
     #[arg(long)]
@@ -121,26 +121,23 @@ impl Args {
         } else {
             Provider::Off
         };
+        let limit = Limit::new(starts_at_once);
         let visits = Arc::new(Visits::default());
-        let controller = controller(
-            &client,
-            (&namespace, visits.clone()),
-            provider,
-            starts_at_once.into(),
-        );
         let observer = Observer::new(
             cluster,
-            namespace,
+            namespace.clone(),
             service_cidr,
             provider,
-            starts_at_once.into(),
-            visits,
+            limit.clone(),
+            visits.clone(),
         );
+        let own = observer.own.clone();
         let context = Arc::new(Context {
             observer,
             slices: tokio::sync::Mutex::new(()),
             metrics,
         });
+        let controller = controller(&client, (&namespace, visits), provider, limit, own);
         let store = controller.store();
         let listed = async move {
             if store.wait_until_ready().await.is_ok() {
@@ -178,13 +175,18 @@ fn controller(
     client: &Client,
     (system, visits): (&str, Arc<Visits>),
     provider: Provider,
-    starts_at_once: usize,
+    limit: Limit,
+    own_words: OwnWords,
 ) -> Controller<VirtualControlPlane> {
     let config = watcher::Config::default().page_size(PAGE);
-    let controller = Controller::new(
+    let (reader, writer) = reflector::store();
+    let all = watcher(
         Api::<VirtualControlPlane>::all(client.clone()),
         config.clone(),
     );
+    let told = all.default_backoff().reflect(writer);
+    let told = news::of_virtual_control_planes(told, own_words);
+    let controller = Controller::for_stream(told, reader);
     let (of_class, of_group) = (controller.store(), controller.store());
     let (of_cluster, of_line) = (controller.store(), controller.store());
     let of_visits = controller.store();
@@ -223,7 +225,7 @@ fn controller(
         .watches(
             Api::<VirtualControlPlane>::all(client.clone()),
             config.clone(),
-            move |vcp| next_in_line(&of_line, &vcp, starts_at_once),
+            move |vcp| next_in_line(&of_line, &vcp, limit.now()),
         )
         // Who sleeps and was visited may have to wake.
         .watches(
@@ -231,20 +233,21 @@ fn controller(
             at_the_door,
             move |map| asleep(&of_visits, &visits.heard(&map)),
         )
-        .watches(metadata::<Pod>(client), own.clone(), |object| {
-            owner_of(&object)
+        .watches(metadata::<Service>(client), own.clone(), |object| {
+            owner_of(&object.metadata)
         })
-        .watches(metadata::<Deployment>(client), own.clone(), |object| {
-            owner_of(&object)
-        })
-        .watches(metadata::<StatefulSet>(client), own.clone(), |object| {
-            owner_of(&object)
-        })
-        .watches(metadata::<Service>(client), own, |object| owner_of(&object))
-        .watches(metadata::<Namespace>(client), managed, |object| {
-            owner_of(&object)
-        })
+        .watches_stream(
+            news::of_namespaces(watcher(metadata::<Namespace>(client), managed).default_backoff()),
+            |object| owner_of(&object.metadata),
+        )
         .shutdown_on_signal();
+    let controller = news::PARTS
+        .into_iter()
+        .fold(controller, |controller, kind| {
+            let told = news::of_parts(client, kind, own.clone(), essence(kind));
+            let owner = |object: DynamicObject| owner_of(&object.metadata);
+            controller.watches_stream_with(told, owner, news::resource(kind))
+        });
     match provider {
         Provider::Off => controller,
         // A Cluster that is no longer paused.
@@ -259,6 +262,14 @@ fn controller(
     }
 }
 
+/// What of a part's object is gone by.
+fn essence(kind: Kind) -> fn(&Object) -> Value {
+    match kind {
+        POD => parts::essence_of_pod,
+        _ => parts::essence_of_workload,
+    }
+}
+
 /// Only metadata is watched: what an object holds is read when it is needed.
 fn metadata<K>(client: &Client) -> Api<PartialObjectMeta<K>>
 where
@@ -268,9 +279,8 @@ where
 }
 
 /// The annotation on each object of a control plane leads back to it.
-fn owner_of<K>(object: &PartialObjectMeta<K>) -> Option<ObjectRef<VirtualControlPlane>> {
-    let (namespace, name) = object
-        .metadata
+fn owner_of(metadata: &ObjectMeta) -> Option<ObjectRef<VirtualControlPlane>> {
+    let (namespace, name) = metadata
         .annotations
         .as_ref()?
         .get(keys::CONTROL_PLANE)?

@@ -17,16 +17,18 @@ pub(crate) fn node_address(nodes: &[Object], current: Option<&str>) -> Option<St
             .find(|address| address["type"] == "InternalIP")?;
         internal["address"].as_str().map(str::to_owned)
     };
-    let is_ready = |node: &&Object| {
-        node.items("/status/conditions")
-            .iter()
-            .any(|c| c["type"] == "Ready" && c["status"] == "True")
-    };
     let kept = nodes
         .iter()
         .filter_map(address)
         .find(|address| Some(address.as_str()) == current);
-    kept.or_else(|| nodes.iter().filter(is_ready).find_map(address))
+    let mut ready = nodes.iter().filter(|node| is_ready(node));
+    kept.or_else(|| ready.find_map(address))
+}
+
+/// Whether a node says that it is ready.
+pub(crate) fn is_ready(node: &Object) -> bool {
+    let mut conditions = node.items("/status/conditions").iter();
+    conditions.any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
 
 /// What is kept of a node between two lists.
@@ -34,7 +36,11 @@ pub(crate) fn essence(node: &Object) -> Object {
     let pick = |pointer: &str| node.body.pointer(pointer).cloned().unwrap_or_default();
     let body = serde_json::json!({
         "metadata": {"name": node.name()},
-        "status": {"addresses": pick("/status/addresses"), "conditions": pick("/status/conditions")},
+        "status": {
+            "addresses": pick("/status/addresses"),
+            "allocatable": {"cpu": pick("/status/allocatable/cpu")},
+            "conditions": pick("/status/conditions"),
+        },
     });
     Object::observed(NODE, body)
 }

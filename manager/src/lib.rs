@@ -73,6 +73,8 @@ mod capi;
 
 mod patient;
 
+mod news;
+
 mod metrics;
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::{
     control_plane::Owner,
     endpoint,
     kubeconfig::{self, Access},
+    news::OwnWords,
     object::{
         CLUSTER, CONFIG_MAP, CONTROL_PLANE_CLASS, CONTROL_PLANE_GROUP, DEPLOYMENT,
         DISRUPTION_BUDGET, NAMESPACE, NETWORK_POLICY, NODE, Object, Objects, POD, ROLE_BINDING,
@@ -16,7 +17,7 @@ use crate::{
     provision::{self, cluster_keys},
     proxy::{self, Proxy},
     sleep::Visit,
-    starts::{Start, Turn},
+    starts::{Limit, Start, Turn},
     stored::{self, Limits, Used},
     tenant::{self, Tenant},
     visits::Visits,
@@ -188,11 +189,13 @@ pub(crate) struct Observer {
     /// Whether the manager is a provider of Cluster API too.
     pub(crate) cluster_api: Provider,
     /// How many control planes may start at a time.
-    pub(crate) starts_at_once: usize,
+    pub(crate) starts_at_once: Limit,
     /// Held from reading who starts to writing that one more does.
     pub(crate) places: tokio::sync::Mutex<()>,
     /// Who was visited at the front door.
     pub(crate) visits: Arc<Visits>,
+    /// What the manager itself wrote last into each status.
+    pub(crate) own: OwnWords,
     nodes: Mutex<Option<(Instant, Vec<Object>)>>,
     proxy: Mutex<Option<(Instant, Proxy)>>,
 }
@@ -203,7 +206,7 @@ impl Observer {
         system: String,
         service_range: Option<Slice>,
         cluster_api: Provider,
-        starts_at_once: usize,
+        starts_at_once: Limit,
         visits: Arc<Visits>,
     ) -> Self {
         Self {
@@ -214,6 +217,7 @@ impl Observer {
             starts_at_once,
             places: tokio::sync::Mutex::new(()),
             visits,
+            own: OwnWords::default(),
             nodes: Mutex::new(None),
             proxy: Mutex::new(None),
         }
@@ -443,31 +447,30 @@ impl Observer {
 
     /// The node that the tenant's endpoint names already, as long as it exists, or the first ready one.
     async fn node(&self, vcp: &VirtualControlPlane) -> Result<Option<String>, Error> {
-        let fresh = self
-            .nodes
-            .lock()
-            .clone()
-            .filter(|(read, _)| read.elapsed() < FRESH);
-        let nodes = match fresh {
-            Some((_, nodes)) => nodes,
-            None => {
-                let nodes: Vec<Object> = self
-                    .cluster
-                    .list(NODE, None, "")
-                    .await?
-                    .iter()
-                    .map(endpoint::essence)
-                    .collect();
-                *self.nodes.lock() = Some((Instant::now(), nodes.clone()));
-                nodes
-            }
-        };
+        let nodes = self.nodes().await?;
         let current = vcp
             .status
             .as_ref()
             .and_then(|status| status.endpoint.as_deref())
             .and_then(endpoint::host);
         Ok(endpoint::node_address(&nodes, current))
+    }
+
+    /// What matters of the nodes.
+    pub(crate) async fn nodes(&self) -> Result<Vec<Object>, cluster::Error> {
+        let fresh = self
+            .nodes
+            .lock()
+            .clone()
+            .filter(|(read, _)| read.elapsed() < FRESH);
+        if let Some((_, nodes)) = fresh {
+            return Ok(nodes);
+        }
+        let nodes = self.cluster.list(NODE, None, "").await?;
+        let nodes: Vec<Object> = nodes.iter().map(endpoint::essence).collect();
+        self.starts_at_once.learn(&nodes);
+        *self.nodes.lock() = Some((Instant::now(), nodes.clone()));
+        Ok(nodes)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     provision::{apiserver, controller_manager, etcd},
 };
 use api::{ApiServers, RunningVersion, keys};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Kind and name of the workload of each part, in the order in which they need each other.
@@ -72,8 +72,7 @@ pub(crate) fn api_servers(seen: &Objects, wanted: &str) -> ApiServers {
     });
     let mut versions: BTreeMap<Vec<u64>, RunningVersion> = BTreeMap::new();
     let is_running = |pod: &&Object| {
-        pod.label("app.kubernetes.io/name") == Some(apiserver::NAME)
-            && !["Succeeded", "Failed"].contains(&pod.text("/status/phase"))
+        pod.label("app.kubernetes.io/name") == Some(apiserver::NAME) && !has_ended(pod)
     };
     for version in seen
         .of(POD)
@@ -101,14 +100,20 @@ pub(crate) fn api_servers(seen: &Objects, wanted: &str) -> ApiServers {
 
 /// Pods of a part that are ready and stay.
 fn ready_pods(seen: &Objects, part: &str) -> i64 {
-    let is_ready =
-        |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
     let counts = |pod: &&Object| {
-        pod.label("app.kubernetes.io/name") == Some(part)
-            && !pod.is_going()
-            && pod.items("/status/conditions").iter().any(is_ready)
+        pod.label("app.kubernetes.io/name") == Some(part) && !pod.is_going() && is_ready(pod)
     };
     seen.of(POD).filter(counts).count() as i64
+}
+
+/// Whether a pod says that it is ready.
+pub(crate) fn is_ready(pod: &Object) -> bool {
+    let mut conditions = pod.items("/status/conditions").iter();
+    conditions.any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+fn has_ended(pod: &Object) -> bool {
+    ["Succeeded", "Failed"].contains(&pod.text("/status/phase"))
 }
 
 /// Whether a Deployment or StatefulSet runs what its spec says, and nothing else; one whose pods are replaced only when
@@ -120,6 +125,45 @@ pub(crate) fn rolled_out(main: &Object) -> bool {
         && (on_delete || main.number("/status/updatedReplicas") == wanted)
         && main.number("/status/readyReplicas") == wanted
         && main.number("/status/replicas") == wanted
+}
+
+/// What is gone by of a pod of a control plane, here and where it is asked for an address or ended.
+pub(crate) fn essence_of_pod(pod: &Object) -> Value {
+    let is_ready = is_ready(pod);
+    json!([
+        pod.uid(),
+        pod.body["metadata"]["labels"],
+        pod.is_going(),
+        pod.number("/metadata/deletionGracePeriodSeconds"),
+        has_ended(pod),
+        is_ready,
+        is_ready.then(|| pod.text("/status/podIP")),
+        trouble(pod),
+    ])
+}
+
+/// What is gone by of a Deployment or StatefulSet of a control plane; a new generation tells of its spec.
+pub(crate) fn essence_of_workload(main: &Object) -> Value {
+    let metadata = &main.body["metadata"];
+    let ours = |(key, _): &(&String, &Value)| key.starts_with(keys::PREFIX);
+    let annotations = metadata["annotations"].as_object().into_iter().flatten();
+    let counts = [
+        "observedGeneration",
+        "replicas",
+        "readyReplicas",
+        "availableReplicas",
+        "updatedReplicas",
+    ]
+    .map(|field| main.number(&format!("/status/{field}")));
+    json!([
+        main.uid(),
+        metadata["labels"],
+        annotations.filter(ours).collect::<Vec<_>>(),
+        main.number("/metadata/generation"),
+        main.is_going(),
+        counts,
+        failure(main),
+    ])
 }
 
 /// Why a part isn't ready, as its pods or its controller tell.
@@ -134,16 +178,17 @@ fn blocker(seen: &Objects, main: Option<&Object>, part: &str) -> String {
     if let Some(pod) = pods.first() {
         return format!("waiting for pod {} to be ready", pod.name());
     }
-    let conditions = main
-        .map(|main| main.items("/status/conditions"))
-        .unwrap_or_default();
-    let failure = conditions
-        .iter()
-        .find(|c| c["type"] == "ReplicaFailure" && c["status"] == "True");
-    match failure.and_then(|failure| failure["message"].as_str()) {
+    match main.and_then(failure) {
         Some(message) => format!("no pod of {part} can be created: {message}"),
         None => format!("waiting for a pod of {part}"),
     }
+}
+
+/// Why a workload's controller can't create a pod.
+fn failure(main: &Object) -> Option<&str> {
+    let mut conditions = main.items("/status/conditions").iter();
+    let failure = conditions.find(|c| c["type"] == "ReplicaFailure" && c["status"] == "True");
+    failure?["message"].as_str()
 }
 
 /// What holds a pod up, when that is more than time.
@@ -178,7 +223,54 @@ fn trouble(pod: &Object) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    #[test]
+    fn a_pods_steps_on_its_way_are_no_news_and_its_readiness_and_troubles_are() {
+        let pod = |status: Value| Object::new(POD, Some("n"), "etcd-0", json!({"status": status}));
+        let essence = |status| essence_of_pod(&pod(status));
+        let waiting = |reason: &str| json!({"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": reason}}}]});
+        let new = essence(json!({}));
+        assert_eq!(new, essence(waiting("ContainerCreating")));
+        assert_eq!(
+            new,
+            essence(json!({"phase": "Running", "podIP": "10.0.0.1"}))
+        );
+        assert_ne!(new, essence(waiting("ErrImagePull")));
+        let ready =
+            |ip: &str| json!({"podIP": ip, "conditions": [{"type": "Ready", "status": "True"}]});
+        assert_ne!(new, essence(ready("10.0.0.1")));
+        assert_ne!(essence(ready("10.0.0.1")), essence(ready("10.0.0.2")));
+        assert_ne!(new, essence(json!({"phase": "Failed"})));
+    }
+
+    #[test]
+    fn a_workloads_spec_marks_and_counts_are_news_and_its_conditions_times_are_not() {
+        let main = |change: fn(&mut Value)| {
+            let mut body = json!({
+                "metadata": {"generation": 1, "annotations": {keys::APPLIED: "a"}},
+                "status": {"replicas": 1, "conditions": [{"type": "Progressing", "lastUpdateTime": "1"}]},
+            });
+            change(&mut body);
+            essence_of_workload(&Object::new(DEPLOYMENT, Some("n"), "kube-apiserver", body))
+        };
+        let same: [fn(&mut Value); 2] = [
+            |main| {
+                let annotations = &mut main["metadata"]["annotations"];
+                annotations["deployment.kubernetes.io/revision"] = json!("2");
+            },
+            |main| main["status"]["conditions"][0]["lastUpdateTime"] = json!("2"),
+        ];
+        let other: [fn(&mut Value); 4] = [
+            |main| main["metadata"]["generation"] = json!(2),
+            |main| main["metadata"]["annotations"][keys::APPLIED] = json!("b"),
+            |main| main["status"]["readyReplicas"] = json!(1),
+            |main| {
+                main["status"]["conditions"] = json!([{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]);
+            },
+        ];
+        assert!(same.into_iter().all(|change| main(change) == main(|_| ())));
+        assert!(other.into_iter().all(|change| main(change) != main(|_| ())));
+    }
 
     #[test]
     fn versions_are_those_of_the_pods_the_oldest_first() {

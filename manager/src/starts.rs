@@ -7,6 +7,10 @@
 //! A place is given back when the control plane is ready. One that isn't ready in time loses it, and one that doesn't come
 //! when it is its turn loses that, so that whatever is broken holds up nobody for long.
 
+mod limit;
+
+pub(crate) use limit::Limit;
+
 use crate::{
     decide::Action,
     object::{DEPLOYMENT, Object, STATEFUL_SET},

@@ -7,7 +7,7 @@ use crate::{
         API_SERVICE, CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CONFIG_MAP, Kind, Object, Objects, POD,
         ROLE_BINDING, SECRET,
     },
-    pki,
+    parts, pki,
     provision::{apiserver, coredns, figures, keys},
     proxy::Proxy,
     stored::Used,
@@ -114,10 +114,7 @@ pub(crate) fn has_ready_apiserver(seen: &Objects) -> bool {
 fn is_ready_apiserver(pod: &Object) -> bool {
     pod.label("app.kubernetes.io/name") == Some(apiserver::NAME)
         && !pod.is_going()
-        && pod
-            .items("/status/conditions")
-            .iter()
-            .any(|c| c["type"] == "Ready" && c["status"] == "True")
+        && parts::is_ready(pod)
 }
 
 fn rights(custom: &[String]) -> Vec<Object> {

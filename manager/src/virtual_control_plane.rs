@@ -13,6 +13,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// Rounds within a pass: more than a new control plane needs. What isn't settled by then is settled by the next pass.
 const ROUNDS: usize = 16;
+/// When the next pass begins, if something is to be done still.
+const AT_ONCE: Duration = Duration::from_millis(50);
 
 /// What passes share.
 pub(crate) struct Context {
@@ -95,7 +97,7 @@ async fn pass(namespace: &str, name: &str, cx: &Context) -> Result<controller::A
             // An API server may write a value another way than it was given; once per pass is enough.
             decision.actions.retain(|action| is_new(action, &mut done));
             if decision.actions.is_empty() {
-                return Ok(rest(cx, &seen, &decision.report).await?);
+                return Ok(rest(cx, &mut seen, &decision.report).await?);
             }
             tracing::debug!(namespace, name, actions = decision.actions.len(), "acting");
             match act::act(observer, &mut seen, decision.actions).await {
@@ -103,32 +105,37 @@ async fn pass(namespace: &str, name: &str, cx: &Context) -> Result<controller::A
                 Ok(View::Stale) => break,
                 Err(error) => {
                     if !error.is_conflict() {
-                        rest(cx, &seen, &Report::failed_to_act(&seen, &error.to_string())).await?;
+                        let report = Report::failed_to_act(&seen, &error.to_string());
+                        rest(cx, &mut seen, &report).await?;
                     }
                     return Err(error.into());
                 }
             }
         }
     }
-    Ok(controller::Action::requeue(Duration::from_millis(50)))
+    Ok(controller::Action::requeue(AT_ONCE))
 }
 
 /// Writes the status if it changed.
+///
+/// Nobody tells of that write ([`crate::news`]), so it is asked here whether more is to be done now that it was made.
 async fn rest(
     cx: &Context,
-    seen: &Seen,
+    seen: &mut Seen,
     report: &Report,
 ) -> Result<controller::Action, act::Error> {
+    let mut again = report.again;
     if let Some(patch) = report.patch(&seen.vcp, &seen.object, seen.now) {
         let before = seen.vcp.status.as_ref().and_then(|status| status.phase);
-        cx.observer
-            .cluster
-            .merge(&seen.object, "/status", patch)
-            .await?;
+        act::say(&cx.observer, seen, patch).await?;
         announce(seen, before, report);
+        let next = decide(seen, &cx.observer.system).report;
+        if next.patch(&seen.vcp, &seen.object, seen.now).is_some() {
+            again = again.min(AT_ONCE);
+        }
     }
     cx.metrics.set_phase(&seen.object, report.phase);
-    Ok(controller::Action::requeue(report.again))
+    Ok(controller::Action::requeue(again))
 }
 
 fn announce(seen: &Seen, before: Option<Phase>, report: &Report) {

@@ -145,7 +145,7 @@ async fn the_first_event_of_a_pod_is_known_if_its_making_was_answered_and_the_te
     set(9);
     assert!(sink.knows("ADDED", &marked));
     assert!(!sink.knows("MODIFIED", &marked));
-    let mut unmarked = marked.clone();
+    let mut unmarked = marked;
     unmarked["labels"] = json!({});
     assert!(!sink.knows("ADDED", &unmarked));
 }

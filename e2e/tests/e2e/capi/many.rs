@@ -1,27 +1,69 @@
 //! Many Clusters at once.
 
 use super::{cluster, control_plane_of, place_of, with_clusters};
-use anyhow::bail;
+use anyhow::{Context, bail};
 use e2e::{
-    kind::{CLASS, CLUSTER, CONTROL_PLANE, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE},
-    read::{condition, name},
+    kind::{CLASS, CLUSTER, CONTROL_PLANE, NODE, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE},
+    read::{condition, name, text},
     side::Side,
     wait::PODS,
 };
 use futures::{StreamExt, future::try_join_all};
 use serde_json::json;
-use std::{collections::BTreeSet, pin::pin, time::Duration};
-use tokio::time::Instant;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::pin,
+    time::Duration,
+};
+use tokio::time::{Instant, timeout};
 
 /// How many.
 const MANY: usize = 20;
-/// How many the manager lets start at once.
-const AT_ONCE: usize = 4;
 /// Until then all are Available.
 const LIMIT: Duration = Duration::from_secs(300);
 
+/// How many the manager lets start at once: one for two cores that nodes have, from 2 to 32.
+async fn at_once(above: &Side) -> anyhow::Result<usize> {
+    let nodes = above.list(NODE, "", "").await?;
+    let cores = nodes.iter().map(|node| {
+        let cores = text(node, "/status/allocatable/cpu").parse::<usize>();
+        cores.context("a node of the development cluster tells whole cores")
+    });
+    let cores: usize = cores.sum::<anyhow::Result<usize>>()?;
+    Ok((cores / 2).clamp(2, 32))
+}
+
+/// When each of them was Available. By one watch: to ask for every one of them, over and over, takes from them what they
+/// need to start.
+async fn all_available(
+    above: &Side,
+    namespace: &str,
+    began: Instant,
+) -> anyhow::Result<BTreeMap<String, Duration>> {
+    let mut times = BTreeMap::new();
+    loop {
+        let path = CLUSTER.path(namespace, "") + "?watch=true";
+        let mut events = pin!(above.watch(&path).await?);
+        while let Some(event) = events.next().await {
+            let cluster = &event["object"];
+            let is_provisioned = text(cluster, "/status/phase") == "Provisioned";
+            if is_provisioned && condition(cluster, "Available") == "True" {
+                let name = name(cluster).to_owned();
+                times.entry(name).or_insert_with(|| began.elapsed());
+            }
+            if times.len() == MANY {
+                return Ok(times);
+            }
+        }
+    }
+}
+
 /// Ends when more control planes start than may, and says which.
-async fn too_many_start(above: &Side, namespace: &str) -> anyhow::Result<BTreeSet<String>> {
+async fn too_many_start(
+    above: &Side,
+    namespace: &str,
+    at_once: usize,
+) -> anyhow::Result<BTreeSet<String>> {
     let mut starting = BTreeSet::new();
     loop {
         let path = CONTROL_PLANE.path(namespace, "") + "?watch=true";
@@ -33,7 +75,7 @@ async fn too_many_start(above: &Side, namespace: &str) -> anyhow::Result<BTreeSe
             } else {
                 starting.remove(name(vcp));
             }
-            if starting.len() > AT_ONCE {
+            if starting.len() > at_once {
                 return Ok(starting);
             }
         }
@@ -67,21 +109,19 @@ fn twenty_clusters_at_once_are_available_in_five_minutes() {
                 place.create(CLUSTER, name, cluster(&control_plane, &own)).await
             }))
             .await?;
-            let available = try_join_all(names.iter().map(async |name| {
-                place.available(name, LIMIT).await?;
-                anyhow::Ok(began.elapsed())
-            }));
+            let at_once = at_once(&place.above).await?;
+            let available = all_available(&place.above, &place.namespace, began);
             let times = tokio::select! {
-                times = available => times?,
-                most = too_many_start(&place.above, &place.namespace) => {
+                times = timeout(LIMIT, available) => times.context("not all are Available")??,
+                most = too_many_start(&place.above, &place.namespace, at_once) => {
                     bail!("{:?} start at once", most?)
                 }
             };
             let seconds = |time: Option<&Duration>| time.map_or(0.0, Duration::as_secs_f64);
             eprintln!(
                 "{MANY} Clusters at once: the first was Available after {:.0} s, all after {:.0} s",
-                seconds(times.iter().min()),
-                seconds(times.iter().max())
+                seconds(times.values().min()),
+                seconds(times.values().max())
             );
             let began = Instant::now();
             for name in &names {
