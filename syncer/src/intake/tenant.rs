@@ -83,16 +83,20 @@ impl Sink for TenantSink {
         let seen = self.roll.end();
         let plural = kind::rule(self.kind).resource().plural;
         // A list that is older than what was seen before freezes deletions before any is decided by it.
-        if let Err(why) = self.tenant.marks.listed(plural, version) {
+        let judged = self.tenant.marks.listed(plural, version);
+        if let Err(why) = &judged {
             self.tenant.gate.hold(Hold::WentBack, Some(why.to_string()));
         }
         let known = self.tenant.table.keys(self.kind, |entry| {
             entry.tenant.is_some() || entry.twin.is_some()
         });
-        let emptied = seen.is_empty()
-            && known
-                .iter()
-                .any(|key| self.tenant.table.get(key).tenant.is_some());
+        // What is newer than the list, such as a node that was just published, says nothing about it; unless the store
+        // went back.
+        let was_there = |key: &Key| {
+            let side = self.tenant.table.get(key).tenant;
+            side.is_some_and(|side| side.version <= version || judged.is_err())
+        };
+        let emptied = seen.is_empty() && known.iter().any(was_there);
         let missing: Vec<Key> = known
             .into_iter()
             .filter(|key| !seen.contains(key))

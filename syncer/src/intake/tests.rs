@@ -149,3 +149,41 @@ async fn the_first_event_of_a_pod_is_known_if_its_making_was_answered_and_the_te
     unmarked["labels"] = json!({});
     assert!(!sink.knows("ADDED", &unmarked));
 }
+
+/// Nodes are published as soon as the tenant is served, so the first of them may be made while they are listed.
+#[tokio::test]
+async fn an_empty_list_is_doubtful_unless_what_is_known_is_newer() {
+    let bench = Bench::new();
+    let nodes = kind::index("Node");
+    let sink = TenantSink {
+        kind: nodes,
+        ..bench.tenant_sink()
+    };
+    let made_at = |version| {
+        bench
+            .tenant
+            .table
+            .update(&Key::new(nodes, "", "node1"), |entry| {
+                entry.tenant = Some(TenantSide {
+                    uid: "n".into(),
+                    version,
+                    answered: 0,
+                    intent: 1,
+                    projection: 0,
+                    node: None,
+                });
+            });
+    };
+    made_at(9);
+    sink.listing();
+    sink.listed(7);
+    assert_eq!(bench.tenant.gate.emptied(), Vec::<u8>::new());
+    made_at(6);
+    sink.listing();
+    sink.listed(7);
+    assert_eq!(bench.tenant.gate.emptied(), [nodes]);
+    made_at(9);
+    sink.listing();
+    sink.listed(5);
+    assert_eq!(bench.tenant.gate.emptied(), [nodes], "the store went back");
+}

@@ -265,6 +265,8 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
         };
         let mut there = make::service("there");
         there["metadata"]["namespace"] = twin.as_str().into();
+        // Only the status of such a Service may name an address at all.
+        there["spec"]["type"] = "LoadBalancer".into();
         rig.side.create(SERVICE, there).await?;
         let system = api::SYSTEM_NAMESPACE;
         let mut cases = vec![
