@@ -94,7 +94,7 @@ async fn limited(tenant: &Tenant) -> anyhow::Result<()> {
     ensure!(made + 10 > MOST, "only {made} were made");
     says(tenant, "False", "configmaps").await?;
     let refused = eventually(2 * PODS, "no more are made", async || {
-        let one_more = map(MADE + rand::random::<u16>() as usize);
+        let one_more = map(MADE + rand::random::<u32>() as usize);
         side.create(CONFIG_MAP, one_more)
             .await
             .err()

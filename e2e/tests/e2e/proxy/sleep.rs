@@ -5,20 +5,22 @@ use e2e::{
     kind::{CONFIG_MAP, CONTROL_PLANE, POD},
     make,
     program::{Folder, Program},
-    read::{condition, is_terminating, name, uid},
+    read::{condition, is_terminating, name, text, uid},
     side::Side,
     space::{Space, run},
     tenant::{NAMESPACE_OF_TESTS, Tenant, conditions},
     wait::{PODS, SOON, eventually},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Instant;
 
-/// Names of the pods of its control plane.
+/// Names of the pods of its control plane that run; one that has ended stays for a moment.
 async fn pods(tenant: &Tenant) -> anyhow::Result<Vec<String>> {
     let namespace = tenant.control_plane_namespace();
     let pods = tenant.above.list(POD, &namespace, "").await?;
-    Ok(pods.iter().map(|pod| name(pod).to_owned()).collect())
+    let runs = |pod: &&Value| !["Succeeded", "Failed"].contains(&text(pod, "/status/phase"));
+    let running = pods.iter().filter(runs);
+    Ok(running.map(|pod| name(pod).to_owned()).collect())
 }
 
 /// What the tenant runs is as it was, and nobody is alarmed.
