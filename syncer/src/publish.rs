@@ -6,6 +6,7 @@ use crate::{
     downward::read,
     engine::Engine,
     intake::twin_name,
+    table::TenantSide,
     tenants::Tenant,
 };
 use std::sync::Arc;
@@ -83,14 +84,7 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
             .as_ref()
             .is_none_or(|side| *side.uid != *stored.uid())
         {
-            entry.tenant = Some(crate::table::TenantSide {
-                uid: stored.uid().into(),
-                version: stored.resource_version(),
-                answered: 0,
-                intent: state,
-                projection: 0,
-                node: None,
-            });
+            entry.tenant = Some(TenantSide::published(&stored, state));
         }
     });
     Ok(())

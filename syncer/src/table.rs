@@ -51,6 +51,20 @@ pub(crate) struct TenantSide {
     pub(crate) node: Option<Arc<str>>,
 }
 
+impl TenantSide {
+    /// An object that was published to the tenant: nothing of it flows down, and its state is all there is to know.
+    pub(crate) fn published(object: &Object, state: u128) -> Self {
+        Self {
+            uid: object.uid().into(),
+            version: object.resource_version(),
+            answered: 0,
+            intent: state,
+            projection: 0,
+            node: None,
+        }
+    }
+}
+
 /// The super object.
 #[derive(Clone, Debug)]
 pub(crate) struct SuperSide {

@@ -1,9 +1,9 @@
 use super::*;
 use crate::{
     index::tests::{PEM_AUTHORITY, route},
+    splice::tests::pair,
     visits,
 };
-use tokio::net::TcpListener;
 
 fn tenant(word: Option<&str>) -> Tenant {
     let mut map = route(1, "acme", &PEM_AUTHORITY);
@@ -53,13 +53,6 @@ impl World {
         let woken = self.waker.wake(&self.tenant(), name, client, source).await;
         woken.map(|(tenant, _)| tenant)
     }
-}
-
-async fn pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap());
-    let (client, server) = tokio::join!(client, listener.accept());
-    (client.unwrap(), server.unwrap().0)
 }
 
 #[tokio::test]

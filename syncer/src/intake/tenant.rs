@@ -264,22 +264,10 @@ fn index(engine: &Engine, tenant: &Tenant, key: &Key, object: Option<&Object>) {
         }
         "NetworkPolicy" if tenant.index.policy(key, object) => {
             // Which policies rule a pod stands on its twin.
-            let pods = tenant.table.keys(kind::index("Pod"), |_| true);
-            for pod in pods
-                .into_iter()
-                .filter(|pod| pod.namespace == key.namespace)
-            {
-                engine.down.add(&tenant.id, pod);
-            }
+            work_beside(engine, tenant, key, "Pod");
         }
         "Service" if tenant.index.service(key, object) => {
-            let slices = tenant.table.keys(kind::index("EndpointSlice"), |_| true);
-            for slice in slices
-                .into_iter()
-                .filter(|slice| slice.namespace == key.namespace)
-            {
-                engine.down.add(&tenant.id, slice);
-            }
+            work_beside(engine, tenant, key, "EndpointSlice");
         }
         _ => {}
     }
@@ -295,6 +283,15 @@ fn index(engine: &Engine, tenant: &Tenant, key: &Key, object: Option<&Object>) {
     }
 }
 
+/// Works again all objects of a kind that are in the namespace of `key`.
+fn work_beside(engine: &Engine, tenant: &Tenant, key: &Key, kind: &str) {
+    let kind = kind::index(kind);
+    let is_beside = |other: &Key, _: &Entry| other.kind == kind && other.namespace == key.namespace;
+    for other in tenant.table.all_keys(is_beside) {
+        engine.down.add(&tenant.id, other);
+    }
+}
+
 /// A published object in the tenant: repaired when it isn't as it was written.
 fn seen_published(engine: &Engine, tenant: &Tenant, key: Key, object: &Object) {
     if key.kind().resource().kind == DEFINITION {
@@ -306,16 +303,8 @@ fn seen_published(engine: &Engine, tenant: &Tenant, key: Key, object: &Object) {
     }
     let state = meta::fingerprint(&key.kind().published_state(object));
     let differs = tenant.table.update(&key, |entry| {
-        let side = TenantSide {
-            uid: object.uid().into(),
-            version: object.resource_version(),
-            answered: 0,
-            intent: state,
-            projection: 0,
-            node: None,
-        };
         let differs = entry.published != state;
-        entry.tenant = Some(side);
+        entry.tenant = Some(TenantSide::published(object, state));
         differs
     });
     if differs {

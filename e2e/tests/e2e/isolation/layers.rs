@@ -78,9 +78,7 @@ fn t5_to_t38_each_layer_holds_alone() {
         results.lock()[0] = found;
         // Copies under an admin's name: Pod Security is what is left.
         let admin = rig.above.admin_kubeconfig_at(rig.proxy.port());
-        rig.replace_syncer("c", settings::unguarded_syncer()?, &admin)
-            .await?;
-        let found = run(rig, Layer::C).await?;
+        let found = run_unguarded(rig, "c", &admin, Layer::C).await?;
         results.lock()[2] = found;
         Ok(())
     });
@@ -90,14 +88,10 @@ fn t5_to_t38_each_layer_holds_alone() {
     };
     on_rig(open, async |rig| {
         let own = rig.above.syncer_kubeconfig(rig.proxy.port());
-        rig.replace_syncer("b", settings::unguarded_syncer()?, &own)
-            .await?;
-        let found = run(rig, Layer::B).await?;
+        let found = run_unguarded(rig, "b", &own, Layer::B).await?;
         results.lock()[1] = found;
         let admin = rig.above.admin_kubeconfig_at(rig.proxy.port());
-        rig.replace_syncer("n", settings::unguarded_syncer()?, &admin)
-            .await?;
-        let found = run(rig, Layer::None).await?;
+        let found = run_unguarded(rig, "n", &admin, Layer::None).await?;
         results.lock()[3] = found;
         let found = std::mem::take(&mut *results.lock());
         judge(&found)
@@ -143,6 +137,18 @@ async fn run(rig: &Rig, layer: Layer) -> anyhow::Result<Vec<String>> {
         attempt(rig, layer, &attack, way, &name).await.context(what)
     });
     tries.buffered(AT_ONCE).try_collect().await
+}
+
+/// The same with a syncer that lacks layer A and acts by a kubeconfig.
+async fn run_unguarded(
+    rig: &mut Rig,
+    name: &str,
+    kubeconfig: &str,
+    layer: Layer,
+) -> anyhow::Result<Vec<String>> {
+    rig.replace_syncer(name, settings::unguarded_syncer()?, kubeconfig)
+        .await?;
+    run(rig, layer).await
 }
 
 /// What attacks name: classes, an account, a Service.
