@@ -48,6 +48,9 @@ pub const GROUP: &str = "sublet.dev";
 pub const VERSION: &str = "v1alpha1";
 /// The namespace that holds Sublet's own daemons, identity claims and tenants' client credentials.
 pub const SYSTEM_NAMESPACE: &str = "sublet-system";
+/// Name of the ConfigMap in [`SYSTEM_NAMESPACE`] whose keys are the identities of tenants that may have more than the Pod
+/// Security level `baseline`.
+pub const TRUSTED_TENANTS: &str = "sublet-trusted-tenants";
 /// Name of the ConfigMap in a tenant's kube-system by which the syncer sees that the tenant went back in time.
 pub const MARK_NAME: &str = "sublet-mark";
 

@@ -9,7 +9,8 @@ pub const SOON: Duration = Duration::from_secs(30);
 /// What needs pods to start or end, on a busy machine.
 pub const PODS: Duration = Duration::from_secs(120);
 
-const INTERVAL: Duration = Duration::from_millis(100);
+/// Between two looks: as long as the last one took, so that looking isn't most of what the machine does.
+const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// Asks until `check` succeeds; an error says what it saw instead.
 ///
@@ -21,6 +22,7 @@ pub async fn eventually<T>(
 ) -> anyhow::Result<T> {
     let end = Instant::now() + limit;
     loop {
+        let began = Instant::now();
         // A check that hangs must not outlast the limit by much.
         let seen = match tokio::time::timeout(limit, check()).await {
             Ok(Ok(found)) => return Ok(found),
@@ -31,6 +33,7 @@ pub async fn eventually<T>(
             return Err(seen)
                 .with_context(|| format!("after {} s still waiting: {what}", limit.as_secs()));
         }
-        tokio::time::sleep(INTERVAL).await;
+        let (least, most) = INTERVALS;
+        tokio::time::sleep(began.elapsed().clamp(least, most)).await;
     }
 }

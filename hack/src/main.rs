@@ -63,7 +63,7 @@ enum Command {
         cargo xtask images && kubectl -n sublet-system rollout restart deployment"
     )]
     Images {
-        /// Those as well that the long tests alone need
+        /// Those as well that the long tests alone need, and their programs
         #[arg(long)]
         all: bool,
     },
@@ -198,6 +198,9 @@ fn run(command: &Command) -> Result<bool> {
             policies::enforce(&super_cluster::layout::Node::first(*nodes))?;
         }
         Command::Images { all } => {
+            if *all {
+                test::long_programs()?;
+            }
             images::make_and_load(&super_cluster::running_nodes(), test::Extent::of(*all))?;
         }
         Command::Demo { keep, no_keep } => demo::show(match (*keep, *no_keep) {

@@ -81,13 +81,7 @@ pub(crate) fn everything(extent: Extent, afterwards: Afterwards) -> Result<()> {
     if extent == Extent::All {
         titled("each crate alone", each_crate_alone)?;
     }
-    titled("Go programs", || {
-        joined(go)?;
-        match extent {
-            Extent::Core => Ok(()),
-            Extent::All => binaries::hand_out_skewed(),
-        }
-    })?;
+    titled("Go programs", || joined(go))?;
     titled("images", || {
         images::third_party()?;
         images::own().map(drop)
@@ -104,14 +98,16 @@ pub(crate) fn everything(extent: Extent, afterwards: Afterwards) -> Result<()> {
         }
     })?;
     titled("sublet install", install)?;
-    let tested = titled("tests against the real cluster", || cluster_tests(extent))
-        // Not beside them: some specs make a hundred pods at once, which two cores don't carry with the tests' own.
-        .and_then(|()| {
-            titled(
-                "the upstream suite's tier T0 in a tenant",
-                conformance::api_in_a_tenant,
-            )
-        });
+    let tested = titled(
+        "tests against the real cluster, and tier T0 in a tenant beside them",
+        || {
+            // The suite mostly waits, and no pod of its tenant runs.
+            let suite = thread::spawn(conformance::api_in_a_tenant);
+            let tested = cluster_tests(extent);
+            let suite = joined(suite).context("the upstream suite's tier T0");
+            tested.and(suite)
+        },
+    );
     if let Err(error) = tested {
         eprintln!("the super cluster is still up: look around, then `cargo xtask super down`");
         return Err(error);
@@ -198,29 +194,35 @@ fn build_go_programs(extent: Extent) -> Result<()> {
         binaries::path(program)?;
     }
     if extent == Extent::All {
-        binaries::hand_out(&["cluster-api", "clusterctl"])?;
-        for (name, folder, module, version) in [
-            (
-                "cluster-api-source",
-                "capi",
-                binaries::CLUSTER_API_MODULE,
-                binaries::CLUSTER_API,
-            ),
-            (
-                "cert-manager-source",
-                "cert-manager",
-                binaries::CERT_MANAGER_MODULE,
-                binaries::CERT_MANAGER,
-            ),
-        ] {
-            let source = binaries::module_folder(folder, &format!("{module}@v{version}"))?;
-            binaries::link(name, &source)?;
-        }
-        for part in ["controller", "webhook", "cainjector"] {
-            binaries::path(&format!("cert-manager-{part}"))?;
-        }
+        long_programs()?;
     }
     conformance::build()
+}
+
+/// Programs and sources that the long tests alone need.
+pub(crate) fn long_programs() -> Result<()> {
+    binaries::hand_out(&["cluster-api", "clusterctl"])?;
+    for (name, folder, module, version) in [
+        (
+            "cluster-api-source",
+            "capi",
+            binaries::CLUSTER_API_MODULE,
+            binaries::CLUSTER_API,
+        ),
+        (
+            "cert-manager-source",
+            "cert-manager",
+            binaries::CERT_MANAGER_MODULE,
+            binaries::CERT_MANAGER,
+        ),
+    ] {
+        let source = binaries::module_folder(folder, &format!("{module}@v{version}"))?;
+        binaries::link(name, &source)?;
+    }
+    for part in ["controller", "webhook", "cainjector"] {
+        binaries::path(&format!("cert-manager-{part}"))?;
+    }
+    binaries::hand_out_skewed()
 }
 
 fn joined(thread: thread::JoinHandle<Result<()>>) -> Result<()> {

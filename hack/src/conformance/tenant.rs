@@ -2,7 +2,8 @@
 //!
 //! Some specs wait for periodic work of a control plane. So a tenant that is made for the suite has a class of its own,
 //! which differs from the default one by short intervals; and where no pod has to run, by a quota that lets none run, since
-//! a small machine takes minutes for the hundred pods that one of those specs makes only to delete them.
+//! a small machine takes minutes for the hundred pods that one of those specs makes only to delete them. Some specs about
+//! pods reach for the node: there the tenant is trusted, which an admin says in two places.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,17 +20,21 @@ pub(crate) struct Class {
     name: &'static str,
     /// How many pods may run; none is counted when it is left out.
     pods: Option<u32>,
+    /// Whether pods may reach for the node: its network, its files, its devices.
+    trusted: bool,
 }
 
 /// The class of tenants whose pods run.
 pub(crate) const PODS: Class = Class {
     name: "conformance",
     pods: None,
+    trusted: true,
 };
 /// The class of tenants whose API alone is tested: CoreDNS runs, and what comes first.
 const API: Class = Class {
     name: "conformance-api",
     pods: Some(3),
+    trusted: false,
 };
 
 /// The class that the specs of a tier need.
@@ -45,15 +50,18 @@ pub(crate) fn kubeconfig(name: &str, class: &Class, folder: &Path) -> Result<Pat
     let list = run::output(sublet()?.args(["list", "-o", "name"]))?;
     if !list.lines().any(|line| line.ends_with(&format!("/{name}"))) {
         apply(class)?;
-        run::visibly(sublet()?.args([
-            "create",
-            name,
-            "--class",
-            class.name,
-            "--ephemeral-etcd",
-            "--wait",
-        ]))?;
+        let how = ["--class", class.name, "--ephemeral-etcd", "--no-wait"];
+        run::visibly(sublet()?.args(["create", name]).args(how))?;
     }
+    if class.trusted {
+        trust(name)?;
+    }
+    let ready = ["--for=condition=Ready", "--timeout=3m"];
+    run::visibly(
+        kubectl()?
+            .args(["wait", "virtualcontrolplane", name])
+            .args(ready),
+    )?;
     let place = folder.join("kubeconfig");
     run::output(
         sublet()?
@@ -110,6 +118,9 @@ fn apply(class: &Class) -> Result<()> {
     if let Some(pods) = class.pods {
         spec["quota"]["pods"] = pods.to_string().into();
     }
+    if class.trusted {
+        spec["podSecurity"] = "privileged".into();
+    }
     let object = json!({
         "apiVersion": "sublet.dev/v1alpha1", "kind": "ControlPlaneClass",
         "metadata": {"name": class.name}, "spec": spec,
@@ -117,6 +128,28 @@ fn apply(class: &Class) -> Result<()> {
     let file = paths::handout().join("conformance-class.json");
     fs::write(&file, object.to_string()).context("cannot write the class")?;
     run::output(kubectl()?.args(["apply", "-f"]).arg(&file)).map(drop)
+}
+
+/// Says to the admission policies that this tenant's pods may do what its class allows.
+fn trust(name: &str) -> Result<()> {
+    let vcp = [
+        "get",
+        "virtualcontrolplane",
+        name,
+        "-o",
+        "jsonpath={.spec.identity}",
+    ];
+    let identity = run::output(kubectl()?.args(vcp))?;
+    let patch = json!({"data": {identity.trim(): "the upstream suite runs in it"}}).to_string();
+    let map = [
+        "-n",
+        "sublet-system",
+        "patch",
+        "configmap",
+        "sublet-trusted-tenants",
+    ];
+    let patched = run::output(kubectl()?.args(map).args(["--type", "merge", "-p", &patch]));
+    patched.map(drop)
 }
 
 fn kubectl() -> Result<Command> {

@@ -5,7 +5,7 @@
 
 use super::{Check, checks::Outcome};
 use crate::{cluster::Cluster, manifest};
-use api::SYSTEM_NAMESPACE;
+use api::{SYSTEM_NAMESPACE, TRUSTED_TENANTS};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, ResourceExt,
@@ -25,9 +25,6 @@ const HELD_BY: [(&str, &str, &[&str]); 6] = [
 
 const ADMISSION: &str = "admission";
 const ROLES: &str = "roles";
-
-/// Names the tenants that may have more than the Pod Security level `baseline`.
-const TRUSTED: &str = "sublet-trusted-tenants";
 
 /// Looks at every policy, binding and role.
 pub(super) async fn check(cluster: &Cluster) -> Outcome {
@@ -49,12 +46,12 @@ pub(super) async fn check(cluster: &Cluster) -> Outcome {
     }
     let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), SYSTEM_NAMESPACE);
     let trusted = maps
-        .get_opt(TRUSTED)
+        .get_opt(TRUSTED_TENANTS)
         .await
         .map_err(|err| (ADMISSION, err))?;
     if trusted.is_none() {
         let text = format!(
-            "ConfigMap {TRUSTED} isn't there: the policies let no namespace and no pod of a tenant pass"
+            "ConfigMap {TRUSTED_TENANTS} isn't there: the policies let no namespace and no pod of a tenant pass"
         );
         checks.push(Check::fail(ADMISSION, text, install));
     }

@@ -219,6 +219,11 @@ impl Facts {
             Some("QuotaNeedsResources") => {
                 "make a LimitRange in the tenant's namespace, or set spec.pods.containers of its class".to_owned()
             }
+            _ if message.contains(api::TRUSTED_TENANTS) => format!(
+                "name the tenant in that ConfigMap if its pods may reach for the nodes (key {}, value why), or give it \
+                 podSecurity baseline",
+                self.identity
+            ),
             _ => "change the tenant's object accordingly".to_owned(),
         };
         Some((message, advice))
@@ -498,6 +503,9 @@ mod tests {
         let mut refused = facts(mine(), None);
         refused.events = vec![serde_json::from_value(event).unwrap()];
         told(&refused, false, "It is refused: hostPath isn't allowed");
+        let level = json!({"metadata": {}, "involvedObject": {}, "type": "Warning", "reason": "RefusedBySuperCluster", "message": "only tenants in the ConfigMap sublet-system/sublet-trusted-tenants may be more than baseline"});
+        refused.events = vec![serde_json::from_value(level).unwrap()];
+        assert!(of(&refused).advice.starts_with("name the tenant"));
         let full = json!({"metadata": {}, "involvedObject": {}, "type": "Warning", "reason": "QuotaExceeded", "message": "no room"});
         refused.events = vec![serde_json::from_value(full).unwrap()];
         refused.asks = Amounts::from([("pods".to_owned(), 1000)]);
