@@ -50,7 +50,7 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// How often series of tenants that are gone are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
-/// Front door, kubelet of the virtual nodes, and way out of tenants' API servers.
+/// Front door, kubelet of the virtual nodes, way out of tenants' API servers, and DNS for tenants without their own.
 #[derive(Debug, Parser)]
 #[command(
     version,

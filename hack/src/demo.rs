@@ -251,7 +251,7 @@ fn what_next(alpha: &Kubectl) {
         paths::typed(&paths::handout().join("bin"))
     );
     say!("  export KUBECONFIG={}", paths::typed(&alpha.kubeconfig));
-    say!("  kubectl create deployment more --image=nginx --replicas=3");
+    say!("  kubectl create deployment more --image=nginx:1.28 --replicas=3");
     say!("  kubectl get pods -o wide --watch");
     say!("");
     say!("  export KUBECONFIG={}", paths::typed(&paths::kubeconfig()));

@@ -51,7 +51,12 @@ const PAGE: u32 = 200;
 
 /// Provisions control planes of tenants and looks after them.
 #[derive(Debug, clap::Parser)]
-#[command(name = "sublet-manager", version)]
+#[command(
+    name = "sublet-manager",
+    version,
+    after_help = "Examples:\n  sublet-manager                          inside the super cluster\n  \
+                  sublet-manager --kubeconfig super.conf  outside it"
+)]
 pub struct Args {
     /// Kubeconfig of the super cluster; the pod's own account is used when left out
     #[arg(long, value_name = "PATH")]

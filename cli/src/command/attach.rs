@@ -48,7 +48,7 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   sublet attach team-a --tenant-kubeconfig team-a.conf
-  sublet attach team-a --tenant-kubeconfig new.conf     again: another kubeconfig for the same tenant";
+  sublet attach team-a --tenant-kubeconfig new.conf     gives it another kubeconfig";
 
 /// Key of the Secret that holds the kubeconfig.
 const KEY: &str = "value";

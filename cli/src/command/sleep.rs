@@ -45,8 +45,8 @@ pub(crate) struct ToSleep {
 const SLEEP_EXAMPLES: &str = "\
 Examples:
   sublet sleep team-a                        asleep until `sublet wake team-a`
-  sublet sleep team-a --wake-on-connection   asleep until somebody connects, as `kubectl get ns` does
-  sublet sleep team-a --when-idle 30m        awake now; asleep whenever nobody was connected for half an hour";
+  sublet sleep team-a --wake-on-connection   asleep until somebody connects
+  sublet sleep team-a --when-idle 30m        asleep whenever nobody was connected for so long";
 
 /// Flags of `sublet wake`.
 #[derive(Debug, clap::Args)]
