@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 const CONDITIONS: [&str; 9] = [
     "AllContainersRestarting",
     "ContainersReady",
-    "DisruptionTarget",
+    DISRUPTION,
     "Initialized",
     "PodReadyToStartContainers",
     "PodResizeInProgress",
@@ -121,8 +121,13 @@ pub(super) fn up(pod: &Object, tenant: &TenantView, _cx: &Cx<'_>) -> Vec<Upward>
 /// Fingerprint of a status in its canonical form.
 ///
 /// When a pod was scheduled is no part of it: the tenant's API server notes the condition by itself, with its own time,
-/// when the binding is mirrored.
+/// when the binding is mirrored. Nor is whether something is about to end the pod: both sides say so of what they do
+/// themselves, an eviction for instance, and neither takes it back. What the super cluster says goes up with the next
+/// change, which is the pod's end.
 fn judged(status: &mut Value) -> u128 {
+    if let Some(mut rest) = without(status, is_disruption) {
+        return judged(&mut rest);
+    }
     let taken = scheduled(status).and_then(|condition| condition.remove(TIME));
     let fingerprint = meta::fingerprint(status);
     if let (Some(time), Some(condition)) = (taken, scheduled(status)) {
@@ -133,14 +138,21 @@ fn judged(status: &mut Value) -> u128 {
 
 /// Fingerprint of a status as it was before the binding, if the condition that a binding sets is all that came with it.
 fn without_schedule(status: &Value) -> Option<u128> {
-    let mut before = status.clone();
-    let conditions = before.get_mut("conditions")?.as_array_mut()?;
-    let position = conditions.iter().position(is_scheduled)?;
-    conditions.remove(position);
+    let before = without(status, is_scheduled)?;
+    let calm = without(&before, is_disruption);
+    Some(meta::fingerprint(calm.as_ref().unwrap_or(&before)))
+}
+
+/// A status without one of its conditions, if it has it.
+fn without(status: &Value, is: impl Fn(&Value) -> bool) -> Option<Value> {
+    items(status, "conditions").find(|condition| is(condition))?;
+    let mut rest = status.clone();
+    let conditions = rest.get_mut("conditions")?.as_array_mut()?;
+    conditions.retain(|condition| !is(condition));
     if conditions.is_empty() {
-        before.as_object_mut()?.remove("conditions");
+        rest.as_object_mut()?.remove("conditions");
     }
-    Some(meta::fingerprint(&before))
+    Some(rest)
 }
 
 /// The condition that the binding of a pod sets, if there is one.
@@ -159,11 +171,18 @@ fn is_scheduled(condition: &Value) -> bool {
     plain && text(condition, "type") == "PodScheduled" && text(condition, "status") == "True"
 }
 
+/// Whether a condition says that something is about to end the pod.
+fn is_disruption(condition: &Value) -> bool {
+    text(condition, "type") == DISRUPTION
+}
+
 const TIME: &str = "lastTransitionTime";
+const DISRUPTION: &str = "DisruptionTarget";
 
 /// The part of a tenant's pod that [`up`] is responsible for.
 pub(super) fn up_projection(pod: &Object) -> Value {
     let mut status = projection(pod);
+    status = without(&status, is_disruption).unwrap_or(status);
     if let Some(generation) = pod.at("/status/observedGeneration") {
         status["observedGeneration"] = generation.clone();
     }
@@ -257,8 +276,10 @@ fn quantities_patch(quantities: &Value) -> Value {
 fn conditions_patch(status: &Value) -> Value {
     let of =
         |kind: &str| items(status, "conditions").find(|condition| text(condition, "type") == kind);
+    let said = |kind: &&&str| **kind != DISRUPTION || of(kind).is_some();
     CONDITIONS
         .iter()
+        .filter(said)
         .map(|kind| match of(kind) {
             None => json!({"$patch": "delete", "type": kind}),
             Some(condition) => {

@@ -237,6 +237,48 @@ fn a_second_look_writes_nothing() {
 }
 
 #[test]
+fn each_side_says_for_itself_what_is_about_to_end_the_pod() {
+    let disruption = |reason: &str| {
+        json!({"type": "DisruptionTarget", "status": "True", "reason": reason, "message": null,
+            "lastProbeTime": null, "lastTransitionTime": "2026-11-24T09:00:00Z"})
+    };
+    let conditions = |pod: &mut Object, more: Value| {
+        let conditions = &mut pod.value_mut()["status"]["conditions"];
+        conditions.as_array_mut().unwrap().push(more);
+    };
+    // An eviction in the tenant: the super pod's end goes up and takes nothing of it away.
+    let mut evicted = applied(default_pod(), &up_to(&running(), &default_pod()));
+    conditions(&mut evicted, disruption("EvictionByEvictionAPI"));
+    assert_eq!(up_to(&running(), &evicted), []);
+    let mut ended = running();
+    ended.value_mut()["status"]["phase"] = "Failed".into();
+    let after = applied(evicted.clone(), &up_to(&ended, &evicted));
+    assert_eq!(after.text("/status/phase"), Some("Failed"));
+    assert!(
+        after
+            .at("/status/conditions")
+            .unwrap()
+            .to_string()
+            .contains("EvictionByEvictionAPI")
+    );
+    assert_eq!(up_to(&ended, &after), []);
+    // A preemption in the super cluster goes up with the end that it leads to.
+    conditions(&mut ended, disruption("PreemptionByScheduler"));
+    let told = applied(default_pod(), &up_to(&ended, &default_pod()));
+    assert!(
+        told.at("/status/conditions")
+            .unwrap()
+            .to_string()
+            .contains("PreemptionByScheduler")
+    );
+    assert_eq!(up_to(&ended, &told), []);
+    conditions(&mut ended, json!({"type": "Initialized", "status": "True"}));
+    let requests = up_to(&ended, &told);
+    let shown = meta::fingerprint(&Pod.up_projection(&applied(told, &requests)));
+    assert_eq!(requests[0].shows, Some(shown));
+}
+
+#[test]
 fn whatever_the_tenant_had_becomes_what_the_super_cluster_has() {
     let mut before = applied(default_pod(), &up_to(&running(), &default_pod()));
     let status = &mut before.value_mut()["status"];
