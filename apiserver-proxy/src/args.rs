@@ -120,6 +120,7 @@ impl Args {
             log,
         } = self;
         log.start()?;
+        telemetry::raise_file_limit();
         let config = config(kubeconfig).await?;
         let client = Client::try_from(config.clone())?;
         let bind = async |address: SocketAddr| {

@@ -163,6 +163,7 @@ impl Allowed {
     fn covers(&self, address: IpAddr, port: u16) -> bool {
         self.port.is_none_or(|allowed| allowed == port)
             && !is_never(address)
+            && translated(address).is_none_or(|v4| !is_never(v4) && private(v4).is_none())
             && contains(self.network, self.prefix, address)
             && match private(address) {
                 None => true,
@@ -181,6 +182,9 @@ fn is_never(address: IpAddr) -> bool {
                 || v4.is_multicast()
                 || v4.is_broadcast()
                 || v4.octets()[0] == 0
+                // Where clouds answer about the machine, though the addresses look public.
+                || contains(Ipv4Addr::new(192, 0, 0, 0).into(), 24, address)
+                || v4 == Ipv4Addr::new(168, 63, 129, 16)
         }
         IpAddr::V6(v6) => {
             v6.is_loopback()
@@ -188,19 +192,31 @@ fn is_never(address: IpAddr) -> bool {
                 || v6.is_multicast()
                 || v6.is_unspecified()
                 // Where cloud metadata services answer by IPv6.
-                || v6.segments()[0] == 0xfd00 && v6.segments()[1] == 0x0ec2
+                || matches!(v6.segments(), [0xfd00, 0x0ec2, ..] | [0xfd20, 0x00ce, ..])
         }
     }
 }
 
+/// The IPv4 address to which a network may translate an IPv6 one: by NAT64 (RFC 6052) or 6to4.
+fn translated(address: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V6(v6) = address else { return None };
+    let (high, low) = match v6.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => (high, low),
+        _ => return None,
+    };
+    Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)).into())
+}
+
 /// The private network that an address is in.
 fn private(address: IpAddr) -> Option<(IpAddr, u8)> {
-    let networks: [(IpAddr, u8); 5] = [
+    let networks: [(IpAddr, u8); 6] = [
         (Ipv4Addr::new(10, 0, 0, 0).into(), 8),
         (Ipv4Addr::new(172, 16, 0, 0).into(), 12),
         (Ipv4Addr::new(192, 168, 0, 0).into(), 16),
         (Ipv4Addr::new(100, 64, 0, 0).into(), 10),
         (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0).into(), 7),
+        // NAT64 of a network's own (RFC 8215).
+        (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0).into(), 48),
     ];
     networks
         .into_iter()

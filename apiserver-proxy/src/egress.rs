@@ -65,10 +65,11 @@ struct Session {
 impl Egress {
     /// Serves one connection until its request is answered; a tunnel goes on in a task of its own.
     pub(crate) async fn serve(self: Arc<Self>, stream: TcpStream, unknown: Unknown) {
-        let Ok(Ok(tls)) = timeout(START_LIMIT, self.tls.accept(stream)).await else {
-            return self.metrics.count(NOBODY, Plane::Out, "no_identity");
+        let tls = match unknown.wait(START_LIMIT, self.tls.accept(stream)).await {
+            Ok(Ok(tls)) => tls,
+            Ok(Err(_)) => return self.metrics.count(NOBODY, Plane::Out, "no_identity"),
+            Err(late) => return self.metrics.count(NOBODY, Plane::Out, late.word()),
         };
-        drop(unknown);
         let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
         let Ok(tenant) = self.gate.identify(chain, UnixTime::now()) else {
             return self.metrics.count(NOBODY, Plane::Out, "no_identity");
@@ -272,3 +273,6 @@ fn status(code: StatusCode) -> Response<Empty<Bytes>> {
     *response.status_mut() = code;
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,20 +95,24 @@ struct Known {
 
 impl Index {
     /// A tenant's route is there, or has changed.
-    pub(crate) fn set_tenant(&self, place: Place, tenant: Tenant) {
-        let before = {
+    pub(crate) fn set_tenant(&self, place: Place, mut tenant: Tenant) {
+        let cut = {
             let mut known = self.known.write();
-            if let Some(before) = known.tenants.get(&place)
-                && before.is_same(&tenant)
-            {
-                return;
-            }
+            let cut = match known.tenants.get(&place) {
+                Some(before) if before.is_same(&tenant) => return,
+                Some(before) if tenant.may_keep_connections_of(before) => {
+                    tenant.keep_connections_of(before);
+                    None
+                }
+                before => before.map(|before| before.gone.clone()),
+            };
             known.routes.insert(tenant.id.to_string(), place.clone());
-            known.tenants.insert(place, Arc::new(tenant))
+            known.tenants.insert(place, Arc::new(tenant));
+            cut
         };
         self.route_news.notify_waiters();
-        if let Some(before) = before {
-            before.gone.cancel();
+        if let Some(connections) = cut {
+            connections.cancel();
         }
     }
 

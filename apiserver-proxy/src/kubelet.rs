@@ -257,3 +257,6 @@ impl Drop for Audit {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,3 +54,6 @@ mod selector;
 mod usage;
 
 mod metrics;
+
+#[cfg(test)]
+mod world;

@@ -135,6 +135,13 @@ impl Limit {
         self.rate.open - self.slots.available_permits()
     }
 
+    /// Takes all places.
+    #[cfg(test)]
+    pub(crate) fn fill(&self) -> Slot {
+        let all = u32::try_from(self.rate.open).unwrap();
+        self.slots.clone().try_acquire_many_owned(all).unwrap()
+    }
+
     /// Takes a place for a new connection or request.
     pub(crate) fn take(&self) -> Result<Slot, Full> {
         let slot = self.slots.clone().try_acquire_owned().map_err(|_| Full)?;
@@ -162,6 +169,15 @@ mod tests {
         assert_eq!(taken(), CONNECTIONS.burst as usize);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(taken(), CONNECTIONS.per_second as usize);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_what_is_refused_one_line_is_written_in_a_while() {
+        let noise = Noise::default();
+        let lines = || (0..1000).filter(|_| noise.may_speak()).count();
+        assert_eq!(lines(), 1);
+        tokio::time::advance(SILENCE).await;
+        assert_eq!(lines(), 1);
     }
 
     #[tokio::test(start_paused = true)]

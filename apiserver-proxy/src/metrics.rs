@@ -99,7 +99,9 @@ impl Drop for Open {
 impl Metrics {
     pub(crate) fn new() -> Self {
         fn seconds() -> Histogram {
-            Histogram::new([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0])
+            Histogram::new([
+                0.0003, 0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0,
+            ])
         }
         let mut registry = Registry::with_prefix("sublet_apiserver_proxy");
         let metrics = Self {
@@ -169,6 +171,17 @@ impl Metrics {
         };
         let histogram = self.start.get_or_create(&labels);
         histogram.observe(after.as_secs_f64());
+    }
+
+    /// How often that outcome was counted.
+    #[cfg(test)]
+    pub(crate) fn counted(&self, tenant: &str, plane: Plane, outcome: &'static str) -> u64 {
+        let labels = ByOutcome {
+            tenant: tenant.to_owned(),
+            plane: plane.word(),
+            outcome,
+        };
+        self.requests.get_or_create(&labels).get()
     }
 
     /// Removes the series of tenants that are gone.

@@ -4,7 +4,7 @@
 //! tenant's API server, which knows its own clients.
 
 use crate::{
-    accept::{self, Unknown},
+    accept::{self, Late, Unknown},
     index::{Index, Tenant},
     metrics::{Metrics, NOBODY, Plane},
     proxy_header::{self, NoHeader},
@@ -57,15 +57,13 @@ struct Said {
 impl Door {
     /// Serves one connection to its end.
     pub(crate) async fn serve(self: Arc<Self>, mut client: TcpStream, unknown: Unknown) {
-        let outcome = match timeout(HELLO_LIMIT, self.hello(&mut client)).await {
-            Err(_) => Err("slow"),
-            Ok(outcome) => outcome,
-        };
-        let said = match outcome {
+        // What is over soon is boxed, so that thousands of connections that wait later don't hold room for it.
+        let saying = Box::pin(self.hello(&mut client));
+        let said = unknown.wait(HELLO_LIMIT, saying).await;
+        let said = match said.map_err(Late::word).and_then(|said| said) {
             Ok(said) => said,
             Err(why) => return self.metrics.count(NOBODY, Plane::Door, why),
         };
-        drop(unknown);
         let Some(mut tenant) = self.index.tenant_by_server_name(&said.name) else {
             self.metrics.count(NOBODY, Plane::Door, "unknown_name");
             let _ = client.write_all(&UNRECOGNIZED_NAME).await;
@@ -73,9 +71,8 @@ impl Door {
         };
         let mut until = Instant::now();
         if wake::is_asleep(&tenant) {
-            let woken = self.waker.wake(&tenant, &said.name, &client, said.source);
-            let woken = woken.await;
-            match woken {
+            let waking = self.waker.wake(&tenant, &said.name, &client, said.source);
+            match Box::pin(waking).await {
                 Ok(awake) => (tenant, until) = awake,
                 Err(refusal) => {
                     let id = tenant.id.as_str();
@@ -95,7 +92,7 @@ impl Door {
         let _open = self.metrics.open(id, Plane::Door);
         let outcome = tokio::select! {
             () = tenant.gone.cancelled() => "gone",
-            outcome = self.pass(client, &tenant, &said.bytes, until) => outcome.unwrap_or("broken"),
+            outcome = self.pass(client, &tenant, said.bytes, until) => outcome.unwrap_or("broken"),
         };
         self.metrics.count(id, Plane::Door, outcome);
     }
@@ -104,7 +101,7 @@ impl Door {
         &self,
         client: TcpStream,
         tenant: &Tenant,
-        bytes: &[u8],
+        bytes: Vec<u8>,
         until: Instant,
     ) -> io::Result<&'static str> {
         let began = Instant::now();
@@ -114,9 +111,11 @@ impl Door {
         accept::prepare(&server);
         self.metrics
             .started(Plane::Door, "connect", began.elapsed());
-        server.write_all(bytes).await?;
+        server.write_all(&bytes).await?;
+        let first = bytes.len() as u64;
+        drop(bytes);
         let moved = splice(client, server, IDLE_LIMIT).await?;
-        let all = moved.there + moved.back + bytes.len() as u64;
+        let all = moved.there + moved.back + first;
         self.metrics.moved(tenant.id.as_str(), Plane::Door, all);
         Ok("done")
     }

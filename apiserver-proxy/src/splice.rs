@@ -122,6 +122,31 @@ pub(crate) mod tests {
         assert_eq!((moved.there, moved.back), (3_000_000, 6));
     }
 
+    /// T40: for a client that never reads no more is taken than fits on the way, and it ends like one that is silent.
+    #[tokio::test]
+    async fn t40_who_never_reads_is_let_go() {
+        let ((_client, near), (far, mut server)) = tokio::join!(pair(), pair());
+        let splicing = tokio::spawn(splice(near, far, Duration::from_millis(200)));
+        let mut said = 0;
+        let chunk = [b'x'; CHUNK];
+        let error = loop {
+            match server.write(&chunk).await {
+                Ok(written) => said += written,
+                Err(error) => break error,
+            }
+            assert!(said < 256 << 20, "{said} bytes were taken");
+        };
+        assert!(
+            matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+            ),
+            "{error}"
+        );
+        let outcome = splicing.await.unwrap().unwrap_err();
+        assert_eq!(outcome.kind(), io::ErrorKind::TimedOut);
+    }
+
     #[tokio::test]
     async fn silence_ends_it() {
         let ((_client, near), (far, _server)) = tokio::join!(pair(), pair());

@@ -231,6 +231,55 @@ pub(crate) mod tests {
         );
     }
 
+    /// All objects of a text that hold what `kind` says.
+    fn objects(text: &str, kind: &str) -> Vec<serde_json::Value> {
+        let read = text.split("\n---\n").map(serde_saphyr::from_str);
+        let read = read.filter_map(|object: Result<serde_json::Value, _>| object.ok());
+        read.filter(|object| object["kind"] == kind).collect()
+    }
+
+    #[test]
+    fn the_gateway_of_the_docs_leads_to_the_front_door() {
+        let page = include_str!("../../docs/access.md");
+        let yaml = page.split("```yaml\n").skip(1);
+        let yaml: Vec<&str> = yaml.filter_map(|rest| rest.split("```").next()).collect();
+        let one = |kind| {
+            let mut found = yaml.iter().flat_map(|text| objects(text, kind));
+            found.next().expect("the page has one")
+        };
+        let (gateway, route) = (one("Gateway"), one("TLSRoute"));
+        let listener = &gateway["spec"]["listeners"][0];
+        assert_eq!(listener["protocol"], "TLS");
+        assert_eq!(
+            listener["tls"]["mode"], "Passthrough",
+            "TLS ends nowhere else"
+        );
+        let pattern = listener["hostname"].as_str().unwrap();
+        assert_eq!(route["spec"]["hostnames"][0], pattern);
+        let host = naming::tenant_host(&tenancy::tenant::TenantId::from_bits([7; 16]));
+        let (_, domain) = host.split_once('.').unwrap();
+        assert_eq!(pattern, format!("*.{domain}"));
+        assert_eq!(
+            route["spec"]["parentRefs"][0]["name"],
+            gateway["metadata"]["name"]
+        );
+        for object in [&gateway, &route] {
+            assert_eq!(object["metadata"]["namespace"], api::SYSTEM_NAMESPACE);
+        }
+        // What it leads to is what is installed.
+        let behind = &route["spec"]["rules"][0]["backendRefs"][0];
+        let services = objects(include_str!("../../manifests/install.yaml"), "Service");
+        let door = services
+            .iter()
+            .find(|service| service["metadata"]["name"] == behind["name"]);
+        let door = door.expect("the Service is installed");
+        assert_eq!(behind["name"], keys::FRONT_DOOR);
+        assert_eq!(behind["port"], door["spec"]["ports"][0]["port"]);
+        // And the kubeconfigs of a class that says so lead to the Gateway.
+        let class = one("ControlPlaneClass");
+        assert_eq!(class["spec"]["endpointPort"], listener["port"]);
+    }
+
     #[test]
     fn the_certificate_names_all_virtual_nodes_and_the_service() {
         let [authority, server, _] = orders("s", "10.96.0.60");

@@ -16,7 +16,6 @@ use kube::{
     Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use rustix::process::{Resource, getrlimit, setrlimit};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use telemetry::LogFormat;
 use tokio::{
@@ -66,7 +65,7 @@ impl Args {
         } = self;
         let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
         telemetry::start_logging(LogFormat::Plain, &filter)?;
-        raise_file_limit();
+        telemetry::raise_file_limit();
         let config = config(kubeconfig).await?;
         // Held until this process ends.
         let lock = Fleet::lock(state.as_deref()).context("taking the lock of --state")?;
@@ -138,15 +137,6 @@ impl Args {
 async fn join(engine: Arc<Engine>, leave: CancellationToken) {
     engine.super_known().await;
     engine.fleet.clone().keep(leave).await;
-}
-
-/// Each tenant is a few connections: with hundreds of them more than the soft limit of 1,024 that most systems set.
-fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(err) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%err, "the limit of open files stays as it was; each tenant needs a few");
-    }
 }
 
 /// A name that can be part of an object's.

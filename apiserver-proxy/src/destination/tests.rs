@@ -66,6 +66,14 @@ fn t28_t29_nothing_else_is_reached() {
         ("10.0.0.1", 10250),
         ("169.254.169.254", 80),
         ("[fd00:ec2::254]", 80),
+        ("[fd20:ce::254]", 80),
+        ("168.63.129.16", 80),
+        ("192.0.0.192", 80),
+        // What a network may translate to 10.0.0.1, to the metadata service, and to anything.
+        ("[64:ff9b::a00:1]", 443),
+        ("[64:ff9b::a9fe:a9fe]", 80),
+        ("[2002:a00:1::1]", 443),
+        ("[64:ff9b:1::5db8:d822]", 443),
         ("127.0.0.1", 8080),
         ("[::1]", 8080),
         ("[::ffff:127.0.0.1]", 8080),
@@ -119,6 +127,10 @@ fn a_class_allows_what_it_names() {
     assert_eq!(
         go(wide, "example.com", 443),
         Ok(Verdict::Resolve("example.com".into()))
+    );
+    assert!(
+        go("::/0", "[64:ff9b::5db8:d822]", 443).is_ok(),
+        "a public one"
     );
     // What the name led to is judged by itself.
     for rebound in [

@@ -13,7 +13,10 @@ use parking_lot::Mutex;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tenancy::{
     block::Block,
@@ -22,6 +25,9 @@ use tenancy::{
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// Keys of a route that tell what new connections may do; the others tell whose a connection is and where it leads.
+const HARMLESS: [&str; 3] = [route::ALLOWED, route::HOST, route::SLEEP];
 
 /// One tenant.
 pub(crate) struct Tenant {
@@ -54,13 +60,15 @@ pub(crate) struct Tenant {
     /// When the route was made.
     pub(crate) since: i64,
     /// How much of the proxy it may use.
-    pub(crate) limits: Limits,
+    pub(crate) limits: Arc<Limits>,
     /// What servers outside answered its pods.
     pub(crate) outside: Mutex<Cache>,
-    /// Cancelled when the route is gone or has changed: connections end with it.
+    /// Cancelled when the route is gone, or has changed so that connections must end with it.
     pub(crate) gone: CancellationToken,
+    /// Namespace and name of the VirtualControlPlane.
+    path: String,
     /// What was read.
-    text: String,
+    data: BTreeMap<String, String>,
 }
 
 /// A route that can't be used.
@@ -135,10 +143,11 @@ impl Tenant {
                 .creation_timestamp
                 .as_ref()
                 .map_or(i64::MAX, |time| time.0.as_second()),
-            limits: Limits::default(),
+            limits: Arc::default(),
             outside: Mutex::default(),
             gone: CancellationToken::new(),
-            text: format!("{path} {:?}", map.data),
+            path: path.clone(),
+            data: map.data.clone().unwrap_or_default(),
         })
     }
 
@@ -154,6 +163,25 @@ impl Tenant {
 
     /// Whether nothing would change.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.text == other.text && self.id == other.id
+        self.data == other.data && self.path == other.path && self.id == other.id
+    }
+
+    /// Whether connections that began under `before` may go on. They may while they would be let in now and lead to the
+    /// same place: an edited class, or a tenant that sleeps at times from now on, cuts nobody's session.
+    pub(crate) fn may_keep_connections_of(&self, before: &Self) -> bool {
+        let differ = |key: &&String| self.data.get(*key) != before.data.get(*key);
+        let mut keys = self.data.keys().chain(before.data.keys());
+        self.path == before.path
+            && self.id == before.id
+            && matches!(self.sleep, Sleep::Never | Sleep::Awake)
+            && before.allowed.iter().all(|one| self.allowed.contains(one))
+            && !keys.any(|key| differ(&key) && !HARMLESS.contains(&key.as_str()))
+    }
+
+    /// Takes over the connections of `before`: they end with this route, and count for its limits.
+    pub(crate) fn keep_connections_of(&mut self, before: &Self) {
+        self.gone = before.gone.clone();
+        self.limits = before.limits.clone();
+        *self.visited.get_mut() = before.visited.load(Ordering::Relaxed);
     }
 }

@@ -29,22 +29,51 @@ pub(crate) fn authority(name: &str) -> TestAuthority {
     }
 }
 
+/// A certificate and its key.
+pub(crate) type Pair = (
+    rustls::pki_types::CertificateDer<'static>,
+    rustls::pki_types::PrivateKeyDer<'static>,
+);
+
+impl TestAuthority {
+    /// For a client, good for so many days from 2020 on.
+    pub(crate) fn client(&self, days: i64) -> Pair {
+        let usage = rcgen::ExtendedKeyUsagePurpose::ClientAuth;
+        let (certificate, key) = self.sign(rcgen::CertificateParams::default(), usage, days);
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+        (certificate.der().clone(), key.into())
+    }
+
+    /// For a server that is called so: certificate and key.
+    pub(crate) fn server(&self, names: &[&str]) -> (rcgen::Certificate, rcgen::KeyPair) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let usage = rcgen::ExtendedKeyUsagePurpose::ServerAuth;
+        self.sign(rcgen::CertificateParams::new(names).unwrap(), usage, 36_500)
+    }
+
+    fn sign(
+        &self,
+        mut params: rcgen::CertificateParams,
+        usage: rcgen::ExtendedKeyUsagePurpose,
+        days: i64,
+    ) -> (rcgen::Certificate, rcgen::KeyPair) {
+        params.extended_key_usages = vec![usage];
+        let year = 2020 + i32::try_from(days / 365).unwrap();
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let own = rcgen::KeyPair::from_pem(&self.key.serialize_pem()).unwrap();
+        let issuer = rcgen::Issuer::new(self.params.clone(), own);
+        (params.signed_by(&key, &issuer).unwrap(), key)
+    }
+}
+
 /// DER of a client certificate that the authority signed.
 pub(crate) fn leaf(
     authority: &TestAuthority,
     days: i64,
 ) -> rustls::pki_types::CertificateDer<'static> {
-    let mut params = rcgen::CertificateParams::default();
-    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-    let year = 2020 + i32::try_from(days / 365).unwrap();
-    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-    params.not_after = rcgen::date_time_ymd(year, 1, 1);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let issuer = rcgen::Issuer::new(
-        authority.params.clone(),
-        rcgen::KeyPair::from_pem(&authority.key.serialize_pem()).unwrap(),
-    );
-    params.signed_by(&key, &issuer).unwrap().der().clone()
+    authority.client(days).0
 }
 
 fn id(n: u8) -> TenantId {
@@ -84,13 +113,13 @@ pub(crate) fn meta(n: u8, namespace: &str, name: &str) -> Value {
     })
 }
 
-fn pod(n: u8, namespace: &str, name: &str, status: Value) -> SuperPod {
+pub(crate) fn pod(n: u8, namespace: &str, name: &str, status: Value) -> SuperPod {
     from(
         json!({"metadata": meta(n, namespace, name), "spec": {"containers": []}, "status": status}),
     )
 }
 
-fn running(address: &str) -> Value {
+pub(crate) fn running(address: &str) -> Value {
     json!({"phase": "Running", "podIPs": [{"ip": address}]})
 }
 
@@ -199,6 +228,65 @@ fn a_name_leads_to_one_tenant_and_a_shared_host_to_the_first() {
     assert_eq!(led("api.example.com"), Some(id(1)));
     assert_eq!(led(&naming::tenant_host(&id(3))), None);
     assert_eq!(led("10.96.0.1"), None);
+}
+
+#[test]
+fn connections_outlive_a_change_that_does_not_concern_them() {
+    use tenancy::route::{
+        ALLOWED, API_ADDRESS, AUTHORITY, BACKEND, DOMAIN, HOST, NODE_SELECTOR, SLEEP,
+    };
+    let read = |edits: &[(&str, &str)]| {
+        let mut map = route(1, "acme", &PEM_AUTHORITY);
+        let data = map.data.as_mut().unwrap();
+        data.insert(ALLOWED.into(), "10.0.0.0/8 443".into());
+        data.insert(SLEEP.into(), "awake".into());
+        for (key, value) in edits {
+            data.insert((*key).into(), (*value).into());
+        }
+        Tenant::read(&map).unwrap()
+    };
+    let other = authority("new").pem;
+    for (edits, goes_on) in [
+        (&[(HOST, "other.example.com")][..], true),
+        (&[(ALLOWED, "192.0.2.0/24\n10.0.0.0/8 443")], true),
+        (&[(SLEEP, "")], true),
+        (
+            &[(ALLOWED, "192.0.2.0/24"), (HOST, "other.example.com")],
+            false,
+        ),
+        (&[(ALLOWED, "")], false),
+        (&[(SLEEP, "wakeable")], false),
+        (&[(SLEEP, "shut")], false),
+        (&[(BACKEND, "10.96.8.9:6443")], false),
+        (&[(AUTHORITY, other.as_str())], false),
+        (&[(API_ADDRESS, "10.96.4.2")], false),
+        (&[(DOMAIN, "corp.example")], false),
+        (&[(NODE_SELECTOR, "tier=gold")], false),
+    ] {
+        let index = Index::default();
+        let at = || ("s".to_owned(), "route".to_owned());
+        let now = || {
+            index
+                .tenant_by_server_name(&naming::tenant_host(&id(1)))
+                .unwrap()
+        };
+        index.set_tenant(at(), read(&[]));
+        let before = now();
+        let slot = before.limits.door.take().unwrap();
+        index.set_tenant(at(), read(edits));
+        assert_eq!(before.gone.is_cancelled(), !goes_on, "{edits:?}");
+        // What is open counts at the new route, and ends with it.
+        assert_eq!(now().limits.door.open(), usize::from(goes_on), "{edits:?}");
+        index.keep_tenants(&HashSet::new());
+        assert!(before.gone.is_cancelled());
+        drop(slot);
+    }
+    let moved = Tenant::read(&route(1, "other", &PEM_AUTHORITY)).unwrap();
+    assert!(
+        !moved.may_keep_connections_of(&tenant(1)),
+        "its pods are others"
+    );
+    assert!(!tenant(2).may_keep_connections_of(&tenant(1)));
 }
 
 #[test]

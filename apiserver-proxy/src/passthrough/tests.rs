@@ -1,14 +1,13 @@
 use super::*;
 use crate::{
+    accept::Room,
     index::tests::{PEM_AUTHORITY, route},
     sni::tests::hello,
     visits,
+    world::counted,
 };
 use tenancy::naming;
-use tokio::{
-    net::{TcpListener, TcpSocket},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, TcpSocket};
 
 struct World {
     door: Arc<Door>,
@@ -37,10 +36,9 @@ impl World {
         let address = listener.local_addr().unwrap();
         let serving = door.clone();
         tokio::spawn(async move {
-            let room = Arc::new(Semaphore::new(100));
+            let room = Room::new(100);
             while let Ok((stream, _)) = listener.accept().await {
-                let unknown = room.clone().acquire_owned().await.unwrap();
-                tokio::spawn(serving.clone().serve(stream, unknown));
+                tokio::spawn(serving.clone().serve(stream, room.enter()));
             }
         });
         let mut world = Self {
@@ -139,4 +137,85 @@ async fn t40_whoever_may_not_wake_a_tenant_is_told_so_at_once() {
     let world = World::with(&[], Some("wakeable")).await;
     assert_eq!(world.answer(&hello("api.example.com")).await, ACCESS_DENIED);
     assert!(world.told.is_silent());
+}
+
+/// T40: what names no tenant is let go with an alert where TLS was spoken, and counted by what it was.
+#[tokio::test]
+async fn t40_who_names_no_tenant_is_let_go_and_counted() {
+    let world = World::with(&[], None).await;
+    let good = hello(&world.name);
+    // It promises a message of 64 KiB.
+    let mut huge = good[..9].to_vec();
+    huge[6] = 1;
+    let rows: [(&str, &[u8]); 9] = [
+        ("not_tls", b"GET / HTTP/1.1\r\nHost: kubernetes\r\n\r\n"),
+        ("not_tls", b"SSH-2.0-OpenSSH_9.2\r\n"),
+        ("not_tls", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        ("not_tls", &[0; 64]),
+        ("not_tls", &[22, 3, 1, 0xff, 0xff, 1, 0, 0, 1, 0]),
+        ("too_long", &huge),
+        ("no_name", &hello("10.96.0.1")),
+        (
+            "unknown_name",
+            &hello("aaaaaaaaaaaaaaaaaaaaaaaaaa.tenants.sublet.internal"),
+        ),
+        ("unknown_name", &hello("kubernetes.default.svc")),
+    ];
+    for (outcome, bytes) in rows {
+        let before = world.door.metrics.counted(NOBODY, Plane::Door, outcome);
+        let answer = world.answer(bytes).await;
+        assert_eq!(answer, UNRECOGNIZED_NAME, "{outcome}");
+        counted(
+            &world.door.metrics,
+            NOBODY,
+            Plane::Door,
+            outcome,
+            before + 1,
+        )
+        .await;
+    }
+    drop(world.knock(&good[..20]).await);
+    counted(&world.door.metrics, NOBODY, Plane::Door, "closed", 1).await;
+    let upper = hello(&world.name.to_ascii_uppercase());
+    let _client = world.knock(&upper).await;
+    let (_server, heard) = world.heard(upper.len()).await;
+    assert!(heard == upper, "names have no case");
+}
+
+/// A first message in as many packets as it has bytes.
+#[tokio::test]
+async fn a_hello_in_many_packets_arrives_whole() {
+    let world = World::with(&[], None).await;
+    let hello = hello(&world.name);
+    let mut client = world.knock(&hello[..1]).await;
+    client.set_nodelay(true).unwrap();
+    for byte in &hello[1..] {
+        client.write_all(&[*byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let (_server, heard) = world.heard(hello.len()).await;
+    assert!(heard == hello);
+}
+
+/// T40: silence is let go after a while. Time runs as soon as nothing else does.
+#[tokio::test(start_paused = true)]
+async fn t40_half_a_hello_is_let_go() {
+    let world = World::with(&[], None).await;
+    let hello = hello(&world.name);
+    for said in [&hello[..0], &hello[..hello.len() / 2]] {
+        assert!(world.answer(said).await.is_empty());
+    }
+    counted(&world.door.metrics, NOBODY, Plane::Door, "slow", 2).await;
+}
+
+/// T40: a tenant has its connections, and no more.
+#[tokio::test]
+async fn t40_a_tenants_connections_are_limited() {
+    let world = World::with(&[], None).await;
+    let tenant = world.index.tenant_by_server_name(&world.name).unwrap();
+    let _all = tenant.limits.door.fill();
+    let hello = hello(&world.name);
+    assert!(world.answer(&hello).await.is_empty());
+    let id = tenant.id.as_str();
+    counted(&world.door.metrics, id, Plane::Door, "limited", 1).await;
 }

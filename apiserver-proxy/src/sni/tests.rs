@@ -76,23 +76,48 @@ fn garbage_and_nameless_hellos_are_refused() {
     }
 }
 
-/// T40: a client may promise much and send it slowly; it is let go at the limit.
+/// T40: a client may promise much, or send much; it is let go as soon as that shows.
 #[test]
 fn t40_a_huge_hello_is_cut_off() {
-    let mut endless = Hello::default();
     // A handshake message that says that it has 64 KiB.
-    let mut record = vec![22, 3, 1, 0x10, 0, 1, 1, 0, 0];
-    record.resize(5 + 0x1000, 0);
+    let promise = [22, 3, 1, 0x10, 0, 1, 1, 0, 0];
+    assert_eq!(read(&promise[..8]), Ok(None));
+    assert_eq!(read(&promise), Err(Refusal::TooLong));
+    // One of 16,000 bytes in records of one: six times as much.
+    let mut hello = vec![22, 3, 1, 0x3e, 0x80, 1, 0, 0x3e, 0x7c];
+    hello.resize(5 + 16_000, 0);
+    let mut slow = Hello::default();
     let mut outcome = Ok(None);
-    for _ in 0..16 {
-        outcome = endless.feed(&record);
+    let mut sent = 0;
+    for piece in fragmented(&hello, 1).chunks(1024) {
+        outcome = slow.feed(piece);
+        sent += piece.len();
         if outcome.is_err() {
             break;
         }
-        record[..9].copy_from_slice(&[22, 3, 1, 0x10, 0, 0, 0, 0, 0]);
     }
-    assert!(outcome.is_err());
-    assert!(endless.into_bytes().len() <= HELLO_MAX + record.len());
+    assert_eq!(outcome, Err(Refusal::TooLong));
+    assert!(sent <= HELLO_MAX + 1024, "{sent}");
+}
+
+/// Nobody has to send all of it to be told that it is none.
+#[test]
+fn what_can_be_no_hello_is_refused_at_once() {
+    for (bytes, outcome) in [
+        (&[22][..], Ok(None)),
+        (&[22, 3, 1, 0, 5], Ok(None)),
+        (&[22, 3, 1, 0, 5, 1, 0, 0, 40, 3], Ok(None)),
+        (&[21], Err(Refusal::NotTls)),
+        (&[22, 2, 1, 0, 5], Err(Refusal::NotTls)),
+        (&[22, 3, 1, 0, 0], Err(Refusal::NotTls)),
+        (&[22, 3, 1, 0x40, 1], Err(Refusal::NotTls)),
+        (&[22, 3, 1, 0, 5, 2], Err(Refusal::NotTls)),
+        (&[22, 3, 1, 0, 1, 1, 23], Err(Refusal::NotTls)),
+        // All that it promises, and nothing in it.
+        (&[22, 3, 1, 0, 4, 1, 0, 0, 0], Err(Refusal::NotTls)),
+    ] {
+        assert_eq!(read(bytes), outcome, "{bytes:?}");
+    }
 }
 
 proptest! {

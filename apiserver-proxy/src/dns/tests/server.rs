@@ -2,6 +2,7 @@
 
 use super::{place, read};
 use crate::{
+    accept::Room,
     dns::{Names, Server, Upstreams, domain},
     index::{
         Index, Tenant,
@@ -23,7 +24,6 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, UdpSocket},
-    sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -285,14 +285,13 @@ async fn one_tenants_flood_isnt_anothers() {
 async fn streams_serve_many_questions() {
     let world = world(outside().await.0).await;
     let (at, server) = (world.streams.local_addr().unwrap(), world.server.clone());
-    let room = Arc::new(Semaphore::new(1));
+    let room = Room::new(1);
     let socket = TcpSocket::new_v4().unwrap();
     socket
         .bind(SocketAddr::new(PODS[0].parse().unwrap(), 0))
         .unwrap();
     let (client, accepted) = tokio::join!(socket.connect(at), world.streams.accept());
-    let unknown = room.clone().try_acquire_owned().unwrap();
-    let served = tokio::spawn(server.stream(accepted.unwrap().0, unknown));
+    let served = tokio::spawn(server.stream(accepted.unwrap().0, room.enter()));
     let mut client = client.unwrap();
     for (name, data) in [("web.shop", "10.96.4.1"), ("web.shop", "10.96.4.1")] {
         let asked = question(&format!("{name}.svc.cluster.local."));
@@ -307,7 +306,7 @@ async fn streams_serve_many_questions() {
         assert_eq!(told(&asked, &reply).1, [data]);
     }
     // The place of those that aren't known yet is given back.
-    assert_eq!(room.available_permits(), 1);
+    assert_eq!(room.len(), 0);
     drop(client);
     served.await.unwrap();
     assert!(world.names.read().version() > 0);

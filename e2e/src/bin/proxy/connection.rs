@@ -68,6 +68,26 @@ impl Way {
         })
     }
 
+    /// A server that is known by its certificate, and asks for none.
+    pub(crate) fn trusting(
+        address: String,
+        name: &str,
+        certificate: &CertificateDer<'static>,
+    ) -> anyhow::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone())?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self {
+            address,
+            name: ServerName::try_from(name.to_owned())?,
+            tls: Arc::new(tls),
+        })
+    }
+
     /// The same server at another address.
     pub(crate) fn at(&self, address: String) -> Self {
         Self {

@@ -4,49 +4,35 @@
 use crate::{
     connection::{Connection, Way},
     figure::{Figure, Wanted, at, milliseconds},
+    site::{Proxies, Site},
 };
-use anyhow::{Context, ensure};
-use e2e::{
-    kind::{CONFIG_MAP, SERVICE},
-    make,
-    read::text,
-    tenant::{A, B, Tenant},
-};
+use anyhow::Context;
 use serde_json::json;
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 
-/// The object that is read.
-const PATH: &str = "/api/v1/namespaces/default/configmaps/door";
+/// New clients whose first answer is waited for, with and without a crowd.
+const CLIENTS: usize = 500;
+/// All idle connections are open after so long: a tenant may open a hundred a second.
+const OPENING: Duration = Duration::from_secs(180);
 
 /// Measures it with one connection and with 64, then with a crowd of so many idle and half-open connections.
 pub(crate) async fn measure(
+    site: &Site,
     rounds: u32,
     time: Duration,
     (idle_ones, half_open_ones): (usize, usize),
 ) -> anyhow::Result<Vec<Figure>> {
     allow_files()?;
-    let (a, b) = (A.get().await?, B.get().await?);
-    let mut object = make::config_map("door", "a", "b");
-    object["metadata"]["namespace"] = "default".into();
-    for tenant in [a, b] {
-        match tenant.side.create(CONFIG_MAP, object.clone()).await {
-            Err(problem) if problem.code != 409 => return Err(problem.into()),
-            _ => {}
-        }
-    }
-    let door = Way::of(&a.kubeconfig)?;
-    let direct = door.at(direct(a).await?);
     let mut figures = vec![];
     for connections in [1, 64] {
         eprintln!("front door: {connections} connections");
-        figures.extend(compare((&direct, &door), connections, rounds, time).await?);
+        figures.extend(compare(site, connections, rounds, time).await?);
     }
-    let others = Way::of(&b.kubeconfig)?;
     eprintln!("front door: {idle_ones} idle connections");
-    figures.push(idle(&door, &others, idle_ones).await?);
+    figures.push(idle(site, idle_ones).await?);
     eprintln!("front door: {half_open_ones} half-open handshakes");
-    figures.push(half_open(&door, &others, half_open_ones).await?);
+    figures.push(half_open(site, half_open_ones).await?);
     Ok(figures)
 }
 
@@ -58,28 +44,19 @@ fn allow_files() -> anyhow::Result<()> {
     setrlimit(Resource::Nofile, limit).context("raising the limit of open files")
 }
 
-/// `HOST:PORT` of the tenant's API servers.
-async fn direct(tenant: &Tenant) -> anyhow::Result<String> {
-    let namespace = tenant.control_plane_namespace();
-    let service = tenant
-        .above
-        .get(SERVICE, &namespace, "kube-apiserver")
-        .await?;
-    let port = service["spec"]["ports"][0]["port"].as_u64();
-    let port = port.context("the Service has a port")?;
-    Ok(format!("{}:{port}", text(&service, "/spec/clusterIP")))
-}
-
 async fn compare(
-    (direct, door): (&Way, &Way),
+    site: &Site,
     connections: usize,
     rounds: u32,
     time: Duration,
 ) -> anyhow::Result<[Figure; 2]> {
-    let mut ways = [(direct, vec![]), (door, vec![])];
+    let mut ways = [(&site.direct, vec![]), (&site.tenants[0], vec![])];
+    let mut cpu = Duration::ZERO;
     for _ in 0..rounds {
         for (way, taken) in &mut ways {
+            let before = site.proxies.cpu()?;
             taken.extend(load(way, connections, time).await?);
+            cpu += site.proxies.cpu()?.saturating_sub(before);
         }
     }
     let all = time.as_secs_f64() * f64::from(rounds);
@@ -90,7 +67,10 @@ async fn compare(
         (rate, p50, p99)
     });
     let told = |(rate, p50, p99)| json!({"perSecond": rate, "p50": p50, "p99": p99});
-    let detail = json!({"direct": told(direct), "door": told(door)});
+    let cpu = cpu.as_secs_f64() * 1e6 / (door.0 * all).max(1.0);
+    let detail = json!({
+        "direct": told(direct), "door": told(door), "proxyMicrosecondsPerRequest": cpu.round(),
+    });
     Ok([
         Figure::new(
             format!("front door, {connections} connections: share of direct"),
@@ -120,7 +100,7 @@ async fn load(way: &Way, connections: usize, time: Duration) -> anyhow::Result<V
         tokio::spawn(async move {
             let mut taken = vec![];
             while Instant::now() < end {
-                taken.push(connection.get(PATH).await?);
+                taken.push(connection.get(Site::PATH).await?);
             }
             anyhow::Ok(taken)
         })
@@ -132,22 +112,34 @@ async fn load(way: &Way, connections: usize, time: Duration) -> anyhow::Result<V
     Ok(taken)
 }
 
-/// Half of them of each tenant: one may not have so many at one replica.
-async fn idle(a: &Way, b: &Way, count: usize) -> anyhow::Result<Figure> {
-    let before = memory()?;
+/// The tenants share them: one may not have so many at one replica.
+async fn idle(site: &Site, count: usize) -> anyhow::Result<Figure> {
+    let before = site.proxies.memory()?;
     let mut open: Vec<Connection> = vec![];
+    let began = Instant::now();
     while open.len() < count {
-        let way = if open.len().is_multiple_of(2) { a } else { b };
+        let way = &site.tenants[open.len() % site.tenants.len()];
         match way.connect().await {
             Ok(connection) => open.push(connection),
+            Err(trouble) if began.elapsed() > OPENING => {
+                let held = open.len();
+                return Err(trouble.context(format!("{held} of {count} connections are open")));
+            }
             // Above the rate of new connections; it refills.
             Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
     }
-    let after = memory()?;
+    let after = site.proxies.memory()?;
     let mut last = open.pop().context("one is open")?;
-    last.get(PATH).await.context("they still work")?;
-    let detail = json!({"before": before, "after": after, "of": "all replicas together"});
+    last.get(Site::PATH).await.context("they still work")?;
+    let of = match site.proxies {
+        Proxies::All => "all replicas together",
+        Proxies::Own(_) => "one replica",
+    };
+    let detail = json!({
+        "before": before, "after": after, "of": of,
+        "bytesPerConnection": ((after - before) * 1048576.0 / count as f64).round(),
+    });
     Ok(Figure::new(
         format!("front door, {count} idle connections: memory"),
         after - before,
@@ -157,16 +149,25 @@ async fn idle(a: &Way, b: &Way, count: usize) -> anyhow::Result<Figure> {
     ))
 }
 
-async fn half_open(door: &Way, others: &Way, count: usize) -> anyhow::Result<Figure> {
+async fn half_open(site: &Site, count: usize) -> anyhow::Result<Figure> {
+    let (door, others) = (&site.tenants[0], &site.tenants[1]);
     let alone = new_clients(others).await?;
     let hello = door.half_a_hello()?;
     let mut open = vec![];
+    let before = site.proxies.memory()?;
     while open.len() < count {
         let mut stream = TcpStream::connect(&door.address).await?;
         stream.write_all(&hello[..hello.len() / 2]).await?;
         open.push(stream);
     }
+    let after = site.proxies.memory()?;
     let beside = new_clients(others).await?;
+    // Those that the front door has let go meanwhile have an end to be read.
+    let is_held = |stream: &&TcpStream| {
+        let read = stream.try_read(&mut [0]);
+        read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    };
+    let held = open.iter().filter(is_held).count();
     let told = |times: &[Duration]| {
         let [p50, p99] = [0.5, 0.99].map(|share| milliseconds(at(times, share)));
         json!({"p50": p50, "p99": p99})
@@ -176,39 +177,27 @@ async fn half_open(door: &Way, others: &Way, count: usize) -> anyhow::Result<Fig
         milliseconds(at(&beside, 0.99)) - milliseconds(at(&alone, 0.99)),
         "ms",
         Wanted::AtMost(20.0),
-        json!({"alone": told(&alone), "beside": told(&beside), "held": open.len()}),
+        json!({
+            "alone": told(&alone), "beside": told(&beside), "clients": CLIENTS, "opened": open.len(),
+            "heldToTheEnd": held, "memoryMB": after - before,
+        }),
     ))
 }
 
 /// How long a new client waits for its first answer, in order of size.
 async fn new_clients(way: &Way) -> anyhow::Result<Vec<Duration>> {
     let mut taken = vec![];
-    for _ in 0..200 {
+    while taken.len() < CLIENTS {
         let began = Instant::now();
-        way.connect().await?.get(PATH).await?;
-        taken.push(began.elapsed());
+        match way.connect().await {
+            Ok(mut connection) => {
+                connection.get(Site::PATH).await?;
+                taken.push(began.elapsed());
+            }
+            // A tenant may open only so many in a second.
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
     }
     taken.sort_unstable();
     Ok(taken)
-}
-
-/// Memory of all replicas of the proxy on this machine, in MB.
-fn memory() -> anyhow::Result<f64> {
-    let mut kilobytes = 0;
-    for entry in std::fs::read_dir("/proc")? {
-        let folder = entry?.path();
-        let comm = std::fs::read_to_string(folder.join("comm")).unwrap_or_default();
-        // The kernel keeps fifteen characters of a name.
-        if comm.trim() != &api::keys::PROXY[..15] {
-            continue;
-        }
-        let status = std::fs::read_to_string(folder.join("status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|line| line.split_whitespace().next());
-        kilobytes += number
-            .and_then(|n| n.parse::<u64>().ok())
-            .unwrap_or_default();
-    }
-    ensure!(kilobytes > 0, "no proxy runs on this machine");
-    Ok(kilobytes as f64 / 1024.0)
 }

@@ -1,19 +1,22 @@
 //! What the proxy costs, on a running super cluster with Sublet: the front door beside a direct connection, the kubelet of
 //! the virtual nodes beside the real one, and what many clients at once cost others.
 //!
-//! `cargo xtask bench proxy` runs it. Figures of a debug build of the daemons say little.
+//! `cargo xtask bench proxy` runs it; with `--local` the front door is measured without a cluster. Figures of a debug build of the daemons say little.
 
 mod connection;
 mod door;
 mod exec;
 mod figure;
 mod kubelet;
+mod local;
+mod site;
 mod stream;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Parser, ValueEnum};
 use figure::Figure;
 use serde_json::json;
+use site::Site;
 use std::{
     path::PathBuf,
     time::{Duration, SystemTime},
@@ -24,12 +27,22 @@ use std::{
 #[command(
     name = "cargo xtask bench proxy",
     after_help = "Examples:\n  cargo xtask bench proxy\n  cargo xtask bench proxy kubelet --rounds 5\n  \
-                  cargo xtask bench proxy door --seconds 10"
+                  cargo xtask bench proxy door --seconds 10\n  \
+                  cargo xtask bench proxy door --local"
 )]
 struct Args {
     /// What to measure; all when left out
     #[arg(value_enum)]
     planes: Vec<Plane>,
+    /// Without a cluster: the front door alone, before a server that this program plays
+    #[arg(long, requires = "proxy")]
+    local: bool,
+    /// With --local: the program of the proxy
+    #[arg(long, value_name = "PATH", env = "SUBLET_PROXY")]
+    proxy: Option<PathBuf>,
+    /// With --local: how long that server works on each request, in microseconds; a kube-apiserver takes several hundred
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 500)]
+    work: u64,
     /// How often both ways take turns, so that a busy moment of the machine meets both
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
     rounds: u32,
@@ -65,11 +78,20 @@ enum Plane {
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let has = |plane| args.planes.is_empty() || args.planes.contains(&plane);
+    if args.local && args.planes != [Plane::Door] {
+        bail!("without a cluster only the front door can be measured: `door --local`");
+    }
     let mut figures: Vec<Figure> = vec![];
     if has(Plane::Door) {
         let time = Duration::from_secs(args.seconds);
         let crowd = (args.idle, args.half_open);
-        figures.extend(door::measure(args.rounds, time, crowd).await?);
+        let site = match &args.proxy {
+            Some(proxy) if args.local => {
+                local::start(proxy, Duration::from_micros(args.work)).await?
+            }
+            _ => Site::cluster().await?,
+        };
+        figures.extend(door::measure(&site, args.rounds, time, crowd).await?);
     }
     if has(Plane::Kubelet) {
         let size = usize::try_from(args.log_size)? << 20;
@@ -78,6 +100,7 @@ async fn main() -> anyhow::Result<()> {
     eprintln!("{}", figure::table(&figures));
     let document = json!({
         "measuredAt": SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs(),
+        "local": args.local.then_some(json!({"workMicroseconds": args.work})),
         "processors": std::thread::available_parallelism()?.get(),
         "loadAverage": std::fs::read_to_string("/proc/loadavg")?.trim(),
         "figures": figures,

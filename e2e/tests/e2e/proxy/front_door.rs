@@ -54,6 +54,7 @@ fn all_tenants_share_one_address_and_none_has_a_node_port() {
                     .all(|service| text(service, "/spec/type") == "ClusterIP")
             );
             ensure!(tenant.side.text("/readyz").await? == "ok");
+            ensure!(tenant.side.text("/").await?.contains("/api/v1"));
         }
         Ok(())
     });

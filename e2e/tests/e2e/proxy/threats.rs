@@ -4,9 +4,9 @@ use super::way_out::refused_by;
 use anyhow::{Context, ensure};
 use api::keys;
 use e2e::{
-    kind::{NAMESPACE, NODE, SERVICE},
+    kind::{ENDPOINT_SLICE, Kind, NAMESPACE, NODE, SERVICE},
     make,
-    read::{items, label, name, text},
+    read::{condition, items, label, name, text},
     space::{Space, run, within},
     tenant::{A, B},
     wait::{PODS, SOON, eventually},
@@ -82,6 +82,98 @@ fn t29_services_that_name_other_places_lead_nowhere() {
         }
         Ok(())
     });
+}
+
+const API_SERVICE: Kind = Kind {
+    api_version: "apiregistration.k8s.io/v1",
+    name: "APIService",
+    plural: "apiservices",
+};
+
+/// In a tenant of its own: an APIService that leads nowhere holds up the end of all its namespaces.
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn t29_api_services_lead_nowhere_else() {
+    run(async || {
+        let called = format!("t29-{:06x}", rand::random::<u32>() >> 8);
+        e2e::tenant::Tenant::within(&called, json!({}), async |tenant| {
+            aggregates(&Space::open(tenant.clone(), "t29").await?).await
+        })
+        .await
+    });
+}
+
+async fn aggregates(space: &Space) -> anyhow::Result<()> {
+    let places = forbidden(space).await?;
+    let (super_api, port) = &places[0];
+    // A Service without a selector, and a slice that names the super API server.
+    let ports = json!([{"name": "https", "port": port}]);
+    let metadata = json!({"name": "slice"});
+    space
+        .create(
+            SERVICE,
+            json!({"metadata": metadata, "spec": {"ports": ports}}),
+        )
+        .await?;
+    let slice = json!({
+        "metadata": {"name": "slice-1", "labels": {"kubernetes.io/service-name": "slice"}},
+        "addressType": "IPv4", "ports": ports,
+        "endpoints": [{"addresses": [super_api], "conditions": {"ready": true}}],
+    });
+    space.create(ENDPOINT_SLICE, slice).await?;
+    let mut services = vec![("slice".to_owned(), *port)];
+    let names = [
+        super_api.as_str(),
+        "kubernetes.default.svc.cluster.local",
+        "localhost",
+    ];
+    for (number, host) in names.into_iter().enumerate() {
+        let service = format!("name-{number}");
+        let spec = json!({"type": "ExternalName", "externalName": host, "ports": ports});
+        let metadata = json!({"name": service});
+        space
+            .create(SERVICE, json!({"metadata": metadata, "spec": spec}))
+            .await?;
+        services.push((service, *port));
+    }
+    for (service, port) in services {
+        let group = format!("{service}.example.com");
+        let object = json!({
+            "metadata": {"name": format!("v1.{group}")},
+            "spec": {
+                "group": group, "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 100,
+                "insecureSkipTLSVerify": true,
+                "service": {"namespace": space.name, "name": service, "port": port},
+            },
+        });
+        let object = space.side().create(API_SERVICE, object).await?;
+        let why = eventually(PODS, "it is found unavailable", async || {
+            let seen = space.side().get(API_SERVICE, "", name(&object)).await?;
+            ensure!(condition(&seen, "Available") == "False", "{seen}");
+            Ok(seen["status"].to_string())
+        })
+        .await?;
+        ensure!(
+            service == "slice" || why.contains(REFUSED),
+            "{service}: {why}"
+        );
+        // Whatever answered there would answer with a code of its own.
+        for path in [
+            "v1",
+            "v1/namespaces",
+            "v1/redirect?location=https://10.96.0.1/",
+        ] {
+            let answer = space.side().text(&format!("/apis/{group}/{path}")).await;
+            let code = answer.as_ref().map_or_else(|problem| problem.code, |_| 200);
+            ensure!(code == 503, "{service} {path}: {answer:?}");
+        }
+    }
+    let slices = space.above().list(ENDPOINT_SLICE, &space.twin, "").await?;
+    for slice in &slices {
+        let text = slice["endpoints"].to_string();
+        ensure!(!text.contains(super_api), "{slice}");
+    }
+    Ok(())
 }
 
 /// In a tenant of its own: all others use their nodes.

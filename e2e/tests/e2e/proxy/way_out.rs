@@ -2,8 +2,9 @@
 
 use crate::kubectl::with_kubectl;
 use anyhow::ensure;
+use base64::{Engine, prelude::BASE64_STANDARD};
 use e2e::{
-    kind::{CONFIG_MAP, POD, SERVICE, VALIDATING_WEBHOOK},
+    kind::{CONFIG_MAP, DEFINITION, Kind, POD, SECRET, SERVICE, VALIDATING_WEBHOOK},
     make,
     space::{Space, within},
     tenant::A,
@@ -96,4 +97,105 @@ fn a_webhook_in_a_service_of_the_tenant_is_asked() {
             .says(&["Running"])?;
         Ok(())
     });
+}
+
+const MAPPING: Kind = Kind {
+    api_version: "stable.example.com/v1",
+    name: "Mapping",
+    plural: "mappings",
+};
+const MAPPING_2: Kind = Kind {
+    api_version: "stable.example.com/v2",
+    ..MAPPING
+};
+const MAPPINGS: &str = "mappings.stable.example.com";
+
+/// A webhook of the upstream suite that converts `hostPort` into `host` and `port`; returns its certificate.
+async fn converter(space: &Space) -> anyhow::Result<String> {
+    let key = rcgen::KeyPair::generate()?;
+    let names = vec![format!("convert.{}.svc", space.name)];
+    let certificate = rcgen::CertificateParams::new(names)?.self_signed(&key)?;
+    let pair = json!({"tls.crt": certificate.pem(), "tls.key": key.serialize_pem()});
+    let secret =
+        json!({"metadata": {"name": "convert"}, "type": "kubernetes.io/tls", "stringData": pair});
+    space.create(SECRET, secret).await?;
+    let mut container = make::container(
+        make::AGNHOST,
+        &[
+            "/agnhost",
+            "crd-conversion-webhook",
+            "--tls-cert-file=/keys/tls.crt",
+            "--tls-private-key-file=/keys/tls.key",
+            "--port=8080",
+        ],
+    );
+    container["volumeMounts"] = json!([{"name": "keys", "mountPath": "/keys", "readOnly": true}]);
+    let probe = json!({"path": "/readyz", "port": 8080, "scheme": "HTTPS"});
+    container["readinessProbe"] = json!({"httpGet": probe, "periodSeconds": 1});
+    let mut spec = make::pod_spec(container);
+    spec["volumes"] = json!([{"name": "keys", "secret": {"secretName": "convert"}}]);
+    let metadata = json!({"name": "convert", "labels": {"app": "convert"}});
+    let pod = json!({"metadata": metadata, "spec": spec});
+    space.create(POD, pod).await?;
+    space.create(SERVICE, make::service("convert")).await?;
+    space.ready("convert").await?;
+    Ok(certificate.pem())
+}
+
+#[test]
+fn a_conversion_webhook_of_the_tenant_is_asked() {
+    within(A, "convert", async |space| {
+        let certificate = converter(space).await?;
+        let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        let version = |name: &str, stored: bool| json!({"name": name, "served": true, "storage": stored, "schema": {"openAPIV3Schema": any}});
+        let service =
+            json!({"namespace": space.name, "name": "convert", "path": "/crdconvert", "port": 80});
+        let client = json!({"service": service, "caBundle": BASE64_STANDARD.encode(certificate)});
+        let definition = json!({
+            "metadata": {"name": MAPPINGS},
+            "spec": {
+                "group": "stable.example.com", "scope": "Namespaced",
+                "names": {"plural": MAPPING.plural, "singular": "mapping", "kind": MAPPING.name},
+                "versions": [version("v1", true), version("v2", false)],
+                "conversion": {
+                    "strategy": "Webhook",
+                    "webhook": {"clientConfig": client, "conversionReviewVersions": ["v1"]},
+                },
+            },
+        });
+        space.side().create(DEFINITION, definition).await?;
+        let result = converts(space).await;
+        space.side().delete(DEFINITION, "", MAPPINGS).await?;
+        result
+    });
+}
+
+async fn converts(space: &Space) -> anyhow::Result<()> {
+    let object = json!({"metadata": {"name": "one"}, "hostPort": "localhost:8080"});
+    eventually(
+        SOON,
+        "an object of the first version is made",
+        async || match space.create(MAPPING, object.clone()).await {
+            Err(problem) if problem.code != 409 => Err(problem.into()),
+            _ => Ok(()),
+        },
+    )
+    .await?;
+    // A ready pod isn't behind its Service's address on every node at once.
+    eventually(SOON, "it is read in the second version", async || {
+        let read = space.get(MAPPING_2, "one").await?;
+        ensure!(
+            read["host"] == "localhost" && read["port"] == "8080",
+            "{read}"
+        );
+        Ok(())
+    })
+    .await?;
+    let object = json!({"metadata": {"name": "two"}, "host": "example.com", "port": "443"});
+    space.create(MAPPING_2, object).await?;
+    let stored = space.get(MAPPING, "two").await?;
+    ensure!(stored["hostPort"] == "example.com:443", "{stored}");
+    let listed = space.side().list(MAPPING_2, &space.name, "").await?;
+    ensure!(listed.len() == 2, "{listed:?}");
+    Ok(())
 }

@@ -1,0 +1,269 @@
+use super::*;
+use crate::{
+    index::tests::place,
+    world::{World, code, counted, head, id, say, text},
+};
+use bytes::Bytes;
+use futures::stream;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use std::{
+    convert::Infallible,
+    sync::atomic::{AtomicU64, Ordering},
+};
+use tokio::io::AsyncWriteExt;
+
+/// A super API server that has one log.
+async fn world() -> World {
+    World::new(|_| Response::new(text("a line\n"))).await
+}
+
+/// A super API server that answers everything with this.
+async fn saying(status: u16, message: String) -> World {
+    World::new(move |_| {
+        let said = serde_json::json!({"kind": "Status", "message": message}).to_string();
+        let response = Response::builder().status(status);
+        let response = response.header("Location", "https://10.0.0.1:6443/api/v1/secrets");
+        response.body(text(said)).unwrap()
+    })
+    .await
+}
+
+/// Asks the kubelet as tenant 1; `rest` is all after the path.
+async fn ask(world: &World, method: &str, path: &str, rest: &str) -> String {
+    let one = world.one();
+    let mut stream = world.tunnel(&one, &one).await.unwrap();
+    let text = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{rest}\r\n");
+    say(&mut stream, text.as_bytes()).await
+}
+
+/// T31, T32, T33: a request in a form that no client uses is answered with its code, and nothing is asked for it.
+#[tokio::test]
+async fn t32_t33_bad_requests_are_answered_with_their_code_and_ask_for_nothing() {
+    let world = world().await;
+    let long = format!("X: {}\r\n", "x".repeat(2 * HEAD_MAX));
+    let many = "X: y\r\n".repeat(200);
+    let exec = "/exec/default/web/main?command=id&output=1";
+    let logs = "/containerLogs/default/web/main";
+    let rows: &[(&str, &str, &str, u16)] = &[
+        ("GET", "/containerLogs/default/../web/main", "", 400),
+        ("GET", "/containerLogs/other/../default/web/main", "", 400),
+        ("GET", "/containerLogs/..%2fdefault/web/main", "", 400),
+        ("GET", "/containerLogs/default%2fweb/main", "", 400),
+        ("GET", "/containerLogs/default/web%00/main", "", 400),
+        ("GET", "/containerLogs//default/web/main", "", 400),
+        ("GET", "/containerLogs/default//main", "", 400),
+        ("GET", "/containerLogs/default/web/main/", "", 400),
+        ("GET", "//containerLogs/default/web/main", "", 403),
+        ("GET", "/CONTAINERLOGS/default/web/main", "", 403),
+        ("GET", "/containerLogs/DEFAULT/web/main", "", 400),
+        ("GET", "/containerLogs/default/Web/main", "", 400),
+        (
+            "GET",
+            "/containerLogs/default/web/main?tailLines=x",
+            "",
+            400,
+        ),
+        ("GET", "/containerLogs/default/web/main?follow=%zz", "", 400),
+        ("GET", "/containerLogs/default/none/main", "", 404),
+        (
+            "GET",
+            "http://10.0.0.1/containerLogs/default/none/main",
+            "",
+            404,
+        ),
+        ("POST", logs, "Content-Length: 0\r\n", 405),
+        ("TRACE", logs, "", 405),
+        ("GET", "/metrics", "", 403),
+        (
+            "POST",
+            "/run/default/web/main?cmd=id",
+            "Content-Length: 0\r\n",
+            403,
+        ),
+        ("OPTIONS", "*", "", 400),
+        ("POST", exec, "", 400),
+        (
+            "POST",
+            exec,
+            "Upgrade: SPDY/3.1\r\nUpgrade: websocket\r\n",
+            400,
+        ),
+        (
+            "POST",
+            exec,
+            "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+            400,
+        ),
+        (
+            "POST",
+            exec,
+            "Upgrade: SPDY/3.1\r\nContent-Length: 5\r\n",
+            400,
+        ),
+        (
+            "POST",
+            exec,
+            "Upgrade: SPDY/3.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+            400,
+        ),
+        (
+            "POST",
+            exec,
+            "Content-Length: 1\r\nContent-Length: 2\r\n",
+            400,
+        ),
+        ("POST", exec, "Transfer-Encoding: gzip\r\n", 400),
+        ("GET", logs, " folded: x\r\n", 400),
+        ("GET", logs, &long, 431),
+        ("GET", logs, &many, 431),
+    ];
+    for (method, path, headers, wanted) in rows {
+        let got = ask(&world, method, path, headers).await;
+        assert_eq!(
+            code(&got),
+            *wanted,
+            "{method} {path} {headers:.60}: {got:.200}"
+        );
+    }
+    // HTTP/2 in the middle of HTTP/1.1: it is closed without a word.
+    let one = world.one();
+    let mut stream = world.tunnel(&one, &one).await.unwrap();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    assert_eq!(say(&mut stream, preface).await, "");
+    assert!(world.asked.lock().is_empty(), "{:?}", world.asked.lock());
+    let odd = rows.iter().filter(|(_, path, headers, code)| {
+        *code == 400 && headers.is_empty() && !path.contains('?')
+    });
+    let times = odd.count() as u64;
+    counted(&world.metrics, &id(1), Plane::Kubelet, "path", times).await;
+}
+
+/// T33: the request to the super cluster is made anew, of names and headers that are known.
+#[tokio::test]
+async fn t33_of_a_callers_headers_none_but_those_of_an_upgrade_go_on() {
+    let world = world().await;
+    let bad = "X-Remote-User: system:admin\r\nX-Remote-Group: system:masters\r\nImpersonate-User: system:admin\r\n\
+               Authorization: Bearer \r\nAuthorization: Bearer stolen\r\nX-Forwarded-For: 127.0.0.1\r\n\
+               Proxy-Authorization: Basic x\r\nTE: trailers\r\nKeep-Alive: timeout=5\r\nTrailer: X\r\n\
+               Connection: X-Remote-User, Upgrade\r\nX-Sublet-Tenant: other\r\n";
+    let path = "/containerLogs/default/web/main?tailLines=5&command=rm&x=%26follow%3dtrue";
+    let got = ask(&world, "GET", path, bad).await;
+    assert_eq!(code(&got), 200, "{got}");
+    assert!(got.contains("a line"), "{got}");
+    let exec = "/exec/default/web/main?command=a+b%26c&input=1";
+    let upgrade =
+        format!("{bad}Upgrade: websocket\r\nSec-WebSocket-Key: k\r\nSec-WebSocket-Version: 13\r\n");
+    // The super API server that is played doesn't upgrade: its answer is passed on.
+    ask(&world, "GET", exec, &upgrade).await;
+    let asked = world.asked.lock();
+    let told: Vec<_> = asked
+        .iter()
+        .map(|parts| (parts.method.as_str(), parts.uri.to_string()))
+        .collect();
+    let pod = format!(
+        "/api/v1/namespaces/{}/pods/web",
+        place(1, "default", "web").0
+    );
+    let wanted = [
+        ("GET", format!("{pod}/log?tailLines=5&container=main")),
+        (
+            "GET",
+            format!("{pod}/exec?command=a%20b%26c&stdin=true&container=main"),
+        ),
+    ];
+    assert_eq!(told, wanted);
+    assert!(asked[0].headers.is_empty(), "{:?}", asked[0].headers);
+    let mut names: Vec<&str> = asked[1].headers.keys().map(|name| name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "connection",
+            "sec-websocket-key",
+            "sec-websocket-version",
+            "upgrade"
+        ]
+    );
+}
+
+/// T28, T39: a redirect isn't followed, and what the super cluster says of itself stays here.
+#[tokio::test]
+async fn t28_redirects_and_refusals_of_the_super_cluster_stay_here() {
+    let twin = place(1, "default", "web").0;
+    for status in [301, 302, 307, 401, 403, 429] {
+        let world = saying(status, format!("user sublet may not get pods in {twin}")).await;
+        let got = ask(&world, "GET", "/containerLogs/default/web/main", "").await;
+        assert_eq!(code(&got), 502, "{status}: {got}");
+        assert!(!got.contains(&twin) && !got.contains("10.0.0.1"), "{got}");
+        assert_eq!(world.asked.lock().len(), 1, "{status} was followed");
+    }
+    let world = saying(500, "dial tcp 10.0.0.7:10250: connection refused".into()).await;
+    let got = ask(&world, "GET", "/containerLogs/default/web/main", "").await;
+    assert!(code(&got) == 502 && !got.contains("10.0.0.7"), "{got}");
+    let world = saying(400, format!("container main in {twin} is waiting to start")).await;
+    let got = ask(&world, "GET", "/containerLogs/default/web/main", "").await;
+    assert!(
+        code(&got) == 400 && got.contains("main in default is waiting"),
+        "{got}"
+    );
+}
+
+/// T34: a thief inside a tunnel, with another tenant's certificate or with none of the tunnel's.
+#[tokio::test]
+async fn t34_both_proofs_must_name_the_same_tenant() {
+    let world = world().await;
+    let (one, two) = (world.one(), world.authorities[1].client(36_500));
+    for (outer, inner) in [(&one, &two), (&two, &one)] {
+        if let Ok(mut stream) = world.tunnel(outer, inner).await {
+            let answer = say(&mut stream, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+            assert_eq!(answer, "");
+        }
+    }
+    counted(&world.metrics, "", Plane::Kubelet, "no_identity", 2).await;
+    // The same pod's name leads each to its own.
+    for (who, n) in [(&one, 1), (&two, 2)] {
+        let mut stream = world.tunnel(who, who).await.unwrap();
+        let request =
+            b"GET /containerLogs/default/web/main HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        assert_eq!(code(&say(&mut stream, request).await), 200);
+        let asked = world.asked.lock().pop().unwrap().uri.to_string();
+        assert!(asked.contains(&place(n, "default", "web").0), "{asked}");
+    }
+}
+
+/// T40: a client that never reads is served as little as it takes, and holds up nobody.
+#[tokio::test]
+async fn t40_for_a_client_that_never_reads_little_is_held() {
+    const CHUNK: u64 = 64 << 10;
+    let given = Arc::new(AtomicU64::new(0));
+    let giving = given.clone();
+    let world = World::new(move |_| {
+        let giving = giving.clone();
+        let endless = stream::repeat_with(move || {
+            giving.fetch_add(CHUNK, Ordering::Relaxed);
+            Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[b'x'; CHUNK as usize])))
+        });
+        Response::new(StreamBody::new(endless).boxed_unsync())
+    })
+    .await;
+    let one = world.one();
+    let mut stream = world.tunnel(&one, &one).await.unwrap();
+    let request = b"GET /containerLogs/default/web/main?follow=true HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    assert_eq!(code(&head(&mut stream).await.unwrap()), 200);
+    // Another client is answered meanwhile, until no more is taken for the first.
+    let mut before = u64::MAX;
+    loop {
+        let healthz = ask(&world, "GET", "/healthz", "").await;
+        assert_eq!(code(&healthz), 200);
+        let now = given.load(Ordering::Relaxed);
+        assert!(now < 64 << 20, "{now} bytes were taken for nobody");
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    drop(stream);
+    counted(&world.metrics, &id(1), Plane::Kubelet, "done", 1).await;
+}
