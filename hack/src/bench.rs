@@ -1,20 +1,41 @@
-//! `cargo xtask bench`: builds the programs as images hold them, and lets a load program measure.
+//! `cargo xtask bench`: builds the programs as a release holds them, and lets a load program measure.
 
 use std::ffi::OsString;
 
 use anyhow::{Result, bail};
 
-use crate::{binaries, images, paths, run};
+use crate::{binaries, cargo, images, paths, run};
 
 /// The first argument that asks for the running super cluster's proxy rather than for a syncer.
 const PROXY: &str = "proxy";
+
+/// The first argument that asks for all that a release is measured by.
+const ALL: &str = "all";
+
+/// The first argument that asks for the chart of what was kept, and for nothing to be measured.
+const CHART: &str = "chart";
 
 /// Runs a load program of the crate `e2e` with these arguments: `proxy` when they begin with that, else `bench`.
 pub(crate) fn measure(arguments: &[OsString]) -> Result<()> {
     match arguments.split_first() {
         Some((first, rest)) if first == PROXY => measure_proxy(rest),
+        Some((first, _)) if first == CHART => draw(),
+        Some((first, rest)) if first == ALL => {
+            let all = [OsString::from("--all")]
+                .into_iter()
+                .chain(rest.iter().cloned());
+            measure_syncer(&all.collect::<Vec<_>>())
+        }
         _ => measure_syncer(arguments),
     }
+}
+
+/// Draws chart and table in docs/bench anew. No speed is asked for, so whatever build there is does it.
+fn draw() -> Result<()> {
+    cargo::build_all()?;
+    let program = cargo::target_folder()?.join("debug/bench");
+    let mut load = run::command(program, ["--redraw"]);
+    run::visibly(load.current_dir(paths::repository()))
 }
 
 fn measure_syncer(arguments: &[OsString]) -> Result<()> {

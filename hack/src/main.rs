@@ -81,6 +81,8 @@ enum Command {
     #[command(
         disable_help_flag = true,
         after_help = "Examples:\n  cargo xtask bench burst --tokens both\n  cargo xtask bench steady fair restart idle\n  \
+                      cargo xtask bench all --save                    what a release keeps in docs/bench\n  \
+                      cargo xtask bench chart                         the chart of it, drawn anew\n  \
         cargo xtask bench proxy                         the proxy of the running super cluster"
     )]
     Bench {

@@ -1,7 +1,7 @@
 //! Flags, and the only wiring.
 
 use crate::{
-    client::Cluster,
+    client::{Cluster, Traffic},
     downward::read,
     engine::Engine,
     fleet::Fleet,
@@ -72,10 +72,10 @@ impl Args {
         let fleet = Fleet::new(
             &name,
             lock.as_ref(),
-            Cluster::new(&config, Pace::own("super cluster, Leases"))?,
+            Cluster::new(&config, Pace::own("super cluster, Leases"), Traffic::Rare)?,
         )?;
         let engine = Arc::new(Engine::new(
-            Cluster::new(&config, Pace::shared("super cluster"))?,
+            Cluster::new(&config, Pace::shared("super cluster"), Traffic::Steady)?,
             fleet.clone(),
             Metrics::new(),
             patrol::Rounds::every(Duration::from_secs(patrol_period)),

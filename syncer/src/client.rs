@@ -1,38 +1,36 @@
 //! Requests to one API server: HTTP/2, JSON in and out, no retry of its own.
 //!
 //! A client that retries by itself would write behind the checks that every write needs, so each failure goes back to
-//! the fair queue. Watches and other requests have connections of their own, so that a burst of one never starves the other.
+//! the fair queue. Watches and other requests have connections of their own, so that a burst of one never starves the
+//! other; a few requests at a time don't make a burst ([`Traffic`]).
 
-use crate::{fence, lanes::Lanes, pace::Pace, term::Permit};
+use crate::{
+    connect::{Answer, Dial, Stack, Unneeded, arriving},
+    lanes::Lanes,
+    pace::Pace,
+    term::Permit,
+};
 use bytes::Bytes;
 use futures::{FutureExt, TryFutureExt, future::BoxFuture};
 use http::{Method, Request, Response, header};
-use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
-use hyper_util::{
-    client::legacy::{Client as Http, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
-use kube::{
-    Config,
-    client::{Body, ConfigExt},
-};
-use rustls::client::Resumption;
+use http_body_util::{BodyExt, Limited};
+use kube::{Config, client::Body};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tenancy::arrival::{self, Shape};
-use tokio::sync::watch;
-use tower::{BoxError, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
+use tokio::sync::{Semaphore, watch};
+use tower::{BoxError, ServiceExt};
 
 /// No unary request takes longer; watches have limits of their own.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 /// Largest answer that is read: a page of 500 objects of the largest size that etcd stores would be far more, so pages
 /// shrink when this is met.
 const BODY_LIMIT: usize = 64 << 20;
-/// TLS sessions that are kept to resume: of one server.
-const SESSIONS: usize = 8;
-/// How often an idle connection is asked whether it lives, and how long the answer may take (R9).
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-const PING_LIMIT: Duration = Duration::from_secs(20);
+/// Requests to a tenant's API server that go beside its watches. A quiet tenant thus needs one connection.
+const BESIDE: usize = 2;
+/// Lists that such an API server is asked for at once. A tenant that is served anew has dozens to list, and hundreds of
+/// tenants begin at the same time: what all of those lists take together, the process would keep.
+const LISTS: usize = 2;
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -100,53 +98,79 @@ pub(crate) enum PatchType {
     StrategicMerge,
 }
 
-/// All that stands between a request and a connection. Not kube's own client, which hands each request to a task of its
-/// own and back: with two processors the ways between tasks cost as much as the rest.
-type Stack = BoxCloneSyncService<Request<Body>, Response<Answer>, BoxError>;
-
-/// The body of an answer, as it arrives.
-pub(crate) type Answer = UnsyncBoxBody<Bytes, BoxError>;
+/// How much is asked of an API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Traffic {
+    /// Much, all the time: requests have a connection of their own, which stays.
+    Steady,
+    /// Mostly next to nothing: a few requests at a time go beside the watches. Those beyond have a connection that is
+    /// closed again, since most of what a quiet tenant costs are its connections.
+    Rare,
+}
 
 /// One API server.
 #[derive(Clone)]
 pub(crate) struct Cluster {
+    server: Arc<Server>,
+}
+
+struct Server {
     requests: Stack,
-    watches: Arc<Lanes<Stack, kube::Error>>,
+    watches: Lanes<Stack>,
+    /// Places for requests beside the watches.
+    beside: Semaphore,
+    /// Places for lists.
+    lists: Semaphore,
     pace: Arc<Pace>,
     /// Counts changes of the definitions of kinds.
-    kinds: Arc<watch::Sender<u64>>,
+    kinds: watch::Sender<u64>,
 }
 
 impl Cluster {
     /// Prepares connections; nothing is dialled yet.
-    pub(crate) fn new(config: &Config, pace: Arc<Pace>) -> Result<Self, kube::Error> {
-        let tls = tls(config)?;
-        let requests = http2(config, &tls)?;
-        let of_watches = config.clone();
-        Ok(Self {
-            requests,
-            watches: Arc::new(Lanes::new(move || http2(&of_watches, &tls))?),
-            pace,
-            kinds: Arc::default(),
-        })
+    pub(crate) fn new(
+        config: &Config,
+        pace: Arc<Pace>,
+        traffic: Traffic,
+    ) -> Result<Self, kube::Error> {
+        let dial = Dial::new(config)?;
+        let requests = dial.stack(match traffic {
+            Traffic::Steady => Unneeded::Stays,
+            Traffic::Rare => Unneeded::Closes,
+        });
+        // The next watch on it may come later than a pool would wait.
+        let watches = Lanes::new(move || dial.stack(Unneeded::Stays));
+        Ok(Self::by(requests, watches, pace, traffic))
+    }
+
+    fn by(requests: Stack, watches: Lanes<Stack>, pace: Arc<Pace>, traffic: Traffic) -> Self {
+        let (beside, lists) = match traffic {
+            Traffic::Steady => (0, Semaphore::MAX_PERMITS),
+            Traffic::Rare => (BESIDE, LISTS),
+        };
+        Self {
+            server: Arc::new(Server {
+                requests,
+                watches,
+                beside: Semaphore::new(beside),
+                lists: Semaphore::new(lists),
+                pace,
+                kinds: watch::Sender::default(),
+            }),
+        }
     }
 
     /// One that a test answers for.
     #[cfg(test)]
     pub(crate) fn of(stack: Stack) -> Self {
         let watches = stack.clone();
-        let lanes = Lanes::new(move || Ok(watches.clone()));
-        Self {
-            requests: stack,
-            watches: Arc::new(lanes.unwrap()),
-            pace: Pace::own("fake"),
-            kinds: Arc::default(),
-        }
+        let lanes = Lanes::new(move || watches.clone());
+        Self::by(stack, lanes, Pace::own("fake"), Traffic::Steady)
     }
 
     /// What is known of the server from how its requests ended.
     pub(crate) fn pace(&self) -> &Pace {
-        &self.pace
+        &self.server.pace
     }
 
     /// The object at `path`.
@@ -156,17 +180,19 @@ impl Cluster {
 
     /// The page of a list at `path`.
     pub(crate) async fn list(&self, path: &str) -> Result<Value, Error> {
+        // It is never closed, and each request has a time limit.
+        let _place = self.server.lists.acquire().await;
         self.ask(Method::GET, path, None, Shape::List, None).await
     }
 
     /// A kind was defined or its definition changed: who waits for one may look again.
     pub(crate) fn kinds_changed(&self) {
-        self.kinds.send_modify(|count| *count += 1);
+        self.server.kinds.send_modify(|count| *count += 1);
     }
 
     /// Tells of changes of the definitions of kinds.
     pub(crate) fn kinds(&self) -> watch::Receiver<u64> {
-        self.kinds.subscribe()
+        self.server.kinds.subscribe()
     }
 
     /// The object at `path`, or nothing when there is none.
@@ -258,14 +284,13 @@ impl Cluster {
     /// The body of a watch, as it arrives.
     pub(crate) async fn watch(&self, path: &str) -> Result<Answer, Error> {
         let result = self.open(path).await;
-        self.pace.observe(&result);
+        self.server.pace.observe(&result);
         result
     }
 
     async fn open(&self, path: &str) -> Result<Answer, Error> {
         let request = request(Method::GET, path, None)?;
-        let lane = self.watches.take();
-        let (lane, place) = lane.map_err(|err| Error::Unavailable(err.to_string()))?;
+        let (lane, place) = self.server.watches.take();
         let response = tokio::time::timeout(REQUEST_LIMIT, send(&lane, request))
             .await
             .map_err(|_| {
@@ -304,7 +329,7 @@ impl Cluster {
         permit: Option<&Permit>,
     ) -> Result<Value, Error> {
         let mut request = request(method, path, body)?;
-        let pass = self.pace.enter().await;
+        let pass = self.server.pace.enter().await;
         let has_ended = || permit.is_some_and(|permit| !permit.holds());
         if has_ended() {
             return Err(Error::Revoked);
@@ -323,8 +348,13 @@ impl Cluster {
     }
 
     async fn exchange(&self, request: Request<Body>, answer: Shape) -> Result<Value, Error> {
+        let beside = self.server.beside.try_acquire();
+        let stack = match &beside {
+            Ok(_place) => self.server.watches.first(),
+            Err(_) => self.server.requests.clone(),
+        };
         let exchange = async {
-            let response = send(&self.requests, request)
+            let response = send(&stack, request)
                 .await
                 .map_err(|err| unavailable(&*err))?;
             let (parts, body) = response.into_parts();
@@ -341,63 +371,12 @@ impl Cluster {
     }
 }
 
-/// How to speak TLS with an API server, for all connections to it.
-fn tls(config: &Config) -> Result<rustls::ClientConfig, kube::Error> {
-    let mut tls = config.rustls_client_config()?;
-    // By default room for the sessions of 256 servers is set aside, for each of hundreds of tenants.
-    tls.resumption = Resumption::in_memory_sessions(SESSIONS);
-    Ok(tls)
-}
-
-/// kube's own client speaks HTTP/1.1 only and would open a connection for every watch.
-fn http2(config: &Config, tls: &rustls::ClientConfig) -> Result<Stack, kube::Error> {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(Duration::from_secs(10)));
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(tls.clone())
-        .https_or_http();
-    let connector = match &config.tls_server_name {
-        Some(name) => {
-            let name = rustls::pki_types::ServerName::try_from(name.clone())
-                .map_err(|err| kube::Error::Service(Box::new(err)))?;
-            connector.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name))
-        }
-        None => connector,
-    };
-    let http: Http<_, fence::Fenced> = Http::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .http2_only(true)
-        .http2_keep_alive_interval(PING_INTERVAL)
-        .http2_keep_alive_timeout(PING_LIMIT)
-        .http2_keep_alive_while_idle(true)
-        .build(connector.enable_http2().wrap_connector(tcp));
-    let service = ServiceBuilder::new()
-        .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer()?)
-        .map_err(BoxError::from)
-        .map_request(fence::fence)
-        .map_response(|response: Response<_>| response.map(arriving))
-        .service(http);
-    Ok(BoxCloneSyncService::new(service))
-}
-
 /// Sends a request when the stack is ready for it. The future's type is erased: it would be part of that of every task.
 fn send(
     stack: &Stack,
     request: Request<Body>,
 ) -> BoxFuture<'static, Result<Response<Answer>, BoxError>> {
     stack.clone().oneshot(request).boxed()
-}
-
-/// Any body as an [`Answer`].
-pub(crate) fn arriving<B>(body: B) -> Answer
-where
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    body.map_err(Into::into).boxed_unsync()
 }
 
 fn request(
@@ -412,8 +391,10 @@ fn request(
     if let Some((content_type, _)) = body {
         builder = builder.header(header::CONTENT_TYPE, content_type);
     }
-    let bytes = body
-        .map(|(_, value)| value.to_string().into_bytes())
+    let bytes = body.map(|(_, value)| serde_json::to_vec(value));
+    let bytes = bytes
+        .transpose()
+        .map_err(|err| Error::Malformed(format!("the body for {path}: {err}")))?
         .unwrap_or_default();
     builder
         .body(Body::from(bytes))
@@ -464,4 +445,59 @@ fn unavailable(err: &dyn std::error::Error) -> Error {
         source = cause.source();
     }
     Error::Unavailable(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{Server, line};
+    use serde_json::json;
+
+    /// A cluster with rare traffic, and who answers on the connection for requests and on the one for watches.
+    fn quiet() -> (Cluster, [Server; 2]) {
+        let (requests, own) = line();
+        let (watches, shared) = line();
+        let lanes = Lanes::new(move || watches.clone());
+        let cluster = Cluster::by(requests, lanes, Pace::own("fake"), Traffic::Rare);
+        (cluster, [own, shared])
+    }
+
+    #[tokio::test]
+    async fn a_few_requests_go_beside_the_watches_and_the_others_by_a_connection_of_their_own() {
+        let (cluster, [mut own, mut shared]) = quiet();
+        let asked = async {
+            let few = (0..=BESIDE).map(|_| cluster.get("/early"));
+            let early = futures::future::join_all(few).await;
+            early
+                .into_iter()
+                .chain([cluster.get("/late").await])
+                .all(|answer| answer.is_ok())
+        };
+        let answers = async {
+            // The last one is answered first: all are under way at once.
+            let mut paths = vec![own.answer("GET", 200, &json!({})).await.path];
+            for _ in 0..=BESIDE {
+                paths.push(shared.answer("GET", 200, &json!({})).await.path);
+            }
+            paths
+        };
+        let (is_answered, paths) = tokio::join!(asked, answers);
+        assert!(is_answered);
+        assert_eq!(paths, ["/early", "/early", "/early", "/late"]);
+    }
+
+    #[tokio::test]
+    async fn a_tenant_is_asked_for_a_few_lists_at_a_time() {
+        let (cluster, [mut own, mut shared]) = quiet();
+        let lists = (0..=LISTS).map(|_| cluster.list("/pods"));
+        let asked = futures::future::join_all(lists);
+        let answers = async {
+            for _ in 0..=LISTS {
+                assert!(own.is_silent());
+                shared.answer("GET", 200, &json!({"items": []})).await;
+            }
+        };
+        let (asked, ()) = tokio::join!(asked, answers);
+        assert!(asked.iter().all(Result::is_ok));
+    }
 }

@@ -1,7 +1,8 @@
 //! An API server that a test answers for, request by request.
 
 use crate::{
-    client::{Cluster, arriving},
+    client::Cluster,
+    connect::{Stack, arriving},
     engine::Engine,
     fleet::Fleet,
     metrics::Metrics,
@@ -22,7 +23,7 @@ use tenancy::{
     sharing::{Opened, Shared},
     tenant::{Tenant as Rules, TenantId},
 };
-use tower::{ServiceExt, util::BoxCloneSyncService};
+use tower::ServiceExt;
 use tower_test::mock::{self, Handle};
 
 /// How long a request may take to come.
@@ -30,13 +31,15 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// A cluster and the side that answers.
 pub(crate) fn fake() -> (Cluster, Server) {
+    let (stack, server) = line();
+    (Cluster::of(stack), server)
+}
+
+/// A connection and the side that answers.
+pub(crate) fn line() -> (Stack, Server) {
     let (service, handle) = mock::pair::<Request<Body>, Response<Body>>();
-    (
-        Cluster::of(BoxCloneSyncService::new(
-            service.map_response(|response: Response<Body>| response.map(arriving)),
-        )),
-        Server(handle),
-    )
+    let service = service.map_response(|response: Response<Body>| response.map(arriving));
+    (Stack::new(service), Server(handle))
 }
 
 /// An engine whose super cluster is `cluster`, as yet without a right to write.

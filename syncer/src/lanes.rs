@@ -17,38 +17,43 @@ pub(crate) struct Place {
 }
 
 /// What opens connections, one for each lane.
-pub(crate) struct Lanes<S, E> {
-    open: Box<dyn Fn() -> Result<S, E> + Send + Sync>,
+pub(crate) struct Lanes<S> {
+    open: Box<dyn Fn() -> S + Send + Sync>,
     /// The count of an [`Arc`] is that of the lane's watches, and one more.
     lanes: Mutex<Vec<(S, Arc<()>)>>,
 }
 
-impl<S: Clone, E> Lanes<S, E> {
+impl<S: Clone> Lanes<S> {
     /// One lane; more are opened when they are needed.
-    pub(crate) fn new(open: impl Fn() -> Result<S, E> + Send + Sync + 'static) -> Result<Self, E> {
-        let first = open()?;
-        Ok(Self {
+    pub(crate) fn new(open: impl Fn() -> S + Send + Sync + 'static) -> Self {
+        let first = (open(), Arc::default());
+        Self {
             open: Box::new(open),
-            lanes: Mutex::new(vec![(first, Arc::default())]),
-        })
+            lanes: Mutex::new(vec![first]),
+        }
+    }
+
+    /// The lane that is always there, for a request that ends soon.
+    pub(crate) fn first(&self) -> S {
+        self.lanes.lock()[0].0.clone()
     }
 
     /// A lane with room for one more watch, and the right to it.
-    pub(crate) fn take(&self) -> Result<(S, Place), E> {
+    pub(crate) fn take(&self) -> (S, Place) {
         let mut lanes = self.lanes.lock();
         let has_room = |(_, watches): &&(S, Arc<()>)| Arc::strong_count(watches) <= EACH;
         if let Some((lane, watches)) = lanes.iter().find(has_room) {
             let place = Place {
                 _watches: watches.clone(),
             };
-            return Ok((lane.clone(), place));
+            return (lane.clone(), place);
         }
-        let (lane, watches) = ((self.open)()?, Arc::default());
+        let (lane, watches) = ((self.open)(), Arc::default());
         let place = Place {
             _watches: Arc::clone(&watches),
         };
         lanes.push((lane.clone(), watches));
-        Ok((lane, place))
+        (lane, place)
     }
 }
 
@@ -60,14 +65,13 @@ mod tests {
     #[test]
     fn no_connection_has_more_watches_than_an_api_server_takes() {
         let opened = AtomicUsize::new(0);
-        let open = move || Ok::<_, ()>(opened.fetch_add(1, Ordering::Relaxed));
-        let lanes = Lanes::new(open).unwrap();
-        let mut taken: Vec<(usize, Place)> = (0..130).map(|_| lanes.take().unwrap()).collect();
+        let lanes = Lanes::new(move || opened.fetch_add(1, Ordering::Relaxed));
+        let mut taken: Vec<(usize, Place)> = (0..130).map(|_| lanes.take()).collect();
         let on = |taken: &[(usize, Place)], lane: usize| {
             taken.iter().filter(|(of, _)| *of == lane).count()
         };
         assert_eq!([0, 1, 2].map(|lane| on(&taken, lane)), [EACH, EACH, 2]);
         taken.remove(0);
-        assert_eq!(lanes.take().unwrap().0, 0, "what ends makes room");
+        assert_eq!(lanes.take().0, 0, "what ends makes room");
     }
 }

@@ -12,6 +12,7 @@
 pub mod args;
 
 mod client;
+mod connect;
 mod fence;
 mod kubeconfig;
 mod lanes;

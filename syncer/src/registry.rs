@@ -7,7 +7,7 @@ mod sharing;
 
 use crate::{
     budget::{self, Shared},
-    client::Cluster,
+    client::{Cluster, Traffic},
     engine::Engine,
     external,
     fleet::Stored,
@@ -30,6 +30,7 @@ use std::{
 };
 use tenancy::{
     kind::{self, KINDS, SuperWatch},
+    naming,
     tenant::{Tenant as Rules, TenantId},
 };
 use tokio::sync::Notify;
@@ -81,6 +82,7 @@ struct Wanted {
 /// What a tenant is served by; another one is served anew.
 #[derive(PartialEq)]
 struct Served {
+    /// Hash of the text: credentials aren't kept a second time.
     kubeconfig: String,
     kinds: Vec<u8>,
 }
@@ -88,7 +90,7 @@ struct Served {
 impl Served {
     fn of(wanted: &Wanted) -> Self {
         Self {
-            kubeconfig: wanted.kubeconfig.clone(),
+            kubeconfig: naming::hash(&[wanted.kubeconfig.as_bytes()]),
             kinds: kinds(&wanted.rules),
         }
     }
@@ -449,7 +451,7 @@ async fn start(
     let mut tenant = Tenant::new(
         wanted.rules.clone(),
         wanted.record.clone(),
-        Cluster::new(&config, Pace::own(&wanted.rules.vcp_name))?,
+        Cluster::new(&config, Pace::own(&wanted.rules.vcp_name), Traffic::Rare)?,
         table,
         engine.offered.clone(),
         term.clone(),

@@ -5,7 +5,6 @@
 //! stops nothing.
 
 use crate::client::{Cluster, Error};
-use bytes::BytesMut;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use std::time::Duration;
@@ -225,13 +224,16 @@ async fn follow(
                 .map(u64::from)
                 .sum::<u64>()
                 % 300;
-        let path = format!(
-            "{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={limit}&resourceVersion={version}{}",
-            target.path,
-            selector(target)
-        );
-        let mut body = Box::pin(cluster.watch(&path)).await?;
-        let mut buffer = BytesMut::new();
+        let mut body = {
+            // Not kept while the watch goes on.
+            let path = format!(
+                "{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={limit}&resourceVersion={version}{}",
+                target.path,
+                selector(target)
+            );
+            Box::pin(cluster.watch(&path)).await?
+        };
+        let mut lines = Lines::default();
         loop {
             let frame = tokio::time::timeout(SILENCE_LIMIT, body.frame())
                 .await
@@ -240,20 +242,46 @@ async fn follow(
                 })?;
             let Some(frame) = frame else { break };
             let frame = frame.map_err(|err| Error::Unavailable(err.to_string()))?;
-            let Ok(data) = frame.into_data() else {
-                continue;
-            };
-            buffer.extend_from_slice(&data);
-            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
-                let line = buffer.split_to(end + 1);
-                tell(&line, target, &mut version, sink)?;
-            }
-            if buffer.len() > LINE_LIMIT {
-                return Err(Error::Malformed(format!(
-                    "an event of more than {LINE_LIMIT} bytes"
-                )));
+            if let Ok(data) = frame.into_data() {
+                lines.each(&data, |line| tell(line, target, &mut version, sink))?;
             }
         }
+    }
+}
+
+/// The lines of a watch, put together from what arrives. An event mostly arrives whole, and is read where it is; between
+/// events nothing is kept.
+#[derive(Default)]
+struct Lines {
+    /// The beginning of a line.
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    /// Gives each line that is complete with `data`.
+    fn each(
+        &mut self,
+        data: &[u8],
+        mut tell: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut rest = data;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            let (line, after) = rest.split_at(end + 1);
+            rest = after;
+            if self.begun.is_empty() {
+                tell(line)?;
+            } else {
+                self.begun.extend_from_slice(line);
+                tell(&std::mem::take(&mut self.begun))?;
+            }
+        }
+        self.begun.extend_from_slice(rest);
+        if self.begun.len() > LINE_LIMIT {
+            return Err(Error::Malformed(format!(
+                "an event of more than {LINE_LIMIT} bytes"
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -403,6 +431,25 @@ mod tests {
         }
         assert_eq!(*told.0.lock(), ["+a", "-a"]);
         assert_eq!(version, "9");
+    }
+
+    #[test]
+    fn lines_are_put_together_however_they_arrive() {
+        let text = b"{\"a\":1}\n\n{\"b\":2}\n{\"c\"";
+        for size in 1..=text.len() {
+            let (mut lines, mut told) = (Lines::default(), vec![]);
+            for data in text.chunks(size) {
+                let tell = |line: &[u8]| {
+                    told.push(String::from_utf8(line.to_vec()).unwrap());
+                    Ok(())
+                };
+                lines.each(data, tell).unwrap();
+            }
+            assert_eq!(told, ["{\"a\":1}\n", "\n", "{\"b\":2}\n"], "{size}");
+            assert_eq!(lines.begun, b"{\"c\"");
+        }
+        let mut lines = Lines::default();
+        assert!(lines.each(&vec![0; LINE_LIMIT + 1], |_| Ok(())).is_err());
     }
 
     #[test]

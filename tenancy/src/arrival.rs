@@ -22,13 +22,12 @@ pub enum Shape {
 
 /// Reads one text.
 pub fn read(text: &[u8], shape: Shape) -> Result<Value, serde_json::Error> {
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
     let place = match shape {
         Shape::Object => Place::Object(None),
         Shape::Metadata => Place::Object(Some(&|_| true)),
         Shape::List => Place::List,
     };
-    whole(place, &mut deserializer)
+    whole(place, text)
 }
 
 /// An event of a watch.
@@ -51,19 +50,18 @@ pub fn event(
         was_known.set(is_known(kind, metadata));
         was_known.get()
     };
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let value = whole(Place::Event(&ask), &mut deserializer)?;
+    let value = whole(Place::Event(&ask), text)?;
     Ok(Event {
         value,
         is_known: was_known.get(),
     })
 }
 
-fn whole(
-    place: Place<'_>,
-    deserializer: &mut serde_json::Deserializer<serde_json::de::SliceRead<'_>>,
-) -> Result<Value, serde_json::Error> {
-    let value = place.deserialize(&mut *deserializer)?;
+fn whole(place: Place<'_>, text: &[u8]) -> Result<Value, serde_json::Error> {
+    // Once for the whole, rather than for every name and text in it.
+    let text = std::str::from_utf8(text).map_err(serde_json::Error::custom)?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = place.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(value)
 }
@@ -247,6 +245,7 @@ mod tests {
         for text in ["", "{", "{}x", r#"{"a":}"#] {
             assert!(read(text.as_bytes(), Shape::Object).is_err(), "{text}");
         }
+        assert!(read(b"{\"a\": \"\xff\"}", Shape::Object).is_err());
     }
 
     fn json() -> impl Strategy<Value = Value> {

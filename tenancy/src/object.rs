@@ -117,22 +117,24 @@ fn texts(map: Option<&Value>) -> impl Iterator<Item = (&str, &str)> {
 
 /// [`Value::pointer`], which copies each step of the pointer, without the copies: objects are asked like this all the time.
 pub fn at<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
-    if pointer.contains('~') {
-        return value.pointer(pointer);
-    }
-    let mut steps = pointer.split('/');
-    if steps.next() != Some("") {
-        return None;
-    }
+    let Some(mut rest) = pointer.strip_prefix('/') else {
+        return pointer.is_empty().then_some(value);
+    };
     let mut found = value;
-    for step in steps {
+    loop {
+        let end = rest.bytes().position(|byte| matches!(byte, b'/' | b'~'));
+        let step = &rest[..end.unwrap_or(rest.len())];
+        let is_escaped = end.is_some_and(|end| rest.as_bytes()[end] == b'~');
         found = match found {
-            Value::Object(map) => map.get(step)?,
-            Value::Array(_) => return value.pointer(pointer),
+            Value::Object(map) if !is_escaped => map.get(step)?,
+            Value::Object(_) | Value::Array(_) => return value.pointer(pointer),
             _ => return None,
         };
+        match end {
+            Some(end) => rest = &rest[end + 1..],
+            None => return Some(found),
+        }
     }
-    Some(found)
 }
 
 /// Copies the named fields of `from` into a new map; absent fields stay absent.

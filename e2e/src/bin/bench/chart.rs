@@ -1,16 +1,30 @@
-//! A chart of a document: pairs of bars, straight in the super cluster and through tenants.
+//! A chart of a document: pairs of bars. Where the same was done straight in the super cluster, that is the other bar, and
+//! else what is wanted.
 
+use crate::results::median;
 use serde_json::Value;
 use std::fmt::Write;
 
-/// A pair of bars: scenario, tokens, title, unit, and where the figure is in a run.
+/// A pair of bars: scenario, tokens, title, unit, where the figure is in a run or in the median, and what the other bar is.
 struct Row(
     &'static str,
     &'static str,
     &'static str,
     &'static str,
     &'static str,
+    Beside,
 );
+
+/// The other bar.
+#[derive(Clone, Copy)]
+enum Beside {
+    /// The same figure of the run straight in the super cluster.
+    Direct,
+    /// What is wanted.
+    Wanted(f64),
+}
+
+use Beside::{Direct, Wanted};
 
 const ROWS: &[Row] = &[
     Row(
@@ -19,6 +33,7 @@ const ROWS: &[Row] = &[
         "Burst of pods: throughput",
         "pods/s",
         "/podsPerSecond",
+        Direct,
     ),
     Row(
         "burst",
@@ -26,6 +41,7 @@ const ROWS: &[Row] = &[
         "Burst: create to Ready, p99",
         "ms",
         "/milliseconds/createToReady/p99",
+        Direct,
     ),
     Row(
         "burst",
@@ -33,6 +49,7 @@ const ROWS: &[Row] = &[
         "Burst of pods with tokens: throughput",
         "pods/s",
         "/podsPerSecond",
+        Direct,
     ),
     Row(
         "steady",
@@ -40,6 +57,7 @@ const ROWS: &[Row] = &[
         "Steady: create to super pod, p50",
         "ms",
         "/milliseconds/createToSuperPod/p50",
+        Direct,
     ),
     Row(
         "steady",
@@ -47,6 +65,7 @@ const ROWS: &[Row] = &[
         "Steady: create to Ready, p50",
         "ms",
         "/milliseconds/createToReady/p50",
+        Direct,
     ),
     Row(
         "steady",
@@ -54,6 +73,7 @@ const ROWS: &[Row] = &[
         "Steady: create to Ready, p99",
         "ms",
         "/milliseconds/createToReady/p99",
+        Direct,
     ),
     Row(
         "fair",
@@ -61,6 +81,39 @@ const ROWS: &[Row] = &[
         "Beside a burst: quiet tenants, p99",
         "ms",
         "/quiet/milliseconds/createToReady/p99",
+        Direct,
+    ),
+    Row(
+        "idle",
+        "off",
+        "500 idle tenants: memory of the syncer",
+        "MiB",
+        "/crowd/syncerPssMiB",
+        Wanted(150.0),
+    ),
+    Row(
+        "idle",
+        "off",
+        "500 idle tenants: CPU of the syncer",
+        "% of a core",
+        "/crowd/syncerPercentOfACore",
+        Wanted(5.0),
+    ),
+    Row(
+        "handover",
+        "off",
+        "Syncer killed: until its last tenant is served",
+        "s",
+        "/handover/secondsToLast",
+        Wanted(12.0),
+    ),
+    Row(
+        "ceiling",
+        "off",
+        "Pods a second and core of the syncer",
+        "",
+        "/ceiling/both/podsPerSecondAndCore",
+        Wanted(6_000.0),
     ),
 ];
 
@@ -70,16 +123,21 @@ const LONGEST: f64 = 330.0;
 const BAR: f64 = 14.0;
 const GAP: f64 = 16.0;
 const TOP: f64 = 44.0;
-const COLOURS: [(&str, &str, &str); 2] = [
-    ("/direct", "straight in the super cluster", "#9aa5b1"),
-    ("/synced", "through tenants, by Sublet", "#2f6fdb"),
+/// What the bars are, where in the chart that is said, and their colours.
+const LEGEND: [(&str, f64, &str); 3] = [
+    ("by Sublet", 0.0, SUBLET),
+    ("straight in the super cluster", 100.0, DIRECT),
+    ("wanted", 310.0, WANTED),
 ];
+const SUBLET: &str = "#2f6fdb";
+const DIRECT: &str = "#9aa5b1";
+const WANTED: &str = "#d9c9a3";
 
 /// The chart, as SVG. Scenarios that the document lacks are left out.
 pub(crate) fn draw(document: &Value) -> String {
-    let rows: Vec<(&Row, [f64; 2])> = ROWS
+    let rows: Vec<(&Row, [(f64, &str); 2])> = ROWS
         .iter()
-        .filter_map(|row| Some((row, figures(document, row)?)))
+        .filter_map(|row| Some((row, row.bars(document)?)))
         .collect();
     let step = 2.0 * BAR + GAP;
     let height = TOP + step * rows.len() as f64 + 8.0;
@@ -88,7 +146,8 @@ pub(crate) fn draw(document: &Value) -> String {
          font-family=\"sans-serif\" font-size=\"13\">\n\
          <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#ffffff\"/>\n"
     );
-    for (place, (_, name, colour)) in [LEFT, LEFT + 210.0].iter().zip(COLOURS) {
+    for (name, place, colour) in LEGEND {
+        let place = LEFT + place;
         let _ = writeln!(
             svg,
             "<rect x=\"{place}\" y=\"14\" width=\"12\" height=\"12\" fill=\"{colour}\"/>\
@@ -96,9 +155,9 @@ pub(crate) fn draw(document: &Value) -> String {
             place + 18.0
         );
     }
-    for (number, (row, figures)) in rows.iter().enumerate() {
+    for (number, (row, bars)) in rows.iter().enumerate() {
         let top = TOP + step * number as f64;
-        let most = figures.iter().copied().fold(f64::EPSILON, f64::max);
+        let most = bars[0].0.max(bars[1].0).max(f64::EPSILON);
         let _ = writeln!(
             svg,
             "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"#222222\">{}</text>",
@@ -106,32 +165,34 @@ pub(crate) fn draw(document: &Value) -> String {
             top + BAR + 5.0,
             row.2
         );
-        for (bar, (figure, (.., colour))) in figures.iter().zip(COLOURS).enumerate() {
+        for (bar, (figure, colour)) in bars.iter().enumerate() {
             let (y, length) = (top + BAR * bar as f64, LONGEST * figure / most);
             let _ = writeln!(
                 svg,
                 "<rect x=\"{LEFT}\" y=\"{y}\" width=\"{length:.1}\" height=\"{}\" fill=\"{colour}\"/>\
-                 <text x=\"{:.1}\" y=\"{}\" font-size=\"11\" fill=\"#222222\">{} {}</text>",
+                 <text x=\"{:.1}\" y=\"{}\" font-size=\"11\" fill=\"#222222\">{}</text>",
                 BAR - 1.0,
                 LEFT + length + 6.0,
                 y + 11.0,
-                shown(*figure),
-                row.3
+                format!("{} {}", shown(*figure), row.3).trim_end()
             );
         }
     }
     svg + "</svg>\n"
 }
 
-/// Both figures of a row, if the document has them.
-fn figures(document: &Value, row: &Row) -> Option<[f64; 2]> {
-    let measured = document["measured"].as_array()?.iter();
-    let median = measured
-        .filter(|one| one["scenario"] == row.0 && one["tokens"] == row.1)
-        .map(|one| &one["figures"]["median"])
-        .next_back()?;
-    let of = |route: &str| median.pointer(&format!("{route}{}", row.4))?.as_f64();
-    Some([of(COLOURS[0].0)?, of(COLOURS[1].0)?])
+impl Row {
+    /// Both bars and their colours, if the document has what they show.
+    fn bars(&self, document: &Value) -> Option<[(f64, &'static str); 2]> {
+        let of = |pointer: &str| median(document, self.0, self.1, pointer)?.as_f64();
+        Some(match self.5 {
+            Direct => [
+                (of(&format!("/direct{}", self.4))?, DIRECT),
+                (of(&format!("/synced{}", self.4))?, SUBLET),
+            ],
+            Wanted(wanted) => [(wanted, WANTED), (of(self.4)?, SUBLET)],
+        })
+    }
 }
 
 fn shown(figure: f64) -> String {
@@ -162,5 +223,14 @@ mod tests {
             "{svg}"
         );
         assert!(!svg.contains("Steady"), "{svg}");
+    }
+
+    #[test]
+    fn what_has_no_direct_run_stands_beside_what_is_wanted() {
+        let median = json!({"crowd": {"syncerPssMiB": 75.0}});
+        let document = json!({"measured": [{"scenario": "idle", "tokens": "off", "figures": {"median": median}}]});
+        let svg = draw(&document);
+        assert!(svg.contains("150 MiB") && svg.contains("75.0 MiB"), "{svg}");
+        assert!(svg.contains("width=\"165.0\""), "{svg}");
     }
 }

@@ -16,15 +16,17 @@ mod pods;
 mod process;
 mod report;
 mod requests;
+mod results;
 mod scenario;
 mod sim;
+mod table;
 mod times;
 mod world;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use pod::Tokens;
-use scenario::{Extent, Scenario};
+use scenario::{Extent, RELEASE, Scenario, Step};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use world::Given;
@@ -37,18 +39,29 @@ use world::Given;
                   cargo xtask bench steady fair restart idle\n  \
                   cargo xtask bench idle --simulated 500\n  \
                   cargo xtask bench ceiling reads handover --rounds 3\n  \
+                  cargo xtask bench all --save                   what a release keeps, in hours\n  \
+                  cargo xtask bench chart                        the chart of what is kept\n  \
                   cargo xtask bench steady --super-kubeconfig super.conf --tenant-kubeconfig a.conf --syncer-pid 4711"
 )]
 struct Args {
     /// What to measure
-    #[arg(value_enum, required_unless_present = "from")]
+    #[arg(value_enum, required_unless_present_any = ["from", "all", "redraw"])]
     scenarios: Vec<Scenario>,
+    /// Measure all that a release is measured by
+    #[arg(long, conflicts_with_all = ["scenarios", "tokens", "simulated", "super_kubeconfig"])]
+    all: bool,
+    /// Keep what was measured in docs/bench, as soon as each scenario has ended, and draw chart and table anew
+    #[arg(long, conflicts_with = "super_kubeconfig")]
+    save: bool,
+    /// Measure nothing: draw chart and table in docs/bench anew
+    #[arg(long, conflicts_with_all = ["scenarios", "all", "save"])]
+    redraw: bool,
     /// Pods without a token, default pods, or first the one and then the other
     #[arg(long, value_enum, default_value = "off")]
     tokens: Kinds,
-    /// How often; the table shows medians
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
-    rounds: u32,
+    /// How often; the table shows medians [default: 1, with --all 3]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=20))]
+    rounds: Option<u32>,
     /// Tenants that are started
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=60))]
     tenants: u32,
@@ -106,20 +119,44 @@ impl Args {
                 Some(given) => given.tenants.len(),
                 None => usize::try_from(self.tenants)?,
             },
-            rounds: usize::try_from(self.rounds)?,
+            rounds: usize::try_from(self.rounds.unwrap_or(if self.all { 3 } else { 1 }))?,
             burst_pods: self.burst_pods,
             steady_pods: self.steady_pods,
             rate: self.rate,
             objects: self.objects,
-            simulated: self.simulated.map(usize::try_from).transpose()?,
             given,
         })
+    }
+
+    /// What is measured, one after the other.
+    fn steps(&self) -> anyhow::Result<Vec<Step>> {
+        if self.all {
+            return Ok(RELEASE.to_vec());
+        }
+        let kinds: &[Tokens] = match self.tokens {
+            Kinds::Off => &[Tokens::Off],
+            Kinds::On => &[Tokens::On],
+            Kinds::Both => &[Tokens::Off, Tokens::On],
+        };
+        let simulated = self.simulated.map(usize::try_from).transpose()?;
+        let step = |scenario: Scenario| {
+            let simulated = simulated.filter(|_| scenario == Scenario::Idle);
+            kinds.iter().map(move |tokens| Step {
+                scenario,
+                tokens: *tokens,
+                simulated,
+            })
+        };
+        Ok(self.scenarios.iter().copied().flat_map(step).collect())
     }
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    if args.redraw {
+        return results::redraw(Path::new(""));
+    }
     let document = match &args.from {
         Some(path) => serde_json::from_str(&std::fs::read_to_string(path)?)
             .with_context(|| format!("reading {}", path.display()))?,
@@ -139,22 +176,18 @@ async fn main() -> anyhow::Result<()> {
 /// Measures all that is asked for.
 async fn measured(args: &Args) -> anyhow::Result<Value> {
     let extent = args.extent()?;
-    let kinds = match args.tokens {
-        Kinds::Off => vec![Tokens::Off],
-        Kinds::On => vec![Tokens::On],
-        Kinds::Both => vec![Tokens::Off, Tokens::On],
-    };
     let machine = machine::describe()?;
     let mut measured = vec![];
-    for scenario in &args.scenarios {
-        for tokens in &kinds {
-            let one = scenario
-                .measure(&extent, *tokens)
-                .await
-                .with_context(|| format!("{scenario:?} with tokens {}", tokens.name()))?;
-            eprintln!("{}", report::table(&one));
-            measured.push(one);
+    for step in args.steps()? {
+        let one = step
+            .measure(&extent)
+            .await
+            .with_context(|| format!("{:?} with tokens {}", step.scenario, step.tokens.name()))?;
+        eprintln!("{}", report::table(&one));
+        if args.save {
+            results::keep(Path::new(""), &machine, &one)?;
         }
+        measured.push(one);
     }
     Ok(json!({"machine": machine, "measured": measured}))
 }

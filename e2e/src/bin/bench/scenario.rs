@@ -55,8 +55,6 @@ pub(crate) struct Extent {
     pub(crate) rate: u32,
     /// Objects that are there when the syncer is killed; pods in `ceiling` and `reads`.
     pub(crate) objects: usize,
-    /// Simulated tenants in `idle`, instead of real ones.
-    pub(crate) simulated: Option<usize>,
     /// Clusters that are there, instead of some that are started.
     pub(crate) given: Option<Given>,
 }
@@ -71,32 +69,95 @@ impl Extent {
     }
 }
 
-impl Scenario {
+/// A scenario, and with what.
+#[derive(Clone, Copy)]
+pub(crate) struct Step {
+    pub(crate) scenario: Scenario,
+    pub(crate) tokens: Tokens,
+    /// Simulated tenants in `idle`, instead of real ones.
+    pub(crate) simulated: Option<usize>,
+}
+
+impl Step {
+    const fn of(scenario: Scenario, tokens: Tokens) -> Self {
+        Self {
+            scenario,
+            tokens,
+            simulated: None,
+        }
+    }
+}
+
+/// What a release is measured by; what needs no API server comes first.
+pub(crate) const RELEASE: &[Step] = &[
+    Step::of(Scenario::Ceiling, Tokens::Off),
+    Step {
+        simulated: Some(500),
+        ..Step::of(Scenario::Idle, Tokens::Off)
+    },
+    Step::of(Scenario::Reads, Tokens::Off),
+    Step::of(Scenario::Handover, Tokens::Off),
+    Step::of(Scenario::Burst, Tokens::Off),
+    Step::of(Scenario::Steady, Tokens::Off),
+    Step::of(Scenario::Fair, Tokens::Off),
+    Step::of(Scenario::Restart, Tokens::Off),
+    Step::of(Scenario::Idle, Tokens::Off),
+    Step::of(Scenario::Burst, Tokens::On),
+    Step::of(Scenario::Steady, Tokens::On),
+    Step::of(Scenario::Idle, Tokens::On),
+];
+
+impl Step {
     /// Measures, and says of what kind it was.
-    pub(crate) async fn measure(self, extent: &Extent, tokens: Tokens) -> anyhow::Result<Value> {
-        let is_simulated = matches!(self, Self::Ceiling | Self::Reads | Self::Handover);
+    pub(crate) async fn measure(&self, extent: &Extent) -> anyhow::Result<Value> {
+        let (scenario, tokens) = (self.scenario, self.tokens);
+        let is_simulated = self.simulated.is_some()
+            || matches!(
+                scenario,
+                Scenario::Ceiling | Scenario::Reads | Scenario::Handover
+            );
         ensure!(
             !is_simulated || extent.given.is_none(),
-            "{self:?} simulates what it needs: leave out --super-kubeconfig"
+            "{scenario:?} simulates what it needs: leave out --super-kubeconfig"
         );
-        let figures = match self {
-            Self::Burst => burst(extent, tokens).await,
-            Self::Steady => steady(extent, tokens).await,
-            Self::Fair => fair::measure(extent, tokens).await,
-            Self::Restart => restart::measure(extent).await,
-            Self::Idle => idle::measure(extent, tokens).await,
-            Self::Ceiling => ceiling::measure(extent.tenants, extent.objects, extent.rounds).await,
-            Self::Reads => reads::measure(extent.tenants, extent.objects).await,
-            Self::Handover => handover::measure(extent.tenants, extent.rounds).await,
+        let (tenants, objects, rounds) = (extent.tenants, extent.objects, extent.rounds);
+        let figures = match (scenario, self.simulated) {
+            (Scenario::Burst, _) => burst(extent, tokens).await,
+            (Scenario::Steady, _) => steady(extent, tokens).await,
+            (Scenario::Fair, _) => fair::measure(extent, tokens).await,
+            (Scenario::Restart, _) => restart::measure(extent).await,
+            (Scenario::Idle, None) => repeated(rounds, || idle::measure(extent, tokens)).await,
+            (Scenario::Idle, Some(crowd)) => repeated(rounds, || crowd::measure(crowd)).await,
+            (Scenario::Ceiling, _) => ceiling::measure(tenants, objects, rounds).await,
+            (Scenario::Reads, _) => repeated(rounds, || reads::measure(tenants, objects)).await,
+            (Scenario::Handover, _) => handover::measure(tenants, rounds).await,
         }?;
-        let name = self.to_possible_value();
+        let name = scenario.to_possible_value();
         let name = name.as_ref().map(|value| value.get_name());
-        let simulated = extent.simulated.filter(|_| self == Self::Idle);
-        let tenants = simulated.unwrap_or(extent.tenants);
+        let tenants = self.simulated.unwrap_or(tenants);
         Ok(
             json!({"scenario": name, "tokens": tokens.name(), "tenants": tenants, "figures": figures}),
         )
     }
+}
+
+/// The medians of what is measured by starting all of it anew.
+async fn repeated(
+    rounds: usize,
+    mut once: impl AsyncFnMut() -> anyhow::Result<Value>,
+) -> anyhow::Result<Value> {
+    let (mut all, mut gaps) = (vec![], Value::Null);
+    for round in 1..=rounds {
+        eprintln!("round {round} of {rounds}");
+        let mut one = once().await?;
+        all.push(one["median"].take());
+        gaps = one["notSimulated"].take();
+    }
+    let mut figures = json!({"median": figures::median(&all), "rounds": all});
+    if !gaps.is_null() {
+        figures["notSimulated"] = gaps;
+    }
+    Ok(figures)
 }
 
 async fn burst(extent: &Extent, tokens: Tokens) -> anyhow::Result<Value> {

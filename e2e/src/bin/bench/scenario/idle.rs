@@ -1,6 +1,6 @@
 //! What it costs when nothing happens: with one tenant, and with all.
 
-use super::{Extent, crowd};
+use super::Extent;
 use crate::{
     figures,
     pod::Tokens,
@@ -24,9 +24,6 @@ pub(super) async fn measure(extent: &Extent, tokens: Tokens) -> anyhow::Result<V
         extent.given.is_none(),
         "`idle` starts what it measures: leave out --super-kubeconfig"
     );
-    if let Some(tenants) = extent.simulated {
-        return crowd::measure(tenants).await;
-    }
     let mut world = World::start(extent.tenants, 1, tokens).await?;
     let mut figures = json!({});
     for tenants in [1, extent.tenants] {

@@ -1,0 +1,306 @@
+//! What was wanted and what was measured, as a table.
+
+use crate::{figures, results::median};
+use serde_json::Value;
+use std::fmt::Write;
+
+/// What a figure must be.
+#[derive(Clone, Copy)]
+enum Wanted {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+/// How a figure follows from the median of a scenario, by JSON pointers.
+#[derive(Clone, Copy)]
+enum Figure {
+    At(&'static str),
+    /// What the first is more than the second.
+    Over(&'static str, &'static str),
+    /// The first as a multiple of the second.
+    Times(&'static str, &'static str),
+    /// All numbers of an object together.
+    Sum(&'static str),
+}
+
+/// A line of the table: title, unit, scenario, tokens, the figure, what is wanted of it.
+struct Line(
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    Figure,
+    Wanted,
+);
+
+use Figure::{At, Over, Sum, Times};
+use Wanted::{AtLeast, AtMost};
+
+const LINES: &[Line] = &[
+    Line(
+        "burst: pods/s as a share of direct",
+        "",
+        "burst",
+        "off",
+        At("/shareOfDirect"),
+        AtLeast(0.45),
+    ),
+    Line(
+        "burst of default pods, with tokens: share of direct",
+        "",
+        "burst",
+        "on",
+        At("/shareOfDirect"),
+        AtLeast(0.3),
+    ),
+    Line(
+        "burst: create to Ready, p99",
+        "ms",
+        "burst",
+        "off",
+        At("/synced/milliseconds/createToReady/p99"),
+        AtMost(9_000.0),
+    ),
+    Line(
+        "burst: CPU of the syncer per pod",
+        "ms",
+        "burst",
+        "off",
+        At("/synced/cpuMillisecondsPerPod/syncer"),
+        AtMost(0.6),
+    ),
+    Line(
+        "burst: requests per pod down",
+        "",
+        "burst",
+        "off",
+        Sum("/synced/requestsPerPod/down"),
+        AtMost(1.0),
+    ),
+    Line(
+        "burst: requests per pod up",
+        "",
+        "burst",
+        "off",
+        Sum("/synced/requestsPerPod/up"),
+        AtMost(2.0),
+    ),
+    Line(
+        "steady: create to super pod, p50, over direct's",
+        "ms",
+        "steady",
+        "off",
+        Over(
+            "/synced/milliseconds/createToSuperPod/p50",
+            "/direct/milliseconds/createToSuperPod/p50",
+        ),
+        AtMost(1.5),
+    ),
+    Line(
+        "steady: create to Ready, p50",
+        "ms",
+        "steady",
+        "off",
+        At("/synced/milliseconds/createToReady/p50"),
+        AtMost(12.0),
+    ),
+    Line(
+        "steady: create to Ready, p99",
+        "ms",
+        "steady",
+        "off",
+        At("/synced/milliseconds/createToReady/p99"),
+        AtMost(24.0),
+    ),
+    Line(
+        "fair: create to Ready of the quiet tenants, p99",
+        "ms",
+        "fair",
+        "off",
+        At("/synced/quiet/milliseconds/createToReady/p99"),
+        AtMost(400.0),
+    ),
+    Line(
+        "fair: the same with a stopped tenant, by that without",
+        "",
+        "fair",
+        "off",
+        Times(
+            "/oneStopped/quiet/milliseconds/createToReady/p99",
+            "/synced/quiet/milliseconds/createToReady/p99",
+        ),
+        AtMost(1.2),
+    ),
+    Line(
+        "idle: memory of the syncer, 10 tenants",
+        "MiB",
+        "idle",
+        "off",
+        At("/tenants10/syncerPssMiB"),
+        AtMost(16.0),
+    ),
+    Line(
+        "idle: memory of a tenant's control plane",
+        "MiB",
+        "idle",
+        "on",
+        At("/controlPlanePssMiB"),
+        AtMost(220.0),
+    ),
+    Line(
+        "idle: memory of the syncer, 500 simulated tenants",
+        "MiB",
+        "idle",
+        "off",
+        At("/crowd/syncerPssMiB"),
+        AtMost(150.0),
+    ),
+    Line(
+        "idle: CPU of the syncer, 500 simulated tenants",
+        "% of a core",
+        "idle",
+        "off",
+        At("/crowd/syncerPercentOfACore"),
+        AtMost(5.0),
+    ),
+    Line(
+        "ceiling: pods/s and core, down and up",
+        "",
+        "ceiling",
+        "off",
+        At("/ceiling/both/podsPerSecondAndCore"),
+        AtLeast(6_000.0),
+    ),
+    Line(
+        "restart with 10,000 objects and 200 edits",
+        "s",
+        "restart",
+        "off",
+        At("/secondsToAgree"),
+        AtMost(3.0),
+    ),
+    Line(
+        "handover: the last tenant of a killed syncer",
+        "s",
+        "handover",
+        "off",
+        At("/handover/secondsToLast"),
+        AtMost(12.0),
+    ),
+    Line(
+        "handover: doubled writes",
+        "",
+        "handover",
+        "off",
+        At("/handover/doubledWrites"),
+        AtMost(0.0),
+    ),
+];
+
+impl Line {
+    fn measured(&self, results: &Value) -> Option<f64> {
+        let at = |pointer| median(results, self.2, self.3, pointer);
+        let number = |pointer| at(pointer)?.as_f64();
+        match self.4 {
+            At(pointer) => number(pointer),
+            Over(one, other) => Some(number(one)? - number(other)?),
+            Times(one, other) => Some(number(one)? / number(other)?),
+            Sum(pointer) => {
+                let numbers = at(pointer)?.as_object()?.values();
+                Some(numbers.filter_map(Value::as_f64).sum())
+            }
+        }
+    }
+}
+
+impl Wanted {
+    fn is_met(self, figure: f64) -> bool {
+        match self {
+            AtLeast(least) => figure >= least,
+            AtMost(most) => figure <= most,
+        }
+    }
+
+    fn shown(self) -> String {
+        match self {
+            AtLeast(least) => format!("at least {least}"),
+            AtMost(most) => format!("at most {most}"),
+        }
+    }
+}
+
+/// The table, as a page of its own.
+pub(crate) fn draw(results: &Value) -> String {
+    let mut text = String::from(
+        "# What was measured\n\nMade by `cargo xtask bench chart` from [results.json](results.json), which holds every round. \
+         What the figures mean is told in [bench.md](../bench.md).\n\n| figure | wanted | measured | reached |\n|---|---|---|---|\n",
+    );
+    for line in LINES {
+        let (measured, reached) = match line.measured(results) {
+            Some(figure) => {
+                let rounded = figures::round(figure);
+                let is_met = if line.5.is_met(rounded) { "yes" } else { "no" };
+                (rounded.to_string(), is_met)
+            }
+            None => ("not measured".to_owned(), "–"),
+        };
+        let title = match line.1 {
+            "" => line.0.to_owned(),
+            unit => format!("{}, {unit}", line.0),
+        };
+        let _ = writeln!(
+            text,
+            "| {title} | {} | {measured} | {reached} |",
+            line.5.shown()
+        );
+    }
+    let mut machines: Vec<String> = vec![];
+    for one in results["measured"].as_array().into_iter().flatten() {
+        let machine = &one["machine"];
+        let about = format!(
+            "version {}, {} processors ({}), {} GiB of memory, Linux {}",
+            one["version"].as_str().unwrap_or_default(),
+            machine["processors"],
+            machine["processor"].as_str().unwrap_or_default(),
+            machine["memoryGiB"],
+            machine["kernel"].as_str().unwrap_or_default(),
+        );
+        if !machines.contains(&about) {
+            machines.push(about);
+        }
+    }
+    if !machines.is_empty() {
+        let _ = writeln!(text, "\nMeasured with: {}.", machines.join("; "));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::with;
+    use serde_json::json;
+
+    fn one(scenario: &str, median: &Value) -> Value {
+        json!({"scenario": scenario, "tokens": "off", "tenants": 10, "figures": {"median": median}})
+    }
+
+    #[test]
+    fn the_table_says_what_is_reached_and_what_is_not_measured() {
+        let burst = json!({
+            "shareOfDirect": 0.5, "synced": {"requestsPerPod": {"up": {"POST binding": 1.0, "PATCH status": 1.5}}},
+        });
+        let quiet = |p99: f64| json!({"quiet": {"milliseconds": {"createToReady": {"p99": p99}}}});
+        let fair = json!({"synced": quiet(200.0), "oneStopped": quiet(220.0)});
+        let results = with(with(json!({}), one("burst", &burst)), one("fair", &fair));
+        let table = draw(&results);
+        for line in [
+            "| burst: pods/s as a share of direct | at least 0.45 | 0.5 | yes |",
+            "| burst: requests per pod up | at most 2 | 2.5 | no |",
+            "| fair: the same with a stopped tenant, by that without | at most 1.2 | 1.1 | yes |",
+            "| ceiling: pods/s and core, down and up | at least 6000 | not measured | – |",
+        ] {
+            assert!(table.contains(line), "{table}");
+        }
+    }
+}
