@@ -2,7 +2,7 @@ use super::*;
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, UnixTime},
-    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    server::WebPkiClientVerifier,
 };
 use std::sync::Arc;
 use x509_parser::{
