@@ -1,4 +1,4 @@
-//! Every attack by pods, Services and volumes, against each layer alone and against none.
+//! Every attack by pods, Services, volumes and Ingresses, against each layer alone and against none.
 //!
 //! Layer A is switched off by a syncer that was built to copy what tenants write; layer B by working under an admin's name,
 //! which the admission policies don't look at; layer C by an API server without Pod Security. What is attacked can be

@@ -1,4 +1,4 @@
-//! The attacks by pods, Services and volumes, and the ways by which each can come.
+//! The attacks by pods, Services, volumes and Ingresses, and the ways by which each can come.
 
 use e2e::{
     kind::{CLAIM, ENDPOINT_SLICE, INGRESS, Kind, POD, SERVICE},
