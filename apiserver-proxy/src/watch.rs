@@ -28,6 +28,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
+use zeroize::Zeroize;
 
 /// Objects per page of a first list.
 const PAGE: u32 = 500;
@@ -243,10 +244,7 @@ struct NodeAuthority(Arc<Signer>);
 
 impl Sink<Secret> for NodeAuthority {
     fn set(&self, _place: Place, secret: Secret) {
-        match self
-            .0
-            .set(data(&secret, "tls.crt"), data(&secret, "tls.key"))
-        {
+        match using(secret, |certificate, key| self.0.set(certificate, key)) {
             Ok(()) => tracing::info!("the authority of nodes is taken up"),
             Err(error) => tracing::warn!(%error, "the last good authority of nodes stays"),
         }
@@ -255,19 +253,24 @@ impl Sink<Secret> for NodeAuthority {
     fn keep(&self, _listed: &HashSet<Place>) {}
 }
 
-fn data<'a>(secret: &'a Secret, key: &str) -> &'a [u8] {
-    let data = secret.data.as_ref().and_then(|data| data.get(key));
-    data.map(|data| data.0.as_slice()).unwrap_or_default()
+/// Uses certificate and key of a Secret, whose data is overwritten in memory afterwards.
+fn using<R>(mut secret: Secret, take_up: impl FnOnce(&[u8], &[u8]) -> R) -> R {
+    let data = |key: &str| {
+        let data = secret.data.as_ref().and_then(|data| data.get(key));
+        data.map(|data| data.0.as_slice()).unwrap_or_default()
+    };
+    let result = take_up(data("tls.crt"), data("tls.key"));
+    for data in secret.data.iter_mut().flat_map(|data| data.values_mut()) {
+        data.0.zeroize();
+    }
+    result
 }
 
 struct Certificate(Arc<Serving>);
 
 impl Sink<Secret> for Certificate {
     fn set(&self, _place: Place, secret: Secret) {
-        match self
-            .0
-            .set(data(&secret, "tls.crt"), data(&secret, "tls.key"))
-        {
+        match using(secret, |certificate, key| self.0.set(certificate, key)) {
             Ok(()) => tracing::info!("a serving certificate is taken up"),
             Err(error) => tracing::warn!(%error, "the last good certificate stays"),
         }

@@ -26,6 +26,8 @@ pub mod way_out;
 
 pub mod core;
 
+pub mod noise;
+
 pub mod faultproxy;
 pub mod oracle;
 pub mod rig;

@@ -298,14 +298,20 @@ impl Rig {
         program: PathBuf,
         kubeconfig: &str,
     ) -> anyhow::Result<()> {
-        self.syncer.stop()?;
         let other = Syncer::new(self.run.clone(), name, kubeconfig, 300)?;
-        self.syncer = other.built_as(program);
+        self.put_in_place(other.built_as(program)).await
+    }
+
+    /// Puts another syncer in the place of the first.
+    pub async fn put_in_place(&mut self, other: Syncer) -> anyhow::Result<()> {
+        self.syncer.stop()?;
+        self.syncer = other;
         self.syncer.start().await?;
+        let name = &self.syncer.name;
         for tenant in 0..self.tenants.len() {
             eventually(PODS, "the other syncer leads", async || {
                 let leader = self.leader(tenant).await?;
-                ensure!(leader == name, "{leader} leads");
+                ensure!(leader == *name, "{leader} leads");
                 Ok(())
             })
             .await?;

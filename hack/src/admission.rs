@@ -322,3 +322,39 @@ fn each_attack_by_a_service_or_claim_breaks_its_rule() {
     status.subresource = "status";
     assert_eq!(broken("sublet-syncer-claims", &status).len(), 1);
 }
+
+#[test]
+fn finalizers_and_marks_of_other_tenants_break_a_rule_and_what_others_wrote_stays() {
+    let service =
+        |metadata: Value| json!({"metadata": metadata, "spec": {"ports": [{"port": 80}]}});
+    let held = |name: &str| service(json!({"name": "n", "finalizers": [name]}));
+    let create = |object: Value| broken("sublet-daemons", &Request::create("services", object));
+    let rule = "finalizers of tenants stay in tenants";
+    assert_eq!(create(held("example.com/hold")), [rule]);
+    // What the super cluster's own admission adds while a claim is made.
+    assert_eq!(
+        create(held("kubernetes.io/pvc-protection")),
+        Vec::<String>::new()
+    );
+    let update = |old: Value, new: Value| {
+        let request = Request::update("services", old, new);
+        broken("sublet-daemons", &request)
+    };
+    let cloud = held("service.kubernetes.io/load-balancer-cleanup");
+    assert_eq!(update(cloud.clone(), cloud.clone()), Vec::<String>::new());
+    assert_eq!(update(cloud, held("example.com/hold")), [rule]);
+    assert_eq!(
+        update(service(json!({"name": "n"})), held("example.com/hold")),
+        [rule]
+    );
+
+    let marked = |tenant: &str| {
+        let labels = json!({"sublet.dev/tenant": tenant});
+        create(service(json!({"name": "n", "labels": labels})))
+    };
+    assert_eq!(marked(TENANT), Vec::<String>::new());
+    assert_eq!(
+        marked("victim"),
+        ["objects belong to the tenant whose namespace they are in"]
+    );
+}

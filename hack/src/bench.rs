@@ -6,8 +6,10 @@ use anyhow::{Result, bail};
 
 use crate::{binaries, cargo, images, paths, run};
 
-/// The first argument that asks for the running super cluster's proxy rather than for a syncer.
-const PROXY: &str = "proxy";
+/// Load programs of the crate `e2e` that measure the running super cluster, by the first argument.
+const OF_THE_CLUSTER: [&str; 2] = ["proxy", "noise"];
+/// The first argument that asks for the shared DNS server, which is measured in a process of its own.
+const DNS: &str = "dns";
 
 /// The first argument that asks for all that a release is measured by.
 const ALL: &str = "all";
@@ -15,19 +17,26 @@ const ALL: &str = "all";
 /// The first argument that asks for the chart of what was kept, and for nothing to be measured.
 const CHART: &str = "chart";
 
-/// Runs a load program of the crate `e2e` with these arguments: `proxy` when they begin with that, else `bench`.
+/// Runs a load program with these arguments: the one that the first names, else `bench`, which measures the syncer.
 pub(crate) fn measure(arguments: &[OsString]) -> Result<()> {
-    match arguments.split_first() {
-        Some((first, rest)) if first == PROXY => measure_proxy(rest),
-        Some((first, _)) if first == CHART => draw(),
-        Some((first, rest)) if first == ALL => {
-            let all = [OsString::from("--all")]
-                .into_iter()
-                .chain(rest.iter().cloned());
-            measure_syncer(&all.collect::<Vec<_>>())
-        }
-        _ => measure_syncer(arguments),
+    let Some((first, rest)) = arguments.split_first() else {
+        return measure_syncer(arguments);
+    };
+    if let Some(program) = OF_THE_CLUSTER.into_iter().find(|name| first == *name) {
+        return measure_cluster(program, rest);
     }
+    if first == CHART {
+        return draw();
+    }
+    if first == ALL {
+        let flag = [OsString::from("--all")];
+        let all: Vec<OsString> = flag.into_iter().chain(rest.iter().cloned()).collect();
+        return measure_syncer(&all);
+    }
+    if first == DNS {
+        return measure_dns(rest);
+    }
+    measure_syncer(arguments)
 }
 
 /// Draws chart and table in docs/bench anew. No speed is asked for, so whatever build there is does it.
@@ -51,7 +60,7 @@ fn measure_syncer(arguments: &[OsString]) -> Result<()> {
     run::visibly(&mut load)
 }
 
-fn measure_proxy(arguments: &[OsString]) -> Result<()> {
+fn measure_cluster(program: &str, arguments: &[OsString]) -> Result<()> {
     let asks_for_help = arguments
         .iter()
         .any(|word| word == "--help" || word == "-h");
@@ -61,8 +70,8 @@ fn measure_proxy(arguments: &[OsString]) -> Result<()> {
             "no super cluster is up: `cargo xtask demo --keep` makes one with Sublet in it; `door --local` needs none"
         );
     }
-    images::build_as_in_images(&["--package", "e2e", "--bin", PROXY])?;
-    let mut load = run::command(images::binary(PROXY)?, arguments);
+    images::build_as_in_images(&["--package", "e2e", "--bin", program])?;
+    let mut load = run::command(images::binary(program)?, arguments);
     load.current_dir(paths::repository())
         .env("SUBLET_KUBECONFIG", paths::kubeconfig());
     // Another build of it may be named by the caller.
@@ -70,4 +79,10 @@ fn measure_proxy(arguments: &[OsString]) -> Result<()> {
         load.env("SUBLET_PROXY", images::binary("sublet-apiserver-proxy")?);
     }
     run::visibly(&mut load)
+}
+
+fn measure_dns(arguments: &[OsString]) -> Result<()> {
+    images::build_as_in_images(&["--package", "apiserver-proxy", "--example", DNS])?;
+    let program = images::binary(&format!("examples/{DNS}"))?;
+    run::visibly(run::command(program, arguments).current_dir(paths::repository()))
 }

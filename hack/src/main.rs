@@ -17,6 +17,7 @@ mod cargo;
 mod conformance;
 mod crds;
 mod demo;
+mod dependencies;
 mod images;
 mod kube_api;
 mod packages;
@@ -24,6 +25,7 @@ mod paths;
 mod policies;
 mod progress;
 mod run;
+mod sbom;
 #[cfg(test)]
 mod security_table;
 mod size;
@@ -77,13 +79,16 @@ enum Command {
         #[arg(long)]
         no_keep: bool,
     },
-    /// Measure speed and size beside the same work without tenants; `bench --help` and `bench proxy --help` tell of all
+    /// Measure speed and size beside the same work without tenants; `bench --help`, `bench proxy --help`, `bench noise --help`
+    /// and `bench dns --help` tell of all
     #[command(
         disable_help_flag = true,
         after_help = "Examples:\n  cargo xtask bench burst --tokens both\n  cargo xtask bench steady fair restart idle\n  \
-                      cargo xtask bench all --save                    what a release keeps in docs/bench\n  \
-                      cargo xtask bench chart                         the chart of it, drawn anew\n  \
-        cargo xtask bench proxy                         the proxy of the running super cluster"
+         cargo xtask bench all --save                    what a release keeps in docs/bench\n  \
+         cargo xtask bench chart                         the chart of it, drawn anew\n  \
+        cargo xtask bench proxy                         the proxy of the running super cluster\n  \
+        cargo xtask bench noise                         a noisy tenant's cost to another, in the running super cluster\n  \
+        cargo xtask bench dns --tenants 500             the DNS server that tenants share"
     )]
     Bench {
         /// Arguments of the load program

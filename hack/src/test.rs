@@ -9,7 +9,8 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::progress::seconds;
 use crate::{
-    binaries, cargo, conformance, crds, images, packages, paths, run, size, super_cluster,
+    binaries, cargo, conformance, crds, dependencies, images, packages, paths, run, size,
+    super_cluster,
 };
 
 /// How many cluster tests run at once; they mostly wait for the cluster.
@@ -50,6 +51,7 @@ const CHECKS: &[Check] = &[
     ("tools to build with", packages::ensure_for_building),
     ("generated files are fresh", crds::check),
     ("one TLS provider", one_tls_provider),
+    ("licences and sources of all crates", dependencies::check),
     ("clippy", || {
         with_cargo(&[
             "clippy",

@@ -5,6 +5,7 @@
 use api::keys;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use zeroize::Zeroize;
 
 /// A resource as it is addressed in URLs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,7 +85,8 @@ pub(crate) const SUBLET_CLUSTER: Kind = kind(
     "subletclusters",
 );
 
-/// An object with its kind. `Debug` shows the coordinates only: the body may hold keys.
+/// An object with its kind. `Debug` shows the coordinates only, since the body may hold keys; those of a Secret are
+/// overwritten in memory when it goes.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Object {
     /// What it is.
@@ -186,6 +188,29 @@ impl Object {
     }
 }
 
+impl Drop for Object {
+    fn drop(&mut self) {
+        if self.kind != SECRET {
+            return;
+        }
+        for field in ["/data", "/stringData"] {
+            if let Some(data) = self.body.pointer_mut(field) {
+                wipe(data);
+            }
+        }
+    }
+}
+
+/// Overwrites all texts in a value.
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(list) => list.iter_mut().for_each(wipe),
+        Value::Object(map) => map.values_mut().for_each(wipe),
+        _ => {}
+    }
+}
+
 impl std::fmt::Debug for Object {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let namespace = self
@@ -253,6 +278,16 @@ fn is_empty(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_texts_of_a_value_are_overwritten() {
+        let mut data = json!({"tls.key": "a", "list": ["b", 1], "map": {"c": "d"}});
+        wipe(&mut data);
+        assert_eq!(
+            data,
+            json!({"tls.key": "", "list": ["", 1], "map": {"c": ""}})
+        );
+    }
 
     #[test]
     fn defaults_of_the_server_are_no_drift_and_edits_are() {

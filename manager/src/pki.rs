@@ -25,6 +25,7 @@ use rcgen::{
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, time::Duration};
 use tenancy::naming;
+use zeroize::Zeroizing;
 
 /// Life of a leaf certificate.
 pub(crate) const LEAF_DAYS: u64 = 90;
@@ -237,7 +238,13 @@ pub(crate) fn issue(
     };
     let data: Map<String, Value> = data
         .into_iter()
-        .map(|(key, text)| (key.to_owned(), json!(BASE64_STANDARD.encode(text))))
+        .map(|(key, text)| {
+            let text = Zeroizing::new(text);
+            (
+                key.to_owned(),
+                json!(BASE64_STANDARD.encode(text.as_bytes())),
+            )
+        })
         .collect();
     let body = json!({"metadata": metadata, "type": order.secret_type, "data": data});
     Ok(Object::new(
@@ -334,7 +341,8 @@ fn make_leaf(
     set_life(&mut params, now, LEAF_DAYS);
 
     let ca = text(authority, "tls.crt")?;
-    let signer = KeyPair::from_pem(&text(authority, "tls.key")?)?;
+    let signer = Zeroizing::new(text(authority, "tls.key")?);
+    let signer = KeyPair::from_pem(&signer)?;
     // By its certificate, since a person may have brought it under another name.
     let issuer = Issuer::from_ca_cert_pem(&ca, signer)?;
     let key = KeyPair::generate()?;
@@ -364,13 +372,13 @@ fn make_leaf(
 }
 
 fn make_encryption_config() -> Result<String, Error> {
-    let mut key = [0u8; 32];
-    rand::rngs::OsRng.try_fill_bytes(&mut key)?;
+    let mut key = Zeroizing::new([0u8; 32]);
+    rand::rngs::OsRng.try_fill_bytes(&mut *key)?;
     let config = json!({
         "apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfiguration",
         "resources": [{
             "resources": ["secrets"],
-            "providers": [{"secretbox": {"keys": [{"name": "key1", "secret": BASE64_STANDARD.encode(key)}]}}],
+            "providers": [{"secretbox": {"keys": [{"name": "key1", "secret": BASE64_STANDARD.encode(key.as_slice())}]}}],
         }],
     });
     Ok(config.to_string())

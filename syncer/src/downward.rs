@@ -196,7 +196,7 @@ async fn may_start(
     if kind::is_finished(pod) {
         return Ok(false);
     }
-    if !kind::pins_node(pod) || kind::MAY_PIN {
+    if !kind::pins_node(pod) || kind::UNGUARDED {
         return Ok(true);
     }
     // Only the syncer binds pods here; the API server notes a binding as a condition.
@@ -518,6 +518,9 @@ async fn ensure_reference(
         if tenant.table.get(&key).twin.is_some() {
             return Ok(None);
         }
+    }
+    if kind::UNGUARDED {
+        return Ok(None);
     }
     let stands = read(&engine.cluster, &twin_path(tenant, &key)).await?;
     let foreign = stands

@@ -249,7 +249,9 @@ fn is_counted(tenant: &Tenant, key: &Key) -> bool {
 /// Whether limits say anything of a kind; of kinds that aren't watched nothing can be counted.
 pub(crate) fn counts(kind: u8, limits: &Amounts) -> bool {
     let rule = kind::rule(kind);
-    rule.super_watch() == SuperWatch::Owned && demand::concerns(rule.resource(), limits)
+    !kind::UNGUARDED
+        && rule.super_watch() == SuperWatch::Owned
+        && demand::concerns(rule.resource(), limits)
 }
 
 /// Counts what exists when that is needed, and shows what is used when that changes, until the tenant isn't served.

@@ -91,6 +91,8 @@ pub fn plan(kind: &dyn Kind, want: Object, have: Option<&Object>) -> Result<Plan
     }
     let mut changes = kind.changes(&want, have);
     changes.extend(key_changes(&want, have));
+    #[cfg(feature = "without-layer-a")]
+    changes.extend(crate::kind::metadata_changes(&want, have));
     Ok(if changes.is_empty() {
         Plan::Nothing
     } else {

@@ -57,6 +57,11 @@ impl Manager {
         drop(self.process.take());
     }
 
+    /// All that it logged.
+    pub fn log(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.folder.join("manager.log"))?)
+    }
+
     /// The end of its log.
     pub fn tail(&self) -> String {
         self.process.as_ref().map(Process::tail).unwrap_or_default()

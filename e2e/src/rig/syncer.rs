@@ -20,6 +20,7 @@ pub struct Syncer {
     folder: PathBuf,
     kubeconfig: PathBuf,
     program: Option<PathBuf>,
+    filter: Option<&'static str>,
     patrol_period: u64,
     port: u16,
     process: Arc<Mutex<Option<Process>>>,
@@ -42,6 +43,7 @@ impl Syncer {
             folder,
             kubeconfig: file,
             program: None,
+            filter: None,
             patrol_period,
             port,
             process: Arc::default(),
@@ -52,6 +54,14 @@ impl Syncer {
     pub fn built_as(self, program: PathBuf) -> Self {
         Self {
             program: Some(program),
+            ..self
+        }
+    }
+
+    /// The same, which logs what the filter says.
+    pub fn logging(self, filter: &'static str) -> Self {
+        Self {
+            filter: Some(filter),
             ..self
         }
     }
@@ -78,6 +88,14 @@ impl Syncer {
         let program = match &self.program {
             Some(program) => program.clone(),
             None => settings::syncer()?,
+        };
+        let (program, flags) = match self.filter {
+            None => (program, Vec::from(flags)),
+            // It is told by a variable of its environment.
+            Some(filter) => {
+                let own = [format!("RUST_LOG={filter}"), program.display().to_string()];
+                ("env".into(), own.into_iter().chain(flags).collect())
+            }
         };
         let process = Process::start(&self.folder, &log, &program, &flags)?;
         *self.process.lock() = Some(process);
@@ -148,6 +166,12 @@ impl Syncer {
         values
             .sum::<Result<f64, _>>()
             .with_context(|| format!("{name} has no number"))
+    }
+
+    /// All that it logged.
+    pub fn log(&self) -> anyhow::Result<String> {
+        let file = self.folder.join(format!("syncer-{}.log", self.name));
+        Ok(std::fs::read_to_string(file)?)
     }
 
     /// The end of its log.

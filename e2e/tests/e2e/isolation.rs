@@ -7,6 +7,7 @@ mod group;
 mod hosts;
 mod layer_b;
 mod layers;
+mod logs;
 mod network;
 mod noise;
 mod pod_rules;

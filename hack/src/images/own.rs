@@ -1,16 +1,17 @@
-//! Images of this repository's own daemons: from nothing, one static binary, a numeric user.
+//! Images of this repository's own daemons: from nothing, one static binary and its bill of materials, a numeric user.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
+use serde_json::Value;
 
 use super::Bundle;
 use super::archive::{self, Image, Process};
 use super::debian::cached_layer;
 use crate::cache::{self, Key};
 use crate::progress::Step;
-use crate::{cargo, packages, run};
+use crate::{cargo, packages, run, sbom};
 
 /// One daemon: the workspace package that builds it and the binary's name, which is also the image's.
 struct Daemon {
@@ -63,12 +64,17 @@ fn built(title: &str, more: &[&str]) -> Result<Vec<Bundle>> {
 /// The daemons whose binaries are there, without building any.
 pub(crate) fn bundles_as_built() -> Result<Vec<Bundle>> {
     let folder = folder()?;
-    let built = DAEMONS
-        .iter()
-        .map(|daemon| (daemon, folder.join(daemon.binary)));
+    let is_built = |daemon: &Daemon| folder.join(daemon.binary).is_file();
+    if !DAEMONS.iter().any(is_built) {
+        return Ok(vec![]);
+    }
+    // All of them are built together, whichever are there.
+    let packages: Vec<&str> = DAEMONS.iter().map(|daemon| daemon.package).collect();
+    let bills = sbom::of(&packages, &cargo::host_target()?)?;
+    let built = DAEMONS.iter().zip(bills);
     built
-        .filter(|(_, binary)| binary.is_file())
-        .map(|(daemon, binary)| bundle(daemon, &binary))
+        .filter(|(daemon, _)| is_built(daemon))
+        .map(|(daemon, bill)| bundle(daemon, &bill, &folder.join(daemon.binary)))
         .collect()
 }
 
@@ -81,11 +87,16 @@ pub(crate) fn binary(name: &str) -> Result<PathBuf> {
     Ok(binary)
 }
 
-fn bundle(daemon: &Daemon, binary: &Path) -> Result<Bundle> {
-    let mut key = Key::new("own image 1");
-    key.add(daemon.binary).add(USER).add_file(binary)?;
+fn bundle(daemon: &Daemon, bill: &Value, binary: &Path) -> Result<Bundle> {
+    let bill = format!("{bill:#}\n");
+    let mut key = Key::new("own image 2");
+    key.add(daemon.binary)
+        .add(USER)
+        .add(&bill)
+        .add_file(binary)?;
     let layer = cached_layer("own-layers", daemon.binary, &key, |tree, _| {
         tree.copy(daemon.binary, binary, 0o755);
+        tree.text(&format!("{}.cdx.json", daemon.binary), bill);
         Ok(())
     })?;
     let process = Process {

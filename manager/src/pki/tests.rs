@@ -1,4 +1,10 @@
 use super::*;
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, UnixTime},
+    server::WebPkiClientVerifier,
+};
+use std::sync::Arc;
 use x509_parser::{
     extensions::GeneralName,
     prelude::{FromDer, X509Certificate},
@@ -81,6 +87,41 @@ fn a_leaf_has_its_names_its_life_and_its_authoritys_signature() {
     let days = (made.validity().not_after.timestamp() - now().as_second()) / DAY as i64;
     assert_eq!(days, LEAF_DAYS as i64);
     assert!(made.validity().not_before.timestamp() < now().as_second());
+}
+
+#[test]
+fn t35_a_client_of_one_tenants_etcd_is_nobody_at_anothers() {
+    let authority = |identity: &str| {
+        let order = Order {
+            identity: identity.into(),
+            ..order(Material::Authority(Authority::Etcd))
+        };
+        issue(&order, None, now()).unwrap()
+    };
+    let (own, other) = (authority("acme"), authority("globex"));
+    let client = Leaf {
+        authority: Authority::Etcd,
+        usage: Usage::Client,
+        names: vec![],
+        ..leaf(Form::Files)
+    };
+    let client = issue(&order(Material::Leaf(client)), Some(&own), now()).unwrap();
+    let certificate =
+        |secret: &Object| CertificateDer::from(der(&text(secret, "tls.crt").unwrap()));
+    let is_let_in = |authority: &Object| {
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate(authority)).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let time = u64::try_from(now().as_second()).unwrap();
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(time));
+        let verifier = verifier.build().unwrap();
+        verifier
+            .verify_client_cert(&certificate(&client), &[], time)
+            .is_ok()
+    };
+    assert!(is_let_in(&own));
+    assert!(!is_let_in(&other));
 }
 
 #[test]

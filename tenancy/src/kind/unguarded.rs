@@ -4,7 +4,7 @@
 //! `without-layer-a` has this, and a build with it and without debug assertions, as images are made of, ends with an error.
 
 use super::{Cx, Kind, service::is_api_server};
-use crate::{meta, object::Object};
+use crate::{meta, object::Object, plan::Change};
 use api::keys;
 use serde_json::Value;
 
@@ -14,12 +14,16 @@ compile_error!(
 );
 
 /// The kinds that are copied, and their fields beside metadata.
-const COPIED: [(&str, &[&str]); 4] = [
+const COPIED: [(&str, &[&str]); 5] = [
     ("Pod", &["spec"]),
     ("Service", &["spec"]),
     ("PersistentVolumeClaim", &["spec"]),
     ("EndpointSlice", &["addressType", "endpoints", "ports"]),
+    ("Ingress", &["spec"]),
 ];
+
+/// Metadata that is copied beside labels: what holds up or asks for an end (T25, T26).
+const METADATA: [&str; 2] = ["ownerReferences", "finalizers"];
 
 /// A copy of the tenant's object under its super name; `None` for a kind that isn't copied.
 ///
@@ -35,6 +39,11 @@ pub(super) fn copy(kind: &dyn Kind, object: &Object, cx: &Cx<'_>) -> Option<Obje
     for (key, value) in object.labels() {
         twin.value_mut()["metadata"]["labels"][key] = value.into();
     }
+    for field in METADATA {
+        if let Some(value) = object.value()["metadata"].get(field) {
+            twin.value_mut()["metadata"][field] = value.clone();
+        }
+    }
     for field in *fields {
         if let Some(value) = object.value().get(*field) {
             twin.value_mut()[*field] = value.clone();
@@ -44,6 +53,23 @@ pub(super) fn copy(kind: &dyn Kind, object: &Object, cx: &Cx<'_>) -> Option<Obje
         account(&mut twin.value_mut()["spec"]);
     }
     Some(twin)
+}
+
+/// What of [`METADATA`] a twin that is there lacks.
+pub(crate) fn metadata_changes(want: &Object, have: &Object) -> Vec<Change> {
+    let of = |object: &Object, field: &str| object.value()["metadata"].get(field).cloned();
+    METADATA
+        .into_iter()
+        .filter_map(|field| {
+            let value = of(want, field)?;
+            let differs = of(have, field).as_ref() != Some(&value);
+            differs.then(|| Change {
+                subresource: None,
+                pointer: format!("/metadata/{field}"),
+                value: Some(value),
+            })
+        })
+        .collect()
 }
 
 fn account(spec: &mut Value) {
@@ -70,6 +96,35 @@ mod tests {
         translate,
     };
     use serde_json::json;
+
+    #[test]
+    fn owners_and_finalizers_are_copied_when_it_is_made_and_later() {
+        let (tenant, facts) = (tenant(), Answers::default());
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &facts,
+        };
+        let service = |finalizers: serde_json::Value| {
+            let object = object(json!({
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": "s", "namespace": "n", "uid": "u", "finalizers": finalizers},
+                "spec": {"ports": [{"port": 80}]},
+            }));
+            translate(rule(index("Service")), &object, &cx)
+                .unwrap()
+                .unwrap()
+        };
+        let before = service(json!([]));
+        let after = service(json!(["example.com/hold"]));
+        assert_eq!(
+            after.text("/metadata/finalizers/0"),
+            Some("example.com/hold")
+        );
+        let changes = super::metadata_changes(&after, &before);
+        assert_eq!(changes.len(), 1);
+        assert_eq!(changes[0].pointer, "/metadata/finalizers");
+        assert!(super::metadata_changes(&after, &after).is_empty());
+    }
 
     #[test]
     fn what_the_tenant_writes_is_copied_and_belongs_to_it() {

@@ -120,7 +120,7 @@ fn is_made(pod: &Value, twins: &[Value]) -> bool {
 }
 
 /// In the whole history there were never more super pods at once.
-fn never_more(rig: &Rig, limit: usize) -> anyhow::Result<()> {
+pub(super) fn never_more(rig: &Rig, limit: usize) -> anyhow::Result<()> {
     let mut alive = HashSet::new();
     for deed in deeds(&rig.above.audit_log())? {
         if deed.resource != "pods" {

@@ -535,6 +535,27 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 owned("Pod", "v1"),
                 Allowed,
             ),
+            // Finalizers (T26), and whose an object is (T3).
+            create(
+                "T26 a finalizer",
+                CONFIG_MAP,
+                &twin,
+                json!({"metadata": {"name": "m", "finalizers": ["example.com/hold"]}}),
+                Denied,
+            ),
+            merge(
+                "T26 a finalizer that comes later",
+                POD.path(&twin, "web"),
+                json!({"metadata": {"finalizers": ["example.com/hold"]}}),
+                Denied,
+            ),
+            create(
+                "T3 the mark of another tenant",
+                CONFIG_MAP,
+                &twin,
+                metadata("m", json!({keys::TENANT: "victim"})),
+                Denied,
+            ),
             // Pods, and their other ways in (T38).
             create("a pod", POD, &twin, super_pod(|_| {}), Allowed),
             merge(

@@ -1,4 +1,4 @@
-//! Every attack by pods, Services and volumes, against each layer alone and against none.
+//! Every attack by pods, Services, volumes and Ingresses, against each layer alone and against none.
 //!
 //! Layer A is switched off by a syncer that was built to copy what tenants write; layer B by working under an admin's name,
 //! which the admission policies don't look at; layer C by an API server without Pod Security. What is attacked can be
@@ -10,12 +10,13 @@ mod page;
 use anyhow::{Context, ensure};
 use attacks::{Answer, Attack, Way};
 use e2e::{
-    kind::{self, EVENT, NAMESPACE, SERVICE, SERVICE_ACCOUNT},
+    kind::{self, CLASS, CONTROL_PLANE, EVENT, Kind, NAMESPACE, SECRET, SERVICE, SERVICE_ACCOUNT},
     make,
-    read::{label, text, uid},
+    read::{label, name, text, uid},
     rig::{Rig, Wish, on_rig},
     settings,
-    side::PatchType,
+    side::{PatchType, Side},
+    tenant::NAMESPACE_OF_TESTS,
     wait::{SOON, eventually},
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -27,10 +28,20 @@ use serde_json::{Value, json};
 const STORAGE_CLASS: &str = "fast";
 /// Not offered.
 const RUNTIME_CLASS: &str = "weak";
+/// Offered to the tenant.
+const INGRESS_CLASS: &str = "front";
+/// Allowed to the tenant.
+const OWN_HOST: &str = "own.example.com";
+/// Whose images the tenant may run.
+const REGISTRY: &str = "registry.k8s.io";
 /// With rights in the super cluster.
 const ACCOUNT: &str = "super-admin";
 /// A Service without a selector.
 const OPEN_SERVICE: &str = "open";
+/// A Secret of the platform in the super namespace; the tenant has none of that name.
+const SECRET_NAME: &str = "platforms-secret";
+/// As many as the tenant may have.
+const NODE_PORTS: usize = 10;
 /// Attacks at once.
 const AT_ONCE: usize = 8;
 /// Tells that a change of an object crossed.
@@ -58,9 +69,9 @@ impl Layer {
 }
 
 /// All attacks, each in all of its ways, in the order of the page, and a name for its object.
-fn tries() -> Vec<(Attack, Way, String)> {
+fn tries(owner: &str) -> Vec<(Attack, Way, String)> {
     let mut tries = vec![];
-    for (number, attack) in attacks::all().into_iter().enumerate() {
+    for (number, attack) in attacks::all(owner).into_iter().enumerate() {
         for (index, way) in attack.ways.iter().enumerate() {
             tries.push((attack.clone(), *way, format!("attack{number}-{index}")));
         }
@@ -102,7 +113,7 @@ fn t5_to_t38_each_layer_holds_alone() {
 fn judge(found: &[Vec<String>]) -> anyhow::Result<()> {
     let mut rows = vec![];
     let mut wrong = vec![];
-    for (index, (attack, way, _)) in tries().into_iter().enumerate() {
+    for (index, (attack, way, _)) in tries("").into_iter().enumerate() {
         let results: [String; 4] = std::array::from_fn(|layer| found[layer][index].clone());
         let works = |layer: usize| results[layer] == WORKS;
         let held = !works(0) && works(3);
@@ -129,7 +140,8 @@ const WORKS: &str = "works";
 /// What becomes of each attack while one layer stands.
 async fn run(rig: &Rig, layer: Layer) -> anyhow::Result<Vec<String>> {
     prepare(rig, layer).await?;
-    let tries = stream::iter(tries()).map(async |(attack, way, name)| {
+    let class = rig.side.get(CLASS, "", "default").await?;
+    let tries = stream::iter(tries(uid(&class))).map(async |(attack, way, name)| {
         let what = format!(
             "{} {} by {way:?} against {layer:?}",
             attack.class, attack.what
@@ -151,7 +163,7 @@ async fn run_unguarded(
     run(rig, layer).await
 }
 
-/// What attacks name: classes, an account, a Service.
+/// What attacks name: classes, an account, a Service, a Secret; and what the tenant may have.
 async fn prepare(rig: &Rig, layer: Layer) -> anyhow::Result<()> {
     let (guest, namespace) = (&rig.tenants[0], layer.namespace());
     guest.namespace(namespace).await?;
@@ -161,36 +173,31 @@ async fn prepare(rig: &Rig, layer: Layer) -> anyhow::Result<()> {
     })
     .await?;
     let runtime = json!({"metadata": {"name": RUNTIME_CLASS}, "handler": "weak"});
-    for side in [&rig.side, &guest.side] {
-        if side
-            .find(kind::RUNTIME_CLASS, "", RUNTIME_CLASS)
-            .await?
-            .is_none()
-        {
-            side.create(kind::RUNTIME_CLASS, runtime.clone()).await?;
-        }
+    once(&rig.side, kind::RUNTIME_CLASS, runtime.clone()).await?;
+    once(&guest.side, kind::RUNTIME_CLASS, runtime).await?;
+    let offered = |name: &str| json!({"name": name, "labels": {api::keys::PUBLISHED: "true"}});
+    let storage = json!({"metadata": offered(STORAGE_CLASS), "provisioner": "example.com/none"});
+    let ingress =
+        json!({"metadata": offered(INGRESS_CLASS), "spec": {"controller": "example.com/none"}});
+    for (of, class) in [
+        (kind::STORAGE_CLASS, storage),
+        (kind::INGRESS_CLASS, ingress),
+    ] {
+        let name = name(&class).to_owned();
+        once(&rig.side, of, class).await?;
+        eventually(SOON, &format!("the class {name} is offered"), async || {
+            Ok(guest.side.get(of, "", &name).await?)
+        })
+        .await?;
     }
-    if rig
-        .side
-        .find(kind::STORAGE_CLASS, "", STORAGE_CLASS)
-        .await?
-        .is_none()
-    {
-        let labels = json!({api::keys::PUBLISHED: "true"});
-        let class = json!({"metadata": {"name": STORAGE_CLASS, "labels": labels}, "provisioner": "example.com/none"});
-        rig.side.create(kind::STORAGE_CLASS, class).await?;
-    }
-    eventually(SOON, "the storage class is offered", async || {
-        Ok(guest
-            .side
-            .get(kind::STORAGE_CLASS, "", STORAGE_CLASS)
-            .await?)
-    })
-    .await?;
     for (side, place) in [(&rig.side, twin.as_str()), (&guest.side, namespace)] {
         let account = json!({"metadata": {"name": ACCOUNT, "namespace": place}});
         side.create(SERVICE_ACCOUNT, account).await?;
     }
+    let secret =
+        json!({"metadata": {"name": SECRET_NAME, "namespace": twin}, "stringData": {"k": "v"}});
+    rig.side.create(SECRET, secret).await?;
+    limit(rig, layer).await?;
     let open = json!({"metadata": {"name": OPEN_SERVICE, "namespace": namespace}, "spec": {"ports": [{"port": 80}]}});
     guest.side.create(SERVICE, open).await?;
     eventually(SOON, "the Service crosses", async || {
@@ -198,6 +205,40 @@ async fn prepare(rig: &Rig, layer: Layer) -> anyhow::Result<()> {
     })
     .await?;
     Ok(())
+}
+
+/// Makes an object unless an earlier layer's attacks left it.
+async fn once(side: &Side, of: Kind, object: Value) -> anyhow::Result<()> {
+    if side.find(of, "", name(&object)).await?.is_none() {
+        side.create(of, object).await?;
+    }
+    Ok(())
+}
+
+/// Says which hosts and images the tenant may use, and how many node ports.
+async fn limit(rig: &Rig, layer: Layer) -> anyhow::Result<()> {
+    let hosts = json!({"spec": {"ingressHosts": [OWN_HOST]}});
+    rig.side.merge(CLASS, "", "default", hosts).await?;
+    let policy = json!({
+        "quota": {"services.nodeports": NODE_PORTS.to_string()},
+        "pods": {"images": {"registries": [REGISTRY]}},
+    });
+    let policy = json!({"spec": {"policy": policy}});
+    let name = &rig.tenants[0].name;
+    rig.side
+        .merge(CONTROL_PLANE, NAMESPACE_OF_TESTS, name, policy)
+        .await?;
+    if layer != Layer::A {
+        return Ok(());
+    }
+    // All of it is taken up together.
+    eventually(SOON, "the quota holds", async || {
+        let vcp = rig.vcp(0).await?;
+        let limit = &vcp["status"]["quota"]["hard"]["services.nodeports"];
+        ensure!(*limit == NODE_PORTS.to_string(), "{}", vcp["status"]);
+        Ok(())
+    })
+    .await
 }
 
 /// Attacks, and says what became of it.
@@ -225,7 +266,7 @@ async fn attempt(
             })
             .await?;
             if part.is_empty() {
-                change["metadata"] = json!({"labels": {CHANGED: "yes"}});
+                change["metadata"]["labels"][CHANGED] = "yes".into();
             }
             let mut path = of.path(namespace, name);
             if !part.is_empty() {
@@ -249,7 +290,7 @@ async fn attempt(
         }
     };
     if layer == Layer::A && attack.answer == Answer::Nowhere {
-        return nowhere(rig, namespace, attack, name).await;
+        return nowhere(rig, namespace, attack, way, name).await;
     }
     eventually(SOON, "something becomes of it", async || {
         let found = rig.side.find(of, &twin, name).await?;
@@ -271,11 +312,16 @@ async fn attempt(
     .await
 }
 
+/// What a super object says of itself that may be a tenant's.
+const OWN_WORDS: [&str; 3] = ["labels", "ownerReferences", "finalizers"];
+
 /// All of a super object but what Sublet and the API server write on it.
 fn body(object: &Value) -> String {
     let mut object = object.clone();
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.retain(|field, _| OWN_WORDS.contains(&field.as_str()));
+    }
     if let Some(object) = object.as_object_mut() {
-        object.remove("metadata");
         object.remove("status");
     }
     object.to_string()
@@ -304,14 +350,27 @@ async fn told(rig: &Rig, namespace: &str, made: &Value) -> anyhow::Result<Option
     }))
 }
 
-/// Waits until an object that was made later has crossed, and looks that this one hasn't.
+const STAYS: &str = "stays in the tenant";
+
+/// Waits until an object that was made later has crossed, and looks that this one hasn't; one that crossed before goes.
 async fn nowhere(
     rig: &Rig,
     namespace: &str,
     attack: &Attack,
+    way: Way,
     name: &str,
 ) -> anyhow::Result<String> {
     let (guest, twin) = (&rig.tenants[0], rig.tenants[0].twin(namespace));
+    if way != Way::Create {
+        return eventually(SOON, "what crossed before goes", async || {
+            let found = rig.side.find(attack.kind, &twin, name).await?;
+            match found {
+                Some(found) => anyhow::bail!("{found}"),
+                None => Ok(STAYS.to_owned()),
+            }
+        })
+        .await;
+    }
     let later = format!("{name}-later");
     let mut object = make::service(&later);
     object["metadata"]["namespace"] = namespace.into();
@@ -322,6 +381,6 @@ async fn nowhere(
     .await?;
     Ok(match rig.side.find(attack.kind, &twin, name).await? {
         Some(_) => WORKS.to_owned(),
-        None => "stays in the tenant".to_owned(),
+        None => STAYS.to_owned(),
     })
 }

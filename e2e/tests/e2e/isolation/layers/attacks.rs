@@ -1,7 +1,7 @@
-//! The attacks by pods, Services and volumes, and the ways by which each can come.
+//! The attacks by pods, Services, volumes and Ingresses, and the ways by which each can come.
 
 use e2e::{
-    kind::{CLAIM, ENDPOINT_SLICE, Kind, POD, SERVICE},
+    kind::{CLAIM, ENDPOINT_SLICE, INGRESS, Kind, POD, SERVICE},
     make,
 };
 use serde_json::{Value, json};
@@ -92,6 +92,18 @@ fn claim(name: &str) -> Value {
     }})
 }
 
+/// A rule that leads a host to the tenant's Service.
+fn rule(host: &str) -> Value {
+    let backend = json!({"service": {"name": super::OPEN_SERVICE, "port": {"number": 80}}});
+    json!({"host": host, "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}})
+}
+
+fn ingress(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {
+        "ingressClassName": super::INGRESS_CLASS, "rules": [rule(super::OWN_HOST)],
+    }})
+}
+
 fn slice(name: &str) -> Value {
     json!({
         "metadata": {"name": name, "labels": {"kubernetes.io/service-name": super::OPEN_SERVICE}},
@@ -154,17 +166,43 @@ fn by(kind: Kind, first: fn(&str) -> Value, ways: &'static [Way], attack: Attack
     }
 }
 
-/// All of them, in the order of the threat model.
-pub(super) fn all() -> Vec<Attack> {
+/// An attack by what an object says of itself.
+fn by_metadata(
+    kind: Kind,
+    first: fn(&str) -> Value,
+    ways: &'static [Way],
+    (class, what): (&'static str, &'static str),
+    (metadata, trace): (Value, &'static str),
+) -> Attack {
+    Attack {
+        change: json!({"metadata": metadata}),
+        ..by(
+            kind,
+            first,
+            ways,
+            by_pod(class, what, json!({}), trace, LeftOut),
+        )
+    }
+}
+
+/// All of them, in the order of the threat model but for what objects say of themselves. `owner` is the UID of the class
+/// that the platform gives to tenants.
+pub(super) fn all(owner: &str) -> Vec<Attack> {
     let mut all = host();
     all.extend(placement());
     all.extend(services());
     all.extend(volumes());
+    all.extend(secrets());
     all.extend(accounts());
+    all.extend(metadata(owner));
     all
 }
 
+/// Why layer A alone looks at images.
+const IMAGES: &str = "which registries are allowed stands in classes, which admission doesn't read";
+
 fn host() -> Vec<Attack> {
+    let stolen = "registry.example.com/stolen:1";
     let privileged =
         json!({"name": "late", "image": make::PAUSE, "securityContext": {"privileged": true}});
     let at_first = json!({"initContainers": [privileged]});
@@ -249,6 +287,27 @@ fn host() -> Vec<Attack> {
                 "a privileged ephemeral container",
                 json!({"ephemeralContainers": [privileged]}),
                 r#""privileged":true"#,
+                Told,
+            )
+        },
+        Attack {
+            ways: ALWAYS,
+            alone: IMAGES,
+            ..by_container(
+                "T38",
+                "an image of a registry that isn't allowed",
+                json!({"image": stolen}),
+                stolen,
+            )
+        },
+        Attack {
+            ways: EPHEMERAL,
+            alone: IMAGES,
+            ..by_pod(
+                "T38",
+                "such an image in an ephemeral container",
+                json!({"ephemeralContainers": [{"name": "late", "image": stolen}]}),
+                stolen,
                 Told,
             )
         },
@@ -342,6 +401,11 @@ fn services() -> Vec<Attack> {
             by_pod(class, what, spec, trace, answer),
         )
     };
+    let external =
+        json!({"type": "ExternalName", "externalName": "victim.example.com", "selector": null});
+    let node_ports: Value = (0..=super::NODE_PORTS)
+        .map(|number| json!({"name": format!("p{number}"), "port": 1000 + number}))
+        .collect();
     vec![
         service(
             "T14",
@@ -358,6 +422,16 @@ fn services() -> Vec<Attack> {
             LeftOut,
         ),
         Attack {
+            alone: "how many ports a tenant has is counted in the syncer; admission sees one object",
+            ..service(
+                "T16",
+                "more node ports than may be",
+                json!({"type": "NodePort", "ports": node_ports}),
+                r#""type":"NodePort""#,
+                Told,
+            )
+        },
+        Attack {
             change: json!({"endpoints": [{"addresses": ["10.99.0.66"]}]}),
             alone: "whose an address is stands in the syncer's index; what is sent there, NetworkPolicies hold",
             ..by(
@@ -373,14 +447,26 @@ fn services() -> Vec<Attack> {
                 ),
             )
         },
+        service(
+            "T18",
+            "an external name",
+            external,
+            "victim.example.com",
+            Nowhere,
+        ),
         Attack {
-            ways: AT_FIRST,
-            ..service(
-                "T18",
-                "an external name",
-                json!({"type": "ExternalName", "externalName": "victim.example.com", "selector": null}),
-                "victim.example.com",
-                Nowhere,
+            alone: "which hosts a tenant may use stands in classes, which admission doesn't read",
+            ..by(
+                INGRESS,
+                ingress,
+                ALWAYS,
+                by_pod(
+                    "T19",
+                    "a host of another",
+                    json!({"rules": [rule("victim.example.com")]}),
+                    "victim.example.com",
+                    Told,
+                ),
             )
         },
     ]
@@ -421,6 +507,115 @@ fn volumes() -> Vec<Attack> {
             json!({"name": "v", "csi": {"driver": "csi.example.com", "volumeAttributes": {"share": "victims"}}}),
             r#""csi""#,
             Told,
+        ),
+    ]
+}
+
+/// A Secret that the platform put beside the twins.
+fn secrets() -> Vec<Attack> {
+    let from = json!([{"secretRef": {"name": super::SECRET_NAME}}]);
+    let one = json!([{"name": "STOLEN", "valueFrom": {"secretKeyRef": {"name": super::SECRET_NAME, "key": "k"}}}]);
+    let late = json!({"name": "late", "image": make::PAUSE, "envFrom": from});
+    let plain = json!({"name": "v", "secret": {"secretName": super::SECRET_NAME}});
+    let projected =
+        json!({"name": "v", "projected": {"sources": [{"secret": {"name": super::SECRET_NAME}}]}});
+    let pull = json!({"imagePullSecrets": [{"name": super::SECRET_NAME}]});
+    let trace = super::SECRET_NAME;
+    let attacks = [
+        by_container(
+            "T22",
+            "the platform's Secret as variables",
+            json!({"envFrom": from}),
+            trace,
+        ),
+        by_container(
+            "T22",
+            "the platform's Secret as a variable",
+            json!({"env": one}),
+            trace,
+        ),
+        by_volume(
+            "T22",
+            "the platform's Secret as a volume",
+            plain,
+            trace,
+            Told,
+        ),
+        by_volume(
+            "T22",
+            "the platform's Secret in a projected volume",
+            projected,
+            trace,
+            Told,
+        ),
+        by_pod(
+            "T22",
+            "the platform's Secret to pull images",
+            pull,
+            trace,
+            Told,
+        ),
+        Attack {
+            ways: EPHEMERAL,
+            ..by_pod(
+                "T22",
+                "the platform's Secret in an ephemeral container",
+                json!({"ephemeralContainers": [late]}),
+                trace,
+                Told,
+            )
+        },
+    ];
+    let alone = "whose a Secret is stands on the Secret, and admission sees the pod alone";
+    attacks.map(|attack| Attack { alone, ..attack }).into()
+}
+
+/// What objects say of themselves.
+fn metadata(owner: &str) -> Vec<Attack> {
+    let owners = json!({"ownerReferences": [{"apiVersion": format!("{}/{}", api::GROUP, api::VERSION), "kind": "ControlPlaneClass",
+        "name": "default", "uid": owner, "blockOwnerDeletion": true}]});
+    let held = json!({"finalizers": ["example.com/hold"]});
+    let service = |ways, what, metadata| by_metadata(SERVICE, make::service, ways, what, metadata);
+    let pod = |ways, what, metadata| by_metadata(POD, pod, ways, what, metadata);
+    vec![
+        service(
+            AT_FIRST,
+            ("T3", "the mark of another tenant"),
+            (
+                json!({"labels": {api::keys::TENANT: "victim"}}),
+                r#""sublet.dev/tenant":"victim""#,
+            ),
+        ),
+        Attack {
+            alone: "which labels steer is a matter of what the platform runs",
+            ..pod(
+                ALWAYS,
+                ("T4", "a label that steers what the platform runs"),
+                (
+                    json!({"labels": {"sidecar.k8s.io/inject": "true"}}),
+                    "sidecar.k8s.io/inject",
+                ),
+            )
+        },
+        service(
+            ALWAYS,
+            ("T25", "an object of the platform as a Service's owner"),
+            (owners.clone(), "ControlPlaneClass"),
+        ),
+        pod(
+            ALWAYS,
+            ("T25", "an object of the platform as a pod's owner"),
+            (owners, "ControlPlaneClass"),
+        ),
+        service(
+            ALWAYS,
+            ("T26", "a finalizer of a Service"),
+            (held.clone(), "example.com/hold"),
+        ),
+        pod(
+            ALWAYS,
+            ("T26", "a finalizer of a pod"),
+            (held, "example.com/hold"),
         ),
     ]
 }
