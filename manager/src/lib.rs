@@ -43,6 +43,8 @@ mod twin;
 mod status;
 mod stored;
 
+mod reminder;
+
 mod parts;
 
 mod endpoint;

@@ -108,6 +108,8 @@ pub(crate) struct Seen {
     /// What the front door told of its clients; `None` as long as nobody knows.
     pub(crate) visit: Option<Visit>,
     /// When this was seen.
+    /// What the tenant's API server said when it refused a write since its etcd is full; known only after such a write.
+    pub(crate) refused: Option<String>,
     pub(crate) now: Timestamp,
 }
 
@@ -267,6 +269,7 @@ impl Observer {
             now: Timestamp::now(),
         };
         let Some(owner) = owner else {
+            refused: None,
             return Ok(Some(seen));
         };
         if let (Provider::On, Some(membership)) = (self.cluster_api, &owner.cluster) {
