@@ -48,6 +48,7 @@ mod reminder;
 mod parts;
 
 mod endpoint;
+mod zones;
 
 mod act;
 

@@ -200,6 +200,11 @@ impl Report {
             ("kubeconfigSecretRef", json!(secret)),
             ("controlPlaneNamespace", json!(cp.namespace)),
             ("dnsAddress", json!(shared_dns(seen, cp))),
+            // An empty list isn't written: the contract of Cluster API knows none.
+            (
+                "failureDomains",
+                json!((!seen.zones.is_empty()).then_some(&seen.zones)),
+            ),
         ];
         let control_plane = match (&seen.tenant, parts.blockers.is_empty()) {
             (Tenant::Answers { .. }, true) => Fact::yes("ControlPlaneReady", "Answers"),
@@ -399,11 +404,6 @@ fn not_synced(vcp: &VirtualControlPlane) -> Option<Fact> {
     }
 }
 
-/// Address of the shared DNS server, where it is the tenant's.
-fn shared_dns<'a>(seen: &'a Seen, cp: &ControlPlane) -> Option<&'a str> {
-    let proxy = seen.proxy.as_ref().filter(|_| cp.dns == Dns::Shared);
-    proxy.and_then(|proxy| proxy.dns.as_deref())
-}
 /// Whether the tenant stores no more than it may; `None` when nobody knows, or nothing is limited.
 fn stored_within(seen: &Seen, cp: &ControlPlane) -> Option<Fact> {
     let nothing = Used::new();
@@ -417,6 +417,11 @@ fn stored_within(seen: &Seen, cp: &ControlPlane) -> Option<Fact> {
     cp.stored.fact(used, seen.refused.as_deref()).or(no_more)
 }
 
+/// Address of the shared DNS server, where it is the tenant's.
+fn shared_dns<'a>(seen: &'a Seen, cp: &ControlPlane) -> Option<&'a str> {
+    let proxy = seen.proxy.as_ref().filter(|_| cp.dns == Dns::Shared);
+    proxy.and_then(|proxy| proxy.dns.as_deref())
+}
 
 fn dns_ready(seen: &Seen, cp: &ControlPlane) -> Fact {
     match (cp.dns, shared_dns(seen, cp)) {

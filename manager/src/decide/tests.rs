@@ -51,6 +51,7 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
         external_secret: None,
         route: None,
         proxy: Some(crate::proxy::tests::proxy()),
+        zones: vec![],
         node: Some("192.0.2.1".into()),
         tenant: Tenant::NotAsked,
         turn: None,
@@ -744,6 +745,26 @@ fn the_limit_that_is_told_is_what_etcd_was_given() {
         flag.contains(&format!("--quota-backend-bytes={bytes}\"")),
         "{stored}"
     );
+}
+
+#[test]
+fn zones_are_told_and_none_are_taken_away() {
+    let mut seen = limited();
+    let zones = |seen: &Seen| {
+        let fields = decided(seen).report.fields.into_iter();
+        fields
+            .filter(|(field, _)| *field == "failureDomains")
+            .map(|(_, zones)| zones)
+            .next()
+            .unwrap()
+    };
+    assert_eq!(zones(&seen), Value::Null);
+    seen.zones = vec![api::FailureDomain {
+        name: "a".into(),
+        control_plane: Some(true),
+        attributes: Default::default(),
+    }];
+    assert_eq!(zones(&seen), json!([{"name": "a", "controlPlane": true}]));
 }
 
 #[test]
