@@ -100,8 +100,12 @@ pub(crate) async fn act(
             }
             Action::Remind(pod, patch) => match cluster.merge(&pod, "", patch).await {
                 Ok(pod) => Some(pod),
-                Err(error) if error.code() == Some(404) => None,
-                Err(error) => return Err(error.into()),
+                Err(error) if error.is_conflict() => return Err(error.into()),
+                // It learns of the file anyhow, a minute or two later; and one that is gone needn't.
+                Err(error) => {
+                    tracing::debug!(%error, "an API server can't be reminded");
+                    None
+                }
             },
             Action::EndPod(pod) => {
                 cluster.delete(&pod, Some(1)).await?;
