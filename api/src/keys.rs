@@ -76,6 +76,8 @@ pub const RELEASED: &str = "sublet.dev/released";
 /// Annotation on a tenant's Lease: objects made under an older restore counter than this may be deleted again.
 pub const ACKNOWLEDGED: &str = "sublet.dev/acknowledged-restore";
 
+/// Annotation on pods of an API server: hash of the file of authorizers that they were last reminded of.
+pub const AUTHORIZERS: &str = "sublet.dev/authorizers";
 /// Annotation on pods of a control plane: the time at which they were to be started anew.
 pub const ROLLOUT: &str = "sublet.dev/rollout";
 /// Annotation on a VirtualControlPlane that is the twin of one in a management cluster: `NAMESPACE/NAME` of that one, for

@@ -15,6 +15,7 @@ mod condition;
 mod control_plane_class;
 mod control_plane_group;
 mod crossing;
+mod failure_domain;
 mod pod_network;
 mod pod_rules;
 mod quantities;
@@ -31,6 +32,7 @@ pub use control_plane_group::{
     ControlPlaneGroup, ControlPlaneGroupSpec, ControlPlaneGroupStatus, Share,
 };
 pub use crossing::{CustomResource, Direction, Offer, ReferenceKind, ReferencePath, StatusPlace};
+pub use failure_domain::FailureDomain;
 pub use pod_network::PodNetwork;
 pub use pod_rules::{Bandwidth, ContainerRules, ImageRules, PodRules, PodWishes, Toleration};
 pub use quantities::Quantities;

@@ -1,6 +1,6 @@
 //! `VirtualControlPlane`: one tenant, as the super cluster's admin or a platform asks for it.
 
-use crate::{Condition, Egress, Offer, PodWishes, Quantities, Sharing, Sleep};
+use crate::{Condition, Egress, FailureDomain, Offer, PodWishes, Quantities, Sharing, Sleep};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -394,6 +394,11 @@ pub struct VirtualControlPlaneStatus {
     /// The API servers that there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_servers: Option<ApiServers>,
+    /// Zones of the super cluster that the control plane may run in; told of Clusters of Cluster API alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 100))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub failure_domains: Vec<FailureDomain>,
     /// Super namespace of the control plane's own pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control_plane_namespace: Option<String>,

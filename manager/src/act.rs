@@ -98,6 +98,15 @@ pub(crate) async fn act(
                 cluster.delete(&object, None).await?;
                 None
             }
+            Action::Remind(pod, patch) => match cluster.merge(&pod, "", patch).await {
+                Ok(pod) => Some(pod),
+                Err(error) if error.is_conflict() => return Err(error.into()),
+                // It learns of the file anyhow, a minute or two later; and one that is gone needn't.
+                Err(error) => {
+                    tracing::debug!(%error, "an API server can't be reminded");
+                    None
+                }
+            },
             Action::EndPod(pod) => {
                 cluster.delete(&pod, Some(1)).await?;
                 None
@@ -124,9 +133,15 @@ pub(crate) async fn act(
                     inside = enter(seen).await?;
                 }
                 let Some(tenant) = &inside else { continue };
-                let written = tenant.apply(&object).await.map_err(Error::Tenant)?;
-                if let Tenant::Answers { objects, .. } = &mut seen.tenant {
-                    objects.insert(written);
+                if seen.refused.is_some() {
+                    continue;
+                }
+                match (tenant.apply(&object).await, &mut seen.tenant) {
+                    (Ok(written), Tenant::Answers { objects, .. }) => objects.insert(written),
+                    (Ok(_), _) => {}
+                    // What the tenant filled up is a fact about the tenant: all else goes on, and it is told.
+                    (Err(error), _) if error.is_full() => seen.refused = Some(error.to_string()),
+                    (Err(error), _) => return Err(Error::Tenant(error)),
                 }
                 continue;
             }

@@ -31,6 +31,7 @@ use kube::{
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     path::PathBuf,
     sync::{
@@ -63,7 +64,7 @@ pub struct Args {
     kubeconfig: Option<PathBuf>,
 
     /// Namespace of Sublet's own objects: claims and the syncer's credentials
-    #[arg(long, value_name = "NAMESPACE", default_value = api::SYSTEM_NAMESPACE)]
+    #[arg(long, value_name = "NAMESPACE", default_value = api::SYSTEM_NAMESPACE, value_parser = own_namespace)]
     namespace: String,
 
     /// Service range of the super cluster that tenants get their slices from; read from its ServiceCIDR object
@@ -367,6 +368,16 @@ async fn connect(kubeconfig: Option<PathBuf>) -> anyhow::Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
+/// Cluster API's tools pass an empty one to all providers, and mean by it that nothing is left out.
+fn own_namespace(name: &str) -> Result<String, Infallible> {
+    let name = if name.is_empty() {
+        api::SYSTEM_NAMESPACE
+    } else {
+        name
+    };
+    Ok(name.to_owned())
+}
+
 /// An error with all its causes.
 pub(crate) fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -394,11 +405,25 @@ mod tests {
             ["--service-cidr", "10.96.0.1/12"],
             ["--listen", "nowhere"],
             ["--no", "x"],
+            // Without --cluster-api there is nothing to be filtered.
+            ["--watch-filter", "mine"],
         ] {
             assert!(
                 Args::try_parse_from(["sublet-manager", wrong[0], wrong[1]]).is_err(),
                 "{wrong:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_cluster_apis_tools_pass_is_understood() {
+        let parsed = |arguments: &[&str]| {
+            Args::try_parse_from([&["sublet-manager", "--cluster-api"], arguments].concat())
+                .unwrap()
+        };
+        assert_eq!(parsed(&["--namespace="]).namespace, api::SYSTEM_NAMESPACE);
+        assert_eq!(parsed(&["--namespace", "own"]).namespace, "own");
+        let filtered = parsed(&["--watch-filter", "mine"]);
+        assert_eq!(filtered.watch_filter.as_deref(), Some("mine"));
     }
 }

@@ -25,6 +25,8 @@ mod control_plane;
 
 mod infrastructure;
 
+mod network;
+
 use crate::{
     act,
     cluster::{self, Cluster},
@@ -46,7 +48,7 @@ use kube::{
         watcher,
     },
 };
-use report::Report;
+use report::{Blocker, Fact, Report};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::{fmt::Debug, sync::Arc, time::Duration};
@@ -167,10 +169,7 @@ pub(crate) fn clusters() -> ApiResource {
 
 async fn look_after<K: Role, Other: Role>(client: &Client, filter: Option<&str>) {
     let all = watcher::Config::default().page_size(PAGE);
-    let own = match filter {
-        Some(filter) => all.clone().labels(&format!("{WATCH_FILTER}={filter}")),
-        None => all.clone(),
-    };
+    let own = those_of(filter, all.clone());
     let controller = Controller::new(Api::<K>::all(client.clone()), own);
     let (of_cluster, of_other) = (controller.store(), controller.store());
     let clusters = clusters();
@@ -229,6 +228,14 @@ async fn look_after<K: Role, Other: Role>(client: &Client, filter: Option<&str>)
         .await;
 }
 
+/// Objects that are this provider's: all, or those with that value of the watch filter's label.
+fn those_of(filter: Option<&str>, all: watcher::Config) -> watcher::Config {
+    match filter {
+        Some(filter) => all.labels(&format!("{WATCH_FILTER}={filter}")),
+        None => all,
+    }
+}
+
 /// Objects of a namespace that belong to one of these Clusters.
 fn belonging<K: Role>(
     store: &Store<K>,
@@ -265,7 +272,12 @@ async fn reconcile<K: Role>(
         }
         for action in decision.actions {
             tracing::debug!(kind = K::KIND.kind, namespace, name, ?action, "acting");
-            act(&cluster, &seen.object, action).await?;
+            if let Err(error) = act(&cluster, &seen.object, action).await {
+                if let Some(patch) = failed(&error).and_then(|report| report.patch(&seen)) {
+                    cluster.merge(&seen.object, "/status", patch).await?;
+                }
+                return Err(error);
+            }
         }
     }
     // What was applied doesn't stay: somebody else writes it too.
@@ -292,6 +304,18 @@ async fn act(cluster: &Cluster, own: &Object, action: Action) -> Result<(), Erro
         }
     }
     Ok(())
+}
+
+/// What is said when an action failed, unless somebody else just wrote first: an API server may refuse what is asked for, as
+/// a change of what can't change.
+fn failed(error: &Error) -> Option<Report> {
+    let refused = match error {
+        Error::Cluster(error) => error.code().is_some_and(|code| code == 403 || code == 422),
+        _ => false,
+    };
+    let reason = if refused { "Refused" } else { "Error" };
+    let blocker = Blocker::new(reason, error.to_string());
+    (!error.is_conflict()).then(|| Report::of(vec![Fact::no("Ready", blocker)]))
 }
 
 /// The patch that takes a finalizer away.

@@ -20,6 +20,8 @@ const BINDING_LAG: [Duration; 5] = [
     Duration::from_millis(300),
     Duration::from_millis(600),
 ];
+/// What an API server hands on of its etcd's refusal when that is full.
+const NO_SPACE: &str = "database space exceeded";
 /// Objects per page of a list.
 const PAGE: usize = 500;
 
@@ -67,6 +69,17 @@ impl Error {
     /// Someone else wrote first: look again.
     pub(crate) fn is_conflict(&self) -> bool {
         self.code() == Some(409)
+    }
+
+    /// The API server's etcd is full: it takes nothing more, and answers all the same.
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            Self::Request { source, .. } => matches!(
+                source.as_ref(),
+                kube::Error::Api(status) if status.message.contains(NO_SPACE)
+            ),
+            Self::Timeout { .. } => false,
+        }
     }
 }
 

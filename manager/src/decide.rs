@@ -15,6 +15,7 @@ use crate::{
     provision::{
         self, Addresses, apiserver, cluster_keys, controller_manager, etcd, keys, pod, route::route,
     },
+    reminder,
     sleep::{self, Scale, Stage},
     starts::{self, Turn},
     status::Report,
@@ -49,6 +50,8 @@ pub(crate) enum Action {
     Issue(Order),
     /// Delete what was seen.
     Delete(Object),
+    /// Change a pod that was seen, if it is still there, so that its kubelet looks at it.
+    Remind(Object, Value),
     /// Delete a pod that nobody needs any more, within a second.
     EndPod(Object),
     /// Take the finalizer away: the last action of all.
@@ -186,6 +189,8 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     if let Some(existing) = seen.objects.get(STATEFUL_SET, etcd::NAME) {
         etcd::keep_what_is_fixed(&mut cp, existing)?;
     }
+    let quota = etcd::quota(&cp);
+    cp.stored.hold(quota);
     let config = seen.objects.get(CONFIG_MAP, apiserver::NAME);
     let now = config.and_then(|config| config.body["data"][apiserver::AUTHORIZERS].as_str());
     cp.authorizers = cp.authorizers_for(used(seen), now);
@@ -199,6 +204,18 @@ pub(crate) fn used(seen: &Seen) -> Option<&Used> {
         Tenant::Answers { stored, .. } => stored.as_ref(),
         _ => None,
     }
+}
+
+/// What the tenant doesn't hold and must. How much it stores is shown there while there is room to show it; what is shown
+/// already stays.
+pub(crate) fn lacking(seen: &Seen, cp: &ControlPlane) -> Vec<Object> {
+    let (Tenant::Answers { objects, .. }, Some(proxy)) = (&seen.tenant, &seen.proxy) else {
+        return vec![];
+    };
+    let has_room = |used: &&Used| seen.refused.is_none() && cp.stored.has_room(used);
+    let mut wanted = tenant::objects(cp, proxy, used(seen).filter(has_room));
+    wanted.retain(|want| !tenant::is_met(want, objects));
+    wanted
 }
 
 /// The slice, or what must be done to have one.
@@ -355,11 +372,13 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
         let have = seen.cluster_secrets.get(SECRET, want.name());
         push_unmet(&mut actions, want, have);
     }
-    if let Tenant::Answers { objects, .. } = &seen.tenant {
-        let unmet = tenant::objects(cp, proxy, used(seen))
-            .into_iter()
-            .filter(|want| !tenant::is_met(want, objects));
-        actions.extend(unmet.map(Action::ApplyInTenant));
+    actions.extend(reminder::due(cp, &seen.objects));
+    if seen.tenant.answers() {
+        // What was refused for want of room is tried again by the next pass.
+        if seen.refused.is_none() {
+            let lacking = lacking(seen, cp).into_iter();
+            actions.extend(lacking.map(Action::ApplyInTenant));
+        }
         // The syncer's rights come before its credentials.
         let syncer = keys::syncer_kubeconfig(cp, &addresses, system);
         actions.extend(due(vec![syncer], |_| seen.syncer_secret.as_ref(), seen));

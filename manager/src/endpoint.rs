@@ -1,6 +1,9 @@
 //! Where clients outside the super cluster reach a tenant: the address of a node.
 
-use crate::object::{NODE, Object};
+use crate::{
+    object::{NODE, Object},
+    zones::ZONE,
+};
 
 /// Host of a URL such as `https://HOST:PORT`.
 pub(crate) fn host(url: &str) -> Option<&str> {
@@ -31,11 +34,15 @@ pub(crate) fn is_ready(node: &Object) -> bool {
     conditions.any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
 
-/// What is kept of a node between two lists.
+/// What is kept of a node between two lists; labels only where they tell of zones.
 pub(crate) fn essence(node: &Object) -> Object {
     let pick = |pointer: &str| node.body.pointer(pointer).cloned().unwrap_or_default();
     let body = serde_json::json!({
-        "metadata": {"name": node.name()},
+        "metadata": {
+            "name": node.name(),
+            "labels": node.label(ZONE).map(|_| pick("/metadata/labels")),
+        },
+        "spec": {"taints": pick("/spec/taints")},
         "status": {
             "addresses": pick("/status/addresses"),
             "allocatable": {"cpu": pick("/status/allocatable/cpu")},

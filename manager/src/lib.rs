@@ -43,9 +43,12 @@ mod twin;
 mod status;
 mod stored;
 
+mod reminder;
+
 mod parts;
 
 mod endpoint;
+mod zones;
 
 mod act;
 

@@ -21,8 +21,9 @@ use crate::{
     stored::{self, Limits, Used},
     tenant::{self, Tenant},
     visits::Visits,
+    zones,
 };
-use api::{ControlPlaneClass, ControlPlaneGroup, VirtualControlPlane, keys};
+use api::{ControlPlaneClass, ControlPlaneGroup, FailureDomain, VirtualControlPlane, keys};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
@@ -99,12 +100,16 @@ pub(crate) struct Seen {
     pub(crate) route: Option<Object>,
     /// The proxy, once it can be reached.
     pub(crate) proxy: Option<Proxy>,
+    /// Zones that the control plane may run in; read for Clusters of Cluster API alone.
+    pub(crate) zones: Vec<FailureDomain>,
     /// Address of the node that the front door's NodePort is reached at.
     pub(crate) node: Option<String>,
     /// The tenant's API server.
     pub(crate) tenant: Tenant,
     /// Whether it may start now; known only once it was asked for.
     pub(crate) turn: Option<Turn>,
+    /// What the tenant's API server said when it refused a write since its etcd is full; known only after such a write.
+    pub(crate) refused: Option<String>,
     /// What the front door told of its clients; `None` as long as nobody knows.
     pub(crate) visit: Option<Visit>,
     /// When this was seen.
@@ -260,9 +265,11 @@ impl Observer {
             external_secret: None,
             route: None,
             proxy: None,
+            zones: vec![],
             node: None,
             tenant: Tenant::NotAsked,
             turn: None,
+            refused: None,
             visit: owner.as_ref().and_then(|owner| self.visits.of(&owner.id)),
             now: Timestamp::now(),
         };
@@ -357,6 +364,9 @@ impl Observer {
             .is_some_and(|class| class.spec.endpoint_host.is_some());
         if seen.vcp.spec.endpoint.is_none() && !host_given {
             seen.node = self.node(&seen.vcp).await?;
+        }
+        if let (Some(_), Some(class)) = (&owner.cluster, &seen.class) {
+            seen.zones = zones::of(&self.nodes().await?, &class.spec.node_selector);
         }
 
         let name = owner.control_plane_namespace();

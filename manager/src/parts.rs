@@ -112,7 +112,7 @@ pub(crate) fn is_ready(pod: &Object) -> bool {
     conditions.any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
 
-fn has_ended(pod: &Object) -> bool {
+pub(crate) fn has_ended(pod: &Object) -> bool {
     ["Succeeded", "Failed"].contains(&pod.text("/status/phase"))
 }
 

@@ -4,12 +4,13 @@
 
 use crate::{
     control_plane::{ControlPlane, Refusal},
-    decide::{unready_phase, used},
+    decide::{lacking, unready_phase, used},
     object::{DEPLOYMENT, Object},
     observe::Seen,
     parts::{self, Parts},
     provision::{Addresses, cluster_keys, coredns, keys},
-    starts, stored,
+    starts,
+    stored::{self, Used},
     tenant::Tenant,
 };
 use api::{Condition, Dns, Phase, SecretRef, TenantProof, VirtualControlPlane, set_condition};
@@ -25,6 +26,9 @@ const WAITING: Duration = Duration::from_secs(1);
 const STILL_WAITING: Duration = Duration::from_secs(10);
 /// How long a start may take.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(90);
+
+/// Field that says what the tenant stores.
+const STORED: &str = "stored";
 
 /// Reason of `ControlPlaneReady` when the control plane was taken down for good.
 pub(crate) const ENDED: &str = "Ended";
@@ -149,8 +153,9 @@ impl Report {
         report.again(SETTLED)
     }
 
-    /// An action failed; the next pass tries again.
-    pub(crate) fn failed_to_act(seen: &Seen, error: &str) -> Self {
+    /// An action failed; the next pass tries again. Of what was `decided` to say, what the tenant stores is said still:
+    /// it may be the cause.
+    pub(crate) fn failed_to_act(seen: &Seen, error: &str, decided: Self) -> Self {
         let deleting = seen.vcp.metadata.deletion_timestamp.is_some();
         let phase = if deleting {
             Phase::Deleting
@@ -160,8 +165,20 @@ impl Report {
         Self {
             phase,
             message: Some(error.to_owned()),
-            conditions: vec![Fact::no("Ready", "Error", error)],
-            fields: vec![],
+            conditions: [Fact::no("Ready", "Error", error)]
+                .into_iter()
+                .chain(
+                    decided
+                        .conditions
+                        .into_iter()
+                        .filter(|fact| fact.kind == stored::CONDITION),
+                )
+                .collect(),
+            fields: decided
+                .fields
+                .into_iter()
+                .filter(|(field, _)| *field == STORED)
+                .collect(),
             again: WAITING,
         }
     }
@@ -183,6 +200,11 @@ impl Report {
             ("kubeconfigSecretRef", json!(secret)),
             ("controlPlaneNamespace", json!(cp.namespace)),
             ("dnsAddress", json!(shared_dns(seen, cp))),
+            // An empty list isn't written: the contract of Cluster API knows none.
+            (
+                "failureDomains",
+                json!((!seen.zones.is_empty()).then_some(&seen.zones)),
+            ),
         ];
         let control_plane = match (&seen.tenant, parts.blockers.is_empty()) {
             (Tenant::Answers { .. }, true) => Fact::yes("ControlPlaneReady", "Answers"),
@@ -235,20 +257,23 @@ impl Report {
             (_, true, false) => waiting(seen),
             (_, true, true) => SETTLED,
         };
-        let facts = [control_plane, etcd, dns].into_iter();
-        let facts = facts.chain(cluster_keys::fact(cp, seen)).collect();
+        let stored = stored_within(seen, cp);
+        // It works as before, and so it is Ready; unless something is missing that finds no room.
+        let is_blocked = seen.refused.is_some() && !lacking(seen, cp).is_empty();
+        let mut facts = vec![control_plane, etcd];
+        facts.extend(stored.clone().filter(|_| is_blocked));
+        facts.push(dns);
+        facts.extend(cluster_keys::fact(cp, seen));
         let mut report = Self::summed_up(seen, facts, fields, again);
-        if let Some(used) = used(seen) {
-            // It works as before, and so it is Ready.
-            let was_limited = condition(&seen.vcp, stored::CONDITION).is_some();
-            let no_more = was_limited.then(|| Fact::yes(stored::CONDITION, "NotLimited"));
-            report.conditions.extend(cp.stored.fact(used).or(no_more));
-            report
-                .fields
-                .push(("stored", json!(cp.stored.status(used))));
-            if cp.stored.is_near(used) {
-                report.again = report.again.min(stored::CLOSELY);
-            }
+        report.conditions.extend(stored.filter(|_| !is_blocked));
+        let used = used(seen);
+        if let Some(used) = used {
+            report.fields.push((STORED, json!(cp.stored.status(used))));
+        }
+        let told = seen.vcp.status.as_ref();
+        let told = told.and_then(|status| status.stored.as_ref());
+        if seen.refused.is_some() || used.is_some_and(|used| cp.stored.is_near(used, told)) {
+            report.again = report.again.min(stored::CLOSELY);
         }
         starts::told(report, seen, parts.rolled_out)
     }
@@ -377,6 +402,19 @@ fn not_synced(vcp: &VirtualControlPlane) -> Option<Fact> {
             "waiting for the syncer: it hasn't taken up this tenant yet",
         )),
     }
+}
+
+/// Whether the tenant stores no more than it may; `None` when nobody knows, or nothing is limited.
+fn stored_within(seen: &Seen, cp: &ControlPlane) -> Option<Fact> {
+    let nothing = Used::new();
+    let used = match (used(seen), &seen.refused) {
+        (Some(used), _) => used,
+        (None, Some(_)) => &nothing,
+        (None, None) => return None,
+    };
+    let was_limited = condition(&seen.vcp, stored::CONDITION).is_some();
+    let no_more = was_limited.then(|| Fact::yes(stored::CONDITION, "NotLimited"));
+    cp.stored.fact(used, seen.refused.as_deref()).or(no_more)
 }
 
 /// Address of the shared DNS server, where it is the tenant's.

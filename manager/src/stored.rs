@@ -3,6 +3,9 @@
 //! Bytes are held by etcd itself, which takes no more writes when it is full. Objects are counted now and then; while there
 //! are as many of a resource as may be, the tenant's API server refuses to make more. It does so by its configuration of
 //! authorizers, a file that it reads anew when it changes and that nothing inside of the tenant can reach.
+//!
+//! A full etcd takes no word of this either: what shows the tenant its numbers is left as it is then, and the condition
+//! is told all the same.
 
 use crate::{
     control_plane::ControlPlane,
@@ -27,6 +30,12 @@ pub(crate) const NOWHERE: &str = "nowhere.kubeconfig";
 pub(crate) const CLOSELY: std::time::Duration = std::time::Duration::from_secs(10);
 /// Hundredths of a limit from which on there is little room left.
 const LITTLE: u64 = 90;
+/// It is counted again soon, too, if as much more as came since the last time, so many times over, left no room.
+const PACE: u64 = 6;
+/// Bytes of the largest request that etcd takes: with less than that left, the next one may be refused.
+const LARGEST: u64 = 3 << 19;
+/// What is used is told in steps of so many bytes, so that a page more or less isn't news.
+const STEP: u64 = 1 << 20;
 
 /// The limits that count: of class and VirtualControlPlane the lower ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,47 +75,74 @@ impl Limits {
         self.0.is_empty()
     }
 
-    /// Limits that are reached, and what they are.
-    fn reached<'a>(&'a self, used: &'a Used) -> impl Iterator<Item = (&'a str, u64)> {
-        self.filled(used, 100)
+    /// The same where etcd holds `bytes`, whatever was asked for: it has a least size, and its volume may be smaller.
+    pub(crate) fn hold(&mut self, bytes: u64) {
+        if let Some(size) = self.0.get_mut(SIZE) {
+            *size = bytes;
+        }
     }
 
-    fn filled<'a>(
+    /// What of all that is limited `holds` for: (name, used, limit).
+    fn those<'a>(
         &'a self,
         used: &'a Used,
-        hundredths: u64,
-    ) -> impl Iterator<Item = (&'a str, u64)> {
-        let is_filled = move |name: &str, limit: u64| {
-            let used = used.get(name).copied().unwrap_or_default();
-            u128::from(used) * 100 >= u128::from(limit) * u128::from(hundredths)
+        holds: impl Fn(&str, u64, u64) -> bool + 'a,
+    ) -> impl Iterator<Item = (&'a str, u64, u64)> {
+        let known = self.0.iter().filter_map(|(name, limit)| {
+            let used = used.get(name)?;
+            Some((name.as_str(), *used, *limit))
+        });
+        known.filter(move |(name, used, limit)| holds(name, *used, *limit))
+    }
+
+    /// Whether etcd has room for whatever comes next.
+    pub(crate) fn has_room(&self, used: &Used) -> bool {
+        let mut reached = self.those(used, is_reached);
+        !reached.any(|(name, ..)| name == SIZE)
+    }
+
+    /// Whether what there is should be counted again soon; `before` is what was told the last time.
+    pub(crate) fn is_near(&self, used: &Used, before: Option<&QuotaStatus>) -> bool {
+        let told = |name: &str| parse(before?.used.get(name)?);
+        let grows = |name: &str, used: u64, limit: u64| {
+            let before = told(name).and_then(|amount| u64::try_from(amount / 1000).ok());
+            let more = before.map_or(0, |before| used.saturating_sub(before));
+            more > 0 && more.saturating_mul(PACE) >= limit.saturating_sub(used)
         };
-        let limits = self.0.iter().map(|(name, limit)| (name.as_str(), *limit));
-        limits.filter(move |(name, limit)| used.contains_key(*name) && is_filled(name, *limit))
+        let is_soon =
+            |name: &str, used, limit| is_little(name, used, limit) || grows(name, used, limit);
+        self.those(used, is_soon).next().is_some()
     }
 
-    /// Whether what there is should be counted again soon.
-    pub(crate) fn is_near(&self, used: &Used) -> bool {
-        self.filled(used, LITTLE).next().is_some()
-    }
-
-    /// The condition; none where nothing is limited.
-    pub(crate) fn fact(&self, used: &Used) -> Option<Fact> {
-        if self.is_empty() {
+    /// The condition; none where nothing is limited and nothing was `refused` for want of room.
+    pub(crate) fn fact(&self, used: &Used, refused: Option<&str>) -> Option<Fact> {
+        if self.is_empty() && refused.is_none() {
             return None;
         }
-        let said = |(name, limit): (&str, u64)| {
-            let used = used.get(name).copied().unwrap_or_default();
-            format!("{name}: {} of {}", amount(name, used), amount(name, limit))
+        let said = |(name, used, limit): (&str, u64, u64)| {
+            format!(
+                "{name}: {} of {}",
+                used_amount(name, used),
+                amount(name, limit)
+            )
         };
-        let full: Vec<String> = self.reached(used).map(said).collect();
+        let mut full: Vec<String> = self.those(used, is_reached).map(said).collect();
+        let is_etcd_full = refused.is_some() || !self.has_room(used);
+        if let (Some(refused), true) = (refused, self.has_room(used)) {
+            full.push(format!("{SIZE}: {refused}"));
+        }
         if !full.is_empty() {
+            let until = match is_etcd_full {
+                true => "it deletes some and an admin has its etcd defragmented and disarmed",
+                false => "it deletes some",
+            };
             let message = format!(
-                "the tenant stores as much as it may ({}), and more is refused until it deletes some",
+                "the tenant stores as much as it may ({}), and more is refused until {until}",
                 full.join(", ")
             );
             return Some(Fact::no(CONDITION, "Full", message));
         }
-        let near: Vec<String> = self.filled(used, LITTLE).map(said).collect();
+        let near: Vec<String> = self.those(used, is_little).map(said).collect();
         let mut fact = Fact::yes(CONDITION, "Room");
         if !near.is_empty() {
             fact.reason = "NearlyFull".into();
@@ -117,9 +153,10 @@ impl Limits {
 
     /// For the status: limits, and what is used of them.
     pub(crate) fn status(&self, used: &Used) -> Option<QuotaStatus> {
-        let said = |(name, value): (&String, &u64)| (name.clone(), amount(name, *value));
+        let hard = |(name, value): (&String, &u64)| (name.clone(), amount(name, *value));
+        let said = |(name, value): (&String, &u64)| (name.clone(), used_amount(name, *value));
         (!self.is_empty()).then(|| QuotaStatus {
-            hard: self.0.iter().map(said).collect(),
+            hard: self.0.iter().map(hard).collect(),
             used: used.iter().map(said).collect(),
         })
     }
@@ -132,7 +169,7 @@ impl Limits {
         let said = |(name, limit): (&String, &u64)| {
             let limit = amount(name, *limit);
             let text = match used.get(name) {
-                Some(used) => format!("{} of {limit}", amount(name, *used)),
+                Some(used) => format!("{} of {limit}", used_amount(name, *used)),
                 None => format!("at most {limit}"),
             };
             (name.clone(), text)
@@ -145,9 +182,11 @@ impl Limits {
     /// The API server's authorizers while there is so much; `None` where no number is limited.
     pub(crate) fn authorizers(&self, used: &Used) -> Option<Value> {
         self.counted().next()?;
-        let full = self.reached(used).filter(|(name, _)| *name != SIZE);
+        let full = self
+            .those(used, is_reached)
+            .filter(|(name, ..)| *name != SIZE);
         let mut authorizers = vec![no_masters()];
-        authorizers.extend(full.map(|(name, limit)| no_more(name, limit)));
+        authorizers.extend(full.map(|(name, _, limit)| no_more(name, limit)));
         authorizers.push(json!({"type": "Node", "name": "node"}));
         authorizers.push(json!({"type": "RBAC", "name": "rbac"}));
         Some(json!({
@@ -169,6 +208,16 @@ impl ControlPlane {
     }
 }
 
+fn is_reached(name: &str, used: u64, limit: u64) -> bool {
+    let next = if name == SIZE { LARGEST } else { 0 };
+    used.saturating_add(next) >= limit
+}
+
+fn is_little(name: &str, used: u64, limit: u64) -> bool {
+    is_reached(name, used, limit)
+        || u128::from(used) * 100 >= u128::from(limit) * u128::from(LITTLE)
+}
+
 fn is_resource(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     name.split('.')
@@ -179,6 +228,13 @@ fn amount(name: &str, value: u64) -> String {
     match name {
         SIZE => shown("requests.memory", i128::from(value) * 1000),
         _ => value.to_string(),
+    }
+}
+
+fn used_amount(name: &str, used: u64) -> String {
+    match name {
+        SIZE => amount(name, used.div_ceil(STEP) * STEP),
+        _ => amount(name, used),
     }
 }
 
@@ -308,21 +364,74 @@ mod tests {
     fn what_is_full_is_told_and_what_is_nearly() {
         let limits = limits();
         let told = |used: &Used| {
-            let fact = limits.fact(used).unwrap();
+            let fact = limits.fact(used, None).unwrap();
             (fact.holds, fact.reason, fact.message)
         };
         let room = used(&[("configmaps", 10), ("size", 5 << 20)]);
         assert_eq!(told(&room), (true, "Room".into(), String::new()));
-        assert!(!limits.is_near(&room));
+        assert!(!limits.is_near(&room, None));
         let near = used(&[("configmaps", 450)]);
         let (holds, reason, message) = told(&near);
-        assert!(holds && limits.is_near(&near), "{reason}");
+        assert!(holds && limits.is_near(&near, None), "{reason}");
         assert_eq!(message, "little room is left: configmaps: 450 of 500");
         let (holds, reason, message) = told(&used(&[("configmaps", 501), ("size", 1 << 30)]));
         assert_eq!((holds, &*reason), (false, "Full"));
-        expect!["the tenant stores as much as it may (configmaps: 501 of 500, size: 1Gi of 1Gi), and more is refused until it deletes some"]
+        expect!["the tenant stores as much as it may (configmaps: 501 of 500, size: 1Gi of 1Gi), and more is refused until it deletes some and an admin has its etcd defragmented and disarmed"]
             .assert_eq(&message);
-        assert_eq!(Limits::default().fact(&near), None);
+        let (.., message) = told(&used(&[("configmaps", 500)]));
+        assert!(message.ends_with("until it deletes some"), "{message}");
+        assert_eq!(Limits::default().fact(&near, None), None);
+    }
+
+    /// etcd is full when the next request doesn't fit, which is before it holds as much as it may.
+    #[test]
+    fn etcd_counts_as_full_when_the_largest_request_has_no_room() {
+        let mut limits = limits();
+        limits.hold(48 << 20);
+        let said = |bytes: u64| {
+            let used = used(&[("size", bytes)]);
+            (
+                limits.has_room(&used),
+                limits.fact(&used, None).unwrap().message,
+            )
+        };
+        let (room, message) = said(46 << 20);
+        assert!(room, "{message}");
+        let (room, message) = said((47 << 20) + 1);
+        assert!(
+            !room && message.contains("(size: 48Mi of 48Mi)"),
+            "{message}"
+        );
+        let mut unlimited = Limits::default();
+        unlimited.hold(1);
+        assert!(unlimited.is_empty());
+    }
+
+    #[test]
+    fn what_etcd_refuses_is_told_whatever_is_limited_and_counted() {
+        let refusal =
+            "apply ConfigMap kube-system/sublet-stored: etcdserver: mvcc: database space exceeded";
+        for limits in [limits(), Limits::default()] {
+            let fact = limits.fact(&Used::new(), Some(refusal)).unwrap();
+            assert_eq!((fact.holds, &*fact.reason), (false, "Full"));
+            assert!(
+                fact.message.contains(&format!("size: {refusal}")),
+                "{}",
+                fact.message
+            );
+        }
+    }
+
+    #[test]
+    fn what_fills_up_quickly_is_counted_again_soon() {
+        let limits = limits();
+        let before = |configmaps: u64| {
+            limits.status(&used(&[("configmaps", configmaps), ("size", 1 << 20)]))
+        };
+        let now = used(&[("configmaps", 100), ("size", 1 << 20)]);
+        for (then, soon) in [(100, false), (90, false), (30, true), (120, false)] {
+            assert_eq!(limits.is_near(&now, before(then).as_ref()), soon, "{then}");
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::{
     pki::{self, OPAQUE},
     provision::{self, cluster_keys, keys, owner_reference},
     status::{self, Fact, Report},
+    stored,
 };
 use api::{Condition, Phase, SecretRef, SuperCluster, capi, keys as marks};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -31,18 +32,21 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 
+pub(crate) mod brought;
+
 /// Asked again so often when nothing is awaited.
 const SETTLED: Duration = Duration::from_secs(10);
 /// Whether the super cluster answers.
 pub(crate) const REACHABLE: &str = "SuperClusterReachable";
 /// Conditions that are shown as the twin has them. What the syncer says isn't among them: another syncer may be at work
 /// here, which says of its own what it does.
-const SHOWN: [&str; 6] = [
+const SHOWN: [&str; 7] = [
     "ControlPlaneReady",
     "EtcdReady",
     "DNSReady",
     "CertificatesAvailable",
     "IdentityConflict",
+    stored::CONDITION,
     "Ready",
 ];
 /// Fields of the status that are.
@@ -92,7 +96,15 @@ pub(crate) fn decide(seen: &Seen, owner: &Owner, system: &str) -> Result<Decisio
         }
     };
     let Some(twin) = twin else {
-        return Ok(Decision::act(vec![apply(wanted)]));
+        let namespace = wanted.namespace().unwrap_or_default();
+        // Once it is written down that something may be there.
+        let ahead = match marked {
+            true => brought::ahead(seen, owner, namespace, secrets)?,
+            false => vec![],
+        };
+        let mut actions: Vec<Action> = ahead.into_iter().map(Action::Beyond).collect();
+        actions.push(apply(wanted));
+        return Ok(Decision::act(actions));
     };
     if twin.uid() == owner.uid {
         let why = "the kubeconfig of spec.superCluster leads to this cluster itself: leave spec.superCluster out";
@@ -119,18 +131,26 @@ pub(crate) fn decide(seen: &Seen, owner: &Owner, system: &str) -> Result<Decisio
         // An older Sublet there may not know all of it: what it does is shown all the same.
         actions.push(apply(wanted));
     }
+    let owned = brought::owned(seen, owner, twin, secrets);
+    actions.extend(owned.into_iter().map(Action::Beyond));
+    let brought = brought::names(owner, &seen.cluster_secrets);
     for secret in secrets.of(SECRET) {
         let have = here(seen, owner, secret.name());
+        if brought.iter().any(|name| name == secret.name()) {
+            continue;
+        }
         if have.is_some_and(|have| cluster_keys::is_anothers(owner, have)) {
             let path = format!("{}/{}", owner.namespace, secret.name());
             return Err(Refusal::ForeignSecret(path));
         }
         push_unmet(&mut actions, copy(owner, secret)?, have);
     }
-    Ok(Decision {
-        actions,
-        report: mirrored(seen, owner, twin),
-    })
+    let mut report = mirrored(seen, owner, twin);
+    if let Some(fact) = brought::too_late(seen, owner, secrets) {
+        report.conditions.retain(|said| said.kind != fact.kind);
+        report.conditions.push(fact);
+    }
+    Ok(Decision { actions, report })
 }
 
 /// What comes next for one that is deleted; `None` once there is no twin.
@@ -140,10 +160,16 @@ pub(crate) fn leave(seen: &Seen, owner: &Owner, system: &str) -> Option<Decision
     if let Some(action) = may_read(seen, owner, system) {
         return Some(Decision::act(vec![action]));
     }
+    let ours = |twin: &&Object| is_ours(twin, owner) && twin.uid() != owner.uid;
     let twin = match &seen.beyond {
-        Beyond::Reached { twin, .. } => twin
-            .as_ref()
-            .filter(|twin| is_ours(twin, owner) && twin.uid() != owner.uid)?,
+        Beyond::Reached { twin, secrets } => match twin.as_ref().filter(ours) {
+            Some(twin) => twin,
+            None => {
+                let left = brought::left(owner, secrets).into_iter();
+                let actions: Vec<Action> = left.map(Action::Beyond).collect();
+                return (!actions.is_empty()).then(|| Decision::act(actions));
+            }
+        },
         Beyond::NotAsked => return None,
         Beyond::Refused(why) | Beyond::Unreachable(why) => {
             let waits = format!(
@@ -273,18 +299,18 @@ fn copy(owner: &Owner, secret: &Object) -> Result<Object, Refusal> {
     } else {
         json!({"tls.crt": secret.body["data"]["tls.crt"], "tls.key": secret.body["data"]["tls.key"]})
     };
-    let users = || {
-        json!({
+    if !is_users && let Some(copy) = cluster_keys::secret(owner, secret.name(), &data) {
+        return Ok(copy);
+    }
+    let body = json!({
+        "metadata": {
             "labels": owner.labels(),
             "annotations": {marks::CONTROL_PLANE: owner.path()},
             "ownerReferences": [owner_reference(owner)],
-        })
-    };
-    let (metadata, secret_type) = match cluster_keys::contract_metadata(owner) {
-        Some(metadata) if !is_users => (metadata, capi::SECRET_TYPE),
-        _ => (users(), OPAQUE),
-    };
-    let body = json!({"metadata": metadata, "type": secret_type, "data": data});
+        },
+        "type": OPAQUE,
+        "data": data,
+    });
     Ok(Object::new(SECRET, Some(&owner.namespace), secret.name(), body).sealed())
 }
 
@@ -322,6 +348,8 @@ fn mirrored(seen: &Seen, owner: &Owner, twin: &Object) -> Report {
     let told = FIELDS.into_iter().filter(|field| !status[*field].is_null());
     let mut fields: Vec<(&'static str, Value)> =
         told.map(|field| (field, status[field].clone())).collect();
+    // Those that there are no more aren't left standing.
+    fields.push(("failureDomains", status["failureDomains"].clone()));
     if seen.user_secret.is_some() {
         let secret = SecretRef {
             name: owner.kubeconfig_secret(),

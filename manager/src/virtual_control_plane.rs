@@ -78,6 +78,7 @@ pub(crate) fn retry(
 async fn pass(namespace: &str, name: &str, cx: &Context) -> Result<controller::Action, Error> {
     let observer = &cx.observer;
     let mut done = BTreeSet::new();
+    let mut refused = None;
     let mut rounds = 0..ROUNDS;
     while rounds.next().is_some() {
         let Some(mut seen) = observer.look(namespace, name).await? else {
@@ -92,6 +93,7 @@ async fn pass(namespace: &str, name: &str, cx: &Context) -> Result<controller::A
                 None => continue,
             }
         }
+        seen.refused = refused.take();
         for _ in rounds.by_ref() {
             let mut decision = decide(&seen, &observer.system);
             // An API server may write a value another way than it was given; once per pass is enough.
@@ -102,10 +104,14 @@ async fn pass(namespace: &str, name: &str, cx: &Context) -> Result<controller::A
             tracing::debug!(namespace, name, actions = decision.actions.len(), "acting");
             match act::act(observer, &mut seen, decision.actions).await {
                 Ok(View::Current) => {}
-                Ok(View::Stale) => break,
+                Ok(View::Stale) => {
+                    refused = seen.refused.take();
+                    break;
+                }
                 Err(error) => {
                     if !error.is_conflict() {
-                        let report = Report::failed_to_act(&seen, &error.to_string());
+                        let error = error.to_string();
+                        let report = Report::failed_to_act(&seen, &error, decision.report);
                         rest(cx, &mut seen, &report).await?;
                     }
                     return Err(error.into());
@@ -161,6 +167,7 @@ fn is_new(action: &Action, done: &mut BTreeSet<String>) -> bool {
             "{}/{} {:?}",
             order.namespace, order.name, order.material
         )),
+        Action::Remind(pod, patch) => done.insert(format!("remind {pod:?} {patch}")),
         Action::Delete(object) | Action::EndPod(object) => {
             done.insert(format!("delete {object:?} {}", object.uid()))
         }

@@ -285,9 +285,8 @@ pub(crate) async fn status(
     operations.push(json!({"op": "add", "path": format!("/status/{field}"), "value": value}));
     let version = vcp.text("/metadata/resourceVersion").unwrap_or_default();
     let path = format!(
-        "/apis/sublet.dev/v1alpha1/namespaces/{}/virtualcontrolplanes/{}/status",
-        vcp.namespace(),
-        vcp.name()
+        "{}/status",
+        crate::verdict::path(vcp.namespace(), vcp.name())
     );
     cluster
         .patch(

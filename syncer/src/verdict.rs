@@ -39,16 +39,15 @@ impl ControlPlane {
 
     /// The VirtualControlPlane as it is now, if it is there and still this tenant's.
     pub(crate) async fn read(&self, engine: &Engine) -> Result<Option<Object>, Failure> {
-        let path = format!(
-            "/apis/{}/{}/namespaces/{}/virtualcontrolplanes/{}",
-            api::GROUP,
-            api::VERSION,
-            self.namespace,
-            self.name
-        );
-        let found = read(&engine.cluster, &path).await?;
+        let found = read(&engine.cluster, &path(&self.namespace, &self.name)).await?;
         Ok(found.filter(|vcp| vcp.text("/spec/identity") == Some(self.id.as_str())))
     }
+}
+
+/// Where a VirtualControlPlane is in the super cluster's API.
+pub(crate) fn path(namespace: &str, name: &str) -> String {
+    let (group, version) = (api::GROUP, api::VERSION);
+    format!("/apis/{group}/{version}/namespaces/{namespace}/virtualcontrolplanes/{name}")
 }
 
 /// Writes the condition whenever it changes, until the tenant is no longer served.

@@ -1,7 +1,7 @@
 //! `SubletCluster`: what outlives the control plane of a Cluster.
 
 use super::TemplateMetadata;
-use crate::{Condition, Dns, SuperCluster};
+use crate::{Condition, Dns, FailureDomain, SuperCluster};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -105,6 +105,11 @@ pub struct SubletClusterStatus {
     /// How far the first start is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initialization: Option<InfrastructureInitialization>,
+    /// Zones of the super cluster that the control plane may run in; Cluster API shows them in the Cluster's status.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 100))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub failure_domains: Vec<FailureDomain>,
     /// `metadata.generation` that this status was written for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,

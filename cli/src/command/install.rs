@@ -2,6 +2,8 @@
 
 mod apply;
 
+pub(crate) mod prune;
+
 use crate::{
     age, cluster::Cluster, error, interrupt, manifest, output, progress::Progress, rollout,
 };
@@ -99,6 +101,13 @@ async fn all(args: &Args, cluster: &Cluster, progress: &mut Progress) -> Result<
     let daemons = daemons(provider)?;
     apply::known(client, &daemons).await?;
     progress.done("daemons and their rights are applied");
+    let removed = prune::policies(client, &daemons).await?;
+    if !removed.is_empty() {
+        progress.note(&format!(
+            "of an earlier version, and removed: {}",
+            removed.join(", ")
+        ));
+    }
     for class in classes(args)? {
         apply::class(client, class, args.ephemeral_etcd, progress).await?;
     }

@@ -1,6 +1,6 @@
 //! `sublet uninstall`: takes out what `install` put in, once no tenant is left.
 
-use super::delete;
+use super::{delete, install::prune};
 use crate::{
     age,
     ask::{self, Answer},
@@ -158,7 +158,7 @@ async fn remove(client: &Client, progress: &mut Progress) -> Result<usize> {
             Err(err) => return Err(err.into()),
         }
     }
-    let count = going.len();
+    let count = going.len() + prune::policies(client, &[]).await?.len();
     for (kind, name, api) in going {
         while !is_gone(&api, &name).await? {
             progress.state(&format!("waiting for {kind} {name} to go"));

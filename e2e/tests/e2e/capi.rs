@@ -8,6 +8,7 @@ mod life;
 mod many;
 mod tools;
 mod trouble;
+mod zones;
 
 use anyhow::{Context, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 const TABLE: &str = include_str!("../../../docs/cluster-api-contract.md");
 /// Where the tests are.
-const SOURCES: [&str; 21] = [
+const SOURCES: [&str; 23] = [
     include_str!("tests.rs"),
     include_str!("owner.rs"),
     include_str!("../args.rs"),
@@ -16,6 +16,7 @@ const SOURCES: [&str; 21] = [
     include_str!("../provision/cluster_keys/tests.rs"),
     include_str!("../twin/tests.rs"),
     include_str!("../parts.rs"),
+    include_str!("../zones.rs"),
     include_str!("../rights.rs"),
     include_str!("../deletion/tests.rs"),
     include_str!("../../../api/src/capi/tests.rs"),
@@ -27,6 +28,7 @@ const SOURCES: [&str; 21] = [
     include_str!("../../../e2e/tests/e2e/capi/life.rs"),
     include_str!("../../../e2e/tests/e2e/capi/tools.rs"),
     include_str!("../../../e2e/tests/e2e/capi/trouble.rs"),
+    include_str!("../../../e2e/tests/e2e/capi/zones.rs"),
     include_str!("../../../e2e/tests/e2e/capi.rs"),
 ];
 

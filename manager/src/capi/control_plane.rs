@@ -6,6 +6,7 @@
 use super::{
     Action, Decision,
     facts::{Facts, Tenant},
+    network,
     report::{Blocker, Fact, Report},
     stage::{self, Stage},
 };
@@ -62,8 +63,12 @@ pub(super) fn decide(seen: &Facts) -> Decision {
     Decision::say(settled(seen, tenant))
 }
 
-/// Workload and control plane end; then the finalizer goes.
+/// Workload and control plane end; then the finalizer goes. Where the Cluster names another control plane, both are that
+/// one's.
 fn leave(seen: &Facts) -> Decision {
+    if stage::named_instead(seen, "controlPlaneRef").is_some() {
+        return Decision::act(Action::Release);
+    }
     let Some(tenant) = seen.tenant.as_ref().filter(|tenant| is_ours(seen, tenant)) else {
         return Decision::act(Action::Release);
     };
@@ -157,7 +162,11 @@ fn wanted(seen: &Facts, owner: &str) -> Result<Object, Blocker> {
         ("/spec/network/serviceCIDR", json!(place.service_cidr)),
         (
             "/spec/network/clusterDomain",
-            json!(place.place.cluster_domain),
+            place
+                .place
+                .cluster_domain
+                .as_ref()
+                .map_or_else(|| network::domain(seen), |domain| json!(domain)),
         ),
         ("/spec/network/dns", json!(place.place.dns)),
         ("/spec/superCluster", json!(place.place.super_cluster)),

@@ -6,6 +6,7 @@
 use super::{
     Action, Decision,
     facts::{Facts, Tenant, is_managed_elsewhere},
+    network,
     report::{Blocker, Fact, Report},
     stage::{self, Stage},
     without,
@@ -55,19 +56,28 @@ fn settled(seen: &Facts, owner: &str, tenant: Option<&Tenant>) -> Report {
         (Some(conflict), ..) => {
             Fact::no("Ready", Blocker::new(&*conflict.reason, &*conflict.message))
         }
-        (None, true, _) => Fact::yes("Ready", "Provisioned"),
+        (None, true, _) => {
+            let unused = tenant.map(|tenant| network::unused(seen, tenant));
+            let said = Blocker::new("Provisioned", unused.unwrap_or_default());
+            Fact::of("Ready", "True", said)
+        }
         (None, false, Some(tenant)) => {
             Fact::no("Ready", Blocker::new("Provisioning", tenant.message()))
         }
         (None, false, None) => Fact::no("Ready", no_tenant(seen, owner)),
     };
     let not_deleting = Fact::no("Deleting", Blocker::new("NotDeleting", ""));
-    let report = Report::of(vec![ready, not_deleting]);
-    if provisioned {
-        report.with(vec![("initialization", json!({"provisioned": true}))])
-    } else {
-        report
+    let mut fields = vec![];
+    if let Some(status) = tenant.and_then(|tenant| tenant.vcp.status.as_ref()) {
+        let zones = &status.failure_domains;
+        // An empty list isn't written: the contract knows none.
+        let told = (!zones.is_empty()).then_some(zones);
+        fields.push(("failureDomains", json!(told)));
     }
+    if provisioned {
+        fields.push(("initialization", json!({"provisioned": true})));
+    }
+    Report::of(vec![ready, not_deleting]).with(fields)
 }
 
 fn no_tenant(seen: &Facts, owner: &str) -> Blocker {

@@ -13,7 +13,7 @@ use crate::pause;
 pub(super) enum Stage<'a> {
     /// All is decided already.
     Decided(Decision),
-    /// Not exactly one Cluster owns it.
+    /// Not exactly one Cluster owns it, or that one names another.
     Unowned(Blocker),
     /// Its deletion was asked for and may be carried out.
     Leaving,
@@ -37,11 +37,24 @@ pub(super) fn of<'a>(seen: &'a Facts, field: &str) -> Stage<'a> {
     let [owner] = owners[..] else {
         return Stage::Unowned(unowned(&owners, field));
     };
+    if let Some(named) = named_instead(seen, field) {
+        let kind = seen.object.kind.kind;
+        let message = format!(
+            "Cluster {owner} names {kind} {named} in spec.{field} and not this one: delete this one, or name it there"
+        );
+        return Stage::Unowned(Blocker::new("NotNamed", message));
+    }
     match (patch, paused) {
         (Some(patch), _) => Stage::Decided(Decision::act(Action::Patch(patch))),
         (None, Some(why)) => Stage::Decided(Decision::say(Report::paused(why))),
         (None, None) => Stage::Owned(owner),
     }
+}
+
+/// The object of the same kind that the Cluster names in `spec.FIELD`, when that is another one.
+pub(super) fn named_instead<'a>(seen: &'a Facts, field: &str) -> Option<&'a str> {
+    let named = Facts::referred(seen.cluster.as_ref()?, field, seen.object.kind)?;
+    (named != seen.object.name()).then_some(named)
 }
 
 /// Why an object without exactly one Cluster isn't looked after.

@@ -4,6 +4,9 @@ use crate::{
     object::{CLUSTER, VIRTUAL_CONTROL_PLANE},
 };
 use api::keys;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use kube::client::Body;
 
 const IDENTITY: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaa";
 
@@ -19,7 +22,12 @@ fn facts(kind: Kind, spec: Value) -> Facts {
         },
         "spec": spec,
     });
-    let object = Object::new(kind, Some("ns"), "blue-x7k2p", body);
+    let name = if kind == SUBLET_CLUSTER {
+        "blue-place"
+    } else {
+        "blue-x7k2p"
+    };
+    let object = Object::new(kind, Some("ns"), name, body);
     let cluster = json!({"spec": {
         "infrastructureRef": {"apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "SubletCluster", "name": "blue-place"},
         "controlPlaneRef": {"apiGroup": "controlplane.cluster.x-k8s.io", "kind": "SubletControlPlane", "name": "blue-x7k2p"},
@@ -646,4 +654,168 @@ fn a_status_that_says_it_already_is_not_written_again() {
     seen.object.body["status"] = patch["status"].clone();
     assert_eq!(report.patch(&seen), None);
     assert_eq!(patch["status"]["observedGeneration"], 3);
+}
+
+#[test]
+fn zones_of_the_super_cluster_become_failure_domains() {
+    let zones = json!([{"name": "a", "controlPlane": true, "attributes": {"region": "west"}}]);
+    let told = |status: Value| {
+        let seen = Facts {
+            tenant: Some(tenant(&wanted(&control_plane()), status)),
+            ..infrastructure()
+        };
+        field(&infrastructure::decide(&seen), "failureDomains").cloned()
+    };
+    let mut status = running();
+    status["failureDomains"] = zones.clone();
+    assert_eq!(told(status), Some(zones.clone()));
+    let status: api::capi::SubletClusterStatus =
+        serde_json::from_value(json!({"failureDomains": zones})).unwrap();
+    assert_eq!(status.failure_domains[0].control_plane, Some(true));
+    // Nodes without zones: the field goes; as long as nothing is known it stays as it is.
+    assert_eq!(told(running()), Some(Value::Null));
+    let nothing_known = infrastructure::decide(&infrastructure());
+    assert_eq!(field(&nothing_known, "failureDomains"), None);
+}
+
+/// Its deletion must not end the tenant of the one that the Cluster names.
+#[test]
+fn an_object_that_its_cluster_does_not_name_says_so_and_takes_nothing_along() {
+    for (mut seen, reference, condition) in [
+        (with_tenant(running()), "controlPlaneRef", "Available"),
+        (is_kept(), "infrastructureRef", "Ready"),
+    ] {
+        let other = json!("another");
+        seen.cluster.as_mut().unwrap().body["spec"][reference]["name"] = other;
+        let decide = |seen: &Facts| match reference {
+            "controlPlaneRef" => control_plane::decide(seen),
+            _ => infrastructure::decide(seen),
+        };
+        let decision = decide(&seen);
+        assert!(decision.actions.is_empty(), "{decision:?}");
+        let (status, reason, message) = fact(&decision, condition);
+        assert_eq!((status, reason.as_str()), ("False", "NotNamed"));
+        assert!(
+            message.contains(&format!("another in spec.{reference}")),
+            "{message}"
+        );
+        if reference == "controlPlaneRef" {
+            let leaving = decide(&going(seen));
+            assert!(
+                matches!(leaving.actions[..], [Action::Release]),
+                "{leaving:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_clusters_dns_suffix_is_used_once_and_what_else_it_says_of_its_network_is_told() {
+    let network = json!({
+        "serviceDomain": "blue.example", "pods": {"cidrBlocks": ["192.168.0.0/16"]},
+        "services": {"cidrBlocks": ["10.128.0.0/12"]},
+    });
+    let with = |mut seen: Facts| {
+        seen.cluster.as_mut().unwrap().body["spec"]["clusterNetwork"] = network.clone();
+        seen
+    };
+    let mut vcp = wanted(&with(control_plane()));
+    assert_eq!(vcp.body["spec"]["network"]["clusterDomain"], "blue.example");
+    // What the SubletCluster says counts more.
+    let mut chosen = with(control_plane());
+    chosen.other.as_mut().unwrap().body["spec"]["clusterDomain"] = json!("place.example");
+    assert_eq!(
+        wanted(&chosen).body["spec"]["network"]["clusterDomain"],
+        "place.example"
+    );
+    // A tenant that there is keeps its own.
+    vcp.body["spec"]["network"]["clusterDomain"] = json!("old.example");
+    vcp.body["spec"]["network"]["serviceCIDR"] = json!("10.96.4.0/22");
+    let kept = Facts {
+        tenant: Some(tenant(&vcp, running())),
+        ..with(control_plane())
+    };
+    assert_eq!(
+        wanted(&kept).body["spec"]["network"]["clusterDomain"],
+        "old.example"
+    );
+
+    let told = |cluster: Facts| {
+        let mut seen = Facts {
+            tenant: Some(tenant(&vcp, running())),
+            ..cluster
+        };
+        seen.object.body["spec"]["serviceCIDR"] = json!("10.96.4.0/22");
+        fact(&infrastructure::decide(&seen), "Ready")
+    };
+    let (status, _, message) = told(with(infrastructure()));
+    assert_eq!(status, "True");
+    assert_eq!(
+        message,
+        "of spec.clusterNetwork of Cluster blue isn't used: serviceDomain (it is old.example), services (their addresses \
+         are of 10.96.4.0/22), pods (their addresses are the super cluster's)"
+    );
+    assert_eq!(told(infrastructure()).2, "");
+}
+
+#[test]
+fn a_watch_filter_leaves_the_objects_of_other_providers_out() {
+    let selector = |filter| those_of(filter, watcher::Config::default()).label_selector;
+    assert_eq!(
+        selector(Some("mine")).as_deref(),
+        Some("cluster.x-k8s.io/watch-filter=mine")
+    );
+    assert_eq!(selector(None), None);
+}
+
+/// What a VirtualControlPlane's own rules refuse, such as another number of etcd members, isn't for the log alone.
+#[tokio::test]
+async fn what_the_api_server_refuses_is_told() {
+    let (service, mut server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+    let cluster = Arc::new(Cluster::new(Client::new(service, "default")));
+    let seen = with_tenant(running());
+    let mut own = SubletControlPlane::new("blue-x7k2p", Default::default());
+    own.metadata.namespace = Some("ns".into());
+    let pass = tokio::spawn(reconcile(Arc::new(own), cluster));
+    let mut changed = seen.object.body.clone();
+    changed["spec"]["etcd"] = json!({"replicas": 3});
+    let refusal = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 422, "reason": "Invalid",
+        "message": "spec.etcd.replicas can't change",
+    });
+    let answers = [
+        (200, changed),
+        (200, seen.cluster.unwrap().body),
+        (200, seen.other.unwrap().body),
+        (200, seen.tenant.unwrap().object.body),
+        (422, refusal),
+        (200, json!({})),
+    ];
+    let mut last = (String::new(), Value::Null);
+    for (status, body) in answers {
+        let (request, send) = server.next_request().await.unwrap();
+        let (parts, sent) = request.into_parts();
+        let sent = sent.collect().await.unwrap().to_bytes();
+        let sent = serde_json::from_slice(&sent).unwrap_or_default();
+        last = (format!("{} {}", parts.method, parts.uri.path()), sent);
+        let body = Body::from(body.to_string().into_bytes());
+        send.send_response(Response::builder().status(status).body(body).unwrap());
+    }
+    assert!(pass.await.unwrap().is_err(), "it is tried again");
+    let (request, patch) = last;
+    assert!(
+        request.starts_with("PATCH ")
+            && request.ends_with("/subletcontrolplanes/blue-x7k2p/status"),
+        "{request}"
+    );
+    let ready = &patch["status"]["conditions"][0];
+    assert_eq!(
+        (&ready["type"], &ready["reason"]),
+        (&json!("Ready"), &json!("Refused"))
+    );
+    let message = ready["message"].as_str().unwrap();
+    assert!(
+        message.contains("spec.etcd.replicas can't change"),
+        "{message}"
+    );
 }

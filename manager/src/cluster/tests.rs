@@ -135,3 +135,17 @@ async fn a_server_that_hangs_is_given_up() {
         "get /readyz: no answer within 10 s"
     );
 }
+
+#[tokio::test]
+async fn a_full_etcd_is_told_from_all_other_failures() {
+    for (message, full) in [
+        ("etcdserver: mvcc: database space exceeded", true),
+        ("etcdserver: request timed out", false),
+    ] {
+        let (cluster, mut handle) = fake();
+        let apply = tokio::spawn(async move { cluster.apply(&config_map()).await });
+        answer(&mut handle, 500, failure(500, message)).await;
+        let error = apply.await.unwrap().unwrap_err();
+        assert_eq!(error.is_full(), full, "{error}");
+    }
+}

@@ -1,10 +1,13 @@
 use super::*;
 use crate::{
     claims::Range,
-    control_plane::tests::{class, owner, vcp},
+    control_plane::{
+        Membership,
+        tests::{class, owner, vcp},
+    },
     object::{DEPLOYMENT, NAMESPACE, Objects, POD, SERVICE, VIRTUAL_CONTROL_PLANE},
     observe::Beyond,
-    status,
+    status, stored,
 };
 use api::VirtualControlPlane;
 
@@ -48,9 +51,11 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
         external_secret: None,
         route: None,
         proxy: Some(crate::proxy::tests::proxy()),
+        zones: vec![],
         node: Some("192.0.2.1".into()),
         tenant: Tenant::NotAsked,
         turn: None,
+        refused: None,
         visit: None,
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
     }
@@ -598,5 +603,191 @@ fn a_pod_that_cannot_start_is_named_in_the_condition() {
     assert_eq!(
         (fact.holds, fact.message.as_str()),
         (false, "waiting for pod etcd-0: ErrImagePull")
+    );
+}
+
+/// A tenant that runs, may store 48 MiB and 500 ConfigMaps, and has room.
+fn limited() -> Seen {
+    let mut seen = seen();
+    let most = [("size", "48Mi"), ("configmaps", "500")]
+        .map(|(name, most)| (name.to_owned(), most.to_owned()));
+    seen.class.as_mut().unwrap().spec.stored = api::Quantities(most.into());
+    settle(&mut seen);
+    seen.tenant = Tenant::Answers {
+        kube_system_uid: "uid".into(),
+        objects: Objects::default(),
+        stored: None,
+    };
+    stores(&mut seen, 20);
+    settle(&mut seen);
+    seen
+}
+
+/// It stores so many MiB.
+fn stores(seen: &mut Seen, mebibytes: u64) {
+    if let Tenant::Answers { stored, .. } = &mut seen.tenant {
+        let used = [("size", mebibytes << 20), ("configmaps", 12)];
+        *stored = Some(used.map(|(name, used)| (name.to_owned(), used)).into());
+    }
+}
+
+fn within_limits(seen: &Seen, report: &Report) -> String {
+    let all = told(seen, report);
+    let said = all
+        .iter()
+        .find(|said| said.starts_with("StoredWithinLimits "));
+    said.unwrap_or_else(|| panic!("{all:?}")).clone()
+}
+
+#[test]
+fn what_a_tenant_stores_is_told_while_its_etcd_is_full_and_nothing_is_written_there() {
+    let mut seen = limited();
+    let decision = decided(&seen);
+    assert!(within_limits(&seen, &decision.report).starts_with("StoredWithinLimits Room"));
+
+    // Numbers that changed are shown to the tenant, as long as there is room for that.
+    stores(&mut seen, 30);
+    let shows = |decision: &Decision| {
+        let shows = |action: &Action| matches!(action, Action::ApplyInTenant(object) if object.name() == "sublet-stored");
+        decision.actions.iter().any(shows)
+    };
+    assert!(shows(&decided(&seen)));
+    stores(&mut seen, 47);
+    let decision = decided(&seen);
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+    let said = within_limits(&seen, &decision.report);
+    assert!(
+        said.starts_with("StoredWithinLimits Full: ") && said.contains("size: 47Mi of 48Mi"),
+        "{said}"
+    );
+    let ready = told(&seen, &decision.report);
+    assert!(
+        !ready.iter().any(|said| said.starts_with("Ready Full")),
+        "{ready:?}"
+    );
+    stores(&mut seen, 10);
+    assert!(shows(&decided(&seen)), "there is room again");
+}
+
+#[test]
+fn what_a_full_etcd_refuses_is_told_and_keeps_nothing_else_from_being_done() {
+    let refusal =
+        "apply ClusterRoleBinding sublet:admins: etcdserver: mvcc: database space exceeded";
+    let mut seen = seen();
+    settle(&mut seen);
+    seen.tenant = Tenant::Answers {
+        kube_system_uid: "uid".into(),
+        objects: Objects::default(),
+        stored: None,
+    };
+    assert!(matches!(
+        decided(&seen).actions[0],
+        Action::ApplyInTenant(_)
+    ));
+    seen.refused = Some(refusal.into());
+    let actions = decided(&seen).actions;
+    let said = play(&mut seen, actions);
+    let [credentials] = &said[..] else {
+        panic!("{said:?}");
+    };
+    assert!(credentials.starts_with("issue Secret sublet-system/tenant-"));
+    // Whatever is limited; and what is missing in the tenant keeps it from being Ready.
+    let report = decided(&seen).report;
+    let said = within_limits(&seen, &report);
+    assert!(said.contains(&format!("size: {refusal}")), "{said}");
+    assert!(report.again <= stored::CLOSELY);
+    let all = told(&seen, &report);
+    assert!(
+        all.iter()
+            .any(|said| said.starts_with("ControlPlaneReady Answers")),
+        "{all:?}"
+    );
+    assert!(report.message.unwrap().contains("database space exceeded"));
+}
+
+#[test]
+fn a_pass_that_fails_tells_of_what_is_stored_all_the_same() {
+    let mut seen = limited();
+    stores(&mut seen, 47);
+    let decision = decided(&seen);
+    let report = Report::failed_to_act(
+        &seen,
+        "in the tenant: refused by a webhook",
+        decision.report,
+    );
+    assert!(within_limits(&seen, &report).starts_with("StoredWithinLimits Full: "));
+    let fields: Vec<&str> = report.fields.iter().map(|(field, _)| *field).collect();
+    assert_eq!(fields, ["stored"]);
+    assert_eq!(
+        report.message.as_deref(),
+        Some("in the tenant: refused by a webhook")
+    );
+}
+
+/// A volume may be smaller than what the class lets tenants keep, and then it counts.
+#[test]
+fn the_limit_that_is_told_is_what_etcd_was_given() {
+    let mut seen = limited();
+    let class = &mut seen.class.as_mut().unwrap().spec;
+    class.stored = api::Quantities([("size".to_owned(), "1Ti".to_owned())].into());
+    settle(&mut seen);
+    let report = decided(&seen).report;
+    let (_, stored) = report
+        .fields
+        .iter()
+        .find(|(field, _)| *field == "stored")
+        .unwrap();
+    let etcd = seen.objects.get(STATEFUL_SET, etcd::NAME).unwrap();
+    let flag = etcd.body.to_string();
+    let bytes =
+        tenancy::quota::amount::parse(stored["hard"]["size"].as_str().unwrap()).unwrap() / 1000;
+    assert!(
+        flag.contains(&format!("--quota-backend-bytes={bytes}\"")),
+        "{stored}"
+    );
+}
+
+#[test]
+fn zones_are_told_and_none_are_taken_away() {
+    let mut seen = limited();
+    let zones = |seen: &Seen| {
+        let fields = decided(seen).report.fields.into_iter();
+        fields
+            .filter(|(field, _)| *field == "failureDomains")
+            .map(|(_, zones)| zones)
+            .next()
+            .unwrap()
+    };
+    assert_eq!(zones(&seen), Value::Null);
+    seen.zones = vec![api::FailureDomain {
+        name: "a".into(),
+        control_plane: Some(true),
+        attributes: Default::default(),
+    }];
+    assert_eq!(zones(&seen), json!([{"name": "a", "controlPlane": true}]));
+}
+
+#[test]
+fn a_kubeconfig_secret_of_foreign_make_is_told_and_kept() {
+    let mut seen = seen();
+    settle(&mut seen);
+    seen.owner.as_mut().unwrap().cluster = Some(Membership {
+        cluster: "blue".into(),
+        control_plane: None,
+    });
+    let foreign = Object::new(
+        SECRET,
+        Some(&owner().namespace),
+        "blue-kubeconfig",
+        json!({"data": {"value": "bWluZQ=="}}),
+    );
+    seen.cluster_secrets.insert(foreign);
+    let decision = decided(&seen);
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+    assert_eq!(decision.report.phase, Phase::Failed);
+    let message = decision.report.message.unwrap();
+    assert!(
+        message.contains("/blue-kubeconfig exists and isn't this tenant's"),
+        "{message}"
     );
 }

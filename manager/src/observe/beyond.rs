@@ -55,7 +55,8 @@ impl Observer {
                 Err(error) => Beyond::Refused(format!("Secret {path}: {error}")),
                 Ok(client) => {
                     let there = Cluster::new(client);
-                    let look = look(&there, owner, super_cluster).await;
+                    let brought = twin::brought::names(owner, &seen.cluster_secrets);
+                    let look = look(&there, owner, super_cluster, brought).await;
                     seen.way = Some(there);
                     look.unwrap_or_else(|error| {
                         Beyond::Unreachable(format!(
@@ -74,22 +75,25 @@ async fn look(
     there: &Cluster,
     owner: &Owner,
     super_cluster: &SuperCluster,
+    brought: Vec<String>,
 ) -> Result<Beyond, cluster::Error> {
     let namespace = Some(twin::namespace(owner, super_cluster));
     let twin = there
         .get(VIRTUAL_CONTROL_PLANE, namespace, &owner.name)
         .await?;
     let mut secrets = Objects::default();
-    // Until a kubeconfig is told of, there is nothing to read.
+    // Until a kubeconfig is told of, there is nothing to read but what was handed on.
     let told = "/status/kubeconfigSecretRef";
-    if twin
+    let is_told = twin
         .as_ref()
-        .is_some_and(|twin| twin.body.pointer(told).is_some())
-    {
-        for name in twin::secrets(owner) {
-            let found = there.get(SECRET, namespace, &name).await?;
-            found.into_iter().for_each(|secret| secrets.insert(secret));
-        }
+        .is_some_and(|twin| twin.body.pointer(told).is_some());
+    let names = match is_told {
+        true => twin::secrets(owner),
+        false => brought,
+    };
+    for name in names {
+        let found = there.get(SECRET, namespace, &name).await?;
+        found.into_iter().for_each(|secret| secrets.insert(secret));
     }
     Ok(Beyond::Reached { twin, secrets })
 }

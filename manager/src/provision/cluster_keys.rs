@@ -17,6 +17,7 @@ use crate::{
 use api::{capi, keys as marks};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// What a kubeconfig's Secret is called after the Cluster.
 pub(crate) const KUBECONFIG: &str = "kubeconfig";
@@ -72,22 +73,79 @@ pub(crate) fn contract_metadata(owner: &Owner) -> Option<Value> {
     }))
 }
 
+/// A Secret of the contract beside the Cluster; `None` when the tenant isn't a Cluster.
+pub(crate) fn secret(owner: &Owner, name: &str, data: &Value) -> Option<Object> {
+    let metadata = contract_metadata(owner)?;
+    let body = json!({"metadata": metadata, "type": capi::SECRET_TYPE, "data": data});
+    Some(Object::new(SECRET, Some(&owner.namespace), name, body).sealed())
+}
+
+/// What a person put down beside the Cluster under the contract's names.
+pub(crate) fn theirs<'a>(owner: &Owner, beside: &'a Objects) -> Vec<&'a Object> {
+    let found = shown()
+        .into_iter()
+        .filter_map(|shown| shown.theirs(owner, beside));
+    found.collect()
+}
+
+/// The same, if all of it can be used.
+pub(crate) fn usable<'a>(owner: &Owner, beside: &'a Objects) -> Result<Vec<&'a Object>, Refusal> {
+    let mut usable = vec![];
+    for shown in shown() {
+        let Some(theirs) = shown.theirs(owner, beside) else {
+            continue;
+        };
+        shown.read(owner, theirs)?;
+        usable.push(theirs);
+    }
+    Ok(usable)
+}
+
+/// Whether two Secrets hold the same key: a person may write the public half of a key pair in other ways.
+pub(crate) fn is_same_key(one: &Object, other: &Object) -> bool {
+    trimmed(one, "tls.key") == trimmed(other, "tls.key")
+}
+
+/// Tells of Secrets that came when the tenant had keys already.
+pub(crate) fn not_used(paths: &[String]) -> Fact {
+    let message = format!(
+        "Secret {} came when the tenant had keys already and isn't used: delete it, and those in use are written there",
+        paths.join(", ")
+    );
+    Fact::no("CertificatesAvailable", "NotUsed", message)
+}
+
+impl Shown {
+    /// What a person put down under this name.
+    fn theirs<'a>(&self, owner: &Owner, beside: &'a Objects) -> Option<&'a Object> {
+        let found = beside.get(SECRET, &owner.cluster_secret(self.suffix)?)?;
+        is_anothers(owner, found).then_some(found)
+    }
+
+    /// What comes of it in the control plane's namespace.
+    fn read(
+        &self,
+        owner: &Owner,
+        theirs: &Object,
+    ) -> Result<BTreeMap<&'static str, String>, Refusal> {
+        pki::brought(&self.material, theirs).map_err(|why| {
+            let secret = format!("{}/{}", owner.namespace, theirs.name());
+            Refusal::AuthorityRefused { secret, why }
+        })
+    }
+}
+
 /// Secrets to be made in the control plane's namespace from what a person brought; none once there are any.
 pub(crate) fn from_a_person(cp: &ControlPlane, seen: &Seen) -> Result<Vec<Object>, Refusal> {
     let mut made = vec![];
     for shown in shown() {
-        let name = cp.owner.cluster_secret(shown.suffix);
-        let theirs = name.and_then(|name| seen.cluster_secrets.get(SECRET, &name));
-        let Some(theirs) = theirs.filter(|secret| is_anothers(&cp.owner, secret)) else {
+        let Some(theirs) = shown.theirs(&cp.owner, &seen.cluster_secrets) else {
             continue;
         };
         if seen.objects.get(SECRET, shown.secret).is_some() {
             continue;
         }
-        let data = pki::brought(&shown.material, theirs).map_err(|why| {
-            let secret = format!("{}/{}", cp.owner.namespace, theirs.name());
-            Refusal::AuthorityRefused { secret, why }
-        })?;
+        let data = shown.read(&cp.owner, theirs)?;
         let data: Map<String, Value> = data
             .into_iter()
             .map(|(key, text)| (key.to_owned(), json!(BASE64_STANDARD.encode(text))))
@@ -116,20 +174,14 @@ pub(crate) fn fact(cp: &ControlPlane, seen: &Seen) -> Option<Fact> {
     let unused = |shown: &Shown| {
         let want = copy(cp, shown, &seen.objects)?;
         let have = seen.cluster_secrets.get(SECRET, want.name())?;
-        // The key alone: a person may write the public half of a key pair in other ways.
-        let same = trimmed(have, "tls.key") == trimmed(&want, "tls.key");
-        (is_anothers(&cp.owner, have) && !same)
+        (is_anothers(&cp.owner, have) && !is_same_key(have, &want))
             .then(|| format!("{}/{}", cp.owner.namespace, want.name()))
     };
     let unused: Vec<String> = shown().iter().filter_map(unused).collect();
     Some(if unused.is_empty() {
         Fact::yes("CertificatesAvailable", "Issued")
     } else {
-        let message = format!(
-            "Secret {} came when the tenant had keys already and isn't used: delete it, and those in use are written there",
-            unused.join(", ")
-        );
-        Fact::no("CertificatesAvailable", "NotUsed", message)
+        not_used(&unused)
     })
 }
 
@@ -141,15 +193,11 @@ pub(crate) fn is_anothers(owner: &Owner, secret: &Object) -> bool {
 fn copy(cp: &ControlPlane, shown: &Shown, inside: &Objects) -> Option<Object> {
     let source = inside.get(SECRET, shown.secret)?;
     let name = cp.owner.cluster_secret(shown.suffix)?;
-    let body = json!({
-        "metadata": contract_metadata(&cp.owner)?,
-        "type": capi::SECRET_TYPE,
-        "data": {
-            "tls.crt": source.body["data"][shown.certificate],
-            "tls.key": source.body["data"][shown.key],
-        },
+    let data = json!({
+        "tls.crt": source.body["data"][shown.certificate],
+        "tls.key": source.body["data"][shown.key],
     });
-    Some(Object::new(SECRET, Some(&cp.owner.namespace), &name, body).sealed())
+    secret(&cp.owner, &name, &data)
 }
 
 fn trimmed(secret: &Object, key: &str) -> Option<String> {

@@ -195,7 +195,7 @@ fn command(cp: &ControlPlane) -> Vec<String> {
 
 /// Three quarters of the volume, so that a compaction and a snapshot still fit; at most etcd's advised 8 GiB, and what the
 /// class lets the tenant keep.
-fn quota(cp: &ControlPlane) -> u64 {
+pub(crate) fn quota(cp: &ControlPlane) -> u64 {
     let room = match bytes(&cp.storage.size) {
         Some(size) if !cp.storage.ephemeral => (size / 4 * 3).min(8 * GIB),
         _ => 2 * GIB,

@@ -3,7 +3,7 @@
 //! All three parts are built here, so that none can be less strict than the others.
 
 use super::{labels, selector};
-use crate::{control_plane::ControlPlane, object::Object};
+use crate::{control_plane::ControlPlane, object::Object, zones::ZONE};
 use api::PodResources;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -64,7 +64,7 @@ pub(crate) enum Source {
 pub(crate) enum Spread {
     /// There is one.
     Single,
-    /// On different nodes where possible.
+    /// On different nodes and in different zones where possible.
     Preferred,
 }
 
@@ -131,14 +131,9 @@ pub(crate) fn template(cp: &ControlPlane, part: Part<'_>) -> Value {
     if !cp.node_selector.is_empty() {
         spec["nodeSelector"] = json!(cp.node_selector);
     }
-    let term = json!({"labelSelector": {"matchLabels": selector(part.name)}, "topologyKey": "kubernetes.io/hostname"});
     match part.spread {
         Spread::Single => {}
-        Spread::Preferred => {
-            spec["affinity"] = json!({"podAntiAffinity": {
-                "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}],
-            }});
-        }
+        Spread::Preferred => spec["affinity"] = apart(part.name),
     }
     json!({
         "metadata": {
@@ -150,6 +145,17 @@ pub(crate) fn template(cp: &ControlPlane, part: Part<'_>) -> Value {
         },
         "spec": spec,
     })
+}
+
+/// On different nodes and in different zones where possible. Where no node names its zone, the second term says nothing.
+fn apart(part: &str) -> Value {
+    let term = |topology: &str| json!({"labelSelector": {"matchLabels": selector(part)}, "topologyKey": topology});
+    let mut zones = term(ZONE);
+    // As new pods of a Deployment come while the old ones run, they are spread among each other.
+    zones["matchLabelKeys"] = json!(["pod-template-hash"]);
+    let preferred = [term("kubernetes.io/hostname"), zones]
+        .map(|term| json!({"weight": 100, "podAffinityTerm": term}));
+    json!({"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}})
 }
 
 /// The time at which the pods of a workload were to be started anew last.

@@ -358,3 +358,135 @@ fn a_status_of_an_older_spec_is_not_passed_off_as_the_newest() {
             .contains(&("observedGeneration", Value::Null))
     );
 }
+
+/// An authority as a person would put it down here.
+fn brought(seen: &Seen, name: &str) -> Object {
+    let order = pki::Order {
+        namespace: "n".into(),
+        name: "ca".into(),
+        metadata: json!({}),
+        material: pki::Material::Authority(pki::Authority::Cluster),
+        secret_type: OPAQUE,
+        identity: "person".into(),
+    };
+    let made = pki::issue(&order, None, seen.now).unwrap();
+    let data = json!({"data": made.body["data"]});
+    Object::new(SECRET, Some(&owner().namespace), name, data)
+}
+
+fn beyond(decision: &Decision) -> Vec<String> {
+    let done = decision.actions.iter().map(|action| match action {
+        Action::Beyond(Deed::Apply(object)) => format!("apply {object:?}"),
+        Action::Beyond(Deed::Delete(object)) => format!("delete {object:?}"),
+        other => format!("{other:?}"),
+    });
+    done.collect()
+}
+
+#[test]
+fn an_authority_that_a_person_brought_is_handed_on_before_the_twin_and_goes_with_it() {
+    let mut seen = seen();
+    let theirs = brought(&seen, "acme-ca");
+    seen.cluster_secrets.insert(theirs.clone());
+    let decision = decide(&seen, SYSTEM);
+    assert_eq!(
+        beyond(&decision),
+        [
+            "apply Secret tenants-of-east/acme-ca",
+            "apply VirtualControlPlane tenants-of-east/acme"
+        ]
+    );
+    let Action::Beyond(Deed::Apply(there)) = &decision.actions[0] else {
+        panic!("{decision:?}");
+    };
+    assert_eq!(there.body["data"], theirs.body["data"]);
+    assert!(
+        cluster_keys::is_anothers(&owner(), there),
+        "as if a person had put it there"
+    );
+    // Once.
+    let secrets = |there: &Object| Objects::from_iter([there.clone()]);
+    seen.beyond = Beyond::Reached {
+        twin: None,
+        secrets: secrets(there),
+    };
+    assert_eq!(
+        beyond(&decide(&seen, SYSTEM)),
+        ["apply VirtualControlPlane tenants-of-east/acme"]
+    );
+    // Without a twin a deletion takes it back.
+    let leaving = going(Seen {
+        cluster_secrets: seen.cluster_secrets.clone(),
+        beyond: seen.beyond.clone(),
+        ..self::seen()
+    });
+    let left = leave(&leaving, leaving.owner.as_ref().unwrap(), SYSTEM).unwrap();
+    assert_eq!(beyond(&left), ["delete Secret tenants-of-east/acme-ca"]);
+
+    // The twin owns it, and what is here stays a person's.
+    let twin = self::twin(running());
+    seen.beyond = Beyond::Reached {
+        twin: Some(twin.clone()),
+        secrets: secrets(there),
+    };
+    let decision = decide(&seen, SYSTEM);
+    let [Action::Beyond(Deed::Apply(owned))] = &decision.actions[..] else {
+        panic!("{:?}", decision.actions);
+    };
+    assert_eq!(
+        owned.body["metadata"]["ownerReferences"][0]["uid"],
+        twin.uid()
+    );
+    seen.beyond = Beyond::Reached {
+        twin: Some(twin),
+        secrets: secrets(owned),
+    };
+    let decision = decide(&seen, SYSTEM);
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+    assert_eq!(
+        fact(&decision, "CertificatesAvailable"),
+        None,
+        "the twin says nothing else"
+    );
+
+    // Another one that comes later isn't used.
+    seen.cluster_secrets.insert(brought(&seen, "acme-ca"));
+    let late = decide(&seen, SYSTEM);
+    assert!(late.actions.is_empty(), "{:?}", late.actions);
+    let told = fact(&late, "CertificatesAvailable").unwrap();
+    assert_eq!((told.holds, &*told.reason), (false, "NotUsed"));
+}
+
+#[test]
+fn what_can_not_be_handed_on_is_told_and_the_twin_is_not_made() {
+    let mut damaged = seen();
+    let nothing = Object::new(
+        SECRET,
+        Some(&owner().namespace),
+        "acme-etcd",
+        json!({"data": {}}),
+    );
+    damaged.cluster_secrets.insert(nothing);
+    let mut taken = seen();
+    let theirs = brought(&taken, "acme-ca");
+    taken.cluster_secrets.insert(theirs.clone());
+    taken.beyond = Beyond::Reached {
+        twin: None,
+        secrets: [secret("acme-ca", theirs.body["data"].clone())]
+            .into_iter()
+            .collect(),
+    };
+    for (seen, words) in [
+        (damaged, "/acme-etcd"),
+        (
+            taken,
+            "tenants-of-east/acme-ca exists and isn't this tenant's",
+        ),
+    ] {
+        let decision = decide(&seen, SYSTEM);
+        assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+        assert_eq!(decision.report.phase, Phase::Failed);
+        let message = decision.report.message.unwrap();
+        assert!(message.contains(words), "{message}");
+    }
+}
