@@ -235,7 +235,7 @@ async fn limit(rig: &Rig, layer: Layer) -> anyhow::Result<()> {
     eventually(SOON, "the quota holds", async || {
         let vcp = rig.vcp(0).await?;
         let limit = &vcp["status"]["quota"]["hard"]["services.nodeports"];
-        ensure!(*limit == NODE_PORTS.to_string(), "{}", vcp["status"]);
+        ensure!(limit.parse() == Ok(NODE_PORTS), "{}", vcp["status"]);
         Ok(())
     })
     .await
