@@ -36,6 +36,7 @@ mod gate;
 mod guard;
 mod hosts;
 mod marks;
+mod proof;
 
 mod apply;
 mod budget;
