@@ -96,11 +96,12 @@ async fn live(rig: &Rig) -> anyhow::Result<HashSet<String>> {
     Ok(live)
 }
 
-/// Super namespaces that the syncer made, and whose they are.
+/// Super namespaces that the syncer made, and whose they are: by their making, or by their end, since an API server may
+/// tell of a failure what it stored while the syncer was killed.
 pub(super) fn spaces(rig: &Rig, own: &[&Deed]) -> HashMap<String, String> {
-    let made = own
-        .iter()
-        .filter(|deed| deed.resource == "namespaces" && deed.verb == "create");
+    let made = own.iter().filter(|deed| {
+        deed.resource == "namespaces" && ["create", "delete"].contains(&deed.verb.as_str())
+    });
     made.filter_map(|deed| {
         let tenant = label(&deed.response, keys::TENANT)?;
         let known = rig.tenants.iter().any(|guest| guest.id.as_str() == tenant);
