@@ -33,6 +33,42 @@ pub const PERSISTENT_VOLUME: Kind = kind("v1", "PersistentVolume", "persistentvo
 pub const CLAIM: Kind = kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims");
 pub const STORAGE_CLASS: Kind = kind("storage.k8s.io/v1", "StorageClass", "storageclasses");
 pub const RUNTIME_CLASS: Kind = kind("node.k8s.io/v1", "RuntimeClass", "runtimeclasses");
+pub const CSI_DRIVER: Kind = kind("storage.k8s.io/v1", "CSIDriver", "csidrivers");
+pub const CSI_STORAGE_CAPACITY: Kind = kind(
+    "storage.k8s.io/v1",
+    "CSIStorageCapacity",
+    "csistoragecapacities",
+);
+pub const SNAPSHOT: Kind = kind(
+    "snapshot.storage.k8s.io/v1",
+    "VolumeSnapshot",
+    "volumesnapshots",
+);
+pub const SNAPSHOT_CONTENT: Kind = kind(
+    "snapshot.storage.k8s.io/v1",
+    "VolumeSnapshotContent",
+    "volumesnapshotcontents",
+);
+pub const SNAPSHOT_CLASS: Kind = kind(
+    "snapshot.storage.k8s.io/v1",
+    "VolumeSnapshotClass",
+    "volumesnapshotclasses",
+);
+pub const DEVICE_CLASS: Kind = kind("resource.k8s.io/v1", "DeviceClass", "deviceclasses");
+pub const RESOURCE_CLAIM: Kind = kind("resource.k8s.io/v1", "ResourceClaim", "resourceclaims");
+pub const RESOURCE_CLAIM_TEMPLATE: Kind = kind(
+    "resource.k8s.io/v1",
+    "ResourceClaimTemplate",
+    "resourceclaimtemplates",
+);
+pub const GATEWAY_CLASS: Kind = kind(
+    "gateway.networking.k8s.io/v1",
+    "GatewayClass",
+    "gatewayclasses",
+);
+pub const GATEWAY: Kind = kind("gateway.networking.k8s.io/v1", "Gateway", "gateways");
+pub const HTTP_ROUTE: Kind = kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes");
+pub const GRPC_ROUTE: Kind = kind("gateway.networking.k8s.io/v1", "GRPCRoute", "grpcroutes");
 pub const INGRESS_CLASS: Kind = kind("networking.k8s.io/v1", "IngressClass", "ingressclasses");
 pub const INGRESS: Kind = kind("networking.k8s.io/v1", "Ingress", "ingresses");
 pub const NETWORK_POLICY: Kind = kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies");

@@ -1,5 +1,6 @@
 //! Objects that tests make.
 
+use crate::kind::Kind;
 use serde_json::{Value, json};
 
 /// A shell and the usual tools.
@@ -73,4 +74,22 @@ pub fn config_map(name: &str, key: &str, value: &str) -> Value {
 /// The environment of a container from a whole ConfigMap.
 pub fn env_from(config_map: &str) -> Value {
     json!([{"configMapRef": {"name": config_map}}])
+}
+
+/// The definition of a kind in version `v1` that takes whatever is written; `scope` is `Namespaced` or `Cluster`.
+pub fn definition(kind: Kind, scope: &str) -> Value {
+    let group = kind.api_version.split('/').next().unwrap_or_default();
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    json!({
+        "metadata": {
+            "name": format!("{}.{group}", kind.plural),
+            "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"},
+        },
+        "spec": {
+            "group": group, "scope": scope,
+            "names": {"kind": kind.name, "plural": kind.plural, "singular": kind.name.to_lowercase()},
+            "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": schema}}],
+        },
+    })
 }

@@ -6,6 +6,7 @@
 //! starts one: the tenants are `external` ones. What needs containers is tested elsewhere.
 
 pub mod audit;
+pub mod ending;
 pub mod http;
 mod inventory;
 pub mod keys;
@@ -42,7 +43,7 @@ use std::{
     sync::Arc,
 };
 use stock::{Member, Servers};
-use syncer::Syncer;
+use syncer::{Periods, Syncer};
 use tenancy::{fleet::Replica, naming, tenant::TenantId};
 use tokio::sync::Semaphore;
 
@@ -59,8 +60,8 @@ pub struct Wish {
     pub tenants: usize,
     /// Whether namespaces end and ServiceAccounts are made, by real controllers.
     pub controllers: bool,
-    /// Seconds of a patrol's period.
-    pub patrol_period: u64,
+    /// How long the syncer takes its time.
+    pub periods: Periods,
     /// Further flags of the tenants' etcd.
     pub etcd_flags: Vec<String>,
     /// Further flags of the super cluster's API server.
@@ -74,7 +75,7 @@ impl Default for Wish {
         Self {
             tenants: 1,
             controllers: true,
-            patrol_period: 300,
+            periods: Periods::default(),
             etcd_flags: vec![],
             super_flags: vec![],
             version: None,
@@ -205,7 +206,7 @@ impl Rig {
             run.clone(),
             "a",
             &above.server.syncer_kubeconfig(proxy.port()),
-            wish.patrol_period,
+            wish.periods,
         )?;
         let spare = members.split_off(wish.tenants);
         let mut tenants = vec![];
@@ -288,7 +289,7 @@ impl Rig {
     /// Another syncer beside the first, as yet not started.
     pub fn another_syncer(&self, name: &str) -> anyhow::Result<Syncer> {
         let kubeconfig = self.above.other_syncer_kubeconfig(self.proxy.port());
-        Syncer::new(self.run.clone(), name, &kubeconfig, 300)
+        Syncer::new(self.run.clone(), name, &kubeconfig, Periods::default())
     }
 
     /// Puts a syncer of another build in the place of the first; `kubeconfig` says by whose rights it works.
@@ -298,7 +299,7 @@ impl Rig {
         program: PathBuf,
         kubeconfig: &str,
     ) -> anyhow::Result<()> {
-        let other = Syncer::new(self.run.clone(), name, kubeconfig, 300)?;
+        let other = Syncer::new(self.run.clone(), name, kubeconfig, Periods::default())?;
         self.put_in_place(other.built_as(program)).await
     }
 

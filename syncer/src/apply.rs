@@ -19,7 +19,7 @@ use tenancy::{
 };
 
 /// Why a write wasn't made.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The API server's answer.
     #[error(transparent)]

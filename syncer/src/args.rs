@@ -42,8 +42,12 @@ pub struct Args {
     #[arg(long, default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
     /// Seconds in which the patrol visits every object of both sides.
-    #[arg(long, default_value_t = 300, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(10..))]
+    #[arg(long, default_value_t = 300, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     patrol_period: u64,
+    /// Seconds for which a ConfigMap or Secret that nothing refers to any more stays in the super cluster: the next pod of
+    /// a Job needs it again.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    unneeded_period: u64,
     /// Name of this syncer among others on the same super cluster: each has its own, and keeps it over a restart.
     #[arg(long, env = "SUBLET_NAME", default_value = "sublet-syncer", value_name = "NAME", value_parser = name)]
     name: String,
@@ -60,6 +64,7 @@ impl Args {
             kubeconfig,
             listen,
             patrol_period,
+            unneeded_period,
             name,
             state,
         } = self;
@@ -79,6 +84,7 @@ impl Args {
             fleet.clone(),
             Metrics::new(),
             patrol::Rounds::every(Duration::from_secs(patrol_period)),
+            Duration::from_secs(unneeded_period),
         ));
         let kube_system = read(&engine.cluster, "/api/v1/namespaces/kube-system")
             .await

@@ -33,7 +33,7 @@ const BESIDE: usize = 2;
 const LISTS: usize = 2;
 
 /// Why a request failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// 404 for an object.
     #[error("not found")]

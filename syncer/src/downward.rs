@@ -591,4 +591,42 @@ mod tests {
         let _under_way = tenant.table.write(&key);
         assert!(record(&engine, &tenant, &key, &stored, "owner").is_ok());
     }
+    /// The ownership is part of the create, and what another one owns stays as it is.
+    #[tokio::test(start_paused = true)]
+    async fn r3_what_stands_under_the_name_and_is_another_ones_is_neither_adopted_nor_touched() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let mut rules = (*tenant.rules()).clone();
+        rules.all_config_objects = true;
+        tenant.revise(rules, tenant.record());
+        let namespace = Key::new(kind::index("Namespace"), "", "work");
+        tenant.table.update(&namespace, |entry| {
+            entry.twin = Some(fake::super_side("n", "own"));
+        });
+        let key = Key::new(kind::index("ConfigMap"), "work", "settings");
+        let object = Object::from_value(json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "settings", "namespace": "work", "uid": "u1", "resourceVersion": "7"},
+        }))
+        .unwrap();
+        tenant.down.put(key.clone(), Arc::new(object));
+        let taken = json!({"kind": "Status", "code": 409, "message": "configmaps \"settings\" already exists"});
+        let foreign = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "settings", "namespace": "acme-work", "uid": "theirs", "resourceVersion": "3"},
+        });
+        let answers = async {
+            let made = super_server.answer("POST", 409, &taken).await;
+            let metadata = &made.body["metadata"];
+            assert_eq!(metadata["annotations"][api::keys::UID], "u1");
+            assert_eq!(metadata["labels"][api::keys::TENANT], tenant.id.as_str());
+            super_server.answer("GET", 200, &foreign).await;
+            let told = tenant_server.answer("POST", 201, &json!({})).await;
+            assert_eq!(told.body["reason"], "NameTaken");
+        };
+        let (worked, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+        assert!(worked.is_ok(), "{worked:?}");
+        assert!(super_server.is_silent());
+        assert!(tenant.table.get(&key).twin.is_none());
+    }
 }

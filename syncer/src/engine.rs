@@ -62,6 +62,8 @@ pub(crate) struct Engine {
     pub(crate) metrics: Metrics,
     /// When and how many tenants are patrolled.
     pub(crate) rounds: Rounds,
+    /// How long a ConfigMap or Secret that nothing refers to any more stays.
+    pub(crate) unneeded_period: Duration,
 }
 
 /// A direction of work.
@@ -77,6 +79,7 @@ impl Engine {
         fleet: Arc<Fleet>,
         metrics: Metrics,
         rounds: Rounds,
+        unneeded_period: Duration,
     ) -> Self {
         Self {
             cluster,
@@ -96,6 +99,7 @@ impl Engine {
             up: Queue::new(),
             metrics,
             rounds,
+            unneeded_period,
         }
     }
 

@@ -2,18 +2,20 @@
 
 use crate::{
     client::Cluster,
-    connect::{Stack, arriving},
+    connect::{Answer, Stack, arriving},
     engine::Engine,
     fleet::Fleet,
     metrics::Metrics,
     patrol::Rounds,
-    table::Table,
+    table::{SuperSide, Table},
     tenants::{Record, Tenant},
     term::Term,
 };
-use futures::FutureExt;
+use bytes::Bytes;
+use futures::{FutureExt, stream};
 use http::{Request, Response};
-use http_body_util::BodyExt;
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
 use kube::client::Body;
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -23,8 +25,8 @@ use tenancy::{
     sharing::{Opened, Shared},
     tenant::{Tenant as Rules, TenantId},
 };
-use tower::ServiceExt;
-use tower_test::mock::{self, Handle};
+use tower::BoxError;
+use tower_test::mock::{self, Handle, SendResponse};
 
 /// How long a request may take to come.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -37,9 +39,13 @@ pub(crate) fn fake() -> (Cluster, Server) {
 
 /// A connection and the side that answers.
 pub(crate) fn line() -> (Stack, Server) {
-    let (service, handle) = mock::pair::<Request<Body>, Response<Body>>();
-    let service = service.map_response(|response: Response<Body>| response.map(arriving));
-    (Stack::new(service), Server(handle))
+    let (service, handle) = mock::pair::<Request<Body>, Response<Answer>>();
+    let server = Server {
+        handle,
+        come: None,
+        left: vec![],
+    };
+    (Stack::new(service), server)
 }
 
 /// An engine whose super cluster is `cluster`, as yet without a right to write.
@@ -50,6 +56,7 @@ pub(crate) fn engine(cluster: &Cluster) -> Engine {
         Fleet::of_test(cluster),
         Metrics::new(),
         rounds,
+        Duration::from_secs(60),
     )
 }
 
@@ -91,8 +98,29 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
     )
 }
 
+/// A super object that was made for the tenant's object `owner` and is as it was made.
+pub(crate) fn super_side(uid: &str, owner: &str) -> SuperSide {
+    SuperSide {
+        uid: uid.into(),
+        version: 9,
+        owner_uid: owner.into(),
+        applied: 1,
+        state: 1,
+        baseline: 1,
+        terminating: false,
+        mirrored: 0,
+        counter: 0,
+    }
+}
+
 /// Answers requests in the order in which they come.
-pub(crate) struct Server(Handle<Request<Body>, Response<Body>>);
+pub(crate) struct Server {
+    handle: Handle<Request<Body>, Response<Answer>>,
+    /// One that was waited for.
+    come: Option<(Request<Body>, SendResponse<Response<Answer>>)>,
+    /// Those that are never answered: without its end here, a request would fail.
+    left: Vec<SendResponse<Response<Answer>>>,
+}
 
 /// A request as it came.
 #[derive(Debug)]
@@ -105,36 +133,68 @@ pub(crate) struct Received {
 impl Server {
     /// Waits for the next request, which must have this method, and answers it.
     pub(crate) async fn answer(&mut self, method: &str, status: u16, answer: &Value) -> Received {
-        let next = tokio::time::timeout(LIMIT, self.0.next_request()).await;
-        let (request, send) = next.expect("a request comes").expect("the client lives");
+        let (received, send) = self.take(method).await;
+        send.send_response(response(status, answer.to_string().into_bytes()));
+        received
+    }
+
+    /// Waits for the next request and answers it as an API server answers for what it doesn't serve.
+    pub(crate) async fn answer_plainly(&mut self, method: &str, status: u16) {
+        let (_, send) = self.take(method).await;
+        send.send_response(response(status, b"404 page not found\n".to_vec()));
+    }
+
+    /// Waits for the next request and leaves it without an answer.
+    pub(crate) async fn leave(&mut self, method: &str) -> Received {
+        let (received, send) = self.take(method).await;
+        self.left.push(send);
+        received
+    }
+
+    /// Waits for the next request and answers it with a body that never comes.
+    pub(crate) async fn say_nothing(&mut self, method: &str) -> Received {
+        let (received, send) = self.take(method).await;
+        let silence = StreamBody::new(stream::pending::<Result<Frame<Bytes>, BoxError>>());
+        send.send_response(Response::new(arriving(silence)));
+        received
+    }
+
+    /// Waits, for however long, until a request comes; it is the next to be answered.
+    pub(crate) async fn wait(&mut self) {
+        self.come = self.handle.next_request().await;
+    }
+
+    /// Whether a request came, without waiting for one.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        let next = self.handle.next_request().now_or_never();
+        next.flatten().is_none()
+    }
+
+    async fn take(&mut self, method: &str) -> (Received, SendResponse<Response<Answer>>) {
+        let (request, send) = match self.come.take() {
+            Some(come) => come,
+            None => {
+                let next = tokio::time::timeout(LIMIT, self.handle.next_request()).await;
+                next.expect("a request comes").expect("the client lives")
+            }
+        };
         assert_eq!(request.method().as_str(), method, "{}", request.uri());
         let (path, query) = (
             request.uri().path().to_owned(),
             request.uri().query().unwrap_or_default().to_owned(),
         );
         let bytes = request.into_body().collect().await.unwrap().to_bytes();
-        let mut response = Response::new(Body::from(answer.to_string().into_bytes()));
-        *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
-        send.send_response(response);
-        Received {
+        let received = Received {
             path,
             query,
             body: serde_json::from_slice(&bytes).unwrap_or_default(),
-        }
+        };
+        (received, send)
     }
+}
 
-    /// Waits for the next request and answers it as an API server answers for what it doesn't serve.
-    pub(crate) async fn answer_plainly(&mut self, method: &str, status: u16) {
-        let next = tokio::time::timeout(LIMIT, self.0.next_request()).await;
-        let (request, send) = next.expect("a request comes").expect("the client lives");
-        assert_eq!(request.method().as_str(), method, "{}", request.uri());
-        let mut response = Response::new(Body::from(b"404 page not found\n".to_vec()));
-        *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
-        send.send_response(response);
-    }
-
-    /// Whether a request came, without waiting for one.
-    pub(crate) fn is_silent(&mut self) -> bool {
-        self.0.next_request().now_or_never().flatten().is_none()
-    }
+fn response(status: u16, body: Vec<u8>) -> Response<Answer> {
+    let mut response = Response::new(arriving(Full::from(body)));
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+    response
 }

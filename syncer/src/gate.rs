@@ -77,9 +77,9 @@ impl Gate {
 
     /// A complete list of a kind arrived; `emptied` when it had objects before and has none now.
     ///
-    /// Returns whether all is known now that wasn't before.
+    /// Returns whether all is known now that wasn't before, or beyond doubt that wasn't before.
     pub(crate) fn listed(&self, kind: u8, emptied: bool) -> bool {
-        let before = self.known().is_ok();
+        let (was_known, was_sure) = (self.known().is_ok(), self.is_sure());
         let mut inner = self.inner.lock();
         inner.complete.insert(kind);
         inner.interrupted.remove(&kind);
@@ -90,7 +90,11 @@ impl Gate {
         }
         self.tell(&inner, None);
         drop(inner);
-        !before && self.known().is_ok()
+        !was_known && self.known().is_ok() || !was_sure && self.is_sure()
+    }
+
+    fn is_sure(&self) -> bool {
+        self.known().is_ok() && self.inner.lock().emptied.is_empty()
     }
 
     /// Whether a complete list of a kind has arrived since the tenant is served.
@@ -115,6 +119,11 @@ impl Gate {
     /// Kinds whose emptiness isn't confirmed yet by another look at the tenant.
     pub(crate) fn emptied(&self) -> Vec<u8> {
         self.inner.lock().emptied.iter().copied().collect()
+    }
+
+    /// Whether the last list of a kind was empty though it wasn't before, and nothing has confirmed that yet.
+    pub(crate) fn is_emptied(&self, kind: u8) -> bool {
+        self.inner.lock().emptied.contains(&kind)
     }
 
     /// The tenant really has no object of that kind.
@@ -236,8 +245,11 @@ mod tests {
         let first = down_kinds().next().unwrap();
         gate.interrupted(first, "refused");
         assert!(gate.check().is_err());
-        gate.listed(first, true);
+        assert!(gate.listed(first, true), "all is known again");
         assert_eq!(gate.emptied(), [first], "an empty list is doubtful");
+        assert!(gate.listed(first, false), "what was held may be worked");
+        assert!(gate.emptied().is_empty(), "a later list says otherwise");
+        assert!(!gate.listed(first, true), "nothing is known that wasn't");
         gate.confirmed(first);
         assert_eq!((gate.check(), gate.emptied()), (Ok(()), vec![]));
     }

@@ -37,6 +37,7 @@ mod gate;
 mod guard;
 mod hosts;
 mod marks;
+mod proof;
 
 mod apply;
 mod budget;

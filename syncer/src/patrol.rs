@@ -261,3 +261,29 @@ impl Sink for Compared<'_> {
 
     fn interrupted(&self, _error: &Error) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{self, fake, tenant};
+
+    #[test]
+    fn r10_a_difference_is_a_suspicion_that_queues_its_key_and_changes_nothing() {
+        let (cluster, mut server) = fake();
+        let (engine, tenant) = (fake::engine(&cluster), tenant(&cluster));
+        let kind = kind::index("ConfigMap");
+        let key = Key::new(kind, "work", "settings");
+        tenant.table.update(&key, |entry| {
+            entry.twin = Some(fake::super_side("s", "u"));
+        });
+        let (there, here) = (
+            Compared::new(&tenant, kind, Side::Tenant),
+            Compared::new(&tenant, kind, Side::Super),
+        );
+        conclude(&engine, &tenant, kind, &there, &here);
+        assert_eq!(engine.down.depth(&tenant.id), 1);
+        assert!(server.is_silent());
+        let twin = tenant.table.get(&key).twin.unwrap();
+        assert_eq!(twin.baseline, 0, "it is compared before it counts as right");
+    }
+}

@@ -12,7 +12,7 @@ use crate::{
     engine::Engine,
     gate::{Held, Hold},
     intake::{self, twin_name},
-    marks,
+    proof::prove,
     table::SuperSide,
     tenants::Tenant,
     upward, watch,
@@ -239,32 +239,6 @@ async fn confirm_emptied(tenant: &Tenant) -> Result<(), Failure> {
     Ok(())
 }
 
-/// R1 (b): the API server reached is the tenant's own, by the UID of its kube-system namespace, and isn't older than it
-/// was, by its mark; both read live.
-async fn prove(tenant: &Tenant) -> Result<(), Failure> {
-    let Some(proof) = tenant.proof() else {
-        return Err(Held(
-            "the VirtualControlPlane records no proof of the tenant's identity yet".into(),
-        )
-        .into());
-    };
-    let found = read(&tenant.cluster, "/api/v1/namespaces/kube-system").await?;
-    match found {
-        Some(namespace) if namespace.uid() == proof => {
-            if marks::is_current(tenant).await? {
-                return Ok(());
-            }
-            tenant.marks.look_again();
-            Err(Held("the tenant's mark isn't there, or is older than it was".into()).into())
-        }
-        Some(_) => {
-            tenant.marks.look_again();
-            Err(Held("the tenant's kube-system namespace has another UID than the VirtualControlPlane records".into()).into())
-        }
-        None => Err(Held("the tenant has no kube-system namespace".into()).into()),
-    }
-}
-
 /// Whether a pod of the tenant refers to the object, read live.
 async fn is_referenced_live(tenant: &Tenant, key: &Key) -> Result<bool, Failure> {
     let pods = kind::rule(kind::index("Pod"));
@@ -301,6 +275,73 @@ async fn is_referenced_live(tenant: &Tenant, key: &Key) -> Result<bool, Failure>
             .to_owned();
         if token.is_empty() {
             return Ok(false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{self, fake, tenant};
+    use serde_json::json;
+
+    /// What is known of a tenant, and what its API server answers when it is asked for kube-system.
+    struct Case {
+        is_listed: bool,
+        proof: Option<&'static str>,
+        answer: Option<(u16, Value)>,
+        says: &'static str,
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r1_what_cannot_be_established_deletes_nothing() {
+        let kube_system = |uid: &str| {
+            let metadata = json!({"name": "kube-system", "uid": uid});
+            Some((
+                200,
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}),
+            ))
+        };
+        let case = |is_listed, proof, answer, says| Case {
+            is_listed,
+            proof,
+            answer,
+            says,
+        };
+        let absent = Some((404, json!({"kind": "Status", "code": 404})));
+        let right = Some("right");
+        for case in [
+            case(false, right, None, "isn't complete"),
+            case(true, None, None, "records no proof"),
+            case(true, right, absent, "has no kube-system"),
+            case(true, right, kube_system("another"), "has another UID"),
+            case(true, right, kube_system("right"), "mark isn't there"),
+        ] {
+            let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+            let (engine, tenant) = (fake::engine(&above), tenant(&own));
+            if case.is_listed {
+                for kind in tenant.kinds() {
+                    tenant.gate.listed(kind, false);
+                }
+            }
+            if let Some(proof) = case.proof {
+                tenant.set_proof(proof);
+            }
+            let key = Key::new(kind::index("ConfigMap"), "work", "settings");
+            tenant.table.update(&key, |entry| {
+                entry.twin = Some(fake::super_side("s", "gone"));
+            });
+            let answers = async {
+                if let Some((status, body)) = &case.answer {
+                    tenant_server.answer("GET", *status, body).await;
+                }
+            };
+            let (removed, ()) = tokio::join!(remove(&engine, &tenant, &key), answers);
+            let why = removed.unwrap_err();
+            assert!(matches!(why, Failure::Held(_)), "{why}");
+            assert!(why.to_string().contains(case.says), "{why}");
+            assert!(super_server.is_silent() && tenant_server.is_silent());
+            assert!(tenant.table.get(&key).twin.is_some());
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     gate::Gate,
     marks::Marks,
     offered::Offered,
+    proof::Proofs,
     quota::Quota,
     table::{Pending, Table},
     term::{Permit, Term},
@@ -49,6 +50,7 @@ pub(crate) struct Tenant {
     pub(crate) gate: Gate,
     pub(crate) breakers: Breakers,
     pub(crate) marks: Marks,
+    pub(crate) proofs: Proofs,
     pub(crate) quota: Quota,
     /// What is shared with others may have changed.
     pub(crate) sharing: Notify,
@@ -88,6 +90,7 @@ impl Tenant {
             gate: Gate::new(),
             breakers: Breakers::default(),
             marks: Marks::default(),
+            proofs: Proofs::default(),
             quota: Quota::default(),
             sharing: Notify::new(),
             early_events: Mutex::default(),

@@ -23,8 +23,8 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
     match key.kind().super_watch() {
         SuperWatch::Published | SuperWatch::Placed => publish::work(engine, tenant, key).await,
         SuperWatch::ByNamespace => publish::copy(tenant, key).await,
-        SuperWatch::Owned => mirror(engine, tenant, key).await,
-        SuperWatch::Never => Ok(()),
+        SuperWatch::Owned if key.kind().mirrors() => mirror(engine, tenant, key).await,
+        SuperWatch::Owned | SuperWatch::Never => Ok(()),
     }
 }
 
@@ -238,5 +238,51 @@ impl Engine {
                 .into(),
         )
         .into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fake::{self, fake, tenant},
+        table::TenantSide,
+    };
+    use api::keys;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn r5_the_status_of_an_older_incarnation_or_an_older_moment_goes_nowhere() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let key = Key::new(kind::index("Pod"), "work", "web");
+        for (owner, mirrored) in [("older", 0), ("newest", 10)] {
+            let mut twin = fake::super_side("s", owner);
+            twin.mirrored = mirrored;
+            tenant.table.update(&key, |entry| {
+                entry.tenant = Some(TenantSide {
+                    uid: "newest".into(),
+                    version: 5,
+                    answered: 0,
+                    intent: 1,
+                    projection: 0,
+                    node: None,
+                });
+                entry.twin = Some(twin);
+            });
+            let pod = json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {
+                    "name": "web", "namespace": "acme-work", "uid": "s", "resourceVersion": "9",
+                    "labels": {keys::TENANT: tenant.id.as_str()},
+                    "annotations": {keys::NAMESPACE: "work", keys::NAME: "web", keys::UID: owner},
+                },
+                "spec": {"containers": [], "nodeName": "n"}, "status": {"phase": "Running"},
+            });
+            let pod = Arc::new(Object::from_value(pod).unwrap());
+            tenant.up.put(key.clone(), pod);
+            work(&engine, &tenant, &key).await.unwrap();
+            assert!(super_server.is_silent() && tenant_server.is_silent());
+        }
     }
 }

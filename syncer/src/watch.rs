@@ -21,7 +21,7 @@ const PAGE: usize = 500;
 const SILENCE_LIMIT: Duration = Duration::from_secs(90);
 /// Longest line, that is one event: etcd stores no object above 1.5 MiB, and JSON of it is larger.
 const LINE_LIMIT: usize = 16 << 20;
-/// Delays after failures.
+/// Delays after failures, and until a doubtful list is taken again.
 const DELAY_BASE: Duration = Duration::from_millis(200);
 const DELAY_MAX: Duration = Duration::from_secs(15);
 /// How often a kind that isn't served is asked for, when no definition changes.
@@ -42,6 +42,10 @@ pub(crate) trait Sink: Send + Sync {
     fn deleted(&self, object: Object);
     /// All objects of a complete list were told; the store was at this version.
     fn listed(&self, version: u64);
+    /// Whether the list that has just ended is to be taken again soon, since what else is known speaks against it.
+    fn is_doubtful(&self) -> bool {
+        false
+    }
     /// The watch can't go on for now; deletions must not be inferred.
     fn interrupted(&self, _error: &Error) {}
     /// The API server doesn't serve the kind, or not yet.
@@ -102,6 +106,7 @@ pub(crate) async fn run(
 ) {
     let mut failures = 0u32;
     let mut absences = 0u32;
+    let mut doubts = 0u32;
     let mut kinds = cluster.kinds();
     loop {
         let turn = async {
@@ -110,7 +115,15 @@ pub(crate) async fn run(
             let version = Box::pin(list(&cluster, &target, sink)).await?;
             failures = 0;
             absences = 0;
-            follow(&cluster, &target, version, sink).await
+            let following = follow(&cluster, &target, version, sink);
+            if !sink.is_doubtful() {
+                doubts = 0;
+                return following.await;
+            }
+            let delay = delay(doubts);
+            doubts += 1;
+            let followed = Box::pin(tokio::time::timeout(delay, following)).await;
+            followed.unwrap_or(Ok(()))
         };
         let error = tokio::select! {
             () = cancel.cancelled() => return,
@@ -140,18 +153,22 @@ pub(crate) async fn run(
             failures += 1;
             // That it isn't served must be told again: the sink knows only of the interruption.
             absences = 0;
-            let delay = DELAY_BASE
-                .saturating_mul(1 << failures.min(7))
-                .min(DELAY_MAX);
             if failures == 1 {
                 tracing::warn!(path = %target.path, err = %error, "watch interrupted");
             }
             tokio::select! {
                 () = cancel.cancelled() => return,
-                () = tokio::time::sleep(delay) => {}
+                () = tokio::time::sleep(delay(failures)) => {}
             }
         }
     }
+}
+
+/// The delay after so many failures, or doubts, in a row.
+fn delay(failures: u32) -> Duration {
+    DELAY_BASE
+        .saturating_mul(1 << failures.min(7))
+        .min(DELAY_MAX)
 }
 
 /// Tells every object of a complete list; the answer is the list's resource version.
@@ -416,6 +433,90 @@ mod tests {
         tokio::join!(run(cluster, target, &told, cancel.clone()), answers);
         assert_eq!(*told.0.lock(), ["absent", "interrupted", "absent"]);
     }
+
+    /// Doubts its first lists, so many.
+    struct Doubting(u8, Mutex<Vec<tokio::time::Instant>>);
+
+    impl Sink for Doubting {
+        fn applied(&self, _object: Object) {}
+        fn deleted(&self, _object: Object) {}
+        fn listed(&self, _version: u64) {
+            self.1.lock().push(tokio::time::Instant::now());
+        }
+        fn is_doubtful(&self) -> bool {
+            self.1.lock().len() <= usize::from(self.0)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r2_a_doubtful_list_is_followed_and_taken_again_ever_less_often_until_it_is_not() {
+        let (cluster, mut server) = fake();
+        let sink = Doubting(3, Mutex::default());
+        let cancel = CancellationToken::new();
+        let page = serde_json::json!({"metadata": {"resourceVersion": "5"}, "items": []});
+        let answers = async {
+            for _ in 0..4 {
+                let list = server.answer("GET", 200, &page).await;
+                assert!(list.query.starts_with("limit="), "{}", list.query);
+                // Nobody answers the watch that follows: it is given up for the next list, or goes on.
+                let watch = server.leave("GET").await;
+                assert!(watch.query.starts_with("watch=true"), "{}", watch.query);
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(server.is_silent());
+            cancel.cancel();
+        };
+        tokio::join!(run(cluster, target(), &sink, cancel.clone()), answers);
+        let times = sink.1.into_inner();
+        let waits: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(waits.len(), 3);
+        for (wait, least) in waits.iter().zip([1, 2, 4]) {
+            assert!(*wait >= DELAY_BASE * least, "{waits:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r8_a_list_asks_for_the_most_recent_state_and_for_no_cache() {
+        let (cluster, mut server) = fake();
+        let page = |token: &str| serde_json::json!({"metadata": {"resourceVersion": "5", "continue": token}, "items": []});
+        let (target, told) = (target(), Told::default());
+        let answers = async {
+            for token in ["more", ""] {
+                let asked = server.answer("GET", 200, &page(token)).await;
+                assert!(!asked.query.contains("resourceVersion"), "{}", asked.query);
+            }
+        };
+        let (listed, ()) = tokio::join!(list(&cluster, &target, &told), answers);
+        assert_eq!(listed.unwrap(), "5");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r9_a_watch_that_says_nothing_or_is_never_answered_is_given_up_and_begun_anew() {
+        let (cluster, mut server) = fake();
+        let (told, cancel) = (Told::default(), CancellationToken::new());
+        let page = serde_json::json!({"metadata": {"resourceVersion": "5"}, "items": []});
+        let began = tokio::time::Instant::now();
+        let mut noticed = vec![];
+        let answers = async {
+            server.answer("GET", 200, &page).await;
+            server.leave("GET").await;
+            server.wait().await;
+            noticed.push(began.elapsed());
+            server.answer("GET", 200, &page).await;
+            server.say_nothing("GET").await;
+            server.wait().await;
+            noticed.push(began.elapsed());
+            cancel.cancel();
+        };
+        tokio::join!(run(cluster, target(), &told, cancel.clone()), answers);
+        let limits = [REQUEST, REQUEST + SILENCE_LIMIT + DELAY_MAX];
+        assert!(noticed[0] <= limits[0], "{noticed:?}");
+        assert!(noticed[1] <= limits[1], "{noticed:?}");
+        assert_eq!(*told.0.lock(), ["interrupted", "interrupted"]);
+    }
+
+    /// A request that nobody answers is given up after 30 seconds, and tried again a moment later.
+    const REQUEST: Duration = Duration::from_secs(31);
 
     #[test]
     fn events_move_the_version_and_one_bad_object_stops_nothing() {

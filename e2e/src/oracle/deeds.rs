@@ -5,7 +5,7 @@ use crate::{
     read::{annotation, label, name, text, uid},
     rig::{
         Rig,
-        audit::{Deed, deeds, unanswered},
+        audit::{Deed, deeds},
     },
 };
 use anyhow::ensure;
@@ -21,7 +21,7 @@ pub async fn are_lawful(rig: &Rig) -> anyhow::Result<()> {
     let live = live(rig).await?;
     let own: Vec<&Deed> = all.iter().filter(|deed| deed.is_syncers()).collect();
     ensure!(!own.is_empty(), "the audit log has no write of the syncer");
-    let spaces = spaces(rig, &own)?;
+    let spaces = spaces(rig, &own);
     for deed in &own {
         let place = format!(
             "{} {} {}/{}",
@@ -96,21 +96,18 @@ async fn live(rig: &Rig) -> anyhow::Result<HashSet<String>> {
     Ok(live)
 }
 
-/// Super namespaces that the syncer made, and whose they are. A syncer that is killed while it makes one never learns
-/// that it did.
-pub(super) fn spaces(rig: &Rig, own: &[&Deed]) -> anyhow::Result<HashMap<String, String>> {
-    let maybe = unanswered(&rig.above.audit_log())?;
-    let answered = own.iter().map(|deed| (*deed, &deed.response));
-    let asked = maybe.iter().filter(|deed| deed.is_syncers());
-    let made = answered
-        .chain(asked.map(|deed| (deed, &deed.request)))
-        .filter(|(deed, _)| deed.resource == "namespaces" && deed.verb == "create");
-    let spaces = made.filter_map(|(_, object)| {
-        let tenant = label(object, keys::TENANT)?;
-        let known = rig.tenants.iter().any(|guest| guest.id.as_str() == tenant);
-        known.then(|| (name(object).to_owned(), tenant.to_owned()))
+/// Super namespaces that the syncer made, and whose they are: by their making, or by their end, since an API server may
+/// tell of a failure what it stored while the syncer was killed.
+pub(super) fn spaces(rig: &Rig, own: &[&Deed]) -> HashMap<String, String> {
+    let made = own.iter().filter(|deed| {
+        deed.resource == "namespaces" && ["create", "delete"].contains(&deed.verb.as_str())
     });
-    Ok(spaces.collect())
+    made.filter_map(|deed| {
+        let tenant = label(&deed.response, keys::TENANT)?;
+        let known = rig.tenants.iter().any(|guest| guest.id.as_str() == tenant);
+        known.then(|| (name(&deed.response).to_owned(), tenant.to_owned()))
+    })
+    .collect()
 }
 
 fn is_managed(deed: &Deed, spaces: &HashMap<String, String>) -> bool {

@@ -41,15 +41,6 @@ pub struct Log {
 
 /// All writes in an audit log that succeeded, in their order.
 pub fn deeds(log: &Log) -> anyhow::Result<Vec<Deed>> {
-    writes(log, |deed| (200..300).contains(&deed.code))
-}
-
-/// Writes of which nobody knows whether they were carried out: who asked for them was gone before the answer.
-pub fn unanswered(log: &Log) -> anyhow::Result<Vec<Deed>> {
-    writes(log, |deed| deed.code == 0 || deed.code >= 499)
-}
-
-fn writes(log: &Log, wanted: impl Fn(&Deed) -> bool) -> anyhow::Result<Vec<Deed>> {
     let text = std::fs::read_to_string(&log.path)
         .with_context(|| format!("reading {}", log.path.display()))?;
     let part = text.get(log.from..).context("the audit log was cut off")?;
@@ -57,7 +48,7 @@ fn writes(log: &Log, wanted: impl Fn(&Deed) -> bool) -> anyhow::Result<Vec<Deed>
         // The last line may be half written.
         let event: Value = serde_json::from_str(line).ok()?;
         let deed = deed(&event);
-        wanted(&deed).then_some(deed)
+        (200..300).contains(&deed.code).then_some(deed)
     });
     Ok(deeds.collect())
 }

@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// More objects than these are removed faster by throwing the API server away.
 const MOST: usize = 300;
 /// Requests at once.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
 /// Types that follow others, or that tell of the past.
 const PASSING: [&str; 5] = [
     "events",
@@ -48,9 +48,10 @@ impl Inventory {
     /// # Errors
     /// A type can't be listed.
     pub(super) async fn of(side: &Side) -> anyhow::Result<Self> {
-        let types = types(side).await?;
-        let lists = stream::iter(types)
-            .map(|(root, plural)| async move { list(side, &root, &plural).await })
+        let types = types(side).await?.into_iter();
+        let lasting = types.filter(|of| !PASSING.contains(&&*of.plural));
+        let lists = stream::iter(lasting)
+            .map(|of| async move { list(side, &of.root, &of.plural).await })
             .buffer_unordered(AT_ONCE)
             .try_collect::<Vec<_>>()
             .await?;
@@ -131,8 +132,19 @@ impl Inventory {
     }
 }
 
-/// Root path and plural of every type that can be listed and deleted.
-async fn types(side: &Side) -> anyhow::Result<Vec<(String, String)>> {
+/// A type that can be listed and deleted.
+pub(super) struct Type {
+    /// Path of its group and version.
+    pub(super) root: String,
+    pub(super) plural: String,
+    pub(super) is_namespaced: bool,
+}
+
+/// Every such type.
+///
+/// # Errors
+/// A group can't be asked.
+pub(super) async fn types(side: &Side) -> anyhow::Result<Vec<Type>> {
     let mut roots = vec!["/api/v1".to_owned()];
     let groups = side.request(Method::GET, "/apis", None).await?;
     for group in items(&groups, "/groups") {
@@ -155,8 +167,12 @@ async fn types(side: &Side) -> anyhow::Result<Vec<(String, String)>> {
             let name = text(resource, "/name");
             let verbs = items(resource, "/verbs");
             let can = |verb: &str| verbs.iter().any(|known| known == verb);
-            if can("list") && can("delete") && !PASSING.contains(&name) {
-                types.push((root.clone(), name.to_owned()));
+            if can("list") && can("delete") {
+                types.push(Type {
+                    root: root.clone(),
+                    plural: name.to_owned(),
+                    is_namespaced: resource["namespaced"] == true,
+                });
             }
         }
     }
@@ -224,7 +240,11 @@ async fn remove(side: &Side, path: &str, held: &Held) -> Result<(), Problem> {
 }
 
 async fn finalize(side: &Side, path: &str, held: &Held) -> Result<(), Problem> {
-    let mut namespace = held.content.clone();
+    end(side, path, held.content.clone()).await
+}
+
+/// Lets a namespace go that is empty.
+pub(super) async fn end(side: &Side, path: &str, mut namespace: Value) -> Result<(), Problem> {
     namespace["spec"]["finalizers"] = json!([]);
     let done = side
         .request(Method::PUT, &format!("{path}/finalize"), Some(namespace))
@@ -233,7 +253,7 @@ async fn finalize(side: &Side, path: &str, held: &Held) -> Result<(), Problem> {
 }
 
 /// It went by itself, or somebody else is at it.
-fn passing(problem: Problem) -> Result<(), Problem> {
+pub(super) fn passing(problem: Problem) -> Result<(), Problem> {
     match problem.code {
         404 | 409 => Ok(()),
         _ => Err(problem),

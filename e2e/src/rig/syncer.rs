@@ -10,6 +10,24 @@ use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
 use std::{path::PathBuf, sync::Arc};
 
+/// How long the syncer takes its time, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Periods {
+    /// A round of its patrol.
+    pub patrol: u64,
+    /// A ConfigMap or Secret that nothing refers to any more stays; as long as usual when left out.
+    pub unneeded: Option<u64>,
+}
+
+impl Default for Periods {
+    fn default() -> Self {
+        Self {
+            patrol: 300,
+            unneeded: None,
+        }
+    }
+}
+
 /// A syncer that can be killed and started again.
 ///
 /// Clones stand for the same one, so that a proxy can kill it.
@@ -21,7 +39,7 @@ pub struct Syncer {
     kubeconfig: PathBuf,
     program: Option<PathBuf>,
     filter: Option<&'static str>,
-    patrol_period: u64,
+    periods: Periods,
     port: u16,
     process: Arc<Mutex<Option<Process>>>,
 }
@@ -32,7 +50,7 @@ impl Syncer {
         folder: PathBuf,
         name: &str,
         kubeconfig: &str,
-        patrol_period: u64,
+        periods: Periods,
     ) -> anyhow::Result<Self> {
         let file = folder.join(format!("syncer-{name}.kubeconfig"));
         std::fs::write(&file, kubeconfig)?;
@@ -44,7 +62,7 @@ impl Syncer {
             kubeconfig: file,
             program: None,
             filter: None,
-            patrol_period,
+            periods,
             port,
             process: Arc::default(),
         })
@@ -72,18 +90,22 @@ impl Syncer {
         self.ready().await
     }
 
-    /// Starts it.
+    /// Starts it. One that still runs is killed first: the next could not take its lock, and would wait until its Lease
+    /// has run out.
     pub fn launch(&self) -> anyhow::Result<()> {
-        let flags = [
+        self.kill();
+        let mut flags = vec![
             format!("--kubeconfig={}", self.kubeconfig.display()),
             format!("--listen=127.0.0.1:{}", self.port),
-            format!("--patrol-period={}", self.patrol_period),
+            format!("--patrol-period={}", self.periods.patrol),
             format!("--name={}", self.name),
             format!(
                 "--state={}",
                 self.folder.join(format!("state-{}", self.name)).display()
             ),
         ];
+        let unneeded = self.periods.unneeded;
+        flags.extend(unneeded.map(|seconds| format!("--unneeded-period={seconds}")));
         let log = format!("syncer-{}", self.name);
         let program = match &self.program {
             Some(program) => program.clone(),

@@ -5,6 +5,7 @@ mod config;
 mod custom;
 mod deletion;
 mod identity;
+mod kinds;
 mod namespaces;
 mod nodes;
 mod pods;

@@ -10,11 +10,8 @@ use crate::{
     watch::Sink,
 };
 use serde_json::Value;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use tenancy::{kind, meta, object::Object, tenant::Key};
-
-/// A ConfigMap or Secret that nothing refers to stays for so long: the next pod of a Job needs it again.
-const UNNEEDED_STAYS: Duration = Duration::from_secs(60);
 
 /// Takes the events of one kind of one tenant.
 pub(crate) struct TenantSink {
@@ -121,6 +118,10 @@ impl Sink for TenantSink {
         if is_known {
             self.engine.work_missing(&self.tenant);
         }
+    }
+
+    fn is_doubtful(&self) -> bool {
+        self.tenant.gate.is_emptied(self.kind)
     }
 
     fn absent(&self) {
@@ -279,7 +280,9 @@ fn index(engine: &Engine, tenant: &Tenant, key: &Key, object: Option<&Object>) {
         engine.down.add(&tenant.id, needed);
     }
     for unneeded in change.unneeded {
-        engine.down.add_after(&tenant.id, unneeded, UNNEEDED_STAYS);
+        engine
+            .down
+            .add_after(&tenant.id, unneeded, engine.unneeded_period);
     }
 }
 

@@ -187,3 +187,19 @@ async fn an_empty_list_is_doubtful_unless_what_is_known_is_newer() {
     sink.listed(5);
     assert_eq!(bench.tenant.gate.emptied(), [nodes], "the store went back");
 }
+
+/// What was published to the tenant is there again as soon as it is missed, so that a look at it contradicts the list.
+#[tokio::test]
+async fn r2_a_contradicted_list_holds_no_longer_than_until_the_next_one() {
+    let bench = Bench::new();
+    let sink = bench.tenant_sink();
+    sink.applied(pod(5, "x"));
+    sink.listing();
+    sink.listed(7);
+    assert!(sink.is_doubtful());
+    sink.listing();
+    sink.applied(pod(8, "x"));
+    sink.listed(8);
+    assert!(!sink.is_doubtful());
+    assert_eq!(bench.tenant.gate.emptied(), Vec::<u8>::new());
+}

@@ -11,7 +11,10 @@ use e2e::{
     kind::CONTROL_PLANE,
     program::Folder,
     read::condition,
-    rig::{self, syncer::Syncer},
+    rig::{
+        self,
+        syncer::{Periods, Syncer},
+    },
     side::Side,
     tenant::NAMESPACE_OF_TESTS,
     wait::eventually,
@@ -90,12 +93,11 @@ impl Plant {
     /// A syncer that isn't started yet; its token is its name.
     pub(crate) fn syncer(&self, name: &str, patrol_period: u64) -> anyhow::Result<Syncer> {
         let kubeconfig = self.realm.kubeconfig(self.above.port(), name);
-        Syncer::new(
-            self.folder.path().to_owned(),
-            name,
-            &kubeconfig,
-            patrol_period,
-        )
+        let periods = Periods {
+            patrol: patrol_period,
+            ..Periods::default()
+        };
+        Syncer::new(self.folder.path().to_owned(), name, &kubeconfig, periods)
     }
 
     /// Tells the syncers of all tenants.

@@ -10,7 +10,7 @@ use e2e::{
         self,
         keys::Authority,
         server::{Audit, Plan, Server},
-        syncer::Syncer,
+        syncer::{Periods, Syncer},
     },
     side::Side,
     tenant::NAMESPACE_OF_TESTS,
@@ -96,7 +96,10 @@ impl World {
             folder.path().to_owned(),
             "bench",
             &above.syncer_kubeconfig(above.port),
-            3600,
+            Periods {
+                patrol: 3600,
+                ..Periods::default()
+            },
         )?;
         let (mut servers, mut sides, mut ids) = (vec![], vec![], vec![]);
         for number in 0..tenants {

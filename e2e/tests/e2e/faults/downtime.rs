@@ -4,10 +4,10 @@ use super::{Fill, each, fill, pod, same, settings};
 use anyhow::{Context, ensure};
 use e2e::{
     faultproxy::rule::{Action, Rule, Times},
-    kind::{CONFIG_MAP, EVENT, POD},
+    kind::{CONFIG_MAP, EVENT, NAMESPACE, POD},
     oracle::{self, clock::Clock},
     read::{annotation, condition, event, text, uid},
-    rig::{Rig, Wish, on_rig, player},
+    rig::{Rig, Wish, ending::hasten, on_rig, player, syncer::Periods},
     wait::{PODS, SOON, eventually},
 };
 use serde_json::json;
@@ -17,7 +17,7 @@ use std::{
 };
 
 /// Objects before the syncer stops; 500 of them are deleted meanwhile.
-const MANY: usize = 1100;
+const MANY: usize = 1010;
 
 #[test]
 fn f12_500_deletes_and_100_super_edits_while_the_syncer_is_down_converge_exactly() {
@@ -52,15 +52,27 @@ fn f12_500_deletes_and_100_super_edits_while_the_syncer_is_down_converge_exactly
         let before = oracle::deeds::deletions(rig)?.len();
         let began = Instant::now();
         rig.syncer.launch()?;
-        eventually(PODS, "both sides say the same", async || {
+        // The lists of both sides would take much of the machine while the syncer works.
+        let id = guest.id.to_string();
+        eventually(PODS, "all is worked", async || {
+            let count = async |name: &str| rig.syncer.metric(name, &[&id]).await;
+            let deleted = count("sublet_syncer_deleted_total").await?;
+            let patched = count("sublet_syncer_patched_total").await?;
+            ensure!(
+                deleted >= 500.0 && patched >= 100.0,
+                "{deleted} are deleted, {patched} are put right"
+            );
+            Ok(())
+        })
+        .await?;
+        let took = began.elapsed();
+        eventually(SOON, "the super cluster has what is left", async || {
             let left = rig
                 .side
                 .list(CONFIG_MAP, &twin, "sublet.dev/tenant")
                 .await?;
-            let edited = left
-                .iter()
-                .filter(|object| object["data"]["k"] == "edited")
-                .count();
+            let is_edited = |object: &&serde_json::Value| object["data"]["k"] == "edited";
+            let edited = left.iter().filter(is_edited).count();
             ensure!(
                 left.len() <= MANY - 500 + 1 && edited == 0,
                 "{} are left, {edited} are edited",
@@ -69,7 +81,6 @@ fn f12_500_deletes_and_100_super_edits_while_the_syncer_is_down_converge_exactly
             Ok(())
         })
         .await?;
-        let took = began.elapsed();
         oracle::all(rig).await?;
         let deleted: BTreeSet<String> = oracle::deeds::deletions(rig)?
             .into_iter()
@@ -180,7 +191,10 @@ async fn newest_runs(rig: &Rig) -> anyhow::Result<String> {
 #[test]
 fn f11_events_that_never_come_are_made_good_by_the_patrol() {
     let wish = Wish {
-        patrol_period: 10,
+        periods: Periods {
+            patrol: 3,
+            ..Periods::default()
+        },
         ..Wish::default()
     };
     on_rig(wish, async |rig| {
@@ -252,7 +266,7 @@ fn two_tenants_with_the_same_300_names_never_meet() {
             let before = uids().await?;
             ensure!(before.len() >= 300, "{}", before.len());
             let guest = &rig.tenants[0];
-            guest.side.delete(e2e::kind::NAMESPACE, "", "work").await?;
+            guest.side.delete(NAMESPACE, "", "work").await?;
             each(0..10, async |number| {
                 let patch = json!({"data": {"k": "new"}});
                 guest
@@ -376,7 +390,24 @@ fn f20_finalizers_on_either_side_delay_and_wedge_nothing() {
             Ok(())
         })
         .await?;
-        guest.side.delete(e2e::kind::NAMESPACE, "", "work").await?;
+        guest.side.delete(NAMESPACE, "", "work").await?;
+        ended(rig, "work").await?;
         oracle::all(rig).await
     });
+}
+
+/// Waits until a namespace and its twin are gone.
+async fn ended(rig: &Rig, namespace: &str) -> anyhow::Result<()> {
+    let guest = &rig.tenants[0];
+    let twin = guest.twin(namespace);
+    let places = [(&guest.side, namespace), (&rig.side, &*twin)];
+    eventually(PODS, "the namespace is gone on both sides", async || {
+        for (side, namespace) in places {
+            hasten(side, namespace).await?;
+            let left = side.find(NAMESPACE, "", namespace).await?;
+            ensure!(left.is_none(), "{}", left.unwrap_or_default()["status"]);
+        }
+        Ok(())
+    })
+    .await
 }

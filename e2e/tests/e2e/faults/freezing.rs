@@ -6,7 +6,7 @@ use e2e::{
     kind::{CONFIG_MAP, CONTROL_PLANE, NAMESPACE, POD},
     make, oracle,
     read::{condition, items, text, uid},
-    rig::{Rig, Wish, on_rig},
+    rig::{Rig, Wish, ending::hasten, on_rig},
     tenant::{NAMESPACE_OF_TESTS, conditions},
     wait::{PODS, SOON, eventually},
 };
@@ -109,10 +109,9 @@ async fn wiped(rig: &mut Rig, size: usize) -> anyhow::Result<()> {
     );
     let_go(rig, "yes").await?;
     eventually(PODS, "what was let go of is gone", async || {
-        let left = rig
-            .side
-            .find(NAMESPACE, "", &rig.tenants[0].twin("work"))
-            .await?;
+        let twin = rig.tenants[0].twin("work");
+        hasten(&rig.side, &twin).await?;
+        let left = rig.side.find(NAMESPACE, "", &twin).await?;
         ensure!(left.is_none(), "{}", left.unwrap_or_default()["status"]);
         Ok(())
     })

@@ -7,14 +7,21 @@ use e2e::{
     faultproxy::rule::{Action, Asked, Kill, Rule, Times},
     kind::{CONFIG_MAP, ENDPOINT_SLICE, Kind, NAMESPACE, POD, SECRET, SERVICE, SERVICE_ACCOUNT},
     make, oracle,
-    rig::{Rig, Wish, on_rig},
+    rig::{Rig, Wish, ending::hasten, on_rig},
     wait::{PODS, eventually},
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Instant};
 
-/// Every so manieth write in the short sweep.
-const STRIDE: u64 = 19;
+/// Crashes of the short sweep: after what part of the workload's writes, in percent, and whether before the next one is
+/// sent on or after it was answered. At the first nothing is written yet; the last are among the deletes.
+const SHORT: [(u64, &str); 5] = [
+    (0, "before"),
+    (25, "after"),
+    (45, "before"),
+    (65, "after"),
+    (80, "before"),
+];
 /// No workload of this size takes so many writes: the sweep has an end.
 const MOST: u64 = 300;
 
@@ -27,48 +34,105 @@ struct Outcome {
 
 #[test]
 fn f10_a_crash_at_a_write_changes_nothing_in_the_end_short() {
-    on_rig(Wish::default(), async |rig| sweep(rig, STRIDE).await);
+    on_rig(Wish::default(), async |rig| {
+        let mut sweep = Sweep::start(rig).await?;
+        for (percent, moment) in SHORT {
+            let k = 1 + sweep.writes * percent / 100;
+            sweep.crash(k, moment).await?;
+        }
+        sweep.end(SHORT.len()).await
+    });
 }
 
 #[test]
 #[ignore = "long: `cargo xtask test --all`"]
 fn f10_a_crash_at_any_write_changes_nothing_in_the_end() {
-    on_rig(Wish::default(), async |rig| sweep(rig, 1).await);
+    on_rig(Wish::default(), async |rig| {
+        let mut sweep = Sweep::start(rig).await?;
+        for moment in ["before", "after"] {
+            for k in 1..MOST {
+                if sweep.crash(k, moment).await? == Crash::No {
+                    break;
+                }
+            }
+        }
+        sweep.end(2).await
+    });
 }
 
-async fn sweep(rig: &mut Rig, stride: u64) -> anyhow::Result<()> {
-    let began = Instant::now();
-    let rule = count(rig);
-    let wanted = workload(rig, "s-none", None)
-        .await
-        .context("without a fault")?;
-    let writes = rule.met();
-    ensure!(writes > 15, "the workload took {writes} writes only");
-    let mut runs = 0;
-    let mut crashes = 0;
-    for moment in ["before", "after"] {
-        for k in (1..MOST).step_by(stride as usize) {
-            rig.syncer.start().await?;
-            rig.synced(0).await?;
-            let rule = kill_at(rig, k, moment);
-            let found = workload(rig, &format!("s-{moment}-{k}"), Some(&wanted)).await;
-            let found = found.with_context(|| format!("killed {moment} write {k}"))?;
-            runs += 1;
-            same(&format!("killed {moment} write {k}"), &found, &wanted)?;
-            if rule.met() < k {
-                break;
-            }
-            crashes += 1;
-        }
+/// Whether a run of the workload had the crash that was meant for it.
+#[derive(PartialEq)]
+enum Crash {
+    Yes,
+    /// It took fewer writes.
+    No,
+}
+
+/// Runs of one workload, all but the first with a crash.
+struct Sweep<'a> {
+    rig: &'a Rig,
+    began: Instant,
+    /// The outcome without a crash.
+    wanted: Outcome,
+    /// Writes without a crash.
+    writes: u64,
+    runs: usize,
+    crashes: usize,
+}
+
+impl<'a> Sweep<'a> {
+    /// The run without a crash.
+    async fn start(rig: &'a Rig) -> anyhow::Result<Self> {
+        let began = Instant::now();
+        let rule = count(rig);
+        let wanted = workload(rig, "s-none", None)
+            .await
+            .context("without a fault")?;
+        let writes = rule.met();
+        ensure!(writes > 15, "the workload took {writes} writes only");
+        Ok(Self {
+            rig,
+            began,
+            wanted,
+            writes,
+            runs: 0,
+            crashes: 0,
+        })
     }
-    clear(rig);
-    ensure!(crashes > 0, "nothing was ever killed");
-    oracle::all(rig).await?;
-    println!(
-        "F10: {writes} writes without a fault; {runs} runs with {crashes} crashes, all with the same end, in {} s",
-        began.elapsed().as_secs()
-    );
-    Ok(())
+
+    /// A run in which the syncer is killed at its `k`th write.
+    async fn crash(&mut self, k: u64, moment: &str) -> anyhow::Result<Crash> {
+        let what = format!("killed {moment} write {k}");
+        let rule = kill_at(self.rig, k, moment);
+        let namespace = format!("s-{moment}-{k}");
+        let found = workload(self.rig, &namespace, Some(&self.wanted)).await;
+        same(&what, &found.context(what.clone())?, &self.wanted)?;
+        self.runs += 1;
+        if rule.met() < k {
+            return Ok(Crash::No);
+        }
+        self.crashes += 1;
+        Ok(Crash::Yes)
+    }
+
+    async fn end(self, crashes: usize) -> anyhow::Result<()> {
+        clear(self.rig);
+        ensure!(
+            self.crashes >= crashes,
+            "{} crashes in {} runs",
+            self.crashes,
+            self.runs
+        );
+        oracle::all(self.rig).await?;
+        println!(
+            "F10: {} writes without a fault; {} runs with {} crashes, all with the same end, in {} s",
+            self.writes,
+            self.runs,
+            self.crashes,
+            self.began.elapsed().as_secs()
+        );
+        Ok(())
+    }
 }
 
 fn clear(rig: &Rig) {
@@ -130,6 +194,8 @@ async fn workload(rig: &Rig, namespace: &str, wanted: Option<&Outcome>) -> anyho
     let twin = rig.tenants[0].twin(namespace);
     eventually(PODS, "nothing is left on either side", async || {
         revive(rig).await?;
+        hasten(side, namespace).await?;
+        hasten(&rig.side, &twin).await?;
         let left = [
             side.find(NAMESPACE, "", namespace).await?,
             rig.side.find(NAMESPACE, "", &twin).await?,

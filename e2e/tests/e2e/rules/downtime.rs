@@ -31,179 +31,185 @@ async fn pod_with_config(space: &Space, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[test]
-fn what_was_deleted_while_the_syncer_was_down_converges() {
-    within(A, "down-delete", async |space| {
-        for name in ["stays", "goes", "lost", "again"] {
-            pod_with_config(space, name).await?;
-        }
-        let doomed = Space::open(space.tenant.clone(), &format!("{}-x", space.name)).await?;
-        doomed.pod("web", make::pod_spec(make::idle())).await?;
-        doomed.ready("web").await?;
-        for name in ["stays", "goes", "lost", "again"] {
-            space.ready(name).await?;
-            space.twin(SERVICE, name).await?;
-        }
-        let stays = space.twin(POD, "stays").await?;
-        let again = space.twin(POD, "again").await?;
+/// Of these each is deleted on one side or the other, or made anew.
+const DELETED: [&str; 4] = ["stays", "goes", "lost", "again"];
+/// These are edited by the tenant, by somebody else, or by both.
+const EDITED: [&str; 3] = ["own", "foreign", "both"];
+/// Nobody touches this one.
+const RIGHT: &str = "right";
 
+/// What there was before the syncer stopped.
+struct Before {
+    /// A namespace that goes meanwhile.
+    doomed: Space,
+    stays: Value,
+    again: Value,
+    /// UIDs and versions of what nobody touches.
+    right: Vec<String>,
+}
+
+#[test]
+fn what_happens_on_either_side_while_the_syncer_is_down_converges_and_all_else_stays() {
+    within(A, "down", async |space| {
+        let before = begin(space).await?;
         alone(async || {
             without(space.above(), &Daemon::of_sublet(SYNCER), async || {
-                // In the tenant: all of `goes`; `again` is another pod now; a whole namespace.
-                for kind in [POD, SERVICE, CONFIG_MAP, SECRET] {
-                    force(space, kind, "goes").await?;
-                }
-                force(space, POD, "again").await?;
-                let spec = make::pod_spec(make::idle());
-                space.pod("again", spec).await?;
-                // The pod would hold the namespace, since nobody ends it.
-                force(&doomed, POD, "web").await?;
-                doomed.side().delete(NAMESPACE, "", &doomed.name).await?;
-                eventually(PODS, "the namespace is gone in the tenant", async || {
-                    let left = doomed.side().find(NAMESPACE, "", &doomed.name).await?;
-                    ensure!(left.is_none(), "{}", left.unwrap_or_default()["status"]);
-                    Ok(())
-                })
-                .await?;
-                // In the super cluster: all of `lost`.
-                for kind in [POD, SERVICE, CONFIG_MAP, SECRET] {
-                    space.above().delete(kind, &space.twin, "lost").await?;
-                }
-                eventually(PODS, "the super pod is gone", async || {
-                    ensure!(
-                        space.find_twin(POD, "lost").await?.is_none(),
-                        "it is still there"
-                    );
-                    Ok(())
-                })
-                .await
+                edit(space).await?;
+                delete(space, &before.doomed).await
             })
             .await
         })
         .await?;
-
-        for kind in [POD, SERVICE] {
-            space.gone(kind, "goes").await?;
-        }
-        eventually(PODS, "the deleted namespace's twin is gone", async || {
-            let twin = space.above().find(NAMESPACE, "", &doomed.twin).await?;
-            ensure!(twin.is_none(), "{}", twin.unwrap_or_default()["status"]);
-            Ok(())
-        })
-        .await?;
-        // A bound pod whose super pod was deleted has ended; what the tenant wrote is made again.
-        space.gone(POD, "lost").await?;
-        space.twin(SERVICE, "lost").await?;
-        let new = space.ready("again").await?;
-        let twin = space.twin(POD, "again").await?;
+        deletions_converged(space, &before).await?;
+        edits_converged(space).await?;
+        let right = right(space).await?;
         ensure!(
-            uid(&twin) != uid(&again),
-            "the old super pod serves the new pod"
+            right == before.right,
+            "objects were written to: {:#?} {right:#?}",
+            before.right
         );
-        ensure!(
-            e2e::read::annotation(&twin, api::keys::UID) == Some(uid(&new)),
-            "{twin}"
-        );
-        ensure!(
-            uid(&space.twin(POD, "stays").await?) == uid(&stays),
-            "a pod that nobody touched was made anew"
-        );
-        ensure!(condition(&space.get(POD, "stays").await?, "Ready") == "True");
         Ok(())
     });
 }
 
-#[test]
-fn what_was_edited_on_both_sides_while_the_syncer_was_down_converges() {
-    within(A, "down-edit", async |space| {
-        for name in ["own", "foreign", "both"] {
-            pod_with_config(space, name).await?;
+async fn begin(space: &Space) -> anyhow::Result<Before> {
+    let all = DELETED.iter().chain(&EDITED).chain([&RIGHT]);
+    for name in all.clone() {
+        pod_with_config(space, name).await?;
+    }
+    let doomed = Space::open(space.tenant.clone(), &format!("{}-x", space.name)).await?;
+    doomed.pod("web", make::pod_spec(make::idle())).await?;
+    doomed.ready("web").await?;
+    for name in all {
+        space.ready(name).await?;
+        space.twin(SERVICE, name).await?;
+    }
+    Ok(Before {
+        doomed,
+        stays: space.twin(POD, "stays").await?,
+        again: space.twin(POD, "again").await?,
+        right: right(space).await?,
+    })
+}
+
+/// UIDs and versions, on both sides, of what nobody touches.
+async fn right(space: &Space) -> anyhow::Result<Vec<String>> {
+    let mut all = vec![];
+    for kind in [POD, SERVICE, CONFIG_MAP, SECRET] {
+        for object in [
+            space.get(kind, RIGHT).await?,
+            space.twin(kind, RIGHT).await?,
+        ] {
+            let version = text(&object, "/metadata/resourceVersion");
+            all.push(format!("{} {version}", uid(&object)));
         }
-        for name in ["own", "foreign", "both"] {
-            space.ready(name).await?;
-            space.twin(SERVICE, name).await?;
+    }
+    Ok(all)
+}
+
+async fn delete(space: &Space, doomed: &Space) -> anyhow::Result<()> {
+    // In the tenant: all of `goes`; `again` is another pod now; a whole namespace.
+    for kind in [POD, SERVICE, CONFIG_MAP, SECRET] {
+        force(space, kind, "goes").await?;
+    }
+    force(space, POD, "again").await?;
+    space.pod("again", make::pod_spec(make::idle())).await?;
+    // The pod would hold the namespace, since nobody ends it.
+    force(doomed, POD, "web").await?;
+    doomed.side().delete(NAMESPACE, "", &doomed.name).await?;
+    // In the super cluster: all of `lost`.
+    for kind in [POD, SERVICE, CONFIG_MAP, SECRET] {
+        space.above().delete(kind, &space.twin, "lost").await?;
+    }
+    eventually(PODS, "the namespace is gone in the tenant", async || {
+        let left = doomed.side().find(NAMESPACE, "", &doomed.name).await?;
+        ensure!(left.is_none(), "{}", left.unwrap_or_default()["status"]);
+        Ok(())
+    })
+    .await?;
+    eventually(PODS, "the super pod is gone", async || {
+        let left = space.find_twin(POD, "lost").await?;
+        ensure!(left.is_none(), "it is still there");
+        Ok(())
+    })
+    .await
+}
+
+async fn deletions_converged(space: &Space, before: &Before) -> anyhow::Result<()> {
+    for kind in [POD, SERVICE] {
+        space.gone(kind, "goes").await?;
+    }
+    eventually(PODS, "the deleted namespace's twin is gone", async || {
+        let twin = &before.doomed.twin;
+        let left = space.above().find(NAMESPACE, "", twin).await?;
+        ensure!(left.is_none(), "{}", left.unwrap_or_default()["status"]);
+        Ok(())
+    })
+    .await?;
+    // A bound pod whose super pod was deleted has ended; what the tenant wrote is made again.
+    space.gone(POD, "lost").await?;
+    space.twin(SERVICE, "lost").await?;
+    let new = space.ready("again").await?;
+    let twin = space.twin(POD, "again").await?;
+    ensure!(
+        uid(&twin) != uid(&before.again),
+        "the old super pod serves the new pod"
+    );
+    ensure!(
+        e2e::read::annotation(&twin, api::keys::UID) == Some(uid(&new)),
+        "{twin}"
+    );
+    ensure!(
+        uid(&space.twin(POD, "stays").await?) == uid(&before.stays),
+        "a pod that nobody touched was made anew"
+    );
+    ensure!(condition(&space.get(POD, "stays").await?, "Ready") == "True");
+    Ok(())
+}
+
+async fn edit(space: &Space) -> anyhow::Result<()> {
+    let by_tenant = [
+        (CONFIG_MAP, json!({"data": {"k": "tenant"}})),
+        (SECRET, json!({"stringData": {"k": "tenant"}})),
+        (SERVICE, json!({"spec": {"selector": {"tier": "tenant"}}})),
+        (POD, json!({"metadata": {"labels": {"tier": "tenant"}}})),
+    ];
+    for (kind, patch) in by_tenant {
+        for name in ["own", "both"] {
+            space.merge(kind, name, patch.clone()).await?;
         }
-        alone(async || {
-            without(space.above(), &Daemon::of_sublet(SYNCER), async || {
-                for name in ["own", "both"] {
-                    space
-                        .merge(CONFIG_MAP, name, json!({"data": {"k": "tenant"}}))
-                        .await?;
-                    space
-                        .merge(SECRET, name, json!({"stringData": {"k": "tenant"}}))
-                        .await?;
-                    space
-                        .merge(
-                            SERVICE,
-                            name,
-                            json!({"spec": {"selector": {"tier": "tenant"}}}),
-                        )
-                        .await?;
-                    space
-                        .merge(
-                            POD,
-                            name,
-                            json!({"metadata": {"labels": {"tier": "tenant"}}}),
-                        )
-                        .await?;
-                }
-                for name in ["foreign", "both"] {
-                    let above = space.above();
-                    above
-                        .merge(
-                            CONFIG_MAP,
-                            &space.twin,
-                            name,
-                            json!({"data": {"k": "super", "x": "super"}}),
-                        )
-                        .await?;
-                    above
-                        .merge(
-                            SECRET,
-                            &space.twin,
-                            name,
-                            json!({"stringData": {"k": "super"}}),
-                        )
-                        .await?;
-                    above
-                        .merge(
-                            SERVICE,
-                            &space.twin,
-                            name,
-                            json!({"spec": {"selector": {"app": "super"}}}),
-                        )
-                        .await?;
-                    above
-                        .merge(
-                            POD,
-                            &space.twin,
-                            name,
-                            json!({"metadata": {"labels": {"app": "super"}}}),
-                        )
-                        .await?;
-                }
-                // Made and gone, and made, while nobody looked.
-                space
-                    .create(CONFIG_MAP, make::config_map("passing", "k", "v"))
-                    .await?;
-                space.delete(CONFIG_MAP, "passing").await?;
-                space.create(SERVICE, make::service("new")).await?;
-                Ok(())
-            })
-            .await
-        })
-        .await?;
-        space.twin(SERVICE, "new").await?;
-        eventually(PODS, "both sides say the same", async || {
-            for name in ["own", "foreign", "both"] {
-                for kind in [CONFIG_MAP, SECRET, SERVICE, POD] {
-                    same(space, kind, name).await?;
-                }
+    }
+    let by_others = [
+        (CONFIG_MAP, json!({"data": {"k": "super", "x": "super"}})),
+        (SECRET, json!({"stringData": {"k": "super"}})),
+        (SERVICE, json!({"spec": {"selector": {"app": "super"}}})),
+        (POD, json!({"metadata": {"labels": {"app": "super"}}})),
+    ];
+    for (kind, patch) in by_others {
+        for name in ["foreign", "both"] {
+            let above = space.above();
+            above.merge(kind, &space.twin, name, patch.clone()).await?;
+        }
+    }
+    // Made and gone, and made, while nobody looked.
+    let passing = make::config_map("passing", "k", "v");
+    space.create(CONFIG_MAP, passing).await?;
+    space.delete(CONFIG_MAP, "passing").await?;
+    space.create(SERVICE, make::service("new")).await?;
+    Ok(())
+}
+
+async fn edits_converged(space: &Space) -> anyhow::Result<()> {
+    space.twin(SERVICE, "new").await?;
+    eventually(PODS, "both sides say the same", async || {
+        for name in EDITED {
+            for kind in [CONFIG_MAP, SECRET, SERVICE, POD] {
+                same(space, kind, name).await?;
             }
-            Ok(())
-        })
-        .await
-    });
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// What the tenant wrote is what the super cluster has.
@@ -243,39 +249,4 @@ async fn force(space: &Space, kind: Kind, name: &str) -> anyhow::Result<()> {
         Err(problem) if problem.code != 404 => bail!("{problem}"),
         _ => Ok(()),
     }
-}
-
-#[test]
-fn a_restart_of_the_syncer_changes_nothing_that_is_right() {
-    within(A, "restart", async |space| {
-        pod_with_config(space, "web").await?;
-        space.ready("web").await?;
-        space.twin(SERVICE, "web").await?;
-        let state = async || {
-            let mut all: Vec<Value> = vec![];
-            for kind in [POD, SERVICE, CONFIG_MAP, SECRET] {
-                all.push(space.get(kind, "web").await?);
-                all.push(space.twin(kind, "web").await?);
-            }
-            let version = |object: &Value| {
-                format!(
-                    "{} {}",
-                    uid(object),
-                    text(object, "/metadata/resourceVersion")
-                )
-            };
-            anyhow::Ok(all.iter().map(version).collect::<Vec<_>>())
-        };
-        let before = state().await?;
-        alone(async || Daemon::of_sublet(SYNCER).restart(space.above()).await).await?;
-        // It works again, so it has listed everything.
-        space.create(SERVICE, make::service("later")).await?;
-        space.twin(SERVICE, "later").await?;
-        let after = state().await?;
-        ensure!(
-            after == before,
-            "objects were written to: {before:#?} {after:#?}"
-        );
-        Ok(())
-    });
 }

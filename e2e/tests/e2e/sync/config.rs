@@ -3,55 +3,73 @@
 use anyhow::{bail, ensure};
 use api::keys;
 use e2e::{
-    kind::{CONFIG_MAP, POD, SECRET},
-    make,
+    kind::{CONFIG_MAP, CONTROL_PLANE, Kind, POD, SECRET},
+    make, oracle,
     read::{annotation, condition, text, uid},
+    rig::{Wish, on_rig, syncer::Periods},
     space::within,
-    tenant::A,
-    wait::{PODS, eventually},
+    tenant::{A, NAMESPACE_OF_TESTS},
+    wait::{PODS, SOON, eventually},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[test]
 fn only_what_pods_refer_to_is_copied_and_it_goes_when_they_are_gone() {
-    within(A, "referenced", async |space| {
-        let loose = space
-            .create(CONFIG_MAP, make::config_map("loose", "k", "v"))
+    let wish = Wish {
+        periods: Periods {
+            unneeded: Some(2),
+            ..Periods::default()
+        },
+        ..Wish::default()
+    };
+    on_rig(wish, async |rig| {
+        let guest = &rig.tenants[0];
+        let referenced = json!({"spec": {"sync": {"configObjects": "Referenced"}}});
+        rig.side
+            .merge(CONTROL_PLANE, NAMESPACE_OF_TESTS, &guest.name, referenced)
             .await?;
-        let used = space
-            .create(CONFIG_MAP, make::config_map("used", "k", "v"))
-            .await?;
-        ensure!(uid(&loose) != uid(&used));
+        guest.namespace("work").await?;
+        let put = async |kind: Kind, mut object: Value| {
+            object["metadata"]["namespace"] = "work".into();
+            guest.side.create(kind, object).await
+        };
+        let twin = guest.twin("work");
+        for name in ["loose", "used"] {
+            put(CONFIG_MAP, make::config_map(name, "k", "v")).await?;
+        }
+        let used = guest.side.get(CONFIG_MAP, "work", "used").await?;
         let mut container = make::idle();
         container["envFrom"] = make::env_from("used");
-        space.pod("reader", make::pod_spec(container)).await?;
-        let twin = space.twin(CONFIG_MAP, "used").await?;
-        ensure!(twin["data"] == used["data"], "{twin}");
-        ensure!(annotation(&twin, keys::UID) == Some(uid(&used)), "{twin}");
-        space.twin(POD, "reader").await?;
-        ensure!(
-            space.find_twin(CONFIG_MAP, "loose").await?.is_none(),
-            "nothing refers to `loose`"
-        );
-
-        space.delete(POD, "reader").await?;
-        eventually(
-            PODS,
-            "the super ConfigMap goes after its last reader",
-            async || {
-                ensure!(
-                    space.find_twin(CONFIG_MAP, "used").await?.is_none(),
-                    "it is still there"
-                );
-                Ok(())
-            },
-        )
+        let pod = json!({"metadata": {"name": "reader"}, "spec": make::pod_spec(container)});
+        put(POD, pod).await?;
+        eventually(SOON, "the pod runs", async || {
+            let pod = guest.side.get(POD, "work", "reader").await?;
+            ensure!(condition(&pod, "Ready") == "True", "{}", pod["status"]);
+            Ok(())
+        })
         .await?;
-        ensure!(
-            uid(&space.get(CONFIG_MAP, "used").await?) == uid(&used),
-            "the tenant's own was touched"
-        );
-        Ok(())
+        let copy = rig.side.get(CONFIG_MAP, &twin, "used").await?;
+        ensure!(copy["data"] == used["data"], "{copy}");
+        ensure!(annotation(&copy, keys::UID) == Some(uid(&used)), "{copy}");
+        eventually(SOON, "what nothing refers to isn't there", async || {
+            let loose = rig.side.find(CONFIG_MAP, &twin, "loose").await?;
+            ensure!(loose.is_none(), "{loose:?}");
+            Ok(())
+        })
+        .await?;
+
+        guest.side.delete(POD, "work", "reader").await?;
+        eventually(SOON, "the copy goes after its last reader", async || {
+            ensure!(
+                rig.side.find(CONFIG_MAP, &twin, "used").await?.is_none(),
+                "it is still there"
+            );
+            Ok(())
+        })
+        .await?;
+        let own = guest.side.get(CONFIG_MAP, "work", "used").await?;
+        ensure!(uid(&own) == uid(&used), "the tenant's own was touched");
+        oracle::all(rig).await
     });
 }
 

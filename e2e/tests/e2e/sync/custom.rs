@@ -2,7 +2,8 @@
 
 use anyhow::{bail, ensure};
 use e2e::{
-    kind::{CLAIM, CLASS, CLUSTER_ROLE, DEFINITION, Kind, SECRET},
+    kind::{CLAIM, CLASS, CLUSTER_ROLE, DEFINITION, GATEWAY, Kind, SECRET},
+    make,
     program::Program,
     read::{self, text},
     side::Side,
@@ -22,30 +23,11 @@ const REPORT: Kind = Kind {
     name: "Report",
     plural: "reports",
 };
-const GATEWAY: Kind = Kind {
-    api_version: "gateway.networking.k8s.io/v1",
-    name: "Gateway",
-    plural: "gateways",
-};
 const CUSTOM_CLASS: &str = "e2e-custom";
 const ROLES: [&str; 2] = ["e2e-custom-read", "e2e-custom-write"];
 
 fn definition(kind: Kind) -> Value {
-    let group = kind.api_version.split('/').next().unwrap_or_default();
-    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let schema = json!({"type": "object", "properties": {"spec": open, "status": open}});
-    json!({
-        "metadata": {
-            "name": format!("{}.{group}", kind.plural),
-            "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"},
-        },
-        "spec": {
-            "group": group, "scope": "Namespaced",
-            "names": {"kind": kind.name, "plural": kind.plural, "singular": kind.name.to_lowercase()},
-            "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
-                "schema": {"openAPIV3Schema": schema}}],
-        },
-    })
+    make::definition(kind, "Namespaced")
 }
 
 /// A class like the default one that offers the two custom resources.
