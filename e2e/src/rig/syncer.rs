@@ -112,7 +112,7 @@ impl Syncer {
             None => settings::syncer()?,
         };
         let (program, flags) = match self.filter {
-            None => (program, Vec::from(flags)),
+            None => (program, flags),
             // It is told by a variable of its environment.
             Some(filter) => {
                 let own = [format!("RUST_LOG={filter}"), program.display().to_string()];

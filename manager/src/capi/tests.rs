@@ -176,7 +176,7 @@ fn the_tenant_is_named_after_the_cluster_and_has_identity_settings_and_both_owne
         vcp.body["metadata"]["finalizers"],
         json!([keys::INFRASTRUCTURE_FINALIZER])
     );
-    serde_json::from_value::<VirtualControlPlane>(vcp.body).unwrap();
+    serde_json::from_value::<VirtualControlPlane>(vcp.body.clone()).unwrap();
 }
 
 /// Pitfall 14, for both kinds; and 13: one that was paused from the start has its finalizer too.
@@ -785,9 +785,9 @@ async fn what_the_api_server_refuses_is_told() {
     });
     let answers = [
         (200, changed),
-        (200, seen.cluster.unwrap().body),
-        (200, seen.other.unwrap().body),
-        (200, seen.tenant.unwrap().object.body),
+        (200, seen.cluster.unwrap().body.clone()),
+        (200, seen.other.unwrap().body.clone()),
+        (200, seen.tenant.unwrap().object.body.clone()),
         (422, refusal),
         (200, json!({})),
     ];

@@ -85,7 +85,7 @@ async fn a_fresh_role_binding_is_waited_for() {
     let (cluster, mut handle) = fake();
     let create = tokio::spawn(async move { cluster.create(&config_map()).await });
     answer(&mut handle, 403, failure(403, "no")).await;
-    answer(&mut handle, 201, config_map().body).await;
+    answer(&mut handle, 201, config_map().body.clone()).await;
     assert!(create.await.unwrap().is_ok());
 
     let (cluster, mut handle) = fake();

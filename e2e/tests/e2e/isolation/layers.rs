@@ -235,7 +235,11 @@ async fn limit(rig: &Rig, layer: Layer) -> anyhow::Result<()> {
     eventually(SOON, "the quota holds", async || {
         let vcp = rig.vcp(0).await?;
         let limit = &vcp["status"]["quota"]["hard"]["services.nodeports"];
-        ensure!(limit.parse() == Ok(NODE_PORTS), "{}", vcp["status"]);
+        ensure!(
+            limit.as_str().map(str::parse) == Some(Ok(NODE_PORTS)),
+            "{}",
+            vcp["status"]
+        );
         Ok(())
     })
     .await

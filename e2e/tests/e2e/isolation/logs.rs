@@ -6,7 +6,12 @@ use e2e::{
     kind::{CONTROL_PLANE, POD, SECRET},
     make,
     read::{condition, name},
-    rig::{Rig, Wish, kubeconfig_secret, manager::Manager, on_rig, secret_name, syncer::Syncer},
+    rig::{
+        Rig, Wish, kubeconfig_secret,
+        manager::Manager,
+        on_rig, secret_name,
+        syncer::{Periods, Syncer},
+    },
     side::Side,
     tenant::{NAMESPACE_OF_TESTS, conditions},
     wait::{PODS, SOON, eventually},
@@ -166,7 +171,8 @@ async fn make_the_manager_work(rig: &Rig) -> anyhow::Result<Manager> {
 fn no_secret_is_in_a_log_however_much_is_logged() {
     on_rig(Wish::default(), async |rig| {
         let own = rig.above.syncer_kubeconfig(rig.proxy.port());
-        let traced = Syncer::new(rig.folder().to_owned(), "traced", &own, 300)?.logging("trace");
+        let traced = Syncer::new(rig.folder().to_owned(), "traced", &own, Periods::default())?
+            .logging("trace");
         rig.put_in_place(traced).await?;
         make_the_syncer_work(rig).await?;
         let mut manager = make_the_manager_work(rig).await?;
