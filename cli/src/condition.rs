@@ -10,6 +10,9 @@ const ALARMS: [&str; 4] = [
     "DeletionsHeld",
     "WaitingToStart",
 ];
+/// Conditions of the syncer, which writes them anew when they change, and not when the spec does: their generation may be
+/// an old one. The manager's always have the newest that it has seen.
+const SYNCERS: [&str; 3] = ["Synced", "DeletionsHeld", "TenantIdentityChanged"];
 /// Conditions that are waited for, in the order in which they become `True`.
 const STEPS: [&str; 4] = ["ControlPlaneReady", "DNSReady", "Synced", "Ready"];
 
@@ -60,11 +63,11 @@ pub(crate) fn state(vcp: &VirtualControlPlane) -> State {
     }
 }
 
-/// Whether the condition was observed to hold for the spec as it is now.
+/// Whether the condition was observed to hold, one of the manager's for the spec as it is now.
 pub(crate) fn is_true(vcp: &VirtualControlPlane, type_: &str) -> bool {
     let current =
         |condition: &Condition| match (condition.observed_generation, vcp.metadata.generation) {
-            (Some(observed), Some(now)) => observed >= now,
+            (Some(observed), Some(now)) => observed >= now || SYNCERS.contains(&type_),
             _ => true,
         };
     find(vcp, type_).is_some_and(|condition| condition.status == "True" && current(condition))
@@ -244,6 +247,17 @@ mod tests {
         let mut vcp = vcp(json!({}), "Ready", &ALL);
         vcp.metadata.generation = Some(3);
         assert!(matches!(state(&vcp), State::Waiting(_)));
+    }
+
+    #[test]
+    fn an_old_generation_of_the_syncers_conditions_is_believed() {
+        let mut vcp = vcp(json!({}), "Ready", &ALL);
+        vcp.metadata.generation = Some(7);
+        let conditions = &mut vcp.status.as_mut().unwrap().conditions;
+        for condition in conditions.iter_mut().filter(|one| one.type_ != "Synced") {
+            condition.observed_generation = Some(7);
+        }
+        assert_eq!(state(&vcp), State::Working);
     }
 
     #[test]

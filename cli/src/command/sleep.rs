@@ -93,13 +93,8 @@ pub(crate) async fn sleep(args: &ToSleep, cluster: &Cluster) -> Result<()> {
     }
     let mut progress = Progress::start(&format!("tenant {} falls asleep", args.name));
     let follow = watch::follow(cluster, &vcp, &mut progress, |now, progress| {
-        if let Some(refused) = condition::find(&now, "SleepRefused")
-            && refused.status == "True"
-        {
-            return Err(error::fail(format!(
-                "{} can't sleep: {}",
-                args.name, refused.message
-            )));
+        if let Some(refused) = refusal(&now) {
+            return Ok(Some(Some(refused)));
         }
         let State::Asleep(text) = condition::state(&now) else {
             return Ok(None);
@@ -107,11 +102,14 @@ pub(crate) async fn sleep(args: &ToSleep, cluster: &Cluster) -> Result<()> {
         progress.state(&text);
         let falls = condition::find(&now, "Sleeping").map(|c| c.reason.as_str());
         // Of another super cluster only the phase is told here.
-        Ok((falls != Some("FallingAsleep")).then_some(()))
+        Ok((falls != Some("FallingAsleep")).then_some(None))
     });
     let ended = tokio::time::timeout(args.timeout, follow).await;
     let total = age::elapsed(progress.elapsed());
-    ended_well(ended, args.timeout, &args.name, cluster)?;
+    if let Some(refused) = ended_well(ended, args.timeout, &args.name, cluster)? {
+        ask(cluster, &vcp, &before(&vcp.spec.sleep)).await?;
+        return Err(error::fail(format!("{} can't sleep: {refused}", args.name)));
+    }
     output::print_line(&format!(
         "{} sleeps, after {total}; {}",
         args.name,
@@ -147,11 +145,12 @@ pub(crate) async fn wake(args: &Wake, cluster: &Cluster) -> Result<()> {
         match condition::state(&now) {
             State::Working if is_current => Ok(Some(())),
             State::Stuck(text) => Err(error::fail(format!("{} can't wake: {text}", args.name))),
-            State::Waiting(text) | State::Asleep(text) => {
+            State::Waiting(text) => {
                 progress.state(&condition::brief(&text));
                 Ok(None)
             }
-            State::Working => Ok(None),
+            // The manager hasn't heard of it yet; what wakes it is no news.
+            State::Working | State::Asleep(_) => Ok(None),
         }
     });
     let ended = tokio::time::timeout(args.timeout, follow).await;
@@ -167,6 +166,21 @@ fn wish(args: &ToSleep) -> Sleep {
         asleep: args.when_idle.is_none(),
         wake_on_connection: args.wake_on_connection || args.when_idle.is_some(),
         after_idle: after.map(spell),
+    }
+}
+
+/// Why the tenant can't sleep as it is asked to now.
+fn refusal(vcp: &VirtualControlPlane) -> Option<String> {
+    let refused = condition::find(vcp, "SleepRefused")?;
+    condition::is_true(vcp, "SleepRefused").then(|| refused.message.clone())
+}
+
+/// What is put back when sleep was refused: what stood there, unless that asks for the same.
+fn before(sleep: &Sleep) -> Sleep {
+    if sleep.asleep {
+        Sleep::default()
+    } else {
+        sleep.clone()
     }
 }
 
@@ -202,14 +216,14 @@ async fn visit(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<()> {
     Ok(())
 }
 
-fn ended_well(
-    ended: Result<Result<End<()>>, tokio::time::error::Elapsed>,
+fn ended_well<T>(
+    ended: Result<Result<End<T>>, tokio::time::error::Elapsed>,
     limit: Duration,
     name: &str,
     cluster: &Cluster,
-) -> Result<()> {
+) -> Result<T> {
     match ended {
-        Ok(Ok(End::Found(()))) => Ok(()),
+        Ok(Ok(End::Found(found))) => Ok(found),
         Ok(Ok(End::Gone)) => Err(error::fail(format!("{name} was deleted meanwhile"))),
         Ok(Err(err)) => Err(err),
         Err(_) => Err(error::fail(format!(
@@ -279,6 +293,34 @@ mod tests {
         ] {
             assert_eq!(asks(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_refusal_counts_for_the_present_wish_and_leaves_no_wish_behind() {
+        let vcp = |generation| -> VirtualControlPlane {
+            serde_json::from_value(json!({
+                "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+                "metadata": {"name": "a", "generation": generation}, "spec": {},
+                "status": {"conditions": [{
+                    "type": "SleepRefused", "status": "True", "reason": "StorageIsEphemeral", "message": "its etcd",
+                    "lastTransitionTime": "2025-01-01T00:00:00Z", "observedGeneration": 2,
+                }]},
+            }))
+            .unwrap()
+        };
+        assert_eq!(refusal(&vcp(2)).as_deref(), Some("its etcd"));
+        assert_eq!(refusal(&vcp(3)), None, "of an earlier wish");
+        let idle = Sleep {
+            wake_on_connection: true,
+            after_idle: Some("30m".into()),
+            ..Sleep::default()
+        };
+        assert_eq!(before(&idle), idle);
+        let asleep = Sleep {
+            asleep: true,
+            ..idle
+        };
+        assert_eq!(before(&asleep), Sleep::default());
     }
 
     #[test]
