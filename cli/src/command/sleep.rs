@@ -79,6 +79,10 @@ pub(crate) async fn sleep(args: &ToSleep, cluster: &Cluster) -> Result<()> {
     }
     let wish = wish(args);
     let asleep = wish.asleep;
+    if args.when_idle.is_some() {
+        // Idleness counts from now.
+        visit(cluster, &vcp).await?;
+    }
     ask(cluster, &vcp, &wish).await?;
     if args.no_wait || !asleep {
         let text = match args.when_idle {
