@@ -12,6 +12,7 @@ use crate::{
     limit::Slot,
     metrics::{Metrics, NOBODY, Plane},
     metrics_api::MetricsApi,
+    moved::Moved,
     node_certificate::Signer,
 };
 use bytes::Bytes;
@@ -234,23 +235,22 @@ impl Session {
         });
     }
 
-    fn to_address(&self, upgrade: OnUpgrade, mut stream: TcpStream) {
+    fn to_address(&self, upgrade: OnUpgrade, stream: TcpStream) {
         let (egress, tenant, slot) = (self.egress.clone(), self.tenant.clone(), self.slot.clone());
         self.egress.tasks.spawn(async move {
             let Ok(tunnel) = upgrade.await else { return };
             let id = tenant.id.as_str();
             let _open = egress.metrics.open(id, Plane::Out);
-            let mut tunnel = TokioIo::new(tunnel);
+            let moved = Moved::default();
+            let (mut tunnel, mut stream) = moved.count(TokioIo::new(tunnel), stream);
             let outcome = tokio::select! {
                 () = tenant.gone.cancelled() => "gone",
-                moved = copy_bidirectional(&mut tunnel, &mut stream) => match moved {
-                    Ok((there, back)) => {
-                        egress.metrics.moved(id, Plane::Out, there + back);
-                        "done"
-                    }
+                ended = copy_bidirectional(&mut tunnel, &mut stream) => match ended {
+                    Ok(_) => "done",
                     Err(_) => "broken",
                 },
             };
+            egress.metrics.moved(id, Plane::Out, moved.all());
             egress.metrics.count(id, Plane::Out, outcome);
             drop(slot);
         });

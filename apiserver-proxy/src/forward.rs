@@ -3,7 +3,7 @@
 //! Of the caller's request only a handful of headers about the upgrade goes on; of the answer only those that belong to
 //! it come back. Streams pass as bytes.
 
-use crate::{index::Target, kubelet::Audit, query, route::Question};
+use crate::{index::Target, kubelet::Audit, moved::Moved, query, route::Question};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Either, Full, Limited};
@@ -133,14 +133,15 @@ impl Upstream {
             let (Ok(near), Ok(far)) = tokio::join!(near, far) else {
                 return;
             };
-            let (mut near, mut far) = (TokioIo::new(near), TokioIo::new(far));
+            let moved = Moved::default();
+            let (mut near, mut far) = moved.count(TokioIo::new(near), TokioIo::new(far));
             let copying = copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER, BUFFER);
             tokio::select! {
                 () = gone.cancelled() => {}
-                moved = copying => if let Ok((there, back)) = moved {
-                    (audit.there, audit.back) = (there, back);
-                },
+                // Most streams end by an error: one side is gone before the other has said its last.
+                _ = copying => {}
             }
+            (audit.there, audit.back) = (moved.there(), moved.back());
             drop(audit);
         });
         response

@@ -26,6 +26,7 @@ mod serving;
 
 mod accept;
 mod limit;
+mod moved;
 
 mod passthrough;
 mod proxy_header;

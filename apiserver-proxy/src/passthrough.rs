@@ -7,6 +7,7 @@ use crate::{
     accept::{self, Late, Unknown},
     index::{Index, Tenant},
     metrics::{Metrics, NOBODY, Plane},
+    moved::Moved,
     proxy_header::{self, NoHeader},
     sni::{ACCESS_DENIED, Hello, UNRECOGNIZED_NAME},
     splice::splice,
@@ -90,10 +91,12 @@ impl Door {
         };
         tenant.visit();
         let _open = self.metrics.open(id, Plane::Door);
+        let moved = Moved::default();
         let outcome = tokio::select! {
             () = tenant.gone.cancelled() => "gone",
-            outcome = self.pass(client, &tenant, said.bytes, until) => outcome.unwrap_or("broken"),
+            outcome = self.pass(client, &tenant, said.bytes, until, &moved) => outcome.unwrap_or("broken"),
         };
+        self.metrics.moved(id, Plane::Door, moved.all());
         self.metrics.count(id, Plane::Door, outcome);
     }
 
@@ -103,6 +106,7 @@ impl Door {
         tenant: &Tenant,
         bytes: Vec<u8>,
         until: Instant,
+        moved: &Moved,
     ) -> io::Result<&'static str> {
         let began = Instant::now();
         let Some(mut server) = dial(tenant.backend, until).await else {
@@ -112,11 +116,9 @@ impl Door {
         self.metrics
             .started(Plane::Door, "connect", began.elapsed());
         server.write_all(&bytes).await?;
-        let first = bytes.len() as u64;
+        moved.add_there(bytes.len());
         drop(bytes);
-        let moved = splice(client, server, IDLE_LIMIT).await?;
-        let all = moved.there + moved.back + first;
-        self.metrics.moved(tenant.id.as_str(), Plane::Door, all);
+        splice(client, server, IDLE_LIMIT, moved).await?;
         Ok("done")
     }
 

@@ -3,6 +3,7 @@
 //! A connection that waits holds no buffer: bytes are read into a buffer of the thread, and only what the other side
 //! can't take yet is kept. So thousands of idle connections cost little.
 
+use crate::moved::Moved;
 use std::{cell::RefCell, io, time::Duration};
 use tokio::{
     io::AsyncWriteExt,
@@ -20,35 +21,28 @@ thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
 }
 
-/// Bytes that went each way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Moved {
-    /// From the first to the second.
-    pub(crate) there: u64,
-    /// Back.
-    pub(crate) back: u64,
-}
-
-/// Moves bytes until both halves have ended, one breaks, or nothing at all has come for `idle`.
+/// Moves bytes until both halves have ended, one breaks, or nothing at all has come for `idle`. `moved` counts them on the
+/// way, however it ends.
 pub(crate) async fn splice(
     mut one: TcpStream,
     mut other: TcpStream,
     idle: Duration,
-) -> io::Result<Moved> {
+    moved: &Moved,
+) -> io::Result<()> {
     let (one_read, one_write) = one.split();
     let (other_read, other_write) = other.split();
     let last = parking_lot::Mutex::new(Instant::now());
     let both = async {
         tokio::try_join!(
-            pump(one_read, other_write, &last),
-            pump(other_read, one_write, &last),
+            pump(one_read, other_write, &last, |read| moved.add_there(read)),
+            pump(other_read, one_write, &last, |read| moved.add_back(read)),
         )
     };
     tokio::pin!(both);
     loop {
         let until = *last.lock() + idle;
         match timeout_at(until, &mut both).await {
-            Ok(moved) => return moved.map(|(there, back)| Moved { there, back }),
+            Ok(ended) => return ended.map(|((), ())| ()),
             Err(_) if *last.lock() + idle > Instant::now() => {}
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         }
@@ -59,8 +53,8 @@ async fn pump(
     from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     last: &parking_lot::Mutex<Instant>,
-) -> io::Result<u64> {
-    let mut moved = 0;
+    count: impl Fn(usize),
+) -> io::Result<()> {
     loop {
         from.readable().await?;
         let step = BUFFER.with_borrow_mut(|buffer| -> io::Result<Option<(usize, Vec<u8>)>> {
@@ -77,9 +71,9 @@ async fn pump(
         let Some((read, rest)) = step else { continue };
         if read == 0 {
             to.shutdown().await?;
-            return Ok(moved);
+            return Ok(());
         }
-        moved += read as u64;
+        count(read);
         *last.lock() = Instant::now();
         to.write_all(&rest).await?;
     }
@@ -88,6 +82,7 @@ async fn pump(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use std::sync::Arc;
     use tokio::{io::AsyncReadExt, net::TcpListener};
 
     /// Both ends of a connection.
@@ -101,7 +96,12 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn each_half_ends_by_itself_and_nothing_is_lost() {
         let ((mut client, near), (far, mut server)) = tokio::join!(pair(), pair());
-        let splicing = tokio::spawn(splice(near, far, Duration::from_secs(60)));
+        let moved = Arc::new(Moved::default());
+        let counting = moved.clone();
+        let splicing =
+            tokio::spawn(
+                async move { splice(near, far, Duration::from_secs(60), &counting).await },
+            );
         let question: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
         let sent = question.clone();
         let asking = tokio::spawn(async move {
@@ -118,15 +118,17 @@ pub(crate) mod tests {
         server.write_all(b"answer").await.unwrap();
         drop(server);
         assert_eq!(asking.await.unwrap(), b"answer");
-        let moved = splicing.await.unwrap().unwrap();
-        assert_eq!((moved.there, moved.back), (3_000_000, 6));
+        splicing.await.unwrap().unwrap();
+        assert_eq!((moved.there(), moved.back()), (3_000_000, 6));
     }
 
     /// T40: for a client that never reads no more is taken than fits on the way, and it ends like one that is silent.
     #[tokio::test]
     async fn t40_who_never_reads_is_let_go() {
         let ((_client, near), (far, mut server)) = tokio::join!(pair(), pair());
-        let splicing = tokio::spawn(splice(near, far, Duration::from_millis(200)));
+        let splicing = tokio::spawn(async move {
+            splice(near, far, Duration::from_millis(200), &Moved::default()).await
+        });
         let mut said = 0;
         let chunk = [b'x'; CHUNK];
         let error = loop {
@@ -148,9 +150,12 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn silence_ends_it() {
-        let ((_client, near), (far, _server)) = tokio::join!(pair(), pair());
-        let error = splice(near, far, Duration::from_millis(20)).await;
+    async fn silence_ends_it_and_what_came_before_counts() {
+        let ((mut client, near), (far, _server)) = tokio::join!(pair(), pair());
+        client.write_all(b"abc").await.unwrap();
+        let moved = Moved::default();
+        let error = splice(near, far, Duration::from_millis(20), &moved).await;
         assert_eq!(error.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!((moved.there(), moved.back()), (3, 0));
     }
 }
