@@ -11,7 +11,11 @@ use kube::{
 use serde_json::Value;
 use std::time::Duration;
 
-/// Applies objects of kinds that the cluster serves, in their order. They are Sublet's own: its fields win.
+/// Fields of the spec that are an admin's choice once the object is there, by kind.
+const CHOICES: [(&str, &str); 2] = [("Service", "type"), ("Deployment", "replicas")];
+
+/// Applies objects of kinds that the cluster serves, in their order. They are Sublet's own: its fields win, but for
+/// [`CHOICES`] in an object that is there.
 pub(super) async fn known(client: &Client, objects: &[DynamicObject]) -> Result<()> {
     let kinds = Kinds::load(client).await?;
     for object in objects {
@@ -24,8 +28,14 @@ pub(super) async fn known(client: &Client, objects: &[DynamicObject]) -> Result<
         };
         let api = kind.api(client, object.metadata.namespace.as_deref());
         let params = PatchParams::apply(keys::FIELD_MANAGER).force();
-        api.patch(&object.name_any(), &params, &Patch::Apply(object))
-            .await?;
+        let name = object.name_any();
+        let mut object = object.clone();
+        if CHOICES.iter().any(|(kind, _)| *kind == types.kind)
+            && let Some(live) = api.get_opt(&name).await?
+        {
+            keep_choices(&mut object, &live);
+        }
+        api.patch(&name, &params, &Patch::Apply(&object)).await?;
     }
     Ok(())
 }
@@ -84,6 +94,43 @@ async fn served(api: &Api<DynamicObject>, name: &str) -> Result<Option<DynamicOb
     Ok(None)
 }
 
+/// Makes `object` ask for what `live` has where that is an admin's choice.
+///
+/// A field that another manager has is left out. One that is Sublet's own must stay in with its value: a field that its
+/// owner leaves out is removed, and a Service without a type is a ClusterIP.
+fn keep_choices(object: &mut DynamicObject, live: &DynamicObject) {
+    let kind = object.types.as_ref().map(|types| types.kind.clone());
+    let chosen = CHOICES
+        .iter()
+        .filter(|(of, _)| kind.as_deref() == Some(*of));
+    for (_, field) in chosen {
+        let (Some(spec), Some(value)) = (
+            object.data.get_mut("spec").and_then(Value::as_object_mut),
+            live.data["spec"].get(*field),
+        ) else {
+            continue;
+        };
+        if !spec.contains_key(*field) {
+            continue;
+        }
+        if is_own(live, field) {
+            spec.insert((*field).to_owned(), value.clone());
+        } else {
+            spec.remove(*field);
+        }
+    }
+}
+
+/// Whether this program applied the field of the spec.
+fn is_own(live: &DynamicObject, field: &str) -> bool {
+    live.metadata.managed_fields.iter().flatten().any(|entry| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        entry.manager.as_deref() == Some(keys::FIELD_MANAGER)
+            && entry.operation.as_deref() == Some("Apply")
+            && fields.is_some_and(|fields| fields["f:spec"].get(format!("f:{field}")).is_some())
+    })
+}
+
 fn keep_storage(class: &mut Value, live: &Value) {
     if let Some(storage) = live.pointer("/spec/etcdStorage") {
         class["spec"]["etcdStorage"] = storage.clone();
@@ -94,6 +141,56 @@ fn keep_storage(class: &mut Value, live: &Value) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn object(kind: &str, spec: &Value, own: &Value) -> DynamicObject {
+        let fields = json!([
+            {"manager": keys::FIELD_MANAGER, "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": own}},
+            {"manager": "kubectl-patch", "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:type": {}}}},
+        ]);
+        serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": kind, "metadata": {"name": "a", "managedFields": fields}, "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    fn kept(kind: &str, asked: &Value, live: &Value, own: &Value) -> Value {
+        let mut asked = object(kind, asked, &json!({}));
+        keep_choices(&mut asked, &object(kind, live, own));
+        asked.data["spec"].clone()
+    }
+
+    #[test]
+    fn what_an_admin_chose_is_not_asked_for_again() {
+        let asked = json!({"type": "NodePort", "selector": {"a": "b"}});
+        let live = json!({"type": "LoadBalancer", "selector": {"a": "x"}});
+        assert_eq!(
+            kept("Service", &asked, &live, &json!({"f:selector": {}})),
+            json!({"selector": {"a": "b"}})
+        );
+        let scaled = json!({"replicas": 5, "paused": true});
+        assert_eq!(
+            kept("Deployment", &json!({"replicas": 2}), &scaled, &json!({})),
+            json!({})
+        );
+    }
+
+    #[test]
+    fn what_nobody_chose_stays_as_it_was_made() {
+        let own = json!({"f:type": {}, "f:replicas": {}});
+        let live = json!({"type": "NodePort", "replicas": 2});
+        let newer = json!({"type": "LoadBalancer"});
+        assert_eq!(
+            kept("Service", &newer, &live, &own),
+            json!({"type": "NodePort"})
+        );
+        assert_eq!(
+            kept("Deployment", &json!({"replicas": 3}), &live, &own),
+            json!({"replicas": 2})
+        );
+        // A type that isn't asked for isn't taken, and another kind's fields are Sublet's.
+        assert_eq!(kept("Service", &json!({}), &live, &own), json!({}));
+        assert_eq!(kept("ConfigMap", &newer, &live, &own), newer);
+    }
 
     #[test]
     fn a_later_run_keeps_the_storage() {
