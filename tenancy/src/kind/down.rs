@@ -281,9 +281,15 @@ pub(super) fn require_offered(
     if cx.facts.is_offered(kind, name) {
         return Ok(());
     }
-    let message = format!(
-        "{field} names {kind} {name:?}, which the platform doesn't offer: see which there are"
-    );
+    let message = if name.is_empty() {
+        format!(
+            "{field} names no {kind}, and none that the platform offers is the default: name one, see which there are"
+        )
+    } else {
+        format!(
+            "{field} names {kind} {name:?}, which the platform doesn't offer: see which there are"
+        )
+    };
     Err(Refused::new(reason, message))
 }
 

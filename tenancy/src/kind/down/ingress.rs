@@ -241,6 +241,18 @@ mod tests {
     }
 
     #[test]
+    fn an_ingress_without_a_class_is_told_that_none_is_named() {
+        let mut spec = spec();
+        spec.as_object_mut().unwrap().remove("ingressClassName");
+        let refused = with(|cx| translate(&INGRESS, &ingress(spec), cx)).unwrap_err();
+        assert_eq!(
+            refused.message,
+            "spec.ingressClassName names no IngressClass, and none that the platform offers is the default: name one, \
+             see which there are"
+        );
+    }
+
+    #[test]
     fn a_host_that_another_tenant_had_first_is_refused() {
         let mut tenant = tenant();
         tenant.offers.hosts = vec!["*".into()];
