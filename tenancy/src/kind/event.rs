@@ -5,7 +5,7 @@
 
 use super::{Cx, Kind, Refused, Resource, SuperWatch, pod::scrub::Scrub};
 use crate::{
-    meta,
+    meta, naming,
     object::{Object, pick},
 };
 use api::keys;
@@ -59,6 +59,9 @@ impl Kind for Event {
             // Told to the super cluster's people; the tenant's object is as the tenant wrote it.
             return None;
         }
+        if tells_of_a_token_secret(event) {
+            return None;
+        }
         let kind = event.text("/involvedObject/kind")?;
         let name = event.text("/involvedObject/name")?;
         let super_uid = event.text("/involvedObject/uid").unwrap_or_default();
@@ -89,6 +92,15 @@ impl Kind for Event {
     }
 }
 
+/// Whether a kubelet misses the Secret that the syncer is about to fill for a new pod: it tries again at once, and no
+/// object of the tenant's has that name.
+fn tells_of_a_token_secret(event: &Object) -> bool {
+    event.text("/reason") == Some("FailedMount")
+        && event
+            .text("/message")
+            .is_some_and(|message| message.contains(naming::TOKEN_PREFIX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +123,31 @@ mod tests {
             "source": {"component": keys::SYNCER_COMPONENT},
         }));
         assert_eq!(Event.publish(&own, "default", &cx), None);
+    }
+
+    #[test]
+    fn a_token_secret_that_is_not_there_yet_is_no_news_for_the_tenant() {
+        let tenant = tenant();
+        let facts = Answers {
+            uid: Some("tenant-uid".into()),
+            ..Answers::default()
+        };
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &facts,
+        };
+        let told = |secret: &str| {
+            let message = format!(
+                "MountVolume.SetUp failed for volume \"v\" : secret \"{secret}\" not found"
+            );
+            let event = object(json!({
+                "metadata": {"name": "web.1", "namespace": "s"}, "type": "Warning", "reason": "FailedMount",
+                "message": message, "involvedObject": {"kind": "Pod", "name": "web", "uid": "super-uid"},
+            }));
+            Event.publish(&event, "default", &cx).is_some()
+        };
+        assert!(!told(&naming::token_secret(&tenant.id, "uid")));
+        assert!(told("mine"));
     }
 
     #[test]
