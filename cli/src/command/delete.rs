@@ -169,10 +169,26 @@ async fn one_gone(
 ) -> Result<()> {
     let name = vcp.name_any();
     let told = watch::follow(cluster, vcp, progress, |now, progress| {
+        if let Some(why) = is_paused(&now, |namespace, rest| cluster.kubectl(namespace, rest)) {
+            return Err(error::fail(why));
+        }
         progress.state(&format!("{name}: {}", condition::brief(&holds_up(&now))));
         Ok(None::<()>)
     });
     told.await.map(|_| ())
+}
+
+/// What to do about a tenant that is paused: nothing of it is removed before somebody says so.
+fn is_paused(vcp: &VirtualControlPlane, kubectl: impl Fn(&str, &str) -> String) -> Option<String> {
+    let (name, namespace) = (vcp.name_any(), vcp.namespace().unwrap_or_default());
+    let unset = format!(r#"patch vcp {name} --type merge -p '{{"spec": {{"paused": false}}}}'"#);
+    vcp.spec.paused.then(|| {
+        format!(
+            "{name} is to be deleted and is paused, so nothing of it is removed: unset the pause with `{}`, then the \
+             deletion goes on by itself",
+            kubectl(&namespace, &unset)
+        )
+    })
 }
 
 /// What a deletion waits for, in the manager's words.
@@ -242,6 +258,26 @@ mod tests {
         assert_eq!(
             holds_up(&vcp(json!({"message": "x", "conditions": condition}))),
             "pod web has a finalizer"
+        );
+    }
+
+    #[test]
+    fn a_pause_is_named_with_what_unsets_it() {
+        let told = |vcp: &VirtualControlPlane| {
+            is_paused(vcp, |namespace, rest| {
+                format!("kubectl -n {namespace} {rest}")
+            })
+        };
+        let mut vcp = vcp(json!({}));
+        assert_eq!(told(&vcp), None);
+        vcp.spec.paused = true;
+        vcp.metadata.namespace = Some("teams".into());
+        let told = told(&vcp).unwrap();
+        assert!(
+            told.contains(
+                r#"`kubectl -n teams patch vcp a --type merge -p '{"spec": {"paused": false}}'`"#
+            ),
+            "{told}"
         );
     }
 
