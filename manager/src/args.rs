@@ -11,7 +11,7 @@ use crate::{
     parts, patient, proxy, sleep,
     starts::{self, Limit, Start},
     virtual_control_plane::{Context, reconcile, retry},
-    visits::Visits,
+    visits::{self, Visits},
 };
 use anyhow::Context as _;
 use api::{ControlPlaneClass, ControlPlaneGroup, VirtualControlPlane, keys};
@@ -143,7 +143,9 @@ impl Args {
             slices: tokio::sync::Mutex::new(()),
             metrics,
         });
-        let controller = controller(&client, (&namespace, visits), provider, limit, own);
+        let marks = Api::namespaced(client.clone(), &namespace);
+        let controller = controller(&client, (&namespace, visits.clone()), provider, limit, own);
+        tokio::spawn(visits::tidy(visits, controller.store(), marks));
         let store = controller.store();
         let listed = async move {
             if store.wait_until_ready().await.is_ok() {

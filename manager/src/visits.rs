@@ -2,13 +2,30 @@
 //!
 //! Marks are compared for being equal and for nothing else; times are this process's own. A manager that starts anew begins
 //! to count what is quiet from then on, so a tenant falls asleep later and never sooner.
+//!
+//! The proxy doesn't read the ConfigMap, and forgets a tenant with its route; so the manager removes the marks of tenants
+//! that are gone.
 
 use crate::sleep::Visit;
+use api::{VirtualControlPlane, keys};
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+    runtime::reflector::Store,
+};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use serde_json::{Map, Value, json};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 use tenancy::tenant::TenantId;
 use tokio::time::Instant;
+
+/// How often marks of tenants that are gone are removed.
+const ROUND: Duration = Duration::from_secs(60);
 
 /// What was heard.
 pub(crate) struct Visits {
@@ -57,12 +74,54 @@ impl Visits {
             quiet: at.elapsed(),
         })
     }
+
+    /// Identities with a mark that nobody of `known` has.
+    fn strangers(&self, known: &HashSet<String>) -> Vec<String> {
+        let heard = self.known.lock();
+        let ids = heard.iter().flat_map(HashMap::keys);
+        ids.filter(|id| !known.contains(*id)).cloned().collect()
+    }
+}
+
+/// Removes marks of tenants that are gone, until the task is dropped.
+pub(crate) async fn tidy(
+    visits: Arc<Visits>,
+    tenants: Store<VirtualControlPlane>,
+    api: Api<ConfigMap>,
+) {
+    // Before all tenants are known, each would be a stranger.
+    if tenants.wait_until_ready().await.is_err() {
+        return;
+    }
+    let mut rounds = tokio::time::interval(ROUND);
+    loop {
+        rounds.tick().await;
+        let known = tenants.state();
+        let known = known.iter().filter_map(|vcp| vcp.spec.identity.clone());
+        let gone = visits.strangers(&known.collect());
+        if gone.is_empty() {
+            continue;
+        }
+        let patch = Patch::Merge(without(&gone));
+        if let Err(error) = api
+            .patch(keys::VISITS, &PatchParams::default(), &patch)
+            .await
+        {
+            tracing::warn!(%error, "marks of visits to tenants that are gone can't be removed");
+        }
+    }
+}
+
+/// A merge patch that removes these marks.
+fn without(gone: &[String]) -> Value {
+    let data: Map<String, Value> = gone.iter().map(|id| (id.clone(), Value::Null)).collect();
+    json!({"data": data})
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{collections::BTreeMap, time::Duration};
+    use std::collections::BTreeMap;
 
     fn map(marks: &[(&str, &str)]) -> ConfigMap {
         let data = marks
@@ -90,5 +149,15 @@ mod tests {
         assert_eq!(quiet(&visits), 0);
         assert_eq!(visits.heard(&map(&[])).len(), 0);
         assert_eq!(visits.of(&id).unwrap().mark, "");
+    }
+
+    #[test]
+    fn marks_of_tenants_that_are_gone_are_removed() {
+        let visits = Visits::default();
+        let known = HashSet::from(["a".to_owned(), "c".to_owned()]);
+        assert!(visits.strangers(&known).is_empty(), "nothing was heard");
+        visits.heard(&map(&[("a", "1"), ("b", "2")]));
+        let gone = visits.strangers(&known);
+        assert_eq!(without(&gone), json!({"data": {"b": null}}));
     }
 }
