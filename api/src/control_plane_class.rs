@@ -8,6 +8,9 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// The tenants' CoreDNS where a class says nothing else; the shipped class names the same.
+const COREDNS_IMAGE: &str = "registry.k8s.io/coredns/coredns:v1.15.0";
+
 /// Defaults and ceilings for the VirtualControlPlanes that name this class; they can only be stricter.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -174,7 +177,7 @@ impl Default for ControlPlaneClassSpec {
 }
 
 fn default_coredns() -> String {
-    "registry.k8s.io/coredns/coredns:v1.14.2".into()
+    COREDNS_IMAGE.into()
 }
 
 fn default_weight() -> u8 {
@@ -269,4 +272,16 @@ pub struct PodResources {
     /// What it may use at most.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_class_names_the_default_coredns() {
+        let class = include_str!("../../manifests/class.yaml");
+        let class: ControlPlaneClass = serde_saphyr::from_str(class).unwrap();
+        assert_eq!(class.spec.coredns_image, COREDNS_IMAGE);
+    }
 }

@@ -348,4 +348,10 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn the_shipped_class_names_the_coredns_that_is_built() {
+        let class = fs::read_to_string(paths::repository().join("manifests/class.yaml")).unwrap();
+        assert!(class.contains(&format!("coredns:v{COREDNS}\n")), "{class}");
+    }
 }
