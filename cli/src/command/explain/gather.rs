@@ -174,23 +174,19 @@ fn trouble(vcp: &VirtualControlPlane) -> Option<String> {
 async fn open(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<Option<(Client, Kinds)>> {
     let access = tenant::access(cluster, vcp).await?;
     let client = tenant::client(cluster, vcp, &access).await?;
-    match tokio::time::timeout(PATIENCE, Kinds::load(&client)).await {
-        Ok(Ok(kinds)) => Ok(Some((client, kinds))),
-        Ok(Err(err)) => {
-            eprintln!(
-                "warning: {}",
-                error::clear(err.into(), &access.server, cluster.program)
-            );
-            Ok(None)
-        }
-        Err(_) => {
-            eprintln!(
-                "warning: the tenant's API server at {} doesn't answer",
-                access.server
-            );
-            Ok(None)
-        }
-    }
+    let why = match tokio::time::timeout(PATIENCE, Kinds::load(&client)).await {
+        Ok(Ok(kinds)) => return Ok(Some((client, kinds))),
+        Ok(Err(err)) => error::reason(&err),
+        Err(_) => "it doesn't answer".to_owned(),
+    };
+    let look = cluster.hint(&format!("describe {}", vcp.name_any()));
+    eprintln!("warning: {}", out_of_reach(&access.server, &why, &look));
+    Ok(None)
+}
+
+/// The caller's kubeconfig has nothing to do with it: it leads to the super cluster.
+fn out_of_reach(server: &str, why: &str, look: &str) -> String {
+    format!("the tenant's API server at {server} can't be reached: {why}; see `{look}`")
 }
 
 /// Which way a kind crosses: as the table says, or for a custom resource as the tenant's class does.
@@ -413,6 +409,14 @@ mod tests {
         assert_eq!(flow(&[offer("ToSuper")], &[]), Flow::Unasked("a.b".into()));
         assert_eq!(flow(&[offer("ToSuper")], &named), Flow::Down);
         assert_eq!(flow(&[offer("FromSuper")], &named), Flow::Up);
+    }
+
+    #[test]
+    fn a_tenant_out_of_reach_is_no_fault_of_the_callers_kubeconfig() {
+        assert_eq!(
+            out_of_reach("https://k:443", "connection refused", "sublet describe a"),
+            "the tenant's API server at https://k:443 can't be reached: connection refused; see `sublet describe a`"
+        );
     }
 
     #[test]
