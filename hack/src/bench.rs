@@ -6,6 +6,13 @@ use anyhow::{Result, bail};
 
 use crate::{binaries, cargo, images, paths, run};
 
+/// What these programs say with `--help`, so that nobody waits for a build to read it. A test of each holds it to its file.
+const HELP: [(&str, &str); 3] = [
+    ("bench", include_str!("bench/bench.txt")),
+    ("proxy", include_str!("bench/proxy.txt")),
+    ("noise", include_str!("bench/noise.txt")),
+];
+
 /// Load programs of the crate `e2e` that measure the running super cluster, by the first argument.
 const OF_THE_CLUSTER: [&str; 2] = ["proxy", "noise"];
 /// The first argument that asks for the shared DNS server, which is measured in a process of its own.
@@ -19,6 +26,10 @@ const CHART: &str = "chart";
 
 /// Runs a load program with these arguments: the one that the first names, else `bench`, which measures the syncer.
 pub(crate) fn measure(arguments: &[OsString]) -> Result<()> {
+    if let Some(help) = help(arguments) {
+        say!("{}", help.trim_end());
+        return Ok(());
+    }
     let Some((first, rest)) = arguments.split_first() else {
         return measure_syncer(arguments);
     };
@@ -37,6 +48,20 @@ pub(crate) fn measure(arguments: &[OsString]) -> Result<()> {
         return measure_dns(rest);
     }
     measure_syncer(arguments)
+}
+
+/// What is told instead of measuring, if that is asked for. The DNS server's program tells its own.
+fn help(arguments: &[OsString]) -> Option<&'static str> {
+    let asked = arguments
+        .iter()
+        .any(|word| word == "--help" || word == "-h");
+    let first = arguments.first().filter(|_| asked)?;
+    let named = HELP.iter().find(|(name, _)| first == *name);
+    let (_, text) = match named {
+        None if first == DNS => return None,
+        named => named.unwrap_or(&HELP[0]),
+    };
+    Some(text)
 }
 
 /// Draws chart and table in docs/bench anew. No speed is asked for, so whatever build there is does it.
@@ -61,11 +86,8 @@ fn measure_syncer(arguments: &[OsString]) -> Result<()> {
 }
 
 fn measure_cluster(program: &str, arguments: &[OsString]) -> Result<()> {
-    let asks_for_help = arguments
-        .iter()
-        .any(|word| word == "--help" || word == "-h");
     let is_local = arguments.iter().any(|word| word == "--local");
-    if !paths::kubeconfig().exists() && !asks_for_help && !is_local {
+    if !paths::kubeconfig().exists() && !is_local {
         bail!(
             "no super cluster is up: `cargo xtask demo --keep` makes one with Sublet in it; `door --local` needs none"
         );
@@ -85,4 +107,28 @@ fn measure_dns(arguments: &[OsString]) -> Result<()> {
     images::build_as_in_images(&["--package", "apiserver-proxy", "--example", DNS])?;
     let program = images::binary(&format!("examples/{DNS}"))?;
     run::visibly(run::command(program, arguments).current_dir(paths::repository()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_is_told_without_a_build() {
+        let told = |words: &[&str]| {
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            let help = help(&words)?;
+            HELP.iter()
+                .find(|(_, text)| *text == help)
+                .map(|(name, _)| *name)
+        };
+        assert_eq!(told(&["--help"]), Some("bench"));
+        assert_eq!(told(&["burst", "-h"]), Some("bench"));
+        assert_eq!(told(&["all", "--help"]), Some("bench"));
+        assert_eq!(told(&["proxy", "--help"]), Some("proxy"));
+        assert_eq!(told(&["noise", "-h"]), Some("noise"));
+        assert_eq!(told(&["dns", "--help"]), None);
+        assert_eq!(told(&["proxy", "door"]), None);
+        assert_eq!(told(&[]), None);
+    }
 }

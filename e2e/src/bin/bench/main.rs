@@ -198,3 +198,24 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     }
     std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use expect_test::expect_file;
+
+    /// The task tells it without building this program; `UPDATE_EXPECT=1` writes it anew.
+    #[test]
+    fn the_help_is_what_the_task_tells() {
+        let help = Args::command()
+            .term_width(100)
+            .render_long_help()
+            .to_string();
+        let help: String = help
+            .lines()
+            .map(|line| line.trim_end().to_owned() + "\n")
+            .collect();
+        expect_file!["../../../../hack/src/bench/bench.txt"].assert_eq(&help);
+    }
+}

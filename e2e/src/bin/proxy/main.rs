@@ -114,3 +114,24 @@ async fn main() -> anyhow::Result<()> {
     println!("{text}");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use expect_test::expect_file;
+
+    /// The task tells it without building this program; `UPDATE_EXPECT=1` writes it anew.
+    #[test]
+    fn the_help_is_what_the_task_tells() {
+        let help = Args::command()
+            .term_width(100)
+            .render_long_help()
+            .to_string();
+        let help: String = help
+            .lines()
+            .map(|line| line.trim_end().to_owned() + "\n")
+            .collect();
+        expect_file!["../../../../hack/src/bench/proxy.txt"].assert_eq(&help);
+    }
+}
