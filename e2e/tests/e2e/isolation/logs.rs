@@ -1,9 +1,10 @@
 //! No key, token or password is in a log, however much is logged.
 
 use anyhow::{Context, ensure};
+use api::keys;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use e2e::{
-    kind::{CONTROL_PLANE, POD, SECRET},
+    kind::{CONTROL_PLANE, POD, SECRET, SERVICE},
     make,
     read::{condition, name},
     rig::{
@@ -145,6 +146,21 @@ async fn make_the_syncer_work(rig: &Rig) -> anyhow::Result<()> {
 
 /// The keys of a control plane, in the Secrets of its namespace.
 async fn make_the_manager_work(rig: &Rig) -> anyhow::Result<Manager> {
+    // The proxy isn't there; what the manager asks of it are its addresses.
+    for (name, how) in [
+        (keys::PROXY, "ClusterIP"),
+        (keys::FRONT_DOOR, "LoadBalancer"),
+    ] {
+        let service = json!({
+            "metadata": {"name": name, "namespace": api::SYSTEM_NAMESPACE},
+            "spec": {"type": how, "ports": [{"port": 443}]},
+        });
+        rig.side.create(SERVICE, service).await?;
+    }
+    let address = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
+    rig.side
+        .merge_status(SERVICE, api::SYSTEM_NAMESPACE, keys::FRONT_DOOR, address)
+        .await?;
     let flags = ["--log=trace"];
     let mut manager = Manager::new(rig.folder(), &rig.above.admin_kubeconfig(), &flags)?;
     manager.start().await?;
