@@ -17,7 +17,7 @@ use std::{
     sync::LazyLock,
     time::Duration,
 };
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, sync::RwLock};
 
 /// A namespace that only one test uses.
 pub struct Space {
@@ -37,12 +37,33 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         .expect("a runtime can be started")
 });
 
+/// Shared by the tests that run beside others.
+static MACHINE: RwLock<()> = RwLock::const_new(());
+
 /// Runs a test that needs no namespace of its own.
 ///
 /// # Panics
 /// When the test fails; that is how a test fails.
 pub fn run(body: impl AsyncFnOnce() -> anyhow::Result<()>) {
-    if let Err(err) = RUNTIME.block_on(body()) {
+    let beside = async {
+        let _machine = MACHINE.read().await;
+        body().await
+    };
+    if let Err(err) = RUNTIME.block_on(beside) {
+        fail(&err);
+    }
+}
+
+/// Runs a test that takes the whole machine, so that neither it nor another runs out of time.
+///
+/// # Panics
+/// When the test fails; that is how a test fails.
+pub fn alone(body: impl AsyncFnOnce() -> anyhow::Result<()>) {
+    let alone = async {
+        let _machine = MACHINE.write().await;
+        body().await
+    };
+    if let Err(err) = RUNTIME.block_on(alone) {
         fail(&err);
     }
 }
@@ -63,6 +84,7 @@ fn fail(err: &anyhow::Error) -> ! {
 /// When the test fails; that is how a test fails.
 pub fn within(tenant: Shared, name: &str, body: impl AsyncFnOnce(&Space) -> anyhow::Result<()>) {
     RUNTIME.block_on(async {
+        let _machine = MACHINE.read().await;
         let space = match Space::make(tenant, name).await {
             Ok(space) => space,
             Err(err) => fail(&err.context("no namespace for the test")),

@@ -41,29 +41,36 @@ struct Place {
 
 /// Runs a test in a namespace of its own; Clusters that it leaves there are deleted.
 fn with_clusters(body: impl AsyncFnOnce(&Place) -> anyhow::Result<()>) {
-    e2e::space::run(async || {
-        let core = Core::get().await?;
-        let place = Place {
-            core,
-            above: core.above.clone(),
-            namespace: format!("sublet-e2e-capi-{:06x}", rand::random::<u32>() >> 8),
-        };
-        let namespace = json!({"metadata": {"name": place.namespace}});
-        place.above.create(NAMESPACE, namespace).await?;
-        let result = AssertUnwindSafe(body(&place)).catch_unwind().await;
-        if !matches!(result, Ok(Ok(()))) {
-            eprintln!("{}\n{}", place.dump().await, core.tail());
+    e2e::space::run(async || in_a_place(body).await);
+}
+
+/// The same, with no other test beside it.
+fn alone_with_clusters(body: impl AsyncFnOnce(&Place) -> anyhow::Result<()>) {
+    e2e::space::alone(async || in_a_place(body).await);
+}
+
+async fn in_a_place(body: impl AsyncFnOnce(&Place) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let core = Core::get().await?;
+    let place = Place {
+        core,
+        above: core.above.clone(),
+        namespace: format!("sublet-e2e-capi-{:06x}", rand::random::<u32>() >> 8),
+    };
+    let namespace = json!({"metadata": {"name": place.namespace}});
+    place.above.create(NAMESPACE, namespace).await?;
+    let result = AssertUnwindSafe(body(&place)).catch_unwind().await;
+    if !matches!(result, Ok(Ok(()))) {
+        eprintln!("{}\n{}", place.dump().await, core.tail());
+    }
+    let cleared = place.clear().await;
+    match result {
+        Ok(Ok(())) => {
+            cleared?;
+            core.check_rights()
         }
-        let cleared = place.clear().await;
-        match result {
-            Ok(Ok(())) => {
-                cleared?;
-                core.check_rights()
-            }
-            Ok(Err(error)) => Err(error),
-            Err(panic) => resume_unwind(panic),
-        }
-    });
+        Ok(Err(error)) => Err(error),
+        Err(panic) => resume_unwind(panic),
+    }
 }
 
 impl Place {

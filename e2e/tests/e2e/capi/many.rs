@@ -1,6 +1,6 @@
 //! Many Clusters at once.
 
-use super::{cluster, control_plane_of, place_of, with_clusters};
+use super::{alone_with_clusters, cluster, control_plane_of, place_of};
 use anyhow::{Context, bail};
 use e2e::{
     kind::{CLASS, CLUSTER, CONTROL_PLANE, NODE, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE},
@@ -86,7 +86,7 @@ async fn too_many_start(
 #[test]
 #[ignore = "long: `cargo xtask test --all`"]
 fn twenty_clusters_at_once_are_available_in_five_minutes() {
-    with_clusters(async |place| {
+    alone_with_clusters(async |place| {
         // What is tried is the manager and its waits, not how many pods a small node may promise room to.
         let class = format!("many-{}", &place.namespace[place.namespace.len() - 6..]);
         let default = place.above.get(CLASS, "", "default").await?;
