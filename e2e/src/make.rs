@@ -10,6 +10,11 @@ pub const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost:2.63.0";
 /// Does nothing, with least memory.
 pub const PAUSE: &str = "registry.k8s.io/pause:3.10.2";
 
+/// A name that nothing else has, in this run or an earlier one.
+pub fn unique(prefix: &str) -> String {
+    format!("{prefix}-{:06x}", rand::random::<u32>() >> 8)
+}
+
 /// A container that runs a shell script.
 pub fn shell(script: &str) -> Value {
     container(BUSYBOX, &["sh", "-c", script])

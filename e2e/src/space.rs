@@ -105,7 +105,7 @@ pub fn within(tenant: Shared, name: &str, body: impl AsyncFnOnce(&Space) -> anyh
 impl Space {
     async fn make(tenant: Shared, name: &str) -> anyhow::Result<Self> {
         let tenant = tenant.get().await?.clone();
-        let name = format!("{name}-{:06x}", rand::random::<u32>() >> 8);
+        let name = make::unique(name);
         Self::open(tenant, &name).await
     }
 

@@ -54,7 +54,7 @@ async fn in_a_place(body: impl AsyncFnOnce(&Place) -> anyhow::Result<()>) -> any
     let place = Place {
         core,
         above: core.above.clone(),
-        namespace: format!("sublet-e2e-capi-{:06x}", rand::random::<u32>() >> 8),
+        namespace: e2e::make::unique("sublet-e2e-capi"),
     };
     let namespace = json!({"metadata": {"name": place.namespace}});
     place.above.create(NAMESPACE, namespace).await?;

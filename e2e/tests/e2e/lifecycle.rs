@@ -16,14 +16,10 @@ use e2e::{
 };
 use serde_json::{Value, json};
 
-fn unique(prefix: &str) -> String {
-    format!("{prefix}-{:06x}", rand::random::<u32>() >> 8)
-}
-
 #[test]
 fn a_tenant_comes_up_works_and_leaves_nothing_behind() {
     run(async || {
-        let name = unique("e2e-life");
+        let name = make::unique("e2e-life");
         let tenant = Tenant::make(&name, json!({})).await?;
         let result = lives_and_goes(&tenant).await;
         if result.is_err() {
@@ -149,7 +145,7 @@ fn an_identity_belongs_to_the_first_that_claims_it() {
     run(async || {
         let first = A.get().await?;
         let above = &first.above;
-        let name = unique("e2e-thief");
+        let name = make::unique("e2e-thief");
         let before = above
             .get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &first.name)
             .await?;
@@ -200,7 +196,7 @@ fn an_identity_belongs_to_the_first_that_claims_it() {
             "{}",
             conditions(&after)
         );
-        let space = Space::open(first.clone(), &unique("after")).await?;
+        let space = Space::open(first.clone(), &make::unique("after")).await?;
         space.pod("web", make::pod_spec(make::idle())).await?;
         let ready = space.ready("web").await;
         space.side().delete(NAMESPACE, "", &space.name).await?;
@@ -235,7 +231,7 @@ fn what_the_class_does_not_offer_is_refused_by_a_condition() {
             ),
         ];
         for (prefix, spec, words) in cases {
-            let name = unique(prefix);
+            let name = make::unique(prefix);
             request(&above, &name, spec).await?;
             let refused = eventually(SOON, &format!("{name} is refused"), async || {
                 let vcp = above.get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &name).await?;
@@ -259,7 +255,7 @@ fn what_the_class_does_not_offer_is_refused_by_a_condition() {
 fn a_tenant_in_a_hurry_can_be_deleted_before_it_is_up() {
     run(async || {
         let above = super_cluster().await?;
-        let name = unique("e2e-brief");
+        let name = make::unique("e2e-brief");
         request(&above, &name, json!({})).await?;
         let id = eventually(SOON, "it has an identity", async || {
             let vcp = above.get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &name).await?;

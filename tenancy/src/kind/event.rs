@@ -106,13 +106,18 @@ mod tests {
     use super::*;
     use crate::kind::testing::{Answers, object, tenant};
 
+    /// Of a tenant that has the object that an event is about.
+    fn facts() -> Answers {
+        Answers {
+            uid: Some("tenant-uid".into()),
+            ..Answers::default()
+        }
+    }
+
     #[test]
     fn what_the_syncer_tells_the_super_clusters_people_stays_there() {
         let tenant = tenant();
-        let facts = Answers {
-            uid: Some("tenant-uid".into()),
-            ..Answers::default()
-        };
+        let facts = facts();
         let cx = Cx {
             tenant: &tenant,
             facts: &facts,
@@ -128,10 +133,7 @@ mod tests {
     #[test]
     fn a_token_secret_that_is_not_there_yet_is_no_news_for_the_tenant() {
         let tenant = tenant();
-        let facts = Answers {
-            uid: Some("tenant-uid".into()),
-            ..Answers::default()
-        };
+        let facts = facts();
         let cx = Cx {
             tenant: &tenant,
             facts: &facts,
@@ -153,10 +155,7 @@ mod tests {
     #[test]
     fn the_event_speaks_of_the_tenants_object() {
         let tenant = tenant();
-        let facts = Answers {
-            uid: Some("tenant-uid".into()),
-            ..Answers::default()
-        };
+        let facts = facts();
         let cx = Cx {
             tenant: &tenant,
             facts: &facts,

@@ -3,9 +3,10 @@
 use crate::{discovery::Kinds, error, progress::Progress};
 use anyhow::Result;
 use api::{ControlPlaneClass, keys};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::{
     Api, Client, ResourceExt,
-    api::{DynamicObject, Patch, PatchParams},
+    api::{DynamicObject, ObjectMeta, Patch, PatchParams},
     core::ApiResource,
 };
 use serde_json::Value;
@@ -121,13 +122,19 @@ fn keep_choices(object: &mut DynamicObject, live: &DynamicObject) {
     }
 }
 
-/// Whether this program applied the field of the spec.
-fn is_own(live: &DynamicObject, field: &str) -> bool {
-    live.metadata.managed_fields.iter().flatten().any(|entry| {
-        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+/// What this program applied to an object, by its managed fields.
+pub(super) fn own(live: &ObjectMeta) -> impl Iterator<Item = &ManagedFieldsEntry> {
+    live.managed_fields.iter().flatten().filter(|entry| {
         entry.manager.as_deref() == Some(keys::FIELD_MANAGER)
             && entry.operation.as_deref() == Some("Apply")
-            && fields.is_some_and(|fields| fields["f:spec"].get(format!("f:{field}")).is_some())
+    })
+}
+
+/// Whether this program applied the field of the spec.
+fn is_own(live: &DynamicObject, field: &str) -> bool {
+    own(&live.metadata).any(|entry| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        fields.is_some_and(|fields| fields["f:spec"].get(format!("f:{field}")).is_some())
     })
 }
 

@@ -3,9 +3,9 @@
 //! What is left of them would go on refusing by rules of the past. They are known by their label, and by who applied them:
 //! a policy of an admin's own stays whatever its labels say, and so does what another tool applied, which removes it itself.
 
+use super::apply;
 use crate::discovery::Kinds;
 use anyhow::Result;
-use api::keys::FIELD_MANAGER;
 use kube::{
     Client, ResourceExt,
     api::{DeleteParams, DynamicObject, ListParams, ObjectMeta, Preconditions},
@@ -51,10 +51,7 @@ pub(crate) async fn policies(client: &Client, applied: &[DynamicObject]) -> Resu
 
 /// Whether a policy was put in by an earlier `sublet install` and isn't among what was just applied.
 fn is_left_over(kind: &str, policy: &ObjectMeta, applied: &[DynamicObject]) -> bool {
-    let is_ours = policy.managed_fields.iter().flatten().any(|fields| {
-        fields.manager.as_deref() == Some(FIELD_MANAGER)
-            && fields.operation.as_deref() == Some("Apply")
-    });
+    let is_ours = apply::own(policy).next().is_some();
     let is_known = applied.iter().any(|object| {
         let types = object.types.as_ref();
         types.is_some_and(|types| types.kind == kind) && object.metadata.name == policy.name

@@ -25,6 +25,7 @@ mod world;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
+use e2e::document;
 use pod::Tokens;
 use scenario::{Extent, RELEASE, Scenario, Step};
 use serde_json::{Value, json};
@@ -163,12 +164,10 @@ async fn main() -> anyhow::Result<()> {
         None => measured(&args).await?,
     };
     if let Some(path) = &args.chart {
-        write(path, &chart::draw(&document))?;
+        document::write(path, &chart::draw(&document))?;
     }
     if args.from.is_none() {
-        let text = serde_json::to_string_pretty(&document)?;
-        write(&args.out, &format!("{text}\n"))?;
-        println!("{text}");
+        document::hand_out(&args.out, &document)?;
     }
     Ok(())
 }
@@ -192,13 +191,6 @@ async fn measured(args: &Args) -> anyhow::Result<Value> {
     Ok(json!({"machine": machine, "measured": measured}))
 }
 
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,14 +200,7 @@ mod tests {
     /// The task tells it without building this program; `UPDATE_EXPECT=1` writes it anew.
     #[test]
     fn the_help_is_what_the_task_tells() {
-        let help = Args::command()
-            .term_width(100)
-            .render_long_help()
-            .to_string();
-        let help: String = help
-            .lines()
-            .map(|line| line.trim_end().to_owned() + "\n")
-            .collect();
+        let help = e2e::document::help(Args::command());
         expect_file!["../../../../hack/src/bench/bench.txt"].assert_eq(&help);
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::{chart, table};
 use anyhow::Context;
+use e2e::document;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -23,7 +24,7 @@ pub(crate) fn keep(root: &Path, machine: &Value, measured: &Value) -> anyhow::Re
     measured["version"] = env!("CARGO_PKG_VERSION").into();
     measured["machine"] = machine.clone();
     let text = serde_json::to_string_pretty(&with(results, measured))?;
-    crate::write(&path, &format!("{text}\n"))?;
+    document::write(&path, &format!("{text}\n"))?;
     redraw(root)
 }
 
@@ -32,8 +33,8 @@ pub(crate) fn redraw(root: &Path) -> anyhow::Result<()> {
     let text =
         std::fs::read_to_string(root.join(FILE)).with_context(|| format!("reading {FILE}"))?;
     let results = serde_json::from_str(&text).with_context(|| format!("reading {FILE}"))?;
-    crate::write(&root.join(CHART), &chart::draw(&results))?;
-    crate::write(&root.join(TABLE), &table::draw(&results))
+    document::write(&root.join(CHART), &chart::draw(&results))?;
+    document::write(&root.join(TABLE), &table::draw(&results))
 }
 
 /// Results with what was measured in place of what was measured before of the same.

@@ -3,7 +3,6 @@
 //!
 //! `cargo xtask bench noise` runs it. Figures of a debug build of the daemons say little.
 
-use anyhow::Context;
 use clap::Parser;
 use e2e::{
     kind::NAMESPACE,
@@ -60,19 +59,12 @@ async fn main() -> anyhow::Result<()> {
         "wantedAtMost": WANTED,
         "rounds": rounds.iter().map(described).collect::<Vec<_>>(),
     });
-    let text = serde_json::to_string_pretty(&document)?;
-    if let Some(folder) = args.out.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    std::fs::write(&args.out, format!("{text}\n"))
-        .with_context(|| format!("writing {}", args.out.display()))?;
-    println!("{text}");
-    Ok(())
+    e2e::document::hand_out(&args.out, &document)
 }
 
 /// One round in a new namespace of the same name in both tenants, which goes whatever happens.
 async fn round(extent: Extent) -> anyhow::Result<Figures> {
-    let name = format!("noise-{:06x}", rand::random::<u32>() >> 8);
+    let name = e2e::make::unique("noise");
     let timed = Space::open(A.get().await?.clone(), &name).await?;
     let noisy = Space::open(B.get().await?.clone(), &name).await?;
     let figures = measure(&timed, &noisy, extent).await;
@@ -131,14 +123,7 @@ mod tests {
     /// The task tells it without building this program; `UPDATE_EXPECT=1` writes it anew.
     #[test]
     fn the_help_is_what_the_task_tells() {
-        let help = Args::command()
-            .term_width(100)
-            .render_long_help()
-            .to_string();
-        let help: String = help
-            .lines()
-            .map(|line| line.trim_end().to_owned() + "\n")
-            .collect();
+        let help = e2e::document::help(Args::command());
         expect_file!["../../../../hack/src/bench/noise.txt"].assert_eq(&help);
     }
 }

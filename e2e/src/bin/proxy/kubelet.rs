@@ -39,7 +39,7 @@ pub(crate) async fn measure(
 ) -> anyhow::Result<Vec<Figure>> {
     let above = std::fs::read_to_string(settings::kubeconfig()?)?;
     let tenant = A.get().await?;
-    let name = format!("bench-{:06x}", rand::random::<u32>() >> 8);
+    let name = e2e::make::unique("bench");
     let ways = Ways {
         space: Space::open(tenant.clone(), &name).await?,
         native: Way::of(&above)?,

@@ -12,7 +12,7 @@ mod local;
 mod site;
 mod stream;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::{Parser, ValueEnum};
 use figure::Figure;
 use serde_json::json;
@@ -105,14 +105,7 @@ async fn main() -> anyhow::Result<()> {
         "loadAverage": std::fs::read_to_string("/proc/loadavg")?.trim(),
         "figures": figures,
     });
-    let text = serde_json::to_string_pretty(&document)?;
-    if let Some(folder) = args.out.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    std::fs::write(&args.out, format!("{text}\n"))
-        .with_context(|| format!("writing {}", args.out.display()))?;
-    println!("{text}");
-    Ok(())
+    e2e::document::hand_out(&args.out, &document)
 }
 
 #[cfg(test)]
@@ -124,14 +117,7 @@ mod tests {
     /// The task tells it without building this program; `UPDATE_EXPECT=1` writes it anew.
     #[test]
     fn the_help_is_what_the_task_tells() {
-        let help = Args::command()
-            .term_width(100)
-            .render_long_help()
-            .to_string();
-        let help: String = help
-            .lines()
-            .map(|line| line.trim_end().to_owned() + "\n")
-            .collect();
+        let help = e2e::document::help(Args::command());
         expect_file!["../../../../hack/src/bench/proxy.txt"].assert_eq(&help);
     }
 }

@@ -441,7 +441,7 @@ fn a_tenant_of_a_real_super_cluster_is_made_used_and_deleted_from_elsewhere() {
             Err(problem) if problem.code != 409 => return Err(problem.into()),
             _ => {}
         }
-        let name = format!("e2e-afar-{:06x}", rand::random::<u32>() >> 8);
+        let name = e2e::make::unique("e2e-afar");
         here.create(&name).await?;
         twin_like(&there, &name, "is begun", |twin| {
             twin["status"]["phase"] == "Provisioning"

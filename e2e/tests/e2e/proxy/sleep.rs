@@ -58,7 +58,7 @@ async fn works_again(space: &Space, before: &str) -> anyhow::Result<()> {
 #[ignore = "long: `cargo xtask test --all`"]
 fn t40_a_tenant_sleeps_with_its_pods_running_and_is_woken_by_whom_it_may() {
     run(async || {
-        let name = format!("e2e-sleep-{:06x}", rand::random::<u32>() >> 8);
+        let name = make::unique("e2e-sleep");
         // What sleeps must keep its data.
         let spec = json!({"etcd": {"storage": {"ephemeral": false, "size": "1Gi"}}});
         Tenant::within(&name, spec, async |tenant| {

@@ -95,7 +95,7 @@ const API_SERVICE: Kind = Kind {
 #[ignore = "long: `cargo xtask test --all`"]
 fn t29_api_services_lead_nowhere_else() {
     run(async || {
-        let called = format!("t29-{:06x}", rand::random::<u32>() >> 8);
+        let called = make::unique("t29");
         e2e::tenant::Tenant::within(&called, json!({}), async |tenant| {
             aggregates(&Space::open(tenant.clone(), "t29").await?).await
         })
@@ -181,7 +181,7 @@ async fn aggregates(space: &Space) -> anyhow::Result<()> {
 #[ignore = "long: `cargo xtask test --all`"]
 fn t30_an_edited_node_leads_nowhere_and_is_put_right() {
     run(async || {
-        let called = format!("t30-{:06x}", rand::random::<u32>() >> 8);
+        let called = make::unique("t30");
         let tenant = e2e::tenant::Tenant::make(&called, json!({})).await?;
         let result = async { edits_nodes(&Space::open(tenant.clone(), "t30").await?).await }.await;
         tenant.delete().await?;
@@ -445,7 +445,7 @@ fn t34_stolen_certificates_are_worth_nothing_at_the_way_out() {
 #[ignore = "long: `cargo xtask test --all`"]
 fn t34_credentials_end_with_the_tenant() {
     run(async || {
-        let called = format!("gone-{:06x}", rand::random::<u32>() >> 8);
+        let called = make::unique("gone");
         let tenant = e2e::tenant::Tenant::make(&called, json!({})).await?;
         let out = WayOut::find(&tenant.above).await?;
         let identity = Identity::of_api_server(&tenant).await?;

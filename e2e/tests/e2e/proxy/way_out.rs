@@ -59,7 +59,7 @@ pub(super) async fn refused_by(space: &Space, client: Value) -> anyhow::Result<S
         .create(VALIDATING_WEBHOOK, webhook(space, client))
         .await?;
     let said = eventually(PODS, "the webhook is asked", async || {
-        let name = format!("try-{:06x}", rand::random::<u32>() >> 8);
+        let name = make::unique("try");
         match space
             .create(CONFIG_MAP, make::config_map(&name, "a", "b"))
             .await

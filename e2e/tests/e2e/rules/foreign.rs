@@ -113,7 +113,7 @@ async fn ready_above(space: &Space, pod: &str) -> anyhow::Result<()> {
 fn a_foreign_namespace_under_the_needed_name_is_left_alone() {
     run(async || {
         let tenant = A.get().await?;
-        let name = format!("squatted-{:06x}", rand::random::<u32>() >> 8);
+        let name = make::unique("squatted");
         let twin = tenant.twin(&name);
         let foreign = tenant
             .above

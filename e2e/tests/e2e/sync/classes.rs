@@ -46,10 +46,6 @@ async fn unseen(side: &Side, kind: Kind, name: &str) -> anyhow::Result<()> {
     .await
 }
 
-fn random(prefix: &str) -> String {
-    format!("{prefix}-{:06x}", rand::random::<u32>() >> 8)
-}
-
 fn priority(name: &str, value: u32) -> Value {
     json!({"metadata": {"name": name, "labels": {keys::PUBLISHED: "true"}}, "value": value, "description": "first"})
 }
@@ -58,7 +54,7 @@ fn priority(name: &str, value: u32) -> Value {
 fn a_published_class_appears_is_repaired_and_is_withdrawn() {
     run(async || {
         let tenant = B.get().await?;
-        let name = random("repaired");
+        let name = make::unique("repaired");
         with_class(&tenant.above, PRIORITY_CLASS, priority(&name, 7), async || {
             let class = seen(&tenant.side, PRIORITY_CLASS, &name).await?;
             ensure!(
@@ -114,10 +110,10 @@ fn a_published_class_appears_is_repaired_and_is_withdrawn() {
 fn a_tenants_own_object_of_a_published_name_is_never_touched() {
     run(async || {
         let tenant = B.get().await?;
-        let name = random("own");
+        let name = make::unique("own");
         let own = json!({"metadata": {"name": name}, "value": 1, "description": "own"});
         let own = tenant.side.create(PRIORITY_CLASS, own).await?;
-        let next = random("next");
+        let next = make::unique("next");
         with_class(
             &tenant.above,
             PRIORITY_CLASS,
@@ -160,7 +156,7 @@ fn storage_and_runtime_classes_are_shown_without_what_is_the_platforms() {
             ) == "true",
             "{class}"
         );
-        let name = random("runtime");
+        let name = make::unique("runtime");
         let class = json!({
             "metadata": {"name": name, "labels": {keys::PUBLISHED: "true"}}, "handler": "sandbox",
             "scheduling": {"nodeSelector": {"secret": "pool"}},
@@ -181,7 +177,7 @@ fn storage_and_runtime_classes_are_shown_without_what_is_the_platforms() {
 #[test]
 fn a_pod_may_use_the_classes_that_its_tenant_is_offered() {
     within(A, "priority", async |space| {
-        let (offered, own) = (random("offered"), random("own"));
+        let (offered, own) = (make::unique("offered"), make::unique("own"));
         let class = json!({"metadata": {"name": own}, "value": 2_000_000});
         space.side().create(PRIORITY_CLASS, class).await?;
         with_class(

@@ -89,7 +89,7 @@ fn custom_resources_cross_and_kinds_that_come_later_are_taken_up() {
                 "className": CUSTOM_CLASS, "etcd": {"storage": {"size": "64Mi"}},
                 "sync": {"customResources": ["backups.kinds.e2e.sublet.dev", "reports.kinds.e2e.sublet.dev"]},
             });
-            let name = format!("e2e-custom-{:06x}", rand::random::<u32>() >> 8);
+            let name = make::unique("e2e-custom");
             Tenant::within(&name, spec, crosses).await
         }
         .await;

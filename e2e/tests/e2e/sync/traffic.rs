@@ -34,7 +34,7 @@ fn ingress(class: &str, host: &str) -> Value {
 fn an_ingress_goes_down_and_its_address_comes_up() {
     within(A, "ingress", async |space| {
         let host = allow_hosts(space).await?;
-        let class = format!("public-{:06x}", rand::random::<u32>() >> 8);
+        let class = make::unique("public");
         space
             .above()
             .create(
