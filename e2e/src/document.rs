@@ -18,7 +18,7 @@ pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 /// Writes a document as JSON for people too, and prints it.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn hand_out(path: &Path, document: &impl Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(document)?;
     write(path, &format!("{text}\n"))?;
