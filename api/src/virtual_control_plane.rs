@@ -421,8 +421,8 @@ pub struct VirtualControlPlaneStatus {
     /// `metadata.generation` that this status was written for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Conditions by type: `Ready`, `ControlPlaneReady`, `EtcdReady`, `DNSReady`, `Synced`, `IdentityConflict`,
-    /// `DeletionsHeld`, `TenantIdentityChanged`, `CertificatesAvailable`, `SuperClusterReachable`, `StoredWithinLimits`,
+    /// Conditions by type: `Ready`, `ControlPlaneReady`, `EtcdReady`, `APIServerReady`, `DNSReady`, `Synced`,
+    /// `IdentityConflict`, `DeletionsHeld`, `TenantIdentityChanged`, `CertificatesAvailable`, `SuperClusterReachable`, `StoredWithinLimits`,
     /// `Sleeping`, `SleepRefused`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

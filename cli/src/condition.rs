@@ -171,7 +171,8 @@ fn without_back_off(text: &str) -> String {
 /// The steps that are done, in order; each is told once when it is reached.
 pub(crate) fn done_steps(vcp: &VirtualControlPlane) -> Vec<&'static str> {
     [
-        ("ControlPlaneReady", "the tenant's API answers"),
+        ("APIServerReady", "the tenant's API answers"),
+        ("ControlPlaneReady", "its controllers run"),
         ("DNSReady", "DNS works"),
         ("Synced", "objects are synced"),
     ]
@@ -326,7 +327,7 @@ mod tests {
     fn steps_are_told_in_order() {
         assert_eq!(
             done_steps(&vcp(json!({}), "Ready", &ALL[..2])),
-            ["the tenant's API answers", "DNS works"]
+            ["its controllers run", "DNS works"]
         );
     }
 }

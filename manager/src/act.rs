@@ -11,7 +11,7 @@ use crate::{
     status,
     tenant::{self, Tenant},
 };
-use api::keys;
+use api::{Phase, keys};
 use rand::TryRngCore;
 use serde_json::{Value, json};
 use tenancy::tenant::TenantId;
@@ -163,8 +163,11 @@ async fn take_place(observer: &Observer, seen: &mut Seen) -> Result<(), Error> {
     let turn = starts::turn(&others, &seen.vcp, limit, seen.now);
     if turn == Turn::Now {
         let conditions = status::conditions(&seen.vcp, &starts::begun(), seen.now);
-        let patch = json!({"status": {"conditions": conditions}});
-        say(observer, seen, patch).await?;
+        let mut status = json!({"conditions": conditions});
+        if starts::is_hidden(&seen.vcp) {
+            status["phase"] = json!(Phase::Provisioning);
+        }
+        say(observer, seen, json!({"status": status})).await?;
     }
     seen.turn = Some(turn);
     Ok(())

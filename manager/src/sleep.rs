@@ -168,7 +168,13 @@ fn say_asleep(report: &mut Report, seen: &Seen, cp: &ControlPlane) {
         ),
         (_, false) => (ASLEEP, "asleep: `sublet wake` wakes it"),
     };
-    let silent = ["ControlPlaneReady", "EtcdReady", "DNSReady", "Ready"];
+    let silent = [
+        "ControlPlaneReady",
+        "EtcdReady",
+        "APIServerReady",
+        "DNSReady",
+        "Ready",
+    ];
     report
         .conditions
         .retain(|fact| !silent.contains(&fact.kind));

@@ -54,6 +54,21 @@ enum Stage {
     Starts(Timestamp),
 }
 
+impl Stage {
+    fn of(vcp: &VirtualControlPlane) -> Option<Self> {
+        match (since(vcp, STARTING), since(vcp, WAITING)) {
+            (Some(since), _) => Some(Self::Starts(since)),
+            (None, Some(since)) => Some(Self::Waits(since)),
+            (None, None) => None,
+        }
+    }
+
+    /// Whether it is a place, and kept for not too long.
+    fn is_place(self, now: Timestamp) -> bool {
+        matches!(self, Self::Starts(since) if now - PLACE_KEPT < since)
+    }
+}
+
 /// The answer to one that wants to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -74,29 +89,19 @@ impl Start {
     /// As it says itself; `None` when it has nothing to do with the line. Who is deleted or paused doesn't start, and what
     /// runs elsewhere takes nothing of this cluster.
     pub(crate) fn of(vcp: &VirtualControlPlane) -> Option<Self> {
-        let status = vcp.status.as_ref()?;
-        let is_set_aside = vcp.metadata.deletion_timestamp.is_some()
-            || vcp.spec.paused
-            || matches!(status.phase, Some(Phase::Paused | Phase::Deleting));
-        let is_elsewhere = vcp.spec.external.is_some() || vcp.spec.super_cluster.is_some();
-        if is_set_aside || is_elsewhere {
+        if is_set_aside(vcp) || is_hidden(vcp) {
             return None;
         }
-        let stage = match (since(vcp, STARTING), since(vcp, WAITING)) {
-            (Some(since), _) => Stage::Starts(since),
-            (None, Some(since)) => Stage::Waits(since),
-            (None, None) => return None,
-        };
         Some(Self {
             who: who(vcp),
             made: made(vcp),
-            stage,
+            stage: Stage::of(vcp)?,
         })
     }
 
     /// Whether it has a place that others must respect.
     fn has_place(&self, now: Timestamp) -> bool {
-        matches!(self.stage, Stage::Starts(since) if now - PLACE_KEPT < since)
+        self.stage.is_place(now)
     }
 
     /// Its rank in line, if others must respect that.
@@ -142,6 +147,12 @@ pub(crate) fn turn(all: &[Start], vcp: &VirtualControlPlane, limit: usize, now: 
     }
 }
 
+/// The same by what its status says, whatever its conditions are.
+pub(crate) fn is_hidden(vcp: &VirtualControlPlane) -> bool {
+    let phase = vcp.status.as_ref().and_then(|status| status.phase);
+    matches!(phase, Some(Phase::Paused | Phase::Deleting))
+}
+
 /// Those in line for whom a place is free, as `NAMESPACE/NAME`, the first first.
 pub(crate) fn next(all: &[Start], limit: usize, now: Timestamp) -> Vec<&str> {
     let starting = all.iter().filter(|start| start.has_place(now)).count();
@@ -151,9 +162,16 @@ pub(crate) fn next(all: &[Start], limit: usize, now: Timestamp) -> Vec<&str> {
     line.into_iter().map(|(.., who)| who).take(free).collect()
 }
 
-/// Whether the VirtualControlPlane has a place.
+/// Whether the VirtualControlPlane has a place. It is asked by one that goes on: that its status still says that it is
+/// paused is no matter.
 pub(crate) fn has_place(vcp: &VirtualControlPlane, now: Timestamp) -> bool {
-    Start::of(vcp).is_some_and(|start| start.has_place(now))
+    !is_set_aside(vcp) && Stage::of(vcp).is_some_and(|stage| stage.is_place(now))
+}
+
+/// Whether it neither starts nor waits for it by what it is told to be.
+fn is_set_aside(vcp: &VirtualControlPlane) -> bool {
+    let is_elsewhere = vcp.spec.external.is_some() || vcp.spec.super_cluster.is_some();
+    vcp.metadata.deletion_timestamp.is_some() || vcp.spec.paused || is_elsewhere
 }
 
 /// Whether servers start by this: an etcd or an API server is made, or becomes another one.

@@ -236,6 +236,10 @@ impl Report {
             None => Fact::yes("EtcdReady", "MembersReady"),
             Some(blocker) => Fact::no("EtcdReady", "PodsNotReady", blocker.as_str()),
         };
+        let api = match &seen.tenant {
+            Tenant::Answers { .. } => Fact::yes("APIServerReady", "Answers"),
+            _ => Fact::no("APIServerReady", "NoAnswer", "no API server answers yet"),
+        };
         if let Tenant::Answers {
             kube_system_uid, ..
         } = &seen.tenant
@@ -260,7 +264,7 @@ impl Report {
         let stored = stored_within(seen, cp);
         // It works as before, and so it is Ready; unless something is missing that finds no room.
         let is_blocked = seen.refused.is_some() && !lacking(seen, cp).is_empty();
-        let mut facts = vec![control_plane, etcd];
+        let mut facts = vec![control_plane, etcd, api];
         facts.extend(stored.clone().filter(|_| is_blocked));
         facts.push(dns);
         facts.extend(cluster_keys::fact(cp, seen));

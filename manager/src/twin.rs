@@ -40,9 +40,10 @@ const SETTLED: Duration = Duration::from_secs(10);
 pub(crate) const REACHABLE: &str = "SuperClusterReachable";
 /// Conditions that are shown as the twin has them. What the syncer says isn't among them: another syncer may be at work
 /// here, which says of its own what it does.
-const SHOWN: [&str; 7] = [
+const SHOWN: [&str; 8] = [
     "ControlPlaneReady",
     "EtcdReady",
+    "APIServerReady",
     "DNSReady",
     "CertificatesAvailable",
     "IdentityConflict",

@@ -15,6 +15,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 const ROUNDS: usize = 16;
 /// When the next pass begins, if something is to be done still.
 const AT_ONCE: Duration = Duration::from_millis(50);
+/// The same after a pass in which nothing settled: whoever works against the manager doesn't make it work without end.
+const UNSETTLED: Duration = Duration::from_secs(2);
 
 /// What passes share.
 pub(crate) struct Context {
@@ -119,7 +121,12 @@ async fn pass(namespace: &str, name: &str, cx: &Context) -> Result<controller::A
             }
         }
     }
-    Ok(controller::Action::requeue(AT_ONCE))
+    tracing::warn!(
+        namespace,
+        name,
+        "what is done doesn't last: somebody else undoes it; the next pass goes on"
+    );
+    Ok(controller::Action::requeue(UNSETTLED))
 }
 
 /// Writes the status if it changed.

@@ -524,6 +524,21 @@ fn a_start_that_takes_too_long_loses_its_place_and_is_not_stopped() {
 }
 
 #[test]
+fn one_that_was_paused_takes_one_place_and_goes_on_though_its_status_says_paused_still() {
+    let mut seen = seen();
+    settle(&mut seen);
+    say(&mut seen, &starts::over());
+    let images = &mut seen.class.as_mut().unwrap().spec.versions[0].images;
+    images.etcd.push_str(":new");
+    seen.vcp.status.as_mut().unwrap().phase = Some(Phase::Paused);
+    let decision = decided(&seen);
+    assert!(matches!(decision.actions[..], [Action::TakePlace]));
+    play(&mut seen, decision.actions);
+    let next = decided(&seen).actions;
+    assert!(matches!(next[..], [Action::Apply(_)]), "{next:?}");
+}
+
+#[test]
 fn a_new_version_waits_for_its_turn_while_the_old_one_works() {
     let mut seen = seen();
     seen.tenant = Tenant::Answers {

@@ -58,7 +58,7 @@ async fn follow(
         for step in condition::done_steps(&vcp) {
             progress.done(step);
         }
-        if condition::is_true(&vcp, "ControlPlaneReady") {
+        if condition::is_true(&vcp, "APIServerReady") {
             api = api.or(Some(progress.elapsed()));
         }
         match condition::state(&vcp) {
