@@ -30,6 +30,7 @@ mod network;
 use crate::{
     act,
     cluster::{self, Cluster},
+    news,
     object::{Kind, Object, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE},
     patient,
 };
@@ -38,13 +39,13 @@ use api::{
     capi::{FINALIZER, SubletCluster, SubletControlPlane, WATCH_FILTER},
 };
 use facts::Facts;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::{ApiResource, GroupVersionKind, PartialObjectMeta},
     runtime::{
-        Controller, controller,
-        reflector::{ObjectRef, Store},
+        Controller, WatchStreamExt, controller,
+        reflector::{self, ObjectRef, Store},
         watcher,
     },
 };
@@ -96,6 +97,11 @@ impl Decision {
             actions: vec![action],
             report: None,
         }
+    }
+
+    /// The merge patch of the status; `None` when there is nothing new to say.
+    fn patch(&self, seen: &Facts) -> Option<Value> {
+        self.report.as_ref()?.patch(seen)
     }
 
     fn say(report: Report) -> Self {
@@ -170,7 +176,9 @@ pub(crate) fn clusters() -> ApiResource {
 async fn look_after<K: Role, Other: Role>(client: &Client, filter: Option<&str>) {
     let all = watcher::Config::default().page_size(PAGE);
     let own = those_of(filter, all.clone());
-    let controller = Controller::new(Api::<K>::all(client.clone()), own);
+    let (reader, writer) = reflector::store();
+    let own = watcher(Api::<K>::all(client.clone()), own).default_backoff();
+    let controller = Controller::for_stream(news::beside_status(own.reflect(writer)), reader);
     let (of_cluster, of_other) = (controller.store(), controller.store());
     let clusters = clusters();
     let passes = controller
@@ -188,9 +196,8 @@ async fn look_after<K: Role, Other: Role>(client: &Client, filter: Option<&str>)
             },
             clusters,
         )
-        .watches(
-            Api::<PartialObjectMeta<VirtualControlPlane>>::all(client.clone()),
-            all.clone(),
+        .watches_stream(
+            news::of_tenants(every::<VirtualControlPlane>(client, &all)),
             |vcp| {
                 let namespace = vcp.namespace().unwrap_or_default();
                 owner::names(&vcp.metadata, &K::group(&()), K::KIND.kind)
@@ -199,9 +206,8 @@ async fn look_after<K: Role, Other: Role>(client: &Client, filter: Option<&str>)
                     .collect::<Vec<_>>()
             },
         )
-        .watches(
-            Api::<PartialObjectMeta<Other>>::all(client.clone()),
-            all,
+        .watches_stream(
+            news::beside_status(every::<PartialObjectMeta<Other>>(client, &all)),
             move |other| {
                 let clusters = owner::clusters(&other.metadata);
                 belonging(&of_other, other.namespace().as_deref(), &clusters)
@@ -226,6 +232,17 @@ async fn look_after<K: Role, Other: Role>(client: &Client, filter: Option<&str>)
             std::future::ready(())
         })
         .await;
+}
+
+/// All objects of a kind, as they come, change and go.
+fn every<K>(
+    client: &Client,
+    all: &watcher::Config,
+) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    watcher(Api::<K>::all(client.clone()), all.clone()).default_backoff()
 }
 
 /// Objects that are this provider's: all, or those with that value of the watch filter's label.
@@ -260,15 +277,20 @@ async fn reconcile<K: Role>(
 ) -> Result<controller::Action, Error> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     for _ in 0..ROUNDS {
-        let Some(seen) = facts::look(&cluster, K::KIND, &namespace, &name).await? else {
+        let Some(mut seen) = facts::look(&cluster, K::KIND, &namespace, &name).await? else {
             return Ok(controller::Action::await_change());
         };
-        let decision = K::decide(&seen);
+        let mut decision = K::decide(&seen);
         if decision.actions.is_empty() {
-            if let Some(patch) = decision.report.and_then(|report| report.patch(&seen)) {
-                cluster.merge(&seen.object, "/status", patch).await?;
+            if let Some(patch) = decision.patch(&seen) {
+                seen.object = cluster.merge(&seen.object, "/status", patch).await?;
+                // Nobody tells of that write: it is asked here what follows from it.
+                decision = K::decide(&seen);
             }
-            return Ok(controller::Action::requeue(AGAIN));
+            if decision.actions.is_empty() && decision.patch(&seen).is_none() {
+                return Ok(controller::Action::requeue(AGAIN));
+            }
+            continue;
         }
         for action in decision.actions {
             tracing::debug!(kind = K::KIND.kind, namespace, name, ?action, "acting");

@@ -71,6 +71,32 @@ pub(crate) fn of_virtual_control_planes(
     })
 }
 
+/// VirtualControlPlanes as those see them who tell of them in their own status: all but what the syncer counts.
+pub(crate) fn of_tenants(
+    events: impl Stream<Item = watcher::Result<watcher::Event<VirtualControlPlane>>>,
+) -> impl Stream<Item = watcher::Result<VirtualControlPlane>> {
+    only(events, |vcp| Told::If(digest(&essence_of(vcp))))
+}
+
+/// Objects of which something else than the status has changed: that is for others to read.
+pub(crate) fn beside_status<K: Resource>(
+    events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
+) -> impl Stream<Item = watcher::Result<K>> {
+    only(events, |object: &K| {
+        let metadata = object.meta();
+        // The generation stands for the spec.
+        Told::If(digest(&json!([
+            metadata.uid,
+            metadata.generation,
+            metadata.labels,
+            metadata.annotations,
+            metadata.finalizers,
+            metadata.owner_references,
+            metadata.deletion_timestamp,
+        ])))
+    })
+}
+
 /// Pods and workloads of control planes, when something has changed that `essence` holds.
 pub(crate) fn of_parts(
     client: &Client,
@@ -273,6 +299,30 @@ mod tests {
         let essence = |pod: &DynamicObject| Told::If(digest(&pod.data["ip"]));
         let news = only(stream::iter(events.map(Ok)), essence);
         assert_eq!(told(news), ["1", "2", "5"]);
+    }
+
+    #[test]
+    fn a_status_is_no_news_and_a_spec_a_label_and_the_end_are() {
+        let cluster = |version: &str, generation: i64, label: &str, phase: &str| {
+            let body = json!({
+                "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Cluster",
+                "metadata": {
+                    "name": "blue", "namespace": "team", "resourceVersion": version,
+                    "generation": generation, "labels": {"a": label},
+                },
+                "status": {"phase": phase},
+            });
+            serde_json::from_value::<DynamicObject>(body).unwrap()
+        };
+        let events = [
+            Event::InitApply(cluster("1", 1, "x", "Pending")),
+            Event::Apply(cluster("2", 1, "x", "Provisioning")),
+            Event::Apply(cluster("3", 2, "x", "Provisioning")),
+            Event::Apply(cluster("4", 2, "y", "Provisioned")),
+            Event::Delete(cluster("5", 2, "y", "Deleting")),
+        ];
+        let news = beside_status(stream::iter(events.map(Ok)));
+        assert_eq!(told(news), ["1", "3", "4", "5"]);
     }
 
     #[test]

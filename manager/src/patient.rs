@@ -4,6 +4,7 @@
 //! change of anything else would be seen up to half a minute late. So such a watch keeps its failures to itself, and
 //! begins to tell once the kind is there.
 
+use crate::news;
 use futures::{Stream, StreamExt};
 use kube::{
     Api, Client,
@@ -13,7 +14,7 @@ use kube::{
 };
 use std::future::ready;
 
-/// The objects of a kind, whenever one of them comes, changes or goes.
+/// The objects of a kind, whenever one of them comes, goes, or changes in something else than its status.
 pub(crate) fn watch(
     client: &Client,
     kind: &ApiResource,
@@ -22,19 +23,18 @@ pub(crate) fn watch(
     let events = watcher(Api::all_with(client.clone(), kind), config).default_backoff();
     let kind = kind.kind.clone();
     let mut fails = false;
-    events
-        .filter_map(move |event| {
-            let failure = event.as_ref().err().map(|error| crate::args::whole(error));
-            if failure.is_some() != fails {
-                fails = failure.is_some();
-                match failure {
-                    Some(error) => tracing::warn!(kind, error, "can't be watched yet"),
-                    None => tracing::info!(kind, "is watched"),
-                }
+    let served = events.filter_map(move |event| {
+        let failure = event.as_ref().err().map(|error| crate::args::whole(error));
+        if failure.is_some() != fails {
+            fails = failure.is_some();
+            match failure {
+                Some(error) => tracing::warn!(kind, error, "can't be watched yet"),
+                None => tracing::info!(kind, "is watched"),
             }
-            ready(event.ok().map(Ok))
-        })
-        .touched_objects()
+        }
+        ready(event.ok().map(Ok))
+    });
+    news::beside_status(served)
 }
 
 #[cfg(test)]

@@ -21,9 +21,13 @@ use tenancy::{
 pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failure> {
     let rule = key.kind();
     let path = rule.resource().path(&key.namespace, &key.name);
-    let want = super_object(engine, tenant, key)
-        .await?
-        .and_then(|object| shown(engine, tenant, key, &object));
+    let want = if is_withheld(engine, tenant, key) {
+        tenant.up.take(key);
+        None
+    } else {
+        let object = super_object(engine, tenant, key).await?;
+        object.and_then(|object| shown(engine, tenant, key, &object))
+    };
     let have = match read(&tenant.cluster, &path).await {
         // The tenant doesn't serve the kind; when it does, its first list brings all keys back.
         Err(Failure::Api(Error::NotServed)) => return Ok(()),
@@ -88,6 +92,15 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
         }
     });
     Ok(())
+}
+
+/// Whether the tenant isn't shown the object whatever it holds: of what a super cluster has, definitions of resources
+/// above all, most is offered to few, and is read for those alone.
+fn is_withheld(engine: &Engine, tenant: &Tenant, key: &Key) -> bool {
+    let rule = key.kind();
+    let may = |labelled| tenant.with_cx(|cx| rule.may_be_shown(&key.name, labelled, cx));
+    rule.super_watch() == SuperWatch::Published
+        && engine.offered.is_labelled(key).is_some_and(|it| !may(it))
 }
 
 /// The super object of the newest event, or else a live read.

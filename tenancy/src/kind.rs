@@ -334,6 +334,12 @@ pub trait Kind: Sync {
         vec![]
     }
 
+    /// Whether the tenant may see a super object as far as its name tells, and whether it is labelled for all tenants;
+    /// one that it may not see needn't be read.
+    fn may_be_shown(&self, _name: &str, _labelled: bool, _cx: &Cx<'_>) -> bool {
+        true
+    }
+
     /// For kinds whose objects have no owner (every [`SuperWatch`] but [`SuperWatch::Owned`]): the tenant's
     /// object, in `namespace`, for a super object; `None` when this tenant doesn't see it.
     fn publish(&self, _super_object: &Object, _namespace: &str, _cx: &Cx<'_>) -> Option<Object> {

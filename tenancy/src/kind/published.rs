@@ -277,22 +277,26 @@ impl Kind for Published {
         Ok(None)
     }
 
+    fn may_be_shown(&self, name: &str, labelled: bool, cx: &Cx<'_>) -> bool {
+        let is_offered = || cx.tenant.offers.includes(self.resource, name, labelled);
+        let crosses = |resource: &CustomResource| resource.name == name;
+        match self.shown {
+            Shown::Offered => is_offered(),
+            Shown::Definition => is_offered() || cx.tenant.custom.iter().any(crosses),
+            Shown::OfStorageClass => true,
+        }
+    }
+
     fn publish(&self, object: &Object, namespace: &str, cx: &Cx<'_>) -> Option<Object> {
         let name = object.name();
-        let is_shown = match self.shown {
-            Shown::Offered | Shown::Definition => {
-                let crosses = |resource: &CustomResource| resource.name == name;
-                matches!(self.shown, Shown::Definition) && cx.tenant.custom.iter().any(crosses)
-                    || cx
-                        .tenant
-                        .offers
-                        .includes(self.resource, name, offer::is_labelled(object))
-            }
-            Shown::OfStorageClass => cx.facts.is_offered(
-                STORAGE_CLASS.resource.kind,
-                object.text("/storageClassName")?,
-            ),
-        };
+        let is_shown = self.may_be_shown(name, offer::is_labelled(object), cx)
+            && match self.shown {
+                Shown::Offered | Shown::Definition => true,
+                Shown::OfStorageClass => cx.facts.is_offered(
+                    STORAGE_CLASS.resource.kind,
+                    object.text("/storageClassName")?,
+                ),
+            };
         if !is_shown {
             return None;
         }

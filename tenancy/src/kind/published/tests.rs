@@ -318,3 +318,25 @@ fn a_withdrawn_definition_stays() {
     ));
     assert_eq!(STORAGE_CLASS.withdrawal(&have), Withdrawal::Delete);
 }
+
+#[test]
+fn a_name_and_a_label_tell_which_object_is_not_read_at_all() {
+    let mut tenant = tenant();
+    let facts = Answers::default();
+    let may = |tenant: &crate::tenant::Tenant, kind: &Published, name: &str, labelled: bool| {
+        let cx = Cx {
+            tenant,
+            facts: &facts,
+        };
+        kind.may_be_shown(name, labelled, &cx)
+    };
+    assert!(may(&tenant, &PRIORITY_CLASS, "high", true));
+    assert!(!may(&tenant, &PRIORITY_CLASS, "high", false));
+    // What it is comes from its StorageClass.
+    assert!(may(&tenant, &CSI_STORAGE_CAPACITY, "any", false));
+    assert!(!may(&tenant, &DEFINITION, "widgets.example.com", false));
+    let named = json!({"name": "widgets.example.com", "version": "v1", "kind": "Widget"});
+    tenant.custom = vec![serde_json::from_value(named).unwrap()];
+    assert!(may(&tenant, &DEFINITION, "widgets.example.com", false));
+    assert!(!may(&tenant, &DEFINITION, "gadgets.example.com", false));
+}
