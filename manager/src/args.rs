@@ -46,7 +46,7 @@ use tenancy::slice::Slice;
 /// Passes that run at once: one tenant that doesn't answer must not hold up the others.
 const CONCURRENCY: u16 = 16;
 /// Events of one control plane that come together make one pass.
-const DEBOUNCE: Duration = Duration::from_millis(20);
+const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Objects per page of a watch's first list.
 const PAGE: u32 = 200;
 

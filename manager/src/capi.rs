@@ -57,7 +57,7 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 /// Passes of one kind that run at once.
 const CONCURRENCY: u16 = 16;
 /// Events of one object that come together make one pass.
-const DEBOUNCE: Duration = Duration::from_millis(10);
+const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Objects per page of a watch's first list.
 const PAGE: u32 = 200;
 /// Rounds within a pass: more than a new object needs.
