@@ -34,6 +34,14 @@ pub struct PodNetwork {
     #[schemars(length(max = 16), inner(length(max = 43)))]
     pub cluster_ranges: Vec<String>,
 
+    /// Networks of the super cluster's nodes. Tenants that may be `privileged` see the addresses of nodes that lie in them, and
+    /// their pods and these nodes reach each other: node ports and pods on the network of their node work then. It opens
+    /// nothing for other tenants.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(validation = Rule::new("self.all(r, isCIDR(r))").message("nodeRanges are networks such as 10.0.0.0/24"))]
+    #[schemars(length(max = 16), inner(length(max = 43)))]
+    pub node_ranges: Vec<String>,
+
     /// DNS servers that tenants' CoreDNS may ask for names outside, such as `10.0.0.2/32`; the pods `k8s-app: kube-dns` of
     /// the super cluster's kube-system when left out.
     #[serde(default, rename = "upstreamDNS", skip_serializing_if = "Vec::is_empty")]

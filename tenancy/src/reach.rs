@@ -27,6 +27,8 @@ pub struct Reach {
     pub ingress_namespaces: Vec<String>,
     /// Namespaces of the platform whose pods the tenant's may reach.
     pub egress_namespaces: Vec<String>,
+    /// Networks of nodes, for tenants that may have them: see [`crate::tenant::Tenant::node_ranges`].
+    pub nodes: Vec<Block>,
     /// DNS servers for names outside; the super cluster's own pods when empty.
     pub upstream_dns: Vec<Block>,
     openings: Vec<Opening>,
@@ -75,6 +77,7 @@ impl Reach {
         Self {
             ingress_namespaces: class.ingress_namespaces.clone(),
             egress_namespaces: class.egress_namespaces.clone(),
+            nodes: blocks(&class.node_ranges),
             upstream_dns: blocks(&class.upstream_dns),
             openings,
             cluster,

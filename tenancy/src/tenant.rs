@@ -1,6 +1,7 @@
 //! Whose object, and which: the newtypes that a caller could otherwise swap.
 
 use crate::{
+    block::Block,
     offer::Offers,
     pod_rules::PodRules,
     quota::amount::Amounts,
@@ -102,6 +103,19 @@ pub struct Tenant {
     pub offers: Offers,
     /// Custom resources that cross, as its class defines them.
     pub custom: Vec<CustomResource>,
+}
+
+impl Tenant {
+    /// Networks of nodes whose addresses the tenant sees, and which its pods and they reach each other in.
+    ///
+    /// A pod on its node's network comes from there and goes wherever the node goes, so this gives nothing to a tenant that
+    /// may have such pods; all others get nothing.
+    pub fn node_ranges(&self) -> &[Block] {
+        match self.pod_security {
+            PodSecurity::Privileged => &self.reach.nodes,
+            PodSecurity::Baseline | PodSecurity::Restricted => &[],
+        }
+    }
 }
 
 /// An object by its coordinates in the tenant; both directions are worked by it.

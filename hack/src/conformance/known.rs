@@ -20,18 +20,6 @@ const IN_TENANTS: &[(&str, &str)] = &[
         "StatefulSet Basic StatefulSet functionality [StatefulSetBasic] Should recreate evicted statefulset",
         "its first pod goes around the scheduler by spec.nodeName, which no tenant may",
     ),
-    (
-        "Networking Granular Checks: Pods should function for node-pod communication",
-        "a pod that shares its node's network comes from the node's address, which no namespace of a tenant lets in",
-    ),
-    (
-        "session affinity work for NodePort service",
-        "a virtual node tells no address of the real one, so that nobody can ask for its ports",
-    ),
-    (
-        "switch session affinity for NodePort service",
-        "a virtual node tells no address of the real one, so that nobody can ask for its ports",
-    ),
 ];
 
 /// Why a spec that fails is expected to; `None` when it is a fault.

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::Tier;
-use crate::{binaries, cargo, paths, run};
+use crate::{binaries, cargo, paths, run, super_cluster::layout::NODE_NETWORK};
 
 /// A class that the suite's tenants have.
 pub(crate) struct Class {
@@ -120,6 +120,8 @@ fn apply(class: &Class) -> Result<()> {
     }
     if class.trusted {
         spec["podSecurity"] = "privileged".into();
+        // Specs ask nodes for their ports, and pods on the network of their node ask others.
+        spec["podNetwork"]["nodeRanges"] = json!([NODE_NETWORK]);
     }
     let object = json!({
         "apiVersion": "sublet.dev/v1alpha1", "kind": "ControlPlaneClass",

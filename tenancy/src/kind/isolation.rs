@@ -5,7 +5,7 @@
 //! pods that none does. A pod without the labels reaches nobody and is reached by nobody.
 
 use super::{Cx, Resource, down::policy};
-use crate::{meta, naming, object::Object, reach::Open, selector};
+use crate::{block::Block, meta, naming, object::Object, reach::Open, selector};
 use api::keys;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -219,6 +219,7 @@ pub(super) fn from_everybody(cx: &Cx<'_>) -> Vec<Value> {
         proxy(),
     ];
     peers.extend(platform(&cx.tenant.reach.ingress_namespaces));
+    peers.extend(nodes(cx));
     peers
 }
 
@@ -226,6 +227,7 @@ pub(super) fn from_everybody(cx: &Cx<'_>) -> Vec<Value> {
 pub(super) fn to_everybody(ports: &Value, cx: &Cx<'_>) -> Vec<Value> {
     let mut peers = vec![json!({"namespaceSelector": own_namespaces(cx)})];
     peers.extend(platform(&cx.tenant.reach.egress_namespaces));
+    peers.extend(nodes(cx));
     let mut rules = to(peers, cx.tenant.reach.everything(), ports);
     rules.extend(to_api_server(ports, cx));
     rules.extend(to_dns(ports, cx));
@@ -314,6 +316,15 @@ fn platform(namespaces: &[String]) -> Option<Value> {
     (!namespaces.is_empty()).then(|| json!({"namespaceSelector": named(namespaces)}))
 }
 
+/// Nodes that the tenant's pods reach, and are reached from.
+fn nodes<'a>(cx: &Cx<'a>) -> impl Iterator<Item = Value> + 'a {
+    cx.tenant.node_ranges().iter().map(block)
+}
+
+fn block(block: &Block) -> Value {
+    json!({"ipBlock": {"cidr": block.to_string()}})
+}
+
 fn upstream_dns(cx: &Cx<'_>) -> Value {
     let servers = &cx.tenant.reach.upstream_dns;
     let peers: Vec<Value> = if servers.is_empty() {
@@ -322,7 +333,6 @@ fn upstream_dns(cx: &Cx<'_>) -> Value {
             "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
         })]
     } else {
-        let block = |block: &crate::block::Block| json!({"ipBlock": {"cidr": block.to_string()}});
         servers.iter().map(block).collect()
     };
     json!({"to": peers, "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]})

@@ -1,6 +1,7 @@
 //! Virtual nodes: what a tenant sees of the super cluster's nodes.
 //!
-//! A node is published by allow-list: no provider ID, no images, no addresses of the real host. Heartbeats are left
+//! A node is published by allow-list: no provider ID, no images, and addresses of the real host only to tenants that may use
+//! its network anyhow and whose class says where nodes are. Heartbeats are left
 //! out, so that a node that only says it is alive costs no write in any tenant.
 
 use super::{Cx, Kind, Refused, Resource, SuperWatch, Upward, UpwardVerb};
@@ -95,13 +96,7 @@ impl Kind for Node {
         let status = node.at("/status").unwrap_or(&Value::Null);
         let mut seen = pick(status, &["capacity", "allocatable"]);
         seen.insert("conditions".into(), conditions(status));
-        seen.insert(
-            "addresses".into(),
-            json!([
-                {"type": "Hostname", "address": naming::node_host(node.name())},
-                {"type": "InternalDNS", "address": naming::node_address(node.name()).to_string()},
-            ]),
-        );
+        seen.insert("addresses".into(), addresses(node, status, cx));
         seen.insert(
             "daemonEndpoints".into(),
             json!({"kubeletEndpoint": {"Port": naming::KUBELET_PORT}}),
@@ -198,6 +193,27 @@ fn conditions(status: &Value) -> Value {
     scrubbed.collect()
 }
 
+/// Where the proxy serves its kubelet, which comes first, and where its ports are for a tenant that may know.
+fn addresses(node: &Object, status: &Value, cx: &Cx<'_>) -> Value {
+    let own = [
+        json!({"type": "Hostname", "address": naming::node_host(node.name())}),
+        json!({"type": "InternalDNS", "address": naming::node_address(node.name()).to_string()}),
+    ];
+    let all = status.get("addresses").and_then(Value::as_array);
+    let is_shown = |address: &&Value| {
+        let text = address["address"].as_str().unwrap_or_default();
+        let ip = text.parse::<std::net::IpAddr>().ok();
+        let ranges = cx.tenant.node_ranges();
+        ["InternalIP", "ExternalIP"]
+            .iter()
+            .any(|kind| address["type"] == *kind)
+            && ip.is_some_and(|ip| ranges.iter().any(|range| range.has(ip)))
+    };
+    let shown = all.into_iter().flatten().filter(is_shown);
+    let shown = shown.map(|address| Value::Object(pick(address, &["type", "address"])));
+    own.into_iter().chain(shown).collect()
+}
+
 fn node_info(status: &Value) -> Value {
     // The API's validation asks for all fields of nodeInfo; what isn't published is empty.
     let mut info = pick(status.get("nodeInfo").unwrap_or(&Value::Null), &NODE_INFO);
@@ -263,6 +279,50 @@ mod tests {
             seen.at("/status/conditions/0/lastHeartbeatTime"),
             Some(&json!("t1"))
         );
+    }
+
+    #[test]
+    fn addresses_of_nodes_are_shown_where_the_class_says_and_the_tenant_may_use_them_anyhow() {
+        let facts = Answers::default();
+        let shown = |level, ranges: &[&str]| {
+            let mut tenant = tenant();
+            tenant.pod_security = level;
+            let network = api::PodNetwork {
+                node_ranges: ranges.iter().map(|range| (*range).to_owned()).collect(),
+                ..api::PodNetwork::default()
+            };
+            tenant.reach = crate::reach::Reach::of(&network, None);
+            let mut node = node();
+            node.value_mut()["status"]["addresses"] = json!([
+                {"type": "Hostname", "address": "real-name"},
+                {"type": "InternalIP", "address": "10.0.0.1", "more": "x"},
+                {"type": "ExternalIP", "address": "198.51.100.1"},
+                {"type": "InternalIP", "address": "no address"},
+            ]);
+            let cx = Cx {
+                tenant: &tenant,
+                facts: &facts,
+            };
+            let seen = Node.publish(&node, "", &cx).unwrap();
+            let all = seen.at("/status/addresses").unwrap().as_array().unwrap();
+            assert_eq!(
+                all[0]["type"], "Hostname",
+                "where its kubelet is comes first"
+            );
+            assert_eq!(all[1]["type"], "InternalDNS");
+            all[2..].to_vec()
+        };
+        let internal = json!({"type": "InternalIP", "address": "10.0.0.1"});
+        let external = json!({"type": "ExternalIP", "address": "198.51.100.1"});
+        let (privileged, baseline) = (api::PodSecurity::Privileged, api::PodSecurity::Baseline);
+        let both = [internal, external];
+        assert_eq!(shown(privileged, &["10.0.0.0/24"]), both[..1]);
+        let ranges = ["10.0.0.0/8", "198.51.100.0/24"];
+        assert_eq!(shown(privileged, &ranges), both);
+        let none: [Value; 0] = [];
+        assert_eq!(shown(privileged, &[]), none);
+        assert_eq!(shown(privileged, &["10.1.0.0/24", "nonsense"]), none);
+        assert_eq!(shown(baseline, &["10.0.0.0/24"]), none);
     }
 
     #[test]

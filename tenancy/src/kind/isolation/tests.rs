@@ -202,6 +202,34 @@ fn a_class_opens_what_it_names() {
 }
 
 #[test]
+fn pods_and_nodes_reach_each_other_in_privileged_tenants_of_a_class_that_says_where_nodes_are() {
+    let nodes = json!({"ipBlock": {"cidr": "10.0.0.0/24"}});
+    let network = PodNetwork {
+        node_ranges: vec!["10.0.0.0/24".into()],
+        ..PodNetwork::default()
+    };
+    let opened = |level| {
+        let mut tenant = tenant();
+        tenant.reach = Reach::of(&network, None);
+        tenant.pod_security = level;
+        let facts = Answers::default();
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &facts,
+        };
+        let has_it = |peers: &Value| peers.as_array().unwrap().contains(&nodes);
+        let policies = of_namespace("web", "twin", &cx);
+        [
+            has_it(policies[1].at("/spec/ingress/0/from").unwrap()),
+            has_it(policies[2].at("/spec/egress/0/to").unwrap()),
+        ]
+    };
+    assert_eq!(opened(api::PodSecurity::Privileged), [true; 2]);
+    assert_eq!(opened(api::PodSecurity::Baseline), [false; 2]);
+    assert_eq!(opened(api::PodSecurity::Restricted), [false; 2]);
+}
+
+#[test]
 fn a_service_with_a_port_outside_opens_that_of_its_pods_unless_the_tenant_rules_them() {
     let service = |kind: &str| {
         parsed(json!({
