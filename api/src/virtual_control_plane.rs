@@ -58,7 +58,8 @@ pub struct VirtualControlPlaneSpec {
     #[serde(default = "default_class")]
     pub class_name: String,
 
-    /// Kubernetes version of the tenant, such as `1.36.3`; the class's first one when left out.
+    /// Kubernetes version of the tenant, such as `1.36.3`. When it is left out, the manager writes the class's first one
+    /// here as it makes the control plane; only a person changes it then. `1.36` follows the class's first `1.36` one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.matches('^v?1\\\\.[0-9]+(\\\\.[0-9]+)?$')")
         .message("spec.version is a Kubernetes version: write 1.36 or 1.36.3"))]

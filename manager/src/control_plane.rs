@@ -1,6 +1,6 @@
 //! A VirtualControlPlane read once, with its class's answers filled in; provisioning sees nothing else of it.
 
-use crate::{pki, sleep::Stage, stored::Limits};
+use crate::{pki, sleep::Stage, stored::Limits, version};
 use api::{
     ControlPlaneClass, ControlPlaneGroup, Dns, Egress, Endpoint, EtcdStorage, Images, Intervals,
     PartResources, VirtualControlPlane, capi, keys,
@@ -303,7 +303,7 @@ impl ControlPlane {
         let version = offer
             .versions
             .iter()
-            .find(|offered| wanted.is_none_or(|w| is_version(&offered.version, w)));
+            .find(|offered| wanted.is_none_or(|w| version::is(&offered.version, w)));
         let version = version.ok_or_else(|| Refusal::VersionNotOffered {
             class: spec.class_name.clone(),
             version: wanted.unwrap_or("(any)").to_owned(),
@@ -416,15 +416,6 @@ fn group_labels(namespace: &str, groups: &[ControlPlaneGroup]) -> BTreeMap<Strin
 /// Admission refuses these keys on groups; a label that slipped in must still not loosen a namespace.
 fn is_stampable(key: &str) -> bool {
     !key.starts_with(keys::PREFIX) && !key.starts_with("pod-security.kubernetes.io/")
-}
-
-/// Whether `offered` (`1.36.3`) is what `wanted` (`1.36.3`, `v1.36.3`, `1.36`) asks for.
-fn is_version(offered: &str, wanted: &str) -> bool {
-    let wanted = wanted.trim_start_matches('v');
-    offered == wanted
-        || offered
-            .strip_prefix(wanted)
-            .is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// Upgrades go one minor version at a time and never back: a newer API server may have written what an older can't read.

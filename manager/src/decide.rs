@@ -21,7 +21,7 @@ use crate::{
     status::Report,
     stored::{Limits, Used},
     tenant::{self, Tenant},
-    twin,
+    twin, version,
 };
 use api::{Phase, keys as marks};
 use jiff::Timestamp;
@@ -151,8 +151,10 @@ pub(crate) fn stored_limits(seen: &Seen) -> Limits {
 fn read_so_far(seen: &Seen) -> Option<ControlPlane> {
     let slice = seen.slice_claims.iter().find_map(claims::claimed_slice);
     let parsed = seen.owner.as_ref().zip(seen.class.as_ref()).zip(slice);
-    let parsed = parsed
-        .map(|((owner, class), slice)| ControlPlane::parse(owner, &seen.vcp, class, slice, &[]));
+    let parsed = parsed.map(|((owner, class), slice)| {
+        let class = version::with_what_runs(class, seen);
+        ControlPlane::parse(owner, &seen.vcp, &class, slice, &[])
+    });
     parsed.and_then(Result::ok)
 }
 
@@ -177,6 +179,12 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
         class: seen.vcp.spec.class_name.clone(),
         existing: seen.classes.clone(),
     })?;
+    if let Some(version) = version::to_record(seen, class) {
+        let patch = json!({"spec": {"version": version}});
+        return Ok(Decision::act(vec![Action::Patch(patch)]));
+    }
+    let fact = version::fact(class, seen);
+    let class = &*version::with_what_runs(class, seen);
     let slice = match settle_slice(seen, owner, class.spec.service_slice_prefix, system)? {
         Settled::Slice(slice) => slice,
         Settled::Not(actions) => return Ok(Decision::act(actions)),
@@ -195,7 +203,9 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     let now = config.and_then(|config| config.body["data"][apiserver::AUTHORIZERS].as_str());
     cp.authorizers = cp.authorizers_for(used(seen), now);
     cp.stage = sleep::stage(seen, &cp);
-    provision(seen, &cp, system)
+    let mut decision = provision(seen, &cp, system)?;
+    decision.report.conditions.extend(fact);
+    Ok(decision)
 }
 
 /// What the tenant stores, when that was counted.

@@ -55,6 +55,7 @@ mod act;
 mod claims;
 
 mod control_plane;
+mod version;
 
 mod groups;
 

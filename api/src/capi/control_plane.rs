@@ -64,7 +64,7 @@ pub struct SubletControlPlaneSpec {
         .message("spec.controlPlaneEndpoint can't change: Cluster API copies it once and never again"))]
     pub control_plane_endpoint: Option<ControlPlaneEndpoint>,
 
-    /// Kubernetes version, such as `v1.36.3`; the class's first one when left out.
+    /// Kubernetes version, such as `v1.36.3`; when left out, the class's first one at the time when it is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.matches('^v?1\\\\.[0-9]+(\\\\.[0-9]+)?$')")
         .message("spec.version is a Kubernetes version: write v1.36.3"))]

@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// ControlPlaneClass that gives defaults and ceilings
     #[arg(long, value_name = "NAME", default_value = "default")]
     class: String,
-    /// Kubernetes version, such as 1.36 or 1.36.3; the class's first one when left out
+    /// Kubernetes version, such as 1.36.3, or 1.36 for the class's newest of it; the class's first one when left out
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
     /// Number of API servers

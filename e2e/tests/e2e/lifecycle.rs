@@ -58,6 +58,12 @@ async fn lives_and_goes(tenant: &Tenant) -> anyhow::Result<()> {
         "{}",
         vcp["spec"]
     );
+    // Written there when it was made: another offer of the class doesn't upgrade it.
+    ensure!(
+        vcp["spec"]["version"] == vcp["status"]["version"],
+        "{}",
+        vcp["spec"]
+    );
     let version = tenant
         .side
         .request(http::Method::GET, "/version", None)

@@ -17,6 +17,7 @@ const SYSTEM: &str = "sublet-system";
 pub(crate) fn seen() -> Seen {
     let mut vcp = vcp();
     vcp.metadata.finalizers = Some(vec![marks::FINALIZER.into()]);
+    vcp.spec.version = Some("1.36.3".into());
     seen_as(vcp)
 }
 
@@ -96,12 +97,13 @@ pub(crate) fn play(seen: &mut Seen, actions: Vec<Action>) -> Vec<String> {
                 continue;
             }
             Action::Patch(patch) => {
-                let cidr = patch
-                    .pointer("/spec/network/serviceCIDR")
-                    .unwrap()
-                    .as_str()
-                    .unwrap()
-                    .to_owned();
+                let text = |pointer: &str| patch.pointer(pointer)?.as_str().map(str::to_owned);
+                if let Some(version) = text("/spec/version") {
+                    said.push(format!("patch {version}"));
+                    seen.vcp.spec.version = Some(version);
+                    continue;
+                }
+                let cidr = text("/spec/network/serviceCIDR").unwrap();
                 said.push(format!("patch {cidr}"));
                 seen.vcp.spec.network.service_cidr = Some(cidr);
                 continue;
