@@ -267,6 +267,11 @@ pub struct Endpoint {
 pub struct External {
     /// Secret beside the VirtualControlPlane that holds a kubeconfig for the tenant.
     pub kubeconfig_secret_ref: SecretRef,
+    /// Where that API server reaches the way out of Sublet's proxy, and by it the kubelets of virtual nodes. All files that
+    /// it takes for that are then in the Secret `NAME-way-out`; without it `kubectl logs`, `exec`, `attach`,
+    /// `port-forward` and `top` don't work in the tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way_out: Option<Endpoint>,
 }
 
 /// A super cluster that is another one than the cluster that this object is in.
@@ -424,7 +429,7 @@ pub struct VirtualControlPlaneStatus {
     pub observed_generation: Option<i64>,
     /// Conditions by type: `Ready`, `ControlPlaneReady`, `EtcdReady`, `APIServerReady`, `DNSReady`, `Synced`,
     /// `IdentityConflict`, `DeletionsHeld`, `TenantIdentityChanged`, `CertificatesAvailable`, `SuperClusterReachable`, `StoredWithinLimits`,
-    /// `Sleeping`, `SleepRefused`.
+    /// `Sleeping`, `SleepRefused`, `WayOutOffered`, `VersionOffered`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

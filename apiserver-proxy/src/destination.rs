@@ -6,7 +6,7 @@
 
 use crate::index::Tenant;
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
 };
 use tenancy::naming;
@@ -120,7 +120,7 @@ pub(crate) fn judge(
 ) -> Result<IpAddr, Refusal> {
     let address = address.to_canonical();
     let own_api = tenant.api_address == Some(address) && port == 443
-        || tenant.backend.ip() == address && tenant.backend.port() == port;
+        || tenant.backend == Some(SocketAddr::new(address, port));
     let may = own_api
         || places.is_pod(tenant, address)
         || places.is_service(tenant, address, port)

@@ -231,11 +231,13 @@ impl Index {
     }
 
     /// The tenant that clients mean by a server name. Its own name comes first; a host that several tenants ask for
-    /// belongs to the one that asked first.
+    /// belongs to the one that asked first. Those whose clients go elsewhere aren't among them.
     pub(crate) fn tenant_by_server_name(&self, name: &str) -> Option<Arc<Tenant>> {
         let known = self.known.read();
         let own = naming::tenant_of_host(name);
-        let found = known.tenants.values().filter(|tenant| match &own {
+        let served = known.tenants.values();
+        let served = served.filter(|tenant| tenant.backend.is_some());
+        let found = served.filter(|tenant| match &own {
             Some(id) => tenant.id == *id,
             None => tenant.host.as_deref() == Some(name),
         });

@@ -109,7 +109,10 @@ impl Door {
         moved: &Moved,
     ) -> io::Result<&'static str> {
         let began = Instant::now();
-        let Some(mut server) = dial(tenant.backend, until).await else {
+        let Some(backend) = tenant.backend else {
+            return Ok("unreachable");
+        };
+        let Some(mut server) = dial(backend, until).await else {
             return Ok("unreachable");
         };
         accept::prepare(&server);

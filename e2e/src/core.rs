@@ -170,7 +170,10 @@ async fn token(above: &Side) -> anyhow::Result<String> {
 }
 
 /// The address of this machine by which the API server at `server` reaches it: the one that packets to it leave from.
-fn seen_from(server: &str) -> anyhow::Result<IpAddr> {
+///
+/// # Errors
+/// When `server` isn't an `https` URL, or no packet would find a way there.
+pub fn seen_from(server: &str) -> anyhow::Result<IpAddr> {
     let host = server.strip_prefix("https://").context("it speaks TLS")?;
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     socket.connect(host)?;

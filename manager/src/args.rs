@@ -121,7 +121,6 @@ impl Args {
         let telemetry = tokio::spawn(telemetry::serve(listener, shown.clone()));
 
         let cluster = Cluster::new(client.clone());
-        let certificate = tokio::spawn(proxy::keep(cluster.clone(), namespace.clone()));
         let provider = if cluster_api {
             Provider::On
         } else {
@@ -130,7 +129,7 @@ impl Args {
         let limit = Limit::new(starts_at_once);
         let visits = Arc::new(Visits::default());
         let observer = Observer::new(
-            cluster,
+            cluster.clone(),
             namespace.clone(),
             service_cidr,
             provider,
@@ -146,6 +145,8 @@ impl Args {
         let marks = Api::namespaced(client.clone(), &namespace);
         let controller = controller(&client, (&namespace, visits.clone()), provider, limit, own);
         tokio::spawn(visits::tidy(visits, controller.store(), marks));
+        let certificate = proxy::keep(cluster, namespace.clone(), controller.store());
+        let certificate = tokio::spawn(certificate);
         let store = controller.store();
         let listed = async move {
             if store.wait_until_ready().await.is_ok() {

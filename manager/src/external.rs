@@ -2,7 +2,7 @@
 
 use crate::{
     control_plane::{Owner, Refusal, given_slice},
-    decide::{Action, Decision, Settled, settle_slice},
+    decide::{Action, Decision, Settled, push_unmet, settle_slice},
     kubeconfig::{Access, Error},
     object::{Object, SECRET},
     observe::Seen,
@@ -15,6 +15,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::json;
 use std::time::Duration;
 use tenancy::naming;
+
+pub(crate) mod way_out;
 
 /// What comes next for an external tenant whose identity is claimed.
 pub(crate) fn decide(
@@ -59,21 +61,16 @@ pub(crate) fn decide(
         facts[0].message =
             "spec.network.serviceCIDR isn't set: ClusterIP Services aren't synced".into();
     }
-    let report = Report::summed_up(
+    let mut report = Report::summed_up(
         seen,
         facts,
         vec![("endpoint", json!(access.server))],
         Duration::from_secs(60),
     );
-    let unmet = !seen
-        .syncer_secret
-        .as_ref()
-        .is_some_and(|have| copy.is_met_by(have));
-    let actions = if unmet {
-        vec![Action::Apply(copy)]
-    } else {
-        vec![]
-    };
+    let (mut actions, offer) = way_out::decide(seen, owner, external.way_out.as_ref(), system)?;
+    // It syncs without: not ready is only what doesn't sync.
+    report.conditions.push(offer);
+    push_unmet(&mut actions, copy, seen.syncer_secret.as_ref());
     Ok(Decision { actions, report })
 }
 

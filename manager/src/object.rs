@@ -235,8 +235,19 @@ impl Objects {
         self.0.get(&(kind, name.to_owned()))
     }
 
+    #[cfg(test)]
+    pub(crate) fn remove(&mut self, kind: Kind, name: &str) {
+        self.0.remove(&(kind, name.to_owned()));
+    }
+
     pub(crate) fn of(&self, kind: Kind) -> impl Iterator<Item = &Object> {
         self.0.values().filter(move |object| object.kind == kind)
+    }
+}
+
+impl Extend<Object> for Objects {
+    fn extend<I: IntoIterator<Item = Object>>(&mut self, objects: I) {
+        objects.into_iter().for_each(|object| self.insert(object));
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{
     cluster::{self, Cluster},
     control_plane::Owner,
     endpoint,
+    external::way_out,
     kubeconfig::{self, Access},
     news::OwnWords,
     object::{
@@ -96,6 +97,8 @@ pub(crate) struct Seen {
     pub(crate) syncer_secret: Option<Object>,
     /// The kubeconfig of an external tenant.
     pub(crate) external_secret: Option<Object>,
+    /// Secrets of an external tenant's way to the proxy, whoever they belong to.
+    pub(crate) way_out: Objects,
     /// What the proxy is told of it.
     pub(crate) route: Option<Object>,
     /// The proxy, once it can be reached.
@@ -149,7 +152,16 @@ impl Seen {
     /// The Secret of the authority that signs what is ordered.
     pub(crate) fn authority_of(&self, order: &Order) -> Option<&Object> {
         match &order.material {
-            Material::Leaf(leaf) => self.objects.get(SECRET, leaf.authority.secret()),
+            Material::Leaf(leaf) => {
+                let inside = self.objects.get(SECRET, leaf.authority.secret());
+                // An external tenant's lies beside what it signs.
+                let beside = || {
+                    let owner = self.owner.as_ref()?;
+                    let [authority, ..] = way_out::secrets(owner);
+                    self.way_out.get(SECRET, &authority)
+                };
+                inside.or_else(beside)
+            }
             _ => None,
         }
     }
@@ -263,6 +275,7 @@ impl Observer {
             way: None,
             syncer_secret: None,
             external_secret: None,
+            way_out: Objects::default(),
             route: None,
             proxy: None,
             zones: vec![],
@@ -325,6 +338,13 @@ impl Observer {
                     .cluster
                     .get(SECRET, Some(&owner.namespace), secret)
                     .await?;
+                if external.way_out.is_some() || seen.route.is_some() {
+                    for secret in way_out::secrets(&owner) {
+                        let found = self.cluster.get(SECRET, Some(&owner.namespace), &secret);
+                        seen.way_out.extend(found.await?);
+                    }
+                    seen.proxy = self.proxy().await?;
+                }
             }
         }
         if seen.vcp.metadata.deletion_timestamp.is_some() {

@@ -5,14 +5,16 @@
 
 use crate::{
     cluster::{self, Cluster},
+    external::way_out,
     object::{Object, SECRET, SERVICE},
     pki::{self, Authority, Form, Leaf, Material, Order, Usage},
     provision::figures,
 };
-use api::{Endpoint, keys};
+use api::{Endpoint, VirtualControlPlane, keys};
 use jiff::Timestamp;
+use kube::runtime::reflector::Store;
 use serde_json::json;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use tenancy::naming;
 
 /// How often the certificate's age is looked at.
@@ -58,6 +60,11 @@ pub(crate) enum Error {
     NoService(&'static str),
 }
 
+/// The watch of VirtualControlPlanes has ended for good.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody tells of VirtualControlPlanes any more")]
+pub(crate) struct Gone;
+
 /// Looks at the proxy's Services and authority; `None` while one is missing.
 pub(crate) async fn look(cluster: &Cluster, system: &str) -> Result<Option<Proxy>, cluster::Error> {
     let system = Some(system);
@@ -84,10 +91,18 @@ pub(crate) async fn look(cluster: &Cluster, system: &str) -> Result<Option<Proxy
 }
 
 /// Makes the proxy's certificate and renews it, until the task is dropped.
-pub(crate) async fn keep(cluster: Cluster, system: String) {
+pub(crate) async fn keep(
+    cluster: Cluster,
+    system: String,
+    tenants: Store<VirtualControlPlane>,
+) -> Result<(), Gone> {
+    // Before all tenants are known, hosts would be missing.
+    tenants.wait_until_ready().await.map_err(|_| Gone)?;
     let mut failing = false;
     loop {
-        let wait = match renew(&cluster, &system).await {
+        let known = tenants.state();
+        let hosts = hosts(known.iter().map(AsRef::as_ref));
+        let wait = match renew(&cluster, &system, &hosts).await {
             Ok(()) => {
                 failing = false;
                 ROUND
@@ -103,12 +118,23 @@ pub(crate) async fn keep(cluster: Cluster, system: String) {
     }
 }
 
-async fn renew(cluster: &Cluster, system: &str) -> Result<(), Error> {
+/// Hosts by which API servers that Sublet doesn't run reach the way out. What no certificate may carry is left out; its
+/// VirtualControlPlane is told.
+fn hosts<'a>(tenants: impl Iterator<Item = &'a VirtualControlPlane>) -> BTreeSet<String> {
+    let asked = tenants.filter_map(|vcp| vcp.spec.external.as_ref()?.way_out.as_ref());
+    let hosts = asked.map(|asked| &asked.host);
+    hosts
+        .filter(|host| way_out::is_host(host))
+        .cloned()
+        .collect()
+}
+
+async fn renew(cluster: &Cluster, system: &str, hosts: &BTreeSet<String>) -> Result<(), Error> {
     let service = cluster.get(SERVICE, Some(system), keys::PROXY).await?;
     let service = service.and_then(|service| address(&service));
     let service = service.ok_or(Error::NoService(keys::PROXY))?;
     let (now, mut signer) = (Timestamp::now(), None);
-    for order in orders(system, &service) {
+    for order in orders(system, &service, hosts) {
         let existing = cluster.get(SECRET, Some(system), &order.name).await?;
         let current = if pki::is_due(&order, existing.as_ref(), signer.as_ref(), now) {
             let secret = pki::issue(&order, signer.as_ref(), now)?;
@@ -127,7 +153,7 @@ async fn renew(cluster: &Cluster, system: &str) -> Result<(), Error> {
 }
 
 /// The authority, then what it signs, then the one that the proxy signs with itself.
-fn orders(system: &str, address: &str) -> [Order; 3] {
+fn orders(system: &str, address: &str, hosts: &BTreeSet<String>) -> [Order; 3] {
     let order = |name: &str, material| Order {
         namespace: system.to_owned(),
         name: name.to_owned(),
@@ -136,17 +162,21 @@ fn orders(system: &str, address: &str) -> [Order; 3] {
         secret_type: pki::OPAQUE,
         identity: "sublet".into(),
     };
+    let mut names = vec![
+        naming::node_host_pattern(),
+        format!("{}.{system}.svc", keys::PROXY),
+        figures::server_name(),
+        address.to_owned(),
+    ];
+    let new = hosts.iter().filter(|host| !names.contains(host));
+    let new: Vec<String> = new.cloned().collect();
+    names.extend(new);
     let leaf = Leaf {
         authority: Authority::ProxyServer,
         common_name: keys::PROXY.into(),
         organization: None,
         usage: Usage::Server,
-        names: vec![
-            naming::node_host_pattern(),
-            format!("{}.{system}.svc", keys::PROXY),
-            figures::server_name(),
-            address.to_owned(),
-        ],
+        names,
         form: Form::Files,
     };
     [
@@ -281,8 +311,23 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_certificate_names_all_virtual_nodes_and_the_service() {
-        let [authority, server, _] = orders("s", "10.96.0.60");
+    fn the_certificate_names_all_virtual_nodes_the_service_and_hosts_that_are_asked_for() {
+        let mut vcp = VirtualControlPlane::new("beta", api::VirtualControlPlaneSpec::default());
+        let asked = |host: &str| Endpoint {
+            host: host.into(),
+            port: 8131,
+        };
+        let mut tenants = vec![];
+        for host in ["way.example.com", "192.0.2.7", "10.96.0.60", "no host", ""] {
+            vcp.spec.external = Some(api::External {
+                way_out: Some(asked(host)),
+                ..api::External::default()
+            });
+            tenants.push(vcp.clone());
+        }
+        let hosts = hosts(tenants.iter());
+        assert_eq!(hosts.len(), 3, "{hosts:?}");
+        let [authority, server, _] = orders("s", "10.96.0.60", &hosts);
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let authority = pki::issue(&authority, None, now).unwrap();
         let secret = pki::issue(&server, Some(&authority), now).unwrap();
@@ -297,6 +342,8 @@ pub(crate) mod tests {
             "sublet-apiserver-proxy.s.svc",
             "sublet-metrics.kube-system.svc",
             "[10, 96, 0, 60]",
+            "way.example.com",
+            "[192, 0, 2, 7]",
         ] {
             assert!(names.contains(name), "{name} in {names}");
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 /// PEM of the authority that signs the certificates of the tenant's API servers towards the proxy.
 pub const AUTHORITY: &str = "authority.crt";
-/// `ADDRESS:PORT` of the tenant's API servers.
+/// `ADDRESS:PORT` of the tenant's API servers, where the front door leads to; not there if Sublet doesn't run them.
 pub const BACKEND: &str = "backend";
 /// Address of the tenant's own `kubernetes` Service.
 pub const API_ADDRESS: &str = "apiAddress";

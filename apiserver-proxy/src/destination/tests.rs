@@ -189,3 +189,27 @@ proptest! {
         prop_assert_eq!(go("", &address, port), Err(Refusal::Foreign));
     }
 }
+
+/// A tenant whose API server Sublet doesn't run reaches its own, and there is no API server of it to reach.
+#[test]
+fn without_a_backend_the_way_out_leads_to_what_is_the_tenants() {
+    let mut map = route(1, "acme", &PEM_AUTHORITY);
+    let data = map.data.as_mut().unwrap();
+    data.retain(|key, _| key == tenancy::route::AUTHORITY);
+    let tenant = Tenant::read(&map).unwrap();
+    let go = |host: &str, port| decide(&tenant, host, port, &World);
+    assert_eq!(go("10.244.1.7", 9443), Ok(Verdict::Dial(ip("10.244.1.7"))));
+    assert_eq!(
+        go("n1.nodes.sublet.internal", 10250),
+        Ok(Verdict::Kubelet("n1".into()))
+    );
+    assert_eq!(go("metrics.sublet.internal", 443), Ok(Verdict::Figures));
+    for (host, port) in [
+        ("10.96.4.1", 443),
+        ("10.96.8.8", 6443),
+        ("0.0.0.0", 0),
+        ("example.com", 443),
+    ] {
+        assert_eq!(go(host, port), Err(Refusal::Foreign), "{host}");
+    }
+}

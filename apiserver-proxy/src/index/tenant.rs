@@ -37,8 +37,8 @@ pub(crate) struct Tenant {
     pub(crate) name: String,
     /// Signs the certificates of its API servers towards the proxy.
     pub(crate) authority: Authority,
-    /// Where its API servers answer.
-    pub(crate) backend: SocketAddr,
+    /// Where its API servers answer; nowhere that the front door leads to, if Sublet doesn't run them.
+    pub(crate) backend: Option<SocketAddr>,
     /// Address of the tenant's own `kubernetes` Service.
     pub(crate) api_address: Option<IpAddr>,
     /// DNS suffix of its Services.
@@ -103,7 +103,7 @@ impl Tenant {
         let (_, name) = path
             .split_once('/')
             .ok_or(Malformed::Value(keys::CONTROL_PLANE))?;
-        let backend = needed(route::BACKEND)?;
+        let backend = data(route::BACKEND).map(str::parse).transpose();
         let api_address = data(route::API_ADDRESS).map(str::parse).transpose();
         let api_address = api_address.map_err(|_| Malformed::Value(route::API_ADDRESS))?;
         let id = TenantId::parse(label)?;
@@ -122,9 +122,7 @@ impl Tenant {
             id,
             name: name.to_owned(),
             authority: Authority::from_pem(needed(route::AUTHORITY)?)?,
-            backend: backend
-                .parse()
-                .map_err(|_| Malformed::Value(route::BACKEND))?,
+            backend: backend.map_err(|_| Malformed::Value(route::BACKEND))?,
             api_address,
             domain: domain.to_owned(),
             zone: zone

@@ -8,8 +8,8 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use api::{
-    External, Network, SecretRef, Sync, SyncObjects, VirtualControlPlane, VirtualControlPlaneSpec,
-    keys,
+    Endpoint, External, Network, SecretRef, Sync, SyncObjects, VirtualControlPlane,
+    VirtualControlPlaneSpec, keys,
 };
 use k8s_openapi::api::{
     core::v1::{Namespace, Secret},
@@ -19,6 +19,7 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
+use serde_json::json;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use tenancy::{slice::Slice, tenant::TenantId};
 
@@ -34,6 +35,9 @@ pub(crate) struct Args {
     /// The tenant's Service range; asked of its API server when left out
     #[arg(long, value_name = "CIDR")]
     service_cidr: Option<Slice>,
+    /// Where its API server reaches the way out of Sublet's proxy, so that logs, exec, attach, port-forward and top work
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    way_out: Option<Endpoint>,
     /// Copy all ConfigMaps and Secrets, not only those that pods refer to
     #[arg(long)]
     all_config_objects: bool,
@@ -48,7 +52,8 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   sublet attach team-a --tenant-kubeconfig team-a.conf
-  sublet attach team-a --tenant-kubeconfig new.conf     gives it another kubeconfig";
+  sublet attach team-a --tenant-kubeconfig new.conf     gives it another kubeconfig
+  sublet attach team-a --tenant-kubeconfig team-a.conf --way-out way.example.com:8131";
 
 /// Key of the Secret that holds the kubeconfig.
 const KEY: &str = "value";
@@ -61,7 +66,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     let range = reach(&theirs, &access).await?;
     let known = tenant::api(cluster).get_opt(&args.name).await?;
     let vcp = match known {
-        Some(vcp) if vcp.spec.external.is_some() => vcp,
+        Some(vcp) if vcp.spec.external.is_some() => lead(args, cluster, vcp).await?,
         Some(_) => {
             return Err(error::fail(format!(
                 "the tenant {:?} exists and its control plane is Sublet's own: choose another name",
@@ -71,6 +76,12 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         None => make(args, cluster, args.service_cidr.or(range)).await?,
     };
     hand_over(cluster, &vcp, &access).await?;
+    if args.way_out.is_some() {
+        eprintln!(
+            "the manager puts what its API server must be started with into Secret {}/{}-way-out (docs/access.md)",
+            cluster.namespace, args.name
+        );
+    }
     if args.no_wait {
         return output::print_line(&format!(
             "virtualcontrolplane.sublet.dev/{} attached",
@@ -130,6 +141,7 @@ async fn make(args: &Args, cluster: &Cluster, range: Option<Slice>) -> Result<Vi
                 name: secret_name(&args.name),
                 key: KEY.into(),
             },
+            way_out: args.way_out.clone(),
         }),
         network: Network {
             service_cidr: served.ok().map(|slice| slice.to_string()),
@@ -150,6 +162,39 @@ async fn make(args: &Args, cluster: &Cluster, range: Option<Slice>) -> Result<Vi
     Ok(tenant::api(cluster)
         .create(&PostParams::default(), &vcp)
         .await?)
+}
+
+/// Writes by which way its API server reaches the proxy, if that was given and is another one.
+async fn lead(
+    args: &Args,
+    cluster: &Cluster,
+    vcp: VirtualControlPlane,
+) -> Result<VirtualControlPlane> {
+    let known = vcp.spec.external.as_ref();
+    let known = known.and_then(|external| external.way_out.as_ref());
+    if args.way_out.is_none() || args.way_out.as_ref() == known {
+        return Ok(vcp);
+    }
+    let patch = json!({"spec": {"external": {"wayOut": args.way_out}}});
+    let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+    Ok(tenant::api(cluster)
+        .patch(&args.name, &params, &patch)
+        .await?)
+}
+
+/// `HOST:PORT`; an IPv6 address stands in brackets.
+fn host_and_port(text: &str) -> Result<Endpoint, String> {
+    let parts = text.rsplit_once(':');
+    let parsed = parts.and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    let bare = |host: &str| match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').map(str::to_owned),
+        None => (!host.contains(':')).then(|| host.to_owned()),
+    };
+    let endpoint = parsed.and_then(|(host, port)| Some((bare(host)?, port)));
+    match endpoint {
+        Some((host, port)) if !host.is_empty() && port > 0 => Ok(Endpoint { host, port }),
+        _ => Err("write HOST:PORT, and an IPv6 address in brackets".into()),
+    }
 }
 
 /// Gives the syncer the kubeconfig, and the right to read just that. All of it goes with the VirtualControlPlane.
@@ -252,4 +297,34 @@ async fn wait(args: &Args, cluster: &Cluster, vcp: &VirtualControlPlane) -> Resu
 
 fn secret_name(tenant: &str) -> String {
     format!("{tenant}-tenant-kubeconfig")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_out_is_a_host_with_a_port() {
+        for (text, host, port) in [
+            ("way.example.com:8131", "way.example.com", 8131),
+            ("192.0.2.7:30131", "192.0.2.7", 30131),
+            ("[fd00::7]:8131", "fd00::7", 8131),
+        ] {
+            let host = host.to_owned();
+            assert_eq!(host_and_port(text), Ok(Endpoint { host, port }));
+        }
+        for text in [
+            "",
+            "host",
+            "host:",
+            ":8131",
+            "host:0",
+            "host:70000",
+            "fd00::7",
+            "fd00::7:8131",
+            "[fd00::7:1",
+        ] {
+            assert!(host_and_port(text).is_err(), "{text}");
+        }
+    }
 }

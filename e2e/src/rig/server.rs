@@ -290,6 +290,14 @@ impl Server {
         &self.plan.name
     }
 
+    /// Ends the API server and starts it with further flags; returns when it answers.
+    pub async fn start_anew_with(&mut self, flags: Vec<String>) -> anyhow::Result<()> {
+        self.plan.flags.extend(flags);
+        self.end_api(Signal::TERM)?;
+        self.start_api()?;
+        self.ready().await
+    }
+
     /// The audit log: writes of the syncer and all deletions, with their bodies.
     pub fn audit_log(&self) -> Log {
         Log {

@@ -50,6 +50,7 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
         way: None,
         syncer_secret: None,
         external_secret: None,
+        way_out: Objects::default(),
         route: None,
         proxy: Some(crate::proxy::tests::proxy()),
         zones: vec![],

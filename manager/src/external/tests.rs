@@ -18,6 +18,7 @@ fn seen(kubeconfig: &str) -> Seen {
     };
     vcp.spec.external = Some(External {
         kubeconfig_secret_ref: reference,
+        way_out: None,
     });
     let data = json!({"data": {"value": BASE64_STANDARD.encode(kubeconfig)}});
     let mut seen = seen_as(vcp);

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     control_plane::ControlPlane,
     object::{CONFIG_MAP, DEPLOYMENT, DISRUPTION_BUDGET, Object},
+    proxy::Proxy,
     stored,
 };
 use serde_json::{Value, json};
@@ -159,8 +160,7 @@ fn config(cp: &ControlPlane, addresses: &Addresses) -> Object {
             "admission.json": admission.to_string(),
             "egress.json": egress(addresses).to_string(),
             "proxy-ca.crt": addresses.proxy.authority,
-            // A node is known by its host name or by its address.
-            "nodes-ca.crt": format!("{}\n{}", addresses.proxy.authority, addresses.proxy.nodes),
+            "nodes-ca.crt": node_authorities(&addresses.proxy),
         },
     });
     Object::new(CONFIG_MAP, Some(&cp.namespace), NAME, body)
@@ -168,14 +168,15 @@ fn config(cp: &ControlPlane, addresses: &Addresses) -> Object {
 
 /// Whatever it dials, it dials through the proxy's way out; etcd is reached directly.
 fn egress(addresses: &Addresses) -> Value {
-    let out = json!({"proxyProtocol": "HTTPConnect", "transport": {"tcp": {
-        "url": keys::url(&addresses.proxy.address, naming::WAY_OUT_PORT),
-        "tlsConfig": {
-            "caBundle": format!("{CONFIG_DIR}/proxy-ca.crt"),
-            "clientCert": format!("{CONFIG_DIR}/proxy-client.crt"),
-            "clientKey": format!("{CONFIG_DIR}/proxy-client.key"),
-        },
-    }}});
+    let file = |name: &str| format!("{CONFIG_DIR}/{name}");
+    let out = by_the_way_out(
+        &keys::url(&addresses.proxy.address, naming::WAY_OUT_PORT),
+        [
+            &file("proxy-ca.crt"),
+            &file("proxy-client.crt"),
+            &file("proxy-client.key"),
+        ],
+    );
     json!({
         "apiVersion": "apiserver.k8s.io/v1beta1", "kind": "EgressSelectorConfiguration",
         "egressSelections": [
@@ -184,6 +185,20 @@ fn egress(addresses: &Addresses) -> Value {
             {"name": "etcd", "connection": {"proxyProtocol": "Direct"}},
         ],
     })
+}
+
+/// A connection of an egress selector that leads to the way out at `url`; the files are the authority of its certificate,
+/// and the certificate and key by which the API server is known there.
+pub(crate) fn by_the_way_out(url: &str, [authority, certificate, key]: [&str; 3]) -> Value {
+    json!({"proxyProtocol": "HTTPConnect", "transport": {"tcp": {
+        "url": url,
+        "tlsConfig": {"caBundle": authority, "clientCert": certificate, "clientKey": key},
+    }}})
+}
+
+/// PEM of those that sign for kubelets of virtual nodes: a node is known by its host name or by its address.
+pub(crate) fn node_authorities(proxy: &Proxy) -> String {
+    format!("{}\n{}", proxy.authority, proxy.nodes)
 }
 
 fn command(cp: &ControlPlane, addresses: &Addresses) -> Vec<String> {

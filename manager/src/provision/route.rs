@@ -2,12 +2,12 @@
 
 use super::{Addresses, apiserver, keys};
 use crate::{
-    control_plane::ControlPlane,
+    control_plane::{ControlPlane, Owner},
     object::{CONFIG_MAP, Object},
     sleep,
 };
 use api::{Dns, keys as marks};
-use serde_json::json;
+use serde_json::{Value, json};
 use tenancy::route;
 
 /// The route; `authority` is the PEM of the authority that signs for the tenant's API servers towards the proxy.
@@ -17,8 +17,6 @@ pub(crate) fn route(
     authority: &str,
     system: &str,
 ) -> Object {
-    let mut labels = json!(cp.owner.labels());
-    labels[marks::ROLE] = json!(marks::ROLE_ROUTE);
     let backend = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
     let backend = addresses.apiserver.parse().unwrap_or(backend);
     let mut data = json!({
@@ -42,8 +40,15 @@ pub(crate) fn route(
         data[route::HOST] = json!(host);
     }
     let body = json!({
-        "metadata": {"labels": labels, "annotations": {marks::CONTROL_PLANE: cp.owner.path()}},
+        "metadata": {"labels": labels(&cp.owner), "annotations": {marks::CONTROL_PLANE: cp.owner.path()}},
         "data": data,
     });
     Object::new(CONFIG_MAP, Some(system), &route::name(&cp.owner.id), body).sealed()
+}
+
+/// Labels by which the proxy finds a route.
+pub(crate) fn labels(owner: &Owner) -> Value {
+    let mut labels = json!(owner.labels());
+    labels[marks::ROLE] = json!(marks::ROLE_ROUTE);
+    labels
 }

@@ -116,13 +116,21 @@ impl Page {
             );
         }
         match &spec.external {
-            Some(external) => line(
-                "External",
-                format!(
-                    "kubeconfig in Secret {}",
-                    external.kubeconfig_secret_ref.name
-                ),
-            ),
+            Some(external) => {
+                let secret = &external.kubeconfig_secret_ref.name;
+                line("External", format!("kubeconfig in Secret {secret}"));
+                let way = external.way_out.as_ref().map_or_else(
+                    || {
+                        "none: logs, exec, attach, port-forward and top don't work in it; see `sublet attach --help`"
+                            .to_owned()
+                    },
+                    |way| {
+                        let (host, port) = (&way.host, way.port);
+                        format!("{host} port {port}, by the files in Secret {}-way-out", vcp.name_any())
+                    },
+                );
+                line("Way out", way);
+            }
             None => line("Control plane", parts(vcp)),
         }
         line(

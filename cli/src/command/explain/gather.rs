@@ -123,6 +123,12 @@ pub(super) async fn facts(
             _ => None,
         },
         paused: vcp.spec.paused,
+        without_kubelet: kind.resource.kind == "Pod"
+            && vcp
+                .spec
+                .external
+                .as_ref()
+                .is_some_and(|external| external.way_out.is_none()),
         trouble: trouble(vcp),
         program: cluster.program.as_str(),
         events: match client {

@@ -40,6 +40,8 @@ pub(super) struct Facts {
     pub(super) referenced: Option<bool>,
     /// `spec.paused` of the VirtualControlPlane.
     pub(super) paused: bool,
+    /// Whether it is a pod whose tenant's own API server has no way to the kubelets of virtual nodes.
+    pub(super) without_kubelet: bool,
     /// How the program was called.
     pub(super) program: &'static str,
     /// What the syncer says about the tenant as a whole, unless all is well.
@@ -298,6 +300,14 @@ fn both(facts: &Facts, tenant: &Twin, twin: &Twin) -> Verdict {
             format!("Both sides have it; the last change was refused: {refusal}"),
             advice,
         ),
+        None if facts.without_kubelet => Verdict {
+            advice: format!(
+                "kubectl logs and exec don't reach it in the tenant, whose API server has no way to its node (see `{} describe \
+                 {}`); in the super cluster they do, with -n {} {}",
+                facts.program, facts.tenant_name, facts.super_side.namespace, facts.super_side.name
+            ),
+            ..good("It is synced.")
+        },
         None => good("It is synced."),
     }
 }
@@ -412,6 +422,7 @@ mod tests {
             place: Place::Ready,
             referenced: None,
             paused: false,
+            without_kubelet: false,
             trouble: None,
             program: "sublet",
             events: vec![],
@@ -439,6 +450,18 @@ mod tests {
             true,
             "is synced",
         );
+    }
+
+    #[test]
+    fn it_is_said_how_a_pod_is_reached_whose_tenant_cannot() {
+        let mut facts = facts(mine(), Some(twin("s1", Some(("t", "u1")))));
+        assert_eq!(of(&facts).advice, "");
+        facts.without_kubelet = true;
+        told(&facts, true, "is synced");
+        let advice = of(&facts).advice;
+        for part in ["logs", "sublet describe a", "-n default web"] {
+            assert!(advice.contains(part), "{advice}");
+        }
     }
 
     #[test]
