@@ -33,8 +33,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// A connection without a byte for so long is closed; a `kubectl exec` may well wait for hours.
 const IDLE_LIMIT: Duration = Duration::from_secs(4 * 60 * 60);
 
-/// Between two tries to reach API servers that have just started: their Service isn't on every node at once.
+/// Between two tries to reach API servers that take no connection now, at first; the last of many.
 const DIAL_AGAIN: Duration = Duration::from_millis(100);
+const DIAL_AGAIN_MOST: Duration = Duration::from_millis(500);
 
 /// The front door.
 pub(crate) struct Door {
@@ -70,7 +71,7 @@ impl Door {
             let _ = client.write_all(&UNRECOGNIZED_NAME).await;
             return;
         };
-        let mut until = Instant::now();
+        let mut until = Instant::now() + wake::HOLD;
         if wake::is_asleep(&tenant) {
             let waking = self.waker.wake(&tenant, &said.name, &client, said.source);
             match Box::pin(waking).await {
@@ -100,6 +101,8 @@ impl Door {
         self.metrics.count(id, Plane::Door, outcome);
     }
 
+    /// Leads a connection on, until it ends. What becomes of the API servers then is between them and the client: one that
+    /// isn't ready for a moment still answers those that it knows.
     async fn pass(
         &self,
         client: TcpStream,
@@ -109,11 +112,9 @@ impl Door {
         moved: &Moved,
     ) -> io::Result<&'static str> {
         let began = Instant::now();
-        let Some(backend) = tenant.backend else {
-            return Ok("unreachable");
-        };
-        let Some(mut server) = dial(backend, until).await else {
-            return Ok("unreachable");
+        let mut server = match self.reach(&client, tenant, until).await {
+            Ok(server) => server,
+            Err(why) => return Ok(why),
         };
         accept::prepare(&server);
         self.metrics
@@ -123,6 +124,34 @@ impl Door {
         drop(bytes);
         splice(client, server, IDLE_LIMIT, moved).await?;
         Ok("done")
+    }
+
+    /// A connection to an API server of the tenant. As long as none is ready their Service refuses: they have just started,
+    /// or failed a probe. That passes, as a rule, so the client is held for as long as it waits anyhow.
+    async fn reach(
+        &self,
+        client: &TcpStream,
+        tenant: &Tenant,
+        until: Instant,
+    ) -> Result<TcpStream, &'static str> {
+        const NO: &str = "unreachable";
+        let backend = tenant.backend.ok_or(NO)?;
+        if let Some(server) = dial(backend).await {
+            return Ok(server);
+        }
+        let _held = self.waker.hold(tenant).map_err(|_| NO)?;
+        let mut pause = DIAL_AGAIN;
+        while Instant::now() + pause < until {
+            tokio::select! {
+                () = wake::left(client) => return Err("closed"),
+                () = tokio::time::sleep(pause) => {}
+            }
+            if let Some(server) = dial(backend).await {
+                return Ok(server);
+            }
+            pause = (pause * 2).min(DIAL_AGAIN_MOST);
+        }
+        Err(NO)
     }
 
     /// Reads as much as is needed to tell whom the client wants.
@@ -175,17 +204,9 @@ async fn read(client: &mut TcpStream) -> Result<Vec<u8>, &'static str> {
     }
 }
 
-/// Connects; what refuses is tried again until then.
-async fn dial(backend: SocketAddr, until: Instant) -> Option<TcpStream> {
-    loop {
-        if let Ok(Ok(server)) = timeout(CONNECT_LIMIT, TcpStream::connect(backend)).await {
-            return Some(server);
-        }
-        if Instant::now() + DIAL_AGAIN >= until {
-            return None;
-        }
-        tokio::time::sleep(DIAL_AGAIN).await;
-    }
+async fn dial(backend: SocketAddr) -> Option<TcpStream> {
+    let connecting = timeout(CONNECT_LIMIT, TcpStream::connect(backend));
+    connecting.await.ok()?.ok()
 }
 
 #[cfg(test)]

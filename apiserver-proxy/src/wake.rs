@@ -40,6 +40,9 @@ pub(crate) struct Waker {
     held: Arc<Semaphore>,
 }
 
+/// A place that is held while a connection waits.
+pub(crate) type Held = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
 /// Why a connection isn't led on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -131,10 +134,7 @@ impl Waker {
     }
 
     /// A place among those that are held.
-    fn hold(
-        &self,
-        tenant: &Tenant,
-    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), Refusal> {
+    pub(crate) fn hold(&self, tenant: &Tenant) -> Result<Held, Refusal> {
         let one = tenant.limits.held.clone().try_acquire_owned();
         let all = self.held.clone().try_acquire_owned();
         one.ok().zip(all.ok()).ok_or(Refusal::Limited)
@@ -168,7 +168,7 @@ pub(crate) fn is_asleep(tenant: &Tenant) -> bool {
 }
 
 /// Ends when the client has closed its connection; what it sent already stays where it is.
-async fn left(client: &TcpStream) {
+pub(crate) async fn left(client: &TcpStream) {
     let mut byte = [0];
     match client.peek(&mut byte).await {
         Ok(0) | Err(_) => {}

@@ -219,3 +219,85 @@ async fn t40_a_tenants_connections_are_limited() {
     let id = tenant.id.as_str();
     counted(&world.door.metrics, id, Plane::Door, "limited", 1).await;
 }
+
+/// As with a Service: an API server that isn't ready for a moment keeps its connections, and new ones wait.
+#[tokio::test]
+async fn while_no_api_server_is_ready_open_connections_live_on_and_new_ones_are_held() {
+    let mut world = World::with(&[], None).await;
+    // Nobody else takes a port of this address in between.
+    world.backend = TcpListener::bind("127.0.0.77:0").await.unwrap();
+    world.say(None, None);
+    let hello = hello(&world.name);
+    let mut old = world.knock(&hello).await;
+    let (mut server, _) = world.heard(hello.len()).await;
+    let backend = world.backend.local_addr().unwrap();
+    // From now on it refuses, as a Service without endpoints does.
+    world.backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let _new = world.knock(&hello).await;
+    let tenant = world.index.tenant_by_server_name(&world.name).unwrap();
+    while tenant.limits.held.available_permits() == wake::places().available_permits() {
+        tokio::task::yield_now().await;
+    }
+    let mut byte = [0];
+    server.write_all(b"a").await.unwrap();
+    old.read_exact(&mut byte).await.unwrap();
+    old.write_all(b"b").await.unwrap();
+    server.read_exact(&mut byte).await.unwrap();
+    assert_eq!(&byte, b"b");
+    // Ready again: who waited gets there, with all that it said.
+    world.backend = TcpListener::bind(backend).await.unwrap();
+    let (_server, heard) = world.heard(hello.len()).await;
+    assert!(heard == hello);
+    let id = tenant.id.as_str();
+    assert_eq!(
+        world.door.metrics.counted(id, Plane::Door, "unreachable"),
+        0
+    );
+
+    // The tenant goes: now they end.
+    world.index.drop_tenant(&("s".into(), "r".into()));
+    assert_eq!(old.read(&mut byte).await.unwrap_or_default(), 0);
+    counted(&world.door.metrics, id, Plane::Door, "gone", 2).await;
+}
+
+/// T40: what is held has its time and its place.
+#[tokio::test(start_paused = true)]
+async fn t40_nobody_is_held_for_longer_than_a_client_waits_nor_more_than_there_is_room_for() {
+    let mut world = World::with(&[], None).await;
+    world.backend = TcpListener::bind("127.0.0.78:0").await.unwrap();
+    world.say(None, None);
+    let hello = hello(&world.name);
+    world.backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let began = Instant::now();
+    assert!(world.answer(&hello).await.is_empty());
+    let held = began.elapsed();
+    assert!(
+        held <= wake::HOLD && held + DIAL_AGAIN_MOST * 2 >= wake::HOLD,
+        "{held:?}"
+    );
+    let tenant = world.index.tenant_by_server_name(&world.name).unwrap();
+    let id = tenant.id.as_str();
+    counted(&world.door.metrics, id, Plane::Door, "unreachable", 1).await;
+
+    drop(world.knock(&hello).await);
+    counted(&world.door.metrics, id, Plane::Door, "closed", 1).await;
+
+    let all = tenant.limits.held.available_permits();
+    let all = u32::try_from(all).unwrap();
+    let _all = tenant.limits.held.try_acquire_many(all).unwrap();
+    let began = Instant::now();
+    assert!(world.answer(&hello).await.is_empty());
+    assert!(began.elapsed() < DIAL_AGAIN);
+}
+
+/// Clients of a tenant whose API server Sublet doesn't run go there by themselves.
+#[tokio::test]
+async fn a_tenant_without_a_backend_is_nobody_at_the_front_door() {
+    let world = World::with(&[], None).await;
+    let mut map = route(1, "acme", &PEM_AUTHORITY);
+    map.data.as_mut().unwrap().remove(tenancy::route::BACKEND);
+    let tenant = Tenant::read(&map).unwrap();
+    world.index.set_tenant(("s".into(), "r".into()), tenant);
+    assert_eq!(world.answer(&hello(&world.name)).await, UNRECOGNIZED_NAME);
+    counted(&world.door.metrics, NOBODY, Plane::Door, "unknown_name", 1).await;
+}

@@ -2,14 +2,15 @@
 
 use anyhow::{Context, ensure};
 use e2e::{
-    kind::{CONFIG_MAP, SERVICE},
+    kind::{CONFIG_MAP, CONTROL_PLANE, SERVICE},
+    program::{Folder, Program},
     read::text,
     side::Side,
     space::run,
-    tenant::{A, B, Tenant},
-    wait::SOON,
+    tenant::{A, B, NAMESPACE_OF_TESTS, Tenant},
+    wait::{SOON, eventually},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -149,5 +150,70 @@ fn large_answers_pass_whole() {
         let back = space.get(CONFIG_MAP, "big").await?;
         ensure!(text(&back, "/data/a") == big);
         Ok(())
+    });
+}
+
+/// As with any Service: an API server that isn't ready for a moment keeps its connections, and new ones wait.
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn while_no_api_server_is_ready_open_connections_go_on_and_new_ones_wait() {
+    run(async || {
+        Tenant::within("e2e-unready", json!({}), async |tenant| {
+            let folder = Folder::make()?;
+            let kubectl = Program::kubectl(folder.path(), &tenant.kubeconfig)?;
+            let pause = async |paused: bool| {
+                let patch = json!({"spec": {"paused": paused}});
+                tenant
+                    .above
+                    .merge(CONTROL_PLANE, NAMESPACE_OF_TESTS, &tenant.name, patch)
+                    .await
+            };
+            // Else the manager would mend the Service at once.
+            pause(true).await?;
+            eventually(SOON, "the manager lets it alone", async || {
+                let vcp = tenant
+                    .above
+                    .get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &tenant.name)
+                    .await?;
+                ensure!(text(&vcp, "/status/phase") == "Paused", "{}", vcp["status"]);
+                Ok(())
+            })
+            .await?;
+            let select = async |part: &str| {
+                let patch = json!({"spec": {"selector": {"app.kubernetes.io/name": part}}});
+                let place = tenant.control_plane_namespace();
+                let service = "kube-apiserver";
+                tenant.above.merge(SERVICE, &place, service, patch).await
+            };
+            let create = async |name: &str| {
+                let object = json!({"metadata": {"name": name, "namespace": "default"}});
+                tenant.side.create(CONFIG_MAP, object).await
+            };
+            create("before").await?;
+            // To the proxy this is an API server that failed its probe: its Service has no endpoint.
+            select("nobody").await?;
+            let unanswered = async || {
+                let ready = kubectl
+                    .run("get --raw /readyz --request-timeout=2s")
+                    .await?;
+                ensure!(ready.code != 0, "{ready:?}");
+                Ok(())
+            };
+            eventually(SOON, "new connections aren't answered", unanswered).await?;
+            create("meanwhile")
+                .await
+                .context("by a connection that was open before")?;
+            // It comes while nobody answers, and waits until somebody does.
+            let late = kubectl.run("-n default create configmap late");
+            let (late, mended) = tokio::join!(late, async {
+                unanswered().await?;
+                select("kube-apiserver").await?;
+                pause(false).await.map_err(anyhow::Error::from)
+            });
+            mended?;
+            late?.says(&["created"])?;
+            Ok(())
+        })
+        .await
     });
 }
