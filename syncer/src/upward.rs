@@ -265,6 +265,7 @@ mod tests {
                     version: 5,
                     answered: 0,
                     intent: 1,
+                    edition: 0,
                     projection: 0,
                     node: None,
                 });

@@ -165,6 +165,25 @@ pub fn intent(object: &Object) -> u128 {
     digest.half()
 }
 
+/// 128 bits over what an object's metadata tell of [`intent`], its generation among them; 0 when there is none.
+///
+/// For kinds whose generation counts every change of the spec, such as pods: as long as one object keeps this, its intent
+/// is the same, and its spec needn't be read to know that. Only within one watch: a store that went back counts anew.
+pub fn edition(metadata: &Value) -> u128 {
+    let Some(generation) = metadata.get("generation").and_then(Value::as_u64) else {
+        return 0;
+    };
+    let mut digest = naming::Parts::default();
+    digest.part(&generation.to_be_bytes());
+    for field in ["labels", "annotations", "deletionTimestamp"] {
+        match metadata.get(field) {
+            Some(value) => digest.value(value),
+            None => digest.part(b""),
+        }
+    }
+    digest.half()
+}
+
 /// Whether a tenant's label may reach a super object.
 ///
 /// Domains of Kubernetes itself steer super controllers and are kept out, except those that selectors of ordinary
@@ -254,6 +273,29 @@ mod tests {
             ))
         );
         assert_ne!(asked, intent(&pod(json!({"x": 2}), json!({}))));
+    }
+
+    #[test]
+    fn an_edition_changes_with_all_that_metadata_tell_of_the_intent() {
+        let metadata = json!({"generation": 2, "labels": {"a": "b"}, "resourceVersion": "7"});
+        let with = |field: &str, value: Value| {
+            let mut other = metadata.clone();
+            other[field] = value;
+            edition(&other)
+        };
+        let same = edition(&metadata);
+        assert_ne!(same, 0);
+        assert_eq!(with("resourceVersion", json!("8")), same);
+        let told = [
+            ("generation", json!(3)),
+            ("labels", json!({"a": "c"})),
+            ("annotations", json!({})),
+            ("deletionTimestamp", json!("2026-01-01T00:00:00Z")),
+        ];
+        for (field, value) in told {
+            assert_ne!(with(field, value), same, "{field}");
+        }
+        assert_eq!(with("generation", Value::Null), 0);
     }
 
     #[test]
