@@ -32,8 +32,9 @@ pub fn owner(object: &Object) -> Option<Owner> {
 
 /// The marks in the metadata of a super object, if it carries them all.
 pub fn owner_in(metadata: &Value) -> Option<Owner> {
-    let annotation = |key: &str| Some(metadata.get("annotations")?.get(key)?.as_str()?.to_owned());
     let tenant = metadata.get("labels")?.get(keys::TENANT)?.as_str()?;
+    let annotations = metadata.get("annotations")?;
+    let annotation = |key: &str| Some(annotations.get(key)?.as_str()?.to_owned());
     Some(Owner {
         tenant: TenantId::parse(tenant).ok()?,
         namespace: annotation(keys::NAMESPACE)?,
@@ -68,20 +69,24 @@ pub fn twin(resource: &Resource, object: &Object, name: &str, cx: &Cx<'_>) -> Ob
         .map(|(k, v)| (k.to_owned(), v.into()))
         .collect();
     labels.extend(tenant_labels(cx));
-    let annotations = json!({
-        keys::NAMESPACE: object.namespace(),
-        keys::NAME: object.name(),
-        keys::UID: object.uid(),
-        keys::RESTORE_COUNTER: cx.tenant.restore_counter.to_string(),
+    let mut twin = json!({
+        "apiVersion": resource.api_version(), "kind": resource.kind, "metadata": {
+            "name": name,
+            "annotations": {
+                keys::NAMESPACE: object.namespace(),
+                keys::NAME: object.name(),
+                keys::UID: object.uid(),
+                keys::RESTORE_COUNTER: cx.tenant.restore_counter.to_string(),
+            },
+        },
     });
-    let mut metadata = json!({"name": name, "labels": labels, "annotations": annotations});
+    // Not by `json!`, which copies what is put into it.
+    let metadata = &mut twin["metadata"];
+    metadata["labels"] = labels.into();
     if resource.namespaced {
         metadata["namespace"] = super_namespace(object.namespace(), cx).into();
     }
-    Object::from_value(json!({
-        "apiVersion": resource.api_version(), "kind": resource.kind, "metadata": metadata,
-    }))
-    .expect("metadata is a map")
+    Object::from_value(twin).expect("metadata is a map")
 }
 
 /// The labels that every super object of the tenant carries.
