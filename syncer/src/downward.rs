@@ -422,7 +422,7 @@ fn record(
     stored: &Object,
     owner_uid: &str,
 ) -> Result<SuperSide, Failure> {
-    let state = meta::intent(stored);
+    let (state, edition) = (meta::intent(stored), key.kind().edition(stored));
     let recorded = tenant.table.update(key, |entry| {
         entry.refused = false;
         // Asked while the entries are held: an end that is told from now on finds the twin.
@@ -439,6 +439,7 @@ fn record(
             owner_uid: owner_uid.into(),
             applied: meta::applied(stored),
             state: newer.map_or(state, |twin| twin.state),
+            edition: newer.map_or(edition, |twin| twin.edition),
             baseline: if is_overtaken { 0 } else { state },
             terminating: stored.is_terminating()
                 || known.as_ref().is_some_and(|twin| twin.terminating),

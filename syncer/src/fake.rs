@@ -106,6 +106,7 @@ pub(crate) fn super_side(uid: &str, owner: &str) -> SuperSide {
         owner_uid: owner.into(),
         applied: 1,
         state: 1,
+        edition: 0,
         baseline: 1,
         terminating: false,
         mirrored: 0,

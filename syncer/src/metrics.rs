@@ -2,7 +2,7 @@
 
 use crate::engine::{Direction, Engine};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
     metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::Registry,
 };
@@ -23,34 +23,44 @@ pub(crate) struct Metrics {
     mended: Family<ByTenant, Counter>,
 }
 
+/// A tenant as a label: two are looked up for every key that is worked.
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
+struct Named(TenantId);
+
+impl EncodeLabelValue for Named {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        self.0.as_str().encode(encoder)
+    }
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByDirection {
-    tenant: String,
+    tenant: Named,
     direction: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByOutcome {
-    tenant: String,
+    tenant: Named,
     direction: &'static str,
     outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByReason {
-    tenant: String,
+    tenant: Named,
     reason: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByKind {
-    tenant: String,
+    tenant: Named,
     kind: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByTenant {
-    tenant: String,
+    tenant: Named,
 }
 
 impl Metrics {
@@ -114,7 +124,7 @@ impl Metrics {
 
     pub(crate) fn waited(&self, tenant: &TenantId, direction: Direction, waited: Duration) {
         let labels = ByDirection {
-            tenant: tenant.to_string(),
+            tenant: Named(tenant.clone()),
             direction: name(direction),
         };
         self.queue_seconds
@@ -126,7 +136,7 @@ impl Metrics {
         let outcome = if done { "done" } else { "retried" };
         self.work
             .get_or_create(&ByOutcome {
-                tenant: tenant.to_string(),
+                tenant: Named(tenant.clone()),
                 direction: name(direction),
                 outcome,
             })
@@ -136,7 +146,7 @@ impl Metrics {
     pub(crate) fn refused(&self, tenant: &TenantId, reason: &'static str) {
         self.refused
             .get_or_create(&ByReason {
-                tenant: tenant.to_string(),
+                tenant: Named(tenant.clone()),
                 reason,
             })
             .inc();
@@ -145,7 +155,7 @@ impl Metrics {
     pub(crate) fn deleted(&self, tenant: &TenantId, kind: &'static str) {
         self.deleted
             .get_or_create(&ByKind {
-                tenant: tenant.to_string(),
+                tenant: Named(tenant.clone()),
                 kind,
             })
             .inc();
@@ -154,7 +164,7 @@ impl Metrics {
     pub(crate) fn repaired(&self, tenant: &TenantId) {
         self.repaired
             .get_or_create(&ByTenant {
-                tenant: tenant.to_string(),
+                tenant: Named(tenant.clone()),
             })
             .inc();
     }
@@ -163,14 +173,14 @@ impl Metrics {
     pub(crate) fn patrol_repaired(&self, tenant: &TenantId) {
         self.mended
             .get_or_create(&ByTenant {
-                tenant: tenant.to_string(),
+                tenant: Named(tenant.clone()),
             })
             .inc();
     }
 
     pub(crate) fn patrolled(&self, tenant: &TenantId, checked: u64, drifted: u64) {
         let labels = ByTenant {
-            tenant: tenant.to_string(),
+            tenant: Named(tenant.clone()),
         };
         self.patrol.get_or_create(&labels).inc_by(checked);
         self.drifted.get_or_create(&labels).inc_by(drifted);

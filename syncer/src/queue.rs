@@ -47,11 +47,12 @@ impl Queue {
             let ready = self.ready.notified();
             let (taken, wake) = {
                 let mut keys = self.keys.lock();
-                (keys.take(Instant::now().into_std()), keys.next_wake())
+                let taken = keys.take(Instant::now().into_std());
+                // Others may be ready too, and a notification wakes one worker only.
+                self.wake(&keys);
+                (taken, keys.next_wake())
             };
             if let Some(taken) = taken {
-                // Others may be ready too, and a notification wakes one worker only.
-                self.ready.notify_one();
                 return taken;
             }
             match wake {
@@ -65,10 +66,16 @@ impl Queue {
 
     /// The key's work is done.
     pub(crate) fn done(&self, tenant: &TenantId, key: &Key) {
-        self.keys
-            .lock()
-            .done(tenant, key, Instant::now().into_std());
-        self.ready.notify_one();
+        let mut keys = self.keys.lock();
+        keys.done(tenant, key, Instant::now().into_std());
+        self.wake(&keys);
+    }
+
+    /// Wakes a worker if there is something for it: most keys that are done make room for none.
+    fn wake(&self, keys: &FairQueue<TenantId, Key>) {
+        if keys.has_turns() {
+            self.ready.notify_one();
+        }
     }
 
     /// The key's work failed; it comes again.
@@ -94,8 +101,9 @@ impl Queue {
             Advice::Probe => (1, None),
             Advice::Wait(until) => (1, Some(until)),
         };
-        self.keys.lock().govern(tenant, places, held);
-        self.ready.notify_one();
+        if self.keys.lock().govern(tenant, places, held) {
+            self.ready.notify_one();
+        }
     }
 
     /// Gives a tenant more turns than others.

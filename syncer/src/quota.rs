@@ -242,7 +242,7 @@ pub(crate) fn wake(engine: &Engine, tenant: &Tenant, woken: Vec<Key>) {
 }
 
 /// Whether the tenant's quota says anything of the kind.
-fn is_counted(tenant: &Tenant, key: &Key) -> bool {
+pub(crate) fn is_counted(tenant: &Tenant, key: &Key) -> bool {
     counts(key.kind, tenant.quota.ledger.lock().tracked())
 }
 

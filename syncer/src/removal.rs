@@ -119,6 +119,7 @@ fn take_up(tenant: &Tenant, key: &Key, have: &Object, owner_uid: &str) -> SuperS
         owner_uid: owner_uid.into(),
         applied: meta::applied(have),
         state: meta::intent(have),
+        edition: key.kind().edition(have),
         baseline: 0,
         terminating: have.is_terminating(),
         mirrored: 0,

@@ -4,11 +4,12 @@
 //! worked; a retry reads live.
 
 use parking_lot::Mutex;
+use serde_json::Value;
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
 };
-use tenancy::{object::Object, tenant::Key};
+use tenancy::{arrival::Known, meta, object::Object, tenant::Key};
 use tokio::time::Instant;
 
 /// What is known of one object on both sides.
@@ -45,6 +46,8 @@ pub(crate) struct TenantSide {
     pub(crate) answered: u64,
     /// Fingerprint of what flows down.
     pub(crate) intent: u128,
+    /// As long as its metadata tell of this edition, the intent is the same; 0 if they don't tell.
+    pub(crate) edition: u128,
     /// Fingerprint of what flows up, as the tenant holds it.
     pub(crate) projection: u128,
     /// Node that the pod is bound to.
@@ -59,6 +62,7 @@ impl TenantSide {
             version: object.resource_version(),
             answered: 0,
             intent: state,
+            edition: 0,
             projection: 0,
             node: None,
         }
@@ -76,6 +80,8 @@ pub(crate) struct SuperSide {
     pub(crate) applied: u128,
     /// Fingerprint of all that only Sublet should write, as last seen.
     pub(crate) state: u128,
+    /// As long as its metadata tell of this edition, that is the same; 0 if they don't tell.
+    pub(crate) edition: u128,
     /// Fingerprint of all that only Sublet should write; 0 until it has been compared with the tenant's intent.
     pub(crate) baseline: u128,
     pub(crate) terminating: bool,
@@ -83,6 +89,17 @@ pub(crate) struct SuperSide {
     pub(crate) mirrored: u64,
     /// The restore counter under which it was made.
     pub(crate) counter: i64,
+}
+
+/// What is known of an object with these metadata, if `known` is UID and edition of what is known by its name.
+pub(crate) fn known_by(known: (&str, u128), uid: &str, metadata: &Value) -> Known {
+    let (known_uid, edition) = known;
+    // Most kinds have none.
+    if edition != 0 && known_uid == uid && edition == meta::edition(metadata) {
+        Known::Spec(edition)
+    } else {
+        Known::Not
+    }
 }
 
 /// One tenant's entries.

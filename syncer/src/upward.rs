@@ -31,7 +31,9 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
 /// Shows the twin's state on the tenant's object, if it is the twin of this incarnation (R5).
 async fn mirror(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failure> {
     let rule = key.kind();
-    let object = match tenant.up.take(key) {
+    let told = tenant.up.take(key);
+    let is_told = told.is_some();
+    let object = match told {
         Some(object) => object,
         None => match read(&engine.cluster, &twin_path(tenant, key)).await? {
             Some(object) => Arc::new(object),
@@ -51,7 +53,10 @@ async fn mirror(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failu
         return Ok(());
     }
     if rule.resource().kind == "Pod" {
-        intake::note_addresses(engine, tenant, key, Some(&object));
+        if !is_told {
+            // Else its event did so.
+            intake::note_addresses(engine, tenant, key, Some(&object));
+        }
         if object.is_terminating() {
             pass_deletion(engine, tenant, key, &object, &side.uid).await?;
             if let Some(held_up) = kind::held_up(&object) {
@@ -265,6 +270,7 @@ mod tests {
                     version: 5,
                     answered: 0,
                     intent: 1,
+                    edition: 0,
                     projection: 0,
                     node: None,
                 });

@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use std::time::Duration;
 use tenancy::{
-    arrival::{self, Event},
+    arrival::{self, Event, Known},
     kind::Kind,
     object::{Object, at},
 };
@@ -31,13 +31,17 @@ const ABSENT_MAX: Duration = Duration::from_secs(300);
 pub(crate) trait Sink: Send + Sync {
     /// A list begins: what is not told of until [`Sink::listed`] doesn't exist any more.
     fn listing(&self) {}
-    /// Whether a change (`ADDED`, `MODIFIED`) of an object with this metadata is known, so that [`Sink::applied`] needn't
-    /// be told and the rest of the object needn't be read. Never asked while a list goes on.
-    fn knows(&self, _change: &str, _metadata: &Value) -> bool {
-        false
+    /// How much of a change (`ADDED`, `MODIFIED`) of an object with this metadata is known, so that it needn't be read:
+    /// for all of it nothing is told, for its spec [`Sink::went_on`] instead of [`Sink::applied`]. Never asked while a
+    /// list goes on.
+    fn knows(&self, _change: &str, _metadata: &Value) -> Known {
+        Known::Not
     }
     /// An object exists in this state.
     fn applied(&self, object: Object);
+    /// An object exists in this state; its spec was known by this edition, and nothing but the plain fields of that was
+    /// read.
+    fn went_on(&self, _object: Object, _edition: u128) {}
     /// An object was seen to end. A hint: decisions read live.
     fn deleted(&self, object: Object);
     /// All objects of a complete list were told; the store was at this version.
@@ -304,13 +308,14 @@ impl Lines {
 
 /// Tells one event.
 fn tell(line: &[u8], target: &Target, version: &mut String, sink: &dyn Sink) -> Result<(), Error> {
-    let is_known = |change: &str, metadata: &Value| {
-        matches!(change, "ADDED" | "MODIFIED") && sink.knows(change, metadata)
+    let known = |change: &str, metadata: &Value| match change {
+        "ADDED" | "MODIFIED" => sink.knows(change, metadata),
+        _ => Known::Not,
     };
     let Event {
         value: mut event,
-        is_known,
-    } = arrival::event(line, &is_known).map_err(|err| Error::Malformed(err.to_string()))?;
+        known,
+    } = arrival::event(line, &known).map_err(|err| Error::Malformed(err.to_string()))?;
     let object = event.get_mut("object").map(Value::take).unwrap_or_default();
     let kind = event["type"].as_str().unwrap_or_default();
     if kind == "ERROR" {
@@ -322,11 +327,12 @@ fn tell(line: &[u8], target: &Target, version: &mut String, sink: &dyn Sink) -> 
         });
     }
     let seen = text(&object, "/metadata/resourceVersion");
-    if kind != "BOOKMARK" && !is_known {
-        match Object::from_value(object) {
-            Ok(object) if kind == "DELETED" => sink.deleted(object),
-            Ok(object) => sink.applied(object),
-            Err(err) => tracing::warn!(path = %target.path, %err, "an object is set aside"),
+    if kind != "BOOKMARK" && known != Known::Wholly {
+        match (Object::from_value(object), known) {
+            (Ok(object), _) if kind == "DELETED" => sink.deleted(object),
+            (Ok(object), Known::Spec(edition)) => sink.went_on(object, edition),
+            (Ok(object), _) => sink.applied(object),
+            (Err(err), _) => tracing::warn!(path = %target.path, %err, "an object is set aside"),
         }
     }
     if !seen.is_empty() {

@@ -2,8 +2,8 @@
 //!
 //! `metadata.managedFields` is often larger than the rest of its object and nothing here reads it, so it is passed over
 //! before anything is allocated for it. Only where it is what it is called: a field of that name elsewhere is somebody's
-//! data. An API server writes an object's metadata first, so what follows it can be left unread too, when the metadata
-//! says that it is known ([`event`]) or nothing else is asked for ([`Shape::Metadata`]).
+//! data. An API server writes an object's metadata first, so what follows it can be left unread too, all of it or most of
+//! its `spec`, when the metadata says that it is known ([`event`]) or nothing else is asked for ([`Shape::Metadata`]).
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -24,10 +24,23 @@ pub enum Shape {
 pub fn read(text: &[u8], shape: Shape) -> Result<Value, serde_json::Error> {
     let place = match shape {
         Shape::Object => Place::Object(None),
-        Shape::Metadata => Place::Object(Some(&|_| true)),
+        Shape::Metadata => Place::Object(Some(&|_| Known::Wholly)),
         Shape::List => Place::List,
     };
     whole(place, text)
+}
+
+/// How much of an object is known before it is read, and so left unread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing of it: all is read.
+    #[default]
+    Not,
+    /// What its `spec` says, by the edition that its metadata tell ([`crate::meta::edition`]): of that only fields are read
+    /// that are neither lists nor maps, such as a pod's `nodeName`.
+    Spec(u128),
+    /// All of it, in just this state: only what stands before and in its metadata is read.
+    Wholly,
 }
 
 /// An event of a watch.
@@ -35,25 +48,25 @@ pub fn read(text: &[u8], shape: Shape) -> Result<Value, serde_json::Error> {
 pub struct Event {
     /// The event, with its object in `object`.
     pub value: Value,
-    /// The object is known in this state: only what stands before and in its metadata was read.
-    pub is_known: bool,
+    /// What was left unread of the object.
+    pub known: Known,
 }
 
-/// Reads an event of a watch. `is_known` is asked with the type (`ADDED`, `MODIFIED`…) and the object's metadata whether
-/// the object is known in just this state, so that the rest of it needn't be read.
+/// Reads an event of a watch. `known` is asked with the type (`ADDED`, `MODIFIED`…) and the object's metadata how much of
+/// the object is known, so that it needn't be read.
 pub fn event(
     text: &[u8],
-    is_known: &dyn Fn(&str, &Value) -> bool,
+    known: &dyn Fn(&str, &Value) -> Known,
 ) -> Result<Event, serde_json::Error> {
-    let was_known = Cell::new(false);
+    let was_known = Cell::new(Known::Not);
     let ask = |kind: &str, metadata: &Value| {
-        was_known.set(is_known(kind, metadata));
+        was_known.set(known(kind, metadata));
         was_known.get()
     };
     let value = whole(Place::Event(&ask), text)?;
     Ok(Event {
         value,
-        is_known: was_known.get(),
+        known: was_known.get(),
     })
 }
 
@@ -66,10 +79,10 @@ fn whole(place: Place<'_>, text: &[u8]) -> Result<Value, serde_json::Error> {
     Ok(value)
 }
 
-/// Asked with an object's metadata: whether what follows it is left unread.
-type Ask<'a> = &'a dyn Fn(&Value) -> bool;
+/// Asked with an object's metadata: what of the rest is left unread.
+type Ask<'a> = &'a dyn Fn(&Value) -> Known;
 /// The same, with the type of the event.
-type AskOfEvent<'a> = &'a dyn Fn(&str, &Value) -> bool;
+type AskOfEvent<'a> = &'a dyn Fn(&str, &Value) -> Known;
 
 /// Where a value stands.
 #[derive(Clone, Copy)]
@@ -79,6 +92,8 @@ enum Place<'a> {
     Items,
     Object(Option<Ask<'a>>),
     Metadata,
+    /// A map of which only fields are read that are neither lists nor maps.
+    Scalars,
     Other,
 }
 
@@ -156,6 +171,7 @@ impl<'de> Visitor<'de> for Place<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut fields = Map::new();
+        let mut known = Known::Not;
         while let Some(name) = map.next_key::<String>()? {
             let Some(place) = self.field(&name) else {
                 map.next_value::<IgnoredAny>()?;
@@ -167,17 +183,78 @@ impl<'de> Visitor<'de> for Place<'_> {
                     let ask = |metadata: &Value| ask(kind.unwrap_or_default(), metadata);
                     map.next_value_seed(Place::Object(Some(&ask)))?
                 }
+                (Place::Object(_), "spec") if matches!(known, Known::Spec(_)) => {
+                    map.next_value_seed(Place::Scalars)?
+                }
+                (Place::Scalars, _) => match map.next_value_seed(Scalar)? {
+                    Some(value) => value,
+                    None => continue,
+                },
                 _ => map.next_value_seed(place)?,
             };
-            let is_enough =
-                matches!(self, Place::Object(Some(ask)) if name == "metadata" && ask(&value));
+            if let (Place::Object(Some(ask)), "metadata") = (self, name.as_str()) {
+                known = ask(&value);
+            }
             fields.insert(name, value);
-            if is_enough {
+            if known == Known::Wholly {
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
                 break;
             }
         }
         Ok(Value::Object(fields))
+    }
+}
+
+/// Reads a value unless it is a list or a map.
+struct Scalar;
+
+impl<'de> DeserializeSeed<'de> for Scalar {
+    type Value = Option<Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Scalar {
+    type Value = Option<Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Place::Other.visit_unit().map(Some)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
+        Place::Other.visit_bool(value).map(Some)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
+        Place::Other.visit_i64(value).map(Some)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
+        Place::Other.visit_u64(value).map(Some)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
+        Place::Other.visit_f64(value).map(Some)
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
+        Place::Other.visit_str(value).map(Some)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+        while sequence.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(None)
     }
 }
 
@@ -192,7 +269,7 @@ mod tests {
     }
 
     fn of_event(value: &Value) -> Value {
-        event(value.to_string().as_bytes(), &|_, _| false)
+        event(value.to_string().as_bytes(), &|_, _| Known::Not)
             .unwrap()
             .value
     }
@@ -222,22 +299,40 @@ mod tests {
     #[test]
     fn what_follows_the_metadata_of_a_known_object_is_left_unread() {
         let text = br#"{"type":"ADDED","object":{"kind":"Pod","metadata":{"name":"a"},"spec":{"x":[1,{}]},"status":{}},"last":1}"#;
-        let known = |kind: &str, metadata: &Value| kind == "ADDED" && metadata["name"] == "a";
+        let known = |kind: &str, metadata: &Value| match (kind, &metadata["name"]) {
+            ("ADDED", name) if name == "a" => Known::Wholly,
+            _ => Known::Not,
+        };
         let head = json!({"kind": "Pod", "metadata": {"name": "a"}});
         let read_on = event(text, &known).unwrap();
         assert_eq!(
             read_on.value,
             json!({"type": "ADDED", "object": head, "last": 1})
         );
-        assert!(read_on.is_known);
-        let unknown = event(text, &|_, _| false).unwrap();
-        assert!(!unknown.is_known);
+        assert_eq!(read_on.known, Known::Wholly);
+        let unknown = event(text, &|_, _| Known::Not).unwrap();
+        assert_eq!(unknown.known, Known::Not);
         assert_eq!(unknown.value["object"]["spec"], json!({"x": [1, {}]}));
         let object = br#"{"kind":"Pod","metadata":{"name":"a"},"spec":{"metadata":2}}"#;
         assert_eq!(read(object, Shape::Metadata).unwrap(), head);
         // Only what is right JSON to its end.
         assert!(event(&text[..text.len() - 1], &known).is_err());
         assert!(read(&object[..object.len() - 2], Shape::Metadata).is_err());
+    }
+
+    #[test]
+    fn of_a_known_spec_only_plain_fields_are_read() {
+        let text = br#"{"type":"MODIFIED","object":{"metadata":{"name":"a","spec":{"b":[1]}},"spec":{"nodeName":"n",
+            "containers":[{"name":"c"}],"hostNetwork":true,"x":null,"n":[],"affinity":{"a":{}},"priority":7},
+            "status":{"podIPs":[{"ip":"1"}]}}}"#;
+        let read = event(text, &|_, _| Known::Spec(7)).unwrap();
+        let expected = json!({"type": "MODIFIED", "object": {
+            "metadata": {"name": "a", "spec": {"b": [1]}},
+            "spec": {"nodeName": "n", "hostNetwork": true, "x": null, "priority": 7},
+            "status": {"podIPs": [{"ip": "1"}]},
+        }});
+        assert_eq!((read.value, read.known), (expected, Known::Spec(7)));
+        assert!(event(&text[..text.len() - 3], &|_, _| Known::Spec(7)).is_err());
     }
 
     #[test]

@@ -95,11 +95,15 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
     }
 
     /// Says how many of the tenant's keys may be in flight, up to the queue's own cap, and until when none is taken.
-    pub fn govern(&mut self, tenant: &T, places: usize, held: Option<Instant>) {
+    /// Returns whether that is news.
+    pub fn govern(&mut self, tenant: &T, places: usize, held: Option<Instant>) -> bool {
         let places = places.min(self.in_flight_cap);
         let Some(lane) = self.lanes.get_mut(tenant) else {
-            return;
+            return false;
         };
+        if (lane.places, lane.held) == (places, held) {
+            return false;
+        }
         lane.places = places;
         if lane.held != held {
             lane.held = held;
@@ -108,6 +112,7 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
             }
         }
         self.give_turn(tenant);
+        true
     }
 
     /// Adds a key. One that waits for a retry becomes ready: the change may be the cure.
@@ -131,6 +136,11 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
             Entry::Vacant(entry) => entry.insert(State::Delayed(sequence)),
         };
         self.delay(tenant, Some(key), at);
+    }
+
+    /// Whether [`FairQueue::take`] may find a key without time passing.
+    pub fn has_turns(&self) -> bool {
+        !self.turns.is_empty()
     }
 
     /// The next key to work, if any is ready and its tenant has a free place.

@@ -286,6 +286,11 @@ pub trait Kind: Sync {
         meta::intent(object)
     }
 
+    /// [`meta::edition`] of an object, of either side, whose intent is the same as long as that is; 0 of any other.
+    fn edition(&self, _object: &Object) -> u128 {
+        0
+    }
+
     /// Whether something that the tenant's own controllers write is missing, without which a new object can't be made.
     fn awaits(&self, _object: &Object) -> bool {
         false

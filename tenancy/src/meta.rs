@@ -32,8 +32,9 @@ pub fn owner(object: &Object) -> Option<Owner> {
 
 /// The marks in the metadata of a super object, if it carries them all.
 pub fn owner_in(metadata: &Value) -> Option<Owner> {
-    let annotation = |key: &str| Some(metadata.get("annotations")?.get(key)?.as_str()?.to_owned());
     let tenant = metadata.get("labels")?.get(keys::TENANT)?.as_str()?;
+    let annotations = metadata.get("annotations")?;
+    let annotation = |key: &str| Some(annotations.get(key)?.as_str()?.to_owned());
     Some(Owner {
         tenant: TenantId::parse(tenant).ok()?,
         namespace: annotation(keys::NAMESPACE)?,
@@ -68,20 +69,24 @@ pub fn twin(resource: &Resource, object: &Object, name: &str, cx: &Cx<'_>) -> Ob
         .map(|(k, v)| (k.to_owned(), v.into()))
         .collect();
     labels.extend(tenant_labels(cx));
-    let annotations = json!({
-        keys::NAMESPACE: object.namespace(),
-        keys::NAME: object.name(),
-        keys::UID: object.uid(),
-        keys::RESTORE_COUNTER: cx.tenant.restore_counter.to_string(),
+    let mut twin = json!({
+        "apiVersion": resource.api_version(), "kind": resource.kind, "metadata": {
+            "name": name,
+            "annotations": {
+                keys::NAMESPACE: object.namespace(),
+                keys::NAME: object.name(),
+                keys::UID: object.uid(),
+                keys::RESTORE_COUNTER: cx.tenant.restore_counter.to_string(),
+            },
+        },
     });
-    let mut metadata = json!({"name": name, "labels": labels, "annotations": annotations});
+    // Not by `json!`, which copies what is put into it.
+    let metadata = &mut twin["metadata"];
+    metadata["labels"] = labels.into();
     if resource.namespaced {
         metadata["namespace"] = super_namespace(object.namespace(), cx).into();
     }
-    Object::from_value(json!({
-        "apiVersion": resource.api_version(), "kind": resource.kind, "metadata": metadata,
-    }))
-    .expect("metadata is a map")
+    Object::from_value(twin).expect("metadata is a map")
 }
 
 /// The labels that every super object of the tenant carries.
@@ -160,6 +165,25 @@ pub fn intent(object: &Object) -> u128 {
                 digest.part(field.as_bytes());
                 digest.value(value);
             }
+        }
+    }
+    digest.half()
+}
+
+/// 128 bits over what an object's metadata tell of [`intent`], its generation among them; 0 when there is none.
+///
+/// For kinds whose generation counts every change of the spec, such as pods: as long as one object keeps this, its intent
+/// is the same, and its spec needn't be read to know that. Only within one watch: a store that went back counts anew.
+pub fn edition(metadata: &Value) -> u128 {
+    let Some(generation) = metadata.get("generation").and_then(Value::as_u64) else {
+        return 0;
+    };
+    let mut digest = naming::Parts::default();
+    digest.part(&generation.to_be_bytes());
+    for field in ["labels", "annotations", "deletionTimestamp"] {
+        match metadata.get(field) {
+            Some(value) => digest.value(value),
+            None => digest.part(b""),
         }
     }
     digest.half()
@@ -254,6 +278,29 @@ mod tests {
             ))
         );
         assert_ne!(asked, intent(&pod(json!({"x": 2}), json!({}))));
+    }
+
+    #[test]
+    fn an_edition_changes_with_all_that_metadata_tell_of_the_intent() {
+        let metadata = json!({"generation": 2, "labels": {"a": "b"}, "resourceVersion": "7"});
+        let with = |field: &str, value: Value| {
+            let mut other = metadata.clone();
+            other[field] = value;
+            edition(&other)
+        };
+        let same = edition(&metadata);
+        assert_ne!(same, 0);
+        assert_eq!(with("resourceVersion", json!("8")), same);
+        let told = [
+            ("generation", json!(3)),
+            ("labels", json!({"a": "c"})),
+            ("annotations", json!({})),
+            ("deletionTimestamp", json!("2026-01-01T00:00:00Z")),
+        ];
+        for (field, value) in told {
+            assert_ne!(with(field, value), same, "{field}");
+        }
+        assert_eq!(with("generation", Value::Null), 0);
     }
 
     #[test]

@@ -6,13 +6,14 @@ use crate::{
     hosts, isolation,
     offered::News,
     quota,
-    table::{Roll, SuperSide, Table},
+    table::{Entry, Roll, SuperSide, Table, known_by},
     tenants::Tenant,
     watch::Sink,
 };
 use serde_json::Value;
 use std::sync::Arc;
 use tenancy::{
+    arrival::Known,
     kind::{self, SuperWatch},
     meta,
     object::Object,
@@ -31,27 +32,36 @@ impl Sink for SuperSink {
         self.roll.begin();
     }
 
-    /// A pod that the syncer has just made, as the answer to its request said already.
-    fn knows(&self, change: &str, metadata: &Value) -> bool {
-        if change != "ADDED" || !self.is("Pod") {
-            return false;
+    /// A pod that the syncer has just made, as the answer to its request said already, or one of which only the status
+    /// changed.
+    fn knows(&self, change: &str, metadata: &Value) -> Known {
+        if !self.is("Pod") {
+            return Known::Not;
         }
         let (Some(owner), Some((_, uid, version))) = (meta::owner_in(metadata), identity(metadata))
         else {
-            return false;
+            return Known::Not;
         };
         let Some(tenant) = self.engine.tenant(&owner.tenant) else {
-            return false;
+            return Known::Not;
         };
         let key = Key::new(self.kind, &owner.namespace, &owner.name);
-        let is_known = tenant.table.get(&key).twin.is_some_and(|twin| {
-            *twin.uid == *uid && twin.version == version && twin.mirrored == version
-        });
-        if is_known {
-            self.engine.super_seen(version);
-            tenant.breakers.is_in_super(&key, &tenant.gate);
+        let Some(twin) = tenant.table.get(&key).twin else {
+            return Known::Not;
+        };
+        if change == "MODIFIED" {
+            // What it takes of a quota follows from its spec.
+            if quota::is_counted(&tenant, &key) {
+                return Known::Not;
+            }
+            return known_by((&twin.uid, twin.edition), uid, metadata);
         }
-        is_known
+        if *twin.uid != *uid || twin.version != version || twin.mirrored != version {
+            return Known::Not;
+        }
+        self.engine.super_seen(version);
+        tenant.breakers.is_in_super(&key, &tenant.gate);
+        Known::Wholly
     }
 
     fn applied(&self, object: Object) {
@@ -60,6 +70,29 @@ impl Sink for SuperSink {
             SuperWatch::Published => self.published(object),
             SuperWatch::ByNamespace | SuperWatch::Placed => self.by_namespace(object),
             SuperWatch::Never => {}
+        }
+    }
+
+    /// Only pods do.
+    fn went_on(&self, object: Object, edition: u128) {
+        let Some(owner) = meta::owner(&object) else {
+            return;
+        };
+        let Some(tenant) = self.engine.tenant(&owner.tenant) else {
+            return;
+        };
+        let key = Key::new(self.kind, &owner.namespace, &owner.name);
+        self.engine.super_seen(object.resource_version());
+        if !is_twin(&tenant, &key, &object) {
+            return;
+        }
+        if went_on_in_super(&tenant.table, &key, &object, edition) {
+            self.tell(&tenant, key, Arc::new(object));
+        } else {
+            // Somebody took up another state meanwhile: both directions read.
+            tenant.up.take(&key);
+            self.engine.down.add(&tenant.id, key.clone());
+            self.engine.up.add(&tenant.id, key);
         }
     }
 
@@ -198,9 +231,14 @@ impl SuperSink {
         if drifted {
             self.engine.down.add(&tenant.id, key.clone());
         }
+        self.tell(&tenant, key, object);
+    }
+
+    /// The twin's state goes up.
+    fn tell(&self, tenant: &Tenant, key: Key, object: Arc<Object>) {
         if self.is("Pod") {
             tenant.breakers.is_in_super(&key, &tenant.gate);
-            note_addresses(&self.engine, &tenant, &key, Some(&object));
+            note_addresses(&self.engine, tenant, &key, Some(&object));
         }
         if kind::rule(self.kind).mirrors() {
             tenant.up.put(key.clone(), object);
@@ -293,28 +331,50 @@ fn owned_roll_key(tenant: &Tenant, key: &Key) -> Key {
 
 /// The super object exists in this state; returns whether somebody else edited it.
 pub(crate) fn seen_in_super(table: &Table, key: &Key, object: &Object, owner_uid: &str) -> bool {
-    let state = meta::intent(object);
-    let terminating = object.is_terminating();
+    let state = (meta::intent(object), key.kind().edition(object));
+    table.update(key, |entry| note(entry, object, owner_uid, state))
+}
+
+/// The super object exists in this state, of which only the status is new; returns whether it is still known.
+fn went_on_in_super(table: &Table, key: &Key, object: &Object, edition: u128) -> bool {
     table.update(key, |entry| {
-        let known = entry.twin.take().filter(|twin| *twin.uid == *object.uid());
-        let version = object.resource_version();
-        if let Some(newer) = known.as_ref().filter(|twin| twin.version > version) {
-            entry.twin = Some(newer.clone());
+        let is_known = |twin: &&SuperSide| *twin.uid == *object.uid() && twin.edition == edition;
+        let Some(twin) = entry.twin.as_ref().filter(is_known) else {
             return false;
-        }
-        let baseline = known.as_ref().map_or(0, |twin| twin.baseline);
-        let drifted = baseline != 0 && baseline != state && !terminating;
-        entry.twin = Some(SuperSide {
-            uid: object.uid().into(),
-            version,
-            owner_uid: owner_uid.into(),
-            applied: meta::applied(object),
-            state,
-            baseline: if drifted { 0 } else { baseline },
-            terminating,
-            mirrored: known.map_or(0, |twin| twin.mirrored),
-            counter: meta::restore_counter(object),
-        });
-        drifted
+        };
+        let (owner_uid, state) = (twin.owner_uid.clone(), twin.state);
+        note(entry, object, &owner_uid, (state, edition));
+        true
     })
+}
+
+/// Notes a super object with its fingerprint and edition; returns whether somebody else edited it.
+fn note(
+    entry: &mut Entry,
+    object: &Object,
+    owner_uid: &str,
+    (state, edition): (u128, u128),
+) -> bool {
+    let terminating = object.is_terminating();
+    let known = entry.twin.take().filter(|twin| *twin.uid == *object.uid());
+    let version = object.resource_version();
+    if known.as_ref().is_some_and(|twin| twin.version > version) {
+        entry.twin = known;
+        return false;
+    }
+    let baseline = known.as_ref().map_or(0, |twin| twin.baseline);
+    let drifted = baseline != 0 && baseline != state && !terminating;
+    entry.twin = Some(SuperSide {
+        uid: object.uid().into(),
+        version,
+        owner_uid: owner_uid.into(),
+        applied: meta::applied(object),
+        state,
+        edition,
+        baseline: if drifted { 0 } else { baseline },
+        terminating,
+        mirrored: known.map_or(0, |twin| twin.mirrored),
+        counter: meta::restore_counter(object),
+    });
+    drifted
 }

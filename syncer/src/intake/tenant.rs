@@ -5,13 +5,13 @@ use crate::{
     client::Error,
     engine::Engine,
     gate::Hold,
-    table::{Entry, Roll, TenantSide},
+    table::{Entry, Roll, TenantSide, known_by},
     tenants::Tenant,
     watch::Sink,
 };
 use serde_json::Value;
 use std::sync::Arc;
-use tenancy::{kind, meta, object::Object, tenant::Key};
+use tenancy::{arrival::Known, kind, meta, object::Object, tenant::Key};
 
 /// Takes the events of one kind of one tenant.
 pub(crate) struct TenantSink {
@@ -26,32 +26,47 @@ impl Sink for TenantSink {
         self.roll.begin();
     }
 
-    /// The state that the syncer's own write of a status left behind.
-    fn knows(&self, change: &str, metadata: &Value) -> bool {
+    /// The state that the syncer's own write of a status left behind, or one in which the tenant asks for the same.
+    fn knows(&self, change: &str, metadata: &Value) -> Known {
         let Some(((namespace, name), uid, version)) = identity(metadata) else {
-            return false;
+            return Known::Not;
         };
         if change != "MODIFIED" {
-            return false;
+            return Known::Not;
         }
         let key = Key::new(self.kind, namespace, name);
-        let is_known = self.tenant.table.update(&key, |entry| {
-            let side = entry.tenant.as_mut();
-            let side = side.filter(|side| *side.uid == *uid && side.answered == version);
-            side.map(|side| side.version = side.version.max(version))
-                .is_some()
+        let known = self.tenant.table.update(&key, |entry| {
+            let Some(side) = &mut entry.tenant else {
+                return Known::Not;
+            };
+            if *side.uid == *uid && side.answered == version {
+                side.version = side.version.max(version);
+                return Known::Wholly;
+            }
+            known_by((&side.uid, side.edition), uid, metadata)
         });
-        if is_known {
+        if known == Known::Wholly {
             let resource = key.kind().resource();
             self.tenant.marks.seen(resource.plural, version);
         }
-        is_known
+        known
     }
 
     fn applied(&self, object: Object) {
         let key = Key::new(self.kind, object.namespace(), object.name());
         self.roll.mark(&key);
-        seen_in_tenant(&self.engine, &self.tenant, key, object);
+        seen_in_tenant(&self.engine, &self.tenant, key, object, Known::Not);
+    }
+
+    fn went_on(&self, object: Object, edition: u128) {
+        let key = Key::new(self.kind, object.namespace(), object.name());
+        seen_in_tenant(
+            &self.engine,
+            &self.tenant,
+            key,
+            object,
+            Known::Spec(edition),
+        );
     }
 
     fn deleted(&self, object: Object) {
@@ -160,8 +175,8 @@ fn is_mark(object: &Object) -> bool {
     (object.namespace(), object.name()) == ("kube-system", api::MARK_NAME)
 }
 
-/// The tenant's object exists in this state.
-fn seen_in_tenant(engine: &Engine, tenant: &Tenant, key: Key, object: Object) {
+/// The tenant's object exists in this state, of which the spec was read unless it is known.
+fn seen_in_tenant(engine: &Engine, tenant: &Tenant, key: Key, object: Object, known: Known) {
     let rule = key.kind();
     if (object.namespace(), object.name()) == ("kube-system", api::QUOTA_NAME) {
         tenant.quota.look_again();
@@ -179,37 +194,56 @@ fn seen_in_tenant(engine: &Engine, tenant: &Tenant, key: Key, object: Object) {
         tenant.breakers.deleted_in_tenant(key.clone());
     }
     let projection = meta::fingerprint(&rule.up_projection(&object));
+    let (intent, edition) = match known {
+        Known::Spec(edition) => (0, edition),
+        _ => (rule.intent(&object), rule.edition(&object)),
+    };
     let mut side = TenantSide {
         uid: object.uid().into(),
         version: object.resource_version(),
         answered: 0,
-        intent: rule.intent(&object),
+        intent,
+        edition,
         projection,
         node: object
             .text("/spec/nodeName")
             .filter(|node| !node.is_empty())
             .map(Arc::from),
     };
-    let (downward, upward) = tenant.table.update(&key, |entry| {
+    let noted = tenant.table.update(&key, |entry| {
         let older = entry
             .tenant
             .as_ref()
-            .is_some_and(|known| *known.uid == *side.uid && known.version > side.version);
+            .is_some_and(|before| *before.uid == *side.uid && before.version > side.version);
         if older {
-            return (false, false);
+            return Some((false, false));
         }
-        let known = entry.tenant.as_ref().filter(|known| known.uid == side.uid);
-        let downward = known.is_none_or(|known| known.intent != side.intent);
-        if let Some(known) = known.filter(|known| known.answered > side.version) {
+        let before = entry
+            .tenant
+            .as_ref()
+            .filter(|before| before.uid == side.uid);
+        if matches!(known, Known::Spec(_)) {
+            side.intent = before
+                .filter(|before| before.edition == side.edition)?
+                .intent;
+        }
+        let downward = before.is_none_or(|before| before.intent != side.intent);
+        if let Some(before) = before.filter(|before| before.answered > side.version) {
             // What it shows was written since.
-            (side.answered, side.projection) = (known.answered, known.projection);
+            (side.answered, side.projection) = (before.answered, before.projection);
         }
         // What goes up was written by the tenant itself, or not yet by us.
-        let upward =
-            entry.twin.is_some() && known.is_none_or(|known| known.projection != side.projection);
+        let upward = entry.twin.is_some()
+            && before.is_none_or(|before| before.projection != side.projection);
         entry.tenant = Some(side);
-        (downward, upward)
+        Some((downward, upward))
     });
+    let Some((downward, upward)) = noted else {
+        // Somebody took up another state meanwhile: the worker reads.
+        tenant.down.take(&key);
+        engine.down.add(&tenant.id, key);
+        return;
+    };
     let entry = tenant.table.get(&key);
     if !entry.is_outlived() && !object.is_terminating() {
         tenant.breakers.is_in_tenant(&key, &tenant.gate);

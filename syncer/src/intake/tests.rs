@@ -7,6 +7,7 @@ use crate::{
 use api::keys;
 use serde_json::json;
 use std::sync::Arc;
+use tenancy::arrival::Known;
 
 const KNOWN_BY_WRITE: u128 = 77;
 
@@ -22,6 +23,9 @@ impl Bench {
         let engine = Arc::new(fake::engine(&cluster));
         let tenant = Arc::new(fake::tenant(&cluster));
         engine.tenants.insert(tenant.id.clone(), tenant.clone());
+        engine
+            .tables
+            .insert(tenant.id.clone(), tenant.table.clone());
         let key = Key::new(kind::index("Pod"), "work", "web");
         Self {
             engine,
@@ -79,7 +83,7 @@ fn metadata(version: u64, uid: &str, label: &str) -> Value {
 async fn the_event_of_ones_own_status_write_is_known_and_no_other() {
     let bench = Bench::new();
     let sink = bench.tenant_sink();
-    assert!(!sink.knows("MODIFIED", &metadata(6, "u", "x")));
+    assert_eq!(sink.knows("MODIFIED", &metadata(6, "u", "x")), Known::Not);
     sink.applied(pod(5, "x"));
     bench.wrote_status(6);
     for (change, known) in [
@@ -89,9 +93,12 @@ async fn the_event_of_ones_own_status_write_is_known_and_no_other() {
         ("MODIFIED", metadata(6, "another", "x")),
         ("MODIFIED", json!({"name": "web"})),
     ] {
-        assert!(!sink.knows(change, &known), "{change} {known}");
+        assert_eq!(sink.knows(change, &known), Known::Not, "{change} {known}");
     }
-    assert!(sink.knows("MODIFIED", &metadata(6, "u", "x")));
+    assert_eq!(
+        sink.knows("MODIFIED", &metadata(6, "u", "x")),
+        Known::Wholly
+    );
     assert_eq!(bench.side().version, 6);
 }
 
@@ -107,7 +114,10 @@ async fn an_edit_told_after_the_answer_to_a_later_status_write_goes_down() {
     let waits = bench.tenant.down.take(&bench.key).unwrap();
     assert_eq!(waits.label("app"), Some("edited"));
     assert_eq!(bench.side().projection, KNOWN_BY_WRITE);
-    assert!(sink.knows("MODIFIED", &metadata(7, "u", "edited")));
+    assert_eq!(
+        sink.knows("MODIFIED", &metadata(7, "u", "edited")),
+        Known::Wholly
+    );
     // What somebody writes over it is news.
     sink.applied(pod(8, "edited"));
     assert_ne!(bench.side().projection, KNOWN_BY_WRITE);
@@ -123,13 +133,14 @@ async fn the_first_event_of_a_pod_is_known_if_its_making_was_answered_and_the_te
         "labels": {keys::TENANT: bench.tenant.id.as_str()},
         "annotations": {keys::NAMESPACE: "work", keys::NAME: "web", keys::UID: "u"},
     });
-    assert!(!sink.knows("ADDED", &marked), "not yet answered");
+    assert_eq!(sink.knows("ADDED", &marked), Known::Not, "not yet answered");
     let twin = |mirrored| SuperSide {
         uid: "s".into(),
         version: 9,
         owner_uid: "u".into(),
         applied: 1,
         state: 1,
+        edition: 0,
         baseline: 1,
         terminating: false,
         mirrored,
@@ -141,13 +152,104 @@ async fn the_first_event_of_a_pod_is_known_if_its_making_was_answered_and_the_te
         });
     };
     set(0);
-    assert!(!sink.knows("ADDED", &marked), "the tenant sees less");
+    assert_eq!(
+        sink.knows("ADDED", &marked),
+        Known::Not,
+        "the tenant sees less"
+    );
     set(9);
-    assert!(sink.knows("ADDED", &marked));
-    assert!(!sink.knows("MODIFIED", &marked));
+    assert_eq!(sink.knows("ADDED", &marked), Known::Wholly);
+    assert_eq!(sink.knows("MODIFIED", &marked), Known::Not);
     let mut unmarked = marked;
     unmarked["labels"] = json!({});
-    assert!(!sink.knows("ADDED", &unmarked));
+    assert_eq!(sink.knows("ADDED", &unmarked), Known::Not);
+}
+
+/// Metadata of a pod with this generation.
+fn of_generation(generation: u64, mut metadata: Value) -> Value {
+    metadata["generation"] = generation.into();
+    metadata
+}
+
+/// A pod of which nothing but plain fields of the spec was read.
+fn in_part(metadata: &Value, phase: &str) -> Object {
+    Object::from_value(json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"nodeName": "n"}, "status": {"phase": phase},
+    }))
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_pod_that_asks_for_the_same_is_read_without_its_spec_and_is_not_worked_downward() {
+    let bench = Bench::new();
+    let sink = bench.tenant_sink();
+    let first = of_generation(1, metadata(5, "u", "x"));
+    let mut whole = pod(5, "x");
+    whole.value_mut()["metadata"] = first;
+    sink.applied(whole);
+    assert!(bench.tenant.down.take(&bench.key).is_some());
+    let intent = bench.side().intent;
+    for (generation, uid, label) in [(2, "u", "x"), (1, "another", "x"), (1, "u", "edited")] {
+        let other = of_generation(generation, metadata(6, uid, label));
+        assert_eq!(sink.knows("MODIFIED", &other), Known::Not, "{other}");
+    }
+    let same = of_generation(1, metadata(6, "u", "x"));
+    assert_eq!(sink.knows("ADDED", &same), Known::Not);
+    let edition = tenancy::meta::edition(&same);
+    assert_eq!(sink.knows("MODIFIED", &same), Known::Spec(edition));
+    sink.went_on(in_part(&same, "Running"), edition);
+    let side = bench.side();
+    assert_eq!((side.version, side.intent), (6, intent));
+    assert_eq!(side.node.as_deref(), Some("n"));
+    assert!(bench.tenant.down.take(&bench.key).is_none());
+    // What was known is something else by now.
+    bench.tenant.table.update(&bench.key, |entry| {
+        entry.tenant.as_mut().unwrap().edition = 1;
+    });
+    bench
+        .tenant
+        .down
+        .put(bench.key.clone(), Arc::new(pod(6, "x")));
+    let later = of_generation(1, metadata(7, "u", "x"));
+    sink.went_on(in_part(&later, "Running"), edition);
+    assert_eq!(bench.side().version, 6);
+    assert!(bench.tenant.down.take(&bench.key).is_none(), "it is read");
+}
+
+#[tokio::test]
+async fn a_super_pod_that_says_the_same_is_read_without_its_spec_and_goes_up() {
+    let bench = Bench::new();
+    let sink = bench.super_sink();
+    let twin =
+        tenancy::naming::super_namespace(&bench.tenant.id, &bench.tenant.rules().vcp_name, "work");
+    let at = |version: u64, generation| {
+        let marked = json!({
+            "name": "web", "namespace": twin, "uid": "s", "resourceVersion": version.to_string(),
+            "labels": {keys::TENANT: bench.tenant.id.as_str()},
+            "annotations": {keys::NAMESPACE: "work", keys::NAME: "web", keys::UID: "u"},
+        });
+        of_generation(generation, marked)
+    };
+    let known = || bench.tenant.table.get(&bench.key).twin.unwrap();
+    let mut whole = in_part(&at(9, 1), "Pending");
+    whole.value_mut()["spec"]["containers"] = json!([{"name": "a"}]);
+    sink.applied(whole);
+    let state = known().state;
+    assert_eq!(sink.knows("MODIFIED", &at(10, 2)), Known::Not);
+    let edition = tenancy::meta::edition(&at(10, 1));
+    assert_eq!(sink.knows("MODIFIED", &at(10, 1)), Known::Spec(edition));
+    sink.went_on(in_part(&at(10, 1), "Running"), edition);
+    assert_eq!((known().version, known().state), (10, state));
+    let waits = bench.tenant.up.take(&bench.key).unwrap();
+    assert_eq!(waits.text("/status/phase"), Some("Running"));
+    // What was known is something else by now.
+    bench.tenant.up.put(bench.key.clone(), waits);
+    bench.tenant.table.update(&bench.key, |entry| {
+        entry.twin.as_mut().unwrap().edition = 1;
+    });
+    sink.went_on(in_part(&at(11, 1), "Running"), edition);
+    assert_eq!(known().version, 10);
+    assert!(bench.tenant.up.take(&bench.key).is_none(), "it is read");
 }
 
 /// Nodes are published as soon as the tenant is served, so the first of them may be made while they are listed.
@@ -169,6 +271,7 @@ async fn an_empty_list_is_doubtful_unless_what_is_known_is_newer() {
                     version,
                     answered: 0,
                     intent: 1,
+                    edition: 0,
                     projection: 0,
                     node: None,
                 });

@@ -103,6 +103,16 @@ impl Kind for Pod {
         meta::intent(object) ^ meta::fingerprint(&wish)
     }
 
+    /// Since Kubernetes 1.33 a pod's generation counts the changes of its spec, but for the binding, which is no intent.
+    /// Gates and claims make a part of the status the tenant's wish.
+    fn edition(&self, object: &Object) -> u128 {
+        let wishes = ["/spec/readinessGates", "/spec/resourceClaims"];
+        if wishes.iter().any(|field| object.at(field).is_some()) {
+            return 0;
+        }
+        object.at("/metadata").map_or(0, meta::edition)
+    }
+
     fn references(&self, object: &Object, _cx: &Cx<'_>) -> Vec<Reference> {
         references(object)
     }

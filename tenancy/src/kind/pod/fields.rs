@@ -203,11 +203,8 @@ pub(in crate::kind) fn select(fields: Fields, from: &Value) -> Value {
         return Value::Null;
     };
     let mut selected = Map::new();
-    for (name, rule) in fields {
-        let Some(value) = from
-            .get(*name)
-            .filter(|value| value.is_object() || !is_absent(value))
-        else {
+    for (name, value) in from.iter().filter(|(_, value)| !is_absent(value)) {
+        let Some((_, rule)) = fields.iter().find(|(field, _)| field == name) else {
             continue;
         };
         let value = match rule {
@@ -221,7 +218,7 @@ pub(in crate::kind) fn select(fields: Fields, from: &Value) -> Value {
                 .collect(),
             _ => continue,
         };
-        selected.insert((*name).to_owned(), value);
+        selected.insert(name.clone(), value);
     }
     Value::Object(selected)
 }
@@ -234,8 +231,8 @@ fn is_absent(value: &Value) -> bool {
 
 /// Every ConfigMap and Secret that `from` refers to, by its name in the tenant.
 pub(in crate::kind) fn references(fields: Fields, from: &Value, found: &mut Vec<Reference>) {
-    for (name, rule) in fields {
-        let Some(value) = from.get(*name) else {
+    for (name, value) in from.as_object().into_iter().flatten() {
+        let Some((_, rule)) = fields.iter().find(|(field, _)| field == name) else {
             continue;
         };
         match rule.inner() {

@@ -112,7 +112,8 @@ pub(super) fn up(pod: &Object, tenant: &TenantView, _cx: &Cx<'_>) -> Vec<Upward>
     let write = (!is_shown).then(|| Upward {
         subresource: Some("status"),
         verb: UpwardVerb::StrategicMerge,
-        body: json!({"status": patch(&status)}),
+        // `json!` copies what is put into it.
+        body: Value::Object(Map::from_iter([("status".to_owned(), patch(status))])),
         shows: Some(shows),
     });
     binding.into_iter().chain(write).collect()
@@ -206,19 +207,18 @@ fn observed_generation(pod: &Object) -> Option<i64> {
 /// Status in its canonical form: by the table, without conditions that are the tenant's, ordered.
 fn projection(pod: &Object) -> Value {
     let mut status = select(STATUS, pod.at("/status").unwrap_or(&json!({})));
-    let mut conditions: Vec<Value> = items(&status, "conditions")
-        .filter(|condition| is_of_super_cluster(text(condition, "type")))
-        .cloned()
-        .collect();
-    conditions.sort_by(|a, b| text(a, "type").cmp(text(b, "type")));
-    if let Some(status) = status.as_object_mut() {
-        if pins_node(pod) {
-            // The API server lets nobody nominate a node for a bound pod, and this is left from before.
-            status.remove("nominatedNodeName");
-        }
-        status.remove("conditions");
+    let Some(fields) = status.as_object_mut() else {
+        return status;
+    };
+    if pins_node(pod) {
+        // The API server lets nobody nominate a node for a bound pod, and this is left from before.
+        fields.remove("nominatedNodeName");
+    }
+    if let Some(Value::Array(mut conditions)) = fields.remove("conditions") {
+        conditions.retain(|condition| is_of_super_cluster(text(condition, "type")));
+        conditions.sort_by(|a, b| text(a, "type").cmp(text(b, "type")));
         if !conditions.is_empty() {
-            status.insert("conditions".into(), conditions.into());
+            fields.insert("conditions".into(), conditions.into());
         }
     }
     status
@@ -228,21 +228,22 @@ fn projection(pod: &Object) -> Value {
 ///
 /// In that dialect (`patchStrategy` in the types of the core API) maps and conditions are merged, so what must be gone is
 /// named; address lists merge too, so they are replaced outright. Lists of container statuses are replaced anyway.
-fn patch(status: &Value) -> Value {
-    let mut patch = Map::new();
-    for (field, rule) in STATUS {
-        let value = status.get(*field);
-        let value = match (*field, rule, value) {
-            (_, Rule::Omit(_), _) => continue,
-            ("conditions", ..) => conditions_patch(status),
-            ("hostIPs" | "podIPs", _, Some(list)) => {
-                let entries = list.as_array().into_iter().flatten().cloned();
-                std::iter::once(json!({"$patch": "replace"}))
-                    .chain(entries)
-                    .collect()
+fn patch(status: Value) -> Value {
+    let Value::Object(mut patch) = status else {
+        return status;
+    };
+    let written = STATUS
+        .iter()
+        .filter(|(_, rule)| !matches!(rule, Rule::Omit(_)));
+    for (field, _) in written {
+        let value = match (*field, patch.remove(*field)) {
+            ("conditions", conditions) => conditions_patch(conditions),
+            ("hostIPs" | "podIPs", Some(Value::Array(mut list))) => {
+                list.insert(0, json!({"$patch": "replace"}));
+                list.into()
             }
-            ("allocatedResources", _, Some(quantities)) => quantities_patch(quantities),
-            ("resources", _, Some(resources)) => {
+            ("allocatedResources", Some(quantities)) => quantities_patch(&quantities),
+            ("resources", Some(resources)) => {
                 let of = |field| {
                     resources
                         .get(field)
@@ -251,15 +252,10 @@ fn patch(status: &Value) -> Value {
                 };
                 json!({"limits": of("limits"), "requests": of("requests")})
             }
-            (_, _, value) => value.cloned().unwrap_or_default(),
+            (_, value) => value.unwrap_or_default(),
         };
         patch.insert((*field).to_owned(), value);
     }
-    patch.extend(
-        status
-            .get("observedGeneration")
-            .map(|value| ("observedGeneration".to_owned(), value.clone())),
-    );
     Value::Object(patch)
 }
 
@@ -273,24 +269,24 @@ fn quantities_patch(quantities: &Value) -> Value {
     patch
 }
 
-fn conditions_patch(status: &Value) -> Value {
-    let of =
-        |kind: &str| items(status, "conditions").find(|condition| text(condition, "type") == kind);
-    let said = |kind: &&&str| **kind != DISRUPTION || of(kind).is_some();
-    CONDITIONS
+fn conditions_patch(conditions: Option<Value>) -> Value {
+    let mut patch = match conditions {
+        Some(Value::Array(conditions)) => conditions,
+        _ => vec![],
+    };
+    for condition in patch.iter_mut().filter_map(Value::as_object_mut) {
+        for field in CONDITION_FIELDS {
+            condition.entry(field).or_insert(Value::Null);
+        }
+    }
+    let missing: Vec<Value> = CONDITIONS
         .iter()
-        .filter(said)
-        .map(|kind| match of(kind) {
-            None => json!({"$patch": "delete", "type": kind}),
-            Some(condition) => {
-                let mut entry = json!({"type": kind});
-                for field in CONDITION_FIELDS {
-                    entry[field] = condition.get(field).cloned().unwrap_or_default();
-                }
-                entry
-            }
-        })
-        .collect()
+        .filter(|kind| **kind != DISRUPTION)
+        .filter(|kind| !patch.iter().any(|entry| text(entry, "type") == **kind))
+        .map(|kind| json!({"$patch": "delete", "type": kind}))
+        .collect();
+    patch.extend(missing);
+    patch.into()
 }
 
 /// The conditions of the tenant's pod that its readiness gates wait for, as the super pod must have them.
