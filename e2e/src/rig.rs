@@ -329,6 +329,11 @@ impl Rig {
         Ok(holder.map(|replica| replica.name).unwrap_or_default())
     }
 
+    /// Who signs the certificates of the rig's servers.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     /// Where the rig's files are.
     pub fn folder(&self) -> &std::path::Path {
         &self.run
