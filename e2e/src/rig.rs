@@ -13,6 +13,7 @@ pub mod keys;
 pub mod manager;
 pub mod player;
 pub mod process;
+pub mod proxy;
 pub mod server;
 mod stock;
 pub mod syncer;
