@@ -16,6 +16,7 @@ mod quota;
 mod runtime;
 mod sharing;
 mod stored;
+mod without;
 
 use anyhow::ensure;
 use api::keys;
