@@ -7,7 +7,7 @@ use crate::{
     object::Object,
     observe::{self, Observer, Seen},
     pki::{self, Material},
-    room::{self, Made},
+    room::{self, Made, Space},
     starts::{self, Turn},
     status,
     tenant::{self, Tenant},
@@ -116,8 +116,8 @@ pub(crate) async fn act(
                 take_place(observer, seen).await?;
                 continue;
             }
-            Action::MakeRoom(quota) => {
-                if make_room(observer, seen, quota).await? == Made::Room {
+            Action::MakeRoom(space) => {
+                if make_room(observer, seen, space).await? == Made::Room {
                     // All that was counted and refused is counted and tried anew.
                     view = View::Stale;
                 }
@@ -167,7 +167,7 @@ pub(crate) async fn act(
 }
 
 /// Makes room in the tenant's etcd. That it doesn't go is a fact to be told.
-async fn make_room(observer: &Observer, seen: &mut Seen, quota: u64) -> Result<Made, Error> {
+async fn make_room(observer: &Observer, seen: &mut Seen, space: Space) -> Result<Made, Error> {
     let Some(owner) = &seen.owner else {
         return Ok(Made::Nothing);
     };
@@ -177,7 +177,7 @@ async fn make_room(observer: &Observer, seen: &mut Seen, quota: u64) -> Result<M
     let Some(way) = way else {
         return Ok(Made::Nothing);
     };
-    match room::make(&way, quota).await {
+    match room::make(&way, space).await {
         Ok(Made::Nothing) => Ok(Made::Nothing),
         Ok(Made::Room) => {
             tracing::info!(

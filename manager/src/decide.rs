@@ -15,7 +15,8 @@ use crate::{
     provision::{
         self, Addresses, apiserver, cluster_keys, controller_manager, etcd, keys, pod, route::route,
     },
-    reminder, room,
+    reminder,
+    room::{self, Space},
     sleep::{self, Scale, Stage},
     starts::{self, Turn},
     status::Report,
@@ -58,8 +59,8 @@ pub(crate) enum Action {
     Release,
     /// Take a place among those that start, if one is free.
     TakePlace,
-    /// Make room in the tenant's etcd, which may hold so many bytes.
-    MakeRoom(u64),
+    /// Make room in the tenant's etcd, for which there is so much.
+    MakeRoom(Space),
 }
 
 /// Something to be done to a twin in another super cluster.
@@ -378,7 +379,7 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
     actions.extend(reminder::due(cp, &seen.objects));
     if seen.tenant.answers() {
         if room::is_lacking(seen, cp) {
-            actions.push(Action::MakeRoom(etcd::quota(cp)));
+            actions.push(Action::MakeRoom(Space::of(cp)));
         }
         // What was refused for want of room is tried again by the next pass.
         if seen.refused.is_none() {

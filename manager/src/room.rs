@@ -26,6 +26,8 @@ use zeroize::Zeroizing;
 
 /// Of what etcd may hold, one part in so many must be free before it is worth its while.
 const WORTH: u64 = 20;
+/// Of a volume, one part in so many is left to etcd's log, and never more than so many bytes.
+const LOG: (u64, u64) = (8, 512 << 20);
 
 /// An etcd of which nothing is known to be full is asked so often: where no size is limited, nothing else would tell.
 const EVERY: Duration = Duration::from_secs(300);
@@ -55,6 +57,25 @@ impl Asked {
     }
 }
 
+/// What there is for a tenant's etcd, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Space {
+    /// What a member's file may hold.
+    pub(crate) quota: u64,
+    /// A member's volume; `None` if it has none of its own.
+    pub(crate) volume: Option<u64>,
+}
+
+impl Space {
+    /// That of a control plane.
+    pub(crate) fn of(cp: &ControlPlane) -> Self {
+        Self {
+            quota: etcd::quota(cp),
+            volume: etcd::volume(cp),
+        }
+    }
+}
+
 /// What a tenant's etcd says of itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Store {
@@ -74,10 +95,15 @@ pub(crate) enum Made {
 }
 
 impl Store {
-    /// Whether it refuses writes, or may refuse the next one, where it may hold `quota` bytes.
-    pub(crate) fn is_full(&self, quota: u64) -> bool {
-        let reached = |member: &Status| member.size.saturating_add(stored::LARGEST) >= quota;
-        self.is_alarmed() || self.members.iter().any(reached)
+    /// Whether it refuses writes, or may refuse the next one.
+    pub(crate) fn is_full(&self, space: Space) -> bool {
+        self.is_alarmed() || self.has_no_room(space)
+    }
+
+    /// Whether the largest request may have no room in a file.
+    fn has_no_room(&self, space: Space) -> bool {
+        let reached = |member: &Status| member.size.saturating_add(stored::LARGEST) >= space.quota;
+        self.members.iter().any(reached)
     }
 
     fn is_alarmed(&self) -> bool {
@@ -85,10 +111,28 @@ impl Store {
     }
 
     /// Whether what is in use leaves enough free.
-    fn would_have_room(&self, quota: u64) -> bool {
-        let free = (quota / WORTH).max(2 * stored::LARGEST);
-        let fits = |member: &Status| member.in_use.saturating_add(free) <= quota;
-        self.members.iter().all(fits)
+    fn would_have_room(&self, space: Space) -> bool {
+        self.in_use() <= self.most(space)
+    }
+
+    /// Bytes in use, of the member that uses most.
+    pub(crate) fn in_use(&self) -> u64 {
+        let all = self.members.iter().map(|member| member.in_use);
+        all.max().unwrap_or_default()
+    }
+
+    /// So many bytes may be in use for room to be made.
+    pub(crate) fn most(&self, space: Space) -> u64 {
+        let free = (space.quota / WORTH).max(2 * stored::LARGEST);
+        let most = space.quota.saturating_sub(free);
+        // What is in use is written anew beside the file as it is. A volume that is filled by that would stop etcd.
+        let left = space.volume.map(|volume| {
+            let (part, bytes) = LOG;
+            let largest = self.members.iter().map(|member| member.size).max();
+            let taken = largest.unwrap_or_default() + (volume / part).min(bytes);
+            volume.saturating_sub(taken)
+        });
+        left.map_or(most, |left| left.min(most))
     }
 
     /// The order in which members are defragmented: the leader last, so that it has to be left once at most.
@@ -105,7 +149,7 @@ fn is_about_space(alarm: &Alarm) -> bool {
 
 /// Whether the tenant's etcd said that it is full.
 pub(crate) fn is_lacking(seen: &Seen, cp: &ControlPlane) -> bool {
-    matches!(&seen.store, Some(Ok(store)) if store.is_full(etcd::quota(cp)))
+    matches!(&seen.store, Some(Ok(store)) if store.is_full(Space::of(cp)))
 }
 
 /// How to reach the etcd whose objects were seen; `None` while a member of it isn't ready.
@@ -152,9 +196,23 @@ pub(crate) async fn look(way: &Way) -> Result<Store, Error> {
 ///
 /// # Errors
 /// A member doesn't answer, or refuses. What was done is done, and the next try goes on from there.
-pub(crate) async fn make(way: &Way, quota: u64) -> Result<Made, Error> {
+pub(crate) async fn make(way: &Way, space: Space) -> Result<Made, Error> {
     let mut members = connect(way).await?;
     let before = ask(&mut members).await?;
+    // Its quota may have grown, or this may have come so far before. What is left is the alarm.
+    if before.has_no_room(space) && shrink(&mut members, &before, space).await? == Made::Nothing {
+        return Ok(Made::Nothing);
+    }
+    if let Some(first) = members.first_mut() {
+        for alarm in first.alarms().await?.into_iter().filter(is_about_space) {
+            first.disarm(alarm).await?;
+        }
+    }
+    Ok(Made::Room)
+}
+
+/// Makes the members' files smaller, if they would be small enough.
+async fn shrink(members: &mut [Member], before: &Store, space: Space) -> Result<Made, Error> {
     let newest = before.members.iter().map(|member| member.revision).max();
     let newest = newest.unwrap_or_default();
     // Twice: etcd counts pages as free only once it has written something after they were freed.
@@ -163,17 +221,12 @@ pub(crate) async fn make(way: &Way, quota: u64) -> Result<Made, Error> {
             first.compact(revision).await?;
         }
     }
-    let store = ask(&mut members).await?;
-    if !store.would_have_room(quota) {
+    let store = ask(members).await?;
+    if !store.would_have_room(space) {
         return Ok(Made::Nothing);
     }
     for index in store.order() {
         members[index].defragment().await?;
-    }
-    if let Some(first) = members.first_mut() {
-        for alarm in first.alarms().await?.into_iter().filter(is_about_space) {
-            first.disarm(alarm).await?;
-        }
     }
     Ok(Made::Room)
 }
@@ -207,7 +260,10 @@ mod tests {
     use base64::{Engine, prelude::BASE64_STANDARD};
     use serde_json::json;
 
-    const QUOTA: u64 = 48 << 20;
+    const SPACE: Space = Space {
+        quota: 48 << 20,
+        volume: None,
+    };
 
     fn member(number: u64, size: u64, in_use: u64) -> Status {
         Status {
@@ -251,11 +307,11 @@ mod tests {
             members: vec![member(1, 10, 10), member(2, size, 10)],
             alarms,
         };
-        assert!(!store(40, vec![]).is_full(QUOTA));
-        assert!(store(47, vec![]).is_full(QUOTA));
-        assert!(store(40, vec![alarm(2)]).is_full(QUOTA));
+        assert!(!store(40, vec![]).is_full(SPACE));
+        assert!(store(47, vec![]).is_full(SPACE));
+        assert!(store(40, vec![alarm(2)]).is_full(SPACE));
         let corrupt = Alarm { member: 2, kind: 2 };
-        assert!(!store(40, vec![corrupt]).is_full(QUOTA));
+        assert!(!store(40, vec![corrupt]).is_full(SPACE));
     }
 
     #[test]
@@ -264,20 +320,37 @@ mod tests {
             members: vec![member(1, 47, in_use[0]), member(2, 47, in_use[1])],
             alarms: vec![],
         };
-        assert!(store([40, 45]).would_have_room(QUOTA));
-        assert!(!store([40, 46]).would_have_room(QUOTA));
+        assert!(store([40, 45]).would_have_room(SPACE));
+        assert!(!store([40, 46]).would_have_room(SPACE));
         // Of much, a twentieth.
-        assert!(!store([40, 46]).would_have_room(48 << 20));
-        let much = Store {
-            members: vec![member(1, 8190, 7790)],
-            alarms: vec![],
+        let much = Space {
+            quota: 8 << 30,
+            volume: None,
         };
-        assert!(!much.would_have_room(8 << 30));
+        assert_eq!(store([1, 1]).most(much) >> 20, 7782);
         let leader_first = Store {
             members: vec![member(2, 1, 1), member(1, 1, 1), member(3, 1, 1)],
             alarms: vec![],
         };
         assert_eq!(leader_first.order(), [1, 2, 0]);
+    }
+
+    #[test]
+    fn a_volume_is_not_filled_by_a_copy_of_what_is_in_use() {
+        let full = Store {
+            members: vec![member(1, 6 << 10, 2 << 10)],
+            alarms: vec![],
+        };
+        let space = |volume: Option<u64>| Space {
+            quota: 6 << 30,
+            volume: volume.map(|volume| volume << 30),
+        };
+        assert!(full.would_have_room(space(None)));
+        // Six of eight are the file, and half a one is the log's.
+        assert_eq!(full.most(space(Some(8))), 3 << 29);
+        assert!(!full.would_have_room(space(Some(8))));
+        assert!(full.would_have_room(space(Some(9))));
+        assert_eq!(full.most(space(Some(6))), 0);
     }
 
     #[test]
@@ -323,9 +396,9 @@ mod tests {
     async fn a_full_etcd_takes_writes_again_once_enough_was_deleted() {
         let played = Played::start(member(2, 48, 10), vec![alarm(2)]).await;
         let store = look(&played.way()).await.unwrap();
-        assert!(store.is_full(QUOTA));
+        assert!(store.is_full(SPACE));
         drop(played.take_asked());
-        assert_eq!(make(&played.way(), QUOTA).await.unwrap(), Made::Room);
+        assert_eq!(make(&played.way(), SPACE).await.unwrap(), Made::Room);
         let wanted = [
             "Maintenance/Status",
             "Maintenance/Alarm",
@@ -338,7 +411,19 @@ mod tests {
             "Maintenance/Alarm disarm 2",
         ];
         assert_eq!(played.take_asked(), wanted);
-        assert!(!look(&played.way()).await.unwrap().is_full(QUOTA));
+        assert!(!look(&played.way()).await.unwrap().is_full(SPACE));
+    }
+
+    /// Whose quota was raised, or who was defragmented by somebody.
+    #[tokio::test]
+    async fn of_an_etcd_that_has_room_already_the_alarm_alone_is_taken_back() {
+        let played = Played::start(member(2, 20, 10), vec![alarm(2)]).await;
+        assert_eq!(make(&played.way(), SPACE).await.unwrap(), Made::Room);
+        let asked = played.take_asked();
+        let wanted = ["Maintenance/Alarm", "Maintenance/Alarm disarm 2"];
+        assert_eq!(asked[asked.len() - 2..], wanted);
+        assert_eq!(asked.len(), 4, "{asked:?}");
+        assert!(!look(&played.way()).await.unwrap().is_full(SPACE));
     }
 
     /// A defragmentation would hold it up for nothing.
@@ -347,14 +432,14 @@ mod tests {
         let played = Played::start(member(2, 48, 47), vec![alarm(2)]).await;
         for _ in 0..2 {
             // The second time there is nothing to forget, which etcd refuses.
-            assert_eq!(make(&played.way(), QUOTA).await.unwrap(), Made::Nothing);
+            assert_eq!(make(&played.way(), SPACE).await.unwrap(), Made::Nothing);
         }
         let asked = played.take_asked();
         assert!(
             !asked.iter().any(|what| what.contains("Defragment")),
             "{asked:?}"
         );
-        assert!(look(&played.way()).await.unwrap().is_full(QUOTA));
+        assert!(look(&played.way()).await.unwrap().is_full(SPACE));
     }
 
     #[tokio::test]
@@ -374,7 +459,7 @@ mod tests {
     async fn what_etcd_refuses_is_told_in_its_words() {
         let played = Played::start(member(2, 48, 10), vec![alarm(2)]).await;
         played.refuse("etcdserver: not capable");
-        let error = make(&played.way(), QUOTA).await.unwrap_err();
+        let error = make(&played.way(), SPACE).await.unwrap_err();
         let said = error.to_string();
         assert!(
             said.contains("refuses Maintenance/Status: etcdserver: not capable"),

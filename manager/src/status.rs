@@ -9,7 +9,8 @@ use crate::{
     observe::Seen,
     parts::{self, Parts},
     provision::{Addresses, cluster_keys, coredns, keys},
-    room, starts,
+    room::{self, Space},
+    starts,
     stored::{self, Used},
     tenant::Tenant,
 };
@@ -423,8 +424,16 @@ fn stored_within(seen: &Seen, cp: &ControlPlane) -> Option<Fact> {
     let no_more = was_limited.then(|| Fact::yes(stored::CONDITION, "NotLimited"));
     let mut fact = cp.stored.fact(used, refused).or(no_more)?;
     let is_etcd_full = refused.is_some() || !cp.stored.has_room(used);
-    if let (Some(Err(why)), true) = (&seen.store, is_etcd_full) {
-        fact.message += &format!("; that can't be done now: {why}");
+    match &seen.store {
+        Some(Err(why)) if is_etcd_full => {
+            fact.message += &format!("; that can't be done now: {why}");
+        }
+        Some(Ok(store)) if is_etcd_full => {
+            let (used, most) = (store.in_use(), store.most(Space::of(cp)));
+            let [used, most] = [used, most].map(stored::bytes_shown);
+            fact.message += &format!("; {used} is in use, and at most {most} may be");
+        }
+        _ => {}
     }
     Some(fact)
 }

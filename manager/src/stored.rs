@@ -240,6 +240,11 @@ fn used_amount(name: &str, used: u64) -> String {
     }
 }
 
+/// Bytes for people, in the steps in which they are told.
+pub(crate) fn bytes_shown(bytes: u64) -> String {
+    used_amount(SIZE, bytes)
+}
+
 /// Refuses to make more objects of a resource, to everybody but Sublet.
 fn no_more(name: &str, limit: u64) -> Value {
     let (plural, group) = name.split_once('.').unwrap_or((name, ""));

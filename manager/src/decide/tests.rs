@@ -745,26 +745,29 @@ fn room_is_made_in_an_etcd_that_says_it_is_full_before_anything_is_written_there
         member: 7,
         kind: etcd_says::Alarm::NO_SPACE,
     }];
-    let store = |alarms| {
-        Some(Ok(Store {
-            members: vec![],
-            alarms,
-        }))
-    };
-    seen.store = store(alarms);
+    let members = vec![etcd_says::Status {
+        size: 6 << 30,
+        in_use: 2 << 30,
+        ..Default::default()
+    }];
+    seen.store = Some(Ok(Store { members, alarms }));
     let Tenant::Answers { objects, .. } = &mut seen.tenant else {
         panic!("it answers");
     };
     *objects = Objects::default();
     let actions = decided(&seen).actions;
-    let [Action::MakeRoom(quota), Action::ApplyInTenant(_), ..] = &actions[..] else {
+    let [Action::MakeRoom(space), Action::ApplyInTenant(_), ..] = &actions[..] else {
         panic!("{actions:?}");
     };
-    assert_eq!(*quota, 6 << 30);
+    assert_eq!((space.quota, space.volume), (6 << 30, Some(8 << 30)));
     settle_but(&mut seen, |action| matches!(action, Action::MakeRoom(_)));
     let report = decided(&seen).report;
     let said = within_limits(&seen, &report);
     assert!(said.contains("(size: etcd takes no more writes)"), "{said}");
+    assert!(
+        said.ends_with("2Gi is in use, and at most 1536Mi may be"),
+        "{said}"
+    );
     assert!(report.again <= stored::CLOSELY);
 
     // What keeps it from being done is told.
@@ -774,7 +777,7 @@ fn room_is_made_in_an_etcd_that_says_it_is_full_before_anything_is_written_there
     let said = within_limits(&seen, &report);
     assert!(said.ends_with("can't be reached"), "{said}");
     seen.refused = None;
-    seen.store = store(vec![]);
+    seen.store = Some(Ok(Store::default()));
     let decision = decided(&seen);
     assert!(decision.actions.is_empty(), "{:?}", decision.actions);
 }
