@@ -8,7 +8,7 @@ pub mod link;
 pub mod rule;
 mod stream;
 
-use crate::rig::keys::Authority;
+use crate::rig::keys::{Authority, Pair};
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use http::{Request, Response, StatusCode};
@@ -23,7 +23,13 @@ use link::Link;
 use parking_lot::Mutex;
 use rule::{Action, Asked, Rule};
 use serde_json::json;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU16, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 type Body = BoxBody<Bytes, hyper::Error>;
@@ -46,8 +52,11 @@ pub struct Faultproxy {
 }
 
 struct Shared {
+    tls: Mutex<tokio_rustls::TlsAcceptor>,
     upstream: Upstream,
-    port: u16,
+    port: AtomicU16,
+    /// TLS connections that were begun.
+    greeted: AtomicU64,
     rules: Mutex<Vec<Rule>>,
     trace: Mutex<Vec<Record>>,
 }
@@ -57,14 +66,16 @@ impl Faultproxy {
     pub async fn start(authority: &Authority, port: u16) -> anyhow::Result<Self> {
         let inner = TcpListener::bind(("127.0.0.1", 0)).await?;
         let link = Link::start(inner.local_addr()?.port()).await?;
-        let tls = tls_server(authority)?;
+        let tls = tls_server(&authority.server()?)?;
         let shared = Arc::new(Shared {
+            tls: Mutex::new(tls),
             upstream: upstream(authority)?,
-            port,
+            port: AtomicU16::new(port),
+            greeted: AtomicU64::new(0),
             rules: Mutex::default(),
             trace: Mutex::default(),
         });
-        let serving = tokio::spawn(serve(inner, tls, shared.clone()));
+        let serving = tokio::spawn(serve(inner, shared.clone()));
         Ok(Self {
             link,
             shared,
@@ -80,6 +91,22 @@ impl Faultproxy {
     /// The network before it.
     pub fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// From now on new requests go to another port of this machine.
+    pub fn lead_to(&self, port: u16) {
+        self.shared.port.store(port, Ordering::SeqCst);
+    }
+
+    /// From now on new connections are shown another certificate.
+    pub fn show(&self, pair: &Pair) -> anyhow::Result<()> {
+        *self.shared.tls.lock() = tls_server(pair)?;
+        Ok(())
+    }
+
+    /// How many TLS connections were begun, whatever became of them.
+    pub fn greeted(&self) -> u64 {
+        self.shared.greeted.load(Ordering::SeqCst)
     }
 
     /// Adds a rule; the first one that applies decides.
@@ -113,11 +140,10 @@ impl Drop for Faultproxy {
     }
 }
 
-/// Takes TLS connections with a certificate of the authority for this machine, for HTTP/2 and HTTP/1.1.
-pub fn tls_server(authority: &Authority) -> anyhow::Result<tokio_rustls::TlsAcceptor> {
+/// Takes TLS connections with a certificate, for HTTP/2 and HTTP/1.1.
+pub fn tls_server(pair: &Pair) -> anyhow::Result<tokio_rustls::TlsAcceptor> {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
     crate::side::provider();
-    let pair = authority.server()?;
     let certificate = CertificateDer::from_pem_slice(pair.certificate.as_bytes())?;
     let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes())?;
     let mut config = rustls::ServerConfig::builder()
@@ -146,11 +172,12 @@ fn upstream(authority: &Authority) -> anyhow::Result<Upstream> {
         .build(connector))
 }
 
-async fn serve(listener: TcpListener, tls: tokio_rustls::TlsAcceptor, shared: Arc<Shared>) {
+async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     // All connections end with this task.
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let (tls, shared) = (tls.clone(), shared.clone());
+        let (tls, shared) = (shared.tls.lock().clone(), shared.clone());
+        shared.greeted.fetch_add(1, Ordering::SeqCst);
         connections.spawn(async move {
             let Ok(stream) = tls.accept(stream).await else {
                 return;
@@ -193,7 +220,7 @@ impl Shared {
         }
         let uri = format!(
             "https://127.0.0.1:{}{}",
-            self.port,
+            self.port.load(Ordering::SeqCst),
             parts.uri.path_and_query().map_or("/", |path| path.as_str())
         );
         let mut onward = Request::builder().method(parts.method).uri(uri);

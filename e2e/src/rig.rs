@@ -13,6 +13,7 @@ pub mod keys;
 pub mod manager;
 pub mod player;
 pub mod process;
+pub mod proxy;
 pub mod server;
 mod stock;
 pub mod syncer;
@@ -327,6 +328,11 @@ impl Rig {
         let lease = self.side.get(LEASE, api::SYSTEM_NAMESPACE, &name).await?;
         let holder = Replica::parse(text(&lease, "/spec/holderIdentity"));
         Ok(holder.map(|replica| replica.name).unwrap_or_default())
+    }
+
+    /// Who signs the certificates of the rig's servers.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     /// Where the rig's files are.

@@ -51,6 +51,15 @@ pub fn manager() -> anyhow::Result<PathBuf> {
     found("SUBLET_MANAGER", default, "cargo build -p manager")
 }
 
+/// The built proxy: `SUBLET_PROXY`, or the one in this workspace's target folder.
+pub fn proxy() -> anyhow::Result<PathBuf> {
+    let default = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../target/debug/sublet-apiserver-proxy"
+    );
+    found("SUBLET_PROXY", default, "cargo build -p apiserver-proxy")
+}
+
 /// A real program of Kubernetes or etcd, from the folder `SUBLET_PARTS` or the one that `cargo xtask super up` fills.
 pub fn part(name: &str) -> anyhow::Result<PathBuf> {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/super/bin");

@@ -92,6 +92,22 @@ impl Side {
         })
     }
 
+    /// Connects as a kubeconfig says, and says something more in the headers of each request.
+    pub async fn saying(
+        kubeconfig: &str,
+        headers: &[(&'static str, &str)],
+    ) -> anyhow::Result<Self> {
+        let mut config = config(kubeconfig).await?;
+        for (name, value) in headers {
+            let name = http::HeaderName::from_static(name);
+            config.headers.push((name, value.parse()?));
+        }
+        Ok(Self {
+            name: "headers".to_owned(),
+            client: client(config)?,
+        })
+    }
+
     /// For messages.
     pub fn name(&self) -> &str {
         &self.name

@@ -38,7 +38,10 @@ pub struct Identity {
 /// The way out.
 #[derive(Clone)]
 pub struct WayOut {
-    address: String,
+    /// Where it is.
+    at: (String, u16),
+    /// What its certificate is checked for.
+    name: String,
     authority: Vec<u8>,
 }
 
@@ -63,10 +66,13 @@ impl Answer {
 impl Identity {
     /// What a tenant's API server shows to the proxy.
     pub async fn of_api_server(tenant: &Tenant) -> anyhow::Result<Self> {
-        let namespace = tenant.control_plane_namespace();
-        let secret = tenant
-            .above
-            .get(SECRET, &namespace, "apiserver-kubelet-client")
+        Self::of_api_server_in(&tenant.above, &tenant.control_plane_namespace()).await
+    }
+
+    /// The same of the control plane in a namespace.
+    pub async fn of_api_server_in(above: &Side, namespace: &str) -> anyhow::Result<Self> {
+        let secret = above
+            .get(SECRET, namespace, "apiserver-kubelet-client")
             .await?;
         Ok(Self {
             certificate: data(&secret, "tls.crt")?,
@@ -92,14 +98,22 @@ impl Identity {
 impl WayOut {
     /// Finds it.
     pub async fn find(above: &Side) -> anyhow::Result<Self> {
-        let system = api::SYSTEM_NAMESPACE;
         open_to_this_host(above).await?;
+        let mut found = Self::of_this_machine(above, tenancy::naming::WAY_OUT_PORT).await?;
+        found.at.0.clone_from(&found.name);
+        Ok(found)
+    }
+
+    /// That of a proxy which runs on this machine.
+    pub async fn of_this_machine(above: &Side, port: u16) -> anyhow::Result<Self> {
+        let system = api::SYSTEM_NAMESPACE;
         let service = above.get(SERVICE, system, api::keys::PROXY).await?;
         let secret = above
             .get(SECRET, system, api::keys::PROXY_AUTHORITY)
             .await?;
         Ok(Self {
-            address: text(&service, "/spec/clusterIP").to_owned(),
+            at: ("127.0.0.1".to_owned(), port),
+            name: text(&service, "/spec/clusterIP").to_owned(),
             authority: data(&secret, "tls.crt")?,
         })
     }
@@ -109,9 +123,8 @@ impl WayOut {
         &self,
         identity: Option<&Identity>,
     ) -> anyhow::Result<impl Stream + use<>> {
-        let port = tenancy::naming::WAY_OUT_PORT;
-        let tcp = TcpStream::connect((self.address.as_str(), port)).await?;
-        self.secure(tcp, &self.address, identity).await
+        let tcp = TcpStream::connect((self.at.0.as_str(), self.at.1)).await?;
+        self.secure(tcp, &self.name, identity).await
     }
 
     /// TLS over a connection, checked for a name.

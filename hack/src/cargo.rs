@@ -52,6 +52,11 @@ pub(crate) fn build_all() -> Result<()> {
     Ok(())
 }
 
+/// The path of a program that [`build_all`] has built.
+pub(crate) fn built(name: &str) -> Result<PathBuf> {
+    Ok(target_folder()?.join("debug").join(name))
+}
+
 /// Builds the `sublet` command line and gives its path.
 pub(crate) fn build_cli() -> Result<PathBuf> {
     if ALL.get().is_none() {

@@ -20,6 +20,7 @@ mod demo;
 mod dependencies;
 mod images;
 mod kube_api;
+mod layers;
 mod packages;
 mod paths;
 mod policies;
@@ -109,6 +110,9 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Run each attack against each layer of protection alone, and write what came of it into docs/security.md
+    #[command(after_help = "Example:\n  cargo xtask layers && git diff docs/security.md")]
+    Layers,
     /// Check and test everything, the last part on a fresh super cluster
     #[command(
         after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --keep\n  cargo xtask test --all"
@@ -228,6 +232,7 @@ fn run(command: &Command) -> Result<bool> {
         })?,
         Command::Crds { check: true } => crds::check()?,
         Command::Crds { check: false } => crds::write()?,
+        Command::Layers => layers::renew()?,
         Command::Test { all, keep } => {
             let afterwards = if *keep {
                 test::Afterwards::Keep

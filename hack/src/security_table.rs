@@ -1,4 +1,5 @@
-//! Keeps the table of docs/security.md true: every escape class has a row, and every test that a row names exists.
+//! Keeps the tables of docs/security.md true: every escape class has a row, every test that a row names exists, and of
+//! every class is told what it comes to where nothing holds it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -35,6 +36,62 @@ fn tests_below(folder: &Path, found: &mut BTreeSet<String>) {
     }
 }
 
+/// Names of the tests of all crates.
+fn all_tests() -> BTreeSet<String> {
+    let mut tests = BTreeSet::new();
+    for part in ["tenancy", "syncer", "manager", "apiserver-proxy", "e2e"] {
+        tests_below(&paths::repository().join(part), &mut tests);
+    }
+    tests
+}
+
+/// Cells of the rows of classes in a part of the page that begins with `heading` and ends before `end`.
+fn rows<'a>(page: &'a str, heading: &str, end: &str) -> Vec<Vec<&'a str>> {
+    let (_, part) = page.split_once(heading).unwrap();
+    let part = part.split(end).next().unwrap();
+    let lines = part.lines().filter(|line| line.starts_with("| T"));
+    lines
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect()
+}
+
+fn named(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn of_every_class_is_told_what_it_comes_to_where_nothing_holds_it() {
+    let page = fs::read_to_string(paths::repository().join("docs/security.md")).unwrap();
+    let tests = all_tests();
+    let mut told = BTreeSet::new();
+    // Those that are run against each layer and against none.
+    for row in rows(
+        &page,
+        "## Each layer alone",
+        "<!-- results of t5_to_t38_each_layer_holds_alone: end -->",
+    ) {
+        assert_eq!(row[row.len() - 1], "works", "{row:?}");
+        told.insert(row[0]);
+    }
+    // All others.
+    for row in rows(&page, "## Without any layer", "\n## ") {
+        let [class, what, shown] = row[..] else {
+            panic!("{row:?}");
+        };
+        assert!(told.insert(class), "{class} is told of twice");
+        assert!(!what.is_empty(), "{class}");
+        assert!(!named(shown).is_empty(), "{class}");
+        for name in named(shown) {
+            assert!(tests.contains(name), "{class}: there is no test {name}");
+        }
+    }
+    let missing: Vec<String> = (1..=CLASSES)
+        .map(|number| format!("T{number}"))
+        .filter(|class| !told.contains(class.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 #[test]
 fn every_check_of_the_benchmark_names_tests_that_exist() {
     let text = fs::read_to_string(paths::repository().join("docs/security.md")).unwrap();
@@ -58,22 +115,13 @@ fn every_check_of_the_benchmark_names_tests_that_exist() {
 fn every_class_has_a_row_and_every_test_that_it_names_exists() {
     let text = fs::read_to_string(paths::repository().join("docs/security.md")).unwrap();
     // What each layer does alone has a table of its own further down.
-    let (_, classes) = text.split_once("## What holds which attack").unwrap();
-    let classes = classes.split("\n## ").next().unwrap();
-    let rows: Vec<Vec<&str>> = classes
-        .lines()
-        .filter(|line| line.starts_with("| T"))
-        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
-        .collect();
+    let rows = rows(&text, "## What holds which attack", "\n## ");
     let numbers: Vec<&str> = rows.iter().map(|row| row[0]).collect();
     let wanted: Vec<String> = (1..=CLASSES).map(|number| format!("T{number}")).collect();
     assert_eq!(numbers, wanted);
-    let mut tests = BTreeSet::new();
-    for part in ["tenancy", "syncer", "manager", "apiserver-proxy", "e2e"] {
-        tests_below(&paths::repository().join(part), &mut tests);
-    }
+    let tests = all_tests();
     for row in rows {
-        let named: Vec<&str> = row[3].split('`').skip(1).step_by(2).collect();
+        let named = named(row[3]);
         for name in &named {
             assert!(tests.contains(*name), "{}: there is no test {name}", row[0]);
         }

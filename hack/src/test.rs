@@ -266,6 +266,7 @@ fn cluster_tests(extent: Extent) -> Result<()> {
     // The very programs that are in the images.
     command.env("SUBLET_SYNCER", images::binary("sublet-syncer")?);
     command.env("SUBLET_MANAGER", images::binary("sublet-manager")?);
+    command.env("SUBLET_PROXY", images::binary("sublet-apiserver-proxy")?);
     command.env("SUBLET_PARTS", paths::handout().join("bin"));
     run::visibly(&mut command)
 }

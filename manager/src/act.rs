@@ -7,6 +7,7 @@ use crate::{
     object::Object,
     observe::{self, Observer, Seen},
     pki::{self, Material},
+    room::{self, Made, Space},
     starts::{self, Turn},
     status,
     tenant::{self, Tenant},
@@ -115,6 +116,13 @@ pub(crate) async fn act(
                 take_place(observer, seen).await?;
                 continue;
             }
+            Action::MakeRoom(space) => {
+                if make_room(observer, seen, space).await? == Made::Room {
+                    // All that was counted and refused is counted and tried anew.
+                    view = View::Stale;
+                }
+                continue;
+            }
             Action::Apply(object) => Some(cluster.apply(&object).await?),
             Action::Beyond(deed) => {
                 do_beyond(seen, deed).await.map_err(Error::Beyond)?;
@@ -140,7 +148,12 @@ pub(crate) async fn act(
                     (Ok(written), Tenant::Answers { objects, .. }) => objects.insert(written),
                     (Ok(_), _) => {}
                     // What the tenant filled up is a fact about the tenant: all else goes on, and it is told.
-                    (Err(error), _) if error.is_full() => seen.refused = Some(error.to_string()),
+                    (Err(error), _) if error.is_full() => {
+                        seen.refused = Some(error.to_string());
+                        seen.owner
+                            .iter()
+                            .for_each(|owner| observer.stores.hurry(&owner.id));
+                    }
                     (Err(error), _) => return Err(Error::Tenant(error)),
                 }
                 continue;
@@ -151,6 +164,36 @@ pub(crate) async fn act(
         }
     }
     Ok(view)
+}
+
+/// Makes room in the tenant's etcd. That it doesn't go is a fact to be told.
+async fn make_room(observer: &Observer, seen: &mut Seen, space: Space) -> Result<Made, Error> {
+    let Some(owner) = &seen.owner else {
+        return Ok(Made::Nothing);
+    };
+    // The next pass sees what became of it.
+    observer.stores.hurry(&owner.id);
+    let way = room::way(&seen.objects, &owner.control_plane_namespace())?;
+    let Some(way) = way else {
+        return Ok(Made::Nothing);
+    };
+    match room::make(&way, space).await {
+        Ok(Made::Nothing) => Ok(Made::Nothing),
+        Ok(Made::Room) => {
+            tracing::info!(
+                namespace = owner.namespace,
+                name = owner.name,
+                "a full etcd has room again"
+            );
+            seen.refused = None;
+            seen.store = None;
+            Ok(Made::Room)
+        }
+        Err(error) => {
+            seen.store = Some(Err(error.to_string()));
+            Ok(Made::Nothing)
+        }
+    }
 }
 
 /// Asks whether it may start now, and takes a place if so.

@@ -16,6 +16,7 @@ use crate::{
         self, Addresses, apiserver, cluster_keys, controller_manager, etcd, keys, pod, route::route,
     },
     reminder,
+    room::{self, Space},
     sleep::{self, Scale, Stage},
     starts::{self, Turn},
     status::Report,
@@ -58,6 +59,8 @@ pub(crate) enum Action {
     Release,
     /// Take a place among those that start, if one is free.
     TakePlace,
+    /// Make room in the tenant's etcd, for which there is so much.
+    MakeRoom(Space),
 }
 
 /// Something to be done to a twin in another super cluster.
@@ -222,7 +225,8 @@ pub(crate) fn lacking(seen: &Seen, cp: &ControlPlane) -> Vec<Object> {
     let (Tenant::Answers { objects, .. }, Some(proxy)) = (&seen.tenant, &seen.proxy) else {
         return vec![];
     };
-    let has_room = |used: &&Used| seen.refused.is_none() && cp.stored.has_room(used);
+    let is_full = seen.refused.is_some() || room::is_lacking(seen, cp);
+    let has_room = |used: &&Used| !is_full && cp.stored.has_room(used);
     let mut wanted = tenant::objects(cp, proxy, used(seen).filter(has_room));
     wanted.retain(|want| !tenant::is_met(want, objects));
     wanted
@@ -384,6 +388,9 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
     }
     actions.extend(reminder::due(cp, &seen.objects));
     if seen.tenant.answers() {
+        if room::is_lacking(seen, cp) {
+            actions.push(Action::MakeRoom(Space::of(cp)));
+        }
         // What was refused for want of room is tried again by the next pass.
         if seen.refused.is_none() {
             let lacking = lacking(seen, cp).into_iter();

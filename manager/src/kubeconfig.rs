@@ -24,3 +24,33 @@ pub(crate) async fn client(access: &Access) -> Result<Client, NoClient> {
     config.read_timeout = Some(Duration::from_secs(5));
     Client::try_from(config).map_err(|e| failed(&e))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// T47: the allow-list refuses it (`tenancy::kubeconfig`); this is what a reader without one does.
+    #[tokio::test]
+    async fn t47_a_reader_without_an_allow_list_runs_what_a_kubeconfig_says() {
+        let mark = std::env::temp_dir().join(format!("sublet-t47-{}", std::process::id()));
+        let exec = json!({
+            "apiVersion": "client.authentication.k8s.io/v1", "command": "touch", "args": [mark],
+            "interactiveMode": "Never",
+        });
+        let text = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+            "users": [{"name": "c", "user": {"exec": exec}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+        })
+        .to_string();
+        assert!(Access::parse(&text).is_err());
+        let file = Kubeconfig::from_yaml(&text).unwrap();
+        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+        // `touch` says nothing that would let anybody in.
+        let client = Client::try_from(config.unwrap());
+        let was_run = std::fs::remove_file(&mark).is_ok();
+        assert!(was_run && client.is_err());
+    }
+}

@@ -43,6 +43,10 @@ mod twin;
 mod status;
 mod stored;
 
+mod room;
+
+mod etcd;
+
 mod reminder;
 
 mod parts;

@@ -17,6 +17,7 @@ use crate::{
     pki::{Material, Order},
     provision::{self, cluster_keys},
     proxy::{self, Proxy},
+    room::{self, Asked, Store},
     sleep::Visit,
     starts::{Limit, Start, Turn},
     stored::{self, Limits, Used},
@@ -113,6 +114,8 @@ pub(crate) struct Seen {
     pub(crate) turn: Option<Turn>,
     /// What the tenant's API server said when it refused a write since its etcd is full; known only after such a write.
     pub(crate) refused: Option<String>,
+    /// What the tenant's etcd says of itself, or why it says nothing; it is asked now and then, and while it is full.
+    pub(crate) store: Option<Result<Store, String>>,
     /// What the front door told of its clients; `None` as long as nobody knows.
     pub(crate) visit: Option<Visit>,
     /// When this was seen.
@@ -213,6 +216,8 @@ pub(crate) struct Observer {
     pub(crate) visits: Arc<Visits>,
     /// What the manager itself wrote last into each status.
     pub(crate) own: OwnWords,
+    /// Which tenants' etcds were asked lately.
+    pub(crate) stores: Asked,
     nodes: Mutex<Option<(Instant, Vec<Object>)>>,
     proxy: Mutex<Option<(Instant, Proxy)>>,
 }
@@ -235,6 +240,7 @@ impl Observer {
             places: tokio::sync::Mutex::new(()),
             visits,
             own: OwnWords::default(),
+            stores: Asked::default(),
             nodes: Mutex::new(None),
             proxy: Mutex::new(None),
         }
@@ -283,6 +289,7 @@ impl Observer {
             tenant: Tenant::NotAsked,
             turn: None,
             refused: None,
+            store: None,
             visit: owner.as_ref().and_then(|owner| self.visits.of(&owner.id)),
             now: Timestamp::now(),
         };
@@ -414,6 +421,7 @@ impl Observer {
             let wanted = crate::decide::tenant_objects(seen);
             let limits = crate::decide::stored_limits(seen);
             seen.tenant = self.look_at_tenant(&access, &wanted, &limits).await;
+            self.look_at_store(seen, owner, &limits).await?;
         }
         Ok(())
     }
@@ -450,6 +458,30 @@ impl Observer {
             })
         };
         look.await.unwrap_or_else(Tenant::Silent)
+    }
+
+    /// An etcd that doesn't answer is a fact, not an error.
+    async fn look_at_store(
+        &self,
+        seen: &mut Seen,
+        owner: &Owner,
+        limits: &Limits,
+    ) -> Result<(), Error> {
+        let Tenant::Answers { stored, .. } = &seen.tenant else {
+            return Ok(());
+        };
+        let is_known_full = stored.as_ref().is_some_and(|used| !limits.has_room(used));
+        if !is_known_full && !self.stores.is_due(&owner.id, Instant::now()) {
+            return Ok(());
+        }
+        let inside = owner.control_plane_namespace();
+        let way = room::way(&seen.objects, &inside).map_err(tenant::Error::from)?;
+        if let Some(way) = way {
+            self.stores.note(&owner.id, Instant::now());
+            let looked = room::look(&way).await;
+            seen.store = Some(looked.map_err(|error| error.to_string()));
+        }
+        Ok(())
     }
 
     /// All that start, or wait for it.

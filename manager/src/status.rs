@@ -9,6 +9,7 @@ use crate::{
     observe::Seen,
     parts::{self, Parts},
     provision::{Addresses, cluster_keys, coredns, keys},
+    room::{self, Space},
     starts,
     stored::{self, Used},
     tenant::Tenant,
@@ -276,7 +277,8 @@ impl Report {
         }
         let told = seen.vcp.status.as_ref();
         let told = told.and_then(|status| status.stored.as_ref());
-        if seen.refused.is_some() || used.is_some_and(|used| cp.stored.is_near(used, told)) {
+        let is_full = seen.refused.is_some() || room::is_lacking(seen, cp);
+        if is_full || used.is_some_and(|used| cp.stored.is_near(used, told)) {
             report.again = report.again.min(stored::CLOSELY);
         }
         starts::told(report, seen, parts.rolled_out)
@@ -411,14 +413,29 @@ fn not_synced(vcp: &VirtualControlPlane) -> Option<Fact> {
 /// Whether the tenant stores no more than it may; `None` when nobody knows, or nothing is limited.
 fn stored_within(seen: &Seen, cp: &ControlPlane) -> Option<Fact> {
     let nothing = Used::new();
-    let used = match (used(seen), &seen.refused) {
+    let said = room::is_lacking(seen, cp).then_some("etcd takes no more writes");
+    let refused = seen.refused.as_deref().or(said);
+    let used = match (used(seen), refused) {
         (Some(used), _) => used,
         (None, Some(_)) => &nothing,
         (None, None) => return None,
     };
     let was_limited = condition(&seen.vcp, stored::CONDITION).is_some();
     let no_more = was_limited.then(|| Fact::yes(stored::CONDITION, "NotLimited"));
-    cp.stored.fact(used, seen.refused.as_deref()).or(no_more)
+    let mut fact = cp.stored.fact(used, refused).or(no_more)?;
+    let is_etcd_full = refused.is_some() || !cp.stored.has_room(used);
+    match &seen.store {
+        Some(Err(why)) if is_etcd_full => {
+            fact.message += &format!("; that can't be done now: {why}");
+        }
+        Some(Ok(store)) if is_etcd_full => {
+            let (used, most) = (store.in_use(), store.most(Space::of(cp)));
+            let [used, most] = [used, most].map(stored::bytes_shown);
+            fact.message += &format!("; {used} is in use, and at most {most} may be");
+        }
+        _ => {}
+    }
+    Some(fact)
 }
 
 /// Address of the shared DNS server, where it is the tenant's.

@@ -1,6 +1,6 @@
 //! What a tenant may keep in its own etcd: so many bytes, and so many objects of a resource; pure.
 //!
-//! Bytes are held by etcd itself, which takes no more writes when it is full. Objects are counted now and then; while there
+//! Bytes are held by etcd itself, which takes no more writes when it is full, until there is [`room`](crate::room). Objects are counted now and then; while there
 //! are as many of a resource as may be, the tenant's API server refuses to make more. It does so by its configuration of
 //! authorizers, a file that it reads anew when it changes and that nothing inside of the tenant can reach.
 //!
@@ -33,7 +33,7 @@ const LITTLE: u64 = 90;
 /// It is counted again soon, too, if as much more as came since the last time, so many times over, left no room.
 const PACE: u64 = 6;
 /// Bytes of the largest request that etcd takes: with less than that left, the next one may be refused.
-const LARGEST: u64 = 3 << 19;
+pub(crate) const LARGEST: u64 = 3 << 19;
 /// What is used is told in steps of so many bytes, so that a page more or less isn't news.
 const STEP: u64 = 1 << 20;
 
@@ -133,7 +133,9 @@ impl Limits {
         }
         if !full.is_empty() {
             let until = match is_etcd_full {
-                true => "it deletes some and an admin has its etcd defragmented and disarmed",
+                true => {
+                    "it has deleted some, whereupon its etcd gives the room back within a minute"
+                }
                 false => "it deletes some",
             };
             let message = format!(
@@ -236,6 +238,11 @@ fn used_amount(name: &str, used: u64) -> String {
         SIZE => amount(name, used.div_ceil(STEP) * STEP),
         _ => amount(name, used),
     }
+}
+
+/// Bytes for people, in the steps in which they are told.
+pub(crate) fn bytes_shown(bytes: u64) -> String {
+    used_amount(SIZE, bytes)
 }
 
 /// Refuses to make more objects of a resource, to everybody but Sublet.
@@ -376,7 +383,7 @@ mod tests {
         assert_eq!(message, "little room is left: configmaps: 450 of 500");
         let (holds, reason, message) = told(&used(&[("configmaps", 501), ("size", 1 << 30)]));
         assert_eq!((holds, &*reason), (false, "Full"));
-        expect!["the tenant stores as much as it may (configmaps: 501 of 500, size: 1Gi of 1Gi), and more is refused until it deletes some and an admin has its etcd defragmented and disarmed"]
+        expect!["the tenant stores as much as it may (configmaps: 501 of 500, size: 1Gi of 1Gi), and more is refused until it has deleted some, whereupon its etcd gives the room back within a minute"]
             .assert_eq(&message);
         let (.., message) = told(&used(&[("configmaps", 500)]));
         assert!(message.ends_with("until it deletes some"), "{message}");

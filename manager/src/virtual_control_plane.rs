@@ -182,6 +182,7 @@ fn is_new(action: &Action, done: &mut BTreeSet<String>) -> bool {
             done.insert(format!("beyond {object:?} {}", digest(object)))
         }
         Action::Beyond(deed) => done.insert(format!("beyond {deed:?}")),
+        Action::MakeRoom(_) => done.insert("room".to_owned()),
         Action::Adopt
         | Action::Patch(_)
         | Action::Create(_)

@@ -198,6 +198,26 @@ mod tests {
         TenantId::from_bits([n; 16])
     }
 
+    /// T1: what is to be had where names are only joined, or end in a few bits, and isn't here.
+    #[test]
+    fn t1_names_that_are_joined_or_end_in_few_bits_collide_and_ours_do_not() {
+        let joined = |vcp: &str, namespace: &str| format!("{vcp}-{namespace}");
+        assert_eq!(joined("a-b", "c"), joined("a", "b-c"));
+        let own = super_namespace(&tenant(1), "a-b", "c");
+        assert_ne!(own, super_namespace(&tenant(2), "a", "b-c"));
+
+        // With 20 bits at their end two of a few thousand names agree in them; in all 128 they don't.
+        let mut seen = std::collections::HashMap::new();
+        let mut names = (0..20_000).map(|n| super_namespace(&tenant(1), "v", &format!("n{n}")));
+        let pair = names.find_map(|name| {
+            let few = name[name.len() - 4..].to_owned();
+            Some((seen.insert(few, name.clone())?, name))
+        });
+        let (one, other) = pair.unwrap();
+        let hash = |name: &str| name[name.len() - HASH_LEN..].to_owned();
+        assert_ne!(hash(&one), hash(&other));
+    }
+
     #[test]
     fn a_super_namespace_reads_well() {
         let name = super_namespace(&tenant(1), "team-a", "default");

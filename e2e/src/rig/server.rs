@@ -101,7 +101,7 @@ impl Server {
         fs::write(folder.join("server.crt"), pair.certificate)?;
         fs::write(folder.join("server.key"), pair.key)?;
         fs::write(folder.join("ca.crt"), &authority.certificate)?;
-        keys::service_account_keys(&folder)?;
+        keys::service_account_keys(&folder, "sa")?;
         let syncer = |token: &str, uid: u8| {
             format!(
                 "{token},system:serviceaccount:{}:sublet-syncer,{uid},\"{}\"",
@@ -164,14 +164,57 @@ impl Server {
 
     /// Starts the API server.
     pub fn start_api(&mut self) -> anyhow::Result<()> {
+        let started = self.launch_api("kube-apiserver", self.port, self.etcd_port)?;
+        self.api = Some(started);
+        Ok(())
+    }
+
+    /// Starts another API server beside it, on the same data, which reaches etcd at a port of its own.
+    pub fn start_another(&mut self, etcd_port: u16) -> anyhow::Result<Another> {
+        // It leaves a Lease of its own behind.
+        self.was_stopped = true;
+        let [port] = free_ports()?;
+        let process = self.launch_api("another-kube-apiserver", port, etcd_port)?;
+        Ok(Another { port, process })
+    }
+
+    /// Ends the API server and starts it with further flags; of a flag that is there already the last one counts.
+    pub fn restart_with(&mut self, flags: &[(&str, &str)]) -> anyhow::Result<()> {
+        self.end_api(Signal::TERM)?;
+        let further = flags.iter().map(|(name, value)| flag(name, value));
+        self.plan.flags.extend(further);
+        self.start_api()
+    }
+
+    /// Writes a file among its own, by whose name a flag may refer to it.
+    pub fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        // At once and whole: it may be read at any moment.
+        let fresh = self.folder.join(format!("{name}.new"));
+        fs::write(&fresh, text)?;
+        Ok(fs::rename(fresh, self.folder.join(name))?)
+    }
+
+    /// From its next start it signs tokens of ServiceAccounts by another key, and knows those of the first one still.
+    pub fn change_token_key(&mut self) -> anyhow::Result<()> {
+        const NAME: &str = "next-sa";
+        keys::service_account_keys(&self.folder, NAME)?;
+        self.restart_with(&[
+            ("service-account-key-file", &format!("{NAME}.pub")),
+            ("service-account-signing-key-file", &format!("{NAME}.key")),
+        ])
+    }
+
+    /// Where etcd listens.
+    pub fn etcd_port(&self) -> u16 {
+        self.etcd_port
+    }
+
+    fn launch_api(&self, log: &str, port: u16, etcd_port: u16) -> anyhow::Result<Process> {
         let file = |name: &str| self.folder.join(name).display().to_string();
         let mut flags = vec![
-            flag(
-                "etcd-servers",
-                &format!("http://127.0.0.1:{}", self.etcd_port),
-            ),
+            flag("etcd-servers", &format!("http://127.0.0.1:{etcd_port}")),
             flag("bind-address", "127.0.0.1"),
-            flag("secure-port", &self.port.to_string()),
+            flag("secure-port", &port.to_string()),
             flag("endpoint-reconciler-type", "none"),
             flag("tls-cert-file", &file("server.crt")),
             flag("tls-private-key-file", &file("server.key")),
@@ -191,13 +234,7 @@ impl Server {
         }
         flags.extend(self.plan.flags.clone());
         let program = settings::part(&self.plan.program("kube-apiserver"))?;
-        self.api = Some(Process::start(
-            &self.folder,
-            "kube-apiserver",
-            &program,
-            &flags,
-        )?);
-        Ok(())
+        Process::start(&self.folder, log, &program, &flags)
     }
 
     fn start_controllers(&mut self) -> anyhow::Result<()> {
@@ -271,18 +308,13 @@ impl Server {
         self.kubeconfig(port, OTHER_SYNCER)
     }
 
+    /// The admin's, for another API server beside this one.
+    pub fn admin_kubeconfig_of(&self, another: &Another) -> String {
+        self.kubeconfig(another.port, ADMIN)
+    }
+
     fn kubeconfig(&self, port: u16, token: &str) -> String {
-        // JSON is YAML, so this is a kubeconfig like any other.
-        json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "rig",
-            "clusters": [{"name": "rig", "cluster": {
-                "server": format!("https://127.0.0.1:{port}"),
-                "certificate-authority-data": BASE64_STANDARD.encode(&self.ca),
-            }}],
-            "users": [{"name": "rig", "user": {"token": token}}],
-            "contexts": [{"name": "rig", "context": {"cluster": "rig", "user": "rig"}}],
-        })
-        .to_string()
+        kubeconfig(port, &self.ca, json!({}), json!({"token": token}))
     }
 
     /// For messages.
@@ -423,6 +455,37 @@ impl Server {
         let tails: Vec<String> = all.into_iter().flatten().map(Process::tail).collect();
         format!("{}:\n{}", self.plan.name, tails.join("\n"))
     }
+}
+
+/// An API server beside another one, on the same data; it ends with its handle.
+pub struct Another {
+    /// Its port on 127.0.0.1.
+    pub port: u16,
+    process: Process,
+}
+
+impl Another {
+    /// The end of its log.
+    pub fn tail(&self) -> String {
+        self.process.tail()
+    }
+}
+
+/// A kubeconfig for a port of this machine, whose server `authority` proves; what else is to be said of cluster and user.
+pub fn kubeconfig(port: u16, authority: &str, cluster: Value, user: Value) -> String {
+    let mut described = json!({
+        "server": format!("https://127.0.0.1:{port}"),
+        "certificate-authority-data": BASE64_STANDARD.encode(authority),
+    });
+    json_patch::merge(&mut described, &cluster);
+    // JSON is YAML, so this is a kubeconfig like any other.
+    json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "rig",
+        "clusters": [{"name": "rig", "cluster": described}],
+        "users": [{"name": "rig", "user": user}],
+        "contexts": [{"name": "rig", "context": {"cluster": "rig", "user": "rig"}}],
+    })
+    .to_string()
 }
 
 /// Ports that nobody has just now, and that this process gives to nobody else.

@@ -1,11 +1,14 @@
 //! Faults, on rigs of plain API servers: what the syncer does when something breaks, and what it never does.
 
+mod clocks;
 mod downtime;
 mod external;
 mod fleet;
 mod freezing;
 mod partition;
+mod rotation;
 mod skew;
+mod stale;
 mod sweep;
 mod traffic;
 

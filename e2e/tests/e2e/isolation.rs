@@ -17,6 +17,7 @@ mod runtime;
 mod sharing;
 mod stored;
 mod trusted;
+mod without;
 
 use anyhow::ensure;
 use api::keys;

@@ -5,8 +5,10 @@ use crate::{
         Membership,
         tests::{class, owner, vcp},
     },
+    etcd as etcd_says,
     object::{DEPLOYMENT, NAMESPACE, Objects, POD, SERVICE, VIRTUAL_CONTROL_PLANE},
     observe::Beyond,
+    room::Store,
     status, stored,
 };
 use api::VirtualControlPlane;
@@ -58,6 +60,7 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
         tenant: Tenant::NotAsked,
         turn: None,
         refused: None,
+        store: None,
         visit: None,
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
     }
@@ -67,6 +70,18 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
 pub(crate) fn settle(seen: &mut Seen) {
     loop {
         let actions = decided(seen).actions;
+        if actions.is_empty() {
+            break;
+        }
+        play(seen, actions);
+    }
+}
+
+/// The same, where nothing comes of some actions.
+fn settle_but(seen: &mut Seen, vain: impl Fn(&Action) -> bool) {
+    loop {
+        let mut actions = decided(seen).actions;
+        actions.retain(|action| !vain(action));
         if actions.is_empty() {
             break;
         }
@@ -721,6 +736,53 @@ fn what_a_full_etcd_refuses_is_told_and_keeps_nothing_else_from_being_done() {
         "{all:?}"
     );
     assert!(report.message.unwrap().contains("database space exceeded"));
+}
+
+/// Whether the size is limited or not: etcd always has one.
+#[test]
+fn room_is_made_in_an_etcd_that_says_it_is_full_before_anything_is_written_there() {
+    let mut seen = limited();
+    seen.class.as_mut().unwrap().spec.stored = api::Quantities::default();
+    settle(&mut seen);
+    let alarms = vec![etcd_says::Alarm {
+        member: 7,
+        kind: etcd_says::Alarm::NO_SPACE,
+    }];
+    let members = vec![etcd_says::Status {
+        size: 6 << 30,
+        in_use: 2 << 30,
+        ..Default::default()
+    }];
+    seen.store = Some(Ok(Store { members, alarms }));
+    let Tenant::Answers { objects, .. } = &mut seen.tenant else {
+        panic!("it answers");
+    };
+    *objects = Objects::default();
+    let actions = decided(&seen).actions;
+    let [Action::MakeRoom(space), Action::ApplyInTenant(_), ..] = &actions[..] else {
+        panic!("{actions:?}");
+    };
+    assert_eq!((space.quota, space.volume), (6 << 30, Some(8 << 30)));
+    settle_but(&mut seen, |action| matches!(action, Action::MakeRoom(_)));
+    let report = decided(&seen).report;
+    let said = within_limits(&seen, &report);
+    assert!(said.contains("(size: etcd takes no more writes)"), "{said}");
+    assert!(
+        said.ends_with("2Gi is in use, and at most 1536Mi may be"),
+        "{said}"
+    );
+    assert!(report.again <= stored::CLOSELY);
+
+    // What keeps it from being done is told.
+    seen.refused = Some("database space exceeded".into());
+    seen.store = Some(Err("etcd at 10.0.0.1:2379 can't be reached".into()));
+    let report = decided(&seen).report;
+    let said = within_limits(&seen, &report);
+    assert!(said.ends_with("can't be reached"), "{said}");
+    seen.refused = None;
+    seen.store = Some(Ok(Store::default()));
+    let decision = decided(&seen);
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
 }
 
 #[test]

@@ -124,6 +124,35 @@ fn t35_a_client_of_one_tenants_etcd_is_nobody_at_anothers() {
     assert!(!is_let_in(&other));
 }
 
+/// F18: two hosts whose clocks are off by ten minutes take turns, on the day on which the certificate is due.
+#[test]
+fn f18_clocks_that_are_off_make_a_certificate_anew_once() {
+    let off = jiff::SignedDuration::from_mins(10);
+    let two_thirds = jiff::SignedDuration::from_secs((LEAF_DAYS * DAY / 3 * 2) as i64);
+    let ca = issue(&order(Material::Authority(Authority::Cluster)), None, now()).unwrap();
+    let order = order(Material::Leaf(leaf(Form::Files)));
+    let mut made = issue(&order, Some(&ca), now()).unwrap();
+    let mut times = 0;
+    for round in 0..60 {
+        let time = now() + two_thirds - off + jiff::SignedDuration::from_mins(round);
+        for clock in [time - off, time, time + off] {
+            if is_due(&order, Some(&made), Some(&ca), clock) {
+                made = issue(&order, Some(&ca), clock).unwrap();
+                times += 1;
+            }
+        }
+    }
+    assert_eq!(times, 1);
+    // Made by a clock that is ahead, it isn't good for all others at once, and is kept all the same.
+    let ahead = issue(&order, Some(&ca), now() + off).unwrap();
+    let pem = text(&ahead, "tls.crt").unwrap();
+    let certificate = der(&pem);
+    let (_, certificate) = X509Certificate::from_der(&certificate).unwrap();
+    assert!(certificate.validity().not_before.timestamp() > now().as_second());
+    assert!(!is_due(&order, Some(&ahead), Some(&ca), now()));
+    assert!(!is_due(&order, Some(&ahead), Some(&ca), now() - off));
+}
+
 #[test]
 fn authorities_are_made_once_and_leaves_when_due() {
     let authority = order(Material::Authority(Authority::Cluster));

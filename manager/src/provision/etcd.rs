@@ -196,13 +196,15 @@ fn command(cp: &ControlPlane) -> Vec<String> {
 /// Three quarters of the volume, so that a compaction and a snapshot still fit; at most etcd's advised 8 GiB, and what the
 /// class lets the tenant keep.
 pub(crate) fn quota(cp: &ControlPlane) -> u64 {
-    let room = match bytes(&cp.storage.size) {
-        Some(size) if !cp.storage.ephemeral => (size / 4 * 3).min(8 * GIB),
-        _ => 2 * GIB,
-    };
+    let room = volume(cp).map_or(2 * GIB, |size| (size / 4 * 3).min(8 * GIB));
     cp.stored
         .bytes()
         .map_or(room, |most| most.clamp(LEAST, room))
+}
+
+/// Size of a member's volume, where it has one of its own.
+pub(crate) fn volume(cp: &ControlPlane) -> Option<u64> {
+    bytes(&cp.storage.size).filter(|_| !cp.storage.ephemeral)
 }
 
 /// A Kubernetes quantity in bytes; `None` when it has a form that storage sizes don't take.

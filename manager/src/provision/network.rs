@@ -12,6 +12,9 @@ use tenancy::naming;
 /// The API server under the tenant's first Service address; claims it in the super cluster too.
 pub(crate) const KUBERNETES: &str = "kubernetes";
 
+/// Name of the manager's pods.
+const MANAGER: &str = "sublet-manager";
+
 /// All Services: etcd, and the API server for the super cluster and for the tenant's pods. From outside it is reached by
 /// the front door.
 pub(crate) fn services(cp: &ControlPlane) -> Vec<Object> {
@@ -79,6 +82,11 @@ pub(crate) fn policies(cp: &ControlPlane, system: &str) -> Vec<Object> {
                 "policyTypes": ["Ingress", "Egress"],
                 "ingress": [
                     {"from": part(apiserver::NAME), "ports": [tcp(etcd::CLIENT_PORT)]},
+                    // The manager, which makes room in one that is full.
+                    {"from": [{
+                        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": system}},
+                        "podSelector": {"matchLabels": selector(MANAGER)},
+                    }], "ports": [tcp(etcd::CLIENT_PORT)]},
                     {"from": part(etcd::NAME), "ports": [tcp(etcd::CLIENT_PORT), tcp(etcd::PEER_PORT)]},
                 ],
                 "egress": [{"to": part(etcd::NAME), "ports": [tcp(etcd::CLIENT_PORT), tcp(etcd::PEER_PORT)]}, dns],

@@ -287,7 +287,7 @@ fn the_api_server_runs_with_these_flags() {
 }
 
 #[test]
-fn etcd_and_its_peers_are_shut_to_all_but_the_api_server() {
+fn etcd_and_its_peers_are_shut_to_all_but_the_api_server_and_the_manager() {
     let policies = base(&control_plane(), "sublet-system");
     let policies: Vec<&Object> = policies
         .iter()
@@ -308,7 +308,10 @@ fn etcd_and_its_peers_are_shut_to_all_but_the_api_server() {
                 .as_str()
         })
         .collect();
-    assert_eq!(from, ["kube-apiserver", "etcd"]);
+    assert_eq!(from, ["kube-apiserver", "sublet-manager", "etcd"]);
+    let manager = &of("etcd").items("/spec/ingress")[1]["from"][0];
+    let there = json!({"kubernetes.io/metadata.name": "sublet-system"});
+    assert_eq!(manager["namespaceSelector"]["matchLabels"], there);
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl Realm {
     pub(crate) fn make() -> anyhow::Result<Self> {
         let authority = Authority::make()?;
         Ok(Self {
-            acceptor: tls_server(&authority)?,
+            acceptor: tls_server(&authority.server()?)?,
             certificate: BASE64_STANDARD.encode(&authority.certificate),
         })
     }

@@ -13,7 +13,7 @@ use e2e::{
     make, oracle,
     read::condition,
     rig::{Rig, Wish, on_rig},
-    side::{PatchType, Side},
+    side::{PatchType, Problem, Side},
     tenant::NAMESPACE_OF_TESTS,
     wait::{SOON, eventually},
 };
@@ -66,15 +66,30 @@ fn merge(what: &'static str, path: String, body: Value, expect: Expect) -> Case 
     Case(what, Method::PATCH, path + "?dryRun=All", body, expect)
 }
 
-async fn judge(side: &Side, cases: Vec<Case>) -> anyhow::Result<()> {
+async fn send(side: &Side, method: &Method, path: &str, body: &Value) -> Result<Value, Problem> {
+    match *method {
+        Method::PATCH => side.patch(path, PatchType::Merge, body.clone()).await,
+        Method::DELETE => side.request(Method::DELETE, path, None).await,
+        _ => side.request(method.clone(), path, Some(body.clone())).await,
+    }
+}
+
+/// The same request, which changes nothing.
+fn only_tried(path: String) -> String {
+    match path.contains("dryRun=") {
+        true => path,
+        false if path.contains('?') => path + "&dryRun=All",
+        false => path + "?dryRun=All",
+    }
+}
+
+/// Judges what a daemon's identity may do. What it is denied must be possible to somebody else, an admin of the super
+/// cluster, or its denial would show nothing.
+async fn judge(daemon: &Side, admin: &Side, cases: Vec<Case>) -> anyhow::Result<()> {
     let mut wrong = vec![];
     let count = cases.len();
     for Case(what, method, path, body, expect) in cases {
-        let answer = match method {
-            Method::PATCH => side.patch(&path, PatchType::Merge, body).await,
-            Method::DELETE => side.request(method, &path, None).await,
-            _ => side.request(method, &path, Some(body)).await,
-        };
+        let answer = send(daemon, &method, &path, &body).await;
         let denied = answer
             .as_ref()
             .is_err_and(|problem| problem.message.contains("ValidatingAdmissionPolicy"));
@@ -84,6 +99,17 @@ async fn judge(side: &Side, cases: Vec<Case>) -> anyhow::Result<()> {
         };
         if !is_right {
             wrong.push(format!("{what}: {answer:?}"));
+        }
+        if expect == Denied {
+            let possible = send(admin, &method, &only_tried(path), &body).await;
+            // What isn't there, or is there already, is no matter of who asks.
+            let is_possible = match &possible {
+                Ok(_) => true,
+                Err(problem) => matches!(problem.code, 404 | 409),
+            };
+            if !is_possible {
+                wrong.push(format!("{what}, by an admin: {possible:?}"));
+            }
         }
     }
     ensure!(
@@ -580,7 +606,7 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
         for (what, pod) in bad_pods() {
             cases.push(create(what, POD, UNGUARDED, pod, Denied));
         }
-        judge(&syncer, cases).await?;
+        judge(&syncer, &rig.side, cases).await?;
 
         // A tenant that an admin trusts may have them; the syncer can't say so itself.
         let trust = json!({"data": {guest.id.as_str(): "by us"}});
@@ -591,7 +617,7 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
             trust.clone(),
             Denied,
         )];
-        judge(&syncer, own).await?;
+        judge(&syncer, &rig.side, own).await?;
         rig.side
             .merge(CONFIG_MAP, system, "sublet-trusted-tenants", trust)
             .await?;
@@ -602,6 +628,7 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 let privileged = super_pod(|pod| pod["spec"]["hostPID"] = true.into());
                 judge(
                     &syncer,
+                    &rig.side,
                     vec![create("a trusted pod", POD, UNGUARDED, privileged, Allowed)],
                 )
                 .await
@@ -641,6 +668,7 @@ fn the_managers_and_the_proxys_identities_are_held_too() {
         let own = json!({keys::TENANT: guest.id.as_str()});
         judge(
             &manager,
+            &rig.side,
             vec![
                 create(
                     "an object of a control plane",
@@ -726,6 +754,7 @@ fn the_managers_and_the_proxys_identities_are_held_too() {
         );
         judge(
             &proxy,
+            &rig.side,
             vec![
                 create("an object of a tenant", CONFIG_MAP, &twin, map(), Denied),
                 create(

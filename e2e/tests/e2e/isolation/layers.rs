@@ -12,7 +12,7 @@ use attacks::{Answer, Attack, Way};
 use e2e::{
     kind::{self, CLASS, CONTROL_PLANE, EVENT, Kind, NAMESPACE, SECRET, SERVICE, SERVICE_ACCOUNT},
     make,
-    read::{label, name, text, uid},
+    read::{items, label, name, text, uid},
     rig::{Rig, Wish, on_rig},
     settings,
     side::{PatchType, Side},
@@ -42,6 +42,8 @@ const OPEN_SERVICE: &str = "open";
 const SECRET_NAME: &str = "platforms-secret";
 /// As many as the tenant may have.
 const NODE_PORTS: usize = 10;
+/// What its claims may ask for in all.
+const STORAGE: &str = "500Gi";
 /// Attacks at once.
 const AT_ONCE: usize = 8;
 /// Tells that a change of an object crossed.
@@ -220,8 +222,8 @@ async fn limit(rig: &Rig, layer: Layer) -> anyhow::Result<()> {
     let hosts = json!({"spec": {"ingressHosts": [OWN_HOST]}});
     rig.side.merge(CLASS, "", "default", hosts).await?;
     let policy = json!({
-        "quota": {"services.nodeports": NODE_PORTS.to_string()},
-        "pods": {"images": {"registries": [REGISTRY]}},
+        "quota": {"services.nodeports": NODE_PORTS.to_string(), "requests.storage": STORAGE},
+        "pods": {"images": {"registries": [REGISTRY], "alwaysPull": true}},
     });
     let policy = json!({"spec": {"policy": policy}});
     let name = &rig.tenants[0].name;
@@ -305,8 +307,14 @@ async fn attempt(
             return Ok(WORKS.to_owned());
         }
         if layer == Layer::A && attack.answer == Answer::LeftOut {
-            let crossed =
-                found.is_some_and(|found| way == Way::Create || label(&found, CHANGED).is_some());
+            let crossed = found.is_some_and(|found| match way {
+                Way::Create => true,
+                Way::Update("") | Way::Patch("") => label(&found, CHANGED).is_some(),
+                // All that is written to a part of an object is a container that comes later.
+                Way::Update(_) | Way::Patch(_) => {
+                    !items(&found, "/spec/ephemeralContainers").is_empty()
+                }
+            });
             ensure!(crossed, "it hasn't crossed yet");
             return Ok("left out".to_owned());
         }

@@ -4,21 +4,25 @@ use anyhow::{Context, ensure};
 use api::keys;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use e2e::{
-    kind::{CONTROL_PLANE, POD, SECRET, SERVICE},
+    kind::{CONTROL_PLANE, NAMESPACE, POD, SECRET, SERVICE},
     make,
-    read::{condition, name},
+    read::{condition, name, text},
     rig::{
         Rig, Wish, kubeconfig_secret,
         manager::Manager,
-        on_rig, secret_name,
+        on_rig,
+        proxy::Proxy,
+        secret_name,
         syncer::{Periods, Syncer},
     },
     side::Side,
     tenant::{NAMESPACE_OF_TESTS, conditions},
     wait::{PODS, SOON, eventually},
+    way_out::{Identity, WayOut},
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use tenancy::{naming, tenant::TenantId};
 
 /// Keys of Secrets that hold what everybody may know.
 const PUBLIC: [&str; 4] = [".crt", ".pub", "namespace", "server"];
@@ -37,6 +41,13 @@ const PASSWORDS: [&str; 2] = [
 ];
 /// In a kubeconfig that is refused.
 const REFUSED_TOKEN: &str = "token-in-a-kubeconfig-that-is-refused";
+/// What a caller of the proxy says of itself, in a header and as a protocol of a WebSocket.
+const CALLERS_TOKENS: [&str; 2] = [
+    "token-of-a-caller-in-a-header",
+    "token-of-a-caller-in-a-protocol",
+];
+/// The control plane that the manager makes.
+const MADE: &str = "keys";
 
 /// Part of a secret, from its middle: beginnings are often alike.
 fn middle(text: &str) -> String {
@@ -166,7 +177,7 @@ async fn make_the_manager_work(rig: &Rig) -> anyhow::Result<Manager> {
     manager.start().await?;
     let before = rig.side.list(SECRET, "", "").await?.len();
     let vcp = json!({
-        "metadata": {"name": "keys", "namespace": NAMESPACE_OF_TESTS},
+        "metadata": {"name": MADE, "namespace": NAMESPACE_OF_TESTS},
         "spec": {"className": "default", "etcd": {"storage": {"ephemeral": true}}},
     });
     rig.side.create(CONTROL_PLANE, vcp).await?;
@@ -183,6 +194,60 @@ async fn make_the_manager_work(rig: &Rig) -> anyhow::Result<Manager> {
     Ok(manager)
 }
 
+/// A tenant that the proxy knows, with a pod of which something is asked by its API server's certificate.
+async fn make_the_proxy_work(rig: &Rig) -> anyhow::Result<Proxy> {
+    let admin = rig.above.admin_kubeconfig();
+    let proxy = Proxy::start(rig.folder(), &admin, &["--log=trace"]).await?;
+    let vcp = rig
+        .side
+        .get(CONTROL_PLANE, NAMESPACE_OF_TESTS, MADE)
+        .await?;
+    let id = TenantId::parse(text(&vcp, "/spec/identity"))?;
+    let namespace = naming::control_plane_namespace(&id, MADE);
+    // Nobody schedules it, so that what is asked of it is answered at once.
+    let marks = json!({api::keys::NAMESPACE: "work", api::keys::NAME: "web", api::keys::UID: "u"});
+    rig.side
+        .create(NAMESPACE, json!({"metadata": {"name": "keys-work"}}))
+        .await?;
+    let mut spec = make::pod_spec(make::idle());
+    spec["schedulingGates"] = json!([{"name": "example.com/never"}]);
+    spec["automountServiceAccountToken"] = false.into();
+    let pod = json!({
+        "metadata": {"name": "web", "namespace": "keys-work", "labels": {keys::TENANT: id.as_str()}, "annotations": marks},
+        "spec": spec,
+    });
+    eventually(SOON, "a pod can be made there", async || {
+        Ok(rig.side.create(POD, pod.clone()).await?)
+    })
+    .await?;
+    let [header, protocol] = CALLERS_TOKENS;
+    let upgrade = format!(
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Protocol: v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.{protocol}\r\n"
+    );
+    let logs = ("GET /containerLogs/work/web/main", "");
+    let exec = (
+        "GET /exec/work/web/main?command=id&output=1",
+        upgrade.as_str(),
+    );
+    for (line, more) in [logs, exec] {
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {header}\r\n{more}\r\n"
+        );
+        eventually(PODS, "the super cluster's answer comes back", async || {
+            let out = WayOut::of_this_machine(&rig.side, proxy.way_out).await?;
+            let own = Identity::of_api_server_in(&rig.side, &namespace).await?;
+            let answer = out.kubelet(&own, &own, &head).await?;
+            // It has no node: nothing was logged, and nothing can be run.
+            ensure!([200, 400].contains(&answer.code), "{answer:?}");
+            Ok(())
+        })
+        .await
+        .with_context(|| proxy.tail())?;
+    }
+    Ok(proxy)
+}
+
 #[test]
 fn no_secret_is_in_a_log_however_much_is_logged() {
     on_rig(Wish::default(), async |rig| {
@@ -192,6 +257,7 @@ fn no_secret_is_in_a_log_however_much_is_logged() {
         rig.put_in_place(traced).await?;
         make_the_syncer_work(rig).await?;
         let mut manager = make_the_manager_work(rig).await?;
+        let mut proxy = make_the_proxy_work(rig).await?;
 
         let mut secrets = secrets_of(&rig.side).await?;
         secrets.extend(secrets_of(&rig.tenants[0].side).await?);
@@ -200,7 +266,10 @@ fn no_secret_is_in_a_log_however_much_is_logged() {
         secrets.extend(secrets_in(&rig.above.admin_kubeconfig()));
         secrets.extend(PASSWORDS.map(middle));
         secrets.insert(middle(REFUSED_TOKEN));
+        secrets.extend(CALLERS_TOKENS.map(middle));
         manager.kill();
+        proxy.kill();
+        is_clean("the proxy", &proxy.log()?, &secrets)?;
         is_clean("the manager", &manager.log()?, &secrets)?;
         is_clean("the syncer", &rig.syncer.log()?, &secrets)
     });

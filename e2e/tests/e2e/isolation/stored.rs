@@ -52,15 +52,15 @@ async fn says(tenant: &Tenant, status: &str, words: &str) -> anyhow::Result<()> 
     .await
 }
 
-/// Fills the tenant's etcd; the refusal at its end.
-async fn fill(side: &Side) -> anyhow::Result<Problem> {
+/// Fills the tenant's etcd; how many objects it took, and the refusal at its end.
+async fn fill(side: &Side) -> anyhow::Result<(usize, Problem)> {
     for number in 0..4 * SIZE {
         // Random, so that it takes what it says however it is stored.
         let noise: Vec<u32> = (0..60_000).map(|_| rand::random()).collect();
         let metadata = json!({"name": format!("large{number}"), "namespace": "default"});
         let revision = json!({"metadata": metadata, "revision": 1, "data": {"noise": noise}});
         if let Err(problem) = side.create(REVISION, revision).await {
-            return Ok(problem);
+            return Ok((number, problem));
         }
     }
     anyhow::bail!("the tenant's etcd takes all that it is given")
@@ -141,7 +141,7 @@ async fn limited(tenant: &Tenant) -> anyhow::Result<()> {
     .await?;
 
     // Bytes are etcd's own affair.
-    let problem = fill(side).await?;
+    let (count, problem) = fill(side).await?;
     ensure!(problem.message.contains("space exceeded"), "{problem:?}");
     says(tenant, "False", "size").await?;
     let vcp = tenant
@@ -154,5 +154,15 @@ async fn limited(tenant: &Tenant) -> anyhow::Result<()> {
         vcp["status"]["stored"]
     );
     ensure!(!items(&vcp, "/status/conditions").is_empty());
+
+    // Once it has deleted enough there is room again, and no admin is needed.
+    for number in 0..count {
+        let name = format!("large{number}");
+        side.delete(REVISION, "default", &name).await?;
+    }
+    says(tenant, "True", "Room").await?;
+    let metadata = json!({"name": "large-again", "namespace": "default"});
+    let revision = json!({"metadata": metadata, "revision": 1});
+    side.create(REVISION, revision).await?;
     Ok(())
 }

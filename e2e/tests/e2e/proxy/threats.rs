@@ -264,6 +264,13 @@ fn t31_a_virtual_node_tells_nothing_of_the_whole_node() {
             let said = space.side().text(&proxy).await;
             ensure!(said.is_err(), "{path}: {said:?}");
         }
+        // The kubelet itself tells of everybody's, to whoever may ask it.
+        let all = format!("/api/v1/nodes/{node}/proxy/pods");
+        let all: Value = serde_json::from_str(&space.above().text(&all).await?)?;
+        let others = items(&all, "/items")
+            .iter()
+            .filter(|pod| label(pod, keys::TENANT) != Some(space.tenant.id.as_str()));
+        ensure!(others.count() > 0, "no pod of anybody else runs there");
         // And the proxy couldn't ask for it.
         for (verb, resource, subresource) in [
             ("get", "nodes", "proxy"),
@@ -328,6 +335,10 @@ fn t32_no_path_leads_to_another_tenants_pod() {
                     );
                 }
             }
+            // The super cluster gives it to whoever may ask there.
+            let path = format!("/api/v1/namespaces/{twin}/pods/web/log?container=main");
+            let log = a.above().text(&path).await?;
+            ensure!(log.contains("secret"), "{log}");
             // The owner gets it by the same plain path.
             let theirs = Identity::of_api_server(&b.tenant).await?;
             let head = format!("GET /containerLogs/{ns}/web/main HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

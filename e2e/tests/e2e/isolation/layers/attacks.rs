@@ -194,6 +194,8 @@ pub(super) fn all(owner: &str) -> Vec<Attack> {
     all.extend(volumes());
     all.extend(secrets());
     all.extend(accounts());
+    all.extend(images());
+    all.extend(names());
     all.extend(metadata(owner));
     all
 }
@@ -508,7 +510,73 @@ fn volumes() -> Vec<Attack> {
             r#""csi""#,
             Told,
         ),
+        Attack {
+            alone: "what a tenant has in all is counted in the syncer; admission sees one object",
+            ..volume(
+                "T43",
+                "more storage than may be",
+                AT_FIRST,
+                json!({"resources": {"requests": {"storage": "1000Gi"}}}),
+                r#""storage":"1000Gi""#,
+            )
+        },
     ]
+}
+
+/// Images that lie on a node already, and that others' pull secrets brought there.
+fn images() -> Vec<Attack> {
+    let late = json!({"name": "late", "image": make::PAUSE, "imagePullPolicy": "IfNotPresent"});
+    let trace = r#""imagePullPolicy":"IfNotPresent""#;
+    let attacks = [
+        Attack {
+            answer: LeftOut,
+            ..by_container(
+                "T24",
+                "an image of the node's cache",
+                json!({"imagePullPolicy": "IfNotPresent"}),
+                trace,
+            )
+        },
+        Attack {
+            ways: EPHEMERAL,
+            ..by_pod(
+                "T24",
+                "such an image in an ephemeral container",
+                json!({"ephemeralContainers": [late]}),
+                trace,
+                LeftOut,
+            )
+        },
+    ];
+    let alone =
+        "whether images are pulled each time stands in classes, which admission doesn't read";
+    let all = attacks.map(|attack| Attack {
+        first: careful_pod,
+        alone,
+        ..attack
+    });
+    all.into()
+}
+
+/// A pod that takes nothing of a node's cache.
+fn careful_pod(name: &str) -> Value {
+    let mut pod = pod(name);
+    pod["spec"]["containers"][0]["imagePullPolicy"] = "Always".into();
+    pod
+}
+
+/// What the super cluster's own DNS server tells.
+fn names() -> Vec<Attack> {
+    vec![Attack {
+        alone: "which server a pod asks is no right; what is sent to the super cluster's, NetworkPolicies stop",
+        ..by_pod(
+            "T44",
+            "the super cluster's DNS server and search path",
+            json!({"dnsPolicy": "ClusterFirst"}),
+            r#""dnsPolicy":"ClusterFirst""#,
+            LeftOut,
+        )
+    }]
 }
 
 /// A Secret that the platform put beside the twins.
