@@ -4,6 +4,7 @@ use crate::{
     capi,
     cluster::Cluster,
     groups::Groups,
+    known::Known,
     metrics::{Metrics, Shown},
     news::{self, OwnWords},
     object::{Kind, Object, POD},
@@ -144,12 +145,13 @@ impl Args {
         });
         let marks = Api::namespaced(client.clone(), &namespace);
         let controller = controller(&client, (&namespace, visits.clone()), provider, limit, own);
-        tokio::spawn(visits::tidy(visits, controller.store(), marks));
-        let certificate = proxy::keep(cluster, namespace.clone(), controller.store());
-        let certificate = tokio::spawn(certificate);
         let store = controller.store();
+        let known = Known::of(&store);
+        tokio::spawn(visits::tidy(visits, known.clone(), marks));
+        let certificate = proxy::keep(cluster, namespace.clone(), known.clone());
+        let certificate = tokio::spawn(certificate);
         let listed = async move {
-            if store.wait_until_ready().await.is_ok() {
+            if known.all().await.is_ok() {
                 tracing::info!(count = store.state().len(), "VirtualControlPlanes listed");
                 shown.ready.store(true, Ordering::Relaxed);
             }

@@ -69,6 +69,7 @@ mod tenant;
 
 mod pki;
 
+mod known;
 mod kubeconfig;
 
 mod cluster;

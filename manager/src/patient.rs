@@ -6,13 +6,13 @@
 
 use crate::news;
 use futures::{Stream, StreamExt};
-use kube::{
-    Api, Client,
-    api::DynamicObject,
-    core::ApiResource,
-    runtime::{WatchStreamExt, watcher},
-};
-use std::future::ready;
+use kube::{Api, Client, api::DynamicObject, core::ApiResource, runtime::watcher};
+use std::time::Duration;
+
+/// A watch that failed once rests so long.
+const FIRST: Duration = Duration::from_secs(1);
+/// The longest rest: a kind that comes to be served is noticed after it at the latest.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// The objects of a kind, whenever one of them comes, goes, or changes in something else than its status.
 pub(crate) fn watch(
@@ -20,21 +20,43 @@ pub(crate) fn watch(
     kind: &ApiResource,
     config: watcher::Config,
 ) -> impl Stream<Item = watcher::Result<DynamicObject>> + use<> {
-    let events = watcher(Api::all_with(client.clone(), kind), config).default_backoff();
+    let events = watcher(Api::all_with(client.clone(), kind), config);
     let kind = kind.kind.clone();
-    let mut fails = false;
+    let mut fails = 0;
     let served = events.filter_map(move |event| {
-        let failure = event.as_ref().err().map(|error| crate::args::whole(error));
-        if failure.is_some() != fails {
-            fails = failure.is_some();
-            match failure {
-                Some(error) => tracing::warn!(kind, error, "can't be watched yet"),
-                None => tracing::info!(kind, "is watched"),
-            }
+        let before = fails;
+        match &event {
+            // That a list begins doesn't say that it will be answered.
+            Ok(watcher::Event::Init) => {}
+            Ok(_) => fails = 0,
+            Err(_) => fails += 1,
         }
-        ready(event.ok().map(Ok))
+        match &event {
+            Err(error) if before == 0 => {
+                let error = crate::args::whole(error);
+                tracing::warn!(kind, error, "can't be watched yet");
+            }
+            Ok(_) if before > 0 && fails == 0 => tracing::info!(kind, "is watched"),
+            _ => {}
+        }
+        let wait = if event.is_err() {
+            pause(fails)
+        } else {
+            Duration::ZERO
+        };
+        async move {
+            tokio::time::sleep(wait).await;
+            event.ok().map(Ok)
+        }
     });
     news::beside_status(served)
+}
+
+/// How long a watch rests after so many failures, one after the other.
+fn pause(fails: u32) -> Duration {
+    FIRST
+        .saturating_mul(1 << fails.saturating_sub(1).min(10))
+        .min(LONGEST)
 }
 
 #[cfg(test)]
@@ -43,7 +65,6 @@ mod tests {
     use http::{Request, Response};
     use kube::client::Body;
     use serde_json::json;
-    use std::time::Duration;
     use tower_test::mock;
 
     #[tokio::test(start_paused = true)]

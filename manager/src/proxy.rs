@@ -6,13 +6,13 @@
 use crate::{
     cluster::{self, Cluster},
     external::way_out,
+    known::{Gone, Known},
     object::{Object, SECRET, SERVICE},
     pki::{self, Authority, Form, Leaf, Material, Order, Usage},
     provision::figures,
 };
 use api::{Endpoint, VirtualControlPlane, keys};
 use jiff::Timestamp;
-use kube::runtime::reflector::Store;
 use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
 use tenancy::naming;
@@ -60,11 +60,6 @@ pub(crate) enum Error {
     NoService(&'static str),
 }
 
-/// The watch of VirtualControlPlanes has ended for good.
-#[derive(Debug, thiserror::Error)]
-#[error("nobody tells of VirtualControlPlanes any more")]
-pub(crate) struct Gone;
-
 /// Looks at the proxy's Services and authority; `None` while one is missing.
 pub(crate) async fn look(cluster: &Cluster, system: &str) -> Result<Option<Proxy>, cluster::Error> {
     let system = Some(system);
@@ -91,13 +86,9 @@ pub(crate) async fn look(cluster: &Cluster, system: &str) -> Result<Option<Proxy
 }
 
 /// Makes the proxy's certificate and renews it, until the task is dropped.
-pub(crate) async fn keep(
-    cluster: Cluster,
-    system: String,
-    tenants: Store<VirtualControlPlane>,
-) -> Result<(), Gone> {
+pub(crate) async fn keep(cluster: Cluster, system: String, tenants: Known) -> Result<(), Gone> {
     // Before all tenants are known, hosts would be missing.
-    tenants.wait_until_ready().await.map_err(|_| Gone)?;
+    let tenants = tenants.all().await?;
     let mut failing = false;
     loop {
         let known = tenants.state();

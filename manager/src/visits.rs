@@ -6,13 +6,12 @@
 //! The proxy doesn't read the ConfigMap, and forgets a tenant with its route; so the manager removes the marks of tenants
 //! that are gone.
 
-use crate::sleep::Visit;
-use api::{VirtualControlPlane, keys};
+use crate::{known::Known, sleep::Visit};
+use api::keys;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api,
     api::{Patch, PatchParams},
-    runtime::reflector::Store,
 };
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
@@ -84,15 +83,11 @@ impl Visits {
 }
 
 /// Removes marks of tenants that are gone, until the task is dropped.
-pub(crate) async fn tidy(
-    visits: Arc<Visits>,
-    tenants: Store<VirtualControlPlane>,
-    api: Api<ConfigMap>,
-) {
+pub(crate) async fn tidy(visits: Arc<Visits>, tenants: Known, api: Api<ConfigMap>) {
     // Before all tenants are known, each would be a stranger.
-    if tenants.wait_until_ready().await.is_err() {
+    let Ok(tenants) = tenants.all().await else {
         return;
-    }
+    };
     let mut rounds = tokio::time::interval(ROUND);
     loop {
         rounds.tick().await;
