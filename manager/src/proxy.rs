@@ -127,20 +127,30 @@ async fn renew(cluster: &Cluster, system: &str, hosts: &BTreeSet<String>) -> Res
     let (now, mut signer) = (Timestamp::now(), None);
     for order in orders(system, &service, hosts) {
         let existing = cluster.get(SECRET, Some(system), &order.name).await?;
-        let current = if pki::is_due(&order, existing.as_ref(), signer.as_ref(), now) {
-            let secret = pki::issue(&order, signer.as_ref(), now)?;
-            tracing::info!(name = order.name, "making a Secret of the proxy");
-            match order.material {
-                Material::Leaf(_) => cluster.apply(&secret).await?,
-                // Made once: if one turns up, it is kept.
-                _ => cluster.create(&secret).await?,
+        signer = match kept(&order, existing, signer.as_ref(), now) {
+            Some(existing) => Some(existing),
+            None => {
+                let secret = pki::issue(&order, signer.as_ref(), now)?;
+                tracing::info!(name = order.name, "making a Secret of the proxy");
+                Some(match order.material {
+                    Material::Leaf(_) => cluster.apply(&secret).await?,
+                    // Made once: if one turns up, it is kept.
+                    _ => cluster.create(&secret).await?,
+                })
             }
-        } else {
-            existing.unwrap_or(signer.take().ok_or(Error::NoService(keys::PROXY))?)
         };
-        signer = Some(current);
     }
     Ok(())
+}
+
+/// What is there, unless it must be made anew.
+fn kept(
+    order: &Order,
+    existing: Option<Object>,
+    signer: Option<&Object>,
+    now: Timestamp,
+) -> Option<Object> {
+    existing.filter(|existing| !pki::is_due(order, Some(existing), signer, now))
 }
 
 /// The authority, then what it signs, then the one that the proxy signs with itself.
@@ -226,6 +236,32 @@ pub(crate) mod tests {
 
     fn service(body: serde_json::Value) -> Object {
         Object::new(SERVICE, Some("s"), "x", body)
+    }
+
+    #[test]
+    fn what_is_there_is_kept_and_the_certificate_is_made_anew_for_another_host() {
+        let now = Timestamp::now();
+        let made = |hosts: &[&str], there: &[Object]| {
+            let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+            let mut signer: Option<Object> = None;
+            let mut made = vec![];
+            let mut all = vec![];
+            for order in orders("s", "10.96.0.60", &hosts) {
+                let existing = there.iter().find(|secret| secret.name() == order.name);
+                let current = kept(&order, existing.cloned(), signer.as_ref(), now);
+                let current = current.unwrap_or_else(|| {
+                    made.push(order.name.clone());
+                    pki::issue(&order, signer.as_ref(), now).unwrap()
+                });
+                all.push(current.clone());
+                signer = Some(current);
+            }
+            (made, all)
+        };
+        let (first, all) = made(&[], &[]);
+        assert_eq!(first.len(), 3);
+        assert!(made(&[], &all).0.is_empty());
+        assert_eq!(made(&["192.0.2.7"], &all).0, [keys::PROXY_SERVER]);
     }
 
     #[test]
