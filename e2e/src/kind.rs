@@ -150,6 +150,9 @@ pub const GROUP: Kind = kind(
     "ControlPlaneGroup",
     "controlplanegroups",
 );
+pub const API_SERVICE: Kind = kind("apiregistration.k8s.io/v1", "APIService", "apiservices");
+/// Something that the syncer leaves where it is.
+pub const CONTROLLER_REVISION: Kind = kind("apps/v1", "ControllerRevision", "controllerrevisions");
 pub const CLUSTER: Kind = kind("cluster.x-k8s.io/v1beta2", "Cluster", "clusters");
 pub const SUBLET_CONTROL_PLANE: Kind = kind(
     "controlplane.cluster.x-k8s.io/v1alpha1",

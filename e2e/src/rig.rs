@@ -149,6 +149,20 @@ impl Guest {
     }
 }
 
+impl Rig {
+    /// Makes a namespace in a tenant, waits for its super namespace, and gives the name of that.
+    pub async fn twin_of(&self, tenant: usize, namespace: &str) -> anyhow::Result<String> {
+        let guest = &self.tenants[tenant];
+        guest.namespace(namespace).await?;
+        let twin = guest.twin(namespace);
+        eventually(SOON, "the namespace crosses", async || {
+            Ok(self.side.get(NAMESPACE, "", &twin).await?)
+        })
+        .await?;
+        Ok(twin)
+    }
+}
+
 /// Runs a test on a rig of its own; on failure it prints what the syncer logged last.
 ///
 /// # Panics

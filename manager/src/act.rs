@@ -150,9 +150,9 @@ pub(crate) async fn act(
                     // What the tenant filled up is a fact about the tenant: all else goes on, and it is told.
                     (Err(error), _) if error.is_full() => {
                         seen.refused = Some(error.to_string());
-                        seen.owner
-                            .iter()
-                            .for_each(|owner| observer.stores.hurry(&owner.id));
+                        if let Some(owner) = &seen.owner {
+                            observer.stores.hurry(&owner.id);
+                        }
                     }
                     (Err(error), _) => return Err(Error::Tenant(error)),
                 }

@@ -104,6 +104,11 @@ impl Decision {
         self.report.as_ref()?.patch(seen)
     }
 
+    /// Whether there is nothing to do and nothing new to say.
+    fn is_settled(&self, seen: &Facts) -> bool {
+        self.actions.is_empty() && self.patch(seen).is_none()
+    }
+
     fn say(report: Report) -> Self {
         Self {
             actions: vec![],
@@ -281,16 +286,15 @@ async fn reconcile<K: Role>(
             return Ok(controller::Action::await_change());
         };
         let mut decision = K::decide(&seen);
-        if decision.actions.is_empty() {
-            if let Some(patch) = decision.patch(&seen) {
-                seen.object = cluster.merge(&seen.object, "/status", patch).await?;
-                // Nobody tells of that write: it is asked here what follows from it.
-                decision = K::decide(&seen);
-            }
-            if decision.actions.is_empty() && decision.patch(&seen).is_none() {
-                return Ok(controller::Action::requeue(AGAIN));
-            }
-            continue;
+        if decision.actions.is_empty()
+            && let Some(patch) = decision.patch(&seen)
+        {
+            seen.object = cluster.merge(&seen.object, "/status", patch).await?;
+            // Nobody tells of that write: it is asked here what follows from it.
+            decision = K::decide(&seen);
+        }
+        if decision.is_settled(&seen) {
+            return Ok(controller::Action::requeue(AGAIN));
         }
         for action in decision.actions {
             tracing::debug!(kind = K::KIND.kind, namespace, name, ?action, "acting");

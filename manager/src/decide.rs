@@ -15,7 +15,7 @@ use crate::{
     provision::{
         self, Addresses, apiserver, cluster_keys, controller_manager, etcd, keys, pod, route::route,
     },
-    reminder,
+    proxy, reminder,
     room::{self, Space},
     sleep::{self, Scale, Stage},
     starts::{self, Turn},
@@ -316,10 +316,9 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
         push_unmet(&mut actions, want, have);
     }
     let Some(proxy) = &seen.proxy else {
-        let waits = "waiting for the proxy's Services and certificate; if they don't come, run `sublet install`";
         return Ok(Decision {
             actions,
-            report: Report::provisioning(waits),
+            report: Report::provisioning(proxy::AWAITED),
         });
     };
     let Some(addresses) = Addresses::of(cp, &seen.objects, proxy, seen.node.as_deref()) else {

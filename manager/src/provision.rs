@@ -38,7 +38,7 @@ const ROLE_CONTROL_PLANE: &str = "sublet-manager-control-plane";
 const ROLE_BESIDE: &str = "sublet-manager-kubeconfig";
 /// Name of the RoleBinding that gives the manager [`ROLE_CONTROL_PLANE`].
 pub(crate) const ACCESS: &str = "sublet-manager";
-/// ServiceAccount that the manager runs under.
+/// ServiceAccount that the manager runs under, and name of its pods.
 const MANAGER: &str = "sublet-manager";
 
 /// Addresses that are known once the Services exist.

@@ -22,6 +22,10 @@ const ROUND: Duration = Duration::from_secs(60);
 /// The same as long as it can't be made.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// What is said as long as [`look`] finds none.
+pub(crate) const AWAITED: &str =
+    "waiting for the proxy's Services and certificate; if they don't come, run `sublet install`";
+
 /// What tenants' control planes must know of the proxy.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Proxy {

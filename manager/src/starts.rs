@@ -147,12 +147,6 @@ pub(crate) fn turn(all: &[Start], vcp: &VirtualControlPlane, limit: usize, now: 
     }
 }
 
-/// The same by what its status says, whatever its conditions are.
-pub(crate) fn is_hidden(vcp: &VirtualControlPlane) -> bool {
-    let phase = vcp.status.as_ref().and_then(|status| status.phase);
-    matches!(phase, Some(Phase::Paused | Phase::Deleting))
-}
-
 /// Those in line for whom a place is free, as `NAMESPACE/NAME`, the first first.
 pub(crate) fn next(all: &[Start], limit: usize, now: Timestamp) -> Vec<&str> {
     let starting = all.iter().filter(|start| start.has_place(now)).count();
@@ -172,6 +166,12 @@ pub(crate) fn has_place(vcp: &VirtualControlPlane, now: Timestamp) -> bool {
 fn is_set_aside(vcp: &VirtualControlPlane) -> bool {
     let is_elsewhere = vcp.spec.external.is_some() || vcp.spec.super_cluster.is_some();
     vcp.metadata.deletion_timestamp.is_some() || vcp.spec.paused || is_elsewhere
+}
+
+/// The same by what its status says, whatever its conditions are.
+pub(crate) fn is_hidden(vcp: &VirtualControlPlane) -> bool {
+    let phase = vcp.status.as_ref().and_then(|status| status.phase);
+    matches!(phase, Some(Phase::Paused | Phase::Deleting))
 }
 
 /// Whether servers start by this: an etcd or an API server is made, or becomes another one.

@@ -1,11 +1,7 @@
 //! The manager as a process of this machine, outside of any cluster.
 
-use super::{http, process::Process, server::free_ports};
-use crate::{
-    settings,
-    wait::{SOON, eventually},
-};
-use anyhow::Context;
+use super::{process::Process, server::free_ports};
+use crate::settings;
 use std::path::{Path, PathBuf};
 
 /// A manager that can be killed and started again.
@@ -40,15 +36,7 @@ impl Manager {
         ];
         flags.extend(self.flags.clone());
         let process = Process::start(&self.folder, "manager", &settings::manager()?, &flags)?;
-        let process = self.process.insert(process);
-        let port = self.port;
-        eventually(SOON, "the manager is ready", async || {
-            process.check()?;
-            http::get(port, "/readyz").await
-        })
-        .await
-        .map(drop)
-        .with_context(|| self.tail())
+        self.process.insert(process).ready(self.port).await
     }
 
     /// Kills it, as a machine that loses power does.

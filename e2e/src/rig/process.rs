@@ -2,6 +2,8 @@
 //!
 //! They end with their handle, on a panic too, and with the test process, however that ends.
 
+use super::http;
+use crate::wait::{SOON, eventually};
 use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -111,6 +113,26 @@ impl Process {
             self.tail()
         );
         Ok(())
+    }
+
+    /// Waits until it answers at `/readyz`.
+    ///
+    /// # Errors
+    /// It ends, or it doesn't get so far in time; with the end of its log.
+    pub async fn ready(&mut self, port: u16) -> anyhow::Result<()> {
+        let what = format!("{} is ready", self.name);
+        let ready = eventually(SOON, &what, async || {
+            self.check()?;
+            http::get(port, "/readyz").await
+        });
+        ready.await.map(drop).with_context(|| self.tail())
+    }
+
+    /// Kills it and gives all that it logged.
+    pub fn into_log(self) -> anyhow::Result<String> {
+        let log = self.log.clone();
+        drop(self);
+        Ok(std::fs::read_to_string(log)?)
     }
 
     /// Whether it has ended.

@@ -1,19 +1,14 @@
 //! The proxy as a process of this machine, outside of any cluster.
 
-use super::{http, process::Process, server::free_ports};
-use crate::{
-    settings,
-    wait::{SOON, eventually},
-};
-use anyhow::Context;
+use super::{process::Process, server::free_ports};
+use crate::settings;
 use std::path::Path;
 
 /// A proxy at work; it ends with its handle.
 pub struct Proxy {
-    folder: std::path::PathBuf,
     /// Where tenants' API servers reach it, on 127.0.0.1.
     pub way_out: u16,
-    process: Option<Process>,
+    process: Process,
 }
 
 impl Proxy {
@@ -37,34 +32,18 @@ impl Proxy {
         // Nobody is asked there.
         all.push("--dns-upstream=127.0.0.1:53".to_owned());
         all.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        let process = Process::start(folder, "proxy", &settings::proxy()?, &all)?;
-        let mut proxy = Self {
-            folder: folder.to_owned(),
-            way_out,
-            process: Some(process),
-        };
-        let ready = eventually(SOON, "the proxy is ready", async || {
-            if let Some(process) = &mut proxy.process {
-                process.check()?;
-            }
-            http::get(listen, "/readyz").await
-        });
-        ready.await.map(drop).with_context(|| proxy.tail())?;
-        Ok(proxy)
+        let mut process = Process::start(folder, "proxy", &settings::proxy()?, &all)?;
+        process.ready(listen).await?;
+        Ok(Self { way_out, process })
     }
 
-    /// Kills it, so that its log is complete.
-    pub fn kill(&mut self) {
-        drop(self.process.take());
-    }
-
-    /// All that it logged.
-    pub fn log(&self) -> anyhow::Result<String> {
-        Ok(std::fs::read_to_string(self.folder.join("proxy.log"))?)
+    /// Kills it and gives all that it logged.
+    pub fn into_log(self) -> anyhow::Result<String> {
+        self.process.into_log()
     }
 
     /// The end of its log.
     pub fn tail(&self) -> String {
-        self.process.as_ref().map(Process::tail).unwrap_or_default()
+        self.process.tail()
     }
 }

@@ -17,9 +17,11 @@ use e2e::{
     kind::{CONFIG_MAP, NAMESPACE, POD},
     make,
     rig::Rig,
+    wait::eventually,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Requests of a test that are under way at once.
 const AT_ONCE: usize = 8;
@@ -71,6 +73,25 @@ async fn each(
         .try_collect::<Vec<()>>()
         .await
         .map(drop)
+}
+
+/// A new object of a tenant crosses in time.
+async fn crosses(
+    rig: &Rig,
+    tenant: usize,
+    (namespace, name): (&str, &str),
+    limit: Duration,
+) -> anyhow::Result<()> {
+    let guest = &rig.tenants[tenant];
+    let object = settings(namespace, name);
+    guest.side.create(CONFIG_MAP, object).await?;
+    let what = format!("{name} of tenant {tenant} crosses");
+    eventually(limit, &what, async || {
+        let twin = guest.twin(namespace);
+        Ok(rig.side.get(CONFIG_MAP, &twin, name).await?)
+    })
+    .await
+    .map(drop)
 }
 
 fn settings(namespace: &str, name: &str) -> Value {

@@ -6,12 +6,12 @@
 
 use crate::{
     control_plane::{Owner, Refusal},
-    decide::Action,
+    decide::{Action, push_unmet},
     object::{CONFIG_MAP, Object, SECRET},
     observe::Seen,
     pki::{self, Authority, Form, Leaf, Material, OPAQUE, Order, Usage},
     provision::{apiserver, cluster_keys, figures, keys, owner_reference, route::labels},
-    proxy::Proxy,
+    proxy::{AWAITED, Proxy},
     status::Fact,
 };
 use api::{Endpoint, keys as marks};
@@ -54,8 +54,7 @@ pub(super) fn decide(
         return Ok((vec![], Fact::no(CONDITION, "HostRefused", words)));
     }
     let Some(proxy) = &seen.proxy else {
-        let words = "waiting for the proxy's Services and certificate; if they don't come, run `sublet install`";
-        return Ok((vec![], Fact::no(CONDITION, "Waiting", words)));
+        return Ok((vec![], Fact::no(CONDITION, "Waiting", AWAITED)));
     };
     let [authority, client, files] = secrets(owner);
     for name in [&authority, &client, &files] {
@@ -88,14 +87,9 @@ pub(super) fn decide(
     };
     let handed = handed_over(owner, asked, proxy, [&certificate, &key]);
     let route = route_of(seen, owner, &known, system);
-    let wanted = [
-        (seen.way_out.get(SECRET, &files), handed),
-        (seen.route.as_ref(), route),
-    ];
-    let unmet = wanted.into_iter().filter_map(|(have, want)| {
-        let is_met = have.is_some_and(|have| want.is_met_by(have));
-        (!is_met).then_some(Action::Apply(want))
-    });
+    let mut actions = vec![];
+    push_unmet(&mut actions, handed, seen.way_out.get(SECRET, &files));
+    push_unmet(&mut actions, route, seen.route.as_ref());
     let mut fact = Fact::yes(CONDITION, "Offered");
     fact.message = format!(
         "kubectl logs, exec, attach and port-forward work once its API server runs with the files of Secret {}/{files} \
@@ -105,7 +99,7 @@ pub(super) fn decide(
             .annotation(marks::EXPIRES)
             .unwrap_or("an unknown time"),
     );
-    Ok((unmet.collect(), fact))
+    Ok((actions, fact))
 }
 
 /// What was offered before isn't any more: without its route nobody is let in.

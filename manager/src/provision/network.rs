@@ -1,6 +1,6 @@
 //! Services and network policies of a control plane.
 
-use super::{apiserver, etcd, metadata, selector};
+use super::{MANAGER, apiserver, etcd, metadata, selector};
 use crate::{
     control_plane::ControlPlane,
     object::{NETWORK_POLICY, Object, SERVICE},
@@ -11,9 +11,6 @@ use tenancy::naming;
 
 /// The API server under the tenant's first Service address; claims it in the super cluster too.
 pub(crate) const KUBERNETES: &str = "kubernetes";
-
-/// Name of the manager's pods.
-const MANAGER: &str = "sublet-manager";
 
 /// All Services: etcd, and the API server for the super cluster and for the tenant's pods. From outside it is reached by
 /// the front door.

@@ -1,9 +1,9 @@
 //! Clocks that don't agree: F18. Nothing that a syncer decides depends on the time of another host.
 
-use super::settings;
+use super::crosses;
 use anyhow::ensure;
 use e2e::{
-    kind::{CONFIG_MAP, LEASE},
+    kind::LEASE,
     oracle,
     read::text,
     rig::{Rig, Wish, on_rig},
@@ -138,24 +138,9 @@ fn f18_a_lease_is_neither_stolen_nor_kept_for_what_its_holders_clock_says() {
             began.elapsed().as_secs_f64()
         );
         rig.synced(0).await?;
-        crosses(rig, "after").await?;
+        crosses(rig, 0, ("default", "after"), PODS).await?;
         oracle::pairs::agree(rig, &rig.tenants[0]).await
     });
-}
-
-async fn crosses(rig: &Rig, name: &str) -> anyhow::Result<()> {
-    let guest = &rig.tenants[0];
-    guest
-        .side
-        .create(CONFIG_MAP, settings("default", name))
-        .await?;
-    eventually(PODS, "an object crosses", async || {
-        rig.side
-            .get(CONFIG_MAP, &guest.twin("default"), name)
-            .await?;
-        Ok(())
-    })
-    .await
 }
 
 /// Made by a host whose clock is ahead, as a tenant's API server that was just renewed may show it.
@@ -164,14 +149,14 @@ async fn crosses(rig: &Rig, name: &str) -> anyhow::Result<()> {
 fn f18_a_certificate_that_is_not_good_yet_is_waited_for_in_calm() {
     on_rig(Wish::default(), async |rig| {
         let guest = &rig.tenants[0];
-        crosses(rig, "before").await?;
+        crosses(rig, 0, ("default", "before"), PODS).await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         guest
             .proxy
             .show(&rig.authority().server_from(now + LATER)?)?;
         let before = guest.proxy.greeted();
         guest.proxy.link().reset();
-        crosses(rig, "meanwhile").await?;
+        crosses(rig, 0, ("default", "meanwhile"), PODS).await?;
         let then = SystemTime::now().duration_since(UNIX_EPOCH)?;
         ensure!(then >= now + LATER, "it was trusted before its time");
         let tries = guest.proxy.greeted() - before;

@@ -1,6 +1,6 @@
 //! Networks that carry nothing and API servers that don't answer: F2, F9.
 
-use super::{Fill, fill, settings};
+use super::{Fill, crosses, fill, settings};
 use anyhow::ensure;
 use e2e::{
     kind::CONFIG_MAP,
@@ -36,16 +36,7 @@ async fn two_at_work(rig: &Rig) -> anyhow::Result<()> {
 
 /// The other tenant's next object crosses as if nothing had happened.
 async fn other_is_served(rig: &Rig, name: &str) -> anyhow::Result<()> {
-    let other = &rig.tenants[1];
-    other
-        .side
-        .create(CONFIG_MAP, settings("work", name))
-        .await?;
-    eventually(SOON, "another tenant's object crosses", async || {
-        rig.side.get(CONFIG_MAP, &other.twin("work"), name).await?;
-        Ok(())
-    })
-    .await
+    crosses(rig, 1, ("work", name), SOON).await
 }
 
 /// Cuts the first tenant off for `time`, deletes in it meanwhile, and heals.

@@ -3,7 +3,7 @@
 //! The syncer reaches the tenant's API server itself here, with no faultproxy between that would end TLS: it shows a client
 //! certificate, and what it checks is the API server's own.
 
-use super::settings;
+use super::crosses;
 use anyhow::{Context, ensure};
 use base64::{
     Engine,
@@ -11,7 +11,7 @@ use base64::{
 };
 use e2e::{
     faultproxy::link::Link,
-    kind::{CONFIG_MAP, NAMESPACE, POD, SECRET},
+    kind::{NAMESPACE, POD, SECRET},
     oracle,
     read::{name, text},
     rig::{
@@ -55,19 +55,10 @@ struct Access {
 impl Access {
     /// The time until the next object of the tenant has crossed.
     async fn crosses(&mut self, rig: &Rig) -> anyhow::Result<Duration> {
-        let guest = &rig.tenants[0];
         self.made += 1;
         let own = format!("c{}", self.made);
         let began = Instant::now();
-        guest
-            .side
-            .create(CONFIG_MAP, settings("work", &own))
-            .await?;
-        eventually(PODS, "an object crosses", async || {
-            rig.side.get(CONFIG_MAP, &guest.twin("work"), &own).await?;
-            Ok(())
-        })
-        .await?;
+        crosses(rig, 0, ("work", &own), PODS).await?;
         Ok(began.elapsed())
     }
 

@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use e2e::{
-    kind::{Kind, POD, SERVICE_ACCOUNT},
+    kind::{CONTROLLER_REVISION, POD, SERVICE_ACCOUNT},
     make, oracle,
     read::text,
     rig::{Rig, Wish, on_rig},
@@ -17,13 +17,6 @@ const ROOM: u64 = 24 << 20;
 const WATCHED: Duration = Duration::from_secs(15);
 /// Writes that may fail meanwhile: each key of the few that there are is tried again ever more seldom.
 const MOST_FAILED: usize = 150;
-
-/// Something large that doesn't cross.
-const REVISION: Kind = Kind {
-    api_version: "apps/v1",
-    name: "ControllerRevision",
-    plural: "controllerrevisions",
-};
 
 async fn pod(rig: &Rig, tenant: usize, name: &str) -> anyhow::Result<()> {
     let metadata = json!({"name": name, "namespace": "default"});
@@ -61,7 +54,11 @@ async fn fill(rig: &Rig, tenant: usize) -> anyhow::Result<Vec<String>> {
         let revision = json!({
             "metadata": {"name": name, "namespace": "default"}, "revision": 1, "data": {"noise": noise},
         });
-        match rig.tenants[tenant].side.create(REVISION, revision).await {
+        match rig.tenants[tenant]
+            .side
+            .create(CONTROLLER_REVISION, revision)
+            .await
+        {
             Ok(_) => names.push(name),
             Err(problem) if problem.message.contains("space exceeded") => return Ok(names),
             Err(problem) => return Err(problem.into()),
@@ -131,7 +128,7 @@ fn t41_a_tenant_whose_etcd_is_full_degrades_alone_and_recovers() {
         for name in &large {
             rig.tenants[0]
                 .side
-                .delete(REVISION, "default", name)
+                .delete(CONTROLLER_REVISION, "default", name)
                 .await?;
         }
         rig.tenants[0].server.make_room().await?;

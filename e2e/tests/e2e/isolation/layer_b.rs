@@ -642,12 +642,7 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
 fn the_managers_and_the_proxys_identities_are_held_too() {
     on_rig(Wish::default(), async |rig| {
         let guest = &rig.tenants[0];
-        guest.namespace("work").await?;
-        let twin = guest.twin("work");
-        eventually(SOON, "the namespace crosses", async || {
-            Ok(rig.side.get(NAMESPACE, "", &twin).await?)
-        })
-        .await?;
+        let twin = rig.twin_of(0, "work").await?;
         let labels = json!({keys::MANAGED: "true", keys::TENANT: guest.id.as_str(), keys::ROLE: keys::ROLE_CONTROL_PLANE});
         rig.side
             .create(NAMESPACE, metadata(CONTROL_PLANE_PLACE, labels.clone()))

@@ -10,7 +10,7 @@ mod page;
 use anyhow::{Context, ensure};
 use attacks::{Answer, Attack, Way};
 use e2e::{
-    kind::{self, CLASS, CONTROL_PLANE, EVENT, Kind, NAMESPACE, SECRET, SERVICE, SERVICE_ACCOUNT},
+    kind::{self, CLASS, CONTROL_PLANE, EVENT, Kind, SECRET, SERVICE, SERVICE_ACCOUNT},
     make,
     read::{items, label, name, text, uid},
     rig::{Rig, Wish, on_rig},
@@ -168,12 +168,7 @@ async fn run_unguarded(
 /// What attacks name: classes, an account, a Service, a Secret; and what the tenant may have.
 async fn prepare(rig: &Rig, layer: Layer) -> anyhow::Result<()> {
     let (guest, namespace) = (&rig.tenants[0], layer.namespace());
-    guest.namespace(namespace).await?;
-    let twin = guest.twin(namespace);
-    eventually(SOON, "the namespace crosses", async || {
-        Ok(rig.side.get(NAMESPACE, "", &twin).await?)
-    })
-    .await?;
+    let twin = rig.twin_of(0, namespace).await?;
     let runtime = json!({"metadata": {"name": RUNTIME_CLASS}, "handler": "weak"});
     once(&rig.side, kind::RUNTIME_CLASS, runtime.clone()).await?;
     once(&guest.side, kind::RUNTIME_CLASS, runtime).await?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use e2e::{
-    kind::{CLASS, CONFIG_MAP, CONTROL_PLANE, Kind, NAMESPACE, SECRET},
+    kind::{CLASS, CONFIG_MAP, CONTROL_PLANE, CONTROLLER_REVISION, NAMESPACE, SECRET},
     make,
     read::{condition, items, text},
     side::{Problem, Side},
@@ -21,13 +21,6 @@ const MOST: usize = 40;
 const MADE: usize = 60;
 /// Mebibytes that its etcd may hold.
 const SIZE: usize = 48;
-
-/// Something large that doesn't cross.
-const REVISION: Kind = Kind {
-    api_version: "apps/v1",
-    name: "ControllerRevision",
-    plural: "controllerrevisions",
-};
 
 fn map(number: usize) -> Value {
     let mut map = make::config_map(&format!("m{number}"), "k", "v");
@@ -59,7 +52,7 @@ async fn fill(side: &Side) -> anyhow::Result<(usize, Problem)> {
         let noise: Vec<u32> = (0..60_000).map(|_| rand::random()).collect();
         let metadata = json!({"name": format!("large{number}"), "namespace": "default"});
         let revision = json!({"metadata": metadata, "revision": 1, "data": {"noise": noise}});
-        if let Err(problem) = side.create(REVISION, revision).await {
+        if let Err(problem) = side.create(CONTROLLER_REVISION, revision).await {
             return Ok((number, problem));
         }
     }
@@ -158,11 +151,11 @@ async fn limited(tenant: &Tenant) -> anyhow::Result<()> {
     // Once it has deleted enough there is room again, and no admin is needed.
     for number in 0..count {
         let name = format!("large{number}");
-        side.delete(REVISION, "default", &name).await?;
+        side.delete(CONTROLLER_REVISION, "default", &name).await?;
     }
     says(tenant, "True", "Room").await?;
     let metadata = json!({"name": "large-again", "namespace": "default"});
     let revision = json!({"metadata": metadata, "revision": 1});
-    side.create(REVISION, revision).await?;
+    side.create(CONTROLLER_REVISION, revision).await?;
     Ok(())
 }

@@ -7,7 +7,7 @@
 use anyhow::ensure;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use e2e::{
-    kind::{CONFIG_MAP, Kind, NAMESPACE, NODE, POD, SERVICE},
+    kind::{API_SERVICE, CONFIG_MAP, CONTROLLER_REVISION, Kind, NAMESPACE, NODE, POD, SERVICE},
     make,
     read::{text, uid},
     rig::{Rig, Wish, keys::Authority, on_rig, server::kubeconfig},
@@ -26,18 +26,6 @@ const WEBHOOK: Kind = Kind {
     name: "ValidatingWebhookConfiguration",
     plural: "validatingwebhookconfigurations",
 };
-const API_SERVICE: Kind = Kind {
-    api_version: "apiregistration.k8s.io/v1",
-    name: "APIService",
-    plural: "apiservices",
-};
-/// What the webhook is asked about; the syncer makes none.
-const ASKED: Kind = Kind {
-    api_version: "apps/v1",
-    name: "ControllerRevision",
-    plural: "controllerrevisions",
-};
-
 /// A place where no tenant's API server has any business; it ends with its handle.
 struct Trap {
     port: u16,
@@ -107,13 +95,16 @@ async fn by_webhook(side: &Side, trap: &Trap) -> anyhow::Result<()> {
         "failurePolicy": "Ignore", "timeoutSeconds": 1,
         "clientConfig": {"url": format!("https://127.0.0.1:{}/", trap.port)},
         "rules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"],
-            "resources": [ASKED.plural]}],
+            "resources": [CONTROLLER_REVISION.plural]}],
     }]});
     side.create(WEBHOOK, hook).await?;
     trap.catches("the webhook is called", async || {
         let metadata = json!({"name": make::unique("try"), "namespace": "default"});
-        side.create(ASKED, json!({"metadata": metadata, "revision": 1}))
-            .await?;
+        side.create(
+            CONTROLLER_REVISION,
+            json!({"metadata": metadata, "revision": 1}),
+        )
+        .await?;
         Ok(())
     })
     .await?;
@@ -178,13 +169,7 @@ async fn by_node(side: &Side, trap: &Trap) -> anyhow::Result<()> {
 fn t2_a_write_that_does_not_ask_whose_an_object_is_takes_it_over() {
     on_rig(Wish::default(), async |rig| {
         // The platform has put something where a tenant's object of that name would come to.
-        let guest = &rig.tenants[0];
-        guest.namespace("work").await?;
-        let twin = guest.twin("work");
-        eventually(SOON, "the namespace crosses", async || {
-            Ok(rig.side.get(NAMESPACE, "", &twin).await?)
-        })
-        .await?;
+        let twin = rig.twin_of(0, "work").await?;
         let map = |whose: &str| {
             let metadata = json!({"name": "settings", "namespace": twin});
             json!({"metadata": metadata, "data": {"whose": whose}})

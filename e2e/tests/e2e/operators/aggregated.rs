@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use e2e::{
-    kind::{CLASS, DEPLOYMENT, Kind},
+    kind::{API_SERVICE, CLASS, DEPLOYMENT, Kind},
     program::Program,
     read::{condition, name, text},
     space::Space,
@@ -13,11 +13,6 @@ use serde_json::json;
 const MANIFEST: &str = include_str!("aggregated.yaml");
 /// Where it runs.
 pub(super) const HOME: &str = "wardle";
-const API_SERVICE: Kind = Kind {
-    api_version: "apiregistration.k8s.io/v1",
-    name: "APIService",
-    plural: "apiservices",
-};
 const FLUNDER: Kind = Kind {
     api_version: "wardle.example.com/v1alpha1",
     name: "Flunder",

@@ -4,7 +4,7 @@ use super::way_out::refused_by;
 use anyhow::{Context, ensure};
 use api::keys;
 use e2e::{
-    kind::{ENDPOINT_SLICE, Kind, NAMESPACE, NODE, SERVICE},
+    kind::{API_SERVICE, ENDPOINT_SLICE, NAMESPACE, NODE, SERVICE},
     make,
     read::{condition, items, label, name, text},
     space::{Space, run, within},
@@ -83,12 +83,6 @@ fn t29_services_that_name_other_places_lead_nowhere() {
         Ok(())
     });
 }
-
-const API_SERVICE: Kind = Kind {
-    api_version: "apiregistration.k8s.io/v1",
-    name: "APIService",
-    plural: "apiservices",
-};
 
 /// In a tenant of its own: an APIService that leads nowhere holds up the end of all its namespaces.
 #[test]
