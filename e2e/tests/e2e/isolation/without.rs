@@ -102,7 +102,7 @@ async fn by_webhook(side: &Side, trap: &Trap) -> anyhow::Result<()> {
         let metadata = json!({"name": make::unique("try"), "namespace": "default"});
         side.create(
             CONTROLLER_REVISION,
-            json!({"metadata": metadata, "revision": 1}),
+            json!({"metadata": metadata, "data": {}, "revision": 1}),
         )
         .await?;
         Ok(())
@@ -200,6 +200,8 @@ fn t33_an_api_server_that_is_told_to_believes_whom_headers_name() {
         server.restart_with(&[
             ("client-ca-file", CLIENTS),
             ("requestheader-client-ca-file", CLIENTS),
+            // Kubernetes itself wants a name where one authority signs for both.
+            ("requestheader-allowed-names", "nobody"),
             ("requestheader-username-headers", "X-Remote-User"),
             ("requestheader-group-headers", "X-Remote-Group"),
         ])?;
