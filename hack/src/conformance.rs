@@ -12,6 +12,7 @@ mod tiers;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -31,6 +32,7 @@ pub(crate) enum Target {
 }
 
 /// One run of the suite.
+#[derive(Clone)]
 pub(crate) struct Suite {
     /// Whose API server.
     pub(crate) target: Target,
@@ -38,37 +40,69 @@ pub(crate) struct Suite {
     pub(crate) tier: Tier,
     /// Which specs, by a regular expression instead.
     pub(crate) focus: Option<String>,
+    /// Which of these, by their labels.
+    pub(crate) labels: &'static str,
     /// How many specs run at once.
     pub(crate) processes: u32,
     /// List what would run.
     pub(crate) dry_run: bool,
 }
 
-/// The tenant that [`api_in_a_tenant`] makes.
-const OWN_TENANT: &str = "conformance";
+/// The labels of all conformance specs.
+pub(crate) const CONFORMANCE: &str = "Conformance";
+/// The tenants that [`api_in_a_tenant`] makes, which specs of the tier run in each, and how many at once. Specs that must
+/// run alone mostly wait; in a tenant of their own they are alone and hold nobody up.
+const OWN_TENANTS: [(&str, &str, u32); 2] = [
+    ("conformance", "Conformance && !Serial", 4),
+    ("conformance-alone", "Conformance && Serial", 1),
+];
 
 /// Runs it; fails when a spec fails that isn't known to.
 pub(crate) fn check(suite: &Suite) -> Result<()> {
-    let folder = report_folder(suite);
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let kubeconfig = kubeconfig(suite, &folder)?;
-    if suite.dry_run {
-        let mut command = ginkgo(suite, &kubeconfig, &folder)?;
-        run::visibly(&mut command)?;
-        say!("{} specs would run", report::read(&folder)?.len());
-        return Ok(());
+    if !suite.dry_run {
+        return check_parts(std::slice::from_ref(suite));
     }
-    say!("the suite writes to {}", paths::typed(&folder));
+    let folder = empty_folder(suite)?;
+    make(suite)?;
+    let kubeconfig = kubeconfig(suite, &folder)?;
+    run::visibly(&mut ginkgo(suite, &kubeconfig, &folder)?)?;
+    say!("{} specs would run", report::read(&folder)?.len());
+    Ok(())
+}
+
+/// Runs the parts of one tier at once, each in its own target, and judges them as one. Results that concern all are in
+/// the folder of the first.
+fn check_parts(parts: &[Suite]) -> Result<()> {
+    let folders = parts.iter().map(empty_folder).collect::<Result<Vec<_>>>()?;
+    let mut kubeconfigs = vec![];
+    for part in parts {
+        make(part)?;
+    }
+    for (part, folder) in parts.iter().zip(&folders) {
+        kubeconfigs.push(kubeconfig(part, folder)?);
+        say!("the suite writes to {}", paths::typed(folder));
+    }
     let began = Instant::now();
     let before = audit::mark()?;
-    let log = File::create(folder.join("e2e.log")).context("cannot write the suite's log")?;
-    let mut command = ginkgo(suite, &kubeconfig, &folder)?;
-    command.stdout(log.try_clone()?).stderr(log);
-    let status = command.status().context("cannot start ginkgo")?;
-    let specs = report::read(&folder)
-        .with_context(|| format!("the suite ended ({status}) and left no report"))?;
-    report::write(&folder, &specs)?;
+    let all = parts.iter().zip(&folders).zip(&kubeconfigs);
+    let found: Vec<Result<Vec<Spec>>> = thread::scope(|scope| {
+        let runs: Vec<_> = all
+            .map(|((part, folder), kubeconfig)| scope.spawn(|| run_suite(part, kubeconfig, folder)))
+            .collect();
+        let ended = runs.into_iter().map(|run| run.join());
+        ended
+            .map(|found| found.unwrap_or_else(|_| bail!("a run of the suite has panicked")))
+            .collect()
+    });
+    let mut specs: Vec<Spec> = found
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .flatten()
+        .collect();
+    specs.sort_by(|a, b| a.name.cmp(&b.name));
+    let (suite, folder) = (&parts[0], &folders[0]);
+    report::write(folder, &specs)?;
     say!(
         "{} of {} specs passed in {}",
         specs
@@ -80,29 +114,42 @@ pub(crate) fn check(suite: &Suite) -> Result<()> {
     );
     let mut faults = judge(suite, &specs);
     if suite.target != Target::Native {
-        compare(suite, &folder, &specs)?;
-        faults.extend(audit::judge(&before, &folder)?);
+        compare(suite, folder, &specs)?;
+        faults.extend(audit::judge(&before, folder)?);
     }
     if faults.is_empty() {
         return Ok(());
     }
-    bail!(
-        "{}\nmore in {}",
-        faults.join("\n"),
-        paths::typed(&folder.join("e2e.log"))
-    );
+    let logs: Vec<String> = folders
+        .iter()
+        .map(|folder| paths::typed(&folder.join("e2e.log")))
+        .collect();
+    bail!("{}\nmore in {}", faults.join("\n"), logs.join(" and "));
 }
 
-/// Tier T0 in a tenant of its own, which is made before and removed after it.
+/// Runs ginkgo, and gives the specs that ran.
+fn run_suite(suite: &Suite, kubeconfig: &Path, folder: &Path) -> Result<Vec<Spec>> {
+    let log = File::create(folder.join("e2e.log")).context("cannot write the suite's log")?;
+    let mut command = ginkgo(suite, kubeconfig, folder)?;
+    command.stdout(log.try_clone()?).stderr(log);
+    let status = command.status().context("cannot start ginkgo")?;
+    report::read(folder).with_context(|| format!("the suite ended ({status}) and left no report"))
+}
+
+/// Tier T0 in tenants of its own, which are made before and removed after it.
 pub(crate) fn api_in_a_tenant() -> Result<()> {
-    check(&Suite {
-        target: Target::Tenant(OWN_TENANT.to_owned()),
+    let parts = OWN_TENANTS.map(|(name, labels, processes)| Suite {
+        target: Target::Tenant(name.to_owned()),
         tier: Tier::Api,
         focus: None,
-        processes: 4,
+        labels,
+        processes,
         dry_run: false,
-    })?;
-    tenant::delete(OWN_TENANT)
+    });
+    check_parts(&parts)?;
+    OWN_TENANTS
+        .iter()
+        .try_for_each(|(name, ..)| tenant::delete(name))
 }
 
 /// Builds what the suite consists of.
@@ -144,10 +191,7 @@ fn judge(suite: &Suite, specs: &[Spec]) -> Vec<String> {
 fn compare(suite: &Suite, folder: &Path, specs: &[Spec]) -> Result<()> {
     let native = report_folder(&Suite {
         target: Target::Native,
-        tier: suite.tier,
-        focus: suite.focus.clone(),
-        processes: suite.processes,
-        dry_run: false,
+        ..suite.clone()
     });
     let Ok(native) = report::read(&native) else {
         say!("no native run to compare with: `cargo xtask conformance --native` makes one");
@@ -179,9 +223,9 @@ fn ginkgo(suite: &Suite, kubeconfig: &Path, folder: &Path) -> Result<std::proces
             "--no-color",
             "-v",
             "--timeout=4h",
-            "--label-filter=Conformance",
             "--json-report=report.json",
         ])
+        .arg(format!("--label-filter={}", suite.labels))
         .arg(format!("--output-dir={}", folder.display()))
         .arg(format!("--focus={focus}"));
     if !skip.is_empty() {
@@ -226,17 +270,36 @@ fn report_folder(suite: &Suite) -> PathBuf {
         .join(format!("{whose}-{what}"))
 }
 
-fn kubeconfig(suite: &Suite, folder: &Path) -> Result<PathBuf> {
-    let ours = paths::kubeconfig();
-    if !ours.exists() {
+/// The folder for the results, empty.
+fn empty_folder(suite: &Suite) -> Result<PathBuf> {
+    let folder = report_folder(suite);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Makes the target, if it is a tenant that doesn't exist, and doesn't wait for it.
+fn make(suite: &Suite) -> Result<()> {
+    if !paths::kubeconfig().exists() {
         bail!("no super cluster is up: `cargo xtask super up` first");
     }
     match &suite.target {
-        Target::Native => Ok(ours),
-        // A focus may name specs of any tier.
-        Target::Tenant(name) if suite.focus.is_some() => {
-            tenant::kubeconfig(name, &tenant::PODS, folder)
-        }
-        Target::Tenant(name) => tenant::kubeconfig(name, tenant::class_for(suite.tier), folder),
+        Target::Native => Ok(()),
+        Target::Tenant(name) => tenant::make(name, class(suite)),
+    }
+}
+
+fn kubeconfig(suite: &Suite, folder: &Path) -> Result<PathBuf> {
+    match &suite.target {
+        Target::Native => Ok(paths::kubeconfig()),
+        Target::Tenant(name) => tenant::kubeconfig(name, folder),
+    }
+}
+
+fn class(suite: &Suite) -> &'static tenant::Class {
+    match suite.focus {
+        // It may name specs of any tier.
+        Some(_) => &tenant::PODS,
+        None => tenant::class_for(suite.tier),
     }
 }

@@ -227,6 +227,7 @@ fn run(command: &Command) -> Result<bool> {
             },
             tier: arguments.tier,
             focus: arguments.focus.clone(),
+            labels: conformance::CONFORMANCE,
             processes: arguments.procs,
             dry_run: arguments.dry_run,
         })?,

@@ -45,8 +45,8 @@ pub(crate) fn class_for(tier: Tier) -> &'static Class {
     }
 }
 
-/// The tenant's kubeconfig; one that doesn't exist is made first.
-pub(crate) fn kubeconfig(name: &str, class: &Class, folder: &Path) -> Result<PathBuf> {
+/// Makes a tenant if it doesn't exist, and doesn't wait for it.
+pub(crate) fn make(name: &str, class: &Class) -> Result<()> {
     let list = run::output(sublet()?.args(["list", "-o", "name"]))?;
     if !list.lines().any(|line| line.ends_with(&format!("/{name}"))) {
         apply(class)?;
@@ -56,6 +56,11 @@ pub(crate) fn kubeconfig(name: &str, class: &Class, folder: &Path) -> Result<Pat
     if class.trusted {
         trust(name)?;
     }
+    Ok(())
+}
+
+/// The tenant's kubeconfig, once it is ready.
+pub(crate) fn kubeconfig(name: &str, folder: &Path) -> Result<PathBuf> {
     let ready = ["--for=condition=Ready", "--timeout=3m"];
     run::visibly(
         kubectl()?
