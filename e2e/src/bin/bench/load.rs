@@ -28,7 +28,7 @@ use std::{
 };
 use tokio::{
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval_at},
 };
 
 /// No run takes longer, unless something is stuck.
@@ -50,6 +50,8 @@ pub(crate) enum Route {
 pub(crate) struct Lane {
     /// How many.
     pub(crate) pods: usize,
+    /// Time until the first creation, where there is time between them: so that those of several lanes don't coincide.
+    pub(crate) first: Duration,
     /// Time from one creation to the next; a burst if there is none.
     pub(crate) every: Option<Duration>,
     /// Its API server is stopped as soon as its pods are made, and goes on when all others are ready.
@@ -60,9 +62,21 @@ impl Lane {
     pub(crate) fn burst(pods: usize) -> Self {
         Self {
             pods,
+            first: Duration::ZERO,
             every: None,
             stopped: false,
         }
+    }
+
+    /// Lanes of a pod each now and then, one lane's pods between the others'.
+    pub(crate) fn steady(lanes: usize, pods: usize, every: Duration) -> Vec<Self> {
+        let lane = |number: usize| Self {
+            pods,
+            first: every.mul_f64(number as f64 / lanes as f64),
+            every: Some(every),
+            stopped: false,
+        };
+        (0..lanes).map(lane).collect()
     }
 }
 
@@ -231,7 +245,7 @@ impl Place {
     async fn make_all(&self, lane: &Lane, pods: Range<usize>) -> anyhow::Result<()> {
         let mut tasks = JoinSet::new();
         if let Some(every) = lane.every {
-            let mut ticks = interval(every);
+            let mut ticks = interval_at(Instant::now() + lane.first, every);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
             for number in pods {
                 ticks.tick().await;
@@ -266,7 +280,7 @@ struct Before {
     tenants: Counts,
     parts: Vec<(&'static str, Processes, Duration)>,
     machine: Duration,
-    at: tokio::time::Instant,
+    at: Instant,
 }
 
 impl Before {

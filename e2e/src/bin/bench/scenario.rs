@@ -169,12 +169,9 @@ async fn burst(extent: &Extent, tokens: Tokens) -> anyhow::Result<Value> {
 async fn steady(extent: &Extent, tokens: Tokens) -> anyhow::Result<Value> {
     let world = extent.world(tokens).await?;
     let tenants = world.tenants.len();
-    let lane = Lane {
-        pods: extent.steady_pods / tenants,
-        every: Some(Duration::from_secs(1) * u32::try_from(tenants)? / extent.rate),
-        stopped: false,
-    };
-    beside_direct(world, &vec![lane; tenants], tokens, extent.rounds).await
+    let every = Duration::from_secs(1) * u32::try_from(tenants)? / extent.rate;
+    let lanes = Lane::steady(tenants, extent.steady_pods / tenants, every);
+    beside_direct(world, &lanes, tokens, extent.rounds).await
 }
 
 /// Measures the same straight in the super cluster and through tenants, in turns.

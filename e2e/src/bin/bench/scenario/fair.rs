@@ -23,12 +23,7 @@ pub(super) async fn measure(extent: &Extent, tokens: Tokens) -> anyhow::Result<V
     let world = extent.world(tokens).await?;
     let tenants = world.tenants.len();
     ensure!(tenants >= 3, "`fair` needs three tenants or more");
-    let quiet = Lane {
-        pods: QUIET,
-        every: Some(EVERY),
-        stopped: false,
-    };
-    let mut lanes = vec![quiet; tenants];
+    let mut lanes = Lane::steady(tenants, QUIET, EVERY);
     lanes[0] = Lane::burst(BURST);
     let mut with_stopped = lanes.clone();
     with_stopped[tenants - 1] = Lane {
