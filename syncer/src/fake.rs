@@ -165,6 +165,13 @@ impl Server {
         self.come = self.handle.next_request().await;
     }
 
+    /// The query of the request that was waited for.
+    pub(crate) fn awaited(&self) -> &str {
+        let come = self.come.as_ref();
+        come.and_then(|(request, _)| request.uri().query())
+            .unwrap_or_default()
+    }
+
     /// Whether a request came, without waiting for one.
     pub(crate) fn is_silent(&mut self) -> bool {
         let next = self.handle.next_request().now_or_never();
