@@ -216,7 +216,8 @@ fn check_quarantine(tenant: &Tenant, key: &Key, twin: &SuperSide) -> Result<(), 
     Err(Held(why).into())
 }
 
-/// A list that came back empty though it wasn't before is believed when another look says the same (R2).
+/// A list that came back empty though it wasn't before is believed when another look says the same (R2). If that says
+/// otherwise, the watch lists again.
 async fn confirm_emptied(tenant: &Tenant) -> Result<(), Failure> {
     for kind in tenant.gate.emptied() {
         let rule = kind::rule(kind);
@@ -229,6 +230,7 @@ async fn confirm_emptied(tenant: &Tenant) -> Result<(), Failure> {
         let page = tenant.cluster.list(&path).await?;
         let is_empty = page["items"].as_array().is_some_and(Vec::is_empty);
         if !is_empty {
+            tenant.gate.contradicted(kind);
             let plural = rule.resource().plural;
             return Err(Held(format!(
                 "a list of {plural} came back empty, and another one doesn't"
@@ -292,6 +294,22 @@ mod tests {
         proof: Option<&'static str>,
         answer: Option<(u16, Value)>,
         says: &'static str,
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r2_a_second_look_that_contradicts_an_empty_list_deletes_nothing_and_says_so() {
+        let (own, mut tenant_server) = fake();
+        let tenant = tenant(&own);
+        let pods = kind::index("Pod");
+        tenant.gate.listed(pods, true);
+        let page =
+            json!({"metadata": {"resourceVersion": "5"}, "items": [{"metadata": {"name": "a"}}]});
+        let answers = tenant_server.answer("GET", 200, &page);
+        let (looked, _) = tokio::join!(confirm_emptied(&tenant), answers);
+        assert!(matches!(looked, Err(Failure::Held(_))), "{looked:?}");
+        // Else this would wait for ever.
+        tenant.gate.contradiction(pods).await;
+        assert!(tenant.gate.is_emptied(pods));
     }
 
     #[tokio::test(start_paused = true)]

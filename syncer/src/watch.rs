@@ -8,6 +8,10 @@
 //! less often, and when it is answered all go on ([`tenancy::circuit`]).
 
 use crate::client::{Cluster, Error, Lister};
+use futures::{
+    FutureExt,
+    future::{self, BoxFuture},
+};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use std::time::Duration;
@@ -58,6 +62,10 @@ pub(crate) trait Sink: Send + Sync {
     /// Whether the list that has just ended is to be taken again soon, since what else is known speaks against it.
     fn is_doubtful(&self) -> bool {
         false
+    }
+    /// Ends when another look shows that such a list is wrong: it is taken again at once.
+    fn contradiction(&self) -> BoxFuture<'_, ()> {
+        future::pending().boxed()
     }
     /// The watch can't go on for now; deletions must not be inferred.
     fn interrupted(&self, _error: &Error) {}
@@ -120,6 +128,7 @@ pub(crate) async fn run(
     let mut failures = 0u32;
     let mut absences = 0u32;
     let mut doubts = 0u32;
+    let mut is_contradicted = false;
     let mut kinds = cluster.kinds();
     loop {
         let turn = async {
@@ -135,12 +144,23 @@ pub(crate) async fn run(
             let following = follow(&cluster, &target, version, sink);
             if !sink.is_doubtful() {
                 doubts = 0;
+                is_contradicted = false;
                 return following.await;
             }
             doubts += 1;
             let delay = DELAYS.after(doubts, &target.path);
-            let followed = Box::pin(tokio::time::timeout(delay, following)).await;
-            followed.unwrap_or(Ok(()))
+            let followed = Box::pin(async {
+                tokio::select! {
+                    followed = following => followed,
+                    () = tokio::time::sleep(delay) => Ok(()),
+                    // One that is wrong again is no sooner right than the others.
+                    () = sink.contradiction(), if !is_contradicted => {
+                        is_contradicted = true;
+                        Ok(())
+                    }
+                }
+            });
+            followed.await
         };
         let error = tokio::select! {
             () = cancel.cancelled() => return,
@@ -453,24 +473,37 @@ mod tests {
         assert_eq!(*told.0.lock(), ["absent", "interrupted", "absent"]);
     }
 
-    /// Doubts its first lists, so many.
-    struct Doubting(u8, Mutex<Vec<tokio::time::Instant>>);
+    /// Notes its lists, of which it doubts the first ones.
+    #[derive(Default)]
+    struct Doubting {
+        doubted: usize,
+        /// Whether what it doubts is contradicted at once.
+        is_contradicted: bool,
+        listed: Mutex<Vec<tokio::time::Instant>>,
+    }
 
     impl Sink for Doubting {
         fn applied(&self, _object: Object) {}
         fn deleted(&self, _object: Object) {}
         fn listed(&self, _version: u64) {
-            self.1.lock().push(tokio::time::Instant::now());
+            self.listed.lock().push(tokio::time::Instant::now());
         }
         fn is_doubtful(&self) -> bool {
-            self.1.lock().len() <= usize::from(self.0)
+            self.listed.lock().len() <= self.doubted
+        }
+        fn contradiction(&self) -> BoxFuture<'_, ()> {
+            let told = async {
+                if !self.is_contradicted {
+                    future::pending::<()>().await;
+                }
+            };
+            told.boxed()
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn r2_a_doubtful_list_is_followed_and_taken_again_ever_less_often_until_it_is_not() {
+    /// How long it took from each of its first four lists to the next.
+    async fn waits(sink: Doubting) -> Vec<Duration> {
         let (cluster, mut server) = fake();
-        let sink = Doubting(3, Mutex::default());
         let cancel = CancellationToken::new();
         let page = serde_json::json!({"metadata": {"resourceVersion": "5"}, "items": []});
         let answers = async {
@@ -486,10 +519,35 @@ mod tests {
             cancel.cancel();
         };
         tokio::join!(run(cluster, target(), &sink, cancel.clone()), answers);
-        let times = sink.1.into_inner();
-        let waits: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let times = sink.listed.into_inner();
+        times.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r2_a_doubtful_list_is_followed_and_taken_again_ever_less_often_until_it_is_not() {
+        let waits = waits(Doubting {
+            doubted: 3,
+            ..Doubting::default()
+        });
+        let waits = waits.await;
         assert_eq!(waits.len(), 3);
         for (wait, least) in waits.iter().zip([1, 2, 4]) {
+            assert!(*wait >= DELAYS.first * least * 3 / 4, "{waits:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r2_a_list_that_is_contradicted_is_taken_again_at_once_and_those_after_it_ever_less_often()
+     {
+        let waits = waits(Doubting {
+            doubted: 3,
+            is_contradicted: true,
+            ..Doubting::default()
+        });
+        let waits = waits.await;
+        assert_eq!(waits.len(), 3);
+        assert!(waits[0] < Duration::from_millis(10), "{waits:?}");
+        for (wait, least) in waits[1..].iter().zip([2, 4]) {
             assert!(*wait >= DELAYS.first * least * 3 / 4, "{waits:?}");
         }
     }
@@ -501,9 +559,7 @@ mod tests {
         const AWAY: Duration = Duration::from_secs(20);
         let (cluster, mut server) = fake();
         let cancel = CancellationToken::new();
-        let sinks: Vec<_> = (0..WATCHES)
-            .map(|_| Doubting(0, Mutex::default()))
-            .collect();
+        let sinks: Vec<_> = (0..WATCHES).map(|_| Doubting::default()).collect();
         let watches = sinks.iter().enumerate().map(|(number, sink)| {
             let path = format!("/api/v1/kind{number}");
             let target = Target { path, ..target() };
@@ -537,7 +593,7 @@ mod tests {
         tokio::join!(futures::future::join_all(watches), answers);
         let times: Vec<_> = sinks
             .iter()
-            .flat_map(|sink| sink.1.lock().clone())
+            .flat_map(|sink| sink.listed.lock().clone())
             .collect();
         assert_eq!(times.len(), WATCHES);
         let (first, last) = (times.iter().min().unwrap(), times.iter().max().unwrap());
