@@ -17,7 +17,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
-use telemetry::LogFormat;
+use telemetry::LogArgs;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -55,6 +55,8 @@ pub struct Args {
     /// its own Lease has run out.
     #[arg(long, env = "SUBLET_STATE", value_name = "FOLDER")]
     state: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 impl Args {
@@ -67,9 +69,9 @@ impl Args {
             unneeded_period,
             name,
             state,
+            log,
         } = self;
-        let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
-        telemetry::start_logging(LogFormat::Plain, &filter)?;
+        log.start().context("--log")?;
         telemetry::raise_file_limit();
         let config = config(kubeconfig).await?;
         // Held until this process ends.
