@@ -2,13 +2,15 @@
 
 use crate::{
     client::{Cluster, Traffic},
-    downward::read,
     engine::Engine,
     fleet::Fleet,
+    live::read,
     metrics::Metrics,
     pace::Pace,
     patrol,
     registry::{self, Registry},
+    rounds::Rounds,
+    work,
 };
 use anyhow::Context;
 use clap::Parser;
@@ -85,7 +87,7 @@ impl Args {
             Cluster::new(&config, Pace::shared("super cluster"), Traffic::Steady)?,
             fleet.clone(),
             Metrics::new(),
-            patrol::Rounds::every(Duration::from_secs(patrol_period)),
+            Rounds::every(Duration::from_secs(patrol_period)),
             Duration::from_secs(unneeded_period),
         ));
         let kube_system = read(&engine.cluster, "/api/v1/namespaces/kube-system")
@@ -97,7 +99,7 @@ impl Args {
 
         let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
         let registry = Arc::new(Registry::default());
-        engine.start(&tasks, &cancel);
+        work::start(&engine, &tasks, &cancel);
         tasks.spawn(
             registry
                 .clone()

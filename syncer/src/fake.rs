@@ -6,7 +6,7 @@ use crate::{
     engine::Engine,
     fleet::Fleet,
     metrics::Metrics,
-    patrol::Rounds,
+    rounds::Rounds,
     table::{SuperSide, Table},
     tenants::{Record, Tenant},
     term::Term,

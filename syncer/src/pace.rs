@@ -1,6 +1,6 @@
 //! How hard one API server is pressed: the async shell of the circuit breaker and of the learning limit.
 
-use crate::client::Error;
+use crate::error::Error;
 use parking_lot::Mutex;
 use std::{sync::Arc, time::Duration};
 use tenancy::{

@@ -7,18 +7,24 @@
 
 use crate::{
     apply::{self, Failure},
-    client::{Error, Preconditions},
-    downward::{forget_unwatched, read, twin_path},
+    client::Preconditions,
     engine::Engine,
+    error::Error,
     gate::{Held, Hold},
-    intake::{self, twin_name},
+    intake::{self, twin_name, twin_path},
+    live::read,
     proof::prove,
     table::SuperSide,
     tenants::Tenant,
     upward, watch,
 };
 use serde_json::Value;
-use tenancy::{kind, meta, object::Object, tenant::Key};
+use tenancy::{
+    kind::{self, SuperWatch},
+    meta,
+    object::Object,
+    tenant::Key,
+};
 
 /// Grace for a pod whose tenant object was removed by force: the super object stays until its containers are dead.
 const FORCED_GRACE: i64 = 1;
@@ -197,6 +203,13 @@ async fn delete(
     engine.metrics.deleted(&tenant.id, rule.resource().kind);
     forget_unwatched(tenant, key);
     Ok(())
+}
+
+/// Forgets the twin of a kind whose end no watch will tell of.
+fn forget_unwatched(tenant: &Tenant, key: &Key) {
+    if key.kind().super_watch() == SuperWatch::Never {
+        tenant.table.update(key, |entry| entry.twin = None);
+    }
 }
 
 /// An object from before a restore of the tenant by Sublet stays until an operator acknowledges its loss (R2).

@@ -7,7 +7,10 @@
 //! A server that can't be reached fails all of its watches at once. They don't each try for themselves: one asks, ever
 //! less often, and when it is answered all go on ([`tenancy::circuit`]).
 
-use crate::client::{Cluster, Error, Lister};
+use crate::{
+    client::{Cluster, Lister},
+    error::Error,
+};
 use futures::{
     FutureExt,
     future::{self, BoxFuture},

@@ -2,8 +2,8 @@
 
 use super::{DEFINITION, identity};
 use crate::{
-    client::Error,
     engine::Engine,
+    error::Error,
     gate::Hold,
     table::{Entry, Roll, TenantSide, known_by},
     tenants::Tenant,
