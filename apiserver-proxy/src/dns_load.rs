@@ -1,4 +1,4 @@
-//! How much the DNS server of all tenants holds and answers: `cargo run --release -p apiserver-proxy --example dns`.
+//! How much the DNS server of all tenants holds and answers: `cargo xtask bench dns`.
 //!
 //! Server and clients are in one process and meet on the loopback device, so the figures are those of the server on its
 //! share of the machine, without a network. Each tenant has one pod, whose address is one of 127.0.0.0/8.
@@ -38,17 +38,25 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Endpoints behind a Service.
 const ENDPOINTS: usize = 4;
 
-/// How much is tried.
-#[derive(Clone, Copy, Debug)]
+/// Measures the shared DNS server: memory of a tenant, answers a second, and how long they take
+#[derive(Clone, Copy, Debug, clap::Parser)]
+#[command(
+    name = "cargo xtask bench dns",
+    after_help = "Example:\n  cargo xtask bench dns --tenants 500 --services 40"
+)]
 pub struct Plan {
-    /// Tenants; each has a socket of its own.
+    /// Tenants; each has a socket of its own
+    #[arg(long, default_value_t = 500)]
     pub tenants: u16,
-    /// Services of each, every other one headless.
+    /// Services of each with four endpoints, every other one headless
+    #[arg(long, default_value_t = 40)]
     pub services: usize,
-    /// Questions that are open at once.
+    /// Questions that are open at once
+    #[arg(long, default_value_t = 16)]
     pub clients: usize,
-    /// How long questions are asked.
-    pub time: Duration,
+    /// Seconds in which questions are asked
+    #[arg(long, default_value_t = 10.0)]
+    pub seconds: f64,
 }
 
 /// What came of it.
@@ -111,7 +119,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<Figures> {
     };
     Ok(Figures {
         memory_per_tenant,
-        per_second: times.len() as f64 / plan.time.as_secs_f64(),
+        per_second: times.len() as f64 / plan.seconds,
         median: at_share(50),
         p99: at_share(99),
         answered: times.len(),
@@ -129,7 +137,7 @@ async fn ask(at: SocketAddr, client: usize, plan: Plan) -> anyhow::Result<(Vec<D
         sockets.push((number, socket));
     }
     let (mut times, mut wrong, mut turn) = (vec![], 0, 0);
-    let end = Instant::now() + plan.time;
+    let end = Instant::now() + Duration::from_secs_f64(plan.seconds);
     let mut buffer = [0; 4096];
     while Instant::now() < end && !sockets.is_empty() {
         let (number, socket) = &sockets[turn % sockets.len()];
@@ -267,6 +275,20 @@ fn memory() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
+
+    /// The task tells it without building anything.
+    #[test]
+    fn the_help_is_what_the_task_tells() {
+        let help = Plan::command().term_width(100).render_long_help();
+        let told = include_str!("../../hack/src/bench/dns.txt");
+        let lines = |text: &str| -> Vec<String> {
+            text.lines()
+                .map(|line| line.trim_end().to_owned())
+                .collect()
+        };
+        assert_eq!(lines(&help.to_string()), lines(told));
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn every_question_of_a_short_run_is_answered_rightly() {
@@ -274,7 +296,7 @@ mod tests {
             tenants: 4,
             services: 6,
             clients: 2,
-            time: Duration::from_millis(200),
+            seconds: 0.2,
         };
         let figures = run(plan).await.unwrap();
         assert!(figures.answered > 0);

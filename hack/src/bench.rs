@@ -7,10 +7,11 @@ use anyhow::{Result, bail};
 use crate::{binaries, cargo, images, paths, run};
 
 /// What these programs say with `--help`, so that nobody waits for a build to read it. A test of each holds it to its file.
-const HELP: [(&str, &str); 3] = [
+const HELP: [(&str, &str); 4] = [
     ("bench", include_str!("bench/bench.txt")),
     ("proxy", include_str!("bench/proxy.txt")),
     ("noise", include_str!("bench/noise.txt")),
+    (DNS, include_str!("bench/dns.txt")),
 ];
 
 /// Load programs of the crate `e2e` that measure the running super cluster, by the first argument.
@@ -50,18 +51,14 @@ pub(crate) fn measure(arguments: &[OsString]) -> Result<()> {
     measure_syncer(arguments)
 }
 
-/// What is told instead of measuring, if that is asked for. The DNS server's program tells its own.
+/// What is told instead of measuring, if that is asked for.
 fn help(arguments: &[OsString]) -> Option<&'static str> {
     let asked = arguments
         .iter()
         .any(|word| word == "--help" || word == "-h");
     let first = arguments.first().filter(|_| asked)?;
     let named = HELP.iter().find(|(name, _)| first == *name);
-    let (_, text) = match named {
-        None if first == DNS => return None,
-        named => named.unwrap_or(&HELP[0]),
-    };
-    Some(text)
+    Some(named.unwrap_or(&HELP[0]).1)
 }
 
 /// Draws chart and table in docs/bench anew. No speed is asked for, so whatever build there is does it.
@@ -127,7 +124,8 @@ mod tests {
         assert_eq!(told(&["all", "--help"]), Some("bench"));
         assert_eq!(told(&["proxy", "--help"]), Some("proxy"));
         assert_eq!(told(&["noise", "-h"]), Some("noise"));
-        assert_eq!(told(&["dns", "--help"]), None);
+        assert_eq!(told(&["dns", "--help"]), Some("dns"));
+        assert_eq!(told(&["dns", "--tenants", "5"]), None);
         assert_eq!(told(&["proxy", "door"]), None);
         assert_eq!(told(&[]), None);
     }

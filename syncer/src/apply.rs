@@ -5,8 +5,10 @@
 //! just before the request is sent, and when its body is ([`crate::fence`]).
 
 use crate::{
-    client::{Cluster, Error, PatchType, Preconditions},
+    client::{Cluster, PatchType, Preconditions},
+    error::Error,
     gate::Held,
+    paths,
     tenants::Tenant,
     term::Permit,
 };
@@ -286,7 +288,7 @@ pub(crate) async fn status(
     let version = vcp.text("/metadata/resourceVersion").unwrap_or_default();
     let path = format!(
         "{}/status",
-        crate::verdict::path(vcp.namespace(), vcp.name())
+        paths::control_plane(vcp.namespace(), vcp.name())
     );
     cluster
         .patch(
@@ -311,7 +313,7 @@ pub(crate) async fn group_status(
     }
     let operations = [json!({"op": "add", "path": "/status", "value": status})];
     let version = group.text("/metadata/resourceVersion").unwrap_or_default();
-    let path = format!("{}/status", crate::budget::path(group.name()));
+    let path = format!("{}/status", paths::group(group.name()));
     let body = guarded(&operations, group.uid(), version);
     stored(cluster.patch(&path, PatchType::Json, &body, permit).await?)
 }

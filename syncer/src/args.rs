@@ -2,13 +2,15 @@
 
 use crate::{
     client::{Cluster, Traffic},
-    downward::read,
     engine::Engine,
     fleet::Fleet,
+    live::read,
     metrics::Metrics,
     pace::Pace,
     patrol,
     registry::{self, Registry},
+    rounds::Rounds,
+    work,
 };
 use anyhow::Context;
 use clap::Parser;
@@ -17,7 +19,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
-use telemetry::LogFormat;
+use telemetry::LogArgs;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -55,6 +57,8 @@ pub struct Args {
     /// its own Lease has run out.
     #[arg(long, env = "SUBLET_STATE", value_name = "FOLDER")]
     state: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 impl Args {
@@ -67,9 +71,9 @@ impl Args {
             unneeded_period,
             name,
             state,
+            log,
         } = self;
-        let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
-        telemetry::start_logging(LogFormat::Plain, &filter)?;
+        log.start().context("--log")?;
         telemetry::raise_file_limit();
         let config = config(kubeconfig).await?;
         // Held until this process ends.
@@ -83,7 +87,7 @@ impl Args {
             Cluster::new(&config, Pace::shared("super cluster"), Traffic::Steady)?,
             fleet.clone(),
             Metrics::new(),
-            patrol::Rounds::every(Duration::from_secs(patrol_period)),
+            Rounds::every(Duration::from_secs(patrol_period)),
             Duration::from_secs(unneeded_period),
         ));
         let kube_system = read(&engine.cluster, "/api/v1/namespaces/kube-system")
@@ -95,7 +99,7 @@ impl Args {
 
         let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
         let registry = Arc::new(Registry::default());
-        engine.start(&tasks, &cancel);
+        work::start(&engine, &tasks, &cancel);
         tasks.spawn(
             registry
                 .clone()

@@ -6,10 +6,10 @@
 
 use crate::{
     apply::{self, Failure},
-    client::Error,
-    downward::read,
     engine::Engine,
-    quota,
+    error::Error,
+    live::read,
+    paths, quota,
     tenants::Tenant,
     verdict::ControlPlane,
 };
@@ -193,16 +193,8 @@ async fn turns(engine: &Engine, shared: &BTreeMap<String, Shared>) -> Turns {
 }
 
 async fn read_group(engine: &Engine, group: &str) -> Result<Object, Failure> {
-    let found = read(&engine.cluster, &path(group)).await?;
+    let found = read(&engine.cluster, &paths::group(group)).await?;
     found.ok_or(Failure::Waiting("the ControlPlaneGroup is gone"))
-}
-
-pub(crate) fn path(group: &str) -> String {
-    format!(
-        "/apis/{}/{}/controlplanegroups/{group}",
-        api::GROUP,
-        api::VERSION
-    )
 }
 
 type Both = (BTreeMap<String, Budget>, BTreeMap<String, Budget>);

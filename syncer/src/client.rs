@@ -6,8 +6,9 @@
 
 use crate::{
     connect::{Answer, Dial, Stack, Unneeded, arriving},
+    error::Error,
     lanes::Lanes,
-    pace::Pace,
+    pace::{self, Pace},
     term::Permit,
 };
 use bytes::Bytes;
@@ -17,8 +18,11 @@ use http_body_util::{BodyExt, Limited};
 use kube::{Config, client::Body};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
-use tenancy::arrival::{self, Shape};
-use tokio::sync::{Semaphore, watch};
+use tenancy::{
+    arrival::{self, Shape},
+    circuit::Advice,
+};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tower::{BoxError, ServiceExt};
 
 /// No unary request takes longer; watches have limits of their own.
@@ -31,50 +35,6 @@ const BESIDE: usize = 2;
 /// Lists that such an API server is asked for at once. A tenant that is served anew has dozens to list, and hundreds of
 /// tenants begin at the same time: what all of those lists take together, the process would keep.
 const LISTS: usize = 2;
-
-/// Why a request failed.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// 404 for an object.
-    #[error("not found")]
-    NotFound,
-    /// 404 for the resource itself: the API server doesn't serve that kind, or not yet.
-    #[error("the API server doesn't serve this kind")]
-    NotServed,
-    /// 409 on a create.
-    #[error("already exists")]
-    AlreadyExists,
-    /// 409 on a write: a precondition failed or the object changed.
-    #[error("conflict: {0}")]
-    Conflict(String),
-    /// 400 and 422: the same request would fail again.
-    #[error("{0}")]
-    Invalid(String),
-    /// 403.
-    #[error("{0}")]
-    Forbidden(String),
-    /// 401: the credentials aren't taken.
-    #[error("unauthorized: {0}")]
-    Unauthorized(String),
-    /// 410: the resource version is too old.
-    #[error("the resource version is too old")]
-    Expired,
-    /// 429, with the wait that the server asked for.
-    #[error("the API server asks to wait {0:?}")]
-    Throttled(Duration),
-    /// A time limit, a broken connection, or a server that says that it can't serve: 503, 504.
-    #[error("the API server can't be reached: {0}")]
-    Unavailable(String),
-    /// Any other 5xx: the server lives, and this request went wrong.
-    #[error("the API server failed: {0}")]
-    Internal(String),
-    /// The right to write ended before the request had left this process: it has no effect.
-    #[error("this syncer may no longer write that")]
-    Revoked,
-    /// The answer isn't what the API promises.
-    #[error("malformed answer: {0}")]
-    Malformed(String),
-}
 
 /// What a DELETE is tied to.
 #[derive(Debug, Default)]
@@ -106,6 +66,22 @@ pub(crate) enum Traffic {
     /// Mostly next to nothing: a few requests at a time go beside the watches. Those beyond have a connection that is
     /// closed again, since most of what a quiet tenant costs are its connections.
     Rare,
+}
+
+/// The right to list, of a few at a time.
+pub(crate) struct Lister<'a> {
+    cluster: &'a Cluster,
+    _place: Option<SemaphorePermit<'a>>,
+}
+
+impl Lister<'_> {
+    /// The page at `path`.
+    pub(crate) async fn page(&self, path: &str) -> Result<Value, Error> {
+        let cluster = self.cluster;
+        cluster
+            .ask(Method::GET, path, None, Shape::List, None)
+            .await
+    }
 }
 
 /// One API server.
@@ -180,9 +156,32 @@ impl Cluster {
 
     /// The page of a list at `path`.
     pub(crate) async fn list(&self, path: &str) -> Result<Value, Error> {
-        // It is never closed, and each request has a time limit.
-        let _place = self.server.lists.acquire().await;
-        self.ask(Method::GET, path, None, Shape::List, None).await
+        self.lister().await.page(path).await
+    }
+
+    /// The right to list, when it is this one's turn: whatever the server has said of itself.
+    pub(crate) async fn lister(&self) -> Lister<'_> {
+        Lister {
+            cluster: self,
+            // It is never closed, and each request has a time limit.
+            _place: self.server.lists.acquire().await.ok(),
+        }
+    }
+
+    /// The right to list once the server is worth asking, or for the one that sees for all who wait so whether it is.
+    ///
+    /// No place is kept meanwhile: who lists by [`Cluster::lister`] waits for nobody's return.
+    pub(crate) async fn patient_lister(&self) -> Lister<'_> {
+        loop {
+            let changed = self.server.pace.changed();
+            let lister = self.lister().await;
+            // Looked at last: those before may have found that the server is gone.
+            let Advice::Wait(until) = self.server.pace.turn() else {
+                return lister;
+            };
+            drop(lister);
+            pace::wait(changed, until).await;
+        }
     }
 
     /// A kind was defined or its definition changed: who waits for one may look again.
@@ -484,6 +483,26 @@ mod tests {
         let (is_answered, paths) = tokio::join!(asked, answers);
         assert!(is_answered);
         assert_eq!(paths, ["/early", "/early", "/early", "/late"]);
+    }
+
+    /// Who waits for a server's return holds up nobody who lists and takes what comes.
+    #[tokio::test(start_paused = true)]
+    async fn no_place_is_kept_while_a_server_that_is_gone_is_waited_for() {
+        let (cluster, [_own, mut shared]) = quiet();
+        while !cluster.pace().is_open() {
+            let failed: Result<(), Error> = Err(Error::Unavailable("refused".into()));
+            cluster.pace().observe(&failed);
+        }
+        let waiting = futures::future::join_all((0..9).map(|_| cluster.patient_lister()));
+        tokio::pin!(waiting);
+        assert!((&mut waiting).now_or_never().is_none());
+        let answers = async {
+            shared.answer("GET", 200, &json!({"items": []})).await;
+        };
+        let (listed, ()) = tokio::join!(cluster.list("/pods"), answers);
+        assert!(listed.is_ok());
+        // It was answered: the others go on, a few at a time.
+        assert!(cluster.patient_lister().now_or_never().is_some());
     }
 
     #[tokio::test]

@@ -2,10 +2,12 @@
 
 use crate::{
     apply::{self, Failure},
-    client::{Cluster, Error},
     engine::Engine,
-    intake::{self, twin_name},
-    isolation, quota, refusals, removal,
+    error::Error,
+    intake::{self, twin_path},
+    isolation,
+    live::read,
+    quota, refusals, removal,
     table::{Entry, SuperSide},
     tenants::Tenant,
     tokens::{self, Age},
@@ -13,7 +15,7 @@ use crate::{
 };
 use std::sync::Arc;
 use tenancy::{
-    kind::{self, Refused, Resource, SuperWatch, reduce, translate},
+    kind::{self, Refused, Resource, reduce, translate},
     meta,
     object::Object,
     plan::{Plan, plan},
@@ -65,16 +67,6 @@ async fn tenants_object(tenant: &Tenant, key: &Key) -> Result<Option<Arc<Object>
         Err(Failure::Api(Error::NotServed)) if key.kind().is_optional() => Ok(None),
         other => Ok(other?.map(Arc::new)),
     }
-}
-
-/// Reads one object live.
-pub(crate) async fn read(cluster: &Cluster, path: &str) -> Result<Option<Object>, Failure> {
-    let Some(value) = cluster.find(path).await? else {
-        return Ok(None);
-    };
-    Object::from_value(value)
-        .map(Some)
-        .map_err(|err| Failure::Api(Error::Malformed(err.to_string())))
 }
 
 /// Makes the super cluster hold what the tenant's object asks for.
@@ -550,19 +542,6 @@ async fn refuse(
     }
     engine.metrics.refused(&tenant.id, refused.reason);
     refusals::tell(tenant, key, object.uid(), refused).await
-}
-
-/// Path of the twin of a tenant's object.
-pub(crate) fn twin_path(tenant: &Tenant, key: &Key) -> String {
-    let twin = twin_name(tenant, key);
-    key.kind().resource().path(&twin.namespace, &twin.name)
-}
-
-/// Forgets the twin of a kind whose end no watch will tell of.
-pub(crate) fn forget_unwatched(tenant: &Tenant, key: &Key) {
-    if key.kind().super_watch() == SuperWatch::Never {
-        tenant.table.update(key, |entry| entry.twin = None);
-    }
 }
 
 #[cfg(test)]

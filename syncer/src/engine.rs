@@ -1,9 +1,17 @@
-//! What all parts share, and the loops that work the queues.
+//! What all parts share.
 
 use crate::{
-    apply::Failure, budget::Budgets, client::Cluster, downward, fleet::Fleet, guard::Guard,
-    isolation::Isolation, metrics::Metrics, offered::Offered, patrol::Rounds, queue::Queue,
-    table::Table, tenants::Tenant, upward,
+    budget::Budgets,
+    client::Cluster,
+    fleet::Fleet,
+    guard::Guard,
+    isolation::Isolation,
+    metrics::Metrics,
+    offered::Offered,
+    queue::{Direction, Queue},
+    rounds::Rounds,
+    table::Table,
+    tenants::Tenant,
 };
 use dashmap::{DashMap, DashSet};
 use std::{
@@ -15,19 +23,10 @@ use std::{
     time::Duration,
 };
 use tenancy::{
-    circuit::Advice,
-    fair_queue::Taken,
     kind::{KINDS, SuperWatch},
-    tenant::{Key, TenantId},
+    tenant::TenantId,
 };
-use tokio::sync::{Semaphore, watch};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
-/// Keys worked at once in each direction, over all tenants: enough to keep the super API server busy.
-const WORKERS: usize = 40;
-/// A key that takes longer gives its place among the workers to another: it waits for an API server that is slow, and
-/// no other tenant shall wait with it. How many such keys a tenant can have is bounded by the queue.
-const PATIENCE: Duration = Duration::from_millis(500);
+use tokio::sync::watch;
 
 /// The engine's shared state.
 pub(crate) struct Engine {
@@ -64,13 +63,6 @@ pub(crate) struct Engine {
     pub(crate) rounds: Rounds,
     /// How long a ConfigMap or Secret that nothing refers to any more stays.
     pub(crate) unneeded_period: Duration,
-}
-
-/// A direction of work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Down,
-    Up,
 }
 
 impl Engine {
@@ -213,92 +205,8 @@ impl Engine {
         watched().all(|kind| complete.contains(&kind))
     }
 
-    /// Starts working both directions.
-    pub(crate) fn start(self: &Arc<Self>, tasks: &TaskTracker, cancel: &CancellationToken) {
-        for direction in [Direction::Down, Direction::Up] {
-            tasks.spawn(self.clone().run(direction, tasks.clone(), cancel.clone()));
-        }
-    }
-
-    /// Takes keys as long as there are places, and works each in a task of its own.
-    async fn run(
-        self: Arc<Self>,
-        direction: Direction,
-        tasks: TaskTracker,
-        cancel: CancellationToken,
-    ) {
-        let places = Arc::new(Semaphore::new(WORKERS));
-        loop {
-            let next = async {
-                if direction == Direction::Down {
-                    self.guard.intact().await;
-                }
-                let place = places.clone().acquire_owned().await;
-                let taken = self.queue(direction).next().await;
-                self.fleet.standing.held().await;
-                // Asked last, since all this time the super cluster may have come and gone.
-                let is_probe = self.cluster.pace().worth_asking().await;
-                (place, taken, is_probe)
-            };
-            let (place, taken, is_probe) = tokio::select! {
-                () = cancel.cancelled() => return,
-                next = next => next,
-            };
-            let engine = self.clone();
-            let work = async move {
-                let work = engine.work(direction, taken);
-                tokio::pin!(work);
-                if tokio::time::timeout(PATIENCE, &mut work).await.is_err() {
-                    drop(place);
-                    work.await;
-                }
-            };
-            if is_probe {
-                work.await;
-            } else {
-                tasks.spawn(work);
-            }
-        }
-    }
-
-    /// Works one key.
-    async fn work(&self, direction: Direction, taken: Taken<TenantId, Key>) {
-        let Taken {
-            tenant: id,
-            key,
-            waited,
-        } = taken;
-        let queue = self.queue(direction);
-        self.metrics.waited(&id, direction, waited);
-        let Some(tenant) = self.tenant(&id) else {
-            queue.remove(&id);
-            return;
-        };
-        let activity = tenant.activity.token();
-        let result = match direction {
-            Direction::Down => downward::work(self, &tenant, &key).await,
-            Direction::Up => upward::work(self, &tenant, &key).await,
-        };
-        drop(activity);
-        self.metrics.worked(&id, direction, result.is_ok());
-        let advice = tenant.cluster.pace().advice();
-        match result {
-            Ok(()) => queue.done(&id, &key),
-            Err(failure) => {
-                report(&tenant, &key, direction, &failure);
-                let paused = advice != Advice::Ask || self.cluster.pace().advice() != Advice::Ask;
-                if paused && failure.is_unreachable() {
-                    queue.put_back(&id, &key);
-                } else {
-                    queue.retry(&id, &key);
-                }
-            }
-        }
-        self.down.govern(&id, advice);
-        self.up.govern(&id, advice);
-    }
-
-    fn queue(&self, direction: Direction) -> &Queue {
+    /// The queue of a direction.
+    pub(crate) fn queue(&self, direction: Direction) -> &Queue {
         match direction {
             Direction::Down => &self.down,
             Direction::Up => &self.up,
@@ -312,76 +220,4 @@ pub(crate) fn watched() -> impl Iterator<Item = u8> {
         .zip(KINDS)
         .filter(|(_, kind)| kind.super_watch() != SuperWatch::Never)
         .map(|(index, _)| index)
-}
-
-fn report(tenant: &Tenant, key: &Key, direction: Direction, failure: &Failure) {
-    if matches!(failure, Failure::Stopped) || failure.is_race() {
-        tracing::debug!(tenant = %tenant.id, %key, ?direction, err = %failure, "will be worked again");
-    } else {
-        tracing::warn!(tenant = %tenant.id, %key, ?direction, err = %failure, "will be worked again");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fake::{self, fake, numbered_tenant};
-    use serde_json::json;
-    use tenancy::kind::index;
-
-    fn config_map(number: usize) -> Key {
-        Key::new(index("ConfigMap"), "default", &format!("c{number}"))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn tenants_whose_api_servers_hang_hold_no_worker_that_another_needs() {
-        let (cluster, _super_server) = fake();
-        let engine = Arc::new(fake::engine(&cluster));
-        engine.guard.let_pass();
-        let mut servers = vec![];
-        // Together they could hold more places than there are.
-        for number in 0..6 {
-            let (cluster, server) = fake();
-            let tenant = Arc::new(numbered_tenant(number, &cluster));
-            engine.tenants.insert(tenant.id.clone(), tenant.clone());
-            (0..WORKERS).for_each(|key| engine.down.add(&tenant.id, config_map(key)));
-            servers.push(server);
-        }
-        let (cluster, mut answering) = fake();
-        let quiet = Arc::new(numbered_tenant(9, &cluster));
-        engine.tenants.insert(quiet.id.clone(), quiet.clone());
-        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
-        engine.start(&tasks, &cancel);
-        let began = tokio::time::Instant::now();
-        for key in 0..10 {
-            engine.down.add(&quiet.id, config_map(key));
-            answering.answer("GET", 404, &json!({})).await;
-        }
-        assert!(began.elapsed() < 8 * PATIENCE, "{:?}", began.elapsed());
-        cancel.cancel();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_api_server_that_hangs_is_asked_one_request_at_a_time() {
-        let (cluster, _super_server) = fake();
-        let engine = Arc::new(fake::engine(&cluster));
-        engine.guard.let_pass();
-        let (cluster, _silent) = fake();
-        let tenant = Arc::new(numbered_tenant(1, &cluster));
-        engine.tenants.insert(tenant.id.clone(), tenant.clone());
-        (0..100).for_each(|key| engine.down.add(&tenant.id, config_map(key)));
-        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
-        engine.start(&tasks, &cancel);
-        let mut most = 0;
-        // Two time limits of a request later, what was under way at first has ended.
-        tokio::time::sleep(Duration::from_secs(65)).await;
-        for _ in 0..300 {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            most = most.max(100 - engine.down.depth(&tenant.id));
-        }
-        assert_eq!(most, 1);
-        let waiting = engine.down.depth(&tenant.id);
-        assert!((99..=100).contains(&waiting), "no key is lost: {waiting}");
-        cancel.cancel();
-    }
 }

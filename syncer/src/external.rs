@@ -4,7 +4,8 @@
 //! RoleBinding that `sublet attach` makes. Where it is missing, the copy that the manager makes is used.
 
 use crate::{
-    client::{Cluster, Error},
+    client::Cluster,
+    error::Error,
     registry::Registry,
     watch::{self, Presence, Sink, Target},
 };

@@ -6,7 +6,7 @@ use crate::{
     engine::Engine,
     fleet::Fleet,
     metrics::Metrics,
-    patrol::Rounds,
+    rounds::Rounds,
     table::{SuperSide, Table},
     tenants::{Record, Tenant},
     term::Term,
@@ -163,6 +163,13 @@ impl Server {
     /// Waits, for however long, until a request comes; it is the next to be answered.
     pub(crate) async fn wait(&mut self) {
         self.come = self.handle.next_request().await;
+    }
+
+    /// The query of the request that was waited for.
+    pub(crate) fn awaited(&self) -> &str {
+        let come = self.come.as_ref();
+        come.and_then(|(request, _)| request.uri().query())
+            .unwrap_or_default()
     }
 
     /// Whether a request came, without waiting for one.

@@ -7,7 +7,8 @@ mod lease;
 mod lock;
 
 use crate::{
-    client::{Cluster, Error},
+    client::Cluster,
+    error::Error,
     term::{Standing, Term},
 };
 use futures::{StreamExt, stream};

@@ -3,11 +3,13 @@
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use tenancy::kind::{self, KINDS};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Whether the tenant's state, and the super cluster's, are known well enough to infer that something is gone.
 pub(crate) struct Gate {
     inner: Mutex<Inner>,
+    /// Another look contradicted a list.
+    contradicted: Notify,
     /// For the conditions on the VirtualControlPlane.
     health: watch::Sender<Health>,
 }
@@ -18,6 +20,8 @@ struct Inner {
     interrupted: HashSet<u8>,
     /// Kinds whose last list was empty though it wasn't before, until that is confirmed.
     emptied: BTreeSet<u8>,
+    /// Those of them that another look has found objects of.
+    contradicted: BTreeSet<u8>,
     holds: BTreeMap<Hold, String>,
 }
 
@@ -71,6 +75,7 @@ impl Gate {
     pub(crate) fn new() -> Self {
         Self {
             inner: Mutex::default(),
+            contradicted: Notify::new(),
             health: watch::Sender::new(Health::default()),
         }
     }
@@ -83,6 +88,7 @@ impl Gate {
         let mut inner = self.inner.lock();
         inner.complete.insert(kind);
         inner.interrupted.remove(&kind);
+        inner.contradicted.remove(&kind);
         if emptied {
             inner.emptied.insert(kind);
         } else {
@@ -124,6 +130,23 @@ impl Gate {
     /// Whether the last list of a kind was empty though it wasn't before, and nothing has confirmed that yet.
     pub(crate) fn is_emptied(&self, kind: u8) -> bool {
         self.inner.lock().emptied.contains(&kind)
+    }
+
+    /// Another look found objects of that kind: its list was wrong, and only a new one says what is there.
+    pub(crate) fn contradicted(&self, kind: u8) {
+        self.inner.lock().contradicted.insert(kind);
+        self.contradicted.notify_waiters();
+    }
+
+    /// Waits until the last list of a kind is contradicted.
+    pub(crate) async fn contradiction(&self, kind: u8) {
+        loop {
+            let told = self.contradicted.notified();
+            if self.inner.lock().contradicted.contains(&kind) {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// The tenant really has no object of that kind.
@@ -252,6 +275,22 @@ mod tests {
         assert!(!gate.listed(first, true), "nothing is known that wasn't");
         gate.confirmed(first);
         assert_eq!((gate.check(), gate.emptied()), (Ok(()), vec![]));
+    }
+
+    #[test]
+    fn r2_a_contradiction_is_of_one_kind_and_lasts_until_its_next_list() {
+        use futures::FutureExt;
+        let gate = complete();
+        let is_told = |kind| gate.contradiction(kind).now_or_never().is_some();
+        gate.listed(0, true);
+        assert!(!is_told(0));
+        let mut waiting = Box::pin(gate.contradiction(0));
+        assert!((&mut waiting).now_or_never().is_none());
+        gate.contradicted(0);
+        assert!(waiting.now_or_never().is_some(), "who waits is told");
+        assert!(is_told(0) && !is_told(1));
+        gate.listed(0, true);
+        assert!(!is_told(0), "the next list was not contradicted yet");
     }
 
     #[test]

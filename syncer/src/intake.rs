@@ -74,5 +74,11 @@ pub(crate) fn twin_name(tenant: &Tenant, key: &Key) -> TwinName {
     })
 }
 
+/// Path of the twin of a tenant's object.
+pub(crate) fn twin_path(tenant: &Tenant, key: &Key) -> String {
+    let twin = twin_name(tenant, key);
+    key.kind().resource().path(&twin.namespace, &twin.name)
+}
+
 #[cfg(test)]
 mod tests;

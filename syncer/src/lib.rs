@@ -13,10 +13,12 @@ pub mod args;
 
 mod client;
 mod connect;
+mod error;
 mod fence;
 mod kubeconfig;
 mod lanes;
 mod pace;
+mod paths;
 mod watch;
 
 mod fleet;
@@ -44,6 +46,7 @@ mod budget;
 mod downward;
 mod intake;
 mod isolation;
+mod live;
 mod publish;
 mod quota;
 mod refusals;
@@ -51,9 +54,12 @@ mod removal;
 mod sharing;
 mod tokens;
 mod upward;
+mod work;
 
 mod metrics;
+mod page;
 mod patrol;
+mod rounds;
 
 #[cfg(test)]
 mod fake;

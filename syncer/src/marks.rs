@@ -11,9 +11,9 @@ mod store;
 
 use crate::{
     apply::Failure,
-    downward::read,
     engine::Engine,
     gate::{Held, Hold},
+    live::read,
     tenants::{Record, Tenant},
 };
 use parking_lot::Mutex;

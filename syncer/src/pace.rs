@@ -1,13 +1,16 @@
 //! How hard one API server is pressed: the async shell of the circuit breaker and of the learning limit.
 
-use crate::client::Error;
+use crate::error::Error;
 use parking_lot::Mutex;
 use std::{sync::Arc, time::Duration};
 use tenancy::{
     circuit::{Advice, Circuit, Outcome},
     limit::Limit,
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, futures::Notified},
+    time::Instant,
+};
 
 /// Requests in flight to the super API server: a connection carries 100 streams by default, and some stay in reserve.
 const MOST: usize = 72;
@@ -21,6 +24,8 @@ pub(crate) struct Pace {
     name: String,
     state: Mutex<State>,
     freed: Notify,
+    /// What may be asked may have changed.
+    changed: Notify,
 }
 
 struct State {
@@ -51,11 +56,12 @@ impl Pace {
         Arc::new(Self {
             name: name.to_owned(),
             state: Mutex::new(State {
-                circuit: Circuit::default(),
+                circuit: Circuit::of(name),
                 limit,
                 in_flight: 0,
             }),
             freed: Notify::new(),
+            changed: Notify::new(),
         })
     }
 
@@ -81,12 +87,28 @@ impl Pace {
     /// Waits until the server may be asked at all; the answer is whether only to see if it is back.
     pub(crate) async fn worth_asking(&self) -> bool {
         loop {
+            let changed = self.changed();
             match self.advice() {
                 Advice::Ask => return false,
                 Advice::Probe => return true,
-                Advice::Wait(until) => tokio::time::sleep_until(Instant::from_std(until)).await,
+                Advice::Wait(until) => wait(changed, until).await,
             }
         }
+    }
+
+    /// What one of many may do who all wait for the server: one of them probes for all ([`Circuit::turn`]).
+    pub(crate) fn turn(&self) -> Advice {
+        self.state.lock().circuit.turn(Instant::now().into_std())
+    }
+
+    /// Tells, from now on, that what may be asked may have changed: above all that the server answers again.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Whether the server is taken for unreachable.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state.lock().circuit.is_open()
     }
 
     /// Requests that may be in flight now, for a shared server.
@@ -109,7 +131,11 @@ impl Pace {
                 _ => {}
             }
         }
-        if !state.circuit.observe(outcome, Instant::now().into_std()) {
+        let has_turned = state.circuit.observe(outcome, Instant::now().into_std());
+        if has_turned || outcome != Outcome::Answered {
+            self.changed.notify_waiters();
+        }
+        if !has_turned {
             return;
         }
         if state.circuit.is_open() {
@@ -118,6 +144,12 @@ impl Pace {
             tracing::info!(server = %self.name, "the API server answers again");
         }
     }
+}
+
+/// Waits for a change, until then.
+pub(crate) async fn wait(changed: Notified<'_>, until: std::time::Instant) {
+    // Its error says that the time has come.
+    let _ = tokio::time::timeout_at(Instant::from_std(until), changed).await;
 }
 
 impl State {

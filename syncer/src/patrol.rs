@@ -5,8 +5,8 @@
 
 use crate::{
     apply::Failure,
-    client::Error,
     engine::Engine,
+    error::Error,
     intake::{self, twin_name},
     table::Entry,
     tenants::Tenant,
@@ -21,32 +21,11 @@ use tenancy::{
     object::Object,
     tenant::Key,
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How often due token renewals are looked for; tokens are renewed with at least two minutes of life left.
 const RENEWAL_PERIOD: Duration = Duration::from_secs(20);
-
-/// Rounds at once, over all tenants: each holds a page of objects and the names of one kind.
-const ROUNDS: usize = 4;
-
-/// How the tenants are patrolled.
-pub(crate) struct Rounds {
-    /// From the end of one round of a tenant to its next one.
-    period: Duration,
-    /// Held during a round.
-    places: Semaphore,
-}
-
-impl Rounds {
-    /// One round of each tenant in every `period`.
-    pub(crate) fn every(period: Duration) -> Self {
-        Self {
-            period,
-            places: Semaphore::new(ROUNDS),
-        }
-    }
-}
 
 /// Patrols one tenant until it is no longer served: once as soon as its state is known, since no watch tells of what
 /// changed while nobody looked, and then in every period.
@@ -57,13 +36,12 @@ pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
         let mut health = tenant.gate.health();
         // The sender lives as long as the tenant.
         while health.wait_for(|health| health.synced).await.is_ok() {
-            // The places are never closed.
-            let place = engine.rounds.places.acquire().await;
+            let place = engine.rounds.place().await;
             if let Err(err) = Box::pin(round(&engine, &tenant)).await {
                 tracing::warn!(tenant = %tenant.id, %err, "the patrol didn't finish its round");
             }
             drop(place);
-            tokio::time::sleep(engine.rounds.period).await;
+            engine.rounds.rest().await;
         }
     };
     tokio::select! {

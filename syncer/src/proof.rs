@@ -3,7 +3,7 @@
 //! Each deletion needs a proof that began after the deletion was decided. Those that are decided while one is under way
 //! share the next, so that hundreds at once don't read the same two objects hundreds of times.
 
-use crate::{apply::Failure, downward::read, gate::Held, marks, tenants::Tenant};
+use crate::{apply::Failure, gate::Held, live::read, marks, tenants::Tenant};
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Mutex;
 

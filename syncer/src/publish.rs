@@ -2,10 +2,11 @@
 
 use crate::{
     apply::{self, Failure},
-    client::{Error, Preconditions},
-    downward::read,
+    client::Preconditions,
     engine::Engine,
+    error::Error,
     intake::twin_name,
+    live::read,
     table::TenantSide,
     tenants::Tenant,
 };

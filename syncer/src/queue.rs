@@ -13,6 +13,13 @@ use tokio::{sync::Notify, time::Instant};
 /// that a dead one holds a fraction of the workers.
 const IN_FLIGHT: usize = 24;
 
+/// A direction of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Down,
+    Up,
+}
+
 /// A fair queue that workers wait on.
 pub(crate) struct Queue {
     keys: Mutex<FairQueue<TenantId, Key>>,

@@ -8,9 +8,9 @@
 use crate::{
     apply::{self, Failure},
     budget::Shared,
-    client::Error,
-    downward::read,
     engine::Engine,
+    error::Error,
+    live::read,
     tenants::Tenant,
     verdict::ControlPlane,
     watch::{self, Presence, Target},

@@ -3,8 +3,8 @@
 
 use crate::{
     apply::{self, Failure},
-    client::Error,
     engine::Engine,
+    error::Error,
     intake::twin_name,
     tenants::Tenant,
 };

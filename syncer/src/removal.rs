@@ -7,18 +7,24 @@
 
 use crate::{
     apply::{self, Failure},
-    client::{Error, Preconditions},
-    downward::{forget_unwatched, read, twin_path},
+    client::Preconditions,
     engine::Engine,
+    error::Error,
     gate::{Held, Hold},
-    intake::{self, twin_name},
+    intake::{self, twin_name, twin_path},
+    live::read,
     proof::prove,
     table::SuperSide,
     tenants::Tenant,
     upward, watch,
 };
 use serde_json::Value;
-use tenancy::{kind, meta, object::Object, tenant::Key};
+use tenancy::{
+    kind::{self, SuperWatch},
+    meta,
+    object::Object,
+    tenant::Key,
+};
 
 /// Grace for a pod whose tenant object was removed by force: the super object stays until its containers are dead.
 const FORCED_GRACE: i64 = 1;
@@ -199,6 +205,13 @@ async fn delete(
     Ok(())
 }
 
+/// Forgets the twin of a kind whose end no watch will tell of.
+fn forget_unwatched(tenant: &Tenant, key: &Key) {
+    if key.kind().super_watch() == SuperWatch::Never {
+        tenant.table.update(key, |entry| entry.twin = None);
+    }
+}
+
 /// An object from before a restore of the tenant by Sublet stays until an operator acknowledges its loss (R2).
 fn check_quarantine(tenant: &Tenant, key: &Key, twin: &SuperSide) -> Result<(), Failure> {
     let restore_counter = tenant.rules().restore_counter;
@@ -216,7 +229,8 @@ fn check_quarantine(tenant: &Tenant, key: &Key, twin: &SuperSide) -> Result<(), 
     Err(Held(why).into())
 }
 
-/// A list that came back empty though it wasn't before is believed when another look says the same (R2).
+/// A list that came back empty though it wasn't before is believed when another look says the same (R2). If that says
+/// otherwise, the watch lists again.
 async fn confirm_emptied(tenant: &Tenant) -> Result<(), Failure> {
     for kind in tenant.gate.emptied() {
         let rule = kind::rule(kind);
@@ -229,6 +243,7 @@ async fn confirm_emptied(tenant: &Tenant) -> Result<(), Failure> {
         let page = tenant.cluster.list(&path).await?;
         let is_empty = page["items"].as_array().is_some_and(Vec::is_empty);
         if !is_empty {
+            tenant.gate.contradicted(kind);
             let plural = rule.resource().plural;
             return Err(Held(format!(
                 "a list of {plural} came back empty, and another one doesn't"
@@ -292,6 +307,22 @@ mod tests {
         proof: Option<&'static str>,
         answer: Option<(u16, Value)>,
         says: &'static str,
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r2_a_second_look_that_contradicts_an_empty_list_deletes_nothing_and_says_so() {
+        let (own, mut tenant_server) = fake();
+        let tenant = tenant(&own);
+        let pods = kind::index("Pod");
+        tenant.gate.listed(pods, true);
+        let page =
+            json!({"metadata": {"resourceVersion": "5"}, "items": [{"metadata": {"name": "a"}}]});
+        let answers = tenant_server.answer("GET", 200, &page);
+        let (looked, _) = tokio::join!(confirm_emptied(&tenant), answers);
+        assert!(matches!(looked, Err(Failure::Held(_))), "{looked:?}");
+        // Else this would wait for ever.
+        tenant.gate.contradiction(pods).await;
+        assert!(tenant.gate.is_emptied(pods));
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,9 +5,10 @@
 
 use crate::{
     apply::{self, Failure},
-    client::{Error, Preconditions},
-    downward::read,
+    client::Preconditions,
     engine::Engine,
+    error::Error,
+    live::read,
     tenants::Tenant,
     watch::{self, Target},
 };

@@ -5,10 +5,10 @@
 
 use crate::{
     apply::{self, Failure},
-    client::Error,
-    downward::read,
     engine::Engine,
+    error::Error,
     intake::twin_name,
+    live::read,
     table::SuperSide,
     tenants::Tenant,
 };

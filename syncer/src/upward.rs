@@ -2,11 +2,13 @@
 
 use crate::{
     apply::{self, Failure},
-    client::{Error, Preconditions},
-    downward::{read, twin_path},
+    client::Preconditions,
     engine::Engine,
+    error::Error,
     gate::Held,
-    intake, marks, publish, refusals,
+    intake::{self, twin_path},
+    live::read,
+    marks, publish, refusals,
     tenants::Tenant,
 };
 use serde_json::Value;

@@ -3,10 +3,11 @@
 
 use crate::{
     apply::{self, Failure},
-    client::Error,
-    downward::read,
     engine::Engine,
+    error::Error,
     gate::{Health, Hold},
+    live::read,
+    paths,
     tenants::Tenant,
     term::{Permit, Term},
 };
@@ -39,15 +40,10 @@ impl ControlPlane {
 
     /// The VirtualControlPlane as it is now, if it is there and still this tenant's.
     pub(crate) async fn read(&self, engine: &Engine) -> Result<Option<Object>, Failure> {
-        let found = read(&engine.cluster, &path(&self.namespace, &self.name)).await?;
+        let path = paths::control_plane(&self.namespace, &self.name);
+        let found = read(&engine.cluster, &path).await?;
         Ok(found.filter(|vcp| vcp.text("/spec/identity") == Some(self.id.as_str())))
     }
-}
-
-/// Where a VirtualControlPlane is in the super cluster's API.
-pub(crate) fn path(namespace: &str, name: &str) -> String {
-    let (group, version) = (api::GROUP, api::VERSION);
-    format!("/apis/{group}/{version}/namespaces/{namespace}/virtualcontrolplanes/{name}")
 }
 
 /// Writes the condition whenever it changes, until the tenant is no longer served.

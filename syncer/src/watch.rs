@@ -1,10 +1,20 @@
 //! One watch of one resource on one API server: list in pages, then follow; start over when told to.
 //!
 //! Lists ask for the most recent state, never for "whatever the cache has" (R8). A silent connection is noticed by
-//! HTTP/2 pings and by the absence of bookmarks (R9). An object that can't be read is set aside with a warning and
-//! stops nothing.
+//! HTTP/2 pings, and a silent watch by the absence of bookmarks (R9). An object that can't be read is set aside with a
+//! warning and stops nothing.
+//!
+//! A server that can't be reached fails all of its watches at once. They don't each try for themselves: one asks, ever
+//! less often, and when it is answered all go on ([`tenancy::circuit`]).
 
-use crate::client::{Cluster, Error};
+use crate::{
+    client::{Cluster, Lister},
+    error::Error,
+};
+use futures::{
+    FutureExt,
+    future::{self, BoxFuture},
+};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use std::time::Duration;
@@ -12,20 +22,30 @@ use tenancy::{
     arrival::{self, Event, Known},
     kind::Kind,
     object::{Object, at},
+    pause::Pauses,
 };
 use tokio_util::sync::CancellationToken;
 
 /// Objects in one page of a list.
 const PAGE: usize = 500;
-/// The server sends a bookmark about once a minute; without any event for so long the connection is given up.
-const SILENCE_LIMIT: Duration = Duration::from_secs(90);
+/// Without any event or bookmark for so long, a watch is begun anew. This isn't for a connection that died or a server
+/// that hangs, which pings find within half a minute ([`crate::connect`]), but for a watch that is stuck while its server
+/// answers pings. A quiet one gets a bookmark once a minute, later where server or syncer are short of time, and none for a
+/// turn if it was busy just then; a new list of each quiet kind would make such a machine slower still. So two may be lost.
+/// A patrol looks at everything every few minutes all the same.
+const SILENCE_LIMIT: Duration = Duration::from_secs(180);
 /// Longest line, that is one event: etcd stores no object above 1.5 MiB, and JSON of it is larger.
 const LINE_LIMIT: usize = 16 << 20;
-/// Delays after failures, and until a doubtful list is taken again.
-const DELAY_BASE: Duration = Duration::from_millis(200);
-const DELAY_MAX: Duration = Duration::from_secs(15);
+/// Delays after failures that are this watch's own, and until a doubtful list is taken again.
+const DELAYS: Pauses = Pauses {
+    first: Duration::from_millis(200),
+    longest: Duration::from_secs(15),
+};
 /// How often a kind that isn't served is asked for, when no definition changes.
-const ABSENT_MAX: Duration = Duration::from_secs(300);
+const ABSENCES: Pauses = Pauses {
+    first: Duration::from_millis(200),
+    longest: Duration::from_secs(300),
+};
 
 /// What a watch tells its owner.
 pub(crate) trait Sink: Send + Sync {
@@ -49,6 +69,10 @@ pub(crate) trait Sink: Send + Sync {
     /// Whether the list that has just ended is to be taken again soon, since what else is known speaks against it.
     fn is_doubtful(&self) -> bool {
         false
+    }
+    /// Ends when another look shows that such a list is wrong: it is taken again at once.
+    fn contradiction(&self) -> BoxFuture<'_, ()> {
+        future::pending().boxed()
     }
     /// The watch can't go on for now; deletions must not be inferred.
     fn interrupted(&self, _error: &Error) {}
@@ -111,23 +135,39 @@ pub(crate) async fn run(
     let mut failures = 0u32;
     let mut absences = 0u32;
     let mut doubts = 0u32;
+    let mut is_contradicted = false;
     let mut kinds = cluster.kinds();
     loop {
         let turn = async {
             // A watch waits far longer than it lists, and there are dozens for each tenant: a task is as large as the
             // largest step that isn't boxed.
-            let version = Box::pin(list(&cluster, &target, sink)).await?;
+            let version = Box::pin(async {
+                let lister = cluster.patient_lister().await;
+                pages(&lister, &target, sink).await
+            });
+            let version = version.await?;
             failures = 0;
             absences = 0;
             let following = follow(&cluster, &target, version, sink);
             if !sink.is_doubtful() {
                 doubts = 0;
+                is_contradicted = false;
                 return following.await;
             }
-            let delay = delay(doubts);
             doubts += 1;
-            let followed = Box::pin(tokio::time::timeout(delay, following)).await;
-            followed.unwrap_or(Ok(()))
+            let delay = DELAYS.after(doubts, &target.path);
+            let followed = Box::pin(async {
+                tokio::select! {
+                    followed = following => followed,
+                    () = tokio::time::sleep(delay) => Ok(()),
+                    // One that is wrong again is no sooner right than the others.
+                    () = sink.contradiction(), if !is_contradicted => {
+                        is_contradicted = true;
+                        Ok(())
+                    }
+                }
+            });
+            followed.await
         };
         let error = tokio::select! {
             () = cancel.cancelled() => return,
@@ -139,10 +179,8 @@ pub(crate) async fn run(
                 tracing::info!(path = %target.path, "not served; it is waited for");
                 sink.absent();
             }
-            let delay = DELAY_BASE
-                .saturating_mul(1 << absences.min(12))
-                .min(ABSENT_MAX);
             absences += 1;
+            let delay = ABSENCES.after(absences, &target.path);
             failures = 0;
             tokio::select! {
                 () = cancel.cancelled() => return,
@@ -154,25 +192,23 @@ pub(crate) async fn run(
         }
         if !matches!(error, Error::Expired) {
             sink.interrupted(&error);
-            failures += 1;
             // That it isn't served must be told again: the sink knows only of the interruption.
             absences = 0;
-            if failures == 1 {
+            if failures == 0 {
                 tracing::warn!(path = %target.path, err = %error, "watch interrupted");
             }
+            // What all watches of the server suffer from, they wait for together.
+            failures = if cluster.pace().is_open() {
+                1
+            } else {
+                failures + 1
+            };
             tokio::select! {
                 () = cancel.cancelled() => return,
-                () = tokio::time::sleep(delay(failures)) => {}
+                () = tokio::time::sleep(DELAYS.after(failures, &target.path)) => {}
             }
         }
     }
-}
-
-/// The delay after so many failures, or doubts, in a row.
-fn delay(failures: u32) -> Duration {
-    DELAY_BASE
-        .saturating_mul(1 << failures.min(7))
-        .min(DELAY_MAX)
 }
 
 /// Tells every object of a complete list; the answer is the list's resource version.
@@ -181,6 +217,10 @@ pub(crate) async fn list(
     target: &Target,
     sink: &dyn Sink,
 ) -> Result<String, Error> {
+    pages(&cluster.lister().await, target, sink).await
+}
+
+async fn pages(lister: &Lister<'_>, target: &Target, sink: &dyn Sink) -> Result<String, Error> {
     sink.listing();
     let mut token = String::new();
     loop {
@@ -190,7 +230,7 @@ pub(crate) async fn list(
             selector(target),
             continuation(&token)
         );
-        let mut page = cluster.list(&path).await?;
+        let mut page = lister.page(&path).await?;
         let version = text(&page, "/metadata/resourceVersion");
         token = text(&page, "/metadata/continue");
         let items = page.get_mut("items").map(Value::take).unwrap_or_default();
@@ -440,24 +480,37 @@ mod tests {
         assert_eq!(*told.0.lock(), ["absent", "interrupted", "absent"]);
     }
 
-    /// Doubts its first lists, so many.
-    struct Doubting(u8, Mutex<Vec<tokio::time::Instant>>);
+    /// Notes its lists, of which it doubts the first ones.
+    #[derive(Default)]
+    struct Doubting {
+        doubted: usize,
+        /// Whether what it doubts is contradicted at once.
+        is_contradicted: bool,
+        listed: Mutex<Vec<tokio::time::Instant>>,
+    }
 
     impl Sink for Doubting {
         fn applied(&self, _object: Object) {}
         fn deleted(&self, _object: Object) {}
         fn listed(&self, _version: u64) {
-            self.1.lock().push(tokio::time::Instant::now());
+            self.listed.lock().push(tokio::time::Instant::now());
         }
         fn is_doubtful(&self) -> bool {
-            self.1.lock().len() <= usize::from(self.0)
+            self.listed.lock().len() <= self.doubted
+        }
+        fn contradiction(&self) -> BoxFuture<'_, ()> {
+            let told = async {
+                if !self.is_contradicted {
+                    future::pending::<()>().await;
+                }
+            };
+            told.boxed()
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn r2_a_doubtful_list_is_followed_and_taken_again_ever_less_often_until_it_is_not() {
+    /// How long it took from each of its first four lists to the next.
+    async fn waits(sink: Doubting) -> Vec<Duration> {
         let (cluster, mut server) = fake();
-        let sink = Doubting(3, Mutex::default());
         let cancel = CancellationToken::new();
         let page = serde_json::json!({"metadata": {"resourceVersion": "5"}, "items": []});
         let answers = async {
@@ -473,12 +526,106 @@ mod tests {
             cancel.cancel();
         };
         tokio::join!(run(cluster, target(), &sink, cancel.clone()), answers);
-        let times = sink.1.into_inner();
-        let waits: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let times = sink.listed.into_inner();
+        times.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r2_a_doubtful_list_is_followed_and_taken_again_ever_less_often_until_it_is_not() {
+        let waits = waits(Doubting {
+            doubted: 3,
+            ..Doubting::default()
+        });
+        let waits = waits.await;
         assert_eq!(waits.len(), 3);
         for (wait, least) in waits.iter().zip([1, 2, 4]) {
-            assert!(*wait >= DELAY_BASE * least, "{waits:?}");
+            assert!(*wait >= DELAYS.first * least * 3 / 4, "{waits:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r2_a_list_that_is_contradicted_is_taken_again_at_once_and_those_after_it_ever_less_often()
+     {
+        let waits = waits(Doubting {
+            doubted: 3,
+            is_contradicted: true,
+            ..Doubting::default()
+        });
+        let waits = waits.await;
+        assert_eq!(waits.len(), 3);
+        assert!(waits[0] < Duration::from_millis(10), "{waits:?}");
+        for (wait, least) in waits[1..].iter().zip([2, 4]) {
+            assert!(*wait >= DELAYS.first * least * 3 / 4, "{waits:?}");
+        }
+    }
+
+    /// F18: each for itself, they would try a hundred times in twenty seconds.
+    #[tokio::test(start_paused = true)]
+    async fn all_watches_of_a_server_that_cannot_be_reached_wait_together_and_come_back_together() {
+        const WATCHES: usize = 30;
+        const AWAY: Duration = Duration::from_secs(20);
+        let (cluster, mut server) = fake();
+        let cancel = CancellationToken::new();
+        let sinks: Vec<_> = (0..WATCHES).map(|_| Doubting::default()).collect();
+        let watches = sinks.iter().enumerate().map(|(number, sink)| {
+            let path = format!("/api/v1/kind{number}");
+            let target = Target { path, ..target() };
+            run(cluster.clone(), target, sink, cancel.clone())
+        });
+        let page = serde_json::json!({"metadata": {"resourceVersion": "5"}, "items": []});
+        let answers = async {
+            let (mut tries, back) = (0, tokio::time::Instant::now() + AWAY);
+            while tokio::time::timeout_at(back, server.wait()).await.is_ok() {
+                server.answer("GET", 503, &serde_json::json!({})).await;
+                tries += 1;
+            }
+            // Each once as it began, and from then on one for all.
+            assert!(tries <= WATCHES + 7, "{tries}");
+            let mut listed = 0;
+            while listed < WATCHES {
+                server.wait().await;
+                if server.awaited().contains("watch=true") {
+                    server.leave("GET").await;
+                } else {
+                    server.answer("GET", 200, &page).await;
+                    listed += 1;
+                }
+            }
+            // No longer than the longest pause between two tries.
+            let took = back.elapsed();
+            assert!(took <= Duration::from_secs(10), "{took:?}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            cancel.cancel();
+        };
+        tokio::join!(futures::future::join_all(watches), answers);
+        let times: Vec<_> = sinks
+            .iter()
+            .flat_map(|sink| sink.listed.lock().clone())
+            .collect();
+        assert_eq!(times.len(), WATCHES);
+        let (first, last) = (times.iter().min().unwrap(), times.iter().max().unwrap());
+        assert!(*last - *first < Duration::from_millis(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_one_kind_alone_suffers_from_it_waits_for_alone() {
+        let (cluster, mut server) = fake();
+        let (told, cancel) = (Told::default(), CancellationToken::new());
+        let began = tokio::time::Instant::now();
+        let answers = async {
+            for _ in 0..6 {
+                server.wait().await;
+                server.answer("GET", 403, &serde_json::json!({})).await;
+            }
+            cancel.cancel();
+        };
+        tokio::join!(
+            run(cluster.clone(), target(), &told, cancel.clone()),
+            answers
+        );
+        let least = DELAYS.first * 31 * 3 / 4;
+        assert!(began.elapsed() >= least, "{:?}", began.elapsed());
+        assert!(!cluster.pace().is_open());
     }
 
     #[tokio::test(start_paused = true)]
@@ -515,7 +662,7 @@ mod tests {
             cancel.cancel();
         };
         tokio::join!(run(cluster, target(), &told, cancel.clone()), answers);
-        let limits = [REQUEST, REQUEST + SILENCE_LIMIT + DELAY_MAX];
+        let limits = [REQUEST, REQUEST + SILENCE_LIMIT + DELAYS.longest];
         assert!(noticed[0] <= limits[0], "{noticed:?}");
         assert!(noticed[1] <= limits[1], "{noticed:?}");
         assert_eq!(*told.0.lock(), ["interrupted", "interrupted"]);

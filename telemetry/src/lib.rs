@@ -10,5 +10,5 @@ mod page;
 mod files;
 
 pub use files::raise_file_limit;
-pub use logging::{InvalidFilter, LogArgs, LogFormat, start_logging};
+pub use logging::{InvalidFilter, LogArgs, LogFormat};
 pub use page::{Page, serve};

@@ -44,8 +44,7 @@ pub struct InvalidFilter {
     source: tracing_subscriber::filter::ParseError,
 }
 
-/// Starts logging; `filter` is such as `info` or `info,manager=debug`. To be called once.
-pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), InvalidFilter> {
+fn start_logging(format: LogFormat, filter: &str) -> Result<(), InvalidFilter> {
     let filter = EnvFilter::try_new(filter).map_err(|source| InvalidFilter {
         filter: filter.to_owned(),
         source,

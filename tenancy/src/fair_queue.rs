@@ -7,17 +7,19 @@
 //!
 //! What is not promised: order among keys of one tenant beyond first come, first served of ready ones.
 
+use crate::pause::Pauses;
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque, hash_map::Entry},
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::Hash,
     time::{Duration, Instant},
 };
 
-/// First delay after a failure.
-const BACKOFF_BASE: Duration = Duration::from_millis(100);
-/// Longest delay after many failures.
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// Delays of a key that failed.
+const BACKOFF: Pauses = Pauses {
+    first: Duration::from_millis(100),
+    longest: Duration::from_secs(60),
+};
 
 /// A queue of keys `K` of tenants `T`.
 #[derive(Debug)]
@@ -197,7 +199,7 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
         };
         let failures = lane.failures.entry(key.clone()).or_default();
         *failures += 1;
-        let delay = backoff(*failures, key);
+        let delay = BACKOFF.after(*failures, key);
         if lane.release(key) == Some(State::Changed) {
             lane.push(key.clone(), now);
             self.give_turn(tenant);
@@ -343,17 +345,6 @@ impl<T: Eq, K: Eq> Ord for Delayed<T, K> {
     }
 }
 
-/// Doubles with each failure up to a limit, spread by up to a quarter so that keys which failed together part.
-fn backoff<K: Hash>(failures: u32, key: &K) -> Duration {
-    let full = BACKOFF_BASE
-        .saturating_mul(1 << (failures - 1).min(16))
-        .min(BACKOFF_MAX);
-    let mut hasher = DefaultHasher::new();
-    (key, failures).hash(&mut hasher);
-    let spread = u32::try_from(hasher.finish() % 256).unwrap_or_default();
-    full - full / 4 * spread / 255
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -432,7 +423,7 @@ mod tests {
         for _ in 0..6 {
             assert_eq!(keys(&mut queue, now, 2).len(), 1);
             let delay = queue.retry(&"a", &1, now);
-            assert!(delay > last && delay <= BACKOFF_MAX);
+            assert!(delay > last && delay <= BACKOFF.longest);
             last = delay;
             assert_eq!(queue.take(now), None);
             assert_eq!(queue.next_wake(), Some(now + delay));
@@ -443,7 +434,7 @@ mod tests {
         queue.add(&"a", 1, now);
         assert_eq!(keys(&mut queue, now, 2).len(), 1);
         queue.done(&"a", &1, now);
-        now += BACKOFF_MAX;
+        now += BACKOFF.longest;
         assert_eq!(queue.take(now), None, "the stale delay brings nothing back");
     }
 
@@ -496,7 +487,7 @@ mod tests {
             queue.put_back(&"a", &1, now);
         }
         assert_eq!(keys(&mut queue, now, 9), [("a", 1)]);
-        assert!(queue.retry(&"a", &1, now) <= BACKOFF_BASE);
+        assert!(queue.retry(&"a", &1, now) <= BACKOFF.first);
     }
 
     proptest! {

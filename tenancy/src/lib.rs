@@ -54,6 +54,8 @@ pub mod kind;
 
 pub mod plan;
 
+pub mod pause;
+
 pub mod fair_queue;
 
 pub mod circuit;

@@ -115,7 +115,10 @@ impl Syncer {
             None => (program, flags),
             // It is told by a variable of its environment.
             Some(filter) => {
-                let own = [format!("RUST_LOG={filter}"), program.display().to_string()];
+                let own = [
+                    format!("SUBLET_LOG={filter}"),
+                    program.display().to_string(),
+                ];
                 ("env".into(), own.into_iter().chain(flags).collect())
             }
         };

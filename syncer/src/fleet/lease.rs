@@ -5,7 +5,8 @@
 
 use crate::{
     apply,
-    client::{Cluster, Error},
+    client::Cluster,
+    error::Error,
     watch::{Presence, Target},
 };
 use api::keys;

@@ -2,13 +2,14 @@
 
 use super::{DEFINITION, identity};
 use crate::{
-    client::Error,
     engine::Engine,
+    error::Error,
     gate::Hold,
     table::{Entry, Roll, TenantSide, known_by},
     tenants::Tenant,
     watch::Sink,
 };
+use futures::{FutureExt, future::BoxFuture};
 use serde_json::Value;
 use std::sync::Arc;
 use tenancy::{arrival::Known, kind, meta, object::Object, tenant::Key};
@@ -137,6 +138,10 @@ impl Sink for TenantSink {
 
     fn is_doubtful(&self) -> bool {
         self.tenant.gate.is_emptied(self.kind)
+    }
+
+    fn contradiction(&self) -> BoxFuture<'_, ()> {
+        self.tenant.gate.contradiction(self.kind).boxed()
     }
 
     fn absent(&self) {

@@ -2,10 +2,10 @@
 
 use crate::{
     apply::{self, Failure},
-    client::Error,
-    downward::read,
     engine::Engine,
+    error::Error,
     fleet::{self, LEASES},
+    live::read,
     tenants::Tenant,
     verdict::ControlPlane,
 };
