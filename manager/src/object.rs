@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use zeroize::Zeroize;
 
 /// A resource as it is addressed in URLs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Kind {
     /// `v1` or `GROUP/VERSION`.
     pub(crate) api_version: &'static str,
