@@ -107,8 +107,12 @@ impl Object {
         Self { kind, body }
     }
 
-    /// An object as an API server gave it; list items lack `apiVersion` and `kind`.
-    pub(crate) fn observed(kind: Kind, body: Value) -> Self {
+    /// An object as an API server gave it; list items lack `apiVersion` and `kind`. Who wrote which field is half of many an
+    /// object, and nobody asks for it.
+    pub(crate) fn observed(kind: Kind, mut body: Value) -> Self {
+        if let Some(Value::Object(metadata)) = body.get_mut("metadata") {
+            metadata.remove("managedFields");
+        }
         Self { kind, body }
     }
 
