@@ -246,7 +246,10 @@ impl Reader {
         }
         let news = self.news_of(kind);
         let found = self.cluster.get(kind, namespace, name).await?;
-        self.remember(question, news, || found.iter().cloned().collect());
+        // That there is none isn't remembered: somebody may put one there, and it isn't to be written over.
+        if let Some(found) = &found {
+            self.remember(question, news, || vec![found.clone()]);
+        }
         Ok(found)
     }
 

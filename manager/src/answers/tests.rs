@@ -90,6 +90,19 @@ async fn news_of_a_kind_make_its_answers_old_and_what_is_known_is_no_news() {
     assert_eq!(asked.load(Ordering::Relaxed), 3);
 }
 
+/// Else it would be made, and what somebody put there meanwhile be written over.
+#[tokio::test]
+async fn that_there_is_nothing_of_a_name_is_asked_each_time() {
+    let played = crate::played::Played::default();
+    let (cluster, answers) = (played.cluster(), Answers::default());
+    let from = answers.reader(&cluster, whose());
+    assert!(from.get(SECRET, Some("n"), "a").await.unwrap().is_none());
+    let theirs = json!({"metadata": {"labels": {"theirs": "yes"}}});
+    played.put("/api/v1/namespaces/n/secrets/a", theirs);
+    let found = from.get(SECRET, Some("n"), "a").await.unwrap().unwrap();
+    assert_eq!(found.label("theirs"), Some("yes"));
+}
+
 /// What is told of after the question may not be in the answer.
 #[tokio::test]
 async fn news_that_come_while_it_is_asked_make_an_answer_old_at_once() {
