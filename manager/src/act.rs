@@ -4,7 +4,7 @@ use crate::{
     cluster::{self, Cluster},
     decide::{Action, Deed},
     kubeconfig,
-    object::Object,
+    object::{Object, VIRTUAL_CONTROL_PLANE},
     observe::{self, Observer, Seen},
     pki::{self, Material},
     room::{self, Made, Space},
@@ -69,34 +69,26 @@ pub(crate) async fn act(
     actions: Vec<Action>,
 ) -> Result<View, Error> {
     let cluster = &observer.cluster;
+    let whose = seen.whose();
     let mut inside: Option<Cluster> = None;
     let mut view = View::Current;
     for action in actions {
         let written = match action {
             Action::Adopt => {
                 let patch = adoption(seen)?;
-                seen.object = cluster.merge(&seen.object, "", patch).await?;
-                None
+                Some(cluster.merge(&seen.object, "", patch).await?)
             }
-            Action::Patch(patch) => {
-                seen.object = cluster.merge(&seen.object, "", patch).await?;
-                None
-            }
+            Action::Patch(patch) => Some(cluster.merge(&seen.object, "", patch).await?),
             Action::Release => {
                 let patch = without_finalizer(&seen.object);
                 seen.object = cluster.merge(&seen.object, "", patch).await?;
                 None
             }
-            Action::Create(object) => {
-                cluster.create(&object).await?;
-                None
-            }
-            Action::Replace(object) => {
-                cluster.replace(&object).await?;
-                None
-            }
+            Action::Create(object) => Some(cluster.create(&object).await?),
+            Action::Replace(object) => Some(cluster.replace(&object).await?),
             Action::Delete(object) => {
                 cluster.delete(&object, None).await?;
+                observer.forget(&whose);
                 None
             }
             Action::Remind(pod, patch) => match cluster.merge(&pod, "", patch).await {
@@ -110,6 +102,7 @@ pub(crate) async fn act(
             },
             Action::EndPod(pod) => {
                 cluster.delete(&pod, Some(1)).await?;
+                observer.forget(&whose);
                 None
             }
             Action::TakePlace => {
@@ -138,14 +131,17 @@ pub(crate) async fn act(
             }
             Action::ApplyInTenant(object) => {
                 if inside.is_none() {
-                    inside = enter(seen).await?;
+                    inside = enter(observer, seen).await?;
                 }
                 let Some(tenant) = &inside else { continue };
                 if seen.refused.is_some() {
                     continue;
                 }
                 match (tenant.apply(&object).await, &mut seen.tenant) {
-                    (Ok(written), Tenant::Answers { objects, .. }) => objects.insert(written),
+                    (Ok(written), Tenant::Answers { objects, .. }) => {
+                        observer.inside.learn(&whose, &written);
+                        objects.insert(written);
+                    }
                     (Ok(_), _) => {}
                     // What the tenant filled up is a fact about the tenant: all else goes on, and it is told.
                     (Err(error), _) if error.is_full() => {
@@ -159,7 +155,18 @@ pub(crate) async fn act(
                 continue;
             }
         };
-        if !written.is_some_and(|object| seen.learn(object)) {
+        if let Some(written) = &written {
+            observer.answers.learn(&whose, written);
+            if written.kind == VIRTUAL_CONTROL_PLANE {
+                // The pass goes on from it.
+                observer.own.note(written);
+            }
+        }
+        let is_learnt = match written {
+            Some(written) => seen.learn(written)?,
+            None => false,
+        };
+        if !is_learnt {
             view = View::Stale;
         }
     }
@@ -219,9 +226,10 @@ async fn take_place(observer: &Observer, seen: &mut Seen) -> Result<(), Error> {
 /// Writes into the status of what was seen, and goes on from what came of it.
 pub(crate) async fn say(observer: &Observer, seen: &mut Seen, patch: Value) -> Result<(), Error> {
     let merged = observer.cluster.merge(&seen.object, "/status", patch);
-    seen.object = merged.await?;
-    observer.own.note(&seen.object);
-    seen.vcp = observe::decode(&seen.object)?;
+    let merged = merged.await?;
+    observer.own.note(&merged);
+    observer.answers.learn(&seen.whose(), &merged);
+    seen.take(merged)?;
     Ok(())
 }
 
@@ -238,9 +246,9 @@ async fn do_beyond(seen: &Seen, deed: Deed) -> Result<(), cluster::Error> {
 }
 
 /// A client of the tenant, as its bootstrapper.
-async fn enter(seen: &Seen) -> Result<Option<Cluster>, Error> {
+async fn enter(observer: &Observer, seen: &Seen) -> Result<Option<Cluster>, Error> {
     match tenant::access(&seen.objects)? {
-        Some(access) => Ok(Some(Cluster::new(kubeconfig::client(&access).await?))),
+        Some(access) => Ok(Some(Cluster::new((observer.enter)(access).await?))),
         None => Ok(None),
     }
 }

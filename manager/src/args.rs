@@ -1,13 +1,16 @@
 //! Flags, and the only place where things are wired together.
 
 use crate::{
+    answers::{self, Answers},
+    bell::Bell,
     capi,
     cluster::Cluster,
     groups::Groups,
+    heard::{self, Ears},
     known::Known,
     metrics::{Metrics, Shown},
-    news::{self, OwnWords},
-    object::{Kind, Object, POD},
+    news::{self, OwnWords, Told},
+    object::{Kind, NAMESPACE, Object, POD, SERVICE},
     observe::{Observer, Provider},
     parts, patient, proxy, sleep,
     starts::{self, Limit, Start},
@@ -16,7 +19,7 @@ use crate::{
 };
 use anyhow::Context as _;
 use api::{ControlPlaneClass, ControlPlaneGroup, VirtualControlPlane, keys};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
@@ -25,14 +28,16 @@ use kube::{
     core::PartialObjectMeta,
     runtime::{
         Controller, WatchStreamExt, controller,
-        reflector::{self, ObjectRef, Store},
+        reflector::{ObjectRef, Store},
         watcher,
     },
 };
 use prometheus_client::registry::Registry;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::{
     convert::Infallible,
+    fmt::Debug,
     net::SocketAddr,
     path::PathBuf,
     sync::{
@@ -129,6 +134,8 @@ impl Args {
         };
         let limit = Limit::new(starts_at_once);
         let visits = Arc::new(Visits::default());
+        let (heard, ears) = heard::begin();
+        let known = heard.tenants.clone();
         let observer = Observer::new(
             cluster.clone(),
             namespace.clone(),
@@ -136,22 +143,31 @@ impl Args {
             provider,
             limit.clone(),
             visits.clone(),
+            heard.clone(),
         );
-        let own = observer.own.clone();
+        let (of_clusters, ears_of_clusters) = capi::Told::begin(heard);
+        let of_clusters = Arc::new(of_clusters);
+        let told = Wake {
+            system: namespace.clone(),
+            visits: visits.clone(),
+            provider,
+            limit,
+            own_words: observer.own.clone(),
+            answers: observer.answers.clone(),
+            of_clusters: of_clusters.clone(),
+        };
         let context = Arc::new(Context {
             observer,
             slices: tokio::sync::Mutex::new(()),
             metrics,
         });
         let marks = Api::namespaced(client.clone(), &namespace);
-        let controller = controller(&client, (&namespace, visits.clone()), provider, limit, own);
-        let store = controller.store();
-        let known = Known::of(&store);
+        let controller = controller(&client, told, &known, ears);
         tokio::spawn(visits::tidy(visits, known.clone(), marks));
         let certificate = proxy::keep(cluster, namespace.clone(), known.clone());
         let certificate = tokio::spawn(certificate);
         let listed = async move {
-            if known.all().await.is_ok() {
+            if let Ok(store) = known.all().await {
                 tracing::info!(count = store.state().len(), "VirtualControlPlanes listed");
                 shown.ready.store(true, Ordering::Relaxed);
             }
@@ -169,7 +185,9 @@ impl Args {
             });
         let clusters = async move {
             match provider {
-                Provider::On => capi::run(client, watch_filter).await,
+                Provider::On => {
+                    capi::run(client, watch_filter, of_clusters, ears_of_clusters).await;
+                }
                 Provider::Off => {}
             }
         };
@@ -181,26 +199,51 @@ impl Args {
     }
 }
 
-/// Watches all that may change what a VirtualControlPlane needs.
-fn controller(
-    client: &Client,
-    (system, visits): (&str, Arc<Visits>),
+/// What tells which passes are due.
+struct Wake {
+    system: String,
+    visits: Arc<Visits>,
     provider: Provider,
     limit: Limit,
     own_words: OwnWords,
+    answers: Answers,
+    of_clusters: Arc<capi::Told>,
+}
+
+/// Watches all that may change what a VirtualControlPlane needs.
+fn controller(
+    client: &Client,
+    wake: Wake,
+    known: &Known<VirtualControlPlane>,
+    ears: Ears,
 ) -> Controller<VirtualControlPlane> {
+    let Wake {
+        system,
+        visits,
+        provider,
+        limit,
+        own_words,
+        answers,
+        of_clusters,
+    } = wake;
     let config = watcher::Config::default().page_size(PAGE);
-    let (reader, writer) = reflector::store();
-    let all = watcher(
-        Api::<VirtualControlPlane>::all(client.clone()),
-        config.clone(),
+    let of_tenants = of_clusters.clone();
+    let told = ears.tenants.hears(all(client, &config));
+    let told = news::telling(told, news::but_counts, move |vcp| of_tenants.tenant(vcp));
+    // A place that was given back is news to those who wait for one.
+    let (line, of_line) = (Bell::default(), known.store().clone());
+    let in_line = line.clone();
+    let told = news::telling(
+        told,
+        |_: &VirtualControlPlane| Told::Always,
+        move |vcp| {
+            line.ring(next_in_line(&of_line, vcp, limit.now()));
+        },
     );
-    let told = all.default_backoff().reflect(writer);
     let told = news::of_virtual_control_planes(told, own_words);
-    let controller = Controller::for_stream(told, reader);
+    let controller = Controller::for_stream(told, known.store().clone());
     let (of_class, of_group) = (controller.store(), controller.store());
-    let (of_cluster, of_line) = (controller.store(), controller.store());
-    let of_visits = controller.store();
+    let (of_cluster, of_visits) = (controller.store(), controller.store());
     let at_the_door = watcher::Config::default().fields(&format!("metadata.name={}", keys::VISITS));
     let groups = Groups::default();
     let own = config
@@ -213,15 +256,13 @@ fn controller(
                 .concurrency(CONCURRENCY)
                 .debounce(DEBOUNCE),
         )
-        .watches(
-            Api::<ControlPlaneClass>::all(client.clone()),
-            config.clone(),
-            move |class| naming(&of_class, &class.name_any()),
+        .watches_stream(
+            ears.classes.hears(all(client, &config)).touched_objects(),
+            move |class: ControlPlaneClass| naming(&of_class, &class.name_any()),
         )
-        .watches(
-            Api::<ControlPlaneGroup>::all(client.clone()),
-            config.clone(),
-            move |group| {
+        .watches_stream(
+            ears.groups.hears(all(client, &config)).touched_objects(),
+            move |group: ControlPlaneGroup| {
                 if !groups.is_news(&group) {
                     return vec![];
                 }
@@ -232,31 +273,28 @@ fn controller(
                     .collect::<Vec<_>>()
             },
         )
-        // A place that was given back is news to those who wait for one.
-        .watches(
-            Api::<VirtualControlPlane>::all(client.clone()),
-            config.clone(),
-            move |vcp| next_in_line(&of_line, &vcp, limit.now()),
-        )
+        .reconcile_on(in_line.rung())
         // Who sleeps and was visited may have to wake.
         .watches(
-            Api::<ConfigMap>::namespaced(client.clone(), system),
+            Api::<ConfigMap>::namespaced(client.clone(), &system),
             at_the_door,
             move |map| asleep(&of_visits, &visits.heard(&map)),
         )
-        .watches(metadata::<Service>(client), own.clone(), |object| {
-            owner_of(&object.metadata)
-        })
+        .watches(
+            metadata::<Service>(client),
+            own.clone(),
+            concerning(SERVICE, answers.clone()),
+        )
         .watches_stream(
             news::of_namespaces(watcher(metadata::<Namespace>(client), managed).default_backoff()),
-            |object| owner_of(&object.metadata),
+            concerning(NAMESPACE, answers.clone()),
         )
         .shutdown_on_signal();
     let controller = news::PARTS
         .into_iter()
         .fold(controller, |controller, kind| {
             let told = news::of_parts(client, kind, own.clone(), essence(kind));
-            let owner = |object: DynamicObject| owner_of(&object.metadata);
+            let owner = concerning(kind, answers.clone());
             controller.watches_stream_with(told, owner, news::resource(kind))
         });
     match provider {
@@ -264,8 +302,14 @@ fn controller(
         // A Cluster that is no longer paused.
         Provider::On => {
             let clusters = capi::clusters();
+            let told = ears
+                .clusters
+                .hears(patient::events(client, &clusters, config));
+            let told = news::telling(told, news::but_status, move |cluster| {
+                of_clusters.cluster(cluster);
+            });
             controller.watches_stream_with(
-                patient::watch(client, &clusters, config),
+                news::beside_status(told),
                 move |cluster| of_a_cluster(&of_cluster, &cluster),
                 clusters,
             )
@@ -278,6 +322,36 @@ fn essence(kind: Kind) -> fn(&Object) -> Value {
     match kind {
         POD => parts::essence_of_pod,
         _ => parts::essence_of_workload,
+    }
+}
+
+/// All objects of a kind, without who wrote what.
+fn all<K>(
+    client: &Client,
+    config: &watcher::Config,
+) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let events = watcher(Api::<K>::all(client.clone()), config.clone()).default_backoff();
+    news::without_writers(events)
+}
+
+/// The control plane that an object of a kind belongs to, when it isn't known there already.
+fn concerning<K: Resource>(
+    kind: Kind,
+    answers: Answers,
+) -> impl Fn(K) -> Option<ObjectRef<VirtualControlPlane>> {
+    move |object| {
+        let metadata = object.meta();
+        let owner = owner_of(metadata)?;
+        let whose = (owner.namespace.clone()?, owner.name.clone());
+        let told = answers::Told {
+            kind,
+            name: metadata.name.as_deref()?,
+            version: metadata.resource_version.as_deref().unwrap_or_default(),
+        };
+        answers.heard(&whose, &told).then_some(owner)
     }
 }
 

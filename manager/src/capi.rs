@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Both kinds are reconciled alike: [`facts`] observes, [`control_plane`] and [`infrastructure`] decide purely, and what
-//! they decide is done here. All that must outlast a move to another management cluster is in a spec: identity and slice
+//! they decide is done here. As long as only something is to be said, they go by what was [`told`]. All that must outlast a move to another management cluster is in a spec: identity and slice
 //! in the SubletCluster's, the endpoint in the SubletControlPlane's. Status is worked out anew at any time.
 //!
 //! Nothing is polled: Clusters, VirtualControlPlanes and each other's objects are watched. Certificates, the kubeconfig
@@ -16,6 +16,8 @@
 mod owner;
 
 mod facts;
+
+mod told;
 
 mod report;
 
@@ -27,17 +29,17 @@ mod infrastructure;
 
 mod network;
 
+pub(crate) use told::{Ears, Told};
+
 use crate::{
     act,
+    bell::Bell,
     cluster::{self, Cluster},
+    known::{Ear, Known},
     news,
     object::{Kind, Object, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE},
-    patient,
 };
-use api::{
-    VirtualControlPlane,
-    capi::{FINALIZER, SubletCluster, SubletControlPlane, WATCH_FILTER},
-};
+use api::capi::{FINALIZER, SubletCluster, SubletControlPlane, WATCH_FILTER};
 use facts::Facts;
 use futures::{Stream, StreamExt};
 use kube::{
@@ -45,7 +47,7 @@ use kube::{
     core::{ApiResource, GroupVersionKind, PartialObjectMeta},
     runtime::{
         Controller, WatchStreamExt, controller,
-        reflector::{self, ObjectRef, Store},
+        reflector::{ObjectRef, Store},
         watcher,
     },
 };
@@ -137,6 +139,12 @@ impl Error {
     }
 }
 
+/// What passes share.
+struct Context {
+    cluster: Cluster,
+    told: Arc<Told>,
+}
+
 /// One of the provider's two kinds.
 trait Role:
     Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
@@ -145,12 +153,22 @@ trait Role:
     const KIND: Kind;
     /// What comes next for it.
     fn decide(seen: &Facts) -> Decision;
+    /// All of the kind.
+    fn known(told: &Told) -> &Known<Self>;
+    /// What rings for them.
+    fn bell(told: &Told) -> &Bell<Self>;
 }
 
 impl Role for SubletControlPlane {
     const KIND: Kind = SUBLET_CONTROL_PLANE;
     fn decide(seen: &Facts) -> Decision {
         control_plane::decide(seen)
+    }
+    fn known(told: &Told) -> &Known<Self> {
+        &told.control_planes
+    }
+    fn bell(told: &Told) -> &Bell<Self> {
+        &told.of_control_planes
     }
 }
 
@@ -159,13 +177,25 @@ impl Role for SubletCluster {
     fn decide(seen: &Facts) -> Decision {
         infrastructure::decide(seen)
     }
+    fn known(told: &Told) -> &Known<Self> {
+        &told.places
+    }
+    fn bell(told: &Told) -> &Bell<Self> {
+        &told.of_places
+    }
 }
 
 /// Looks after all Clusters, or those with this value of the watch filter's label, until the process is asked to end.
-pub(crate) async fn run(client: Client, filter: Option<String>) {
+pub(crate) async fn run(client: Client, filter: Option<String>, told: Arc<Told>, ears: Ears) {
+    let filter = filter.as_deref();
     tokio::join!(
-        look_after::<SubletControlPlane, SubletCluster>(&client, filter.as_deref()),
-        look_after::<SubletCluster, SubletControlPlane>(&client, filter.as_deref()),
+        look_after::<SubletControlPlane, SubletCluster>(
+            &client,
+            filter,
+            &told,
+            ears.control_planes
+        ),
+        look_after::<SubletCluster, SubletControlPlane>(&client, filter, &told, ears.places),
     );
 }
 
@@ -178,52 +208,57 @@ pub(crate) fn clusters() -> ApiResource {
     ))
 }
 
-async fn look_after<K: Role, Other: Role>(client: &Client, filter: Option<&str>) {
+async fn look_after<K: Role, Other: Role>(
+    client: &Client,
+    filter: Option<&str>,
+    told: &Arc<Told>,
+    ear: Ear<K>,
+) {
     let all = watcher::Config::default().page_size(PAGE);
     let own = those_of(filter, all.clone());
-    let (reader, writer) = reflector::store();
-    let own = watcher(Api::<K>::all(client.clone()), own).default_backoff();
-    let controller = Controller::for_stream(news::beside_status(own.reflect(writer)), reader);
-    let (of_cluster, of_other) = (controller.store(), controller.store());
-    let clusters = clusters();
-    let passes = controller
+    let ended = told.clone();
+    let own = every::<K>(client, &own).inspect(move |event| {
+        if let Ok(watcher::Event::Delete(own)) = event {
+            let namespace = own.namespace().unwrap_or_default();
+            ended.forget(K::KIND, &namespace, &own.name_any());
+        }
+    });
+    let own = ear.hears(news::without_writers(own));
+    let (of_other, others) = (
+        Other::bell(told).clone(),
+        Other::known(told).store().clone(),
+    );
+    let own = news::telling(own, news::but_status, move |own: &K| {
+        let clusters = owner::clusters(own.meta());
+        of_other.ring(belonging(&others, own.namespace().as_deref(), &clusters));
+    });
+    let known = K::known(told).store().clone();
+    let controller = Controller::for_stream(news::beside_status(own), known.clone())
         .with_config(
             controller::Config::default()
                 .concurrency(CONCURRENCY)
                 .debounce(DEBOUNCE),
         )
-        // Pause and unpause, and references between the objects of a Cluster.
-        .watches_stream_with(
-            patient::watch(client, &clusters, all.clone()),
-            move |cluster| {
-                let (namespace, name) = (cluster.namespace(), cluster.name_any());
-                belonging(&of_cluster, namespace.as_deref(), &[&name])
-            },
-            clusters,
-        )
-        .watches_stream(
-            news::of_tenants(every::<VirtualControlPlane>(client, &all)),
-            |vcp| {
-                let namespace = vcp.namespace().unwrap_or_default();
-                owner::names(&vcp.metadata, &K::group(&()), K::KIND.kind)
-                    .into_iter()
-                    .map(|name| ObjectRef::new(name).within(&namespace))
-                    .collect::<Vec<_>>()
-            },
-        )
-        .watches_stream(
+        // Pause and unpause, what becomes of the tenant, and references between the objects of a Cluster.
+        .reconcile_on(K::bell(told).rung());
+    let controller = match filter {
+        None => controller,
+        // Those without the label are seen here alone.
+        Some(_) => controller.watches_stream(
             news::beside_status(every::<PartialObjectMeta<Other>>(client, &all)),
             move |other| {
                 let clusters = owner::clusters(&other.metadata);
-                belonging(&of_other, other.namespace().as_deref(), &clusters)
+                belonging(&known, other.namespace().as_deref(), &clusters)
             },
-        )
+        ),
+    };
+    let context = Context {
+        cluster: Cluster::new(client.clone()),
+        told: told.clone(),
+    };
+    let passes = controller
         .shutdown_on_signal()
-        .run(
-            reconcile::<K>,
-            retry::<K>,
-            Arc::new(Cluster::new(client.clone())),
-        );
+        .run(reconcile::<K>, retry::<K>, Arc::new(context));
     passes
         .for_each(|outcome| {
             match outcome {
@@ -276,60 +311,118 @@ fn belonging<K: Role>(
         .collect()
 }
 
-async fn reconcile<K: Role>(
-    object: Arc<K>,
-    cluster: Arc<Cluster>,
-) -> Result<controller::Action, Error> {
+async fn reconcile<K: Role>(object: Arc<K>, cx: Arc<Context>) -> Result<controller::Action, Error> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let (cluster, told) = (&cx.cluster, &cx.told);
+    let heard = told.recall(K::KIND, &namespace, &name)?;
+    if let Some(mut seen) = heard
+        && say_as_told::<K>(&cx, &mut seen).await? == Said::All
+    {
+        return Ok(controller::Action::requeue(AGAIN));
+    }
+    let mut at_hand = None;
     for _ in 0..ROUNDS {
-        let Some(mut seen) = facts::look(&cluster, K::KIND, &namespace, &name).await? else {
-            return Ok(controller::Action::await_change());
+        let mut seen = match at_hand.take() {
+            Some(seen) => seen,
+            None => match facts::look(cluster, K::KIND, &namespace, &name).await? {
+                Some(seen) => seen,
+                None => return Ok(controller::Action::await_change()),
+            },
         };
+        told.note(&seen.object);
         let mut decision = K::decide(&seen);
         if decision.actions.is_empty()
             && let Some(patch) = decision.patch(&seen)
         {
-            seen.object = cluster.merge(&seen.object, "/status", patch).await?;
+            let said = cluster.merge(&seen.object, "/status", patch).await?;
+            told.note(&said);
+            seen.learn(said)?;
             // Nobody tells of that write: it is asked here what follows from it.
             decision = K::decide(&seen);
         }
         if decision.is_settled(&seen) {
             return Ok(controller::Action::requeue(AGAIN));
         }
+        let mut is_known = true;
         for action in decision.actions {
             tracing::debug!(kind = K::KIND.kind, namespace, name, ?action, "acting");
-            if let Err(error) = act(&cluster, &seen.object, action).await {
-                if let Some(patch) = failed(&error).and_then(|report| report.patch(&seen)) {
-                    cluster.merge(&seen.object, "/status", patch).await?;
+            match act(cluster, &seen.object, action).await {
+                Ok(Some(written)) => is_known &= seen.learn(written)?,
+                Ok(None) => is_known = false,
+                Err(error) => {
+                    if let Some(patch) = failed(&error).and_then(|report| report.patch(&seen)) {
+                        let said = cluster.merge(&seen.object, "/status", patch).await?;
+                        told.note(&said);
+                    }
+                    return Err(error);
                 }
-                return Err(error);
             }
         }
+        at_hand = is_known.then_some(seen);
     }
     // What was applied doesn't stay: somebody else writes it too.
     Ok(controller::Action::requeue(Duration::from_secs(1)))
 }
 
-fn retry<K: Role>(_: Arc<K>, error: &Error, _: Arc<Cluster>) -> controller::Action {
+/// How far one gets by what was told.
+#[derive(PartialEq, Eq)]
+enum Said {
+    /// There is nothing else to do.
+    All,
+    /// More must be known.
+    NotAll,
+}
+
+/// Says what there is to say by what was told, if nothing else is to be done. Where that is an older state, the API server
+/// refuses it, or it is said anew when the newer one is told.
+async fn say_as_told<K: Role>(cx: &Context, seen: &mut Facts) -> Result<Said, Error> {
+    let decision = K::decide(seen);
+    if !decision.actions.is_empty() {
+        return Ok(Said::NotAll);
+    }
+    let Some(patch) = decision.patch(seen) else {
+        return Ok(Said::All);
+    };
+    let said = match cx.cluster.merge(&seen.object, "/status", patch).await {
+        Ok(said) => said,
+        Err(error) if error.is_conflict() || error.code() == Some(404) => return Ok(Said::NotAll),
+        Err(error) => return Err(error.into()),
+    };
+    cx.told.note(&said);
+    seen.learn(said)?;
+    match K::decide(seen).is_settled(seen) {
+        true => Ok(Said::All),
+        false => Ok(Said::NotAll),
+    }
+}
+
+fn retry<K: Role>(_: Arc<K>, error: &Error, _: Arc<Context>) -> controller::Action {
     let wait = if error.is_conflict() { 50 } else { 3000 };
     controller::Action::requeue(Duration::from_millis(wait))
 }
 
-async fn act(cluster: &Cluster, own: &Object, action: Action) -> Result<(), Error> {
-    match action {
-        Action::Patch(patch) => drop(cluster.merge(own, "", patch).await?),
+/// Carries out an action; returns the object that came of it, where there is one.
+async fn act(cluster: &Cluster, own: &Object, action: Action) -> Result<Option<Object>, Error> {
+    Ok(match action {
+        Action::Patch(patch) => Some(cluster.merge(own, "", patch).await?),
         Action::Identify => {
             let patch = json!({"spec": {"identity": act::new_identity()?.as_str()}});
-            cluster.merge(own, "", patch).await?;
+            Some(cluster.merge(own, "", patch).await?)
         }
-        Action::Apply(object) => drop(cluster.apply(&object).await?),
-        Action::PatchTenant(object, patch) => drop(cluster.merge(&object, "", patch).await?),
-        Action::Delete(object) => cluster.delete(&object, None).await?,
+        Action::Apply(object) => Some(cluster.apply(&object).await?),
+        Action::PatchTenant(object, patch) => {
+            cluster.merge(&object, "", patch).await?;
+            None
+        }
+        Action::Delete(object) => {
+            cluster.delete(&object, None).await?;
+            None
+        }
         Action::Release => {
             cluster.merge(own, "", without(own, FINALIZER)).await?;
+            None
         }
-    }
-    Ok(())
+    })
 }
 
 /// What is said when an action failed, unless somebody else just wrote first: an API server may refuse what is asked for, as

@@ -80,7 +80,7 @@ pub(crate) struct ControlPlane {
 }
 
 /// A VirtualControlPlane as its objects refer to it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Owner {
     /// Identity of the tenant.
     pub(crate) id: TenantId,

@@ -2,8 +2,18 @@
 
 pub(crate) use tenancy::kubeconfig::{Access, Credentials, Error};
 
+use futures::{FutureExt, future::BoxFuture};
 use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+/// Makes clients.
+pub(crate) type Enter =
+    Arc<dyn Fn(Access) -> BoxFuture<'static, Result<Client, NoClient>> + Send + Sync>;
+
+/// By the network.
+pub(crate) fn enter() -> Enter {
+    Arc::new(|access: Access| async move { client(&access).await }.boxed())
+}
 
 /// No client came of a kubeconfig.
 #[derive(Debug, thiserror::Error)]

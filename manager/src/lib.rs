@@ -8,8 +8,8 @@
 //! ```
 //!
 //! One pass of [`virtual_control_plane`] observes all that matters for one VirtualControlPlane, and [`decide`] names
-//! either the actions that come next or the status to rest at. Nothing is remembered between passes: a manager that
-//! starts anew goes on where the last one stopped. What the objects look like is decided in [`provision`], their keys
+//! either the actions that come next or the status to rest at. Nothing is remembered between passes but what spares a
+//! question ([`answers`]): a manager that starts anew goes on where the last one stopped. What the objects look like is decided in [`provision`], their keys
 //! and certificates in [`pki`].
 //!
 //! A tenant that runs in another super cluster has a [`twin`] there, and that cluster's own manager does the work.
@@ -69,6 +69,9 @@ mod tenant;
 
 mod pki;
 
+mod answers;
+mod bell;
+mod heard;
 mod known;
 mod kubeconfig;
 
@@ -85,6 +88,9 @@ mod patient;
 mod news;
 
 mod metrics;
+
+#[cfg(test)]
+mod played;
 
 #[cfg(test)]
 mod rights;

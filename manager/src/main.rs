@@ -2,7 +2,8 @@
 
 use clap::Parser;
 
-#[tokio::main]
+/// One thread: passes wait for API servers, and each thread more has an arena of memory of its own.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     // Exactly one TLS provider is compiled in; it must be chosen before the first handshake.
     rustls::crypto::aws_lc_rs::default_provider()

@@ -1,6 +1,6 @@
 //! Which changes are news to a pass.
 //!
-//! A pass makes some thirty requests. Of what is written to the objects that it looks at, most changes nothing that it
+//! A pass makes some twenty requests. Of what is written to the objects that it looks at, most changes nothing that it
 //! goes by: what it wrote itself, what the syncer counts, a pod's steps on its way. So each object is boiled down to its
 //! *essence*, which stands beside the code that reads it, and is told of when that changes and when it is gone.
 //!
@@ -27,12 +27,12 @@ use std::{
 /// Namespace and name.
 type Key = (Option<String>, String);
 
-/// The versions of VirtualControlPlanes that the manager's own last words in their status made.
+/// The versions of VirtualControlPlanes that the manager's own last words in them made.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OwnWords(Arc<Mutex<HashMap<Key, String>>>);
 
 impl OwnWords {
-    /// Takes note of what an API server answered to a write of a status.
+    /// Takes note of what an API server answered to a write.
     pub(crate) fn note(&self, written: &Object) {
         let key = (
             written.namespace().map(str::to_owned),
@@ -52,7 +52,7 @@ impl OwnWords {
     }
 }
 
-/// VirtualControlPlanes that somebody else than the manager's own status told something of.
+/// VirtualControlPlanes that somebody else than the manager itself told something of.
 pub(crate) fn of_virtual_control_planes(
     events: impl Stream<Item = watcher::Result<watcher::Event<VirtualControlPlane>>>,
     own: OwnWords,
@@ -71,30 +71,58 @@ pub(crate) fn of_virtual_control_planes(
     })
 }
 
-/// VirtualControlPlanes as those see them who tell of them in their own status: all but what the syncer counts.
-pub(crate) fn of_tenants(
-    events: impl Stream<Item = watcher::Result<watcher::Event<VirtualControlPlane>>>,
-) -> impl Stream<Item = watcher::Result<VirtualControlPlane>> {
-    only(events, |vcp| Told::If(digest(&essence_of(vcp))))
+/// A VirtualControlPlane as those see it who tell of it in their own status: all but what the syncer counts.
+pub(crate) fn but_counts(vcp: &VirtualControlPlane) -> Told {
+    Told::If(digest(&essence_of(vcp)))
 }
 
 /// Objects of which something else than the status has changed: that is for others to read.
 pub(crate) fn beside_status<K: Resource>(
     events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
 ) -> impl Stream<Item = watcher::Result<K>> {
-    only(events, |object: &K| {
-        let metadata = object.meta();
-        // The generation stands for the spec.
-        Told::If(digest(&json!([
-            metadata.uid,
-            metadata.generation,
-            metadata.labels,
-            metadata.annotations,
-            metadata.finalizers,
-            metadata.owner_references,
-            metadata.deletion_timestamp,
-        ])))
+    only(events, but_status)
+}
+
+/// All of an object but its status.
+pub(crate) fn but_status<K: Resource>(object: &K) -> Told {
+    let metadata = object.meta();
+    // The generation stands for the spec.
+    Told::If(digest(&json!([
+        metadata.uid,
+        metadata.generation,
+        metadata.labels,
+        metadata.annotations,
+        metadata.finalizers,
+        metadata.owner_references,
+        metadata.deletion_timestamp,
+    ])))
+}
+
+/// The same events; of those that are news by what is `told` of an object, somebody else is told as well.
+pub(crate) fn telling<K: Resource>(
+    events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
+    told: impl Fn(&K) -> Told,
+    tell: impl Fn(&K),
+) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> {
+    let mut sieve = Sieve::new(told);
+    events.inspect(move |event| {
+        let is_news = sieve.lets_through(event);
+        match event {
+            Ok(
+                watcher::Event::Apply(object)
+                | watcher::Event::InitApply(object)
+                | watcher::Event::Delete(object),
+            ) if is_news => tell(object),
+            _ => {}
+        }
     })
+}
+
+/// The same events, without who wrote what of an object.
+pub(crate) fn without_writers<K: Resource>(
+    events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
+) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> {
+    events.modify(|object: &mut K| object.meta_mut().managed_fields = None)
 }
 
 /// Pods and workloads of control planes, when something has changed that `essence` holds.
@@ -153,7 +181,7 @@ pub(crate) fn resource(kind: Kind) -> ApiResource {
 pub(crate) const PARTS: [Kind; 3] = [POD, DEPLOYMENT, STATEFUL_SET];
 
 /// What is told of a change.
-enum Told {
+pub(crate) enum Told {
     /// It is news.
     Always,
     /// It is news if this differs from what was known.
@@ -167,38 +195,62 @@ fn only<K: Resource>(
     events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
     told: impl Fn(&K) -> Told,
 ) -> impl Stream<Item = watcher::Result<K>> {
-    let mut known: HashMap<Key, u64> = HashMap::new();
-    let mut before = HashMap::new();
+    let mut sieve = Sieve::new(told);
     let news = events.filter_map(move |event| {
-        let is_news = match &event {
+        let is_news = sieve.lets_through(&event);
+        ready(is_news.then_some(event))
+    });
+    news.touched_objects()
+}
+
+/// Tells news from what is known.
+struct Sieve<F> {
+    told: F,
+    known: HashMap<Key, u64>,
+    /// What was known before a list began.
+    before: HashMap<Key, u64>,
+}
+
+impl<F> Sieve<F> {
+    fn new(told: F) -> Self {
+        Self {
+            told,
+            known: HashMap::new(),
+            before: HashMap::new(),
+        }
+    }
+
+    fn lets_through<K: Resource>(&mut self, event: &watcher::Result<watcher::Event<K>>) -> bool
+    where
+        F: Fn(&K) -> Told,
+    {
+        match event {
             Ok(watcher::Event::Init) => {
-                before = std::mem::take(&mut known);
+                self.before = std::mem::take(&mut self.known);
                 true
             }
             Ok(watcher::Event::InitDone) => {
-                before.clear();
+                self.before.clear();
                 true
             }
             Ok(watcher::Event::Delete(object)) => {
-                known.remove(&key(object));
+                self.known.remove(&key(object));
                 true
             }
             Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
                 let key = key(object);
-                match told(object) {
+                match (self.told)(object) {
                     Told::Always => true,
                     Told::AtItsEnd => false,
                     Told::If(essence) => {
-                        let listed_before = before.remove(&key);
-                        known.insert(key, essence).or(listed_before) != Some(essence)
+                        let listed_before = self.before.remove(&key);
+                        self.known.insert(key, essence).or(listed_before) != Some(essence)
                     }
                 }
             }
             Err(_) => true,
-        };
-        ready(is_news.then_some(event))
-    });
-    news.touched_objects()
+        }
+    }
 }
 
 /// All but what changes with each write, and the syncer's counts.

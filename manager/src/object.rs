@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use zeroize::Zeroize;
 
 /// A resource as it is addressed in URLs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Kind {
     /// `v1` or `GROUP/VERSION`.
     pub(crate) api_version: &'static str,
@@ -107,8 +107,12 @@ impl Object {
         Self { kind, body }
     }
 
-    /// An object as an API server gave it; list items lack `apiVersion` and `kind`.
-    pub(crate) fn observed(kind: Kind, body: Value) -> Self {
+    /// An object as an API server gave it; list items lack `apiVersion` and `kind`. Who wrote which field is half of many an
+    /// object, and nobody asks for it.
+    pub(crate) fn observed(kind: Kind, mut body: Value) -> Self {
+        if let Some(Value::Object(metadata)) = body.get_mut("metadata") {
+            metadata.remove("managedFields");
+        }
         Self { kind, body }
     }
 

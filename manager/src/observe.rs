@@ -1,12 +1,15 @@
-//! Reading all that matters for one VirtualControlPlane; as little as its stage needs, and never from a cache.
+//! Reading all that matters for one VirtualControlPlane; as little as its stage needs, and what was just answered not twice
+//! ([`crate::answers`]).
 
 use crate::{
-    claims::{Range, Standing},
+    answers::{Answers, FRESH, Reader, Whose},
+    claims::{self, Range, Standing},
     cluster::{self, Cluster},
     control_plane::Owner,
     endpoint,
     external::way_out,
-    kubeconfig::{self, Access},
+    heard::Heard,
+    kubeconfig::{self, Enter},
     news::OwnWords,
     object::{
         CLUSTER, CONFIG_MAP, CONTROL_PLANE_CLASS, CONTROL_PLANE_GROUP, DEPLOYMENT,
@@ -17,24 +20,23 @@ use crate::{
     pki::{Material, Order},
     provision::{self, cluster_keys},
     proxy::{self, Proxy},
-    room::{self, Asked, Store},
+    room::{Asked, Store},
     sleep::Visit,
     starts::{Limit, Start, Turn},
-    stored::{self, Limits, Used},
     tenant::{self, Tenant},
     visits::Visits,
     zones,
 };
 use api::{ControlPlaneClass, ControlPlaneGroup, FailureDomain, VirtualControlPlane, keys};
 use jiff::Timestamp;
-use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use tenancy::{naming, route, slice::Slice};
-use tokio::time::Instant;
+use tokio::{sync::Mutex, time::Instant};
 
 mod beyond;
 mod claimed;
+mod inside;
 
 pub(crate) use beyond::Beyond;
 
@@ -49,8 +51,6 @@ const INSIDE: [crate::object::Kind; 8] = [
     DEPLOYMENT,
     POD,
 ];
-/// How long what is known of nodes and the proxy is good for: addresses change rarely and the list may be long.
-const FRESH: Duration = Duration::from_secs(30);
 
 /// What one pass goes by.
 pub(crate) struct Seen {
@@ -66,7 +66,7 @@ pub(crate) struct Seen {
     pub(crate) claim: Option<Object>,
     /// Claims of slices that it holds.
     pub(crate) slice_claims: Vec<Object>,
-    /// The Service range, or why it isn't known; read only when a slice must be claimed.
+    /// The Service range, or why it isn't known; read only to claim a slice.
     pub(crate) range: Option<Result<Range, String>>,
     /// Its class.
     pub(crate) class: Option<ControlPlaneClass>,
@@ -123,10 +123,35 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// Whose it is: the VirtualControlPlane's namespace and name.
+    pub(crate) fn whose(&self) -> Whose {
+        let namespace = self.object.namespace().unwrap_or_default();
+        (namespace.to_owned(), self.object.name().to_owned())
+    }
+
+    /// Takes up the VirtualControlPlane as it is now.
+    ///
+    /// # Errors
+    /// It has a form that this version doesn't know.
+    pub(crate) fn take(&mut self, object: Object) -> Result<(), Error> {
+        self.vcp = decode(&object)?;
+        self.object = object;
+        Ok(())
+    }
+
     /// Puts a written object in its place; `false` when it isn't one whose writing changes nothing else.
-    pub(crate) fn learn(&mut self, object: Object) -> bool {
+    ///
+    /// # Errors
+    /// The VirtualControlPlane has a form that this version doesn't know.
+    pub(crate) fn learn(&mut self, object: Object) -> Result<bool, Error> {
+        if object.kind == VIRTUAL_CONTROL_PLANE {
+            self.take(object)?;
+            // By its owner and its place it is decided what is looked at.
+            let is_as_before = self.owner == Owner::of(&self.vcp).and_then(Result::ok);
+            return Ok(is_as_before && may_remember(&self.vcp));
+        }
         let Some(owner) = &self.owner else {
-            return false;
+            return Ok(false);
         };
         let namespace = object.namespace().unwrap_or_default();
         if namespace == owner.control_plane_namespace() && INSIDE.contains(&object.kind) {
@@ -146,10 +171,14 @@ impl Seen {
             self.syncer_secret = Some(object);
         } else if object.kind == CONFIG_MAP && object.name() == route::name(&owner.id) {
             self.route = Some(object);
+        } else if object.kind == CONFIG_MAP && claims::claimed_slice(&object).is_some() {
+            let is_another = |claim: &Object| claim.name() != object.name();
+            self.slice_claims.retain(is_another);
+            self.slice_claims.push(object);
         } else {
-            return false;
+            return Ok(false);
         }
-        true
+        Ok(true)
     }
 
     /// The Secret of the authority that signs what is ordered.
@@ -211,13 +240,22 @@ pub(crate) struct Observer {
     /// How many control planes may start at a time.
     pub(crate) starts_at_once: Limit,
     /// Held from reading who starts to writing that one more does.
-    pub(crate) places: tokio::sync::Mutex<()>,
+    pub(crate) places: Mutex<()>,
     /// Who was visited at the front door.
     pub(crate) visits: Arc<Visits>,
     /// What the manager itself wrote last into each status.
     pub(crate) own: OwnWords,
     /// Which tenants' etcds were asked lately.
     pub(crate) stores: Asked,
+    /// What was answered lately.
+    pub(crate) answers: Answers,
+    /// The same of tenants.
+    pub(crate) inside: Answers,
+    /// What watches tell.
+    pub(crate) heard: Heard,
+    /// How tenants are reached.
+    pub(crate) enter: Enter,
+    // Of many who want to know one asks.
     nodes: Mutex<Option<(Instant, Vec<Object>)>>,
     proxy: Mutex<Option<(Instant, Proxy)>>,
 }
@@ -230,6 +268,7 @@ impl Observer {
         cluster_api: Provider,
         starts_at_once: Limit,
         visits: Arc<Visits>,
+        heard: Heard,
     ) -> Self {
         Self {
             cluster,
@@ -237,10 +276,14 @@ impl Observer {
             service_range,
             cluster_api,
             starts_at_once,
-            places: tokio::sync::Mutex::new(()),
+            places: Mutex::new(()),
             visits,
             own: OwnWords::default(),
             stores: Asked::default(),
+            answers: Answers::default(),
+            inside: Answers::default(),
+            heard,
+            enter: kubeconfig::enter(),
             nodes: Mutex::new(None),
             proxy: Mutex::new(None),
         }
@@ -248,14 +291,17 @@ impl Observer {
 
     /// Looks at one VirtualControlPlane; `None` when it is gone.
     pub(crate) async fn look(&self, namespace: &str, name: &str) -> Result<Option<Seen>, Error> {
-        let Some(object) = self
-            .cluster
-            .get(VIRTUAL_CONTROL_PLANE, Some(namespace), name)
-            .await?
-        else {
+        let whose = (namespace.to_owned(), name.to_owned());
+        let mut from = self.answers.reader(&self.cluster, whose.clone());
+        let Some(object) = self.virtual_control_plane(namespace, name).await? else {
+            self.forget(&whose);
             return Ok(None);
         };
         let vcp: VirtualControlPlane = decode(&object)?;
+        if !may_remember(&vcp) {
+            self.forget(&whose);
+            from = Reader::asking(&self.cluster);
+        }
         // An identity that doesn't parse counts as none here; what to do about it is decided, not observed.
         let owner = Owner::of(&vcp).and_then(Result::ok);
         let mut seen = Seen {
@@ -297,40 +343,29 @@ impl Observer {
             return Ok(Some(seen));
         };
         if let (Provider::On, Some(membership)) = (self.cluster_api, &owner.cluster) {
-            seen.cluster = self
-                .cluster
-                .get(CLUSTER, Some(namespace), &membership.cluster)
-                .await?;
+            seen.cluster = self.cluster_of(namespace, &membership.cluster).await?;
         }
         if pause::of(&seen).is_some() {
             return Ok(Some(seen));
         }
-        self.look_at_claims(&mut seen, &owner).await?;
+        self.look_at_claims(&from, &mut seen, &owner).await?;
         if seen.standing != Standing::Ours {
             return Ok(Some(seen));
         }
         let syncer_secret = naming::tenant_kubeconfig(&owner.id);
-        seen.syncer_secret = self
-            .cluster
-            .get(SECRET, Some(&self.system), &syncer_secret)
-            .await?;
-        seen.route = self
-            .cluster
+        seen.syncer_secret = from.get(SECRET, Some(&self.system), &syncer_secret).await?;
+        seen.route = from
             .get(CONFIG_MAP, Some(&self.system), &route::name(&owner.id))
             .await?;
         let beside = provision::access_beside(&owner, &self.system);
-        seen.access_beside = self
-            .cluster
+        seen.access_beside = from
             .get(ROLE_BINDING, Some(&owner.namespace), beside.name())
             .await?;
         if seen.access_beside.is_some() {
             let secret = owner.kubeconfig_secret();
-            seen.user_secret = self
-                .cluster
-                .get(SECRET, Some(&owner.namespace), &secret)
-                .await?;
+            seen.user_secret = from.get(SECRET, Some(&owner.namespace), &secret).await?;
             for secret in cluster_keys::names(&owner) {
-                let found = self.cluster.get(SECRET, Some(&owner.namespace), &secret);
+                let found = from.get(SECRET, Some(&owner.namespace), &secret);
                 found
                     .await?
                     .into_iter()
@@ -341,13 +376,10 @@ impl Observer {
             }
             if let Some(external) = &seen.vcp.spec.external {
                 let secret = &external.kubeconfig_secret_ref.name;
-                seen.external_secret = self
-                    .cluster
-                    .get(SECRET, Some(&owner.namespace), secret)
-                    .await?;
+                seen.external_secret = from.get(SECRET, Some(&owner.namespace), secret).await?;
                 if external.way_out.is_some() || seen.route.is_some() {
                     for secret in way_out::secrets(&owner) {
-                        let found = self.cluster.get(SECRET, Some(&owner.namespace), &secret);
+                        let found = from.get(SECRET, Some(&owner.namespace), &secret);
                         seen.way_out.extend(found.await?);
                     }
                     seen.proxy = self.proxy().await?;
@@ -356,23 +388,61 @@ impl Observer {
         }
         if seen.vcp.metadata.deletion_timestamp.is_some() {
             let selector = format!("{}=true,{}={}", keys::MANAGED, keys::TENANT, owner.id);
-            seen.namespaces = self.cluster.list(NAMESPACE, None, &selector).await?;
+            seen.namespaces = from.list(NAMESPACE, None, &selector).await?;
             let inside = owner.control_plane_namespace();
             for kind in [POD, DEPLOYMENT, STATEFUL_SET] {
-                let objects = self.cluster.list(kind, Some(&inside), "").await?;
+                let objects = from.list(kind, Some(&inside), "").await?;
                 objects
                     .into_iter()
                     .for_each(|object| seen.objects.insert(object));
             }
         } else if seen.vcp.spec.external.is_none() && seen.vcp.spec.super_cluster.is_none() {
-            self.look_at_control_plane(&mut seen, &owner).await?;
+            self.look_at_control_plane(&from, &mut seen, &owner).await?;
         }
         Ok(Some(seen))
     }
 
-    async fn look_at_control_plane(&self, seen: &mut Seen, owner: &Owner) -> Result<(), Error> {
-        let class = &seen.vcp.spec.class_name;
-        match self.cluster.get(CONTROL_PLANE_CLASS, None, class).await? {
+    /// Lets go of what was answered about one.
+    pub(crate) fn forget(&self, whose: &Whose) {
+        self.answers.forget(whose);
+        self.inside.forget(whose);
+    }
+
+    /// The VirtualControlPlane: as it was read or written here last, if that is what is told of it.
+    async fn virtual_control_plane(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Object>, Error> {
+        let whose = (namespace.to_owned(), name.to_owned());
+        let version = self.heard.version_of(namespace, name);
+        let known = (self.answers).in_version(&whose, VIRTUAL_CONTROL_PLANE, version.as_deref());
+        if known.is_some() {
+            return Ok(known);
+        }
+        let read = (self.cluster).get(VIRTUAL_CONTROL_PLANE, Some(namespace), name);
+        let read = read.await?;
+        if let Some(read) = &read {
+            self.answers.learn(&whose, read);
+        }
+        Ok(read)
+    }
+
+    /// A Cluster of Cluster API.
+    async fn cluster_of(&self, namespace: &str, name: &str) -> Result<Option<Object>, Error> {
+        match self.heard.cluster(namespace, name) {
+            Some(cluster) => Ok(Some(cluster)),
+            None => Ok(self.cluster.get(CLUSTER, Some(namespace), name).await?),
+        }
+    }
+
+    async fn look_at_class(&self, seen: &mut Seen) -> Result<(), Error> {
+        let name = &seen.vcp.spec.class_name;
+        seen.class = self.heard.class(name);
+        if seen.class.is_some() {
+            return Ok(());
+        }
+        match self.cluster.get(CONTROL_PLANE_CLASS, None, name).await? {
             Some(class) => seen.class = Some(decode(&class)?),
             None => {
                 let classes = self.cluster.list(CONTROL_PLANE_CLASS, None, "").await?;
@@ -382,8 +452,25 @@ impl Observer {
                     .collect();
             }
         }
+        Ok(())
+    }
+
+    async fn groups(&self) -> Result<Vec<ControlPlaneGroup>, Error> {
+        if let Some(groups) = self.heard.groups() {
+            return Ok(groups);
+        }
         let groups = self.cluster.list(CONTROL_PLANE_GROUP, None, "").await?;
-        seen.groups = groups.iter().map(decode).collect::<Result<_, _>>()?;
+        groups.iter().map(decode).collect()
+    }
+
+    async fn look_at_control_plane(
+        &self,
+        from: &Reader,
+        seen: &mut Seen,
+        owner: &Owner,
+    ) -> Result<(), Error> {
+        self.look_at_class(seen).await?;
+        seen.groups = self.groups().await?;
         seen.proxy = self.proxy().await?;
         let host_given = seen
             .class
@@ -398,88 +485,24 @@ impl Observer {
 
         let name = owner.control_plane_namespace();
         let inside = Some(name.as_str());
-        seen.namespace = self.cluster.get(NAMESPACE, None, &name).await?;
+        seen.namespace = from.get(NAMESPACE, None, &name).await?;
         let is_ours = |namespace: &Object| namespace.label(keys::TENANT) == Some(owner.id.as_str());
         if !seen.namespace.as_ref().is_some_and(is_ours) {
             return Ok(());
         }
-        seen.access = self
-            .cluster
-            .get(ROLE_BINDING, inside, provision::ACCESS)
-            .await?;
+        seen.access = from.get(ROLE_BINDING, inside, provision::ACCESS).await?;
         if seen.access.is_none() {
             return Ok(());
         }
         for kind in INSIDE {
-            self.cluster
-                .list(kind, inside, "")
-                .await?
-                .into_iter()
-                .for_each(|object| seen.objects.insert(object));
+            seen.objects.extend(from.list(kind, inside, "").await?);
         }
         if let Some(access) = tenant::access(&seen.objects)? {
             let wanted = crate::decide::tenant_objects(seen);
             let limits = crate::decide::stored_limits(seen);
-            seen.tenant = self.look_at_tenant(&access, &wanted, &limits).await;
+            let looked = self.look_at_tenant(seen.whose(), &access, &wanted, &limits);
+            seen.tenant = looked.await;
             self.look_at_store(seen, owner, &limits).await?;
-        }
-        Ok(())
-    }
-
-    /// A tenant that doesn't answer is a fact, not an error.
-    async fn look_at_tenant(&self, access: &Access, wanted: &[Object], limits: &Limits) -> Tenant {
-        let look = async {
-            let tenant = Cluster::new(
-                kubeconfig::client(access)
-                    .await
-                    .map_err(|error| error.to_string())?,
-            );
-            let say = |error: cluster::Error| error.to_string();
-            tenant.ready().await.map_err(say)?;
-            let kube_system = tenant
-                .get(NAMESPACE, None, provision::coredns::NAMESPACE)
-                .await
-                .map_err(say)?;
-            let kube_system = kube_system.ok_or("its kube-system namespace isn't there yet")?;
-            let mut objects = Objects::default();
-            for want in wanted {
-                if let Some(have) = tenant
-                    .get(want.kind, want.namespace(), want.name())
-                    .await
-                    .map_err(say)?
-                {
-                    objects.insert(have);
-                }
-            }
-            Ok(Tenant::Answers {
-                kube_system_uid: kube_system.uid().to_owned(),
-                objects,
-                stored: count(&tenant, limits).await,
-            })
-        };
-        look.await.unwrap_or_else(Tenant::Silent)
-    }
-
-    /// An etcd that doesn't answer is a fact, not an error.
-    async fn look_at_store(
-        &self,
-        seen: &mut Seen,
-        owner: &Owner,
-        limits: &Limits,
-    ) -> Result<(), Error> {
-        let Tenant::Answers { stored, .. } = &seen.tenant else {
-            return Ok(());
-        };
-        let is_known_full = stored.as_ref().is_some_and(|used| !limits.has_room(used));
-        if !is_known_full && !self.stores.is_due(&owner.id, Instant::now()) {
-            return Ok(());
-        }
-        let inside = owner.control_plane_namespace();
-        let way = room::way(&seen.objects, &inside).map_err(tenant::Error::from)?;
-        if let Some(way) = way {
-            self.stores.note(&owner.id, Instant::now());
-            let looked = room::look(&way).await;
-            seen.store = Some(looked.map_err(|error| error.to_string()));
         }
         Ok(())
     }
@@ -494,16 +517,14 @@ impl Observer {
 
     /// The proxy; it is looked for anew until it is there.
     async fn proxy(&self) -> Result<Option<Proxy>, Error> {
-        let fresh = self
-            .proxy
-            .lock()
-            .clone()
-            .filter(|(read, _)| read.elapsed() < FRESH);
-        if let Some((_, proxy)) = fresh {
-            return Ok(Some(proxy));
+        let mut known = self.proxy.lock().await;
+        if let Some((read, proxy)) = &*known
+            && read.elapsed() < FRESH
+        {
+            return Ok(Some(proxy.clone()));
         }
         let proxy = proxy::look(&self.cluster, &self.system).await?;
-        *self.proxy.lock() = proxy.clone().map(|proxy| (Instant::now(), proxy));
+        *known = proxy.clone().map(|proxy| (Instant::now(), proxy));
         Ok(proxy)
     }
 
@@ -518,64 +539,27 @@ impl Observer {
         Ok(endpoint::node_address(&nodes, current))
     }
 
-    /// What matters of the nodes.
+    /// What matters of the nodes: addresses change rarely and the list may be long.
     pub(crate) async fn nodes(&self) -> Result<Vec<Object>, cluster::Error> {
-        let fresh = self
-            .nodes
-            .lock()
-            .clone()
-            .filter(|(read, _)| read.elapsed() < FRESH);
-        if let Some((_, nodes)) = fresh {
-            return Ok(nodes);
+        let mut known = self.nodes.lock().await;
+        if let Some((read, nodes)) = &*known
+            && read.elapsed() < FRESH
+        {
+            return Ok(nodes.clone());
         }
         let nodes = self.cluster.list(NODE, None, "").await?;
         let nodes: Vec<Object> = nodes.iter().map(endpoint::essence).collect();
         self.starts_at_once.learn(&nodes);
-        *self.nodes.lock() = Some((Instant::now(), nodes.clone()));
+        *known = Some((Instant::now(), nodes.clone()));
         Ok(nodes)
     }
 }
 
-/// What a tenant stores of what is limited; `None` when it can't be counted now, which is no fault of the tenant.
-async fn count(tenant: &Cluster, limits: &Limits) -> Option<Used> {
-    let counted = try_count(tenant, limits).await;
-    counted
-        .inspect_err(|error| tracing::debug!(%error, "what a tenant stores can't be counted"))
-        .ok()
-}
-
-async fn try_count(tenant: &Cluster, limits: &Limits) -> Result<Used, cluster::Error> {
-    let mut used = Used::new();
-    for name in limits.counted() {
-        let path = match name.split_once('.') {
-            None => format!("/api/v1/{name}"),
-            Some((plural, group)) => match version(tenant, group).await? {
-                Some(version) => format!("/apis/{version}/{plural}"),
-                // What isn't served isn't stored.
-                None => continue,
-            },
-        };
-        used.insert(name.to_owned(), tenant.count(&path).await?);
-    }
-    if limits.bytes().is_some() {
-        let metrics = tenant.text("/metrics", "text/plain").await?;
-        used.extend(stored::bytes_told(&metrics).map(|bytes| (stored::SIZE.to_owned(), bytes)));
-    }
-    Ok(used)
-}
-
-/// The version in which a tenant's API server prefers to serve a group, as `GROUP/VERSION`.
-async fn version(tenant: &Cluster, group: &str) -> Result<Option<String>, cluster::Error> {
-    let about = match tenant
-        .text(&format!("/apis/{group}"), "application/json")
-        .await
-    {
-        Err(error) if error.code() == Some(404) => return Ok(None),
-        other => other?,
-    };
-    let about: serde_json::Value = serde_json::from_str(&about).unwrap_or_default();
-    let version = about["preferredVersion"]["groupVersion"].as_str();
-    Ok(version.map(str::to_owned))
+/// Whether what was answered a moment ago is good enough: not for what is deleted, nor where another cluster or a person's
+/// kubeconfig is asked, of which no watch tells anything.
+fn may_remember(vcp: &VirtualControlPlane) -> bool {
+    let is_elsewhere = vcp.spec.external.is_some() || vcp.spec.super_cluster.is_some();
+    vcp.metadata.deletion_timestamp.is_none() && !is_elsewhere
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(object: &Object) -> Result<T, Error> {

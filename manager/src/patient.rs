@@ -4,9 +4,13 @@
 //! change of anything else would be seen up to half a minute late. So such a watch keeps its failures to itself, and
 //! begins to tell once the kind is there.
 
-use crate::news;
 use futures::{Stream, StreamExt};
-use kube::{Api, Client, api::DynamicObject, core::ApiResource, runtime::watcher};
+use kube::{
+    Api, Client,
+    api::DynamicObject,
+    core::ApiResource,
+    runtime::{WatchStreamExt, watcher},
+};
 use std::time::Duration;
 
 /// A watch that failed once rests so long.
@@ -14,12 +18,12 @@ const FIRST: Duration = Duration::from_secs(1);
 /// The longest rest: a kind that comes to be served is noticed after it at the latest.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// The objects of a kind, whenever one of them comes, goes, or changes in something else than its status.
-pub(crate) fn watch(
+/// All that happens to the objects of a kind. Of their status nothing is kept, nor who wrote what.
+pub(crate) fn events(
     client: &Client,
     kind: &ApiResource,
     config: watcher::Config,
-) -> impl Stream<Item = watcher::Result<DynamicObject>> + use<> {
+) -> impl Stream<Item = watcher::Result<watcher::Event<DynamicObject>>> + use<> {
     let events = watcher(Api::all_with(client.clone(), kind), config);
     let kind = kind.kind.clone();
     let mut fails = 0;
@@ -49,7 +53,12 @@ pub(crate) fn watch(
             event.ok().map(Ok)
         }
     });
-    news::beside_status(served)
+    served.modify(|object: &mut DynamicObject| {
+        object.metadata.managed_fields = None;
+        if let Some(fields) = object.data.as_object_mut() {
+            fields.remove("status");
+        }
+    })
 }
 
 /// How long a watch rests after so many failures, one after the other.
@@ -72,7 +81,8 @@ mod tests {
         let (service, mut server) = mock::pair::<Request<Body>, Response<Body>>();
         let client = Client::new(service, "default");
         let kind = crate::capi::clusters();
-        let mut objects = Box::pin(watch(&client, &kind, watcher::Config::default()));
+        let mut objects =
+            Box::pin(events(&client, &kind, watcher::Config::default()).touched_objects());
         let answers = tokio::spawn(async move {
             let (_, send) = server.next_request().await.unwrap();
             let mut absent = Response::new(Body::from(b"404 page not found\n".to_vec()));

@@ -90,7 +90,11 @@ pub(crate) async fn look(cluster: &Cluster, system: &str) -> Result<Option<Proxy
 }
 
 /// Makes the proxy's certificate and renews it, until the task is dropped.
-pub(crate) async fn keep(cluster: Cluster, system: String, tenants: Known) -> Result<(), Gone> {
+pub(crate) async fn keep(
+    cluster: Cluster,
+    system: String,
+    tenants: Known<VirtualControlPlane>,
+) -> Result<(), Gone> {
     // Before all tenants are known, hosts would be missing.
     let tenants = tenants.all().await?;
     let mut failing = false;

@@ -23,7 +23,7 @@ use std::time::Duration;
 const SETTLED: Duration = Duration::from_secs(60);
 /// Looked at again so often while something that no watch tells of is waited for.
 const WAITING: Duration = Duration::from_secs(1);
-/// The same when it has been waited for longer than [`PATIENCE`]: a pass costs some thirty requests.
+/// The same when it has been waited for longer than [`PATIENCE`]: a pass costs some twenty requests then.
 const STILL_WAITING: Duration = Duration::from_secs(10);
 /// How long a start may take.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(90);

@@ -2,6 +2,7 @@
 
 use crate::{
     act::{self, View},
+    answers::FRESH,
     decide::{Action, Deed, decide},
     metrics::Metrics,
     observe::{self, Observer, Seen},
@@ -54,6 +55,10 @@ pub(crate) async fn reconcile(
     let (namespace, name) = (vcp.namespace().unwrap_or_default(), vcp.name_any());
     let _timer = cx.metrics.time_pass();
     let outcome = pass(&namespace, &name, &cx).await;
+    if outcome.is_err() {
+        // What was gone by may be why.
+        cx.observer.forget(&(namespace, name));
+    }
     cx.metrics.count_pass(match &outcome {
         Ok(_) => "settled",
         Err(error) if error.is_conflict() => "conflict",
@@ -87,16 +92,14 @@ async fn pass(namespace: &str, name: &str, cx: &Context) -> Result<controller::A
             cx.metrics.forget(namespace, name);
             return Ok(controller::Action::await_change());
         };
-        let mut _claiming = None;
-        if seen.range.is_some() {
-            _claiming = Some(cx.slices.lock().await);
-            match observer.look(namespace, name).await? {
-                Some(again) => seen = again,
-                None => continue,
-            }
-        }
         seen.refused = refused.take();
         for _ in rounds.by_ref() {
+            seen.range = None;
+            let mut claiming = None;
+            if let (true, Some(owner)) = (Observer::wants_slice(&seen), &seen.owner) {
+                claiming = Some(cx.slices.lock().await);
+                seen.range = Some(observer.look_at_range(owner).await?);
+            }
             let mut decision = decide(&seen, &observer.system);
             // An API server may write a value another way than it was given; once per pass is enough.
             decision.actions.retain(|action| is_new(action, &mut done));
@@ -104,7 +107,9 @@ async fn pass(namespace: &str, name: &str, cx: &Context) -> Result<controller::A
                 return Ok(rest(cx, &mut seen, &decision.report).await?);
             }
             tracing::debug!(namespace, name, actions = decision.actions.len(), "acting");
-            match act::act(observer, &mut seen, decision.actions).await {
+            let acted = act::act(observer, &mut seen, decision.actions).await;
+            drop(claiming);
+            match acted {
                 Ok(View::Current) => {}
                 Ok(View::Stale) => {
                     refused = seen.refused.take();
@@ -148,6 +153,10 @@ async fn rest(
         }
     }
     cx.metrics.set_phase(&seen.object, report.phase);
+    let is_on_its_way = matches!(report.phase, Phase::Provisioning | Phase::Degraded);
+    if again > FRESH && !is_on_its_way {
+        cx.observer.forget(&seen.whose());
+    }
     Ok(controller::Action::requeue(again))
 }
 
@@ -195,3 +204,6 @@ fn is_new(action: &Action, done: &mut BTreeSet<String>) -> bool {
 fn digest(object: &crate::object::Object) -> &str {
     object.annotation(api::keys::APPLIED).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@
 //! that are gone.
 
 use crate::{known::Known, sleep::Visit};
-use api::keys;
+use api::{VirtualControlPlane, keys};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api,
@@ -83,7 +83,11 @@ impl Visits {
 }
 
 /// Removes marks of tenants that are gone, until the task is dropped.
-pub(crate) async fn tidy(visits: Arc<Visits>, tenants: Known, api: Api<ConfigMap>) {
+pub(crate) async fn tidy(
+    visits: Arc<Visits>,
+    tenants: Known<VirtualControlPlane>,
+    api: Api<ConfigMap>,
+) {
     // Before all tenants are known, each would be a stranger.
     let Ok(tenants) = tenants.all().await else {
         return;

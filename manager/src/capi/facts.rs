@@ -1,4 +1,4 @@
-//! Reading all that matters for one object of the provider; never from a cache.
+//! Reading all that matters for one object of the provider, before anything is done.
 
 use super::owner;
 use crate::{
@@ -73,6 +73,28 @@ impl Facts {
     }
 }
 
+impl Facts {
+    /// Takes up what was written; `false` when that is neither the object itself nor the VirtualControlPlane.
+    ///
+    /// # Errors
+    /// It has a form that this version doesn't know.
+    pub(super) fn learn(&mut self, written: Object) -> Result<bool, Error> {
+        if written.kind == VIRTUAL_CONTROL_PLANE {
+            self.tenant = Some(Tenant {
+                vcp: decode(&written, &written.body)?,
+                object: written,
+            });
+            return Ok(true);
+        }
+        if written.kind != self.object.kind {
+            return Ok(false);
+        }
+        self.metadata = decode(&written, &written.body["metadata"])?;
+        self.object = written;
+        Ok(true)
+    }
+}
+
 impl Tenant {
     /// A condition of it.
     pub(super) fn condition(&self, kind: &str) -> Option<&Condition> {
@@ -138,11 +160,7 @@ pub(super) async fn look(
     if let [owner] = &owners[..] {
         seen.cluster = cluster.get(CLUSTER, Some(namespace), owner).await?;
     }
-    let (field, other) = if kind == SUBLET_CONTROL_PLANE {
-        ("infrastructureRef", SUBLET_CLUSTER)
-    } else {
-        ("controlPlaneRef", SUBLET_CONTROL_PLANE)
-    };
+    let (field, other) = counterpart(kind);
     let referred = seen
         .cluster
         .as_ref()
@@ -168,7 +186,16 @@ pub(super) async fn look(
     Ok(Some(seen))
 }
 
-fn decode<T: DeserializeOwned>(object: &Object, part: &Value) -> Result<T, Error> {
+/// The field of a Cluster that names the other role's object, and the kind of that.
+pub(super) fn counterpart(kind: Kind) -> (&'static str, Kind) {
+    if kind == SUBLET_CONTROL_PLANE {
+        ("infrastructureRef", SUBLET_CLUSTER)
+    } else {
+        ("controlPlaneRef", SUBLET_CONTROL_PLANE)
+    }
+}
+
+pub(super) fn decode<T: DeserializeOwned>(object: &Object, part: &Value) -> Result<T, Error> {
     T::deserialize(part).map_err(|source| Error::Decode {
         what: format!("{object:?}"),
         source,

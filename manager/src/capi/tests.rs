@@ -3,7 +3,7 @@ use crate::{
     capi::{facts::Tenant, report::Fact},
     object::{CLUSTER, VIRTUAL_CONTROL_PLANE},
 };
-use api::keys;
+use api::{VirtualControlPlane, keys};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use kube::client::Body;
@@ -772,11 +772,14 @@ fn a_watch_filter_leaves_the_objects_of_other_providers_out() {
 #[tokio::test]
 async fn what_the_api_server_refuses_is_told() {
     let (service, mut server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
-    let cluster = Arc::new(Cluster::new(Client::new(service, "default")));
+    let cx = Arc::new(Context {
+        cluster: Cluster::new(Client::new(service, "default")),
+        told: Arc::new(Told::begin(crate::heard::begin().0).0),
+    });
     let seen = with_tenant(running());
     let mut own = SubletControlPlane::new("blue-x7k2p", Default::default());
     own.metadata.namespace = Some("ns".into());
-    let pass = tokio::spawn(reconcile(Arc::new(own), cluster));
+    let pass = tokio::spawn(reconcile(Arc::new(own), cx));
     let mut changed = seen.object.body.clone();
     changed["spec"]["etcd"] = json!({"replicas": 3});
     let refusal = json!({

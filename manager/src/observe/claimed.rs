@@ -2,18 +2,25 @@
 
 use super::{Error, Observer, Seen};
 use crate::{
+    answers::Reader,
     claims::{self, Range, Standing},
     control_plane::{Owner, given_slice},
     object::{CONFIG_MAP, IP_ADDRESS, NAMESPACE, Object, SERVICE_CIDR, VIRTUAL_CONTROL_PLANE},
+    pause,
 };
 use api::keys;
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
 impl Observer {
-    pub(super) async fn look_at_claims(&self, seen: &mut Seen, owner: &Owner) -> Result<(), Error> {
+    pub(super) async fn look_at_claims(
+        &self,
+        from: &Reader,
+        seen: &mut Seen,
+        owner: &Owner,
+    ) -> Result<(), Error> {
         let system = Some(self.system.as_str());
         let name = claims::identity_claim_name(&owner.id);
-        seen.claim = self.cluster.get(CONFIG_MAP, system, &name).await?;
+        seen.claim = from.get(CONFIG_MAP, system, &name).await?;
         let holder_lives = match &seen.claim {
             Some(claim) if claims::holder_uid(claim) == owner.uid => true,
             Some(claim) => {
@@ -37,24 +44,29 @@ impl Observer {
             keys::TENANT,
             owner.id
         );
-        seen.slice_claims = self.cluster.list(CONFIG_MAP, system, &selector).await?;
+        seen.slice_claims = from.list(CONFIG_MAP, system, &selector).await?;
+        Ok(())
+    }
+
+    /// Whether a slice is to be claimed, and what is free must be known for it.
+    pub(crate) fn wants_slice(seen: &Seen) -> bool {
         let given = given_slice(&seen.vcp).ok().flatten();
-        let held = seen
-            .slice_claims
-            .iter()
-            .filter_map(claims::claimed_slice)
-            .next();
+        let held = seen.slice_claims.iter().find_map(claims::claimed_slice);
         // An external tenant has a slice only if it is given one; that of a twin is another super cluster's.
         let wanted = seen.vcp.spec.super_cluster.is_none()
             && (given.is_some() || seen.vcp.spec.external.is_none());
         let settled = held.is_some() && (given.is_none() || given == held);
-        if wanted && !settled && seen.vcp.metadata.deletion_timestamp.is_none() {
-            seen.range = Some(self.look_at_range(owner).await?);
-        }
-        Ok(())
+        let is_looked_after = pause::of(seen).is_none() && seen.standing == Standing::Ours;
+        let may = seen.class.is_some() || seen.vcp.spec.external.is_some();
+        let stays = seen.vcp.metadata.deletion_timestamp.is_none();
+        wanted && !settled && is_looked_after && may && stays
     }
 
-    async fn look_at_range(&self, owner: &Owner) -> Result<Result<Range, String>, Error> {
+    /// What is free; to be asked by one at a time.
+    pub(crate) async fn look_at_range(
+        &self,
+        owner: &Owner,
+    ) -> Result<Result<Range, String>, Error> {
         let range = match self.service_range {
             Some(range) => range,
             None => {
