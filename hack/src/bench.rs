@@ -55,13 +55,16 @@ fn help(arguments: &[OsString]) -> Option<&'static str> {
     let asked = arguments
         .iter()
         .any(|word| word == "--help" || word == "-h");
-    let first = arguments.first().filter(|_| asked)?;
+    help_of(arguments.first().filter(|_| asked)?.to_str()?)
+}
+
+/// The help of the program that the first argument names.
+pub(crate) fn help_of(first: &str) -> Option<&'static str> {
     let named = HELP.iter().find(|(name, _)| first == *name);
-    let (_, text) = match named {
-        None if first == DNS => return None,
-        named => named.unwrap_or(&HELP[0]),
-    };
-    Some(text)
+    match named {
+        None if first == DNS => None,
+        named => named.or(HELP.first()).map(|(_, text)| *text),
+    }
 }
 
 /// Draws chart and table in docs/bench anew. No speed is asked for, so whatever build there is does it.
