@@ -14,8 +14,10 @@ mod explain;
 mod install;
 mod kubeconfig;
 mod list;
+mod pause;
 mod sleep;
 mod uninstall;
+mod upgrade;
 mod version;
 mod whose;
 
@@ -49,6 +51,12 @@ pub(crate) enum Command {
     Kubeconfig(kubeconfig::Args),
     /// Run a command, or a shell, against a tenant
     Connect(connect::Args),
+    /// Give a tenant another Kubernetes version
+    Upgrade(upgrade::Args),
+    /// Change nothing for a tenant for a while; its API and its pods go on running
+    Pause(pause::Pause),
+    /// End a pause
+    Resume(pause::Resume),
     /// Let a tenant's control plane sleep; what the tenant runs goes on
     Sleep(sleep::ToSleep),
     /// Wake a tenant's control plane
@@ -102,6 +110,9 @@ async fn on_cluster(global: &Global, program: Program, command: Command) -> Resu
                 .await
                 .map_err(|e| clear(e, &cluster));
         }
+        Command::Upgrade(args) => upgrade::run(&args, &cluster).await,
+        Command::Pause(args) => pause::pause(&args, &cluster).await,
+        Command::Resume(args) => pause::resume(&args, &cluster).await,
         Command::Sleep(args) => sleep::sleep(&args, &cluster).await,
         Command::Wake(args) => sleep::wake(&args, &cluster).await,
         Command::Events(args) => events::run(&args, &cluster).await,

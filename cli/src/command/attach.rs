@@ -3,8 +3,14 @@
 mod range;
 
 use crate::{
-    age, cluster::Cluster, condition, error, kubeconfig::Access, name, output, progress::Progress,
-    tenant, watch,
+    age,
+    cluster::Cluster,
+    condition, error,
+    kubeconfig::Access,
+    name, output,
+    progress::Progress,
+    tenant,
+    watch::{self, Limit},
 };
 use anyhow::{Context, Result};
 use api::{
@@ -75,11 +81,20 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         }
         None => make(args, cluster, args.service_cidr.or(range)).await?,
     };
-    hand_over(cluster, &vcp, &access).await?;
+    let handed_over = hand_over(cluster, &vcp, &access).await;
+    handed_over.map_err(|err| {
+        let why = error::clear(err, &cluster.url, cluster.program);
+        error::fail(format!(
+            "{why}; the tenant is there and its kubeconfig isn't handed over: run the same command again once that is \
+             mended, or remove it with `{}`",
+            cluster.hint(&format!("delete {}", args.name))
+        ))
+    })?;
     if args.way_out.is_some() {
-        eprintln!(
+        tell!(
             "the manager puts what its API server must be started with into Secret {}/{}-way-out (docs/access.md)",
-            cluster.namespace, args.name
+            cluster.namespace,
+            args.name
         );
     }
     if args.no_wait {
@@ -130,9 +145,7 @@ async fn make(args: &Args, cluster: &Cluster, range: Option<Slice>) -> Result<Vi
         Some(range) => range::check(cluster, range).await?.map(|()| range),
     };
     if let Err(why) = &served {
-        eprintln!(
-            "ClusterIP Services won't be synced (ServiceRangeNotServed), all else will: {why}"
-        );
+        tell!("ClusterIP Services won't be synced (ServiceRangeNotServed), all else will: {why}");
     }
     let spec = VirtualControlPlaneSpec {
         identity: Some(TenantId::from_bits(rand::random()).as_str().to_owned()),
@@ -268,7 +281,20 @@ where
 
 async fn wait(args: &Args, cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<()> {
     let mut progress = Progress::start("waiting for the syncer");
-    let follow = watch::follow(cluster, vcp, &mut progress, |now, progress| {
+    let left = |_: &str| {
+        format!(
+            "the tenant stays and the syncer takes it up by itself, if it runs and reaches the tenant's API server; look \
+             with `{}`, remove it with `{}`",
+            cluster.hint(&format!("describe {}", args.name)),
+            cluster.hint(&format!("delete {}", args.name))
+        )
+    };
+    let limit = Limit {
+        time: args.timeout,
+        late: "isn't synced",
+        left: &left,
+    };
+    let synced = watch::until(cluster, vcp, &mut progress, limit, |now, progress| {
         let synced = condition::find(&now, "Synced");
         match synced {
             Some(condition) if condition.status == "True" => Ok(Some(())),
@@ -282,17 +308,9 @@ async fn wait(args: &Args, cluster: &Cluster, vcp: &VirtualControlPlane) -> Resu
             None => Ok(None),
         }
     });
-    match tokio::time::timeout(args.timeout, follow).await {
-        Ok(ended) => {
-            ended?;
-            output::print_line(&format!("{} is attached and synced", args.name))
-        }
-        Err(_) => Err(error::fail(format!(
-            "the syncer doesn't watch it after {}: see `{}`; does the syncer run, and does it reach the tenant's API server?",
-            age::elapsed(args.timeout),
-            cluster.hint(&format!("describe {}", args.name))
-        ))),
-    }
+    synced.await?;
+    drop(progress);
+    output::print_line(&format!("{} is attached and synced", args.name))
 }
 
 fn secret_name(tenant: &str) -> String {
