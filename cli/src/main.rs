@@ -43,6 +43,9 @@ mod progress;
 mod style;
 mod table;
 
+#[cfg(test)]
+mod pages;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
