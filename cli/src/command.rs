@@ -16,6 +16,7 @@ mod kubeconfig;
 mod list;
 mod pause;
 mod sleep;
+mod top;
 mod uninstall;
 mod upgrade;
 mod version;
@@ -61,6 +62,8 @@ pub(crate) enum Command {
     Sleep(sleep::ToSleep),
     /// Wake a tenant's control plane
     Wake(sleep::Wake),
+    /// Show what tenants use of CPU and memory
+    Top(top::Args),
     /// Show what happened to a tenant
     Events(events::Args),
     /// Say which tenant object a super-cluster object belongs to
@@ -115,6 +118,7 @@ async fn on_cluster(global: &Global, program: Program, command: Command) -> Resu
         Command::Resume(args) => pause::resume(&args, &cluster).await,
         Command::Sleep(args) => sleep::sleep(&args, &cluster).await,
         Command::Wake(args) => sleep::wake(&args, &cluster).await,
+        Command::Top(args) => top::run(&args, &cluster).await,
         Command::Events(args) => events::run(&args, &cluster).await,
         Command::Whose(args) => whose::run(&args, &cluster).await,
         Command::Explain(args) => explain::run(&args, &cluster).await,

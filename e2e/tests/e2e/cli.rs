@@ -8,6 +8,7 @@ use e2e::{
     read::{text, uid},
     space::{run, within},
     tenant::{A, B, NAMESPACE_OF_TESTS, Tenant},
+    wait::{PODS, eventually},
 };
 use serde_json::{Value, json};
 
@@ -57,7 +58,15 @@ fn tenants_are_listed_and_described() {
             .run(&format!("describe {} -n {N}", a.name))
             .await?
             .says(&[&a.name, a.id.as_str(), "Ready", "Synced"])?;
-        Ok(())
+        // What a control plane uses is measured every quarter of a minute.
+        eventually(PODS, "sublet top tells what a tenant uses", async || {
+            let line = format!("top {} -n {N} -o json", a.name);
+            let top: Value = serde_json::from_str(&sublet.run(&line).await?.ok()?)?;
+            let pods = &top["tenants"][0]["controlPlane"]["pods"];
+            ensure!(pods.as_u64().is_some_and(|pods| pods > 2), "{top}");
+            Ok(())
+        })
+        .await
     });
 }
 
