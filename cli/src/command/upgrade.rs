@@ -154,15 +154,18 @@ fn stage(vcp: &VirtualControlPlane, wanted: &str) -> Stage {
         return Stage::Refused(error::one_line(&refused.message));
     }
     let status = vcp.status.as_ref();
+    // `1.36` is what runs already, and what is on its way.
+    let servers = status.and_then(|status| status.api_servers.as_ref());
+    let is_rolled_out = servers.is_none_or(|servers| servers.rolled_out);
     let runs = status.and_then(|status| status.version.as_deref());
+    let runs = runs.map(|runs| runs.trim_start_matches('v'));
+    let runs = runs.filter(|runs| is_rolled_out && check::offers(runs, wanted));
     match (condition::state(vcp), runs) {
         (State::Stuck(text), _) => Stage::Stuck(text),
         (State::Asleep(_), _) => Stage::Asleep,
         (State::Waiting(text), _) => Stage::Under(condition::brief(&text)),
-        (State::Working, Some(runs)) if check::offers(runs.trim_start_matches('v'), wanted) => {
-            Stage::Runs(runs.trim_start_matches('v').to_owned())
-        }
-        (State::Working, _) => Stage::Under(under_way(vcp)),
+        (State::Working, Some(runs)) => Stage::Runs(runs.to_owned()),
+        (State::Working, None) => Stage::Under(under_way(vcp)),
     }
 }
 
@@ -198,7 +201,7 @@ mod tests {
             "status": {
                 "phase": if status == "True" { "Ready" } else { "Failed" }, "observedGeneration": seen, "version": version,
                 "apiServers": {"replicas": 2, "readyReplicas": 2, "availableReplicas": 2, "upToDateReplicas": 1,
-                    "rolledOut": false, "versions": [{"version": "1.36.3", "replicas": 1}, {"version": "1.37.0", "replicas": 1}]},
+                    "rolledOut": version == "1.37.0", "versions": [{"version": "1.36.3", "replicas": 1}, {"version": "1.37.0", "replicas": 1}]},
                 "conditions": [condition("Ready", status, reason), condition("Synced", "True", "Synced"),
                     condition("DNSReady", "True", "Answers")],
             },
@@ -222,6 +225,9 @@ mod tests {
             told(&vcp(4, "Ready", "True", "1.37.0")),
             Stage::Runs("1.37.0".into())
         );
+        // The class has another 1.36 by now.
+        let patched = stage(&vcp(4, "Ready", "True", "1.36.3"), "1.36");
+        assert_eq!(patched, under("API servers: 1 of 1.36.3, 1 of 1.37.0"));
     }
 
     #[test]
