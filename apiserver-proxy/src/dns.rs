@@ -35,7 +35,7 @@ use crate::{
     accept::Unknown,
     index::{Index, Tenant},
     limit::Slot,
-    metrics::{Metrics, NOBODY, Plane},
+    metrics::{Metrics, Plane},
     watch::Listed,
 };
 use answer::{Answer, Verdict};
@@ -169,7 +169,7 @@ impl Server {
             return;
         };
         let Some(tenant) = self.await_tenant(client.ip()).await else {
-            return self.metrics.count(NOBODY, Plane::Dns, "unknown_address");
+            return self.metrics.turned_away(Plane::Dns, "unknown_address");
         };
         drop(unknown);
         let id = tenant.id.as_str();
@@ -208,7 +208,7 @@ impl Server {
                 self.finish(&tenant, step).await
             }
             None => {
-                self.metrics.count(NOBODY, Plane::Dns, "unknown_address");
+                self.metrics.turned_away(Plane::Dns, "unknown_address");
                 let request = Request::read(bytes, Transport::Udp).ok()?;
                 Some(request.fail(ResponseCode::Refused))
             }

@@ -10,7 +10,7 @@ use crate::{
     index::{Index, Tenant},
     kubelet::Kubelet,
     limit::Slot,
-    metrics::{Metrics, NOBODY, Plane},
+    metrics::{Metrics, Plane},
     metrics_api::MetricsApi,
     moved::Moved,
     node_certificate::Signer,
@@ -68,18 +68,19 @@ impl Egress {
     pub(crate) async fn serve(self: Arc<Self>, stream: TcpStream, unknown: Unknown) {
         let tls = match unknown.wait(START_LIMIT, self.tls.accept(stream)).await {
             Ok(Ok(tls)) => tls,
-            Ok(Err(_)) => return self.metrics.count(NOBODY, Plane::Out, "no_identity"),
-            Err(late) => return self.metrics.count(NOBODY, Plane::Out, late.word()),
+            Ok(Err(_)) => return self.metrics.turned_away(Plane::Out, "no_identity"),
+            Err(late) => return self.metrics.turned_away(Plane::Out, late.word()),
         };
         let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
         let Ok(tenant) = self.gate.identify(chain, UnixTime::now()) else {
-            return self.metrics.count(NOBODY, Plane::Out, "no_identity");
+            return self.metrics.turned_away(Plane::Out, "no_identity");
         };
         let Ok(slot) = tenant.limits.out.take() else {
             return self
                 .metrics
                 .count(tenant.id.as_str(), Plane::Out, "limited");
         };
+        let metrics = self.metrics.clone();
         let session = Arc::new(Session {
             egress: self,
             tenant: tenant.clone(),
@@ -98,8 +99,10 @@ impl Egress {
             .with_upgrades();
         tokio::select! {
             () = tenant.gone.cancelled() => {}
-            // Its end is of no interest: the caller sees it.
-            _ = connection => {}
+            // Any other end is of no interest: the caller sees it.
+            ended = connection => if ended.is_err_and(|error| error.is_parse()) {
+                metrics.malformed(&tenant, Plane::Out);
+            },
         }
     }
 }
@@ -135,7 +138,7 @@ impl Session {
         });
         let (Some((host, port)), true) = (place, is_plain && request.method() == Method::CONNECT)
         else {
-            egress.metrics.count(id, Plane::Out, "malformed");
+            egress.metrics.malformed(tenant, Plane::Out);
             return status(StatusCode::METHOD_NOT_ALLOWED);
         };
         let verdict = destination::decide(tenant, host, port, &*egress.index);

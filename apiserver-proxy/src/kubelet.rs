@@ -8,7 +8,7 @@ use crate::{
     forward::{self, Answer, Upstream},
     identity::Gate,
     index::{Index, Tenant},
-    metrics::{Metrics, NOBODY, Plane},
+    metrics::{Metrics, Plane},
     node_figures::{self, Counters},
     node_pods,
     route::{self, Question, Verb, Whole},
@@ -69,14 +69,15 @@ impl Kubelet {
         node: String,
     ) {
         let Ok(Ok(tls)) = timeout(START_LIMIT, tls.accept(tunnel)).await else {
-            return self.metrics.count(NOBODY, Plane::Kubelet, "no_identity");
+            return self.metrics.turned_away(Plane::Kubelet, "no_identity");
         };
         let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
         let inner = self.gate.identify(chain, UnixTime::now());
         if !inner.is_ok_and(|inner| inner.id == tenant.id) {
-            return self.metrics.count(NOBODY, Plane::Kubelet, "no_identity");
+            return self.metrics.turned_away(Plane::Kubelet, "no_identity");
         }
         let _open = self.metrics.open(tenant.id.as_str(), Plane::Kubelet);
+        let (metrics, caller) = (self.metrics.clone(), tenant.clone());
         let service = service_fn(move |request| {
             let (kubelet, tenant, node) = (self.clone(), tenant.clone(), node.clone());
             async move { Ok::<_, Infallible>(kubelet.answer(tenant, node, request).await) }
@@ -87,8 +88,10 @@ impl Kubelet {
             .max_buf_size(HEAD_MAX)
             .serve_connection(TokioIo::new(tls), service)
             .with_upgrades();
-        // Its end is of no interest: the caller sees it.
-        drop(connection.await);
+        // Any other end is of no interest: the caller sees it.
+        if connection.await.is_err_and(|error| error.is_parse()) {
+            metrics.malformed(&caller, Plane::Kubelet);
+        }
     }
 
     async fn answer(

@@ -1,6 +1,12 @@
 //! What the proxy counts, and what it shows to probes.
 
-use crate::{index::Index, node_certificate::Signer, serving::Serving, watch::Listed};
+use crate::{
+    index::{Index, Tenant},
+    limit::Noise,
+    node_certificate::Signer,
+    serving::Serving,
+    watch::Listed,
+};
 use parking_lot::Mutex;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -8,7 +14,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{
         Arc,
@@ -85,6 +91,8 @@ pub(crate) struct Metrics {
     start: Family<ByVerb, Histogram, fn() -> Histogram>,
     /// Which series there are, so that a tenant's can be removed.
     series: Mutex<HashSet<ByOutcome>>,
+    /// On log lines about callers that are no tenant's, by what they did.
+    strangers: Mutex<HashMap<(Plane, &'static str), Noise>>,
 }
 
 /// Counts as open until it is dropped.
@@ -110,6 +118,7 @@ impl Metrics {
             bytes: Family::default(),
             start: Family::new_with_constructor(seconds as fn() -> Histogram),
             series: Mutex::default(),
+            strangers: Mutex::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -147,6 +156,31 @@ impl Metrics {
         };
         self.requests.get_or_create(&labels).inc();
         self.series.lock().insert(labels);
+    }
+
+    /// A caller that is no tenant's was let go: counted, and told of in the log at most twice a minute.
+    pub(crate) fn turned_away(&self, plane: Plane, why: &'static str) {
+        self.count(NOBODY, plane, why);
+        // Balancers that look whether the port is open say nothing.
+        let is_probe = why == "closed";
+        let may_speak = || {
+            let mut strangers = self.strangers.lock();
+            strangers.entry((plane, why)).or_default().may_speak()
+        };
+        if !is_probe && may_speak() {
+            let plane = plane.word();
+            tracing::warn!(plane, why, "let go of a caller that is no tenant's");
+        }
+    }
+
+    /// A tenant's API server sent what is no request that is taken here: counted, and told of in the same way.
+    pub(crate) fn malformed(&self, tenant: &Tenant, plane: Plane) {
+        let id = tenant.id.as_str();
+        self.count(id, plane, "malformed");
+        if tenant.limits.noise.may_speak() {
+            let plane = plane.word();
+            tracing::warn!(tenant = id, plane, "refused what is no request");
+        }
     }
 
     /// A connection or stream is open as long as the answer lives.

@@ -7,7 +7,7 @@
 use crate::{
     forward::{self, Answer},
     index::Tenant,
-    metrics::{Metrics, NOBODY, Plane},
+    metrics::{Metrics, Plane},
     selector::Selector,
     usage::{Error, NodeTime, PodUsage, Sum, Usage},
 };
@@ -54,9 +54,10 @@ impl MetricsApi {
     /// Serves a caller that the way out knows as `tenant`.
     pub(crate) async fn serve(self: Arc<Self>, tunnel: TokioIo<Upgraded>, tenant: Arc<Tenant>) {
         let Ok(Ok(tls)) = timeout(START_LIMIT, self.tls.accept(tunnel)).await else {
-            return self.metrics.count(NOBODY, Plane::Figures, "no_handshake");
+            return self.metrics.turned_away(Plane::Figures, "no_handshake");
         };
         let _open = self.metrics.open(tenant.id.as_str(), Plane::Figures);
+        let (metrics, caller) = (self.metrics.clone(), tenant.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let (api, tenant) = (self.clone(), tenant.clone());
             let asked = asked(&request);
@@ -67,8 +68,10 @@ impl MetricsApi {
             .header_read_timeout(IDLE_LIMIT)
             .max_buf_size(HEAD_MAX)
             .serve_connection(TokioIo::new(tls), service);
-        // Its end is of no interest: the caller sees it.
-        drop(connection.await);
+        // Any other end is of no interest: the caller sees it.
+        if connection.await.is_err_and(|error| error.is_parse()) {
+            metrics.malformed(&caller, Plane::Figures);
+        }
     }
 
     async fn answer(&self, tenant: &Tenant, asked: Result<Question, Refusal>) -> Response<Answer> {

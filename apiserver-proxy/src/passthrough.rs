@@ -6,7 +6,7 @@
 use crate::{
     accept::{self, Late, Unknown},
     index::{Index, Tenant},
-    metrics::{Metrics, NOBODY, Plane},
+    metrics::{Metrics, Plane},
     moved::Moved,
     proxy_header::{self, NoHeader},
     sni::{ACCESS_DENIED, Hello, UNRECOGNIZED_NAME},
@@ -64,10 +64,10 @@ impl Door {
         let said = unknown.wait(HELLO_LIMIT, saying).await;
         let said = match said.map_err(Late::word).and_then(|said| said) {
             Ok(said) => said,
-            Err(why) => return self.metrics.count(NOBODY, Plane::Door, why),
+            Err(why) => return self.metrics.turned_away(Plane::Door, why),
         };
         let Some(mut tenant) = self.index.tenant_by_server_name(&said.name) else {
-            self.metrics.count(NOBODY, Plane::Door, "unknown_name");
+            self.metrics.turned_away(Plane::Door, "unknown_name");
             let _ = client.write_all(&UNRECOGNIZED_NAME).await;
             return;
         };

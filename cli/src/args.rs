@@ -43,6 +43,59 @@ pub(crate) struct Global {
         help_heading = "Cluster"
     )]
     pub(crate) namespace: Option<String>,
+    /// Cluster of the kubeconfig, instead of the context's
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Cluster")]
+    pub(crate) cluster: Option<String>,
+    /// User of the kubeconfig, instead of the context's
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Cluster")]
+    pub(crate) user: Option<String>,
+    /// Act as this user, or as the account system:serviceaccount:NAMESPACE:NAME
+    #[arg(
+        long = "as",
+        global = true,
+        value_name = "USER",
+        help_heading = "Cluster"
+    )]
+    pub(crate) as_user: Option<String>,
+    /// Act as a member of this group; may be given again
+    #[arg(
+        long,
+        global = true,
+        value_name = "GROUP",
+        help_heading = "Cluster",
+        requires = "as_user"
+    )]
+    pub(crate) as_group: Vec<String>,
+}
+
+impl Global {
+    /// The flags that lead to the same API server as the same user, as they are typed.
+    pub(crate) fn of_cluster(&self) -> String {
+        let Self {
+            kubeconfig,
+            context,
+            // Stands elsewhere in a command line, and not always.
+            namespace: _,
+            cluster,
+            user,
+            as_user,
+            as_group,
+        } = self;
+        let file = kubeconfig.as_ref().map(|file| file.display().to_string());
+        let flags = [
+            ("kubeconfig", file.as_ref()),
+            ("context", context.as_ref()),
+            ("cluster", cluster.as_ref()),
+            ("user", user.as_ref()),
+            ("as", as_user.as_ref()),
+        ];
+        let groups = as_group.iter().map(|group| ("as-group", Some(group)));
+        flags
+            .into_iter()
+            .chain(groups)
+            .filter_map(|(flag, value)| Some(format!(" --{flag} {}", value?)))
+            .collect()
+    }
 }
 
 /// How the program was called; hints and usage lines repeat it.
@@ -81,15 +134,15 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> (Args, Program)
     let argv: Vec<OsString> = argv.into_iter().collect();
     let program = Program::of(argv.first());
     let parsed = command(program)
-        .try_get_matches_from(argv)
+        .try_get_matches_from(&argv)
         .and_then(|matches| Args::from_arg_matches(&matches));
     match parsed {
         Ok(args) => (args, program),
         Err(err) if err.use_stderr() && err.kind() != HELP => {
-            eprintln!(
+            tell!(
                 "{} {}",
                 crate::style::stderr().red("error:"),
-                one_line(&err, program)
+                one_line(&err, program, &argv)
             );
             std::process::exit(i32::from(crate::error::USAGE));
         }
@@ -101,7 +154,7 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> (Args, Program)
 const HELP: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
 
 /// What is wrong with the arguments, what was meant perhaps, and whose help says more.
-fn one_line(err: &clap::Error, program: Program) -> String {
+fn one_line(err: &clap::Error, program: Program, argv: &[OsString]) -> String {
     let text = err.render().to_string();
     let paragraphs: Vec<String> = text.split("\n\n").map(crate::error::one_line).collect();
     let wrong = paragraphs.first().map_or("", String::as_str);
@@ -111,16 +164,42 @@ fn one_line(err: &clap::Error, program: Program) -> String {
         .iter()
         .filter_map(|text| text.strip_prefix("tip: "))
         .find(|tip| tip.contains("similar"));
-    let usage = paragraphs
-        .iter()
-        .find_map(|text| text.strip_prefix("Usage: "))
-        .unwrap_or(program.as_str());
-    let command: Vec<&str> = usage
-        .split(' ')
-        .take_while(|word| word.starts_with(|c: char| c.is_ascii_alphabetic()))
-        .collect();
     let tip = tip.map(|tip| format!(" ({tip})")).unwrap_or_default();
-    format!("{wrong}{tip}; see `{} --help`", command.join(" "))
+    format!("{wrong}{tip}; see `{} --help`", called(program, argv))
+}
+
+/// The command that was called, without its flags and arguments.
+fn called(program: Program, argv: &[OsString]) -> String {
+    let whole = command(program);
+    let (mut current, mut path) = (&whole, program.as_str().to_owned());
+    let mut words = argv.iter().skip(1).filter_map(|word| word.to_str());
+    while let Some(word) = words.next() {
+        if word.starts_with('-') {
+            if takes_next(word, [&whole, current]) {
+                words.next();
+            }
+        } else if let Some(found) = current.find_subcommand(word) {
+            path = format!("{path} {}", found.get_name());
+            current = found;
+        } else {
+            break;
+        }
+    }
+    path
+}
+
+/// Whether the word after a flag is its value.
+fn takes_next(flag: &str, commands: [&clap::Command; 2]) -> bool {
+    let mut flags = commands.into_iter().flat_map(clap::Command::get_arguments);
+    flags.any(|known| {
+        let is_it = match flag.strip_prefix("--") {
+            Some(long) => known.get_long() == Some(long),
+            None => known
+                .get_short()
+                .is_some_and(|short| flag == format!("-{short}")),
+        };
+        is_it && known.get_action().takes_values()
+    })
 }
 
 /// The clap command under the name that the program was called by.
@@ -282,28 +361,35 @@ mod tests {
             "whose pod",
             "create a --timeout soon",
             "class describe",
+            "-n list create a --replicas 5",
+            "list a -l x=y",
+            "list --as-group x",
         ];
         let told: String = lines
             .iter()
             .map(|line| {
                 let argv = std::iter::once("sublet").chain(line.split(' '));
+                let argv: Vec<OsString> = argv.map(OsString::from).collect();
                 let err = command(Program::Sublet)
-                    .try_get_matches_from(argv)
+                    .try_get_matches_from(&argv)
                     .unwrap_err();
-                format!("{}\n", one_line(&err, Program::Sublet))
+                format!("{}\n", one_line(&err, Program::Sublet, &argv))
             })
             .collect();
         expect![[r#"
             unexpected argument '--nonsense' found; see `sublet list --help`
             unexpected argument '--outptu' found (a similar argument exists: '--output'); see `sublet list --help`
             the following required arguments were not provided: <NAME>; see `sublet create --help`
-            invalid value '5' for '--replicas <1..3>': 5 is not in 1..=3; see `sublet --help`
+            invalid value '5' for '--replicas <1..3>': 5 is not in 1..=3; see `sublet create --help`
             the argument '--output <FILE>' cannot be used with '--merge'; see `sublet kubeconfig --help`
-            invalid value 'xml' for '--output <OUTPUT>' [possible values: table, wide, json, yaml, name] (a similar value exists: 'yaml'); see `sublet --help`
+            invalid value 'xml' for '--output <OUTPUT>' [possible values: table, wide, json, yaml, name] (a similar value exists: 'yaml'); see `sublet list --help`
             unrecognized subcommand 'destroy'; see `sublet --help`
-            invalid value 'pod' for '<KIND/NAMESPACE/NAME>': "pod" names no object: write KIND/NAMESPACE/NAME, such as pod/default/web, or KIND/NAME, such as node/n1; see `sublet --help`
-            invalid value 'soon' for '--timeout <DURATION>': "soon" is no duration: write 90s, 2m or 1h30m; see `sublet --help`
+            invalid value 'pod' for '<KIND/NAMESPACE/NAME>': "pod" names no object: write KIND/NAMESPACE/NAME, such as pod/default/web, or KIND/NAME, such as node/n1; see `sublet whose --help`
+            invalid value 'soon' for '--timeout <DURATION>': "soon" is no duration: write 90s, 2m or 1h30m; see `sublet create --help`
             the following required arguments were not provided: <NAME>; see `sublet class describe --help`
+            invalid value '5' for '--replicas <1..3>': 5 is not in 1..=3; see `sublet create --help`
+            the argument '[NAME]...' cannot be used with '--selector <SELECTOR>'; see `sublet list --help`
+            the following required arguments were not provided: --as <USER>; see `sublet list --help`
         "#]].assert_eq(&told);
     }
 }

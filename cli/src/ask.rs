@@ -39,8 +39,9 @@ pub(crate) fn confirm(question: &str, answer: Answer<'_>, yes: bool) -> Result<(
             "{question} There is no terminal to ask on: add --yes"
         )));
     }
-    eprint!("{question}\n{}", answer.prompt());
-    std::io::stderr().flush()?;
+    let mut out = std::io::stderr();
+    write!(out, "{question}\n{}", answer.prompt())?;
+    out.flush()?;
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
     if answer.accepts(line.trim()) {

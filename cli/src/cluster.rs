@@ -59,7 +59,7 @@ impl Cluster {
 
     /// A command line to type next, with the flags that lead to the same cluster and to `namespace`.
     pub(crate) fn hint_in(&self, namespace: &str, rest: &str) -> String {
-        let flags = cluster_flags(&self.global);
+        let flags = self.global.of_cluster();
         let same = namespace == self.namespace && self.global.namespace.is_none();
         let namespace = if same {
             String::new()
@@ -76,10 +76,7 @@ impl Cluster {
 
     /// As [`Self::hint`], for a command of kubectl.
     pub(crate) fn kubectl(&self, namespace: &str, rest: &str) -> String {
-        format!(
-            "kubectl{} -n {namespace} {rest}",
-            cluster_flags(&self.global)
-        )
+        format!("kubectl{} -n {namespace} {rest}", self.global.of_cluster())
     }
 }
 
@@ -89,17 +86,6 @@ fn with_flags(program: &str, rest: &str, flags: &str) -> String {
         Some((ours, theirs)) => format!("{program} {ours}{flags} -- {theirs}"),
         None => format!("{program} {rest}{flags}"),
     }
-}
-
-fn cluster_flags(global: &Global) -> String {
-    let mut flags = String::new();
-    if let Some(file) = &global.kubeconfig {
-        flags.push_str(&format!(" --kubeconfig {}", file.display()));
-    }
-    if let Some(context) = &global.context {
-        flags.push_str(&format!(" --context {context}"));
-    }
-    flags
 }
 
 /// A client that gives up on an API server that doesn't answer.
@@ -120,6 +106,16 @@ fn watching(mut config: Config) -> Result<Client> {
 }
 
 async fn load(global: &Global) -> Result<Config> {
+    let mut config = config_of(global).await?;
+    if let Some(user) = &global.as_user {
+        config.auth_info.impersonate = Some(user.clone());
+        let groups = Some(global.as_group.clone());
+        config.auth_info.impersonate_groups = groups.filter(|groups| !groups.is_empty());
+    }
+    Ok(config)
+}
+
+async fn config_of(global: &Global) -> Result<Config> {
     let Some(kubeconfig) = read_all(global)? else {
         let missing =
             || error::fail("no kubeconfig found: set KUBECONFIG, or pass --kubeconfig FILE");
@@ -136,8 +132,21 @@ async fn load(global: &Global) -> Result<Config> {
         .iter()
         .map(|context| context.name.clone())
         .collect();
-    let context = global.context.clone();
-    let config = config(kubeconfig, context).await;
+    // The client would go on without credentials.
+    let mut users = kubeconfig.auth_infos.iter();
+    if let Some(user) = &global.user
+        && !users.any(|known| &known.name == user)
+    {
+        return Err(error::usage(format!(
+            "the kubeconfig has no user {user:?}: check --user"
+        )));
+    }
+    let options = KubeConfigOptions {
+        context: global.context.clone(),
+        cluster: global.cluster.clone(),
+        user: global.user.clone(),
+    };
+    let config = config(kubeconfig, options).await;
     config
         .map_err(|err| explain(&err, global, &names))
         .and_then(through_proxy)
@@ -146,25 +155,22 @@ async fn load(global: &Global) -> Result<Config> {
 /// A context of a kubeconfig; as its proxy only the one that the kubeconfig itself names.
 async fn config(
     kubeconfig: Kubeconfig,
-    context: Option<String>,
+    options: KubeConfigOptions,
 ) -> Result<Config, KubeconfigError> {
-    let name = context.as_ref().or(kubeconfig.current_context.as_ref());
+    let name = options.context.as_ref();
+    let name = name.or(kubeconfig.current_context.as_ref());
     let named = kubeconfig
         .contexts
         .iter()
         .find(|named| Some(&named.name) == name);
-    let cluster = named
-        .and_then(|named| named.context.as_ref())
-        .map(|context| &context.cluster);
+    let of_context = named.and_then(|named| named.context.as_ref());
+    let of_context = of_context.map(|context| &context.cluster);
+    let cluster = options.cluster.as_ref().or(of_context);
     let cluster = kubeconfig
         .clusters
         .iter()
         .find(|named| Some(&named.name) == cluster);
     let own = cluster.and_then(|named| named.cluster.as_ref()?.proxy_url.clone());
-    let options = KubeConfigOptions {
-        context,
-        ..KubeConfigOptions::default()
-    };
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
     config.proxy_url = match own.filter(|own| !own.is_empty()) {
         Some(own) => Some(own.parse().map_err(KubeconfigError::ParseProxyUrl)?),
@@ -183,13 +189,21 @@ fn through_proxy(mut config: Config) -> Result<Config> {
 
 /// A client of the API server that a kubeconfig's current context names.
 pub(crate) async fn client_of(kubeconfig: Kubeconfig) -> Result<Client> {
-    client(through_proxy(config(kubeconfig, None).await?)?)
+    let options = KubeConfigOptions::default();
+    client(through_proxy(config(kubeconfig, options).await?)?)
 }
 
 /// The credentials of the pod that the program runs in, when it runs in one.
 fn in_cluster(global: &Global) -> Option<Config> {
-    let asked = global.kubeconfig.is_some() || global.context.is_some();
-    if asked {
+    let Global {
+        kubeconfig,
+        context,
+        cluster,
+        user,
+        ..
+    } = global;
+    let names = [context, cluster, user];
+    if kubeconfig.is_some() || names.into_iter().any(Option::is_some) {
         None
     } else {
         Config::incluster().ok()
@@ -251,6 +265,9 @@ fn explain(err: &KubeconfigError, global: &Global, names: &[String]) -> anyhow::
                 "the kubeconfig has no current context: pass --context ({known})"
             ))
         }
+        (KubeconfigError::LoadClusterOfContext(name), _) => error::usage(format!(
+            "the kubeconfig has no cluster {name:?}: check --cluster and the context"
+        )),
         _ => error::fail(format!(
             "can't use the kubeconfig: {}",
             error::one_line(&err.to_string())
@@ -267,13 +284,15 @@ mod tests {
         let global = Global {
             context: Some("prod".into()),
             kubeconfig: Some("k.yaml".into()),
-            namespace: None,
+            as_user: Some("jane".into()),
+            as_group: vec!["a".into(), "b".into()],
+            ..Global::default()
         };
         assert_eq!(
-            cluster_flags(&global),
-            " --kubeconfig k.yaml --context prod"
+            global.of_cluster(),
+            " --kubeconfig k.yaml --context prod --as jane --as-group a --as-group b"
         );
-        assert_eq!(cluster_flags(&Global::default()), "");
+        assert_eq!(Global::default().of_cluster(), "");
         assert_eq!(
             with_flags("sublet", "connect a -- kubectl get pods", " -n x"),
             "sublet connect a -n x -- kubectl get pods"

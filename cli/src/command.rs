@@ -14,8 +14,11 @@ mod explain;
 mod install;
 mod kubeconfig;
 mod list;
+mod pause;
 mod sleep;
+mod top;
 mod uninstall;
+mod upgrade;
 mod version;
 mod whose;
 
@@ -49,10 +52,18 @@ pub(crate) enum Command {
     Kubeconfig(kubeconfig::Args),
     /// Run a command, or a shell, against a tenant
     Connect(connect::Args),
+    /// Give a tenant another Kubernetes version
+    Upgrade(upgrade::Args),
+    /// Change nothing for a tenant for a while; its API and its pods go on running
+    Pause(pause::Pause),
+    /// End a pause
+    Resume(pause::Resume),
     /// Let a tenant's control plane sleep; what the tenant runs goes on
     Sleep(sleep::ToSleep),
     /// Wake a tenant's control plane
     Wake(sleep::Wake),
+    /// Show what tenants use of CPU and memory
+    Top(top::Args),
     /// Show what happened to a tenant
     Events(events::Args),
     /// Say which tenant object a super-cluster object belongs to
@@ -102,8 +113,12 @@ async fn on_cluster(global: &Global, program: Program, command: Command) -> Resu
                 .await
                 .map_err(|e| clear(e, &cluster));
         }
+        Command::Upgrade(args) => upgrade::run(&args, &cluster).await,
+        Command::Pause(args) => pause::pause(&args, &cluster).await,
+        Command::Resume(args) => pause::resume(&args, &cluster).await,
         Command::Sleep(args) => sleep::sleep(&args, &cluster).await,
         Command::Wake(args) => sleep::wake(&args, &cluster).await,
+        Command::Top(args) => top::run(&args, &cluster).await,
         Command::Events(args) => events::run(&args, &cluster).await,
         Command::Whose(args) => whose::run(&args, &cluster).await,
         Command::Explain(args) => explain::run(&args, &cluster).await,

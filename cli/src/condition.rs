@@ -10,6 +10,8 @@ const ALARMS: [&str; 4] = [
     "DeletionsHeld",
     "WaitingToStart",
 ];
+/// Conditions that hold up nothing, and say what is amiss when `True`.
+const COMPLAINTS: [&str; 1] = ["SleepRefused"];
 /// Conditions of the syncer, which writes them anew when they change, and not when the spec does: their generation may be
 /// an old one. The manager's always have the newest that it has seen.
 const SYNCERS: [&str; 3] = ["Synced", "DeletionsHeld", "TenantIdentityChanged"];
@@ -39,7 +41,7 @@ pub(crate) fn state(vcp: &VirtualControlPlane) -> State {
         return State::Stuck(blocker());
     }
     if vcp.spec.paused {
-        return State::Stuck("it is paused: nothing happens until spec.paused is false".to_owned());
+        return State::Stuck("it is paused: nothing happens until the pause ends".to_owned());
     }
     if phase(vcp) == Some(Phase::Sleeping) {
         let told = vcp
@@ -184,7 +186,8 @@ pub(crate) fn done_steps(vcp: &VirtualControlPlane) -> Vec<&'static str> {
 
 /// Whether a condition is as it should be.
 pub(crate) fn is_good(condition: &Condition) -> bool {
-    let wanted = if ALARMS.contains(&condition.type_.as_str()) {
+    let type_ = condition.type_.as_str();
+    let wanted = if ALARMS.contains(&type_) || COMPLAINTS.contains(&type_) {
         "False"
     } else {
         "True"
@@ -313,6 +316,20 @@ mod tests {
         assert_eq!(state(&vcp), State::Asleep("asleep".into()));
         vcp.status.as_mut().unwrap().phase = Some(Phase::Provisioning);
         assert!(matches!(state(&vcp), State::Waiting(_)));
+    }
+
+    #[test]
+    fn what_complains_is_good_when_it_is_false() {
+        let told = [
+            ("Synced", "True", ""),
+            ("SleepRefused", "True", ""),
+            ("DeletionsHeld", "False", ""),
+        ];
+        let good = conditions(&vcp(json!({}), "Ready", &told))
+            .iter()
+            .map(is_good)
+            .collect::<Vec<_>>();
+        assert_eq!(good, [true, false, true]);
     }
 
     #[test]

@@ -70,15 +70,20 @@ pub(crate) fn clear(err: anyhow::Error, url: &str, program: Program) -> anyhow::
 /// What the API server answered, in words.
 fn api(status: &Status, url: &str, program: Program) -> String {
     let message = one_line(&status.message);
-    let names_object = status
-        .details
-        .as_ref()
-        .is_some_and(|details| !details.name.is_empty());
+    let details = status.details.as_ref();
+    let names_object = details.is_some_and(|details| !details.name.is_empty());
+    let namespace = details.filter(|details| details.kind == "namespaces" && names_object);
     match status.code {
         401 => format!(
             "the API server at {url} doesn't accept your credentials: log in again, or check --context"
         ),
         403 => forbidden::words(&message),
+        404 if namespace.is_some() => {
+            let name = namespace.map_or("", |namespace| namespace.name.as_str());
+            format!(
+                "there is no namespace {name}: make it with `kubectl create namespace {name}`, or pass -n"
+            )
+        }
         404 if !names_object => {
             format!(
                 "Sublet isn't installed in this cluster: run `{} install`",
@@ -107,7 +112,9 @@ fn invalid(status: &Status) -> Option<String> {
             let message = one_line(&cause.message);
             let rule = message.strip_prefix("Invalid value: ").unwrap_or(&message);
             let rule = rule.strip_prefix("\"object\": ").unwrap_or(rule).to_owned();
-            if cause.field.is_empty() || rule.contains(&cause.field) {
+            // A rule of the whole object has no field.
+            let is_whole = ["", "<nil>"].contains(&cause.field.as_str());
+            if is_whole || rule.contains(&cause.field) {
                 rule
             } else {
                 format!("{}: {rule}", cause.field)
@@ -127,7 +134,7 @@ pub(crate) fn report(err: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let (message, code) = words(err);
-    eprintln!("{} {message}", crate::style::stderr().red("error:"));
+    tell!("{} {message}", crate::style::stderr().red("error:"));
     ExitCode::from(code)
 }
 
@@ -191,6 +198,10 @@ mod tests {
             "code": 404, "reason": "NotFound", "message": "secrets \"a\" not found", "details": {"name": "a", "kind": "secrets"},
         });
         assert_eq!(told(named), "secrets \"a\" not found");
+        let namespace = serde_json::json!({
+            "code": 404, "message": "namespaces \"a\" not found", "details": {"name": "a", "kind": "namespaces"},
+        });
+        assert!(told(namespace).contains("`kubectl create namespace a`"));
         let unauthorized = serde_json::json!({"code": 401, "message": "Unauthorized"});
         assert!(told(unauthorized).contains("--context"));
         let busy = serde_json::json!({"code": 429, "message": "too many\n requests"});
@@ -208,7 +219,7 @@ mod tests {
         });
         assert_eq!(
             told(json),
-            "5: spec.replicas is 1, 2 or 3; <nil>: the name must be a DNS label"
+            "5: spec.replicas is 1, 2 or 3; the name must be a DNS label"
         );
     }
 

@@ -6,6 +6,7 @@ use crate::{
 };
 use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
 use kube::{Api, Client, api::ListParams};
+use serde_json::json;
 
 /// Events of a namespace, the oldest first; with `fields`, only those that match.
 pub(crate) async fn list(
@@ -63,6 +64,15 @@ fn object(event: &Event) -> String {
     format!("{kind}/{}", object.name.clone().unwrap_or_default())
 }
 
+/// An event for programs.
+pub(crate) fn data(event: &Event) -> serde_json::Value {
+    json!({
+        "type": event.type_, "reason": event.reason, "object": object(event),
+        "namespace": event.involved_object.namespace, "message": event.message,
+        "time": when(event).map(|time| time.to_string()),
+    })
+}
+
 /// A table of events, each with the side it was seen on.
 pub(crate) fn table(events: &[(&'static str, Event)], now: Timestamp) -> Table {
     let mut table = Table::new(&["LAST SEEN", "SIDE", "TYPE", "REASON", "OBJECT", "MESSAGE"]);
@@ -95,7 +105,6 @@ pub(crate) fn table(events: &[(&'static str, Event)], now: Timestamp) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[expect(clippy::needless_pass_by_value, reason = "callers pass literals")]
     fn event(value: serde_json::Value) -> Event {
@@ -144,6 +153,11 @@ mod tests {
         assert!(
             text.contains("9s          tenant   Warning   NotSynced   pod/web   two lines"),
             "{text}"
+        );
+        let told = data(&events[0].1);
+        assert_eq!(
+            (&told["object"], &told["time"]),
+            (&json!("pod/web"), &json!("2025-01-01T00:00:00Z"))
         );
     }
 }

@@ -4,6 +4,14 @@
 //! and fails with one line on stderr that says what to do next. [`args`] holds the flags, [`command`] one file for each
 //! command; the other modules are what commands share, pure where they can be.
 
+// These end the process when nobody reads on.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+/// `eprintln!` that goes on when nobody reads, as in `… 2>&1 | head`.
+macro_rules! tell {
+    ($($text:tt)*) => { $crate::output::tell(format_args!($($text)*)) };
+}
+
 mod args;
 mod command;
 
@@ -34,6 +42,9 @@ mod output;
 mod progress;
 mod style;
 mod table;
+
+#[cfg(test)]
+mod pages;
 
 use std::process::ExitCode;
 

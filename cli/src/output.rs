@@ -1,8 +1,8 @@
-//! Standard output: formats, and writing that survives a closed pipe.
+//! Standard output and standard error: formats, and writing that survives a closed pipe.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use std::io::Write;
+use std::{fmt, io::Write};
 
 /// Formats of lists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -58,6 +58,11 @@ pub(crate) fn print(text: &str) -> Result<()> {
 /// Writes a line to standard output.
 pub(crate) fn print_line(text: &str) -> Result<()> {
     print(&format!("{text}\n"))
+}
+
+/// Writes a line to standard error. That nobody reads it changes nothing of what is done.
+pub(crate) fn tell(line: fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// The list that kubectl prints for several objects.

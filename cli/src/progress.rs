@@ -43,7 +43,7 @@ impl Progress {
             // An interlude is over.
             Some(bar) => bar.set_message(text.to_owned()),
             None if !changed => {}
-            None => eprintln!("{}", line(self.start.elapsed(), text)),
+            None => tell!("{}", line(self.start.elapsed(), text)),
         }
     }
 
@@ -51,7 +51,7 @@ impl Progress {
     pub(crate) fn interlude(&mut self, text: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(format!("{}: {text}", self.state)),
-            None => eprintln!("{}", line(self.start.elapsed(), text)),
+            None => tell!("{}", line(self.start.elapsed(), text)),
         }
     }
 
@@ -59,7 +59,7 @@ impl Progress {
     pub(crate) fn note(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(format!("note: {text}")),
-            None => eprintln!("note: {text}"),
+            None => tell!("note: {text}"),
         }
     }
 
@@ -76,7 +76,7 @@ impl Progress {
                     age::elapsed(self.start.elapsed())
                 ));
             }
-            None => eprintln!("{}", line(self.start.elapsed(), &format!("done: {text}"))),
+            None => tell!("{}", line(self.start.elapsed(), &format!("done: {text}"))),
         }
     }
 

@@ -8,9 +8,14 @@ use crate::{
     name,
 };
 use anyhow::Result;
-use api::VirtualControlPlane;
+use api::{SecretRef, VirtualControlPlane};
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client, ResourceExt, api::ListParams, config::Kubeconfig};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+    config::Kubeconfig,
+};
+use serde_json::json;
 
 /// The VirtualControlPlanes of the namespace that the command works in.
 pub(crate) fn api(cluster: &Cluster) -> Api<VirtualControlPlane> {
@@ -112,14 +117,10 @@ fn advise(name: &str, namespace: &str, known: &[(String, String)]) -> Advice {
     }
 }
 
-/// Reads the tenant's kubeconfig out of its Secret.
+/// Reads the tenant's kubeconfig out of its Secret: the manager's, or for an attached tenant the one that was handed over.
 pub(crate) async fn access(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<Access> {
     let name = vcp.name_any();
-    let Some(reference) = vcp
-        .status
-        .as_ref()
-        .and_then(|status| status.kubeconfig_secret_ref.clone())
-    else {
+    let Some(reference) = kubeconfig_secret(vcp) else {
         let blocker =
             condition::blocker(vcp).unwrap_or_else(|| "the manager hasn't taken it up".into());
         let hint = cluster.hint(&format!("describe {name}"));
@@ -132,10 +133,19 @@ pub(crate) async fn access(cluster: &Cluster, vcp: &VirtualControlPlane) -> Resu
     let secret = match secrets.get(&reference.name).await {
         Ok(secret) => secret,
         Err(err) if error::is_missing(&err) => {
+            let advice = match &vcp.spec.external {
+                None => format!(
+                    "the manager makes it anew within moments; see `{}`",
+                    cluster.hint("doctor")
+                ),
+                Some(_) => format!(
+                    "hand it over again with `{}`",
+                    cluster.hint(&format!("attach {name} --tenant-kubeconfig FILE"))
+                ),
+            };
             return Err(error::fail(format!(
-                "the Secret {} with the kubeconfig of {name} is gone: the manager makes it anew within moments; see `{}`",
-                reference.name,
-                cluster.hint("doctor")
+                "the Secret {} with the kubeconfig of {name} is gone: {advice}",
+                reference.name
             )));
         }
         Err(err) => return Err(err.into()),
@@ -157,6 +167,32 @@ pub(crate) async fn access(cluster: &Cluster, vcp: &VirtualControlPlane) -> Resu
             reference.name
         ))
     })
+}
+
+/// The Cluster of Cluster API that a tenant belongs to: its objects say what the tenant shall be.
+pub(crate) fn cluster_of(vcp: &VirtualControlPlane) -> Option<&str> {
+    let owner = vcp.labels().get(api::capi::CLUSTER_NAME);
+    owner.map(String::as_str)
+}
+
+/// Changes fields of the spec, if the tenant is still the one that was found.
+pub(crate) async fn change(
+    cluster: &Cluster,
+    vcp: &VirtualControlPlane,
+    spec: &serde_json::Value,
+) -> Result<()> {
+    let patch = Patch::Merge(json!({"metadata": {"uid": vcp.metadata.uid}, "spec": spec}));
+    let params = PatchParams::default();
+    api(cluster).patch(&vcp.name_any(), &params, &patch).await?;
+    Ok(())
+}
+
+/// Where the tenant's kubeconfig lies, once it does.
+fn kubeconfig_secret(vcp: &VirtualControlPlane) -> Option<SecretRef> {
+    let external = vcp.spec.external.as_ref();
+    let handed_over = external.map(|external| external.kubeconfig_secret_ref.clone());
+    let made = || vcp.status.as_ref()?.kubeconfig_secret_ref.clone();
+    handed_over.or_else(made)
 }
 
 /// What marks this tenant's entries in a person's kubeconfig.
@@ -212,5 +248,30 @@ mod tests {
         );
         assert_eq!(advise("zzz", "default", &known()).command, Some(Hint::List));
         assert_eq!(advise("zzz", "default", &[]).command, Some(Hint::Create));
+    }
+
+    #[test]
+    fn an_attached_tenant_has_the_kubeconfig_that_was_handed_over() {
+        let vcp = |spec: serde_json::Value, status: serde_json::Value| -> VirtualControlPlane {
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane", "metadata": {"name": "a"},
+                "spec": spec, "status": status,
+            }))
+            .unwrap()
+        };
+        let secret = |vcp: &VirtualControlPlane| kubeconfig_secret(vcp).map(|found| found.name);
+        let none = serde_json::json!({});
+        let made =
+            serde_json::json!({"kubeconfigSecretRef": {"name": "a-kubeconfig", "key": "value"}});
+        let external = serde_json::json!({"external": {"kubeconfigSecretRef": {"name": "a-tenant-kubeconfig"}}});
+        assert_eq!(secret(&vcp(none.clone(), none.clone())), None);
+        assert_eq!(
+            secret(&vcp(none.clone(), made)).as_deref(),
+            Some("a-kubeconfig")
+        );
+        assert_eq!(
+            secret(&vcp(external, none)).as_deref(),
+            Some("a-tenant-kubeconfig")
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Watching one tenant while something is waited for.
 
-use crate::{cluster::Cluster, error, progress::Progress};
+use crate::{age, cluster::Cluster, error, progress::Progress};
 use anyhow::Result;
 use api::VirtualControlPlane;
 use futures::StreamExt;
@@ -11,7 +11,17 @@ use kube::{
         watcher::{self, watch_object},
     },
 };
-use std::pin::pin;
+use std::{pin::pin, time::Duration};
+
+/// How long is waited, and what is said when that isn't enough.
+pub(crate) struct Limit<'a> {
+    /// The most.
+    pub(crate) time: Duration,
+    /// What the tenant doesn't do then, such as `doesn't work`.
+    pub(crate) late: &'a str,
+    /// What there is then, and how to go on from it; of the state that was told last.
+    pub(crate) left: &'a dyn Fn(&str) -> String,
+}
 
 /// How a watch ended.
 #[derive(Debug)]
@@ -20,6 +30,39 @@ pub(crate) enum End<T> {
     Found(T),
     /// The object is gone, or another has its name now.
     Gone,
+}
+
+/// Calls `step` with every state of `vcp` until it returns something. When the time is over, Ctrl-C comes or the tenant
+/// goes, the error says what is left.
+pub(crate) async fn until<T>(
+    cluster: &Cluster,
+    vcp: &VirtualControlPlane,
+    progress: &mut Progress,
+    limit: Limit<'_>,
+    step: impl FnMut(VirtualControlPlane, &mut Progress) -> Result<Option<T>>,
+) -> Result<T> {
+    let Limit { time, late, left } = limit;
+    let outcome = {
+        let follow = tokio::time::timeout(time, follow(cluster, vcp, progress, step));
+        tokio::select! {
+            ended = follow => Some(ended),
+            _ = tokio::signal::ctrl_c() => None,
+        }
+    };
+    let (name, last) = (vcp.name_any(), progress.last());
+    match outcome {
+        Some(Ok(Ok(End::Found(found)))) => Ok(found),
+        Some(Ok(Ok(End::Gone))) => Err(error::fail(format!(
+            "{name} was deleted while it was waited for"
+        ))),
+        Some(Ok(Err(err))) => Err(err),
+        Some(Err(_)) => Err(error::fail(format!(
+            "{name} {late} after {}: {last}; {}",
+            age::elapsed(time),
+            left(last)
+        ))),
+        None => Err(error::interrupted(format!("interrupted: {}", left(last)))),
+    }
 }
 
 /// Calls `step` with every state of `vcp` until it returns something.

@@ -56,7 +56,11 @@ fn help(arguments: &[OsString]) -> Option<&'static str> {
     let asked = arguments
         .iter()
         .any(|word| word == "--help" || word == "-h");
-    let first = arguments.first().filter(|_| asked)?;
+    help_of(arguments.first().filter(|_| asked)?.to_str()?)
+}
+
+/// The help of the program that the first argument names.
+pub(crate) fn help_of(first: &str) -> Option<&'static str> {
     let named = HELP.iter().find(|(name, _)| first == *name);
     Some(named.unwrap_or(&HELP[0]).1)
 }

@@ -126,7 +126,7 @@ pub(crate) fn lock(name: &str) -> Result<File> {
     let path = folder.join(name);
     let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
     if file.try_lock().is_err() {
-        eprintln!("     another run holds {name}; waiting for it …");
+        tell!("     another run holds {name}; waiting for it …");
         file.lock()
             .with_context(|| format!("cannot lock {}", path.display()))?;
     }

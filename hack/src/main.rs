@@ -3,9 +3,17 @@
 //! It drives processes: Go builds, containerd, kubelets, kubectl, cargo. It has no Kubernetes client and
 //! no async runtime, so that it is there within a minute on a fresh machine.
 
+// These end the process when nobody reads on.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 /// `println!` that doesn't end the process when nobody reads on, as in `… | head`.
 macro_rules! say {
     ($($text:tt)*) => { $crate::progress::say(format_args!($($text)*)) };
+}
+
+/// The same for `eprintln!`, as in `… 2>&1 | head`.
+macro_rules! tell {
+    ($($text:tt)*) => { $crate::progress::tell(format_args!($($text)*)) };
 }
 
 #[cfg(test)]
@@ -22,6 +30,8 @@ mod images;
 mod kube_api;
 mod layers;
 mod packages;
+#[cfg(test)]
+mod pages;
 mod paths;
 mod policies;
 mod progress;
@@ -44,7 +54,12 @@ use clap::{Parser, Subcommand};
 #[command(
     name = "cargo xtask",
     bin_name = "cargo xtask",
-    disable_version_flag = true
+    disable_version_flag = true,
+    after_help = "Examples:\n  cargo xtask demo                what Sublet does, on a cluster of this machine\n  \
+        cargo xtask test                what must pass\n  \
+        cargo xtask super up            only the cluster\n  \
+        cargo xtask images              a changed daemon, into that cluster\n  \
+        cargo xtask super down          all of it off this machine"
 )]
 struct CommandLine {
     #[command(subcommand)]
@@ -179,9 +194,9 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             let text = format!("{error:#}");
-            eprintln!("error: {text}");
+            tell!("error: {text}");
             if let Some(advice) = advice(&text) {
-                eprintln!("{advice}");
+                tell!("{advice}");
             }
             ExitCode::FAILURE
         }

@@ -75,7 +75,7 @@ fn ensure(needed: &[(&str, &'static str)]) -> Result<()> {
     if !is_root() {
         bail!("missing packages: {list}; run this as root, or install them first");
     }
-    eprintln!("     installing Debian packages: {list}");
+    tell!("     installing Debian packages: {list}");
     let _ =
         run::output(run::command(&apt, ["update", "-q"]).env("DEBIAN_FRONTEND", "noninteractive"));
     // Services of these packages are not started: the super cluster has its own and leaves others alone.

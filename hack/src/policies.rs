@@ -128,7 +128,7 @@ fn follow(
 ) {
     loop {
         if let Err(error) = list_and_watch(api, source, state, changed, first) {
-            eprintln!("{}: {error:#}", source.path);
+            tell!("{}: {error:#}", source.path);
         }
         sleep(Duration::from_millis(200));
     }

@@ -22,7 +22,7 @@ impl Step {
         let spinner = if io::stderr().is_terminal() {
             Some(spinner(&title))
         } else {
-            eprintln!("     {title} …");
+            tell!("     {title} …");
             None
         };
         Self {
@@ -57,7 +57,7 @@ impl Step {
         };
         let took = seconds(self.started.elapsed());
         // Other steps' spinners stand below.
-        SPINNERS.suspend(|| eprintln!("{mark} {}{result} ({took})", self.title));
+        SPINNERS.suspend(|| tell!("{mark} {}{result} ({took})", self.title));
     }
 }
 
@@ -72,6 +72,11 @@ impl Drop for Step {
 /// Writes a line to stdout; what the reader's end does is not our concern.
 pub(crate) fn say(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// Writes a line to stderr, in the same way.
+pub(crate) fn tell(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// A duration as people read it.

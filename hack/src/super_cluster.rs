@@ -221,7 +221,7 @@ fn require_root() -> Result<()> {
 /// Started processes outlive this one, so an interrupted start must say how to get rid of them.
 fn stop_on_interrupt() {
     let handler = || {
-        eprintln!("\ninterrupted; `cargo xtask super down` removes what was started");
+        tell!("\ninterrupted; `cargo xtask super down` removes what was started");
         std::process::exit(130);
     };
     // Fails only if a handler is set already, which then says the same.

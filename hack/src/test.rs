@@ -109,7 +109,7 @@ pub(crate) fn everything(extent: Extent, afterwards: Afterwards) -> Result<()> {
             )
         });
     if let Err(error) = tested {
-        eprintln!("the super cluster is still up: look around, then `cargo xtask super down`");
+        tell!("the super cluster is still up: look around, then `cargo xtask super down`");
         return Err(error);
     }
     match afterwards {

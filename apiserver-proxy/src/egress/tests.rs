@@ -61,6 +61,9 @@ async fn t33_bad_requests_are_answered_with_their_code() {
     // A host that is none is refused as well, before it is looked for.
     let refused = 1 + rows.iter().filter(|(_, code)| *code == 403).count() as u64;
     counted(&world.metrics, &id(1), Plane::Out, "refused", refused).await;
+    // All others were no requests, and are counted as that.
+    let malformed = rows.len() as u64 - refused;
+    counted(&world.metrics, &id(1), Plane::Out, "malformed", malformed).await;
     assert!(world.asked.lock().is_empty());
 }
 

@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     accept::Room,
     index::tests::{PEM_AUTHORITY, route},
+    metrics::NOBODY,
     sni::tests::hello,
     visits,
     world::counted,

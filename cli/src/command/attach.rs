@@ -3,10 +3,16 @@
 mod range;
 
 use crate::{
-    age, cluster::Cluster, condition, error, kubeconfig::Access, name, output, progress::Progress,
-    tenant, watch,
+    age,
+    cluster::Cluster,
+    condition, error, interrupt,
+    kubeconfig::Access,
+    name, output,
+    progress::Progress,
+    tenant,
+    watch::{self, Limit},
 };
-use anyhow::{Context, Result};
+use anyhow::Result;
 use api::{
     Endpoint, External, Network, SecretRef, Sync, SyncObjects, VirtualControlPlane,
     VirtualControlPlaneSpec, keys,
@@ -65,21 +71,18 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     let theirs = client(&access).await?;
     let range = reach(&theirs, &access).await?;
     let known = tenant::api(cluster).get_opt(&args.name).await?;
-    let vcp = match known {
-        Some(vcp) if vcp.spec.external.is_some() => lead(args, cluster, vcp).await?,
-        Some(_) => {
-            return Err(error::fail(format!(
-                "the tenant {:?} exists and its control plane is Sublet's own: choose another name",
-                args.name
-            )));
-        }
-        None => make(args, cluster, args.service_cidr.or(range)).await?,
+    let left = || {
+        format!(
+            "the tenant may be there and lack its kubeconfig: run the same command again, or remove it with `{}`",
+            cluster.hint(&format!("delete {}", args.name))
+        )
     };
-    hand_over(cluster, &vcp, &access).await?;
+    let vcp = interrupt::or_ctrl_c(put(args, cluster, known, &access, range), left).await?;
     if args.way_out.is_some() {
-        eprintln!(
+        tell!(
             "the manager puts what its API server must be started with into Secret {}/{}-way-out (docs/access.md)",
-            cluster.namespace, args.name
+            cluster.namespace,
+            args.name
         );
     }
     if args.no_wait {
@@ -91,10 +94,40 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     wait(args, cluster, &vcp).await
 }
 
+/// Makes the tenant, or takes the one that is there, and gives it the kubeconfig.
+async fn put(
+    args: &Args,
+    cluster: &Cluster,
+    known: Option<VirtualControlPlane>,
+    access: &Access,
+    range: Option<Slice>,
+) -> Result<VirtualControlPlane> {
+    let vcp = match known {
+        Some(vcp) if vcp.spec.external.is_some() => lead(args, cluster, vcp).await?,
+        Some(_) => {
+            return Err(error::fail(format!(
+                "the tenant {:?} exists and its control plane is Sublet's own: choose another name",
+                args.name
+            )));
+        }
+        None => make(args, cluster, args.service_cidr.or(range)).await?,
+    };
+    let handed_over = hand_over(cluster, &vcp, access).await;
+    handed_over.map_err(|err| {
+        let why = error::clear(err, &cluster.url, cluster.program);
+        error::fail(format!(
+            "{why}; the tenant is there and its kubeconfig isn't handed over: run the same command again once that is \
+             mended, or remove it with `{}`",
+            cluster.hint(&format!("delete {}", args.name))
+        ))
+    })?;
+    Ok(vcp)
+}
+
 fn read(args: &Args) -> Result<Access> {
     let path = args.tenant_kubeconfig.display();
     let text = std::fs::read_to_string(&args.tenant_kubeconfig)
-        .with_context(|| format!("cannot read {path}"))?;
+        .map_err(|err| error::usage(format!("can't read --tenant-kubeconfig {path}: {err}")))?;
     Access::parse(&text).map_err(|err| {
         error::fail(format!(
             "the kubeconfig in {path} can't be handed to the syncer: {err}; write one with `kubectl config view --raw \
@@ -113,8 +146,9 @@ async fn reach(theirs: &Client, access: &Access) -> Result<Option<Slice>> {
     let namespaces: Api<Namespace> = Api::all(theirs.clone());
     namespaces.get("kube-system").await.map_err(|err| {
         error::fail(format!(
-            "the tenant's API server at {} can't be asked for its kube-system namespace: {err}",
-            access.server
+            "the tenant's API server at {} can't be asked for its kube-system namespace: {}",
+            access.server,
+            error::reason(&err)
         ))
     })?;
     Ok(range::of(theirs).await.unwrap_or_default().first().copied())
@@ -130,9 +164,7 @@ async fn make(args: &Args, cluster: &Cluster, range: Option<Slice>) -> Result<Vi
         Some(range) => range::check(cluster, range).await?.map(|()| range),
     };
     if let Err(why) = &served {
-        eprintln!(
-            "ClusterIP Services won't be synced (ServiceRangeNotServed), all else will: {why}"
-        );
+        tell!("ClusterIP Services won't be synced (ServiceRangeNotServed), all else will: {why}");
     }
     let spec = VirtualControlPlaneSpec {
         identity: Some(TenantId::from_bits(rand::random()).as_str().to_owned()),
@@ -268,7 +300,20 @@ where
 
 async fn wait(args: &Args, cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<()> {
     let mut progress = Progress::start("waiting for the syncer");
-    let follow = watch::follow(cluster, vcp, &mut progress, |now, progress| {
+    let left = |_: &str| {
+        format!(
+            "the tenant stays and the syncer takes it up by itself, if it runs and reaches the tenant's API server; look \
+             with `{}`, remove it with `{}`",
+            cluster.hint(&format!("describe {}", args.name)),
+            cluster.hint(&format!("delete {}", args.name))
+        )
+    };
+    let limit = Limit {
+        time: args.timeout,
+        late: "isn't synced",
+        left: &left,
+    };
+    let synced = watch::until(cluster, vcp, &mut progress, limit, |now, progress| {
         let synced = condition::find(&now, "Synced");
         match synced {
             Some(condition) if condition.status == "True" => Ok(Some(())),
@@ -282,17 +327,9 @@ async fn wait(args: &Args, cluster: &Cluster, vcp: &VirtualControlPlane) -> Resu
             None => Ok(None),
         }
     });
-    match tokio::time::timeout(args.timeout, follow).await {
-        Ok(ended) => {
-            ended?;
-            output::print_line(&format!("{} is attached and synced", args.name))
-        }
-        Err(_) => Err(error::fail(format!(
-            "the syncer doesn't watch it after {}: see `{}`; does the syncer run, and does it reach the tenant's API server?",
-            age::elapsed(args.timeout),
-            cluster.hint(&format!("describe {}", args.name))
-        ))),
-    }
+    synced.await?;
+    drop(progress);
+    output::print_line(&format!("{} is attached and synced", args.name))
 }
 
 fn secret_name(tenant: &str) -> String {

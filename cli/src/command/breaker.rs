@@ -4,9 +4,11 @@ use crate::{
     age,
     ask::{self, Answer},
     cluster::Cluster,
-    condition, error, output,
+    condition,
+    output::{self, Data},
     progress::Progress,
-    tenant, watch,
+    tenant,
+    watch::{self, Limit},
 };
 use anyhow::Result;
 use api::{Condition, VirtualControlPlane, keys};
@@ -25,7 +27,9 @@ const HELD: &str = "DeletionsHeld";
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Say whether deletions are held for a tenant, and why
-    #[command(after_help = "Examples:\n  sublet breaker show team-a")]
+    #[command(
+        after_help = "Examples:\n  sublet breaker show team-a\n  sublet breaker show team-a -o json"
+    )]
     Show(Show),
     /// Let go of the deletions that are held: what the tenant lacks is deleted in the super cluster
     #[command(
@@ -40,6 +44,9 @@ pub(crate) enum Command {
 pub(crate) struct Show {
     /// Name of the tenant
     name: String,
+    /// Print it as data
+    #[arg(short, long, value_enum)]
+    output: Option<Data>,
 }
 
 /// Flags of `sublet breaker release`.
@@ -60,10 +67,11 @@ pub(crate) async fn run(command: &Command, cluster: &Cluster) -> Result<()> {
     match command {
         Command::Show(args) => {
             let vcp = tenant::find(cluster, &args.name).await?;
-            output::print(&page(
-                &vcp,
-                &cluster.hint(&format!("breaker release {}", args.name)),
-            ))
+            let release = cluster.hint(&format!("breaker release {}", args.name));
+            output::print(&match args.output {
+                Some(format) => format.text(&data(&vcp))?,
+                None => page(&vcp, &release),
+            })
         }
         Command::Release(args) => release(args, cluster).await,
     }
@@ -89,25 +97,41 @@ async fn release(args: &Release, cluster: &Cluster) -> Result<()> {
     api.patch(&args.name, &PatchParams::default(), &Patch::Merge(patch))
         .await?;
     let mut progress = Progress::start("waiting for the syncer to take it up");
-    let follow = watch::follow(cluster, &vcp, &mut progress, |now, _| {
+    let left = |_: &str| {
+        format!(
+            "the syncer takes it up by itself, if it runs; look with `{}`",
+            cluster.hint(&format!("breaker show {}", args.name))
+        )
+    };
+    let limit = Limit {
+        time: args.timeout,
+        late: "still has deletions held",
+        left: &left,
+    };
+    let let_go = watch::until(cluster, &vcp, &mut progress, limit, |now, _| {
         Ok(self::held(&now).is_none().then_some(()))
     });
-    match tokio::time::timeout(args.timeout, follow).await {
-        Ok(ended) => {
-            ended?;
-            output::print_line(&format!("{}: deletions are carried out again", args.name))
-        }
-        Err(_) => Err(error::fail(format!(
-            "the syncer still holds deletions after {}: see `{}`; does the syncer run?",
-            age::elapsed(args.timeout),
-            cluster.hint(&format!("breaker show {}", args.name))
-        ))),
-    }
+    let_go.await?;
+    drop(progress);
+    output::print_line(&format!("{}: deletions are carried out again", args.name))
 }
 
 /// The condition, while deletions are held.
 fn held(vcp: &VirtualControlPlane) -> Option<&Condition> {
     condition::find(vcp, HELD).filter(|condition| condition.status == "True")
+}
+
+/// What `show` prints for programs. `held` is null as long as the syncer hasn't said.
+fn data(vcp: &VirtualControlPlane) -> serde_json::Value {
+    let is_known = condition::find(vcp, HELD).is_some();
+    let held = held(vcp);
+    let why = held.map(|held| held.message.split("; ").collect::<Vec<_>>());
+    json!({
+        "held": is_known.then_some(held.is_some()),
+        "since": held.map(|held| &held.last_transition_time),
+        "reason": held.map(|held| &held.reason),
+        "why": why.unwrap_or_default(),
+    })
 }
 
 /// What `show` prints.
@@ -169,6 +193,19 @@ mod tests {
               sublet breaker release a
         "#]]
         .assert_eq(&page(&vcp("True"), "sublet breaker release a"));
+    }
+
+    #[test]
+    fn programs_are_told_the_same() {
+        let told = data(&vcp("True"));
+        assert_eq!(
+            (&told["held"], &told["reason"]),
+            (&json!(true), &json!("BreakerOpen"))
+        );
+        assert_eq!(told["why"].as_array().map(Vec::len), Some(1), "{told}");
+        assert_eq!(data(&vcp("False"))["held"], false);
+        let new = VirtualControlPlane::new("a", VirtualControlPlaneSpec::default());
+        assert_eq!(data(&new)["held"], serde_json::Value::Null);
     }
 
     #[test]

@@ -21,21 +21,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// List the classes
-    #[command(
-        visible_alias = "ls",
-        after_help = "Examples:\n  sublet class list\n  sublet class list -o yaml"
-    )]
-    List {
-        /// Format
-        #[arg(
-            short,
-            long,
-            value_enum,
-            default_value = "table",
-            hide_default_value = true
-        )]
-        output: Format,
-    },
+    #[command(visible_alias = "ls", alias = "get")]
+    List(List),
     /// Show all about one class
     #[command(after_help = "Examples:\n  sublet class describe default")]
     Describe {
@@ -44,24 +31,57 @@ pub(crate) enum Command {
     },
 }
 
+/// Flags of `sublet class list`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sublet class list\n  sublet class list default -o yaml")]
+pub(crate) struct List {
+    /// Names of the classes; all when left out
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Leave out the headings
+    #[arg(long)]
+    no_headers: bool,
+    /// Format
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value = "table",
+        hide_default_value = true
+    )]
+    output: Format,
+}
+
 /// Runs one of the commands.
 pub(crate) async fn run(command: &Command, cluster: &Cluster) -> Result<()> {
     match command {
-        Command::List { output } => list(*output, cluster).await,
+        Command::List(args) => list(args, cluster).await,
         Command::Describe { name } => describe(name, cluster).await,
     }
 }
 
-async fn list(format: Format, cluster: &Cluster) -> Result<()> {
-    let mut classes = all(cluster).await?;
+async fn list(args: &List, cluster: &Cluster) -> Result<()> {
+    let mut classes = vec![];
+    for name in &args.names {
+        classes.push(find(name, cluster).await?);
+    }
+    if args.names.is_empty() {
+        classes = all(cluster).await?;
+    }
     classes.sort_by_key(ResourceExt::name_any);
     let data = |format: Data| {
         let values = classes
             .iter()
             .map(output::tidy)
             .collect::<Result<Vec<_>>>()?;
-        output::print(&format.text(&output::list(&values))?)
+        // One object for one name, as kubectl prints it.
+        let printed = match (values.as_slice(), args.names.len()) {
+            ([one], 1) => one.clone(),
+            (values, _) => output::list(values),
+        };
+        output::print(&format.text(&printed)?)
     };
+    let format = args.output;
     match format {
         Format::Json => data(Data::Json),
         Format::Yaml => data(Data::Yaml),
@@ -72,7 +92,7 @@ async fn list(format: Format, cluster: &Cluster) -> Result<()> {
             ))
         }),
         Format::Table | Format::Wide if classes.is_empty() => {
-            eprintln!(
+            tell!(
                 "There are no classes; `{} install` makes the default one.",
                 cluster.program.as_str()
             );
@@ -85,7 +105,11 @@ async fn list(format: Format, cluster: &Cluster) -> Result<()> {
             } else {
                 terminal_width()
             };
-            output::print(&table(&classes, &users, Timestamp::now()).render(style::stdout(), width))
+            let mut table = table(&classes, &users, Timestamp::now());
+            if args.no_headers {
+                table = table.without_headings();
+            }
+            output::print(&table.render(style::stdout(), width))
         }
     }
 }
@@ -141,15 +165,18 @@ fn storage(storage: &EtcdStorage) -> String {
     }
 }
 
-async fn describe(name: &str, cluster: &Cluster) -> Result<()> {
+/// The class called `name`, or an error that names what may have been meant.
+async fn find(name: &str, cluster: &Cluster) -> Result<ControlPlaneClass> {
     let api: Api<ControlPlaneClass> = Api::all(cluster.client.clone());
-    let class = match api.get(name).await {
-        Ok(class) => class,
-        Err(err) if error::is_missing(&err) => {
-            return Err(unknown(name, &all(cluster).await?, cluster));
-        }
-        Err(err) => return Err(err.into()),
-    };
+    match api.get(name).await {
+        Ok(class) => Ok(class),
+        Err(err) if error::is_missing(&err) => Err(unknown(name, &all(cluster).await?, cluster)),
+        Err(err) => Err(err.into()),
+    }
+}
+
+async fn describe(name: &str, cluster: &Cluster) -> Result<()> {
+    let class = find(name, cluster).await?;
     let users = users(cluster).await.get(name).copied().unwrap_or_default();
     output::print(&page(&class, users, Timestamp::now()))
 }
@@ -184,12 +211,10 @@ fn page(class: &ControlPlaneClass, users: usize, now: Timestamp) -> String {
     );
     line("etcd storage:", storage(&spec.etcd_storage));
     line("Service slice:", format!("/{}", spec.service_slice_prefix));
-    line(
-        "Endpoint host:",
-        spec.endpoint_host
-            .clone()
-            .unwrap_or_else(|| "the first ready node's address".to_owned()),
-    );
+    let host = spec.endpoint_host.clone();
+    let host = host.unwrap_or_else(|| "the first ready node's address".to_owned());
+    let port = spec.endpoint_port.map(|port| format!(" port {port}"));
+    line("Endpoint:", format!("{host}{}", port.unwrap_or_default()));
     let nodes: Vec<String> = spec
         .node_selector
         .iter()

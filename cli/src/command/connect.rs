@@ -52,7 +52,7 @@ fn shell(cluster: &Cluster, name: &str) -> Result<OsString> {
             "there is no terminal for a shell: name a command, as in `{hint}`"
         )));
     }
-    eprintln!("kubectl talks to {name} in this shell; leave it with `exit`.");
+    tell!("kubectl talks to {name} in this shell; leave it with `exit`.");
     let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
     Ok(shell.unwrap_or_else(|| "/bin/sh".into()))
 }

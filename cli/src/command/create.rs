@@ -1,8 +1,9 @@
 //! `sublet create`: makes a tenant, and waits until a pod of it has run.
 
 mod as_cluster;
-mod check;
 mod wait;
+
+pub(super) mod check;
 
 use crate::{
     age,
@@ -17,7 +18,7 @@ use api::{
     Dns, Etcd, EtcdStorage, Network, PodSecurity, Policy, VirtualControlPlane,
     VirtualControlPlaneSpec,
 };
-use kube::{ResourceExt, api::PostParams, core::Status};
+use kube::{ResourceExt, api::PostParams};
 use serde_json::Value;
 use std::{process::ExitCode, time::Duration};
 
@@ -171,7 +172,8 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
 fn nothing_made(cluster: &Cluster, args: &Args) -> anyhow::Error {
     let look = cluster.kubectl(&cluster.namespace, "get clusters,scp,scl -o yaml");
     error::fail(format!(
-        "Cluster {} became no tenant in {}: its objects say why in their conditions, see `{look}`; if they have none,          `{}` and Cluster API's core are missing",
+        "Cluster {} became no tenant in {}: its objects say why in their conditions, see `{look}`; if they have none, \
+         `{}` and Cluster API's core are missing",
         args.name,
         age::elapsed(args.timeout),
         cluster.hint("install --cluster-api")
@@ -188,23 +190,8 @@ async fn make(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<VirtualCon
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
             Err(exists(cluster, &vcp.name_any()).await)
         }
-        Err(kube::Error::Api(status)) if is_about_namespace(&status) => {
-            let namespace = &cluster.namespace;
-            Err(error::fail(format!(
-                "there is no namespace {namespace}: make it with `kubectl create namespace {namespace}`, or pass -n"
-            )))
-        }
         Err(err) => Err(err.into()),
     }
-}
-
-/// Whether the namespace is what wasn't found.
-fn is_about_namespace(status: &Status) -> bool {
-    status.code == 404
-        && status
-            .details
-            .as_ref()
-            .is_some_and(|details| details.kind == "namespaces")
 }
 
 fn check_name(name: &str) -> Result<()> {

@@ -117,7 +117,7 @@ pub(super) async fn delete(cluster: &Cluster, tenants: &[VirtualControlPlane]) -
 
 /// What to do instead with a tenant that Cluster API made: its Cluster would miss it, and holds on to a part of it.
 fn is_a_cluster(cluster: &Cluster, vcp: &VirtualControlPlane) -> Option<String> {
-    let owner = vcp.labels().get(api::capi::CLUSTER_NAME)?;
+    let owner = tenant::cluster_of(vcp)?;
     let namespace = vcp.namespace().unwrap_or_default();
     let instead = cluster.kubectl(&namespace, &format!("delete cluster {owner}"));
     Some(format!(
@@ -133,13 +133,15 @@ pub(super) async fn gone(
     limit: Duration,
 ) -> Result<()> {
     let mut progress = Progress::start("deletion is asked for");
-    let names: Vec<String> = tenants.iter().map(ResourceExt::name_any).collect();
     let left = || {
-        let wait = cluster.kubectl(
-            &cluster.namespace,
-            &format!("wait vcp/{} --for=delete --timeout=5m", names[0]),
-        );
-        format!("the deletion goes on by itself; wait on with `{wait}`")
+        let wait = tenants.first().map(|vcp| {
+            let wait = format!("wait vcp/{} --for=delete --timeout=5m", vcp.name_any());
+            cluster.kubectl(&vcp.namespace().unwrap_or_default(), &wait)
+        });
+        format!(
+            "the deletion goes on by itself; wait on with `{}`",
+            wait.unwrap_or_default()
+        )
     };
     let all = async {
         for vcp in tenants {
@@ -169,7 +171,7 @@ async fn one_gone(
 ) -> Result<()> {
     let name = vcp.name_any();
     let told = watch::follow(cluster, vcp, progress, |now, progress| {
-        if let Some(why) = is_paused(&now, |namespace, rest| cluster.kubectl(namespace, rest)) {
+        if let Some(why) = is_paused(&now, |namespace, rest| cluster.hint_in(namespace, rest)) {
             return Err(error::fail(why));
         }
         progress.state(&format!("{name}: {}", condition::brief(&holds_up(&now))));
@@ -179,14 +181,13 @@ async fn one_gone(
 }
 
 /// What to do about a tenant that is paused: nothing of it is removed before somebody says so.
-fn is_paused(vcp: &VirtualControlPlane, kubectl: impl Fn(&str, &str) -> String) -> Option<String> {
+fn is_paused(vcp: &VirtualControlPlane, hint: impl Fn(&str, &str) -> String) -> Option<String> {
     let (name, namespace) = (vcp.name_any(), vcp.namespace().unwrap_or_default());
-    let unset = format!(r#"patch vcp {name} --type merge -p '{{"spec": {{"paused": false}}}}'"#);
     vcp.spec.paused.then(|| {
         format!(
-            "{name} is to be deleted and is paused, so nothing of it is removed: unset the pause with `{}`, then the \
+            "{name} is to be deleted and is paused, so nothing of it is removed: end the pause with `{}`, then the \
              deletion goes on by itself",
-            kubectl(&namespace, &unset)
+            hint(&namespace, &format!("resume {name}"))
         )
     })
 }
@@ -265,7 +266,7 @@ mod tests {
     fn a_pause_is_named_with_what_unsets_it() {
         let told = |vcp: &VirtualControlPlane| {
             is_paused(vcp, |namespace, rest| {
-                format!("kubectl -n {namespace} {rest}")
+                format!("sublet {rest} -n {namespace}")
             })
         };
         let mut vcp = vcp(json!({}));
@@ -273,12 +274,7 @@ mod tests {
         vcp.spec.paused = true;
         vcp.metadata.namespace = Some("teams".into());
         let told = told(&vcp).unwrap();
-        assert!(
-            told.contains(
-                r#"`kubectl -n teams patch vcp a --type merge -p '{"spec": {"paused": false}}'`"#
-            ),
-            "{told}"
-        );
+        assert!(told.contains("`sublet resume a -n teams`"), "{told}");
     }
 
     #[test]

@@ -1,10 +1,18 @@
 //! `sublet events`: what happened to a tenant, on both sides, in one list.
 
-use crate::{cluster::Cluster, event, output, style, table::terminal_width, tenant};
+use crate::{
+    cluster::Cluster,
+    event,
+    output::{self, Data},
+    style,
+    table::terminal_width,
+    tenant,
+};
 use anyhow::Result;
 use api::VirtualControlPlane;
 use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
 use kube::{Api, ResourceExt, api::ListParams};
+use serde_json::json;
 use std::time::Duration;
 
 /// Flags of `sublet events`.
@@ -16,15 +24,37 @@ pub(crate) struct Args {
     /// Warnings only
     #[arg(short, long)]
     warnings: bool,
-    /// Nothing cut to the terminal's width
+    /// Leave out the headings
     #[arg(long)]
-    wide: bool,
+    no_headers: bool,
+    /// Format
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value = "table",
+        hide_default_value = true
+    )]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// Columns for people
+    Table,
+    /// The same, and nothing cut
+    Wide,
+    /// As JSON
+    Json,
+    /// As YAML
+    Yaml,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   sublet events team-a
-  sublet events team-a --warnings";
+  sublet events team-a --warnings -o wide
+  sublet events team-a -o json";
 
 /// How long the tenant's API server may take; its events are no reason to wait.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,7 +65,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     let mut events = of_super(cluster, &vcp).await?;
     match tokio::time::timeout(PATIENCE, of_tenant(cluster, &vcp)).await {
         Ok(Ok(found)) => events.extend(found),
-        Ok(Err(_)) | Err(_) => eprintln!(
+        Ok(Err(_)) | Err(_) => tell!(
             "The tenant's own API server can't be asked at the moment: its events are left out."
         ),
     }
@@ -43,12 +73,31 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         events.retain(|(_, event)| event.type_.as_deref() == Some("Warning"));
     }
     events.sort_by_key(|(_, event)| event::when(event));
+    let width = match args.output {
+        Output::Json => return output::print(&Data::Json.text(&data(&events))?),
+        Output::Yaml => return output::print(&Data::Yaml.text(&data(&events))?),
+        Output::Table => terminal_width(),
+        Output::Wide => None,
+    };
     if events.is_empty() {
-        eprintln!("Nothing happened lately: Kubernetes keeps events for an hour.");
+        tell!("Nothing happened lately: Kubernetes keeps events for an hour.");
         return Ok(());
     }
-    let width = if args.wide { None } else { terminal_width() };
-    output::print(&event::table(&events, Timestamp::now()).render(style::stdout(), width))
+    let mut table = event::table(&events, Timestamp::now());
+    if args.no_headers {
+        table = table.without_headings();
+    }
+    output::print(&table.render(style::stdout(), width))
+}
+
+/// A list that says of each event on which side it is.
+fn data(events: &[(&'static str, Event)]) -> serde_json::Value {
+    let events = events.iter().map(|(side, event)| {
+        let mut told = event::data(event);
+        told["side"] = (*side).into();
+        told
+    });
+    json!({"events": events.collect::<Vec<_>>()})
 }
 
 /// Events about the VirtualControlPlane and in the namespace of its control plane.

@@ -70,11 +70,7 @@ fn data(facts: &Facts, verdict: &Verdict) -> serde_json::Value {
         }
         None => json!({"namespace": side.namespace, "name": side.name, "exists": false}),
     };
-    let events: Vec<_> = facts
-        .events
-        .iter()
-        .map(|event| json!({"type": event.type_, "reason": event.reason, "message": event.message, "time": event::when(event).map(|time| time.to_string())}))
-        .collect();
+    let events: Vec<_> = facts.events.iter().map(event::data).collect();
     json!({
         "kind": facts.kind, "tenant": side(&facts.tenant), "super": side(&facts.super_side),
         "synced": verdict.synced, "verdict": verdict.text, "advice": verdict.advice, "events": events,

@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(short = 'A', long, conflicts_with = "names")]
     all_namespaces: bool,
     /// Only tenants with these labels
-    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    #[arg(short = 'l', long, value_name = "SELECTOR", conflicts_with = "names")]
     selector: Option<String>,
     /// Leave out the headings
     #[arg(long)]
@@ -124,7 +124,7 @@ async fn print_table(args: &Args, cluster: &Cluster, objects: Vec<DynamicObject>
         } else {
             format!(" in namespace {}", cluster.namespace)
         };
-        eprintln!(
+        tell!(
             "There are no tenants{place}; make one with `{}`.",
             cluster.hint("create NAME")
         );
@@ -190,11 +190,10 @@ fn table(vcps: &[VirtualControlPlane], args: &Args, more: Option<&More>, now: Ti
         headings.extend(["CLASS", "PODS", "SERVICES", "SYNCER", "IDENTITY"]);
     }
     headings.push("MESSAGE");
-    let mut table = if args.no_headers {
-        Table::default()
-    } else {
-        Table::new(&headings)
-    };
+    let mut table = Table::new(&headings);
+    if args.no_headers {
+        table = table.without_headings();
+    }
     for vcp in vcps {
         let status = vcp.status.clone().unwrap_or_default();
         let plain = |text: String| (text, Mood::Plain);

@@ -7,13 +7,13 @@ use crate::{
     error, output,
     progress::Progress,
     tenant,
-    watch::{self, End},
+    watch::{self, Limit},
 };
 use anyhow::Result;
 use api::{SYSTEM_NAMESPACE, Sleep, VirtualControlPlane, keys};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
-    Api, ResourceExt,
+    Api,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
@@ -72,9 +72,10 @@ pub(crate) async fn sleep(args: &ToSleep, cluster: &Cluster) -> Result<()> {
     let vcp = tenant::find(cluster, &args.name).await?;
     if vcp.spec.external.is_some() {
         return Err(error::fail(format!(
-            "Sublet doesn't run the control plane of {}: whoever runs it may stop it; with spec.paused set, nothing of the \
+            "Sublet doesn't run the control plane of {}: whoever runs it may stop it; after `{}` nothing of the \
              tenant is looked at meanwhile",
-            args.name
+            args.name,
+            cluster.hint(&format!("pause {}", args.name))
         )));
     }
     let wish = wish(args);
@@ -96,7 +97,13 @@ pub(crate) async fn sleep(args: &ToSleep, cluster: &Cluster) -> Result<()> {
         return output::print_line(&text);
     }
     let mut progress = Progress::start(&format!("tenant {} falls asleep", args.name));
-    let follow = watch::follow(cluster, &vcp, &mut progress, |now, progress| {
+    let left = |_: &str| goes_on(cluster, &args.name);
+    let limit = Limit {
+        time: args.timeout,
+        late: "isn't asleep",
+        left: &left,
+    };
+    let asleep = watch::until(cluster, &vcp, &mut progress, limit, |now, progress| {
         if let Some(refused) = refusal(&now) {
             return Ok(Some(Some(refused)));
         }
@@ -108,9 +115,10 @@ pub(crate) async fn sleep(args: &ToSleep, cluster: &Cluster) -> Result<()> {
         // Of another super cluster only the phase is told here.
         Ok((falls != Some("FallingAsleep")).then_some(None))
     });
-    let ended = tokio::time::timeout(args.timeout, follow).await;
+    let refused = asleep.await?;
     let total = age::elapsed(progress.elapsed());
-    if let Some(refused) = ended_well(ended, args.timeout, &args.name, cluster)? {
+    drop(progress);
+    if let Some(refused) = refused {
         ask(cluster, &vcp, &before(&vcp.spec.sleep)).await?;
         return Err(error::fail(format!("{} can't sleep: {refused}", args.name)));
     }
@@ -144,7 +152,13 @@ pub(crate) async fn wake(args: &Wake, cluster: &Cluster) -> Result<()> {
         return output::print_line(&format!("{} wakes up", args.name));
     }
     let mut progress = Progress::start(&format!("tenant {} wakes up", args.name));
-    let follow = watch::follow(cluster, &vcp, &mut progress, |now, progress| {
+    let left = |_: &str| goes_on(cluster, &args.name);
+    let limit = Limit {
+        time: args.timeout,
+        late: "isn't awake",
+        left: &left,
+    };
+    let awake = watch::until(cluster, &vcp, &mut progress, limit, |now, progress| {
         let is_current = now.spec.sleep == wish;
         match condition::state(&now) {
             State::Working if is_current => Ok(Some(())),
@@ -157,10 +171,17 @@ pub(crate) async fn wake(args: &Wake, cluster: &Cluster) -> Result<()> {
             State::Working | State::Asleep(_) => Ok(None),
         }
     });
-    let ended = tokio::time::timeout(args.timeout, follow).await;
+    awake.await?;
     let total = age::elapsed(progress.elapsed());
-    ended_well(ended, args.timeout, &args.name, cluster)?;
+    drop(progress);
     output::print_line(&format!("{} is awake, after {total}", args.name))
+}
+
+fn goes_on(cluster: &Cluster, name: &str) -> String {
+    format!(
+        "it goes on by itself; look with `{}`",
+        cluster.hint(&format!("describe {name}"))
+    )
 }
 
 /// What the flags ask for.
@@ -189,22 +210,12 @@ fn before(sleep: &Sleep) -> Sleep {
 }
 
 async fn ask(cluster: &Cluster, vcp: &VirtualControlPlane, wish: &Sleep) -> Result<()> {
-    let api: Api<VirtualControlPlane> = tenant::api(cluster);
-    let patch = json!({
-        "metadata": {"uid": vcp.metadata.uid},
-        "spec": {"sleep": {
-            "asleep": wish.asleep,
-            "wakeOnConnection": wish.wake_on_connection,
-            "afterIdle": wish.after_idle,
-        }},
+    let sleep = json!({
+        "asleep": wish.asleep,
+        "wakeOnConnection": wish.wake_on_connection,
+        "afterIdle": wish.after_idle,
     });
-    api.patch(
-        &vcp.name_any(),
-        &PatchParams::default(),
-        &Patch::Merge(patch),
-    )
-    .await?;
-    Ok(())
+    tenant::change(cluster, vcp, &json!({"sleep": sleep})).await
 }
 
 /// Leaves a mark, as the front door does of a client.
@@ -218,24 +229,6 @@ async fn visit(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<()> {
     api.patch(keys::VISITS, &PatchParams::default(), &patch)
         .await?;
     Ok(())
-}
-
-fn ended_well<T>(
-    ended: Result<Result<End<T>>, tokio::time::error::Elapsed>,
-    limit: Duration,
-    name: &str,
-    cluster: &Cluster,
-) -> Result<T> {
-    match ended {
-        Ok(Ok(End::Found(found))) => Ok(found),
-        Ok(Ok(End::Gone)) => Err(error::fail(format!("{name} was deleted meanwhile"))),
-        Ok(Err(err)) => Err(err),
-        Err(_) => Err(error::fail(format!(
-            "{name} isn't there after {}; it goes on by itself: look with `{}`",
-            age::elapsed(limit),
-            cluster.hint(&format!("describe {name}"))
-        ))),
-    }
 }
 
 /// A duration that may be one of idleness.

@@ -191,7 +191,7 @@ async fn leftovers(client: &Client) -> Result<()> {
         .items;
     if !left.is_empty() {
         let names: Vec<String> = left.iter().map(ResourceExt::name_any).collect();
-        eprintln!(
+        tell!(
             "warning: namespaces of former tenants are left: {}; delete them with kubectl",
             names.join(", ")
         );

@@ -2,12 +2,13 @@
 
 use anyhow::ensure;
 use e2e::{
-    kind::{CONFIG_MAP, POD, SERVICE},
+    kind::{CONFIG_MAP, CONTROL_PLANE, POD, SERVICE},
     make,
     program::{Folder, Program},
-    read::uid,
+    read::{text, uid},
     space::{run, within},
-    tenant::{A, B, NAMESPACE_OF_TESTS},
+    tenant::{A, B, NAMESPACE_OF_TESTS, Tenant},
+    wait::{PODS, eventually},
 };
 use serde_json::{Value, json};
 
@@ -57,7 +58,15 @@ fn tenants_are_listed_and_described() {
             .run(&format!("describe {} -n {N}", a.name))
             .await?
             .says(&[&a.name, a.id.as_str(), "Ready", "Synced"])?;
-        Ok(())
+        // What a control plane uses is measured every quarter of a minute.
+        eventually(PODS, "sublet top tells what a tenant uses", async || {
+            let line = format!("top {} -n {N} -o json", a.name);
+            let top: Value = serde_json::from_str(&sublet.run(&line).await?.ok()?)?;
+            let pods = &top["tenants"][0]["controlPlane"]["pods"];
+            ensure!(pods.as_u64().is_some_and(|pods| pods > 2), "{top}");
+            Ok(())
+        })
+        .await
     });
 }
 
@@ -227,6 +236,48 @@ fn the_doctor_finds_a_healthy_cluster_healthy() {
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn a_tenant_is_paused_goes_on_and_keeps_its_version() {
+    run(async || {
+        let name = make::unique("e2e-pause");
+        Tenant::within(&name, json!({}), async |tenant| {
+            let sublet = Program::sublet()?;
+            let vcp = tenant.above.get(CONTROL_PLANE, N, &name).await?;
+            let version = text(&vcp, "/status/version");
+            sublet
+                .run(&format!("pause {name} -n {N}"))
+                .await?
+                .says(&["is paused", "resume"])?;
+            sublet
+                .run(&format!("list {name} -n {N}"))
+                .await?
+                .says(&["Paused"])?;
+            sublet
+                .run(&format!("upgrade {name} --version {version} -n {N}"))
+                .await?
+                .fails(1, &["is paused", "resume"])?;
+            sublet
+                .run(&format!("resume {name} -n {N}"))
+                .await?
+                .says(&["goes on"])?;
+            sublet
+                .run(&format!("upgrade {name} --version {version} -n {N}"))
+                .await?
+                .says(&["runs Kubernetes", version])?;
+            sublet
+                .run(&format!("upgrade {name} --version 1.2 -n {N}"))
+                .await?
+                .fails(2, &["doesn't offer", "1.2"])?;
+            let line = format!("events {name} -n {N} -o json");
+            let events: Value = serde_json::from_str(&sublet.run(&line).await?.ok()?)?;
+            ensure!(events["events"].is_array(), "{events}");
+            Ok(())
+        })
+        .await
+    });
+}
+
+#[test]
 fn wrong_input_gets_one_clear_line_and_a_code() {
     run(async || {
         let a = A.get().await?;
@@ -256,6 +307,9 @@ fn wrong_input_gets_one_clear_line_and_a_code() {
                 "/no-such/file",
             ),
             ("list -o xml".to_owned(), "json"),
+            ("list --user no-such".to_owned(), "no-such"),
+            ("list --cluster no-such".to_owned(), "no-such"),
+            (format!("list {} -l a=b", a.name), "--selector"),
         ];
         for (line, word) in usage {
             sublet.run(&line).await?.fails(2, &["error", word])?;
@@ -339,6 +393,11 @@ fn a_missing_right_is_named() {
         weak.run(&format!("create x --no-wait -n {N}"))
             .await?
             .fails(1, &["virtualcontrolplanes"])?;
+        // An admin sees it as that account does.
+        let account = format!("system:serviceaccount:{N}:default");
+        let as_it = format!("list -n {N} --as {account}");
+        let said = Program::sublet()?.run(&as_it).await?;
+        said.fails(1, &["list", "virtualcontrolplanes", &account])?;
         Ok(())
     });
 }
@@ -357,6 +416,12 @@ fn help_version_and_completion_work_without_a_cluster() {
             .await?
             .says(&["--class", "Examples"])?;
         sublet.run("completion bash").await?.says(&["sublet"])?;
+        // More than a pipe holds, and a reader that goes after a line.
+        let line = format!("{} | head -1", sublet.shell_line("completion bash"));
+        let mut shell = tokio::process::Command::new("bash");
+        let piped = shell.args(["-o", "pipefail", "-c", &line]).output().await?;
+        ensure!(piped.status.success(), "{piped:?}");
+        ensure!(piped.stderr.is_empty(), "{piped:?}");
         let version = sublet.run("--version").await?.ok()?;
         ensure!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
         let bare = sublet.run("").await?;

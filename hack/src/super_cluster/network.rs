@@ -44,7 +44,7 @@ pub(crate) fn make(nodes: &[Node]) -> Result<()> {
     }
     for range in [POD_NETWORK, SERVICE_NETWORK] {
         if ip(&["route", "add", range, "via", &first.address(), "dev", CABLE]).is_err() {
-            eprintln!(
+            tell!(
                 "     the host has a route for {range} already; it won't reach the super cluster's"
             );
         }

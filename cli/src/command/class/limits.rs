@@ -1,9 +1,56 @@
-//! What a class limits and prescribes, for its page: nothing of what it leaves open.
+//! What a class limits, prescribes, opens and offers, for its page: nothing of what it leaves as it is by default.
 
-use api::{ControlPlaneClassSpec, PodRules, Quantities};
+use api::{
+    ControlPlaneClassSpec, CustomResource, Egress, Offer, PodNetwork, PodRules, PublishedService,
+    Quantities,
+};
 
 /// Lines of the page: what, and how much.
 pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)> {
+    let ControlPlaneClassSpec {
+        sync_weight,
+        api_server_egress,
+        pod_network,
+        services,
+        pods,
+        quota,
+        stored,
+        offers,
+        custom_resources,
+        ingress_hosts,
+        // The page has these in lines of its own.
+        versions: _,
+        coredns_image: _,
+        etcd_storage: _,
+        pod_security: _,
+        endpoint_host: _,
+        endpoint_port: _,
+        service_slice_prefix: _,
+        resources: _,
+        node_selector: _,
+        feature_gates: _,
+        intervals: _,
+    } = spec;
+    let weight = (*sync_weight != 1).then(|| sync_weight.to_string());
+    let mut lines = vec![
+        ("Quota:", list(quota)),
+        ("Stored:", list(stored)),
+        ("Sync weight:", weight.unwrap_or_default()),
+    ];
+    lines.extend(of_pods(pods));
+    lines.extend(of_network(pod_network));
+    lines.extend([
+        ("API servers reach:", all(api_server_egress, place)),
+        ("Hosts:", ingress_hosts.join(", ")),
+        ("Services:", all(services, published)),
+        ("Offers:", all(offers, offered)),
+        ("Custom resources:", all(custom_resources, named)),
+    ]);
+    lines.retain(|(_, value)| !value.is_empty());
+    lines
+}
+
+fn of_pods(pods: &PodRules) -> Vec<(&'static str, String)> {
     let PodRules {
         images,
         runtime_class_name,
@@ -11,7 +58,7 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
         tolerations,
         bandwidth,
         containers,
-    } = &spec.pods;
+    } = pods;
     let from = match images.registries.as_slice() {
         [] => None,
         registries => Some(format!("from {}", registries.join(", "))),
@@ -29,9 +76,7 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
     let part = |word: &str, amounts: &Quantities| {
         (!amounts.is_empty()).then(|| format!("{word} {}", list(amounts)))
     };
-    let lines = [
-        ("Quota:", list(&spec.quota)),
-        ("Hosts:", spec.ingress_hosts.join(", ")),
+    vec![
         ("Images:", joined([from, pulled])),
         ("Runtime:", runtime_class_name.clone().unwrap_or_default()),
         ("Priority:", priority_class_name.clone().unwrap_or_default()),
@@ -51,9 +96,67 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
                 part("at most", &containers.max),
             ]),
         ),
-    ];
-    let said = lines.into_iter().filter(|(_, value)| !value.is_empty());
-    said.collect()
+    ]
+}
+
+fn of_network(network: &PodNetwork) -> Vec<(&'static str, String)> {
+    let PodNetwork {
+        ingress_namespaces,
+        egress_namespaces,
+        egress,
+        cluster_ranges,
+        node_ranges,
+        upstream_dns,
+    } = network;
+    let of = |word: &str, names: &[String]| {
+        (!names.is_empty()).then(|| format!("{word} {}", names.join(", ")))
+    };
+    let places = (!egress.is_empty()).then(|| all(egress, place));
+    vec![
+        (
+            "Pods reach:",
+            joined([places, of("namespaces", egress_namespaces)]),
+        ),
+        ("Pods never reach:", cluster_ranges.join(", ")),
+        (
+            "Pods are reached by:",
+            joined([of("namespaces", ingress_namespaces)]),
+        ),
+        ("Node ranges:", node_ranges.join(", ")),
+        ("CoreDNS asks:", upstream_dns.join(", ")),
+    ]
+}
+
+fn place(egress: &Egress) -> String {
+    match egress.port {
+        Some(port) => format!("{} port {port}", egress.cidr),
+        None => egress.cidr.clone(),
+    }
+}
+
+fn published(service: &PublishedService) -> String {
+    let PublishedService {
+        namespace,
+        name,
+        shown_as,
+    } = service;
+    format!(
+        "{namespace}/{name} as {}/{}",
+        shown_as.namespace, shown_as.name
+    )
+}
+
+fn offered(offer: &Offer) -> String {
+    format!("{} {}", offer.resource, offer.names.join(" "))
+}
+
+fn named(resource: &CustomResource) -> String {
+    let direction = format!("{:?}", resource.direction);
+    format!("{} ({direction})", resource.name)
+}
+
+fn all<T>(items: &[T], shown: impl Fn(&T) -> String) -> String {
+    items.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 fn list(amounts: &Quantities) -> String {
@@ -76,7 +179,12 @@ mod tests {
     fn only_what_is_limited_is_shown() {
         assert!(lines(&ControlPlaneClassSpec::default()).is_empty());
         let spec: ControlPlaneClassSpec = serde_json::from_value(json!({
-            "versions": [], "quota": {"pods": "20"},
+            "versions": [], "quota": {"pods": "20"}, "stored": {"size": "1Gi"}, "syncWeight": 3,
+            "podNetwork": {"egressNamespaces": ["registry"], "egress": [{"cidr": "10.2.0.0/16", "port": 443}],
+                "clusterRanges": ["10.96.0.0/12"], "ingressNamespaces": ["ingress"]},
+            "offers": [{"resource": "storageclasses.storage.k8s.io", "names": ["fast", "slow"]}],
+            "customResources": [{"name": "backups.example.com", "version": "v1", "kind": "Backup"}],
+            "services": [{"namespace": "infra", "name": "db", "shownAs": {"namespace": "default", "name": "db"}}],
             "pods": {
                 "images": {"registries": ["a.example"], "alwaysPull": true}, "priorityClassName": "paid",
                 "tolerations": [{"key": "customer", "value": "acme"}, {"key": "gpu"}],
@@ -92,11 +200,19 @@ mod tests {
             shown,
             [
                 "Quota: pods 20",
+                "Stored: size 1Gi",
+                "Sync weight: 3",
                 "Images: from a.example; pulled each time",
                 "Priority: paid",
                 "Tolerations: customer=acme, gpu",
                 "Bandwidth: out 10M",
                 "Containers: limits memory 1Gi; at most cpu 4",
+                "Pods reach: 10.2.0.0/16 port 443; namespaces registry",
+                "Pods never reach: 10.96.0.0/12",
+                "Pods are reached by: namespaces ingress",
+                "Services: infra/db as default/db",
+                "Offers: storageclasses.storage.k8s.io fast slow",
+                "Custom resources: backups.example.com (ToSuper)",
             ]
         );
     }

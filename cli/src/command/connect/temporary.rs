@@ -60,7 +60,7 @@ impl File {
 impl Drop for File {
     fn drop(&mut self) {
         if let Err(err) = fs::remove_dir_all(&self.folder) {
-            eprintln!(
+            tell!(
                 "warning: can't remove {}: {err}; remove it yourself",
                 self.folder.display()
             );

@@ -6,7 +6,7 @@ use api::{ControlPlaneClass, ControlPlaneClassSpec, PodSecurity, VirtualControlP
 use kube::{Api, ResourceExt, api::ListParams};
 
 /// Compares the object with its class. Who may not read classes is answered by the manager instead.
-pub(super) async fn class(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<()> {
+pub(in crate::command) async fn class(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<()> {
     let classes: Api<ControlPlaneClass> = Api::all(cluster.client.clone());
     let name = &vcp.spec.class_name;
     match classes.get(name).await {
@@ -64,7 +64,7 @@ fn against(vcp: &VirtualControlPlane, class: &ControlPlaneClassSpec) -> Result<(
 }
 
 /// Whether `asked` (`1.36`, `v1.36.3`) means the version `offered` (`1.36.3`).
-fn offers(offered: &str, asked: &str) -> bool {
+pub(in crate::command) fn offers(offered: &str, asked: &str) -> bool {
     let asked = asked.trim_start_matches('v');
     offered
         .strip_prefix(asked)

@@ -1,12 +1,11 @@
 //! Waiting for a new tenant: each change of its conditions is told, and the end says what holds it up.
 
 use crate::{
-    age,
     cluster::Cluster,
     condition::{self, State},
-    error, interrupt,
+    error,
     progress::Progress,
-    watch::{self, End},
+    watch::{self, Limit},
 };
 use anyhow::Result;
 use api::VirtualControlPlane;
@@ -23,38 +22,21 @@ pub(super) struct Ready {
     pub(super) total: Duration,
 }
 
-/// Waits until `made` works, for at most `limit`.
+/// Waits until `made` works, for at most `time`.
 pub(super) async fn ready(
     cluster: &Cluster,
     made: &VirtualControlPlane,
-    limit: Duration,
+    time: Duration,
 ) -> Result<Ready> {
     let name = made.name_any();
     let mut progress = Progress::start(&format!("tenant {name} is made"));
-    let outcome = interrupt::or_ctrl_c(
-        async { Ok(tokio::time::timeout(limit, follow(cluster, made, &mut progress)).await) },
-        || left_behind(cluster, &name, ""),
-    )
-    .await?;
-    match outcome {
-        Ok(ready) => ready,
-        Err(_) => Err(error::fail(format!(
-            "{name} doesn't work after {}: {}; {}",
-            age::elapsed(limit),
-            progress.last(),
-            left_behind(cluster, &name, progress.last())
-        ))),
-    }
-}
-
-async fn follow(
-    cluster: &Cluster,
-    made: &VirtualControlPlane,
-    progress: &mut Progress,
-) -> Result<Ready> {
-    let name = made.name_any();
+    let limit = Limit {
+        time,
+        late: "doesn't work",
+        left: &|state| left_behind(cluster, &name, state),
+    };
     let mut api = None;
-    let end = watch::follow(cluster, made, progress, |vcp, progress| {
+    watch::until(cluster, made, &mut progress, limit, |vcp, progress| {
         for step in condition::done_steps(&vcp) {
             progress.done(step);
         }
@@ -79,13 +61,8 @@ async fn follow(
                 )))
             }
         }
-    });
-    match end.await? {
-        End::Found(ready) => Ok(ready),
-        End::Gone => Err(error::fail(format!(
-            "{name} was deleted while it was waited for"
-        ))),
-    }
+    })
+    .await
 }
 
 /// What there is now, and how to go on from it.

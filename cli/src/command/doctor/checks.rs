@@ -340,7 +340,10 @@ fn judge_tenant(vcp: &VirtualControlPlane, cluster: &Cluster) -> Option<Check> {
         State::Stuck(_) if vcp.spec.paused => Some(Check::warn(
             "tenants",
             format!("{namespace}/{name} is paused"),
-            advice,
+            format!(
+                "end it with `{}`",
+                cluster.hint_in(&namespace, &format!("resume {name}"))
+            ),
         )),
         State::Stuck(text) => Some(Check::fail(
             "tenants",

@@ -4,7 +4,7 @@ use super::verdict::{Facts, Flow, Place, Side, Twin};
 use crate::{
     cluster::Cluster,
     command::whose::place,
-    condition,
+    condition::{self, State},
     discovery::{Kind, Kinds},
     error, event,
     object_ref::ObjectRef,
@@ -179,6 +179,12 @@ fn trouble(vcp: &VirtualControlPlane) -> Option<String> {
 /// A client of the tenant and what it serves; `None` when its API server doesn't answer.
 async fn open(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<Option<(Client, Kinds)>> {
     let access = tenant::access(cluster, vcp).await?;
+    if let State::Asleep(_) = condition::state(vcp) {
+        // The other side is there all the same.
+        let wake = cluster.hint(&format!("wake {}", vcp.name_any()));
+        tell!("warning: the tenant sleeps, so its API server isn't asked; `{wake}` wakes it");
+        return Ok(None);
+    }
     let client = tenant::client(cluster, vcp, &access).await?;
     let why = match tokio::time::timeout(PATIENCE, Kinds::load(&client)).await {
         Ok(Ok(kinds)) => return Ok(Some((client, kinds))),
@@ -186,7 +192,7 @@ async fn open(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<Option<(Cl
         Err(_) => "it doesn't answer".to_owned(),
     };
     let look = cluster.hint(&format!("describe {}", vcp.name_any()));
-    eprintln!("warning: {}", out_of_reach(&access.server, &why, &look));
+    tell!("warning: {}", out_of_reach(&access.server, &why, &look));
     Ok(None)
 }
 

@@ -202,6 +202,13 @@ impl Facts {
         }
     }
 
+    fn resume(&self) -> String {
+        format!(
+            "end the pause with `{} resume {}`",
+            self.program, self.tenant_name
+        )
+    }
+
     fn is_ours(&self, twin: &Twin) -> bool {
         twin.marks
             .as_ref()
@@ -292,7 +299,7 @@ fn both(facts: &Facts, tenant: &Twin, twin: &Twin) -> Verdict {
     if facts.paused {
         return bad(
             "Both sides have it, but the tenant is paused: changes don't cross.",
-            "set spec.paused to false",
+            facts.resume(),
         );
     }
     match facts.refusal() {
@@ -314,10 +321,7 @@ fn both(facts: &Facts, tenant: &Twin, twin: &Twin) -> Verdict {
 
 fn not_down(facts: &Facts, tenant: &Twin) -> Verdict {
     if facts.paused {
-        return bad(
-            "The tenant is paused: nothing crosses.",
-            "set spec.paused to false",
-        );
+        return bad("The tenant is paused: nothing crosses.", facts.resume());
     }
     if tenant.deleting {
         return bad(

@@ -1,6 +1,6 @@
 //! One tenant bursts while the others make a few pods each, and what the others feel of it.
 //!
-//! The quiet tenants make a pod four times a second. In the second half the last tenant's API server is stopped as soon
+//! The quiet tenants make a pod twice a second, less than their share of a machine of two cores. In the second half the last tenant's API server is stopped as soon
 //! as its pods are made, so that all that goes up to it hangs.
 
 use super::Extent;
@@ -17,7 +17,7 @@ use std::time::Duration;
 const BURST: usize = 1_500;
 /// Pods of each quiet tenant, and the time between them.
 const QUIET: usize = 20;
-const EVERY: Duration = Duration::from_millis(250);
+const EVERY: Duration = Duration::from_millis(500);
 
 pub(super) async fn measure(extent: &Extent, tokens: Tokens) -> anyhow::Result<Value> {
     let world = extent.world(tokens).await?;
