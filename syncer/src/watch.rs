@@ -1,8 +1,8 @@
 //! One watch of one resource on one API server: list in pages, then follow; start over when told to.
 //!
 //! Lists ask for the most recent state, never for "whatever the cache has" (R8). A silent connection is noticed by
-//! HTTP/2 pings, and a silent watch by the absence of bookmarks (R9). An object that can't be read is set aside with a
-//! warning and stops nothing.
+//! HTTP/2 pings and by the absence of bookmarks (R9). An object that can't be read is set aside with a warning and
+//! stops nothing.
 //!
 //! A server that can't be reached fails all of its watches at once. They don't each try for themselves: one asks, ever
 //! less often, and when it is answered all go on ([`tenancy::circuit`]).
@@ -28,12 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Objects in one page of a list.
 const PAGE: usize = 500;
-/// Without any event or bookmark for so long, a watch is begun anew. This isn't for a connection that died or a server
-/// that hangs, which pings find within half a minute ([`crate::connect`]), but for a watch that is stuck while its server
-/// answers pings. A quiet one gets a bookmark once a minute, later where server or syncer are short of time, and none for a
-/// turn if it was busy just then; a new list of each quiet kind would make such a machine slower still. So two may be lost.
-/// A patrol looks at everything every few minutes all the same.
-const SILENCE_LIMIT: Duration = Duration::from_secs(180);
+/// The server sends a bookmark about once a minute; without any event for so long the connection is given up.
+const SILENCE_LIMIT: Duration = Duration::from_secs(90);
 /// Longest line, that is one event: etcd stores no object above 1.5 MiB, and JSON of it is larger.
 const LINE_LIMIT: usize = 16 << 20;
 /// Delays after failures that are this watch's own, and until a doubtful list is taken again.
