@@ -11,8 +11,9 @@ use std::{collections::BTreeSet, fs, path::Path};
 use text::{Page, pages, words};
 
 /// Sources of the daemons' metrics, with the prefix that each registers.
-const METRICS: [(&str, &str); 3] = [
+const METRICS: [(&str, &str); 4] = [
     ("sublet_syncer_", "syncer/src/metrics.rs"),
+    ("sublet_syncer_", "syncer/src/page.rs"),
     ("sublet_manager_", "manager/src/metrics.rs"),
     ("sublet_apiserver_proxy_", "apiserver-proxy/src/metrics.rs"),
 ];

@@ -154,6 +154,8 @@ pub(crate) async fn run(
             let delay = DELAYS.after(doubts, &target.path);
             let followed = Box::pin(async {
                 tokio::select! {
+                    // What the watch tells may be all that was in doubt.
+                    biased;
                     followed = following => followed,
                     () = tokio::time::sleep(delay) => Ok(()),
                     // One that is wrong again is no sooner right than the others.

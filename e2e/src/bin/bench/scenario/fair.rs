@@ -1,7 +1,7 @@
 //! One tenant bursts while the others make a few pods each, and what the others feel of it.
 //!
-//! The quiet tenants make a pod twice a second, less than their share of a machine of two cores. In the second half the last tenant's API server is stopped as soon
-//! as its pods are made, so that all that goes up to it hangs.
+//! The quiet tenants make a pod twice a second, less than their share of a machine of two cores. In the second half the last
+//! tenant's API server is stopped as soon as its pods are made, so that all that goes up to it hangs.
 
 use super::Extent;
 use crate::{
