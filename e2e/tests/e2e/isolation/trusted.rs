@@ -3,13 +3,13 @@
 use super::network::{expect, kubectl_of, populate};
 use anyhow::{Context, ensure};
 use e2e::{
-    kind::{CLASS, CONFIG_MAP, NODE, POD, SERVICE},
+    kind::{CLASS, CONFIG_MAP, CONTROL_PLANE, NODE, POD, SERVICE},
     make,
     program::Folder,
     read::{items, name, text},
     side::Side,
     space::{Space, run},
-    tenant::{A, Tenant, super_cluster},
+    tenant::{A, NAMESPACE_OF_TESTS, Tenant, request, super_cluster},
     wait::{SOON, eventually},
 };
 use serde_json::{Value, json};
@@ -42,20 +42,26 @@ fn pods_of_a_trusted_tenant_and_nodes_reach_each_other_and_node_ports_have_an_ad
         above
             .create(CLASS, json!({"metadata": {"name": NAME}, "spec": spec}))
             .await?;
-        let result = Tenant::within(NAME, json!({"className": NAME}), async |tenant| {
-            let trust = async |why: Value| {
-                let trust = json!({"data": {tenant.id.as_str(): why}});
-                let map = api::TRUSTED_TENANTS;
-                above
-                    .merge(CONFIG_MAP, api::SYSTEM_NAMESPACE, map, trust)
-                    .await
-            };
-            trust("a test".into()).await?;
-            let result = trusted(tenant).await;
-            trust(Value::Null).await?;
-            result
+        let class = json!({"className": NAME});
+        request(&above, NAME, class.clone()).await?;
+        let identity = eventually(SOON, "the tenant has an identity", async || {
+            let vcp = above.get(CONTROL_PLANE, NAMESPACE_OF_TESTS, NAME).await?;
+            let identity = text(&vcp, "/spec/identity").to_owned();
+            ensure!(!identity.is_empty(), "{vcp}");
+            Ok(identity)
         })
-        .await;
+        .await?;
+        let trust = async |why: Value| {
+            let trust = json!({"data": {&identity: why}});
+            let map = api::TRUSTED_TENANTS;
+            above
+                .merge(CONFIG_MAP, api::SYSTEM_NAMESPACE, map, trust)
+                .await
+        };
+        // No namespace of it is made before.
+        trust("a test".into()).await?;
+        let result = Tenant::within(NAME, class, trusted).await;
+        trust(Value::Null).await?;
         above.delete(CLASS, "", NAME).await?;
         result
     });
