@@ -65,6 +65,12 @@ pub(crate) fn state(vcp: &VirtualControlPlane) -> State {
     }
 }
 
+/// Whether the manager has seen the spec as it is now.
+pub(crate) fn is_seen(vcp: &VirtualControlPlane) -> bool {
+    let status = vcp.status.as_ref();
+    status.and_then(|status| status.observed_generation) >= vcp.metadata.generation
+}
+
 /// Whether the condition was observed to hold, one of the manager's for the spec as it is now.
 pub(crate) fn is_true(vcp: &VirtualControlPlane, type_: &str) -> bool {
     let current =

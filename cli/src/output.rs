@@ -65,6 +65,16 @@ pub(crate) fn tell(line: fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// What kubectl prints of objects, `asked` of which were asked for by name: the one that was, else a list.
+pub(crate) fn found(objects: &[impl serde::Serialize], asked: usize) -> Result<Value> {
+    let mut values = objects.iter().map(tidy).collect::<Result<Vec<_>>>()?;
+    if asked == 1 && values.len() == 1 {
+        Ok(values.remove(0))
+    } else {
+        Ok(list(&values))
+    }
+}
+
 /// The list that kubectl prints for several objects.
 pub(crate) fn list(items: &[Value]) -> Value {
     json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items})

@@ -23,6 +23,12 @@ pub(crate) struct Limit<'a> {
     pub(crate) left: &'a dyn Fn(&str) -> String,
 }
 
+/// What is left of most that is waited for, and how to look at it.
+pub(crate) fn goes_on(cluster: &Cluster, name: &str) -> String {
+    let look = cluster.hint(&format!("describe {name}"));
+    format!("it goes on by itself; look with `{look}`")
+}
+
 /// How a watch ended.
 #[derive(Debug)]
 pub(crate) enum End<T> {

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Both kinds are reconciled alike: [`facts`] observes, [`control_plane`] and [`infrastructure`] decide purely, and what
-//! they decide is done here. As long as only something is to be said, they go by what was [`told`]. All that must outlast a move to another management cluster is in a spec: identity and slice
-//! in the SubletCluster's, the endpoint in the SubletControlPlane's. Status is worked out anew at any time.
+//! they decide is done here. As long as only something is to be said, they go by what was [`told`]. All that must outlast a
+//! move to another management cluster is in a spec: identity and slice in the SubletCluster's, the endpoint in the
+//! SubletControlPlane's. Status is worked out anew at any time.
 //!
 //! Nothing is polled: Clusters, VirtualControlPlanes and each other's objects are watched. Certificates, the kubeconfig
 //! Secret among them, are the VirtualControlPlane's business.

@@ -70,16 +70,8 @@ async fn list(args: &List, cluster: &Cluster) -> Result<()> {
     }
     classes.sort_by_key(ResourceExt::name_any);
     let data = |format: Data| {
-        let values = classes
-            .iter()
-            .map(output::tidy)
-            .collect::<Result<Vec<_>>>()?;
-        // One object for one name, as kubectl prints it.
-        let printed = match (values.as_slice(), args.names.len()) {
-            ([one], 1) => one.clone(),
-            (values, _) => output::list(values),
-        };
-        output::print(&format.text(&printed)?)
+        let found = output::found(&classes, args.names.len())?;
+        output::print(&format.text(&found)?)
     };
     let format = args.output;
     match format {

@@ -17,7 +17,6 @@ use kube::{
     api::{DynamicObject, ListParams},
     core::ApiResource,
 };
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Flags of `sublet list`.
@@ -58,9 +57,13 @@ Examples:
 pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     let mut objects = fetch(args, cluster).await?;
     objects.sort_by_key(|object| (object.namespace(), object.name_any()));
+    let data = |format: Data| {
+        let found = output::found(&objects, args.names.len())?;
+        output::print(&format.text(&found)?)
+    };
     match args.output {
-        Format::Json => output::print(&Data::Json.text(&data(args, &objects)?)?),
-        Format::Yaml => output::print(&Data::Yaml.text(&data(args, &objects)?)?),
+        Format::Json => data(Data::Json),
+        Format::Yaml => data(Data::Yaml),
         Format::Name => objects.iter().try_for_each(|object| {
             output::print_line(&format!(
                 "virtualcontrolplane.sublet.dev/{}",
@@ -102,19 +105,6 @@ async fn fetch(args: &Args, cluster: &Cluster) -> Result<Vec<DynamicObject>> {
         }
     }
     Ok(found)
-}
-
-/// One object for one name, as kubectl prints it, and a list otherwise.
-fn data(args: &Args, objects: &[DynamicObject]) -> Result<Value> {
-    let mut values = objects
-        .iter()
-        .map(output::tidy)
-        .collect::<Result<Vec<Value>>>()?;
-    if args.names.len() == 1 && values.len() == 1 {
-        Ok(values.remove(0))
-    } else {
-        Ok(output::list(&values))
-    }
 }
 
 async fn print_table(args: &Args, cluster: &Cluster, objects: Vec<DynamicObject>) -> Result<()> {

@@ -89,10 +89,7 @@ pub(crate) async fn resume(args: &Resume, cluster: &Cluster) -> Result<()> {
         return output::print_line(&format!("{} goes on", args.name));
     }
     let mut progress = Progress::start(&format!("tenant {} goes on", args.name));
-    let left = |_: &str| {
-        let look = cluster.hint(&format!("describe {}", args.name));
-        format!("it goes on by itself; look with `{look}`")
-    };
+    let left = |_: &str| watch::goes_on(cluster, &args.name);
     let limit = Limit {
         time: args.timeout,
         late: "doesn't work again",
@@ -146,11 +143,7 @@ async fn ask(cluster: &Cluster, vcp: &VirtualControlPlane, wish: Wish) -> Result
 
 /// Whether the manager has heard of it.
 fn is_paused(vcp: &VirtualControlPlane) -> bool {
-    let seen = vcp
-        .status
-        .as_ref()
-        .and_then(|status| status.observed_generation);
-    condition::phase(vcp) == Some(Phase::Paused) && seen >= vcp.metadata.generation
+    condition::phase(vcp) == Some(Phase::Paused) && condition::is_seen(vcp)
 }
 
 #[cfg(test)]

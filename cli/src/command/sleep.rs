@@ -97,7 +97,7 @@ pub(crate) async fn sleep(args: &ToSleep, cluster: &Cluster) -> Result<()> {
         return output::print_line(&text);
     }
     let mut progress = Progress::start(&format!("tenant {} falls asleep", args.name));
-    let left = |_: &str| goes_on(cluster, &args.name);
+    let left = |_: &str| watch::goes_on(cluster, &args.name);
     let limit = Limit {
         time: args.timeout,
         late: "isn't asleep",
@@ -152,7 +152,7 @@ pub(crate) async fn wake(args: &Wake, cluster: &Cluster) -> Result<()> {
         return output::print_line(&format!("{} wakes up", args.name));
     }
     let mut progress = Progress::start(&format!("tenant {} wakes up", args.name));
-    let left = |_: &str| goes_on(cluster, &args.name);
+    let left = |_: &str| watch::goes_on(cluster, &args.name);
     let limit = Limit {
         time: args.timeout,
         late: "isn't awake",
@@ -175,13 +175,6 @@ pub(crate) async fn wake(args: &Wake, cluster: &Cluster) -> Result<()> {
     let total = age::elapsed(progress.elapsed());
     drop(progress);
     output::print_line(&format!("{} is awake, after {total}", args.name))
-}
-
-fn goes_on(cluster: &Cluster, name: &str) -> String {
-    format!(
-        "it goes on by itself; look with `{}`",
-        cluster.hint(&format!("describe {name}"))
-    )
 }
 
 /// What the flags ask for.

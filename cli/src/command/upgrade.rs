@@ -60,10 +60,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         "tenant {} gets version {}",
         args.name, args.version
     ));
-    let left = |_: &str| {
-        let look = cluster.hint(&format!("describe {}", args.name));
-        format!("it goes on by itself; look with `{look}`")
-    };
+    let left = |_: &str| watch::goes_on(cluster, &args.name);
     let limit = Limit {
         time: args.timeout,
         late: "doesn't run it",
@@ -142,12 +139,8 @@ enum Stage {
 }
 
 fn stage(vcp: &VirtualControlPlane, wanted: &str) -> Stage {
-    let seen = vcp
-        .status
-        .as_ref()
-        .and_then(|status| status.observed_generation);
-    if seen < vcp.metadata.generation {
-        return Stage::Under("waiting for the manager to take it up".to_owned());
+    if !condition::is_seen(vcp) {
+        return Stage::Under(condition::UNSEEN.to_owned());
     }
     let ready = condition::find(vcp, "Ready");
     if let Some(refused) = ready.filter(|ready| REFUSALS.contains(&ready.reason.as_str())) {
