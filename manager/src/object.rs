@@ -268,6 +268,8 @@ fn covers(have: &Value, want: &Value) -> bool {
     match (have, want) {
         (Value::Object(have), Value::Object(want)) => {
             want.iter().all(|(key, want)| match have.get(key) {
+                // An empty selector selects everything, and a fuller one less.
+                Some(have) if key.ends_with("Selector") && is_empty(want) => is_empty(have),
                 Some(have) => covers(have, want),
                 // An API server drops empty values, and list items carry no type.
                 None => is_empty(want) || key == "apiVersion" || key == "kind",
@@ -328,6 +330,16 @@ mod tests {
         edited = have.clone();
         edited.body["spec"]["ports"] = json!([{"port": 1}, {"port": 2}]);
         assert!(!want.is_met_by(&edited));
+    }
+
+    #[test]
+    fn a_selector_of_everything_that_is_narrowed_is_an_edit() {
+        let spec = json!({"spec": {"podSelector": {}, "policyTypes": ["Ingress"]}});
+        let want = Object::new(NETWORK_POLICY, Some("n"), "default-deny", spec).sealed();
+        assert!(want.is_met_by(&want));
+        let mut narrowed = want.clone();
+        narrowed.body["spec"]["podSelector"] = json!({"matchLabels": {"a": "b"}});
+        assert!(!want.is_met_by(&narrowed));
     }
 
     #[test]

@@ -472,7 +472,7 @@ fn dns_ready(seen: &Seen, cp: &ControlPlane) -> Fact {
         Some(_) => Fact::no(
             "DNSReady",
             "PodsNotReady",
-            "waiting for a coredns pod in the tenant's kube-system",
+            "waiting for a coredns pod in the tenant's kube-system; if it doesn't come, `sublet events` tells whether it is refused",
         ),
         None => Fact::no(
             "DNSReady",

@@ -71,6 +71,11 @@ impl Queue {
         }
     }
 
+    /// The work of a taken key begins, and finds all that was told until now.
+    pub(crate) fn begin(&self, tenant: &TenantId, key: &Key) {
+        self.keys.lock().begin(tenant, key);
+    }
+
     /// The key's work is done.
     pub(crate) fn done(&self, tenant: &TenantId, key: &Key) {
         let mut keys = self.keys.lock();

@@ -83,6 +83,7 @@ async fn work(engine: &Engine, direction: Direction, taken: Taken<TenantId, Key>
         return;
     };
     let activity = tenant.activity.token();
+    queue.begin(&id, &key);
     let result = match direction {
         Direction::Down => downward::work(engine, &tenant, &key).await,
         Direction::Up => upward::work(engine, &tenant, &key).await,

@@ -178,6 +178,17 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
         }
     }
 
+    /// The work of a taken key begins only now: it finds all that was told until here, which brings it back no more.
+    pub fn begin(&mut self, tenant: &T, key: &K) {
+        let state = self
+            .lanes
+            .get_mut(tenant)
+            .and_then(|lane| lane.states.get_mut(key));
+        if let Some(state) = state.filter(|state| **state == State::Changed) {
+            *state = State::Working;
+        }
+    }
+
     /// The key's work is done.
     pub fn done(&mut self, tenant: &T, key: &K, now: Instant) {
         let Some(lane) = self.lanes.get_mut(tenant) else {
@@ -403,6 +414,21 @@ mod tests {
         queue.done(&"a", &1, now);
         assert_eq!(queue.take(now), None);
         assert_eq!(queue.depth(&"a"), 0);
+    }
+
+    #[test]
+    fn a_change_before_the_work_begins_is_part_of_it() {
+        let (mut queue, now) = (Queue::new(9), start());
+        queue.add(&"a", 1, now);
+        assert_eq!(keys(&mut queue, now, 9), [("a", 1)]);
+        queue.add(&"a", 1, now);
+        queue.begin(&"a", &1);
+        queue.done(&"a", &1, now);
+        assert_eq!(queue.take(now), None);
+        // A key that isn't being worked has nothing to begin.
+        queue.add(&"a", 1, now);
+        queue.begin(&"a", &1);
+        assert_eq!(keys(&mut queue, now, 9), [("a", 1)]);
     }
 
     #[test]
