@@ -93,6 +93,9 @@ fn make_other(first: Node, node: Node) -> Result<()> {
         ],
     )?;
     inside(first, &["link", "set", &port, "master", "nodes0", "up"])?;
+    // What this node sends to a node port of the first one may lead to a pod of its own.
+    let hairpin = ["type", "bridge_slave", "hairpin", "on"];
+    inside(first, &[&["link", "set", &port], &hairpin[..]].concat())?;
     inside(
         node,
         &[

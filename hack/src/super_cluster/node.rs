@@ -6,12 +6,15 @@ use std::os::unix::fs::PermissionsExt;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::layout::{DNS_SERVICE, Node, POD_NETWORK, config, pki, text};
+use super::layout::{DNS_SERVICE, Node, config, pki, text};
 use super::process::{Identity, Program};
 use crate::{binaries, images, run};
 
 /// Capability that lets a process lower an OOM score; without it runc fails on every container.
 const CAP_SYS_RESOURCE: u32 = 24;
+
+/// The bridge that a node's pods are on.
+const POD_BRIDGE: &str = "pods0";
 
 /// The second handler of the nodes' containerds. What it runs finds the handler's name in its environment as
 /// `SUBLET_HANDLER`, so that a test can tell from inside which handler ran it.
@@ -94,7 +97,9 @@ pub(crate) fn proxy(node: Node, home: Identity) -> Result<Program> {
         text(binaries::path("kube-proxy")?),
         format!("--kubeconfig={}", text(pki("kube-proxy.kubeconfig"))),
         format!("--hostname-override={}", node.name()),
-        format!("--cluster-cidr={POD_NETWORK}"),
+        // What comes from the other node's pods isn't local, or else its answer would find a shorter way back.
+        "--detect-local-mode=BridgeInterface".to_owned(),
+        format!("--pod-bridge-interface={POD_BRIDGE}"),
         "--proxy-mode=iptables".to_owned(),
         // Leaves the machine's connection-tracking limits as they are.
         "--conntrack-max-per-core=0".to_owned(),
@@ -140,7 +145,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
 
 fn cni_config(node: Node) -> serde_json::Value {
     json!({"cniVersion": "0.4.0", "name": "sublet", "plugins": [
-        {"type": "bridge", "bridge": "pods0", "isGateway": true, "isDefaultGateway": true,
+        {"type": "bridge", "bridge": POD_BRIDGE, "isGateway": true, "isDefaultGateway": true,
          "hairpinMode": true, "ipMasq": false,
          "ipam": {"type": "host-local", "ranges": [[{"subnet": node.pod_range()}]]}},
         {"type": "portmap", "capabilities": {"portMappings": true}},

@@ -30,6 +30,13 @@ async fn addresses(side: &Side, kind: &str) -> anyhow::Result<Vec<(String, Strin
     Ok(nodes.iter().filter_map(of).collect())
 }
 
+/// A pod with curl that waits on a node.
+fn waiting_on(node: &str) -> Value {
+    let mut pod = make::pod_spec(make::container(make::AGNHOST, &["/agnhost", "pause"]));
+    pod["nodeSelector"] = json!({"kubernetes.io/hostname": node});
+    pod
+}
+
 #[test]
 #[ignore = "long: `cargo xtask test --all`"]
 fn pods_of_a_trusted_tenant_and_nodes_reach_each_other_and_node_ports_have_an_address() {
@@ -86,9 +93,8 @@ async fn trusted(tenant: &Tenant) -> anyhow::Result<()> {
         .iter()
         .find(|(node, _)| *node != beside)
         .context("another node")?;
-    let mut host = make::pod_spec(make::container(make::AGNHOST, &["/agnhost", "pause"]));
+    let mut host = waiting_on(elsewhere);
     host["hostNetwork"] = true.into();
-    host["nodeSelector"] = json!({"kubernetes.io/hostname": elsewhere});
     space.pod("host", host).await?;
     space.ready("host").await?;
     let folder = Folder::make()?;
@@ -108,7 +114,13 @@ async fn trusted(tenant: &Tenant) -> anyhow::Result<()> {
         .map(|(node, address)| (node.clone(), url(address)))
         .collect();
     let all: Vec<&str> = ports.keys().map(String::as_str).collect();
-    expect(&kubectl, "client", &ports, &all).await?;
+    // By the node of the Service's pod and by another one, from each of them.
+    for (node, _) in &seen {
+        let client = format!("on-{node}");
+        space.pod(&client, waiting_on(node)).await?;
+        space.ready(&client).await?;
+        expect(&kubectl, &client, &ports, &all).await?;
+    }
     space.side().delete(POD, &space.name, "host").await?;
     Ok(())
 }
