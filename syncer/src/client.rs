@@ -5,31 +5,25 @@
 //! other; a few requests at a time don't make a burst ([`Traffic`]).
 
 use crate::{
+    answer,
     connect::{Answer, Dial, Stack, Unneeded, arriving},
     error::Error,
     lanes::Lanes,
     pace::{self, Pace},
     term::Permit,
 };
-use bytes::Bytes;
-use futures::{FutureExt, TryFutureExt, future::BoxFuture};
+use futures::{FutureExt, future::BoxFuture};
 use http::{Method, Request, Response, header};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use kube::{Config, client::Body};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
-use tenancy::{
-    arrival::{self, Shape},
-    circuit::Advice,
-};
+use tenancy::{arrival::Shape, circuit::Advice};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tower::{BoxError, ServiceExt};
 
 /// No unary request takes longer; watches have limits of their own.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
-/// Largest answer that is read: a page of 500 objects of the largest size that etcd stores would be far more, so pages
-/// shrink when this is met.
-const BODY_LIMIT: usize = 64 << 20;
 /// Requests to a tenant's API server that go beside its watches. A quiet tenant thus needs one connection.
 const BESIDE: usize = 2;
 /// Lists that such an API server is asked for at once. A tenant that is served anew has dozens to list, and hundreds of
@@ -295,7 +289,7 @@ impl Cluster {
             .map_err(|_| {
                 Error::Unavailable(format!("no answer to a watch within {REQUEST_LIMIT:?}"))
             })?
-            .map_err(|err| unavailable(&*err))?;
+            .map_err(|err| answer::unavailable(&*err))?;
         if response.status().is_success() {
             let body = response.into_body();
             // The place is the watch's as long as its answer goes on.
@@ -305,8 +299,8 @@ impl Cluster {
             })));
         }
         let (parts, body) = response.into_parts();
-        let bytes = read(body).await?;
-        Err(failure(&parts, &bytes))
+        let bytes = answer::body(body).await?;
+        Err(answer::failure(&parts, &bytes))
     }
 
     async fn unary(
@@ -346,7 +340,7 @@ impl Cluster {
         result
     }
 
-    async fn exchange(&self, request: Request<Body>, answer: Shape) -> Result<Value, Error> {
+    async fn exchange(&self, request: Request<Body>, shape: Shape) -> Result<Value, Error> {
         let beside = self.server.beside.try_acquire();
         let stack = match &beside {
             Ok(_place) => self.server.watches.first(),
@@ -355,14 +349,13 @@ impl Cluster {
         let exchange = async {
             let response = send(&stack, request)
                 .await
-                .map_err(|err| unavailable(&*err))?;
+                .map_err(|err| answer::unavailable(&*err))?;
             let (parts, body) = response.into_parts();
-            let bytes = read(body).await?;
+            let bytes = answer::body(body).await?;
             if parts.status.is_success() {
-                return arrival::read(&bytes, answer)
-                    .map_err(|err| Error::Malformed(err.to_string()));
+                return answer::json(&bytes, shape);
             }
-            Err(failure(&parts, &bytes))
+            Err(answer::failure(&parts, &bytes))
         };
         tokio::time::timeout(REQUEST_LIMIT, exchange)
             .await
@@ -398,52 +391,6 @@ fn request(
     builder
         .body(Body::from(bytes))
         .map_err(|err| Error::Malformed(format!("the path {path}: {err}")))
-}
-
-fn read(body: Answer) -> BoxFuture<'static, Result<Bytes, Error>> {
-    let collected = Limited::new(body, BODY_LIMIT).collect();
-    let read = collected.map_ok(|all| all.to_bytes());
-    read.map_err(|err| Error::Unavailable(err.to_string()))
-        .boxed()
-}
-
-fn failure(parts: &http::response::Parts, body: &[u8]) -> Error {
-    let parsed: Option<Value> = serde_json::from_slice(body).ok();
-    let is_plain = parsed.is_none();
-    let status = parsed.unwrap_or_default();
-    let message = status["message"]
-        .as_str()
-        .map_or_else(|| parts.status.to_string(), str::to_owned);
-    match parts.status.as_u16() {
-        400 | 413 | 415 | 422 => Error::Invalid(message),
-        401 => Error::Unauthorized(message),
-        403 => Error::Forbidden(message),
-        // Of what it serves an API server speaks in JSON.
-        404 if is_plain => Error::NotServed,
-        404 => Error::NotFound,
-        409 => Error::Conflict(message),
-        410 => Error::Expired,
-        429 => {
-            let seconds = parts
-                .headers
-                .get(header::RETRY_AFTER)
-                .and_then(|value| value.to_str().ok()?.parse().ok());
-            // A lying server may ask for hours (T42).
-            Error::Throttled(Duration::from_secs(seconds.unwrap_or(1)).min(Duration::from_secs(60)))
-        }
-        503 | 504 => Error::Unavailable(message),
-        _ => Error::Internal(message),
-    }
-}
-
-fn unavailable(err: &dyn std::error::Error) -> Error {
-    let mut text = err.to_string();
-    let mut source = err.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    Error::Unavailable(text)
 }
 
 #[cfg(test)]

@@ -141,8 +141,14 @@ impl Server {
 
     /// Waits for the next request and answers it as an API server answers for what it doesn't serve.
     pub(crate) async fn answer_plainly(&mut self, method: &str, status: u16) {
+        self.answer_bytes(method, status, b"404 page not found\n".to_vec())
+            .await;
+    }
+
+    /// Waits for the next request and answers it with these bytes.
+    pub(crate) async fn answer_bytes(&mut self, method: &str, status: u16, bytes: Vec<u8>) {
         let (_, send) = self.take(method).await;
-        send.send_response(response(status, b"404 page not found\n".to_vec()));
+        send.send_response(response(status, bytes));
     }
 
     /// Waits for the next request and leaves it without an answer.

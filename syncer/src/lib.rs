@@ -11,6 +11,7 @@
 
 pub mod args;
 
+mod answer;
 mod client;
 mod connect;
 mod error;
@@ -18,6 +19,7 @@ mod fence;
 mod kubeconfig;
 mod lanes;
 mod pace;
+mod pages;
 mod paths;
 mod watch;
 

@@ -8,8 +8,10 @@
 //! less often, and when it is answered all go on ([`tenancy::circuit`]).
 
 use crate::{
+    answer,
     client::{Cluster, Lister},
     error::Error,
+    pages::Pages,
 };
 use futures::{
     FutureExt,
@@ -26,12 +28,8 @@ use tenancy::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Objects in one page of a list.
-const PAGE: usize = 500;
 /// The server sends a bookmark about once a minute; without any event for so long the connection is given up.
 const SILENCE_LIMIT: Duration = Duration::from_secs(90);
-/// Longest line, that is one event: etcd stores no object above 1.5 MiB, and JSON of it is larger.
-const LINE_LIMIT: usize = 16 << 20;
 /// Delays after failures that are this watch's own, and until a doubtful list is taken again.
 const DELAYS: Pauses = Pauses {
     first: Duration::from_millis(200),
@@ -220,22 +218,11 @@ pub(crate) async fn list(
 
 async fn pages(lister: &Lister<'_>, target: &Target, sink: &dyn Sink) -> Result<String, Error> {
     sink.listing();
-    let mut token = String::new();
-    loop {
-        let path = format!(
-            "{}?limit={PAGE}{}{}",
-            target.path,
-            selector(target),
-            continuation(&token)
-        );
-        let mut page = lister.page(&path).await?;
-        let version = text(&page, "/metadata/resourceVersion");
-        token = text(&page, "/metadata/continue");
-        let items = page.get_mut("items").map(Value::take).unwrap_or_default();
-        let Value::Array(items) = items else {
-            return Err(Error::Malformed("a list without items".into()));
-        };
-        for mut item in items {
+    let mut pages = Pages::of(&target.path, selector(target));
+    let mut version = String::new();
+    while let Some(page) = pages.next(lister).await? {
+        version = page.version;
+        for mut item in page.items {
             item["apiVersion"] = target.api_version.as_str().into();
             item["kind"] = target.kind.as_str().into();
             match Object::from_value(item) {
@@ -243,11 +230,9 @@ async fn pages(lister: &Lister<'_>, target: &Target, sink: &dyn Sink) -> Result<
                 Err(err) => tracing::warn!(path = %target.path, %err, "an object is set aside"),
             }
         }
-        if token.is_empty() {
-            sink.listed(version.parse().unwrap_or_default());
-            return Ok(version);
-        }
     }
+    sink.listed(version.parse().unwrap_or_default());
+    Ok(version)
 }
 
 /// Tells every object of a complete list, and nothing else.
@@ -335,9 +320,10 @@ impl Lines {
             }
         }
         self.begun.extend_from_slice(rest);
-        if self.begun.len() > LINE_LIMIT {
+        if self.begun.len() > answer::MOST_BYTES {
             return Err(Error::Malformed(format!(
-                "an event of more than {LINE_LIMIT} bytes"
+                "an event of more than {} bytes",
+                answer::MOST_BYTES
             )));
         }
         Ok(())
@@ -346,6 +332,7 @@ impl Lines {
 
 /// Tells one event.
 fn tell(line: &[u8], target: &Target, version: &mut String, sink: &dyn Sink) -> Result<(), Error> {
+    answer::check(line)?;
     let known = |change: &str, metadata: &Value| match change {
         "ADDED" | "MODIFIED" => sink.knows(change, metadata),
         _ => Known::Not,
@@ -390,14 +377,6 @@ fn selector(target: &Target) -> String {
         )
     });
     labels.unwrap_or_default() + &name.unwrap_or_default()
-}
-
-fn continuation(token: &str) -> String {
-    if token.is_empty() {
-        String::new()
-    } else {
-        format!("&continue={}", encode(token))
-    }
 }
 
 /// Percent-encodes what a query value can't hold.
@@ -701,7 +680,11 @@ mod tests {
             assert_eq!(lines.begun, b"{\"c\"");
         }
         let mut lines = Lines::default();
-        assert!(lines.each(&vec![0; LINE_LIMIT + 1], |_| Ok(())).is_err());
+        assert!(
+            lines
+                .each(&vec![0; answer::MOST_BYTES + 1], |_| Ok(()))
+                .is_err()
+        );
     }
 
     #[test]
