@@ -284,23 +284,25 @@ impl Cluster {
     async fn open(&self, path: &str) -> Result<Answer, Error> {
         let request = request(Method::GET, path, None)?;
         let (lane, place) = self.server.watches.take();
-        let response = tokio::time::timeout(REQUEST_LIMIT, send(&lane, request))
-            .await
-            .map_err(|_| {
-                Error::Unavailable(format!("no answer to a watch within {REQUEST_LIMIT:?}"))
-            })?
-            .map_err(|err| answer::unavailable(&*err))?;
-        if response.status().is_success() {
-            let body = response.into_body();
-            // The place is the watch's as long as its answer goes on.
-            return Ok(arriving(body.map_frame(move |frame| {
-                let _ = &place;
-                frame
-            })));
-        }
-        let (parts, body) = response.into_parts();
-        let bytes = answer::body(body).await?;
-        Err(answer::failure(&parts, &bytes))
+        let begun = tokio::time::timeout(REQUEST_LIMIT, async {
+            let response = send(&lane, request)
+                .await
+                .map_err(|err| answer::unavailable(&*err))?;
+            if response.status().is_success() {
+                return Ok(response.into_body());
+            }
+            let (parts, body) = response.into_parts();
+            let bytes = answer::body(body).await?;
+            Err(answer::failure(&parts, &bytes))
+        });
+        let body = begun.await.map_err(|_| {
+            Error::Unavailable(format!("no answer to a watch within {REQUEST_LIMIT:?}"))
+        })??;
+        // The place is the watch's as long as its answer goes on.
+        Ok(arriving(body.map_frame(move |frame| {
+            let _ = &place;
+            frame
+        })))
     }
 
     async fn unary(

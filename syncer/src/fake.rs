@@ -151,6 +151,28 @@ impl Server {
         send.send_response(response(status, bytes));
     }
 
+    /// Waits for the next request and answers it by a redirect.
+    pub(crate) async fn redirect(&mut self, method: &str, to: &str) {
+        let (_, send) = self.take(method).await;
+        let mut response = response(307, vec![]);
+        let to = to.parse().unwrap();
+        response.headers_mut().insert(http::header::LOCATION, to);
+        send.send_response(response);
+    }
+
+    /// Waits for the next request and answers it by one byte in each second, for ever.
+    pub(crate) async fn trickle(&mut self, method: &str, status: u16) {
+        let (_, send) = self.take(method).await;
+        let bytes = stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let byte = Frame::data(Bytes::from_static(b" "));
+            Some((Ok::<_, BoxError>(byte), ()))
+        });
+        let mut response = Response::new(arriving(StreamBody::new(bytes)));
+        *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        send.send_response(response);
+    }
+
     /// Waits for the next request and leaves it without an answer.
     pub(crate) async fn leave(&mut self, method: &str) -> Received {
         let (received, send) = self.take(method).await;
