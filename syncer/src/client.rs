@@ -69,8 +69,8 @@ pub(crate) struct Lister<'a> {
 }
 
 impl Lister<'_> {
-    /// The page at `path`.
-    pub(crate) async fn page(&self, path: &str) -> Result<Value, Error> {
+    /// The page at `path`, and how many bytes it had.
+    pub(crate) async fn page(&self, path: &str) -> Result<(Value, usize), Error> {
         let cluster = self.cluster;
         cluster
             .ask(Method::GET, path, None, Shape::List, None)
@@ -150,7 +150,8 @@ impl Cluster {
 
     /// The page of a list at `path`.
     pub(crate) async fn list(&self, path: &str) -> Result<Value, Error> {
-        self.lister().await.page(path).await
+        let (page, _) = self.lister().await.page(path).await?;
+        Ok(page)
     }
 
     /// The right to list, when it is this one's turn: whatever the server has said of itself.
@@ -242,7 +243,7 @@ impl Cluster {
         let path = format!("{path}{joined}fieldManager={}", api::keys::FIELD_MANAGER);
         let body = Some((content_type, body));
         let patched = self.ask(Method::PATCH, &path, body, answer, Some(permit));
-        match patched.await {
+        match patched.await.map(|(patched, _)| patched) {
             // So the API server answers a JSON Patch whose `test` of UID or version fails.
             Err(Error::Invalid(message))
                 if message.contains("rejected our request due to an error in our request") =>
@@ -312,9 +313,11 @@ impl Cluster {
         body: Option<(&str, &Value)>,
         permit: Option<&Permit>,
     ) -> Result<Value, Error> {
-        self.ask(method, path, body, Shape::Object, permit).await
+        let asked = self.ask(method, path, body, Shape::Object, permit);
+        asked.await.map(|(answer, _)| answer)
     }
 
+    /// The answer, and how many bytes it had.
     async fn ask(
         &self,
         method: Method,
@@ -322,7 +325,7 @@ impl Cluster {
         body: Option<(&str, &Value)>,
         answer: Shape,
         permit: Option<&Permit>,
-    ) -> Result<Value, Error> {
+    ) -> Result<(Value, usize), Error> {
         let mut request = request(method, path, body)?;
         let pass = self.server.pace.enter().await;
         let has_ended = || permit.is_some_and(|permit| !permit.holds());
@@ -342,7 +345,11 @@ impl Cluster {
         result
     }
 
-    async fn exchange(&self, request: Request<Body>, shape: Shape) -> Result<Value, Error> {
+    async fn exchange(
+        &self,
+        request: Request<Body>,
+        shape: Shape,
+    ) -> Result<(Value, usize), Error> {
         let beside = self.server.beside.try_acquire();
         let stack = match &beside {
             Ok(_place) => self.server.watches.first(),
@@ -355,7 +362,7 @@ impl Cluster {
             let (parts, body) = response.into_parts();
             let bytes = answer::body(body).await?;
             if parts.status.is_success() {
-                return answer::json(&bytes, shape);
+                return Ok((answer::json(&bytes, shape)?, bytes.len()));
             }
             Err(answer::failure(&parts, &bytes))
         };

@@ -6,6 +6,7 @@ use crate::{
     engine::Engine,
     fleet::Fleet,
     metrics::Metrics,
+    pending::Room,
     rounds::Rounds,
     table::{SuperSide, Table},
     tenants::{Record, Tenant},
@@ -92,9 +93,10 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         rules,
         Record::default(),
         cluster.clone(),
-        Arc::new(Table::default()),
+        Arc::new(Table::within(&Room::of(usize::MAX / 2))),
         Arc::default(),
         Term::of_test(),
+        &Room::of(usize::MAX / 2),
     )
 }
 

@@ -29,6 +29,7 @@ mod term;
 mod engine;
 mod facts;
 mod offered;
+mod pending;
 mod queue;
 mod registry;
 mod table;

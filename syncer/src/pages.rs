@@ -23,6 +23,8 @@ const MOST_EMPTY: usize = 100;
 pub(crate) struct Page {
     /// Its objects; what isn't a map isn't among them.
     pub(crate) items: Vec<Value>,
+    /// About how many bytes each of them had.
+    pub(crate) size: usize,
     /// The resource version of the list, as it says.
     pub(crate) version: String,
 }
@@ -62,7 +64,10 @@ impl Pages {
         while let Some(path) = self.request()? {
             match lister.page(&path).await {
                 Err(Error::TooLarge) if self.shrink() => {}
-                other => return self.take(other?).map(Some),
+                other => {
+                    let (page, bytes) = other?;
+                    return self.take(page, bytes).map(Some);
+                }
             }
         }
         Ok(None)
@@ -92,8 +97,8 @@ impl Pages {
         can
     }
 
-    /// A page came.
-    fn take(&mut self, mut page: Value) -> Result<Page, Error> {
+    /// A page of so many bytes came.
+    fn take(&mut self, mut page: Value, bytes: usize) -> Result<Page, Error> {
         let text = |pointer: &str| {
             let found = at(&page, pointer).and_then(Value::as_str);
             found.unwrap_or_default().to_owned()
@@ -128,7 +133,11 @@ impl Pages {
         if items.len() < all {
             tracing::warn!(path = %self.path, count = all - items.len(), "what is no object is set aside");
         }
-        Ok(Page { items, version })
+        Ok(Page {
+            size: bytes / all.max(1),
+            items,
+            version,
+        })
     }
 }
 
@@ -159,7 +168,7 @@ mod tests {
             let (size, token) = query.split_once("&continue=").unwrap_or((query, ""));
             let page = match answer(requests, size.parse().unwrap(), token) {
                 Err(Error::TooLarge) if pages.shrink() => continue,
-                other => other.and_then(|page| pages.take(page)),
+                other => other.and_then(|page| pages.take(page, 0)),
             };
             match page {
                 Ok(page) => found.extend(page.items),

@@ -455,6 +455,7 @@ async fn start(
         table,
         engine.offered.clone(),
         term.clone(),
+        &engine.waiting,
     );
     tenant.cancel = cancel.child_token();
     // Nothing waits yet.

@@ -7,9 +7,10 @@ use crate::{
     gate::Gate,
     marks::Marks,
     offered::Offered,
+    pending::{Pending, Room},
     proof::Proofs,
     quota::Quota,
-    table::{Pending, Table},
+    table::Table,
     term::{Permit, Term},
 };
 use parking_lot::{Mutex, RwLock};
@@ -76,6 +77,7 @@ impl Tenant {
         table: Arc<Table>,
         offered: Arc<Offered>,
         term: Arc<Term>,
+        room: &Arc<Room>,
     ) -> Self {
         Self {
             id: rules.id.clone(),
@@ -85,8 +87,8 @@ impl Tenant {
             table,
             index: Index::default(),
             offered,
-            down: Pending::default(),
-            up: Pending::default(),
+            down: Pending::within(room),
+            up: Pending::within(room),
             gate: Gate::new(),
             breakers: Breakers::default(),
             marks: Marks::default(),

@@ -244,7 +244,7 @@ async fn pages(lister: &Lister<'_>, target: &Target, sink: &dyn Sink) -> Result<
             item["apiVersion"] = target.api_version.as_str().into();
             item["kind"] = target.kind.as_str().into();
             match Object::from_value(item) {
-                Ok(object) => sink.applied(object),
+                Ok(object) => sink.applied(object.sized(page.size)),
                 Err(err) => tracing::warn!(path = %target.path, %err, "an object is set aside"),
             }
         }
@@ -403,7 +403,8 @@ fn tell(line: &[u8], target: &Target, version: &mut String, sink: &dyn Sink) -> 
     if !is_of_kind(&object, target) {
         tracing::warn!(path = %target.path, "an object of another kind is set aside");
     } else if kind != "BOOKMARK" && known != Known::Wholly {
-        match (Object::from_value(object), known) {
+        let object = Object::from_value(object).map(|object| object.sized(line.len()));
+        match (object, known) {
             (Ok(object), _) if kind == "DELETED" => sink.deleted(object),
             (Ok(object), Known::Spec(edition)) => sink.went_on(object, edition),
             (Ok(object), _) => sink.applied(object),
