@@ -56,6 +56,8 @@ pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
         }
     };
     tokio::select! {
+        // Once it isn't served nothing is counted of it.
+        biased;
         () = tenant.cancel.cancelled() => {}
         () = rounds => {}
     }
