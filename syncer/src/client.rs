@@ -138,6 +138,11 @@ impl Cluster {
         Self::by(stack, lanes, Pace::own("fake"), Traffic::Steady)
     }
 
+    /// Whether both are the same API server.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.server, &other.server)
+    }
+
     /// What is known of the server from how its requests ended.
     pub(crate) fn pace(&self) -> &Pace {
         &self.server.pace

@@ -45,6 +45,7 @@ mod marks;
 mod proof;
 
 mod apply;
+mod audit;
 mod budget;
 mod downward;
 mod intake;

@@ -39,6 +39,16 @@ enum Why {
     Told,
 }
 
+impl Why {
+    /// As it is recorded.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Missing => "missing in the tenant",
+            Self::Told => "told by the tenant",
+        }
+    }
+}
+
 /// The tenant's object is gone, read live by the caller.
 pub(crate) async fn remove(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failure> {
     let Some(twin) = tenant.table.get(key).twin else {
@@ -182,7 +192,7 @@ async fn delete(
     let name = twin_name(tenant, key);
     tracing::info!(tenant = %tenant.id, %key, super_namespace = %name.namespace, uid = %twin.uid, "deleting the super object");
     let path = twin_path(tenant, key);
-    match apply::delete(&engine.cluster, tenant, &path, &preconditions).await {
+    match apply::delete(&engine.cluster, tenant, &path, &preconditions, why.word()).await {
         Err(Failure::Api(Error::Conflict(_))) => {
             // Somebody changed it since: what it is now decides.
             match read(&engine.cluster, &path).await? {
