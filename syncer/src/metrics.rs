@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     patrol: Family<ByTenant, Counter>,
     drifted: Family<ByTenant, Counter>,
     mended: Family<ByTenant, Counter>,
+    unsaid: Family<ByTenant, Counter>,
     /// Reasons and kinds that were counted, by tenant: of the other labels there are few.
     counted: Mutex<HashMap<TenantId, HashSet<&'static str>>>,
 }
@@ -109,6 +110,12 @@ impl Metrics {
             "Objects that the patrol queued and that had to be written",
             mended.clone(),
         );
+        let unsaid = Family::default();
+        registry.register(
+            "events_dropped",
+            "Events that weren't written, since there were too many",
+            unsaid.clone(),
+        );
         let drifted = Family::default();
         registry.register(
             "patrol_drifted",
@@ -125,6 +132,7 @@ impl Metrics {
             patrol,
             drifted,
             mended,
+            unsaid,
             counted: Mutex::default(),
         }
     }
@@ -168,6 +176,10 @@ impl Metrics {
         self.mended.get_or_create(&by_tenant(tenant)).inc();
     }
 
+    pub(crate) fn event_dropped(&self, tenant: &TenantId) {
+        self.unsaid.get_or_create(&by_tenant(tenant)).inc();
+    }
+
     pub(crate) fn patrolled(&self, tenant: &TenantId, checked: u64, drifted: u64) {
         let labels = by_tenant(tenant);
         self.patrol.get_or_create(&labels).inc_by(checked);
@@ -184,7 +196,14 @@ impl Metrics {
                 self.work.remove(&by_outcome(tenant, direction, outcome));
             }
         }
-        for family in [&self.repaired, &self.patrol, &self.drifted, &self.mended] {
+        let by_tenants = [
+            &self.repaired,
+            &self.patrol,
+            &self.drifted,
+            &self.mended,
+            &self.unsaid,
+        ];
+        for family in by_tenants {
             family.remove(&by_tenant(tenant));
         }
         for word in self.counted.lock().remove(tenant).unwrap_or_default() {
@@ -268,6 +287,7 @@ mod tests {
             metrics.deleted(tenant, "Secret");
             metrics.repaired(tenant);
             metrics.patrol_repaired(tenant);
+            metrics.event_dropped(tenant);
             metrics.patrolled(tenant, 1, 1);
         }
         let before = metrics.text().unwrap();

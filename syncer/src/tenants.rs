@@ -10,6 +10,7 @@ use crate::{
     pending::{Pending, Room},
     proof::Proofs,
     quota::Quota,
+    refusals::Tellings,
     table::Table,
     term::{Permit, Term},
 };
@@ -53,6 +54,8 @@ pub(crate) struct Tenant {
     pub(crate) marks: Marks,
     pub(crate) proofs: Proofs,
     pub(crate) quota: Quota,
+    /// Events that may still be written for it.
+    pub(crate) tellings: Tellings,
     /// What is shared with others may have changed.
     pub(crate) sharing: Notify,
     /// Events that came before the object they are about was known.
@@ -94,6 +97,7 @@ impl Tenant {
             marks: Marks::default(),
             proofs: Proofs::default(),
             quota: Quota::default(),
+            tellings: Tellings::default(),
             sharing: Notify::new(),
             early_events: Mutex::default(),
             suspected: Mutex::default(),

@@ -65,7 +65,7 @@ async fn mirror(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failu
         if object.is_terminating() {
             pass_deletion(engine, tenant, key, &object, &side.uid).await?;
             if let Some(held_up) = kind::held_up(&object) {
-                refusals::tell(tenant, key, &side.uid, &held_up).await?;
+                refusals::tell(engine, tenant, key, &side.uid, &held_up).await?;
             }
         }
     }
