@@ -5,6 +5,7 @@
 //! just before the request is sent, and when its body is ([`crate::fence`]).
 
 use crate::{
+    audit::{Write, applied},
     client::{Cluster, PatchType, Preconditions},
     error::Error,
     gate::Held,
@@ -77,7 +78,18 @@ pub(crate) async fn create(
 ) -> Result<Object, Failure> {
     let permit = serving(tenant)?;
     let path = resource.path(object.namespace(), "") + STRICT;
-    stored(cluster.post(&path, object.value(), &permit).await?)
+    let result = cluster.post(&path, object.value(), &permit).await;
+    let write = Write {
+        tenant: tenant.id.as_str(),
+        side: side(cluster, tenant),
+        verb: "create",
+        path: &resource.path(object.namespace(), object.name()),
+        uid: "",
+        reason: "missing",
+        before: "",
+    };
+    write.record(result.as_ref().map(Some));
+    stored(result?)
 }
 
 /// Patches an object of the super cluster; the subresources first, each guarded by the version that the one before left.
@@ -95,29 +107,48 @@ pub(crate) async fn patch(
         if let Some(subresource) = patch.subresource {
             path = format!("{path}/{subresource}");
         }
-        path += STRICT;
+        let write = Write {
+            tenant: tenant.id.as_str(),
+            side: side(cluster, tenant),
+            verb: "patch",
+            path: &path,
+            uid: have.uid(),
+            reason: "differs",
+            before: applied(current.value()),
+        };
         let version = current
             .text("/metadata/resourceVersion")
             .unwrap_or_default();
         let body = guarded(&patch.operations, have.uid(), version);
-        current = stored(
-            cluster
-                .patch(&path, PatchType::Json, &body, &permit)
-                .await?,
-        )?;
+        let path = format!("{path}{STRICT}");
+        let result = cluster.patch(&path, PatchType::Json, &body, &permit).await;
+        write.record(result.as_ref().map(Some));
+        current = stored(result?)?;
     }
     Ok(current)
 }
 
-/// Deletes an object on either side; one that is gone already is no failure.
+/// Deletes an object on either side, for a reason that is recorded; one that is gone already is no failure.
 pub(crate) async fn delete(
     cluster: &Cluster,
     tenant: &Tenant,
     path: &str,
     preconditions: &Preconditions<'_>,
+    reason: &'static str,
 ) -> Result<(), Failure> {
     let permit = serving(tenant)?;
-    match cluster.delete(path, preconditions, &permit).await {
+    let result = cluster.delete(path, preconditions, &permit).await;
+    let write = Write {
+        tenant: tenant.id.as_str(),
+        side: side(cluster, tenant),
+        verb: "delete",
+        path,
+        uid: preconditions.uid,
+        reason,
+        before: "",
+    };
+    write.record(result.as_ref().map(|()| None));
+    match result {
         Err(Error::NotFound | Error::NotServed) => Ok(()),
         other => Ok(other?),
     }
@@ -178,8 +209,29 @@ pub(crate) async fn upward(
             body["metadata"]["uid"] = uid.into();
         }
     }
+    let record = Write {
+        tenant: tenant.id.as_str(),
+        side: "tenant",
+        verb: "patch",
+        path: &path,
+        uid,
+        reason: "differs",
+        before: "",
+    };
     let kind = match write.verb {
-        UpwardVerb::Create => return Ok(tenant.cluster.post(&path, &body, &permit).await?),
+        UpwardVerb::Create => {
+            let result = tenant.cluster.post(&path, &body, &permit).await;
+            // A binding is made at the pod itself.
+            let name = body["metadata"]["name"].as_str().filter(|_| uid.is_empty());
+            let created = Write {
+                verb: "create",
+                reason: "missing",
+                path: &name.map_or_else(|| path.clone(), |name| format!("{path}/{name}")),
+                ..record
+            };
+            created.record(result.as_ref().map(Some));
+            return Ok(result?);
+        }
         UpwardVerb::Merge => PatchType::Merge,
         UpwardVerb::Operations => PatchType::Json,
         UpwardVerb::StrategicMerge => PatchType::StrategicMerge,
@@ -191,7 +243,9 @@ pub(crate) async fn upward(
     let patched = tenant
         .cluster
         .patch_for(answer, &path, kind, &body, &permit);
-    Ok(patched.await?)
+    let result = patched.await;
+    record.record(result.as_ref().map(Some));
+    Ok(result?)
 }
 
 /// Asks the tenant for a token that is bound to a pod.
@@ -214,7 +268,18 @@ pub(crate) async fn request_token(
     let body =
         json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec});
     let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
-    Ok(tenant.cluster.post(&path, &body, &permit).await?)
+    let result = tenant.cluster.post(&path, &body, &permit).await;
+    let write = Write {
+        tenant: tenant.id.as_str(),
+        side: "tenant",
+        verb: "create",
+        path: &path,
+        uid: "",
+        reason: "token",
+        before: "",
+    };
+    write.record(result.as_ref().map(|_| None));
+    Ok(result?)
 }
 
 /// Replaces the data of a Secret without a twin, guarded by UID and version.
@@ -290,14 +355,19 @@ pub(crate) async fn status(
         "{}/status",
         paths::control_plane(vcp.namespace(), vcp.name())
     );
-    cluster
-        .patch(
-            &path,
-            PatchType::Json,
-            &guarded(&operations, vcp.uid(), version),
-            permit,
-        )
-        .await?;
+    let body = guarded(&operations, vcp.uid(), version);
+    let result = cluster.patch(&path, PatchType::Json, &body, permit).await;
+    let write = Write {
+        tenant: vcp.text("/spec/identity").unwrap_or_default(),
+        side: "super",
+        verb: "patch",
+        path: &path,
+        uid: vcp.uid(),
+        reason: "status",
+        before: "",
+    };
+    write.record(result.as_ref().map(|_| None));
+    result?;
     Ok(())
 }
 
@@ -315,7 +385,27 @@ pub(crate) async fn group_status(
     let version = group.text("/metadata/resourceVersion").unwrap_or_default();
     let path = format!("{}/status", paths::group(group.name()));
     let body = guarded(&operations, group.uid(), version);
-    stored(cluster.patch(&path, PatchType::Json, &body, permit).await?)
+    let result = cluster.patch(&path, PatchType::Json, &body, permit).await;
+    let write = Write {
+        tenant: "",
+        side: "super",
+        verb: "patch",
+        path: &path,
+        uid: group.uid(),
+        reason: "status",
+        before: "",
+    };
+    write.record(result.as_ref().map(|_| None));
+    stored(result?)
+}
+
+/// On which side of the tenant an API server is.
+fn side(cluster: &Cluster, tenant: &Tenant) -> &'static str {
+    if cluster.is(&tenant.cluster) {
+        "tenant"
+    } else {
+        "super"
+    }
 }
 
 fn serving(tenant: &Tenant) -> Result<Permit, Failure> {
@@ -423,6 +513,7 @@ mod tests {
             &tenant(&cluster),
             "/api/v1/namespaces/s/configmaps/a",
             &preconditions,
+            "unneeded",
         )
         .await
         .unwrap();
@@ -442,7 +533,7 @@ mod tests {
             ..Preconditions::default()
         };
         assert!(matches!(
-            delete(&cluster, &tenant, "/x", &preconditions).await,
+            delete(&cluster, &tenant, "/x", &preconditions, "unneeded").await,
             Err(Failure::Stopped)
         ));
         assert!(server.is_silent());

@@ -5,31 +5,25 @@
 //! other; a few requests at a time don't make a burst ([`Traffic`]).
 
 use crate::{
+    answer,
     connect::{Answer, Dial, Stack, Unneeded, arriving},
     error::Error,
     lanes::Lanes,
     pace::{self, Pace},
     term::Permit,
 };
-use bytes::Bytes;
-use futures::{FutureExt, TryFutureExt, future::BoxFuture};
+use futures::{FutureExt, future::BoxFuture};
 use http::{Method, Request, Response, header};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use kube::{Config, client::Body};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
-use tenancy::{
-    arrival::{self, Shape},
-    circuit::Advice,
-};
+use tenancy::{arrival::Shape, circuit::Advice};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tower::{BoxError, ServiceExt};
 
 /// No unary request takes longer; watches have limits of their own.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
-/// Largest answer that is read: a page of 500 objects of the largest size that etcd stores would be far more, so pages
-/// shrink when this is met.
-const BODY_LIMIT: usize = 64 << 20;
 /// Requests to a tenant's API server that go beside its watches. A quiet tenant thus needs one connection.
 const BESIDE: usize = 2;
 /// Lists that such an API server is asked for at once. A tenant that is served anew has dozens to list, and hundreds of
@@ -75,8 +69,8 @@ pub(crate) struct Lister<'a> {
 }
 
 impl Lister<'_> {
-    /// The page at `path`.
-    pub(crate) async fn page(&self, path: &str) -> Result<Value, Error> {
+    /// The page at `path`, and how many bytes it had.
+    pub(crate) async fn page(&self, path: &str) -> Result<(Value, usize), Error> {
         let cluster = self.cluster;
         cluster
             .ask(Method::GET, path, None, Shape::List, None)
@@ -144,6 +138,11 @@ impl Cluster {
         Self::by(stack, lanes, Pace::own("fake"), Traffic::Steady)
     }
 
+    /// Whether both are the same API server.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.server, &other.server)
+    }
+
     /// What is known of the server from how its requests ended.
     pub(crate) fn pace(&self) -> &Pace {
         &self.server.pace
@@ -156,7 +155,8 @@ impl Cluster {
 
     /// The page of a list at `path`.
     pub(crate) async fn list(&self, path: &str) -> Result<Value, Error> {
-        self.lister().await.page(path).await
+        let (page, _) = self.lister().await.page(path).await?;
+        Ok(page)
     }
 
     /// The right to list, when it is this one's turn: whatever the server has said of itself.
@@ -248,7 +248,7 @@ impl Cluster {
         let path = format!("{path}{joined}fieldManager={}", api::keys::FIELD_MANAGER);
         let body = Some((content_type, body));
         let patched = self.ask(Method::PATCH, &path, body, answer, Some(permit));
-        match patched.await {
+        match patched.await.map(|(patched, _)| patched) {
             // So the API server answers a JSON Patch whose `test` of UID or version fails.
             Err(Error::Invalid(message))
                 if message.contains("rejected our request due to an error in our request") =>
@@ -290,23 +290,25 @@ impl Cluster {
     async fn open(&self, path: &str) -> Result<Answer, Error> {
         let request = request(Method::GET, path, None)?;
         let (lane, place) = self.server.watches.take();
-        let response = tokio::time::timeout(REQUEST_LIMIT, send(&lane, request))
-            .await
-            .map_err(|_| {
-                Error::Unavailable(format!("no answer to a watch within {REQUEST_LIMIT:?}"))
-            })?
-            .map_err(|err| unavailable(&*err))?;
-        if response.status().is_success() {
-            let body = response.into_body();
-            // The place is the watch's as long as its answer goes on.
-            return Ok(arriving(body.map_frame(move |frame| {
-                let _ = &place;
-                frame
-            })));
-        }
-        let (parts, body) = response.into_parts();
-        let bytes = read(body).await?;
-        Err(failure(&parts, &bytes))
+        let begun = tokio::time::timeout(REQUEST_LIMIT, async {
+            let response = send(&lane, request)
+                .await
+                .map_err(|err| answer::unavailable(&*err))?;
+            if response.status().is_success() {
+                return Ok(response.into_body());
+            }
+            let (parts, body) = response.into_parts();
+            let bytes = answer::body(body).await?;
+            Err(answer::failure(&parts, &bytes))
+        });
+        let body = begun.await.map_err(|_| {
+            Error::Unavailable(format!("no answer to a watch within {REQUEST_LIMIT:?}"))
+        })??;
+        // The place is the watch's as long as its answer goes on.
+        Ok(arriving(body.map_frame(move |frame| {
+            let _ = &place;
+            frame
+        })))
     }
 
     async fn unary(
@@ -316,9 +318,11 @@ impl Cluster {
         body: Option<(&str, &Value)>,
         permit: Option<&Permit>,
     ) -> Result<Value, Error> {
-        self.ask(method, path, body, Shape::Object, permit).await
+        let asked = self.ask(method, path, body, Shape::Object, permit);
+        asked.await.map(|(answer, _)| answer)
     }
 
+    /// The answer, and how many bytes it had.
     async fn ask(
         &self,
         method: Method,
@@ -326,7 +330,7 @@ impl Cluster {
         body: Option<(&str, &Value)>,
         answer: Shape,
         permit: Option<&Permit>,
-    ) -> Result<Value, Error> {
+    ) -> Result<(Value, usize), Error> {
         let mut request = request(method, path, body)?;
         let pass = self.server.pace.enter().await;
         let has_ended = || permit.is_some_and(|permit| !permit.holds());
@@ -346,7 +350,11 @@ impl Cluster {
         result
     }
 
-    async fn exchange(&self, request: Request<Body>, answer: Shape) -> Result<Value, Error> {
+    async fn exchange(
+        &self,
+        request: Request<Body>,
+        shape: Shape,
+    ) -> Result<(Value, usize), Error> {
         let beside = self.server.beside.try_acquire();
         let stack = match &beside {
             Ok(_place) => self.server.watches.first(),
@@ -355,14 +363,13 @@ impl Cluster {
         let exchange = async {
             let response = send(&stack, request)
                 .await
-                .map_err(|err| unavailable(&*err))?;
+                .map_err(|err| answer::unavailable(&*err))?;
             let (parts, body) = response.into_parts();
-            let bytes = read(body).await?;
+            let bytes = answer::body(body).await?;
             if parts.status.is_success() {
-                return arrival::read(&bytes, answer)
-                    .map_err(|err| Error::Malformed(err.to_string()));
+                return Ok((answer::json(&bytes, shape)?, bytes.len()));
             }
-            Err(failure(&parts, &bytes))
+            Err(answer::failure(&parts, &bytes))
         };
         tokio::time::timeout(REQUEST_LIMIT, exchange)
             .await
@@ -398,52 +405,6 @@ fn request(
     builder
         .body(Body::from(bytes))
         .map_err(|err| Error::Malformed(format!("the path {path}: {err}")))
-}
-
-fn read(body: Answer) -> BoxFuture<'static, Result<Bytes, Error>> {
-    let collected = Limited::new(body, BODY_LIMIT).collect();
-    let read = collected.map_ok(|all| all.to_bytes());
-    read.map_err(|err| Error::Unavailable(err.to_string()))
-        .boxed()
-}
-
-fn failure(parts: &http::response::Parts, body: &[u8]) -> Error {
-    let parsed: Option<Value> = serde_json::from_slice(body).ok();
-    let is_plain = parsed.is_none();
-    let status = parsed.unwrap_or_default();
-    let message = status["message"]
-        .as_str()
-        .map_or_else(|| parts.status.to_string(), str::to_owned);
-    match parts.status.as_u16() {
-        400 | 413 | 415 | 422 => Error::Invalid(message),
-        401 => Error::Unauthorized(message),
-        403 => Error::Forbidden(message),
-        // Of what it serves an API server speaks in JSON.
-        404 if is_plain => Error::NotServed,
-        404 => Error::NotFound,
-        409 => Error::Conflict(message),
-        410 => Error::Expired,
-        429 => {
-            let seconds = parts
-                .headers
-                .get(header::RETRY_AFTER)
-                .and_then(|value| value.to_str().ok()?.parse().ok());
-            // A lying server may ask for hours (T42).
-            Error::Throttled(Duration::from_secs(seconds.unwrap_or(1)).min(Duration::from_secs(60)))
-        }
-        503 | 504 => Error::Unavailable(message),
-        _ => Error::Internal(message),
-    }
-}
-
-fn unavailable(err: &dyn std::error::Error) -> Error {
-    let mut text = err.to_string();
-    let mut source = err.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    Error::Unavailable(text)
 }
 
 #[cfg(test)]

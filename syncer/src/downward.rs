@@ -154,7 +154,7 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
         tokens::ensure(engine, tenant, key, object, &twin, age).await?;
     }
     if let Some(shortfall) = tenant.with_cx(|cx| rule.shortfall(object, cx)) {
-        refusals::tell(tenant, key, object.uid(), &shortfall).await?;
+        refusals::tell(engine, tenant, key, object.uid(), &shortfall).await?;
     }
     Ok(())
 }
@@ -541,7 +541,7 @@ async fn refuse(
         quota::abandon(engine, tenant, key);
     }
     engine.metrics.refused(&tenant.id, refused.reason);
-    refusals::tell(tenant, key, object.uid(), refused).await
+    refusals::tell(engine, tenant, key, object.uid(), refused).await
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::{
     isolation::Isolation,
     metrics::Metrics,
     offered::Offered,
+    pending::Room,
     queue::{Direction, Queue},
     rounds::Rounds,
     table::Table,
@@ -28,6 +29,11 @@ use tenancy::{
 };
 use tokio::sync::watch;
 
+/// Bytes of text that the objects of events have at most, of all tenants: parsed they take about twice as much.
+const MOST_WAITING: usize = 64 << 20;
+/// The same, of super objects that were listed at the start and nobody compared yet.
+const MOST_UNJUDGED: usize = 64 << 20;
+
 /// The engine's shared state.
 pub(crate) struct Engine {
     /// The super cluster.
@@ -38,6 +44,10 @@ pub(crate) struct Engine {
     pub(crate) tenants: DashMap<TenantId, Arc<Tenant>>,
     /// What is known of every tenant that has objects in the super cluster, served or not.
     pub(crate) tables: DashMap<TenantId, Arc<Table>>,
+    /// Room for objects of events that wait to be worked.
+    pub(crate) waiting: Arc<Room>,
+    /// Room for objects of the first lists that wait to be compared.
+    unjudged: Arc<Room>,
     /// Tenants whose work in progress is still ending.
     pub(crate) stopping: DashSet<TenantId>,
     /// Super namespaces that are twins, and whose.
@@ -78,6 +88,8 @@ impl Engine {
             fleet,
             tenants: DashMap::new(),
             tables: DashMap::new(),
+            waiting: Room::of(MOST_WAITING),
+            unjudged: Room::of(MOST_UNJUDGED),
             stopping: DashSet::new(),
             twins: DashMap::new(),
             guard: Guard::default(),
@@ -110,7 +122,8 @@ impl Engine {
 
     /// The memory of a tenant, made when it is first heard of.
     pub(crate) fn table(&self, id: &TenantId) -> Arc<Table> {
-        self.tables.entry(id.clone()).or_default().clone()
+        let table = || Arc::new(Table::within(&self.unjudged));
+        self.tables.entry(id.clone()).or_insert_with(table).clone()
     }
 
     /// Whether work of a tenant that is no longer served is still ending.

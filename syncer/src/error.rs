@@ -41,6 +41,9 @@ pub(crate) enum Error {
     /// The right to write ended before the request had left this process: it has no effect.
     #[error("this syncer may no longer write that")]
     Revoked,
+    /// More than is read of one answer.
+    #[error("the answer is too large")]
+    TooLarge,
     /// The answer isn't what the API promises.
     #[error("malformed answer: {0}")]
     Malformed(String),

@@ -303,7 +303,7 @@ mod tests {
         let running =
             Object::from_value(json!({"metadata": {}, "status": {"podIPs": [{"ip": "10.1.0.5"}]}}))
                 .unwrap();
-        let table = Table::default();
+        let table = Table::within(&crate::pending::Room::of(0));
         let known = |index: &Index| {
             Answers {
                 index,

@@ -6,6 +6,7 @@ use crate::{
     engine::Engine,
     fleet::Fleet,
     metrics::Metrics,
+    pending::Room,
     rounds::Rounds,
     table::{SuperSide, Table},
     tenants::{Record, Tenant},
@@ -92,9 +93,10 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         rules,
         Record::default(),
         cluster.clone(),
-        Arc::new(Table::default()),
+        Arc::new(Table::within(&Room::of(usize::MAX / 2))),
         Arc::default(),
         Term::of_test(),
+        &Room::of(usize::MAX / 2),
     )
 }
 
@@ -141,8 +143,36 @@ impl Server {
 
     /// Waits for the next request and answers it as an API server answers for what it doesn't serve.
     pub(crate) async fn answer_plainly(&mut self, method: &str, status: u16) {
+        self.answer_bytes(method, status, b"404 page not found\n".to_vec())
+            .await;
+    }
+
+    /// Waits for the next request and answers it with these bytes.
+    pub(crate) async fn answer_bytes(&mut self, method: &str, status: u16, bytes: Vec<u8>) {
         let (_, send) = self.take(method).await;
-        send.send_response(response(status, b"404 page not found\n".to_vec()));
+        send.send_response(response(status, bytes));
+    }
+
+    /// Waits for the next request and answers it by a redirect.
+    pub(crate) async fn redirect(&mut self, method: &str, to: &str) {
+        let (_, send) = self.take(method).await;
+        let mut response = response(307, vec![]);
+        let to = to.parse().unwrap();
+        response.headers_mut().insert(http::header::LOCATION, to);
+        send.send_response(response);
+    }
+
+    /// Waits for the next request and answers it by one byte in each second, for ever.
+    pub(crate) async fn trickle(&mut self, method: &str, status: u16) {
+        let (_, send) = self.take(method).await;
+        let bytes = stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let byte = Frame::data(Bytes::from_static(b" "));
+            Some((Ok::<_, BoxError>(byte), ()))
+        });
+        let mut response = Response::new(arriving(StreamBody::new(bytes)));
+        *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        send.send_response(response);
     }
 
     /// Waits for the next request and leaves it without an answer.

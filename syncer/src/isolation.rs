@@ -268,7 +268,7 @@ async fn remove(
         ..Preconditions::default()
     };
     let path = RESOURCE.path(namespace, name);
-    apply::delete(&engine.cluster, tenant, &path, &preconditions).await?;
+    apply::delete(&engine.cluster, tenant, &path, &preconditions, "unneeded").await?;
     engine
         .isolation
         .forget(namespace, name, Some(&standing.uid));

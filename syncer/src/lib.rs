@@ -11,6 +11,7 @@
 
 pub mod args;
 
+mod answer;
 mod client;
 mod connect;
 mod error;
@@ -18,6 +19,7 @@ mod fence;
 mod kubeconfig;
 mod lanes;
 mod pace;
+mod pages;
 mod paths;
 mod watch;
 
@@ -27,6 +29,7 @@ mod term;
 mod engine;
 mod facts;
 mod offered;
+mod pending;
 mod queue;
 mod registry;
 mod table;
@@ -42,6 +45,7 @@ mod marks;
 mod proof;
 
 mod apply;
+mod audit;
 mod budget;
 mod downward;
 mod intake;

@@ -1,12 +1,17 @@
 //! What the syncer counts.
 
 use crate::queue::Direction;
+use parking_lot::Mutex;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
     metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::Registry,
 };
-use std::{fmt, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    time::Duration,
+};
 use tenancy::tenant::TenantId;
 
 /// The syncer's metrics.
@@ -20,6 +25,9 @@ pub(crate) struct Metrics {
     patrol: Family<ByTenant, Counter>,
     drifted: Family<ByTenant, Counter>,
     mended: Family<ByTenant, Counter>,
+    unsaid: Family<ByTenant, Counter>,
+    /// Reasons and kinds that were counted, by tenant: of the other labels there are few.
+    counted: Mutex<HashMap<TenantId, HashSet<&'static str>>>,
 }
 
 /// A tenant as a label: two are looked up for every key that is worked.
@@ -102,6 +110,12 @@ impl Metrics {
             "Objects that the patrol queued and that had to be written",
             mended.clone(),
         );
+        let unsaid = Family::default();
+        registry.register(
+            "events_dropped",
+            "Events that weren't written, since there were too many",
+            unsaid.clone(),
+        );
         let drifted = Family::default();
         registry.register(
             "patrol_drifted",
@@ -118,37 +132,27 @@ impl Metrics {
             patrol,
             drifted,
             mended,
+            unsaid,
+            counted: Mutex::default(),
         }
     }
 
     pub(crate) fn waited(&self, tenant: &TenantId, direction: Direction, waited: Duration) {
-        let labels = ByDirection {
-            tenant: Named(tenant.clone()),
-            direction: name(direction),
-        };
         self.queue_seconds
-            .get_or_create(&labels)
+            .get_or_create(&by_direction(tenant, direction))
             .observe(waited.as_secs_f64());
     }
 
     pub(crate) fn worked(&self, tenant: &TenantId, direction: Direction, done: bool) {
-        let outcome = if done { "done" } else { "retried" };
+        let outcome = if done { DONE } else { RETRIED };
         self.work
-            .get_or_create(&ByOutcome {
-                tenant: Named(tenant.clone()),
-                direction: name(direction),
-                outcome,
-            })
+            .get_or_create(&by_outcome(tenant, direction, outcome))
             .inc();
     }
 
     pub(crate) fn refused(&self, tenant: &TenantId, reason: &'static str) {
-        self.refused
-            .get_or_create(&ByReason {
-                tenant: Named(tenant.clone()),
-                reason,
-            })
-            .inc();
+        self.note(tenant, reason);
+        self.refused.get_or_create(&by_reason(tenant, reason)).inc();
     }
 
     /// All of them in the text format.
@@ -159,37 +163,96 @@ impl Metrics {
     }
 
     pub(crate) fn deleted(&self, tenant: &TenantId, kind: &'static str) {
-        self.deleted
-            .get_or_create(&ByKind {
-                tenant: Named(tenant.clone()),
-                kind,
-            })
-            .inc();
+        self.note(tenant, kind);
+        self.deleted.get_or_create(&by_kind(tenant, kind)).inc();
     }
 
     pub(crate) fn repaired(&self, tenant: &TenantId) {
-        self.repaired
-            .get_or_create(&ByTenant {
-                tenant: Named(tenant.clone()),
-            })
-            .inc();
+        self.repaired.get_or_create(&by_tenant(tenant)).inc();
     }
 
     /// What the patrol suspected was true.
     pub(crate) fn patrol_repaired(&self, tenant: &TenantId) {
-        self.mended
-            .get_or_create(&ByTenant {
-                tenant: Named(tenant.clone()),
-            })
-            .inc();
+        self.mended.get_or_create(&by_tenant(tenant)).inc();
+    }
+
+    pub(crate) fn event_dropped(&self, tenant: &TenantId) {
+        self.unsaid.get_or_create(&by_tenant(tenant)).inc();
     }
 
     pub(crate) fn patrolled(&self, tenant: &TenantId, checked: u64, drifted: u64) {
-        let labels = ByTenant {
-            tenant: Named(tenant.clone()),
-        };
+        let labels = by_tenant(tenant);
         self.patrol.get_or_create(&labels).inc_by(checked);
         self.drifted.get_or_create(&labels).inc_by(drifted);
+    }
+}
+
+impl Metrics {
+    /// Removes the series of a tenant that this process doesn't serve any more.
+    pub(crate) fn forget(&self, tenant: &TenantId) {
+        for direction in [Direction::Down, Direction::Up] {
+            self.queue_seconds.remove(&by_direction(tenant, direction));
+            for outcome in [DONE, RETRIED] {
+                self.work.remove(&by_outcome(tenant, direction, outcome));
+            }
+        }
+        let by_tenants = [
+            &self.repaired,
+            &self.patrol,
+            &self.drifted,
+            &self.mended,
+            &self.unsaid,
+        ];
+        for family in by_tenants {
+            family.remove(&by_tenant(tenant));
+        }
+        for word in self.counted.lock().remove(tenant).unwrap_or_default() {
+            self.refused.remove(&by_reason(tenant, word));
+            self.deleted.remove(&by_kind(tenant, word));
+        }
+    }
+
+    fn note(&self, tenant: &TenantId, word: &'static str) {
+        let mut counted = self.counted.lock();
+        counted.entry(tenant.clone()).or_default().insert(word);
+    }
+}
+
+const DONE: &str = "done";
+const RETRIED: &str = "retried";
+
+fn by_direction(tenant: &TenantId, direction: Direction) -> ByDirection {
+    ByDirection {
+        tenant: Named(tenant.clone()),
+        direction: name(direction),
+    }
+}
+
+fn by_outcome(tenant: &TenantId, direction: Direction, outcome: &'static str) -> ByOutcome {
+    ByOutcome {
+        tenant: Named(tenant.clone()),
+        direction: name(direction),
+        outcome,
+    }
+}
+
+fn by_reason(tenant: &TenantId, reason: &'static str) -> ByReason {
+    ByReason {
+        tenant: Named(tenant.clone()),
+        reason,
+    }
+}
+
+fn by_kind(tenant: &TenantId, kind: &'static str) -> ByKind {
+    ByKind {
+        tenant: Named(tenant.clone()),
+        kind,
+    }
+}
+
+fn by_tenant(tenant: &TenantId) -> ByTenant {
+    ByTenant {
+        tenant: Named(tenant.clone()),
     }
 }
 
@@ -197,5 +260,50 @@ fn name(direction: Direction) -> &'static str {
     match direction {
         Direction::Down => "down",
         Direction::Up => "up",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_series_of_a_tenant_go_with_it_and_those_of_others_stay() {
+        let metrics = Metrics::new();
+        let (gone, stays) = (TenantId::from_bits([1; 16]), TenantId::from_bits([2; 16]));
+        let names = |text: &str, id: &TenantId| {
+            let lines = text.lines().filter(|line| line.contains(id.as_str()));
+            let names = lines.filter_map(|line| Some(line.split_once('{')?.0.to_owned()));
+            names.collect::<HashSet<_>>()
+        };
+        for tenant in [&gone, &stays] {
+            for direction in [Direction::Down, Direction::Up] {
+                metrics.waited(tenant, direction, Duration::ZERO);
+                metrics.worked(tenant, direction, true);
+                metrics.worked(tenant, direction, false);
+            }
+            metrics.refused(tenant, "HostPath");
+            metrics.deleted(tenant, "Pod");
+            metrics.deleted(tenant, "Secret");
+            metrics.repaired(tenant);
+            metrics.patrol_repaired(tenant);
+            metrics.event_dropped(tenant);
+            metrics.patrolled(tenant, 1, 1);
+        }
+        let before = metrics.text().unwrap();
+        // A family that nothing counts here isn't proven to be forgotten.
+        for line in before.lines() {
+            if let Some(family) = line
+                .strip_prefix("# HELP ")
+                .and_then(|help| help.split(' ').next())
+            {
+                let is_counted = |name: &String| name.starts_with(family);
+                assert!(names(&before, &gone).iter().any(is_counted), "{family}");
+            }
+        }
+        metrics.forget(&gone);
+        let after = metrics.text().unwrap();
+        assert!(!after.contains(gone.as_str()), "{after}");
+        assert_eq!(names(&after, &stays), names(&before, &stays));
     }
 }

@@ -27,6 +27,10 @@ use tokio_util::sync::CancellationToken;
 /// How often due token renewals are looked for; tokens are renewed with at least two minutes of life left.
 const RENEWAL_PERIOD: Duration = Duration::from_secs(20);
 
+/// No round takes longer: few tenants are patrolled at once, and one that answers slowly for ever would keep its place
+/// (T42).
+const ROUND_LIMIT: Duration = Duration::from_secs(600);
+
 /// Patrols one tenant until it is no longer served: once as soon as its state is known, since no watch tells of what
 /// changed while nobody looked, and then in every period.
 ///
@@ -37,14 +41,23 @@ pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
         // The sender lives as long as the tenant.
         while health.wait_for(|health| health.synced).await.is_ok() {
             let place = engine.rounds.place().await;
-            if let Err(err) = Box::pin(round(&engine, &tenant)).await {
-                tracing::warn!(tenant = %tenant.id, %err, "the patrol didn't finish its round");
+            let round = tokio::time::timeout(ROUND_LIMIT, Box::pin(round(&engine, &tenant)));
+            match round.await {
+                Ok(Ok(())) => {}
+                Ok(Err(err)) => {
+                    tracing::warn!(tenant = %tenant.id, %err, "the patrol didn't finish its round");
+                }
+                Err(_) => {
+                    tracing::warn!(tenant = %tenant.id, limit = ?ROUND_LIMIT, "the patrol's round took too long");
+                }
             }
             drop(place);
             engine.rounds.rest().await;
         }
     };
     tokio::select! {
+        // Once it isn't served nothing is counted of it.
+        biased;
         () = tenant.cancel.cancelled() => {}
         () = rounds => {}
     }
@@ -243,7 +256,41 @@ impl Sink for Compared<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::{self, fake, tenant};
+    use crate::fake::{self, fake, numbered_tenant, tenant};
+
+    #[tokio::test(start_paused = true)]
+    async fn t42_tenants_that_answer_ever_so_slowly_keep_no_place_from_another() {
+        let (cluster, _super_server) = fake();
+        let engine = Arc::new(fake::engine(&cluster));
+        let known = |number| {
+            let (cluster, server) = fake();
+            let tenant = Arc::new(numbered_tenant(number, &cluster));
+            for kind in tenant.kinds() {
+                tenant.gate.listed(kind, false);
+            }
+            (tenant, server)
+        };
+        let mut rounds = vec![];
+        for number in 0..8 {
+            let (tenant, mut server) = known(number);
+            rounds.push(tokio::spawn(keep(engine.clone(), tenant)));
+            rounds.push(tokio::spawn(async move {
+                for page in 0.. {
+                    server.wait().await;
+                    tokio::time::sleep(Duration::from_secs(20)).await;
+                    let metadata = serde_json::json!({"continue": page.to_string()});
+                    let body = serde_json::json!({"metadata": metadata, "items": [{}]});
+                    server.answer("GET", 200, &body).await;
+                }
+            }));
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (quiet, mut server) = known(9);
+        rounds.push(tokio::spawn(keep(engine.clone(), quiet)));
+        let asked = tokio::time::timeout(3 * ROUND_LIMIT, server.wait());
+        assert!(asked.await.is_ok());
+        rounds.iter().for_each(tokio::task::JoinHandle::abort);
+    }
 
     #[test]
     fn r10_a_difference_is_a_suspicion_that_queues_its_key_and_changes_nothing() {

@@ -199,7 +199,7 @@ async fn withdraw(tenant: &Tenant, key: &Key, path: &str, have: &Object) -> Resu
         resource_version: None,
         grace: None,
     };
-    apply::delete(&tenant.cluster, tenant, path, &preconditions).await?;
+    apply::delete(&tenant.cluster, tenant, path, &preconditions, "withdrawn").await?;
     tenant.table.update(key, |entry| entry.published = 0);
     Ok(())
 }

@@ -8,24 +8,65 @@ use crate::{
     intake::twin_name,
     tenants::Tenant,
 };
+use parking_lot::Mutex;
 use serde_json::json;
+use std::time::Duration;
 use tenancy::{
+    bucket::{Bucket, Rate},
     kind::{Refused, Resource, Upward, UpwardVerb},
     naming,
     object::Object,
     tenant::Key,
 };
+use tokio::time::Instant;
+
+/// Events of one tenant on one side: what is beyond is dropped, so that a flood of refusals is no flood of writes. The
+/// patrol works again what is refused, and so tells it later.
+const EVENTS_OF_TENANT: Rate = Rate {
+    burst: 200,
+    period: Duration::from_secs(1),
+};
+
+/// What a tenant may still be told, and what may be told of it.
+pub(crate) struct Tellings {
+    tenant: Mutex<Bucket>,
+    above: Mutex<Bucket>,
+}
+
+impl Default for Tellings {
+    fn default() -> Self {
+        let full = || Mutex::new(Bucket::of(EVENTS_OF_TENANT));
+        Self {
+            tenant: full(),
+            above: full(),
+        }
+    }
+}
+
+/// Whether an event may be written; one that may not is counted.
+fn may_tell(engine: &Engine, tenant: &Tenant, bucket: &Mutex<Bucket>) -> bool {
+    let may = bucket.lock().take(Instant::now().into_std());
+    if !may {
+        engine.metrics.event_dropped(&tenant.id);
+    }
+    may
+}
 
 /// Writes the event about the tenant's object of that UID; the same refusal of the same object is told once.
 ///
 /// The super cluster's own words are scrubbed of the super namespace's name. An event that can't be written is no
 /// reason to work the key again.
 pub(crate) async fn tell(
+    engine: &Engine,
     tenant: &Tenant,
     key: &Key,
     uid: &str,
     refused: &Refused,
 ) -> Result<(), Failure> {
+    tracing::debug!(tenant = %tenant.id, %key, reason = refused.reason, "refused");
+    if !may_tell(engine, tenant, &tenant.tellings.tenant) {
+        return Ok(());
+    }
     let resource = key.kind().resource();
     let namespace = if key.namespace.is_empty() {
         "default"
@@ -53,7 +94,6 @@ pub(crate) async fn tell(
         "source": {"component": api::keys::SYNCER_COMPONENT},
         "reportingComponent": api::keys::SYNCER_COMPONENT, "reportingInstance": "",
     });
-    tracing::debug!(tenant = %tenant.id, %key, reason = refused.reason, "refused");
     let write = Upward {
         subresource: None,
         verb: UpwardVerb::Create,
@@ -76,6 +116,9 @@ pub(crate) async fn tell_super(
     resource: &Resource,
     twin: &Object,
 ) -> Result<(), Failure> {
+    if !may_tell(engine, tenant, &tenant.tellings.above) {
+        return Ok(());
+    }
     let namespace = if resource.namespaced {
         twin.namespace()
     } else {
@@ -135,4 +178,51 @@ fn scrub(tenant: &Tenant, key: &Key, message: &str) -> String {
 
 fn seconds(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{self, fake, numbered_tenant};
+    use tenancy::kind::index;
+
+    #[tokio::test(start_paused = true)]
+    async fn t40_a_flood_of_refusals_is_no_flood_of_events_and_no_other_tenants() {
+        let (above, mut super_server) = fake();
+        let engine = fake::engine(&above);
+        let ((own, mut server), (others, mut other_server)) = (fake(), fake());
+        let (noisy, quiet) = (numbered_tenant(1, &own), numbered_tenant(2, &others));
+        let refused = Refused::new("HostPath", "no".to_owned());
+        let key = |number: usize| Key::new(index("Pod"), "work", &format!("p{number}"));
+        let flood = async {
+            for number in 0..1_000 {
+                tell(&engine, &noisy, &key(number), "u", &refused)
+                    .await
+                    .unwrap();
+            }
+        };
+        let answers = async {
+            for _ in 0..EVENTS_OF_TENANT.burst {
+                server.answer("POST", 201, &json!({"metadata": {}})).await;
+            }
+        };
+        tokio::join!(flood, answers);
+        assert!(server.is_silent() && super_server.is_silent());
+        let dropped = format!("{{tenant=\"{}\"}} 800", noisy.id);
+        let text = engine.metrics.text().unwrap();
+        let line = format!("sublet_syncer_events_dropped_total{dropped}");
+        assert!(text.contains(&line), "{text}");
+        let told = async {
+            tell(&engine, &quiet, &key(1), "u", &refused).await.unwrap();
+            tokio::time::sleep(EVENTS_OF_TENANT.period).await;
+            tell(&engine, &noisy, &key(1), "u", &refused).await.unwrap();
+        };
+        let answers = async {
+            other_server
+                .answer("POST", 201, &json!({"metadata": {}}))
+                .await;
+            server.answer("POST", 201, &json!({"metadata": {}})).await;
+        };
+        tokio::join!(told, answers);
+    }
 }

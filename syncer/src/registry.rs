@@ -455,6 +455,7 @@ async fn start(
         table,
         engine.offered.clone(),
         term.clone(),
+        &engine.waiting,
     );
     tenant.cancel = cancel.child_token();
     // Nothing waits yet.
@@ -524,6 +525,9 @@ fn stop(registry: &Arc<Registry>, engine: &Arc<Engine>, tasks: &TaskTracker, id:
         }
         engine.stopping.remove(&tenant.id);
         let is_served_anew = engine.tenant(&tenant.id).is_some();
+        if !is_served_anew {
+            engine.metrics.forget(&tenant.id);
+        }
         if engine.fleet.leads(&tenant.id) && !is_served_anew {
             verdict::stopped(&engine, &ControlPlane::of(&tenant), &tenant.term).await;
         }
@@ -585,6 +589,24 @@ mod tests {
         assert!(registry.wanted().unwrap().is_empty());
         assert!(!registry.is_gone(&id), "its memory and its Lease stay");
         assert!(registry.over().is_empty() && registry.conflicting().is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_series_of_a_tenant_that_is_handed_over_go_once_its_work_has_ended() {
+        let (cluster, _server) = fake();
+        let engine = Arc::new(crate::fake::engine(&cluster));
+        let (registry, tasks) = (Arc::new(Registry::default()), TaskTracker::new());
+        let tenant = Arc::new(numbered_tenant(1, &cluster));
+        engine.tenants.insert(tenant.id.clone(), tenant.clone());
+        let work = tenant.activity.token();
+        stop(&registry, &engine, &tasks, &tenant.id);
+        tokio::task::yield_now().await;
+        engine.metrics.repaired(&tenant.id);
+        drop(work);
+        tasks.close();
+        tasks.wait().await;
+        let text = engine.metrics.text().unwrap();
+        assert!(!text.contains(tenant.id.as_str()), "{text}");
     }
 
     /// F19: the title is taken back in the very step that finds it lost, so that the tenant is wanted all the time.

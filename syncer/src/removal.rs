@@ -13,6 +13,7 @@ use crate::{
     gate::{Held, Hold},
     intake::{self, twin_name, twin_path},
     live::read,
+    pages::Pages,
     proof::prove,
     table::SuperSide,
     tenants::Tenant,
@@ -36,6 +37,16 @@ enum Why {
     Missing,
     /// The tenant's object says so itself.
     Told,
+}
+
+impl Why {
+    /// As it is recorded.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Missing => "missing in the tenant",
+            Self::Told => "told by the tenant",
+        }
+    }
 }
 
 /// The tenant's object is gone, read live by the caller.
@@ -181,7 +192,7 @@ async fn delete(
     let name = twin_name(tenant, key);
     tracing::info!(tenant = %tenant.id, %key, super_namespace = %name.namespace, uid = %twin.uid, "deleting the super object");
     let path = twin_path(tenant, key);
-    match apply::delete(&engine.cluster, tenant, &path, &preconditions).await {
+    match apply::delete(&engine.cluster, tenant, &path, &preconditions, why.word()).await {
         Err(Failure::Api(Error::Conflict(_))) => {
             // Somebody changed it since: what it is now decides.
             match read(&engine.cluster, &path).await? {
@@ -259,16 +270,11 @@ async fn confirm_emptied(tenant: &Tenant) -> Result<(), Failure> {
 async fn is_referenced_live(tenant: &Tenant, key: &Key) -> Result<bool, Failure> {
     let pods = kind::rule(kind::index("Pod"));
     let wanted = key.kind().resource().kind;
-    let mut token = String::new();
-    loop {
-        let path = format!(
-            "{}?limit=500&continue={token}",
-            pods.resource().path(&key.namespace, "")
-        );
-        let mut page = tenant.cluster.list(&path).await?;
-        let items = page.get_mut("items").map(Value::take).unwrap_or_default();
-        let items = items.as_array().cloned().unwrap_or_default();
-        let refers = items
+    let lister = tenant.cluster.lister().await;
+    let mut pages = Pages::of(&pods.resource().path(&key.namespace, ""), String::new());
+    while let Some(page) = pages.next(&lister).await? {
+        let refers = page
+            .items
             .into_iter()
             .filter_map(|item| Object::from_value(item).ok())
             .any(|pod| {
@@ -284,15 +290,8 @@ async fn is_referenced_live(tenant: &Tenant, key: &Key) -> Result<bool, Failure>
         {
             return Ok(true);
         }
-        token = page
-            .pointer("/metadata/continue")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
-        if token.is_empty() {
-            return Ok(false);
-        }
     }
+    Ok(false)
 }
 
 #[cfg(test)]

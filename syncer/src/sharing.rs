@@ -132,7 +132,7 @@ async fn show(tenant: &Tenant, shown: &[(Value, Value)]) -> Result<(), Failure> 
                 ..Preconditions::default()
             };
             let path = resource.path(object.namespace(), object.name());
-            apply::delete(&tenant.cluster, tenant, &path, &preconditions).await?;
+            apply::delete(&tenant.cluster, tenant, &path, &preconditions, "withdrawn").await?;
         }
     }
     Ok(())

@@ -1,8 +1,9 @@
 //! What is remembered of a tenant's objects: identities, versions and fingerprints, never the objects themselves.
 //!
 //! The objects of events that wait to be worked are kept beside it, the newest only, and dropped when their key is
-//! worked; a retry reads live.
+//! worked ([`crate::pending`]); a retry reads live.
 
+use crate::pending::{Pending, Room};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::{
@@ -103,7 +104,6 @@ pub(crate) fn known_by(known: (&str, u128), uid: &str, metadata: &Value) -> Know
 }
 
 /// One tenant's entries.
-#[derive(Default)]
 pub(crate) struct Table {
     entries: Mutex<HashMap<Key, Entry>>,
     /// Super objects as the first list told them, until each has been compared with what its tenant asks for: else a
@@ -139,10 +139,16 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// Objects kept so at most; what is beyond is read when its turn comes.
-const MOST_UNJUDGED: usize = 5_000;
-
 impl Table {
+    /// Nothing yet; what is kept until it is compared has its place in `room`.
+    pub(crate) fn within(room: &Arc<Room>) -> Self {
+        Self {
+            entries: Mutex::default(),
+            unjudged: Pending::within(room),
+            writing: Mutex::default(),
+        }
+    }
+
     /// What is known of an object.
     pub(crate) fn get(&self, key: &Key) -> Entry {
         self.entries.lock().get(key).cloned().unwrap_or_default()
@@ -260,9 +266,7 @@ impl Table {
 
     /// Keeps a super object that nobody compared yet.
     pub(crate) fn keep_unjudged(&self, key: &Key, object: &Arc<Object>) {
-        if self.unjudged.len() < MOST_UNJUDGED {
-            self.unjudged.put(key.clone(), object.clone());
-        }
+        self.unjudged.put(key.clone(), object.clone());
     }
 
     /// Takes out the super object that was listed, if nothing newer of it is known.
@@ -276,33 +280,6 @@ impl Table {
     /// Drops what was kept: whoever comes so late reads.
     pub(crate) fn drop_unjudged(&self) {
         self.unjudged.clear();
-    }
-}
-
-/// Objects of events that wait for their key to be worked.
-#[derive(Default)]
-pub(crate) struct Pending {
-    objects: Mutex<HashMap<Key, Arc<Object>>>,
-}
-
-impl Pending {
-    /// Keeps the newest object of a key.
-    pub(crate) fn put(&self, key: Key, object: Arc<Object>) {
-        self.objects.lock().insert(key, object);
-    }
-
-    /// Takes the object out, if there is one.
-    pub(crate) fn take(&self, key: &Key) -> Option<Arc<Object>> {
-        self.objects.lock().remove(key)
-    }
-
-    fn len(&self) -> usize {
-        self.objects.lock().len()
-    }
-
-    /// Drops all, and gives back the memory.
-    fn clear(&self) {
-        *self.objects.lock() = HashMap::new();
     }
 }
 

@@ -7,9 +7,11 @@ use crate::{
     gate::Gate,
     marks::Marks,
     offered::Offered,
+    pending::{Pending, Room},
     proof::Proofs,
     quota::Quota,
-    table::{Pending, Table},
+    refusals::Tellings,
+    table::Table,
     term::{Permit, Term},
 };
 use parking_lot::{Mutex, RwLock};
@@ -52,6 +54,8 @@ pub(crate) struct Tenant {
     pub(crate) marks: Marks,
     pub(crate) proofs: Proofs,
     pub(crate) quota: Quota,
+    /// Events that may still be written for it.
+    pub(crate) tellings: Tellings,
     /// What is shared with others may have changed.
     pub(crate) sharing: Notify,
     /// Events that came before the object they are about was known.
@@ -76,6 +80,7 @@ impl Tenant {
         table: Arc<Table>,
         offered: Arc<Offered>,
         term: Arc<Term>,
+        room: &Arc<Room>,
     ) -> Self {
         Self {
             id: rules.id.clone(),
@@ -85,13 +90,14 @@ impl Tenant {
             table,
             index: Index::default(),
             offered,
-            down: Pending::default(),
-            up: Pending::default(),
+            down: Pending::within(room),
+            up: Pending::within(room),
             gate: Gate::new(),
             breakers: Breakers::default(),
             marks: Marks::default(),
             proofs: Proofs::default(),
             quota: Quota::default(),
+            tellings: Tellings::default(),
             sharing: Notify::new(),
             early_events: Mutex::default(),
             suspected: Mutex::default(),

@@ -20,6 +20,9 @@ use tenancy::{
     tenant::Key,
 };
 
+/// Why a pod is deleted in a tenant, as it is recorded.
+const ENDED: &str = "its super pod is gone or going";
+
 /// Works a key of a super object.
 pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failure> {
     match key.kind().super_watch() {
@@ -62,7 +65,7 @@ async fn mirror(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failu
         if object.is_terminating() {
             pass_deletion(engine, tenant, key, &object, &side.uid).await?;
             if let Some(held_up) = kind::held_up(&object) {
-                refusals::tell(tenant, key, &side.uid, &held_up).await?;
+                refusals::tell(engine, tenant, key, &side.uid, &held_up).await?;
             }
         }
     }
@@ -147,7 +150,7 @@ async fn pass_deletion(
         resource_version: None,
         grace,
     };
-    apply::delete(&tenant.cluster, tenant, &path, &preconditions).await
+    apply::delete(&tenant.cluster, tenant, &path, &preconditions, ENDED).await
 }
 
 /// Notes what the tenant's object is about to show, so that the event that tells of it is no news.
@@ -224,7 +227,7 @@ pub(crate) async fn missing(engine: &Engine, tenant: &Tenant, key: &Key) -> Resu
         resource_version: None,
         grace: Some(0),
     };
-    apply::delete(&tenant.cluster, tenant, &path, &preconditions).await?;
+    apply::delete(&tenant.cluster, tenant, &path, &preconditions, ENDED).await?;
     tenant.breakers.done_up(key);
     Ok(())
 }

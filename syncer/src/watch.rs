@@ -8,8 +8,10 @@
 //! less often, and when it is answered all go on ([`tenancy::circuit`]).
 
 use crate::{
+    answer,
     client::{Cluster, Lister},
     error::Error,
+    pages::Pages,
 };
 use futures::{
     FutureExt,
@@ -24,14 +26,11 @@ use tenancy::{
     object::{Object, at},
     pause::Pauses,
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Objects in one page of a list.
-const PAGE: usize = 500;
 /// The server sends a bookmark about once a minute; without any event for so long the connection is given up.
 const SILENCE_LIMIT: Duration = Duration::from_secs(90);
-/// Longest line, that is one event: etcd stores no object above 1.5 MiB, and JSON of it is larger.
-const LINE_LIMIT: usize = 16 << 20;
 /// Delays after failures that are this watch's own, and until a doubtful list is taken again.
 const DELAYS: Pauses = Pauses {
     first: Duration::from_millis(200),
@@ -132,6 +131,9 @@ pub(crate) async fn run(
     let mut absences = 0u32;
     let mut doubts = 0u32;
     let mut is_contradicted = false;
+    let mut is_interrupted = false;
+    // When the list was begun.
+    let mut began = Instant::now();
     let mut kinds = cluster.kinds();
     loop {
         let turn = async {
@@ -139,11 +141,12 @@ pub(crate) async fn run(
             // largest step that isn't boxed.
             let version = Box::pin(async {
                 let lister = cluster.patient_lister().await;
+                began = Instant::now();
                 pages(&lister, &target, sink).await
             });
             let version = version.await?;
-            failures = 0;
             absences = 0;
+            is_interrupted = false;
             let following = follow(&cluster, &target, version, sink);
             if !sink.is_doubtful() {
                 doubts = 0;
@@ -188,23 +191,32 @@ pub(crate) async fn run(
             }
             continue;
         }
-        if !matches!(error, Error::Expired) {
+        let is_expired = matches!(error, Error::Expired);
+        if !is_expired {
             sink.interrupted(&error);
             // That it isn't served must be told again: the sink knows only of the interruption.
             absences = 0;
-            if failures == 0 {
+            if !is_interrupted {
                 tracing::warn!(path = %target.path, err = %error, "watch interrupted");
             }
-            // What all watches of the server suffer from, they wait for together.
-            failures = if cluster.pace().is_open() {
-                1
-            } else {
-                failures + 1
-            };
-            tokio::select! {
-                () = cancel.cancelled() => return,
-                () = tokio::time::sleep(DELAYS.after(failures, &target.path)) => {}
-            }
+            is_interrupted = true;
+        }
+        // A list alone proves little: a server that fails right after each is asked ever less often.
+        if began.elapsed() >= DELAYS.after(failures, &target.path) {
+            failures = 0;
+        }
+        // What all watches of the server suffer from, they wait for together.
+        failures = if cluster.pace().is_open() {
+            1
+        } else {
+            failures + 1
+        };
+        if is_expired && failures == 1 {
+            continue;
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(DELAYS.after(failures, &target.path)) => {}
         }
     }
 }
@@ -220,34 +232,39 @@ pub(crate) async fn list(
 
 async fn pages(lister: &Lister<'_>, target: &Target, sink: &dyn Sink) -> Result<String, Error> {
     sink.listing();
-    let mut token = String::new();
-    loop {
-        let path = format!(
-            "{}?limit={PAGE}{}{}",
-            target.path,
-            selector(target),
-            continuation(&token)
-        );
-        let mut page = lister.page(&path).await?;
-        let version = text(&page, "/metadata/resourceVersion");
-        token = text(&page, "/metadata/continue");
-        let items = page.get_mut("items").map(Value::take).unwrap_or_default();
-        let Value::Array(items) = items else {
-            return Err(Error::Malformed("a list without items".into()));
-        };
-        for mut item in items {
+    let mut pages = Pages::of(&target.path, selector(target));
+    let mut version = String::new();
+    while let Some(page) = pages.next(lister).await? {
+        version = page.version;
+        for mut item in page.items {
+            if !is_of_kind(&item, target) {
+                tracing::warn!(path = %target.path, "an object of another kind is set aside");
+                continue;
+            }
             item["apiVersion"] = target.api_version.as_str().into();
             item["kind"] = target.kind.as_str().into();
             match Object::from_value(item) {
-                Ok(object) => sink.applied(object),
+                Ok(object) => sink.applied(object.sized(page.size)),
                 Err(err) => tracing::warn!(path = %target.path, %err, "an object is set aside"),
             }
         }
-        if token.is_empty() {
-            sink.listed(version.parse().unwrap_or_default());
-            return Ok(version);
-        }
     }
+    let Some(number) = number(&version) else {
+        return Err(Error::Malformed("a list without a version".into()));
+    };
+    sink.listed(number);
+    Ok(version)
+}
+
+/// Whether an object is of the kind that was asked for; those of most lists don't say.
+fn is_of_kind(object: &Value, target: &Target) -> bool {
+    let kind = object.get("kind");
+    kind.is_none_or(|kind| kind == target.kind.as_str())
+}
+
+/// A resource version that a store may be at; no store is at 0, and a watch from there tells whatever a cache holds (R8).
+fn number(version: &str) -> Option<u64> {
+    version.parse().ok().filter(|number| *number != 0)
 }
 
 /// Tells every object of a complete list, and nothing else.
@@ -274,7 +291,9 @@ async fn follow(
     mut version: String,
     sink: &dyn Sink,
 ) -> Result<(), Error> {
+    let mut endings = 0;
     loop {
+        let began = Instant::now();
         // Servers end watches after 5 to 10 minutes, spread so that they don't all come back at once.
         let limit = 300
             + version
@@ -293,8 +312,10 @@ async fn follow(
             Box::pin(cluster.watch(&path)).await?
         };
         let mut lines = Lines::default();
+        // Bytes alone are no sign of life: they may come one by one, for ever.
+        let mut silent_until = began + SILENCE_LIMIT;
         loop {
-            let frame = tokio::time::timeout(SILENCE_LIMIT, body.frame())
+            let frame = tokio::time::timeout_at(silent_until, body.frame())
                 .await
                 .map_err(|_| {
                     Error::Unavailable(format!("no event or bookmark for {SILENCE_LIMIT:?}"))
@@ -302,8 +323,20 @@ async fn follow(
             let Some(frame) = frame else { break };
             let frame = frame.map_err(|err| Error::Unavailable(err.to_string()))?;
             if let Ok(data) = frame.into_data() {
-                lines.each(&data, |line| tell(line, target, &mut version, sink))?;
+                lines.each(&data, |line| {
+                    silent_until = Instant::now() + SILENCE_LIMIT;
+                    tell(line, target, &mut version, sink)
+                })?;
             }
+        }
+        drop(body);
+        // So does no watch end that lasted as long as it was asked for.
+        let delay = DELAYS.after(endings + 1, &target.path);
+        if began.elapsed() < delay {
+            endings += 1;
+            tokio::time::sleep(delay).await;
+        } else {
+            endings = 0;
         }
     }
 }
@@ -335,9 +368,10 @@ impl Lines {
             }
         }
         self.begun.extend_from_slice(rest);
-        if self.begun.len() > LINE_LIMIT {
+        if self.begun.len() > answer::MOST_BYTES {
             return Err(Error::Malformed(format!(
-                "an event of more than {LINE_LIMIT} bytes"
+                "an event of more than {} bytes",
+                answer::MOST_BYTES
             )));
         }
         Ok(())
@@ -346,6 +380,7 @@ impl Lines {
 
 /// Tells one event.
 fn tell(line: &[u8], target: &Target, version: &mut String, sink: &dyn Sink) -> Result<(), Error> {
+    answer::check(line)?;
     let known = |change: &str, metadata: &Value| match change {
         "ADDED" | "MODIFIED" => sink.knows(change, metadata),
         _ => Known::Not,
@@ -357,7 +392,7 @@ fn tell(line: &[u8], target: &Target, version: &mut String, sink: &dyn Sink) -> 
     let object = event.get_mut("object").map(Value::take).unwrap_or_default();
     let kind = event["type"].as_str().unwrap_or_default();
     if kind == "ERROR" {
-        let message = text(&object, "/message");
+        let message = answer::said(&text(&object, "/message"));
         return Err(if object["code"] == 410 {
             Error::Expired
         } else {
@@ -365,15 +400,18 @@ fn tell(line: &[u8], target: &Target, version: &mut String, sink: &dyn Sink) -> 
         });
     }
     let seen = text(&object, "/metadata/resourceVersion");
-    if kind != "BOOKMARK" && known != Known::Wholly {
-        match (Object::from_value(object), known) {
+    if !is_of_kind(&object, target) {
+        tracing::warn!(path = %target.path, "an object of another kind is set aside");
+    } else if kind != "BOOKMARK" && known != Known::Wholly {
+        let object = Object::from_value(object).map(|object| object.sized(line.len()));
+        match (object, known) {
             (Ok(object), _) if kind == "DELETED" => sink.deleted(object),
             (Ok(object), Known::Spec(edition)) => sink.went_on(object, edition),
             (Ok(object), _) => sink.applied(object),
             (Err(err), _) => tracing::warn!(path = %target.path, %err, "an object is set aside"),
         }
     }
-    if !seen.is_empty() {
+    if number(&seen).is_some() {
         *version = seen;
     }
     Ok(())
@@ -390,14 +428,6 @@ fn selector(target: &Target) -> String {
         )
     });
     labels.unwrap_or_default() + &name.unwrap_or_default()
-}
-
-fn continuation(token: &str) -> String {
-    if token.is_empty() {
-        String::new()
-    } else {
-        format!("&continue={}", encode(token))
-    }
 }
 
 /// Percent-encodes what a query value can't hold.
@@ -424,7 +454,7 @@ fn text(value: &Value, pointer: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::fake;
+    use crate::fake::{Server, fake};
     use parking_lot::Mutex;
 
     #[derive(Default)]
@@ -669,6 +699,187 @@ mod tests {
     /// A request that nobody answers is given up after 30 seconds, and tried again a moment later.
     const REQUEST: Duration = Duration::from_secs(31);
 
+    /// What a watch told while a server answered as it likes, and after how long it asked for more.
+    struct Played {
+        told: Vec<String>,
+        took: Duration,
+    }
+
+    async fn played<F: Future<Output = Server>>(answers: impl FnOnce(Server) -> F) -> Played {
+        let (cluster, server) = fake();
+        let (told, cancel) = (Told::default(), CancellationToken::new());
+        let began = Instant::now();
+        let answers = async {
+            let mut server = answers(server).await;
+            server.wait().await;
+            cancel.cancel();
+            Played {
+                told: told.0.lock().clone(),
+                took: began.elapsed(),
+            }
+        };
+        let ((), played) = tokio::join!(run(cluster, target(), &told, cancel.clone()), answers);
+        played
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn t42_a_list_without_a_right_version_is_no_list() {
+        for metadata in [
+            serde_json::json!({}),
+            serde_json::json!({"resourceVersion": ""}),
+            serde_json::json!({"resourceVersion": "0"}),
+            serde_json::json!({"resourceVersion": "5&watch=false"}),
+            serde_json::json!({"resourceVersion": 5}),
+        ] {
+            let (cluster, mut server) = fake();
+            let sink = Doubting::default();
+            let page = serde_json::json!({"metadata": metadata, "items": []});
+            let (target, answer) = (target(), server.answer("GET", 200, &page));
+            let (listed, _) = tokio::join!(list(&cluster, &target, &sink), answer);
+            assert!(matches!(listed, Err(Error::Malformed(_))), "{metadata}");
+            assert!(sink.listed.lock().is_empty());
+        }
+    }
+
+    #[test]
+    fn t42_no_event_moves_a_watch_to_a_wrong_version() {
+        let (told, mut version) = (Told::default(), String::from("7"));
+        for wrong in ["0", "", "x", "9&limit=1", "-1"] {
+            let object = serde_json::json!({"metadata": {"name": "a", "resourceVersion": wrong}});
+            let line = serde_json::json!({"type": "BOOKMARK", "object": object}).to_string();
+            tell(line.as_bytes(), &target(), &mut version, &told).unwrap();
+            assert_eq!(version, "7", "{wrong}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn t42_what_is_no_object_or_of_another_kind_is_set_aside() {
+        let (cluster, mut server) = fake();
+        let (target, told) = (target(), Told::default());
+        let items = serde_json::json!([
+            1, null, [], {}, {"metadata": 2},
+            {"kind": "Secret", "metadata": {"name": "secret"}},
+            {"kind": "Pod", "metadata": {"name": "pod"}},
+            {"metadata": {"name": "plain"}},
+        ]);
+        let page = serde_json::json!({"metadata": {"resourceVersion": "5"}, "items": items});
+        let answer = server.answer("GET", 200, &page);
+        let (listed, _) = tokio::join!(list(&cluster, &target, &told), answer);
+        assert_eq!(listed.unwrap(), "5");
+        let event = br#"{"type":"ADDED","object":{"kind":"Node","metadata":{"name":"n","resourceVersion":"6"}}}"#;
+        tell(event, &target, &mut String::new(), &told).unwrap();
+        for object in ["1", "null", "[]", "{}"] {
+            let event = format!(r#"{{"type":"ADDED","object":{object}}}"#);
+            tell(event.as_bytes(), &target, &mut String::new(), &told).unwrap();
+        }
+        assert_eq!(*told.0.lock(), ["+pod", "+plain"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn t42_a_malformed_list_stops_nothing_but_itself() {
+        let malformed = [
+            b"{\"items\":[".to_vec(),
+            b"[]".to_vec(),
+            b"\xff".to_vec(),
+            b"[".repeat(10_000),
+        ];
+        let played = played(|mut server| async move {
+            for bytes in malformed {
+                server.answer_bytes("GET", 200, bytes).await;
+            }
+            server
+        });
+        assert_eq!(played.await.told, ["interrupted"; 4]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn t42_a_redirect_is_not_followed() {
+        let (cluster, mut server) = fake();
+        let answers = async {
+            server
+                .redirect("GET", "https://169.254.169.254/latest")
+                .await;
+            server
+                .redirect("GET", "https://169.254.169.254/latest")
+                .await;
+            assert!(server.is_silent());
+        };
+        let asked = async {
+            let listed = cluster.list("/api/v1/pods").await;
+            let watched = cluster.watch("/api/v1/pods?watch=true").await;
+            (listed.err(), watched.err())
+        };
+        let (failed, ()) = tokio::join!(asked, answers);
+        assert!(matches!(
+            failed,
+            (Some(Error::Internal(_)), Some(Error::Internal(_)))
+        ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn t42_bytes_that_come_one_by_one_end_at_the_time_limit() {
+        let page = serde_json::json!({"metadata": {"resourceVersion": "5"}, "items": []});
+        // A list, what a watch fails by, and a watch.
+        for (lists, status, most) in [
+            (0, 200, REQUEST),
+            (1, 500, REQUEST),
+            (1, 200, SILENCE_LIMIT + Duration::from_secs(1)),
+        ] {
+            let page = page.clone();
+            let played = played(|mut server| async move {
+                for _ in 0..lists {
+                    server.answer("GET", 200, &page).await;
+                }
+                server.trickle("GET", status).await;
+                server
+            });
+            let played = played.await;
+            assert!(played.took <= most, "{:?}", played.took);
+            assert_eq!(played.told, ["interrupted"]);
+        }
+    }
+
+    /// How long a server whose watches end in this way was asked a hundred times.
+    async fn hundredfold(watch: impl Fn() -> (u16, &'static str) + Send) -> Duration {
+        let page = serde_json::json!({"metadata": {"resourceVersion": "5"}, "items": []});
+        let played = played(|mut server| async move {
+            for _ in 0..100 {
+                server.wait().await;
+                if server.awaited().contains("watch=true") {
+                    let (status, body) = watch();
+                    server.answer_bytes("GET", status, body.into()).await;
+                } else {
+                    server.answer("GET", 200, &page).await;
+                }
+            }
+            server
+        });
+        played.await.took
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn t42_a_server_whose_watches_end_at_once_is_asked_ever_less_often() {
+        for (status, body) in [
+            (200, ""),
+            (200, "{}\n{\n"),
+            (410, "{}"),
+            (500, "{}"),
+            (200, "{\"type\":\"ERROR\",\"object\":{\"code\":410}}\n"),
+        ] {
+            let took = hundredfold(move || (status, body)).await;
+            assert!(took > 20 * DELAYS.longest, "{status} {body}: {took:?}");
+        }
+        // As is one that calls every list too old.
+        let played = played(|mut server| async move {
+            for _ in 0..100 {
+                server.wait().await;
+                server.answer("GET", 410, &serde_json::json!({})).await;
+            }
+            server
+        });
+        assert!(played.await.took > 20 * DELAYS.longest);
+    }
+
     #[test]
     fn events_move_the_version_and_one_bad_object_stops_nothing() {
         let (told, mut version) = (Told::default(), String::from("1"));
@@ -701,7 +912,11 @@ mod tests {
             assert_eq!(lines.begun, b"{\"c\"");
         }
         let mut lines = Lines::default();
-        assert!(lines.each(&vec![0; LINE_LIMIT + 1], |_| Ok(())).is_err());
+        assert!(
+            lines
+                .each(&vec![0; answer::MOST_BYTES + 1], |_| Ok(()))
+                .is_err()
+        );
     }
 
     #[test]

@@ -77,19 +77,20 @@ async fn work(engine: &Engine, direction: Direction, taken: Taken<TenantId, Key>
         waited,
     } = taken;
     let queue = engine.queue(direction);
-    engine.metrics.waited(&id, direction, waited);
     let Some(tenant) = engine.tenant(&id) else {
         queue.remove(&id);
         return;
     };
+    // What is counted ends with it.
     let activity = tenant.activity.token();
+    engine.metrics.waited(&id, direction, waited);
     queue.begin(&id, &key);
     let result = match direction {
         Direction::Down => downward::work(engine, &tenant, &key).await,
         Direction::Up => upward::work(engine, &tenant, &key).await,
     };
-    drop(activity);
     engine.metrics.worked(&id, direction, result.is_ok());
+    drop(activity);
     let advice = tenant.cluster.pace().advice();
     match result {
         Ok(()) => queue.done(&id, &key),

@@ -7,7 +7,7 @@
 //!   the tenant must see of the super cluster's.
 //! - [`plan`] compares what must be with what is and names the one request that closes the gap.
 //! - [`fair_queue`] decides whose key is worked next; [`circuit`] whether an API server is worth asking, [`limit`] how
-//!   many requests it gets at once.
+//!   many requests it gets at once, [`bucket`] how often something is done.
 //! - [`fleet`] shares tenants among several syncers, and says until when each may write.
 //! - [`breaker`] decides when so much is missing that a person must look before anything is deleted.
 //! - [`reach`] says where a tenant's pods may go beside their own tenant.
@@ -61,6 +61,8 @@ pub mod fair_queue;
 pub mod circuit;
 
 pub mod limit;
+
+pub mod bucket;
 
 pub mod fleet;
 

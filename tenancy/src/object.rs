@@ -6,8 +6,17 @@
 use serde_json::{Map, Value};
 
 /// A JSON object with `apiVersion`, `kind` and `metadata`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Object(Value);
+#[derive(Clone, Debug)]
+pub struct Object {
+    value: Value,
+    size: usize,
+}
+
+impl PartialEq for Object {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
 
 /// The JSON isn't an API object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,27 +32,39 @@ impl Object {
             .and_then(Value::as_object_mut)
             .ok_or(Malformed("no metadata"))?;
         metadata.remove("managedFields");
-        Ok(Self(value))
+        Ok(Self { value, size: 0 })
+    }
+
+    /// The same object, read from a text of about so many bytes.
+    #[must_use]
+    pub fn sized(mut self, bytes: usize) -> Self {
+        self.size = bytes;
+        self
+    }
+
+    /// About how many bytes the text had that it was read from; 0 if nobody said so.
+    pub fn size(&self) -> usize {
+        self.size
     }
 
     /// The whole JSON.
     pub fn value(&self) -> &Value {
-        &self.0
+        &self.value
     }
 
     /// The whole JSON, to change.
     pub fn value_mut(&mut self) -> &mut Value {
-        &mut self.0
+        &mut self.value
     }
 
     /// The whole JSON, given up.
     pub fn into_value(self) -> Value {
-        self.0
+        self.value
     }
 
     /// The field at a JSON pointer (RFC 6901), such as `/spec/nodeName`.
     pub fn at(&self, pointer: &str) -> Option<&Value> {
-        at(&self.0, pointer)
+        at(&self.value, pointer)
     }
 
     /// The text at a JSON pointer.
@@ -100,7 +121,7 @@ impl Object {
 
     /// Sets `metadata.annotations[key]`.
     pub fn annotate(&mut self, key: &str, value: &str) {
-        let metadata = &mut self.0["metadata"];
+        let metadata = &mut self.value["metadata"];
         if !metadata["annotations"].is_object() {
             metadata["annotations"] = Value::Object(Map::new());
         }

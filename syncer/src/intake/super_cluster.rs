@@ -277,7 +277,7 @@ impl SuperSink {
         }
         let object = Arc::new(object);
         for tenant in self.engine.served() {
-            tenant.up.put(key.clone(), object.clone());
+            tenant.up.share(key.clone(), object.clone());
             self.engine.up.add(&tenant.id, key.clone());
         }
     }

@@ -1,0 +1,158 @@
+//! The answers of an API server that may be anybody's: how much of one is read, and what a failure says (T42).
+
+use crate::{connect::Answer, error::Error};
+use bytes::Bytes;
+use futures::{FutureExt, TryFutureExt, future::BoxFuture};
+use http::{header, response::Parts};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::Value;
+use std::time::Duration;
+use tenancy::arrival::{self, Shape};
+use tower::BoxError;
+
+/// Bytes of the largest answer, and of the largest event: etcd stores no object above 1.5 MiB, and JSON of it is larger,
+/// but not by so much.
+pub(crate) const MOST_BYTES: usize = 16 << 20;
+/// Values in the largest answer or event. Parsed, each takes some dozens of bytes, whereas a text needs but two.
+const MOST_VALUES: usize = 1 << 20;
+/// The longest wait that a server may ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Characters of what a failure says: it goes into logs, events and conditions.
+const MOST_SAID: usize = 1_000;
+
+/// The body of an answer; one that is larger than any is read no further.
+pub(crate) fn body(body: Answer) -> BoxFuture<'static, Result<Bytes, Error>> {
+    let collected = Limited::new(body, MOST_BYTES).collect();
+    let read = collected.map_ok(|all| all.to_bytes());
+    read.map_err(|err| broken(&err)).boxed()
+}
+
+fn broken(err: &BoxError) -> Error {
+    if err.is::<LengthLimitError>() {
+        Error::TooLarge
+    } else {
+        unavailable(&**err)
+    }
+}
+
+/// The JSON of a body.
+pub(crate) fn json(bytes: &[u8], shape: Shape) -> Result<Value, Error> {
+    check(bytes)?;
+    arrival::read(bytes, shape).map_err(|err| Error::Malformed(err.to_string()))
+}
+
+/// Whether a text may be parsed: it can't have more values than commas, but for those that hold others.
+pub(crate) fn check(text: &[u8]) -> Result<(), Error> {
+    // Of the usual ones none is looked through.
+    if text.len() > MOST_VALUES && memchr::memchr_iter(b',', text).count() > MOST_VALUES {
+        return Err(Error::TooLarge);
+    }
+    Ok(())
+}
+
+/// What an answer says that isn't what was asked for. A redirect is a failure like another: nobody follows it.
+pub(crate) fn failure(parts: &Parts, body: &[u8]) -> Error {
+    let parsed = json(body, Shape::Object).ok();
+    let is_plain = parsed.is_none();
+    let status = parsed.unwrap_or_default();
+    let message = status["message"]
+        .as_str()
+        .map_or_else(|| parts.status.to_string(), said);
+    match parts.status.as_u16() {
+        400 | 413 | 415 | 422 => Error::Invalid(message),
+        401 => Error::Unauthorized(message),
+        403 => Error::Forbidden(message),
+        // Of what it serves an API server speaks in JSON.
+        404 if is_plain => Error::NotServed,
+        404 => Error::NotFound,
+        409 => Error::Conflict(message),
+        410 => Error::Expired,
+        429 => Error::Throttled(wait(parts)),
+        503 | 504 => Error::Unavailable(message),
+        _ => Error::Internal(message),
+    }
+}
+
+/// As much as is kept of what a server says.
+pub(crate) fn said(message: &str) -> String {
+    message.chars().take(MOST_SAID).collect()
+}
+
+/// A lying server may ask for hours, or for nothing.
+fn wait(parts: &Parts) -> Duration {
+    let asked = parts.headers.get(header::RETRY_AFTER);
+    let digits = asked
+        .and_then(|value| value.to_str().ok())
+        .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
+    // Digits that are no number are a larger one.
+    let seconds = digits.map(|text| text.parse().unwrap_or(u64::MAX));
+    let seconds = Duration::from_secs(seconds.unwrap_or(1));
+    seconds.clamp(Duration::from_secs(1), LONGEST_WAIT)
+}
+
+/// A connection that failed, with all its causes.
+pub(crate) fn unavailable(err: &dyn std::error::Error) -> Error {
+    let mut text = err.to_string();
+    let mut source = err.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    Error::Unavailable(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connect::arriving;
+    use http::Response;
+    use http_body_util::Full;
+    use serde_json::json;
+
+    fn parts(status: u16, retry_after: &str) -> Parts {
+        let response = Response::builder()
+            .status(status)
+            .header(header::RETRY_AFTER, retry_after);
+        response.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn t42_no_server_makes_the_syncer_wait_for_hours_or_ask_without_a_pause() {
+        let long = "9".repeat(40);
+        for (asked, waited) in [
+            ("7", 7),
+            ("0", 1),
+            ("86400", 60),
+            (long.as_str(), 60),
+            ("-5", 1),
+            ("Fri, 31 Dec 2999 23:59:59 GMT", 1),
+            ("", 1),
+        ] {
+            match failure(&parts(429, asked), b"{}") {
+                Error::Throttled(wait) => assert_eq!(wait.as_secs(), waited, "{asked}"),
+                other => panic!("{other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn t42_of_what_a_failure_says_little_is_kept() {
+        let body = json!({"message": "x".repeat(1 << 20)}).to_string();
+        let said = failure(&parts(500, "1"), body.as_bytes()).to_string();
+        assert!(said.len() < 2 * MOST_SAID, "{}", said.len());
+    }
+
+    #[tokio::test]
+    async fn t42_an_answer_without_end_or_of_too_many_values_is_too_large() {
+        let of = |bytes: Vec<u8>| body(arriving(Full::from(bytes)));
+        assert!(of(vec![b' '; MOST_BYTES]).await.is_ok());
+        assert!(matches!(
+            of(vec![b' '; MOST_BYTES + 1]).await,
+            Err(Error::TooLarge)
+        ));
+        let values = |count: usize| format!("[{}0]", "0,".repeat(count));
+        assert!(json(values(MOST_VALUES).as_bytes(), Shape::Object).is_ok());
+        let more = json(values(MOST_VALUES + 1).as_bytes(), Shape::List);
+        assert!(matches!(more, Err(Error::TooLarge)));
+    }
+}

@@ -1,0 +1,202 @@
+//! The objects of events, kept until their key is worked. What finds no room is read when its turn comes.
+
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+use tenancy::{object::Object, tenant::Key};
+
+/// Objects of one tenant that are kept at most: several times what a burst of pods is.
+const MOST: usize = 5_000;
+/// Bytes of text, before it was parsed, that one tenant's objects have at most.
+const MOST_BYTES: usize = 24 << 20;
+/// Bytes that a tenant may have however much others have: nobody's flood makes the objects of a quiet tenant be read.
+const ALWAYS: usize = 256 << 10;
+
+/// How much room all tenants have together.
+pub(crate) struct Room {
+    most: usize,
+    taken: AtomicUsize,
+}
+
+impl Room {
+    /// Room for so many bytes.
+    pub(crate) fn of(most: usize) -> Arc<Self> {
+        Arc::new(Self {
+            most,
+            taken: AtomicUsize::new(0),
+        })
+    }
+
+    fn has(&self, bytes: usize) -> bool {
+        self.taken.load(Ordering::Relaxed) + bytes <= self.most
+    }
+
+    fn take(&self, bytes: usize) {
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.taken.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// One tenant's objects of events that wait for their key to be worked.
+pub(crate) struct Pending {
+    room: Arc<Room>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    objects: HashMap<Key, (Arc<Object>, usize)>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn remove(&mut self, key: &Key, room: &Room) -> Option<Arc<Object>> {
+        let (object, bytes) = self.objects.remove(key)?;
+        self.bytes -= bytes;
+        room.give_back(bytes);
+        Some(object)
+    }
+}
+
+impl Pending {
+    /// Nothing yet, in a room that is shared with others.
+    pub(crate) fn within(room: &Arc<Room>) -> Self {
+        Self {
+            room: room.clone(),
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Keeps the newest object of a key, if there is room; an older one goes in any case.
+    pub(crate) fn put(&self, key: Key, object: Arc<Object>) {
+        let bytes = object.size();
+        let mut kept = self.kept.lock();
+        kept.remove(&key, &self.room);
+        let own = kept.bytes + bytes;
+        if kept.objects.len() < MOST && own <= MOST_BYTES && (own <= ALWAYS || self.room.has(bytes))
+        {
+            kept.bytes = own;
+            self.room.take(bytes);
+            kept.objects.insert(key, (object, bytes));
+        }
+    }
+
+    /// Keeps the newest object of a key that is kept once for all tenants, and so takes no room.
+    pub(crate) fn share(&self, key: Key, object: Arc<Object>) {
+        let mut kept = self.kept.lock();
+        kept.remove(&key, &self.room);
+        kept.objects.insert(key, (object, 0));
+    }
+
+    /// Takes the object out, if there is one.
+    pub(crate) fn take(&self, key: &Key) -> Option<Arc<Object>> {
+        self.kept.lock().remove(key, &self.room)
+    }
+
+    /// Drops all, and gives back the memory.
+    pub(crate) fn clear(&self) {
+        let mut kept = self.kept.lock();
+        self.room.give_back(kept.bytes);
+        *kept = Kept::default();
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use tenancy::kind::index;
+
+    fn key(number: usize) -> Key {
+        Key::new(index("Pod"), "work", &format!("p{number}"))
+    }
+
+    fn object(version: usize, bytes: usize) -> Arc<Object> {
+        let value = json!({"metadata": {"name": "p", "resourceVersion": version.to_string()}});
+        Arc::new(Object::from_value(value).unwrap().sized(bytes))
+    }
+
+    fn kept(pending: &Pending) -> usize {
+        pending.kept.lock().objects.len()
+    }
+
+    #[test]
+    fn t40_a_burst_of_pods_is_kept_whole_and_a_flood_isnt() {
+        let room = Room::of(64 << 20);
+        let pending = Pending::within(&room);
+        for number in 0..1_500 {
+            pending.put(key(number), object(1, 10_000));
+        }
+        assert_eq!(kept(&pending), 1_500);
+        for number in 0..2 * MOST {
+            pending.put(key(number), object(2, 100));
+        }
+        assert_eq!(kept(&pending), MOST);
+        let large = Pending::within(&room);
+        for number in 0..1_000 {
+            large.put(key(number), object(1, 1 << 20));
+        }
+        assert_eq!(kept(&large), MOST_BYTES >> 20);
+    }
+
+    #[test]
+    fn t40_one_tenants_flood_leaves_room_for_the_others() {
+        let room = Room::of(4 << 20);
+        let (flooding, quiet) = (Pending::within(&room), Pending::within(&room));
+        for number in 0..100 {
+            flooding.put(key(number), object(1, 1 << 20));
+        }
+        assert_eq!(kept(&flooding), 4);
+        quiet.put(key(1), object(1, 10_000));
+        assert_eq!(kept(&quiet), 1);
+        quiet.put(key(2), object(1, 1 << 20));
+        assert_eq!(kept(&quiet), 1, "beyond what each may always have");
+        drop(flooding);
+        quiet.put(key(2), object(1, 1 << 20));
+        assert_eq!(kept(&quiet), 2);
+    }
+
+    /// Else an older state would be taken for the newest.
+    #[test]
+    fn an_object_that_finds_no_room_takes_the_older_one_away() {
+        let room = Room::of(0);
+        let pending = Pending::within(&room);
+        pending.put(key(1), object(1, 100));
+        pending.put(key(1), object(2, 1 << 20));
+        assert!(pending.take(&key(1)).is_none());
+    }
+
+    #[test]
+    fn what_was_taken_out_or_dropped_gives_its_room_back() {
+        let room = Room::of(64 << 20);
+        let pending = Pending::within(&room);
+        let taken = || room.taken.load(Ordering::Relaxed);
+        for version in 0..3 {
+            pending.put(key(1), object(version, 1_000));
+            pending.put(key(2), object(version, 1_000));
+        }
+        pending.share(key(3), object(1, 1_000));
+        assert_eq!(taken(), 2_000);
+        let newest = pending.take(&key(1)).unwrap();
+        assert_eq!((newest.resource_version(), taken()), (2, 1_000));
+        pending.clear();
+        assert_eq!(taken(), 0);
+        pending.put(key(1), object(1, 1_000));
+        drop(pending);
+        assert_eq!(taken(), 0);
+    }
+}
