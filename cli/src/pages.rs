@@ -2,6 +2,7 @@
 //! know, their links lead somewhere, and they name all that there is. Tests only.
 
 mod monitoring;
+mod proof;
 mod schema;
 mod text;
 
