@@ -282,6 +282,15 @@ impl Page for Shown {
         for (what, count) in ["tenants", "pods", "services"].into_iter().zip(known) {
             text += &format!("sublet_apiserver_proxy_known{{what=\"{what}\"}} {count}\n");
         }
+        for (what, refused) in [
+            ("certificate", self.serving.is_refused()),
+            ("node_authority", self.signer.is_refused()),
+        ] {
+            let refused = u8::from(refused);
+            text += &format!(
+                "sublet_apiserver_proxy_certificate_refused{{what=\"{what}\"}} {refused}\n"
+            );
+        }
         Ok(text)
     }
 }

@@ -19,7 +19,15 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use std::{fmt, net::Ipv6Addr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::Ipv6Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Life of a certificate; a connection checks it once, at its begin.
@@ -31,6 +39,7 @@ const BACKDATE: Duration = Duration::from_secs(300);
 #[derive(Default)]
 pub(crate) struct Signer {
     issuer: RwLock<Option<Arc<Issuer<'static, KeyPair>>>>,
+    refused: AtomicBool,
 }
 
 /// The authority can't be used, or signs nothing.
@@ -51,8 +60,14 @@ pub(crate) enum Error {
 }
 
 impl Signer {
-    /// Signs with this authority from now on.
+    /// Signs with this authority from now on; one that can't be used leaves the last good one.
     pub(crate) fn set(&self, certificate: &[u8], key: &[u8]) -> Result<(), Error> {
+        let result = self.take_up(certificate, key);
+        self.refused.store(result.is_err(), Ordering::Relaxed);
+        result
+    }
+
+    fn take_up(&self, certificate: &[u8], key: &[u8]) -> Result<(), Error> {
         let der = CertificateDer::from_pem_slice(certificate).map_err(|_| Error::Unreadable)?;
         let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| Error::Unreadable)?;
         let name = parsed.subject().iter_common_name().next();
@@ -70,6 +85,11 @@ impl Signer {
     /// Whether there is an authority.
     pub(crate) fn is_there(&self) -> bool {
         self.issuer.read().is_some()
+    }
+
+    /// Whether the newest one couldn't be used.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// TLS for a caller who dialled this address and must show a certificate of a tenant; `now` in seconds since 1970.

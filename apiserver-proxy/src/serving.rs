@@ -8,12 +8,19 @@ use rustls::{
     server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// The current certificate and its key.
 #[derive(Default)]
 pub(crate) struct Serving {
     current: RwLock<Option<Arc<CertifiedKey>>>,
+    refused: AtomicBool,
 }
 
 /// Certificate and key can't be used.
@@ -28,8 +35,14 @@ pub(crate) enum Error {
 }
 
 impl Serving {
-    /// Shows this certificate from now on.
+    /// Shows this certificate from now on; one that can't be used leaves the last good one.
     pub(crate) fn set(&self, certificate: &[u8], key: &[u8]) -> Result<(), Error> {
+        let result = self.take_up(certificate, key);
+        self.refused.store(result.is_err(), Ordering::Relaxed);
+        result
+    }
+
+    fn take_up(&self, certificate: &[u8], key: &[u8]) -> Result<(), Error> {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
         let chain = chain.map_err(|_| Error::Pem)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| Error::Pem)?;
@@ -41,6 +54,11 @@ impl Serving {
     /// Whether there is one.
     pub(crate) fn is_there(&self) -> bool {
         self.current.read().is_some()
+    }
+
+    /// Whether the newest one couldn't be used.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
     }
 }
 
@@ -82,4 +100,22 @@ pub(crate) fn config(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_good_certificate_stays_and_the_refused_one_is_told_of() {
+        let serving = Serving::default();
+        assert!(!serving.is_refused());
+        let made = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+        let (good, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        serving.set(good.as_bytes(), key.as_bytes()).unwrap();
+        serving.set(b"no certificate", key.as_bytes()).unwrap_err();
+        assert!(serving.is_there() && serving.is_refused());
+        serving.set(good.as_bytes(), key.as_bytes()).unwrap();
+        assert!(!serving.is_refused());
+    }
 }

@@ -175,6 +175,21 @@ mod tests {
     }
 
     #[test]
+    fn the_base_for_kustomize_is_what_is_installed() {
+        let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests"));
+        let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
+        let base: Value = serde_saphyr::from_str(&read("kustomization.yaml")).unwrap();
+        let files = base["resources"].as_array().unwrap();
+        let named = files
+            .iter()
+            .map(|file| objects(&read(file.as_str().unwrap())));
+        let named: Vec<_> = named.flat_map(Result::unwrap).collect();
+        let installed = [crds(), daemons(), classes()];
+        let installed: Vec<_> = installed.into_iter().flat_map(Result::unwrap).collect();
+        assert_eq!(named, installed);
+    }
+
+    #[test]
     fn the_printed_manifests_read_back() {
         let all: Vec<_> = [crds(), daemons(), classes()]
             .into_iter()

@@ -1,6 +1,8 @@
 //! Laws over README and `docs/`: what they tell people to type is understood, their YAML is what the resource definitions
 //! know, their links lead somewhere, and they name all that there is. Tests only.
 
+mod monitoring;
+mod proof;
 mod schema;
 mod text;
 

@@ -104,7 +104,7 @@ pub(crate) async fn follow<T>(
 }
 
 /// Why the connection is lost; a missing right comes back as an error.
-fn lost_sight(err: watcher::Error) -> Result<String> {
+pub(crate) fn lost_sight(err: watcher::Error) -> Result<String> {
     use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
     match err {
         InitialListFailed(err) | WatchStartFailed(err) | WatchFailed(err) => {

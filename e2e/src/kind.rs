@@ -135,6 +135,16 @@ pub const ADMISSION_BINDING: Kind = kind(
     "ValidatingAdmissionPolicyBinding",
     "validatingadmissionpolicybindings",
 );
+pub const PRIORITY_LEVEL: Kind = kind(
+    "flowcontrol.apiserver.k8s.io/v1",
+    "PriorityLevelConfiguration",
+    "prioritylevelconfigurations",
+);
+pub const FLOW_SCHEMA: Kind = kind(
+    "flowcontrol.apiserver.k8s.io/v1",
+    "FlowSchema",
+    "flowschemas",
+);
 pub const CONTROL_PLANE: Kind = kind(
     "sublet.dev/v1alpha1",
     "VirtualControlPlane",

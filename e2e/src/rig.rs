@@ -414,6 +414,8 @@ fn installed(document: &Value) -> Option<Kind> {
         crate::kind::CONFIG_MAP,
         crate::kind::ADMISSION_POLICY,
         crate::kind::ADMISSION_BINDING,
+        crate::kind::PRIORITY_LEVEL,
+        crate::kind::FLOW_SCHEMA,
     ];
     let is_kind =
         |kind: &Kind| document["kind"] == kind.name && document["apiVersion"] == kind.api_version;

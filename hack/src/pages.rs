@@ -1,4 +1,4 @@
-//! Laws over README, CONTRIBUTING and `docs/`: what they tell people to type of `cargo xtask` is understood, and so are the
+//! Laws over README, the pages beside it and `docs/`: what they tell people to type of `cargo xtask` is understood, and so are the
 //! examples of its help. Tests only.
 
 use std::collections::BTreeSet;
@@ -11,7 +11,12 @@ use crate::{Command, CommandLine, bench, paths};
 
 /// All pages.
 fn pages() -> Vec<PathBuf> {
-    let beside = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"];
+    let beside = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+    ];
     let mut pages: Vec<PathBuf> = beside.map(|name| paths::repository().join(name)).into();
     for folder in ["docs", "docs/bench"] {
         let entries = fs::read_dir(paths::repository().join(folder)).unwrap();

@@ -168,6 +168,69 @@ fn the_proxy_reads_pods_and_their_figures_and_does_a_kubelets_work_in_tenants_na
     );
 }
 
+/// Every account's requests wait in a level of Sublet's own, and Leases before all others and beside them.
+#[test]
+fn daemons_have_a_share_of_the_api_server_and_leases_wait_behind_nothing() {
+    let documents = documents();
+    let of_kind = |kind: &str| -> Vec<&Value> {
+        let of_kind = documents.iter().filter(|document| document["kind"] == kind);
+        of_kind.collect()
+    };
+    let accounts: Vec<&Value> = of_kind("ServiceAccount")
+        .iter()
+        .map(|account| &account["metadata"]["name"])
+        .collect();
+    let levels = of_kind("PriorityLevelConfiguration");
+    for level in &levels {
+        let limited = &level["spec"]["limited"];
+        assert_eq!(level["spec"]["type"], "Limited");
+        assert!(limited["nominalConcurrencyShares"].as_u64().unwrap() > 0);
+        // Without a limit it might borrow all that others lend.
+        assert!(limited["borrowingLimitPercent"].is_u64(), "{level:?}");
+        assert_eq!(limited["limitResponse"]["type"], "Queue");
+    }
+    let schemas = of_kind("FlowSchema");
+    let [all, leases] = schemas[..] else {
+        panic!("{schemas:?}");
+    };
+    for schema in [all, leases] {
+        let level = &schema["spec"]["priorityLevelConfiguration"]["name"];
+        let is_level = |other: &&Value| other["metadata"]["name"] == *level;
+        assert_eq!(levels.iter().filter(|other| is_level(other)).count(), 1);
+        assert_eq!(schema["spec"]["distinguisherMethod"]["type"], "ByUser");
+    }
+    let named = |schema: &Value| -> Vec<Value> {
+        let subjects = schema["spec"]["rules"][0]["subjects"].as_array().unwrap();
+        let accounts = subjects.iter().map(|subject| &subject["serviceAccount"]);
+        let in_system = accounts.inspect(|a| assert_eq!(a["namespace"], api::SYSTEM_NAMESPACE));
+        in_system.map(|account| account["name"].clone()).collect()
+    };
+    assert_eq!(named(all).iter().collect::<Vec<_>>(), accounts);
+    let writers = rights(&["Role"])
+        .into_iter()
+        .filter(|right| right.2 == "leases")
+        .map(|right| (right.0, right.3))
+        .collect::<Vec<_>>();
+    let rule = &leases["spec"]["rules"][0]["resourceRules"][0];
+    let verbs = rule["verbs"].as_array().unwrap();
+    let covered: Vec<(String, String)> = named(leases)
+        .iter()
+        .flat_map(|name| verbs.iter().map(move |verb| (name, verb)))
+        .map(|(name, verb)| {
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            (text(name), text(verb))
+        })
+        .collect();
+    assert_eq!(covered, writers);
+    assert_ne!(
+        all["spec"]["priorityLevelConfiguration"],
+        leases["spec"]["priorityLevelConfiguration"]
+    );
+    let precedence = |schema: &Value| schema["spec"]["matchingPrecedence"].as_u64().unwrap();
+    // The servers' own for all service accounts comes at 9000.
+    assert!(precedence(leases) < precedence(all) && precedence(all) < 9000);
+}
+
 #[test]
 fn daemons_meet_the_restricted_level() {
     let documents = documents();

@@ -15,6 +15,7 @@ use anyhow::Result;
 use api::{ControlPlaneClass, EtcdStorage, PodResources};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt, api::ListParams};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Commands of `sublet class`.
@@ -24,10 +25,15 @@ pub(crate) enum Command {
     #[command(visible_alias = "ls", alias = "get")]
     List(List),
     /// Show all about one class
-    #[command(after_help = "Examples:\n  sublet class describe default")]
+    #[command(
+        after_help = "Examples:\n  sublet class describe default\n  sublet class describe default -o json"
+    )]
     Describe {
         /// Name of the class
         name: String,
+        /// Print it as data
+        #[arg(short, long, value_enum)]
+        output: Option<Data>,
     },
 }
 
@@ -56,7 +62,7 @@ pub(crate) struct List {
 pub(crate) async fn run(command: &Command, cluster: &Cluster) -> Result<()> {
     match command {
         Command::List(args) => list(args, cluster).await,
-        Command::Describe { name } => describe(name, cluster).await,
+        Command::Describe { name, output } => describe(name, *output, cluster).await,
     }
 }
 
@@ -167,10 +173,17 @@ async fn find(name: &str, cluster: &Cluster) -> Result<ControlPlaneClass> {
     }
 }
 
-async fn describe(name: &str, cluster: &Cluster) -> Result<()> {
+async fn describe(name: &str, format: Option<Data>, cluster: &Cluster) -> Result<()> {
     let class = find(name, cluster).await?;
     let users = users(cluster).await.get(name).copied().unwrap_or_default();
-    output::print(&page(&class, users, Timestamp::now()))
+    output::print(&match format {
+        Some(format) => format.text(&data(&class, users)?)?,
+        None => page(&class, users, Timestamp::now()),
+    })
+}
+
+fn data(class: &ControlPlaneClass, users: usize) -> Result<Value> {
+    Ok(json!({"controlPlaneClass": output::tidy(class)?, "tenants": users}))
 }
 
 fn unknown(name: &str, known: &[ControlPlaneClass], cluster: &Cluster) -> anyhow::Error {
@@ -281,7 +294,6 @@ fn quantities(resources: &PodResources) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn class() -> ControlPlaneClass {
         serde_json::from_value(json!({
@@ -315,5 +327,14 @@ mod tests {
         let text = page(&class(), 1, Timestamp::now());
         assert!(text.contains("requests cpu 100m, memory 64Mi"), "{text}");
         assert!(text.contains("Version 1.36.3 (default):"), "{text}");
+    }
+
+    #[test]
+    fn data_hold_the_class_and_how_many_use_it() {
+        let told = data(&class(), 2).unwrap();
+        assert_eq!(told["tenants"], 2);
+        assert_eq!(told["controlPlaneClass"]["kind"], "ControlPlaneClass");
+        let version = &told["controlPlaneClass"]["spec"]["versions"][0];
+        assert_eq!(version["version"], "1.36.3");
     }
 }

@@ -1,8 +1,16 @@
 //! `sublet describe`: all about one tenant on one page.
 
+mod data;
 mod page;
 
-use crate::{cluster::Cluster, error, leader, output, quota, style, table::terminal_width, tenant};
+use crate::{
+    cluster::Cluster,
+    error, leader,
+    output::{self, Data},
+    quota, style,
+    table::terminal_width,
+    tenant,
+};
 use anyhow::Result;
 use api::{VirtualControlPlane, keys};
 use k8s_openapi::{
@@ -19,25 +27,37 @@ pub(crate) struct Args {
     /// Names of the tenants
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
+    /// Print it as data
+    #[arg(short, long, value_enum)]
+    output: Option<Data>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   sublet describe team-a
-  sublet describe team-a team-b -n customers";
+  sublet describe team-a team-b -n customers
+  sublet describe team-a -o json";
 
 /// Events at the end of the page.
 const EVENTS: usize = 10;
 
 /// Prints the pages.
 pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
+    let mut reports = vec![];
     for (at, name) in args.names.iter().enumerate() {
         let vcp = tenant::find(cluster, name).await?;
         let page = gather(cluster, vcp).await?;
+        if args.output.is_some() {
+            reports.push(data::of(&page)?);
+            continue;
+        }
         let text = page.render(style::stdout(), terminal_width(), Timestamp::now());
         output::print(&if at == 0 { text } else { format!("\n\n{text}") })?;
     }
-    Ok(())
+    match args.output {
+        Some(format) => output::print(&format.text(&data::all(reports))?),
+        None => Ok(()),
+    }
 }
 
 /// What a person may not list is left out, not a failure: the rest of the page still helps.

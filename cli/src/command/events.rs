@@ -12,7 +12,7 @@ use anyhow::Result;
 use api::VirtualControlPlane;
 use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
 use kube::{Api, ResourceExt, api::ListParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Flags of `sublet events`.
@@ -90,14 +90,18 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     output::print(&table.render(style::stdout(), width))
 }
 
+fn data(events: &[(&'static str, Event)]) -> Value {
+    json!({"events": listed(events)})
+}
+
 /// A list that says of each event on which side it is.
-fn data(events: &[(&'static str, Event)]) -> serde_json::Value {
-    let events = events.iter().map(|(side, event)| {
+pub(super) fn listed(events: &[(&'static str, Event)]) -> Vec<Value> {
+    let told = events.iter().map(|(side, event)| {
         let mut told = event::data(event);
         told["side"] = (*side).into();
         told
     });
-    json!({"events": events.collect::<Vec<_>>()})
+    told.collect()
 }
 
 /// Events about the VirtualControlPlane and in the namespace of its control plane.

@@ -1,5 +1,7 @@
 //! `sublet list`: the tenants as a table, or as objects.
 
+mod follow;
+
 use crate::{
     age,
     cluster::Cluster,
@@ -13,7 +15,7 @@ use anyhow::Result;
 use api::{VirtualControlPlane, keys};
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::{DynamicObject, ListParams},
     core::ApiResource,
 };
@@ -32,6 +34,9 @@ pub(crate) struct Args {
     /// Only tenants with these labels
     #[arg(short = 'l', long, value_name = "SELECTOR", conflicts_with = "names")]
     selector: Option<String>,
+    /// Stay, and print the rows of tenants that change
+    #[arg(short, long)]
+    watch: bool,
     /// Leave out the headings
     #[arg(long)]
     no_headers: bool,
@@ -51,12 +56,16 @@ Examples:
   sublet list
   sublet list -A -o wide
   sublet list team-a -o yaml
-  sublet list -o name";
+  sublet list -o name
+  sublet list -A --watch          until Ctrl-C";
 
 /// Prints the tenants.
 pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     let mut objects = fetch(args, cluster).await?;
-    objects.sort_by_key(|object| (object.namespace(), object.name_any()));
+    if args.watch {
+        return follow::run(args, cluster).await;
+    }
+    objects.sort_by_key(place);
     let data = |format: Data| {
         let found = output::found(&objects, args.names.len())?;
         output::print(&format.text(&found)?)
@@ -64,35 +73,40 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     match args.output {
         Format::Json => data(Data::Json),
         Format::Yaml => data(Data::Yaml),
-        Format::Name => objects.iter().try_for_each(|object| {
-            output::print_line(&format!(
-                "virtualcontrolplane.sublet.dev/{}",
-                object.name_any()
-            ))
-        }),
-        Format::Table | Format::Wide => print_table(args, cluster, objects).await,
+        Format::Name => print_names(&objects),
+        Format::Table | Format::Wide => print_table(args, cluster, &objects).await,
+    }
+}
+
+/// Prints each as `kubectl` takes it.
+pub(super) fn print_names<'a, K: ResourceExt + 'a>(
+    tenants: impl IntoIterator<Item = &'a K>,
+) -> Result<()> {
+    let mut names = tenants.into_iter().map(ResourceExt::name_any);
+    names.try_for_each(|name| output::print_line(&format!("virtualcontrolplane.sublet.dev/{name}")))
+}
+
+fn place(object: &DynamicObject) -> (String, String) {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+fn api(args: &Args, cluster: &Cluster, client: Client) -> Api<DynamicObject> {
+    let resource = ApiResource::erase::<VirtualControlPlane>(&());
+    if args.all_namespaces {
+        Api::all_with(client, &resource)
+    } else {
+        Api::namespaced_with(client, &cluster.namespace, &resource)
     }
 }
 
 /// The objects as they are, with fields that this version doesn't know.
 async fn fetch(args: &Args, cluster: &Cluster) -> Result<Vec<DynamicObject>> {
-    let resource = ApiResource::erase::<VirtualControlPlane>(&());
-    let api: Api<DynamicObject> = if args.all_namespaces {
-        Api::all_with(cluster.client.clone(), &resource)
-    } else {
-        Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource)
-    };
+    let api = api(args, cluster, cluster.client.clone());
     if args.names.is_empty() {
         let mut params = ListParams::default();
         params.label_selector.clone_from(&args.selector);
-        let mut items = api.list(&params).await?.items;
-        for item in &mut items {
-            item.types = Some(kube::api::TypeMeta {
-                api_version: VirtualControlPlane::api_version(&()).into_owned(),
-                kind: VirtualControlPlane::kind(&()).into_owned(),
-            });
-        }
-        return Ok(items);
+        let items = api.list(&params).await?.items;
+        return Ok(items.into_iter().map(with_types).collect());
     }
     let mut found = vec![];
     for name in &args.names {
@@ -107,7 +121,16 @@ async fn fetch(args: &Args, cluster: &Cluster) -> Result<Vec<DynamicObject>> {
     Ok(found)
 }
 
-async fn print_table(args: &Args, cluster: &Cluster, objects: Vec<DynamicObject>) -> Result<()> {
+/// What items of a list leave out.
+fn with_types(mut object: DynamicObject) -> DynamicObject {
+    object.types = Some(kube::api::TypeMeta {
+        api_version: VirtualControlPlane::api_version(&()).into_owned(),
+        kind: VirtualControlPlane::kind(&()).into_owned(),
+    });
+    object
+}
+
+async fn print_table(args: &Args, cluster: &Cluster, objects: &[DynamicObject]) -> Result<()> {
     if objects.is_empty() {
         let place = if args.all_namespaces {
             String::new()
@@ -120,24 +143,36 @@ async fn print_table(args: &Args, cluster: &Cluster, objects: Vec<DynamicObject>
         );
         return Ok(());
     }
-    let vcps: Vec<VirtualControlPlane> = objects
-        .into_iter()
-        .map(|object| Ok(serde_json::from_value(serde_json::to_value(object)?)?))
-        .collect::<Result<_>>()?;
-    let wide = args.output == Format::Wide;
-    let more = if wide {
-        Some(More {
-            pods: count_pods(cluster).await,
-            // Empty when Leases may not be listed.
-            leaders: leader::all(cluster).await.unwrap_or_default(),
-        })
-    } else {
+    let vcps = typed(objects)?;
+    let more = more(args, cluster).await;
+    let table = table(&vcps, args, more.as_ref(), Timestamp::now());
+    let width = if more.is_some() {
         None
+    } else {
+        terminal_width()
     };
-    let now = Timestamp::now();
-    let table = table(&vcps, args, more.as_ref(), now);
-    let width = if wide { None } else { terminal_width() };
     output::print(&table.render(style::stdout(), width))
+}
+
+fn typed<'a>(
+    objects: impl IntoIterator<Item = &'a DynamicObject>,
+) -> Result<Vec<VirtualControlPlane>> {
+    let values = objects.into_iter().map(serde_json::to_value);
+    values
+        .map(|value| Ok(serde_json::from_value(value?)?))
+        .collect()
+}
+
+/// What a wide table needs besides the objects.
+async fn more(args: &Args, cluster: &Cluster) -> Option<More> {
+    if args.output != Format::Wide {
+        return None;
+    }
+    Some(More {
+        pods: count_pods(cluster).await,
+        // Empty when Leases may not be listed.
+        leaders: leader::all(cluster).await.unwrap_or_default(),
+    })
 }
 
 /// What the wide table shows besides.

@@ -4,7 +4,7 @@
 use crate::{
     cluster::Cluster,
     error,
-    output::{self, Data},
+    output::{self, Data, Format},
     style,
     table::{Table, terminal_width},
     tenant,
@@ -37,15 +37,22 @@ pub(crate) struct Args {
     /// Leave out the headings
     #[arg(long)]
     no_headers: bool,
-    /// Print it as data
-    #[arg(short, long, value_enum)]
-    output: Option<Data>,
+    /// Format
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value = "table",
+        hide_default_value = true
+    )]
+    output: Format,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   sublet top -A --sort-by memory
-  sublet top team-a";
+  sublet top team-a -o wide       with sums, and the pods of its control plane
+  sublet top -o json";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Order {
@@ -100,10 +107,14 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     if let Some(order) = args.sort_by {
         rows.sort_by_key(|(_, usage)| Reverse(whole(usage, order)));
     }
-    if let Some(format) = args.output {
-        return output::print(&format.text(&data(&rows))?);
-    }
-    output::print(&table(&rows, args).render(style::stdout(), terminal_width()))
+    let width = match args.output {
+        Format::Json => return output::print(&Data::Json.text(&data(&rows))?),
+        Format::Yaml => return output::print(&Data::Yaml.text(&data(&rows))?),
+        Format::Name => return super::list::print_names(rows.iter().map(|(vcp, _)| vcp)),
+        Format::Table => terminal_width(),
+        Format::Wide => None,
+    };
+    output::print(&table(&rows, args).render(style::stdout(), width))
 }
 
 async fn tenants(args: &Args, cluster: &Cluster) -> Result<Vec<VirtualControlPlane>> {
@@ -206,6 +217,15 @@ fn table(rows: &[(VirtualControlPlane, Usage)], args: &Args) -> Table {
     if args.all_namespaces {
         headings.insert(0, "NAMESPACE");
     }
+    let is_wide = args.output == Format::Wide;
+    if is_wide {
+        headings.extend([
+            "CONTROL PLANE'S PODS",
+            "CPU IN ALL",
+            "MEMORY IN ALL",
+            "IDENTITY",
+        ]);
+    }
     let mut table = Table::new(&headings);
     for (vcp, usage) in rows {
         let Usage { own, control_plane } = usage;
@@ -219,6 +239,14 @@ fn table(rows: &[(VirtualControlPlane, Usage)], args: &Args) -> Table {
         ];
         if args.all_namespaces {
             row.insert(0, vcp.namespace().unwrap_or_default());
+        }
+        if is_wide {
+            row.extend([
+                control_plane.pods.to_string(),
+                cores(whole(usage, Order::Cpu)),
+                mebibytes(whole(usage, Order::Memory)),
+                vcp.spec.identity.clone().unwrap_or_default(),
+            ]);
         }
         table.row(row);
     }
@@ -241,7 +269,7 @@ fn data(rows: &[(VirtualControlPlane, Usage)]) -> Value {
     let part = |sum: &Sum| json!({"pods": sum.pods, "cpu": cores(sum.cpu), "memory": format!("{}Ki", sum.memory >> 10)});
     let tenants = rows.iter().map(|(vcp, usage)| {
         json!({
-            "namespace": vcp.namespace(), "name": vcp.name_any(),
+            "namespace": vcp.namespace(), "name": vcp.name_any(), "identity": vcp.spec.identity,
             "own": part(&usage.own), "controlPlane": part(&usage.control_plane),
         })
     });
@@ -304,12 +332,12 @@ mod tests {
     #[test]
     fn the_table_reads_as_kubectls() {
         let used = used();
-        let args = Args {
+        let mut args = Args {
             names: vec![],
             all_namespaces: false,
             sort_by: None,
             no_headers: false,
-            output: None,
+            output: Format::Table,
         };
         let rows = ["a", "b"].map(|name| {
             let vcp = VirtualControlPlane::new(name, VirtualControlPlaneSpec::default());
@@ -321,6 +349,10 @@ mod tests {
             b      0      0m      0Mi      20m                   2048Mi
         "#]]
         .assert_eq(&table(&rows, &args).render(style::plain(), None));
+        args.output = Format::Wide;
+        let wide = table(&rows, &args).render(style::plain(), None);
+        let row: Vec<&str> = wide.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(row[6..], ["1", "1042m", "764Mi"], "{wide}");
         assert_eq!(data(&rows)["tenants"][0]["own"]["memory"], "526336Ki");
     }
 }

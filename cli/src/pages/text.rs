@@ -20,8 +20,13 @@ pub(super) fn repository() -> &'static Path {
 
 /// README, the other pages beside it that people read first, and all of `docs/`.
 pub(super) fn pages() -> Vec<Page> {
-    let beside =
-        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| repository().join(name));
+    let beside = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+    ]
+    .map(|name| repository().join(name));
     let mut paths: Vec<PathBuf> = beside.into();
     for folder in ["docs", "docs/bench"] {
         let entries = fs::read_dir(repository().join(folder)).unwrap();

@@ -214,7 +214,7 @@ fn the_doctor_finds_a_healthy_cluster_healthy() {
         let findings: Value = serde_json::from_str(&answer.out)?;
         let checks = findings["checks"].as_array().cloned().unwrap_or_default();
         let about = |subject: &str| checks.iter().any(|check| check["subject"] == subject);
-        for subject in ["cluster", "nodes", "admission", "roles", "dns"] {
+        for subject in ["cluster", "nodes", "admission", "roles", "share", "dns"] {
             ensure!(about(subject), "nothing of {subject}: {findings}");
         }
         let failed: Vec<&Value> = checks

@@ -13,7 +13,10 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::Tier;
-use crate::{binaries, cargo, paths, run, super_cluster::layout::NODE_NETWORK};
+use crate::{binaries, cargo, paths, run};
+
+/// The class of tenants whose pods run, as an example for other clusters.
+const EXAMPLE: &str = "manifests/conformance.yaml";
 
 /// A class that the suite's tenants have.
 pub(crate) struct Class {
@@ -117,17 +120,11 @@ fn apply(class: &Class) -> Result<()> {
     let text = run::output(kubectl()?.args(["get", "controlplaneclass", "default", "-o", "json"]))
         .context("the suite's class is made from the default one: `sublet install` first")?;
     let default: Value = serde_json::from_str(&text)?;
-    let mut spec = default["spec"].clone();
-    // One spec lists until what it began to list is compacted away, others until a quota is counted anew.
-    spec["intervals"] = json!({"etcdCompaction": "30s", "resourceQuotaSync": "10s"});
-    if let Some(pods) = class.pods {
-        spec["quota"]["pods"] = pods.to_string().into();
-    }
-    if class.trusted {
-        spec["podSecurity"] = "privileged".into();
-        // Specs ask nodes for their ports, and pods on the network of their node ask others.
-        spec["podNetwork"]["nodeRanges"] = json!([NODE_NETWORK]);
-    }
+    // kubectl reads YAML; nothing is sent.
+    let read = ["create", "--dry-run=client", "-o", "json", "-f"];
+    let example = run::output(kubectl()?.args(read).arg(paths::repository().join(EXAMPLE)))?;
+    let example: Value = serde_json::from_str(&example)?;
+    let spec = spec(class, &default["spec"], &example["spec"]);
     let object = json!({
         "apiVersion": "sublet.dev/v1alpha1", "kind": "ControlPlaneClass",
         "metadata": {"name": class.name}, "spec": spec,
@@ -135,6 +132,20 @@ fn apply(class: &Class) -> Result<()> {
     let file = paths::handout().join("conformance-class.json");
     fs::write(&file, object.to_string()).context("cannot write the class")?;
     run::output(kubectl()?.args(["apply", "-f"]).arg(&file)).map(drop)
+}
+
+/// The default class's spec, with what the example has for the suite.
+fn spec(class: &Class, default: &Value, example: &Value) -> Value {
+    let mut spec = default.clone();
+    spec["intervals"] = example["intervals"].clone();
+    if let Some(pods) = class.pods {
+        spec["quota"]["pods"] = pods.to_string().into();
+    }
+    if class.trusted {
+        spec["podSecurity"] = example["podSecurity"].clone();
+        spec["podNetwork"]["nodeRanges"] = example["podNetwork"]["nodeRanges"].clone();
+    }
+    spec
 }
 
 /// Says to the admission policies that this tenant's pods may do what its class allows.
@@ -174,6 +185,38 @@ fn sublet() -> Result<Command> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::super_cluster::layout::NODE_NETWORK;
+
+    fn class(file: &str) -> Value {
+        let text = fs::read_to_string(paths::repository().join(file)).unwrap();
+        serde_saphyr::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn the_example_is_the_default_class_with_what_the_suite_needs() {
+        let (default, example) = (class("manifests/class.yaml"), class(EXAMPLE));
+        assert_eq!(example["metadata"]["name"], PODS.name);
+        assert_eq!(
+            spec(&PODS, &default["spec"], &example["spec"]),
+            example["spec"]
+        );
+        assert_eq!(
+            example["spec"]["podNetwork"]["nodeRanges"],
+            json!([NODE_NETWORK])
+        );
+    }
+
+    #[test]
+    fn a_class_for_the_api_alone_lets_few_pods_run_and_trusts_nobody() {
+        let (default, example) = (json!({"podSecurity": "baseline"}), class(EXAMPLE));
+        assert_eq!(
+            spec(&API, &default, &example["spec"]),
+            json!({
+                "podSecurity": "baseline", "quota": {"pods": "3"},
+                "intervals": {"etcdCompaction": "30s", "resourceQuotaSync": "10s"},
+            })
+        );
+    }
 
     #[test]
     fn the_suite_finds_the_front_door_by_name() {

@@ -292,7 +292,7 @@ fn indent(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::style;
     use expect_test::expect;
@@ -302,9 +302,9 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    #[test]
-    fn the_page_of_a_tenant_in_the_making() {
-        let page = Page {
+    /// A tenant that waits for its etcd.
+    pub(in crate::command::describe) fn in_the_making() -> Page {
+        Page {
             vcp: parse(json!({
                 "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
                 "metadata": {"name": "a", "namespace": "default", "creationTimestamp": "2025-01-01T00:00:00Z"},
@@ -332,7 +332,12 @@ mod tests {
                 hard: "20".into(),
             }],
             events: vec![],
-        };
+        }
+    }
+
+    #[test]
+    fn the_page_of_a_tenant_in_the_making() {
+        let page = in_the_making();
         let now = "2025-01-01T00:00:30Z".parse().unwrap();
         expect![[r#"
             Name:            a

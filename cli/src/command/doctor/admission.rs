@@ -1,7 +1,9 @@
-//! Whether what holds Sublet's daemons stands as this version has it: their admission policies, and their rights.
+//! Whether what holds Sublet's daemons stands as this version has it: their admission policies, their rights, and their
+//! share of the API server.
 //!
 //! A policy that is there and lets more pass, or a role that gives more, is as bad as none, so whole objects are compared
-//! with those that are built in. What an API server adds to them by default is no difference.
+//! with those that are built in. What an API server adds to them by default is no difference. Another share than the
+//! built-in one may be an admin's choice: that is told and no failure.
 
 use super::{Check, checks::Outcome};
 use crate::{cluster::Cluster, manifest};
@@ -14,17 +16,20 @@ use kube::{
 use serde_json::Value;
 
 /// Kinds of the manifest that hold the daemons: what is looked at, and the fields that count.
-const HELD_BY: [(&str, &str, &[&str]); 6] = [
+const HELD_BY: [(&str, &str, &[&str]); 8] = [
     ("ValidatingAdmissionPolicy", ADMISSION, &["spec"]),
     ("ValidatingAdmissionPolicyBinding", ADMISSION, &["spec"]),
     ("ClusterRole", ROLES, &["rules"]),
     ("Role", ROLES, &["rules"]),
     ("ClusterRoleBinding", ROLES, &["roleRef", "subjects"]),
     ("RoleBinding", ROLES, &["roleRef", "subjects"]),
+    ("PriorityLevelConfiguration", SHARE, &["spec"]),
+    ("FlowSchema", SHARE, &["spec"]),
 ];
 
 const ADMISSION: &str = "admission";
 const ROLES: &str = "roles";
+const SHARE: &str = "share";
 
 /// Looks at every policy, binding and role.
 pub(super) async fn check(cluster: &Cluster) -> Outcome {
@@ -36,12 +41,9 @@ pub(super) async fn check(cluster: &Cluster) -> Outcome {
             continue;
         };
         let live = find(cluster, object).await.map_err(|err| (subject, err))?;
-        if let Some(text) = fault(kind, object, live.as_ref(), fields) {
-            let advice = match subject {
-                ADMISSION => format!("{install}; while one is missing the syncer writes nothing"),
-                _ => install.clone(),
-            };
-            checks.push(Check::fail(subject, text, advice));
+        if let Some(fault) = fault(object, live.as_ref(), fields) {
+            let object = format!("{kind} {}", object.name_any());
+            checks.push(judge(subject, &object, fault, &install));
         }
     }
     let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), SYSTEM_NAMESPACE);
@@ -60,6 +62,10 @@ pub(super) async fn check(cluster: &Cluster) -> Outcome {
         (
             ROLES,
             "Sublet's daemons have the rights of this version and no others",
+        ),
+        (
+            SHARE,
+            "Sublet's daemons have their share of the API server's work",
         ),
     ] {
         if !checks.iter().any(|check| check.subject == subject) {
@@ -100,24 +106,42 @@ async fn find(
     api.get_opt(&object.name_any()).await
 }
 
-fn fault(
-    kind: &str,
-    wanted: &DynamicObject,
-    live: Option<&DynamicObject>,
-    fields: &[&str],
-) -> Option<String> {
-    let name = wanted.name_any();
+/// How an object isn't as it must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Missing,
+    Differs,
+}
+
+fn judge(subject: &'static str, object: &str, fault: Fault, install: &str) -> Check {
+    let what = match fault {
+        Fault::Missing => "isn't there",
+        Fault::Differs => "isn't as this version has it",
+    };
+    let harm = match (subject, fault) {
+        (SHARE, _) => ": Sublet and others may wait for each other",
+        (_, Fault::Missing) => "",
+        (_, Fault::Differs) => ", and may let pass what it should not",
+    };
+    let text = format!("the {object} {what}{harm}");
+    match subject {
+        SHARE => Check::warn(subject, text, format!("{install}, if that isn't meant")),
+        ADMISSION => {
+            let advice = format!("{install}; while one is missing the syncer writes nothing");
+            Check::fail(subject, text, advice)
+        }
+        _ => Check::fail(subject, text, install),
+    }
+}
+
+fn fault(wanted: &DynamicObject, live: Option<&DynamicObject>, fields: &[&str]) -> Option<Fault> {
     let Some(live) = live else {
-        return Some(format!("the {kind} {name} isn't there"));
+        return Some(Fault::Missing);
     };
     let differs = fields
         .iter()
         .any(|field| !is_same(&wanted.data[field], &live.data[field]));
-    differs.then(|| {
-        format!(
-            "the {kind} {name} isn't as this version has it, and may let pass what it should not"
-        )
-    })
+    differs.then_some(Fault::Differs)
 }
 
 /// Whether two values say the same; what the API server adds by default says nothing.
@@ -168,17 +192,17 @@ mod tests {
         all.swap_remove(at)
     }
 
-    fn told(wanted: &DynamicObject, change: impl FnOnce(&mut DynamicObject)) -> Option<String> {
+    fn told(wanted: &DynamicObject, change: impl FnOnce(&mut DynamicObject)) -> Option<Fault> {
         let mut live = wanted.clone();
         change(&mut live);
-        let (kind, _, fields) = held_by(wanted).unwrap();
-        fault(kind, wanted, Some(&live), fields)
+        let (_, _, fields) = held_by(wanted).unwrap();
+        fault(wanted, Some(&live), fields)
     }
 
     #[test]
     fn what_is_missing_or_weaker_is_a_fault() {
         let policy = built_in("ValidatingAdmissionPolicy", "sublet-syncer-pods");
-        assert!(fault("ValidatingAdmissionPolicy", &policy, None, &["spec"]).is_some());
+        assert_eq!(fault(&policy, None, &["spec"]), Some(Fault::Missing));
         assert_eq!(
             told(&policy, |live| {
                 let constraints = &mut live.data["spec"]["matchConstraints"];
@@ -207,11 +231,8 @@ mod tests {
             },
         ];
         for (number, change) in weaker.into_iter().enumerate() {
-            let text = told(&policy, |live| change(&mut live.data["spec"]));
-            assert!(
-                text.is_some_and(|text| text.contains("sublet-syncer-pods")),
-                "{number}"
-            );
+            let fault = told(&policy, |live| change(&mut live.data["spec"]));
+            assert_eq!(fault, Some(Fault::Differs), "{number}");
         }
         let binding = built_in("ValidatingAdmissionPolicyBinding", "sublet-daemons");
         let audit = |live: &mut DynamicObject| {
@@ -234,5 +255,37 @@ mod tests {
         let policies = held.iter().filter_map(held_by);
         let policies = policies.filter(|(kind, ..)| *kind == "ValidatingAdmissionPolicy");
         assert_eq!(policies.count(), api::ADMISSION_POLICIES.len());
+    }
+
+    #[test]
+    fn another_share_of_the_api_server_is_told_and_no_failure() {
+        let level = built_in("PriorityLevelConfiguration", "sublet");
+        assert_eq!(told(&level, |_| ()), None);
+        let more = |live: &mut DynamicObject| {
+            live.data["spec"]["limited"]["nominalConcurrencyShares"] = json!(200);
+        };
+        assert_eq!(told(&level, more), Some(Fault::Differs));
+        let schema = built_in("FlowSchema", "sublet-leases");
+        let bulk = |live: &mut DynamicObject| {
+            live.data["spec"]["priorityLevelConfiguration"]["name"] = json!("workload-low");
+        };
+        assert_eq!(told(&schema, bulk), Some(Fault::Differs));
+        assert_eq!(
+            judge(
+                SHARE,
+                "FlowSchema sublet",
+                Fault::Differs,
+                "run `sublet install`"
+            ),
+            Check::warn(
+                SHARE,
+                "the FlowSchema sublet isn't as this version has it: Sublet and others may wait for each other",
+                "run `sublet install`, if that isn't meant"
+            )
+        );
+        assert_eq!(
+            judge(ROLES, "Role a", Fault::Missing, "run `sublet install`"),
+            Check::fail(ROLES, "the Role a isn't there", "run `sublet install`")
+        );
     }
 }
