@@ -49,12 +49,6 @@ use std::{
 use telemetry::LogArgs;
 use tenancy::slice::Slice;
 
-/// Passes that run at once: one tenant that doesn't answer must not hold up the others.
-const CONCURRENCY: u16 = 16;
-/// Events of one control plane that come together make one pass.
-const DEBOUNCE: Duration = Duration::from_millis(100);
-/// Objects per page of a watch's first list.
-const PAGE: u32 = 200;
 
 /// Provisions control planes of tenants and looks after them.
 #[derive(Debug, clap::Parser)]
@@ -226,7 +220,7 @@ fn controller(
         answers,
         of_clusters,
     } = wake;
-    let config = watcher::Config::default().page_size(PAGE);
+    let config = patient::config();
     let of_tenants = of_clusters.clone();
     let told = ears.tenants.hears(all(client, &config));
     let told = news::telling(told, news::but_counts, move |vcp| of_tenants.tenant(vcp));
@@ -241,21 +235,16 @@ fn controller(
         },
     );
     let told = news::of_virtual_control_planes(told, own_words);
-    let controller = Controller::for_stream(told, known.store().clone());
+    let controller = patient::controller(told, known.store().clone());
     let (of_class, of_group) = (controller.store(), controller.store());
     let (of_cluster, of_visits) = (controller.store(), controller.store());
-    let at_the_door = watcher::Config::default().fields(&format!("metadata.name={}", keys::VISITS));
+    let at_the_door = patient::config().fields(&format!("metadata.name={}", keys::VISITS));
     let groups = Groups::default();
     let own = config
         .clone()
         .labels(&format!("{}={}", keys::ROLE, keys::ROLE_CONTROL_PLANE));
     let managed = config.clone().labels(&format!("{}=true", keys::MANAGED));
     let controller = controller
-        .with_config(
-            controller::Config::default()
-                .concurrency(CONCURRENCY)
-                .debounce(DEBOUNCE),
-        )
         .watches_stream(
             ears.classes.hears(all(client, &config)).touched_objects(),
             move |class: ControlPlaneClass| naming(&of_class, &class.name_any()),
@@ -275,14 +264,19 @@ fn controller(
         )
         .reconcile_on(in_line.rung())
         // Who sleeps and was visited may have to wake.
-        .watches(
-            Api::<ConfigMap>::namespaced(client.clone(), &system),
-            at_the_door,
+        .watches_stream(
+            watcher(
+                Api::<ConfigMap>::namespaced(client.clone(), &system),
+                at_the_door,
+            )
+            .default_backoff()
+            .touched_objects(),
             move |map| asleep(&of_visits, &visits.heard(&map)),
         )
-        .watches(
-            metadata::<Service>(client),
-            own.clone(),
+        .watches_stream(
+            watcher(metadata::<Service>(client), own.clone())
+                .default_backoff()
+                .touched_objects(),
             concerning(SERVICE, answers.clone()),
         )
         .watches_stream(
