@@ -343,7 +343,19 @@ impl Observer {
             return Ok(Some(seen));
         };
         if let (Provider::On, Some(membership)) = (self.cluster_api, &owner.cluster) {
-            seen.cluster = self.cluster_of(namespace, &membership.cluster).await?;
+            let told = match may_remember(&seen.vcp) {
+                true => self.heard.cluster(namespace, &membership.cluster),
+                false => None,
+            };
+            seen.cluster = match told {
+                Some(cluster) => Some(cluster),
+                None => {
+                    let read = self
+                        .cluster
+                        .get(CLUSTER, Some(namespace), &membership.cluster);
+                    read.await?
+                }
+            };
         }
         if pause::of(&seen).is_some() {
             return Ok(Some(seen));
@@ -426,14 +438,6 @@ impl Observer {
             self.answers.learn(&whose, read);
         }
         Ok(read)
-    }
-
-    /// A Cluster of Cluster API.
-    async fn cluster_of(&self, namespace: &str, name: &str) -> Result<Option<Object>, Error> {
-        match self.heard.cluster(namespace, name) {
-            Some(cluster) => Ok(Some(cluster)),
-            None => Ok(self.cluster.get(CLUSTER, Some(namespace), name).await?),
-        }
     }
 
     async fn look_at_class(&self, seen: &mut Seen) -> Result<(), Error> {
