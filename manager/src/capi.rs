@@ -63,6 +63,9 @@ const ROUNDS: usize = 8;
 /// Looked at again so often without being told; all that is waited for is watched.
 const AGAIN: Duration = Duration::from_secs(600);
 
+/// The same of one that goes: that what it waits for is gone isn't told when a watch begins anew.
+const GOING: Duration = Duration::from_secs(10);
+
 /// Something to be done.
 #[derive(Clone, Debug)]
 enum Action {
@@ -332,7 +335,8 @@ async fn reconcile<K: Role>(object: Arc<K>, cx: Arc<Context>) -> Result<controll
             decision = K::decide(&seen);
         }
         if decision.is_settled(&seen) {
-            return Ok(controller::Action::requeue(AGAIN));
+            let again = if seen.is_going() { GOING } else { AGAIN };
+            return Ok(controller::Action::requeue(again));
         }
         let mut is_known = true;
         for action in decision.actions {
