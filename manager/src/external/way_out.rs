@@ -185,12 +185,15 @@ fn handed_over(
 /// What the proxy is told: who comes, and nothing of where clients go.
 fn route_of(seen: &Seen, owner: &Owner, authority: &str, system: &str) -> Object {
     let spec = &seen.vcp.spec;
+    let own = &spec.policy.node_selector;
+    let class = seen.class.as_ref();
+    let nodes = class.map_or_else(|| own.clone(), |class| class.spec.pods.nodes(own));
     let body = json!({
         "metadata": {"labels": labels(owner), "annotations": {marks::CONTROL_PLANE: owner.path()}},
         "data": {
             route::AUTHORITY: authority,
             route::DOMAIN: spec.network.cluster_domain,
-            route::NODE_SELECTOR: route::node_selector(&spec.policy.node_selector),
+            route::NODE_SELECTOR: route::node_selector(&nodes),
         },
     });
     Object::new(CONFIG_MAP, Some(system), &route::name(&owner.id), body).sealed()

@@ -4,6 +4,7 @@ use api::{
     ControlPlaneClassSpec, CustomResource, Egress, Offer, PodNetwork, PodRules, PublishedService,
     Quantities,
 };
+use std::collections::BTreeMap;
 
 /// Lines of the page: what, and how much.
 pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)> {
@@ -55,6 +56,7 @@ fn of_pods(pods: &PodRules) -> Vec<(&'static str, String)> {
         images,
         runtime_class_name,
         priority_class_name,
+        node_selector,
         tolerations,
         bandwidth,
         containers,
@@ -80,6 +82,7 @@ fn of_pods(pods: &PodRules) -> Vec<(&'static str, String)> {
         ("Images:", joined([from, pulled])),
         ("Runtime:", runtime_class_name.clone().unwrap_or_default()),
         ("Priority:", priority_class_name.clone().unwrap_or_default()),
+        ("Tenants' nodes:", labels(node_selector)),
         ("Tolerations:", tolerations.collect::<Vec<_>>().join(", ")),
         (
             "Bandwidth:",
@@ -159,6 +162,12 @@ fn all<T>(items: &[T], shown: impl Fn(&T) -> String) -> String {
     items.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
+/// Labels as kubectl's selectors are written.
+pub(super) fn labels(labels: &BTreeMap<String, String>) -> String {
+    let labels = labels.iter().map(|(key, value)| format!("{key}={value}"));
+    labels.collect::<Vec<_>>().join(",")
+}
+
 fn list(amounts: &Quantities) -> String {
     let amounts = amounts.0.iter();
     let amounts = amounts.map(|(name, amount)| format!("{name} {amount}"));
@@ -187,6 +196,7 @@ mod tests {
             "services": [{"namespace": "infra", "name": "db", "shownAs": {"namespace": "default", "name": "db"}}],
             "pods": {
                 "images": {"registries": ["a.example"], "alwaysPull": true}, "priorityClassName": "paid",
+                "nodeSelector": {"pool": "acme", "disk": "ssd"},
                 "tolerations": [{"key": "customer", "value": "acme"}, {"key": "gpu"}],
                 "bandwidth": {"egress": "10M"}, "containers": {"limits": {"memory": "1Gi"}, "max": {"cpu": "4"}},
             },
@@ -204,6 +214,7 @@ mod tests {
                 "Sync weight: 3",
                 "Images: from a.example; pulled each time",
                 "Priority: paid",
+                "Tenants' nodes: disk=ssd,pool=acme",
                 "Tolerations: customer=acme, gpu",
                 "Bandwidth: out 10M",
                 "Containers: limits memory 1Gi; at most cpu 4",
