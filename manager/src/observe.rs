@@ -17,7 +17,7 @@ use crate::{
         SECRET, SERVICE, STATEFUL_SET, VIRTUAL_CONTROL_PLANE,
     },
     pause,
-    pki::{Material, Order},
+    pki::{self, Material, Order},
     provision::{self, cluster_keys},
     proxy::{self, Proxy},
     room::{Asked, Store},
@@ -179,6 +179,23 @@ impl Seen {
             return Ok(false);
         }
         Ok(true)
+    }
+
+    /// Whether an order must be carried out; `have` is what there is.
+    pub(crate) fn is_due(&self, order: &Order, have: Option<&Object>) -> bool {
+        let is_from_before = |have: &Object| {
+            let asked = self.new_certificates_asked();
+            asked.is_some_and(|asked| pki::is_from_before(order, have, asked))
+        };
+        pki::is_due(order, have, self.authority_of(order), self.now)
+            || have.is_some_and(is_from_before)
+    }
+
+    /// When an admin asked for new certificates, unless that time is still to come: those that are made now would be older.
+    fn new_certificates_asked(&self) -> Option<Timestamp> {
+        let asked = self.object.annotation(keys::RENEW_CERTIFICATES)?;
+        let asked: Timestamp = asked.parse().ok()?;
+        (asked <= self.now).then_some(asked)
     }
 
     /// The Secret of the authority that signs what is ordered.

@@ -69,7 +69,7 @@ pub(super) fn decide(
     let waiting = Fact::no(CONDITION, "Waiting", "waiting for its keys");
     for order in orders(owner) {
         let have = seen.way_out.get(SECRET, &order.name);
-        if pki::is_due(&order, have, seen.authority_of(&order), seen.now) {
+        if seen.is_due(&order, have) {
             return Ok((vec![Action::Issue(order)], waiting));
         }
     }
