@@ -2,8 +2,8 @@
 
 use crate::{pki, sleep::Stage, stored::Limits, version};
 use api::{
-    ControlPlaneClass, ControlPlaneGroup, Dns, Egress, Endpoint, EtcdStorage, Images, Intervals,
-    PartResources, VirtualControlPlane, capi, keys,
+    Audit, ControlPlaneClass, ControlPlaneGroup, Dns, Egress, Endpoint, EtcdStorage, Images,
+    Intervals, PartResources, VirtualControlPlane, capi, keys,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -37,6 +37,8 @@ pub(crate) struct ControlPlane {
     pub(crate) node_selector: BTreeMap<String, String>,
     /// Features that differ from their default.
     pub(crate) feature_gates: BTreeMap<String, bool>,
+    /// What its API servers write of requests into their logs.
+    pub(crate) audit: Audit,
     /// How often it does its periodic work.
     pub(crate) intervals: Intervals,
     /// Number of API servers.
@@ -328,6 +330,7 @@ impl ControlPlane {
             resources: offer.resources.clone(),
             node_selector: offer.node_selector.clone(),
             feature_gates: offer.feature_gates.clone(),
+            audit: offer.audit,
             intervals: offer.intervals.clone(),
             replicas: spec.replicas.unwrap_or(1),
             // The schema lets nothing through that is no time.

@@ -1,8 +1,8 @@
 //! What a class limits, prescribes, opens and offers, for its page: nothing of what it leaves as it is by default.
 
 use api::{
-    ControlPlaneClassSpec, CustomResource, Egress, Offer, PodNetwork, PodRules, PublishedService,
-    Quantities,
+    Audit, ControlPlaneClassSpec, CustomResource, Egress, Offer, PodNetwork, PodRules,
+    PublishedService, Quantities,
 };
 use std::collections::BTreeMap;
 
@@ -29,6 +29,7 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
         service_slice_prefix: _,
         resources: _,
         node_selector: _,
+        audit,
         feature_gates: _,
         intervals: _,
     } = spec;
@@ -37,6 +38,7 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
         ("Quota:", list(quota)),
         ("Stored:", list(stored)),
         ("Sync weight:", weight.unwrap_or_default()),
+        ("Audit:", audited(*audit).to_owned()),
     ];
     lines.extend(of_pods(pods));
     lines.extend(of_network(pod_network));
@@ -130,6 +132,13 @@ fn of_network(network: &PodNetwork) -> Vec<(&'static str, String)> {
     ]
 }
 
+fn audited(audit: Audit) -> &'static str {
+    match audit {
+        Audit::None => "",
+        Audit::Metadata => "writes, without bodies",
+    }
+}
+
 fn place(egress: &Egress) -> String {
     match egress.port {
         Some(port) => format!("{} port {port}", egress.cidr),
@@ -189,6 +198,7 @@ mod tests {
         assert!(lines(&ControlPlaneClassSpec::default()).is_empty());
         let spec: ControlPlaneClassSpec = serde_json::from_value(json!({
             "versions": [], "quota": {"pods": "20"}, "stored": {"size": "1Gi"}, "syncWeight": 3,
+            "audit": "Metadata",
             "podNetwork": {"egressNamespaces": ["registry"], "egress": [{"cidr": "10.2.0.0/16", "port": 443}],
                 "clusterRanges": ["10.96.0.0/12"], "ingressNamespaces": ["ingress"]},
             "offers": [{"resource": "storageclasses.storage.k8s.io", "names": ["fast", "slow"]}],
@@ -212,6 +222,7 @@ mod tests {
                 "Quota: pods 20",
                 "Stored: size 1Gi",
                 "Sync weight: 3",
+                "Audit: writes, without bodies",
                 "Images: from a.example; pulled each time",
                 "Priority: paid",
                 "Tenants' nodes: disk=ssd,pool=acme",
