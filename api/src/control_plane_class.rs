@@ -5,6 +5,7 @@ use crate::{
     PublishedService, Quantities,
 };
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -122,6 +123,10 @@ pub struct ControlPlaneClassSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
 
+    /// What tenants' API servers write of requests into their logs.
+    #[serde(default)]
+    pub audit: Audit,
+
     /// Features of Kubernetes that API server and controller-manager switch on or off against their default.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub feature_gates: BTreeMap<String, bool>,
@@ -167,6 +172,7 @@ impl Default for ControlPlaneClassSpec {
             stored: Quantities::default(),
             resources: PartResources::default(),
             node_selector: BTreeMap::new(),
+            audit: Audit::default(),
             feature_gates: BTreeMap::new(),
             intervals: Intervals::default(),
             offers: vec![],
@@ -186,6 +192,16 @@ fn default_weight() -> u8 {
 
 fn default_slice() -> u8 {
     22
+}
+
+/// What an API server writes of requests into its log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Audit {
+    /// Nothing.
+    #[default]
+    None,
+    /// Of each write and each way into a pod, a line of JSON: who, what, when and with which answer; never a body.
+    Metadata,
 }
 
 /// Intervals of periodic work, such as `30s` or `5m`; Kubernetes' own where left out.

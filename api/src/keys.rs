@@ -58,7 +58,7 @@ pub const CONTROL_PLANE: &str = "sublet.dev/control-plane";
 pub const GENERATION: &str = "sublet.dev/generation";
 /// Annotation on a super pod: requests and limits that the platform put in, as `CONTAINER/PART/RESOURCE`.
 pub const DEFAULTED: &str = "sublet.dev/defaulted";
-/// Annotation on a token Secret: when its tokens end, RFC 3339.
+/// Annotation on a token Secret, and on one with a certificate that Sublet made: when they end, RFC 3339.
 pub const EXPIRES: &str = "sublet.dev/expires";
 /// Annotation of a tenant's Service: it may be re-created when a foreign Service took its cluster IP.
 pub const RECREATE_ON_CLASH: &str = "sublet.dev/recreate-on-clash";
@@ -80,6 +80,8 @@ pub const ACKNOWLEDGED: &str = "sublet.dev/acknowledged-restore";
 pub const AUTHORIZERS: &str = "sublet.dev/authorizers";
 /// Annotation on pods of a control plane: the time at which they were to be started anew.
 pub const ROLLOUT: &str = "sublet.dev/rollout";
+/// Annotation on a VirtualControlPlane: certificates made before this time, RFC 3339, are made anew; authorities aren't.
+pub const RENEW_CERTIFICATES: &str = "sublet.dev/renew-certificates";
 /// Annotation on a VirtualControlPlane that is the twin of one in a management cluster: `NAMESPACE/NAME` of that one, for
 /// people.
 pub const TWIN_OF: &str = "sublet.dev/twin-of";

@@ -25,7 +25,7 @@ mod virtual_control_plane;
 
 pub use condition::{Condition, set_condition};
 pub use control_plane_class::{
-    ControlPlaneClass, ControlPlaneClassSpec, Egress, Images, Intervals, PartResources,
+    Audit, ControlPlaneClass, ControlPlaneClassSpec, Egress, Images, Intervals, PartResources,
     PodResources, Version,
 };
 pub use control_plane_group::{

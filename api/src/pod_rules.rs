@@ -3,6 +3,7 @@
 use crate::Quantities;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What the pods of a class's tenants are made with; nothing is added or refused where it is left out.
 ///
@@ -26,6 +27,11 @@ pub struct PodRules {
     #[x_kube(validation = Rule::new("!self.startsWith('system-')").message("priorityClassName can't be a system- class: pods of tenants would push out the platform's"))]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
+
+    /// Labels of the nodes that these tenants see, and that their pods run on; all nodes when empty. What a
+    /// VirtualControlPlane's `policy.nodeSelector` says beside it holds, too; under the same key this one does.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
 
     /// Taints that the pods tolerate beside those of a node's condition: of nodes that are kept for these tenants.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -124,6 +130,13 @@ impl PodRules {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Labels of the nodes that a tenant sees and its pods run on, where its VirtualControlPlane asks for `own`.
+    pub fn nodes(&self, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut nodes = own.clone();
+        nodes.extend(self.node_selector.clone());
+        nodes
+    }
 }
 
 impl PodWishes {
@@ -148,5 +161,32 @@ impl Bandwidth {
 impl ContainerRules {
     fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_chooses_among_the_nodes_of_its_class_and_no_others() {
+        let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect()
+        };
+        let class = PodRules {
+            node_selector: labels(&[("pool", "tenants")]),
+            ..PodRules::default()
+        };
+        let nodes = |own: &[(&str, &str)]| class.nodes(&labels(own));
+        assert_eq!(nodes(&[]), labels(&[("pool", "tenants")]));
+        let narrower = [("disk", "ssd"), ("pool", "tenants")];
+        assert_eq!(nodes(&[("disk", "ssd")]), labels(&narrower));
+        assert_eq!(
+            nodes(&[("pool", "platform")]),
+            labels(&[("pool", "tenants")])
+        );
     }
 }

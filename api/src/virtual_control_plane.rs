@@ -344,7 +344,8 @@ pub struct Policy {
     /// Pod Security level that the tenant's pods are held to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_security: Option<PodSecurity>,
-    /// Labels that a node must carry to be seen and used by the tenant; all nodes when empty.
+    /// Labels that a node must carry to be seen and used by the tenant, beside those that its class asks for; all nodes
+    /// of its class when empty.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
     /// Where the tenant's pods may go outside of the cluster, as far as its class opens it; all that the class opens when

@@ -383,7 +383,7 @@ mod tests {
             invalid value '5' for '--replicas <1..3>': 5 is not in 1..=3; see `sublet create --help`
             the argument '--output <FILE>' cannot be used with '--merge'; see `sublet kubeconfig --help`
             invalid value 'xml' for '--output <OUTPUT>' [possible values: table, wide, json, yaml, name] (a similar value exists: 'yaml'); see `sublet list --help`
-            unrecognized subcommand 'destroy'; see `sublet --help`
+            unrecognized subcommand 'destroy' (a similar subcommand exists: 'certs'); see `sublet --help`
             invalid value 'pod' for '<KIND/NAMESPACE/NAME>': "pod" names no object: write KIND/NAMESPACE/NAME, such as pod/default/web, or KIND/NAME, such as node/n1; see `sublet whose --help`
             invalid value 'soon' for '--timeout <DURATION>': "soon" is no duration: write 90s, 2m or 1h30m; see `sublet create --help`
             the following required arguments were not provided: <NAME>; see `sublet class describe --help`

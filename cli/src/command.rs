@@ -2,6 +2,7 @@
 
 mod attach;
 mod breaker;
+mod certs;
 mod class;
 mod completion;
 mod connect;
@@ -75,6 +76,9 @@ pub(crate) enum Command {
     /// Say what deletions are held for a tenant, and let go of them
     #[command(subcommand)]
     Breaker(breaker::Command),
+    /// Say until when a tenant's certificates are good, and make new ones
+    #[command(subcommand)]
+    Certs(certs::Command),
     /// Show what tenants can be made of
     #[command(subcommand)]
     Class(class::Command),
@@ -124,6 +128,7 @@ async fn on_cluster(global: &Global, program: Program, command: Command) -> Resu
         Command::Explain(args) => explain::run(&args, &cluster).await,
         Command::Attach(args) => attach::run(&args, &cluster).await,
         Command::Breaker(command) => breaker::run(&command, &cluster).await,
+        Command::Certs(command) => certs::run(&command, &cluster).await,
         Command::Class(command) => class::run(&command, &cluster).await,
         Command::Completion(_) | Command::Version(_) | Command::Doctor(_) => Ok(()),
     };

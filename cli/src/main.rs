@@ -27,6 +27,7 @@ mod object_ref;
 mod rollout;
 
 mod age;
+mod certificate;
 mod condition;
 mod event;
 mod leader;

@@ -23,7 +23,6 @@ pub(crate) fn stderr() -> Style {
 }
 
 /// No colours, whatever the output is.
-#[cfg(test)]
 pub(crate) fn plain() -> Style {
     Style { on: false }
 }

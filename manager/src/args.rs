@@ -49,13 +49,6 @@ use std::{
 use telemetry::LogArgs;
 use tenancy::slice::Slice;
 
-/// Passes that run at once: one tenant that doesn't answer must not hold up the others.
-const CONCURRENCY: u16 = 16;
-/// Events of one control plane that come together make one pass.
-const DEBOUNCE: Duration = Duration::from_millis(100);
-/// Objects per page of a watch's first list.
-const PAGE: u32 = 200;
-
 /// Provisions control planes of tenants and looks after them.
 #[derive(Debug, clap::Parser)]
 #[command(
@@ -226,7 +219,7 @@ fn controller(
         answers,
         of_clusters,
     } = wake;
-    let config = watcher::Config::default().page_size(PAGE);
+    let config = patient::config();
     let of_tenants = of_clusters.clone();
     let told = ears.tenants.hears(all(client, &config));
     let told = news::telling(told, news::but_counts, move |vcp| of_tenants.tenant(vcp));
@@ -241,21 +234,16 @@ fn controller(
         },
     );
     let told = news::of_virtual_control_planes(told, own_words);
-    let controller = Controller::for_stream(told, known.store().clone());
+    let controller = patient::controller(told, known.store().clone());
     let (of_class, of_group) = (controller.store(), controller.store());
     let (of_cluster, of_visits) = (controller.store(), controller.store());
-    let at_the_door = watcher::Config::default().fields(&format!("metadata.name={}", keys::VISITS));
+    let at_the_door = patient::config().fields(&format!("metadata.name={}", keys::VISITS));
     let groups = Groups::default();
     let own = config
         .clone()
         .labels(&format!("{}={}", keys::ROLE, keys::ROLE_CONTROL_PLANE));
     let managed = config.clone().labels(&format!("{}=true", keys::MANAGED));
     let controller = controller
-        .with_config(
-            controller::Config::default()
-                .concurrency(CONCURRENCY)
-                .debounce(DEBOUNCE),
-        )
         .watches_stream(
             ears.classes.hears(all(client, &config)).touched_objects(),
             move |class: ControlPlaneClass| naming(&of_class, &class.name_any()),
@@ -275,26 +263,31 @@ fn controller(
         )
         .reconcile_on(in_line.rung())
         // Who sleeps and was visited may have to wake.
-        .watches(
-            Api::<ConfigMap>::namespaced(client.clone(), &system),
-            at_the_door,
+        .watches_stream(
+            watcher(
+                Api::<ConfigMap>::namespaced(client.clone(), &system),
+                at_the_door,
+            )
+            .default_backoff()
+            .touched_objects(),
             move |map| asleep(&of_visits, &visits.heard(&map)),
         )
-        .watches(
-            metadata::<Service>(client),
-            own.clone(),
-            concerning(SERVICE, answers.clone()),
+        .watches_stream(
+            watcher(metadata::<Service>(client), own.clone())
+                .default_backoff()
+                .touched_objects(),
+            concerning(SERVICE, known.store(), answers.clone()),
         )
         .watches_stream(
             news::of_namespaces(watcher(metadata::<Namespace>(client), managed).default_backoff()),
-            concerning(NAMESPACE, answers.clone()),
+            concerning(NAMESPACE, known.store(), answers.clone()),
         )
         .shutdown_on_signal();
     let controller = news::PARTS
         .into_iter()
         .fold(controller, |controller, kind| {
             let told = news::of_parts(client, kind, own.clone(), essence(kind));
-            let owner = concerning(kind, answers.clone());
+            let owner = concerning(kind, known.store(), answers.clone());
             controller.watches_stream_with(told, owner, news::resource(kind))
         });
     match provider {
@@ -340,11 +333,13 @@ where
 /// The control plane that an object of a kind belongs to, when it isn't known there already.
 fn concerning<K: Resource>(
     kind: Kind,
+    tenants: &Store<VirtualControlPlane>,
     answers: Answers,
-) -> impl Fn(K) -> Option<ObjectRef<VirtualControlPlane>> {
+) -> impl Fn(K) -> Option<ObjectRef<VirtualControlPlane>> + use<K> {
+    let tenants = tenants.clone();
     move |object| {
         let metadata = object.meta();
-        let owner = owner_of(metadata)?;
+        let owner = owner_of(metadata, &tenants)?;
         let whose = (owner.namespace.clone()?, owner.name.clone());
         let told = answers::Told {
             kind,
@@ -363,14 +358,30 @@ where
     Api::all(client.clone())
 }
 
-/// The annotation on each object of a control plane leads back to it.
-fn owner_of(metadata: &ObjectMeta) -> Option<ObjectRef<VirtualControlPlane>> {
+/// The annotation on each object of a control plane leads back to it. One that was moved has another name or namespace by
+/// now than what wasn't written since says; its identity it keeps.
+fn owner_of(
+    metadata: &ObjectMeta,
+    tenants: &Store<VirtualControlPlane>,
+) -> Option<ObjectRef<VirtualControlPlane>> {
     let (namespace, name) = metadata
         .annotations
         .as_ref()?
         .get(keys::CONTROL_PLANE)?
         .split_once('/')?;
-    Some(ObjectRef::new(name).within(namespace))
+    let named = ObjectRef::new(name).within(namespace);
+    if tenants.get(&named).is_some() {
+        return Some(named);
+    }
+    let identity = metadata
+        .labels
+        .as_ref()
+        .and_then(|own| own.get(keys::TENANT));
+    let moved = identity.and_then(|identity| {
+        let has_it = |vcp: &VirtualControlPlane| vcp.spec.identity.as_ref() == Some(identity);
+        tenants.find(has_it)
+    });
+    Some(moved.map_or(named, |vcp| ObjectRef::from_obj(vcp.as_ref())))
 }
 
 /// The VirtualControlPlanes that name the class.
@@ -473,8 +484,40 @@ pub(crate) fn whole(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Args;
+    use super::{Args, owner_of};
+    use crate::control_plane::tests::vcp;
+    use api::keys;
     use clap::{CommandFactory, Parser};
+    use kube::{
+        api::ObjectMeta,
+        runtime::{reflector::store::Writer, watcher::Event},
+    };
+    use std::collections::BTreeMap;
+
+    /// Pods of an etcd that keeps nothing are never made anew, so they bear the name that was theirs at the start.
+    #[test]
+    fn what_belongs_to_a_tenant_that_moved_is_found_by_its_identity() {
+        let mut tenants = Writer::default();
+        tenants.apply_watcher_event(&Event::Apply(vcp()));
+        let pod = |named: &str, identity: Option<String>| ObjectMeta {
+            annotations: Some(BTreeMap::from([(
+                keys::CONTROL_PLANE.to_owned(),
+                named.to_owned(),
+            )])),
+            labels: identity.map(|id| BTreeMap::from([(keys::TENANT.to_owned(), id)])),
+            ..ObjectMeta::default()
+        };
+        let owner = |pod: &ObjectMeta| {
+            let found = owner_of(pod, &tenants.as_reader()).unwrap();
+            format!("{}/{}", found.namespace.unwrap(), found.name)
+        };
+        let identity = vcp().spec.identity;
+        assert_eq!(owner(&pod("tenants/acme", None)), "tenants/acme");
+        assert_eq!(owner(&pod("before/acme", identity)), "tenants/acme");
+        // One that is gone is told of, too: its deletion may wait for that.
+        assert_eq!(owner(&pod("gone/beta", Some("other".into()))), "gone/beta");
+        assert!(owner_of(&ObjectMeta::default(), &tenants.as_reader()).is_none());
+    }
 
     #[test]
     fn flags_are_consistent_and_wrong_ones_are_refused() {

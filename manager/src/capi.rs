@@ -39,6 +39,7 @@ use crate::{
     known::{Ear, Known},
     news,
     object::{Kind, Object, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE},
+    patient,
 };
 use api::capi::{FINALIZER, SubletCluster, SubletControlPlane, WATCH_FILTER};
 use facts::Facts;
@@ -47,7 +48,7 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     core::{ApiResource, GroupVersionKind, PartialObjectMeta},
     runtime::{
-        Controller, WatchStreamExt, controller,
+        WatchStreamExt, controller,
         reflector::{ObjectRef, Store},
         watcher,
     },
@@ -57,16 +58,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
-/// Passes of one kind that run at once.
-const CONCURRENCY: u16 = 16;
-/// Events of one object that come together make one pass.
-const DEBOUNCE: Duration = Duration::from_millis(100);
-/// Objects per page of a watch's first list.
-const PAGE: u32 = 200;
 /// Rounds within a pass: more than a new object needs.
 const ROUNDS: usize = 8;
 /// Looked at again so often without being told; all that is waited for is watched.
 const AGAIN: Duration = Duration::from_secs(600);
+
+/// The same of one that goes: that what it waits for is gone isn't told when a watch begins anew.
+const GOING: Duration = Duration::from_secs(10);
 
 /// Something to be done.
 #[derive(Clone, Debug)]
@@ -215,7 +213,7 @@ async fn look_after<K: Role, Other: Role>(
     told: &Arc<Told>,
     ear: Ear<K>,
 ) {
-    let all = watcher::Config::default().page_size(PAGE);
+    let all = patient::config();
     let own = those_of(filter, all.clone());
     let ended = told.clone();
     let own = every::<K>(client, &own).inspect(move |event| {
@@ -234,12 +232,7 @@ async fn look_after<K: Role, Other: Role>(
         of_other.ring(belonging(&others, own.namespace().as_deref(), &clusters));
     });
     let known = K::known(told).store().clone();
-    let controller = Controller::for_stream(news::beside_status(own), known.clone())
-        .with_config(
-            controller::Config::default()
-                .concurrency(CONCURRENCY)
-                .debounce(DEBOUNCE),
-        )
+    let controller = patient::controller(news::beside_status(own), known.clone())
         // Pause and unpause, what becomes of the tenant, and references between the objects of a Cluster.
         .reconcile_on(K::bell(told).rung());
     let controller = match filter {
@@ -342,7 +335,8 @@ async fn reconcile<K: Role>(object: Arc<K>, cx: Arc<Context>) -> Result<controll
             decision = K::decide(&seen);
         }
         if decision.is_settled(&seen) {
-            return Ok(controller::Action::requeue(AGAIN));
+            let again = if seen.is_going() { GOING } else { AGAIN };
+            return Ok(controller::Action::requeue(again));
         }
         let mut is_known = true;
         for action in decision.actions {

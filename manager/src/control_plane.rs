@@ -2,8 +2,8 @@
 
 use crate::{pki, sleep::Stage, stored::Limits, version};
 use api::{
-    ControlPlaneClass, ControlPlaneGroup, Dns, Egress, Endpoint, EtcdStorage, Images, Intervals,
-    PartResources, VirtualControlPlane, capi, keys,
+    Audit, ControlPlaneClass, ControlPlaneGroup, Dns, Egress, Endpoint, EtcdStorage, Images,
+    Intervals, PartResources, VirtualControlPlane, capi, keys,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -37,6 +37,8 @@ pub(crate) struct ControlPlane {
     pub(crate) node_selector: BTreeMap<String, String>,
     /// Features that differ from their default.
     pub(crate) feature_gates: BTreeMap<String, bool>,
+    /// What its API servers write of requests into their logs.
+    pub(crate) audit: Audit,
     /// How often it does its periodic work.
     pub(crate) intervals: Intervals,
     /// Number of API servers.
@@ -328,6 +330,7 @@ impl ControlPlane {
             resources: offer.resources.clone(),
             node_selector: offer.node_selector.clone(),
             feature_gates: offer.feature_gates.clone(),
+            audit: offer.audit,
             intervals: offer.intervals.clone(),
             replicas: spec.replicas.unwrap_or(1),
             // The schema lets nothing through that is no time.
@@ -347,7 +350,7 @@ impl ControlPlane {
             endpoint_host: offer.endpoint_host.clone(),
             endpoint_port: offer.endpoint_port,
             egress: offer.api_server_egress.iter().map(egress).collect(),
-            visible_nodes: spec.policy.node_selector.clone(),
+            visible_nodes: offer.pods.nodes(&spec.policy.node_selector),
             group_labels: group_labels(&owner.namespace, groups),
             custom_resources: vcp.spec.sync.custom_resources.clone(),
             stage: Stage::Awake,
@@ -565,6 +568,19 @@ pub(crate) mod tests {
             group_labels("tenants", &groups),
             BTreeMap::from([("customer".to_owned(), "b".to_owned())])
         );
+    }
+
+    #[test]
+    fn a_tenant_sees_the_nodes_that_its_class_and_it_itself_ask_for() {
+        let (mut vcp, mut class) = (vcp(), class());
+        let one = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        class.spec.pods.node_selector = one("pool", "tenants");
+        vcp.spec.policy.node_selector = one("disk", "ssd");
+        let slice = "10.96.4.0/22".parse().unwrap();
+        let cp = ControlPlane::parse(&owner(), &vcp, &class, slice, &[]).unwrap();
+        let nodes = [("disk", "ssd"), ("pool", "tenants")];
+        assert!(cp.visible_nodes.iter().map(|(k, v)| (&**k, &**v)).eq(nodes));
+        assert!(cp.node_selector.is_empty(), "its own pods run anywhere");
     }
 
     #[test]

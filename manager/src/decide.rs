@@ -446,7 +446,7 @@ fn due<'a>(
 ) -> Vec<Action> {
     let due = orders
         .into_iter()
-        .filter(|order| pki::is_due(order, find(order), seen.authority_of(order), seen.now));
+        .filter(|order| seen.is_due(order, find(order)));
     due.map(Action::Issue).collect()
 }
 

@@ -17,7 +17,7 @@ use crate::{
         SECRET, SERVICE, STATEFUL_SET, VIRTUAL_CONTROL_PLANE,
     },
     pause,
-    pki::{Material, Order},
+    pki::{self, Material, Order},
     provision::{self, cluster_keys},
     proxy::{self, Proxy},
     room::{Asked, Store},
@@ -179,6 +179,23 @@ impl Seen {
             return Ok(false);
         }
         Ok(true)
+    }
+
+    /// Whether an order must be carried out; `have` is what there is.
+    pub(crate) fn is_due(&self, order: &Order, have: Option<&Object>) -> bool {
+        let is_from_before = |have: &Object| {
+            let asked = self.new_certificates_asked();
+            asked.is_some_and(|asked| pki::is_from_before(order, have, asked))
+        };
+        pki::is_due(order, have, self.authority_of(order), self.now)
+            || have.is_some_and(is_from_before)
+    }
+
+    /// When an admin asked for new certificates, unless that time is still to come: those that are made now would be older.
+    fn new_certificates_asked(&self) -> Option<Timestamp> {
+        let asked = self.object.annotation(keys::RENEW_CERTIFICATES)?;
+        let asked: Timestamp = asked.parse().ok()?;
+        (asked <= self.now).then_some(asked)
     }
 
     /// The Secret of the authority that signs what is ordered.
@@ -343,7 +360,19 @@ impl Observer {
             return Ok(Some(seen));
         };
         if let (Provider::On, Some(membership)) = (self.cluster_api, &owner.cluster) {
-            seen.cluster = self.cluster_of(namespace, &membership.cluster).await?;
+            let told = match may_remember(&seen.vcp) {
+                true => self.heard.cluster(namespace, &membership.cluster),
+                false => None,
+            };
+            seen.cluster = match told {
+                Some(cluster) => Some(cluster),
+                None => {
+                    let read = self
+                        .cluster
+                        .get(CLUSTER, Some(namespace), &membership.cluster);
+                    read.await?
+                }
+            };
         }
         if pause::of(&seen).is_some() {
             return Ok(Some(seen));
@@ -378,6 +407,7 @@ impl Observer {
                 let secret = &external.kubeconfig_secret_ref.name;
                 seen.external_secret = from.get(SECRET, Some(&owner.namespace), secret).await?;
                 if external.way_out.is_some() || seen.route.is_some() {
+                    self.look_at_class(&mut seen).await?;
                     for secret in way_out::secrets(&owner) {
                         let found = from.get(SECRET, Some(&owner.namespace), &secret);
                         seen.way_out.extend(found.await?);
@@ -426,14 +456,6 @@ impl Observer {
             self.answers.learn(&whose, read);
         }
         Ok(read)
-    }
-
-    /// A Cluster of Cluster API.
-    async fn cluster_of(&self, namespace: &str, name: &str) -> Result<Option<Object>, Error> {
-        match self.heard.cluster(namespace, name) {
-            Some(cluster) => Ok(Some(cluster)),
-            None => Ok(self.cluster.get(CLUSTER, Some(namespace), name).await?),
-        }
     }
 
     async fn look_at_class(&self, seen: &mut Seen) -> Result<(), Error> {

@@ -1,8 +1,8 @@
 //! Keys and certificates: what a Secret must hold, when it is due, and the making of it.
 //!
 //! Authorities, the ServiceAccount key pair and the encryption key are made once and never overwritten. Leaf
-//! certificates live [`LEAF_DAYS`] and are made anew after two thirds of that, when their names change, or when their
-//! authority does. All keys that are made here are ECDSA P-256; authorities that a person brought ([`brought()`]) may have
+//! certificates live [`LEAF_DAYS`] and are made anew after two thirds of that, when their names change, when their
+//! authority does, or when an admin asks for it. All keys that are made here are ECDSA P-256; authorities that a person brought ([`brought()`]) may have
 //! others. Randomness is used in [`issue`] alone; when to issue is decided purely.
 
 mod brought;
@@ -206,6 +206,14 @@ fn is_old(existing: &Object, now: Timestamp) -> bool {
     expires.is_none_or(|expires| {
         now >= expires - jiff::SignedDuration::from_secs((LEAF_DAYS * DAY / 3) as i64)
     })
+}
+
+/// Whether a leaf was made before this time; one without a date was.
+pub(crate) fn is_from_before(order: &Order, existing: &Object, time: Timestamp) -> bool {
+    let expires = existing.annotation(keys::EXPIRES);
+    let expires = expires.and_then(|text| text.parse::<Timestamp>().ok());
+    matches!(order.material, Material::Leaf(_))
+        && expires.is_none_or(|expires| expires < end_of_life(time))
 }
 
 /// Makes what the order asks for. The key material leaves this function inside the Secret only.

@@ -10,6 +10,8 @@ pub(crate) mod etcd;
 
 pub(crate) mod apiserver;
 
+mod audit;
+
 pub(crate) mod controller_manager;
 
 pub(crate) mod coredns;

@@ -238,10 +238,11 @@ fn wanted(seen: &Seen, owner: &Owner) -> Object {
         // By it the manager there makes the Secrets of the contract.
         labels[capi::CLUSTER_NAME] = json!(membership.cluster);
     }
-    let body = json!({
-        "metadata": {"labels": labels, "annotations": {marks::TWIN_OF: owner.path()}},
-        "spec": spec,
-    });
+    let mut annotations = json!({marks::TWIN_OF: owner.path()});
+    if let Some(asked) = seen.object.annotation(marks::RENEW_CERTIFICATES) {
+        annotations[marks::RENEW_CERTIFICATES] = json!(asked);
+    }
+    let body = json!({"metadata": {"labels": labels, "annotations": annotations}, "spec": spec});
     let super_cluster = seen.vcp.spec.super_cluster.clone().unwrap_or_default();
     let namespace = namespace(owner, &super_cluster);
     Object::new(VIRTUAL_CONTROL_PLANE, Some(namespace), &owner.name, body).sealed()

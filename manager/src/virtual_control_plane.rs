@@ -153,8 +153,13 @@ async fn rest(
         }
     }
     cx.metrics.set_phase(&seen.object, report.phase);
-    let is_on_its_way = matches!(report.phase, Phase::Provisioning | Phase::Degraded);
-    if again > FRESH && !is_on_its_way {
+    let is_at_rest = match report.phase {
+        Phase::Provisioning | Phase::Degraded => false,
+        // Whoever puts right what it failed for may do so where no watch looks.
+        Phase::Failed => true,
+        _ => again > FRESH,
+    };
+    if is_at_rest {
         cx.observer.forget(&seen.whose());
     }
     Ok(controller::Action::requeue(again))

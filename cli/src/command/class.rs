@@ -220,17 +220,13 @@ fn page(class: &ControlPlaneClass, users: usize, now: Timestamp) -> String {
     let host = host.unwrap_or_else(|| "the first ready node's address".to_owned());
     let port = spec.endpoint_port.map(|port| format!(" port {port}"));
     line("Endpoint:", format!("{host}{}", port.unwrap_or_default()));
-    let nodes: Vec<String> = spec
-        .node_selector
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
+    let nodes = limits::labels(&spec.node_selector);
     line(
         "Nodes:",
         if nodes.is_empty() {
             "all".to_owned()
         } else {
-            nodes.join(",")
+            nodes
         },
     );
     line("CoreDNS:", spec.coredns_image.clone());

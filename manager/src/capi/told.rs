@@ -77,15 +77,19 @@ impl Told {
     pub(crate) fn tenant(&self, vcp: &VirtualControlPlane) {
         self.of_control_planes.ring(owners_of(vcp));
         self.of_places.ring(owners_of(vcp));
+        // Whosever it is: its name is the Cluster's, and may be in that one's way.
+        self.of_cluster(vcp.namespace().as_deref(), &vcp.name_any());
     }
 
     /// Something has changed in a Cluster.
     pub(crate) fn cluster(&self, cluster: &DynamicObject) {
-        let (namespace, name) = (cluster.namespace(), cluster.name_any());
-        let (namespace, names) = (namespace.as_deref(), [name.as_str()]);
-        let control_planes = belonging(self.control_planes.store(), namespace, &names);
+        self.of_cluster(cluster.namespace().as_deref(), &cluster.name_any());
+    }
+
+    fn of_cluster(&self, namespace: Option<&str>, name: &str) {
+        let control_planes = belonging(self.control_planes.store(), namespace, &[name]);
         self.of_control_planes.ring(control_planes);
-        let places = belonging(self.places.store(), namespace, &names);
+        let places = belonging(self.places.store(), namespace, &[name]);
         self.of_places.ring(places);
     }
 

@@ -871,3 +871,32 @@ fn a_kubeconfig_secret_of_foreign_make_is_told_and_kept() {
         "{message}"
     );
 }
+
+#[test]
+fn certificates_are_made_anew_once_when_an_admin_asks_for_it() {
+    let mut seen = seen();
+    settle(&mut seen);
+    let issued = |seen: &Seen| -> Vec<String> {
+        let actions = decided(seen).actions.into_iter();
+        let orders = actions.filter_map(|action| match action {
+            Action::Issue(order) => Some(order.name),
+            _ => None,
+        });
+        orders.collect()
+    };
+    assert!(issued(&seen).is_empty());
+    let ask = |seen: &mut Seen, time: &str| {
+        seen.object.body["metadata"]["annotations"][marks::RENEW_CERTIFICATES] = json!(time);
+    };
+    seen.now = "2026-01-02T00:00:00Z".parse().unwrap();
+    ask(&mut seen, "2026-01-02T00:00:01Z");
+    assert!(issued(&seen).is_empty(), "its time is still to come");
+    ask(&mut seen, "2026-01-02T00:00:00Z");
+    let anew = issued(&seen);
+    assert!(anew.iter().any(|name| name == "apiserver"), "{anew:?}");
+    assert!(!anew.iter().any(|name| name.ends_with("ca")), "{anew:?}");
+    settle(&mut seen);
+    assert!(issued(&seen).is_empty());
+    seen.now = "2026-01-03T00:00:00Z".parse().unwrap();
+    assert!(issued(&seen).is_empty());
+}

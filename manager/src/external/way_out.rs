@@ -69,7 +69,7 @@ pub(super) fn decide(
     let waiting = Fact::no(CONDITION, "Waiting", "waiting for its keys");
     for order in orders(owner) {
         let have = seen.way_out.get(SECRET, &order.name);
-        if pki::is_due(&order, have, seen.authority_of(&order), seen.now) {
+        if seen.is_due(&order, have) {
             return Ok((vec![Action::Issue(order)], waiting));
         }
     }
@@ -185,12 +185,15 @@ fn handed_over(
 /// What the proxy is told: who comes, and nothing of where clients go.
 fn route_of(seen: &Seen, owner: &Owner, authority: &str, system: &str) -> Object {
     let spec = &seen.vcp.spec;
+    let own = &spec.policy.node_selector;
+    let class = seen.class.as_ref();
+    let nodes = class.map_or_else(|| own.clone(), |class| class.spec.pods.nodes(own));
     let body = json!({
         "metadata": {"labels": labels(owner), "annotations": {marks::CONTROL_PLANE: owner.path()}},
         "data": {
             route::AUTHORITY: authority,
             route::DOMAIN: spec.network.cluster_domain,
-            route::NODE_SELECTOR: route::node_selector(&spec.policy.node_selector),
+            route::NODE_SELECTOR: route::node_selector(&nodes),
         },
     });
     Object::new(CONFIG_MAP, Some(system), &route::name(&owner.id), body).sealed()

@@ -4,7 +4,7 @@
 //! tenant has, Secrets are encrypted with the tenant's own key, and one client can't use up what others need.
 
 use super::{
-    Addresses, etcd, keys, metadata,
+    Addresses, audit, etcd, keys, metadata,
     pod::{self, CONFIG_DIR, Part, Source, Spread},
     selector,
 };
@@ -34,6 +34,9 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
         config.body["data"].to_string().as_bytes(),
     ]);
     let mut sources = sources();
+    if audit::policy(cp.audit).is_some() {
+        sources.push(Source::ConfigMap(NAME, audit::POLICY, audit::POLICY));
+    }
     // Read anew whenever it changes, so its pods needn't start anew.
     if let Some(authorizers) = &cp.authorizers {
         config.body["data"][AUTHORIZERS] = json!(authorizers);
@@ -153,7 +156,7 @@ fn config(cp: &ControlPlane, addresses: &Addresses) -> Object {
             "limits": [{"type": "Server", "qps": 100, "burst": 2000}],
         }}],
     });
-    let body = json!({
+    let mut body = json!({
         "metadata": metadata(cp, NAME),
         "data": {
             "authentication.json": authentication.to_string(),
@@ -163,6 +166,9 @@ fn config(cp: &ControlPlane, addresses: &Addresses) -> Object {
             "nodes-ca.crt": node_authorities(&addresses.proxy),
         },
     });
+    if let Some(policy) = audit::policy(cp.audit) {
+        body["data"][audit::POLICY] = json!(policy.to_string());
+    }
     Object::new(CONFIG_MAP, Some(&cp.namespace), NAME, body)
 }
 
@@ -265,6 +271,12 @@ fn command(cp: &ControlPlane, addresses: &Addresses) -> Vec<String> {
         format!("--kubelet-client-key={}", file("proxy-client.key")),
         "--kubelet-preferred-address-types=InternalDNS,Hostname".into(),
     ];
+    if audit::policy(cp.audit).is_some() {
+        command.push(format!("--audit-policy-file={}", file(audit::POLICY)));
+        // Its log, which whoever collects logs has already. A reader that is slow holds up no request.
+        command.push("--audit-log-path=-".into());
+        command.push("--audit-log-mode=batch".into());
+    }
     if let Some(interval) = &cp.intervals.etcd_compaction {
         command.push(format!("--etcd-compaction-interval={interval}"));
     }

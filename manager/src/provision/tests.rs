@@ -1,11 +1,12 @@
 use super::*;
 use crate::{
     control_plane::tests::control_plane,
-    object::{DEPLOYMENT, NETWORK_POLICY, STATEFUL_SET},
+    object::{CONFIG_MAP, DEPLOYMENT, Kind, NETWORK_POLICY, STATEFUL_SET},
     stored::{Limits, Used},
     tenant,
 };
 use expect_test::expect;
+use std::collections::BTreeSet;
 
 fn addresses() -> Addresses {
     Addresses {
@@ -284,6 +285,49 @@ fn the_api_server_runs_with_these_flags() {
         --etcd-servers=https://10.96.0.50:2379
         --kubelet-preferred-address-types=InternalDNS,Hostname"#]]
     .assert_eq(&flags);
+}
+
+#[test]
+fn requests_are_written_down_where_the_class_asks_for_it() {
+    let made = |cp: &ControlPlane| {
+        let objects = workloads(cp, &addresses(), &Objects::default()).concat();
+        let find = |kind: Kind| {
+            let of = |object: &&Object| object.kind == kind && object.name() == apiserver::NAME;
+            objects.iter().find(of).unwrap().clone()
+        };
+        (find(DEPLOYMENT), find(CONFIG_MAP))
+    };
+    let mut cp = control_plane();
+    let (main, config) = made(&cp);
+    assert!(!main.body.to_string().contains("audit"));
+    assert!(config.body["data"]["audit.json"].is_null());
+    cp.audit = api::Audit::Metadata;
+    let (main, config) = made(&cp);
+    let pod = &main.body["spec"]["template"]["spec"];
+    let flags: Vec<&str> = pod["containers"][0]["command"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .filter(|flag| flag.contains("audit"))
+        .collect();
+    let policy = format!("--audit-policy-file={}/audit.json", pod::CONFIG_DIR);
+    assert_eq!(
+        flags,
+        [
+            policy.as_str(),
+            "--audit-log-path=-",
+            "--audit-log-mode=batch"
+        ]
+    );
+    assert!(pod["volumes"].to_string().contains("audit.json"));
+    let policy = config.body["data"]["audit.json"].as_str().unwrap();
+    let policy: Value = serde_json::from_str(policy).unwrap();
+    let rules = policy["rules"].as_array().unwrap();
+    let levels = |rule: &Value| rule["level"].as_str().unwrap().to_owned();
+    let levels: BTreeSet<String> = rules.iter().map(levels).collect();
+    let none_with_bodies = ["Metadata", "None"].map(str::to_owned);
+    assert_eq!(levels, BTreeSet::from(none_with_bodies));
 }
 
 #[test]

@@ -490,3 +490,13 @@ fn what_can_not_be_handed_on_is_told_and_the_twin_is_not_made() {
         assert!(message.contains(words), "{message}");
     }
 }
+
+#[test]
+fn new_certificates_are_asked_for_where_they_are_made() {
+    let mut seen = seen();
+    let time = "2026-01-01T00:00:00Z";
+    seen.object.body["metadata"]["annotations"][marks::RENEW_CERTIFICATES] = json!(time);
+    let asked = wanted(&seen, seen.owner.as_ref().unwrap());
+    assert_eq!(asked.annotation(marks::RENEW_CERTIFICATES), Some(time));
+    assert!(!asked.is_met_by(&twin(json!({}))));
+}

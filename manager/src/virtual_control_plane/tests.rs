@@ -11,7 +11,7 @@ use crate::{
 };
 use api::keys;
 use futures::FutureExt;
-use kube::runtime::watcher::Event;
+use kube::{api::DynamicObject, runtime::watcher::Event};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
@@ -30,6 +30,11 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with(Provider::Off, [])
+    }
+
+    /// One in which watches told of these Clusters.
+    fn with(provider: Provider, clusters: impl IntoIterator<Item = DynamicObject>) -> Self {
         let (cluster, tenant) = (Played::default(), Played::default());
         let mut own = vcp();
         own.spec.version = Some("1.36.3".into());
@@ -58,12 +63,13 @@ impl World {
         let (heard, ears) = heard::begin();
         Watch::of(ears.classes).list([class()]);
         Watch::of(ears.groups).list([]);
+        Watch::of(ears.clusters).list(clusters);
         let range = "10.96.0.0/16".parse().unwrap();
         let mut observer = Observer::new(
             cluster.cluster(),
             SYSTEM.into(),
             Some(range),
-            Provider::Off,
+            provider,
             Limit::new(None),
             Arc::new(Visits::default()),
             heard,
@@ -321,4 +327,43 @@ async fn a_slice_that_was_taken_meanwhile_is_not_claimed() {
     );
     let claim: Value = world.cluster.get(&claimed).unwrap();
     assert_eq!(claim["data"]["name"], "acme");
+}
+
+/// Before a Cluster is moved it is paused, and what is deleted then ends here alone.
+#[tokio::test]
+async fn a_deletion_goes_by_the_pause_of_the_cluster_as_it_is_at_that_moment() {
+    const CLUSTER: &str = "/apis/cluster.x-k8s.io/v1beta2/namespaces/tenants/clusters/acme";
+    let cluster = |paused: bool| {
+        json!({
+            "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Cluster",
+            "metadata": {"name": "acme", "namespace": "tenants"}, "spec": {"paused": paused},
+        })
+    };
+    let told = serde_json::from_value(cluster(false)).unwrap();
+    let mut world = World::with(Provider::On, [told]);
+    world.cluster.put(CLUSTER, cluster(true));
+    world.cluster.change(OWN, |vcp| {
+        vcp["metadata"]["labels"][api::capi::CLUSTER_NAME] = json!("acme");
+        vcp["metadata"]["finalizers"] = json!([keys::FINALIZER]);
+        vcp["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    });
+    world.tell();
+    let (asked, _) = world.pass().await;
+    assert_eq!(sorted(&asked).1, [format!("PATCH {OWN}/status")]);
+    assert_eq!(world.phase(), Some(Phase::Paused));
+}
+
+#[tokio::test]
+async fn nothing_is_kept_of_one_that_a_person_must_change_first() {
+    let mut world = World::new().await;
+    world.pass().await;
+    world
+        .cluster
+        .change(OWN, |vcp| vcp["spec"]["className"] = json!("gold"));
+    world.tell();
+    world.pass().await;
+    assert_eq!(world.phase(), Some(Phase::Failed));
+    world.tell();
+    let (asked, _) = world.pass().await;
+    assert!(asked.contains(&format!("GET {OWN}")), "{asked:?}");
 }

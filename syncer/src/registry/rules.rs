@@ -66,7 +66,7 @@ pub(super) fn rules(
         shared,
         opened: Opened::default(),
         is_hosted: vcp.spec.external.is_none(),
-        node_selector: vcp.spec.policy.node_selector.clone(),
+        node_selector: class.pods.nodes(&vcp.spec.policy.node_selector),
         all_config_objects: vcp.spec.sync.config_objects == SyncObjects::All,
         group_labels: groups.flat_map(|group| group.spec.labels.clone()).collect(),
         restore_counter: vcp
@@ -122,4 +122,37 @@ fn hosts(class: &ControlPlaneClassSpec, namespace: &str, name: &str) -> Vec<Stri
             .replace("{namespace}", namespace)
     };
     class.ingress_hosts.iter().map(fill).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_tenant_has_the_nodes_that_its_class_and_it_itself_ask_for() {
+        let id = TenantId::from_bits([7; 16]);
+        let vcp: VirtualControlPlane = serde_json::from_value(json!({
+            "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+            "metadata": {"name": "a", "namespace": "n"},
+            "spec": {
+                "identity": id.as_str(), "className": "gold",
+                "policy": {"nodeSelector": {"disk": "ssd", "pool": "platform"}},
+            },
+        }))
+        .unwrap();
+        let class = json!({"versions": [], "pods": {"nodeSelector": {"pool": "tenants"}}});
+        let mut heard = Heard::default();
+        let class = serde_json::from_value(class).unwrap();
+        heard.classes.insert("gold".into(), class);
+        let rules = rules(id, "n", "a", &vcp, &heard);
+        let nodes = [("disk", "ssd"), ("pool", "tenants")];
+        assert!(
+            rules
+                .node_selector
+                .iter()
+                .map(|(k, v)| (&**k, &**v))
+                .eq(nodes)
+        );
+    }
 }

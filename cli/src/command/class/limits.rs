@@ -1,9 +1,10 @@
 //! What a class limits, prescribes, opens and offers, for its page: nothing of what it leaves as it is by default.
 
 use api::{
-    ControlPlaneClassSpec, CustomResource, Egress, Offer, PodNetwork, PodRules, PublishedService,
-    Quantities,
+    Audit, ControlPlaneClassSpec, CustomResource, Egress, Offer, PodNetwork, PodRules,
+    PublishedService, Quantities,
 };
+use std::collections::BTreeMap;
 
 /// Lines of the page: what, and how much.
 pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)> {
@@ -28,6 +29,7 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
         service_slice_prefix: _,
         resources: _,
         node_selector: _,
+        audit,
         feature_gates: _,
         intervals: _,
     } = spec;
@@ -36,6 +38,7 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
         ("Quota:", list(quota)),
         ("Stored:", list(stored)),
         ("Sync weight:", weight.unwrap_or_default()),
+        ("Audit:", audited(*audit).to_owned()),
     ];
     lines.extend(of_pods(pods));
     lines.extend(of_network(pod_network));
@@ -55,6 +58,7 @@ fn of_pods(pods: &PodRules) -> Vec<(&'static str, String)> {
         images,
         runtime_class_name,
         priority_class_name,
+        node_selector,
         tolerations,
         bandwidth,
         containers,
@@ -80,6 +84,7 @@ fn of_pods(pods: &PodRules) -> Vec<(&'static str, String)> {
         ("Images:", joined([from, pulled])),
         ("Runtime:", runtime_class_name.clone().unwrap_or_default()),
         ("Priority:", priority_class_name.clone().unwrap_or_default()),
+        ("Tenants' nodes:", labels(node_selector)),
         ("Tolerations:", tolerations.collect::<Vec<_>>().join(", ")),
         (
             "Bandwidth:",
@@ -127,6 +132,13 @@ fn of_network(network: &PodNetwork) -> Vec<(&'static str, String)> {
     ]
 }
 
+fn audited(audit: Audit) -> &'static str {
+    match audit {
+        Audit::None => "",
+        Audit::Metadata => "writes, without bodies",
+    }
+}
+
 fn place(egress: &Egress) -> String {
     match egress.port {
         Some(port) => format!("{} port {port}", egress.cidr),
@@ -159,6 +171,12 @@ fn all<T>(items: &[T], shown: impl Fn(&T) -> String) -> String {
     items.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
+/// Labels as kubectl's selectors are written.
+pub(super) fn labels(labels: &BTreeMap<String, String>) -> String {
+    let labels = labels.iter().map(|(key, value)| format!("{key}={value}"));
+    labels.collect::<Vec<_>>().join(",")
+}
+
 fn list(amounts: &Quantities) -> String {
     let amounts = amounts.0.iter();
     let amounts = amounts.map(|(name, amount)| format!("{name} {amount}"));
@@ -180,6 +198,7 @@ mod tests {
         assert!(lines(&ControlPlaneClassSpec::default()).is_empty());
         let spec: ControlPlaneClassSpec = serde_json::from_value(json!({
             "versions": [], "quota": {"pods": "20"}, "stored": {"size": "1Gi"}, "syncWeight": 3,
+            "audit": "Metadata",
             "podNetwork": {"egressNamespaces": ["registry"], "egress": [{"cidr": "10.2.0.0/16", "port": 443}],
                 "clusterRanges": ["10.96.0.0/12"], "ingressNamespaces": ["ingress"]},
             "offers": [{"resource": "storageclasses.storage.k8s.io", "names": ["fast", "slow"]}],
@@ -187,6 +206,7 @@ mod tests {
             "services": [{"namespace": "infra", "name": "db", "shownAs": {"namespace": "default", "name": "db"}}],
             "pods": {
                 "images": {"registries": ["a.example"], "alwaysPull": true}, "priorityClassName": "paid",
+                "nodeSelector": {"pool": "acme", "disk": "ssd"},
                 "tolerations": [{"key": "customer", "value": "acme"}, {"key": "gpu"}],
                 "bandwidth": {"egress": "10M"}, "containers": {"limits": {"memory": "1Gi"}, "max": {"cpu": "4"}},
             },
@@ -202,8 +222,10 @@ mod tests {
                 "Quota: pods 20",
                 "Stored: size 1Gi",
                 "Sync weight: 3",
+                "Audit: writes, without bodies",
                 "Images: from a.example; pulled each time",
                 "Priority: paid",
+                "Tenants' nodes: disk=ssd,pool=acme",
                 "Tolerations: customer=acme, gpu",
                 "Bandwidth: out 10M",
                 "Containers: limits memory 1Gi; at most cpu 4",

@@ -4,9 +4,11 @@ use crate::{
     heard,
     played::{Played, Watch},
 };
-use kube::runtime::watcher::Event;
+use api::keys;
+use futures::{FutureExt, StreamExt};
+use kube::runtime::{controller, watcher::Event};
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 const OWN: &str =
     "/apis/controlplane.cluster.x-k8s.io/v1alpha1/namespaces/ns/subletcontrolplanes/blue-x7k2p";
@@ -57,9 +59,14 @@ impl World {
 
     /// What a pass asks for.
     async fn pass(&self) -> Vec<String> {
+        self.pass_and_next().await.0
+    }
+
+    /// The same, and when the next one comes.
+    async fn pass_and_next(&self) -> (Vec<String>, controller::Action) {
         let own: SubletControlPlane = typed(&self.played, OWN);
-        reconcile(Arc::new(own), self.cx.clone()).await.unwrap();
-        self.played.take_asked()
+        let next = reconcile(Arc::new(own), self.cx.clone()).await.unwrap();
+        (self.played.take_asked(), next)
     }
 }
 
@@ -162,4 +169,34 @@ async fn a_deletion_and_what_was_not_told_of_are_read() {
     let mut world = World::new();
     world.tenants.tell(Event::Init);
     assert_eq!(world.pass().await[..4], all_read(), "a list is coming");
+}
+
+/// A list that comes anew doesn't tell what is gone since.
+#[tokio::test]
+async fn one_that_goes_looks_soon_whether_what_it_waits_for_is_gone() {
+    let world = World::new();
+    for going in [OWN, TENANT] {
+        world.played.change(going, |object| {
+            object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        });
+    }
+    world.played.change(TENANT, |tenant| {
+        tenant["metadata"]["finalizers"] = json!([keys::FINALIZER]);
+    });
+    let (_, next) = world.pass_and_next().await;
+    assert_eq!(next, controller::Action::requeue(Duration::from_secs(10)));
+    assert!(world.played.get(TENANT).is_some());
+}
+
+/// It was in the way: with it gone, the Cluster's own can be made.
+#[tokio::test]
+async fn a_clusters_objects_are_told_of_whatever_has_its_name() {
+    let world = World::new();
+    let mut foreign: VirtualControlPlane = typed(&world.played, TENANT);
+    foreign.metadata.owner_references = None;
+    foreign.metadata.labels = None;
+    world.cx.told.tenant(&foreign);
+    let rung = world.cx.told.of_control_planes.rung();
+    let rung = Box::pin(rung).next().now_or_never().flatten();
+    assert_eq!(rung.map(|of| of.name), Some("blue-x7k2p".to_owned()));
 }

@@ -197,3 +197,13 @@ fn a_secret_of_somebody_else_is_left_alone() {
     seen.vcp.spec.external.as_mut().unwrap().way_out = None;
     assert!(decided(&seen).0.is_empty());
 }
+
+#[test]
+fn the_proxy_is_told_of_the_nodes_that_the_class_asks_for_too() {
+    let mut seen = seen(Some("192.0.2.7"));
+    let class = &mut seen.class.as_mut().unwrap().spec;
+    class.pods.node_selector = [("zone".to_owned(), "x".to_owned())].into();
+    settle(&mut seen);
+    let told = seen.route.unwrap();
+    assert_eq!(told.body["data"][route::NODE_SELECTOR], "pool=a\nzone=x");
+}

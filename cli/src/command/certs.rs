@@ -1,0 +1,380 @@
+//! `sublet certs`: until when a tenant's certificates are good, and new ones.
+
+use crate::{
+    age,
+    certificate::Certificate,
+    cluster::Cluster,
+    condition, error,
+    output::{self, Data},
+    progress::Progress,
+    style,
+    table::{Mood, Table, terminal_width},
+    tenant,
+};
+use anyhow::Result;
+use api::{SYSTEM_NAMESPACE, VirtualControlPlane, keys};
+use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, time::Duration};
+use tenancy::{naming, tenant::TenantId};
+
+/// Sublet renews a certificate when 30 days are left; one with fewer waits for something.
+const LATE_DAYS: i64 = 29;
+/// How often Secrets are looked at while new ones are waited for.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// What to do with a tenant's certificates.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Say until when each certificate and authority of a tenant is good; fails if one isn't any more
+    #[command(
+        after_help = "Examples:\n  sublet certs check team-a\n  sublet certs check team-a -o json"
+    )]
+    Check(Check),
+    /// Make all certificates of a tenant anew, as they are by themselves after 60 days; authorities stay
+    #[command(
+        after_help = "Examples:\n  sublet certs rotate team-a            the kubeconfig is a new one, too; the old one stays good\n  \
+                      sublet certs rotate team-a --no-wait"
+    )]
+    Rotate(Rotate),
+}
+
+/// Flags of `sublet certs check`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Check {
+    /// Name of the tenant
+    name: String,
+    /// Leave out the headings
+    #[arg(long)]
+    no_headers: bool,
+    /// Print it as data
+    #[arg(short, long, value_enum)]
+    output: Option<Data>,
+}
+
+/// Flags of `sublet certs rotate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rotate {
+    /// Name of the tenant
+    name: String,
+    /// Return as soon as it is asked for
+    #[arg(long)]
+    no_wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = age::parse)]
+    timeout: Duration,
+}
+
+/// Runs one of them.
+pub(crate) async fn run(command: &Command, cluster: &Cluster) -> Result<()> {
+    match command {
+        Command::Check(args) => check(args, cluster).await,
+        Command::Rotate(args) => rotate(args, cluster).await,
+    }
+}
+
+async fn check(args: &Check, cluster: &Cluster) -> Result<()> {
+    let vcp = tenant::find(cluster, &args.name).await?;
+    let (all, now) = (gather(cluster, &vcp).await?, Timestamp::now());
+    if let Some(format) = args.output {
+        output::print(&format.text(&data(&all, now))?)?;
+    } else if all.is_empty() {
+        output::print_line(&format!("{} has no certificates yet", args.name))?;
+    } else {
+        let mut table = table(&all, now);
+        if args.no_headers {
+            table = table.without_headings();
+        }
+        output::print(&table.render(style::stdout(), terminal_width()))?;
+    }
+    let rotate = cluster.hint(&format!("certs rotate {}", args.name));
+    match verdict(&all, now, &rotate) {
+        Some(wrong) => Err(error::fail(wrong)),
+        None => Ok(()),
+    }
+}
+
+async fn rotate(args: &Rotate, cluster: &Cluster) -> Result<()> {
+    let vcp = tenant::find(cluster, &args.name).await?;
+    if vcp.spec.paused {
+        let resume = cluster.hint(&format!("resume {}", args.name));
+        return Err(error::fail(format!(
+            "{} is paused, so nothing is changed for it: end that with `{resume}` first",
+            args.name
+        )));
+    }
+    let before = renewed(&gather(cluster, &vcp).await?);
+    if before.is_empty() {
+        let look = cluster.hint(&format!("describe {}", args.name));
+        return Err(error::fail(format!(
+            "{} has no certificates that Sublet made; see `{look}`",
+            args.name
+        )));
+    }
+    let patch = json!({"metadata": {
+        "uid": vcp.metadata.uid,
+        "annotations": {keys::RENEW_CERTIFICATES: Timestamp::now().to_string()},
+    }});
+    let params = PatchParams::default();
+    tenant::api(cluster)
+        .patch(&args.name, &params, &Patch::Merge(patch))
+        .await?;
+    let look = cluster.hint(&format!("certs check {}", args.name));
+    if args.no_wait {
+        return output::print_line(&format!(
+            "new certificates are asked for; look with `{look}`"
+        ));
+    }
+    let mut progress = Progress::start(&format!("{} certificates are made anew", before.len()));
+    let anew = tokio::time::timeout(
+        args.timeout,
+        until_new(cluster, &vcp, &before, &mut progress),
+    );
+    tokio::select! {
+        anew = anew => anew.unwrap_or_else(|_| {
+            Err(error::fail(format!(
+                "not all certificates of {} are new after {}: {}; it goes on by itself; look with `{look}`",
+                args.name,
+                age::elapsed(args.timeout),
+                progress_of(&vcp)
+            )))
+        })?,
+        _ = tokio::signal::ctrl_c() => {
+            return Err(error::interrupted(format!("interrupted: it goes on by itself; look with `{look}`")));
+        }
+    }
+    drop(progress);
+    let describe = cluster.hint(&format!("describe {}", args.name));
+    output::print_line(&format!(
+        "{} certificates of {} are new; what runs takes them up one pod after the other: see `{describe}`",
+        before.len(),
+        args.name
+    ))
+}
+
+fn progress_of(vcp: &VirtualControlPlane) -> String {
+    condition::blocker(vcp).unwrap_or_else(|| "the manager may not run".to_owned())
+}
+
+/// Looks until no certificate is left that was there before.
+async fn until_new(
+    cluster: &Cluster,
+    vcp: &VirtualControlPlane,
+    before: &BTreeMap<String, Timestamp>,
+    progress: &mut Progress,
+) -> Result<()> {
+    loop {
+        let left = left(before, &renewed(&gather(cluster, vcp).await?));
+        if left == 0 {
+            return Ok(());
+        }
+        progress.state(&format!(
+            "{left} of {} certificates are still to come",
+            before.len()
+        ));
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// When those end that Sublet makes anew, by Secret. One that can't be read ended long ago.
+fn renewed(all: &[Certificate]) -> BTreeMap<String, Timestamp> {
+    let renewed = all.iter().filter(|certificate| certificate.is_renewed);
+    let ends = renewed.map(|certificate| {
+        let life = certificate.life.as_ref();
+        (
+            certificate.secret.clone(),
+            life.map_or(Timestamp::UNIX_EPOCH, |life| life.expires),
+        )
+    });
+    ends.collect()
+}
+
+/// How many are as they were.
+fn left(before: &BTreeMap<String, Timestamp>, now: &BTreeMap<String, Timestamp>) -> usize {
+    let same = |(secret, end): &(&String, &Timestamp)| now.get(*secret) == Some(*end);
+    before.iter().filter(same).count()
+}
+
+/// All certificates of a tenant: those of its control plane, those beside it, and the syncer's.
+async fn gather(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<Vec<Certificate>> {
+    let Some(identity) = &vcp.spec.identity else {
+        return Ok(vec![]);
+    };
+    let status = vcp.status.as_ref();
+    let inside = status.and_then(|status| status.control_plane_namespace.clone());
+    // Elsewhere a namespace of that name is somebody else's.
+    let inside = inside.filter(|_| vcp.spec.super_cluster.is_none());
+    let own = vcp.namespace().unwrap_or_default();
+    let of_tenant = ListParams::default().labels(&format!("{}={identity}", keys::TENANT));
+    let mut secrets = vec![];
+    for namespace in inside.into_iter().chain([own]) {
+        let api: Api<Secret> = Api::namespaced(cluster.client.clone(), &namespace);
+        secrets.extend(api.list(&of_tenant).await?.items);
+    }
+    if let Ok(identity) = TenantId::parse(identity) {
+        let api: Api<Secret> = Api::namespaced(cluster.client.clone(), SYSTEM_NAMESPACE);
+        secrets.extend(api.get_opt(&naming::tenant_kubeconfig(&identity)).await?);
+    }
+    let mut found: Vec<Certificate> = secrets.iter().filter_map(Certificate::of).collect();
+    if vcp.spec.super_cluster.is_some() {
+        // What lies here are copies, which follow what is renewed there.
+        for copy in &mut found {
+            let life = copy.life.as_ref();
+            copy.is_renewed |= life.is_some_and(|life| !life.is_authority);
+        }
+    }
+    Ok(found)
+}
+
+fn table(all: &[Certificate], now: Timestamp) -> Table {
+    let mut table = Table::new(&["SECRET", "KIND", "HOLDER", "EXPIRES", "DAYS LEFT"]);
+    for certificate in all {
+        let plain = |text: &str| (text.to_owned(), Mood::Plain);
+        let Some(life) = &certificate.life else {
+            let wrong = ("can't be read".to_owned(), Mood::Bad);
+            table.moody(vec![
+                plain(&certificate.secret),
+                plain(""),
+                plain(""),
+                plain(""),
+                wrong,
+            ]);
+            continue;
+        };
+        let days = life.days_left(now);
+        let mood = match days {
+            _ if certificate.is_over(now) => Mood::Bad,
+            days if days < LATE_DAYS => Mood::Busy,
+            _ => Mood::Good,
+        };
+        let left = match certificate.is_over(now) {
+            true => "expired".to_owned(),
+            false => days.to_string(),
+        };
+        table.moody(vec![
+            plain(&certificate.secret),
+            plain(kind(life.is_authority)),
+            plain(&life.holder),
+            plain(&life.expires.to_string()),
+            (left, mood),
+        ]);
+    }
+    table
+}
+
+fn kind(is_authority: bool) -> &'static str {
+    if is_authority { "authority" } else { "leaf" }
+}
+
+fn data(all: &[Certificate], now: Timestamp) -> Value {
+    let certificates = all.iter().map(|certificate| {
+        let life = certificate.life.as_ref();
+        json!({
+            "secret": certificate.secret,
+            "kind": life.map(|life| kind(life.is_authority)),
+            "holder": life.map(|life| &life.holder),
+            "expires": life.map(|life| life.expires.to_string()),
+            "daysLeft": life.map(|life| life.days_left(now)),
+            "expired": certificate.is_over(now),
+        })
+    });
+    json!({"certificates": certificates.collect::<Vec<_>>()})
+}
+
+/// What is wrong, and what to do; `None` when all are good.
+fn verdict(all: &[Certificate], now: Timestamp, rotate: &str) -> Option<String> {
+    let over: Vec<&Certificate> = all.iter().filter(|one| one.is_over(now)).collect();
+    let names: Vec<&str> = over.iter().map(|one| one.secret.as_str()).collect();
+    let advice = match over.first() {
+        None => return None,
+        Some(_) if over.iter().all(|one| one.is_renewed) => {
+            format!("make new ones with `{rotate}`")
+        }
+        Some(_) => "one that Sublet doesn't renew must be replaced by hand".to_owned(),
+    };
+    Some(format!("no longer good: {}; {advice}", names.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificate::Life;
+    use expect_test::expect;
+
+    fn now() -> Timestamp {
+        "2026-01-01T00:00:00Z".parse().unwrap()
+    }
+
+    fn certificate(name: &str, expires: &str) -> Certificate {
+        Certificate {
+            secret: format!("n/{name}"),
+            life: expires.parse().ok().map(|expires| Life {
+                holder: format!("kube-{name}"),
+                is_authority: name == "ca",
+                expires,
+            }),
+            is_renewed: name != "ca",
+        }
+    }
+
+    #[test]
+    fn each_certificate_is_shown_with_what_is_left_of_it() {
+        let all = [
+            certificate("ca", "2035-12-30T00:00:00Z"),
+            certificate("apiserver", "2026-03-01T00:00:00Z"),
+            certificate("etcd", "2025-12-31T00:00:00Z"),
+            certificate("peer", "?"),
+        ];
+        let width = None;
+        expect![[r#"
+            SECRET        KIND        HOLDER           EXPIRES                DAYS LEFT
+            n/ca          authority   kube-ca          2035-12-30T00:00:00Z   3650
+            n/apiserver   leaf        kube-apiserver   2026-03-01T00:00:00Z   59
+            n/etcd        leaf        kube-etcd        2025-12-31T00:00:00Z   expired
+            n/peer                                                            can't be read
+        "#]]
+        .assert_eq(&table(&all, now()).render(style::plain(), width));
+        let data = data(&all, now());
+        let of = |at: usize| &data["certificates"][at];
+        assert_eq!(
+            (&of(1)["daysLeft"], &of(1)["expired"]),
+            (&json!(59), &json!(false))
+        );
+        assert_eq!(
+            (&of(3)["expires"], &of(3)["expired"]),
+            (&Value::Null, &json!(true))
+        );
+    }
+
+    #[test]
+    fn what_is_no_longer_good_is_a_failure_with_what_to_do() {
+        let good = certificate("apiserver", "2026-03-01T00:00:00Z");
+        let over = certificate("etcd", "2025-12-31T00:00:00Z");
+        let root = certificate("ca", "2025-12-31T00:00:00Z");
+        let said = |all: &[Certificate]| verdict(all, now(), "sublet certs rotate a");
+        assert_eq!(said(std::slice::from_ref(&good)), None);
+        assert_eq!(
+            said(&[good, over.clone()]).as_deref(),
+            Some("no longer good: n/etcd; make new ones with `sublet certs rotate a`")
+        );
+        assert!(said(&[over, root]).unwrap().ends_with("replaced by hand"));
+    }
+
+    #[test]
+    fn a_certificate_is_waited_for_until_it_ends_at_another_time() {
+        let of = |expires: &str| {
+            renewed(&[
+                certificate("etcd", expires),
+                certificate("ca", "2035-12-30T00:00:00Z"),
+            ])
+        };
+        let before = of("2026-03-01T00:00:00Z");
+        assert_eq!(before.len(), 1, "authorities stay");
+        assert_eq!(left(&before, &before), 1);
+        assert_eq!(left(&before, &of("2026-04-01T00:00:00Z")), 0);
+    }
+}
