@@ -60,8 +60,6 @@ pub const GENERATION: &str = "sublet.dev/generation";
 pub const DEFAULTED: &str = "sublet.dev/defaulted";
 /// Annotation on a token Secret, and on one with a certificate that Sublet made: when they end, RFC 3339.
 pub const EXPIRES: &str = "sublet.dev/expires";
-/// Annotation of a tenant's Service: it may be re-created when a foreign Service took its cluster IP.
-pub const RECREATE_ON_CLASH: &str = "sublet.dev/recreate-on-clash";
 
 /// Annotation on a VirtualControlPlane: an operator's wish to let go of deletions that are held; any new text is a new
 /// wish.

@@ -1,11 +1,11 @@
 //! `sublet` as an admin of the super cluster uses it, right and wrong.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use e2e::{
-    kind::{CONFIG_MAP, CONTROL_PLANE, POD, SERVICE},
+    kind::{CONFIG_MAP, CONTROL_PLANE, POD, SECRET, SERVICE},
     make,
     program::{Folder, Program},
-    read::{text, uid},
+    read::{items, name, text, uid},
     space::{run, within},
     tenant::{A, B, NAMESPACE_OF_TESTS, Tenant},
     wait::{PODS, eventually},
@@ -64,6 +64,76 @@ fn tenants_are_listed_and_described() {
             let top: Value = serde_json::from_str(&sublet.run(&line).await?.ok()?)?;
             let pods = &top["tenants"][0]["controlPlane"]["pods"];
             ensure!(pods.as_u64().is_some_and(|pods| pods > 2), "{top}");
+            Ok(())
+        })
+        .await
+    });
+}
+
+#[test]
+fn certificates_classes_and_held_deletions_are_shown() {
+    run(async || {
+        let a = A.get().await?;
+        let sublet = Program::sublet()?;
+        let data = async |line: &str| -> anyhow::Result<Value> {
+            let line = format!("{line} -o json");
+            Ok(serde_json::from_str(&sublet.run(&line).await?.ok()?)?)
+        };
+        let certificates = data(&format!("certs check {} -n {N}", a.name)).await?;
+        let all = items(&certificates, "/certificates");
+        let is_good = |one: &Value| {
+            let days = one["daysLeft"].as_i64();
+            one["expired"] == false && days.is_some_and(|days| days > 0)
+        };
+        ensure!(all.len() > 5 && all.iter().all(is_good), "{certificates:#}");
+        let report = data(&format!("describe {} -n {N}", a.name)).await?;
+        let vcp = &report["virtualControlPlane"];
+        ensure!(text(vcp, "/spec/identity") == a.id.as_str(), "{report:#}");
+        let pods = items(&report, "/controlPlanePods");
+        ensure!(
+            pods.len() > 2 && pods.iter().all(|pod| pod["ready"] == "1/1"),
+            "{report:#}"
+        );
+        sublet.run("class list").await?.says(&["NAME", "default"])?;
+        let class = data("class describe default").await?;
+        ensure!(
+            text(&class, "/controlPlaneClass/spec/podSecurity") == "baseline"
+                && class["tenants"].as_u64().is_some_and(|users| users > 0),
+            "{class:#}"
+        );
+        let held = data(&format!("breaker show {} -n {N}", a.name)).await?;
+        ensure!(held["held"] == false, "{held:#}");
+        Ok(())
+    });
+}
+
+#[test]
+fn who_wrote_what_in_a_tenant_stands_in_its_api_servers_log() {
+    within(A, "noted", async |space| {
+        let secret = json!({"metadata": {"name": "noted"}, "stringData": {"key": "which-nobody-writes-down"}});
+        space.create(SECRET, secret).await?;
+        let inside = space.tenant.control_plane_namespace();
+        let path = format!("/api/v1/namespaces/{}/secrets", space.name);
+        eventually(PODS, "the write is in the log", async || {
+            let above = &space.tenant.above;
+            let servers = "app.kubernetes.io/name=kube-apiserver";
+            let mut log = String::new();
+            for server in above.list(POD, &inside, servers).await? {
+                let pod = POD.path(&inside, name(&server));
+                log += &above.text(&format!("{pod}/log?sinceSeconds=600")).await?;
+            }
+            let told = log
+                .lines()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let mut of_it = told.filter(|line| {
+                line["verb"] == "create" && text(line, "/requestURI").starts_with(&path)
+            });
+            let line = of_it.next().context("no line tells of it")?;
+            ensure!(text(&line, "/user/username") == "sublet:admin", "{line}");
+            ensure!(
+                !log.contains("which-nobody-writes-down"),
+                "a Secret is in the log"
+            );
             Ok(())
         })
         .await
