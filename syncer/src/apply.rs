@@ -83,10 +83,10 @@ pub(crate) async fn create(
         tenant: tenant.id.as_str(),
         side: side(cluster, tenant),
         verb: "create",
-        path: &resource.path(object.namespace(), object.name()),
-        uid: "",
+        path: &path,
+        name: object.name(),
         reason: "missing",
-        before: "",
+        ..Write::default()
     };
     write.record(result.as_ref().map(Some));
     stored(result?)
@@ -107,6 +107,7 @@ pub(crate) async fn patch(
         if let Some(subresource) = patch.subresource {
             path = format!("{path}/{subresource}");
         }
+        path += STRICT;
         let write = Write {
             tenant: tenant.id.as_str(),
             side: side(cluster, tenant),
@@ -115,12 +116,12 @@ pub(crate) async fn patch(
             uid: have.uid(),
             reason: "differs",
             before: applied(current.value()),
+            ..Write::default()
         };
         let version = current
             .text("/metadata/resourceVersion")
             .unwrap_or_default();
         let body = guarded(&patch.operations, have.uid(), version);
-        let path = format!("{path}{STRICT}");
         let result = cluster.patch(&path, PatchType::Json, &body, &permit).await;
         write.record(result.as_ref().map(Some));
         current = stored(result?)?;
@@ -145,7 +146,7 @@ pub(crate) async fn delete(
         path,
         uid: preconditions.uid,
         reason,
-        before: "",
+        ..Write::default()
     };
     write.record(result.as_ref().map(|()| None));
     match result {
@@ -216,17 +217,15 @@ pub(crate) async fn upward(
         path: &path,
         uid,
         reason: "differs",
-        before: "",
+        ..Write::default()
     };
     let kind = match write.verb {
         UpwardVerb::Create => {
             let result = tenant.cluster.post(&path, &body, &permit).await;
-            // A binding is made at the pod itself.
-            let name = body["metadata"]["name"].as_str().filter(|_| uid.is_empty());
             let created = Write {
                 verb: "create",
                 reason: "missing",
-                path: &name.map_or_else(|| path.clone(), |name| format!("{path}/{name}")),
+                name: body["metadata"]["name"].as_str().unwrap_or_default(),
                 ..record
             };
             created.record(result.as_ref().map(Some));
@@ -274,9 +273,8 @@ pub(crate) async fn request_token(
         side: "tenant",
         verb: "create",
         path: &path,
-        uid: "",
         reason: "token",
-        before: "",
+        ..Write::default()
     };
     write.record(result.as_ref().map(|_| None));
     Ok(result?)
@@ -364,7 +362,7 @@ pub(crate) async fn status(
         path: &path,
         uid: vcp.uid(),
         reason: "status",
-        before: "",
+        ..Write::default()
     };
     write.record(result.as_ref().map(|_| None));
     result?;
@@ -393,7 +391,7 @@ pub(crate) async fn group_status(
         path: &path,
         uid: group.uid(),
         reason: "status",
-        before: "",
+        ..Write::default()
     };
     write.record(result.as_ref().map(|_| None));
     stored(result?)

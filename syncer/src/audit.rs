@@ -8,8 +8,8 @@ use serde_json::Value;
 /// What logs are told by, to ask for the records alone.
 const TARGET: &str = "audit";
 
-/// A write that was sent.
-#[derive(Clone, Copy, Debug)]
+/// A write that was sent. Most are never recorded, so nothing is worked out for it before.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Write<'a> {
     /// Identity of the tenant that it is for; empty for what concerns several.
     pub(crate) tenant: &'a str,
@@ -17,8 +17,10 @@ pub(crate) struct Write<'a> {
     pub(crate) side: &'static str,
     /// As Kubernetes calls it.
     pub(crate) verb: &'static str,
-    /// Path of the object.
+    /// Where it was sent to.
     pub(crate) path: &'a str,
+    /// Name of the object, where the path has none.
+    pub(crate) name: &'a str,
     /// UID of the object, as far as it is known before the write.
     pub(crate) uid: &'a str,
     /// Why it was sent.
@@ -50,7 +52,7 @@ impl Write<'_> {
             verb = self.verb,
             resource = of.resource,
             namespace = of.namespace,
-            name = of.name,
+            name = if of.name.is_empty() { self.name } else { of.name },
             subresource = of.subresource,
             uid = uid.unwrap_or(self.uid),
             reason = self.reason,
@@ -80,6 +82,7 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     fn of(path: &'a str) -> Self {
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
         let mut steps = path.split('/').skip(1);
         // The core group has no name.
         let before = if steps.next() == Some("api") { 1 } else { 2 };
@@ -133,6 +136,10 @@ mod tests {
                 ["storageclasses", "", "fast", ""],
             ),
             ("/api/v1/namespaces/work/events", ["events", "work", "", ""]),
+            (
+                "/api/v1/namespaces/work/events?fieldValidation=Strict",
+                ["events", "work", "", ""],
+            ),
             ("/nonsense", ["", "", "", ""]),
         ];
         for (path, expected) in cases {
