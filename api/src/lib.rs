@@ -60,10 +60,12 @@ pub const MARK_NAME: &str = "sublet-mark";
 pub const QUOTA_NAME: &str = "sublet-quota";
 
 /// The ValidatingAdmissionPolicies, and their bindings of the same names, that hold the identities of Sublet's daemons.
-pub const ADMISSION_POLICIES: [&str; 6] = [
+pub const ADMISSION_POLICIES: [&str; 8] = [
     "sublet-daemons",
+    "sublet-daemons-pods",
     "sublet-syncer-bindings",
     "sublet-syncer-claims",
+    "sublet-syncer-levels",
     "sublet-syncer-namespaces",
     "sublet-syncer-pods",
     "sublet-syncer-services",

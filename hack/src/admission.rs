@@ -20,6 +20,7 @@ struct Request {
     object: Value,
     old: Value,
     trusted: bool,
+    account: &'static str,
 }
 
 impl Request {
@@ -31,6 +32,7 @@ impl Request {
             object,
             old: Value::Null,
             trusted: false,
+            account: "sublet-syncer",
         }
     }
 
@@ -62,7 +64,7 @@ fn broken(policy: &str, request: &Request) -> Vec<String> {
     let mut about = json!({
         "operation": request.operation, "namespace": "ns", "name": "n",
         "resource": {"group": "", "version": "v1", "resource": request.resource},
-        "userInfo": {"username": "system:serviceaccount:sublet-system:sublet-syncer"},
+        "userInfo": {"username": format!("system:serviceaccount:sublet-system:{}", request.account)},
     });
     if !request.subresource.is_empty() {
         about["subResource"] = request.subresource.into();
@@ -132,7 +134,8 @@ fn plain(value: &Cel) -> Value {
 }
 
 fn pod(spec: Value) -> Value {
-    let mut pod = json!({"metadata": {"name": "n"}, "spec": {
+    let metadata = json!({"name": "n", "labels": {"sublet.dev/tenant": TENANT}});
+    let mut pod = json!({"metadata": metadata, "spec": {
         "serviceAccountName": "sublet-pod", "automountServiceAccountToken": false,
         "containers": [{"name": "main", "image": "i"}],
     }});
@@ -270,6 +273,106 @@ fn each_attack_by_a_pod_breaks_its_rule() {
         Vec::<String>::new()
     );
     assert_eq!(trusted(required("podAffinity", &foreign)), [seen]);
+}
+
+#[test]
+fn pods_are_written_by_the_syncer_only_and_have_neither_owners_nor_finalizers() {
+    let with = |field: &str, value: Value| {
+        let mut pod = pod(json!({}));
+        pod["metadata"][field] = value;
+        pod
+    };
+    let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"});
+    let owned = with("ownerReferences", json!([owner]));
+    let held = with("finalizers", json!(["example.com/hold"]));
+    let marked = with("labels", json!({"sublet.dev/tenant": "victim"}));
+    let unmarked = with("labels", json!({}));
+    let whose = "objects belong to the tenant whose namespace they are in";
+    for (object, rule) in [
+        (
+            &owned,
+            "pods of tenants have no owners in the super cluster",
+        ),
+        (&held, "finalizers of tenants stay in tenants"),
+        (&marked, whose),
+        (&unmarked, whose),
+    ] {
+        let request = Request::create("pods", object.clone());
+        assert_eq!(broken("sublet-syncer-pods", &request), [rule], "{object}");
+    }
+    // What the super cluster put there stays.
+    for object in [owned, held] {
+        let request = Request::update("pods", object.clone(), object);
+        assert_eq!(broken("sublet-syncer-pods", &request), Vec::<String>::new());
+    }
+    for account in ["sublet-manager", "sublet-apiserver-proxy"] {
+        let mut request = Request::create("pods", pod(json!({})));
+        request.account = account;
+        assert_eq!(
+            broken("sublet-syncer-pods", &request),
+            ["pods are written by Sublet's syncer only, in super namespaces of tenants only"]
+        );
+    }
+    assert_eq!(
+        broken(
+            "sublet-daemons-pods",
+            &Request::create("pods", pod(json!({})))
+        )
+        .len(),
+        1
+    );
+}
+
+/// A policy whose list of trusted tenants is missing denies whoever writes what it matches.
+#[test]
+fn what_needs_the_list_of_trusted_tenants_matches_namespaces_of_sublet_only() {
+    let own = json!({"matchLabels": {"sublet.dev/managed": "true"}});
+    let with_list: Vec<Value> = documents()
+        .into_iter()
+        .filter(|document| !document["spec"]["paramKind"].is_null())
+        .collect();
+    assert_eq!(with_list.len(), 2);
+    for policy in with_list {
+        let constraints = &policy["spec"]["matchConstraints"];
+        let selects = [
+            &constraints["namespaceSelector"],
+            &constraints["objectSelector"],
+        ];
+        assert!(selects.contains(&&own), "{policy}");
+    }
+}
+
+/// What the policy of all daemons leaves out is judged by one of the two of pods, whatever namespace it is in.
+#[test]
+fn every_pod_that_a_daemon_writes_is_judged_by_one_policy() {
+    let documents = documents();
+    let spec = |name: &str| {
+        let found = documents.iter().find(|document| {
+            document["kind"] == "ValidatingAdmissionPolicy" && document["metadata"]["name"] == name
+        });
+        found.unwrap()["spec"].clone()
+    };
+    let all = spec("sublet-daemons");
+    let left_out = &all["matchConstraints"]["excludeResourceRules"];
+    assert_eq!(left_out.as_array().unwrap().len(), 1);
+    let mut selectors = vec![];
+    for name in ["sublet-syncer-pods", "sublet-daemons-pods"] {
+        let pods = spec(name);
+        assert_eq!(pods["matchConditions"], all["matchConditions"]);
+        let judged = &pods["matchConstraints"]["resourceRules"];
+        for field in ["apiGroups", "apiVersions", "operations", "resources"] {
+            assert_eq!(judged[0][field], left_out[0][field], "{name}: {field}");
+        }
+        selectors.push(pods["matchConstraints"]["namespaceSelector"].clone());
+    }
+    let (key, value) = ("sublet.dev/managed", "true");
+    assert_eq!(
+        selectors,
+        [
+            json!({"matchLabels": {key: value}}),
+            json!({"matchExpressions": [{"key": key, "operator": "NotIn", "values": [value]}]}),
+        ]
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::{
 };
 use api::ADMISSION_POLICIES;
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Arc};
 use tenancy::object::Object;
 use tokio::sync;
@@ -67,22 +68,45 @@ impl Half {
     }
 }
 
-/// Whether a policy looks at less than all of the daemons' requests: one condition says whose they are, and any other, or a
-/// selector, would let some of them by.
+/// Whether a policy looks at less of the daemons' requests than this version has it look at: one condition says whose they
+/// are, and any other, or another selector, would let some of them by.
 fn is_narrowed(policy: &Object) -> bool {
-    let is_empty = |pointer: &str| {
-        policy.at(pointer).is_none_or(|value| {
+    let holds = |field: &str| {
+        let value = policy.at(&format!("/spec/matchConstraints/{field}"));
+        let is_empty = |value: &Value| {
             value.as_object().is_some_and(serde_json::Map::is_empty)
                 || value.as_array().is_some_and(Vec::is_empty)
-        })
+        };
+        match narrowing(policy.name(), field) {
+            None => value.is_none_or(is_empty),
+            Some(shipped) => value == Some(&shipped),
+        }
     };
-    const NARROWING: [&str; 4] = [
-        "/spec/matchConditions/1",
-        "/spec/matchConstraints/namespaceSelector",
-        "/spec/matchConstraints/objectSelector",
-        "/spec/matchConstraints/excludeResourceRules",
-    ];
-    !NARROWING.into_iter().all(is_empty)
+    policy.at("/spec/matchConditions/1").is_some()
+        || ![
+            "namespaceSelector",
+            "objectSelector",
+            "excludeResourceRules",
+        ]
+        .into_iter()
+        .all(holds)
+}
+
+/// What a policy leaves out in `manifests/install.yaml`, since another one sees to it or it isn't Sublet's to judge.
+fn narrowing(policy: &str, field: &str) -> Option<Value> {
+    let own = || json!({"matchLabels": {api::keys::MANAGED: "true"}});
+    match (policy, field) {
+        ("sublet-daemons", "excludeResourceRules") => Some(json!([{
+            "apiGroups": [""], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"],
+            "resources": ["pods", "pods/ephemeralcontainers", "pods/resize"], "scope": "*",
+        }])),
+        ("sublet-daemons-pods", "namespaceSelector") => Some(json!({"matchExpressions": [
+            {"key": api::keys::MANAGED, "operator": "NotIn", "values": ["true"]},
+        ]})),
+        ("sublet-syncer-pods", "namespaceSelector")
+        | ("sublet-syncer-levels", "objectSelector") => Some(own()),
+        _ => None,
+    }
 }
 
 /// Which of the policies stand.
@@ -217,26 +241,31 @@ impl Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use std::sync::LazyLock;
 
-    fn object(name: &str, spec: Value) -> Object {
-        Object::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap()
+    /// As the super cluster holds what `manifests/install.yaml` ships.
+    fn shipped(kind: &str, name: &str) -> Value {
+        static DOCUMENTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
+            let text = include_str!("../../manifests/install.yaml");
+            serde_saphyr::from_multiple(text).unwrap()
+        });
+        let is_it =
+            |document: &&Value| document["kind"] == kind && document["metadata"]["name"] == name;
+        let mut found = DOCUMENTS.iter().find(is_it).unwrap().clone();
+        if let Some(constraints) = found["spec"]["matchConstraints"].as_object_mut() {
+            for selector in ["namespaceSelector", "objectSelector"] {
+                constraints.entry(selector).or_insert(json!({}));
+            }
+        }
+        found
     }
 
     fn policy(name: &str) -> Object {
-        object(
-            name,
-            json!({"failurePolicy": "Fail", "validations": [{"expression": "true"}],
-                "matchConditions": [{"name": "who", "expression": "true"}],
-                "matchConstraints": {"namespaceSelector": {}, "objectSelector": {}}}),
-        )
+        Object::from_value(shipped("ValidatingAdmissionPolicy", name)).unwrap()
     }
 
     fn binding(name: &str) -> Object {
-        object(
-            name,
-            json!({"policyName": name, "validationActions": ["Deny"]}),
-        )
+        Object::from_value(shipped("ValidatingAdmissionPolicyBinding", name)).unwrap()
     }
 
     fn all() -> Guard {
@@ -269,46 +298,48 @@ mod tests {
             Some(ADMISSION_POLICIES.to_vec())
         );
         assert_eq!(missing(&all()), None);
+        let selector = json!({"matchLabels": {"a": "b"}});
+        let some = json!([{"resources": ["secrets"]}]);
         let weaker = [
+            (Half::Policy, "failurePolicy", json!("Ignore")),
+            (Half::Policy, "validations", json!([])),
             (
                 Half::Policy,
-                json!({"failurePolicy": "Ignore", "validations": [{}]}),
-            ),
-            (
-                Half::Policy,
-                json!({"failurePolicy": "Fail", "validations": []}),
-            ),
-            (
-                Half::Policy,
-                json!({"failurePolicy": "Fail", "validations": [{}],
-                    "matchConditions": [{"name": "who"}, {"name": "never", "expression": "false"}]}),
+                "matchConditions",
+                json!([{"name": "who"}, {"name": "never", "expression": "false"}]),
             ),
             (
                 Half::Policy,
-                json!({"failurePolicy": "Fail", "validations": [{}],
-                    "matchConstraints": {"objectSelector": {"matchLabels": {"a": "b"}}}}),
+                "matchConstraints/namespaceSelector",
+                selector.clone(),
             ),
-            (
-                Half::Binding,
-                json!({"policyName": "sublet-daemons", "validationActions": ["Audit"]}),
-            ),
-            (
-                Half::Binding,
-                json!({"policyName": "other", "validationActions": ["Deny"]}),
-            ),
-            (
-                Half::Binding,
-                json!({"policyName": "sublet-daemons", "validationActions": ["Deny"], "matchResources": {}}),
-            ),
+            (Half::Policy, "matchConstraints/objectSelector", selector),
+            (Half::Policy, "matchConstraints/excludeResourceRules", some),
+            (Half::Binding, "validationActions", json!(["Audit"])),
+            (Half::Binding, "policyName", json!("other")),
+            (Half::Binding, "matchResources", json!({})),
         ];
-        for (half, spec) in weaker {
-            let guard = all();
-            let sink = GuardSink {
-                guard: &guard,
-                half,
-            };
-            sink.applied(object("sublet-daemons", spec.clone()));
-            assert_eq!(missing(&guard), Some(vec!["sublet-daemons"]), "{spec}");
+        for name in ADMISSION_POLICIES {
+            for (half, field, value) in &weaker {
+                let kind = match half {
+                    Half::Policy => "ValidatingAdmissionPolicy",
+                    Half::Binding => "ValidatingAdmissionPolicyBinding",
+                };
+                let mut weak = shipped(kind, name);
+                let (parent, last) = field.rsplit_once('/').unwrap_or(("", field));
+                let parent = match parent {
+                    "" => &mut weak["spec"],
+                    parent => &mut weak["spec"][parent],
+                };
+                parent[last] = value.clone();
+                let guard = all();
+                let sink = GuardSink {
+                    guard: &guard,
+                    half: *half,
+                };
+                sink.applied(Object::from_value(weak).unwrap());
+                assert_eq!(missing(&guard), Some(vec![name]), "{field}");
+            }
         }
     }
 

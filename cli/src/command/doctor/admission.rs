@@ -207,7 +207,6 @@ mod tests {
             told(&policy, |live| {
                 let constraints = &mut live.data["spec"]["matchConstraints"];
                 constraints["matchPolicy"] = json!("Equivalent");
-                constraints["namespaceSelector"] = json!({});
                 constraints["objectSelector"] = json!({});
                 constraints["resourceRules"][0]["scope"] = json!("*");
                 live.metadata.uid = Some("u".into());
@@ -215,7 +214,7 @@ mod tests {
             None
         );
         type Change = fn(&mut Value);
-        let weaker: [Change; 6] = [
+        let weaker: [Change; 7] = [
             |spec| spec["failurePolicy"] = json!("Ignore"),
             |spec| spec["validations"][3]["expression"] = json!("true"),
             |spec| spec["validations"] = json!([]),
@@ -226,6 +225,7 @@ mod tests {
             |spec| {
                 spec["matchConstraints"]["namespaceSelector"] = json!({"matchLabels": {"a": "b"}});
             },
+            |spec| spec["matchConstraints"]["namespaceSelector"] = json!({}),
             |spec| {
                 spec["matchConstraints"]["excludeResourceRules"] = json!([{"resources": ["pods"]}]);
             },
