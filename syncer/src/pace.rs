@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use parking_lot::Mutex;
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tenancy::{
     circuit::{Advice, Circuit, Outcome},
     limit::Limit,
@@ -14,9 +14,13 @@ use tokio::{
 
 /// Requests in flight to the super API server: a connection carries 100 streams by default, and some stay in reserve.
 const MOST: usize = 72;
-/// Fewer wouldn't keep the super API server busy where it is slow for a reason that isn't ours, and no API server suffers
-/// from so many: a busy machine's latency took the limit down to what had been 4 here, and throughput with it.
-const LEAST: usize = 24;
+/// So few keep an API server busy that has two processors, and what else it is asked, by its own scheduler above all,
+/// doesn't wait behind more. With 24, pods were made faster than they could be bound, and quiet tenants stood in that
+/// line; throughput was the same.
+const LEAST: usize = 4;
+/// A request that takes longer gives its place to another: it waits for something that need not concern others, as a
+/// webhook. All together are never more than [`MOST`].
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is learned of one API server from how its requests end.
 pub(crate) struct Pace {
@@ -32,7 +36,8 @@ struct State {
     circuit: Circuit,
     /// For the super API server, which all tenants press; a tenant's own has a fixed number of places in the queue.
     limit: Option<Limit>,
-    in_flight: usize,
+    /// When each request in flight began, oldest first.
+    in_flight: VecDeque<Instant>,
 }
 
 /// The right to have one request in flight.
@@ -58,7 +63,7 @@ impl Pace {
             state: Mutex::new(State {
                 circuit: Circuit::of(name),
                 limit,
-                in_flight: 0,
+                in_flight: VecDeque::new(),
             }),
             freed: Notify::new(),
             changed: Notify::new(),
@@ -69,13 +74,20 @@ impl Pace {
     pub(crate) async fn enter(self: &Arc<Self>) -> Pass {
         loop {
             let freed = self.freed.notified();
-            if self.state.lock().take_place() {
-                return Pass {
-                    pace: self.clone(),
-                    since: Instant::now(),
-                };
+            let taken = self.state.lock().take_place(Instant::now());
+            match taken {
+                Ok((since, has_more)) => {
+                    if has_more {
+                        self.freed.notify_one();
+                    }
+                    let pace = self.clone();
+                    return Pass { pace, since };
+                }
+                Err(Some(until)) => {
+                    let _ = tokio::time::timeout_at(until, freed).await;
+                }
+                Err(None) => freed.await,
             }
-            freed.await;
         }
     }
 
@@ -123,7 +135,7 @@ impl Pace {
 
     fn note(&self, outcome: Outcome, latency: Option<Duration>) {
         let mut state = self.state.lock();
-        let in_flight = state.in_flight;
+        let in_flight = state.in_flight.len();
         if let Some(limit) = &mut state.limit {
             match (outcome, latency) {
                 (Outcome::Answered, Some(latency)) => limit.answered(latency, in_flight),
@@ -153,13 +165,33 @@ pub(crate) async fn wait(changed: Notified<'_>, until: std::time::Instant) {
 }
 
 impl State {
-    fn take_place(&mut self) -> bool {
-        let free = self
-            .limit
-            .as_ref()
-            .is_none_or(|limit| self.in_flight < limit.places());
-        self.in_flight += usize::from(free);
-        free
+    /// Takes a place: since when it is held, and whether there is another.
+    ///
+    /// # Errors
+    ///
+    /// There is none, and when there may be one though no request ends.
+    fn take_place(&mut self, now: Instant) -> Result<(Instant, bool), Option<Instant>> {
+        let Some(limit) = &self.limit else {
+            self.in_flight.push_back(now);
+            return Ok((now, false));
+        };
+        if self.in_flight.len() >= MOST {
+            return Err(None);
+        }
+        let patient = self
+            .in_flight
+            .partition_point(|since| *since + PATIENCE <= now);
+        let counted = self.in_flight.len() - patient;
+        if counted >= limit.places() {
+            return Err(self.in_flight.get(patient).map(|since| *since + PATIENCE));
+        }
+        self.in_flight.push_back(now);
+        Ok((now, counted + 1 < limit.places()))
+    }
+
+    fn free_place(&mut self, since: Instant) {
+        let at = self.in_flight.partition_point(|other| *other < since);
+        self.in_flight.remove(at);
     }
 }
 
@@ -172,7 +204,7 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.pace.state.lock().in_flight -= 1;
+        self.pace.state.lock().free_place(self.since);
         self.pace.freed.notify_one();
     }
 }
@@ -189,22 +221,67 @@ fn outcome<T>(result: &Result<T, Error>) -> Outcome {
 mod tests {
     use super::*;
 
+    async fn full(pace: &Arc<Pace>) -> Vec<Pass> {
+        let mut passes = vec![];
+        for _ in 0..pace.places().unwrap() {
+            passes.push(pace.enter().await);
+        }
+        passes
+    }
+
+    fn enter(pace: &Arc<Pace>) -> tokio::task::JoinHandle<Pass> {
+        let pace = pace.clone();
+        tokio::spawn(async move { pace.enter().await })
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_full_server_is_waited_for_and_each_place_serves_one() {
         let pace = Pace::shared("super");
-        let mut passes = vec![];
-        for _ in 0..MOST {
-            passes.push(pace.enter().await);
-        }
-        let waiting = tokio::spawn({
-            let pace = pace.clone();
-            async move { pace.enter().await }
-        });
+        let mut passes = full(&pace).await;
+        let waiting = enter(&pace);
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         passes.pop().unwrap().end(&Ok(()));
+        let _pass = waiting.await.unwrap();
+        assert_eq!(pace.state.lock().in_flight.len(), passes.len() + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_places_are_taken_by_those_who_wait() {
+        let pace = Pace::shared("super");
+        let before = pace.places().unwrap();
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..20 * before {
+            let pace = pace.clone();
+            tasks.spawn(async move {
+                let pass = pace.enter().await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                let in_flight = pace.state.lock().in_flight.len();
+                pass.end(&Ok(()));
+                in_flight
+            });
+        }
+        let most = tasks.join_all().await.into_iter().max();
+        assert!(most > Some(before), "{most:?}");
+        assert!(pace.state.lock().in_flight.is_empty());
+    }
+
+    /// A webhook of the super cluster that hangs holds those who wait for it, and nobody else.
+    #[tokio::test(start_paused = true)]
+    async fn slow_requests_give_their_places_to_others_up_to_a_bound() {
+        let (pace, began) = (Pace::shared("super"), Instant::now());
+        let mut slow = full(&pace).await;
+        let other = enter(&pace).await.unwrap();
+        assert!(began.elapsed() >= PATIENCE);
+        other.end(&Ok(()));
+        while slow.len() < MOST {
+            slow.push(pace.enter().await);
+        }
+        let waiting = enter(&pace);
+        tokio::time::sleep(100 * PATIENCE).await;
+        assert!(!waiting.is_finished());
+        slow.pop();
         waiting.await.unwrap();
-        assert_eq!(pace.state.lock().in_flight, MOST - 1);
     }
 
     #[tokio::test(start_paused = true)]

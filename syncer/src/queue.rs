@@ -9,9 +9,9 @@ use tenancy::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-/// Keys of one tenant that are worked at once, in one direction: enough to fill the pipe to an API server, few enough
-/// that a dead one holds a fraction of the workers.
-const IN_FLIGHT: usize = 24;
+/// Keys of one tenant that are worked at once, in one direction: enough to keep an API server busy, few enough that a dead
+/// one holds a fraction of the workers and that others don't wait behind them.
+const IN_FLIGHT: usize = 8;
 
 /// A direction of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,10 +106,10 @@ impl Queue {
         self.ready.notify_one();
     }
 
-    /// Takes as many of a tenant's keys as its API server is worth asking.
-    pub(crate) fn govern(&self, tenant: &TenantId, advice: Advice) {
+    /// Takes as many of a tenant's keys as its API server is worth asking, and no more than `most`.
+    pub(crate) fn govern(&self, tenant: &TenantId, advice: Advice, most: usize) {
         let (places, held) = match advice {
-            Advice::Ask => (IN_FLIGHT, None),
+            Advice::Ask => (IN_FLIGHT.min(most), None),
             Advice::Probe => (1, None),
             Advice::Wait(until) => (1, Some(until)),
         };

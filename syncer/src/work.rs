@@ -104,8 +104,10 @@ async fn work(engine: &Engine, direction: Direction, taken: Taken<TenantId, Key>
             }
         }
     }
-    engine.down.govern(&id, advice);
-    engine.up.govern(&id, advice);
+    // What doesn't fit into the super API server would stand there before other tenants' keys.
+    let most = engine.cluster.pace().places().unwrap_or(usize::MAX);
+    engine.down.govern(&id, advice, most);
+    engine.up.govern(&id, advice, usize::MAX);
 }
 
 fn report(tenant: &Tenant, key: &Key, direction: Direction, failure: &Failure) {

@@ -1,8 +1,8 @@
 //! How many requests may be in flight to an API server: additive increase, multiplicative decrease.
 //!
 //! Answers are judged in rounds of as many as may be in flight. A round whose median latency is far above what the server
-//! has shown to be its own takes a fifth away; a round that used what it may adds one; a 429 takes half away, once a
-//! round. The base latency is the lowest median of a round, forgotten slowly, so a server that has become slower for
+//! has shown to be its own takes a fifth away; a round that used what it may adds one, and before the first that was slow
+//! as many as there are; a 429 takes half away, once a round. The base latency is the lowest median of a round, forgotten slowly, so a server that has become slower for
 //! good is believed after a while.
 
 use std::time::Duration;
@@ -27,19 +27,22 @@ pub struct Limit {
     /// Most requests that were in flight during the round.
     used: usize,
     throttled: bool,
+    /// Nothing was slow yet, so the server's measure is still sought.
+    seeking: bool,
 }
 
 impl Limit {
-    /// A limit between `least` and `most` that begins with `most`.
+    /// A limit between `least` and `most` that begins with twice `least`.
     pub fn new(least: usize, most: usize) -> Self {
         Self {
-            places: as_float(most),
+            places: as_float((2 * least).min(most)),
             least: least.max(1),
             most: most.max(1),
             base: None,
             round: Vec::with_capacity(most.max(ROUND_MIN)),
             used: 0,
             throttled: false,
+            seeking: true,
         }
     }
 
@@ -67,6 +70,7 @@ impl Limit {
     pub fn throttled(&mut self) {
         if !self.throttled {
             self.throttled = true;
+            self.seeking = false;
             self.set(self.places / 2.0);
         }
     }
@@ -80,9 +84,11 @@ impl Limit {
             .map_or(median, |base| median.min(base + base / FORGETTING));
         self.base = Some(base);
         if median > base * SLOWER && median > base + NOISE {
+            self.seeking = false;
             self.set(self.places * 0.8);
         } else if !self.throttled && self.used >= self.places() {
-            self.set(self.places + 1.0);
+            let more = if self.seeking { self.places } else { 1.0 };
+            self.set(self.places + more);
         }
         self.round.clear();
         self.used = 0;
@@ -116,7 +122,8 @@ mod tests {
     #[test]
     fn rising_latency_takes_places_and_falling_latency_gives_them_back() {
         let mut limit = Limit::new(4, 40);
-        rounds(&mut limit, 5, QUICK);
+        assert_eq!(limit.places(), 8);
+        rounds(&mut limit, 3, QUICK);
         assert_eq!(limit.places(), 40);
         rounds(&mut limit, 30, SLOW);
         assert_eq!(limit.places(), 4);
@@ -127,6 +134,7 @@ mod tests {
     #[test]
     fn a_429_halves_once_a_round() {
         let mut limit = Limit::new(4, 40);
+        rounds(&mut limit, 3, QUICK);
         (0..10).for_each(|_| limit.throttled());
         assert_eq!(limit.places(), 20);
         rounds(&mut limit, 1, QUICK);

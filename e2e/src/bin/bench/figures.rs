@@ -50,7 +50,11 @@ pub(crate) fn of(run: &Run, route: Route) -> Value {
 pub(crate) fn latencies(run: &Run, pods: Range<usize>) -> Value {
     let between = |from, to| spread(&run.times.between(pods.clone(), from, to));
     let mut all = json!({
+        "createToPod": between(Seen::Sent, Seen::Pod),
+        "podToSuperPod": between(Seen::Pod, Seen::SuperPod),
         "createToSuperPod": between(Seen::Sent, Seen::SuperPod),
+        "superPodToBound": between(Seen::SuperPod, Seen::SuperBound),
+        "superPodToReady": between(Seen::SuperPod, Seen::SuperReady),
         "statusUp": between(Seen::SuperReady, Seen::Ready),
         "createToReady": between(Seen::Sent, Seen::Ready),
     });

@@ -212,7 +212,7 @@ impl Place {
         Ok(())
     }
 
-    /// Notes when pods are ready.
+    /// Notes when pods are there, and when they are ready.
     async fn watch(&self, tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
         let path = format!(
             "{}?watch=true&timeoutSeconds=3600&labelSelector={}",
@@ -225,8 +225,11 @@ impl Place {
             loop {
                 while let Some(event) = events.next().await {
                     let pod = &event["object"];
-                    if let Some(number) = pod::number(pod).filter(|_| pod::is_ready(pod)) {
-                        times.note(number, Seen::Ready);
+                    if let Some(number) = pod::number(pod) {
+                        times.note(number, Seen::Pod);
+                        if pod::is_ready(pod) {
+                            times.note(number, Seen::Ready);
+                        }
                     }
                 }
                 events = pod::watch_again(&side, &path).await;

@@ -22,6 +22,15 @@ const ROWS: &[(&str, &str)] = &[
         "super pod to token, p99 ms",
         "/milliseconds/superPodToToken/p99",
     ),
+    ("create to pod, p50 ms", "/milliseconds/createToPod/p50"),
+    (
+        "pod to super pod, p50 ms",
+        "/milliseconds/podToSuperPod/p50",
+    ),
+    (
+        "super pod to Ready, p50 ms",
+        "/milliseconds/superPodToReady/p50",
+    ),
     ("status up, p50 ms", "/milliseconds/statusUp/p50"),
     ("status up, p99 ms", "/milliseconds/statusUp/p99"),
     ("create to Ready, p50 ms", "/milliseconds/createToReady/p50"),

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 pub(crate) enum Seen {
     /// The request that makes it is sent.
     Sent,
+    /// The API server in which it was made has it.
+    Pod,
     /// The super cluster has it.
     SuperPod,
     /// It is bound in the super cluster.
@@ -23,7 +25,7 @@ pub(crate) enum Seen {
     Ready,
 }
 
-const STAGES: usize = 6;
+const STAGES: usize = 7;
 
 /// First times by the number of the pod.
 pub(crate) struct Times {
