@@ -79,8 +79,14 @@ impl Queue {
     /// The key's work is done.
     pub(crate) fn done(&self, tenant: &TenantId, key: &Key) {
         let mut keys = self.keys.lock();
+        let wake = keys.next_wake();
         keys.done(tenant, key, Instant::now().into_std());
-        self.wake(&keys);
+        if keys.next_wake() == wake {
+            self.wake(&keys);
+        } else {
+            // Whoever waits must wait less long.
+            self.ready.notify_one();
+        }
     }
 
     /// Wakes a worker if there is something for it: most keys that are done make room for none.
@@ -113,7 +119,8 @@ impl Queue {
             Advice::Probe => (1, None),
             Advice::Wait(until) => (1, Some(until)),
         };
-        if self.keys.lock().govern(tenant, places, held) {
+        let now = Instant::now().into_std();
+        if self.keys.lock().govern(tenant, places, held, now) {
             self.ready.notify_one();
         }
     }

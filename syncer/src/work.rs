@@ -75,6 +75,7 @@ async fn work(engine: &Engine, direction: Direction, taken: Taken<TenantId, Key>
         tenant: id,
         key,
         waited,
+        limited: _,
     } = taken;
     let queue = engine.queue(direction);
     let Some(tenant) = engine.tenant(&id) else {

@@ -5,12 +5,22 @@
 //! one never holds the workers that others need; fewer, or none for a while, when its API server is in trouble. Time is an
 //! argument.
 //!
+//! A tenant may have a rate ([`FairQueue::set_rate`]). What it counts are writes that were made and not keys that were taken:
+//! a key may cost many writes or none, and what is only looked at, after a restart or by a patrol, shall wait for nothing.
+//! Writes are known when a key has been worked, so they are told afterwards ([`FairQueue::charge`]) and may be owed; a write
+//! is set aside for each key in flight, so that only what keys cost beyond one is. A tenant that owes has no turn, and
+//! holds nobody up: no worker waits for it, and [`FairQueue::next_wake`] says when it has one again. All of its keys wait so,
+//! those to be deleted or tried again as well; else whoever makes failures would be the one without a limit.
+//!
 //! What is not promised: order among keys of one tenant beyond first come, first served of ready ones.
 
 mod delayed;
 mod lane;
 
-use crate::pause::Pauses;
+use crate::{
+    bucket::{Bucket, Rate},
+    pause::Pauses,
+};
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque, hash_map::Entry},
@@ -19,7 +29,7 @@ use std::{
 };
 
 use delayed::Delayed;
-use lane::{Lane, State};
+use lane::{Lane, State, Turn};
 
 /// Delays of a key that failed.
 const BACKOFF: Pauses = Pauses {
@@ -48,6 +58,8 @@ pub struct Taken<T, K> {
     pub key: K,
     /// From ready to taken.
     pub waited: Duration,
+    /// How long nothing but its rate kept the tenant from a turn, since its key before this one was taken.
+    pub limited: Duration,
 }
 
 impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
@@ -67,9 +79,33 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
         self.lane(tenant).weight = weight.max(1);
     }
 
+    /// Sets how many writes a tenant's keys may cost; any number when never set. Another rate than before doesn't make good
+    /// what was used.
+    pub fn set_rate(&mut self, tenant: &T, rate: Rate, now: Instant) {
+        let writes = &mut self.lane(tenant).writes;
+        writes
+            .get_or_insert_with(|| Bucket::of(rate))
+            .change(rate, now);
+        self.give_turn(tenant, now);
+    }
+
+    /// Writes were made for a tenant; to be told before the key that cost them is done.
+    pub fn charge(&mut self, tenant: &T, writes: u32, now: Instant) {
+        let lane = self.lanes.get_mut(tenant);
+        if let Some(bucket) = lane.and_then(|lane| lane.writes.as_mut()) {
+            bucket.charge(writes, now);
+        }
+    }
+
     /// Says how many of the tenant's keys may be in flight, up to the queue's own cap, and until when none is taken.
     /// Returns whether that is news.
-    pub fn govern(&mut self, tenant: &T, places: usize, held: Option<Instant>) -> bool {
+    pub fn govern(
+        &mut self,
+        tenant: &T,
+        places: usize,
+        held: Option<Instant>,
+        now: Instant,
+    ) -> bool {
         let places = places.min(self.in_flight_cap);
         let Some(lane) = self.lanes.get_mut(tenant) else {
             return false;
@@ -84,7 +120,7 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
                 self.delay(tenant, None, at);
             }
         }
-        self.give_turn(tenant);
+        self.give_turn(tenant, now);
         true
     }
 
@@ -96,7 +132,7 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
             Some(State::Working) => drop(lane.states.insert(key, State::Changed)),
             Some(State::Delayed(_)) | None => {
                 lane.push(key, now);
-                self.give_turn(tenant);
+                self.give_turn(tenant, now);
             }
         }
     }
@@ -116,7 +152,7 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
         !self.turns.is_empty()
     }
 
-    /// The next key to work, if any is ready and its tenant has a free place.
+    /// The next key to work, if any is ready and its tenant has a free place and owes nothing.
     pub fn take(&mut self, now: Instant) -> Option<Taken<T, K>> {
         self.ripen(now);
         loop {
@@ -125,19 +161,18 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
                 self.turns.pop_front();
                 continue;
             };
-            if !lane.may_work() {
+            if lane.turn(now) != Turn::Now {
                 lane.has_turn = false;
                 lane.credit = 0;
                 self.turns.pop_front();
+                self.give_turn(&tenant, now);
                 continue;
             }
             if lane.credit == 0 {
                 lane.credit = lane.weight;
             }
             lane.credit -= 1;
-            lane.in_flight += 1;
-            let (key, since) = lane.ready.pop_front().expect("checked above");
-            lane.states.insert(key.clone(), State::Working);
+            let (key, since, limited) = lane.take().expect("checked above");
             if lane.credit == 0 {
                 self.turns.rotate_left(1);
             }
@@ -145,6 +180,7 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
                 tenant,
                 key,
                 waited: now.saturating_duration_since(since),
+                limited,
             });
         }
     }
@@ -169,7 +205,7 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
         if lane.release(key) == Some(State::Changed) {
             lane.push(key.clone(), now);
         }
-        self.give_turn(tenant);
+        self.give_turn(tenant, now);
     }
 
     /// The key's work failed: it comes again after a delay that doubles with each failure, at once if it was changed
@@ -184,12 +220,12 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
         let delay = BACKOFF.after(*failures, key);
         if lane.release(key) == Some(State::Changed) {
             lane.push(key.clone(), now);
-            self.give_turn(tenant);
+            self.give_turn(tenant, now);
             return Duration::ZERO;
         }
         lane.states.insert(key.clone(), State::Delayed(sequence));
         self.delay(tenant, Some(key.clone()), now + delay);
-        self.give_turn(tenant);
+        self.give_turn(tenant, now);
         delay
     }
 
@@ -201,10 +237,10 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
         if lane.release(key).is_some() {
             lane.push(key.clone(), now);
         }
-        self.give_turn(tenant);
+        self.give_turn(tenant, now);
     }
 
-    /// When the next delayed key becomes ready.
+    /// When the next delayed key becomes ready, or the next tenant that waits has a turn.
     pub fn next_wake(&self) -> Option<Instant> {
         self.delayed.peek().map(|Reverse(entry)| entry.at)
     }
@@ -239,10 +275,10 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
                 Some(key) if lane.states.get(&key) == Some(&State::Delayed(entry.sequence)) => {
                     lane.push(key, now);
                 }
-                None if lane.held.is_some_and(|until| until <= now) => lane.held = None,
-                Some(_) | None => continue,
+                Some(_) => continue,
+                None => lane.ripen(now),
             }
-            self.give_turn(&entry.tenant);
+            self.give_turn(&entry.tenant, now);
         }
     }
 
@@ -257,13 +293,23 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
         }));
     }
 
-    fn give_turn(&mut self, tenant: &T) {
-        let Some(lane) = self.lanes.get_mut(tenant) else {
+    /// Gives a tenant a turn if it may have one, or sees to it that it is looked at when it may.
+    fn give_turn(&mut self, tenant: &T, now: Instant) {
+        let Some(lane) = self.lanes.get_mut(tenant).filter(|lane| !lane.has_turn) else {
             return;
         };
-        if !lane.has_turn && lane.may_work() {
-            lane.has_turn = true;
-            self.turns.push_back(tenant.clone());
+        let turn = lane.turn(now);
+        lane.count(turn, now);
+        match turn {
+            Turn::Now => {
+                lane.has_turn = true;
+                self.turns.push_back(tenant.clone());
+            }
+            Turn::At(at) if lane.looked_at.is_none_or(|planned| at < planned) => {
+                lane.looked_at = Some(at);
+                self.delay(tenant, None, at);
+            }
+            Turn::At(_) | Turn::Later => {}
         }
     }
 

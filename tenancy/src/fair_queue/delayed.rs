@@ -8,7 +8,7 @@ pub(super) struct Delayed<T, K> {
     pub(super) at: Instant,
     pub(super) sequence: u64,
     pub(super) tenant: T,
-    /// Nothing: the tenant's own hold ends.
+    /// Nothing: a hold of the tenant ends, or its rate lets it go on.
     pub(super) key: Option<K>,
 }
 

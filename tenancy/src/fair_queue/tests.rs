@@ -1,3 +1,5 @@
+mod rate;
+
 use super::*;
 use proptest::prelude::*;
 
@@ -121,13 +123,13 @@ fn a_held_tenant_waits_and_the_others_go_on() {
     (0..3).for_each(|key| queue.add(&"dead", key, now));
     queue.add(&"fine", 7, now);
     let until = now + Duration::from_secs(1);
-    queue.govern(&"dead", 1, Some(until));
+    queue.govern(&"dead", 1, Some(until), now);
     assert_eq!(keys(&mut queue, now, 9), [("fine", 7)]);
     assert_eq!(queue.next_wake(), Some(until));
     now = until;
     assert_eq!(keys(&mut queue, now, 9), [("dead", 0)], "one probe");
     queue.put_back(&"dead", &0, now);
-    queue.govern(&"dead", 9, None);
+    queue.govern(&"dead", 9, None, now);
     assert_eq!(keys(&mut queue, now, 9).len(), 3);
 }
 
@@ -136,11 +138,11 @@ fn a_hold_that_is_lifted_early_or_made_longer_counts_as_it_is() {
     let (mut queue, mut now) = (Queue::new(9), start());
     queue.add(&"a", 1, now);
     let (soon, late) = (now + Duration::from_secs(1), now + Duration::from_secs(5));
-    queue.govern(&"a", 9, Some(soon));
-    queue.govern(&"a", 9, Some(late));
+    queue.govern(&"a", 9, Some(soon), now);
+    queue.govern(&"a", 9, Some(late), now);
     now = soon;
     assert_eq!(queue.take(now), None);
-    queue.govern(&"a", 9, None);
+    queue.govern(&"a", 9, None, now);
     assert_eq!(keys(&mut queue, now, 9), [("a", 1)]);
 }
 
