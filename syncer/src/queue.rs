@@ -3,6 +3,7 @@
 use parking_lot::Mutex;
 use std::time::Duration;
 use tenancy::{
+    bucket::Rate,
     circuit::Advice,
     fair_queue::{FairQueue, Taken},
     tenant::{Key, TenantId},
@@ -128,6 +129,19 @@ impl Queue {
     /// Gives a tenant more turns than others.
     pub(crate) fn set_weight(&self, tenant: &TenantId, weight: u32) {
         self.keys.lock().set_weight(tenant, weight);
+    }
+
+    /// Limits what is written for a tenant.
+    pub(crate) fn set_rate(&self, tenant: &TenantId, rate: Rate) {
+        let now = Instant::now().into_std();
+        self.keys.lock().set_rate(tenant, rate, now);
+        self.ready.notify_one();
+    }
+
+    /// Writes were made for a tenant, by keys that aren't done yet.
+    pub(crate) fn charge(&self, tenant: &TenantId, writes: u32) {
+        let now = Instant::now().into_std();
+        self.keys.lock().charge(tenant, writes, now);
     }
 
     /// Forgets a tenant.
