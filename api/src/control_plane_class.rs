@@ -2,7 +2,7 @@
 
 use crate::{
     CustomResource as SyncedCustomResource, EtcdStorage, Offer, PodNetwork, PodRules, PodSecurity,
-    PublishedService, Quantities,
+    PublishedService, Quantities, SyncRate,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -67,6 +67,11 @@ pub struct ControlPlaneClassSpec {
     #[x_kube(validation = Rule::new("self >= 1 && self <= 100").message("spec.syncWeight is 1 to 100; a tenant with 2 gets twice the turns of one with 1"))]
     #[schemars(extend("format" = "int32"))]
     pub sync_weight: u8,
+
+    /// How fast the syncer writes to the super cluster for each tenant of this class. Who asks for more waits; no other
+    /// tenant does.
+    #[serde(default, skip_serializing_if = "SyncRate::is_empty")]
+    pub sync_rate: SyncRate,
 
     /// Host that clients outside the super cluster reach the front door's NodePort at; the first ready node's address
     /// when left out.
@@ -161,6 +166,7 @@ impl Default for ControlPlaneClassSpec {
             etcd_storage: EtcdStorage::default(),
             pod_security: PodSecurity::default(),
             sync_weight: default_weight(),
+            sync_rate: SyncRate::default(),
             endpoint_host: None,
             endpoint_port: None,
             service_slice_prefix: default_slice(),

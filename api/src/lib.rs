@@ -21,6 +21,7 @@ mod pod_rules;
 mod quantities;
 mod sharing;
 mod sleep;
+mod sync_rate;
 mod virtual_control_plane;
 
 pub use condition::{Condition, set_condition};
@@ -38,6 +39,7 @@ pub use pod_rules::{Bandwidth, ContainerRules, ImageRules, PodRules, PodWishes, 
 pub use quantities::Quantities;
 pub use sharing::{ControlPlaneRef, Export, Import, PublishedService, ServiceRef, Sharing};
 pub use sleep::Sleep;
+pub use sync_rate::SyncRate;
 pub use virtual_control_plane::{
     ApiServers, Dns, Endpoint, Etcd, EtcdStorage, External, Network, Phase, PodSecurity, Policy,
     QuotaStatus, Rollout, RunningVersion, SecretRef, SuperCluster, Sync, SyncObjects, TenantProof,

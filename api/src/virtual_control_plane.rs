@@ -1,6 +1,8 @@
 //! `VirtualControlPlane`: one tenant, as the super cluster's admin or a platform asks for it.
 
-use crate::{Condition, Egress, FailureDomain, Offer, PodWishes, Quantities, Sharing, Sleep};
+use crate::{
+    Condition, Egress, FailureDomain, Offer, PodWishes, Quantities, Sharing, Sleep, SyncRate,
+};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -317,6 +319,9 @@ pub struct Sync {
     #[x_kube(validation = Rule::new("self >= 1 && self <= 100").message("spec.sync.weight is 1 to 100; leave it out for the class's own"))]
     #[schemars(extend("format" = "int32"))]
     pub weight: Option<u8>,
+    /// How fast the syncer writes to the super cluster for the tenant; its class's rate is the ceiling.
+    #[serde(default, skip_serializing_if = "SyncRate::is_empty")]
+    pub rate: SyncRate,
     /// Of the resources named here the tenant is shown only these objects, as far as its class offers them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

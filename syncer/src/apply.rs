@@ -76,7 +76,7 @@ pub(crate) async fn create(
     resource: &Resource,
     object: &Object,
 ) -> Result<Object, Failure> {
-    let permit = serving(tenant)?;
+    let permit = sending(cluster, tenant)?;
     let path = resource.path(object.namespace(), "") + STRICT;
     let result = cluster.post(&path, object.value(), &permit).await;
     let write = Write {
@@ -102,7 +102,7 @@ pub(crate) async fn patch(
 ) -> Result<Object, Failure> {
     let mut current = have.clone();
     for patch in patches {
-        let permit = serving(tenant)?;
+        let permit = sending(cluster, tenant)?;
         let mut path = resource.path(have.namespace(), have.name());
         if let Some(subresource) = patch.subresource {
             path = format!("{path}/{subresource}");
@@ -137,7 +137,7 @@ pub(crate) async fn delete(
     preconditions: &Preconditions<'_>,
     reason: &'static str,
 ) -> Result<(), Failure> {
-    let permit = serving(tenant)?;
+    let permit = sending(cluster, tenant)?;
     let result = cluster.delete(path, preconditions, &permit).await;
     let write = Write {
         tenant: tenant.id.as_str(),
@@ -406,6 +406,15 @@ fn side(cluster: &Cluster, tenant: &Tenant) -> &'static str {
     }
 }
 
+/// The right to send a write to either side; the tenant's rate is charged for one to the super cluster, whatever comes of it.
+fn sending(cluster: &Cluster, tenant: &Tenant) -> Result<Permit, Failure> {
+    let permit = serving(tenant)?;
+    if !cluster.is(&tenant.cluster) {
+        tenant.note_write();
+    }
+    Ok(permit)
+}
+
 fn serving(tenant: &Tenant) -> Result<Permit, Failure> {
     let permit = tenant.permit();
     if permit.holds() {
@@ -520,6 +529,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn every_write_to_the_super_cluster_counts_whatever_its_answer_and_none_to_the_tenant() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let tenant = tenant(&own);
+        let preconditions = Preconditions {
+            uid: "u",
+            ..Preconditions::default()
+        };
+        let (have, path) = (config_map("7"), "/api/v1/namespaces/s/configmaps/a");
+        let patches = [None, Some("resize")].map(|subresource| Patch {
+            subresource,
+            operations: vec![json!({"op": "add"})],
+        });
+        let writes = async {
+            for cluster in [&above, &own] {
+                let _ = create(cluster, &tenant, config_maps(), &have).await;
+                let _ = patch(cluster, &tenant, config_maps(), &have, &patches).await;
+                let _ = delete(cluster, &tenant, path, &preconditions, "unneeded").await;
+            }
+        };
+        let answers = async {
+            for server in [&mut super_server, &mut tenant_server] {
+                server.answer("POST", 409, &json!({})).await;
+                server.answer("PATCH", 200, config_map("8").value()).await;
+                server.answer("PATCH", 422, &json!({})).await;
+                server.answer("DELETE", 200, &json!({})).await;
+            }
+        };
+        tokio::join!(writes, answers);
+        assert_eq!((tenant.take_writes(), tenant.take_writes()), (4, 0));
+    }
+
+    #[tokio::test]
     async fn nothing_is_sent_for_a_tenant_that_is_no_longer_served() {
         let (cluster, mut server) = fake();
         let tenant = Arc::new(tenant(&cluster));
@@ -535,5 +576,6 @@ mod tests {
             Err(Failure::Stopped)
         ));
         assert!(server.is_silent());
+        assert_eq!(tenant.take_writes(), 0);
     }
 }

@@ -10,6 +10,7 @@ use prometheus_client::{
 use std::{
     collections::{HashMap, HashSet},
     fmt,
+    sync::atomic::AtomicU64,
     time::Duration,
 };
 use tenancy::tenant::TenantId;
@@ -26,6 +27,8 @@ pub(crate) struct Metrics {
     drifted: Family<ByTenant, Counter>,
     mended: Family<ByTenant, Counter>,
     unsaid: Family<ByTenant, Counter>,
+    writes: Family<ByTenant, Counter>,
+    limited: Family<ByTenant, Counter<f64, AtomicU64>>,
     /// Reasons and kinds that were counted, by tenant: of the other labels there are few.
     counted: Mutex<HashMap<TenantId, HashSet<&'static str>>>,
 }
@@ -116,6 +119,18 @@ impl Metrics {
             "Events that weren't written, since there were too many",
             unsaid.clone(),
         );
+        let writes = Family::default();
+        registry.register(
+            "super_writes",
+            "Writes to the super API server, which the tenant's rate counts",
+            writes.clone(),
+        );
+        let limited = Family::default();
+        registry.register(
+            "rate_limited_seconds",
+            "Time in which keys waited for nothing but the tenant's rate",
+            limited.clone(),
+        );
         let drifted = Family::default();
         registry.register(
             "patrol_drifted",
@@ -133,6 +148,8 @@ impl Metrics {
             drifted,
             mended,
             unsaid,
+            writes,
+            limited,
             counted: Mutex::default(),
         }
     }
@@ -148,6 +165,22 @@ impl Metrics {
         self.work
             .get_or_create(&by_outcome(tenant, direction, outcome))
             .inc();
+    }
+
+    /// What was written to the super API server.
+    pub(crate) fn wrote(&self, tenant: &TenantId, writes: u32) {
+        if writes > 0 {
+            let counter = self.writes.get_or_create(&by_tenant(tenant));
+            counter.inc_by(writes.into());
+        }
+    }
+
+    /// Its rate alone kept the tenant waiting so long.
+    pub(crate) fn limited(&self, tenant: &TenantId, time: Duration) {
+        if !time.is_zero() {
+            let counter = self.limited.get_or_create(&by_tenant(tenant));
+            counter.inc_by(time.as_secs_f64());
+        }
     }
 
     pub(crate) fn refused(&self, tenant: &TenantId, reason: &'static str) {
@@ -202,10 +235,12 @@ impl Metrics {
             &self.drifted,
             &self.mended,
             &self.unsaid,
+            &self.writes,
         ];
         for family in by_tenants {
             family.remove(&by_tenant(tenant));
         }
+        self.limited.remove(&by_tenant(tenant));
         for word in self.counted.lock().remove(tenant).unwrap_or_default() {
             self.refused.remove(&by_reason(tenant, word));
             self.deleted.remove(&by_kind(tenant, word));
@@ -288,6 +323,8 @@ mod tests {
             metrics.repaired(tenant);
             metrics.patrol_repaired(tenant);
             metrics.event_dropped(tenant);
+            metrics.wrote(tenant, 1);
+            metrics.limited(tenant, Duration::from_secs(1));
             metrics.patrolled(tenant, 1, 1);
         }
         let before = metrics.text().unwrap();

@@ -3,6 +3,7 @@
 use parking_lot::Mutex;
 use std::time::Duration;
 use tenancy::{
+    bucket::Rate,
     circuit::Advice,
     fair_queue::{FairQueue, Taken},
     tenant::{Key, TenantId},
@@ -79,8 +80,14 @@ impl Queue {
     /// The key's work is done.
     pub(crate) fn done(&self, tenant: &TenantId, key: &Key) {
         let mut keys = self.keys.lock();
+        let wake = keys.next_wake();
         keys.done(tenant, key, Instant::now().into_std());
-        self.wake(&keys);
+        if keys.next_wake() == wake {
+            self.wake(&keys);
+        } else {
+            // Whoever waits must wait less long.
+            self.ready.notify_one();
+        }
     }
 
     /// Wakes a worker if there is something for it: most keys that are done make room for none.
@@ -113,7 +120,8 @@ impl Queue {
             Advice::Probe => (1, None),
             Advice::Wait(until) => (1, Some(until)),
         };
-        if self.keys.lock().govern(tenant, places, held) {
+        let now = Instant::now().into_std();
+        if self.keys.lock().govern(tenant, places, held, now) {
             self.ready.notify_one();
         }
     }
@@ -121,6 +129,19 @@ impl Queue {
     /// Gives a tenant more turns than others.
     pub(crate) fn set_weight(&self, tenant: &TenantId, weight: u32) {
         self.keys.lock().set_weight(tenant, weight);
+    }
+
+    /// Limits what is written for a tenant.
+    pub(crate) fn set_rate(&self, tenant: &TenantId, rate: Rate) {
+        let now = Instant::now().into_std();
+        self.keys.lock().set_rate(tenant, rate, now);
+        self.ready.notify_one();
+    }
+
+    /// Writes were made for a tenant, by keys that aren't done yet.
+    pub(crate) fn charge(&self, tenant: &TenantId, writes: u32) {
+        let now = Instant::now().into_std();
+        self.keys.lock().charge(tenant, writes, now);
     }
 
     /// Forgets a tenant.

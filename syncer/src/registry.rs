@@ -29,6 +29,7 @@ use std::{
     time::Duration,
 };
 use tenancy::{
+    bucket::Rate,
     kind::{self, KINDS, SuperWatch},
     naming,
     tenant::{Tenant as Rules, TenantId},
@@ -38,7 +39,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use groups::Groups;
 use heard::{RegistrySink, SOURCES};
-use rules::{rules, weight};
+use rules::{rate, rules, weight};
 
 /// Reason of `Synced` for a VirtualControlPlane whose identity another one had before (T46).
 const CONFLICT: &str = "IdentityConflict";
@@ -75,6 +76,7 @@ struct Wanted {
     record: Record,
     kubeconfig: String,
     weight: u32,
+    rate: Rate,
     /// Budgets that it shares with others, by group.
     shared: BTreeMap<String, Shared>,
 }
@@ -275,6 +277,7 @@ impl Registry {
                 record,
                 kubeconfig,
                 weight: weight(vcp, &heard),
+                rate: rate(vcp, &heard),
                 shared: groups.over(namespace),
             };
             wanted.insert(id, entry);
@@ -400,6 +403,7 @@ async fn reconcile(
         for queue in [&engine.down, &engine.up] {
             queue.set_weight(&id, wanted.weight);
         }
+        engine.down.set_rate(&id, wanted.rate);
         if running.contains_key(&id) {
             let Some(tenant) = engine.tenant(&id) else {
                 continue;
@@ -619,6 +623,7 @@ mod tests {
             record: tenant.record(),
             kubeconfig: "the same".into(),
             weight: 1,
+            rate: Rate::per_second(1, 1),
             shared: BTreeMap::new(),
         };
         let served = Served::of(&wanted);

@@ -15,7 +15,13 @@ use crate::{
     term::{Permit, Term},
 };
 use parking_lot::{Mutex, RwLock};
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 use tenancy::{
     kind::{self, Cx, KINDS},
     sharing::Opened,
@@ -56,6 +62,8 @@ pub(crate) struct Tenant {
     pub(crate) quota: Quota,
     /// Events that may still be written for it.
     pub(crate) tellings: Tellings,
+    /// Writes to the super API server that weren't charged yet.
+    writes: AtomicU32,
     /// What is shared with others may have changed.
     pub(crate) sharing: Notify,
     /// Events that came before the object they are about was known.
@@ -98,6 +106,7 @@ impl Tenant {
             proofs: Proofs::default(),
             quota: Quota::default(),
             tellings: Tellings::default(),
+            writes: AtomicU32::new(0),
             sharing: Notify::new(),
             early_events: Mutex::default(),
             suspected: Mutex::default(),
@@ -111,6 +120,16 @@ impl Tenant {
     /// The right to send a write for it.
     pub(crate) fn permit(&self) -> Permit {
         Permit::of(&self.term, &self.cancel)
+    }
+
+    /// A write to the super API server is about to be sent for it.
+    pub(crate) fn note_write(&self) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Writes to the super API server since this was asked last, whoever made them.
+    pub(crate) fn take_writes(&self) -> u32 {
+        self.writes.swap(0, Ordering::Relaxed)
     }
 
     /// What translation must know.

@@ -75,6 +75,7 @@ async fn work(engine: &Engine, direction: Direction, taken: Taken<TenantId, Key>
         tenant: id,
         key,
         waited,
+        limited,
     } = taken;
     let queue = engine.queue(direction);
     let Some(tenant) = engine.tenant(&id) else {
@@ -84,12 +85,16 @@ async fn work(engine: &Engine, direction: Direction, taken: Taken<TenantId, Key>
     // What is counted ends with it.
     let activity = tenant.activity.token();
     engine.metrics.waited(&id, direction, waited);
+    engine.metrics.limited(&id, limited);
     queue.begin(&id, &key);
     let result = match direction {
         Direction::Down => downward::work(engine, &tenant, &key).await,
         Direction::Up => upward::work(engine, &tenant, &key).await,
     };
     engine.metrics.worked(&id, direction, result.is_ok());
+    let writes = tenant.take_writes();
+    engine.metrics.wrote(&id, writes);
+    engine.down.charge(&id, writes);
     drop(activity);
     let advice = tenant.cluster.pace().advice();
     match result {
@@ -123,7 +128,8 @@ mod tests {
     use super::*;
     use crate::fake::{self, fake, numbered_tenant};
     use serde_json::json;
-    use tenancy::kind::index;
+    use std::collections::HashMap;
+    use tenancy::{bucket::Rate, kind::index, object::Object};
 
     fn config_map(number: usize) -> Key {
         Key::new(index("ConfigMap"), "default", &format!("c{number}"))
@@ -154,6 +160,69 @@ mod tests {
             answering.answer("GET", 404, &json!({})).await;
         }
         assert!(began.elapsed() < 8 * PATIENCE, "{:?}", began.elapsed());
+        cancel.cancel();
+    }
+
+    /// A tenant whose ConfigMaps all cross, and so many of them that are new.
+    fn with_config_maps(engine: &Engine, number: u8, count: usize) -> Arc<Tenant> {
+        let (own, _server) = fake();
+        let tenant = Arc::new(numbered_tenant(number, &own));
+        let mut rules = (*tenant.rules()).clone();
+        rules.all_config_objects = true;
+        tenant.revise(rules, tenant.record());
+        let namespace = Key::new(index("Namespace"), "", "default");
+        tenant.table.update(&namespace, |entry| {
+            entry.twin = Some(fake::super_side("n", "own"));
+        });
+        engine.tenants.insert(tenant.id.clone(), tenant.clone());
+        for number in 0..count {
+            let key = config_map(number);
+            let object = Object::from_value(json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": &*key.name, "namespace": "default", "uid": format!("u{number}"), "resourceVersion": "7"},
+            }));
+            tenant.down.put(key.clone(), Arc::new(object.unwrap()));
+            engine.down.add(&tenant.id, key);
+        }
+        tenant
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn t40_a_tenant_beyond_its_rate_waits_and_no_other_does() {
+        let (cluster, mut super_server) = fake();
+        let engine = Arc::new(fake::engine(&cluster));
+        engine.guard.let_pass();
+        let noisy = with_config_maps(&engine, 1, 8);
+        engine.down.set_rate(&noisy.id, Rate::per_second(2, 5));
+        let quiet = with_config_maps(&engine, 2, 8);
+        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+        start(&engine, &tasks, &cancel);
+        let began = tokio::time::Instant::now();
+        let mut times: HashMap<String, Vec<Duration>> = HashMap::new();
+        for number in 0..16 {
+            let stored = json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": "a", "namespace": "s", "uid": format!("s{number}"), "resourceVersion": "9"},
+            });
+            let made = super_server.answer("POST", 201, &stored).await;
+            let owner = made.body["metadata"]["labels"][api::keys::TENANT].as_str();
+            let of = times.entry(owner.unwrap().to_owned()).or_default();
+            of.push(began.elapsed());
+        }
+        let limit = Duration::from_millis(100);
+        assert!(times[quiet.id.as_str()].iter().all(|time| *time < limit));
+        let waited = times[noisy.id.as_str()].iter();
+        let waited: Vec<u128> = waited.map(|time| time.as_millis() / 100).collect();
+        assert_eq!(waited, [0, 0, 0, 0, 0, 5, 10, 15]);
+        tokio::time::sleep(limit).await;
+        let text = engine.metrics.text().unwrap();
+        for (tenant, limited) in [(&noisy, true), (&quiet, false)] {
+            let labels = format!("{{tenant=\"{}\"}}", tenant.id);
+            let writes = format!("sublet_syncer_super_writes_total{labels} 8");
+            assert!(text.contains(&writes), "{text}");
+            let seconds = format!("sublet_syncer_rate_limited_seconds_total{labels} 1.5");
+            assert_eq!(text.contains(&seconds), limited, "{text}");
+        }
         cancel.cancel();
     }
 

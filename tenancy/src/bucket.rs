@@ -3,12 +3,22 @@
 use std::time::{Duration, Instant};
 
 /// How much may be done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// At once, after a rest that was long enough.
     pub burst: u32,
     /// Until there is one more.
     pub period: Duration,
+}
+
+impl Rate {
+    /// So many a second over a longer time, and so many at once; one of each at least.
+    pub fn per_second(count: u32, burst: u32) -> Self {
+        Self {
+            burst: burst.max(1),
+            period: Duration::from_secs(1) / count.max(1),
+        }
+    }
 }
 
 /// What is left of a rate. The time is an argument.
@@ -27,15 +37,44 @@ impl Bucket {
 
     /// Takes one out; false if there is none.
     pub fn take(&mut self, now: Instant) -> bool {
-        let missing = self
-            .full
-            .map_or(Duration::ZERO, |full| full.saturating_duration_since(now));
-        let after = missing + self.rate.period;
-        let may = after <= self.rate.period * self.rate.burst;
+        let may = self.wait(1, now) == Some(Duration::ZERO);
         if may {
-            self.full = Some(now + after);
+            self.charge(1, now);
         }
         may
+    }
+
+    /// Takes out what was used already, whether there is so much or not: what is missing is owed.
+    pub fn charge(&mut self, count: u32, now: Instant) {
+        self.full = Some(now + self.missing(now) + self.rate.period * count);
+    }
+
+    /// How long it takes until there are `count`; for ever, and so none, if a full one holds fewer.
+    pub fn wait(&self, count: u32, now: Instant) -> Option<Duration> {
+        let rest = self.rate.burst.checked_sub(count)?;
+        let wait = self.missing(now).saturating_sub(self.rate.period * rest);
+        Some(wait)
+    }
+
+    /// Takes up another rate. What is in it stays, as far as there is room, and what is owed is owed on: changing a rate
+    /// back and forth fills nothing.
+    pub fn change(&mut self, rate: Rate, now: Instant) {
+        if rate == self.rate {
+            return;
+        }
+        let missing = self.missing(now).as_nanos();
+        let missing = missing.div_ceil(self.rate.period.as_nanos().max(1));
+        // The same is in it, so it lacks as much more as it grew.
+        let missing = (missing + u128::from(rate.burst)).saturating_sub(self.rate.burst.into());
+        let missing = u32::try_from(missing).unwrap_or(u32::MAX);
+        self.rate = rate;
+        self.full = Some(now + rate.period * missing);
+    }
+
+    /// Until it is full.
+    fn missing(&self, now: Instant) -> Duration {
+        self.full
+            .map_or(Duration::ZERO, |full| full.saturating_duration_since(now))
     }
 }
 
@@ -43,10 +82,14 @@ impl Bucket {
 mod tests {
     use super::*;
 
+    fn start() -> Instant {
+        #[allow(clippy::disallowed_methods, reason = "a test's origin of time")]
+        Instant::now()
+    }
+
     #[test]
     fn it_gives_a_burst_and_then_one_in_each_period_and_is_full_again_after_a_rest() {
-        #[allow(clippy::disallowed_methods, reason = "a test's origin of time")]
-        let began = Instant::now();
+        let began = start();
         let period = Duration::from_secs(2);
         let mut bucket = Bucket::of(Rate { burst: 5, period });
         let mut taken = |after: u64, tries: usize| {
@@ -58,5 +101,40 @@ mod tests {
         assert_eq!(taken(2, 20), 1);
         assert_eq!(taken(6, 20), 2);
         assert_eq!(taken(1_000, 20), 5, "never more than a burst");
+    }
+
+    #[test]
+    fn what_is_used_beyond_it_is_owed() {
+        let now = start();
+        let mut bucket = Bucket::of(Rate::per_second(10, 20));
+        let tenths = |count: u64| Some(Duration::from_millis(100 * count));
+        assert_eq!(bucket.wait(20, now), tenths(0));
+        assert_eq!(bucket.wait(21, now), None, "it never holds so many");
+        bucket.charge(50, now);
+        assert_eq!(bucket.wait(0, now), tenths(30));
+        assert_eq!(bucket.wait(1, now), tenths(31));
+        assert!(!bucket.take(now + Duration::from_secs(3)));
+        assert!(bucket.take(now + Duration::from_millis(3_100)));
+    }
+
+    #[test]
+    fn another_rate_neither_fills_it_nor_takes_what_is_owed() {
+        let now = start();
+        let left = |bucket: &Bucket| {
+            let counts = 0..=bucket.rate.burst;
+            counts
+                .rev()
+                .find(|count| bucket.wait(*count, now) == Some(Duration::ZERO))
+        };
+        let (large, small) = (Rate::per_second(100, 1_000), Rate::per_second(1, 10));
+        let mut bucket = Bucket::of(large);
+        bucket.charge(400, now);
+        for (rate, holds) in [(large, 600), (small, 10), (large, 10)] {
+            bucket.change(rate, now);
+            assert_eq!(left(&bucket), Some(holds));
+        }
+        bucket.charge(13, now);
+        bucket.change(small, now);
+        assert_eq!(bucket.wait(0, now), Some(Duration::from_secs(3)));
     }
 }

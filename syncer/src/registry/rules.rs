@@ -6,6 +6,7 @@ use api::{
     VirtualControlPlane,
 };
 use tenancy::{
+    bucket::Rate,
     offer::Offers,
     pod_rules::PodRules,
     quota::amount::{self, Amounts},
@@ -19,6 +20,12 @@ use tenancy::{
 pub(super) fn weight(vcp: &VirtualControlPlane, heard: &Heard) -> u32 {
     let ceiling = class(vcp, heard).sync_weight;
     vcp.spec.sync.weight.unwrap_or(ceiling).min(ceiling).into()
+}
+
+/// Writes to the super cluster that the tenant's keys may cost: its own wish under its class's ceiling.
+pub(super) fn rate(vcp: &VirtualControlPlane, heard: &Heard) -> Rate {
+    let (writes, burst) = class(vcp, heard).sync_rate.allowed(&vcp.spec.sync.rate);
+    Rate::per_second(writes, burst)
 }
 
 /// What translation must know of a tenant, as its VirtualControlPlane, class and groups say.
@@ -128,6 +135,22 @@ fn hosts(class: &ControlPlaneClassSpec, namespace: &str, name: &str) -> Vec<Stri
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_tenant_whose_class_says_nothing_or_is_not_there_may_make_1500_default_pods_at_once() {
+        let vcp: VirtualControlPlane = serde_json::from_value(json!({
+            "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+            "metadata": {"name": "a", "namespace": "n"},
+            "spec": {"className": "gold"},
+        }))
+        .unwrap();
+        let mut heard = Heard::default();
+        assert!(rate(&vcp, &heard).burst >= 2 * 1_500);
+        let class = json!({"versions": [], "syncRate": {"writesPerSecond": 20, "burst": 50}});
+        let class = serde_json::from_value(class).unwrap();
+        heard.classes.insert("gold".into(), class);
+        assert_eq!(rate(&vcp, &heard), Rate::per_second(20, 50));
+    }
 
     #[test]
     fn a_tenant_has_the_nodes_that_its_class_and_it_itself_ask_for() {

@@ -2,7 +2,7 @@
 
 use api::{
     Audit, ControlPlaneClassSpec, CustomResource, Egress, Offer, PodNetwork, PodRules,
-    PublishedService, Quantities,
+    PublishedService, Quantities, SyncRate,
 };
 use std::collections::BTreeMap;
 
@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)> {
     let ControlPlaneClassSpec {
         sync_weight,
+        sync_rate,
         api_server_egress,
         pod_network,
         services,
@@ -38,6 +39,7 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
         ("Quota:", list(quota)),
         ("Stored:", list(stored)),
         ("Sync weight:", weight.unwrap_or_default()),
+        ("Sync rate:", limited(sync_rate)),
         ("Audit:", audited(*audit).to_owned()),
     ];
     lines.extend(of_pods(pods));
@@ -132,6 +134,14 @@ fn of_network(network: &PodNetwork) -> Vec<(&'static str, String)> {
     ]
 }
 
+fn limited(rate: &SyncRate) -> String {
+    if rate.is_empty() {
+        return String::new();
+    }
+    let (writes, burst) = rate.ceiling();
+    format!("{writes} writes a second, {burst} at once")
+}
+
 fn audited(audit: Audit) -> &'static str {
     match audit {
         Audit::None => "",
@@ -198,6 +208,7 @@ mod tests {
         assert!(lines(&ControlPlaneClassSpec::default()).is_empty());
         let spec: ControlPlaneClassSpec = serde_json::from_value(json!({
             "versions": [], "quota": {"pods": "20"}, "stored": {"size": "1Gi"}, "syncWeight": 3,
+            "syncRate": {"writesPerSecond": 20},
             "audit": "Metadata",
             "podNetwork": {"egressNamespaces": ["registry"], "egress": [{"cidr": "10.2.0.0/16", "port": 443}],
                 "clusterRanges": ["10.96.0.0/12"], "ingressNamespaces": ["ingress"]},
@@ -222,6 +233,7 @@ mod tests {
                 "Quota: pods 20",
                 "Stored: size 1Gi",
                 "Sync weight: 3",
+                "Sync rate: 20 writes a second, 5000 at once",
                 "Audit: writes, without bodies",
                 "Images: from a.example; pulled each time",
                 "Priority: paid",
