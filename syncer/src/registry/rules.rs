@@ -8,7 +8,10 @@ use api::{
 use tenancy::{
     offer::Offers,
     pod_rules::PodRules,
-    quota::amount::{self, Amounts},
+    quota::{
+        amount::{self, Amounts},
+        budget,
+    },
     reach::Reach,
     resolver::Resolver,
     sharing::Opened,
@@ -42,6 +45,7 @@ pub(super) fn rules(
             .iter()
             .any(|member| member == namespace)
     });
+    let budgets = groups.clone().map(|group| budget::hard(&group.spec.quota));
     let shared = shared(&id, &place, vcp, &class, heard);
     Rules {
         id,
@@ -75,6 +79,7 @@ pub(super) fn rules(
             .filter_map(|status| Some(status.proof.as_ref()?.restore_counter))
             .sum(),
         quota: quota(&class, &vcp.spec.policy.quota, name),
+        shared_quota: budgets.fold(Amounts::new(), |all, hard| amount::stricter(&all, &hard)),
         offers: Offers {
             class: class.offers.clone(),
             only: vcp.spec.sync.from_super.clone(),
