@@ -7,7 +7,7 @@ use crate::{
     intake::{self, twin_path},
     isolation,
     live::read,
-    quota, refusals, removal,
+    namespace_quota, quota, refusals, removal,
     table::{Entry, SuperSide},
     tenants::Tenant,
     tokens::{self, Age},
@@ -19,6 +19,7 @@ use tenancy::{
     meta,
     object::Object,
     plan::{Plan, plan},
+    quota::namespace::Refusal,
     tenant::Key,
 };
 
@@ -125,7 +126,10 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
         }
     }
     let age = if twin.is_none() { Age::New } else { Age::Known };
-    let made = make(engine, tenant, key, object, want, twin).await;
+    let made = make(engine, tenant, key, object, want, twin.clone()).await;
+    if let Some(refusal) = namespace_quota::refusal(tenant, &made) {
+        return turned_away(engine, tenant, key, object, twin, &refusal).await;
+    }
     let is_unknown = made.as_ref().is_err_and(Failure::is_unreachable);
     if !is_unknown {
         quota::abandon(engine, tenant, key);
@@ -157,6 +161,31 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
         refusals::tell(engine, tenant, key, object.uid(), &shortfall).await?;
     }
     Ok(())
+}
+
+/// The second layer of the quota refused what the first one granted. What was reserved stays so: those who wait for room
+/// would be turned away as well.
+async fn turned_away(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+    twin: Option<SuperSide>,
+    refusal: &Refusal,
+) -> Result<(), Failure> {
+    if let Some(twin) = &twin {
+        tokens::ensure(engine, tenant, key, object, twin, Age::Known).await?;
+    }
+    if let Some(refused) = namespace_quota::told(tenant, refusal) {
+        refuse(engine, tenant, key, object, &refused).await?;
+    }
+    match refusal {
+        Refusal::Unsaid(_) => Ok(()),
+        // Nothing tells when it has room: the key comes again, ever later.
+        Refusal::Full(_) | Refusal::Unsettled => Err(Failure::Waiting(
+            "the ResourceQuota of the super namespace has no room yet",
+        )),
+    }
 }
 
 /// The super cluster's words, if it would refuse the same request again; a right that isn't known yet is no refusal.
@@ -397,7 +426,11 @@ async fn accompany(
             Err(failure) => return Err(failure),
         }
     }
-    isolation::keep(engine, tenant, key, object, twin).await
+    isolation::keep(engine, tenant, key, object, twin).await?;
+    if key.kind().resource().kind == "Namespace" {
+        namespace_quota::keep(engine, tenant, twin.name()).await?;
+    }
+    Ok(())
 }
 
 /// Remembers the twin as it was just stored, or just read.
