@@ -135,6 +135,38 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn a_tenant_is_limited_by_the_lowest_of_its_own_quota_and_its_groups() {
+        let id = TenantId::from_bits([7; 16]);
+        let vcp: VirtualControlPlane = serde_json::from_value(json!({
+            "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+            "metadata": {"name": "a", "namespace": "n"},
+            "spec": {"identity": id.as_str(), "policy": {"quota": {"pods": "9", "services": "2"}}},
+        }))
+        .unwrap();
+        let mut heard = Heard::default();
+        for (name, namespace, pods) in [("a", "n", "7"), ("b", "n", "5"), ("c", "other", "1")] {
+            let group = serde_json::from_value(json!({
+                "apiVersion": "sublet.dev/v1alpha1", "kind": "ControlPlaneGroup", "metadata": {"name": name},
+                "spec": {"namespaces": [namespace], "quota": {"pods": pods, "configmaps": "8"}},
+            }))
+            .unwrap();
+            heard.groups.insert(name.into(), group);
+        }
+        let rules = rules(id, "n", "a", &vcp, &heard);
+        let amounts = |pairs: &[(&str, i128)]| -> Amounts {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(name, whole)| ((*name).to_owned(), whole * 1000))
+                .collect()
+        };
+        assert_eq!(rules.quota, amounts(&[("pods", 9), ("services", 2)]));
+        assert_eq!(
+            rules.limits(),
+            amounts(&[("pods", 5), ("services", 2), ("configmaps", 8)])
+        );
+    }
+
+    #[test]
     fn a_tenant_has_the_nodes_that_its_class_and_it_itself_ask_for() {
         let id = TenantId::from_bits([7; 16]);
         let vcp: VirtualControlPlane = serde_json::from_value(json!({
