@@ -37,6 +37,8 @@ pub const BY_DEFAULT: &str = "default";
 pub const BY_POLICY: &str = "policy";
 /// Annotation on super namespaces: hash of the NetworkPolicies that isolate it, so that a change of them is one of it.
 pub const ISOLATION: &str = "sublet.dev/isolation";
+/// Annotation on super namespaces: hash of the limits that its ResourceQuota holds, so that a change of them is one of it.
+pub const QUOTA: &str = "sublet.dev/quota";
 
 /// Annotation: namespace of the tenant's object.
 pub const NAMESPACE: &str = "sublet.dev/namespace";

@@ -58,7 +58,8 @@ pub const TRUSTED_TENANTS: &str = "sublet-trusted-tenants";
 /// Name of the ConfigMap in a tenant's kube-system by which the syncer sees that the tenant went back in time.
 pub const MARK_NAME: &str = "sublet-mark";
 
-/// Name of the ConfigMap in a tenant's kube-system that shows its quota and what is used of it.
+/// Name of the ConfigMap in a tenant's kube-system that shows its quota and what is used of it, and of the ResourceQuota in
+/// each of its super namespaces.
 pub const QUOTA_NAME: &str = "sublet-quota";
 
 /// The ValidatingAdmissionPolicies, and their bindings of the same names, that hold the identities of Sublet's daemons.

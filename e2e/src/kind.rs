@@ -26,6 +26,7 @@ pub const POD: Kind = kind("v1", "Pod", "pods");
 pub const CONFIG_MAP: Kind = kind("v1", "ConfigMap", "configmaps");
 pub const SECRET: Kind = kind("v1", "Secret", "secrets");
 pub const SERVICE: Kind = kind("v1", "Service", "services");
+pub const RESOURCE_QUOTA: Kind = kind("v1", "ResourceQuota", "resourcequotas");
 pub const SERVICE_ACCOUNT: Kind = kind("v1", "ServiceAccount", "serviceaccounts");
 pub const NODE: Kind = kind("v1", "Node", "nodes");
 pub const EVENT: Kind = kind("v1", "Event", "events");

@@ -129,6 +129,36 @@ pub(crate) async fn patch(
     Ok(current)
 }
 
+/// Replaces the spec of an object into whose status the super cluster writes all the time: tied to its UID, and to the spec
+/// that was read.
+pub(crate) async fn replace_spec(
+    cluster: &Cluster,
+    tenant: &Tenant,
+    resource: &Resource,
+    have: &Object,
+    spec: &Value,
+) -> Result<Object, Failure> {
+    let permit = serving(tenant)?;
+    let path = resource.path(have.namespace(), have.name()) + STRICT;
+    let body = json!([
+        {"op": "test", "path": "/metadata/uid", "value": have.uid()},
+        {"op": "test", "path": "/spec", "value": have.at("/spec")},
+        {"op": "replace", "path": "/spec", "value": spec},
+    ]);
+    let result = cluster.patch(&path, PatchType::Json, &body, &permit).await;
+    let write = Write {
+        tenant: tenant.id.as_str(),
+        side: side(cluster, tenant),
+        verb: "patch",
+        path: &path,
+        uid: have.uid(),
+        reason: "differs",
+        ..Write::default()
+    };
+    write.record(result.as_ref().map(Some));
+    stored(result?)
+}
+
 /// Deletes an object on either side, for a reason that is recorded; one that is gone already is no failure.
 pub(crate) async fn delete(
     cluster: &Cluster,

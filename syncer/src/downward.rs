@@ -7,7 +7,7 @@ use crate::{
     intake::{self, twin_path},
     isolation,
     live::read,
-    quota, refusals, removal,
+    namespace_quota, quota, refusals, removal,
     table::{Entry, SuperSide},
     tenants::Tenant,
     tokens::{self, Age},
@@ -19,6 +19,7 @@ use tenancy::{
     meta,
     object::Object,
     plan::{Plan, plan},
+    quota::namespace::Refusal,
     tenant::Key,
 };
 
@@ -125,7 +126,10 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
         }
     }
     let age = if twin.is_none() { Age::New } else { Age::Known };
-    let made = make(engine, tenant, key, object, want, twin).await;
+    let made = make(engine, tenant, key, object, want, twin.clone()).await;
+    if let Some(refusal) = namespace_quota::refusal(tenant, &made) {
+        return turned_away(engine, tenant, key, object, twin, &refusal).await;
+    }
     let is_unknown = made.as_ref().is_err_and(Failure::is_unreachable);
     if !is_unknown {
         quota::abandon(engine, tenant, key);
@@ -137,6 +141,9 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
     if let Err(Failure::Api(error)) = &made
         && let Some(message) = refusal(error)
     {
+        if let Some(twin) = &twin {
+            tokens::ensure(engine, tenant, key, object, twin, Age::Known).await?;
+        }
         let refused = Refused::new("RefusedBySuperCluster", message);
         return refuse(engine, tenant, key, object, &refused).await;
     }
@@ -157,6 +164,31 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
         refusals::tell(engine, tenant, key, object.uid(), &shortfall).await?;
     }
     Ok(())
+}
+
+/// The second layer of the quota refused what the first one granted. What was reserved stays so: those who wait for room
+/// would be turned away as well.
+async fn turned_away(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+    twin: Option<SuperSide>,
+    refusal: &Refusal,
+) -> Result<(), Failure> {
+    if let Some(twin) = &twin {
+        tokens::ensure(engine, tenant, key, object, twin, Age::Known).await?;
+    }
+    if let Some(refused) = namespace_quota::told(tenant, refusal) {
+        refuse(engine, tenant, key, object, &refused).await?;
+    }
+    match refusal {
+        Refusal::Unsaid(_) => Ok(()),
+        // Nothing tells when it has room: the key comes again, ever later.
+        Refusal::Full(_) | Refusal::Unsettled => Err(Failure::Waiting(
+            "the ResourceQuota of the super namespace has no room yet",
+        )),
+    }
 }
 
 /// The super cluster's words, if it would refuse the same request again; a right that isn't known yet is no refusal.
@@ -397,7 +429,11 @@ async fn accompany(
             Err(failure) => return Err(failure),
         }
     }
-    isolation::keep(engine, tenant, key, object, twin).await
+    isolation::keep(engine, tenant, key, object, twin).await?;
+    if key.kind().resource().kind == "Namespace" {
+        namespace_quota::keep(engine, tenant, twin.name()).await?;
+    }
+    Ok(())
 }
 
 /// Remembers the twin as it was just stored, or just read.
@@ -571,6 +607,49 @@ mod tests {
         let _under_way = tenant.table.write(&key);
         assert!(record(&engine, &tenant, &key, &stored, "owner").is_ok());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_whose_change_the_super_cluster_refuses_keeps_its_tokens() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        tenant.gate.listed(kind::index("NetworkPolicy"), false);
+        let namespace = Key::new(kind::index("Namespace"), "", "work");
+        let key = Key::new(kind::index("Pod"), "work", "web");
+        for key in [&namespace, &key] {
+            tenant.table.update(key, |entry| {
+                entry.twin = Some(fake::super_side("t", "own"));
+            });
+        }
+        let pod = Object::from_value(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "web", "namespace": "work", "uid": "own", "resourceVersion": "7"},
+            "spec": {
+                "dnsPolicy": "Default", "containers": [{"name": "c", "image": "i:2"}],
+                "volumes": [{"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}],
+            },
+        }))
+        .unwrap();
+        let twin = tenant.with_cx(|cx| translate(key.kind(), &pod, cx));
+        let mut twin = twin.unwrap().unwrap();
+        twin.value_mut()["metadata"]["uid"] = "t".into();
+        twin.value_mut()["metadata"]["resourceVersion"] = "9".into();
+        twin.value_mut()["spec"]["containers"][0]["image"] = "i:1".into();
+        tenant.down.put(key.clone(), Arc::new(pod));
+        let answers = async {
+            super_server.answer("GET", 200, twin.value()).await;
+            let refused = json!({"kind": "Status", "code": 422, "message": "no such image"});
+            super_server.answer("PATCH", 422, &refused).await;
+            let secret = json!({"metadata": {"name": "token"}});
+            let asked = super_server.answer("GET", 200, &secret).await;
+            assert!(asked.path.contains("/secrets/"), "{}", asked.path);
+            let told = tenant_server.answer("POST", 201, &json!({})).await;
+            assert_eq!(told.body["reason"], "RefusedBySuperCluster");
+        };
+        let (worked, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+        assert!(worked.is_ok(), "{worked:?}");
+        assert!(tenant.table.get(&key).renew_at.is_some());
+    }
+
     /// The ownership is part of the create, and what another one owns stays as it is.
     #[tokio::test(start_paused = true)]
     async fn r3_what_stands_under_the_name_and_is_another_ones_is_neither_adopted_nor_touched() {

@@ -86,6 +86,7 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         group_labels: BTreeMap::new(),
         restore_counter: 0,
         quota: BTreeMap::new(),
+        shared_quota: BTreeMap::new(),
         offers: Offers::default(),
         custom: vec![],
     };

@@ -51,6 +51,7 @@ mod downward;
 mod intake;
 mod isolation;
 mod live;
+mod namespace_quota;
 mod publish;
 mod quota;
 mod refusals;

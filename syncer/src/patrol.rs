@@ -8,6 +8,7 @@ use crate::{
     engine::Engine,
     error::Error,
     intake::{self, twin_name},
+    namespace_quota,
     table::Entry,
     tenants::Tenant,
     watch::{self, Presence, Sink, Target},
@@ -120,6 +121,7 @@ async fn round(engine: &Engine, tenant: &Tenant) -> Result<(), Failure> {
         }
         conclude(engine, tenant, kind, &there, &here);
     }
+    namespace_quota::patrol(engine, tenant).await?;
     let placed = |key: &Key, _: &Entry| matches!(key.kind().super_watch(), SuperWatch::Placed);
     for key in tenant.table.all_keys(placed) {
         engine.up.add(&tenant.id, key);

@@ -40,6 +40,8 @@ const AGAIN: Duration = Duration::from_secs(2);
 
 /// Reason of a refusal for want of room.
 pub(crate) const EXCEEDED: &str = "QuotaExceeded";
+/// Reason of a refusal for want of a word about what is limited.
+pub(crate) const UNSAID: &str = "QuotaNeedsResources";
 
 /// A tenant's ledger.
 #[derive(Default)]
@@ -175,12 +177,8 @@ pub(crate) fn reserve(
     if resource.kind == "Pod" && tenant.table.get(key).twin.is_none() {
         let unsaid = demand::unsaid(want, tenant.quota.ledger.lock().tracked());
         if !unsaid.is_empty() {
-            let message = format!(
-                "the quota of this control plane limits {0}: every container must say its {0}, or a LimitRange of \
-                 the namespace must",
-                unsaid.join(" and ")
-            );
-            return Ok(Some(Refused::new("QuotaNeedsResources", message)));
+            let message = quota::explain_unsaid(&unsaid);
+            return Ok(Some(Refused::new(UNSAID, message)));
         }
     }
     let asked = demand::of(resource, want);

@@ -83,6 +83,8 @@ fn the_syncer_reads_cluster_wide_what_it_watches_and_nothing_else() {
 fn the_syncer_writes_in_its_super_namespaces_what_goes_down_and_nothing_else() {
     let mut wanted = all("", "serviceaccounts", &["create"]);
     wanted.extend(all("", "events", &["create"]));
+    let verbs = ["get", "create", "patch", "delete"];
+    wanted.extend(all("", "resourcequotas", &verbs));
     for subresource in ["pods/ephemeralcontainers", "pods/resize", "pods/status"] {
         wanted.extend(all("", subresource, &["patch"]));
     }

@@ -9,6 +9,7 @@
 pub mod amount;
 pub mod budget;
 pub mod demand;
+pub mod namespace;
 
 use crate::tenant::Key;
 use amount::{Amounts, shown, stricter};
@@ -454,6 +455,25 @@ pub fn explain_shared(exceeded: &[Excess]) -> String {
         "no room in the budget that this control plane shares with others ({}): it is made once one of them deletes \
          something or the platform raises the budget",
         listed(exceeded),
+    )
+}
+
+/// The same of limits that the super cluster holds in one namespace.
+pub fn explain_either(own: &Amounts, exceeded: &[Excess]) -> String {
+    let is_own = |(name, _, hard): &Excess| own.get(name) == Some(hard);
+    if exceeded.iter().all(is_own) {
+        explain(exceeded)
+    } else {
+        explain_shared(exceeded)
+    }
+}
+
+/// What a tenant is told of a pod whose containers say nothing of what is limited.
+pub fn explain_unsaid<S: AsRef<str>>(unsaid: &[S]) -> String {
+    let names: Vec<&str> = unsaid.iter().map(AsRef::as_ref).collect();
+    format!(
+        "the quota of this control plane limits {0}: every container must say its {0}, or a LimitRange of the namespace must",
+        names.join(" and ")
     )
 }
 

@@ -4,7 +4,7 @@ use crate::{
     block::Block,
     offer::Offers,
     pod_rules::PodRules,
-    quota::amount::Amounts,
+    quota::amount::{Amounts, stricter},
     reach::Reach,
     resolver::Resolver,
     sharing::{Opened, Shared},
@@ -99,6 +99,8 @@ pub struct Tenant {
     pub restore_counter: i64,
     /// What it may use of the super cluster, over all of its namespaces.
     pub quota: Amounts,
+    /// What it and others may use together: the lowest limits of the groups that it belongs to.
+    pub shared_quota: Amounts,
     /// What of the super cluster it may see and use.
     pub offers: Offers,
     /// Custom resources that cross, as its class defines them.
@@ -106,6 +108,11 @@ pub struct Tenant {
 }
 
 impl Tenant {
+    /// Everything that it is limited in, with the strictest limit.
+    pub fn limits(&self) -> Amounts {
+        stricter(&self.quota, &self.shared_quota)
+    }
+
     /// Networks of nodes whose addresses the tenant sees, and which its pods and they reach each other in.
     ///
     /// A pod on its node's network comes from there and goes wherever the node goes, so this gives nothing to a tenant that

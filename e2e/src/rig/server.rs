@@ -238,10 +238,21 @@ impl Server {
     }
 
     fn start_controllers(&mut self) -> anyhow::Result<()> {
+        let started = self.launch_controllers("kube-controller-manager", CONTROLLERS)?;
+        self.controllers = Some(started);
+        Ok(())
+    }
+
+    /// Starts the controller without which no ResourceQuota holds; it ends with its handle.
+    pub fn start_quota_controller(&self) -> anyhow::Result<Process> {
+        self.launch_controllers("quota-controller", "resourcequota-controller")
+    }
+
+    fn launch_controllers(&self, log: &str, controllers: &str) -> anyhow::Result<Process> {
         let file = |name: &str| self.folder.join(name).display().to_string();
         let flags = [
             flag("kubeconfig", &file("admin.kubeconfig")),
-            flag("controllers", CONTROLLERS),
+            flag("controllers", controllers),
             flag("service-account-private-key-file", &file("sa.key")),
             flag("root-ca-file", &file("ca.crt")),
             flag("leader-elect", "false"),
@@ -251,9 +262,7 @@ impl Server {
             flag("kube-api-burst", "400"),
         ];
         let program = settings::part(&self.plan.program("kube-controller-manager"))?;
-        let started = Process::start(&self.folder, "kube-controller-manager", &program, &flags)?;
-        self.controllers = Some(started);
-        Ok(())
+        Process::start(&self.folder, log, &program, &flags)
     }
 
     /// Waits until it answers.

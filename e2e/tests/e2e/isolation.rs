@@ -8,6 +8,7 @@ mod hosts;
 mod layer_b;
 mod layers;
 mod logs;
+mod namespace_quota;
 mod network;
 mod noise;
 mod pod_rules;

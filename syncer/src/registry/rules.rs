@@ -9,7 +9,10 @@ use tenancy::{
     bucket::Rate,
     offer::Offers,
     pod_rules::PodRules,
-    quota::amount::{self, Amounts},
+    quota::{
+        amount::{self, Amounts},
+        budget,
+    },
     reach::Reach,
     resolver::Resolver,
     sharing::Opened,
@@ -49,6 +52,7 @@ pub(super) fn rules(
             .iter()
             .any(|member| member == namespace)
     });
+    let budgets = groups.clone().map(|group| budget::hard(&group.spec.quota));
     let shared = shared(&id, &place, vcp, &class, heard);
     Rules {
         id,
@@ -82,6 +86,7 @@ pub(super) fn rules(
             .filter_map(|status| Some(status.proof.as_ref()?.restore_counter))
             .sum(),
         quota: quota(&class, &vcp.spec.policy.quota, name),
+        shared_quota: budgets.fold(Amounts::new(), |all, hard| amount::stricter(&all, &hard)),
         offers: Offers {
             class: class.offers.clone(),
             only: vcp.spec.sync.from_super.clone(),
@@ -150,6 +155,38 @@ mod tests {
         let class = serde_json::from_value(class).unwrap();
         heard.classes.insert("gold".into(), class);
         assert_eq!(rate(&vcp, &heard), Rate::per_second(20, 50));
+    }
+
+    #[test]
+    fn a_tenant_is_limited_by_the_lowest_of_its_own_quota_and_its_groups() {
+        let id = TenantId::from_bits([7; 16]);
+        let vcp: VirtualControlPlane = serde_json::from_value(json!({
+            "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+            "metadata": {"name": "a", "namespace": "n"},
+            "spec": {"identity": id.as_str(), "policy": {"quota": {"pods": "9", "services": "2"}}},
+        }))
+        .unwrap();
+        let mut heard = Heard::default();
+        for (name, namespace, pods) in [("a", "n", "7"), ("b", "n", "5"), ("c", "other", "1")] {
+            let group = serde_json::from_value(json!({
+                "apiVersion": "sublet.dev/v1alpha1", "kind": "ControlPlaneGroup", "metadata": {"name": name},
+                "spec": {"namespaces": [namespace], "quota": {"pods": pods, "configmaps": "8"}},
+            }))
+            .unwrap();
+            heard.groups.insert(name.into(), group);
+        }
+        let rules = rules(id, "n", "a", &vcp, &heard);
+        let amounts = |pairs: &[(&str, i128)]| -> Amounts {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(name, whole)| ((*name).to_owned(), whole * 1000))
+                .collect()
+        };
+        assert_eq!(rules.quota, amounts(&[("pods", 9), ("services", 2)]));
+        assert_eq!(
+            rules.limits(),
+            amounts(&[("pods", 5), ("services", 2), ("configmaps", 8)])
+        );
     }
 
     #[test]

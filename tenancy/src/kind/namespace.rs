@@ -4,7 +4,7 @@
 //! admission, and the Pod Security level comes from the VirtualControlPlane alone.
 
 use super::{Cx, Kind, Refused, Resource, SuperWatch, config_map, isolation, pod};
-use crate::{meta, object::Object, plan::Change, refs};
+use crate::{meta, object::Object, plan::Change, quota, refs};
 use api::{PodSecurity, keys};
 use serde_json::{Map, Value, json};
 
@@ -84,6 +84,10 @@ impl Kind for Namespace {
             .collect();
         let hash = meta::fingerprint(&policies);
         twin.annotate(keys::ISOLATION, &format!("{hash:032x}"));
+        if let Some(quota) = quota::namespace::wanted(twin.name(), cx) {
+            let hash = meta::fingerprint(quota.value());
+            twin.annotate(keys::QUOTA, &format!("{hash:032x}"));
+        }
         if !cx.tenant.custom.is_empty() {
             // Makes it another object, so that the binding below is made for it.
             twin.annotate(CUSTOM_RESOURCES, "true");
@@ -197,6 +201,37 @@ fn companion(
 mod tests {
     use super::*;
     use crate::kind::testing::{Answers, object, tenant};
+
+    #[test]
+    fn a_namespace_is_another_one_when_the_limits_are_and_bears_no_mark_without_any() {
+        let facts = Answers::default();
+        let namespace = object(json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default", "uid": "u"},
+        }));
+        let mark = |own: &[(&str, i128)], shared: &[(&str, i128)]| {
+            let amounts = |limits: &[(&str, i128)]| {
+                let limits = limits.iter();
+                limits.map(|(name, hard)| ((*name).into(), *hard)).collect()
+            };
+            let tenant = crate::tenant::Tenant {
+                quota: amounts(own),
+                shared_quota: amounts(shared),
+                ..tenant()
+            };
+            let cx = Cx {
+                tenant: &tenant,
+                facts: &facts,
+            };
+            let twin = Namespace.down(&namespace, &cx).unwrap().unwrap();
+            twin.annotation(keys::QUOTA).map(str::to_owned)
+        };
+        let five = mark(&[("pods", 5000)], &[]);
+        assert!(five.is_some());
+        assert_eq!(mark(&[("pods", 9000)], &[("pods", 5000)]), five);
+        assert_ne!(mark(&[("pods", 9000)], &[]), five);
+        assert_eq!(mark(&[], &[]), None);
+        assert_eq!(mark(&[("secrets", 5000)], &[]), None, "none can hold it");
+    }
 
     #[test]
     fn labels_of_the_tenant_do_not_cross_and_those_of_its_group_do() {

@@ -34,6 +34,7 @@ pub(crate) fn tenant() -> Tenant {
         group_labels: BTreeMap::new(),
         restore_counter: 0,
         quota: BTreeMap::new(),
+        shared_quota: BTreeMap::new(),
         offers: Offers::default(),
         custom: vec![],
     }

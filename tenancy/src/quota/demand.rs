@@ -116,9 +116,13 @@ fn service(service: &Object, amounts: &mut Amounts) {
     if kind == "LoadBalancer" {
         amounts.insert("services.loadbalancers".into(), 1000);
     }
-    if kind == "NodePort" || (kind == "LoadBalancer" && allocates) {
+    if matches!(kind, "NodePort" | "LoadBalancer") {
+        // Where none is allocated, one that is asked for is given all the same.
+        let is_asked = |port: &Value| port["nodePort"].as_u64().is_some_and(|port| port != 0);
+        let is_given = |port: &&Value| kind == "NodePort" || allocates || is_asked(port);
         let ports = service.at("/spec/ports").and_then(Value::as_array);
-        let count = i128::try_from(ports.map_or(0, Vec::len)).unwrap_or(i128::MAX);
+        let count = ports.into_iter().flatten().filter(is_given).count();
+        let count = i128::try_from(count).unwrap_or(i128::MAX);
         amounts.insert("services.nodeports".into(), count.saturating_mul(1000));
     }
 }
@@ -263,6 +267,22 @@ mod tests {
                 "fast.storageclass.storage.k8s.io/requests.storage=5Gi",
                 "persistentvolumeclaims=1",
                 "requests.storage=5Gi"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_node_port_that_is_asked_for_counts_where_none_are_allocated() {
+        let service = json!({"metadata": {}, "spec": {
+            "type": "LoadBalancer", "allocateLoadBalancerNodePorts": false,
+            "ports": [{"port": 1, "nodePort": 30001}, {"port": 2}, {"port": 3, "nodePort": 0}],
+        }});
+        assert_eq!(
+            takes("Service", service),
+            [
+                "services=1",
+                "services.loadbalancers=1",
+                "services.nodeports=1"
             ]
         );
     }

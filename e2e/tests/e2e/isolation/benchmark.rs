@@ -4,8 +4,9 @@
 use anyhow::{Context, ensure};
 use e2e::{
     kind::{
-        CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, DEPLOYMENT, EVENT, Kind, NAMESPACE,
-        NETWORK_POLICY, NODE, POD, ROLE, ROLE_BINDING, SECRET, SERVICE, SERVICE_ACCOUNT,
+        CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, DEPLOYMENT, EVENT, NAMESPACE,
+        NETWORK_POLICY, NODE, POD, RESOURCE_QUOTA, ROLE, ROLE_BINDING, SECRET, SERVICE,
+        SERVICE_ACCOUNT,
     },
     make, oracle,
     read::{event, items, name, text, uid},
@@ -17,12 +18,6 @@ use e2e::{
 };
 use http::Method;
 use serde_json::{Value, json};
-
-const RESOURCE_QUOTA: Kind = Kind {
-    api_version: "v1",
-    name: "ResourceQuota",
-    plural: "resourcequotas",
-};
 
 fn wish() -> Wish {
     Wish {

@@ -7,8 +7,8 @@ use api::keys;
 use e2e::{
     kind::{
         ADMISSION_BINDING, CLAIM, CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, CRD, GROUP,
-        Kind, LEASE, NAMESPACE, PERSISTENT_VOLUME, POD, ROLE, ROLE_BINDING, SECRET, SERVICE,
-        SERVICE_ACCOUNT,
+        Kind, LEASE, NAMESPACE, PERSISTENT_VOLUME, POD, RESOURCE_QUOTA, ROLE, ROLE_BINDING, SECRET,
+        SERVICE, SERVICE_ACCOUNT,
     },
     make, oracle,
     read::condition,
@@ -261,6 +261,7 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
         let syncer = acting(rig, "sublet-syncer").await?;
 
         let map = || make::config_map("m", "k", "v");
+        let quota = || json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "1"}}});
         let mut loose = managed.clone();
         loose["pod-security.kubernetes.io/enforce"] = "privileged".into();
         let binding = |role: &str, account: &str, namespace: &str| {
@@ -303,6 +304,14 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 CONFIG_MAP,
                 FOREIGN,
                 map(),
+                Denied,
+            ),
+            create("a tenant's limits", RESOURCE_QUOTA, &twin, quota(), Allowed),
+            create(
+                "T43 limits of the platform",
+                RESOURCE_QUOTA,
+                FOREIGN,
+                quota(),
                 Denied,
             ),
             create(

@@ -18,13 +18,13 @@ const NAMESPACES: usize = 5;
 const CREATORS: usize = 50;
 const LIMIT: usize = 20;
 
-fn pod(namespace: &str, name: &str, requests: Value) -> Value {
+pub(super) fn pod(namespace: &str, name: &str, requests: Value) -> Value {
     let mut container = make::idle();
     container["resources"] = json!({"requests": requests});
     json!({"metadata": {"name": name, "namespace": namespace}, "spec": make::pod_spec(container)})
 }
 
-async fn limit(rig: &Rig, quota: Value) -> anyhow::Result<()> {
+pub(super) async fn limit(rig: &Rig, quota: Value) -> anyhow::Result<()> {
     let name = &rig.tenants[0].name;
     let patch = json!({"spec": {"policy": {"quota": quota}}});
     rig.side
@@ -39,7 +39,7 @@ async fn twins(rig: &Rig) -> anyhow::Result<Vec<Value>> {
     Ok(rig.side.list(POD, "", &selector).await?)
 }
 
-async fn exactly(rig: &Rig, count: usize) -> anyhow::Result<Vec<Value>> {
+pub(super) async fn exactly(rig: &Rig, count: usize) -> anyhow::Result<Vec<Value>> {
     super::exactly(count, async || twins(rig).await).await
 }
 

@@ -19,6 +19,7 @@ pub(crate) struct Served {
 /// What no tenant's object becomes.
 const BESIDE: &[(&str, &str, &str, bool)] = &[
     ("v1", "ServiceAccount", "serviceaccounts", true),
+    ("v1", "ResourceQuota", "resourcequotas", true),
     ("coordination.k8s.io/v1", "Lease", "leases", true),
     ("rbac.authorization.k8s.io/v1", "Role", "roles", true),
     (

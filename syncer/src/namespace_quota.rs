@@ -1,0 +1,110 @@
+//! Keeps the second layer of tenants' quotas: the ResourceQuota in each super namespace.
+//!
+//! It is read whenever its namespace is worked, and by the patrol, which finds what somebody edited. It isn't watched: the
+//! super cluster writes into its status whenever the tenant makes something.
+
+use crate::{
+    apply::{self, Failure},
+    client::Preconditions,
+    engine::Engine,
+    error::Error,
+    intake::twin_name,
+    live::read,
+    quota::{EXCEEDED, UNSAID},
+    table::Entry,
+    tenants::Tenant,
+};
+use tenancy::{
+    kind::{self, Refused},
+    quota::{
+        self,
+        namespace::{self, RESOURCE, Refusal, Step},
+    },
+};
+
+/// Makes the ResourceQuota of a super namespace what it must be.
+pub(crate) async fn keep(engine: &Engine, tenant: &Tenant, twin: &str) -> Result<(), Failure> {
+    let written = match step(engine, tenant, twin).await? {
+        Step::Nothing => return Ok(()),
+        Step::Foreign => {
+            tracing::warn!(tenant = %tenant.id, namespace = twin, name = api::QUOTA_NAME, "a ResourceQuota that Sublet didn't make has the name of the tenant's: the super cluster doesn't hold the tenant to its limits there; remove it");
+            return Ok(());
+        }
+        Step::Create(want) => apply::create(&engine.cluster, tenant, RESOURCE, &want)
+            .await
+            .map(drop),
+        Step::Replace(have, spec) => {
+            apply::replace_spec(&engine.cluster, tenant, RESOURCE, &have, &spec)
+                .await
+                .map(drop)
+        }
+        Step::Delete(have) => {
+            let preconditions = Preconditions {
+                uid: have.uid(),
+                ..Preconditions::default()
+            };
+            let path = RESOURCE.path(twin, have.name());
+            apply::delete(&engine.cluster, tenant, &path, &preconditions, "unneeded").await
+        }
+    };
+    match written {
+        Err(Failure::Api(Error::Invalid(err))) => {
+            // The first layer holds alone then, which is better than a tenant without a namespace.
+            tracing::warn!(tenant = %tenant.id, namespace = twin, %err, "the super cluster doesn't take the ResourceQuota with the tenant's limits");
+            Ok(())
+        }
+        written => written,
+    }
+}
+
+async fn step(engine: &Engine, tenant: &Tenant, twin: &str) -> Result<Step, Failure> {
+    let have = read(&engine.cluster, &RESOURCE.path(twin, api::QUOTA_NAME)).await?;
+    Ok(tenant.with_cx(|cx| namespace::step(namespace::wanted(twin, cx), have, cx)))
+}
+
+/// Queues the namespaces whose ResourceQuota isn't what it must be.
+pub(crate) async fn patrol(engine: &Engine, tenant: &Tenant) -> Result<(), Failure> {
+    if namespace::hard(&tenant.rules().limits()).is_empty() {
+        return Ok(());
+    }
+    let stands = |entry: &Entry| entry.twin.as_ref().is_some_and(|twin| !twin.terminating);
+    for key in tenant.table.keys(kind::index("Namespace"), stands) {
+        let twin = twin_name(tenant, &key).name;
+        if let Step::Nothing | Step::Foreign = step(engine, tenant, &twin).await? {
+            continue;
+        }
+        // It isn't whole until it has been worked again.
+        tenant.table.update(&key, |entry| {
+            if let Some(twin) = &mut entry.twin {
+                twin.baseline = 0;
+            }
+        });
+        engine.down.add(&tenant.id, key);
+    }
+    Ok(())
+}
+
+/// What the ResourceQuota of a super namespace has against a write, if that is why it failed.
+pub(crate) fn refusal<T>(tenant: &Tenant, made: &Result<T, Failure>) -> Option<Refusal> {
+    match made {
+        Err(Failure::Api(Error::Forbidden(message))) => {
+            namespace::refusal(message, &tenant.rules().limits())
+        }
+        _ => None,
+    }
+}
+
+/// What the tenant is told of that: the same as by the first layer.
+pub(crate) fn told(tenant: &Tenant, refusal: &Refusal) -> Option<Refused> {
+    match refusal {
+        Refusal::Full(exceeded) => {
+            let text = quota::explain_either(&tenant.rules().quota, exceeded);
+            Some(Refused::new(EXCEEDED, text))
+        }
+        Refusal::Unsaid(names) => Some(Refused::new(UNSAID, quota::explain_unsaid(names))),
+        Refusal::Unsettled => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

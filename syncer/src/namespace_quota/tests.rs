@@ -1,0 +1,253 @@
+//! The ResourceQuotas of super namespaces, and what they refuse.
+
+use super::*;
+use crate::{
+    downward,
+    fake::{self, Received, Server, fake, tenant},
+    quota as first,
+};
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, sync::Arc};
+use tenancy::{object::Object, quota::amount::Amounts, tenant::Key};
+
+const TWIN: &str = "acme-work";
+
+fn limit(tenant: &Tenant, name: &str, units: i128) {
+    let mut rules = (*tenant.rules()).clone();
+    rules.quota = Amounts::from([(name.to_owned(), units * 1000)]);
+    rules.all_config_objects = true;
+    tenant.quota.limit(&rules.quota, BTreeMap::new());
+    tenant.quota.counted();
+    tenant.revise(rules, tenant.record());
+}
+
+fn stored(tenant: &Tenant, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ResourceQuota",
+        "metadata": {
+            "name": api::QUOTA_NAME, "namespace": TWIN, "uid": "q", "resourceVersion": "7",
+            "labels": {api::keys::TENANT: tenant.id.as_str()},
+        },
+        "spec": spec, "status": {"hard": {"pods": "1"}, "used": {"pods": "1"}},
+    })
+}
+
+struct Fixture {
+    engine: Engine,
+    tenant: Arc<Tenant>,
+    above: Server,
+    own: Server,
+}
+
+fn fixture() -> Fixture {
+    let ((cluster, above), (inside, own)) = (fake(), fake());
+    Fixture {
+        engine: fake::engine(&cluster),
+        tenant: Arc::new(tenant(&inside)),
+        above,
+        own,
+    }
+}
+
+impl Fixture {
+    /// Keeps what stands, and answers the one write that it takes.
+    async fn keep(&mut self, have: Option<Value>, write: Option<(&str, u16)>) -> Option<Received> {
+        let answers = async {
+            match &have {
+                Some(have) => self.above.answer("GET", 200, have).await,
+                None => {
+                    let gone = json!({"kind": "Status", "code": 404});
+                    self.above.answer("GET", 404, &gone).await
+                }
+            };
+            let answer = json!({"metadata": {"name": api::QUOTA_NAME}, "message": "no"});
+            let (verb, code) = write?;
+            Some(self.above.answer(verb, code, &answer).await)
+        };
+        let (kept, received) = tokio::join!(keep(&self.engine, &self.tenant, TWIN), answers);
+        assert!(kept.is_ok(), "{kept:?}");
+        assert!(self.above.is_silent());
+        received
+    }
+}
+
+#[tokio::test]
+async fn it_follows_the_limits_until_none_is_left() {
+    let mut fixture = fixture();
+    fixture.keep(None, None).await;
+    limit(&fixture.tenant, "pods", 5);
+    let made = fixture.keep(None, Some(("POST", 201))).await.unwrap();
+    assert_eq!(made.path, "/api/v1/namespaces/acme-work/resourcequotas");
+    let five = json!({"hard": {"pods": "5"}});
+    assert_eq!(made.body["spec"], five);
+    let tenant = fixture.tenant.clone();
+    fixture.keep(Some(stored(&tenant, &five)), None).await;
+    limit(&tenant, "pods", 9);
+    let have = stored(&tenant, &five);
+    let patched = fixture.keep(Some(have), Some(("PATCH", 200))).await;
+    let nine = json!({"hard": {"pods": "9"}});
+    let expected = json!([
+        {"op": "test", "path": "/metadata/uid", "value": "q"},
+        // The status changes all the time, and with it the version.
+        {"op": "test", "path": "/spec", "value": five},
+        {"op": "replace", "path": "/spec", "value": nine},
+    ]);
+    assert_eq!(patched.unwrap().body, expected);
+    limit(&tenant, "secrets", 9);
+    let have = stored(&tenant, &nine);
+    let deleted = fixture.keep(Some(have), Some(("DELETE", 200))).await;
+    assert_eq!(deleted.unwrap().body["preconditions"]["uid"], "q");
+}
+
+#[tokio::test]
+async fn what_somebody_else_made_or_the_super_cluster_refuses_stops_no_namespace() {
+    let mut fixture = fixture();
+    limit(&fixture.tenant, "pods", 5);
+    let mut foreign = stored(&fixture.tenant, &json!({"hard": {"pods": "1"}}));
+    foreign["metadata"]["labels"] = json!({});
+    fixture.keep(Some(foreign), None).await;
+    fixture.keep(None, Some(("POST", 422))).await;
+}
+
+#[tokio::test]
+async fn an_edit_is_found_by_the_patrol_and_a_new_status_is_none() {
+    let mut fixture = fixture();
+    let key = Key::new(kind::index("Namespace"), "", "work");
+    fixture.tenant.table.update(&key, |entry| {
+        entry.twin = Some(fake::super_side("n", "own"));
+    });
+    patrol(&fixture.engine, &fixture.tenant).await.unwrap();
+    assert!(fixture.above.is_silent(), "without limits there is none");
+    limit(&fixture.tenant, "pods", 5);
+    let baseline = |tenant: &Tenant| tenant.table.get(&key).twin.unwrap().baseline;
+    for (hard, suspects) in [("5", 0), ("500", 1)] {
+        let have = stored(&fixture.tenant, &json!({"hard": {"pods": hard}}));
+        let (patrolled, _) = tokio::join!(
+            patrol(&fixture.engine, &fixture.tenant),
+            fixture.above.answer("GET", 200, &have)
+        );
+        patrolled.unwrap();
+        let depth = fixture.engine.down.depth(&fixture.tenant.id);
+        assert_eq!(depth, suspects, "{hard}");
+        assert_eq!(baseline(&fixture.tenant) == 0, suspects == 1);
+    }
+    assert!(fixture.above.is_silent(), "a suspicion writes nothing");
+}
+
+fn config_map(name: &str) -> Object {
+    Object::from_value(json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": "work", "uid": "u1", "resourceVersion": "7"},
+    }))
+    .unwrap()
+}
+
+fn refused(reason: &str) -> Value {
+    let message = format!("configmaps \"settings\" is forbidden: {reason}");
+    json!({"kind": "Status", "code": 403, "message": message})
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_second_layer_turns_away_is_told_keeps_its_place_and_comes_again() {
+    let Fixture {
+        engine,
+        tenant,
+        mut above,
+        mut own,
+    } = fixture();
+    limit(&tenant, "configmaps", 1);
+    let namespace = Key::new(kind::index("Namespace"), "", "work");
+    tenant.table.update(&namespace, |entry| {
+        entry.twin = Some(fake::super_side("n", "own"));
+    });
+    let key = Key::new(kind::index("ConfigMap"), "work", "settings");
+    let is_waiting = |worked: Result<(), Failure>| matches!(worked, Err(Failure::Waiting(_)));
+
+    // Its limits were others a moment ago: nothing to tell.
+    tenant
+        .down
+        .put(key.clone(), Arc::new(config_map("settings")));
+    let late = refused(
+        "exceeded quota: sublet-quota, requested: configmaps=1, used: configmaps=16, limited: configmaps=16",
+    );
+    let (worked, _) = tokio::join!(
+        downward::work(&engine, &tenant, &key),
+        above.answer("POST", 403, &late)
+    );
+    assert!(is_waiting(worked));
+    assert!(own.is_silent());
+
+    tenant
+        .down
+        .put(key.clone(), Arc::new(config_map("settings")));
+    let full = refused(
+        "exceeded quota: sublet-quota, requested: configmaps=1, used: configmaps=17, limited: configmaps=17",
+    );
+    let answers = async {
+        above.answer("POST", 403, &full).await;
+        own.answer("POST", 201, &json!({})).await
+    };
+    let (worked, told) = tokio::join!(downward::work(&engine, &tenant, &key), answers);
+    assert!(is_waiting(worked));
+    assert_eq!(told.body["reason"], EXCEEDED);
+    let text = told.body["message"].as_str().unwrap();
+    assert!(text.contains("configmaps: 1 more of at most 1"), "{text}");
+
+    // Who comes after it isn't let past it.
+    let other = Key::new(kind::index("ConfigMap"), "work", "other");
+    let second = first::reserve(&tenant, &other, &config_map("other")).unwrap();
+    assert_eq!(second.unwrap().reason, EXCEEDED);
+
+    tenant
+        .down
+        .put(key.clone(), Arc::new(config_map("settings")));
+    let made = json!({"metadata": {"name": "settings", "namespace": TWIN, "uid": "t", "resourceVersion": "9"}});
+    let (worked, _) = tokio::join!(
+        downward::work(&engine, &tenant, &key),
+        above.answer("POST", 201, &made)
+    );
+    assert!(worked.is_ok(), "{worked:?}");
+    assert!(tenant.table.get(&key).twin.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_second_layer_refuses_for_good_is_told_as_by_the_first() {
+    let Fixture {
+        engine,
+        tenant,
+        mut above,
+        mut own,
+    } = fixture();
+    limit(&tenant, "configmaps", 1);
+    let namespace = Key::new(kind::index("Namespace"), "", "work");
+    tenant.table.update(&namespace, |entry| {
+        entry.twin = Some(fake::super_side("n", "own"));
+    });
+    let key = Key::new(kind::index("ConfigMap"), "work", "settings");
+    for (words, reason) in [
+        (
+            "failed quota: sublet-quota: must specify requests.cpu for: a",
+            UNSAID,
+        ),
+        (
+            "exceeded quota: platform, requested: configmaps=1, used: configmaps=1, limited: configmaps=1",
+            "RefusedBySuperCluster",
+        ),
+    ] {
+        tenant
+            .down
+            .put(key.clone(), Arc::new(config_map("settings")));
+        let answers = async {
+            above.answer("POST", 403, &refused(words)).await;
+            own.answer("POST", 201, &json!({})).await
+        };
+        let (worked, told) = tokio::join!(downward::work(&engine, &tenant, &key), answers);
+        assert!(worked.is_ok(), "{worked:?}");
+        assert_eq!(told.body["reason"], reason);
+        // Its place is free again.
+        let other = Key::new(kind::index("ConfigMap"), "work", "other");
+        let second = first::reserve(&tenant, &other, &config_map("other")).unwrap();
+        assert_eq!(second, None);
+        first::unmade(&engine, &tenant, &other);
+    }
+}
