@@ -9,7 +9,7 @@ use crate::{
 };
 use parking_lot::Mutex;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
@@ -22,8 +22,9 @@ use std::{
     },
     time::Duration,
 };
-use telemetry::Page;
+use telemetry::{Gauges, Page};
 
+const PREFIX: &str = "sublet_apiserver_proxy";
 /// The tenant of a connection whose tenant can't be told.
 pub(crate) const NOBODY: &str = "";
 
@@ -111,7 +112,7 @@ impl Metrics {
                 0.0003, 0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0,
             ])
         }
-        let mut registry = Registry::with_prefix("sublet_apiserver_proxy");
+        let mut registry = Registry::with_prefix(PREFIX);
         let metrics = Self {
             requests: Family::default(),
             open: Family::default(),
@@ -276,21 +277,23 @@ impl Page for Shown {
     }
 
     fn metrics(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        encode(&mut text, &self.metrics.registry)?;
-        let known = self.index.counts();
-        for (what, count) in ["tenants", "pods", "services"].into_iter().zip(known) {
-            text += &format!("sublet_apiserver_proxy_known{{what=\"{what}\"}} {count}\n");
-        }
-        for (what, refused) in [
-            ("certificate", self.serving.is_refused()),
-            ("node_authority", self.signer.is_refused()),
-        ] {
-            let refused = u8::from(refused);
-            text += &format!(
-                "sublet_apiserver_proxy_certificate_refused{{what=\"{what}\"}} {refused}\n"
-            );
-        }
-        Ok(text)
+        let mut now = Gauges::new(PREFIX);
+        let what = |what: &str| vec![("what", what.to_owned())];
+        let known = ["tenants", "pods", "services"].map(what);
+        now.register(
+            "known",
+            "Objects in the index",
+            known.into_iter().zip(self.index.counts()),
+        );
+        now.register(
+            "certificate_refused",
+            "Whether the newest can't be used",
+            [
+                ("certificate", self.serving.is_refused()),
+                ("node_authority", self.signer.is_refused()),
+            ]
+            .map(|(name, refused)| (what(name), usize::from(refused))),
+        );
+        telemetry::text(&self.metrics.registry, &now)
     }
 }

@@ -1,7 +1,7 @@
 //! The small HTTP server for probes and scrapers.
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -12,13 +12,16 @@ use tokio::{net::TcpListener, sync::Semaphore};
 const CONNECTIONS: usize = 32;
 /// A client that asks nothing for so long is let go.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Prometheus 3 reads no page that doesn't say its format.
+const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// What a daemon shows.
 pub trait Page: Send + Sync + 'static {
     /// Whether it does its work; if not, what it waits for.
     fn ready(&self) -> Result<(), &'static str>;
 
-    /// Its metrics in the text format.
+    /// Its metrics in the text format of OpenMetrics.
     fn metrics(&self) -> Result<String, fmt::Error>;
 }
 
@@ -55,20 +58,22 @@ pub async fn serve(listener: TcpListener, page: Arc<impl Page>) {
 }
 
 fn answer(path: &str, page: &impl Page) -> Response<Full<Bytes>> {
-    let (status, text) = match path {
-        "/livez" => (StatusCode::OK, "ok".to_owned()),
+    let (status, kind, text) = match path {
+        "/livez" => (StatusCode::OK, PLAIN, "ok".to_owned()),
         "/readyz" => match page.ready() {
-            Ok(()) => (StatusCode::OK, "ok".to_owned()),
-            Err(waits) => (StatusCode::SERVICE_UNAVAILABLE, waits.to_owned()),
+            Ok(()) => (StatusCode::OK, PLAIN, "ok".to_owned()),
+            Err(waits) => (StatusCode::SERVICE_UNAVAILABLE, PLAIN, waits.to_owned()),
         },
         "/metrics" => match page.metrics() {
-            Ok(text) => (StatusCode::OK, text),
-            Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, String::new()),
+            Ok(text) => (StatusCode::OK, METRICS, text),
+            Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, PLAIN, String::new()),
         },
-        _ => (StatusCode::NOT_FOUND, "not found".to_owned()),
+        _ => (StatusCode::NOT_FOUND, PLAIN, "not found".to_owned()),
     };
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
 
@@ -84,7 +89,7 @@ mod tests {
             Err("it waits")
         }
         fn metrics(&self) -> Result<String, fmt::Error> {
-            Ok("things 1\n".into())
+            Ok("# EOF\n".into())
         }
     }
 
@@ -105,7 +110,11 @@ mod tests {
         assert!(get(address, "/livez").await.starts_with("HTTP/1.1 200"));
         let waits = get(address, "/readyz").await;
         assert!(waits.starts_with("HTTP/1.1 503") && waits.ends_with("it waits"));
-        assert!(get(address, "/metrics").await.ends_with("things 1\n"));
+        let metrics = get(address, "/metrics").await;
+        assert!(metrics.ends_with("\r\n\r\n# EOF\n"), "{metrics}");
+        let kind = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n";
+        assert!(metrics.contains(kind), "{metrics}");
+        assert!(waits.contains("content-type: text/plain"), "{waits}");
         assert!(get(address, "/debug").await.starts_with("HTTP/1.1 404"));
         server.abort();
     }
