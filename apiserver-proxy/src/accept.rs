@@ -15,8 +15,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// as much said as may be said, take half of the memory that a replica may have.
 const UNKNOWN: usize = 16_000;
 /// A peer that doesn't answer any more is noticed after about two minutes.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
+pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+pub(crate) const KEEPALIVE_RETRIES: u32 = 4;
 /// After an error; the system has run out of something.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -154,7 +155,7 @@ pub(crate) fn prepare(stream: &TcpStream) {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE)
         .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(4);
+        .with_retries(KEEPALIVE_RETRIES);
     // A connection that has ended already is noticed when it is read.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);

@@ -14,6 +14,7 @@ use crate::{
     node_figures::Counters,
     passthrough::Door,
     serving::{self, Serving},
+    super_client,
     usage::Usage,
     visits::Visits,
     wake::Waker,
@@ -21,10 +22,6 @@ use crate::{
 };
 use anyhow::Context;
 use clap::Parser;
-use kube::{
-    Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
-};
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -121,8 +118,9 @@ impl Args {
         } = self;
         log.start()?;
         telemetry::raise_file_limit();
-        let config = config(kubeconfig).await?;
-        let client = Client::try_from(config.clone())?;
+        let config = super_client::config(kubeconfig).await?;
+        let server = config.cluster_url.clone();
+        let client = super_client::client(config)?;
         let bind = async |address: SocketAddr| {
             let listener = TcpListener::bind(address).await;
             listener.with_context(|| format!("listening on {address}"))
@@ -231,7 +229,7 @@ impl Args {
         let datagrams = tokio::spawn(resolver.datagrams(datagrams, tasks.clone(), cancel.clone()));
         tokio::spawn(visits.keep(index.clone()));
         tokio::spawn(housekeeping(index, metrics, counters));
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), server = %config.cluster_url, "started");
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), %server, "started");
 
         let (mut terminate, mut interrupt) = (
             signal(SignalKind::terminate())?,
@@ -290,25 +288,6 @@ fn network(text: &str) -> Result<Block, String> {
 /// The default of --dns.
 fn dns_address() -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], naming::DNS_PORT))
-}
-
-async fn config(path: Option<PathBuf>) -> anyhow::Result<Config> {
-    let mut config = match path {
-        Some(path) => {
-            let file = Kubeconfig::read_from(&path)
-                .with_context(|| format!("--kubeconfig {}", path.display()))?;
-            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-                .await
-                .with_context(|| format!("--kubeconfig {}", path.display()))?
-        }
-        None => Config::incluster().context("not in a cluster: give --kubeconfig PATH")?,
-    };
-    // An exec that was begun isn't begun again; streams last as long as they like.
-    config.default_retry = false;
-    config.connect_timeout = Some(Duration::from_secs(5));
-    config.read_timeout = None;
-    config.write_timeout = None;
-    Ok(config)
 }
 
 #[cfg(test)]

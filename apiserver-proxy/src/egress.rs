@@ -12,7 +12,7 @@ use crate::{
     limit::Slot,
     metrics::{Metrics, Plane},
     metrics_api::MetricsApi,
-    moved::Moved,
+    moved::{IDLE_LIMIT, Moved},
     node_certificate::Signer,
 };
 use bytes::Bytes;
@@ -28,7 +28,6 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::copy_bidirectional,
     net::{TcpStream, lookup_host},
     time::{Instant, timeout},
 };
@@ -215,12 +214,12 @@ impl Session {
                     .metrics
                     .count(tenant.id.as_str(), Plane::Kubelet, "no_certificate");
             };
-            let serving = kubelet.serve(TokioIo::new(tunnel), tls, tenant, node);
+            // Streams that the connection becomes hold the slot as well.
+            let serving = kubelet.serve(TokioIo::new(tunnel), tls, tenant, node, slot);
             tokio::select! {
                 () = gone.cancelled() => {}
                 () = serving => {}
             }
-            drop(slot);
         });
     }
 
@@ -245,14 +244,9 @@ impl Session {
             let id = tenant.id.as_str();
             let _open = egress.metrics.open(id, Plane::Out);
             let moved = Moved::default();
-            let (mut tunnel, mut stream) = moved.count(TokioIo::new(tunnel), stream);
-            let outcome = tokio::select! {
-                () = tenant.gone.cancelled() => "gone",
-                ended = copy_bidirectional(&mut tunnel, &mut stream) => match ended {
-                    Ok(_) => "done",
-                    Err(_) => "broken",
-                },
-            };
+            let outcome = moved
+                .pass(TokioIo::new(tunnel), stream, IDLE_LIMIT, &tenant.gone)
+                .await;
             egress.metrics.moved(id, Plane::Out, moved.all());
             egress.metrics.count(id, Plane::Out, outcome);
             drop(slot);

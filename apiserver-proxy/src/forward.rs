@@ -3,7 +3,7 @@
 //! Of the caller's request only a handful of headers about the upgrade goes on; of the answer only those that belong to
 //! it come back. Streams pass as bytes.
 
-use crate::{index::Target, kubelet::Audit, moved::Moved, query, route::Question};
+use crate::{index::Target, kubelet::Audit, moved::IDLE_LIMIT, query, route::Question};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Either, Full, Limited};
@@ -14,11 +14,8 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::io::copy_bidirectional_with_sizes;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Bytes of a stream that are held each way.
-const BUFFER: usize = 32 << 10;
 /// Longest error text that is read.
 const ERROR_MAX: usize = 64 << 10;
 /// A bearer token in the guise of a WebSocket protocol: an identity that nobody here may bring along.
@@ -133,15 +130,10 @@ impl Upstream {
             let (Ok(near), Ok(far)) = tokio::join!(near, far) else {
                 return;
             };
-            let moved = Moved::default();
-            let (mut near, mut far) = moved.count(TokioIo::new(near), TokioIo::new(far));
-            let copying = copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER, BUFFER);
-            tokio::select! {
-                () = gone.cancelled() => {}
-                // Most streams end by an error: one side is gone before the other has said its last.
-                _ = copying => {}
-            }
-            (audit.there, audit.back) = (moved.there(), moved.back());
+            let (near, far) = (TokioIo::new(near), TokioIo::new(far));
+            let moved = audit.moved.clone();
+            // Most streams end by an error: one side is gone before the other has said its last.
+            moved.pass(near, far, IDLE_LIMIT, &gone).await;
             drop(audit);
         });
         response
@@ -284,7 +276,7 @@ impl HttpBody for Counted {
         if let Poll::Ready(Some(Ok(frame))) = &frame
             && let Some(data) = frame.data_ref()
         {
-            self.audit.back += data.len() as u64;
+            self.audit.moved.add_back(data.len());
         }
         frame
     }

@@ -8,7 +8,9 @@ use crate::{
     forward::{self, Answer, Upstream},
     identity::Gate,
     index::{Index, Tenant},
-    metrics::{Metrics, Plane},
+    limit::Slot,
+    metrics::{Metrics, Open, Plane},
+    moved::Moved,
     node_figures::{self, Counters},
     node_pods,
     route::{self, Question, Verb, Whole},
@@ -53,10 +55,17 @@ pub(crate) struct Audit {
     began: Instant,
     /// Status of the answer.
     pub(crate) status: StatusCode,
-    /// Bytes to the pod.
-    pub(crate) there: u64,
-    /// Bytes from the pod.
-    pub(crate) back: u64,
+    /// Bytes to the pod, and from it.
+    pub(crate) moved: Arc<Moved>,
+    /// Of the tenant's requests to its pods.
+    _place: Slot,
+    _held: Arc<Held>,
+}
+
+/// What a connection holds, and each stream that it becomes.
+struct Held {
+    _slot: Arc<Slot>,
+    _open: Open,
 }
 
 impl Kubelet {
@@ -67,6 +76,7 @@ impl Kubelet {
         tls: TlsAcceptor,
         tenant: Arc<Tenant>,
         node: String,
+        slot: Arc<Slot>,
     ) {
         let Ok(Ok(tls)) = timeout(START_LIMIT, tls.accept(tunnel)).await else {
             return self.metrics.turned_away(Plane::Kubelet, "no_identity");
@@ -76,11 +86,15 @@ impl Kubelet {
         if !inner.is_ok_and(|inner| inner.id == tenant.id) {
             return self.metrics.turned_away(Plane::Kubelet, "no_identity");
         }
-        let _open = self.metrics.open(tenant.id.as_str(), Plane::Kubelet);
+        let held = Arc::new(Held {
+            _slot: slot,
+            _open: self.metrics.open(tenant.id.as_str(), Plane::Kubelet),
+        });
         let (metrics, caller) = (self.metrics.clone(), tenant.clone());
         let service = service_fn(move |request| {
             let (kubelet, tenant, node) = (self.clone(), tenant.clone(), node.clone());
-            async move { Ok::<_, Infallible>(kubelet.answer(tenant, node, request).await) }
+            let held = held.clone();
+            async move { Ok::<_, Infallible>(kubelet.answer(tenant, node, held, request).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -98,6 +112,7 @@ impl Kubelet {
         &self,
         tenant: Arc<Tenant>,
         node: String,
+        held: Arc<Held>,
         request: Request<Incoming>,
     ) -> Response<Answer> {
         let uri = request.uri();
@@ -118,6 +133,11 @@ impl Kubelet {
                 return forward::text(refusal.status(), refusal.to_string());
             }
         };
+        let Ok(place) = tenant.limits.pods.take() else {
+            self.metrics
+                .count(tenant.id.as_str(), Plane::Kubelet, "limited");
+            return busy();
+        };
         let mut audit = Audit {
             metrics: self.metrics.clone(),
             tenant: tenant.clone(),
@@ -125,8 +145,9 @@ impl Kubelet {
             question: question.clone(),
             began: Instant::now(),
             status: StatusCode::NOT_FOUND,
-            there: 0,
-            back: 0,
+            moved: Arc::default(),
+            _place: place,
+            _held: held,
         };
         let target = self.index.pod(
             &tenant,
@@ -241,8 +262,7 @@ impl Drop for Audit {
         let fine = self.status.is_success() || self.status == StatusCode::SWITCHING_PROTOCOLS;
         let outcome = if fine { "done" } else { "failed" };
         self.metrics.count(id, Plane::Kubelet, outcome);
-        self.metrics
-            .moved(id, Plane::Kubelet, self.there + self.back);
+        self.metrics.moved(id, Plane::Kubelet, self.moved.all());
         tracing::info!(
             target: "audit",
             tenant = id,
@@ -254,11 +274,22 @@ impl Drop for Audit {
             container = self.question.container.as_deref().unwrap_or_default(),
             status = self.status.as_u16(),
             seconds = self.began.elapsed().as_secs_f64(),
-            there = self.there,
-            back = self.back,
+            there = self.moved.there(),
+            back = self.moved.back(),
             "kubelet request"
         );
     }
+}
+
+/// The tenant asks too much of its pods.
+fn busy() -> Response<Answer> {
+    let mut response = forward::text(
+        StatusCode::TOO_MANY_REQUESTS,
+        "too many requests to pods: try again in a second".into(),
+    );
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod dns_load;
 pub mod fuzz;
 
 mod index;
+mod super_client;
 mod watch;
 
 mod identity;

@@ -14,6 +14,12 @@ const CONNECTIONS: Rate = Rate {
     burst: 500.0,
     per_second: 100.0,
 };
+/// Logs, exec, attach and port-forward: each holds two connections and the buffers between them.
+const PODS: Rate = Rate {
+    open: 500,
+    burst: 300.0,
+    per_second: 50.0,
+};
 /// Lists of metrics cost the super API server more than a connection does.
 const FIGURES: Rate = Rate {
     open: 8,
@@ -48,6 +54,8 @@ pub(crate) struct Limits {
     pub(crate) held: Arc<Semaphore>,
     /// At the way out, the kubelet's among it.
     pub(crate) out: Limit,
+    /// On requests to its pods, as long as their answers last.
+    pub(crate) pods: Limit,
     /// On questions to the super cluster's metrics API.
     pub(crate) figures: Limit,
     /// On questions to the DNS server.
@@ -66,6 +74,7 @@ impl Default for Limits {
             door: Limit::new(CONNECTIONS),
             held: wake::places(),
             out: Limit::new(CONNECTIONS),
+            pods: Limit::new(PODS),
             figures: Limit::new(FIGURES),
             dns: Limit::new(DNS),
             dns_outside: Limit::new(DNS_OUTSIDE),

@@ -219,6 +219,12 @@ impl Metrics {
         self.requests.get_or_create(&labels).get()
     }
 
+    /// How many are open.
+    #[cfg(test)]
+    pub(crate) fn opened(&self, tenant: &str, plane: Plane) -> i64 {
+        self.open.get_or_create(&by_plane(tenant, plane)).get()
+    }
+
     /// Removes the series of tenants that are gone.
     pub(crate) fn keep(&self, is_there: impl Fn(&str) -> bool) {
         let mut series = self.series.lock();

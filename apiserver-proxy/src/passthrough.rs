@@ -7,7 +7,7 @@ use crate::{
     accept::{self, Late, Unknown},
     index::{Index, Tenant},
     metrics::{Metrics, Plane},
-    moved::Moved,
+    moved::{IDLE_LIMIT, Moved},
     proxy_header::{self, NoHeader},
     sni::{ACCESS_DENIED, Hello, UNRECOGNIZED_NAME},
     splice::splice,
@@ -30,9 +30,6 @@ use tokio::{
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
 /// How long an API server may take to accept.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// A connection without a byte for so long is closed; a `kubectl exec` may well wait for hours.
-const IDLE_LIMIT: Duration = Duration::from_secs(4 * 60 * 60);
-
 /// Between two tries to reach API servers that take no connection now, at first; the last of many.
 const DIAL_AGAIN: Duration = Duration::from_millis(100);
 const DIAL_AGAIN_MOST: Duration = Duration::from_millis(500);

@@ -11,7 +11,11 @@ use std::{
     convert::Infallible,
     sync::atomic::{AtomicU64, Ordering},
 };
-use tokio::io::AsyncWriteExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::client::TlsStream;
 
 /// A super API server that has one log.
 async fn world() -> World {
@@ -266,4 +270,51 @@ async fn t40_for_a_client_that_never_reads_little_is_held() {
     }
     drop(stream);
     counted(&world.metrics, &id(1), Plane::Kubelet, "done", 1).await;
+}
+
+/// The beginning of an exec, as tenant 1.
+async fn exec(world: &World) -> TlsStream<TlsStream<TcpStream>> {
+    let one = world.one();
+    let mut stream = world.tunnel(&one, &one).await.unwrap();
+    let request = b"GET /exec/default/web/main?command=sh&input=1&output=1 HTTP/1.1\r\nHost: x\r\n\
+        Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    assert_eq!(code(&head(&mut stream).await.unwrap()), 101);
+    stream.write_all(b"ping").await.unwrap();
+    stream.read_exact(&mut [0; 4]).await.unwrap();
+    stream
+}
+
+/// T40: what was upgraded counts as long as it lasts, for its tenant's limits and for those who look.
+#[tokio::test]
+async fn t40_streams_count_until_they_end() {
+    let world = World::echoing().await;
+    let stream = exec(&world).await;
+    let limits = world.tenant().limits.clone();
+    let all = || {
+        let open = world.metrics.opened(&id(1), Plane::Kubelet);
+        (limits.out.open(), limits.pods.open(), open)
+    };
+    assert_eq!(all(), (1, 1, 1));
+    drop(stream);
+    counted(&world.metrics, &id(1), Plane::Kubelet, "done", 1).await;
+    let none = async {
+        while all() != (0, 0, 0) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(timeout(START_LIMIT, none).await.is_ok(), "{:?}", all());
+}
+
+/// T40: requests of one connection count as well as connections do.
+#[tokio::test]
+async fn t40_who_asks_too_much_of_pods_is_told_to_wait() {
+    let world = world().await;
+    let all = world.tenant().limits.pods.fill();
+    let got = ask(&world, "GET", "/containerLogs/default/web/main", "").await;
+    assert!(code(&got) == 429 && got.contains("retry-after: 1"), "{got}");
+    counted(&world.metrics, &id(1), Plane::Kubelet, "limited", 1).await;
+    drop(all);
+    let got = ask(&world, "GET", "/containerLogs/default/web/main", "").await;
+    assert_eq!(code(&got), 200, "{got}");
 }
