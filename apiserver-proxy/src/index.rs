@@ -4,7 +4,7 @@
 //! what is handed out is a copy or an `Arc`.
 
 use crate::destination::Places;
-use k8s_openapi::api::core::v1::{Pod as SuperPod, Service as SuperService};
+use k8s_openapi::api::core::v1::Service as SuperService;
 use kube::ResourceExt;
 use parking_lot::RwLock;
 use std::{
@@ -15,8 +15,10 @@ use std::{
 use tenancy::{naming, route::Sleep};
 use tokio::sync::{Notify, futures::Notified};
 
+mod super_pod;
 mod tenant;
 
+pub(crate) use super_pod::SuperPod;
 pub(crate) use tenant::Tenant;
 
 /// Namespace and name in the super cluster.
@@ -391,27 +393,19 @@ impl Known {
 
 /// `None`: not a pod that was made from a tenant's.
 fn read_pod(pod: &SuperPod) -> Option<Pod> {
-    let status = pod.status.as_ref();
-    let phase = status.and_then(|status| status.phase.as_deref());
-    let has_ended = matches!(phase, Some("Succeeded" | "Failed"));
-    let on_the_node = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
-    let addresses = match (status, has_ended || on_the_node) {
-        (Some(status), false) => {
-            let all = status.pod_ips.iter().flatten();
-            all.filter_map(|ip| ip.ip.parse().ok()).collect()
-        }
-        _ => vec![],
+    let has_ended = matches!(pod.status.phase.as_str(), "Succeeded" | "Failed");
+    let addresses = if has_ended || pod.spec.host_network {
+        vec![]
+    } else {
+        let all = pod.status.pod_ips.iter();
+        all.filter_map(|ip| ip.ip.parse().ok()).collect()
     };
     Some(Pod {
         tenant: pod.labels().get(api::keys::TENANT)?.clone(),
         namespace: pod.annotations().get(api::keys::NAMESPACE)?.clone(),
         name: pod.annotations().get(api::keys::NAME)?.clone(),
         uid: pod.annotations().get(api::keys::UID)?.clone(),
-        node: pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.node_name.clone())
-            .unwrap_or_default(),
+        node: pod.spec.node_name.clone(),
         addresses,
     })
 }

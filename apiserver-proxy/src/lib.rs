@@ -18,7 +18,9 @@ pub mod args;
 pub mod dns_load;
 pub mod fuzz;
 
+mod follow;
 mod index;
+mod list;
 mod super_client;
 mod watch;
 

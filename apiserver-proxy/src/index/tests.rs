@@ -187,7 +187,7 @@ fn an_address_belongs_to_the_pod_that_runs() {
     index.set_pod(place(1, "default", "a"), &pod(1, "default", "a", ended));
     assert!(!index.is_pod(&tenant(1), at) && index.is_pod(&tenant(2), at));
     let mut host = pod(2, "default", "b", running("10.0.0.1"));
-    host.spec.as_mut().unwrap().host_network = Some(true);
+    host.spec.host_network = true;
     index.set_pod(place(2, "default", "b"), &host);
     assert!(!index.is_pod(&tenant(2), at), "that is the node's address");
     index.keep_pods(&HashSet::new());
