@@ -231,7 +231,7 @@ impl Kubelet {
                     Some(node) => self.usage.objects(tenant, node).await?,
                     None => vec![],
                 };
-                let list = node_pods::list(&items, tenant, called, &self.index);
+                let list = node_pods::list(items, tenant, called, &self.index);
                 (JSON, list.to_string())
             }
             Whole::Summary => (

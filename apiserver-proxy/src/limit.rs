@@ -1,6 +1,6 @@
 //! How much of the proxy one tenant may use, so that none takes it from the others.
 
-use crate::wake;
+use crate::{list::Turns, wake};
 use parking_lot::Mutex;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -58,6 +58,8 @@ pub(crate) struct Limits {
     pub(crate) pods: Limit,
     /// On questions to the super cluster's metrics API.
     pub(crate) figures: Limit,
+    /// Among them, those with large answers.
+    pub(crate) large_lists: Turns,
     /// On questions to the DNS server.
     pub(crate) dns: Limit,
     /// On those of them that it must ask outside.
@@ -76,6 +78,7 @@ impl Default for Limits {
             out: Limit::new(CONNECTIONS),
             pods: Limit::new(PODS),
             figures: Limit::new(FIGURES),
+            large_lists: Arc::new(Semaphore::new(1)),
             dns: Limit::new(DNS),
             dns_outside: Limit::new(DNS_OUTSIDE),
             dns_streams: Limit::new(DNS_STREAMS),

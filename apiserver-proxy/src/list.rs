@@ -210,3 +210,53 @@ fn parse<K: DeserializeOwned>(bytes: &[u8]) -> Result<(Page<K>, String), Error> 
 pub(crate) fn place<K: Resource>(object: &K) -> (String, String) {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::text;
+    use http::Response;
+    use std::convert::Infallible;
+
+    /// A server of one answer.
+    fn answering(bytes: Vec<u8>) -> kube::Client {
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let response = Response::new(text(bytes.clone()));
+            async move { Ok::<_, Infallible>(response) }
+        });
+        kube::Client::new(service, "s")
+    }
+
+    /// T40: no answer takes more than its share of memory, whatever is in it.
+    #[tokio::test]
+    async fn t40_an_answer_of_too_many_bytes_or_values_is_read_no_further() {
+        let turns = Turns::new(Semaphore::new(1));
+        for (bytes, fits) in [
+            (vec![b' '; MOST_BYTES], true),
+            (vec![b' '; MOST_BYTES + 1], false),
+            (vec![b','; MOST_VALUES], true),
+            (vec![b','; MOST_VALUES + 1], false),
+        ] {
+            let got = get(&answering(bytes), "/", &[&turns]).await;
+            assert!(matches!(got, Ok(_) | Err(Error::TooLarge)), "{got:?}");
+            assert_eq!(got.is_ok(), fits);
+        }
+    }
+
+    /// T40: large answers are read one after the other, and small ones don't wait for them.
+    #[tokio::test(start_paused = true)]
+    async fn t40_large_answers_take_turns() {
+        let turns = Turns::new(Semaphore::new(1));
+        let (large, small) = (
+            answering(vec![b' '; 2 * SMALL]),
+            answering(vec![b' '; SMALL]),
+        );
+        let first = get(&large, "/", &[&turns]).await.unwrap();
+        let turns = [&turns];
+        let second = get(&large, "/", &turns);
+        assert!(timeout(PAGE_LIMIT, second).await.is_err());
+        assert!(get(&small, "/", &turns).await.is_ok());
+        drop(first);
+        assert!(get(&large, "/", &turns).await.is_ok());
+    }
+}
