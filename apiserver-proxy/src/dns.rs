@@ -180,12 +180,12 @@ impl Server {
         let talk = async {
             while let Ok(Ok(bytes)) = timeout(IDLE_LIMIT, upstream::read(&mut stream)).await {
                 // The address may be another tenant's pod's by now.
-                let is_still = self.index.tenant_at(client.ip());
-                if is_still.is_none_or(|now| now.id != tenant.id) {
+                let now = self.index.tenant_at(client.ip());
+                let Some(now) = now.filter(|now| now.id == tenant.id) else {
                     return;
-                }
-                let step = self.step(&tenant, &bytes, Transport::Tcp);
-                let Some(reply) = self.finish(&tenant, step).await else {
+                };
+                let step = self.step(&now, &bytes, Transport::Tcp);
+                let Some(reply) = self.finish(&now, step).await else {
                     return;
                 };
                 let written = timeout(IDLE_LIMIT, upstream::write(&mut stream, &reply)).await;

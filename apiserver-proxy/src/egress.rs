@@ -97,7 +97,7 @@ impl Egress {
             .serve_connection(TokioIo::new(tls), service)
             .with_upgrades();
         tokio::select! {
-            () = tenant.gone.cancelled() => {}
+            () = tenant.known.cancelled() => {}
             // Any other end is of no interest: the caller sees it.
             ended = connection => if ended.is_err_and(|error| error.is_parse()) {
                 metrics.malformed(&tenant, Plane::Out);
@@ -207,7 +207,7 @@ impl Session {
         let (egress, tenant, slot) = (self.egress.clone(), self.tenant.clone(), self.slot.clone());
         self.egress.tasks.spawn(async move {
             let Ok(tunnel) = upgrade.await else { return };
-            let gone = tenant.gone.clone();
+            let known = tenant.known.clone();
             let kubelet = egress.kubelet.clone();
             let Some(tls) = egress.tls_of(&node) else {
                 return egress
@@ -217,7 +217,7 @@ impl Session {
             // Streams that the connection becomes hold the slot as well.
             let serving = kubelet.serve(TokioIo::new(tunnel), tls, tenant, node, slot);
             tokio::select! {
-                () = gone.cancelled() => {}
+                () = known.cancelled() => {}
                 () = serving => {}
             }
         });
@@ -227,10 +227,10 @@ impl Session {
         let (egress, tenant, slot) = (self.egress.clone(), self.tenant.clone(), self.slot.clone());
         self.egress.tasks.spawn(async move {
             let Ok(tunnel) = upgrade.await else { return };
-            let gone = tenant.gone.clone();
+            let known = tenant.known.clone();
             let serving = egress.figures.clone().serve(TokioIo::new(tunnel), tenant);
             tokio::select! {
-                () = gone.cancelled() => {}
+                () = known.cancelled() => {}
                 () = serving => {}
             }
             drop(slot);
@@ -245,7 +245,7 @@ impl Session {
             let _open = egress.metrics.open(id, Plane::Out);
             let moved = Moved::default();
             let outcome = moved
-                .pass(TokioIo::new(tunnel), stream, IDLE_LIMIT, &tenant.gone)
+                .pass(TokioIo::new(tunnel), stream, IDLE_LIMIT, &tenant.let_out)
                 .await;
             egress.metrics.moved(id, Plane::Out, moved.all());
             egress.metrics.count(id, Plane::Out, outcome);

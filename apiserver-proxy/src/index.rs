@@ -14,6 +14,7 @@ use std::{
 };
 use tenancy::{naming, route::Sleep};
 use tokio::sync::{Notify, futures::Notified};
+use tokio_util::sync::CancellationToken;
 
 mod super_pod;
 mod tenant;
@@ -98,24 +99,19 @@ struct Known {
 impl Index {
     /// A tenant's route is there, or has changed.
     pub(crate) fn set_tenant(&self, place: Place, mut tenant: Tenant) {
-        let cut = {
+        let ended = {
             let mut known = self.known.write();
-            let cut = match known.tenants.get(&place) {
+            let ended = match known.tenants.get(&place) {
                 Some(before) if before.is_same(&tenant) => return,
-                Some(before) if tenant.may_keep_connections_of(before) => {
-                    tenant.keep_connections_of(before);
-                    None
-                }
-                before => before.map(|before| before.gone.clone()),
+                Some(before) => tenant.succeed(before),
+                None => vec![],
             };
             known.routes.insert(tenant.id.to_string(), place.clone());
             known.tenants.insert(place, Arc::new(tenant));
-            cut
+            ended
         };
         self.route_news.notify_waiters();
-        if let Some(connections) = cut {
-            connections.cancel();
-        }
+        ended.iter().for_each(CancellationToken::cancel);
     }
 
     /// Ends with the next news of a route, from when it is enabled on.

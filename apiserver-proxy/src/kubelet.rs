@@ -167,7 +167,7 @@ impl Kubelet {
         match question.verb {
             Verb::Logs => self.upstream.logs(&question, &target, audit).await,
             Verb::Exec | Verb::Attach | Verb::PortForward => {
-                let (request, gone) = (request, tenant.gone.clone());
+                let (request, gone) = (request, tenant.known.clone());
                 self.upstream
                     .stream(request, &question, &target, audit, &self.tasks, gone)
                     .await

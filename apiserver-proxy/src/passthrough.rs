@@ -34,6 +34,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const DIAL_AGAIN: Duration = Duration::from_millis(100);
 const DIAL_AGAIN_MOST: Duration = Duration::from_millis(500);
 
+/// How long connections go on whose API servers are elsewhere now.
+const MOVED_LIMIT: Duration = Duration::from_secs(30);
+
 /// The front door.
 pub(crate) struct Door {
     pub(crate) index: Arc<Index>,
@@ -91,7 +94,7 @@ impl Door {
         let _open = self.metrics.open(id, Plane::Door);
         let moved = Moved::default();
         let outcome = tokio::select! {
-            () = tenant.gone.cancelled() => "gone",
+            () = ended(&tenant) => "gone",
             outcome = self.pass(client, &tenant, said.bytes, until, &moved) => outcome.unwrap_or("broken"),
         };
         self.metrics.moved(id, Plane::Door, moved.all());
@@ -177,6 +180,18 @@ impl Door {
                 }
             }
         }
+    }
+}
+
+/// Ends when a connection must: at once with the tenant, in a while when its API servers are elsewhere.
+async fn ended(tenant: &Tenant) {
+    let moved = async {
+        tenant.moved.cancelled().await;
+        tokio::time::sleep(MOVED_LIMIT).await;
+    };
+    tokio::select! {
+        () = tenant.gone.cancelled() => {}
+        () = moved => {}
     }
 }
 

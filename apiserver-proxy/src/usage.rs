@@ -229,7 +229,7 @@ impl Usage {
         let reading = async {
             let turns = [&tenant.limits.large_lists, &self.turns];
             let read = list::get(&self.client, &path, &turns).await?;
-            Ok(serde_json::from_slice(&read.bytes)?)
+            Ok::<_, list::Error>(serde_json::from_slice(&read.bytes)?)
         };
         match timeout(LIMIT, reading).await {
             Ok(Ok(list)) => Ok(list),
