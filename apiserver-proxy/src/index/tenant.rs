@@ -196,7 +196,7 @@ impl Tenant {
         };
         let stays = self.backend == before.backend;
         self.moved = go_on(stays, &before.moved, &self.gone);
-        let is_known = !CALLER.iter().any(|key| differ(key));
+        let is_known = !CALLER.iter().any(differ);
         self.known = go_on(is_known, &before.known, &self.gone);
         let may = before.allowed.iter().all(|one| self.allowed.contains(one));
         self.let_out = go_on(is_known && may, &before.let_out, &self.known);
