@@ -1,7 +1,7 @@
 //! Flags, and the only wiring.
 
 use crate::{
-    accept,
+    accept::Accept,
     dns::{self, Names, Upstreams},
     egress::Egress,
     forward::Upstream,
@@ -22,6 +22,7 @@ use crate::{
 };
 use anyhow::Context;
 use clap::Parser;
+use futures::{FutureExt, future::BoxFuture};
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -36,6 +37,7 @@ use tenancy::{block::Block, naming};
 use tokio::{
     net::{TcpListener, UdpSocket},
     signal::unix::{SignalKind, signal},
+    task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -194,41 +196,52 @@ impl Args {
             ending: AtomicBool::new(false),
         });
 
-        let probes = tokio::spawn(telemetry::serve(page, shown.clone()));
-        let watches = tokio::spawn({
+        let mut parts = JoinSet::new();
+        let mut part = |name: &'static str, work: BoxFuture<'static, ()>| {
+            parts.spawn(work.map(move |()| name));
+        };
+        let accept = |listener, plane| {
+            let (metrics, tasks, cancel) = (metrics.clone(), tasks.clone(), cancel.clone());
+            Accept {
+                listener,
+                plane,
+                metrics,
+                tasks,
+                cancel,
+            }
+        };
+        part("probes", telemetry::serve(page, shown.clone()).boxed());
+        part("watches", {
             let (index, serving) = (index.clone(), serving.clone());
-            async move { watch::run(client, &namespace, (index, names), serving, signer, listed).await }
+            let watching = async move {
+                watch::run(client, &namespace, (index, names), serving, signer, listed).await;
+            };
+            watching.boxed()
         });
-        tokio::spawn(accept::run(
-            door,
-            Plane::Door,
-            metrics.clone(),
-            tasks.clone(),
-            cancel.clone(),
-            move |stream, unknown| front.clone().serve(stream, unknown),
-        ));
-        tokio::spawn(accept::run(
-            out,
-            Plane::Out,
-            metrics.clone(),
-            tasks.clone(),
-            cancel.clone(),
-            move |stream, unknown| egress.clone().serve(stream, unknown),
-        ));
-        tokio::spawn(accept::run(
-            streams,
-            Plane::Dns,
-            metrics.clone(),
-            tasks.clone(),
-            cancel.clone(),
-            {
-                let resolver = resolver.clone();
-                move |stream, unknown| resolver.clone().stream(stream, unknown)
-            },
-        ));
-        let datagrams = tokio::spawn(resolver.datagrams(datagrams, tasks.clone(), cancel.clone()));
-        tokio::spawn(visits.keep(index.clone()));
-        tokio::spawn(housekeeping(index, metrics, counters));
+        part("front door", {
+            let serve = move |stream, unknown| front.clone().serve(stream, unknown);
+            accept(door, Plane::Door).run(serve).boxed()
+        });
+        part("way out", {
+            let serve = move |stream, unknown| egress.clone().serve(stream, unknown);
+            accept(out, Plane::Out).run(serve).boxed()
+        });
+        part("DNS by TCP", {
+            let resolver = resolver.clone();
+            let serve = move |stream, unknown| resolver.clone().stream(stream, unknown);
+            accept(streams, Plane::Dns).run(serve).boxed()
+        });
+        part(
+            "DNS by UDP",
+            resolver
+                .datagrams(datagrams, tasks.clone(), cancel.clone())
+                .boxed(),
+        );
+        part("visits", visits.keep(index.clone()).boxed());
+        part(
+            "housekeeping",
+            housekeeping(index, metrics, counters).boxed(),
+        );
         tracing::info!(version = env!("CARGO_PKG_VERSION"), %server, "started");
 
         let (mut terminate, mut interrupt) = (
@@ -238,9 +251,8 @@ impl Args {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
-            end = probes => anyhow::bail!("the task that serves metrics ended: {end:?}"),
-            end = datagrams => anyhow::bail!("the task that answers DNS by UDP ended: {end:?}"),
-            end = watches => anyhow::bail!("the task that watches the super cluster ended: {end:?}"),
+            // Without one of them the others would look well.
+            ended = parts.join_next() => anyhow::bail!("a part of the proxy ended: {ended:?}"),
         }
         shown.ending.store(true, Ordering::Relaxed);
         tokio::time::sleep(LAG).await;

@@ -1,7 +1,7 @@
 //! The way out and the kubelet behind it on real sockets, before a super API server that is played; for tests.
 
 use crate::{
-    accept,
+    accept::Accept,
     egress::Egress,
     forward::Upstream,
     identity::{Gate, provider},
@@ -177,14 +177,14 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let cancel = CancellationToken::new();
-        tokio::spawn(accept::run(
+        let way_out = Accept {
             listener,
-            Plane::Out,
-            metrics.clone(),
-            tasks.clone(),
-            cancel.clone(),
-            move |stream, unknown| egress.clone().serve(stream, unknown),
-        ));
+            plane: Plane::Out,
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+            cancel: cancel.clone(),
+        };
+        tokio::spawn(way_out.run(move |stream, unknown| egress.clone().serve(stream, unknown)));
         let world = Self {
             index,
             metrics,
