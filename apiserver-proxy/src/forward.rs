@@ -68,7 +68,7 @@ impl Upstream {
         };
         audit.answered(response.status());
         if response.status() != StatusCode::OK {
-            return explain(response, question, target).await;
+            return explain(response, question, target, &mut audit).await;
         }
         let counted = Counted {
             body: response.into_body(),
@@ -114,7 +114,7 @@ impl Upstream {
         };
         audit.answered(answer.status());
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return explain(answer, question, target).await;
+            return explain(answer, question, target, &mut audit).await;
         }
         let mut response = Response::new(Either::Left(Full::default()));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -199,7 +199,22 @@ fn without_tokens(protocols: &HeaderValue) -> Option<HeaderValue> {
 }
 
 /// What a kubelet would have said: the super API server's words, in the tenant's names.
-async fn explain(answer: Response<Body>, question: &Question, target: &Target) -> Response<Answer> {
+async fn explain(
+    answer: Response<Body>,
+    question: &Question,
+    target: &Target,
+    audit: &mut Audit,
+) -> Response<Answer> {
+    let said = in_the_tenants_words(answer, question, target).await;
+    audit.status = said.status();
+    said
+}
+
+async fn in_the_tenants_words(
+    answer: Response<Body>,
+    question: &Question,
+    target: &Target,
+) -> Response<Answer> {
     let status = answer.status();
     // The proxy's own rights are no business of the tenant's.
     if matches!(status.as_u16(), 401 | 403 | 429) || status.is_redirection() {

@@ -259,9 +259,7 @@ impl Audit {
 impl Drop for Audit {
     fn drop(&mut self) {
         let id = self.tenant.id.as_str();
-        let fine = self.status.is_success() || self.status == StatusCode::SWITCHING_PROTOCOLS;
-        let outcome = if fine { "done" } else { "failed" };
-        self.metrics.count(id, Plane::Kubelet, outcome);
+        self.metrics.count(id, Plane::Kubelet, outcome(self.status));
         self.metrics.moved(id, Plane::Kubelet, self.moved.all());
         tracing::info!(
             target: "audit",
@@ -278,6 +276,18 @@ impl Drop for Audit {
             back = self.moved.back(),
             "kubelet request"
         );
+    }
+}
+
+/// What an answer comes to, for metrics.
+fn outcome(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        101 | 200..300 => "done",
+        404 => "not_found",
+        // What the caller asked for can't be, such as the log of a container that hasn't started.
+        400..500 => "invalid",
+        502..=504 => "unreachable",
+        _ => "failed",
     }
 }
 

@@ -201,6 +201,7 @@ async fn t28_redirects_and_refusals_of_the_super_cluster_stay_here() {
         assert_eq!(code(&got), 502, "{status}: {got}");
         assert!(!got.contains(&twin) && !got.contains("10.0.0.1"), "{got}");
         assert_eq!(world.asked.lock().len(), 1, "{status} was followed");
+        counted(&world.metrics, &id(1), Plane::Kubelet, "unreachable", 1).await;
     }
     let world = saying(500, "dial tcp 10.0.0.7:10250: connection refused".into()).await;
     let got = ask(&world, "GET", "/containerLogs/default/web/main", "").await;
@@ -317,4 +318,24 @@ async fn t40_who_asks_too_much_of_pods_is_told_to_wait() {
     drop(all);
     let got = ask(&world, "GET", "/containerLogs/default/web/main", "").await;
     assert_eq!(code(&got), 200, "{got}");
+}
+
+/// A node that doesn't answer is told apart from what the caller did, so that somebody hears of it.
+#[tokio::test]
+async fn what_an_answer_comes_to_is_counted() {
+    for (status, message, outcome) in [
+        (
+            500,
+            "error dialing backend: dial tcp 10.0.0.7:10250: i/o timeout",
+            "unreachable",
+        ),
+        (403, "no right", "unreachable"),
+        (400, "container main is waiting to start", "invalid"),
+        (404, "container not found", "not_found"),
+        (500, "the runtime says no", "failed"),
+    ] {
+        let world = saying(status, message.into()).await;
+        ask(&world, "GET", "/containerLogs/default/web/main", "").await;
+        counted(&world.metrics, &id(1), Plane::Kubelet, outcome, 1).await;
+    }
 }
