@@ -46,6 +46,7 @@ mod dns;
 
 mod forward;
 mod kubelet;
+mod mask;
 mod query;
 mod route;
 

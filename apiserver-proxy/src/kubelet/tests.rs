@@ -206,6 +206,11 @@ async fn t28_redirects_and_refusals_of_the_super_cluster_stay_here() {
     let world = saying(500, "dial tcp 10.0.0.7:10250: connection refused".into()).await;
     let got = ask(&world, "GET", "/containerLogs/default/web/main", "").await;
     assert!(code(&got) == 502 && !got.contains("10.0.0.7"), "{got}");
+    assert!(got.contains("connection refused"), "{got}");
+    let gone = "unable to retrieve container logs for containerd://0a1b2c";
+    let world = saying(400, gone.into()).await;
+    let got = ask(&world, "GET", "/containerLogs/default/web/main", "").await;
+    assert!(code(&got) == 400 && got.ends_with(gone), "{got}");
     let world = saying(400, format!("container main in {twin} is waiting to start")).await;
     let got = ask(&world, "GET", "/containerLogs/default/web/main", "").await;
     assert!(
