@@ -5,13 +5,14 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, sync::Semaphore};
+use std::{collections::VecDeque, convert::Infallible, fmt, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, task::AbortHandle};
 
-/// Connections served at once: probes and a scraper or two.
+/// Connections served at once: probes and a scraper or two. When one more comes, the oldest goes, so that whoever opens
+/// connections and is silent keeps no probe out.
 const CONNECTIONS: usize = 32;
 /// A client that asks nothing for so long is let go.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Prometheus 3 reads no page that doesn't say its format.
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -27,11 +28,8 @@ pub trait Page: Send + Sync + 'static {
 
 /// Answers probes and scrapes until the task is dropped.
 pub async fn serve(listener: TcpListener, page: Arc<impl Page>) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut open = VecDeque::<AbortHandle>::new();
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return; // Never closed.
-        };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -40,9 +38,15 @@ pub async fn serve(listener: TcpListener, page: Arc<impl Page>) {
                 continue;
             }
         };
+        open.retain(|task| !task.is_finished());
+        if open.len() >= CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
         let page = page.clone();
         // Its end is of no interest: a probe that failed asks again.
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
                 let response = answer(request.uri().path(), &*page);
                 async { Ok::<_, Infallible>(response) }
@@ -52,8 +56,8 @@ pub async fn serve(listener: TcpListener, page: Arc<impl Page>) {
                 .timer(TokioTimer::new())
                 .header_read_timeout(PATIENCE);
             drop(server.serve_connection(TokioIo::new(stream), service).await);
-            drop(slot);
         });
+        open.push_back(task.abort_handle());
     }
 }
 
@@ -100,6 +104,23 @@ mod tests {
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
         text
+    }
+
+    /// T40: who is silent keeps no probe out.
+    #[tokio::test]
+    async fn t40_idle_connections_keep_no_probe_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(serve(listener, Arc::new(Waiting)));
+        let mut idle = vec![];
+        for _ in 0..2 * CONNECTIONS {
+            idle.push(tokio::net::TcpStream::connect(address).await.unwrap());
+        }
+        let live = tokio::time::timeout(PATIENCE / 2, get(address, "/livez")).await;
+        assert!(live.unwrap().starts_with("HTTP/1.1 200"));
+        // The first were let go to make room.
+        assert_eq!(idle[0].read(&mut [0]).await.unwrap_or_default(), 0);
+        server.abort();
     }
 
     #[tokio::test]
