@@ -7,14 +7,15 @@ use crate::{
     forward::Upstream,
     identity::Gate,
     index::Index,
-    kubelet::Kubelet,
+    kubelet::{self, Kubelet},
     metrics::{Metrics, Plane, Shown},
-    metrics_api::MetricsApi,
+    metrics_api::{self, MetricsApi},
     node_certificate::Signer,
     node_figures::Counters,
     passthrough::Door,
     serving::{self, Serving},
     super_client,
+    tunnel::Inner,
     usage::Usage,
     visits::Visits,
     wake::Waker,
@@ -150,7 +151,14 @@ impl Args {
         let signer = Arc::new(Signer::default());
         let usage = Usage::new(client.clone(), index.clone());
         let counters = Arc::new(Counters::default());
+        let inner = |plane, head_max| Inner {
+            plane,
+            head_max,
+            metrics: metrics.clone(),
+            cancel: cancel.clone(),
+        };
         let figures = Arc::new(MetricsApi {
+            inner: inner(Plane::Figures, metrics_api::HEAD_MAX),
             tls: TlsAcceptor::from(Arc::new(serving::within_a_tunnel(serving.clone())?)),
             usage: usage.clone(),
             metrics: metrics.clone(),
@@ -158,6 +166,7 @@ impl Args {
         let kubelet = Arc::new(Kubelet {
             gate: gate.clone(),
             index: index.clone(),
+            inner: inner(Plane::Kubelet, kubelet::HEAD_MAX),
             upstream: Upstream::new(client.clone()),
             usage,
             counters: counters.clone(),

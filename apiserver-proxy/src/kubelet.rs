@@ -14,24 +14,21 @@ use crate::{
     node_figures::{self, Counters},
     node_pods,
     route::{self, Question, Verb, Whole},
+    tunnel::{Inner, START_LIMIT},
     usage::{self, Usage},
 };
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::Upgraded};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{body::Incoming, upgrade::Upgraded};
+use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-/// How long a handshake, and each request's head, may take.
-const START_LIMIT: Duration = Duration::from_secs(10);
-/// An idle connection is kept for the API server's next request so long.
-const IDLE_LIMIT: Duration = Duration::from_secs(120);
 /// Room for a request's head: commands stand in the query.
-const HEAD_MAX: usize = 128 << 10;
+pub(crate) const HEAD_MAX: usize = 128 << 10;
 
 const JSON: &str = "application/json";
 
@@ -42,6 +39,7 @@ pub(crate) struct Kubelet {
     pub(crate) upstream: Upstream,
     pub(crate) usage: Usage,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) inner: Inner,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: TaskTracker,
 }
@@ -90,22 +88,12 @@ impl Kubelet {
             _slot: slot,
             _open: self.metrics.open(tenant.id.as_str(), Plane::Kubelet),
         });
-        let (metrics, caller) = (self.metrics.clone(), tenant.clone());
-        let service = service_fn(move |request| {
+        let answer = |request| {
             let (kubelet, tenant, node) = (self.clone(), tenant.clone(), node.clone());
             let held = held.clone();
-            async move { Ok::<_, Infallible>(kubelet.answer(tenant, node, held, request).await) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(IDLE_LIMIT)
-            .max_buf_size(HEAD_MAX)
-            .serve_connection(TokioIo::new(tls), service)
-            .with_upgrades();
-        // Any other end is of no interest: the caller sees it.
-        if connection.await.is_err_and(|error| error.is_parse()) {
-            metrics.malformed(&caller, Plane::Kubelet);
-        }
+            async move { kubelet.answer(tenant, node, held, request).await }
+        };
+        self.inner.serve(tls, &tenant, answer).await;
     }
 
     async fn answer(

@@ -44,6 +44,8 @@ mod egress;
 
 mod dns;
 
+mod tunnel;
+
 mod forward;
 mod kubelet;
 mod mask;

@@ -9,13 +9,14 @@ use crate::{
         Index, Tenant,
         tests::{Pair, TestAuthority, authority, place, pod, route, running},
     },
-    kubelet::Kubelet,
+    kubelet::{self, Kubelet},
     metrics::{Metrics, Plane},
-    metrics_api::MetricsApi,
+    metrics_api::{self, MetricsApi},
     node_certificate::Signer,
     node_figures::Counters,
     serving::{self, Serving},
     super_client,
+    tunnel::Inner,
     usage::Usage,
 };
 use bytes::Bytes;
@@ -152,6 +153,13 @@ impl World {
             TaskTracker::new(),
             Usage::new(client.clone(), index.clone()),
         );
+        let cancel = CancellationToken::new();
+        let inner = |plane, head_max| Inner {
+            plane,
+            head_max,
+            metrics: metrics.clone(),
+            cancel: cancel.clone(),
+        };
         let egress = Arc::new(Egress {
             tls: TlsAcceptor::from(Arc::new(tls)),
             gate: gate.clone(),
@@ -159,6 +167,7 @@ impl World {
             kubelet: Arc::new(Kubelet {
                 gate,
                 index: index.clone(),
+                inner: inner(Plane::Kubelet, kubelet::HEAD_MAX),
                 upstream: Upstream::new(client),
                 usage: usage.clone(),
                 counters: Arc::new(Counters::default()),
@@ -166,6 +175,7 @@ impl World {
                 tasks: tasks.clone(),
             }),
             figures: Arc::new(MetricsApi {
+                inner: inner(Plane::Figures, metrics_api::HEAD_MAX),
                 tls: TlsAcceptor::from(Arc::new(within)),
                 usage,
                 metrics: metrics.clone(),
@@ -176,7 +186,6 @@ impl World {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let cancel = CancellationToken::new();
         let way_out = Accept {
             listener,
             plane: Plane::Out,

@@ -10,6 +10,7 @@ use hyper::body::Frame;
 use std::{
     convert::Infallible,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -343,4 +344,25 @@ async fn what_an_answer_comes_to_is_counted() {
         ask(&world, "GET", "/containerLogs/default/web/main", "").await;
         counted(&world.metrics, &id(1), Plane::Kubelet, outcome, 1).await;
     }
+}
+
+/// On shutdown idle connections end at once, a log that flows goes on to its end, and what a stream moved is known when it is cut.
+#[tokio::test]
+async fn idle_connections_end_with_the_proxy_and_others_are_waited_for() {
+    let world = World::echoing().await;
+    let one = world.one();
+    let mut idle = world.tunnel(&one, &one).await.unwrap();
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(code(&head(&mut idle).await.unwrap()), 200);
+    let stream = exec(&world).await;
+    world.cancel.cancel();
+    world.tasks.close();
+    // Its end, and no answer but the one to what it asked.
+    assert!(say(&mut idle, b"").await.ends_with("ok"));
+    assert_eq!(world.tenant().limits.pods.open(), 1, "exec goes on");
+    drop(stream);
+    let ended = timeout(START_LIMIT, world.tasks.wait()).await;
+    assert!(ended.is_ok(), "{} are open", world.tasks.len());
 }
