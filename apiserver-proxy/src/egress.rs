@@ -194,7 +194,7 @@ impl Session {
     fn refused(&self, host: &str, port: u16, refusal: Refusal) -> Response<Empty<Bytes>> {
         let id = self.tenant.id.as_str();
         self.egress.metrics.count(id, Plane::Out, "refused");
-        if self.tenant.limits.noise.may_speak() {
+        if self.tenant.limits.noise.may_speak(Plane::Out, "refused") {
             tracing::warn!(tenant = id, host, port, why = %refusal, "refused a connection of a tenant's API server");
         }
         status(match refusal {

@@ -57,6 +57,8 @@ pub(crate) struct Target {
     pub(crate) namespace: String,
     /// Name, which is the same on both sides.
     pub(crate) name: String,
+    /// UID in the tenant.
+    pub(crate) uid: String,
     /// Name of its node.
     pub(crate) node: String,
 }
@@ -276,6 +278,7 @@ impl Index {
         is_it.then_some(Target {
             namespace: place.0,
             name: place.1,
+            uid: pod.uid.clone(),
             node: pod.node.clone(),
         })
     }

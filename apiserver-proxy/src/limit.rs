@@ -1,8 +1,8 @@
 //! How much of the proxy one tenant may use, so that none takes it from the others.
 
-use crate::{list::Turns, wake};
+use crate::{list::Turns, metrics::Plane, wake};
 use parking_lot::Mutex;
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -43,7 +43,7 @@ const DNS_STREAMS: Rate = Rate {
     burst: 100.0,
     per_second: 50.0,
 };
-/// Between two lines about what a tenant was refused.
+/// Between two lines about the same that a tenant was refused.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// The limits of one tenant.
@@ -89,15 +89,16 @@ impl Default for Limits {
 
 /// One line in a while: what is refused is counted, and a tenant can't fill the log.
 #[derive(Default)]
-pub(crate) struct Noise(Mutex<Option<Instant>>);
+pub(crate) struct Noise(Mutex<HashMap<(Plane, &'static str), Instant>>);
 
 impl Noise {
-    /// Whether a line may be written now.
-    pub(crate) fn may_speak(&self) -> bool {
-        let (mut last, now) = (self.0.lock(), Instant::now());
-        let may = last.is_none_or(|last| now.duration_since(last) >= SILENCE);
+    /// Whether a line about that may be written now.
+    pub(crate) fn may_speak(&self, plane: Plane, why: &'static str) -> bool {
+        let (mut lines, now) = (self.0.lock(), Instant::now());
+        let last = lines.get(&(plane, why));
+        let may = last.is_none_or(|last| now.duration_since(*last) >= SILENCE);
         if may {
-            *last = Some(now);
+            lines.insert((plane, why), now);
         }
         may
     }
@@ -186,10 +187,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn of_what_is_refused_one_line_is_written_in_a_while() {
         let noise = Noise::default();
-        let lines = || (0..1000).filter(|_| noise.may_speak()).count();
-        assert_eq!(lines(), 1);
+        let lines = |plane, why| (0..1000).filter(|_| noise.may_speak(plane, why)).count();
+        assert_eq!(lines(Plane::Out, "refused"), 1);
+        // A scan at one plane hides nothing at another.
+        assert_eq!(lines(Plane::Kubelet, "refused"), 1);
+        assert_eq!(lines(Plane::Kubelet, "path"), 1);
         tokio::time::advance(SILENCE).await;
-        assert_eq!(lines(), 1);
+        assert_eq!(lines(Plane::Out, "refused"), 1);
     }
 
     #[tokio::test(start_paused = true)]

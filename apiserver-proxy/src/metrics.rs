@@ -14,8 +14,9 @@ use prometheus_client::{
     registry::Registry,
 };
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     fmt,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -93,7 +94,7 @@ pub(crate) struct Metrics {
     /// Which series there are, so that a tenant's can be removed.
     series: Mutex<HashSet<ByOutcome>>,
     /// On log lines about callers that are no tenant's, by what they did.
-    strangers: Mutex<HashMap<(Plane, &'static str), Noise>>,
+    strangers: Noise,
 }
 
 /// Counts as open until it is dropped.
@@ -119,7 +120,7 @@ impl Metrics {
             bytes: Family::default(),
             start: Family::new_with_constructor(seconds as fn() -> Histogram),
             series: Mutex::default(),
-            strangers: Mutex::default(),
+            strangers: Noise::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -164,24 +165,37 @@ impl Metrics {
         self.count(NOBODY, plane, why);
         // Balancers that look whether the port is open say nothing.
         let is_probe = why == "closed";
-        let may_speak = || {
-            let mut strangers = self.strangers.lock();
-            strangers.entry((plane, why)).or_default().may_speak()
-        };
-        if !is_probe && may_speak() {
+        if !is_probe && self.strangers.may_speak(plane, why) {
             let plane = plane.word();
             tracing::warn!(plane, why, "let go of a caller that is no tenant's");
         }
     }
 
-    /// A tenant's API server sent what is no request that is taken here: counted, and told of in the same way.
-    pub(crate) fn malformed(&self, tenant: &Tenant, plane: Plane) {
+    /// A tenant was refused something: counted, and told of in the same way.
+    pub(crate) fn turned_down(
+        &self,
+        tenant: &Tenant,
+        plane: Plane,
+        why: &'static str,
+        source: Option<IpAddr>,
+    ) {
         let id = tenant.id.as_str();
-        self.count(id, plane, "malformed");
-        if tenant.limits.noise.may_speak() {
-            let plane = plane.word();
-            tracing::warn!(tenant = id, plane, "refused what is no request");
+        self.count(id, plane, why);
+        if tenant.limits.noise.may_speak(plane, why) {
+            let (plane, source) = (plane.word(), source.map(tracing::field::display));
+            tracing::warn!(
+                tenant = id,
+                plane,
+                why,
+                source,
+                "refused what a tenant asks for"
+            );
         }
+    }
+
+    /// A tenant's API server sent what is no request that is taken here.
+    pub(crate) fn malformed(&self, tenant: &Tenant, plane: Plane) {
+        self.turned_down(tenant, plane, "malformed", None);
     }
 
     /// A connection or stream is open as long as the answer lives.

@@ -87,7 +87,7 @@ impl MetricsApi {
             }
             Err(error) => {
                 self.metrics.count(id, Plane::Figures, error.word());
-                if tenant.limits.noise.may_speak() {
+                if tenant.limits.noise.may_speak(Plane::Figures, error.word()) {
                     tracing::warn!(tenant = id, why = %error, "a tenant asks for metrics and gets none");
                 }
                 unavailable(error)

@@ -231,7 +231,9 @@ async fn t34_both_proofs_must_name_the_same_tenant() {
             assert_eq!(answer, "");
         }
     }
-    counted(&world.metrics, "", Plane::Kubelet, "no_identity", 2).await;
+    for n in [1, 2] {
+        counted(&world.metrics, &id(n), Plane::Kubelet, "no_identity", 1).await;
+    }
     // The same pod's name leads each to its own.
     for (who, n) in [(&one, 1), (&two, 2)] {
         let mut stream = world.tunnel(who, who).await.unwrap();
@@ -365,4 +367,123 @@ async fn idle_connections_end_with_the_proxy_and_others_are_waited_for() {
     drop(stream);
     let ended = timeout(START_LIMIT, world.tasks.wait()).await;
     assert!(ended.is_ok(), "{} are open", world.tasks.len());
+}
+
+/// Lines of the log, as they are written on this thread.
+#[derive(Clone, Default)]
+struct Lines(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    fn heard() -> (Self, tracing::subscriber::DefaultGuard) {
+        let lines = Self::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .with_writer(move || writer.clone())
+            .finish();
+        (lines, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// The fields of so many lines of the audit.
+    async fn audit(&self, count: usize) -> Vec<serde_json::Value> {
+        let waiting = async {
+            loop {
+                let text = String::from_utf8(self.0.lock().clone()).unwrap();
+                let lines = text
+                    .lines()
+                    .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+                let lines = lines.filter(|line| line["target"] == "audit");
+                let fields: Vec<_> = lines.map(|line| line["fields"].clone()).collect();
+                if fields.len() >= count {
+                    return fields;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let fields = timeout(START_LIMIT, waiting).await.expect("lines");
+        assert_eq!(fields.len(), count, "{fields:?}");
+        fields
+    }
+}
+
+/// T31, T32: what was refused is written down like what was served: who asked for what, and why not.
+#[tokio::test]
+async fn t31_t32_refused_requests_leave_their_line() {
+    let world = world().await;
+    let (lines, _guard) = Lines::heard();
+    for (method, path, outcome, status) in [
+        (
+            "POST",
+            "/run/default/web/main?cmd=secret",
+            "not_served",
+            403,
+        ),
+        ("POST", "/checkpoint/default/web/main", "not_served", 403),
+        ("GET", "/containerLogs/default/../web/main", "path", 400),
+        ("DELETE", "/containerLogs/default/web/main", "method", 405),
+        (
+            "GET",
+            "/containerLogs/default/web/main?tailLines=x",
+            "query",
+            400,
+        ),
+        ("GET", "/containerLogs/default/none/main", "not_found", 404),
+        ("GET", "/containerLogs/default/web/main", "done", 200),
+    ] {
+        lines.0.lock().clear();
+        ask(&world, method, path, "Content-Length: 0\r\n").await;
+        let line = lines.audit(1).await.remove(0);
+        assert_eq!(line["message"], "kubelet request");
+        assert_eq!(line["tenant"], id(1));
+        assert_eq!(line["subject"], "CN=rcgen self signed cert");
+        assert_eq!(line["outcome"], outcome, "{path}");
+        assert_eq!(line["status"], status, "{path}");
+        let refused = !["not_found", "done"].contains(&outcome);
+        let bare = path.split('?').next().unwrap();
+        let told = if refused {
+            format!("{method} {bare}")
+        } else {
+            String::new()
+        };
+        assert_eq!(line["path"], told);
+        assert!(!line.to_string().contains("secret"), "{line}");
+    }
+}
+
+/// An exec is written down when it begins, and what it moved when it has ended.
+#[tokio::test]
+async fn a_stream_leaves_a_line_when_it_begins_and_one_when_it_ends() {
+    let world = World::echoing().await;
+    let (lines, _guard) = Lines::heard();
+    let stream = exec(&world).await;
+    let begins = lines.audit(1).await.remove(0);
+    drop(stream);
+    let ends = lines.audit(2).await.remove(1);
+    for (line, message) in [
+        (&begins, "kubelet request begins"),
+        (&ends, "kubelet request"),
+    ] {
+        assert_eq!(line["message"], message);
+        for (field, wanted) in [
+            ("verb", "exec"),
+            ("namespace", "default"),
+            ("pod", "web"),
+            ("uid", "u1"),
+            ("container", "main"),
+        ] {
+            assert_eq!(line[field], wanted, "{field} of {message}");
+        }
+        assert_eq!(line["status"], 101);
+    }
+    assert_eq!((&ends["there"], &ends["back"]), (&4.into(), &4.into()));
 }
