@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
     time::{Instant, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -176,13 +176,15 @@ impl Session {
 
     /// Resolves a name once, and keeps the addresses that the tenant may reach.
     async fn resolve(&self, name: &str, port: u16) -> Result<Vec<IpAddr>, Refusal> {
-        let found = timeout(CONNECT_LIMIT, lookup_host((name, port))).await;
+        let looking = self.tenant.limits.lookups.addresses(name);
+        let found = timeout(CONNECT_LIMIT, looking).await;
         let Ok(Ok(found)) = found else {
             return Ok(vec![]);
         };
         let judged: Vec<_> = found
+            .into_iter()
             .take(ADDRESSES_MAX)
-            .map(|found| destination::judge(&self.tenant, found.ip(), port, &*self.egress.index))
+            .map(|found| destination::judge(&self.tenant, found, port, &*self.egress.index))
             .collect();
         let allowed: Vec<IpAddr> = judged.iter().filter_map(|one| one.ok()).collect();
         if allowed.is_empty() && !judged.is_empty() {

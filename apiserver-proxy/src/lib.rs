@@ -41,6 +41,7 @@ mod wake;
 
 mod destination;
 mod egress;
+mod lookup;
 
 mod dns;
 

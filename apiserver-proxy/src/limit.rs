@@ -1,6 +1,6 @@
 //! How much of the proxy one tenant may use, so that none takes it from the others.
 
-use crate::{list::Turns, metrics::Plane, wake};
+use crate::{list::Turns, lookup::Lookups, metrics::Plane, wake};
 use parking_lot::Mutex;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
@@ -54,6 +54,8 @@ pub(crate) struct Limits {
     pub(crate) held: Arc<Semaphore>,
     /// At the way out, the kubelet's among it.
     pub(crate) out: Limit,
+    /// On names that its API servers have looked up.
+    pub(crate) lookups: Lookups,
     /// On requests to its pods, as long as their answers last.
     pub(crate) pods: Limit,
     /// On questions to the super cluster's metrics API.
@@ -76,6 +78,7 @@ impl Default for Limits {
             door: Limit::new(CONNECTIONS),
             held: wake::places(),
             out: Limit::new(CONNECTIONS),
+            lookups: Lookups::default(),
             pods: Limit::new(PODS),
             figures: Limit::new(FIGURES),
             large_lists: Arc::new(Semaphore::new(1)),
