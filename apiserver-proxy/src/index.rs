@@ -80,7 +80,7 @@ pub(crate) struct Seen {
 #[derive(Default)]
 pub(crate) struct Index {
     known: RwLock<Known>,
-    /// Told when a pod got an address.
+    /// Told when whose an address is may have changed.
     news: Notify,
     /// Told when a route came or changed.
     route_news: Notify,
@@ -113,6 +113,7 @@ impl Index {
             ended
         };
         self.route_news.notify_waiters();
+        self.news.notify_waiters();
         ended.iter().for_each(CancellationToken::cancel);
     }
 
@@ -161,37 +162,42 @@ impl Index {
     /// A pod is there, or has changed.
     pub(crate) fn set_pod(&self, place: Place, pod: &SuperPod) {
         let mut known = self.known.write();
-        known.drop_pod(&place);
-        if let Some(pod) = read_pod(pod) {
+        let before = known.drop_pod(&place);
+        let pod = read_pod(pod);
+        let now = pod.as_ref().map(|pod| pod.addresses.clone());
+        if let Some(pod) = pod {
             for address in &pod.addresses {
                 let owners = known.pod_addresses.entry(*address).or_default();
                 owners.push(place.clone());
             }
-            let has_address = !pod.addresses.is_empty();
             known.pods.insert(place, pod);
-            drop(known);
-            if has_address {
-                self.news.notify_waiters();
-            }
+        }
+        drop(known);
+        if before != now.unwrap_or_default() {
+            self.news.notify_waiters();
         }
     }
 
-    /// Ends with the next news of a pod's address, from now on.
+    /// Ends with the next news of whose an address is, from now on.
     pub(crate) fn news(&self) -> Notified<'_> {
         self.news.notified()
     }
 
     /// A pod is gone.
     pub(crate) fn drop_pod(&self, place: &Place) {
-        self.known.write().drop_pod(place);
+        let addresses = self.known.write().drop_pod(place);
+        if !addresses.is_empty() {
+            self.news.notify_waiters();
+        }
     }
 
     /// Drops what a complete list didn't tell of.
     pub(crate) fn keep_pods(&self, listed: &HashSet<Place>) {
-        let mut known = self.known.write();
+        let known = self.known.read();
         let unlisted = known.pods.keys().filter(|place| !listed.contains(*place));
         let gone: Vec<Place> = unlisted.cloned().collect();
-        gone.iter().for_each(|place| known.drop_pod(place));
+        drop(known);
+        gone.iter().for_each(|place| self.drop_pod(place));
     }
 
     /// A Service is there, or has changed.
@@ -364,18 +370,20 @@ impl Places for Index {
 }
 
 impl Known {
-    fn drop_pod(&mut self, place: &Place) {
+    /// Returns the addresses that it had.
+    fn drop_pod(&mut self, place: &Place) -> Vec<IpAddr> {
         let Some(pod) = self.pods.remove(place) else {
-            return;
+            return vec![];
         };
-        for address in pod.addresses {
-            if let Some(owners) = self.pod_addresses.get_mut(&address) {
+        for address in &pod.addresses {
+            if let Some(owners) = self.pod_addresses.get_mut(address) {
                 owners.retain(|owner| owner != place);
                 if owners.is_empty() {
-                    self.pod_addresses.remove(&address);
+                    self.pod_addresses.remove(address);
                 }
             }
         }
+        pod.addresses
     }
 
     fn drop_service(&mut self, place: &Place) {
