@@ -200,7 +200,10 @@ impl Server {
         drop(unknown);
         let id = tenant.id.as_str();
         let Ok(_slot) = tenant.limits.dns_streams.take() else {
-            return self.metrics.count(id, Plane::Dns, "limited");
+            let source = Some(client.ip());
+            return self
+                .metrics
+                .turned_down(&tenant, Plane::Dns, "limited", source);
         };
         let _open = self.metrics.open(id, Plane::Dns);
         let talk = async {
@@ -278,11 +281,16 @@ impl Server {
             count(outcome);
             Step::Reply(request.fail(code))
         };
+        let limited = || {
+            self.metrics
+                .turned_down(tenant, Plane::Dns, "limited", None);
+            Step::Reply(request.fail(ResponseCode::ServFail))
+        };
         let Some(zone) = &tenant.zone else {
             return refuse("not_shared", ResponseCode::Refused);
         };
         if tenant.limits.dns.take().is_err() {
-            return refuse("limited", ResponseCode::ServFail);
+            return limited();
         }
         if !self.listed.all() {
             // What isn't known yet isn't denied.
@@ -306,7 +314,7 @@ impl Server {
             return Step::Reply(reply);
         }
         let Ok(slot) = tenant.limits.dns_outside.take() else {
-            return refuse("limited", ResponseCode::ServFail);
+            return limited();
         };
         match verdict {
             Verdict::Follow { chain, target } => Step::Follow(request, chain, target, slot),

@@ -65,6 +65,7 @@ struct Session {
 impl Egress {
     /// Serves one connection until its request is answered; a tunnel goes on in a task of its own.
     pub(crate) async fn serve(self: Arc<Self>, stream: TcpStream, unknown: Unknown) {
+        let source = stream.peer_addr().ok().map(|peer| peer.ip());
         let tls = match unknown.wait(START_LIMIT, self.tls.accept(stream)).await {
             Ok(Ok(tls)) => tls,
             Ok(Err(_)) => return self.metrics.turned_away(Plane::Out, "no_identity"),
@@ -77,7 +78,7 @@ impl Egress {
         let Ok(slot) = tenant.limits.out.take() else {
             return self
                 .metrics
-                .count(tenant.id.as_str(), Plane::Out, "limited");
+                .turned_down(&tenant, Plane::Out, "limited", source);
         };
         let metrics = self.metrics.clone();
         let session = Arc::new(Session {

@@ -77,18 +77,22 @@ impl Door {
             match Box::pin(waking).await {
                 Ok(awake) => (tenant, until) = awake,
                 Err(refusal) => {
-                    let id = tenant.id.as_str();
-                    self.metrics.count(id, Plane::Door, refusal.word());
-                    if refusal.is_final() {
-                        let _ = client.write_all(&ACCESS_DENIED).await;
+                    let word = refusal.word();
+                    if !refusal.is_final() {
+                        return self.metrics.count(tenant.id.as_str(), Plane::Door, word);
                     }
+                    self.metrics
+                        .turned_down(&tenant, Plane::Door, word, said.source);
+                    let _ = client.write_all(&ACCESS_DENIED).await;
                     return;
                 }
             }
         }
         let id = tenant.id.as_str();
         let Ok(_slot) = tenant.limits.door.take() else {
-            return self.metrics.count(id, Plane::Door, "limited");
+            return self
+                .metrics
+                .turned_down(&tenant, Plane::Door, "limited", said.source);
         };
         tenant.visit();
         let _open = self.metrics.open(id, Plane::Door);
