@@ -247,7 +247,8 @@ impl Index {
             Some(id) => tenant.id == *id,
             None => tenant.host.as_deref() == Some(name),
         });
-        found.min_by(|a, b| a.since.cmp(&b.since)).cloned()
+        let first = found.min_by_key(|tenant| (tenant.since, tenant.id.as_str()));
+        first.cloned()
     }
 
     /// The tenant whose pods alone have the address.

@@ -7,6 +7,7 @@ use crate::{
     limit::Limits,
 };
 use api::keys;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use parking_lot::Mutex;
@@ -57,7 +58,7 @@ pub(crate) struct Tenant {
     pub(crate) asked: Mutex<Option<Instant>>,
     /// Somebody came to the front door since that was told last.
     visited: AtomicBool,
-    /// When the route was made.
+    /// Since when it asks for its host, in seconds: since the route was made, or since it was seen to ask for another one.
     pub(crate) since: i64,
     /// How much of the proxy it may use.
     pub(crate) limits: Arc<Limits>,
@@ -179,6 +180,13 @@ impl Tenant {
     /// would be let in now and lead to the same place. Returns what ends: an edited class cuts nobody's session.
     pub(crate) fn succeed(&mut self, before: &Self) -> Vec<CancellationToken> {
         let is_other = self.path != before.path || self.id != before.id;
+        if self.id == before.id {
+            self.since = if self.host == before.host {
+                before.since
+            } else {
+                self.since.max(Timestamp::now().as_second())
+            };
+        }
         if is_other || matches!(self.sleep, Sleep::Wakeable | Sleep::Shut) {
             return vec![before.gone.clone()];
         }

@@ -230,6 +230,37 @@ fn a_name_leads_to_one_tenant_and_a_shared_host_to_the_first() {
     assert_eq!(led("10.96.0.1"), None);
 }
 
+/// An older tenant that asks for a host later gets it no more than a younger one, and of two that asked at once it is always
+/// the same one.
+#[test]
+fn a_host_stays_with_the_tenant_that_asked_for_it_first() {
+    let index = Index::default();
+    let set = |n: u8, host: Option<&str>, created: &str| {
+        let mut map = route(n, "acme", &PEM_AUTHORITY);
+        let data = map.data.as_mut().unwrap();
+        data.remove("host");
+        data.extend(host.map(|host| ("host".into(), host.into())));
+        map.metadata.creation_timestamp = from(json!(created));
+        let place = ("s".into(), n.to_string());
+        index.set_tenant(place, Tenant::read(&map).unwrap());
+    };
+    let owner = |host| index.tenant_by_server_name(host).unwrap().id.clone();
+    let (old, young) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+    set(1, None, old);
+    set(2, Some("a.example.com"), young);
+    set(1, Some("a.example.com"), old);
+    assert_eq!(owner("a.example.com"), id(2));
+    // What it had before doesn't count for what it asks for now.
+    set(2, Some("b.example.com"), young);
+    set(2, Some("a.example.com"), young);
+    assert_eq!(owner("a.example.com"), id(1));
+    for n in [4, 3] {
+        set(n, Some("c.example.com"), old);
+    }
+    let first = id(3).as_str().min(id(4).as_str()).to_owned();
+    assert_eq!(owner("c.example.com").as_str(), first);
+}
+
 /// What a change of the route ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ended {
