@@ -28,6 +28,7 @@ mod identity;
 mod serving;
 
 mod accept;
+mod bucket;
 mod limit;
 mod moved;
 

@@ -1,6 +1,12 @@
 //! How much of the proxy one tenant may use, so that none takes it from the others.
 
-use crate::{list::Turns, lookup::Lookups, metrics::Plane, wake};
+use crate::{
+    bucket::{Bucket, Rate},
+    list::Turns,
+    lookup::Lookups,
+    metrics::Plane,
+    wake,
+};
 use parking_lot::Mutex;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
@@ -9,40 +15,16 @@ use tokio::{
 };
 
 /// Of one tenant at one plane of one replica.
-const CONNECTIONS: Rate = Rate {
-    open: 2000,
-    burst: 500.0,
-    per_second: 100.0,
-};
+const CONNECTIONS: Most = Most::new(2000, 500.0, 100.0);
 /// Logs, exec, attach and port-forward: each holds two connections and the buffers between them.
-const PODS: Rate = Rate {
-    open: 500,
-    burst: 300.0,
-    per_second: 50.0,
-};
+const PODS: Most = Most::new(500, 300.0, 50.0);
 /// Lists of metrics cost the super API server more than a connection does.
-const FIGURES: Rate = Rate {
-    open: 8,
-    burst: 60.0,
-    per_second: 10.0,
-};
+const FIGURES: Most = Most::new(8, 60.0, 10.0);
 /// Questions that the index answers cost little.
-const DNS: Rate = Rate {
-    open: 1000,
-    burst: 4000.0,
-    per_second: 2000.0,
-};
+const DNS: Most = Most::new(1000, 4000.0, 2000.0);
 /// Questions that go outside: each holds a port for as long as it is open.
-const DNS_OUTSIDE: Rate = Rate {
-    open: 100,
-    burst: 400.0,
-    per_second: 200.0,
-};
-const DNS_STREAMS: Rate = Rate {
-    open: 100,
-    burst: 100.0,
-    per_second: 50.0,
-};
+const DNS_OUTSIDE: Most = Most::new(100, 400.0, 200.0);
+const DNS_STREAMS: Most = Most::new(100, 100.0, 50.0);
 /// Between two lines about the same that a tenant was refused.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -107,24 +89,26 @@ impl Noise {
     }
 }
 
-/// How many may be open, how many may begin at once, and how many in a second thereafter.
+/// How many may be open, and how fast they may begin.
 #[derive(Clone, Copy)]
-struct Rate {
+struct Most {
     open: usize,
-    burst: f64,
-    per_second: f64,
+    rate: Rate,
+}
+
+impl Most {
+    /// So many open, so many at once, and so many in a second thereafter.
+    const fn new(open: usize, burst: f64, per_second: f64) -> Self {
+        let rate = Rate { burst, per_second };
+        Self { open, rate }
+    }
 }
 
 /// A limit on connections or requests, on their number and on their rate.
 pub(crate) struct Limit {
-    rate: Rate,
+    most: Most,
     slots: Arc<Semaphore>,
     bucket: Mutex<Bucket>,
-}
-
-struct Bucket {
-    tokens: f64,
-    filled: Instant,
 }
 
 /// A place that is held while a connection lasts.
@@ -135,41 +119,34 @@ pub(crate) type Slot = OwnedSemaphorePermit;
 pub(crate) struct Full;
 
 impl Limit {
-    fn new(rate: Rate) -> Self {
+    fn new(most: Most) -> Self {
         Self {
-            rate,
-            slots: Arc::new(Semaphore::new(rate.open)),
-            bucket: Mutex::new(Bucket {
-                tokens: rate.burst,
-                filled: Instant::now(),
-            }),
+            most,
+            slots: Arc::new(Semaphore::new(most.open)),
+            bucket: Mutex::default(),
         }
     }
 
     /// How many are open.
     pub(crate) fn open(&self) -> usize {
-        self.rate.open - self.slots.available_permits()
+        self.most.open - self.slots.available_permits()
     }
 
     /// Takes all places.
     #[cfg(test)]
     pub(crate) fn fill(&self) -> Slot {
-        let all = u32::try_from(self.rate.open).unwrap();
+        let all = u32::try_from(self.most.open).unwrap();
         self.slots.clone().try_acquire_many_owned(all).unwrap()
     }
 
     /// Takes a place for a new connection or request.
     pub(crate) fn take(&self) -> Result<Slot, Full> {
         let slot = self.slots.clone().try_acquire_owned().map_err(|_| Full)?;
-        let mut bucket = self.bucket.lock();
-        let now = Instant::now();
-        let gained = now.duration_since(bucket.filled).as_secs_f64() * self.rate.per_second;
-        bucket.tokens = (bucket.tokens + gained).min(self.rate.burst);
-        bucket.filled = now;
-        if bucket.tokens < 1.0 {
+        let (mut bucket, now) = (self.bucket.lock(), Instant::now());
+        if !bucket.has_room(self.most.rate, now) {
             return Err(Full);
         }
-        bucket.tokens -= 1.0;
+        bucket.charge(self.most.rate, now);
         Ok(slot)
     }
 }
@@ -182,9 +159,9 @@ mod tests {
     async fn a_burst_is_let_in_and_then_so_many_a_second() {
         let limit = Limit::new(CONNECTIONS);
         let taken = || (0..10_000).take_while(|_| limit.take().is_ok()).count();
-        assert_eq!(taken(), CONNECTIONS.burst as usize);
+        assert_eq!(taken(), CONNECTIONS.rate.burst as usize);
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(taken(), CONNECTIONS.per_second as usize);
+        assert_eq!(taken(), CONNECTIONS.rate.per_second as usize);
     }
 
     #[tokio::test(start_paused = true)]
