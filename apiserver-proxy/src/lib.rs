@@ -31,6 +31,7 @@ mod accept;
 mod bucket;
 mod limit;
 mod moved;
+mod shares;
 
 mod passthrough;
 mod proxy_header;

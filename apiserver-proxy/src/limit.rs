@@ -5,6 +5,7 @@ use crate::{
     list::Turns,
     lookup::Lookups,
     metrics::Plane,
+    shares::Shares,
     wake,
 };
 use parking_lot::Mutex;
@@ -16,6 +17,8 @@ use tokio::{
 
 /// Of one tenant at one plane of one replica.
 const CONNECTIONS: Most = Most::new(2000, 500.0, 100.0);
+/// Of one client at the front door.
+const CLIENT: Most = Most::new(1000, 250.0, 50.0);
 /// Logs, exec, attach and port-forward: each holds two connections and the buffers between them.
 const PODS: Most = Most::new(500, 300.0, 50.0);
 /// Lists of metrics cost the super API server more than a connection does.
@@ -32,6 +35,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Limits {
     /// At the front door.
     pub(crate) door: Limit,
+    /// Of that each client.
+    pub(crate) clients: Shares,
     /// Connections at the front door that are held while the tenant wakes.
     pub(crate) held: Arc<Semaphore>,
     /// At the way out, the kubelet's among it.
@@ -58,6 +63,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             door: Limit::new(CONNECTIONS),
+            clients: Shares::new(CLIENT.open, CLIENT.rate),
             held: wake::places(),
             out: Limit::new(CONNECTIONS),
             lookups: Lookups::default(),

@@ -89,7 +89,9 @@ impl Door {
             }
         }
         let id = tenant.id.as_str();
-        let Ok(_slot) = tenant.limits.door.take() else {
+        let share = tenant.limits.clients.take(said.source);
+        let places = share.and_then(|place| Ok((place, tenant.limits.door.take()?)));
+        let Ok(_places) = places else {
             return self
                 .metrics
                 .turned_down(&tenant, Plane::Door, "limited", said.source);

@@ -221,6 +221,24 @@ async fn t40_a_tenants_connections_are_limited() {
     counted(&world.door.metrics, id, Plane::Door, "limited", 1).await;
 }
 
+/// T40: one client, which proves nothing, keeps others out of nothing.
+#[tokio::test]
+async fn t40_a_client_has_a_share_of_its_tenants_connections() {
+    let world = World::with(&["127.0.0.0/8"], None).await;
+    let tenant = world.index.tenant_by_server_name(&world.name).unwrap();
+    let first = Some("192.0.2.1".parse().unwrap());
+    let places = || tenant.limits.clients.take(first);
+    let _all: Vec<_> = std::iter::from_fn(|| places().ok()).collect();
+    let hello = hello(&world.name);
+    assert!(world.answer(&[LINE, &hello].concat()).await.is_empty());
+    let id = tenant.id.as_str();
+    counted(&world.door.metrics, id, Plane::Door, "limited", 1).await;
+    let other = b"PROXY TCP4 192.0.2.2 10.0.0.1 258 443\r\n";
+    let _client = world.knock(&[&other[..], &hello].concat()).await;
+    let (_server, heard) = world.heard(hello.len()).await;
+    assert!(heard == hello);
+}
+
 /// As with a Service: an API server that isn't ready for a moment keeps its connections, and new ones wait.
 #[tokio::test]
 async fn while_no_api_server_is_ready_open_connections_live_on_and_new_ones_are_held() {
