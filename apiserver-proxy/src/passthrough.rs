@@ -23,13 +23,15 @@ use tenancy::block::Block;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 /// How long a client may take to say whom it wants.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
 /// How long an API server may take to accept.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// A connection that takes longer to be accepted is held.
+const PROMPT: Duration = Duration::from_millis(100);
 /// Between two tries to reach API servers that take no connection now, at first; the last of many.
 const DIAL_AGAIN: Duration = Duration::from_millis(100);
 const DIAL_AGAIN_MOST: Duration = Duration::from_millis(500);
@@ -142,22 +144,33 @@ impl Door {
     ) -> Result<TcpStream, &'static str> {
         const NO: &str = "unreachable";
         let backend = tenant.backend.ok_or(NO)?;
-        if let Some(server) = dial(backend).await {
-            return Ok(server);
-        }
+        let mut dialling = Box::pin(dial(backend));
+        let under_way = match timeout(PROMPT, &mut dialling).await {
+            Ok(Some(server)) => return Ok(server),
+            Ok(None) => None,
+            // A Service may drop packets as well as refuse.
+            Err(_) => Some(dialling),
+        };
         let _held = self.waker.hold(tenant).map_err(|_| NO)?;
-        let mut pause = DIAL_AGAIN;
-        while Instant::now() + pause < until {
-            tokio::select! {
-                () = wake::left(client) => return Err("closed"),
-                () = tokio::time::sleep(pause) => {}
+        let trying = async {
+            if let Some(dialling) = under_way
+                && let Some(server) = dialling.await
+            {
+                return server;
             }
-            if let Some(server) = dial(backend).await {
-                return Ok(server);
+            let mut pause = DIAL_AGAIN;
+            loop {
+                sleep(pause).await;
+                if let Some(server) = dial(backend).await {
+                    return server;
+                }
+                pause = (pause * 2).min(DIAL_AGAIN_MOST);
             }
-            pause = (pause * 2).min(DIAL_AGAIN_MOST);
+        };
+        tokio::select! {
+            () = wake::left(client) => Err("closed"),
+            server = timeout_at(until, trying) => server.map_err(|_| NO),
         }
-        Err(NO)
     }
 
     /// Reads as much as is needed to tell whom the client wants.
@@ -193,7 +206,7 @@ impl Door {
 async fn ended(tenant: &Tenant) {
     let moved = async {
         tenant.moved.cancelled().await;
-        tokio::time::sleep(MOVED_LIMIT).await;
+        sleep(MOVED_LIMIT).await;
     };
     tokio::select! {
         () = tenant.gone.cancelled() => {}
