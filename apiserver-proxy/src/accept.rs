@@ -15,8 +15,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// as much said as may be said, take half of the memory that a replica may have.
 const UNKNOWN: usize = 16_000;
 /// A peer that doesn't answer any more is noticed after about two minutes.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
+pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+pub(crate) const KEEPALIVE_RETRIES: u32 = 4;
 /// After an error; the system has run out of something.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -114,36 +115,42 @@ impl Drop for Unknown {
     }
 }
 
-/// Takes connections until cancelled.
-pub(crate) async fn run<F>(
-    listener: TcpListener,
-    plane: Plane,
-    metrics: Arc<Metrics>,
-    tasks: TaskTracker,
-    cancel: CancellationToken,
-    serve: impl Fn(TcpStream, Unknown) -> F,
-) where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let room = Room::new(UNKNOWN);
-    let mut failing = false;
-    loop {
-        let accepted = tokio::select! {
-            () = cancel.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                failing = false;
-                prepare(&stream);
-                drop(tasks.spawn(serve(stream, room.enter())));
-            }
-            Err(error) => {
-                metrics.count(NOBODY, plane, "not_accepted");
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(plane = plane.word(), %error, "connections can't be accepted");
+/// A port of the proxy.
+pub(crate) struct Accept {
+    pub(crate) listener: TcpListener,
+    pub(crate) plane: Plane,
+    pub(crate) metrics: Arc<Metrics>,
+    /// What its connections are served by.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) cancel: CancellationToken,
+}
+
+impl Accept {
+    /// Takes connections until cancelled.
+    pub(crate) async fn run<F>(self, serve: impl Fn(TcpStream, Unknown) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let room = Room::new(UNKNOWN);
+        let mut failing = false;
+        loop {
+            let accepted = tokio::select! {
+                () = self.cancel.cancelled() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    failing = false;
+                    prepare(&stream);
+                    drop(self.tasks.spawn(serve(stream, room.enter())));
                 }
-                tokio::time::sleep(PAUSE).await;
+                Err(error) => {
+                    self.metrics.count(NOBODY, self.plane, "not_accepted");
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(plane = self.plane.word(), %error, "connections can't be accepted");
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
     }
@@ -154,7 +161,7 @@ pub(crate) fn prepare(stream: &TcpStream) {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE)
         .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(4);
+        .with_retries(KEEPALIVE_RETRIES);
     // A connection that has ended already is noticed when it is read.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);

@@ -1,19 +1,21 @@
 //! Flags, and the only wiring.
 
 use crate::{
-    accept,
+    accept::Accept,
     dns::{self, Names, Upstreams},
     egress::Egress,
     forward::Upstream,
     identity::Gate,
     index::Index,
-    kubelet::Kubelet,
+    kubelet::{self, Kubelet},
     metrics::{Metrics, Plane, Shown},
-    metrics_api::MetricsApi,
+    metrics_api::{self, MetricsApi},
     node_certificate::Signer,
     node_figures::Counters,
     passthrough::Door,
     serving::{self, Serving},
+    super_client,
+    tunnel::Inner,
     usage::Usage,
     visits::Visits,
     wake::Waker,
@@ -21,10 +23,7 @@ use crate::{
 };
 use anyhow::Context;
 use clap::Parser;
-use kube::{
-    Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use futures::{FutureExt, future::BoxFuture};
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -39,6 +38,7 @@ use tenancy::{block::Block, naming};
 use tokio::{
     net::{TcpListener, UdpSocket},
     signal::unix::{SignalKind, signal},
+    task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -121,8 +121,9 @@ impl Args {
         } = self;
         log.start()?;
         telemetry::raise_file_limit();
-        let config = config(kubeconfig).await?;
-        let client = Client::try_from(config.clone())?;
+        let config = super_client::config(kubeconfig).await?;
+        let server = config.cluster_url.clone();
+        let client = super_client::client(config)?;
         let bind = async |address: SocketAddr| {
             let listener = TcpListener::bind(address).await;
             listener.with_context(|| format!("listening on {address}"))
@@ -150,7 +151,14 @@ impl Args {
         let signer = Arc::new(Signer::default());
         let usage = Usage::new(client.clone(), index.clone());
         let counters = Arc::new(Counters::default());
+        let inner = |plane, head_max| Inner {
+            plane,
+            head_max,
+            metrics: metrics.clone(),
+            cancel: cancel.clone(),
+        };
         let figures = Arc::new(MetricsApi {
+            inner: inner(Plane::Figures, metrics_api::HEAD_MAX),
             tls: TlsAcceptor::from(Arc::new(serving::within_a_tunnel(serving.clone())?)),
             usage: usage.clone(),
             metrics: metrics.clone(),
@@ -158,6 +166,7 @@ impl Args {
         let kubelet = Arc::new(Kubelet {
             gate: gate.clone(),
             index: index.clone(),
+            inner: inner(Plane::Kubelet, kubelet::HEAD_MAX),
             upstream: Upstream::new(client.clone()),
             usage,
             counters: counters.clone(),
@@ -196,42 +205,53 @@ impl Args {
             ending: AtomicBool::new(false),
         });
 
-        let probes = tokio::spawn(telemetry::serve(page, shown.clone()));
-        let watches = tokio::spawn({
+        let mut parts = JoinSet::new();
+        let mut part = |name: &'static str, work: BoxFuture<'static, ()>| {
+            parts.spawn(work.map(move |()| name));
+        };
+        let accept = |listener, plane| {
+            let (metrics, tasks, cancel) = (metrics.clone(), tasks.clone(), cancel.clone());
+            Accept {
+                listener,
+                plane,
+                metrics,
+                tasks,
+                cancel,
+            }
+        };
+        part("probes", telemetry::serve(page, shown.clone()).boxed());
+        part("watches", {
             let (index, serving) = (index.clone(), serving.clone());
-            async move { watch::run(client, &namespace, (index, names), serving, signer, listed).await }
+            let watching = async move {
+                watch::run(client, &namespace, (index, names), serving, signer, listed).await;
+            };
+            watching.boxed()
         });
-        tokio::spawn(accept::run(
-            door,
-            Plane::Door,
-            metrics.clone(),
-            tasks.clone(),
-            cancel.clone(),
-            move |stream, unknown| front.clone().serve(stream, unknown),
-        ));
-        tokio::spawn(accept::run(
-            out,
-            Plane::Out,
-            metrics.clone(),
-            tasks.clone(),
-            cancel.clone(),
-            move |stream, unknown| egress.clone().serve(stream, unknown),
-        ));
-        tokio::spawn(accept::run(
-            streams,
-            Plane::Dns,
-            metrics.clone(),
-            tasks.clone(),
-            cancel.clone(),
-            {
-                let resolver = resolver.clone();
-                move |stream, unknown| resolver.clone().stream(stream, unknown)
-            },
-        ));
-        let datagrams = tokio::spawn(resolver.datagrams(datagrams, tasks.clone(), cancel.clone()));
-        tokio::spawn(visits.keep(index.clone()));
-        tokio::spawn(housekeeping(index, metrics, counters));
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), server = %config.cluster_url, "started");
+        part("front door", {
+            let serve = move |stream, unknown| front.clone().serve(stream, unknown);
+            accept(door, Plane::Door).run(serve).boxed()
+        });
+        part("way out", {
+            let serve = move |stream, unknown| egress.clone().serve(stream, unknown);
+            accept(out, Plane::Out).run(serve).boxed()
+        });
+        part("DNS by TCP", {
+            let resolver = resolver.clone();
+            let serve = move |stream, unknown| resolver.clone().stream(stream, unknown);
+            accept(streams, Plane::Dns).run(serve).boxed()
+        });
+        part(
+            "DNS by UDP",
+            resolver
+                .datagrams(datagrams, tasks.clone(), cancel.clone())
+                .boxed(),
+        );
+        part("visits", visits.keep(index.clone()).boxed());
+        part(
+            "housekeeping",
+            housekeeping(index, metrics, counters).boxed(),
+        );
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), %server, "started");
 
         let (mut terminate, mut interrupt) = (
             signal(SignalKind::terminate())?,
@@ -240,9 +260,8 @@ impl Args {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
-            end = probes => anyhow::bail!("the task that serves metrics ended: {end:?}"),
-            end = datagrams => anyhow::bail!("the task that answers DNS by UDP ended: {end:?}"),
-            end = watches => anyhow::bail!("the task that watches the super cluster ended: {end:?}"),
+            // Without one of them the others would look well.
+            ended = parts.join_next() => anyhow::bail!("a part of the proxy ended: {ended:?}"),
         }
         shown.ending.store(true, Ordering::Relaxed);
         tokio::time::sleep(LAG).await;
@@ -290,25 +309,6 @@ fn network(text: &str) -> Result<Block, String> {
 /// The default of --dns.
 fn dns_address() -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], naming::DNS_PORT))
-}
-
-async fn config(path: Option<PathBuf>) -> anyhow::Result<Config> {
-    let mut config = match path {
-        Some(path) => {
-            let file = Kubeconfig::read_from(&path)
-                .with_context(|| format!("--kubeconfig {}", path.display()))?;
-            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-                .await
-                .with_context(|| format!("--kubeconfig {}", path.display()))?
-        }
-        None => Config::incluster().context("not in a cluster: give --kubeconfig PATH")?,
-    };
-    // An exec that was begun isn't begun again; streams last as long as they like.
-    config.default_retry = false;
-    config.connect_timeout = Some(Duration::from_secs(5));
-    config.read_timeout = None;
-    config.write_timeout = None;
-    Ok(config)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use crate::index::Tenant;
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     str::FromStr,
 };
 use tenancy::naming;
@@ -15,6 +15,16 @@ use tenancy::naming;
 pub(crate) const KUBELET_PORT: u16 = naming::KUBELET_PORT;
 /// Longest DNS name.
 const HOST_MAX: usize = 253;
+/// Networks that mean something else in every place: pods, Services and nodes have their addresses from them.
+pub(crate) const PRIVATE: [&str; 6] = [
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "fc00::/7",
+    // NAT64 of a network's own (RFC 8215).
+    "64:ff9b:1::/48",
+];
 
 /// What is known of the super cluster.
 pub(crate) trait Places {
@@ -209,18 +219,16 @@ fn translated(address: IpAddr) -> Option<IpAddr> {
 
 /// The private network that an address is in.
 fn private(address: IpAddr) -> Option<(IpAddr, u8)> {
-    let networks: [(IpAddr, u8); 6] = [
-        (Ipv4Addr::new(10, 0, 0, 0).into(), 8),
-        (Ipv4Addr::new(172, 16, 0, 0).into(), 12),
-        (Ipv4Addr::new(192, 168, 0, 0).into(), 16),
-        (Ipv4Addr::new(100, 64, 0, 0).into(), 10),
-        (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0).into(), 7),
-        // NAT64 of a network's own (RFC 8215).
-        (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0).into(), 48),
-    ];
+    let networks = PRIVATE.iter().copied();
     networks
-        .into_iter()
+        .filter_map(split)
         .find(|(network, prefix)| contains(*network, *prefix, address))
+}
+
+/// `CIDR` in its parts.
+fn split(cidr: &str) -> Option<(IpAddr, u8)> {
+    let (network, prefix) = cidr.split_once('/')?;
+    Some((network.parse().ok()?, prefix.parse().ok()?))
 }
 
 fn contains(network: IpAddr, prefix: u8, address: IpAddr) -> bool {
@@ -240,12 +248,8 @@ impl FromStr for Allowed {
 
     fn from_str(text: &str) -> Result<Self, Refusal> {
         let mut words = text.split_whitespace();
-        let (network, prefix) = words
-            .next()
-            .and_then(|cidr| cidr.split_once('/'))
-            .ok_or(Refusal::Malformed)?;
-        let network: IpAddr = network.parse().map_err(|_| Refusal::Malformed)?;
-        let prefix: u8 = prefix.parse().map_err(|_| Refusal::Malformed)?;
+        let cidr = words.next().and_then(split);
+        let (network, prefix) = cidr.ok_or(Refusal::Malformed)?;
         let longest = if network.is_ipv4() { 32 } else { 128 };
         let port = words.next().map(str::parse).transpose();
         let port = port.map_err(|_| Refusal::Malformed)?;

@@ -9,6 +9,7 @@
 //! is no pod's of a tenant in `shared` mode gets no answer.
 
 mod names;
+mod waiting;
 mod zone;
 
 mod question;
@@ -53,16 +54,14 @@ use std::{
 };
 use tokio::{
     net::{TcpStream, UdpSocket},
-    sync::Semaphore,
     time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use waiting::Waiting;
 
 /// How long a question waits for the watch to tell whose its address is: a container may ask before the kubelet has said
 /// which address its pod got. Shorter than clients wait.
 const NEW_POD: Duration = Duration::from_secs(4);
-/// Questions that wait so.
-const WAITING: usize = 512;
 /// A stream without a question for so long is closed.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
 /// Bytes of questions that may wait to be read.
@@ -78,7 +77,33 @@ pub(crate) struct Server {
     upstreams: Upstreams,
     hidden: Vec<Name>,
     metrics: Arc<Metrics>,
-    waiting: Semaphore,
+    waiting: Arc<Waiting>,
+}
+
+/// Whose an address is can't be told.
+enum Stranger {
+    /// It is no tenant's pod's, or no single one's.
+    Nobodys,
+    /// Too many ask that aren't known yet: it may be told later.
+    Crowded,
+}
+
+impl Stranger {
+    /// For metrics.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Nobodys => "unknown_address",
+            Self::Crowded => "crowded",
+        }
+    }
+
+    /// What is answered; clients ask again after a failure, and not when they are refused.
+    fn code(&self) -> ResponseCode {
+        match self {
+            Self::Nobodys => ResponseCode::Refused,
+            Self::Crowded => ResponseCode::ServFail,
+        }
+    }
 }
 
 /// What a question needs.
@@ -108,7 +133,7 @@ impl Server {
             upstreams,
             hidden,
             metrics,
-            waiting: Semaphore::new(WAITING),
+            waiting: Arc::default(),
         })
     }
 
@@ -168,24 +193,28 @@ impl Server {
         let Ok(client) = stream.peer_addr() else {
             return;
         };
-        let Some(tenant) = self.await_tenant(client.ip()).await else {
-            return self.metrics.turned_away(Plane::Dns, "unknown_address");
+        let tenant = match self.await_tenant(client.ip()).await {
+            Ok(tenant) => tenant,
+            Err(stranger) => return self.metrics.turned_away(Plane::Dns, stranger.word()),
         };
         drop(unknown);
         let id = tenant.id.as_str();
         let Ok(_slot) = tenant.limits.dns_streams.take() else {
-            return self.metrics.count(id, Plane::Dns, "limited");
+            let source = Some(client.ip());
+            return self
+                .metrics
+                .turned_down(&tenant, Plane::Dns, "limited", source);
         };
         let _open = self.metrics.open(id, Plane::Dns);
         let talk = async {
             while let Ok(Ok(bytes)) = timeout(IDLE_LIMIT, upstream::read(&mut stream)).await {
                 // The address may be another tenant's pod's by now.
-                let is_still = self.index.tenant_at(client.ip());
-                if is_still.is_none_or(|now| now.id != tenant.id) {
+                let now = self.index.tenant_at(client.ip());
+                let Some(now) = now.filter(|now| now.id == tenant.id) else {
                     return;
-                }
-                let step = self.step(&tenant, &bytes, Transport::Tcp);
-                let Some(reply) = self.finish(&tenant, step).await else {
+                };
+                let step = self.step(&now, &bytes, Transport::Tcp);
+                let Some(reply) = self.finish(&now, step).await else {
                     return;
                 };
                 let written = timeout(IDLE_LIMIT, upstream::write(&mut stream, &reply)).await;
@@ -203,24 +232,25 @@ impl Server {
     /// A datagram from an address that is nobody's yet.
     async fn for_a_stranger(&self, bytes: &[u8], address: IpAddr) -> Option<Vec<u8>> {
         match self.await_tenant(address).await {
-            Some(tenant) => {
+            Ok(tenant) => {
                 let step = self.step(&tenant, bytes, Transport::Udp);
                 self.finish(&tenant, step).await
             }
-            None => {
-                self.metrics.turned_away(Plane::Dns, "unknown_address");
+            Err(stranger) => {
+                self.metrics.turned_away(Plane::Dns, stranger.word());
                 let request = Request::read(bytes, Transport::Udp).ok()?;
-                Some(request.fail(ResponseCode::Refused))
+                Some(request.fail(stranger.code()))
             }
         }
     }
 
-    /// Whose an address is, once the watch tells; `None` when it doesn't in time.
-    async fn await_tenant(&self, address: IpAddr) -> Option<Arc<Tenant>> {
+    /// Whose an address is, once the watch tells.
+    async fn await_tenant(&self, address: IpAddr) -> Result<Arc<Tenant>, Stranger> {
         if let Some(tenant) = self.index.tenant_at(address) {
-            return Some(tenant);
+            return Ok(tenant);
         }
-        let _waiting = self.waiting.try_acquire().ok()?;
+        let place = self.waiting.enter(address);
+        let _place = place.ok_or(Stranger::Crowded)?;
         let told = timeout(NEW_POD, async {
             loop {
                 let news = self.index.news();
@@ -230,7 +260,7 @@ impl Server {
                 news.await;
             }
         });
-        told.await.ok()
+        told.await.map_err(|_| Stranger::Nobodys)
     }
 
     /// Decides what a question of a tenant's pod needs; waits for nothing.
@@ -251,11 +281,16 @@ impl Server {
             count(outcome);
             Step::Reply(request.fail(code))
         };
+        let limited = || {
+            self.metrics
+                .turned_down(tenant, Plane::Dns, "limited", None);
+            Step::Reply(request.fail(ResponseCode::ServFail))
+        };
         let Some(zone) = &tenant.zone else {
             return refuse("not_shared", ResponseCode::Refused);
         };
         if tenant.limits.dns.take().is_err() {
-            return refuse("limited", ResponseCode::ServFail);
+            return limited();
         }
         if !self.listed.all() {
             // What isn't known yet isn't denied.
@@ -279,7 +314,7 @@ impl Server {
             return Step::Reply(reply);
         }
         let Ok(slot) = tenant.limits.dns_outside.take() else {
-            return refuse("limited", ResponseCode::ServFail);
+            return limited();
         };
         match verdict {
             Verdict::Follow { chain, target } => Step::Follow(request, chain, target, slot),

@@ -12,7 +12,7 @@ use crate::{
     limit::Slot,
     metrics::{Metrics, Plane},
     metrics_api::MetricsApi,
-    moved::Moved,
+    moved::{IDLE_LIMIT, Moved},
     node_certificate::Signer,
 };
 use bytes::Bytes;
@@ -28,8 +28,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::copy_bidirectional,
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
     time::{Instant, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -66,6 +65,7 @@ struct Session {
 impl Egress {
     /// Serves one connection until its request is answered; a tunnel goes on in a task of its own.
     pub(crate) async fn serve(self: Arc<Self>, stream: TcpStream, unknown: Unknown) {
+        let source = stream.peer_addr().ok().map(|peer| peer.ip());
         let tls = match unknown.wait(START_LIMIT, self.tls.accept(stream)).await {
             Ok(Ok(tls)) => tls,
             Ok(Err(_)) => return self.metrics.turned_away(Plane::Out, "no_identity"),
@@ -78,7 +78,7 @@ impl Egress {
         let Ok(slot) = tenant.limits.out.take() else {
             return self
                 .metrics
-                .count(tenant.id.as_str(), Plane::Out, "limited");
+                .turned_down(&tenant, Plane::Out, "limited", source);
         };
         let metrics = self.metrics.clone();
         let session = Arc::new(Session {
@@ -98,7 +98,7 @@ impl Egress {
             .serve_connection(TokioIo::new(tls), service)
             .with_upgrades();
         tokio::select! {
-            () = tenant.gone.cancelled() => {}
+            () = tenant.known.cancelled() => {}
             // Any other end is of no interest: the caller sees it.
             ended = connection => if ended.is_err_and(|error| error.is_parse()) {
                 metrics.malformed(&tenant, Plane::Out);
@@ -177,13 +177,15 @@ impl Session {
 
     /// Resolves a name once, and keeps the addresses that the tenant may reach.
     async fn resolve(&self, name: &str, port: u16) -> Result<Vec<IpAddr>, Refusal> {
-        let found = timeout(CONNECT_LIMIT, lookup_host((name, port))).await;
+        let looking = self.tenant.limits.lookups.addresses(name);
+        let found = timeout(CONNECT_LIMIT, looking).await;
         let Ok(Ok(found)) = found else {
             return Ok(vec![]);
         };
         let judged: Vec<_> = found
+            .into_iter()
             .take(ADDRESSES_MAX)
-            .map(|found| destination::judge(&self.tenant, found.ip(), port, &*self.egress.index))
+            .map(|found| destination::judge(&self.tenant, found, port, &*self.egress.index))
             .collect();
         let allowed: Vec<IpAddr> = judged.iter().filter_map(|one| one.ok()).collect();
         if allowed.is_empty() && !judged.is_empty() {
@@ -195,7 +197,7 @@ impl Session {
     fn refused(&self, host: &str, port: u16, refusal: Refusal) -> Response<Empty<Bytes>> {
         let id = self.tenant.id.as_str();
         self.egress.metrics.count(id, Plane::Out, "refused");
-        if self.tenant.limits.noise.may_speak() {
+        if self.tenant.limits.noise.may_speak(Plane::Out, "refused") {
             tracing::warn!(tenant = id, host, port, why = %refusal, "refused a connection of a tenant's API server");
         }
         status(match refusal {
@@ -208,19 +210,19 @@ impl Session {
         let (egress, tenant, slot) = (self.egress.clone(), self.tenant.clone(), self.slot.clone());
         self.egress.tasks.spawn(async move {
             let Ok(tunnel) = upgrade.await else { return };
-            let gone = tenant.gone.clone();
+            let known = tenant.known.clone();
             let kubelet = egress.kubelet.clone();
             let Some(tls) = egress.tls_of(&node) else {
                 return egress
                     .metrics
                     .count(tenant.id.as_str(), Plane::Kubelet, "no_certificate");
             };
-            let serving = kubelet.serve(TokioIo::new(tunnel), tls, tenant, node);
+            // Streams that the connection becomes hold the slot as well.
+            let serving = kubelet.serve(TokioIo::new(tunnel), tls, tenant, node, slot);
             tokio::select! {
-                () = gone.cancelled() => {}
+                () = known.cancelled() => {}
                 () = serving => {}
             }
-            drop(slot);
         });
     }
 
@@ -228,10 +230,10 @@ impl Session {
         let (egress, tenant, slot) = (self.egress.clone(), self.tenant.clone(), self.slot.clone());
         self.egress.tasks.spawn(async move {
             let Ok(tunnel) = upgrade.await else { return };
-            let gone = tenant.gone.clone();
+            let known = tenant.known.clone();
             let serving = egress.figures.clone().serve(TokioIo::new(tunnel), tenant);
             tokio::select! {
-                () = gone.cancelled() => {}
+                () = known.cancelled() => {}
                 () = serving => {}
             }
             drop(slot);
@@ -245,14 +247,9 @@ impl Session {
             let id = tenant.id.as_str();
             let _open = egress.metrics.open(id, Plane::Out);
             let moved = Moved::default();
-            let (mut tunnel, mut stream) = moved.count(TokioIo::new(tunnel), stream);
-            let outcome = tokio::select! {
-                () = tenant.gone.cancelled() => "gone",
-                ended = copy_bidirectional(&mut tunnel, &mut stream) => match ended {
-                    Ok(_) => "done",
-                    Err(_) => "broken",
-                },
-            };
+            let outcome = moved
+                .pass(TokioIo::new(tunnel), stream, IDLE_LIMIT, &tenant.let_out)
+                .await;
             egress.metrics.moved(id, Plane::Out, moved.all());
             egress.metrics.count(id, Plane::Out, outcome);
             drop(slot);

@@ -3,7 +3,7 @@
 //! Of the caller's request only a handful of headers about the upgrade goes on; of the answer only those that belong to
 //! it come back. Streams pass as bytes.
 
-use crate::{index::Target, kubelet::Audit, moved::Moved, query, route::Question};
+use crate::{index::Target, kubelet::Audit, mask, moved::IDLE_LIMIT, query, route::Question};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Either, Full, Limited};
@@ -14,11 +14,8 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::io::copy_bidirectional_with_sizes;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Bytes of a stream that are held each way.
-const BUFFER: usize = 32 << 10;
 /// Longest error text that is read.
 const ERROR_MAX: usize = 64 << 10;
 /// A bearer token in the guise of a WebSocket protocol: an identity that nobody here may bring along.
@@ -71,7 +68,7 @@ impl Upstream {
         };
         audit.answered(response.status());
         if response.status() != StatusCode::OK {
-            return explain(response, question, target).await;
+            return explain(response, question, target, &mut audit).await;
         }
         let counted = Counted {
             body: response.into_body(),
@@ -117,7 +114,7 @@ impl Upstream {
         };
         audit.answered(answer.status());
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return explain(answer, question, target).await;
+            return explain(answer, question, target, &mut audit).await;
         }
         let mut response = Response::new(Either::Left(Full::default()));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -133,15 +130,10 @@ impl Upstream {
             let (Ok(near), Ok(far)) = tokio::join!(near, far) else {
                 return;
             };
-            let moved = Moved::default();
-            let (mut near, mut far) = moved.count(TokioIo::new(near), TokioIo::new(far));
-            let copying = copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER, BUFFER);
-            tokio::select! {
-                () = gone.cancelled() => {}
-                // Most streams end by an error: one side is gone before the other has said its last.
-                _ = copying => {}
-            }
-            (audit.there, audit.back) = (moved.there(), moved.back());
+            let (near, far) = (TokioIo::new(near), TokioIo::new(far));
+            let moved = audit.moved.clone();
+            // Most streams end by an error: one side is gone before the other has said its last.
+            moved.pass(near, far, IDLE_LIMIT, &gone).await;
             drop(audit);
         });
         response
@@ -207,7 +199,22 @@ fn without_tokens(protocols: &HeaderValue) -> Option<HeaderValue> {
 }
 
 /// What a kubelet would have said: the super API server's words, in the tenant's names.
-async fn explain(answer: Response<Body>, question: &Question, target: &Target) -> Response<Answer> {
+async fn explain(
+    answer: Response<Body>,
+    question: &Question,
+    target: &Target,
+    audit: &mut Audit,
+) -> Response<Answer> {
+    let said = in_the_tenants_words(answer, question, target).await;
+    audit.status = said.status();
+    said
+}
+
+async fn in_the_tenants_words(
+    answer: Response<Body>,
+    question: &Question,
+    target: &Target,
+) -> Response<Answer> {
     let status = answer.status();
     // The proxy's own rights are no business of the tenant's.
     if matches!(status.as_u16(), 401 | 403 | 429) || status.is_redirection() {
@@ -229,26 +236,23 @@ async fn explain(answer: Response<Body>, question: &Question, target: &Target) -
         || String::from_utf8_lossy(&bytes).into_owned(),
         str::to_owned,
     );
-    if tells_of_nodes(&message) {
+    let (masked, has_addresses) = mask::addresses(&message);
+    let mut status = status;
+    if mask::is_of_a_connection(&message) {
+        status = StatusCode::BAD_GATEWAY;
+    }
+    if has_addresses {
         tracing::warn!(
             namespace = target.namespace,
             pod = target.name,
             message,
-            "the node can't be reached"
+            "what the super API server says is told without addresses"
         );
-        return unreachable();
     }
     text(
         status,
-        message.replace(&target.namespace, &question.namespace),
+        masked.replace(&target.namespace, &question.namespace),
     )
-}
-
-/// A message about a connection has addresses of nodes in it.
-fn tells_of_nodes(message: &str) -> bool {
-    ["://", "dial ", "lookup ", ":10250"]
-        .iter()
-        .any(|trace| message.contains(trace))
 }
 
 fn failed(error: &kube::Error, target: &Target) -> Response<Answer> {
@@ -284,7 +288,7 @@ impl HttpBody for Counted {
         if let Poll::Ready(Some(Ok(frame))) = &frame
             && let Some(data) = frame.data_ref()
         {
-            self.audit.back += data.len() as u64;
+            self.audit.moved.add_back(data.len());
         }
         frame
     }
@@ -365,15 +369,5 @@ mod tests {
         ] {
             assert_eq!(asks(refused), None, "{refused:?}");
         }
-    }
-
-    #[test]
-    fn addresses_of_nodes_stay_here() {
-        assert!(tells_of_nodes(
-            "error dialing backend: dial tcp 10.0.0.1:10250: connect: connection refused"
-        ));
-        assert!(!tells_of_nodes(
-            "container \"main\" in pod \"web\" is waiting to start: ContainerCreating"
-        ));
     }
 }

@@ -18,6 +18,9 @@ use rustls::{
 use std::{fmt, sync::Arc};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+/// Characters of a subject that are logged.
+const SUBJECT_MAX: usize = 200;
+
 /// The authority of one tenant.
 pub(crate) struct Authority {
     subject: Vec<u8>,
@@ -90,6 +93,16 @@ impl Gate {
         }
         Err(why)
     }
+}
+
+/// Whom the first certificate of a chain names, for logs; an excerpt, if it is long.
+pub(crate) fn subject(chain: &[CertificateDer<'_>]) -> String {
+    let parsed = chain.first().map(|leaf| X509Certificate::from_der(leaf));
+    let Some(Ok((_, leaf))) = parsed else {
+        return String::new();
+    };
+    let subject = leaf.subject().to_string();
+    subject.chars().take(SUBJECT_MAX).collect()
 }
 
 impl fmt::Debug for Gate {

@@ -4,7 +4,7 @@
 //! what is handed out is a copy or an `Arc`.
 
 use crate::destination::Places;
-use k8s_openapi::api::core::v1::{Pod as SuperPod, Service as SuperService};
+use k8s_openapi::api::core::v1::Service as SuperService;
 use kube::ResourceExt;
 use parking_lot::RwLock;
 use std::{
@@ -14,9 +14,12 @@ use std::{
 };
 use tenancy::{naming, route::Sleep};
 use tokio::sync::{Notify, futures::Notified};
+use tokio_util::sync::CancellationToken;
 
+mod super_pod;
 mod tenant;
 
+pub(crate) use super_pod::SuperPod;
 pub(crate) use tenant::Tenant;
 
 /// Namespace and name in the super cluster.
@@ -54,6 +57,8 @@ pub(crate) struct Target {
     pub(crate) namespace: String,
     /// Name, which is the same on both sides.
     pub(crate) name: String,
+    /// UID in the tenant.
+    pub(crate) uid: String,
     /// Name of its node.
     pub(crate) node: String,
 }
@@ -75,7 +80,7 @@ pub(crate) struct Seen {
 #[derive(Default)]
 pub(crate) struct Index {
     known: RwLock<Known>,
-    /// Told when a pod got an address.
+    /// Told when whose an address is may have changed.
     news: Notify,
     /// Told when a route came or changed.
     route_news: Notify,
@@ -96,24 +101,20 @@ struct Known {
 impl Index {
     /// A tenant's route is there, or has changed.
     pub(crate) fn set_tenant(&self, place: Place, mut tenant: Tenant) {
-        let cut = {
+        let ended = {
             let mut known = self.known.write();
-            let cut = match known.tenants.get(&place) {
+            let ended = match known.tenants.get(&place) {
                 Some(before) if before.is_same(&tenant) => return,
-                Some(before) if tenant.may_keep_connections_of(before) => {
-                    tenant.keep_connections_of(before);
-                    None
-                }
-                before => before.map(|before| before.gone.clone()),
+                Some(before) => tenant.succeed(before),
+                None => vec![],
             };
             known.routes.insert(tenant.id.to_string(), place.clone());
             known.tenants.insert(place, Arc::new(tenant));
-            cut
+            ended
         };
         self.route_news.notify_waiters();
-        if let Some(connections) = cut {
-            connections.cancel();
-        }
+        self.news.notify_waiters();
+        ended.iter().for_each(CancellationToken::cancel);
     }
 
     /// Ends with the next news of a route, from when it is enabled on.
@@ -161,37 +162,42 @@ impl Index {
     /// A pod is there, or has changed.
     pub(crate) fn set_pod(&self, place: Place, pod: &SuperPod) {
         let mut known = self.known.write();
-        known.drop_pod(&place);
-        if let Some(pod) = read_pod(pod) {
+        let before = known.drop_pod(&place);
+        let pod = read_pod(pod);
+        let now = pod.as_ref().map(|pod| pod.addresses.clone());
+        if let Some(pod) = pod {
             for address in &pod.addresses {
                 let owners = known.pod_addresses.entry(*address).or_default();
                 owners.push(place.clone());
             }
-            let has_address = !pod.addresses.is_empty();
             known.pods.insert(place, pod);
-            drop(known);
-            if has_address {
-                self.news.notify_waiters();
-            }
+        }
+        drop(known);
+        if before != now.unwrap_or_default() {
+            self.news.notify_waiters();
         }
     }
 
-    /// Ends with the next news of a pod's address, from now on.
+    /// Ends with the next news of whose an address is, from now on.
     pub(crate) fn news(&self) -> Notified<'_> {
         self.news.notified()
     }
 
     /// A pod is gone.
     pub(crate) fn drop_pod(&self, place: &Place) {
-        self.known.write().drop_pod(place);
+        let addresses = self.known.write().drop_pod(place);
+        if !addresses.is_empty() {
+            self.news.notify_waiters();
+        }
     }
 
     /// Drops what a complete list didn't tell of.
     pub(crate) fn keep_pods(&self, listed: &HashSet<Place>) {
-        let mut known = self.known.write();
+        let known = self.known.read();
         let unlisted = known.pods.keys().filter(|place| !listed.contains(*place));
         let gone: Vec<Place> = unlisted.cloned().collect();
-        gone.iter().for_each(|place| known.drop_pod(place));
+        drop(known);
+        gone.iter().for_each(|place| self.drop_pod(place));
     }
 
     /// A Service is there, or has changed.
@@ -241,7 +247,8 @@ impl Index {
             Some(id) => tenant.id == *id,
             None => tenant.host.as_deref() == Some(name),
         });
-        found.min_by(|a, b| a.since.cmp(&b.since)).cloned()
+        let first = found.min_by_key(|tenant| (tenant.since, tenant.id.as_str()));
+        first.cloned()
     }
 
     /// The tenant whose pods alone have the address.
@@ -278,6 +285,7 @@ impl Index {
         is_it.then_some(Target {
             namespace: place.0,
             name: place.1,
+            uid: pod.uid.clone(),
             node: pod.node.clone(),
         })
     }
@@ -363,18 +371,20 @@ impl Places for Index {
 }
 
 impl Known {
-    fn drop_pod(&mut self, place: &Place) {
+    /// Returns the addresses that it had.
+    fn drop_pod(&mut self, place: &Place) -> Vec<IpAddr> {
         let Some(pod) = self.pods.remove(place) else {
-            return;
+            return vec![];
         };
-        for address in pod.addresses {
-            if let Some(owners) = self.pod_addresses.get_mut(&address) {
+        for address in &pod.addresses {
+            if let Some(owners) = self.pod_addresses.get_mut(address) {
                 owners.retain(|owner| owner != place);
                 if owners.is_empty() {
-                    self.pod_addresses.remove(&address);
+                    self.pod_addresses.remove(address);
                 }
             }
         }
+        pod.addresses
     }
 
     fn drop_service(&mut self, place: &Place) {
@@ -391,27 +401,19 @@ impl Known {
 
 /// `None`: not a pod that was made from a tenant's.
 fn read_pod(pod: &SuperPod) -> Option<Pod> {
-    let status = pod.status.as_ref();
-    let phase = status.and_then(|status| status.phase.as_deref());
-    let has_ended = matches!(phase, Some("Succeeded" | "Failed"));
-    let on_the_node = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
-    let addresses = match (status, has_ended || on_the_node) {
-        (Some(status), false) => {
-            let all = status.pod_ips.iter().flatten();
-            all.filter_map(|ip| ip.ip.parse().ok()).collect()
-        }
-        _ => vec![],
+    let has_ended = matches!(pod.status.phase.as_str(), "Succeeded" | "Failed");
+    let addresses = if has_ended || pod.spec.host_network {
+        vec![]
+    } else {
+        let all = pod.status.pod_ips.iter();
+        all.filter_map(|ip| ip.ip.parse().ok()).collect()
     };
     Some(Pod {
         tenant: pod.labels().get(api::keys::TENANT)?.clone(),
         namespace: pod.annotations().get(api::keys::NAMESPACE)?.clone(),
         name: pod.annotations().get(api::keys::NAME)?.clone(),
         uid: pod.annotations().get(api::keys::UID)?.clone(),
-        node: pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.node_name.clone())
-            .unwrap_or_default(),
+        node: pod.spec.node_name.clone(),
         addresses,
     })
 }

@@ -6,30 +6,33 @@
 
 use crate::{
     forward::{self, Answer, Upstream},
-    identity::Gate,
+    identity::{self, Gate},
     index::{Index, Tenant},
+    limit::Slot,
     metrics::{Metrics, Plane},
     node_figures::{self, Counters},
     node_pods,
     route::{self, Question, Verb, Whole},
+    tunnel::{Inner, START_LIMIT},
     usage::{self, Usage},
 };
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::Upgraded};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{body::Incoming, upgrade::Upgraded};
+use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
-use std::{convert::Infallible, sync::Arc, time::Duration};
-use tokio::time::{Instant, timeout};
+use std::sync::Arc;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-/// How long a handshake, and each request's head, may take.
-const START_LIMIT: Duration = Duration::from_secs(10);
-/// An idle connection is kept for the API server's next request so long.
-const IDLE_LIMIT: Duration = Duration::from_secs(120);
 /// Room for a request's head: commands stand in the query.
-const HEAD_MAX: usize = 128 << 10;
+pub(crate) const HEAD_MAX: usize = 128 << 10;
+
+mod audit;
+
+pub(crate) use audit::Audit;
+use audit::Caller;
 
 const JSON: &str = "application/json";
 
@@ -40,23 +43,9 @@ pub(crate) struct Kubelet {
     pub(crate) upstream: Upstream,
     pub(crate) usage: Usage,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) inner: Inner,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: TaskTracker,
-}
-
-/// What is written down of every request, once it has ended.
-pub(crate) struct Audit {
-    metrics: Arc<Metrics>,
-    tenant: Arc<Tenant>,
-    node: String,
-    question: Question,
-    began: Instant,
-    /// Status of the answer.
-    pub(crate) status: StatusCode,
-    /// Bytes to the pod.
-    pub(crate) there: u64,
-    /// Bytes from the pod.
-    pub(crate) back: u64,
 }
 
 impl Kubelet {
@@ -67,126 +56,100 @@ impl Kubelet {
         tls: TlsAcceptor,
         tenant: Arc<Tenant>,
         node: String,
+        slot: Arc<Slot>,
     ) {
+        let no_identity = || {
+            self.metrics
+                .turned_down(&tenant, Plane::Kubelet, "no_identity", None);
+        };
         let Ok(Ok(tls)) = timeout(START_LIMIT, tls.accept(tunnel)).await else {
-            return self.metrics.turned_away(Plane::Kubelet, "no_identity");
+            return no_identity();
         };
         let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
         let inner = self.gate.identify(chain, UnixTime::now());
         if !inner.is_ok_and(|inner| inner.id == tenant.id) {
-            return self.metrics.turned_away(Plane::Kubelet, "no_identity");
+            return no_identity();
         }
-        let _open = self.metrics.open(tenant.id.as_str(), Plane::Kubelet);
-        let (metrics, caller) = (self.metrics.clone(), tenant.clone());
-        let service = service_fn(move |request| {
-            let (kubelet, tenant, node) = (self.clone(), tenant.clone(), node.clone());
-            async move { Ok::<_, Infallible>(kubelet.answer(tenant, node, request).await) }
+        let open = self.metrics.open(tenant.id.as_str(), Plane::Kubelet);
+        let caller = Caller {
+            tenant: tenant.clone(),
+            node,
+            subject: identity::subject(chain),
+            _held: Arc::new((slot, open)),
+        };
+        let answer = |request| {
+            let (kubelet, caller) = (self.clone(), caller.clone());
+            async move { kubelet.answer(caller, request).await }
+        };
+        self.inner.serve(tls, &tenant, answer).await;
+    }
+
+    async fn answer(&self, caller: Caller, request: Request<Incoming>) -> Response<Answer> {
+        let tenant = caller.tenant.clone();
+        let Ok(place) = tenant.limits.pods.take() else {
+            self.metrics
+                .turned_down(&tenant, Plane::Kubelet, "limited", None);
+            return busy();
+        };
+        let (uri, audit) = (request.uri(), || {
+            Audit::new(self.metrics.clone(), caller, place)
         });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(IDLE_LIMIT)
-            .max_buf_size(HEAD_MAX)
-            .serve_connection(TokioIo::new(tls), service)
-            .with_upgrades();
-        // Any other end is of no interest: the caller sees it.
-        if connection.await.is_err_and(|error| error.is_parse()) {
-            metrics.malformed(&caller, Plane::Kubelet);
+        let query = uri.query().unwrap_or_default();
+        match route::parse(request.method(), uri.path(), query) {
+            Ok(route::Request::Healthz) => forward::text(StatusCode::OK, "ok".into()),
+            Ok(route::Request::Pod(question)) => {
+                self.pass(request, &question, &tenant, audit()).await
+            }
+            Ok(route::Request::Node(whole)) => self.tell(&tenant, whole, audit()).await,
+            Err(refusal) => audit().refused(refusal, request.method(), uri.path()),
         }
     }
 
-    async fn answer(
+    /// What the super API server says of a pod.
+    async fn pass(
         &self,
-        tenant: Arc<Tenant>,
-        node: String,
         request: Request<Incoming>,
+        question: &Question,
+        tenant: &Tenant,
+        mut audit: Audit,
     ) -> Response<Answer> {
-        let uri = request.uri();
-        let question = match route::parse(
-            request.method(),
-            uri.path(),
-            uri.query().unwrap_or_default(),
-        ) {
-            Ok(route::Request::Pod(question)) => question,
-            Ok(route::Request::Node(whole)) => return self.tell(&tenant, &node, whole).await,
-            Ok(route::Request::Healthz) => return forward::text(StatusCode::OK, "ok".into()),
-            Err(refusal) => {
-                let id = tenant.id.as_str();
-                self.metrics.count(id, Plane::Kubelet, refusal.word());
-                if tenant.limits.noise.may_speak() {
-                    tracing::warn!(tenant = id, node, why = %refusal, "refused a request to a virtual node");
-                }
-                return forward::text(refusal.status(), refusal.to_string());
-            }
+        audit.of_pod(question);
+        let (namespace, name) = (&question.namespace, &question.pod);
+        let uid = question.uid.as_deref();
+        let Some(target) = self.index.pod(tenant, namespace, name, uid) else {
+            return forward::text(audit.status, format!("pod {name:?} does not exist"));
         };
-        let mut audit = Audit {
-            metrics: self.metrics.clone(),
-            tenant: tenant.clone(),
-            node,
-            question: question.clone(),
-            began: Instant::now(),
-            status: StatusCode::NOT_FOUND,
-            there: 0,
-            back: 0,
-        };
-        let target = self.index.pod(
-            &tenant,
-            &question.namespace,
-            &question.pod,
-            question.uid.as_deref(),
-        );
-        let Some(target) = target else {
-            return forward::text(
-                audit.status,
-                format!("pod {:?} does not exist", question.pod),
-            );
-        };
-        audit.status = StatusCode::BAD_GATEWAY;
-        // The caller may have called it by its address.
-        audit.node.clone_from(&target.node);
+        audit.found(&target);
         match question.verb {
-            Verb::Logs => self.upstream.logs(&question, &target, audit).await,
+            Verb::Logs => self.upstream.logs(question, &target, audit).await,
             Verb::Exec | Verb::Attach | Verb::PortForward => {
-                let (request, gone) = (request, tenant.gone.clone());
+                let gone = tenant.known.clone();
                 self.upstream
-                    .stream(request, &question, &target, audit, &self.tasks, gone)
+                    .stream(request, question, &target, audit, &self.tasks, gone)
                     .await
             }
         }
     }
-}
 
-impl Kubelet {
     /// What the node's kubelet would tell of all its pods, if the tenant's were all.
-    async fn tell(&self, tenant: &Tenant, node: &str, whole: Whole) -> Response<Answer> {
-        let (began, id) = (Instant::now(), tenant.id.as_str());
-        let known = self.index.node_of(tenant, node);
-        let told = self.told(tenant, node, known.as_deref(), whole).await;
-        let node = known.as_deref().unwrap_or(node);
-        let (outcome, response) = match told {
+    async fn tell(&self, tenant: &Tenant, whole: Whole, mut audit: Audit) -> Response<Answer> {
+        let called = audit.node().to_owned();
+        let known = self.index.node_of(tenant, &called);
+        audit.of_node(whole.word(), known.clone());
+        let told = self.told(tenant, &called, known.as_deref(), whole).await;
+        let response = match told {
             Ok((kind, text)) => {
                 let mut response = forward::text(StatusCode::OK, text);
                 let kind = HeaderValue::from_static(kind);
                 response.headers_mut().insert(header::CONTENT_TYPE, kind);
-                ("done", response)
+                response
             }
-            Err(error) => (
-                error.word(),
-                forward::text(error.status(), error.to_string()),
-            ),
+            Err(error) => {
+                audit.outcome = Some(error.word());
+                forward::text(error.status(), error.to_string())
+            }
         };
-        self.metrics.count(id, Plane::Kubelet, outcome);
-        self.metrics
-            .started(Plane::Kubelet, whole.word(), began.elapsed());
-        tracing::info!(
-            target: "audit",
-            tenant = id,
-            control_plane = tenant.name,
-            node,
-            verb = whole.word(),
-            status = response.status().as_u16(),
-            seconds = began.elapsed().as_secs_f64(),
-            "kubelet request"
-        );
+        audit.answered(response.status());
         response
     }
 
@@ -210,7 +173,7 @@ impl Kubelet {
                     Some(node) => self.usage.objects(tenant, node).await?,
                     None => vec![],
                 };
-                let list = node_pods::list(&items, tenant, called, &self.index);
+                let list = node_pods::list(items, tenant, called, &self.index);
                 (JSON, list.to_string())
             }
             Whole::Summary => (
@@ -225,40 +188,15 @@ impl Kubelet {
     }
 }
 
-impl Audit {
-    /// The super API server has answered.
-    pub(crate) fn answered(&mut self, status: StatusCode) {
-        self.status = status;
-        let verb = self.question.verb.word();
-        self.metrics
-            .started(Plane::Kubelet, verb, self.began.elapsed());
-    }
-}
-
-impl Drop for Audit {
-    fn drop(&mut self) {
-        let id = self.tenant.id.as_str();
-        let fine = self.status.is_success() || self.status == StatusCode::SWITCHING_PROTOCOLS;
-        let outcome = if fine { "done" } else { "failed" };
-        self.metrics.count(id, Plane::Kubelet, outcome);
-        self.metrics
-            .moved(id, Plane::Kubelet, self.there + self.back);
-        tracing::info!(
-            target: "audit",
-            tenant = id,
-            control_plane = self.tenant.name,
-            node = self.node,
-            verb = self.question.verb.word(),
-            namespace = self.question.namespace,
-            pod = self.question.pod,
-            container = self.question.container.as_deref().unwrap_or_default(),
-            status = self.status.as_u16(),
-            seconds = self.began.elapsed().as_secs_f64(),
-            there = self.there,
-            back = self.back,
-            "kubelet request"
-        );
-    }
+/// The tenant asks too much of its pods.
+fn busy() -> Response<Answer> {
+    let mut response = forward::text(
+        StatusCode::TOO_MANY_REQUESTS,
+        "too many requests to pods: try again in a second".into(),
+    );
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 #[cfg(test)]

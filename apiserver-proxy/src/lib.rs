@@ -18,15 +18,20 @@ pub mod args;
 pub mod dns_load;
 pub mod fuzz;
 
+mod follow;
 mod index;
+mod list;
+mod super_client;
 mod watch;
 
 mod identity;
 mod serving;
 
 mod accept;
+mod bucket;
 mod limit;
 mod moved;
+mod shares;
 
 mod passthrough;
 mod proxy_header;
@@ -38,11 +43,15 @@ mod wake;
 
 mod destination;
 mod egress;
+mod lookup;
 
 mod dns;
 
+mod tunnel;
+
 mod forward;
 mod kubelet;
+mod mask;
 mod query;
 mod route;
 

@@ -1,55 +1,54 @@
 //! How much of the proxy one tenant may use, so that none takes it from the others.
 
-use crate::wake;
+use crate::{
+    bucket::{Bucket, Rate},
+    list::Turns,
+    lookup::Lookups,
+    metrics::Plane,
+    shares::Shares,
+    wake,
+};
 use parking_lot::Mutex;
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
 /// Of one tenant at one plane of one replica.
-const CONNECTIONS: Rate = Rate {
-    open: 2000,
-    burst: 500.0,
-    per_second: 100.0,
-};
+const CONNECTIONS: Most = Most::new(2000, 500.0, 100.0);
+/// Of one client at the front door.
+const CLIENT: Most = Most::new(1000, 250.0, 50.0);
+/// Logs, exec, attach and port-forward: each holds two connections and the buffers between them.
+const PODS: Most = Most::new(500, 300.0, 50.0);
 /// Lists of metrics cost the super API server more than a connection does.
-const FIGURES: Rate = Rate {
-    open: 8,
-    burst: 60.0,
-    per_second: 10.0,
-};
+const FIGURES: Most = Most::new(8, 60.0, 10.0);
 /// Questions that the index answers cost little.
-const DNS: Rate = Rate {
-    open: 1000,
-    burst: 4000.0,
-    per_second: 2000.0,
-};
+const DNS: Most = Most::new(1000, 4000.0, 2000.0);
 /// Questions that go outside: each holds a port for as long as it is open.
-const DNS_OUTSIDE: Rate = Rate {
-    open: 100,
-    burst: 400.0,
-    per_second: 200.0,
-};
-const DNS_STREAMS: Rate = Rate {
-    open: 100,
-    burst: 100.0,
-    per_second: 50.0,
-};
-/// Between two lines about what a tenant was refused.
+const DNS_OUTSIDE: Most = Most::new(100, 400.0, 200.0);
+const DNS_STREAMS: Most = Most::new(100, 100.0, 50.0);
+/// Between two lines about the same that a tenant was refused.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// The limits of one tenant.
 pub(crate) struct Limits {
     /// At the front door.
     pub(crate) door: Limit,
+    /// Of that each client.
+    pub(crate) clients: Shares,
     /// Connections at the front door that are held while the tenant wakes.
     pub(crate) held: Arc<Semaphore>,
     /// At the way out, the kubelet's among it.
     pub(crate) out: Limit,
+    /// On names that its API servers have looked up.
+    pub(crate) lookups: Lookups,
+    /// On requests to its pods, as long as their answers last.
+    pub(crate) pods: Limit,
     /// On questions to the super cluster's metrics API.
     pub(crate) figures: Limit,
+    /// Among them, those with large answers.
+    pub(crate) large_lists: Turns,
     /// On questions to the DNS server.
     pub(crate) dns: Limit,
     /// On those of them that it must ask outside.
@@ -64,9 +63,13 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             door: Limit::new(CONNECTIONS),
+            clients: Shares::new(CLIENT.open, CLIENT.rate),
             held: wake::places(),
             out: Limit::new(CONNECTIONS),
+            lookups: Lookups::default(),
+            pods: Limit::new(PODS),
             figures: Limit::new(FIGURES),
+            large_lists: Arc::new(Semaphore::new(1)),
             dns: Limit::new(DNS),
             dns_outside: Limit::new(DNS_OUTSIDE),
             dns_streams: Limit::new(DNS_STREAMS),
@@ -77,38 +80,41 @@ impl Default for Limits {
 
 /// One line in a while: what is refused is counted, and a tenant can't fill the log.
 #[derive(Default)]
-pub(crate) struct Noise(Mutex<Option<Instant>>);
+pub(crate) struct Noise(Mutex<HashMap<(Plane, &'static str), Instant>>);
 
 impl Noise {
-    /// Whether a line may be written now.
-    pub(crate) fn may_speak(&self) -> bool {
-        let (mut last, now) = (self.0.lock(), Instant::now());
-        let may = last.is_none_or(|last| now.duration_since(last) >= SILENCE);
+    /// Whether a line about that may be written now.
+    pub(crate) fn may_speak(&self, plane: Plane, why: &'static str) -> bool {
+        let (mut lines, now) = (self.0.lock(), Instant::now());
+        let last = lines.get(&(plane, why));
+        let may = last.is_none_or(|last| now.duration_since(*last) >= SILENCE);
         if may {
-            *last = Some(now);
+            lines.insert((plane, why), now);
         }
         may
     }
 }
 
-/// How many may be open, how many may begin at once, and how many in a second thereafter.
+/// How many may be open, and how fast they may begin.
 #[derive(Clone, Copy)]
-struct Rate {
+struct Most {
     open: usize,
-    burst: f64,
-    per_second: f64,
+    rate: Rate,
+}
+
+impl Most {
+    /// So many open, so many at once, and so many in a second thereafter.
+    const fn new(open: usize, burst: f64, per_second: f64) -> Self {
+        let rate = Rate { burst, per_second };
+        Self { open, rate }
+    }
 }
 
 /// A limit on connections or requests, on their number and on their rate.
 pub(crate) struct Limit {
-    rate: Rate,
+    most: Most,
     slots: Arc<Semaphore>,
     bucket: Mutex<Bucket>,
-}
-
-struct Bucket {
-    tokens: f64,
-    filled: Instant,
 }
 
 /// A place that is held while a connection lasts.
@@ -119,41 +125,34 @@ pub(crate) type Slot = OwnedSemaphorePermit;
 pub(crate) struct Full;
 
 impl Limit {
-    fn new(rate: Rate) -> Self {
+    fn new(most: Most) -> Self {
         Self {
-            rate,
-            slots: Arc::new(Semaphore::new(rate.open)),
-            bucket: Mutex::new(Bucket {
-                tokens: rate.burst,
-                filled: Instant::now(),
-            }),
+            most,
+            slots: Arc::new(Semaphore::new(most.open)),
+            bucket: Mutex::default(),
         }
     }
 
     /// How many are open.
     pub(crate) fn open(&self) -> usize {
-        self.rate.open - self.slots.available_permits()
+        self.most.open - self.slots.available_permits()
     }
 
     /// Takes all places.
     #[cfg(test)]
     pub(crate) fn fill(&self) -> Slot {
-        let all = u32::try_from(self.rate.open).unwrap();
+        let all = u32::try_from(self.most.open).unwrap();
         self.slots.clone().try_acquire_many_owned(all).unwrap()
     }
 
     /// Takes a place for a new connection or request.
     pub(crate) fn take(&self) -> Result<Slot, Full> {
         let slot = self.slots.clone().try_acquire_owned().map_err(|_| Full)?;
-        let mut bucket = self.bucket.lock();
-        let now = Instant::now();
-        let gained = now.duration_since(bucket.filled).as_secs_f64() * self.rate.per_second;
-        bucket.tokens = (bucket.tokens + gained).min(self.rate.burst);
-        bucket.filled = now;
-        if bucket.tokens < 1.0 {
+        let (mut bucket, now) = (self.bucket.lock(), Instant::now());
+        if !bucket.has_room(self.most.rate, now) {
             return Err(Full);
         }
-        bucket.tokens -= 1.0;
+        bucket.charge(self.most.rate, now);
         Ok(slot)
     }
 }
@@ -166,18 +165,21 @@ mod tests {
     async fn a_burst_is_let_in_and_then_so_many_a_second() {
         let limit = Limit::new(CONNECTIONS);
         let taken = || (0..10_000).take_while(|_| limit.take().is_ok()).count();
-        assert_eq!(taken(), CONNECTIONS.burst as usize);
+        assert_eq!(taken(), CONNECTIONS.rate.burst as usize);
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(taken(), CONNECTIONS.per_second as usize);
+        assert_eq!(taken(), CONNECTIONS.rate.per_second as usize);
     }
 
     #[tokio::test(start_paused = true)]
     async fn of_what_is_refused_one_line_is_written_in_a_while() {
         let noise = Noise::default();
-        let lines = || (0..1000).filter(|_| noise.may_speak()).count();
-        assert_eq!(lines(), 1);
+        let lines = |plane, why| (0..1000).filter(|_| noise.may_speak(plane, why)).count();
+        assert_eq!(lines(Plane::Out, "refused"), 1);
+        // A scan at one plane hides nothing at another.
+        assert_eq!(lines(Plane::Kubelet, "refused"), 1);
+        assert_eq!(lines(Plane::Kubelet, "path"), 1);
         tokio::time::advance(SILENCE).await;
-        assert_eq!(lines(), 1);
+        assert_eq!(lines(Plane::Out, "refused"), 1);
     }
 
     #[tokio::test(start_paused = true)]

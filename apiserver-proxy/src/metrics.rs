@@ -9,21 +9,23 @@ use crate::{
 };
 use parking_lot::Mutex;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     fmt,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
-use telemetry::Page;
+use telemetry::{Gauges, Page};
 
+const PREFIX: &str = "sublet_apiserver_proxy";
 /// The tenant of a connection whose tenant can't be told.
 pub(crate) const NOBODY: &str = "";
 
@@ -92,7 +94,7 @@ pub(crate) struct Metrics {
     /// Which series there are, so that a tenant's can be removed.
     series: Mutex<HashSet<ByOutcome>>,
     /// On log lines about callers that are no tenant's, by what they did.
-    strangers: Mutex<HashMap<(Plane, &'static str), Noise>>,
+    strangers: Noise,
 }
 
 /// Counts as open until it is dropped.
@@ -111,14 +113,14 @@ impl Metrics {
                 0.0003, 0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0,
             ])
         }
-        let mut registry = Registry::with_prefix("sublet_apiserver_proxy");
+        let mut registry = Registry::with_prefix(PREFIX);
         let metrics = Self {
             requests: Family::default(),
             open: Family::default(),
             bytes: Family::default(),
             start: Family::new_with_constructor(seconds as fn() -> Histogram),
             series: Mutex::default(),
-            strangers: Mutex::default(),
+            strangers: Noise::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -163,24 +165,37 @@ impl Metrics {
         self.count(NOBODY, plane, why);
         // Balancers that look whether the port is open say nothing.
         let is_probe = why == "closed";
-        let may_speak = || {
-            let mut strangers = self.strangers.lock();
-            strangers.entry((plane, why)).or_default().may_speak()
-        };
-        if !is_probe && may_speak() {
+        if !is_probe && self.strangers.may_speak(plane, why) {
             let plane = plane.word();
             tracing::warn!(plane, why, "let go of a caller that is no tenant's");
         }
     }
 
-    /// A tenant's API server sent what is no request that is taken here: counted, and told of in the same way.
-    pub(crate) fn malformed(&self, tenant: &Tenant, plane: Plane) {
+    /// A tenant was refused something: counted, and told of in the same way.
+    pub(crate) fn turned_down(
+        &self,
+        tenant: &Tenant,
+        plane: Plane,
+        why: &'static str,
+        source: Option<IpAddr>,
+    ) {
         let id = tenant.id.as_str();
-        self.count(id, plane, "malformed");
-        if tenant.limits.noise.may_speak() {
-            let plane = plane.word();
-            tracing::warn!(tenant = id, plane, "refused what is no request");
+        self.count(id, plane, why);
+        if tenant.limits.noise.may_speak(plane, why) {
+            let (plane, source) = (plane.word(), source.map(tracing::field::display));
+            tracing::warn!(
+                tenant = id,
+                plane,
+                why,
+                source,
+                "refused what a tenant asks for"
+            );
         }
+    }
+
+    /// A tenant's API server sent what is no request that is taken here.
+    pub(crate) fn malformed(&self, tenant: &Tenant, plane: Plane) {
+        self.turned_down(tenant, plane, "malformed", None);
     }
 
     /// A connection or stream is open as long as the answer lives.
@@ -216,6 +231,12 @@ impl Metrics {
             outcome,
         };
         self.requests.get_or_create(&labels).get()
+    }
+
+    /// How many are open.
+    #[cfg(test)]
+    pub(crate) fn opened(&self, tenant: &str, plane: Plane) -> i64 {
+        self.open.get_or_create(&by_plane(tenant, plane)).get()
     }
 
     /// Removes the series of tenants that are gone.
@@ -276,21 +297,23 @@ impl Page for Shown {
     }
 
     fn metrics(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        encode(&mut text, &self.metrics.registry)?;
-        let known = self.index.counts();
-        for (what, count) in ["tenants", "pods", "services"].into_iter().zip(known) {
-            text += &format!("sublet_apiserver_proxy_known{{what=\"{what}\"}} {count}\n");
-        }
-        for (what, refused) in [
-            ("certificate", self.serving.is_refused()),
-            ("node_authority", self.signer.is_refused()),
-        ] {
-            let refused = u8::from(refused);
-            text += &format!(
-                "sublet_apiserver_proxy_certificate_refused{{what=\"{what}\"}} {refused}\n"
-            );
-        }
-        Ok(text)
+        let mut now = Gauges::new(PREFIX);
+        let what = |what: &str| vec![("what", what.to_owned())];
+        let known = ["tenants", "pods", "services"].map(what);
+        now.register(
+            "known",
+            "Objects in the index",
+            known.into_iter().zip(self.index.counts()),
+        );
+        now.register(
+            "certificate_refused",
+            "Whether the newest can't be used",
+            [
+                ("certificate", self.serving.is_refused()),
+                ("node_authority", self.signer.is_refused()),
+            ]
+            .map(|(name, refused)| (what(name), usize::from(refused))),
+        );
+        telemetry::text(&self.metrics.registry, &now)
     }
 }

@@ -9,13 +9,14 @@ use crate::{
     index::Tenant,
     metrics::{Metrics, Plane},
     selector::Selector,
+    tunnel::{Inner, START_LIMIT},
     usage::{Error, NodeTime, PodUsage, Sum, Usage},
 };
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::Upgraded};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{body::Incoming, upgrade::Upgraded};
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
@@ -23,12 +24,8 @@ mod ask;
 
 use ask::{Question, Refusal};
 
-/// How long a handshake may take.
-const START_LIMIT: Duration = Duration::from_secs(10);
-/// An idle connection is kept for the API server's next request so long.
-const IDLE_LIMIT: Duration = Duration::from_secs(120);
 /// Room for a request's head: users and their groups stand in it.
-const HEAD_MAX: usize = 64 << 10;
+pub(crate) const HEAD_MAX: usize = 64 << 10;
 const GROUP: &str = "metrics.k8s.io";
 const GROUP_VERSION: &str = "metrics.k8s.io/v1beta1";
 
@@ -46,6 +43,7 @@ pub(crate) fn names_in(path: &str, query: &str) -> Vec<String> {
 pub(crate) struct MetricsApi {
     /// TLS that asks for no certificate: the tunnel's has told whose it is.
     pub(crate) tls: TlsAcceptor,
+    pub(crate) inner: Inner,
     pub(crate) usage: Usage,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -57,21 +55,12 @@ impl MetricsApi {
             return self.metrics.turned_away(Plane::Figures, "no_handshake");
         };
         let _open = self.metrics.open(tenant.id.as_str(), Plane::Figures);
-        let (metrics, caller) = (self.metrics.clone(), tenant.clone());
-        let service = service_fn(move |request: Request<Incoming>| {
+        let answer = |request: Request<Incoming>| {
             let (api, tenant) = (self.clone(), tenant.clone());
             let asked = asked(&request);
-            async move { Ok::<_, Infallible>(api.answer(&tenant, asked).await) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(IDLE_LIMIT)
-            .max_buf_size(HEAD_MAX)
-            .serve_connection(TokioIo::new(tls), service);
-        // Any other end is of no interest: the caller sees it.
-        if connection.await.is_err_and(|error| error.is_parse()) {
-            metrics.malformed(&caller, Plane::Figures);
-        }
+            async move { api.answer(&tenant, asked).await }
+        };
+        self.inner.serve(tls, &tenant, answer).await;
     }
 
     async fn answer(&self, tenant: &Tenant, asked: Result<Question, Refusal>) -> Response<Answer> {
@@ -98,7 +87,7 @@ impl MetricsApi {
             }
             Err(error) => {
                 self.metrics.count(id, Plane::Figures, error.word());
-                if tenant.limits.noise.may_speak() {
+                if tenant.limits.noise.may_speak(Plane::Figures, error.word()) {
                     tracing::warn!(tenant = id, why = %error, "a tenant asks for metrics and gets none");
                 }
                 unavailable(error)

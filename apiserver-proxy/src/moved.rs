@@ -6,8 +6,15 @@ use std::{
     pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll},
+    time::Duration,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio_util::sync::CancellationToken;
+
+/// A connection without a byte for so long is closed; a `kubectl exec` may well wait for hours.
+pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(4 * 60 * 60);
+/// Bytes of a stream that are held each way.
+const BUFFER: usize = 32 << 10;
 
 /// Bytes that went each way.
 #[derive(Debug, Default)]
@@ -42,8 +49,41 @@ impl Moved {
         self.back.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Moves bytes between two streams until both halves have ended, one breaks, nothing has come for `idle`, or the tenant is
+    /// gone; says how it ended.
+    pub(crate) async fn pass(
+        &self,
+        near: impl AsyncRead + AsyncWrite + Unpin,
+        far: impl AsyncRead + AsyncWrite + Unpin,
+        idle: Duration,
+        gone: &CancellationToken,
+    ) -> &'static str {
+        let (mut near, mut far) = self.count(near, far);
+        tokio::select! {
+            () = gone.cancelled() => "gone",
+            () = self.silence(idle) => "idle",
+            ended = copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER, BUFFER) => match ended {
+                Ok(_) => "done",
+                Err(_) => "broken",
+            },
+        }
+    }
+
+    /// Ends when nothing has moved for `idle`, or for up to twice as long.
+    async fn silence(&self, idle: Duration) {
+        let mut before = self.all();
+        loop {
+            tokio::time::sleep(idle).await;
+            let now = self.all();
+            if now == before {
+                return;
+            }
+            before = now;
+        }
+    }
+
     /// Both ends of a connection, counted by what is read from them.
-    pub(crate) fn count<A, B>(&self, first: A, second: B) -> (Metered<'_, A>, Metered<'_, B>) {
+    fn count<A, B>(&self, first: A, second: B) -> (Metered<'_, A>, Metered<'_, B>) {
         let one = Metered {
             stream: first,
             read: &self.there,
@@ -57,7 +97,7 @@ impl Moved {
 }
 
 /// A stream of which all that is read is counted.
-pub(crate) struct Metered<'a, S> {
+struct Metered<'a, S> {
     stream: S,
     read: &'a AtomicU64,
 }
@@ -98,6 +138,29 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<'_, S> {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional, duplex};
+
+    /// T40: who says nothing holds nothing for ever, and who speaks now and then goes on.
+    #[tokio::test(start_paused = true)]
+    async fn t40_silence_ends_a_stream() {
+        let (mut client, near) = duplex(64);
+        let (far, mut server) = duplex(64);
+        let (moved, gone) = (Moved::default(), CancellationToken::new());
+        let began = tokio::time::Instant::now();
+        let talking = async {
+            for _ in 0..10 {
+                tokio::time::sleep(IDLE_LIMIT - Duration::from_secs(1)).await;
+                client.write_all(b"x").await.unwrap();
+                server.read_u8().await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        let outcome = tokio::select! {
+            outcome = moved.pass(near, far, IDLE_LIMIT, &gone) => outcome,
+            () = talking => unreachable!(),
+        };
+        assert_eq!((outcome, moved.there()), ("idle", 10));
+        assert!(began.elapsed() < 13 * IDLE_LIMIT);
+    }
 
     #[tokio::test]
     async fn what_passed_before_an_error_counts() {

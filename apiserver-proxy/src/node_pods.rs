@@ -7,66 +7,100 @@ use crate::{
     index::{Index, Place, Tenant},
     node_figures::is_node,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// Fields of the spec, apart from containers.
-const SPEC: [&str; 3] = ["nodeName", "restartPolicy", "terminationGracePeriodSeconds"];
-/// Fields of a container.
-const CONTAINER: [&str; 4] = ["name", "image", "ports", "resources"];
-/// Fields of the status; addresses of the host are none of them.
-const STATUS: [&str; 8] = [
-    "phase",
-    "startTime",
-    "podIP",
-    "podIPs",
-    "qosClass",
-    "containerStatuses",
-    "initContainerStatuses",
-    "ephemeralContainerStatuses",
-];
+/// What is read of a pod of the super cluster. Addresses of the host are not among it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Item {
+    metadata: Metadata,
+    #[serde(default)]
+    spec: Spec,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    namespace: String,
+    name: String,
+    creation_timestamp: Option<Value>,
+    labels: Option<Map<String, Value>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_name: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restart_policy: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    termination_grace_period_seconds: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    containers: Option<Vec<Container>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init_containers: Option<Vec<Container>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct Container {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ports: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resources: Option<Value>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Status {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_time: Option<Value>,
+    #[serde(rename = "podIP", skip_serializing_if = "Option::is_none")]
+    pod_ip: Option<Value>,
+    #[serde(rename = "podIPs", skip_serializing_if = "Option::is_none")]
+    pod_ips: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    qos_class: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container_statuses: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init_container_statuses: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ephemeral_container_statuses: Option<Value>,
+}
 
 /// The list, of those of `items` that are the tenant's and on the node that `label` means.
-pub(crate) fn list(items: &[Value], tenant: &Tenant, label: &str, index: &Index) -> Value {
-    let seen = items.iter().filter_map(|pod| {
-        let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str);
-        let place: Place = (
-            text("/metadata/namespace")?.to_owned(),
-            text("/metadata/name")?.to_owned(),
-        );
+pub(crate) fn list(items: Vec<Item>, tenant: &Tenant, label: &str, index: &Index) -> Value {
+    let seen = items.into_iter().filter_map(|pod| {
+        let place: Place = (pod.metadata.namespace, pod.metadata.name);
         let own = index.own_pod(tenant, &place)?;
         if !is_node(&own.node, label) {
             return None;
         }
-        let mut metadata = pick(&pod["metadata"], &["creationTimestamp", "labels"]);
-        if let Some(Value::Object(labels)) = metadata.get_mut("labels") {
+        let mut metadata = json!({"namespace": own.namespace, "name": own.name, "uid": own.uid});
+        if let Some(created) = pod.metadata.creation_timestamp {
+            metadata["creationTimestamp"] = created;
+        }
+        if let Some(mut labels) = pod.metadata.labels {
             labels.retain(|key, _| !key.starts_with("sublet.dev/"));
+            metadata["labels"] = labels.into();
         }
-        metadata.insert("namespace".into(), own.namespace.clone().into());
-        metadata.insert("name".into(), own.name.into());
-        metadata.insert("uid".into(), own.uid.into());
-        let mut spec = pick(&pod["spec"], &SPEC);
-        for field in ["containers", "initContainers"] {
-            if let Some(all) = pod["spec"][field].as_array() {
-                let all = all.iter().map(|one| pick(one, &CONTAINER).into());
-                spec.insert(field.into(), Value::Array(all.collect()));
-            }
-        }
-        let status = pick(&pod["status"], &STATUS);
-        let pod = json!({"metadata": metadata, "spec": spec, "status": status});
+        let pod = json!({"metadata": metadata, "spec": pod.spec, "status": pod.status});
         // Texts of the kubelet name the pod's super namespace, whose hash makes it a word that means nothing else.
         let renamed = pod.to_string().replace(&place.0, &own.namespace);
         serde_json::from_str(&renamed).ok()
     });
     let seen: Vec<Value> = seen.collect();
     json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": seen})
-}
-
-fn pick(of: &Value, fields: &[&str]) -> Map<String, Value> {
-    let known = fields.iter().filter_map(|field| {
-        let value = of.get(*field)?;
-        Some(((*field).to_owned(), value.clone()))
-    });
-    known.collect()
 }
 
 #[cfg(test)]
@@ -79,7 +113,7 @@ mod tests {
     fn t31_t39_pods_are_told_of_by_allow_list() {
         let index = Index::default();
         let tenant = Tenant::read(&route(1, "acme", &PEM_AUTHORITY)).unwrap();
-        let mut items = vec![];
+        let mut items: Vec<Item> = vec![];
         for (n, name) in [(1, "web"), (2, "other")] {
             let (twin, _) = place(n, "shop", name);
             let mut metadata = meta(n, "shop", name);
@@ -97,9 +131,9 @@ mod tests {
             });
             let pod = serde_json::from_value(item.clone()).unwrap();
             index.set_pod(place(n, "shop", name), &pod);
-            items.push(item);
+            items.push(serde_json::from_value(item).unwrap());
         }
-        let seen = list(&items, &tenant, "n1", &index);
+        let seen = list(items.clone(), &tenant, "n1", &index);
         assert_eq!(seen["items"].as_array().unwrap().len(), 1);
         let seen = &seen["items"][0];
         assert_eq!(seen["metadata"]["namespace"], "shop");
@@ -111,6 +145,6 @@ mod tests {
         for hidden in ["hidden", "10.0.0.1", "sublet.dev"] {
             assert!(!text.contains(hidden), "{hidden} in {text}");
         }
-        assert_eq!(list(&items, &tenant, "n2", &index)["items"], json!([]));
+        assert_eq!(list(items, &tenant, "n2", &index)["items"], json!([]));
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     accept::{self, Late, Unknown},
     index::{Index, Tenant},
     metrics::{Metrics, Plane},
-    moved::Moved,
+    moved::{IDLE_LIMIT, Moved},
     proxy_header::{self, NoHeader},
     sni::{ACCESS_DENIED, Hello, UNRECOGNIZED_NAME},
     splice::splice,
@@ -23,19 +23,21 @@ use tenancy::block::Block;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 /// How long a client may take to say whom it wants.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
 /// How long an API server may take to accept.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// A connection without a byte for so long is closed; a `kubectl exec` may well wait for hours.
-const IDLE_LIMIT: Duration = Duration::from_secs(4 * 60 * 60);
-
+/// A connection that takes longer to be accepted is held.
+const PROMPT: Duration = Duration::from_millis(100);
 /// Between two tries to reach API servers that take no connection now, at first; the last of many.
 const DIAL_AGAIN: Duration = Duration::from_millis(100);
 const DIAL_AGAIN_MOST: Duration = Duration::from_millis(500);
+
+/// How long connections go on whose API servers are elsewhere now.
+const MOVED_LIMIT: Duration = Duration::from_secs(30);
 
 /// The front door.
 pub(crate) struct Door {
@@ -77,24 +79,30 @@ impl Door {
             match Box::pin(waking).await {
                 Ok(awake) => (tenant, until) = awake,
                 Err(refusal) => {
-                    let id = tenant.id.as_str();
-                    self.metrics.count(id, Plane::Door, refusal.word());
-                    if refusal.is_final() {
-                        let _ = client.write_all(&ACCESS_DENIED).await;
+                    let word = refusal.word();
+                    if !refusal.is_final() {
+                        return self.metrics.count(tenant.id.as_str(), Plane::Door, word);
                     }
+                    self.metrics
+                        .turned_down(&tenant, Plane::Door, word, said.source);
+                    let _ = client.write_all(&ACCESS_DENIED).await;
                     return;
                 }
             }
         }
         let id = tenant.id.as_str();
-        let Ok(_slot) = tenant.limits.door.take() else {
-            return self.metrics.count(id, Plane::Door, "limited");
+        let share = tenant.limits.clients.take(said.source);
+        let places = share.and_then(|place| Ok((place, tenant.limits.door.take()?)));
+        let Ok(_places) = places else {
+            return self
+                .metrics
+                .turned_down(&tenant, Plane::Door, "limited", said.source);
         };
         tenant.visit();
         let _open = self.metrics.open(id, Plane::Door);
         let moved = Moved::default();
         let outcome = tokio::select! {
-            () = tenant.gone.cancelled() => "gone",
+            () = ended(&tenant) => "gone",
             outcome = self.pass(client, &tenant, said.bytes, until, &moved) => outcome.unwrap_or("broken"),
         };
         self.metrics.moved(id, Plane::Door, moved.all());
@@ -136,22 +144,33 @@ impl Door {
     ) -> Result<TcpStream, &'static str> {
         const NO: &str = "unreachable";
         let backend = tenant.backend.ok_or(NO)?;
-        if let Some(server) = dial(backend).await {
-            return Ok(server);
-        }
+        let mut dialling = Box::pin(dial(backend));
+        let under_way = match timeout(PROMPT, &mut dialling).await {
+            Ok(Some(server)) => return Ok(server),
+            Ok(None) => None,
+            // A Service may drop packets as well as refuse.
+            Err(_) => Some(dialling),
+        };
         let _held = self.waker.hold(tenant).map_err(|_| NO)?;
-        let mut pause = DIAL_AGAIN;
-        while Instant::now() + pause < until {
-            tokio::select! {
-                () = wake::left(client) => return Err("closed"),
-                () = tokio::time::sleep(pause) => {}
+        let trying = async {
+            if let Some(dialling) = under_way
+                && let Some(server) = dialling.await
+            {
+                return server;
             }
-            if let Some(server) = dial(backend).await {
-                return Ok(server);
+            let mut pause = DIAL_AGAIN;
+            loop {
+                sleep(pause).await;
+                if let Some(server) = dial(backend).await {
+                    return server;
+                }
+                pause = (pause * 2).min(DIAL_AGAIN_MOST);
             }
-            pause = (pause * 2).min(DIAL_AGAIN_MOST);
+        };
+        tokio::select! {
+            () = wake::left(client) => Err("closed"),
+            server = timeout_at(until, trying) => server.map_err(|_| NO),
         }
-        Err(NO)
     }
 
     /// Reads as much as is needed to tell whom the client wants.
@@ -180,6 +199,18 @@ impl Door {
                 }
             }
         }
+    }
+}
+
+/// Ends when a connection must: at once with the tenant, in a while when its API servers are elsewhere.
+async fn ended(tenant: &Tenant) {
+    let moved = async {
+        tenant.moved.cancelled().await;
+        sleep(MOVED_LIMIT).await;
+    };
+    tokio::select! {
+        () = tenant.gone.cancelled() => {}
+        () = moved => {}
     }
 }
 

@@ -11,11 +11,14 @@ use tokio::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
+    task::yield_now,
     time::{Instant, timeout_at},
 };
 
 /// Bytes moved at once.
 const CHUNK: usize = 64 << 10;
+/// Chunks after which other connections have their turn: two fast ends never wait by themselves.
+const TURN: usize = 16;
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
@@ -55,7 +58,12 @@ async fn pump(
     last: &parking_lot::Mutex<Instant>,
     count: impl Fn(usize),
 ) -> io::Result<()> {
+    let mut chunks = 0;
     loop {
+        if chunks == TURN {
+            chunks = 0;
+            yield_now().await;
+        }
         from.readable().await?;
         let step = BUFFER.with_borrow_mut(|buffer| -> io::Result<Option<(usize, Vec<u8>)>> {
             let read = match from.try_read(buffer) {
@@ -73,6 +81,7 @@ async fn pump(
             to.shutdown().await?;
             return Ok(());
         }
+        chunks += 1;
         count(read);
         *last.lock() = Instant::now();
         to.write_all(&rest).await?;
@@ -120,6 +129,43 @@ pub(crate) mod tests {
         assert_eq!(asking.await.unwrap(), b"answer");
         splicing.await.unwrap().unwrap();
         assert_eq!((moved.there(), moved.back()), (3_000_000, 6));
+    }
+
+    /// T40: one fast transfer keeps its thread from no other connection.
+    #[tokio::test]
+    async fn t40_a_fast_transfer_lets_others_have_their_turn() {
+        use std::io::{Read, Write};
+        const ALL: usize = 256 << 20;
+        let ((client, near), (far, server)) = tokio::join!(pair(), pair());
+        let [mut client, mut server] = [client, server].map(|stream| {
+            let stream = stream.into_std().unwrap();
+            stream.set_nonblocking(false).unwrap();
+            stream
+        });
+        let writing = std::thread::spawn(move || {
+            let chunk = vec![b'x'; 1 << 20];
+            (0..ALL >> 20).for_each(|_| client.write_all(&chunk).unwrap());
+        });
+        let reading = std::thread::spawn(move || {
+            let (mut chunk, mut read) = (vec![0; 1 << 20], 0);
+            while read < ALL {
+                read += server.read(&mut chunk).unwrap();
+            }
+        });
+        let moved = Moved::default();
+        let splicing = splice(near, far, Duration::from_secs(60), &moved);
+        tokio::pin!(splicing);
+        let mut most = 0;
+        let ended = std::future::poll_fn(|cx| {
+            let before = moved.all();
+            let polled = splicing.as_mut().poll(cx);
+            most = most.max(moved.all() - before);
+            polled
+        });
+        ended.await.unwrap();
+        writing.join().unwrap();
+        reading.join().unwrap();
+        assert!(most <= (TURN * CHUNK) as u64, "{most} bytes at a time");
     }
 
     /// T40: for a client that never reads no more is taken than fits on the way, and it ends like one that is silent.

@@ -5,20 +5,18 @@
 
 use crate::{
     index::{Index, Tenant},
-    quantity, query,
+    list::{self, Turns},
+    node_pods, quantity, query,
 };
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Limited};
-use kube::client::Body;
+use http::StatusCode;
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 /// The group and version that are asked for, and served.
 pub(crate) const API: &str = "/apis/metrics.k8s.io/v1beta1";
-/// Longest list that is read: some twenty thousand pods.
-const LIST_MAX: usize = 16 << 20;
+/// Lists above a mebibyte that are read at once, for all tenants together.
+const LARGE: usize = 2;
 /// How long the super cluster may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -27,6 +25,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub(crate) struct Usage {
     client: kube::Client,
     index: Arc<Index>,
+    turns: Turns,
 }
 
 /// What one pod uses; names are the tenant's.
@@ -142,7 +141,12 @@ struct Metadata {
 impl Usage {
     /// `client` repeats no request.
     pub(crate) fn new(client: kube::Client, index: Arc<Index>) -> Self {
-        Self { client, index }
+        let turns = Arc::new(Semaphore::new(LARGE));
+        Self {
+            client,
+            index,
+            turns,
+        }
     }
 
     /// The tenant's pods that were measured, of one of its namespaces or of all.
@@ -160,7 +164,7 @@ impl Usage {
             }
             None => format!("{API}/pods"),
         };
-        let list: List<Measured> = self.list(&path, own, "").await?;
+        let list: List<Measured> = self.list(tenant, &path, own, "").await?;
         let known = list.items.into_iter().filter_map(|pod| {
             let place = (pod.metadata.namespace, pod.metadata.name);
             let seen = self.index.own_pod(tenant, &place)?;
@@ -185,6 +189,7 @@ impl Usage {
         let _slot = tenant.limits.figures.take().map_err(|_| Error::Busy)?;
         let list: List<Measured> = self
             .list(
+                tenant,
                 &format!("{API}/nodes"),
                 selector_of(&tenant.node_selector),
                 "",
@@ -199,41 +204,40 @@ impl Usage {
         Ok(nodes.collect())
     }
 
-    /// The super cluster's pods of the tenant on a node, as they are.
-    pub(crate) async fn objects(&self, tenant: &Tenant, node: &str) -> Result<Vec<Value>, Error> {
+    /// The super cluster's pods of the tenant on a node, as far as they are told of.
+    pub(crate) async fn objects(
+        &self,
+        tenant: &Tenant,
+        node: &str,
+    ) -> Result<Vec<node_pods::Item>, Error> {
         let _slot = tenant.limits.figures.take().map_err(|_| Error::Busy)?;
         let own = format!("{}={}", api::keys::TENANT, tenant.id);
         let here = query::build(&[("fieldSelector", format!("spec.nodeName={node}"))]);
-        let list: List<Value> = self.list("/api/v1/pods", own, &here).await?;
+        let list: List<_> = self.list(tenant, "/api/v1/pods", own, &here).await?;
         Ok(list.items)
     }
 
     async fn list<T: DeserializeOwned>(
         &self,
+        tenant: &Tenant,
         path: &str,
         selector: String,
         further: &str,
     ) -> Result<List<T>, Error> {
         let query = query::build(&[("labelSelector", selector)]) + "&" + further;
-        let request = Request::get(format!("{path}?{query}")).body(Body::empty());
-        let Ok(request) = request else {
-            return Err(Error::Unavailable);
-        };
+        let path = format!("{path}?{query}");
         let reading = async {
-            let answer = self.client.send(request).await;
-            let answer = answer.map_err(|error| unavailable(&error))?;
-            match answer.status() {
-                StatusCode::OK => {}
-                // Without such an API server; a Service of one that doesn't answer is 503.
-                StatusCode::NOT_FOUND => return Err(Error::NotServed),
-                status => return Err(unavailable(&status)),
-            }
-            let body = Limited::new(answer.into_body(), LIST_MAX).collect().await;
-            let body = body.map_err(|error| unavailable(&error))?.to_bytes();
-            serde_json::from_slice(&body).map_err(|error| unavailable(&error))
+            let turns = [&tenant.limits.large_lists, &self.turns];
+            let read = list::get(&self.client, &path, &turns).await?;
+            Ok::<_, list::Error>(serde_json::from_slice(&read.bytes)?)
         };
-        let read = timeout(LIMIT, reading).await;
-        read.unwrap_or_else(|_| Err(unavailable(&"no answer in time")))
+        match timeout(LIMIT, reading).await {
+            Ok(Ok(list)) => Ok(list),
+            // Without such an API server; a Service of one that doesn't answer is 503.
+            Ok(Err(list::Error::Status(StatusCode::NOT_FOUND))) => Err(Error::NotServed),
+            Ok(Err(error)) => Err(unavailable(&error)),
+            Err(_) => Err(unavailable(&list::Error::Late)),
+        }
     }
 }
 

@@ -18,9 +18,23 @@ use std::{
     },
     time::Duration,
 };
+use tokio::time::timeout;
 
+/// How long telling may take.
+const LIMIT: Duration = Duration::from_secs(5);
 /// How often visits are told of tenants that are awake.
 const ROUND: Duration = Duration::from_secs(30);
+
+/// Nobody was told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The API server doesn't take it.
+    #[error(transparent)]
+    Refused(#[from] kube::Error),
+    /// It didn't answer.
+    #[error("no answer in time")]
+    Late(#[from] tokio::time::error::Elapsed),
+}
 
 /// Tells of visits.
 #[derive(Clone)]
@@ -42,7 +56,7 @@ impl Visits {
     }
 
     /// Tells that somebody came to these tenants.
-    pub(crate) async fn tell(&self, tenants: &[&str]) -> Result<(), kube::Error> {
+    pub(crate) async fn tell(&self, tenants: &[&str]) -> Result<(), Error> {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let mark = format!("{:016x}-{count}", self.replica);
         let data: Map<String, Value> = tenants
@@ -51,8 +65,9 @@ impl Visits {
             .collect();
         let patch = Patch::Merge(json!({"data": data}));
         let name = api::keys::VISITS;
-        let written = self.api.patch(name, &PatchParams::default(), &patch).await;
-        written.map(drop)
+        let parameters = PatchParams::default();
+        timeout(LIMIT, self.api.patch(name, &parameters, &patch)).await??;
+        Ok(())
     }
 
     /// Tells of tenants that are awake, and fall asleep when nobody comes, until the task is dropped.
@@ -125,6 +140,14 @@ pub(crate) mod tests {
         });
         let visits = Visits::new(Client::new(service, "s"), "s");
         (visits, Told(Mutex::new(receive)))
+    }
+
+    /// Visits that an API server never answers.
+    pub(crate) fn deaf() -> Visits {
+        let service = tower::service_fn(|_: Request<Body>| {
+            std::future::pending::<Result<Response<Body>, Infallible>>()
+        });
+        Visits::new(Client::new(service, "s"), "s")
     }
 
     #[tokio::test]

@@ -104,8 +104,15 @@ impl Waker {
             Knock::UnderWay => {}
             Knock::Wakes => {
                 tracing::info!(tenant = id, source = ?source, "a connection wakes the tenant");
-                if let Err(error) = self.visits.tell(&[id]).await {
-                    tracing::warn!(tenant = id, %error, "nobody can be told to wake the tenant");
+                let ids = [id];
+                let told = tokio::select! {
+                    () = left(client) => false,
+                    told = self.visits.tell(&ids) => told
+                        .inspect_err(|error| tracing::warn!(tenant = id, %error, "nobody can be told to wake the tenant"))
+                        .is_ok(),
+                };
+                if !told {
+                    // The next one tells.
                     *tenant.asked.lock() = None;
                     return Err(Refusal::Broken);
                 }

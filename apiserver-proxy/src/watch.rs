@@ -2,36 +2,27 @@
 
 use crate::{
     dns::Names,
-    index::{Index, Place, Tenant},
+    follow::{self, Sink, Which},
+    index::{Index, Place, SuperPod, Tenant},
+    list::Turns,
     node_certificate::Signer,
     serving::Serving,
 };
-use futures::StreamExt;
 use k8s_openapi::api::{
-    core::v1::{ConfigMap, Namespace, Pod, Secret, Service},
+    core::v1::{ConfigMap, Namespace, Secret, Service},
     discovery::v1::EndpointSlice,
 };
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    core::DeserializeGuard,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event},
-    },
-};
-use serde::de::DeserializeOwned;
+use kube::Client;
 use std::{
     collections::HashSet,
-    fmt::Debug,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
+use tokio::sync::Semaphore;
 use zeroize::Zeroize;
 
-/// Objects per page of a first list.
-const PAGE: u32 = 500;
 /// Kinds that are watched.
 const KINDS: usize = 7;
 
@@ -51,16 +42,6 @@ impl Listed {
     }
 }
 
-/// What a watch tells.
-trait Sink<K>: Send + Sync {
-    /// An object is there, or has changed.
-    fn set(&self, place: Place, object: K);
-    /// An object is gone.
-    fn gone(&self, place: &Place);
-    /// A complete list told of these and no others.
-    fn keep(&self, listed: &HashSet<Place>);
-}
-
 /// Watches until the task is dropped; `system` is Sublet's own namespace.
 pub(crate) async fn run(
     client: Client,
@@ -70,95 +51,45 @@ pub(crate) async fn run(
     signer: Arc<Signer>,
     listed: Arc<Listed>,
 ) {
-    let labelled = |selector: &str| watcher::Config::default().page_size(PAGE).labels(selector);
-    let routes = labelled(&format!("{}={}", api::keys::ROLE, api::keys::ROLE_ROUTE));
-    let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let (tenants, pods, services, certificate) = (
-        Routes(index.clone()),
-        Pods(index.clone()),
-        Services(index, names.clone()),
-        Certificate(serving),
-    );
-    let (namespaces, slices) = (Namespaces(names.clone()), Slices(names));
-    let nodes = NodeAuthority(signer);
-    let all = || labelled(api::keys::TENANT);
-    // Without those of control planes, which are no namespaces of tenants.
-    let twins = labelled(&format!("{},!{}", api::keys::TENANT, api::keys::ROLE));
-    tokio::join!(
-        follow(
-            Api::namespaced(client.clone(), system),
-            routes,
-            &tenants,
-            &listed
-        ),
-        follow(Api::all(client.clone()), all(), &pods, &listed),
-        follow(Api::all(client.clone()), all(), &services, &listed),
-        follow(Api::all(client.clone()), twins, &namespaces, &listed),
-        follow(Api::all(client.clone()), all(), &slices, &listed),
-        follow(
-            Api::namespaced(client.clone(), system),
-            named(api::keys::PROXY_SERVER),
-            &certificate,
-            &listed
-        ),
-        follow(
-            Api::namespaced(client, system),
-            named(api::keys::PROXY_NODES),
-            &nodes,
-            &listed
-        ),
-    );
-}
-
-/// One watch. An object that can't be read is set aside, and stops nothing.
-async fn follow<K>(
-    api: Api<DeserializeGuard<K>>,
-    config: watcher::Config,
-    sink: &dyn Sink<K>,
-    listed: &Listed,
-) where
-    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
-{
-    let kind = K::kind(&()).into_owned();
-    let events = kube::runtime::watcher(api, config).default_backoff();
-    tokio::pin!(events);
-    let mut seen = HashSet::new();
-    let (mut is_first, mut failing) = (true, false);
-    let set = |object: DeserializeGuard<K>| {
-        let place = place(&object);
-        match object.0 {
-            Ok(object) => sink.set(place.clone(), object),
-            Err(error) => tracing::warn!(%kind, %error, "an object can't be read and is set aside"),
-        }
-        place
+    let labelled = |selector: String| ("labelSelector", selector);
+    let everywhere = |selector| Which {
+        namespace: None,
+        selector,
     };
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Init) => seen.clear(),
-            Ok(Event::InitApply(object)) => drop(seen.insert(set(object))),
-            Ok(Event::InitDone) => {
-                sink.keep(&seen);
-                seen = HashSet::new();
-                if std::mem::take(&mut is_first) {
-                    listed.0.fetch_add(1, Ordering::Relaxed);
-                }
-                if std::mem::take(&mut failing) {
-                    tracing::info!(%kind, "the watch goes on");
-                }
-            }
-            Ok(Event::Apply(object)) => drop(set(object)),
-            Ok(Event::Delete(object)) => sink.gone(&place(&object)),
-            Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%kind, %error, "the watch is interrupted; what is known stays");
-                }
-            }
-        }
-    }
-}
-
-fn place(object: &impl ResourceExt) -> Place {
-    (object.namespace().unwrap_or_default(), object.name_any())
+    let here = |selector| Which {
+        namespace: Some(system.to_owned()),
+        selector,
+    };
+    let named = |name: &str| here(("fieldSelector", format!("metadata.name={name}")));
+    let all = everywhere(labelled(api::keys::TENANT.into()));
+    // Without those of control planes, which are no namespaces of tenants.
+    let twins = format!("{},!{}", api::keys::TENANT, api::keys::ROLE);
+    let twins = everywhere(labelled(twins));
+    let routes = format!("{}={}", api::keys::ROLE, api::keys::ROLE_ROUTE);
+    let routes = here(labelled(routes));
+    let (certificate, nodes) = (
+        named(api::keys::PROXY_SERVER),
+        named(api::keys::PROXY_NODES),
+    );
+    let turns: Turns = Arc::new(Semaphore::new(1));
+    let turns = [&turns];
+    let one = || {
+        listed.0.fetch_add(1, Ordering::Relaxed);
+    };
+    let client = &client;
+    let (tenants, pods) = (Routes(index.clone()), Pods(index.clone()));
+    let (services, namespaces) = (Services(index, names.clone()), Namespaces(names.clone()));
+    let slices = Slices(names);
+    let (own, authority) = (Certificate(serving), NodeAuthority(signer));
+    tokio::join!(
+        follow::run(client, &routes, &turns, &tenants, one),
+        follow::run(client, &all, &turns, &pods, one),
+        follow::run(client, &all, &turns, &services, one),
+        follow::run(client, &twins, &turns, &namespaces, one),
+        follow::run(client, &all, &turns, &slices, one),
+        follow::run(client, &certificate, &turns, &own, one),
+        follow::run(client, &nodes, &turns, &authority, one),
+    );
 }
 
 struct Routes(Arc<Index>);
@@ -183,8 +114,8 @@ impl Sink<ConfigMap> for Routes {
 
 struct Pods(Arc<Index>);
 
-impl Sink<Pod> for Pods {
-    fn set(&self, place: Place, pod: Pod) {
+impl Sink<SuperPod> for Pods {
+    fn set(&self, place: Place, pod: SuperPod) {
         self.0.set_pod(place, &pod);
     }
     fn gone(&self, place: &Place) {

@@ -1,7 +1,7 @@
 //! The way out and the kubelet behind it on real sockets, before a super API server that is played; for tests.
 
 use crate::{
-    accept,
+    accept::Accept,
     egress::Egress,
     forward::Upstream,
     identity::{Gate, provider},
@@ -9,12 +9,14 @@ use crate::{
         Index, Tenant,
         tests::{Pair, TestAuthority, authority, place, pod, route, running},
     },
-    kubelet::Kubelet,
+    kubelet::{self, Kubelet},
     metrics::{Metrics, Plane},
-    metrics_api::MetricsApi,
+    metrics_api::{self, MetricsApi},
     node_certificate::Signer,
     node_figures::Counters,
     serving::{self, Serving},
+    super_client,
+    tunnel::Inner,
     usage::Usage,
 };
 use bytes::Bytes;
@@ -27,7 +29,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
-use tenancy::tenant::TenantId;
+use tenancy::{naming, tenant::TenantId};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -58,6 +60,10 @@ pub(crate) struct World {
     pub(crate) address: SocketAddr,
     /// What the super API server was asked.
     pub(crate) asked: Arc<Mutex<Vec<Parts>>>,
+    /// Connections that are open.
+    pub(crate) tasks: TaskTracker,
+    /// Ends the way out.
+    pub(crate) cancel: CancellationToken,
 }
 
 /// How a client speaks TLS.
@@ -93,6 +99,39 @@ impl World {
     pub(crate) async fn new(
         answer: impl Fn(&str) -> Response<Said> + Clone + Send + Sync + 'static,
     ) -> Self {
+        let asked: Arc<Mutex<Vec<Parts>>> = Arc::default();
+        let service = {
+            let asked = asked.clone();
+            tower::service_fn(move |request: Request<Body>| {
+                let response = answer(request.uri().path());
+                asked.lock().push(request.into_parts().0);
+                async move { Ok::<_, Infallible>(response) }
+            })
+        };
+        Self::before(Client::new(service, "s"), asked).await
+    }
+
+    /// The super API server says yes to every upgrade, and sends back whatever it hears.
+    pub(crate) async fn echoing() -> Self {
+        const YES: &[u8] =
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    head(&mut stream).await?;
+                    stream.write_all(YES).await?;
+                    let (mut read, mut write) = stream.split();
+                    tokio::io::copy(&mut read, &mut write).await
+                });
+            }
+        });
+        let config = kube::Config::new(server.parse().unwrap());
+        Self::before(super_client::client(config).unwrap(), Arc::default()).await
+    }
+
+    async fn before(client: Client, asked: Arc<Mutex<Vec<Parts>>>) -> Self {
         let (index, metrics) = (Arc::new(Index::default()), Arc::new(Metrics::new()));
         let authorities = ["one", "two"].map(authority);
         for (n, authority) in (1u8..).zip(&authorities) {
@@ -105,16 +144,6 @@ impl World {
             let web = pod(n, "default", "web", running(&address));
             index.set_pod(place(n, "default", "web"), &web);
         }
-        let asked: Arc<Mutex<Vec<Parts>>> = Arc::default();
-        let client = {
-            let asked = asked.clone();
-            let service = tower::service_fn(move |request: Request<Body>| {
-                let response = answer(request.uri().path());
-                asked.lock().push(request.into_parts().0);
-                async move { Ok::<_, Infallible>(response) }
-            });
-            Client::new(service, "s")
-        };
         let own = authority("proxy-ca");
         let serving = Arc::new(Serving::default());
         let gate = Arc::new(Gate::new(index.clone()));
@@ -124,6 +153,13 @@ impl World {
             TaskTracker::new(),
             Usage::new(client.clone(), index.clone()),
         );
+        let cancel = CancellationToken::new();
+        let inner = |plane, head_max| Inner {
+            plane,
+            head_max,
+            metrics: metrics.clone(),
+            cancel: cancel.clone(),
+        };
         let egress = Arc::new(Egress {
             tls: TlsAcceptor::from(Arc::new(tls)),
             gate: gate.clone(),
@@ -131,6 +167,7 @@ impl World {
             kubelet: Arc::new(Kubelet {
                 gate,
                 index: index.clone(),
+                inner: inner(Plane::Kubelet, kubelet::HEAD_MAX),
                 upstream: Upstream::new(client),
                 usage: usage.clone(),
                 counters: Arc::new(Counters::default()),
@@ -138,6 +175,7 @@ impl World {
                 tasks: tasks.clone(),
             }),
             figures: Arc::new(MetricsApi {
+                inner: inner(Plane::Figures, metrics_api::HEAD_MAX),
                 tls: TlsAcceptor::from(Arc::new(within)),
                 usage,
                 metrics: metrics.clone(),
@@ -148,14 +186,14 @@ impl World {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(accept::run(
+        let way_out = Accept {
             listener,
-            Plane::Out,
-            metrics.clone(),
-            tasks,
-            CancellationToken::new(),
-            move |stream, unknown| egress.clone().serve(stream, unknown),
-        ));
+            plane: Plane::Out,
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+            cancel: cancel.clone(),
+        };
+        tokio::spawn(way_out.run(move |stream, unknown| egress.clone().serve(stream, unknown)));
         let world = Self {
             index,
             metrics,
@@ -164,6 +202,8 @@ impl World {
             own,
             address,
             asked,
+            tasks,
+            cancel,
         };
         world.renew();
         world
@@ -180,6 +220,12 @@ impl World {
     /// What tenant 1's API server shows.
     pub(crate) fn one(&self) -> Pair {
         self.authorities[0].client(36_500)
+    }
+
+    /// Tenant 1.
+    pub(crate) fn tenant(&self) -> Arc<Tenant> {
+        let name = naming::tenant_host(&TenantId::from_bits([1; 16]));
+        self.index.tenant_by_server_name(&name).unwrap()
     }
 
     /// TLS to the way out.

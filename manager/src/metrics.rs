@@ -4,7 +4,7 @@ use crate::object::Object;
 use api::Phase;
 use parking_lot::Mutex;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
@@ -16,7 +16,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use telemetry::Page;
+use telemetry::{Gauges, Page};
 use tokio::time::Instant;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -148,7 +148,6 @@ impl Page for Shown {
     }
 
     fn metrics(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        encode(&mut text, &self.registry).map(|()| text)
+        telemetry::text(&self.registry, &Gauges::default())
     }
 }

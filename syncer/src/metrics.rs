@@ -3,7 +3,7 @@
 use crate::queue::Direction;
 use parking_lot::Mutex;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::Registry,
 };
@@ -13,7 +13,10 @@ use std::{
     sync::atomic::AtomicU64,
     time::Duration,
 };
+use telemetry::Gauges;
 use tenancy::tenant::TenantId;
+
+pub(crate) const PREFIX: &str = "sublet_syncer";
 
 /// The syncer's metrics.
 pub(crate) struct Metrics {
@@ -78,7 +81,7 @@ impl Metrics {
         fn seconds() -> Histogram {
             Histogram::new([0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0])
         }
-        let mut registry = Registry::with_prefix("sublet_syncer");
+        let mut registry = Registry::with_prefix(PREFIX);
         let queue_seconds = Family::new_with_constructor(seconds as fn() -> Histogram);
         registry.register(
             "queue_seconds",
@@ -188,11 +191,9 @@ impl Metrics {
         self.refused.get_or_create(&by_reason(tenant, reason)).inc();
     }
 
-    /// All of them in the text format.
-    pub(crate) fn text(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        encode(&mut text, &self.registry)?;
-        Ok(text)
+    /// All of them, and `now`, in the text format of OpenMetrics.
+    pub(crate) fn text(&self, now: &Gauges) -> Result<String, fmt::Error> {
+        telemetry::text(&self.registry, now)
     }
 
     pub(crate) fn deleted(&self, tenant: &TenantId, kind: &'static str) {
@@ -327,7 +328,7 @@ mod tests {
             metrics.limited(tenant, Duration::from_secs(1));
             metrics.patrolled(tenant, 1, 1);
         }
-        let before = metrics.text().unwrap();
+        let before = metrics.text(&Gauges::default()).unwrap();
         // A family that nothing counts here isn't proven to be forgotten.
         for line in before.lines() {
             if let Some(family) = line
@@ -339,7 +340,7 @@ mod tests {
             }
         }
         metrics.forget(&gone);
-        let after = metrics.text().unwrap();
+        let after = metrics.text(&Gauges::default()).unwrap();
         assert!(!after.contains(gone.as_str()), "{after}");
         assert_eq!(names(&after, &stays), names(&before, &stays));
     }

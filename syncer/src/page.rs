@@ -1,9 +1,9 @@
 //! What the syncer shows to probes and scrapers.
 
-use crate::engine::Engine;
+use crate::{engine::Engine, metrics::PREFIX};
 use std::fmt;
-use telemetry::Page;
-use tenancy::circuit::Advice;
+use telemetry::{Gauges, Page};
+use tenancy::{circuit::Advice, tenant::TenantId};
 
 impl Page for Engine {
     fn ready(&self) -> Result<(), &'static str> {
@@ -15,41 +15,75 @@ impl Page for Engine {
     }
 
     fn metrics(&self) -> Result<String, fmt::Error> {
-        Ok(self.metrics.text()? + &state(self))
+        self.metrics.text(&state(self))
     }
 }
 
 /// Gauges that are read when they are asked for.
-fn state(engine: &Engine) -> String {
-    let mut text = String::new();
-    if let Some(places) = engine.cluster.pace().places() {
-        text += &format!("sublet_syncer_super_request_limit {places}\n");
-    }
+fn state(engine: &Engine) -> Gauges {
+    let mut now = Gauges::new(PREFIX);
+    let one = |value| [(vec![], value)];
     let (led, alive) = engine.fleet.count();
-    text += &format!("sublet_syncer_led_tenants {led}\nsublet_syncer_replicas {alive}\n");
-    for tenant in engine.served() {
-        let id = &tenant.id;
-        let (down, up, known) = (
-            engine.down.depth(id),
-            engine.up.depth(id),
-            tenant.table.len(),
-        );
-        text +=
-            &format!("sublet_syncer_queue_depth{{tenant=\"{id}\",direction=\"down\"}} {down}\n");
-        text += &format!("sublet_syncer_queue_depth{{tenant=\"{id}\",direction=\"up\"}} {up}\n");
-        text += &format!("sublet_syncer_objects{{tenant=\"{id}\"}} {known}\n");
-        let reachable = u8::from(tenant.cluster.pace().advice() == Advice::Ask);
-        text += &format!("sublet_syncer_tenant_reachable{{tenant=\"{id}\"}} {reachable}\n");
-        for (direction, (open, waiting)) in ["down", "up"].iter().zip(tenant.breakers.state()) {
-            let labels = format!("tenant=\"{id}\",direction=\"{direction}\"");
-            text += &format!(
-                "sublet_syncer_breaker_open{{{labels}}} {}\n",
-                u8::from(open)
-            );
-            text += &format!("sublet_syncer_breaker_waiting{{{labels}}} {waiting}\n");
-        }
-        let holds = tenant.gate.holds().len();
-        text += &format!("sublet_syncer_deletions_held{{tenant=\"{id}\"}} {holds}\n");
-    }
-    text
+    now.register(
+        "super_request_limit",
+        "Requests to the super API server at once",
+        engine.cluster.pace().places().into_iter().flat_map(one),
+    );
+    now.register("led_tenants", "Tenants that it leads", one(led));
+    now.register("replicas", "Syncers that it sees alive", one(alive));
+    let served = engine.served();
+    let of = |tenant: &TenantId| vec![("tenant", tenant.to_string())];
+    let both = |tenant: &TenantId, [down, up]: [usize; 2]| {
+        [("down", down), ("up", up)].map(|(direction, value)| {
+            let direction = ("direction", direction.to_owned());
+            ([of(tenant), vec![direction]].concat(), value)
+        })
+    };
+    now.register(
+        "queue_depth",
+        "Keys that wait",
+        served.iter().flat_map(|tenant| {
+            let depths = [&engine.down, &engine.up].map(|queue| queue.depth(&tenant.id));
+            both(&tenant.id, depths)
+        }),
+    );
+    now.register(
+        "objects",
+        "Objects that are known of a tenant",
+        served
+            .iter()
+            .map(|tenant| (of(&tenant.id), tenant.table.len())),
+    );
+    now.register(
+        "tenant_reachable",
+        "Whether a tenant's API server is asked",
+        served.iter().map(|tenant| {
+            let reachable = tenant.cluster.pace().advice() == Advice::Ask;
+            (of(&tenant.id), usize::from(reachable))
+        }),
+    );
+    now.register(
+        "breaker_open",
+        "Whether the breaker is open",
+        served.iter().flat_map(|tenant| {
+            let open = tenant.breakers.state().map(|(open, _)| usize::from(open));
+            both(&tenant.id, open)
+        }),
+    );
+    now.register(
+        "breaker_waiting",
+        "Deletions that wait at the breaker",
+        served.iter().flat_map(|tenant| {
+            let waiting = tenant.breakers.state().map(|(_, waiting)| waiting);
+            both(&tenant.id, waiting)
+        }),
+    );
+    now.register(
+        "deletions_held",
+        "Reasons for which deletions are held",
+        served
+            .iter()
+            .map(|tenant| (of(&tenant.id), tenant.gate.holds().len())),
+    );
+    now
 }

@@ -209,7 +209,7 @@ mod tests {
         tokio::join!(flood, answers);
         assert!(server.is_silent() && super_server.is_silent());
         let dropped = format!("{{tenant=\"{}\"}} 800", noisy.id);
-        let text = engine.metrics.text().unwrap();
+        let text = engine.metrics.text(&telemetry::Gauges::default()).unwrap();
         let line = format!("sublet_syncer_events_dropped_total{dropped}");
         assert!(text.contains(&line), "{text}");
         let told = async {

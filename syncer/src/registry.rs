@@ -609,7 +609,7 @@ mod tests {
         drop(work);
         tasks.close();
         tasks.wait().await;
-        let text = engine.metrics.text().unwrap();
+        let text = engine.metrics.text(&telemetry::Gauges::default()).unwrap();
         assert!(!text.contains(tenant.id.as_str()), "{text}");
     }
 

@@ -6,9 +6,11 @@
 mod logging;
 
 mod page;
+mod text;
 
 mod files;
 
 pub use files::raise_file_limit;
 pub use logging::{InvalidFilter, LogArgs, LogFormat};
 pub use page::{Page, serve};
+pub use text::{Gauges, Labels, text};

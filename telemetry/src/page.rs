@@ -1,34 +1,35 @@
 //! The small HTTP server for probes and scrapers.
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, sync::Semaphore};
+use std::{collections::VecDeque, convert::Infallible, fmt, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, task::AbortHandle};
 
-/// Connections served at once: probes and a scraper or two.
+/// Connections served at once: probes and a scraper or two. When one more comes, the oldest goes, so that whoever opens
+/// connections and is silent keeps no probe out.
 const CONNECTIONS: usize = 32;
 /// A client that asks nothing for so long is let go.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Prometheus 3 reads no page that doesn't say its format.
+const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// What a daemon shows.
 pub trait Page: Send + Sync + 'static {
     /// Whether it does its work; if not, what it waits for.
     fn ready(&self) -> Result<(), &'static str>;
 
-    /// Its metrics in the text format.
+    /// Its metrics in the text format of OpenMetrics.
     fn metrics(&self) -> Result<String, fmt::Error>;
 }
 
 /// Answers probes and scrapes until the task is dropped.
 pub async fn serve(listener: TcpListener, page: Arc<impl Page>) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut open = VecDeque::<AbortHandle>::new();
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return; // Never closed.
-        };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -37,9 +38,15 @@ pub async fn serve(listener: TcpListener, page: Arc<impl Page>) {
                 continue;
             }
         };
+        open.retain(|task| !task.is_finished());
+        if open.len() >= CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
         let page = page.clone();
         // Its end is of no interest: a probe that failed asks again.
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
                 let response = answer(request.uri().path(), &*page);
                 async { Ok::<_, Infallible>(response) }
@@ -49,26 +56,28 @@ pub async fn serve(listener: TcpListener, page: Arc<impl Page>) {
                 .timer(TokioTimer::new())
                 .header_read_timeout(PATIENCE);
             drop(server.serve_connection(TokioIo::new(stream), service).await);
-            drop(slot);
         });
+        open.push_back(task.abort_handle());
     }
 }
 
 fn answer(path: &str, page: &impl Page) -> Response<Full<Bytes>> {
-    let (status, text) = match path {
-        "/livez" => (StatusCode::OK, "ok".to_owned()),
+    let (status, kind, text) = match path {
+        "/livez" => (StatusCode::OK, PLAIN, "ok".to_owned()),
         "/readyz" => match page.ready() {
-            Ok(()) => (StatusCode::OK, "ok".to_owned()),
-            Err(waits) => (StatusCode::SERVICE_UNAVAILABLE, waits.to_owned()),
+            Ok(()) => (StatusCode::OK, PLAIN, "ok".to_owned()),
+            Err(waits) => (StatusCode::SERVICE_UNAVAILABLE, PLAIN, waits.to_owned()),
         },
         "/metrics" => match page.metrics() {
-            Ok(text) => (StatusCode::OK, text),
-            Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, String::new()),
+            Ok(text) => (StatusCode::OK, METRICS, text),
+            Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, PLAIN, String::new()),
         },
-        _ => (StatusCode::NOT_FOUND, "not found".to_owned()),
+        _ => (StatusCode::NOT_FOUND, PLAIN, "not found".to_owned()),
     };
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
 
@@ -84,7 +93,7 @@ mod tests {
             Err("it waits")
         }
         fn metrics(&self) -> Result<String, fmt::Error> {
-            Ok("things 1\n".into())
+            Ok("# EOF\n".into())
         }
     }
 
@@ -97,6 +106,23 @@ mod tests {
         text
     }
 
+    /// T40: who is silent keeps no probe out.
+    #[tokio::test]
+    async fn t40_idle_connections_keep_no_probe_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(serve(listener, Arc::new(Waiting)));
+        let mut idle = vec![];
+        for _ in 0..2 * CONNECTIONS {
+            idle.push(tokio::net::TcpStream::connect(address).await.unwrap());
+        }
+        let live = tokio::time::timeout(PATIENCE / 2, get(address, "/livez")).await;
+        assert!(live.unwrap().starts_with("HTTP/1.1 200"));
+        // The first were let go to make room.
+        assert_eq!(idle[0].read(&mut [0]).await.unwrap_or_default(), 0);
+        server.abort();
+    }
+
     #[tokio::test]
     async fn probes_and_scrapes_are_answered() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -105,7 +131,11 @@ mod tests {
         assert!(get(address, "/livez").await.starts_with("HTTP/1.1 200"));
         let waits = get(address, "/readyz").await;
         assert!(waits.starts_with("HTTP/1.1 503") && waits.ends_with("it waits"));
-        assert!(get(address, "/metrics").await.ends_with("things 1\n"));
+        let metrics = get(address, "/metrics").await;
+        assert!(metrics.ends_with("\r\n\r\n# EOF\n"), "{metrics}");
+        let kind = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n";
+        assert!(metrics.contains(kind), "{metrics}");
+        assert!(waits.contains("content-type: text/plain"), "{waits}");
         assert!(get(address, "/debug").await.starts_with("HTTP/1.1 404"));
         server.abort();
     }

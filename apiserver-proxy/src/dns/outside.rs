@@ -3,20 +3,16 @@
 //! Never one of the tenant's own domain or of the super cluster's, whose server would tell about other tenants, and never
 //! one for the name of an address that only the inside could know.
 
+use crate::destination::PRIVATE;
 use hickory_proto::rr::Name;
 use tenancy::block::Block;
 
-/// Networks that mean something else in every place: pods, Services and nodes have their addresses from them.
-const PRIVATE: [&str; 10] = [
+/// Networks that mean something else on every machine and link.
+const LOCAL: [&str; 5] = [
     "0.0.0.0/8",
-    "10.0.0.0/8",
-    "100.64.0.0/10",
     "127.0.0.0/8",
     "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
     "::/127",
-    "fc00::/7",
     "fe80::/10",
 ];
 
@@ -27,7 +23,8 @@ pub(super) fn is_hidden(name: &Name, domains: &[Name]) -> bool {
 
 /// Whether the names of a network's addresses may be asked outside; `closed` are networks of the cluster.
 pub(super) fn may_ask(network: &Block, closed: &[Block]) -> bool {
-    let private = PRIVATE.iter().filter_map(|text| Block::parse(text));
+    let private = PRIVATE.iter().chain(&LOCAL);
+    let private = private.filter_map(|text| Block::parse(text));
     let mut inside = private.chain(closed.iter().copied());
     !inside.any(|inside| inside.common(network).is_some())
 }
@@ -55,6 +52,7 @@ mod tests {
             ("203.0.113.7/32", false),
             ("fd00::1/128", false),
             ("::1/128", false),
+            ("64:ff9b:1::1/128", false),
         ] {
             assert_eq!(may_ask(&block(network), &closed), may, "{network}");
         }

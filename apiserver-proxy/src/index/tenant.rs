@@ -7,6 +7,7 @@ use crate::{
     limit::Limits,
 };
 use api::keys;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use parking_lot::Mutex;
@@ -26,8 +27,8 @@ use tenancy::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Keys of a route that tell what new connections may do; the others tell whose a connection is and where it leads.
-const HARMLESS: [&str; 3] = [route::ALLOWED, route::HOST, route::SLEEP];
+/// Keys of a route that tell who a caller at the way out is, and where the tenant's own names lead from there.
+const CALLER: [&str; 3] = [route::AUTHORITY, route::API_ADDRESS, route::DOMAIN];
 
 /// One tenant.
 pub(crate) struct Tenant {
@@ -57,14 +58,20 @@ pub(crate) struct Tenant {
     pub(crate) asked: Mutex<Option<Instant>>,
     /// Somebody came to the front door since that was told last.
     visited: AtomicBool,
-    /// When the route was made.
+    /// Since when it asks for its host, in seconds: since the route was made, or since it was seen to ask for another one.
     pub(crate) since: i64,
     /// How much of the proxy it may use.
     pub(crate) limits: Arc<Limits>,
     /// What servers outside answered its pods.
     pub(crate) outside: Mutex<Cache>,
-    /// Cancelled when the route is gone, or has changed so that connections must end with it.
+    /// Cancelled when the route is gone or another tenant's, or when the tenant falls asleep: all connections end.
     pub(crate) gone: CancellationToken,
+    /// Cancelled when its API servers are elsewhere: connections at the front door end in a while.
+    pub(crate) moved: CancellationToken,
+    /// Cancelled when its API servers prove in another way who they are: connections at the way out end.
+    pub(crate) known: CancellationToken,
+    /// Cancelled when its API servers may no longer go where they might: tunnels to addresses end.
+    pub(crate) let_out: CancellationToken,
     /// Namespace and name of the VirtualControlPlane.
     path: String,
     /// What was read.
@@ -118,6 +125,8 @@ impl Tenant {
         let sleep = sleep.transpose().map_err(Malformed::Value)?;
         let allowed = data(route::ALLOWED).unwrap_or_default();
         let allowed: Result<_, _> = allowed.lines().map(str::parse).collect();
+        let gone = CancellationToken::new();
+        let known = gone.child_token();
         Ok(Self {
             id,
             name: name.to_owned(),
@@ -143,7 +152,10 @@ impl Tenant {
                 .map_or(i64::MAX, |time| time.0.as_second()),
             limits: Arc::default(),
             outside: Mutex::default(),
-            gone: CancellationToken::new(),
+            moved: gone.child_token(),
+            let_out: known.child_token(),
+            known,
+            gone,
             path: path.clone(),
             data: map.data.clone().unwrap_or_default(),
         })
@@ -164,22 +176,38 @@ impl Tenant {
         self.data == other.data && self.path == other.path && self.id == other.id
     }
 
-    /// Whether connections that began under `before` may go on. They may while they would be let in now and lead to the
-    /// same place: an edited class, or a tenant that sleeps at times from now on, cuts nobody's session.
-    pub(crate) fn may_keep_connections_of(&self, before: &Self) -> bool {
-        let differ = |key: &&String| self.data.get(*key) != before.data.get(*key);
-        let mut keys = self.data.keys().chain(before.data.keys());
-        self.path == before.path
-            && self.id == before.id
-            && matches!(self.sleep, Sleep::Never | Sleep::Awake)
-            && before.allowed.iter().all(|one| self.allowed.contains(one))
-            && !keys.any(|key| differ(&key) && !HARMLESS.contains(&key.as_str()))
-    }
-
-    /// Takes over the connections of `before`: they end with this route, and count for its limits.
-    pub(crate) fn keep_connections_of(&mut self, before: &Self) {
-        self.gone = before.gone.clone();
+    /// Takes over what goes on of `before`: its limits, with what counts for them, and connections. They go on while they
+    /// would be let in now and lead to the same place. Returns what ends: an edited class cuts nobody's session.
+    pub(crate) fn succeed(&mut self, before: &Self) -> Vec<CancellationToken> {
+        let is_other = self.path != before.path || self.id != before.id;
+        if self.id == before.id {
+            self.since = if self.host == before.host {
+                before.since
+            } else {
+                self.since.max(Timestamp::now().as_second())
+            };
+        }
+        if is_other || matches!(self.sleep, Sleep::Wakeable | Sleep::Shut) {
+            return vec![before.gone.clone()];
+        }
         self.limits = before.limits.clone();
         *self.visited.get_mut() = before.visited.load(Ordering::Relaxed);
+        self.gone = before.gone.clone();
+        let differ = |key: &&str| self.data.get(*key) != before.data.get(*key);
+        let mut ended = vec![];
+        let mut go_on = |goes_on: bool, token: &CancellationToken, parent: &CancellationToken| {
+            if goes_on {
+                return token.clone();
+            }
+            ended.push(token.clone());
+            parent.child_token()
+        };
+        let stays = self.backend == before.backend;
+        self.moved = go_on(stays, &before.moved, &self.gone);
+        let is_known = !CALLER.iter().any(differ);
+        self.known = go_on(is_known, &before.known, &self.gone);
+        let may = before.allowed.iter().all(|one| self.allowed.contains(one));
+        self.let_out = go_on(is_known && may, &before.let_out, &self.known);
+        ended
     }
 }

@@ -187,7 +187,7 @@ fn an_address_belongs_to_the_pod_that_runs() {
     index.set_pod(place(1, "default", "a"), &pod(1, "default", "a", ended));
     assert!(!index.is_pod(&tenant(1), at) && index.is_pod(&tenant(2), at));
     let mut host = pod(2, "default", "b", running("10.0.0.1"));
-    host.spec.as_mut().unwrap().host_network = Some(true);
+    host.spec.host_network = true;
     index.set_pod(place(2, "default", "b"), &host);
     assert!(!index.is_pod(&tenant(2), at), "that is the node's address");
     index.keep_pods(&HashSet::new());
@@ -230,10 +230,51 @@ fn a_name_leads_to_one_tenant_and_a_shared_host_to_the_first() {
     assert_eq!(led("10.96.0.1"), None);
 }
 
+/// An older tenant that asks for a host later gets it no more than a younger one, and of two that asked at once it is always
+/// the same one.
+#[test]
+fn a_host_stays_with_the_tenant_that_asked_for_it_first() {
+    let index = Index::default();
+    let set = |n: u8, host: Option<&str>, created: &str| {
+        let mut map = route(n, "acme", &PEM_AUTHORITY);
+        let data = map.data.as_mut().unwrap();
+        data.remove("host");
+        data.extend(host.map(|host| ("host".into(), host.into())));
+        map.metadata.creation_timestamp = from(json!(created));
+        let place = ("s".into(), n.to_string());
+        index.set_tenant(place, Tenant::read(&map).unwrap());
+    };
+    let owner = |host| index.tenant_by_server_name(host).unwrap().id.clone();
+    let (old, young) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+    set(1, None, old);
+    set(2, Some("a.example.com"), young);
+    set(1, Some("a.example.com"), old);
+    assert_eq!(owner("a.example.com"), id(2));
+    // What it had before doesn't count for what it asks for now.
+    set(2, Some("b.example.com"), young);
+    set(2, Some("a.example.com"), young);
+    assert_eq!(owner("a.example.com"), id(1));
+    for n in [4, 3] {
+        set(n, Some("c.example.com"), old);
+    }
+    let first = id(3).as_str().min(id(4).as_str()).to_owned();
+    assert_eq!(owner("c.example.com").as_str(), first);
+}
+
+/// What a change of the route ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ended {
+    all: bool,
+    /// At the front door, in a while.
+    door: bool,
+    /// At the way out: all, and tunnels to addresses.
+    out: [bool; 2],
+}
+
 #[test]
 fn connections_outlive_a_change_that_does_not_concern_them() {
     use tenancy::route::{
-        ALLOWED, API_ADDRESS, AUTHORITY, BACKEND, DOMAIN, HOST, NODE_SELECTOR, SLEEP,
+        ALLOWED, API_ADDRESS, AUTHORITY, BACKEND, DNS, DOMAIN, HOST, NODE_SELECTOR, RANGES, SLEEP,
     };
     let read = |edits: &[(&str, &str)]| {
         let mut map = route(1, "acme", &PEM_AUTHORITY);
@@ -245,23 +286,44 @@ fn connections_outlive_a_change_that_does_not_concern_them() {
         }
         Tenant::read(&map).unwrap()
     };
+    let none = Ended {
+        all: false,
+        door: false,
+        out: [false; 2],
+    };
+    let all = Ended {
+        all: true,
+        door: true,
+        out: [true; 2],
+    };
+    let (tunnels, callers) = (
+        Ended {
+            out: [false, true],
+            ..none
+        },
+        Ended {
+            out: [true; 2],
+            ..none
+        },
+    );
     let other = authority("new").pem;
-    for (edits, goes_on) in [
-        (&[(HOST, "other.example.com")][..], true),
-        (&[(ALLOWED, "192.0.2.0/24\n10.0.0.0/8 443")], true),
-        (&[(SLEEP, "")], true),
+    for (edits, wanted) in [
+        (&[(HOST, "other.example.com")][..], none),
+        (&[(ALLOWED, "192.0.2.0/24\n10.0.0.0/8 443")], none),
+        (&[(SLEEP, "")], none),
+        (&[(NODE_SELECTOR, "tier=gold")], none),
+        (&[(DNS, "10.96.0.10"), (RANGES, "10.96.0.0/12")], none),
         (
             &[(ALLOWED, "192.0.2.0/24"), (HOST, "other.example.com")],
-            false,
+            tunnels,
         ),
-        (&[(ALLOWED, "")], false),
-        (&[(SLEEP, "wakeable")], false),
-        (&[(SLEEP, "shut")], false),
-        (&[(BACKEND, "10.96.8.9:6443")], false),
-        (&[(AUTHORITY, other.as_str())], false),
-        (&[(API_ADDRESS, "10.96.4.2")], false),
-        (&[(DOMAIN, "corp.example")], false),
-        (&[(NODE_SELECTOR, "tier=gold")], false),
+        (&[(ALLOWED, "")], tunnels),
+        (&[(AUTHORITY, other.as_str())], callers),
+        (&[(API_ADDRESS, "10.96.4.2")], callers),
+        (&[(DOMAIN, "corp.example")], callers),
+        (&[(BACKEND, "10.96.8.9:6443")], Ended { door: true, ..none }),
+        (&[(SLEEP, "wakeable")], all),
+        (&[(SLEEP, "shut")], all),
     ] {
         let index = Index::default();
         let at = || ("s".to_owned(), "route".to_owned());
@@ -270,23 +332,32 @@ fn connections_outlive_a_change_that_does_not_concern_them() {
                 .tenant_by_server_name(&naming::tenant_host(&id(1)))
                 .unwrap()
         };
+        let ended = |tenant: &Tenant| Ended {
+            all: tenant.gone.is_cancelled(),
+            door: tenant.moved.is_cancelled(),
+            out: [&tenant.known, &tenant.let_out].map(CancellationToken::is_cancelled),
+        };
         index.set_tenant(at(), read(&[]));
         let before = now();
         let slot = before.limits.door.take().unwrap();
         index.set_tenant(at(), read(edits));
-        assert_eq!(before.gone.is_cancelled(), !goes_on, "{edits:?}");
-        // What is open counts at the new route, and ends with it.
-        assert_eq!(now().limits.door.open(), usize::from(goes_on), "{edits:?}");
+        assert_eq!(ended(&before), wanted, "{edits:?}");
+        // What is open counts at the new route, under which new connections go on, and ends with it.
+        assert_eq!(ended(&now()), none, "{edits:?}");
+        let open = usize::from(!wanted.all);
+        assert_eq!(now().limits.door.open(), open, "{edits:?}");
         index.keep_tenants(&HashSet::new());
-        assert!(before.gone.is_cancelled());
+        assert_eq!(ended(&before), all);
         drop(slot);
     }
-    let moved = Tenant::read(&route(1, "other", &PEM_AUTHORITY)).unwrap();
-    assert!(
-        !moved.may_keep_connections_of(&tenant(1)),
-        "its pods are others"
-    );
-    assert!(!tenant(2).may_keep_connections_of(&tenant(1)));
+    let mut moved = Tenant::read(&route(1, "other", &PEM_AUTHORITY)).unwrap();
+    let mut second = tenant(2);
+    for other in [&mut moved, &mut second] {
+        let before = tenant(1);
+        let ended = other.succeed(&before);
+        ended.iter().for_each(CancellationToken::cancel);
+        assert!(before.gone.is_cancelled(), "its pods are others");
+    }
 }
 
 #[test]
@@ -306,7 +377,7 @@ fn connections_end_with_the_route_and_with_its_change() {
     assert!(!first.is_cancelled(), "nothing has changed");
     let changed = Tenant::read(&route(1, "acme", &authority("new").pem)).unwrap();
     index.set_tenant(at(), changed);
-    assert!(first.is_cancelled());
+    assert!(!first.is_cancelled(), "the front door knows nobody by it");
     let second = gone();
     index.keep_tenants(&HashSet::new());
     assert!(second.is_cancelled());

@@ -10,8 +10,13 @@ use hyper::body::Frame;
 use std::{
     convert::Infallible,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
-use tokio::io::AsyncWriteExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::client::TlsStream;
 
 /// A super API server that has one log.
 async fn world() -> World {
@@ -197,10 +202,16 @@ async fn t28_redirects_and_refusals_of_the_super_cluster_stay_here() {
         assert_eq!(code(&got), 502, "{status}: {got}");
         assert!(!got.contains(&twin) && !got.contains("10.0.0.1"), "{got}");
         assert_eq!(world.asked.lock().len(), 1, "{status} was followed");
+        counted(&world.metrics, &id(1), Plane::Kubelet, "unreachable", 1).await;
     }
     let world = saying(500, "dial tcp 10.0.0.7:10250: connection refused".into()).await;
     let got = ask(&world, "GET", "/containerLogs/default/web/main", "").await;
     assert!(code(&got) == 502 && !got.contains("10.0.0.7"), "{got}");
+    assert!(got.contains("connection refused"), "{got}");
+    let gone = "unable to retrieve container logs for containerd://0a1b2c";
+    let world = saying(400, gone.into()).await;
+    let got = ask(&world, "GET", "/containerLogs/default/web/main", "").await;
+    assert!(code(&got) == 400 && got.ends_with(gone), "{got}");
     let world = saying(400, format!("container main in {twin} is waiting to start")).await;
     let got = ask(&world, "GET", "/containerLogs/default/web/main", "").await;
     assert!(
@@ -220,7 +231,9 @@ async fn t34_both_proofs_must_name_the_same_tenant() {
             assert_eq!(answer, "");
         }
     }
-    counted(&world.metrics, "", Plane::Kubelet, "no_identity", 2).await;
+    for n in [1, 2] {
+        counted(&world.metrics, &id(n), Plane::Kubelet, "no_identity", 1).await;
+    }
     // The same pod's name leads each to its own.
     for (who, n) in [(&one, 1), (&two, 2)] {
         let mut stream = world.tunnel(who, who).await.unwrap();
@@ -266,4 +279,211 @@ async fn t40_for_a_client_that_never_reads_little_is_held() {
     }
     drop(stream);
     counted(&world.metrics, &id(1), Plane::Kubelet, "done", 1).await;
+}
+
+/// The beginning of an exec, as tenant 1.
+async fn exec(world: &World) -> TlsStream<TlsStream<TcpStream>> {
+    let one = world.one();
+    let mut stream = world.tunnel(&one, &one).await.unwrap();
+    let request = b"GET /exec/default/web/main?command=sh&input=1&output=1 HTTP/1.1\r\nHost: x\r\n\
+        Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    assert_eq!(code(&head(&mut stream).await.unwrap()), 101);
+    stream.write_all(b"ping").await.unwrap();
+    stream.read_exact(&mut [0; 4]).await.unwrap();
+    stream
+}
+
+/// T40: what was upgraded counts as long as it lasts, for its tenant's limits and for those who look.
+#[tokio::test]
+async fn t40_streams_count_until_they_end() {
+    let world = World::echoing().await;
+    let stream = exec(&world).await;
+    let limits = world.tenant().limits.clone();
+    let all = || {
+        let open = world.metrics.opened(&id(1), Plane::Kubelet);
+        (limits.out.open(), limits.pods.open(), open)
+    };
+    assert_eq!(all(), (1, 1, 1));
+    drop(stream);
+    counted(&world.metrics, &id(1), Plane::Kubelet, "done", 1).await;
+    let none = async {
+        while all() != (0, 0, 0) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(timeout(START_LIMIT, none).await.is_ok(), "{:?}", all());
+}
+
+/// T40: requests of one connection count as well as connections do.
+#[tokio::test]
+async fn t40_who_asks_too_much_of_pods_is_told_to_wait() {
+    let world = world().await;
+    let all = world.tenant().limits.pods.fill();
+    let got = ask(&world, "GET", "/containerLogs/default/web/main", "").await;
+    assert!(code(&got) == 429 && got.contains("retry-after: 1"), "{got}");
+    counted(&world.metrics, &id(1), Plane::Kubelet, "limited", 1).await;
+    drop(all);
+    let got = ask(&world, "GET", "/containerLogs/default/web/main", "").await;
+    assert_eq!(code(&got), 200, "{got}");
+}
+
+/// A node that doesn't answer is told apart from what the caller did, so that somebody hears of it.
+#[tokio::test]
+async fn what_an_answer_comes_to_is_counted() {
+    for (status, message, outcome) in [
+        (
+            500,
+            "error dialing backend: dial tcp 10.0.0.7:10250: i/o timeout",
+            "unreachable",
+        ),
+        (403, "no right", "unreachable"),
+        (400, "container main is waiting to start", "invalid"),
+        (404, "container not found", "not_found"),
+        (500, "the runtime says no", "failed"),
+    ] {
+        let world = saying(status, message.into()).await;
+        ask(&world, "GET", "/containerLogs/default/web/main", "").await;
+        counted(&world.metrics, &id(1), Plane::Kubelet, outcome, 1).await;
+    }
+}
+
+/// On shutdown idle connections end at once, a log that flows goes on to its end, and what a stream moved is known when it is cut.
+#[tokio::test]
+async fn idle_connections_end_with_the_proxy_and_others_are_waited_for() {
+    let world = World::echoing().await;
+    let one = world.one();
+    let mut idle = world.tunnel(&one, &one).await.unwrap();
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(code(&head(&mut idle).await.unwrap()), 200);
+    let stream = exec(&world).await;
+    world.cancel.cancel();
+    world.tasks.close();
+    // Its end, and no answer but the one to what it asked.
+    assert!(say(&mut idle, b"").await.ends_with("ok"));
+    assert_eq!(world.tenant().limits.pods.open(), 1, "exec goes on");
+    drop(stream);
+    let ended = timeout(START_LIMIT, world.tasks.wait()).await;
+    assert!(ended.is_ok(), "{} are open", world.tasks.len());
+}
+
+/// Lines of the log, as they are written on this thread.
+#[derive(Clone, Default)]
+struct Lines(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    fn heard() -> (Self, tracing::subscriber::DefaultGuard) {
+        let lines = Self::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .with_writer(move || writer.clone())
+            .finish();
+        (lines, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// The fields of so many lines of the audit.
+    async fn audit(&self, count: usize) -> Vec<serde_json::Value> {
+        let waiting = async {
+            loop {
+                let text = String::from_utf8(self.0.lock().clone()).unwrap();
+                let lines = text
+                    .lines()
+                    .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+                let lines = lines.filter(|line| line["target"] == "audit");
+                let fields: Vec<_> = lines.map(|line| line["fields"].clone()).collect();
+                if fields.len() >= count {
+                    return fields;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let fields = timeout(START_LIMIT, waiting).await.expect("lines");
+        assert_eq!(fields.len(), count, "{fields:?}");
+        fields
+    }
+}
+
+/// T31, T32: what was refused is written down like what was served: who asked for what, and why not.
+#[tokio::test]
+async fn t31_t32_refused_requests_leave_their_line() {
+    let world = world().await;
+    let (lines, _guard) = Lines::heard();
+    for (method, path, outcome, status) in [
+        (
+            "POST",
+            "/run/default/web/main?cmd=secret",
+            "not_served",
+            403,
+        ),
+        ("POST", "/checkpoint/default/web/main", "not_served", 403),
+        ("GET", "/containerLogs/default/../web/main", "path", 400),
+        ("DELETE", "/containerLogs/default/web/main", "method", 405),
+        (
+            "GET",
+            "/containerLogs/default/web/main?tailLines=x",
+            "query",
+            400,
+        ),
+        ("GET", "/containerLogs/default/none/main", "not_found", 404),
+        ("GET", "/containerLogs/default/web/main", "done", 200),
+    ] {
+        lines.0.lock().clear();
+        ask(&world, method, path, "Content-Length: 0\r\n").await;
+        let line = lines.audit(1).await.remove(0);
+        assert_eq!(line["message"], "kubelet request");
+        assert_eq!(line["tenant"], id(1));
+        assert_eq!(line["subject"], "CN=rcgen self signed cert");
+        assert_eq!(line["outcome"], outcome, "{path}");
+        assert_eq!(line["status"], status, "{path}");
+        let refused = !["not_found", "done"].contains(&outcome);
+        let bare = path.split('?').next().unwrap();
+        let told = if refused {
+            format!("{method} {bare}")
+        } else {
+            String::new()
+        };
+        assert_eq!(line["path"], told);
+        assert!(!line.to_string().contains("secret"), "{line}");
+    }
+}
+
+/// An exec is written down when it begins, and what it moved when it has ended.
+#[tokio::test]
+async fn a_stream_leaves_a_line_when_it_begins_and_one_when_it_ends() {
+    let world = World::echoing().await;
+    let (lines, _guard) = Lines::heard();
+    let stream = exec(&world).await;
+    let begins = lines.audit(1).await.remove(0);
+    drop(stream);
+    let ends = lines.audit(2).await.remove(1);
+    for (line, message) in [
+        (&begins, "kubelet request begins"),
+        (&ends, "kubelet request"),
+    ] {
+        assert_eq!(line["message"], message);
+        for (field, wanted) in [
+            ("verb", "exec"),
+            ("namespace", "default"),
+            ("pod", "web"),
+            ("uid", "u1"),
+            ("container", "main"),
+        ] {
+            assert_eq!(line[field], wanted, "{field} of {message}");
+        }
+        assert_eq!(line["status"], 101);
+    }
+    assert_eq!((&ends["there"], &ends["back"]), (&4.into(), &4.into()));
 }

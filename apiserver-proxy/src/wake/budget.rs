@@ -5,12 +5,8 @@
 //! replaces addresses by its own, or a load balancer without the PROXY protocol, many clients are one source: what a source
 //! may is therefore enough for a morning.
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    net::{IpAddr, Ipv6Addr},
-    time::Duration,
-};
+use crate::bucket::{Bucket, Rate, network};
+use std::{collections::HashMap, hash::Hash, net::IpAddr, time::Duration};
 use tokio::time::Instant;
 
 /// A wake that didn't lead anywhere for so long is over: the next connection wakes again.
@@ -34,20 +30,6 @@ const ALL: Rate = Rate {
     per_second: 0.5,
 };
 
-/// What may happen at once, and in a second thereafter.
-#[derive(Clone, Copy)]
-struct Rate {
-    burst: f64,
-    per_second: f64,
-}
-
-/// What is left of a rate.
-#[derive(Clone, Copy, Default)]
-struct Bucket {
-    used: f64,
-    at: Option<Instant>,
-}
-
 /// What a connection to a tenant that sleeps does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Knock {
@@ -65,25 +47,6 @@ pub(super) struct Budget {
     tenants: HashMap<String, Bucket>,
     sources: HashMap<Option<IpAddr>, Bucket>,
     all: Bucket,
-}
-
-impl Bucket {
-    /// What is used of it now.
-    fn used(&self, rate: Rate, now: Instant) -> f64 {
-        let gone = self.at.map_or(0.0, |at| {
-            now.saturating_duration_since(at).as_secs_f64() * rate.per_second
-        });
-        (self.used - gone).max(0.0)
-    }
-
-    fn has_room(&self, rate: Rate, now: Instant) -> bool {
-        self.used(rate, now) + 1.0 <= rate.burst
-    }
-
-    fn charge(&mut self, rate: Rate, now: Instant) {
-        self.used = self.used(rate, now) + 1.0;
-        self.at = Some(now);
-    }
 }
 
 impl Budget {
@@ -128,17 +91,6 @@ impl Budget {
 /// Drops what is as good as new.
 fn prune<K: Eq + Hash>(buckets: &mut HashMap<K, Bucket>, rate: Rate, now: Instant) {
     buckets.retain(|_, bucket| bucket.used(rate, now) > 0.0);
-}
-
-/// All addresses that one client may have.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let network = address.to_bits() & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from_bits(network))
-        }
-        v4 => v4,
-    }
 }
 
 #[cfg(test)]

@@ -94,6 +94,27 @@ async fn a_client_that_leaves_is_held_no_longer() {
     );
 }
 
+/// An API server that doesn't answer holds a connection no longer than the telling may take, and the next one tells again.
+#[tokio::test(start_paused = true)]
+async fn who_cannot_tell_lets_go() {
+    let index = Arc::new(Index::default());
+    let tenant = Arc::new(tenant(Some("wakeable")));
+    let name = naming::tenant_host(&tenant.id);
+    let waker = Waker::new(index, visits::tests::deaf(), Arc::new(Metrics::new()));
+    let began = Instant::now();
+    let (client, door) = pair().await;
+    let outcome = waker.wake(&tenant, &name, &door, None).await;
+    assert_eq!(outcome.err(), Some(Refusal::Broken));
+    assert!(began.elapsed() < HOLD, "{:?}", began.elapsed());
+    assert_eq!(*tenant.asked.lock(), None);
+    // A client that leaves meanwhile is noticed.
+    let began = Instant::now();
+    drop(client);
+    let outcome = waker.wake(&tenant, &name, &door, None).await;
+    assert_eq!(outcome.err(), Some(Refusal::Broken));
+    assert!(began.elapsed() < Duration::from_secs(1));
+}
+
 #[tokio::test]
 async fn t40_only_so_many_are_held_for_one_tenant() {
     let world = asleep("wakeable");

@@ -187,13 +187,41 @@ async fn a_question_of_a_new_pod_waits_until_its_address_is_known() {
     let ask = by_datagram(&world, PODS[2], "web.shop.svc.cluster.local.");
     let tell = async {
         // The question is there before the news of the pod.
-        while world.server.waiting.available_permits() == super::super::WAITING {
+        while world.server.waiting.len() == 0 {
             tokio::task::yield_now().await;
         }
         set_pod(&world.index, 2, PODS[2]);
     };
     let (got, ()) = tokio::join!(ask, tell);
     assert_eq!(got, (ResponseCode::NoError, vec!["10.96.4.2".to_owned()]));
+}
+
+/// Both tenants' pods say that an address is theirs while it passes on; the question is answered when the old one is gone.
+#[tokio::test]
+async fn a_question_waits_until_an_address_has_passed_on() {
+    let world = world(outside().await.0).await;
+    let id = PODS[0].replace('.', "-");
+    for ends in ["it is gone", "it has ended"] {
+        set_pod(&world.index, 1, PODS[0]);
+        set_pod(&world.index, 2, PODS[0]);
+        let ask = by_datagram(&world, PODS[0], "web.shop.svc.cluster.local.");
+        let tell = async {
+            while world.server.waiting.len() == 0 {
+                tokio::task::yield_now().await;
+            }
+            if ends == "it is gone" {
+                world.index.drop_pod(&twin(1, "shop", &id));
+            } else {
+                let ended = json!({
+                    "metadata": crate::index::tests::meta(1, "shop", &id),
+                    "status": {"phase": "Succeeded", "podIPs": [{"ip": PODS[0]}]},
+                });
+                world.index.set_pod(twin(1, "shop", &id), &read(ended));
+            }
+        };
+        let (got, ()) = tokio::join!(ask, tell);
+        assert_eq!(got.1, ["10.96.4.2"], "{ends}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

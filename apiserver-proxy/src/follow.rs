@@ -1,0 +1,267 @@
+//! One kind of the super cluster's objects, listed and watched: what is there, what changes, and what is gone.
+//!
+//! A watch that ends goes on where it was. One that broke is begun again ever less often, and what is known stays; only when
+//! the server doesn't know any more where it was, all is listed again.
+
+use crate::{
+    index::Place,
+    list::{self, Pages, Turns, place},
+    query,
+};
+use futures::StreamExt;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use kube::{
+    Resource,
+    client::Body,
+    core::{ObjectMeta, WatchEvent},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use std::{collections::HashSet, time::Duration};
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long a watch is asked to last.
+const WATCH: u64 = 290;
+/// Even where nothing changes, a bookmark comes about every minute, and the end in time.
+const SILENCE: Duration = Duration::from_secs(WATCH + 10);
+/// How long a watch may take to begin.
+const BEGIN_LIMIT: Duration = Duration::from_secs(30);
+/// Bytes of the largest event.
+const LINE_MAX: usize = 16 << 20;
+/// Between two tries, at first and at most.
+const PAUSE: Duration = Duration::from_millis(800);
+const PAUSE_MOST: Duration = Duration::from_secs(30);
+/// What went well for so long is no reason to wait.
+const STEADY: Duration = Duration::from_secs(20);
+
+/// What a watch tells.
+pub(crate) trait Sink<K>: Send + Sync {
+    /// An object is there, or has changed.
+    fn set(&self, place: Place, object: K);
+    /// An object is gone.
+    fn gone(&self, place: &Place);
+    /// A complete list told of these and no others.
+    fn keep(&self, listed: &HashSet<Place>);
+}
+
+/// Which objects.
+pub(crate) struct Which {
+    /// In which namespace; in all of them.
+    pub(crate) namespace: Option<String>,
+    /// `labelSelector` or `fieldSelector`, and its value.
+    pub(crate) selector: (&'static str, String),
+}
+
+/// Why a watch isn't there any more.
+enum End {
+    /// The server ended it.
+    Over,
+    /// The server doesn't know where it was.
+    Expired,
+    /// Something is wrong.
+    Broken(Error),
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    List(#[from] list::Error),
+    #[error("nothing came for too long")]
+    Silent,
+    #[error("an event is too large")]
+    TooLarge,
+    #[error("an event can't be read")]
+    Unreadable,
+    #[error("the server says {0}")]
+    Told(String),
+}
+
+/// An object of which only the metadata can be read.
+#[derive(Clone, Deserialize)]
+struct Unread {
+    metadata: ObjectMeta,
+}
+
+/// Follows one kind until the task is dropped. `listed` is called once, when the first list is complete.
+pub(crate) async fn run<K>(
+    client: &kube::Client,
+    which: &Which,
+    turns: &[&Turns],
+    sink: &dyn Sink<K>,
+    listed: impl FnOnce(),
+) where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Send,
+{
+    let kind = K::kind(&()).into_owned();
+    let path = K::url_path(&(), which.namespace.as_deref());
+    let selector = query::build(&[(which.selector.0, which.selector.1.clone())]);
+    let path = format!("{path}?{selector}");
+    let (mut version, mut listed, mut failing) = (None, Some(listed), false);
+    let mut pause = PAUSE;
+    loop {
+        let began = Instant::now();
+        let end = match &mut version {
+            None => match all(Pages::of(client, path.clone(), turns), sink).await {
+                Ok(from) => {
+                    version = Some(from);
+                    if let Some(listed) = listed.take() {
+                        listed();
+                    }
+                    continue;
+                }
+                Err(error) => End::Broken(error.into()),
+            },
+            Some(version) => {
+                let goes_on = || {
+                    if std::mem::take(&mut failing) {
+                        tracing::info!(%kind, "the watch goes on");
+                    }
+                };
+                changes(client, &path, version, sink, goes_on).await
+            }
+        };
+        if began.elapsed() >= STEADY {
+            pause = PAUSE;
+        }
+        match end {
+            End::Over if began.elapsed() >= STEADY => continue,
+            End::Over => {}
+            End::Expired => version = None,
+            End::Broken(error) => {
+                // An event was missed.
+                if matches!(error, Error::TooLarge | Error::Unreadable) {
+                    version = None;
+                }
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%kind, %error, "the watch is interrupted; what is known stays");
+                }
+            }
+        }
+        // Watches that broke together aren't begun again together.
+        sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+        pause = (pause * 2).min(PAUSE_MOST);
+    }
+}
+
+/// Lists all; returns from where a watch goes on.
+async fn all<K>(mut pages: Pages<'_>, sink: &dyn Sink<K>) -> Result<String, list::Error>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned,
+{
+    let (mut seen, mut version) = (HashSet::new(), String::new());
+    while let Some(page) = pages.next::<K>().await? {
+        version = page.version;
+        seen.extend(page.unread);
+        for object in page.items {
+            let place = place(&object);
+            seen.insert(place.clone());
+            sink.set(place, object);
+        }
+    }
+    sink.keep(&seen);
+    Ok(version)
+}
+
+/// Tells of changes until the watch ends; `version` is where it stands.
+async fn changes<K>(
+    client: &kube::Client,
+    path: &str,
+    version: &mut String,
+    sink: &dyn Sink<K>,
+    goes_on: impl FnOnce(),
+) -> End
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone,
+{
+    let further = query::build(&[
+        ("watch", "true".to_owned()),
+        ("allowWatchBookmarks", "true".to_owned()),
+        ("timeoutSeconds", WATCH.to_string()),
+        ("resourceVersion", version.clone()),
+    ]);
+    let request = Request::get(format!("{path}&{further}")).body(Body::empty());
+    let request = match request {
+        Ok(request) => request,
+        Err(error) => return End::Broken(list::Error::from(error).into()),
+    };
+    let answer = match timeout(BEGIN_LIMIT, client.send(request)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return End::Broken(list::Error::from(error).into()),
+        Err(_) => return End::Broken(list::Error::Late.into()),
+    };
+    match answer.status() {
+        StatusCode::OK => goes_on(),
+        StatusCode::GONE => return End::Expired,
+        status => return End::Broken(list::Error::Status(status).into()),
+    }
+    let (mut chunks, mut line) = (answer.into_body().into_data_stream(), vec![]);
+    loop {
+        let chunk = match timeout(SILENCE, chunks.next()).await {
+            Ok(Some(Ok(chunk))) => chunk,
+            Ok(Some(Err(error))) => return End::Broken(list::Error::from(error).into()),
+            Ok(None) => return End::Over,
+            Err(_) => return End::Broken(Error::Silent),
+        };
+        for part in chunk.split_inclusive(|byte| *byte == b'\n') {
+            line.extend_from_slice(part);
+            if line.len() > LINE_MAX {
+                return End::Broken(Error::TooLarge);
+            }
+            if part.ends_with(b"\n")
+                && let Err(end) = event(&std::mem::take(&mut line), version, sink)
+            {
+                return end;
+            }
+        }
+    }
+}
+
+/// One event.
+fn event<K>(line: &[u8], version: &mut String, sink: &dyn Sink<K>) -> Result<(), End>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone,
+{
+    let mut moved = |metadata: &ObjectMeta| {
+        if let Some(now) = &metadata.resource_version {
+            version.clone_from(now);
+        }
+    };
+    match serde_json::from_slice(line) {
+        Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+            let object: K = object;
+            moved(object.meta());
+            sink.set(place(&object), object);
+        }
+        Ok(WatchEvent::Deleted(object)) => {
+            moved(object.meta());
+            sink.gone(&place(&object));
+        }
+        Ok(WatchEvent::Bookmark(mark)) => *version = mark.metadata.resource_version,
+        Ok(WatchEvent::Error(status)) if status.code == StatusCode::GONE.as_u16() => {
+            return Err(End::Expired);
+        }
+        Ok(WatchEvent::Error(status)) => return Err(End::Broken(Error::Told(status.message))),
+        Err(error) => {
+            let known = serde_json::from_slice::<WatchEvent<Unread>>(line);
+            let (object, is_gone) = match known {
+                Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => (object, false),
+                Ok(WatchEvent::Deleted(object)) => (object, true),
+                _ => return Err(End::Broken(Error::Unreadable)),
+            };
+            moved(&object.metadata);
+            let place = (
+                object.metadata.namespace.unwrap_or_default(),
+                object.metadata.name.unwrap_or_default(),
+            );
+            if is_gone {
+                sink.gone(&place);
+            } else {
+                tracing::warn!(namespace = place.0, name = place.1, %error, "an object can't be read and is set aside");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+//! The client of the super cluster's API server.
+
+use crate::accept::{KEEPALIVE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES};
+use anyhow::Context;
+use hyper_util::{
+    client::legacy::{Client as Http, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use kube::{
+    Client, Config,
+    client::{Body, ConfigExt},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use std::{path::PathBuf, time::Duration};
+use tower::{BoxError, ServiceBuilder};
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// From a kubeconfig, or from the pod's service account.
+pub(crate) async fn config(path: Option<PathBuf>) -> anyhow::Result<Config> {
+    let Some(path) = path else {
+        return Config::incluster().context("not in a cluster: give --kubeconfig PATH");
+    };
+    let context = || format!("--kubeconfig {}", path.display());
+    let file = Kubeconfig::read_from(&path).with_context(context)?;
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(file, &options).await;
+    config.with_context(context)
+}
+
+/// A client that speaks HTTP/1.1, so that connections can be upgraded; repeats no request: an exec that was begun isn't begun
+/// again; and limits no request's time, since streams last as long as they like. A server that died without a word is
+/// noticed after about two minutes.
+pub(crate) fn client(config: Config) -> anyhow::Result<Client> {
+    anyhow::ensure!(
+        config.proxy_url.is_none(),
+        "a proxy on the way to the super cluster's API server is not supported"
+    );
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_LIMIT));
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    let tls = config.rustls_https_connector_with_connector(tcp)?;
+    let http: Http<_, Body> = Http::builder(TokioExecutor::new()).build(tls);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(Client::new(service, config.default_namespace))
+}
