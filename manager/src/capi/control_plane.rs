@@ -34,6 +34,7 @@ pub(super) fn decide(seen: &Facts) -> Decision {
             return Decision::say(waiting(&blocker, &ApiServers::default()));
         }
         Stage::Leaving => return leave(seen),
+        Stage::Held(blocker) => return Decision::say(held(seen, &blocker)),
         Stage::Owned(owner) => owner,
     };
     let wanted = match wanted(seen, owner) {
@@ -85,6 +86,17 @@ fn leave(seen: &Facts) -> Decision {
         Fact::no("Ready", waits()),
     ]);
     Decision::say(report.with(counts(&servers(tenant))))
+}
+
+/// Its deletion waits; the tenant goes on.
+fn held(seen: &Facts, blocker: &Blocker) -> Report {
+    let mut report = match &seen.tenant {
+        Some(tenant) => settled(seen, tenant),
+        None => waiting(blocker, &ApiServers::default()),
+    };
+    report.set(Fact::no("Ready", blocker.clone()));
+    report.set(Fact::of("Deleting", "True", blocker.clone()));
+    report
 }
 
 /// Whether the VirtualControlPlane was made for this object, or for the SubletCluster beside it before a move.

@@ -24,6 +24,11 @@ pub(super) fn decide(seen: &Facts) -> Decision {
         Stage::Decided(decision) => return decision,
         Stage::Unowned(blocker) => return Decision::say(waiting(blocker)),
         Stage::Leaving => return leave(seen),
+        Stage::Held(blocker) => {
+            let mut report = waiting(blocker.clone());
+            report.set(Fact::of("Deleting", "True", blocker));
+            return Decision::say(report);
+        }
         Stage::Owned(owner) => owner,
     };
     let spec = &seen.object.body["spec"];

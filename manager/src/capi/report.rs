@@ -91,6 +91,12 @@ impl Report {
         self
     }
 
+    /// Says a condition in place of what was to be said of it.
+    pub(super) fn set(&mut self, fact: Fact) {
+        self.conditions.retain(|said| said.kind != fact.kind);
+        self.conditions.push(fact);
+    }
+
     /// The merge patch that makes the status say this; `None` when it does already.
     pub(super) fn patch(&self, seen: &Facts) -> Option<Value> {
         let current = &seen.object.body["status"];

@@ -8,6 +8,10 @@ use super::{
     with_finalizer,
 };
 use crate::pause;
+use api::capi::FINALIZER;
+
+/// Reason of all that more than one Cluster holds up.
+const OWNED_TWICE: &str = "OwnedTwice";
 
 /// How far an object is before anything is done for it.
 pub(super) enum Stage<'a> {
@@ -17,6 +21,8 @@ pub(super) enum Stage<'a> {
     Unowned(Blocker),
     /// Its deletion was asked for and may be carried out.
     Leaving,
+    /// Its deletion was asked for and must not be carried out: it would end another Cluster's tenant.
+    Held(Blocker),
     /// The Cluster of this name owns it, and work may go on.
     Owned(&'a str),
 }
@@ -31,7 +37,7 @@ pub(super) fn of<'a>(seen: &'a Facts, field: &str) -> Stage<'a> {
             // Others hold it still.
             (Some(_), _) => Stage::Decided(Decision::default()),
             (None, Some(why)) => Stage::Decided(Decision::say(Report::paused(why))),
-            (None, None) => Stage::Leaving,
+            (None, None) => still_serves(seen, field).map_or(Stage::Leaving, Stage::Held),
         };
     }
     let [owner] = owners[..] else {
@@ -57,6 +63,24 @@ pub(super) fn named_instead<'a>(seen: &'a Facts, field: &str) -> Option<&'a str>
     (named != seen.object.name()).then_some(named)
 }
 
+/// Why a deleted object stays: Cluster API deletes what a Cluster names, whoever else names it, and the Cluster whose tenant
+/// it is isn't deleted. What was held once is held on, whatever becomes of the references.
+fn still_serves(seen: &Facts, field: &str) -> Option<Blocker> {
+    let was_held = seen.said("Deleting") == Some(OWNED_TWICE);
+    let only = || seen.cluster.as_ref().filter(|_| was_held);
+    let cluster = seen.named_after.as_ref().or_else(only)?;
+    let named = Facts::referred(cluster, field, seen.object.kind) == Some(seen.object.name());
+    (named && !cluster.is_going()).then(|| {
+        let name = cluster.name();
+        let message = format!(
+            "it serves Cluster {name}, which isn't deleted, and another Cluster that named it was: the tenant goes on. \
+             To end it, delete Cluster {name}. To keep it, name something else in spec.{field} of the other Cluster, take \
+             the finalizer {FINALIZER} off this object and create it again"
+        );
+        Blocker::new(OWNED_TWICE, message)
+    })
+}
+
 /// Why an object without exactly one Cluster isn't looked after.
 fn unowned(owners: &[&str], field: &str) -> Blocker {
     match owners {
@@ -67,10 +91,11 @@ fn unowned(owners: &[&str], field: &str) -> Blocker {
             ),
         ),
         _ => Blocker::new(
-            "OwnedTwice",
+            OWNED_TWICE,
             format!(
                 "Clusters {} all name this object in spec.{field}, and it can serve one only: nothing is changed \
-                 until all others name objects of their own and are taken out of its metadata.ownerReferences",
+                 until all others name objects of their own and are taken out of its metadata.ownerReferences; delete none \
+                 of them before, since Cluster API would delete this object with it",
                 owners.join(", ")
             ),
         ),

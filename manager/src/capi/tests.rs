@@ -38,6 +38,7 @@ fn facts(kind: Kind, spec: Value) -> Facts {
         cluster: Some(Object::new(CLUSTER, Some("ns"), "blue", cluster)),
         other: None,
         tenant: None,
+        named_after: None,
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
     };
     read(&mut seen);
@@ -822,3 +823,5 @@ async fn what_the_api_server_refuses_is_told() {
         "{message}"
     );
 }
+
+mod wrongs;

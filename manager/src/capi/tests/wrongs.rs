@@ -1,0 +1,57 @@
+//! What somebody else does wrong costs a tenant that runs nothing.
+
+use super::*;
+
+/// One that runs, whose two objects a second Cluster names as well.
+fn owned_twice(kind: Kind) -> Facts {
+    let mut seen = match kind {
+        SUBLET_CONTROL_PLANE => comes_up(),
+        _ => is_kept(),
+    };
+    seen.object.body["metadata"]["ownerReferences"] =
+        json!([cluster_reference("blue"), cluster_reference("thief")]);
+    read(&mut seen);
+    seen.named_after = seen.cluster.take();
+    seen
+}
+
+fn decide(seen: &Facts) -> Decision {
+    match seen.object.kind {
+        SUBLET_CONTROL_PLANE => control_plane::decide(seen),
+        _ => infrastructure::decide(seen),
+    }
+}
+
+fn ends(cluster: &mut Option<Object>) {
+    let cluster = cluster.as_mut().unwrap();
+    cluster.body["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+}
+
+#[test]
+fn the_deletion_of_a_second_cluster_does_not_end_the_tenant_of_the_first() {
+    for kind in [SUBLET_CONTROL_PLANE, SUBLET_CLUSTER] {
+        let mut seen = going(owned_twice(kind));
+        let held = decide(&seen);
+        assert!(held.actions.is_empty(), "{held:?}");
+        let (status, reason, message) = fact(&held, "Deleting");
+        assert_eq!((status, reason.as_str()), ("True", "OwnedTwice"));
+        assert!(message.contains("Cluster blue"), "{message}");
+
+        // Somebody takes the second one's reference away: that ends nothing either.
+        let patch = held.report.unwrap().patch(&seen).unwrap();
+        let mut alone = seen.clone();
+        alone.object.body["status"] = patch["status"].clone();
+        alone.object.body["metadata"]["ownerReferences"] = json!([cluster_reference("blue")]);
+        read(&mut alone);
+        alone.cluster = alone.named_after.take();
+        assert!(decide(&alone).actions.is_empty());
+        ends(&mut alone.cluster);
+        assert!(!decide(&alone).actions.is_empty());
+
+        // It ends with its own Cluster.
+        ends(&mut seen.named_after);
+        assert!(!decide(&seen).actions.is_empty());
+        seen.named_after = None;
+        assert!(!decide(&seen).actions.is_empty());
+    }
+}
