@@ -4,7 +4,7 @@
 use super::{
     Action, Decision,
     facts::Facts,
-    report::{Blocker, Report},
+    report::Blocker,
     with_finalizer,
 };
 use crate::pause;
@@ -17,6 +17,8 @@ const OWNED_TWICE: &str = "OwnedTwice";
 pub(super) enum Stage<'a> {
     /// All is decided already.
     Decided(Decision),
+    /// It is to be left alone; why.
+    Paused(&'static str),
     /// Not exactly one Cluster owns it, or that one names another.
     Unowned(Blocker),
     /// Its deletion was asked for and may be carried out.
@@ -36,7 +38,7 @@ pub(super) fn of<'a>(seen: &'a Facts, field: &str) -> Stage<'a> {
         return match (patch, paused) {
             // Others hold it still.
             (Some(_), _) => Stage::Decided(Decision::default()),
-            (None, Some(why)) => Stage::Decided(Decision::say(Report::paused(why))),
+            (None, Some(why)) => Stage::Paused(why),
             (None, None) => still_serves(seen, field).map_or(Stage::Leaving, Stage::Held),
         };
     }
@@ -52,7 +54,7 @@ pub(super) fn of<'a>(seen: &'a Facts, field: &str) -> Stage<'a> {
     }
     match (patch, paused) {
         (Some(patch), _) => Stage::Decided(Decision::act(Action::Patch(patch))),
-        (None, Some(why)) => Stage::Decided(Decision::say(Report::paused(why))),
+        (None, Some(why)) => Stage::Paused(why),
         (None, None) => Stage::Owned(owner),
     }
 }
