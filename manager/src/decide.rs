@@ -22,7 +22,9 @@ use crate::{
     status::Report,
     stored::{Limits, Used},
     tenant::{self, Tenant},
-    twin, version,
+    twin,
+    upgrade::{self, Step},
+    version,
 };
 use api::{Phase, keys as marks};
 use jiff::Timestamp;
@@ -103,7 +105,13 @@ impl Decision {
 pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
     let deciding = || {
         if let Some(why) = pause::of(seen) {
-            return Ok(Decision::rest(Report::paused(why)));
+            let report = Report::paused(why);
+            // Its own pause is in its spec.
+            let report = match seen.vcp.spec.paused {
+                true => report,
+                false => report.unseen(seen),
+            };
+            return Ok(Decision::rest(report));
         }
         if seen.vcp.metadata.deletion_timestamp.is_some() {
             return Ok(deletion::decide(seen, system));
@@ -112,6 +120,7 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
         let (Some(owner), true) = (&seen.owner, has_finalizer(seen)) else {
             return Ok(Decision::act(vec![Action::Adopt]));
         };
+        is_here(seen)?;
         match &seen.standing {
             Standing::Ours => claimed(seen, owner, system),
             Standing::Free => Ok(Decision::act(vec![Action::Create(claims::identity_claim(
@@ -125,7 +134,27 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
             }),
         }
     };
-    deciding().unwrap_or_else(|refusal: Refusal| Decision::rest(Report::refused(&refusal)))
+    deciding().unwrap_or_else(|refusal: Refusal| {
+        Decision::rest(Report::refused(&refusal).with_what_runs(seen))
+    })
+}
+
+/// Whether there are API servers, or were to be some.
+pub(crate) fn has_begun(seen: &Seen) -> bool {
+    seen.objects.get(DEPLOYMENT, apiserver::NAME).is_some()
+}
+
+/// Whether its tenant, if it has one, is one of this super cluster: a move takes along objects and no tenants.
+fn is_here(seen: &Seen) -> Result<(), Refusal> {
+    let Some(here) = &seen.here else {
+        return Ok(());
+    };
+    match seen.object.annotation(marks::SUPER_CLUSTER) {
+        Some(there) if there != here => Err(Refusal::Elsewhere {
+            there: there.to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Whether our finalizer is on the VirtualControlPlane.
@@ -155,10 +184,10 @@ fn read_so_far(seen: &Seen) -> Option<ControlPlane> {
     let slice = seen.slice_claims.iter().find_map(claims::claimed_slice);
     let parsed = seen.owner.as_ref().zip(seen.class.as_ref()).zip(slice);
     let parsed = parsed.map(|((owner, class), slice)| {
-        let class = version::with_what_runs(class, seen);
-        ControlPlane::parse(owner, &seen.vcp, &class, slice, &[])
+        let chosen = version::choose(class, seen).ok()?.version;
+        Some(ControlPlane::read(owner, &seen.vcp, class, &chosen, slice, &[]))
     });
-    parsed.and_then(Result::ok)
+    parsed.flatten()
 }
 
 /// The claim of a holder that is gone, with our name in it.
@@ -178,6 +207,10 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     if seen.vcp.spec.super_cluster.is_some() {
         return twin::decide(seen, owner, system);
     }
+    if let (Some(here), None) = (&seen.here, seen.object.annotation(marks::SUPER_CLUSTER)) {
+        let patch = json!({"metadata": {"annotations": {marks::SUPER_CLUSTER: here}}});
+        return Ok(Decision::act(vec![Action::Patch(patch)]));
+    }
     let class = seen.class.as_ref().ok_or_else(|| Refusal::ClassMissing {
         class: seen.vcp.spec.class_name.clone(),
         existing: seen.classes.clone(),
@@ -187,19 +220,27 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
         return Ok(Decision::act(vec![Action::Patch(patch)]));
     }
     let fact = version::fact(class, seen);
-    let class = &*version::with_what_runs(class, seen);
+    let version::Choice { version, refused } = version::choose(class, seen)?;
+    let (version, taken_back) = match upgrade::step(seen, version) {
+        Step::Record(patch) => return Ok(Decision::act(vec![Action::Patch(patch)])),
+        Step::Run {
+            version,
+            taken_back,
+        } => (version, taken_back),
+    };
+    let refused = refused.or(taken_back);
     let slice = match settle_slice(seen, owner, class.spec.service_slice_prefix, system)? {
         Settled::Slice(slice) => slice,
         Settled::Not(actions) => return Ok(Decision::act(actions)),
     };
-    let mut cp = ControlPlane::parse(owner, &seen.vcp, class, slice, &seen.groups)?;
+    let mut cp = ControlPlane::read(owner, &seen.vcp, class, &version, slice, &seen.groups);
     // Until its time has come they bear the mark that they have, so that nothing else than time starts them anew.
     let has_come = |after: &Timestamp| seen.now >= *after;
     let main = seen.objects.get(DEPLOYMENT, apiserver::NAME);
     cp.rollout = cp.rollout.filter(has_come).or_else(|| pod::mark(main?));
-    if let Some(existing) = seen.objects.get(STATEFUL_SET, etcd::NAME) {
-        etcd::keep_what_is_fixed(&mut cp, existing)?;
-    }
+    let existing = seen.objects.get(STATEFUL_SET, etcd::NAME);
+    let fixed = existing.and_then(|existing| etcd::keep_what_is_fixed(&mut cp, existing));
+    let refused = refused.or(fixed).or_else(|| foreign_secret(seen, owner));
     let quota = etcd::quota(&cp);
     cp.stored.hold(quota);
     let config = seen.objects.get(CONFIG_MAP, apiserver::NAME);
@@ -208,7 +249,22 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     cp.stage = sleep::stage(seen, &cp);
     let mut decision = provision(seen, &cp, system)?;
     decision.report.conditions.extend(fact);
+    if let Some(refusal) = &refused {
+        // What runs is looked after as if it hadn't been asked for.
+        decision.report = decision.report.but(refusal);
+    }
     Ok(decision)
+}
+
+/// A Secret of somebody else's under the name of one of the tenant's kubeconfigs.
+fn foreign_secret(seen: &Seen, owner: &Owner) -> Option<Refusal> {
+    let users = seen.user_secret.as_ref();
+    let name = owner.cluster_secret(cluster_keys::KUBECONFIG);
+    let clusters = name.and_then(|name| seen.cluster_secrets.get(SECRET, &name));
+    let mut both = users.into_iter().chain(clusters);
+    let foreign = both.find(|secret| cluster_keys::is_anothers(owner, secret))?;
+    let path = format!("{}/{}", owner.namespace, foreign.name());
+    Some(Refusal::ForeignSecret(path))
 }
 
 /// What the tenant stores, when that was counted.
@@ -318,7 +374,7 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
     let Some(proxy) = &seen.proxy else {
         return Ok(Decision {
             actions,
-            report: Report::provisioning(proxy::AWAITED),
+            report: sleep::told(Report::lacking(seen, proxy::AWAITED), seen, cp),
         });
     };
     let Some(addresses) = Addresses::of(cp, &seen.objects, proxy, seen.node.as_deref()) else {
@@ -326,7 +382,7 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
                      spec.endpoint, or endpointHost of the class";
         return Ok(Decision {
             actions,
-            report: Report::provisioning(waits),
+            report: sleep::told(Report::lacking(seen, waits), seen, cp),
         });
     };
     if cp.owner.cluster.is_some() {
@@ -353,6 +409,10 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
         let route = route(cp, &addresses, &authority, system);
         push_unmet(&mut actions, route, seen.route.as_ref());
     }
+    let foreign = foreign_secret(seen, &cp.owner);
+    if let (Some(refusal), false) = (foreign, has_begun(seen)) {
+        return Err(refusal);
+    }
     let parts = Parts::of(&seen.objects);
     let planned = match cp.stage {
         Stage::LettingGo => vec![],
@@ -360,6 +420,7 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
     };
     let may = cp.stage.scale() != Scale::Full
         || !starts::is_start(&planned)
+        || upgrade::is_taken_back(seen)
         || starts::has_place(&seen.vcp, seen.now);
     match seen.turn {
         _ if may => actions.extend(planned),
@@ -376,8 +437,7 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
         .chain(for_cluster_api)
     {
         if have.is_some_and(|secret| cluster_keys::is_anothers(&cp.owner, secret)) {
-            let path = format!("{}/{}", order.namespace, order.name);
-            return Err(Refusal::ForeignSecret(path));
+            continue;
         }
         actions.extend(due(vec![order], |_| have, seen));
     }
@@ -431,7 +491,14 @@ fn workloads(seen: &Seen, cp: &ControlPlane, addresses: &Addresses) -> Vec<Actio
         if may {
             for want in wanted {
                 let have = seen.objects.get(want.kind, want.name());
-                push_unmet(&mut actions, want, have);
+                if have.is_some_and(|have| want.is_met_by(have)) {
+                    continue;
+                }
+                let is_main = (want.kind, want.name()) == (kind, name);
+                actions.push(Action::Apply(match is_main {
+                    true => upgrade::stamped(want, seen.now),
+                    false => want,
+                }));
             }
         }
         settled &= actions.len() == before && main.is_some_and(rolled_out);
@@ -444,10 +511,19 @@ fn due<'a>(
     find: impl Fn(&Order) -> Option<&'a Object>,
     seen: &Seen,
 ) -> Vec<Action> {
-    let due = orders
-        .into_iter()
-        .filter(|order| seen.is_due(order, find(order)));
-    due.map(Action::Issue).collect()
+    let due = orders.into_iter().filter_map(|order| {
+        let have = find(&order);
+        seen.is_due(&order, have).then(|| renew(order, have))
+    });
+    due.collect()
+}
+
+/// What makes a Secret anew: the type of one that there is can't be changed, so one of another type goes first.
+pub(crate) fn renew(order: Order, have: Option<&Object>) -> Action {
+    match have {
+        Some(have) if have.text("/type") != order.secret_type => Action::Delete(have.clone()),
+        _ => Action::Issue(order),
+    }
 }
 
 pub(crate) fn push_unmet(actions: &mut Vec<Action>, want: Object, have: Option<&Object>) {
@@ -458,8 +534,11 @@ pub(crate) fn push_unmet(actions: &mut Vec<Action>, want: Object, have: Option<&
 
 /// The phase while something is missing: it ran before, or it never did.
 pub(crate) fn unready_phase(seen: &Seen) -> Phase {
-    match seen.vcp.status.as_ref().and_then(|status| status.phase) {
+    let status = seen.vcp.status.as_ref();
+    let has_run = status.is_some_and(|status| status.version.is_some());
+    match status.and_then(|status| status.phase) {
         Some(Phase::Ready | Phase::Degraded) => Phase::Degraded,
+        Some(Phase::Failed) if has_run => Phase::Degraded,
         _ => Phase::Provisioning,
     }
 }

@@ -60,6 +60,7 @@ mod claims;
 
 mod control_plane;
 mod version;
+mod upgrade;
 
 mod groups;
 

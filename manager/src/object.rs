@@ -183,6 +183,11 @@ impl Object {
         self
     }
 
+    /// Whether it holds all of these fields, whatever it was applied from.
+    pub(crate) fn holds(&self, fields: &Value) -> bool {
+        covers(&self.body, fields)
+    }
+
     /// Whether `observed` holds all that `self` asks for, and was applied from just this.
     ///
     /// The hash tells of what this version no longer asks for, the comparison of what someone else edited.
@@ -270,6 +275,7 @@ fn covers(have: &Value, want: &Value) -> bool {
             want.iter().all(|(key, want)| match have.get(key) {
                 // An empty selector selects everything, and a fuller one less.
                 Some(have) if key.ends_with("Selector") && is_empty(want) => is_empty(have),
+                Some(have) if key == "ownerReferences" => owns(have, want),
                 Some(have) => covers(have, want),
                 // An API server drops empty values, and list items carry no type.
                 None => is_empty(want) || key == "apiVersion" || key == "kind",
@@ -280,6 +286,19 @@ fn covers(have: &Value, want: &Value) -> bool {
         }
         _ => have == want,
     }
+}
+
+/// Whether all owners that are asked for are there: an object may have others.
+fn owns(have: &Value, want: &Value) -> bool {
+    let (have, mut want) = (items(have).iter(), items(want).iter());
+    want.all(|want| {
+        have.clone()
+            .any(|have| have["uid"] == want["uid"] && covers(have, want))
+    })
+}
+
+fn items(list: &Value) -> &[Value] {
+    list.as_array().map_or(&[], Vec::as_slice)
 }
 
 fn is_empty(value: &Value) -> bool {

@@ -14,7 +14,7 @@ use crate::{
     object::{
         CLUSTER, CONFIG_MAP, CONTROL_PLANE_CLASS, CONTROL_PLANE_GROUP, DEPLOYMENT,
         DISRUPTION_BUDGET, NAMESPACE, NETWORK_POLICY, NODE, Object, Objects, POD, ROLE_BINDING,
-        SECRET, SERVICE, STATEFUL_SET, VIRTUAL_CONTROL_PLANE,
+        SECRET, SERVICE, STATEFUL_SET, SUBLET_CONTROL_PLANE, VIRTUAL_CONTROL_PLANE,
     },
     pause,
     pki::{self, Material, Order},
@@ -30,7 +30,7 @@ use crate::{
 use api::{ControlPlaneClass, ControlPlaneGroup, FailureDomain, VirtualControlPlane, keys};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tenancy::{naming, route, slice::Slice};
 use tokio::{sync::Mutex, time::Instant};
 
@@ -82,6 +82,10 @@ pub(crate) struct Seen {
     pub(crate) access: Option<Object>,
     /// The manager's rights beside the VirtualControlPlane.
     pub(crate) access_beside: Option<Object>,
+    /// The VirtualControlPlane's namespace; read only when those rights are missing to a deletion in another super cluster.
+    pub(crate) home: Option<Object>,
+    /// What this super cluster is known by; read for Clusters of Cluster API alone.
+    pub(crate) here: Option<String>,
     /// What is in the control plane's namespace.
     pub(crate) objects: Objects,
     /// The Secret under the name of the users' kubeconfig, whoever it belongs to.
@@ -272,6 +276,7 @@ pub(crate) struct Observer {
     pub(crate) heard: Heard,
     /// How tenants are reached.
     pub(crate) enter: Enter,
+    here: OnceLock<String>,
     // Of many who want to know one asks.
     nodes: Mutex<Option<(Instant, Vec<Object>)>>,
     proxy: Mutex<Option<(Instant, Proxy)>>,
@@ -301,6 +306,7 @@ impl Observer {
             inside: Answers::default(),
             heard,
             enter: kubeconfig::enter(),
+            here: OnceLock::new(),
             nodes: Mutex::new(None),
             proxy: Mutex::new(None),
         }
@@ -336,6 +342,8 @@ impl Observer {
             namespace: None,
             access: None,
             access_beside: None,
+            home: None,
+            here: None,
             objects: Objects::default(),
             user_secret: None,
             cluster: None,
@@ -377,6 +385,10 @@ impl Observer {
         if pause::of(&seen).is_some() {
             return Ok(Some(seen));
         }
+        let is_elsewhere = seen.vcp.spec.external.is_some() || seen.vcp.spec.super_cluster.is_some();
+        if owner.cluster.is_some() && !is_elsewhere {
+            seen.here = self.here().await?;
+        }
         self.look_at_claims(&from, &mut seen, &owner).await?;
         if seen.standing != Standing::Ours {
             return Ok(Some(seen));
@@ -390,6 +402,10 @@ impl Observer {
         seen.access_beside = from
             .get(ROLE_BINDING, Some(&owner.namespace), beside.name())
             .await?;
+        let is_going = seen.vcp.metadata.deletion_timestamp.is_some();
+        if is_going && seen.access_beside.is_none() && seen.vcp.spec.super_cluster.is_some() {
+            seen.home = from.get(NAMESPACE, None, &owner.namespace).await?;
+        }
         if seen.access_beside.is_some() {
             let secret = owner.kubeconfig_secret();
             seen.user_secret = from.get(SECRET, Some(&owner.namespace), &secret).await?;
@@ -499,7 +515,9 @@ impl Observer {
             .as_ref()
             .is_some_and(|class| class.spec.endpoint_host.is_some());
         if seen.vcp.spec.endpoint.is_none() && !host_given {
-            seen.node = self.node(&seen.vcp).await?;
+            let named = self.named_host(from, &seen.vcp, owner).await?;
+            let nodes = self.nodes().await?;
+            seen.node = endpoint::node_address(&nodes, named.as_deref());
         }
         if let (Some(_), Some(class)) = (&owner.cluster, &seen.class) {
             seen.zones = zones::of(&self.nodes().await?, &class.spec.node_selector);
@@ -529,6 +547,16 @@ impl Observer {
         Ok(())
     }
 
+    /// What the super cluster is known by, which stays.
+    async fn here(&self) -> Result<Option<String>, Error> {
+        if let Some(here) = self.here.get() {
+            return Ok(Some(here.clone()));
+        }
+        let system = self.cluster.get(NAMESPACE, None, "kube-system").await?;
+        let uid = system.map(|system| system.uid().to_owned());
+        Ok(uid.map(|uid| self.here.get_or_init(|| uid).clone()))
+    }
+
     /// All that start, or wait for it.
     pub(crate) async fn starts(&self) -> Result<Vec<Start>, cluster::Error> {
         let all = self.cluster.list(VIRTUAL_CONTROL_PLANE, None, "").await?;
@@ -550,15 +578,28 @@ impl Observer {
         Ok(proxy)
     }
 
-    /// The node that the tenant's endpoint names already, as long as it exists, or the first ready one.
-    async fn node(&self, vcp: &VirtualControlPlane) -> Result<Option<String>, Error> {
-        let nodes = self.nodes().await?;
-        let current = vcp
-            .status
-            .as_ref()
-            .and_then(|status| status.endpoint.as_deref())
-            .and_then(endpoint::host);
-        Ok(endpoint::node_address(&nodes, current))
+    /// The host that the tenant's endpoint names already. A move to another management cluster leaves the status behind:
+    /// then Cluster API knows it still.
+    async fn named_host(
+        &self,
+        from: &Reader,
+        vcp: &VirtualControlPlane,
+        owner: &Owner,
+    ) -> Result<Option<String>, Error> {
+        let status = vcp.status.as_ref();
+        let told = status.and_then(|status| status.endpoint.as_deref());
+        if let Some(endpoint) = told {
+            return Ok(endpoint::host(endpoint).map(str::to_owned));
+        }
+        let maker = owner.cluster.as_ref().and_then(|of| of.control_plane.as_ref());
+        let name = maker.and_then(|maker| maker["name"].as_str());
+        let (Provider::On, Some(name)) = (self.cluster_api, name) else {
+            return Ok(None);
+        };
+        let own = from.get(SUBLET_CONTROL_PLANE, Some(&owner.namespace), name);
+        let own = own.await?;
+        let host = own.map(|own| own.text("/spec/controlPlaneEndpoint/host").to_owned());
+        Ok(host.filter(|host| !host.is_empty()))
     }
 
     /// What matters of the nodes: addresses change rarely and the list may be long.

@@ -3,6 +3,7 @@
 use crate::{
     object::{DEPLOYMENT, Kind, Object, Objects, POD, STATEFUL_SET},
     provision::{apiserver, controller_manager, etcd},
+    version,
 };
 use api::{ApiServers, RunningVersion, keys};
 use serde_json::{Value, json};
@@ -67,23 +68,18 @@ pub(crate) fn api_servers(seen: &Objects, wanted: &str) -> ApiServers {
         i32::try_from(number).unwrap_or(i32::MAX)
     };
     // The upgrade of etcd comes first: until then the Deployment still asks for the old version.
-    let asked = main.and_then(|main| {
-        main.body["spec"]["template"]["metadata"]["labels"][keys::VERSION].as_str()
-    });
+    let asked = asked_version(seen);
     let mut versions: BTreeMap<Vec<u64>, RunningVersion> = BTreeMap::new();
-    let is_running = |pod: &&Object| {
-        pod.label("app.kubernetes.io/name") == Some(apiserver::NAME) && !has_ended(pod)
-    };
-    for version in seen
-        .of(POD)
-        .filter(is_running)
-        .filter_map(|pod| pod.label(keys::VERSION))
-    {
-        let order = version.split('.').map(|part| part.parse().unwrap_or(0));
-        let running = versions.entry(order.collect()).or_default();
+    for version in running_versions(seen) {
+        let running = versions.entry(version::order(version)).or_default();
         running.version = version.to_owned();
         running.replicas += 1;
     }
+    let versions: Vec<RunningVersion> = versions.into_values().collect();
+    let is_through = |(kind, name): &(Kind, &str)| {
+        let main = seen.get(*kind, name);
+        main.is_some_and(|main| !is_replacing(main))
+    };
     ApiServers {
         replicas: count("replicas"),
         ready_replicas: count("readyReplicas"),
@@ -93,9 +89,26 @@ pub(crate) fn api_servers(seen: &Objects, wanted: &str) -> ApiServers {
         } else {
             0
         },
-        rolled_out: asked == Some(wanted) && main.is_some_and(rolled_out),
-        versions: versions.into_values().collect(),
+        rolled_out: asked == Some(wanted)
+            && MAINS.iter().all(is_through)
+            && versions.iter().all(|running| running.version == wanted),
+        versions,
     }
+}
+
+/// The version that the API servers' Deployment asks for.
+pub(crate) fn asked_version(seen: &Objects) -> Option<&str> {
+    let main = seen.get(DEPLOYMENT, apiserver::NAME)?;
+    main.body["spec"]["template"]["metadata"]["labels"][keys::VERSION].as_str()
+}
+
+/// The version of each API server that there is.
+pub(crate) fn running_versions(seen: &Objects) -> impl Iterator<Item = &str> {
+    let is_running = |pod: &&Object| {
+        pod.label("app.kubernetes.io/name") == Some(apiserver::NAME) && !has_ended(pod)
+    };
+    let servers = seen.of(POD).filter(is_running);
+    servers.filter_map(|pod| pod.label(keys::VERSION))
 }
 
 /// Pods of a part that are ready and stay.
@@ -125,6 +138,21 @@ pub(crate) fn rolled_out(main: &Object) -> bool {
         && (on_delete || main.number("/status/updatedReplicas") == wanted)
         && main.number("/status/readyReplicas") == wanted
         && main.number("/status/replicas") == wanted
+}
+
+/// Whether pods of a Deployment or StatefulSet are to be replaced still; whether they are ready, and how many there shall
+/// be, is another matter. Those that are replaced only when they end aren't waited for.
+fn is_replacing(main: &Object) -> bool {
+    let there = main.number("/status/replicas");
+    // Where an old pod ends first, there may be none for a moment.
+    let ends_first = main.kind == STATEFUL_SET || main.text("/spec/strategy/type") == "Recreate";
+    let due = match ends_first {
+        true => there.max(main.number("/spec/replicas")),
+        false => there,
+    };
+    let on_delete = main.text("/spec/updateStrategy/type") == "OnDelete";
+    main.number("/status/observedGeneration") < main.number("/metadata/generation")
+        || (!on_delete && main.number("/status/updatedReplicas") < due)
 }
 
 /// What is gone by of a pod of a control plane, here and where it is asked for an address or ended.
@@ -167,7 +195,7 @@ pub(crate) fn essence_of_workload(main: &Object) -> Value {
 }
 
 /// Why a part isn't ready, as its pods or its controller tell.
-fn blocker(seen: &Objects, main: Option<&Object>, part: &str) -> String {
+pub(crate) fn blocker(seen: &Objects, main: Option<&Object>, part: &str) -> String {
     let pods: Vec<&Object> = seen
         .of(POD)
         .filter(|pod| pod.label("app.kubernetes.io/name") == Some(part))
@@ -306,6 +334,46 @@ mod tests {
         assert!(!servers.rolled_out);
         assert_eq!(api_servers(&seen, "1.36.11").up_to_date_replicas, 0);
         assert_eq!(api_servers(&Objects::default(), "1").replicas, 0);
+    }
+
+    #[test]
+    fn a_control_plane_rolls_out_while_pods_of_any_part_are_replaced_and_not_while_one_is_not_ready() {
+        let main = |name: &str, counts: [i64; 4]| {
+            let (kind, name) = *MAINS.iter().find(|(_, part)| *part == name).unwrap();
+            let [wanted, there, updated, ready] = counts;
+            let strategy = match name {
+                controller_manager::NAME => "Recreate",
+                _ => "RollingUpdate",
+            };
+            let body = json!({
+                "spec": {
+                    "replicas": wanted, "strategy": {"type": strategy},
+                    "template": {"metadata": {"labels": {keys::VERSION: "1.36.3"}}},
+                },
+                "status": {"replicas": there, "updatedReplicas": updated, "readyReplicas": ready},
+            });
+            Object::new(kind, Some("n"), name, body)
+        };
+        let rolled_out = |changed: &[Object]| {
+            let all = MAINS.map(|(_, name)| main(name, [2, 2, 2, 2]));
+            let seen: Objects = all.into_iter().chain(changed.iter().cloned()).collect();
+            api_servers(&seen, "1.36.3").rolled_out
+        };
+        assert!(rolled_out(&[]));
+        for (_, name) in MAINS {
+            assert!(rolled_out(&[main(name, [2, 2, 2, 1])]), "{name} isn't ready");
+            assert!(!rolled_out(&[main(name, [2, 2, 1, 2])]), "an old pod of {name}");
+        }
+        assert!(rolled_out(&[main(apiserver::NAME, [3, 2, 2, 2])]), "it scales");
+        for (part, counts) in [
+            (controller_manager::NAME, [1, 0, 0, 0]),
+            (etcd::NAME, [3, 2, 2, 2]),
+        ] {
+            assert!(!rolled_out(&[main(part, counts)]), "the old one of {part} has ended");
+        }
+        let labels = json!({"app.kubernetes.io/name": apiserver::NAME, keys::VERSION: "1.35.1"});
+        let old = json!({"metadata": {"labels": labels}, "status": {"phase": "Running"}});
+        assert!(!rolled_out(&[Object::new(POD, Some("n"), "old", old)]));
     }
 
     #[test]

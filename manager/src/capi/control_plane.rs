@@ -14,15 +14,19 @@ use crate::{
     endpoint,
     object::{Object, SUBLET_CLUSTER, VIRTUAL_CONTROL_PLANE},
     provision::apiserver,
+    sleep::SLEEPING,
+    version,
 };
 use api::{
-    ApiServers, RunningVersion,
-    capi::{CLUSTER_NAME, SubletClusterSpec, SubletControlPlaneSpec},
+    ApiServers, RunningVersion, VirtualControlPlaneStatus,
+    capi::{CLUSTER_NAME, PAUSED, SubletClusterSpec, SubletControlPlaneSpec},
     keys,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+/// Value of the annotation by which a VirtualControlPlane is paused with its SubletControlPlane.
+const HANDED_ON: &str = "SubletControlPlane";
 /// Longest name of a VirtualControlPlane.
 const LONGEST_NAME: usize = 63;
 
@@ -30,19 +34,30 @@ const LONGEST_NAME: usize = 63;
 pub(super) fn decide(seen: &Facts) -> Decision {
     let owner = match stage::of(seen, "controlPlaneRef") {
         Stage::Decided(decision) => return decision,
-        Stage::Unowned(blocker) => {
-            return Decision::say(waiting(&blocker, &ApiServers::default()));
+        Stage::Paused(why) => {
+            let handed_on = hand_on_pause(seen).map(Decision::act);
+            return handed_on.unwrap_or_else(|| Decision::say(Report::paused(seen, why)));
         }
+        Stage::Unowned(blocker) => return Decision::say(held_up(seen, blocker)),
         Stage::Leaving => return leave(seen),
+        Stage::Held(blocker) => {
+            let deleting = Fact::of("Deleting", "True", blocker.clone());
+            let mut report = held_up(seen, blocker);
+            report.set(deleting);
+            return Decision::say(report);
+        }
         Stage::Owned(owner) => owner,
     };
     let wanted = match wanted(seen, owner) {
         Ok(wanted) => wanted,
-        Err(blocker) => return Decision::say(waiting(&blocker, &ApiServers::default())),
+        Err(blocker) => return Decision::say(held_up(seen, blocker)),
     };
     let Some(tenant) = &seen.tenant else {
         return Decision::act(Action::Apply(applied(wanted)));
     };
+    if let Some(action) = take_pause_off(tenant) {
+        return Decision::act(action);
+    }
     if tenant.object.is_going() {
         let message = format!(
             "VirtualControlPlane {owner} is being deleted by somebody else: delete Cluster {owner} to make it anew"
@@ -75,6 +90,9 @@ fn leave(seen: &Facts) -> Decision {
     if tenant.has_ended() {
         return Decision::act(Action::Release);
     }
+    if let Some(action) = take_pause_off(tenant) {
+        return Decision::act(action);
+    }
     if !tenant.object.is_going() {
         return Decision::act(Action::Delete(tenant.object.clone()));
     }
@@ -85,6 +103,36 @@ fn leave(seen: &Facts) -> Decision {
         Fact::no("Ready", waits()),
     ]);
     Decision::say(report.with(counts(&servers(tenant))))
+}
+
+/// The manager reads a Cluster's pause itself, and is told of this object's own by the same annotation.
+fn hand_on_pause(seen: &Facts) -> Option<Action> {
+    let tenant = seen.tenant.as_ref().filter(|tenant| is_ours(seen, tenant))?;
+    let is_told = tenant.object.annotation(PAUSED).is_some();
+    let is_own = seen.object.annotation(PAUSED).is_some();
+    (is_own && !is_told).then(|| annotate(tenant, &json!(HANDED_ON)))
+}
+
+/// Takes off what was handed on, and no other pause.
+fn take_pause_off(tenant: &Tenant) -> Option<Action> {
+    let is_told = tenant.object.annotation(PAUSED) == Some(HANDED_ON);
+    is_told.then(|| annotate(tenant, &Value::Null))
+}
+
+fn annotate(tenant: &Tenant, paused: &Value) -> Action {
+    let patch = json!({"metadata": {"annotations": {PAUSED: paused}}});
+    Action::PatchTenant(tenant.object.clone(), patch)
+}
+
+/// Nothing is done for it; a tenant that was made for it goes on, and is shown as it is.
+fn held_up(seen: &Facts, blocker: Blocker) -> Report {
+    let made = |tenant: &&Tenant| tenant.is_owned_by(seen.object.uid()) && !tenant.object.is_going();
+    let Some(tenant) = seen.tenant.as_ref().filter(made) else {
+        return waiting(&blocker, &ApiServers::default());
+    };
+    let mut report = settled(seen, tenant);
+    report.set(Fact::no("Ready", blocker));
+    report
 }
 
 /// Whether the VirtualControlPlane was made for this object, or for the SubletCluster beside it before a move.
@@ -240,6 +288,22 @@ fn counts(servers: &ApiServers) -> Vec<(&'static str, Value)> {
     ]
 }
 
+/// The versions that run, the oldest first. Whoever asks for the next minor version goes by them, so the one that all parts
+/// ran last is among them until all run another, though no API server may have it any more.
+fn versions(status: &VirtualControlPlaneStatus, servers: &ApiServers) -> Vec<RunningVersion> {
+    let mut versions = servers.versions.clone();
+    if let (Some(old), Some(lowest)) = (status.version.as_deref(), versions.first())
+        && version::order(old) < version::order(&lowest.version)
+    {
+        let version = old.to_owned();
+        versions.insert(0, RunningVersion { version, replicas: 0 });
+    }
+    for running in &mut versions {
+        running.version.insert(0, 'v');
+    }
+    versions
+}
+
 /// Not begun, or stopped: `blocker` says why.
 fn waiting(blocker: &Blocker, servers: &ApiServers) -> Report {
     let no = |kind| Fact::no(kind, blocker.clone());
@@ -275,16 +339,22 @@ fn settled(seen: &Facts, tenant: &Tenant) -> Report {
         );
     }
     let replicas = seen.object.body["spec"]["replicas"].as_i64().unwrap_or(1);
+    let sleeping = tenant.condition(SLEEPING);
+    let is_awake = sleeping.is_none_or(|sleeping| sleeping.status != "True");
     let scaling = |kind, holds: bool, reason: &str| {
-        if holds {
+        if holds && is_awake {
             let message = format!("{} of {replicas} API servers", servers.replicas);
             Fact::of(kind, "True", Blocker::new(reason, message))
         } else {
             Fact::no(kind, Blocker::new(format!("Not{reason}"), ""))
         }
     };
+    // Of what the manager hasn't seen yet only another version replaces pods.
     let is_seen = status.observed_generation >= tenant.vcp.metadata.generation;
-    let rolls = initialized && !(servers.rolled_out && is_seen);
+    let asked = tenant.vcp.spec.version.as_deref();
+    let runs = |running: &RunningVersion| asked.is_none_or(|asked| version::is(&running.version, asked));
+    let is_another = !is_seen && !servers.versions.iter().all(runs);
+    let rolls = initialized && is_awake && (!servers.rolled_out || is_another);
     let rolling = match (rolls, refused) {
         // What can't be done isn't under way.
         (_, true) => Fact::no("RollingOut", Blocker::new("Refused", tenant.message())),
@@ -310,14 +380,7 @@ fn settled(seen: &Facts, tenant: &Tenant) -> Report {
         scaling("ScalingDown", now > replicas && !rolls, "ScalingDown"),
         Fact::no("Deleting", Blocker::new("NotDeleting", "")),
     ];
-    let versions: Vec<RunningVersion> = servers
-        .versions
-        .iter()
-        .map(|running| RunningVersion {
-            version: format!("v{}", running.version),
-            replicas: running.replicas,
-        })
-        .collect();
+    let versions = versions(&status, &servers);
     let mut fields = counts(&servers);
     if initialized {
         fields.push(("initialization", json!({"controlPlaneInitialized": true})));

@@ -24,6 +24,8 @@ pub(super) struct Facts {
     pub(super) other: Option<Object>,
     /// The VirtualControlPlane under the Cluster's name, whoever it belongs to.
     pub(super) tenant: Option<Tenant>,
+    /// The Cluster that the tenant is named after, where more than one owns the object.
+    pub(super) named_after: Option<Object>,
     /// When this was seen.
     pub(super) now: Timestamp,
 }
@@ -70,6 +72,12 @@ impl Facts {
     /// Whether its deletion was asked for.
     pub(super) fn is_going(&self) -> bool {
         self.object.is_going()
+    }
+
+    /// The reason that the object's own status gives for a condition.
+    pub(super) fn said(&self, kind: &str) -> Option<&str> {
+        let mut said = self.object.items("/status/conditions").iter();
+        said.find(|said| said["type"] == kind)?["reason"].as_str()
     }
 }
 
@@ -154,6 +162,7 @@ pub(super) async fn look(
         cluster: None,
         other: None,
         tenant: None,
+        named_after: None,
         now: Timestamp::now(),
     };
     let owners: Vec<String> = seen.owners().into_iter().map(str::to_owned).collect();
@@ -179,8 +188,12 @@ pub(super) async fn look(
             vcp: decode(&object, &object.body)?,
             object,
         };
-        if owners.len() == 1 || tenant.is_owned_by(seen.object.uid()) {
+        let is_of_one = owners.len() == 1;
+        if is_of_one || tenant.is_owned_by(seen.object.uid()) {
             seen.tenant = Some(tenant);
+            if !is_of_one {
+                seen.named_after = cluster.get(CLUSTER, Some(namespace), owner).await?;
+            }
         }
     }
     Ok(Some(seen))

@@ -22,8 +22,14 @@ pub(super) fn decide(seen: &Facts) -> Decision {
     }
     let owner = match stage::of(seen, "infrastructureRef") {
         Stage::Decided(decision) => return decision,
+        Stage::Paused(why) => return Decision::say(Report::paused(seen, why)),
         Stage::Unowned(blocker) => return Decision::say(waiting(blocker)),
         Stage::Leaving => return leave(seen),
+        Stage::Held(blocker) => {
+            let mut report = waiting(blocker.clone());
+            report.set(Fact::of("Deleting", "True", blocker));
+            return Decision::say(report);
+        }
         Stage::Owned(owner) => owner,
     };
     let spec = &seen.object.body["spec"];

@@ -4,19 +4,27 @@
 use super::{
     Action, Decision,
     facts::Facts,
-    report::{Blocker, Report},
+    report::Blocker,
     with_finalizer,
 };
 use crate::pause;
+use api::capi::FINALIZER;
+
+/// Reason of all that more than one Cluster holds up.
+const OWNED_TWICE: &str = "OwnedTwice";
 
 /// How far an object is before anything is done for it.
 pub(super) enum Stage<'a> {
     /// All is decided already.
     Decided(Decision),
+    /// It is to be left alone; why.
+    Paused(&'static str),
     /// Not exactly one Cluster owns it, or that one names another.
     Unowned(Blocker),
     /// Its deletion was asked for and may be carried out.
     Leaving,
+    /// Its deletion was asked for and must not be carried out: it would end another Cluster's tenant.
+    Held(Blocker),
     /// The Cluster of this name owns it, and work may go on.
     Owned(&'a str),
 }
@@ -30,8 +38,8 @@ pub(super) fn of<'a>(seen: &'a Facts, field: &str) -> Stage<'a> {
         return match (patch, paused) {
             // Others hold it still.
             (Some(_), _) => Stage::Decided(Decision::default()),
-            (None, Some(why)) => Stage::Decided(Decision::say(Report::paused(why))),
-            (None, None) => Stage::Leaving,
+            (None, Some(why)) => Stage::Paused(why),
+            (None, None) => still_serves(seen, field).map_or(Stage::Leaving, Stage::Held),
         };
     }
     let [owner] = owners[..] else {
@@ -46,7 +54,7 @@ pub(super) fn of<'a>(seen: &'a Facts, field: &str) -> Stage<'a> {
     }
     match (patch, paused) {
         (Some(patch), _) => Stage::Decided(Decision::act(Action::Patch(patch))),
-        (None, Some(why)) => Stage::Decided(Decision::say(Report::paused(why))),
+        (None, Some(why)) => Stage::Paused(why),
         (None, None) => Stage::Owned(owner),
     }
 }
@@ -55,6 +63,24 @@ pub(super) fn of<'a>(seen: &'a Facts, field: &str) -> Stage<'a> {
 pub(super) fn named_instead<'a>(seen: &'a Facts, field: &str) -> Option<&'a str> {
     let named = Facts::referred(seen.cluster.as_ref()?, field, seen.object.kind)?;
     (named != seen.object.name()).then_some(named)
+}
+
+/// Why a deleted object stays: Cluster API deletes what a Cluster names, whoever else names it, and the Cluster whose tenant
+/// it is isn't deleted. What was held once is held on, whatever becomes of the references.
+fn still_serves(seen: &Facts, field: &str) -> Option<Blocker> {
+    let was_held = seen.said("Deleting") == Some(OWNED_TWICE);
+    let only = || seen.cluster.as_ref().filter(|_| was_held);
+    let cluster = seen.named_after.as_ref().or_else(only)?;
+    let named = Facts::referred(cluster, field, seen.object.kind) == Some(seen.object.name());
+    (named && !cluster.is_going()).then(|| {
+        let name = cluster.name();
+        let message = format!(
+            "it serves Cluster {name}, which isn't deleted, and another Cluster that named it was: the tenant goes on. \
+             To end it, delete Cluster {name}. To keep it, name something else in spec.{field} of the other Cluster, take \
+             the finalizer {FINALIZER} off this object and create it again"
+        );
+        Blocker::new(OWNED_TWICE, message)
+    })
 }
 
 /// Why an object without exactly one Cluster isn't looked after.
@@ -67,10 +93,11 @@ fn unowned(owners: &[&str], field: &str) -> Blocker {
             ),
         ),
         _ => Blocker::new(
-            "OwnedTwice",
+            OWNED_TWICE,
             format!(
                 "Clusters {} all name this object in spec.{field}, and it can serve one only: nothing is changed \
-                 until all others name objects of their own and are taken out of its metadata.ownerReferences",
+                 until all others name objects of their own and are taken out of its metadata.ownerReferences; delete none \
+                 of them before, since Cluster API would delete this object with it",
                 owners.join(", ")
             ),
         ),

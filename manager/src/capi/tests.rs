@@ -38,6 +38,7 @@ fn facts(kind: Kind, spec: Value) -> Facts {
         cluster: Some(Object::new(CLUSTER, Some("ns"), "blue", cluster)),
         other: None,
         tenant: None,
+        named_after: None,
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
     };
     read(&mut seen);
@@ -261,6 +262,7 @@ fn what_is_missing_or_wrong_is_told_by_a_condition() {
             change(|seen| {
                 let mut foreign = wanted(seen);
                 foreign.body["spec"]["identity"] = json!("b".repeat(26));
+                foreign.body["metadata"]["ownerReferences"] = json!([]);
                 seen.tenant = Some(tenant(&foreign, json!({})));
             }),
             "NameTaken",
@@ -516,6 +518,10 @@ fn what_is_paused_is_left_alone_also_while_it_is_deleted_and_says_so() {
         let mut by_annotation = seen;
         by_annotation.object.body["metadata"]["annotations"] =
             json!({"cluster.x-k8s.io/paused": ""});
+        if let Some(tenant) = &mut by_annotation.tenant {
+            let annotations = &mut tenant.object.body["metadata"]["annotations"];
+            annotations["cluster.x-k8s.io/paused"] = json!("handed on");
+        }
         for paused in [by_cluster, by_annotation] {
             for seen in [paused.clone(), going(paused)] {
                 let decision = decide(&seen);
@@ -681,9 +687,9 @@ fn zones_of_the_super_cluster_become_failure_domains() {
 /// Its deletion must not end the tenant of the one that the Cluster names.
 #[test]
 fn an_object_that_its_cluster_does_not_name_says_so_and_takes_nothing_along() {
-    for (mut seen, reference, condition) in [
-        (with_tenant(running()), "controlPlaneRef", "Available"),
-        (is_kept(), "infrastructureRef", "Ready"),
+    for (mut seen, reference) in [
+        (with_tenant(running()), "controlPlaneRef"),
+        (is_kept(), "infrastructureRef"),
     ] {
         let other = json!("another");
         seen.cluster.as_mut().unwrap().body["spec"][reference]["name"] = other;
@@ -693,7 +699,7 @@ fn an_object_that_its_cluster_does_not_name_says_so_and_takes_nothing_along() {
         };
         let decision = decide(&seen);
         assert!(decision.actions.is_empty(), "{decision:?}");
-        let (status, reason, message) = fact(&decision, condition);
+        let (status, reason, message) = fact(&decision, "Ready");
         assert_eq!((status, reason.as_str()), ("False", "NotNamed"));
         assert!(
             message.contains(&format!("another in spec.{reference}")),
@@ -822,3 +828,5 @@ async fn what_the_api_server_refuses_is_told() {
         "{message}"
     );
 }
+
+mod wrongs;

@@ -117,6 +117,7 @@ impl Told {
             cluster: None,
             other: None,
             tenant: None,
+            named_after: None,
             now: Timestamp::now(),
         };
         let [owner] = seen.owners()[..] else {

@@ -44,6 +44,8 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
         namespace: None,
         access: None,
         access_beside: None,
+        home: None,
+        here: None,
         objects: Objects::default(),
         user_secret: None,
         cluster: None,
@@ -110,6 +112,14 @@ pub(crate) fn play(seen: &mut Seen, actions: Vec<Action>) -> Vec<String> {
             Action::TakePlace => {
                 said.push("take a place".into());
                 say(seen, &starts::begun());
+                continue;
+            }
+            Action::Patch(patch) if patch["metadata"].is_object() => {
+                let annotations = patch["metadata"]["annotations"].as_object();
+                for (key, text) in annotations.into_iter().flatten() {
+                    said.push(format!("annotate {key}"));
+                    seen.object.body["metadata"]["annotations"][key] = text.clone();
+                }
                 continue;
             }
             Action::Patch(patch) => {
@@ -247,6 +257,23 @@ fn a_paused_tenant_is_left_alone_even_when_it_is_deleted() {
     paused.vcp.spec.paused = true;
     assert!(decided(&paused).actions.is_empty());
     assert_eq!(decided(&paused).report.phase, Phase::Paused);
+
+    // The pause is in this spec, and so it counts as seen; under that of a Cluster nothing else of a spec is.
+    let told = |seen: &Seen| {
+        let status = decided(seen).report.patch(&seen.vcp, &seen.object, seen.now);
+        status.unwrap()["status"]["observedGeneration"].clone()
+    };
+    paused.vcp.metadata.generation = Some(5);
+    paused.vcp.status.get_or_insert_default().observed_generation = Some(4);
+    assert_eq!(told(&paused), 5);
+    paused.vcp.spec.paused = false;
+    paused.owner.as_mut().unwrap().cluster = Some(Membership {
+        cluster: "blue".into(),
+        control_plane: None,
+    });
+    let cluster = json!({"spec": {"paused": true}});
+    paused.cluster = Some(Object::new(crate::object::CLUSTER, Some("tenants"), "blue", cluster));
+    assert_eq!(told(&paused), 4);
 }
 
 /// From nothing to a running tenant, in rounds; after the last one there is nothing left to do.
@@ -863,7 +890,12 @@ fn a_kubeconfig_secret_of_foreign_make_is_told_and_kept() {
     );
     seen.cluster_secrets.insert(foreign);
     let decision = decided(&seen);
-    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+    let writes = |action: &Action| match action {
+        Action::Issue(order) => order.name == "blue-kubeconfig",
+        Action::Apply(object) => object.name() == "blue-kubeconfig",
+        _ => false,
+    };
+    assert!(!decision.actions.iter().any(writes));
     assert_eq!(decision.report.phase, Phase::Failed);
     let message = decision.report.message.unwrap();
     assert!(
@@ -900,3 +932,5 @@ fn certificates_are_made_anew_once_when_an_admin_asks_for_it() {
     seen.now = "2026-01-03T00:00:00Z".parse().unwrap();
     assert!(issued(&seen).is_empty());
 }
+
+mod refusals;

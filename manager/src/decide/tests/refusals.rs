@@ -1,0 +1,269 @@
+//! What is refused of a change costs nothing of what runs.
+
+use super::*;
+
+/// A tenant that runs and answers, as its status says.
+fn running() -> Seen {
+    let mut seen = seen();
+    settle(&mut seen);
+    seen.tenant = Tenant::Answers {
+        kube_system_uid: "uid".into(),
+        objects: Objects::default(),
+        stored: None,
+    };
+    settle(&mut seen);
+    rest(&mut seen);
+    seen
+}
+
+/// Writes the report into the status, as the end of a pass does.
+fn rest(seen: &mut Seen) -> Report {
+    let report = decided(seen).report;
+    say(seen, &report.conditions);
+    let status = seen.vcp.status.get_or_insert_default();
+    status.phase = Some(report.phase);
+    if let Some(version) = version(&report) {
+        status.version = Some(version);
+    }
+    report
+}
+
+fn version(report: &Report) -> Option<String> {
+    let mut fields = report.fields.iter();
+    let (_, version) = fields.find(|(field, _)| *field == "version")?;
+    version.as_str().map(str::to_owned)
+}
+
+/// Whether a condition holds, and its reason.
+fn fact(report: &Report, kind: &str) -> (bool, String) {
+    let said: Vec<_> = report.conditions.iter().filter(|fact| fact.kind == kind).collect();
+    let [fact] = said[..] else {
+        panic!("{kind}: {said:?}");
+    };
+    (fact.holds, fact.reason.clone())
+}
+
+/// The class offers this version as well.
+fn offer(seen: &mut Seen, version: &str) {
+    let versions = &mut seen.class.as_mut().unwrap().spec.versions;
+    let mut new = versions[0].clone();
+    new.version = version.into();
+    let images = &mut new.images;
+    for image in [&mut images.etcd, &mut images.kube_apiserver, &mut images.kube_controller_manager] {
+        *image = format!("{image}:{version}");
+    }
+    versions.push(new);
+}
+
+/// A pod of a part isn't ready any more.
+fn break_pod(seen: &mut Seen, kind: crate::object::Kind, part: &str) {
+    let mut main = seen.objects.get(kind, part).unwrap().clone();
+    main.body["status"]["readyReplicas"] = json!(0);
+    seen.objects.insert(main);
+    let pod = json!({"metadata": {"labels": {"app.kubernetes.io/name": part}}});
+    seen.objects.insert(Object::new(POD, Some("n"), part, pod));
+}
+
+fn foreign(name: &str) -> Object {
+    let data = json!({"data": {"value": "bWluZQ=="}});
+    Object::new(SECRET, Some(&owner().namespace), name, data)
+}
+
+#[test]
+fn what_runs_is_looked_after_and_shown_while_a_change_is_refused() {
+    let refusals: [(fn(&mut Seen), &str); 4] = [
+        (|seen| seen.vcp.spec.version = Some("9.9.9".into()), "VersionNotOffered"),
+        (
+            |seen| {
+                offer(seen, "1.38.0");
+                seen.vcp.spec.version = Some("1.38.0".into());
+            },
+            "VersionSkew",
+        ),
+        (
+            |seen| seen.vcp.spec.etcd.get_or_insert_default().replicas = Some(3),
+            "EtcdReplicasFixed",
+        ),
+        (|seen| seen.user_secret = Some(foreign("acme-kubeconfig")), "NameTaken"),
+    ];
+    for (refuse, reason) in refusals {
+        let mut seen = running();
+        refuse(&mut seen);
+        let decision = decided(&seen);
+        assert!(decision.actions.is_empty(), "{reason}: {:?}", decision.actions);
+        let report = rest(&mut seen);
+        assert_eq!(report.phase, Phase::Failed);
+        assert_eq!(fact(&report, "Ready"), (false, reason.into()));
+        assert_eq!(fact(&report, "ControlPlaneReady"), (true, "Answers".into()));
+        assert_eq!(version(&report).as_deref(), Some("1.36.3"));
+
+        // Certificates age, and somebody edits something.
+        seen.now = "2026-03-15T00:00:00Z".parse().unwrap();
+        let policy = crate::object::NETWORK_POLICY;
+        seen.objects.remove(policy, "default-deny");
+        let actions = decided(&seen).actions;
+        let did = play(&mut seen, actions);
+        for mended in ["/default-deny", "/apiserver"] {
+            assert!(did.iter().any(|did| did.ends_with(mended)), "{reason}: {did:?}");
+        }
+        settle(&mut seen);
+        break_pod(&mut seen, DEPLOYMENT, apiserver::NAME);
+        let report = decided(&seen).report;
+        assert_eq!(fact(&report, "ControlPlaneReady"), (false, "PodsNotReady".into()));
+        assert_eq!(fact(&report, "Ready").1, reason);
+    }
+}
+
+#[test]
+fn what_runs_is_shown_while_its_class_is_gone() {
+    let mut seen = running();
+    seen.class = None;
+    let decision = decided(&seen);
+    assert!(decision.actions.is_empty());
+    assert_eq!(fact(&decision.report, "Ready").1, "ClassMissing");
+    assert_eq!(fact(&decision.report, "ControlPlaneReady").1, "Answers");
+    break_pod(&mut seen, STATEFUL_SET, etcd::NAME);
+    let report = decided(&seen).report;
+    assert_eq!(fact(&report, "EtcdReady").1, "PodsNotReady");
+    assert_eq!(fact(&report, "ControlPlaneReady").1, "PodsNotReady");
+}
+
+#[test]
+fn one_that_never_ran_is_not_begun_by_a_spec_that_is_refused() {
+    let mut seen = seen();
+    seen.vcp.spec.version = Some("9.9.9".into());
+    let decision = decided(&seen);
+    assert!(decision.actions.is_empty());
+    assert_eq!(decision.report.phase, Phase::Failed);
+    seen.vcp.spec.version = Some("1.36.3".into());
+    seen.user_secret = Some(foreign("acme-kubeconfig"));
+    settle(&mut seen);
+    assert!(!has_begun(&seen));
+    assert_eq!(fact(&decided(&seen).report, "Ready").1, "NameTaken");
+}
+
+#[test]
+fn the_next_minor_version_is_refused_only_until_all_parts_run_the_one_before() {
+    let mut seen = running();
+    offer(&mut seen, "1.37.0");
+    offer(&mut seen, "1.38.0");
+    seen.vcp.spec.version = Some("1.37.0".into());
+    settle(&mut seen);
+    // The controller-manager starts anew still.
+    let runs = seen.objects.get(DEPLOYMENT, controller_manager::NAME).unwrap().clone();
+    break_pod(&mut seen, DEPLOYMENT, controller_manager::NAME);
+    seen.vcp.spec.version = Some("1.38.0".into());
+    let decision = decided(&seen);
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+    assert_eq!(fact(&rest(&mut seen), "Ready").1, "VersionSkew");
+    let settled = |seen: &Seen| seen.vcp.status.as_ref().unwrap().version.clone();
+    assert_eq!(settled(&seen).as_deref(), Some("1.36.3"));
+
+    seen.objects.insert(runs);
+    assert_eq!(fact(&rest(&mut seen), "Ready").1, "VersionSkew");
+    assert_eq!(settled(&seen).as_deref(), Some("1.37.0"));
+    settle(&mut seen);
+    assert_eq!(version(&rest(&mut seen)).as_deref(), Some("1.38.0"));
+}
+
+/// As between the API servers' turn and the controller-manager's.
+#[test]
+fn an_upgrade_that_was_begun_is_brought_to_its_end_when_another_is_refused() {
+    let mut seen = running();
+    let old = seen.objects.get(DEPLOYMENT, controller_manager::NAME).unwrap().clone();
+    offer(&mut seen, "1.37.0");
+    offer(&mut seen, "1.38.0");
+    seen.vcp.spec.version = Some("1.37.0".into());
+    settle(&mut seen);
+    seen.objects.insert(old);
+    seen.vcp.spec.version = Some("1.38.0".into());
+    settle(&mut seen);
+    let now = seen.objects.get(DEPLOYMENT, controller_manager::NAME).unwrap();
+    let image = now.text("/spec/template/spec/containers/0/image");
+    assert!(image.ends_with(":1.37.0"), "{image}");
+}
+
+#[test]
+fn a_version_that_waits_for_its_turn_is_not_said_to_run() {
+    let mut seen = running();
+    offer(&mut seen, "1.37.0");
+    seen.vcp.spec.version = Some("1.37.0".into());
+    // What runs is written down first.
+    let actions = decided(&seen).actions;
+    play(&mut seen, actions);
+    seen.turn = Some(Turn::Later {
+        starting: 1,
+        before: 0,
+        again: Duration::from_secs(7),
+    });
+    let decision = decided(&seen);
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+    assert_eq!(version(&decision.report).as_deref(), Some("1.36.3"));
+}
+
+/// The status isn't moved, and may be an older one when it is restored.
+#[test]
+fn what_may_follow_is_told_by_what_runs_and_not_by_the_status_alone() {
+    for status in [None, Some("1.37.0")] {
+        let mut seen = running();
+        offer(&mut seen, "1.38.0");
+        let version = status.map(str::to_owned);
+        seen.vcp.status.as_mut().unwrap().version = version;
+        seen.vcp.spec.version = Some("1.38.0".into());
+        let report = decided(&seen).report;
+        assert_eq!(fact(&report, "Ready").1, "VersionSkew", "{status:?}");
+    }
+}
+
+#[test]
+fn one_that_runs_is_shown_as_it_is_while_the_proxy_or_a_node_is_missing() {
+    let missing: [fn(&mut Seen); 2] = [|seen| seen.proxy = None, |seen| seen.node = None];
+    for miss in missing {
+        let mut seen = running();
+        seen.vcp.status.as_mut().unwrap().phase = Some(Phase::Ready);
+        miss(&mut seen);
+        let report = decided(&seen).report;
+        assert_eq!(report.phase, Phase::Degraded);
+        assert_eq!(fact(&report, "ControlPlaneReady"), (true, "Answers".into()));
+        assert_eq!(fact(&report, "EtcdReady").1, "MembersReady");
+        assert_eq!(fact(&report, "Ready"), (false, "Provisioning".into()));
+        assert!(report.fields.iter().any(|(field, _)| *field == "apiServers"));
+    }
+}
+
+/// As one that a person wrote anew from a copy; nobody but its type tells Cluster API that it is there.
+#[test]
+fn a_kubeconfig_secret_of_a_wrong_type_is_deleted_and_made_anew() {
+    let mut seen = running();
+    seen.user_secret.as_mut().unwrap().body["type"] = json!("theirs");
+    let actions = decided(&seen).actions;
+    let [Action::Delete(secret)] = &actions[..] else {
+        panic!("{actions:?}");
+    };
+    assert_eq!(secret.name(), "acme-kubeconfig");
+    seen.user_secret = None;
+    settle(&mut seen);
+    assert_eq!(seen.user_secret.unwrap().text("/type"), pki::OPAQUE);
+}
+
+/// Its identity is free there, and a new etcd would be made.
+#[test]
+fn one_that_moved_to_another_super_cluster_is_not_begun_there_anew() {
+    let mut seen = seen();
+    seen.here = Some("west".into());
+    let actions = decided(&seen).actions;
+    assert!(matches!(actions[..], [Action::Patch(_)]), "{actions:?}");
+    play(&mut seen, actions);
+    settle(&mut seen);
+    assert!(has_begun(&seen));
+
+    let mut moved = super::seen();
+    moved.object = seen.object.clone();
+    moved.standing = Standing::Free;
+    moved.here = Some("east".into());
+    let decision = decided(&moved);
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+    assert_eq!(fact(&decision.report, "Ready").1, "AnotherSuperCluster");
+    let message = decision.report.message.unwrap();
+    assert!(message.contains("UID west"), "{message}");
+}
