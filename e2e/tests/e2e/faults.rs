@@ -2,6 +2,7 @@
 
 mod clocks;
 mod downtime;
+mod eviction;
 mod external;
 mod fleet;
 mod freezing;
