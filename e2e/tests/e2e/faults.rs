@@ -6,6 +6,7 @@ mod eviction;
 mod external;
 mod fleet;
 mod freezing;
+mod full;
 mod partition;
 mod rotation;
 mod skew;
