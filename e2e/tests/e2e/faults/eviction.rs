@@ -1,6 +1,6 @@
 //! F21: the super cluster ends pods, one by one or with their node.
 
-use super::{each, pod, same};
+use super::{Fill, each, fill, pod, same};
 use anyhow::{Context, ensure};
 use e2e::{
     kind::{NODE, POD},
@@ -76,6 +76,29 @@ fn one_life_each(rig: &Rig, guest: &Guest) -> anyhow::Result<BTreeMap<String, St
         }
     }
     Ok(nodes)
+}
+
+#[test]
+fn f21_a_super_pod_that_is_deleted_ends_the_tenants_pod_once_and_for_all() {
+    on_rig(Wish::default(), async |rig| {
+        fill(rig, 0, "work", 2, Fill::Pods).await?;
+        oracle::pairs::agree(rig, &rig.tenants[0]).await?;
+        let guest = &rig.tenants[0];
+        let twin = guest.twin("work");
+        let stays = guest.side.get(POD, "work", "o1").await?;
+        rig.side.delete(POD, &twin, "o0").await?;
+        eventually(SOON, "the tenant's pod has ended", async || {
+            let left = guest.side.find(POD, "work", "o0").await?;
+            ensure!(left.is_none(), "{}", left.unwrap_or_default());
+            Ok(())
+        })
+        .await?;
+        oracle::all(rig).await?;
+        let made = rig.side.list(POD, &twin, "").await?;
+        same("super pods", &made.len(), &1)?;
+        ensure!(uid(&guest.side.get(POD, "work", "o1").await?) == uid(&stays));
+        Ok(())
+    });
 }
 
 #[test]
