@@ -128,7 +128,8 @@ async fn starts(space: &Space, half: &str, extent: Extent) -> anyhow::Result<Sta
 }
 
 impl Starts {
-    fn of(mut took: Vec<Duration>, all: Duration) -> Self {
+    /// Of those that took so long each, and so long all together.
+    pub fn of(mut took: Vec<Duration>, all: Duration) -> Self {
         took.sort_unstable();
         let at = |place: usize| took.get(place).copied().unwrap_or_default();
         Self {

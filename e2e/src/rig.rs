@@ -14,6 +14,7 @@ pub mod manager;
 pub mod player;
 pub mod process;
 pub mod proxy;
+pub mod room;
 pub mod server;
 mod stock;
 pub mod syncer;
@@ -67,6 +68,8 @@ pub struct Wish {
     pub etcd_flags: Vec<String>,
     /// Further flags of the super cluster's API server.
     pub super_flags: Vec<String>,
+    /// Further flags of its etcd.
+    pub super_etcd_flags: Vec<String>,
     /// The tenants' minor version, such as `1.34`; the super cluster's when left out.
     pub version: Option<&'static str>,
 }
@@ -79,6 +82,7 @@ impl Default for Wish {
             periods: Periods::default(),
             etcd_flags: vec![],
             super_flags: vec![],
+            super_etcd_flags: vec![],
             version: None,
         }
     }
@@ -90,6 +94,7 @@ impl Wish {
         self.controllers
             && self.etcd_flags.is_empty()
             && self.super_flags.is_empty()
+            && self.super_etcd_flags.is_empty()
             && self.version.is_none()
     }
 }

@@ -18,15 +18,28 @@ use tenancy::{
     tenant::Key,
 };
 
+/// Why a tenant loses what was published to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    /// The super cluster has it no more.
+    Gone,
+    /// It is there, and the tenant isn't shown it, or it is made anew.
+    Hidden,
+}
+
 /// Brings one published object into one tenant, or takes it out.
 pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failure> {
     let rule = key.kind();
     let path = rule.resource().path(&key.namespace, &key.name);
+    let mut loss = Loss::Hidden;
     let want = if is_withheld(engine, tenant, key) {
         tenant.up.take(key);
         None
     } else {
         let object = super_object(engine, tenant, key).await?;
+        if object.is_none() {
+            loss = Loss::Gone;
+        }
         object.and_then(|object| shown(engine, tenant, key, &object))
     };
     let have = match read(&tenant.cluster, &path).await {
@@ -53,7 +66,7 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
                 // Nobody's only once it is known what the tenant has.
                 tenant.gate.check()?;
             }
-            return withdraw(tenant, key, &path, &have).await;
+            return withdraw(tenant, key, &path, &have, loss).await;
         }
         (None, Some(_)) => return Ok(()),
         (Some(want), None) => {
@@ -152,7 +165,7 @@ async fn repair(
         match apply::upward(tenant, path, stored.uid(), write).await {
             Err(Failure::Api(Error::Invalid(message))) if is_whole => {
                 tracing::info!(tenant = %tenant.id, %key, %message, "making a published object anew");
-                withdraw(tenant, key, path, &stored).await?;
+                withdraw(tenant, key, path, &stored, Loss::Hidden).await?;
                 return Err(Failure::Waiting("a published object is made anew"));
             }
             other => stored = parse(other?)?,
@@ -166,14 +179,14 @@ fn parse(stored: serde_json::Value) -> Result<Object, Failure> {
 }
 
 /// Takes a published object out of the tenant, unless one of its pods is still bound to it.
-async fn withdraw(tenant: &Tenant, key: &Key, path: &str, have: &Object) -> Result<(), Failure> {
-    let pods = tenant.table.keys(kind::index("Pod"), |entry| {
-        entry
-            .tenant
-            .as_ref()
-            .is_some_and(|side| side.node.as_deref() == Some(&*key.name))
-    });
-    if key.kind().resource().kind == "Node" && !pods.is_empty() {
+async fn withdraw(
+    tenant: &Tenant,
+    key: &Key,
+    path: &str,
+    have: &Object,
+    loss: Loss,
+) -> Result<(), Failure> {
+    if key.kind().resource().kind == "Node" && is_in_use(tenant, &key.name, loss).await? {
         return Err(Failure::Waiting(
             "pods of the tenant are still bound to the node",
         ));
@@ -202,6 +215,26 @@ async fn withdraw(tenant: &Tenant, key: &Key, path: &str, have: &Object) -> Resu
     apply::delete(&tenant.cluster, tenant, path, &preconditions, "withdrawn").await?;
     tenant.table.update(key, |entry| entry.published = 0);
     Ok(())
+}
+
+/// Whether a pod of the tenant is bound to a node. Of one that is gone, a pod that has ended needs nothing any more: else
+/// its record would keep a node for ever that nobody has.
+async fn is_in_use(tenant: &Tenant, node: &str, loss: Loss) -> Result<bool, Failure> {
+    let pods = tenant.table.keys(kind::index("Pod"), |entry| {
+        let side = entry.tenant.as_ref();
+        side.is_some_and(|side| side.node.as_deref() == Some(node))
+    });
+    if loss == Loss::Hidden {
+        return Ok(!pods.is_empty());
+    }
+    for key in pods {
+        let path = key.kind().resource().path(&key.namespace, &key.name);
+        let pod = read(&tenant.cluster, &path).await?;
+        if pod.is_some_and(|pod| !kind::is_finished(&pod)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Copies one event to the tenant that it is about.
@@ -255,4 +288,77 @@ fn look_again(tenant: &Tenant, key: &Key, event: Arc<Object>) -> Result<(), Fail
     Err(Failure::Waiting(
         "the object that the event is about isn't known yet",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{self, Server, fake, tenant};
+    use serde_json::{Value, json};
+
+    /// A tenant that was shown the node `n`, to which its pod is bound, and both of its API servers.
+    fn with_a_pod_on_a_node() -> (Engine, Tenant, Key, [Server; 2]) {
+        let ((above, super_server), (own, tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let pod = Key::new(kind::index("Pod"), "work", "web");
+        tenant.table.update(&pod, |entry| {
+            let pod = Object::from_value(json!({"metadata": {"uid": "p"}})).unwrap();
+            entry.tenant = Some(TenantSide {
+                node: Some("n".into()),
+                ..TenantSide::published(&pod, 0)
+            });
+        });
+        let node = Key::new(kind::index("Node"), "", "n");
+        (engine, tenant, node, [super_server, tenant_server])
+    }
+
+    fn node() -> Value {
+        let labels = json!({"sublet.dev/virtual": "true"});
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "uid": "v", "labels": labels}})
+    }
+
+    fn pod(phase: &str) -> Value {
+        let metadata = json!({"name": "web", "namespace": "work", "uid": "p"});
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"phase": phase}})
+    }
+
+    #[tokio::test]
+    async fn f21_a_node_that_vanished_goes_once_no_pod_on_it_runs_any_more() {
+        let (engine, tenant, key, [mut above, mut own]) = with_a_pod_on_a_node();
+        let gone = json!({"kind": "Status", "code": 404});
+        let answers = async {
+            above.answer("GET", 404, &gone).await;
+            own.answer("GET", 200, &node()).await;
+            own.answer("GET", 200, &pod("Running")).await;
+        };
+        let (waits, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+        assert!(matches!(waits, Err(Failure::Waiting(_))), "{waits:?}");
+        assert!(own.is_silent());
+        let answers = async {
+            above.answer("GET", 404, &gone).await;
+            own.answer("GET", 200, &node()).await;
+            own.answer("GET", 200, &pod("Failed")).await;
+            own.answer("DELETE", 200, &json!({})).await
+        };
+        let (goes, deletion) = tokio::join!(work(&engine, &tenant, &key), answers);
+        assert!(goes.is_ok(), "{goes:?}");
+        assert_eq!(deletion.path, "/api/v1/nodes/n");
+        assert_eq!(deletion.body["preconditions"]["uid"], "v");
+    }
+
+    /// Its log can still be read there.
+    #[tokio::test]
+    async fn a_node_that_is_shown_no_more_stays_as_long_as_any_pod_is_bound_to_it() {
+        let (engine, tenant, key, [mut above, mut own]) = with_a_pod_on_a_node();
+        let mut rules = (*tenant.rules()).clone();
+        rules.node_selector.insert("pool".into(), "other".into());
+        tenant.revise(rules, tenant.record());
+        let answers = async {
+            above.answer("GET", 200, &node()).await;
+            own.answer("GET", 200, &node()).await;
+        };
+        let (waits, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+        assert!(matches!(waits, Err(Failure::Waiting(_))), "{waits:?}");
+        assert!(own.is_silent());
+    }
 }

@@ -15,8 +15,10 @@ use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use tokio::task::JoinHandle;
 
-/// Name of the only node.
+/// Name of the node that is always there.
 pub const THE_NODE: &str = "rig-node";
+/// What a pod's `nodeSelector` names a node by.
+const HOST_NAME: &str = "kubernetes.io/hostname";
 
 /// A player at work; it stops with its handle.
 pub struct Player(JoinHandle<()>);
@@ -24,16 +26,7 @@ pub struct Player(JoinHandle<()>);
 impl Player {
     /// Makes the node and begins.
     pub async fn start(side: Side) -> anyhow::Result<Self> {
-        let node =
-            json!({"metadata": {"name": THE_NODE, "labels": {"kubernetes.io/hostname": THE_NODE}}});
-        side.create(NODE, node).await?;
-        let status = json!({
-            "capacity": {"cpu": "64", "memory": "256Gi", "pods": "20000"},
-            "allocatable": {"cpu": "64", "memory": "256Gi", "pods": "20000"},
-            "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "plays"}],
-            "addresses": [{"type": "InternalIP", "address": "10.250.0.1"}],
-        });
-        side.merge_status(NODE, "", THE_NODE, status).await?;
+        add_node(&side, THE_NODE).await?;
         Ok(Self(tokio::spawn(async move {
             loop {
                 if let Err(err) = play(&side).await {
@@ -50,6 +43,24 @@ impl Drop for Player {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// Makes a node that is Ready. Pods that select it by its host name are bound to it, all others to [`THE_NODE`].
+pub async fn add_node(side: &Side, name: &str) -> Result<(), Problem> {
+    let node = json!({"metadata": {"name": name, "labels": {HOST_NAME: name}}});
+    side.create(NODE, node).await?;
+    let status = json!({
+        "capacity": {"cpu": "64", "memory": "256Gi", "pods": "20000"},
+        "allocatable": {"cpu": "64", "memory": "256Gi", "pods": "20000"},
+        "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "plays"}],
+        "addresses": [{"type": "InternalIP", "address": "10.250.0.1"}],
+    });
+    side.merge_status(NODE, "", name, status).await.map(drop)
+}
+
+/// Has a pod bound to a node that [`add_node`] made.
+pub fn select_node(spec: &mut Value, name: &str) {
+    spec["nodeSelector"] = json!({HOST_NAME: name});
 }
 
 async fn play(side: &Side) -> anyhow::Result<()> {
@@ -94,9 +105,10 @@ async fn step(side: &Side, pod: &Value) -> Result<(), Problem> {
     } else if !items(pod, "/spec/schedulingGates").is_empty() {
         Ok(())
     } else if text(pod, "/spec/nodeName").is_empty() {
+        let node = pod["spec"]["nodeSelector"][HOST_NAME].as_str();
         let binding = json!({
             "apiVersion": "v1", "kind": "Binding", "metadata": {"name": own, "namespace": namespace},
-            "target": {"apiVersion": "v1", "kind": "Node", "name": THE_NODE},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node.unwrap_or(THE_NODE)},
         });
         let path = POD.path(namespace, own) + "/binding";
         side.request(Method::POST, &path, Some(binding))

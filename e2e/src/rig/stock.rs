@@ -105,7 +105,7 @@ impl Servers {
             syncer_groups: "system:serviceaccounts",
             controllers: true,
             version: None,
-            etcd_flags: vec![],
+            etcd_flags: wish.super_etcd_flags.clone(),
             flags: wish.super_flags.clone(),
             audit: Audit::Writes,
         };

@@ -2,9 +2,13 @@
 
 mod clocks;
 mod downtime;
+mod eviction;
 mod external;
+mod finalizers;
 mod fleet;
 mod freezing;
+mod full;
+mod killed;
 mod partition;
 mod rotation;
 mod skew;

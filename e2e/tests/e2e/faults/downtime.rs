@@ -1,13 +1,13 @@
-//! What happened while nobody watched, or was told of by nobody: F11, F12, F13, F24.
+//! What happened while nobody watched, or was told of by nobody: F11, F12, F13.
 
-use super::{Fill, each, fill, pod, same, settings};
+use super::{Fill, each, fill, pod, same};
 use anyhow::{Context, ensure};
 use e2e::{
     faultproxy::rule::{Action, Rule, Times},
     kind::{CONFIG_MAP, EVENT, NAMESPACE, POD},
     oracle::{self, clock::Clock},
-    read::{annotation, condition, event, text, uid},
-    rig::{Rig, Wish, ending::hasten, on_rig, player, syncer::Periods},
+    read::{annotation, condition, text, uid},
+    rig::{Rig, Wish, on_rig, player, syncer::Periods},
     wait::{PODS, SOON, eventually},
 };
 use serde_json::json;
@@ -285,130 +285,4 @@ fn two_tenants_with_the_same_300_names_never_meet() {
             Ok(())
         },
     );
-}
-
-#[test]
-#[ignore = "long: `cargo xtask test --all`"]
-fn f24_a_syncer_that_is_killed_with_10000_objects_finds_everything_again() {
-    on_rig(Wish::default(), async |rig| {
-        for part in 0..10 {
-            fill(rig, 0, &format!("work{part}"), 1000, Fill::ConfigMaps).await?;
-        }
-        oracle::pairs::agree(rig, &rig.tenants[0]).await?;
-        let guest = &rig.tenants[0];
-        // Killed in the middle of work, and with more to come.
-        each(0..200, async |number| {
-            let object = settings("work0", &format!("late{number}"));
-            guest.side.create(CONFIG_MAP, object).await?;
-            if number == 100 {
-                rig.syncer.kill();
-            }
-            Ok(())
-        })
-        .await?;
-        let began = Instant::now();
-        rig.syncer.start().await?;
-        oracle::pairs::agree(rig, guest).await?;
-        println!(
-            "F24: converged {:.1} s after the start with 10,200 objects",
-            began.elapsed().as_secs_f64()
-        );
-        oracle::all(rig).await
-    });
-}
-
-#[test]
-fn f21_a_super_pod_that_is_deleted_ends_the_tenants_pod_once_and_for_all() {
-    on_rig(Wish::default(), async |rig| {
-        fill(rig, 0, "work", 2, Fill::Pods).await?;
-        oracle::pairs::agree(rig, &rig.tenants[0]).await?;
-        let guest = &rig.tenants[0];
-        let twin = guest.twin("work");
-        let stays = guest.side.get(POD, "work", "o1").await?;
-        rig.side.delete(POD, &twin, "o0").await?;
-        eventually(SOON, "the tenant's pod has ended", async || {
-            let left = guest.side.find(POD, "work", "o0").await?;
-            ensure!(left.is_none(), "{}", left.unwrap_or_default());
-            Ok(())
-        })
-        .await?;
-        oracle::all(rig).await?;
-        let made = rig.side.list(POD, &twin, "").await?;
-        same("super pods", &made.len(), &1)?;
-        ensure!(uid(&guest.side.get(POD, "work", "o1").await?) == uid(&stays));
-        Ok(())
-    });
-}
-
-#[test]
-#[ignore = "long: `cargo xtask test --all`"]
-fn f20_finalizers_on_either_side_delay_and_wedge_nothing() {
-    on_rig(Wish::default(), async |rig| {
-        let guest = &rig.tenants[0];
-        guest.namespace("work").await?;
-        let mut kept = pod("work", "kept");
-        kept["metadata"]["finalizers"] = json!(["example.com/wait"]);
-        guest.side.create(POD, kept).await?;
-        guest.side.create(POD, pod("work", "plain")).await?;
-        oracle::pairs::agree(rig, guest).await?;
-        let twin = guest.twin("work");
-        let patch = json!({"metadata": {"finalizers": ["example.com/audit"]}});
-        rig.side.merge(POD, &twin, "plain", patch).await?;
-        guest.side.delete(POD, "work", "kept").await?;
-        guest.side.delete(POD, "work", "plain").await?;
-        eventually(
-            SOON,
-            "the super pod of the first is gone, the second waits",
-            async || {
-                ensure!(
-                    rig.side.find(POD, &twin, "kept").await?.is_none(),
-                    "it is there"
-                );
-                let waits = rig.side.get(POD, &twin, "plain").await?;
-                ensure!(e2e::read::is_terminating(&waits), "{waits}");
-                Ok(())
-            },
-        )
-        .await?;
-        ensure!(
-            guest.side.find(POD, "work", "kept").await?.is_some(),
-            "a foreign finalizer was ignored"
-        );
-        let waiting = guest.side.get(POD, "work", "plain").await?;
-        let told = event(&guest.side, POD, &waiting, "DeletionHeldUp").await?;
-        ensure!(
-            text(&told, "/message").contains("example.com/audit"),
-            "{told}"
-        );
-        // Whoever holds them lets go.
-        let none = json!({"metadata": {"finalizers": null}});
-        guest.side.merge(POD, "work", "kept", none.clone()).await?;
-        rig.side.merge(POD, &twin, "plain", none).await?;
-        eventually(SOON, "all are gone on both sides", async || {
-            let left = guest.side.list(POD, "work", "").await?;
-            let above = rig.side.list(POD, &twin, "").await?;
-            ensure!(left.is_empty() && above.is_empty(), "{left:?} {above:?}");
-            Ok(())
-        })
-        .await?;
-        guest.side.delete(NAMESPACE, "", "work").await?;
-        ended(rig, "work").await?;
-        oracle::all(rig).await
-    });
-}
-
-/// Waits until a namespace and its twin are gone.
-async fn ended(rig: &Rig, namespace: &str) -> anyhow::Result<()> {
-    let guest = &rig.tenants[0];
-    let twin = guest.twin(namespace);
-    let places = [(&guest.side, namespace), (&rig.side, &*twin)];
-    eventually(PODS, "the namespace is gone on both sides", async || {
-        for (side, namespace) in places {
-            hasten(side, namespace).await?;
-            let left = side.find(NAMESPACE, "", namespace).await?;
-            ensure!(left.is_none(), "{}", left.unwrap_or_default()["status"]);
-        }
-        Ok(())
-    })
-    .await
 }

@@ -2,10 +2,10 @@
 
 use anyhow::ensure;
 use e2e::{
-    kind::{CONTROLLER_REVISION, POD, SERVICE_ACCOUNT},
+    kind::{POD, SERVICE_ACCOUNT},
     make, oracle,
     read::text,
-    rig::{Rig, Wish, on_rig},
+    rig::{Rig, Wish, on_rig, room::Ballast},
     wait::{PODS, SOON, eventually},
 };
 use serde_json::{Value, json};
@@ -44,29 +44,6 @@ async fn phase(
     .await
 }
 
-/// Fills a tenant's etcd; returns the names of what it took.
-async fn fill(rig: &Rig, tenant: usize) -> anyhow::Result<Vec<String>> {
-    let mut names = vec![];
-    for number in 0..200 {
-        let name = format!("large{number}");
-        // Random, so that it takes what it says however it is stored.
-        let noise: Vec<u32> = (0..60_000).map(|_| rand::random()).collect();
-        let revision = json!({
-            "metadata": {"name": name, "namespace": "default"}, "revision": 1, "data": {"noise": noise},
-        });
-        match rig.tenants[tenant]
-            .side
-            .create(CONTROLLER_REVISION, revision)
-            .await
-        {
-            Ok(_) => names.push(name),
-            Err(problem) if problem.message.contains("space exceeded") => return Ok(names),
-            Err(problem) => return Err(problem.into()),
-        }
-    }
-    anyhow::bail!("the tenant's etcd took {} of them", names.len())
-}
-
 #[test]
 #[ignore = "long: `cargo xtask test --all`"]
 fn t41_a_tenant_whose_etcd_is_full_degrades_alone_and_recovers() {
@@ -87,7 +64,7 @@ fn t41_a_tenant_whose_etcd_is_full_degrades_alone_and_recovers() {
         for number in 0..5 {
             phase(rig, 0, &format!("p{number}"), "Running", SOON).await?;
         }
-        let large = fill(rig, 0).await?;
+        let ballast = Ballast::fill(&rig.tenants[0].side).await?;
         ensure!(rig.tenants[0].server.is_full().await?, "no alarm");
 
         // Status that must go up and can't.
@@ -125,12 +102,7 @@ fn t41_a_tenant_whose_etcd_is_full_degrades_alone_and_recovers() {
         }
 
         // Its owner deletes something, an operator disarms; the syncer needs nobody.
-        for name in &large {
-            rig.tenants[0]
-                .side
-                .delete(CONTROLLER_REVISION, "default", name)
-                .await?;
-        }
+        ballast.delete().await?;
         rig.tenants[0].server.make_room().await?;
         for number in 0..5 {
             phase(rig, 0, &format!("p{number}"), "Succeeded", PODS).await?;
