@@ -71,7 +71,7 @@ const OF_CLASS: [&str; 2] = [
 const MOST: i128 = ((1 << 63) - 1) * 1000;
 
 /// How the API server begins what it says of a ResourceQuota of Sublet.
-const EXCEEDED: &str = "exceeded quota: sublet-quota, requested: ";
+const TOO_MUCH: &str = "exceeded quota: sublet-quota, requested: ";
 const UNKNOWN: &str = "status unknown for quota: sublet-quota,";
 const FAILED: &str = "failed quota: sublet-quota: must specify ";
 
@@ -215,7 +215,7 @@ pub fn refusal(message: &str, limits: &Amounts) -> Option<Refusal> {
         });
         return Some(Refusal::Unsaid(names.collect()));
     }
-    let (_, said) = message.split_once(EXCEEDED)?;
+    let (_, said) = message.split_once(TOO_MUCH)?;
     let (requested, rest) = said.split_once(", used: ").unwrap_or_default();
     let (_, limited) = rest.split_once(", limited: ").unwrap_or_default();
     let (requested, limited) = (listed(requested), listed(limited));

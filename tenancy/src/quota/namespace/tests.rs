@@ -262,7 +262,7 @@ fn refusals_by_quotas_of_others_are_not_ours() {
         assert_eq!(refusal(message, &quota), None, "{message}");
     }
     let name = format!(" quota: {}", api::QUOTA_NAME);
-    for begun in [EXCEEDED, UNKNOWN, FAILED] {
+    for begun in [TOO_MUCH, UNKNOWN, FAILED] {
         assert!(begun.contains(&name), "{begun}");
     }
 }
