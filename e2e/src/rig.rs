@@ -11,6 +11,7 @@ pub mod http;
 mod inventory;
 pub mod keys;
 pub mod manager;
+pub mod memory;
 pub mod player;
 pub mod process;
 pub mod proxy;

@@ -34,7 +34,8 @@ const OTHER_SYNCER: &str = "other-syncer-token";
 const MOST_STARTS: u32 = 5;
 /// Controllers that the tests can't do without; all others are left out.
 const CONTROLLERS: &str = "namespace-controller,serviceaccount-controller,\
-                           root-ca-certificate-publisher-controller,garbage-collector-controller";
+                           root-ca-certificate-publisher-controller,garbage-collector-controller,\
+                           persistentvolumeclaim-protection-controller";
 
 /// What an API server of the rig is to be.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! The syncer as a process of this machine, outside of any cluster.
 
-use super::{http, process::Process, server::free_ports};
+use super::{http, memory::Memory, process::Process, server::free_ports};
 use crate::{
     settings,
     wait::{SOON, eventually},
@@ -39,6 +39,7 @@ pub struct Syncer {
     kubeconfig: PathBuf,
     program: Option<PathBuf>,
     filter: Option<&'static str>,
+    memory: Option<Arc<Memory>>,
     periods: Periods,
     port: u16,
     process: Arc<Mutex<Option<Process>>>,
@@ -62,6 +63,7 @@ impl Syncer {
             kubeconfig: file,
             program: None,
             filter: None,
+            memory: None,
             periods,
             port,
             process: Arc::default(),
@@ -80,6 +82,14 @@ impl Syncer {
     pub fn logging(self, filter: &'static str) -> Self {
         Self {
             filter: Some(filter),
+            ..self
+        }
+    }
+
+    /// The same, which has no more memory than a group of processes has.
+    pub fn within(self, memory: &Arc<Memory>) -> Self {
+        Self {
+            memory: Some(memory.clone()),
             ..self
         }
     }
@@ -120,6 +130,18 @@ impl Syncer {
                     program.display().to_string(),
                 ];
                 ("env".into(), own.into_iter().chain(flags).collect())
+            }
+        };
+        let (program, flags) = match &self.memory {
+            None => (program, flags),
+            Some(memory) => {
+                let own = [
+                    "-c".into(),
+                    "echo $$ > \"$0\" && exec \"$@\"".into(),
+                    memory.members().display().to_string(),
+                    program.display().to_string(),
+                ];
+                ("sh".into(), own.into_iter().chain(flags).collect())
             }
         };
         let process = Process::start(&self.folder, &log, &program, &flags)?;

@@ -1,9 +1,9 @@
 //! F20: what waits for somebody else delays, and wedges nothing.
 
-use super::pod;
+use super::{crosses, pod};
 use anyhow::ensure;
 use e2e::{
-    kind::{NAMESPACE, POD},
+    kind::{CLAIM, NAMESPACE, POD, STORAGE_CLASS},
     oracle,
     read::{event, text},
     rig::{Rig, Wish, ending::hasten, on_rig},
@@ -63,6 +63,63 @@ fn f20_finalizers_on_either_side_delay_and_wedge_nothing() {
         })
         .await?;
         guest.side.delete(NAMESPACE, "", "work").await?;
+        ended(rig, "work").await?;
+        oracle::all(rig).await
+    });
+}
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn f20_a_claim_in_use_waits_for_its_pod_and_goes_with_the_namespace() {
+    on_rig(Wish::default(), async |rig| {
+        let guest = &rig.tenants[0];
+        guest.namespace("work").await?;
+        let offered = json!({
+            "metadata": {"name": "fast", "labels": {api::keys::PUBLISHED: "true"}},
+            "provisioner": "example.com/none",
+        });
+        rig.side.create(STORAGE_CLASS, offered).await?;
+        eventually(SOON, "the tenant is offered a class", async || {
+            Ok(guest.side.get(STORAGE_CLASS, "", "fast").await?)
+        })
+        .await?;
+        let claim = json!({
+            "metadata": {"name": "data", "namespace": "work"},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"], "storageClassName": "fast",
+                "resources": {"requests": {"storage": "16Mi"}},
+            },
+        });
+        guest.side.create(CLAIM, claim).await?;
+        let mut user = pod("work", "user");
+        user["metadata"]["finalizers"] = json!(["example.com/wait"]);
+        user["spec"]["volumes"] =
+            json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]);
+        guest.side.create(POD, user).await?;
+        oracle::pairs::agree(rig, guest).await?;
+        let twin = guest.twin("work");
+        rig.side.get(CLAIM, &twin, "data").await?;
+        guest.side.delete(CLAIM, "work", "data").await?;
+        crosses(rig, 0, ("work", "later"), SOON).await?;
+        let waits = guest.side.get(CLAIM, "work", "data").await?;
+        ensure!(e2e::read::is_terminating(&waits), "{waits}");
+        let used = rig.side.get(CLAIM, &twin, "data").await?;
+        ensure!(!e2e::read::is_terminating(&used), "{used}");
+
+        // All at once, and one finalizer that holds the tenant's pod.
+        guest.side.delete(NAMESPACE, "", "work").await?;
+        eventually(PODS, "the super pod is gone", async || {
+            ensure!(
+                rig.side.list(POD, &twin, "").await?.is_empty(),
+                "its pod is there"
+            );
+            Ok(())
+        })
+        .await?;
+        let held = guest.side.get(POD, "work", "user").await?;
+        ensure!(e2e::read::is_terminating(&held), "{held}");
+        let none = json!({"metadata": {"finalizers": null}});
+        guest.side.merge(POD, "work", "user", none).await?;
         ended(rig, "work").await?;
         oracle::all(rig).await
     });
