@@ -30,16 +30,19 @@ const LONGEST_NAME: usize = 63;
 pub(super) fn decide(seen: &Facts) -> Decision {
     let owner = match stage::of(seen, "controlPlaneRef") {
         Stage::Decided(decision) => return decision,
-        Stage::Unowned(blocker) => {
-            return Decision::say(waiting(&blocker, &ApiServers::default()));
-        }
+        Stage::Unowned(blocker) => return Decision::say(held_up(seen, blocker)),
         Stage::Leaving => return leave(seen),
-        Stage::Held(blocker) => return Decision::say(held(seen, &blocker)),
+        Stage::Held(blocker) => {
+            let deleting = Fact::of("Deleting", "True", blocker.clone());
+            let mut report = held_up(seen, blocker);
+            report.set(deleting);
+            return Decision::say(report);
+        }
         Stage::Owned(owner) => owner,
     };
     let wanted = match wanted(seen, owner) {
         Ok(wanted) => wanted,
-        Err(blocker) => return Decision::say(waiting(&blocker, &ApiServers::default())),
+        Err(blocker) => return Decision::say(held_up(seen, blocker)),
     };
     let Some(tenant) = &seen.tenant else {
         return Decision::act(Action::Apply(applied(wanted)));
@@ -88,14 +91,15 @@ fn leave(seen: &Facts) -> Decision {
     Decision::say(report.with(counts(&servers(tenant))))
 }
 
-/// Its deletion waits; the tenant goes on.
-fn held(seen: &Facts, blocker: &Blocker) -> Report {
-    let mut report = match &seen.tenant {
-        Some(tenant) => settled(seen, tenant),
-        None => waiting(blocker, &ApiServers::default()),
+/// Nothing is done for it; a tenant that was made for it goes on, and is shown as it is.
+fn held_up(seen: &Facts, blocker: Blocker) -> Report {
+    let made =
+        |tenant: &&Tenant| tenant.is_owned_by(seen.object.uid()) && !tenant.object.is_going();
+    let Some(tenant) = seen.tenant.as_ref().filter(made) else {
+        return waiting(&blocker, &ApiServers::default());
     };
-    report.set(Fact::no("Ready", blocker.clone()));
-    report.set(Fact::of("Deleting", "True", blocker.clone()));
+    let mut report = settled(seen, tenant);
+    report.set(Fact::no("Ready", blocker));
     report
 }
 

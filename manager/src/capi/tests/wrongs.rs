@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Something that somebody does.
+type Change = fn(&mut Facts);
+
 /// One that runs, whose two objects a second Cluster names as well.
 fn owned_twice(kind: Kind) -> Facts {
     let mut seen = match kind {
@@ -53,5 +56,38 @@ fn the_deletion_of_a_second_cluster_does_not_end_the_tenant_of_the_first() {
         assert!(!decide(&seen).actions.is_empty());
         seen.named_after = None;
         assert!(!decide(&seen).actions.is_empty());
+    }
+}
+
+#[test]
+fn one_that_runs_stays_available_whatever_is_wrong_around_it() {
+    let cases: [(Change, &str); 5] = [
+        (
+            |seen| *seen = owned_twice(SUBLET_CONTROL_PLANE),
+            "OwnedTwice",
+        ),
+        (
+            |seen| {
+                let named = json!("another");
+                seen.cluster.as_mut().unwrap().body["spec"]["controlPlaneRef"]["name"] = named;
+            },
+            "NotNamed",
+        ),
+        (|seen| seen.other = None, "InfrastructureMissing"),
+        (|seen| seen.cluster = None, "ClusterMissing"),
+        (
+            |seen| seen.object.body["spec"]["replicas"] = json!("two"),
+            "SpecRefused",
+        ),
+    ];
+    for (wrong, reason) in cases {
+        let mut seen = comes_up();
+        wrong(&mut seen);
+        let decision = decide(&seen);
+        assert!(decision.actions.is_empty(), "{reason}: {decision:?}");
+        assert_eq!(fact(&decision, "Ready").1, reason);
+        assert_eq!(fact(&decision, "Available").0, "True", "{reason}");
+        assert_eq!(field(&decision, "readyReplicas"), Some(&json!(2)));
+        assert_eq!(field(&decision, "version"), Some(&json!("v1.36.3")));
     }
 }
