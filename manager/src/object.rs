@@ -270,6 +270,7 @@ fn covers(have: &Value, want: &Value) -> bool {
             want.iter().all(|(key, want)| match have.get(key) {
                 // An empty selector selects everything, and a fuller one less.
                 Some(have) if key.ends_with("Selector") && is_empty(want) => is_empty(have),
+                Some(have) if key == "ownerReferences" => owns(have, want),
                 Some(have) => covers(have, want),
                 // An API server drops empty values, and list items carry no type.
                 None => is_empty(want) || key == "apiVersion" || key == "kind",
@@ -280,6 +281,19 @@ fn covers(have: &Value, want: &Value) -> bool {
         }
         _ => have == want,
     }
+}
+
+/// Whether all owners that are asked for are there: an object may have others.
+fn owns(have: &Value, want: &Value) -> bool {
+    let (have, mut want) = (items(have).iter(), items(want).iter());
+    want.all(|want| {
+        have.clone()
+            .any(|have| have["uid"] == want["uid"] && covers(have, want))
+    })
+}
+
+fn items(list: &Value) -> &[Value] {
+    list.as_array().map_or(&[], Vec::as_slice)
 }
 
 fn is_empty(value: &Value) -> bool {

@@ -91,3 +91,16 @@ fn one_that_runs_stays_available_whatever_is_wrong_around_it() {
         assert_eq!(field(&decision, "version"), Some(&json!("v1.36.3")));
     }
 }
+
+#[test]
+fn a_foreign_owner_of_the_tenant_is_no_reason_to_apply_it_anew() {
+    let mut seen = comes_up();
+    let vcp = &mut seen.tenant.as_mut().unwrap().object;
+    let foreign = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "app", "uid": "foreign"});
+    let owners = vcp.body["metadata"]["ownerReferences"].as_array_mut();
+    owners.unwrap().insert(0, foreign);
+    assert!(decide(&seen).actions.is_empty());
+    let owners = &mut seen.tenant.as_mut().unwrap().object.body["metadata"]["ownerReferences"];
+    owners.as_array_mut().unwrap().pop();
+    assert!(matches!(decide(&seen).actions[..], [Action::Apply(_)]));
+}
