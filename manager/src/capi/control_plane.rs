@@ -17,12 +17,14 @@ use crate::{
 };
 use api::{
     ApiServers, RunningVersion,
-    capi::{CLUSTER_NAME, SubletClusterSpec, SubletControlPlaneSpec},
+    capi::{CLUSTER_NAME, PAUSED, SubletClusterSpec, SubletControlPlaneSpec},
     keys,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+/// Value of the annotation by which a VirtualControlPlane is paused with its SubletControlPlane.
+const HANDED_ON: &str = "SubletControlPlane";
 /// Longest name of a VirtualControlPlane.
 const LONGEST_NAME: usize = 63;
 
@@ -30,6 +32,10 @@ const LONGEST_NAME: usize = 63;
 pub(super) fn decide(seen: &Facts) -> Decision {
     let owner = match stage::of(seen, "controlPlaneRef") {
         Stage::Decided(decision) => return decision,
+        Stage::Paused(why) => {
+            let handed_on = hand_on_pause(seen).map(Decision::act);
+            return handed_on.unwrap_or_else(|| Decision::say(Report::paused(why)));
+        }
         Stage::Unowned(blocker) => return Decision::say(held_up(seen, blocker)),
         Stage::Leaving => return leave(seen),
         Stage::Held(blocker) => {
@@ -47,6 +53,9 @@ pub(super) fn decide(seen: &Facts) -> Decision {
     let Some(tenant) = &seen.tenant else {
         return Decision::act(Action::Apply(applied(wanted)));
     };
+    if let Some(action) = take_pause_off(tenant) {
+        return Decision::act(action);
+    }
     if tenant.object.is_going() {
         let message = format!(
             "VirtualControlPlane {owner} is being deleted by somebody else: delete Cluster {owner} to make it anew"
@@ -79,6 +88,9 @@ fn leave(seen: &Facts) -> Decision {
     if tenant.has_ended() {
         return Decision::act(Action::Release);
     }
+    if let Some(action) = take_pause_off(tenant) {
+        return Decision::act(action);
+    }
     if !tenant.object.is_going() {
         return Decision::act(Action::Delete(tenant.object.clone()));
     }
@@ -89,6 +101,28 @@ fn leave(seen: &Facts) -> Decision {
         Fact::no("Ready", waits()),
     ]);
     Decision::say(report.with(counts(&servers(tenant))))
+}
+
+/// The manager reads a Cluster's pause itself, and is told of this object's own by the same annotation.
+fn hand_on_pause(seen: &Facts) -> Option<Action> {
+    let tenant = seen
+        .tenant
+        .as_ref()
+        .filter(|tenant| is_ours(seen, tenant))?;
+    let is_told = tenant.object.annotation(PAUSED).is_some();
+    let is_own = seen.object.annotation(PAUSED).is_some();
+    (is_own && !is_told).then(|| annotate(tenant, &json!(HANDED_ON)))
+}
+
+/// Takes off what was handed on, and no other pause.
+fn take_pause_off(tenant: &Tenant) -> Option<Action> {
+    let is_told = tenant.object.annotation(PAUSED) == Some(HANDED_ON);
+    is_told.then(|| annotate(tenant, &Value::Null))
+}
+
+fn annotate(tenant: &Tenant, paused: &Value) -> Action {
+    let patch = json!({"metadata": {"annotations": {PAUSED: paused}}});
+    Action::PatchTenant(tenant.object.clone(), patch)
 }
 
 /// Nothing is done for it; a tenant that was made for it goes on, and is shown as it is.

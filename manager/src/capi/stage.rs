@@ -1,12 +1,7 @@
 //! What the contract asks of both kinds alike, in its order: an owner, then the finalizer, then no pause; a pause holds a
 //! deletion, too. Pure.
 
-use super::{
-    Action, Decision,
-    facts::Facts,
-    report::{Blocker, Report},
-    with_finalizer,
-};
+use super::{Action, Decision, facts::Facts, report::Blocker, with_finalizer};
 use crate::pause;
 use api::capi::FINALIZER;
 
@@ -17,6 +12,8 @@ const OWNED_TWICE: &str = "OwnedTwice";
 pub(super) enum Stage<'a> {
     /// All is decided already.
     Decided(Decision),
+    /// It is to be left alone; why.
+    Paused(&'static str),
     /// Not exactly one Cluster owns it, or that one names another.
     Unowned(Blocker),
     /// Its deletion was asked for and may be carried out.
@@ -36,7 +33,7 @@ pub(super) fn of<'a>(seen: &'a Facts, field: &str) -> Stage<'a> {
         return match (patch, paused) {
             // Others hold it still.
             (Some(_), _) => Stage::Decided(Decision::default()),
-            (None, Some(why)) => Stage::Decided(Decision::say(Report::paused(why))),
+            (None, Some(why)) => Stage::Paused(why),
             (None, None) => still_serves(seen, field).map_or(Stage::Leaving, Stage::Held),
         };
     }
@@ -52,7 +49,7 @@ pub(super) fn of<'a>(seen: &'a Facts, field: &str) -> Stage<'a> {
     }
     match (patch, paused) {
         (Some(patch), _) => Stage::Decided(Decision::act(Action::Patch(patch))),
-        (None, Some(why)) => Stage::Decided(Decision::say(Report::paused(why))),
+        (None, Some(why)) => Stage::Paused(why),
         (None, None) => Stage::Owned(owner),
     }
 }

@@ -518,6 +518,10 @@ fn what_is_paused_is_left_alone_also_while_it_is_deleted_and_says_so() {
         let mut by_annotation = seen;
         by_annotation.object.body["metadata"]["annotations"] =
             json!({"cluster.x-k8s.io/paused": ""});
+        if let Some(tenant) = &mut by_annotation.tenant {
+            let annotations = &mut tenant.object.body["metadata"]["annotations"];
+            annotations["cluster.x-k8s.io/paused"] = json!("handed on");
+        }
         for paused in [by_cluster, by_annotation] {
             for seen in [paused.clone(), going(paused)] {
                 let decision = decide(&seen);

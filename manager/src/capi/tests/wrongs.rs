@@ -104,3 +104,36 @@ fn a_foreign_owner_of_the_tenant_is_no_reason_to_apply_it_anew() {
     owners.as_array_mut().unwrap().pop();
     assert!(matches!(decide(&seen).actions[..], [Action::Apply(_)]));
 }
+
+#[test]
+fn the_pause_of_a_control_plane_alone_is_handed_to_the_manager_and_taken_off_again() {
+    let mut seen = comes_up();
+    seen.object.body["metadata"]["annotations"] = json!({"cluster.x-k8s.io/paused": ""});
+    let change = |seen: &mut Facts| {
+        let decision = decide(seen);
+        let [Action::PatchTenant(_, patch)] = &decision.actions[..] else {
+            panic!("{decision:?}");
+        };
+        let told = patch["metadata"]["annotations"]["cluster.x-k8s.io/paused"].clone();
+        let vcp = &mut seen.tenant.as_mut().unwrap().object;
+        vcp.body["metadata"]["annotations"]["cluster.x-k8s.io/paused"] = told.clone();
+        told
+    };
+    assert!(change(&mut seen).is_string());
+    assert_eq!(fact(&decide(&seen), "Paused").0, "True");
+
+    let mut unpaused = seen.clone();
+    unpaused.object.body["metadata"]["annotations"] = json!({});
+    assert_eq!(change(&mut unpaused), Value::Null);
+    // Or its deletion would wait for ever.
+    let mut leaving = going(seen);
+    leaving.object.body["metadata"]["annotations"] = json!({});
+    assert_eq!(change(&mut leaving), Value::Null);
+    assert!(matches!(decide(&leaving).actions[..], [Action::Delete(_)]));
+
+    // A person's own pause of the tenant stays.
+    let mut theirs = comes_up();
+    let vcp = &mut theirs.tenant.as_mut().unwrap().object;
+    vcp.body["metadata"]["annotations"]["cluster.x-k8s.io/paused"] = json!("mine");
+    assert!(decide(&theirs).actions.is_empty());
+}
