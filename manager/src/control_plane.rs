@@ -1,9 +1,9 @@
 //! A VirtualControlPlane read once, with its class's answers filled in; provisioning sees nothing else of it.
 
-use crate::{pki, sleep::Stage, stored::Limits, version};
+use crate::{pki, sleep::Stage, stored::Limits};
 use api::{
     Audit, ControlPlaneClass, ControlPlaneGroup, Dns, Egress, Endpoint, EtcdStorage, Images,
-    Intervals, PartResources, VirtualControlPlane, capi, keys,
+    Intervals, PartResources, Version, VirtualControlPlane, capi, keys,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -291,37 +291,19 @@ impl Membership {
 }
 
 impl ControlPlane {
-    /// Reads the spec; `slice` is the one that was claimed for it.
-    pub(crate) fn parse(
+    /// Reads the spec; `version` is what was chosen for it to run, and `slice` the one that was claimed for it.
+    pub(crate) fn read(
         owner: &Owner,
         vcp: &VirtualControlPlane,
         class: &ControlPlaneClass,
+        version: &Version,
         slice: Slice,
         groups: &[ControlPlaneGroup],
-    ) -> Result<Self, Refusal> {
+    ) -> Self {
         let spec = &vcp.spec;
         let offer = &class.spec;
-        let wanted = spec.version.as_deref();
-        let version = offer
-            .versions
-            .iter()
-            .find(|offered| wanted.is_none_or(|w| version::is(&offered.version, w)));
-        let version = version.ok_or_else(|| Refusal::VersionNotOffered {
-            class: spec.class_name.clone(),
-            version: wanted.unwrap_or("(any)").to_owned(),
-            offered: offer
-                .versions
-                .iter()
-                .map(|offered| offered.version.clone())
-                .collect(),
-        })?;
-        let running = vcp
-            .status
-            .as_ref()
-            .and_then(|status| status.version.as_deref());
-        may_follow(running, &version.version)?;
         let etcd = spec.etcd.clone().unwrap_or_default();
-        Ok(Self {
+        Self {
             namespace: owner.control_plane_namespace(),
             owner: owner.clone(),
             version: version.version.clone(),
@@ -355,7 +337,7 @@ impl ControlPlane {
             custom_resources: vcp.spec.sync.custom_resources.clone(),
             stage: Stage::Awake,
             wakes: spec.sleep.wake_on_connection,
-        })
+        }
     }
 
     /// The flag for features, unless all are at their default.
@@ -421,36 +403,6 @@ fn is_stampable(key: &str) -> bool {
     !key.starts_with(keys::PREFIX) && !key.starts_with("pod-security.kubernetes.io/")
 }
 
-/// Upgrades go one minor version at a time and never back: a newer API server may have written what an older can't read.
-fn may_follow(running: Option<&str>, wanted: &str) -> Result<(), Refusal> {
-    let Some(running) = running else {
-        return Ok(());
-    };
-    let minor = |version: &str| {
-        version
-            .split('.')
-            .nth(1)
-            .and_then(|minor| minor.parse::<i64>().ok())
-    };
-    let why = match minor(wanted)
-        .zip(minor(running))
-        .map(|(wanted, running)| wanted - running)
-    {
-        Some(0 | 1) | None => return Ok(()),
-        Some(step) if step < 0 => {
-            "a tenant can't go back to an older minor version; set spec.version to a newer one"
-        }
-        Some(_) => {
-            "upgrade by one minor version at a time; set spec.version to one in between first"
-        }
-    };
-    Err(Refusal::Skew {
-        running: running.to_owned(),
-        wanted: wanted.to_owned(),
-        why,
-    })
-}
-
 fn those_that_exist(existing: &[String]) -> String {
     if existing.is_empty() {
         "no class exists yet; create one".into()
@@ -462,7 +414,7 @@ fn those_that_exist(existing: &[String]) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use api::{ControlPlaneClassSpec, ControlPlaneGroupSpec, Version, VirtualControlPlaneSpec};
+    use api::{ControlPlaneClassSpec, ControlPlaneGroupSpec, VirtualControlPlaneSpec};
 
     pub(crate) fn vcp() -> VirtualControlPlane {
         let mut vcp = VirtualControlPlane::new(
@@ -502,47 +454,13 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn control_plane() -> ControlPlane {
-        ControlPlane::parse(
-            &owner(),
-            &vcp(),
-            &class(),
-            "10.96.4.0/22".parse().unwrap(),
-            &[],
-        )
-        .unwrap()
+        read(&vcp(), &class())
     }
 
-    #[test]
-    fn the_version_is_the_classes_first_or_the_one_asked_for() {
-        let version = |wanted: Option<&str>| {
-            let mut vcp = vcp();
-            vcp.spec.version = wanted.map(str::to_owned);
-            ControlPlane::parse(
-                &owner(),
-                &vcp,
-                &class(),
-                "10.96.4.0/22".parse().unwrap(),
-                &[],
-            )
-            .map(|cp| cp.version)
-        };
-        assert_eq!(version(None).unwrap(), "1.36.3");
-        assert_eq!(version(Some("1.35")).unwrap(), "1.35.4");
-        assert_eq!(version(Some("v1.35.4")).unwrap(), "1.35.4");
-        assert_eq!(
-            version(Some("1.3")).unwrap_err().to_string(),
-            "ControlPlaneClass default doesn't offer version 1.3: it offers 1.36.3, 1.35.4"
-        );
-    }
-
-    #[test]
-    fn versions_follow_each_other_one_minor_at_a_time() {
-        let refused = |running: Option<&str>, wanted: &str| may_follow(running, wanted).is_err();
-        assert!(!refused(None, "1.36.3"));
-        assert!(!refused(Some("1.35.4"), "1.36.3"));
-        assert!(!refused(Some("1.36.3"), "1.36.1"));
-        assert!(refused(Some("1.34.4"), "1.36.3"));
-        assert!(refused(Some("1.36.3"), "1.35.4"));
+    /// What comes of a spec in the first version of its class.
+    fn read(vcp: &VirtualControlPlane, class: &ControlPlaneClass) -> ControlPlane {
+        let slice = "10.96.4.0/22".parse().unwrap();
+        ControlPlane::read(&owner(), vcp, class, &class.spec.versions[0], slice, &[])
     }
 
     #[test]
@@ -576,8 +494,7 @@ pub(crate) mod tests {
         let one = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
         class.spec.pods.node_selector = one("pool", "tenants");
         vcp.spec.policy.node_selector = one("disk", "ssd");
-        let slice = "10.96.4.0/22".parse().unwrap();
-        let cp = ControlPlane::parse(&owner(), &vcp, &class, slice, &[]).unwrap();
+        let cp = read(&vcp, &class);
         let nodes = [("disk", "ssd"), ("pool", "tenants")];
         assert!(cp.visible_nodes.iter().map(|(k, v)| (&**k, &**v)).eq(nodes));
         assert!(cp.node_selector.is_empty(), "its own pods run anywhere");

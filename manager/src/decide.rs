@@ -125,7 +125,14 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
             }),
         }
     };
-    deciding().unwrap_or_else(|refusal: Refusal| Decision::rest(Report::refused(&refusal)))
+    deciding().unwrap_or_else(|refusal: Refusal| {
+        Decision::rest(Report::refused(&refusal).with_what_runs(seen))
+    })
+}
+
+/// Whether there are API servers, or were to be some.
+pub(crate) fn has_begun(seen: &Seen) -> bool {
+    seen.objects.get(DEPLOYMENT, apiserver::NAME).is_some()
 }
 
 /// Whether our finalizer is on the VirtualControlPlane.
@@ -155,10 +162,17 @@ fn read_so_far(seen: &Seen) -> Option<ControlPlane> {
     let slice = seen.slice_claims.iter().find_map(claims::claimed_slice);
     let parsed = seen.owner.as_ref().zip(seen.class.as_ref()).zip(slice);
     let parsed = parsed.map(|((owner, class), slice)| {
-        let class = version::with_what_runs(class, seen);
-        ControlPlane::parse(owner, &seen.vcp, &class, slice, &[])
+        let chosen = version::choose(class, seen).ok()?.version;
+        Some(ControlPlane::read(
+            owner,
+            &seen.vcp,
+            class,
+            &chosen,
+            slice,
+            &[],
+        ))
     });
-    parsed.and_then(Result::ok)
+    parsed.flatten()
 }
 
 /// The claim of a holder that is gone, with our name in it.
@@ -187,19 +201,19 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
         return Ok(Decision::act(vec![Action::Patch(patch)]));
     }
     let fact = version::fact(class, seen);
-    let class = &*version::with_what_runs(class, seen);
+    let version::Choice { version, refused } = version::choose(class, seen)?;
     let slice = match settle_slice(seen, owner, class.spec.service_slice_prefix, system)? {
         Settled::Slice(slice) => slice,
         Settled::Not(actions) => return Ok(Decision::act(actions)),
     };
-    let mut cp = ControlPlane::parse(owner, &seen.vcp, class, slice, &seen.groups)?;
+    let mut cp = ControlPlane::read(owner, &seen.vcp, class, &version, slice, &seen.groups);
     // Until its time has come they bear the mark that they have, so that nothing else than time starts them anew.
     let has_come = |after: &Timestamp| seen.now >= *after;
     let main = seen.objects.get(DEPLOYMENT, apiserver::NAME);
     cp.rollout = cp.rollout.filter(has_come).or_else(|| pod::mark(main?));
-    if let Some(existing) = seen.objects.get(STATEFUL_SET, etcd::NAME) {
-        etcd::keep_what_is_fixed(&mut cp, existing)?;
-    }
+    let existing = seen.objects.get(STATEFUL_SET, etcd::NAME);
+    let fixed = existing.and_then(|existing| etcd::keep_what_is_fixed(&mut cp, existing));
+    let refused = refused.or(fixed).or_else(|| foreign_secret(seen, owner));
     let quota = etcd::quota(&cp);
     cp.stored.hold(quota);
     let config = seen.objects.get(CONFIG_MAP, apiserver::NAME);
@@ -208,7 +222,22 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     cp.stage = sleep::stage(seen, &cp);
     let mut decision = provision(seen, &cp, system)?;
     decision.report.conditions.extend(fact);
+    if let Some(refusal) = &refused {
+        // What runs is looked after as if it hadn't been asked for.
+        decision.report = decision.report.but(refusal);
+    }
     Ok(decision)
+}
+
+/// A Secret of somebody else's under the name of one of the tenant's kubeconfigs.
+fn foreign_secret(seen: &Seen, owner: &Owner) -> Option<Refusal> {
+    let users = seen.user_secret.as_ref();
+    let name = owner.cluster_secret(cluster_keys::KUBECONFIG);
+    let clusters = name.and_then(|name| seen.cluster_secrets.get(SECRET, &name));
+    let mut both = users.into_iter().chain(clusters);
+    let foreign = both.find(|secret| cluster_keys::is_anothers(owner, secret))?;
+    let path = format!("{}/{}", owner.namespace, foreign.name());
+    Some(Refusal::ForeignSecret(path))
 }
 
 /// What the tenant stores, when that was counted.
@@ -353,6 +382,10 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
         let route = route(cp, &addresses, &authority, system);
         push_unmet(&mut actions, route, seen.route.as_ref());
     }
+    let foreign = foreign_secret(seen, &cp.owner);
+    if let (Some(refusal), false) = (foreign, has_begun(seen)) {
+        return Err(refusal);
+    }
     let parts = Parts::of(&seen.objects);
     let planned = match cp.stage {
         Stage::LettingGo => vec![],
@@ -376,8 +409,7 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
         .chain(for_cluster_api)
     {
         if have.is_some_and(|secret| cluster_keys::is_anothers(&cp.owner, secret)) {
-            let path = format!("{}/{}", order.namespace, order.name);
-            return Err(Refusal::ForeignSecret(path));
+            continue;
         }
         actions.extend(due(vec![order], |_| have, seen));
     }

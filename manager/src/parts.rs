@@ -3,6 +3,7 @@
 use crate::{
     object::{DEPLOYMENT, Kind, Object, Objects, POD, STATEFUL_SET},
     provision::{apiserver, controller_manager, etcd},
+    version,
 };
 use api::{ApiServers, RunningVersion, keys};
 use serde_json::{Value, json};
@@ -67,20 +68,10 @@ pub(crate) fn api_servers(seen: &Objects, wanted: &str) -> ApiServers {
         i32::try_from(number).unwrap_or(i32::MAX)
     };
     // The upgrade of etcd comes first: until then the Deployment still asks for the old version.
-    let asked = main.and_then(|main| {
-        main.body["spec"]["template"]["metadata"]["labels"][keys::VERSION].as_str()
-    });
+    let asked = asked_version(seen);
     let mut versions: BTreeMap<Vec<u64>, RunningVersion> = BTreeMap::new();
-    let is_running = |pod: &&Object| {
-        pod.label("app.kubernetes.io/name") == Some(apiserver::NAME) && !has_ended(pod)
-    };
-    for version in seen
-        .of(POD)
-        .filter(is_running)
-        .filter_map(|pod| pod.label(keys::VERSION))
-    {
-        let order = version.split('.').map(|part| part.parse().unwrap_or(0));
-        let running = versions.entry(order.collect()).or_default();
+    for version in running_versions(seen) {
+        let running = versions.entry(version::order(version)).or_default();
         running.version = version.to_owned();
         running.replicas += 1;
     }
@@ -96,6 +87,21 @@ pub(crate) fn api_servers(seen: &Objects, wanted: &str) -> ApiServers {
         rolled_out: asked == Some(wanted) && main.is_some_and(rolled_out),
         versions: versions.into_values().collect(),
     }
+}
+
+/// The version that the API servers' Deployment asks for.
+pub(crate) fn asked_version(seen: &Objects) -> Option<&str> {
+    let main = seen.get(DEPLOYMENT, apiserver::NAME)?;
+    main.body["spec"]["template"]["metadata"]["labels"][keys::VERSION].as_str()
+}
+
+/// The version of each API server that there is.
+pub(crate) fn running_versions(seen: &Objects) -> impl Iterator<Item = &str> {
+    let is_running = |pod: &&Object| {
+        pod.label("app.kubernetes.io/name") == Some(apiserver::NAME) && !has_ended(pod)
+    };
+    let servers = seen.of(POD).filter(is_running);
+    servers.filter_map(|pod| pod.label(keys::VERSION))
 }
 
 /// Pods of a part that are ready and stay.

@@ -4,13 +4,13 @@
 
 use crate::{
     control_plane::{ControlPlane, Refusal},
-    decide::{lacking, unready_phase, used},
+    decide::{has_begun, lacking, unready_phase, used},
     object::{DEPLOYMENT, Object},
     observe::Seen,
     parts::{self, Parts},
     provision::{Addresses, cluster_keys, coredns, keys},
     room::{self, Space},
-    starts,
+    sleep, starts,
     stored::{self, Used},
     tenant::Tenant,
 };
@@ -18,6 +18,10 @@ use api::{Condition, Dns, Phase, SecretRef, TenantProof, VirtualControlPlane, se
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::time::Duration;
+
+mod observed;
+
+use observed::Observed;
 
 /// Looked at again so often when nothing is waited for: certificates age, and someone may have edited something.
 const SETTLED: Duration = Duration::from_secs(60);
@@ -130,6 +134,32 @@ impl Report {
         }
     }
 
+    /// The same where a change was refused and all else is looked after.
+    pub(crate) fn but(mut self, refusal: &Refusal) -> Self {
+        let refused = Self::refused(refusal);
+        let ready = |fact: &Fact| fact.kind == "Ready";
+        self.conditions.retain(|fact| !ready(fact));
+        self.conditions
+            .extend(refused.conditions.into_iter().filter(ready));
+        Self {
+            phase: refused.phase,
+            message: refused.message,
+            again: self.again.min(refused.again),
+            ..self
+        }
+    }
+
+    /// The same with what is seen of a control plane that runs, for which nothing can be done now.
+    pub(crate) fn with_what_runs(mut self, seen: &Seen) -> Self {
+        if has_begun(seen) && sleep::is_sleeping(&seen.vcp).is_none() {
+            let wanted = parts::asked_version(&seen.objects).unwrap_or_default();
+            let observed = Observed::of(seen, &Parts::of(&seen.objects), wanted);
+            self.conditions.extend(observed.facts);
+            self.fields.extend(observed.fields);
+        }
+        self
+    }
+
     /// Being deleted; `waits` says what for.
     pub(crate) fn deleting(waits: &str) -> Self {
         let mut conditions = vec![Fact::no("Ready", "Deleting", waits)];
@@ -207,40 +237,11 @@ impl Report {
                 json!((!seen.zones.is_empty()).then_some(&seen.zones)),
             ),
         ];
-        let control_plane = match (&seen.tenant, parts.blockers.is_empty()) {
-            (Tenant::Answers { .. }, true) => Fact::yes("ControlPlaneReady", "Answers"),
-            (Tenant::Silent(why), true) => Fact::no(
-                "ControlPlaneReady",
-                "NoAnswer",
-                format!("the API server doesn't answer yet: {why}"),
-            ),
-            (Tenant::NotAsked, true) => Fact::no(
-                "ControlPlaneReady",
-                "NotAsked",
-                "no API server pod was asked yet",
-            ),
-            // Each part waits for those before it: the first blocker is the cause of the others.
-            (_, false) => Fact::no(
-                "ControlPlaneReady",
-                "PodsNotReady",
-                parts.blockers[0].as_str(),
-            ),
-        };
-        fields.push((
-            "apiServers",
-            json!(parts::api_servers(&seen.objects, &cp.version)),
-        ));
-        if parts.rolled_out {
-            fields.push(("version", json!(cp.version)));
-        }
-        let etcd = match &parts.etcd {
-            None => Fact::yes("EtcdReady", "MembersReady"),
-            Some(blocker) => Fact::no("EtcdReady", "PodsNotReady", blocker.as_str()),
-        };
-        let api = match &seen.tenant {
-            Tenant::Answers { .. } => Fact::yes("APIServerReady", "Answers"),
-            _ => Fact::no("APIServerReady", "NoAnswer", "no API server answers yet"),
-        };
+        let Observed {
+            facts: [control_plane, etcd, api],
+            fields: of_parts,
+        } = Observed::of(seen, parts, &cp.version);
+        fields.extend(of_parts);
         if let Tenant::Answers {
             kube_system_uid, ..
         } = &seen.tenant

@@ -5,13 +5,14 @@
 //! in the status, so that it survives a move to another management cluster.
 
 use crate::{
-    object::{DEPLOYMENT, Object, STATEFUL_SET},
+    control_plane::Refusal,
+    object::{DEPLOYMENT, Kind, Object, STATEFUL_SET},
     observe::Seen,
+    parts,
     provision::{apiserver, controller_manager, etcd},
     status::{Fact, condition},
 };
-use api::{ControlPlaneClass, Images, Version, keys};
-use std::borrow::Cow;
+use api::{ControlPlaneClass, Images, Version};
 
 /// Condition of one that runs a version which its class has ceased to offer; there only meanwhile and afterwards.
 const OFFERED: &str = "VersionOffered";
@@ -28,20 +29,123 @@ pub(crate) fn to_record(seen: &Seen, class: &ControlPlaneClass) -> Option<String
         .map(str::to_owned)
 }
 
-/// The class with what runs in it, if that is asked for and no longer offered: it goes on with the images that it has, and
-/// is looked after as before.
-pub(crate) fn with_what_runs<'a>(
-    class: &'a ControlPlaneClass,
-    seen: &Seen,
-) -> Cow<'a, ControlPlaneClass> {
-    match abandoned(class, seen) {
-        None => Cow::Borrowed(class),
-        Some(version) => {
-            let mut class = class.clone();
-            class.spec.versions.push(version);
-            Cow::Owned(class)
+/// What a control plane is made to run.
+pub(crate) struct Choice {
+    /// The version.
+    pub(crate) version: Version,
+    /// Why that isn't what is asked for: what runs goes on instead.
+    pub(crate) refused: Option<Refusal>,
+}
+
+/// What is asked for, or else what runs already and is looked after as before.
+///
+/// # Errors
+/// What is asked for can't be had, and nothing runs.
+pub(crate) fn choose(class: &ControlPlaneClass, seen: &Seen) -> Result<Choice, Refusal> {
+    let refusal = match wanted(class, seen) {
+        Ok(version) => {
+            return Ok(Choice {
+                version,
+                refused: None,
+            });
         }
+        Err(refusal) => refusal,
+    };
+    match going_on(class, seen) {
+        Some(version) => Ok(Choice {
+            version,
+            refused: Some(refusal),
+        }),
+        None => Err(refusal),
     }
+}
+
+/// What the spec asks for: as the class offers it, or as it runs when the class no longer does.
+fn wanted(class: &ControlPlaneClass, seen: &Seen) -> Result<Version, Refusal> {
+    let asked = seen.vcp.spec.version.as_deref();
+    let mut offered = class.spec.versions.iter();
+    let found = offered.find(|offered| asked.is_none_or(|asked| is(&offered.version, asked)));
+    let found = found.cloned().or_else(|| abandoned(class, seen));
+    let version = found.ok_or_else(|| Refusal::VersionNotOffered {
+        class: seen.vcp.spec.class_name.clone(),
+        version: asked.unwrap_or("(any)").to_owned(),
+        offered: class
+            .spec
+            .versions
+            .iter()
+            .map(|offered| offered.version.clone())
+            .collect(),
+    })?;
+    // What was begun is brought to its end.
+    if running(seen) != Some(&version.version) {
+        may_follow(lowest(seen), &version.version)?;
+    }
+    Ok(version)
+}
+
+/// What the API servers run or are on the way to; etcd keeps what it has, since its data may not go back.
+fn going_on(class: &ControlPlaneClass, seen: &Seen) -> Option<Version> {
+    let runs = running(seen)?;
+    let mut offered = class.spec.versions.iter();
+    let offered = offered.find(|offered| offered.version == runs);
+    let offered =
+        |part: fn(&Images) -> &String| offered.map(|offered| part(&offered.images).clone());
+    let images = Images {
+        etcd: image(seen, STATEFUL_SET, etcd::NAME).or_else(|| offered(|images| &images.etcd))?,
+        kube_apiserver: offered(|images| &images.kube_apiserver)
+            .or_else(|| image(seen, DEPLOYMENT, apiserver::NAME))?,
+        kube_controller_manager: offered(|images| &images.kube_controller_manager)
+            .or_else(|| image(seen, DEPLOYMENT, controller_manager::NAME))?,
+    };
+    Some(Version {
+        version: runs.to_owned(),
+        images,
+    })
+}
+
+/// The oldest version that any part may run still. The status names what all parts ran last.
+fn lowest(seen: &Seen) -> Option<&str> {
+    let status = seen.vcp.status.as_ref();
+    let all_ran = status.and_then(|status| status.version.as_deref());
+    let pods = parts::running_versions(&seen.objects);
+    let all = pods.chain(running(seen)).chain(all_ran);
+    all.min_by_key(|version| order(version))
+}
+
+/// By what versions are sorted: their numbers.
+pub(crate) fn order(version: &str) -> Vec<u64> {
+    let numbers = version.split('.');
+    numbers.map(|part| part.parse().unwrap_or(0)).collect()
+}
+
+/// Upgrades go one minor version at a time and never back: a newer API server may have written what an older can't read.
+fn may_follow(running: Option<&str>, wanted: &str) -> Result<(), Refusal> {
+    let Some(running) = running else {
+        return Ok(());
+    };
+    let minor = |version: &str| {
+        version
+            .split('.')
+            .nth(1)
+            .and_then(|minor| minor.parse::<i64>().ok())
+    };
+    let why = match minor(wanted)
+        .zip(minor(running))
+        .map(|(wanted, running)| wanted - running)
+    {
+        Some(0 | 1) | None => return Ok(()),
+        Some(step) if step < 0 => {
+            "a tenant can't go back to an older minor version; set spec.version to a newer one"
+        }
+        Some(_) => {
+            "upgrade by one minor version at a time; set spec.version to one in between first"
+        }
+    };
+    Err(Refusal::Skew {
+        running: running.to_owned(),
+        wanted: wanted.to_owned(),
+        why,
+    })
 }
 
 /// What there is to say of it.
@@ -68,25 +172,25 @@ fn abandoned(class: &ControlPlaneClass, seen: &Seen) -> Option<Version> {
         return None;
     }
     let version = running(seen).filter(|runs| is(runs, wanted))?;
-    let image = |kind, name| {
-        let main: &Object = seen.objects.get(kind, name)?;
-        let image = main.text("/spec/template/spec/containers/0/image");
-        (!image.is_empty()).then(|| image.to_owned())
-    };
     Some(Version {
         version: version.to_owned(),
         images: Images {
-            etcd: image(STATEFUL_SET, etcd::NAME)?,
-            kube_apiserver: image(DEPLOYMENT, apiserver::NAME)?,
-            kube_controller_manager: image(DEPLOYMENT, controller_manager::NAME)?,
+            etcd: image(seen, STATEFUL_SET, etcd::NAME)?,
+            kube_apiserver: image(seen, DEPLOYMENT, apiserver::NAME)?,
+            kube_controller_manager: image(seen, DEPLOYMENT, controller_manager::NAME)?,
         },
     })
 }
 
+fn image(seen: &Seen, kind: Kind, name: &str) -> Option<String> {
+    let main: &Object = seen.objects.get(kind, name)?;
+    let image = main.text("/spec/template/spec/containers/0/image");
+    (!image.is_empty()).then(|| image.to_owned())
+}
+
 /// What the API servers shall run by what was made of them.
 fn running(seen: &Seen) -> Option<&str> {
-    let main = seen.objects.get(DEPLOYMENT, apiserver::NAME)?;
-    main.body["spec"]["template"]["metadata"]["labels"][keys::VERSION].as_str()
+    parts::asked_version(&seen.objects)
 }
 
 /// Whether `offered` (`1.36.3`) is what `wanted` (`1.36.3`, `v1.36.3`, `1.36`) asks for.

@@ -100,11 +100,10 @@ pub(crate) fn objects(cp: &ControlPlane, digest: &str) -> Vec<Object> {
 }
 
 /// Takes from a StatefulSet that exists what can't change on it: the class may have changed its mind since.
-pub(crate) fn keep_what_is_fixed(cp: &mut ControlPlane, existing: &Object) -> Result<(), Refusal> {
+pub(crate) fn keep_what_is_fixed(cp: &mut ControlPlane, existing: &Object) -> Option<Refusal> {
     let members = members_of(existing);
-    if members != i64::from(cp.members) {
-        return Err(Refusal::MembersFixed(members, cp.members));
-    }
+    let asked = cp.members;
+    cp.members = i32::try_from(members).unwrap_or(asked);
     let claim = "/spec/volumeClaimTemplates/0/spec";
     cp.storage = match existing.body.pointer(claim) {
         None => EtcdStorage {
@@ -120,18 +119,18 @@ pub(crate) fn keep_what_is_fixed(cp: &mut ControlPlane, existing: &Object) -> Re
                 .to_owned(),
         },
     };
-    Ok(())
+    (cp.members != asked).then_some(Refusal::MembersFixed(members, asked))
 }
 
-/// How many members there are, whether they sleep or not.
+/// How many members there are, whether they sleep or not, and whatever somebody made of the number of pods.
 fn members_of(existing: &Object) -> i64 {
     let flag = existing
         .items("/spec/template/spec/containers/0/command")
         .iter()
         .find_map(|flag| flag.as_str()?.strip_prefix(INITIAL_CLUSTER));
-    match (existing.number("/spec/replicas"), flag) {
-        (0, Some(list)) => list.split(',').count() as i64,
-        (running, _) => running,
+    match flag {
+        Some(list) => list.split(',').count() as i64,
+        None => existing.number("/spec/replicas"),
     }
 }
 
@@ -279,9 +278,9 @@ mod tests {
         cp.stage = Stage::Asleep;
         let set = objects(&cp, "").remove(0);
         assert_eq!(set.number("/spec/replicas"), 0);
-        assert!(keep_what_is_fixed(&mut cp, &set).is_ok());
+        assert_eq!(keep_what_is_fixed(&mut cp, &set), None);
         cp.members = 1;
-        let refusal = keep_what_is_fixed(&mut cp, &set).unwrap_err();
+        let refusal = keep_what_is_fixed(&mut cp, &set).unwrap();
         assert_eq!(refusal, Refusal::MembersFixed(3, 1));
     }
 
@@ -334,10 +333,10 @@ mod tests {
             },
             ..cp.clone()
         };
-        keep_what_is_fixed(&mut changed, &set(&cp)).unwrap();
+        assert_eq!(keep_what_is_fixed(&mut changed, &set(&cp)), None);
         assert_eq!(changed.storage, cp.storage);
         changed.members = 3;
-        assert!(keep_what_is_fixed(&mut changed, &set(&cp)).is_err());
+        assert!(keep_what_is_fixed(&mut changed, &set(&cp)).is_some());
 
         cp.storage.ephemeral = true;
         assert!(

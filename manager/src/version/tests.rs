@@ -122,3 +122,30 @@ fn a_minor_version_follows_what_the_class_offers_of_it() {
     offer_first(&mut seen, "1.37.0", |_| true);
     assert!(decided(&seen).actions.is_empty());
 }
+
+#[test]
+fn the_version_is_the_classes_first_or_the_one_asked_for() {
+    let version = |asked: Option<&str>| {
+        let mut seen = seen();
+        seen.vcp.spec.version = asked.map(str::to_owned);
+        let class = seen.class.clone().unwrap();
+        choose(&class, &seen).map(|choice| choice.version.version)
+    };
+    assert_eq!(version(None).unwrap(), "1.36.3");
+    assert_eq!(version(Some("1.35")).unwrap(), "1.35.4");
+    assert_eq!(version(Some("v1.35.4")).unwrap(), "1.35.4");
+    assert_eq!(
+        version(Some("1.3")).unwrap_err().to_string(),
+        "ControlPlaneClass default doesn't offer version 1.3: it offers 1.36.3, 1.35.4"
+    );
+}
+
+#[test]
+fn versions_follow_each_other_one_minor_at_a_time() {
+    let refused = |running: Option<&str>, wanted: &str| may_follow(running, wanted).is_err();
+    assert!(!refused(None, "1.36.3"));
+    assert!(!refused(Some("1.35.4"), "1.36.3"));
+    assert!(!refused(Some("1.36.3"), "1.36.1"));
+    assert!(refused(Some("1.34.4"), "1.36.3"));
+    assert!(refused(Some("1.36.3"), "1.35.4"));
+}

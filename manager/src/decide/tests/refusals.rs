@@ -1,0 +1,170 @@
+//! What is refused of a change costs nothing of what runs.
+
+use super::*;
+
+/// Something that somebody does.
+type Change = fn(&mut Seen);
+
+/// A tenant that runs and answers, as its status says.
+fn running() -> Seen {
+    let mut seen = seen();
+    settle(&mut seen);
+    seen.tenant = Tenant::Answers {
+        kube_system_uid: "uid".into(),
+        objects: Objects::default(),
+        stored: None,
+    };
+    settle(&mut seen);
+    rest(&mut seen);
+    seen
+}
+
+/// Writes the report into the status, as the end of a pass does.
+fn rest(seen: &mut Seen) -> Report {
+    let report = decided(seen).report;
+    say(seen, &report.conditions);
+    let status = seen.vcp.status.get_or_insert_default();
+    status.phase = Some(report.phase);
+    if let Some(version) = version(&report) {
+        status.version = Some(version);
+    }
+    report
+}
+
+fn version(report: &Report) -> Option<String> {
+    let mut fields = report.fields.iter();
+    let (_, version) = fields.find(|(field, _)| *field == "version")?;
+    version.as_str().map(str::to_owned)
+}
+
+/// Whether a condition holds, and its reason.
+fn fact(report: &Report, kind: &str) -> (bool, String) {
+    let said: Vec<_> = report
+        .conditions
+        .iter()
+        .filter(|fact| fact.kind == kind)
+        .collect();
+    let [fact] = said[..] else {
+        panic!("{kind}: {said:?}");
+    };
+    (fact.holds, fact.reason.clone())
+}
+
+/// The class offers this version as well.
+fn offer(seen: &mut Seen, version: &str) {
+    let versions = &mut seen.class.as_mut().unwrap().spec.versions;
+    let mut new = versions[0].clone();
+    new.version = version.into();
+    let images = &mut new.images;
+    for image in [
+        &mut images.etcd,
+        &mut images.kube_apiserver,
+        &mut images.kube_controller_manager,
+    ] {
+        *image = format!("{image}:{version}");
+    }
+    versions.push(new);
+}
+
+/// A pod of a part isn't ready any more.
+fn break_pod(seen: &mut Seen, kind: crate::object::Kind, part: &str) {
+    let mut main = seen.objects.get(kind, part).unwrap().clone();
+    main.body["status"]["readyReplicas"] = json!(0);
+    seen.objects.insert(main);
+    let pod = json!({"metadata": {"labels": {"app.kubernetes.io/name": part}}});
+    seen.objects.insert(Object::new(POD, Some("n"), part, pod));
+}
+
+fn foreign(name: &str) -> Object {
+    let data = json!({"data": {"value": "bWluZQ=="}});
+    Object::new(SECRET, Some(&owner().namespace), name, data)
+}
+
+#[test]
+fn what_runs_is_looked_after_and_shown_while_a_change_is_refused() {
+    let refusals: [(Change, &str); 4] = [
+        (
+            |seen| seen.vcp.spec.version = Some("9.9.9".into()),
+            "VersionNotOffered",
+        ),
+        (
+            |seen| {
+                offer(seen, "1.38.0");
+                seen.vcp.spec.version = Some("1.38.0".into());
+            },
+            "VersionSkew",
+        ),
+        (
+            |seen| seen.vcp.spec.etcd.get_or_insert_default().replicas = Some(3),
+            "EtcdReplicasFixed",
+        ),
+        (
+            |seen| seen.user_secret = Some(foreign("acme-kubeconfig")),
+            "NameTaken",
+        ),
+    ];
+    for (refuse, reason) in refusals {
+        let mut seen = running();
+        refuse(&mut seen);
+        let decision = decided(&seen);
+        assert!(
+            decision.actions.is_empty(),
+            "{reason}: {:?}",
+            decision.actions
+        );
+        let report = rest(&mut seen);
+        assert_eq!(report.phase, Phase::Failed);
+        assert_eq!(fact(&report, "Ready"), (false, reason.into()));
+        assert_eq!(fact(&report, "ControlPlaneReady"), (true, "Answers".into()));
+        assert_eq!(version(&report).as_deref(), Some("1.36.3"));
+
+        // Certificates age, and somebody edits something.
+        seen.now = "2026-03-15T00:00:00Z".parse().unwrap();
+        let policy = crate::object::NETWORK_POLICY;
+        seen.objects.remove(policy, "default-deny");
+        let actions = decided(&seen).actions;
+        let did = play(&mut seen, actions);
+        for mended in ["/default-deny", "/apiserver"] {
+            assert!(
+                did.iter().any(|did| did.ends_with(mended)),
+                "{reason}: {did:?}"
+            );
+        }
+        settle(&mut seen);
+        break_pod(&mut seen, DEPLOYMENT, apiserver::NAME);
+        let report = decided(&seen).report;
+        assert_eq!(
+            fact(&report, "ControlPlaneReady"),
+            (false, "PodsNotReady".into())
+        );
+        assert_eq!(fact(&report, "Ready").1, reason);
+    }
+}
+
+#[test]
+fn what_runs_is_shown_while_its_class_is_gone() {
+    let mut seen = running();
+    seen.class = None;
+    let decision = decided(&seen);
+    assert!(decision.actions.is_empty());
+    assert_eq!(fact(&decision.report, "Ready").1, "ClassMissing");
+    assert_eq!(fact(&decision.report, "ControlPlaneReady").1, "Answers");
+    break_pod(&mut seen, STATEFUL_SET, etcd::NAME);
+    let report = decided(&seen).report;
+    assert_eq!(fact(&report, "EtcdReady").1, "PodsNotReady");
+    assert_eq!(fact(&report, "ControlPlaneReady").1, "PodsNotReady");
+}
+
+#[test]
+fn one_that_never_ran_is_not_begun_by_a_spec_that_is_refused() {
+    let mut seen = seen();
+    seen.vcp.spec.version = Some("9.9.9".into());
+    let decision = decided(&seen);
+    assert!(decision.actions.is_empty());
+    assert_eq!(decision.report.phase, Phase::Failed);
+    seen.vcp.spec.version = Some("1.36.3".into());
+    seen.user_secret = Some(foreign("acme-kubeconfig"));
+    settle(&mut seen);
+    assert!(!has_begun(&seen));
+    assert_eq!(fact(&decided(&seen).report, "Ready").1, "NameTaken");
+}
