@@ -14,9 +14,10 @@ use crate::{
     endpoint,
     object::{Object, SUBLET_CLUSTER, VIRTUAL_CONTROL_PLANE},
     provision::apiserver,
+    version,
 };
 use api::{
-    ApiServers, RunningVersion,
+    ApiServers, RunningVersion, VirtualControlPlaneStatus,
     capi::{CLUSTER_NAME, PAUSED, SubletClusterSpec, SubletControlPlaneSpec},
     keys,
 };
@@ -290,6 +291,28 @@ fn counts(servers: &ApiServers) -> Vec<(&'static str, Value)> {
     ]
 }
 
+/// The versions that run, the oldest first. Whoever asks for the next minor version goes by them, so the one that all parts
+/// ran last is among them until all run another, though no API server may have it any more.
+fn versions(status: &VirtualControlPlaneStatus, servers: &ApiServers) -> Vec<RunningVersion> {
+    let mut versions = servers.versions.clone();
+    if let (Some(old), Some(lowest)) = (status.version.as_deref(), versions.first())
+        && version::order(old) < version::order(&lowest.version)
+    {
+        let version = old.to_owned();
+        versions.insert(
+            0,
+            RunningVersion {
+                version,
+                replicas: 0,
+            },
+        );
+    }
+    for running in &mut versions {
+        running.version.insert(0, 'v');
+    }
+    versions
+}
+
 /// Not begun, or stopped: `blocker` says why.
 fn waiting(blocker: &Blocker, servers: &ApiServers) -> Report {
     let no = |kind| Fact::no(kind, blocker.clone());
@@ -360,14 +383,7 @@ fn settled(seen: &Facts, tenant: &Tenant) -> Report {
         scaling("ScalingDown", now > replicas && !rolls, "ScalingDown"),
         Fact::no("Deleting", Blocker::new("NotDeleting", "")),
     ];
-    let versions: Vec<RunningVersion> = servers
-        .versions
-        .iter()
-        .map(|running| RunningVersion {
-            version: format!("v{}", running.version),
-            replicas: running.replicas,
-        })
-        .collect();
+    let versions = versions(&status, &servers);
     let mut fields = counts(&servers);
     if initialized {
         fields.push(("initialization", json!({"controlPlaneInitialized": true})));

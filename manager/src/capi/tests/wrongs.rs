@@ -137,3 +137,19 @@ fn the_pause_of_a_control_plane_alone_is_handed_to_the_manager_and_taken_off_aga
     vcp.body["metadata"]["annotations"]["cluster.x-k8s.io/paused"] = json!("mine");
     assert!(decide(&theirs).actions.is_empty());
 }
+
+#[test]
+fn a_version_is_shown_once_all_parts_run_it() {
+    let mut status = running();
+    status["version"] = json!("1.35.4");
+    let decision = settled(status.clone());
+    assert_eq!(field(&decision, "version"), Some(&json!("v1.35.4")));
+    assert_eq!(
+        field(&decision, "versions"),
+        Some(
+            &json!([{"version": "v1.35.4", "replicas": 0}, {"version": "v1.36.3", "replicas": 2}])
+        )
+    );
+    status["version"] = json!("1.36.3");
+    assert_eq!(field(&settled(status), "version"), Some(&json!("v1.36.3")));
+}

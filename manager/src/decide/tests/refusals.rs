@@ -168,3 +168,84 @@ fn one_that_never_ran_is_not_begun_by_a_spec_that_is_refused() {
     assert!(!has_begun(&seen));
     assert_eq!(fact(&decided(&seen).report, "Ready").1, "NameTaken");
 }
+
+#[test]
+fn the_next_minor_version_is_refused_only_until_all_parts_run_the_one_before() {
+    let mut seen = running();
+    offer(&mut seen, "1.37.0");
+    offer(&mut seen, "1.38.0");
+    seen.vcp.spec.version = Some("1.37.0".into());
+    settle(&mut seen);
+    // The controller-manager starts anew still.
+    let runs = seen
+        .objects
+        .get(DEPLOYMENT, controller_manager::NAME)
+        .unwrap()
+        .clone();
+    break_pod(&mut seen, DEPLOYMENT, controller_manager::NAME);
+    seen.vcp.spec.version = Some("1.38.0".into());
+    let decision = decided(&seen);
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+    assert_eq!(fact(&rest(&mut seen), "Ready").1, "VersionSkew");
+    let settled = |seen: &Seen| seen.vcp.status.as_ref().unwrap().version.clone();
+    assert_eq!(settled(&seen).as_deref(), Some("1.36.3"));
+
+    seen.objects.insert(runs);
+    assert_eq!(fact(&rest(&mut seen), "Ready").1, "VersionSkew");
+    assert_eq!(settled(&seen).as_deref(), Some("1.37.0"));
+    settle(&mut seen);
+    assert_eq!(version(&rest(&mut seen)).as_deref(), Some("1.38.0"));
+}
+
+/// As between the API servers' turn and the controller-manager's.
+#[test]
+fn an_upgrade_that_was_begun_is_brought_to_its_end_when_another_is_refused() {
+    let mut seen = running();
+    let old = seen
+        .objects
+        .get(DEPLOYMENT, controller_manager::NAME)
+        .unwrap()
+        .clone();
+    offer(&mut seen, "1.37.0");
+    offer(&mut seen, "1.38.0");
+    seen.vcp.spec.version = Some("1.37.0".into());
+    settle(&mut seen);
+    seen.objects.insert(old);
+    seen.vcp.spec.version = Some("1.38.0".into());
+    settle(&mut seen);
+    let now = seen
+        .objects
+        .get(DEPLOYMENT, controller_manager::NAME)
+        .unwrap();
+    let image = now.text("/spec/template/spec/containers/0/image");
+    assert!(image.ends_with(":1.37.0"), "{image}");
+}
+
+#[test]
+fn a_version_that_waits_for_its_turn_is_not_said_to_run() {
+    let mut seen = running();
+    offer(&mut seen, "1.37.0");
+    seen.vcp.spec.version = Some("1.37.0".into());
+    seen.turn = Some(Turn::Later {
+        starting: 1,
+        before: 0,
+        again: Duration::from_secs(7),
+    });
+    let decision = decided(&seen);
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+    assert_eq!(version(&decision.report).as_deref(), Some("1.36.3"));
+}
+
+/// The status isn't moved, and may be an older one when it is restored.
+#[test]
+fn what_may_follow_is_told_by_what_runs_and_not_by_the_status_alone() {
+    for status in [None, Some("1.37.0")] {
+        let mut seen = running();
+        offer(&mut seen, "1.38.0");
+        let version = status.map(str::to_owned);
+        seen.vcp.status.as_mut().unwrap().version = version;
+        seen.vcp.spec.version = Some("1.38.0".into());
+        let report = decided(&seen).report;
+        assert_eq!(fact(&report, "Ready").1, "VersionSkew", "{status:?}");
+    }
+}
