@@ -347,7 +347,7 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
     let Some(proxy) = &seen.proxy else {
         return Ok(Decision {
             actions,
-            report: Report::provisioning(proxy::AWAITED),
+            report: sleep::told(Report::lacking(seen, proxy::AWAITED), seen, cp),
         });
     };
     let Some(addresses) = Addresses::of(cp, &seen.objects, proxy, seen.node.as_deref()) else {
@@ -355,7 +355,7 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
                      spec.endpoint, or endpointHost of the class";
         return Ok(Decision {
             actions,
-            report: Report::provisioning(waits),
+            report: sleep::told(Report::lacking(seen, waits), seen, cp),
         });
     };
     if cp.owner.cluster.is_some() {
@@ -490,8 +490,11 @@ pub(crate) fn push_unmet(actions: &mut Vec<Action>, want: Object, have: Option<&
 
 /// The phase while something is missing: it ran before, or it never did.
 pub(crate) fn unready_phase(seen: &Seen) -> Phase {
-    match seen.vcp.status.as_ref().and_then(|status| status.phase) {
+    let status = seen.vcp.status.as_ref();
+    let has_run = status.is_some_and(|status| status.version.is_some());
+    match status.and_then(|status| status.phase) {
         Some(Phase::Ready | Phase::Degraded) => Phase::Degraded,
+        Some(Phase::Failed) if has_run => Phase::Degraded,
         _ => Phase::Provisioning,
     }
 }

@@ -101,6 +101,21 @@ impl Report {
         }
     }
 
+    /// Something outside the control plane isn't there, without which nothing goes on; what runs already does.
+    pub(crate) fn lacking(seen: &Seen, waits: &str) -> Self {
+        let report = Self::provisioning(waits);
+        if !has_begun(seen) {
+            return report;
+        }
+        let ready = Fact::no("Ready", "Provisioning", waits);
+        let report = Self {
+            phase: unready_phase(seen),
+            conditions: vec![ready],
+            ..report
+        };
+        report.with_what_runs(seen)
+    }
+
     /// Nothing may be changed; `why` says who wants it so.
     pub(crate) fn paused(why: String) -> Self {
         Self {

@@ -249,3 +249,24 @@ fn what_may_follow_is_told_by_what_runs_and_not_by_the_status_alone() {
         assert_eq!(fact(&report, "Ready").1, "VersionSkew", "{status:?}");
     }
 }
+
+#[test]
+fn one_that_runs_is_shown_as_it_is_while_the_proxy_or_a_node_is_missing() {
+    let missing: [fn(&mut Seen); 2] = [|seen| seen.proxy = None, |seen| seen.node = None];
+    for miss in missing {
+        let mut seen = running();
+        seen.vcp.status.as_mut().unwrap().phase = Some(Phase::Ready);
+        miss(&mut seen);
+        let report = decided(&seen).report;
+        assert_eq!(report.phase, Phase::Degraded);
+        assert_eq!(fact(&report, "ControlPlaneReady"), (true, "Answers".into()));
+        assert_eq!(fact(&report, "EtcdReady").1, "MembersReady");
+        assert_eq!(fact(&report, "Ready"), (false, "Provisioning".into()));
+        assert!(
+            report
+                .fields
+                .iter()
+                .any(|(field, _)| *field == "apiServers")
+        );
+    }
+}
