@@ -75,6 +75,11 @@ pub(crate) fn api_servers(seen: &Objects, wanted: &str) -> ApiServers {
         running.version = version.to_owned();
         running.replicas += 1;
     }
+    let versions: Vec<RunningVersion> = versions.into_values().collect();
+    let is_through = |(kind, name): &(Kind, &str)| {
+        let main = seen.get(*kind, name);
+        main.is_some_and(|main| !is_replacing(main))
+    };
     ApiServers {
         replicas: count("replicas"),
         ready_replicas: count("readyReplicas"),
@@ -84,8 +89,10 @@ pub(crate) fn api_servers(seen: &Objects, wanted: &str) -> ApiServers {
         } else {
             0
         },
-        rolled_out: asked == Some(wanted) && main.is_some_and(rolled_out),
-        versions: versions.into_values().collect(),
+        rolled_out: asked == Some(wanted)
+            && MAINS.iter().all(is_through)
+            && versions.iter().all(|running| running.version == wanted),
+        versions,
     }
 }
 
@@ -131,6 +138,21 @@ pub(crate) fn rolled_out(main: &Object) -> bool {
         && (on_delete || main.number("/status/updatedReplicas") == wanted)
         && main.number("/status/readyReplicas") == wanted
         && main.number("/status/replicas") == wanted
+}
+
+/// Whether pods of a Deployment or StatefulSet are to be replaced still; whether they are ready, and how many there shall
+/// be, is another matter. Those that are replaced only when they end aren't waited for.
+fn is_replacing(main: &Object) -> bool {
+    let there = main.number("/status/replicas");
+    // Where an old pod ends first, there may be none for a moment.
+    let ends_first = main.kind == STATEFUL_SET || main.text("/spec/strategy/type") == "Recreate";
+    let due = match ends_first {
+        true => there.max(main.number("/spec/replicas")),
+        false => there,
+    };
+    let on_delete = main.text("/spec/updateStrategy/type") == "OnDelete";
+    main.number("/status/observedGeneration") < main.number("/metadata/generation")
+        || (!on_delete && main.number("/status/updatedReplicas") < due)
 }
 
 /// What is gone by of a pod of a control plane, here and where it is asked for an address or ended.
@@ -312,6 +334,59 @@ mod tests {
         assert!(!servers.rolled_out);
         assert_eq!(api_servers(&seen, "1.36.11").up_to_date_replicas, 0);
         assert_eq!(api_servers(&Objects::default(), "1").replicas, 0);
+    }
+
+    #[test]
+    fn a_control_plane_rolls_out_while_pods_of_any_part_are_replaced_and_not_while_one_is_not_ready()
+     {
+        let main = |name: &str, counts: [i64; 4]| {
+            let (kind, name) = *MAINS.iter().find(|(_, part)| *part == name).unwrap();
+            let [wanted, there, updated, ready] = counts;
+            let strategy = match name {
+                controller_manager::NAME => "Recreate",
+                _ => "RollingUpdate",
+            };
+            let body = json!({
+                "spec": {
+                    "replicas": wanted, "strategy": {"type": strategy},
+                    "template": {"metadata": {"labels": {keys::VERSION: "1.36.3"}}},
+                },
+                "status": {"replicas": there, "updatedReplicas": updated, "readyReplicas": ready},
+            });
+            Object::new(kind, Some("n"), name, body)
+        };
+        let rolled_out = |changed: &[Object]| {
+            let all = MAINS.map(|(_, name)| main(name, [2, 2, 2, 2]));
+            let seen: Objects = all.into_iter().chain(changed.iter().cloned()).collect();
+            api_servers(&seen, "1.36.3").rolled_out
+        };
+        assert!(rolled_out(&[]));
+        for (_, name) in MAINS {
+            assert!(
+                rolled_out(&[main(name, [2, 2, 2, 1])]),
+                "{name} isn't ready"
+            );
+            assert!(
+                !rolled_out(&[main(name, [2, 2, 1, 2])]),
+                "an old pod of {name}"
+            );
+        }
+        assert!(
+            rolled_out(&[main(apiserver::NAME, [3, 2, 2, 2])]),
+            "it scales"
+        );
+        for (part, counts) in [
+            (controller_manager::NAME, [1, 0, 0, 0]),
+            (etcd::NAME, [3, 2, 2, 2]),
+        ] {
+            assert!(
+                !rolled_out(&[main(part, counts)]),
+                "the old one of {part} has ended"
+            );
+        }
+        let labels = json!({"app.kubernetes.io/name": apiserver::NAME, keys::VERSION: "1.35.1"});
+        let old = json!({"metadata": {"labels": labels}, "status": {"phase": "Running"}});
+        assert!(!rolled_out(&[Object::new(POD, Some("n"), "old", old)]));
     }
 
     #[test]

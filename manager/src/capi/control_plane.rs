@@ -14,6 +14,7 @@ use crate::{
     endpoint,
     object::{Object, SUBLET_CLUSTER, VIRTUAL_CONTROL_PLANE},
     provision::apiserver,
+    sleep::SLEEPING,
     version,
 };
 use api::{
@@ -348,16 +349,23 @@ fn settled(seen: &Facts, tenant: &Tenant) -> Report {
         );
     }
     let replicas = seen.object.body["spec"]["replicas"].as_i64().unwrap_or(1);
+    let sleeping = tenant.condition(SLEEPING);
+    let is_awake = sleeping.is_none_or(|sleeping| sleeping.status != "True");
     let scaling = |kind, holds: bool, reason: &str| {
-        if holds {
+        if holds && is_awake {
             let message = format!("{} of {replicas} API servers", servers.replicas);
             Fact::of(kind, "True", Blocker::new(reason, message))
         } else {
             Fact::no(kind, Blocker::new(format!("Not{reason}"), ""))
         }
     };
+    // Of what the manager hasn't seen yet only another version replaces pods.
     let is_seen = status.observed_generation >= tenant.vcp.metadata.generation;
-    let rolls = initialized && !(servers.rolled_out && is_seen);
+    let asked = tenant.vcp.spec.version.as_deref();
+    let runs =
+        |running: &RunningVersion| asked.is_none_or(|asked| version::is(&running.version, asked));
+    let is_another = !is_seen && !servers.versions.iter().all(runs);
+    let rolls = initialized && is_awake && (!servers.rolled_out || is_another);
     let rolling = match (rolls, refused) {
         // What can't be done isn't under way.
         (_, true) => Fact::no("RollingOut", Blocker::new("Refused", tenant.message())),

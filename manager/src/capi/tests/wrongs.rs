@@ -139,6 +139,27 @@ fn the_pause_of_a_control_plane_alone_is_handed_to_the_manager_and_taken_off_aga
 }
 
 #[test]
+fn nothing_scales_up_while_the_tenant_sleeps_or_rolls_out_while_a_pod_is_not_ready() {
+    let mut asleep = running();
+    asleep["phase"] = json!("Sleeping");
+    asleep["apiServers"]["replicas"] = json!(0);
+    let conditions = asleep["conditions"].as_array_mut().unwrap();
+    conditions.push(condition("Sleeping", "True", "Asleep"));
+    let decision = settled(asleep);
+    assert_eq!(fact(&decision, "ScalingUp").0, "False");
+    assert_eq!(fact(&decision, "RollingOut").0, "False");
+
+    // A change of the number of API servers that the manager hasn't seen yet rolls nothing out, another version does.
+    let mut seen = comes_up();
+    let vcp = &mut seen.tenant.as_mut().unwrap().vcp;
+    vcp.metadata.generation = Some(9);
+    assert_eq!(fact(&decide(&seen), "RollingOut").0, "False");
+    seen.tenant.as_mut().unwrap().vcp.spec.version = Some("v1.37.0".into());
+    seen.object.body["spec"]["version"] = json!("v1.36.3");
+    assert_eq!(fact(&decide(&seen), "RollingOut").0, "True");
+}
+
+#[test]
 fn a_version_is_shown_once_all_parts_run_it() {
     let mut status = running();
     status["version"] = json!("1.35.4");
