@@ -103,7 +103,13 @@ impl Decision {
 pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
     let deciding = || {
         if let Some(why) = pause::of(seen) {
-            return Ok(Decision::rest(Report::paused(why)));
+            let report = Report::paused(why);
+            // Its own pause is in its spec.
+            let report = match seen.vcp.spec.paused {
+                true => report,
+                false => report.unseen(seen),
+            };
+            return Ok(Decision::rest(report));
         }
         if seen.vcp.metadata.deletion_timestamp.is_some() {
             return Ok(deletion::decide(seen, system));

@@ -229,6 +229,14 @@ impl Report {
         }
     }
 
+    /// The same, where the spec as it is now wasn't gone by: the generation that was stays.
+    pub(crate) fn unseen(mut self, seen: &Seen) -> Self {
+        let status = seen.vcp.status.as_ref();
+        let before = status.and_then(|status| status.observed_generation);
+        self.fields.push(("observedGeneration", json!(before)));
+        self
+    }
+
     /// The same, looked at again after `again`.
     pub(crate) fn again(self, again: Duration) -> Self {
         Self { again, ..self }

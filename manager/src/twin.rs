@@ -359,16 +359,7 @@ fn mirrored(seen: &Seen, owner: &Owner, twin: &Object) -> Report {
         };
         fields.push(("kubeconfigSecretRef", json!(secret)));
     }
-    if twin.number("/status/observedGeneration") < twin.number("/metadata/generation") {
-        // What the twin says is of an older spec; so is what is said here.
-        let before = seen
-            .vcp
-            .status
-            .as_ref()
-            .and_then(|status| status.observed_generation);
-        fields.push(("observedGeneration", json!(before)));
-    }
-    Report {
+    let report = Report {
         phase,
         message,
         conditions,
@@ -378,12 +369,17 @@ fn mirrored(seen: &Seen, owner: &Owner, twin: &Object) -> Report {
         } else {
             status::waiting(seen)
         },
+    };
+    // What the twin says of an older spec is so here, too.
+    match twin.number("/status/observedGeneration") < twin.number("/metadata/generation") {
+        true => report.unseen(seen),
+        false => report,
     }
 }
 
-/// The super cluster can't be asked; what it said last of the control plane is left standing.
+/// The super cluster can't be asked; what it said last of the control plane is left standing, and the spec may not be there.
 fn no_way(seen: &Seen, reason: &str, why: &str) -> Report {
-    Report {
+    let report = Report {
         phase: unready_phase(seen),
         message: Some(why.to_owned()),
         conditions: vec![
@@ -392,7 +388,8 @@ fn no_way(seen: &Seen, reason: &str, why: &str) -> Report {
         ],
         fields: vec![],
         again: SETTLED,
-    }
+    };
+    report.unseen(seen)
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(super) fn decide(seen: &Facts) -> Decision {
         Stage::Decided(decision) => return decision,
         Stage::Paused(why) => {
             let handed_on = hand_on_pause(seen).map(Decision::act);
-            return handed_on.unwrap_or_else(|| Decision::say(Report::paused(why)));
+            return handed_on.unwrap_or_else(|| Decision::say(Report::paused(seen, why)));
         }
         Stage::Unowned(blocker) => return Decision::say(held_up(seen, blocker)),
         Stage::Leaving => return leave(seen),

@@ -22,7 +22,7 @@ pub(super) fn decide(seen: &Facts) -> Decision {
     }
     let owner = match stage::of(seen, "infrastructureRef") {
         Stage::Decided(decision) => return decision,
-        Stage::Paused(why) => return Decision::say(Report::paused(why)),
+        Stage::Paused(why) => return Decision::say(Report::paused(seen, why)),
         Stage::Unowned(blocker) => return Decision::say(waiting(blocker)),
         Stage::Leaving => return leave(seen),
         Stage::Held(blocker) => {

@@ -4,6 +4,9 @@ use super::facts::Facts;
 use api::{Condition, set_condition};
 use serde_json::{Value, json};
 
+/// Field that says which spec was gone by.
+const SEEN: &str = "observedGeneration";
+
 /// What the status shall say; conditions and fields that aren't named stay.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Report {
@@ -64,15 +67,15 @@ impl Fact {
 }
 
 impl Report {
-    /// Set aside: nothing else is said, since nothing else was looked at.
-    pub(super) fn paused(why: &str) -> Self {
+    /// Set aside: nothing else is said, since nothing else was looked at; the spec that was gone by last stays that.
+    pub(super) fn paused(seen: &Facts, why: &str) -> Self {
         let why = Blocker::new(
             "Paused",
             format!("{why}: nothing is changed until it is unset"),
         );
         Self {
             conditions: vec![Fact::of("Paused", "True", why)],
-            fields: vec![],
+            fields: vec![(SEEN, seen.object.body["status"][SEEN].clone())],
         }
     }
 
@@ -118,7 +121,7 @@ impl Report {
                 },
             );
         }
-        let mut status = json!({"observedGeneration": generation, "conditions": conditions});
+        let mut status = json!({SEEN: generation, "conditions": conditions});
         for (field, value) in &self.fields {
             status[*field] = value.clone();
         }

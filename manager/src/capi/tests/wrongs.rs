@@ -30,6 +30,7 @@ fn ends(cluster: &mut Option<Object>) {
     cluster.body["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
 }
 
+/// Cluster API deletes what a Cluster names, whoever else names it.
 #[test]
 fn the_deletion_of_a_second_cluster_does_not_end_the_tenant_of_the_first() {
     for kind in [SUBLET_CONTROL_PLANE, SUBLET_CLUSTER] {
@@ -139,6 +140,17 @@ fn the_pause_of_a_control_plane_alone_is_handed_to_the_manager_and_taken_off_aga
 }
 
 #[test]
+fn a_spec_that_a_pause_holds_back_does_not_count_as_seen() {
+    let mut seen = comes_up();
+    seen.object.body["status"] = json!({"observedGeneration": 2});
+    seen.cluster.as_mut().unwrap().body["spec"]["paused"] = json!(true);
+    let patch = decide(&seen).report.unwrap().patch(&seen).unwrap();
+    assert_eq!(patch["status"]["observedGeneration"], 2);
+    let paused = &patch["status"]["conditions"][0];
+    assert_eq!(paused["observedGeneration"], 3, "the pause itself is");
+}
+
+#[test]
 fn nothing_scales_up_while_the_tenant_sleeps_or_rolls_out_while_a_pod_is_not_ready() {
     let mut asleep = running();
     asleep["phase"] = json!("Sleeping");
@@ -159,6 +171,7 @@ fn nothing_scales_up_while_the_tenant_sleeps_or_rolls_out_while_a_pod_is_not_rea
     assert_eq!(fact(&decide(&seen), "RollingOut").0, "True");
 }
 
+/// Whoever asks for the next minor version goes by it.
 #[test]
 fn a_version_is_shown_once_all_parts_run_it() {
     let mut status = running();
