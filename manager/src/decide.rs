@@ -482,10 +482,19 @@ fn due<'a>(
     find: impl Fn(&Order) -> Option<&'a Object>,
     seen: &Seen,
 ) -> Vec<Action> {
-    let due = orders
-        .into_iter()
-        .filter(|order| seen.is_due(order, find(order)));
-    due.map(Action::Issue).collect()
+    let due = orders.into_iter().filter_map(|order| {
+        let have = find(&order);
+        seen.is_due(&order, have).then(|| renew(order, have))
+    });
+    due.collect()
+}
+
+/// What makes a Secret anew: the type of one that there is can't be changed, so one of another type goes first.
+pub(crate) fn renew(order: Order, have: Option<&Object>) -> Action {
+    match have {
+        Some(have) if have.text("/type") != order.secret_type => Action::Delete(have.clone()),
+        _ => Action::Issue(order),
+    }
 }
 
 pub(crate) fn push_unmet(actions: &mut Vec<Action>, want: Object, have: Option<&Object>) {

@@ -183,6 +183,11 @@ impl Object {
         self
     }
 
+    /// Whether it holds all of these fields, whatever it was applied from.
+    pub(crate) fn holds(&self, fields: &Value) -> bool {
+        covers(&self.body, fields)
+    }
+
     /// Whether `observed` holds all that `self` asks for, and was applied from just this.
     ///
     /// The hash tells of what this version no longer asks for, the comparison of what someone else edited.

@@ -2,10 +2,11 @@
 //!
 //! Authorities, the ServiceAccount key pair and the encryption key are made once and never overwritten. Leaf
 //! certificates live [`LEAF_DAYS`] and are made anew after two thirds of that, when their names change, when their
-//! authority does, or when an admin asks for it. All keys that are made here are ECDSA P-256; authorities that a person brought ([`brought()`]) may have
+//! authority does, when somebody damaged them, or when an admin asks for it. All keys that are made here are ECDSA P-256; authorities that a person brought ([`brought()`]) may have
 //! others. Randomness is used in [`issue`] alone; when to issue is decided purely.
 
 mod brought;
+mod whole;
 
 pub(crate) use brought::{Unusable, brought};
 
@@ -192,6 +193,7 @@ pub(crate) fn is_due(
         (Material::Leaf(leaf), Some(existing), Some(authority)) => {
             existing.annotation(keys::APPLIED) != Some(&fingerprint(order, leaf, authority))
                 || is_old(existing, now)
+                || !whole::is_whole(order, leaf, existing, authority)
         }
         (Material::Leaf(_), ..) => true,
         (_, existing, _) => existing.is_none(),

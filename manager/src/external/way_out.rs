@@ -6,7 +6,7 @@
 
 use crate::{
     control_plane::{Owner, Refusal},
-    decide::{Action, push_unmet},
+    decide::{Action, push_unmet, renew},
     object::{CONFIG_MAP, Object, SECRET},
     observe::Seen,
     pki::{self, Authority, Form, Leaf, Material, OPAQUE, Order, Usage},
@@ -70,7 +70,7 @@ pub(super) fn decide(
     for order in orders(owner) {
         let have = seen.way_out.get(SECRET, &order.name);
         if seen.is_due(&order, have) {
-            return Ok((vec![Action::Issue(order)], waiting));
+            return Ok((vec![renew(order, have)], waiting));
         }
     }
     let known = seen.way_out.get(SECRET, &authority);

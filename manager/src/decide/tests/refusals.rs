@@ -270,3 +270,18 @@ fn one_that_runs_is_shown_as_it_is_while_the_proxy_or_a_node_is_missing() {
         );
     }
 }
+
+/// As one that a person wrote anew from a copy; nobody but its type tells Cluster API that it is there.
+#[test]
+fn a_kubeconfig_secret_of_a_wrong_type_is_deleted_and_made_anew() {
+    let mut seen = running();
+    seen.user_secret.as_mut().unwrap().body["type"] = json!("theirs");
+    let actions = decided(&seen).actions;
+    let [Action::Delete(secret)] = &actions[..] else {
+        panic!("{actions:?}");
+    };
+    assert_eq!(secret.name(), "acme-kubeconfig");
+    seen.user_secret = None;
+    settle(&mut seen);
+    assert_eq!(seen.user_secret.unwrap().text("/type"), pki::OPAQUE);
+}
