@@ -82,6 +82,8 @@ pub(crate) struct Seen {
     pub(crate) access: Option<Object>,
     /// The manager's rights beside the VirtualControlPlane.
     pub(crate) access_beside: Option<Object>,
+    /// The VirtualControlPlane's namespace; read only when those rights are missing to a deletion in another super cluster.
+    pub(crate) home: Option<Object>,
     /// What is in the control plane's namespace.
     pub(crate) objects: Objects,
     /// The Secret under the name of the users' kubeconfig, whoever it belongs to.
@@ -336,6 +338,7 @@ impl Observer {
             namespace: None,
             access: None,
             access_beside: None,
+            home: None,
             objects: Objects::default(),
             user_secret: None,
             cluster: None,
@@ -390,6 +393,10 @@ impl Observer {
         seen.access_beside = from
             .get(ROLE_BINDING, Some(&owner.namespace), beside.name())
             .await?;
+        let is_going = seen.vcp.metadata.deletion_timestamp.is_some();
+        if is_going && seen.access_beside.is_none() && seen.vcp.spec.super_cluster.is_some() {
+            seen.home = from.get(NAMESPACE, None, &owner.namespace).await?;
+        }
         if seen.access_beside.is_some() {
             let secret = owner.kubeconfig_secret();
             seen.user_secret = from.get(SECRET, Some(&owner.namespace), &secret).await?;

@@ -159,7 +159,18 @@ pub(crate) fn leave(seen: &Seen, owner: &Owner, system: &str) -> Option<Decision
     // None was ever made.
     seen.object.annotation(marks::TWIN)?;
     if let Some(action) = may_read(seen, owner, system) {
-        return Some(Decision::act(vec![action]));
+        let home = seen.home.as_ref().filter(|home| home.is_going());
+        return Some(match home {
+            None => Decision::act(vec![action]),
+            // Nothing can be made there any more.
+            Some(home) => {
+                let why = format!(
+                    "namespace {} is being deleted, and with it went the way to the super cluster",
+                    home.name()
+                );
+                Decision::rest(left_behind(&why))
+            }
+        });
     }
     let ours = |twin: &&Object| is_ours(twin, owner) && twin.uid() != owner.uid;
     let twin = match &seen.beyond {
@@ -173,15 +184,7 @@ pub(crate) fn leave(seen: &Seen, owner: &Owner, system: &str) -> Option<Decision
         },
         Beyond::NotAsked => return None,
         Beyond::Refused(why) | Beyond::Unreachable(why) => {
-            let waits = format!(
-                "{why}. The tenant may still be there: once the super cluster is gone for good, take the finalizer {} away",
-                marks::FINALIZER
-            );
-            let mut report = Report::deleting(&waits).again(SETTLED);
-            report
-                .conditions
-                .push(Fact::no(REACHABLE, "Unreachable", why.as_str()));
-            return Some(Decision::rest(report));
+            return Some(Decision::rest(left_behind(why)));
         }
     };
     if !twin.is_going() {
@@ -215,6 +218,19 @@ pub(crate) fn leave(seen: &Seen, owner: &Owner, system: &str) -> Option<Decision
         waits
     };
     Some(Decision::rest(Report::deleting(waits)))
+}
+
+/// One that is deleted can't be told so in its super cluster.
+fn left_behind(why: &str) -> Report {
+    let waits = format!(
+        "{why}. The tenant may still be there: once its VirtualControlPlane there or the super cluster is gone for good, \
+         take the finalizer {} away",
+        marks::FINALIZER
+    );
+    let mut report = Report::deleting(&waits).again(SETTLED);
+    let reachable = Fact::no(REACHABLE, "Unreachable", why);
+    report.conditions.push(reachable);
+    report
 }
 
 /// The manager's right to Secrets beside the VirtualControlPlane, when it has none yet.

@@ -44,6 +44,7 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
         namespace: None,
         access: None,
         access_beside: None,
+        home: None,
         objects: Objects::default(),
         user_secret: None,
         cluster: None,

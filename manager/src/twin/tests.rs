@@ -301,6 +301,27 @@ fn a_dead_super_cluster_is_told_and_changes_nothing() {
     }
 }
 
+/// Nothing can be made in it, the manager's right to the kubeconfig among that.
+#[test]
+fn one_whose_namespace_goes_with_the_kubeconfig_says_what_is_left_and_does_not_try_for_ever() {
+    let mut seen = going(seen());
+    seen.access_beside = None;
+    let home = |body| Some(Object::new(crate::object::NAMESPACE, None, "tenants", body));
+    seen.home = home(json!({}));
+    let decision = leave(&seen, &owner(), SYSTEM).unwrap();
+    assert!(matches!(decision.actions[..], [Action::Apply(_)]));
+    seen.home = home(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
+    let decision = leave(&seen, &owner(), SYSTEM).unwrap();
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+    assert_eq!(fact(&decision, REACHABLE).unwrap().reason, "Unreachable");
+    assert_eq!(decision.report.again, SETTLED);
+    let message = decision.report.message.unwrap();
+    assert!(
+        message.contains("namespace tenants") && message.contains(marks::FINALIZER),
+        "{message}"
+    );
+}
+
 #[test]
 fn the_twin_goes_first_and_its_keys_with_the_place() {
     let mut there = twin(json!({}));
