@@ -14,7 +14,7 @@ use crate::{
     object::{
         CLUSTER, CONFIG_MAP, CONTROL_PLANE_CLASS, CONTROL_PLANE_GROUP, DEPLOYMENT,
         DISRUPTION_BUDGET, NAMESPACE, NETWORK_POLICY, NODE, Object, Objects, POD, ROLE_BINDING,
-        SECRET, SERVICE, STATEFUL_SET, VIRTUAL_CONTROL_PLANE,
+        SECRET, SERVICE, STATEFUL_SET, SUBLET_CONTROL_PLANE, VIRTUAL_CONTROL_PLANE,
     },
     pause,
     pki::{self, Material, Order},
@@ -506,7 +506,9 @@ impl Observer {
             .as_ref()
             .is_some_and(|class| class.spec.endpoint_host.is_some());
         if seen.vcp.spec.endpoint.is_none() && !host_given {
-            seen.node = self.node(&seen.vcp).await?;
+            let named = self.named_host(from, &seen.vcp, owner).await?;
+            let nodes = self.nodes().await?;
+            seen.node = endpoint::node_address(&nodes, named.as_deref());
         }
         if let (Some(_), Some(class)) = (&owner.cluster, &seen.class) {
             seen.zones = zones::of(&self.nodes().await?, &class.spec.node_selector);
@@ -557,15 +559,31 @@ impl Observer {
         Ok(proxy)
     }
 
-    /// The node that the tenant's endpoint names already, as long as it exists, or the first ready one.
-    async fn node(&self, vcp: &VirtualControlPlane) -> Result<Option<String>, Error> {
-        let nodes = self.nodes().await?;
-        let current = vcp
-            .status
+    /// The host that the tenant's endpoint names already. A move to another management cluster leaves the status behind:
+    /// then Cluster API knows it still.
+    async fn named_host(
+        &self,
+        from: &Reader,
+        vcp: &VirtualControlPlane,
+        owner: &Owner,
+    ) -> Result<Option<String>, Error> {
+        let status = vcp.status.as_ref();
+        let told = status.and_then(|status| status.endpoint.as_deref());
+        if let Some(endpoint) = told {
+            return Ok(endpoint::host(endpoint).map(str::to_owned));
+        }
+        let maker = owner
+            .cluster
             .as_ref()
-            .and_then(|status| status.endpoint.as_deref())
-            .and_then(endpoint::host);
-        Ok(endpoint::node_address(&nodes, current))
+            .and_then(|of| of.control_plane.as_ref());
+        let name = maker.and_then(|maker| maker["name"].as_str());
+        let (Provider::On, Some(name)) = (self.cluster_api, name) else {
+            return Ok(None);
+        };
+        let own = from.get(SUBLET_CONTROL_PLANE, Some(&owner.namespace), name);
+        let own = own.await?;
+        let host = own.map(|own| own.text("/spec/controlPlaneEndpoint/host").to_owned());
+        Ok(host.filter(|host| !host.is_empty()))
     }
 
     /// What matters of the nodes: addresses change rarely and the list may be long.

@@ -329,6 +329,39 @@ async fn a_slice_that_was_taken_meanwhile_is_not_claimed() {
     assert_eq!(claim["data"]["name"], "acme");
 }
 
+/// A move leaves the status behind; Cluster API never copies another endpoint.
+#[tokio::test]
+async fn after_a_move_clients_stay_with_the_node_that_cluster_api_knows() {
+    const MAKER: &str = "/apis/controlplane.cluster.x-k8s.io/v1alpha1/namespaces/tenants/subletcontrolplanes/acme-x";
+    for (known, chosen) in [("192.0.2.2", "192.0.2.2"), ("192.0.2.7", "192.0.2.1")] {
+        let mut world = World::with(Provider::On, []);
+        let node = json!({"status": {
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "addresses": [{"type": "InternalIP", "address": "192.0.2.2"}],
+        }});
+        world.cluster.put("/api/v1/nodes/two", node);
+        let endpoint = json!({"controlPlaneEndpoint": {"host": known, "port": 30443}});
+        world.cluster.put(MAKER, json!({"spec": endpoint}));
+        world.cluster.change(OWN, |vcp| {
+            vcp["metadata"]["labels"][api::capi::CLUSTER_NAME] = json!("acme");
+            vcp["metadata"]["ownerReferences"] = json!([{
+                "apiVersion": "controlplane.cluster.x-k8s.io/v1alpha1", "kind": "SubletControlPlane",
+                "name": "acme-x", "uid": "x", "controller": true,
+            }]);
+        });
+        world.tell();
+        let (asked, passes) = world.start().await;
+        let endpoint = world.vcp().status.unwrap().endpoint.unwrap();
+        assert_eq!(endpoint, format!("https://{chosen}:30443"));
+        let of_maker = |what: &&String| what.ends_with(MAKER);
+        assert_eq!(
+            asked.iter().filter(of_maker).count(),
+            1,
+            "in {passes} passes"
+        );
+    }
+}
+
 /// Before a Cluster is moved it is paused, and what is deleted then ends here alone.
 #[tokio::test]
 async fn a_deletion_goes_by_the_pause_of_the_cluster_as_it_is_at_that_moment() {
