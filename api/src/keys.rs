@@ -78,6 +78,10 @@ pub const ACKNOWLEDGED: &str = "sublet.dev/acknowledged-restore";
 pub const AUTHORIZERS: &str = "sublet.dev/authorizers";
 /// Annotation on pods of a control plane: the time at which they were to be started anew.
 pub const ROLLOUT: &str = "sublet.dev/rollout";
+/// Annotation on the workload of a control plane's part: when it was changed last.
+pub const CHANGED: &str = "sublet.dev/changed";
+/// Annotation on a VirtualControlPlane: what it ran before the upgrade that is under way or was taken back.
+pub const UPGRADE: &str = "sublet.dev/upgrade";
 /// Annotation on a VirtualControlPlane: certificates made before this time, RFC 3339, are made anew; authorities aren't.
 pub const RENEW_CERTIFICATES: &str = "sublet.dev/renew-certificates";
 /// Annotation on a VirtualControlPlane that is the twin of one in a management cluster: `NAMESPACE/NAME` of that one, for

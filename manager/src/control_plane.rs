@@ -150,6 +150,21 @@ pub(crate) enum Refusal {
         /// Why not, and what to do.
         why: &'static str,
     },
+    /// The version didn't become ready, and what ran before was put back.
+    #[error(
+        "version {to} was taken back, since its {part} wasn't ready within 5 minutes ({why}): {from} goes on, \
+         and {to} is tried again once spec.version or the class asks for something else"
+    )]
+    RolledBack {
+        /// What was asked for.
+        to: String,
+        /// What ran before.
+        from: String,
+        /// The part that wasn't ready.
+        part: String,
+        /// What it waited for.
+        why: String,
+    },
     /// The range in the spec doesn't parse.
     #[error(transparent)]
     Slice(#[from] slice::InvalidSlice),
@@ -209,6 +224,7 @@ impl Refusal {
             Self::ClassMissing { .. } => "ClassMissing",
             Self::VersionNotOffered { .. } => "VersionNotOffered",
             Self::Skew { .. } => "VersionSkew",
+            Self::RolledBack { .. } => "UpgradeRolledBack",
             Self::Slice(_) | Self::SliceRefused { .. } => "ServiceRangeRefused",
             Self::Exhausted(_) => "ServiceRangeExhausted",
             Self::RangeUnknown(_) => "ServiceRangeUnknown",

@@ -22,7 +22,9 @@ use crate::{
     status::Report,
     stored::{Limits, Used},
     tenant::{self, Tenant},
-    twin, version,
+    twin,
+    upgrade::{self, Step},
+    version,
 };
 use api::{Phase, keys as marks};
 use jiff::Timestamp;
@@ -208,6 +210,14 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     }
     let fact = version::fact(class, seen);
     let version::Choice { version, refused } = version::choose(class, seen)?;
+    let (version, taken_back) = match upgrade::step(seen, version) {
+        Step::Record(patch) => return Ok(Decision::act(vec![Action::Patch(patch)])),
+        Step::Run {
+            version,
+            taken_back,
+        } => (version, taken_back),
+    };
+    let refused = refused.or(taken_back);
     let slice = match settle_slice(seen, owner, class.spec.service_slice_prefix, system)? {
         Settled::Slice(slice) => slice,
         Settled::Not(actions) => return Ok(Decision::act(actions)),
@@ -399,6 +409,7 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
     };
     let may = cp.stage.scale() != Scale::Full
         || !starts::is_start(&planned)
+        || upgrade::is_taken_back(seen)
         || starts::has_place(&seen.vcp, seen.now);
     match seen.turn {
         _ if may => actions.extend(planned),
@@ -469,7 +480,14 @@ fn workloads(seen: &Seen, cp: &ControlPlane, addresses: &Addresses) -> Vec<Actio
         if may {
             for want in wanted {
                 let have = seen.objects.get(want.kind, want.name());
-                push_unmet(&mut actions, want, have);
+                if have.is_some_and(|have| want.is_met_by(have)) {
+                    continue;
+                }
+                let is_main = (want.kind, want.name()) == (kind, name);
+                actions.push(Action::Apply(match is_main {
+                    true => upgrade::stamped(want, seen.now),
+                    false => want,
+                }));
             }
         }
         settled &= actions.len() == before && main.is_some_and(rolled_out);

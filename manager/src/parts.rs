@@ -195,7 +195,7 @@ pub(crate) fn essence_of_workload(main: &Object) -> Value {
 }
 
 /// Why a part isn't ready, as its pods or its controller tell.
-fn blocker(seen: &Objects, main: Option<&Object>, part: &str) -> String {
+pub(crate) fn blocker(seen: &Objects, main: Option<&Object>, part: &str) -> String {
     let pods: Vec<&Object> = seen
         .of(POD)
         .filter(|pod| pod.label("app.kubernetes.io/name") == Some(part))

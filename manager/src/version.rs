@@ -164,6 +164,18 @@ pub(crate) fn fact(class: &ControlPlaneClass, seen: &Seen) -> Option<Fact> {
     condition(&seen.vcp, OFFERED).map(|_| Fact::yes(OFFERED, "Offered"))
 }
 
+/// What the workloads were given, whether they run it yet or not; `None` as long as one of them isn't there.
+pub(crate) fn as_it_runs(seen: &Seen) -> Option<Version> {
+    Some(Version {
+        version: running(seen)?.to_owned(),
+        images: Images {
+            etcd: image(seen, STATEFUL_SET, etcd::NAME)?,
+            kube_apiserver: image(seen, DEPLOYMENT, apiserver::NAME)?,
+            kube_controller_manager: image(seen, DEPLOYMENT, controller_manager::NAME)?,
+        },
+    })
+}
+
 /// The version that runs, if it is asked for and the class doesn't offer it.
 fn abandoned(class: &ControlPlaneClass, seen: &Seen) -> Option<Version> {
     let wanted = seen.vcp.spec.version.as_deref()?;
@@ -171,15 +183,7 @@ fn abandoned(class: &ControlPlaneClass, seen: &Seen) -> Option<Version> {
     if offered.any(|offered| is(&offered.version, wanted)) {
         return None;
     }
-    let version = running(seen).filter(|runs| is(runs, wanted))?;
-    Some(Version {
-        version: version.to_owned(),
-        images: Images {
-            etcd: image(seen, STATEFUL_SET, etcd::NAME)?,
-            kube_apiserver: image(seen, DEPLOYMENT, apiserver::NAME)?,
-            kube_controller_manager: image(seen, DEPLOYMENT, controller_manager::NAME)?,
-        },
-    })
+    as_it_runs(seen).filter(|runs| is(&runs.version, wanted))
 }
 
 fn image(seen: &Seen, kind: Kind, name: &str) -> Option<String> {

@@ -113,6 +113,14 @@ pub(crate) fn play(seen: &mut Seen, actions: Vec<Action>) -> Vec<String> {
                 say(seen, &starts::begun());
                 continue;
             }
+            Action::Patch(patch) if patch["metadata"].is_object() => {
+                let annotations = patch["metadata"]["annotations"].as_object();
+                for (key, text) in annotations.into_iter().flatten() {
+                    said.push(format!("annotate {key}"));
+                    seen.object.body["metadata"]["annotations"][key] = text.clone();
+                }
+                continue;
+            }
             Action::Patch(patch) => {
                 let text = |pointer: &str| patch.pointer(pointer)?.as_str().map(str::to_owned);
                 if let Some(version) = text("/spec/version") {

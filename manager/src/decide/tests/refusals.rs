@@ -226,6 +226,9 @@ fn a_version_that_waits_for_its_turn_is_not_said_to_run() {
     let mut seen = running();
     offer(&mut seen, "1.37.0");
     seen.vcp.spec.version = Some("1.37.0".into());
+    // What runs is written down first.
+    let actions = decided(&seen).actions;
+    play(&mut seen, actions);
     seen.turn = Some(Turn::Later {
         starting: 1,
         before: 0,

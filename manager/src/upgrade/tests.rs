@@ -1,0 +1,167 @@
+use super::*;
+use crate::{
+    decide::{
+        Action,
+        tests::{decided, play, seen, settle},
+    },
+    object::{Kind, Objects, POD},
+    tenant::Tenant,
+};
+
+const NEW: &str = "1.37.0";
+
+/// A tenant that runs 1.36.3, of a class that offers the next version too.
+fn running() -> Seen {
+    let mut seen = seen();
+    settle(&mut seen);
+    seen.tenant = Tenant::Answers {
+        kube_system_uid: "uid".into(),
+        objects: Objects::default(),
+        stored: None,
+    };
+    settle(&mut seen);
+    let versions = &mut seen.class.as_mut().unwrap().spec.versions;
+    let mut new = versions[0].clone();
+    new.version = NEW.into();
+    let images = &mut new.images;
+    for image in [
+        &mut images.etcd,
+        &mut images.kube_apiserver,
+        &mut images.kube_controller_manager,
+    ] {
+        *image = format!("{image}:new");
+    }
+    versions.push(new);
+    seen
+}
+
+fn has_new(seen: &Seen, (kind, part): (Kind, &str)) -> bool {
+    let main = seen.objects.get(kind, part).unwrap();
+    let image = main.text("/spec/template/spec/containers/0/image");
+    image.ends_with(":new")
+}
+
+/// Plays until there is nothing to do; a part whose new image is broken doesn't become ready with it.
+fn settle_with(seen: &mut Seen, broken: (Kind, &str)) {
+    for _ in 0..20 {
+        let actions = decided(seen).actions;
+        if actions.is_empty() {
+            return;
+        }
+        play(seen, actions);
+        if has_new(seen, broken) {
+            let (kind, part) = broken;
+            let mut main = seen.objects.get(kind, part).unwrap().clone();
+            main.body["status"]["readyReplicas"] = json!(0);
+            seen.objects.insert(main);
+            let waiting = json!({"state": {"waiting": {"reason": "ErrImagePull"}}});
+            let pod = json!({
+                "metadata": {"labels": {"app.kubernetes.io/name": part}},
+                "status": {"containerStatuses": [waiting]},
+            });
+            seen.objects.insert(Object::new(POD, Some("n"), part, pod));
+        }
+    }
+    panic!("it doesn't settle");
+}
+
+fn ready(seen: &Seen) -> (String, String) {
+    let report = decided(seen).report;
+    let fact = report
+        .conditions
+        .into_iter()
+        .find(|fact| fact.kind == "Ready");
+    let fact = fact.unwrap();
+    (fact.reason, fact.message)
+}
+
+#[test]
+fn a_part_that_is_not_ready_in_time_gets_back_what_it_had_and_so_do_those_after_it() {
+    for (at, broken) in MAINS.into_iter().enumerate() {
+        let part = broken.1;
+        let mut seen = running();
+        seen.vcp.spec.version = Some(NEW.into());
+        settle_with(&mut seen, broken);
+        assert!(has_new(&seen, broken), "{part} was tried");
+        seen.now += LIMIT;
+        settle_with(&mut seen, broken);
+        assert!(has_new(&seen, broken), "{part} has its time");
+        seen.now += SignedDuration::from_secs(1);
+        settle_with(&mut seen, broken);
+        for (place, main) in MAINS.into_iter().enumerate() {
+            assert_eq!(has_new(&seen, main), place < at, "{part}: {main:?}");
+        }
+        let (reason, message) = ready(&seen);
+        assert_eq!(reason, "UpgradeRolledBack", "{message}");
+        let words = format!("{part} wasn't ready");
+        assert!(
+            message.contains(&words) && message.contains("ErrImagePull"),
+            "{message}"
+        );
+        assert!(is_taken_back(&seen));
+
+        // It stays so, until something else is asked for.
+        seen.now += LIMIT + LIMIT;
+        assert!(decided(&seen).actions.is_empty());
+        if at == 0 {
+            seen.vcp.spec.version = Some("1.36.3".into());
+            settle(&mut seen);
+            assert!(!is_taken_back(&seen) && ready(&seen).0 != "UpgradeRolledBack");
+            seen.vcp.spec.version = Some(NEW.into());
+        } else {
+            let images = &mut seen.class.as_mut().unwrap().spec.versions[2].images;
+            for image in [
+                &mut images.kube_apiserver,
+                &mut images.kube_controller_manager,
+            ] {
+                *image = format!("mended/{image}");
+            }
+        }
+        settle(&mut seen);
+        assert!(MAINS.into_iter().all(|main| has_new(&seen, main)), "{part}");
+        assert_eq!(read(&seen), None);
+    }
+}
+
+#[test]
+fn what_ran_is_written_down_before_anything_is_changed_and_let_go_of_at_the_end() {
+    let mut seen = running();
+    seen.vcp.spec.version = Some(NEW.into());
+    let actions = decided(&seen).actions;
+    assert!(matches!(actions[..], [Action::Patch(_)]), "{actions:?}");
+    play(&mut seen, actions);
+    let record = read(&seen).unwrap();
+    let versions = [&record.from, &record.to].map(|of| of.version.as_str());
+    assert_eq!(versions, ["1.36.3", NEW]);
+    assert_eq!(record.from.images.etcd, "registry/etcd");
+    settle(&mut seen);
+    assert_eq!(read(&seen), None);
+    // A pod that breaks later is no upgrade's.
+    seen.now += LIMIT + LIMIT;
+    let (kind, part) = MAINS[1];
+    let mut main = seen.objects.get(kind, part).unwrap().clone();
+    main.body["status"]["readyReplicas"] = json!(0);
+    seen.objects.insert(main);
+    assert!(decided(&seen).actions.is_empty());
+}
+
+#[test]
+fn a_part_that_was_not_changed_for_it_is_never_late() {
+    let mut seen = running();
+    let old = seen.class.as_ref().unwrap().spec.versions[0]
+        .images
+        .etcd
+        .clone();
+    seen.class.as_mut().unwrap().spec.versions[2].images.etcd = old;
+    // Its pod ends for a while, long after it was made.
+    seen.now += LIMIT + LIMIT;
+    seen.vcp.spec.version = Some(NEW.into());
+    let actions = decided(&seen).actions;
+    play(&mut seen, actions);
+    let (kind, part) = MAINS[0];
+    let mut main = seen.objects.get(kind, part).unwrap().clone();
+    main.body["status"]["readyReplicas"] = json!(0);
+    seen.objects.insert(main);
+    settle(&mut seen);
+    assert!(!is_taken_back(&seen));
+}
