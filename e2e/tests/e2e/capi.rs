@@ -241,6 +241,25 @@ impl Place {
     }
 }
 
+/// Does something while the tenant is asked all the time: one question without an answer is an error.
+async fn without_a_lost_answer<T>(
+    tenant: &Tenant,
+    body: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let asking = async {
+        loop {
+            if let Err(error) = tenant.side.text("/").await {
+                return error;
+            }
+            tokio::time::sleep(OFTEN).await;
+        }
+    };
+    tokio::select! {
+        error = asking => anyhow::bail!("a question was lost: {error}"),
+        done = body => done,
+    }
+}
+
 /// The super namespace of a control plane.
 fn inside(vcp: &Value) -> anyhow::Result<String> {
     let id = TenantId::parse(text(vcp, "/spec/identity"))?;
@@ -285,3 +304,5 @@ fn is_paused(object: &Value, paused: &str) -> bool {
 }
 
 const LONG: Duration = SOON.saturating_mul(10);
+/// Between two questions of one who asks all the time.
+const OFTEN: Duration = Duration::from_millis(100);

@@ -1,6 +1,6 @@
 //! The keys of a Cluster: those of the contract, those that a person brings, and their renewal.
 
-use super::{Place, control_plane_of, with_clusters};
+use super::{Place, control_plane_of, with_clusters, without_a_lost_answer};
 use anyhow::{Context, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use e2e::{
@@ -97,9 +97,7 @@ fn certificates_and_kubeconfig_are_renewed_without_a_lost_probe() {
         // It looks at ages once a minute; a change of the spec makes it look now.
         let nudge = json!({"metadata": {"annotations": {"example.com/nudge": "1"}}});
         place.merge(CONTROL_PLANE, "aged", nudge).await?;
-        eventually(PODS, "all certificates are renewed", async || {
-            // The whole time.
-            tenant.side.text("/").await?;
+        let renewed = eventually(PODS, "all certificates are renewed", async || {
             let cluster = place.get(CLUSTER, "aged").await?;
             ensure!(
                 condition(&cluster, "RemoteConnectionProbe") == "True",
@@ -110,8 +108,8 @@ fn certificates_and_kubeconfig_are_renewed_without_a_lost_probe() {
                 is_new(&place.above.get(SECRET, &inside, leaf).await?)?;
             }
             is_new(&place.get(SECRET, "aged-kubeconfig").await?)
-        })
-        .await?;
+        });
+        without_a_lost_answer(&tenant, renewed).await?;
         let new = place.get(SECRET, "aged-kubeconfig").await?;
         ensure!(old["data"] != new["data"], "the kubeconfig is the old one");
         let renewed = place.tenant("aged").await?;

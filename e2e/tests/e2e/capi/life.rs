@@ -174,6 +174,41 @@ async fn kubeconfigs_work(place: &Place, tenant: &Tenant) -> anyhow::Result<()> 
 
 #[test]
 #[ignore = "long: `cargo xtask test --all`"]
+fn a_control_plane_that_is_paused_by_itself_outlives_the_deletion_of_its_cluster_until_it_is_not() {
+    with_clusters(async |place| {
+        let control_plane = control_plane_of("amber");
+        place.cluster("amber").await?;
+        place.available("amber", 2 * PODS).await?;
+        let tenant = place.tenant("amber").await?;
+        let aside =
+            |value: Value| json!({"metadata": {"annotations": {"cluster.x-k8s.io/paused": value}}});
+        place
+            .merge(SUBLET_CONTROL_PLANE, &control_plane, aside(json!("")))
+            .await?;
+        place
+            .like(CONTROL_PLANE, "amber", "is paused, too", PODS, |vcp| {
+                text(vcp, "/status/phase") == "Paused"
+            })
+            .await?;
+        place.delete(CLUSTER, "amber").await?;
+        let held = "is to be deleted and is paused";
+        place
+            .like(SUBLET_CONTROL_PLANE, &control_plane, held, PODS, |own| {
+                is_terminating(own) && condition(own, "Paused") == "True"
+            })
+            .await?;
+        let vcp = place.get(CONTROL_PLANE, "amber").await?;
+        ensure!(!is_terminating(&vcp), "{}", conditions(&vcp));
+        tenant.side.get(NAMESPACE, "", "kube-system").await?;
+        place
+            .merge(SUBLET_CONTROL_PLANE, &control_plane, aside(Value::Null))
+            .await?;
+        place.gone(CLUSTER, "amber", PODS).await
+    });
+}
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
 fn a_pause_holds_while_scaling_and_deleting_and_the_place_outlives_the_control_plane() {
     with_clusters(async |place| {
         let (control_plane, own) = (control_plane_of("green"), place_of("green"));

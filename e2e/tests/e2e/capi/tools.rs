@@ -1,6 +1,6 @@
 //! `clusterctl` with the provider's own files: it reads them, and moves a tenant without a break.
 
-use super::{LONG, Place, control_plane_of, place_of, with_clusters};
+use super::{LONG, Place, control_plane_of, place_of, with_clusters, without_a_lost_answer};
 use anyhow::ensure;
 use e2e::{
     kind::{CLUSTER, CONTROL_PLANE, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE},
@@ -92,13 +92,15 @@ fn a_move_keeps_the_tenant_and_its_workload_under_new_uids() {
 
         let folder = Folder::make()?;
         let path = folder.path().display().to_string();
-        let line = format!("move --to-directory {path} -n {}", place.namespace);
-        place.core.clusterctl.run(&line).await?.ok()?;
-        forget(place).await?;
-        let line = format!("move --from-directory {path} -n {}", place.namespace);
-        place.core.clusterctl.run(&line).await?.ok()?;
-
-        place.available("moved", LONG).await?;
+        without_a_lost_answer(&tenant, async {
+            let line = format!("move --to-directory {path} -n {}", place.namespace);
+            place.core.clusterctl.run(&line).await?.ok()?;
+            forget(place).await?;
+            let line = format!("move --from-directory {path} -n {}", place.namespace);
+            place.core.clusterctl.run(&line).await?.ok()?;
+            place.available("moved", LONG).await
+        })
+        .await?;
         let after = Seen::of(place).await?;
         ensure!(before.identity == after.identity && before.slice == after.slice);
         ensure!(before.uid != after.uid, "nothing was moved");
