@@ -80,6 +80,8 @@ pub const AUTHORIZERS: &str = "sublet.dev/authorizers";
 pub const ROLLOUT: &str = "sublet.dev/rollout";
 /// Annotation on the workload of a control plane's part: when it was changed last.
 pub const CHANGED: &str = "sublet.dev/changed";
+/// Annotation on a VirtualControlPlane of a Cluster: UID of the namespace `kube-system` of the super cluster that it runs in.
+pub const SUPER_CLUSTER: &str = "sublet.dev/super-cluster";
 /// Annotation on a VirtualControlPlane: what it ran before the upgrade that is under way or was taken back.
 pub const UPGRADE: &str = "sublet.dev/upgrade";
 /// Annotation on a VirtualControlPlane: certificates made before this time, RFC 3339, are made anew; authorities aren't.

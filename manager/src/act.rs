@@ -266,6 +266,9 @@ fn adoption(seen: &Seen) -> Result<Value, Error> {
         list.push(json!(keys::FINALIZER));
     }
     let mut patch = json!({"metadata": {"finalizers": finalizers}});
+    if let (Some(here), None) = (&seen.here, seen.object.annotation(keys::SUPER_CLUSTER)) {
+        patch["metadata"]["annotations"][keys::SUPER_CLUSTER] = json!(here);
+    }
     if seen.vcp.spec.identity.is_none() {
         patch["spec"]["identity"] = json!(new_identity()?.as_str());
     }

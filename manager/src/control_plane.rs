@@ -165,6 +165,16 @@ pub(crate) enum Refusal {
         /// What it waited for.
         why: String,
     },
+    /// It came here by a move, and its tenant didn't.
+    #[error(
+        "the tenant runs in another super cluster (UID {there} of its kube-system), and would begin here anew and empty: \
+         move it back, or name that super cluster in spec.superCluster; to begin anew take the annotation {} away",
+        keys::SUPER_CLUSTER
+    )]
+    Elsewhere {
+        /// What the other one is known by.
+        there: String,
+    },
     /// The range in the spec doesn't parse.
     #[error(transparent)]
     Slice(#[from] slice::InvalidSlice),
@@ -225,6 +235,7 @@ impl Refusal {
             Self::VersionNotOffered { .. } => "VersionNotOffered",
             Self::Skew { .. } => "VersionSkew",
             Self::RolledBack { .. } => "UpgradeRolledBack",
+            Self::Elsewhere { .. } => "AnotherSuperCluster",
             Self::Slice(_) | Self::SliceRefused { .. } => "ServiceRangeRefused",
             Self::Exhausted(_) => "ServiceRangeExhausted",
             Self::RangeUnknown(_) => "ServiceRangeUnknown",

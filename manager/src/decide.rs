@@ -120,6 +120,7 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
         let (Some(owner), true) = (&seen.owner, has_finalizer(seen)) else {
             return Ok(Decision::act(vec![Action::Adopt]));
         };
+        is_here(seen)?;
         match &seen.standing {
             Standing::Ours => claimed(seen, owner, system),
             Standing::Free => Ok(Decision::act(vec![Action::Create(claims::identity_claim(
@@ -141,6 +142,19 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
 /// Whether there are API servers, or were to be some.
 pub(crate) fn has_begun(seen: &Seen) -> bool {
     seen.objects.get(DEPLOYMENT, apiserver::NAME).is_some()
+}
+
+/// Whether its tenant, if it has one, is one of this super cluster: a move takes along objects and no tenants.
+fn is_here(seen: &Seen) -> Result<(), Refusal> {
+    let Some(here) = &seen.here else {
+        return Ok(());
+    };
+    match seen.object.annotation(marks::SUPER_CLUSTER) {
+        Some(there) if there != here => Err(Refusal::Elsewhere {
+            there: there.to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Whether our finalizer is on the VirtualControlPlane.
@@ -199,6 +213,10 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     }
     if seen.vcp.spec.super_cluster.is_some() {
         return twin::decide(seen, owner, system);
+    }
+    if let (Some(here), None) = (&seen.here, seen.object.annotation(marks::SUPER_CLUSTER)) {
+        let patch = json!({"metadata": {"annotations": {marks::SUPER_CLUSTER: here}}});
+        return Ok(Decision::act(vec![Action::Patch(patch)]));
     }
     let class = seen.class.as_ref().ok_or_else(|| Refusal::ClassMissing {
         class: seen.vcp.spec.class_name.clone(),

@@ -30,7 +30,7 @@ use crate::{
 use api::{ControlPlaneClass, ControlPlaneGroup, FailureDomain, VirtualControlPlane, keys};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tenancy::{naming, route, slice::Slice};
 use tokio::{sync::Mutex, time::Instant};
 
@@ -84,6 +84,8 @@ pub(crate) struct Seen {
     pub(crate) access_beside: Option<Object>,
     /// The VirtualControlPlane's namespace; read only when those rights are missing to a deletion in another super cluster.
     pub(crate) home: Option<Object>,
+    /// What this super cluster is known by; read for Clusters of Cluster API alone.
+    pub(crate) here: Option<String>,
     /// What is in the control plane's namespace.
     pub(crate) objects: Objects,
     /// The Secret under the name of the users' kubeconfig, whoever it belongs to.
@@ -274,6 +276,7 @@ pub(crate) struct Observer {
     pub(crate) heard: Heard,
     /// How tenants are reached.
     pub(crate) enter: Enter,
+    here: OnceLock<String>,
     // Of many who want to know one asks.
     nodes: Mutex<Option<(Instant, Vec<Object>)>>,
     proxy: Mutex<Option<(Instant, Proxy)>>,
@@ -303,6 +306,7 @@ impl Observer {
             inside: Answers::default(),
             heard,
             enter: kubeconfig::enter(),
+            here: OnceLock::new(),
             nodes: Mutex::new(None),
             proxy: Mutex::new(None),
         }
@@ -339,6 +343,7 @@ impl Observer {
             access: None,
             access_beside: None,
             home: None,
+            here: None,
             objects: Objects::default(),
             user_secret: None,
             cluster: None,
@@ -379,6 +384,11 @@ impl Observer {
         }
         if pause::of(&seen).is_some() {
             return Ok(Some(seen));
+        }
+        let is_elsewhere =
+            seen.vcp.spec.external.is_some() || seen.vcp.spec.super_cluster.is_some();
+        if owner.cluster.is_some() && !is_elsewhere {
+            seen.here = self.here().await?;
         }
         self.look_at_claims(&from, &mut seen, &owner).await?;
         if seen.standing != Standing::Ours {
@@ -536,6 +546,16 @@ impl Observer {
             self.look_at_store(seen, owner, &limits).await?;
         }
         Ok(())
+    }
+
+    /// What the super cluster is known by, which stays.
+    async fn here(&self) -> Result<Option<String>, Error> {
+        if let Some(here) = self.here.get() {
+            return Ok(Some(here.clone()));
+        }
+        let system = self.cluster.get(NAMESPACE, None, "kube-system").await?;
+        let uid = system.map(|system| system.uid().to_owned());
+        Ok(uid.map(|uid| self.here.get_or_init(|| uid).clone()))
     }
 
     /// All that start, or wait for it.

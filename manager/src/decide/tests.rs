@@ -45,6 +45,7 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
         access: None,
         access_beside: None,
         home: None,
+        here: None,
         objects: Objects::default(),
         user_secret: None,
         cluster: None,

@@ -342,6 +342,8 @@ async fn after_a_move_clients_stay_with_the_node_that_cluster_api_knows() {
         world.cluster.put("/api/v1/nodes/two", node);
         let endpoint = json!({"controlPlaneEndpoint": {"host": known, "port": 30443}});
         world.cluster.put(MAKER, json!({"spec": endpoint}));
+        let system = json!({"metadata": {"uid": "west"}});
+        world.cluster.put("/api/v1/namespaces/kube-system", system);
         world.cluster.change(OWN, |vcp| {
             vcp["metadata"]["labels"][api::capi::CLUSTER_NAME] = json!("acme");
             vcp["metadata"]["ownerReferences"] = json!([{
@@ -353,11 +355,18 @@ async fn after_a_move_clients_stay_with_the_node_that_cluster_api_knows() {
         let (asked, passes) = world.start().await;
         let endpoint = world.vcp().status.unwrap().endpoint.unwrap();
         assert_eq!(endpoint, format!("https://{chosen}:30443"));
-        let of_maker = |what: &&String| what.ends_with(MAKER);
+        for once in [MAKER, "/namespaces/kube-system"] {
+            let of_it = |what: &&String| what.ends_with(once);
+            assert_eq!(
+                asked.iter().filter(of_it).count(),
+                1,
+                "{once} in {passes} passes"
+            );
+        }
+        let marked = world.vcp().metadata.annotations.unwrap();
         assert_eq!(
-            asked.iter().filter(of_maker).count(),
-            1,
-            "in {passes} passes"
+            marked.get(keys::SUPER_CLUSTER).map(String::as_str),
+            Some("west")
         );
     }
 }

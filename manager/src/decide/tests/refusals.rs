@@ -288,3 +288,25 @@ fn a_kubeconfig_secret_of_a_wrong_type_is_deleted_and_made_anew() {
     settle(&mut seen);
     assert_eq!(seen.user_secret.unwrap().text("/type"), pki::OPAQUE);
 }
+
+/// Its identity is free there, and a new etcd would be made.
+#[test]
+fn one_that_moved_to_another_super_cluster_is_not_begun_there_anew() {
+    let mut seen = seen();
+    seen.here = Some("west".into());
+    let actions = decided(&seen).actions;
+    assert!(matches!(actions[..], [Action::Patch(_)]), "{actions:?}");
+    play(&mut seen, actions);
+    settle(&mut seen);
+    assert!(has_begun(&seen));
+
+    let mut moved = super::seen();
+    moved.object = seen.object.clone();
+    moved.standing = Standing::Free;
+    moved.here = Some("east".into());
+    let decision = decided(&moved);
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+    assert_eq!(fact(&decision.report, "Ready").1, "AnotherSuperCluster");
+    let message = decision.report.message.unwrap();
+    assert!(message.contains("UID west"), "{message}");
+}
