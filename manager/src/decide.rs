@@ -185,7 +185,14 @@ fn read_so_far(seen: &Seen) -> Option<ControlPlane> {
     let parsed = seen.owner.as_ref().zip(seen.class.as_ref()).zip(slice);
     let parsed = parsed.map(|((owner, class), slice)| {
         let chosen = version::choose(class, seen).ok()?.version;
-        Some(ControlPlane::read(owner, &seen.vcp, class, &chosen, slice, &[]))
+        Some(ControlPlane::read(
+            owner,
+            &seen.vcp,
+            class,
+            &chosen,
+            slice,
+            &[],
+        ))
     });
     parsed.flatten()
 }

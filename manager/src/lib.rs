@@ -59,6 +59,7 @@ mod act;
 mod claims;
 
 mod control_plane;
+mod upgrade;
 mod version;
 mod upgrade;
 

@@ -14,7 +14,7 @@ use crate::{
     object::{
         CLUSTER, CONFIG_MAP, CONTROL_PLANE_CLASS, CONTROL_PLANE_GROUP, DEPLOYMENT,
         DISRUPTION_BUDGET, NAMESPACE, NETWORK_POLICY, NODE, Object, Objects, POD, ROLE_BINDING,
-        SECRET, SERVICE, STATEFUL_SET, SUBLET_CONTROL_PLANE, VIRTUAL_CONTROL_PLANE,
+        SECRET, SERVICE, STATEFUL_SET, VIRTUAL_CONTROL_PLANE,
     },
     pause,
     pki::{self, Material, Order},
@@ -37,6 +37,7 @@ use tokio::{sync::Mutex, time::Instant};
 mod beyond;
 mod claimed;
 mod inside;
+mod place;
 
 pub(crate) use beyond::Beyond;
 
@@ -385,7 +386,8 @@ impl Observer {
         if pause::of(&seen).is_some() {
             return Ok(Some(seen));
         }
-        let is_elsewhere = seen.vcp.spec.external.is_some() || seen.vcp.spec.super_cluster.is_some();
+        let is_elsewhere =
+            seen.vcp.spec.external.is_some() || seen.vcp.spec.super_cluster.is_some();
         if owner.cluster.is_some() && !is_elsewhere {
             seen.here = self.here().await?;
         }
@@ -547,16 +549,6 @@ impl Observer {
         Ok(())
     }
 
-    /// What the super cluster is known by, which stays.
-    async fn here(&self) -> Result<Option<String>, Error> {
-        if let Some(here) = self.here.get() {
-            return Ok(Some(here.clone()));
-        }
-        let system = self.cluster.get(NAMESPACE, None, "kube-system").await?;
-        let uid = system.map(|system| system.uid().to_owned());
-        Ok(uid.map(|uid| self.here.get_or_init(|| uid).clone()))
-    }
-
     /// All that start, or wait for it.
     pub(crate) async fn starts(&self) -> Result<Vec<Start>, cluster::Error> {
         let all = self.cluster.list(VIRTUAL_CONTROL_PLANE, None, "").await?;
@@ -576,30 +568,6 @@ impl Observer {
         let proxy = proxy::look(&self.cluster, &self.system).await?;
         *known = proxy.clone().map(|proxy| (Instant::now(), proxy));
         Ok(proxy)
-    }
-
-    /// The host that the tenant's endpoint names already. A move to another management cluster leaves the status behind:
-    /// then Cluster API knows it still.
-    async fn named_host(
-        &self,
-        from: &Reader,
-        vcp: &VirtualControlPlane,
-        owner: &Owner,
-    ) -> Result<Option<String>, Error> {
-        let status = vcp.status.as_ref();
-        let told = status.and_then(|status| status.endpoint.as_deref());
-        if let Some(endpoint) = told {
-            return Ok(endpoint::host(endpoint).map(str::to_owned));
-        }
-        let maker = owner.cluster.as_ref().and_then(|of| of.control_plane.as_ref());
-        let name = maker.and_then(|maker| maker["name"].as_str());
-        let (Provider::On, Some(name)) = (self.cluster_api, name) else {
-            return Ok(None);
-        };
-        let own = from.get(SUBLET_CONTROL_PLANE, Some(&owner.namespace), name);
-        let own = own.await?;
-        let host = own.map(|own| own.text("/spec/controlPlaneEndpoint/host").to_owned());
-        Ok(host.filter(|host| !host.is_empty()))
     }
 
     /// What matters of the nodes: addresses change rarely and the list may be long.

@@ -337,7 +337,8 @@ mod tests {
     }
 
     #[test]
-    fn a_control_plane_rolls_out_while_pods_of_any_part_are_replaced_and_not_while_one_is_not_ready() {
+    fn a_control_plane_rolls_out_while_pods_of_any_part_are_replaced_and_not_while_one_is_not_ready()
+     {
         let main = |name: &str, counts: [i64; 4]| {
             let (kind, name) = *MAINS.iter().find(|(_, part)| *part == name).unwrap();
             let [wanted, there, updated, ready] = counts;
@@ -361,15 +362,27 @@ mod tests {
         };
         assert!(rolled_out(&[]));
         for (_, name) in MAINS {
-            assert!(rolled_out(&[main(name, [2, 2, 2, 1])]), "{name} isn't ready");
-            assert!(!rolled_out(&[main(name, [2, 2, 1, 2])]), "an old pod of {name}");
+            assert!(
+                rolled_out(&[main(name, [2, 2, 2, 1])]),
+                "{name} isn't ready"
+            );
+            assert!(
+                !rolled_out(&[main(name, [2, 2, 1, 2])]),
+                "an old pod of {name}"
+            );
         }
-        assert!(rolled_out(&[main(apiserver::NAME, [3, 2, 2, 2])]), "it scales");
+        assert!(
+            rolled_out(&[main(apiserver::NAME, [3, 2, 2, 2])]),
+            "it scales"
+        );
         for (part, counts) in [
             (controller_manager::NAME, [1, 0, 0, 0]),
             (etcd::NAME, [3, 2, 2, 2]),
         ] {
-            assert!(!rolled_out(&[main(part, counts)]), "the old one of {part} has ended");
+            assert!(
+                !rolled_out(&[main(part, counts)]),
+                "the old one of {part} has ended"
+            );
         }
         let labels = json!({"app.kubernetes.io/name": apiserver::NAME, keys::VERSION: "1.35.1"});
         let old = json!({"metadata": {"labels": labels}, "status": {"phase": "Running"}});

@@ -69,7 +69,12 @@ fn wanted(class: &ControlPlaneClass, seen: &Seen) -> Result<Version, Refusal> {
     let version = found.ok_or_else(|| Refusal::VersionNotOffered {
         class: seen.vcp.spec.class_name.clone(),
         version: asked.unwrap_or("(any)").to_owned(),
-        offered: class.spec.versions.iter().map(|offered| offered.version.clone()).collect(),
+        offered: class
+            .spec
+            .versions
+            .iter()
+            .map(|offered| offered.version.clone())
+            .collect(),
     })?;
     // What was begun is brought to its end.
     if running(seen) != Some(&version.version) {
@@ -83,7 +88,8 @@ fn going_on(class: &ControlPlaneClass, seen: &Seen) -> Option<Version> {
     let runs = running(seen)?;
     let mut offered = class.spec.versions.iter();
     let offered = offered.find(|offered| offered.version == runs);
-    let offered = |part: fn(&Images) -> &String| offered.map(|offered| part(&offered.images).clone());
+    let offered =
+        |part: fn(&Images) -> &String| offered.map(|offered| part(&offered.images).clone());
     let images = Images {
         etcd: image(seen, STATEFUL_SET, etcd::NAME).or_else(|| offered(|images| &images.etcd))?,
         kube_apiserver: offered(|images| &images.kube_apiserver)

@@ -6,8 +6,9 @@ use serde_json::Value;
 
 const TABLE: &str = include_str!("../../../docs/cluster-api-contract.md");
 /// Where the tests are.
-const SOURCES: [&str; 23] = [
+const SOURCES: [&str; 24] = [
     include_str!("tests.rs"),
+    include_str!("tests/wrongs.rs"),
     include_str!("owner.rs"),
     include_str!("../args.rs"),
     include_str!("../decide/tests.rs"),

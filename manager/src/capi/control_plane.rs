@@ -107,7 +107,10 @@ fn leave(seen: &Facts) -> Decision {
 
 /// The manager reads a Cluster's pause itself, and is told of this object's own by the same annotation.
 fn hand_on_pause(seen: &Facts) -> Option<Action> {
-    let tenant = seen.tenant.as_ref().filter(|tenant| is_ours(seen, tenant))?;
+    let tenant = seen
+        .tenant
+        .as_ref()
+        .filter(|tenant| is_ours(seen, tenant))?;
     let is_told = tenant.object.annotation(PAUSED).is_some();
     let is_own = seen.object.annotation(PAUSED).is_some();
     (is_own && !is_told).then(|| annotate(tenant, &json!(HANDED_ON)))
@@ -126,7 +129,8 @@ fn annotate(tenant: &Tenant, paused: &Value) -> Action {
 
 /// Nothing is done for it; a tenant that was made for it goes on, and is shown as it is.
 fn held_up(seen: &Facts, blocker: Blocker) -> Report {
-    let made = |tenant: &&Tenant| tenant.is_owned_by(seen.object.uid()) && !tenant.object.is_going();
+    let made =
+        |tenant: &&Tenant| tenant.is_owned_by(seen.object.uid()) && !tenant.object.is_going();
     let Some(tenant) = seen.tenant.as_ref().filter(made) else {
         return waiting(&blocker, &ApiServers::default());
     };
@@ -296,7 +300,13 @@ fn versions(status: &VirtualControlPlaneStatus, servers: &ApiServers) -> Vec<Run
         && version::order(old) < version::order(&lowest.version)
     {
         let version = old.to_owned();
-        versions.insert(0, RunningVersion { version, replicas: 0 });
+        versions.insert(
+            0,
+            RunningVersion {
+                version,
+                replicas: 0,
+            },
+        );
     }
     for running in &mut versions {
         running.version.insert(0, 'v');
@@ -352,7 +362,8 @@ fn settled(seen: &Facts, tenant: &Tenant) -> Report {
     // Of what the manager hasn't seen yet only another version replaces pods.
     let is_seen = status.observed_generation >= tenant.vcp.metadata.generation;
     let asked = tenant.vcp.spec.version.as_deref();
-    let runs = |running: &RunningVersion| asked.is_none_or(|asked| version::is(&running.version, asked));
+    let runs =
+        |running: &RunningVersion| asked.is_none_or(|asked| version::is(&running.version, asked));
     let is_another = !is_seen && !servers.versions.iter().all(runs);
     let rolls = initialized && is_awake && (!servers.rolled_out || is_another);
     let rolling = match (rolls, refused) {

@@ -1,12 +1,7 @@
 //! What the contract asks of both kinds alike, in its order: an owner, then the finalizer, then no pause; a pause holds a
 //! deletion, too. Pure.
 
-use super::{
-    Action, Decision,
-    facts::Facts,
-    report::Blocker,
-    with_finalizer,
-};
+use super::{Action, Decision, facts::Facts, report::Blocker, with_finalizer};
 use crate::pause;
 use api::capi::FINALIZER;
 

@@ -260,11 +260,17 @@ fn a_paused_tenant_is_left_alone_even_when_it_is_deleted() {
 
     // The pause is in this spec, and so it counts as seen; under that of a Cluster nothing else of a spec is.
     let told = |seen: &Seen| {
-        let status = decided(seen).report.patch(&seen.vcp, &seen.object, seen.now);
+        let status = decided(seen)
+            .report
+            .patch(&seen.vcp, &seen.object, seen.now);
         status.unwrap()["status"]["observedGeneration"].clone()
     };
     paused.vcp.metadata.generation = Some(5);
-    paused.vcp.status.get_or_insert_default().observed_generation = Some(4);
+    paused
+        .vcp
+        .status
+        .get_or_insert_default()
+        .observed_generation = Some(4);
     assert_eq!(told(&paused), 5);
     paused.vcp.spec.paused = false;
     paused.owner.as_mut().unwrap().cluster = Some(Membership {
@@ -272,7 +278,12 @@ fn a_paused_tenant_is_left_alone_even_when_it_is_deleted() {
         control_plane: None,
     });
     let cluster = json!({"spec": {"paused": true}});
-    paused.cluster = Some(Object::new(crate::object::CLUSTER, Some("tenants"), "blue", cluster));
+    paused.cluster = Some(Object::new(
+        crate::object::CLUSTER,
+        Some("tenants"),
+        "blue",
+        cluster,
+    ));
     assert_eq!(told(&paused), 4);
 }
 

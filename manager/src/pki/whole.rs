@@ -47,9 +47,7 @@ fn is_usable(leaf: &Leaf, have: &Object, authority: &Object) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{
-        Authority, Material, OPAQUE, Usage, is_due, issue,
-    };
+    use super::super::{Authority, Material, OPAQUE, Usage, is_due, issue};
     use super::*;
     use base64::{Engine, prelude::BASE64_STANDARD};
     use jiff::Timestamp;
@@ -90,7 +88,8 @@ mod tests {
     #[test]
     fn what_somebody_damaged_is_made_anew() {
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let authority = || issue(&order(Material::Authority(Authority::Cluster)), None, now).unwrap();
+        let authority =
+            || issue(&order(Material::Authority(Authority::Cluster)), None, now).unwrap();
         let (ca, other) = (authority(), authority());
         let wanted = kubeconfig("https://host:1");
         let made = |order: &Order, ca: &Object| issue(order, Some(ca), now).unwrap();
@@ -121,12 +120,19 @@ mod tests {
             ("nothing", Value::Null),
             ("no kubeconfig", json!(BASE64_STANDARD.encode("mine"))),
             ("another server", elsewhere.body["data"]["value"].clone()),
-            ("another authority", made(&wanted, &other).body["data"]["value"].clone()),
+            (
+                "another authority",
+                made(&wanted, &other).body["data"]["value"].clone(),
+            ),
             ("another key", json!(mixed)),
         ] {
             assert!(is_due(&with(value)), "{what}");
         }
-        for pointer in ["/metadata/labels/a", "/metadata/ownerReferences/0/uid", "/type"] {
+        for pointer in [
+            "/metadata/labels/a",
+            "/metadata/ownerReferences/0/uid",
+            "/type",
+        ] {
             let mut have = own.clone();
             *have.body.pointer_mut(pointer).unwrap() = json!("theirs");
             assert!(is_due(&have), "{pointer}");

@@ -291,7 +291,10 @@ fn a_dead_super_cluster_is_told_and_changes_nothing() {
         // What was asked for since then isn't there.
         let before = decision.report.fields.iter();
         let said = before.filter(|(field, _)| *field == "observedGeneration");
-        assert_eq!(said.map(|(_, before)| before).collect::<Vec<_>>(), [&Value::Null]);
+        assert_eq!(
+            said.map(|(_, before)| before).collect::<Vec<_>>(),
+            [&Value::Null]
+        );
         let decision = leave(&going(seen), &owner(), SYSTEM).unwrap();
         assert!(decision.actions.is_empty(), "{:?}", decision.actions);
         assert!(decision.report.message.unwrap().contains(marks::FINALIZER));

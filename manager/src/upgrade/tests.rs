@@ -67,7 +67,10 @@ fn settle_with(seen: &mut Seen, broken: (Kind, &str)) {
 
 fn ready(seen: &Seen) -> (String, String) {
     let report = decided(seen).report;
-    let fact = report.conditions.into_iter().find(|fact| fact.kind == "Ready");
+    let fact = report
+        .conditions
+        .into_iter()
+        .find(|fact| fact.kind == "Ready");
     let fact = fact.unwrap();
     (fact.reason, fact.message)
 }
@@ -91,7 +94,10 @@ fn a_part_that_is_not_ready_in_time_gets_back_what_it_had_and_so_do_those_after_
         let (reason, message) = ready(&seen);
         assert_eq!(reason, "UpgradeRolledBack", "{message}");
         let words = format!("{part} wasn't ready");
-        assert!(message.contains(&words) && message.contains("ErrImagePull"), "{message}");
+        assert!(
+            message.contains(&words) && message.contains("ErrImagePull"),
+            "{message}"
+        );
         assert!(is_taken_back(&seen));
 
         // It stays so, until something else is asked for.
@@ -104,7 +110,10 @@ fn a_part_that_is_not_ready_in_time_gets_back_what_it_had_and_so_do_those_after_
             seen.vcp.spec.version = Some(NEW.into());
         } else {
             let images = &mut seen.class.as_mut().unwrap().spec.versions[2].images;
-            for image in [&mut images.kube_apiserver, &mut images.kube_controller_manager] {
+            for image in [
+                &mut images.kube_apiserver,
+                &mut images.kube_controller_manager,
+            ] {
                 *image = format!("mended/{image}");
             }
         }
@@ -139,7 +148,10 @@ fn what_ran_is_written_down_before_anything_is_changed_and_let_go_of_at_the_end(
 #[test]
 fn a_part_that_was_not_changed_for_it_is_never_late() {
     let mut seen = running();
-    let old = seen.class.as_ref().unwrap().spec.versions[0].images.etcd.clone();
+    let old = seen.class.as_ref().unwrap().spec.versions[0]
+        .images
+        .etcd
+        .clone();
     seen.class.as_mut().unwrap().spec.versions[2].images.etcd = old;
     // Its pod ends for a while, long after it was made.
     seen.now += LIMIT + LIMIT;

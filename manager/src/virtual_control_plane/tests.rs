@@ -332,8 +332,7 @@ async fn a_slice_that_was_taken_meanwhile_is_not_claimed() {
 /// A move leaves the status behind; Cluster API never copies another endpoint.
 #[tokio::test]
 async fn after_a_move_clients_stay_with_the_node_that_cluster_api_knows() {
-    const MAKER: &str =
-        "/apis/controlplane.cluster.x-k8s.io/v1alpha1/namespaces/tenants/subletcontrolplanes/acme-x";
+    const MAKER: &str = "/apis/controlplane.cluster.x-k8s.io/v1alpha1/namespaces/tenants/subletcontrolplanes/acme-x";
     for (known, chosen) in [("192.0.2.2", "192.0.2.2"), ("192.0.2.7", "192.0.2.1")] {
         let mut world = World::with(Provider::On, []);
         let node = json!({"status": {
@@ -358,10 +357,17 @@ async fn after_a_move_clients_stay_with_the_node_that_cluster_api_knows() {
         assert_eq!(endpoint, format!("https://{chosen}:30443"));
         for once in [MAKER, "/namespaces/kube-system"] {
             let of_it = |what: &&String| what.ends_with(once);
-            assert_eq!(asked.iter().filter(of_it).count(), 1, "{once} in {passes} passes");
+            assert_eq!(
+                asked.iter().filter(of_it).count(),
+                1,
+                "{once} in {passes} passes"
+            );
         }
         let marked = world.vcp().metadata.annotations.unwrap();
-        assert_eq!(marked.get(keys::SUPER_CLUSTER).map(String::as_str), Some("west"));
+        assert_eq!(
+            marked.get(keys::SUPER_CLUSTER).map(String::as_str),
+            Some("west")
+        );
     }
 }
 

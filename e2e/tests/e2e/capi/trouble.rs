@@ -4,7 +4,9 @@ use super::{LONG, cluster, control_plane_of, control_plane_spec, place_of, with_
 use anyhow::ensure;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use e2e::{
-    kind::{CLUSTER, CONFIG_MAP, CONTROL_PLANE, NAMESPACE, SECRET, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE},
+    kind::{
+        CLUSTER, CONFIG_MAP, CONTROL_PLANE, NAMESPACE, SECRET, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE,
+    },
     read::{condition, is_terminating, text},
     tenant::conditions,
     wait::{PODS, eventually},

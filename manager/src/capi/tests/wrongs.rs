@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Something that somebody does.
+type Change = fn(&mut Facts);
+
 /// One that runs, whose two objects a second Cluster names as well.
 fn owned_twice(kind: Kind) -> Facts {
     let mut seen = match kind {
@@ -59,8 +62,11 @@ fn the_deletion_of_a_second_cluster_does_not_end_the_tenant_of_the_first() {
 
 #[test]
 fn one_that_runs_stays_available_whatever_is_wrong_around_it() {
-    let cases: [(fn(&mut Facts), &str); 5] = [
-        (|seen| *seen = owned_twice(SUBLET_CONTROL_PLANE), "OwnedTwice"),
+    let cases: [(Change, &str); 5] = [
+        (
+            |seen| *seen = owned_twice(SUBLET_CONTROL_PLANE),
+            "OwnedTwice",
+        ),
         (
             |seen| {
                 let named = json!("another");
@@ -174,7 +180,9 @@ fn a_version_is_shown_once_all_parts_run_it() {
     assert_eq!(field(&decision, "version"), Some(&json!("v1.35.4")));
     assert_eq!(
         field(&decision, "versions"),
-        Some(&json!([{"version": "v1.35.4", "replicas": 0}, {"version": "v1.36.3", "replicas": 2}]))
+        Some(
+            &json!([{"version": "v1.35.4", "replicas": 0}, {"version": "v1.36.3", "replicas": 2}])
+        )
     );
     status["version"] = json!("1.36.3");
     assert_eq!(field(&settled(status), "version"), Some(&json!("v1.36.3")));

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Something that somebody does.
+type Change = fn(&mut Seen);
+
 /// A tenant that runs and answers, as its status says.
 fn running() -> Seen {
     let mut seen = seen();
@@ -36,7 +39,11 @@ fn version(report: &Report) -> Option<String> {
 
 /// Whether a condition holds, and its reason.
 fn fact(report: &Report, kind: &str) -> (bool, String) {
-    let said: Vec<_> = report.conditions.iter().filter(|fact| fact.kind == kind).collect();
+    let said: Vec<_> = report
+        .conditions
+        .iter()
+        .filter(|fact| fact.kind == kind)
+        .collect();
     let [fact] = said[..] else {
         panic!("{kind}: {said:?}");
     };
@@ -49,7 +56,11 @@ fn offer(seen: &mut Seen, version: &str) {
     let mut new = versions[0].clone();
     new.version = version.into();
     let images = &mut new.images;
-    for image in [&mut images.etcd, &mut images.kube_apiserver, &mut images.kube_controller_manager] {
+    for image in [
+        &mut images.etcd,
+        &mut images.kube_apiserver,
+        &mut images.kube_controller_manager,
+    ] {
         *image = format!("{image}:{version}");
     }
     versions.push(new);
@@ -71,8 +82,11 @@ fn foreign(name: &str) -> Object {
 
 #[test]
 fn what_runs_is_looked_after_and_shown_while_a_change_is_refused() {
-    let refusals: [(fn(&mut Seen), &str); 4] = [
-        (|seen| seen.vcp.spec.version = Some("9.9.9".into()), "VersionNotOffered"),
+    let refusals: [(Change, &str); 4] = [
+        (
+            |seen| seen.vcp.spec.version = Some("9.9.9".into()),
+            "VersionNotOffered",
+        ),
         (
             |seen| {
                 offer(seen, "1.38.0");
@@ -84,13 +98,20 @@ fn what_runs_is_looked_after_and_shown_while_a_change_is_refused() {
             |seen| seen.vcp.spec.etcd.get_or_insert_default().replicas = Some(3),
             "EtcdReplicasFixed",
         ),
-        (|seen| seen.user_secret = Some(foreign("acme-kubeconfig")), "NameTaken"),
+        (
+            |seen| seen.user_secret = Some(foreign("acme-kubeconfig")),
+            "NameTaken",
+        ),
     ];
     for (refuse, reason) in refusals {
         let mut seen = running();
         refuse(&mut seen);
         let decision = decided(&seen);
-        assert!(decision.actions.is_empty(), "{reason}: {:?}", decision.actions);
+        assert!(
+            decision.actions.is_empty(),
+            "{reason}: {:?}",
+            decision.actions
+        );
         let report = rest(&mut seen);
         assert_eq!(report.phase, Phase::Failed);
         assert_eq!(fact(&report, "Ready"), (false, reason.into()));
@@ -104,12 +125,18 @@ fn what_runs_is_looked_after_and_shown_while_a_change_is_refused() {
         let actions = decided(&seen).actions;
         let did = play(&mut seen, actions);
         for mended in ["/default-deny", "/apiserver"] {
-            assert!(did.iter().any(|did| did.ends_with(mended)), "{reason}: {did:?}");
+            assert!(
+                did.iter().any(|did| did.ends_with(mended)),
+                "{reason}: {did:?}"
+            );
         }
         settle(&mut seen);
         break_pod(&mut seen, DEPLOYMENT, apiserver::NAME);
         let report = decided(&seen).report;
-        assert_eq!(fact(&report, "ControlPlaneReady"), (false, "PodsNotReady".into()));
+        assert_eq!(
+            fact(&report, "ControlPlaneReady"),
+            (false, "PodsNotReady".into())
+        );
         assert_eq!(fact(&report, "Ready").1, reason);
     }
 }
@@ -150,7 +177,11 @@ fn the_next_minor_version_is_refused_only_until_all_parts_run_the_one_before() {
     seen.vcp.spec.version = Some("1.37.0".into());
     settle(&mut seen);
     // The controller-manager starts anew still.
-    let runs = seen.objects.get(DEPLOYMENT, controller_manager::NAME).unwrap().clone();
+    let runs = seen
+        .objects
+        .get(DEPLOYMENT, controller_manager::NAME)
+        .unwrap()
+        .clone();
     break_pod(&mut seen, DEPLOYMENT, controller_manager::NAME);
     seen.vcp.spec.version = Some("1.38.0".into());
     let decision = decided(&seen);
@@ -170,7 +201,11 @@ fn the_next_minor_version_is_refused_only_until_all_parts_run_the_one_before() {
 #[test]
 fn an_upgrade_that_was_begun_is_brought_to_its_end_when_another_is_refused() {
     let mut seen = running();
-    let old = seen.objects.get(DEPLOYMENT, controller_manager::NAME).unwrap().clone();
+    let old = seen
+        .objects
+        .get(DEPLOYMENT, controller_manager::NAME)
+        .unwrap()
+        .clone();
     offer(&mut seen, "1.37.0");
     offer(&mut seen, "1.38.0");
     seen.vcp.spec.version = Some("1.37.0".into());
@@ -178,7 +213,10 @@ fn an_upgrade_that_was_begun_is_brought_to_its_end_when_another_is_refused() {
     seen.objects.insert(old);
     seen.vcp.spec.version = Some("1.38.0".into());
     settle(&mut seen);
-    let now = seen.objects.get(DEPLOYMENT, controller_manager::NAME).unwrap();
+    let now = seen
+        .objects
+        .get(DEPLOYMENT, controller_manager::NAME)
+        .unwrap();
     let image = now.text("/spec/template/spec/containers/0/image");
     assert!(image.ends_with(":1.37.0"), "{image}");
 }
@@ -227,7 +265,12 @@ fn one_that_runs_is_shown_as_it_is_while_the_proxy_or_a_node_is_missing() {
         assert_eq!(fact(&report, "ControlPlaneReady"), (true, "Answers".into()));
         assert_eq!(fact(&report, "EtcdReady").1, "MembersReady");
         assert_eq!(fact(&report, "Ready"), (false, "Provisioning".into()));
-        assert!(report.fields.iter().any(|(field, _)| *field == "apiServers"));
+        assert!(
+            report
+                .fields
+                .iter()
+                .any(|(field, _)| *field == "apiServers")
+        );
     }
 }
 
