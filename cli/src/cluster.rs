@@ -2,7 +2,7 @@
 
 use crate::{
     args::{Global, Program},
-    error,
+    error::{self, Next},
     kubeconfig::file,
     proxy,
 };
@@ -74,9 +74,27 @@ impl Cluster {
         self.hint_in(&self.namespace, rest)
     }
 
-    /// As [`Self::hint`], for a command of kubectl.
+    /// As [`Self::hint`], for a command that is of no namespace.
+    pub(crate) fn hint_anywhere(&self, rest: &str) -> String {
+        with_flags(self.program.as_str(), rest, &self.global.of_cluster())
+    }
+
+    /// As [`Self::hint_in`], for a command of kubectl.
     pub(crate) fn kubectl(&self, namespace: &str, rest: &str) -> String {
-        format!("kubectl{} -n {namespace} {rest}", self.global.of_cluster())
+        self.kubectl_anywhere(&format!("-n {namespace} {rest}"))
+    }
+
+    /// As [`Self::hint_anywhere`], for a command of kubectl.
+    pub(crate) fn kubectl_anywhere(&self, rest: &str) -> String {
+        format!("kubectl{} {rest}", self.global.of_cluster())
+    }
+
+    /// Turns errors of the Kubernetes client into words; an error that has its words keeps them.
+    pub(crate) fn clear(&self, err: anyhow::Error) -> anyhow::Error {
+        error::clear(err, &self.url, &|next| match next {
+            Next::Install => self.hint_anywhere("install"),
+            Next::MakeNamespace(name) => self.kubectl_anywhere(&format!("create namespace {name}")),
+        })
     }
 }
 
@@ -299,4 +317,43 @@ mod tests {
         );
         assert_eq!(with_flags("sublet", "list", ""), "sublet list");
     }
+
+    /// Whoever writes a command line by hand forgets the flags that lead to the cluster.
+    #[test]
+    fn command_lines_to_type_next_are_made_here_alone() {
+        let sources = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+        let (mut files, pages) = (vec![sources.to_owned()], sources.join("pages"));
+        let mut count = 0;
+        while let Some(path) = files.pop() {
+            if path.is_dir() {
+                let entries = std::fs::read_dir(path).unwrap();
+                files.extend(entries.map(|entry| entry.unwrap().path()));
+                continue;
+            }
+            let is_test = path.ends_with("src/pages.rs") || path.starts_with(&pages);
+            if is_test || path.ends_with("src/cluster.rs") || path.ends_with("src/args.rs") {
+                continue;
+            }
+            count += 1;
+            let text = std::fs::read_to_string(&path).unwrap();
+            let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let code = text
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
+            for line in code {
+                for by_hand in ["program.as_str()", "`sublet ", "`kubectl "] {
+                    let is_known = KNOWN.iter().any(|known| line.contains(known));
+                    assert!(is_known || !line.contains(by_hand), "{path:?}: {line}");
+                }
+            }
+        }
+        assert!(count > 50, "{count}");
+    }
+
+    /// Command lines for another cluster than this one, or for a file.
+    const KNOWN: [&str; 3] = [
+        "kubectl --context {name}",
+        "kubectl --kubeconfig {0}",
+        "kubectl config view",
+    ];
 }

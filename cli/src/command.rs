@@ -26,7 +26,6 @@ mod whose;
 use crate::{
     args::{Args, Global, Program},
     cluster::Cluster,
-    error,
 };
 use anyhow::Result;
 use std::process::ExitCode;
@@ -115,7 +114,7 @@ async fn on_cluster(global: &Global, program: Program, command: Command) -> Resu
         Command::Connect(args) => {
             return connect::run(&args, &cluster)
                 .await
-                .map_err(|e| clear(e, &cluster));
+                .map_err(|err| cluster.clear(err));
         }
         Command::Upgrade(args) => upgrade::run(&args, &cluster).await,
         Command::Pause(args) => pause::pause(&args, &cluster).await,
@@ -134,9 +133,5 @@ async fn on_cluster(global: &Global, program: Program, command: Command) -> Resu
     };
     result
         .map(|()| ExitCode::SUCCESS)
-        .map_err(|err| clear(err, &cluster))
-}
-
-fn clear(err: anyhow::Error, cluster: &Cluster) -> anyhow::Error {
-    error::clear(err, &cluster.url, cluster.program)
+        .map_err(|err| cluster.clear(err))
 }

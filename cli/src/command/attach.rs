@@ -114,7 +114,7 @@ async fn put(
     };
     let handed_over = hand_over(cluster, &vcp, access).await;
     handed_over.map_err(|err| {
-        let why = error::clear(err, &cluster.url, cluster.program);
+        let why = cluster.clear(err);
         error::fail(format!(
             "{why}; the tenant is there and its kubeconfig isn't handed over: run the same command again once that is \
              mended, or remove it with `{}`",

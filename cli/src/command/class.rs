@@ -91,8 +91,8 @@ async fn list(args: &List, cluster: &Cluster) -> Result<()> {
         }),
         Format::Table | Format::Wide if classes.is_empty() => {
             tell!(
-                "There are no classes; `{} install` makes the default one.",
-                cluster.program.as_str()
+                "There are no classes; `{}` makes the default one.",
+                cluster.hint_anywhere("install")
             );
             Ok(())
         }
@@ -191,8 +191,8 @@ fn unknown(name: &str, known: &[ControlPlaneClass], cluster: &Cluster) -> anyhow
     let close = name::close(name, names.iter().map(String::as_str));
     let hint = match (close.as_slice(), names.as_slice()) {
         ([], []) => format!(
-            "there is none; `{} install` makes the default one",
-            cluster.program.as_str()
+            "there is none; `{}` makes the default one",
+            cluster.hint_anywhere("install")
         ),
         ([], _) => format!("there is {}", names.join(", ")),
         (close, _) => format!("did you mean {}?", close.join(" or ")),

@@ -133,7 +133,7 @@ fn told(outcome: checks::Outcome, cluster: &Cluster) -> Vec<Check> {
 /// A check that couldn't be made: a missing right is no fault of Sublet.
 fn unanswered(subject: &'static str, err: kube::Error, cluster: &Cluster) -> Check {
     let forbidden = error::is_forbidden(&err);
-    let text = error::clear(err.into(), &cluster.url, cluster.program).to_string();
+    let text = cluster.clear(err.into()).to_string();
     if forbidden {
         Check::warn(subject, text, "")
     } else {

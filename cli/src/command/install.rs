@@ -61,7 +61,10 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     let mut progress = Progress::start("applying the resource definitions");
     let outcome = interrupt::or_ctrl_c(
         async { Ok(tokio::time::timeout(args.timeout, all(args, cluster, &mut progress)).await) },
-        || "what was applied stays; run the same command again to complete it, or `sublet uninstall`".to_owned(),
+        || {
+            let uninstall = cluster.hint_anywhere("uninstall");
+            format!("what was applied stays; run the same command again to complete it, or `{uninstall}`")
+        },
     )
     .await?;
     let elapsed = age::elapsed(progress.elapsed());
@@ -72,7 +75,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
                 "Sublet doesn't work after {}: {}; it may still come up: look with `{}`",
                 age::elapsed(args.timeout),
                 progress.last(),
-                cluster.hint("doctor")
+                cluster.hint_anywhere("doctor")
             )));
         }
     }
@@ -82,7 +85,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         "Sublet {} is {state} (after {elapsed})\n\nNext:\n  {}\n  {}\n",
         env!("CARGO_PKG_VERSION"),
         cluster.hint("create NAME"),
-        cluster.hint("doctor"),
+        cluster.hint_anywhere("doctor"),
     ))
 }
 

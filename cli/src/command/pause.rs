@@ -31,7 +31,7 @@ pub(crate) struct Pause {
 
 const PAUSE_EXAMPLES: &str = "\
 Examples:
-  sublet pause team-a     nothing is changed for it until `sublet resume team-a`";
+  sublet pause team-a     nothing is changed for it until it is resumed";
 
 /// Flags of `sublet resume`.
 #[derive(Debug, clap::Args)]

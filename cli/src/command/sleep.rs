@@ -44,7 +44,7 @@ pub(crate) struct ToSleep {
 
 const SLEEP_EXAMPLES: &str = "\
 Examples:
-  sublet sleep team-a                        asleep until `sublet wake team-a`
+  sublet sleep team-a                        asleep until it is woken
   sublet sleep team-a --wake-on-connection   asleep until somebody connects
   sublet sleep team-a --when-idle 30m        asleep whenever nobody was connected for so long";
 

@@ -163,9 +163,12 @@ async fn measured(cluster: &Cluster) -> Result<Vec<DynamicObject>> {
         Err(kube::Error::Api(status)) if status.code == 404 => Err(error::fail(
             "the super cluster measures nothing: install metrics-server in it",
         )),
-        Err(kube::Error::Api(status)) if status.code == 503 => Err(error::fail(
-            "the super cluster's metrics can't be had now: see `kubectl get apiservice v1beta1.metrics.k8s.io`",
-        )),
+        Err(kube::Error::Api(status)) if status.code == 503 => {
+            let look = cluster.kubectl_anywhere("get apiservice v1beta1.metrics.k8s.io");
+            Err(error::fail(format!(
+                "the super cluster's metrics can't be had now: see `{look}`"
+            )))
+        }
         Err(err) => Err(err.into()),
     }
 }

@@ -114,10 +114,10 @@ fn still_there(tenants: &[VirtualControlPlane], cluster: &Cluster) -> String {
         ""
     };
     format!(
-        "there {} ({}{more}): delete them first with `{} delete`, or add --force to delete them all",
+        "there {} ({}{more}): delete them first with `{}`, or add --force to delete them all",
         still(tenants.len()),
         names.join(", "),
-        cluster.program.as_str()
+        cluster.hint_anywhere("delete NAME -n NAMESPACE")
     )
 }
 

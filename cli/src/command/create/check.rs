@@ -21,8 +21,8 @@ pub(in crate::command) async fn class(cluster: &Cluster, vcp: &VirtualControlPla
             let known: Vec<String> = known.iter().map(ResourceExt::name_any).collect();
             let known = if known.is_empty() {
                 format!(
-                    "there is none; `{} install` makes the default one",
-                    cluster.program.as_str()
+                    "there is none; `{}` makes the default one",
+                    cluster.hint_anywhere("install")
                 )
             } else {
                 format!("there is {}", known.join(", "))

@@ -27,6 +27,7 @@ pub(super) fn of(page: &Page) -> Result<Value> {
         groups,
         limits,
         events,
+        ..
     } = page;
     let limits = limits.iter().map(|limit| {
         json!({

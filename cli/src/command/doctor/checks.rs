@@ -40,10 +40,10 @@ pub(super) async fn nodes(cluster: &Cluster) -> Outcome {
         .await
         .map_err(|err| ("nodes", err))?
         .items;
-    Ok(judge_nodes(&nodes))
+    Ok(judge_nodes(&nodes, &cluster.kubectl_anywhere("get nodes")))
 }
 
-fn judge_nodes(nodes: &[Node]) -> Vec<Check> {
+fn judge_nodes(nodes: &[Node], look: &str) -> Vec<Check> {
     let ready = |node: &Node| {
         let conditions = node
             .status
@@ -68,7 +68,7 @@ fn judge_nodes(nodes: &[Node]) -> Vec<Check> {
         return vec![Check::fail(
             "nodes",
             text,
-            "no pod can start; see `kubectl get nodes`",
+            format!("no pod can start; see `{look}`"),
         )];
     }
     if unready.is_empty() {
@@ -85,17 +85,17 @@ fn judge_nodes(nodes: &[Node]) -> Vec<Check> {
 /// Whether the resource definitions are those of this version.
 pub(super) async fn definitions(cluster: &Cluster) -> Outcome {
     let api: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
+    let advice = Advice {
+        install: cluster.hint_anywhere("install"),
+        describe: cluster.kubectl_anywhere("describe crd"),
+    };
     let mut checks = vec![];
     for wanted in api::crds() {
         let live = api
             .get_opt(&wanted.name_any())
             .await
             .map_err(|err| ("definitions", err))?;
-        checks.extend(judge_definition(
-            &wanted,
-            live.as_ref(),
-            cluster.program.as_str(),
-        ));
+        checks.extend(judge_definition(&wanted, live.as_ref(), &advice));
     }
     if checks.is_empty() {
         checks.push(Check::ok(
@@ -106,24 +106,31 @@ pub(super) async fn definitions(cluster: &Cluster) -> Outcome {
     Ok(checks)
 }
 
+/// Command lines that the findings say to type.
+struct Advice {
+    install: String,
+    describe: String,
+}
+
 fn judge_definition(
     wanted: &CustomResourceDefinition,
     live: Option<&CustomResourceDefinition>,
-    program: &str,
+    advice: &Advice,
 ) -> Option<Check> {
+    let Advice { install, describe } = advice;
     let name = wanted.name_any();
     let Some(live) = live else {
         return Some(Check::fail(
             "definitions",
             format!("{name} isn't there"),
-            format!("run `{program} install`"),
+            format!("run `{install}`"),
         ));
     };
     if !rollout::is_established(live) {
         return Some(Check::fail(
             "definitions",
             format!("{name} isn't served"),
-            format!("see `kubectl describe crd {name}`"),
+            format!("see `{describe} {name}`"),
         ));
     }
     let schemas = |crd: &CustomResourceDefinition| -> Vec<_> {
@@ -134,7 +141,7 @@ fn judge_definition(
             .collect()
     };
     (schemas(wanted) != schemas(live)).then(|| {
-        let advice = format!("run `{program} install` with the version that is wanted");
+        let advice = format!("run `{install}` with the version that is wanted");
         Check::warn(
             "definitions",
             format!("{name} is of another version than this program"),
@@ -177,12 +184,12 @@ fn judge_daemon(
         name,
         images,
     } = daemon;
-    let program = cluster.program.as_str();
+    let install = cluster.hint_anywhere("install");
     let Some(live) = live else {
         return Check::fail(
             "daemons",
             format!("{name} isn't there"),
-            format!("run `{program} install`"),
+            format!("run `{install}`"),
         );
     };
     if live.spec.as_ref().and_then(|spec| spec.replicas) == Some(0) {
@@ -216,7 +223,7 @@ fn judge_daemon(
         return Check::warn(
             "daemons",
             text,
-            format!("run `{program} install` with the version that is wanted"),
+            format!("run `{install}` with the version that is wanted"),
         );
     }
     Check::ok("daemons", format!("{name} runs"))
@@ -278,8 +285,8 @@ pub(super) async fn classes(cluster: &Cluster) -> Outcome {
         format!("there is {} and no class `default`", names.join(", "))
     };
     let advice = format!(
-        "run `{} install`, or pass --class to `create`",
-        cluster.program.as_str()
+        "run `{}`, or pass --class to `create`",
+        cluster.hint_anywhere("install")
     );
     Ok(vec![if names.is_empty() {
         Check::fail("classes", text, advice)
@@ -364,7 +371,7 @@ mod tests {
         let node = |name: &str, ready: &str| -> Node {
             serde_json::from_value(json!({"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", "status": ready}]}})).unwrap()
         };
-        let level = |nodes: &[Node]| judge_nodes(nodes)[0].level;
+        let level = |nodes: &[Node]| judge_nodes(nodes, "kubectl get nodes")[0].level;
         assert_eq!(level(&[node("a", "True")]), Level::Ok);
         assert_eq!(
             level(&[node("a", "True"), node("b", "Unknown")]),
@@ -377,12 +384,16 @@ mod tests {
     #[test]
     fn definitions_are_compared() {
         let wanted = api::crds().remove(0);
+        let advice = Advice {
+            install: "sublet install".into(),
+            describe: "kubectl describe crd".into(),
+        };
         assert_eq!(
-            judge_definition(&wanted, None, "sublet").unwrap().level,
+            judge_definition(&wanted, None, &advice).unwrap().level,
             Level::Fail
         );
         assert_eq!(
-            judge_definition(&wanted, Some(&wanted), "sublet")
+            judge_definition(&wanted, Some(&wanted), &advice)
                 .unwrap()
                 .level,
             Level::Fail
@@ -390,10 +401,10 @@ mod tests {
         let mut live = wanted.clone();
         live.status = serde_json::from_value(json!({"conditions": [{"type": "Established", "status": "True", "lastTransitionTime": null, "message": "", "reason": ""}],
             "acceptedNames": {"kind": "", "plural": ""}, "storedVersions": []})).unwrap();
-        assert_eq!(judge_definition(&wanted, Some(&live), "sublet"), None);
+        assert_eq!(judge_definition(&wanted, Some(&live), &advice), None);
         live.spec.versions[0].schema = None;
         assert_eq!(
-            judge_definition(&wanted, Some(&live), "sublet")
+            judge_definition(&wanted, Some(&live), &advice)
                 .unwrap()
                 .level,
             Level::Warn
