@@ -141,8 +141,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         if args.no_wait {
             return show_cluster(&objects, args.output.unwrap_or(Output::Name));
         }
-        let made = tokio::time::timeout(args.timeout, as_cluster::tenant(cluster, &args.name));
-        made.await.map_err(|_| nothing_made(cluster, args))??
+        as_cluster::tenant(cluster, &args.name, args.timeout).await?
     } else {
         interrupt::or_ctrl_c(make(cluster, &vcp), look).await?
     };
@@ -166,18 +165,6 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         Some(format) => show(&output::tidy(&ready.vcp)?, format),
         None => output::print(&next_steps(cluster, &ready)),
     }
-}
-
-/// The provider or Cluster API's core isn't at work, or something is wrong with the objects.
-fn nothing_made(cluster: &Cluster, args: &Args) -> anyhow::Error {
-    let look = cluster.kubectl(&cluster.namespace, "get clusters,scp,scl -o yaml");
-    error::fail(format!(
-        "Cluster {} became no tenant in {}: its objects say why in their conditions, see `{look}`; if they have none, \
-         `{}` and Cluster API's core are missing",
-        args.name,
-        age::elapsed(args.timeout),
-        cluster.hint("install --cluster-api")
-    ))
 }
 
 async fn make(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<VirtualControlPlane> {
