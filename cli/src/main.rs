@@ -21,6 +21,7 @@ mod tenant;
 mod watch;
 
 mod discovery;
+mod image;
 mod kubeconfig;
 mod manifest;
 mod object_ref;

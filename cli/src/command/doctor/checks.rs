@@ -4,7 +4,7 @@ use super::Check;
 use crate::{
     cluster::Cluster,
     condition::{self, State},
-    error,
+    error, image,
     manifest::{self, Daemon},
     rollout, tenant,
 };
@@ -200,21 +200,24 @@ fn judge_daemon(
             format!("start it with `{scale}`"),
         );
     }
+    let running = serde_json::to_value(live)
+        .map(|value| manifest::images(&value))
+        .unwrap_or_default();
     if let Some(missing) = rollout::missing(live) {
         let image = why.as_ref().is_some_and(|why| why.contains("ImagePull"));
         let why = why.map(|why| format!(", {why}")).unwrap_or_default();
         let logs = cluster.kubectl(namespace, &format!("logs deploy/{name}"));
         let advice = if image {
-            format!("nodes must be able to get {}", images.join(", "))
+            format!(
+                "nodes must be able to get {}; `{install} --registry HOST` takes them from another registry",
+                running.join(", ")
+            )
         } else {
             format!("see `{logs}`")
         };
         return Check::fail("daemons", format!("{name}: {missing}{why}"), advice);
     }
-    let running = serde_json::to_value(live)
-        .map(|value| manifest::images(&value))
-        .unwrap_or_default();
-    if running != *images {
+    if !are_same(&running, images) {
         let text = format!(
             "{name} runs {}, and this program is of {}",
             running.join(", "),
@@ -227,6 +230,12 @@ fn judge_daemon(
         );
     }
     Check::ok("daemons", format!("{name} runs"))
+}
+
+/// Whether the images that run are those that are built in, from whatever registry.
+fn are_same(running: &[String], built_in: &[String]) -> bool {
+    let mut pairs = running.iter().zip(built_in);
+    running.len() == built_in.len() && pairs.all(|(one, other)| image::is_same(one, other))
 }
 
 /// Whether those who hold leases renew them; no leases are no finding.
@@ -409,6 +418,18 @@ mod tests {
                 .level,
             Level::Warn
         );
+    }
+
+    #[test]
+    fn an_image_from_a_registry_of_ones_own_is_no_other_version() {
+        let same = |running: &str| {
+            are_same(
+                &[running.to_owned()],
+                &["sublet.dev/sublet-syncer:0.1.0".to_owned()],
+            )
+        };
+        assert!(same("registry.example.com/mine/sublet-syncer:0.1.0"));
+        assert!(!same("registry.example.com/mine/sublet-syncer:0.0.9"));
     }
 
     #[test]
