@@ -101,6 +101,16 @@ fn api(status: &Status, url: &str, spell: Spell<'_>) -> String {
             )
         }
         422 => invalid(status).unwrap_or(message),
+        409 if status.reason == "Conflict" && names_object => {
+            let name = details.map_or("", |details| details.name.as_str());
+            format!("{name} was changed meanwhile: run the command again")
+        }
+        500 => {
+            let why = if message.is_empty() { "500" } else { &message };
+            format!(
+                "the API server at {url} failed ({why}): try again; if it stays, look at its logs"
+            )
+        }
         429 | 503 | 504 => {
             format!("the API server at {url} is busy ({message}): try again in a moment")
         }
@@ -223,6 +233,19 @@ mod tests {
         assert!(told(unauthorized).contains("--context"));
         let busy = serde_json::json!({"code": 429, "message": "too many\n requests"});
         assert!(told(busy).contains("(too many requests)"));
+        let failed = serde_json::json!({"code": 500, "message": "etcdserver: request timed out"});
+        assert_eq!(
+            told(failed),
+            "the API server at https://k:6443 failed (etcdserver: request timed out): try again; if it stays, look at \
+             its logs"
+        );
+        let details = serde_json::json!({"name": "a", "kind": "virtualcontrolplanes"});
+        let conflict = |reason: &str| serde_json::json!({"code": 409, "reason": reason, "message": "m", "details": details});
+        assert_eq!(
+            told(conflict("Conflict")),
+            "a was changed meanwhile: run the command again"
+        );
+        assert_eq!(told(conflict("AlreadyExists")), "m");
     }
 
     #[test]
