@@ -82,6 +82,23 @@ fn judge_nodes(nodes: &[Node], look: &str) -> Vec<Check> {
     }
 }
 
+/// Whether any definition or any daemon of Sublet is there.
+pub(super) async fn is_installed(cluster: &Cluster) -> Result<bool, kube::Error> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
+    for wanted in api::crds() {
+        if definitions
+            .get_metadata_opt(&wanted.name_any())
+            .await?
+            .is_some()
+        {
+            return Ok(true);
+        }
+    }
+    let daemons: Api<Deployment> = Api::namespaced(cluster.client.clone(), SYSTEM_NAMESPACE);
+    let daemons = daemons.list_metadata(&ListParams::default()).await?;
+    Ok(!daemons.items.is_empty())
+}
+
 /// Whether the resource definitions are those of this version.
 pub(super) async fn definitions(cluster: &Cluster) -> Outcome {
     let api: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
