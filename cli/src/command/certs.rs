@@ -126,10 +126,10 @@ async fn rotate(args: &Rotate, cluster: &Cluster) -> Result<()> {
     let look = cluster.hint(&format!("certs check {}", args.name));
     if args.no_wait {
         return output::print_line(&format!(
-            "new certificates are asked for; look with `{look}`"
+            "renewal requested; look with `{look}`"
         ));
     }
-    let mut progress = Progress::start(&format!("{} certificates are made anew", before.len()));
+    let mut progress = Progress::start(&format!("renewing {} certificates", before.len()));
     let anew = tokio::time::timeout(
         args.timeout,
         until_new(cluster, &vcp, &before, &mut progress),

@@ -132,7 +132,7 @@ pub(super) async fn gone(
     tenants: &[VirtualControlPlane],
     limit: Duration,
 ) -> Result<()> {
-    let mut progress = Progress::start("deletion is asked for");
+    let mut progress = Progress::start("deleting");
     let left = || {
         let wait = tenants.first().map(|vcp| {
             let wait = format!("wait vcp/{} --for=delete --timeout=5m", vcp.name_any());

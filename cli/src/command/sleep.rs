@@ -92,11 +92,11 @@ pub(crate) async fn sleep(args: &ToSleep, cluster: &Cluster) -> Result<()> {
                 args.name,
                 age::elapsed(idle)
             ),
-            None => format!("{} falls asleep", args.name),
+            None => format!("sleep of {} requested", args.name),
         };
         return output::print_line(&text);
     }
-    let mut progress = Progress::start(&format!("tenant {} falls asleep", args.name));
+    let mut progress = Progress::start(&format!("putting {} to sleep", args.name));
     let left = |_: &str| watch::goes_on(cluster, &args.name);
     let limit = Limit {
         time: args.timeout,
@@ -149,9 +149,9 @@ pub(crate) async fn wake(args: &Wake, cluster: &Cluster) -> Result<()> {
         visit(cluster, &vcp).await?;
     }
     if args.no_wait {
-        return output::print_line(&format!("{} wakes up", args.name));
+        return output::print_line(&format!("waking of {} requested", args.name));
     }
-    let mut progress = Progress::start(&format!("tenant {} wakes up", args.name));
+    let mut progress = Progress::start(&format!("waking {}", args.name));
     let left = |_: &str| watch::goes_on(cluster, &args.name);
     let limit = Limit {
         time: args.timeout,

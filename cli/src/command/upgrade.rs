@@ -52,12 +52,12 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     tenant::change(cluster, &vcp, &json!({"version": args.version})).await?;
     if args.no_wait {
         return output::print_line(&format!(
-            "{} is to have version {}",
+            "upgrade of {} to version {} requested",
             args.name, args.version
         ));
     }
     let mut progress = Progress::start(&format!(
-        "tenant {} gets version {}",
+        "upgrading {} to version {}",
         args.name, args.version
     ));
     let left = |_: &str| watch::goes_on(cluster, &args.name);
