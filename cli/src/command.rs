@@ -26,6 +26,7 @@ mod whose;
 use crate::{
     args::{Args, Global, Program},
     cluster::Cluster,
+    error,
 };
 use anyhow::Result;
 use std::process::ExitCode;
@@ -42,15 +43,17 @@ pub(crate) enum Command {
     /// Take an API server that runs already as a tenant, or give it another kubeconfig
     Attach(attach::Args),
     /// Delete tenants with all that they run
+    #[command(aliases = ["rm", "remove", "destroy"])]
     Delete(delete::Args),
     /// List tenants
-    #[command(visible_alias = "ls", alias = "get")]
+    #[command(visible_alias = "ls", aliases = ["get", "status"])]
     List(list::Args),
     /// Show all about one tenant
     Describe(describe::Args),
     /// Print a tenant's kubeconfig, write it to a file, or merge it into yours
     Kubeconfig(kubeconfig::Args),
     /// Run a command, or a shell, against a tenant
+    #[command(aliases = ["shell", "exec"])]
     Connect(connect::Args),
     /// Give a tenant another Kubernetes version
     Upgrade(upgrade::Args),
@@ -73,13 +76,13 @@ pub(crate) enum Command {
     /// Check that Sublet and its tenants are well
     Doctor(doctor::Args),
     /// Say what deletions are held for a tenant, and let go of them
-    #[command(subcommand)]
+    #[command(subcommand, after_help = breaker::EXAMPLES)]
     Breaker(breaker::Command),
     /// Say until when a tenant's certificates are good, and make new ones
-    #[command(subcommand)]
+    #[command(subcommand, after_help = certs::EXAMPLES)]
     Certs(certs::Command),
     /// Show what tenants can be made of
-    #[command(subcommand)]
+    #[command(subcommand, after_help = class::EXAMPLES)]
     Class(class::Command),
     /// Print a completion script for a shell
     Completion(completion::Args),
@@ -90,6 +93,11 @@ pub(crate) enum Command {
 /// Runs the command that `args` holds.
 pub(crate) async fn run(args: Args, program: Program) -> Result<ExitCode> {
     let Args { global, command } = args;
+    if global.namespace.is_some()
+        && let Some(why) = without_namespace(&command)
+    {
+        return Err(error::usage(format!("{why}: leave out -n")));
+    }
     match command {
         Command::Completion(args) => completion::run(&args, program),
         Command::Install(args) if args.dry_run => install::print(&args),
@@ -97,6 +105,21 @@ pub(crate) async fn run(args: Args, program: Program) -> Result<ExitCode> {
         Command::Version(args) => version::run(&args, &global, program).await,
         Command::Doctor(args) => doctor::run(&args, &global, program).await,
         other => on_cluster(&global, program, other).await,
+    }
+}
+
+/// Why a command is of no namespace; `None` for one that is.
+fn without_namespace(command: &Command) -> Option<String> {
+    let fixed = |name: &str| {
+        let namespace = api::SYSTEM_NAMESPACE;
+        Some(format!("`{name}` always uses the namespace {namespace}"))
+    };
+    match command {
+        Command::Install(_) => fixed("install"),
+        Command::Uninstall(_) => fixed("uninstall"),
+        Command::Class(_) => Some("classes have no namespace".to_owned()),
+        Command::Completion(_) => Some("`completion` asks no cluster".to_owned()),
+        _ => None,
     }
 }
 
@@ -134,4 +157,25 @@ async fn on_cluster(global: &Global, program: Program, command: Command) -> Resu
     result
         .map(|()| ExitCode::SUCCESS)
         .map_err(|err| cluster.clear(err))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn a_namespace_is_refused_where_it_would_be_ignored() {
+        let why = |line: &str| {
+            let args = Args::try_parse_from(line.split_whitespace()).unwrap();
+            without_namespace(&args.command)
+        };
+        assert_eq!(
+            why("sublet install -n x").as_deref(),
+            Some("`install` always uses the namespace sublet-system")
+        );
+        assert!(why("sublet class list -n x").is_some());
+        assert_eq!(why("sublet list -n x"), None);
+        assert_eq!(why("sublet doctor -n x"), None);
+    }
 }

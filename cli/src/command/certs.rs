@@ -27,6 +27,12 @@ const LATE_DAYS: i64 = 29;
 /// How often Secrets are looked at while new ones are waited for.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// Examples of both.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sublet certs check team-a
+  sublet certs rotate team-a";
+
 /// What to do with a tenant's certificates.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -47,6 +53,7 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// Leave out the headings
     #[arg(long)]
@@ -60,6 +67,7 @@ pub(crate) struct Check {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rotate {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// Return as soon as it is asked for
     #[arg(long)]

@@ -18,6 +18,12 @@ use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+/// Examples of both.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sublet class list
+  sublet class describe default";
+
 /// Commands of `sublet class`.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -30,6 +36,7 @@ pub(crate) enum Command {
     )]
     Describe {
         /// Name of the class
+        #[arg(value_parser = name::class)]
         name: String,
         /// Print it as data
         #[arg(short, long, value_enum)]
@@ -42,7 +49,7 @@ pub(crate) enum Command {
 #[command(after_help = "Examples:\n  sublet class list\n  sublet class list default -o yaml")]
 pub(crate) struct List {
     /// Names of the classes; all when left out
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = name::class)]
     names: Vec<String>,
     /// Leave out the headings
     #[arg(long)]

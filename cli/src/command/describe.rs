@@ -25,7 +25,7 @@ use page::Page;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Names of the tenants
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", value_parser = crate::name::tenant)]
     names: Vec<String>,
     /// Print it as data
     #[arg(short, long, value_enum)]

@@ -20,9 +20,10 @@ use std::time::Duration;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// Warnings only
-    #[arg(short, long)]
+    #[arg(long)]
     warnings: bool,
     /// Leave out the headings
     #[arg(long)]

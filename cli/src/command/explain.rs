@@ -24,6 +24,7 @@ use verdict::{Facts, Verdict};
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// The object as the tenant knows it; without NAMESPACE, the one called default
     #[arg(value_name = "KIND[/NAMESPACE]/NAME")]

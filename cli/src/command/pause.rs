@@ -20,6 +20,7 @@ use std::time::Duration;
 #[command(after_help = PAUSE_EXAMPLES)]
 pub(crate) struct Pause {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// Return as soon as it is asked for
     #[arg(long)]
@@ -38,6 +39,7 @@ Examples:
 #[command(after_help = RESUME_EXAMPLES)]
 pub(crate) struct Resume {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// Return as soon as it is asked for
     #[arg(long)]

@@ -24,6 +24,7 @@ use std::time::Duration;
 #[command(after_help = SLEEP_EXAMPLES)]
 pub(crate) struct ToSleep {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// A connection to its front door wakes it, and it sleeps again some time after the last one
     #[arg(long)]
@@ -53,6 +54,7 @@ Examples:
 #[command(after_help = WAKE_EXAMPLES)]
 pub(crate) struct Wake {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// Return as soon as it is asked for
     #[arg(long)]

@@ -26,7 +26,7 @@ use tenancy::quota::amount;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Names of the tenants; all of the namespace when left out
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = crate::name::tenant)]
     names: Vec<String>,
     /// Tenants of all namespaces
     #[arg(short = 'A', long, conflicts_with = "names")]

@@ -21,9 +21,10 @@ use std::time::Duration;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// Kubernetes version that its class offers: at most one minor version up, and never down
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_parser = check::version)]
     version: String,
     /// Return as soon as it is asked for
     #[arg(long)]
