@@ -372,6 +372,26 @@ mod tests {
     }
 
     #[test]
+    fn help_is_one_line_for_a_flag() {
+        let help = |path: &[String], flag: &str| {
+            let words = ["sublet"]
+                .into_iter()
+                .chain(path.iter().map(String::as_str));
+            let told = command(Program::Sublet).try_get_matches_from(words.chain([flag]));
+            told.unwrap_err().to_string()
+        };
+        let mut commands = vec![(vec![], command(Program::Sublet))];
+        while let Some((path, command)) = commands.pop() {
+            assert_eq!(help(&path, "-h"), help(&path, "--help"), "{path:?}");
+            for sub in command.get_subcommands() {
+                let mut path: Vec<String> = path.clone();
+                path.push(sub.get_name().to_owned());
+                commands.push((path, sub.clone()));
+            }
+        }
+    }
+
+    #[test]
     fn wrong_flags_are_refused() {
         let kind = |line| parse(line).unwrap_err().kind();
         assert_eq!(kind("sublet list --nonsense"), ErrorKind::UnknownArgument);

@@ -40,7 +40,7 @@ pub(crate) enum Command {
     Uninstall(uninstall::Args),
     /// Make a tenant and wait until it works
     Create(create::Args),
-    /// Take an API server that runs already as a tenant, or give it another kubeconfig
+    /// Take an existing API server as a tenant, or give it another kubeconfig
     Attach(attach::Args),
     /// Delete tenants with all that they run
     #[command(aliases = ["rm", "remove", "destroy"])]
@@ -57,7 +57,7 @@ pub(crate) enum Command {
     Connect(connect::Args),
     /// Give a tenant another Kubernetes version
     Upgrade(upgrade::Args),
-    /// Change nothing for a tenant for a while; its API and its pods go on running
+    /// Stop managing and syncing a tenant; its API and its pods keep running
     Pause(pause::Pause),
     /// End a pause
     Resume(pause::Resume),
@@ -75,13 +75,13 @@ pub(crate) enum Command {
     Explain(explain::Args),
     /// Check that Sublet and its tenants are well
     Doctor(doctor::Args),
-    /// Say what deletions are held for a tenant, and let go of them
+    /// Say what deletions are held for a tenant, and release them
     #[command(subcommand, after_help = breaker::EXAMPLES)]
     Breaker(breaker::Command),
-    /// Say until when a tenant's certificates are good, and make new ones
+    /// Say until when a tenant's certificates are good, and renew them
     #[command(subcommand, after_help = certs::EXAMPLES)]
     Certs(certs::Command),
-    /// Show what tenants can be made of
+    /// Show ControlPlaneClasses
     #[command(subcommand, after_help = class::EXAMPLES)]
     Class(class::Command),
     /// Print a completion script for a shell

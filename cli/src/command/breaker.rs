@@ -37,7 +37,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  sublet breaker show team-a\n  sublet breaker show team-a -o json"
     )]
     Show(Show),
-    /// Let go of the deletions that are held: what the tenant lacks is deleted in the super cluster
+    /// Release the deletions that are held: what the tenant lacks is deleted in the super cluster
     #[command(
         after_help = "Examples:\n  sublet breaker release team-a        says what is held, and asks\n  \
                       sublet breaker release team-a --yes"

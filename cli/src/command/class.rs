@@ -54,7 +54,7 @@ pub(crate) struct List {
     /// Leave out the headings
     #[arg(long)]
     no_headers: bool,
-    /// Format
+    /// Format: `wide` cuts nothing, `name` is KIND/NAME
     #[arg(
         short,
         long,
@@ -134,7 +134,7 @@ async fn users(cluster: &Cluster) -> BTreeMap<String, usize> {
 }
 
 fn table(classes: &[ControlPlaneClass], users: &BTreeMap<String, usize>, now: Timestamp) -> Table {
-    let mut table = Table::new(&["NAME", "TENANTS", "VERSIONS", "POD SECURITY", "ETCD", "AGE"]);
+    let mut table = Table::new(&["NAME", "TENANTS", "VERSIONS", "POD-SECURITY", "ETCD", "AGE"]);
     for class in classes {
         let spec = &class.spec;
         table.row(vec![

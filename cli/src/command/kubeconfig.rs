@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Merge it into your kubeconfig, as a context called like the tenant
     #[arg(long)]
     merge: bool,
-    /// Call the context so, instead of like the tenant
+    /// Name of the context; the tenant's name when left out
     #[arg(long, value_name = "NAME")]
     context_name: Option<String>,
     /// Replace what isn't this tenant's: a context of the same name, or a file with other contexts

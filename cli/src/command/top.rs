@@ -37,7 +37,7 @@ pub(crate) struct Args {
     /// Leave out the headings
     #[arg(long)]
     no_headers: bool,
-    /// Format
+    /// Format: `wide` adds sums and pods of control planes (CP), `name` is KIND/NAME
     #[arg(
         short,
         long,
@@ -212,22 +212,17 @@ fn table(rows: &[(VirtualControlPlane, Usage)], args: &Args) -> Table {
     let mut headings = vec![
         "NAME",
         "PODS",
-        "CPU",
-        "MEMORY",
-        "CONTROL PLANE'S CPU",
-        "CONTROL PLANE'S MEMORY",
+        "CPU(cores)",
+        "MEMORY(bytes)",
+        "CP-CPU",
+        "CP-MEMORY",
     ];
     if args.all_namespaces {
         headings.insert(0, "NAMESPACE");
     }
     let is_wide = args.output == Format::Wide;
     if is_wide {
-        headings.extend([
-            "CONTROL PLANE'S PODS",
-            "CPU IN ALL",
-            "MEMORY IN ALL",
-            "IDENTITY",
-        ]);
+        headings.extend(["CP-PODS", "TOTAL-CPU", "TOTAL-MEMORY", "IDENTITY"]);
     }
     let mut table = Table::new(&headings);
     for (vcp, usage) in rows {
@@ -347,9 +342,9 @@ mod tests {
             (vcp, used[name].clone())
         });
         expect![[r#"
-            NAME   PODS   CPU     MEMORY   CONTROL PLANE'S CPU   CONTROL PLANE'S MEMORY
-            a      2      1012m   514Mi    30m                   250Mi
-            b      0      0m      0Mi      20m                   2048Mi
+            NAME   PODS   CPU(cores)   MEMORY(bytes)   CP-CPU   CP-MEMORY
+            a      2      1012m        514Mi           30m      250Mi
+            b      0      0m           0Mi             20m      2048Mi
         "#]]
         .assert_eq(&table(&rows, &args).render(style::plain(), None));
         args.output = Format::Wide;

@@ -24,7 +24,15 @@ fn tenants_are_listed_and_described() {
             .await?
             .says(&["NAME", &a.name, &b.name, "Ready"])?;
         ensure!(table.lines().count() >= 3, "{table}");
-        sublet.run("list -A -o wide").await?.says(&[N, &a.name])?;
+        sublet
+            .run("list -A -o wide")
+            .await?
+            .says(&[N, &a.name, "SERVICE-CIDR", "IDENTITY"])?;
+        let none = sublet.run(&format!("list -l no=such -n {N}")).await?;
+        ensure!(
+            none.code == 0 && none.err.contains("No tenants match -l no=such"),
+            "{none:?}"
+        );
         let names = sublet.run(&format!("list -n {N} -o name")).await?.ok()?;
         ensure!(
             names

@@ -221,7 +221,7 @@ impl Page {
     }
 
     fn places(&self, now: Timestamp) -> Table {
-        let mut table = Table::new(&["TENANT'S", "SUPER CLUSTER'S", "AGE"]);
+        let mut table = Table::new(&["NAMESPACE", "SUPER-NAMESPACE", "AGE"]);
         for namespace in self.namespaces.iter().flatten() {
             let theirs = namespace.annotations().get(keys::NAME).cloned();
             table.row(vec![
@@ -368,12 +368,12 @@ pub(super) mod tests {
               etcd-0   0/1     Pending   0          25s   <none>
 
             Namespaces in the super cluster
-              TENANT'S   SUPER CLUSTER'S   AGE
-              default    a-default-x       10s
+              NAMESPACE   SUPER-NAMESPACE   AGE
+              default     a-default-x       10s
 
             Quota
-              LIMIT   OF           USED   BY THIS TENANT   AT MOST
-              pods    the tenant   3      3                20
+              LIMIT   SCOPE        USED   USED-HERE   HARD
+              pods    the tenant   3      3           20
 
             Events
               none lately
