@@ -420,7 +420,8 @@ pub struct VirtualControlPlaneStatus {
     /// Proof that the API server reached is the tenant's own; deletions freeze when it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<TenantProof>,
-    /// The quota that counts, and what is used of it; none when nothing is limited.
+    /// The quota that counts, the stricter of class and VirtualControlPlane, and what the tenant's objects in the super
+    /// cluster take of it; none when nothing is limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<QuotaStatus>,
     /// What the tenant may keep in its own etcd, and what it keeps; none when nothing is limited.
@@ -445,10 +446,10 @@ pub struct VirtualControlPlaneStatus {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QuotaStatus {
-    /// The limits: the stricter of class and VirtualControlPlane.
+    /// The limits that hold here.
     #[serde(default)]
     pub hard: BTreeMap<String, String>,
-    /// What the tenant's objects in the super cluster take.
+    /// What counts towards each of them.
     #[serde(default)]
     pub used: BTreeMap<String, String>,
 }

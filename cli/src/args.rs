@@ -1,7 +1,10 @@
 //! Flags: what all commands share, and how the program calls itself.
 
-use crate::command::Command;
-use clap::{CommandFactory, FromArgMatches, Parser, error::ErrorKind};
+use crate::{command::Command, name};
+use clap::{
+    CommandFactory, FromArgMatches, Parser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use std::{ffi::OsString, path::PathBuf};
 
 /// Virtual control planes for Kubernetes: many tenants, each with an API server of its own, on one cluster.
@@ -40,7 +43,8 @@ pub(crate) struct Global {
         long,
         global = true,
         value_name = "NAME",
-        help_heading = "Cluster"
+        help_heading = "Cluster",
+        value_parser = name::namespace
     )]
     pub(crate) namespace: Option<String>,
     /// Cluster of the kubeconfig, instead of the context's
@@ -163,19 +167,49 @@ fn one_line(err: &clap::Error, program: Program, argv: &[OsString]) -> String {
     let tip = paragraphs
         .iter()
         .filter_map(|text| text.strip_prefix("tip: "))
-        .find(|tip| tip.contains("similar"));
+        .find(|tip| tip.contains("similar") && err.kind() != ErrorKind::InvalidSubcommand);
+    let whole = command(program);
+    let (called, path) = called(&whole, program, argv);
+    let tip = meant(err, called).or(tip.map(str::to_owned));
     let tip = tip.map(|tip| format!(" ({tip})")).unwrap_or_default();
-    format!("{wrong}{tip}; see `{} --help`", called(program, argv))
+    format!("{wrong}{tip}; see `{path} --help`")
 }
 
-/// The command that was called, without its flags and arguments.
-fn called(program: Program, argv: &[OsString]) -> String {
-    let whole = command(program);
-    let (mut current, mut path) = (&whole, program.as_str().to_owned());
+/// What was meant perhaps, where clap doesn't know or guesses badly.
+fn meant(err: &clap::Error, called: &clap::Command) -> Option<String> {
+    let context = |kind| match err.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    match err.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let word = context(ContextKind::InvalidSubcommand)?;
+            let known = called.get_subcommands().map(clap::Command::get_name);
+            let close = name::close(word, known);
+            let close = close.iter().map(|name| format!("'{name}'"));
+            let close: Vec<String> = close.collect();
+            (!close.is_empty()).then(|| format!("did you mean {}?", close.join(" or ")))
+        }
+        ErrorKind::UnknownArgument => {
+            let word = context(ContextKind::InvalidArg)?;
+            let is_command = called.get_name() == "connect" && !word.starts_with('-');
+            is_command.then(|| "put `--` before the command".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// The command that was called, and how it is typed without its flags and arguments.
+fn called<'a>(
+    whole: &'a clap::Command,
+    program: Program,
+    argv: &[OsString],
+) -> (&'a clap::Command, String) {
+    let (mut current, mut path) = (whole, program.as_str().to_owned());
     let mut words = argv.iter().skip(1).filter_map(|word| word.to_str());
     while let Some(word) = words.next() {
         if word.starts_with('-') {
-            if takes_next(word, [&whole, current]) {
+            if takes_next(word, [whole, current]) {
                 words.next();
             }
         } else if let Some(found) = current.find_subcommand(word) {
@@ -185,7 +219,7 @@ fn called(program: Program, argv: &[OsString]) -> String {
             break;
         }
     }
-    path
+    (current, path)
 }
 
 /// Whether the word after a flag is its value.
@@ -245,9 +279,8 @@ mod tests {
                 .get_after_help()
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            let nested = sub.get_subcommands().next().is_some();
             assert!(
-                nested || help.contains("sublet "),
+                help.contains("sublet "),
                 "{} has no example",
                 sub.get_name()
             );
@@ -323,6 +356,42 @@ mod tests {
     }
 
     #[test]
+    fn words_of_other_programs_are_understood() {
+        for (line, name) in [
+            ("rm a", "Delete"),
+            ("remove a", "Delete"),
+            ("destroy a", "Delete"),
+            ("shell a", "Connect"),
+            ("exec a -- kubectl get ns", "Connect"),
+            ("status", "List"),
+        ] {
+            let args = parse(&format!("sublet {line}")).unwrap();
+            let told = format!("{:?}", args.command);
+            assert!(told.starts_with(name), "{line}: {told}");
+        }
+    }
+
+    #[test]
+    fn help_is_one_line_for_a_flag() {
+        let help = |path: &[String], flag: &str| {
+            let words = ["sublet"]
+                .into_iter()
+                .chain(path.iter().map(String::as_str));
+            let told = command(Program::Sublet).try_get_matches_from(words.chain([flag]));
+            told.unwrap_err().to_string()
+        };
+        let mut commands = vec![(vec![], command(Program::Sublet))];
+        while let Some((path, command)) = commands.pop() {
+            assert_eq!(help(&path, "-h"), help(&path, "--help"), "{path:?}");
+            for sub in command.get_subcommands() {
+                let mut path: Vec<String> = path.clone();
+                path.push(sub.get_name().to_owned());
+                commands.push((path, sub.clone()));
+            }
+        }
+    }
+
+    #[test]
     fn wrong_flags_are_refused() {
         let kind = |line| parse(line).unwrap_err().kind();
         assert_eq!(kind("sublet list --nonsense"), ErrorKind::UnknownArgument);
@@ -341,7 +410,20 @@ mod tests {
             ErrorKind::ArgumentConflict
         );
         assert_eq!(kind("sublet list -o xml"), ErrorKind::InvalidValue);
-        assert_eq!(kind("sublet destroy a"), ErrorKind::InvalidSubcommand);
+        assert_eq!(kind("sublet demolish a"), ErrorKind::InvalidSubcommand);
+        assert_eq!(kind("sublet list -n Bad_NS"), ErrorKind::ValueValidation);
+        assert_eq!(kind("sublet list -n="), ErrorKind::ValueValidation);
+        for line in [
+            "create a --version banana",
+            "create a --service-cidr banana",
+            "create a --class Bad_Class",
+            "create a --class=",
+            "kubeconfig a -o yaml",
+            "describe pod/a",
+        ] {
+            let wrong = parse(&format!("sublet {line}")).unwrap_err();
+            assert_eq!(wrong.kind(), ErrorKind::ValueValidation, "{line}");
+        }
         assert_eq!(
             kind("sublet"),
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
@@ -357,7 +439,10 @@ mod tests {
             "create a --replicas 5",
             "kubeconfig a -o f --merge",
             "list -o xml",
-            "destroy a",
+            "demolish a",
+            "lst",
+            "certs chek a",
+            "connect a kubectl get ns",
             "whose pod",
             "create a --timeout soon",
             "class describe",
@@ -380,14 +465,17 @@ mod tests {
             unexpected argument '--nonsense' found; see `sublet list --help`
             unexpected argument '--outptu' found (a similar argument exists: '--output'); see `sublet list --help`
             the following required arguments were not provided: <NAME>; see `sublet create --help`
-            invalid value '5' for '--replicas <1..3>': 5 is not in 1..=3; see `sublet create --help`
+            invalid value '5' for '--replicas <1..3>': write 1, 2 or 3; see `sublet create --help`
             the argument '--output <FILE>' cannot be used with '--merge'; see `sublet kubeconfig --help`
             invalid value 'xml' for '--output <OUTPUT>' [possible values: table, wide, json, yaml, name] (a similar value exists: 'yaml'); see `sublet list --help`
-            unrecognized subcommand 'destroy' (a similar subcommand exists: 'certs'); see `sublet --help`
+            unrecognized subcommand 'demolish'; see `sublet --help`
+            unrecognized subcommand 'lst' (did you mean 'list'?); see `sublet --help`
+            unrecognized subcommand 'chek' (did you mean 'check'?); see `sublet certs --help`
+            unexpected argument 'kubectl' found (put `--` before the command); see `sublet connect --help`
             invalid value 'pod' for '<KIND/NAMESPACE/NAME>': "pod" names no object: write KIND/NAMESPACE/NAME, such as pod/default/web, or KIND/NAME, such as node/n1; see `sublet whose --help`
             invalid value 'soon' for '--timeout <DURATION>': "soon" is no duration: write 90s, 2m or 1h30m; see `sublet create --help`
             the following required arguments were not provided: <NAME>; see `sublet class describe --help`
-            invalid value '5' for '--replicas <1..3>': 5 is not in 1..=3; see `sublet create --help`
+            invalid value '5' for '--replicas <1..3>': write 1, 2 or 3; see `sublet create --help`
             the argument '[NAME]...' cannot be used with '--selector <SELECTOR>'; see `sublet list --help`
             the following required arguments were not provided: --as <USER>; see `sublet list --help`
         "#]].assert_eq(&told);

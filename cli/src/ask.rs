@@ -11,6 +11,8 @@ pub(crate) enum Answer<'a> {
     Yes,
     /// This word.
     Word(&'a str),
+    /// The number of tenants that it is about.
+    Count(usize),
 }
 
 impl Answer<'_> {
@@ -18,6 +20,7 @@ impl Answer<'_> {
         match self {
             Self::Yes => matches!(typed.to_ascii_lowercase().as_str(), "y" | "yes"),
             Self::Word(word) => typed == word,
+            Self::Count(count) => typed.parse() == Ok(count),
         }
     }
 
@@ -25,6 +28,7 @@ impl Answer<'_> {
         match self {
             Self::Yes => "Go on? [y/N] ".to_owned(),
             Self::Word(word) => format!("Type {word} to go on: "),
+            Self::Count(count) => format!("Type the number of tenants ({count}) to go on: "),
         }
     }
 }
@@ -60,6 +64,8 @@ mod tests {
         assert!(Answer::Yes.accepts("y") && Answer::Yes.accepts("YES"));
         assert!(!Answer::Yes.accepts("") && !Answer::Yes.accepts("yeah"));
         assert!(Answer::Word("team-a").accepts("team-a"));
+        assert!(Answer::Count(12).accepts("12") && !Answer::Count(12).accepts("1"));
+        assert!(!Answer::Count(12).accepts("y") && !Answer::Count(12).accepts(""));
         assert!(!Answer::Word("team-a").accepts("y") && !Answer::Word("team-a").accepts("Team-A"));
     }
 }

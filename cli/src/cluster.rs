@@ -2,20 +2,25 @@
 
 use crate::{
     args::{Global, Program},
-    error,
+    error::{self, Next},
     kubeconfig::file,
-    proxy,
+    proxy, slow,
 };
 use anyhow::Result;
 use kube::{
     Client, Config,
-    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+    client::{AuthError, Body, ClientBuilder, DynBody},
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError},
 };
-use std::{path::Path, time::Duration};
+use std::{ffi::OsStr, io, path::Path, sync::Arc, time::Duration};
+use tower::{
+    BoxError,
+    util::{BoxService, MapFutureLayer},
+};
 
 /// How long a connection may take, and how long an answer.
-const CONNECT: Duration = Duration::from_secs(10);
-const ANSWER: Duration = Duration::from_secs(60);
+pub(crate) const CONNECT: Duration = Duration::from_secs(10);
+pub(crate) const ANSWER: Duration = Duration::from_secs(60);
 
 /// A super cluster, ready to be asked.
 pub(crate) struct Cluster {
@@ -74,9 +79,27 @@ impl Cluster {
         self.hint_in(&self.namespace, rest)
     }
 
-    /// As [`Self::hint`], for a command of kubectl.
+    /// As [`Self::hint`], for a command that is of no namespace.
+    pub(crate) fn hint_anywhere(&self, rest: &str) -> String {
+        with_flags(self.program.as_str(), rest, &self.global.of_cluster())
+    }
+
+    /// As [`Self::hint_in`], for a command of kubectl.
     pub(crate) fn kubectl(&self, namespace: &str, rest: &str) -> String {
-        format!("kubectl{} -n {namespace} {rest}", self.global.of_cluster())
+        self.kubectl_anywhere(&format!("-n {namespace} {rest}"))
+    }
+
+    /// As [`Self::hint_anywhere`], for a command of kubectl.
+    pub(crate) fn kubectl_anywhere(&self, rest: &str) -> String {
+        format!("kubectl{} {rest}", self.global.of_cluster())
+    }
+
+    /// Turns errors of the Kubernetes client into words; an error that has its words keeps them.
+    pub(crate) fn clear(&self, err: anyhow::Error) -> anyhow::Error {
+        error::clear(err, &self.url, &|next| match next {
+            Next::Install => self.hint_anywhere("install"),
+            Next::MakeNamespace(name) => self.kubectl_anywhere(&format!("create namespace {name}")),
+        })
     }
 }
 
@@ -88,21 +111,50 @@ fn with_flags(program: &str, rest: &str, flags: &str) -> String {
     }
 }
 
-/// A client that gives up on an API server that doesn't answer.
+/// A client that gives up on an API server that doesn't answer, and says whom it asks when that takes long.
 fn client(mut config: Config) -> Result<Client> {
     config.read_timeout = Some(ANSWER);
     config.reset_reader_on_write = true;
-    watching(config)
+    let url: Arc<str> = config.cluster_url.to_string().trim_end_matches('/').into();
+    let builder = builder(config)?;
+    let slow = MapFutureLayer::new(move |answer| slow::told(url.clone(), answer));
+    Ok(builder.with_layer(&slow).build())
 }
 
 /// A client that waits for answers as long as it takes.
-fn watching(mut config: Config) -> Result<Client> {
+fn watching(config: Config) -> Result<Client> {
+    Ok(builder(config)?.build())
+}
+
+type Service = BoxService<http::Request<Body>, http::Response<Box<DynBody>>, BoxError>;
+
+fn builder(mut config: Config) -> Result<ClientBuilder<Service>> {
     config.connect_timeout = Some(CONNECT);
     let url = config.cluster_url.to_string();
-    Client::try_from(config).map_err(|err| {
-        let why = error::one_line(&err.to_string());
-        error::fail(format!("can't use the kubeconfig's entry for {url}: {why}"))
+    let plugin = config.auth_info.exec.as_ref();
+    let plugin = plugin.and_then(|exec| exec.command.clone());
+    ClientBuilder::try_from(config).map_err(|err| {
+        error::fail(match (&err, plugin) {
+            (kube::Error::Auth(AuthError::AuthExecStart(err)), Some(plugin)) => {
+                no_plugin(&plugin, err)
+            }
+            _ => {
+                let why = error::one_line(&err.to_string());
+                format!("can't use the kubeconfig's entry for {url}: {why}")
+            }
+        })
     })
+}
+
+/// Says why the program that fetches credentials can't be run.
+fn no_plugin(plugin: &str, err: &io::Error) -> String {
+    if err.kind() == io::ErrorKind::NotFound {
+        format!(
+            "the kubeconfig's user runs `{plugin}`, which isn't in PATH: install it, or check --user"
+        )
+    } else {
+        format!("the kubeconfig's user runs `{plugin}`, which can't be started: {err}")
+    }
 }
 
 async fn load(global: &Global) -> Result<Config> {
@@ -117,9 +169,8 @@ async fn load(global: &Global) -> Result<Config> {
 
 async fn config_of(global: &Global) -> Result<Config> {
     let Some(kubeconfig) = read_all(global)? else {
-        let missing =
-            || error::fail("no kubeconfig found: set KUBECONFIG, or pass --kubeconfig FILE");
-        return in_cluster(global).ok_or_else(missing);
+        let named = std::env::var_os("KUBECONFIG");
+        return in_cluster(global).ok_or_else(|| error::fail(missing(named.as_deref())));
     };
     let current = kubeconfig.current_context.as_deref().unwrap_or_default();
     if current.is_empty()
@@ -237,6 +288,17 @@ fn read(file: &Path) -> Result<Kubeconfig> {
     Kubeconfig::read_from(file).map_err(|err| no_kubeconfig(file, &err))
 }
 
+/// Says where no kubeconfig was found.
+fn missing(named: Option<&OsStr>) -> String {
+    match named.filter(|named| !named.is_empty()) {
+        Some(named) => format!(
+            "KUBECONFIG names {}, and there is no such file",
+            named.display()
+        ),
+        None => "no kubeconfig found: set KUBECONFIG, or pass --kubeconfig FILE".to_owned(),
+    }
+}
+
 fn no_kubeconfig(file: &Path, err: &KubeconfigError) -> anyhow::Error {
     let why = error::one_line(&err.to_string());
     error::fail(format!(
@@ -268,10 +330,30 @@ fn explain(err: &KubeconfigError, global: &Global, names: &[String]) -> anyhow::
         (KubeconfigError::LoadClusterOfContext(name), _) => error::usage(format!(
             "the kubeconfig has no cluster {name:?}: check --cluster and the context"
         )),
-        _ => error::fail(format!(
-            "can't use the kubeconfig: {}",
-            error::one_line(&err.to_string())
-        )),
+        _ => match unreadable(err) {
+            Some((what, file, why)) => error::fail(format!(
+                "the {what} {} that the kubeconfig names can't be read: {why}; check --cluster and --user",
+                file.display()
+            )),
+            None => error::fail(format!(
+                "can't use the kubeconfig: {}",
+                error::one_line(&err.to_string())
+            )),
+        },
+    }
+}
+
+/// The file of a kubeconfig's entry that can't be read, and why.
+fn unreadable(err: &KubeconfigError) -> Option<(&'static str, &Path, &io::Error)> {
+    let (what, err) = match err {
+        KubeconfigError::LoadCertificateAuthority(err) => ("certificate-authority", err),
+        KubeconfigError::LoadClientCertificate(err) => ("client-certificate", err),
+        KubeconfigError::LoadClientKey(err) => ("client-key", err),
+        _ => return None,
+    };
+    match err {
+        LoadDataError::ReadFile(err, file) => Some((what, file, err)),
+        _ => None,
     }
 }
 
@@ -299,4 +381,65 @@ mod tests {
         );
         assert_eq!(with_flags("sublet", "list", ""), "sublet list");
     }
+
+    #[test]
+    fn what_a_kubeconfig_lacks_is_named() {
+        assert_eq!(
+            missing(Some("/nope".as_ref())),
+            "KUBECONFIG names /nope, and there is no such file"
+        );
+        assert!(missing(Some("".as_ref())).starts_with("no kubeconfig found"));
+        assert!(missing(None).starts_with("no kubeconfig found"));
+        let gone = || io::Error::from(io::ErrorKind::NotFound);
+        assert_eq!(
+            no_plugin("aws", &gone()),
+            "the kubeconfig's user runs `aws`, which isn't in PATH: install it, or check --user"
+        );
+        let err = LoadDataError::ReadFile(gone(), "/ca.crt".into());
+        let err = KubeconfigError::LoadCertificateAuthority(err);
+        assert_eq!(
+            explain(&err, &Global::default(), &["c".into()]).to_string(),
+            "the certificate-authority /ca.crt that the kubeconfig names can't be read: entity not found; check \
+             --cluster and --user"
+        );
+    }
+
+    /// Whoever writes a command line by hand forgets the flags that lead to the cluster.
+    #[test]
+    fn command_lines_to_type_next_are_made_here_alone() {
+        let sources = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+        let (mut files, pages) = (vec![sources.to_owned()], sources.join("pages"));
+        let mut count = 0;
+        while let Some(path) = files.pop() {
+            if path.is_dir() {
+                let entries = std::fs::read_dir(path).unwrap();
+                files.extend(entries.map(|entry| entry.unwrap().path()));
+                continue;
+            }
+            let is_test = path.ends_with("src/pages.rs") || path.starts_with(&pages);
+            if is_test || path.ends_with("src/cluster.rs") || path.ends_with("src/args.rs") {
+                continue;
+            }
+            count += 1;
+            let text = std::fs::read_to_string(&path).unwrap();
+            let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let code = text
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
+            for line in code {
+                for by_hand in ["program.as_str()", "`sublet ", "`kubectl "] {
+                    let is_known = KNOWN.iter().any(|known| line.contains(known));
+                    assert!(is_known || !line.contains(by_hand), "{path:?}: {line}");
+                }
+            }
+        }
+        assert!(count > 50, "{count}");
+    }
+
+    /// Command lines for another cluster than this one, or for a file.
+    const KNOWN: [&str; 3] = [
+        "kubectl --context {name}",
+        "kubectl --kubeconfig {0}",
+        "kubectl config view",
+    ];
 }

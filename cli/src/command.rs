@@ -40,22 +40,24 @@ pub(crate) enum Command {
     Uninstall(uninstall::Args),
     /// Make a tenant and wait until it works
     Create(create::Args),
-    /// Take an API server that runs already as a tenant, or give it another kubeconfig
+    /// Take an existing API server as a tenant, or give it another kubeconfig
     Attach(attach::Args),
     /// Delete tenants with all that they run
+    #[command(aliases = ["rm", "remove", "destroy"])]
     Delete(delete::Args),
     /// List tenants
-    #[command(visible_alias = "ls", alias = "get")]
+    #[command(visible_alias = "ls", aliases = ["get", "status"])]
     List(list::Args),
     /// Show all about one tenant
     Describe(describe::Args),
     /// Print a tenant's kubeconfig, write it to a file, or merge it into yours
     Kubeconfig(kubeconfig::Args),
     /// Run a command, or a shell, against a tenant
+    #[command(aliases = ["shell", "exec"])]
     Connect(connect::Args),
     /// Give a tenant another Kubernetes version
     Upgrade(upgrade::Args),
-    /// Change nothing for a tenant for a while; its API and its pods go on running
+    /// Stop managing and syncing a tenant; its API and its pods keep running
     Pause(pause::Pause),
     /// End a pause
     Resume(pause::Resume),
@@ -73,14 +75,14 @@ pub(crate) enum Command {
     Explain(explain::Args),
     /// Check that Sublet and its tenants are well
     Doctor(doctor::Args),
-    /// Say what deletions are held for a tenant, and let go of them
-    #[command(subcommand)]
+    /// Say what deletions are held for a tenant, and release them
+    #[command(subcommand, after_help = breaker::EXAMPLES)]
     Breaker(breaker::Command),
-    /// Say until when a tenant's certificates are good, and make new ones
-    #[command(subcommand)]
+    /// Say until when a tenant's certificates are good, and renew them
+    #[command(subcommand, after_help = certs::EXAMPLES)]
     Certs(certs::Command),
-    /// Show what tenants can be made of
-    #[command(subcommand)]
+    /// Show ControlPlaneClasses
+    #[command(subcommand, after_help = class::EXAMPLES)]
     Class(class::Command),
     /// Print a completion script for a shell
     Completion(completion::Args),
@@ -91,6 +93,11 @@ pub(crate) enum Command {
 /// Runs the command that `args` holds.
 pub(crate) async fn run(args: Args, program: Program) -> Result<ExitCode> {
     let Args { global, command } = args;
+    if global.namespace.is_some()
+        && let Some(why) = without_namespace(&command)
+    {
+        return Err(error::usage(format!("{why}: leave out -n")));
+    }
     match command {
         Command::Completion(args) => completion::run(&args, program),
         Command::Install(args) if args.dry_run => install::print(&args),
@@ -98,6 +105,21 @@ pub(crate) async fn run(args: Args, program: Program) -> Result<ExitCode> {
         Command::Version(args) => version::run(&args, &global, program).await,
         Command::Doctor(args) => doctor::run(&args, &global, program).await,
         other => on_cluster(&global, program, other).await,
+    }
+}
+
+/// Why a command is of no namespace; `None` for one that is.
+fn without_namespace(command: &Command) -> Option<String> {
+    let fixed = |name: &str| {
+        let namespace = api::SYSTEM_NAMESPACE;
+        Some(format!("`{name}` always uses the namespace {namespace}"))
+    };
+    match command {
+        Command::Install(_) => fixed("install"),
+        Command::Uninstall(_) => fixed("uninstall"),
+        Command::Class(_) => Some("classes have no namespace".to_owned()),
+        Command::Completion(_) => Some("`completion` asks no cluster".to_owned()),
+        _ => None,
     }
 }
 
@@ -115,7 +137,7 @@ async fn on_cluster(global: &Global, program: Program, command: Command) -> Resu
         Command::Connect(args) => {
             return connect::run(&args, &cluster)
                 .await
-                .map_err(|e| clear(e, &cluster));
+                .map_err(|err| cluster.clear(err));
         }
         Command::Upgrade(args) => upgrade::run(&args, &cluster).await,
         Command::Pause(args) => pause::pause(&args, &cluster).await,
@@ -134,9 +156,26 @@ async fn on_cluster(global: &Global, program: Program, command: Command) -> Resu
     };
     result
         .map(|()| ExitCode::SUCCESS)
-        .map_err(|err| clear(err, &cluster))
+        .map_err(|err| cluster.clear(err))
 }
 
-fn clear(err: anyhow::Error, cluster: &Cluster) -> anyhow::Error {
-    error::clear(err, &cluster.url, cluster.program)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn a_namespace_is_refused_where_it_would_be_ignored() {
+        let why = |line: &str| {
+            let args = Args::try_parse_from(line.split_whitespace()).unwrap();
+            without_namespace(&args.command)
+        };
+        assert_eq!(
+            why("sublet install -n x").as_deref(),
+            Some("`install` always uses the namespace sublet-system")
+        );
+        assert!(why("sublet class list -n x").is_some());
+        assert_eq!(why("sublet list -n x"), None);
+        assert_eq!(why("sublet doctor -n x"), None);
+    }
 }

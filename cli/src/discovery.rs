@@ -42,7 +42,7 @@ impl Kinds {
                 let known = self.0.iter().map(|kind| kind.resource.plural.as_str());
                 let close = name::close(&lower, known);
                 let hint = if close.is_empty() {
-                    "see `kubectl api-resources`".to_owned()
+                    "kubectl api-resources lists all".to_owned()
                 } else {
                     format!("did you mean {}?", close.join(", "))
                 };

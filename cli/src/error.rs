@@ -3,7 +3,6 @@
 mod forbidden;
 mod reach;
 
-use crate::args::Program;
 use kube::core::Status;
 use std::{io, process::ExitCode};
 
@@ -49,15 +48,27 @@ pub(crate) fn interrupted(message: impl Into<String>) -> anyhow::Error {
     .into()
 }
 
+/// A command that an error says to type next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next<'a> {
+    /// Puts Sublet into the cluster.
+    Install,
+    /// Makes the namespace of that name.
+    MakeNamespace(&'a str),
+}
+
+/// Spells a command for the cluster that the error is of.
+pub(crate) type Spell<'a> = &'a dyn Fn(Next<'_>) -> String;
+
 /// Turns errors of the Kubernetes client into words; an error that has its words keeps them.
-pub(crate) fn clear(err: anyhow::Error, url: &str, program: Program) -> anyhow::Error {
+pub(crate) fn clear(err: anyhow::Error, url: &str, spell: Spell<'_>) -> anyhow::Error {
     if err.chain().any(|cause| cause.is::<Stop>()) || is_broken_pipe(&err) {
         return err;
     }
     let words = err.chain().find_map(|cause| {
         let kube = cause.downcast_ref::<kube::Error>()?;
         Some(match kube {
-            kube::Error::Api(status) => api(status, url, program),
+            kube::Error::Api(status) => api(status, url, spell),
             other => reach::unreachable(other, url),
         })
     });
@@ -68,7 +79,7 @@ pub(crate) fn clear(err: anyhow::Error, url: &str, program: Program) -> anyhow::
 }
 
 /// What the API server answered, in words.
-fn api(status: &Status, url: &str, program: Program) -> String {
+fn api(status: &Status, url: &str, spell: Spell<'_>) -> String {
     let message = one_line(&status.message);
     let details = status.details.as_ref();
     let names_object = details.is_some_and(|details| !details.name.is_empty());
@@ -80,17 +91,26 @@ fn api(status: &Status, url: &str, program: Program) -> String {
         403 => forbidden::words(&message),
         404 if namespace.is_some() => {
             let name = namespace.map_or("", |namespace| namespace.name.as_str());
-            format!(
-                "there is no namespace {name}: make it with `kubectl create namespace {name}`, or pass -n"
-            )
+            let make = spell(Next::MakeNamespace(name));
+            format!("there is no namespace {name}: make it with `{make}`, or pass -n")
         }
         404 if !names_object => {
             format!(
-                "Sublet isn't installed in this cluster: run `{} install`",
-                program.as_str()
+                "Sublet isn't installed in this cluster: run `{}`",
+                spell(Next::Install)
             )
         }
         422 => invalid(status).unwrap_or(message),
+        409 if status.reason == "Conflict" && names_object => {
+            let name = details.map_or("", |details| details.name.as_str());
+            format!("{name} was changed meanwhile: run the command again")
+        }
+        500 => {
+            let why = if message.is_empty() { "500" } else { &message };
+            format!(
+                "the API server at {url} failed ({why}): try again; if it stays, look at its logs"
+            )
+        }
         429 | 503 | 504 => {
             format!("the API server at {url} is busy ({message}): try again in a moment")
         }
@@ -184,7 +204,14 @@ mod tests {
     }
 
     fn told(json: serde_json::Value) -> String {
-        words(&clear(status(json), "https://k:6443", Program::Sublet)).0
+        words(&clear(status(json), "https://k:6443", &spell)).0
+    }
+
+    fn spell(next: Next<'_>) -> String {
+        match next {
+            Next::Install => "sublet install --context c".to_owned(),
+            Next::MakeNamespace(name) => format!("kubectl --context c create namespace {name}"),
+        }
     }
 
     #[test]
@@ -192,7 +219,7 @@ mod tests {
         let missing = serde_json::json!({"code": 404, "message": "404 page not found"});
         assert_eq!(
             told(missing),
-            "Sublet isn't installed in this cluster: run `sublet install`"
+            "Sublet isn't installed in this cluster: run `sublet install --context c`"
         );
         let named = serde_json::json!({
             "code": 404, "reason": "NotFound", "message": "secrets \"a\" not found", "details": {"name": "a", "kind": "secrets"},
@@ -201,11 +228,24 @@ mod tests {
         let namespace = serde_json::json!({
             "code": 404, "message": "namespaces \"a\" not found", "details": {"name": "a", "kind": "namespaces"},
         });
-        assert!(told(namespace).contains("`kubectl create namespace a`"));
+        assert!(told(namespace).contains("`kubectl --context c create namespace a`"));
         let unauthorized = serde_json::json!({"code": 401, "message": "Unauthorized"});
         assert!(told(unauthorized).contains("--context"));
         let busy = serde_json::json!({"code": 429, "message": "too many\n requests"});
         assert!(told(busy).contains("(too many requests)"));
+        let failed = serde_json::json!({"code": 500, "message": "etcdserver: request timed out"});
+        assert_eq!(
+            told(failed),
+            "the API server at https://k:6443 failed (etcdserver: request timed out): try again; if it stays, look at \
+             its logs"
+        );
+        let details = serde_json::json!({"name": "a", "kind": "virtualcontrolplanes"});
+        let conflict = |reason: &str| serde_json::json!({"code": 409, "reason": reason, "message": "m", "details": details});
+        assert_eq!(
+            told(conflict("Conflict")),
+            "a was changed meanwhile: run the command again"
+        );
+        assert_eq!(told(conflict("AlreadyExists")), "m");
     }
 
     #[test]
@@ -227,7 +267,7 @@ mod tests {
     fn words_and_exit_codes_survive_context() {
         let err = usage("no such name").context("while creating");
         assert_eq!(
-            words(&clear(err, "u", Program::Sublet)),
+            words(&clear(err, "u", &spell)),
             ("no such name".to_owned(), USAGE)
         );
         assert_eq!(words(&interrupted("x")).1, 130);

@@ -21,6 +21,7 @@ mod tenant;
 mod watch;
 
 mod discovery;
+mod image;
 mod kubeconfig;
 mod manifest;
 mod object_ref;
@@ -41,6 +42,7 @@ mod error;
 mod interrupt;
 mod output;
 mod progress;
+mod slow;
 mod style;
 mod table;
 

@@ -1,5 +1,6 @@
 //! The manifests that are built into the program, as objects in the order in which they are applied.
 
+use crate::image;
 use anyhow::{Context, Result};
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
@@ -18,6 +19,9 @@ const CLUSTER_API_RIGHTS: &str = include_str!("../../manifests/capi/rights.yaml"
 
 /// Name of the manager's Deployment.
 const MANAGER: &str = "sublet-manager";
+/// The variable that makes the manager a Cluster API provider. Its flags are left to the admin: a list of arguments has one
+/// owner, and each variable one of its own.
+const CLUSTER_API: &str = "SUBLET_CLUSTER_API";
 
 /// The CustomResourceDefinitions.
 pub(crate) fn crds() -> Result<Vec<DynamicObject>> {
@@ -52,16 +56,38 @@ pub(crate) fn with_move(crds: &mut [DynamicObject]) {
 /// Makes the manager among the daemons a Cluster API provider.
 pub(crate) fn with_cluster_api(daemons: &mut [DynamicObject]) {
     let is_manager = |object: &&mut DynamicObject| {
-        object.metadata.name.as_deref() == Some(MANAGER)
-            && object
-                .types
-                .as_ref()
-                .is_some_and(|types| types.kind == "Deployment")
+        object.metadata.name.as_deref() == Some(MANAGER) && is_deployment(object)
     };
     for manager in daemons.iter_mut().filter(is_manager) {
-        manager.data["spec"]["template"]["spec"]["containers"][0]["args"] =
-            json!(["--cluster-api"]);
+        let env = &mut manager.data["spec"]["template"]["spec"]["containers"][0]["env"];
+        if let Some(env) = env.as_array_mut() {
+            env.push(json!({"name": CLUSTER_API, "value": "true"}));
+        }
     }
+}
+
+/// Takes the daemons' images from another registry: each from where `registry` says, if it says so.
+pub(crate) fn with_registry(
+    daemons: &mut [DynamicObject],
+    registry: impl Fn(&str) -> Option<String>,
+) {
+    for daemon in daemons.iter_mut().filter(|object| is_deployment(object)) {
+        let containers = daemon
+            .data
+            .pointer_mut("/spec/template/spec/containers")
+            .and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten() {
+            let image = container["image"].as_str().unwrap_or_default();
+            if let Some(registry) = registry(image) {
+                container["image"] = image::from(&registry, image).into();
+            }
+        }
+    }
+}
+
+fn is_deployment(object: &DynamicObject) -> bool {
+    let types = object.types.as_ref();
+    types.is_some_and(|types| types.kind == "Deployment")
 }
 
 /// The default classes.
@@ -78,12 +104,7 @@ pub(crate) fn with_ephemeral_etcd(class: &mut DynamicObject) {
 pub(crate) fn deployments(objects: &[DynamicObject]) -> Vec<Daemon> {
     objects
         .iter()
-        .filter(|object| {
-            object
-                .types
-                .as_ref()
-                .is_some_and(|types| types.kind == "Deployment")
-        })
+        .filter(|object| is_deployment(object))
         .map(|object| Daemon {
             namespace: object
                 .metadata
@@ -169,9 +190,36 @@ mod tests {
         };
         let container = &manager.data["spec"]["template"]["spec"]["containers"][0];
         assert_eq!(container["name"], "manager");
-        assert_eq!(container["args"], json!(["--cluster-api"]));
+        let env = container["env"].as_array().unwrap();
+        assert_eq!(
+            env.last(),
+            Some(&json!({"name": "SUBLET_CLUSTER_API", "value": "true"}))
+        );
+        assert!(env.len() > 1, "what was there stays");
+        assert!(container.get("args").is_none(), "flags are the admin's");
         assert_eq!(cluster_api_crds().unwrap().len(), api::capi::crds().len());
         assert_eq!(cluster_api_rights().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn all_daemons_come_from_the_registry_that_is_named() {
+        let mut all = daemons().unwrap();
+        with_registry(&mut all, |_| Some("registry.example.com/sublet".into()));
+        let images: Vec<_> = deployments(&all)
+            .into_iter()
+            .flat_map(|daemon| daemon.images)
+            .collect();
+        assert!(images.len() > 2);
+        for image in images {
+            assert!(
+                image.starts_with("registry.example.com/sublet/sublet-"),
+                "{image}"
+            );
+        }
+        let before = daemons().unwrap();
+        let mut after = before.clone();
+        with_registry(&mut after, |_| None);
+        assert_eq!(before, after);
     }
 
     #[test]

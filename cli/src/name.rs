@@ -1,13 +1,44 @@
-//! Names that a tenant can have: DNS labels that begin with a letter.
+//! Names that people type: of tenants, namespaces and classes.
 //!
-//! The API server has the same rule; it is checked here first so that the answer says what to change.
+//! The API server has the same rules; they are checked here first so that the answer says what to change.
 
-/// Longest name.
-const MAX: usize = 63;
+/// How a name is made up.
+struct Rule {
+    /// What besides lower-case letters and digits it may hold.
+    also: &'static str,
+    /// Whether a digit may come first.
+    digit_first: Digit,
+    /// Longest one.
+    max: usize,
+}
 
-/// Says what is wrong with `name`, and what would do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Digit {
+    MayComeFirst,
+    MayNot,
+}
+
+/// A DNS label that begins with a letter.
+const TENANT: Rule = Rule {
+    also: "-",
+    digit_first: Digit::MayNot,
+    max: 63,
+};
+/// A DNS label.
+const NAMESPACE: Rule = Rule {
+    digit_first: Digit::MayComeFirst,
+    ..TENANT
+};
+/// DNS labels with dots between.
+const CLASS: Rule = Rule {
+    also: "-.",
+    digit_first: Digit::MayComeFirst,
+    max: 253,
+};
+
+/// Says what is wrong with `name` as a tenant's, and what would do.
 pub(crate) fn check(name: &str) -> Result<(), String> {
-    let Some(wrong) = wrong(name) else {
+    let Some(wrong) = wrong(name, &TENANT) else {
         return Ok(());
     };
     let better = suggest(name);
@@ -19,25 +50,81 @@ pub(crate) fn check(name: &str) -> Result<(), String> {
     Err(format!("{name:?} can't be a tenant's name: {wrong}{hint}"))
 }
 
-fn wrong(name: &str) -> Option<String> {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+/// A tenant's name as people type it: alone, or with its kind before it, as `-o name` prints it.
+pub(crate) fn tenant(text: &str) -> Result<String, String> {
+    let kinds = ["vcp", "virtualcontrolplane", "virtualcontrolplanes"];
+    let name = without_kind(text, &kinds).ok_or_else(|| {
+        format!("{text:?} names no tenant: write NAME or vcp/NAME, and its namespace by -n")
+    })?;
+    check(name).map(|()| name.to_owned())
+}
+
+/// A class's name as people type it: alone, or with its kind before it, as `-o name` prints it.
+pub(crate) fn class(text: &str) -> Result<String, String> {
+    let kinds = ["cpc", "controlplaneclass", "controlplaneclasses"];
+    let name = without_kind(text, &kinds)
+        .ok_or_else(|| format!("{text:?} names no class: write NAME or cpc/NAME"))?;
+    match wrong(name, &CLASS) {
+        Some(wrong) => Err(wrong),
+        None => Ok(name.to_owned()),
+    }
+}
+
+/// A namespace's name.
+pub(crate) fn namespace(text: &str) -> Result<String, String> {
+    match wrong(text, &NAMESPACE) {
+        Some(wrong) => Err(wrong),
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// `NAME` of `NAME` and of `KIND/NAME`; `None` for another kind's.
+fn without_kind<'a>(text: &'a str, kinds: &[&str]) -> Option<&'a str> {
+    let Some((kind, name)) = text.split_once('/') else {
+        return Some(text);
+    };
+    let kind = kind.to_ascii_lowercase();
+    let ends = [".sublet.dev", ".v1alpha1.sublet.dev"];
+    let kind = match kind.split_once('.') {
+        None => kind.as_str(),
+        Some((bare, _)) if ends.contains(&&kind[bare.len()..]) => bare,
+        Some(_) => return None,
+    };
+    kinds.contains(&kind).then_some(name)
+}
+
+fn wrong(name: &str, rule: &Rule) -> Option<String> {
+    let Rule {
+        also,
+        digit_first,
+        max,
+    } = rule;
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     if name.is_empty() {
         return Some("it is empty".to_owned());
     }
-    if let Some(c) = name.chars().find(|c| !allowed(*c)) {
+    if let Some(c) = name.chars().find(|c| !is_plain(*c) && !also.contains(*c)) {
+        let also: Vec<String> = also.chars().map(|c| format!("'{c}'")).collect();
         return Some(format!(
-            "it holds {c:?}, and only lower-case letters, digits and '-' are allowed"
+            "it holds {c:?}, and only lower-case letters, digits and {} are allowed",
+            also.join(" and ")
         ));
     }
-    if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
-        return Some("it must begin with a letter".to_owned());
+    match digit_first {
+        Digit::MayNot if !name.starts_with(|c: char| c.is_ascii_lowercase()) => {
+            return Some("it must begin with a letter".to_owned());
+        }
+        Digit::MayComeFirst if !name.starts_with(is_plain) => {
+            return Some("it must begin with a letter or digit".to_owned());
+        }
+        _ => {}
     }
-    if name.ends_with('-') {
+    if !name.ends_with(is_plain) {
         return Some("it must end with a letter or digit".to_owned());
     }
-    (name.len() > MAX).then(|| {
+    (name.len() > *max).then(|| {
         format!(
-            "it has {} characters, and at most {MAX} are allowed",
+            "it has {} characters, and at most {max} are allowed",
             name.len()
         )
     })
@@ -58,7 +145,7 @@ fn suggest(name: &str) -> String {
         .collect();
     let start = lower.trim_start_matches(|c: char| !c.is_ascii_lowercase());
     start
-        .get(..MAX)
+        .get(..TENANT.max)
         .unwrap_or(start)
         .trim_end_matches('-')
         .to_owned()
@@ -137,6 +224,43 @@ mod tests {
         );
         assert!(long.ends_with(&format!("try {}", "b".repeat(63))), "{long}");
         assert!(said("--").ends_with("begin with a letter"));
+    }
+
+    #[test]
+    fn a_name_is_taken_as_lists_print_it() {
+        for text in [
+            "team-a",
+            "vcp/team-a",
+            "virtualcontrolplanes/team-a",
+            "virtualcontrolplane.sublet.dev/team-a",
+            "VirtualControlPlane.v1alpha1.sublet.dev/team-a",
+        ] {
+            assert_eq!(tenant(text).as_deref(), Ok("team-a"), "{text}");
+        }
+        for text in [
+            "pod/team-a",
+            "vcp.example.com/a",
+            "vcp/",
+            "vcp/a/b",
+            "",
+            "Team",
+        ] {
+            assert!(tenant(text).is_err(), "{text}");
+        }
+        assert_eq!(
+            class("controlplaneclass.sublet.dev/big.1").as_deref(),
+            Ok("big.1")
+        );
+        assert!(class("vcp/a").is_err());
+    }
+
+    #[test]
+    fn names_of_other_objects_have_their_own_rules() {
+        assert_eq!(namespace("1st").as_deref(), Ok("1st"));
+        assert_eq!(namespace(""), Err("it is empty".into()));
+        assert!(namespace("Bad_NS").unwrap_err().contains("'B'"));
+        assert!(namespace("a.b").is_err() && class("a.b").is_ok());
+        assert!(class("Bad_Class").unwrap_err().contains("'-' and '.'"));
     }
 
     #[test]

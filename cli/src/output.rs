@@ -4,28 +4,23 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::{fmt, io::Write};
 
-/// Formats of lists.
+// Values of flags have no help of their own: with it every flag of a command takes three lines.
+
+/// Formats of lists: columns for people, more of them with nothing cut, the objects, or KIND/NAME, one a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// Columns for people
     #[default]
     Table,
-    /// More columns, and nothing cut
     Wide,
-    /// The objects as JSON
     Json,
-    /// The objects as YAML
     Yaml,
-    /// KIND/NAME, one a line
     Name,
 }
 
 /// Formats of one object or report, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Data {
-    /// As JSON
     Json,
-    /// As YAML
     Yaml,
 }
 

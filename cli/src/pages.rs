@@ -61,6 +61,8 @@ fn commands_within_sentences_are_understood_as_far_as_they_go() {
                     ErrorKind::MissingRequiredArgument
                     | ErrorKind::MissingSubcommand
                     | ErrorKind::InvalidValue
+                    // NAME is no name.
+                    | ErrorKind::ValueValidation
                     | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
                 ) => {}
                 Err(kind) => panic!("{}: `{said}`: {kind:?}", page.name),

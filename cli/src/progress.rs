@@ -2,8 +2,16 @@
 
 use crate::age;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::{collections::BTreeSet, io::IsTerminal, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::IsTerminal,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 use tokio::time::Instant;
+
+/// How many tell of something now.
+static TELLING: AtomicUsize = AtomicUsize::new(0);
 
 /// Tells what is being waited for, and what is done.
 pub(crate) struct Progress {
@@ -14,8 +22,19 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// As [`Self::start`], unless somebody tells of something already.
+    pub(crate) fn alone(state: &str) -> Option<Self> {
+        let first = TELLING.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire);
+        first.ok().map(|_| Self::shown(state))
+    }
+
     /// Starts the clock.
     pub(crate) fn start(state: &str) -> Self {
+        TELLING.fetch_add(1, Ordering::AcqRel);
+        Self::shown(state)
+    }
+
+    fn shown(state: &str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{spinner} {elapsed:>4} {wide_msg}");
             let bar = ProgressBar::new_spinner();
@@ -96,6 +115,7 @@ impl Drop for Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+        TELLING.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

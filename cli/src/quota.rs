@@ -4,6 +4,7 @@ use crate::{cluster::Cluster, table::Table};
 use anyhow::Result;
 use api::{ControlPlaneGroup, QuotaStatus, VirtualControlPlane};
 use kube::{Api, ResourceExt, api::ListParams};
+use serde_json::{Value, json};
 use tenancy::quota::amount::{Amounts, parse, shown};
 
 /// One limit.
@@ -92,15 +93,8 @@ fn rows(quota: &QuotaStatus, of: &str, own: impl Fn(&str, &str) -> String) -> Ve
 /// The limits as a table, with what an object asks for of each where that is known.
 pub(crate) fn table(limits: &[Limit], asks: Option<&Amounts>) -> Table {
     let mut table = match asks {
-        Some(_) => Table::new(&[
-            "LIMIT",
-            "OF",
-            "USED",
-            "BY THIS TENANT",
-            "AT MOST",
-            "IT ASKS FOR",
-        ]),
-        None => Table::new(&["LIMIT", "OF", "USED", "BY THIS TENANT", "AT MOST"]),
+        Some(_) => Table::new(&["LIMIT", "SCOPE", "USED", "USED-HERE", "HARD", "REQUESTED"]),
+        None => Table::new(&["LIMIT", "SCOPE", "USED", "USED-HERE", "HARD"]),
     };
     for limit in limits {
         let mut row = vec![
@@ -119,12 +113,23 @@ pub(crate) fn table(limits: &[Limit], asks: Option<&Amounts>) -> Table {
     table
 }
 
+/// The same as data. What nobody asks for is null.
+pub(crate) fn data(limits: &[Limit], asks: Option<&Amounts>) -> Vec<Value> {
+    let rows = limits.iter().map(|limit| {
+        let asked = asks.and_then(|asks| asks.get(&limit.name));
+        json!({
+            "name": limit.name, "of": limit.of, "used": limit.used, "usedByTenant": limit.own, "hard": limit.hard,
+            "requested": asked.map(|asked| shown(&limit.name, *asked)),
+        })
+    });
+    rows.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::style;
     use expect_test::expect;
-    use serde_json::json;
 
     #[test]
     fn limits_of_the_tenant_and_of_its_groups_stand_beside_each_other() {
@@ -146,10 +151,15 @@ mod tests {
         assert_eq!(full, [false, true]);
         let asks = Amounts::from([("pods".to_owned(), 1000)]);
         expect![[r#"
-            LIMIT   OF           USED   BY THIS TENANT   AT MOST   IT ASKS FOR
-            pods    the tenant   3      3                20        1
-            pods    group g      9      3                9         1
+            LIMIT   SCOPE        USED   USED-HERE   HARD   REQUESTED
+            pods    the tenant   3      3           20     1
+            pods    group g      9      3           9      1
         "#]]
         .assert_eq(&table(&limits, Some(&asks)).render(style::plain(), None));
+        assert_eq!(
+            data(&limits, Some(&asks))[1],
+            json!({"name": "pods", "of": "group g", "used": "9", "usedByTenant": "3", "hard": "9", "requested": "1"})
+        );
+        assert_eq!(data(&limits, None)[0]["requested"], Value::Null);
     }
 }

@@ -55,7 +55,7 @@ pub(crate) async fn unknown(cluster: &Cluster, name: &str) -> anyhow::Error {
     let Advice { text, command } = advise(name, &cluster.namespace, &names);
     let advice = match command {
         None => text,
-        Some(Hint::List) => format!("{text} `{} list -A`", cluster.program.as_str()),
+        Some(Hint::List) => format!("{text} `{}`", cluster.hint_anywhere("list -A")),
         Some(Hint::Create) => format!("{text} `{}`", cluster.hint(&format!("create {name}"))),
     };
     error::fail(format!(

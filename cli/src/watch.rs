@@ -91,16 +91,39 @@ pub(crate) async fn follow<T>(
                 }
             }
             Ok(_) => return Ok(End::Gone),
-            Err(err) => progress.interlude(&format!(
-                "lost sight of it ({}); trying again",
-                lost_sight(err)?
-            )),
+            Err(err) => lost(err, progress)?,
         }
     }
-    Err(error::fail(format!(
-        "the watch of {} ended",
-        vcp.name_any()
-    )))
+    Err(ended(&vcp.name_any()))
+}
+
+/// Waits until there is a tenant of that name, as [`follow`] does.
+pub(crate) async fn appears(
+    cluster: &Cluster,
+    name: &str,
+    progress: &mut Progress,
+) -> Result<VirtualControlPlane> {
+    let api: Api<VirtualControlPlane> =
+        Api::namespaced(cluster.watching.clone(), &cluster.namespace);
+    let mut stream = pin!(watch_object(api, name).default_backoff());
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(Some(vcp)) => return Ok(vcp),
+            Ok(None) => {}
+            Err(err) => lost(err, progress)?,
+        }
+    }
+    Err(ended(name))
+}
+
+fn lost(err: watcher::Error, progress: &mut Progress) -> Result<()> {
+    let why = lost_sight(err)?;
+    progress.interlude(&format!("lost sight of it ({why}); trying again"));
+    Ok(())
+}
+
+fn ended(name: &str) -> anyhow::Error {
+    error::fail(format!("the watch of {name} ended"))
 }
 
 /// Why the connection is lost; a missing right comes back as an error.

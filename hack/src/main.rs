@@ -167,6 +167,9 @@ struct Conformance {
 #[derive(Subcommand)]
 enum Super {
     /// Start it, or repair it; writes target/super/kubeconfig
+    #[command(
+        after_help = "Examples:\n  cargo xtask super up\n  cargo xtask super up --nodes 1 --fake-nodes 100"
+    )]
     Up {
         /// Real nodes that run pods [default: 2, or what runs]
         #[arg(long, value_parser = clap::value_parser!(u8).range(1..=2))]
@@ -176,8 +179,10 @@ enum Super {
         fake_nodes: u32,
     },
     /// Stop it and remove all that it put on the machine
+    #[command(after_help = "Example:\n  cargo xtask super down")]
     Down,
     /// Show its processes and nodes; fails unless all is well
+    #[command(after_help = "Example:\n  cargo xtask super status")]
     Status,
     /// Make the nodes obey NetworkPolicies; `up` starts this
     #[command(hide = true)]

@@ -59,7 +59,7 @@ use tenancy::slice::Slice;
 )]
 pub struct Args {
     /// Kubeconfig of the super cluster; the pod's own account is used when left out
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, env = "SUBLET_KUBECONFIG", value_name = "PATH")]
     kubeconfig: Option<PathBuf>,
 
     /// Namespace of Sublet's own objects: claims and the syncer's credentials
@@ -77,7 +77,7 @@ pub struct Args {
     starts_at_once: Option<u16>,
 
     /// Look after Clusters of Cluster API too: `sublet install --cluster-api` puts in what that needs
-    #[arg(long)]
+    #[arg(long, env = "SUBLET_CLUSTER_API")]
     cluster_api: bool,
 
     /// With --cluster-api, look after objects with this value of the label cluster.x-k8s.io/watch-filter alone

@@ -7,7 +7,7 @@ use crate::{
     cluster::Cluster,
     condition, error, interrupt,
     kubeconfig::Access,
-    name, output,
+    output,
     progress::Progress,
     tenant,
     watch::{self, Limit},
@@ -34,6 +34,7 @@ use tenancy::{slice::Slice, tenant::TenantId};
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Name of the tenant: a DNS label
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// Kubeconfig of the tenant's API server; its current context is taken
     #[arg(long, value_name = "FILE")]
@@ -66,7 +67,6 @@ const KEY: &str = "value";
 
 /// Makes the tenant, or gives it another kubeconfig.
 pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
-    name::check(&args.name).map_err(error::usage)?;
     let access = read(args)?;
     let theirs = client(&access).await?;
     let range = reach(&theirs, &access).await?;
@@ -114,7 +114,7 @@ async fn put(
     };
     let handed_over = hand_over(cluster, &vcp, access).await;
     handed_over.map_err(|err| {
-        let why = error::clear(err, &cluster.url, cluster.program);
+        let why = cluster.clear(err);
         error::fail(format!(
             "{why}; the tenant is there and its kubeconfig isn't handed over: run the same command again once that is \
              mended, or remove it with `{}`",

@@ -23,6 +23,12 @@ use std::{fmt::Write, time::Duration};
 /// The condition that says that deletions are held.
 const HELD: &str = "DeletionsHeld";
 
+/// Examples of both.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sublet breaker show team-a
+  sublet breaker release team-a";
+
 /// What to do with a tenant's breaker.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -31,7 +37,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  sublet breaker show team-a\n  sublet breaker show team-a -o json"
     )]
     Show(Show),
-    /// Let go of the deletions that are held: what the tenant lacks is deleted in the super cluster
+    /// Release the deletions that are held: what the tenant lacks is deleted in the super cluster
     #[command(
         after_help = "Examples:\n  sublet breaker release team-a        says what is held, and asks\n  \
                       sublet breaker release team-a --yes"
@@ -43,6 +49,7 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Show {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// Print it as data
     #[arg(short, long, value_enum)]
@@ -53,10 +60,14 @@ pub(crate) struct Show {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Release {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// Don't ask
     #[arg(short, long)]
     yes: bool,
+    /// Return as soon as it is asked for
+    #[arg(long)]
+    no_wait: bool,
     /// How long to wait until the syncer has taken it up
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = age::parse)]
     timeout: Duration,
@@ -96,6 +107,13 @@ async fn release(args: &Release, cluster: &Cluster) -> Result<()> {
     }});
     api.patch(&args.name, &PatchParams::default(), &Patch::Merge(patch))
         .await?;
+    if args.no_wait {
+        return output::print_line(&format!(
+            "release of {} requested; look with `{}`",
+            args.name,
+            cluster.hint(&format!("breaker show {}", args.name))
+        ));
+    }
     let mut progress = Progress::start("waiting for the syncer to take it up");
     let left = |_: &str| {
         format!(

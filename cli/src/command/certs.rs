@@ -27,15 +27,21 @@ const LATE_DAYS: i64 = 29;
 /// How often Secrets are looked at while new ones are waited for.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// Examples of both.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sublet certs check team-a
+  sublet certs rotate team-a";
+
 /// What to do with a tenant's certificates.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Say until when each certificate and authority of a tenant is good; fails if one isn't any more
+    /// Say until when each certificate and authority of a tenant is good; exits with 1 if one has expired
     #[command(
         after_help = "Examples:\n  sublet certs check team-a\n  sublet certs check team-a -o json"
     )]
     Check(Check),
-    /// Make all certificates of a tenant anew, as they are by themselves after 60 days; authorities stay
+    /// Renew all certificates of a tenant, as happens by itself after 60 days; authorities stay
     #[command(
         after_help = "Examples:\n  sublet certs rotate team-a            the kubeconfig is a new one, too; the old one stays good\n  \
                       sublet certs rotate team-a --no-wait"
@@ -47,6 +53,7 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// Leave out the headings
     #[arg(long)]
@@ -60,6 +67,7 @@ pub(crate) struct Check {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rotate {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// Return as soon as it is asked for
     #[arg(long)]
@@ -125,11 +133,9 @@ async fn rotate(args: &Rotate, cluster: &Cluster) -> Result<()> {
         .await?;
     let look = cluster.hint(&format!("certs check {}", args.name));
     if args.no_wait {
-        return output::print_line(&format!(
-            "new certificates are asked for; look with `{look}`"
-        ));
+        return output::print_line(&format!("renewal requested; look with `{look}`"));
     }
-    let mut progress = Progress::start(&format!("{} certificates are made anew", before.len()));
+    let mut progress = Progress::start(&format!("renewing {} certificates", before.len()));
     let anew = tokio::time::timeout(
         args.timeout,
         until_new(cluster, &vcp, &before, &mut progress),
@@ -231,7 +237,7 @@ async fn gather(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<Vec<Cert
 }
 
 fn table(all: &[Certificate], now: Timestamp) -> Table {
-    let mut table = Table::new(&["SECRET", "KIND", "HOLDER", "EXPIRES", "DAYS LEFT"]);
+    let mut table = Table::new(&["SECRET", "KIND", "HOLDER", "EXPIRES", "DAYS-LEFT"]);
     for certificate in all {
         let plain = |text: &str| (text.to_owned(), Mood::Plain);
         let Some(life) = &certificate.life else {
@@ -331,7 +337,7 @@ mod tests {
         ];
         let width = None;
         expect![[r#"
-            SECRET        KIND        HOLDER           EXPIRES                DAYS LEFT
+            SECRET        KIND        HOLDER           EXPIRES                DAYS-LEFT
             n/ca          authority   kube-ca          2035-12-30T00:00:00Z   3650
             n/apiserver   leaf        kube-apiserver   2026-03-01T00:00:00Z   59
             n/etcd        leaf        kube-etcd        2025-12-31T00:00:00Z   expired

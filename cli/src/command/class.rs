@@ -18,6 +18,12 @@ use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+/// Examples of both.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sublet class list
+  sublet class describe default";
+
 /// Commands of `sublet class`.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -30,6 +36,7 @@ pub(crate) enum Command {
     )]
     Describe {
         /// Name of the class
+        #[arg(value_parser = name::class)]
         name: String,
         /// Print it as data
         #[arg(short, long, value_enum)]
@@ -42,12 +49,12 @@ pub(crate) enum Command {
 #[command(after_help = "Examples:\n  sublet class list\n  sublet class list default -o yaml")]
 pub(crate) struct List {
     /// Names of the classes; all when left out
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = name::class)]
     names: Vec<String>,
     /// Leave out the headings
     #[arg(long)]
     no_headers: bool,
-    /// Format
+    /// Format: `wide` cuts nothing, `name` is KIND/NAME
     #[arg(
         short,
         long,
@@ -91,8 +98,8 @@ async fn list(args: &List, cluster: &Cluster) -> Result<()> {
         }),
         Format::Table | Format::Wide if classes.is_empty() => {
             tell!(
-                "There are no classes; `{} install` makes the default one.",
-                cluster.program.as_str()
+                "There are no classes; `{}` makes the default one.",
+                cluster.hint_anywhere("install")
             );
             Ok(())
         }
@@ -127,7 +134,7 @@ async fn users(cluster: &Cluster) -> BTreeMap<String, usize> {
 }
 
 fn table(classes: &[ControlPlaneClass], users: &BTreeMap<String, usize>, now: Timestamp) -> Table {
-    let mut table = Table::new(&["NAME", "TENANTS", "VERSIONS", "POD SECURITY", "ETCD", "AGE"]);
+    let mut table = Table::new(&["NAME", "TENANTS", "VERSIONS", "POD-SECURITY", "ETCD", "AGE"]);
     for class in classes {
         let spec = &class.spec;
         table.row(vec![
@@ -191,8 +198,8 @@ fn unknown(name: &str, known: &[ControlPlaneClass], cluster: &Cluster) -> anyhow
     let close = name::close(name, names.iter().map(String::as_str));
     let hint = match (close.as_slice(), names.as_slice()) {
         ([], []) => format!(
-            "there is none; `{} install` makes the default one",
-            cluster.program.as_str()
+            "there is none; `{}` makes the default one",
+            cluster.hint_anywhere("install")
         ),
         ([], _) => format!("there is {}", names.join(", ")),
         (close, _) => format!("did you mean {}?", close.join(" or ")),

@@ -12,6 +12,7 @@ use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// The command; $SHELL when left out
     #[arg(last = true, value_name = "COMMAND")]

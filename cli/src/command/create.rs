@@ -1,4 +1,4 @@
-//! `sublet create`: makes a tenant, and waits until a pod of it has run.
+//! `sublet create`: makes a tenant, and waits until it works.
 
 mod as_cluster;
 mod wait;
@@ -21,21 +21,23 @@ use api::{
 use kube::{ResourceExt, api::PostParams};
 use serde_json::Value;
 use std::{process::ExitCode, time::Duration};
+use tenancy::slice::Slice;
 
 /// Flags of `sublet create`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Name of the tenant: a DNS label
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// ControlPlaneClass that gives defaults and ceilings
-    #[arg(long, value_name = "NAME", default_value = "default")]
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = name::class)]
     class: String,
-    /// Kubernetes version, such as 1.36.3, or 1.36 for the class's newest of it; the class's first one when left out
-    #[arg(long, value_name = "VERSION")]
+    /// Kubernetes version, such as 1.36.3, or 1.36 for the class's first of it; the class's first one when left out
+    #[arg(long, value_name = "VERSION", value_parser = check::version)]
     version: Option<String>,
     /// Number of API servers
-    #[arg(long, value_name = "1..3", value_parser = clap::value_parser!(i32).range(1..=3))]
+    #[arg(long, value_name = "1..3", value_parser = check::replicas)]
     replicas: Option<i32>,
     /// Keep etcd's data on an emptyDir: they end with the pod
     #[arg(long)]
@@ -43,17 +45,12 @@ pub(crate) struct Args {
     /// Pod Security level that its pods are held to; the class's when left out
     #[arg(long, value_enum, value_name = "LEVEL")]
     pod_security: Option<Level>,
-    /// Who answers DNS for its pods
-    #[arg(
-        long,
-        value_enum,
-        default_value = "dedicated",
-        hide_possible_values = false
-    )]
+    /// Who answers DNS for its pods: CoreDNS in the tenant, Sublet's server, or what the tenant brings as kube-dns
+    #[arg(long, value_enum, value_name = "MODE", default_value = "dedicated")]
     dns: DnsMode,
     /// Its slice of the super cluster's Service range; a free one is taken when left out
     #[arg(long, value_name = "CIDR")]
-    service_cidr: Option<String>,
+    service_cidr: Option<Slice>,
     /// Make it as a Cluster of Cluster API
     #[arg(long)]
     cluster_api: bool,
@@ -91,11 +88,8 @@ enum Level {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum DnsMode {
-    /// Stock CoreDNS in the tenant
     Dedicated,
-    /// Sublet's server for all tenants that have none
     Shared,
-    /// None: the tenant brings its own kube-dns Service
     None,
 }
 
@@ -108,7 +102,6 @@ enum Output {
 
 /// Prints the object that would be made.
 pub(crate) fn print(args: &Args, global: &Global) -> Result<ExitCode> {
-    check_name(&args.name)?;
     let vcp = object(args, global.namespace.as_deref());
     if args.cluster_api {
         show_cluster(
@@ -127,7 +120,6 @@ pub(crate) fn print(args: &Args, global: &Global) -> Result<ExitCode> {
 
 /// Makes the tenant.
 pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
-    check_name(&args.name)?;
     let vcp = object(args, Some(&cluster.namespace));
     let look = || {
         format!(
@@ -141,8 +133,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         if args.no_wait {
             return show_cluster(&objects, args.output.unwrap_or(Output::Name));
         }
-        let made = tokio::time::timeout(args.timeout, as_cluster::tenant(cluster, &args.name));
-        made.await.map_err(|_| nothing_made(cluster, args))??
+        as_cluster::tenant(cluster, &args.name, args.timeout).await?
     } else {
         interrupt::or_ctrl_c(make(cluster, &vcp), look).await?
     };
@@ -168,18 +159,6 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     }
 }
 
-/// The provider or Cluster API's core isn't at work, or something is wrong with the objects.
-fn nothing_made(cluster: &Cluster, args: &Args) -> anyhow::Error {
-    let look = cluster.kubectl(&cluster.namespace, "get clusters,scp,scl -o yaml");
-    error::fail(format!(
-        "Cluster {} became no tenant in {}: its objects say why in their conditions, see `{look}`; if they have none, \
-         `{}` and Cluster API's core are missing",
-        args.name,
-        age::elapsed(args.timeout),
-        cluster.hint("install --cluster-api")
-    ))
-}
-
 async fn make(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<VirtualControlPlane> {
     check::class(cluster, vcp).await?;
     match tenant::api(cluster)
@@ -192,10 +171,6 @@ async fn make(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<VirtualCon
         }
         Err(err) => Err(err.into()),
     }
-}
-
-fn check_name(name: &str) -> Result<()> {
-    name::check(name).map_err(error::usage)
 }
 
 fn object(args: &Args, namespace: Option<&str>) -> VirtualControlPlane {
@@ -211,7 +186,7 @@ fn object(args: &Args, namespace: Option<&str>) -> VirtualControlPlane {
             }),
         }),
         network: Network {
-            service_cidr: args.service_cidr.clone(),
+            service_cidr: args.service_cidr.map(|slice| slice.to_string()),
             dns: args.dns.into(),
             ..Network::default()
         },
@@ -410,11 +385,5 @@ mod tests {
             printed("a --dns none"),
             serde_json::json!({"network": {"dns": "none"}})
         );
-    }
-
-    #[test]
-    fn a_bad_name_is_wrong_input() {
-        let err = check_name("Team A").unwrap_err();
-        assert!(err.to_string().contains("try team-a"));
     }
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Names of the tenants
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", value_parser = crate::name::tenant)]
     names: Vec<String>,
     /// Don't ask
     #[arg(short, long)]
@@ -73,7 +73,7 @@ fn confirm(names: &[String], namespace: &str, yes: bool) -> Result<()> {
     match names {
         [name] => ask::confirm(
             &format!("This deletes the tenant {name} of namespace {namespace} {what}."),
-            Answer::Word(name),
+            answer(names),
             yes,
         ),
         _ => {
@@ -83,10 +83,18 @@ fn confirm(names: &[String], namespace: &str, yes: bool) -> Result<()> {
                 .replace("API server", "API servers");
             ask::confirm(
                 &format!("This deletes the tenants {list} of namespace {namespace} {what}."),
-                Answer::Yes,
+                answer(names),
                 yes,
             )
         }
+    }
+}
+
+/// What must be typed before these tenants are deleted: more for what destroys more.
+pub(super) fn answer(names: &[String]) -> Answer<'_> {
+    match names {
+        [name] => Answer::Word(name),
+        names => Answer::Count(names.len()),
     }
 }
 
@@ -132,7 +140,7 @@ pub(super) async fn gone(
     tenants: &[VirtualControlPlane],
     limit: Duration,
 ) -> Result<()> {
-    let mut progress = Progress::start("deletion is asked for");
+    let mut progress = Progress::start("deleting");
     let left = || {
         let wait = tenants.first().map(|vcp| {
             let wait = format!("wait vcp/{} --for=delete --timeout=5m", vcp.name_any());

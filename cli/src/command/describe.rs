@@ -25,7 +25,7 @@ use page::Page;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Names of the tenants
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", value_parser = crate::name::tenant)]
     names: Vec<String>,
     /// Print it as data
     #[arg(short, long, value_enum)]
@@ -97,6 +97,8 @@ async fn gather(cluster: &Cluster, vcp: VirtualControlPlane) -> Result<Page> {
     let events = events.split_off(events.len().saturating_sub(EVENTS));
     let groups = quota::groups(cluster, &vcp).await?.unwrap_or_default();
     Ok(Page {
+        wake: cluster.hint(&format!("wake {}", vcp.name_any())),
+        attach_help: cluster.hint_anywhere("attach --help"),
         limits: quota::limits(&vcp, &groups),
         groups: groups.iter().map(ResourceExt::name_any).collect(),
         vcp,

@@ -106,11 +106,17 @@ async fn all(cluster: &Cluster) -> Vec<Check> {
         Ok(answers) => answers,
         Err(err) => return vec![unanswered("cluster", err, cluster)],
     };
-    let definitions = told(checks::definitions(cluster).await, cluster);
-    let missing = definitions.iter().any(|check| check.level == Level::Fail);
     let mut checks = vec![answers];
     checks.extend(told(checks::nodes(cluster).await, cluster));
     checks.extend(told(rights::check(cluster).await, cluster));
+    // Whoever may not look is told so by each check.
+    if let Ok(false) = checks::is_installed(cluster).await {
+        let install = format!("run `{}`", cluster.hint_anywhere("install"));
+        checks.push(Check::fail("sublet", "Sublet isn't installed", install));
+        return checks;
+    }
+    let definitions = told(checks::definitions(cluster).await, cluster);
+    let missing = definitions.iter().any(|check| check.level == Level::Fail);
     checks.extend(told(admission::check(cluster).await, cluster));
     checks.extend(definitions);
     checks.extend(told(checks::daemons(cluster).await, cluster));
@@ -133,7 +139,7 @@ fn told(outcome: checks::Outcome, cluster: &Cluster) -> Vec<Check> {
 /// A check that couldn't be made: a missing right is no fault of Sublet.
 fn unanswered(subject: &'static str, err: kube::Error, cluster: &Cluster) -> Check {
     let forbidden = error::is_forbidden(&err);
-    let text = error::clear(err.into(), &cluster.url, cluster.program).to_string();
+    let text = cluster.clear(err.into()).to_string();
     if forbidden {
         Check::warn(subject, text, "")
     } else {
@@ -154,9 +160,38 @@ fn data(checks: &[Check]) -> serde_json::Value {
     json!({"result": word(worst), "checks": list})
 }
 
+/// Findings about the same for which the same must be done, as one each.
+fn folded(checks: &[Check]) -> Vec<Check> {
+    let mut rows: Vec<(Check, usize)> = vec![];
+    for check in checks {
+        let same = |(row, _): &&mut (Check, usize)| {
+            (row.level, row.subject, &row.advice) == (check.level, check.subject, &check.advice)
+        };
+        match rows.iter_mut().find(same) {
+            Some((row, count)) if check.level != Level::Ok && !check.advice.is_empty() => {
+                *count += 1;
+                if *count <= TOLD {
+                    row.text = format!("{}; {}", row.text, check.text);
+                }
+            }
+            _ => rows.push((check.clone(), 1)),
+        }
+    }
+    let rows = rows.into_iter().map(|(mut row, count)| {
+        if count > TOLD {
+            row.text = format!("{}; and {} more", row.text, count - TOLD);
+        }
+        row
+    });
+    rows.collect()
+}
+
+/// How many findings with the same advice are told one by one.
+const TOLD: usize = 3;
+
 fn words(checks: &[Check], style: Style) -> String {
     let mut table = Table::default();
-    for check in checks {
+    for check in folded(checks) {
         let mood = match check.level {
             Level::Ok => Mood::Good,
             Level::Warn => Mood::Busy,
@@ -210,6 +245,22 @@ mod tests {
             "ok     cluster   it answers\nwarn   nodes     n1 isn't ready: look at it\nfail   class     none: install\n\n1 failed, 1 to look at.\n"
         );
         assert!(words(&sample()[..1], style::plain()).ends_with("All is well.\n"));
+    }
+
+    #[test]
+    fn findings_with_the_same_advice_are_one_row() {
+        let lacking = |name: &str| Check::fail("roles", format!("{name} isn't there"), "install");
+        let mut checks: Vec<Check> = ["a", "b", "c", "d", "e"].map(lacking).into();
+        checks.push(Check::fail("daemons", "m isn't there", "install"));
+        checks.extend([Check::ok("leases", "x"), Check::ok("leases", "y")]);
+        assert_eq!(
+            words(&checks, style::plain()),
+            "fail   roles     a isn't there; b isn't there; c isn't there; and 2 more: install\n\
+             fail   daemons   m isn't there: install\n\
+             ok     leases    x\n\
+             ok     leases    y\n\n6 failed.\n"
+        );
+        assert_eq!(data(&checks)["checks"].as_array().map(Vec::len), Some(8));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::{
     cluster::Cluster,
-    event,
+    error, event,
     output::{self, Data},
     style,
     table::terminal_width,
@@ -20,14 +20,15 @@ use std::time::Duration;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// Warnings only
-    #[arg(short, long)]
+    #[arg(long)]
     warnings: bool,
     /// Leave out the headings
     #[arg(long)]
     no_headers: bool,
-    /// Format
+    /// Format: `wide` cuts nothing
     #[arg(
         short,
         long,
@@ -40,13 +41,9 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Output {
-    /// Columns for people
     Table,
-    /// The same, and nothing cut
     Wide,
-    /// As JSON
     Json,
-    /// As YAML
     Yaml,
 }
 
@@ -65,8 +62,13 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     let mut events = of_super(cluster, &vcp).await?;
     match tokio::time::timeout(PATIENCE, of_tenant(cluster, &vcp)).await {
         Ok(Ok(found)) => events.extend(found),
-        Ok(Err(_)) | Err(_) => tell!(
-            "The tenant's own API server can't be asked at the moment: its events are left out."
+        Ok(Err(err)) => tell!(
+            "The tenant's own events are left out: {}",
+            cluster.clear(err)
+        ),
+        Err(_) => tell!(
+            "The tenant's own events are left out: its API server gave no answer within {} s",
+            PATIENCE.as_secs()
         ),
     }
     if args.warnings {
@@ -134,7 +136,15 @@ async fn of_tenant(
     let access = tenant::access(cluster, vcp).await?;
     let client = tenant::client(cluster, vcp, &access).await?;
     let api: Api<Event> = Api::all(client);
-    let events = api.list(&ListParams::default()).await?.items;
+    // The caller's kubeconfig has nothing to do with it: it leads to the super cluster.
+    let events = api.list(&ListParams::default()).await.map_err(|err| {
+        let why = error::reason(&err);
+        error::fail(format!(
+            "its API server at {} can't be asked: {why}",
+            access.server
+        ))
+    })?;
+    let events = events.items;
     Ok(events
         .into_iter()
         .filter(|event| event::reporter(event) == "sublet-syncer")

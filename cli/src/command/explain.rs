@@ -16,7 +16,6 @@ use crate::{
 use anyhow::Result;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
-use tenancy::quota::amount::shown;
 use verdict::{Facts, Verdict};
 
 /// Flags of `sublet explain`.
@@ -24,6 +23,7 @@ use verdict::{Facts, Verdict};
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// The object as the tenant knows it; without NAMESPACE, the one called default
     #[arg(value_name = "KIND[/NAMESPACE]/NAME")]
@@ -74,20 +74,8 @@ fn data(facts: &Facts, verdict: &Verdict) -> serde_json::Value {
     json!({
         "kind": facts.kind, "tenant": side(&facts.tenant), "super": side(&facts.super_side),
         "synced": verdict.synced, "verdict": verdict.text, "advice": verdict.advice, "events": events,
-        "quota": limits(facts),
+        "quota": quota::data(&facts.limits, Some(&facts.asks)),
     })
-}
-
-/// What the object takes, or would, of what is limited.
-fn limits(facts: &Facts) -> Vec<serde_json::Value> {
-    let limits = facts.limits.iter().map(|limit| {
-        let asks = facts.asks.get(&limit.name);
-        json!({
-            "limit": limit.name, "of": limit.of, "used": limit.used, "usedByTenant": limit.own, "atMost": limit.hard,
-            "asks": asks.map(|asks| shown(&limit.name, *asks)),
-        })
-    });
-    limits.collect()
 }
 
 fn words(
@@ -97,7 +85,7 @@ fn words(
     width: Option<usize>,
     now: Timestamp,
 ) -> String {
-    let mut table = Table::new(&["", "TENANT", "SUPER CLUSTER"]);
+    let mut table = Table::new(&["", "TENANT", "SUPER-CLUSTER"]);
     let (mine, other) = (&facts.tenant, &facts.super_side);
     let mut line = |key: &str, value: &dyn Fn(&verdict::Side) -> String| {
         let (a, b) = (value(mine), value(other));

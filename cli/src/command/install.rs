@@ -5,7 +5,7 @@ mod apply;
 pub(crate) mod prune;
 
 use crate::{
-    age, cluster::Cluster, error, interrupt, manifest, output, progress::Progress, rollout,
+    age, cluster::Cluster, error, image, interrupt, manifest, output, progress::Progress, rollout,
 };
 use anyhow::Result;
 use std::{process::ExitCode, time::Duration};
@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// later run without the flag keeps it
     #[arg(long)]
     cluster_api: bool,
+    /// Take the daemons' images from here; a later run without the flag goes on doing so
+    #[arg(long, value_name = "HOST[/PATH]", value_parser = image::registry)]
+    registry: Option<String>,
     /// Wait until Sublet works (the default)
     #[arg(long)]
     wait: bool,
@@ -40,6 +43,7 @@ Examples:
   sublet install
   sublet install --ephemeral-etcd          where there is no StorageClass
   sublet install --cluster-api             for platforms that make tenants as Cluster objects
+  sublet install --registry registry.example.com/sublet
   sublet install --dry-run > sublet.yaml   for a repository";
 
 /// Prints what would be applied.
@@ -50,7 +54,7 @@ pub(crate) fn print(args: &Args) -> Result<ExitCode> {
         Provider::Off
     };
     let mut all = definitions(provider)?;
-    all.extend(daemons(provider)?);
+    all.extend(daemons(provider, |_| args.registry.clone())?);
     all.extend(classes(args)?);
     output::print(&manifest::yaml(&all)?)?;
     Ok(ExitCode::SUCCESS)
@@ -61,7 +65,10 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     let mut progress = Progress::start("applying the resource definitions");
     let outcome = interrupt::or_ctrl_c(
         async { Ok(tokio::time::timeout(args.timeout, all(args, cluster, &mut progress)).await) },
-        || "what was applied stays; run the same command again to complete it, or `sublet uninstall`".to_owned(),
+        || {
+            let uninstall = cluster.hint_anywhere("uninstall");
+            format!("what was applied stays; run the same command again to complete it, or `{uninstall}`")
+        },
     )
     .await?;
     let elapsed = age::elapsed(progress.elapsed());
@@ -72,7 +79,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
                 "Sublet doesn't work after {}: {}; it may still come up: look with `{}`",
                 age::elapsed(args.timeout),
                 progress.last(),
-                cluster.hint("doctor")
+                cluster.hint_anywhere("doctor")
             )));
         }
     }
@@ -82,7 +89,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         "Sublet {} is {state} (after {elapsed})\n\nNext:\n  {}\n  {}\n",
         env!("CARGO_PKG_VERSION"),
         cluster.hint("create NAME"),
-        cluster.hint("doctor"),
+        cluster.hint_anywhere("doctor"),
     ))
 }
 
@@ -98,7 +105,11 @@ async fn all(args: &Args, cluster: &Cluster, progress: &mut Progress) -> Result<
     rollout::established(client, &definitions, progress).await?;
     progress.done("resource definitions are in place");
     progress.state("applying the daemons");
-    let daemons = daemons(provider)?;
+    let found = apply::images(client).await?;
+    let daemons = daemons(provider, |image| {
+        let found = || apply::registry_of(image, &found);
+        args.registry.clone().or_else(found)
+    })?;
     apply::known(client, &daemons).await?;
     progress.done("daemons and their rights are applied");
     let removed = prune::policies(client, &daemons).await?;
@@ -134,8 +145,12 @@ fn definitions(provider: Provider) -> Result<Vec<kube::api::DynamicObject>> {
     Ok(definitions)
 }
 
-fn daemons(provider: Provider) -> Result<Vec<kube::api::DynamicObject>> {
+fn daemons(
+    provider: Provider,
+    registry: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<kube::api::DynamicObject>> {
     let mut daemons = manifest::daemons()?;
+    manifest::with_registry(&mut daemons, registry);
     if provider == Provider::On {
         manifest::with_cluster_api(&mut daemons);
         daemons.extend(manifest::cluster_api_rights()?);

@@ -17,14 +17,15 @@ use std::path::{Path, PathBuf};
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// Write it to a file that only you can read
-    #[arg(short, long, value_name = "FILE", conflicts_with = "merge")]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "merge", value_parser = file_name)]
     output: Option<PathBuf>,
     /// Merge it into your kubeconfig, as a context called like the tenant
     #[arg(long)]
     merge: bool,
-    /// Call the context so, instead of like the tenant
+    /// Name of the context; the tenant's name when left out
     #[arg(long, value_name = "NAME")]
     context_name: Option<String>,
     /// Replace what isn't this tenant's: a context of the same name, or a file with other contexts
@@ -37,6 +38,16 @@ Examples:
   sublet kubeconfig team-a > team-a.yaml
   sublet kubeconfig team-a -o team-a.yaml
   sublet kubeconfig team-a --merge          then: kubectl --context team-a get pods";
+
+/// A file; a format is none, whose name would become that of a file with credentials.
+fn file_name(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "json" | "yaml" | "name" | "wide" | "table" => Err(format!(
+            "that would be a file called {text}: name one such as team-a.yaml; without -o it is printed as YAML"
+        )),
+        _ => Ok(PathBuf::from(text)),
+    }
+}
 
 /// Prints, writes or merges.
 pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {

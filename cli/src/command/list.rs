@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Names of the tenants; all of the namespace when left out
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = crate::name::tenant)]
     names: Vec<String>,
     /// Tenants of all namespaces
     #[arg(short = 'A', long, conflicts_with = "names")]
@@ -34,13 +34,13 @@ pub(crate) struct Args {
     /// Only tenants with these labels
     #[arg(short = 'l', long, value_name = "SELECTOR", conflicts_with = "names")]
     selector: Option<String>,
-    /// Stay, and print the rows of tenants that change
+    /// Watch: print a tenant's row again when it changes
     #[arg(short, long)]
     watch: bool,
     /// Leave out the headings
     #[arg(long)]
     no_headers: bool,
-    /// Format
+    /// Format: `wide` has more columns and cuts nothing, `name` is KIND/NAME
     #[arg(
         short,
         long,
@@ -132,15 +132,8 @@ fn with_types(mut object: DynamicObject) -> DynamicObject {
 
 async fn print_table(args: &Args, cluster: &Cluster, objects: &[DynamicObject]) -> Result<()> {
     if objects.is_empty() {
-        let place = if args.all_namespaces {
-            String::new()
-        } else {
-            format!(" in namespace {}", cluster.namespace)
-        };
-        tell!(
-            "There are no tenants{place}; make one with `{}`.",
-            cluster.hint("create NAME")
-        );
+        let create = cluster.hint("create NAME");
+        tell!("{}", none(args, &cluster.namespace, &create));
         return Ok(());
     }
     let vcps = typed(objects)?;
@@ -152,6 +145,22 @@ async fn print_table(args: &Args, cluster: &Cluster, objects: &[DynamicObject]) 
         terminal_width()
     };
     output::print(&table.render(style::stdout(), width))
+}
+
+/// What an empty list says.
+fn none(args: &Args, namespace: &str, create: &str) -> String {
+    let place = if args.all_namespaces {
+        String::new()
+    } else {
+        format!(" in namespace {namespace}")
+    };
+    match &args.selector {
+        Some(selector) => format!("No tenants match -l {selector}{place}."),
+        None if args.watch => {
+            format!("No tenants yet{place}; watching, end with Ctrl-C.")
+        }
+        None => format!("There are no tenants{place}; make one with `{create}`."),
+    }
 }
 
 fn typed<'a>(
@@ -212,7 +221,7 @@ fn table(vcps: &[VirtualControlPlane], args: &Args, more: Option<&More>, now: Ti
         headings.insert(0, "NAMESPACE");
     }
     if more.is_some() {
-        headings.extend(["CLASS", "PODS", "SERVICES", "SYNCER", "IDENTITY"]);
+        headings.extend(["CLASS", "PODS", "SERVICE-CIDR", "SYNCER", "IDENTITY"]);
     }
     headings.push("MESSAGE");
     let mut table = Table::new(&headings);
@@ -326,11 +335,30 @@ mod tests {
             leaders: Leaders::default(),
         };
         expect![[r#"
-            NAMESPACE   NAME     PHASE          VERSION   ENDPOINT                 AGE   CLASS     PODS     SERVICES       SYNCER   IDENTITY                     MESSAGE
+            NAMESPACE   NAME     PHASE          VERSION   ENDPOINT                 AGE   CLASS     PODS     SERVICE-CIDR   SYNCER   IDENTITY                     MESSAGE
             default     team-a   Ready          1.36.3    https://10.0.0.2:31000   60m   default   3        10.96.4.0/22   <none>   abcdefghijklmnopqrstuvwxyz
             shop        b        Provisioning   <none>    <none>                   30s   default   <none>   <none>         <none>   <none>                       etcd-0 has no node
         "#]]
         .assert_eq(&render("-A -o wide", Some(&more)));
+    }
+
+    #[test]
+    fn an_empty_list_says_why_it_may_be_empty() {
+        let said = |line: &str| {
+            let words = std::iter::once("list").chain(line.split_whitespace());
+            none(
+                &Cli::try_parse_from(words).unwrap().args,
+                "n",
+                "sublet create NAME",
+            )
+        };
+        assert_eq!(
+            said(""),
+            "There are no tenants in namespace n; make one with `sublet create NAME`."
+        );
+        assert_eq!(said("-l a=b"), "No tenants match -l a=b in namespace n.");
+        assert_eq!(said("-A -l a=b"), "No tenants match -l a=b.");
+        assert_eq!(said("-A -w"), "No tenants yet; watching, end with Ctrl-C.");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::time::Duration;
 #[command(after_help = PAUSE_EXAMPLES)]
 pub(crate) struct Pause {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// Return as soon as it is asked for
     #[arg(long)]
@@ -31,13 +32,14 @@ pub(crate) struct Pause {
 
 const PAUSE_EXAMPLES: &str = "\
 Examples:
-  sublet pause team-a     nothing is changed for it until `sublet resume team-a`";
+  sublet pause team-a     nothing is changed for it until it is resumed";
 
 /// Flags of `sublet resume`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = RESUME_EXAMPLES)]
 pub(crate) struct Resume {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// Return as soon as it is asked for
     #[arg(long)]
@@ -57,24 +59,30 @@ pub(crate) async fn pause(args: &Pause, cluster: &Cluster) -> Result<()> {
     let vcp = tenant::find(cluster, &args.name).await?;
     ask(cluster, &vcp, Wish::Pause).await?;
     let resume = cluster.hint(&format!("resume {}", args.name));
-    if !args.no_wait {
-        let mut progress = Progress::start(&format!("tenant {} is paused", args.name));
-        let left = |_: &str| {
-            format!(
-                "its spec says so, and the manager may not run: see `{}`",
-                cluster.hint("doctor")
-            )
-        };
-        let limit = Limit {
-            time: args.timeout,
-            late: "isn't paused",
-            left: &left,
-        };
-        let paused = watch::until(cluster, &vcp, &mut progress, limit, |now, _| {
-            Ok(is_paused(&now).then_some(()))
-        });
-        paused.await?;
+    if args.no_wait {
+        return output::print_line(&format!(
+            "pause of {} requested; end it with `{resume}`",
+            args.name
+        ));
     }
+    let state = format!("waiting for the manager to pause {}", args.name);
+    let mut progress = Progress::start(&state);
+    let left = |_: &str| {
+        format!(
+            "its spec says so, and the manager may not run: see `{}`",
+            cluster.hint("doctor")
+        )
+    };
+    let limit = Limit {
+        time: args.timeout,
+        late: "isn't paused",
+        left: &left,
+    };
+    let paused = watch::until(cluster, &vcp, &mut progress, limit, |now, _| {
+        Ok(is_paused(&now).then_some(()))
+    });
+    paused.await?;
+    drop(progress);
     output::print_line(&format!(
         "{} is paused: its API and its pods go on running, and nothing is changed until `{resume}`",
         args.name
@@ -86,9 +94,9 @@ pub(crate) async fn resume(args: &Resume, cluster: &Cluster) -> Result<()> {
     let vcp = tenant::find(cluster, &args.name).await?;
     ask(cluster, &vcp, Wish::GoOn).await?;
     if args.no_wait {
-        return output::print_line(&format!("{} goes on", args.name));
+        return output::print_line(&format!("resumption of {} requested", args.name));
     }
-    let mut progress = Progress::start(&format!("tenant {} goes on", args.name));
+    let mut progress = Progress::start(&format!("resuming {}", args.name));
     let left = |_: &str| watch::goes_on(cluster, &args.name);
     let limit = Limit {
         time: args.timeout,

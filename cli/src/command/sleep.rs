@@ -24,6 +24,7 @@ use std::time::Duration;
 #[command(after_help = SLEEP_EXAMPLES)]
 pub(crate) struct ToSleep {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// A connection to its front door wakes it, and it sleeps again some time after the last one
     #[arg(long)]
@@ -44,7 +45,7 @@ pub(crate) struct ToSleep {
 
 const SLEEP_EXAMPLES: &str = "\
 Examples:
-  sublet sleep team-a                        asleep until `sublet wake team-a`
+  sublet sleep team-a                        asleep until it is woken
   sublet sleep team-a --wake-on-connection   asleep until somebody connects
   sublet sleep team-a --when-idle 30m        asleep whenever nobody was connected for so long";
 
@@ -53,6 +54,7 @@ Examples:
 #[command(after_help = WAKE_EXAMPLES)]
 pub(crate) struct Wake {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// Return as soon as it is asked for
     #[arg(long)]
@@ -92,11 +94,11 @@ pub(crate) async fn sleep(args: &ToSleep, cluster: &Cluster) -> Result<()> {
                 args.name,
                 age::elapsed(idle)
             ),
-            None => format!("{} falls asleep", args.name),
+            None => format!("sleep of {} requested", args.name),
         };
         return output::print_line(&text);
     }
-    let mut progress = Progress::start(&format!("tenant {} falls asleep", args.name));
+    let mut progress = Progress::start(&format!("putting {} to sleep", args.name));
     let left = |_: &str| watch::goes_on(cluster, &args.name);
     let limit = Limit {
         time: args.timeout,
@@ -149,9 +151,9 @@ pub(crate) async fn wake(args: &Wake, cluster: &Cluster) -> Result<()> {
         visit(cluster, &vcp).await?;
     }
     if args.no_wait {
-        return output::print_line(&format!("{} wakes up", args.name));
+        return output::print_line(&format!("waking of {} requested", args.name));
     }
-    let mut progress = Progress::start(&format!("tenant {} wakes up", args.name));
+    let mut progress = Progress::start(&format!("waking {}", args.name));
     let left = |_: &str| watch::goes_on(cluster, &args.name);
     let limit = Limit {
         time: args.timeout,

@@ -26,7 +26,7 @@ use tenancy::quota::amount;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Names of the tenants; all of the namespace when left out
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = crate::name::tenant)]
     names: Vec<String>,
     /// Tenants of all namespaces
     #[arg(short = 'A', long, conflicts_with = "names")]
@@ -37,7 +37,7 @@ pub(crate) struct Args {
     /// Leave out the headings
     #[arg(long)]
     no_headers: bool,
-    /// Format
+    /// Format: `wide` adds sums and pods of control planes (CP), `name` is KIND/NAME
     #[arg(
         short,
         long,
@@ -163,9 +163,12 @@ async fn measured(cluster: &Cluster) -> Result<Vec<DynamicObject>> {
         Err(kube::Error::Api(status)) if status.code == 404 => Err(error::fail(
             "the super cluster measures nothing: install metrics-server in it",
         )),
-        Err(kube::Error::Api(status)) if status.code == 503 => Err(error::fail(
-            "the super cluster's metrics can't be had now: see `kubectl get apiservice v1beta1.metrics.k8s.io`",
-        )),
+        Err(kube::Error::Api(status)) if status.code == 503 => {
+            let look = cluster.kubectl_anywhere("get apiservice v1beta1.metrics.k8s.io");
+            Err(error::fail(format!(
+                "the super cluster's metrics can't be had now: see `{look}`"
+            )))
+        }
         Err(err) => Err(err.into()),
     }
 }
@@ -209,22 +212,17 @@ fn table(rows: &[(VirtualControlPlane, Usage)], args: &Args) -> Table {
     let mut headings = vec![
         "NAME",
         "PODS",
-        "CPU",
-        "MEMORY",
-        "CONTROL PLANE'S CPU",
-        "CONTROL PLANE'S MEMORY",
+        "CPU(cores)",
+        "MEMORY(bytes)",
+        "CP-CPU",
+        "CP-MEMORY",
     ];
     if args.all_namespaces {
         headings.insert(0, "NAMESPACE");
     }
     let is_wide = args.output == Format::Wide;
     if is_wide {
-        headings.extend([
-            "CONTROL PLANE'S PODS",
-            "CPU IN ALL",
-            "MEMORY IN ALL",
-            "IDENTITY",
-        ]);
+        headings.extend(["CP-PODS", "TOTAL-CPU", "TOTAL-MEMORY", "IDENTITY"]);
     }
     let mut table = Table::new(&headings);
     for (vcp, usage) in rows {
@@ -344,9 +342,9 @@ mod tests {
             (vcp, used[name].clone())
         });
         expect![[r#"
-            NAME   PODS   CPU     MEMORY   CONTROL PLANE'S CPU   CONTROL PLANE'S MEMORY
-            a      2      1012m   514Mi    30m                   250Mi
-            b      0      0m      0Mi      20m                   2048Mi
+            NAME   PODS   CPU(cores)   MEMORY(bytes)   CP-CPU   CP-MEMORY
+            a      2      1012m        514Mi           30m      250Mi
+            b      0      0m           0Mi             20m      2048Mi
         "#]]
         .assert_eq(&table(&rows, &args).render(style::plain(), None));
         args.output = Format::Wide;

@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// Delete all tenants first
     #[arg(long)]
     force: bool,
+    /// Return as soon as the removal is asked for
+    #[arg(long, conflicts_with = "force")]
+    no_wait: bool,
     /// How long to wait
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = age::parse)]
     timeout: Duration,
@@ -47,31 +50,27 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     if !tenants.is_empty() && !args.force {
         return Err(error::fail(still_there(&tenants, cluster)));
     }
-    let with = if tenants.is_empty() {
-        String::new()
-    } else {
-        format!(
-            " and deletes {} with all their data",
-            counted(tenants.len(), "tenant")
-        )
+    let names: Vec<String> = tenants.iter().map(place).collect();
+    let answer = match names.as_slice() {
+        [] => Answer::Yes,
+        names => delete::answer(names),
     };
-    ask::confirm(
-        &format!(
-            "This takes Sublet out of the cluster at {}{with}.",
-            cluster.url
-        ),
-        Answer::Yes,
-        args.yes,
-    )?;
+    ask::confirm(&question(&names, &cluster.url), answer, args.yes)?;
     if !tenants.is_empty() {
         delete::delete(cluster, &tenants).await?;
         delete::gone(cluster, &tenants, args.timeout).await?;
     }
     let mut progress = Progress::start("removing Sublet");
+    let removal = async {
+        let going = ask_to_go(&cluster.client).await?;
+        let count = going.objects.len() + going.policies;
+        if !args.no_wait {
+            until_gone(going, &mut progress).await?;
+        }
+        anyhow::Ok(count)
+    };
     let outcome = interrupt::or_ctrl_c(
-        async {
-            Ok(tokio::time::timeout(args.timeout, remove(&cluster.client, &mut progress)).await)
-        },
+        async { Ok(tokio::time::timeout(args.timeout, removal).await) },
         || "some of Sublet may be left; run the same command again to complete it".to_owned(),
     )
     .await?;
@@ -89,6 +88,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     leftovers(&cluster.client).await?;
     output::print_line(match removed {
         0 => "there was nothing to remove: Sublet isn't installed in this cluster",
+        _ if args.no_wait => "removal of Sublet requested",
         _ => "Sublet is uninstalled",
     })
 }
@@ -103,22 +103,36 @@ async fn tenants(cluster: &Cluster) -> Result<Vec<VirtualControlPlane>> {
 }
 
 fn still_there(tenants: &[VirtualControlPlane], cluster: &Cluster) -> String {
-    let names: Vec<String> = tenants
-        .iter()
-        .take(5)
-        .map(|vcp| format!("{}/{}", vcp.namespace().unwrap_or_default(), vcp.name_any()))
-        .collect();
+    let names: Vec<String> = tenants.iter().take(5).map(place).collect();
     let more = if tenants.len() > names.len() {
         ", …"
     } else {
         ""
     };
     format!(
-        "there {} ({}{more}): delete them first with `{} delete`, or add --force to delete them all",
+        "there {} ({}{more}): delete them first with `{}`, or add --force to delete them all",
         still(tenants.len()),
         names.join(", "),
-        cluster.program.as_str()
+        cluster.hint_anywhere("delete NAME -n NAMESPACE")
     )
+}
+
+fn place(vcp: &VirtualControlPlane) -> String {
+    format!("{}/{}", vcp.namespace().unwrap_or_default(), vcp.name_any())
+}
+
+/// What is asked before Sublet goes, with every tenant that goes with it.
+fn question(tenants: &[String], url: &str) -> String {
+    let with = if tenants.is_empty() {
+        ".".to_owned()
+    } else {
+        format!(
+            ", and deletes {} with all their data:\n  {}",
+            counted(tenants.len(), "tenant"),
+            tenants.join("\n  ")
+        )
+    };
+    format!("This takes Sublet out of the cluster at {url}{with}")
 }
 
 fn still(count: usize) -> String {
@@ -134,8 +148,16 @@ fn counted(count: usize, noun: &str) -> String {
     }
 }
 
-/// Removes what is there and returns how much that was.
-async fn remove(client: &Client, progress: &mut Progress) -> Result<usize> {
+/// What was asked to go.
+struct Going {
+    /// Kind and name of each, and where it is asked for.
+    objects: Vec<(String, String, Api<DynamicObject>)>,
+    /// How many policies of earlier versions went with them.
+    policies: usize,
+}
+
+/// Asks all that is there to go.
+async fn ask_to_go(client: &Client) -> Result<Going> {
     let kinds = Kinds::load(client).await?;
     let mut objects = manifest::crds()?;
     objects.extend(manifest::cluster_api_crds()?);
@@ -143,7 +165,7 @@ async fn remove(client: &Client, progress: &mut Progress) -> Result<usize> {
     objects.extend(manifest::cluster_api_rights()?);
     objects.extend(manifest::classes()?);
     // Everything is asked to go before anything is waited for: a namespace takes a while.
-    let mut going = vec![];
+    let mut asked = vec![];
     for object in in_reverse(objects) {
         let types = object.types.clone().unwrap_or_default();
         // A kind that isn't served has no objects.
@@ -153,19 +175,25 @@ async fn remove(client: &Client, progress: &mut Progress) -> Result<usize> {
         let api = kind.api(client, object.metadata.namespace.as_deref());
         let name = object.name_any();
         match api.delete(&name, &DeleteParams::background()).await {
-            Ok(_) => going.push((types.kind, name, api)),
+            Ok(_) => asked.push((types.kind, name, api)),
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(err) => return Err(err.into()),
         }
     }
-    let count = going.len() + prune::policies(client, &[]).await?.len();
-    for (kind, name, api) in going {
+    Ok(Going {
+        objects: asked,
+        policies: prune::policies(client, &[]).await?.len(),
+    })
+}
+
+async fn until_gone(going: Going, progress: &mut Progress) -> Result<()> {
+    for (kind, name, api) in going.objects {
         while !is_gone(&api, &name).await? {
             progress.state(&format!("waiting for {kind} {name} to go"));
             tokio::time::sleep(PERIOD).await;
         }
     }
-    Ok(count)
+    Ok(())
 }
 
 async fn is_gone(api: &Api<DynamicObject>, name: &str) -> Result<bool> {
@@ -218,5 +246,17 @@ mod tests {
             ("1 tenant".into(), "2 tenants".into())
         );
         assert_eq!(still(1), "is still 1 tenant");
+    }
+
+    #[test]
+    fn every_tenant_that_would_go_is_named_before() {
+        assert_eq!(
+            question(&[], "https://k"),
+            "This takes Sublet out of the cluster at https://k."
+        );
+        assert_eq!(
+            question(&["a/b".into(), "c/d".into()], "https://k"),
+            "This takes Sublet out of the cluster at https://k, and deletes 2 tenants with all their data:\n  a/b\n  c/d"
+        );
     }
 }

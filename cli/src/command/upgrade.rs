@@ -21,9 +21,10 @@ use std::time::Duration;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Name of the tenant
+    #[arg(value_parser = crate::name::tenant)]
     name: String,
     /// Kubernetes version that its class offers: at most one minor version up, and never down
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_parser = check::version)]
     version: String,
     /// Return as soon as it is asked for
     #[arg(long)]
@@ -52,12 +53,12 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     tenant::change(cluster, &vcp, &json!({"version": args.version})).await?;
     if args.no_wait {
         return output::print_line(&format!(
-            "{} is to have version {}",
+            "upgrade of {} to version {} requested",
             args.name, args.version
         ));
     }
     let mut progress = Progress::start(&format!(
-        "tenant {} gets version {}",
+        "upgrading {} to version {}",
         args.name, args.version
     ));
     let left = |_: &str| watch::goes_on(cluster, &args.name);

@@ -48,7 +48,7 @@ pub(crate) async fn run(args: &Args, global: &Global, program: Program) -> Resul
 
 async fn server(global: &Global, program: Program, versions: &mut Value) -> Result<()> {
     let cluster = Cluster::connect(global, program).await?;
-    let clear = |err: kube::Error| error::clear(err.into(), &cluster.url, program);
+    let clear = |err: kube::Error| cluster.clear(err.into());
     let info = cluster.client.apiserver_version().await.map_err(clear)?;
     versions["cluster"] =
         json!({"version": info.git_version.trim_start_matches('v'), "url": cluster.url});

@@ -1,5 +1,6 @@
 //! Why an API server can't be reached, from the bottom of the client's chain of errors.
 
+use crate::cluster::{ANSWER, CONNECT};
 use std::{error::Error, io};
 
 /// One line with the server's URL, the reason and what to check.
@@ -28,9 +29,14 @@ pub(super) fn reason(err: &(dyn Error + 'static)) -> String {
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .last();
     match io.map(io::Error::kind) {
+        Some(io::ErrorKind::TimedOut) => {
+            // What tells the two apart: a connection's timer is the error's source.
+            let is_connection = io.is_some_and(|io| io.get_ref().is_some());
+            let limit = if is_connection { CONNECT } else { ANSWER };
+            format!("no answer within {} s", limit.as_secs())
+        }
         Some(io::ErrorKind::ConnectionRefused) => "connection refused".to_owned(),
         Some(io::ErrorKind::ConnectionReset) => "connection reset".to_owned(),
-        Some(io::ErrorKind::TimedOut) => "timed out".to_owned(),
         Some(io::ErrorKind::HostUnreachable) => "no route to the host".to_owned(),
         Some(io::ErrorKind::NetworkUnreachable) => "network unreachable".to_owned(),
         Some(io::ErrorKind::UnexpectedEof) => "the connection was closed".to_owned(),
@@ -77,6 +83,11 @@ mod tests {
             unreachable(&err, "https://k:6443"),
             "can't reach the API server at https://k:6443: connection refused; check --context or KUBECONFIG"
         );
+        let silent = |err: io::Error| reason(&kube::Error::Service(Box::new(err)));
+        let connecting = io::Error::new(io::ErrorKind::TimedOut, "deadline has elapsed");
+        assert_eq!(silent(connecting), "no answer within 10 s");
+        let reading = io::Error::from(io::ErrorKind::TimedOut);
+        assert_eq!(silent(reading), "no answer within 60 s");
         let other = kube::Error::Service("invalid peer certificate: UnknownIssuer".into());
         assert!(
             unreachable(&other, "u")

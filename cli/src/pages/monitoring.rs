@@ -183,7 +183,7 @@ fn every_alert_has_an_entry_in_the_runbook_and_no_entry_is_of_another() {
     for rule in &rules {
         let name = rule["alert"].as_str().unwrap();
         let place = format!("docs/runbook.md#{}", name.to_lowercase());
-        assert_eq!(rule["annotations"]["runbook"], place);
+        assert_eq!(rule["annotations"]["runbook_url"], place);
     }
 }
 

@@ -24,7 +24,15 @@ fn tenants_are_listed_and_described() {
             .await?
             .says(&["NAME", &a.name, &b.name, "Ready"])?;
         ensure!(table.lines().count() >= 3, "{table}");
-        sublet.run("list -A -o wide").await?.says(&[N, &a.name])?;
+        sublet
+            .run("list -A -o wide")
+            .await?
+            .says(&[N, &a.name, "SERVICE-CIDR", "IDENTITY"])?;
+        let none = sublet.run(&format!("list -l no=such -n {N}")).await?;
+        ensure!(
+            none.code == 0 && none.err.contains("No tenants match -l no=such"),
+            "{none:?}"
+        );
         let names = sublet.run(&format!("list -n {N} -o name")).await?.ok()?;
         ensure!(
             names
@@ -54,8 +62,12 @@ fn tenants_are_listed_and_described() {
                 .ok()?,
         )?;
         ensure!(yaml == one, "YAML and JSON differ");
+        // As `list -o name` prints it.
         sublet
-            .run(&format!("describe {} -n {N}", a.name))
+            .run(&format!(
+                "describe virtualcontrolplane.sublet.dev/{} -n {N}",
+                a.name
+            ))
             .await?
             .says(&[&a.name, a.id.as_str(), "Ready", "Synced"])?;
         // What a control plane uses is measured every quarter of a minute.
@@ -355,17 +367,15 @@ fn wrong_input_gets_one_clear_line_and_a_code() {
         let long = "a".repeat(64);
         let usage = [
             ("list --nonsense".to_owned(), "--nonsense"),
-            ("destroy x".to_owned(), "destroy"),
+            ("demolish x".to_owned(), "demolish"),
+            ("list -n Bad_NS".to_owned(), "Bad_NS"),
+            ("install -n x".to_owned(), "-n"),
             ("create".to_owned(), "NAME"),
             (format!("create Team_A -n {N}"), "team-a"),
             (format!("create {long} -n {N}"), "63"),
             (format!("create 1a -n {N}"), "letter"),
             ("create x --replicas 5".to_owned(), "3"),
             (format!("explain {} web -n {N}", a.name), "KIND"),
-            (
-                format!("create e2e-x --class no-such --no-wait -n {N}"),
-                "no-such",
-            ),
             (
                 format!("create e2e-x --version 1.2 --no-wait -n {N}"),
                 "1.2",
@@ -391,6 +401,11 @@ fn wrong_input_gets_one_clear_line_and_a_code() {
             ),
             (format!("describe e2e-c -n {N}"), a.name.as_str()),
             (format!("delete no-such --yes -n {N}"), "no tenant"),
+            (format!("describe vcp/no-such -n {N}"), "\"no-such\""),
+            (
+                format!("create e2e-x --class no-such --no-wait -n {N}"),
+                "no-such",
+            ),
             (format!("kubeconfig no-such -n {N}"), "no tenant"),
             (format!("explain no-such pod/a/b -n {N}"), "no tenant"),
             (format!("create {} --no-wait -n {N}", a.name), "exists"),

@@ -1,6 +1,6 @@
 //! A tenant as Cluster API has it: a Cluster and the two objects that it names.
 
-use crate::{cluster::Cluster, discovery::Kinds, error, tenant};
+use crate::{age, cluster::Cluster, discovery::Kinds, error, interrupt, progress::Progress, watch};
 use anyhow::Result;
 use api::{
     VirtualControlPlane,
@@ -9,14 +9,12 @@ use api::{
         SubletControlPlaneSpec, TenantSettings,
     },
 };
-use futures::StreamExt;
 use kube::{
     ResourceExt,
     api::{DynamicObject, PostParams},
-    runtime::{WatchStreamExt, watcher::watch_object},
 };
 use serde_json::{Value, json};
-use std::pin::pin;
+use std::time::Duration;
 
 /// Place, control plane and Cluster, all of the tenant's name; they ask for what `vcp` asks for.
 ///
@@ -72,7 +70,7 @@ pub(super) fn objects(vcp: &VirtualControlPlane) -> Result<Vec<Value>> {
     Ok(objects)
 }
 
-/// Makes the objects. One that exists already is an error, and those before it stay.
+/// Makes the objects. One that can't be made is an error, which names those before it: they stay.
 pub(super) async fn make(cluster: &Cluster, objects: &[Value]) -> Result<()> {
     let kinds = Kinds::load(&cluster.client).await?;
     let mut apis = vec![];
@@ -83,39 +81,69 @@ pub(super) async fn make(cluster: &Cluster, objects: &[Value]) -> Result<()> {
                 "this cluster doesn't serve {}: Cluster API's core is installed with `clusterctl init`, its kinds for \
                  tenants with `{}`",
                 text("kind"),
-                cluster.hint("install --cluster-api")
+                cluster.hint_anywhere("install --cluster-api")
             )));
         };
         apis.push(kind.api(&cluster.client, Some(&cluster.namespace)));
     }
+    let mut made = vec![];
     for (object, api) in objects.iter().zip(apis) {
         let object: DynamicObject = serde_json::from_value(object.clone())?;
+        let kind = object.types.clone().unwrap_or_default().kind;
+        let name = object.name_any();
         match api.create(&PostParams::default(), &object).await {
-            Ok(_) => {}
+            Ok(_) => made.push(format!("{kind}/{name}")),
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                let types = object.types.clone().unwrap_or_default();
                 return Err(error::fail(format!(
-                    "{} {} in namespace {} exists already: choose another name, or delete it",
-                    types.kind,
-                    object.name_any(),
-                    cluster.namespace
+                    "{kind} {name} in namespace {} exists already: choose another name, or delete it{}",
+                    cluster.namespace,
+                    left_behind(&made)
                 )));
             }
-            Err(err) => return Err(err.into()),
+            Err(err) if made.is_empty() => return Err(err.into()),
+            Err(err) => {
+                let why = cluster.clear(err.into());
+                return Err(error::fail(format!("{why}{}", left_behind(&made))));
+            }
         }
     }
     Ok(())
 }
 
-/// Waits until the VirtualControlPlane is made.
-pub(super) async fn tenant(cluster: &Cluster, name: &str) -> Result<VirtualControlPlane> {
-    let mut stream = pin!(watch_object(tenant::api(cluster), name).default_backoff());
-    while let Some(event) = stream.next().await {
-        if let Ok(Some(vcp)) = event {
-            return Ok(vcp);
-        }
+/// What was made before it went wrong, and what to do with it; nothing when nothing was.
+fn left_behind(made: &[String]) -> String {
+    if made.is_empty() {
+        return String::new();
     }
-    Err(error::fail(format!("the watch of {name} ended")))
+    let made = made.join(", ");
+    format!("; already created: {made}; delete them, or run again with another name")
+}
+
+/// Waits until the VirtualControlPlane is made, for at most `limit`.
+pub(super) async fn tenant(
+    cluster: &Cluster,
+    name: &str,
+    limit: Duration,
+) -> Result<VirtualControlPlane> {
+    let mut progress = Progress::start("waiting for Cluster API to make the tenant");
+    let made = tokio::time::timeout(limit, watch::appears(cluster, name, &mut progress));
+    let left = || {
+        let look = cluster.kubectl(&cluster.namespace, "get clusters,scp,scl");
+        format!("Cluster {name} stays, and becomes a tenant by itself; look with `{look}`")
+    };
+    let made = interrupt::or_ctrl_c(async { Ok(made.await) }, left).await?;
+    made.map_err(|_| nothing_made(cluster, name, limit))?
+}
+
+/// The provider or Cluster API's core isn't at work, or something is wrong with the objects.
+fn nothing_made(cluster: &Cluster, name: &str, limit: Duration) -> anyhow::Error {
+    let look = cluster.kubectl(&cluster.namespace, "get clusters,scp,scl -o yaml");
+    error::fail(format!(
+        "Cluster {name} became no tenant in {}: its objects say why in their conditions, see `{look}`; if they have \
+         none, `{}` and Cluster API's core are missing",
+        age::elapsed(limit),
+        cluster.hint_anywhere("install --cluster-api")
+    ))
 }
 
 /// Cluster API wants versions with a `v`.
@@ -128,6 +156,15 @@ mod tests {
     use super::*;
     use api::VirtualControlPlaneSpec;
     use expect_test::expect;
+
+    #[test]
+    fn what_was_made_before_a_failure_is_named() {
+        assert_eq!(left_behind(&[]), "");
+        assert_eq!(
+            left_behind(&["SubletCluster/a".into(), "SubletControlPlane/a".into()]),
+            "; already created: SubletCluster/a, SubletControlPlane/a; delete them, or run again with another name"
+        );
+    }
 
     #[test]
     fn a_tenant_becomes_three_objects_that_name_each_other() {

@@ -5,6 +5,28 @@ use anyhow::Result;
 use api::{ControlPlaneClass, ControlPlaneClassSpec, PodSecurity, VirtualControlPlane};
 use kube::{Api, ResourceExt, api::ListParams};
 
+/// A Kubernetes version as a VirtualControlPlane may name one.
+pub(in crate::command) fn version(text: &str) -> Result<String, String> {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let parts: Vec<&str> = text.trim_start_matches('v').split('.').collect();
+    let is_version = parts.first() == Some(&"1")
+        && (2..=3).contains(&parts.len())
+        && parts.iter().all(|part| is_number(part));
+    if is_version {
+        Ok(text.to_owned())
+    } else {
+        Err("write a version of Kubernetes, such as 1.36 or 1.36.3".to_owned())
+    }
+}
+
+/// How many API servers there may be.
+pub(super) fn replicas(text: &str) -> Result<i32, String> {
+    let count = text.parse().ok();
+    count
+        .filter(|count| (1..=3).contains(count))
+        .ok_or_else(|| "write 1, 2 or 3".to_owned())
+}
+
 /// Compares the object with its class. Who may not read classes is answered by the manager instead.
 pub(in crate::command) async fn class(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<()> {
     let classes: Api<ControlPlaneClass> = Api::all(cluster.client.clone());
@@ -21,13 +43,13 @@ pub(in crate::command) async fn class(cluster: &Cluster, vcp: &VirtualControlPla
             let known: Vec<String> = known.iter().map(ResourceExt::name_any).collect();
             let known = if known.is_empty() {
                 format!(
-                    "there is none; `{} install` makes the default one",
-                    cluster.program.as_str()
+                    "there is none; `{}` makes the default one",
+                    cluster.hint_anywhere("install")
                 )
             } else {
                 format!("there is {}", known.join(", "))
             };
-            Err(error::usage(format!(
+            Err(error::fail(format!(
                 "there is no ControlPlaneClass {name:?}: {known}"
             )))
         }
@@ -83,6 +105,19 @@ fn word(level: PodSecurity) -> &'static str {
 mod tests {
     use super::*;
     use api::{Version, VirtualControlPlaneSpec};
+
+    #[test]
+    fn what_is_no_version_and_no_number_of_servers_is_wrong_input() {
+        for good in ["1.36", "1.36.3", "v1.36.3"] {
+            assert_eq!(version(good).as_deref(), Ok(good));
+        }
+        for wrong in [
+            "", "banana", "1", "1.36.", "1.36.3.1", "2.0", "1.x", "latest",
+        ] {
+            assert!(version(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!((replicas("3"), replicas("0").is_err()), (Ok(3), true));
+    }
 
     #[test]
     fn a_version_may_be_named_in_short() {

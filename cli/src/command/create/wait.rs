@@ -29,7 +29,7 @@ pub(super) async fn ready(
     time: Duration,
 ) -> Result<Ready> {
     let name = made.name_any();
-    let mut progress = Progress::start(&format!("tenant {name} is made"));
+    let mut progress = Progress::start(&format!("creating tenant {name}"));
     let limit = Limit {
         time,
         late: "doesn't work",

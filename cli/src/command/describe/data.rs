@@ -1,7 +1,7 @@
 //! The page of one tenant as data. What may not be listed is null.
 
 use super::page::Page;
-use crate::{command::events::listed, output, pod};
+use crate::{command::events::listed, output, pod, quota};
 use anyhow::Result;
 use api::keys;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -27,19 +27,15 @@ pub(super) fn of(page: &Page) -> Result<Value> {
         groups,
         limits,
         events,
+        ..
     } = page;
-    let limits = limits.iter().map(|limit| {
-        json!({
-            "of": limit.of, "name": limit.name, "used": limit.used, "usedByThisTenant": limit.own, "hard": limit.hard,
-        })
-    });
     Ok(json!({
         "virtualControlPlane": output::tidy(vcp)?,
         "syncer": leader,
         "groups": groups,
         "controlPlanePods": pods.as_ref().map(|pods| pods.iter().map(of_pod).collect::<Vec<_>>()),
         "namespaces": namespaces.as_ref().map(|all| all.iter().map(of_namespace).collect::<Vec<_>>()),
-        "limits": limits.collect::<Vec<_>>(),
+        "quota": quota::data(limits, None),
         "events": listed(events),
     }))
 }
@@ -52,7 +48,7 @@ fn of_pod(pod: &Pod) -> Value {
 }
 
 fn of_namespace(namespace: &Namespace) -> Value {
-    json!({"tenants": namespace.annotations().get(keys::NAME), "superClusters": namespace.name_any()})
+    json!({"namespace": namespace.annotations().get(keys::NAME), "superNamespace": namespace.name_any()})
 }
 
 #[cfg(test)]
@@ -69,9 +65,9 @@ mod tests {
         assert_eq!(told["controlPlanePods"][0]["state"], "Pending");
         assert_eq!(
             told["namespaces"],
-            json!([{"tenants": "default", "superClusters": "a-default-x"}])
+            json!([{"namespace": "default", "superNamespace": "a-default-x"}])
         );
-        assert_eq!(told["limits"][0]["hard"], "20");
+        assert_eq!(told["quota"][0]["hard"], "20");
         assert_eq!(told["events"], json!([]));
     }
 

@@ -25,6 +25,10 @@ pub(super) struct Page {
     /// What it may use and uses.
     pub(super) limits: Vec<Limit>,
     pub(super) events: Vec<(&'static str, Event)>,
+    /// The command line that wakes it.
+    pub(super) wake: String,
+    /// The command line that says how its way out is given.
+    pub(super) attach_help: String,
 }
 
 impl Page {
@@ -121,8 +125,10 @@ impl Page {
                 line("External", format!("kubeconfig in Secret {secret}"));
                 let way = external.way_out.as_ref().map_or_else(
                     || {
-                        "none: logs, exec, attach, port-forward and top don't work in it; see `sublet attach --help`"
-                            .to_owned()
+                        format!(
+                            "none: logs, exec, attach, port-forward and top don't work in it; see `{}`",
+                            self.attach_help
+                        )
                     },
                     |way| {
                         let (host, port) = (&way.host, way.port);
@@ -165,7 +171,7 @@ impl Page {
                 String::new()
             },
         );
-        line("Sleep", sleep(&spec.sleep));
+        line("Sleep", sleep(&spec.sleep, &self.wake));
         let finalizers = if vcp.metadata.deletion_timestamp.is_some() {
             vcp.finalizers().join(", ")
         } else {
@@ -215,7 +221,7 @@ impl Page {
     }
 
     fn places(&self, now: Timestamp) -> Table {
-        let mut table = Table::new(&["TENANT'S", "SUPER CLUSTER'S", "AGE"]);
+        let mut table = Table::new(&["NAMESPACE", "SUPER-NAMESPACE", "AGE"]);
         for namespace in self.namespaces.iter().flatten() {
             let theirs = namespace.annotations().get(keys::NAME).cloned();
             table.row(vec![
@@ -260,12 +266,12 @@ fn parts(vcp: &VirtualControlPlane) -> String {
 }
 
 /// When the control plane sleeps; nothing when it never does.
-fn sleep(wish: &Sleep) -> String {
+fn sleep(wish: &Sleep, wake: &str) -> String {
     let by_itself = wish.after_idle.as_ref();
     let wakes = if wish.wake_on_connection {
-        "a connection wakes it"
+        "a connection wakes it".to_owned()
     } else {
-        "only `sublet wake` wakes it"
+        format!("only `{wake}` wakes it")
     };
     match (wish.asleep, by_itself) {
         (false, None) => String::new(),
@@ -332,6 +338,8 @@ pub(super) mod tests {
                 hard: "20".into(),
             }],
             events: vec![],
+            wake: "sublet wake a".into(),
+            attach_help: "sublet attach --help".into(),
         }
     }
 
@@ -360,12 +368,12 @@ pub(super) mod tests {
               etcd-0   0/1     Pending   0          25s   <none>
 
             Namespaces in the super cluster
-              TENANT'S   SUPER CLUSTER'S   AGE
-              default    a-default-x       10s
+              NAMESPACE   SUPER-NAMESPACE   AGE
+              default     a-default-x       10s
 
             Quota
-              LIMIT   OF           USED   BY THIS TENANT   AT MOST
-              pods    the tenant   3      3                20
+              LIMIT   SCOPE        USED   USED-HERE   HARD
+              pods    the tenant   3      3           20
 
             Events
               none lately

@@ -34,7 +34,7 @@ const SHARE: &str = "share";
 /// Looks at every policy, binding and role.
 pub(super) async fn check(cluster: &Cluster) -> Outcome {
     let wanted = manifest::daemons().unwrap_or_default();
-    let install = format!("run `{} install`", cluster.program.as_str());
+    let install = format!("run `{}`", cluster.hint_anywhere("install"));
     let mut checks = vec![];
     for object in &wanted {
         let Some((kind, subject, fields)) = held_by(object) else {

@@ -4,7 +4,7 @@ use super::Check;
 use crate::{
     cluster::Cluster,
     condition::{self, State},
-    error,
+    error, image,
     manifest::{self, Daemon},
     rollout, tenant,
 };
@@ -40,10 +40,10 @@ pub(super) async fn nodes(cluster: &Cluster) -> Outcome {
         .await
         .map_err(|err| ("nodes", err))?
         .items;
-    Ok(judge_nodes(&nodes))
+    Ok(judge_nodes(&nodes, &cluster.kubectl_anywhere("get nodes")))
 }
 
-fn judge_nodes(nodes: &[Node]) -> Vec<Check> {
+fn judge_nodes(nodes: &[Node], look: &str) -> Vec<Check> {
     let ready = |node: &Node| {
         let conditions = node
             .status
@@ -68,7 +68,7 @@ fn judge_nodes(nodes: &[Node]) -> Vec<Check> {
         return vec![Check::fail(
             "nodes",
             text,
-            "no pod can start; see `kubectl get nodes`",
+            format!("no pod can start; see `{look}`"),
         )];
     }
     if unready.is_empty() {
@@ -82,20 +82,37 @@ fn judge_nodes(nodes: &[Node]) -> Vec<Check> {
     }
 }
 
+/// Whether any definition or any daemon of Sublet is there.
+pub(super) async fn is_installed(cluster: &Cluster) -> Result<bool, kube::Error> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
+    for wanted in api::crds() {
+        if definitions
+            .get_metadata_opt(&wanted.name_any())
+            .await?
+            .is_some()
+        {
+            return Ok(true);
+        }
+    }
+    let daemons: Api<Deployment> = Api::namespaced(cluster.client.clone(), SYSTEM_NAMESPACE);
+    let daemons = daemons.list_metadata(&ListParams::default()).await?;
+    Ok(!daemons.items.is_empty())
+}
+
 /// Whether the resource definitions are those of this version.
 pub(super) async fn definitions(cluster: &Cluster) -> Outcome {
     let api: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
+    let advice = Advice {
+        install: cluster.hint_anywhere("install"),
+        describe: cluster.kubectl_anywhere("describe crd"),
+    };
     let mut checks = vec![];
     for wanted in api::crds() {
         let live = api
             .get_opt(&wanted.name_any())
             .await
             .map_err(|err| ("definitions", err))?;
-        checks.extend(judge_definition(
-            &wanted,
-            live.as_ref(),
-            cluster.program.as_str(),
-        ));
+        checks.extend(judge_definition(&wanted, live.as_ref(), &advice));
     }
     if checks.is_empty() {
         checks.push(Check::ok(
@@ -106,24 +123,31 @@ pub(super) async fn definitions(cluster: &Cluster) -> Outcome {
     Ok(checks)
 }
 
+/// Command lines that the findings say to type.
+struct Advice {
+    install: String,
+    describe: String,
+}
+
 fn judge_definition(
     wanted: &CustomResourceDefinition,
     live: Option<&CustomResourceDefinition>,
-    program: &str,
+    advice: &Advice,
 ) -> Option<Check> {
+    let Advice { install, describe } = advice;
     let name = wanted.name_any();
     let Some(live) = live else {
         return Some(Check::fail(
             "definitions",
             format!("{name} isn't there"),
-            format!("run `{program} install`"),
+            format!("run `{install}`"),
         ));
     };
     if !rollout::is_established(live) {
         return Some(Check::fail(
             "definitions",
             format!("{name} isn't served"),
-            format!("see `kubectl describe crd {name}`"),
+            format!("see `{describe} {name}`"),
         ));
     }
     let schemas = |crd: &CustomResourceDefinition| -> Vec<_> {
@@ -134,7 +158,7 @@ fn judge_definition(
             .collect()
     };
     (schemas(wanted) != schemas(live)).then(|| {
-        let advice = format!("run `{program} install` with the version that is wanted");
+        let advice = format!("run `{install}` with the version that is wanted");
         Check::warn(
             "definitions",
             format!("{name} is of another version than this program"),
@@ -177,12 +201,12 @@ fn judge_daemon(
         name,
         images,
     } = daemon;
-    let program = cluster.program.as_str();
+    let install = cluster.hint_anywhere("install");
     let Some(live) = live else {
         return Check::fail(
             "daemons",
             format!("{name} isn't there"),
-            format!("run `{program} install`"),
+            format!("run `{install}`"),
         );
     };
     if live.spec.as_ref().and_then(|spec| spec.replicas) == Some(0) {
@@ -193,21 +217,24 @@ fn judge_daemon(
             format!("start it with `{scale}`"),
         );
     }
+    let running = serde_json::to_value(live)
+        .map(|value| manifest::images(&value))
+        .unwrap_or_default();
     if let Some(missing) = rollout::missing(live) {
         let image = why.as_ref().is_some_and(|why| why.contains("ImagePull"));
         let why = why.map(|why| format!(", {why}")).unwrap_or_default();
         let logs = cluster.kubectl(namespace, &format!("logs deploy/{name}"));
         let advice = if image {
-            format!("nodes must be able to get {}", images.join(", "))
+            format!(
+                "nodes must be able to get {}; `{install} --registry HOST` takes them from another registry",
+                running.join(", ")
+            )
         } else {
             format!("see `{logs}`")
         };
         return Check::fail("daemons", format!("{name}: {missing}{why}"), advice);
     }
-    let running = serde_json::to_value(live)
-        .map(|value| manifest::images(&value))
-        .unwrap_or_default();
-    if running != *images {
+    if !are_same(&running, images) {
         let text = format!(
             "{name} runs {}, and this program is of {}",
             running.join(", "),
@@ -216,10 +243,16 @@ fn judge_daemon(
         return Check::warn(
             "daemons",
             text,
-            format!("run `{program} install` with the version that is wanted"),
+            format!("run `{install}` with the version that is wanted"),
         );
     }
     Check::ok("daemons", format!("{name} runs"))
+}
+
+/// Whether the images that run are those that are built in, from whatever registry.
+fn are_same(running: &[String], built_in: &[String]) -> bool {
+    let mut pairs = running.iter().zip(built_in);
+    running.len() == built_in.len() && pairs.all(|(one, other)| image::is_same(one, other))
 }
 
 /// Whether those who hold leases renew them; no leases are no finding.
@@ -278,8 +311,8 @@ pub(super) async fn classes(cluster: &Cluster) -> Outcome {
         format!("there is {} and no class `default`", names.join(", "))
     };
     let advice = format!(
-        "run `{} install`, or pass --class to `create`",
-        cluster.program.as_str()
+        "run `{}`, or pass --class to `create`",
+        cluster.hint_anywhere("install")
     );
     Ok(vec![if names.is_empty() {
         Check::fail("classes", text, advice)
@@ -364,7 +397,7 @@ mod tests {
         let node = |name: &str, ready: &str| -> Node {
             serde_json::from_value(json!({"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", "status": ready}]}})).unwrap()
         };
-        let level = |nodes: &[Node]| judge_nodes(nodes)[0].level;
+        let level = |nodes: &[Node]| judge_nodes(nodes, "kubectl get nodes")[0].level;
         assert_eq!(level(&[node("a", "True")]), Level::Ok);
         assert_eq!(
             level(&[node("a", "True"), node("b", "Unknown")]),
@@ -377,12 +410,16 @@ mod tests {
     #[test]
     fn definitions_are_compared() {
         let wanted = api::crds().remove(0);
+        let advice = Advice {
+            install: "sublet install".into(),
+            describe: "kubectl describe crd".into(),
+        };
         assert_eq!(
-            judge_definition(&wanted, None, "sublet").unwrap().level,
+            judge_definition(&wanted, None, &advice).unwrap().level,
             Level::Fail
         );
         assert_eq!(
-            judge_definition(&wanted, Some(&wanted), "sublet")
+            judge_definition(&wanted, Some(&wanted), &advice)
                 .unwrap()
                 .level,
             Level::Fail
@@ -390,14 +427,26 @@ mod tests {
         let mut live = wanted.clone();
         live.status = serde_json::from_value(json!({"conditions": [{"type": "Established", "status": "True", "lastTransitionTime": null, "message": "", "reason": ""}],
             "acceptedNames": {"kind": "", "plural": ""}, "storedVersions": []})).unwrap();
-        assert_eq!(judge_definition(&wanted, Some(&live), "sublet"), None);
+        assert_eq!(judge_definition(&wanted, Some(&live), &advice), None);
         live.spec.versions[0].schema = None;
         assert_eq!(
-            judge_definition(&wanted, Some(&live), "sublet")
+            judge_definition(&wanted, Some(&live), &advice)
                 .unwrap()
                 .level,
             Level::Warn
         );
+    }
+
+    #[test]
+    fn an_image_from_a_registry_of_ones_own_is_no_other_version() {
+        let same = |running: &str| {
+            are_same(
+                &[running.to_owned()],
+                &["sublet.dev/sublet-syncer:0.1.0".to_owned()],
+            )
+        };
+        assert!(same("registry.example.com/mine/sublet-syncer:0.1.0"));
+        assert!(!same("registry.example.com/mine/sublet-syncer:0.0.9"));
     }
 
     #[test]

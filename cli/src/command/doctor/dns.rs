@@ -19,8 +19,18 @@ pub(super) async fn check(cluster: &Cluster) -> Outcome {
     let slices = slices.list(&own).await.map_err(failed)?.items;
     let tenants = tenant::all(cluster).await.map_err(failed)?;
     let users = tenants.iter().filter(|vcp| is_shared(vcp)).count();
-    let install = cluster.hint("install");
-    Ok(vec![judge(service.as_ref(), &slices, users, &install)])
+    let install = cluster.hint_anywhere("install");
+    let pods = cluster.kubectl(
+        SYSTEM_NAMESPACE,
+        "get pods -l app.kubernetes.io/name=sublet-apiserver-proxy",
+    );
+    Ok(vec![judge(
+        service.as_ref(),
+        &slices,
+        users,
+        &install,
+        &pods,
+    )])
 }
 
 fn is_shared(vcp: &VirtualControlPlane) -> bool {
@@ -33,6 +43,7 @@ fn judge(
     slices: &[EndpointSlice],
     users: usize,
     install: &str,
+    pods: &str,
 ) -> Check {
     let fault = |text: String, advice: String| {
         let text = format!("{text}: pods of {users} tenants with network.dns `shared` ask it");
@@ -65,13 +76,8 @@ fn judge(
         })
         .count();
     if ready == 0 {
-        let advice = format!(
-            "see `kubectl -n {SYSTEM_NAMESPACE} get pods -l app.kubernetes.io/name=sublet-apiserver-proxy`"
-        );
-        return fault(
-            format!("nothing answers behind Service {SHARED_DNS}"),
-            advice,
-        );
+        let text = format!("nothing answers behind Service {SHARED_DNS}");
+        return fault(text, format!("see `{pods}`"));
     }
     let text = match users {
         0 => format!("{SHARED_DNS} answers; no tenant asks it"),
@@ -94,7 +100,7 @@ mod tests {
             json!({"metadata": {}, "addressType": "IPv4", "endpoints": endpoints}),
         )
         .unwrap();
-        judge(Some(&service), &[slice], users, "sublet install").level
+        judge(Some(&service), &[slice], users, "sublet install", "").level
     }
 
     #[test]
@@ -109,7 +115,7 @@ mod tests {
             judged(json!([{"port": 53, "protocol": "UDP"}]), one, 1),
             Level::Fail
         );
-        let check = judge(None, &[], 2, "sublet install");
+        let check = judge(None, &[], 2, "sublet install", "");
         assert_eq!(check.level, Level::Fail);
         assert_eq!(
             check.text,

@@ -13,10 +13,15 @@ pub(super) async fn check(cluster: &Cluster) -> Outcome {
         .get_opt(FRONT_DOOR)
         .await
         .map_err(|err| ("access", err))?;
-    Ok(vec![judge(service.as_ref(), &cluster.hint("install"))])
+    let describe = format!("describe service {FRONT_DOOR}");
+    Ok(vec![judge(
+        service.as_ref(),
+        &cluster.hint_anywhere("install"),
+        &cluster.kubectl(SYSTEM_NAMESPACE, &describe),
+    )])
 }
 
-fn judge(service: Option<&Service>, install: &str) -> Check {
+fn judge(service: Option<&Service>, install: &str, describe: &str) -> Check {
     let Some(service) = service else {
         return Check::fail(
             "access",
@@ -44,7 +49,7 @@ fn judge(service: Option<&Service>, install: &str) -> Check {
             format!(
                 "{FRONT_DOOR} has no load balancer yet; until then tenants are reached at port {port} of any node"
             ),
-            format!("look at `kubectl -n {SYSTEM_NAMESPACE} describe service {FRONT_DOOR}`"),
+            format!("look at `{describe}`"),
         ),
         (None, Some((_, Some(port)))) => Check::ok(
             "access",
@@ -69,7 +74,7 @@ mod tests {
     fn judged(spec: Value, status: Value) -> (Level, String) {
         let service = json!({"metadata": {}, "spec": spec, "status": status});
         let service: Service = serde_json::from_value(service).unwrap();
-        let check = judge(Some(&service), "sublet install");
+        let check = judge(Some(&service), "sublet install", "kubectl describe");
         (check.level, check.text)
     }
 
@@ -94,6 +99,6 @@ mod tests {
         );
         let hidden = json!({"type": "ClusterIP", "ports": [{"port": 443}]});
         assert_eq!(judged(hidden, json!({})).0, Level::Fail);
-        assert_eq!(judge(None, "sublet install").level, Level::Fail);
+        assert_eq!(judge(None, "sublet install", "").level, Level::Fail);
     }
 }

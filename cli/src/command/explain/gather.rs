@@ -1,6 +1,6 @@
 //! Asks both API servers about one object.
 
-use super::verdict::{Facts, Flow, Place, Side, Twin};
+use super::verdict::{Facts, Flow, Hints, Place, Side, Twin};
 use crate::{
     cluster::Cluster,
     command::whose::place,
@@ -130,7 +130,11 @@ pub(super) async fn facts(
                 .as_ref()
                 .is_some_and(|external| external.way_out.is_none()),
         trouble: trouble(vcp),
-        program: cluster.program.as_str(),
+        hints: Hints {
+            describe: cluster.hint(&format!("describe {tenant_name}")),
+            doctor: cluster.hint("doctor"),
+            resume: cluster.hint(&format!("resume {tenant_name}")),
+        },
         events: match client {
             Some(client) => {
                 told(

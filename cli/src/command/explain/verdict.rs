@@ -42,8 +42,8 @@ pub(super) struct Facts {
     pub(super) paused: bool,
     /// Whether it is a pod whose tenant's own API server has no way to the kubelets of virtual nodes.
     pub(super) without_kubelet: bool,
-    /// How the program was called.
-    pub(super) program: &'static str,
+    /// Command lines that the advice says to type.
+    pub(super) hints: Hints,
     /// What the syncer says about the tenant as a whole, unless all is well.
     pub(super) trouble: Option<String>,
     /// What the syncer told the tenant about the object, the oldest first.
@@ -52,6 +52,14 @@ pub(super) struct Facts {
     pub(super) limits: Vec<Limit>,
     /// What the object takes of them, or would.
     pub(super) asks: Amounts,
+}
+
+/// Command lines about the tenant, ready to be typed.
+#[derive(Clone, Debug)]
+pub(super) struct Hints {
+    pub(super) describe: String,
+    pub(super) doctor: String,
+    pub(super) resume: String,
 }
 
 /// One side.
@@ -144,7 +152,7 @@ pub(super) fn of(facts: &Facts) -> Verdict {
     if !facts.tenant.reachable {
         return bad(
             "The tenant's API server can't be asked, so only one side is known.",
-            format!("see `{} describe {}`", facts.program, facts.tenant_name),
+            format!("see `{}`", facts.hints.describe),
         );
     }
     match (&facts.flow, &facts.tenant.object, &facts.super_side.object) {
@@ -172,7 +180,7 @@ pub(super) fn of(facts: &Facts) -> Verdict {
         }
         (Flow::ControlPlane, _, None) => bad(
             "It stands for the tenant's API servers, and its twin in the control plane is missing.",
-            format!("see `{} describe {}`", facts.program, facts.tenant_name),
+            format!("see `{}`", facts.hints.describe),
         ),
         (Flow::Up, Some(_), Some(_)) => {
             good("It is published from the super cluster, and read-only in the tenant.")
@@ -196,17 +204,14 @@ impl Facts {
         match &self.trouble {
             Some(trouble) => trouble.clone(),
             None => format!(
-                "it takes moments; if it stays so, see `{} doctor`",
-                self.program
+                "it takes moments; if it stays so, see `{}`",
+                self.hints.doctor
             ),
         }
     }
 
     fn resume(&self) -> String {
-        format!(
-            "end the pause with `{} resume {}`",
-            self.program, self.tenant_name
-        )
+        format!("end the pause with `{}`", self.hints.resume)
     }
 
     fn is_ours(&self, twin: &Twin) -> bool {
@@ -309,9 +314,9 @@ fn both(facts: &Facts, tenant: &Twin, twin: &Twin) -> Verdict {
         ),
         None if facts.without_kubelet => Verdict {
             advice: format!(
-                "kubectl logs and exec don't reach it in the tenant, whose API server has no way to its node (see `{} describe \
-                 {}`); in the super cluster they do, with -n {} {}",
-                facts.program, facts.tenant_name, facts.super_side.namespace, facts.super_side.name
+                "kubectl logs and exec don't reach it in the tenant, whose API server has no way to its node (see `{}`); in the \
+                 super cluster they do, with -n {} {}",
+                facts.hints.describe, facts.super_side.namespace, facts.super_side.name
             ),
             ..good("It is synced.")
         },
@@ -428,7 +433,11 @@ mod tests {
             paused: false,
             without_kubelet: false,
             trouble: None,
-            program: "sublet",
+            hints: Hints {
+                describe: "sublet describe a".into(),
+                doctor: "sublet doctor".into(),
+                resume: "sublet resume a".into(),
+            },
             events: vec![],
             limits: vec![],
             asks: Amounts::new(),

@@ -1,9 +1,11 @@
 //! Server-side apply of the built-in objects.
 
-use crate::{discovery::Kinds, error, progress::Progress};
+use crate::{discovery::Kinds, error, image, manifest, progress::Progress};
 use anyhow::Result;
 use api::{ControlPlaneClass, keys};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use k8s_openapi::{
+    api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry,
+};
 use kube::{
     Api, Client, ResourceExt,
     api::{DynamicObject, ObjectMeta, Patch, PatchParams},
@@ -39,6 +41,27 @@ pub(super) async fn known(client: &Client, objects: &[DynamicObject]) -> Result<
         api.patch(&name, &params, &Patch::Apply(&object)).await?;
     }
     Ok(())
+}
+
+/// Images of the daemons that are there.
+pub(super) async fn images(client: &Client) -> Result<Vec<String>> {
+    let mut images = vec![];
+    for daemon in manifest::deployments(&manifest::daemons()?) {
+        let api: Api<Deployment> = Api::namespaced(client.clone(), &daemon.namespace);
+        if let Some(live) = api.get_opt(&daemon.name).await? {
+            images.extend(manifest::images(&serde_json::to_value(live)?));
+        }
+    }
+    Ok(images)
+}
+
+/// Where the same program comes from among the images that are there: whoever chose a registry meant it for later versions.
+pub(super) fn registry_of(image: &str, found: &[String]) -> Option<String> {
+    let same = found
+        .iter()
+        .find(|live| image::is_same_program(live, image))?;
+    let (registry, _) = image::split(same);
+    (!registry.is_empty()).then(|| registry.to_owned())
 }
 
 /// Whether the Cluster API provider's kinds are there from an earlier run.
@@ -197,6 +220,20 @@ mod tests {
         // A type that isn't asked for isn't taken, and another kind's fields are Sublet's.
         assert_eq!(kept("Service", &json!({}), &live, &own), json!({}));
         assert_eq!(kept("ConfigMap", &newer, &live, &own), newer);
+    }
+
+    #[test]
+    fn a_later_run_keeps_the_registry() {
+        let found = [
+            "registry.example.com/mesh:1".to_owned(),
+            "registry.example.com/sublet/sublet-syncer:0.0.9".to_owned(),
+        ];
+        let of = |image: &str| registry_of(image, &found);
+        assert_eq!(
+            of("sublet.dev/sublet-syncer:0.1.0").as_deref(),
+            Some("registry.example.com/sublet")
+        );
+        assert_eq!(of("sublet.dev/sublet-manager:0.1.0"), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `sublet list --watch`: the list first, then each tenant again whose row has changed, as kubectl does it.
 
-use super::{Args, Format, api, more, place, print_names, table, typed, with_types};
+use super::{Args, Format, api, more, none, place, print_names, table, typed, with_types};
 use crate::{
     cluster::Cluster,
     output::{self, Data},
@@ -61,6 +61,10 @@ pub(super) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
             Ok(Event::InitDone) => {
                 known = std::mem::take(&mut listed);
                 is_lost = false;
+                if known.is_empty() {
+                    let create = cluster.hint("create NAME");
+                    tell!("{}", none(args, &cluster.namespace, &create));
+                }
                 screen
                     .show(&known, &known.keys().cloned().collect::<Vec<_>>())
                     .await?;

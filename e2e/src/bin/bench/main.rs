@@ -36,7 +36,12 @@ use world::Given;
 #[derive(Debug, Parser)]
 #[command(
     name = "cargo xtask bench",
-    after_help = "Examples:\n  cargo xtask bench burst --tokens both --rounds 3\n  \
+    after_help = "Instead of scenarios the first word may be:\n  \
+                  all    all that a release is measured by, as --all\n  \
+                  chart  the chart and the table of docs/bench, drawn anew\n  \
+                  proxy  the proxy of the running super cluster; `bench proxy --help`\n  \
+                  noise  what a noisy tenant costs another one there; `bench noise --help`\n  \
+                  dns    the DNS server that tenants share; `bench dns --help`\n\nExamples:\n  cargo xtask bench burst --tokens both --rounds 3\n  \
                   cargo xtask bench steady fair restart idle\n  \
                   cargo xtask bench idle --simulated 500\n  \
                   cargo xtask bench ceiling reads handover --rounds 3\n  \
