@@ -61,7 +61,6 @@ mod claims;
 mod control_plane;
 mod upgrade;
 mod version;
-mod upgrade;
 
 mod groups;
 

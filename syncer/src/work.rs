@@ -215,7 +215,7 @@ mod tests {
         let waited: Vec<u128> = waited.map(|time| time.as_millis() / 100).collect();
         assert_eq!(waited, [0, 0, 0, 0, 0, 5, 10, 15]);
         tokio::time::sleep(limit).await;
-        let text = engine.metrics.text().unwrap();
+        let text = engine.metrics.text(&telemetry::Gauges::default()).unwrap();
         for (tenant, limited) in [(&noisy, true), (&quiet, false)] {
             let labels = format!("{{tenant=\"{}\"}}", tenant.id);
             let writes = format!("sublet_syncer_super_writes_total{labels} 8");
