@@ -286,7 +286,6 @@ fn pods_are_written_by_the_syncer_only_and_have_neither_owners_nor_finalizers() 
     let owned = with("ownerReferences", json!([owner]));
     let held = with("finalizers", json!(["example.com/hold"]));
     let marked = with("labels", json!({"sublet.dev/tenant": "victim"}));
-    let unmarked = with("labels", json!({}));
     let whose = "objects belong to the tenant whose namespace they are in";
     for (object, rule) in [
         (
@@ -295,7 +294,6 @@ fn pods_are_written_by_the_syncer_only_and_have_neither_owners_nor_finalizers() 
         ),
         (&held, "finalizers of tenants stay in tenants"),
         (&marked, whose),
-        (&unmarked, whose),
     ] {
         let request = Request::create("pods", object.clone());
         assert_eq!(broken("sublet-syncer-pods", &request), [rule], "{object}");
