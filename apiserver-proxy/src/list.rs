@@ -66,6 +66,15 @@ pub(crate) async fn get(
     path: &str,
     turns: &[&Turns],
 ) -> Result<Read, Error> {
+    read(client, path, turns, MOST_VALUES).await
+}
+
+async fn read(
+    client: &kube::Client,
+    path: &str,
+    turns: &[&Turns],
+    most: usize,
+) -> Result<Read, Error> {
     let answer = client.send(Request::get(path).body(Body::empty())?).await?;
     if answer.status() != StatusCode::OK {
         return Err(Error::Status(answer.status()));
@@ -86,8 +95,7 @@ pub(crate) async fn get(
         bytes.extend_from_slice(&data);
     }
     // It can't have more values than commas, but for those that hold others.
-    if bytes.len() > MOST_VALUES && bytes.iter().filter(|byte| **byte == b',').count() > MOST_VALUES
-    {
+    if bytes.len() > most && bytes.iter().filter(|byte| **byte == b',').count() > most {
         return Err(Error::TooLarge);
     }
     Ok(Read { bytes, _turn: turn })
@@ -152,7 +160,13 @@ impl<'a> Pages<'a> {
                 further.push(("continue", token.clone()));
             }
             let path = format!("{}&{}", self.path, crate::query::build(&further));
-            let page = timeout(PAGE_LIMIT, get(self.client, &path, self.turns)).await;
+            // One object is no larger than etcd takes it, and no other page is smaller: refused, the list would never end.
+            let most = if self.size == 1 {
+                MOST_BYTES
+            } else {
+                MOST_VALUES
+            };
+            let page = timeout(PAGE_LIMIT, read(self.client, &path, self.turns, most)).await;
             match page.unwrap_or(Err(Error::Late)) {
                 Err(Error::TooLarge) if self.size > 1 => {
                     self.size = (self.size / 2).max(1);

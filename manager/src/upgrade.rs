@@ -7,7 +7,7 @@
 
 use crate::{
     control_plane::Refusal,
-    object::Object,
+    object::{Kind, Object},
     observe::Seen,
     parts::{self, MAINS, Parts, rolled_out},
     provision::apiserver,
@@ -103,9 +103,29 @@ pub(crate) fn stamped(mut main: Object, now: Timestamp) -> Object {
     main
 }
 
-/// What can't be read was written by somebody else, and is no record.
+/// What can't be read, or names images that neither the class offers nor the control plane runs, was written by somebody
+/// else, and is no record: who writes the VirtualControlPlane chooses no images.
 fn read(seen: &Seen) -> Option<Record> {
-    serde_json::from_str(seen.object.annotation(keys::UPGRADE)?).ok()
+    let record: Record = serde_json::from_str(seen.object.annotation(keys::UPGRADE)?).ok()?;
+    let offered = seen.class.iter().flat_map(|class| &class.spec.versions);
+    let known: Vec<[String; 3]> = offered
+        .map(|version| version.images.clone())
+        .chain(version::as_it_runs(seen).map(|runs| runs.images))
+        .map(each)
+        .collect();
+    let mut images = each(record.from.images.clone()).into_iter().enumerate();
+    images
+        .all(|(part, image)| known.iter().any(|known| known[part] == image))
+        .then_some(record)
+}
+
+/// The images in the order of [`MAINS`].
+fn each(images: Images) -> [String; 3] {
+    [
+        images.etcd,
+        images.kube_apiserver,
+        images.kube_controller_manager,
+    ]
 }
 
 fn write(record: Option<&Record>) -> Step {
@@ -113,13 +133,24 @@ fn write(record: Option<&Record>) -> Step {
     Step::Record(json!({"metadata": {"annotations": {keys::UPGRADE: text}}}))
 }
 
-/// The first part that was changed for this upgrade and should have been through by now.
+/// The part that was changed last for this upgrade, if it should have been through by now. Each part is changed once those
+/// before it are through, so what isn't ready of these is another matter.
 fn late(seen: &Seen, record: &Record) -> Option<Back> {
     let began: Timestamp = record.since.parse().ok()?;
-    MAINS.iter().find_map(|(kind, part)| {
+    let changed = |(kind, part): &(Kind, &str)| -> Option<Timestamp> {
         let main = seen.objects.get(*kind, part)?;
-        let changed: Timestamp = main.annotation(keys::CHANGED)?.parse().ok()?;
-        let is_late = changed >= began && seen.now - LIMIT > changed && !rolled_out(main);
+        main.annotation(keys::CHANGED)?.parse().ok()
+    };
+    let last = MAINS.iter().filter_map(changed).max()?;
+    MAINS.iter().find_map(|main| {
+        let at = changed(main).filter(|at| *at == last && *at >= began)?;
+        let (kind, part) = main;
+        let main = seen.objects.get(*kind, part)?;
+        // Pods are replaced one after the other.
+        let pods = i32::try_from(main.number("/spec/replicas"))
+            .unwrap_or(1)
+            .max(1);
+        let is_late = seen.now - LIMIT * pods > at && !rolled_out(main);
         is_late.then(|| Back {
             part: (*part).to_owned(),
             why: parts::blocker(&seen.objects, Some(main), part),

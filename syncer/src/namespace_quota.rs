@@ -48,7 +48,9 @@ pub(crate) async fn keep(engine: &Engine, tenant: &Tenant, twin: &str) -> Result
         }
     };
     match written {
-        Err(Failure::Api(Error::Invalid(err))) => {
+        Err(Failure::Api(Error::Invalid(err) | Error::Forbidden(err)))
+            if !err.contains("is forbidden: User") =>
+        {
             // The first layer holds alone then, which is better than a tenant without a namespace.
             tracing::warn!(tenant = %tenant.id, namespace = twin, %err, "the super cluster doesn't take the ResourceQuota with the tenant's limits");
             Ok(())

@@ -27,6 +27,8 @@ pub(crate) struct Pace {
     /// The server, as logs call it.
     name: String,
     state: Mutex<State>,
+    /// Who waits for a place stands in it, and the first one alone looks for one.
+    line: tokio::sync::Mutex<()>,
     freed: Notify,
     /// What may be asked may have changed.
     changed: Notify,
@@ -65,6 +67,7 @@ impl Pace {
                 limit,
                 in_flight: VecDeque::new(),
             }),
+            line: tokio::sync::Mutex::new(()),
             freed: Notify::new(),
             changed: Notify::new(),
         })
@@ -72,14 +75,12 @@ impl Pace {
 
     /// Waits for a free place. Every request that holds one has a time limit, so the wait has one too.
     pub(crate) async fn enter(self: &Arc<Self>) -> Pass {
+        let _first = self.line.lock().await;
         loop {
             let freed = self.freed.notified();
             let taken = self.state.lock().take_place(Instant::now());
             match taken {
-                Ok((since, has_more)) => {
-                    if has_more {
-                        self.freed.notify_one();
-                    }
+                Ok(since) => {
                     let pace = self.clone();
                     return Pass { pace, since };
                 }
@@ -165,15 +166,15 @@ pub(crate) async fn wait(changed: Notified<'_>, until: std::time::Instant) {
 }
 
 impl State {
-    /// Takes a place: since when it is held, and whether there is another.
+    /// Takes a place: since when it is held.
     ///
     /// # Errors
     ///
     /// There is none, and when there may be one though no request ends.
-    fn take_place(&mut self, now: Instant) -> Result<(Instant, bool), Option<Instant>> {
+    fn take_place(&mut self, now: Instant) -> Result<Instant, Option<Instant>> {
         let Some(limit) = &self.limit else {
             self.in_flight.push_back(now);
-            return Ok((now, false));
+            return Ok(now);
         };
         if self.in_flight.len() >= MOST {
             return Err(None);
@@ -186,7 +187,7 @@ impl State {
             return Err(self.in_flight.get(patient).map(|since| *since + PATIENCE));
         }
         self.in_flight.push_back(now);
-        Ok((now, counted + 1 < limit.places()))
+        Ok(now)
     }
 
     fn free_place(&mut self, since: Instant) {

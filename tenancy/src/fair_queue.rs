@@ -215,10 +215,13 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
         let Some(lane) = self.lanes.get_mut(tenant) else {
             return Duration::ZERO;
         };
+        let Some(state) = lane.release(key) else {
+            return Duration::ZERO;
+        };
         let failures = lane.failures.entry(key.clone()).or_default();
         *failures += 1;
         let delay = BACKOFF.after(*failures, key);
-        if lane.release(key) == Some(State::Changed) {
+        if state == State::Changed {
             lane.push(key.clone(), now);
             self.give_turn(tenant, now);
             return Duration::ZERO;
@@ -255,7 +258,7 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
     pub fn depth(&self, tenant: &T) -> usize {
         self.lanes
             .get(tenant)
-            .map_or(0, |lane| lane.states.len() - lane.in_flight)
+            .map_or(0, |lane| lane.states.len().saturating_sub(lane.in_flight))
     }
 
     /// Moves keys whose time has come.

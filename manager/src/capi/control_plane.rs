@@ -87,11 +87,12 @@ fn leave(seen: &Facts) -> Decision {
     let Some(tenant) = seen.tenant.as_ref().filter(|tenant| is_ours(seen, tenant)) else {
         return Decision::act(Action::Release);
     };
-    if tenant.has_ended() {
-        return Decision::act(Action::Release);
-    }
+    // It would hold up what is left of the tenant, whose pause comes before its end.
     if let Some(action) = take_pause_off(tenant) {
         return Decision::act(action);
+    }
+    if tenant.has_ended() {
+        return Decision::act(Action::Release);
     }
     if !tenant.object.is_going() {
         return Decision::act(Action::Delete(tenant.object.clone()));

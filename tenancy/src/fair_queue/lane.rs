@@ -119,7 +119,12 @@ impl<K: Clone + Eq + Hash> Lane<K> {
 
     /// Takes the key out of work; what it was, if it was in work.
     pub(super) fn release(&mut self, key: &K) -> Option<State> {
-        let state = self.states.remove(key)?;
+        // A key that was taken before the tenant was forgotten and known again isn't in work here.
+        let state = *self.states.get(key)?;
+        if !matches!(state, State::Working | State::Changed) {
+            return None;
+        }
+        self.states.remove(key);
         self.in_flight = self.in_flight.saturating_sub(1);
         Some(state)
     }
