@@ -257,6 +257,18 @@ mod tests {
         }
     }
 
+    /// T40: what one tenant makes keeps no list from its end.
+    #[tokio::test]
+    async fn t40_one_object_full_of_commas_is_listed() {
+        let argument = ",".repeat(MOST_VALUES + 1);
+        let list = serde_json::json!({"metadata": {"resourceVersion": "7"}, "items": [{"spec": argument}]});
+        let client = answering(list.to_string().into_bytes());
+        let mut pages = Pages::of(&client, "/pods?a=b".into(), &[]);
+        let page = pages.next::<serde_json::Value>().await.unwrap().unwrap();
+        assert_eq!((page.items.len(), page.version.as_str()), (1, "7"));
+        assert!(pages.next::<serde_json::Value>().await.unwrap().is_none());
+    }
+
     /// T40: large answers are read one after the other, and small ones don't wait for them.
     #[tokio::test(start_paused = true)]
     async fn t40_large_answers_take_turns() {

@@ -172,5 +172,8 @@ mod tests {
         assert!(json(values(MOST_VALUES).as_bytes(), Shape::Object).is_ok());
         let more = json(values(MOST_VALUES + 1).as_bytes(), Shape::List);
         assert!(matches!(more, Err(Error::TooLarge)));
+        // A string is one value, whatever is in it.
+        let text = format!(r#"["\"{}"]"#, ",".repeat(MOST_VALUES + 1));
+        assert!(json(text.as_bytes(), Shape::Object).is_ok());
     }
 }

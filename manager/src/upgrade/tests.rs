@@ -124,6 +124,46 @@ fn a_part_that_is_not_ready_in_time_gets_back_what_it_had_and_so_do_those_after_
 }
 
 #[test]
+fn a_record_with_images_that_nobody_offers_is_none() {
+    let mut seen = running();
+    let mut record = Record {
+        from: version::as_it_runs(&seen).unwrap(),
+        to: seen.class.as_ref().unwrap().spec.versions[1].clone(),
+        since: seen.now.to_string(),
+        back: Some(Back {
+            part: MAINS[0].1.into(),
+            why: "so".into(),
+        }),
+    };
+    let told = |seen: &mut Seen, record: &Record| {
+        seen.object.body["metadata"]["annotations"][keys::UPGRADE] =
+            json!(json!(record).to_string());
+        read(seen)
+    };
+    assert_eq!(told(&mut seen, &record), Some(record.clone()));
+    record.from.images.etcd = "a-tenants-own/etcd".into();
+    assert_eq!(told(&mut seen, &record), None);
+}
+
+#[test]
+fn a_part_that_was_through_is_not_blamed_for_what_came_later() {
+    let mut seen = running();
+    seen.vcp.spec.version = Some(NEW.into());
+    let [etcd, _, last] = MAINS;
+    settle_with(&mut seen, last);
+    // In truth the parts are changed one after the other.
+    seen.now += SignedDuration::from_secs(60);
+    let main = seen.objects.get(last.0, last.1).unwrap().clone();
+    seen.objects.insert(stamped(main, seen.now));
+    seen.now += LIMIT + SignedDuration::from_secs(1);
+    let mut main = seen.objects.get(etcd.0, etcd.1).unwrap().clone();
+    main.body["status"]["readyReplicas"] = json!(0);
+    seen.objects.insert(main);
+    let record = read(&seen).unwrap();
+    assert_eq!(late(&seen, &record).unwrap().part, last.1);
+}
+
+#[test]
 fn what_ran_is_written_down_before_anything_is_changed_and_let_go_of_at_the_end() {
     let mut seen = running();
     seen.vcp.spec.version = Some(NEW.into());

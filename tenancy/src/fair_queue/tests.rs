@@ -118,6 +118,29 @@ fn a_removed_tenant_leaves_nothing() {
 }
 
 #[test]
+fn a_key_that_was_taken_before_its_tenant_was_removed_is_not_counted_in_what_comes_after() {
+    let end: [fn(&mut Queue, Instant); 3] = [
+        |queue, now| queue.done(&"a", &1, now),
+        |queue, now| queue.put_back(&"a", &1, now),
+        |queue, now| {
+            queue.retry(&"a", &1, now);
+        },
+    ];
+    for end in end {
+        let (mut queue, now) = (Queue::new(9), start());
+        queue.add(&"a", 1, now);
+        assert_eq!(keys(&mut queue, now, 9), [("a", 1)]);
+        queue.remove(&"a");
+        queue.add(&"a", 1, now);
+        end(&mut queue, now);
+        assert_eq!(keys(&mut queue, now, 9), [("a", 1)]);
+        queue.done(&"a", &1, now);
+        assert_eq!(queue.depth(&"a"), 0);
+        assert_eq!(keys(&mut queue, now + Duration::from_secs(60), 9), []);
+    }
+}
+
+#[test]
 fn a_held_tenant_waits_and_the_others_go_on() {
     let (mut queue, mut now) = (Queue::new(9), start());
     (0..3).for_each(|key| queue.add(&"dead", key, now));
