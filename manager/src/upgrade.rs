@@ -103,6 +103,14 @@ pub(crate) fn stamped(mut main: Object, now: Timestamp) -> Object {
     main
 }
 
+/// The same beside what there is. The same workload applied again keeps its time: where an API server stores what it is
+/// given in another way, that is done in each pass, and must be no news.
+pub(crate) fn stamped_beside(main: Object, have: Option<&Object>, now: Timestamp) -> Object {
+    let same = have.filter(|have| have.annotation(keys::APPLIED) == main.annotation(keys::APPLIED));
+    let at = same.and_then(|have| have.annotation(keys::CHANGED)?.parse().ok());
+    stamped(main, at.unwrap_or(now))
+}
+
 /// What can't be read, or names images that neither the class offers nor the control plane runs, was written by somebody
 /// else, and is no record: who writes the VirtualControlPlane chooses no images.
 fn read(seen: &Seen) -> Option<Record> {

@@ -124,6 +124,32 @@ fn a_part_that_is_not_ready_in_time_gets_back_what_it_had_and_so_do_those_after_
 }
 
 #[test]
+fn a_workload_that_is_applied_again_as_it_was_keeps_its_time() {
+    let mut seen = running();
+    let (kind, part) = MAINS[1];
+    let before = seen.objects.get(kind, part).unwrap().clone();
+    // As an API server that stores it in another way.
+    let mut other = before.clone();
+    other.body["spec"]["revisionHistoryLimit"] = json!(99);
+    other.body["spec"]["template"]["spec"]["containers"][0]["image"] = json!("rewritten");
+    seen.objects.insert(other);
+    seen.now += SignedDuration::from_secs(60);
+    let applied = decided(&seen)
+        .actions
+        .into_iter()
+        .find_map(|action| match action {
+            Action::Apply(object) if object.name() == part && object.kind == kind => Some(object),
+            _ => None,
+        });
+    let applied = applied.unwrap();
+    assert_eq!(
+        applied.annotation(keys::CHANGED),
+        before.annotation(keys::CHANGED)
+    );
+    assert!(before.annotation(keys::CHANGED).is_some());
+}
+
+#[test]
 fn a_record_with_images_that_nobody_offers_is_none() {
     let mut seen = running();
     let mut record = Record {
