@@ -9,6 +9,7 @@ use kube::{Resource, ResourceExt, client::Body};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
+use tenancy::paging::PageSize;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -20,10 +21,6 @@ const MOST_BYTES: usize = 16 << 20;
 const MOST_VALUES: usize = 1 << 19;
 /// Above so many bytes an answer waits for its turn.
 const SMALL: usize = 1 << 20;
-/// Objects in a page, unless they are large.
-const LARGEST: usize = 500;
-/// Pages that fit, one after the other, until twice as much is asked for again.
-const FITTING: u32 = 8;
 /// How long a page may take, and wait for its turn.
 const PAGE_LIMIT: Duration = Duration::from_secs(60);
 
@@ -117,10 +114,7 @@ pub(crate) struct Pages<'a> {
     turns: &'a [&'a Turns],
     /// Path and query.
     path: String,
-    /// Objects to ask for.
-    size: usize,
-    /// Pages of this size that fitted.
-    fitting: u32,
+    size: PageSize,
     /// Where the next page begins; none after the last one.
     token: Option<String>,
 }
@@ -146,8 +140,7 @@ impl<'a> Pages<'a> {
             client,
             turns,
             path,
-            size: LARGEST,
-            fitting: 0,
+            size: PageSize::default(),
             token: Some(String::new()),
         }
     }
@@ -155,31 +148,25 @@ impl<'a> Pages<'a> {
     /// The next page; none after the last one.
     pub(crate) async fn next<K: DeserializeOwned>(&mut self) -> Result<Option<Page<K>>, Error> {
         while let Some(token) = &self.token {
-            let mut further = vec![("limit", self.size.to_string())];
+            let objects = self.size.objects();
+            let mut further = vec![("limit", objects.to_string())];
             if !token.is_empty() {
                 further.push(("continue", token.clone()));
             }
             let path = format!("{}&{}", self.path, crate::query::build(&further));
             // One object is no larger than etcd takes it, and no other page is smaller: refused, the list would never end.
-            let most = if self.size == 1 {
+            let most = if objects == 1 {
                 MOST_BYTES
             } else {
                 MOST_VALUES
             };
             let page = timeout(PAGE_LIMIT, read(self.client, &path, self.turns, most)).await;
             match page.unwrap_or(Err(Error::Late)) {
-                Err(Error::TooLarge) if self.size > 1 => {
-                    self.size = (self.size / 2).max(1);
-                    self.fitting = 0;
-                }
+                Err(Error::TooLarge) if self.size.shrink() => {}
                 other => {
                     let (page, token) = parse(&other?.bytes)?;
                     self.token = (!token.is_empty()).then_some(token);
-                    self.fitting += 1;
-                    if self.fitting == FITTING {
-                        self.size = (self.size * 2).min(LARGEST);
-                        self.fitting = 0;
-                    }
+                    self.size.fitted();
                     return Ok(Some(page));
                 }
             }

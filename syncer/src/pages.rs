@@ -5,12 +5,8 @@
 
 use crate::{client::Lister, error::Error, watch::encode};
 use serde_json::Value;
-use tenancy::object::at;
+use tenancy::{object::at, paging::PageSize};
 
-/// Objects in a page, unless they are large.
-const LARGEST: usize = 500;
-/// Pages that fit, one after the other, until twice as much is asked for again.
-const FITTING: u32 = 8;
 /// Requests for one list: far more than for an etcd of 8 GiB that is full of the largest objects.
 const MOST_REQUESTS: usize = 20_000;
 /// Objects in one list: more than all tenants of a super cluster have of a kind.
@@ -33,10 +29,7 @@ pub(crate) struct Page {
 pub(crate) struct Pages {
     path: String,
     query: String,
-    /// Objects to ask for.
-    size: usize,
-    /// Pages of this size that fitted.
-    fitting: u32,
+    size: PageSize,
     /// Where the next page begins; none after the last one.
     token: Option<String>,
     requests: usize,
@@ -50,8 +43,7 @@ impl Pages {
         Self {
             path: path.to_owned(),
             query,
-            size: LARGEST,
-            fitting: 0,
+            size: PageSize::default(),
             token: Some(String::new()),
             requests: 0,
             objects: 0,
@@ -63,7 +55,8 @@ impl Pages {
     pub(crate) async fn next(&mut self, lister: &Lister<'_>) -> Result<Option<Page>, Error> {
         while let Some(path) = self.request()? {
             match lister.page(&path).await {
-                Err(Error::TooLarge) if self.shrink() => {}
+                // Half of it is asked for, from where it began.
+                Err(Error::TooLarge) if self.size.shrink() => {}
                 other => {
                     let (page, bytes) = other?;
                     return self.take(page, bytes).map(Some);
@@ -82,19 +75,11 @@ impl Pages {
         if self.requests > MOST_REQUESTS {
             return Err(endless("pages"));
         }
-        let mut request = format!("{}?limit={}{}", self.path, self.size, self.query);
+        let mut request = format!("{}?limit={}{}", self.path, self.size.objects(), self.query);
         if !token.is_empty() {
             request = format!("{request}&continue={}", encode(token));
         }
         Ok(Some(request))
-    }
-
-    /// A page was too large: half of it is asked for, from where it began. False if it was of one object.
-    fn shrink(&mut self) -> bool {
-        let can = self.size > 1;
-        self.size = (self.size / 2).max(1);
-        self.fitting = 0;
-        can
     }
 
     /// A page of so many bytes came.
@@ -123,11 +108,7 @@ impl Pages {
             return Err(Error::Malformed("a list that goes on where it was".into()));
         }
         self.token = (!token.is_empty()).then_some(token);
-        self.fitting += 1;
-        if self.fitting == FITTING {
-            self.size = (self.size * 2).min(LARGEST);
-            self.fitting = 0;
-        }
+        self.size.fitted();
         let all = items.len();
         items.retain(Value::is_object);
         if items.len() < all {
@@ -150,6 +131,7 @@ mod tests {
     use super::*;
     use crate::fake::fake;
     use serde_json::json;
+    use tenancy::paging::LARGEST;
 
     /// An API server that answers requests for a list, by their number, the objects asked for, and the token.
     fn played(
@@ -167,7 +149,7 @@ mod tests {
             let query = request.split_once("?limit=").unwrap().1;
             let (size, token) = query.split_once("&continue=").unwrap_or((query, ""));
             let page = match answer(requests, size.parse().unwrap(), token) {
-                Err(Error::TooLarge) if pages.shrink() => continue,
+                Err(Error::TooLarge) if pages.size.shrink() => continue,
                 other => other.and_then(|page| pages.take(page, 0)),
             };
             match page {

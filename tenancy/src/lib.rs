@@ -61,6 +61,7 @@ pub mod fair_queue;
 pub mod circuit;
 
 pub mod limit;
+pub mod paging;
 
 pub mod bucket;
 
