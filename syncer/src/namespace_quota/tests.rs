@@ -134,6 +134,16 @@ async fn an_edit_is_found_by_the_patrol_and_a_new_status_is_none() {
     assert!(fixture.above.is_silent(), "a suspicion writes nothing");
 }
 
+/// A ConfigMap of a tenant that may have one, in a namespace that stands.
+fn one_config_map(tenant: &Tenant) -> Key {
+    limit(tenant, "configmaps", 1);
+    let namespace = Key::new(kind::index("Namespace"), "", "work");
+    tenant.table.update(&namespace, |entry| {
+        entry.twin = Some(fake::super_side("n", "own"));
+    });
+    Key::new(kind::index("ConfigMap"), "work", "settings")
+}
+
 fn config_map(name: &str) -> Object {
     Object::from_value(json!({
         "apiVersion": "v1", "kind": "ConfigMap",
@@ -155,12 +165,7 @@ async fn what_the_second_layer_turns_away_is_told_keeps_its_place_and_comes_agai
         mut above,
         mut own,
     } = fixture();
-    limit(&tenant, "configmaps", 1);
-    let namespace = Key::new(kind::index("Namespace"), "", "work");
-    tenant.table.update(&namespace, |entry| {
-        entry.twin = Some(fake::super_side("n", "own"));
-    });
-    let key = Key::new(kind::index("ConfigMap"), "work", "settings");
+    let key = one_config_map(&tenant);
     let is_waiting = |worked: Result<(), Failure>| matches!(worked, Err(Failure::Waiting(_)));
 
     // Its limits were others a moment ago: nothing to tell.
@@ -218,12 +223,7 @@ async fn what_the_second_layer_refuses_for_good_is_told_as_by_the_first() {
         mut above,
         mut own,
     } = fixture();
-    limit(&tenant, "configmaps", 1);
-    let namespace = Key::new(kind::index("Namespace"), "", "work");
-    tenant.table.update(&namespace, |entry| {
-        entry.twin = Some(fake::super_side("n", "own"));
-    });
-    let key = Key::new(kind::index("ConfigMap"), "work", "settings");
+    let key = one_config_map(&tenant);
     for (words, reason) in [
         (
             "failed quota: sublet-quota: must specify requests.cpu for: a",
