@@ -152,7 +152,7 @@ pub(crate) enum Refusal {
     },
     /// The version didn't become ready, and what ran before was put back.
     #[error(
-        "version {to} was taken back, since its {part} wasn't ready within 5 minutes ({why}): {from} goes on, \
+        "version {to} was taken back, since its {part} wasn't ready in time ({why}): {from} goes on, \
          and {to} is tried again once spec.version or the class asks for something else"
     )]
     RolledBack {

@@ -503,7 +503,7 @@ fn workloads(seen: &Seen, cp: &ControlPlane, addresses: &Addresses) -> Vec<Actio
                 }
                 let is_main = (want.kind, want.name()) == (kind, name);
                 actions.push(Action::Apply(match is_main {
-                    true => upgrade::stamped_beside(want, have, seen.now),
+                    true => upgrade::stamped(want, have, seen.now),
                     false => want,
                 }));
             }

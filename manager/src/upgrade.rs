@@ -2,7 +2,7 @@
 //!
 //! Before a control plane gets another version, what it runs is written down in an annotation of the VirtualControlPlane,
 //! which outlasts a move. Each part bears the time at which it was changed last. A part that doesn't run what it was changed
-//! to within [`LIMIT`] gets the image that it had, and so do those after it; those before it are through and stay, since what
+//! to within [`LIMIT`] for each of its pods gets the image that it had, and so do those after it; those before it are through and stay, since what
 //! they have written may be unreadable to what they were. That lasts until something else is asked for.
 
 use crate::{
@@ -18,7 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// How long a part may take to run what it was changed to.
+/// How long a part may take to run what it was changed to, for each of its pods.
 const LIMIT: SignedDuration = SignedDuration::from_mins(5);
 
 /// An upgrade under way, or taken back.
@@ -97,18 +97,14 @@ pub(crate) fn is_taken_back(seen: &Seen) -> bool {
     read(seen).is_some_and(|record| record.back.is_some())
 }
 
-/// A workload with the time at which it is changed; not compared, as it is another one each time.
-pub(crate) fn stamped(mut main: Object, now: Timestamp) -> Object {
-    main.body["metadata"]["annotations"][keys::CHANGED] = json!(now.to_string());
-    main
-}
-
-/// The same beside what there is. The same workload applied again keeps its time: where an API server stores what it is
-/// given in another way, that is done in each pass, and must be no news.
-pub(crate) fn stamped_beside(main: Object, have: Option<&Object>, now: Timestamp) -> Object {
+/// A workload with the time at which it is changed; not compared, as it is another one each time. One that is applied again
+/// as it was keeps its time: where an API server stores what it is given in another way, that is done in each pass, and must
+/// be no news.
+pub(crate) fn stamped(mut main: Object, have: Option<&Object>, now: Timestamp) -> Object {
     let same = have.filter(|have| have.annotation(keys::APPLIED) == main.annotation(keys::APPLIED));
-    let at = same.and_then(|have| have.annotation(keys::CHANGED)?.parse().ok());
-    stamped(main, at.unwrap_or(now))
+    let at: Option<Timestamp> = same.and_then(|have| have.annotation(keys::CHANGED)?.parse().ok());
+    main.body["metadata"]["annotations"][keys::CHANGED] = json!(at.unwrap_or(now).to_string());
+    main
 }
 
 /// What can't be read, or names images that neither the class offers nor the control plane runs, was written by somebody

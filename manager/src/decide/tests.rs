@@ -68,6 +68,48 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
     }
 }
 
+/// The tenant's API answers, and nothing is in it yet.
+pub(crate) fn answer(seen: &mut Seen) {
+    seen.tenant = Tenant::Answers {
+        kube_system_uid: "uid".into(),
+        objects: Objects::default(),
+        stored: None,
+    };
+}
+
+/// The class offers one more version, whose images have this tag.
+pub(crate) fn offer(seen: &mut Seen, version: &str, tag: &str) {
+    let versions = &mut seen.class.as_mut().unwrap().spec.versions;
+    let mut new = versions[0].clone();
+    new.version = version.into();
+    let images = &mut new.images;
+    for image in [
+        &mut images.etcd,
+        &mut images.kube_apiserver,
+        &mut images.kube_controller_manager,
+    ] {
+        *image = format!("{image}:{tag}");
+    }
+    versions.push(new);
+}
+
+/// Writes the report into the status, as the end of a pass does.
+pub(crate) fn rest(seen: &mut Seen) -> Report {
+    let report = decided(seen).report;
+    say(seen, &report.conditions);
+    let status = seen.vcp.status.get_or_insert_default();
+    status.phase = Some(report.phase);
+    for (field, value) in &report.fields {
+        let told = match *field {
+            "version" => &mut status.version,
+            "visit" => &mut status.visit,
+            _ => continue,
+        };
+        *told = value.as_str().map(str::to_owned);
+    }
+    report
+}
+
 /// Plays until there is nothing to do.
 pub(crate) fn settle(seen: &mut Seen) {
     loop {
@@ -351,11 +393,7 @@ fn a_control_plane_comes_up_in_this_order() {
         (Phase::Provisioning, Some("no API server pod was asked yet"))
     );
 
-    seen.tenant = Tenant::Answers {
-        kube_system_uid: "uid".into(),
-        objects: Objects::default(),
-        stored: Default::default(),
-    };
+    answer(&mut seen);
     let actions = decided(&seen).actions;
     let said = play(&mut seen, actions);
     assert_eq!(
@@ -390,11 +428,7 @@ fn a_tenant_of_the_shared_dns_server_gets_none_of_its_own() {
             break;
         }
         if actions.is_empty() {
-            seen.tenant = Tenant::Answers {
-                kube_system_uid: "uid".into(),
-                objects: Objects::default(),
-                stored: Default::default(),
-            };
+            answer(&mut seen);
             continue;
         }
         said.extend(play(&mut seen, actions));
@@ -554,11 +588,7 @@ fn one_that_waits_for_its_turn_is_prepared_and_says_so() {
     );
 
     // The place is given back when the API answers.
-    seen.tenant = Tenant::Answers {
-        kube_system_uid: "uid".into(),
-        objects: Objects::default(),
-        stored: Default::default(),
-    };
+    answer(&mut seen);
     settle(&mut seen);
     let said = told(&seen, &decided(&seen).report);
     assert!(!starting(&said, "Starting "), "{said:?}");
@@ -597,11 +627,7 @@ fn one_that_was_paused_takes_one_place_and_goes_on_though_its_status_says_paused
 #[test]
 fn a_new_version_waits_for_its_turn_while_the_old_one_works() {
     let mut seen = seen();
-    seen.tenant = Tenant::Answers {
-        kube_system_uid: "uid".into(),
-        objects: Objects::default(),
-        stored: Default::default(),
-    };
+    answer(&mut seen);
     settle(&mut seen);
     let over = decided(&seen).report.conditions;
     say(&mut seen, &over);
@@ -684,11 +710,7 @@ fn limited() -> Seen {
         .map(|(name, most)| (name.to_owned(), most.to_owned()));
     seen.class.as_mut().unwrap().spec.stored = api::Quantities(most.into());
     settle(&mut seen);
-    seen.tenant = Tenant::Answers {
-        kube_system_uid: "uid".into(),
-        objects: Objects::default(),
-        stored: None,
-    };
+    answer(&mut seen);
     stores(&mut seen, 20);
     settle(&mut seen);
     seen
@@ -746,11 +768,7 @@ fn what_a_full_etcd_refuses_is_told_and_keeps_nothing_else_from_being_done() {
         "apply ClusterRoleBinding sublet:admins: etcdserver: mvcc: database space exceeded";
     let mut seen = seen();
     settle(&mut seen);
-    seen.tenant = Tenant::Answers {
-        kube_system_uid: "uid".into(),
-        objects: Objects::default(),
-        stored: None,
-    };
+    answer(&mut seen);
     assert!(matches!(
         decided(&seen).actions[0],
         Action::ApplyInTenant(_)

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    decide::tests::{decided, play, say, seen, settle},
+    decide::tests::{answer, decided, play, rest, say, seen, settle},
     object::{DEPLOYMENT, STATEFUL_SET},
     tenant::Tenant,
 };
@@ -14,28 +14,6 @@ fn awake() -> Seen {
     settle(&mut seen);
     say(&mut seen, &[Fact::yes("Synced", "Watching")]);
     seen
-}
-
-fn answer(seen: &mut Seen) {
-    seen.tenant = Tenant::Answers {
-        kube_system_uid: "uid".into(),
-        objects: crate::object::Objects::default(),
-        stored: None,
-    };
-}
-
-/// Writes the report into the status, as the end of a pass does.
-fn rest(seen: &mut Seen) -> Report {
-    let report = decided(seen).report;
-    say(seen, &report.conditions);
-    let status = seen.vcp.status.get_or_insert_default();
-    status.phase = Some(report.phase);
-    for (field, value) in &report.fields {
-        if *field == "visit" {
-            status.visit = value.as_str().map(str::to_owned);
-        }
-    }
-    report
 }
 
 fn visit(mark: &str, quiet_minutes: u64) -> Option<Visit> {

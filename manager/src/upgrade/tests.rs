@@ -2,10 +2,9 @@ use super::*;
 use crate::{
     decide::{
         Action,
-        tests::{decided, play, seen, settle},
+        tests::{answer, decided, offer, play, seen, settle},
     },
-    object::{Kind, Objects, POD},
-    tenant::Tenant,
+    object::{Kind, POD},
 };
 
 const NEW: &str = "1.37.0";
@@ -14,24 +13,9 @@ const NEW: &str = "1.37.0";
 fn running() -> Seen {
     let mut seen = seen();
     settle(&mut seen);
-    seen.tenant = Tenant::Answers {
-        kube_system_uid: "uid".into(),
-        objects: Objects::default(),
-        stored: None,
-    };
+    answer(&mut seen);
     settle(&mut seen);
-    let versions = &mut seen.class.as_mut().unwrap().spec.versions;
-    let mut new = versions[0].clone();
-    new.version = NEW.into();
-    let images = &mut new.images;
-    for image in [
-        &mut images.etcd,
-        &mut images.kube_apiserver,
-        &mut images.kube_controller_manager,
-    ] {
-        *image = format!("{image}:new");
-    }
-    versions.push(new);
+    offer(&mut seen, NEW, "new");
     seen
 }
 
@@ -180,7 +164,7 @@ fn a_part_that_was_through_is_not_blamed_for_what_came_later() {
     // In truth the parts are changed one after the other.
     seen.now += SignedDuration::from_secs(60);
     let main = seen.objects.get(last.0, last.1).unwrap().clone();
-    seen.objects.insert(stamped(main, seen.now));
+    seen.objects.insert(stamped(main, None, seen.now));
     seen.now += LIMIT + SignedDuration::from_secs(1);
     let mut main = seen.objects.get(etcd.0, etcd.1).unwrap().clone();
     main.body["status"]["readyReplicas"] = json!(0);

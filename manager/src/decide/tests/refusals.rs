@@ -9,26 +9,10 @@ type Change = fn(&mut Seen);
 fn running() -> Seen {
     let mut seen = seen();
     settle(&mut seen);
-    seen.tenant = Tenant::Answers {
-        kube_system_uid: "uid".into(),
-        objects: Objects::default(),
-        stored: None,
-    };
+    answer(&mut seen);
     settle(&mut seen);
     rest(&mut seen);
     seen
-}
-
-/// Writes the report into the status, as the end of a pass does.
-fn rest(seen: &mut Seen) -> Report {
-    let report = decided(seen).report;
-    say(seen, &report.conditions);
-    let status = seen.vcp.status.get_or_insert_default();
-    status.phase = Some(report.phase);
-    if let Some(version) = version(&report) {
-        status.version = Some(version);
-    }
-    report
 }
 
 fn version(report: &Report) -> Option<String> {
@@ -48,22 +32,6 @@ fn fact(report: &Report, kind: &str) -> (bool, String) {
         panic!("{kind}: {said:?}");
     };
     (fact.holds, fact.reason.clone())
-}
-
-/// The class offers this version as well.
-fn offer(seen: &mut Seen, version: &str) {
-    let versions = &mut seen.class.as_mut().unwrap().spec.versions;
-    let mut new = versions[0].clone();
-    new.version = version.into();
-    let images = &mut new.images;
-    for image in [
-        &mut images.etcd,
-        &mut images.kube_apiserver,
-        &mut images.kube_controller_manager,
-    ] {
-        *image = format!("{image}:{version}");
-    }
-    versions.push(new);
 }
 
 /// A pod of a part isn't ready any more.
@@ -89,7 +57,7 @@ fn what_runs_is_looked_after_and_shown_while_a_change_is_refused() {
         ),
         (
             |seen| {
-                offer(seen, "1.38.0");
+                offer(seen, "1.38.0", "1.38.0");
                 seen.vcp.spec.version = Some("1.38.0".into());
             },
             "VersionSkew",
@@ -172,8 +140,8 @@ fn one_that_never_ran_is_not_begun_by_a_spec_that_is_refused() {
 #[test]
 fn the_next_minor_version_is_refused_only_until_all_parts_run_the_one_before() {
     let mut seen = running();
-    offer(&mut seen, "1.37.0");
-    offer(&mut seen, "1.38.0");
+    offer(&mut seen, "1.37.0", "1.37.0");
+    offer(&mut seen, "1.38.0", "1.38.0");
     seen.vcp.spec.version = Some("1.37.0".into());
     settle(&mut seen);
     // The controller-manager starts anew still.
@@ -206,8 +174,8 @@ fn an_upgrade_that_was_begun_is_brought_to_its_end_when_another_is_refused() {
         .get(DEPLOYMENT, controller_manager::NAME)
         .unwrap()
         .clone();
-    offer(&mut seen, "1.37.0");
-    offer(&mut seen, "1.38.0");
+    offer(&mut seen, "1.37.0", "1.37.0");
+    offer(&mut seen, "1.38.0", "1.38.0");
     seen.vcp.spec.version = Some("1.37.0".into());
     settle(&mut seen);
     seen.objects.insert(old);
@@ -224,7 +192,7 @@ fn an_upgrade_that_was_begun_is_brought_to_its_end_when_another_is_refused() {
 #[test]
 fn a_version_that_waits_for_its_turn_is_not_said_to_run() {
     let mut seen = running();
-    offer(&mut seen, "1.37.0");
+    offer(&mut seen, "1.37.0", "1.37.0");
     seen.vcp.spec.version = Some("1.37.0".into());
     // What runs is written down first.
     let actions = decided(&seen).actions;
@@ -244,7 +212,7 @@ fn a_version_that_waits_for_its_turn_is_not_said_to_run() {
 fn what_may_follow_is_told_by_what_runs_and_not_by_the_status_alone() {
     for status in [None, Some("1.37.0")] {
         let mut seen = running();
-        offer(&mut seen, "1.38.0");
+        offer(&mut seen, "1.38.0", "1.38.0");
         let version = status.map(str::to_owned);
         seen.vcp.status.as_mut().unwrap().version = version;
         seen.vcp.spec.version = Some("1.38.0".into());
