@@ -190,13 +190,8 @@ impl Kubelet {
 
 /// The tenant asks too much of its pods.
 fn busy() -> Response<Answer> {
-    let mut response = forward::text(
-        StatusCode::TOO_MANY_REQUESTS,
-        "too many requests to pods: try again in a second".into(),
-    );
-    let headers = response.headers_mut();
-    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    response
+    let why = "too many requests to pods: try again in a second";
+    forward::text(StatusCode::TOO_MANY_REQUESTS, why.into())
 }
 
 #[cfg(test)]

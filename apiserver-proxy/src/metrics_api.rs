@@ -211,12 +211,7 @@ fn unavailable(error: Error) -> Response<Answer> {
         Error::Busy => "TooManyRequests",
         Error::NotServed | Error::Unavailable => "ServiceUnavailable",
     };
-    let mut response = status(error.status(), reason, &error.to_string());
-    if error == Error::Busy {
-        let headers = response.headers_mut();
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
+    status(error.status(), reason, &error.to_string())
 }
 
 /// A refusal as API servers say it.

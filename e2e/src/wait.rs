@@ -18,7 +18,26 @@ const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::f
 pub async fn eventually<T>(
     limit: Duration,
     what: &str,
+    check: impl AsyncFnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let (least, most) = INTERVALS;
+    until(limit, what, check, |took| took.clamp(least, most)).await
+}
+
+/// The same with a second between two looks, for what answers only so many questions.
+pub async fn seldom<T>(
+    limit: Duration,
+    what: &str,
+    check: impl AsyncFnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    until(limit, what, check, |_| INTERVALS.1).await
+}
+
+async fn until<T>(
+    limit: Duration,
+    what: &str,
     mut check: impl AsyncFnMut() -> anyhow::Result<T>,
+    rest: impl Fn(Duration) -> Duration,
 ) -> anyhow::Result<T> {
     let end = Instant::now() + limit;
     loop {
@@ -33,7 +52,6 @@ pub async fn eventually<T>(
             return Err(seen)
                 .with_context(|| format!("after {} s still waiting: {what}", limit.as_secs()));
         }
-        let (least, most) = INTERVALS;
-        tokio::time::sleep(began.elapsed().clamp(least, most)).await;
+        tokio::time::sleep(rest(began.elapsed())).await;
     }
 }

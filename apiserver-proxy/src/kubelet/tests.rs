@@ -487,3 +487,15 @@ async fn a_stream_leaves_a_line_when_it_begins_and_one_when_it_ends() {
     }
     assert_eq!((&ends["there"], &ends["back"]), (&4.into(), &4.into()));
 }
+
+/// T40: lists of metrics have a limit of their own, and its answer says as well when to come again.
+#[tokio::test]
+async fn t40_who_asks_too_often_what_pods_use_is_told_to_wait() {
+    let world = world().await;
+    let _all = world.tenant().limits.figures.fill();
+    for path in ["/stats/summary", "/metrics/resource"] {
+        let got = ask(&world, "GET", path, "").await;
+        assert!(code(&got) == 429 && got.contains("retry-after: 1"), "{got}");
+    }
+    counted(&world.metrics, &id(1), Plane::Kubelet, "limited", 2).await;
+}
