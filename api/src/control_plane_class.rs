@@ -306,4 +306,14 @@ mod tests {
         let class: ControlPlaneClass = serde_saphyr::from_str(class).unwrap();
         assert_eq!(class.spec.coredns_image, COREDNS_IMAGE);
     }
+
+    /// T16: ports and load balancers are the cluster's, and whoever takes many takes them from the others.
+    #[test]
+    fn t16_the_shipped_class_limits_node_ports_and_load_balancers() {
+        let class = include_str!("../../manifests/class.yaml");
+        let class: ControlPlaneClass = serde_saphyr::from_str(class).unwrap();
+        for name in ["services.nodeports", "services.loadbalancers"] {
+            assert!(class.spec.quota.0.contains_key(name), "{name}");
+        }
+    }
 }
