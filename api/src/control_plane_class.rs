@@ -2,7 +2,7 @@
 
 use crate::{
     CustomResource as SyncedCustomResource, EtcdStorage, Offer, PodNetwork, PodRules, PodSecurity,
-    PublishedService, Quantities, SyncRate,
+    PublishedService, Quantities, SyncRate, virtual_control_plane::IS_HOST,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -76,6 +76,8 @@ pub struct ControlPlaneClassSpec {
     /// Host that clients outside the super cluster reach the front door's NodePort at; the first ready node's address
     /// when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(IS_HOST).message("spec.endpointHost is a DNS name in lower case or an IP address, without scheme and port"))]
+    #[schemars(length(max = 253))]
     pub endpoint_host: Option<String>,
 
     /// Port at that host, where something of your own leads to the front door, such as a Gateway; without it the front
@@ -289,11 +291,11 @@ pub struct PartResources {
 #[serde(rename_all = "camelCase")]
 pub struct PodResources {
     /// What is set aside.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub requests: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Quantities::is_empty")]
+    pub requests: Quantities,
     /// What it may use at most.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub limits: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Quantities::is_empty")]
+    pub limits: Quantities,
 }
 
 #[cfg(test)]

@@ -42,6 +42,8 @@ use std::collections::BTreeMap;
         .message("the shared DNS server serves control planes that Sublet runs: with spec.external set spec.network.dns to none"),
     validation = Rule::new("!has(self.external) || !has(self.sleep)")
         .message("Sublet puts only control planes to sleep that it runs: leave out spec.sleep with spec.external"),
+    validation = Rule::new("has(self.external) || !has(oldSelf.network) || (has(self.network) && self.network.clusterDomain == oldSelf.network.clusterDomain)")
+        .message("spec.network.clusterDomain can't change: pods keep the names that they were made with"),
     validation = Rule::new("!has(oldSelf.superCluster) == !has(self.superCluster)")
         .message("spec.superCluster can't be added or removed: create another VirtualControlPlane instead"),
     validation = Rule::new("!has(self.superCluster) || !has(self.external)")
@@ -173,6 +175,9 @@ pub struct EtcdStorage {
     pub storage_class_name: Option<String>,
     /// Size of the claim, a Kubernetes quantity.
     #[serde(default = "default_etcd_size")]
+    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))")
+        .message("size is a quantity of bytes such as 8Gi"))]
+    #[schemars(length(max = 32))]
     pub size: String,
 }
 
@@ -219,6 +224,9 @@ pub struct Network {
     pub service_cidr: Option<String>,
     /// DNS suffix of the tenant's Services.
     #[serde(default = "default_domain")]
+    #[x_kube(validation = Rule::new("!format.dns1123Subdomain().validate(self).hasValue()")
+        .message("spec.network.clusterDomain is a DNS name such as cluster.local"))]
+    #[schemars(length(max = 180))]
     pub cluster_domain: String,
     /// How the tenant's names are resolved.
     #[serde(default)]
@@ -252,11 +260,17 @@ pub enum Dns {
     None,
 }
 
+/// Of a text in CEL: whether certificates and URLs may name it as a host.
+pub(crate) const IS_HOST: &str =
+    "isIP(self) || !format.dns1123Subdomain().validate(self).hasValue()";
+
 /// Host and port of an API server.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
     /// DNS name or IP address.
+    #[x_kube(validation = Rule::new(IS_HOST).message("host is a DNS name in lower case or an IP address, without scheme and port"))]
+    #[schemars(length(max = 253))]
     pub host: String,
     /// TCP port.
     #[schemars(extend("format" = "int32"), range(min = 1, max = 65535))]

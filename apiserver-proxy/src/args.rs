@@ -37,7 +37,6 @@ use telemetry::LogArgs;
 use tenancy::{block::Block, naming};
 use tokio::{
     net::{TcpListener, UdpSocket},
-    signal::unix::{SignalKind, signal},
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
@@ -121,7 +120,7 @@ impl Args {
         } = self;
         log.start()?;
         telemetry::raise_file_limit();
-        let config = super_client::config(kubeconfig).await?;
+        let config = telemetry::config(kubeconfig).await?;
         let server = config.cluster_url.clone();
         let client = super_client::client(config)?;
         let bind = async |address: SocketAddr| {
@@ -253,13 +252,8 @@ impl Args {
         );
         tracing::info!(version = env!("CARGO_PKG_VERSION"), %server, "started");
 
-        let (mut terminate, mut interrupt) = (
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-        );
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            asked = telemetry::asked_to_end() => asked?,
             // Without one of them the others would look well.
             ended = parts.join_next() => anyhow::bail!("a part of the proxy ended: {ended:?}"),
         }

@@ -1,7 +1,6 @@
 //! The client of the super cluster's API server.
 
 use crate::accept::{KEEPALIVE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES};
-use anyhow::Context;
 use futures::{FutureExt, future::BoxFuture};
 use hyper_util::{
     client::legacy::{Client as Http, connect::HttpConnector},
@@ -10,26 +9,13 @@ use hyper_util::{
 use kube::{
     Client, Config,
     client::{Body, ConfigExt},
-    config::{KubeConfigOptions, Kubeconfig},
 };
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 use tokio::time::timeout;
 use tower::{BoxError, ServiceBuilder};
 
 /// How long a connection may take, its handshake included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-
-/// From a kubeconfig, or from the pod's service account.
-pub(crate) async fn config(path: Option<PathBuf>) -> anyhow::Result<Config> {
-    let Some(path) = path else {
-        return Config::incluster().context("not in a cluster: give --kubeconfig PATH");
-    };
-    let context = || format!("--kubeconfig {}", path.display());
-    let file = Kubeconfig::read_from(&path).with_context(context)?;
-    let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(file, &options).await;
-    config.with_context(context)
-}
 
 /// A client that speaks HTTP/1.1, so that connections can be upgraded; repeats no request: an exec that was begun isn't begun
 /// again; and limits no request's time, since streams last as long as they like. A server that died without a word is

@@ -200,7 +200,20 @@ async fn config_of(global: &Global) -> Result<Config> {
     let config = config(kubeconfig, options).await;
     config
         .map_err(|err| explain(&err, global, &names))
+        .and_then(whole)
         .and_then(through_proxy)
+}
+
+/// kubectl takes a server without a scheme for one of HTTP; the client here would panic.
+fn whole(config: Config) -> Result<Config> {
+    let url = &config.cluster_url;
+    if url.scheme().is_none() || url.host().is_none() {
+        return Err(error::usage(format!(
+            "the kubeconfig's server {:?} is no whole URL: write https://HOST:PORT there",
+            url.to_string()
+        )));
+    }
+    Ok(config)
 }
 
 /// A context of a kubeconfig; as its proxy only the one that the kubeconfig itself names.

@@ -119,10 +119,18 @@ pub(crate) fn holds(kind: &str, name: &str, key: &Key) -> Result<bool> {
         .is_dir())
 }
 
-/// Takes the machine-wide lock called `name`; it ends when the returned file is dropped.
+/// Takes the lock called `name` on this user's cache; it ends when the returned file is dropped.
 pub(crate) fn lock(name: &str) -> Result<File> {
-    let folder = paths::cache()?.join("locks");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    lock_in(&paths::cache()?.join("locks"), name)
+}
+
+/// Takes the lock on what there is one of on a machine, whoever runs this with whichever cache.
+pub(crate) fn lock_machine(name: &str) -> Result<File> {
+    lock_in(Path::new("/run/lock/sublet-dev"), name)
+}
+
+fn lock_in(folder: &Path, name: &str) -> Result<File> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let path = folder.join(name);
     let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
     if file.try_lock().is_err() {

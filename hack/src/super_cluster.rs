@@ -81,7 +81,7 @@ pub(crate) fn up(nodes: Option<u8>, fake_nodes: u32) -> Result<()> {
     let began = Instant::now();
     require_root()?;
     packages::ensure_for_nodes()?;
-    let _lock = cache::lock("super")?;
+    let _lock = cache::lock_machine("super")?;
     stop_on_interrupt();
     let bundle = images::third_party()?;
     for program in [
@@ -156,7 +156,7 @@ pub(crate) fn up(nodes: Option<u8>, fake_nodes: u32) -> Result<()> {
 /// Removes the cluster and everything it put on the machine.
 pub(crate) fn down() -> Result<()> {
     require_root()?;
-    let _lock = cache::lock("super")?;
+    let _lock = cache::lock_machine("super")?;
     let was_there = Record::read().is_some() || !teardown::leftovers()?.is_empty();
     if !was_there {
         say!("no super cluster is up");

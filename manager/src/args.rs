@@ -14,7 +14,7 @@ use crate::{
     observe::{Observer, Provider},
     parts, patient, proxy, sleep,
     starts::{self, Limit, Start},
-    virtual_control_plane::{Context, reconcile, retry},
+    virtual_control_plane::{self, Context, reconcile, retry},
     visits::{self, Visits},
 };
 use anyhow::Context as _;
@@ -22,12 +22,11 @@ use api::{ControlPlaneClass, ControlPlaneGroup, VirtualControlPlane, keys};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
 use kube::{
-    Api, Client, Config, Resource, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::{DynamicObject, ObjectMeta},
-    config::{KubeConfigOptions, Kubeconfig},
     core::PartialObjectMeta,
     runtime::{
-        Controller, WatchStreamExt, controller,
+        Controller, WatchStreamExt,
         reflector::{ObjectRef, Store},
         watcher,
     },
@@ -91,6 +90,9 @@ pub struct Args {
     #[command(flatten)]
     log: LogArgs,
 }
+
+/// How long passes under way may take to end after a signal.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 
 impl Args {
     /// Runs until the process is asked to end.
@@ -156,7 +158,7 @@ impl Args {
         });
         let marks = Api::namespaced(client.clone(), &namespace);
         let controller = controller(&client, told, &known, ears);
-        tokio::spawn(visits::tidy(visits, known.clone(), marks));
+        let tidying = tokio::spawn(visits::tidy(visits, known.clone(), marks));
         let certificate = proxy::keep(cluster, namespace.clone(), known.clone());
         let certificate = tokio::spawn(certificate);
         let listed = async move {
@@ -167,15 +169,10 @@ impl Args {
         };
         let passes = controller
             .run(reconcile, retry, context)
-            .for_each(|outcome| {
-                match outcome {
-                    // Gone since it was queued, or changed while it was worked: both settle by themselves.
-                    Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
-                    Err(controller::Error::ReconcilerFailed(error, _)) if error.is_conflict() => {}
-                    Err(error) => tracing::warn!(error = %whole(&error), "a pass ended early"),
-                }
-                std::future::ready(())
-            });
+            .for_each(patient::telling(
+                "VirtualControlPlane",
+                virtual_control_plane::Error::is_conflict,
+            ));
         let clusters = async move {
             match provider {
                 Provider::On => {
@@ -184,8 +181,15 @@ impl Args {
                 Provider::Off => {}
             }
         };
+        let mut work = std::pin::pin!(async { tokio::join!(passes, listed, clusters) });
         tokio::select! {
-            ((), (), ()) = async { tokio::join!(passes, listed, clusters) } => Ok(()),
+            // The controllers end by themselves at a signal, but not before they have listed what they watch.
+            asked = telemetry::asked_to_end() => {
+                let _ = tokio::time::timeout(SHUTDOWN_LIMIT, work).await;
+                Ok(asked?)
+            }
+            _ = &mut work => Ok(()),
+            end = tidying => anyhow::bail!("the task that forgets old visits ended: {end:?}"),
             end = telemetry => anyhow::bail!("the task that serves metrics ended: {end:?}"),
             end = certificate => anyhow::bail!("the task that keeps the proxy's certificate ended: {end:?}"),
         }
@@ -442,16 +446,7 @@ fn of_a_cluster(
 }
 
 async fn connect(kubeconfig: Option<PathBuf>) -> anyhow::Result<Client> {
-    let mut config = match kubeconfig {
-        Some(path) => {
-            let file = Kubeconfig::read_from(&path)
-                .with_context(|| format!("--kubeconfig {}", path.display()))?;
-            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-                .await
-                .with_context(|| format!("--kubeconfig {}", path.display()))?
-        }
-        None => Config::incluster().context("not in a cluster: give --kubeconfig PATH")?,
-    };
+    let mut config = telemetry::config(kubeconfig).await?;
     // A pass is tried again as a whole; a write repeated behind its back would hide that it was answered.
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
@@ -466,20 +461,6 @@ fn own_namespace(name: &str) -> Result<String, Infallible> {
         name
     };
     Ok(name.to_owned())
-}
-
-/// An error with all its causes.
-pub(crate) fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -254,17 +254,7 @@ async fn look_after<K: Role, Other: Role>(
         .shutdown_on_signal()
         .run(reconcile::<K>, retry::<K>, Arc::new(context));
     passes
-        .for_each(|outcome| {
-            match outcome {
-                Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
-                Err(controller::Error::ReconcilerFailed(error, _)) if error.is_conflict() => {}
-                Err(error) => {
-                    let error = crate::args::whole(&error);
-                    tracing::warn!(kind = K::KIND.kind, error, "a pass ended early");
-                }
-            }
-            std::future::ready(())
-        })
+        .for_each(patient::telling(K::KIND.kind, Error::is_conflict))
         .await;
 }
 

@@ -6,7 +6,10 @@
 //! A kind that may not be served yet, such as Cluster API's own where they aren't installed, fails for ever. Its watch keeps
 //! that to itself, and begins to tell once the kind is there.
 
-use futures::{Stream, StreamExt};
+use futures::{
+    Stream, StreamExt,
+    future::{Ready, ready},
+};
 use kube::{
     Api, Client, Resource,
     api::DynamicObject,
@@ -56,6 +59,38 @@ where
         .trigger_backoff(Brief)
 }
 
+/// Logs the passes that ended early, and once that nothing can be watched until a pass is made again.
+pub(crate) fn telling<T, E, Q>(
+    kind: &str,
+    settles: impl Fn(&E) -> bool,
+) -> impl FnMut(Result<T, controller::Error<E, Q>>) -> Ready<()>
+where
+    E: std::error::Error + 'static,
+    Q: std::error::Error + 'static,
+{
+    let mut is_deaf = false;
+    move |outcome| {
+        match &outcome {
+            Err(controller::Error::QueueError(error)) => {
+                if !is_deaf {
+                    let error = telemetry::with_causes(error);
+                    tracing::warn!(kind, error, "watches fail, and are begun anew");
+                }
+                is_deaf = true;
+            }
+            // Gone since it was queued, or changed while it was worked: both settle by themselves.
+            Ok(_) | Err(controller::Error::ObjectNotFound(_)) => is_deaf = false,
+            Err(controller::Error::ReconcilerFailed(error, _)) if settles(error) => is_deaf = false,
+            Err(error) => tracing::warn!(
+                kind,
+                error = telemetry::with_causes(error),
+                "a pass ended early"
+            ),
+        }
+        ready(())
+    }
+}
+
 /// The same short rest each time.
 struct Brief;
 
@@ -90,7 +125,7 @@ pub(crate) fn events(
         }
         match &event {
             Err(error) if before == 0 => {
-                let error = crate::args::whole(error);
+                let error = telemetry::with_causes(error);
                 tracing::warn!(kind, error, "can't be watched yet");
             }
             Ok(_) if before > 0 && fails == 0 => tracing::info!(kind, "is watched"),

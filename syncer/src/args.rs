@@ -14,16 +14,9 @@ use crate::{
 };
 use anyhow::Context;
 use clap::Parser;
-use kube::{
-    Config,
-    config::{KubeConfigOptions, Kubeconfig},
-};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use telemetry::LogArgs;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long work in progress may take to end after a signal.
@@ -75,7 +68,7 @@ impl Args {
         } = self;
         log.start().context("--log")?;
         telemetry::raise_file_limit();
-        let config = config(kubeconfig).await?;
+        let config = telemetry::config(kubeconfig).await?;
         // Held until this process ends.
         let lock = Fleet::lock(state.as_deref()).context("taking the lock of --state")?;
         let fleet = Fleet::new(
@@ -117,13 +110,8 @@ impl Args {
         let telemetry = tokio::spawn(telemetry::serve(listener, engine));
         tracing::info!(version = env!("CARGO_PKG_VERSION"), server = %config.cluster_url, "started");
 
-        let (mut terminate, mut interrupt) = (
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-        );
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            asked = telemetry::asked_to_end() => asked?,
             end = telemetry => anyhow::bail!("the task that serves metrics ended: {end:?}"),
             end = keeping => anyhow::bail!("the task that keeps the Lease ended: {end:?}"),
         }
@@ -174,15 +162,4 @@ async fn housekeeping(engine: Arc<Engine>, registry: Arc<Registry>, cancel: Canc
         }
         engine.drop_unjudged();
     }
-}
-
-async fn config(path: Option<PathBuf>) -> anyhow::Result<Config> {
-    let Some(path) = path else {
-        return Config::infer()
-            .await
-            .context("no kubeconfig and no service account: use --kubeconfig PATH");
-    };
-    let kubeconfig =
-        Kubeconfig::read_from(&path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
 }

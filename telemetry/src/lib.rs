@@ -9,8 +9,10 @@ mod page;
 mod text;
 
 mod files;
+mod start;
 
 pub use files::raise_file_limit;
 pub use logging::{InvalidFilter, LogArgs, LogFormat};
 pub use page::{Page, serve};
+pub use start::{ConfigError, asked_to_end, config, end, with_causes};
 pub use text::{Gauges, Labels, text};

@@ -12,7 +12,7 @@ use crate::{
     tenant,
 };
 use anyhow::Result;
-use api::{ControlPlaneClass, EtcdStorage, PodResources};
+use api::{ControlPlaneClass, EtcdStorage, PodResources, Quantities};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::{Value, json};
@@ -278,8 +278,10 @@ fn page(class: &ControlPlaneClass, users: usize, now: Timestamp) -> String {
 }
 
 fn quantities(resources: &PodResources) -> String {
-    let list = |map: &BTreeMap<String, String>| {
-        map.iter()
+    let list = |amounts: &Quantities| {
+        amounts
+            .0
+            .iter()
             .map(|(key, value)| format!("{key} {value}"))
             .collect::<Vec<_>>()
             .join(", ")

@@ -62,6 +62,22 @@ fn a_wrong_control_plane_is_refused_with_what_to_write() {
             ),
             (json!({"network": {"dns": "both"}}), "dedicated"),
             (
+                json!({"network": {"clusterDomain": "a.b {\n  hosts\n}"}}),
+                "a DNS name such as cluster.local",
+            ),
+            (
+                json!({"endpoint": {"host": "https://a.example.com", "port": 443}}),
+                "without scheme and port",
+            ),
+            (
+                json!({"etcd": {"storage": {"size": "much"}}}),
+                "a quantity of bytes such as 8Gi",
+            ),
+            (
+                json!({"etcd": {"storage": {"size": "0"}}}),
+                "a quantity of bytes such as 8Gi",
+            ),
+            (
                 json!({"external": external, "replicas": 1}),
                 "leave out version, replicas and etcd",
             ),
@@ -107,6 +123,10 @@ fn what_may_not_change_in_a_control_plane_does_not() {
             (
                 json!({"network": {"serviceCIDR": "10.200.0.0/22"}}),
                 "spec.network.serviceCIDR can't change",
+            ),
+            (
+                json!({"network": {"clusterDomain": "other.local"}}),
+                "pods keep the names",
             ),
             (
                 json!({"external": {"kubeconfigSecretRef": {"name": "x"}}, "etcd": null}),

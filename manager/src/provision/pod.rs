@@ -197,6 +197,7 @@ fn resources(class: &PodResources, default_requests: [(&str, &str); 2]) -> Value
     requests.extend(
         class
             .requests
+            .0
             .iter()
             .map(|(name, amount)| (name.as_str(), amount.as_str())),
     );

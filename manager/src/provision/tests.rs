@@ -34,6 +34,7 @@ fn control_planes() -> [ControlPlane; 2] {
         .resources
         .etcd
         .limits
+        .0
         .insert("memory".into(), "1Gi".into());
     [small, large]
 }
