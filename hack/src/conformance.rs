@@ -48,8 +48,11 @@ pub(crate) struct Suite {
     pub(crate) dry_run: bool,
 }
 
-/// The labels of all conformance specs.
-pub(crate) const CONFORMANCE: &str = "Conformance";
+/// Which specs a run is about: those of conformance, unless some are chosen by their names.
+pub(crate) fn labels(focus: Option<&str>) -> &'static str {
+    if focus.is_some() { "" } else { "Conformance" }
+}
+
 /// The tenants that [`api_in_a_tenant`] makes, which specs of the tier run in each, and how many at once. Specs that must
 /// run alone mostly wait; in a tenant of their own they are alone and hold nobody up.
 const OWN_TENANTS: [(&str, &str, u32); 2] = [

@@ -153,7 +153,7 @@ struct Conformance {
     /// Which part of the suite
     #[arg(long, value_enum, default_value = "T0")]
     tier: conformance::Tier,
-    /// Only specs that match, of whatever tier
+    /// Only specs that match, of the whole suite
     #[arg(long, value_name = "REGEX", conflicts_with = "tier")]
     focus: Option<String>,
     /// Specs that run at once
@@ -247,7 +247,7 @@ fn run(command: &Command) -> Result<bool> {
             },
             tier: arguments.tier,
             focus: arguments.focus.clone(),
-            labels: conformance::CONFORMANCE,
+            labels: conformance::labels(arguments.focus.as_deref()),
             processes: arguments.procs,
             dry_run: arguments.dry_run,
         })?,
