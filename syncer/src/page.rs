@@ -55,6 +55,13 @@ fn state(engine: &Engine) -> Gauges {
             .map(|tenant| (of(&tenant.id), tenant.table.len())),
     );
     now.register(
+        "object_bytes",
+        "Bytes of memory that what is known of a tenant's objects takes",
+        served
+            .iter()
+            .map(|tenant| (of(&tenant.id), tenant.table.bytes())),
+    );
+    now.register(
         "tenant_reachable",
         "Whether a tenant's API server is asked",
         served.iter().map(|tenant| {

@@ -103,6 +103,17 @@ pub(crate) fn known_by(known: (&str, u128), uid: &str, metadata: &Value) -> Know
     }
 }
 
+/// Bytes of an entry's texts. Of one that several share each bears its part.
+fn texts(key: &Key, entry: &Entry) -> usize {
+    // Two counters stand before an Arc's text, and allocators give multiples of 16 bytes.
+    let of = |text: &Arc<str>| (text.len() + 16).next_multiple_of(16) / Arc::strong_count(text);
+    let tenant = entry.tenant.as_ref();
+    let tenant = tenant.map_or(0, |side| of(&side.uid) + side.node.as_ref().map_or(0, of));
+    let twin = entry.twin.as_ref();
+    let twin = twin.map_or(0, |side| of(&side.uid) + of(&side.owner_uid));
+    of(&key.namespace) + of(&key.name) + tenant + twin
+}
+
 /// One tenant's entries.
 pub(crate) struct Table {
     entries: Mutex<HashMap<Key, Entry>>,
@@ -232,6 +243,18 @@ impl Table {
             .iter()
             .filter(|(key, entry)| condition(key, entry))
             .count()
+    }
+
+    /// How many bytes the entries take, by the sizes of what they consist of.
+    pub(crate) fn bytes(&self) -> usize {
+        let entries = self.entries.lock();
+        // A byte of control for each place of the map.
+        let places = entries.capacity() * (size_of::<(Key, Entry)>() + 1);
+        places
+            + entries
+                .iter()
+                .map(|(key, entry)| texts(key, entry))
+                .sum::<usize>()
     }
 
     /// Drops what is known of the versions that went up: the super cluster went back to older ones.

@@ -6,6 +6,7 @@ mod eviction;
 mod external;
 mod finalizers;
 mod fleet;
+mod footprint;
 mod freezing;
 mod full;
 mod killed;
