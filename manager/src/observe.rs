@@ -42,7 +42,7 @@ mod place;
 pub(crate) use beyond::Beyond;
 
 /// Kinds in a control plane's namespace.
-const INSIDE: [crate::object::Kind; 8] = [
+pub(crate) const INSIDE: [crate::object::Kind; 8] = [
     SECRET,
     CONFIG_MAP,
     SERVICE,
