@@ -114,7 +114,9 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
             return Ok(Decision::rest(report));
         }
         if seen.vcp.metadata.deletion_timestamp.is_some() {
-            return Ok(deletion::decide(seen, system));
+            let decision = deletion::decide(seen, system);
+            let report = decision.report.patient(seen);
+            return Ok(Decision { report, ..decision });
         }
         Owner::of(&seen.vcp).transpose()?;
         let (Some(owner), true) = (&seen.owner, has_finalizer(seen)) else {
@@ -236,8 +238,6 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
         Settled::Not(actions) => return Ok(Decision::act(actions)),
     };
     let mut cp = ControlPlane::read(owner, &seen.vcp, class, &version, slice, &seen.groups);
-    // Until its time has come they bear the mark that they have, so that nothing else than time starts them anew.
-    let has_come = |after: &Timestamp| seen.now >= *after;
     let existing = seen.objects.get(STATEFUL_SET, etcd::NAME);
     let fixed = existing.and_then(|existing| etcd::keep_what_is_fixed(&mut cp, existing));
     cp.stage = sleep::stage(seen, &cp);
@@ -254,6 +254,8 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
         }
     };
     cp.upgrade = upgrade::noted(seen);
+    // Until its time has come they bear the mark that they have, so that nothing else than time starts them anew.
+    let has_come = |after: &Timestamp| seen.now >= *after;
     let main = seen.objects.get(DEPLOYMENT, apiserver::NAME);
     cp.rollout = cp.rollout.filter(has_come).or_else(|| pod::mark(main?));
     let refused = refused.or(fixed).or_else(|| foreign_secret(seen, owner));
@@ -264,10 +266,10 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     cp.authorizers = cp.authorizers_for(used(seen), now);
     let mut decision = provision(seen, &cp, system)?;
     decision.report.conditions.extend(fact);
-    if let Some(refusal) = &refused {
-        // What runs is looked after as if it hadn't been asked for.
     let waits = upgrade::told(awaited.as_deref(), &cp.version);
     decision.report.conditions.push(waits);
+    if let Some(refusal) = &refused {
+        // What runs is looked after as if it hadn't been asked for.
         decision.report = decision.report.but(refusal);
     }
     Ok(decision)

@@ -38,10 +38,12 @@ mod beyond;
 mod claimed;
 mod inside;
 mod place;
+mod left;
 
 pub(crate) use beyond::Beyond;
 
 /// Kinds in a control plane's namespace.
+use left::look_at_what_is_left;
 pub(crate) const INSIDE: [crate::object::Kind; 8] = [
     SECRET,
     CONFIG_MAP,
@@ -79,6 +81,10 @@ pub(crate) struct Seen {
     pub(crate) namespaces: Vec<Object>,
     /// The namespace under the control plane's name, whoever it belongs to.
     pub(crate) namespace: Option<Object>,
+    /// What is in those that wait for something, of the kinds that the manager may read.
+    pub(crate) remaining: Vec<Object>,
+    /// Whether it is known that no pod of the tenant's runs any more.
+    pub(crate) has_stopped: bool,
     /// The manager's rights in it.
     pub(crate) access: Option<Object>,
     /// The manager's rights beside the VirtualControlPlane.
@@ -352,6 +358,8 @@ impl Observer {
             beyond: Beyond::NotAsked,
             way: None,
             syncer_secret: None,
+            remaining: vec![],
+            has_stopped: false,
             external_secret: None,
             way_out: Objects::default(),
             route: None,
@@ -435,15 +443,7 @@ impl Observer {
             }
         }
         if seen.vcp.metadata.deletion_timestamp.is_some() {
-            let selector = format!("{}=true,{}={}", keys::MANAGED, keys::TENANT, owner.id);
-            seen.namespaces = from.list(NAMESPACE, None, &selector).await?;
-            let inside = owner.control_plane_namespace();
-            for kind in [POD, DEPLOYMENT, STATEFUL_SET] {
-                let objects = from.list(kind, Some(&inside), "").await?;
-                objects
-                    .into_iter()
-                    .for_each(|object| seen.objects.insert(object));
-            }
+            look_at_what_is_left(&from, &mut seen, &owner).await?;
         } else if seen.vcp.spec.external.is_none() && seen.vcp.spec.super_cluster.is_none() {
             self.look_at_control_plane(&from, &mut seen, &owner).await?;
         }

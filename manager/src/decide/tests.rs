@@ -41,6 +41,8 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
         classes: vec![],
         groups: vec![],
         namespaces: vec![],
+        remaining: vec![],
+        has_stopped: false,
         namespace: None,
         access: None,
         access_beside: None,
