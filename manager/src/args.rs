@@ -14,6 +14,7 @@ use crate::{
     observe::{Observer, Provider},
     parts, patient, proxy, sleep,
     starts::{self, Limit, Start},
+    twin::kept,
     virtual_control_plane::{Context, reconcile, retry},
     visits::{self, Visits},
 };
@@ -171,7 +172,8 @@ impl Args {
                 match outcome {
                     // Gone since it was queued, or changed while it was worked: both settle by themselves.
                     Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
-                    Err(controller::Error::ReconcilerFailed(error, _)) if error.is_conflict() => {}
+                    Err(controller::Error::ReconcilerFailed(error, _))
+                        if error.is_conflict() || error.is_busy() => {}
                     Err(error) => tracing::warn!(error = %whole(&error), "a pass ended early"),
                 }
                 std::future::ready(())
@@ -222,6 +224,7 @@ fn controller(
     let config = patient::config();
     let of_tenants = of_clusters.clone();
     let told = ears.tenants.hears(all(client, &config));
+    let told = kept::tidied(told, Cluster::new(client.clone()), system.clone());
     let told = news::telling(told, news::but_counts, move |vcp| of_tenants.tenant(vcp));
     // A place that was given back is news to those who wait for one.
     let (line, of_line) = (Bell::default(), known.store().clone());

@@ -76,6 +76,7 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
     let is_ours = |object: &&Object| object.label(keys::TENANT) == Some(owner.id.as_str());
     let mut leftovers: Vec<Object> = seen.syncer_secret.iter().cloned().collect();
     leftovers.extend(seen.route.iter().filter(is_ours).cloned());
+    leftovers.extend(seen.kept.iter().filter(is_ours).cloned());
     leftovers.extend(seen.user_secret.iter().filter(is_ours).cloned());
     leftovers.extend(seen.cluster_secrets.of(SECRET).filter(is_ours).cloned());
     if is_held(seen) {

@@ -54,6 +54,8 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
         cluster_secrets: Objects::default(),
         beyond: Beyond::NotAsked,
         way: None,
+        given: None,
+        kept: None,
         syncer_secret: None,
         external_secret: None,
         way_out: Objects::default(),
