@@ -104,6 +104,7 @@ fn every_key_and_secret_has_a_row() {
         capi::CLUSTERCTL,
         capi::CLUSTER_NAME,
         capi::PAUSED,
+        capi::BLOCK_MOVE,
         capi::MANAGED_BY,
         capi::WATCH_FILTER,
         capi::FINALIZER,
