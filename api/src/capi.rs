@@ -44,6 +44,8 @@ pub const INFRASTRUCTURE_PROVIDER: &str = "infrastructure-sublet";
 pub const CLUSTER_NAME: &str = "cluster.x-k8s.io/cluster-name";
 /// Annotation on an object that its controller must leave alone.
 pub const PAUSED: &str = "cluster.x-k8s.io/paused";
+/// Annotation on an object that `clusterctl move` must not take along yet.
+pub const BLOCK_MOVE: &str = "clusterctl.cluster.x-k8s.io/block-move";
 /// Label or annotation on an infrastructure cluster that somebody else looks after.
 pub const MANAGED_BY: &str = "cluster.x-k8s.io/managed-by";
 /// Label by which several providers in one management cluster share out the objects.

@@ -450,7 +450,7 @@ pub struct VirtualControlPlaneStatus {
     pub observed_generation: Option<i64>,
     /// Conditions by type: `Ready`, `ControlPlaneReady`, `EtcdReady`, `APIServerReady`, `DNSReady`, `Synced`,
     /// `IdentityConflict`, `DeletionsHeld`, `TenantIdentityChanged`, `CertificatesAvailable`, `SuperClusterReachable`, `StoredWithinLimits`,
-    /// `Starting`, `WaitingToStart`, `Sleeping`, `SleepRefused`, `WayOutOffered`, `VersionOffered`.
+    /// `Starting`, `WaitingToStart`, `Sleeping`, `SleepRefused`, `UpgradeWaiting`, `WayOutOffered`, `VersionOffered`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

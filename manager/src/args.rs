@@ -14,7 +14,8 @@ use crate::{
     observe::{Observer, Provider},
     parts, patient, proxy, sleep,
     starts::{self, Limit, Start},
-    virtual_control_plane::{self, Context, reconcile, retry},
+    twin::kept,
+    virtual_control_plane::{Context, Error, reconcile, retry},
     visits::{self, Visits},
 };
 use anyhow::Context as _;
@@ -169,10 +170,9 @@ impl Args {
         };
         let passes = controller
             .run(reconcile, retry, context)
-            .for_each(patient::telling(
-                "VirtualControlPlane",
-                virtual_control_plane::Error::is_conflict,
-            ));
+            .for_each(patient::telling("VirtualControlPlane", |error: &Error| {
+                error.is_conflict() || error.is_busy()
+            }));
         let clusters = async move {
             match provider {
                 Provider::On => {
@@ -226,6 +226,7 @@ fn controller(
     let config = patient::config();
     let of_tenants = of_clusters.clone();
     let told = ears.tenants.hears(all(client, &config));
+    let told = kept::tidied(told, Cluster::new(client.clone()), system.clone());
     let told = news::telling(told, news::but_counts, move |vcp| of_tenants.tenant(vcp));
     // A place that was given back is news to those who wait for one.
     let (line, of_line) = (Bell::default(), known.store().clone());

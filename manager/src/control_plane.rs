@@ -75,6 +75,8 @@ pub(crate) struct ControlPlane {
     pub(crate) group_labels: BTreeMap<String, String>,
     /// Custom resources that cross, as `PLURAL.GROUP`.
     pub(crate) custom_resources: Vec<String>,
+    /// The upgrade under way, as it is noted in its namespace.
+    pub(crate) upgrade: Option<String>,
     /// Whether it sleeps, or is on the way there or back.
     pub(crate) stage: Stage,
     /// Whether a connection to the front door wakes it.
@@ -362,6 +364,7 @@ impl ControlPlane {
             visible_nodes: offer.pods.nodes(&spec.policy.node_selector),
             group_labels: group_labels(&owner.namespace, groups),
             custom_resources: vcp.spec.sync.custom_resources.clone(),
+            upgrade: None,
             stage: Stage::Awake,
             wakes: spec.sleep.wake_on_connection,
         }

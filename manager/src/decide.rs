@@ -114,7 +114,9 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
             return Ok(Decision::rest(report));
         }
         if seen.vcp.metadata.deletion_timestamp.is_some() {
-            return Ok(deletion::decide(seen, system));
+            let decision = deletion::decide(seen, system);
+            let report = decision.report.patient(seen);
+            return Ok(Decision { report, ..decision });
         }
         Owner::of(&seen.vcp).transpose()?;
         let (Some(owner), true) = (&seen.owner, has_finalizer(seen)) else {
@@ -227,35 +229,45 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
         return Ok(Decision::act(vec![Action::Patch(patch)]));
     }
     let fact = version::fact(class, seen);
-    let version::Choice { version, refused } = version::choose(class, seen)?;
-    let (version, taken_back) = match upgrade::step(seen, version) {
-        Step::Record(patch) => return Ok(Decision::act(vec![Action::Patch(patch)])),
-        Step::Run {
-            version,
-            taken_back,
-        } => (version, taken_back),
-    };
-    let refused = refused.or(taken_back);
+    let version::Choice {
+        version,
+        mut refused,
+    } = version::choose(class, seen)?;
     let slice = match settle_slice(seen, owner, class.spec.service_slice_prefix, system)? {
         Settled::Slice(slice) => slice,
         Settled::Not(actions) => return Ok(Decision::act(actions)),
     };
     let mut cp = ControlPlane::read(owner, &seen.vcp, class, &version, slice, &seen.groups);
+    let existing = seen.objects.get(STATEFUL_SET, etcd::NAME);
+    let fixed = existing.and_then(|existing| etcd::keep_what_is_fixed(&mut cp, existing));
+    cp.stage = sleep::stage(seen, &cp);
+    let awaited = match upgrade::step(seen, version, cp.stage) {
+        Step::Record(patch) => return Ok(Decision::act(vec![Action::Patch(patch)])),
+        Step::Run {
+            version,
+            taken_back,
+            awaited,
+        } => {
+            (cp.version, cp.images) = (version.version, version.images);
+            refused = refused.or(taken_back);
+            awaited
+        }
+    };
+    cp.upgrade = upgrade::noted(seen);
     // Until its time has come they bear the mark that they have, so that nothing else than time starts them anew.
     let has_come = |after: &Timestamp| seen.now >= *after;
     let main = seen.objects.get(DEPLOYMENT, apiserver::NAME);
     cp.rollout = cp.rollout.filter(has_come).or_else(|| pod::mark(main?));
-    let existing = seen.objects.get(STATEFUL_SET, etcd::NAME);
-    let fixed = existing.and_then(|existing| etcd::keep_what_is_fixed(&mut cp, existing));
     let refused = refused.or(fixed).or_else(|| foreign_secret(seen, owner));
     let quota = etcd::quota(&cp);
     cp.stored.hold(quota);
     let config = seen.objects.get(CONFIG_MAP, apiserver::NAME);
     let now = config.and_then(|config| config.body["data"][apiserver::AUTHORIZERS].as_str());
     cp.authorizers = cp.authorizers_for(used(seen), now);
-    cp.stage = sleep::stage(seen, &cp);
     let mut decision = provision(seen, &cp, system)?;
     decision.report.conditions.extend(fact);
+    let waits = upgrade::told(awaited.as_deref(), &cp.version);
+    decision.report.conditions.push(waits);
     if let Some(refusal) = &refused {
         // What runs is looked after as if it hadn't been asked for.
         decision.report = decision.report.but(refusal);

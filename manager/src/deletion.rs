@@ -1,8 +1,8 @@
 //! Leaving nothing behind: the order in which a tenant is taken out of the super cluster.
 //!
-//! The syncer stops first, so that nothing is made anew behind the deletions; then the workload goes, then the control
-//! plane, then credentials and claims, and last the finalizer. The tenant's own API server is never asked: it may be
-//! gone. Only what carries the tenant's identity is deleted, and by UID. The manager's RoleBinding beside the
+//! The syncer stops first, so that nothing is made anew behind the deletions; then the workload goes, then, when none of its
+//! pods is left, the control plane, then credentials and claims, and last the finalizer. The tenant's own API server is never
+//! asked: it may be gone. Only what carries the tenant's identity is deleted, and by UID. The manager's RoleBinding beside the
 //! VirtualControlPlane is owned by it and ends with it.
 //!
 //! A tenant that is a Cluster of Cluster API goes in two steps, since its infrastructure is deleted after its control
@@ -19,6 +19,8 @@ use crate::{
 };
 use api::keys;
 use jiff::SignedDuration;
+
+pub(crate) mod holdup;
 
 /// How long the syncer is waited for: a dead one must not hold up a deletion for good.
 const SYNCER_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
@@ -57,11 +59,24 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
     let (control_plane, workload): (Vec<&Object>, Vec<&Object>) =
         seen.namespaces.iter().partition(is_control_plane);
     if let Some(decision) = delete_namespaces(&workload, "the tenant's", seen) {
-        return decision;
+        if !decision.actions.is_empty() || !seen.has_stopped {
+            return decision;
+        }
+        // An empty namespace still takes its seconds; the control plane, which nobody needs any more, ends meanwhile.
+        let next = match is_held(seen) {
+            true => Some(end_control_plane(seen, vec![])),
+            false => delete_namespaces(&control_plane, "the control plane's", seen),
+        };
+        let actions = next.map(|next| next.actions).unwrap_or_default();
+        return Decision {
+            actions,
+            ..decision
+        };
     }
     let is_ours = |object: &&Object| object.label(keys::TENANT) == Some(owner.id.as_str());
     let mut leftovers: Vec<Object> = seen.syncer_secret.iter().cloned().collect();
     leftovers.extend(seen.route.iter().filter(is_ours).cloned());
+    leftovers.extend(seen.kept.iter().filter(is_ours).cloned());
     leftovers.extend(seen.user_secret.iter().filter(is_ours).cloned());
     leftovers.extend(seen.cluster_secrets.of(SECRET).filter(is_ours).cloned());
     if is_held(seen) {
@@ -163,7 +178,7 @@ fn delete_namespaces(namespaces: &[&Object], whose: &str, seen: &Seen) -> Option
     }
     let held: Vec<String> = namespaces
         .iter()
-        .filter_map(|namespace| holdup(namespace))
+        .filter_map(|namespace| holdup::of(namespace, &seen.remaining))
         .collect();
     let waits = if held.is_empty() {
         let names: Vec<&str> = namespaces
@@ -183,25 +198,6 @@ fn delete_namespaces(namespaces: &[&Object], whose: &str, seen: &Seen) -> Option
         actions,
         report: Report::deleting(&waits),
     })
-}
-
-/// What a namespace says it waits for.
-fn holdup(namespace: &Object) -> Option<String> {
-    let waits_for = |kind: &serde_json::Value| {
-        [
-            "NamespaceFinalizersRemaining",
-            "NamespaceContentRemaining",
-            "NamespaceDeletionContentFailure",
-        ]
-        .iter()
-        .any(|known| kind == known)
-    };
-    let mut said = namespace
-        .items("/status/conditions")
-        .iter()
-        .filter(|c| c["status"] == "True" && waits_for(&c["type"]));
-    let message = said.next()?["message"].as_str()?;
-    Some(format!("namespace {}: {message}", namespace.name()))
 }
 
 #[cfg(test)]

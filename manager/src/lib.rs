@@ -38,6 +38,7 @@ mod deletion;
 
 mod external;
 
+mod remotes;
 mod twin;
 
 mod status;

@@ -2,27 +2,28 @@
 //! ([`crate::answers`]).
 
 use crate::{
-    answers::{Answers, FRESH, Reader, Whose},
+    answers::{Answers, Reader, Whose},
     claims::{self, Range, Standing},
     cluster::{self, Cluster},
     control_plane::Owner,
     endpoint,
     external::way_out,
     heard::Heard,
-    kubeconfig::{self, Enter},
+    kubeconfig::{self, Access, Enter},
     news::OwnWords,
     object::{
         CLUSTER, CONFIG_MAP, CONTROL_PLANE_CLASS, CONTROL_PLANE_GROUP, DEPLOYMENT,
-        DISRUPTION_BUDGET, NAMESPACE, NETWORK_POLICY, NODE, Object, Objects, POD, ROLE_BINDING,
-        SECRET, SERVICE, STATEFUL_SET, VIRTUAL_CONTROL_PLANE,
+        DISRUPTION_BUDGET, NAMESPACE, NETWORK_POLICY, Object, Objects, POD, ROLE_BINDING, SECRET,
+        SERVICE, STATEFUL_SET, VIRTUAL_CONTROL_PLANE,
     },
     pause,
     pki::{self, Material, Order},
     provision::{self, cluster_keys},
-    proxy::{self, Proxy},
+    proxy::Proxy,
+    remotes::Remotes,
     room::{Asked, Store},
     sleep::Visit,
-    starts::{Limit, Start, Turn},
+    starts::{Limit, Turn},
     tenant::{self, Tenant},
     visits::Visits,
     zones,
@@ -37,12 +38,15 @@ use tokio::{sync::Mutex, time::Instant};
 mod beyond;
 mod claimed;
 mod inside;
+mod left;
 mod place;
+mod shared;
 
 pub(crate) use beyond::Beyond;
+use left::look_at_what_is_left;
 
 /// Kinds in a control plane's namespace.
-const INSIDE: [crate::object::Kind; 8] = [
+pub(crate) const INSIDE: [crate::object::Kind; 8] = [
     SECRET,
     CONFIG_MAP,
     SERVICE,
@@ -77,6 +81,10 @@ pub(crate) struct Seen {
     pub(crate) groups: Vec<ControlPlaneGroup>,
     /// Super namespaces of the tenant, the control plane's own among them.
     pub(crate) namespaces: Vec<Object>,
+    /// What is in those that wait for something, of the kinds that the manager may read.
+    pub(crate) remaining: Vec<Object>,
+    /// Whether it is known that no pod of the tenant's runs any more.
+    pub(crate) has_stopped: bool,
     /// The namespace under the control plane's name, whoever it belongs to.
     pub(crate) namespace: Option<Object>,
     /// The manager's rights in it.
@@ -99,6 +107,10 @@ pub(crate) struct Seen {
     pub(crate) beyond: Beyond,
     /// The way there.
     pub(crate) way: Option<Cluster>,
+    /// What the Secret that leads there says.
+    pub(crate) given: Option<Access>,
+    /// What it said last, in Sublet's own namespace.
+    pub(crate) kept: Option<Object>,
     /// The syncer's kubeconfig.
     pub(crate) syncer_secret: Option<Object>,
     /// The kubeconfig of an external tenant.
@@ -238,6 +250,9 @@ pub(crate) enum Error {
     /// The way into the tenant.
     #[error(transparent)]
     Tenant(#[from] tenant::Error),
+    /// Others ask the same super cluster just now.
+    #[error("others ask the super cluster just now")]
+    Busy,
 }
 
 /// Whether Clusters of Cluster API are looked after, and so may be looked at.
@@ -275,7 +290,9 @@ pub(crate) struct Observer {
     pub(crate) inside: Answers,
     /// What watches tell.
     pub(crate) heard: Heard,
-    /// How tenants are reached.
+    /// Who may ask other super clusters.
+    pub(crate) remotes: Remotes,
+    /// How tenants and other super clusters are reached.
     pub(crate) enter: Enter,
     here: OnceLock<String>,
     // Of many who want to know one asks.
@@ -306,6 +323,7 @@ impl Observer {
             answers: Answers::default(),
             inside: Answers::default(),
             heard,
+            remotes: Remotes::default(),
             enter: kubeconfig::enter(),
             here: OnceLock::new(),
             nodes: Mutex::new(None),
@@ -340,6 +358,8 @@ impl Observer {
             classes: vec![],
             groups: vec![],
             namespaces: vec![],
+            remaining: vec![],
+            has_stopped: false,
             namespace: None,
             access: None,
             access_beside: None,
@@ -351,6 +371,8 @@ impl Observer {
             cluster_secrets: Objects::default(),
             beyond: Beyond::NotAsked,
             way: None,
+            given: None,
+            kept: None,
             syncer_secret: None,
             external_secret: None,
             way_out: Objects::default(),
@@ -418,9 +440,6 @@ impl Observer {
                     .into_iter()
                     .for_each(|secret| seen.cluster_secrets.insert(secret));
             }
-            if let Some(super_cluster) = seen.vcp.spec.super_cluster.clone() {
-                self.look_beyond(&mut seen, &owner, &super_cluster).await?;
-            }
             if let Some(external) = &seen.vcp.spec.external {
                 let secret = &external.kubeconfig_secret_ref.name;
                 seen.external_secret = from.get(SECRET, Some(&owner.namespace), secret).await?;
@@ -434,16 +453,13 @@ impl Observer {
                 }
             }
         }
+        if let Some(super_cluster) = seen.vcp.spec.super_cluster.clone()
+            && (is_going || seen.access_beside.is_some())
+        {
+            self.look_beyond(&mut seen, &owner, &super_cluster).await?;
+        }
         if seen.vcp.metadata.deletion_timestamp.is_some() {
-            let selector = format!("{}=true,{}={}", keys::MANAGED, keys::TENANT, owner.id);
-            seen.namespaces = from.list(NAMESPACE, None, &selector).await?;
-            let inside = owner.control_plane_namespace();
-            for kind in [POD, DEPLOYMENT, STATEFUL_SET] {
-                let objects = from.list(kind, Some(&inside), "").await?;
-                objects
-                    .into_iter()
-                    .for_each(|object| seen.objects.insert(object));
-            }
+            look_at_what_is_left(&from, &mut seen, &owner).await?;
         } else if seen.vcp.spec.external.is_none() && seen.vcp.spec.super_cluster.is_none() {
             self.look_at_control_plane(&from, &mut seen, &owner).await?;
         }
@@ -547,42 +563,6 @@ impl Observer {
             self.look_at_store(seen, owner, &limits).await?;
         }
         Ok(())
-    }
-
-    /// All that start, or wait for it.
-    pub(crate) async fn starts(&self) -> Result<Vec<Start>, cluster::Error> {
-        let all = self.cluster.list(VIRTUAL_CONTROL_PLANE, None, "").await?;
-        // One that this version can't read isn't looked after, so it doesn't start.
-        let read = all.iter().filter_map(|vcp| decode(vcp).ok());
-        Ok(read.filter_map(|vcp| Start::of(&vcp)).collect())
-    }
-
-    /// The proxy; it is looked for anew until it is there.
-    async fn proxy(&self) -> Result<Option<Proxy>, Error> {
-        let mut known = self.proxy.lock().await;
-        if let Some((read, proxy)) = &*known
-            && read.elapsed() < FRESH
-        {
-            return Ok(Some(proxy.clone()));
-        }
-        let proxy = proxy::look(&self.cluster, &self.system).await?;
-        *known = proxy.clone().map(|proxy| (Instant::now(), proxy));
-        Ok(proxy)
-    }
-
-    /// What matters of the nodes: addresses change rarely and the list may be long.
-    pub(crate) async fn nodes(&self) -> Result<Vec<Object>, cluster::Error> {
-        let mut known = self.nodes.lock().await;
-        if let Some((read, nodes)) = &*known
-            && read.elapsed() < FRESH
-        {
-            return Ok(nodes.clone());
-        }
-        let nodes = self.cluster.list(NODE, None, "").await?;
-        let nodes: Vec<Object> = nodes.iter().map(endpoint::essence).collect();
-        self.starts_at_once.learn(&nodes);
-        *known = Some((Instant::now(), nodes.clone()));
-        Ok(nodes)
     }
 }
 

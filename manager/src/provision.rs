@@ -100,10 +100,11 @@ pub(crate) fn namespace(cp: &ControlPlane) -> Object {
             "restricted".to_owned(),
         ),
     ]);
-    let body = json!({"metadata": {
-        "labels": labels,
-        "annotations": {marks::CONTROL_PLANE: cp.owner.path()},
-    }});
+    let mut annotations = json!({marks::CONTROL_PLANE: cp.owner.path()});
+    if let Some(upgrade) = &cp.upgrade {
+        annotations[marks::UPGRADE] = json!(upgrade);
+    }
+    let body = json!({"metadata": {"labels": labels, "annotations": annotations}});
     Object::new(NAMESPACE, None, &cp.namespace, body).sealed()
 }
 

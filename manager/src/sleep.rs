@@ -268,4 +268,4 @@ fn runs(seen: &Seen, parts: &[&str]) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

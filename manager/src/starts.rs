@@ -18,6 +18,7 @@ use crate::{
     provision::{apiserver, etcd},
     sleep,
     status::{Fact, Report, condition},
+    upgrade,
 };
 use api::{Phase, VirtualControlPlane};
 use jiff::{SignedDuration, Timestamp};
@@ -255,7 +256,14 @@ pub(crate) fn words(starting: usize, before: usize) -> String {
 
 /// Whether a condition is there only while it holds.
 pub(crate) fn is_passing(kind: &str) -> bool {
-    [STARTING, WAITING, sleep::SLEEPING, sleep::REFUSED].contains(&kind)
+    [
+        STARTING,
+        WAITING,
+        sleep::SLEEPING,
+        sleep::REFUSED,
+        upgrade::WAITS,
+    ]
+    .contains(&kind)
 }
 
 /// Since when a condition has held.

@@ -237,6 +237,15 @@ impl Report {
         self
     }
 
+    /// The same of a deletion, looked at less often once it has taken long.
+    pub(crate) fn patient(self, seen: &Seen) -> Self {
+        let asked = seen.vcp.metadata.deletion_timestamp.as_ref();
+        let is_long = asked.is_some_and(|asked| seen.now - PATIENCE > asked.0);
+        let least = if is_long { STILL_WAITING } else { WAITING };
+        let again = self.again.max(least);
+        self.again(again)
+    }
+
     /// The same, looked at again after `again`.
     pub(crate) fn again(self, again: Duration) -> Self {
         Self { again, ..self }

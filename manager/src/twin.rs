@@ -33,6 +33,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 pub(crate) mod brought;
+pub(crate) mod kept;
 
 /// Asked again so often when nothing is awaited.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -103,7 +104,9 @@ pub(crate) fn decide(seen: &Seen, owner: &Owner, system: &str) -> Result<Decisio
             true => brought::ahead(seen, owner, namespace, secrets)?,
             false => vec![],
         };
-        let mut actions: Vec<Action> = ahead.into_iter().map(Action::Beyond).collect();
+        let kept = kept::due(seen, owner, system).filter(|_| marked);
+        let mut actions: Vec<Action> = kept.into_iter().collect();
+        actions.extend(ahead.into_iter().map(Action::Beyond));
         actions.push(apply(wanted));
         return Ok(Decision::act(actions));
     };
@@ -127,7 +130,7 @@ pub(crate) fn decide(seen: &Seen, owner: &Owner, system: &str) -> Result<Decisio
         let patch = json!({"spec": {"network": {"serviceCIDR": slice}}});
         return Ok(Decision::act(vec![Action::Patch(patch)]));
     }
-    let mut actions = vec![];
+    let mut actions: Vec<Action> = kept::due(seen, owner, system).into_iter().collect();
     if !marked || !wanted.is_met_by(twin) {
         // An older Sublet there may not know all of it: what it does is shown all the same.
         actions.push(apply(wanted));
@@ -159,18 +162,21 @@ pub(crate) fn leave(seen: &Seen, owner: &Owner, system: &str) -> Option<Decision
     // None was ever made.
     seen.object.annotation(marks::TWIN)?;
     if let Some(action) = may_read(seen, owner, system) {
-        let home = seen.home.as_ref().filter(|home| home.is_going());
-        return Some(match home {
-            None => Decision::act(vec![action]),
-            // Nothing can be made there any more.
-            Some(home) => {
+        match (
+            seen.home.as_ref().filter(|home| home.is_going()),
+            &seen.kept,
+        ) {
+            (None, _) => return Some(Decision::act(vec![action])),
+            // Nothing can be made there any more, and nothing is needed from there.
+            (Some(_), Some(_)) => {}
+            (Some(home), None) => {
                 let why = format!(
                     "namespace {} is being deleted, and with it went the way to the super cluster",
                     home.name()
                 );
-                Decision::rest(left_behind(&why))
+                return Some(Decision::rest(left_behind(owner, &why)));
             }
-        });
+        }
     }
     let ours = |twin: &&Object| is_ours(twin, owner) && twin.uid() != owner.uid;
     let twin = match &seen.beyond {
@@ -178,13 +184,18 @@ pub(crate) fn leave(seen: &Seen, owner: &Owner, system: &str) -> Option<Decision
             Some(twin) => twin,
             None => {
                 let left = brought::left(owner, secrets).into_iter();
-                let actions: Vec<Action> = left.map(Action::Beyond).collect();
-                return (!actions.is_empty()).then(|| Decision::act(actions));
+                let mut actions: Vec<Action> = left.map(Action::Beyond).collect();
+                // Once nothing is left there, nobody looks for it again.
+                if actions.is_empty() {
+                    let unmark = json!({"metadata": {"annotations": {marks::TWIN: null}}});
+                    actions.push(Action::Patch(unmark));
+                }
+                return Some(Decision::act(actions));
             }
         },
         Beyond::NotAsked => return None,
         Beyond::Refused(why) | Beyond::Unreachable(why) => {
-            return Some(Decision::rest(left_behind(why)));
+            return Some(Decision::rest(left_behind(owner, why)));
         }
     };
     if !twin.is_going() {
@@ -221,11 +232,12 @@ pub(crate) fn leave(seen: &Seen, owner: &Owner, system: &str) -> Option<Decision
 }
 
 /// One that is deleted can't be told so in its super cluster.
-fn left_behind(why: &str) -> Report {
+fn left_behind(owner: &Owner, why: &str) -> Report {
     let waits = format!(
         "{why}. The tenant may still be there: once its VirtualControlPlane there or the super cluster is gone for good, \
-         take the finalizer {} away",
-        marks::FINALIZER
+         take the finalizer {} off VirtualControlPlane {} here",
+        marks::FINALIZER,
+        owner.path()
     );
     let mut report = Report::deleting(&waits).again(SETTLED);
     let reachable = Fact::no(REACHABLE, "Unreachable", why);
@@ -409,4 +421,4 @@ fn no_way(seen: &Seen, reason: &str, why: &str) -> Report {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

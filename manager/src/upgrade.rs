@@ -4,6 +4,7 @@
 //! which outlasts a move. Each part bears the time at which it was changed last. A part that doesn't run what it was changed
 //! to within [`LIMIT`] for each of its pods gets the image that it had, and so do those after it; those before it are through and stay, since what
 //! they have written may be unreadable to what they were. That lasts until something else is asked for.
+//! What is asked for while it sleeps waits until it is awake, since nothing shows then whether it works.
 
 use crate::{
     control_plane::Refusal,
@@ -11,6 +12,8 @@ use crate::{
     observe::Seen,
     parts::{self, MAINS, Parts, rolled_out},
     provision::apiserver,
+    sleep::Stage,
+    status::Fact,
     version,
 };
 use api::{Images, Version, keys};
@@ -18,6 +21,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+/// Condition of one that shall have another version and sleeps.
+pub(crate) const WAITS: &str = "UpgradeWaiting";
 /// How long a part may take to run what it was changed to, for each of its pods.
 const LIMIT: SignedDuration = SignedDuration::from_mins(5);
 
@@ -55,40 +60,78 @@ pub(crate) enum Step {
         version: Version,
         /// Why that isn't what was chosen.
         taken_back: Option<Refusal>,
+        /// What was chosen, where that waits until the control plane is awake.
+        awaited: Option<String>,
     },
 }
 
-/// On the way to what was chosen.
-pub(crate) fn step(seen: &Seen, chosen: Version) -> Step {
+/// On the way to what was chosen, which is to be judged: a control plane that sleeps keeps what it has, and one that wakes
+/// comes up with it first, unless it fell asleep in the middle.
+pub(crate) fn step(seen: &Seen, chosen: Version, stage: Stage) -> Step {
     let on = |version| Step::Run {
         version,
         taken_back: None,
+        awaited: None,
     };
-    let Some(runs) = version::as_it_runs(seen) else {
-        return on(chosen);
+    let record = read(seen);
+    let runs = version::as_it_runs(seen);
+    let begun = record.as_ref().filter(|record| record.to == chosen);
+    if let Some(back) = begun.and_then(|record| Some((record, record.back.as_ref()?))) {
+        return taken_back(back.0, back.1, chosen);
+    }
+    let is_another = |runs: &&Version| match begun {
+        None => runs.version != chosen.version,
+        Some(_) => **runs != chosen,
     };
-    match read(seen) {
-        Some(record) if record.to == chosen => match &record.back {
-            Some(back) => taken_back(&record, back, chosen),
-            None => match late(seen, &record) {
-                Some(back) => write(Some(&Record {
-                    back: Some(back),
-                    ..record
-                })),
-                None if runs == chosen && Parts::of(&seen.objects).rolled_out => write(None),
-                None => on(chosen),
-            },
+    let may = match stage {
+        Stage::Awake => true,
+        Stage::Waking => begun.is_some(),
+        Stage::LettingGo | Stage::Ending | Stage::Asleep => false,
+    };
+    if !may && let Some(runs) = runs.as_ref().filter(is_another) {
+        return Step::Run {
+            version: runs.clone(),
+            taken_back: None,
+            awaited: Some(chosen.version),
+        };
+    }
+    match (record, runs) {
+        (Some(record), runs) if record.to == chosen => match late(seen, &record) {
+            Some(back) => write(Some(&Record {
+                back: Some(back),
+                ..record
+            })),
+            None if runs.as_ref() == Some(&chosen) && is_through(seen, stage) => write(None),
+            None => on(chosen),
         },
-        Some(_) if runs.version == chosen.version => write(None),
+        (Some(_), Some(runs)) if runs.version == chosen.version => write(None),
         // Somebody takes it back.
-        Some(record) if record.from.version == chosen.version => on(chosen),
-        _ if runs.version != chosen.version => write(Some(&Record {
+        (Some(record), _) if record.from.version == chosen.version => on(chosen),
+        (_, Some(runs)) if runs.version != chosen.version => write(Some(&Record {
             from: runs,
             to: chosen,
             since: seen.now.to_string(),
             back: None,
         })),
         _ => on(chosen),
+    }
+}
+
+/// Whether all parts run what was asked for; none of one that sleeps does.
+fn is_through(seen: &Seen, stage: Stage) -> bool {
+    stage == Stage::Awake && Parts::of(&seen.objects).rolled_out
+}
+
+/// What there is to say of a version that waits until the control plane is awake.
+pub(crate) fn told(awaited: Option<&str>, runs: &str) -> Fact {
+    match awaited {
+        None => Fact::no(WAITS, "Over", ""),
+        Some(version) => Fact {
+            message: format!(
+                "version {version} is asked for: it is put in place once the control plane is awake, which has {runs} until then"
+            ),
+            ..Fact::yes(WAITS, "Asleep")
+        },
     }
 }
 
@@ -107,29 +150,41 @@ pub(crate) fn stamped(mut main: Object, have: Option<&Object>, now: Timestamp) -
     main
 }
 
-/// What can't be read, or names images that neither the class offers nor the control plane runs, was written by somebody
-/// else, and is no record: who writes the VirtualControlPlane chooses no images.
+/// What can't be read, or names images that neither the class offers nor the control plane runs nor ran, was written by
+/// somebody else, and is no record: who writes the VirtualControlPlane chooses no images.
 fn read(seen: &Seen) -> Option<Record> {
-    let record: Record = serde_json::from_str(seen.object.annotation(keys::UPGRADE)?).ok()?;
+    let record = parsed(&seen.object)?;
     let offered = seen.class.iter().flat_map(|class| &class.spec.versions);
-    let known: Vec<[String; 3]> = offered
-        .map(|version| version.images.clone())
-        .chain(version::as_it_runs(seen).map(|runs| runs.images))
-        .map(each)
-        .collect();
-    let mut images = each(record.from.images.clone()).into_iter().enumerate();
+    let mut known: Vec<[String; 3]> = offered.map(|version| each(&version.images)).collect();
+    // The class may have ceased to offer what ran. Only super-cluster admins write there.
+    let noted = seen.namespace.as_ref().and_then(parsed);
+    known.extend(noted.map(|noted| each(&noted.from.images)));
+    let given = version::given(seen);
+    let mut images = each(&record.from.images).into_iter().enumerate();
     images
-        .all(|(part, image)| known.iter().any(|known| known[part] == image))
+        .all(|(part, image)| {
+            given[part].as_ref() == Some(&image) || known.iter().any(|known| known[part] == image)
+        })
         .then_some(record)
 }
 
+fn parsed(object: &Object) -> Option<Record> {
+    serde_json::from_str(object.annotation(keys::UPGRADE)?).ok()
+}
+
+/// The record as it is noted in the control plane's own namespace, where it vouches for the images in it.
+pub(crate) fn noted(seen: &Seen) -> Option<String> {
+    read(seen).map(|record| json!(record).to_string())
+}
+
 /// The images in the order of [`MAINS`].
-fn each(images: Images) -> [String; 3] {
+fn each(images: &Images) -> [String; 3] {
     [
-        images.etcd,
-        images.kube_apiserver,
-        images.kube_controller_manager,
+        &images.etcd,
+        &images.kube_apiserver,
+        &images.kube_controller_manager,
     ]
+    .map(Clone::clone)
 }
 
 fn write(record: Option<&Record>) -> Step {
@@ -188,6 +243,7 @@ fn taken_back(record: &Record, back: &Back, chosen: Version) -> Step {
     Step::Run {
         version: Version { version, images },
         taken_back: Some(refusal),
+        awaited: None,
     }
 }
 

@@ -164,16 +164,29 @@ pub(crate) fn fact(class: &ControlPlaneClass, seen: &Seen) -> Option<Fact> {
     condition(&seen.vcp, OFFERED).map(|_| Fact::yes(OFFERED, "Offered"))
 }
 
-/// What the workloads were given, whether they run it yet or not; `None` as long as one of them isn't there.
+/// What the workloads were given, whether they run it yet or not. Of one that is missing it is told by what the class offers
+/// with the others' version; `None` when nobody can tell.
 pub(crate) fn as_it_runs(seen: &Seen) -> Option<Version> {
+    let status = seen.vcp.status.as_ref();
+    let version = running(seen).or_else(|| status?.version.as_deref())?;
+    let mut offered = seen.class.iter().flat_map(|class| &class.spec.versions);
+    let offered = offered.find(|offered| offered.version == version);
+    let offered = |part: fn(&Images) -> &String| Some(part(&offered?.images).clone());
+    let [etcd, server, controllers] = given(seen);
     Some(Version {
-        version: running(seen)?.to_owned(),
+        version: version.to_owned(),
         images: Images {
-            etcd: image(seen, STATEFUL_SET, etcd::NAME)?,
-            kube_apiserver: image(seen, DEPLOYMENT, apiserver::NAME)?,
-            kube_controller_manager: image(seen, DEPLOYMENT, controller_manager::NAME)?,
+            etcd: etcd.or_else(|| offered(|images| &images.etcd))?,
+            kube_apiserver: server.or_else(|| offered(|images| &images.kube_apiserver))?,
+            kube_controller_manager: controllers
+                .or_else(|| offered(|images| &images.kube_controller_manager))?,
         },
     })
+}
+
+/// The images that the workloads were given, in their order.
+pub(crate) fn given(seen: &Seen) -> [Option<String>; 3] {
+    parts::MAINS.map(|(kind, name)| image(seen, kind, name))
 }
 
 /// The version that runs, if it is asked for and the class doesn't offer it.

@@ -41,6 +41,11 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// Nothing went wrong: it was no good moment.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self, Self::Observe(observe::Error::Busy))
+    }
+
     /// Someone else wrote first: look again at once.
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(self, Self::Act(error) if error.is_conflict())
@@ -62,6 +67,7 @@ pub(crate) async fn reconcile(
     cx.metrics.count_pass(match &outcome {
         Ok(_) => "settled",
         Err(error) if error.is_conflict() => "conflict",
+        Err(error) if error.is_busy() => "busy",
         Err(_) => "failed",
     });
     outcome
@@ -75,6 +81,7 @@ pub(crate) fn retry(
 ) -> controller::Action {
     let wait = match error {
         conflict if conflict.is_conflict() => Duration::from_millis(50),
+        busy if busy.is_busy() => Duration::from_millis(500),
         // Something that it needs isn't there yet, as a rule: a right, or what an API server makes for itself at its start.
         Error::Act(_) => Duration::from_secs(1),
         Error::Observe(_) => Duration::from_secs(3),

@@ -84,7 +84,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
             args.name
         )),
         Stage::Asleep => output::print_line(&format!(
-            "{} sleeps, and has version {} when it wakes",
+            "{} sleeps, and gets version {} once it is awake",
             args.name, args.version
         )),
         Stage::Refused(why) => {
@@ -131,7 +131,7 @@ enum Stage {
     Under(String),
     /// This version runs, and all of it works.
     Runs(String),
-    /// There is nothing to replace before it wakes.
+    /// It waits until it is awake.
     Asleep,
     /// The manager won't; why.
     Refused(String),

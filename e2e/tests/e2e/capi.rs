@@ -6,6 +6,7 @@ mod keys;
 mod kills;
 mod life;
 mod many;
+mod moved;
 mod tools;
 mod trouble;
 mod zones;

@@ -91,6 +91,57 @@ async fn lives_and_goes(tenant: &Tenant) -> anyhow::Result<()> {
     .await
 }
 
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn f20_a_deletion_that_a_finalizer_holds_up_names_the_pod_and_ends_once_it_is_let_go() {
+    run(async || {
+        let name = make::unique("e2e-held");
+        let tenant = Tenant::make(&name, json!({})).await?;
+        let result = is_held_up(&tenant).await;
+        if result.is_err() {
+            eprintln!("{}", e2e::dump::control_plane(&tenant.above, &name).await);
+            tenant.delete().await?;
+        }
+        result
+    });
+}
+
+async fn is_held_up(tenant: &Tenant) -> anyhow::Result<()> {
+    let above = &tenant.above;
+    let space = Space::open(tenant.clone(), "work").await?;
+    space.pod("held", make::pod_spec(make::idle())).await?;
+    space.ready("held").await?;
+    let finalizers = |list: Value| json!({"metadata": {"finalizers": list}});
+    let held = finalizers(json!(["example.com/audit"]));
+    above.merge(POD, &space.twin, "held", held).await?;
+    above
+        .delete(CONTROL_PLANE, NAMESPACE_OF_TESTS, &tenant.name)
+        .await?;
+    let told = eventually(2 * PODS, "the deletion names the pod", async || {
+        let vcp = above
+            .get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &tenant.name)
+            .await?;
+        let message = text(&vcp, "/status/message");
+        ensure!(
+            message.contains("Pod held is held by the finalizer example.com/audit"),
+            "{message}"
+        );
+        Ok(())
+    })
+    .await;
+    let free = finalizers(Value::Null);
+    above.merge(POD, &space.twin, "held", free).await?;
+    told?;
+    eventually(3 * PODS, "nothing of the tenant is left", async || {
+        let vcp = above.find(CONTROL_PLANE, NAMESPACE_OF_TESTS, &tenant.name);
+        ensure!(vcp.await?.is_none(), "it is there");
+        let left = leftovers(above, tenant).await?;
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await
+}
+
 /// What carries the tenant's identity or is named after it.
 pub(crate) async fn leftovers(above: &Side, tenant: &Tenant) -> anyhow::Result<Vec<String>> {
     let selector = format!("{}={}", keys::TENANT, tenant.id);

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 const TABLE: &str = include_str!("../../../docs/cluster-api-contract.md");
 /// Where the tests are.
-const SOURCES: [&str; 24] = [
+const SOURCES: [&str; 27] = [
     include_str!("tests.rs"),
     include_str!("tests/wrongs.rs"),
     include_str!("owner.rs"),
@@ -20,6 +20,8 @@ const SOURCES: [&str; 24] = [
     include_str!("../zones.rs"),
     include_str!("../rights.rs"),
     include_str!("../deletion/tests.rs"),
+    include_str!("../virtual_control_plane/tests/hanging.rs"),
+    include_str!("../virtual_control_plane/tests/leaving.rs"),
     include_str!("../../../api/src/capi/tests.rs"),
     include_str!("../../../e2e/tests/e2e/capi/beyond.rs"),
     include_str!("../../../e2e/tests/e2e/capi/class.rs"),
@@ -27,6 +29,7 @@ const SOURCES: [&str; 24] = [
     include_str!("../../../e2e/tests/e2e/capi/kills.rs"),
     include_str!("../../../e2e/tests/e2e/capi/many.rs"),
     include_str!("../../../e2e/tests/e2e/capi/life.rs"),
+    include_str!("../../../e2e/tests/e2e/capi/moved.rs"),
     include_str!("../../../e2e/tests/e2e/capi/tools.rs"),
     include_str!("../../../e2e/tests/e2e/capi/trouble.rs"),
     include_str!("../../../e2e/tests/e2e/capi/zones.rs"),
@@ -101,6 +104,7 @@ fn every_key_and_secret_has_a_row() {
         capi::CLUSTERCTL,
         capi::CLUSTER_NAME,
         capi::PAUSED,
+        capi::BLOCK_MOVE,
         capi::MANAGED_BY,
         capi::WATCH_FILTER,
         capi::FINALIZER,

@@ -35,8 +35,12 @@ pub(super) fn decide(seen: &Facts) -> Decision {
     let owner = match stage::of(seen, "controlPlaneRef") {
         Stage::Decided(decision) => return decision,
         Stage::Paused(why) => {
-            let handed_on = hand_on_pause(seen).map(Decision::act);
-            return handed_on.unwrap_or_else(|| Decision::say(Report::paused(seen, why)));
+            let is_still = seen.tenant.as_ref().is_none_or(Tenant::is_paused);
+            let action = hand_on_pause(seen).or_else(|| stage::let_move(seen).filter(|_| is_still));
+            return match action {
+                Some(action) => Decision::act(action),
+                None => Decision::say(Report::paused(seen, why)),
+            };
         }
         Stage::Unowned(blocker) => return Decision::say(held_up(seen, blocker)),
         Stage::Leaving => return leave(seen),
@@ -74,6 +78,9 @@ pub(super) fn decide(seen: &Facts) -> Decision {
         return Decision::act(Action::Patch(
             json!({"spec": {"controlPlaneEndpoint": endpoint}}),
         ));
+    }
+    if let (true, Some(action)) = (tenant.answers(), stage::let_move(seen)) {
+        return Decision::act(action);
     }
     Decision::say(settled(seen, tenant))
 }

@@ -5,7 +5,7 @@ use crate::{
     cluster::{self, Cluster},
     object::{CLUSTER, Kind, Object, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE, VIRTUAL_CONTROL_PLANE},
 };
-use api::{Condition, VirtualControlPlane, capi, keys};
+use api::{Condition, Phase, VirtualControlPlane, capi, keys};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
@@ -109,12 +109,19 @@ impl Tenant {
         crate::status::condition(&self.vcp, kind)
     }
 
-    /// Whether its API server answers, as was last seen.
+    /// Whether its API server answers, as was last seen; its controller-manager runs too. The API server alone answers
+    /// sooner, by its pod's address, and whoever comes by a Service then may find nobody, and tries again much later.
     pub(super) fn answers(&self) -> bool {
         !self.object.is_going()
             && self
                 .condition("ControlPlaneReady")
                 .is_some_and(|ready| ready.status == "True")
+    }
+
+    /// Whether the manager has seen that it is paused.
+    pub(super) fn is_paused(&self) -> bool {
+        let status = self.vcp.status.as_ref();
+        status.and_then(|status| status.phase) == Some(Phase::Paused)
     }
 
     /// Whether a deletion got as far as it gets while the SubletCluster holds on to it.

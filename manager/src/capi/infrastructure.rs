@@ -22,7 +22,10 @@ pub(super) fn decide(seen: &Facts) -> Decision {
     }
     let owner = match stage::of(seen, "infrastructureRef") {
         Stage::Decided(decision) => return decision,
-        Stage::Paused(why) => return Decision::say(Report::paused(seen, why)),
+        Stage::Paused(why) => {
+            return stage::let_move(seen)
+                .map_or_else(|| Decision::say(Report::paused(seen, why)), Decision::act);
+        }
         Stage::Unowned(blocker) => return Decision::say(waiting(blocker)),
         Stage::Leaving => return leave(seen),
         Stage::Held(blocker) => {
@@ -45,6 +48,9 @@ pub(super) fn decide(seen: &Facts) -> Decision {
         tenant.and_then(|tenant| tenant.vcp.spec.network.service_cidr.as_deref()),
     ) {
         return Decision::act(Action::Patch(json!({"spec": {"serviceCIDR": slice}})));
+    }
+    if let (true, Some(action)) = (tenant.is_some_and(Tenant::answers), stage::let_move(seen)) {
+        return Decision::act(action);
     }
     Decision::say(settled(seen, owner, tenant))
 }

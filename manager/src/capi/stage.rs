@@ -3,7 +3,8 @@
 
 use super::{Action, Decision, facts::Facts, report::Blocker, with_finalizer};
 use crate::pause;
-use api::capi::FINALIZER;
+use api::capi::{BLOCK_MOVE, FINALIZER};
+use serde_json::json;
 
 /// Reason of all that more than one Cluster holds up.
 const OWNED_TWICE: &str = "OwnedTwice";
@@ -48,10 +49,25 @@ pub(super) fn of<'a>(seen: &'a Facts, field: &str) -> Stage<'a> {
         return Stage::Unowned(Blocker::new("NotNamed", message));
     }
     match (patch, paused) {
-        (Some(patch), _) => Stage::Decided(Decision::act(Action::Patch(patch))),
+        (Some(mut patch), paused) => {
+            if paused.is_none() {
+                patch["metadata"]["annotations"] = json!({BLOCK_MOVE: ""});
+            }
+            Stage::Decided(Decision::act(Action::Patch(patch)))
+        }
         (None, Some(why)) => Stage::Paused(why),
         (None, None) => Stage::Owned(owner),
     }
+}
+
+/// What lets a move take the object along; `None` when it may already.
+///
+/// One that comes up is held back until all that a move must keep is written down. Before a move all is paused: once no pass
+/// is under way any more, what there is can be taken along as it is, since the rest is worked out from it.
+pub(super) fn let_move(seen: &Facts) -> Option<Action> {
+    seen.object.annotation(BLOCK_MOVE)?;
+    let patch = json!({"metadata": {"annotations": {BLOCK_MOVE: null}}});
+    Some(Action::Patch(patch))
 }
 
 /// The object of the same kind that the Cluster names in `spec.FIELD`, when that is another one.

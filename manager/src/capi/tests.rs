@@ -3,7 +3,7 @@ use crate::{
     capi::{facts::Tenant, report::Fact},
     object::{CLUSTER, VIRTUAL_CONTROL_PLANE},
 };
-use api::{VirtualControlPlane, keys};
+use api::{VirtualControlPlane, capi::BLOCK_MOVE, keys};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use kube::client::Body;
@@ -202,6 +202,76 @@ fn the_finalizer_comes_before_anything_else() {
             json!(["foreign", FINALIZER])
         );
     }
+}
+
+#[test]
+fn a_move_waits_until_all_is_written_down_or_nothing_is_written_any_more() {
+    let held = |mut seen: Facts| {
+        seen.object.body["metadata"]["annotations"] = json!({BLOCK_MOVE: ""});
+        read(&mut seen);
+        seen
+    };
+    let lets_go = |decision: &Decision| {
+        let free = json!({"metadata": {"annotations": {BLOCK_MOVE: null}}});
+        matches!(&decision.actions[..], [Action::Patch(patch)] if *patch == free)
+    };
+    let paused = |mut seen: Facts| {
+        seen.cluster.as_mut().unwrap().body["spec"]["paused"] = json!(true);
+        seen
+    };
+    let mut both = [
+        (
+            control_plane(),
+            control_plane::decide as fn(&Facts) -> Decision,
+        ),
+        (infrastructure(), infrastructure::decide),
+    ];
+    for (seen, decide) in &mut both {
+        seen.object.body["metadata"]["finalizers"] = json!([]);
+        read(seen);
+        let decision = decide(seen);
+        let [Action::Patch(patch)] = &decision.actions[..] else {
+            panic!("{decision:?}");
+        };
+        assert_eq!(patch["metadata"]["annotations"][BLOCK_MOVE], "");
+        let decision = decide(&paused(seen.clone()));
+        let [Action::Patch(patch)] = &decision.actions[..] else {
+            panic!("{decision:?}");
+        };
+        assert_eq!(patch["metadata"]["annotations"], Value::Null);
+    }
+
+    let comes = held(with_tenant(json!({"phase": "Provisioning"})));
+    assert!(control_plane::decide(&comes).actions.is_empty());
+    let mut endpoint = held(with_tenant(running()));
+    let actions = control_plane::decide(&endpoint).actions;
+    assert!(
+        matches!(&actions[..], [Action::Patch(patch)] if patch["spec"].is_object()),
+        "{actions:?}"
+    );
+    endpoint = held(comes_up());
+    assert!(lets_go(&control_plane::decide(&endpoint)));
+    assert!(
+        infrastructure::decide(&held(infrastructure()))
+            .actions
+            .is_empty()
+    );
+    assert!(lets_go(&infrastructure::decide(&held(is_kept()))));
+
+    // The manager may still be at work on the tenant.
+    assert!(control_plane::decide(&paused(comes)).actions.is_empty());
+    let mut still = comes_up();
+    still.tenant = Some(tenant(
+        &wanted(&control_plane()),
+        json!({"phase": "Paused"}),
+    ));
+    assert!(lets_go(&control_plane::decide(&paused(held(still)))));
+    assert!(lets_go(&control_plane::decide(&paused(held(
+        control_plane()
+    )))));
+    assert!(lets_go(&infrastructure::decide(&paused(held(
+        infrastructure()
+    )))));
 }
 
 /// Pitfalls 6 and 10, and what else keeps a control plane from beginning: each is told, and nothing is done.

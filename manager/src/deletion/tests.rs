@@ -148,6 +148,50 @@ fn workload_control_plane_secrets_claims_and_finalizer_go_in_this_order() {
 }
 
 #[test]
+fn the_control_plane_ends_beside_namespaces_that_no_pod_runs_in_any_more() {
+    let mut seen = leaving();
+    stopped(&mut seen);
+    seen.has_stopped = true;
+    assert_eq!(said(&decide(&seen, SYSTEM)), "Delete(Namespace workload)");
+    seen.namespaces[0] = namespace(
+        "workload",
+        "workload",
+        Some("Some content has finalizers: x"),
+    );
+    let decision = decide(&seen, SYSTEM);
+    assert_eq!(said(&decision), "Delete(Namespace cp)");
+    let waits = decision.report.message.unwrap();
+    assert!(waits.contains("namespace workload"), "{waits}");
+    seen.has_stopped = false;
+    assert_eq!(said(&decide(&seen, SYSTEM)), "", "its pods come first");
+
+    // Of a Cluster the processes alone, and not before all is gone has it ended.
+    seen.has_stopped = true;
+    let held = [keys::INFRASTRUCTURE_FINALIZER, keys::FINALIZER].map(str::to_owned);
+    seen.vcp.metadata.finalizers = Some(held.into());
+    let main = Object::new(DEPLOYMENT, Some("cp"), "kube-apiserver", json!({}));
+    seen.objects = [main].into_iter().collect();
+    assert_eq!(
+        said(&decide(&seen, SYSTEM)),
+        "Delete(Deployment cp/kube-apiserver)"
+    );
+    seen.objects = crate::object::Objects::default();
+    let facts = decide(&seen, SYSTEM).report.conditions;
+    assert!(!facts.iter().any(|fact| fact.reason == crate::status::ENDED));
+}
+
+#[test]
+fn a_deletion_is_watched_closely_and_one_that_takes_long_is_not() {
+    let mut seen = leaving();
+    stopped(&mut seen);
+    seen.namespaces = vec![namespace("workload", "workload", Some("x"))];
+    let again = |seen: &Seen| crate::decide::decide(seen, SYSTEM).report.again.as_secs();
+    assert_eq!(again(&seen), 1);
+    seen.now = "2026-01-01T00:01:31Z".parse().unwrap();
+    assert_eq!(again(&seen), 10);
+}
+
+#[test]
 fn a_foreign_secret_under_the_kubeconfigs_name_stays() {
     let mut seen = leaving();
     stopped(&mut seen);

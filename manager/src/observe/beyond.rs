@@ -4,11 +4,14 @@ use super::{Error, Observer, Seen};
 use crate::{
     cluster::{self, Cluster},
     control_plane::Owner,
-    kubeconfig::{self, Access},
+    kubeconfig::Access,
     object::{Object, Objects, SECRET, VIRTUAL_CONTROL_PLANE},
-    pki, twin,
+    pki,
+    remotes::{Asking, Turn},
+    twin,
 };
 use api::SuperCluster;
+use tokio::time::Instant;
 
 /// What is known of the twin.
 #[derive(Clone, Debug)]
@@ -37,37 +40,80 @@ impl Observer {
         super_cluster: &SuperCluster,
     ) -> Result<(), Error> {
         let reference = &super_cluster.kubeconfig_secret_ref;
-        let path = format!("{}/{}", owner.namespace, reference.name);
-        let secret = self
-            .cluster
-            .get(SECRET, Some(&owner.namespace), &reference.name)
-            .await?;
-        let access = match &secret {
+        let namespace = owner.namespace.as_str();
+        let secret = match seen.access_beside {
+            Some(_) => {
+                let read = self.cluster.get(SECRET, Some(namespace), &reference.name);
+                read.await?
+            }
+            None => None,
+        };
+        let path = format!("{namespace}/{}", reference.name);
+        let given = match &secret {
             None => Err(format!(
                 "Secret {path} doesn't exist: create it with a kubeconfig for the super cluster"
             )),
             Some(secret) => read(secret, &reference.key)
                 .map_err(|why| format!("Secret {path}, key {}: {why}", reference.key)),
         };
+        let kept = twin::kept::name(&owner.id);
+        let kept = self.cluster.get(SECRET, Some(&self.system), &kept);
+        seen.kept = kept.await?;
+        seen.given = given.as_ref().ok().cloned();
+        let is_going = seen.vcp.metadata.deletion_timestamp.is_some();
+        let kept = seen.kept.as_ref().filter(|_| is_going);
+        // What it was is good enough to take the twin away by.
+        let access = given.or_else(|why| {
+            let kept = kept.and_then(|kept| read(kept, twin::kept::KEY).ok());
+            kept.ok_or(why)
+        });
         seen.beyond = match access {
             Err(why) => Beyond::Refused(why),
-            Ok(access) => match kubeconfig::client(&access).await {
-                Err(error) => Beyond::Refused(format!("Secret {path}: {error}")),
-                Ok(client) => {
-                    let there = Cluster::new(client);
-                    let brought = twin::brought::names(owner, &seen.cluster_secrets);
-                    let look = look(&there, owner, super_cluster, brought).await;
-                    seen.way = Some(there);
-                    look.unwrap_or_else(|error| {
-                        Beyond::Unreachable(format!(
-                            "the super cluster at {} doesn't answer as it should: {error}",
-                            access.server
-                        ))
-                    })
-                }
+            Ok(access) => match self.remotes.turn(&access, Instant::now()) {
+                Turn::Later => return Err(Error::Busy),
+                Turn::Silent(why) => Beyond::Unreachable(why),
+                Turn::Now(asking) => self.ask(seen, owner, super_cluster, access, asking).await,
             },
         };
         Ok(())
+    }
+
+    async fn ask(
+        &self,
+        seen: &mut Seen,
+        owner: &Owner,
+        super_cluster: &SuperCluster,
+        access: Access,
+        asking: Asking,
+    ) -> Beyond {
+        let server = access.server.clone();
+        let there = match (self.enter)(access).await {
+            Ok(client) => Cluster::new(client),
+            Err(error) => {
+                let path = format!(
+                    "{}/{}",
+                    owner.namespace, super_cluster.kubeconfig_secret_ref.name
+                );
+                return Beyond::Refused(format!("Secret {path}: {error}"));
+            }
+        };
+        let brought = twin::brought::names(owner, &seen.cluster_secrets);
+        let looked = look(&there, owner, super_cluster, brought).await;
+        seen.way = Some(there);
+        let error = match looked {
+            Ok(beyond) => {
+                asking.answered();
+                return beyond;
+            }
+            Err(error) => error,
+        };
+        let why = format!("the super cluster at {server} doesn't answer as it should: {error}");
+        match error.code() {
+            // That is an answer, and concerns this tenant alone.
+            Some(code) if code < 500 => asking.answered(),
+            _ => asking.was_silent(&why, Instant::now()),
+        }
+        Beyond::Unreachable(why)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
 use api::{EtcdStorage, Sleep};
 
 /// A tenant that works.
-fn awake() -> Seen {
+pub(crate) fn awake() -> Seen {
     let mut seen = seen();
     settle(&mut seen);
     answer(&mut seen);
@@ -23,7 +23,7 @@ fn visit(mark: &str, quiet_minutes: u64) -> Option<Visit> {
     })
 }
 
-fn replicas(seen: &Seen) -> [i64; 3] {
+pub(crate) fn replicas(seen: &Seen) -> [i64; 3] {
     [
         (STATEFUL_SET, etcd::NAME),
         (DEPLOYMENT, apiserver::NAME),
@@ -62,7 +62,7 @@ fn route_says(seen: &Seen) -> Option<&str> {
 }
 
 /// All the way there.
-fn fall_asleep(seen: &mut Seen) {
+pub(crate) fn fall_asleep(seen: &mut Seen) {
     rest(seen);
     say(seen, &[Fact::no("Synced", "Stopped", "")]);
     settle(seen);

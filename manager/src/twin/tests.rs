@@ -73,7 +73,7 @@ fn running() -> Value {
     })
 }
 
-fn kubeconfig(server: &str) -> String {
+pub(crate) fn kubeconfig(server: &str) -> String {
     let access = Access {
         server: server.into(),
         ca: "authority".into(),
@@ -99,6 +99,55 @@ fn fact<'a>(decision: &'a Decision, kind: &str) -> Option<&'a Fact> {
         .conditions
         .iter()
         .find(|fact| fact.kind == kind)
+}
+
+/// Nothing is left there, and that is written down.
+fn is_over(seen: &Seen) -> bool {
+    let actions = leave(seen, &owner(), SYSTEM).unwrap().actions;
+    let over = json!({"metadata": {"annotations": {marks::TWIN: null}}});
+    matches!(&actions[..], [Action::Patch(patch)] if *patch == over)
+}
+
+/// The Secret leads there, and so does what is kept of it.
+fn given(seen: &mut Seen) {
+    seen.given = Some(Access::parse(&kubeconfig("https://west:1")).unwrap());
+    if let Some(Action::Apply(kept)) = kept::due(seen, &owner(), SYSTEM) {
+        seen.kept = Some(kept);
+    }
+}
+
+#[test]
+fn the_way_there_is_kept_before_there_is_a_twin_and_follows_its_secret() {
+    let mut seen = seen();
+    seen.given = Some(Access::parse(&kubeconfig("https://west:1")).unwrap());
+    let decision = decide(&seen, SYSTEM);
+    let [Action::Apply(kept), Action::Beyond(Deed::Apply(_))] = &decision.actions[..] else {
+        panic!("{:?}", decision.actions);
+    };
+    assert_eq!(
+        (kept.namespace(), kept.name()),
+        (Some(SYSTEM), &*kept::name(&owner().id))
+    );
+    assert_eq!(
+        kept.label(marks::ROLE),
+        None,
+        "the syncer takes it for no tenant's"
+    );
+    let text = pki::text_of(kept, kept::KEY).unwrap();
+    assert_eq!(Access::parse(&text).unwrap().server, "https://west:1");
+
+    given(&mut seen);
+    reach(&mut seen, Some(twin(running())));
+    assert!(decide(&seen, SYSTEM).actions.is_empty());
+    seen.given = Some(Access::parse(&kubeconfig("https://west:2")).unwrap());
+    let actions = decide(&seen, SYSTEM).actions;
+    assert!(matches!(&actions[..], [Action::Apply(kept)] if kept.kind == SECRET));
+
+    // Before it is written down that there may be a twin, nothing is.
+    seen.object.body["metadata"]["annotations"] = json!({});
+    reach(&mut seen, None);
+    let actions = decide(&seen, SYSTEM).actions;
+    assert!(matches!(&actions[..], [Action::Patch(_)]), "{actions:?}");
 }
 
 #[test]
@@ -251,13 +300,13 @@ fn what_is_of_others_is_left_alone() {
             .contains("tenants-of-east/acme")
     );
     let mut leaving = going(seen);
-    assert!(leave(&leaving, &owner(), SYSTEM).is_none());
+    assert!(is_over(&leaving));
 
     // The kubeconfig leads back here.
     let mut own = twin(json!({}));
     own.body["metadata"]["uid"] = json!("vcp-uid");
     reach(&mut leaving, Some(own));
-    assert!(leave(&leaving, &owner(), SYSTEM).is_none());
+    assert!(is_over(&leaving));
     leaving.vcp.metadata.deletion_timestamp = None;
     let decision = decide(&leaving, SYSTEM);
     assert!(decision.actions.is_empty());
@@ -320,6 +369,13 @@ fn one_whose_namespace_goes_with_the_kubeconfig_says_what_is_left_and_does_not_t
         message.contains("namespace tenants") && message.contains(marks::FINALIZER),
         "{message}"
     );
+    given(&mut seen);
+    reach(&mut seen, Some(twin(running())));
+    let actions = leave(&seen, &owner(), SYSTEM).unwrap().actions;
+    assert!(
+        matches!(&actions[..], [Action::Beyond(Deed::Delete(_))]),
+        "{actions:?}"
+    );
 }
 
 #[test]
@@ -365,6 +421,8 @@ fn the_twin_goes_first_and_its_keys_with_the_place() {
     reach(&mut seen, Some(there));
     assert_eq!(said(&seen).0, "");
     reach(&mut seen, None);
+    assert!(is_over(&seen));
+    seen.object.body["metadata"]["annotations"] = json!({});
     assert!(leave(&seen, &owner(), SYSTEM).is_none());
     assert!(matches!(
         decide(&seen, SYSTEM).actions.last(),

@@ -2,9 +2,13 @@ use super::*;
 use crate::{
     decide::{
         Action,
-        tests::{answer, decided, offer, play, seen, settle},
+        tests::{answer, decided, offer, play, rest, seen, settle},
     },
     object::{Kind, POD},
+    observe::INSIDE,
+    sleep::tests::{awake, fall_asleep, replicas},
+    status::condition,
+    tenant::Tenant,
 };
 
 const NEW: &str = "1.37.0";
@@ -20,9 +24,9 @@ fn running() -> Seen {
 }
 
 fn has_new(seen: &Seen, (kind, part): (Kind, &str)) -> bool {
-    let main = seen.objects.get(kind, part).unwrap();
-    let image = main.text("/spec/template/spec/containers/0/image");
-    image.ends_with(":new")
+    let main = seen.objects.get(kind, part);
+    let image = main.map(|main| main.text("/spec/template/spec/containers/0/image"));
+    image.is_some_and(|image| image.ends_with(":new"))
 }
 
 /// Plays until there is nothing to do; a part whose new image is broken doesn't become ready with it.
@@ -104,6 +108,23 @@ fn a_part_that_is_not_ready_in_time_gets_back_what_it_had_and_so_do_those_after_
         settle(&mut seen);
         assert!(MAINS.into_iter().all(|main| has_new(&seen, main)), "{part}");
         assert_eq!(read(&seen), None);
+    }
+}
+
+#[test]
+fn a_class_that_offers_the_new_version_alone_takes_no_rollback_away() {
+    for (at, broken) in MAINS.into_iter().enumerate() {
+        let mut seen = running();
+        seen.class.as_mut().unwrap().spec.versions.drain(..2);
+        seen.vcp.spec.version = Some(NEW.into());
+        settle_with(&mut seen, broken);
+        assert!(has_new(&seen, broken));
+        seen.now += LIMIT + SignedDuration::from_secs(1);
+        settle_with(&mut seen, broken);
+        assert!(is_taken_back(&seen), "{broken:?}");
+        for (place, main) in MAINS.into_iter().enumerate() {
+            assert_eq!(has_new(&seen, main), place < at, "{broken:?}: {main:?}");
+        }
     }
 }
 
@@ -214,4 +235,121 @@ fn a_part_that_was_not_changed_for_it_is_never_late() {
     seen.objects.insert(main);
     settle(&mut seen);
     assert!(!is_taken_back(&seen));
+}
+
+/// One that sleeps, of a class that offers the next version too.
+fn asleep() -> Seen {
+    let mut seen = awake();
+    offer(&mut seen, NEW, "new");
+    seen.vcp.spec.sleep.asleep = true;
+    fall_asleep(&mut seen);
+    assert_eq!(replicas(&seen), [0, 0, 0]);
+    seen
+}
+
+/// It is to run again; its API doesn't answer yet.
+fn wake(seen: &mut Seen) {
+    seen.vcp.spec.sleep.asleep = false;
+    settle(seen);
+    assert_eq!(replicas(seen), [1, 1, 1]);
+}
+
+fn waits(seen: &Seen) -> Option<&str> {
+    condition(&seen.vcp, WAITS).map(|waits| waits.message.as_str())
+}
+
+#[test]
+fn a_version_that_is_asked_for_while_it_sleeps_waits_until_it_is_awake_and_is_judged_then() {
+    let mut seen = asleep();
+    seen.vcp.spec.version = Some(NEW.into());
+    assert!(decided(&seen).actions.is_empty());
+    rest(&mut seen);
+    let said = waits(&seen).unwrap();
+    assert!(said.contains(NEW) && said.contains("1.36.3"), "{said}");
+    assert_eq!(read(&seen), None, "nothing has begun");
+
+    wake(&mut seen);
+    assert!(
+        !MAINS.into_iter().any(|main| has_new(&seen, main)),
+        "it wakes with what it had"
+    );
+    answer(&mut seen);
+    rest(&mut seen);
+    let broken = MAINS[1];
+    settle_with(&mut seen, broken);
+    assert!(read(&seen).is_some() && has_new(&seen, broken));
+    rest(&mut seen);
+    assert_eq!(waits(&seen), None);
+    seen.now += LIMIT + SignedDuration::from_secs(1);
+    settle_with(&mut seen, broken);
+    assert!(is_taken_back(&seen) && !has_new(&seen, broken));
+}
+
+#[test]
+fn an_upgrade_that_falls_asleep_in_the_middle_is_judged_when_it_wakes() {
+    let mut seen = awake();
+    offer(&mut seen, NEW, "new");
+    seen.vcp.spec.version = Some(NEW.into());
+    let broken = MAINS[1];
+    settle_with(&mut seen, broken);
+    seen.vcp.spec.sleep.asleep = true;
+    fall_asleep(&mut seen);
+    let record = read(&seen);
+    assert!(record.is_some() && !is_taken_back(&seen));
+    seen.now += LIMIT + LIMIT;
+    rest(&mut seen);
+    assert!(decided(&seen).actions.is_empty(), "nothing is late there");
+
+    seen.vcp.spec.sleep.asleep = false;
+    seen.tenant = Tenant::NotAsked;
+    settle_with(&mut seen, broken);
+    assert!(has_new(&seen, broken) && read(&seen) == record);
+    seen.now += LIMIT + SignedDuration::from_secs(1);
+    settle_with(&mut seen, broken);
+    assert!(is_taken_back(&seen) && !has_new(&seen, broken));
+}
+
+#[test]
+fn what_was_taken_back_stays_so_while_a_workload_is_missing() {
+    for (missing, name) in MAINS {
+        let mut seen = running();
+        seen.vcp.spec.version = Some(NEW.into());
+        let broken = MAINS[0];
+        settle_with(&mut seen, broken);
+        seen.now += LIMIT + SignedDuration::from_secs(1);
+        settle_with(&mut seen, broken);
+        assert!(is_taken_back(&seen));
+        without(&mut seen, missing, name);
+        settle_with(&mut seen, broken);
+        assert!(
+            is_taken_back(&seen) && !MAINS.into_iter().any(|main| has_new(&seen, main)),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn an_upgrade_is_written_down_and_judged_though_a_workload_is_missing() {
+    for (missing, name) in MAINS {
+        let mut seen = running();
+        seen.vcp.status.get_or_insert_default().version = Some("1.36.3".into());
+        without(&mut seen, missing, name);
+        seen.vcp.spec.version = Some(NEW.into());
+        let broken = MAINS[0];
+        settle_with(&mut seen, broken);
+        let record = read(&seen).unwrap();
+        assert_eq!(record.from.images.etcd, "registry/etcd", "{name}");
+        without(&mut seen, missing, name);
+        settle_with(&mut seen, broken);
+        assert_eq!(read(&seen), Some(record), "{name}");
+        seen.now += LIMIT + SignedDuration::from_secs(1);
+        settle_with(&mut seen, broken);
+        assert!(is_taken_back(&seen), "{name}");
+    }
+}
+
+fn without(seen: &mut Seen, kind: Kind, name: &str) {
+    let all = INSIDE.into_iter().flat_map(|kind| seen.objects.of(kind));
+    let left = all.filter(|object| (object.kind, object.name()) != (kind, name));
+    seen.objects = left.cloned().collect();
 }

@@ -15,6 +15,9 @@ use kube::{api::DynamicObject, runtime::watcher::Event};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
+mod hanging;
+mod leaving;
+
 const SYSTEM: &str = "sublet-system";
 const OWN: &str = "/apis/sublet.dev/v1alpha1/namespaces/tenants/virtualcontrolplanes/acme";
 

@@ -17,29 +17,45 @@ use e2e::{
     wait::{PODS, SOON, eventually},
 };
 use serde_json::{Value, json};
+use std::path::Path;
 use tenancy::tenant::TenantId;
 
+/// The Secret that leads to the super cluster.
+pub(super) const WEST: &str = "west";
+
 /// The management cluster, with a manager that runs beside it.
-struct Management<'a> {
-    side: &'a Side,
+pub(super) struct Management<'a> {
+    pub(super) side: &'a Side,
     manager: Manager,
 }
 
 impl<'a> Management<'a> {
-    async fn start(rig: &'a Rig, kubeconfig: &str) -> anyhow::Result<Self> {
+    pub(super) async fn start(rig: &'a Rig, kubeconfig: &str) -> anyhow::Result<Self> {
+        definitions(&rig.side).await?;
+        let admin = rig.above.admin_kubeconfig();
+        Self::of(&rig.side, rig.folder(), &admin, kubeconfig).await
+    }
+
+    /// One where the provider's kinds are served already.
+    pub(super) async fn of(
+        side: &'a Side,
+        folder: &Path,
+        admin: &str,
+        kubeconfig: &str,
+    ) -> anyhow::Result<Self> {
         let secret = json!({
-            "metadata": {"name": "west", "namespace": NAMESPACE_OF_TESTS},
+            "metadata": {"name": WEST, "namespace": NAMESPACE_OF_TESTS},
             "stringData": {"value": kubeconfig},
         });
-        rig.side.create(SECRET, secret).await?;
-        definitions(&rig.side).await?;
-        let flags = ["--cluster-api"];
-        let mut manager = Manager::new(rig.folder(), &rig.above.admin_kubeconfig(), &flags)?;
+        side.create(SECRET, secret).await?;
+        let mut manager = Manager::new(folder, admin, &["--cluster-api"])?;
         manager.start().await?;
-        Ok(Self {
-            side: &rig.side,
-            manager,
-        })
+        Ok(Self { side, manager })
+    }
+
+    /// The end of the manager's log.
+    pub(super) fn tail(&self) -> String {
+        self.manager.tail()
     }
 
     /// A VirtualControlPlane whose super cluster is the one of Secret `west`.
@@ -75,7 +91,7 @@ impl<'a> Management<'a> {
 }
 
 /// The provider's kinds, and of Cluster API as much as the provider reads: the test does what its core would do.
-async fn definitions(side: &Side) -> anyhow::Result<()> {
+pub(super) async fn definitions(side: &Side) -> anyhow::Result<()> {
     let cluster = json!({"metadata": {"name": "clusters.cluster.x-k8s.io"}, "spec": {
         "group": "cluster.x-k8s.io", "scope": "Namespaced",
         "names": {"kind": "Cluster", "plural": "clusters", "singular": "cluster"},
@@ -99,7 +115,7 @@ async fn definitions(side: &Side) -> anyhow::Result<()> {
     .await
 }
 
-async fn twin_like(
+pub(super) async fn twin_like(
     side: &Side,
     name: &str,
     what: &str,
@@ -114,7 +130,7 @@ async fn twin_like(
     .await
 }
 
-async fn gone(side: &Side, name: &str) -> anyhow::Result<()> {
+pub(super) async fn gone(side: &Side, name: &str) -> anyhow::Result<()> {
     let what = format!("VirtualControlPlane {name} is gone from {}", side.name());
     eventually(2 * PODS, &what, async || {
         match side.find(CONTROL_PLANE, NAMESPACE_OF_TESTS, name).await? {

@@ -194,9 +194,11 @@ fn a_version_that_waits_for_its_turn_is_not_said_to_run() {
     let mut seen = running();
     offer(&mut seen, "1.37.0", "1.37.0");
     seen.vcp.spec.version = Some("1.37.0".into());
-    // What runs is written down first.
-    let actions = decided(&seen).actions;
-    play(&mut seen, actions);
+    // What runs is written down first, and in its own namespace too.
+    for _ in 0..2 {
+        let actions = decided(&seen).actions;
+        play(&mut seen, actions);
+    }
     seen.turn = Some(Turn::Later {
         starting: 1,
         before: 0,

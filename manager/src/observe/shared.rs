@@ -1,0 +1,49 @@
+//! What passes share: nodes, the proxy, and who starts.
+
+use super::{Error, Observer, decode};
+use crate::{
+    answers::FRESH,
+    cluster, endpoint,
+    object::{NODE, Object, VIRTUAL_CONTROL_PLANE},
+    proxy::{self, Proxy},
+    starts::Start,
+};
+use tokio::time::Instant;
+
+impl Observer {
+    /// All that start, or wait for it.
+    pub(crate) async fn starts(&self) -> Result<Vec<Start>, cluster::Error> {
+        let all = self.cluster.list(VIRTUAL_CONTROL_PLANE, None, "").await?;
+        // One that this version can't read isn't looked after, so it doesn't start.
+        let read = all.iter().filter_map(|vcp| decode(vcp).ok());
+        Ok(read.filter_map(|vcp| Start::of(&vcp)).collect())
+    }
+
+    /// The proxy; it is looked for anew until it is there.
+    pub(super) async fn proxy(&self) -> Result<Option<Proxy>, Error> {
+        let mut known = self.proxy.lock().await;
+        if let Some((read, proxy)) = &*known
+            && read.elapsed() < FRESH
+        {
+            return Ok(Some(proxy.clone()));
+        }
+        let proxy = proxy::look(&self.cluster, &self.system).await?;
+        *known = proxy.clone().map(|proxy| (Instant::now(), proxy));
+        Ok(proxy)
+    }
+
+    /// What matters of the nodes: addresses change rarely and the list may be long.
+    pub(crate) async fn nodes(&self) -> Result<Vec<Object>, cluster::Error> {
+        let mut known = self.nodes.lock().await;
+        if let Some((read, nodes)) = &*known
+            && read.elapsed() < FRESH
+        {
+            return Ok(nodes.clone());
+        }
+        let nodes = self.cluster.list(NODE, None, "").await?;
+        let nodes: Vec<Object> = nodes.iter().map(endpoint::essence).collect();
+        self.starts_at_once.learn(&nodes);
+        *known = Some((Instant::now(), nodes.clone()));
+        Ok(nodes)
+    }
+}

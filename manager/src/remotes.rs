@@ -1,0 +1,201 @@
+//! Who may ask another super cluster now.
+//!
+//! One that hangs takes seconds of each pass that asks it, and passes are few. So of all passes only some may ask at a time,
+//! and fewer of them the same super cluster. One that was silent rests, longer each time, and then one pass tries it; what
+//! it was silent with is told to all others meanwhile. An answer, whatever it says, ends that.
+
+use crate::kubeconfig::Access;
+use parking_lot::Mutex;
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tenancy::naming;
+use tokio::time::Instant;
+
+/// Passes that may ask one super cluster at a time.
+const OF_ONE: usize = 3;
+/// Passes that may ask any: half of all ([`crate::patient`]).
+const OF_ALL: usize = 8;
+/// How long one rests that was silent once.
+const FIRST: Duration = Duration::from_secs(2);
+/// The longest rest: one that is back is noticed after it at the latest.
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// What is known of all super clusters that were asked.
+#[derive(Clone, Default)]
+pub(crate) struct Remotes(Arc<Mutex<HashMap<String, Remote>>>);
+
+/// What is known of one.
+#[derive(Default)]
+struct Remote {
+    asking: usize,
+    /// How often it was silent, one time after the other.
+    silent: u32,
+    rests_until: Option<Instant>,
+    why: String,
+}
+
+/// Whether a pass may ask.
+pub(crate) enum Turn {
+    /// It may.
+    Now(Asking),
+    /// It was silent a moment ago; with what.
+    Silent(String),
+    /// Others ask.
+    Later,
+}
+
+/// The right to ask; it ends when this is dropped.
+pub(crate) struct Asking {
+    remotes: Remotes,
+    remote: String,
+    /// How often it had been silent by then.
+    silent: u32,
+}
+
+impl Remotes {
+    /// Whether the super cluster that a kubeconfig leads to may be asked. Another kubeconfig is another super cluster: what
+    /// is wrong with one says nothing of the others.
+    pub(crate) fn turn(&self, access: &Access, now: Instant) -> Turn {
+        let mut all = self.0.lock();
+        let asking: usize = all.values().map(|remote| remote.asking).sum();
+        // One that nobody asks any more is forgotten with time.
+        all.retain(|_, remote| {
+            remote.asking > 0
+                || remote
+                    .rests_until
+                    .is_some_and(|until| now < until + LONGEST * 3)
+        });
+        let text = access.to_value("", "").to_string();
+        let key = naming::hash(&[text.as_bytes()]);
+        let remote = all.entry(key.clone()).or_default();
+        let is_silent = remote.silent > 0;
+        let rests = remote.rests_until.is_some_and(|until| now < until);
+        let is_busy = asking >= OF_ALL || remote.asking >= if is_silent { 1 } else { OF_ONE };
+        if is_silent && (rests || is_busy) {
+            return Turn::Silent(remote.why.clone());
+        }
+        if is_busy {
+            return Turn::Later;
+        }
+        remote.asking += 1;
+        Turn::Now(Asking {
+            remotes: self.clone(),
+            remote: key,
+            silent: remote.silent,
+        })
+    }
+}
+
+impl Asking {
+    /// It gave an answer.
+    pub(crate) fn answered(self) {
+        self.change(|remote| (remote.silent, remote.rests_until) = (0, None));
+    }
+
+    /// It gave none.
+    pub(crate) fn was_silent(self, why: &str, now: Instant) {
+        let before = self.silent;
+        self.change(|remote| {
+            why.clone_into(&mut remote.why);
+            // Several that asked together count once.
+            if remote.silent == before {
+                remote.silent += 1;
+                remote.rests_until = Some(now + rest(remote.silent));
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Remote)) {
+        if let Some(remote) = self.remotes.0.lock().get_mut(&self.remote) {
+            change(remote);
+        }
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.change(|remote| remote.asking -= 1);
+    }
+}
+
+/// How long one rests that was silent so often.
+fn rest(silent: u32) -> Duration {
+    FIRST
+        .saturating_mul(1 << silent.saturating_sub(1).min(10))
+        .min(LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubeconfig::Credentials;
+
+    fn turn(remotes: &Remotes, token: &str, at: Instant) -> Turn {
+        let access = Access {
+            server: "https://west:1".into(),
+            ca: "authority".into(),
+            tls_server_name: None,
+            namespace: None,
+            credentials: Credentials::Token(token.into()),
+        };
+        remotes.turn(&access, at)
+    }
+
+    fn now(turn: Turn) -> Asking {
+        match turn {
+            Turn::Now(asking) => asking,
+            Turn::Silent(why) => panic!("silent: {why}"),
+            Turn::Later => panic!("later"),
+        }
+    }
+
+    #[test]
+    fn a_few_ask_one_and_more_ask_all() {
+        let (remotes, at) = (Remotes::default(), Instant::now());
+        let mut asking: Vec<Asking> = (0..OF_ONE).map(|_| now(turn(&remotes, "a", at))).collect();
+        assert!(matches!(turn(&remotes, "a", at), Turn::Later));
+        for other in 0..OF_ALL - OF_ONE {
+            asking.push(now(turn(&remotes, &other.to_string(), at)));
+        }
+        assert!(matches!(turn(&remotes, "b", at), Turn::Later));
+        asking.remove(0).answered();
+        asking.push(now(turn(&remotes, "a", at)));
+        assert!(matches!(turn(&remotes, "b", at), Turn::Later));
+        drop(asking);
+        now(turn(&remotes, "b", at));
+    }
+
+    #[test]
+    fn a_silent_one_rests_longer_each_time_and_is_then_tried_by_one() {
+        let (remotes, mut at) = (Remotes::default(), Instant::now());
+        let together = [now(turn(&remotes, "a", at)), now(turn(&remotes, "a", at))];
+        for asking in together {
+            asking.was_silent("no answer", at);
+        }
+        for wait in [2, 4, 8, 16, 20, 20] {
+            let wait = Duration::from_secs(wait);
+            at += wait - Duration::from_millis(1);
+            assert!(matches!(turn(&remotes, "a", at), Turn::Silent(why) if why == "no answer"));
+            drop(now(turn(&remotes, "b", at)));
+            at += Duration::from_millis(1);
+            let tries = now(turn(&remotes, "a", at));
+            assert!(
+                matches!(turn(&remotes, "a", at), Turn::Silent(_)),
+                "one alone"
+            );
+            tries.was_silent("no answer", at);
+        }
+        at += LONGEST;
+        now(turn(&remotes, "a", at)).answered();
+        let all: Vec<Asking> = (0..OF_ONE).map(|_| now(turn(&remotes, "a", at))).collect();
+        drop(all);
+    }
+
+    #[test]
+    fn those_that_nobody_asks_any_more_are_forgotten() {
+        let (remotes, at) = (Remotes::default(), Instant::now());
+        now(turn(&remotes, "a", at)).was_silent("no answer", at);
+        now(turn(&remotes, "b", at)).answered();
+        now(turn(&remotes, "c", at + LONGEST * 4)).answered();
+        assert_eq!(remotes.0.lock().len(), 1);
+    }
+}

@@ -1,0 +1,72 @@
+//! Many tenants of another super cluster that hangs.
+
+use super::*;
+use crate::{
+    kubeconfig::Access,
+    observe::{Beyond, Error},
+    twin::tests::kubeconfig,
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use kube::Client;
+use std::convert::Infallible;
+use tokio::time::Instant;
+
+const WEST: &str = "/api/v1/namespaces/tenants/secrets/west";
+
+/// One whose super cluster takes what is asked and never says anything.
+async fn hanging() -> World {
+    let mut world = World::new().await;
+    let cx = Arc::get_mut(&mut world.cx).unwrap();
+    cx.observer.enter = Arc::new(|_: Access| {
+        let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
+            std::future::pending::<Result<http::Response<kube::client::Body>, Infallible>>()
+        });
+        let client = Client::new(silent, "default");
+        async move { Ok(client) }.boxed()
+    });
+    world.cluster.change(OWN, |vcp| {
+        let leads = json!({"name": "west", "key": "value"});
+        vcp["spec"]["superCluster"] = json!({"kubeconfigSecretRef": leads});
+    });
+    world.tell();
+    while world.phase() != Some(Phase::Provisioning) {
+        world.pass().await;
+        world.tell();
+    }
+    let text = BASE64_STANDARD.encode(kubeconfig("https://west:1"));
+    world.cluster.put(WEST, json!({"data": {"value": text}}));
+    world
+}
+
+/// So many look at once; returns how many of them waited, were told that it is silent, and were sent away.
+async fn look(world: &World, many: usize) -> [usize; 3] {
+    let looks = (0..many).map(|_| {
+        let cx = world.cx.clone();
+        tokio::spawn(async move {
+            let began = Instant::now();
+            let looked = cx.observer.look("tenants", "acme").await;
+            let waited = began.elapsed() > Duration::from_secs(1);
+            match looked.map(|seen| seen.unwrap().beyond) {
+                Ok(Beyond::Unreachable(_)) => [usize::from(waited), 1, 0],
+                Err(Error::Busy) => [usize::from(waited), 0, 1],
+                other => panic!("{other:?}"),
+            }
+        })
+    });
+    let mut sum = [0; 3];
+    for one in futures::future::join_all(looks.collect::<Vec<_>>()).await {
+        let one = one.unwrap();
+        sum.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
+    }
+    sum
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_of_a_super_cluster_that_hangs_take_few_passes_and_then_one() {
+    let world = hanging().await;
+    assert_eq!(look(&world, 40).await, [3, 3, 37]);
+    assert_eq!(look(&world, 40).await, [0, 40, 0], "it rests");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(look(&world, 40).await, [1, 40, 0], "one tries");
+    assert_eq!(look(&world, 40).await, [0, 40, 0]);
+}
