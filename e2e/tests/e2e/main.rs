@@ -4,6 +4,7 @@ mod capi;
 mod cli;
 mod crds;
 mod faults;
+mod install;
 mod isolation;
 mod kubectl;
 mod lifecycle;
