@@ -2,6 +2,7 @@
 
 mod capi;
 mod cli;
+mod control_plane;
 mod crds;
 mod faults;
 mod install;
