@@ -4,7 +4,7 @@ use crate::{
     kind::{DEPLOYMENT, POD},
     read::{brief, label},
     side::Side,
-    wait::{PODS, eventually},
+    wait::{PODS, Stopped, eventually},
 };
 use anyhow::{Context, ensure};
 use futures::FutureExt;
@@ -134,11 +134,13 @@ pub async fn without<T>(
     daemon: &Daemon<'_>,
     body: impl AsyncFnOnce() -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
+    let stopped = Stopped::begin();
     let result = match daemon.stop(above).await {
         Ok(()) => AssertUnwindSafe(body()).catch_unwind().await,
         Err(err) => Ok(Err(err)),
     };
     let started = daemon.start(above).await;
+    drop(stopped);
     match result {
         Ok(Ok(value)) => started.map(|()| value),
         Ok(Err(err)) => Err(err),

@@ -8,7 +8,10 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::Value;
-use std::sync::Once;
+use std::{sync::Once, time::Duration};
+
+/// How often somebody who is told to come again does so, and after what pause: limits are shared by all tests of a tenant.
+const COMES_AGAIN: (usize, Duration) = (60, Duration::from_secs(1));
 
 /// A client of one API server.
 #[derive(Clone)]
@@ -226,11 +229,16 @@ impl Side {
 
     /// A request that is answered with text.
     pub async fn text(&self, path: &str) -> Result<String> {
-        let request = build(Method::GET, path, "application/json", None);
-        self.client
-            .request_text(request)
-            .await
-            .map_err(|err| self.problem("GET", path, err))
+        let mut times = 0;
+        loop {
+            let request = build(Method::GET, path, "application/json", None);
+            let answer = self.client.request_text(request).await;
+            let answer = answer.map_err(|err| self.problem("GET", path, err));
+            let Some(pause) = comes_again(&answer, &mut times) else {
+                return answer;
+            };
+            tokio::time::sleep(pause).await;
+        }
     }
 
     /// The events of a watch, from the resource version at which it starts, until it ends.
@@ -259,11 +267,16 @@ impl Side {
         media: &str,
         body: Option<Value>,
     ) -> Result<Value> {
-        let request = build(method.clone(), path, media, body);
-        self.client
-            .request(request)
-            .await
-            .map_err(|err| self.problem(method.as_str(), path, err))
+        let mut times = 0;
+        loop {
+            let request = build(method.clone(), path, media, body.as_ref());
+            let answer = self.client.request(request).await;
+            let answer = answer.map_err(|err| self.problem(method.as_str(), path, err));
+            let Some(pause) = comes_again(&answer, &mut times) else {
+                return answer;
+            };
+            tokio::time::sleep(pause).await;
+        }
     }
 
     fn problem(&self, verb: &str, path: &str, err: kube::Error) -> Problem {
@@ -300,7 +313,15 @@ pub(crate) fn provider() {
     PROVIDER.call_once(|| drop(rustls::crypto::aws_lc_rs::default_provider().install_default()));
 }
 
-fn build(method: Method, path: &str, media: &str, body: Option<Value>) -> Request<Vec<u8>> {
+/// The pause after which a request is sent again: there were too many, so that nothing was done.
+fn comes_again<T>(answer: &Result<T>, times: &mut usize) -> Option<Duration> {
+    let (most, pause) = COMES_AGAIN;
+    *times += 1;
+    let is_told_so = answer.as_ref().is_err_and(|problem| problem.code == 429);
+    (is_told_so && *times <= most).then_some(pause)
+}
+
+fn build(method: Method, path: &str, media: &str, body: Option<&Value>) -> Request<Vec<u8>> {
     let bytes = body
         .map(|body| body.to_string().into_bytes())
         .unwrap_or_default();
@@ -330,4 +351,28 @@ fn chain(err: &dyn std::error::Error) -> String {
         cause = err.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_asked_too_much_asks_again_and_not_for_ever() {
+        let answer = |code| -> Result<()> {
+            let [request, server, message] = [(); 3].map(|()| String::new());
+            Err(Problem {
+                request,
+                server,
+                code,
+                message,
+            })
+        };
+        assert_eq!(comes_again(&Ok(()), &mut 0), None);
+        assert_eq!(comes_again(&answer(503), &mut 0), None);
+        let mut times = 0;
+        let again =
+            (0..10 * COMES_AGAIN.0).take_while(|_| comes_again(&answer(429), &mut times).is_some());
+        assert_eq!(again.count(), COMES_AGAIN.0);
+    }
 }

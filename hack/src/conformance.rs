@@ -150,9 +150,7 @@ pub(crate) fn api_in_a_tenant() -> Result<()> {
         dry_run: false,
     });
     check_parts(&parts)?;
-    OWN_TENANTS
-        .iter()
-        .try_for_each(|(name, ..)| tenant::delete(name))
+    tenant::delete(&OWN_TENANTS.map(|(name, ..)| name))
 }
 
 /// Builds what the suite consists of.

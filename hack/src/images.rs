@@ -40,9 +40,9 @@ pub(crate) fn third_party() -> Result<Bundle> {
     catalogue::bundle()
 }
 
-/// Makes the images of operators, which some long tests install in a tenant.
-pub(crate) fn operators() -> Result<Bundle> {
-    catalogue::operators()
+/// Makes the images that long tests alone need.
+pub(crate) fn of_long_tests() -> Result<Bundle> {
+    catalogue::of_long_tests()
 }
 
 /// Makes the images of this repository's own binaries from their sources as they are now.
@@ -89,7 +89,7 @@ pub(crate) fn load(bundles: &[Bundle], nodes: &[Node]) -> Result<Vec<String>> {
 pub(crate) fn make_and_load(nodes: &[Node], extent: Extent) -> Result<()> {
     let mut bundles = vec![third_party()?];
     if extent == Extent::All {
-        bundles.push(operators()?);
+        bundles.push(of_long_tests()?);
     }
     bundles.extend(own()?);
     let count: usize = bundles.iter().map(|bundle| bundle.images.len()).sum();

@@ -94,8 +94,8 @@ pub(crate) fn everything(extent: Extent, afterwards: Afterwards) -> Result<()> {
         match extent {
             Extent::Core => Ok(()),
             Extent::All => {
-                let operators = [images::operators()?];
-                images::load(&operators, &super_cluster::running_nodes()).map(drop)
+                let more = [images::of_long_tests()?];
+                images::load(&more, &super_cluster::running_nodes()).map(drop)
             }
         }
     })?;

@@ -332,10 +332,11 @@ impl Server {
         &self.plan.name
     }
 
-    /// Ends the API server and starts it with further flags; returns when it answers.
+    /// Kills the API server and starts it with further flags; returns when it answers. Asked to end, it would keep its
+    /// watches for a minute.
     pub async fn start_anew_with(&mut self, flags: Vec<String>) -> anyhow::Result<()> {
         self.plan.flags.extend(flags);
-        self.end_api(Signal::TERM)?;
+        self.end_api(Signal::KILL)?;
         self.start_api()?;
         self.ready().await
     }

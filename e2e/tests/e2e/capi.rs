@@ -243,7 +243,7 @@ impl Place {
 }
 
 /// Does something while the tenant is asked all the time: one question without an answer is an error.
-async fn without_a_lost_answer<T>(
+pub(crate) async fn without_a_lost_answer<T>(
     tenant: &Tenant,
     body: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {

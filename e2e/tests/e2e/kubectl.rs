@@ -358,10 +358,12 @@ fn discovery_rights_and_errors() {
             "apiVersion": format!("{group}/v1"), "kind": "Thing",
             "metadata": {"name": "one", "namespace": space.name}, "spec": {"size": 3},
         });
-        kubectl
-            .feed("apply -f -", &thing.to_string())
-            .await?
-            .says(&["created"])?;
+        // What is established is served, and listed among all that is served, a moment later.
+        eventually(SOON, "a thing is made", async || {
+            let made = kubectl.feed("apply -f -", &thing.to_string()).await?;
+            made.says(&["created"])
+        })
+        .await?;
         let get = format!(
             "-n {} get things.{group} one -o jsonpath={{.spec.size}}",
             space.name

@@ -2,8 +2,10 @@
 
 mod capi;
 mod cli;
+mod control_plane;
 mod crds;
 mod faults;
+mod install;
 mod isolation;
 mod kubectl;
 mod lifecycle;

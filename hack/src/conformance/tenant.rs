@@ -111,9 +111,9 @@ fn by_name(kubeconfig: &str) -> (String, String) {
     (lines.join("\n") + "\n", format!("\n{address} {name}\n"))
 }
 
-/// Removes a tenant.
-pub(crate) fn delete(name: &str) -> Result<()> {
-    run::output(sublet()?.args(["delete", name, "--yes"])).map(drop)
+/// Removes tenants.
+pub(crate) fn delete(names: &[&str]) -> Result<()> {
+    run::output(sublet()?.arg("delete").args(names).arg("--yes")).map(drop)
 }
 
 fn apply(class: &Class) -> Result<()> {

@@ -16,6 +16,8 @@ use crate::{packages, run};
 
 /// Where the upstream suite's images are.
 const SUITE: &str = "registry.k8s.io/e2e-test-images";
+/// What of Kubernetes a tenant's control plane runs.
+const SERVERS: [&str; 2] = ["kube-apiserver", "kube-controller-manager"];
 /// The user that everything without a reason to be root runs as.
 const NOBODY_SPECIAL: &str = "65532:65532";
 
@@ -24,13 +26,15 @@ pub(crate) fn bundle() -> Result<Bundle> {
     archived("third-party", images()?)
 }
 
-/// Makes the archive with the images of operators, which some long tests install in a tenant.
-pub(crate) fn operators() -> Result<Bundle> {
+/// Makes the archive with the images that long tests alone need: an operator's, which is installed in a tenant, and those of
+/// the next minor version, which a tenant gets.
+pub(crate) fn of_long_tests() -> Result<Bundle> {
     let parts = ["controller", "webhook", "cainjector"];
-    archived(
-        "operators",
-        parts.into_iter().map(cert_manager).collect::<Result<_>>()?,
-    )
+    let operator = parts.into_iter().map(cert_manager);
+    let mut images = operator.collect::<Result<Vec<_>>>()?;
+    let [_, (next, version)] = binaries::SKEWED;
+    images.extend(kubernetes(next, version, &SERVERS)?);
+    archived("long-tests", images)
 }
 
 /// Writes images into an archive in the cache.
@@ -176,16 +180,10 @@ fn coredns() -> Result<Image> {
     ))
 }
 
-/// What tenants' control planes are made of. The Kubernetes parts are one file under several names, so
-/// the nodes hold it once and running ones share its memory pages.
-fn control_plane() -> Result<Vec<Image>> {
-    let kube = [
-        "kube-apiserver",
-        "kube-controller-manager",
-        "kube-scheduler",
-        "kube-proxy",
-    ];
-    let places: Vec<String> = kube
+/// The Kubernetes parts of a control plane. They are one file under several names, so the nodes hold it once and running
+/// ones share its memory pages.
+fn kubernetes(module: &str, version: &str, parts: &[&str]) -> Result<Vec<Image>> {
+    let places: Vec<String> = parts
         .iter()
         .map(|name| format!("usr/local/bin/{name}"))
         .collect();
@@ -193,14 +191,12 @@ fn control_plane() -> Result<Vec<Image>> {
         .iter()
         .map(|place| (place.as_str(), "kube"))
         .collect();
-    let shared = programs(
-        "kube",
-        &[("kube-apiserver", "usr/local/bin/kube", 0o755)],
-        &links,
-    )?;
+    let program = module.replacen("kube", "kube-apiserver", 1);
+    let file = (program.as_str(), "usr/local/bin/kube", 0o755);
+    let shared = programs(module, &[file], &links)?;
     let mut images = Vec::new();
-    for name in kube {
-        let reference = format!("registry.k8s.io/{name}:v{KUBERNETES}");
+    for name in parts {
+        let reference = format!("registry.k8s.io/{name}:v{version}");
         let entrypoint = format!("/usr/local/bin/{name}");
         images.push(image(
             &[&reference],
@@ -210,6 +206,14 @@ fn control_plane() -> Result<Vec<Image>> {
             &[],
         ));
     }
+    Ok(images)
+}
+
+/// What tenants' control planes are made of.
+fn control_plane() -> Result<Vec<Image>> {
+    let [server, controllers] = SERVERS;
+    let parts = [server, controllers, "kube-scheduler", "kube-proxy"];
+    let mut images = kubernetes("kube", KUBERNETES, &parts)?;
     let etcd = programs("etcd", &[("etcd", "usr/local/bin/etcd", 0o755)], &[])?;
     let entrypoint = ["/usr/local/bin/etcd"];
     let ours = format!("registry.k8s.io/etcd:{ETCD}-0");

@@ -56,7 +56,7 @@ pub(crate) fn start(node: Node) -> Result<Identity> {
         home: None,
     };
     let holder = program.start()?;
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !ready.exists() {
         if !holder.is_alive() || Instant::now() > deadline {
             let said = fs::read_to_string(layout::log(&name)).unwrap_or_default();

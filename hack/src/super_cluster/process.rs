@@ -54,7 +54,7 @@ impl Identity {
             sleep(Duration::from_millis(50));
         }
         self.signal(Signal::KILL);
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while self.is_alive() {
             if Instant::now() > deadline {
                 bail!("process {} does not end", self.pid);

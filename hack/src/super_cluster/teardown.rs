@@ -73,7 +73,7 @@ pub(crate) fn leftovers() -> Result<Vec<String>> {
 
 /// Ends all processes by force: nothing of what they hold is kept.
 fn end_processes() -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         // Again and again, since one that is about to end may have started another.
         let alive = processes()?;

@@ -3,8 +3,8 @@
 use super::{LONG, Place, control_plane_of, place_of, with_clusters, without_a_lost_answer};
 use anyhow::ensure;
 use e2e::{
-    kind::{CLUSTER, CONTROL_PLANE, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE},
-    program::Folder,
+    kind::{CLUSTER, CONTROL_PLANE, NAMESPACE, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE},
+    program::{Folder, Program},
     read::{condition, text, uid},
     space::Space,
     tenant::conditions,
@@ -61,6 +61,38 @@ fn clusterctl_reads_the_providers_files() {
                 .await?
                 .says(&["cluster.cluster.x-k8s.io/made"])?;
         }
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn sublet_makes_a_tenant_as_a_cluster_whose_version_is_the_clusters_to_say() {
+    with_clusters(async |place| {
+        let sublet = Program::sublet()?;
+        let n = format!("-n {}", place.namespace);
+        let version = super::VERSION.trim_start_matches('v');
+        let create = format!("create made {n} --cluster-api --ephemeral-etcd --version {version}");
+        let printed = sublet.run(&format!("{create} --dry-run")).await?.ok()?;
+        ensure!(printed.contains("kind: SubletControlPlane"), "{printed}");
+        ensure!(place.find(CLUSTER, "made").await?.is_none());
+        sublet.run(&format!("{create} --no-wait")).await?.ok()?;
+        place.available("made", 2 * PODS).await?;
+        sublet
+            .run(&format!("{create} --no-wait"))
+            .await?
+            .fails(1, &["made", "exists already"])?;
+        sublet
+            .run(&format!("list {n}"))
+            .await?
+            .says(&["made", "Ready"])?;
+        let tenant = place.tenant("made").await?;
+        tenant.side.list(NAMESPACE, "", "").await?;
+        // What it is, its Cluster says.
+        sublet
+            .run(&format!("upgrade made {n} --version {version}"))
+            .await?
+            .fails(1, &["belongs to Cluster made"])?;
         Ok(())
     });
 }

@@ -227,12 +227,12 @@ fn f11_events_that_never_come_are_made_good_by_the_patrol() {
             Ok(())
         })
         .await?;
-        ensure!(
-            lost.met() >= 20 && third.met() >= 60,
-            "{} and {} events came",
-            lost.met(),
-            third.met()
-        );
+        eventually(SOON, "all events have come", async || {
+            let (lost, third) = (lost.met(), third.met());
+            ensure!(lost >= 20 && third >= 60, "{lost} and {third} came");
+            Ok(())
+        })
+        .await?;
         let id = guest.id.to_string();
         for metric in ["checked", "drifted", "repaired"] {
             let name = format!("sublet_syncer_patrol_{metric}_total");

@@ -300,7 +300,10 @@ fn sublet_attach_makes_a_tenant_of_an_api_server_and_says_what_of_it_is_not_serv
         outcome.says(&["abroad is attached and synced"])?;
         event(&guest.side, SERVICE, &service, "ServiceRangeNotServed").await?;
         let twin = naming::super_namespace(&identity("abroad").await?, "abroad", "work");
-        rig.side.get(NAMESPACE, "", &twin).await?;
+        eventually(SOON, "the namespace crosses", async || {
+            Ok(rig.side.get(NAMESPACE, "", &twin).await?)
+        })
+        .await?;
         rig.side
             .delete(CONTROL_PLANE, NAMESPACE_OF_TESTS, "abroad")
             .await?;

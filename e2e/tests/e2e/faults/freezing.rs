@@ -5,12 +5,13 @@ use anyhow::ensure;
 use e2e::{
     kind::{CONFIG_MAP, CONTROL_PLANE, NAMESPACE, POD},
     make, oracle,
+    program::{Folder, Program},
     read::{condition, items, text, uid},
     rig::{Rig, Wish, ending::hasten, on_rig},
     tenant::{NAMESPACE_OF_TESTS, conditions},
     wait::{PODS, SOON, eventually},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Kind, name and UID of a tenant's twins in one namespace.
 async fn twins(rig: &Rig, namespace: &str) -> anyhow::Result<Vec<String>> {
@@ -57,6 +58,32 @@ async fn let_go(rig: &Rig, wish: &str) -> anyhow::Result<()> {
         Ok(())
     })
     .await
+}
+
+/// Lets go of what is held by `sublet breaker`, which says first what that is.
+async fn by_command(rig: &Rig) -> anyhow::Result<()> {
+    let folder = Folder::make()?;
+    let admin = folder.path().join("admin.conf");
+    std::fs::write(&admin, rig.above.admin_kubeconfig())?;
+    let sublet = Program::sublet_at(&admin)?;
+    let breaker = async |line: &str| {
+        let line = format!("breaker {line} -n {NAMESPACE_OF_TESTS}");
+        sublet.run(&line).await
+    };
+    let shown = breaker("show t0 -o json").await?.ok()?;
+    let shown: Value = serde_json::from_str(&shown)?;
+    ensure!(
+        shown["held"] == true && shown["reason"] == "TenantIdentityChanged",
+        "{shown}"
+    );
+    // There is nobody to ask.
+    let asked = breaker("release t0").await?;
+    asked.fails(2, &["Deletions are held for t0", "--yes"])?;
+    let released = breaker("release t0 --yes").await?;
+    released.says(&["t0: deletions are carried out again"])?;
+    let again = breaker("release t0 --yes").await?;
+    again.says(&["nothing is held for t0"])?;
+    Ok(())
 }
 
 /// A tenant whose store is wiped keeps its workload; the breaker opens; what an operator lets go of goes.
@@ -107,7 +134,7 @@ async fn wiped(rig: &mut Rig, size: usize) -> anyhow::Result<()> {
         twins(rig, "work").await? == before,
         "a restart deleted a wiped tenant's workload"
     );
-    let_go(rig, "yes").await?;
+    by_command(rig).await?;
     eventually(PODS, "what was let go of is gone", async || {
         let twin = rig.tenants[0].twin("work");
         hasten(&rig.side, &twin).await?;

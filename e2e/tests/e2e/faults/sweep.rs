@@ -223,22 +223,27 @@ async fn workload(rig: &Rig, namespace: &str, wanted: Option<&Outcome>) -> anyho
 }
 
 /// Waits until both sides say the same, and starts the syncer again when it was killed. The answer is the digest of the
-/// super cluster's side: the wanted one, or else one that two looks agree on, since tokens and what else has no pair come
-/// after the pairs.
+/// super cluster's side: the wanted one, or else the one when nothing is written any more, since tokens and what else has no
+/// pair come after the pairs.
 async fn settled(rig: &Rig, namespace: &str, wanted: Option<&str>) -> anyhow::Result<String> {
-    let mut last = String::new();
-    eventually(PODS, "both sides say the same", async || {
+    let digest = async || oracle::pairs::digest(rig, &rig.tenants[0], namespace).await;
+    let agreed = eventually(PODS, "both sides say the same", async || {
         revive(rig).await?;
         let found = oracle::pairs::differences(rig, &rig.tenants[0]).await?;
         ensure!(found.is_empty(), "{}", found.join("; "));
-        let now = oracle::pairs::digest(rig, &rig.tenants[0], namespace).await?;
-        let before = std::mem::replace(&mut last, now.clone());
-        let right = wanted.unwrap_or(&before);
-        ensure!(now == right, "{now} instead of {right}");
+        let now = digest().await?;
+        if let Some(wanted) = wanted {
+            ensure!(now == wanted, "{now} instead of {wanted}");
+        }
         Ok(now)
     })
     .await
-    .with_context(|| rig.syncer.tail())
+    .with_context(|| rig.syncer.tail())?;
+    if wanted.is_some() {
+        return Ok(agreed);
+    }
+    oracle::calm::nothing_is_written(rig).await?;
+    digest().await
 }
 
 async fn revive(rig: &Rig) -> anyhow::Result<()> {

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 const LIMIT: usize = 20;
 /// How long writes are counted.
-const WATCHED: Duration = Duration::from_secs(10);
+const WATCHED: Duration = Duration::from_secs(5);
 
 /// A pod that the syncer may write, which it doesn't know of.
 fn direct(twin: &str, name: &str) -> Value {

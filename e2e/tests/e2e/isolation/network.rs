@@ -51,8 +51,9 @@ pub(super) async fn expect(
 ) -> anyhow::Result<()> {
     let mut expected: Vec<&str> = expected.to_vec();
     expected.sort_unstable();
+    // CoreDNS believes for half a minute that a name isn't there.
     eventually(
-        SOON,
+        PODS,
         &format!("{pod} reaches {expected:?} only"),
         async || {
             let reached = reached(kubectl, pod, targets).await?;

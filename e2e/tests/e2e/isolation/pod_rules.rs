@@ -2,9 +2,9 @@
 
 use anyhow::ensure;
 use e2e::{
-    kind::{CLASS, CONTROL_PLANE, POD, PRIORITY_CLASS, SERVICE_ACCOUNT},
+    kind::{CLASS, CONTROL_PLANE, EVENT, POD, PRIORITY_CLASS, SERVICE_ACCOUNT},
     make, oracle,
-    read::{annotation, event, name, text},
+    read::{annotation, event, name, text, uid},
     rig::{Rig, Wish, on_rig},
     side::PatchType,
     tenant::NAMESPACE_OF_TESTS,
@@ -150,16 +150,20 @@ fn t24_a_class_prescribes_images_priority_tolerations_bandwidth_and_resources() 
         for number in 0.. {
             ensure!(number < 30, "the stricter rule never holds");
             let strict = pod(rig, &format!("strict{number}"), |_| ()).await?;
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            if rig
-                .side
-                .find(POD, &namespace, name(&strict))
-                .await?
-                .is_none()
-            {
-                event(&guest.side, POD, &strict, "ImageNotAllowed").await?;
+            let judged = eventually(SOON, "a pod is made or refused", async || {
+                let twin = rig.side.find(POD, &namespace, name(&strict)).await?;
+                let events = guest.side.list(EVENT, "default", "").await?;
+                let is_told = events.iter().any(|event| {
+                    text(event, "/involvedObject/uid") == uid(&strict)
+                        && text(event, "/reason") == "ImageNotAllowed"
+                });
+                ensure!(twin.is_some() || is_told, "neither");
+                Ok(twin)
+            });
+            if judged.await?.is_none() {
                 break;
             }
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
         oracle::deeds::are_lawful(rig).await
     });

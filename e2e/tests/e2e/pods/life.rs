@@ -9,7 +9,7 @@ use e2e::{
     side::PatchType,
     space::{Space, within},
     tenant::A,
-    wait::PODS,
+    wait::{PODS, SOON, eventually},
 };
 use serde_json::{Value, json};
 
@@ -165,6 +165,8 @@ fn a_sidecar_runs_beside_and_ends_after_the_others() {
         sidecar["name"] = "sidecar".into();
         sidecar["restartPolicy"] = "Always".into();
         sidecar["startupProbe"] = sidecar["readinessProbe"].take();
+        // It is started again when its time is over, which must not be on a slow machine.
+        sidecar["startupProbe"]["failureThreshold"] = 120.into();
         let mut spec = make::once(make::shell(
             "wget -qO /dev/termination-log http://localhost:8080/hostname",
         ));
@@ -203,11 +205,17 @@ fn resources_of_a_whole_pod_cross() {
             "{}",
             pod["status"]
         );
-        ensure!(
-            pod["status"]["resources"] == twin["status"]["resources"],
-            "{}",
-            pod["status"]
-        );
-        Ok(())
+        // The kubelet may tell them some time after the pod is Ready.
+        eventually(SOON, "the tenant is told what it has", async || {
+            let (pod, twin) = (space.get(POD, "web").await?, space.twin(POD, "web").await?);
+            ensure!(
+                pod["status"]["resources"] == twin["status"]["resources"],
+                "{} and {}",
+                pod["status"],
+                twin["status"]
+            );
+            Ok(())
+        })
+        .await
     });
 }

@@ -7,7 +7,7 @@ use e2e::{
     read::{condition, event, items, name, text},
     space::{Space, within},
     tenant::A,
-    wait::{PODS, eventually},
+    wait::{PODS, SOON, eventually},
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -72,12 +72,11 @@ async fn affinity_over(space: &Space, second: &Space) -> anyhow::Result<()> {
         );
     }
     event(space.side(), POD, &lost, "FailedScheduling").await?;
-    let pod = space.get(POD, "lost").await?;
-    ensure!(
-        condition(&pod, "PodScheduled") == "False",
-        "{}",
-        pod["status"]
-    );
+    // The scheduler tells the event before it writes the condition.
+    let unscheduled = |pod: &Value| condition(pod, "PodScheduled") == "False";
+    space
+        .like(POD, "lost", "isn't scheduled", SOON, unscheduled)
+        .await?;
     Ok(())
 }
 

@@ -59,21 +59,25 @@ fn kubectl_top_shows_the_tenants_own_pods_and_nodes() {
         ensure!(!said.contains("unknown"), "{said}");
 
         // And nothing of other tenants is among them.
-        let own = space.side().list(POD, "", "").await?;
-        let all = space.side().list(POD_METRICS, "", "").await?;
-        ensure!(!all.is_empty());
-        for seen in &all {
-            let place = |object| {
-                (
-                    text(object, "/metadata/namespace").to_owned(),
-                    name(object).to_owned(),
-                )
-            };
-            let is_own = own.iter().any(|pod| place(pod) == place(seen));
-            ensure!(is_own, "{seen}");
-            ensure!(!seen.to_string().contains("sublet.dev/"), "{seen}");
-        }
-        Ok(())
+        let place = |object: &Value| {
+            (
+                text(object, "/metadata/namespace").to_owned(),
+                name(object).to_owned(),
+            )
+        };
+        // Pods of other tests end between one list and the other.
+        seldom(SOON, "all that is measured is the tenant's", async || {
+            let own = space.side().list(POD, "", "").await?;
+            let own: Vec<_> = own.iter().map(place).collect();
+            let all = space.side().list(POD_METRICS, "", "").await?;
+            ensure!(!all.is_empty());
+            for seen in &all {
+                ensure!(own.contains(&place(seen)), "{seen}");
+                ensure!(!seen.to_string().contains("sublet.dev/"), "{seen}");
+            }
+            Ok(())
+        })
+        .await
     });
 }
 
@@ -91,13 +95,7 @@ fn t31_a_kubelets_figures_are_of_the_tenants_own_pods() {
         let other = Identity::of_api_server(B.get().await?).await?;
         let get = async |who: &Identity, path: &str| {
             let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-            // Other tests ask in this tenant's name as well.
-            let answer = seldom(SOON, "the proxy has time for a question", async || {
-                let answer = out.kubelet_of(who, who, node, &head).await?;
-                ensure!(answer.code != 429, "{path}: {answer:?}");
-                Ok(answer)
-            })
-            .await?;
+            let answer = out.kubelet_of(who, who, node, &head).await?;
             ensure!(answer.code == 200, "{path}: {answer:?}");
             anyhow::Ok(answer.body().to_owned())
         };

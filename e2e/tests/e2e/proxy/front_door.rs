@@ -54,7 +54,11 @@ fn all_tenants_share_one_address_and_none_has_a_node_port() {
                     .iter()
                     .all(|service| text(service, "/spec/type") == "ClusterIP")
             );
-            ensure!(tenant.side.text("/readyz").await? == "ok");
+            eventually(SOON, "it is ready", async || {
+                ensure!(tenant.side.text("/readyz").await? == "ok");
+                Ok(())
+            })
+            .await?;
             ensure!(tenant.side.text("/").await?.contains("/api/v1"));
         }
         Ok(())
@@ -107,13 +111,16 @@ fn t40_garbage_is_let_go_and_leads_nowhere() {
 fn t40_half_open_connections_hold_up_nobody() {
     run(async || {
         let (a, address) = (A.get().await?, address().await?);
+        // The quickest of some: what other tests do meanwhile slows down one or another, and a stall all of them.
         let time = async || {
-            let began = Instant::now();
+            let mut quickest = Duration::MAX;
             for _ in 0..20 {
+                let began = Instant::now();
                 let fresh = Side::connect("a new connection", &a.kubeconfig).await?;
-                fresh.text("/readyz").await?;
+                fresh.text("/version").await?;
+                quickest = quickest.min(began.elapsed());
             }
-            Ok::<Duration, anyhow::Error>(began.elapsed())
+            Ok::<Duration, anyhow::Error>(quickest)
         };
         let quiet = time().await?;
         let mut held = vec![];

@@ -338,8 +338,12 @@ fn logs_of_a_deployment_and_many_streams_at_once() {
         space.create(e2e::kind::DEPLOYMENT, deployment).await?;
         space.rolled_out(e2e::kind::DEPLOYMENT, "web", 2).await?;
         let n = format!("-n {}", space.name);
-        let logs = kubectl.run(&format!("{n} logs -l app=web")).await?.ok()?;
-        ensure!(logs == "hello\nhello\n", "{logs:?}");
+        eventually(SOON, "both pods have spoken", async || {
+            let logs = kubectl.run(&format!("{n} logs -l app=web")).await?.ok()?;
+            ensure!(logs == "hello\nhello\n", "{logs:?}");
+            Ok(())
+        })
+        .await?;
         kubectl
             .run(&format!("{n} exec deploy/web -- hostname"))
             .await?

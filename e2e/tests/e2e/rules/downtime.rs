@@ -44,7 +44,7 @@ struct Before {
     doomed: Space,
     stays: Value,
     again: Value,
-    /// UIDs and versions of what nobody touches.
+    /// UIDs of what nobody touches, and what shows that it was written to.
     right: Vec<String>,
 }
 
@@ -92,7 +92,8 @@ async fn begin(space: &Space) -> anyhow::Result<Before> {
     })
 }
 
-/// UIDs and versions, on both sides, of what nobody touches.
+/// UIDs on both sides of what nobody touches, with what shows that it was written to: the version, or of a pod, of which
+/// kubelets tell news at any time, its generation and its metadata.
 async fn right(space: &Space) -> anyhow::Result<Vec<String>> {
     let mut all = vec![];
     for kind in [POD, SERVICE, CONFIG_MAP, SECRET] {
@@ -100,7 +101,14 @@ async fn right(space: &Space) -> anyhow::Result<Vec<String>> {
             space.get(kind, RIGHT).await?,
             space.twin(kind, RIGHT).await?,
         ] {
-            let version = text(&object, "/metadata/resourceVersion");
+            let version = match kind {
+                POD => {
+                    let metadata = &object["metadata"];
+                    let [labels, annotations] = ["labels", "annotations"].map(|key| &metadata[key]);
+                    format!("{} {labels} {annotations}", metadata["generation"])
+                }
+                _ => text(&object, "/metadata/resourceVersion").to_owned(),
+            };
             all.push(format!("{} {version}", uid(&object)));
         }
     }

@@ -146,7 +146,7 @@ fn a_foreign_namespace_under_the_needed_name_is_left_alone() {
             let pod = json!({"metadata": {"name": "web", "namespace": name}, "spec": make::pod_spec(make::idle())});
             tenant.side.create(POD, pod).await?;
             tenant.side.delete(NAMESPACE, "", &name).await?;
-            eventually(SOON, "the tenant's namespace is gone", async || {
+            eventually(PODS, "the tenant's namespace is gone", async || {
                 ensure!(
                     tenant.side.find(NAMESPACE, "", &name).await?.is_none(),
                     "it is still there"

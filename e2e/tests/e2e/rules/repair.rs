@@ -190,10 +190,12 @@ fn when_both_sides_are_edited_at_once_the_tenants_word_stands() {
             for round in 0..rounds {
                 let edit =
                     json!({"data": {"k": format!("foreign-{round}"), "x": round.to_string()}});
-                space
-                    .above()
-                    .merge(CONFIG_MAP, &space.twin, "settings", edit)
-                    .await?;
+                let above = space.above();
+                match above.merge(CONFIG_MAP, &space.twin, "settings", edit).await {
+                    // An API server gives up on a patch that met too many other writes.
+                    Err(problem) if problem.code == 409 => {}
+                    other => drop(other?),
+                }
             }
             anyhow::Ok(())
         };
@@ -235,15 +237,20 @@ fn a_deleted_super_namespace_comes_back_with_all_that_was_in_it() {
             Ok(())
         })
         .await?;
-        space
-            .twin(SERVICE_ACCOUNT, keys::POD_SERVICE_ACCOUNT)
-            .await?;
-        let service = space.twin(SERVICE, "web").await?;
-        ensure!(
-            service["spec"]["clusterIP"] == before[1]["spec"]["clusterIP"],
-            "{service}"
-        );
-        space.twin(CONFIG_MAP, "settings").await?;
+        // What was tried while the old one ended is tried again within a minute.
+        eventually(PODS, "all that was in it is there again", async || {
+            let above = space.above();
+            let account = keys::POD_SERVICE_ACCOUNT;
+            above.get(SERVICE_ACCOUNT, &space.twin, account).await?;
+            above.get(CONFIG_MAP, &space.twin, "settings").await?;
+            let service = above.get(SERVICE, &space.twin, "web").await?;
+            ensure!(
+                service["spec"]["clusterIP"] == before[1]["spec"]["clusterIP"],
+                "{service}"
+            );
+            Ok(())
+        })
+        .await?;
         // The pod has ended, as any pod does that is deleted; its Deployment makes another.
         eventually(PODS, "the Deployment has another pod", async || {
             let pods = space.pods("app=web").await?;

@@ -2,6 +2,7 @@
 
 use anyhow::{bail, ensure};
 use api::keys;
+use base64::{Engine, prelude::BASE64_STANDARD};
 use e2e::{
     kind::{CONFIG_MAP, CONTROL_PLANE, Kind, POD, SECRET},
     make, oracle,
@@ -108,6 +109,12 @@ fn what_a_running_pod_has_mounted_is_updated() {
         space
             .twin_like(CONFIG_MAP, "settings", "is updated", |twin| {
                 twin["data"]["mode"] == "second"
+            })
+            .await?;
+        let second = json!(BASE64_STANDARD.encode("second"));
+        space
+            .twin_like(SECRET, "key", "is updated", |twin| {
+                twin["data"]["key"] == second
             })
             .await?;
         // Any change to a pod makes the kubelet look at its volumes; otherwise it takes its time, up to a minute.

@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 /// Asks the API server as a client in a pod does, and says what it got.
 const ASK: &str = "cd /var/run/secrets/kubernetes.io/serviceaccount
     test \"$(cat namespace)\" = \"$NAMESPACE\" || echo wrong namespace > /dev/termination-log
-    curl -sS --cacert ca.crt -H \"Authorization: Bearer $(cat token)\" -o /tmp/answer -w '%{http_code}' \
-      https://kubernetes.default.svc/api/v1/namespaces/$(cat namespace)/configmaps/hello > /dev/termination-log 2>&1";
+    until curl -sS --cacert ca.crt -H \"Authorization: Bearer $(cat token)\" -o /tmp/answer -w '%{http_code}' \
+      https://kubernetes.default.svc/api/v1/namespaces/$(cat namespace)/configmaps/hello > /dev/termination-log 2>/tmp/error
+    do sleep 1; done";
 
 #[test]
 fn a_pod_talks_to_its_own_api_server_as_its_service_account() {

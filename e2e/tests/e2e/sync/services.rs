@@ -74,8 +74,8 @@ fn a_deployment_is_reached_by_the_name_of_its_service() {
         .await?;
         let script = format!(
             "for name in web web.{0} web.{0}.svc web.{0}.svc.cluster.local; do \
-             wget -T 5 -qO- http://$name/hostname >> /dev/termination-log || echo failed $name >> /dev/termination-log; \
-             echo >> /dev/termination-log; done; \
+             until wget -T 5 -qO /tmp/said http://$name/hostname; do sleep 1; done; \
+             cat /tmp/said >> /dev/termination-log; echo >> /dev/termination-log; done; \
              nslookup web.{0}.svc.cluster.local | tail -n 3 | grep -o {1} >> /dev/termination-log",
             space.name,
             text(&service, "/spec/clusterIP").replace('.', "[.]"),

@@ -50,7 +50,7 @@ fn a_slice_leads_to_the_tenants_own_pods() {
         let said = space
             .ask(
                 "client",
-                "wget -T 5 -qO- http://web/hostname > /dev/termination-log",
+                "until wget -T 5 -qO /tmp/said http://web/hostname; do sleep 1; done; cat /tmp/said > /dev/termination-log",
             )
             .await?;
         ensure!(said == "backend", "{said:?} has answered");

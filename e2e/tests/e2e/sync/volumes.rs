@@ -28,9 +28,12 @@ fn with_volume(script: &str, claim: &str) -> Value {
 }
 
 async fn bound(space: &Space, name: &str) -> anyhow::Result<Value> {
+    // What it is bound to and that it is are written one after the other.
     space
         .like(CLAIM, name, "is bound", PODS, |claim| {
             text(claim, "/status/phase") == "Bound"
+                && !text(claim, "/spec/volumeName").is_empty()
+                && annotation(claim, "pv.kubernetes.io/bind-completed") == Some("yes")
         })
         .await
 }
@@ -53,10 +56,6 @@ fn a_claim_binds_a_pod_writes_to_it_and_both_sides_are_freed() {
         ensure!(
             claim["status"]["capacity"]["storage"] == "16Mi"
                 && claim["status"]["accessModes"] == json!(["ReadWriteOnce"]),
-            "{claim}"
-        );
-        ensure!(
-            annotation(&claim, "pv.kubernetes.io/bind-completed") == Some("yes"),
             "{claim}"
         );
         ensure!(

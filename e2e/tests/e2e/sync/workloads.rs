@@ -78,7 +78,8 @@ fn a_stateful_set_has_stable_names_in_dns() {
         space.rolled_out(STATEFUL_SET, "db", 2).await?;
         let script = format!(
             "for pod in db-0 db-1; do for name in $pod.db $pod.db.{}.svc.cluster.local; do \
-             wget -T 5 -qO- http://$name:8080/hostname >> /dev/termination-log; echo >> /dev/termination-log; done; done",
+             until wget -T 5 -qO /tmp/said http://$name:8080/hostname; do sleep 1; done; \
+             cat /tmp/said >> /dev/termination-log; echo >> /dev/termination-log; done; done",
             space.name
         );
         let said = space.ask("client", &script).await?;
