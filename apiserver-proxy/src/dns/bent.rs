@@ -14,7 +14,7 @@ use hickory_proto::{
     rr::{Name, RData, RecordType},
 };
 use serde_json::json;
-use std::{net::IpAddr, sync::LazyLock};
+use std::{cell::Cell, net::IpAddr, sync::LazyLock};
 
 const OWN: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaa";
 const OTHER: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -83,6 +83,7 @@ pub(crate) fn judge(bytes: &[u8]) {
                 known: &known,
                 zone,
                 hidden: &[],
+                looked: &Cell::new(0),
             };
             let Verdict::Answer(answer) = answer(view, &request.query) else {
                 return;
