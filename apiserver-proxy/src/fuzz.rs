@@ -224,8 +224,8 @@ fn judge(method: &Method, path: &str, query: &str) {
     let Ok(route::Request::Pod(question)) = route::parse(method, path, query) else {
         return;
     };
-    assert!(route::is_label(&question.namespace) && route::is_name(&question.pod));
-    assert!(question.container.as_deref().is_none_or(route::is_label));
+    assert!(tenancy::naming::is_label(&question.namespace) && tenancy::naming::is_name(&question.pod));
+    assert!(question.container.as_deref().is_none_or(tenancy::naming::is_label));
     let names = format!("/{}/{}", question.namespace, question.pod);
     assert!(
         path.contains(&names) && !path.contains('%') && !path.contains("//"),
@@ -260,7 +260,7 @@ fn metrics_request(random: &mut Random) {
     let query = random.text(&WORDS);
     for name in metrics_api::names_in(&path, &query) {
         assert!(
-            route::is_name(&name) && path.contains(&name),
+            tenancy::naming::is_name(&name) && path.contains(&name),
             "{name} of {path}"
         );
     }
