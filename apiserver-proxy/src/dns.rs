@@ -26,7 +26,7 @@ mod upstream;
 
 mod bent;
 
-pub(crate) use bent::{judge, questions};
+pub(crate) use bent::{judge, judge_objects, objects, questions};
 pub(crate) use cache::Cache;
 pub(crate) use names::Names;
 pub(crate) use upstream::Upstreams;

@@ -220,6 +220,11 @@ impl Names {
 }
 
 impl Known {
+    /// Whether nothing is known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.spaces.is_empty() && self.tenants.is_empty() && self.addresses.is_empty()
+    }
+
     /// Counts changes.
     pub(super) fn version(&self) -> u32 {
         self.version
