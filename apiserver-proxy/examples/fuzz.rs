@@ -1,20 +1,21 @@
-//! Tries what reads bytes of unknown callers with millions of bent inputs; an input that breaks a rule ends it with the
-//! seed that makes it again.
+//! Tries what reads the words of tenants and of unknown callers with millions of bent inputs; an input that breaks a rule ends
+//! it with the seed that makes it again.
 
-use apiserver_proxy::fuzz::{Random, TARGETS};
+use apiserver_proxy::fuzz::TARGETS;
 use clap::Parser;
 use std::{
     panic,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
+use tenancy::fuzz::{Random, TARGETS as RULES};
 use tokio::time::Instant;
 
 /// What is tried just now, for whoever reads of a finding. A release ends at a panic, so that nobody could catch it.
 static TARGET: AtomicUsize = AtomicUsize::new(0);
 static SEED: AtomicU64 = AtomicU64::new(0);
 
-/// Fuzzes the proxy's parsers.
+/// Fuzzes what reads the words of tenants and of unknown callers.
 #[derive(Parser)]
 struct Args {
     /// How long each target is tried
@@ -29,16 +30,26 @@ struct Args {
 
 fn main() {
     let args = Args::parse();
+    let all: Vec<_> = TARGETS.into_iter().chain(RULES).collect();
+    let names: Vec<_> = all.iter().map(|(name, _)| *name).collect();
+    if let Some(unknown) = args
+        .targets
+        .iter()
+        .find(|target| !names.contains(&target.as_str()))
+    {
+        eprintln!("error: there is no target {unknown}: {}", names.join(", "));
+        std::process::exit(2);
+    }
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |found| {
         usual(found);
-        let (name, _) = TARGETS[TARGET.load(Ordering::Relaxed)];
+        let name = names[TARGET.load(Ordering::Relaxed)];
         let seed = SEED.load(Ordering::Relaxed);
         eprintln!("{name}: seed {seed} breaks a rule: --seed {seed} {name}");
     }));
     let chosen =
         |name: &str| args.targets.is_empty() || args.targets.iter().any(|target| target == name);
-    for (number, (name, target)) in TARGETS.iter().enumerate() {
+    for (number, (name, target)) in all.iter().enumerate() {
         if !chosen(name) {
             continue;
         }

@@ -33,7 +33,12 @@ impl Bucket {
 
     /// One more has happened.
     pub(crate) fn charge(&mut self, rate: Rate, now: Instant) {
-        self.used = self.used(rate, now) + 1.0;
+        self.charge_all(1.0, rate, now);
+    }
+
+    /// So many have happened: more than there was room for, if need be.
+    pub(crate) fn charge_all(&mut self, count: f64, rate: Rate, now: Instant) {
+        self.used = self.used(rate, now) + count;
         self.at = Some(now);
     }
 }

@@ -26,7 +26,7 @@ mod upstream;
 
 mod bent;
 
-pub(crate) use bent::{judge, questions};
+pub(crate) use bent::{judge, judge_objects, objects, questions};
 pub(crate) use cache::Cache;
 pub(crate) use names::Names;
 pub(crate) use upstream::Upstreams;
@@ -48,6 +48,7 @@ use hickory_proto::{
 use message::{Request, Transport, Unfit};
 use socket2::SockRef;
 use std::{
+    cell::Cell,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -68,6 +69,8 @@ const IDLE_LIMIT: Duration = Duration::from_secs(10);
 const ROOM: usize = 4 << 20;
 /// Longest question by UDP.
 const QUESTION: usize = 4096;
+/// Endpoints and ports that are looked at for one question; if there are more, it counts as several.
+const FOR_ONE: usize = 256;
 
 /// The server.
 pub(crate) struct Server {
@@ -296,15 +299,22 @@ impl Server {
             // What isn't known yet isn't denied.
             return refuse("starting", ResponseCode::ServFail);
         }
+        let looked = Cell::new(0);
         let verdict = {
             let known = self.names.read();
             let view = View {
                 known: &known,
                 zone,
                 hidden: &self.hidden,
+                looked: &looked,
             };
             answer::answer(view, &request.query)
         };
+        if looked.get() > FOR_ONE {
+            // What a tenant made large costs it as much as it costs.
+            let more = u32::try_from(looked.get() / FOR_ONE).unwrap_or(u32::MAX);
+            tenant.limits.dns.charge(more);
+        }
         if let Verdict::Answer(answer) = verdict {
             count(outcome(&answer));
             return Step::Reply(request.reply(answer));

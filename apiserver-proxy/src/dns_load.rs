@@ -255,7 +255,7 @@ fn read<T: DeserializeOwned>(value: Value) -> anyhow::Result<T> {
 }
 
 /// PEM of an authority, which every route names.
-fn authority() -> anyhow::Result<String> {
+pub(crate) fn authority() -> anyhow::Result<String> {
     // A process may have been started without one.
     let _ = (*provider()).clone().install_default();
     let mut params = rcgen::CertificateParams::default();

@@ -1,7 +1,8 @@
 //! What reads bytes of callers whom nobody knows yet, and what must hold whatever the bytes are.
 //!
-//! `cargo run --release -p apiserver-proxy --example fuzz -- --minutes 10` tries each with inputs that are bent from good
-//! ones. It runs on stable Rust: bytes are changed blindly, without looking at which branches they reach.
+//! `cargo xtask fuzz` tries them, together with those of [`tenancy::fuzz`].
+
+mod watched;
 
 use crate::{
     dns,
@@ -12,76 +13,23 @@ use crate::{
 use http::{Method, Uri};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types::ServerName};
 use std::sync::{Arc, LazyLock};
-
-/// A name, and what is done with one input.
-pub type Target = (&'static str, fn(&mut Random));
+use tenancy::{
+    fuzz::{Random, Target},
+    naming,
+};
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 9] = [
     ("client-hello", client_hello),
     ("proxy-header", balancers_header),
     ("kubelet-request", kubelet_request),
     ("metrics-request", metrics_request),
     ("selector", label_selector),
     ("dns-question", dns_question),
+    ("dns-objects", watched::names),
+    ("pages", watched::pages),
+    ("way-out", watched::destinations),
 ];
-
-/// Numbers that a seed determines (xorshift64*).
-#[derive(Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// Starts from a seed.
-    pub fn new(seed: u64) -> Self {
-        Self(seed | 1)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() >> 33) as usize % end.max(1)
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-
-    /// Changes some bytes: flips, inserts, removes, repeats and cuts.
-    fn bend(&mut self, bytes: &mut Vec<u8>, alphabet: &[u8]) {
-        for _ in 0..self.below(6) {
-            let at = self.below(bytes.len());
-            match self.below(6) {
-                0 if at < bytes.len() => bytes[at] ^= 1 << self.below(8),
-                1 => bytes.insert(at, self.pick(alphabet)),
-                2 if at < bytes.len() => drop(bytes.remove(at)),
-                3 => {
-                    let part = bytes[at..].to_vec();
-                    let more = self.below(part.len() + 1);
-                    bytes.extend_from_slice(&part[..more]);
-                }
-                4 => bytes.truncate(at),
-                _ if at < bytes.len() => bytes[at] = self.pick(alphabet),
-                _ => {}
-            }
-        }
-    }
-
-    fn text(&mut self, words: &[&str]) -> String {
-        let mut text = String::new();
-        for _ in 0..1 + self.below(12) {
-            text.push_str(self.pick(words));
-        }
-        let mut bytes = text.into_bytes();
-        let printable: Vec<u8> = (0x20..0x7f).collect();
-        self.bend(&mut bytes, &printable);
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-}
 
 /// First messages of clients that ask for a name, for none, and in old versions.
 static HELLOS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
@@ -224,8 +172,8 @@ fn judge(method: &Method, path: &str, query: &str) {
     let Ok(route::Request::Pod(question)) = route::parse(method, path, query) else {
         return;
     };
-    assert!(route::is_label(&question.namespace) && route::is_name(&question.pod));
-    assert!(question.container.as_deref().is_none_or(route::is_label));
+    assert!(naming::is_label(&question.namespace) && naming::is_name(&question.pod));
+    assert!(question.container.as_deref().is_none_or(naming::is_label));
     let names = format!("/{}/{}", question.namespace, question.pod);
     assert!(
         path.contains(&names) && !path.contains('%') && !path.contains("//"),
@@ -260,7 +208,7 @@ fn metrics_request(random: &mut Random) {
     let query = random.text(&WORDS);
     for name in metrics_api::names_in(&path, &query) {
         assert!(
-            route::is_name(&name) && path.contains(&name),
+            naming::is_name(&name) && path.contains(&name),
             "{name} of {path}"
         );
     }

@@ -12,7 +12,7 @@ use std::{
     net::IpAddr,
     sync::Arc,
 };
-use tenancy::{naming, route::Sleep};
+use tenancy::{naming, route::Sleep, tenant::TenantId};
 use tokio::sync::{Notify, futures::Notified};
 use tokio_util::sync::CancellationToken;
 
@@ -101,17 +101,23 @@ struct Known {
 impl Index {
     /// A tenant's route is there, or has changed.
     pub(crate) fn set_tenant(&self, place: Place, mut tenant: Tenant) {
-        let ended = {
+        let (ended, rival) = {
             let mut known = self.known.write();
-            let ended = match known.tenants.get(&place) {
+            let (ended, had) = match known.tenants.get(&place) {
                 Some(before) if before.is_same(&tenant) => return,
-                Some(before) => tenant.succeed(before),
-                None => vec![],
+                Some(before) => (tenant.succeed(before), before.host.clone()),
+                None => (vec![], None),
             };
+            let new = tenant.host.clone().filter(|_| tenant.host != had);
+            let id = tenant.id.clone();
             known.routes.insert(tenant.id.to_string(), place.clone());
             known.tenants.insert(place, Arc::new(tenant));
-            ended
+            let rival = new.and_then(|host| known.rival(&id, host));
+            (ended, rival)
         };
+        if let Some((host, first)) = rival {
+            tracing::warn!(host, leads_to = %first, "several tenants ask for a host: it leads to the one that asked first");
+        }
         self.route_news.notify_waiters();
         self.news.notify_waiters();
         ended.iter().for_each(CancellationToken::cancel);
@@ -240,15 +246,13 @@ impl Index {
     /// belongs to the one that asked first. Those whose clients go elsewhere aren't among them.
     pub(crate) fn tenant_by_server_name(&self, name: &str) -> Option<Arc<Tenant>> {
         let known = self.known.read();
-        let own = naming::tenant_of_host(name);
-        let served = known.tenants.values();
-        let served = served.filter(|tenant| tenant.backend.is_some());
-        let found = served.filter(|tenant| match &own {
-            Some(id) => tenant.id == *id,
-            None => tenant.host.as_deref() == Some(name),
-        });
-        let first = found.min_by_key(|tenant| (tenant.since, tenant.id.as_str()));
-        first.cloned()
+        match naming::tenant_of_host(name) {
+            Some(id) => {
+                let tenant = known.tenants.get(known.routes.get(id.as_str())?)?;
+                tenant.backend.is_some().then(|| tenant.clone())
+            }
+            None => known.first_with(name).cloned(),
+        }
     }
 
     /// The tenant whose pods alone have the address.
@@ -371,6 +375,27 @@ impl Places for Index {
 }
 
 impl Known {
+    /// Tenants that the front door leads to.
+    fn served(&self) -> impl Iterator<Item = &Arc<Tenant>> {
+        let all = self.tenants.values();
+        all.filter(|tenant| tenant.backend.is_some())
+    }
+
+    /// The one that asked first for a host.
+    fn first_with(&self, host: &str) -> Option<&Arc<Tenant>> {
+        let all = self.served();
+        let asking = all.filter(|tenant| tenant.host.as_deref() == Some(host));
+        asking.min_by_key(|tenant| (tenant.since, tenant.id.as_str()))
+    }
+
+    /// Whom a tenant's host leads to, if another asks for it as well.
+    fn rival(&self, id: &TenantId, host: String) -> Option<(String, TenantId)> {
+        let mut others = self.served().filter(|tenant| tenant.id != *id);
+        let is_asked = others.any(|other| other.host.as_deref() == Some(host.as_str()));
+        let first = self.first_with(&host)?.id.clone();
+        is_asked.then_some((host, first))
+    }
+
     /// Returns the addresses that it had.
     fn drop_pod(&mut self, place: &Place) -> Vec<IpAddr> {
         let Some(pod) = self.pods.remove(place) else {

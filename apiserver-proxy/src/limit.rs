@@ -155,6 +155,12 @@ impl Limit {
         bucket.charge(self.most.rate, now);
         Ok(slot)
     }
+
+    /// What was taken turned out to cost as much as so many more.
+    pub(crate) fn charge(&self, more: u32) {
+        let mut bucket = self.bucket.lock();
+        bucket.charge_all(f64::from(more), self.most.rate, Instant::now());
+    }
 }
 
 #[cfg(test)]

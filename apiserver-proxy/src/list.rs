@@ -176,7 +176,7 @@ impl<'a> Pages<'a> {
 }
 
 /// A page, and where the next one begins. An object that can't be read is set aside, and costs no other.
-fn parse<K: DeserializeOwned>(bytes: &[u8]) -> Result<(Page<K>, String), Error> {
+pub(crate) fn parse<K: DeserializeOwned>(bytes: &[u8]) -> Result<(Page<K>, String), Error> {
     let (items, unread, metadata) = match serde_json::from_slice::<List<K>>(bytes) {
         Ok(list) => (list.items.unwrap_or_default(), vec![], list.metadata),
         Err(_) => {

@@ -5,11 +5,10 @@
 
 use crate::query;
 use http::{Method, StatusCode};
+use tenancy::naming::{is_label, is_name};
 
-/// Longest name of a namespace or container.
-const LABEL_MAX: usize = 63;
-/// Longest name of a pod.
-const NAME_MAX: usize = 253;
+/// Longest UID.
+const UID_MAX: usize = 63;
 
 /// What is asked for of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +162,7 @@ pub(crate) fn parse(method: &Method, path: &str, query: &str) -> Result<Request,
     };
     let uid_is_plain = uid.is_none_or(|uid| {
         !uid.is_empty()
-            && uid.len() <= LABEL_MAX
+            && uid.len() <= UID_MAX
             && uid
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
@@ -290,32 +289,6 @@ fn is_bool(text: &str) -> bool {
 
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// A DNS label as Kubernetes has it.
-pub(crate) fn is_label(text: &str) -> bool {
-    let is_edge = |byte: Option<&u8>| {
-        byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    };
-    let bytes = text.as_bytes();
-    bytes.len() <= LABEL_MAX
-        && is_edge(bytes.first())
-        && is_edge(bytes.last())
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
-}
-
-/// A DNS name as Kubernetes has it.
-pub(crate) fn is_name(text: &str) -> bool {
-    text.len() <= NAME_MAX
-        && text.split('.').all(|label| {
-            let bytes = label.as_bytes();
-            let is_edge = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-            bytes.first().is_some_and(is_edge)
-                && bytes.last().is_some_and(is_edge)
-                && bytes.iter().all(|byte| is_edge(byte) || *byte == b'-')
-        })
 }
 
 #[cfg(test)]

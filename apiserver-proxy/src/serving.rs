@@ -16,6 +16,10 @@ use std::{
     },
 };
 
+/// Most bytes of what TLS carries in one record, as rustls counts them: with the 17 that encryption adds, a record of a
+/// connection within a tunnel just fills one of the tunnel's. A whole one would take two.
+const RECORD: usize = (16 << 10) - 17;
+
 /// The current certificate and its key.
 #[derive(Default)]
 pub(crate) struct Serving {
@@ -81,6 +85,7 @@ pub(crate) fn within_a_tunnel(serving: Arc<Serving>) -> Result<ServerConfig, rus
         .with_no_client_auth()
         .with_cert_resolver(serving);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.max_fragment_size = Some(RECORD);
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
@@ -96,6 +101,7 @@ pub(crate) fn config(
         .with_client_cert_verifier(gate)
         .with_cert_resolver(serving);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.max_fragment_size = Some(RECORD);
     // A resumed session would bring an identity that was verified earlier.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
@@ -105,6 +111,54 @@ pub(crate) fn config(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection};
+    use std::io::Write;
+
+    /// Of each byte of a log that goes through a tunnel the tunnel makes one, and no further records.
+    #[test]
+    fn a_record_fits_into_one_of_the_tunnel() {
+        let serving = Arc::new(Serving::default());
+        let made = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        serving.set(certificate.as_bytes(), key.as_bytes()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut client = ClientConnection::new(Arc::new(client), "a".try_into().unwrap()).unwrap();
+        let server = Arc::new(within_a_tunnel(serving).unwrap());
+        let mut server = ServerConnection::new(server).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            let (mut there, mut back) = (vec![], vec![]);
+            while client.wants_write() {
+                client.write_tls(&mut there).unwrap();
+            }
+            server.read_tls(&mut there.as_slice()).unwrap();
+            server.process_new_packets().unwrap();
+            while server.wants_write() {
+                server.write_tls(&mut back).unwrap();
+            }
+            client.read_tls(&mut back.as_slice()).unwrap();
+            client.process_new_packets().unwrap();
+        }
+        server.set_buffer_limit(None);
+        server.writer().write_all(&[7; 100_000]).unwrap();
+        let mut bytes = vec![];
+        while server.wants_write() {
+            server.write_tls(&mut bytes).unwrap();
+        }
+        let (mut rest, mut sizes) = (bytes.as_slice(), vec![]);
+        while let Some(head) = rest.first_chunk::<5>() {
+            let size = 5 + usize::from(u16::from_be_bytes([head[3], head[4]]));
+            sizes.push(size);
+            rest = &rest[size..];
+        }
+        assert_eq!(sizes[0], 16 << 10, "{sizes:?}");
+        assert!(sizes.iter().all(|size| *size <= 16 << 10), "{sizes:?}");
+    }
 
     #[test]
     fn the_last_good_certificate_stays_and_the_refused_one_is_told_of() {

@@ -4,9 +4,16 @@
 //! can't take yet is kept. So thousands of idle connections cost little.
 
 use crate::moved::Moved;
-use std::{cell::RefCell, io, time::Duration};
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncRead, AsyncWriteExt, ReadBuf},
     net::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
@@ -53,7 +60,7 @@ pub(crate) async fn splice(
 }
 
 async fn pump(
-    from: ReadHalf<'_>,
+    mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     last: &parking_lot::Mutex<Instant>,
     count: impl Fn(usize),
@@ -64,19 +71,7 @@ async fn pump(
             chunks = 0;
             yield_now().await;
         }
-        from.readable().await?;
-        let step = BUFFER.with_borrow_mut(|buffer| -> io::Result<Option<(usize, Vec<u8>)>> {
-            let read = match from.try_read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                other => other?,
-            };
-            let written = match to.try_write(&buffer[..read]) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                other => other?,
-            };
-            Ok(Some((read, buffer[written..read].to_vec())))
-        })?;
-        let Some((read, rest)) = step else { continue };
+        let (read, rest) = poll_fn(|cx| step(&mut from, &to, cx)).await?;
         if read == 0 {
             to.shutdown().await?;
             return Ok(());
@@ -86,6 +81,30 @@ async fn pump(
         *last.lock() = Instant::now();
         to.write_all(&rest).await?;
     }
+}
+
+/// Reads once and passes on what is taken at once; says how much was read, and what of it is left.
+///
+/// A read that fills less than the buffer has taken all there was, which `poll_read` remembers: each message costs one
+/// question to the system, where `try_read` would ask a second time.
+fn step(
+    from: &mut ReadHalf<'_>,
+    to: &WriteHalf<'_>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<(usize, Vec<u8>)>> {
+    BUFFER.with_borrow_mut(|buffer| {
+        let mut buffer = ReadBuf::new(buffer);
+        ready!(Pin::new(from).poll_read(cx, &mut buffer))?;
+        let bytes = buffer.filled();
+        if bytes.is_empty() {
+            return Poll::Ready(Ok((0, vec![])));
+        }
+        let written = match to.try_write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            other => other?,
+        };
+        Poll::Ready(Ok((bytes.len(), bytes[written..].to_vec())))
+    })
 }
 
 #[cfg(test)]

@@ -125,6 +125,22 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Try what reads the words of tenants and of unknown callers with millions of bent inputs
+    #[command(
+        after_help = "Examples:\n  cargo xtask fuzz --minutes 10\n  cargo xtask fuzz pods kubeconfig\n  \
+        cargo xtask fuzz pods --seed 4711              a finding, once more"
+    )]
+    Fuzz {
+        /// How long each target is tried
+        #[arg(long, value_name = "N", default_value = "1")]
+        minutes: String,
+        /// The first input's number
+        #[arg(long, value_name = "N", default_value = "1")]
+        seed: String,
+        /// Which; all when none is named
+        #[arg(value_name = "TARGET")]
+        targets: Vec<String>,
+    },
     /// Run each attack against each layer of protection alone, and write what came of it into docs/security.md
     #[command(after_help = "Example:\n  cargo xtask layers && git diff docs/security.md")]
     Layers,
@@ -253,6 +269,24 @@ fn run(command: &Command) -> Result<bool> {
         })?,
         Command::Crds { check: true } => crds::check()?,
         Command::Crds { check: false } => crds::write()?,
+        Command::Fuzz {
+            minutes,
+            seed,
+            targets,
+        } => {
+            let mut fuzz = cargo::command(&[
+                "run",
+                "--release",
+                "-p",
+                "apiserver-proxy",
+                "--example",
+                "fuzz",
+                "--",
+            ]);
+            fuzz.args(["--minutes", minutes, "--seed", seed])
+                .args(targets);
+            run::visibly(&mut fuzz)?;
+        }
         Command::Layers => layers::renew()?,
         Command::Test { all, keep } => {
             let afterwards = if *keep {

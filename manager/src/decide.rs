@@ -425,7 +425,8 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
     }
     let authority = seen.objects.get(SECRET, Authority::ProxyClient.secret());
     if let Some(Ok(authority)) = authority.map(|secret| pki::text(secret, "tls.crt")) {
-        let route = route(cp, &addresses, &authority, system);
+        let before = (seen.route.as_ref(), seen.now);
+        let route = route(cp, &addresses, &authority, system, before);
         push_unmet(&mut actions, route, seen.route.as_ref());
     }
     let foreign = foreign_secret(seen, &cp.owner);

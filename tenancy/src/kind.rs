@@ -29,7 +29,7 @@ pub use pod::{
     tokens::{TokenRequest, token_requests},
 };
 
-use crate::{meta, object::Object, plan::Change, tenant::Tenant};
+use crate::{meta, naming, object::Object, plan::Change, tenant::Tenant};
 use api::keys;
 use isolation::Ruled;
 use serde_json::Value;
@@ -483,11 +483,24 @@ pub fn translate(kind: &dyn Kind, object: &Object, cx: &Cx<'_>) -> Result<Option
         meta::seal(&mut copy);
         return Ok(Some(copy));
     }
+    named(kind.resource(), object)?;
     let Some(mut want) = kind.down(object, cx)? else {
         return Ok(None);
     };
     meta::seal(&mut want);
     Ok(Some(want))
+}
+
+/// Names stand in the paths of requests, so one that no API server would have taken goes nowhere (T42).
+fn named(resource: &Resource, object: &Object) -> Result<(), Refused> {
+    let is_placed = !resource.namespaced || naming::is_label(object.namespace());
+    if is_placed && naming::is_name(object.name()) {
+        return Ok(());
+    }
+    Err(Refused::new(
+        "NameNotPossible",
+        "its name or its namespace's is none that Kubernetes takes: make it under another",
+    ))
 }
 
 /// Whether layer A is switched off, which tests alone do: then the engine's own checks of what tenants ask for (nodes,

@@ -16,6 +16,7 @@
 //! - [`sharing`] shows Services of others to a tenant, and opens what leads to them.
 //! - [`hosts`] says which tenant a host name belongs to.
 //! - [`kubeconfig`] reads by allow-list how a tenant's API server is reached.
+//! - [`fuzz`] tries all that with what no tenant should write.
 //!
 //! No I/O, no clock, no randomness: time is an argument, and this crate's manifest has neither a runtime nor a client.
 
@@ -74,3 +75,5 @@ pub mod mark;
 pub mod quota;
 
 pub mod kubeconfig;
+
+pub mod fuzz;

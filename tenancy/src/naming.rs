@@ -11,6 +11,8 @@ use std::net::Ipv6Addr;
 
 /// Longest namespace or label value in Kubernetes.
 const LABEL_MAX: usize = 63;
+/// Longest name of an object.
+const NAME_MAX: usize = 253;
 /// Characters of base32 for 128 bits.
 const HASH_LEN: usize = 26;
 /// Room for the VCP's name, so that the tenant namespace stays readable too.
@@ -178,15 +180,37 @@ pub(crate) fn base32(bytes: &[u8]) -> String {
     BASE32_NOPAD.encode(bytes).to_ascii_lowercase()
 }
 
+/// Whether a text is a DNS label as Kubernetes has it: the name of a namespace.
+pub fn is_label(text: &str) -> bool {
+    text.len() <= LABEL_MAX && is_plain(text)
+}
+
+/// Whether a text is a DNS name as Kubernetes has it: the name of whatever goes down.
+pub fn is_name(text: &str) -> bool {
+    text.len() <= NAME_MAX && text.split('.').all(is_plain)
+}
+
+fn is_plain(label: &str) -> bool {
+    let is_edge = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = label.as_bytes();
+    bytes.first().is_some_and(is_edge)
+        && bytes.last().is_some_and(is_edge)
+        && bytes.iter().all(|byte| is_edge(byte) || *byte == b'-')
+}
+
 fn readable(vcp_name: &str, namespace: &str, hash: &str) -> String {
     let prefix = cut(vcp_name, PREFIX_MAX);
     let rest = cut(namespace, LABEL_MAX - HASH_LEN - 2 - prefix.len());
-    format!("{prefix}-{rest}-{hash}")
+    let parts = [prefix.as_str(), rest.as_str(), hash];
+    let said = parts.into_iter().filter(|part| !part.is_empty());
+    said.collect::<Vec<_>>().join("-")
 }
 
-fn cut(text: &str, length: usize) -> &str {
-    // Names are ASCII: the API server refused anything else.
-    text.get(..length).unwrap_or(text).trim_end_matches('-')
+/// The begin of a text, as far as it may stand in a label: what an API server says may be a lie (T42).
+fn cut(text: &str, length: usize) -> String {
+    let plain = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-';
+    let plain: String = text.chars().filter(plain).take(length).collect();
+    plain.trim_matches('-').to_owned()
 }
 
 #[cfg(test)]
@@ -216,6 +240,59 @@ mod tests {
         let (one, other) = pair.unwrap();
         let hash = |name: &str| name[name.len() - HASH_LEN..].to_owned();
         assert_ne!(hash(&one), hash(&other));
+    }
+
+    /// T42: whatever an API server calls a namespace, its twin's name is one, and means the same namespace alone.
+    #[test]
+    fn t42_a_namespace_that_no_api_server_would_take_becomes_a_label_all_the_same() {
+        let lies = [
+            "",
+            "..",
+            "b?x=",
+            "a/../kube-system",
+            "-",
+            "\u{1f980}\u{1f980}\u{1f980}\u{1f980}\u{1f980}",
+            "A b",
+        ];
+        let names = lies.map(|lie| super_namespace(&tenant(1), "acme", lie));
+        for (lie, name) in lies.iter().zip(&names) {
+            assert!(
+                is_label(name) && name.starts_with("acme-"),
+                "{lie:?} becomes {name:?}"
+            );
+        }
+        let distinct: std::collections::HashSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), lies.len());
+    }
+
+    #[test]
+    fn names_are_those_of_kubernetes() {
+        let long = [
+            "a".repeat(63),
+            "a".repeat(64),
+            ["a"; 127].join("."),
+            ["a"; 128].join("."),
+        ];
+        for (text, label, name) in [
+            ("a", true, true),
+            ("0a-1", true, true),
+            (long[0].as_str(), true, true),
+            (&long[1], false, true),
+            (&long[2], false, true),
+            (&long[3], false, false),
+            ("a.b", false, true),
+            ("", false, false),
+            ("..", false, false),
+            ("a..b", false, false),
+            ("-a", false, false),
+            ("a-", false, false),
+            ("A", false, false),
+            ("a/b", false, false),
+            ("a?b", false, false),
+            ("\u{e4}", false, false),
+        ] {
+            assert_eq!((is_label(text), is_name(text)), (label, name), "{text:?}");
+        }
     }
 
     #[test]

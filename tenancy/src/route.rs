@@ -19,6 +19,9 @@ pub const DNS: &str = "dnsAddress";
 pub const RANGES: &str = "clusterRanges";
 /// A host name that clients reach the tenant by, when it has one of its own.
 pub const HOST: &str = "host";
+/// Since when the tenant asks for [`HOST`], RFC 3339: of several that ask for one it is the first one's, whoever reads this
+/// and whenever.
+pub const HOST_SINCE: &str = "hostSince";
 /// Where the tenant's API server may go beside its own pods and Services: `CIDR` or `CIDR PORT`, one a line.
 pub const ALLOWED: &str = "allowedEgress";
 

@@ -5,7 +5,7 @@
 //! without a ready endpoint has no name, and a port's name answers for addresses too.
 
 use super::{
-    find::{Found, Host, View, full, push_new},
+    find::{Found, Host, SERVER, View, full},
     outside,
     question::{NoSuchName, Part},
 };
@@ -16,7 +16,7 @@ use hickory_proto::{
         rdata::{A, AAAA, CNAME, NS, PTR, SOA, SRV, TXT},
     },
 };
-use std::net::IpAddr;
+use std::{collections::HashSet, net::IpAddr};
 use tenancy::block::Block;
 
 /// Seconds that an answer may be kept.
@@ -109,13 +109,16 @@ impl View<'_> {
             // Asked of any other name, it is never denied.
             RecordType::SOA => Ok(vec![]),
             RecordType::NS if is_apex => return Verdict::Answer(self.servers(&apex)),
+            // Of that name CoreDNS knows addresses alone.
+            RecordType::SRV if labels == SERVER => Ok(vec![]),
+            RecordType::TXT | RecordType::PTR if labels == SERVER => Err(NoSuchName),
             RecordType::SRV => match self.find(&apex, &labels) {
                 Ok(found) => return Verdict::Answer(self.ports(name, &apex, &found)),
                 Err(none) => Err(none),
             },
             RecordType::CNAME => self.find(&apex, &labels).map(|found| {
-                let first = found.into_iter().next();
-                let leads = first.and_then(|found| found.leads_to());
+                let first = found.places.first();
+                let leads = first.and_then(|place| place.leads_to());
                 let record = leads.map(|target| record(name, RData::CNAME(CNAME(target))));
                 record.into_iter().collect()
             }),
@@ -175,7 +178,7 @@ impl View<'_> {
         let (mut name, mut chain) = (query.name().clone(), vec![]);
         let mut found = self.find(apex, labels)?;
         loop {
-            let leads = match found.as_slice() {
+            let leads = match found.places.as_slice() {
                 [only] => only.leads_to(),
                 _ => None,
             };
@@ -207,19 +210,30 @@ impl View<'_> {
     }
 
     /// Ports of a Service or of its endpoints, and the addresses of those that have them.
-    fn ports(self, name: &Name, apex: &Name, found: &[Found]) -> Answer {
+    fn ports(self, name: &Name, apex: &Name, found: &Found<'_>) -> Answer {
         // All have the same weight; each record says its part of a hundred.
-        let weight = u16::try_from(100 / found.len().max(1))
+        let weight = u16::try_from(100 / found.places.len().max(1))
             .unwrap_or(100)
             .max(1);
         let (mut records, mut additionals) = (vec![], vec![]);
-        for found in found {
-            let (Host::Address(address), Some(port)) = (&found.host, found.port) else {
+        let (mut ports, mut addresses) = (HashSet::new(), HashSet::new());
+        for place in &found.places {
+            let (Host::Address(address), Some(port)) = (&place.host, place.port) else {
                 continue;
             };
-            let target = SRV::new(0, weight, port, found.owner.clone());
-            push_new(&mut records, record(name, RData::SRV(target)));
-            push_new(&mut additionals, record(&found.owner, data(*address)));
+            let is_new_port = ports.insert((place.endpoint, port));
+            let is_new_address = addresses.insert((place.endpoint, address));
+            if !is_new_port && !is_new_address {
+                continue;
+            }
+            let owner = found.owner(place);
+            if is_new_address {
+                additionals.push(record(&owner, data(*address)));
+            }
+            if is_new_port {
+                let target = SRV::new(0, weight, port, owner);
+                records.push(record(name, RData::SRV(target)));
+            }
         }
         if records.is_empty() {
             return self.nothing(ResponseCode::NoError, apex);
@@ -236,7 +250,7 @@ impl View<'_> {
             let text = RData::TXT(TXT::new(vec![version.into()]));
             return Ok(vec![Record::from_rdata(name.clone(), ttl, text)]);
         }
-        match self.find(apex, labels)?.is_empty() {
+        match self.find(apex, labels)?.places.is_empty() {
             true => Err(NoSuchName),
             false => Ok(vec![]),
         }
@@ -244,19 +258,25 @@ impl View<'_> {
 
     /// The server of the domain: this one, under the name of its Service.
     fn servers(self, apex: &Name) -> Answer {
+        let found = self.of_service(apex, "kube-system", "kube-dns", Part::Whole);
+        let Ok(found) = found else {
+            return self.nothing(ResponseCode::NoError, apex);
+        };
         let (mut records, mut additionals) = (vec![], vec![]);
-        for found in self
-            .of_service(apex, "kube-system", "kube-dns", Part::Whole)
-            .unwrap_or_default()
-        {
-            let Host::Address(address) = found.host else {
+        let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
+        for place in &found.places {
+            let Host::Address(address) = place.host else {
                 continue;
             };
-            push_new(
-                &mut records,
-                record(apex, RData::NS(NS(found.owner.clone()))),
-            );
-            push_new(&mut additionals, record(&found.owner, data(address)));
+            if names.insert(place.endpoint) {
+                records.push(record(apex, RData::NS(NS(found.owner(place)))));
+            }
+            if addresses.insert((place.endpoint, address)) {
+                additionals.push(record(&found.owner(place), data(address)));
+            }
+        }
+        if records.is_empty() {
+            return self.nothing(ResponseCode::NoError, apex);
         }
         Answer {
             additionals,
@@ -287,17 +307,21 @@ impl View<'_> {
 }
 
 /// Address records of the kind that is asked for, each once.
-fn of_kind(name: &Name, found: &[Found], kind: RecordType) -> Vec<Record> {
-    let mut records = vec![];
-    for found in found {
-        if let Host::Address(address) = found.host {
-            let record = record(name, data(address));
-            if record.record_type() == kind {
-                push_new(&mut records, record);
-            }
-        }
-    }
-    records
+fn of_kind(name: &Name, found: &Found<'_>, kind: RecordType) -> Vec<Record> {
+    let mut told = HashSet::new();
+    let addresses = found.places.iter().filter_map(|place| match place.host {
+        Host::Address(address) => Some(address),
+        Host::Name(_) => None,
+    });
+    let fitting = addresses.filter(|address| match kind {
+        RecordType::A => address.is_ipv4(),
+        RecordType::AAAA => address.is_ipv6(),
+        _ => false,
+    });
+    fitting
+        .filter(|address| told.insert(*address))
+        .map(|address| record(name, data(address)))
+        .collect()
 }
 
 fn data(address: IpAddr) -> RData {

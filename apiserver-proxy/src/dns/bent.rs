@@ -13,8 +13,8 @@ use hickory_proto::{
     op::{Message, MessageType, Query},
     rr::{Name, RData, RecordType},
 };
-use serde_json::json;
-use std::{net::IpAddr, sync::LazyLock};
+use serde_json::{Value, json};
+use std::{cell::Cell, collections::HashSet, net::IpAddr, sync::LazyLock};
 
 const OWN: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaa";
 const OTHER: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -23,31 +23,87 @@ const SECRET: [u8; 4] = [10, 96, 8, 30];
 /// Longest answer by UDP.
 const LONGEST: usize = 1232;
 
-/// A Service of the same name in the same namespace of two tenants.
-static CLUSTER: LazyLock<Option<(Names, Zone)>> = LazyLock::new(|| {
-    let names = Names::default();
-    for (tenant, address) in [(OWN, [10, 96, 4, 20]), (OTHER, SECRET)] {
-        let address = IpAddr::from(address).to_string();
-        let twin = format!("{tenant}-shop");
-        let object = json!({"metadata": {
-            "name": twin, "labels": {keys::TENANT: tenant}, "annotations": {keys::NAME: "shop"},
-        }});
-        names.set_namespace(
-            &(String::new(), twin.clone()),
-            &serde_json::from_value(object).ok()?,
-        );
-        let object = json!({
-            "metadata": {"labels": {keys::TENANT: tenant},
-                "annotations": {keys::NAMESPACE: "shop", keys::NAME: "web"}},
-            "spec": {"clusterIPs": [address], "ports": [{"name": "http", "port": 80}]},
+/// Objects of the super cluster, each with its place: a Service of the same name in the same namespace of two tenants, and a
+/// headless one.
+pub(crate) fn objects() -> Vec<(Place, Value)> {
+    let all = [(OWN, [10, 96, 4, 20]), (OTHER, SECRET)].map(|(tenant, address)| {
+        let (address, twin) = (IpAddr::from(address).to_string(), format!("{tenant}-shop"));
+        let service = |name: &str, addresses: Value| {
+            json!({
+                "kind": "Service",
+                "metadata": {"name": name, "namespace": twin, "labels": {keys::TENANT: tenant},
+                    "annotations": {keys::NAMESPACE: "shop", keys::NAME: name}},
+                "spec": {"clusterIPs": addresses, "ports": [{"name": "http", "port": 80}]},
+            })
+        };
+        let slice = json!({
+            "kind": "EndpointSlice",
+            "metadata": {"name": "db-x", "namespace": twin,
+                "labels": {keys::TENANT: tenant, "kubernetes.io/service-name": "db"}},
+            "addressType": "IPv4", "ports": [{"name": "sql", "port": 5432, "protocol": "TCP"}],
+            "endpoints": [{"addresses": [address], "hostname": "db-0", "conditions": {"ready": true}}],
         });
-        let place: Place = (twin, "web".to_owned());
-        names.set_service(&place, &serde_json::from_value(object).ok()?);
+        let namespace = json!({
+            "kind": "Namespace", "metadata": {
+                "name": twin, "labels": {keys::TENANT: tenant}, "annotations": {keys::NAME: "shop"},
+            },
+        });
+        let place = |name: &str| (twin.clone(), name.to_owned());
+        [
+            ((String::new(), twin.clone()), namespace),
+            (place("web"), service("web", json!([address]))),
+            (place("db"), service("db", json!(["None"]))),
+            (place("db-x"), slice),
+        ]
+    });
+    all.into_iter().flatten().collect()
+}
+
+/// What is known of them; what can't be read is left out.
+fn known(objects: &[(Place, Value)]) -> Names {
+    let names = Names::default();
+    for (place, object) in objects {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        match kind {
+            "Namespace" => {
+                let read = serde_json::from_value(object.clone()).ok();
+                read.inspect(|object| names.set_namespace(place, object));
+            }
+            "Service" => {
+                let read = serde_json::from_value(object.clone()).ok();
+                read.inspect(|object| names.set_service(place, object));
+            }
+            _ => {
+                let read = serde_json::from_value(object.clone()).ok();
+                read.inspect(|object| names.set_slice(place, object));
+            }
+        }
     }
+    names
+}
+
+fn zone() -> Option<Zone> {
     let server = IpAddr::from([10, 96, 0, 53]);
-    let zone = Zone::new(OWN, "cluster.local", None, server, vec![]).ok()?;
-    Some((names, zone))
-});
+    Zone::new(OWN, "cluster.local", None, server, vec![]).ok()
+}
+
+static CLUSTER: LazyLock<Option<(Names, Zone)>> =
+    LazyLock::new(|| Some((known(&objects()), zone()?)));
+
+/// Asks all questions, and then takes all objects away again.
+///
+/// # Panics
+/// If an answer breaks a rule, or something stays.
+pub(crate) fn judge_objects(objects: &[(Place, Value)]) {
+    let (names, zone) = (known(objects), zone().expect("a domain"));
+    for question in questions() {
+        judge_with(&question, &names, &zone);
+    }
+    names.keep_services(&HashSet::new());
+    names.keep_slices(&HashSet::new());
+    names.keep_namespaces(&HashSet::new());
+    assert!(names.read().is_empty(), "something stays");
+}
 
 /// Good questions, to be bent.
 pub(crate) fn questions() -> Vec<Vec<u8>> {
@@ -57,6 +113,10 @@ pub(crate) fn questions() -> Vec<Vec<u8>> {
         ("20.4.96.10.in-addr.arpa.", RecordType::PTR),
         ("30.8.96.10.in-addr.arpa.", RecordType::PTR),
         ("10-96-4-20.shop.pod.cluster.local.", RecordType::A),
+        ("db.shop.svc.cluster.local.", RecordType::A),
+        ("db-0.db.shop.svc.cluster.local.", RecordType::SRV),
+        ("shop.svc.cluster.local.", RecordType::TXT),
+        ("cluster.local.", RecordType::NS),
         ("example.com.", RecordType::AAAA),
     ];
     let bytes = asked.iter().filter_map(|(name, kind)| {
@@ -74,6 +134,10 @@ pub(crate) fn questions() -> Vec<Vec<u8>> {
 /// If what is answered is no answer to it, is too long, or tells of the other tenant.
 pub(crate) fn judge(bytes: &[u8]) {
     let (names, zone) = CLUSTER.as_ref().expect("the objects are well formed");
+    judge_with(bytes, names, zone);
+}
+
+fn judge_with(bytes: &[u8], names: &Names, zone: &Zone) {
     let reply = match Request::read(bytes, Transport::Udp) {
         Err(Unfit::Silent) => return,
         Err(Unfit::Refused(reply)) => reply,
@@ -83,6 +147,7 @@ pub(crate) fn judge(bytes: &[u8]) {
                 known: &known,
                 zone,
                 hidden: &[],
+                looked: &Cell::new(0),
             };
             let Verdict::Answer(answer) = answer(view, &request.query) else {
                 return;

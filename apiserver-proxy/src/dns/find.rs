@@ -6,7 +6,12 @@ use super::{
     zone::Zone,
 };
 use hickory_proto::rr::Name;
-use std::net::IpAddr;
+use std::{cell::Cell, collections::HashSet, net::IpAddr};
+
+/// Places that a name leads to at most: no message holds more addresses.
+const MOST: usize = 8192;
+/// Another name of the server, by which a domain's first record calls it.
+pub(super) const SERVER: [&str; 2] = ["ns", "dns"];
 
 /// Whose names are asked for, and what is known of them.
 #[derive(Clone, Copy)]
@@ -15,12 +20,21 @@ pub(super) struct View<'a> {
     pub(super) zone: &'a Zone,
     /// Domains of the super cluster, of which tenants are told nothing.
     pub(super) hidden: &'a [Name],
+    /// Counts endpoints and ports that were looked at.
+    pub(super) looked: &'a Cell<usize>,
 }
 
-/// Where a name leads.
-pub(super) struct Found {
-    /// The name that has the address: the Service's, or an endpoint's.
-    pub(super) owner: Name,
+/// All places that a name leads to.
+pub(super) struct Found<'a> {
+    /// The Service's name, or the pod's.
+    name: Name,
+    pub(super) places: Vec<Place<'a>>,
+}
+
+/// A place that a name leads to.
+pub(super) struct Place<'a> {
+    /// The label of the endpoint that has the address; none where the name itself has it.
+    pub(super) endpoint: Option<&'a str>,
     pub(super) host: Host,
     /// The port that is meant; `None` where none is declared.
     pub(super) port: Option<u16>,
@@ -32,10 +46,10 @@ pub(super) enum Host {
     Name(Name),
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
     /// Everything that a name leads to; nothing when it is there and empty.
-    pub(super) fn find(self, apex: &Name, labels: &[String]) -> Result<Vec<Found>, NoSuchName> {
-        if labels == ["ns", "dns"] {
+    pub(super) fn find(self, apex: &Name, labels: &[String]) -> Result<Found<'a>, NoSuchName> {
+        if labels == SERVER {
             return self.of_service(apex, "kube-system", "kube-dns", Part::Whole);
         }
         let exists = |namespace: &str| match self.known.is_namespace(&self.zone.tenant, namespace) {
@@ -43,8 +57,10 @@ impl View<'_> {
             false => Err(NoSuchName),
         };
         match Asked::parse(labels)? {
-            Asked::Branch => Ok(vec![]),
-            Asked::Namespace(namespace) => exists(namespace).map(|()| vec![]),
+            Asked::Branch => Ok(Found::of(apex.clone(), vec![])),
+            Asked::Namespace(namespace) => {
+                exists(namespace).map(|()| Found::of(apex.clone(), vec![]))
+            }
             Asked::Service {
                 namespace,
                 service,
@@ -52,13 +68,15 @@ impl View<'_> {
             } => self.of_service(apex, namespace, service, part),
             Asked::Pod { namespace, address } => {
                 exists(namespace)?;
-                let owner = full(&[address, namespace, "pod"], apex);
+                let name = full(&[address, namespace, "pod"], apex);
                 let host = Host::Address(pod_address(address).ok_or(NoSuchName)?);
-                Ok(vec![Found {
-                    owner,
+                let place = Place {
+                    endpoint: None,
                     host,
-                    port: None,
-                }])
+                    // A pod of any port, which CoreDNS writes so.
+                    port: Some(0),
+                };
+                Ok(Found::of(name, vec![place]))
             }
         }
     }
@@ -69,7 +87,7 @@ impl View<'_> {
         namespace: &str,
         name: &str,
         part: Part<'_>,
-    ) -> Result<Vec<Found>, NoSuchName> {
+    ) -> Result<Found<'a>, NoSuchName> {
         let zone = self.zone;
         let own = match (namespace, name) {
             ("default", "kubernetes") => zone.api.as_ref().map(|api| (api, vec![])),
@@ -81,17 +99,16 @@ impl View<'_> {
         let is_server = (namespace, name) == ("kube-system", "kube-dns");
         let own = own.or_else(|| is_server.then(|| (&zone.server, vec![])));
         let (service, slices): (&Service, Vec<&Slice>) = own.ok_or(NoSuchName)?;
-        let owner = || full(&[name, namespace, "svc"], apex);
-        let mut found = vec![];
+        let mut places = vec![];
         match (&service.leads_to, part) {
             (LeadsTo::Name(target), Part::Whole) => {
                 // What is an address isn't a name.
                 let target = target.parse::<IpAddr>().is_err().then_some(target);
                 let target = target.and_then(|target| Name::from_ascii(target).ok());
-                found.extend(target.map(|mut target| {
+                places.extend(target.map(|mut target| {
                     target.set_fqdn(true);
-                    Found {
-                        owner: owner(),
+                    Place {
+                        endpoint: None,
                         host: Host::Name(target),
                         port: None,
                     }
@@ -99,9 +116,9 @@ impl View<'_> {
             }
             (LeadsTo::Name(_), _) => {}
             (LeadsTo::Itself(addresses), Part::Whole | Part::Port { .. }) => {
-                for port in service.ports.iter().filter(|port| is_meant(part, port)) {
-                    found.extend(addresses.iter().map(|address| Found {
-                        owner: owner(),
+                for port in self.meant(part, &service.ports) {
+                    places.extend(addresses.iter().map(|address| Place {
+                        endpoint: None,
                         host: Host::Address(*address),
                         port: port.number,
                     }));
@@ -109,26 +126,47 @@ impl View<'_> {
             }
             (LeadsTo::Itself(_) | LeadsTo::Endpoints | LeadsTo::Shown(_), part) => {
                 for slice in slices {
-                    for endpoint in &slice.endpoints {
-                        let host = host_name(endpoint.hostname.as_deref(), endpoint.address);
-                        if matches!(part, Part::Endpoint(asked) if !asked.eq_ignore_ascii_case(&host))
-                        {
-                            continue;
-                        }
-                        let ports = slice.ports.iter().filter(|port| is_meant(part, port));
-                        found.extend(ports.map(|port| Found {
-                            owner: full(&[&host, name, namespace, "svc"], apex),
-                            host: Host::Address(endpoint.address),
-                            port: port.number,
-                        }));
-                    }
+                    self.behind(slice, part, &mut places);
                 }
             }
         }
-        if found.is_empty() {
+        if places.is_empty() {
             return Err(NoSuchName);
         }
-        Ok(found)
+        Ok(Found::of(full(&[name, namespace, "svc"], apex), places))
+    }
+
+    /// Endpoints of a slice, as long as there is room.
+    fn behind(self, slice: &'a Slice, part: Part<'_>, places: &mut Vec<Place<'a>>) {
+        let ports = self.meant(part, &slice.ports);
+        if ports.is_empty() || places.len() >= MOST {
+            return;
+        }
+        self.look_at(slice.endpoints.len());
+        let endpoints = slice.endpoints.iter().filter(|endpoint| match part {
+            Part::Endpoint(asked) => asked.eq_ignore_ascii_case(&endpoint.label),
+            _ => true,
+        });
+        let all = endpoints.flat_map(|endpoint| {
+            ports.iter().map(move |port| Place {
+                endpoint: Some(&endpoint.label),
+                host: Host::Address(endpoint.address),
+                port: port.number,
+            })
+        });
+        let room = MOST - places.len();
+        places.extend(all.take(room));
+        self.look_at(places.len() + room - MOST);
+    }
+
+    /// Those of the ports that are asked for.
+    fn meant<'p>(self, part: Part<'_>, ports: &'p [Port]) -> Vec<&'p Port> {
+        self.look_at(ports.len());
+        ports.iter().filter(|port| is_meant(part, port)).collect()
+    }
+
+    fn look_at(self, more: usize) {
+        self.looked.set(self.looked.get() + more);
     }
 
     /// The labels before the domain, in lower case; the issuer of tokens is another name of the API server.
@@ -159,19 +197,40 @@ impl View<'_> {
         if has(&zone.server) {
             return vec![full(&["kube-dns", "kube-system", "svc"], apex)];
         }
-        let mut names = vec![];
+        let (mut names, mut told) = (vec![], HashSet::new());
         for (namespace, name, _, slices) in all() {
-            let endpoints = slices.flat_map(|slice| &slice.endpoints);
-            for endpoint in endpoints.filter(|endpoint| endpoint.address == address) {
-                let host = host_name(endpoint.hostname.as_deref(), address);
-                push_new(&mut names, full(&[&host, name, namespace, "svc"], apex));
+            for slice in slices {
+                self.look_at(slice.endpoints.len());
+                let endpoints = slice.endpoints.iter();
+                for endpoint in endpoints.filter(|endpoint| endpoint.address == address) {
+                    let is_new =
+                        told.len() < MOST && told.insert((namespace, name, &endpoint.label));
+                    if is_new {
+                        names.push(full(&[&endpoint.label, name, namespace, "svc"], apex));
+                    }
+                }
             }
         }
+        self.look_at(names.len());
         names
     }
 }
 
-impl Found {
+impl<'a> Found<'a> {
+    fn of(name: Name, places: Vec<Place<'a>>) -> Self {
+        Self { name, places }
+    }
+
+    /// The name that has a place's address.
+    pub(super) fn owner(&self, place: &Place<'_>) -> Name {
+        match place.endpoint {
+            Some(label) => full(&[label], &self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
+impl Place<'_> {
     pub(super) fn leads_to(&self) -> Option<Name> {
         match &self.host {
             Host::Name(target) => Some(target.clone()),
@@ -187,19 +246,6 @@ fn is_meant(part: Part<'_>, port: &Port) -> bool {
     };
     let same = |asked: &str, own: &str| asked.is_empty() || asked.eq_ignore_ascii_case(own);
     same(name, &port.name) && same(protocol, &port.protocol)
-}
-
-/// The label of an endpoint: the pod's host name, or its address with dashes.
-fn host_name(own: Option<&str>, address: IpAddr) -> String {
-    if let Some(own) = own {
-        return own.to_ascii_lowercase();
-    }
-    let dashed = address.to_string().replace(['.', ':'], "-");
-    // No label ends in a dash.
-    if dashed.ends_with('-') {
-        return format!("{dashed}0");
-    }
-    dashed
 }
 
 /// The address that a pod's label means, whether there is such a pod or not.
@@ -222,10 +268,4 @@ pub(super) fn full(labels: &[&str], apex: &Name) -> Name {
         }
     }
     name
-}
-
-pub(super) fn push_new<T: PartialEq>(list: &mut Vec<T>, new: T) {
-    if !list.contains(&new) {
-        list.push(new);
-    }
 }

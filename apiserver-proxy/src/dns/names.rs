@@ -112,8 +112,8 @@ pub(super) struct Slice {
 /// An address behind a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
-    /// Its host name, if the pod has one.
-    pub(super) hostname: Option<String>,
+    /// Its label, in lower case: the pod's host name, or the address with dashes.
+    pub(super) label: String,
     /// The address.
     pub(super) address: IpAddr,
 }
@@ -220,6 +220,11 @@ impl Names {
 }
 
 impl Known {
+    /// Whether nothing is known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.spaces.is_empty() && self.tenants.is_empty() && self.addresses.is_empty()
+    }
+
     /// Counts changes.
     pub(super) fn version(&self) -> u32 {
         self.version
@@ -276,7 +281,12 @@ impl Known {
         if let Some(owner) = space.owner.take()
             && let Some(spaces) = self.tenants.get_mut(&owner.tenant)
         {
-            spaces.remove(&owner.namespace);
+            if spaces
+                .get(&owner.namespace)
+                .is_some_and(|space| space == name)
+            {
+                spaces.remove(&owner.namespace);
+            }
             if spaces.is_empty() {
                 self.tenants.remove(&owner.tenant);
             }

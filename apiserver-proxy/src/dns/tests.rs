@@ -14,7 +14,7 @@ use hickory_proto::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::collections::HashSet;
+use std::{cell::Cell, collections::HashSet};
 use tenancy::block::Block;
 
 mod server;
@@ -209,6 +209,7 @@ fn told(names: &Names, tenant: &str, name: &str, kind: RecordType) -> String {
         known: &known,
         zone: &zone,
         hidden: &hidden,
+        looked: &Cell::new(0),
     };
     let lines = |records: &[Record]| {
         let line =
@@ -246,6 +247,7 @@ fn every_record_may_be_kept_for_thirty_seconds() {
         known: &known,
         zone: &zone,
         hidden: &[],
+        looked: &Cell::new(0),
     };
     for (name, kind, seconds) in [
         ("web.shop.svc.cluster.local.", RecordType::SRV, 30),

@@ -58,8 +58,8 @@ pub(crate) struct Tenant {
     pub(crate) asked: Mutex<Option<Instant>>,
     /// Somebody came to the front door since that was told last.
     visited: AtomicBool,
-    /// Since when it asks for its host, in seconds: since the route was made, or since it was seen to ask for another one.
-    pub(crate) since: i64,
+    /// Since when it asks for its host, as the manager has noted: so replicas agree, and a restart changes nothing.
+    pub(crate) since: Timestamp,
     /// How much of the proxy it may use.
     pub(crate) limits: Arc<Limits>,
     /// What servers outside answered its pods.
@@ -125,6 +125,11 @@ impl Tenant {
         let sleep = sleep.transpose().map_err(Malformed::Value)?;
         let allowed = data(route::ALLOWED).unwrap_or_default();
         let allowed: Result<_, _> = allowed.lines().map(str::parse).collect();
+        let since = data(route::HOST_SINCE).map(str::parse).transpose();
+        let since = since.map_err(|_| Malformed::Value(route::HOST_SINCE))?;
+        // A manager that notes nothing is an older one.
+        let created = || map.creation_timestamp().map(|created| created.0);
+        let since = since.or_else(created);
         let gone = CancellationToken::new();
         let known = gone.child_token();
         Ok(Self {
@@ -145,11 +150,7 @@ impl Tenant {
             sleep: sleep.unwrap_or_default(),
             asked: Mutex::default(),
             visited: AtomicBool::new(false),
-            since: map
-                .metadata
-                .creation_timestamp
-                .as_ref()
-                .map_or(i64::MAX, |time| time.0.as_second()),
+            since: since.unwrap_or(Timestamp::MAX),
             limits: Arc::default(),
             outside: Mutex::default(),
             moved: gone.child_token(),
@@ -180,13 +181,6 @@ impl Tenant {
     /// would be let in now and lead to the same place. Returns what ends: an edited class cuts nobody's session.
     pub(crate) fn succeed(&mut self, before: &Self) -> Vec<CancellationToken> {
         let is_other = self.path != before.path || self.id != before.id;
-        if self.id == before.id {
-            self.since = if self.host == before.host {
-                before.since
-            } else {
-                self.since.max(Timestamp::now().as_second())
-            };
-        }
         if is_other || matches!(self.sleep, Sleep::Wakeable | Sleep::Shut) {
             return vec![before.gone.clone()];
         }

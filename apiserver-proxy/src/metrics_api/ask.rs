@@ -1,7 +1,8 @@
 //! What a request to the metrics API asks for; pure: method, path and query in, a question or a refusal out.
 
-use crate::{query, route, selector::Selector, usage};
+use crate::{query, selector::Selector, usage};
 use http::{Method, StatusCode};
+use tenancy::naming;
 
 /// What is asked for; names are the tenant's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,19 +114,19 @@ pub(super) fn parse(method: &Method, path: &str, query: &str) -> Result<Question
             filter: filter(query)?,
         },
         ["v1beta1", "nodes", name] => Question::Node {
-            name: checked(name, route::is_name)?,
+            name: checked(name, naming::is_name)?,
         },
         ["v1beta1", "pods"] => Question::Pods {
             namespace: None,
             filter: filter(query)?,
         },
         ["v1beta1", "namespaces", namespace, "pods"] => Question::Pods {
-            namespace: Some(checked(namespace, route::is_label)?),
+            namespace: Some(checked(namespace, naming::is_label)?),
             filter: filter(query)?,
         },
         ["v1beta1", "namespaces", namespace, "pods", name] => Question::Pod {
-            namespace: checked(namespace, route::is_label)?,
-            name: checked(name, route::is_name)?,
+            namespace: checked(namespace, naming::is_label)?,
+            name: checked(name, naming::is_name)?,
         },
         _ => return Err(Refusal::Path),
     };

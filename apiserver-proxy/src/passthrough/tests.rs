@@ -279,6 +279,36 @@ async fn while_no_api_server_is_ready_open_connections_live_on_and_new_ones_are_
     counted(&world.door.metrics, id, Plane::Door, "gone", 2).await;
 }
 
+/// Other API servers take new connections at once, and those that are open have a while to end.
+#[tokio::test(start_paused = true)]
+async fn when_back_ends_change_open_connections_are_drained() {
+    let world = World::with(&[], None).await;
+    let hello = hello(&world.name);
+    let mut old = world.knock(&hello).await;
+    let (mut server, _) = world.heard(hello.len()).await;
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    world.say(None, Some(elsewhere.local_addr().unwrap()));
+    let moved = Instant::now();
+    let mut byte = [0];
+    server.write_all(b"a").await.unwrap();
+    old.read_exact(&mut byte).await.unwrap();
+    let _new = world.knock(&hello).await;
+    let (mut there, _) = elsewhere.accept().await.unwrap();
+    let mut heard = vec![0; hello.len()];
+    there.read_exact(&mut heard).await.unwrap();
+    assert!(heard == hello);
+    assert_eq!(old.read(&mut byte).await.unwrap_or_default(), 0);
+    let drained = moved.elapsed();
+    assert!(
+        drained >= MOVED_LIMIT && drained < MOVED_LIMIT * 2,
+        "{drained:?}"
+    );
+    let tenant = world.index.tenant_by_server_name(&world.name).unwrap();
+    let (metrics, id) = (&world.door.metrics, tenant.id.as_str());
+    counted(metrics, id, Plane::Door, "gone", 1).await;
+    assert_eq!(metrics.opened(id, Plane::Door), 1);
+}
+
 /// T40: what is held has its time and its place.
 #[tokio::test(start_paused = true)]
 async fn t40_nobody_is_held_for_longer_than_a_client_waits_nor_more_than_there_is_room_for() {

@@ -7,15 +7,18 @@ use crate::{
     sleep,
 };
 use api::{Dns, keys as marks};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tenancy::route;
 
-/// The route; `authority` is the PEM of the authority that signs for the tenant's API servers towards the proxy.
+/// The route; `authority` is the PEM of the authority that signs for the tenant's API servers towards the proxy, `before` the
+/// route as it is.
 pub(crate) fn route(
     cp: &ControlPlane,
     addresses: &Addresses,
     authority: &str,
     system: &str,
+    (before, now): (Option<&Object>, Timestamp),
 ) -> Object {
     let backend = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
     let backend = addresses.apiserver.parse().unwrap_or(backend);
@@ -38,12 +41,27 @@ pub(crate) fn route(
     }
     if let Some(host) = keys::own_host(cp) {
         data[route::HOST] = json!(host);
+        data[route::HOST_SINCE] = json!(host_since(host, before, now).to_string());
     }
     let body = json!({
         "metadata": {"labels": labels(&cp.owner), "annotations": {marks::CONTROL_PLANE: cp.owner.path()}},
         "data": data,
     });
     Object::new(CONFIG_MAP, Some(system), &route::name(&cp.owner.id), body).sealed()
+}
+
+/// Since when the tenant asks for its host. A route that says nothing of it was written by a manager that didn't know: there
+/// its creation decided.
+fn host_since(host: &str, before: Option<&Object>, now: Timestamp) -> Timestamp {
+    let same = before.filter(|before| {
+        let data = &before.body["data"];
+        let had = data[route::HOST].as_str();
+        had.is_some_and(|had| had.eq_ignore_ascii_case(host))
+    });
+    let Some(same) = same else { return now };
+    let told = same.body["data"][route::HOST_SINCE].as_str();
+    let since = told.or(same.body["metadata"]["creationTimestamp"].as_str());
+    since.and_then(|since| since.parse().ok()).unwrap_or(now)
 }
 
 /// Labels by which the proxy finds a route.

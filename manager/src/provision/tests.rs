@@ -6,6 +6,7 @@ use crate::{
     tenant,
 };
 use expect_test::expect;
+use jiff::Timestamp;
 use std::collections::BTreeSet;
 
 fn addresses() -> Addresses {
@@ -536,6 +537,54 @@ fn t28_the_api_server_goes_out_through_the_proxy_alone() {
     assert_eq!(ports, [2379, 8131]);
 }
 
+fn route(cp: &ControlPlane, before: Option<&Object>, now: Timestamp) -> Object {
+    route::route(cp, &addresses(), "authority", "s", (before, now))
+}
+
+fn asks_for(cp: &mut ControlPlane, host: &str) {
+    cp.endpoint = Some(api::Endpoint {
+        host: host.into(),
+        port: 443,
+    });
+}
+
+/// Who has a host is known to whoever reads the route, now and after a restart.
+#[test]
+fn a_route_tells_since_when_its_host_is_asked_for() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let since = |route: &Object| route.text("/data/hostSince").to_owned();
+    let mut cp = control_plane();
+    let none = route(&cp, None, at(1));
+    assert_eq!(since(&none), "");
+    asks_for(&mut cp, "acme.example");
+    let first = route(&cp, Some(&none), at(2));
+    assert_eq!(since(&first), "1970-01-01T00:00:02Z");
+    // Nothing else that changes makes it younger, nor does another writing of the name.
+    cp.egress = vec!["203.0.113.0/24".into()];
+    asks_for(&mut cp, "Acme.example");
+    let second = route(&cp, Some(&first), at(3));
+    assert_eq!(since(&second), since(&first));
+    asks_for(&mut cp, "other.example");
+    let other = route(&cp, Some(&second), at(4));
+    assert_eq!(since(&other), "1970-01-01T00:00:04Z");
+    asks_for(&mut cp, "acme.example");
+    assert_eq!(
+        since(&route(&cp, Some(&other), at(5))),
+        "1970-01-01T00:00:05Z"
+    );
+    // Of one that an earlier manager wrote its creation is what decided.
+    let mut old = first;
+    old.body["data"]
+        .as_object_mut()
+        .unwrap()
+        .remove("hostSince");
+    old.body["metadata"]["creationTimestamp"] = json!("1970-01-01T00:00:01Z");
+    assert_eq!(
+        since(&route(&cp, Some(&old), at(6))),
+        "1970-01-01T00:00:01Z"
+    );
+}
+
 #[test]
 fn clients_are_told_the_name_that_leads_to_their_tenant() {
     let names = |cp: &ControlPlane| {
@@ -549,7 +598,7 @@ fn clients_are_told_the_name_that_leads_to_their_tenant() {
         else {
             panic!("a kubeconfig");
         };
-        let route = route::route(cp, &addresses(), "authority", "s");
+        let route = route(cp, None, Timestamp::UNIX_EPOCH);
         let host = route.text("/data/host").to_owned();
         (tls_server_name.is_some(), host)
     };
@@ -559,10 +608,7 @@ fn clients_are_told_the_name_that_leads_to_their_tenant() {
         ("192.0.2.7", (true, String::new())),
         ("acme.example", (false, "acme.example".to_owned())),
     ] {
-        cp.endpoint = Some(api::Endpoint {
-            host: host.into(),
-            port: 443,
-        });
+        asks_for(&mut cp, host);
         assert_eq!(names(&cp), expected, "{host}");
     }
     // A host name may be guessed: what wakes a tenant is the name that can't be.
@@ -574,7 +620,7 @@ fn clients_are_told_the_name_that_leads_to_their_tenant() {
 fn a_route_says_what_the_proxy_needs_and_no_secret() {
     let mut cp = control_plane();
     cp.egress = vec!["203.0.113.0/24 443".into(), "192.168.7.0/24".into()];
-    let route = route::route(&cp, &addresses(), "authority", "s");
+    let route = route(&cp, None, Timestamp::UNIX_EPOCH);
     expect![[r#"
         {
           "allowedEgress": "203.0.113.0/24 443\n192.168.7.0/24",
@@ -592,7 +638,7 @@ fn the_proxy_is_told_whose_names_it_serves() {
     let mut cp = control_plane();
     cp.ranges = vec!["10.244.0.0/16".into()];
     let told = |cp: &ControlPlane| {
-        let data = route::route(cp, &addresses(), "authority", "s").body["data"].clone();
+        let data = route(cp, None, Timestamp::UNIX_EPOCH).body["data"].clone();
         (data["dnsAddress"].clone(), data["clusterRanges"].clone())
     };
     let nothing = (Value::Null, Value::Null);

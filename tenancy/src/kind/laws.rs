@@ -163,3 +163,53 @@ fn translation_is_a_function_and_its_result_needs_no_patch() {
         );
     }
 }
+
+/// T42: the name of an object is a part of the paths of requests about it.
+#[test]
+fn t42_a_name_that_no_api_server_takes_goes_nowhere() {
+    let (tenant, facts) = (
+        tenant(),
+        Answers {
+            referenced: true,
+            ..Answers::default()
+        },
+    );
+    let cx = Cx {
+        tenant: &tenant,
+        facts: &facts,
+    };
+    for kind in KINDS.iter().filter(|kind| kind.goes_down()) {
+        let resource = kind.resource();
+        let named = |field: &str, text: &str| {
+            let mut value = hostile(resource.kind, &resource.api_version(), resource.namespaced);
+            value["metadata"][field] = text.into();
+            translate(*kind, &object(value), &cx).map_err(|refused| refused.reason)
+        };
+        for name in [
+            "",
+            "..",
+            "a/status",
+            "a?dryRun=All",
+            "a%2fstatus",
+            "a#",
+            "A",
+            "a b",
+            "\u{e4}",
+        ] {
+            assert_eq!(
+                named("name", name),
+                Err("NameNotPossible"),
+                "{} {name:?}",
+                resource.kind
+            );
+            if resource.namespaced {
+                assert_eq!(
+                    named("namespace", name),
+                    Err("NameNotPossible"),
+                    "{} {name:?}",
+                    resource.kind
+                );
+            }
+        }
+    }
+}

@@ -1,57 +1,11 @@
 //! A tenant and answers for tests of kinds.
 
 use super::{Facts, Resource, isolation::Ruled};
-use crate::{
-    object::Object,
-    offer::Offers,
-    pod_rules::PodRules,
-    reach::Reach,
-    resolver::Resolver,
-    sharing::{Opened, Shared},
-    tenant::{Tenant, TenantId},
-};
-use api::{Egress, PodNetwork, PodSecurity};
+use crate::object::Object;
 use serde_json::Value;
 use std::{collections::BTreeMap, net::IpAddr};
 
-/// A tenant `acme` with everything at its default.
-pub(crate) fn tenant() -> Tenant {
-    Tenant {
-        id: TenantId::from_bits([1; 16]),
-        vcp_namespace: "tenants".into(),
-        vcp_name: "acme".into(),
-        slice: Some("10.96.4.0/22".parse().unwrap()),
-        cluster_domain: "cluster.local".into(),
-        resolver: Resolver::default(),
-        pod_security: PodSecurity::Baseline,
-        pods: PodRules::default(),
-        reach: everywhere(),
-        shared: Shared::default(),
-        opened: Opened::default(),
-        is_hosted: true,
-        node_selector: BTreeMap::new(),
-        all_config_objects: false,
-        group_labels: BTreeMap::new(),
-        restore_counter: 0,
-        quota: BTreeMap::new(),
-        shared_quota: BTreeMap::new(),
-        offers: Offers::default(),
-        custom: vec![],
-    }
-}
-
-/// All public addresses.
-fn everywhere() -> Reach {
-    let egress = ["0.0.0.0/0", "::/0"].map(|cidr| Egress {
-        cidr: cidr.into(),
-        port: None,
-    });
-    let network = PodNetwork {
-        egress: egress.into(),
-        ..PodNetwork::default()
-    };
-    Reach::of(&network, None)
-}
+pub(crate) use crate::fuzz::tenant;
 
 /// Facts as a test states them.
 #[derive(Clone, Debug, Default)]

@@ -40,7 +40,7 @@ pub(super) fn service(service: &SuperService) -> Option<Marked> {
         (Some(name), _) => LeadsTo::Name(name.clone()),
         (None, Some(address)) => LeadsTo::Shown(Slice {
             endpoints: vec![Endpoint {
-                hostname: None,
+                label: label(None, address),
                 address,
             }],
             ports: ports.clone(),
@@ -66,7 +66,7 @@ pub(super) fn slice(slice: &EndpointSlice) -> Slice {
             .iter()
             .filter_map(|address| address.parse().ok());
         addresses.map(|address| Endpoint {
-            hostname: endpoint.hostname.clone().filter(|name| !name.is_empty()),
+            label: label(endpoint.hostname.as_deref(), address),
             address,
         })
     });
@@ -92,4 +92,17 @@ fn or_none_declared(ports: Vec<Port>) -> Vec<Port> {
         return vec![none];
     }
     ports
+}
+
+/// The label of an endpoint.
+fn label(hostname: Option<&str>, address: IpAddr) -> String {
+    if let Some(own) = hostname.filter(|name| !name.is_empty()) {
+        return own.to_ascii_lowercase();
+    }
+    let mut dashed = address.to_string().replace(['.', ':'], "-");
+    // No label ends in a dash.
+    if dashed.ends_with('-') {
+        dashed.push('0');
+    }
+    dashed
 }

@@ -309,6 +309,45 @@ async fn one_tenants_flood_isnt_anothers() {
     assert_eq!(by_datagram(&world, PODS[1], name).await.1, ["10.96.4.2"]);
 }
 
+/// T40: who makes a Service of thousands of endpoints pays for what it takes to look at them, and nobody else does.
+#[tokio::test(start_paused = true)]
+async fn t40_a_question_that_costs_much_counts_as_many() {
+    let world = world(outside().await.0).await;
+    let tenant = world.index.tenant_at(PODS[0].parse().unwrap()).unwrap();
+    let big = twin(1, "shop", "big");
+    let object = json!({
+        "metadata": crate::index::tests::meta(1, "shop", "big"),
+        "spec": {"clusterIPs": ["None"], "ports": [{"port": 80}]},
+    });
+    world.names.set_service(&big, &read(object));
+    for slice in 0..10 {
+        let endpoint =
+            |n: usize| json!({"addresses": [format!("10.{slice}.{}.{}", n / 250, n % 250)]});
+        let object = json!({
+            "metadata": {"labels": {"kubernetes.io/service-name": "big"}}, "addressType": "IPv4",
+            "ports": [{"port": 80, "protocol": "TCP"}],
+            "endpoints": (0..1000).map(endpoint).collect::<Vec<_>>(),
+        });
+        let place = place(&big.0, &format!("big-{slice}"));
+        world.names.set_slice(&place, &read(object));
+    }
+    // No time passes, so there is room for two hundred more.
+    for _ in 0..3800 {
+        drop(tenant.limits.dns.take().unwrap());
+    }
+    let mut answered = 0;
+    while by_datagram(&world, PODS[0], "big.shop.svc.cluster.local.")
+        .await
+        .0
+        == ResponseCode::NoError
+    {
+        answered += 1;
+    }
+    assert!((1..=4).contains(&answered), "{answered} were answered");
+    let name = "web.shop.svc.cluster.local.";
+    assert_eq!(by_datagram(&world, PODS[1], name).await.1, ["10.96.4.2"]);
+}
+
 #[tokio::test]
 async fn streams_serve_many_questions() {
     let world = world(outside().await.0).await;

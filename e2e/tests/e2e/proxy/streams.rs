@@ -4,7 +4,7 @@ use crate::kubectl::with_kubectl;
 use anyhow::{Context, ensure};
 use e2e::{
     make,
-    program::Program,
+    program::{Folder, Program},
     read::items,
     space::Space,
     wait::{PODS, SOON, eventually},
@@ -194,6 +194,64 @@ fn exec_in_a_terminal_knows_its_size() {
         let line = format!("-n {} exec -it web -- sh -c '{script}'", space.name);
         let said = in_a_terminal(&(kubectl.shell_line(&line) + "; echo code $?")).await?;
         for word in ["45 123", "/dev/pts/", "code 5"] {
+            ensure!(said.contains(word), "{word:?} is missing: {said}");
+        }
+        Ok(())
+    });
+}
+
+/// Runs a line in a terminal of 45 rows and 123 columns, which is made 50 by 100 once the line has told its size, and in which
+/// somebody presses Ctrl-C once it has told the new one.
+async fn in_a_terminal_that_changes(line: &str) -> anyhow::Result<String> {
+    let folder = Folder::make()?;
+    let told = folder.path().join("told");
+    let line = format!(
+        "stty rows 45 cols 123; (until test -e {}; do sleep 0.1; done; stty rows 50 cols 100 </dev/tty) & {line}",
+        told.display()
+    );
+    let mut script = Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let keyboard = script.stdin.take();
+    let screen = script.stdout.take();
+    let (mut keyboard, mut screen) = keyboard.zip(screen).context("it has no terminal")?;
+    let mut said = String::new();
+    let reading = async {
+        let (mut bytes, mut is_pressed) = ([0; 1024], false);
+        loop {
+            let read = screen.read(&mut bytes).await?;
+            said.push_str(&String::from_utf8_lossy(&bytes[..read]));
+            if said.contains("sized 45 123") && !told.exists() {
+                std::fs::write(&told, "")?;
+            }
+            if said.contains("sized 50 100") && !is_pressed {
+                is_pressed = true;
+                keyboard.write_all(b"\x03").await?;
+                keyboard.flush().await?;
+            }
+            if read == 0 {
+                return Ok::<(), anyhow::Error>(());
+            }
+        }
+    };
+    let ended = tokio::time::timeout(PODS, reading).await;
+    ended.with_context(|| format!("it goes on: {said}"))??;
+    Ok(said)
+}
+
+#[test]
+fn exec_in_a_terminal_hears_of_another_size_and_of_ctrl_c() {
+    with_kubectl("window", async |space, kubectl| {
+        shell(space, "web").await?;
+        let script = "trap \"echo interrupted; exit 7\" INT; last=; while true; do now=$(stty size); \
+                      test \"$now\" = \"$last\" || echo sized $now; last=$now; sleep 1; done";
+        let line = format!("-n {} exec -it web -- sh -c '{script}'", space.name);
+        let line = kubectl.shell_line(&line) + "; echo code $?";
+        let said = in_a_terminal_that_changes(&line).await?;
+        for word in ["sized 45 123", "sized 50 100", "interrupted", "code 7"] {
             ensure!(said.contains(word), "{word:?} is missing: {said}");
         }
         Ok(())
