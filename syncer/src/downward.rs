@@ -28,8 +28,21 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
     if !key.kind().goes_down() {
         return Ok(());
     }
+    let told = tenant.down.lend(key);
+    let worked = work_object(engine, tenant, key, told.clone()).await;
+    tenant.down.settle(key, told, &worked);
+    worked
+}
+
+/// The same, with the object of the newest event if it is there.
+async fn work_object(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    told: Option<Arc<Object>>,
+) -> Result<(), Failure> {
     let known = tenant.table.get(key).tenant.map(|side| side.uid);
-    let object = tenants_object(tenant, key).await?;
+    let object = tenants_object(tenant, key, told).await?;
     if let Some(object) = &object {
         let twin = tenant.table.get(key).twin;
         if !object.is_terminating() && twin.is_none_or(|twin| *twin.owner_uid == *object.uid()) {
@@ -58,9 +71,13 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
 }
 
 /// The object of the newest event, or else a live read; a quorum read, since no resource version is given (R8).
-async fn tenants_object(tenant: &Tenant, key: &Key) -> Result<Option<Arc<Object>>, Failure> {
-    if let Some(object) = tenant.down.take(key) {
-        return Ok(Some(object));
+async fn tenants_object(
+    tenant: &Tenant,
+    key: &Key,
+    told: Option<Arc<Object>>,
+) -> Result<Option<Arc<Object>>, Failure> {
+    if told.is_some() {
+        return Ok(told);
     }
     let path = key.kind().resource().path(&key.namespace, &key.name);
     match read(&tenant.cluster, &path).await {
@@ -508,7 +525,8 @@ async fn ensure_namespace(
     if is_ready() {
         return Ok(());
     }
-    let Some(object) = tenants_object(tenant, &key).await? else {
+    let told = tenant.down.peek(&key);
+    let Some(object) = tenants_object(tenant, &key, told).await? else {
         return Err(Failure::Waiting("the tenant's namespace is gone"));
     };
     Box::pin(hold(engine, tenant, &key, &object)).await?;
@@ -540,7 +558,8 @@ async fn ensure_reference(
         return Ok(None);
     }
     if known.tenant.is_some() && !known.refused {
-        let Some(object) = tenants_object(tenant, &key).await? else {
+        let told = tenant.down.peek(&key);
+        let Some(object) = tenants_object(tenant, &key, told).await? else {
             return Ok(None);
         };
         Box::pin(hold(engine, tenant, &key, &object)).await?;
