@@ -40,6 +40,10 @@ pub const ISOLATION: &str = "sublet.dev/isolation";
 /// Annotation on super namespaces: hash of the limits that its ResourceQuota holds, so that a change of them is one of it.
 pub const QUOTA: &str = "sublet.dev/quota";
 
+/// Annotation on the ResourceQuota of a super namespace: limits that it holds no longer, since containers that the super
+/// cluster puts into pods say nothing of them. Without it they are held again.
+pub const UNHELD: &str = "sublet.dev/unheld";
+
 /// Annotation: namespace of the tenant's object.
 pub const NAMESPACE: &str = "sublet.dev/namespace";
 /// Annotation: name of the tenant's object.

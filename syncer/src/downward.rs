@@ -196,6 +196,11 @@ async fn turned_away(
     if let Some(twin) = &twin {
         tokens::ensure(engine, tenant, key, object, twin, Age::Known).await?;
     }
+    if namespace_quota::gives_way(engine, tenant, key, object, refusal).await? {
+        return Err(Failure::Waiting(
+            "the ResourceQuota of the super namespace is to hold less",
+        ));
+    }
     if let Some(refused) = namespace_quota::told(tenant, refusal) {
         refuse(engine, tenant, key, object, &refused).await?;
     }
