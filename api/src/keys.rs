@@ -27,6 +27,11 @@ pub const EXTERNAL_NAME: &str = "sublet.dev/external-name";
 /// Annotation on a Service that a tenant is shown, and on its twin: the address of the Service that it stands for.
 pub const SHOWN_ADDRESS: &str = "sublet.dev/shown-address";
 
+/// Annotation, `true`, on a tenant's Service: if something else in the super cluster has its address, it is given another one.
+pub const RECREATE_ON_CLASH: &str = "sublet.dev/recreate-on-clash";
+/// Annotation on a tenant's Service that is being given another address: its spec, as JSON, until it has it back.
+pub const READDRESSED: &str = "sublet.dev/readdressed";
+
 /// Label on a super pod: who decides who may reach it, [`BY_DEFAULT`] or [`BY_POLICY`].
 pub const INGRESS: &str = "sublet.dev/ingress";
 /// Label on a super pod: who decides what it may reach, [`BY_DEFAULT`] or [`BY_POLICY`].

@@ -7,7 +7,7 @@ use crate::{
     intake::{self, twin_path},
     isolation,
     live::read,
-    namespace_quota, quota, refusals, removal,
+    namespace_quota, quota, readdress, refusals, removal,
     table::{Entry, SuperSide},
     tenants::Tenant,
     tokens::{self, Age},
@@ -91,6 +91,10 @@ async fn tenants_object(
 async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> Result<(), Failure> {
     let rule = key.kind();
     let twin = tenant.table.get(key).twin;
+    if readdress::end(tenant, key, object).await? {
+        // Its event brings it back.
+        return Ok(());
+    }
     if rule.resource().kind == "Pod"
         && twin.is_none()
         && !may_start(engine, tenant, key, object).await?
@@ -154,6 +158,10 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
     if matches!(made, Err(Failure::Api(Error::NotServed))) {
         tenant.table.update(key, |entry| entry.twin = None);
         return refuse(engine, tenant, key, object, &not_served(rule.resource())).await;
+    }
+    if let Some(refused) = readdress::clash(key, object, &made) {
+        refuse(engine, tenant, key, object, &refused).await?;
+        return readdress::begin(tenant, key, object).await;
     }
     if let Err(Failure::Api(error)) = &made
         && let Some(message) = refusal(error)
