@@ -27,6 +27,11 @@ pub const EXTERNAL_NAME: &str = "sublet.dev/external-name";
 /// Annotation on a Service that a tenant is shown, and on its twin: the address of the Service that it stands for.
 pub const SHOWN_ADDRESS: &str = "sublet.dev/shown-address";
 
+/// Annotation, `true`, on a tenant's Service: if something else in the super cluster has its address, it is given another one.
+pub const RECREATE_ON_CLASH: &str = "sublet.dev/recreate-on-clash";
+/// Annotation on a tenant's Service that is being given another address: its spec, as JSON, until it has it back.
+pub const READDRESSED: &str = "sublet.dev/readdressed";
+
 /// Label on a super pod: who decides who may reach it, [`BY_DEFAULT`] or [`BY_POLICY`].
 pub const INGRESS: &str = "sublet.dev/ingress";
 /// Label on a super pod: who decides what it may reach, [`BY_DEFAULT`] or [`BY_POLICY`].
@@ -39,6 +44,10 @@ pub const BY_POLICY: &str = "policy";
 pub const ISOLATION: &str = "sublet.dev/isolation";
 /// Annotation on super namespaces: hash of the limits that its ResourceQuota holds, so that a change of them is one of it.
 pub const QUOTA: &str = "sublet.dev/quota";
+
+/// Annotation on the ResourceQuota of a super namespace: limits that it holds no longer, since containers that the super
+/// cluster puts into pods say nothing of them. Without it they are held again.
+pub const UNHELD: &str = "sublet.dev/unheld";
 
 /// Annotation: namespace of the tenant's object.
 pub const NAMESPACE: &str = "sublet.dev/namespace";

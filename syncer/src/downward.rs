@@ -7,7 +7,7 @@ use crate::{
     intake::{self, twin_path},
     isolation,
     live::read,
-    namespace_quota, quota, refusals, removal,
+    namespace_quota, quota, readdress, refusals, removal,
     table::{Entry, SuperSide},
     tenants::Tenant,
     tokens::{self, Age},
@@ -28,8 +28,21 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
     if !key.kind().goes_down() {
         return Ok(());
     }
+    let told = tenant.down.lend(key);
+    let worked = work_object(engine, tenant, key, told.clone()).await;
+    tenant.down.settle(key, told, &worked);
+    worked
+}
+
+/// The same, with the object of the newest event if it is there.
+async fn work_object(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    told: Option<Arc<Object>>,
+) -> Result<(), Failure> {
     let known = tenant.table.get(key).tenant.map(|side| side.uid);
-    let object = tenants_object(tenant, key).await?;
+    let object = tenants_object(tenant, key, told).await?;
     if let Some(object) = &object {
         let twin = tenant.table.get(key).twin;
         if !object.is_terminating() && twin.is_none_or(|twin| *twin.owner_uid == *object.uid()) {
@@ -58,9 +71,13 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
 }
 
 /// The object of the newest event, or else a live read; a quorum read, since no resource version is given (R8).
-async fn tenants_object(tenant: &Tenant, key: &Key) -> Result<Option<Arc<Object>>, Failure> {
-    if let Some(object) = tenant.down.take(key) {
-        return Ok(Some(object));
+async fn tenants_object(
+    tenant: &Tenant,
+    key: &Key,
+    told: Option<Arc<Object>>,
+) -> Result<Option<Arc<Object>>, Failure> {
+    if told.is_some() {
+        return Ok(told);
     }
     let path = key.kind().resource().path(&key.namespace, &key.name);
     match read(&tenant.cluster, &path).await {
@@ -74,6 +91,10 @@ async fn tenants_object(tenant: &Tenant, key: &Key) -> Result<Option<Arc<Object>
 async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> Result<(), Failure> {
     let rule = key.kind();
     let twin = tenant.table.get(key).twin;
+    if readdress::end(tenant, key, object).await? {
+        // Its event brings it back.
+        return Ok(());
+    }
     if rule.resource().kind == "Pod"
         && twin.is_none()
         && !may_start(engine, tenant, key, object).await?
@@ -132,6 +153,10 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
         tenant.table.update(key, |entry| entry.twin = None);
         return refuse(engine, tenant, key, object, &not_served(rule.resource())).await;
     }
+    if let Some(refused) = readdress::clash(key, object, &made) {
+        refuse(engine, tenant, key, object, &refused).await?;
+        return readdress::begin(tenant, key, object).await;
+    }
     if let Err(Failure::Api(error)) = &made
         && let Some(message) = refusal(error)
     {
@@ -187,6 +212,11 @@ async fn turned_away(
 ) -> Result<(), Failure> {
     if let Some(twin) = &twin {
         tokens::ensure(engine, tenant, key, object, twin, Age::Known).await?;
+    }
+    if namespace_quota::gives_way(engine, tenant, key, object, refusal).await? {
+        return Err(Failure::Waiting(
+            "the ResourceQuota of the super namespace is to hold less",
+        ));
     }
     if let Some(refused) = namespace_quota::told(tenant, refusal) {
         refuse(engine, tenant, key, object, &refused).await?;
@@ -517,7 +547,8 @@ async fn ensure_namespace(
     if is_ready() {
         return Ok(());
     }
-    let Some(object) = tenants_object(tenant, &key).await? else {
+    let told = tenant.down.peek(&key);
+    let Some(object) = tenants_object(tenant, &key, told).await? else {
         return Err(Failure::Waiting("the tenant's namespace is gone"));
     };
     Box::pin(hold(engine, tenant, &key, &object)).await?;
@@ -549,7 +580,8 @@ async fn ensure_reference(
         return Ok(None);
     }
     if known.tenant.is_some() && !known.refused {
-        let Some(object) = tenants_object(tenant, &key).await? else {
+        let told = tenant.down.peek(&key);
+        let Some(object) = tenants_object(tenant, &key, told).await? else {
             return Ok(None);
         };
         Box::pin(hold(engine, tenant, &key, &object)).await?;

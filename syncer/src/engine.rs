@@ -149,6 +149,9 @@ impl Engine {
     /// Drops the memory of a tenant that is gone.
     pub(crate) fn forget(&self, id: &TenantId) {
         self.tables.remove(id);
+        for queue in [&self.down, &self.up] {
+            queue.remove(id);
+        }
         self.twins.retain(|_, (owner, _)| owner != id);
     }
 

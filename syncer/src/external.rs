@@ -13,7 +13,10 @@ use api::VirtualControlPlane;
 use data_encoding::BASE64;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tenancy::object::Object;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -34,6 +37,15 @@ pub(crate) fn place(namespace: &str, vcp: &VirtualControlPlane) -> Option<Place>
 pub(crate) fn text(namespace: &str, vcp: &VirtualControlPlane, texts: &Texts) -> Option<String> {
     let key = &vcp.spec.external.as_ref()?.kubeconfig_secret_ref.key;
     texts.get(&place(namespace, vcp)?)?.get(key).cloned()
+}
+
+/// Why a tenant has no kubeconfig, if it must have its own and its Secret has been looked for.
+pub(crate) fn missing(namespace: &str, vcp: &VirtualControlPlane, texts: &Texts) -> Option<String> {
+    let reference = &vcp.spec.external.as_ref()?.kubeconfig_secret_ref;
+    let (name, key) = (&reference.name, &reference.key);
+    let found = texts.get(&place(namespace, vcp)?)?;
+    (!found.contains_key(key))
+        .then(|| format!("no kubeconfig: there is no Secret {namespace}/{name} with the key {key}"))
 }
 
 /// Starts a watch for each Secret that is wanted and has none, and ends those that nobody wants.
@@ -70,6 +82,7 @@ pub(crate) fn follow(
         let sink = SecretSink {
             registry: registry.clone(),
             place: place.clone(),
+            is_found: AtomicBool::new(false),
         };
         let cluster = cluster.clone();
         tasks.spawn(async move { watch::run(cluster, target, &sink, stop).await });
@@ -79,10 +92,17 @@ pub(crate) fn follow(
 struct SecretSink {
     registry: Arc<Registry>,
     place: Place,
+    /// The list that goes on has it.
+    is_found: AtomicBool,
 }
 
 impl Sink for SecretSink {
+    fn listing(&self) {
+        self.is_found.store(false, Ordering::Relaxed);
+    }
+
     fn applied(&self, object: Object) {
+        self.is_found.store(true, Ordering::Relaxed);
         let data = object.at("/data").and_then(serde_json::Value::as_object);
         let texts = data.into_iter().flatten().filter_map(|(key, value)| {
             let bytes = BASE64.decode(value.as_str()?.as_bytes()).ok()?;
@@ -94,11 +114,19 @@ impl Sink for SecretSink {
     }
 
     fn deleted(&self, _object: Object) {
-        self.registry
-            .heard_external(|texts| drop(texts.remove(&self.place)));
+        self.registry.heard_external(|texts| {
+            texts.insert(self.place.clone(), BTreeMap::new());
+        });
     }
 
-    fn listed(&self, _version: u64) {}
+    /// A Secret that isn't there is one without keys.
+    fn listed(&self, _version: u64) {
+        if !self.is_found.swap(false, Ordering::Relaxed) {
+            self.registry.heard_external(|texts| {
+                texts.insert(self.place.clone(), BTreeMap::new());
+            });
+        }
+    }
 
     fn interrupted(&self, error: &Error) {
         tracing::debug!(namespace = %self.place.0, secret = %self.place.1, err = %error, "a kubeconfig can't be watched");

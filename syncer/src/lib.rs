@@ -54,6 +54,7 @@ mod live;
 mod namespace_quota;
 mod publish;
 mod quota;
+mod readdress;
 mod refusals;
 mod removal;
 mod sharing;

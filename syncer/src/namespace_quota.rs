@@ -14,12 +14,15 @@ use crate::{
     table::Entry,
     tenants::Tenant,
 };
+use serde_json::Value;
 use tenancy::{
     kind::{self, Refused},
+    object::Object,
     quota::{
         self,
         namespace::{self, RESOURCE, Refusal, Step},
     },
+    tenant::Key,
 };
 
 /// Makes the ResourceQuota of a super namespace what it must be.
@@ -96,6 +99,43 @@ pub(crate) fn refusal<T>(tenant: &Tenant, made: &Result<T, Failure>) -> Option<R
     }
 }
 
+/// Makes the ResourceQuota hold less where it refused a pod for containers that the super cluster itself put in; returns
+/// whether that is why.
+pub(crate) async fn gives_way(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    pod: &Object,
+    refusal: &Refusal,
+) -> Result<bool, Failure> {
+    let Refusal::Unsaid(unsaid) = refusal else {
+        return Ok(false);
+    };
+    let limits = namespace::unsaid_by_others(unsaid, pod);
+    if key.kind().resource().kind != "Pod" || limits.is_empty() {
+        return Ok(false);
+    }
+    let twin = twin_name(tenant, key).namespace;
+    let have = read(&engine.cluster, &RESOURCE.path(&twin, api::QUOTA_NAME)).await?;
+    let less = have
+        .as_ref()
+        .and_then(|have| tenant.with_cx(|cx| namespace::less(have, &limits, cx)));
+    if let Some((annotations, spec)) = less {
+        tracing::warn!(tenant = %tenant.id, namespace = twin, ?unsaid, "containers that the super cluster adds to pods say nothing of what the tenant is limited in: its ResourceQuota no longer holds that there, and the syncer alone does");
+        let fields = [("/metadata/annotations", annotations), ("/spec", spec)];
+        apply::put(
+            &engine.cluster,
+            tenant,
+            RESOURCE,
+            have.as_ref(),
+            Value::Null,
+            &fields,
+        )
+        .await?;
+    }
+    Ok(true)
+}
+
 /// What the tenant is told of that: the same as by the first layer.
 pub(crate) fn told(tenant: &Tenant, refusal: &Refusal) -> Option<Refused> {
     match refusal {
@@ -103,7 +143,10 @@ pub(crate) fn told(tenant: &Tenant, refusal: &Refusal) -> Option<Refused> {
             let text = quota::explain_either(&tenant.rules().quota, exceeded);
             Some(Refused::new(EXCEEDED, text))
         }
-        Refusal::Unsaid(names) => Some(Refused::new(UNSAID, quota::explain_unsaid(names))),
+        Refusal::Unsaid(unsaid) => {
+            let limits: Vec<String> = unsaid.iter().map(|one| one.limit.clone()).collect();
+            Some(Refused::new(UNSAID, quota::explain_unsaid(&limits)))
+        }
         Refusal::Unsettled => None,
     }
 }

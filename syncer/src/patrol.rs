@@ -146,18 +146,14 @@ fn conclude(engine: &Engine, tenant: &Tenant, kind: u8, there: &Compared<'_>, he
         .chain(&here.differing)
         .cloned()
         .collect();
-    let known = tenant.table.keys(kind, |_| true);
-    let missing = |key: &&Key| {
-        let entry = tenant.table.get(key);
-        entry.twin.is_some() && !there.seen.contains(*key)
-    };
+    let missing = |key: &&Key| tenant.table.get(key).twin.is_some() && there.lacks(key);
     tenant
         .breakers
-        .missing_in_tenant(known.iter().filter(missing).cloned().collect());
-    for key in &known {
+        .missing_in_tenant(there.known.iter().filter(missing).cloned().collect());
+    for key in &tenant.table.keys(kind, |_| true) {
         let entry = tenant.table.get(key);
-        let lost = entry.tenant.is_some() && !there.seen.contains(key)
-            || entry.twin.is_some() && !here.seen.contains(key);
+        let lost =
+            entry.tenant.is_some() && there.lacks(key) || entry.twin.is_some() && here.lacks(key);
         if lost {
             tenant.table.update(key, |entry| {
                 if let Some(twin) = &mut entry.twin {
@@ -182,6 +178,9 @@ fn conclude(engine: &Engine, tenant: &Tenant, kind: u8, there: &Compared<'_>, he
         suspected.extend(suspects.iter().cloned());
     }
     for key in suspects {
+        // Both objects are read live, whatever was told of them (R10).
+        tenant.down.take(&key);
+        tenant.up.take(&key);
         engine.down.add(&tenant.id, key.clone());
         engine.up.add(&tenant.id, key);
     }
@@ -203,17 +202,30 @@ struct Compared<'a> {
 
 #[derive(Default)]
 struct Found {
+    /// What was known when the list began: that what is younger isn't on it says nothing.
+    known: HashSet<Key>,
     seen: HashSet<Key>,
     differing: Vec<Key>,
 }
 
+impl Found {
+    fn lacks(&self, key: &Key) -> bool {
+        self.known.contains(key) && !self.seen.contains(key)
+    }
+}
+
 impl<'a> Compared<'a> {
+    /// To be made just before the list begins.
     fn new(tenant: &'a Tenant, kind: u8, side: Side) -> Self {
+        let known = tenant.table.keys(kind, |_| true);
         Self {
             tenant,
             kind,
             side,
-            found: Mutex::default(),
+            found: Mutex::new(Found {
+                known: known.into_iter().collect(),
+                ..Found::default()
+            }),
         }
     }
 }
@@ -292,6 +304,24 @@ mod tests {
         let asked = tokio::time::timeout(3 * ROUND_LIMIT, server.wait());
         assert!(asked.await.is_ok());
         rounds.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+
+    #[test]
+    fn r10_what_came_while_the_lists_were_taken_is_no_difference() {
+        let (cluster, _server) = fake();
+        let (engine, tenant) = (fake::engine(&cluster), tenant(&cluster));
+        let kind = kind::index("ConfigMap");
+        let (there, here) = (
+            Compared::new(&tenant, kind, Side::Tenant),
+            Compared::new(&tenant, kind, Side::Super),
+        );
+        let key = Key::new(kind, "work", "settings");
+        tenant.table.update(&key, |entry| {
+            entry.twin = Some(fake::super_side("s", "u"));
+        });
+        conclude(&engine, &tenant, kind, &there, &here);
+        assert_eq!(engine.down.depth(&tenant.id), 0);
+        assert_eq!(tenant.table.get(&key).twin.unwrap().baseline, 1);
     }
 
     #[test]

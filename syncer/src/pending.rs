@@ -1,8 +1,9 @@
 //! The objects of events, kept until their key is worked. What finds no room is read when its turn comes.
 
+use crate::apply::Failure;
 use parking_lot::Mutex;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -55,14 +56,28 @@ pub(crate) struct Pending {
 struct Kept {
     objects: HashMap<Key, (Arc<Object>, usize)>,
     bytes: usize,
+    /// Keys whose object is with a worker, and of which nothing was told since.
+    lent: HashSet<Key>,
 }
 
 impl Kept {
     fn remove(&mut self, key: &Key, room: &Room) -> Option<Arc<Object>> {
+        self.lent.remove(key);
         let (object, bytes) = self.objects.remove(key)?;
         self.bytes -= bytes;
         room.give_back(bytes);
         Some(object)
+    }
+
+    fn put(&mut self, key: Key, object: Arc<Object>, room: &Room) {
+        self.remove(&key, room);
+        let bytes = object.size();
+        let own = self.bytes + bytes;
+        if self.objects.len() < MOST && own <= MOST_BYTES && (own <= ALWAYS || room.has(bytes)) {
+            self.bytes = own;
+            room.take(bytes);
+            self.objects.insert(key, (object, bytes));
+        }
     }
 }
 
@@ -77,16 +92,7 @@ impl Pending {
 
     /// Keeps the newest object of a key, if there is room; an older one goes in any case.
     pub(crate) fn put(&self, key: Key, object: Arc<Object>) {
-        let bytes = object.size();
-        let mut kept = self.kept.lock();
-        kept.remove(&key, &self.room);
-        let own = kept.bytes + bytes;
-        if kept.objects.len() < MOST && own <= MOST_BYTES && (own <= ALWAYS || self.room.has(bytes))
-        {
-            kept.bytes = own;
-            self.room.take(bytes);
-            kept.objects.insert(key, (object, bytes));
-        }
+        self.kept.lock().put(key, object, &self.room);
     }
 
     /// Keeps the newest object of a key that is kept once for all tenants, and so takes no room.
@@ -99,6 +105,37 @@ impl Pending {
     /// Takes the object out, if there is one.
     pub(crate) fn take(&self, key: &Key) -> Option<Arc<Object>> {
         self.kept.lock().remove(key, &self.room)
+    }
+
+    /// The object, which stays for whoever works its key.
+    pub(crate) fn peek(&self, key: &Key) -> Option<Arc<Object>> {
+        let kept = self.kept.lock();
+        kept.objects.get(key).map(|(object, _)| object.clone())
+    }
+
+    /// Takes the object out for a worker, until [`Pending::settle`].
+    pub(crate) fn lend(&self, key: &Key) -> Option<Arc<Object>> {
+        let mut kept = self.kept.lock();
+        let object = kept.remove(key, &self.room)?;
+        kept.lent.insert(key.clone());
+        Some(object)
+    }
+
+    /// What became of an object that was lent: it is kept again if an API server couldn't be asked, so that whoever works
+    /// its key anew doesn't ask for more; unless something was told of the key since.
+    pub(crate) fn settle(
+        &self,
+        key: &Key,
+        lent: Option<Arc<Object>>,
+        result: &Result<(), Failure>,
+    ) {
+        let is_unused = result.as_ref().is_err_and(Failure::is_unreachable);
+        let mut kept = self.kept.lock();
+        if kept.lent.remove(key)
+            && let Some(object) = lent.filter(|_| is_unused)
+        {
+            kept.put(key.clone(), object, &self.room);
+        }
     }
 
     /// Drops all, and gives back the memory.
@@ -118,6 +155,7 @@ impl Drop for Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
     use serde_json::json;
     use tenancy::kind::index;
 
@@ -132,6 +170,34 @@ mod tests {
 
     fn kept(pending: &Pending) -> usize {
         pending.kept.lock().objects.len()
+    }
+
+    #[test]
+    fn what_was_lent_comes_back_if_a_server_was_silent_and_its_key_was_not_told_of_since() {
+        let pending = Pending::within(&Room::of(1 << 20));
+        let lend = || {
+            pending.put(key(1), object(1, 100));
+            pending.lend(&key(1))
+        };
+        let silent = || Err(Failure::Api(Error::Unavailable("silent".into())));
+        let lent = lend();
+        pending.settle(&key(1), lent, &silent());
+        assert!(pending.take(&key(1)).is_some());
+        for other in [Ok(()), Err(Failure::Waiting("for more"))] {
+            let lent = lend();
+            pending.settle(&key(1), lent, &other);
+            assert!(pending.take(&key(1)).is_none(), "{other:?}");
+        }
+        let lent = lend();
+        // Its end was told.
+        assert!(pending.take(&key(1)).is_none());
+        pending.settle(&key(1), lent, &silent());
+        assert!(pending.peek(&key(1)).is_none());
+        let lent = lend();
+        pending.put(key(1), object(2, 100));
+        pending.settle(&key(1), lent, &silent());
+        let newest = pending.take(&key(1)).unwrap();
+        assert_eq!(newest.resource_version(), 2);
     }
 
     #[test]

@@ -74,7 +74,10 @@ struct Heard {
 struct Wanted {
     rules: Rules,
     record: Record,
-    kubeconfig: String,
+    /// Its text, or why there is none.
+    kubeconfig: Result<String, String>,
+    /// What the VirtualControlPlane says of the syncer.
+    told: Vec<(String, String, String)>,
     weight: u32,
     rate: Rate,
     /// Budgets that it shares with others, by group.
@@ -92,7 +95,10 @@ struct Served {
 impl Served {
     fn of(wanted: &Wanted) -> Self {
         Self {
-            kubeconfig: naming::hash(&[wanted.kubeconfig.as_bytes()]),
+            kubeconfig: match &wanted.kubeconfig {
+                Ok(text) => naming::hash(&[text.as_bytes()]),
+                Err(_) => String::new(),
+            },
             kinds: kinds(&wanted.rules),
         }
     }
@@ -123,6 +129,8 @@ impl Registry {
         let mut secrets = HashMap::new();
         engine.super_known().await;
         loop {
+            // Whether all who aren't served have been told why.
+            let mut is_said = true;
             let places = self.external_places();
             external::follow(
                 &self,
@@ -152,16 +160,18 @@ impl Registry {
                     let text = format!(
                         "the identity belongs to VirtualControlPlane {holder}: nothing is synced for this one"
                     );
-                    verdict::unserved(&engine, &control_plane, CONFLICT, &text, term).await;
+                    is_said &=
+                        verdict::unserved(&engine, &control_plane, CONFLICT, &text, term).await;
                 }
-                reconcile(&self, &engine, &tasks, &cancel, &mut running, wanted, &led).await;
+                is_said &=
+                    reconcile(&self, &engine, &tasks, &cancel, &mut running, wanted, &led).await;
                 let is_quiet = |id: &TenantId| !running.contains_key(id) && !engine.is_stopping(id);
                 for control_plane in over {
                     // One that is being stopped says so itself, once its work has ended.
                     if let Some(term) = led.get(&control_plane.id)
                         && is_quiet(&control_plane.id)
                     {
-                        verdict::stopped(&engine, &control_plane, term).await;
+                        is_said &= verdict::stopped(&engine, &control_plane, term).await;
                     }
                 }
                 engine.fleet.give_away(is_quiet).await;
@@ -170,6 +180,7 @@ impl Registry {
                 () = cancel.cancelled() => return,
                 () = self.changed.notified() => {}
                 () = engine.fleet.changed.notified() => {}
+                () = tokio::time::sleep(verdict::SAY_AGAIN), if !is_said => {}
             }
         }
     }
@@ -228,15 +239,18 @@ impl Registry {
         self.heard.lock().titles.keys().cloned().collect()
     }
 
-    /// VirtualControlPlanes that are being deleted and haven't been told yet that nothing is written for them.
+    /// VirtualControlPlanes that are being deleted and haven't been told yet that nothing is written for them, and those
+    /// that rest and say something else.
     fn over(&self) -> Vec<ControlPlane> {
         let heard = self.heard.lock();
         let ending = heard.control_planes.iter().filter(|(_, vcp)| {
-            let conditions = vcp.status.iter().flat_map(|status| &status.conditions);
-            let told = conditions
-                .into_iter()
-                .any(|condition| condition.type_ == "Synced" && condition.reason == "Stopped");
-            vcp.metadata.deletion_timestamp.is_some() && !told
+            let mut conditions = vcp.status.iter().flat_map(|status| &status.conditions);
+            let synced = conditions.find(|condition| condition.type_ == "Synced");
+            let says_else = |synced: &api::Condition| synced.reason != "Stopped";
+            if vcp.metadata.deletion_timestamp.is_some() {
+                return synced.is_none_or(says_else);
+            }
+            (vcp.spec.paused || is_sleeping(vcp)) && synced.is_some_and(says_else)
         });
         ending
             .filter_map(|((namespace, name), vcp)| {
@@ -267,7 +281,8 @@ impl Registry {
             };
             let own = external::text(namespace, vcp, &heard.external);
             let copy = || heard.kubeconfigs.get(id.as_str()).cloned();
-            let Some(kubeconfig) = own.or_else(copy) else {
+            let missing = || external::missing(namespace, vcp, &heard.external);
+            let Some(kubeconfig) = own.or_else(copy).map(Ok).or_else(|| missing().map(Err)) else {
                 continue;
             };
             let rules = rules(id.clone(), namespace, name, vcp, &heard);
@@ -276,6 +291,7 @@ impl Registry {
                 rules,
                 record,
                 kubeconfig,
+                told: verdict::told(vcp),
                 weight: weight(vcp, &heard),
                 rate: rate(vcp, &heard),
                 shared: groups.over(namespace),
@@ -381,6 +397,7 @@ fn is_outdated(served: &Served, wanted: Option<&Wanted>, tenant: Option<&Tenant>
         || tenant.is_some_and(|tenant| tenant.term.is_revoked())
 }
 
+/// Starts, changes and stops tenants; returns whether those that can't be served have been told why.
 async fn reconcile(
     registry: &Arc<Registry>,
     engine: &Arc<Engine>,
@@ -389,7 +406,8 @@ async fn reconcile(
     running: &mut HashMap<TenantId, Served>,
     mut wanted: HashMap<TenantId, Wanted>,
     led: &HashMap<TenantId, Arc<Term>>,
-) {
+) -> bool {
+    let mut is_said = true;
     let outdated: Vec<TenantId> = running
         .iter()
         .filter(|(id, served)| is_outdated(served, wanted.get(*id), engine.tenant(id).as_deref()))
@@ -408,6 +426,7 @@ async fn reconcile(
             let Some(tenant) = engine.tenant(&id) else {
                 continue;
             };
+            tenant.heed(&wanted.told);
             let own = wanted.rules.quota.clone();
             let is_revised = tenant.revise(wanted.rules, wanted.record);
             quota::wake(engine, &tenant, tenant.quota.limit(&own, wanted.shared));
@@ -436,10 +455,13 @@ async fn reconcile(
                     name: wanted.rules.vcp_name,
                 };
                 let text = err.to_string();
-                verdict::unserved(engine, &control_plane, "KubeconfigRefused", &text, term).await;
+                is_said &=
+                    verdict::unserved(engine, &control_plane, "KubeconfigRefused", &text, term)
+                        .await;
             }
         }
     }
+    is_said
 }
 
 async fn start(
@@ -449,7 +471,8 @@ async fn start(
     wanted: &Wanted,
     term: &Arc<Term>,
 ) -> anyhow::Result<()> {
-    let config = kubeconfig::parse(&wanted.kubeconfig).await?;
+    let text = wanted.kubeconfig.clone().map_err(anyhow::Error::msg)?;
+    let config = kubeconfig::parse(&text).await?;
     let id = wanted.rules.id.clone();
     let table = engine.table(&id);
     let mut tenant = Tenant::new(
@@ -593,6 +616,41 @@ mod tests {
         assert!(registry.wanted().unwrap().is_empty());
         assert!(!registry.is_gone(&id), "its memory and its Lease stay");
         assert!(registry.over().is_empty() && registry.conflicting().is_empty());
+        // Its last syncer couldn't say that it left it.
+        let synced = api::Condition {
+            type_: "Synced".into(),
+            status: "True".into(),
+            reason: "Watching".into(),
+            ..api::Condition::default()
+        };
+        vcp.status.get_or_insert_default().conditions.push(synced);
+        hear(&vcp);
+        assert_eq!(registry.over().len(), 1);
+    }
+
+    #[test]
+    fn an_external_tenant_whose_secret_was_looked_for_and_is_not_there_is_told_so() {
+        let registry = Registry::default();
+        let id = TenantId::from_bits([7; 16]);
+        let vcp: VirtualControlPlane = serde_json::from_value(serde_json::json!({
+            "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+            "metadata": {"name": "a", "namespace": "t", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"identity": id.as_str(), "external": {"kubeconfigSecretRef": {"name": "way", "key": "value"}}},
+        }))
+        .unwrap();
+        registry.heard.lock().complete = (1 << SOURCES.len()) - 1;
+        let place = ("t".to_owned(), "a".to_owned());
+        registry.heard.lock().control_planes.insert(place, vcp);
+        assert!(registry.wanted().unwrap().is_empty(), "nobody looked yet");
+        let secret = ("t".to_owned(), "way".to_owned());
+        let hear = |keys: BTreeMap<String, String>| {
+            registry.heard_external(|texts| drop(texts.insert(secret.clone(), keys)));
+            registry.wanted().unwrap().remove(&id).unwrap().kubeconfig
+        };
+        let why = hear(BTreeMap::new()).unwrap_err();
+        assert!(why.contains("Secret t/way with the key value"), "{why}");
+        let there = BTreeMap::from([("value".to_owned(), "a way".to_owned())]);
+        assert_eq!(hear(there), Ok("a way".to_owned()));
     }
 
     #[tokio::test]
@@ -621,7 +679,8 @@ mod tests {
         let wanted = Wanted {
             rules: (*tenant.rules()).clone(),
             record: tenant.record(),
-            kubeconfig: "the same".into(),
+            kubeconfig: Ok("the same".into()),
+            told: vec![],
             weight: 1,
             rate: Rate::per_second(1, 1),
             shared: BTreeMap::new(),

@@ -21,7 +21,7 @@ use crate::{
 };
 use serde_json::Value;
 use tenancy::{
-    kind::{self, SuperWatch},
+    kind::{self, Kind, SuperWatch},
     meta,
     object::Object,
     tenant::Key,
@@ -266,32 +266,49 @@ async fn confirm_emptied(tenant: &Tenant) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether a pod of the tenant refers to the object, read live.
+/// Whether an object of the tenant, a pod above all, refers to this one, read live.
 async fn is_referenced_live(tenant: &Tenant, key: &Key) -> Result<bool, Failure> {
-    let pods = kind::rule(kind::index("Pod"));
-    let wanted = key.kind().resource().kind;
-    let lister = tenant.cluster.lister().await;
-    let mut pages = Pages::of(&pods.resource().path(&key.namespace, ""), String::new());
-    while let Some(page) = pages.next(&lister).await? {
-        let refers = page
-            .items
-            .into_iter()
-            .filter_map(|item| Object::from_value(item).ok())
-            .any(|pod| {
-                kind::pod_references(&pod)
-                    .iter()
-                    .any(|reference| reference.kind == wanted && *reference.name == *key.name)
-            });
-        if refers
-            || tenant.with_cx(|cx| {
-                cx.facts
-                    .is_referenced(key.kind().resource(), &key.namespace, &key.name)
-            })
-        {
+    for kind in tenant.kinds() {
+        let rule = kind::rule(kind);
+        let may = rule.goes_down() && tenant.with_cx(|cx| rule.may_refer(cx));
+        if may && refers_live(tenant, rule, key).await? {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Whether an object of that kind refers to the object, read live.
+async fn refers_live(tenant: &Tenant, rule: &dyn Kind, key: &Key) -> Result<bool, Failure> {
+    let wanted = key.kind().resource();
+    let namespace = if rule.resource().namespaced {
+        &*key.namespace
+    } else {
+        ""
+    };
+    let lister = tenant.cluster.lister().await;
+    let mut pages = Pages::of(&rule.resource().path(namespace, ""), String::new());
+    loop {
+        let page = match pages.next(&lister).await {
+            Ok(Some(page)) => page,
+            Ok(None) => return Ok(false),
+            Err(Error::NotServed) if rule.is_optional() => return Ok(false),
+            Err(err) => return Err(err.into()),
+        };
+        let objects = page.items.into_iter().map(Object::from_value);
+        let refers = tenant.with_cx(|cx| {
+            let names = |object: Object| {
+                let all = rule.references(&object, cx);
+                all.iter()
+                    .any(|one| one.kind == wanted.kind && *one.name == *key.name)
+            };
+            objects.flatten().any(names)
+                || cx.facts.is_referenced(wanted, &key.namespace, &key.name)
+        });
+        if refers {
+            return Ok(true);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -374,5 +391,33 @@ mod tests {
             assert!(super_server.is_silent() && tenant_server.is_silent());
             assert!(tenant.table.get(&key).twin.is_some());
         }
+    }
+
+    /// The watch of routes may lag behind the one of Secrets.
+    #[tokio::test(start_paused = true)]
+    async fn r1_a_secret_that_something_else_than_a_pod_refers_to_by_now_stays() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let key = Key::new(kind::index("Secret"), "work", "certificate");
+        tenant.table.update(&key, |entry| {
+            entry.twin = Some(fake::super_side("s", "own"));
+        });
+        let list = |items: Value| json!({"metadata": {"resourceVersion": "5"}, "items": items});
+        let ingress = json!({
+            "metadata": {"name": "web", "namespace": "work"},
+            "spec": {"tls": [{"secretName": "certificate"}]},
+        });
+        let answers = async {
+            let pods = tenant_server.answer("GET", 200, &list(json!([]))).await;
+            let ingresses = tenant_server
+                .answer("GET", 200, &list(json!([ingress])))
+                .await;
+            [pods.path, ingresses.path]
+        };
+        let (removed, asked) = tokio::join!(unneeded(&engine, &tenant, &key), answers);
+        assert!(removed.is_ok(), "{removed:?}");
+        assert!(asked[0].ends_with("/work/pods") && asked[1].ends_with("/work/ingresses"));
+        assert!(super_server.is_silent() && tenant_server.is_silent());
+        assert!(tenant.table.get(&key).twin.is_some());
     }
 }

@@ -38,12 +38,16 @@ impl Entry {
     }
 }
 
+/// Greater than all versions: a write of the status is under way, and whatever is told until it is answered came before it.
+pub(crate) const UNDER_WAY: u64 = u64::MAX;
+
 /// The tenant's object.
 #[derive(Clone, Debug)]
 pub(crate) struct TenantSide {
     pub(crate) uid: Arc<str>,
     pub(crate) version: u64,
-    /// Version that the last write of its status left behind. What the object shows then is known from the write.
+    /// Version that the last write of its status left behind, or [`UNDER_WAY`]. What the object shows then is known from the
+    /// write.
     pub(crate) answered: u64,
     /// Fingerprint of what flows down.
     pub(crate) intent: u128,

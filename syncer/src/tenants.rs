@@ -70,6 +70,10 @@ pub(crate) struct Tenant {
     pub(crate) early_events: Mutex<HashSet<Key>>,
     /// What the patrol queued in its last round and wasn't found right yet.
     pub(crate) suspected: Mutex<HashSet<Key>>,
+    /// What its VirtualControlPlane was last made to say of the syncer.
+    said: Mutex<Vec<(String, String, String)>>,
+    /// Somebody made it say something else.
+    pub(crate) unsaid: Notify,
     /// One namespace is made at a time.
     pub(crate) namespaces: tokio::sync::Mutex<()>,
     /// This process's leadership of it.
@@ -110,6 +114,8 @@ impl Tenant {
             sharing: Notify::new(),
             early_events: Mutex::default(),
             suspected: Mutex::default(),
+            said: Mutex::default(),
+            unsaid: Notify::new(),
             namespaces: tokio::sync::Mutex::new(()),
             term,
             cancel: CancellationToken::new(),
@@ -162,6 +168,19 @@ impl Tenant {
             Arc::make_mut(&mut *current).opened = opened;
         }
         changed
+    }
+
+    /// Notes what the VirtualControlPlane was made to say of the syncer.
+    pub(crate) fn said(&self, said: Vec<(String, String, String)>) {
+        *self.said.lock() = said;
+    }
+
+    /// Takes up what it says now: if it isn't what it was made to say, it is said again.
+    pub(crate) fn heed(&self, told: &[(String, String, String)]) {
+        let said = self.said.lock();
+        if !said.is_empty() && *said != told {
+            self.unsaid.notify_one();
+        }
     }
 
     /// The kinds that cross for this tenant: those of the table and the custom ones that it named.

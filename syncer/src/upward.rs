@@ -9,12 +9,13 @@ use crate::{
     intake::{self, twin_path},
     live::read,
     marks, publish, refusals,
+    table::UNDER_WAY,
     tenants::Tenant,
 };
 use serde_json::Value;
 use std::sync::Arc;
 use tenancy::{
-    kind::{self, SuperWatch, TenantView},
+    kind::{self, SuperWatch, TenantView, Upward},
     meta,
     object::Object,
     tenant::Key,
@@ -35,8 +36,20 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
 
 /// Shows the twin's state on the tenant's object, if it is the twin of this incarnation (R5).
 async fn mirror(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failure> {
+    let told = tenant.up.lend(key);
+    let mirrored = show(engine, tenant, key, told.clone()).await;
+    tenant.up.settle(key, told, &mirrored);
+    mirrored
+}
+
+/// The same, with the object of the newest event if it is there.
+async fn show(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    told: Option<Arc<Object>>,
+) -> Result<(), Failure> {
     let rule = key.kind();
-    let told = tenant.up.take(key);
     let is_told = told.is_some();
     let object = match told {
         Some(object) => object,
@@ -76,7 +89,9 @@ async fn mirror(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failu
         projection: side.projection,
     };
     let path = rule.resource().path(&key.namespace, &key.name);
-    for write in tenant.with_cx(|cx| rule.up(&object, &view, cx)) {
+    let writes = tenant.with_cx(|cx| rule.up(&object, &view, cx));
+    let _answer = Answer::awaited(tenant, key, &writes);
+    for write in writes {
         let is_binding = write.subresource == Some("binding");
         let shows = write.shows;
         if let Some(shows) = shows {
@@ -97,7 +112,11 @@ async fn mirror(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failu
                     }
                 });
             }
-            Ok(stored) => remember(tenant, key, stored, shows),
+            Ok(stored) => {
+                if remember(tenant, key, stored, shows) == Told::Later {
+                    engine.up.add(&tenant.id, key.clone());
+                }
+            }
             // Bound before, by ourselves: the event that says so is on its way.
             Err(Failure::Api(Error::Conflict(_) | Error::AlreadyExists)) if is_binding => {}
             // The tenant's object is gone or is another one; its own event says so.
@@ -162,29 +181,85 @@ fn expect(tenant: &Tenant, key: &Key, uid: &str, shows: u128) {
     });
 }
 
+/// The answer to a status that is being written: the events of what was there before, such as that of the binding, may come
+/// only now, and are no news.
+struct Answer<'a> {
+    tenant: &'a Tenant,
+    key: &'a Key,
+    before: u64,
+}
+
+impl<'a> Answer<'a> {
+    /// Nothing, if no write's answer will say what the tenant's object shows then.
+    fn awaited(tenant: &'a Tenant, key: &'a Key, writes: &[Upward]) -> Option<Self> {
+        let tells = |write: &Upward| write.shows.is_some() && write.subresource == Some("status");
+        if !writes.iter().any(tells) {
+            return None;
+        }
+        let before = tenant.table.update(key, |entry| {
+            let side = entry.tenant.as_mut()?;
+            Some(std::mem::replace(&mut side.answered, UNDER_WAY))
+        })?;
+        Some(Self {
+            tenant,
+            key,
+            before,
+        })
+    }
+}
+
+impl Drop for Answer<'_> {
+    fn drop(&mut self) {
+        self.tenant.table.update(self.key, |entry| {
+            let side = entry.tenant.as_mut();
+            if let Some(side) = side.filter(|side| side.answered == UNDER_WAY) {
+                side.answered = self.before;
+            }
+        });
+    }
+}
+
+/// When the newest event of an object whose status was written is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Before,
+    /// After the write; what it shows was not looked at.
+    Later,
+}
+
 /// Takes up the tenant's object as a write left it, so that its own event is no news.
-fn remember(tenant: &Tenant, key: &Key, stored: Value, shows: Option<u128>) {
+fn remember(tenant: &Tenant, key: &Key, stored: Value, shows: Option<u128>) -> Told {
     let Ok(stored) = Object::from_value(stored) else {
-        return;
+        return Told::Before;
     };
     if stored.text("/kind") != Some(key.kind().resource().kind) {
-        return;
+        return Told::Before;
     }
     let version = stored.resource_version();
     let projection = shows.unwrap_or_else(|| meta::fingerprint(&key.kind().up_projection(&stored)));
     tenant.table.update(key, |entry| {
         let side = entry.tenant.as_mut();
-        if let Some(side) = side.filter(|side| *side.uid == *stored.uid()) {
-            if side.version <= version {
-                side.projection = projection;
-            }
-            // What the tenant asked for until then is told by events of its own, which may come yet.
-            match shows {
-                Some(_) => side.answered = side.answered.max(version),
-                None => side.version = side.version.max(version),
-            }
+        let Some(side) = side.filter(|side| *side.uid == *stored.uid()) else {
+            return Told::Before;
+        };
+        let is_later = side.version > version;
+        if !is_later {
+            side.projection = projection;
         }
-    });
+        // What the tenant asked for until then is told by events of its own, which may come yet.
+        match shows {
+            Some(_) if side.answered != UNDER_WAY => side.answered = side.answered.max(version),
+            Some(_) => {
+                side.answered = version;
+                if is_later {
+                    side.projection = 0;
+                    return Told::Later;
+                }
+            }
+            None => side.version = side.version.max(version),
+        }
+        Told::Before
+    })
 }
 
 /// A pod has no super pod: it ends if it was asked to or if it ran, and comes down if it never did (R5).
@@ -256,7 +331,8 @@ mod tests {
     use super::*;
     use crate::{
         fake::{self, fake, tenant},
-        table::TenantSide,
+        table::{Roll, TenantSide},
+        watch::Sink,
     };
     use api::keys;
     use serde_json::json;
@@ -294,6 +370,104 @@ mod tests {
             tenant.up.put(key.clone(), pod);
             work(&engine, &tenant, &key).await.unwrap();
             assert!(super_server.is_silent() && tenant_server.is_silent());
+        }
+    }
+
+    /// A watch may lag behind answers: what the binding left is told while the status that follows it is being written.
+    #[tokio::test]
+    async fn what_is_told_while_a_status_is_written_is_news_only_if_it_came_after_it() {
+        for (told, again) in [(6, 0), (8, 1)] {
+            let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+            let (engine, tenant) = (Arc::new(fake::engine(&above)), Arc::new(tenant(&own)));
+            engine.tenants.insert(tenant.id.clone(), tenant.clone());
+            let key = Key::new(kind::index("Pod"), "work", "web");
+            tenant.table.update(&key, |entry| {
+                entry.tenant = Some(TenantSide {
+                    uid: "u".into(),
+                    version: 5,
+                    answered: 0,
+                    intent: 1,
+                    edition: 0,
+                    projection: 0,
+                    node: None,
+                });
+                entry.twin = Some(fake::super_side("s", "u"));
+            });
+            let pod = |version: u64, phase| {
+                json!({
+                    "apiVersion": "v1", "kind": "Pod",
+                    "metadata": {
+                        "name": "web", "namespace": "work", "uid": "u", "resourceVersion": version.to_string(),
+                        "labels": {keys::TENANT: tenant.id.as_str()},
+                        "annotations": {keys::NAMESPACE: "work", keys::NAME: "web", keys::UID: "u"},
+                    },
+                    "spec": {"containers": [], "nodeName": "n"}, "status": {"phase": phase},
+                })
+            };
+            let mut twin = pod(9, "Running");
+            twin["metadata"]["uid"] = "s".into();
+            let twin = Arc::new(Object::from_value(twin).unwrap());
+            tenant.up.put(key.clone(), twin);
+            let sink = intake::TenantSink {
+                engine: engine.clone(),
+                tenant: tenant.clone(),
+                kind: key.kind,
+                roll: Roll::default(),
+            };
+            let answers = async {
+                let bound = tenant_server.answer("POST", 201, &json!({})).await;
+                assert!(bound.path.ends_with("/binding"), "{}", bound.path);
+                tenant_server.wait().await;
+                sink.applied(Object::from_value(pod(told, "Pending")).unwrap());
+                tenant_server.answer("PATCH", 200, &pod(7, "Running")).await;
+            };
+            let (worked, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+            worked.unwrap();
+            assert_eq!(engine.up.depth(&tenant.id), again, "told at {told}");
+            assert_eq!(tenant.table.get(&key).tenant.unwrap().answered, 7);
+            assert!(super_server.is_silent());
+            sink.applied(Object::from_value(pod(10, "Pending")).unwrap());
+            assert_eq!(engine.up.depth(&tenant.id), 1, "somebody else wrote it");
+        }
+    }
+
+    /// It is as new as it was, and the API server has enough to do.
+    #[tokio::test]
+    async fn a_status_that_a_busy_server_did_not_take_is_written_again_without_a_read() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let key = Key::new(kind::index("Pod"), "work", "web");
+        tenant.table.update(&key, |entry| {
+            entry.tenant = Some(TenantSide {
+                uid: "u".into(),
+                version: 5,
+                answered: 0,
+                intent: 1,
+                edition: 0,
+                projection: 0,
+                node: Some("n".into()),
+            });
+            entry.twin = Some(fake::super_side("s", "u"));
+        });
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": "web", "namespace": "acme-work", "uid": "s", "resourceVersion": "9",
+                "labels": {keys::TENANT: tenant.id.as_str()},
+                "annotations": {keys::NAMESPACE: "work", keys::NAME: "web", keys::UID: "u"},
+            },
+            "spec": {"containers": [], "nodeName": "n"}, "status": {"phase": "Running"},
+        });
+        let twin = Arc::new(Object::from_value(pod).unwrap());
+        tenant.up.put(key.clone(), twin);
+        let busy = json!({"kind": "Status", "code": 429, "message": "too many requests"});
+        for (status, answer, is_ok) in [(429, &busy, false), (200, &json!({}), true)] {
+            let (worked, _) = tokio::join!(
+                work(&engine, &tenant, &key),
+                tenant_server.answer("PATCH", status, answer)
+            );
+            assert_eq!(worked.is_ok(), is_ok, "{worked:?}");
+            assert!(super_server.is_silent());
         }
     }
 }

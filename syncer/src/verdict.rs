@@ -11,14 +11,14 @@ use crate::{
     tenants::Tenant,
     term::{Permit, Term},
 };
-use api::{Condition, set_condition};
+use api::{Condition, VirtualControlPlane, set_condition};
 use std::{sync::Arc, time::Duration};
 use tenancy::{object::Object, tenant::TenantId};
 
 /// Tries to write a condition, since the manager writes to the same object.
 const TRIES: usize = 8;
 /// When conditions are tried again that couldn't be written.
-const SAY_AGAIN: Duration = Duration::from_secs(5);
+pub(crate) const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 /// The VirtualControlPlane that a condition is written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,38 +60,70 @@ pub(crate) async fn report(engine: Arc<Engine>, tenant: Arc<Tenant>) {
         let activity = tenant.activity.token();
         let permit = tenant.permit();
         let control_plane = ControlPlane::of(&tenant);
+        tenant.said(conditions.iter().map(essence).collect());
         let said = Box::pin(say(&engine, &control_plane, &conditions, &permit)).await;
         drop(activity);
         tokio::select! {
             () = tenant.cancel.cancelled() => return,
             changed = health.changed() => if changed.is_err() { return },
             changed = guard.changed() => if changed.is_err() { return },
+            () = tenant.unsaid.notified() => {}
             () = tokio::time::sleep(SAY_AGAIN), if !said => {}
         }
     }
 }
 
-/// Says that nothing is written for this tenant any more; the manager waits for it before it deletes.
-pub(crate) async fn stopped(engine: &Engine, control_plane: &ControlPlane, term: &Arc<Term>) {
+/// What a VirtualControlPlane says of the syncer: type, status and reason of each condition, in the order of [`report`].
+pub(crate) fn told(vcp: &VirtualControlPlane) -> Vec<(String, String, String)> {
+    let conditions = vcp.status.iter().flat_map(|status| &status.conditions);
+    let of = |type_: &str| {
+        conditions
+            .clone()
+            .find(|condition| condition.type_ == type_)
+    };
+    ["Synced", "DeletionsHeld", "TenantIdentityChanged"]
+        .into_iter()
+        .filter_map(of)
+        .map(essence)
+        .collect()
+}
+
+fn essence(condition: &Condition) -> (String, String, String) {
+    let Condition {
+        type_,
+        status,
+        reason,
+        ..
+    } = condition;
+    (type_.clone(), status.clone(), reason.clone())
+}
+
+/// Says that nothing is written for this tenant any more; the manager waits for it before it deletes. Returns whether it
+/// is said.
+pub(crate) async fn stopped(
+    engine: &Engine,
+    control_plane: &ControlPlane,
+    term: &Arc<Term>,
+) -> bool {
     let condition = condition(
         "Synced",
         "False",
         "Stopped",
         "the syncer doesn't serve this tenant",
     );
-    say(engine, control_plane, &[condition], &Permit::by(term)).await;
+    say(engine, control_plane, &[condition], &Permit::by(term)).await
 }
 
-/// Says why a tenant isn't served though it should be.
+/// Says why a tenant isn't served though it should be; returns whether it is said.
 pub(crate) async fn unserved(
     engine: &Engine,
     control_plane: &ControlPlane,
     reason: &str,
     message: &str,
     term: &Arc<Term>,
-) {
+) -> bool {
     let condition = condition("Synced", "False", reason, message);
-    say(engine, control_plane, &[condition], &Permit::by(term)).await;
+    say(engine, control_plane, &[condition], &Permit::by(term)).await
 }
 
 /// What is held, and who must look.
@@ -211,4 +243,30 @@ async fn write(
     let list =
         serde_json::to_value(&conditions).map_err(|err| Error::Malformed(err.to_string()))?;
     apply::status(&engine.cluster, &vcp, "conditions", &list, permit).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{self, fake, tenant};
+    use serde_json::json;
+
+    #[tokio::test(start_paused = true)]
+    async fn conditions_that_somebody_takes_away_are_said_again() {
+        let ((above, mut super_server), (own, _tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (Arc::new(fake::engine(&above)), Arc::new(tenant(&own)));
+        let vcp = json!({
+            "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+            "metadata": {"name": "acme", "namespace": "tenants", "uid": "v", "resourceVersion": "5"},
+            "spec": {"identity": tenant.id.as_str()},
+        });
+        let report = tokio::spawn(report(engine, tenant.clone()));
+        for _ in 0..2 {
+            super_server.answer("GET", 200, &vcp).await;
+            let said = super_server.answer("PATCH", 200, &vcp).await;
+            assert!(said.body.to_string().contains("Synced"), "{}", said.body);
+            tenant.heed(&[]);
+        }
+        report.abort();
+    }
 }

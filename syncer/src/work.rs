@@ -79,7 +79,8 @@ async fn work(engine: &Engine, direction: Direction, taken: Taken<TenantId, Key>
     } = taken;
     let queue = engine.queue(direction);
     let Some(tenant) = engine.tenant(&id) else {
-        queue.remove(&id);
+        // The key alone: what the queue was told of the tenant may be for one that is just being served anew.
+        queue.done(&id, &key);
         return;
     };
     // What is counted ends with it.
@@ -224,6 +225,21 @@ mod tests {
             assert_eq!(text.contains(&seconds), limited, "{text}");
         }
         cancel.cancel();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn t40_a_key_from_before_a_tenants_restart_takes_its_rate_from_nobody() {
+        let (cluster, _super_server) = fake();
+        let engine = fake::engine(&cluster);
+        let id = TenantId::from_bits([1; 16]);
+        engine.down.add(&id, config_map(0));
+        let of_before = engine.down.next().await;
+        engine.down.set_rate(&id, Rate::per_second(1, 1));
+        work(&engine, Direction::Down, of_before).await;
+        engine.down.charge(&id, 100);
+        engine.down.add(&id, config_map(1));
+        let next = tokio::time::timeout(Duration::from_secs(10), engine.down.next());
+        assert!(next.await.is_err(), "it owes writes");
     }
 
     #[tokio::test(start_paused = true)]

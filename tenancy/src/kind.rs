@@ -301,6 +301,11 @@ pub trait Kind: Sync {
         vec![]
     }
 
+    /// Whether objects of the kind may have [`Kind::references`].
+    fn may_refer(&self, _cx: &Cx<'_>) -> bool {
+        false
+    }
+
     /// Fingerprint of what the tenant asks for by its object; the key is worked downward when it changes.
     fn intent(&self, object: &Object) -> u128 {
         meta::intent(object)

@@ -14,6 +14,7 @@
 //! - [`pod_rules`] says what a tenant's pods are made with, whatever they ask for.
 //! - [`quota`] counts what a tenant takes of the super cluster, over all of its namespaces.
 //! - [`sharing`] shows Services of others to a tenant, and opens what leads to them.
+//! - [`readdress`] gives a Service another address where its own is taken.
 //! - [`hosts`] says which tenant a host name belongs to.
 //! - [`kubeconfig`] reads by allow-list how a tenant's API server is reached.
 //! - [`fuzz`] tries all that with what no tenant should write.
@@ -50,6 +51,8 @@ pub mod offer;
 pub mod hosts;
 
 pub mod sharing;
+
+pub mod readdress;
 
 pub mod kind;
 

@@ -155,6 +155,7 @@ impl Sink for SuperSink {
                             twin.baseline = 0;
                         }
                     });
+                    tenant.up.take(&key);
                     self.engine.down.add(&tenant.id, key.clone());
                     self.engine.up.add(&tenant.id, key);
                 }

@@ -168,6 +168,7 @@ impl TenantSink {
     /// The object may be gone: the worker reads live.
     fn doubt(&self, key: Key) {
         if key.kind().goes_down() {
+            self.tenant.down.take(&key);
             self.engine.down.add(&self.tenant.id, key);
         } else {
             self.engine.up.add(&self.tenant.id, key);

@@ -306,3 +306,15 @@ async fn r2_a_contradicted_list_holds_no_longer_than_until_the_next_one() {
     assert!(!sink.is_doubtful());
     assert_eq!(bench.tenant.gate.emptied(), Vec::<u8>::new());
 }
+
+/// What its event told before the watch broke may be gone.
+#[tokio::test]
+async fn r1_what_a_new_list_lacks_is_read_though_its_event_waits_to_be_worked() {
+    let bench = Bench::new();
+    let sink = bench.tenant_sink();
+    sink.applied(pod(5, "x"));
+    sink.listing();
+    sink.listed(7);
+    assert!(bench.tenant.down.take(&bench.key).is_none());
+    assert_eq!(bench.engine.down.depth(&bench.tenant.id), 1);
+}

@@ -6,9 +6,9 @@ use crate::{
     fake::{self, Received, Server, fake, tenant},
     quota as first,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc};
-use tenancy::{object::Object, quota::amount::Amounts, tenant::Key};
+use tenancy::quota::amount::Amounts;
 
 const TWIN: &str = "acme-work";
 
@@ -250,4 +250,44 @@ async fn what_the_second_layer_refuses_for_good_is_told_as_by_the_first() {
         assert_eq!(second, None);
         first::unmade(&engine, &tenant, &other);
     }
+}
+
+#[tokio::test]
+async fn what_containers_of_the_super_clusters_admission_do_not_say_is_held_no_longer() {
+    let mut fixture = fixture();
+    limit(&fixture.tenant, "limits.cpu", 5);
+    let key = Key::new(kind::index("Pod"), "work", "web");
+    let pod = json!({"metadata": {"name": "web"}, "spec": {"containers": [{"name": "own"}]}});
+    let pod = Object::from_value(pod).unwrap();
+    let limits = fixture.tenant.rules().limits();
+    let refused = |containers: &str| {
+        let words =
+            format!("failed quota: sublet-quota: must specify limits.cpu for: {containers}");
+        namespace::refusal(&words, &limits).unwrap()
+    };
+    let (engine, tenant) = (&fixture.engine, fixture.tenant.clone());
+    let own = gives_way(engine, &tenant, &key, &pod, &refused("mesh,own")).await;
+    assert!(!own.unwrap() && fixture.above.is_silent());
+
+    let mut have = stored(&tenant, &json!({"hard": {"limits.cpu": "5"}}));
+    let refusal = refused("mesh");
+    let answers = async {
+        fixture.above.answer("GET", 200, &have).await;
+        fixture.above.answer("PATCH", 200, &have).await
+    };
+    let (given, patched) = tokio::join!(gives_way(engine, &tenant, &key, &pod, &refusal), answers);
+    assert!(given.unwrap());
+    let body = patched.body;
+    assert_eq!(body[2]["value"], json!({api::keys::UNHELD: "limits.cpu"}));
+    assert_eq!(body[3]["value"], json!({"hard": {}}));
+
+    // So it stays: neither another refusal, which comes late, nor the namespace's next work changes it.
+    have["metadata"]["annotations"] = body[2]["value"].clone();
+    have["spec"] = body[3]["value"].clone();
+    let (given, _) = tokio::join!(
+        gives_way(engine, &tenant, &key, &pod, &refusal),
+        fixture.above.answer("GET", 200, &have)
+    );
+    assert!(given.unwrap());
+    fixture.keep(Some(have), None).await;
 }

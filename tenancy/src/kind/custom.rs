@@ -138,6 +138,10 @@ impl Kind for Custom {
         Ok(Some(twin))
     }
 
+    fn may_refer(&self, cx: &Cx<'_>) -> bool {
+        self.declared(cx).next().is_some()
+    }
+
     fn references(&self, object: &Object, cx: &Cx<'_>) -> Vec<Reference> {
         let mut found = vec![];
         let mut body = object.value().clone();

@@ -129,6 +129,10 @@ impl Kind for Down {
         found
     }
 
+    fn may_refer(&self, _cx: &Cx<'_>) -> bool {
+        fields::may_refer(self.spec)
+    }
+
     fn changes(&self, want: &Object, have: &Object) -> Vec<Change> {
         let mut spec = want.value()["spec"].clone();
         let now = have.at("/spec").unwrap_or(&Value::Null);

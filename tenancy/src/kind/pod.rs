@@ -117,6 +117,10 @@ impl Kind for Pod {
         references(object)
     }
 
+    fn may_refer(&self, _cx: &Cx<'_>) -> bool {
+        true
+    }
+
     fn awaits(&self, object: &Object) -> bool {
         classes::awaits_claims(object)
     }

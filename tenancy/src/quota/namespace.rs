@@ -4,6 +4,9 @@
 //! Each says the whole of the tenant's limits, since one namespace may use all of them: what the ledger grants finds room
 //! here as well. So it holds only what both layers count alike, and what nobody but the tenant takes anything of.
 //!
+//! The super cluster's admission may put containers into pods that say nothing of a limited resource, for which its API
+//! server would refuse every pod of the namespace. There this layer holds that resource no longer; the first one does.
+//!
 //! Not promised: anything over several namespaces. The super cluster's controller counts what ended, so room may come a
 //! moment later than the ledger knows of it.
 
@@ -18,6 +21,7 @@ use crate::{
 };
 use api::keys;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
 /// ResourceQuotas of the super cluster.
 pub const RESOURCE: &Resource = &Resource {
@@ -173,12 +177,44 @@ pub fn step(want: Option<Object>, have: Option<Object>, cx: &Cx<'_>) -> Step {
         (None, Some(have)) if !is_ours(&have) || have.is_terminating() => Step::Nothing,
         (None, Some(have)) => Step::Delete(have),
         (Some(_), Some(have)) if !is_ours(&have) => Step::Foreign,
-        (Some(want), Some(have)) if says(&want) == says(&have) => Step::Nothing,
-        (Some(want), Some(have)) => {
+        (Some(mut want), Some(have)) => {
+            leave_out(&mut want, &unheld(&have));
+            if says(&want) == says(&have) {
+                return Step::Nothing;
+            }
             let spec = want.at("/spec").cloned().unwrap_or_default();
             Step::Replace(have, spec)
         }
     }
+}
+
+/// What a ResourceQuota holds no longer, as it says itself.
+fn unheld(have: &Object) -> BTreeSet<String> {
+    let names = have.annotation(keys::UNHELD).unwrap_or_default();
+    let names = names.split(',').filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
+}
+
+fn leave_out(want: &mut Object, names: &BTreeSet<String>) {
+    let hard = want.value_mut().pointer_mut("/spec/hard");
+    if let Some(hard) = hard.and_then(Value::as_object_mut) {
+        hard.retain(|name, _| !names.contains(name));
+    }
+}
+
+/// Annotations and spec of a tenant's ResourceQuota that no longer holds these limits; nothing if it doesn't already.
+pub fn less(have: &Object, limits: &BTreeSet<String>, cx: &Cx<'_>) -> Option<(Value, Value)> {
+    let before = unheld(have);
+    let names: BTreeSet<String> = before.union(limits).cloned().collect();
+    let mut want = wanted(have.namespace(), cx)?;
+    if names == before || have.label(keys::TENANT) != Some(cx.tenant.id.as_str()) {
+        return None;
+    }
+    leave_out(&mut want, &names);
+    let names: Vec<String> = names.into_iter().collect();
+    let mut annotations = have.at("/metadata/annotations").cloned();
+    annotations.get_or_insert_with(|| json!({}))[keys::UNHELD] = names.join(",").into();
+    Some((annotations?, want.at("/spec")?.clone()))
 }
 
 /// What a ResourceQuota says, whichever way the API server writes quantities; `None` of one that says more than limits.
@@ -189,13 +225,37 @@ fn says(quota: &Object) -> Option<Amounts> {
     (spec.len() == 1).then(|| hard.iter().map(read).collect())?
 }
 
+/// A limited resource, and the containers that say nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsaid {
+    /// The name of the limit.
+    pub limit: String,
+    /// Names of containers.
+    pub containers: Vec<String>,
+}
+
+/// The limits of which only containers say nothing that aren't the pod's own; none if one of its own doesn't, either.
+pub fn unsaid_by_others(unsaid: &[Unsaid], pod: &Object) -> BTreeSet<String> {
+    let own: BTreeSet<&str> = ["containers", "initContainers", "ephemeralContainers"]
+        .iter()
+        .filter_map(|field| pod.at(&format!("/spec/{field}"))?.as_array())
+        .flatten()
+        .filter_map(|container| container["name"].as_str())
+        .collect();
+    let mut names = unsaid.iter().flat_map(|one| &one.containers);
+    if names.any(|name| own.contains(name.as_str())) {
+        return BTreeSet::new();
+    }
+    unsaid.iter().map(|one| one.limit.clone()).collect()
+}
+
 /// Why the ResourceQuota had a write refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// These limits would be exceeded.
     Full(Vec<Excess>),
     /// Containers say nothing of these.
-    Unsaid(Vec<String>),
+    Unsaid(Vec<Unsaid>),
     /// It doesn't say yet what it shall, or nobody has counted yet.
     Unsettled,
 }
@@ -206,11 +266,14 @@ pub fn refusal(message: &str, limits: &Amounts) -> Option<Refusal> {
         return Some(Refusal::Unsettled);
     }
     if let Some((_, missing)) = message.split_once(FAILED) {
-        let names = missing.split("; ").filter_map(|part| {
-            let (name, _) = part.split_once(" for: ")?;
-            Some(name.to_owned())
+        let unsaid = missing.split("; ").filter_map(|part| {
+            let (limit, containers) = part.split_once(" for: ")?;
+            Some(Unsaid {
+                limit: limit.to_owned(),
+                containers: containers.split(',').map(str::to_owned).collect(),
+            })
         });
-        return Some(Refusal::Unsaid(names.collect()));
+        return Some(Refusal::Unsaid(unsaid.collect()));
     }
     let (_, said) = message.split_once(TOO_MUCH)?;
     let (requested, rest) = said.split_once(", used: ").unwrap_or_default();

@@ -6,7 +6,7 @@ use e2e::{
     faultproxy::link::{Link, Way},
     kind::CONFIG_MAP,
     oracle,
-    read::{condition, uid},
+    read::{condition, text, uid},
     rig::{Rig, Wish, on_rig},
     tenant::conditions,
     wait::{PODS, SOON, eventually},
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// R9: how soon a silent API server must be noticed.
 const NOTICED: Duration = Duration::from_secs(70);
+/// F2: how long an API server is silent.
+const HANG: Duration = Duration::from_secs(90);
 
 /// UIDs of a tenant's super ConfigMaps.
 async fn twins(rig: &Rig, tenant: usize) -> anyhow::Result<Vec<String>> {
@@ -239,6 +241,63 @@ fn f2_a_hung_api_server_is_noticed_and_others_are_served() {
             oracle::all(rig).await
         },
     );
+}
+
+/// F2, and R5: of what can't be asked nothing is inferred, for as long as it takes.
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn f2_a_super_api_server_that_accepts_and_never_answers_is_noticed_and_ends_no_pod() {
+    on_rig(Wish::default(), async |rig| {
+        fill(rig, 0, "work", 10, Fill::Pods).await?;
+        oracle::pairs::agree(rig, &rig.tenants[0]).await?;
+        let guest = &rig.tenants[0];
+        let before = statuses(rig).await?;
+        rig.above.api()?.signal(Signal::STOP)?;
+        let began = Instant::now();
+        eventually(SOON, "the syncer leads nobody any more", async || {
+            let led = rig.syncer.metric("sublet_syncer_led_tenants", &[]).await?;
+            ensure!(led < 0.5, "it leads {led}");
+            Ok(())
+        })
+        .await?;
+        eventually(2 * NOTICED, "the hang is noticed", async || {
+            let log = rig.syncer.log()?;
+            ensure!(log.contains("the API server can't be reached"), "it isn't");
+            Ok(())
+        })
+        .await?;
+        let took = began.elapsed();
+        ensure!(took <= NOTICED, "noticed after {took:?}");
+        let meanwhile = settings("work", "meanwhile");
+        guest.side.create(CONFIG_MAP, meanwhile).await?;
+        // Time is what is waited for here.
+        tokio::time::sleep(HANG.saturating_sub(began.elapsed())).await;
+        ensure!(
+            statuses(rig).await? == before,
+            "something was inferred from silence"
+        );
+        rig.above.api()?.signal(Signal::CONT)?;
+        let answers = Instant::now();
+        oracle::pairs::agree(rig, guest).await?;
+        rig.synced(0).await?;
+        ensure!(statuses(rig).await? == before, "a pod was touched");
+        println!(
+            "F2: of the super cluster noticed after {:.0} s, converged {:.1} s after it answered",
+            took.as_secs_f64(),
+            answers.elapsed().as_secs_f64()
+        );
+        oracle::all(rig).await?;
+        let deletions = oracle::deeds::deletions(rig)?;
+        ensure!(deletions.is_empty(), "{deletions:?}");
+        Ok(())
+    });
+}
+
+/// UID and phase of the first tenant's pods.
+async fn statuses(rig: &Rig) -> anyhow::Result<Vec<String>> {
+    let pods = rig.tenants[0].side.list(e2e::kind::POD, "work", "").await?;
+    let told = |pod: &serde_json::Value| format!("{} {}", uid(pod), text(pod, "/status/phase"));
+    Ok(pods.iter().map(told).collect())
 }
 
 #[test]

@@ -256,6 +256,15 @@ pub(in crate::kind) fn references(fields: Fields, from: &Value, found: &mut Vec<
     }
 }
 
+/// Whether an object of the type `fields` may refer to ConfigMaps or Secrets.
+pub(in crate::kind) fn may_refer(fields: Fields) -> bool {
+    fields.iter().any(|(_, rule)| match rule.inner() {
+        Rule::Object(fields) | Rule::List(fields) => may_refer(fields),
+        Rule::Refers(referent) => matches!(referent, Referent::ConfigMap | Referent::Secret),
+        _ => false,
+    })
+}
+
 /// Calls `visit` with the path and rule of every field of a table, at every depth.
 #[cfg(test)]
 pub(in crate::kind) fn each(fields: Fields, path: &str, visit: &mut dyn FnMut(&str, &Rule)) {

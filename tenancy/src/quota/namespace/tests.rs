@@ -244,11 +244,52 @@ fn a_quota_that_says_something_else_yet_is_no_limit_to_tell_of() {
 fn what_containers_do_not_say_is_read_out_of_the_refusal() {
     let message = "pods \"web\" is forbidden: failed quota: sublet-quota: must specify limits.memory for: a,b; \
                    requests.cpu for: a";
-    let names = vec!["limits.memory".to_owned(), "requests.cpu".to_owned()];
+    let one = |limit: &str, containers: &[&str]| Unsaid {
+        limit: limit.into(),
+        containers: containers.iter().copied().map(str::to_owned).collect(),
+    };
+    let unsaid = vec![
+        one("limits.memory", &["a", "b"]),
+        one("requests.cpu", &["a"]),
+    ];
     assert_eq!(
         refusal(message, &Amounts::new()),
-        Some(Refusal::Unsaid(names))
+        Some(Refusal::Unsaid(unsaid.clone()))
     );
+    let pod = |field: &str, name: &str| {
+        Object::from_value(json!({"metadata": {}, "spec": {field: [{"name": name}]}})).unwrap()
+    };
+    let both = ["limits.memory", "requests.cpu"].map(str::to_owned);
+    let none = BTreeSet::new();
+    assert_eq!(
+        unsaid_by_others(&unsaid, &pod("containers", "c")),
+        both.into()
+    );
+    for field in ["containers", "initContainers"] {
+        assert_eq!(unsaid_by_others(&unsaid, &pod(field, "b")), none, "{field}");
+    }
+}
+
+#[test]
+fn what_is_held_no_longer_stays_so_until_its_annotation_goes() {
+    with(&[("limits.cpu", "4"), ("pods", "9")], |cx| {
+        let mut have = wanted("acme-work", cx).unwrap();
+        let cpu = BTreeSet::from(["limits.cpu".to_owned()]);
+        let (annotations, spec) = less(&have, &cpu, cx).unwrap();
+        assert_eq!(spec, json!({"hard": {"pods": "9"}}));
+        have.value_mut()["metadata"]["annotations"] = annotations;
+        have.value_mut()["spec"] = spec;
+        assert_eq!(less(&have, &cpu, cx), None, "it does already");
+        let want = || wanted("acme-work", cx);
+        assert_eq!(step(want(), Some(have.clone()), cx), Step::Nothing);
+        have.value_mut()["metadata"]["annotations"] = json!({});
+        assert!(matches!(
+            step(want(), Some(have.clone()), cx),
+            Step::Replace(..)
+        ));
+        have.value_mut()["metadata"]["labels"] = json!({});
+        assert_eq!(less(&have, &cpu, cx), None, "it isn't Sublet's");
+    });
 }
 
 #[test]
