@@ -56,6 +56,7 @@ mod publish;
 mod quota;
 mod refusals;
 mod removal;
+mod reserve;
 mod sharing;
 mod tokens;
 mod upward;

@@ -13,6 +13,7 @@
 //! - [`reach`] says where a tenant's pods may go beside their own tenant.
 //! - [`pod_rules`] says what a tenant's pods are made with, whatever they ask for.
 //! - [`quota`] counts what a tenant takes of the super cluster, over all of its namespaces.
+//! - [`reservation`] keeps addresses of the platform from being given to a tenant's Services.
 //! - [`sharing`] shows Services of others to a tenant, and opens what leads to them.
 //! - [`hosts`] says which tenant a host name belongs to.
 //! - [`kubeconfig`] reads by allow-list how a tenant's API server is reached.
@@ -30,6 +31,8 @@ pub mod naming;
 pub mod route;
 
 pub mod slice;
+
+pub mod reservation;
 
 pub mod block;
 
