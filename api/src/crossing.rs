@@ -16,6 +16,18 @@ pub struct Offer {
     pub names: Vec<String>,
 }
 
+/// Which nodes of the super cluster a tenant is shown, of those that its selector matches. The strictest first.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum ShownNodes {
+    /// Those that a pod of the tenant is bound to, and no others. DaemonSets have no pods then.
+    Used,
+    /// All of them.
+    #[default]
+    Selected,
+}
+
 /// A custom resource that crosses for the tenants that name it.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -32,7 +32,9 @@ pub use control_plane_class::{
 pub use control_plane_group::{
     ControlPlaneGroup, ControlPlaneGroupSpec, ControlPlaneGroupStatus, Share,
 };
-pub use crossing::{CustomResource, Direction, Offer, ReferenceKind, ReferencePath, StatusPlace};
+pub use crossing::{
+    CustomResource, Direction, Offer, ReferenceKind, ReferencePath, ShownNodes, StatusPlace,
+};
 pub use failure_domain::FailureDomain;
 pub use pod_network::PodNetwork;
 pub use pod_rules::{Bandwidth, ContainerRules, ImageRules, PodRules, PodWishes, Toleration};

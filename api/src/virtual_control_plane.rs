@@ -1,7 +1,8 @@
 //! `VirtualControlPlane`: one tenant, as the super cluster's admin or a platform asks for it.
 
 use crate::{
-    Condition, Egress, FailureDomain, Offer, PodWishes, Quantities, Sharing, Sleep, SyncRate,
+    Condition, Egress, FailureDomain, Offer, PodWishes, Quantities, Sharing, ShownNodes, Sleep,
+    SyncRate,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -322,6 +323,9 @@ pub struct Sync {
     /// How fast the syncer writes to the super cluster for the tenant; its class's rate is the ceiling.
     #[serde(default, skip_serializing_if = "SyncRate::is_empty")]
     pub rate: SyncRate,
+    /// Nodes that the tenant is shown; its class's `syncNodes` is the ceiling, and what it gets when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<ShownNodes>,
     /// Of the resources named here the tenant is shown only these objects, as far as its class offers them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

@@ -82,6 +82,7 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         opened: Opened::default(),
         is_hosted: true,
         node_selector: BTreeMap::new(),
+        nodes: api::ShownNodes::Selected,
         all_config_objects: false,
         group_labels: BTreeMap::new(),
         restore_counter: 0,
@@ -99,6 +100,13 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         Term::of_test(),
         &Room::of(usize::MAX / 2),
     )
+}
+
+/// Everything of the tenant was listed.
+pub(crate) fn list_all(tenant: &Tenant) {
+    for kind in tenant.kinds() {
+        tenant.gate.listed(kind, false);
+    }
 }
 
 /// A super object that was made for the tenant's object `owner` and is as it was made.

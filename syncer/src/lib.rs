@@ -52,6 +52,7 @@ mod intake;
 mod isolation;
 mod live;
 mod namespace_quota;
+mod nodes;
 mod publish;
 mod quota;
 mod refusals;

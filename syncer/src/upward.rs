@@ -8,7 +8,7 @@ use crate::{
     gate::Held,
     intake::{self, twin_path},
     live::read,
-    marks, publish, refusals,
+    marks, nodes, publish, refusals,
     tenants::Tenant,
 };
 use serde_json::Value;
@@ -90,12 +90,13 @@ async fn mirror(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failu
         }
         match written {
             Ok(_) if is_binding => {
-                let node = object.text("/spec/nodeName").map(Arc::from);
+                let node: Option<Arc<str>> = object.text("/spec/nodeName").map(Arc::from);
                 tenant.table.update(key, |entry| {
                     if let Some(side) = &mut entry.tenant {
-                        side.node = node;
+                        side.node.clone_from(&node);
                     }
                 });
+                nodes::moved(engine, tenant, None, node.as_deref());
             }
             Ok(stored) => remember(tenant, key, stored, shows),
             // Bound before, by ourselves: the event that says so is on its way.

@@ -170,6 +170,10 @@ pub trait Facts {
     fn ruled(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Ruled;
     /// Whether the super cluster has this object of a published kind and the tenant may see it.
     fn is_offered(&self, kind: &str, name: &str) -> bool;
+    /// Whether a pod of the tenant is bound to a node.
+    fn runs_on(&self, _node: &str) -> bool {
+        false
+    }
     /// Whether another tenant had a host name first.
     fn is_host_taken(&self, _host: &str) -> bool {
         false

@@ -10,7 +10,7 @@ use crate::{
     sharing::{Opened, Shared},
     slice::Slice,
 };
-use api::{CustomResource, PodSecurity};
+use api::{CustomResource, PodSecurity, ShownNodes};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// Identity of a tenant: 128 random bits as 26 characters of lower-case base32.
@@ -91,6 +91,8 @@ pub struct Tenant {
     pub is_hosted: bool,
     /// Labels a node must carry to be used by the tenant.
     pub node_selector: BTreeMap<String, String>,
+    /// Which of those nodes it is shown.
+    pub nodes: ShownNodes,
     /// All ConfigMaps and Secrets go down, not only those referred to.
     pub all_config_objects: bool,
     /// Labels that the tenant's group puts on its super namespaces.

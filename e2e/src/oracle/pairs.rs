@@ -257,6 +257,7 @@ async fn rules(side: &Side, guest: &Guest) -> anyhow::Result<Tenant> {
         opened: Opened::default(),
         is_hosted: vcp.spec.external.is_none(),
         node_selector: vcp.spec.policy.node_selector.clone(),
+        nodes: vcp.spec.sync.nodes.unwrap_or_default(),
         all_config_objects: vcp.spec.sync.config_objects == SyncObjects::All,
         group_labels: std::collections::BTreeMap::new(),
         quota: limits(&vcp.spec.policy.quota.0).map_err(anyhow::Error::msg)?,

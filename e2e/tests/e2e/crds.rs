@@ -75,6 +75,7 @@ fn a_wrong_control_plane_is_refused_with_what_to_write() {
             ),
             (json!({"rollout": {"after": "tomorrow"}}), "date-time"),
             (json!({"policy": {"podSecurity": "loose"}}), "baseline"),
+            (json!({"sync": {"nodes": "Some"}}), "Used"),
             (json!({"sync": {"configObjects": "Some"}}), "Referenced"),
         ];
         for (spec, words) in cases {

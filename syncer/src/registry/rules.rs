@@ -78,6 +78,7 @@ pub(super) fn rules(
         opened: Opened::default(),
         is_hosted: vcp.spec.external.is_none(),
         node_selector: class.pods.nodes(&vcp.spec.policy.node_selector),
+        nodes: class.shown_nodes(&vcp.spec.sync),
         all_config_objects: vcp.spec.sync.config_objects == SyncObjects::All,
         group_labels: groups.flat_map(|group| group.spec.labels.clone()).collect(),
         restore_counter: vcp

@@ -10,7 +10,7 @@ use crate::{
     sharing::{Opened, Shared},
     tenant::{Tenant, TenantId},
 };
-use api::{Egress, PodNetwork, PodSecurity};
+use api::{Egress, PodNetwork, PodSecurity, ShownNodes};
 use serde_json::Value;
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -30,6 +30,7 @@ pub(crate) fn tenant() -> Tenant {
         opened: Opened::default(),
         is_hosted: true,
         node_selector: BTreeMap::new(),
+        nodes: ShownNodes::Selected,
         all_config_objects: false,
         group_labels: BTreeMap::new(),
         restore_counter: 0,
@@ -65,6 +66,8 @@ pub(crate) struct Answers {
     /// Kinds and names that are offered.
     pub(crate) offered: Vec<(&'static str, &'static str)>,
     pub(crate) offers_all: bool,
+    /// Nodes that pods of the tenant are bound to.
+    pub(crate) nodes: Vec<&'static str>,
     /// Hosts that another tenant has.
     pub(crate) taken: Vec<&'static str>,
 }
@@ -96,6 +99,10 @@ impl Facts for Answers {
 
     fn is_offered(&self, kind: &str, name: &str) -> bool {
         self.offers_all || self.offered.contains(&(kind, name))
+    }
+
+    fn runs_on(&self, node: &str) -> bool {
+        self.nodes.contains(&node)
     }
 
     fn is_host_taken(&self, host: &str) -> bool {
