@@ -2,7 +2,7 @@
 
 use crate::{
     CustomResource as SyncedCustomResource, EtcdStorage, Offer, PodNetwork, PodRules, PodSecurity,
-    PublishedService, Quantities, ShownNodes, Sync, SyncRate,
+    PublishedService, Quantities, ShownNodes, Sync, SyncRate, ToSuper,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -77,6 +77,12 @@ pub struct ControlPlaneClassSpec {
     /// run on. DaemonSets have no pods in a tenant of the latter kind.
     #[serde(default)]
     pub sync_nodes: ShownNodes,
+
+    /// How much of these resources goes down at most for each tenant of this class, and goes down when the tenant doesn't say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["resource".into()]))]
+    pub to_super: Vec<ToSuper>,
 
     /// Host that clients outside the super cluster reach the front door's NodePort at; the first ready node's address
     /// when left out.
@@ -173,6 +179,7 @@ impl Default for ControlPlaneClassSpec {
             sync_weight: default_weight(),
             sync_rate: SyncRate::default(),
             sync_nodes: ShownNodes::default(),
+            to_super: vec![],
             endpoint_host: None,
             endpoint_port: None,
             service_slice_prefix: default_slice(),

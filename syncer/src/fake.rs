@@ -25,6 +25,7 @@ use tenancy::{
     pod_rules::PodRules,
     sharing::{Opened, Shared},
     tenant::{Tenant as Rules, TenantId},
+    to_super::Extent,
 };
 use tower::BoxError;
 use tower_test::mock::{self, Handle, SendResponse};
@@ -83,7 +84,7 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         is_hosted: true,
         node_selector: BTreeMap::new(),
         nodes: api::ShownNodes::Selected,
-        all_config_objects: false,
+        to_super: Extent::default(),
         group_labels: BTreeMap::new(),
         restore_counter: 0,
         quota: BTreeMap::new(),
@@ -100,6 +101,15 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         Term::of_test(),
         &Room::of(usize::MAX / 2),
     )
+}
+
+/// ConfigMaps go down without anything that refers to them.
+pub(crate) fn all_config_maps() -> Extent {
+    let all = api::ToSuper {
+        resource: "configmaps".into(),
+        objects: api::SyncObjects::All,
+    };
+    Extent::of(&[], &[all])
 }
 
 /// Everything of the tenant was listed.

@@ -29,7 +29,7 @@ pub use pod::{
     tokens::{TokenRequest, token_requests},
 };
 
-use crate::{meta, object::Object, plan::Change, tenant::Tenant};
+use crate::{hosts, meta, object::Object, plan::Change, tenant::Tenant, to_super};
 use api::keys;
 use isolation::Ruled;
 use serde_json::Value;
@@ -414,6 +414,11 @@ pub trait Kind: Sync {
         false
     }
 
+    /// Whether a twin holds data or devices, so that it stays when its resource is no longer synced.
+    fn is_kept(&self) -> bool {
+        false
+    }
+
     /// What a twin that is there must be reduced to while the tenant's object is refused; `None` leaves it as it is.
     fn reduced(&self, _object: &Object, _cx: &Cx<'_>) -> Option<Object> {
         None
@@ -454,6 +459,11 @@ pub struct TenantView {
     pub projection: u128,
 }
 
+/// Whether the twin of what is refused for this reason goes: its host is another's, or its resource isn't synced.
+pub fn takes_away(kind: &dyn Kind, refused: &Refused) -> bool {
+    refused.reason == hosts::TAKEN || refused.reason == to_super::NOT_SYNCED && !kind.is_kept()
+}
+
 /// [`Kind::reduced`], sealed.
 pub fn reduce(kind: &dyn Kind, object: &Object, cx: &Cx<'_>) -> Option<Object> {
     let mut want = kind.reduced(object, cx)?;
@@ -470,6 +480,7 @@ pub fn translate(kind: &dyn Kind, object: &Object, cx: &Cx<'_>) -> Result<Option
         meta::seal(&mut copy);
         return Ok(Some(copy));
     }
+    cx.tenant.to_super.check(kind.resource())?;
     let Some(mut want) = kind.down(object, cx)? else {
         return Ok(None);
     };

@@ -15,6 +15,7 @@
 //! - [`quota`] counts what a tenant takes of the super cluster, over all of its namespaces.
 //! - [`reservation`] keeps addresses of the platform from being given to a tenant's Services.
 //! - [`sharing`] shows Services of others to a tenant, and opens what leads to them.
+//! - [`to_super`] says how much of each resource goes down.
 //! - [`hosts`] says which tenant a host name belongs to.
 //! - [`kubeconfig`] reads by allow-list how a tenant's API server is reached.
 //!
@@ -48,6 +49,7 @@ pub mod selector;
 pub mod pod_rules;
 
 pub mod offer;
+pub mod to_super;
 
 pub mod hosts;
 

@@ -9,6 +9,7 @@ use crate::{
     resolver::Resolver,
     sharing::{Opened, Shared},
     slice::Slice,
+    to_super::Extent,
 };
 use api::{CustomResource, PodSecurity, ShownNodes};
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -93,8 +94,8 @@ pub struct Tenant {
     pub node_selector: BTreeMap<String, String>,
     /// Which of those nodes it is shown.
     pub nodes: ShownNodes,
-    /// All ConfigMaps and Secrets go down, not only those referred to.
-    pub all_config_objects: bool,
+    /// How much of each resource goes down.
+    pub to_super: Extent,
     /// Labels that the tenant's group puts on its super namespaces.
     pub group_labels: BTreeMap<String, String>,
     /// How often the tenant was restored from a snapshot; stamped on what is made.

@@ -9,6 +9,7 @@ use crate::{
     resolver::Resolver,
     sharing::{Opened, Shared},
     tenant::{Tenant, TenantId},
+    to_super::Extent,
 };
 use api::{Egress, PodNetwork, PodSecurity, ShownNodes};
 use serde_json::Value;
@@ -31,7 +32,7 @@ pub(crate) fn tenant() -> Tenant {
         is_hosted: true,
         node_selector: BTreeMap::new(),
         nodes: ShownNodes::Selected,
-        all_config_objects: false,
+        to_super: Extent::default(),
         group_labels: BTreeMap::new(),
         restore_counter: 0,
         quota: BTreeMap::new(),

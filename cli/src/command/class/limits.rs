@@ -2,7 +2,7 @@
 
 use api::{
     Audit, ControlPlaneClassSpec, CustomResource, Egress, Offer, PodNetwork, PodRules,
-    PublishedService, Quantities, ShownNodes, SyncRate,
+    PublishedService, Quantities, ShownNodes, SyncRate, ToSuper,
 };
 use std::collections::BTreeMap;
 
@@ -12,6 +12,7 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
         sync_weight,
         sync_rate,
         sync_nodes,
+        to_super,
         api_server_egress,
         pod_network,
         services,
@@ -42,6 +43,7 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
         ("Sync weight:", weight.unwrap_or_default()),
         ("Sync rate:", limited(sync_rate)),
         ("Nodes shown:", shown(*sync_nodes).to_owned()),
+        ("Goes down:", all(to_super, extent)),
         ("Audit:", audited(*audit).to_owned()),
     ];
     lines.extend(of_pods(pods));
@@ -136,6 +138,10 @@ fn of_network(network: &PodNetwork) -> Vec<(&'static str, String)> {
     ]
 }
 
+fn extent(entry: &ToSuper) -> String {
+    format!("{} {:?}", entry.resource, entry.objects)
+}
+
 fn shown(nodes: ShownNodes) -> &'static str {
     match nodes {
         ShownNodes::Selected => "",
@@ -217,7 +223,7 @@ mod tests {
         assert!(lines(&ControlPlaneClassSpec::default()).is_empty());
         let spec: ControlPlaneClassSpec = serde_json::from_value(json!({
             "versions": [], "quota": {"pods": "20"}, "stored": {"size": "1Gi"}, "syncWeight": 3,
-            "syncRate": {"writesPerSecond": 20}, "syncNodes": "Used",
+            "syncRate": {"writesPerSecond": 20}, "syncNodes": "Used", "toSuper": [{"resource": "secrets", "objects": "All"}],
             "audit": "Metadata",
             "podNetwork": {"egressNamespaces": ["registry"], "egress": [{"cidr": "10.2.0.0/16", "port": 443}],
                 "clusterRanges": ["10.96.0.0/12"], "ingressNamespaces": ["ingress"]},
@@ -244,6 +250,7 @@ mod tests {
                 "Sync weight: 3",
                 "Sync rate: 20 writes a second, 5000 at once",
                 "Nodes shown: those in use",
+                "Goes down: secrets All",
                 "Audit: writes, without bodies",
                 "Images: from a.example; pulled each time",
                 "Priority: paid",
