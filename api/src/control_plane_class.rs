@@ -2,7 +2,8 @@
 
 use crate::{
     CustomResource as SyncedCustomResource, EtcdStorage, Offer, PodNetwork, PodRules, PodSecurity,
-    PublishedService, Quantities, SyncRate, virtual_control_plane::IS_HOST,
+    PublishedService, Quantities, ShownNodes, Sync, SyncRate, ToSuper,
+    virtual_control_plane::IS_HOST,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -72,6 +73,17 @@ pub struct ControlPlaneClassSpec {
     /// tenant does.
     #[serde(default, skip_serializing_if = "SyncRate::is_empty")]
     pub sync_rate: SyncRate,
+
+    /// Nodes that each tenant of this class is shown at most: all that its selector matches, or those of them that its pods
+    /// run on. DaemonSets have no pods in a tenant of the latter kind.
+    #[serde(default)]
+    pub sync_nodes: ShownNodes,
+
+    /// How much of these resources goes down at most for each tenant of this class, and goes down when the tenant doesn't say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["resource".into()]))]
+    pub to_super: Vec<ToSuper>,
 
     /// Host that clients outside the super cluster reach the front door's NodePort at; the first ready node's address
     /// when left out.
@@ -169,6 +181,8 @@ impl Default for ControlPlaneClassSpec {
             pod_security: PodSecurity::default(),
             sync_weight: default_weight(),
             sync_rate: SyncRate::default(),
+            sync_nodes: ShownNodes::default(),
+            to_super: vec![],
             endpoint_host: None,
             endpoint_port: None,
             service_slice_prefix: default_slice(),
@@ -187,6 +201,13 @@ impl Default for ControlPlaneClassSpec {
             custom_resources: vec![],
             ingress_hosts: vec![],
         }
+    }
+}
+
+impl ControlPlaneClassSpec {
+    /// The nodes that a tenant of this class is shown: its own wish where that is stricter.
+    pub fn shown_nodes(&self, own: &Sync) -> ShownNodes {
+        own.nodes.unwrap_or(self.sync_nodes).min(self.sync_nodes)
     }
 }
 
@@ -301,6 +322,26 @@ pub struct PodResources {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tenant_is_shown_the_fewest_nodes_that_its_class_or_itself_asks_for() {
+        let shown = |class, own| {
+            let class = ControlPlaneClassSpec {
+                sync_nodes: class,
+                ..ControlPlaneClassSpec::default()
+            };
+            let own = Sync {
+                nodes: own,
+                ..Sync::default()
+            };
+            class.shown_nodes(&own)
+        };
+        let (all, used) = (ShownNodes::Selected, ShownNodes::Used);
+        assert_eq!(shown(all, None), all);
+        assert_eq!(shown(all, Some(used)), used);
+        assert_eq!(shown(used, None), used);
+        assert_eq!(shown(used, Some(all)), used);
+    }
 
     #[test]
     fn the_shipped_class_names_the_default_coredns() {

@@ -4,6 +4,54 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Resources that may stay in a tenant wholly.
+pub const MAY_STAY: [&str; 13] = [
+    "gateways.gateway.networking.k8s.io",
+    "grpcroutes.gateway.networking.k8s.io",
+    "httproutes.gateway.networking.k8s.io",
+    "ingresses.networking.k8s.io",
+    "persistentvolumeclaims",
+    "poddisruptionbudgets.policy",
+    "referencegrants.gateway.networking.k8s.io",
+    "resourceclaims.resource.k8s.io",
+    "resourceclaimtemplates.resource.k8s.io",
+    "tcproutes.gateway.networking.k8s.io",
+    "tlsroutes.gateway.networking.k8s.io",
+    "udproutes.gateway.networking.k8s.io",
+    "volumesnapshots.snapshot.storage.k8s.io",
+];
+
+/// How much of a resource goes down.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.resource in ['configmaps', 'secrets', 'gateways.gateway.networking.k8s.io', 'grpcroutes.gateway.networking.k8s.io', 'httproutes.gateway.networking.k8s.io', 'ingresses.networking.k8s.io', 'persistentvolumeclaims', 'poddisruptionbudgets.policy', 'referencegrants.gateway.networking.k8s.io', 'resourceclaims.resource.k8s.io', 'resourceclaimtemplates.resource.k8s.io', 'tcproutes.gateway.networking.k8s.io', 'tlsroutes.gateway.networking.k8s.io', 'udproutes.gateway.networking.k8s.io', 'volumesnapshots.snapshot.storage.k8s.io']")
+        .message("toSuper names configmaps, secrets, or what may stay in a tenant: claims, snapshots, resource claims, disruption budgets, Ingresses, and Gateways, routes and grants, each as PLURAL.GROUP"),
+    validation = Rule::new("self.resource in ['configmaps', 'secrets'] ? self.objects != 'None' : self.objects != 'Referenced'")
+        .message("configmaps and secrets are Referenced or All, since pods need what they refer to; all else is None or All")
+)]
+pub struct ToSuper {
+    /// Resource as `PLURAL.GROUP`, such as `ingresses.networking.k8s.io`; the plural alone for the core group.
+    #[schemars(length(min = 3, max = 253))]
+    pub resource: String,
+    /// Which of its objects.
+    pub objects: SyncObjects,
+}
+
+/// A selection of the objects of one resource. The fewest first.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum SyncObjects {
+    /// None: they stay in the tenant, and what crossed before is taken away, unless it holds data or devices.
+    None,
+    /// Only those that a synced object refers to.
+    Referenced,
+    /// All of them.
+    #[default]
+    All,
+}
+
 /// Objects of the super cluster that tenants are shown: storage classes, runtime classes and the like.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -14,6 +62,18 @@ pub struct Offer {
     /// Names of the objects.
     #[schemars(length(max = 64), inner(length(max = 253)))]
     pub names: Vec<String>,
+}
+
+/// Which nodes of the super cluster a tenant is shown, of those that its selector matches. The strictest first.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum ShownNodes {
+    /// Those that a pod of the tenant is bound to, and no others. DaemonSets have no pods then.
+    Used,
+    /// All of them.
+    #[default]
+    Selected,
 }
 
 /// A custom resource that crosses for the tenants that name it.
@@ -87,4 +147,18 @@ pub enum ReferenceKind {
     PersistentVolumeClaim,
     /// A namespace of the tenant; becomes the super namespace's name.
     Namespace,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::CustomResourceExt;
+
+    #[test]
+    fn the_schema_knows_all_that_may_stay() {
+        let definition = serde_json::to_string(&crate::VirtualControlPlane::crd()).unwrap();
+        for resource in MAY_STAY {
+            assert!(definition.contains(&format!("'{resource}'")), "{resource}");
+        }
+    }
 }

@@ -32,7 +32,10 @@ pub use control_plane_class::{
 pub use control_plane_group::{
     ControlPlaneGroup, ControlPlaneGroupSpec, ControlPlaneGroupStatus, Share,
 };
-pub use crossing::{CustomResource, Direction, Offer, ReferenceKind, ReferencePath, StatusPlace};
+pub use crossing::{
+    CustomResource, Direction, MAY_STAY, Offer, ReferenceKind, ReferencePath, ShownNodes,
+    StatusPlace, SyncObjects, ToSuper,
+};
 pub use failure_domain::FailureDomain;
 pub use pod_network::PodNetwork;
 pub use pod_rules::{Bandwidth, ContainerRules, ImageRules, PodRules, PodWishes, Toleration};
@@ -42,7 +45,7 @@ pub use sleep::Sleep;
 pub use sync_rate::SyncRate;
 pub use virtual_control_plane::{
     ApiServers, Dns, Endpoint, Etcd, EtcdStorage, External, Network, Phase, PodSecurity, Policy,
-    QuotaStatus, Rollout, RunningVersion, SecretRef, SuperCluster, Sync, SyncObjects, TenantProof,
+    QuotaStatus, Rollout, RunningVersion, SecretRef, SuperCluster, Sync, TenantProof,
     VirtualControlPlane, VirtualControlPlaneSpec, VirtualControlPlaneStatus,
 };
 

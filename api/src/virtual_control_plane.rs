@@ -1,7 +1,8 @@
 //! `VirtualControlPlane`: one tenant, as the super cluster's admin or a platform asks for it.
 
 use crate::{
-    Condition, Egress, FailureDomain, Offer, PodWishes, Quantities, Sharing, Sleep, SyncRate,
+    Condition, Egress, FailureDomain, Offer, PodWishes, Quantities, Sharing, ShownNodes, Sleep,
+    SyncRate, ToSuper,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -324,9 +325,12 @@ fn default_secret_key() -> String {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sync {
-    /// ConfigMaps and Secrets that go down.
-    #[serde(default)]
-    pub config_objects: SyncObjects,
+    /// How much of these resources goes down; its class's `toSuper` is the ceiling. Of ConfigMaps and Secrets those that a
+    /// synced object refers to, and all of everything else, when left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["resource".into()]))]
+    pub to_super: Vec<ToSuper>,
     /// Turns that the tenant gets from the syncer, compared with others; its class's weight is the ceiling, and what it
     /// gets when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -336,6 +340,9 @@ pub struct Sync {
     /// How fast the syncer writes to the super cluster for the tenant; its class's rate is the ceiling.
     #[serde(default, skip_serializing_if = "SyncRate::is_empty")]
     pub rate: SyncRate,
+    /// Nodes that the tenant is shown; its class's `syncNodes` is the ceiling, and what it gets when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<ShownNodes>,
     /// Of the resources named here the tenant is shown only these objects, as far as its class offers them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -344,16 +351,6 @@ pub struct Sync {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 253)))]
     pub custom_resources: Vec<String>,
-}
-
-/// A selection of objects of one kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum SyncObjects {
-    /// Only those that a synced object refers to.
-    #[default]
-    Referenced,
-    /// All of them.
-    All,
 }
 
 /// What the tenant may do in the super cluster; a class sets the ceiling.

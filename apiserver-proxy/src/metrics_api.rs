@@ -118,6 +118,7 @@ impl MetricsApi {
                 let nodes = nodes.iter().filter(|node| {
                     filter.lets_through("", &node.name)
                         && matches_node(&filter.labels, node, tenant)
+                        && is_seen(node, &pods, tenant)
                 });
                 let nodes = nodes.map(|node| node_metrics(node, &pods)).collect();
                 Some(list("NodeMetricsList", nodes))
@@ -127,7 +128,8 @@ impl MetricsApi {
                 match nodes.iter().find(|node| node.name == name) {
                     Some(node) => {
                         let pods = usage.pods(tenant, None).await?;
-                        Some(with_kind("NodeMetrics", node_metrics(node, &pods)))
+                        let measured = || with_kind("NodeMetrics", node_metrics(node, &pods));
+                        is_seen(node, &pods, tenant).then(measured)
                     }
                     None => None,
                 }
@@ -143,6 +145,11 @@ fn asked(request: &Request<Incoming>) -> Result<Question, Refusal> {
         uri.path(),
         uri.query().unwrap_or_default(),
     )
+}
+
+/// Whether the tenant sees the node, as far as pods of its own decide it.
+fn is_seen(node: &NodeTime, pods: &[PodUsage], tenant: &Tenant) -> bool {
+    !tenant.sees_used_nodes || pods.iter().any(|pod| pod.node == node.name)
 }
 
 /// Labels that the tenant doesn't see on its virtual nodes select nothing here.
@@ -289,6 +296,22 @@ mod tests {
         assert!(matches("kubernetes.io/os=linux,pool=a"));
         assert!(!matches("rack=7"));
         assert!(matches("!rack"));
+    }
+
+    #[test]
+    fn a_tenant_that_sees_the_nodes_in_use_sees_figures_of_no_other() {
+        let mut route = crate::index::tests::route(1, "acme", &crate::index::tests::PEM_AUTHORITY);
+        let pods = [pod("a", "n2", "2m")];
+        let seen = |route: &_| is_seen(&node(&[]), &pods, &Tenant::read(route).unwrap());
+        assert!(seen(&route));
+        let data = route.data.as_mut().unwrap();
+        data.insert("shownNodes".into(), "used".into());
+        assert!(!seen(&route));
+        assert!(is_seen(
+            &node(&[]),
+            &[pod("a", "n1", "2m")],
+            &Tenant::read(&route).unwrap()
+        ));
     }
 
     #[test]

@@ -69,8 +69,25 @@ pub const GATEWAY_CLASS: Kind = kind(
 );
 pub const GATEWAY: Kind = kind("gateway.networking.k8s.io/v1", "Gateway", "gateways");
 pub const HTTP_ROUTE: Kind = kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes");
+pub const REFERENCE_GRANT: Kind = kind(
+    "gateway.networking.k8s.io/v1beta1",
+    "ReferenceGrant",
+    "referencegrants",
+);
+pub const TLS_ROUTE: Kind = kind("gateway.networking.k8s.io/v1", "TLSRoute", "tlsroutes");
+pub const TCP_ROUTE: Kind = kind(
+    "gateway.networking.k8s.io/v1alpha2",
+    "TCPRoute",
+    "tcproutes",
+);
+pub const UDP_ROUTE: Kind = kind(
+    "gateway.networking.k8s.io/v1alpha2",
+    "UDPRoute",
+    "udproutes",
+);
 pub const GRPC_ROUTE: Kind = kind("gateway.networking.k8s.io/v1", "GRPCRoute", "grpcroutes");
 pub const INGRESS_CLASS: Kind = kind("networking.k8s.io/v1", "IngressClass", "ingressclasses");
+pub const IP_ADDRESS: Kind = kind("networking.k8s.io/v1", "IPAddress", "ipaddresses");
 pub const INGRESS: Kind = kind("networking.k8s.io/v1", "Ingress", "ingresses");
 pub const NETWORK_POLICY: Kind = kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies");
 pub const DISRUPTION_BUDGET: Kind =

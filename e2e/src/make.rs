@@ -81,9 +81,9 @@ pub fn env_from(config_map: &str) -> Value {
     json!([{"configMapRef": {"name": config_map}}])
 }
 
-/// The definition of a kind in version `v1` that takes whatever is written; `scope` is `Namespaced` or `Cluster`.
+/// The definition of a kind, in its version, that takes whatever is written; `scope` is `Namespaced` or `Cluster`.
 pub fn definition(kind: Kind, scope: &str) -> Value {
-    let group = kind.api_version.split('/').next().unwrap_or_default();
+    let (group, version) = kind.api_version.split_once('/').unwrap_or_default();
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     json!({
         "metadata": {
@@ -93,7 +93,7 @@ pub fn definition(kind: Kind, scope: &str) -> Value {
         "spec": {
             "group": group, "scope": scope,
             "names": {"kind": kind.name, "plural": kind.plural, "singular": kind.name.to_lowercase()},
-            "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+            "versions": [{"name": version, "served": true, "storage": true, "subresources": {"status": {}},
                 "schema": {"openAPIV3Schema": schema}}],
         },
     })

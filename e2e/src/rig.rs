@@ -459,7 +459,7 @@ pub async fn announce(
             "identity": id.as_str(), "className": "default",
             "external": {"kubeconfigSecretRef": {"name": secret, "key": "value"}},
             "network": {"serviceCIDR": slice(number)},
-            "sync": {"configObjects": "All"},
+            "sync": {"toSuper": [{"resource": "configmaps", "objects": "All"}, {"resource": "secrets", "objects": "All"}]},
         },
     });
     side.create(CONTROL_PLANE, vcp).await?;

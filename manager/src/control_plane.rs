@@ -3,7 +3,7 @@
 use crate::{pki, sleep::Stage, stored::Limits};
 use api::{
     Audit, ControlPlaneClass, ControlPlaneGroup, Dns, Egress, Endpoint, EtcdStorage, Images,
-    Intervals, PartResources, Version, VirtualControlPlane, capi, keys,
+    Intervals, PartResources, ShownNodes, Version, VirtualControlPlane, capi, keys,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -71,6 +71,8 @@ pub(crate) struct ControlPlane {
     pub(crate) egress: Vec<String>,
     /// Labels of the nodes that the tenant sees.
     pub(crate) visible_nodes: BTreeMap<String, String>,
+    /// Which of them it sees.
+    pub(crate) shown_nodes: ShownNodes,
     /// Labels that its groups put on its super namespaces.
     pub(crate) group_labels: BTreeMap<String, String>,
     /// Custom resources that cross, as `PLURAL.GROUP`.
@@ -362,6 +364,7 @@ impl ControlPlane {
             endpoint_port: offer.endpoint_port,
             egress: offer.api_server_egress.iter().map(egress).collect(),
             visible_nodes: offer.pods.nodes(&spec.policy.node_selector),
+            shown_nodes: offer.shown_nodes(&spec.sync),
             group_labels: group_labels(&owner.namespace, groups),
             custom_resources: vcp.spec.sync.custom_resources.clone(),
             upgrade: None,

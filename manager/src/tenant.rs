@@ -168,6 +168,8 @@ fn syncer_rules(custom: &[String]) -> serde_json::Value {
         {"apiGroups": [""], "resources": ["nodes"], "verbs": ["create", "patch", "update", "delete"]},
         {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch", "update"]},
         {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
+        // Addresses of its slice that Services of the platform have.
+        {"apiGroups": ["networking.k8s.io"], "resources": ["ipaddresses"], "verbs": ["list", "create", "delete"]},
     ]);
     let named = rules.to_string();
     let further = KINDS

@@ -114,8 +114,7 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
     let (asked, want, refused) = match tenant.with_cx(|cx| translate(rule, object, cx)) {
         Ok(Some(want)) => (Cow::Borrowed(object), want, None),
         Ok(None) => return removal::unneeded(engine, tenant, key).await,
-        Err(refused) if refused.reason == tenancy::hosts::TAKEN => {
-            // Two came at once, and this one goes again.
+        Err(refused) if kind::takes_away(rule, &refused) => {
             removal::unneeded(engine, tenant, key).await?;
             return refuse(engine, tenant, key, object, &refused).await;
         }
@@ -733,7 +732,7 @@ mod tests {
         let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
         let (engine, tenant) = (fake::engine(&above), tenant(&own));
         let mut rules = (*tenant.rules()).clone();
-        rules.all_config_objects = true;
+        rules.to_super = fake::all_config_maps();
         tenant.revise(rules, tenant.record());
         let namespace = Key::new(kind::index("Namespace"), "", "work");
         tenant.table.update(&namespace, |entry| {

@@ -10,6 +10,7 @@ use crate::{
     offered::Offered,
     pending::Room,
     queue::{Direction, Queue},
+    reserve::Platform,
     rounds::Rounds,
     table::Table,
     tenants::Tenant,
@@ -60,6 +61,8 @@ pub(crate) struct Engine {
     pub(crate) budgets: Budgets,
     /// Objects that are published to tenants.
     pub(crate) offered: Arc<Offered>,
+    /// Addresses of the super cluster's own Services.
+    pub(crate) platform: Platform,
     /// Kinds whose list of super objects is complete.
     complete: watch::Sender<HashSet<u8>>,
     /// UID of the super cluster's kube-system namespace, as it was at the start.
@@ -96,6 +99,7 @@ impl Engine {
             isolation: Isolation::default(),
             budgets: Budgets::default(),
             offered: Arc::default(),
+            platform: Platform::default(),
             complete: watch::Sender::new(HashSet::new()),
             super_proof: OnceLock::new(),
             super_version: AtomicU64::new(0),

@@ -255,6 +255,10 @@ impl Facts for Answers<'_> {
             .is_some_and(|labelled| self.offers.includes(rule.resource(), name, labelled))
     }
 
+    fn runs_on(&self, node: &str) -> bool {
+        self.table.has_pod_on(node)
+    }
+
     fn is_host_taken(&self, host: &str) -> bool {
         self.offered.hosts.read().is_taken(host, self.tenant)
     }

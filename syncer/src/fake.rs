@@ -25,6 +25,7 @@ use tenancy::{
     pod_rules::PodRules,
     sharing::{Opened, Shared},
     tenant::{Tenant as Rules, TenantId},
+    to_super::Extent,
 };
 use tower::BoxError;
 use tower_test::mock::{self, Handle, SendResponse};
@@ -82,7 +83,8 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         opened: Opened::default(),
         is_hosted: true,
         node_selector: BTreeMap::new(),
-        all_config_objects: false,
+        nodes: api::ShownNodes::Selected,
+        to_super: Extent::default(),
         group_labels: BTreeMap::new(),
         restore_counter: 0,
         quota: BTreeMap::new(),
@@ -99,6 +101,22 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         Term::of_test(),
         &Room::of(usize::MAX / 2),
     )
+}
+
+/// ConfigMaps go down without anything that refers to them.
+pub(crate) fn all_config_maps() -> Extent {
+    let all = api::ToSuper {
+        resource: "configmaps".into(),
+        objects: api::SyncObjects::All,
+    };
+    Extent::of(&[], &[all])
+}
+
+/// Everything of the tenant was listed.
+pub(crate) fn list_all(tenant: &Tenant) {
+    for kind in tenant.kinds() {
+        tenant.gate.listed(kind, false);
+    }
 }
 
 /// A super object that was made for the tenant's object `owner` and is as it was made.

@@ -220,10 +220,11 @@ async fn withdraw(
 /// Whether a pod of the tenant is bound to a node. Of one that is gone, a pod that has ended needs nothing any more: else
 /// its record would keep a node for ever that nobody has.
 async fn is_in_use(tenant: &Tenant, node: &str, loss: Loss) -> Result<bool, Failure> {
-    let pods = tenant.table.keys(kind::index("Pod"), |entry| {
-        let side = entry.tenant.as_ref();
-        side.is_some_and(|side| side.node.as_deref() == Some(node))
-    });
+    // While its pods aren't all known, one may be there.
+    tenant.gate.known()?;
+    let pods = tenant
+        .table
+        .keys(kind::index("Pod"), |entry| entry.is_on(node));
     if loss == Loss::Hidden {
         return Ok(!pods.is_empty());
     }
@@ -300,6 +301,7 @@ mod tests {
     fn with_a_pod_on_a_node() -> (Engine, Tenant, Key, [Server; 2]) {
         let ((above, super_server), (own, tenant_server)) = (fake(), fake());
         let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        fake::list_all(&tenant);
         let pod = Key::new(kind::index("Pod"), "work", "web");
         tenant.table.update(&pod, |entry| {
             let pod = Object::from_value(json!({"metadata": {"uid": "p"}})).unwrap();
@@ -344,6 +346,56 @@ mod tests {
         assert!(goes.is_ok(), "{goes:?}");
         assert_eq!(deletion.path, "/api/v1/nodes/n");
         assert_eq!(deletion.body["preconditions"]["uid"], "v");
+    }
+
+    /// A tenant that is shown used nodes alone, and its node.
+    fn with_used_nodes() -> (Engine, Tenant, Key, [Server; 2]) {
+        let (engine, tenant, key, servers) = with_a_pod_on_a_node();
+        let mut rules = (*tenant.rules()).clone();
+        rules.nodes = api::ShownNodes::Used;
+        tenant.revise(rules, tenant.record());
+        (engine, tenant, key, servers)
+    }
+
+    #[tokio::test]
+    async fn a_node_is_shown_for_the_pod_on_it_and_goes_with_the_last() {
+        let (engine, tenant, key, [mut above, mut own]) = with_used_nodes();
+        let gone = json!({"kind": "Status", "code": 404});
+        let answers = async {
+            above.answer("GET", 200, &node()).await;
+            own.answer("GET", 404, &gone).await;
+            let made = own.answer("POST", 201, &node()).await;
+            own.answer("PATCH", 200, &node()).await;
+            made
+        };
+        let (shown, made) = tokio::join!(work(&engine, &tenant, &key), answers);
+        assert!(shown.is_ok(), "{shown:?}");
+        assert_eq!(made.body["metadata"]["name"], "n");
+        let pod = Key::new(kind::index("Pod"), "work", "web");
+        tenant.table.update(&pod, |entry| entry.tenant = None);
+        let answers = async {
+            above.answer("GET", 200, &node()).await;
+            own.answer("GET", 200, &node()).await;
+            own.answer("DELETE", 200, &json!({})).await
+        };
+        let (goes, deletion) = tokio::join!(work(&engine, &tenant, &key), answers);
+        assert!(goes.is_ok(), "{goes:?}");
+        assert_eq!(deletion.body["preconditions"]["uid"], "v");
+    }
+
+    #[tokio::test]
+    async fn no_node_goes_while_the_pods_of_the_tenant_are_not_all_known() {
+        let (engine, tenant, key, [mut above, mut own]) = with_used_nodes();
+        let pod = Key::new(kind::index("Pod"), "work", "web");
+        tenant.table.update(&pod, |entry| entry.tenant = None);
+        tenant.gate.interrupted(pod.kind, "refused");
+        let answers = async {
+            above.answer("GET", 200, &node()).await;
+            own.answer("GET", 200, &node()).await;
+        };
+        let (waits, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+        assert!(waits.is_err());
+        assert!(own.is_silent());
     }
 
     /// Its log can still be read there.

@@ -15,7 +15,7 @@ use crate::{
     intake::{SuperSink, TenantSink},
     kubeconfig, marks,
     pace::Pace,
-    patrol, quota,
+    patrol, quota, reserve,
     tenants::{Record, Tenant, kinds},
     term::Term,
     verdict::{self, ControlPlane},
@@ -122,6 +122,7 @@ impl Registry {
             tasks.spawn(async move { watch::run(cluster, source.target(), &sink, cancel).await });
         }
         guard::watch(&engine, &tasks, &cancel);
+        tasks.spawn(reserve::watch_platform(engine.clone(), cancel.clone()));
         let mut watching = HashSet::new();
         let table = crate::engine::watched();
         watch_super(&engine, &tasks, &cancel, &mut watching, table);
@@ -524,6 +525,7 @@ async fn start(
     tasks.spawn(quota::keep(engine.clone(), tenant.clone()));
     tasks.spawn(budget::keep(engine.clone(), tenant.clone()));
     tasks.spawn(crate::sharing::keep(engine.clone(), tenant.clone()));
+    tasks.spawn(reserve::keep(engine.clone(), tenant.clone()));
     tasks.spawn(verdict::report(engine.clone(), tenant));
     Ok(())
 }

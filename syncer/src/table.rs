@@ -29,6 +29,12 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// It is a pod that the tenant sees bound to this node.
+    pub(crate) fn is_on(&self, node: &str) -> bool {
+        let side = self.tenant.as_ref();
+        side.is_some_and(|side| side.node.as_deref() == Some(node))
+    }
+
     /// The twin belongs to an older incarnation of the tenant's object.
     pub(crate) fn is_outlived(&self) -> bool {
         match (&self.tenant, &self.twin) {
@@ -228,6 +234,12 @@ impl Table {
             .filter(|(key, entry)| key.kind == kind && condition(entry))
             .map(|(key, _)| key.clone())
             .collect()
+    }
+
+    /// Whether a pod of the tenant is bound to a node.
+    pub(crate) fn has_pod_on(&self, node: &str) -> bool {
+        let entries = self.entries.lock();
+        entries.values().any(|entry| entry.is_on(node))
     }
 
     /// Keys whose entry satisfies a condition, whatever the kind.

@@ -8,7 +8,7 @@ use crate::{
     gate::Held,
     intake::{self, twin_path},
     live::read,
-    marks, publish, refusals,
+    marks, nodes, publish, refusals,
     table::UNDER_WAY,
     tenants::Tenant,
 };
@@ -105,12 +105,13 @@ async fn show(
         }
         match written {
             Ok(_) if is_binding => {
-                let node = object.text("/spec/nodeName").map(Arc::from);
+                let node: Option<Arc<str>> = object.text("/spec/nodeName").map(Arc::from);
                 tenant.table.update(key, |entry| {
                     if let Some(side) = &mut entry.tenant {
-                        side.node = node;
+                        side.node.clone_from(&node);
                     }
                 });
+                nodes::moved(engine, tenant, None, node.as_deref());
             }
             Ok(stored) => {
                 if remember(tenant, key, stored, shows) == Told::Later {

@@ -169,7 +169,7 @@ mod tests {
         let (own, _server) = fake();
         let tenant = Arc::new(numbered_tenant(number, &own));
         let mut rules = (*tenant.rules()).clone();
-        rules.all_config_objects = true;
+        rules.to_super = fake::all_config_maps();
         tenant.revise(rules, tenant.record());
         let namespace = Key::new(index("Namespace"), "", "default");
         tenant.table.update(&namespace, |entry| {

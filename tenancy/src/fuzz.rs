@@ -21,8 +21,9 @@ use crate::{
     resolver::Resolver,
     sharing::{Opened, Shared},
     tenant::{Tenant, TenantId},
+    to_super::Extent,
 };
-use api::{Egress, PodNetwork, PodSecurity};
+use api::{Egress, PodNetwork, PodSecurity, ShownNodes};
 use serde_json::Value;
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -55,7 +56,8 @@ pub(crate) fn tenant() -> Tenant {
         opened: Opened::default(),
         is_hosted: true,
         node_selector: BTreeMap::new(),
-        all_config_objects: false,
+        nodes: ShownNodes::Selected,
+        to_super: Extent::default(),
         group_labels: BTreeMap::new(),
         restore_counter: 0,
         quota: BTreeMap::new(),

@@ -37,8 +37,13 @@ struct Named {
 pub fn takes(resource: &Resource) -> bool {
     matches!(
         resource.kind,
-        "Ingress" | "Gateway" | "HTTPRoute" | "GRPCRoute"
+        "Ingress" | "Gateway" | "HTTPRoute" | "GRPCRoute" | "TLSRoute"
     )
+}
+
+/// Whether a Gateway's listener takes a host: by TCP and UDP none is named, and listeners are told apart by their port.
+pub fn has_host(listener: &Value) -> bool {
+    !matches!(listener["protocol"].as_str(), Some("TCP" | "UDP"))
 }
 
 /// The hosts that an object takes; an empty one stands for all that nobody names.
@@ -52,7 +57,8 @@ pub fn of(object: &Object) -> Vec<String> {
         .filter(|rule| object.text("/kind") == Some("Ingress") || rule.get("host").is_some())
         .map(|rule| named(rule, "host"))
         .collect();
-    hosts.extend(list("/spec/listeners").map(|listener| named(listener, "hostname")));
+    let listeners = list("/spec/listeners").filter(|listener| has_host(listener));
+    hosts.extend(listeners.map(|listener| named(listener, "hostname")));
     let texts = |list: &Value| -> Vec<String> {
         let list = list.as_array().into_iter().flatten();
         list.filter_map(|host| Some(host.as_str()?.to_owned()))
@@ -283,6 +289,12 @@ mod tests {
                 json!({"kind": "Gateway", "metadata": {}, "spec": {"listeners": [{"hostname": "A"}, {}]}})
             ),
             ["", "a"]
+        );
+        let by_port =
+            json!([{"protocol": "TCP"}, {"protocol": "UDP"}, {"protocol": "TLS", "hostname": "a"}]);
+        assert_eq!(
+            named(json!({"kind": "Gateway", "metadata": {}, "spec": {"listeners": by_port}})),
+            ["a"]
         );
         assert_eq!(
             named(

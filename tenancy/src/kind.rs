@@ -29,7 +29,7 @@ pub use pod::{
     tokens::{TokenRequest, token_requests},
 };
 
-use crate::{meta, naming, object::Object, plan::Change, tenant::Tenant};
+use crate::{hosts, meta, naming, object::Object, plan::Change, tenant::Tenant, to_super};
 use api::keys;
 use isolation::Ruled;
 use serde_json::Value;
@@ -50,8 +50,12 @@ pub const KINDS: &[&dyn Kind] = &[
     &down::budget::BUDGET,
     &down::ingress::INGRESS,
     &down::gateway::GATEWAY,
+    &down::gateway::grant::GRANT,
     &down::gateway::HTTP_ROUTE,
     &down::gateway::GRPC_ROUTE,
+    &down::gateway::transport::TLS_ROUTE,
+    &down::gateway::transport::TCP_ROUTE,
+    &down::gateway::transport::UDP_ROUTE,
     &down::snapshot::SNAPSHOT,
     &placed::VOLUME,
     &placed::SNAPSHOT_CONTENT,
@@ -186,6 +190,10 @@ pub trait Facts {
     fn ruled(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Ruled;
     /// Whether the super cluster has this object of a published kind and the tenant may see it.
     fn is_offered(&self, kind: &str, name: &str) -> bool;
+    /// Whether a pod of the tenant is bound to a node.
+    fn runs_on(&self, _node: &str) -> bool {
+        false
+    }
     /// Whether another tenant had a host name first.
     fn is_host_taken(&self, _host: &str) -> bool {
         false
@@ -431,6 +439,11 @@ pub trait Kind: Sync {
         false
     }
 
+    /// Whether a twin holds data or devices, so that it stays when its resource is no longer synced.
+    fn is_kept(&self) -> bool {
+        false
+    }
+
     /// The tenant's object without what of it is refused, which a twin that is there must follow; `None` leaves the twin
     /// as it is.
     fn reduced(&self, _object: &Object, _cx: &Cx<'_>) -> Option<Object> {
@@ -472,6 +485,11 @@ pub struct TenantView {
     pub projection: u128,
 }
 
+/// Whether the twin of what is refused for this reason goes: its host is another's, or its resource isn't synced.
+pub fn takes_away(kind: &dyn Kind, refused: &Refused) -> bool {
+    refused.reason == hosts::TAKEN || refused.reason == to_super::NOT_SYNCED && !kind.is_kept()
+}
+
 /// [`Kind::reduced`], and its translation.
 pub fn reduce(kind: &dyn Kind, object: &Object, cx: &Cx<'_>) -> Option<(Object, Object)> {
     let less = kind.reduced(object, cx)?;
@@ -489,6 +507,7 @@ pub fn translate(kind: &dyn Kind, object: &Object, cx: &Cx<'_>) -> Result<Option
         return Ok(Some(copy));
     }
     named(kind.resource(), object)?;
+    cx.tenant.to_super.check(kind.resource())?;
     let Some(mut want) = kind.down(object, cx)? else {
         return Ok(None);
     };

@@ -13,8 +13,10 @@
 //! - [`reach`] says where a tenant's pods may go beside their own tenant.
 //! - [`pod_rules`] says what a tenant's pods are made with, whatever they ask for.
 //! - [`quota`] counts what a tenant takes of the super cluster, over all of its namespaces.
+//! - [`reservation`] keeps addresses of the platform from being given to a tenant's Services.
 //! - [`sharing`] shows Services of others to a tenant, and opens what leads to them.
 //! - [`readdress`] gives a Service another address where its own is taken.
+//! - [`to_super`] says how much of each resource goes down.
 //! - [`hosts`] says which tenant a host name belongs to.
 //! - [`kubeconfig`] reads by allow-list how a tenant's API server is reached.
 //! - [`fuzz`] tries all that with what no tenant should write.
@@ -33,6 +35,8 @@ pub mod route;
 
 pub mod slice;
 
+pub mod reservation;
+
 pub mod block;
 
 pub mod reach;
@@ -47,6 +51,7 @@ pub mod selector;
 pub mod pod_rules;
 
 pub mod offer;
+pub mod to_super;
 
 pub mod hosts;
 

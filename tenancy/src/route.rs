@@ -3,6 +3,7 @@
 //! Nothing in it is secret.
 
 use crate::tenant::TenantId;
+use api::ShownNodes;
 use std::collections::BTreeMap;
 
 /// PEM of the authority that signs the certificates of the tenant's API servers towards the proxy.
@@ -30,6 +31,11 @@ pub const SLEEP: &str = "sleep";
 
 /// Labels of the nodes that the tenant sees: `KEY=VALUE`, one a line.
 pub const NODE_SELECTOR: &str = "nodeSelector";
+
+/// Which of those nodes it sees: [`USED`], or all of them when it isn't there.
+pub const SHOWN_NODES: &str = "shownNodes";
+/// Those that its pods run on.
+pub const USED: &str = "used";
 
 /// Whether a control plane sleeps, as far as the front door must know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +84,11 @@ pub fn parse_node_selector(text: &str) -> BTreeMap<String, String> {
 pub fn node_selector(labels: &BTreeMap<String, String>) -> String {
     let lines = labels.iter().map(|(key, value)| format!("{key}={value}"));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What stands in a route of [`SHOWN_NODES`]; nothing when all are shown.
+pub fn shown_nodes(shown: ShownNodes) -> Option<&'static str> {
+    (shown == ShownNodes::Used).then_some(USED)
 }
 
 /// Name of a tenant's route.

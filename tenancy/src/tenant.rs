@@ -9,8 +9,9 @@ use crate::{
     resolver::Resolver,
     sharing::{Opened, Shared},
     slice::Slice,
+    to_super::Extent,
 };
-use api::{CustomResource, PodSecurity};
+use api::{CustomResource, PodSecurity, ShownNodes};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// Identity of a tenant: 128 random bits as 26 characters of lower-case base32.
@@ -91,8 +92,10 @@ pub struct Tenant {
     pub is_hosted: bool,
     /// Labels a node must carry to be used by the tenant.
     pub node_selector: BTreeMap<String, String>,
-    /// All ConfigMaps and Secrets go down, not only those referred to.
-    pub all_config_objects: bool,
+    /// Which of those nodes it is shown.
+    pub nodes: ShownNodes,
+    /// How much of each resource goes down.
+    pub to_super: Extent,
     /// Labels that the tenant's group puts on its super namespaces.
     pub group_labels: BTreeMap<String, String>,
     /// How often the tenant was restored from a snapshot; stamped on what is made.

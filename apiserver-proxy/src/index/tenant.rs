@@ -52,6 +52,8 @@ pub(crate) struct Tenant {
     pub(crate) allowed: Vec<Allowed>,
     /// Labels of the nodes that it sees.
     pub(crate) node_selector: BTreeMap<String, String>,
+    /// Whether it sees those alone that its pods run on.
+    pub(crate) sees_used_nodes: bool,
     /// Whether its control plane sleeps.
     pub(crate) sleep: Sleep,
     /// When a connection woke it, since it fell asleep.
@@ -147,6 +149,7 @@ impl Tenant {
             node_selector: route::parse_node_selector(
                 data(route::NODE_SELECTOR).unwrap_or_default(),
             ),
+            sees_used_nodes: data(route::SHOWN_NODES) == Some(route::USED),
             sleep: sleep.unwrap_or_default(),
             asked: Mutex::default(),
             visited: AtomicBool::new(false),

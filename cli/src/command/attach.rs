@@ -14,7 +14,7 @@ use crate::{
 };
 use anyhow::Result;
 use api::{
-    Endpoint, External, Network, SecretRef, Sync, SyncObjects, VirtualControlPlane,
+    Endpoint, External, Network, SecretRef, Sync, SyncObjects, ToSuper, VirtualControlPlane,
     VirtualControlPlaneSpec, keys,
 };
 use k8s_openapi::api::{
@@ -180,10 +180,10 @@ async fn make(args: &Args, cluster: &Cluster, range: Option<Slice>) -> Result<Vi
             ..Network::default()
         },
         sync: Sync {
-            config_objects: if args.all_config_objects {
-                SyncObjects::All
+            to_super: if args.all_config_objects {
+                ["configmaps", "secrets"].map(all).into()
             } else {
-                SyncObjects::Referenced
+                vec![]
             },
             ..Sync::default()
         },
@@ -194,6 +194,14 @@ async fn make(args: &Args, cluster: &Cluster, range: Option<Slice>) -> Result<Vi
     Ok(tenant::api(cluster)
         .create(&PostParams::default(), &vcp)
         .await?)
+}
+
+/// All objects of a resource go down.
+fn all(resource: &str) -> ToSuper {
+    ToSuper {
+        resource: resource.to_owned(),
+        objects: SyncObjects::All,
+    }
 }
 
 /// Writes by which way its API server reaches the proxy, if that was given and is another one.

@@ -355,8 +355,7 @@ mod tests {
               policy:
                 podSecurity: restricted
               replicas: 3
-              sync:
-                configObjects: Referenced
+              sync: {}
               version: "1.36"
         "#]]
         .assert_eq(&output::yaml(&output::tidy(&vcp).unwrap()).unwrap());

@@ -11,7 +11,7 @@ use crate::{
     wait::{PODS, eventually},
 };
 use anyhow::{Context, ensure};
-use api::{PodNetwork, SyncObjects, VirtualControlPlane, keys};
+use api::{PodNetwork, VirtualControlPlane, keys};
 use http::Method;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -28,6 +28,7 @@ use tenancy::{
     resolver::Resolver,
     sharing::{Opened, Shared},
     tenant::Tenant,
+    to_super::Extent,
 };
 
 /// Differences that a message names.
@@ -257,7 +258,8 @@ async fn rules(side: &Side, guest: &Guest) -> anyhow::Result<Tenant> {
         opened: Opened::default(),
         is_hosted: vcp.spec.external.is_none(),
         node_selector: vcp.spec.policy.node_selector.clone(),
-        all_config_objects: vcp.spec.sync.config_objects == SyncObjects::All,
+        nodes: vcp.spec.sync.nodes.unwrap_or_default(),
+        to_super: Extent::of(&[], &vcp.spec.sync.to_super),
         group_labels: std::collections::BTreeMap::new(),
         quota: limits(&vcp.spec.policy.quota.0).map_err(anyhow::Error::msg)?,
         shared_quota: std::collections::BTreeMap::new(),

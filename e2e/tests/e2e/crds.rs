@@ -91,7 +91,15 @@ fn a_wrong_control_plane_is_refused_with_what_to_write() {
             ),
             (json!({"rollout": {"after": "tomorrow"}}), "date-time"),
             (json!({"policy": {"podSecurity": "loose"}}), "baseline"),
-            (json!({"sync": {"configObjects": "Some"}}), "Referenced"),
+            (json!({"sync": {"nodes": "Some"}}), "Used"),
+            (
+                json!({"sync": {"toSuper": [{"resource": "pods", "objects": "None"}]}}),
+                "names configmaps, secrets, or what may stay",
+            ),
+            (
+                json!({"sync": {"toSuper": [{"resource": "secrets", "objects": "None"}]}}),
+                "pods need what they refer to",
+            ),
         ];
         for (spec, words) in cases {
             refused(&above, CONTROL_PLANE, control_plane("x", spec), words).await?;
@@ -160,7 +168,7 @@ fn defaults_are_filled_in() {
             .try_create(CONTROL_PLANE, control_plane("x", json!({})))
             .await?;
         let expected = json!({
-            "className": "default", "paused": false, "policy": {}, "sync": {"configObjects": "Referenced"},
+            "className": "default", "paused": false, "policy": {}, "sync": {},
             "network": {"clusterDomain": "cluster.local", "dns": "dedicated"},
         });
         ensure!(

@@ -188,7 +188,11 @@ fn route_of(seen: &Seen, owner: &Owner, authority: &str, system: &str) -> Object
     let own = &spec.policy.node_selector;
     let class = seen.class.as_ref();
     let nodes = class.map_or_else(|| own.clone(), |class| class.spec.pods.nodes(own));
-    let body = json!({
+    let wish = &spec.sync;
+    let shown = class.map_or(wish.nodes.unwrap_or_default(), |class| {
+        class.spec.shown_nodes(wish)
+    });
+    let mut body = json!({
         "metadata": {"labels": labels(owner), "annotations": {marks::CONTROL_PLANE: owner.path()}},
         "data": {
             route::AUTHORITY: authority,
@@ -196,6 +200,9 @@ fn route_of(seen: &Seen, owner: &Owner, authority: &str, system: &str) -> Object
             route::NODE_SELECTOR: route::node_selector(&nodes),
         },
     });
+    if let Some(word) = route::shown_nodes(shown) {
+        body["data"][route::SHOWN_NODES] = json!(word);
+    }
     Object::new(CONFIG_MAP, Some(system), &route::name(&owner.id), body).sealed()
 }
 

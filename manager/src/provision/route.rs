@@ -36,6 +36,9 @@ pub(crate) fn route(
         let ranges = cp.ranges.iter().map(String::as_str).chain([slice.as_str()]);
         data[route::RANGES] = json!(ranges.collect::<Vec<_>>().join("\n"));
     }
+    if let Some(word) = route::shown_nodes(cp.shown_nodes) {
+        data[route::SHOWN_NODES] = json!(word);
+    }
     if let Some(word) = sleep::at_the_door(cp).word() {
         data[route::SLEEP] = json!(word);
     }

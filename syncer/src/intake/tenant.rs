@@ -5,6 +5,7 @@ use crate::{
     engine::Engine,
     error::Error,
     gate::Hold,
+    nodes,
     table::{Entry, Roll, TenantSide, known_by},
     tenants::Tenant,
     watch::Sink,
@@ -216,13 +217,14 @@ fn seen_in_tenant(engine: &Engine, tenant: &Tenant, key: Key, object: Object, kn
             .filter(|node| !node.is_empty())
             .map(Arc::from),
     };
+    let node = side.node.clone();
     let noted = tenant.table.update(&key, |entry| {
         let older = entry
             .tenant
             .as_ref()
             .is_some_and(|before| *before.uid == *side.uid && before.version > side.version);
         if older {
-            return Some((false, false));
+            return Some((false, false, node.clone()));
         }
         let before = entry
             .tenant
@@ -241,15 +243,16 @@ fn seen_in_tenant(engine: &Engine, tenant: &Tenant, key: Key, object: Object, kn
         // What goes up was written by the tenant itself, or not yet by us.
         let upward = entry.twin.is_some()
             && before.is_none_or(|before| before.projection != side.projection);
-        entry.tenant = Some(side);
-        Some((downward, upward))
+        let left = entry.tenant.replace(side).and_then(|side| side.node);
+        Some((downward, upward, left))
     });
-    let Some((downward, upward)) = noted else {
+    let Some((downward, upward, left)) = noted else {
         // Somebody took up another state meanwhile: the worker reads.
         tenant.down.take(&key);
         engine.down.add(&tenant.id, key);
         return;
     };
+    nodes::moved(engine, tenant, left.as_deref(), node.as_deref());
     let entry = tenant.table.get(&key);
     if !entry.is_outlived() && !object.is_terminating() {
         tenant.breakers.is_in_tenant(&key, &tenant.gate);
@@ -281,13 +284,14 @@ pub(crate) fn gone_in_tenant(engine: &Engine, tenant: &Tenant, key: &Key, known:
             .tenant
             .as_ref()
             .is_some_and(|side| Some(&*side.uid) == known);
-        if same {
-            entry.tenant = None;
-            entry.renew_at = None;
+        if !same {
+            return None;
         }
-        same
+        entry.renew_at = None;
+        entry.tenant.take()
     });
-    if gone {
+    if let Some(side) = gone {
+        nodes::moved(engine, tenant, side.node.as_deref(), None);
         index(engine, tenant, key, None);
     }
     tenant.breakers.is_in_super(key, &tenant.gate);

@@ -15,7 +15,7 @@ const TWIN: &str = "acme-work";
 fn limit(tenant: &Tenant, name: &str, units: i128) {
     let mut rules = (*tenant.rules()).clone();
     rules.quota = Amounts::from([(name.to_owned(), units * 1000)]);
-    rules.all_config_objects = true;
+    rules.to_super = crate::fake::all_config_maps();
     tenant.quota.limit(&rules.quota, BTreeMap::new());
     tenant.quota.counted();
     tenant.revise(rules, tenant.record());

@@ -2,8 +2,7 @@
 
 use super::{Heard, sharing::shared};
 use api::{
-    ControlPlaneClassSpec, ControlPlaneRef, CustomResource, Quantities, SyncObjects,
-    VirtualControlPlane,
+    ControlPlaneClassSpec, ControlPlaneRef, CustomResource, Quantities, VirtualControlPlane,
 };
 use tenancy::{
     bucket::Rate,
@@ -17,6 +16,7 @@ use tenancy::{
     resolver::Resolver,
     sharing::Opened,
     tenant::{Tenant as Rules, TenantId},
+    to_super::Extent,
 };
 
 /// Turns that the tenant gets in the fair queue, compared with others: its own wish under its class's ceiling.
@@ -78,7 +78,8 @@ pub(super) fn rules(
         opened: Opened::default(),
         is_hosted: vcp.spec.external.is_none(),
         node_selector: class.pods.nodes(&vcp.spec.policy.node_selector),
-        all_config_objects: vcp.spec.sync.config_objects == SyncObjects::All,
+        nodes: class.shown_nodes(&vcp.spec.sync),
+        to_super: Extent::of(&class.to_super, &vcp.spec.sync.to_super),
         group_labels: groups.flat_map(|group| group.spec.labels.clone()).collect(),
         restore_counter: vcp
             .status

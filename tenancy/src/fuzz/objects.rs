@@ -13,8 +13,9 @@ use crate::{
     naming,
     object::Object,
     plan::plan,
+    to_super::Extent,
 };
-use api::{PodSecurity, keys};
+use api::{PodSecurity, SyncObjects, ToSuper, keys};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -211,7 +212,11 @@ pub(super) fn kinds(random: &mut Random) {
         PodSecurity::Privileged,
     ]);
     tenant.offers.hosts = vec!["a.example".into()];
-    tenant.all_config_objects = true;
+    let all = ["configmaps", "secrets"].map(|resource| ToSuper {
+        resource: resource.into(),
+        objects: SyncObjects::All,
+    });
+    tenant.to_super = Extent::of(&[], &all);
     let facts = Known {
         offers: random.below(4) > 0,
         has_selector: random.pick(&[None, Some(false), Some(true)]),

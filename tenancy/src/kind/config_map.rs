@@ -5,6 +5,7 @@
 
 use super::{Cx, Kind, Refused, Resource};
 use crate::{meta, object::Object, refs};
+use api::SyncObjects;
 
 pub(super) const RESOURCE: Resource = Resource {
     group: "",
@@ -34,7 +35,7 @@ impl Kind for ConfigMap {
             // Sublet's own, and different every few seconds.
             return Ok(None);
         }
-        if !cx.tenant.all_config_objects
+        if cx.tenant.to_super.objects(&RESOURCE) != SyncObjects::All
             && !cx
                 .facts
                 .is_referenced(&RESOURCE, object.namespace(), object.name())
@@ -105,7 +106,11 @@ mod tests {
             ),
             Ok(None)
         );
-        tenant.all_config_objects = true;
+        let all = api::ToSuper {
+            resource: "configmaps".into(),
+            objects: SyncObjects::All,
+        };
+        tenant.to_super = crate::to_super::Extent::of(&[], &[all]);
         assert!(
             ConfigMap
                 .down(

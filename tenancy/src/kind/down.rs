@@ -52,6 +52,8 @@ pub(super) struct Down {
     pub(super) wish: &'static [&'static str],
     /// Whether an API server may lack the kind.
     pub(super) is_optional: bool,
+    /// Whether its twins hold data or devices.
+    pub(super) is_kept: bool,
 }
 
 /// What a step decides.
@@ -81,6 +83,7 @@ pub(super) const fn plain(resource: &'static Resource, spec: Fields, status: Fie
         shortfall: |_, _| None,
         wish: &[],
         is_optional: false,
+        is_kept: false,
     }
 }
 
@@ -162,6 +165,10 @@ impl Kind for Down {
 
     fn is_optional(&self) -> bool {
         self.is_optional
+    }
+
+    fn is_kept(&self) -> bool {
+        self.is_kept
     }
 
     fn follows_namespaces(&self) -> bool {

@@ -10,6 +10,7 @@ use crate::{
     object::{Object, pick},
     plan::holds,
 };
+use api::ShownNodes;
 use serde_json::{Map, Value, json};
 
 pub(super) const RESOURCE: Resource = Resource {
@@ -84,7 +85,11 @@ impl Kind for Node {
             .node_selector
             .iter()
             .all(|(key, value)| node.label(key) == Some(value));
-        if !selected {
+        let is_shown = match cx.tenant.nodes {
+            ShownNodes::Selected => true,
+            ShownNodes::Used => cx.facts.runs_on(node.name()),
+        };
+        if !(selected && is_shown) {
             return None;
         }
         let mut labels: Map<String, Value> = node
@@ -226,7 +231,10 @@ fn node_info(status: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kind::testing::{Answers, object, tenant};
+    use crate::{
+        kind::testing::{Answers, object, tenant},
+        tenant::Tenant,
+    };
 
     fn node() -> Object {
         object(json!({
@@ -351,6 +359,30 @@ mod tests {
                 }
             )
             .is_some()
+        );
+    }
+
+    #[test]
+    fn of_the_selected_nodes_only_those_in_use_are_seen_where_that_is_asked_for() {
+        let mut tenant = tenant();
+        tenant.nodes = ShownNodes::Used;
+        let is_seen = |tenant: &Tenant, nodes: &[&'static str]| {
+            let facts = Answers {
+                nodes: nodes.to_vec(),
+                ..Answers::default()
+            };
+            let cx = Cx {
+                tenant,
+                facts: &facts,
+            };
+            Node.publish(&node(), "", &cx).is_some()
+        };
+        assert!(!is_seen(&tenant, &[]) && !is_seen(&tenant, &["n2"]));
+        assert!(is_seen(&tenant, &["n2", "n1"]));
+        tenant.node_selector.insert("pool".into(), "b".into());
+        assert!(
+            !is_seen(&tenant, &["n1"]),
+            "its selector holds all the same"
         );
     }
 

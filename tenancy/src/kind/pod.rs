@@ -65,7 +65,7 @@ impl Kind for Pod {
         env::step(&mut spec, object, cx);
         volumes::step(&mut spec, object, cx, &mut annotations);
         dns::step(&mut spec, object, cx)?;
-        placement::step(&mut spec, cx)?;
+        placement::step(&mut spec, object, cx)?;
         classes::step(&mut spec, object, cx)?;
         affinity::step(&mut spec, object, cx);
         images::step(&mut spec, cx)?;

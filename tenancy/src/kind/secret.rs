@@ -5,6 +5,7 @@
 
 use super::{Cx, Kind, Refused, Resource, SuperWatch};
 use crate::{meta, naming, object::Object};
+use api::SyncObjects;
 
 pub(super) const RESOURCE: Resource = Resource {
     group: "",
@@ -35,7 +36,7 @@ impl Kind for Secret {
     }
 
     fn down(&self, object: &Object, cx: &Cx<'_>) -> Result<Option<Object>, Refused> {
-        if !cx.tenant.all_config_objects
+        if cx.tenant.to_super.objects(&RESOURCE) != SyncObjects::All
             && !cx
                 .facts
                 .is_referenced(&RESOURCE, object.namespace(), object.name())

@@ -19,6 +19,8 @@ pub(crate) struct Answers {
     /// Kinds and names that are offered.
     pub(crate) offered: Vec<(&'static str, &'static str)>,
     pub(crate) offers_all: bool,
+    /// Nodes that pods of the tenant are bound to.
+    pub(crate) nodes: Vec<&'static str>,
     /// Hosts that another tenant has.
     pub(crate) taken: Vec<&'static str>,
 }
@@ -50,6 +52,10 @@ impl Facts for Answers {
 
     fn is_offered(&self, kind: &str, name: &str) -> bool {
         self.offers_all || self.offered.contains(&(kind, name))
+    }
+
+    fn runs_on(&self, node: &str) -> bool {
+        self.nodes.contains(&node)
     }
 
     fn is_host_taken(&self, host: &str) -> bool {

@@ -47,14 +47,18 @@ const SUMS: [&str; 9] = [
 
 /// Kinds whose number is held: of all others Sublet, the super cluster or the platform makes some beside the tenant's, or
 /// the first layer doesn't count them.
-const COUNTED: [&str; 11] = [
+const COUNTED: [&str; 15] = [
     "configmaps",
     "count/gateways.gateway.networking.k8s.io",
     "count/grpcroutes.gateway.networking.k8s.io",
     "count/httproutes.gateway.networking.k8s.io",
     "count/ingresses.networking.k8s.io",
     "count/poddisruptionbudgets.policy",
+    "count/referencegrants.gateway.networking.k8s.io",
     "count/resourceclaimtemplates.resource.k8s.io",
+    "count/tcproutes.gateway.networking.k8s.io",
+    "count/tlsroutes.gateway.networking.k8s.io",
+    "count/udproutes.gateway.networking.k8s.io",
     "count/volumesnapshots.snapshot.storage.k8s.io",
     "persistentvolumeclaims",
     "pods",

@@ -2,7 +2,7 @@
 
 use api::{
     Audit, ControlPlaneClassSpec, CustomResource, Egress, Offer, PodNetwork, PodRules,
-    PublishedService, Quantities, SyncRate,
+    PublishedService, Quantities, ShownNodes, SyncRate, ToSuper,
 };
 use std::collections::BTreeMap;
 
@@ -11,6 +11,8 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
     let ControlPlaneClassSpec {
         sync_weight,
         sync_rate,
+        sync_nodes,
+        to_super,
         api_server_egress,
         pod_network,
         services,
@@ -40,6 +42,8 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
         ("Stored:", list(stored)),
         ("Sync weight:", weight.unwrap_or_default()),
         ("Sync rate:", limited(sync_rate)),
+        ("Nodes shown:", shown(*sync_nodes).to_owned()),
+        ("Goes down:", all(to_super, extent)),
         ("Audit:", audited(*audit).to_owned()),
     ];
     lines.extend(of_pods(pods));
@@ -134,6 +138,17 @@ fn of_network(network: &PodNetwork) -> Vec<(&'static str, String)> {
     ]
 }
 
+fn extent(entry: &ToSuper) -> String {
+    format!("{} {:?}", entry.resource, entry.objects)
+}
+
+fn shown(nodes: ShownNodes) -> &'static str {
+    match nodes {
+        ShownNodes::Selected => "",
+        ShownNodes::Used => "those in use",
+    }
+}
+
 fn limited(rate: &SyncRate) -> String {
     if rate.is_empty() {
         return String::new();
@@ -208,7 +223,7 @@ mod tests {
         assert!(lines(&ControlPlaneClassSpec::default()).is_empty());
         let spec: ControlPlaneClassSpec = serde_json::from_value(json!({
             "versions": [], "quota": {"pods": "20"}, "stored": {"size": "1Gi"}, "syncWeight": 3,
-            "syncRate": {"writesPerSecond": 20},
+            "syncRate": {"writesPerSecond": 20}, "syncNodes": "Used", "toSuper": [{"resource": "secrets", "objects": "All"}],
             "audit": "Metadata",
             "podNetwork": {"egressNamespaces": ["registry"], "egress": [{"cidr": "10.2.0.0/16", "port": 443}],
                 "clusterRanges": ["10.96.0.0/12"], "ingressNamespaces": ["ingress"]},
@@ -234,6 +249,8 @@ mod tests {
                 "Stored: size 1Gi",
                 "Sync weight: 3",
                 "Sync rate: 20 writes a second, 5000 at once",
+                "Nodes shown: those in use",
+                "Goes down: secrets All",
                 "Audit: writes, without bodies",
                 "Images: from a.example; pulled each time",
                 "Priority: paid",

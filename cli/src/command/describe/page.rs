@@ -6,7 +6,7 @@ use crate::{
     style::Style,
     table::{Mood, Table},
 };
-use api::{Dns, Sleep, VirtualControlPlane, keys};
+use api::{Dns, ShownNodes, Sleep, VirtualControlPlane, keys};
 use k8s_openapi::{
     api::core::v1::{Event, Namespace, Pod},
     jiff::Timestamp,
@@ -163,6 +163,13 @@ impl Page {
             .map(|(key, value)| format!("{key}={value}"))
             .collect();
         line("Nodes", selector.join(","));
+        line(
+            "Nodes shown",
+            match spec.sync.nodes {
+                Some(ShownNodes::Used) => "those in use".to_owned(),
+                Some(ShownNodes::Selected) | None => String::new(),
+            },
+        );
         line(
             "Paused",
             if spec.paused {

@@ -24,6 +24,7 @@ use tenancy::{
     object::Object,
     quota::{amount::Amounts, demand},
     tenant::TenantId,
+    to_super::Extent,
 };
 
 /// How long the tenant's API server may take before only the other side is told.
@@ -118,7 +119,7 @@ pub(super) async fn facts(
         super_side: side(&super_namespace, &super_name, true, twin.as_ref()),
         referenced: match (client, namespace) {
             (Some(client), Some(namespace)) => {
-                referenced(client, vcp, kind, namespace, name).await?
+                referenced(cluster, client, vcp, kind, (namespace, name)).await?
             }
             _ => None,
         },
@@ -210,12 +211,16 @@ async fn flow(cluster: &Cluster, vcp: &VirtualControlPlane, kind: &Kind) -> Resu
     if let Some(flow) = table_flow(kind) {
         return Ok(flow);
     }
-    let api: Api<ControlPlaneClass> = Api::all(cluster.client.clone());
-    let class = api.get_opt(&vcp.spec.class_name).await?;
+    let class = class(cluster, vcp).await?;
     let offered = class.map(|class| class.spec.custom_resources);
     let name = format!("{}.{}", kind.resource.plural, kind.resource.group);
     let named = &vcp.spec.sync.custom_resources;
     Ok(custom_flow(&name, &offered.unwrap_or_default(), named))
+}
+
+async fn class(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<Option<ControlPlaneClass>> {
+    let api: Api<ControlPlaneClass> = Api::all(cluster.client.clone());
+    Ok(api.get_opt(&vcp.spec.class_name).await?)
 }
 
 fn table_flow(kind: &Kind) -> Option<Flow> {
@@ -290,17 +295,20 @@ async fn place_state(client: &Client, namespace: &str, identity: &str) -> Result
 
 /// For ConfigMaps and Secrets: whether a pod of the namespace refers to it.
 async fn referenced(
+    cluster: &Cluster,
     client: &Client,
     vcp: &VirtualControlPlane,
     kind: &Kind,
-    namespace: &str,
-    name: &str,
+    (namespace, name): (&str, &str),
 ) -> Result<Option<bool>> {
     let wanted = kind.resource.kind.as_str();
     if !kind.resource.group.is_empty() || !matches!(wanted, "ConfigMap" | "Secret") {
         return Ok(None);
     }
-    if vcp.spec.sync.config_objects == SyncObjects::All {
+    let class = class(cluster, vcp).await?;
+    let ceiling = class.map(|class| class.spec.to_super).unwrap_or_default();
+    let extent = Extent::of(&ceiling, &vcp.spec.sync.to_super);
+    if extent.objects(kind::rule(kind::index(wanted)).resource()) == SyncObjects::All {
         return Ok(Some(true));
     }
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);

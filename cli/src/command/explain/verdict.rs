@@ -369,7 +369,7 @@ fn not_down(facts: &Facts, tenant: &Twin) -> Verdict {
     }
     if facts.referenced == Some(false) {
         return good(format!(
-            "No pod of its namespace refers to it: a {} goes down once one does (or all do, with spec.sync.configObjects: All).",
+            "No pod of its namespace refers to it: a {} goes down once one does (or all do, where spec.sync.toSuper says so).",
             facts.kind
         ));
     }

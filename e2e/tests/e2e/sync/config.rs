@@ -4,9 +4,9 @@ use anyhow::{bail, ensure};
 use api::keys;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use e2e::{
-    kind::{CONFIG_MAP, CONTROL_PLANE, Kind, POD, SECRET},
+    kind::{CONFIG_MAP, CONTROL_PLANE, DISRUPTION_BUDGET, Kind, POD, SECRET},
     make, oracle,
-    read::{annotation, condition, text, uid},
+    read::{self, annotation, condition, text, uid},
     rig::{Wish, on_rig, syncer::Periods},
     space::within,
     tenant::{A, NAMESPACE_OF_TESTS},
@@ -25,7 +25,7 @@ fn only_what_pods_refer_to_is_copied_and_it_goes_when_they_are_gone() {
     };
     on_rig(wish, async |rig| {
         let guest = &rig.tenants[0];
-        let referenced = json!({"spec": {"sync": {"configObjects": "Referenced"}}});
+        let referenced = json!({"spec": {"sync": {"toSuper": null}}});
         rig.side
             .merge(CONTROL_PLANE, NAMESPACE_OF_TESTS, &guest.name, referenced)
             .await?;
@@ -73,6 +73,48 @@ fn only_what_pods_refer_to_is_copied_and_it_goes_when_they_are_gone() {
         // Copies were deleted whose originals are there, which the oracle of deeds takes for a fault.
         oracle::pairs::agree(rig, guest).await?;
         oracle::calm::nothing_is_written(rig).await
+    });
+}
+
+#[test]
+fn a_kind_that_a_tenant_keeps_to_itself_stays_there_and_what_had_crossed_goes() {
+    on_rig(Wish::default(), async |rig| {
+        let guest = &rig.tenants[0];
+        let keep = async |objects: &str| {
+            let entry = json!({"resource": "poddisruptionbudgets.policy", "objects": objects});
+            let spec = json!({"spec": {"sync": {"toSuper": [entry]}}});
+            let name = &guest.name;
+            rig.side
+                .merge(CONTROL_PLANE, NAMESPACE_OF_TESTS, name, spec)
+                .await
+        };
+        guest.namespace("work").await?;
+        let twin = guest.twin("work");
+        let is_there = async |wanted: bool| {
+            let what = format!("the budget is in the super cluster: {wanted}");
+            eventually(SOON, &what, async || {
+                let found = rig.side.find(DISRUPTION_BUDGET, &twin, "some").await?;
+                ensure!(found.is_some() == wanted, "{found:?}");
+                Ok(())
+            })
+            .await
+        };
+        let budget = json!({"metadata": {"name": "some", "namespace": "work"},
+            "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}});
+        let budget = guest.side.create(DISRUPTION_BUDGET, budget).await?;
+        let desired = json!({"desiredHealthy": 1, "observedGeneration": 1});
+        guest
+            .side
+            .merge_status(DISRUPTION_BUDGET, "work", "some", desired)
+            .await?;
+        is_there(true).await?;
+        keep("None").await?;
+        is_there(false).await?;
+        read::event(&guest.side, DISRUPTION_BUDGET, &budget, "KindNotSynced").await?;
+        let own = guest.side.get(DISRUPTION_BUDGET, "work", "some").await?;
+        ensure!(uid(&own) == uid(&budget), "the tenant's own was touched");
+        keep("All").await?;
+        is_there(true).await
     });
 }
 

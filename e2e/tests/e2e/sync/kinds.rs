@@ -8,9 +8,9 @@ use api::keys;
 use e2e::{
     kind::{
         CLASS, CSI_DRIVER, CSI_STORAGE_CAPACITY, DEFINITION, DEVICE_CLASS, GATEWAY, GATEWAY_CLASS,
-        GRPC_ROUTE, HTTP_ROUTE, INGRESS_CLASS, Kind, POD, PRIORITY_CLASS, RESOURCE_CLAIM,
-        RESOURCE_CLAIM_TEMPLATE, RUNTIME_CLASS, SNAPSHOT, SNAPSHOT_CLASS, SNAPSHOT_CONTENT,
-        STORAGE_CLASS,
+        GRPC_ROUTE, HTTP_ROUTE, INGRESS_CLASS, Kind, POD, PRIORITY_CLASS, REFERENCE_GRANT,
+        RESOURCE_CLAIM, RESOURCE_CLAIM_TEMPLATE, RUNTIME_CLASS, SNAPSHOT, SNAPSHOT_CLASS,
+        SNAPSHOT_CONTENT, STORAGE_CLASS, TCP_ROUTE, TLS_ROUTE, UDP_ROUTE,
     },
     make, oracle,
     read::{annotation, label, name, text, uid},
@@ -84,6 +84,10 @@ async fn define(rig: &Rig) -> anyhow::Result<()> {
         (GATEWAY, "Namespaced"),
         (HTTP_ROUTE, "Namespaced"),
         (GRPC_ROUTE, "Namespaced"),
+        (TLS_ROUTE, "Namespaced"),
+        (TCP_ROUTE, "Namespaced"),
+        (UDP_ROUTE, "Namespaced"),
+        (REFERENCE_GRANT, "Namespaced"),
     ];
     for side in [&rig.side, &rig.tenants[0].side] {
         for (kind, scope) in definitions {
@@ -311,6 +315,44 @@ fn crossing() -> Vec<Crossing> {
             seen: vec![("/status/parents/0/parentRef/name", json!("g"))],
         },
         Crossing {
+            kind: TLS_ROUTE,
+            object: named(
+                "l",
+                json!({
+                    "hostnames": ["db.example"], "parentRefs": [{"name": "g"}],
+                    "rules": [{"backendRefs": [{"name": "db", "namespace": WORK, "port": 5432}]}],
+                }),
+            ),
+            twin: |twin| {
+                vec![
+                    ("/spec/hostnames", json!(["db.example"])),
+                    ("/spec/rules/0/backendRefs/0/namespace", json!(twin)),
+                ]
+            },
+            status: |_| json!({"parents": [{"parentRef": {"name": "g"}, "controllerName": "example.com/c"}]}),
+            seen: vec![("/status/parents/0/parentRef/name", json!("g"))],
+        },
+        by_port(TCP_ROUTE, "tcp"),
+        by_port(UDP_ROUTE, "udp"),
+        Crossing {
+            kind: REFERENCE_GRANT,
+            object: named(
+                "grant",
+                json!({
+                    "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": WORK}],
+                    "to": [{"group": "", "kind": "Service"}],
+                }),
+            ),
+            twin: |twin| {
+                vec![
+                    ("/spec/from/0/namespace", json!(twin)),
+                    ("/spec/to/0/kind", json!("Service")),
+                ]
+            },
+            status: |_| Value::Null,
+            seen: vec![],
+        },
+        Crossing {
             kind: RESOURCE_CLAIM_TEMPLATE,
             object: named("t", json!({"spec": {"devices": {"requests": requests}}})),
             twin: |_| {
@@ -342,6 +384,25 @@ fn crossing() -> Vec<Crossing> {
             )],
         },
     ]
+}
+
+/// A route that names no host.
+fn by_port(kind: Kind, name: &str) -> Crossing {
+    Crossing {
+        kind,
+        object: json!({"metadata": {"name": name}, "spec": {
+            "parentRefs": [{"name": "g", "namespace": WORK, "sectionName": "s"}],
+            "rules": [{"backendRefs": [{"name": "db", "port": 53}]}],
+        }}),
+        twin: |twin| {
+            vec![
+                ("/spec/parentRefs/0/namespace", json!(twin)),
+                ("/spec/rules/0/backendRefs/0/port", json!(53)),
+            ]
+        },
+        status: |twin| json!({"parents": [{"parentRef": {"name": "g", "namespace": twin}, "controllerName": "example.com/c"}]}),
+        seen: vec![("/status/parents/0/parentRef/namespace", json!(WORK))],
+    }
 }
 
 /// Waits until an object is as it must be.

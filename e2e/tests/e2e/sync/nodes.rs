@@ -1,10 +1,15 @@
 use anyhow::{Context, ensure};
 use e2e::{
-    kind::{NODE, POD},
-    make,
-    read::{condition, items, label, name, text, uid},
+    kind::{CONTROL_PLANE, NODE, POD},
+    make, oracle,
+    read::{self, condition, items, label, name, text, uid},
+    rig::{
+        Guest, Wish, on_rig,
+        player::{THE_NODE, add_node},
+        syncer::Periods,
+    },
     space::{run, within},
-    tenant::{A, B},
+    tenant::{A, B, NAMESPACE_OF_TESTS},
     wait::{SOON, eventually},
 };
 use serde_json::{Value, json};
@@ -138,4 +143,52 @@ fn a_pod_can_ask_for_a_node_by_its_labels() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn a_tenant_may_be_shown_the_nodes_alone_that_its_pods_run_on() {
+    let wish = Wish {
+        periods: Periods {
+            unneeded: Some(2),
+            ..Periods::default()
+        },
+        ..Wish::default()
+    };
+    on_rig(wish, async |rig| {
+        add_node(&rig.side, "rig-other").await?;
+        let guest = &rig.tenants[0];
+        sees(guest, &["rig-node", "rig-other"]).await?;
+        let used = json!({"spec": {"sync": {"nodes": "Used"}}});
+        rig.side
+            .merge(CONTROL_PLANE, NAMESPACE_OF_TESTS, &guest.name, used)
+            .await?;
+        sees(guest, &[]).await?;
+        guest.namespace("work").await?;
+        let pod = |name: &str| {
+            let metadata = json!({"name": name, "namespace": "work"});
+            json!({"metadata": metadata, "spec": make::pod_spec(make::idle())})
+        };
+        guest.side.create(POD, pod("web")).await?;
+        sees(guest, &[THE_NODE]).await?;
+        let mut daemon = pod("daemon");
+        daemon["metadata"]["ownerReferences"] = json!([
+            {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": "x", "controller": true},
+        ]);
+        let daemon = guest.side.create(POD, daemon).await?;
+        read::event(&guest.side, POD, &daemon, "DaemonSetsNotServed").await?;
+        guest.side.delete(POD, "work", "web").await?;
+        sees(guest, &[]).await?;
+        oracle::pairs::agree(rig, guest).await
+    });
+}
+
+async fn sees(guest: &Guest, wanted: &[&str]) -> anyhow::Result<()> {
+    let what = format!("{} sees the nodes {wanted:?}", guest.name);
+    eventually(SOON, &what, async || {
+        let seen = guest.side.list(NODE, "", "").await?;
+        let seen: Vec<&str> = seen.iter().map(name).collect();
+        ensure!(seen == wanted, "{seen:?}");
+        Ok(())
+    })
+    .await
 }

@@ -1,9 +1,10 @@
 use anyhow::ensure;
 use api::keys;
 use e2e::{
-    kind::{DEPLOYMENT, ENDPOINT_SLICE, SERVICE},
+    kind::{DEPLOYMENT, ENDPOINT_SLICE, IP_ADDRESS, SERVICE},
     make,
-    read::{annotation, items, text, uid},
+    read::{annotation, items, label, text, uid},
+    rig::{Wish, on_rig, slice},
     space::within,
     tenant::A,
     wait::{PODS, SOON, eventually},
@@ -258,6 +259,58 @@ fn a_service_edited_into_an_external_name_is_taken_back() {
                 space.find_twin(SERVICE, "web").await?.is_none(),
                 "it is still there"
             );
+            Ok(())
+        })
+        .await
+    });
+}
+
+/// T14: no two Services have one address, whoever gave it away first.
+#[test]
+fn addresses_of_the_platforms_services_are_reserved_in_the_tenant_that_has_their_slice() {
+    on_rig(Wish::default(), async |rig| {
+        let guest = &rig.tenants[0];
+        let base = slice(0).replace(".0/22", "");
+        let (theirs, ours) = (format!("{base}.77"), format!("{base}.78"));
+        let service = |name: &str, namespace: &str, address: &str| {
+            let mut service = make::service(name);
+            service["metadata"]["namespace"] = namespace.into();
+            service["spec"]["clusterIP"] = address.into();
+            service
+        };
+        let platform = service("platform", "default", &theirs);
+        rig.side.create(SERVICE, platform).await?;
+        let reserved = eventually(SOON, "the address is reserved", async || {
+            Ok(guest.side.get(IP_ADDRESS, "", &theirs).await?)
+        })
+        .await?;
+        let manager = label(&reserved, "ipaddress.kubernetes.io/managed-by");
+        ensure!(manager == Some("sublet.dev"), "{reserved}");
+        guest.namespace("work").await?;
+        let refused = guest
+            .side
+            .create(SERVICE, service("web", "work", &theirs))
+            .await;
+        ensure!(refused.is_err(), "the tenant gave it away: {refused:?}");
+        // The tenant was first.
+        let own = guest
+            .side
+            .create(SERVICE, service("first", "work", &ours))
+            .await?;
+        let twin = guest.twin("work");
+        eventually(SOON, "the tenant's Service crosses", async || {
+            Ok(rig.side.get(SERVICE, &twin, "first").await?)
+        })
+        .await?;
+        let clash = rig
+            .side
+            .create(SERVICE, service("second", "default", &ours))
+            .await;
+        ensure!(clash.is_err(), "{clash:?} beside {own}");
+        rig.side.delete(SERVICE, "default", "platform").await?;
+        eventually(SOON, "the address is free again", async || {
+            let left = guest.side.find(IP_ADDRESS, "", &theirs).await?;
+            ensure!(left.is_none(), "{left:?}");
             Ok(())
         })
         .await

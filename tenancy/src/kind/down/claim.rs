@@ -16,6 +16,7 @@ const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 /// The kind.
 pub(in crate::kind) const CLAIM: Down = Down {
     step,
+    is_kept: true,
     filled: &[
         "dataSource",
         "dataSourceRef",

@@ -15,6 +15,7 @@ use serde_json::Value;
 pub(in crate::kind) const CLAIM: Down = Down {
     step: |spec, _, cx| check(spec, "", cx),
     upward: consumers,
+    is_kept: true,
     is_optional: true,
     ..plain(
         &Resource {

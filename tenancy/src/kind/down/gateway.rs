@@ -1,10 +1,19 @@
 //! Gateways and routes of the Gateway API: hosts that the tenant may use, its own Services and Secrets.
 //!
 //! A tenant's Gateway is of a class that it is offered; its routes hang on its own Gateways. What hangs on or leads to an
-//! object of another kind is refused: whose it would be in the super cluster can't be told.
+//! object of another kind is refused: whose it would be in the super cluster can't be told. A route that leads into another
+//! namespace of its tenant needs a ReferenceGrant there, as on any cluster.
 
-use super::{Crossing, Down, LABEL_SELECTOR, ingress::check_host, list, list_mut, plain};
+pub(in crate::kind) mod grant;
+pub(in crate::kind) mod transport;
+
+use super::{
+    Crossing, Down, LABEL_SELECTOR,
+    ingress::{allow_host, check_host},
+    list, list_mut, plain,
+};
 use crate::{
+    hosts,
     kind::{
         Cx, Refused, Resource,
         pod::fields::{Fields, Rule},
@@ -16,19 +25,19 @@ use crate::{
 use api::keys;
 use serde_json::{Value, json};
 
-const fn resource(kind: &'static str, plural: &'static str) -> Resource {
+const fn resource(version: &'static str, kind: &'static str, plural: &'static str) -> Resource {
     Resource {
         group: "gateway.networking.k8s.io",
-        version: "v1",
+        version,
         kind,
         plural,
         namespaced: true,
     }
 }
 
-static GATEWAY_RESOURCE: Resource = resource("Gateway", "gateways");
-static HTTP_RESOURCE: Resource = resource("HTTPRoute", "httproutes");
-static GRPC_RESOURCE: Resource = resource("GRPCRoute", "grpcroutes");
+static GATEWAY_RESOURCE: Resource = resource("v1", "Gateway", "gateways");
+static HTTP_RESOURCE: Resource = resource("v1", "HTTPRoute", "httproutes");
+static GRPC_RESOURCE: Resource = resource("v1", "GRPCRoute", "grpcroutes");
 
 /// Gateway.
 pub(in crate::kind) const GATEWAY: Down = Down {
@@ -159,7 +168,7 @@ pub(in crate::kind) const GRPC_ROUTE: Down = route(
 
 const fn route(resource: &'static Resource, spec: Fields) -> Down {
     Down {
-        step: hosts_and_parents,
+        step: hosts_and_namespaces,
         upward: parents,
         is_optional: true,
         ..plain(resource, spec, &[("parents", Rule::Pass)])
@@ -223,7 +232,7 @@ const HTTP_BACKEND: Fields = &[
         Rule::Only(&["Service"], "BackendRefused", SERVICE_ONLY),
     ),
     ("name", Rule::Pass),
-    ("namespace", ELSEWHERE),
+    ("namespace", Rule::Pass),
     ("port", Rule::Pass),
     ("weight", Rule::Pass),
 ];
@@ -236,7 +245,7 @@ const GRPC_BACKEND: Fields = &[
         Rule::Only(&["Service"], "BackendRefused", SERVICE_ONLY),
     ),
     ("name", Rule::Pass),
-    ("namespace", ELSEWHERE),
+    ("namespace", Rule::Pass),
     ("port", Rule::Pass),
     ("weight", Rule::Pass),
 ];
@@ -264,7 +273,7 @@ const MIRROR: Rule = Rule::Object(&[
                 Rule::Only(&["Service"], "BackendRefused", SERVICE_ONLY),
             ),
             ("name", Rule::Pass),
-            ("namespace", ELSEWHERE),
+            ("namespace", Rule::Pass),
             ("port", Rule::Pass),
         ]),
     ),
@@ -321,7 +330,12 @@ fn gateway(spec: &mut Value, _: &Object, cx: &Cx<'_>) -> Result<Crossing, Refuse
         cx,
     )?;
     for listener in list_mut(spec, "/listeners") {
-        check_host(listener["hostname"].as_str().unwrap_or_default(), cx)?;
+        if hosts::has_host(listener) {
+            check_host(listener["hostname"].as_str().unwrap_or_default(), cx)?;
+        } else {
+            // It takes what comes to its port.
+            allow_host("", cx)?;
+        }
         let Some(namespaces) = listener.pointer_mut("/allowedRoutes/namespaces") else {
             continue;
         };
@@ -344,17 +358,39 @@ fn gateway(spec: &mut Value, _: &Object, cx: &Cx<'_>) -> Result<Crossing, Refuse
     Ok(Crossing::Now)
 }
 
-fn hosts_and_parents(spec: &mut Value, _: &Object, cx: &Cx<'_>) -> Result<Crossing, Refused> {
+fn hosts_and_namespaces(spec: &mut Value, _: &Object, cx: &Cx<'_>) -> Result<Crossing, Refused> {
     for host in list(spec, "/hostnames") {
         check_host(host.as_str().unwrap_or_default(), cx)?;
     }
     // A route without a host takes those of its Gateway, which were judged there.
     for parent in list_mut(spec, "/parentRefs") {
-        if let Some(namespace) = parent.get("namespace").and_then(Value::as_str) {
-            parent["namespace"] = meta::super_namespace(namespace, cx).into();
+        into_super_namespace(parent, cx);
+    }
+    for rule in list_mut(spec, "/rules") {
+        mirrors(rule, cx);
+        for backend in list_mut(rule, "/backendRefs") {
+            into_super_namespace(backend, cx);
+            mirrors(backend, cx);
         }
     }
     Ok(Crossing::Now)
+}
+
+/// Where the filters of a rule or a backend lead to.
+fn mirrors(filtered: &mut Value, cx: &Cx<'_>) {
+    for filter in list_mut(filtered, "/filters") {
+        if let Some(backend) = filter.pointer_mut("/requestMirror/backendRef") {
+            into_super_namespace(backend, cx);
+        }
+    }
+}
+
+/// A reference to another namespace is one to the tenant's own.
+fn into_super_namespace(reference: &mut Value, cx: &Cx<'_>) {
+    let namespace = reference.get("namespace").and_then(Value::as_str);
+    if let Some(namespace) = namespace.filter(|namespace| !namespace.is_empty()) {
+        reference["namespace"] = meta::super_namespace(namespace, cx).into();
+    }
 }
 
 /// What is told of a parent names it as the tenant does.
@@ -378,7 +414,7 @@ fn parents(status: &mut Value, super_object: &Object, cx: &Cx<'_>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::kind::{
         Kind, TenantView,
@@ -406,7 +442,12 @@ mod tests {
         }))
     }
 
-    fn down(kind: &Down, spec: &Value) -> Result<Value, Refused> {
+    /// What a namespace of the tenant becomes.
+    pub(super) fn twin_of(namespace: &str) -> String {
+        with(|cx| meta::super_namespace(namespace, cx))
+    }
+
+    pub(super) fn down(kind: &Down, spec: &Value) -> Result<Value, Refused> {
         let twin = with(|cx| translate(kind, &named(spec), cx))?.unwrap();
         Ok(twin.at("/spec").unwrap().clone())
     }
@@ -443,6 +484,28 @@ mod tests {
             "cert",
             "the certificate goes down first"
         );
+    }
+
+    #[test]
+    fn a_listener_without_hosts_needs_a_tenant_that_may_use_all_and_takes_none() {
+        let spec = json!({"gatewayClassName": "public", "listeners": [{"name": "db", "port": 5432, "protocol": "TCP"}]});
+        assert_eq!(down(&GATEWAY, &spec).unwrap_err().reason, "HostNotAllowed");
+        let mut tenant = tenant();
+        tenant.offers.hosts = vec!["*".into()];
+        let facts = Answers {
+            offers_all: true,
+            taken: vec![""],
+            ..Answers::default()
+        };
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &facts,
+        };
+        assert!(GATEWAY.down(&named(&spec), &cx).is_ok());
+        let mut by_host = spec;
+        by_host["listeners"][0]["protocol"] = "HTTP".into();
+        let refused = GATEWAY.down(&named(&by_host), &cx).unwrap_err();
+        assert_eq!(refused.reason, hosts::TAKEN);
     }
 
     #[test]
@@ -500,11 +563,6 @@ mod tests {
                 "BackendRefused",
             ),
             (
-                "/rules/0/backendRefs/0",
-                json!({"name": "web", "namespace": "victim"}),
-                "CrossNamespaceReference",
-            ),
-            (
                 "/rules/0/filters/0",
                 json!({"type": "ExtensionRef", "extensionRef": {"name": "x"}}),
                 "FilterRefused",
@@ -517,6 +575,27 @@ mod tests {
         for (kind, mut spec, (pointer, value, reason)) in cases {
             *spec.pointer_mut(pointer).unwrap() = value;
             assert_eq!(down(kind, &spec).unwrap_err().reason, reason, "{pointer}");
+        }
+    }
+
+    #[test]
+    fn every_reference_of_a_route_to_another_namespace_is_one_to_its_tenants() {
+        let mirror = |namespace: &str| {
+            let backend = json!({"name": "copy", "namespace": namespace, "port": 80});
+            json!([{"type": "RequestMirror", "requestMirror": {"backendRef": backend}}])
+        };
+        let spec = |namespace: &str| {
+            json!({
+                "hostnames": ["shop.acme.example"], "parentRefs": [{"name": "edge", "namespace": namespace}],
+                "rules": [{
+                    "backendRefs": [{"name": "web", "namespace": namespace, "port": 80, "filters": mirror(namespace)}],
+                    "filters": mirror(namespace),
+                }],
+            })
+        };
+        for kind in [&HTTP_ROUTE, &GRPC_ROUTE] {
+            let crossed = down(kind, &spec("victim")).unwrap();
+            assert_eq!(crossed, spec(&twin_of("victim")));
         }
     }
 

@@ -117,19 +117,24 @@ fn step(spec: &mut Value, _: &Object, cx: &Cx<'_>) -> Result<Crossing, Refused> 
     Ok(Crossing::Now)
 }
 
-/// Refuses a host that the tenant may not use; an empty one stands for all.
+/// Refuses a host that the tenant may not use, or that another one had first; an empty one stands for all.
 pub(super) fn check_host(host: &str, cx: &Cx<'_>) -> Result<(), Refused> {
+    allow_host(host, cx)?;
+    if cx.facts.is_host_taken(host) {
+        let asked = asked(host);
+        return Err(Refused::new(
+            hosts::TAKEN,
+            format!("{asked} overlaps with one that somebody else had first: choose another"),
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses a host that the tenant may not use, whoever had it first; an empty one stands for all.
+pub(super) fn allow_host(host: &str, cx: &Cx<'_>) -> Result<(), Refused> {
     let offers = &cx.tenant.offers;
     if offers.allows_any_host() || !host.is_empty() && offers.allows_host(host) {
-        return if cx.facts.is_host_taken(host) {
-            let asked = asked(host);
-            Err(Refused::new(
-                hosts::TAKEN,
-                format!("{asked} overlaps with one that somebody else had first: choose another"),
-            ))
-        } else {
-            Ok(())
-        };
+        return Ok(());
     }
     let allowed = if offers.hosts.is_empty() {
         "no host is allowed to this tenant".to_owned()

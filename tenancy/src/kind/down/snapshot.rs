@@ -11,6 +11,7 @@ use serde_json::Value;
 /// The kind.
 pub(in crate::kind) const SNAPSHOT: Down = Down {
     step,
+    is_kept: true,
     filled: &["volumeSnapshotClassName"],
     brings: Some((
         "VolumeSnapshotContent",

@@ -9,6 +9,7 @@ use crate::{
     kind::{Cx, Refused},
     object::Object,
 };
+use api::ShownNodes;
 use serde_json::{Map, Value, json};
 
 /// Whether the pod says on which node it runs.
@@ -45,7 +46,14 @@ const TOLERABLE: [(&str, &str); 7] = [
 /// Adds the tenant's node selector and leaves out tolerations that aren't the tenant's to have.
 ///
 /// Left out, not refused: DaemonSets of every vendor tolerate everything, and still run where they may.
-pub(super) fn step(spec: &mut Value, cx: &Cx<'_>) -> Result<(), Refused> {
+pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) -> Result<(), Refused> {
+    if cx.tenant.nodes == ShownNodes::Used && is_of_daemon_set(pod) {
+        return Err(Refused::new(
+            "DaemonSetsNotServed",
+            "this tenant sees only the nodes that its pods run on, so a DaemonSet has no pods: use a Deployment, or ask the \
+             platform for a tenant that sees its nodes",
+        ));
+    }
     let tolerations: Vec<Value> = items(spec, "tolerations").filter_map(tolerated).collect();
     let given = cx.tenant.pods.tolerations.iter().map(toleration);
     let tolerations: Vec<Value> = tolerations.into_iter().chain(given).collect();
@@ -74,6 +82,16 @@ pub(super) fn step(spec: &mut Value, cx: &Cx<'_>) -> Result<(), Refused> {
         spec["nodeSelector"] = selector.into();
     }
     Ok(())
+}
+
+/// Whether a DaemonSet made the pod. Were it to run where the tenant's pods happen to be, it would itself keep the node
+/// shown for ever.
+fn is_of_daemon_set(pod: &Object) -> bool {
+    items(
+        pod.at("/metadata").unwrap_or(&Value::Null),
+        "ownerReferences",
+    )
+    .any(|owner| text(owner, "kind") == "DaemonSet" && owner["controller"] == true)
 }
 
 /// One that the class gives.
@@ -204,6 +222,20 @@ mod tests {
                 .reason,
             "NodeSelectorConflict"
         );
+    }
+
+    #[test]
+    fn pods_of_daemon_sets_run_where_all_nodes_are_shown_and_nowhere_else() {
+        let down = |kind: &str, nodes| {
+            let mut pod = pod("{}");
+            let owner = json!({"apiVersion": "apps/v1", "kind": kind, "name": "d", "uid": "x", "controller": true});
+            pod.value_mut()["metadata"]["ownerReferences"] = json!([owner]);
+            down_as(&pod, |tenant, _| tenant.nodes = nodes)
+        };
+        let refused = down("DaemonSet", ShownNodes::Used).unwrap_err();
+        assert_eq!(refused.reason, "DaemonSetsNotServed");
+        assert!(down("DaemonSet", ShownNodes::Selected).is_ok());
+        assert!(down("ReplicaSet", ShownNodes::Used).is_ok());
     }
 
     #[test]
