@@ -14,6 +14,7 @@
 //! - [`pod_rules`] says what a tenant's pods are made with, whatever they ask for.
 //! - [`quota`] counts what a tenant takes of the super cluster, over all of its namespaces.
 //! - [`sharing`] shows Services of others to a tenant, and opens what leads to them.
+//! - `left_out` says what of an object doesn't cross though something in a cluster would obey it.
 //! - [`hosts`] says which tenant a host name belongs to.
 //! - [`kubeconfig`] reads by allow-list how a tenant's API server is reached.
 //!
@@ -47,6 +48,8 @@ pub mod pod_rules;
 pub mod offer;
 
 pub mod hosts;
+
+pub(crate) mod left_out;
 
 pub mod sharing;
 

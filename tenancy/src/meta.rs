@@ -220,11 +220,14 @@ pub fn annotation_crosses(key: &str) -> bool {
 pub(crate) fn reserved(domain: &str) -> bool {
     ["kubernetes.io", "k8s.io", "sublet.dev"]
         .iter()
-        .any(|root| {
-            domain
-                .strip_suffix(root)
-                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        })
+        .any(|root| is_below(domain, root))
+}
+
+/// Whether a domain is `root` or one below it.
+pub(crate) fn is_below(domain: &str, root: &str) -> bool {
+    domain
+        .strip_suffix(root)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub(super) mod status;
 mod update;
 
 use super::{Cx, Kind, Reference, Refused, Resource, TenantView, Upward, isolation};
-use crate::{meta, object::Object, plan::Change, refs::Referent};
+use crate::{left_out, meta, object::Object, plan::Change, refs::Referent};
 use api::keys;
 use fields::{Fields, Path, Rule};
 use serde_json::{Map, Value, json};
@@ -115,6 +115,16 @@ impl Kind for Pod {
 
     fn references(&self, object: &Object, _cx: &Cx<'_>) -> Vec<Reference> {
         references(object)
+    }
+
+    fn shortfall(&self, object: &Object, cx: &Cx<'_>) -> Option<Refused> {
+        let spec = object.at("/spec")?;
+        let more = [
+            placement::left_out(spec, cx),
+            classes::left_out(spec, cx),
+            dns::left_out(spec, object, cx),
+        ];
+        left_out::of_pod(object, more.into_iter().flatten())
     }
 
     fn awaits(&self, object: &Object) -> bool {

@@ -7,6 +7,7 @@
 use super::fields::{Fields, Rule, items, text};
 use crate::{
     kind::{Cx, Refused},
+    left_out,
     object::Object,
 };
 use serde_json::{Map, Value, json};
@@ -74,6 +75,24 @@ pub(super) fn step(spec: &mut Value, cx: &Cx<'_>) -> Result<(), Refused> {
         spec["nodeSelector"] = selector.into();
     }
     Ok(())
+}
+
+/// Which of a pod's tolerations are left out, but for those that the class gives.
+pub(super) fn left_out(spec: &Value, cx: &Cx<'_>) -> Option<String> {
+    let given = |asked: &Value| {
+        cx.tenant.pods.tolerations.iter().any(|given| {
+            let value = given.value.as_deref().unwrap_or_default();
+            given.key == text(asked, "key") && (value.is_empty() || value == text(asked, "value"))
+        })
+    };
+    let left = items(spec, "tolerations").filter(|asked| tolerated(asked).is_none());
+    let names = left
+        .filter(|asked| !given(asked))
+        .map(|asked| match text(asked, "key") {
+            "" => "of all taints",
+            key => key,
+        });
+    left_out::named("tolerations", names)
 }
 
 /// One that the class gives.
