@@ -23,6 +23,8 @@ pub struct OfferedAnnotation {
 /// Kinds whose annotations controllers obey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AnnotatedKind {
+    /// A pod.
+    Pod,
     /// A Service.
     Service,
     /// An Ingress.
@@ -39,6 +41,7 @@ impl AnnotatedKind {
     /// As objects of it say in `kind`.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Pod => "Pod",
             Self::Service => "Service",
             Self::Ingress => "Ingress",
             Self::Gateway => "Gateway",

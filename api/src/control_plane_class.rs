@@ -157,7 +157,7 @@ pub struct ControlPlaneClassSpec {
     #[schemars(length(max = 64), inner(length(max = 253)))]
     pub ingress_hosts: Vec<String>,
 
-    /// Annotations of Services, Ingresses, Gateways and routes that cross, so that controllers of the super cluster obey
+    /// Annotations of pods, Services, Ingresses, Gateways and routes that cross, so that controllers of the super cluster obey
     /// them. Others are left out, or refused where that would open what they close. None when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

@@ -78,12 +78,14 @@ const ROUTING: [&str; 3] = [
 ];
 
 /// Domains of tools that leave notes for themselves, with all below them.
-const NOTES: [&str; 8] = [
+const NOTES: [&str; 9] = [
     "argocd.argoproj.io",
     "cattle.io",
     "fluxcd.io",
     "helm.sh",
     "k14s.io",
+    // Of whatever scrapes the tenant itself.
+    "prometheus.io",
     "pulumi.com",
     "skaffold.dev",
     "werf.io",
@@ -98,8 +100,7 @@ const STEERING_PODS: [&str; 5] = [
     "seccomp.security.alpha.kubernetes.io",
 ];
 
-/// The annotations that cross on a Service, an Ingress, or an object of the Gateway API; refuses one that would be left out
-/// though it closes something.
+/// The annotations of an object that cross; refuses one that would be left out though it closes something.
 pub(crate) fn annotations<'a>(
     kind: &str,
     object: &'a Object,
@@ -135,7 +136,7 @@ fn closes(kind: &str, key: &str) -> bool {
     let Some((domain, name)) = key.split_once('/') else {
         return false;
     };
-    let of_clouds = kind != "Ingress"
+    let of_clouds = ["Service", "Gateway"].contains(&kind)
         && domain
             .strip_prefix("service.")
             .is_some_and(|rest| rest == "kubernetes.io" || rest.ends_with(".kubernetes.io"))
@@ -427,6 +428,16 @@ mod tests {
         let told = crosses("Pod", &object(pod), Offers::default()).1?;
         let said = told.message.strip_prefix("left out: ").unwrap();
         Some(said.split(": ").next().unwrap().to_owned())
+    }
+
+    #[test]
+    fn what_scrapes_pods_of_all_namespaces_finds_those_whose_class_offers_it() {
+        let key = "prometheus.io/scrape";
+        let pod = annotated("Pod", key, "true");
+        let twin = |offers| crosses("Pod", &pod, offers).0.unwrap();
+        assert_eq!(twin(Offers::default()).annotation(key), None);
+        let offers = offer(AnnotatedKind::Pod, key, &["true"]);
+        assert_eq!(twin(offers).annotation(key), Some("true"));
     }
 
     #[test]

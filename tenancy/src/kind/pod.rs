@@ -82,10 +82,10 @@ impl Kind for Pod {
         if !conditions.is_empty() {
             twin.value_mut()["status"] = json!({"conditions": conditions});
         }
-        let crossing = object
-            .annotations()
-            .filter(|(key, _)| meta::annotation_crosses(key));
-        annotations.extend(crossing.map(|(key, value)| (key.to_owned(), value.into())));
+        for (key, value) in left_out::annotations(RESOURCE.kind, object, cx)? {
+            // What a step wrote stands.
+            annotations.entry(key).or_insert_with(|| value.into());
+        }
         if let Some(generation) = object.at("/metadata/generation") {
             annotations.insert(keys::GENERATION.into(), generation.to_string().into());
         }
