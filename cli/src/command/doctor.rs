@@ -5,6 +5,7 @@ mod checks;
 mod dns;
 mod front_door;
 mod rights;
+mod storage;
 mod syncers;
 
 use crate::{
@@ -125,6 +126,7 @@ async fn all(cluster: &Cluster) -> Vec<Check> {
     // Without their definitions there are neither classes nor tenants to be found.
     if !missing {
         checks.extend(told(checks::classes(cluster).await, cluster));
+        checks.extend(told(storage::check(cluster).await, cluster));
         checks.extend(told(syncers::check(cluster).await, cluster));
         checks.extend(told(dns::check(cluster).await, cluster));
         checks.extend(told(checks::tenants(cluster).await, cluster));
