@@ -467,6 +467,9 @@ mod tests {
 
     #[test]
     fn an_ordinary_pod_is_told_nothing() {
+        let only =
+            json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]});
+        let required = json!({"nodeSelectorTerms": [only]});
         let given =
             |effect: &str, key: &str| json!({"effect": effect, "key": key, "operator": "Exists"});
         let pod = json!({
@@ -481,6 +484,8 @@ mod tests {
                     given("NoExecute", "node.kubernetes.io/not-ready"), given("NoExecute", "node.kubernetes.io/unreachable"),
                     given("NoSchedule", "node.kubernetes.io/disk-pressure"), given("NoSchedule", "node.kubernetes.io/unschedulable"),
                 ],
+                // As the DaemonSet controller writes it.
+                "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}},
                 "dnsPolicy": "ClusterFirst", "dnsConfig": {"searches": ["acme.example"], "options": [{"name": "ndots", "value": "2"}]},
             },
         });

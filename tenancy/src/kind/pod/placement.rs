@@ -47,7 +47,8 @@ const TOLERABLE: [(&str, &str); 7] = [
 ///
 /// Left out, not refused: DaemonSets of every vendor tolerate everything, and still run where they may.
 pub(super) fn step(spec: &mut Value, cx: &Cx<'_>) -> Result<(), Refused> {
-    let tolerations: Vec<Value> = items(spec, "tolerations").filter_map(tolerated).collect();
+    let own = items(spec, "tolerations").filter_map(|asked| crossing(spec, asked));
+    let tolerations: Vec<Value> = own.collect();
     let given = cx.tenant.pods.tolerations.iter().map(toleration);
     let tolerations: Vec<Value> = tolerations.into_iter().chain(given).collect();
     if spec.get("tolerations").is_some() || !tolerations.is_empty() {
@@ -85,7 +86,7 @@ pub(super) fn left_out(spec: &Value, cx: &Cx<'_>) -> Option<String> {
             given.key == text(asked, "key") && (value.is_empty() || value == text(asked, "value"))
         })
     };
-    let left = items(spec, "tolerations").filter(|asked| tolerated(asked).is_none());
+    let left = items(spec, "tolerations").filter(|asked| crossing(spec, asked).is_none());
     let names = left
         .filter(|asked| !given(asked))
         .map(|asked| match text(asked, "key") {
@@ -105,6 +106,25 @@ fn toleration(given: &api::Toleration) -> Value {
         toleration["effect"] = effect.as_str().into();
     }
     toleration
+}
+
+/// A toleration as it crosses. A pod that may run anywhere isn't put on a node that is being emptied or in need; one that is
+/// meant for one node, a DaemonSet's for instance, is.
+fn crossing(spec: &Value, asked: &Value) -> Option<Value> {
+    let narrowed = tolerated(asked)?;
+    (narrowed["effect"] == "NoExecute" || is_for_one_node(spec)).then_some(narrowed)
+}
+
+fn is_for_one_node(spec: &Value) -> bool {
+    const TERMS: &str =
+        "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+    let is_named = |term: &Value| {
+        items(term, "matchFields").any(|field| text(field, "key") == "metadata.name")
+    };
+    let terms = spec.pointer(TERMS).and_then(Value::as_array);
+    spec.pointer("/nodeSelector/kubernetes.io~1hostname")
+        .is_some()
+        || terms.is_some_and(|terms| !terms.is_empty() && terms.iter().all(is_named))
 }
 
 /// The toleration as it may cross: narrowed to the effect that is allowed for its key.
@@ -175,11 +195,28 @@ mod tests {
             - effect: NoExecute
               key: node.kubernetes.io/not-ready
               operator: Exists
-            - effect: NoSchedule
-              key: node.kubernetes.io/unschedulable
-              operator: Exists
         "#]]
         .assert_eq(&field(spec, "/tolerations"));
+    }
+
+    #[test]
+    fn what_is_meant_for_one_node_is_put_there_though_the_node_is_being_emptied() {
+        let cordoned = "tolerations: [{key: node.kubernetes.io/unschedulable, operator: Exists, effect: NoSchedule}]";
+        let affinity = |term: &str| {
+            format!(
+                "affinity: {{nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [{term}]}}}}}}"
+            )
+        };
+        let by_name = "{matchFields: [{key: metadata.name, operator: In, values: [n1]}]}";
+        let by_label = "{matchExpressions: [{key: a, operator: Exists}]}";
+        let tolerates = |more: &str| {
+            let tolerations = field(&format!("{{{cordoned}, {more}}}"), "/tolerations");
+            tolerations.contains("unschedulable")
+        };
+        assert!(tolerates(&affinity(by_name)));
+        assert!(tolerates("nodeSelector: {kubernetes.io/hostname: n1}"));
+        assert!(!tolerates(&affinity(&format!("{by_name}, {by_label}"))));
+        assert!(!tolerates(&affinity("")) && !tolerates("nodeSelector: {a: b}"));
     }
 
     #[test]
