@@ -3,6 +3,7 @@
 mod admission;
 mod checks;
 mod dns;
+mod drain;
 mod front_door;
 mod rights;
 mod storage;
@@ -127,6 +128,7 @@ async fn all(cluster: &Cluster) -> Vec<Check> {
     if !missing {
         checks.extend(told(checks::classes(cluster).await, cluster));
         checks.extend(told(storage::check(cluster).await, cluster));
+        checks.extend(told(drain::check(cluster).await, cluster));
         checks.extend(told(syncers::check(cluster).await, cluster));
         checks.extend(told(dns::check(cluster).await, cluster));
         checks.extend(told(checks::tenants(cluster).await, cluster));
