@@ -1,8 +1,8 @@
 //! `ControlPlaneClass`: what a super-cluster admin offers to tenants; defaults and ceilings.
 
 use crate::{
-    CustomResource as SyncedCustomResource, EtcdStorage, Offer, PodNetwork, PodRules, PodSecurity,
-    PublishedService, Quantities, ShownNodes, Sync, SyncRate, ToSuper,
+    CustomResource as SyncedCustomResource, EtcdStorage, Offer, OfferedAnnotation, PodNetwork,
+    PodRules, PodSecurity, PublishedService, Quantities, ShownNodes, Sync, SyncRate, ToSuper,
     virtual_control_plane::IS_HOST,
 };
 use kube::{CustomResource, KubeSchema};
@@ -170,6 +170,17 @@ pub struct ControlPlaneClassSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 253)))]
     pub ingress_hosts: Vec<String>,
+
+    /// Annotations of pods, Services, Ingresses, Gateways and routes that cross, so that controllers of the super cluster obey
+    /// them. Others are left out, or refused where that would open what they close. None when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub annotations: Vec<OfferedAnnotation>,
+
+    /// What `spec.loadBalancerClass` of a tenant's Service may say. A Service that says anything else is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 253)))]
+    pub load_balancer_classes: Vec<String>,
 }
 
 impl Default for ControlPlaneClassSpec {
@@ -200,6 +211,8 @@ impl Default for ControlPlaneClassSpec {
             offers: vec![],
             custom_resources: vec![],
             ingress_hosts: vec![],
+            annotations: vec![],
+            load_balancer_classes: vec![],
         }
     }
 }

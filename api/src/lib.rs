@@ -11,6 +11,7 @@
 pub mod capi;
 pub mod keys;
 
+mod annotation;
 mod condition;
 mod control_plane_class;
 mod control_plane_group;
@@ -24,6 +25,7 @@ mod sleep;
 mod sync_rate;
 mod virtual_control_plane;
 
+pub use annotation::{AnnotatedKind, OfferedAnnotation};
 pub use condition::{Condition, set_condition};
 pub use control_plane_class::{
     Audit, ControlPlaneClass, ControlPlaneClassSpec, Egress, Images, Intervals, PartResources,

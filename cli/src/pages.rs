@@ -301,9 +301,11 @@ fn page_named(name: &str) -> Page {
 }
 
 /// What `Refused` and the tables of fields say first.
-const REFUSALS: [&str; 5] = [
+const REFUSALS: [&str; 7] = [
     "Refused::new(",
     "Rule::Refuse(",
+    "Rule::Only(",
+    "Rule::Privileged(",
     "const TAKEN: &str =",
     "const EXCEEDED: &str =",
     "const UNSAID: &str =",
@@ -333,6 +335,13 @@ fn every_reason_of_a_refusal_has_a_row() {
     for source in &sources {
         for begun in REFUSALS {
             for rest in source.split(begun).skip(1) {
+                // Values that are allowed, or another rule, may stand before it.
+                let rest = match rest.trim_start().strip_prefix('&') {
+                    Some(rest) if begun.starts_with("Rule::") => {
+                        rest.split_once(',').map_or(rest, |(_, after)| after)
+                    }
+                    _ => rest,
+                };
                 let Some(literal) = rest.trim_start().strip_prefix('"') else {
                     continue;
                 };

@@ -17,6 +17,7 @@
 //! - [`sharing`] shows Services of others to a tenant, and opens what leads to them.
 //! - [`readdress`] gives a Service another address where its own is taken.
 //! - [`to_super`] says how much of each resource goes down.
+//! - `left_out` says what of an object doesn't cross though something in a cluster would obey it.
 //! - [`hosts`] says which tenant a host name belongs to.
 //! - [`kubeconfig`] reads by allow-list how a tenant's API server is reached.
 //! - [`fuzz`] tries all that with what no tenant should write.
@@ -54,6 +55,8 @@ pub mod offer;
 pub mod to_super;
 
 pub mod hosts;
+
+pub(crate) mod left_out;
 
 pub mod sharing;
 

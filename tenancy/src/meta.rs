@@ -63,9 +63,11 @@ pub fn restore_counter(object: &Object) -> i64 {
 ///
 /// `name` is its name in the super cluster; a namespaced object lands in the twin of the tenant object's namespace.
 pub fn twin(resource: &Resource, object: &Object, name: &str, cx: &Cx<'_>) -> Object {
+    // Sidecars of the platform gather ConfigMaps and Secrets of all namespaces by label, and nothing of a tenant's needs one.
+    let is_gathered = resource.group.is_empty() && ["ConfigMap", "Secret"].contains(&resource.kind);
     let mut labels: Map<String, Value> = object
         .labels()
-        .filter(|(key, _)| label_crosses(key))
+        .filter(|(key, _)| !is_gathered && label_crosses(key))
         .map(|(k, v)| (k.to_owned(), v.into()))
         .collect();
     labels.extend(tenant_labels(cx));
@@ -191,8 +193,8 @@ pub fn edition(metadata: &Value) -> u128 {
 
 /// Whether a tenant's label may reach a super object.
 ///
-/// Domains of Kubernetes itself steer super controllers and are kept out, except those that selectors of ordinary
-/// workloads need. Sublet's own keys never cross.
+/// Domains of Kubernetes itself and of what injects or picks out pods by label steer what the platform runs and are kept out,
+/// except those that selectors of ordinary workloads need. Sublet's own keys never cross.
 pub fn label_crosses(key: &str) -> bool {
     const NEEDED: [&str; 4] = [
         "app.kubernetes.io",
@@ -201,15 +203,41 @@ pub fn label_crosses(key: &str) -> bool {
         "statefulset.kubernetes.io",
     ];
     match key.split_once('/') {
-        None => true,
-        Some((domain, _)) => NEEDED.contains(&domain) || !reserved(domain),
+        // Azure's pod identity gives out credentials by it.
+        None => key != "aadpodidbinding",
+        Some((domain, _)) => NEEDED.contains(&domain) || !(reserved(domain) || steers(domain)),
     }
 }
 
-/// Whether a tenant pod's annotation may reach the super pod: undotted keys, and a short list of domains that nothing
-/// in a cluster obeys.
+/// Domains of what a platform may run for all namespaces and that goes by labels of pods: injectors of sidecars, clouds'
+/// identities, policies, whatever prunes or backs up by label.
+fn steers(domain: &str) -> bool {
+    const ROOTS: [&str; 17] = [
+        "amazonaws.com",
+        "argocd.argoproj.io",
+        "azure.workload.identity",
+        "cilium.io",
+        "consul.hashicorp.com",
+        "datadoghq.com",
+        "elbv2.k8s.aws",
+        "gatekeeper.sh",
+        "gke.io",
+        "istio.io",
+        "kuma.io",
+        "kyverno.io",
+        "linkerd.io",
+        "opentelemetry.io",
+        "projectcalico.org",
+        "spiffe.io",
+        "velero.io",
+    ];
+    ROOTS.iter().any(|root| is_below(domain, root))
+}
+
+/// Whether a tenant's annotation may reach the super object: keys without a domain, and those of two domains that nothing
+/// in a cluster obeys. What scrapes the platform's pods obeys `prometheus.io`, so a class must offer it.
 pub fn annotation_crosses(key: &str) -> bool {
-    const HARMLESS: [&str; 3] = ["kubectl.kubernetes.io", "prometheus.io", "checksum"];
+    const HARMLESS: [&str; 2] = ["kubectl.kubernetes.io", "checksum"];
     match key.split_once('/') {
         None => true,
         Some((domain, _)) => HARMLESS.contains(&domain),
@@ -220,11 +248,14 @@ pub fn annotation_crosses(key: &str) -> bool {
 pub(crate) fn reserved(domain: &str) -> bool {
     ["kubernetes.io", "k8s.io", "sublet.dev"]
         .iter()
-        .any(|root| {
-            domain
-                .strip_suffix(root)
-                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        })
+        .any(|root| is_below(domain, root))
+}
+
+/// Whether a domain is `root` or one below it.
+pub(crate) fn is_below(domain: &str, root: &str) -> bool {
+    domain
+        .strip_suffix(root)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 #[cfg(test)]
@@ -239,6 +270,7 @@ mod tests {
             "app.kubernetes.io/name",
             "batch.kubernetes.io/job-name",
             "notk8s.io/x",
+            "notistio.io/x",
         ] {
             assert!(label_crosses(key), "{key}");
         }
@@ -248,9 +280,16 @@ mod tests {
             "pod-security.kubernetes.io/enforce",
             "k8s.io/a",
             "a.k8s.io/b",
+            "sidecar.istio.io/inject",
+            "istio.io/rev",
+            "azure.workload.identity/use",
+            "admission.datadoghq.com/enabled",
+            "argocd.argoproj.io/instance",
+            "aadpodidbinding",
         ] {
             assert!(!label_crosses(key), "{key}");
         }
+        assert!(!annotation_crosses("prometheus.io/scrape"));
     }
 
     #[test]

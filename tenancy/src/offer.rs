@@ -1,7 +1,7 @@
 //! What a tenant may use of what the super cluster has: its classes, and host names of the world outside.
 
 use crate::{kind::Resource, object::Object};
-use api::{Offer, keys};
+use api::{Offer, OfferedAnnotation, keys};
 
 /// What a tenant is offered, from its class and, narrowed, from its VirtualControlPlane.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -12,6 +12,10 @@ pub struct Offers {
     pub only: Vec<Offer>,
     /// Host names, with `{name}` and `{namespace}` filled in.
     pub hosts: Vec<String>,
+    /// Annotations that cross beside those that mean nothing to anybody.
+    pub annotations: Vec<OfferedAnnotation>,
+    /// Values of `spec.loadBalancerClass` that cross.
+    pub balancer_classes: Vec<String>,
 }
 
 impl Offers {
@@ -43,6 +47,15 @@ impl Offers {
                 None => host == pattern,
             }
         })
+    }
+
+    /// What an annotation on objects of a kind may say; `None` when it isn't offered, and nothing in the list for all.
+    pub fn annotation(&self, kind: &str, key: &str) -> Option<&[String]> {
+        let is_it = |offered: &&OfferedAnnotation| {
+            offered.kind.as_str() == kind && offered.key == key && !key.starts_with(keys::PREFIX)
+        };
+        let offered = self.annotations.iter().find(is_it)?;
+        Some(&offered.values)
     }
 
     /// Whether the tenant may use every host name, and so a rule that names none.

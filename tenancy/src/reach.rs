@@ -52,6 +52,11 @@ pub struct Open {
 }
 
 impl Reach {
+    /// Ranges of the super cluster's pods, Services and nodes, as far as the class names them.
+    pub fn of_cluster(&self) -> &[Block] {
+        &self.cluster
+    }
+
     /// What a class opens, and of that what a VirtualControlPlane asks for; all of it when it doesn't say.
     ///
     /// What can't be read opens nothing; an opening in a private network opens nothing while the cluster's own ranges

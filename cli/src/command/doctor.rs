@@ -3,8 +3,10 @@
 mod admission;
 mod checks;
 mod dns;
+mod drain;
 mod front_door;
 mod rights;
+mod storage;
 mod syncers;
 
 use crate::{
@@ -125,6 +127,8 @@ async fn all(cluster: &Cluster) -> Vec<Check> {
     // Without their definitions there are neither classes nor tenants to be found.
     if !missing {
         checks.extend(told(checks::classes(cluster).await, cluster));
+        checks.extend(told(storage::check(cluster).await, cluster));
+        checks.extend(told(drain::check(cluster).await, cluster));
         checks.extend(told(syncers::check(cluster).await, cluster));
         checks.extend(told(dns::check(cluster).await, cluster));
         checks.extend(told(checks::tenants(cluster).await, cluster));

@@ -1,6 +1,7 @@
 //! `sublet explain`: one object on both sides, and why it is or isn't where it should be.
 
 mod gather;
+mod left_out;
 mod verdict;
 
 use crate::{
@@ -74,7 +75,7 @@ fn data(facts: &Facts, verdict: &Verdict) -> serde_json::Value {
     json!({
         "kind": facts.kind, "tenant": side(&facts.tenant), "super": side(&facts.super_side),
         "synced": verdict.synced, "verdict": verdict.text, "advice": verdict.advice, "events": events,
-        "quota": quota::data(&facts.limits, Some(&facts.asks)),
+        "leftOut": facts.left_out, "quota": quota::data(&facts.limits, Some(&facts.asks)),
     })
 }
 
@@ -121,6 +122,11 @@ fn words(
         format!("What to do: {}\n", verdict.advice)
     };
     let says = says(facts);
+    let left_out = if facts.left_out.is_empty() {
+        String::new()
+    } else {
+        format!("Doesn't cross: {}\n", facts.left_out.join(", "))
+    };
     let events = if facts.events.is_empty() {
         String::new()
     } else {
@@ -148,7 +154,7 @@ fn words(
         facts.tenant_name
     );
     format!(
-        "{}\n\n{}\n{mood}\n{advice}{says}{limits}{events}",
+        "{}\n\n{}\n{mood}\n{advice}{left_out}{says}{limits}{events}",
         style.bold(&title),
         table.render(style, None)
     )

@@ -92,6 +92,8 @@ pub(super) fn rules(
             class: class.offers.clone(),
             only: vcp.spec.sync.from_super.clone(),
             hosts: hosts(&class, namespace, name),
+            annotations: class.annotations.clone(),
+            balancer_classes: class.load_balancer_classes.clone(),
         },
         custom: custom(&class, &vcp.spec.sync.custom_resources, name),
     }

@@ -9,7 +9,7 @@ use super::{
     published,
 };
 use crate::{
-    meta,
+    meta, naming,
     object::Object,
     offer,
     plan::{Change, holds},
@@ -109,6 +109,7 @@ impl Kind for Custom {
             .map(|(field, value)| (field.clone(), value.clone()))
             .collect::<Map<String, Value>>()
             .into();
+        self.check_undeclared(&body, cx)?;
         let mut refused = None;
         for reference in self.declared(cx) {
             visit(
@@ -236,6 +237,33 @@ impl Kind for Custom {
 }
 
 impl Custom {
+    /// Refuses what leads out of the super namespace, or to a token of Sublet's, by a field that the class doesn't declare.
+    ///
+    /// A field is known by its name alone: what a controller makes of others, only its class's author can tell.
+    fn check_undeclared(&self, body: &Value, cx: &Cx<'_>) -> Result<(), Refused> {
+        let mut rest = body.clone();
+        for reference in self.declared(cx) {
+            visit(&mut rest, &reference.path, &mut String::clear);
+        }
+        let Some((path, text)) = undeclared(&rest, "") else {
+            return Ok(());
+        };
+        Err(if text.starts_with(naming::TOKEN_PREFIX) {
+            Refused::new(
+                "ReservedName",
+                format!("{path} names a Secret of Sublet's own: name another"),
+            )
+        } else {
+            Refused::new(
+                "CrossNamespaceReference",
+                format!(
+                    "{path} names namespace {text:?}, which isn't the tenant's where it leads to: leave it out, or ask the \
+                     platform's admins to declare it (references of customResources in your ControlPlaneClass)"
+                ),
+            )
+        })
+    }
+
     /// The references that the tenant's class declares.
     fn declared<'a>(&self, cx: &Cx<'a>) -> impl Iterator<Item = &'a api::ReferencePath> + use<'a> {
         let name = offer::qualified(&self.resource);
@@ -267,6 +295,33 @@ fn translated(name: &str, kind: ReferenceKind, cx: &Cx<'_>) -> Result<String, Re
         ReferenceKind::Secret => Referent::Secret.super_name(name),
         ReferenceKind::PersistentVolumeClaim => Referent::Claim.super_name(name),
         ReferenceKind::Namespace => Ok(meta::super_namespace(name, cx)),
+    }
+}
+
+/// The first text that names a namespace or a Secret of Sublet's, and where it stands.
+fn undeclared<'a>(value: &'a Value, path: &str) -> Option<(String, &'a str)> {
+    match value {
+        Value::Object(map) => map.iter().find_map(|(field, value)| {
+            let path = match path {
+                "" => field.clone(),
+                path => format!("{path}.{field}"),
+            };
+            let is_namespace = field == "namespace" || field.ends_with("Namespace");
+            match value {
+                Value::String(text) if is_namespace && !text.is_empty() => {
+                    Some((path, text.as_str()))
+                }
+                value => undeclared(value, &path),
+            }
+        }),
+        Value::Array(list) => list
+            .iter()
+            .enumerate()
+            .find_map(|(at, item)| undeclared(item, &format!("{path}[{at}]"))),
+        Value::String(text) if text.starts_with(naming::TOKEN_PREFIX) => {
+            Some((path.to_owned(), text.as_str()))
+        }
+        _ => None,
     }
 }
 
@@ -401,6 +456,41 @@ mod tests {
         stolen.value_mut()["spec"]["secretName"] = "sublet-token-x".into();
         let refused = with(|cx| translate(rule, &stolen, cx)).unwrap_err();
         assert_eq!(refused.reason, "ReservedName");
+    }
+
+    #[test]
+    fn t22_what_leads_elsewhere_is_declared_or_refused() {
+        let rule = rule(Direction::ToSuper);
+        let reason = |field: Value| {
+            let mut backup = backup();
+            backup.value_mut()["spec"]["more"] = field;
+            with(|cx| translate(rule, &backup, cx)).err()
+        };
+        let ways = [
+            (json!({"namespace": "platform"}), "CrossNamespaceReference"),
+            (
+                json!([{"ref": {"targetNamespace": "default"}}]),
+                "CrossNamespaceReference",
+            ),
+            (json!({"keys": ["sublet-token-x"]}), "ReservedName"),
+        ];
+        for (field, expected) in ways {
+            let refused = reason(field.clone()).map(|refused| refused.reason);
+            assert_eq!(refused, Some(expected), "{field}");
+        }
+        let message = reason(json!([{"ref": {"targetNamespace": "default"}}]));
+        let message = message.unwrap().message;
+        assert!(
+            message.starts_with("spec.more[0].ref.targetNamespace names"),
+            "{message}"
+        );
+        for harmless in [
+            json!({"namespace": ""}),
+            json!({"namespaces": 3}),
+            json!("x"),
+        ] {
+            assert_eq!(reason(harmless), None);
+        }
     }
 
     #[test]

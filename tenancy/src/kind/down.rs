@@ -17,7 +17,7 @@ use super::{
     pod::fields::{self, Fields, Path, Rule},
 };
 use crate::{
-    meta,
+    left_out, meta,
     object::Object,
     plan::{Change, holds},
 };
@@ -102,10 +102,7 @@ impl Kind for Down {
         let name = self.super_name(object.name(), cx);
         let mut twin = meta::twin(self.resource, object, &name, cx);
         twin.value_mut()["spec"] = spec;
-        let crossing = object
-            .annotations()
-            .filter(|(key, _)| meta::annotation_crosses(key));
-        for (key, value) in crossing {
+        for (key, value) in left_out::annotations(self.resource.kind, object, cx)? {
             twin.annotate(key, value);
         }
         if let Some(generation) = object.at("/metadata/generation") {

@@ -3,7 +3,9 @@
 //! The super cluster's scheduler and kubelets say why a pod doesn't run in events; without them `kubectl describe` in a
 //! tenant would be silent. Only events about objects that the tenant has go up.
 
-use super::{Cx, Kind, Refused, Resource, SuperWatch, pod::scrub::Scrub};
+mod reasons;
+
+use super::{Cx, KINDS, Kind, Refused, Resource, SuperWatch, pod::scrub::Scrub};
 use crate::{
     meta, naming,
     object::{Object, pick},
@@ -20,7 +22,7 @@ pub(super) const RESOURCE: Resource = Resource {
 };
 
 /// Fields that go up as they are.
-const CROSSING: [&str; 10] = [
+const CROSSING: [&str; 9] = [
     "type",
     "reason",
     "action",
@@ -30,8 +32,10 @@ const CROSSING: [&str; 10] = [
     "eventTime",
     "series",
     "reportingComponent",
-    "reportingInstance",
 ];
+
+/// Instead of a message that isn't told.
+const UNTOLD: &str = "(what the platform says of it isn't shown)";
 
 /// The kind.
 #[derive(Debug)]
@@ -80,14 +84,28 @@ impl Kind for Event {
         body["kind"] = "Event".into();
         body["metadata"] = json!({"name": event.name(), "namespace": namespace});
         body["involvedObject"] = involved.into();
-        body["source"] = event.at("/source").cloned().unwrap_or_default();
+        let component = event.text("/source/component").unwrap_or_default();
+        let reporter = event.text("/reportingComponent").unwrap_or_default();
+        body["source"] = json!({"component": component});
+        body["reportingInstance"] = reporter.into();
+        if [component, reporter].contains(&"kubelet") {
+            // The node that the pod is on; other programs run where no tenant sees.
+            body["source"]["host"] = event.text("/source/host").unwrap_or_default().into();
+            body["reportingInstance"] = event.text("/reportingInstance").unwrap_or_default().into();
+        }
         let scrub = Scrub {
             namespace: (&twin, namespace),
             uid: (super_uid, &uid),
         };
-        body["message"] = scrub
-            .text(event.text("/message").unwrap_or_default())
-            .into();
+        // Of a custom resource its class knows the controller.
+        let is_of_table = KINDS.iter().any(|known| known.resource().kind == kind);
+        let reason = event.text("/reason").unwrap_or_default();
+        let message = event.text("/message").unwrap_or_default();
+        body["message"] = if !is_of_table || message.is_empty() || reasons::is_told(reason) {
+            scrub.text(message).into()
+        } else {
+            UNTOLD.into()
+        };
         Object::from_value(body).ok()
     }
 }
@@ -150,6 +168,59 @@ mod tests {
         };
         assert!(!told(&naming::token_secret(&tenant.id, "uid")));
         assert!(told("mine"));
+    }
+
+    /// What a tenant sees of an event about its object of a kind.
+    fn seen(kind: &str, mut event: Value) -> Object {
+        let (tenant, facts) = (tenant(), facts());
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &facts,
+        };
+        event["metadata"] = json!({"name": "web.1", "namespace": "s"});
+        event["involvedObject"] = json!({"kind": kind, "name": "web", "uid": "super-uid"});
+        Event.publish(&object(event), "default", &cx).unwrap()
+    }
+
+    #[test]
+    fn t39_a_preemptor_and_the_host_of_the_scheduler_are_not_told() {
+        let uid = "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed";
+        let preempted = seen(
+            "Pod",
+            json!({
+                "reason": "Preempted", "message": format!("Preempted by pod {uid} on node n1"), "action": "Preempting",
+                "reportingComponent": "default-scheduler", "reportingInstance": "default-scheduler-master-7",
+                "source": {"component": "default-scheduler", "host": "master-7"},
+            }),
+        );
+        assert_eq!(
+            preempted.text("/message"),
+            Some("Preempted by pod (another) on node n1")
+        );
+        let text = preempted.value().to_string();
+        assert!(!text.contains(uid) && !text.contains("master-7"), "{text}");
+        let killing = seen(
+            "Pod",
+            json!({
+                "reason": "Killing", "message": "Stopping container c", "reportingComponent": "kubelet",
+                "reportingInstance": "n1", "source": {"component": "kubelet", "host": "n1"},
+            }),
+        );
+        assert_eq!(killing.text("/source/host"), Some("n1"));
+        assert_eq!(killing.text("/reportingInstance"), Some("n1"));
+    }
+
+    #[test]
+    fn t39_a_message_under_a_reason_that_nobody_listed_is_not_told() {
+        let event =
+            json!({"reason": "nodeAssigned", "message": "announcing from node \"master-7\""});
+        let told = seen("Service", event.clone());
+        assert_eq!(told.text("/message"), Some(UNTOLD));
+        assert_eq!(told.text("/reason"), Some("nodeAssigned"));
+        assert_eq!(
+            seen("Certificate", event.clone()).text("/message"),
+            event["message"].as_str()
+        );
     }
 
     #[test]

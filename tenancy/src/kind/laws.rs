@@ -47,7 +47,9 @@ fn sample(kind: &str) -> Value {
         "Gateway" => {
             json!({"gatewayClassName": "public", "listeners": [{"name": "a", "hostname": "a.example"}]})
         }
-        "VolumeSnapshot" => json!({"source": {"persistentVolumeClaimName": "data"}}),
+        "VolumeSnapshot" => {
+            json!({"source": {"persistentVolumeClaimName": "data"}, "volumeSnapshotClassName": "daily"})
+        }
         _ => json!({}),
     }
 }

@@ -28,7 +28,7 @@ pub(super) mod status;
 mod update;
 
 use super::{Cx, Kind, Reference, Refused, Resource, TenantView, Upward, isolation};
-use crate::{meta, object::Object, plan::Change, refs::Referent};
+use crate::{left_out, meta, object::Object, plan::Change, refs::Referent};
 use api::keys;
 use fields::{Fields, Path, Rule};
 use serde_json::{Map, Value, json};
@@ -82,10 +82,10 @@ impl Kind for Pod {
         if !conditions.is_empty() {
             twin.value_mut()["status"] = json!({"conditions": conditions});
         }
-        let crossing = object
-            .annotations()
-            .filter(|(key, _)| meta::annotation_crosses(key));
-        annotations.extend(crossing.map(|(key, value)| (key.to_owned(), value.into())));
+        for (key, value) in left_out::annotations(RESOURCE.kind, object, cx)? {
+            // What a step wrote stands.
+            annotations.entry(key).or_insert_with(|| value.into());
+        }
         if let Some(generation) = object.at("/metadata/generation") {
             annotations.insert(keys::GENERATION.into(), generation.to_string().into());
         }
@@ -119,6 +119,16 @@ impl Kind for Pod {
 
     fn may_refer(&self, _cx: &Cx<'_>) -> bool {
         true
+    }
+
+    fn shortfall(&self, object: &Object, cx: &Cx<'_>) -> Option<Refused> {
+        let spec = object.at("/spec")?;
+        let more = [
+            placement::left_out(spec, cx),
+            classes::left_out(spec, cx),
+            dns::left_out(spec, object, cx),
+        ];
+        left_out::of_pod(object, more.into_iter().flatten())
     }
 
     fn awaits(&self, object: &Object) -> bool {

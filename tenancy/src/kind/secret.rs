@@ -76,7 +76,7 @@ mod tests {
     fn down(name: &str, kind: &str) -> Result<Option<Object>, Refused> {
         let secret = object(json!({
             "apiVersion": "v1", "kind": "Secret", "type": kind,
-            "metadata": {"name": name, "namespace": "default", "uid": "u",
+            "metadata": {"name": name, "namespace": "default", "uid": "u", "labels": {"argocd": "repository"},
                 "annotations": {"kubernetes.io/service-account.name": "default"}},
             "data": {"token": "eA=="},
         }));
@@ -106,6 +106,7 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!(token.text("/type"), Some("Opaque"));
+        assert_eq!(token.label("argocd"), None);
         assert_eq!(token.annotation("kubernetes.io/service-account.name"), None);
         assert_eq!(token.text("/data/token"), Some("eA=="));
     }

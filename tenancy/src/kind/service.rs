@@ -5,7 +5,7 @@
 
 use super::{Cx, Kind, Refused, Resource, TenantView, Upward, UpwardVerb, isolation};
 use crate::{
-    meta,
+    left_out, meta,
     object::{Object, pick},
     plan::{Change, holds},
     sharing,
@@ -22,9 +22,9 @@ pub(super) const RESOURCE: Resource = Resource {
     namespaced: true,
 };
 
-/// Spec fields that cross as they are. Addresses outside the slice, load-balancer addresses and classes, and external
-/// names and IPs are absent on purpose (T14, T15, T18).
-const CROSSING: [&str; 13] = [
+/// Spec fields that cross as they are. Addresses outside the slice, load-balancer addresses, and external names and IPs are
+/// absent on purpose (T14, T15, T18).
+const CROSSING: [&str; 14] = [
     "selector",
     "type",
     "sessionAffinity",
@@ -35,6 +35,7 @@ const CROSSING: [&str; 13] = [
     "ipFamilies",
     "ipFamilyPolicy",
     "allocateLoadBalancerNodePorts",
+    "loadBalancerClass",
     "loadBalancerSourceRanges",
     "trafficDistribution",
     "clusterIP",
@@ -66,8 +67,10 @@ const SIGNPOSTS: [(&str, &str); 2] = [
 const SIGNPOST_PORT: [&str; 4] = ["name", "protocol", "appProtocol", "port"];
 
 /// Spec fields that the super cluster allocates or defaults: kept when a patch replaces the spec.
-const ALLOCATED: [&str; 5] = [
+const ALLOCATED: [&str; 6] = [
     "clusterIPs",
+    // By webhooks of load-balancer controllers; it can't be changed.
+    "loadBalancerClass",
     "ipFamilies",
     "ipFamilyPolicy",
     "healthCheckNodePort",
@@ -118,6 +121,12 @@ impl Kind for Service {
         }
         check_address(object, cx)?;
         let mut twin = meta::twin(&RESOURCE, object, object.name(), cx);
+        if is_balanced(object) {
+            check_balancer_class(object, cx)?;
+            for (key, value) in left_out::annotations(RESOURCE.kind, object, cx)? {
+                twin.annotate(key, value);
+            }
+        }
         let spec = object.value().get("spec").unwrap_or(&Value::Null);
         let mut crossing = pick(spec, &CROSSING);
         let ports = spec
@@ -180,7 +189,24 @@ impl Kind for Service {
             address.map(str::to_owned)
         };
         // Only a Service that became one with an address, or had one, differs there: addresses themselves never change.
-        address(want).is_some_and(|want| address(have).is_some_and(|have| have != want))
+        let other_address =
+            address(want).is_some_and(|want| address(have).is_some_and(|have| have != want));
+        // Neither does a load balancer's class, which the tenant may not have been offered before.
+        let class = want.text("/spec/loadBalancerClass");
+        let other_class =
+            class.is_some() && is_balanced(have) && class != have.text("/spec/loadBalancerClass");
+        other_address || other_class
+    }
+
+    fn shortfall(&self, object: &Object, cx: &Cx<'_>) -> Option<Refused> {
+        if !is_balanced(object) || is_api_server(object.namespace(), object.name()) {
+            return None;
+        }
+        let asks = object
+            .text("/spec/loadBalancerIP")
+            .is_some_and(|address| !address.is_empty());
+        let fields: &[&str] = if asks { &["spec.loadBalancerIP"] } else { &[] };
+        left_out::of_steered(RESOURCE.kind, object, fields, cx)
     }
 
     fn relax(&self, want: &Object) -> Option<Object> {
@@ -255,6 +281,30 @@ fn signpost(object: &Object, cx: &Cx<'_>) -> Option<Object> {
 /// The Service of the tenant's own API, which the manager serves from the control plane's namespace.
 pub(super) fn is_api_server(namespace: &str, name: &str) -> bool {
     namespace == "default" && name == "kubernetes"
+}
+
+/// Whether a load balancer of the platform leads to it.
+fn is_balanced(object: &Object) -> bool {
+    object.text("/spec/type") == Some("LoadBalancer")
+}
+
+/// Without its class whatever balancer is the super cluster's own would serve it, an outside one perhaps.
+fn check_balancer_class(object: &Object, cx: &Cx<'_>) -> Result<(), Refused> {
+    let Some(class) = object.text("/spec/loadBalancerClass") else {
+        return Ok(());
+    };
+    let offered = &cx.tenant.offers.balancer_classes;
+    if offered.iter().any(|other| other == class) {
+        return Ok(());
+    }
+    let remedy = match offered.as_slice() {
+        [] => "leave it out, or ask the platform's admins for it (loadBalancerClasses of your ControlPlaneClass)".to_owned(),
+        offered => format!("the platform offers {}", offered.join(", ")),
+    };
+    Err(Refused::new(
+        "LoadBalancerClassNotOffered",
+        format!("spec.loadBalancerClass {class:?} isn't offered: {remedy}"),
+    ))
 }
 
 fn check_address(object: &Object, cx: &Cx<'_>) -> Result<(), Refused> {
@@ -415,17 +465,36 @@ mod tests {
     }
 
     #[test]
-    fn the_address_is_kept_and_load_balancer_wishes_are_not() {
+    fn the_address_is_kept_and_a_load_balancers_address_is_not_chosen() {
         let twin = down(json!({
             "type": "LoadBalancer", "clusterIP": "10.96.4.77", "clusterIPs": ["10.96.4.77"], "selector": {"app": "web"},
             "ports": [{"port": 80, "protocol": "TCP", "targetPort": 8080, "nodePort": 30001, "future": 1}],
-            "loadBalancerIP": "1.2.3.4", "loadBalancerClass": "x", "healthCheckNodePort": 30009,
+            "loadBalancerIP": "1.2.3.4", "healthCheckNodePort": 30009,
         }));
         let want = json!({
             "type": "LoadBalancer", "clusterIP": "10.96.4.77", "selector": {"app": "web"},
             "ports": [{"port": 80, "protocol": "TCP", "targetPort": 8080, "nodePort": 30001}],
         });
         assert_eq!(twin.unwrap().unwrap().at("/spec"), Some(&want));
+    }
+
+    #[test]
+    fn a_load_balancer_that_had_no_class_is_made_anew_with_it() {
+        let balancer = |class: Option<&str>| {
+            let mut spec = json!({"type": "LoadBalancer"});
+            if let Some(class) = class {
+                spec["loadBalancerClass"] = class.into();
+            }
+            object(json!({"metadata": {}, "spec": spec}))
+        };
+        let (with, without) = (balancer(Some("internal")), balancer(None));
+        assert!(Service.must_be_remade(&with, &without));
+        assert!(!Service.must_be_remade(&with, &with));
+        // One that a webhook of the platform gave stays.
+        assert!(!Service.must_be_remade(&without, &with));
+        assert_eq!(Service.changes(&without, &with), vec![]);
+        let inside = object(json!({"metadata": {}, "spec": {"type": "ClusterIP"}}));
+        assert!(!Service.must_be_remade(&with, &inside));
     }
 
     #[test]

@@ -15,6 +15,12 @@ const MUST_BE_SAID: [(&str, &str, &str); 4] = [
     ("limits.memory", "limits", "memory"),
 ];
 
+/// What follows a device class in the name of a quota of its devices.
+const DEVICES: &str = ".deviceclass.resource.k8s.io/devices";
+
+/// The most devices that a claim is ever given (`AllocationResultsMaxSize`): what one for all of them counts as.
+const MOST_DEVICES: i128 = 32;
+
 /// The amounts that an object of a kind takes; a pod that has ended takes none.
 pub fn of(resource: &Resource, object: &Object) -> Amounts {
     let mut amounts = Amounts::new();
@@ -31,6 +37,7 @@ pub fn of(resource: &Resource, object: &Object) -> Amounts {
         "Pod" => pod(object, &mut amounts),
         "Service" => service(object, &mut amounts),
         "PersistentVolumeClaim" => claim(object, &mut amounts),
+        "ResourceClaim" => devices(object, &mut amounts),
         _ => {}
     }
     for amount in amounts.values_mut() {
@@ -60,6 +67,7 @@ pub fn concerns(resource: &Resource, hard: &Amounts) -> bool {
                 "PersistentVolumeClaim" => {
                     name == "requests.storage" || name.contains(".storageclass.storage.k8s.io/")
                 }
+                "ResourceClaim" => name.ends_with(DEVICES),
                 _ => false,
             }
     })
@@ -125,6 +133,10 @@ fn service(service: &Object, amounts: &mut Amounts) {
         let is_given = |port: &&Value| kind == "NodePort" || allocates || is_asked(port);
         let ports = service.at("/spec/ports").and_then(Value::as_array);
         let count = ports.into_iter().flatten().filter(is_given).count();
+        // The port by which a balancer asks a node whether it has pods.
+        let asks =
+            kind == "LoadBalancer" && service.text("/spec/externalTrafficPolicy") == Some("Local");
+        let count = count + usize::from(asks);
         let count = i128::try_from(count).map_or(MOST, |count| count.saturating_mul(1000));
         amounts.insert("services.nodeports".into(), count);
     }
@@ -138,6 +150,29 @@ fn claim(claim: &Object, amounts: &mut Amounts) {
         let of_class = format!("{class}.storageclass.storage.k8s.io");
         amounts.insert(format!("{of_class}/requests.storage"), size);
         amounts.insert(format!("{of_class}/persistentvolumeclaims"), 1000);
+    }
+}
+
+/// Devices by class, as the super cluster's own quota counts them: of alternatives the largest of each class.
+fn devices(claim: &Object, amounts: &mut Amounts) {
+    let requests = claim.at("/spec/devices/requests").and_then(Value::as_array);
+    for request in requests.into_iter().flatten() {
+        let mut asked = Amounts::new();
+        let alternatives = request["firstAvailable"].as_array();
+        let alternatives = alternatives.into_iter().flatten();
+        for one in request.get("exactly").into_iter().chain(alternatives) {
+            let count = match one["allocationMode"].as_str() {
+                Some("All") => MOST_DEVICES,
+                _ => one["count"].as_u64().unwrap_or(1).into(),
+            };
+            let class = one["deviceClassName"].as_str().unwrap_or_default();
+            let amount = count.saturating_mul(1000);
+            raise(
+                &mut asked,
+                &Amounts::from([(format!("{class}{DEVICES}"), amount)]),
+            );
+        }
+        add(amounts, &asked);
     }
 }
 
@@ -262,6 +297,50 @@ mod tests {
         for cpu in ["much", "-1", "170141183460469231731687303715884105"] {
             assert_eq!(pod(cpu), ["pods=1", &most], "{cpu}");
         }
+    }
+
+    #[test]
+    fn t43_devices_count_by_their_class() {
+        let request = |class: &str, more: Value| {
+            let mut request = json!({"deviceClassName": class});
+            request
+                .as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
+            request
+        };
+        let requests = json!([
+            {"name": "a", "exactly": request("gpu", json!({"count": 3}))},
+            {"name": "b", "exactly": request("gpu", json!({}))},
+            {"name": "c", "exactly": request("nic", json!({"allocationMode": "All"}))},
+            {"name": "d", "firstAvailable": [request("gpu", json!({"count": 2})), request("gpu", json!({"count": 1})), request("fpga", json!({}))]},
+        ]);
+        let claim = json!({"metadata": {}, "spec": {"devices": {"requests": requests}}});
+        assert_eq!(
+            takes("ResourceClaim", claim),
+            [
+                "count/resourceclaims.resource.k8s.io=1",
+                "fpga.deviceclass.resource.k8s.io/devices=1",
+                "gpu.deviceclass.resource.k8s.io/devices=6",
+                "nic.deviceclass.resource.k8s.io/devices=32",
+            ]
+        );
+        let hard = Amounts::from([("gpu.deviceclass.resource.k8s.io/devices".to_owned(), 1000)]);
+        assert!(concerns(resource("ResourceClaim"), &hard));
+        assert!(!concerns(resource("Pod"), &hard));
+    }
+
+    #[test]
+    fn t16_a_balancers_question_takes_a_node_port() {
+        let spec = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": [{"port": 80}]});
+        assert_eq!(
+            takes("Service", json!({"metadata": {}, "spec": spec})),
+            [
+                "services=1",
+                "services.loadbalancers=1",
+                "services.nodeports=2"
+            ]
+        );
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What a class limits, prescribes, opens and offers, for its page: nothing of what it leaves as it is by default.
 
 use api::{
-    Audit, ControlPlaneClassSpec, CustomResource, Egress, Offer, PodNetwork, PodRules,
-    PublishedService, Quantities, ShownNodes, SyncRate, ToSuper,
+    Audit, ControlPlaneClassSpec, CustomResource, Egress, Offer, OfferedAnnotation, PodNetwork,
+    PodRules, PublishedService, Quantities, ShownNodes, SyncRate, ToSuper,
 };
 use std::collections::BTreeMap;
 
@@ -22,6 +22,8 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
         offers,
         custom_resources,
         ingress_hosts,
+        annotations,
+        load_balancer_classes,
         // The page has these in lines of its own.
         versions: _,
         coredns_image: _,
@@ -51,6 +53,8 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
     lines.extend([
         ("API servers reach:", all(api_server_egress, place)),
         ("Hosts:", ingress_hosts.join(", ")),
+        ("Annotations:", all(annotations, annotation)),
+        ("Load balancers:", load_balancer_classes.join(", ")),
         ("Services:", all(services, published)),
         ("Offers:", all(offers, offered)),
         ("Custom resources:", all(custom_resources, named)),
@@ -187,6 +191,15 @@ fn offered(offer: &Offer) -> String {
     format!("{} {}", offer.resource, offer.names.join(" "))
 }
 
+fn annotation(offered: &OfferedAnnotation) -> String {
+    let OfferedAnnotation { kind, key, values } = offered;
+    let values = match values.as_slice() {
+        [] => String::new(),
+        values => format!("={}", values.join("|")),
+    };
+    format!("{} {key}{values}", kind.as_str())
+}
+
 fn named(resource: &CustomResource) -> String {
     let direction = format!("{:?}", resource.direction);
     format!("{} ({direction})", resource.name)
@@ -228,6 +241,8 @@ mod tests {
             "podNetwork": {"egressNamespaces": ["registry"], "egress": [{"cidr": "10.2.0.0/16", "port": 443}],
                 "clusterRanges": ["10.96.0.0/12"], "ingressNamespaces": ["ingress"]},
             "offers": [{"resource": "storageclasses.storage.k8s.io", "names": ["fast", "slow"]}],
+            "annotations": [{"kind": "Service", "key": "a.example/internal", "values": ["yes", "no"]}, {"kind": "Ingress", "key": "b"}],
+            "loadBalancerClasses": ["internal"],
             "customResources": [{"name": "backups.example.com", "version": "v1", "kind": "Backup"}],
             "services": [{"namespace": "infra", "name": "db", "shownAs": {"namespace": "default", "name": "db"}}],
             "pods": {
@@ -261,6 +276,8 @@ mod tests {
                 "Pods reach: 10.2.0.0/16 port 443; namespaces registry",
                 "Pods never reach: 10.96.0.0/12",
                 "Pods are reached by: namespaces ingress",
+                "Annotations: Service a.example/internal=yes|no, Ingress b",
+                "Load balancers: internal",
                 "Services: infra/db as default/db",
                 "Offers: storageclasses.storage.k8s.io fast slow",
                 "Custom resources: backups.example.com (ToSuper)",

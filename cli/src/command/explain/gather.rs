@@ -1,6 +1,9 @@
 //! Asks both API servers about one object.
 
-use super::verdict::{Facts, Flow, Hints, Place, Side, Twin};
+use super::{
+    left_out,
+    verdict::{Facts, Flow, Hints, Place, Side, Twin},
+};
 use crate::{
     cluster::Cluster,
     command::whose::place,
@@ -102,6 +105,12 @@ pub(super) async fn facts(
         limits
     };
 
+    let left_out = match (&flow, &object, &twin) {
+        // No label of a namespace crosses, and all is well without.
+        (Flow::Down, Some(object), Some(twin)) if namespace.is_some() => left_out::of(object, twin),
+        _ => vec![],
+    };
+
     Ok(Facts {
         kind: kind.resource.kind.clone(),
         tenant: side(
@@ -151,6 +160,7 @@ pub(super) async fn facts(
         },
         identity,
         tenant_name,
+        left_out,
         limits,
         asks,
     })

@@ -48,6 +48,8 @@ pub(super) struct Facts {
     pub(super) trouble: Option<String>,
     /// What the syncer told the tenant about the object, the oldest first.
     pub(super) events: Vec<Event>,
+    /// Labels and annotations that don't cross.
+    pub(super) left_out: Vec<String>,
     /// Limits of the tenant and its groups that an object of the kind counts for.
     pub(super) limits: Vec<Limit>,
     /// What the object takes of them, or would.
@@ -220,11 +222,20 @@ impl Facts {
             .is_some_and(|marks| marks.tenant == self.identity)
     }
 
+    /// What the tenant was told that its object, which crosses, is without.
+    fn shortfall(&self) -> Option<String> {
+        let event = self.events.iter().rev().find(|event| is_shortfall(event))?;
+        Some(crate::error::one_line(
+            event.message.as_deref().unwrap_or_default(),
+        ))
+    }
+
     /// The last thing that the syncer refused, and what helps.
     fn refusal(&self) -> Option<(String, String)> {
         let refused = |event: &&Event| {
-            event.type_.as_deref() == Some("Warning")
-                || matches!(event.reason.as_deref(), Some("NotSynced" | "SyncRefused"))
+            !is_shortfall(event)
+                && (event.type_.as_deref() == Some("Warning")
+                    || matches!(event.reason.as_deref(), Some("NotSynced" | "SyncRefused")))
         };
         let event = self.events.iter().rev().find(refused)?;
         let message = crate::error::one_line(event.message.as_deref().unwrap_or_default());
@@ -261,6 +272,11 @@ impl Facts {
             "delete something that takes of it, or raise {what}; it goes down as soon as there is room"
         )
     }
+}
+
+/// Whether an event tells of an object that crosses, but not whole.
+fn is_shortfall(event: &Event) -> bool {
+    matches!(event.reason.as_deref(), Some("LeftOut" | "EgressNotOpen"))
 }
 
 fn left_over(facts: &Facts, twin: &Twin) -> Verdict {
@@ -320,7 +336,10 @@ fn both(facts: &Facts, tenant: &Twin, twin: &Twin) -> Verdict {
             ),
             ..good("It is synced.")
         },
-        None => good("It is synced."),
+        None => match facts.shortfall() {
+            Some(shortfall) => good(format!("It is synced, but not whole: {shortfall}")),
+            None => good("It is synced."),
+        },
     }
 }
 
@@ -439,6 +458,7 @@ mod tests {
                 resume: "sublet resume a".into(),
             },
             events: vec![],
+            left_out: vec![],
             limits: vec![],
             asks: Amounts::new(),
         }
@@ -475,6 +495,14 @@ mod tests {
         for part in ["logs", "sublet describe a", "-n default web"] {
             assert!(advice.contains(part), "{advice}");
         }
+    }
+
+    #[test]
+    fn what_is_synced_without_a_part_is_no_refusal() {
+        let event = json!({"metadata": {}, "involvedObject": {}, "type": "Warning", "reason": "LeftOut", "message": "left out: x"});
+        let mut facts = facts(mine(), Some(twin("s1", Some(("t", "u1")))));
+        facts.events = vec![serde_json::from_value(event).unwrap()];
+        told(&facts, true, "It is synced, but not whole: left out: x");
     }
 
     #[test]

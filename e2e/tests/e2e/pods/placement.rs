@@ -122,6 +122,7 @@ fn a_tenants_own_priority_stays_in_the_tenant() {
             "{}",
             twin["spec"]
         );
+        e2e::read::event(space.side(), POD, &pod, "LeftOut").await?;
         Ok(())
     });
 }

@@ -144,7 +144,7 @@ fn what_others_added_to_a_super_object_stays() {
         for (kind, name) in [(CONFIG_MAP, "settings"), (SERVICE, "web")] {
             let twin = space
                 .twin_like(kind, name, "is edited", |twin| {
-                    label(twin, "own") == Some("1")
+                    twin["data"]["k"] == "new" || label(twin, "own") == Some("1")
                 })
                 .await?;
             ensure!(label(&twin, "platform") == Some("x"), "{twin}");
@@ -155,18 +155,21 @@ fn what_others_added_to_a_super_object_stays() {
         }
         space
             .merge(
-                CONFIG_MAP,
-                "settings",
+                SERVICE,
+                "web",
                 json!({"metadata": {"labels": {"own": null}}}),
             )
             .await?;
         let twin = space
-            .twin_like(CONFIG_MAP, "settings", "has lost the label", |twin| {
+            .twin_like(SERVICE, "web", "has lost the label", |twin| {
                 label(twin, "own").is_none()
             })
             .await?;
+        ensure!(label(&twin, "platform") == Some("x"), "{twin}");
+        // Labels of ConfigMaps, which sidecars of the platform gather by, stay in the tenant.
+        let twin = space.twin(CONFIG_MAP, "settings").await?;
         ensure!(
-            label(&twin, "platform") == Some("x") && twin["data"]["k"] == "new",
+            label(&twin, "platform") == Some("x") && label(&twin, "own").is_none(),
             "{twin}"
         );
         Ok(())

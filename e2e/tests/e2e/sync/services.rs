@@ -176,6 +176,17 @@ fn a_load_balancers_address_comes_back_and_what_the_tenant_claims_does_not_go_do
         space.create(SERVICE, service).await?;
         let twin = space.twin(SERVICE, "web").await?;
         ensure!(twin["spec"].get("loadBalancerIP").is_none(), "{twin}");
+        let own = space.get(SERVICE, "web").await?;
+        e2e::read::event(space.side(), SERVICE, &own, "LeftOut").await?;
+
+        let mut inside = make::service("inside");
+        inside["spec"]["type"] = "LoadBalancer".into();
+        inside["metadata"]["annotations"] =
+            json!({"service.beta.kubernetes.io/aws-load-balancer-internal": "true"});
+        let inside = space.create(SERVICE, inside).await?;
+        space
+            .refused(SERVICE, &inside, "AnnotationNotOffered")
+            .await?;
 
         let forged = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.66"}]}});
         space

@@ -7,7 +7,7 @@ use e2e::{
         CLASS, DEPLOYMENT, DISRUPTION_BUDGET, INGRESS, INGRESS_CLASS, NAMESPACE, NETWORK_POLICY,
     },
     make,
-    read::{text, uid},
+    read::{self, text, uid},
     space::{Space, within},
     tenant::A,
     wait::{PODS, SOON, eventually},
@@ -25,7 +25,7 @@ fn ingress(class: &str, host: &str) -> Value {
     let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
     let paths = json!([{"path": "/", "pathType": "Prefix", "backend": backend}]);
     json!({
-        "metadata": {"name": "web", "annotations": {"nginx.ingress.kubernetes.io/server-snippet": "evil"}},
+        "metadata": {"name": "web", "annotations": {"example.com/steers": "evil"}},
         "spec": {"ingressClassName": class, "rules": [{"host": host, "http": {"paths": paths}}]},
     })
 }
@@ -57,6 +57,8 @@ async fn crosses(space: &Space, class: &str, host: &str) -> anyhow::Result<()> {
     let twin = space.twin(INGRESS, "web").await?;
     ensure!(text(&twin, "/spec/rules/0/host") == host, "{twin}");
     ensure!(!twin.to_string().contains("evil"), "{twin}");
+    let own = space.get(INGRESS, "web").await?;
+    read::event(space.side(), INGRESS, &own, "LeftOut").await?;
     let status = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}});
     space
         .above()
@@ -84,6 +86,14 @@ async fn crosses(space: &Space, class: &str, host: &str) -> anyhow::Result<()> {
     greedy["metadata"]["name"] = "greedy".into();
     let greedy = space.create(INGRESS, greedy).await?;
     space.refused(INGRESS, &greedy, "HostNotAllowed").await?;
+    let mut closed = ingress(class, host);
+    closed["metadata"]["name"] = "closed".into();
+    closed["metadata"]["annotations"]["nginx.ingress.kubernetes.io/auth-url"] =
+        "https://a.example".into();
+    let closed = space.create(INGRESS, closed).await?;
+    space
+        .refused(INGRESS, &closed, "AnnotationNotOffered")
+        .await?;
     let mut unclassed = ingress("internal", host);
     unclassed["metadata"]["name"] = "unclassed".into();
     let unclassed = space.create(INGRESS, unclassed).await?;

@@ -18,7 +18,7 @@ use crate::{
         Cx, Refused, Resource,
         pod::fields::{Fields, Rule},
     },
-    meta,
+    left_out, meta,
     object::Object,
     refs::Referent,
 };
@@ -42,6 +42,7 @@ static GRPC_RESOURCE: Resource = resource("v1", "GRPCRoute", "grpcroutes");
 /// Gateway.
 pub(in crate::kind) const GATEWAY: Down = Down {
     step: gateway,
+    shortfall: |gateway, cx| left_out::of_steered("Gateway", gateway, &[], cx),
     is_optional: true,
     ..plain(
         &GATEWAY_RESOURCE,
@@ -103,68 +104,74 @@ pub(in crate::kind) const GATEWAY: Down = Down {
 };
 
 /// HTTPRoute.
-pub(in crate::kind) const HTTP_ROUTE: Down = route(
-    &HTTP_RESOURCE,
-    &[
-        ("hostnames", Rule::Pass),
-        ("parentRefs", Rule::List(PARENT)),
-        (
-            "rules",
-            Rule::List(&[
-                ("backendRefs", Rule::List(HTTP_BACKEND)),
-                ("filters", Rule::List(HTTP_FILTER)),
-                (
-                    "matches",
-                    Rule::List(&[
-                        ("headers", Rule::List(MATCH)),
-                        ("method", Rule::Pass),
-                        (
-                            "path",
-                            Rule::Object(&[("type", Rule::Pass), ("value", Rule::Pass)]),
-                        ),
-                        ("queryParams", Rule::List(MATCH)),
-                    ]),
-                ),
-                ("name", Rule::Pass),
-                (
-                    "timeouts",
-                    Rule::Object(&[("backendRequest", Rule::Pass), ("request", Rule::Pass)]),
-                ),
-            ]),
-        ),
-    ],
-);
+pub(in crate::kind) const HTTP_ROUTE: Down = Down {
+    shortfall: |route, cx| left_out::of_steered("HTTPRoute", route, &[], cx),
+    ..route(
+        &HTTP_RESOURCE,
+        &[
+            ("hostnames", Rule::Pass),
+            ("parentRefs", Rule::List(PARENT)),
+            (
+                "rules",
+                Rule::List(&[
+                    ("backendRefs", Rule::List(HTTP_BACKEND)),
+                    ("filters", Rule::List(HTTP_FILTER)),
+                    (
+                        "matches",
+                        Rule::List(&[
+                            ("headers", Rule::List(MATCH)),
+                            ("method", Rule::Pass),
+                            (
+                                "path",
+                                Rule::Object(&[("type", Rule::Pass), ("value", Rule::Pass)]),
+                            ),
+                            ("queryParams", Rule::List(MATCH)),
+                        ]),
+                    ),
+                    ("name", Rule::Pass),
+                    (
+                        "timeouts",
+                        Rule::Object(&[("backendRequest", Rule::Pass), ("request", Rule::Pass)]),
+                    ),
+                ]),
+            ),
+        ],
+    )
+};
 
 /// GRPCRoute.
-pub(in crate::kind) const GRPC_ROUTE: Down = route(
-    &GRPC_RESOURCE,
-    &[
-        ("hostnames", Rule::Pass),
-        ("parentRefs", Rule::List(PARENT)),
-        (
-            "rules",
-            Rule::List(&[
-                ("backendRefs", Rule::List(GRPC_BACKEND)),
-                ("filters", Rule::List(GRPC_FILTER)),
-                (
-                    "matches",
-                    Rule::List(&[
-                        ("headers", Rule::List(MATCH)),
-                        (
-                            "method",
-                            Rule::Object(&[
-                                ("method", Rule::Pass),
-                                ("service", Rule::Pass),
-                                ("type", Rule::Pass),
-                            ]),
-                        ),
-                    ]),
-                ),
-                ("name", Rule::Pass),
-            ]),
-        ),
-    ],
-);
+pub(in crate::kind) const GRPC_ROUTE: Down = Down {
+    shortfall: |route, cx| left_out::of_steered("GRPCRoute", route, &[], cx),
+    ..route(
+        &GRPC_RESOURCE,
+        &[
+            ("hostnames", Rule::Pass),
+            ("parentRefs", Rule::List(PARENT)),
+            (
+                "rules",
+                Rule::List(&[
+                    ("backendRefs", Rule::List(GRPC_BACKEND)),
+                    ("filters", Rule::List(GRPC_FILTER)),
+                    (
+                        "matches",
+                        Rule::List(&[
+                            ("headers", Rule::List(MATCH)),
+                            (
+                                "method",
+                                Rule::Object(&[
+                                    ("method", Rule::Pass),
+                                    ("service", Rule::Pass),
+                                    ("type", Rule::Pass),
+                                ]),
+                            ),
+                        ]),
+                    ),
+                    ("name", Rule::Pass),
+                ]),
+            ),
+        ],
+    )
+};
 
 const fn route(resource: &'static Resource, spec: Fields) -> Down {
     Down {

@@ -7,6 +7,7 @@ use crate::{
         Cx, Refused, Resource,
         pod::fields::{Fields, Rule},
     },
+    left_out,
     object::Object,
     refs::Referent,
 };
@@ -15,6 +16,7 @@ use serde_json::Value;
 /// The kind.
 pub(in crate::kind) const INGRESS: Down = Down {
     step,
+    shortfall: |ingress, cx| left_out::of_steered("Ingress", ingress, &[], cx),
     ..plain(
         &Resource {
             group: "networking.k8s.io",
@@ -92,11 +94,23 @@ const BACKEND: Fields = &[
     ),
 ];
 
-fn step(spec: &mut Value, _: &Object, cx: &Cx<'_>) -> Result<Crossing, Refused> {
+/// How a class was named before it had a field.
+const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
+
+fn step(spec: &mut Value, ingress: &Object, cx: &Cx<'_>) -> Result<Crossing, Refused> {
     let class = spec
         .get("ingressClassName")
         .and_then(Value::as_str)
         .unwrap_or_default();
+    if class.is_empty() && ingress.annotation(CLASS_ANNOTATION).is_some() {
+        // It would get the default class instead, which may face the world.
+        return Err(Refused::new(
+            "IngressClassNotOffered",
+            format!(
+                "annotation {CLASS_ANNOTATION} chooses no class here: name it in spec.ingressClassName"
+            ),
+        ));
+    }
     // Without a class every controller of the super cluster that takes such Ingresses would serve it.
     require_offered(
         "IngressClass",
@@ -170,7 +184,7 @@ mod tests {
         object(json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "spec": spec,
             "metadata": {"name": "web", "namespace": "default", "uid": "u", "generation": 3, "annotations": {
-                "nginx.ingress.kubernetes.io/configuration-snippet": "evil", "kubernetes.io/ingress.class": "x", "mine": "1",
+                "cert-manager.io/issuer": "evil", "kubernetes.io/ingress.class": "x", "mine": "1",
             }},
         }))
     }
@@ -227,6 +241,7 @@ mod tests {
                 "IngressClassNotOffered",
             ),
             ("/ingressClassName", Value::Null, "IngressClassNotOffered"),
+            ("/ingressClassName", json!(""), "IngressClassNotOffered"),
             (
                 "/rules/0/http/paths/0/backend",
                 json!({"resource": {"kind": "Bucket", "name": "x"}}),
@@ -246,10 +261,34 @@ mod tests {
     }
 
     #[test]
+    fn an_ingress_that_names_its_class_in_an_annotation_does_not_get_the_default_one() {
+        let mut spec = spec();
+        spec.as_object_mut().unwrap().remove("ingressClassName");
+        let mut tenant = tenant();
+        tenant.offers.hosts = vec!["*".into()];
+        let facts = Answers {
+            offers_all: true,
+            ..Answers::default()
+        };
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &facts,
+        };
+        let mut named = ingress(spec);
+        let refused = translate(&INGRESS, &named, &cx).unwrap_err();
+        assert_eq!(refused.reason, "IngressClassNotOffered");
+        assert!(refused.message.contains("spec.ingressClassName"));
+        named.value_mut()["metadata"]["annotations"] = json!({});
+        assert!(translate(&INGRESS, &named, &cx).is_ok());
+    }
+
+    #[test]
     fn an_ingress_without_a_class_is_told_that_none_is_named() {
         let mut spec = spec();
         spec.as_object_mut().unwrap().remove("ingressClassName");
-        let refused = with(|cx| translate(&INGRESS, &ingress(spec), cx)).unwrap_err();
+        let mut unclassed = ingress(spec);
+        unclassed.value_mut()["metadata"]["annotations"] = json!({});
+        let refused = with(|cx| translate(&INGRESS, &unclassed, cx)).unwrap_err();
         assert_eq!(
             refused.message,
             "spec.ingressClassName names no IngressClass, and none that the platform offers is the default: name one, \

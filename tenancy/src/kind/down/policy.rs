@@ -101,14 +101,14 @@ fn sources(rule: &Value, cx: &Cx<'_>) -> Result<Vec<Value>, Refused> {
     let mut kept = vec![];
     for peer in list(rule, "/from") {
         match peer.get("ipBlock") {
-            Some(block) => kept.extend(outside(block)?),
+            Some(block) => kept.extend(outside(block, cx)?),
             None => kept.push(pods(peer, cx)),
         }
     }
     if list(rule, "/from").next().is_none() {
         kept = isolation::from_everybody(cx);
         for everything in ["0.0.0.0/0", "::/0"] {
-            kept.extend(outside(&json!({"cidr": everything}))?);
+            kept.extend(outside(&json!({"cidr": everything}), cx)?);
         }
     }
     if kept.is_empty() {
@@ -240,9 +240,11 @@ fn twins(namespaces: &[String], cx: &Cx<'_>) -> Value {
 }
 
 /// The part of an address block that is outside of the cluster, as a peer; nothing when there is no such part.
-fn outside(block: &Value) -> Result<Option<Value>, Refused> {
+fn outside(block: &Value, cx: &Cx<'_>) -> Result<Option<Value>, Refused> {
     let (asked, except) = parsed(block)?;
     let inside = INSIDE.iter().filter_map(|text| Block::parse(text));
+    // Nodes and pods may have public addresses.
+    let inside = inside.chain(cx.tenant.reach.of_cluster().iter().copied());
     let mut closed: Vec<Block> = except;
     for inside in inside {
         if inside.holds(&asked) {
@@ -365,6 +367,26 @@ mod tests {
         ] {
             assert_eq!(dns_of(rule.clone()).len(), usize::from(opens), "{rule}");
         }
+    }
+
+    #[test]
+    fn nodes_and_pods_with_public_addresses_are_nobody_outside() {
+        let mut tenant = tenant();
+        let network = api::PodNetwork {
+            cluster_ranges: vec!["203.0.113.0/24".into(), "2001:db8::/32".into()],
+            ..api::PodNetwork::default()
+        };
+        tenant.reach = crate::reach::Reach::of(&network, None);
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &Answers::default(),
+        };
+        let block = |cidr: &str| outside(&json!({"cidr": cidr}), &cx).unwrap();
+        let except = |cidr: &str| block(cidr).unwrap()["ipBlock"]["except"].to_string();
+        assert!(except("0.0.0.0/0").contains("203.0.113.0/24"));
+        assert!(except("::/0").contains("2001:db8::/32"));
+        assert_eq!(block("203.0.113.7/32"), None);
+        assert!(block("198.51.100.0/24").is_some());
     }
 
     #[test]

@@ -56,15 +56,22 @@ pub(in crate::kind) const SNAPSHOT: Down = Down {
 };
 
 fn step(spec: &mut Value, _: &Object, cx: &Cx<'_>) -> Result<Crossing, Refused> {
-    if let Some(class) = spec.get("volumeSnapshotClassName").and_then(Value::as_str) {
-        require_offered(
-            "VolumeSnapshotClass",
-            "spec.volumeSnapshotClassName",
-            class,
+    let class = spec.get("volumeSnapshotClassName").and_then(Value::as_str);
+    let Some(class) = class.filter(|class| !class.is_empty()) else {
+        // The super cluster's controller would take its default, whoever that is for (T21).
+        return Err(Refused::new(
             "SnapshotClassNotOffered",
-            cx,
-        )?;
-    }
+            "spec.volumeSnapshotClassName names none, and the platform's default may not be yours: name one that \
+             `kubectl get volumesnapshotclasses` shows",
+        ));
+    };
+    require_offered(
+        "VolumeSnapshotClass",
+        "spec.volumeSnapshotClassName",
+        class,
+        "SnapshotClassNotOffered",
+        cx,
+    )?;
     Ok(Crossing::Now)
 }
 
@@ -108,6 +115,11 @@ mod tests {
             (
                 "volumeSnapshotClassName",
                 json!("other"),
+                "SnapshotClassNotOffered",
+            ),
+            (
+                "volumeSnapshotClassName",
+                Value::Null,
                 "SnapshotClassNotOffered",
             ),
         ] {

@@ -71,6 +71,15 @@ pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) -> Result<(), Re
     Ok(())
 }
 
+/// The pod's priority class, if the pod runs without it.
+pub(super) fn left_out(spec: &Value, cx: &Cx<'_>) -> Option<String> {
+    let class = text(spec, "priorityClassName");
+    let is_given = class.is_empty()
+        || cx.tenant.pods.priority_class.as_deref() == Some(class)
+        || cx.facts.is_offered("PriorityClass", class);
+    (!is_given).then(|| format!("priorityClassName {class}"))
+}
+
 /// Whether the tenant's controller has yet to make claims from templates.
 pub(super) fn awaits_claims(pod: &Object) -> bool {
     let spec = pod.at("/spec").unwrap_or(&Value::Null);

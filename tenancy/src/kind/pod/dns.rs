@@ -6,6 +6,7 @@
 use super::fields::{Fields, Rule, is_true, items, text};
 use crate::{
     kind::{Cx, Refused},
+    left_out,
     object::Object,
     resolver::Resolver,
 };
@@ -93,6 +94,19 @@ pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) -> Result<(), Re
     spec["dnsConfig"] =
         json!({"nameservers": nameservers, "searches": searches, "options": options});
     Ok(())
+}
+
+/// What of the pod's own DNS settings is beyond what Kubernetes takes beside the cluster's.
+pub(super) fn left_out(spec: &Value, pod: &Object, cx: &Cx<'_>) -> Option<String> {
+    let own = spec.get("dnsConfig")?;
+    let mut whole = spec.clone();
+    step(&mut whole, pod, cx).ok()?;
+    let is_cut = |field: &&str| {
+        let kept: Vec<&Value> = items(&whole["dnsConfig"], field).collect();
+        items(own, field).any(|entry| !kept.contains(&entry))
+    };
+    let cut = ["nameservers", "searches"].into_iter().filter(is_cut);
+    left_out::named("the last of dnsConfig's", cut)
 }
 
 /// What the cluster gives, then the pod's own, without duplicates.

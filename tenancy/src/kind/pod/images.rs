@@ -13,15 +13,20 @@ use serde_json::Value;
 /// Refuses images from elsewhere, and sets the pull policy of containers and image volumes.
 pub(super) fn step(spec: &mut Value, cx: &Cx<'_>) -> Result<(), Refused> {
     let rules = &cx.tenant.pods;
-    if rules.registries.is_empty() && !rules.always_pull {
-        return Ok(());
-    }
-    let mut refused = None;
+    let (mut refused, mut cached) = (None, None);
     let mut hold = |place: &mut Value, image: &str, policy: &str| {
-        let name = text(place, image).to_owned();
+        let name = text(place, image);
         if name.is_empty() || name == rules.dns_image {
             return;
         }
+        if is_id(name) {
+            cached.get_or_insert_with(|| name.to_owned());
+            return;
+        }
+        if rules.registries.is_empty() && !rules.always_pull {
+            return;
+        }
+        let name = name.to_owned();
         if !rules.registries.iter().all(|list| is_from(&name, list)) {
             refused.get_or_insert(name);
         }
@@ -37,6 +42,14 @@ pub(super) fn step(spec: &mut Value, cx: &Cx<'_>) -> Result<(), Refused> {
             hold(image, "reference", "pullPolicy");
         }
     }
+    if let Some(image) = cached {
+        return Err(Refused::new(
+            "ImageNotAllowed",
+            format!(
+                "image {image:?} is the ID of one that lies on a node, whoever had it pulled: write its name"
+            ),
+        ));
+    }
     match refused {
         None => Ok(()),
         Some(image) => {
@@ -50,6 +63,15 @@ pub(super) fn step(spec: &mut Value, cx: &Cx<'_>) -> Result<(), Refused> {
                 ),
             ))
         }
+    }
+}
+
+/// Whether container runtimes look for an image by this among those that they hold, and in no registry.
+fn is_id(image: &str) -> bool {
+    let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match image.split_once(':') {
+        Some((digest, id)) => ["sha256", "sha384", "sha512"].contains(&digest) && is_hex(id),
+        None => (12..=64).contains(&image.len()) && is_hex(image),
     }
 }
 
@@ -146,6 +168,35 @@ mod tests {
             "r.example/A",
         ] {
             assert_eq!(full_name(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn t24_an_image_that_lies_on_a_node_is_not_had_by_its_id() {
+        let digest = "a1b2c3d4e5f6".repeat(5) + "a1b2";
+        for id in [
+            "a1b2c3d4e5f6",
+            &digest,
+            &format!("sha256:{digest}"),
+            "sha256:a1b2",
+        ] {
+            for place in ["containers", "initContainers", "ephemeralContainers"] {
+                let spec = format!("{place}: [{{name: c, image: '{id}'}}]");
+                let refused = from(&[], &spec).unwrap_err();
+                assert_eq!(refused.reason, "ImageNotAllowed", "{spec}");
+            }
+            let volume = format!("volumes: [{{name: v, image: {{reference: '{id}'}}}}]");
+            assert_eq!(from(&[], &volume).unwrap_err().reason, "ImageNotAllowed");
+        }
+        for name in [
+            "nginx",
+            "cafe",
+            "team/a1b2c3d4e5f6",
+            "a1b2c3d4e5f6:v1",
+            &format!("app@sha256:{digest}"),
+            "sha256:latest",
+        ] {
+            assert!(!is_id(name), "{name}");
         }
     }
 

@@ -7,6 +7,7 @@
 use super::fields::{Fields, Rule, items, text};
 use crate::{
     kind::{Cx, Refused},
+    left_out,
     object::Object,
 };
 use api::ShownNodes;
@@ -54,7 +55,8 @@ pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) -> Result<(), Re
              platform for a tenant that sees its nodes",
         ));
     }
-    let tolerations: Vec<Value> = items(spec, "tolerations").filter_map(tolerated).collect();
+    let own = items(spec, "tolerations").filter_map(|asked| crossing(spec, asked));
+    let tolerations: Vec<Value> = own.collect();
     let given = cx.tenant.pods.tolerations.iter().map(toleration);
     let tolerations: Vec<Value> = tolerations.into_iter().chain(given).collect();
     if spec.get("tolerations").is_some() || !tolerations.is_empty() {
@@ -94,6 +96,24 @@ fn is_of_daemon_set(pod: &Object) -> bool {
     .any(|owner| text(owner, "kind") == "DaemonSet" && owner["controller"] == true)
 }
 
+/// Which of a pod's tolerations are left out, but for those that the class gives.
+pub(super) fn left_out(spec: &Value, cx: &Cx<'_>) -> Option<String> {
+    let given = |asked: &Value| {
+        cx.tenant.pods.tolerations.iter().any(|given| {
+            let value = given.value.as_deref().unwrap_or_default();
+            given.key == text(asked, "key") && (value.is_empty() || value == text(asked, "value"))
+        })
+    };
+    let left = items(spec, "tolerations").filter(|asked| crossing(spec, asked).is_none());
+    let names = left
+        .filter(|asked| !given(asked))
+        .map(|asked| match text(asked, "key") {
+            "" => "of all taints",
+            key => key,
+        });
+    left_out::named("tolerations", names)
+}
+
 /// One that the class gives.
 fn toleration(given: &api::Toleration) -> Value {
     let mut toleration = match &given.value {
@@ -104,6 +124,25 @@ fn toleration(given: &api::Toleration) -> Value {
         toleration["effect"] = effect.as_str().into();
     }
     toleration
+}
+
+/// A toleration as it crosses. A pod that may run anywhere isn't put on a node that is being emptied or in need; one that is
+/// meant for one node, a DaemonSet's for instance, is.
+fn crossing(spec: &Value, asked: &Value) -> Option<Value> {
+    let narrowed = tolerated(asked)?;
+    (narrowed["effect"] == "NoExecute" || is_for_one_node(spec)).then_some(narrowed)
+}
+
+fn is_for_one_node(spec: &Value) -> bool {
+    const TERMS: &str =
+        "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+    let is_named = |term: &Value| {
+        items(term, "matchFields").any(|field| text(field, "key") == "metadata.name")
+    };
+    let terms = spec.pointer(TERMS).and_then(Value::as_array);
+    spec.pointer("/nodeSelector/kubernetes.io~1hostname")
+        .is_some()
+        || terms.is_some_and(|terms| !terms.is_empty() && terms.iter().all(is_named))
 }
 
 /// The toleration as it may cross: narrowed to the effect that is allowed for its key.
@@ -174,11 +213,28 @@ mod tests {
             - effect: NoExecute
               key: node.kubernetes.io/not-ready
               operator: Exists
-            - effect: NoSchedule
-              key: node.kubernetes.io/unschedulable
-              operator: Exists
         "#]]
         .assert_eq(&field(spec, "/tolerations"));
+    }
+
+    #[test]
+    fn what_is_meant_for_one_node_is_put_there_though_the_node_is_being_emptied() {
+        let cordoned = "tolerations: [{key: node.kubernetes.io/unschedulable, operator: Exists, effect: NoSchedule}]";
+        let affinity = |term: &str| {
+            format!(
+                "affinity: {{nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [{term}]}}}}}}"
+            )
+        };
+        let by_name = "{matchFields: [{key: metadata.name, operator: In, values: [n1]}]}";
+        let by_label = "{matchExpressions: [{key: a, operator: Exists}]}";
+        let tolerates = |more: &str| {
+            let tolerations = field(&format!("{{{cordoned}, {more}}}"), "/tolerations");
+            tolerations.contains("unschedulable")
+        };
+        assert!(tolerates(&affinity(by_name)));
+        assert!(tolerates("nodeSelector: {kubernetes.io/hostname: n1}"));
+        assert!(!tolerates(&affinity(&format!("{by_name}, {by_label}"))));
+        assert!(!tolerates(&affinity("")) && !tolerates("nodeSelector: {a: b}"));
     }
 
     #[test]

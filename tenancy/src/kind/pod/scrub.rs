@@ -28,8 +28,21 @@ impl Scrub<'_> {
     pub(crate) fn text(&self, text: &str) -> String {
         match text.split_once(" nodes are available") {
             Some((count, rest)) if count.starts_with("0/") => self.names(&scheduling(rest)),
-            _ => self.names(text),
+            _ => self.without_others(self.names(text)),
         }
+    }
+
+    /// `text` without UIDs that aren't the tenant's: of a pod that this one made room for, say. One that is part of a name
+    /// (`pvc-…`) stays.
+    fn without_others(&self, text: String) -> String {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let words = text.split(|c| !is_part(c));
+        let words = words.map(|word| word.trim_end_matches('.'));
+        let others = words.filter(|word| is_uid(word) && *word != self.uid.1);
+        let others: Vec<String> = others.map(str::to_owned).collect();
+        others
+            .iter()
+            .fold(text, |text, uid| text.replace(uid, "(another)"))
     }
 
     /// Changes every `message` in `value`, at any depth.
@@ -49,6 +62,14 @@ impl Scrub<'_> {
             _ => {}
         }
     }
+}
+
+fn is_uid(word: &str) -> bool {
+    let is_right = |(at, byte): (usize, u8)| match at {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    };
+    word.len() == 36 && word.bytes().enumerate().all(is_right)
 }
 
 /// The reasons of `0/5 nodes are available: 2 Insufficient cpu, 3 node(s) had untolerated taint {key: value}. …`,
@@ -115,6 +136,21 @@ mod tests {
             scrub("configmap \"kube-root-ca.crt.tenant\" not found"),
             "configmap \"kube-root-ca.crt\" not found"
         );
+    }
+
+    #[test]
+    fn t39_uids_of_others_are_not_told() {
+        const OTHER: &str = "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed";
+        let told = |text: &str| scrub(&text.replace("OTHER", OTHER));
+        assert_eq!(told("by pod OTHER."), "by pod (another).");
+        assert_eq!(told("/pods/OTHER/v"), "/pods/(another)/v");
+        let volume = "volume \"pvc-OTHER\" is attached";
+        assert_eq!(told(volume), volume.replace("OTHER", OTHER));
+        let own = Scrub {
+            namespace: ("acme-x", "x"),
+            uid: ("super", OTHER),
+        };
+        assert_eq!(own.text("pod super"), format!("pod {OTHER}"));
     }
 
     #[test]

@@ -660,8 +660,8 @@ fn metadata(owner: &str) -> Vec<Attack> {
                 ALWAYS,
                 ("T4", "a label that steers what the platform runs"),
                 (
-                    json!({"labels": {"sidecar.k8s.io/inject": "true"}}),
-                    "sidecar.k8s.io/inject",
+                    json!({"labels": {"sidecar.istio.io/inject": "true"}}),
+                    "sidecar.istio.io/inject",
                 ),
             )
         },

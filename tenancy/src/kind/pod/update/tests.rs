@@ -99,18 +99,18 @@ fn a_deadline_is_set_and_shortened_but_never_lengthened() {
 
 #[test]
 fn tolerations_are_added_to_those_that_are_there() {
-    let pressure = json!({"key": "node.kubernetes.io/memory-pressure", "operator": "Exists", "effect": "NoSchedule"});
+    let more = json!({"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 9});
     let changed = changes(
         |_| (),
         |pod| {
             pod["spec"]["tolerations"]
                 .as_array_mut()
                 .unwrap()
-                .push(pressure.clone());
+                .push(more.clone());
         },
     );
     let list = changed[0].value.as_ref().unwrap().as_array().unwrap();
-    assert_eq!((list.len(), &list[2]), (3, &pressure));
+    assert_eq!((list.len(), &list[2]), (3, &more));
     let seconds = changes(
         |_| (),
         |pod| pod["spec"]["tolerations"][0]["tolerationSeconds"] = 5.into(),
