@@ -161,6 +161,29 @@ async fn what_was_listed_before_the_tenant_was_known_goes_up_without_a_read() {
 }
 
 #[tokio::test]
+async fn what_others_write_onto_a_super_pod_is_no_reason_to_read_it_and_an_edit_of_ours_is() {
+    let bench = Bench::new();
+    let mut pod = listed_twin(&bench);
+    let mut twin = fake::super_side("s", "u");
+    twin.baseline = meta::state(&pod);
+    bench
+        .tenant
+        .table
+        .update(&bench.key, |entry| entry.twin = Some(twin));
+    let sink = bench.super_sink();
+    for (version, key, waiting) in [
+        ("10", "cni.example.com/address", 0),
+        ("11", keys::RESTORE_COUNTER, 1),
+    ] {
+        let metadata = &mut pod.value_mut()["metadata"];
+        metadata["resourceVersion"] = version.into();
+        metadata["annotations"][key] = "7".into();
+        sink.applied(pod.clone());
+        assert_eq!(bench.engine.down.depth(&bench.tenant.id), waiting, "{key}");
+    }
+}
+
+#[tokio::test]
 async fn r5_what_was_listed_at_the_start_and_has_changed_since_is_read_again() {
     let bench = Bench::new();
     bench.engine.tenants.clear();
