@@ -488,7 +488,7 @@ fn record(
     stored: &Object,
     owner_uid: &str,
 ) -> Result<SuperSide, Failure> {
-    let (state, edition) = (meta::intent(stored), key.kind().edition(stored));
+    let (state, edition) = (meta::state(stored), key.kind().edition(stored));
     let recorded = tenant.table.update(key, |entry| {
         entry.refused = false;
         // Asked while the entries are held: an end that is told from now on finds the twin.

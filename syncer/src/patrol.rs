@@ -17,7 +17,7 @@ use api::keys;
 use parking_lot::Mutex;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tenancy::{
-    kind::{self, SuperWatch},
+    kind::{self, Kind, SuperWatch},
     meta,
     object::Object,
     tenant::Key,
@@ -32,17 +32,19 @@ const RENEWAL_PERIOD: Duration = Duration::from_secs(20);
 /// (T42).
 const ROUND_LIMIT: Duration = Duration::from_secs(600);
 
-/// Patrols one tenant until it is no longer served: once as soon as its state is known, since no watch tells of what
-/// changed while nobody looked, and then in every period.
+/// Patrols one tenant until it is no longer served: in every period, and once as soon as its state is known what no watch
+/// of the super cluster has just listed.
 ///
 /// A tenant that can't be reached waits for its own return, and for nobody else.
 pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
     let rounds = async {
         let mut health = tenant.gate.health();
+        let mut extent = Extent::Unwatched;
         // The sender lives as long as the tenant.
         while health.wait_for(|health| health.synced).await.is_ok() {
             let place = engine.rounds.place().await;
-            let round = tokio::time::timeout(ROUND_LIMIT, Box::pin(round(&engine, &tenant)));
+            let round = Box::pin(round(&engine, &tenant, extent));
+            let round = tokio::time::timeout(ROUND_LIMIT, round);
             match round.await {
                 Ok(Ok(())) => {}
                 Ok(Err(err)) => {
@@ -53,6 +55,7 @@ pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
                 }
             }
             drop(place);
+            extent = Extent::All;
             engine.rounds.rest().await;
         }
     };
@@ -87,12 +90,28 @@ fn renew(engine: &Engine) {
     }
 }
 
-/// Looks at every object of one tenant on both sides.
-async fn round(engine: &Engine, tenant: &Tenant) -> Result<(), Failure> {
+/// What a round looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// Kinds that aren't watched in the super cluster: of all others the watches have just listed both sides, and to list
+    /// them again would only keep API servers from answering those who work what was found.
+    Unwatched,
+    /// Every kind.
+    All,
+}
+
+impl Extent {
+    fn covers(self, rule: &dyn Kind) -> bool {
+        rule.goes_down() && (self == Self::All || rule.super_watch() == SuperWatch::Never)
+    }
+}
+
+/// Looks at the objects of one tenant on both sides.
+async fn round(engine: &Engine, tenant: &Tenant, extent: Extent) -> Result<(), Failure> {
     let all = tenant.kinds().into_iter();
     for (kind, rule) in all
         .map(|kind| (kind, kind::rule(kind)))
-        .filter(|(_, rule)| rule.goes_down())
+        .filter(|(_, rule)| extent.covers(*rule))
     {
         let target = Target::of(rule);
         let there = Compared::new(tenant, kind, Side::Tenant);
@@ -304,6 +323,26 @@ mod tests {
         let asked = tokio::time::timeout(3 * ROUND_LIMIT, server.wait());
         assert!(asked.await.is_ok());
         rounds.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_round_lists_what_nobody_watches_and_the_next_one_everything() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let engine = Arc::new(fake::engine(&above));
+        let tenant = Arc::new(tenant(&own));
+        for kind in tenant.kinds() {
+            tenant.gate.listed(kind, false);
+        }
+        let rounds = tokio::spawn(keep(engine, tenant));
+        let page = serde_json::json!({"metadata": {"resourceVersion": "5"}, "items": []});
+        let first = tenant_server.answer("GET", 200, &page).await;
+        assert_eq!(first.path, "/api/v1/secrets");
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        assert!(tenant_server.is_silent() && super_server.is_silent());
+        tenant_server.wait().await;
+        let next = tenant_server.answer("GET", 200, &page).await;
+        assert_eq!(next.path, "/api/v1/namespaces");
+        rounds.abort();
     }
 
     #[test]

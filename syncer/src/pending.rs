@@ -102,6 +102,19 @@ impl Pending {
         kept.objects.insert(key, (object, 0));
     }
 
+    /// Keeps an object that has its room elsewhere, unless there is one already, which is newer.
+    pub(crate) fn lend(&self, key: Key, object: Arc<Object>) {
+        let mut kept = self.kept.lock();
+        kept.objects.entry(key).or_insert((object, 0));
+    }
+
+    /// The object, which stays.
+    pub(crate) fn look(&self, key: &Key) -> Option<Arc<Object>> {
+        let kept = self.kept.lock();
+        let (object, _) = kept.objects.get(key)?;
+        Some(object.clone())
+    }
+
     /// Takes the object out, if there is one.
     pub(crate) fn take(&self, key: &Key) -> Option<Arc<Object>> {
         self.kept.lock().remove(key, &self.room)
@@ -247,6 +260,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_lent_takes_the_place_of_nothing_newer() {
+        let pending = Pending::within(&Room::of(64 << 20));
+        pending.put(key(1), object(2, 1_000));
+        for number in [1, 2] {
+            pending.lend(key(number), object(1, 1_000));
+        }
+        let version = |number| pending.take(&key(number)).unwrap().resource_version();
+        assert_eq!([version(1), version(2)], [2, 1]);
+    }
+
+    #[test]
     fn what_was_taken_out_or_dropped_gives_its_room_back() {
         let room = Room::of(64 << 20);
         let pending = Pending::within(&room);
@@ -256,6 +280,7 @@ mod tests {
             pending.put(key(2), object(version, 1_000));
         }
         pending.share(key(3), object(1, 1_000));
+        pending.lend(key(4), object(1, 1_000));
         assert_eq!(taken(), 2_000);
         let newest = pending.take(&key(1)).unwrap();
         assert_eq!((newest.resource_version(), taken()), (2, 1_000));

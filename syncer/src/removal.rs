@@ -135,7 +135,7 @@ fn take_up(tenant: &Tenant, key: &Key, have: &Object, owner_uid: &str) -> SuperS
         version: have.resource_version(),
         owner_uid: owner_uid.into(),
         applied: meta::applied(have),
-        state: meta::intent(have),
+        state: meta::state(have),
         edition: key.kind().edition(have),
         baseline: 0,
         terminating: have.is_terminating(),

@@ -308,12 +308,23 @@ impl Table {
         self.unjudged.put(key.clone(), object.clone());
     }
 
-    /// Takes out the super object that was listed, if nothing newer of it is known.
+    /// The super object that was listed, if nothing newer of it is known.
+    pub(crate) fn unjudged(&self, key: &Key) -> Option<Arc<Object>> {
+        let object = self.unjudged.look(key)?;
+        self.is_newest(key, &object).then_some(object)
+    }
+
+    /// Takes it out.
     pub(crate) fn take_unjudged(&self, key: &Key) -> Option<Arc<Object>> {
         let object = self.unjudged.take(key)?;
-        let twin = self.get(key).twin?;
-        let is_newest = *twin.uid == *object.uid() && twin.version == object.resource_version();
-        is_newest.then_some(object)
+        self.is_newest(key, &object).then_some(object)
+    }
+
+    fn is_newest(&self, key: &Key, object: &Object) -> bool {
+        let twin = self.get(key).twin;
+        twin.is_some_and(|twin| {
+            *twin.uid == *object.uid() && twin.version == object.resource_version()
+        })
     }
 
     /// Drops what was kept: whoever comes so late reads.

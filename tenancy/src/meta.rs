@@ -133,24 +133,46 @@ pub fn fingerprint(value: &Value) -> u128 {
     digest.half()
 }
 
-/// 128 bits over what a person or controller asks of an object: labels, annotations, a wish to delete it, and the body
-/// without status and without what the binding of pods and the life of namespaces write into the spec.
-///
-/// On the tenant's side it tells whether the tenant's intent changed; on the super side, whether somebody else edited.
+/// 128 bits over what a tenant asks of an object: labels, annotations, a wish to delete it, and the body without status and
+/// without what the binding of pods and the life of namespaces write into the spec.
 pub fn intent(object: &Object) -> u128 {
-    const WRITTEN_BY_THE_CLUSTER: [&str; 2] = ["nodeName", "finalizers"];
-    const ASKED_IN_METADATA: [&str; 3] = [
-        "/metadata/labels",
-        "/metadata/annotations",
-        "/metadata/deletionTimestamp",
-    ];
     let mut digest = naming::Parts::default();
-    for pointer in ASKED_IN_METADATA {
-        match object.at(pointer) {
-            Some(value) => digest.value(value),
-            None => digest.part(b""),
+    for pointer in ["/metadata/labels", "/metadata/annotations"] {
+        part(&mut digest, object.at(pointer));
+    }
+    wish(&mut digest, object);
+    digest.half()
+}
+
+/// 128 bits over all of a super object that only Sublet should write: the same, but of labels and annotations its own alone.
+///
+/// What others add is theirs, and each of them may add something to every pod: the API server its node's zone, a network
+/// plugin its address.
+pub fn state(object: &Object) -> u128 {
+    let named = object.annotation(keys::APPLIED_KEYS).unwrap_or_default();
+    let mut digest = naming::Parts::default();
+    for (pointer, mark) in [("/metadata/labels", "l:"), ("/metadata/annotations", "a:")] {
+        let is_own = |key: &str| {
+            let mut named = named
+                .split(',')
+                .filter_map(|named| named.strip_prefix(mark));
+            key.starts_with(keys::PREFIX) || named.any(|named| named == key)
+        };
+        let all = object.at(pointer).and_then(Value::as_object);
+        for (key, value) in all.into_iter().flatten().filter(|(key, _)| is_own(key)) {
+            digest.part(mark.as_bytes());
+            digest.part(key.as_bytes());
+            digest.value(value);
         }
     }
+    wish(&mut digest, object);
+    digest.half()
+}
+
+/// Adds a wish to delete an object, and its body.
+fn wish(digest: &mut naming::Parts, object: &Object) {
+    const WRITTEN_BY_THE_CLUSTER: [&str; 2] = ["nodeName", "finalizers"];
+    part(digest, object.at("/metadata/deletionTimestamp"));
     for (field, value) in object.value().as_object().into_iter().flatten() {
         match (field.as_str(), value) {
             ("apiVersion" | "kind" | "metadata" | "status", _) => {}
@@ -169,7 +191,14 @@ pub fn intent(object: &Object) -> u128 {
             }
         }
     }
-    digest.half()
+}
+
+/// Adds a field that may be missing.
+fn part(digest: &mut naming::Parts, value: Option<&Value>) {
+    match value {
+        Some(value) => digest.value(value),
+        None => digest.part(b""),
+    }
 }
 
 /// 128 bits over what an object's metadata tell of [`intent`], its generation among them; 0 when there is none.
@@ -183,10 +212,7 @@ pub fn edition(metadata: &Value) -> u128 {
     let mut digest = naming::Parts::default();
     digest.part(&generation.to_be_bytes());
     for field in ["labels", "annotations", "deletionTimestamp"] {
-        match metadata.get(field) {
-            Some(value) => digest.value(value),
-            None => digest.part(b""),
-        }
+        part(&mut digest, metadata.get(field));
     }
     digest.half()
 }
@@ -317,6 +343,48 @@ mod tests {
             ))
         );
         assert_ne!(asked, intent(&pod(json!({"x": 2}), json!({}))));
+    }
+
+    #[test]
+    fn what_others_write_onto_a_super_object_is_no_change_of_its_state_and_every_key_of_ours_is() {
+        let mut made = Object::from_value(json!({
+            "metadata": {"labels": {"app": "web", keys::TENANT: "t"}, "annotations": {keys::UID: "u"}}, "spec": {"x": 1},
+        }))
+        .unwrap();
+        seal(&mut made);
+        let with = |change: &dyn Fn(&mut Value)| {
+            let mut other = made.clone();
+            change(other.value_mut());
+            state(&other)
+        };
+        let same = state(&made);
+        let by_others: [&dyn Fn(&mut Value); 3] = [
+            &|pod| pod["metadata"]["labels"]["topology.kubernetes.io/zone"] = "z".into(),
+            &|pod| pod["metadata"]["annotations"]["example.com/address"] = "10.0.0.1".into(),
+            &|pod| pod["spec"]["nodeName"] = "n".into(),
+        ];
+        for change in by_others {
+            assert_eq!(with(change), same);
+        }
+        let of_ours: [&dyn Fn(&mut Value); 7] = [
+            &|pod| pod["metadata"]["labels"]["app"] = "other".into(),
+            &|pod| {
+                drop(
+                    pod["metadata"]["labels"]
+                        .as_object_mut()
+                        .unwrap()
+                        .remove("app"),
+                )
+            },
+            &|pod| pod["metadata"]["labels"][keys::TENANT] = "other".into(),
+            &|pod| pod["metadata"]["annotations"][keys::UID] = "other".into(),
+            &|pod| pod["metadata"]["annotations"][keys::APPLIED_KEYS] = "".into(),
+            &|pod| pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into(),
+            &|pod| pod["spec"]["x"] = 2.into(),
+        ];
+        for (number, change) in of_ours.into_iter().enumerate() {
+            assert_ne!(with(change), same, "{number}");
+        }
     }
 
     #[test]

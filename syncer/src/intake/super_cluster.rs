@@ -332,7 +332,7 @@ fn owned_roll_key(tenant: &Tenant, key: &Key) -> Key {
 
 /// The super object exists in this state; returns whether somebody else edited it.
 pub(crate) fn seen_in_super(table: &Table, key: &Key, object: &Object, owner_uid: &str) -> bool {
-    let state = (meta::intent(object), key.kind().edition(object));
+    let state = (meta::state(object), key.kind().edition(object));
     table.update(key, |entry| note(entry, object, owner_uid, state))
 }
 

@@ -1,6 +1,6 @@
 //! Events of a tenant's API server.
 
-use super::{DEFINITION, identity};
+use super::{DEFINITION, identity, is_twin, note_addresses};
 use crate::{
     engine::Engine,
     error::Error,
@@ -241,7 +241,8 @@ fn seen_in_tenant(engine: &Engine, tenant: &Tenant, key: Key, object: Object, kn
             (side.answered, side.projection) = (before.answered, before.projection);
         }
         // What goes up was written by the tenant itself, or not yet by us.
-        let upward = entry.twin.is_some()
+        let upward = rule.mirrors()
+            && entry.twin.is_some()
             && before.is_none_or(|before| before.projection != side.projection);
         let left = entry.tenant.replace(side).and_then(|side| side.node);
         Some((downward, upward, left))
@@ -271,8 +272,20 @@ fn seen_in_tenant(engine: &Engine, tenant: &Tenant, key: Key, object: Object, kn
         engine.down.add(&tenant.id, key.clone());
     }
     if upward {
-        engine.up.add(&tenant.id, key);
+        show(engine, tenant, key);
     }
+}
+
+/// What the super object says goes up. At a start that was listed before anybody knew of the tenant.
+fn show(engine: &Engine, tenant: &Tenant, key: Key) {
+    let listed = tenant.table.unjudged(&key);
+    if let Some(twin) = listed.filter(|twin| is_twin(tenant, &key, twin)) {
+        if key.kind().resource().kind == "Pod" {
+            note_addresses(engine, tenant, &key, Some(&twin));
+        }
+        tenant.up.lend(key.clone(), twin);
+    }
+    engine.up.add(&tenant.id, key);
 }
 
 /// The tenant's object is gone, as a live read said; `known` is the UID that was known before the read.

@@ -123,6 +123,81 @@ async fn an_edit_told_after_the_answer_to_a_later_status_write_goes_down() {
     assert_ne!(bench.side().projection, KNOWN_BY_WRITE);
 }
 
+/// A super pod as the first list tells of it.
+fn listed_twin(bench: &Bench) -> Object {
+    let twin = twin_name(&bench.tenant, &bench.key);
+    Object::from_value(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": twin.name, "namespace": twin.namespace, "uid": "s", "resourceVersion": "9",
+            "labels": {keys::TENANT: bench.tenant.id.as_str()},
+            "annotations": {keys::NAMESPACE: "work", keys::NAME: "web", keys::UID: "u"},
+        },
+        "spec": {"containers": [], "nodeName": "n"}, "status": {"podIPs": [{"ip": "10.0.0.1"}]},
+    }))
+    .unwrap()
+}
+
+#[tokio::test]
+async fn what_was_listed_before_the_tenant_was_known_goes_up_without_a_read() {
+    let bench = Bench::new();
+    bench.engine.tenants.clear();
+    let sink = bench.super_sink();
+    sink.listing();
+    sink.applied(listed_twin(&bench));
+    bench
+        .engine
+        .tenants
+        .insert(bench.tenant.id.clone(), bench.tenant.clone());
+    bench.tenant_sink().applied(pod(5, "x"));
+    let told = bench.tenant.up.take(&bench.key).unwrap();
+    assert_eq!(told.text("/spec/nodeName"), Some("n"));
+    let address = "10.0.0.1".parse().unwrap();
+    assert!(bench.tenant.with_cx(|cx| cx.facts.is_pod_address(address)));
+    assert!(
+        bench.tenant.table.take_unjudged(&bench.key).is_some(),
+        "the way down compares it too"
+    );
+}
+
+#[tokio::test]
+async fn what_others_write_onto_a_super_pod_is_no_reason_to_read_it_and_an_edit_of_ours_is() {
+    let bench = Bench::new();
+    let mut pod = listed_twin(&bench);
+    let mut twin = fake::super_side("s", "u");
+    twin.baseline = meta::state(&pod);
+    bench
+        .tenant
+        .table
+        .update(&bench.key, |entry| entry.twin = Some(twin));
+    let sink = bench.super_sink();
+    for (version, key, waiting) in [
+        ("10", "cni.example.com/address", 0),
+        ("11", keys::RESTORE_COUNTER, 1),
+    ] {
+        let metadata = &mut pod.value_mut()["metadata"];
+        metadata["resourceVersion"] = version.into();
+        metadata["annotations"][key] = "7".into();
+        sink.applied(pod.clone());
+        assert_eq!(bench.engine.down.depth(&bench.tenant.id), waiting, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn r5_what_was_listed_at_the_start_and_has_changed_since_is_read_again() {
+    let bench = Bench::new();
+    bench.engine.tenants.clear();
+    let sink = bench.super_sink();
+    sink.listing();
+    sink.applied(listed_twin(&bench));
+    bench.tenant.table.update(&bench.key, |entry| {
+        entry.twin.as_mut().unwrap().version = 10;
+    });
+    bench.tenant_sink().applied(pod(5, "x"));
+    assert!(bench.tenant.up.take(&bench.key).is_none());
+    assert_eq!(bench.engine.up.depth(&bench.tenant.id), 1);
+}
+
 #[tokio::test]
 async fn the_first_event_of_a_pod_is_known_if_its_making_was_answered_and_the_tenant_sees_as_much()
 {

@@ -53,6 +53,18 @@ const BESIDE: &[(&str, &str, &str, bool)] = &[
         false,
     ),
     (
+        "flowcontrol.apiserver.k8s.io/v1",
+        "PriorityLevelConfiguration",
+        "prioritylevelconfigurations",
+        false,
+    ),
+    (
+        "flowcontrol.apiserver.k8s.io/v1",
+        "FlowSchema",
+        "flowschemas",
+        false,
+    ),
+    (
         "sublet.dev/v1alpha1",
         "VirtualControlPlane",
         "virtualcontrolplanes",

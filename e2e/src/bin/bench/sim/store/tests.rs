@@ -151,6 +151,22 @@ fn status_and_spec_are_written_apart() {
 }
 
 #[test]
+fn a_binding_changes_the_spec_and_not_the_generation() {
+    let mut store = store();
+    let kind = index("Pod");
+    let pod = json!({"metadata": {"name": "p"}, "spec": {}});
+    store.create(kind, "a", pod, "u", WRITER).unwrap();
+    let bind = |value: &mut Value| {
+        value["spec"]["nodeName"] = "n".into();
+        Ok(())
+    };
+    let bound = store.change(kind, ("a", "p"), "binding", WRITER, bind);
+    let bound = bound.unwrap();
+    assert_eq!(bound.value()["spec"]["nodeName"], "n");
+    assert_eq!(bound.value()["metadata"]["generation"], 1);
+}
+
+#[test]
 fn preconditions_and_finalizers_hold_a_deletion() {
     let mut store = store();
     let kind = index("ConfigMap");
