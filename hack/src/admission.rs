@@ -105,6 +105,9 @@ fn broken(policy: &str, request: &Request) -> Vec<String> {
             variables.insert(name.to_owned(), plain(&value));
         }
     }
+    // Rights are for an API server to tell.
+    let identifies = || request.trusted.into();
+    variables.entry("identifies").or_insert_with(identifies);
     let rules = list("validations");
     let fails = |rule: &&Value| match evaluate(rule["expression"].as_str().unwrap(), &variables) {
         Ok(Cel::Bool(holds)) => !holds,
@@ -319,6 +322,33 @@ fn pods_are_written_by_the_syncer_only_and_have_neither_owners_nor_finalizers() 
         .len(),
         1
     );
+}
+
+#[test]
+fn t46_an_identity_or_a_slice_is_given_later_by_the_manager_alone() {
+    let vcp = |spec: Value| json!({"metadata": {"name": "n"}, "spec": spec});
+    let update = |old: &Value, new: &Value, trusted: bool| {
+        let mut request =
+            Request::update("virtualcontrolplanes", vcp(old.clone()), vcp(new.clone()));
+        request.trusted = trusted;
+        broken("sublet-identities", &request).len()
+    };
+    let none = json!({"paused": true, "network": {"dns": "none"}});
+    let identity = json!({"identity": TENANT});
+    let slice = json!({"network": {"serviceCIDR": "10.96.4.0/22"}});
+    let both = json!({"identity": TENANT, "network": {"serviceCIDR": "10.96.4.0/22"}});
+    for (old, new, rules) in [
+        (&none, &identity, 1),
+        (&none, &slice, 1),
+        (&none, &both, 2),
+        (&identity, &both, 1),
+        (&none, &none, 0),
+        (&both, &both, 0),
+        (&both, &none, 0),
+    ] {
+        assert_eq!(update(old, new, false), rules, "{old} to {new}");
+        assert_eq!(update(old, new, true), 0, "{old} to {new}");
+    }
 }
 
 /// A policy whose list of trusted tenants is missing denies whoever writes what it matches.

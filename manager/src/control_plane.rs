@@ -119,6 +119,19 @@ pub(crate) enum Refusal {
         /// Namespace and name of the one that holds it.
         holder: String,
     },
+    /// Another VirtualControlPlane has the slice, or a part of it.
+    #[error(
+        "spec.network.serviceCIDR {slice} overlaps {other} of {holder}: nothing is done for this one; create it again with \
+         a range of its own"
+    )]
+    SliceTaken {
+        /// The slice that was given.
+        slice: Slice,
+        /// The one that is claimed.
+        other: Slice,
+        /// Namespace and name of its holder.
+        holder: String,
+    },
     /// The class doesn't exist.
     #[error(
         "there is no ControlPlaneClass {class}: {}",
@@ -236,7 +249,9 @@ impl Refusal {
             Self::Skew { .. } => "VersionSkew",
             Self::RolledBack { .. } => "UpgradeRolledBack",
             Self::Elsewhere { .. } => "AnotherSuperCluster",
-            Self::Slice(_) | Self::SliceRefused { .. } => "ServiceRangeRefused",
+            Self::Slice(_) | Self::SliceRefused { .. } | Self::SliceTaken { .. } => {
+                "ServiceRangeRefused"
+            }
             Self::Exhausted(_) => "ServiceRangeExhausted",
             Self::RangeUnknown(_) => "ServiceRangeUnknown",
             Self::ForeignSecret(_) | Self::ForeignNamespace(_) | Self::ForeignTwin(_) => {

@@ -104,6 +104,10 @@ impl Decision {
 /// Decides; `system` is Sublet's own namespace.
 pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
     let deciding = || {
+        let is_going = seen.vcp.metadata.deletion_timestamp.is_some();
+        if let (Standing::Theirs { holder }, false) = (&seen.standing, is_going) {
+            return Err(conflict(holder));
+        }
         if let Some(why) = pause::of(seen) {
             let report = Report::paused(why);
             // Its own pause is in its spec.
@@ -113,7 +117,7 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
             };
             return Ok(Decision::rest(report));
         }
-        if seen.vcp.metadata.deletion_timestamp.is_some() {
+        if is_going {
             return Ok(deletion::decide(seen, system));
         }
         Owner::of(&seen.vcp).transpose()?;
@@ -129,14 +133,18 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
             Standing::Movable => Ok(Decision::act(vec![Action::Replace(taken_over(
                 seen, owner, system,
             ))])),
-            Standing::Theirs { holder } => Err(Refusal::IdentityConflict {
-                holder: holder.clone(),
-            }),
+            Standing::Theirs { holder } => Err(conflict(holder)),
         }
     };
     deciding().unwrap_or_else(|refusal: Refusal| {
         Decision::rest(Report::refused(&refusal).with_what_runs(seen))
     })
+}
+
+fn conflict(holder: &str) -> Refusal {
+    Refusal::IdentityConflict {
+        holder: holder.to_owned(),
+    }
 }
 
 /// Whether there are API servers, or were to be some.

@@ -383,6 +383,8 @@ impl Observer {
                 }
             };
         }
+        // Whose the identity is, is told while it is paused too.
+        self.look_at_claims(&from, &mut seen, &owner).await?;
         if pause::of(&seen).is_some() {
             return Ok(Some(seen));
         }
@@ -421,7 +423,10 @@ impl Observer {
             if let Some(super_cluster) = seen.vcp.spec.super_cluster.clone() {
                 self.look_beyond(&mut seen, &owner, &super_cluster).await?;
             }
-            if let Some(external) = &seen.vcp.spec.external {
+            if let Some(external) = &seen.vcp.spec.external.clone() {
+                if Self::wants_slice(&seen) {
+                    self.look_at_class(&mut seen).await?;
+                }
                 let secret = &external.kubeconfig_secret_ref.name;
                 seen.external_secret = from.get(SECRET, Some(&owner.namespace), secret).await?;
                 if external.way_out.is_some() || seen.route.is_some() {
