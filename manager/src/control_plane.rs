@@ -231,6 +231,16 @@ pub(crate) enum Refusal {
         /// What is wrong with it.
         why: pki::Unusable,
     },
+    /// Its label names a Cluster that has another control plane, or none.
+    #[error(
+        "the label {} names Cluster {cluster}, which doesn't name this tenant's SubletControlPlane and SubletCluster: take the label \
+         away, or have Cluster API make the tenant (the manager runs with --cluster-api then)",
+        capi::CLUSTER_NAME
+    )]
+    NotTheClusters {
+        /// Name of the Cluster.
+        cluster: String,
+    },
     /// In the super cluster there is another VirtualControlPlane under the name of the twin.
     #[error(
         "VirtualControlPlane {0} exists in the super cluster and isn't this tenant's: delete it, or choose another name"
@@ -260,6 +270,7 @@ impl Refusal {
             Self::MembersFixed(..) => "EtcdReplicasFixed",
             Self::Kubeconfig(_) => "KubeconfigRefused",
             Self::AuthorityRefused { .. } => "AuthorityRefused",
+            Self::NotTheClusters { .. } => "NotTheClusters",
         }
     }
 }

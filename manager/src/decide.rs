@@ -6,7 +6,7 @@
 use crate::{
     claims::{self, Standing},
     control_plane::{ControlPlane, Owner, Refusal, given_slice},
-    deletion, external,
+    deletion, external, membership,
     object::{CONFIG_MAP, DEPLOYMENT, Object, SECRET, STATEFUL_SET},
     observe::Seen,
     parts::{MAINS, Parts, rolled_out},
@@ -219,6 +219,7 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     if let Some(external) = &seen.vcp.spec.external {
         return external::decide(seen, owner, external, system);
     }
+    membership::check(seen, owner)?;
     if seen.vcp.spec.super_cluster.is_some() {
         return twin::decide(seen, owner, system);
     }

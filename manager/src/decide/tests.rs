@@ -49,6 +49,7 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
         objects: Objects::default(),
         user_secret: None,
         cluster: None,
+        place: None,
         cluster_secrets: Objects::default(),
         beyond: Beyond::NotAsked,
         way: None,
@@ -950,10 +951,7 @@ fn zones_are_told_and_none_are_taken_away() {
 fn a_kubeconfig_secret_of_foreign_make_is_told_and_kept() {
     let mut seen = seen();
     settle(&mut seen);
-    seen.owner.as_mut().unwrap().cluster = Some(Membership {
-        cluster: "blue".into(),
-        control_plane: None,
-    });
+    crate::membership::tests::join(&mut seen, "blue");
     let foreign = Object::new(
         SECRET,
         Some(&owner().namespace),
