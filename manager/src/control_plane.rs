@@ -2,15 +2,15 @@
 
 use crate::{pki, sleep::Stage, stored::Limits};
 use api::{
-    Audit, ControlPlaneClass, ControlPlaneGroup, Dns, Egress, Endpoint, EtcdStorage, Images,
-    Intervals, PartResources, Version, VirtualControlPlane, capi, keys,
+    Audit, ControlPlaneClass, ControlPlaneClassSpec, ControlPlaneGroup, Dns, Endpoint, EtcdStorage,
+    Images, Intervals, PartResources, Version, VirtualControlPlane, capi, keys,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tenancy::{
-    naming,
+    naming, reach,
     slice::{self, Slice},
     tenant::{InvalidIdentity, TenantId},
 };
@@ -61,6 +61,8 @@ pub(crate) struct ControlPlane {
     pub(crate) dns: Dns,
     /// Networks of the super cluster that its class names.
     pub(crate) ranges: Vec<String>,
+    /// Those and the networks of its nodes: what its class lets API servers reach opens nothing in them.
+    pub(crate) closed: Vec<String>,
     /// Where clients reach it, when the VCP says so.
     pub(crate) endpoint: Option<Endpoint>,
     /// Host of the NodePort, when the class says so.
@@ -381,10 +383,15 @@ impl ControlPlane {
             domain: spec.network.cluster_domain.clone(),
             dns: spec.network.dns,
             ranges: offer.pod_network.cluster_ranges.clone(),
+            closed: [
+                &*offer.pod_network.cluster_ranges,
+                &offer.pod_network.node_ranges,
+            ]
+            .concat(),
             endpoint: spec.endpoint.clone(),
             endpoint_host: offer.endpoint_host.clone(),
             endpoint_port: offer.endpoint_port,
-            egress: offer.api_server_egress.iter().map(egress).collect(),
+            egress: egress(offer),
             visible_nodes: offer.pods.nodes(&spec.policy.node_selector),
             group_labels: group_labels(&owner.namespace, groups),
             custom_resources: vcp.spec.sync.custom_resources.clone(),
@@ -412,11 +419,15 @@ impl ControlPlane {
     }
 }
 
-fn egress(allowed: &Egress) -> String {
-    match allowed.port {
-        Some(port) => format!("{} {port}", allowed.cidr),
-        None => allowed.cidr.clone(),
-    }
+fn egress(offer: &ControlPlaneClassSpec) -> Vec<String> {
+    let ranges = &offer.pod_network.cluster_ranges;
+    let listed = offer.api_server_egress.iter();
+    let open = listed.filter(|listed| reach::is_open(listed, ranges));
+    open.map(|open| match open.port {
+        Some(port) => format!("{} {port}", open.cidr),
+        None => open.cidr.clone(),
+    })
+    .collect()
 }
 
 /// The slice in a spec, when it can hold a tenant.
