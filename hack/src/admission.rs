@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::paths;
 
 const TENANT: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaa";
+const HOLDER: &str = "tenants/acme";
 
 /// One request of the syncer.
 struct Request {
@@ -21,6 +22,12 @@ struct Request {
     old: Value,
     trusted: bool,
     account: &'static str,
+    /// Whose namespace it is in.
+    holder: &'static str,
+    group: &'static str,
+    namespace: &'static str,
+    /// Of its namespace.
+    labels: Value,
 }
 
 impl Request {
@@ -33,6 +40,10 @@ impl Request {
             old: Value::Null,
             trusted: false,
             account: "sublet-syncer",
+            holder: HOLDER,
+            group: "",
+            namespace: "ns",
+            labels: json!({"sublet.dev/managed": "true", "sublet.dev/tenant": TENANT}),
         }
     }
 
@@ -62,16 +73,17 @@ fn broken(policy: &str, request: &Request) -> Vec<String> {
         })
         .unwrap();
     let mut about = json!({
-        "operation": request.operation, "namespace": "ns", "name": "n",
-        "resource": {"group": "", "version": "v1", "resource": request.resource},
+        "operation": request.operation, "namespace": request.namespace, "name": "n",
+        "resource": {"group": request.group, "version": "v1", "resource": request.resource},
         "userInfo": {"username": format!("system:serviceaccount:sublet-system:{}", request.account)},
     });
     if !request.subresource.is_empty() {
         about["subResource"] = request.subresource.into();
     }
-    let labels = json!({"sublet.dev/managed": "true", "sublet.dev/tenant": TENANT});
+    let labels = &request.labels;
+    let holder = json!({"sublet.dev/control-plane": request.holder});
     let params = match request.trusted {
-        true => json!({"data": {TENANT: "by us"}}),
+        true => json!({"data": {TENANT: HOLDER}}),
         false => json!({}),
     };
     let mut variables = serde_json::Map::new();
@@ -84,7 +96,7 @@ fn broken(policy: &str, request: &Request) -> Vec<String> {
             ("params", &params),
             (
                 "namespaceObject",
-                &json!({"metadata": {"name": "ns", "labels": labels}}),
+                &json!({"metadata": {"name": request.namespace, "labels": labels, "annotations": holder}}),
             ),
             ("variables", &Value::Object(variables.clone())),
         ] {
@@ -276,6 +288,10 @@ fn each_attack_by_a_pod_breaks_its_rule() {
         Vec::<String>::new()
     );
     assert_eq!(trusted(required("podAffinity", &foreign)), [seen]);
+    // Another one that took up the identity isn't meant.
+    let mut request = Request::create("pods", pod(json!({"hostPID": true})));
+    (request.trusted, request.holder) = (true, "tenants/another");
+    assert_eq!(broken("sublet-syncer-pods", &request).len(), 1);
 }
 
 #[test]
@@ -368,6 +384,27 @@ fn what_needs_the_list_of_trusted_tenants_matches_namespaces_of_sublet_only() {
         ];
         assert!(selects.contains(&&own), "{policy}");
     }
+}
+
+#[test]
+fn trust_is_in_a_tenant_of_one_control_plane() {
+    let level = |level: &str, holder: Option<&str>, is_trusted: bool| {
+        let labels = json!({
+            "sublet.dev/managed": "true", "sublet.dev/tenant": TENANT, "pod-security.kubernetes.io/enforce": level,
+        });
+        let mut namespace = json!({"metadata": {"name": "n", "labels": labels}});
+        if let Some(holder) = holder {
+            namespace["metadata"]["annotations"] = json!({"sublet.dev/control-plane": holder});
+        }
+        let mut request = Request::create("namespaces", namespace);
+        request.trusted = is_trusted;
+        broken("sublet-syncer-levels", &request).is_empty()
+    };
+    assert!(level("baseline", None, false));
+    assert!(level("privileged", Some(HOLDER), true));
+    assert!(!level("privileged", Some(HOLDER), false));
+    assert!(!level("privileged", Some("tenants/another"), true));
+    assert!(!level("privileged", None, true));
 }
 
 /// What the policy of all daemons leaves out is judged by one of the two of pods, whatever namespace it is in.
