@@ -526,3 +526,37 @@ fn finalizers_and_marks_of_other_tenants_break_a_rule_and_what_others_wrote_stay
         ["objects belong to the tenant whose namespace they are in"]
     );
 }
+
+#[test]
+fn the_manager_gives_itself_no_rights_in_namespaces_of_tenants_of_sublet_or_of_kubernetes() {
+    let bind = |role: &str, namespace: &'static str, labels: Value| {
+        let manager = json!([{"kind": "ServiceAccount", "namespace": "sublet-system", "name": "sublet-manager"}]);
+        let binding = json!({
+            "metadata": {"name": "b"}, "roleRef": {"kind": "ClusterRole", "name": role}, "subjects": manager,
+        });
+        let mut request = Request::create("rolebindings", binding);
+        request.group = "rbac.authorization.k8s.io";
+        (request.account, request.namespace, request.labels) =
+            ("sublet-manager", namespace, labels);
+        broken("sublet-daemons", &request).is_empty()
+    };
+    let (inside, beside) = ("sublet-manager-control-plane", "sublet-manager-kubeconfig");
+    let tenants = json!({"sublet.dev/managed": "true"});
+    let planes = json!({"sublet.dev/managed": "true", "sublet.dev/role": "control-plane"});
+    for (role, namespace, labels, may) in [
+        (inside, "acme-control-plane", &planes, true),
+        (beside, "acme-control-plane", &planes, false),
+        (inside, "acme-work", &tenants, false),
+        (beside, "acme-work", &tenants, false),
+        (inside, "default", &json!({}), false),
+        (beside, "default", &json!({}), true),
+        (beside, "kube-system", &json!({}), false),
+        (beside, "sublet-system", &json!({}), false),
+    ] {
+        assert_eq!(
+            bind(role, namespace, labels.clone()),
+            may,
+            "{role} in {namespace}"
+        );
+    }
+}
