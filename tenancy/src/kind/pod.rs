@@ -17,6 +17,7 @@ mod defaults;
 mod dns;
 mod downward;
 pub(super) mod env;
+mod grace;
 mod identity;
 mod images;
 pub(super) mod placement;
@@ -71,6 +72,7 @@ impl Kind for Pod {
         images::step(&mut spec, cx)?;
         defaults::step(&mut spec, cx, &mut annotations)?;
         bandwidth::step(object, cx, &mut annotations);
+        grace::step(&mut spec, cx);
         security::check(&spec, cx.tenant.pod_security)?;
 
         let mut twin = meta::twin(&RESOURCE, object, object.name(), cx);
@@ -115,6 +117,10 @@ impl Kind for Pod {
 
     fn references(&self, object: &Object, _cx: &Cx<'_>) -> Vec<Reference> {
         references(object)
+    }
+
+    fn shortfall(&self, object: &Object, cx: &Cx<'_>) -> Option<Refused> {
+        grace::shortfall(object, cx)
     }
 
     fn awaits(&self, object: &Object) -> bool {
@@ -275,7 +281,10 @@ const SPEC: Fields = &[
     ),
     ("shareProcessNamespace", Rule::Pass),
     ("subdomain", Rule::Pass),
-    ("terminationGracePeriodSeconds", Rule::Pass),
+    (
+        "terminationGracePeriodSeconds",
+        Rule::Translated(&Rule::Pass),
+    ),
     ("tolerations", Rule::List(placement::TOLERATION)),
     ("topologySpreadConstraints", Rule::List(affinity::SPREAD)),
     ("volumes", Rule::List(volumes::VOLUME)),

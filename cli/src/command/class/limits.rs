@@ -64,6 +64,7 @@ fn of_pods(pods: &PodRules) -> Vec<(&'static str, String)> {
         tolerations,
         bandwidth,
         containers,
+        longest_grace_period_seconds: longest_grace,
     } = pods;
     let from = match images.registries.as_slice() {
         [] => None,
@@ -102,6 +103,12 @@ fn of_pods(pods: &PodRules) -> Vec<(&'static str, String)> {
                 part("limits", &containers.limits),
                 part("at most", &containers.max),
             ]),
+        ),
+        (
+            "Time to end:",
+            longest_grace
+                .map(|seconds| format!("{seconds}s at most"))
+                .unwrap_or_default(),
         ),
     ]
 }
