@@ -118,6 +118,10 @@ pub const ROLE_TOKEN: &str = "token";
 pub const ROLE_ISOLATION: &str = "isolation";
 /// Value of [`ROLE`] on the Secrets in Sublet's own namespace by which the syncer reaches a tenant.
 pub const ROLE_TENANT_KUBECONFIG: &str = "tenant-kubeconfig";
+/// Value of [`ROLE`] on the ConfigMaps in Sublet's own namespace that say whose an identity is.
+pub const ROLE_IDENTITY_CLAIM: &str = "identity-claim";
+/// Value of [`ROLE`] on the ConfigMaps in Sublet's own namespace that say whose a Service slice is.
+pub const ROLE_SLICE_CLAIM: &str = "slice-claim";
 /// Value of [`ROLE`] on the Leases of syncers.
 pub const ROLE_SYNCER: &str = "syncer";
 /// Annotation on a syncer's Lease: mark of the lock that its process holds.

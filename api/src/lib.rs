@@ -67,10 +67,12 @@ pub const MARK_NAME: &str = "sublet-mark";
 /// each of its super namespaces.
 pub const QUOTA_NAME: &str = "sublet-quota";
 
-/// The ValidatingAdmissionPolicies, and their bindings of the same names, that hold the identities of Sublet's daemons.
-pub const ADMISSION_POLICIES: [&str; 8] = [
+/// The ValidatingAdmissionPolicies, and their bindings of the same names, that hold the identities of Sublet's daemons, and
+/// the one that holds those who write VirtualControlPlanes.
+pub const ADMISSION_POLICIES: [&str; 9] = [
     "sublet-daemons",
     "sublet-daemons-pods",
+    "sublet-identities",
     "sublet-syncer-bindings",
     "sublet-syncer-claims",
     "sublet-syncer-levels",

@@ -45,6 +45,11 @@ pub struct PodRules {
     /// Requests and limits of containers.
     #[serde(default, skip_serializing_if = "ContainerRules::is_empty")]
     pub containers: ContainerRules,
+
+    /// The longest that a pod may take to end, in seconds: an hour when left out. A pod that asks for more gets this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_592_000), extend("format" = "int32"))]
+    pub longest_grace_period_seconds: Option<u32>,
 }
 
 /// What one tenant's pods are made with where that is stricter than its class.

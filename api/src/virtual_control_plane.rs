@@ -527,3 +527,13 @@ pub struct TenantProof {
     #[serde(default)]
     pub restore_counter: i64,
 }
+
+impl VirtualControlPlane {
+    /// Which of several with one identity goes first while nobody claimed it: the smallest. One whose tenant is proven to be
+    /// itself goes before one that was never served, and the older before the younger; all of them have their time of
+    /// creation from the same API server.
+    pub fn precedence(&self) -> impl Ord + use<> {
+        let is_proven = self.status.iter().any(|status| status.proof.is_some());
+        (!is_proven, self.metadata.creation_timestamp.clone())
+    }
+}

@@ -32,6 +32,8 @@ pub(crate) trait Places {
     fn is_pod(&self, tenant: &Tenant, address: IpAddr) -> bool;
     /// Whether a Service of the tenant has the address and the port.
     fn is_service(&self, tenant: &Tenant, address: IpAddr, port: u16) -> bool;
+    /// Whether a pod or a Service of another tenant has the address.
+    fn is_anothers(&self, tenant: &Tenant, address: IpAddr) -> bool;
     /// Cluster IP of a Service by its name in the tenant.
     fn service_address(&self, tenant: &Tenant, namespace: &str, name: &str) -> Option<IpAddr>;
 }
@@ -134,16 +136,25 @@ pub(crate) fn judge(
     let may = own_api
         || places.is_pod(tenant, address)
         || places.is_service(tenant, address, port)
-        || tenant
-            .allowed
-            .iter()
-            .any(|allowed| allowed.covers(address, port));
+        || is_allowed(tenant, address, port, places);
     let is_node = matches!(address, IpAddr::V6(v6) if naming::is_node_address(v6));
     if may && !is_node && port != 0 {
         Ok(address)
     } else {
         Err(Refusal::Foreign)
     }
+}
+
+/// Whether the class lets it out there. Whatever it lists, it opens neither the super cluster, as far as its networks are
+/// named, nor what is known to be another tenant's: the proxy is let in by every tenant's pods.
+fn is_allowed(tenant: &Tenant, address: IpAddr, port: u16, places: &dyn Places) -> bool {
+    let is_closed = |address: IpAddr| {
+        tenant.closed.iter().any(|block| block.has(address)) || places.is_anothers(tenant, address)
+    };
+    let mut listed = tenant.allowed.iter();
+    listed.any(|allowed| allowed.covers(address, port))
+        && !is_closed(address)
+        && !translated(address).is_some_and(is_closed)
 }
 
 /// Namespace and name of `NAME.NAMESPACE.svc` and `NAME.NAMESPACE.svc.DOMAIN`.
@@ -168,8 +179,8 @@ fn is_host(host: &str) -> bool {
 }
 
 impl Allowed {
-    /// A wide entry grants public addresses only: a private network must be named itself, so that `0.0.0.0/0` opens
-    /// neither the super cluster nor its nodes. Loopback and link-local (where metadata services are) stay closed.
+    /// A wide entry grants public addresses only: a private network must be named itself. Loopback and link-local (where
+    /// metadata services are) stay closed.
     fn covers(&self, address: IpAddr, port: u16) -> bool {
         self.port.is_none_or(|allowed| allowed == port)
             && !is_never(address)

@@ -361,6 +361,17 @@ impl Places for Index {
             })
     }
 
+    fn is_anothers(&self, tenant: &Tenant, address: IpAddr) -> bool {
+        let known = self.known.read();
+        let is_anothers = |of: &str| of != tenant.id.as_str();
+        let pods = known.pod_addresses.get(&address).into_iter().flatten();
+        let mut pods = pods.filter_map(|place| known.pods.get(place));
+        let service = known.service_addresses.get(&address);
+        let service = service.and_then(|place| known.services.get(place));
+        pods.any(|pod| is_anothers(&pod.tenant))
+            || service.is_some_and(|service| is_anothers(&service.tenant))
+    }
+
     fn service_address(&self, tenant: &Tenant, namespace: &str, name: &str) -> Option<IpAddr> {
         let place = (
             naming::super_namespace(&tenant.id, &tenant.name, namespace),

@@ -338,7 +338,8 @@ fn every_reason_of_a_refusal_has_a_row() {
                 // Values that are allowed, or another rule, may stand before it.
                 let rest = match rest.trim_start().strip_prefix('&') {
                     Some(rest) if begun.starts_with("Rule::") => {
-                        rest.split_once(',').map_or(rest, |(_, after)| after)
+                        let end = if rest.starts_with('[') { "]," } else { "," };
+                        rest.split_once(end).map_or(rest, |(_, after)| after)
                     }
                     _ => rest,
                 };

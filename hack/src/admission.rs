@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::paths;
 
 const TENANT: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaa";
+const HOLDER: &str = "tenants/acme";
 
 /// One request of the syncer.
 struct Request {
@@ -21,6 +22,12 @@ struct Request {
     old: Value,
     trusted: bool,
     account: &'static str,
+    /// Whose namespace it is in.
+    holder: &'static str,
+    group: &'static str,
+    namespace: &'static str,
+    /// Of its namespace.
+    labels: Value,
 }
 
 impl Request {
@@ -33,6 +40,10 @@ impl Request {
             old: Value::Null,
             trusted: false,
             account: "sublet-syncer",
+            holder: HOLDER,
+            group: "",
+            namespace: "ns",
+            labels: json!({"sublet.dev/managed": "true", "sublet.dev/tenant": TENANT}),
         }
     }
 
@@ -62,16 +73,17 @@ fn broken(policy: &str, request: &Request) -> Vec<String> {
         })
         .unwrap();
     let mut about = json!({
-        "operation": request.operation, "namespace": "ns", "name": "n",
-        "resource": {"group": "", "version": "v1", "resource": request.resource},
+        "operation": request.operation, "namespace": request.namespace, "name": "n",
+        "resource": {"group": request.group, "version": "v1", "resource": request.resource},
         "userInfo": {"username": format!("system:serviceaccount:sublet-system:{}", request.account)},
     });
     if !request.subresource.is_empty() {
         about["subResource"] = request.subresource.into();
     }
-    let labels = json!({"sublet.dev/managed": "true", "sublet.dev/tenant": TENANT});
+    let labels = &request.labels;
+    let holder = json!({"sublet.dev/control-plane": request.holder});
     let params = match request.trusted {
-        true => json!({"data": {TENANT: "by us"}}),
+        true => json!({"data": {TENANT: HOLDER}}),
         false => json!({}),
     };
     let mut variables = serde_json::Map::new();
@@ -84,7 +96,7 @@ fn broken(policy: &str, request: &Request) -> Vec<String> {
             ("params", &params),
             (
                 "namespaceObject",
-                &json!({"metadata": {"name": "ns", "labels": labels}}),
+                &json!({"metadata": {"name": request.namespace, "labels": labels, "annotations": holder}}),
             ),
             ("variables", &Value::Object(variables.clone())),
         ] {
@@ -105,6 +117,9 @@ fn broken(policy: &str, request: &Request) -> Vec<String> {
             variables.insert(name.to_owned(), plain(&value));
         }
     }
+    // Rights are for an API server to tell.
+    let identifies = || request.trusted.into();
+    variables.entry("identifies").or_insert_with(identifies);
     let rules = list("validations");
     let fails = |rule: &&Value| match evaluate(rule["expression"].as_str().unwrap(), &variables) {
         Ok(Cel::Bool(holds)) => !holds,
@@ -273,6 +288,10 @@ fn each_attack_by_a_pod_breaks_its_rule() {
         Vec::<String>::new()
     );
     assert_eq!(trusted(required("podAffinity", &foreign)), [seen]);
+    // Another one that took up the identity isn't meant.
+    let mut request = Request::create("pods", pod(json!({"hostPID": true})));
+    (request.trusted, request.holder) = (true, "tenants/another");
+    assert_eq!(broken("sublet-syncer-pods", &request).len(), 1);
 }
 
 #[test]
@@ -321,6 +340,33 @@ fn pods_are_written_by_the_syncer_only_and_have_neither_owners_nor_finalizers() 
     );
 }
 
+#[test]
+fn t46_an_identity_or_a_slice_is_given_later_by_the_manager_alone() {
+    let vcp = |spec: Value| json!({"metadata": {"name": "n"}, "spec": spec});
+    let update = |old: &Value, new: &Value, trusted: bool| {
+        let mut request =
+            Request::update("virtualcontrolplanes", vcp(old.clone()), vcp(new.clone()));
+        request.trusted = trusted;
+        broken("sublet-identities", &request).len()
+    };
+    let none = json!({"paused": true, "network": {"dns": "none"}});
+    let identity = json!({"identity": TENANT});
+    let slice = json!({"network": {"serviceCIDR": "10.96.4.0/22"}});
+    let both = json!({"identity": TENANT, "network": {"serviceCIDR": "10.96.4.0/22"}});
+    for (old, new, rules) in [
+        (&none, &identity, 1),
+        (&none, &slice, 1),
+        (&none, &both, 2),
+        (&identity, &both, 1),
+        (&none, &none, 0),
+        (&both, &both, 0),
+        (&both, &none, 0),
+    ] {
+        assert_eq!(update(old, new, false), rules, "{old} to {new}");
+        assert_eq!(update(old, new, true), 0, "{old} to {new}");
+    }
+}
+
 /// A policy whose list of trusted tenants is missing denies whoever writes what it matches.
 #[test]
 fn what_needs_the_list_of_trusted_tenants_matches_namespaces_of_sublet_only() {
@@ -338,6 +384,27 @@ fn what_needs_the_list_of_trusted_tenants_matches_namespaces_of_sublet_only() {
         ];
         assert!(selects.contains(&&own), "{policy}");
     }
+}
+
+#[test]
+fn trust_is_in_a_tenant_of_one_control_plane() {
+    let level = |level: &str, holder: Option<&str>, is_trusted: bool| {
+        let labels = json!({
+            "sublet.dev/managed": "true", "sublet.dev/tenant": TENANT, "pod-security.kubernetes.io/enforce": level,
+        });
+        let mut namespace = json!({"metadata": {"name": "n", "labels": labels}});
+        if let Some(holder) = holder {
+            namespace["metadata"]["annotations"] = json!({"sublet.dev/control-plane": holder});
+        }
+        let mut request = Request::create("namespaces", namespace);
+        request.trusted = is_trusted;
+        broken("sublet-syncer-levels", &request).is_empty()
+    };
+    assert!(level("baseline", None, false));
+    assert!(level("privileged", Some(HOLDER), true));
+    assert!(!level("privileged", Some(HOLDER), false));
+    assert!(!level("privileged", Some("tenants/another"), true));
+    assert!(!level("privileged", None, true));
 }
 
 /// What the policy of all daemons leaves out is judged by one of the two of pods, whatever namespace it is in.
@@ -458,4 +525,38 @@ fn finalizers_and_marks_of_other_tenants_break_a_rule_and_what_others_wrote_stay
         marked("victim"),
         ["objects belong to the tenant whose namespace they are in"]
     );
+}
+
+#[test]
+fn the_manager_gives_itself_no_rights_in_namespaces_of_tenants_of_sublet_or_of_kubernetes() {
+    let bind = |role: &str, namespace: &'static str, labels: Value| {
+        let manager = json!([{"kind": "ServiceAccount", "namespace": "sublet-system", "name": "sublet-manager"}]);
+        let binding = json!({
+            "metadata": {"name": "b"}, "roleRef": {"kind": "ClusterRole", "name": role}, "subjects": manager,
+        });
+        let mut request = Request::create("rolebindings", binding);
+        request.group = "rbac.authorization.k8s.io";
+        (request.account, request.namespace, request.labels) =
+            ("sublet-manager", namespace, labels);
+        broken("sublet-daemons", &request).is_empty()
+    };
+    let (inside, beside) = ("sublet-manager-control-plane", "sublet-manager-kubeconfig");
+    let tenants = json!({"sublet.dev/managed": "true"});
+    let planes = json!({"sublet.dev/managed": "true", "sublet.dev/role": "control-plane"});
+    for (role, namespace, labels, may) in [
+        (inside, "acme-control-plane", &planes, true),
+        (beside, "acme-control-plane", &planes, false),
+        (inside, "acme-work", &tenants, false),
+        (beside, "acme-work", &tenants, false),
+        (inside, "default", &json!({}), false),
+        (beside, "default", &json!({}), true),
+        (beside, "kube-system", &json!({}), false),
+        (beside, "sublet-system", &json!({}), false),
+    ] {
+        assert_eq!(
+            bind(role, namespace, labels.clone()),
+            may,
+            "{role} in {namespace}"
+        );
+    }
 }

@@ -30,6 +30,7 @@ mod infrastructure;
 
 mod network;
 
+pub(crate) use facts::referred;
 pub(crate) use told::{Ears, Told};
 
 use crate::{

@@ -7,14 +7,10 @@ use crate::{
     control_plane::{Owner, Refusal},
     object::{CONFIG_MAP, Object},
 };
+use api::{VirtualControlPlane, keys};
 use serde_json::json;
 use std::net::Ipv4Addr;
 use tenancy::{slice::Slice, tenant::TenantId};
-
-/// Label value of [`api::keys::ROLE`] on claims of an identity.
-pub(crate) const ROLE_IDENTITY: &str = "identity-claim";
-/// Label value of [`api::keys::ROLE`] on claims of a slice.
-pub(crate) const ROLE_SLICE: &str = "slice-claim";
 
 /// How a VirtualControlPlane stands to the claim of its identity.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +56,7 @@ pub(crate) fn identity_claim(system: &str, owner: &Owner) -> Object {
     claim(
         system,
         &identity_claim_name(&owner.id),
-        ROLE_IDENTITY,
+        keys::ROLE_IDENTITY_CLAIM,
         owner,
         None,
     )
@@ -71,7 +67,7 @@ pub(crate) fn slice_claim(system: &str, slice: Slice, owner: &Owner) -> Object {
     claim(
         system,
         &slice_claim_name(slice),
-        ROLE_SLICE,
+        keys::ROLE_SLICE_CLAIM,
         owner,
         Some(slice),
     )
@@ -94,6 +90,29 @@ pub(crate) fn standing(claim: Option<&Object>, owner: &Owner, holder_lives: bool
     }
 }
 
+/// Who has the identity of `vcp` while nobody claimed it, if that is another one of `all`: the first of them, as the syncer
+/// decides too.
+pub(crate) fn first_before(
+    vcp: &VirtualControlPlane,
+    all: impl Iterator<Item = VirtualControlPlane>,
+) -> Option<String> {
+    let place = |vcp: &VirtualControlPlane| {
+        let metadata = &vcp.metadata;
+        let namespace = metadata.namespace.clone().unwrap_or_default();
+        (namespace, metadata.name.clone().unwrap_or_default())
+    };
+    let rank = |vcp: &VirtualControlPlane| (vcp.precedence(), place(vcp));
+    let claimants = all.filter(|other| {
+        let conditions = other.status.iter().flat_map(|status| &status.conditions);
+        let mut conditions = conditions.filter(|condition| condition.status == "True");
+        other.spec.identity == vcp.spec.identity
+            && rank(other) < rank(vcp)
+            && !conditions.any(|condition| condition.type_ == "IdentityConflict")
+    });
+    let (namespace, name) = place(&claimants.min_by_key(rank)?);
+    Some(format!("{namespace}/{name}"))
+}
+
 /// Namespace and name of the VirtualControlPlane that holds a claim.
 pub(crate) fn holder(claim: &Object) -> (&str, &str) {
     (claim.text("/data/namespace"), claim.text("/data/name"))
@@ -109,7 +128,7 @@ pub(crate) fn claimed_slice(claim: &Object) -> Option<Slice> {
     claim.text("/data/cidr").parse().ok()
 }
 
-/// The slice to claim: `given` when it can be the tenant's, else the first free one of `/prefix`.
+/// The slice to claim: `given` when it can be the tenant's, else the first free one of `/prefix`; none is wider.
 pub(crate) fn choose(given: Option<Slice>, prefix: u8, range: &Range) -> Result<Slice, Refusal> {
     let Some(slice) = given else {
         let taken: Vec<Slice> = range.taken.iter().map(|(slice, _)| *slice).collect();
@@ -117,12 +136,21 @@ pub(crate) fn choose(given: Option<Slice>, prefix: u8, range: &Range) -> Result<
     };
     let refuse = |why: String| Err(Refusal::SliceRefused { slice, why });
     if let Some((other, holder)) = range.taken.iter().find(|(other, _)| other.overlaps(slice)) {
-        return refuse(format!("overlaps {other} of {holder}"));
+        return Err(Refusal::SliceTaken {
+            slice,
+            other: *other,
+            holder: holder.clone(),
+        });
+    }
+    if slice.prefix() < prefix {
+        return refuse(format!(
+            "has more addresses than the /{prefix} that serviceSlicePrefix of its class allows"
+        ));
     }
     // Two aligned ranges that share an address lie one in the other; ours is the inner one if theirs holds more.
     if !(range.range.overlaps(slice)
         && range.range.contains(slice.api_address())
-        && !is_wider(slice, range.range))
+        && slice.prefix() >= range.range.prefix())
     {
         return refuse(format!(
             "lies outside the super cluster's Service range {}",
@@ -135,24 +163,11 @@ pub(crate) fn choose(given: Option<Slice>, prefix: u8, range: &Range) -> Result<
     Ok(slice)
 }
 
-/// Whether `slice` has more addresses than `range`.
-fn is_wider(slice: Slice, range: Slice) -> bool {
-    let prefix = |slice: Slice| {
-        slice
-            .to_string()
-            .rsplit('/')
-            .next()
-            .and_then(|p| p.parse::<u8>().ok())
-            .unwrap_or(0)
-    };
-    prefix(slice) < prefix(range)
-}
-
 fn claim(system: &str, name: &str, role: &str, owner: &Owner, slice: Option<Slice>) -> Object {
     let mut body = json!({
         "metadata": {
-            "labels": {api::keys::TENANT: owner.id.as_str(), api::keys::ROLE: role},
-            "annotations": {api::keys::CONTROL_PLANE: owner.path()},
+            "labels": {keys::TENANT: owner.id.as_str(), keys::ROLE: role},
+            "annotations": {keys::CONTROL_PLANE: owner.path()},
         },
         "data": {"namespace": owner.namespace, "name": owner.name, "uid": owner.uid},
     });
@@ -199,6 +214,32 @@ mod tests {
     }
 
     #[test]
+    fn t46_what_nobody_claimed_is_the_first_ones_and_an_older_one_that_was_never_served_comes_later()
+     {
+        let made = |name: &str, day: u8, is_proven: bool| -> VirtualControlPlane {
+            let mut vcp = crate::control_plane::tests::vcp();
+            vcp.metadata.name = Some(name.into());
+            let time = json!(format!("2026-01-{day:02}T00:00:00Z"));
+            vcp.metadata.creation_timestamp = serde_json::from_value(time).unwrap();
+            if is_proven {
+                let proof = json!({"proof": {"kubeSystemUID": "u"}});
+                vcp.status = Some(serde_json::from_value(proof).unwrap());
+            }
+            vcp
+        };
+        let (victim, thief) = (made("victim", 2, true), made("thief", 1, false));
+        let late = made("late", 3, true);
+        let all = [&victim, &thief, &late].map(VirtualControlPlane::clone);
+        let before = |vcp: &VirtualControlPlane| first_before(vcp, all.clone().into_iter());
+        assert_eq!(before(&victim), None);
+        assert_eq!(before(&thief).unwrap(), "tenants/victim");
+        assert_eq!(before(&late).unwrap(), "tenants/victim");
+        let mut other = made("other", 9, false);
+        other.spec.identity = Some(TenantId::from_bits([9; 16]).to_string());
+        assert_eq!(before(&other), None);
+    }
+
+    #[test]
     fn a_claim_of_a_slice_is_named_after_its_place_and_says_what_it_is() {
         let claim = slice_claim("sublet-system", slice("10.96.4.0/22"), &owner());
         assert_eq!(claim.name(), "slice-10-96-4-0");
@@ -222,7 +263,7 @@ mod tests {
             ("10.96.6.0/24", "overlaps 10.96.4.0/22 of other/tenant"),
             ("10.97.0.0/22", "lies outside"),
             ("10.96.8.0/22", "holds 10.96.9.9"),
-            ("10.96.128.0/17", ""),
+            ("10.96.128.0/17", "more addresses than the /22"),
             ("10.0.0.0/8", "overlaps"),
         ] {
             match choose(Some(given)) {

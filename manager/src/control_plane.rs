@@ -2,15 +2,15 @@
 
 use crate::{pki, sleep::Stage, stored::Limits};
 use api::{
-    Audit, ControlPlaneClass, ControlPlaneGroup, Dns, Egress, Endpoint, EtcdStorage, Images,
-    Intervals, PartResources, ShownNodes, Version, VirtualControlPlane, capi, keys,
+    Audit, ControlPlaneClass, ControlPlaneClassSpec, ControlPlaneGroup, Dns, Endpoint, EtcdStorage,
+    Images, Intervals, PartResources, ShownNodes, Version, VirtualControlPlane, capi, keys,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tenancy::{
-    naming,
+    naming, reach,
     slice::{self, Slice},
     tenant::{InvalidIdentity, TenantId},
 };
@@ -61,6 +61,8 @@ pub(crate) struct ControlPlane {
     pub(crate) dns: Dns,
     /// Networks of the super cluster that its class names.
     pub(crate) ranges: Vec<String>,
+    /// Those and the networks of its nodes: what its class lets API servers reach opens nothing in them.
+    pub(crate) closed: Vec<String>,
     /// Where clients reach it, when the VCP says so.
     pub(crate) endpoint: Option<Endpoint>,
     /// Host of the NodePort, when the class says so.
@@ -121,6 +123,19 @@ pub(crate) enum Refusal {
     )]
     IdentityConflict {
         /// Namespace and name of the one that holds it.
+        holder: String,
+    },
+    /// Another VirtualControlPlane has the slice, or a part of it.
+    #[error(
+        "spec.network.serviceCIDR {slice} overlaps {other} of {holder}: nothing is done for this one; create it again with \
+         a range of its own"
+    )]
+    SliceTaken {
+        /// The slice that was given.
+        slice: Slice,
+        /// The one that is claimed.
+        other: Slice,
+        /// Namespace and name of its holder.
         holder: String,
     },
     /// The class doesn't exist.
@@ -222,6 +237,16 @@ pub(crate) enum Refusal {
         /// What is wrong with it.
         why: pki::Unusable,
     },
+    /// Its label names a Cluster that has another control plane, or none.
+    #[error(
+        "the label {} names Cluster {cluster}, which doesn't name this tenant's SubletControlPlane and SubletCluster: take the label \
+         away, or have Cluster API make the tenant (the manager runs with --cluster-api then)",
+        capi::CLUSTER_NAME
+    )]
+    NotTheClusters {
+        /// Name of the Cluster.
+        cluster: String,
+    },
     /// In the super cluster there is another VirtualControlPlane under the name of the twin.
     #[error(
         "VirtualControlPlane {0} exists in the super cluster and isn't this tenant's: delete it, or choose another name"
@@ -240,7 +265,9 @@ impl Refusal {
             Self::Skew { .. } => "VersionSkew",
             Self::RolledBack { .. } => "UpgradeRolledBack",
             Self::Elsewhere { .. } => "AnotherSuperCluster",
-            Self::Slice(_) | Self::SliceRefused { .. } => "ServiceRangeRefused",
+            Self::Slice(_) | Self::SliceRefused { .. } | Self::SliceTaken { .. } => {
+                "ServiceRangeRefused"
+            }
             Self::Exhausted(_) => "ServiceRangeExhausted",
             Self::RangeUnknown(_) => "ServiceRangeUnknown",
             Self::ForeignSecret(_) | Self::ForeignNamespace(_) | Self::ForeignTwin(_) => {
@@ -249,6 +276,7 @@ impl Refusal {
             Self::MembersFixed(..) => "EtcdReplicasFixed",
             Self::Kubeconfig(_) => "KubeconfigRefused",
             Self::AuthorityRefused { .. } => "AuthorityRefused",
+            Self::NotTheClusters { .. } => "NotTheClusters",
         }
     }
 }
@@ -359,10 +387,15 @@ impl ControlPlane {
             domain: spec.network.cluster_domain.clone(),
             dns: spec.network.dns,
             ranges: offer.pod_network.cluster_ranges.clone(),
+            closed: [
+                &*offer.pod_network.cluster_ranges,
+                &offer.pod_network.node_ranges,
+            ]
+            .concat(),
             endpoint: spec.endpoint.clone(),
             endpoint_host: offer.endpoint_host.clone(),
             endpoint_port: offer.endpoint_port,
-            egress: offer.api_server_egress.iter().map(egress).collect(),
+            egress: egress(offer),
             visible_nodes: offer.pods.nodes(&spec.policy.node_selector),
             shown_nodes: offer.shown_nodes(&spec.sync),
             group_labels: group_labels(&owner.namespace, groups),
@@ -392,11 +425,15 @@ impl ControlPlane {
     }
 }
 
-fn egress(allowed: &Egress) -> String {
-    match allowed.port {
-        Some(port) => format!("{} {port}", allowed.cidr),
-        None => allowed.cidr.clone(),
-    }
+fn egress(offer: &ControlPlaneClassSpec) -> Vec<String> {
+    let ranges = &offer.pod_network.cluster_ranges;
+    let listed = offer.api_server_egress.iter();
+    let open = listed.filter(|listed| reach::is_open(listed, ranges));
+    open.map(|open| match open.port {
+        Some(port) => format!("{} {port}", open.cidr),
+        None => open.cidr.clone(),
+    })
+    .collect()
 }
 
 /// The slice in a spec, when it can hold a tenant.

@@ -6,7 +6,7 @@
 use crate::{
     claims::{self, Standing},
     control_plane::{ControlPlane, Owner, Refusal, given_slice},
-    deletion, external,
+    deletion, external, membership,
     object::{CONFIG_MAP, DEPLOYMENT, Object, SECRET, STATEFUL_SET},
     observe::Seen,
     parts::{MAINS, Parts, rolled_out},
@@ -104,6 +104,10 @@ impl Decision {
 /// Decides; `system` is Sublet's own namespace.
 pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
     let deciding = || {
+        let is_going = seen.vcp.metadata.deletion_timestamp.is_some();
+        if let (Standing::Theirs { holder }, false) = (&seen.standing, is_going) {
+            return Err(conflict(holder));
+        }
         if let Some(why) = pause::of(seen) {
             let report = Report::paused(why);
             // Its own pause is in its spec.
@@ -113,7 +117,7 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
             };
             return Ok(Decision::rest(report));
         }
-        if seen.vcp.metadata.deletion_timestamp.is_some() {
+        if is_going {
             let decision = deletion::decide(seen, system);
             let report = decision.report.patient(seen);
             return Ok(Decision { report, ..decision });
@@ -131,14 +135,18 @@ pub(crate) fn decide(seen: &Seen, system: &str) -> Decision {
             Standing::Movable => Ok(Decision::act(vec![Action::Replace(taken_over(
                 seen, owner, system,
             ))])),
-            Standing::Theirs { holder } => Err(Refusal::IdentityConflict {
-                holder: holder.clone(),
-            }),
+            Standing::Theirs { holder } => Err(conflict(holder)),
         }
     };
     deciding().unwrap_or_else(|refusal: Refusal| {
         Decision::rest(Report::refused(&refusal).with_what_runs(seen))
     })
+}
+
+fn conflict(holder: &str) -> Refusal {
+    Refusal::IdentityConflict {
+        holder: holder.to_owned(),
+    }
 }
 
 /// Whether there are API servers, or were to be some.
@@ -213,6 +221,7 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     if let Some(external) = &seen.vcp.spec.external {
         return external::decide(seen, owner, external, system);
     }
+    membership::check(seen, owner)?;
     if seen.vcp.spec.super_cluster.is_some() {
         return twin::decide(seen, owner, system);
     }

@@ -34,8 +34,10 @@ pub(crate) fn decide(
         return Ok(Decision::act(vec![Action::Apply(beside)]));
     }
     if given_slice(&seen.vcp)?.is_some() {
-        // The prefix is used only for a slice that is chosen, and this one is given.
-        if let Settled::Not(actions) = settle_slice(seen, owner, 0, system)? {
+        // One without a class has what the defaults allow.
+        let class = seen.class.as_ref().map(|class| class.spec.clone());
+        let prefix = class.unwrap_or_default().service_slice_prefix;
+        if let Settled::Not(actions) = settle_slice(seen, owner, prefix, system)? {
             return Ok(Decision::act(actions));
         }
     }

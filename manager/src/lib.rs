@@ -58,6 +58,7 @@ mod zones;
 mod act;
 
 mod claims;
+mod membership;
 
 mod control_plane;
 mod upgrade;

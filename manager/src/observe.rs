@@ -3,6 +3,7 @@
 
 use crate::{
     answers::{Answers, Reader, Whose},
+    capi::referred,
     claims::{self, Range, Standing},
     cluster::{self, Cluster},
     control_plane::Owner,
@@ -14,7 +15,7 @@ use crate::{
     object::{
         CLUSTER, CONFIG_MAP, CONTROL_PLANE_CLASS, CONTROL_PLANE_GROUP, DEPLOYMENT,
         DISRUPTION_BUDGET, NAMESPACE, NETWORK_POLICY, Object, Objects, POD, ROLE_BINDING, SECRET,
-        SERVICE, STATEFUL_SET, VIRTUAL_CONTROL_PLANE,
+        SERVICE, STATEFUL_SET, SUBLET_CLUSTER, VIRTUAL_CONTROL_PLANE,
     },
     pause,
     pki::{self, Material, Order},
@@ -101,6 +102,8 @@ pub(crate) struct Seen {
     pub(crate) user_secret: Option<Object>,
     /// The Cluster of Cluster API that it is the control plane of.
     pub(crate) cluster: Option<Object>,
+    /// The SubletCluster that this one names, if it names one.
+    pub(crate) place: Option<Object>,
     /// The Secrets under the names of Cluster API's contract, whoever they belong to.
     pub(crate) cluster_secrets: Objects,
     /// Its twin in another super cluster, when it runs in one.
@@ -368,6 +371,7 @@ impl Observer {
             objects: Objects::default(),
             user_secret: None,
             cluster: None,
+            place: None,
             cluster_secrets: Objects::default(),
             beyond: Beyond::NotAsked,
             way: None,
@@ -405,6 +409,8 @@ impl Observer {
                 }
             };
         }
+        // Whose the identity is, is told while it is paused too.
+        self.look_at_claims(&from, &mut seen, &owner).await?;
         if pause::of(&seen).is_some() {
             return Ok(Some(seen));
         }
@@ -413,7 +419,11 @@ impl Observer {
         if owner.cluster.is_some() && !is_elsewhere {
             seen.here = self.here().await?;
         }
-        self.look_at_claims(&from, &mut seen, &owner).await?;
+        if let Some(cluster) = &seen.cluster
+            && let Some(place) = referred(cluster, "infrastructureRef", SUBLET_CLUSTER)
+        {
+            seen.place = from.get(SUBLET_CLUSTER, Some(namespace), place).await?;
+        }
         if seen.standing != Standing::Ours {
             return Ok(Some(seen));
         }
@@ -440,7 +450,10 @@ impl Observer {
                     .into_iter()
                     .for_each(|secret| seen.cluster_secrets.insert(secret));
             }
-            if let Some(external) = &seen.vcp.spec.external {
+            if let Some(external) = &seen.vcp.spec.external.clone() {
+                if Self::wants_slice(&seen) {
+                    self.look_at_class(&mut seen).await?;
+                }
                 let secret = &external.kubeconfig_secret_ref.name;
                 seen.external_secret = from.get(SECRET, Some(&owner.namespace), secret).await?;
                 if external.way_out.is_some() || seen.route.is_some() {

@@ -132,7 +132,10 @@ impl Report {
         let (reason, message) = (refusal.reason(), refusal.to_string());
         let mut conditions = vec![Fact::no("Ready", reason, message.clone())];
         conditions.extend(starts::over());
-        if matches!(refusal, Refusal::IdentityConflict { .. }) {
+        if matches!(
+            refusal,
+            Refusal::IdentityConflict { .. } | Refusal::SliceTaken { .. }
+        ) {
             conditions.push(Fact {
                 kind: "IdentityConflict",
                 holds: true,

@@ -546,7 +546,7 @@ async fn ensure_namespace(
     if is_ready() {
         return Ok(());
     }
-    let told = tenant.down.peek(&key);
+    let told = tenant.down.look(&key);
     let Some(object) = tenants_object(tenant, &key, told).await? else {
         return Err(Failure::Waiting("the tenant's namespace is gone"));
     };
@@ -579,7 +579,7 @@ async fn ensure_reference(
         return Ok(None);
     }
     if known.tenant.is_some() && !known.refused {
-        let told = tenant.down.peek(&key);
+        let told = tenant.down.look(&key);
         let Some(object) = tenants_object(tenant, &key, told).await? else {
             return Ok(None);
         };

@@ -103,12 +103,12 @@ impl Pending {
     }
 
     /// Keeps an object that has its room elsewhere, unless there is one already, which is newer.
-    pub(crate) fn lend(&self, key: Key, object: Arc<Object>) {
+    pub(crate) fn offer(&self, key: Key, object: Arc<Object>) {
         let mut kept = self.kept.lock();
         kept.objects.entry(key).or_insert((object, 0));
     }
 
-    /// The object, which stays.
+    /// The object, which stays for whoever works its key.
     pub(crate) fn look(&self, key: &Key) -> Option<Arc<Object>> {
         let kept = self.kept.lock();
         let (object, _) = kept.objects.get(key)?;
@@ -118,12 +118,6 @@ impl Pending {
     /// Takes the object out, if there is one.
     pub(crate) fn take(&self, key: &Key) -> Option<Arc<Object>> {
         self.kept.lock().remove(key, &self.room)
-    }
-
-    /// The object, which stays for whoever works its key.
-    pub(crate) fn peek(&self, key: &Key) -> Option<Arc<Object>> {
-        let kept = self.kept.lock();
-        kept.objects.get(key).map(|(object, _)| object.clone())
     }
 
     /// Takes the object out for a worker, until [`Pending::settle`].
@@ -205,7 +199,7 @@ mod tests {
         // Its end was told.
         assert!(pending.take(&key(1)).is_none());
         pending.settle(&key(1), lent, &silent());
-        assert!(pending.peek(&key(1)).is_none());
+        assert!(pending.look(&key(1)).is_none());
         let lent = lend();
         pending.put(key(1), object(2, 100));
         pending.settle(&key(1), lent, &silent());
@@ -264,7 +258,7 @@ mod tests {
         let pending = Pending::within(&Room::of(64 << 20));
         pending.put(key(1), object(2, 1_000));
         for number in [1, 2] {
-            pending.lend(key(number), object(1, 1_000));
+            pending.offer(key(number), object(1, 1_000));
         }
         let version = |number| pending.take(&key(number)).unwrap().resource_version();
         assert_eq!([version(1), version(2)], [2, 1]);
@@ -280,7 +274,7 @@ mod tests {
             pending.put(key(2), object(version, 1_000));
         }
         pending.share(key(3), object(1, 1_000));
-        pending.lend(key(4), object(1, 1_000));
+        pending.offer(key(4), object(1, 1_000));
         assert_eq!(taken(), 2_000);
         let newest = pending.take(&key(1)).unwrap();
         assert_eq!((newest.resource_version(), taken()), (2, 1_000));

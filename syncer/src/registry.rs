@@ -1,5 +1,6 @@
 //! Which tenants are served: VirtualControlPlanes, their classes and groups, and the Secrets that lead to them.
 
+mod claims;
 mod groups;
 mod heard;
 mod rules;
@@ -37,11 +38,12 @@ use tenancy::{
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use claims::Claims;
 use groups::Groups;
 use heard::{RegistrySink, SOURCES};
 use rules::{rate, rules, weight};
 
-/// Reason of `Synced` for a VirtualControlPlane whose identity another one had before (T46).
+/// Reason of `Synced` for a VirtualControlPlane whose identity is another one's (T46).
 const CONFLICT: &str = "IdentityConflict";
 
 /// How long the work in progress of a tenant that is no longer served may take to end.
@@ -64,6 +66,8 @@ struct Heard {
     kubeconfigs: HashMap<String, String>,
     /// Kubeconfigs beside the VirtualControlPlanes of external tenants.
     external: external::Texts,
+    /// What the manager claimed for whom.
+    claims: Claims,
     /// Who leads which tenant.
     titles: HashMap<TenantId, Stored>,
     /// Lists that are complete.
@@ -201,7 +205,7 @@ impl Registry {
         self.changed.notify_one();
     }
 
-    /// VirtualControlPlanes whose identity another one had before, which they haven't been told yet.
+    /// VirtualControlPlanes whose identity is another one's, which they haven't been told yet.
     fn conflicting(&self) -> Vec<(ControlPlane, String)> {
         let heard = self.heard.lock();
         let later = heard
@@ -306,27 +310,6 @@ impl Registry {
 impl Heard {
     fn is_complete(&self) -> bool {
         self.complete.count_ones() as usize == SOURCES.len()
-    }
-
-    /// Namespace and name of the VirtualControlPlane that an identity belongs to: the one that was there first (T46).
-    ///
-    /// All of them have their time of creation from the same API server.
-    fn holder(&self, id: &TenantId) -> Option<(&String, &String)> {
-        let claimants = self.control_planes.iter().filter(|(_, vcp)| {
-            vcp.spec.identity.as_deref() == Some(id.as_str()) && !is_conflicting(vcp)
-        });
-        let first = claimants.min_by_key(|(place, vcp)| {
-            let created = &vcp.metadata.creation_timestamp;
-            (created.as_ref().map(|time| time.0), *place)
-        });
-        first.map(|((namespace, name), _)| (namespace, name))
-    }
-
-    /// The identity of a VirtualControlPlane, if it is its own and not another's (T46).
-    fn identity(&self, namespace: &str, name: &str, vcp: &VirtualControlPlane) -> Option<TenantId> {
-        let id = TenantId::parse(vcp.spec.identity.as_deref()?).ok()?;
-        let (of, holder) = self.holder(&id)?;
-        (of == namespace && holder == name).then_some(id)
     }
 }
 

@@ -72,9 +72,11 @@ pub(crate) async fn pass_on(
     if twin.terminating {
         return Ok(());
     }
+    let longest = tenant.rules().pods.longest_grace();
     let grace = object
         .at("/metadata/deletionGracePeriodSeconds")
-        .and_then(Value::as_i64);
+        .and_then(Value::as_i64)
+        .map(|asked| asked.min(longest));
     delete(engine, tenant, key, &twin, grace, Why::Told).await
 }
 

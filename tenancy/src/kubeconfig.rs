@@ -4,8 +4,10 @@
 //! is therefore read into [`Access`], which can hold none of that; a field that isn't on the list is refused, never
 //! skipped. Only the current context is read. Error texts name fields and never values: the text holds keys.
 
+use crate::block::Block;
 use data_encoding::BASE64;
 use serde_json::{Map, Value, json};
+use std::net::IpAddr;
 
 /// How to reach an API server, and as whom.
 #[derive(Clone, PartialEq, Eq)]
@@ -53,6 +55,11 @@ pub enum Error {
     /// The server's URL isn't https.
     #[error("its server {0:?} isn't an https URL")]
     Insecure(String),
+    /// The server's address is none of an API server.
+    #[error(
+        "its server {0:?} has an address of the machine or the network itself, or none that is read alike everywhere"
+    )]
+    Nowhere(String),
     /// A value can't be decoded.
     #[error("its {0} isn't base64 of PEM")]
     Encoding(&'static str),
@@ -75,6 +82,18 @@ const TOP: [&str; 7] = [
 ];
 const CLUSTER: [&str; 3] = ["server", "certificate-authority-data", "tls-server-name"];
 const USER: [&str; 3] = ["client-certificate-data", "client-key-data", "token"];
+/// Where no API server is: whoever writes a Secret mustn't ask from there what clouds tell of a machine.
+const NOWHERE: [&str; 9] = [
+    "0.0.0.0/8",
+    "169.254.0.0/16",
+    "192.0.0.0/24",
+    "168.63.129.16/32",
+    "224.0.0.0/4",
+    "fe80::/10",
+    "ff00::/8",
+    "fd00:ec2::/32",
+    "fd20:ce::/32",
+];
 /// Says nothing about the connection.
 const IGNORED: &str = "extensions";
 
@@ -103,6 +122,9 @@ impl Access {
         let server = cluster.remove("server").ok_or(Error::Missing("server"))?;
         if !server.starts_with("https://") {
             return Err(Error::Insecure(server));
+        }
+        if is_nowhere(&server) {
+            return Err(Error::Nowhere(server));
         }
         let ca = cluster
             .remove("certificate-authority-data")
@@ -187,6 +209,29 @@ impl std::fmt::Debug for Access {
     }
 }
 
+/// Whether an https URL leads by its address where no API server is. A name isn't looked up; a number that isn't an address as
+/// it is usually written is read as one all the same by some.
+fn is_nowhere(server: &str) -> bool {
+    let rest = server.strip_prefix("https://").unwrap_or_default();
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next(),
+        None => authority.split(':').next(),
+    };
+    let host = host.unwrap_or_default().trim_end_matches('.');
+    match host.parse::<IpAddr>() {
+        Ok(address) => NOWHERE
+            .iter()
+            .filter_map(|text| Block::parse(text))
+            .any(|block| block.has(address)),
+        Err(_) => {
+            let last = host.rsplit('.').next().unwrap_or_default();
+            let is_number = last.starts_with(|first: char| first.is_ascii_digit());
+            host.is_empty() || is_number || authority.contains('@')
+        }
+    }
+}
+
 /// The named entry of a list of clusters, users or contexts; the only one when no name is given.
 fn entry<'a>(list: &'a Value, name: &str, key: &str) -> Option<&'a Value> {
     let list = list.as_array()?;
@@ -242,6 +287,42 @@ mod tests {
                 certificate: "certificate".into(),
                 key: "hidden".into(),
             },
+        }
+    }
+
+    #[test]
+    fn t47_no_kubeconfig_leads_to_what_a_cloud_tells_of_a_machine() {
+        let at = |server: &str| {
+            let access = Access {
+                server: server.into(),
+                ..access()
+            };
+            Access::parse(&access.to_yaml("acme", "admin").unwrap()).is_ok()
+        };
+        for server in [
+            "https://10.96.4.1:443",
+            "https://127.0.0.1:6443",
+            "https://[fd00::7]:6443/base",
+            "https://api.example.com",
+            "https://api.4you.example.com:6443",
+        ] {
+            assert!(at(server), "{server}");
+        }
+        for server in [
+            "https://169.254.169.254",
+            "https://169.254.169.254:443/latest",
+            "https://[::ffff:169.254.169.254]/",
+            "https://[fd00:ec2::254]",
+            "https://[fe80::1]:6443",
+            "https://0.0.0.0:6443",
+            "https://168.63.129.16",
+            "https://2852039166",
+            "https://169.254.43518",
+            "https://0xa9fea9fe",
+            "https://user@10.96.4.1",
+            "https://",
+        ] {
+            assert!(!at(server), "{server}");
         }
     }
 

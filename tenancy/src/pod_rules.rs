@@ -28,7 +28,12 @@ pub struct PodRules {
     pub limits: Amounts,
     /// The largest limits.
     pub max: Amounts,
+    /// The longest that a pod may take to end, in seconds, where its class says it.
+    pub longest_grace: Option<i64>,
 }
+
+/// The longest that a pod may take to end where its class doesn't say it, in seconds.
+const LONGEST_GRACE: i64 = 3_600;
 
 impl PodRules {
     /// Of a class, and of a VirtualControlPlane, which can only be stricter.
@@ -57,7 +62,13 @@ impl PodRules {
             requests: amounts(&class.containers.requests),
             limits: amounts(&class.containers.limits),
             max: amounts(&class.containers.max),
+            longest_grace: class.longest_grace_period_seconds.map(i64::from),
         }
+    }
+
+    /// The longest that a pod may take to end, in seconds.
+    pub fn longest_grace(&self) -> i64 {
+        self.longest_grace.unwrap_or(LONGEST_GRACE)
     }
 }
 

@@ -67,7 +67,7 @@ impl Reach {
         };
         let cluster = blocks(&class.cluster_ranges);
         let mut openings = openings(&class.egress);
-        if cluster.is_empty() || cluster.len() < class.cluster_ranges.len() {
+        if !is_named(&class.cluster_ranges) {
             openings.retain(|opening| !is_private(&opening.block));
         }
         if let Some(asked) = asked {
@@ -158,6 +158,18 @@ fn openings(egress: &[Egress]) -> Vec<Opening> {
     egress.iter().filter_map(opening).collect()
 }
 
+/// Whether a class's opening opens anything: one in a private network does so only beside the cluster's own ranges.
+pub fn is_open(opening: &Egress, cluster_ranges: &[String]) -> bool {
+    let block = Block::parse(&opening.cidr);
+    block.is_some_and(|block| !is_private(&block) || is_named(cluster_ranges))
+}
+
+/// Whether the cluster's own ranges are named, each of them so that it can be read.
+fn is_named(cluster_ranges: &[String]) -> bool {
+    let mut ranges = cluster_ranges.iter();
+    !cluster_ranges.is_empty() && ranges.all(|text| Block::parse(text).is_some())
+}
+
 fn is_private(block: &Block) -> bool {
     PRIVATE
         .iter()
@@ -234,6 +246,9 @@ mod tests {
         assert_eq!(open[0].port, Some(443));
         let inside = Reach::of(&class(wish(), &["10.0.0.0/8"]), None);
         assert_eq!(inside.everything(), []);
+        let is_open = |ranges: &[&str]| is_open(&wish()[0], &class(vec![], ranges).cluster_ranges);
+        assert!(is_open(&["10.96.0.0/12"]));
+        assert!(!is_open(&[]) && !is_open(&["10.96.0.0/12", "nonsense"]));
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub const ALLOWED: &str = "allowedEgress";
 /// What the front door does for a control plane that sleeps at times: a word of [`Sleep`].
 pub const SLEEP: &str = "sleep";
 
+/// Networks of the super cluster and of its nodes, one a line: [`ALLOWED`] opens nothing in them.
+pub const CLOSED: &str = "closedRanges";
+
 /// Labels of the nodes that the tenant sees: `KEY=VALUE`, one a line.
 pub const NODE_SELECTOR: &str = "nodeSelector";
 

@@ -35,6 +35,11 @@ impl Slice {
         Ipv4Addr::from(self.base + 10)
     }
 
+    /// Length of its prefix, in bits: the larger, the fewer addresses.
+    pub fn prefix(self) -> u8 {
+        self.prefix
+    }
+
     /// Whether `address` lies in the slice.
     pub fn contains(self, address: Ipv4Addr) -> bool {
         u32::from(address) & self.mask() == self.base

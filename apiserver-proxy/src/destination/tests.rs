@@ -12,6 +12,9 @@ impl Places for World {
     fn is_service(&self, _: &Tenant, address: IpAddr, port: u16) -> bool {
         address == ip("10.96.4.9") && port == 443
     }
+    fn is_anothers(&self, _: &Tenant, address: IpAddr) -> bool {
+        [ip("10.244.1.8"), ip("2a01:db8::8")].contains(&address)
+    }
     fn service_address(&self, _: &Tenant, namespace: &str, name: &str) -> Option<IpAddr> {
         ((namespace, name) == ("default", "hook")).then(|| ip("10.96.4.9"))
     }
@@ -166,6 +169,41 @@ fn a_class_allows_what_it_names() {
     ] {
         assert_eq!(wrong.parse::<Allowed>(), Err(Refusal::Malformed), "{wrong}");
     }
+}
+
+/// T28, T45: the super cluster's networks may be public, and a class may name the private one that they lie in.
+#[test]
+fn t28_t45_an_opening_opens_neither_the_super_cluster_nor_other_tenants() {
+    let mut tenant = tenant("0.0.0.0/0\n::/0\n10.0.0.0/8");
+    let may = |tenant: &Tenant, host: &str| judge(tenant, ip(host), 443, &World).is_ok();
+    for (host, is_open) in [
+        ("10.1.2.3", true),
+        ("10.96.4.7", true),
+        ("198.51.100.7", true),
+        // Pods of others, by either family.
+        ("10.244.1.8", false),
+        ("2a01:db8::8", false),
+    ] {
+        assert_eq!(may(&tenant, host), is_open, "{host}");
+    }
+    let closed = ["10.96.0.0/12", "198.51.100.0/24", "2a01:db8:7::/48"];
+    tenant.closed = closed
+        .map(|text| tenancy::block::Block::parse(text).unwrap())
+        .to_vec();
+    for host in [
+        "10.96.4.7",
+        "198.51.100.7",
+        "2a01:db8:7::1",
+        "::ffff:198.51.100.7",
+        "64:ff9b::c633:6407",
+    ] {
+        assert!(!may(&tenant, host), "{host}");
+    }
+    // What is its own stays so.
+    for (host, port) in [("10.244.1.7", 9443), ("10.96.4.9", 443), ("10.96.4.1", 443)] {
+        assert!(judge(&tenant, ip(host), port, &World).is_ok(), "{host}");
+    }
+    assert!(may(&tenant, "10.1.2.3"));
 }
 
 proptest! {

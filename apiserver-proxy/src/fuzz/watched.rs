@@ -112,6 +112,10 @@ impl Places for Nowhere {
         false
     }
 
+    fn is_anothers(&self, _: &Tenant, _: IpAddr) -> bool {
+        false
+    }
+
     fn service_address(&self, _: &Tenant, _: &str, _: &str) -> Option<IpAddr> {
         // What the super cluster says may be wrong as well.
         Some(Ipv4Addr::new(169, 254, 169, 254).into())

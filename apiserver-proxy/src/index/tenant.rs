@@ -50,6 +50,8 @@ pub(crate) struct Tenant {
     pub(crate) host: Option<String>,
     /// Where its API server may go beside its own pods and Services.
     pub(crate) allowed: Vec<Allowed>,
+    /// Networks in which [`Self::allowed`] opens nothing.
+    pub(crate) closed: Vec<Block>,
     /// Labels of the nodes that it sees.
     pub(crate) node_selector: BTreeMap<String, String>,
     /// Whether it sees those alone that its pods run on.
@@ -119,10 +121,13 @@ impl Tenant {
         let domain = data(route::DOMAIN).unwrap_or("cluster.local");
         let server = data(route::DNS).map(str::parse).transpose();
         let server = server.map_err(|_| Malformed::Value(route::DNS))?;
-        let closed = data(route::RANGES).unwrap_or_default().lines();
-        let closed = closed.map(|line| Block::parse(line).ok_or(Malformed::Value(route::RANGES)));
-        let closed = closed.collect::<Result<_, _>>()?;
-        let zone = server.map(|server| Zone::new(id.as_str(), domain, api_address, server, closed));
+        let blocks = |key: &'static str| {
+            let lines = data(key).unwrap_or_default().lines();
+            let blocks = lines.map(|line| Block::parse(line).ok_or(Malformed::Value(key)));
+            blocks.collect::<Result<Vec<Block>, _>>()
+        };
+        let ranges = blocks(route::RANGES)?;
+        let zone = server.map(|server| Zone::new(id.as_str(), domain, api_address, server, ranges));
         let sleep = data(route::SLEEP).map(|word| Sleep::parse(word).ok_or(route::SLEEP));
         let sleep = sleep.transpose().map_err(Malformed::Value)?;
         let allowed = data(route::ALLOWED).unwrap_or_default();
@@ -146,6 +151,7 @@ impl Tenant {
                 .map_err(|_| Malformed::Value(route::DOMAIN))?,
             host: data(route::HOST).map(str::to_ascii_lowercase),
             allowed: allowed.map_err(|_| Malformed::Value(route::ALLOWED))?,
+            closed: blocks(route::CLOSED)?,
             node_selector: route::parse_node_selector(
                 data(route::NODE_SELECTOR).unwrap_or_default(),
             ),
@@ -203,7 +209,8 @@ impl Tenant {
         self.moved = go_on(stays, &before.moved, &self.gone);
         let is_known = !CALLER.iter().any(differ);
         self.known = go_on(is_known, &before.known, &self.gone);
-        let may = before.allowed.iter().all(|one| self.allowed.contains(one));
+        let may = before.allowed.iter().all(|one| self.allowed.contains(one))
+            && self.closed.iter().all(|one| before.closed.contains(one));
         self.let_out = go_on(is_known && may, &before.let_out, &self.known);
         ended
     }

@@ -291,7 +291,8 @@ struct Ended {
 #[test]
 fn connections_outlive_a_change_that_does_not_concern_them() {
     use tenancy::route::{
-        ALLOWED, API_ADDRESS, AUTHORITY, BACKEND, DNS, DOMAIN, HOST, NODE_SELECTOR, RANGES, SLEEP,
+        ALLOWED, API_ADDRESS, AUTHORITY, BACKEND, CLOSED, DNS, DOMAIN, HOST, NODE_SELECTOR, RANGES,
+        SLEEP,
     };
     let read = |edits: &[(&str, &str)]| {
         let mut map = route(1, "acme", &PEM_AUTHORITY);
@@ -335,6 +336,7 @@ fn connections_outlive_a_change_that_does_not_concern_them() {
             tunnels,
         ),
         (&[(ALLOWED, "")], tunnels),
+        (&[(CLOSED, "10.96.0.0/12")], tunnels),
         (&[(AUTHORITY, other.as_str())], callers),
         (&[(API_ADDRESS, "10.96.4.2")], callers),
         (&[(DOMAIN, "corp.example")], callers),

@@ -261,6 +261,45 @@ fn an_identity_belongs_to_the_first_that_claims_it() {
     });
 }
 
+/// It is older than the one whose identity it takes up, paused meanwhile, and leads to an API server of its own.
+#[test]
+fn t46_an_identity_that_is_taken_up_later_stays_with_its_claim() {
+    run(async || {
+        let first = A.get().await?;
+        let above = &first.above;
+        let name = make::unique("e2e-older");
+        let external = json!({"kubeconfigSecretRef": {"name": "no-such", "key": "value"}});
+        let spec = json!({"paused": true, "external": external});
+        request(above, &name, spec).await?;
+        let identity = json!({"spec": {"identity": first.id.as_str()}});
+        above
+            .merge(CONTROL_PLANE, NAMESPACE_OF_TESTS, &name, identity)
+            .await?;
+        let told = eventually(SOON, "the paused one is told", async || {
+            let vcp = above.get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &name).await?;
+            ensure!(
+                condition(&vcp, "IdentityConflict") == "True",
+                "{}",
+                conditions(&vcp)
+            );
+            Ok(())
+        })
+        .await;
+        let awake = json!({"spec": {"paused": false}});
+        let awake = above
+            .merge(CONTROL_PLANE, NAMESPACE_OF_TESTS, &name, awake)
+            .await;
+        let space = Space::open(first.clone(), &make::unique("beside")).await?;
+        space.pod("web", make::pod_spec(make::idle())).await?;
+        let ready = space.ready("web").await;
+        space.side().delete(NAMESPACE, "", &space.name).await?;
+        delete(above, &name).await?;
+        told?;
+        awake?;
+        ready.map(drop)
+    });
+}
+
 #[test]
 fn what_the_class_does_not_offer_is_refused_by_a_condition() {
     run(async || {
@@ -298,6 +337,12 @@ fn what_the_class_does_not_offer_is_refused_by_a_condition() {
                     conditions(&vcp)
                 );
                 ensure!(condition(&vcp, "Ready") == "False", "{}", conditions(&vcp));
+                let is_conflict = condition(&vcp, "IdentityConflict") == "True";
+                ensure!(
+                    is_conflict == (prefix == "e2e-slice"),
+                    "{}",
+                    conditions(&vcp)
+                );
                 Ok(())
             })
             .await;

@@ -155,10 +155,11 @@ fn trust(name: &str) -> Result<()> {
         "virtualcontrolplane",
         name,
         "-o",
-        "jsonpath={.spec.identity}",
+        "jsonpath={.spec.identity} {.metadata.namespace}/{.metadata.name}",
     ];
-    let identity = run::output(kubectl()?.args(vcp))?;
-    let patch = json!({"data": {identity.trim(): "the upstream suite runs in it"}}).to_string();
+    let found = run::output(kubectl()?.args(vcp))?;
+    let (identity, holder) = found.trim().split_once(' ').unwrap_or_default();
+    let patch = json!({"data": {identity: holder}}).to_string();
     let map = [
         "-n",
         "sublet-system",

@@ -55,18 +55,23 @@ pub(super) enum Error {
     },
 }
 
+/// The name that the Cluster gives in one of its references, when it is one of an object of `kind`.
+pub(crate) fn referred<'a>(cluster: &'a Object, field: &str, kind: Kind) -> Option<&'a str> {
+    let reference = &cluster.body["spec"][field];
+    let group = kind.api_version.split('/').next();
+    (reference["kind"] == kind.kind && reference["apiGroup"].as_str() == group)
+        .then(|| reference["name"].as_str())?
+}
+
 impl Facts {
     /// Names of the Clusters that own the object.
     pub(super) fn owners(&self) -> Vec<&str> {
         owner::clusters(&self.metadata)
     }
 
-    /// The kind and name that the Cluster gives in one of its references, when they are `kind`'s.
+    /// As [`referred`].
     pub(super) fn referred<'a>(cluster: &'a Object, field: &str, kind: Kind) -> Option<&'a str> {
-        let reference = &cluster.body["spec"][field];
-        let group = kind.api_version.split('/').next();
-        (reference["kind"] == kind.kind && reference["apiGroup"].as_str() == group)
-            .then(|| reference["name"].as_str())?
+        referred(cluster, field, kind)
     }
 
     /// Whether its deletion was asked for.

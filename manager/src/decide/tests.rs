@@ -51,6 +51,7 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
         objects: Objects::default(),
         user_secret: None,
         cluster: None,
+        place: None,
         cluster_secrets: Objects::default(),
         beyond: Beyond::NotAsked,
         way: None,
@@ -281,6 +282,49 @@ fn nothing_is_done_for_a_stolen_identity_and_the_holder_is_named() {
         .find(|fact| fact.kind == "IdentityConflict")
         .unwrap();
     assert!(conflict.holds && conflict.message.contains("a/b"));
+}
+
+#[test]
+fn t46_one_that_is_paused_is_told_of_a_conflict_and_one_that_is_deleted_goes() {
+    let mut paused = seen();
+    paused.vcp.spec.paused = true;
+    paused.standing = Standing::Theirs {
+        holder: "a/b".into(),
+    };
+    let has_conflict = |report: &Report| {
+        let mut conditions = report.conditions.iter();
+        conditions.any(|fact| fact.kind == "IdentityConflict" && fact.holds)
+    };
+    assert!(has_conflict(&decided(&paused).report));
+    paused.vcp.metadata.deletion_timestamp =
+        Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+    let ending = decided(&paused).report;
+    assert_eq!(
+        (ending.phase, has_conflict(&ending)),
+        (Phase::Paused, false)
+    );
+}
+
+#[test]
+fn t46_a_slice_of_anothers_is_a_conflict_and_one_that_is_too_wide_is_refused() {
+    let told = |cidr: &str| {
+        let mut seen = seen();
+        seen.vcp.spec.network.service_cidr = Some(cidr.into());
+        let Some(Ok(range)) = &mut seen.range else {
+            panic!()
+        };
+        let taken = ("10.96.4.0/22".parse().unwrap(), "a/b".to_owned());
+        range.taken.push(taken);
+        let decision = decided(&seen);
+        let conditions = &decision.report.conditions;
+        let is_conflict = conditions
+            .iter()
+            .any(|fact| fact.kind == "IdentityConflict" && fact.holds);
+        (decision.actions.len(), decision.report.phase, is_conflict)
+    };
+    assert_eq!(told("10.96.4.0/24"), (0, Phase::Failed, true));
+    assert_eq!(told("10.96.16.0/20"), (0, Phase::Failed, false));
+    assert_eq!(told("10.96.16.0/22").0, 1);
 }
 
 #[test]
@@ -911,10 +955,7 @@ fn zones_are_told_and_none_are_taken_away() {
 fn a_kubeconfig_secret_of_foreign_make_is_told_and_kept() {
     let mut seen = seen();
     settle(&mut seen);
-    seen.owner.as_mut().unwrap().cluster = Some(Membership {
-        cluster: "blue".into(),
-        control_plane: None,
-    });
+    crate::membership::tests::join(&mut seen, "blue");
     let foreign = Object::new(
         SECRET,
         Some(&owner().namespace),

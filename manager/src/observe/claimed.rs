@@ -1,6 +1,6 @@
 //! What is claimed by whom, and what is free of the Service range.
 
-use super::{Error, Observer, Seen};
+use super::{Error, Observer, Seen, decode};
 use crate::{
     answers::Reader,
     claims::{self, Range, Standing},
@@ -8,7 +8,7 @@ use crate::{
     object::{CONFIG_MAP, IP_ADDRESS, NAMESPACE, Object, SERVICE_CIDR, VIRTUAL_CONTROL_PLANE},
     pause,
 };
-use api::keys;
+use api::{VirtualControlPlane, keys};
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
 impl Observer {
@@ -34,18 +34,34 @@ impl Observer {
             None => false,
         };
         seen.standing = claims::standing(seen.claim.as_ref(), owner, holder_lives);
+        if seen.standing == Standing::Free
+            && let Some(holder) = claims::first_before(&seen.vcp, self.tenants().await?.into_iter())
+        {
+            seen.standing = Standing::Theirs { holder };
+        }
         if seen.standing != Standing::Ours {
             return Ok(());
         }
         let selector = format!(
             "{}={},{}={}",
             keys::ROLE,
-            claims::ROLE_SLICE,
+            keys::ROLE_SLICE_CLAIM,
             keys::TENANT,
             owner.id
         );
         seen.slice_claims = from.list(CONFIG_MAP, system, &selector).await?;
         Ok(())
+    }
+
+    /// All VirtualControlPlanes that this version can read. Of what is told lately, all that are older than one of which was
+    /// told are part.
+    async fn tenants(&self) -> Result<Vec<VirtualControlPlane>, Error> {
+        if let Some(heard) = self.heard.tenants.now() {
+            let all = heard.state().into_iter();
+            return Ok(all.map(|vcp| VirtualControlPlane::clone(&vcp)).collect());
+        }
+        let all = self.cluster.list(VIRTUAL_CONTROL_PLANE, None, "").await?;
+        Ok(all.iter().filter_map(|vcp| decode(vcp).ok()).collect())
     }
 
     /// Whether a slice is to be claimed, and what is free must be known for it.
@@ -89,7 +105,7 @@ impl Observer {
                 }
             }
         };
-        let selector = format!("{}={}", keys::ROLE, claims::ROLE_SLICE);
+        let selector = format!("{}={}", keys::ROLE, keys::ROLE_SLICE_CLAIM);
         let claims = self
             .cluster
             .list(CONFIG_MAP, Some(&self.system), &selector)

@@ -9,6 +9,7 @@
 use super::{keys, metadata, owner_reference};
 use crate::{
     control_plane::{ControlPlane, Owner, Refusal},
+    membership,
     object::{Object, Objects, SECRET},
     observe::Seen,
     pki::{self, Authority, Material, OPAQUE},
@@ -89,13 +90,13 @@ pub(crate) fn theirs<'a>(owner: &Owner, beside: &'a Objects) -> Vec<&'a Object> 
 }
 
 /// The same, if all of it can be used.
-pub(crate) fn usable<'a>(owner: &Owner, beside: &'a Objects) -> Result<Vec<&'a Object>, Refusal> {
+pub(crate) fn usable<'a>(seen: &'a Seen, owner: &Owner) -> Result<Vec<&'a Object>, Refusal> {
     let mut usable = vec![];
     for shown in shown() {
-        let Some(theirs) = shown.theirs(owner, beside) else {
+        let Some(theirs) = shown.theirs(owner, &seen.cluster_secrets) else {
             continue;
         };
-        shown.read(owner, theirs)?;
+        shown.read(seen, owner, theirs)?;
         usable.push(theirs);
     }
     Ok(usable)
@@ -125,13 +126,16 @@ impl Shown {
     /// What comes of it in the control plane's namespace.
     fn read(
         &self,
+        seen: &Seen,
         owner: &Owner,
         theirs: &Object,
     ) -> Result<BTreeMap<&'static str, String>, Refusal> {
-        pki::brought(&self.material, theirs).map_err(|why| {
-            let secret = format!("{}/{}", owner.namespace, theirs.name());
-            Refusal::AuthorityRefused { secret, why }
-        })
+        let secret = format!("{}/{}", owner.namespace, theirs.name());
+        if !membership::is_for(seen, owner, theirs) {
+            return Err(Refusal::ForeignSecret(secret));
+        }
+        pki::brought(&self.material, theirs)
+            .map_err(|why| Refusal::AuthorityRefused { secret, why })
     }
 }
 
@@ -145,7 +149,7 @@ pub(crate) fn from_a_person(cp: &ControlPlane, seen: &Seen) -> Result<Vec<Object
         if seen.objects.get(SECRET, shown.secret).is_some() {
             continue;
         }
-        let data = shown.read(&cp.owner, theirs)?;
+        let data = shown.read(seen, &cp.owner, theirs)?;
         let data: Map<String, Value> = data
             .into_iter()
             .map(|(key, text)| (key.to_owned(), json!(BASE64_STANDARD.encode(text))))

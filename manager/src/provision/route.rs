@@ -30,6 +30,9 @@ pub(crate) fn route(
         route::ALLOWED: cp.egress.join("\n"),
         route::NODE_SELECTOR: route::node_selector(&cp.visible_nodes),
     });
+    if !cp.closed.is_empty() {
+        data[route::CLOSED] = json!(cp.closed.join("\n"));
+    }
     if let (Dns::Shared, Some(address)) = (cp.dns, &addresses.proxy.dns) {
         data[route::DNS] = json!(address);
         let slice = cp.slice.to_string();

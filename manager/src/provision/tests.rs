@@ -620,6 +620,7 @@ fn clients_are_told_the_name_that_leads_to_their_tenant() {
 fn a_route_says_what_the_proxy_needs_and_no_secret() {
     let mut cp = control_plane();
     cp.egress = vec!["203.0.113.0/24 443".into(), "192.168.7.0/24".into()];
+    cp.closed = vec!["10.96.0.0/12".into(), "192.168.9.0/24".into()];
     let route = route(&cp, None, Timestamp::UNIX_EPOCH);
     expect![[r#"
         {
@@ -627,6 +628,7 @@ fn a_route_says_what_the_proxy_needs_and_no_secret() {
           "apiAddress": "10.96.4.1",
           "authority.crt": "authority",
           "backend": "10.96.0.51:6443",
+          "closedRanges": "10.96.0.0/12\n192.168.9.0/24",
           "clusterDomain": "cluster.local",
           "nodeSelector": ""
         }"#]]

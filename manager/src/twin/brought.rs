@@ -22,7 +22,7 @@ pub(super) fn ahead(
     there: &Objects,
 ) -> Result<Vec<Deed>, Refusal> {
     let mut deeds = vec![];
-    for theirs in cluster_keys::usable(owner, &seen.cluster_secrets)? {
+    for theirs in cluster_keys::usable(seen, owner)? {
         let wanted = handed_on(owner, namespace, theirs, None);
         match there.get(SECRET, theirs.name()) {
             Some(have) if !is_handed_on(owner, have) => {

@@ -28,6 +28,7 @@ fn seen() -> Seen {
     });
     let mut seen = seen_as(vcp);
     seen.class = None;
+    crate::membership::tests::join(&mut seen, "acme");
     let owner = seen.owner.clone().unwrap();
     seen.access_beside = Some(provision::access_beside(&owner, SYSTEM));
     reach(&mut seen, None);
@@ -456,8 +457,14 @@ fn brought(seen: &Seen, name: &str) -> Object {
         identity: "person".into(),
     };
     let made = pki::issue(&order, None, seen.now).unwrap();
-    let data = json!({"data": made.body["data"]});
-    Object::new(SECRET, Some(&owner().namespace), name, data)
+    beside(name, made.body["data"].clone())
+}
+
+/// A Secret of the Cluster, as a person puts it down.
+fn beside(name: &str, data: Value) -> Object {
+    let labels = json!({capi::CLUSTER_NAME: "acme"});
+    let body = json!({"metadata": {"labels": labels}, "data": data});
+    Object::new(SECRET, Some(&owner().namespace), name, body)
 }
 
 fn beyond(decision: &Decision) -> Vec<String> {
@@ -546,13 +553,9 @@ fn an_authority_that_a_person_brought_is_handed_on_before_the_twin_and_goes_with
 #[test]
 fn what_can_not_be_handed_on_is_told_and_the_twin_is_not_made() {
     let mut damaged = seen();
-    let nothing = Object::new(
-        SECRET,
-        Some(&owner().namespace),
-        "acme-etcd",
-        json!({"data": {}}),
-    );
-    damaged.cluster_secrets.insert(nothing);
+    damaged
+        .cluster_secrets
+        .insert(beside("acme-etcd", json!({})));
     let mut taken = seen();
     let theirs = brought(&taken, "acme-ca");
     taken.cluster_secrets.insert(theirs.clone());

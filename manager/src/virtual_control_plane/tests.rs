@@ -335,6 +335,9 @@ async fn a_slice_that_was_taken_meanwhile_is_not_claimed() {
 /// A move leaves the status behind; Cluster API never copies another endpoint.
 #[tokio::test]
 async fn after_a_move_clients_stay_with_the_node_that_cluster_api_knows() {
+    const CLUSTER: &str = "/apis/cluster.x-k8s.io/v1beta2/namespaces/tenants/clusters/acme";
+    const PLACE: &str =
+        "/apis/infrastructure.cluster.x-k8s.io/v1alpha1/namespaces/tenants/subletclusters/acme-y";
     const MAKER: &str = "/apis/controlplane.cluster.x-k8s.io/v1alpha1/namespaces/tenants/subletcontrolplanes/acme-x";
     for (known, chosen) in [("192.0.2.2", "192.0.2.2"), ("192.0.2.7", "192.0.2.1")] {
         let mut world = World::with(Provider::On, []);
@@ -345,6 +348,13 @@ async fn after_a_move_clients_stay_with_the_node_that_cluster_api_knows() {
         world.cluster.put("/api/v1/nodes/two", node);
         let endpoint = json!({"controlPlaneEndpoint": {"host": known, "port": 30443}});
         world.cluster.put(MAKER, json!({"spec": endpoint}));
+        let spec = json!({
+            "infrastructureRef": {"apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "SubletCluster", "name": "acme-y"},
+            "controlPlaneRef": {"apiGroup": "controlplane.cluster.x-k8s.io", "kind": "SubletControlPlane", "name": "acme-x"},
+        });
+        world.cluster.put(CLUSTER, json!({"spec": spec}));
+        let identity = json!({"identity": world.vcp().spec.identity});
+        world.cluster.put(PLACE, json!({"spec": identity}));
         let system = json!({"metadata": {"uid": "west"}});
         world.cluster.put("/api/v1/namespaces/kube-system", system);
         world.cluster.change(OWN, |vcp| {

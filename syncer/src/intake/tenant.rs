@@ -283,7 +283,7 @@ fn show(engine: &Engine, tenant: &Tenant, key: Key) {
         if key.kind().resource().kind == "Pod" {
             note_addresses(engine, tenant, &key, Some(&twin));
         }
-        tenant.up.lend(key.clone(), twin);
+        tenant.up.offer(key.clone(), twin);
     }
     engine.up.add(&tenant.id, key);
 }

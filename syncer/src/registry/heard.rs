@@ -20,15 +20,17 @@ pub(super) enum Source {
     Classes,
     Groups,
     Kubeconfigs,
+    Claims,
     Titles,
 }
 
 /// All of them.
-pub(super) const SOURCES: [Source; 5] = [
+pub(super) const SOURCES: [Source; 6] = [
     Source::ControlPlanes,
     Source::Classes,
     Source::Groups,
     Source::Kubeconfigs,
+    Source::Claims,
     Source::Titles,
 ];
 
@@ -55,6 +57,20 @@ impl Source {
                 kind: "Secret".into(),
                 presence: Presence::Certain,
             },
+            Self::Claims => Target {
+                path: format!("/api/v1/namespaces/{}/configmaps", api::SYSTEM_NAMESPACE),
+                // Of what the manager keeps there of tenants all but their routes.
+                selector: Some(format!(
+                    "{},{}!={}",
+                    keys::TENANT,
+                    keys::ROLE,
+                    keys::ROLE_ROUTE
+                )),
+                name: None,
+                api_version: "v1".into(),
+                kind: "ConfigMap".into(),
+                presence: Presence::Certain,
+            },
             Self::Titles => fleet::titles(),
         }
     }
@@ -77,6 +93,7 @@ impl Sink for RegistrySink {
             Source::Classes => heard.classes.clear(),
             Source::Groups => heard.groups.clear(),
             Source::Kubeconfigs => heard.kubeconfigs.clear(),
+            Source::Claims => heard.claims.clear(),
             Source::Titles => heard.titles.clear(),
         }
     }
@@ -116,6 +133,7 @@ impl Sink for RegistrySink {
                     heard.kubeconfigs.insert(id.into(), text);
                 }
             }
+            Source::Claims => heard.claims.take(&object),
             Source::Titles => {
                 if let Some(id) = tenant(&object) {
                     let stored = Stored::of(&object);
@@ -146,6 +164,7 @@ impl Sink for RegistrySink {
                     heard.kubeconfigs.remove(id);
                 }
             }
+            Source::Claims => heard.claims.forget(&object),
             Source::Titles => {
                 if let Some(id) = tenant(&object) {
                     heard.titles.remove(&id);

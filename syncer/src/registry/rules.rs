@@ -55,15 +55,10 @@ pub(super) fn rules(
     let budgets = groups.clone().map(|group| budget::hard(&group.spec.quota));
     let shared = shared(&id, &place, vcp, &class, heard);
     Rules {
+        slice: heard.slice(&id, vcp),
         id,
         vcp_namespace: namespace.to_owned(),
         vcp_name: name.to_owned(),
-        slice: vcp
-            .spec
-            .network
-            .service_cidr
-            .as_deref()
-            .and_then(|text| text.parse().ok()),
         cluster_domain: vcp.spec.network.cluster_domain.clone(),
         resolver: Resolver::of(
             vcp.spec.network.dns,

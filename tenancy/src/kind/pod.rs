@@ -17,6 +17,7 @@ mod defaults;
 mod dns;
 mod downward;
 pub(super) mod env;
+mod grace;
 mod identity;
 mod images;
 pub(super) mod placement;
@@ -71,6 +72,7 @@ impl Kind for Pod {
         images::step(&mut spec, cx)?;
         defaults::step(&mut spec, cx, &mut annotations)?;
         bandwidth::step(object, cx, &mut annotations);
+        grace::step(&mut spec, cx);
         security::check(&spec, cx.tenant.pod_security)?;
 
         let mut twin = meta::twin(&RESOURCE, object, object.name(), cx);
@@ -128,7 +130,8 @@ impl Kind for Pod {
             classes::left_out(spec, cx),
             dns::left_out(spec, object, cx),
         ];
-        left_out::of_pod(object, more.into_iter().flatten())
+        let left = || left_out::of_pod(object, more.into_iter().flatten());
+        grace::shortfall(object, cx).or_else(left)
     }
 
     fn awaits(&self, object: &Object) -> bool {
@@ -291,7 +294,10 @@ const SPEC: Fields = &[
     ),
     ("shareProcessNamespace", Rule::Pass),
     ("subdomain", Rule::Pass),
-    ("terminationGracePeriodSeconds", Rule::Pass),
+    (
+        "terminationGracePeriodSeconds",
+        Rule::Translated(&Rule::Pass),
+    ),
     ("tolerations", Rule::List(placement::TOLERATION)),
     ("topologySpreadConstraints", Rule::List(affinity::SPREAD)),
     ("volumes", Rule::List(volumes::VOLUME)),

@@ -2,6 +2,7 @@
 
 use crate::{cluster::Cluster, tenant};
 use anyhow::Result;
+use api::{ControlPlaneClass, VirtualControlPlaneSpec};
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use std::net::Ipv4Addr;
@@ -37,7 +38,11 @@ pub(super) async fn check(cluster: &Cluster, range: Slice) -> Result<Result<(), 
         .iter()
         .filter_map(|address| address.name_any().parse().ok())
         .collect();
-    Ok(judge(range, &ranges, &taken, &used))
+    let classes: Api<ControlPlaneClass> = Api::all(cluster.client.clone());
+    let class = VirtualControlPlaneSpec::default().class_name;
+    let class = classes.get_opt(&class).await?.map(|class| class.spec);
+    let widest = class.unwrap_or_default().service_slice_prefix;
+    Ok(judge(range, &ranges, &taken, &used, widest))
 }
 
 fn judge(
@@ -45,12 +50,18 @@ fn judge(
     ranges: &[Slice],
     taken: &[(Slice, String)],
     used: &[Ipv4Addr],
+    widest: u8,
 ) -> Result<(), String> {
     if !ranges.iter().any(|whole| range.lies_in(*whole)) {
         let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
         return Err(format!(
             "its Service range {range} doesn't lie in the super cluster's ({})",
             ranges.join(", ")
+        ));
+    }
+    if range.prefix() < widest {
+        return Err(format!(
+            "its Service range {range} has more addresses than the /{widest} that serviceSlicePrefix of its class allows"
         ));
     }
     if let Some((slice, holder)) = taken.iter().find(|(slice, _)| slice.overlaps(range)) {
@@ -78,7 +89,7 @@ mod tests {
             [(slice("10.96.4.0/22"), "a/b".to_owned())],
         );
         let used = ["10.96.9.7".parse().unwrap()];
-        let judge = |text: &str| judge(slice(text), &ranges, &taken, &used);
+        let judge = |text: &str| judge(slice(text), &ranges, &taken, &used, 22);
         assert_eq!(judge("10.96.16.0/22"), Ok(()));
         assert!(
             judge("10.97.0.0/22")
@@ -86,7 +97,8 @@ mod tests {
                 .contains("doesn't lie in")
         );
         assert!(judge("10.0.0.0/8").unwrap_err().contains("doesn't lie in"));
-        assert!(judge("10.96.0.0/20").unwrap_err().contains("of tenant a/b"));
+        assert!(judge("10.96.0.0/20").unwrap_err().contains("than the /22"));
+        assert!(judge("10.96.4.0/24").unwrap_err().contains("of tenant a/b"));
         assert!(judge("10.96.8.0/22").unwrap_err().contains("10.96.9.7"));
     }
 }

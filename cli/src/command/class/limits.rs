@@ -72,6 +72,7 @@ fn of_pods(pods: &PodRules) -> Vec<(&'static str, String)> {
         tolerations,
         bandwidth,
         containers,
+        longest_grace_period_seconds: longest_grace,
     } = pods;
     let from = match images.registries.as_slice() {
         [] => None,
@@ -110,6 +111,12 @@ fn of_pods(pods: &PodRules) -> Vec<(&'static str, String)> {
                 part("limits", &containers.limits),
                 part("at most", &containers.max),
             ]),
+        ),
+        (
+            "Time to end:",
+            longest_grace
+                .map(|seconds| format!("{seconds}s at most"))
+                .unwrap_or_default(),
         ),
     ]
 }

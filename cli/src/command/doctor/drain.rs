@@ -28,7 +28,7 @@ fn holding(budget: &PodDisruptionBudget) -> Option<Check> {
                 budget.namespace().unwrap_or_default(),
                 budget.name_any(),
             ),
-            "before a node is drained ask whose it is (`sublet whose`), or delete its pods yourself",
+            "before a node is drained ask whose it is, or delete its pods yourself",
         )
     })
 }

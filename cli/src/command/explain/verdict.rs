@@ -245,7 +245,7 @@ impl Facts {
                 "make a LimitRange in the tenant's namespace, or set spec.pods.containers of its class".to_owned()
             }
             _ if message.contains(api::TRUSTED_TENANTS) => format!(
-                "name the tenant in that ConfigMap if its pods may reach for the nodes (key {}, value why), or give it \
+                "name the tenant in that ConfigMap if its pods may reach for the nodes (key {}, value NAMESPACE/NAME of its VirtualControlPlane), or give it \
                  podSecurity baseline",
                 self.identity
             ),

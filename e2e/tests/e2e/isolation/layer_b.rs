@@ -247,9 +247,10 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
             .await?;
         let mut unguarded = managed.clone();
         unguarded["pod-security.kubernetes.io/enforce"] = "privileged".into();
-        rig.side
-            .create(NAMESPACE, metadata(UNGUARDED, unguarded))
-            .await?;
+        let mut unguarded = metadata(UNGUARDED, unguarded);
+        let holder = format!("{NAMESPACE_OF_TESTS}/{}", guest.name);
+        unguarded["metadata"]["annotations"] = json!({keys::CONTROL_PLANE: holder});
+        rig.side.create(NAMESPACE, unguarded).await?;
         let mut account = metadata(keys::POD_SERVICE_ACCOUNT, json!({}));
         account["metadata"]["namespace"] = UNGUARDED.into();
         rig.side.create(SERVICE_ACCOUNT, account).await?;
@@ -618,7 +619,7 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
         judge(&syncer, &rig.side, cases).await?;
 
         // A tenant that an admin trusts may have them; the syncer can't say so itself.
-        let trust = json!({"data": {guest.id.as_str(): "by us"}});
+        let trust = json!({"data": {guest.id.as_str(): holder}});
         let path = CONFIG_MAP.path(system, "sublet-trusted-tenants");
         let own = vec![merge(
             "trust of its own making",
@@ -701,6 +702,41 @@ fn the_managers_and_the_proxys_identities_are_held_too() {
                     NAMESPACE_OF_TESTS,
                     binding("sublet-manager-kubeconfig"),
                     Allowed,
+                ),
+                create(
+                    "its own binding to control planes",
+                    ROLE_BINDING,
+                    CONTROL_PLANE_PLACE,
+                    binding("sublet-manager-control-plane"),
+                    Allowed,
+                ),
+                create(
+                    "rights on a tenant's Secrets",
+                    ROLE_BINDING,
+                    &twin,
+                    binding("sublet-manager-kubeconfig"),
+                    Denied,
+                ),
+                create(
+                    "rights on the platform's Secrets",
+                    ROLE_BINDING,
+                    "kube-system",
+                    binding("sublet-manager-kubeconfig"),
+                    Denied,
+                ),
+                create(
+                    "rights on Sublet's own Secrets",
+                    ROLE_BINDING,
+                    api::SYSTEM_NAMESPACE,
+                    binding("sublet-manager-kubeconfig"),
+                    Denied,
+                ),
+                create(
+                    "rights of a control plane beside it",
+                    ROLE_BINDING,
+                    NAMESPACE_OF_TESTS,
+                    binding("sublet-manager-control-plane"),
+                    Denied,
                 ),
                 create("a claim", CONFIG_MAP, api::SYSTEM_NAMESPACE, map(), Allowed),
                 create("an object of a tenant", CONFIG_MAP, &twin, map(), Denied),

@@ -66,7 +66,7 @@ fn pods_of_a_trusted_tenant_and_nodes_reach_each_other_and_node_ports_have_an_ad
                 .await
         };
         // No namespace of it is made before.
-        trust("a test".into()).await?;
+        trust(format!("{NAMESPACE_OF_TESTS}/{NAME}").into()).await?;
         let result = Tenant::within(NAME, class, trusted).await;
         trust(Value::Null).await?;
         above.delete(CLASS, "", NAME).await?;

@@ -37,7 +37,14 @@ fn theirs(name: &str, source: &Object) -> Object {
     let data = json!({
         "tls.crt": source.body["data"]["tls.crt"], "tls.key": source.body["data"]["tls.key"],
     });
-    Object::new(SECRET, Some("tenants"), name, json!({"data": data}))
+    beside(name, data)
+}
+
+/// A Secret of the Cluster, as a person puts it down.
+fn beside(name: &str, data: Value) -> Object {
+    let labels = json!({"cluster.x-k8s.io/cluster-name": "blue"});
+    let body = json!({"metadata": {"labels": labels}, "data": data});
+    Object::new(SECRET, Some("tenants"), name, body)
 }
 
 #[test]
@@ -94,14 +101,28 @@ fn an_authority_that_was_there_first_is_used_and_kept() {
     assert!(objects(&cp, &seen).is_empty(), "theirs is left as it is");
     assert!(fact(&cp, &seen).unwrap().holds);
 
-    let damaged = Object::new(SECRET, Some("tenants"), "blue-etcd", json!({"data": {}}));
-    seen.cluster_secrets.insert(damaged);
+    seen.cluster_secrets.insert(beside("blue-etcd", json!({})));
     let refusal = from_a_person(&cp, &seen).unwrap_err();
     assert_eq!(refusal.reason(), "AuthorityRefused");
     assert!(
         refusal.to_string().contains("tenants/blue-etcd"),
         "{refusal}"
     );
+}
+
+#[test]
+fn an_authority_of_another_provider_is_neither_used_nor_written() {
+    let cp = cluster_plane();
+    let source = with_keys(&cp);
+    let mut brought = theirs("blue-ca", source.objects.get(SECRET, "ca").unwrap());
+    let holder = json!({"apiVersion": "controlplane.cluster.x-k8s.io/v1beta2", "kind": "KubeadmControlPlane",
+        "name": "blue", "uid": "kcp"});
+    brought.body["metadata"]["ownerReferences"] = json!([holder]);
+    let mut seen = seen();
+    seen.cluster_secrets.insert(brought);
+    let refusal = from_a_person(&cp, &seen).unwrap_err();
+    assert_eq!(refusal.reason(), "NameTaken");
+    assert!(usable(&seen, &cp.owner).is_err());
 }
 
 #[test]

@@ -99,10 +99,11 @@ fn a_deadline_is_set_and_shortened_but_never_lengthened() {
 
 #[test]
 fn tolerations_are_added_to_those_that_are_there() {
-    let more = json!({"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 9});
+    let more = json!({"key": "node.kubernetes.io/memory-pressure", "operator": "Exists", "effect": "NoSchedule"});
     let changed = changes(
         |_| (),
         |pod| {
+            pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": "n1"});
             pod["spec"]["tolerations"]
                 .as_array_mut()
                 .unwrap()

@@ -1,0 +1,132 @@
+//! What the manager claimed for whom: an identity and a Service slice belong to whoever the claim names (T46).
+//!
+//! Without a manager there are no claims, and tenants that are attached are served all the same: then a VirtualControlPlane
+//! whose tenant is proven goes before one that was never served, and the older before the younger. Neither identity nor
+//! slice can be given later to one that has none, but by the manager (the policy `sublet-identities`): so whoever learns
+//! them from another is younger.
+
+use super::{Heard, is_conflicting};
+use api::{VirtualControlPlane, keys};
+use std::collections::HashMap;
+use tenancy::{object::Object, slice::Slice, tenant::TenantId};
+
+/// Namespace and name of a VirtualControlPlane.
+type Place = (String, String);
+
+/// All claims.
+#[derive(Default)]
+pub(super) struct Claims {
+    /// By identity: who holds it.
+    identities: HashMap<TenantId, Holder>,
+    /// By the claims' names: whose slice it is.
+    slices: HashMap<String, (TenantId, Slice)>,
+}
+
+struct Holder {
+    place: Place,
+    uid: String,
+}
+
+impl Claims {
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Takes up a claim; one that can't be read claims nothing.
+    pub(super) fn take(&mut self, claim: &Object) {
+        let Some(id) = tenant(claim) else {
+            return;
+        };
+        let text = |pointer: &str| claim.text(pointer).unwrap_or_default().to_owned();
+        match claim.label(keys::ROLE) {
+            Some(keys::ROLE_IDENTITY_CLAIM) => {
+                let place = (text("/data/namespace"), text("/data/name"));
+                let uid = text("/data/uid");
+                self.identities.insert(id, Holder { place, uid });
+            }
+            Some(keys::ROLE_SLICE_CLAIM) => {
+                if let Ok(slice) = text("/data/cidr").parse() {
+                    self.slices.insert(claim.name().to_owned(), (id, slice));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets go of a claim that is gone.
+    pub(super) fn forget(&mut self, claim: &Object) {
+        match (claim.label(keys::ROLE), tenant(claim)) {
+            (Some(keys::ROLE_IDENTITY_CLAIM), Some(id)) => drop(self.identities.remove(&id)),
+            (Some(keys::ROLE_SLICE_CLAIM), _) => drop(self.slices.remove(claim.name())),
+            _ => {}
+        }
+    }
+}
+
+fn tenant(claim: &Object) -> Option<TenantId> {
+    TenantId::parse(claim.label(keys::TENANT)?).ok()
+}
+
+impl Heard {
+    /// Namespace and name of the VirtualControlPlane that an identity belongs to; `None` also while its claim names one that
+    /// isn't there: then the manager decides.
+    pub(super) fn holder(&self, id: &TenantId) -> Option<(&String, &String)> {
+        let has_it = |vcp: &VirtualControlPlane| vcp.spec.identity.as_deref() == Some(id.as_str());
+        let found = match self.claims.identities.get(id) {
+            Some(holder) => {
+                let found = self.control_planes.get_key_value(&holder.place);
+                // Under the same name another one can be made.
+                found.filter(|(_, vcp)| {
+                    has_it(vcp) && vcp.metadata.uid.as_deref() == Some(&*holder.uid)
+                })
+            }
+            None => {
+                let all = self.control_planes.iter();
+                let claimants = all.filter(|(_, vcp)| has_it(vcp) && !is_conflicting(vcp));
+                claimants.min_by_key(|(place, vcp)| (vcp.precedence(), *place))
+            }
+        };
+        found.map(|((namespace, name), _)| (namespace, name))
+    }
+
+    /// The identity of a VirtualControlPlane, if it is its own and not another's.
+    pub(super) fn identity(
+        &self,
+        namespace: &str,
+        name: &str,
+        vcp: &VirtualControlPlane,
+    ) -> Option<TenantId> {
+        let id = TenantId::parse(vcp.spec.identity.as_deref()?).ok()?;
+        let (of, holder) = self.holder(&id)?;
+        (of == namespace && holder == name).then_some(id)
+    }
+
+    /// The slice that a VirtualControlPlane names, if it is its own: the one that was claimed for it. Where nothing was
+    /// claimed for it at all, it is its own unless it shares an address with a claimed one or with an older tenant's.
+    pub(super) fn slice(&self, id: &TenantId, vcp: &VirtualControlPlane) -> Option<Slice> {
+        let slice = named(vcp)?;
+        let mut claims = self.claims.slices.values();
+        if self.claims.identities.contains_key(id) {
+            return claims
+                .any(|(of, claimed)| of == id && *claimed == slice)
+                .then_some(slice);
+        }
+        let created = &vcp.metadata.creation_timestamp;
+        let is_before = |other: &&VirtualControlPlane| {
+            other.spec.identity != vcp.spec.identity
+                && !is_conflicting(other)
+                && other.metadata.creation_timestamp <= *created
+        };
+        let mut before = self.control_planes.values().filter(is_before);
+        let is_anothers = claims.any(|(of, claimed)| of != id && claimed.overlaps(slice))
+            || before.any(|other| named(other).is_some_and(|other| other.overlaps(slice)));
+        (!is_anothers).then_some(slice)
+    }
+}
+
+fn named(vcp: &VirtualControlPlane) -> Option<Slice> {
+    vcp.spec.network.service_cidr.as_deref()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;
