@@ -294,10 +294,8 @@ const SPEC: Fields = &[
     ),
     ("shareProcessNamespace", Rule::Pass),
     ("subdomain", Rule::Pass),
-    (
-        "terminationGracePeriodSeconds",
-        Rule::Translated(&Rule::Pass),
-    ),
+    // Of a pod that asks for too much a step shortens it.
+    ("terminationGracePeriodSeconds", Rule::Pass),
     ("tolerations", Rule::List(placement::TOLERATION)),
     ("topologySpreadConstraints", Rule::List(affinity::SPREAD)),
     ("volumes", Rule::List(volumes::VOLUME)),
