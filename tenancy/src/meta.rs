@@ -374,7 +374,7 @@ mod tests {
                         .as_object_mut()
                         .unwrap()
                         .remove("app"),
-                )
+                );
             },
             &|pod| pod["metadata"]["labels"][keys::TENANT] = "other".into(),
             &|pod| pod["metadata"]["annotations"][keys::UID] = "other".into(),
