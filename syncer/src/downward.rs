@@ -13,7 +13,7 @@ use crate::{
     tokens::{self, Age},
     upward,
 };
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 use tenancy::{
     kind::{self, Refused, Resource, reduce, translate},
     meta,
@@ -90,8 +90,8 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
             "the tenant's NetworkPolicies aren't known yet",
         ));
     }
-    let want = match tenant.with_cx(|cx| translate(rule, object, cx)) {
-        Ok(Some(want)) => want,
+    let (asked, want, refused) = match tenant.with_cx(|cx| translate(rule, object, cx)) {
+        Ok(Some(want)) => (Cow::Borrowed(object), want, None),
         Ok(None) => return removal::unneeded(engine, tenant, key).await,
         Err(refused) if refused.reason == tenancy::hosts::TAKEN => {
             // Two came at once, and this one goes again.
@@ -99,30 +99,24 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
             return refuse(engine, tenant, key, object, &refused).await;
         }
         Err(refused) => {
-            let mut runs = twin.clone();
-            if let (Some(twin), Some(less)) = (twin, tenant.with_cx(|cx| reduce(rule, object, cx)))
-            {
-                runs = make(engine, tenant, key, object, less, Some(twin)).await?;
+            let less = tenant.with_cx(|cx| reduce(rule, object, cx));
+            match (&twin, less) {
+                (Some(_), Some((less, want))) => (Cow::Owned(less), want, Some(refused)),
+                (twin, _) => {
+                    return stays(engine, tenant, key, object, twin.as_ref(), &refused).await;
+                }
             }
-            if let Some(twin) = runs {
-                // What is there stays, and a pod that runs on needs its tokens.
-                tokens::ensure(engine, tenant, key, object, &twin, Age::Known).await?;
-            }
-            return refuse(engine, tenant, key, object, &refused).await;
         }
     };
     if let Some(refused) = quota::reserve(tenant, key, &want)? {
-        if let Some(twin) = &twin {
-            tokens::ensure(engine, tenant, key, object, twin, Age::Known).await?;
-        }
-        return refuse(engine, tenant, key, object, &refused).await;
+        return stays(engine, tenant, key, object, twin.as_ref(), &refused).await;
     }
     if rule.resource().namespaced {
         ensure_namespace(engine, tenant, &key.namespace).await?;
     }
-    for reference in tenant.with_cx(|cx| rule.references(object, cx)) {
+    for reference in tenant.with_cx(|cx| rule.references(&asked, cx)) {
         if let Some(refused) = ensure_reference(engine, tenant, key, &reference).await? {
-            return refuse(engine, tenant, key, object, &refused).await;
+            return stays(engine, tenant, key, object, twin.as_ref(), &refused).await;
         }
     }
     let age = if twin.is_none() { Age::New } else { Age::Known };
@@ -141,11 +135,8 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
     if let Err(Failure::Api(error)) = &made
         && let Some(message) = refusal(error)
     {
-        if let Some(twin) = &twin {
-            tokens::ensure(engine, tenant, key, object, twin, Age::Known).await?;
-        }
         let refused = Refused::new("RefusedBySuperCluster", message);
-        return refuse(engine, tenant, key, object, &refused).await;
+        return stays(engine, tenant, key, object, twin.as_ref(), &refused).await;
     }
     let twin = made?;
     if let Some(twin) = twin {
@@ -160,10 +151,28 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
         }
         tokens::ensure(engine, tenant, key, object, &twin, age).await?;
     }
+    if let Some(refused) = refused {
+        return refuse(engine, tenant, key, object, &refused).await;
+    }
     if let Some(shortfall) = tenant.with_cx(|cx| rule.shortfall(object, cx)) {
         refusals::tell(engine, tenant, key, object.uid(), &shortfall).await?;
     }
     Ok(())
+}
+
+/// What was asked is refused. What is there stays, and a pod that runs on needs its tokens.
+async fn stays(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+    twin: Option<&SuperSide>,
+    refused: &Refused,
+) -> Result<(), Failure> {
+    if let Some(twin) = twin {
+        tokens::ensure(engine, tenant, key, object, twin, Age::Known).await?;
+    }
+    refuse(engine, tenant, key, object, refused).await
 }
 
 /// The second layer of the quota refused what the first one granted. What was reserved stays so: those who wait for room
@@ -608,10 +617,8 @@ mod tests {
         assert!(record(&engine, &tenant, &key, &stored, "owner").is_ok());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_pod_whose_change_the_super_cluster_refuses_keeps_its_tokens() {
-        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
-        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+    /// A pod that has a twin, in a namespace that has one.
+    fn runs(tenant: &Tenant) -> Key {
         tenant.gate.listed(kind::index("NetworkPolicy"), false);
         let namespace = Key::new(kind::index("Namespace"), "", "work");
         let key = Key::new(kind::index("Pod"), "work", "web");
@@ -620,6 +627,44 @@ mod tests {
                 entry.twin = Some(fake::super_side("t", "own"));
             });
         }
+        key
+    }
+
+    /// T22: beside an ephemeral container that is refused, another one is judged as it is alone.
+    #[tokio::test(start_paused = true)]
+    async fn t22_a_refused_container_hides_no_reference_of_another() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let key = runs(&tenant);
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "web", "namespace": "work", "uid": "own", "resourceVersion": "7"},
+            "spec": {
+                "dnsPolicy": "Default", "containers": [{"name": "c", "image": "i"}],
+                "ephemeralContainers": [
+                    {"name": "x", "image": "i", "securityContext": {"privileged": true}},
+                    {"name": "y", "image": "i", "envFrom": [{"secretRef": {"name": "platforms"}}]},
+                ],
+            },
+        });
+        let pod = Object::from_value(pod).unwrap();
+        tenant.down.put(key.clone(), Arc::new(pod));
+        let answers = async {
+            let secret = json!({"metadata": {"name": "platforms"}});
+            let asked = super_server.answer("GET", 200, &secret).await;
+            assert!(asked.path.ends_with("/secrets/platforms"), "{}", asked.path);
+            let told = tenant_server.answer("POST", 201, &json!({})).await;
+            assert_eq!(told.body["reason"], "ReferenceTaken");
+        };
+        let (worked, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+        assert!(worked.is_ok(), "{worked:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_whose_change_the_super_cluster_refuses_keeps_its_tokens() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let key = runs(&tenant);
         let pod = Object::from_value(json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "web", "namespace": "work", "uid": "own", "resourceVersion": "7"},

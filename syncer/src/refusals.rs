@@ -79,8 +79,7 @@ pub(crate) async fn tell(
         refused.reason.as_bytes(),
         message.as_bytes(),
     ]);
-    let mut name = key.name.to_string();
-    name.truncate(200);
+    let name = start(&key.name);
     let now = jiff::Timestamp::now();
     let event = json!({
         "apiVersion": "v1", "kind": "Event", "type": "Warning",
@@ -126,8 +125,7 @@ pub(crate) async fn tell_super(
     };
     let version = twin.text("/metadata/resourceVersion").unwrap_or_default();
     let hash = naming::hash(&[twin.uid().as_bytes(), version.as_bytes()]);
-    let mut name = twin.name().to_owned();
-    name.truncate(200);
+    let name = start(twin.name());
     let now = seconds(jiff::Timestamp::now());
     let rules = tenant.rules();
     let message = format!(
@@ -174,6 +172,11 @@ fn scrub(tenant: &Tenant, key: &Key, message: &str) -> String {
         message.replace(&twin.namespace, &key.namespace)
     };
     text.chars().take(1000).collect()
+}
+
+/// What of a name an event's name may begin with.
+fn start(name: &str) -> &str {
+    name.get(..200).unwrap_or(name)
 }
 
 fn seconds(time: jiff::Timestamp) -> String {

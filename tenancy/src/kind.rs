@@ -33,7 +33,7 @@ use crate::{meta, object::Object, plan::Change, tenant::Tenant};
 use api::keys;
 use isolation::Ruled;
 use serde_json::Value;
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
 /// All kinds, in sync order: what others refer to comes first.
 pub const KINDS: &[&dyn Kind] = &[
@@ -123,15 +123,35 @@ impl Resource {
             format!("/apis/{}/{}", self.group, self.version)
         };
         if self.namespaced && !namespace.is_empty() {
-            path = format!("{path}/namespaces/{namespace}");
+            path = format!("{path}/namespaces/{}", segment(namespace));
         }
         path = format!("{path}/{}", self.plural);
         if name.is_empty() {
             path
         } else {
-            format!("{path}/{name}")
+            format!("{path}/{}", segment(name))
         }
     }
+}
+
+/// One segment of a path, whatever a field of a tenant calls a name: what no name holds is escaped twice, so that the
+/// server, which unescapes once, finds nothing by it rather than another object, a subresource or a parameter.
+fn segment(name: &str) -> Cow<'_, str> {
+    let is_dots = name.bytes().all(|byte| byte == b'.');
+    let is_plain = |byte: u8| {
+        byte.is_ascii_alphanumeric() || b"-_:".contains(&byte) || byte == b'.' && !is_dots
+    };
+    if name.bytes().all(is_plain) {
+        return name.into();
+    }
+    let escape = |byte: u8| {
+        if is_plain(byte) {
+            char::from(byte).to_string()
+        } else {
+            format!("%25{byte:02X}")
+        }
+    };
+    name.bytes().map(escape).collect()
 }
 
 /// Where a kind is watched in the super cluster, and whose its objects are.
@@ -406,7 +426,8 @@ pub trait Kind: Sync {
         false
     }
 
-    /// What a twin that is there must be reduced to while the tenant's object is refused; `None` leaves it as it is.
+    /// The tenant's object without what of it is refused, which a twin that is there must follow; `None` leaves the twin
+    /// as it is.
     fn reduced(&self, _object: &Object, _cx: &Cx<'_>) -> Option<Object> {
         None
     }
@@ -446,11 +467,11 @@ pub struct TenantView {
     pub projection: u128,
 }
 
-/// [`Kind::reduced`], sealed.
-pub fn reduce(kind: &dyn Kind, object: &Object, cx: &Cx<'_>) -> Option<Object> {
-    let mut want = kind.reduced(object, cx)?;
-    meta::seal(&mut want);
-    Some(want)
+/// [`Kind::reduced`], and its translation.
+pub fn reduce(kind: &dyn Kind, object: &Object, cx: &Cx<'_>) -> Option<(Object, Object)> {
+    let less = kind.reduced(object, cx)?;
+    let want = translate(kind, &less, cx).ok()??;
+    Some((less, want))
 }
 
 /// Translates and seals: the only way by which the engine obtains a super object.
@@ -482,3 +503,30 @@ pub(crate) mod testing;
 
 #[cfg(test)]
 mod laws;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// T42: a Secret's name in a pod's volume is any text, and API servers of others tell any name.
+    #[test]
+    fn t42_a_name_stays_one_segment_of_a_path() {
+        let secrets = KINDS[usize::from(index("Secret"))].resource();
+        for (name, segment) in [
+            ("web-1.example.com", "web-1.example.com"),
+            ("system:node", "system:node"),
+            ("..", "%252E%252E"),
+            (
+                "../../kube-system/secrets/key",
+                "..%252F..%252Fkube-system%252Fsecrets%252Fkey",
+            ),
+            ("x?watch=true", "x%253Fwatch%253Dtrue"),
+            ("x/exec", "x%252Fexec"),
+            ("%2e%2e", "%25252e%25252e"),
+            ("\u{e9} #", "%25C3%25A9%2520%2523"),
+        ] {
+            let path = secrets.path("work", name);
+            assert_eq!(path, format!("/api/v1/namespaces/work/secrets/{segment}"));
+        }
+    }
+}

@@ -260,7 +260,7 @@ pub(super) fn generations(status: &mut Value, super_object: &Object) {
             let is_newest =
                 map.get("observedGeneration").is_some() && map.get("observedGeneration") == newest;
             if let (Some(observed), Some(applied)) = (map.get_mut("observedGeneration"), applied) {
-                let of_older = (applied - 1).max(0);
+                let of_older = applied.saturating_sub(1).max(0);
                 *observed = if is_newest { applied } else { of_older }.into();
             }
             map.values_mut()

@@ -132,12 +132,14 @@ impl Kind for Pod {
         let with = |containers: Vec<Value>| {
             let mut pod = object.clone();
             pod.value_mut()["spec"]["ephemeralContainers"] = containers.into();
-            self.down(&pod, cx).ok().flatten()
+            pod
         };
-        let permitted = all
-            .iter()
-            .filter(|container| with(vec![(*container).clone()]).is_some());
-        with(permitted.cloned().collect())
+        let is_permitted = |container: &&Value| {
+            let alone = with(vec![(*container).clone()]);
+            self.down(&alone, cx).is_ok()
+        };
+        let permitted = all.iter().filter(is_permitted);
+        Some(with(permitted.cloned().collect()))
     }
 
     fn changes(&self, want: &Object, have: &Object) -> Vec<Change> {

@@ -5,24 +5,31 @@ use std::collections::BTreeMap;
 /// Thousandths by name: `pods`, `requests.cpu`, `count/ingresses.networking.k8s.io`…
 pub type Amounts = BTreeMap<String, i128>;
 
-/// Suffixes and what they stand for, in thousandths.
-const BINARY: [(&str, i128); 6] = [
-    ("Ki", 1000 << 10),
-    ("Mi", 1000 << 20),
-    ("Gi", 1000 << 30),
-    ("Ti", 1000 << 40),
-    ("Pi", 1000 << 50),
-    ("Ei", 1000 << 60),
+/// The largest amount: what Kubernetes cuts larger quantities down to, 2^63 - 1. Sums of any number of them are no problem.
+pub const MOST: i128 = (i64::MAX as i128) * 1000;
+
+/// Suffixes, and the powers of two and of ten that they stand for.
+const SUFFIXES: [(&str, u32, i32); 16] = [
+    ("", 0, 0),
+    ("n", 0, -9),
+    ("u", 0, -6),
+    ("m", 0, -3),
+    ("k", 0, 3),
+    ("M", 0, 6),
+    ("G", 0, 9),
+    ("T", 0, 12),
+    ("P", 0, 15),
+    ("E", 0, 18),
+    ("Ki", 10, 0),
+    ("Mi", 20, 0),
+    ("Gi", 30, 0),
+    ("Ti", 40, 0),
+    ("Pi", 50, 0),
+    ("Ei", 60, 0),
 ];
-const DECIMAL: [(&str, i128); 7] = [
-    ("m", 1),
-    ("k", 1_000_000),
-    ("M", 1_000_000_000),
-    ("G", 1_000_000_000_000),
-    ("T", 1_000_000_000_000_000),
-    ("P", 1_000_000_000_000_000_000),
-    ("E", 1_000_000_000_000_000_000_000),
-];
+
+/// Digits that count; with more, the last is rounded up.
+const DIGITS: usize = 20;
 
 /// Kinds whose number has a short name in quotas.
 const SHORT: [&str; 6] = [
@@ -34,53 +41,58 @@ const SHORT: [&str; 6] = [
     "services",
 ];
 
-/// Reads a quantity such as `500m`, `1.5Gi` or `1e3`, rounded up to thousandths; `None` when it is none.
+/// Reads a quantity such as `500m`, `1.5Gi`, `+2` or `1e-3` by the grammar of Kubernetes' [`resource.Quantity`], rounded up
+/// to thousandths and cut down to [`MOST`]; `None` when it is none, or less than nothing.
+///
+/// [`resource.Quantity`]: https://pkg.go.dev/k8s.io/apimachinery/pkg/api/resource#Quantity
 pub fn parse(text: &str) -> Option<i128> {
     let text = text.trim();
-    let suffixes = BINARY.iter().chain(&DECIMAL);
-    for (suffix, factor) in suffixes {
-        if let Some(number) = text.strip_suffix(suffix) {
-            return scaled(number, *factor);
-        }
-    }
-    if let Some((number, exponent)) = text.split_once(['e', 'E']) {
-        let exponent: u32 = exponent.parse().ok().filter(|exponent| *exponent <= 18)?;
-        return scaled(number, 1000 * 10i128.pow(exponent));
-    }
-    for (suffix, divisor) in [("u", 1_000), ("n", 1_000_000)] {
-        if let Some(number) = text.strip_suffix(suffix) {
-            return scaled(number, 1).map(|amount| (amount + divisor - 1).div_euclid(divisor));
-        }
-    }
-    scaled(text, 1000)
-}
-
-/// A decimal number times a factor, rounded up.
-fn scaled(number: &str, factor: i128) -> Option<i128> {
+    let is_negative = text.starts_with('-');
+    let text = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let is_number = |char: char| char.is_ascii_digit() || char == '.';
+    let (number, suffix) = text.split_at(text.find(|char| !is_number(char)).unwrap_or(text.len()));
+    let (twos, tens) = powers(suffix)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.len() + fraction.len() == 0
-        || fraction.len() > 9
-        || !is_digits(whole)
-        || !is_digits(fraction)
-    {
+    if number.trim_matches('.').is_empty() || fraction.contains('.') {
         return None;
     }
-    let whole: i128 = if whole.is_empty() {
-        0
-    } else {
-        whole.parse().ok()?
-    };
-    let scale = 10i128.pow(u32::try_from(fraction.len()).ok()?);
-    let fraction: i128 = if fraction.is_empty() {
-        0
-    } else {
-        fraction.parse().ok()?
-    };
-    let part = fraction.checked_mul(factor)?;
-    whole
-        .checked_mul(factor)?
-        .checked_add((part + scale - 1) / scale)
+    let digits = format!("{whole}{fraction}");
+    let digits = digits.trim_start_matches('0');
+    if digits.is_empty() {
+        return Some(0);
+    }
+    // In thousandths.
+    let tens = tens.saturating_add(3) - i64::try_from(fraction.len()).ok()?;
+    (!is_negative).then(|| product(digits, twos, tens).unwrap_or(MOST).min(MOST))
+}
+
+/// Which powers of two and of ten a suffix or exponent stands for.
+fn powers(suffix: &str) -> Option<(u32, i64)> {
+    if let Some((_, twos, tens)) = SUFFIXES.iter().find(|(known, ..)| *known == suffix) {
+        return Some((*twos, i64::from(*tens)));
+    }
+    let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
+    Some((0, i64::from(exponent)))
+}
+
+/// `digits * 2^twos * 10^tens`, rounded up; `None` when that is too much to be said. The digits begin with another than 0.
+fn product(digits: &str, twos: u32, tens: i64) -> Option<i128> {
+    let (first, rest) = digits.split_at(digits.len().min(DIGITS));
+    let tens = tens.saturating_add(i64::try_from(rest.len()).ok()?);
+    let more = i128::from(rest.bytes().any(|digit| digit != b'0'));
+    // Below 10^20 * 2^60 + 2^60, which i128 holds.
+    let number = first
+        .parse::<i128>()
+        .ok()?
+        .checked_add(more)?
+        .checked_mul(1 << twos)?;
+    let scale = 10i128.checked_pow(u32::try_from(tens.unsigned_abs()).ok()?);
+    if tens >= 0 {
+        return number.checked_mul(scale?);
+    }
+    // Divided by more than can be said, the least that there is remains.
+    let divided = scale.map(|scale| number / scale + i128::from(number % scale != 0));
+    Some(divided.unwrap_or(1))
 }
 
 /// The name under which an amount is kept: aliases of Kubernetes are one.
@@ -125,19 +137,21 @@ pub fn shown(name: &str, amount: i128) -> String {
     let is_bytes = ["memory", "storage"]
         .iter()
         .any(|word| name.ends_with(word));
-    let largest = BINARY
+    let whole = amount / 1000;
+    let largest = SUFFIXES
         .iter()
         .rev()
-        .find(|(_, factor)| is_bytes && amount != 0 && amount % factor == 0);
+        .find(|(_, twos, _)| is_bytes && *twos > 0 && whole != 0 && whole % (1 << twos) == 0);
     match largest {
-        Some((suffix, factor)) => format!("{}{suffix}", amount / factor),
-        None => (amount / 1000).to_string(),
+        Some((suffix, twos, _)) => format!("{}{suffix}", whole >> twos),
+        None => whole.to_string(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn quantities_are_read_as_kubernetes_reads_them() {
@@ -154,11 +168,66 @@ mod tests {
             ("1500u", 2),
             ("0", 0),
             ("0.0001", 1),
+            ("+4", 4000),
+            ("+1Ti", 1_099_511_627_776_000),
+            ("-0", 0),
+            ("5.", 5000),
+            ("999999e-3", 999_999),
+            ("1E+3", 1_000_000),
+            ("1E", 1_000_000_000_000_000_000_000),
+            ("0.00000000000000000000000000000000000000000001", 1),
+            ("1e-2000000000", 1),
+            ("0e2000000000", 0),
+            ("1e2000000000", MOST),
+            ("9223372036854775807", MOST),
+            ("9223372036854775807Ei", MOST),
+            ("170141183460469231731687303715884105727n", MOST),
+            ("1.00000000000000000000000000000000000000001", 1001),
         ] {
             assert_eq!(parse(text), Some(amount), "{text}");
         }
-        for wrong in ["", "-1", "x", "1x", "1.2.3", "Gi", "1e99", "1 Gi"] {
+        let wrong = [
+            "",
+            ".",
+            "+",
+            "-",
+            "-1",
+            "+-1",
+            "x",
+            "1x",
+            "1.2.3",
+            "Gi",
+            "1 Gi",
+            "1e",
+            "1e1.5",
+            "1e+-1",
+            "1e99999999999",
+            "1i",
+        ];
+        for wrong in wrong {
             assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_more_than_the_most_or_less_than_nothing(text in "[+-]?[0-9.]{0,45}([eE][+-]?[0-9]{1,12}|[numkMGTPE]|[KMGTPE]i|\\PC{0,3})") {
+            let amount = parse(&text).unwrap_or_default();
+            prop_assert!((0..=MOST).contains(&amount), "{text}: {amount}");
+        }
+
+        #[test]
+        fn one_amount_is_the_same_in_every_notation(number in 0..=i64::MAX, small in 0..1_000_000_000u32, zeros in 0..30usize) {
+            let whole = i128::from(number) * 1000;
+            prop_assert_eq!(parse(&number.to_string()), Some(whole));
+            prop_assert_eq!(parse(&format!("+{}{number}e0", "0".repeat(zeros))), Some(whole));
+            prop_assert_eq!(parse(&format!("{number}{}e-{zeros}", "0".repeat(zeros))), Some(whole));
+            let small = i128::from(small);
+            prop_assert_eq!(parse(&format!("{small}m")), Some(small));
+            prop_assert_eq!(parse(&format!("{small}E-3")), Some(small));
+            prop_assert_eq!(parse(&format!("{small}u")), Some((small + 999) / 1000));
+            prop_assert_eq!(parse(&format!("{small}Ki")), Some(small * 1024 * 1000));
+            prop_assert_eq!(parse(&format!("{}.{:03}", small / 1000, small % 1000)), Some(small));
         }
     }
 

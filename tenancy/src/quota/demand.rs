@@ -1,6 +1,6 @@
 //! What a super object takes of a quota.
 
-use super::amount::{Amounts, canonical, parse};
+use super::amount::{Amounts, MOST, canonical, parse};
 use crate::{
     kind::{Resource, is_finished},
     object::Object,
@@ -32,6 +32,9 @@ pub fn of(resource: &Resource, object: &Object) -> Amounts {
         "Service" => service(object, &mut amounts),
         "PersistentVolumeClaim" => claim(object, &mut amounts),
         _ => {}
+    }
+    for amount in amounts.values_mut() {
+        *amount = (*amount).min(MOST);
     }
     amounts
 }
@@ -122,16 +125,14 @@ fn service(service: &Object, amounts: &mut Amounts) {
         let is_given = |port: &&Value| kind == "NodePort" || allocates || is_asked(port);
         let ports = service.at("/spec/ports").and_then(Value::as_array);
         let count = ports.into_iter().flatten().filter(is_given).count();
-        let count = i128::try_from(count).unwrap_or(i128::MAX);
-        amounts.insert("services.nodeports".into(), count.saturating_mul(1000));
+        let count = i128::try_from(count).map_or(MOST, |count| count.saturating_mul(1000));
+        amounts.insert("services.nodeports".into(), count);
     }
 }
 
 fn claim(claim: &Object, amounts: &mut Amounts) {
-    let size = claim
-        .text("/spec/resources/requests/storage")
-        .and_then(parse);
-    let size = size.unwrap_or_default();
+    let size = claim.at("/spec/resources/requests/storage");
+    let size = size.map(quantity).unwrap_or_default();
     amounts.insert("requests.storage".into(), size);
     if let Some(class) = claim.text("/spec/storageClassName") {
         let of_class = format!("{class}.storageclass.storage.k8s.io");
@@ -153,19 +154,23 @@ fn quantities(map: &Value, kind: &str) -> Amounts {
     map.as_object()
         .into_iter()
         .flatten()
-        .filter_map(|(name, text)| {
-            let amount = match text {
-                Value::String(text) => parse(text),
-                number => parse(&number.to_string()),
-            };
-            Some((format!("{kind}.{name}"), amount?))
-        })
+        .map(|(name, amount)| (format!("{kind}.{name}"), quantity(amount)))
         .collect()
+}
+
+/// A quantity as objects write it; what can't be read is more than any quota allows.
+pub(crate) fn quantity(written: &Value) -> i128 {
+    let amount = match written {
+        Value::String(text) => parse(text),
+        number => parse(&number.to_string()),
+    };
+    amount.unwrap_or(MOST)
 }
 
 fn add(to: &mut Amounts, more: &Amounts) {
     for (name, amount) in more {
-        *to.entry(name.clone()).or_default() += amount;
+        let now = to.entry(name.clone()).or_default();
+        *now = now.saturating_add(*amount);
     }
 }
 
@@ -233,6 +238,30 @@ mod tests {
                 "requests.nvidia.com/gpu=1"
             ]
         );
+    }
+
+    /// T43: API servers keep these as they were written.
+    #[test]
+    fn t43_an_amount_counts_however_it_is_written() {
+        let pod = |cpu: &str| {
+            let twice = [container(cpu), container(cpu)];
+            takes(
+                "Pod",
+                json!({"metadata": {}, "spec": {"containers": twice}}),
+            )
+        };
+        assert_eq!(pod("+4"), ["pods=1", "requests.cpu=8"]);
+        assert_eq!(pod("4000e-3"), ["pods=1", "requests.cpu=8"]);
+        let claim =
+            json!({"metadata": {}, "spec": {"resources": {"requests": {"storage": "+1Ti"}}}});
+        let taken = takes("PersistentVolumeClaim", claim);
+        assert_eq!(taken, ["persistentvolumeclaims=1", "requests.storage=1Ti"]);
+
+        // What nobody can read, and what no sum can hold, is too much.
+        let most = format!("requests.cpu={}", shown("", MOST));
+        for cpu in ["much", "-1", "170141183460469231731687303715884105"] {
+            assert_eq!(pod(cpu), ["pods=1", &most], "{cpu}");
+        }
     }
 
     #[test]

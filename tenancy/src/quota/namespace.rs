@@ -9,7 +9,7 @@
 
 use super::{
     Excess,
-    amount::{Amounts, parse, shown},
+    amount::{Amounts, MOST, parse, shown},
 };
 use crate::{
     kind::{Cx, Resource},
@@ -66,9 +66,6 @@ const OF_CLASS: [&str; 2] = [
     ".storageclass.storage.k8s.io/persistentvolumeclaims",
     ".storageclass.storage.k8s.io/requests.storage",
 ];
-
-/// The largest amount that the API server keeps as it is written.
-const MOST: i128 = ((1 << 63) - 1) * 1000;
 
 /// How the API server begins what it says of a ResourceQuota of Sublet.
 const TOO_MUCH: &str = "exceeded quota: sublet-quota, requested: ";

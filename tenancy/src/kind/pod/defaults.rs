@@ -8,7 +8,7 @@ use super::fields::{items_mut, text};
 use crate::{
     kind::{Cx, Refused},
     object::Object,
-    quota::amount::{parse, shown},
+    quota::{amount::shown, demand::quantity},
 };
 use api::keys;
 use serde_json::{Map, Value, json};
@@ -32,17 +32,29 @@ pub(super) fn step(
         for container in items_mut(spec, list) {
             let name = text(container, "name").to_owned();
             let mut put = |container: &mut Value, part: &str, resource: &str, amount: i128| {
-                if !container["resources"].is_object() {
-                    container["resources"] = json!({});
+                let mut at = &mut *container;
+                for field in ["resources", part] {
+                    at = &mut at[field];
+                    if !at.is_object() {
+                        *at = json!({});
+                    }
                 }
-                container["resources"][part][resource] = shown(resource, amount).into();
+                at[resource] = shown(resource, amount).into();
                 noted.push(format!("{name}/{part}/{resource}"));
             };
             for (resource, most) in &rules.max {
-                if let Some(limit) = said(container, "limits", resource)
-                    && limit > *most
-                {
-                    return Err(too_large(&name, resource, limit, *most));
+                match said(container, "limits", resource) {
+                    Some(limit) if limit > *most => {
+                        return Err(too_large(&name, resource, limit, *most));
+                    }
+                    None if says(&whole, resource) => {
+                        // Within the pod's own limit one container may use all of it.
+                        let limit = said_in(&whole, "limits", resource);
+                        if limit.is_none_or(|limit| limit > *most) {
+                            return Err(needs_limit(&name, resource, *most));
+                        }
+                    }
+                    _ => {}
                 }
             }
             // Limits first: what a container may have at most is what it is given when it asks for more.
@@ -110,11 +122,11 @@ pub(super) fn asked(pod: &Object) -> Option<Cow<'_, Value>> {
 }
 
 fn said(container: &Value, part: &str, resource: &str) -> Option<i128> {
-    let quantity = container.get("resources")?.get(part)?.get(resource)?;
-    Some(match quantity {
-        Value::String(text) => parse(text).unwrap_or(i128::MAX),
-        number => parse(&number.to_string()).unwrap_or(i128::MAX),
-    })
+    said_in(container.get("resources")?, part, resource)
+}
+
+fn said_in(resources: &Value, part: &str, resource: &str) -> Option<i128> {
+    resources.get(part)?.get(resource).map(quantity)
 }
 
 fn says(whole: &Value, resource: &str) -> bool {
@@ -123,6 +135,18 @@ fn says(whole: &Value, resource: &str) -> bool {
             .get(part)
             .is_some_and(|part| part.get(resource).is_some())
     })
+}
+
+/// Of a pod that says for all its containers together what they may have.
+fn needs_limit(container: &str, resource: &str, most: i128) -> Refused {
+    Refused::new(
+        "ContainerTooLarge",
+        format!(
+            "container {container} has no limit of {resource} of its own, and the pod's own allows it more than {}: give \
+             the container a limit",
+            shown(resource, most)
+        ),
+    )
 }
 
 fn too_large(container: &str, resource: &str, asked: i128, most: i128) -> Refused {
@@ -142,7 +166,7 @@ mod tests {
     use crate::{
         kind::pod::tests::{down_as, pod, yaml},
         plan::{Plan, plan},
-        quota::amount::Amounts,
+        quota::amount::{Amounts, parse},
     };
     use expect_test::expect;
 
@@ -242,6 +266,49 @@ mod tests {
             twin.text("/spec/containers/0/resources/limits/memory"),
             Some("1Gi")
         );
+    }
+
+    /// T43: one container may use all that its pod may.
+    #[test]
+    fn t43_a_limit_of_the_whole_pod_passes_no_container_s_maximum() {
+        let with = |whole: &str, own: &str| {
+            let spec = format!(
+                "{{resources: {whole}, containers: [{{name: c, image: i, resources: {own}}}]}}"
+            );
+            down(&spec, &[], &[], &[("memory", "1Gi")])
+        };
+        for (whole, own, is_allowed) in [
+            ("{limits: {memory: 500Gi}}", "{}", false),
+            ("{requests: {memory: 1Gi}}", "{}", false),
+            ("{limits: {memory: 1Gi}}", "{}", true),
+            ("{limits: {memory: 500Gi}}", "{limits: {memory: 1Gi}}", true),
+            (
+                "{limits: {memory: 500Gi}}",
+                "{limits: {memory: 2Gi}}",
+                false,
+            ),
+            ("{limits: {cpu: 500}}", "{}", true),
+        ] {
+            let twin = with(whole, own);
+            assert_eq!(twin.is_ok(), is_allowed, "{whole} {own}: {twin:?}");
+        }
+    }
+
+    /// T42: API servers of others may tell anything.
+    #[test]
+    fn t42_resources_of_another_form_are_replaced() {
+        for wrong in ["{limits: much}", "{limits: [1]}", "much"] {
+            let spec = format!("{{containers: [{{name: c, image: i, resources: {wrong}}}]}}");
+            let twin = down(&spec, &REQUESTS, &LIMITS, &[]);
+            let limit = |twin: &Object| {
+                let limit = twin.text("/spec/containers/0/resources/limits/memory");
+                limit.map(str::to_owned)
+            };
+            assert!(
+                twin.is_err() || limit(&twin.unwrap()).as_deref() == Some("128Mi"),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]
