@@ -147,18 +147,14 @@ fn lines(
 ) -> Vec<String> {
     let peers = direction.peers(rule);
     if items(peers).next().is_none() {
-        return with_peer(direction, rule, pods, &Peer::Anyone);
+        return with_peer(direction, rule, pods, &Peer::Anyone, state);
     }
     let mut found = vec![];
     let mut peer_pods: BTreeMap<Ipv4Addr, &Pod> = BTreeMap::new();
     for peer in items(peers) {
         if peer["ipBlock"].is_object() {
-            found.extend(with_peer(
-                direction,
-                rule,
-                pods,
-                &Peer::Block(&peer["ipBlock"]),
-            ));
+            let block = Peer::Block(&peer["ipBlock"]);
+            found.extend(with_peer(direction, rule, pods, &block, state));
             continue;
         }
         for pod in peers_of(policy, peer, state) {
@@ -167,7 +163,7 @@ fn lines(
     }
     if !peer_pods.is_empty() {
         let peers = Peer::Pods(peer_pods.into_values().collect());
-        found.extend(with_peer(direction, rule, pods, &peers));
+        found.extend(with_peer(direction, rule, pods, &peers, state));
     }
     found
 }
@@ -178,12 +174,15 @@ fn with_peer<'a>(
     rule: &Value,
     pods: &[&'a Pod],
     peer: &Peer<'a>,
+    state: &'a State,
 ) -> Vec<String> {
     // A named port is the receiver's.
-    let receivers: &[&Pod] = match (direction, peer) {
-        (Direction::Ingress, _) => pods,
-        (Direction::Egress, Peer::Pods(peers)) => peers,
-        (Direction::Egress, _) => &[],
+    let receivers: Vec<&Pod> = match (direction, peer) {
+        (Direction::Ingress, _) => pods.to_vec(),
+        (Direction::Egress, Peer::Pods(peers)) => peers.clone(),
+        (Direction::Egress, Peer::Anyone) => state.pods.values().collect(),
+        // An address outside has no names.
+        (Direction::Egress, Peer::Block(_)) => vec![],
     };
     let line = |(port, named): (String, Option<Vec<&Pod>>)| {
         let (own, peer) = match (direction, named) {
@@ -198,7 +197,7 @@ fn with_peer<'a>(
         let words: Vec<String> = words.into_iter().filter(|word| !word.is_empty()).collect();
         words.join(" ")
     };
-    ports(rule, receivers).into_iter().map(line).collect()
+    ports(rule, &receivers).into_iter().map(line).collect()
 }
 
 fn addresses(pods: &[&Pod]) -> Addresses {

@@ -107,20 +107,25 @@ fn ports_are_numbers_ranges_and_the_receivers_names() {
             "counter drop",
         ]
     );
-    let to_all = json!([{
-        "podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Egress"],
-        "egress": [{"to": [{"namespaceSelector": {}}], "ports": [{"port": "http"}]}],
-    }]);
-    assert_eq!(
-        egress(to_all),
-        [
-            "ip saddr != { 10.0.0.1 } return",
-            "ip saddr { 10.0.0.1 } ip daddr { 10.0.0.1 } tcp dport 8080 return",
-            "ip saddr { 10.0.0.1 } ip daddr { 10.0.0.2 } tcp dport 5432 return",
-            "ip saddr { 10.0.0.1 } ip daddr { 10.0.0.3 } tcp dport 9090 return",
-            "counter drop",
-        ]
-    );
+    let named = json!([{"port": "http"}]);
+    for rule in [
+        json!({"to": [{"namespaceSelector": {}}], "ports": named}),
+        json!({"ports": named}),
+    ] {
+        let to_all = json!([{
+            "podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Egress"], "egress": [rule],
+        }]);
+        assert_eq!(
+            egress(to_all),
+            [
+                "ip saddr != { 10.0.0.1 } return",
+                "ip saddr { 10.0.0.1 } ip daddr { 10.0.0.1 } tcp dport 8080 return",
+                "ip saddr { 10.0.0.1 } ip daddr { 10.0.0.2 } tcp dport 5432 return",
+                "ip saddr { 10.0.0.1 } ip daddr { 10.0.0.3 } tcp dport 9090 return",
+                "counter drop",
+            ]
+        );
+    }
 }
 
 #[test]
