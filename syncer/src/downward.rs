@@ -498,7 +498,8 @@ fn record(
         let known = entry.twin.take().filter(|twin| *twin.uid == *stored.uid());
         let version = stored.resource_version();
         let newer = known.as_ref().filter(|twin| twin.version > version);
-        let is_overtaken = newer.is_some_and(|twin| twin.state != state && !twin.terminating);
+        let is_overtaken = newer.is_some_and(|twin| twin.state != state && !twin.terminating)
+            || tenant.table.is_suspected(key);
         let twin = SuperSide {
             uid: stored.uid().into(),
             version: newer.map_or(version, |twin| twin.version),
@@ -646,6 +647,27 @@ mod tests {
         tenant.table.ended(&key, "u1");
         let _under_way = tenant.table.write(&key);
         assert!(record(&engine, &tenant, &key, &stored, "owner").is_ok());
+    }
+
+    #[test]
+    fn what_is_suspected_while_it_is_written_is_compared_again() {
+        let (cluster, _server) = fake();
+        let engine = fake::engine(&cluster);
+        let tenant = tenant(&cluster);
+        let key = Key::new(kind::index("Namespace"), "", "work");
+        let stored = Object::from_value(json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": "acme-work", "uid": "u1", "resourceVersion": "7"},
+        }))
+        .unwrap();
+        let recorded = || record(&engine, &tenant, &key, &stored, "owner").unwrap();
+        let under_way = tenant.table.write(&key);
+        tenant.table.suspect(&key);
+        assert_eq!(recorded().baseline, 0);
+        drop(under_way);
+        // The next round tells that it is right.
+        let _under_way = tenant.table.write(&key);
+        assert_ne!(recorded().baseline, 0);
     }
 
     /// A pod that has a twin, in a namespace that has one.

@@ -131,11 +131,7 @@ fn suspect(engine: &Engine, twin: &str, policy: &str) {
     let Some((id, key)) = made_for(engine, twin, policy) else {
         return;
     };
-    engine.table(&id).update(&key, |entry| {
-        if let Some(twin) = &mut entry.twin {
-            twin.baseline = 0;
-        }
-    });
+    engine.table(&id).suspect(&key);
     if engine.tenant(&id).is_some() {
         engine.down.add(&id, key);
     }

@@ -79,11 +79,7 @@ pub(crate) async fn patrol(engine: &Engine, tenant: &Tenant) -> Result<(), Failu
             continue;
         }
         // It isn't whole until it has been worked again.
-        tenant.table.update(&key, |entry| {
-            if let Some(twin) = &mut entry.twin {
-                twin.baseline = 0;
-            }
-        });
+        tenant.table.suspect(&key);
         engine.down.add(&tenant.id, key);
     }
     Ok(())

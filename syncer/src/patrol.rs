@@ -174,11 +174,7 @@ fn conclude(engine: &Engine, tenant: &Tenant, kind: u8, there: &Compared<'_>, he
         let lost =
             entry.tenant.is_some() && there.lacks(key) || entry.twin.is_some() && here.lacks(key);
         if lost {
-            tenant.table.update(key, |entry| {
-                if let Some(twin) = &mut entry.twin {
-                    twin.baseline = 0;
-                }
-            });
+            tenant.table.suspect(key);
             suspects.insert(key.clone());
         }
         if entry.refused {

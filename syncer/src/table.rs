@@ -138,6 +138,8 @@ pub(crate) struct Table {
 #[derive(Default)]
 struct Writing {
     writers: usize,
+    /// Something told meanwhile that the twin, or what is beside it, isn't what it must be.
+    is_suspected: bool,
     /// UIDs of what ended meanwhile: the twin, or a policy beside it.
     ended: Vec<Arc<str>>,
 }
@@ -211,6 +213,25 @@ impl Table {
             }
             known
         })
+    }
+
+    /// The twin, or what is beside it, may not be what it must be: it isn't right until it has been compared again, and a
+    /// write that is under way doesn't make it so.
+    pub(crate) fn suspect(&self, key: &Key) {
+        if let Some(writing) = self.writing.lock().get_mut(key) {
+            writing.is_suspected = true;
+        }
+        self.update(key, |entry| {
+            if let Some(twin) = &mut entry.twin {
+                twin.baseline = 0;
+            }
+        });
+    }
+
+    /// Whether it was suspected since the write that is under way began.
+    pub(crate) fn is_suspected(&self, key: &Key) -> bool {
+        let writing = self.writing.lock();
+        writing.get(key).is_some_and(|writing| writing.is_suspected)
     }
 
     /// Whether the object that a write just answered with is gone already.

@@ -269,7 +269,7 @@ fn t46_an_identity_that_is_taken_up_later_stays_with_its_claim() {
         let above = &first.above;
         let name = make::unique("e2e-older");
         let external = json!({"kubeconfigSecretRef": {"name": "no-such", "key": "value"}});
-        let spec = json!({"paused": true, "external": external});
+        let spec = json!({"paused": true, "external": external, "etcd": null});
         request(above, &name, spec).await?;
         let identity = json!({"spec": {"identity": first.id.as_str()}});
         above

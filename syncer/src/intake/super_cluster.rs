@@ -150,11 +150,7 @@ impl Sink for SuperSink {
                 }
                 for key in known {
                     // Gone while nobody watched, or made since: both directions read live.
-                    tenant.table.update(&key, |entry| {
-                        if let Some(twin) = &mut entry.twin {
-                            twin.baseline = 0;
-                        }
-                    });
+                    tenant.table.suspect(&key);
                     tenant.up.take(&key);
                     self.engine.down.add(&tenant.id, key.clone());
                     self.engine.up.add(&tenant.id, key);

@@ -1,5 +1,6 @@
 //! Amounts of a quota: Kubernetes quantities in thousandths, by canonical name.
 
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Thousandths by name: `pods`, `requests.cpu`, `count/ingresses.networking.k8s.io`…
@@ -64,6 +65,15 @@ pub fn parse(text: &str) -> Option<i128> {
     // In thousandths.
     let tens = tens.saturating_add(3) - i64::try_from(fraction.len()).ok()?;
     (!is_negative).then(|| product(digits, twos, tens).unwrap_or(MOST).min(MOST))
+}
+
+/// A quantity as objects write it; what can't be read is more than any quota allows.
+pub(crate) fn quantity(written: &Value) -> i128 {
+    let amount = match written {
+        Value::String(text) => parse(text),
+        number => parse(&number.to_string()),
+    };
+    amount.unwrap_or(MOST)
 }
 
 /// Which powers of two and of ten a suffix or exponent stands for.

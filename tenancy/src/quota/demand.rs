@@ -1,6 +1,6 @@
 //! What a super object takes of a quota.
 
-use super::amount::{Amounts, MOST, canonical, parse};
+use super::amount::{Amounts, MOST, canonical, quantity};
 use crate::{
     kind::{Resource, is_finished},
     object::Object,
@@ -191,15 +191,6 @@ fn quantities(map: &Value, kind: &str) -> Amounts {
         .flatten()
         .map(|(name, amount)| (format!("{kind}.{name}"), quantity(amount)))
         .collect()
-}
-
-/// A quantity as objects write it; what can't be read is more than any quota allows.
-pub(crate) fn quantity(written: &Value) -> i128 {
-    let amount = match written {
-        Value::String(text) => parse(text),
-        number => parse(&number.to_string()),
-    };
-    amount.unwrap_or(MOST)
 }
 
 fn add(to: &mut Amounts, more: &Amounts) {

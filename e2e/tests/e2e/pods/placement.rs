@@ -111,8 +111,13 @@ fn a_tenants_own_priority_stays_in_the_tenant() {
         space.side().create(PRIORITY_CLASS, object).await?;
         let mut spec = make::pod_spec(make::idle());
         spec["priorityClassName"] = class.as_str().into();
-        space.pod("web", spec).await?;
-        let pod = space.ready("web").await;
+        let pod = async {
+            let what = "the API server's admission has heard of the class";
+            let make = async || Ok(space.pod("web", spec.clone()).await?);
+            eventually(SOON, what, make).await?;
+            space.ready("web").await
+        }
+        .await;
         space.side().delete(PRIORITY_CLASS, "", &class).await?;
         let pod = pod?;
         let twin = space.twin(POD, "web").await?;

@@ -8,7 +8,7 @@ use super::fields::{items_mut, text};
 use crate::{
     kind::{Cx, Refused},
     object::Object,
-    quota::{amount::shown, demand::quantity},
+    quota::amount::{quantity, shown},
 };
 use api::keys;
 use serde_json::{Map, Value, json};
@@ -296,19 +296,17 @@ mod tests {
 
     /// T42: API servers of others may tell anything.
     #[test]
-    fn t42_resources_of_another_form_are_replaced() {
-        for wrong in ["{limits: much}", "{limits: [1]}", "much"] {
-            let spec = format!("{{containers: [{{name: c, image: i, resources: {wrong}}}]}}");
-            let twin = down(&spec, &REQUESTS, &LIMITS, &[]);
-            let limit = |twin: &Object| {
-                let limit = twin.text("/spec/containers/0/resources/limits/memory");
-                limit.map(str::to_owned)
-            };
-            assert!(
-                twin.is_err() || limit(&twin.unwrap()).as_deref() == Some("128Mi"),
-                "{wrong}"
-            );
+    fn t42_resources_of_another_form_are_replaced_or_refused() {
+        let with = |resources: &str| {
+            let spec = format!("{{containers: [{{name: c, image: i, resources: {resources}}}]}}");
+            down(&spec, &REQUESTS, &LIMITS, &[])
+        };
+        for wrong in ["{limits: much}", "{limits: [1]}"] {
+            let twin = with(wrong).unwrap();
+            let limit = twin.text("/spec/containers/0/resources/limits/memory");
+            assert_eq!(limit, Some("128Mi"), "{wrong}");
         }
+        assert_eq!(with("much").unwrap_err().reason, "MalformedPod");
     }
 
     #[test]
