@@ -1,0 +1,265 @@
+//! Creates or mends a super object, and remembers it as it was stored.
+
+use super::refuse;
+use crate::{
+    apply::{self, Failure},
+    engine::Engine,
+    error::Error,
+    isolation,
+    live::read,
+    namespace_quota, quota, refusals, removal,
+    table::SuperSide,
+    tenants::Tenant,
+};
+use std::sync::Arc;
+use tenancy::{
+    kind::{self, Refused, Resource},
+    meta,
+    object::Object,
+    plan::{Plan, plan},
+    tenant::Key,
+};
+
+/// Creates or mends the twin; the twin as it is then, unless it must end first.
+pub(super) async fn make(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+    want: Object,
+    twin: Option<SuperSide>,
+) -> Result<Option<SuperSide>, Failure> {
+    let applied = meta::applied(&want);
+    let _under_way = tenant.table.write(key);
+    match twin {
+        None => create(engine, tenant, key, object, want).await,
+        Some(twin) if twin.terminating => Ok(None),
+        Some(twin)
+            if *twin.owner_uid == *object.uid()
+                && twin.applied == applied
+                && twin.baseline != 0 =>
+        {
+            Ok(Some(twin))
+        }
+        Some(_) => compare(engine, tenant, key, object, want).await,
+    }
+}
+
+async fn create(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+    want: Object,
+) -> Result<Option<SuperSide>, Failure> {
+    let rule = key.kind();
+    let reduced = rule.creatable(&want);
+    let first = reduced.as_ref().unwrap_or(&want);
+    let mut result = apply::create(&engine.cluster, tenant, rule.resource(), first).await;
+    if let Err(Failure::Api(Error::Invalid(message))) = &result
+        && message.contains("already allocated")
+        && let Some(relaxed) = rule.relax(first)
+    {
+        result = apply::create(&engine.cluster, tenant, rule.resource(), &relaxed).await;
+    }
+    match result {
+        Ok(stored) => {
+            mended(engine, tenant, key);
+            quota::exists(engine, tenant, key, &stored);
+            if rule.resource().kind == "Namespace" {
+                // Known before anything can be in it.
+                let owner = (tenant.id.clone(), Arc::clone(&key.name));
+                engine.twins.insert(stored.name().to_owned(), owner);
+            }
+            accompany(engine, tenant, key, object, &stored).await?;
+            if reduced.is_some() {
+                return compare(engine, tenant, key, object, want).await;
+            }
+            let twin = record(engine, tenant, key, &stored, object.uid())?;
+            shows_already(tenant, key, &stored);
+            Ok(Some(twin))
+        }
+        Err(Failure::Api(Error::AlreadyExists)) => compare(engine, tenant, key, object, want).await,
+        Err(Failure::Api(Error::NotFound)) => {
+            // The super namespace went away behind our back.
+            let namespace = Key::new(kind::index("Namespace"), "", &key.namespace);
+            tenant.table.update(&namespace, |entry| entry.twin = None);
+            Err(Failure::Waiting(
+                "the super namespace is gone and is made again",
+            ))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Notes that a super object, as it was made, shows what the tenant sees already: its first event is no news.
+fn shows_already(tenant: &Tenant, key: &Key, stored: &Object) {
+    let rule = key.kind();
+    if !rule.mirrors() {
+        return;
+    }
+    let shows = meta::fingerprint(&rule.up_projection(stored));
+    tenant.table.update(key, |entry| {
+        if let (Some(side), Some(twin)) = (&entry.tenant, &mut entry.twin)
+            && side.projection == shows
+            && *twin.uid == *stored.uid()
+        {
+            twin.mirrored = twin.mirrored.max(stored.resource_version());
+        }
+    });
+}
+
+/// Reads the twin and closes the gap; nothing that isn't this object's own is touched (R3).
+async fn compare(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+    want: Object,
+) -> Result<Option<SuperSide>, Failure> {
+    let rule = key.kind();
+    if let Some(have) = tenant.table.take_unjudged(key)
+        && !have.is_terminating()
+        && plan(rule, want.clone(), Some(&have)) == Ok(Plan::Nothing)
+    {
+        accompany(engine, tenant, key, object, &have).await?;
+        return record(engine, tenant, key, &have, object.uid()).map(Some);
+    }
+    // A difference is a suspicion until it is read live (R10).
+    let path = rule.resource().path(want.namespace(), want.name());
+    let Some(have) = read(&engine.cluster, &path).await? else {
+        let known = tenant.table.update(key, |entry| entry.twin.take());
+        if let Some(twin) = known {
+            quota::ended(engine, tenant, key, &twin.uid);
+        }
+        return Err(Failure::Waiting("the twin went away"));
+    };
+    // The tenant asks for what was applied already: somebody else wrote to the super object.
+    let was_edited = meta::applied(&want) == meta::applied(&have);
+    match plan(rule, want, Some(&have)) {
+        Ok(Plan::Nothing) if have.is_terminating() => {
+            record(
+                engine,
+                tenant,
+                key,
+                &have,
+                meta::owner(&have)
+                    .map(|owner| owner.uid)
+                    .as_deref()
+                    .unwrap_or_default(),
+            )?;
+            Ok(None)
+        }
+        Ok(Plan::Nothing) => {
+            accompany(engine, tenant, key, object, &have).await?;
+            record(engine, tenant, key, &have, object.uid()).map(Some)
+        }
+        Ok(Plan::Patch(patches)) => {
+            engine.metrics.repaired(&tenant.id);
+            let stored =
+                apply::patch(&engine.cluster, tenant, rule.resource(), &have, &patches).await?;
+            mended(engine, tenant, key);
+            if was_edited {
+                refusals::tell_super(engine, tenant, rule.resource(), &have).await?;
+            }
+            accompany(engine, tenant, key, object, &stored).await?;
+            record(engine, tenant, key, &stored, object.uid()).map(Some)
+        }
+        Ok(Plan::Replace) => {
+            removal::replace(engine, tenant, key, &have).await?;
+            Ok(None)
+        }
+        Ok(Plan::Remake) => {
+            removal::remake(engine, tenant, key, &have).await?;
+            Ok(None)
+        }
+        Ok(Plan::Create(_)) => Err(Failure::Waiting("the twin went away")),
+        Err(foreign) => {
+            let refused = Refused::new("NameTaken", foreign.to_string());
+            refuse(engine, tenant, key, object, &refused).await?;
+            Ok(None)
+        }
+    }
+}
+
+/// Counts what the patrol found, once it was written.
+fn mended(engine: &Engine, tenant: &Tenant, key: &Key) {
+    if tenant.suspected.lock().remove(key) {
+        engine.metrics.patrol_repaired(&tenant.id);
+    }
+}
+
+/// Makes the objects without a twin that must exist beside the super object.
+async fn accompany(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+    twin: &Object,
+) -> Result<(), Failure> {
+    let companions: Vec<(&'static Resource, Object)> =
+        tenant.with_cx(|cx| key.kind().companions(object, cx));
+    for (resource, companion) in companions {
+        match apply::create(&engine.cluster, tenant, resource, &companion).await {
+            Ok(_) | Err(Failure::Api(Error::AlreadyExists)) => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    isolation::keep(engine, tenant, key, object, twin).await?;
+    if key.kind().resource().kind == "Namespace" {
+        namespace_quota::keep(engine, tenant, twin.name()).await?;
+    }
+    Ok(())
+}
+
+/// Remembers the twin as it was just stored, or just read.
+///
+/// An event may have been faster and told of a newer state. If somebody else made that, it is worked again.
+///
+/// # Errors
+///
+/// The twin is gone again.
+pub(super) fn record(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    stored: &Object,
+    owner_uid: &str,
+) -> Result<SuperSide, Failure> {
+    let (state, edition) = (meta::state(stored), key.kind().edition(stored));
+    let recorded = tenant.table.update(key, |entry| {
+        entry.refused = false;
+        // Asked while the entries are held: an end that is told from now on finds the twin.
+        if tenant.table.has_ended(key, stored.uid()) {
+            return None;
+        }
+        let known = entry.twin.take().filter(|twin| *twin.uid == *stored.uid());
+        let version = stored.resource_version();
+        let newer = known.as_ref().filter(|twin| twin.version > version);
+        let is_overtaken = newer.is_some_and(|twin| twin.state != state && !twin.terminating)
+            || tenant.table.is_suspected(key);
+        let twin = SuperSide {
+            uid: stored.uid().into(),
+            version: newer.map_or(version, |twin| twin.version),
+            owner_uid: owner_uid.into(),
+            applied: meta::applied(stored),
+            state: newer.map_or(state, |twin| twin.state),
+            edition: newer.map_or(edition, |twin| twin.edition),
+            baseline: if is_overtaken { 0 } else { state },
+            terminating: stored.is_terminating()
+                || known.as_ref().is_some_and(|twin| twin.terminating),
+            mirrored: known.map_or(0, |twin| twin.mirrored),
+            counter: meta::restore_counter(stored),
+        };
+        entry.twin = Some(twin.clone());
+        Some((twin, is_overtaken))
+    });
+    let Some((twin, is_overtaken)) = recorded else {
+        quota::ended(engine, tenant, key, stored.uid());
+        return Err(Failure::Waiting("the twin went away"));
+    };
+    if is_overtaken {
+        engine.down.add(&tenant.id, key.clone());
+    }
+    Ok(twin)
+}

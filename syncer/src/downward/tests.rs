@@ -1,0 +1,166 @@
+//! What a work does, against API servers that answer as a test says.
+
+use super::{make::record, *};
+use crate::fake::{self, fake, tenant};
+use serde_json::json;
+
+#[test]
+fn a_twin_whose_end_is_told_before_its_making_is_answered_is_made_again() {
+    let (cluster, _server) = fake();
+    let engine = fake::engine(&cluster);
+    let tenant = tenant(&cluster);
+    let key = Key::new(kind::index("ConfigMap"), "work", "settings");
+    let stored = Object::from_value(json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "settings", "namespace": "acme-work", "uid": "u1", "resourceVersion": "7"},
+    }))
+    .unwrap();
+    let under_way = tenant.table.write(&key);
+    tenant.table.ended(&key, "u1");
+    assert!(record(&engine, &tenant, &key, &stored, "owner").is_err());
+    assert!(tenant.table.get(&key).twin.is_none());
+    drop(under_way);
+    // An end that comes in its turn is not held against what follows.
+    tenant.table.ended(&key, "u1");
+    let _under_way = tenant.table.write(&key);
+    assert!(record(&engine, &tenant, &key, &stored, "owner").is_ok());
+}
+
+#[test]
+fn what_is_suspected_while_it_is_written_is_compared_again() {
+    let (cluster, _server) = fake();
+    let engine = fake::engine(&cluster);
+    let tenant = tenant(&cluster);
+    let key = Key::new(kind::index("Namespace"), "", "work");
+    let stored = Object::from_value(json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": "acme-work", "uid": "u1", "resourceVersion": "7"},
+    }))
+    .unwrap();
+    let recorded = || record(&engine, &tenant, &key, &stored, "owner").unwrap();
+    let under_way = tenant.table.write(&key);
+    tenant.table.suspect(&key);
+    assert_eq!(recorded().baseline, 0);
+    drop(under_way);
+    // The next round tells that it is right.
+    let _under_way = tenant.table.write(&key);
+    assert_ne!(recorded().baseline, 0);
+}
+
+/// A pod that has a twin, in a namespace that has one.
+fn runs(tenant: &Tenant) -> Key {
+    tenant.gate.listed(kind::index("NetworkPolicy"), false);
+    let namespace = Key::new(kind::index("Namespace"), "", "work");
+    let key = Key::new(kind::index("Pod"), "work", "web");
+    for key in [&namespace, &key] {
+        tenant.table.update(key, |entry| {
+            entry.twin = Some(fake::super_side("t", "own"));
+        });
+    }
+    key
+}
+
+/// T22: beside an ephemeral container that is refused, another one is judged as it is alone.
+#[tokio::test(start_paused = true)]
+async fn t22_a_refused_container_hides_no_reference_of_another() {
+    let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+    let (engine, tenant) = (fake::engine(&above), tenant(&own));
+    let key = runs(&tenant);
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "web", "namespace": "work", "uid": "own", "resourceVersion": "7"},
+        "spec": {
+            "dnsPolicy": "Default", "containers": [{"name": "c", "image": "i"}],
+            "ephemeralContainers": [
+                {"name": "x", "image": "i", "securityContext": {"privileged": true}},
+                {"name": "y", "image": "i", "envFrom": [{"secretRef": {"name": "platforms"}}]},
+            ],
+        },
+    });
+    let pod = Object::from_value(pod).unwrap();
+    tenant.down.put(key.clone(), Arc::new(pod));
+    let answers = async {
+        let secret = json!({"metadata": {"name": "platforms"}});
+        let asked = super_server.answer("GET", 200, &secret).await;
+        assert!(asked.path.ends_with("/secrets/platforms"), "{}", asked.path);
+        let told = tenant_server.answer("POST", 201, &json!({})).await;
+        assert_eq!(told.body["reason"], "ReferenceTaken");
+    };
+    let (worked, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+    assert!(worked.is_ok(), "{worked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_change_the_super_cluster_refuses_keeps_its_tokens() {
+    let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+    let (engine, tenant) = (fake::engine(&above), tenant(&own));
+    let key = runs(&tenant);
+    let pod = Object::from_value(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "web", "namespace": "work", "uid": "own", "resourceVersion": "7"},
+        "spec": {
+            "dnsPolicy": "Default", "containers": [{"name": "c", "image": "i:2"}],
+            "volumes": [{"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}],
+        },
+    }))
+    .unwrap();
+    let twin = tenant.with_cx(|cx| translate(key.kind(), &pod, cx));
+    let mut twin = twin.unwrap().unwrap();
+    twin.value_mut()["metadata"]["uid"] = "t".into();
+    twin.value_mut()["metadata"]["resourceVersion"] = "9".into();
+    twin.value_mut()["spec"]["containers"][0]["image"] = "i:1".into();
+    tenant.down.put(key.clone(), Arc::new(pod));
+    let answers = async {
+        super_server.answer("GET", 200, twin.value()).await;
+        let refused = json!({"kind": "Status", "code": 422, "message": "no such image"});
+        super_server.answer("PATCH", 422, &refused).await;
+        let secret = json!({"metadata": {"name": "token"}});
+        let asked = super_server.answer("GET", 200, &secret).await;
+        assert!(asked.path.contains("/secrets/"), "{}", asked.path);
+        let told = tenant_server.answer("POST", 201, &json!({})).await;
+        assert_eq!(told.body["reason"], "RefusedBySuperCluster");
+    };
+    let (worked, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+    assert!(worked.is_ok(), "{worked:?}");
+    assert!(tenant.table.get(&key).renew_at.is_some());
+}
+
+/// The ownership is part of the create, and what another one owns stays as it is.
+#[tokio::test(start_paused = true)]
+async fn r3_what_stands_under_the_name_and_is_another_ones_is_neither_adopted_nor_touched() {
+    let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+    let (engine, tenant) = (fake::engine(&above), tenant(&own));
+    let mut rules = (*tenant.rules()).clone();
+    rules.to_super = fake::all_config_maps();
+    tenant.revise(rules, tenant.record());
+    let namespace = Key::new(kind::index("Namespace"), "", "work");
+    tenant.table.update(&namespace, |entry| {
+        entry.twin = Some(fake::super_side("n", "own"));
+    });
+    let key = Key::new(kind::index("ConfigMap"), "work", "settings");
+    let object = Object::from_value(json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "settings", "namespace": "work", "uid": "u1", "resourceVersion": "7"},
+    }))
+    .unwrap();
+    tenant.down.put(key.clone(), Arc::new(object));
+    let taken =
+        json!({"kind": "Status", "code": 409, "message": "configmaps \"settings\" already exists"});
+    let foreign = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "settings", "namespace": "acme-work", "uid": "theirs", "resourceVersion": "3"},
+    });
+    let answers = async {
+        let made = super_server.answer("POST", 409, &taken).await;
+        let metadata = &made.body["metadata"];
+        assert_eq!(metadata["annotations"][api::keys::UID], "u1");
+        assert_eq!(metadata["labels"][api::keys::TENANT], tenant.id.as_str());
+        super_server.answer("GET", 200, &foreign).await;
+        let told = tenant_server.answer("POST", 201, &json!({})).await;
+        assert_eq!(told.body["reason"], "NameTaken");
+    };
+    let (worked, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+    assert!(worked.is_ok(), "{worked:?}");
+    assert!(super_server.is_silent());
+    assert!(tenant.table.get(&key).twin.is_none());
+}
