@@ -1,6 +1,6 @@
 use anyhow::{Context, ensure};
 use e2e::{
-    kind::{CONTROL_PLANE, NODE, POD},
+    kind::{CONTROL_PLANE, DAEMON_SET, NODE, POD},
     make, oracle,
     read::{self, condition, items, label, name, text, uid},
     rig::{
@@ -170,9 +170,19 @@ fn a_tenant_may_be_shown_the_nodes_alone_that_its_pods_run_on() {
         };
         guest.side.create(POD, pod("web")).await?;
         sees(guest, &[THE_NODE]).await?;
+        // The garbage collector would take a pod whose owner isn't there.
+        let labels = json!({"app": "daemon"});
+        let set = json!({
+            "metadata": {"name": "daemon", "namespace": "work"},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": make::pod_spec(make::idle())},
+            },
+        });
+        let set = guest.side.create(DAEMON_SET, set).await?;
         let mut daemon = pod("daemon");
         daemon["metadata"]["ownerReferences"] = json!([
-            {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": "x", "controller": true},
+            {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "daemon", "uid": uid(&set), "controller": true},
         ]);
         let daemon = guest.side.create(POD, daemon).await?;
         read::event(&guest.side, POD, &daemon, "DaemonSetsNotServed").await?;
