@@ -26,9 +26,10 @@ pub(crate) fn is_held_up(namespace: &Object) -> bool {
     namespace.is_going() && SAID.iter().any(|kind| said(namespace, kind).is_some())
 }
 
-/// What it waits for, when it says so; `left` is what is known to be in it and its like.
+/// What it waits for, when it says so, or when something in it has a finalizer: while pods end, it may say nothing. `left`
+/// is what is known to be in it and its like.
 pub(super) fn of(namespace: &Object, left: &[Object]) -> Option<String> {
-    let first = SAID.iter().find_map(|kind| said(namespace, kind))?;
+    let first = SAID.iter().find_map(|kind| said(namespace, kind));
     let unserved = said(namespace, NOT_SERVED)
         .map(services)
         .unwrap_or_default();
@@ -42,19 +43,18 @@ pub(super) fn of(namespace: &Object, left: &[Object]) -> Option<String> {
         .collect();
     let inside = left
         .iter()
-        .filter(|object| object.namespace() == Some(namespace.name()));
-    let named: Vec<String> = inside.filter_map(holds).take(MOST).collect();
+        .filter(|object| object.namespace() == Some(namespace.name()))
+        .filter(|object| first.is_some() || !object.items("/metadata/finalizers").is_empty());
+    words.extend(inside.filter_map(holds).take(MOST));
+    if words.is_empty() {
+        words.push(first?.to_owned());
+    }
     let others: Vec<&str> = said(namespace, LEFT)
         .map(resources)
         .unwrap_or_default()
         .into_iter()
         .filter(|resource| !NAMED.iter().any(|kind| kind.plural == *resource))
         .collect();
-    let is_told = !words.is_empty() || !named.is_empty();
-    words.extend(named);
-    if !is_told {
-        words.push(first.to_owned());
-    }
     if !others.is_empty() {
         words.push(format!(
             "`kubectl -n {} get {}` shows what else is left",
@@ -212,9 +212,23 @@ mod tests {
         );
     }
 
+    /// The namespace controller says nothing of what is left while there are pods (KEP-5080).
+    #[test]
+    fn a_pod_that_a_finalizer_holds_is_named_before_its_namespace_says_anything() {
+        let inside = [
+            left(POD, "one", &["example.com/audit"], "n1"),
+            left(POD, "two", &[], "n2"),
+        ];
+        assert_eq!(
+            of(&namespace(&[]), &inside).unwrap(),
+            "namespace work: Pod one is held by the finalizer example.com/audit"
+        );
+    }
+
     #[test]
     fn one_that_says_nothing_waits_for_nothing() {
         assert_eq!(of(&namespace(&[]), &[]), None);
+        assert_eq!(of(&namespace(&[]), &[left(POD, "one", &[], "n1")]), None);
         assert!(!is_held_up(&namespace(&[("NamespaceOther", "x")])));
         let mut held = namespace(&[(LEFT, "x")]);
         assert!(is_held_up(&held));
