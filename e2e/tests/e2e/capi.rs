@@ -17,7 +17,7 @@ use e2e::{
     core::Core,
     kind::{CLUSTER, CONTROL_PLANE, Kind, NAMESPACE, SECRET, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE},
     read::{condition, text},
-    side::Side,
+    side::{Problem, Side},
     tenant::{Tenant, conditions},
     wait::{PODS, SOON, eventually},
 };
@@ -249,7 +249,11 @@ pub(crate) async fn without_a_lost_answer<T>(
 ) -> anyhow::Result<T> {
     let asking = async {
         loop {
-            if let Err(error) = tenant.side.text("/").await {
+            let mut answer = tenant.side.text("/").await;
+            if answer.as_ref().is_err_and(was_closed) {
+                answer = tenant.side.text("/").await;
+            }
+            if let Err(error) = answer {
                 return error;
             }
             tokio::time::sleep(OFTEN).await;
@@ -259,6 +263,14 @@ pub(crate) async fn without_a_lost_answer<T>(
         error = asking => anyhow::bail!("a question was lost: {error}"),
         done = body => done,
     }
+}
+
+/// The server closed a connection that was idle while a question was sent on it: every client asks once more (RFC 9112,
+/// section 9.5).
+fn was_closed(problem: &Problem) -> bool {
+    problem
+        .message
+        .contains("connection closed before message completed")
 }
 
 /// The super namespace of a control plane.

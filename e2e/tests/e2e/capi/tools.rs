@@ -8,7 +8,7 @@ use e2e::{
     read::{condition, text, uid},
     space::Space,
     tenant::conditions,
-    wait::PODS,
+    wait::{PODS, eventually},
 };
 use serde_json::json;
 use std::path::Path;
@@ -82,10 +82,12 @@ fn sublet_makes_a_tenant_as_a_cluster_whose_version_is_the_clusters_to_say() {
             .run(&format!("{create} --no-wait"))
             .await?
             .fails(1, &["made", "exists already"])?;
-        sublet
-            .run(&format!("list {n}"))
-            .await?
-            .says(&["made", "Ready"])?;
+        // Its API is available before its DNS.
+        eventually(PODS, "the list shows that it is Ready", async || {
+            let listed = sublet.run(&format!("list {n}")).await?;
+            listed.says(&["made", "Ready"]).map(drop)
+        })
+        .await?;
         let tenant = place.tenant("made").await?;
         tenant.side.list(NAMESPACE, "", "").await?;
         // What it is, its Cluster says.
