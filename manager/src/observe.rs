@@ -295,6 +295,8 @@ pub(crate) struct Observer {
     pub(crate) heard: Heard,
     /// Who may ask other super clusters.
     pub(crate) remotes: Remotes,
+    /// Who may ask tenants.
+    pub(crate) tenants: Remotes,
     /// How tenants and other super clusters are reached.
     pub(crate) enter: Enter,
     here: OnceLock<String>,
@@ -326,7 +328,8 @@ impl Observer {
             answers: Answers::default(),
             inside: Answers::default(),
             heard,
-            remotes: Remotes::default(),
+            remotes: Remotes::of_super_clusters(),
+            tenants: Remotes::of_tenants(),
             enter: kubeconfig::enter(),
             here: OnceLock::new(),
             nodes: Mutex::new(None),
