@@ -6,10 +6,10 @@ use crate::{
     cluster::{self, Cluster},
     control_plane::Owner,
     kubeconfig::Access,
-    object::{DEPLOYMENT, NAMESPACE, Object, Objects},
+    object::{DEPLOYMENT, NAMESPACE, Object, Objects, SERVICE_CIDR},
     provision,
     remotes::Turn,
-    room,
+    room, service_cidr,
     stored::{self, Limits, Used},
     tenant::{self, Tenant},
 };
@@ -55,6 +55,11 @@ impl Observer {
                 };
                 objects.extend(have.map_err(say)?);
             }
+            // They are awaited, too.
+            let default = tenant.get(SERVICE_CIDR, None, service_cidr::DEFAULT).await;
+            let some = tenant.some(SERVICE_CIDR, service_cidr::OWN).await;
+            objects.extend(some.map_err(say)?);
+            objects.extend(default.map_err(say)?);
             Ok(Tenant::Answers {
                 kube_system_uid: kube_system.uid().to_owned(),
                 objects,
