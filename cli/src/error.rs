@@ -158,7 +158,8 @@ pub(crate) fn report(err: &anyhow::Error) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn words(err: &anyhow::Error) -> (String, u8) {
+/// What is said of an error, and the exit code that it gives.
+pub(crate) fn words(err: &anyhow::Error) -> (String, u8) {
     match err.chain().find_map(|cause| cause.downcast_ref::<Stop>()) {
         Some(stop) => (stop.message.clone(), stop.exit),
         None => (one_line(&format!("{err:#}")), FAILURE),
