@@ -29,6 +29,7 @@ mod dependencies;
 mod images;
 mod kube_api;
 mod layers;
+mod needs;
 mod packages;
 #[cfg(test)]
 mod pages;
@@ -245,6 +246,7 @@ fn run(command: &Command) -> Result<bool> {
             policies::enforce(&super_cluster::layout::Node::first(*nodes))?;
         }
         Command::Images { all } => {
+            needs::to_build_and_run()?;
             if *all {
                 test::long_programs()?;
             }
@@ -294,6 +296,7 @@ fn run(command: &Command) -> Result<bool> {
             } else {
                 test::Afterwards::Down
             };
+            needs::to_build_and_run()?;
             test::everything(test::Extent::of(*all), afterwards)?;
         }
     }
