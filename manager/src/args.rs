@@ -48,6 +48,7 @@ use std::{
 };
 use telemetry::LogArgs;
 use tenancy::slice::Slice;
+use tracing::{Instrument, info_span};
 
 /// Provisions control planes of tenants and looks after them.
 #[derive(Debug, clap::Parser)]
@@ -120,7 +121,8 @@ impl Args {
             registry,
             ready: AtomicBool::new(false),
         });
-        let telemetry = tokio::spawn(telemetry::serve(listener, shown.clone()));
+        let telemetry = telemetry::serve(listener, shown.clone());
+        let telemetry = tokio::spawn(telemetry.instrument(info_span!("telemetry")));
 
         let cluster = Cluster::new(client.clone());
         let provider = if cluster_api {
@@ -159,9 +161,10 @@ impl Args {
         });
         let marks = Api::namespaced(client.clone(), &namespace);
         let controller = controller(&client, told, &known, ears);
-        let tidying = tokio::spawn(visits::tidy(visits, known.clone(), marks));
+        let tidying = visits::tidy(visits, known.clone(), marks);
+        let tidying = tokio::spawn(tidying.instrument(info_span!("visits")));
         let certificate = proxy::keep(cluster, namespace.clone(), known.clone());
-        let certificate = tokio::spawn(certificate);
+        let certificate = tokio::spawn(certificate.instrument(info_span!("certificate")));
         let listed = async move {
             if let Ok(store) = known.all().await {
                 tracing::info!(count = store.state().len(), "VirtualControlPlanes listed");
@@ -172,7 +175,8 @@ impl Args {
             .run(reconcile, retry, context)
             .for_each(patient::telling("VirtualControlPlane", |error: &Error| {
                 error.is_conflict() || error.is_busy()
-            }));
+            }))
+            .instrument(info_span!("passes"));
         let clusters = async move {
             match provider {
                 Provider::On => {
@@ -181,6 +185,7 @@ impl Args {
                 Provider::Off => {}
             }
         };
+        let clusters = clusters.instrument(info_span!("cluster-api"));
         let mut work = std::pin::pin!(async { tokio::join!(passes, listed, clusters) });
         tokio::select! {
             // The controllers end by themselves at a signal, but not before they have listed what they watch.
