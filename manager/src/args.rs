@@ -479,7 +479,56 @@ mod tests {
         api::ObjectMeta,
         runtime::{reflector::store::Writer, watcher::Event},
     };
-    use std::collections::BTreeMap;
+    use serde_json::json;
+    use std::{collections::BTreeMap, time::Duration};
+    use tokio::signal::unix::{SignalKind, signal};
+
+    /// Every list fails, and so no watch ever begins: kube's runner alone would wait for them for ever.
+    #[tokio::test]
+    async fn it_ends_when_it_is_asked_to_though_the_super_cluster_never_answered() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        // From here on the signal ends no process by itself, whoever is asked first.
+        let _heard = signal(SignalKind::terminate()).unwrap();
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = format!("http://{}", nobody.local_addr().unwrap());
+        drop(nobody);
+        let kubeconfig =
+            std::env::temp_dir().join(format!("sublet-sigterm-{}", std::process::id()));
+        let text = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": server}}],
+            "users": [{"name": "c", "user": {}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+        });
+        std::fs::write(&kubeconfig, text.to_string()).unwrap();
+        let flags = [
+            "manager",
+            "--listen",
+            "127.0.0.1:0",
+            "--log",
+            "off",
+            "--kubeconfig",
+        ];
+        let flags = flags.map(std::ffi::OsString::from).into_iter();
+        let args =
+            Args::try_parse_from(flags.chain([kubeconfig.clone().into_os_string()])).unwrap();
+        let asks = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                let own = rustix::process::getpid();
+                rustix::process::kill_process(own, rustix::process::Signal::TERM).unwrap();
+            }
+        };
+        let ended = tokio::time::timeout(super::SHUTDOWN_LIMIT * 4, async {
+            tokio::select! {
+                ended = args.run() => ended,
+                () = asks => unreachable!(),
+            }
+        });
+        let ended = ended.await;
+        std::fs::remove_file(&kubeconfig).unwrap();
+        assert!(matches!(ended, Ok(Ok(()))), "{ended:?}");
+    }
 
     /// Pods of an etcd that keeps nothing are never made anew, so they bear the name that was theirs at the start.
     #[test]
