@@ -10,7 +10,8 @@ pub const PREFIX: &str = "sublet.dev/";
 pub const MANAGED: &str = "sublet.dev/managed";
 /// Label: identity of the tenant that owns a super object (26 characters of base32).
 pub const TENANT: &str = "sublet.dev/tenant";
-/// Label: 0–255, a function of the identity; super watches of several syncers select by it.
+/// Label: 0–255, a function of the identity, by which a part of the tenants can be selected. Nothing in Sublet does
+/// (docs/syncers.md says why); it is part of what every object's hash covers, so that leaving it out would write all anew.
 pub const SHARD: &str = "sublet.dev/shard";
 /// Label: what an object without a tenant twin is for (`token`, `control-plane`, …).
 pub const ROLE: &str = "sublet.dev/role";

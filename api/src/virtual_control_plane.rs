@@ -445,7 +445,7 @@ pub struct VirtualControlPlaneStatus {
     /// `metadata.generation` that this status was written for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Conditions by type: `Ready`, `ControlPlaneReady`, `EtcdReady`, `APIServerReady`, `DNSReady`, `Synced`,
+    /// Conditions by type: `Ready`, `ControlPlaneReady`, `EtcdReady`, `APIServerReady`, `DNSReady`, `ServiceCIDRReady`, `Synced`,
     /// `IdentityConflict`, `DeletionsHeld`, `TenantIdentityChanged`, `CertificatesAvailable`, `SuperClusterReachable`, `StoredWithinLimits`,
     /// `Starting`, `WaitingToStart`, `Sleeping`, `SleepRefused`, `UpgradeWaiting`, `WayOutOffered`, `VersionOffered`.
     #[serde(default)]

@@ -41,6 +41,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument, info_span};
 
 /// After a signal new connections are still taken for so long, until nobody is sent here any more.
 const LAG: Duration = Duration::from_secs(3);
@@ -206,7 +207,8 @@ impl Args {
 
         let mut parts = JoinSet::new();
         let mut part = |name: &'static str, work: BoxFuture<'static, ()>| {
-            parts.spawn(work.map(move |()| name));
+            let span = info_span!("part", part = name);
+            parts.spawn(work.map(move |()| name).instrument(span));
         };
         let accept = |listener, plane| {
             let (metrics, tasks, cancel) = (metrics.clone(), tasks.clone(), cancel.clone());

@@ -28,10 +28,10 @@ mod identity;
 mod serving;
 
 mod accept;
-mod bucket;
 mod limit;
 mod moved;
 mod shares;
+mod source;
 
 mod passthrough;
 mod proxy_header;

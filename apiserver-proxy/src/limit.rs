@@ -1,33 +1,27 @@
 //! How much of the proxy one tenant may use, so that none takes it from the others.
 
-use crate::{
-    bucket::{Bucket, Rate},
-    list::Turns,
-    lookup::Lookups,
-    metrics::Plane,
-    shares::Shares,
-    wake,
-};
+use crate::{list::Turns, lookup::Lookups, metrics::Plane, shares::Shares, wake};
 use parking_lot::Mutex;
 use std::{collections::HashMap, sync::Arc, time::Duration};
+use tenancy::bucket::{Bucket, Rate};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
 /// Of one tenant at one plane of one replica.
-const CONNECTIONS: Most = Most::new(2000, 500.0, 100.0);
+const CONNECTIONS: Most = Most::new(2000, 500, 100);
 /// Of one client at the front door.
-const CLIENT: Most = Most::new(1000, 250.0, 50.0);
+const CLIENT: Most = Most::new(1000, 250, 50);
 /// Logs, exec, attach and port-forward: each holds two connections and the buffers between them.
-const PODS: Most = Most::new(500, 300.0, 50.0);
+const PODS: Most = Most::new(500, 300, 50);
 /// Lists of metrics cost the super API server more than a connection does.
-const FIGURES: Most = Most::new(8, 60.0, 10.0);
+const FIGURES: Most = Most::new(8, 60, 10);
 /// Questions that the index answers cost little.
-const DNS: Most = Most::new(1000, 4000.0, 2000.0);
+const DNS: Most = Most::new(1000, 4000, 2000);
 /// Questions that go outside: each holds a port for as long as it is open.
-const DNS_OUTSIDE: Most = Most::new(100, 400.0, 200.0);
-const DNS_STREAMS: Most = Most::new(100, 100.0, 50.0);
+const DNS_OUTSIDE: Most = Most::new(100, 400, 200);
+const DNS_STREAMS: Most = Most::new(100, 100, 50);
 /// Between two lines about the same that a tenant was refused.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -104,8 +98,11 @@ struct Most {
 
 impl Most {
     /// So many open, so many at once, and so many in a second thereafter.
-    const fn new(open: usize, burst: f64, per_second: f64) -> Self {
-        let rate = Rate { burst, per_second };
+    const fn new(open: usize, burst: u32, per_second: u32) -> Self {
+        let rate = Rate {
+            burst,
+            period: Duration::from_nanos(1_000_000_000 / per_second as u64),
+        };
         Self { open, rate }
     }
 }
@@ -129,7 +126,7 @@ impl Limit {
         Self {
             most,
             slots: Arc::new(Semaphore::new(most.open)),
-            bucket: Mutex::default(),
+            bucket: Mutex::new(Bucket::of(most.rate)),
         }
     }
 
@@ -148,18 +145,13 @@ impl Limit {
     /// Takes a place for a new connection or request.
     pub(crate) fn take(&self) -> Result<Slot, Full> {
         let slot = self.slots.clone().try_acquire_owned().map_err(|_| Full)?;
-        let (mut bucket, now) = (self.bucket.lock(), Instant::now());
-        if !bucket.has_room(self.most.rate, now) {
-            return Err(Full);
-        }
-        bucket.charge(self.most.rate, now);
-        Ok(slot)
+        let may = self.bucket.lock().take(Instant::now().into_std());
+        may.then_some(slot).ok_or(Full)
     }
 
     /// What was taken turned out to cost as much as so many more.
     pub(crate) fn charge(&self, more: u32) {
-        let mut bucket = self.bucket.lock();
-        bucket.charge_all(f64::from(more), self.most.rate, Instant::now());
+        self.bucket.lock().charge(more, Instant::now().into_std());
     }
 }
 
@@ -173,7 +165,7 @@ mod tests {
         let taken = || (0..10_000).take_while(|_| limit.take().is_ok()).count();
         assert_eq!(taken(), CONNECTIONS.rate.burst as usize);
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(taken(), CONNECTIONS.rate.per_second as usize);
+        assert_eq!(taken(), 100);
     }
 
     #[tokio::test(start_paused = true)]

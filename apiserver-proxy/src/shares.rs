@@ -3,12 +3,10 @@
 //! Behind nodes or balancers that replace addresses by their own many clients are one source: what a source may have is
 //! therefore half of what the tenant has.
 
-use crate::{
-    bucket::{Bucket, Rate, network},
-    limit::Full,
-};
+use crate::{limit::Full, source::network};
 use parking_lot::Mutex;
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use tenancy::bucket::{Bucket, Rate};
 use tokio::time::Instant;
 
 /// Sources that are remembered of one tenant; all further ones are one.
@@ -23,7 +21,6 @@ pub(crate) struct Shares {
 
 type Taken = Mutex<HashMap<Option<IpAddr>, Share>>;
 
-#[derive(Default)]
 struct Share {
     open: usize,
     bucket: Bucket,
@@ -47,17 +44,19 @@ impl Shares {
 
     /// A place for a connection from there.
     pub(crate) fn take(&self, source: Option<IpAddr>) -> Result<Place, Full> {
-        let (mut taken, now) = (self.taken.lock(), Instant::now());
+        let (mut taken, now) = (self.taken.lock(), Instant::now().into_std());
         let mut source = source.map(network);
         if !taken.contains_key(&source) && taken.len() >= SOURCES {
-            taken.retain(|_, share| share.open > 0 || share.bucket.used(self.rate, now) > 0.0);
+            taken.retain(|_, share| share.open > 0 || !share.bucket.is_full(now));
             source = source.filter(|_| taken.len() < SOURCES);
         }
-        let share = taken.entry(source).or_default();
-        if share.open >= self.open || !share.bucket.has_room(self.rate, now) {
+        let share = taken.entry(source).or_insert_with(|| Share {
+            open: 0,
+            bucket: Bucket::of(self.rate),
+        });
+        if share.open >= self.open || !share.bucket.take(now) {
             return Err(Full);
         }
-        share.bucket.charge(self.rate, now);
         share.open += 1;
         Ok(Place {
             taken: self.taken.clone(),
@@ -80,11 +79,7 @@ mod tests {
     use std::time::Duration;
 
     fn shares() -> Shares {
-        let rate = Rate {
-            burst: 3.0,
-            per_second: 1.0,
-        };
-        Shares::new(2, rate)
+        Shares::new(2, Rate::per_second(1, 3))
     }
 
     fn ip(text: &str) -> Option<IpAddr> {

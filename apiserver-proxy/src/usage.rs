@@ -6,11 +6,12 @@
 use crate::{
     index::{Index, Tenant},
     list::{self, Turns},
-    node_pods, quantity, query,
+    node_pods, query,
 };
 use http::StatusCode;
 use serde::{Deserialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tenancy::quota::amount;
 use tokio::{sync::Semaphore, time::timeout};
 
 /// The group and version that are asked for, and served.
@@ -255,10 +256,13 @@ fn unavailable(why: &dyn std::fmt::Display) -> Error {
 impl ContainerUsage {
     /// As numbers; what isn't one counts as nothing.
     pub(crate) fn sum(&self) -> Sum {
-        let amount = |name: &str| self.usage.get(name).map(String::as_str).unwrap_or("0");
+        let nanos = |name: &str| {
+            let amount = amount::nanos(self.usage.get(name)?)?;
+            u128::try_from(amount).ok()
+        };
         Sum {
-            nanocores: quantity::nanos(amount("cpu")).unwrap_or_default(),
-            bytes: quantity::units(amount("memory")).unwrap_or_default(),
+            nanocores: nanos("cpu").unwrap_or_default(),
+            bytes: nanos("memory").unwrap_or_default() / 1_000_000_000,
         }
     }
 }

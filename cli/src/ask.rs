@@ -1,6 +1,6 @@
 //! Questions before something is destroyed.
 
-use crate::error;
+use crate::{error, interrupt};
 use anyhow::Result;
 use std::io::{IsTerminal, Write};
 
@@ -34,7 +34,7 @@ impl Answer<'_> {
 }
 
 /// Asks on the terminal unless `yes` was given; without a terminal that flag is needed.
-pub(crate) fn confirm(question: &str, answer: Answer<'_>, yes: bool) -> Result<()> {
+pub(crate) async fn confirm(question: &str, answer: Answer<'_>, yes: bool) -> Result<()> {
     if yes {
         return Ok(());
     }
@@ -46,8 +46,13 @@ pub(crate) fn confirm(question: &str, answer: Answer<'_>, yes: bool) -> Result<(
     let mut out = std::io::stderr();
     write!(out, "{question}\n{}", answer.prompt())?;
     out.flush()?;
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line)?;
+    // By a thread of its own: Ctrl-C is heard meanwhile.
+    let read = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map(|_| line)
+    });
+    let read = async { Ok(read.await??) };
+    let line = interrupt::or_ctrl_c(read, || "nothing was changed".to_owned()).await?;
     if answer.accepts(line.trim()) {
         Ok(())
     } else {

@@ -170,7 +170,7 @@ async fn load(global: &Global) -> Result<Config> {
 async fn config_of(global: &Global) -> Result<Config> {
     let Some(kubeconfig) = read_all(global)? else {
         let named = std::env::var_os("KUBECONFIG");
-        return in_cluster(global).ok_or_else(|| error::fail(missing(named.as_deref())));
+        return in_cluster(global).ok_or_else(|| error::usage(missing(named.as_deref())));
     };
     let current = kubeconfig.current_context.as_deref().unwrap_or_default();
     if current.is_empty()
@@ -183,13 +183,9 @@ async fn config_of(global: &Global) -> Result<Config> {
         .iter()
         .map(|context| context.name.clone())
         .collect();
-    // The client would go on without credentials.
-    let mut users = kubeconfig.auth_infos.iter();
-    if let Some(user) = &global.user
-        && !users.any(|known| &known.name == user)
-    {
+    if let Some(user) = missing_user(&kubeconfig, global) {
         return Err(error::usage(format!(
-            "the kubeconfig has no user {user:?}: check --user"
+            "the kubeconfig has no user {user:?}: check --user and the context"
         )));
     }
     let options = KubeConfigOptions {
@@ -202,6 +198,19 @@ async fn config_of(global: &Global) -> Result<Config> {
         .map_err(|err| explain(&err, global, &names))
         .and_then(whole)
         .and_then(through_proxy)
+}
+
+/// The user that is asked for, or that the context names, if there is none of that name: the client would go on without
+/// credentials.
+fn missing_user<'a>(kubeconfig: &'a Kubeconfig, global: &'a Global) -> Option<&'a str> {
+    let name = global.context.as_ref();
+    let name = name.or(kubeconfig.current_context.as_ref());
+    let mut contexts = kubeconfig.contexts.iter();
+    let named = contexts.find(|context| Some(&context.name) == name);
+    let of_context = || named?.context.as_ref()?.user.as_deref();
+    let user = global.user.as_deref().or_else(of_context)?;
+    let mut users = kubeconfig.auth_infos.iter();
+    (!user.is_empty() && !users.any(|known| known.name == user)).then_some(user)
 }
 
 /// kubectl takes a server without a scheme for one of HTTP; the client here would panic.
@@ -313,7 +322,10 @@ fn missing(named: Option<&OsStr>) -> String {
 }
 
 fn no_kubeconfig(file: &Path, err: &KubeconfigError) -> anyhow::Error {
-    let why = error::one_line(&err.to_string());
+    let why = err.to_string();
+    // A picture of the place follows.
+    let why = why.split("-->").next().unwrap_or_default();
+    let why = error::one_line(why);
     error::fail(format!(
         "{} can't be used as a kubeconfig: {why}",
         file.display()
@@ -415,6 +427,36 @@ mod tests {
             "the certificate-authority /ca.crt that the kubeconfig names can't be read: entity not found; check \
              --cluster and --user"
         );
+    }
+
+    #[test]
+    fn a_user_that_is_not_there_is_named_and_a_broken_file_in_one_line() {
+        let text = r#"{
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "jane"}}, {"name": "d", "context": {"cluster": "c"}}],
+            "users": [{"name": "joe", "user": {}}], "current-context": "c"
+        }"#;
+        let kubeconfig = Kubeconfig::from_yaml(text).unwrap();
+        let lacks = |context: Option<&str>, user: Option<&str>| {
+            let global = Global {
+                context: context.map(str::to_owned),
+                user: user.map(str::to_owned),
+                ..Global::default()
+            };
+            missing_user(&kubeconfig, &global).map(str::to_owned)
+        };
+        assert_eq!(lacks(None, None).as_deref(), Some("jane"));
+        assert_eq!(lacks(None, Some("jim")).as_deref(), Some("jim"));
+        assert_eq!(lacks(None, Some("joe")), None);
+        assert_eq!(lacks(Some("d"), None), None);
+        assert_eq!(lacks(Some("nowhere"), None), None);
+
+        let broken = Kubeconfig::from_yaml("garbage: [").unwrap_err();
+        let said = no_kubeconfig(Path::new("f"), &broken).to_string();
+        assert!(
+            said.starts_with("f can't be used as a kubeconfig: "),
+            "{said}"
+        );
+        assert!(!said.contains("-->") && !said.contains('|'), "{said}");
     }
 
     /// Whoever writes a command line by hand forgets the flags that lead to the cluster.

@@ -128,10 +128,8 @@ fn invalid(status: &Status) -> Option<String> {
     let words: Vec<String> = causes
         .iter()
         .map(|cause| {
-            // `Invalid value: "object": RULE` and `Invalid value: RULE` hold the rule last.
             let message = one_line(&cause.message);
-            let rule = message.strip_prefix("Invalid value: ").unwrap_or(&message);
-            let rule = rule.strip_prefix("\"object\": ").unwrap_or(rule).to_owned();
+            let rule = rule(&message).to_owned();
             // A rule of the whole object has no field.
             let is_whole = ["", "<nil>"].contains(&cause.field.as_str());
             if is_whole || rule.contains(&cause.field) {
@@ -148,6 +146,20 @@ fn invalid(status: &Status) -> Option<String> {
     }
 }
 
+/// Of `Invalid value: VALUE: RULE` the rule: the value is what was just typed.
+fn rule(message: &str) -> &str {
+    let Some(rest) = message.strip_prefix("Invalid value: ") else {
+        return message;
+    };
+    let mut values = serde_json::Deserializer::from_str(rest).into_iter::<serde::de::IgnoredAny>();
+    match values.next() {
+        Some(Ok(_)) => rest[values.byte_offset()..]
+            .strip_prefix(": ")
+            .unwrap_or(rest),
+        _ => rest,
+    }
+}
+
 /// Prints `err` as one line and says how the process ends. A closed pipe is the reader's choice and no failure.
 pub(crate) fn report(err: &anyhow::Error) -> ExitCode {
     if is_broken_pipe(err) {
@@ -158,7 +170,8 @@ pub(crate) fn report(err: &anyhow::Error) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn words(err: &anyhow::Error) -> (String, u8) {
+/// What is said of an error, and the exit code that it gives.
+pub(crate) fn words(err: &anyhow::Error) -> (String, u8) {
     match err.chain().find_map(|cause| cause.downcast_ref::<Stop>()) {
         Some(stop) => (stop.message.clone(), stop.exit),
         None => (one_line(&format!("{err:#}")), FAILURE),
@@ -255,11 +268,14 @@ mod tests {
             "details": {"name": "a", "causes": [
                 {"field": "spec.replicas", "message": "Invalid value: 5: spec.replicas is 1, 2 or 3"},
                 {"field": "<nil>", "message": "Invalid value: \"object\": the name must be a DNS label"},
+                {"field": "spec.endpoint.host", "message": "Invalid value: \"a: b\": it is no host"},
+                {"field": "spec.className", "message": "Required value"},
             ]},
         });
         assert_eq!(
             told(json),
-            "5: spec.replicas is 1, 2 or 3; the name must be a DNS label"
+            "spec.replicas is 1, 2 or 3; the name must be a DNS label; spec.endpoint.host: it is no host; \
+             spec.className: Required value"
         );
     }
 

@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(err) => return error::report(&anyhow::Error::new(err).context("can't start")),
     };
-    let result = runtime.block_on(command::run(args, program));
+    let result = runtime.block_on(interrupt::wholly(command::run(args, program)));
     // A thread that still reads stdin must not keep the process.
     runtime.shutdown_background();
     match result {

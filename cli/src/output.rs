@@ -44,10 +44,12 @@ pub(crate) fn yaml(value: &Value) -> Result<String> {
 
 /// Writes to standard output.
 pub(crate) fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(())
+    write_to(&mut std::io::stdout().lock(), text)
+}
+
+fn write_to(out: &mut impl Write, text: &str) -> Result<()> {
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.context("not all could be written to standard output")
 }
 
 /// Writes a line to standard output.
@@ -99,6 +101,17 @@ mod tests {
         let long = json!({"certificate": "LS0t".repeat(100), "text": "word ".repeat(100)});
         assert_eq!(yaml(&long).unwrap().lines().count(), 2);
         assert_eq!(back, value, "{text}");
+    }
+
+    #[test]
+    fn output_that_finds_no_room_is_told_as_what_it_is() {
+        let mut full = std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let said = format!("{:#}", write_to(&mut full, "text").unwrap_err());
+        let expected = "not all could be written to standard output: No space left on device";
+        assert!(said.starts_with(expected), "{said}");
     }
 
     #[test]

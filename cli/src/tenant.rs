@@ -187,6 +187,46 @@ pub(crate) async fn change(
     Ok(())
 }
 
+/// Puts back what a command asked for and the manager refused, unless somebody asked for something else meanwhile.
+pub(crate) async fn put_back(
+    cluster: &Cluster,
+    vcp: &VirtualControlPlane,
+    is_ours: impl Fn(&VirtualControlPlane) -> bool,
+    before: &serde_json::Value,
+) -> Result<()> {
+    let (name, params) = (vcp.name_any(), PatchParams::default());
+    loop {
+        let now = api(cluster).get(&name).await?;
+        let Some(patch) = undo(vcp, &now, &is_ours, before) else {
+            return Ok(());
+        };
+        match api(cluster)
+            .patch(&name, &params, &Patch::Merge(patch))
+            .await
+        {
+            // Somebody wrote something meanwhile; the manager its status, as a rule.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            other => return Ok(other.map(drop)?),
+        }
+    }
+}
+
+/// What puts it back in what is there `now`.
+fn undo(
+    vcp: &VirtualControlPlane,
+    now: &VirtualControlPlane,
+    is_ours: impl Fn(&VirtualControlPlane) -> bool,
+    before: &serde_json::Value,
+) -> Option<serde_json::Value> {
+    let (metadata, is_same) = (&now.metadata, now.metadata.uid == vcp.metadata.uid);
+    (is_same && is_ours(now)).then(|| {
+        json!({
+            "metadata": {"uid": metadata.uid, "resourceVersion": metadata.resource_version},
+            "spec": before,
+        })
+    })
+}
+
 /// Where the tenant's kubeconfig lies, once it does.
 fn kubeconfig_secret(vcp: &VirtualControlPlane) -> Option<SecretRef> {
     let external = vcp.spec.external.as_ref();
@@ -248,6 +288,26 @@ mod tests {
         );
         assert_eq!(advise("zzz", "default", &known()).command, Some(Hint::List));
         assert_eq!(advise("zzz", "default", &[]).command, Some(Hint::Create));
+    }
+
+    #[test]
+    fn what_somebody_else_asked_for_meanwhile_is_not_put_back() {
+        let vcp = |uid: &str, version: &str| -> VirtualControlPlane {
+            let metadata = json!({"name": "a", "uid": uid, "resourceVersion": "7"});
+            let spec = json!({"className": "c", "version": version});
+            serde_json::from_value(json!({
+                "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane", "metadata": metadata, "spec": spec,
+            }))
+            .unwrap()
+        };
+        let before = json!({"version": "1.36.3"});
+        let is_ours = |now: &VirtualControlPlane| now.spec.version.as_deref() == Some("1.99.0");
+        let undone = |now: VirtualControlPlane| undo(&vcp("u", "1.36.3"), &now, is_ours, &before);
+        let metadata = json!({"uid": "u", "resourceVersion": "7"});
+        let back = json!({"metadata": metadata, "spec": before});
+        assert_eq!(undone(vcp("u", "1.99.0")), Some(back));
+        assert_eq!(undone(vcp("u", "1.37.0")), None, "another admin's wish");
+        assert_eq!(undone(vcp("v", "1.99.0")), None, "another tenant");
     }
 
     #[test]

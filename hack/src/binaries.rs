@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cache::{self, Key};
 use crate::progress::Step;
-use crate::{paths, run};
+use crate::{needs, paths, run};
 
 /// The Kubernetes version everything is built from.
 pub(crate) const KUBERNETES: &str = "1.36.3";
@@ -203,13 +203,7 @@ fn asset(program: &str) -> Result<Option<PathBuf>> {
 }
 
 fn go() -> Result<Command> {
-    match run::find("go") {
-        Some(go) => Ok(run::command(go, [] as [&str; 0])),
-        None => bail!(
-            "Go is not installed and the real Kubernetes parts are built with it: install Go 1.26, \
-             or set SUBLET_ASSETS to a folder with kube-apiserver, etcd and the others"
-        ),
-    }
+    Ok(run::command(needs::go()?, [] as [&str; 0]))
 }
 
 fn go_version() -> Result<&'static str> {

@@ -66,9 +66,7 @@ pub(crate) fn entry(
         return Ok(place);
     }
     let draft = shelf.join(format!(".{name}-{}.draft", key.text()));
-    if draft.exists() {
-        fs::remove_dir_all(&draft).with_context(|| format!("cannot remove {}", draft.display()))?;
-    }
+    remove_drafts(&shelf, name)?;
     fs::create_dir_all(&draft).with_context(|| format!("cannot make {}", draft.display()))?;
     let filled = fill(&draft);
     if let Err(error) = filled {
@@ -82,6 +80,22 @@ pub(crate) fn entry(
 
 /// How many entries of one name are kept: enough for a few clones with different versions.
 const KEPT: usize = 3;
+
+/// Removes what builds of `name` left that were killed; no other is under way while its lock is held.
+fn remove_drafts(shelf: &Path, name: &str) -> Result<()> {
+    for entry in fs::read_dir(shelf).into_iter().flatten().flatten() {
+        let file = entry.file_name().to_string_lossy().into_owned();
+        let draft = file
+            .strip_prefix('.')
+            .and_then(|rest| rest.strip_suffix(".draft"));
+        if draft.is_some_and(|draft| belongs_to(draft, name)) {
+            let path = entry.path();
+            fs::remove_dir_all(&path)
+                .with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
 
 /// Removes the entries of `name` that were not used for the longest time. What can't be removed stays.
 fn remove_old(shelf: &Path, name: &str) {
@@ -144,6 +158,28 @@ fn lock_in(folder: &Path, name: &str) -> Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_killed_builds_left_goes_whatever_was_built_and_nothing_else_does() {
+        let shelf = std::env::temp_dir().join(format!("sublet-drafts-{}", std::process::id()));
+        let names = [
+            ".kube-aa.draft",
+            ".kube-bb.draft",
+            ".kube-1.37-cc.draft",
+            "kube-aa",
+        ];
+        for name in names {
+            fs::create_dir_all(shelf.join(name)).unwrap();
+        }
+        remove_drafts(&shelf, "kube").unwrap();
+        let left = names.map(|name| shelf.join(name).is_dir());
+        fs::remove_dir_all(&shelf).unwrap();
+        assert_eq!(left, [false, false, true, true]);
+        assert!(
+            remove_drafts(&shelf, "kube").is_ok(),
+            "there may be no shelf yet"
+        );
+    }
 
     #[test]
     fn parts_do_not_run_together() {

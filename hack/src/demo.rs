@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use crate::progress::seconds;
-use crate::{binaries, images, packages, paths, run, super_cluster};
+use crate::{binaries, images, needs, packages, paths, run, super_cluster};
 
 /// The tenant that does something.
 const BUSY: &str = "alpha";
@@ -44,6 +44,7 @@ impl Afterwards {
 /// Runs the demo.
 pub(crate) fn show(afterwards: Afterwards) -> Result<()> {
     let began = Instant::now();
+    needs::to_build_and_run()?;
     packages::ensure_for_nodes()?;
     let sublet = Sublet::hand_out(images::all_and_cli()?)?;
 
@@ -60,7 +61,10 @@ pub(crate) fn show(afterwards: Afterwards) -> Result<()> {
     let present = sublet.output(&["list", "-o", "name"])?;
     // The second is made in the background while the first one's birth is watched.
     for (tenant, how) in [(OTHER, "--no-wait"), (BUSY, "--wait")] {
-        if !present.lines().any(|line| line.ends_with(tenant)) {
+        if !present
+            .lines()
+            .any(|line| line.rsplit('/').next() == Some(tenant))
+        {
             sublet.show(&["create", tenant, how])?;
         }
     }

@@ -29,6 +29,7 @@ mod dependencies;
 mod images;
 mod kube_api;
 mod layers;
+mod needs;
 mod packages;
 #[cfg(test)]
 mod pages;
@@ -164,7 +165,7 @@ struct Conformance {
     #[arg(long, required_unless_present = "tenant", conflicts_with = "tenant")]
     native: bool,
     /// Test this tenant; one that doesn't exist is made, with short intervals that some specs wait for
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = tenant)]
     tenant: Option<String>,
     /// Which part of the suite
     #[arg(long, value_enum, default_value = "T0")]
@@ -178,6 +179,20 @@ struct Conformance {
     /// List what would run
     #[arg(long)]
     dry_run: bool,
+}
+
+/// A tenant's name, which is also that of a folder.
+fn tenant(name: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_label = !name.is_empty()
+        && name.len() <= 63
+        && name.bytes().all(is_plain)
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    match is_label {
+        true => Ok(name.to_owned()),
+        false => Err("a tenant's name has a-z, 0-9 and, between them, -".to_owned()),
+    }
 }
 
 #[derive(Subcommand)]
@@ -245,6 +260,7 @@ fn run(command: &Command) -> Result<bool> {
             policies::enforce(&super_cluster::layout::Node::first(*nodes))?;
         }
         Command::Images { all } => {
+            needs::to_build_and_run()?;
             if *all {
                 test::long_programs()?;
             }
@@ -294,6 +310,7 @@ fn run(command: &Command) -> Result<bool> {
             } else {
                 test::Afterwards::Down
             };
+            needs::to_build_and_run()?;
             test::everything(test::Extent::of(*all), afterwards)?;
         }
     }
@@ -303,6 +320,18 @@ fn run(command: &Command) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_name_of_a_tenant_is_refused_before_anything_is_made() {
+        let line = |name| {
+            let words = ["xtask", "conformance", "--tenant", name];
+            CommandLine::try_parse_from(words).is_ok()
+        };
+        assert!(line("alpha-1"));
+        for wrong in ["Bad_Name", "a/b", "-a", "..", ""] {
+            assert!(!line(wrong), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_full_disk_is_told_with_what_to_do() {

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kube_api::KubeApi;
 use crate::progress::{Step, seconds};
-use crate::{binaries, cache, images, packages, paths};
+use crate::{binaries, cache, images, needs, packages, paths};
 use layout::Node;
 
 /// Programs that are linked into `target/super/bin`.
@@ -79,7 +79,7 @@ impl Record {
 /// Starts the cluster, repairs it, or says that it is up. `nodes` of None takes what runs, or two.
 pub(crate) fn up(nodes: Option<u8>, fake_nodes: u32) -> Result<()> {
     let began = Instant::now();
-    require_root()?;
+    needs::root()?;
     packages::ensure_for_nodes()?;
     let _lock = cache::lock_machine("super")?;
     stop_on_interrupt();
@@ -155,7 +155,7 @@ pub(crate) fn up(nodes: Option<u8>, fake_nodes: u32) -> Result<()> {
 
 /// Removes the cluster and everything it put on the machine.
 pub(crate) fn down() -> Result<()> {
-    require_root()?;
+    needs::root()?;
     let _lock = cache::lock_machine("super")?;
     let was_there = Record::read().is_some() || !teardown::leftovers()?.is_empty();
     if !was_there {
@@ -209,13 +209,6 @@ fn machines_run(record: Record) -> bool {
         .nodes()
         .into_iter()
         .all(|node| machine::running(node).is_some())
-}
-
-fn require_root() -> Result<()> {
-    if packages::is_root() {
-        return Ok(());
-    }
-    bail!("a super cluster makes namespaces and cgroups, which needs root: run this as root");
 }
 
 /// Started processes outlive this one, so an interrupted start must say how to get rid of them.

@@ -48,6 +48,7 @@ use std::{
 };
 use telemetry::LogArgs;
 use tenancy::slice::Slice;
+use tracing::{Instrument, info_span};
 
 /// Provisions control planes of tenants and looks after them.
 #[derive(Debug, clap::Parser)]
@@ -120,7 +121,8 @@ impl Args {
             registry,
             ready: AtomicBool::new(false),
         });
-        let telemetry = tokio::spawn(telemetry::serve(listener, shown.clone()));
+        let telemetry = telemetry::serve(listener, shown.clone());
+        let telemetry = tokio::spawn(telemetry.instrument(info_span!("telemetry")));
 
         let cluster = Cluster::new(client.clone());
         let provider = if cluster_api {
@@ -159,9 +161,10 @@ impl Args {
         });
         let marks = Api::namespaced(client.clone(), &namespace);
         let controller = controller(&client, told, &known, ears);
-        let tidying = tokio::spawn(visits::tidy(visits, known.clone(), marks));
+        let tidying = visits::tidy(visits, known.clone(), marks);
+        let tidying = tokio::spawn(tidying.instrument(info_span!("visits")));
         let certificate = proxy::keep(cluster, namespace.clone(), known.clone());
-        let certificate = tokio::spawn(certificate);
+        let certificate = tokio::spawn(certificate.instrument(info_span!("certificate")));
         let listed = async move {
             if let Ok(store) = known.all().await {
                 tracing::info!(count = store.state().len(), "VirtualControlPlanes listed");
@@ -172,7 +175,8 @@ impl Args {
             .run(reconcile, retry, context)
             .for_each(patient::telling("VirtualControlPlane", |error: &Error| {
                 error.is_conflict() || error.is_busy()
-            }));
+            }))
+            .instrument(info_span!("passes"));
         let clusters = async move {
             match provider {
                 Provider::On => {
@@ -181,6 +185,7 @@ impl Args {
                 Provider::Off => {}
             }
         };
+        let clusters = clusters.instrument(info_span!("cluster-api"));
         let mut work = std::pin::pin!(async { tokio::join!(passes, listed, clusters) });
         tokio::select! {
             // The controllers end by themselves at a signal, but not before they have listed what they watch.
@@ -474,7 +479,56 @@ mod tests {
         api::ObjectMeta,
         runtime::{reflector::store::Writer, watcher::Event},
     };
-    use std::collections::BTreeMap;
+    use serde_json::json;
+    use std::{collections::BTreeMap, time::Duration};
+    use tokio::signal::unix::{SignalKind, signal};
+
+    /// Every list fails, and so no watch ever begins: kube's runner alone would wait for them for ever.
+    #[tokio::test]
+    async fn it_ends_when_it_is_asked_to_though_the_super_cluster_never_answered() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        // From here on the signal ends no process by itself, whoever is asked first.
+        let _heard = signal(SignalKind::terminate()).unwrap();
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = format!("http://{}", nobody.local_addr().unwrap());
+        drop(nobody);
+        let kubeconfig =
+            std::env::temp_dir().join(format!("sublet-sigterm-{}", std::process::id()));
+        let text = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": server}}],
+            "users": [{"name": "c", "user": {}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+        });
+        std::fs::write(&kubeconfig, text.to_string()).unwrap();
+        let flags = [
+            "manager",
+            "--listen",
+            "127.0.0.1:0",
+            "--log",
+            "off",
+            "--kubeconfig",
+        ];
+        let flags = flags.map(std::ffi::OsString::from).into_iter();
+        let args =
+            Args::try_parse_from(flags.chain([kubeconfig.clone().into_os_string()])).unwrap();
+        let asks = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                let own = rustix::process::getpid();
+                rustix::process::kill_process(own, rustix::process::Signal::TERM).unwrap();
+            }
+        };
+        let ended = tokio::time::timeout(super::SHUTDOWN_LIMIT * 4, async {
+            tokio::select! {
+                ended = args.run() => ended,
+                () = asks => unreachable!(),
+            }
+        });
+        let ended = ended.await;
+        std::fs::remove_file(&kubeconfig).unwrap();
+        assert!(matches!(ended, Ok(Ok(()))), "{ended:?}");
+    }
 
     /// Pods of an etcd that keeps nothing are never made anew, so they bear the name that was theirs at the start.
     #[test]

@@ -135,6 +135,22 @@ impl Cluster {
         }
     }
 
+    /// At most `most` of all objects of a kind; none where it isn't served.
+    pub(crate) async fn some(&self, kind: Kind, most: usize) -> Result<Vec<Object>, Error> {
+        let url = format!("{}?limit={most}", path(kind, None, None));
+        let listed = self.send("list", kind, None, "", Method::GET, &url, None);
+        let mut page = match listed.await {
+            Err(error) if error.code() == Some(404) => return Ok(vec![]),
+            other => other?,
+        };
+        let items = page["items"].take();
+        let items = items.as_array().cloned().unwrap_or_default();
+        Ok(items
+            .into_iter()
+            .map(|item| Object::observed(kind, item))
+            .collect())
+    }
+
     /// Creates; never touches an object that exists.
     pub(crate) async fn create(&self, object: &Object) -> Result<Object, Error> {
         let url = format!(

@@ -41,6 +41,7 @@ mod external;
 mod remotes;
 mod twin;
 
+mod service_cidr;
 mod status;
 mod stored;
 

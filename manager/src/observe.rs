@@ -143,6 +143,53 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// A VirtualControlPlane of which nothing else was looked at.
+    pub(crate) fn nothing(object: Object, vcp: VirtualControlPlane) -> Self {
+        Self {
+            object,
+            // One that doesn't parse counts as none here; what to do about it is decided, not observed.
+            owner: Owner::of(&vcp).and_then(Result::ok),
+            vcp,
+            standing: Standing::Free,
+            claim: None,
+            slice_claims: vec![],
+            range: None,
+            class: None,
+            classes: vec![],
+            groups: vec![],
+            namespaces: vec![],
+            remaining: vec![],
+            has_stopped: false,
+            namespace: None,
+            access: None,
+            access_beside: None,
+            home: None,
+            here: None,
+            objects: Objects::default(),
+            user_secret: None,
+            cluster: None,
+            place: None,
+            cluster_secrets: Objects::default(),
+            beyond: Beyond::NotAsked,
+            way: None,
+            given: None,
+            kept: None,
+            syncer_secret: None,
+            external_secret: None,
+            way_out: Objects::default(),
+            route: None,
+            proxy: None,
+            zones: vec![],
+            node: None,
+            tenant: Tenant::NotAsked,
+            turn: None,
+            refused: None,
+            store: None,
+            visit: None,
+            now: Timestamp::now(),
+        }
+    }
+
     /// Whose it is: the VirtualControlPlane's namespace and name.
     pub(crate) fn whose(&self) -> Whose {
         let namespace = self.object.namespace().unwrap_or_default();
@@ -295,6 +342,8 @@ pub(crate) struct Observer {
     pub(crate) heard: Heard,
     /// Who may ask other super clusters.
     pub(crate) remotes: Remotes,
+    /// Who may ask tenants.
+    pub(crate) tenants: Remotes,
     /// How tenants and other super clusters are reached.
     pub(crate) enter: Enter,
     here: OnceLock<String>,
@@ -326,7 +375,8 @@ impl Observer {
             answers: Answers::default(),
             inside: Answers::default(),
             heard,
-            remotes: Remotes::default(),
+            remotes: Remotes::of_super_clusters(),
+            tenants: Remotes::of_tenants(),
             enter: kubeconfig::enter(),
             here: OnceLock::new(),
             nodes: Mutex::new(None),
@@ -347,50 +397,9 @@ impl Observer {
             self.forget(&whose);
             from = Reader::asking(&self.cluster);
         }
-        // An identity that doesn't parse counts as none here; what to do about it is decided, not observed.
-        let owner = Owner::of(&vcp).and_then(Result::ok);
-        let mut seen = Seen {
-            object,
-            vcp,
-            owner: owner.clone(),
-            standing: Standing::Free,
-            claim: None,
-            slice_claims: vec![],
-            range: None,
-            class: None,
-            classes: vec![],
-            groups: vec![],
-            namespaces: vec![],
-            remaining: vec![],
-            has_stopped: false,
-            namespace: None,
-            access: None,
-            access_beside: None,
-            home: None,
-            here: None,
-            objects: Objects::default(),
-            user_secret: None,
-            cluster: None,
-            place: None,
-            cluster_secrets: Objects::default(),
-            beyond: Beyond::NotAsked,
-            way: None,
-            given: None,
-            kept: None,
-            syncer_secret: None,
-            external_secret: None,
-            way_out: Objects::default(),
-            route: None,
-            proxy: None,
-            zones: vec![],
-            node: None,
-            tenant: Tenant::NotAsked,
-            turn: None,
-            refused: None,
-            store: None,
-            visit: owner.as_ref().and_then(|owner| self.visits.of(&owner.id)),
-            now: Timestamp::now(),
-        };
+        let mut seen = Seen::nothing(object, vcp);
+        let owner = seen.owner.clone();
+        seen.visit = owner.as_ref().and_then(|owner| self.visits.of(&owner.id));
         let Some(owner) = owner else {
             return Ok(Some(seen));
         };

@@ -1,8 +1,8 @@
-//! Who may ask another super cluster now.
+//! Who may ask another API server now: that of another super cluster, or a tenant's.
 //!
-//! One that hangs takes seconds of each pass that asks it, and passes are few. So of all passes only some may ask at a time,
-//! and fewer of them the same super cluster. One that was silent rests, longer each time, and then one pass tries it; what
-//! it was silent with is told to all others meanwhile. An answer, whatever it says, ends that.
+//! One that hangs takes seconds of each pass that asks it, and passes are few. One that was silent rests, longer each time,
+//! and then one pass tries it; what it was silent with is told to all others meanwhile. An answer, whatever it says, ends
+//! that. Of passes that ask other super clusters, only some may do so at a time, and fewer of them the same one.
 
 use crate::kubeconfig::Access;
 use parking_lot::Mutex;
@@ -12,16 +12,24 @@ use tokio::time::Instant;
 
 /// Passes that may ask one super cluster at a time.
 const OF_ONE: usize = 3;
-/// Passes that may ask any: half of all ([`crate::patient`]).
+/// Passes that may ask any super cluster: half of all ([`crate::patient`]).
 const OF_ALL: usize = 8;
+/// Passes that may try any of those that were silent.
+const OF_SILENT: usize = 4;
 /// How long one rests that was silent once.
 const FIRST: Duration = Duration::from_secs(2);
 /// The longest rest: one that is back is noticed after it at the latest.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// What is known of all super clusters that were asked.
-#[derive(Clone, Default)]
-pub(crate) struct Remotes(Arc<Mutex<HashMap<String, Remote>>>);
+/// What is known of all that were asked.
+#[derive(Clone)]
+pub(crate) struct Remotes {
+    known: Arc<Mutex<HashMap<String, Remote>>>,
+    /// Passes that may ask one at a time.
+    of_one: usize,
+    /// Passes that may ask any.
+    of_all: usize,
+}
 
 /// What is known of one.
 #[derive(Default)]
@@ -52,11 +60,31 @@ pub(crate) struct Asking {
 }
 
 impl Remotes {
-    /// Whether the super cluster that a kubeconfig leads to may be asked. Another kubeconfig is another super cluster: what
-    /// is wrong with one says nothing of the others.
+    /// Other super clusters: many tenants may have the same one.
+    pub(crate) fn of_super_clusters() -> Self {
+        Self {
+            known: Arc::default(),
+            of_one: OF_ONE,
+            of_all: OF_ALL,
+        }
+    }
+
+    /// Tenants: each is asked by one pass.
+    pub(crate) fn of_tenants() -> Self {
+        Self {
+            known: Arc::default(),
+            of_one: usize::MAX,
+            of_all: usize::MAX,
+        }
+    }
+
+    /// Whether what a kubeconfig leads to may be asked. Another kubeconfig leads to another one: what is wrong with one says
+    /// nothing of the others.
     pub(crate) fn turn(&self, access: &Access, now: Instant) -> Turn {
-        let mut all = self.0.lock();
+        let mut all = self.known.lock();
         let asking: usize = all.values().map(|remote| remote.asking).sum();
+        let tries = |remote: &&Remote| remote.silent > 0 && remote.asking > 0;
+        let trying = all.values().filter(tries).count();
         // One that nobody asks any more is forgotten with time.
         all.retain(|_, remote| {
             remote.asking > 0
@@ -69,7 +97,10 @@ impl Remotes {
         let remote = all.entry(key.clone()).or_default();
         let is_silent = remote.silent > 0;
         let rests = remote.rests_until.is_some_and(|until| now < until);
-        let is_busy = asking >= OF_ALL || remote.asking >= if is_silent { 1 } else { OF_ONE };
+        let is_busy = match is_silent {
+            true => trying >= OF_SILENT || remote.asking > 0,
+            false => asking >= self.of_all || remote.asking >= self.of_one,
+        };
         if is_silent && (rests || is_busy) {
             return Turn::Silent(remote.why.clone());
         }
@@ -105,7 +136,7 @@ impl Asking {
     }
 
     fn change(&self, change: impl FnOnce(&mut Remote)) {
-        if let Some(remote) = self.remotes.0.lock().get_mut(&self.remote) {
+        if let Some(remote) = self.remotes.known.lock().get_mut(&self.remote) {
             change(remote);
         }
     }
@@ -150,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_few_ask_one_and_more_ask_all() {
-        let (remotes, at) = (Remotes::default(), Instant::now());
+        let (remotes, at) = (Remotes::of_super_clusters(), Instant::now());
         let mut asking: Vec<Asking> = (0..OF_ONE).map(|_| now(turn(&remotes, "a", at))).collect();
         assert!(matches!(turn(&remotes, "a", at), Turn::Later));
         for other in 0..OF_ALL - OF_ONE {
@@ -166,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_silent_one_rests_longer_each_time_and_is_then_tried_by_one() {
-        let (remotes, mut at) = (Remotes::default(), Instant::now());
+        let (remotes, mut at) = (Remotes::of_super_clusters(), Instant::now());
         let together = [now(turn(&remotes, "a", at)), now(turn(&remotes, "a", at))];
         for asking in together {
             asking.was_silent("no answer", at);
@@ -191,11 +222,32 @@ mod tests {
     }
 
     #[test]
+    fn of_many_that_are_silent_a_few_are_tried_at_a_time() {
+        let (remotes, at) = (Remotes::of_tenants(), Instant::now());
+        let all: Vec<String> = (0..20).map(|tenant| tenant.to_string()).collect();
+        let asking: Vec<Asking> = all
+            .iter()
+            .map(|tenant| now(turn(&remotes, tenant, at)))
+            .collect();
+        for asking in asking {
+            asking.was_silent("no answer", at);
+        }
+        let later = at + FIRST;
+        let turns: Vec<Turn> = all
+            .iter()
+            .map(|tenant| turn(&remotes, tenant, later))
+            .collect();
+        let tried = turns.iter().filter(|turn| matches!(turn, Turn::Now(_)));
+        assert_eq!(tried.count(), OF_SILENT);
+        drop(now(turn(&remotes, "another", later)));
+    }
+
+    #[test]
     fn those_that_nobody_asks_any_more_are_forgotten() {
-        let (remotes, at) = (Remotes::default(), Instant::now());
+        let (remotes, at) = (Remotes::of_super_clusters(), Instant::now());
         now(turn(&remotes, "a", at)).was_silent("no answer", at);
         now(turn(&remotes, "b", at)).answered();
         now(turn(&remotes, "c", at + LONGEST * 4)).answered();
-        assert_eq!(remotes.0.lock().len(), 1);
+        assert_eq!(remotes.known.lock().len(), 1);
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     parts::{self, Parts},
     provision::{Addresses, cluster_keys, coredns, keys},
     room::{self, Space},
+    service_cidr::{self, Told},
     sleep, starts,
     stored::{self, Used},
     tenant::Tenant,
@@ -302,11 +303,20 @@ impl Report {
         // It works as before, and so it is Ready; unless something is missing that finds no room.
         let is_blocked = seen.refused.is_some() && !lacking(seen, cp).is_empty();
         let mut facts = vec![control_plane, etcd, api];
+        let cidrs = service_cidr(seen, cp);
+        if let Told::Blocking(fact) = &cidrs {
+            facts.push(fact.clone());
+        }
         facts.extend(stored.clone().filter(|_| is_blocked));
         facts.push(dns);
         facts.extend(cluster_keys::fact(cp, seen));
         let mut report = Self::summed_up(seen, facts, fields, again);
         report.conditions.extend(stored.filter(|_| !is_blocked));
+        match cidrs {
+            Told::Served(fact) => report.conditions.push(fact),
+            Told::Blocking(_) => report.again = report.again.min(waiting(seen)),
+            Told::Nothing => {}
+        }
         let used = used(seen);
         if let Some(used) = used {
             report.fields.push((STORED, json!(cp.stored.status(used))));
@@ -478,6 +488,14 @@ fn stored_within(seen: &Seen, cp: &ControlPlane) -> Option<Fact> {
 fn shared_dns<'a>(seen: &'a Seen, cp: &ControlPlane) -> Option<&'a str> {
     let proxy = seen.proxy.as_ref().filter(|_| cp.dns == Dns::Shared);
     proxy.and_then(|proxy| proxy.dns.as_deref())
+}
+
+/// What there is to say of the ranges that the tenant's Services get addresses from.
+fn service_cidr(seen: &Seen, cp: &ControlPlane) -> Told {
+    match &seen.tenant {
+        Tenant::Answers { objects, .. } => service_cidr::told(objects, cp.slice),
+        _ => Told::Nothing,
+    }
 }
 
 fn dns_ready(seen: &Seen, cp: &ControlPlane) -> Fact {

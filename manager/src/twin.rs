@@ -23,6 +23,7 @@ use crate::{
     observe::{Beyond, Seen},
     pki::{self, OPAQUE},
     provision::{self, cluster_keys, keys, owner_reference},
+    service_cidr,
     status::{self, Fact, Report},
     stored,
 };
@@ -41,11 +42,12 @@ const SETTLED: Duration = Duration::from_secs(10);
 pub(crate) const REACHABLE: &str = "SuperClusterReachable";
 /// Conditions that are shown as the twin has them. What the syncer says isn't among them: another syncer may be at work
 /// here, which says of its own what it does.
-const SHOWN: [&str; 8] = [
+const SHOWN: [&str; 9] = [
     "ControlPlaneReady",
     "EtcdReady",
     "APIServerReady",
     "DNSReady",
+    service_cidr::CONDITION,
     "CertificatesAvailable",
     "IdentityConflict",
     stored::CONDITION,

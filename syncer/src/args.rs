@@ -4,6 +4,7 @@ use crate::{
     client::{Cluster, Traffic},
     engine::Engine,
     fleet::Fleet,
+    lasting,
     live::read,
     metrics::Metrics,
     pace::Pace,
@@ -18,9 +19,12 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use telemetry::LogArgs;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument, info_span};
 
 /// How long work in progress may take to end after a signal.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
+/// How long until the super cluster is asked again at the start.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// Copies what must run into the super cluster and mirrors status back.
 #[derive(Debug, Parser)]
@@ -83,35 +87,39 @@ impl Args {
             Rounds::every(Duration::from_secs(patrol_period)),
             Duration::from_secs(unneeded_period),
         ));
-        let kube_system = read(&engine.cluster, "/api/v1/namespaces/kube-system")
+        let listener = TcpListener::bind(listen)
             .await
-            .with_context(|| format!("reading the super cluster at {}", config.cluster_url))?
-            .context("the super cluster has no kube-system namespace")?;
+            .with_context(|| format!("listening on {listen}"))?;
+        let telemetry = telemetry::serve(listener, engine.clone());
+        let mut telemetry = tokio::spawn(telemetry.instrument(info_span!("telemetry")));
+        let mut asked = std::pin::pin!(telemetry::asked_to_end());
+        let proof = tokio::select! {
+            asked = &mut asked => return Ok(asked?),
+            end = &mut telemetry => anyhow::bail!("the task that serves metrics ended: {end:?}"),
+            proof = super_proof(&engine) => proof,
+        };
         // Set once, here.
-        let _ = engine.super_proof.set(kube_system.uid().to_owned());
+        let _ = engine.super_proof.set(proof);
 
         let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
         let registry = Arc::new(Registry::default());
         work::start(&engine, &tasks, &cancel);
-        tasks.spawn(
-            registry
-                .clone()
-                .run(engine.clone(), tasks.clone(), cancel.clone()),
-        );
-        tasks.spawn(patrol::renew_tokens(engine.clone(), cancel.clone()));
-        tasks.spawn(housekeeping(engine.clone(), registry, cancel.clone()));
-        let listener = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("listening on {listen}"))?;
+        let serving = registry.clone();
+        let serving = serving.run(engine.clone(), tasks.clone(), cancel.clone());
+        lasting::spawn(&tasks, info_span!("registry"), &cancel, serving);
+        let renewing = patrol::renew_tokens(engine.clone(), cancel.clone());
+        lasting::spawn(&tasks, info_span!("tokens"), &cancel, renewing);
+        let forgetting = housekeeping(engine.clone(), registry, cancel.clone());
+        lasting::spawn(&tasks, info_span!("housekeeping"), &cancel, forgetting);
         // Not among the tasks that are waited for: what is under way then needs the Lease, and probes are answered until
         // the end.
         let leave = CancellationToken::new();
-        let keeping = tokio::spawn(join(engine.clone(), leave.clone()));
-        let telemetry = tokio::spawn(telemetry::serve(listener, engine));
+        let keeping = join(engine, leave.clone());
+        let keeping = tokio::spawn(keeping.instrument(info_span!("lease")));
         tracing::info!(version = env!("CARGO_PKG_VERSION"), server = %config.cluster_url, "started");
 
         tokio::select! {
-            asked = telemetry::asked_to_end() => asked?,
+            asked = asked => asked?,
             end = telemetry => anyhow::bail!("the task that serves metrics ended: {end:?}"),
             end = keeping => anyhow::bail!("the task that keeps the Lease ended: {end:?}"),
         }
@@ -128,6 +136,26 @@ impl Args {
             tracing::warn!("work in progress didn't end in time");
         }
         Ok(())
+    }
+}
+
+/// The UID of the super cluster's kube-system. It is waited for: an outage may be why this process starts.
+async fn super_proof(engine: &Engine) -> String {
+    let mut is_told = false;
+    loop {
+        let why = match read(&engine.cluster, "/api/v1/namespaces/kube-system").await {
+            Ok(Some(kube_system)) => return kube_system.uid().to_owned(),
+            Ok(None) => "it has no namespace kube-system".to_owned(),
+            Err(err) => err.to_string(),
+        };
+        if !is_told {
+            tracing::warn!(
+                why,
+                "the super cluster can't be read yet, and is asked again"
+            );
+        }
+        is_told = true;
+        tokio::time::sleep(AGAIN).await;
     }
 }
 
@@ -161,5 +189,28 @@ async fn housekeeping(engine: Arc<Engine>, registry: Arc<Registry>, cancel: Canc
             _ = rounds.tick() => registry::forget_gone(&engine, &registry).await,
         }
         engine.drop_unjudged();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{self, fake};
+    use serde_json::json;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_super_cluster_that_is_away_at_the_start_is_waited_for() {
+        let (cluster, mut above) = fake();
+        let engine = fake::engine(&cluster);
+        let answers = async {
+            let gone = json!({"kind": "Status", "code": 404});
+            above.answer("GET", 404, &gone).await;
+            let failed = json!({"kind": "Status", "code": 500, "message": "etcd has no leader"});
+            above.answer("GET", 500, &failed).await;
+            let there = json!({"metadata": {"name": "kube-system", "uid": "k"}});
+            above.answer("GET", 200, &there).await;
+        };
+        let (proof, ()) = tokio::join!(super_proof(&engine), answers);
+        assert_eq!(proof, "k");
     }
 }

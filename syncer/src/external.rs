@@ -6,6 +6,7 @@
 use crate::{
     client::Cluster,
     error::Error,
+    lasting,
     registry::Registry,
     watch::{self, Presence, Sink, Target},
 };
@@ -20,6 +21,7 @@ use std::{
 };
 use tenancy::object::Object;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::info_span;
 
 /// Namespace and name of a Secret.
 pub(crate) type Place = (String, String);
@@ -85,7 +87,14 @@ pub(crate) fn follow(
             is_found: AtomicBool::new(false),
         };
         let cluster = cluster.clone();
-        tasks.spawn(async move { watch::run(cluster, target, &sink, stop).await });
+        lasting::spawn(
+            tasks,
+            info_span!("kubeconfig watch"),
+            &stop.clone(),
+            async move {
+                watch::run(cluster, target, &sink, stop).await;
+            },
+        );
     }
 }
 

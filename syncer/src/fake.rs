@@ -6,6 +6,7 @@ use crate::{
     engine::Engine,
     fleet::Fleet,
     metrics::Metrics,
+    namespace_quota::Listed,
     pending::Room,
     rounds::Rounds,
     table::{SuperSide, Table},
@@ -92,7 +93,7 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         offers: Offers::default(),
         custom: vec![],
     };
-    Tenant::new(
+    let mut tenant = Tenant::new(
         rules,
         Record::default(),
         cluster.clone(),
@@ -100,7 +101,9 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         Arc::default(),
         Term::of_test(),
         &Room::of(usize::MAX / 2),
-    )
+    );
+    tenant.listed = Listed::spent();
+    tenant
 }
 
 /// ConfigMaps go down without anything that refers to them.

@@ -5,6 +5,7 @@
 
 use crate::{
     engine::Engine,
+    lasting,
     watch::{self, Presence, Sink, Target},
 };
 use api::ADMISSION_POLICIES;
@@ -14,6 +15,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use tenancy::object::Object;
 use tokio::sync;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::info_span;
 
 const GROUP: &str = "admissionregistration.k8s.io/v1";
 
@@ -176,13 +178,18 @@ impl Guard {
 pub(crate) fn watch(engine: &Arc<Engine>, tasks: &TaskTracker, cancel: &CancellationToken) {
     for half in [Half::Policy, Half::Binding] {
         let (engine, cancel) = (engine.clone(), cancel.clone());
-        tasks.spawn(async move {
-            let sink = GuardSink {
-                guard: &engine.guard,
-                half,
-            };
-            watch::run(engine.cluster.clone(), half.target(), &sink, cancel).await;
-        });
+        lasting::spawn(
+            tasks,
+            info_span!("guard watch"),
+            &cancel.clone(),
+            async move {
+                let sink = GuardSink {
+                    guard: &engine.guard,
+                    half,
+                };
+                watch::run(engine.cluster.clone(), half.target(), &sink, cancel).await;
+            },
+        );
     }
 }
 

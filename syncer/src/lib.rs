@@ -64,6 +64,7 @@ mod tokens;
 mod upward;
 mod work;
 
+mod lasting;
 mod metrics;
 mod page;
 mod patrol;

@@ -1,7 +1,7 @@
 //! Keeps the second layer of tenants' quotas: the ResourceQuota in each super namespace.
 //!
-//! It is read whenever its namespace is worked, and by the patrol, which finds what somebody edited. It isn't watched: the
-//! super cluster writes into its status whenever the tenant makes something.
+//! It is read whenever its namespace is worked, the first time out of one list of all of them, and by the patrol, which finds
+//! what somebody edited. It isn't watched: the super cluster writes into its status whenever the tenant makes something.
 
 use crate::{
     apply::{self, Failure},
@@ -25,9 +25,18 @@ use tenancy::{
     tenant::Key,
 };
 
+mod listed;
+
+pub(crate) use listed::Listed;
+use listed::Told;
+
 /// Makes the ResourceQuota of a super namespace what it must be.
 pub(crate) async fn keep(engine: &Engine, tenant: &Tenant, twin: &str) -> Result<(), Failure> {
-    let written = match step(engine, tenant, twin).await? {
+    let have = match tenant.listed.take(&engine.cluster, tenant, twin).await? {
+        Told::Have(have) => have.map(|have| *have),
+        Told::Nothing => find(engine, twin).await?,
+    };
+    let written = match step(tenant, twin, have) {
         Step::Nothing => return Ok(()),
         Step::Foreign => {
             tracing::warn!(tenant = %tenant.id, namespace = twin, name = api::QUOTA_NAME, "a ResourceQuota that Sublet didn't make has the name of the tenant's: the super cluster doesn't hold the tenant to its limits there; remove it");
@@ -62,9 +71,14 @@ pub(crate) async fn keep(engine: &Engine, tenant: &Tenant, twin: &str) -> Result
     }
 }
 
-async fn step(engine: &Engine, tenant: &Tenant, twin: &str) -> Result<Step, Failure> {
-    let have = read(&engine.cluster, &RESOURCE.path(twin, api::QUOTA_NAME)).await?;
-    Ok(tenant.with_cx(|cx| namespace::step(namespace::wanted(twin, cx), have, cx)))
+/// The one that a super namespace has now.
+async fn find(engine: &Engine, twin: &str) -> Result<Option<Object>, Failure> {
+    read(&engine.cluster, &RESOURCE.path(twin, api::QUOTA_NAME)).await
+}
+
+/// What makes it what it must be.
+fn step(tenant: &Tenant, twin: &str, have: Option<Object>) -> Step {
+    tenant.with_cx(|cx| namespace::step(namespace::wanted(twin, cx), have, cx))
 }
 
 /// Queues the namespaces whose ResourceQuota isn't what it must be.
@@ -75,7 +89,8 @@ pub(crate) async fn patrol(engine: &Engine, tenant: &Tenant) -> Result<(), Failu
     let stands = |entry: &Entry| entry.twin.as_ref().is_some_and(|twin| !twin.terminating);
     for key in tenant.table.keys(kind::index("Namespace"), stands) {
         let twin = twin_name(tenant, &key).name;
-        if let Step::Nothing | Step::Foreign = step(engine, tenant, &twin).await? {
+        let have = find(engine, &twin).await?;
+        if let Step::Nothing | Step::Foreign = step(tenant, &twin, have) {
             continue;
         }
         // It isn't whole until it has been worked again.
@@ -112,7 +127,7 @@ pub(crate) async fn gives_way(
         return Ok(false);
     }
     let twin = twin_name(tenant, key).namespace;
-    let have = read(&engine.cluster, &RESOURCE.path(&twin, api::QUOTA_NAME)).await?;
+    let have = find(engine, &twin).await?;
     let less = have
         .as_ref()
         .and_then(|have| tenant.with_cx(|cx| namespace::less(have, &limits, cx)));

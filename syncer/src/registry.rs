@@ -14,7 +14,7 @@ use crate::{
     fleet::Stored,
     guard,
     intake::{SuperSink, TenantSink},
-    kubeconfig, marks,
+    kubeconfig, lasting, marks,
     pace::Pace,
     patrol, quota, reserve,
     tenants::{Record, Tenant, kinds},
@@ -23,6 +23,7 @@ use crate::{
     watch::{self, Target},
 };
 use api::{ControlPlaneClassSpec, ControlPlaneGroup, VirtualControlPlane, keys};
+use futures::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -37,6 +38,7 @@ use tenancy::{
 };
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::info_span;
 
 use claims::Claims;
 use groups::Groups;
@@ -123,10 +125,18 @@ impl Registry {
                 source,
             };
             let (cluster, cancel) = (engine.cluster.clone(), cancel.clone());
-            tasks.spawn(async move { watch::run(cluster, source.target(), &sink, cancel).await });
+            lasting::spawn(
+                &tasks,
+                info_span!("registry watch"),
+                &cancel.clone(),
+                async move {
+                    watch::run(cluster, source.target(), &sink, cancel).await;
+                },
+            );
         }
         guard::watch(&engine, &tasks, &cancel);
-        tasks.spawn(reserve::watch_platform(engine.clone(), cancel.clone()));
+        let platform = reserve::watch_platform(engine.clone(), cancel.clone());
+        lasting::spawn(&tasks, info_span!("platform watch"), &cancel, platform);
         let mut watching = HashSet::new();
         let table = crate::engine::watched();
         watch_super(&engine, &tasks, &cancel, &mut watching, table);
@@ -363,13 +373,18 @@ fn watch_super(
             roll: crate::table::Roll::default(),
         };
         let (engine, cancel) = (engine.clone(), cancel.clone());
-        tasks.spawn(async move {
-            if rule.super_watch() == SuperWatch::Placed {
-                // Whose an object is, is known by the namespaces.
-                engine.super_knows(kind::index("Namespace")).await;
-            }
-            watch::run(engine.cluster.clone(), target, &sink, cancel).await;
-        });
+        lasting::spawn(
+            tasks,
+            info_span!("super watch"),
+            &cancel.clone(),
+            async move {
+                if rule.super_watch() == SuperWatch::Placed {
+                    // Whose an object is, is known by the namespaces.
+                    engine.super_knows(kind::index("Namespace")).await;
+                }
+                watch::run(engine.cluster.clone(), target, &sink, cancel).await;
+            },
+        );
     }
 }
 
@@ -476,6 +491,7 @@ async fn start(
     let tenant = Arc::new(tenant);
     tracing::info!(tenant = %id, vcp = %tenant.rules().vcp_name, "serving");
     engine.tenants.insert(id.clone(), tenant.clone());
+    let watches = info_span!("tenant watches");
     for kind in tenant.kinds() {
         let rule = kind::rule(kind);
         let watched = rule.goes_down()
@@ -494,7 +510,9 @@ async fn start(
             roll: crate::table::Roll::default(),
         };
         let (cluster, cancel) = (tenant.cluster.clone(), tenant.cancel.clone());
-        tasks.spawn(async move { watch::run(cluster, target, &sink, cancel).await });
+        lasting::spawn(tasks, watches.clone(), &tenant.cancel, async move {
+            watch::run(cluster, target, &sink, cancel).await;
+        });
     }
     for key in engine.offered.keys() {
         engine.up.add(&id, key);
@@ -503,14 +521,31 @@ async fn start(
         engine.up.add(&id, key);
     }
     // These rest most of the time, and so box the steps that they take: hundreds of tenants have as many tasks of each.
-    tasks.spawn(marks::keep(engine.clone(), tenant.clone()));
-    tasks.spawn(patrol::keep(engine.clone(), tenant.clone()));
-    tasks.spawn(quota::keep(engine.clone(), tenant.clone()));
-    tasks.spawn(budget::keep(engine.clone(), tenant.clone()));
-    tasks.spawn(crate::sharing::keep(engine.clone(), tenant.clone()));
-    tasks.spawn(reserve::keep(engine.clone(), tenant.clone()));
-    tasks.spawn(verdict::report(engine.clone(), tenant));
+    let of = || (engine.clone(), tenant.clone());
+    let all = [
+        (info_span!("marks"), keeps(of(), marks::keep)),
+        (info_span!("patrol"), keeps(of(), patrol::keep)),
+        (info_span!("quota"), keeps(of(), quota::keep)),
+        (info_span!("budget"), keeps(of(), budget::keep)),
+        (info_span!("sharing"), keeps(of(), crate::sharing::keep)),
+        (info_span!("reserve"), keeps(of(), reserve::keep)),
+        (info_span!("verdict"), keeps(of(), verdict::report)),
+    ];
+    for (span, work) in all {
+        lasting::spawn(tasks, span, &tenant.cancel, work);
+    }
     Ok(())
+}
+
+/// One of a tenant's tasks.
+fn keeps<F>(
+    (engine, tenant): (Arc<Engine>, Arc<Tenant>),
+    task: impl FnOnce(Arc<Engine>, Arc<Tenant>) -> F,
+) -> BoxFuture<'static, ()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    task(engine, tenant).boxed()
 }
 
 /// Stops serving a tenant; its memory stays, since its objects do.

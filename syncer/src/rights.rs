@@ -76,6 +76,7 @@ fn the_syncer_reads_cluster_wide_what_it_watches_and_nothing_else() {
             ));
         }
     }
+    wanted.extend(all("", "resourcequotas", &["list"]));
     assert_eq!(rights("sublet-syncer"), wanted);
 }
 

@@ -6,6 +6,7 @@ use crate::{
     facts::{Answers, Index},
     gate::Gate,
     marks::Marks,
+    namespace_quota::Listed,
     offered::Offered,
     pending::{Pending, Room},
     proof::Proofs,
@@ -60,6 +61,8 @@ pub(crate) struct Tenant {
     pub(crate) marks: Marks,
     pub(crate) proofs: Proofs,
     pub(crate) quota: Quota,
+    /// The ResourceQuotas of its super namespaces when the first was worked.
+    pub(crate) listed: Listed,
     /// Events that may still be written for it.
     pub(crate) tellings: Tellings,
     /// Writes to the super API server that weren't charged yet.
@@ -109,6 +112,7 @@ impl Tenant {
             marks: Marks::default(),
             proofs: Proofs::default(),
             quota: Quota::default(),
+            listed: Listed::default(),
             tellings: Tellings::default(),
             writes: AtomicU32::new(0),
             sharing: Notify::new(),

@@ -1,6 +1,8 @@
 //! The loops that work the queues: a key is taken when there is a place for it and both API servers are worth asking.
 
-use crate::{apply::Failure, downward, engine::Engine, queue::Direction, tenants::Tenant, upward};
+use crate::{
+    apply::Failure, downward, engine::Engine, lasting, queue::Direction, tenants::Tenant, upward,
+};
 use std::{sync::Arc, time::Duration};
 use tenancy::{
     circuit::Advice,
@@ -9,6 +11,7 @@ use tenancy::{
 };
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::info_span;
 
 /// Keys worked at once in each direction, over all tenants: enough to keep the super API server busy.
 const WORKERS: usize = 40;
@@ -19,12 +22,12 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Starts working both directions.
 pub(crate) fn start(engine: &Arc<Engine>, tasks: &TaskTracker, cancel: &CancellationToken) {
     for direction in [Direction::Down, Direction::Up] {
-        tasks.spawn(run(
-            engine.clone(),
-            direction,
-            tasks.clone(),
-            cancel.clone(),
-        ));
+        let span = match direction {
+            Direction::Down => info_span!("work down"),
+            Direction::Up => info_span!("work up"),
+        };
+        let work = run(engine.clone(), direction, tasks.clone(), cancel.clone());
+        lasting::spawn(tasks, span, cancel, work);
     }
 }
 

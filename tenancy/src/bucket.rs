@@ -35,9 +35,19 @@ impl Bucket {
         Self { rate, full: None }
     }
 
+    /// Whether one can be taken out.
+    pub fn has_room(&self, now: Instant) -> bool {
+        self.wait(1, now) == Some(Duration::ZERO)
+    }
+
+    /// Whether it is as good as new.
+    pub fn is_full(&self, now: Instant) -> bool {
+        self.missing(now).is_zero()
+    }
+
     /// Takes one out; false if there is none.
     pub fn take(&mut self, now: Instant) -> bool {
-        let may = self.wait(1, now) == Some(Duration::ZERO);
+        let may = self.has_room(now);
         if may {
             self.charge(1, now);
         }
@@ -101,6 +111,9 @@ mod tests {
         assert_eq!(taken(2, 20), 1);
         assert_eq!(taken(6, 20), 2);
         assert_eq!(taken(1_000, 20), 5, "never more than a burst");
+        let at = |after: u64| began + Duration::from_secs(after);
+        assert!(!bucket.has_room(at(1_001)) && bucket.has_room(at(1_002)));
+        assert!(!bucket.is_full(at(1_009)) && bucket.is_full(at(1_010)));
     }
 
     #[test]

@@ -11,7 +11,9 @@ pub struct Slice {
 
 /// The text isn't an aligned IPv4 range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no IPv4 range: write its first address and prefix length, such as 10.96.4.0/22")]
+#[error(
+    "{0:?} is no IPv4 range of four addresses or more: write its first address and prefix length, such as 10.96.4.0/22"
+)]
 pub struct InvalidSlice(String);
 
 /// No slice is left in the super cluster's Service range.

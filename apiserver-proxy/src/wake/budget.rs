@@ -5,8 +5,14 @@
 //! replaces addresses by its own, or a load balancer without the PROXY protocol, many clients are one source: what a source
 //! may is therefore enough for a morning.
 
-use crate::bucket::{Bucket, Rate, network};
-use std::{collections::HashMap, hash::Hash, net::IpAddr, time::Duration};
+use crate::source::network;
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    net::IpAddr,
+    time::{self, Duration},
+};
+use tenancy::bucket::{Bucket, Rate};
 use tokio::time::Instant;
 
 /// A wake that didn't lead anywhere for so long is over: the next connection wakes again.
@@ -16,18 +22,18 @@ const SOURCES: usize = 4096;
 
 /// One tenant: four times in a row, then every ten minutes.
 const TENANT: Rate = Rate {
-    burst: 4.0,
-    per_second: 1.0 / 600.0,
+    burst: 4,
+    period: Duration::from_secs(600),
 };
 /// One source: ten tenants at once, then six a minute.
 const SOURCE: Rate = Rate {
-    burst: 10.0,
-    per_second: 0.1,
+    burst: 10,
+    period: Duration::from_secs(10),
 };
 /// All: thirty at once, then as many a minute.
 const ALL: Rate = Rate {
-    burst: 30.0,
-    per_second: 0.5,
+    burst: 30,
+    period: Duration::from_secs(2),
 };
 
 /// What a connection to a tenant that sleeps does.
@@ -42,11 +48,20 @@ pub(super) enum Knock {
 }
 
 /// What is left for all.
-#[derive(Default)]
 pub(super) struct Budget {
     tenants: HashMap<String, Bucket>,
     sources: HashMap<Option<IpAddr>, Bucket>,
     all: Bucket,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            tenants: HashMap::new(),
+            sources: HashMap::new(),
+            all: Bucket::of(ALL),
+        }
+    }
 }
 
 impl Budget {
@@ -62,35 +77,40 @@ impl Budget {
         if asked.is_some_and(goes_on) {
             return Knock::UnderWay;
         }
+        let now = now.into_std();
         let source = self.known(source.map(network), now);
-        let of = |buckets: Option<&Bucket>, rate| buckets.is_none_or(|b| b.has_room(rate, now));
-        let may = self.all.has_room(ALL, now)
-            && of(self.tenants.get(tenant), TENANT)
-            && of(self.sources.get(&source), SOURCE);
+        let of = |bucket: Option<&Bucket>| bucket.is_none_or(|bucket| bucket.has_room(now));
+        let may =
+            self.all.has_room(now) && of(self.tenants.get(tenant)) && of(self.sources.get(&source));
         if !may {
             return Knock::Refused;
         }
-        self.all.charge(ALL, now);
-        let bucket = self.tenants.entry(tenant.to_owned()).or_default();
-        bucket.charge(TENANT, now);
-        self.sources.entry(source).or_default().charge(SOURCE, now);
-        prune(&mut self.tenants, TENANT, now);
+        let tenant = self.tenants.entry(tenant.to_owned());
+        let source = self.sources.entry(source);
+        for bucket in [
+            &mut self.all,
+            tenant.or_insert_with(|| Bucket::of(TENANT)),
+            source.or_insert_with(|| Bucket::of(SOURCE)),
+        ] {
+            bucket.charge(1, now);
+        }
+        prune(&mut self.tenants, now);
         Knock::Wakes
     }
 
     /// The source, or the one that all share for whom there is no room.
-    fn known(&mut self, source: Option<IpAddr>, now: Instant) -> Option<IpAddr> {
+    fn known(&mut self, source: Option<IpAddr>, now: time::Instant) -> Option<IpAddr> {
         if self.sources.contains_key(&source) || self.sources.len() < SOURCES {
             return source;
         }
-        prune(&mut self.sources, SOURCE, now);
+        prune(&mut self.sources, now);
         source.filter(|_| self.sources.len() < SOURCES)
     }
 }
 
 /// Drops what is as good as new.
-fn prune<K: Eq + Hash>(buckets: &mut HashMap<K, Bucket>, rate: Rate, now: Instant) {
-    buckets.retain(|_, bucket| bucket.used(rate, now) > 0.0);
+fn prune<K: Eq + Hash>(buckets: &mut HashMap<K, Bucket>, now: time::Instant) {
+    buckets.retain(|_, bucket| !bucket.is_full(now));
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ async fn release(args: &Release, cluster: &Cluster) -> Result<()> {
          pods included.",
         args.name, held.message
     );
-    ask::confirm(&question, Answer::Word(&args.name), args.yes)?;
+    ask::confirm(&question, Answer::Word(&args.name), args.yes).await?;
     let api: Api<VirtualControlPlane> = tenant::api(cluster);
     // Any new text is a new wish.
     let patch = json!({"metadata": {

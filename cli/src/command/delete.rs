@@ -53,7 +53,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     for name in &names {
         found.push(tenant::find(cluster, name).await?);
     }
-    confirm(&names, &cluster.namespace, args.yes)?;
+    confirm(&names, &cluster.namespace, args.yes).await?;
     let look = || {
         format!(
             "some may be going already: look with `{}`",
@@ -68,26 +68,19 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     said(&names, "deleted")
 }
 
-fn confirm(names: &[String], namespace: &str, yes: bool) -> Result<()> {
+async fn confirm(names: &[String], namespace: &str, yes: bool) -> Result<()> {
     let what = "with its API server, all its objects and all its data";
-    match names {
-        [name] => ask::confirm(
-            &format!("This deletes the tenant {name} of namespace {namespace} {what}."),
-            answer(names),
-            yes,
-        ),
+    let question = match names {
+        [name] => format!("This deletes the tenant {name} of namespace {namespace} {what}."),
         _ => {
             let list = names.join(", ");
             let what = what
                 .replace("its", "their")
                 .replace("API server", "API servers");
-            ask::confirm(
-                &format!("This deletes the tenants {list} of namespace {namespace} {what}."),
-                answer(names),
-                yes,
-            )
+            format!("This deletes the tenants {list} of namespace {namespace} {what}.")
         }
-    }
+    };
+    ask::confirm(&question, answer(names), yes).await
 }
 
 /// What must be typed before these tenants are deleted: more for what destroys more.
@@ -285,15 +278,16 @@ mod tests {
         assert!(told.contains("`sublet resume a -n teams`"), "{told}");
     }
 
-    #[test]
-    fn without_a_terminal_yes_is_needed() {
+    #[tokio::test]
+    async fn without_a_terminal_yes_is_needed() {
         let err = confirm(&["a".into(), "b".into()], "default", false)
+            .await
             .unwrap_err()
             .to_string();
         assert!(
             err.contains("tenants a, b") && err.ends_with("add --yes"),
             "{err}"
         );
-        assert!(confirm(&["a".into()], "default", true).is_ok());
+        assert!(confirm(&["a".into()], "default", true).await.is_ok());
     }
 }

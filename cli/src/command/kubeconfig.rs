@@ -26,7 +26,7 @@ pub(crate) struct Args {
     #[arg(long)]
     merge: bool,
     /// Name of the context; the tenant's name when left out
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     context_name: Option<String>,
     /// Replace what isn't this tenant's: a context of the same name, or a file with other contexts
     #[arg(long)]

@@ -16,7 +16,7 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Flags of `sublet sleep`.
@@ -121,7 +121,9 @@ pub(crate) async fn sleep(args: &ToSleep, cluster: &Cluster) -> Result<()> {
     let total = age::elapsed(progress.elapsed());
     drop(progress);
     if let Some(refused) = refused {
-        ask(cluster, &vcp, &before(&vcp.spec.sleep)).await?;
+        let ours = |now: &VirtualControlPlane| asked(&now.spec.sleep) == asked(&wish);
+        let before = asked(&before(&vcp.spec.sleep));
+        tenant::put_back(cluster, &vcp, ours, &before).await?;
         return Err(error::fail(format!("{} can't sleep: {refused}", args.name)));
     }
     output::print_line(&format!(
@@ -205,12 +207,16 @@ fn before(sleep: &Sleep) -> Sleep {
 }
 
 async fn ask(cluster: &Cluster, vcp: &VirtualControlPlane, wish: &Sleep) -> Result<()> {
-    let sleep = json!({
+    tenant::change(cluster, vcp, &asked(wish)).await
+}
+
+/// A wish as the spec has it.
+fn asked(wish: &Sleep) -> Value {
+    json!({"sleep": {
         "asleep": wish.asleep,
         "wakeOnConnection": wish.wake_on_connection,
         "afterIdle": wish.after_idle,
-    });
-    tenant::change(cluster, vcp, &json!({"sleep": sleep})).await
+    }})
 }
 
 /// Leaves a mark, as the front door does of a client.

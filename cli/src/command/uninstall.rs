@@ -55,7 +55,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         [] => Answer::Yes,
         names => delete::answer(names),
     };
-    ask::confirm(&question(&names, &cluster.url), answer, args.yes)?;
+    ask::confirm(&question(&names, &cluster.url), answer, args.yes).await?;
     if !tenants.is_empty() {
         delete::delete(cluster, &tenants).await?;
         delete::gone(cluster, &tenants, args.timeout).await?;

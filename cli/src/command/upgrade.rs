@@ -89,7 +89,10 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         )),
         Stage::Refused(why) => {
             let before = vcp.spec.version.as_deref();
-            tenant::change(cluster, &vcp, &json!({"version": before})).await?;
+            let is_ours =
+                |now: &VirtualControlPlane| now.spec.version.as_ref() == Some(&args.version);
+            let before = json!({"version": before});
+            tenant::put_back(cluster, &vcp, is_ours, &before).await?;
             Err(error::fail(format!(
                 "{} keeps the version that it runs: {why}",
                 args.name

@@ -11,7 +11,10 @@ pub(super) fn unreachable(err: &kube::Error, url: &str) -> String {
             deepest(err)
         ),
         kube::Error::SerdeError(err) => {
-            format!("the API server at {url} sent what isn't an answer of Kubernetes: {err}")
+            format!(
+                "the API server at {url} sent what isn't an answer of Kubernetes ({err}): check the server in the \
+                 kubeconfig, and whether a proxy answers in its place"
+            )
         }
         kube::Error::InferConfig(_) | kube::Error::InferKubeconfig(_) => {
             format!("{}; check KUBECONFIG", deepest(err))

@@ -7,7 +7,6 @@ use crate::{
     },
     etcd as etcd_says,
     object::{DEPLOYMENT, NAMESPACE, Objects, POD, SERVICE, VIRTUAL_CONTROL_PLANE},
-    observe::Beyond,
     room::Store,
     status, stored,
 };
@@ -25,51 +24,20 @@ pub(crate) fn seen() -> Seen {
 
 pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
     let body = serde_json::to_value(&vcp).unwrap();
+    let object = Object::observed(VIRTUAL_CONTROL_PLANE, body);
     Seen {
-        object: Object::observed(VIRTUAL_CONTROL_PLANE, body),
-        owner: Owner::of(&vcp).and_then(Result::ok),
-        vcp,
         standing: Standing::Ours,
         claim: Some(claims::identity_claim(SYSTEM, &owner())),
-        slice_claims: vec![],
         range: Some(Ok(Range {
             range: "10.96.0.0/16".parse().unwrap(),
             taken: vec![],
             used: vec![],
         })),
         class: Some(class()),
-        classes: vec![],
-        groups: vec![],
-        namespaces: vec![],
-        remaining: vec![],
-        has_stopped: false,
-        namespace: None,
-        access: None,
-        access_beside: None,
-        home: None,
-        here: None,
-        objects: Objects::default(),
-        user_secret: None,
-        cluster: None,
-        place: None,
-        cluster_secrets: Objects::default(),
-        beyond: Beyond::NotAsked,
-        way: None,
-        given: None,
-        kept: None,
-        syncer_secret: None,
-        external_secret: None,
-        way_out: Objects::default(),
-        route: None,
         proxy: Some(crate::proxy::tests::proxy()),
-        zones: vec![],
         node: Some("192.0.2.1".into()),
-        tenant: Tenant::NotAsked,
-        turn: None,
-        refused: None,
-        store: None,
-        visit: None,
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
+        ..Seen::nothing(object, vcp)
     }
 }
 

@@ -6,15 +6,21 @@ use crate::{
     cluster::{self, Cluster},
     control_plane::Owner,
     kubeconfig::Access,
-    object::{DEPLOYMENT, NAMESPACE, Object, Objects},
-    provision, room,
+    object::{DEPLOYMENT, NAMESPACE, Object, Objects, SERVICE_CIDR},
+    provision,
+    remotes::Turn,
+    room, service_cidr,
     stored::{self, Limits, Used},
     tenant::{self, Tenant},
 };
+use std::time::Duration;
 use tokio::time::Instant;
 
+/// Who takes so long not to answer hangs; one that starts refuses at once.
+const HANGS: Duration = Duration::from_secs(2);
+
 impl Observer {
-    /// A tenant that doesn't answer is a fact, not an error.
+    /// A tenant that doesn't answer is a fact, not an error. One that took long not to answer hangs, and rests.
     pub(super) async fn look_at_tenant(
         &self,
         whose: Whose,
@@ -22,6 +28,12 @@ impl Observer {
         wanted: &[Object],
         limits: &Limits,
     ) -> Tenant {
+        let asking = match self.tenants.turn(access, Instant::now()) {
+            Turn::Now(asking) => asking,
+            Turn::Silent(why) => return Tenant::Silent(why),
+            Turn::Later => return Tenant::Silent("others are asked just now".into()),
+        };
+        let began = Instant::now();
         let look = async {
             let entered = (self.enter)(access.clone()).await;
             let tenant = Cluster::new(entered.map_err(|error| error.to_string())?);
@@ -43,13 +55,23 @@ impl Observer {
                 };
                 objects.extend(have.map_err(say)?);
             }
+            // They are awaited, too.
+            let default = tenant.get(SERVICE_CIDR, None, service_cidr::DEFAULT).await;
+            let some = tenant.some(SERVICE_CIDR, service_cidr::OWN).await;
+            objects.extend(some.map_err(say)?);
+            objects.extend(default.map_err(say)?);
             Ok(Tenant::Answers {
                 kube_system_uid: kube_system.uid().to_owned(),
                 objects,
                 stored: count(&tenant, limits).await,
             })
         };
-        look.await.unwrap_or_else(Tenant::Silent)
+        let looked: Result<Tenant, String> = look.await;
+        match &looked {
+            Err(why) if began.elapsed() >= HANGS => asking.was_silent(why, Instant::now()),
+            _ => asking.answered(),
+        }
+        looked.unwrap_or_else(Tenant::Silent)
     }
 
     /// An etcd that doesn't answer is a fact, not an error.

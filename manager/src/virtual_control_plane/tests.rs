@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 mod hanging;
 mod leaving;
+mod service_cidr;
 
 const SYSTEM: &str = "sublet-system";
 const OWN: &str = "/apis/sublet.dev/v1alpha1/namespaces/tenants/virtualcontrolplanes/acme";

@@ -49,6 +49,13 @@ fn fixture() -> Fixture {
     }
 }
 
+/// One whose tenant was only just taken up.
+fn starting() -> Fixture {
+    let mut fixture = fixture();
+    Arc::get_mut(&mut fixture.tenant).unwrap().listed = Listed::default();
+    fixture
+}
+
 impl Fixture {
     /// Keeps what stands, and answers the one write that it takes.
     async fn keep(&mut self, have: Option<Value>, write: Option<(&str, u16)>) -> Option<Received> {
@@ -132,6 +139,81 @@ async fn an_edit_is_found_by_the_patrol_and_a_new_status_is_none() {
         assert_eq!(baseline(&fixture.tenant) == 0, suspects == 1);
     }
     assert!(fixture.above.is_silent(), "a suspicion writes nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_start_of_a_tenant_lists_them_once_whatever_the_number_of_its_namespaces() {
+    let Fixture {
+        engine,
+        tenant,
+        mut above,
+        own: _own,
+    } = starting();
+    limit(&tenant, "pods", 5);
+    let in_namespace = |number: u32, hard: &str| {
+        let mut quota = stored(&tenant, &json!({"hard": {"pods": hard}}));
+        quota["metadata"]["namespace"] = json!(format!("acme-{number}"));
+        quota
+    };
+    let mut items: Vec<Value> = (0..300).map(|number| in_namespace(number, "5")).collect();
+    items[7] = in_namespace(7, "4");
+    let list = json!({"metadata": {"resourceVersion": "9"}, "items": items});
+    let keep = |number: u32| {
+        let (engine, tenant) = (&engine, &tenant);
+        async move { keep(engine, tenant, &format!("acme-{number}")).await }
+    };
+    let answers = async {
+        let listed = above.answer("GET", 200, &list).await;
+        above.answer("PATCH", 200, &in_namespace(7, "5")).await;
+        listed
+    };
+    let all = futures::future::join_all((0..300).map(keep));
+    let (kept, listed) = tokio::join!(all, answers);
+    assert!(kept.iter().all(Result::is_ok), "{kept:?}");
+    assert!(above.is_silent());
+    let Received { path, query, .. } = listed;
+    assert_eq!(path, "/api/v1/resourcequotas");
+    let selector = format!("labelSelector=sublet.dev%2Ftenant%3D{}", tenant.id);
+    assert!(query.contains(&selector), "{query}");
+
+    // A namespace that came meanwhile has none; one that is worked again is read, and so is every one later.
+    let made = in_namespace(300, "5");
+    let (kept, _) = tokio::join!(keep(300), above.answer("POST", 201, &made));
+    kept.unwrap();
+    for number in [7, 300] {
+        let have = in_namespace(number, "5");
+        let (kept, asked) = tokio::join!(keep(number), above.answer("GET", 200, &have));
+        kept.unwrap();
+        assert!(
+            asked
+                .path
+                .ends_with(&format!("acme-{number}/resourcequotas/sublet-quota"))
+        );
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    let have = in_namespace(301, "5");
+    let (kept, _) = tokio::join!(keep(301), above.answer("GET", 200, &have));
+    kept.unwrap();
+    assert!(above.is_silent());
+}
+
+#[tokio::test]
+async fn without_the_right_to_list_them_each_is_read() {
+    let mut fixture = starting();
+    let (engine, tenant) = (&fixture.engine, &fixture.tenant);
+    let answers = async {
+        let message = json!({"kind": "Status", "code": 403, "message": "is forbidden: User"});
+        fixture.above.answer("GET", 403, &message).await;
+        let gone = json!({"kind": "Status", "code": 404});
+        fixture.above.answer("GET", 404, &gone).await
+    };
+    let (kept, asked) = tokio::join!(keep(engine, tenant, TWIN), answers);
+    kept.unwrap();
+    assert!(
+        asked
+            .path
+            .ends_with("acme-work/resourcequotas/sublet-quota")
+    );
 }
 
 /// A ConfigMap of a tenant that may have one, in a namespace that stands.

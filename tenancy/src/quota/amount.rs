@@ -47,6 +47,17 @@ const SHORT: [&str; 6] = [
 ///
 /// [`resource.Quantity`]: https://pkg.go.dev/k8s.io/apimachinery/pkg/api/resource#Quantity
 pub fn parse(text: &str) -> Option<i128> {
+    scaled(text, 3)
+}
+
+/// The same in thousand-millionths, as what is used of a CPU is measured.
+pub fn nanos(text: &str) -> Option<i128> {
+    scaled(text, 9)
+}
+
+/// The same with so many decimal places.
+fn scaled(text: &str, places: u32) -> Option<i128> {
+    let most = i128::from(i64::MAX).checked_mul(10i128.checked_pow(places)?)?;
     let text = text.trim();
     let is_negative = text.starts_with('-');
     let text = text.strip_prefix(['+', '-']).unwrap_or(text);
@@ -62,9 +73,8 @@ pub fn parse(text: &str) -> Option<i128> {
     if digits.is_empty() {
         return Some(0);
     }
-    // In thousandths.
-    let tens = tens.saturating_add(3) - i64::try_from(fraction.len()).ok()?;
-    (!is_negative).then(|| product(digits, twos, tens).unwrap_or(MOST).min(MOST))
+    let tens = tens.saturating_add(i64::from(places)) - i64::try_from(fraction.len()).ok()?;
+    (!is_negative).then(|| product(digits, twos, tens).unwrap_or(most).min(most))
 }
 
 /// A quantity as objects write it; what can't be read is more than any quota allows.
@@ -162,6 +172,26 @@ pub fn shown(name: &str, amount: i128) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_is_less_than_a_thousandth_counts_where_it_is_measured() {
+        const ONE: i128 = 1_000_000_000;
+        for (text, amount) in [
+            ("0", Some(0)),
+            ("12345n", Some(12_345)),
+            ("0.5n", Some(1)),
+            ("7u", Some(7_000)),
+            ("1500m", Some(1_500_000_000)),
+            (".5", Some(ONE / 2)),
+            ("1e3", Some(1_000 * ONE)),
+            ("1Ei", Some((1 << 60) * ONE)),
+            ("99Ei", Some(i128::from(i64::MAX) * ONE)),
+            ("1Kib", None),
+            ("-1", None),
+        ] {
+            assert_eq!(nanos(text), amount, "{text}");
+        }
+    }
 
     #[test]
     fn quantities_are_read_as_kubernetes_reads_them() {

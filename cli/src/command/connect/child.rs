@@ -1,6 +1,6 @@
 //! Running a command to its end, whatever signals arrive meanwhile.
 
-use crate::error;
+use crate::{error, interrupt::Elsewhere};
 use anyhow::Result;
 use std::{
     ffi::{OsStr, OsString},
@@ -20,6 +20,7 @@ pub(super) struct Signals {
     quit: Signal,
     terminate: Signal,
     hang_up: Signal,
+    _ours: Elsewhere,
 }
 
 impl Signals {
@@ -30,6 +31,7 @@ impl Signals {
             quit: signal(SignalKind::quit())?,
             terminate: signal(SignalKind::terminate())?,
             hang_up: signal(SignalKind::hangup())?,
+            _ours: Elsewhere::begin(),
         })
     }
 }

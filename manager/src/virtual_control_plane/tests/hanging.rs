@@ -1,9 +1,10 @@
-//! Many tenants of another super cluster that hangs.
+//! API servers that hang: that of another super cluster, with many tenants, and a tenant's own.
 
 use super::*;
 use crate::{
     kubeconfig::Access,
     observe::{Beyond, Error},
+    tenant::Tenant,
     twin::tests::kubeconfig,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -13,9 +14,8 @@ use tokio::time::Instant;
 
 const WEST: &str = "/api/v1/namespaces/tenants/secrets/west";
 
-/// One whose super cluster takes what is asked and never says anything.
-async fn hanging() -> World {
-    let mut world = World::new().await;
+/// Whoever is asked by it takes what is asked and never says anything.
+fn hang(world: &mut World) {
     let cx = Arc::get_mut(&mut world.cx).unwrap();
     cx.observer.enter = Arc::new(|_: Access| {
         let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
@@ -24,6 +24,12 @@ async fn hanging() -> World {
         let client = Client::new(silent, "default");
         async move { Ok(client) }.boxed()
     });
+}
+
+/// One whose super cluster hangs.
+async fn hanging() -> World {
+    let mut world = World::new().await;
+    hang(&mut world);
     world.cluster.change(OWN, |vcp| {
         let leads = json!({"name": "west", "key": "value"});
         vcp["spec"]["superCluster"] = json!({"kubeconfigSecretRef": leads});
@@ -69,4 +75,22 @@ async fn many_of_a_super_cluster_that_hangs_take_few_passes_and_then_one() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(look(&world, 40).await, [1, 40, 0], "one tries");
     assert_eq!(look(&world, 40).await, [0, 40, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_hangs_rests_before_it_is_asked_again() {
+    let mut world = World::new().await;
+    world.start().await;
+    hang(&mut world);
+    let look = async || {
+        let began = Instant::now();
+        let looked = world.cx.observer.look("tenants", "acme").await;
+        let tenant = looked.unwrap().unwrap().tenant;
+        assert!(matches!(tenant, Tenant::Silent(_)));
+        began.elapsed()
+    };
+    assert!(look().await >= Duration::from_secs(2));
+    assert_eq!(look().await, Duration::ZERO);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(look().await >= Duration::from_secs(2), "it is tried again");
 }
