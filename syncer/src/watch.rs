@@ -284,6 +284,18 @@ pub(crate) async fn each(
     list(cluster, target, &Each(tell)).await.map(drop)
 }
 
+/// Seconds after which the server is to end a watch: 5 to 10 minutes, spread so that they don't all come back at once.
+///
+/// Events have no watch cache, and so no bookmarks: where there are none for a while, a watch that ends in time shows that
+/// the server lives.
+fn lifetime(target: &Target, version: &str) -> u64 {
+    if target.kind == "Event" {
+        return SILENCE_LIMIT.as_secs() * 2 / 3;
+    }
+    let bytes = version.bytes().chain(target.path.bytes());
+    300 + bytes.map(u64::from).sum::<u64>() % 300
+}
+
 /// Follows from `version` until the resource version is too old or something breaks.
 async fn follow(
     cluster: &Cluster,
@@ -294,14 +306,7 @@ async fn follow(
     let mut endings = 0;
     loop {
         let began = Instant::now();
-        // Servers end watches after 5 to 10 minutes, spread so that they don't all come back at once.
-        let limit = 300
-            + version
-                .bytes()
-                .chain(target.path.bytes())
-                .map(u64::from)
-                .sum::<u64>()
-                % 300;
+        let limit = lifetime(target, &version);
         let mut body = {
             // Not kept while the watch goes on.
             let path = format!(
@@ -474,6 +479,16 @@ mod tests {
         fn absent(&self) {
             self.0.lock().push("absent".into());
         }
+    }
+
+    #[test]
+    fn a_watch_without_bookmarks_ends_before_it_would_be_given_up() {
+        let events = Target {
+            kind: "Event".into(),
+            ..target()
+        };
+        assert!(lifetime(&events, "7") < SILENCE_LIMIT.as_secs());
+        assert!((300..600).contains(&lifetime(&target(), "7")));
     }
 
     fn target() -> Target {
