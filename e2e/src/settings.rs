@@ -15,14 +15,16 @@ pub fn kubeconfig() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The kubectl to test with: `KUBECTL`.
+/// The kubectl to test with: `KUBECTL`, or the one that `cargo xtask super up` puts into the target folder.
 pub fn kubectl() -> anyhow::Result<PathBuf> {
-    program("KUBECTL")
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/super/bin/kubectl");
+    found("KUBECTL", default, "cargo xtask super up")
 }
 
-/// The built `sublet`: `SUBLET_CLI`.
+/// The built `sublet`: `SUBLET_CLI`, or the one in this workspace's target folder.
 pub fn sublet() -> anyhow::Result<PathBuf> {
-    program("SUBLET_CLI")
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/debug/sublet");
+    found("SUBLET_CLI", default, "cargo build -p cli")
 }
 
 /// The built syncer: `SUBLET_SYNCER`, or the one in this workspace's target folder.
@@ -102,13 +104,4 @@ fn found(variable: &str, default: &str, otherwise: &str) -> anyhow::Result<PathB
         path.display()
     );
     Ok(path)
-}
-
-fn program(variable: &str) -> anyhow::Result<PathBuf> {
-    let path = std::env::var_os(variable).map(PathBuf::from);
-    path.filter(|path| path.is_file()).ok_or_else(|| {
-        anyhow::anyhow!(
-            "{variable} doesn't name a program: run `cargo xtask test`, which builds it and sets it"
-        )
-    })
 }

@@ -13,10 +13,11 @@ mod roots;
 mod tree;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::thread;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 
 use crate::progress::Step;
 use crate::super_cluster::layout::Node;
@@ -84,6 +85,26 @@ pub(crate) fn load(bundles: &[Bundle], nodes: &[Node]) -> Result<Vec<String>> {
     import::load(bundles, nodes)
 }
 
+/// `cargo xtask images --to FOLDER`: makes the daemons' images, and puts each into `folder` as an OCI archive with a plain name.
+pub(crate) fn hand_out(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for bundle in own()? {
+        for name in bundle.images.keys() {
+            let file = folder.join(format!("{}.tar", program(name)));
+            fs::copy(&bundle.archive, &file)
+                .with_context(|| format!("cannot write {}", file.display()))?;
+            say!("{} is {name}", file.display());
+        }
+    }
+    Ok(())
+}
+
+/// The last part of an image's name, without its tag.
+fn program(image: &str) -> &str {
+    let last = image.rsplit('/').next().unwrap_or(image);
+    last.split([':', '@']).next().unwrap_or(last)
+}
+
 /// `cargo xtask images`: makes everything and loads it into the super cluster, if one is up; `extent` says whether those are
 /// among it that long tests alone need.
 pub(crate) fn make_and_load(nodes: &[Node], extent: Extent) -> Result<()> {
@@ -104,4 +125,19 @@ pub(crate) fn make_and_load(nodes: &[Node], extent: Extent) -> Result<()> {
         say!("{name}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_is_called_like_its_program() {
+        assert_eq!(program("sublet.dev/sublet-syncer:0.1.0"), "sublet-syncer");
+        assert_eq!(
+            program("registry.example.com:5000/a/manager@sha256:00"),
+            "manager"
+        );
+        assert_eq!(program("etcd"), "etcd");
+    }
 }

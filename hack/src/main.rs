@@ -45,6 +45,7 @@ mod super_cluster;
 mod test;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -79,12 +80,17 @@ enum Command {
     /// Make all container images and load them into the super cluster if it is up
     #[command(
         after_help = "After a change to a daemon, this is how it gets into the running cluster:\n  \
-        cargo xtask images && kubectl -n sublet-system rollout restart deployment"
+        cargo xtask images && kubectl -n sublet-system rollout restart deployment\n\n\
+        For a registry:\n  \
+        cargo xtask images --to target/images           the daemons' images alone, as OCI archives"
     )]
     Images {
         /// Those as well that the long tests alone need, and their programs
         #[arg(long)]
         all: bool,
+        /// Make only those of the daemons, and put them here as OCI archives
+        #[arg(long, value_name = "FOLDER", conflicts_with = "all")]
+        to: Option<PathBuf>,
     },
     /// Show a tenant's pod running in the super cluster, from nothing
     #[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --no-keep")]
@@ -259,7 +265,8 @@ fn run(command: &Command) -> Result<bool> {
         Command::Super(Super::Enforce { nodes }) => {
             policies::enforce(&super_cluster::layout::Node::first(*nodes))?;
         }
-        Command::Images { all } => {
+        Command::Images { to: Some(to), .. } => images::hand_out(to)?,
+        Command::Images { all, to: None } => {
             needs::to_build_and_run()?;
             if *all {
                 test::long_programs()?;

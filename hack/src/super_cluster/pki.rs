@@ -12,8 +12,8 @@ use rcgen::{
 };
 use serde_json::json;
 
-use super::figures;
 use super::layout::{self, HOST_ADDRESS, KUBERNETES_SERVICE, Node};
+use super::metrics_server;
 use crate::paths;
 
 /// A certificate authority that signs leaves.
@@ -60,10 +60,10 @@ pub(crate) fn make(nodes: &[Node]) -> Result<()> {
         api_server_addresses(),
     )?;
     cluster.server(
-        figures::NAME,
-        figures::NAME,
+        metrics_server::NAME,
+        metrics_server::NAME,
         SERVER,
-        figures::server_names(),
+        metrics_server::server_names(),
     )?;
     cluster.client(
         "apiserver-kubelet-client",

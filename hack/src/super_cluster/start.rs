@@ -10,8 +10,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::layout::{self, Node};
 use super::process::{self, Identity, Program};
 use super::{
-    cgroups, client, control_plane, dns, figures, health, machine, network, node, pki, policies,
-    volumes,
+    cgroups, client, control_plane, dns, health, machine, metrics_server, network, node, pki,
+    policies, volumes,
 };
 use crate::images::{self, Bundle};
 use crate::progress::Step;
@@ -77,7 +77,7 @@ pub(crate) fn repair(nodes: &[Node]) -> Result<Vec<String>> {
     }
     start_unless_running(volumes::provisioner(first)?, &mut restarted)?;
     start_unless_running(policies::engine(nodes)?, &mut restarted)?;
-    start_unless_running(figures::program(first)?, &mut restarted)?;
+    start_unless_running(metrics_server::program(first)?, &mut restarted)?;
     for each in nodes {
         let home = home(*each)?;
         let containerd = node::containerd(*each, home)?.name;
@@ -91,7 +91,7 @@ pub(crate) fn repair(nodes: &[Node]) -> Result<Vec<String>> {
     }
     dns::apply(&client()?)?;
     volumes::apply(&client()?)?;
-    figures::apply(&client()?)?;
+    metrics_server::apply(&client()?)?;
     wait_until_ready(nodes)?;
     Ok(restarted)
 }
@@ -114,8 +114,8 @@ fn finish_control_plane(nodes: &[Node], home: Identity) -> Result<()> {
     volumes::apply(&client()?)?;
     dns::apply(&client()?)?;
     // After DNS, whose pod is waited for.
-    figures::apply(&client()?)?;
-    figures::program(home)?.start().map(drop)
+    metrics_server::apply(&client()?)?;
+    metrics_server::program(home)?.start().map(drop)
 }
 
 fn start_node(node: Node, home: Identity, bundle: &Bundle) -> Result<()> {

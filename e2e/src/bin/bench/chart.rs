@@ -1,7 +1,7 @@
 //! A chart of a document: pairs of bars. Where the same was done straight in the super cluster, that is the other bar, and
 //! else what is wanted.
 
-use crate::results::median;
+use crate::results::{letter, median};
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -165,6 +165,14 @@ pub(crate) fn draw(document: &Value) -> String {
             top + BAR + 5.0,
             row.2
         );
+        if let Some(letter) = letter(document, row.0, row.1, &row.pointer()) {
+            let _ = writeln!(
+                svg,
+                "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" font-size=\"11\" fill=\"{DIRECT}\">{letter}</text>",
+                WIDTH - 8.0,
+                top + BAR + 5.0,
+            );
+        }
         for (bar, (figure, colour)) in bars.iter().enumerate() {
             let (y, length) = (top + BAR * bar as f64, LONGEST * figure / most);
             let _ = writeln!(
@@ -182,15 +190,23 @@ pub(crate) fn draw(document: &Value) -> String {
 }
 
 impl Row {
+    /// Where Sublet's own figure is.
+    fn pointer(&self) -> String {
+        match self.5 {
+            Direct => format!("/synced{}", self.4),
+            Wanted(_) => self.4.to_owned(),
+        }
+    }
+
     /// Both bars and their colours, if the document has what they show.
     fn bars(&self, document: &Value) -> Option<[(f64, &'static str); 2]> {
         let of = |pointer: &str| median(document, self.0, self.1, pointer)?.as_f64();
         Some(match self.5 {
             Direct => [
                 (of(&format!("/direct{}", self.4))?, DIRECT),
-                (of(&format!("/synced{}", self.4))?, SUBLET),
+                (of(&self.pointer())?, SUBLET),
             ],
-            Wanted(wanted) => [(wanted, WANTED), (of(self.4)?, SUBLET)],
+            Wanted(wanted) => [(wanted, WANTED), (of(&self.pointer())?, SUBLET)],
         })
     }
 }

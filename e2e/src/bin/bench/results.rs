@@ -2,18 +2,48 @@
 //! what was wanted and what was measured.
 
 use crate::{chart, table};
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use e2e::document;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::{path::Path, process::Command};
 
 /// Where they are, below the root of the repository.
 const FILE: &str = "docs/bench/results.json";
 const CHART: &str = "docs/bench/results.svg";
 const TABLE: &str = "docs/bench/results.md";
 
+/// Where a measurement that begins now comes from: version, commit, date and machine.
+///
+/// # Errors
+/// The sources aren't a clone of the repository, or git isn't there.
+pub(crate) fn origin(root: &Path, machine: &Value) -> anyhow::Result<Value> {
+    let git = |arguments: &[&str]| -> anyhow::Result<String> {
+        let run = Command::new("git")
+            .args(arguments)
+            .current_dir(root.join("."))
+            .output();
+        let output = run.context("starting git, which tells the commit")?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "git tells no commit: {}",
+            errors.trim()
+        );
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    };
+    let mut commit = git(&["rev-parse", "--short=12", "HEAD"])?;
+    // Results that were kept before are no change of what is measured.
+    if !git(&["status", "--porcelain", "--", ".", ":!docs/bench"])?.is_empty() {
+        commit += ", changed";
+    }
+    let date = jiff::Timestamp::now().strftime("%F").to_string();
+    Ok(
+        json!({"version": env!("CARGO_PKG_VERSION"), "commit": commit, "date": date, "machine": machine}),
+    )
+}
+
 /// Takes what was measured into the results of the repository, and draws chart and table anew.
-pub(crate) fn keep(root: &Path, machine: &Value, measured: &Value) -> anyhow::Result<()> {
+pub(crate) fn keep(root: &Path, origin: &Value, measured: &Value) -> anyhow::Result<()> {
     let path = root.join(FILE);
     let results = match std::fs::read_to_string(&path) {
         Ok(text) => serde_json::from_str(&text).with_context(|| format!("reading {FILE}"))?,
@@ -21,8 +51,9 @@ pub(crate) fn keep(root: &Path, machine: &Value, measured: &Value) -> anyhow::Re
         Err(err) => return Err(err).with_context(|| format!("reading {FILE}")),
     };
     let mut measured = measured.clone();
-    measured["version"] = env!("CARGO_PKG_VERSION").into();
-    measured["machine"] = machine.clone();
+    if let (Some(measured), Some(origin)) = (measured.as_object_mut(), origin.as_object()) {
+        measured.extend(origin.clone());
+    }
     let text = serde_json::to_string_pretty(&with(results, measured))?;
     document::write(&path, &format!("{text}\n"))?;
     redraw(root)
@@ -59,10 +90,58 @@ pub(crate) fn median<'a>(
     tokens: &str,
     pointer: &str,
 ) -> Option<&'a Value> {
+    newest(document, scenario, tokens, pointer).map(|(_, figure)| figure)
+}
+
+/// A letter for where such a figure comes from, the same in chart and table: its place among the [`origins`].
+pub(crate) fn letter(
+    document: &Value,
+    scenario: &str,
+    tokens: &str,
+    pointer: &str,
+) -> Option<char> {
+    let (one, _) = newest(document, scenario, tokens, pointer)?;
+    let about = about(one)?;
+    ('A'..='Z')
+        .zip(origins(document))
+        .find_map(|(letter, origin)| (origin == about).then_some(letter))
+}
+
+/// Where the measurements come from, each once.
+pub(crate) fn origins(document: &Value) -> Vec<String> {
+    let mut all = vec![];
+    for one in document["measured"].as_array().into_iter().flatten() {
+        all.extend(about(one).filter(|about| !all.contains(about)));
+    }
+    all
+}
+
+fn about(one: &Value) -> Option<String> {
+    let machine = one["machine"].as_object()?;
+    let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();
+    Some(format!(
+        "version {}, commit {}, {}; {} processors ({}), {} GiB of memory, Linux {}",
+        text(&one["version"]),
+        text(&one["commit"]),
+        one["date"].as_str().unwrap_or("of an unknown day"),
+        machine["processors"],
+        text(&machine["processor"]),
+        machine["memoryGiB"],
+        text(&machine["kernel"]),
+    ))
+}
+
+/// A measurement of the scenario that has the figure, and the figure.
+fn newest<'a>(
+    document: &'a Value,
+    scenario: &str,
+    tokens: &str,
+    pointer: &str,
+) -> Option<(&'a Value, &'a Value)> {
     let measured = document["measured"].as_array()?.iter().rev();
     measured
         .filter(|one| one["scenario"] == scenario && one["tokens"] == tokens)
-        .find_map(|one| one["figures"]["median"].pointer(pointer))
+        .find_map(|one| Some((one, one["figures"]["median"].pointer(pointer)?)))
 }
 
 #[cfg(test)]
@@ -99,6 +178,38 @@ mod tests {
         assert!(
             !measured.iter().any(gaps),
             "a figure with gaps counts nothing"
+        );
+    }
+
+    #[test]
+    fn figures_of_one_commit_and_machine_have_one_letter() {
+        let of = |scenario, commit| {
+            let mut one = one(scenario, &json!({"a": 1}));
+            one["machine"] =
+                json!({"processors": 2, "processor": "p", "memoryGiB": 4, "kernel": "k"});
+            one["commit"] = json!(commit);
+            one
+        };
+        let results = with(json!({}), of("burst", "one"));
+        let results = with(results, of("steady", "two"));
+        let results = with(results, of("fair", "one"));
+        let letter = |scenario| letter(&results, scenario, "off", "/a");
+        assert_eq!(
+            ["burst", "fair", "steady", "idle"].map(letter),
+            [Some('A'), Some('A'), Some('B'), None]
+        );
+        assert!(origins(&results)[1].contains("commit two"));
+    }
+
+    #[test]
+    fn the_origin_is_the_commit_of_the_sources() {
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        let origin = origin(root, &json!({})).unwrap();
+        let commit = origin["commit"].as_str().unwrap();
+        let digits = commit.split(',').next().unwrap();
+        assert!(
+            digits.len() >= 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            "{commit}"
         );
     }
 

@@ -1,6 +1,9 @@
 //! What was wanted and what was measured, as a table.
 
-use crate::{figures, results::median};
+use crate::{
+    figures,
+    results::{letter, median, origins},
+};
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -197,6 +200,15 @@ const LINES: &[Line] = &[
     ),
 ];
 
+impl Figure {
+    /// The figure, or the first of those that it is made of.
+    fn pointer(self) -> &'static str {
+        match self {
+            At(pointer) | Over(pointer, _) | Times(pointer, _) | Sum(pointer) => pointer,
+        }
+    }
+}
+
 impl Line {
     fn measured(&self, results: &Value) -> Option<f64> {
         let at = |pointer| median(results, self.2, self.3, pointer);
@@ -233,7 +245,7 @@ impl Wanted {
 pub(crate) fn draw(results: &Value) -> String {
     let mut text = String::from(
         "# What was measured\n\nMade by `cargo xtask bench chart` from [results.json](results.json), which holds every round. \
-         What the figures mean is told in [bench.md](../bench.md).\n\n| figure | wanted | measured | reached |\n|---|---|---|---|\n",
+         What the figures mean is told in [bench.md](../bench.md).\n\n| figure | wanted | measured | reached | [of](#of) |\n|---|---|---|---|---|\n",
     );
     for line in LINES {
         let (measured, reached) = match line.measured(results) {
@@ -248,29 +260,20 @@ pub(crate) fn draw(results: &Value) -> String {
             "" => line.0.to_owned(),
             unit => format!("{}, {unit}", line.0),
         };
+        let of = letter(results, line.2, line.3, line.4.pointer());
+        let of = of.map_or("–".to_owned(), String::from);
         let _ = writeln!(
             text,
-            "| {title} | {} | {measured} | {reached} |",
+            "| {title} | {} | {measured} | {reached} | {of} |",
             line.5.shown()
         );
     }
-    let mut machines: Vec<String> = vec![];
-    for one in results["measured"].as_array().into_iter().flatten() {
-        let machine = &one["machine"];
-        let about = format!(
-            "version {}, {} processors ({}), {} GiB of memory, Linux {}",
-            one["version"].as_str().unwrap_or_default(),
-            machine["processors"],
-            machine["processor"].as_str().unwrap_or_default(),
-            machine["memoryGiB"],
-            machine["kernel"].as_str().unwrap_or_default(),
-        );
-        if !machines.contains(&about) {
-            machines.push(about);
-        }
+    let origins = origins(results);
+    if !origins.is_empty() {
+        text += "\n## Of\n\n";
     }
-    if !machines.is_empty() {
-        let _ = writeln!(text, "\nMeasured with: {}.", machines.join("; "));
+    for (letter, origin) in ('A'..='Z').zip(origins) {
+        let _ = writeln!(text, "- {letter}: {origin}");
     }
     text
 }
@@ -295,10 +298,10 @@ mod tests {
         let results = with(with(json!({}), one("burst", &burst)), one("fair", &fair));
         let table = draw(&results);
         for line in [
-            "| burst: pods/s as a share of direct | at least 0.45 | 0.5 | yes |",
-            "| burst: requests per pod up | at most 2 | 2.5 | no |",
-            "| fair: the same with a stopped tenant, by that without | at most 1.2 | 1.1 | yes |",
-            "| ceiling: pods/s and core, down and up | at least 6000 | not measured | – |",
+            "| burst: pods/s as a share of direct | at least 0.45 | 0.5 | yes | – |",
+            "| burst: requests per pod up | at most 2 | 2.5 | no | – |",
+            "| fair: the same with a stopped tenant, by that without | at most 1.2 | 1.1 | yes | – |",
+            "| ceiling: pods/s and core, down and up | at least 6000 | not measured | – | – |",
         ] {
             assert!(table.contains(line), "{table}");
         }
