@@ -50,6 +50,17 @@ struct Inner {
     behind: BTreeMap<&'static str, WentBack>,
 }
 
+impl Inner {
+    /// Versions before the last lists say nothing any more.
+    fn begin_anew(&mut self) {
+        self.behind.clear();
+        let listed = self.listed.iter();
+        self.mark.versions = listed
+            .map(|(resource, version)| ((*resource).to_owned(), *version))
+            .collect();
+    }
+}
+
 impl Marks {
     /// Something changed that an examination would find.
     pub(crate) fn look_again(&self) {
@@ -118,15 +129,22 @@ impl Marks {
         true
     }
 
+    /// Whether the tenant is as new as it was, by its nonce and its lists.
+    ///
+    /// A restore by Sublet sets versions back too; what is missing then is kept by its counter.
+    fn judge(&self, nonce: Option<u64>, restore_counter: i64) -> Result<(), WentBack> {
+        let mut inner = self.inner.lock();
+        if restore_counter > inner.mark.restore_counter {
+            inner.begin_anew();
+        }
+        inner.mark.judge_nonce(nonce, restore_counter)?;
+        inner.behind.values().next().cloned().map_or(Ok(()), Err)
+    }
+
     /// Takes what is there for right, as an operator says.
     fn rebase(&self, nonce: u64, restore_counter: i64, wish: &str) {
         let mut inner = self.inner.lock();
-        inner.behind.clear();
-        inner.mark.versions = inner
-            .listed
-            .iter()
-            .map(|(resource, version)| ((*resource).to_owned(), *version))
-            .collect();
+        inner.begin_anew();
         inner.mark.nonce = inner.mark.nonce.max(nonce);
         inner.mark.acknowledged = restore_counter;
         inner.mark.released = wish.to_owned();
@@ -211,14 +229,8 @@ fn judge_identity(tenant: &Tenant, uid: &str) {
 }
 
 fn judge_tenant(tenant: &Tenant, nonce: Option<u64>) {
-    let restore_counter = tenant.rules().restore_counter;
-    let inner = tenant.marks.inner.lock();
-    let by_nonce = inner.mark.judge_nonce(nonce, restore_counter).err();
-    // A restore by Sublet sets versions back too; what is missing then is kept by its counter.
-    let restored = restore_counter > inner.mark.restore_counter;
-    let by_version = inner.behind.values().next().filter(|_| !restored).cloned();
-    drop(inner);
-    let why = by_nonce.or(by_version);
+    let judged = tenant.marks.judge(nonce, tenant.rules().restore_counter);
+    let why = judged.err();
     hold(
         tenant,
         Hold::WentBack,
@@ -381,6 +393,25 @@ pub(crate) use store::forget;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn r2_versions_from_before_a_restore_by_sublet_hold_nothing_after_it() {
+        let mut known = Mark {
+            nonce: 5,
+            ..Mark::default()
+        };
+        known.raise("configmaps", 210);
+        let marks = Marks::default();
+        marks.load(known);
+        assert!(marks.listed("configmaps", 208).is_err());
+        assert!(marks.judge(Some(5), 0).is_err());
+        assert_eq!(marks.judge(Some(4), 1), Ok(()));
+        // The marks were written since.
+        marks.inner.lock().mark.restore_counter = 1;
+        assert_eq!(marks.judge(Some(5), 1), Ok(()));
+        assert_eq!(marks.listed("configmaps", 209), Ok(()));
+        assert!(marks.listed("configmaps", 207).is_err());
+    }
 
     #[test]
     fn marks_of_a_quiet_tenant_are_looked_at_less_often() {
