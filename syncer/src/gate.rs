@@ -23,6 +23,7 @@ struct Inner {
     /// Those of them that another look has found objects of.
     contradicted: BTreeSet<u8>,
     holds: BTreeMap<Hold, String>,
+    examined: bool,
 }
 
 /// What a person, or the tenant's own return, must end.
@@ -64,6 +65,8 @@ pub(crate) struct Health {
     pub(crate) blocker: Option<String>,
     /// Why deletions are held until somebody looks.
     pub(crate) holds: BTreeMap<Hold, String>,
+    /// The marks and the proof were looked at: only then can it be said that nothing is held.
+    pub(crate) examined: bool,
 }
 
 /// Why deletions are held.
@@ -166,6 +169,14 @@ impl Gate {
         }
     }
 
+    /// The marks and the proof were looked at.
+    pub(crate) fn examined(&self) {
+        let mut inner = self.inner.lock();
+        if !std::mem::replace(&mut inner.examined, true) {
+            self.tell(&inner, None);
+        }
+    }
+
     /// What is held.
     pub(crate) fn holds(&self) -> BTreeMap<Hold, String> {
         self.inner.lock().holds.clone()
@@ -216,12 +227,14 @@ impl Gate {
                 .map(|name| format!("watching {name}: {}", error.unwrap_or("interrupted")))
                 .or(missing.map(|name| format!("the first list of {name} isn't complete"))),
             holds: inner.holds.clone(),
+            examined: inner.examined,
         };
         // Errors differ from try to try; only the state is news.
         self.health.send_if_modified(|current| {
             let news = current.synced != health.synced
                 || current.blocker.is_some() != health.blocker.is_some()
-                || current.holds != health.holds;
+                || current.holds != health.holds
+                || current.examined != health.examined;
             *current = health;
             news
         });

@@ -195,6 +195,7 @@ async fn examine(engine: &Engine, tenant: &Tenant) -> Result<(), Failure> {
     judge_identity(tenant, found.uid());
     judge_tenant(tenant, own.nonce);
     judge_super(engine, tenant, &own, &theirs);
+    tenant.gate.examined();
     let held = tenant.gate.holds();
     let blocked = [Hold::Identity, Hold::WentBack, Hold::SuperWentBack]
         .iter()

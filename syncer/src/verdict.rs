@@ -55,7 +55,9 @@ pub(crate) async fn report(engine: Arc<Engine>, tenant: Arc<Tenant>) {
         let unguarded = guard.borrow_and_update().clone();
         let mut conditions =
             vec![unguarded.map_or_else(|| synced(&now), |missing| unheld(&missing))];
-        conditions.extend(holds(&now));
+        if now.examined || !now.holds.is_empty() {
+            conditions.extend(holds(&now));
+        }
         // Part of what must end before the tenant counts as stopped.
         let activity = tenant.activity.token();
         let permit = tenant.permit();
@@ -266,6 +268,27 @@ mod tests {
             let said = super_server.answer("PATCH", 200, &vcp).await;
             assert!(said.body.to_string().contains("Synced"), "{}", said.body);
             tenant.heed(&[]);
+        }
+        report.abort();
+    }
+
+    /// Else a restart of the syncer would say so of a tenant whose deletions are held.
+    #[tokio::test(start_paused = true)]
+    async fn r2_that_nothing_is_held_is_said_once_the_marks_were_looked_at() {
+        let ((above, mut super_server), (own, _tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (Arc::new(fake::engine(&above)), Arc::new(tenant(&own)));
+        let vcp = json!({
+            "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+            "metadata": {"name": "acme", "namespace": "tenants", "uid": "v", "resourceVersion": "5"},
+            "spec": {"identity": tenant.id.as_str()},
+        });
+        let report = tokio::spawn(report(engine, tenant.clone()));
+        for is_said in [false, true] {
+            super_server.answer("GET", 200, &vcp).await;
+            let said = super_server.answer("PATCH", 200, &vcp).await;
+            let said = said.body.to_string();
+            assert_eq!(said.contains("DeletionsHeld"), is_said, "{said}");
+            tenant.gate.examined();
         }
         report.abort();
     }
