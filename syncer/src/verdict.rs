@@ -251,17 +251,21 @@ async fn write(
 mod tests {
     use super::*;
     use crate::fake::{self, fake, tenant};
-    use serde_json::json;
+    use serde_json::{Value, json};
+
+    fn vcp(tenant: &Tenant) -> Value {
+        json!({
+            "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+            "metadata": {"name": "acme", "namespace": "tenants", "uid": "v", "resourceVersion": "5"},
+            "spec": {"identity": tenant.id.as_str()},
+        })
+    }
 
     #[tokio::test(start_paused = true)]
     async fn conditions_that_somebody_takes_away_are_said_again() {
         let ((above, mut super_server), (own, _tenant_server)) = (fake(), fake());
         let (engine, tenant) = (Arc::new(fake::engine(&above)), Arc::new(tenant(&own)));
-        let vcp = json!({
-            "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
-            "metadata": {"name": "acme", "namespace": "tenants", "uid": "v", "resourceVersion": "5"},
-            "spec": {"identity": tenant.id.as_str()},
-        });
+        let vcp = vcp(&tenant);
         let report = tokio::spawn(report(engine, tenant.clone()));
         for _ in 0..2 {
             super_server.answer("GET", 200, &vcp).await;
@@ -277,11 +281,7 @@ mod tests {
     async fn r2_that_nothing_is_held_is_said_once_the_marks_were_looked_at() {
         let ((above, mut super_server), (own, _tenant_server)) = (fake(), fake());
         let (engine, tenant) = (Arc::new(fake::engine(&above)), Arc::new(tenant(&own)));
-        let vcp = json!({
-            "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
-            "metadata": {"name": "acme", "namespace": "tenants", "uid": "v", "resourceVersion": "5"},
-            "spec": {"identity": tenant.id.as_str()},
-        });
+        let vcp = vcp(&tenant);
         let report = tokio::spawn(report(engine, tenant.clone()));
         for is_said in [false, true] {
             super_server.answer("GET", 200, &vcp).await;

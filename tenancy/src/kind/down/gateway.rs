@@ -230,14 +230,14 @@ const MATCH: Fields = &[
 ];
 
 const SERVICE_ONLY: &str = "traffic goes to Services";
+/// What a backend's group and kind may be.
+const SERVICE_GROUP: Rule = Rule::Only(&[""], "BackendRefused", SERVICE_ONLY);
+const SERVICE_KIND: Rule = Rule::Only(&["Service"], "BackendRefused", SERVICE_ONLY);
 
 const HTTP_BACKEND: Fields = &[
     ("filters", Rule::List(HTTP_FILTER)),
-    ("group", Rule::Only(&[""], "BackendRefused", SERVICE_ONLY)),
-    (
-        "kind",
-        Rule::Only(&["Service"], "BackendRefused", SERVICE_ONLY),
-    ),
+    ("group", SERVICE_GROUP),
+    ("kind", SERVICE_KIND),
     ("name", Rule::Pass),
     ("namespace", Rule::Pass),
     ("port", Rule::Pass),
@@ -246,11 +246,8 @@ const HTTP_BACKEND: Fields = &[
 
 const GRPC_BACKEND: Fields = &[
     ("filters", Rule::List(GRPC_FILTER)),
-    ("group", Rule::Only(&[""], "BackendRefused", SERVICE_ONLY)),
-    (
-        "kind",
-        Rule::Only(&["Service"], "BackendRefused", SERVICE_ONLY),
-    ),
+    ("group", SERVICE_GROUP),
+    ("kind", SERVICE_KIND),
     ("name", Rule::Pass),
     ("namespace", Rule::Pass),
     ("port", Rule::Pass),
@@ -274,11 +271,8 @@ const MIRROR: Rule = Rule::Object(&[
     (
         "backendRef",
         Rule::Object(&[
-            ("group", Rule::Only(&[""], "BackendRefused", SERVICE_ONLY)),
-            (
-                "kind",
-                Rule::Only(&["Service"], "BackendRefused", SERVICE_ONLY),
-            ),
+            ("group", SERVICE_GROUP),
+            ("kind", SERVICE_KIND),
             ("name", Rule::Pass),
             ("namespace", Rule::Pass),
             ("port", Rule::Pass),

@@ -3,7 +3,7 @@
 //! TCPRoutes and UDPRoutes name no host. What they are given is decided by the listener that they hang on, which is of a
 //! Gateway of the same tenant.
 
-use super::{PARENT, Resource, SERVICE_ONLY, resource, route};
+use super::{PARENT, Resource, SERVICE_GROUP, SERVICE_KIND, resource, route};
 use crate::kind::{
     down::Down,
     pod::fields::{Fields, Rule},
@@ -34,11 +34,8 @@ const BY_PORT: Fields = &[("parentRefs", Rule::List(PARENT)), ("rules", RULES)];
 const RULES: Rule = Rule::List(&[("backendRefs", Rule::List(BACKEND)), ("name", Rule::Pass)]);
 
 const BACKEND: Fields = &[
-    ("group", Rule::Only(&[""], "BackendRefused", SERVICE_ONLY)),
-    (
-        "kind",
-        Rule::Only(&["Service"], "BackendRefused", SERVICE_ONLY),
-    ),
+    ("group", SERVICE_GROUP),
+    ("kind", SERVICE_KIND),
     ("name", Rule::Pass),
     ("namespace", Rule::Pass),
     ("port", Rule::Pass),
