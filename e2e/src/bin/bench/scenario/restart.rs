@@ -13,6 +13,7 @@ use crate::{
     world::{Rig, World},
 };
 use anyhow::{Context, ensure};
+use api::keys;
 use e2e::{
     kind::{CONFIG_MAP, NAMESPACE},
     read::{name, text},
@@ -69,13 +70,16 @@ pub(super) async fn measure(extent: &Extent) -> anyhow::Result<Value> {
 
 fn config_map(number: usize) -> Value {
     json!({
-        "metadata": {"name": object(number), "namespace": SPACE, "labels": {"app": "bench"}},
+        "metadata": {"name": object(number), "namespace": SPACE},
         "data": {"edited": "0", "text": "x".repeat(256)},
     })
 }
 
+/// What names of these objects begin with, and no other's.
+const OBJECT: &str = "object-";
+
 fn object(number: usize) -> String {
-    format!("object-{number}")
+    format!("{OBJECT}{number}")
 }
 
 async fn once(world: &mut World, each: usize, round: usize) -> anyhow::Result<Value> {
@@ -109,7 +113,8 @@ async fn once(world: &mut World, each: usize, round: usize) -> anyhow::Result<Va
         .await?;
     let version = text(&head, "/metadata/resourceVersion");
     let path = format!(
-        "{path}?watch=true&timeoutSeconds=3600&labelSelector=app%3Dbench&resourceVersion={version}"
+        "{path}?watch=true&timeoutSeconds=3600&labelSelector={}&resourceVersion={version}",
+        keys::TENANT.replace('/', "%2F")
     );
     let mut events = pin!(world.above.watch(&path).await?);
     let began = now();
@@ -166,17 +171,11 @@ async fn agree(world: &World) -> anyhow::Result<()> {
 
 /// Number and hash of the objects of a namespace.
 async fn digest(side: &Side, namespace: &str) -> anyhow::Result<(usize, Vec<u8>)> {
-    let objects = side.list(CONFIG_MAP, namespace, "app=bench").await?;
+    let objects = side.list(CONFIG_MAP, namespace, "").await?;
     let mut lines: Vec<String> = objects
         .iter()
-        .map(|object| {
-            format!(
-                "{} {} {}",
-                name(object),
-                object["data"],
-                object["metadata"]["labels"]["app"]
-            )
-        })
+        .filter(|object| name(object).starts_with(OBJECT))
+        .map(|object| format!("{} {}", name(object), object["data"]))
         .collect();
     lines.sort_unstable();
     let hash = Sha256::digest(lines.join("\n"));
