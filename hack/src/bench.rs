@@ -1,10 +1,15 @@
 //! `cargo xtask bench`: builds the programs as a release holds them, and lets a load program measure.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use crate::{binaries, cargo, images, paths, run};
+use crate::{
+    binaries, cargo,
+    images::{self, Profile},
+    paths, run,
+};
 
 /// What these programs say with `--help`, so that nobody waits for a build to read it. A test of each holds it to its file.
 const HELP: [(&str, &str); 4] = [
@@ -75,13 +80,12 @@ fn draw() -> Result<()> {
 
 fn measure_syncer(arguments: &[OsString]) -> Result<()> {
     binaries::hand_out(&["kube-apiserver", "kube-controller-manager", "etcd"])?;
-    images::build_as_in_images(&["--package", "e2e", "--bin", "bench"])?;
-    let mut load = run::command(images::binary("bench")?, arguments);
+    let mut load = run::command(load_program("bench")?, arguments);
     load.current_dir(paths::repository())
         .env("SUBLET_PARTS", paths::handout().join("bin"));
     // Another syncer, or another build of it, may be named by the caller.
     if std::env::var_os("SUBLET_SYNCER").is_none() {
-        load.env("SUBLET_SYNCER", images::binary("sublet-syncer")?);
+        load.env("SUBLET_SYNCER", published("syncer", "sublet-syncer")?);
     }
     run::visibly(&mut load)
 }
@@ -93,21 +97,33 @@ fn measure_cluster(program: &str, arguments: &[OsString]) -> Result<()> {
             "no super cluster is up: `cargo xtask demo --keep` makes one with Sublet in it; `door --local` needs none"
         );
     }
-    images::build_as_in_images(&["--package", "e2e", "--bin", program])?;
-    let mut load = run::command(images::binary(program)?, arguments);
+    let mut load = run::command(load_program(program)?, arguments);
     load.current_dir(paths::repository())
         .env("SUBLET_KUBECONFIG", paths::kubeconfig());
     // Another build of it may be named by the caller.
-    if std::env::var_os("SUBLET_PROXY").is_none() {
-        load.env("SUBLET_PROXY", images::binary("sublet-apiserver-proxy")?);
+    if is_local && std::env::var_os("SUBLET_PROXY").is_none() {
+        let proxy = published("apiserver-proxy", "sublet-apiserver-proxy")?;
+        load.env("SUBLET_PROXY", proxy);
     }
     run::visibly(&mut load)
 }
 
 fn measure_dns(arguments: &[OsString]) -> Result<()> {
-    images::build_as_in_images(&["--package", "apiserver-proxy", "--example", DNS])?;
-    let program = images::binary(&format!("examples/{DNS}"))?;
+    let program = images::build_program(
+        Profile::Dist,
+        &["--package", "apiserver-proxy", "--example", DNS],
+        &format!("examples/{DNS}"),
+    )?;
     run::visibly(run::command(program, arguments).current_dir(paths::repository()))
+}
+
+fn load_program(name: &str) -> Result<PathBuf> {
+    images::build_program(Profile::Release, &["--package", "e2e", "--bin", name], name)
+}
+
+/// A daemon as it is published, since that is what the figures are of.
+fn published(package: &str, name: &str) -> Result<PathBuf> {
+    images::build_program(Profile::Dist, &["--package", package], name)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::super_cluster::layout::Node;
 use crate::test::Extent;
 
 pub(crate) use disk::{lay_out as lay_out_disk, prepare as prepare_disk};
+pub(crate) use own::{Profile, program as build_program};
 
 /// The image of the process that holds a pod's namespaces; containerd is configured with it.
 pub(crate) const PAUSE: &str = "registry.k8s.io/pause:3.10.2";
@@ -48,12 +49,7 @@ pub(crate) fn of_long_tests() -> Result<Bundle> {
 
 /// Makes the images of this repository's own binaries from their sources as they are now.
 pub(crate) fn own() -> Result<Vec<Bundle>> {
-    own::bundles()
-}
-
-/// Builds the daemons as the images hold them, and what else cargo is told to by `selection`; [`binary`] tells where.
-pub(crate) fn build_as_in_images(selection: &[&str]) -> Result<()> {
-    own::build_with(selection)
+    own::bundles(Profile::Release)
 }
 
 /// Makes everything that runs on a machine where nothing is: all images, and the path of the `sublet` command. Go's and
@@ -85,10 +81,11 @@ pub(crate) fn load(bundles: &[Bundle], nodes: &[Node]) -> Result<Vec<String>> {
     import::load(bundles, nodes)
 }
 
-/// `cargo xtask images --to FOLDER`: makes the daemons' images, and puts each into `folder` as an OCI archive with a plain name.
+/// `cargo xtask images --to FOLDER`: makes the daemons' images as they are published, and puts each into `folder` as an OCI
+/// archive with a plain name.
 pub(crate) fn hand_out(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    for bundle in own()? {
+    for bundle in own::bundles(Profile::Dist)? {
         for name in bundle.images.keys() {
             let file = folder.join(format!("{}.tar", program(name)));
             fs::copy(&bundle.archive, &file)

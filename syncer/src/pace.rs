@@ -2,7 +2,14 @@
 
 use crate::error::Error;
 use parking_lot::Mutex;
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tenancy::{
     circuit::{Advice, Circuit, Outcome},
     limit::Limit,
@@ -32,6 +39,28 @@ pub(crate) struct Pace {
     freed: Notify,
     /// What may be asked may have changed.
     changed: Notify,
+    /// Watches that are interrupted.
+    interrupted: AtomicUsize,
+}
+
+/// A watch that is interrupted, until it goes on or is no longer wanted.
+pub(crate) struct Interruption<'a> {
+    pace: &'a Pace,
+}
+
+impl Interruption<'_> {
+    /// The watch goes on; the answer is whether all of the server do.
+    pub(crate) fn end(self) -> bool {
+        let pace = self.pace;
+        drop(self);
+        pace.interrupted.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Drop for Interruption<'_> {
+    fn drop(&mut self) {
+        self.pace.interrupted.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct State {
@@ -70,7 +99,19 @@ impl Pace {
             line: tokio::sync::Mutex::new(()),
             freed: Notify::new(),
             changed: Notify::new(),
+            interrupted: AtomicUsize::new(0),
         })
+    }
+
+    /// The server, as logs call it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A watch is interrupted; the second answer is whether it is the only one of the server.
+    pub(crate) fn interrupted(&self) -> (Interruption<'_>, bool) {
+        let others = self.interrupted.fetch_add(1, Ordering::Relaxed);
+        (Interruption { pace: self }, others == 0)
     }
 
     /// Waits for a free place. Every request that holds one has a time limit, so the wait has one too.
@@ -283,6 +324,19 @@ mod tests {
         assert!(!waiting.is_finished());
         slow.pop();
         waiting.await.unwrap();
+    }
+
+    #[test]
+    fn of_many_watches_that_a_server_interrupts_the_first_and_the_last_to_go_on_are_known() {
+        let pace = Pace::own("tenant");
+        let (first, is_alone) = pace.interrupted();
+        assert!(is_alone);
+        let (second, is_alone) = pace.interrupted();
+        assert!(!is_alone);
+        assert!(!first.end());
+        drop(pace.interrupted());
+        assert!(second.end(), "one that nobody wants any more doesn't count");
+        assert!(pace.interrupted().1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -474,10 +474,12 @@ async fn start(
     let config = kubeconfig::parse(&text).await?;
     let id = wanted.rules.id.clone();
     let table = engine.table(&id);
+    // Names alone may be those of several namespaces.
+    let server = format!("{} ({id})", wanted.rules.vcp_name);
     let mut tenant = Tenant::new(
         wanted.rules.clone(),
         wanted.record.clone(),
-        Cluster::new(&config, Pace::own(&wanted.rules.vcp_name), Traffic::Rare)?,
+        Cluster::new(&config, Pace::own(&server), Traffic::Rare)?,
         table,
         engine.offered.clone(),
         term.clone(),

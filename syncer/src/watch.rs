@@ -11,6 +11,7 @@ use crate::{
     answer,
     client::{Cluster, Lister},
     error::Error,
+    pace::Interruption,
     pages::Pages,
 };
 use futures::{
@@ -131,7 +132,7 @@ pub(crate) async fn run(
     let mut absences = 0u32;
     let mut doubts = 0u32;
     let mut is_contradicted = false;
-    let mut is_interrupted = false;
+    let mut interruption: Option<Interruption<'_>> = None;
     // When the list was begun.
     let mut began = Instant::now();
     let mut kinds = cluster.kinds();
@@ -146,7 +147,9 @@ pub(crate) async fn run(
             });
             let version = version.await?;
             absences = 0;
-            is_interrupted = false;
+            if interruption.take().is_some_and(Interruption::end) {
+                tracing::info!(server = cluster.pace().name(), "all watches go on");
+            }
             let following = follow(&cluster, &target, version, sink);
             if !sink.is_doubtful() {
                 doubts = 0;
@@ -177,7 +180,8 @@ pub(crate) async fn run(
         let Some(error) = error else { continue };
         if matches!(error, Error::NotServed) && target.presence == Presence::Optional {
             if absences == 0 {
-                tracing::info!(path = %target.path, "not served; it is waited for");
+                let server = cluster.pace().name();
+                tracing::info!(server, path = %target.path, "not served; it is waited for");
                 sink.absent();
             }
             absences += 1;
@@ -196,10 +200,7 @@ pub(crate) async fn run(
             sink.interrupted(&error);
             // That it isn't served must be told again: the sink knows only of the interruption.
             absences = 0;
-            if !is_interrupted {
-                tracing::warn!(path = %target.path, err = %error, "watch interrupted");
-            }
-            is_interrupted = true;
+            interruption.get_or_insert_with(|| interrupt(&cluster, &target, &error));
         }
         // A list alone proves little: a server that fails right after each is asked ever less often.
         if began.elapsed() >= DELAYS.after(failures, &target.path) {
@@ -219,6 +220,18 @@ pub(crate) async fn run(
             () = tokio::time::sleep(DELAYS.after(failures, &target.path)) => {}
         }
     }
+}
+
+/// A watch is interrupted. A server that goes away interrupts dozens: the first is told, the others to who asks.
+fn interrupt<'a>(cluster: &'a Cluster, target: &Target, err: &Error) -> Interruption<'a> {
+    let (interruption, is_alone) = cluster.pace().interrupted();
+    let (server, path) = (cluster.pace().name(), target.path.as_str());
+    if is_alone {
+        tracing::warn!(server, path, %err, "watch interrupted");
+    } else {
+        tracing::debug!(server, path, %err, "watch interrupted");
+    }
+    interruption
 }
 
 /// Tells every object of a complete list; the answer is the list's resource version.

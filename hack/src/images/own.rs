@@ -35,25 +35,46 @@ const DAEMONS: &[Daemon] = &[
     },
 ];
 
+/// How a program of ours is built.
+#[derive(Clone, Copy)]
+pub(crate) enum Profile {
+    /// For the dev super cluster and the tests: optimised crate by crate.
+    Release,
+    /// What is published and measured: optimised as a whole, which takes minutes more.
+    Dist,
+}
+
+impl Profile {
+    /// As cargo calls it, and the folder that it builds into.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Dist => "dist",
+        }
+    }
+}
+
 /// The user in all own images.
 const USER: &str = "65532:65532";
 
 /// Builds the daemons and makes an archive of each, so that a changed one is imported alone.
-pub(crate) fn bundles() -> Result<Vec<Bundle>> {
-    built("building the daemons (static, release)", &[])
+pub(crate) fn bundles(profile: Profile) -> Result<Vec<Bundle>> {
+    let title = format!("building the daemons (static, {})", profile.name());
+    built(&title, profile, &[])
 }
 
 /// The same, and builds the `sublet` command along with them: most of what it consists of is theirs, too.
 pub(crate) fn bundles_and_cli() -> Result<(Vec<Bundle>, PathBuf)> {
     let title = "building the daemons and the sublet command (static, release)";
-    Ok((built(title, &["cli"])?, binary("sublet")?))
+    let bundles = built(title, Profile::Release, &["cli"])?;
+    Ok((bundles, binary("sublet")?))
 }
 
-fn built(title: &str, more: &[&str]) -> Result<Vec<Bundle>> {
+fn built(title: &str, profile: Profile, more: &[&str]) -> Result<Vec<Bundle>> {
     let step = Step::start(title);
-    build(more)?;
+    build(profile, more)?;
     step.done("");
-    let bundles = bundles_as_built()?;
+    let bundles = bundles_of(profile)?;
     if bundles.len() != DAEMONS.len() {
         let names: Vec<&str> = DAEMONS.iter().map(|daemon| daemon.binary).collect();
         bail!("a package of {} did not build its binary", names.join(", "));
@@ -61,9 +82,13 @@ fn built(title: &str, more: &[&str]) -> Result<Vec<Bundle>> {
     Ok(bundles)
 }
 
-/// The daemons whose binaries are there, without building any.
+/// The daemons whose binaries for the dev super cluster are there, without building any.
 pub(crate) fn bundles_as_built() -> Result<Vec<Bundle>> {
-    let folder = folder()?;
+    bundles_of(Profile::Release)
+}
+
+fn bundles_of(profile: Profile) -> Result<Vec<Bundle>> {
+    let folder = folder(profile)?;
     let is_built = |daemon: &Daemon| folder.join(daemon.binary).is_file();
     if !DAEMONS.iter().any(is_built) {
         return Ok(vec![]);
@@ -78,9 +103,13 @@ pub(crate) fn bundles_as_built() -> Result<Vec<Bundle>> {
         .collect()
 }
 
-/// Where one of the programs is that were built for images.
+/// Where one of the programs is that were built for the dev super cluster's images.
 pub(crate) fn binary(name: &str) -> Result<PathBuf> {
-    let binary = folder()?.join(name);
+    binary_of(Profile::Release, name)
+}
+
+fn binary_of(profile: Profile, name: &str) -> Result<PathBuf> {
+    let binary = folder(profile)?.join(name);
     if !binary.is_file() {
         bail!("{} isn't built: run `cargo xtask images`", binary.display());
     }
@@ -121,35 +150,36 @@ fn bundle(daemon: &Daemon, bill: &Value, binary: &Path) -> Result<Bundle> {
 }
 
 /// Builds all daemons, and `more` packages, with a static C library.
-fn build(more: &[&str]) -> Result<()> {
-    packages::ensure_for_building()?;
+fn build(profile: Profile, more: &[&str]) -> Result<()> {
     let daemons = DAEMONS.iter().map(|daemon| daemon.package);
     let packages: Vec<&str> = daemons
         .chain(more.iter().copied())
         .flat_map(|package| ["--package", package])
         .collect();
-    run::output(&mut static_build(&packages)?).map(drop)
+    run::output(&mut static_build(profile, &packages)?).map(drop)
 }
 
-/// Builds the daemons, then what else is selected, all for release.
-pub(crate) fn build_with(selection: &[&str]) -> Result<()> {
-    build(&[])?;
-    run::visibly(&mut static_build(selection)?)
+/// Builds what cargo is told to by `selection`, as images hold programs, and gives the path of the one with that name.
+pub(crate) fn program(profile: Profile, selection: &[&str], name: &str) -> Result<PathBuf> {
+    run::visibly(&mut static_build(profile, selection)?)?;
+    binary_of(profile, name)
 }
 
 /// Naming the target, though it is the host's own, keeps the flags away from build scripts, which can't be static.
-fn static_build(selection: &[&str]) -> Result<Command> {
+fn static_build(profile: Profile, selection: &[&str]) -> Result<Command> {
+    packages::ensure_for_building()?;
     let target = cargo::host_target()?;
-    let mut command = cargo::command(&["build", "--release", "--locked", "--target", &target]);
+    let mut command = cargo::command(&["build", "--profile", profile.name()]);
     command
+        .args(["--locked", "--target", &target])
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .args(selection);
     Ok(command)
 }
 
-/// Where cargo puts what [`build`] builds.
-fn folder() -> Result<PathBuf> {
+/// Where cargo puts what it builds so.
+fn folder(profile: Profile) -> Result<PathBuf> {
     Ok(cargo::target_folder()?
         .join(cargo::host_target()?)
-        .join("release"))
+        .join(profile.name()))
 }
