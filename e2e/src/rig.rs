@@ -65,6 +65,8 @@ pub struct Wish {
     pub controllers: bool,
     /// How long the syncer takes its time.
     pub periods: Periods,
+    /// Further flags of the tenants' API servers.
+    pub flags: Vec<String>,
     /// Further flags of the tenants' etcd.
     pub etcd_flags: Vec<String>,
     /// Further flags of the super cluster's API server.
@@ -81,6 +83,7 @@ impl Default for Wish {
             tenants: 1,
             controllers: true,
             periods: Periods::default(),
+            flags: vec![],
             etcd_flags: vec![],
             super_flags: vec![],
             super_etcd_flags: vec![],
@@ -93,6 +96,7 @@ impl Wish {
     /// Whether the API servers are such as most tests want.
     fn is_plain(&self) -> bool {
         self.controllers
+            && self.flags.is_empty()
             && self.etcd_flags.is_empty()
             && self.super_flags.is_empty()
             && self.super_etcd_flags.is_empty()

@@ -166,7 +166,7 @@ fn begin(
         controllers: wish.controllers,
         version: wish.version,
         etcd_flags: wish.etcd_flags.clone(),
-        flags: vec![],
+        flags: wish.flags.clone(),
         audit: Audit::Writes,
     });
     plans
