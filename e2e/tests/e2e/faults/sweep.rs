@@ -5,7 +5,10 @@ use super::same;
 use anyhow::{Context, ensure};
 use e2e::{
     faultproxy::rule::{Action, Asked, Kill, Rule, Times},
-    kind::{CONFIG_MAP, ENDPOINT_SLICE, Kind, NAMESPACE, POD, SECRET, SERVICE, SERVICE_ACCOUNT},
+    kind::{
+        CLAIM, CONFIG_MAP, DISRUPTION_BUDGET, ENDPOINT_SLICE, INGRESS, Kind, NAMESPACE,
+        NETWORK_POLICY, POD, SECRET, SERVICE, SERVICE_ACCOUNT,
+    },
     make, oracle,
     rig::{Rig, Wish, ending::hasten, on_rig},
     wait::{PODS, eventually},
@@ -187,7 +190,7 @@ fn kill_at(rig: &Rig, k: u64, moment: &str) -> Rule {
 async fn workload(rig: &Rig, namespace: &str, wanted: Option<&Outcome>) -> anyhow::Result<Outcome> {
     let side = &rig.tenants[0].side;
     rig.tenants[0].namespace(namespace).await?;
-    for (kind, mut object) in objects() {
+    for (kind, mut object) in objects(namespace) {
         object["metadata"]["namespace"] = namespace.into();
         side.create(kind, object).await?;
     }
@@ -197,10 +200,12 @@ async fn workload(rig: &Rig, namespace: &str, wanted: Option<&Outcome>) -> anyho
     for (kind, name, patch) in updates() {
         side.merge(kind, namespace, name, patch).await?;
     }
+    let labels = json!({"metadata": {"labels": {"team": "a"}}});
+    side.merge(NAMESPACE, "", namespace, labels).await?;
     let updated = settled(rig, namespace, wanted.map(|wanted| &*wanted.updated))
         .await
         .context("after the updates")?;
-    for (kind, object) in objects().into_iter().rev() {
+    for (kind, object) in objects(namespace).into_iter().rev() {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         side.delete(kind, namespace, name).await?;
     }
@@ -253,12 +258,32 @@ async fn revive(rig: &Rig) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One of each kind, what is referred to first.
-fn objects() -> Vec<(Kind, Value)> {
+/// One of each sort of kind, what is referred to first. A host is one namespace's alone.
+fn objects(namespace: &str) -> Vec<(Kind, Value)> {
     let mut container = make::idle();
     container["envFrom"] = json!([{"configMapRef": {"name": "c"}}, {"secretRef": {"name": "s"}}]);
+    container["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
     let mut spec = make::pod_spec(container);
     spec["serviceAccountName"] = "own".into();
+    spec["volumes"] = json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]);
+    let claim = json!({
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    });
+    let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
+    let ingress = json!({
+        "metadata": {"name": "web"},
+        "spec": {
+            "tls": [{"secretName": "s"}],
+            "rules": [{"host": format!("{namespace}.example"),
+                "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}],
+        },
+    });
+    let policy = json!({"metadata": {"name": "web"}, "spec": {"podSelector": {"matchLabels": {"app": "web"}}}});
+    let budget = json!({
+        "metadata": {"name": "web"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}},
+    });
     let slice = json!({
         "metadata": {"name": "bare-1", "labels": {"kubernetes.io/service-name": "bare"}},
         "addressType": "IPv4", "endpoints": [], "ports": [{"port": 8080, "name": "", "protocol": "TCP"}],
@@ -276,6 +301,10 @@ fn objects() -> Vec<(Kind, Value)> {
             json!({"metadata": {"name": "bare"}, "spec": {"ports": [{"port": 80}]}}),
         ),
         (ENDPOINT_SLICE, slice),
+        (INGRESS, ingress),
+        (NETWORK_POLICY, policy),
+        (DISRUPTION_BUDGET, budget),
+        (CLAIM, claim),
         (
             POD,
             json!({"metadata": {"name": "web", "labels": {"app": "web"}}, "spec": spec}),
@@ -284,6 +313,7 @@ fn objects() -> Vec<(Kind, Value)> {
 }
 
 fn updates() -> Vec<(Kind, &'static str, Value)> {
+    let other = json!({"podSelector": {"matchLabels": {"tier": "front"}}});
     vec![
         (CONFIG_MAP, "c", json!({"data": {"k": "w"}})),
         (SECRET, "s", json!({"stringData": {"k": "w"}})),
@@ -292,18 +322,26 @@ fn updates() -> Vec<(Kind, &'static str, Value)> {
             "web",
             json!({"spec": {"selector": {"tier": "front"}}}),
         ),
+        (NETWORK_POLICY, "web", json!({"spec": other})),
+        (
+            DISRUPTION_BUDGET,
+            "web",
+            json!({"spec": {"minAvailable": 0}}),
+        ),
+        (
+            INGRESS,
+            "web",
+            json!({"metadata": {"annotations": {"team": "a"}}, "spec": {"tls": null}}),
+        ),
+        (
+            CLAIM,
+            "data",
+            json!({"metadata": {"labels": {"team": "a"}}}),
+        ),
         (
             POD,
             "web",
             json!({"metadata": {"labels": {"tier": "front"}}}),
         ),
-        (
-            NAMESPACE,
-            "",
-            json!({"metadata": {"labels": {"team": "a"}}}),
-        ),
     ]
-    .into_iter()
-    .filter(|(kind, ..)| *kind != NAMESPACE)
-    .collect()
 }
