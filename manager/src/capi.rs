@@ -420,7 +420,11 @@ fn failed(error: &Error) -> Option<Report> {
     };
     let reason = if refused { "Refused" } else { "Error" };
     let blocker = Blocker::new(reason, error.to_string());
-    (!error.is_conflict()).then(|| Report::of(vec![Fact::no("Ready", blocker)]))
+    // Whether it is paused was said before.
+    (!error.is_conflict()).then(|| Report {
+        conditions: vec![Fact::no("Ready", blocker)],
+        fields: vec![],
+    })
 }
 
 /// The patch that takes a finalizer away.

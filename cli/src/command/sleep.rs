@@ -80,6 +80,12 @@ pub(crate) async fn sleep(args: &ToSleep, cluster: &Cluster) -> Result<()> {
             cluster.hint(&format!("pause {}", args.name))
         )));
     }
+    if let Some(owner) = tenant::cluster_of(&vcp) {
+        return Err(error::fail(format!(
+            "the tenant {} belongs to Cluster {owner} of Cluster API, which asks its API server every few seconds: it can't sleep",
+            args.name
+        )));
+    }
     let wish = wish(args);
     let asleep = wish.asleep;
     if args.when_idle.is_some() {

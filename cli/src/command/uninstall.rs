@@ -11,13 +11,18 @@ use crate::{
     tenant,
 };
 use anyhow::Result;
-use api::{VirtualControlPlane, keys};
+use api::{
+    VirtualControlPlane,
+    capi::{SubletCluster, SubletControlPlane},
+    keys,
+};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::{DeleteParams, DynamicObject, ListParams},
 };
-use std::time::Duration;
+use serde::de::DeserializeOwned;
+use std::{fmt::Debug, time::Duration};
 
 /// Flags of `sublet uninstall`.
 #[derive(Debug, clap::Args)]
@@ -43,9 +48,15 @@ Examples:
   sublet uninstall --force --yes   with all tenants and their data";
 
 const PERIOD: Duration = Duration::from_millis(300);
+/// Names that a message has at most.
+const NAMED: usize = 5;
 
 /// Asks, deletes tenants if forced, and removes the manifests in reverse order.
 pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
+    let of_clusters = of_clusters(&cluster.client).await?;
+    if !of_clusters.is_empty() {
+        return Err(error::fail(still_of_clusters(&of_clusters, cluster)));
+    }
     let tenants = tenants(cluster).await?;
     if !tenants.is_empty() && !args.force {
         return Err(error::fail(still_there(&tenants, cluster)));
@@ -102,17 +113,53 @@ async fn tenants(cluster: &Cluster) -> Result<Vec<VirtualControlPlane>> {
     }
 }
 
-fn still_there(tenants: &[VirtualControlPlane], cluster: &Cluster) -> String {
-    let names: Vec<String> = tenants.iter().take(5).map(place).collect();
-    let more = if tenants.len() > names.len() {
-        ", …"
-    } else {
-        ""
+/// All objects that Cluster API's Clusters are made of: their finalizers are the manager's to take off, so they would stay for
+/// good without it, and their definitions with them.
+async fn of_clusters(client: &Client) -> Result<Vec<String>> {
+    let mut found = all_of::<SubletControlPlane>(client).await?;
+    found.extend(all_of::<SubletCluster>(client).await?);
+    Ok(found)
+}
+
+/// Kind, namespace and name of all objects of a kind; none where it isn't known.
+async fn all_of<K>(client: &Client) -> Result<Vec<String>>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let api: Api<K> = Api::all(client.clone());
+    let listed = match api.list_metadata(&ListParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(vec![]),
+        listed => listed?,
     };
+    let named = listed.items.iter().map(|object| {
+        let namespace = object.namespace().unwrap_or_default();
+        format!("{} {namespace}/{}", K::kind(&()), object.name_any())
+    });
+    Ok(named.collect())
+}
+
+fn still_of_clusters(objects: &[String], cluster: &Cluster) -> String {
     format!(
-        "there {} ({}{more}): delete them first with `{}`, or add --force to delete them all",
-        still(tenants.len()),
-        names.join(", "),
+        "there {} of Cluster API's Clusters ({}): delete the Clusters first with `{}`, and what belongs to none by its name",
+        still(objects.len(), "object"),
+        few(objects),
+        cluster.kubectl_anywhere("delete cluster NAME -n NAMESPACE")
+    )
+}
+
+/// The first of these names.
+fn few(names: &[String]) -> String {
+    let more = if names.len() > NAMED { ", …" } else { "" };
+    let named = names.iter().take(NAMED);
+    format!("{}{more}", named.cloned().collect::<Vec<_>>().join(", "))
+}
+
+fn still_there(tenants: &[VirtualControlPlane], cluster: &Cluster) -> String {
+    let names: Vec<String> = tenants.iter().map(place).collect();
+    format!(
+        "there {} ({}): delete them first with `{}`, or add --force to delete them all",
+        still(tenants.len(), "tenant"),
+        few(&names),
         cluster.hint_anywhere("delete NAME -n NAMESPACE")
     )
 }
@@ -135,9 +182,9 @@ fn question(tenants: &[String], url: &str) -> String {
     format!("This takes Sublet out of the cluster at {url}{with}")
 }
 
-fn still(count: usize) -> String {
+fn still(count: usize, noun: &str) -> String {
     let verb = if count == 1 { "is" } else { "are" };
-    format!("{verb} still {}", counted(count, "tenant"))
+    format!("{verb} still {}", counted(count, noun))
 }
 
 fn counted(count: usize, noun: &str) -> String {
@@ -245,7 +292,14 @@ mod tests {
             (counted(1, "tenant"), counted(2, "tenant")),
             ("1 tenant".into(), "2 tenants".into())
         );
-        assert_eq!(still(1), "is still 1 tenant");
+        assert_eq!(still(1, "tenant"), "is still 1 tenant");
+    }
+
+    #[test]
+    fn of_many_names_a_few_are_told() {
+        let names: Vec<String> = (0..7).map(|number| format!("n{number}")).collect();
+        assert_eq!(few(&names[..2]), "n0, n1");
+        assert_eq!(few(&names), "n0, n1, n2, n3, n4, …");
     }
 
     #[test]

@@ -27,6 +27,8 @@ use serde_json::{Value, json};
 
 /// Value of the annotation by which a VirtualControlPlane is paused with its SubletControlPlane.
 const HANDED_ON: &str = "SubletControlPlane";
+/// Condition of a VirtualControlPlane of which an API server answers.
+const API_SERVER: &str = "APIServerReady";
 /// Longest name of a VirtualControlPlane.
 const LONGEST_NAME: usize = 63;
 
@@ -42,7 +44,9 @@ pub(super) fn decide(seen: &Facts) -> Decision {
                 None => Decision::say(Report::paused(seen, why)),
             };
         }
-        Stage::Unowned(blocker) => return Decision::say(held_up(seen, blocker)),
+        Stage::Unowned(blocker, paused) => {
+            return Decision::say(held_up(seen, blocker).set_aside(paused));
+        }
         Stage::Leaving => return leave(seen),
         Stage::Held(blocker) => {
             let deleting = Fact::of("Deleting", "True", blocker.clone());
@@ -52,6 +56,9 @@ pub(super) fn decide(seen: &Facts) -> Decision {
         }
         Stage::Owned(owner) => owner,
     };
+    if let Some(action) = complete_version(seen) {
+        return Decision::act(action);
+    }
     let wanted = match wanted(seen, owner) {
         Ok(wanted) => wanted,
         Err(blocker) => return Decision::say(held_up(seen, blocker)),
@@ -105,12 +112,25 @@ fn leave(seen: &Facts) -> Decision {
         return Decision::act(Action::Delete(tenant.object.clone()));
     }
     let waits = || Blocker::new("Deleting", tenant.message());
+    let no = |kind| Fact::no(kind, waits());
     let report = Report::of(vec![
         Fact::of("Deleting", "True", waits()),
-        Fact::no("Available", waits()),
-        Fact::no("Ready", waits()),
+        no("Available"),
+        no("Ready"),
+        no("RollingOut"),
+        no("ScalingUp"),
+        no("ScalingDown"),
+        mirrored(tenant, "EtcdClusterAvailable", "EtcdReady"),
+        mirrored(tenant, "CertificatesAvailable", "CertificatesAvailable"),
     ]);
     Decision::say(report.with(counts(&servers(tenant))))
+}
+
+/// Cluster API compares versions by their text, which begins with a `v` everywhere: the missing one is added.
+fn complete_version(seen: &Facts) -> Option<Action> {
+    let version = seen.object.body["spec"]["version"].as_str()?;
+    let is_complete = version.starts_with('v');
+    (!is_complete).then(|| Action::Patch(json!({"spec": {"version": format!("v{version}")}})))
 }
 
 /// The manager reads a Cluster's pause itself, and is told of this object's own by the same annotation.
@@ -333,19 +353,30 @@ fn waiting(blocker: &Blocker, servers: &ApiServers) -> Report {
     .with(counts(servers))
 }
 
+/// A condition of the VirtualControlPlane under another name.
+fn mirrored(tenant: &Tenant, kind: &'static str, source: &str) -> Fact {
+    match tenant.condition(source) {
+        Some(condition) if condition.status == "True" => Fact::yes(kind, &condition.reason),
+        Some(condition) => Fact::no(kind, Blocker::new(&*condition.reason, &*condition.message)),
+        None => Fact::no(kind, Blocker::new("Provisioning", tenant.message())),
+    }
+}
+
 /// All that was asked for is on its way or there.
 fn settled(seen: &Facts, tenant: &Tenant) -> Report {
     let status = tenant.vcp.status.clone().unwrap_or_default();
     let servers = servers(tenant);
-    let initialized = tenant.answers()
-        || seen.object.body["status"]["initialization"]["controlPlaneInitialized"] == true;
-    let mirrored = |kind: &'static str, source: &str| match tenant.condition(source) {
-        Some(condition) if condition.status == "True" => Fact::yes(kind, &condition.reason),
-        Some(condition) => Fact::no(kind, Blocker::new(&*condition.reason, &*condition.message)),
-        None => Fact::no(kind, Blocker::new("Provisioning", tenant.message())),
+    let mirrored = |kind, source| mirrored(tenant, kind, source);
+    // It comes up as a whole; later a controller-manager that is replaced takes no answer away.
+    let has_begun = seen.object.body["status"]["initialization"]["controlPlaneInitialized"] == true;
+    let answer = if has_begun && tenant.condition(API_SERVER).is_some() {
+        API_SERVER
+    } else {
+        "ControlPlaneReady"
     };
+    let initialized = tenant.answers() || has_begun;
     let refused = status.phase == Some(api::Phase::Failed);
-    let mut available = mirrored("Available", "ControlPlaneReady");
+    let mut available = mirrored("Available", answer);
     if let (true, Some(endpoint)) = (tenant.answers(), reached_at(tenant))
         && endpoint != seen.object.body["spec"]["controlPlaneEndpoint"]
     {
@@ -375,8 +406,10 @@ fn settled(seen: &Facts, tenant: &Tenant) -> Report {
     let is_another = !is_seen && !servers.versions.iter().all(runs);
     let rolls = initialized && is_awake && (!servers.rolled_out || is_another);
     let rolling = match (rolls, refused) {
-        // What can't be done isn't under way.
-        (_, true) => Fact::no("RollingOut", Blocker::new("Refused", tenant.message())),
+        // What can't be done isn't under way, but what went before may be.
+        (_, true) if servers.rolled_out => {
+            Fact::no("RollingOut", Blocker::new("Refused", tenant.message()))
+        }
         (true, _) => Fact::of(
             "RollingOut",
             "True",

@@ -26,7 +26,9 @@ pub(super) fn decide(seen: &Facts) -> Decision {
             return stage::let_move(seen)
                 .map_or_else(|| Decision::say(Report::paused(seen, why)), Decision::act);
         }
-        Stage::Unowned(blocker) => return Decision::say(waiting(blocker)),
+        Stage::Unowned(blocker, paused) => {
+            return Decision::say(waiting(blocker).set_aside(paused));
+        }
         Stage::Leaving => return leave(seen),
         Stage::Held(blocker) => {
             let mut report = waiting(blocker.clone());

@@ -66,15 +66,16 @@ impl Fact {
     }
 }
 
+fn paused(why: &str) -> Fact {
+    let message = format!("{why}: nothing is changed until it is unset");
+    Fact::of("Paused", "True", Blocker::new("Paused", message))
+}
+
 impl Report {
     /// Set aside: nothing else is said, since nothing else was looked at; the spec that was gone by last stays that.
     pub(super) fn paused(seen: &Facts, why: &str) -> Self {
-        let why = Blocker::new(
-            "Paused",
-            format!("{why}: nothing is changed until it is unset"),
-        );
         Self {
-            conditions: vec![Fact::of("Paused", "True", why)],
+            conditions: vec![paused(why)],
             fields: vec![(SEEN, seen.object.body["status"][SEEN].clone())],
         }
     }
@@ -86,6 +87,14 @@ impl Report {
             conditions,
             fields: vec![],
         }
+    }
+
+    /// The same, of an object that is set aside besides, if it is.
+    pub(super) fn set_aside(mut self, why: Option<&str>) -> Self {
+        if let Some(why) = why {
+            self.set(paused(why));
+        }
+        self
     }
 
     /// The same with fields.

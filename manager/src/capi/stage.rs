@@ -15,8 +15,8 @@ pub(super) enum Stage<'a> {
     Decided(Decision),
     /// It is to be left alone; why.
     Paused(&'static str),
-    /// Not exactly one Cluster owns it, or that one names another.
-    Unowned(Blocker),
+    /// Not exactly one Cluster owns it, or that one names another; and why it is to be left alone besides, if it is.
+    Unowned(Blocker, Option<&'static str>),
     /// Its deletion was asked for and may be carried out.
     Leaving,
     /// Its deletion was asked for and must not be carried out: it would end another Cluster's tenant.
@@ -39,14 +39,14 @@ pub(super) fn of<'a>(seen: &'a Facts, field: &str) -> Stage<'a> {
         };
     }
     let [owner] = owners[..] else {
-        return Stage::Unowned(unowned(&owners, field));
+        return Stage::Unowned(unowned(&owners, field), paused);
     };
     if let Some(named) = named_instead(seen, field) {
         let kind = seen.object.kind.kind;
         let message = format!(
             "Cluster {owner} names {kind} {named} in spec.{field} and not this one: delete this one, or name it there"
         );
-        return Stage::Unowned(Blocker::new("NotNamed", message));
+        return Stage::Unowned(Blocker::new("NotNamed", message), paused);
     }
     match (patch, paused) {
         (Some(mut patch), paused) => {

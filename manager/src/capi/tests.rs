@@ -562,6 +562,51 @@ fn an_upgrade_shows_the_lowest_version_and_rolls_out_until_the_last_pod_of_it_is
     assert_eq!((status, reason.as_str()), ("False", "VersionNotOffered"));
     assert!(message.contains("doesn't offer version 1.40"), "{message}");
     assert_eq!(fact(&decision, "RollingOut").1, "Refused");
+    let mut rolled_back = running();
+    rolled_back["phase"] = json!("Failed");
+    rolled_back["apiServers"]["rolledOut"] = json!(false);
+    assert_eq!(fact(&settled(rolled_back), "RollingOut").0, "True");
+}
+
+#[test]
+fn a_controller_manager_that_is_replaced_takes_no_answer_away() {
+    let mut status = running();
+    status["conditions"][0] = condition("ControlPlaneReady", "False", "PodsNotReady");
+    let conditions = status["conditions"].as_array_mut().unwrap();
+    conditions.push(condition("APIServerReady", "True", "Answers"));
+    let mut seen = comes_up();
+    seen.tenant = Some(tenant(&wanted(&control_plane()), status));
+    let available = |seen: &Facts| fact(&control_plane::decide(seen), "Available").0;
+    assert_eq!(available(&seen), "False", "it comes up as a whole");
+    seen.object.body["status"] = json!({"initialization": {"controlPlaneInitialized": true}});
+    assert_eq!(available(&seen), "True");
+}
+
+#[test]
+fn a_version_without_its_v_gets_it() {
+    let mut seen = comes_up();
+    seen.object.body["spec"]["version"] = json!("1.36.3");
+    let decision = control_plane::decide(&seen);
+    let [Action::Patch(patch)] = &decision.actions[..] else {
+        panic!("{decision:?}");
+    };
+    assert_eq!(*patch, json!({"spec": {"version": "v1.36.3"}}));
+}
+
+#[test]
+fn a_pause_is_told_of_what_no_cluster_owns_too() {
+    for mut seen in [control_plane(), infrastructure()] {
+        seen.object.body["metadata"]["ownerReferences"] = json!([]);
+        seen.object.body["metadata"]["annotations"] = json!({api::capi::PAUSED: ""});
+        read(&mut seen);
+        let decide = match seen.object.kind.kind {
+            "SubletCluster" => infrastructure::decide,
+            _ => control_plane::decide,
+        };
+        let decision = decide(&seen);
+        assert_eq!(fact(&decision, "Paused").0, "True");
+        assert_eq!(fact(&decision, "Ready").1, "WaitingForCluster");
+    }
 }
 
 #[test]
