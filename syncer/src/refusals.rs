@@ -179,7 +179,8 @@ fn start(name: &str) -> &str {
     name.get(..200).unwrap_or(name)
 }
 
-fn seconds(time: jiff::Timestamp) -> String {
+/// A time as the API writes one.
+pub(crate) fn seconds(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
