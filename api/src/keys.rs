@@ -70,6 +70,9 @@ pub const CONTROL_PLANE: &str = "sublet.dev/control-plane";
 pub const GENERATION: &str = "sublet.dev/generation";
 /// Annotation on a super pod: requests and limits that the platform put in, as `CONTAINER/PART/RESOURCE`.
 pub const DEFAULTED: &str = "sublet.dev/defaulted";
+/// Annotation on a super Ingress, Gateway or route: hosts that an edit gave it, each with the time, RFC 3339, as JSON. A host
+/// that isn't there is as old as the object.
+pub const HOSTS: &str = "sublet.dev/hosts";
 /// Annotation on a token Secret, and on one with a certificate that Sublet made: when they end, RFC 3339.
 pub const EXPIRES: &str = "sublet.dev/expires";
 

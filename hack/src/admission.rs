@@ -212,6 +212,7 @@ fn what_the_syncer_makes_breaks_no_rule() {
         "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"}],
         "volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "persistentVolumeClaim": {"claimName": "c"}},
             {"name": "c", "projected": {"sources": [{"secret": {"name": "t"}}, {"configMap": {"name": "m"}}]}}],
+        "securityContext": {"seLinuxOptions": {"type": "container_t"}},
         "affinity": {
             "nodeAffinity": {},
             "podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]},
@@ -246,7 +247,12 @@ fn each_attack_by_a_pod_breaks_its_rule() {
     let seen = "affinity and spread constraints look at pods of the same tenant only";
     let volumes = "volumes of tenants come from their own objects";
     let taints = "pods of tenants tolerate no taint of all, and none of the control plane's nodes";
+    let level = "containers of tenants have the SELinux level that they are given";
+    let levelled = json!({"seLinuxOptions": {"level": "s0:c1,c2"}});
+    let debugger = json!({"name": "d", "securityContext": levelled});
     for (spec, rule) in [
+        (json!({"securityContext": levelled}), level),
+        (json!({"ephemeralContainers": [debugger]}), level),
         (
             volume(json!({"name": "v", "nfs": {"server": "s", "path": "/"}})),
             volumes,
@@ -284,7 +290,9 @@ fn each_attack_by_a_pod_breaks_its_rule() {
         broken("sublet-syncer-pods", &request)
     };
     assert_eq!(
-        trusted(json!({"hostPID": true, "tolerations": [{"operator": "Exists"}]})),
+        trusted(
+            json!({"hostPID": true, "tolerations": [{"operator": "Exists"}], "securityContext": levelled})
+        ),
         Vec::<String>::new()
     );
     assert_eq!(trusted(required("podAffinity", &foreign)), [seen]);

@@ -1,10 +1,11 @@
 //! The super cluster's published objects, as far as all tenants share what must be known of them.
 
 use parking_lot::{Mutex, RwLock};
+use serde_json::Value;
 use std::collections::{HashMap, HashSet};
-use tenancy::{hosts::Hosts, object::Object, offer, tenant::Key};
+use tenancy::{hosts::Hosts, kind, object::Object, offer, tenant::Key};
 
-/// Names, versions and labels of published objects; never the objects.
+/// Names, versions and labels of published objects, and what runtimes cost; never the objects.
 #[derive(Default)]
 pub(crate) struct Offered {
     seen: Mutex<HashMap<Key, Seen>>,
@@ -17,6 +18,8 @@ struct Seen {
     labelled: bool,
     /// Its namespace in the super cluster.
     namespace: Box<str>,
+    /// Of a RuntimeClass: what each pod takes beside its containers.
+    overhead: Option<Box<Value>>,
 }
 
 /// What an event of a published object means.
@@ -37,6 +40,7 @@ impl Offered {
             version: object.resource_version(),
             labelled: offer::is_labelled(object),
             namespace: object.namespace().into(),
+            overhead: object.at("/overhead/podFixed").cloned().map(Box::new),
         };
         let (version, labelled) = (now.version, now.labelled);
         match self.seen.lock().insert(key.clone(), now) {
@@ -79,6 +83,12 @@ impl Offered {
             .unwrap_or_default()
     }
 
+    /// What each pod of a RuntimeClass takes beside its containers.
+    pub(crate) fn overhead(&self, runtime_class: &str) -> Option<Value> {
+        let key = Key::new(kind::index("RuntimeClass"), "", runtime_class);
+        self.seen.lock().get(&key)?.overhead.as_deref().cloned()
+    }
+
     /// Whether the object is offered to every tenant; `None` when there is no such object.
     pub(crate) fn is_labelled(&self, key: &Key) -> Option<bool> {
         self.seen.lock().get(key).map(|seen| seen.labelled)
@@ -89,7 +99,6 @@ impl Offered {
 mod tests {
     use super::*;
     use serde_json::json;
-    use tenancy::kind;
 
     #[test]
     fn only_what_changed_is_news() {

@@ -18,7 +18,7 @@ use crate::{
 use api::keys;
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 use tenancy::{
     kind::{self, Refused, SuperWatch},
     meta,
@@ -181,7 +181,7 @@ pub(crate) fn reserve(
             return Ok(Some(Refused::new(UNSAID, message)));
         }
     }
-    let asked = demand::of(resource, want);
+    let asked = demand::of(resource, &with_overhead(tenant, want));
     match tenant.quota.change(|ledger| ledger.reserve(key, &asked)) {
         Ok(()) => Ok(None),
         Err(NoRoom::Uncounted) => Err(Failure::Waiting("what the tenant uses is being counted")),
@@ -194,6 +194,17 @@ pub(crate) fn reserve(
             quota::explain_shared(&exceeded),
         ))),
     }
+}
+
+/// What is asked for, with the overhead that the super cluster will write into a pod of its runtime class.
+fn with_overhead<'a>(tenant: &Tenant, want: &'a Object) -> Cow<'a, Object> {
+    let class = want.text("/spec/runtimeClassName");
+    let Some(overhead) = class.and_then(|class| tenant.offered.overhead(class)) else {
+        return Cow::Borrowed(want);
+    };
+    let mut whole = want.clone();
+    whole.value_mut()["spec"]["overhead"] = overhead;
+    Cow::Owned(whole)
 }
 
 /// A super object of the tenant exists in this state.

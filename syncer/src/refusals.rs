@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use std::time::Duration;
 use tenancy::{
-    bucket::{Bucket, Rate},
+    bucket::{Bucket, Rate, Shared},
     kind::{Refused, Resource, Upward, UpwardVerb},
     naming,
     object::Object,
@@ -26,26 +26,32 @@ const EVENTS_OF_TENANT: Rate = Rate {
     burst: 200,
     period: Duration::from_secs(1),
 };
+/// How many of them are for namespaces of which little was told, so that a flood in one hides no refusal in another.
+const KEPT: u32 = 100;
+/// What is little.
+const EVENTS_OF_NAMESPACE: Rate = Rate {
+    burst: 5,
+    period: Duration::from_secs(60),
+};
 
 /// What a tenant may still be told, and what may be told of it.
 pub(crate) struct Tellings {
-    tenant: Mutex<Bucket>,
+    tenant: Mutex<Shared>,
     above: Mutex<Bucket>,
 }
 
 impl Default for Tellings {
     fn default() -> Self {
-        let full = || Mutex::new(Bucket::of(EVENTS_OF_TENANT));
+        let shared = Shared::of(EVENTS_OF_TENANT, KEPT, EVENTS_OF_NAMESPACE);
         Self {
-            tenant: full(),
-            above: full(),
+            tenant: Mutex::new(shared),
+            above: Mutex::new(Bucket::of(EVENTS_OF_TENANT)),
         }
     }
 }
 
-/// Whether an event may be written; one that may not is counted.
-fn may_tell(engine: &Engine, tenant: &Tenant, bucket: &Mutex<Bucket>) -> bool {
-    let may = bucket.lock().take(Instant::now().into_std());
+/// Counts an event that may not be written.
+fn counted(engine: &Engine, tenant: &Tenant, may: bool) -> bool {
     if !may {
         engine.metrics.event_dropped(&tenant.id);
     }
@@ -64,7 +70,9 @@ pub(crate) async fn tell(
     refused: &Refused,
 ) -> Result<(), Failure> {
     tracing::debug!(tenant = %tenant.id, %key, reason = refused.reason, "refused");
-    if !may_tell(engine, tenant, &tenant.tellings.tenant) {
+    let now = Instant::now().into_std();
+    let may = tenant.tellings.tenant.lock().take(&key.namespace, now);
+    if !counted(engine, tenant, may) {
         return Ok(());
     }
     let resource = key.kind().resource();
@@ -115,7 +123,8 @@ pub(crate) async fn tell_super(
     resource: &Resource,
     twin: &Object,
 ) -> Result<(), Failure> {
-    if !may_tell(engine, tenant, &tenant.tellings.above) {
+    let may = tenant.tellings.above.lock().take(Instant::now().into_std());
+    if !counted(engine, tenant, may) {
         return Ok(());
     }
     let namespace = if resource.namespaced {
@@ -179,7 +188,8 @@ fn start(name: &str) -> &str {
     name.get(..200).unwrap_or(name)
 }
 
-fn seconds(time: jiff::Timestamp) -> String {
+/// A time as the API writes one.
+pub(crate) fn seconds(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
@@ -205,13 +215,13 @@ mod tests {
             }
         };
         let answers = async {
-            for _ in 0..EVENTS_OF_TENANT.burst {
+            for _ in KEPT..EVENTS_OF_TENANT.burst {
                 server.answer("POST", 201, &json!({"metadata": {}})).await;
             }
         };
         tokio::join!(flood, answers);
         assert!(server.is_silent() && super_server.is_silent());
-        let dropped = format!("{{tenant=\"{}\"}} 800", noisy.id);
+        let dropped = format!("{{tenant=\"{}\"}} 900", noisy.id);
         let text = engine.metrics.text(&telemetry::Gauges::default()).unwrap();
         let line = format!("sublet_syncer_events_dropped_total{dropped}");
         assert!(text.contains(&line), "{text}");
@@ -225,6 +235,37 @@ mod tests {
                 .answer("POST", 201, &json!({"metadata": {}}))
                 .await;
             server.answer("POST", 201, &json!({"metadata": {}})).await;
+        };
+        tokio::join!(told, answers);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn t40_a_flood_of_refusals_in_one_namespace_hides_none_in_another() {
+        let (above, _super_server) = fake();
+        let engine = fake::engine(&above);
+        let (own, mut server) = fake();
+        let tenant = numbered_tenant(1, &own);
+        let refused = Refused::new("HostPath", "no".to_owned());
+        let key = |namespace: &str, number: usize| {
+            Key::new(index("Pod"), namespace, &format!("p{number}"))
+        };
+        let told = async {
+            for number in 0..1_000 {
+                tell(&engine, &tenant, &key("loud", number), "u", &refused)
+                    .await
+                    .unwrap();
+            }
+            tell(&engine, &tenant, &key("quiet", 0), "u", &refused)
+                .await
+                .unwrap();
+        };
+        let answers = async {
+            loop {
+                let told = server.answer("POST", 201, &json!({"metadata": {}})).await;
+                if told.path.contains("/quiet/") {
+                    break;
+                }
+            }
         };
         tokio::join!(told, answers);
     }

@@ -51,7 +51,7 @@ pub(crate) struct Tenant {
     pub(crate) table: Arc<Table>,
     pub(crate) index: Index,
     /// What the super cluster has to offer.
-    offered: Arc<Offered>,
+    pub(crate) offered: Arc<Offered>,
     /// Objects of the tenant's events.
     pub(crate) down: Pending,
     /// Objects of the super cluster's events.

@@ -1,6 +1,9 @@
-//! A token bucket: so much at once, and then one in each period.
+//! A token bucket: so much at once, and then one in each period; and one that many draw from.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 /// How much may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +91,50 @@ impl Bucket {
     }
 }
 
+/// A bucket of which a part is kept for those who have taken little, so that whoever takes much leaves something for them.
+/// The time is an argument.
+///
+/// It isn't kept for one of them: so many that each take little at once can empty it.
+#[derive(Debug)]
+pub struct Shared {
+    whole: Bucket,
+    kept: u32,
+    little: Rate,
+    /// What each of those that took something a while ago may still take of what is kept.
+    own: HashMap<Box<str>, Bucket>,
+}
+
+impl Shared {
+    /// A full one that keeps `kept` for those who haven't taken more than `little`.
+    pub fn of(whole: Rate, kept: u32, little: Rate) -> Self {
+        Self {
+            whole: Bucket::of(whole),
+            kept,
+            little,
+            own: HashMap::new(),
+        }
+    }
+
+    /// Takes one out for somebody; false if there is none for them.
+    pub fn take(&mut self, who: &str, now: Instant) -> bool {
+        let own = self.own.get(who);
+        let took_little = own.is_none_or(|own| own.has_room(now));
+        let needed = if took_little { 1 } else { self.kept + 1 };
+        if self.whole.wait(needed, now) != Some(Duration::ZERO) {
+            return false;
+        }
+        self.whole.charge(1, now);
+        if took_little {
+            // Whoever has rested is as good as new. So there are no more of them than can be taken out in that time.
+            self.own.retain(|_, own| !own.is_full(now));
+            let own = self.own.entry(who.into());
+            own.or_insert_with(|| Bucket::of(self.little))
+                .charge(1, now);
+        }
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,5 +196,38 @@ mod tests {
         bucket.charge(13, now);
         bucket.change(small, now);
         assert_eq!(bucket.wait(0, now), Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn whoever_takes_much_leaves_something_for_those_who_take_little() {
+        let second = Duration::from_secs(1);
+        let rate = |burst, period| Rate { burst, period };
+        let mut shared = Shared::of(rate(20, second), 8, rate(3, second * 10));
+        let began = start();
+        let mut taken = |who: &str, after: u32| {
+            let now = began + second * after;
+            (0..50).filter(|_| shared.take(who, now)).count()
+        };
+        assert_eq!(taken("loud", 0), 12);
+        assert_eq!(taken("loud", 2), 2);
+        assert_eq!(taken("quiet", 2), 3);
+        assert_eq!(taken("other", 2), 3);
+        assert_eq!(taken("late", 2), 2, "never more than all of it");
+        assert_eq!(taken("later", 2), 0);
+        assert_eq!(taken("later", 3), 1);
+        assert_eq!(taken("loud", 1_000), 12);
+    }
+
+    #[test]
+    fn those_who_rested_are_forgotten() {
+        let second = Duration::from_secs(1);
+        let rate = |burst, period| Rate { burst, period };
+        let mut shared = Shared::of(rate(20, second), 8, rate(3, second * 10));
+        let began = start();
+        for number in 0..10_000 {
+            shared.take(&number.to_string(), began + second * number / 2);
+        }
+        // Those of the last ten seconds.
+        assert!(shared.own.len() <= 11, "{}", shared.own.len());
     }
 }

@@ -1,14 +1,18 @@
 //! Host names belong to the tenant that had them first.
 //!
-//! Patterns of a class may allow the same name to several tenants; whoever's Ingress, Gateway or route is the oldest in the
-//! super cluster keeps it, and what overlaps with it: a wildcard and a name below it can't be of two tenants. Two that
-//! come at the same moment may both be made; which of them goes again is the same for every syncer.
+//! Patterns of a class may allow the same name to several tenants; whose Ingress, Gateway or route took it first in the super
+//! cluster keeps it, and what overlaps with it: a wildcard and a name below it can't be of two tenants. Two that come at
+//! the same moment may both be made; which of them goes again is the same for every syncer.
+//!
+//! A host is taken when the super object is made, or by a later edit; when that was stands on the super object ([`date`]),
+//! so that every syncer knows it, one that has just started too.
 
 use crate::{
     kind::Resource,
     object::Object,
     tenant::{Key, TenantId},
 };
+use api::keys;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -24,13 +28,23 @@ pub struct Hosts {
     places: BTreeMap<String, HashSet<Key>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Named {
     tenant: TenantId,
     key: Key,
-    /// Creation and UID: the smaller was first.
-    since: (String, String),
+    uid: String,
+    created: String,
     hosts: Vec<String>,
+    /// When those were taken that weren't at the creation.
+    taken: BTreeMap<String, String>,
+}
+
+impl Named {
+    /// When it took a host, and its UID: the smaller was first.
+    fn since(&self, host: &str) -> (&str, &str) {
+        let taken = self.taken.get(host).unwrap_or(&self.created);
+        (taken, &self.uid)
+    }
 }
 
 /// Whether objects of a kind take hosts.
@@ -77,6 +91,33 @@ pub fn of(object: &Object) -> Vec<String> {
     hosts
 }
 
+/// Writes onto `want` when it takes those hosts that `have`, the super object as it stands, hasn't had since its creation:
+/// what `have` says of a host that stays, and `now` for a new one.
+pub fn date(want: &mut Object, have: &Object, now: &str) {
+    let (had, known) = (of(have), taken(have));
+    let taken: BTreeMap<String, String> = of(want)
+        .into_iter()
+        .filter_map(|host| {
+            let since = if had.contains(&host) {
+                known.get(&host)?.clone()
+            } else {
+                now.to_owned()
+            };
+            Some((host, since))
+        })
+        .collect();
+    // What was written once is written over: a time of a host that went must not count when it comes again.
+    if !taken.is_empty() || have.annotation(keys::HOSTS).is_some() {
+        want.annotate(keys::HOSTS, &Value::from_iter(taken).to_string());
+    }
+}
+
+/// When a super object took the hosts that it hasn't had since its creation, in RFC 3339.
+fn taken(object: &Object) -> BTreeMap<String, String> {
+    let written = object.annotation(keys::HOSTS).unwrap_or_default();
+    serde_json::from_str(written).unwrap_or_default()
+}
+
 impl Hosts {
     /// A super object exists in this state; returns keys of other tenants that now have a rival.
     pub fn note(
@@ -86,34 +127,31 @@ impl Hosts {
         key: &Key,
         object: &Object,
     ) -> Vec<(TenantId, Key)> {
-        let hosts = of(object);
         let created = object.text("/metadata/creationTimestamp");
-        let since = (
-            created.unwrap_or_default().to_owned(),
-            object.uid().to_owned(),
-        );
-        let known = self.objects.get(place);
-        if known.is_some_and(|known| known.hosts == hosts && known.since == since) {
-            return vec![];
-        }
-        self.forget(place);
-        for host in &hosts {
-            let places = self.places.entry(reversed(host)).or_default();
-            places.insert(place.clone());
-        }
         let named = Named {
             tenant: tenant.clone(),
             key: key.clone(),
-            since,
-            hosts: hosts.clone(),
+            uid: object.uid().to_owned(),
+            created: created.unwrap_or_default().to_owned(),
+            hosts: of(object),
+            taken: taken(object),
         };
-        self.objects.insert(place.clone(), named);
-        let mut rivals: Vec<(TenantId, Key)> = hosts
+        if self.objects.get(place) == Some(&named) {
+            return vec![];
+        }
+        self.forget(place);
+        let mut rivals: Vec<(TenantId, Key)> = named
+            .hosts
             .iter()
             .flat_map(|host| self.overlapping(host))
-            .filter(|other| other.tenant != *tenant)
-            .map(|other| (other.tenant.clone(), other.key.clone()))
+            .filter(|(other, _)| other.tenant != *tenant)
+            .map(|(other, _)| (other.tenant.clone(), other.key.clone()))
             .collect();
+        for host in &named.hosts {
+            let places = self.places.entry(reversed(host)).or_default();
+            places.insert(place.clone());
+        }
+        self.objects.insert(place.clone(), named);
         if !rivals.is_empty() {
             // Which of the two was first is for both to find out.
             rivals.push((tenant.clone(), key.clone()));
@@ -150,12 +188,12 @@ impl Hosts {
     /// Whether another tenant had the host, or one that overlaps with it, before this one.
     pub fn is_taken(&self, host: &str, tenant: &TenantId) -> bool {
         let host = host.to_ascii_lowercase();
-        let overlapping: Vec<&Named> = self.overlapping(&host).collect();
+        let overlapping = self.overlapping(&host);
         let first = |is_own: bool| {
             let named = overlapping
                 .iter()
-                .filter(|named| (named.tenant == *tenant) == is_own);
-            named.map(|named| &named.since).min()
+                .filter(|(named, _)| (named.tenant == *tenant) == is_own);
+            named.map(|(named, host)| named.since(host)).min()
         };
         match (first(false), first(true)) {
             (Some(other), Some(own)) => other < own,
@@ -163,16 +201,16 @@ impl Hosts {
         }
     }
 
-    fn overlapping(&self, host: &str) -> impl Iterator<Item = &Named> {
+    /// What has a host or one that overlaps with it, and which.
+    fn overlapping(&self, host: &str) -> Vec<(&Named, String)> {
         let host = reversed(host);
-        let mut found: HashSet<&Key> = self.places.get(&host).into_iter().flatten().collect();
+        let mut overlapping = vec![host.clone()];
         if !host.is_empty() {
             // Wildcards above it.
             for (at, _) in host.match_indices('.') {
-                let wildcard = format!("{}.*", &host[..at]);
-                found.extend(self.places.get(&wildcard).into_iter().flatten());
+                overlapping.push(format!("{}.*", &host[..at]));
             }
-            found.extend(self.places.get("*").into_iter().flatten());
+            overlapping.push("*".to_owned());
         }
         if let Some(above) = host.strip_suffix('*') {
             // All below a wildcard.
@@ -180,15 +218,18 @@ impl Hosts {
                 .places
                 .range(above.to_owned()..)
                 .take_while(|(other, _)| other.starts_with(above));
-            found.extend(
-                below
-                    .filter(|(other, _)| !other.is_empty())
-                    .flat_map(|(_, places)| places),
-            );
+            overlapping.extend(below.map(|(other, _)| other.clone()));
         }
-        found
-            .into_iter()
-            .filter_map(|place| self.objects.get(place))
+        overlapping.retain(|other| !other.is_empty() || host.is_empty());
+        overlapping.sort_unstable();
+        overlapping.dedup();
+        let placed = overlapping.iter().flat_map(|other| {
+            let places = self.places.get(other).into_iter().flatten();
+            places.map(move |place| (place, reversed(other)))
+        });
+        placed
+            .filter_map(|(place, other)| Some((self.objects.get(place)?, other)))
+            .collect()
     }
 }
 
@@ -250,6 +291,63 @@ mod tests {
         assert_eq!(note(&mut hosts, 1, now, "shop.example"), 0);
         assert_eq!(note(&mut hosts, 1, now, "other.example"), 0);
         assert!(!hosts.is_taken("shop.example", &id(2)));
+    }
+
+    #[test]
+    fn an_old_object_that_is_edited_to_a_host_does_not_beat_one_that_took_it_before() {
+        let ingress = |host: &str| {
+            let metadata = json!({"uid": "u1", "creationTimestamp": "2026-01-01T00:00:00Z"});
+            let rules = json!([{"host": "old.example"}, {"host": host}]);
+            let spec = json!({"rules": rules});
+            Object::from_value(json!({"kind": "Ingress", "metadata": metadata, "spec": spec}))
+                .unwrap()
+        };
+        let mut edited = ingress("shop.example");
+        date(
+            &mut edited,
+            &ingress("first.example"),
+            "2026-01-03T00:00:00Z",
+        );
+        // Later edits keep the time.
+        let mut again = ingress("shop.example");
+        date(&mut again, &edited, "2026-01-04T00:00:00Z");
+        assert_eq!(
+            again.annotation(keys::HOSTS),
+            Some(r#"{"shop.example":"2026-01-03T00:00:00Z"}"#)
+        );
+        let is_kept = |created: &str, host: &str| {
+            let mut hosts = Hosts::default();
+            note(&mut hosts, 2, created, host);
+            hosts.note(&place(1), &id(1), &key(1), &again);
+            let is_taken = hosts.is_taken(host, &id(1));
+            assert_ne!(is_taken, hosts.is_taken(host, &id(2)));
+            !is_taken
+        };
+        assert!(!is_kept("2026-01-02T00:00:00Z", "shop.example"));
+        assert!(is_kept("2026-01-03T12:00:00Z", "shop.example"));
+        assert!(is_kept("2026-01-02T00:00:00Z", "old.example"));
+    }
+
+    #[test]
+    fn a_host_that_comes_again_is_as_new_as_any() {
+        let ingress = |host: &str| {
+            Object::from_value(
+                json!({"kind": "Ingress", "metadata": {}, "spec": {"rules": [{"host": host}]}}),
+            )
+            .unwrap()
+        };
+        let mut stands = ingress("a");
+        for (host, now, written) in [
+            ("a", "1", None),
+            ("b", "2", Some(r#"{"b":"2"}"#)),
+            ("a", "3", Some(r#"{"a":"3"}"#)),
+            ("b", "4", Some(r#"{"b":"4"}"#)),
+        ] {
+            let mut want = ingress(host);
+            date(&mut want, &stands, now);
+            assert_eq!(want.annotation(keys::HOSTS), written, "{host} {now}");
+            stands = want;
+        }
     }
 
     #[test]

@@ -13,7 +13,8 @@ use crate::{
 };
 use std::sync::Arc;
 use tenancy::{
-    kind::{self, Refused, Resource},
+    hosts,
+    kind::{self, Kind, Refused, Resource},
     meta,
     object::Object,
     plan::{Plan, plan},
@@ -120,7 +121,7 @@ async fn compare(
     let rule = key.kind();
     if let Some(have) = tenant.table.take_unjudged(key)
         && !have.is_terminating()
-        && plan(rule, want.clone(), Some(&have)) == Ok(Plan::Nothing)
+        && plan(rule, dated(rule, want.clone(), &have), Some(&have)) == Ok(Plan::Nothing)
     {
         accompany(engine, tenant, key, object, &have).await?;
         return record(engine, tenant, key, &have, object.uid()).map(Some);
@@ -134,6 +135,7 @@ async fn compare(
         }
         return Err(Failure::Waiting("the twin went away"));
     };
+    let want = dated(rule, want, &have);
     // The tenant asks for what was applied already: somebody else wrote to the super object.
     let was_edited = meta::applied(&want) == meta::applied(&have);
     match plan(rule, want, Some(&have)) {
@@ -180,6 +182,15 @@ async fn compare(
             Ok(None)
         }
     }
+}
+
+/// What must stand instead of `have`, with the times at which it takes hosts.
+fn dated(rule: &dyn Kind, mut want: Object, have: &Object) -> Object {
+    if hosts::takes(rule.resource()) {
+        let now = refusals::seconds(jiff::Timestamp::now());
+        hosts::date(&mut want, have, &now);
+    }
+    want
 }
 
 /// Counts what the patrol found, once it was written.

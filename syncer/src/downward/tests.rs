@@ -164,3 +164,51 @@ async fn r3_what_stands_under_the_name_and_is_another_ones_is_neither_adopted_no
     assert!(super_server.is_silent());
     assert!(tenant.table.get(&key).twin.is_none());
 }
+
+/// What took a host, and when, must outlive this process.
+#[tokio::test(start_paused = true)]
+async fn a_host_that_an_edit_takes_is_dated_on_the_super_object() {
+    let ((above, mut super_server), (own, _tenant_server)) = (fake(), fake());
+    let (engine, tenant) = (fake::engine(&above), tenant(&own));
+    let mut rules = (*tenant.rules()).clone();
+    rules.offers.hosts = vec!["*".into()];
+    tenant.revise(rules, tenant.record());
+    let route = |host: &str| {
+        Object::from_value(json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": {"name": "web", "namespace": "work", "uid": "own", "resourceVersion": "7"},
+            "spec": {"hostnames": ["first.example", host]},
+        }))
+        .unwrap()
+    };
+    let namespace = Key::new(kind::index("Namespace"), "", "work");
+    let key = Key::new(kind::index("HTTPRoute"), "work", "web");
+    for key in [&namespace, &key] {
+        tenant.table.update(key, |entry| {
+            entry.twin = Some(fake::super_side("t", "own"));
+        });
+    }
+    let twin = tenant.with_cx(|cx| translate(key.kind(), &route("old.example"), cx));
+    let mut twin = twin.unwrap().unwrap();
+    twin.value_mut()["metadata"]["uid"] = "t".into();
+    twin.value_mut()["metadata"]["resourceVersion"] = "9".into();
+    tenant
+        .down
+        .put(key.clone(), Arc::new(route("shop.example")));
+    let answers = async {
+        super_server.answer("GET", 200, twin.value()).await;
+        let patch = super_server.answer("PATCH", 200, twin.value()).await.body;
+        let mut operations = patch.as_array().into_iter().flatten();
+        let path = format!(
+            "/metadata/annotations/{}",
+            api::keys::HOSTS.replace('/', "~1")
+        );
+        let dated = operations.find(|operation| operation["path"] == *path);
+        let dated = dated.and_then(|operation| operation["value"].as_str());
+        let dated: serde_json::Value = serde_json::from_str(dated.unwrap()).unwrap();
+        let dated = dated.as_object().unwrap();
+        assert_eq!(dated.keys().collect::<Vec<_>>(), ["shop.example"]);
+    };
+    let (worked, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+    assert!(worked.is_ok(), "{worked:?}");
+}

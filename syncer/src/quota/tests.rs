@@ -51,3 +51,29 @@ async fn limits_that_change_during_a_count_are_counted_anew() {
     assert!(!ledger.is_counting());
     assert_eq!(ledger.state()["pods"], (3000, 7000));
 }
+
+/// T43: pods that are made at once count with what their runtime takes, which the super cluster writes into them.
+#[test]
+fn t43_the_overhead_of_a_runtime_counts_before_the_pod_exists() {
+    let (cluster, _server) = fake();
+    let tenant = tenant(&cluster);
+    let own = Amounts::from([("requests.cpu".to_owned(), 3000)]);
+    tenant.quota.limit(&own, BTreeMap::new());
+    tenant.quota.counted();
+    let class = json!({"metadata": {"name": "kata"}, "overhead": {"podFixed": {"cpu": "500m"}}});
+    tenant.offered.note(
+        &Key::new(kind::index("RuntimeClass"), "", "kata"),
+        &Object::from_value(class).unwrap(),
+    );
+    let reserve = |name: &str, class: &str| {
+        let resources = json!({"requests": {"cpu": "1"}});
+        let spec = json!({"runtimeClassName": class, "containers": [{"resources": resources}]});
+        let pod = Object::from_value(json!({"metadata": {"name": name}, "spec": spec}));
+        let key = Key::new(kind::index("Pod"), "n", name);
+        reserve(&tenant, &key, &pod.unwrap()).unwrap()
+    };
+    assert_eq!(reserve("a", "kata"), None);
+    assert_eq!(reserve("b", "kata"), None);
+    assert_eq!(tenant.quota.ledger.lock().state()["requests.cpu"].0, 3000);
+    assert_eq!(reserve("c", "none").unwrap().reason, EXCEEDED);
+}

@@ -171,6 +171,20 @@ fn bad_pods() -> Vec<(&'static str, Value)> {
             ),
         ),
         (
+            "T7 a level of SELinux",
+            container(
+                "securityContext",
+                json!({"seLinuxOptions": {"level": "s0:c1,c2"}}),
+            ),
+        ),
+        (
+            "T7 a level of SELinux for all",
+            spec(
+                "securityContext",
+                json!({"seLinuxOptions": {"level": "s0:c1,c2"}}),
+            ),
+        ),
+        (
             "T8 a port of the node",
             container("ports", json!([{"containerPort": 80, "hostPort": 80}])),
         ),

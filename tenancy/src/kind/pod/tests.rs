@@ -398,6 +398,16 @@ fn what_tenants_may_not_have_is_refused() {
             "{securityContext: {windowsOptions: {gmsaCredentialSpec: s}}}",
             "DomainAccount",
         ),
+        (
+            "T7",
+            "{securityContext: {seLinuxOptions: {level: 's0:c1,c2'}}}",
+            "SELinuxLevel",
+        ),
+        (
+            "T7",
+            "{initContainers: [{name: c, securityContext: {seLinuxOptions: {level: 's0:c1,c2'}}}]}",
+            "SELinuxLevel",
+        ),
     ] {
         let refused = refusal(spec);
         assert_eq!(refused.reason, reason, "{threat} {spec}: {refused}");

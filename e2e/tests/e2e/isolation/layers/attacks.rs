@@ -277,6 +277,12 @@ fn host() -> Vec<Attack> {
             Told,
         ),
         by_container(
+            "T7",
+            "a level of SELinux",
+            json!({"securityContext": {"seLinuxOptions": {"level": "s0:c1,c2"}}}),
+            "s0:c1,c2",
+        ),
+        by_container(
             "T8",
             "a port of the node",
             json!({"ports": [{"containerPort": 80, "hostPort": 80}]}),
