@@ -1,9 +1,9 @@
 //! `ControlPlaneClass`: what a super-cluster admin offers to tenants; defaults and ceilings.
 
 use crate::{
-    CustomResource as SyncedCustomResource, EtcdStorage, Offer, OfferedAnnotation, PodNetwork,
-    PodRules, PodSecurity, PublishedService, Quantities, ShownNodes, Sync, SyncRate, ToSuper,
-    virtual_control_plane::IS_HOST,
+    Ceilings, CustomResource as SyncedCustomResource, EtcdStorage, Offer, OfferedAnnotation,
+    PodNetwork, PodRules, PodSecurity, PublishedService, Quantities, ShownNodes, Sync, SyncRate,
+    ToSuper, virtual_control_plane::IS_HOST,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -58,6 +58,10 @@ pub struct ControlPlaneClassSpec {
     /// Where etcd members keep their data when the VCP doesn't say.
     #[serde(default)]
     pub etcd_storage: EtcdStorage,
+
+    /// The most that a VirtualControlPlane may ask for of its own control plane. What isn't named isn't limited.
+    #[serde(default, skip_serializing_if = "Ceilings::is_empty")]
+    pub max: Ceilings,
 
     /// The loosest Pod Security level that a tenant may ask for, and what it gets when it asks for none.
     #[serde(default)]
@@ -189,6 +193,7 @@ impl Default for ControlPlaneClassSpec {
             versions: vec![],
             coredns_image: default_coredns(),
             etcd_storage: EtcdStorage::default(),
+            max: Ceilings::default(),
             pod_security: PodSecurity::default(),
             sync_weight: default_weight(),
             sync_rate: SyncRate::default(),

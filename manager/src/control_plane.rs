@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tenancy::{
+    ceiling::Excess,
     naming, reach,
     slice::{self, Slice},
     tenant::{InvalidIdentity, TenantId},
@@ -159,6 +160,17 @@ pub(crate) enum Refusal {
         /// What there is.
         offered: Vec<String>,
     },
+    /// It asks for more than its class allows to its control plane.
+    #[error(
+        "ControlPlaneClass {class} doesn't allow that much: {}; ask for less, or set spec.className to a class that allows it",
+        listed(excess)
+    )]
+    BeyondClass {
+        /// Name of the class.
+        class: String,
+        /// What is too much.
+        excess: Vec<Excess>,
+    },
     /// The version can't follow the one that runs.
     #[error("version {wanted} can't follow {running}: {why}")]
     Skew {
@@ -262,6 +274,7 @@ impl Refusal {
             Self::IdentityConflict { .. } => "IdentityConflict",
             Self::ClassMissing { .. } => "ClassMissing",
             Self::VersionNotOffered { .. } => "VersionNotOffered",
+            Self::BeyondClass { .. } => "BeyondClass",
             Self::Skew { .. } => "VersionSkew",
             Self::RolledBack { .. } => "UpgradeRolledBack",
             Self::Elsewhere { .. } => "AnotherSuperCluster",
@@ -471,6 +484,11 @@ fn group_labels(namespace: &str, groups: &[ControlPlaneGroup]) -> BTreeMap<Strin
 /// Admission refuses these keys on groups; a label that slipped in must still not loosen a namespace.
 fn is_stampable(key: &str) -> bool {
     !key.starts_with(keys::PREFIX) && !key.starts_with("pod-security.kubernetes.io/")
+}
+
+fn listed(excess: &[Excess]) -> String {
+    let all: Vec<String> = excess.iter().map(Excess::to_string).collect();
+    all.join("; ")
 }
 
 fn those_that_exist(existing: &[String]) -> String {

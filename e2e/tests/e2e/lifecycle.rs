@@ -321,6 +321,11 @@ fn what_the_class_does_not_offer_is_refused_by_a_condition() {
                 "doesn't offer version 1.20",
             ),
             (
+                "e2e-large",
+                json!({"etcd": {"storage": {"ephemeral": false, "size": "17Gi"}}}),
+                "spec.etcd.storage.size is 17Gi and may be 16Gi at most",
+            ),
+            (
                 "e2e-slice",
                 json!({"network": {"serviceCIDR": slice}}),
                 "serviceCIDR",

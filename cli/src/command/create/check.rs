@@ -4,6 +4,7 @@ use crate::{cluster::Cluster, error};
 use anyhow::Result;
 use api::{ControlPlaneClass, ControlPlaneClassSpec, PodSecurity, VirtualControlPlane};
 use kube::{Api, ResourceExt, api::ListParams};
+use tenancy::ceiling;
 
 /// A Kubernetes version as a VirtualControlPlane may name one.
 pub(in crate::command) fn version(text: &str) -> Result<String, String> {
@@ -75,6 +76,12 @@ fn against(vcp: &VirtualControlPlane, class: &ControlPlaneClassSpec) -> Result<(
             offered.join(", ")
         ));
     }
+    let servers = ceiling::servers(&vcp.spec, class);
+    if let Some(excess) = servers.or_else(|| ceiling::store(&vcp.spec, class).into_iter().next()) {
+        return Err(format!(
+            "the class {name} doesn't allow that much: {excess}"
+        ));
+    }
     match vcp.spec.policy.pod_security {
         Some(level) if level > class.pod_security => Err(format!(
             "the class {name} allows the Pod Security level {} at most, not {}",
@@ -104,7 +111,7 @@ fn word(level: PodSecurity) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::{Version, VirtualControlPlaneSpec};
+    use api::{Ceilings, Version, VirtualControlPlaneSpec};
 
     #[test]
     fn what_is_no_version_and_no_number_of_servers_is_wrong_input() {
@@ -134,6 +141,10 @@ mod tests {
                 version: "1.36.3".into(),
                 ..Version::default()
             }],
+            max: Ceilings {
+                replicas: Some(2),
+                ..Ceilings::default()
+            },
             ..ControlPlaneClassSpec::default()
         };
         let mut spec = VirtualControlPlaneSpec {
@@ -149,6 +160,12 @@ mod tests {
         );
         spec.version = Some("1.36".into());
         assert_eq!(told(&spec), Ok(()));
+        spec.replicas = Some(3);
+        assert_eq!(
+            told(&spec).unwrap_err(),
+            "the class default doesn't allow that much: spec.replicas is 3 and may be 2 at most"
+        );
+        spec.replicas = Some(2);
         spec.policy.pod_security = Some(PodSecurity::Privileged);
         assert!(
             told(&spec)

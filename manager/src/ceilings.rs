@@ -1,0 +1,69 @@
+//! What a control plane may not have by its class; pure.
+//!
+//! A ceiling holds for what is new. What runs goes on when its class comes to allow less, and so it does while more than the
+//! class allows is asked for.
+
+use crate::{
+    control_plane::Refusal,
+    object::{DEPLOYMENT, Object, STATEFUL_SET},
+    observe::Seen,
+    provision::{apiserver, etcd},
+};
+use api::ControlPlaneClass;
+use tenancy::ceiling::{self, Excess};
+
+/// What is refused of the spec, where something runs that is looked after meanwhile.
+///
+/// # Errors
+/// The same where nothing was made yet.
+pub(crate) fn check(seen: &Seen, class: &ControlPlaneClass) -> Result<Option<Refusal>, Refusal> {
+    let mut excess: Vec<Excess> = too_many_servers(seen, class).into_iter().collect();
+    if store(seen).is_none() {
+        excess.extend(ceiling::store(&seen.vcp.spec, &class.spec));
+    }
+    if excess.is_empty() {
+        return Ok(None);
+    }
+    let refusal = Refusal::BeyondClass {
+        class: seen.vcp.spec.class_name.clone(),
+        excess,
+    };
+    match store(seen).or(running(seen)) {
+        Some(_) => Ok(Some(refusal)),
+        None => Err(refusal),
+    }
+}
+
+/// How many API servers there shall be: as many as are asked for, or else those that run, or else as many as may be.
+pub(crate) fn servers(seen: &Seen, class: &ControlPlaneClass) -> i32 {
+    let asked = asked(seen);
+    match too_many_servers(seen, class) {
+        None => asked,
+        Some(_) => replicas(seen).unwrap_or_else(|| class.spec.max.replicas.unwrap_or(asked)),
+    }
+}
+
+fn too_many_servers(seen: &Seen, class: &ControlPlaneClass) -> Option<Excess> {
+    let is_new = replicas(seen) != Some(asked(seen));
+    ceiling::servers(&seen.vcp.spec, &class.spec).filter(|_| is_new)
+}
+
+fn asked(seen: &Seen) -> i32 {
+    seen.vcp.spec.replicas.unwrap_or(1)
+}
+
+/// API servers that there are, unless they sleep.
+fn replicas(seen: &Seen) -> Option<i32> {
+    let replicas = running(seen)?.number("/spec/replicas");
+    i32::try_from(replicas)
+        .ok()
+        .filter(|replicas| *replicas > 0)
+}
+
+fn running(seen: &Seen) -> Option<&Object> {
+    seen.objects.get(DEPLOYMENT, apiserver::NAME)
+}
+
+fn store(seen: &Seen) -> Option<&Object> {
+    seen.objects.get(STATEFUL_SET, etcd::NAME)
+}
