@@ -1,10 +1,10 @@
-//! What a control plane may not have by its class; pure.
+//! Who may not have a class, and what a control plane may not have by it; pure.
 //!
 //! A ceiling holds for what is new. What runs goes on when its class comes to allow less, and so it does while more than the
 //! class allows is asked for.
 
 use crate::{
-    control_plane::Refusal,
+    control_plane::{Owner, Refusal},
     object::{DEPLOYMENT, Object, STATEFUL_SET},
     observe::Seen,
     provision::{apiserver, etcd},
@@ -12,21 +12,38 @@ use crate::{
 use api::ControlPlaneClass;
 use tenancy::ceiling::{self, Excess};
 
+/// Whether a class may be had where the VirtualControlPlane is.
+///
+/// # Errors
+/// It may not.
+pub(crate) fn allowed(owner: &Owner, class: &ControlPlaneClass) -> Result<(), Refusal> {
+    let is_for = class.spec.is_for(&owner.namespace);
+    is_for
+        .then_some(())
+        .ok_or_else(|| Refusal::ClassNotAllowed {
+            class: class.metadata.name.clone().unwrap_or_default(),
+            namespace: owner.namespace.clone(),
+        })
+}
+
 /// What is refused of the spec, where something runs that is looked after meanwhile.
 ///
 /// # Errors
 /// The same where nothing was made yet.
 pub(crate) fn check(seen: &Seen, class: &ControlPlaneClass) -> Result<Option<Refusal>, Refusal> {
-    let mut excess: Vec<Excess> = too_many_servers(seen, class).into_iter().collect();
-    if store(seen).is_none() {
-        excess.extend(ceiling::store(&seen.vcp.spec, &class.spec));
-    }
+    let of_store = match store(seen) {
+        None => ceiling::store(&seen.vcp.spec, &class.spec),
+        // It keeps what it has.
+        Some(_) => vec![],
+    };
+    let all = too_many_servers(seen, class).into_iter().chain(of_store);
+    let excess: Vec<String> = all.map(|excess| excess.to_string()).collect();
     if excess.is_empty() {
         return Ok(None);
     }
     let refusal = Refusal::BeyondClass {
         class: seen.vcp.spec.class_name.clone(),
-        excess,
+        excess: excess.join("; "),
     };
     match store(seen).or(running(seen)) {
         Some(_) => Ok(Some(refusal)),

@@ -10,7 +10,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tenancy::{
-    ceiling::Excess,
     naming, reach,
     slice::{self, Slice},
     tenant::{InvalidIdentity, TenantId},
@@ -160,16 +159,26 @@ pub(crate) enum Refusal {
         /// What there is.
         offered: Vec<String>,
     },
+    /// The class is for other namespaces.
+    #[error(
+        "ControlPlaneClass {class} isn't for namespace {namespace}: set spec.className to another one, or have an admin add the \
+         namespace to spec.namespaces of the class"
+    )]
+    ClassNotAllowed {
+        /// Name of the class.
+        class: String,
+        /// Namespace of the VirtualControlPlane.
+        namespace: String,
+    },
     /// It asks for more than its class allows to its control plane.
     #[error(
-        "ControlPlaneClass {class} doesn't allow that much: {}; ask for less, or set spec.className to a class that allows it",
-        listed(excess)
+        "ControlPlaneClass {class} doesn't allow that much: {excess}; ask for less, or set spec.className to a class that allows it"
     )]
     BeyondClass {
         /// Name of the class.
         class: String,
-        /// What is too much.
-        excess: Vec<Excess>,
+        /// What is too much, and what may be.
+        excess: String,
     },
     /// The version can't follow the one that runs.
     #[error("version {wanted} can't follow {running}: {why}")]
@@ -274,6 +283,7 @@ impl Refusal {
             Self::IdentityConflict { .. } => "IdentityConflict",
             Self::ClassMissing { .. } => "ClassMissing",
             Self::VersionNotOffered { .. } => "VersionNotOffered",
+            Self::ClassNotAllowed { .. } => "ClassNotAllowed",
             Self::BeyondClass { .. } => "BeyondClass",
             Self::Skew { .. } => "VersionSkew",
             Self::RolledBack { .. } => "UpgradeRolledBack",
@@ -484,11 +494,6 @@ fn group_labels(namespace: &str, groups: &[ControlPlaneGroup]) -> BTreeMap<Strin
 /// Admission refuses these keys on groups; a label that slipped in must still not loosen a namespace.
 fn is_stampable(key: &str) -> bool {
     !key.starts_with(keys::PREFIX) && !key.starts_with("pod-security.kubernetes.io/")
-}
-
-fn listed(excess: &[Excess]) -> String {
-    let all: Vec<String> = excess.iter().map(Excess::to_string).collect();
-    all.join("; ")
 }
 
 fn those_that_exist(existing: &[String]) -> String {

@@ -234,6 +234,7 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
         class: seen.vcp.spec.class_name.clone(),
         existing: seen.classes.clone(),
     })?;
+    ceilings::allowed(owner, class)?;
     let beyond = ceilings::check(seen, class)?;
     if let Some(version) = version::to_record(seen, class) {
         let patch = json!({"spec": {"version": version}});

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 /// Lines of the page: what, and how much.
 pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)> {
     let ControlPlaneClassSpec {
+        namespaces,
         max,
         sync_weight,
         sync_rate,
@@ -42,6 +43,7 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
     } = spec;
     let weight = (*sync_weight != 1).then(|| sync_weight.to_string());
     let mut lines = vec![
+        ("For namespaces:", namespaces.join(", ")),
         ("Control planes:", most(max)),
         ("Quota:", list(quota)),
         ("Stored:", list(stored)),
@@ -267,7 +269,7 @@ mod tests {
     fn only_what_is_limited_is_shown() {
         assert!(lines(&ControlPlaneClassSpec::default()).is_empty());
         let spec: ControlPlaneClassSpec = serde_json::from_value(json!({
-            "versions": [], "quota": {"pods": "20"},
+            "versions": [], "namespaces": ["acme", "blue"], "quota": {"pods": "20"},
             "max": {"replicas": 2, "etcd": {"storage": {"size": "16Gi", "storageClassNames": []}}}, "stored": {"size": "1Gi"}, "syncWeight": 3,
             "syncRate": {"writesPerSecond": 20}, "syncNodes": "Used", "toSuper": [{"resource": "secrets", "objects": "All"}],
             "audit": "Metadata",
@@ -293,6 +295,7 @@ mod tests {
         assert_eq!(
             shown,
             [
+                "For namespaces: acme, blue",
                 "Control planes: API servers 2, etcd storage 16Gi at most; no other StorageClass",
                 "Quota: pods 20",
                 "Stored: size 1Gi",

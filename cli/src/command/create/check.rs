@@ -76,8 +76,20 @@ fn against(vcp: &VirtualControlPlane, class: &ControlPlaneClassSpec) -> Result<(
             offered.join(", ")
         ));
     }
-    let servers = ceiling::servers(&vcp.spec, class);
-    if let Some(excess) = servers.or_else(|| ceiling::store(&vcp.spec, class).into_iter().next()) {
+    let namespace = vcp.namespace().unwrap_or_default();
+    if !class.is_for(&namespace) {
+        return Err(format!(
+            "the class {name} isn't for namespace {namespace}: it is for {}",
+            class.namespaces.join(", ")
+        ));
+    }
+    // One that exists keeps what it has.
+    let new = vcp.metadata.uid.is_none().then_some(&vcp.spec);
+    let excess = new.and_then(|spec| {
+        let servers = ceiling::servers(spec, class);
+        servers.or_else(|| ceiling::store(spec, class).into_iter().next())
+    });
+    if let Some(excess) = excess {
         return Err(format!(
             "the class {name} doesn't allow that much: {excess}"
         ));
@@ -160,6 +172,14 @@ mod tests {
         );
         spec.version = Some("1.36".into());
         assert_eq!(told(&spec), Ok(()));
+        let mut elsewhere = class.clone();
+        elsewhere.namespaces = vec!["platform".into()];
+        let mut vcp = VirtualControlPlane::new("a", spec.clone());
+        vcp.metadata.namespace = Some("tenants".into());
+        assert_eq!(
+            against(&vcp, &elsewhere).unwrap_err(),
+            "the class default isn't for namespace tenants: it is for platform"
+        );
         spec.replicas = Some(3);
         assert_eq!(
             told(&spec).unwrap_err(),

@@ -374,3 +374,34 @@ fn what_runs_stays_when_its_class_comes_to_allow_less() {
     assert_eq!(servers(&seen), 1);
     assert_eq!(fact(&decided(&seen).report, "Ready").1, "BeyondClass");
 }
+
+#[test]
+fn a_class_is_refused_to_other_namespaces_than_it_is_for_and_what_runs_is_shown() {
+    let elsewhere = |seen: &mut Seen| {
+        seen.class.as_mut().unwrap().spec.namespaces = vec!["platform".into()];
+    };
+    let mut new = seen();
+    elsewhere(&mut new);
+    let decision = decided(&new);
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+    assert_eq!(fact(&decision.report, "Ready").1, "ClassNotAllowed");
+    let message = decision.report.message.unwrap();
+    assert!(
+        message.contains("ControlPlaneClass default isn't for namespace tenants"),
+        "{message}"
+    );
+
+    let mut seen = running();
+    elsewhere(&mut seen);
+    let decision = decided(&seen);
+    assert!(decision.actions.is_empty());
+    assert_eq!(fact(&decision.report, "Ready").1, "ClassNotAllowed");
+    assert_eq!(fact(&decision.report, "ControlPlaneReady").1, "Answers");
+    let class = seen.class.as_mut().unwrap();
+    class.spec.namespaces.push("tenants".into());
+    assert_eq!(
+        fact(&decided(&seen).report, "ControlPlaneReady").1,
+        "Answers"
+    );
+    assert_ne!(fact(&decided(&seen).report, "Ready").1, "ClassNotAllowed");
+}
