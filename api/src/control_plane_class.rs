@@ -1,9 +1,9 @@
 //! `ControlPlaneClass`: what a super-cluster admin offers to tenants; defaults and ceilings.
 
 use crate::{
-    CustomResource as SyncedCustomResource, EtcdStorage, Offer, OfferedAnnotation, PodNetwork,
-    PodRules, PodSecurity, PublishedService, Quantities, ShownNodes, Sync, SyncRate, ToSuper,
-    virtual_control_plane::IS_HOST,
+    Ceilings, CustomResource as SyncedCustomResource, EtcdStorage, Offer, OfferedAnnotation,
+    PodNetwork, PodRules, PodSecurity, PublishedService, Quantities, ShownNodes, Sync, SyncRate,
+    ToSuper, virtual_control_plane::IS_HOST,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -35,6 +35,12 @@ const COREDNS_IMAGE: &str = "registry.k8s.io/coredns/coredns:v1.15.0";
         json_path = ".spec.podSecurity"
     ),
     printcolumn(
+        name = "Namespaces",
+        type_ = "string",
+        json_path = ".spec.namespaces",
+        priority = 1
+    ),
+    printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp"
@@ -44,6 +50,13 @@ const COREDNS_IMAGE: &str = "registry.k8s.io/coredns/coredns:v1.15.0";
 #[x_kube(validation = Rule::new("!has(self.endpointPort) || has(self.endpointHost)")
     .message("endpointPort is a port of endpointHost: set both, or neither"))]
 pub struct ControlPlaneClassSpec {
+    /// Super namespaces whose VirtualControlPlanes may have this class; all when empty. One of another namespace is refused, and
+    /// nothing is synced for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
+    pub namespaces: Vec<String>,
+
     /// Versions offered, the default first.
     #[x_kube(
         merge_strategy = ListMerge::Map(vec!["version".into()])
@@ -58,6 +71,10 @@ pub struct ControlPlaneClassSpec {
     /// Where etcd members keep their data when the VCP doesn't say.
     #[serde(default)]
     pub etcd_storage: EtcdStorage,
+
+    /// The most that a VirtualControlPlane may ask for of its own control plane. What isn't named isn't limited.
+    #[serde(default, skip_serializing_if = "Ceilings::is_empty")]
+    pub max: Ceilings,
 
     /// The loosest Pod Security level that a tenant may ask for, and what it gets when it asks for none.
     #[serde(default)]
@@ -186,9 +203,11 @@ pub struct ControlPlaneClassSpec {
 impl Default for ControlPlaneClassSpec {
     fn default() -> Self {
         Self {
+            namespaces: vec![],
             versions: vec![],
             coredns_image: default_coredns(),
             etcd_storage: EtcdStorage::default(),
+            max: Ceilings::default(),
             pod_security: PodSecurity::default(),
             sync_weight: default_weight(),
             sync_rate: SyncRate::default(),
@@ -218,6 +237,11 @@ impl Default for ControlPlaneClassSpec {
 }
 
 impl ControlPlaneClassSpec {
+    /// Whether VirtualControlPlanes of a super namespace may have this class.
+    pub fn is_for(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty() || self.namespaces.iter().any(|named| named == namespace)
+    }
+
     /// The nodes that a tenant of this class is shown: its own wish where that is stricter.
     pub fn shown_nodes(&self, own: &Sync) -> ShownNodes {
         own.nodes.unwrap_or(self.sync_nodes).min(self.sync_nodes)
@@ -354,6 +378,15 @@ mod tests {
         assert_eq!(shown(all, Some(used)), used);
         assert_eq!(shown(used, None), used);
         assert_eq!(shown(used, Some(all)), used);
+    }
+
+    #[test]
+    fn a_class_is_for_the_namespaces_that_it_names_or_for_all() {
+        let mut class = ControlPlaneClassSpec::default();
+        assert!(class.is_for("anywhere"));
+        class.namespaces = vec!["platform".into()];
+        assert!(class.is_for("platform"));
+        assert!(!class.is_for("platform-2") && !class.is_for(""));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod capi;
 pub mod keys;
 
 mod annotation;
+mod ceilings;
 mod condition;
 mod control_plane_class;
 mod control_plane_group;
@@ -26,6 +27,7 @@ mod sync_rate;
 mod virtual_control_plane;
 
 pub use annotation::{AnnotatedKind, OfferedAnnotation};
+pub use ceilings::{Ceilings, EtcdCeilings, EtcdStorageCeilings};
 pub use condition::{Condition, set_condition};
 pub use control_plane_class::{
     Audit, ControlPlaneClass, ControlPlaneClassSpec, Egress, Images, Intervals, PartResources,

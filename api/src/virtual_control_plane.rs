@@ -71,7 +71,7 @@ pub struct VirtualControlPlaneSpec {
     #[schemars(length(max = 32))]
     pub version: Option<String>,
 
-    /// Number of API servers, 1 to 3; 1 when left out.
+    /// Number of API servers, 1 to 3; 1 when left out. Its class's `max` is the ceiling, as of `etcd`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 3").message("spec.replicas is 1, 2 or 3"))]
     pub replicas: Option<i32>,

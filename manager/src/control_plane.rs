@@ -159,6 +159,27 @@ pub(crate) enum Refusal {
         /// What there is.
         offered: Vec<String>,
     },
+    /// The class is for other namespaces.
+    #[error(
+        "ControlPlaneClass {class} isn't for namespace {namespace}: set spec.className to another one, or have an admin add the \
+         namespace to spec.namespaces of the class"
+    )]
+    ClassNotAllowed {
+        /// Name of the class.
+        class: String,
+        /// Namespace of the VirtualControlPlane.
+        namespace: String,
+    },
+    /// It asks for more than its class allows to its control plane.
+    #[error(
+        "ControlPlaneClass {class} doesn't allow that much: {excess}; ask for less, or set spec.className to a class that allows it"
+    )]
+    BeyondClass {
+        /// Name of the class.
+        class: String,
+        /// What is too much, and what may be.
+        excess: String,
+    },
     /// The version can't follow the one that runs.
     #[error("version {wanted} can't follow {running}: {why}")]
     Skew {
@@ -262,6 +283,8 @@ impl Refusal {
             Self::IdentityConflict { .. } => "IdentityConflict",
             Self::ClassMissing { .. } => "ClassMissing",
             Self::VersionNotOffered { .. } => "VersionNotOffered",
+            Self::ClassNotAllowed { .. } => "ClassNotAllowed",
+            Self::BeyondClass { .. } => "BeyondClass",
             Self::Skew { .. } => "VersionSkew",
             Self::RolledBack { .. } => "UpgradeRolledBack",
             Self::Elsewhere { .. } => "AnotherSuperCluster",

@@ -4,6 +4,7 @@
 //! status. So a decision needs to be right only for what was seen, and may name the next actions alone.
 
 use crate::{
+    ceilings,
     claims::{self, Standing},
     control_plane::{ControlPlane, Owner, Refusal, given_slice},
     deletion, external, membership,
@@ -233,6 +234,8 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
         class: seen.vcp.spec.class_name.clone(),
         existing: seen.classes.clone(),
     })?;
+    ceilings::allowed(owner, class)?;
+    let beyond = ceilings::check(seen, class)?;
     if let Some(version) = version::to_record(seen, class) {
         let patch = json!({"spec": {"version": version}});
         return Ok(Decision::act(vec![Action::Patch(patch)]));
@@ -247,6 +250,7 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
         Settled::Not(actions) => return Ok(Decision::act(actions)),
     };
     let mut cp = ControlPlane::read(owner, &seen.vcp, class, &version, slice, &seen.groups);
+    cp.replicas = ceilings::servers(seen, class);
     let existing = seen.objects.get(STATEFUL_SET, etcd::NAME);
     let fixed = existing.and_then(|existing| etcd::keep_what_is_fixed(&mut cp, existing));
     cp.stage = sleep::stage(seen, &cp);
@@ -267,7 +271,10 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     let has_come = |after: &Timestamp| seen.now >= *after;
     let main = seen.objects.get(DEPLOYMENT, apiserver::NAME);
     cp.rollout = cp.rollout.filter(has_come).or_else(|| pod::mark(main?));
-    let refused = refused.or(fixed).or_else(|| foreign_secret(seen, owner));
+    let refused = refused
+        .or(beyond)
+        .or(fixed)
+        .or_else(|| foreign_secret(seen, owner));
     let quota = etcd::quota(&cp);
     cp.stored.hold(quota);
     let config = seen.objects.get(CONFIG_MAP, apiserver::NAME);

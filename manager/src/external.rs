@@ -1,6 +1,7 @@
 //! A tenant whose API server runs elsewhere: nothing is provisioned, its kubeconfig is checked and handed to the syncer.
 
 use crate::{
+    ceilings,
     control_plane::{Owner, Refusal, given_slice},
     decide::{Action, Decision, Settled, push_unmet, settle_slice},
     kubeconfig::{Access, Error},
@@ -32,6 +33,9 @@ pub(crate) fn decide(
         .is_some_and(|have| beside.is_met_by(have))
     {
         return Ok(Decision::act(vec![Action::Apply(beside)]));
+    }
+    if let Some(class) = &seen.class {
+        ceilings::allowed(owner, class)?;
     }
     if given_slice(&seen.vcp)?.is_some() {
         // One without a class has what the defaults allow.

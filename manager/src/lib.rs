@@ -61,6 +61,7 @@ mod act;
 mod claims;
 mod membership;
 
+mod ceilings;
 mod control_plane;
 mod upgrade;
 mod version;

@@ -460,13 +460,10 @@ impl Observer {
                     .for_each(|secret| seen.cluster_secrets.insert(secret));
             }
             if let Some(external) = &seen.vcp.spec.external.clone() {
-                if Self::wants_slice(&seen) {
-                    self.look_at_class(&mut seen).await?;
-                }
+                self.look_at_class(&mut seen).await?;
                 let secret = &external.kubeconfig_secret_ref.name;
                 seen.external_secret = from.get(SECRET, Some(&owner.namespace), secret).await?;
                 if external.way_out.is_some() || seen.route.is_some() {
-                    self.look_at_class(&mut seen).await?;
                     for secret in way_out::secrets(&owner) {
                         let found = from.get(SECRET, Some(&owner.namespace), &secret);
                         seen.way_out.extend(found.await?);

@@ -3,6 +3,7 @@
 mod claims;
 mod groups;
 mod heard;
+mod refused;
 mod rules;
 mod sharing;
 
@@ -156,8 +157,9 @@ impl Registry {
                 &places,
             );
             if let Some(mut wanted) = self.wanted() {
-                let over = self.over();
-                let tenants = wanted.keys().chain(over.iter().map(|over| &over.id));
+                let (over, refused) = (self.over(), self.heard.lock().refused());
+                let unserved = over.iter().chain(refused.iter().map(|(of, _)| of));
+                let tenants = wanted.keys().chain(unserved.map(|of| &of.id));
                 let titles = self.heard.lock().titles.clone();
                 let led = engine
                     .fleet
@@ -187,6 +189,15 @@ impl Registry {
                         && is_quiet(&control_plane.id)
                     {
                         is_said &= verdict::stopped(&engine, &control_plane, term).await;
+                    }
+                }
+                for (control_plane, text) in refused {
+                    if let Some(term) = led.get(&control_plane.id)
+                        && is_quiet(&control_plane.id)
+                    {
+                        let reason = refused::REASON;
+                        is_said &=
+                            verdict::unserved(&engine, &control_plane, reason, &text, term).await;
                     }
                 }
                 engine.fleet.give_away(is_quiet).await;
@@ -287,8 +298,7 @@ impl Registry {
         let groups = Groups::of(&heard);
         let mut wanted = HashMap::new();
         for ((namespace, name), vcp) in &heard.control_planes {
-            let ending = vcp.metadata.deletion_timestamp.is_some();
-            if ending || vcp.spec.paused || is_sleeping(vcp) || is_conflicting(vcp) {
+            if is_resting(vcp) || heard.is_refused(namespace, vcp) {
                 continue;
             }
             let Some(id) = heard.identity(namespace, name, vcp) else {
@@ -331,6 +341,12 @@ fn record(vcp: &VirtualControlPlane) -> Record {
         is_external: vcp.spec.external.is_some(),
         release: annotations.and_then(|all| all.get(keys::RELEASE).cloned()),
     }
+}
+
+/// Nothing is to be done for it, whatever it says otherwise.
+fn is_resting(vcp: &VirtualControlPlane) -> bool {
+    let ending = vcp.metadata.deletion_timestamp.is_some();
+    ending || vcp.spec.paused || is_sleeping(vcp) || is_conflicting(vcp)
 }
 
 /// The manager found that the identity or slice belongs to another VirtualControlPlane (T46).
@@ -648,6 +664,33 @@ mod tests {
         vcp.status.get_or_insert_default().conditions.push(synced);
         hear(&vcp);
         assert_eq!(registry.over().len(), 1);
+    }
+
+    #[test]
+    fn a_tenant_whose_class_is_for_other_namespaces_is_not_served() {
+        let registry = Registry::default();
+        let id = TenantId::from_bits([7; 16]);
+        let vcp: VirtualControlPlane = serde_json::from_value(serde_json::json!({
+            "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+            "metadata": {"name": "a", "namespace": "t"},
+            "spec": {"identity": id.as_str(), "className": "gold"},
+        }))
+        .unwrap();
+        let is_wanted = |namespaces: serde_json::Value| {
+            let class = serde_json::json!({"versions": [], "namespaces": namespaces});
+            let class = serde_json::from_value(class).unwrap();
+            let mut heard = registry.heard.lock();
+            heard.complete = (1 << SOURCES.len()) - 1;
+            heard.kubeconfigs.insert(id.to_string(), "a way".into());
+            heard.classes.insert("gold".into(), class);
+            let place = ("t".to_owned(), "a".to_owned());
+            heard.control_planes.insert(place, vcp.clone());
+            drop(heard);
+            registry.wanted().unwrap().contains_key(&id)
+        };
+        assert!(is_wanted(serde_json::json!([])));
+        assert!(is_wanted(serde_json::json!(["s", "t"])));
+        assert!(!is_wanted(serde_json::json!(["s"])));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! - [`fleet`] shares tenants among several syncers, and says until when each may write.
 //! - [`breaker`] decides when so much is missing that a person must look before anything is deleted.
 //! - [`reach`] says where a tenant's pods may go beside their own tenant.
+//! - [`ceiling`] says what of a control plane is more than its class allows.
 //! - [`pod_rules`] says what a tenant's pods are made with, whatever they ask for.
 //! - [`quota`] counts what a tenant takes of the super cluster, over all of its namespaces.
 //! - [`reservation`] keeps addresses of the platform from being given to a tenant's Services.
@@ -49,6 +50,7 @@ pub mod refs;
 
 pub mod selector;
 
+pub mod ceiling;
 pub mod pod_rules;
 
 pub mod offer;

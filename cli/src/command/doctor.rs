@@ -8,6 +8,7 @@ mod front_door;
 mod rights;
 mod storage;
 mod syncers;
+mod trust;
 
 use crate::{
     args::{Global, Program},
@@ -127,6 +128,7 @@ async fn all(cluster: &Cluster) -> Vec<Check> {
     // Without their definitions there are neither classes nor tenants to be found.
     if !missing {
         checks.extend(told(checks::classes(cluster).await, cluster));
+        checks.extend(told(trust::check(cluster).await, cluster));
         checks.extend(told(storage::check(cluster).await, cluster));
         checks.extend(told(drain::check(cluster).await, cluster));
         checks.extend(told(syncers::check(cluster).await, cluster));

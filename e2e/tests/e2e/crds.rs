@@ -230,6 +230,23 @@ fn a_wrong_class_or_group_is_refused_with_what_to_write() {
                 class(json!({"versions": [version("1.36.3")], "serviceSlicePrefix": 28})),
                 "is 16 to 27",
             ),
+            (
+                CLASS,
+                class(json!({"versions": [version("1.36.3")], "max": {"replicas": 4}})),
+                "spec.max.replicas is 1, 2 or 3",
+            ),
+            (
+                CLASS,
+                class(json!({"versions": [version("1.36.3")], "max": {"etcd": {"replicas": 2}}})),
+                "spec.max.etcd.replicas is 1 or 3",
+            ),
+            (
+                CLASS,
+                class(
+                    json!({"versions": [version("1.36.3")], "max": {"etcd": {"storage": {"size": "much"}}}}),
+                ),
+                "such as 16Gi",
+            ),
             (GROUP, class(json!({"namespaces": []})), "at least 1 items"),
             (
                 GROUP,

@@ -4,7 +4,7 @@ use anyhow::{Context, bail, ensure};
 use api::keys;
 use e2e::{
     kind::{
-        CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, Kind, NAMESPACE,
+        CLASS, CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, Kind, NAMESPACE,
         PERSISTENT_VOLUME, POD, SECRET,
     },
     make,
@@ -321,6 +321,11 @@ fn what_the_class_does_not_offer_is_refused_by_a_condition() {
                 "doesn't offer version 1.20",
             ),
             (
+                "e2e-large",
+                json!({"etcd": {"storage": {"ephemeral": false, "size": "17Gi"}}}),
+                "spec.etcd.storage.size is 17Gi and may be 16Gi at most",
+            ),
+            (
                 "e2e-slice",
                 json!({"network": {"serviceCIDR": slice}}),
                 "serviceCIDR",
@@ -350,6 +355,49 @@ fn what_the_class_does_not_offer_is_refused_by_a_condition() {
             refused?;
         }
         Ok(())
+    });
+}
+
+#[test]
+fn a_class_is_refused_to_other_namespaces_than_it_is_for() {
+    run(async || {
+        let above = super_cluster().await?;
+        let (class, name) = (make::unique("e2e-class"), make::unique("e2e-elsewhere"));
+        let mut spec = above.get(CLASS, "", "default").await?["spec"].clone();
+        spec["namespaces"] = json!(["elsewhere"]);
+        let object = json!({"metadata": {"name": class}, "spec": spec});
+        above.create(CLASS, object).await?;
+        request(&above, &name, json!({"className": class})).await?;
+        let is_refused = async |words: &str, expected: bool| {
+            eventually(
+                SOON,
+                &format!("{name} says {words:?}: {expected}"),
+                async || {
+                    let vcp = above.get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &name).await?;
+                    let said = conditions(&vcp);
+                    ensure!(said.contains(words) == expected, "{said}");
+                    ensure!(!text(&vcp, "/status/phase").is_empty(), "{said}");
+                    Ok(())
+                },
+            )
+            .await
+        };
+        let result = async {
+            is_refused("ClassNotAllowed", true).await?;
+            let vcp = above.get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &name).await?;
+            let id = text(&vcp, "/spec/identity");
+            let made = above
+                .list(NAMESPACE, "", &format!("{}={id}", keys::TENANT))
+                .await?;
+            ensure!(made.is_empty(), "{made:?}");
+            let wider = json!({"spec": {"namespaces": ["elsewhere", NAMESPACE_OF_TESTS]}});
+            above.merge(CLASS, "", &class, wider).await?;
+            is_refused("Ready=False ClassNotAllowed", false).await
+        }
+        .await;
+        delete(&above, &name).await?;
+        above.delete(CLASS, "", &class).await?;
+        result
     });
 }
 

@@ -142,6 +142,7 @@ fn spec(class: &Class, default: &Value, example: &Value) -> Value {
         spec["quota"]["pods"] = pods.to_string().into();
     }
     if class.trusted {
+        spec["namespaces"] = example["namespaces"].clone();
         spec["podSecurity"] = example["podSecurity"].clone();
         spec["podNetwork"]["nodeRanges"] = example["podNetwork"]["nodeRanges"].clone();
     }

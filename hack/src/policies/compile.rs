@@ -236,12 +236,10 @@ impl Peer<'_> {
             }
             Self::Block(block) => {
                 let cidr = block["cidr"].as_str().unwrap_or_default();
-                // An IPv6 block means nobody here.
-                let cidr = if cidr.contains(':') {
-                    "255.255.255.255"
-                } else {
-                    cidr
-                };
+                if cidr.contains(':') {
+                    // An IPv6 block means nobody here.
+                    return format!("{address} 255.255.255.255");
+                }
                 let except: Vec<&str> = items(&block["except"]).filter_map(Value::as_str).collect();
                 if except.is_empty() {
                     format!("{address} {cidr}")

@@ -106,3 +106,22 @@ fn a_slice_that_is_given_is_claimed_and_must_be_free() {
     seen.vcp.spec.network.service_cidr = Some("10.0.0.0/22".into());
     assert_eq!(decide(&seen, SYSTEM).report.phase, Phase::Failed);
 }
+
+#[test]
+fn one_whose_class_is_for_other_namespaces_is_refused() {
+    let mut seen = seen(&kubeconfig());
+    let mut class = crate::control_plane::tests::class();
+    class.spec.namespaces = vec!["platform".into()];
+    seen.class = Some(class);
+    let decision = decide(&seen, SYSTEM);
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+    let message = decision.report.message.unwrap();
+    assert!(message.contains("isn't for namespace tenants"), "{message}");
+    seen.class
+        .as_mut()
+        .unwrap()
+        .spec
+        .namespaces
+        .push("tenants".into());
+    assert!(!decide(&seen, SYSTEM).actions.is_empty());
+}

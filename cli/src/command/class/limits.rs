@@ -1,14 +1,17 @@
 //! What a class limits, prescribes, opens and offers, for its page: nothing of what it leaves as it is by default.
 
 use api::{
-    Audit, ControlPlaneClassSpec, CustomResource, Egress, Offer, OfferedAnnotation, PodNetwork,
-    PodRules, PublishedService, Quantities, ShownNodes, SyncRate, ToSuper,
+    Audit, Ceilings, ControlPlaneClassSpec, CustomResource, Egress, EtcdCeilings,
+    EtcdStorageCeilings, Offer, OfferedAnnotation, PodNetwork, PodRules, PublishedService,
+    Quantities, ShownNodes, SyncRate, ToSuper,
 };
 use std::collections::BTreeMap;
 
 /// Lines of the page: what, and how much.
 pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)> {
     let ControlPlaneClassSpec {
+        namespaces,
+        max,
         sync_weight,
         sync_rate,
         sync_nodes,
@@ -40,6 +43,8 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
     } = spec;
     let weight = (*sync_weight != 1).then(|| sync_weight.to_string());
     let mut lines = vec![
+        ("For namespaces:", namespaces.join(", ")),
+        ("Control planes:", most(max)),
         ("Quota:", list(quota)),
         ("Stored:", list(stored)),
         ("Sync weight:", weight.unwrap_or_default()),
@@ -61,6 +66,28 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
     ]);
     lines.retain(|(_, value)| !value.is_empty());
     lines
+}
+
+fn most(max: &Ceilings) -> String {
+    let Ceilings { replicas, etcd } = max;
+    let EtcdCeilings {
+        replicas: members,
+        storage,
+    } = etcd;
+    let EtcdStorageCeilings {
+        size,
+        storage_class_names: others,
+    } = storage;
+    let servers = replicas.map(|most| format!("API servers {most}"));
+    let members = members.map(|most| format!("etcd members {most}"));
+    let size = size.as_ref().map(|most| format!("etcd storage {most}"));
+    let amounts: Vec<String> = [servers, members, size].into_iter().flatten().collect();
+    let amounts = (!amounts.is_empty()).then(|| format!("{} at most", amounts.join(", ")));
+    let others = others.as_ref().map(|others| match others.as_slice() {
+        [] => "no other StorageClass".to_owned(),
+        others => format!("StorageClass {} too", others.join(", ")),
+    });
+    joined([amounts, others])
 }
 
 fn of_pods(pods: &PodRules) -> Vec<(&'static str, String)> {
@@ -242,7 +269,8 @@ mod tests {
     fn only_what_is_limited_is_shown() {
         assert!(lines(&ControlPlaneClassSpec::default()).is_empty());
         let spec: ControlPlaneClassSpec = serde_json::from_value(json!({
-            "versions": [], "quota": {"pods": "20"}, "stored": {"size": "1Gi"}, "syncWeight": 3,
+            "versions": [], "namespaces": ["acme", "blue"], "quota": {"pods": "20"},
+            "max": {"replicas": 2, "etcd": {"storage": {"size": "16Gi", "storageClassNames": []}}}, "stored": {"size": "1Gi"}, "syncWeight": 3,
             "syncRate": {"writesPerSecond": 20}, "syncNodes": "Used", "toSuper": [{"resource": "secrets", "objects": "All"}],
             "audit": "Metadata",
             "podNetwork": {"egressNamespaces": ["registry"], "egress": [{"cidr": "10.2.0.0/16", "port": 443}],
@@ -267,6 +295,8 @@ mod tests {
         assert_eq!(
             shown,
             [
+                "For namespaces: acme, blue",
+                "Control planes: API servers 2, etcd storage 16Gi at most; no other StorageClass",
                 "Quota: pods 20",
                 "Stored: size 1Gi",
                 "Sync weight: 3",

@@ -4,6 +4,7 @@ use crate::{cluster::Cluster, error};
 use anyhow::Result;
 use api::{ControlPlaneClass, ControlPlaneClassSpec, PodSecurity, VirtualControlPlane};
 use kube::{Api, ResourceExt, api::ListParams};
+use tenancy::ceiling;
 
 /// A Kubernetes version as a VirtualControlPlane may name one.
 pub(in crate::command) fn version(text: &str) -> Result<String, String> {
@@ -75,6 +76,24 @@ fn against(vcp: &VirtualControlPlane, class: &ControlPlaneClassSpec) -> Result<(
             offered.join(", ")
         ));
     }
+    let namespace = vcp.namespace().unwrap_or_default();
+    if !class.is_for(&namespace) {
+        return Err(format!(
+            "the class {name} isn't for namespace {namespace}: it is for {}",
+            class.namespaces.join(", ")
+        ));
+    }
+    // One that exists keeps what it has.
+    let new = vcp.metadata.uid.is_none().then_some(&vcp.spec);
+    let excess = new.and_then(|spec| {
+        let servers = ceiling::servers(spec, class);
+        servers.or_else(|| ceiling::store(spec, class).into_iter().next())
+    });
+    if let Some(excess) = excess {
+        return Err(format!(
+            "the class {name} doesn't allow that much: {excess}"
+        ));
+    }
     match vcp.spec.policy.pod_security {
         Some(level) if level > class.pod_security => Err(format!(
             "the class {name} allows the Pod Security level {} at most, not {}",
@@ -104,7 +123,7 @@ fn word(level: PodSecurity) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::{Version, VirtualControlPlaneSpec};
+    use api::{Ceilings, Version, VirtualControlPlaneSpec};
 
     #[test]
     fn what_is_no_version_and_no_number_of_servers_is_wrong_input() {
@@ -134,6 +153,10 @@ mod tests {
                 version: "1.36.3".into(),
                 ..Version::default()
             }],
+            max: Ceilings {
+                replicas: Some(2),
+                ..Ceilings::default()
+            },
             ..ControlPlaneClassSpec::default()
         };
         let mut spec = VirtualControlPlaneSpec {
@@ -149,6 +172,20 @@ mod tests {
         );
         spec.version = Some("1.36".into());
         assert_eq!(told(&spec), Ok(()));
+        let mut elsewhere = class.clone();
+        elsewhere.namespaces = vec!["platform".into()];
+        let mut vcp = VirtualControlPlane::new("a", spec.clone());
+        vcp.metadata.namespace = Some("tenants".into());
+        assert_eq!(
+            against(&vcp, &elsewhere).unwrap_err(),
+            "the class default isn't for namespace tenants: it is for platform"
+        );
+        spec.replicas = Some(3);
+        assert_eq!(
+            told(&spec).unwrap_err(),
+            "the class default doesn't allow that much: spec.replicas is 3 and may be 2 at most"
+        );
+        spec.replicas = Some(2);
         spec.policy.pod_security = Some(PodSecurity::Privileged);
         assert!(
             told(&spec)

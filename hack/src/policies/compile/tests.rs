@@ -88,6 +88,22 @@ fn peers_are_pods_of_the_namespace_of_others_and_blocks() {
 }
 
 #[test]
+fn an_ipv6_block_is_nobody_here_whatever_it_leaves_out() {
+    let block = json!({"cidr": "::/0", "except": ["fe80::/10"]});
+    let policy = json!([{
+        "podSelector": {"matchLabels": {"app": "db"}}, "policyTypes": ["Egress"], "egress": [{"to": [{"ipBlock": block}]}],
+    }]);
+    assert_eq!(
+        egress(policy),
+        [
+            "ip saddr != { 10.0.0.2 } return",
+            "ip saddr { 10.0.0.2 } ip daddr 255.255.255.255 return",
+            "counter drop",
+        ]
+    );
+}
+
+#[test]
 fn ports_are_numbers_ranges_and_the_receivers_names() {
     let ports = json!([{"port": "http"}, {"protocol": "UDP", "port": 53}, {"port": 80, "endPort": 90}, {"protocol": "SCTP"}]);
     let policy = |direction: &str, rules: &str| {

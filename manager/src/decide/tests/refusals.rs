@@ -280,3 +280,128 @@ fn one_that_moved_to_another_super_cluster_is_not_begun_there_anew() {
     let message = decision.report.message.unwrap();
     assert!(message.contains("UID west"), "{message}");
 }
+
+fn at_most(seen: &mut Seen, max: Value) {
+    seen.class.as_mut().unwrap().spec.max = serde_json::from_value(max).unwrap();
+}
+
+fn servers(seen: &Seen) -> i64 {
+    let main = seen.objects.get(DEPLOYMENT, apiserver::NAME).unwrap();
+    main.number("/spec/replicas")
+}
+
+#[test]
+fn nothing_is_made_of_what_is_more_than_its_class_allows() {
+    let wishes = [
+        (
+            json!({"replicas": 3}),
+            "spec.replicas is 3 and may be 2 at most",
+        ),
+        (json!({"etcd": {"replicas": 3}}), "spec.etcd.replicas is 3"),
+        (
+            json!({"etcd": {"storage": {"size": "17Gi"}}}),
+            "may be 16Gi at most",
+        ),
+        (
+            json!({"etcd": {"storage": {"storageClassName": "gold"}}}),
+            "is gold",
+        ),
+    ];
+    for (wish, words) in wishes {
+        let mut seen = seen();
+        seen.vcp.spec.replicas = wish["replicas"].as_i64().map(|n| n as i32);
+        seen.vcp.spec.etcd = serde_json::from_value(wish["etcd"].clone()).unwrap();
+        at_most(
+            &mut seen,
+            json!({"replicas": 2, "etcd": {"replicas": 1, "storage": {"size": "16Gi", "storageClassNames": []}}}),
+        );
+        let decision = decided(&seen);
+        assert!(
+            decision.actions.is_empty(),
+            "{wish}: {:?}",
+            decision.actions
+        );
+        assert_eq!(decision.report.phase, Phase::Failed);
+        assert_eq!(
+            fact(&decision.report, "Ready"),
+            (false, "BeyondClass".into())
+        );
+        let message = decision.report.message.unwrap();
+        assert!(message.contains("ControlPlaneClass default"), "{message}");
+        assert!(message.contains(words), "{message}");
+
+        at_most(&mut seen, json!({}));
+        settle(&mut seen);
+        assert!(has_begun(&seen), "{wish}");
+    }
+}
+
+#[test]
+fn what_runs_goes_on_when_more_is_asked_for_than_its_class_allows() {
+    let mut seen = running();
+    at_most(&mut seen, json!({"replicas": 2}));
+    seen.vcp.spec.replicas = Some(3);
+    let decision = decided(&seen);
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+    assert_eq!(fact(&decision.report, "Ready").1, "BeyondClass");
+    assert_eq!(fact(&decision.report, "ControlPlaneReady").1, "Answers");
+
+    seen.vcp.spec.replicas = Some(2);
+    settle(&mut seen);
+    assert_eq!(servers(&seen), 2);
+}
+
+#[test]
+fn what_runs_stays_when_its_class_comes_to_allow_less() {
+    let mut seen = seen();
+    seen.vcp.spec.replicas = Some(3);
+    seen.vcp.spec.etcd =
+        serde_json::from_value(json!({"replicas": 3, "storage": {"size": "99Gi"}})).unwrap();
+    settle(&mut seen);
+    answer(&mut seen);
+    settle(&mut seen);
+    let before = rest(&mut seen);
+    at_most(
+        &mut seen,
+        json!({"replicas": 1, "etcd": {"replicas": 1, "storage": {"size": "16Gi"}}}),
+    );
+    let decision = decided(&seen);
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+    assert_eq!(decision.report.conditions, before.conditions);
+    // Once somebody deleted them they are new.
+    seen.objects.remove(DEPLOYMENT, apiserver::NAME);
+    settle(&mut seen);
+    assert_eq!(servers(&seen), 1);
+    assert_eq!(fact(&decided(&seen).report, "Ready").1, "BeyondClass");
+}
+
+#[test]
+fn a_class_is_refused_to_other_namespaces_than_it_is_for_and_what_runs_is_shown() {
+    let elsewhere = |seen: &mut Seen| {
+        seen.class.as_mut().unwrap().spec.namespaces = vec!["platform".into()];
+    };
+    let mut new = seen();
+    elsewhere(&mut new);
+    let decision = decided(&new);
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+    assert_eq!(fact(&decision.report, "Ready").1, "ClassNotAllowed");
+    let message = decision.report.message.unwrap();
+    assert!(
+        message.contains("ControlPlaneClass default isn't for namespace tenants"),
+        "{message}"
+    );
+
+    let mut seen = running();
+    elsewhere(&mut seen);
+    let decision = decided(&seen);
+    assert!(decision.actions.is_empty());
+    assert_eq!(fact(&decision.report, "Ready").1, "ClassNotAllowed");
+    assert_eq!(fact(&decision.report, "ControlPlaneReady").1, "Answers");
+    let class = seen.class.as_mut().unwrap();
+    class.spec.namespaces.push("tenants".into());
+    assert_eq!(
+        fact(&decided(&seen).report, "ControlPlaneReady").1,
+        "Answers"
+    );
+    assert_ne!(fact(&decided(&seen).report, "Ready").1, "ClassNotAllowed");
+}
