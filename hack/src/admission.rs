@@ -8,6 +8,7 @@ mod pods;
 mod services;
 
 use std::fs;
+use std::sync::LazyLock;
 
 use cel::{Context, Program, Value as Cel};
 use serde_json::{Value, json};
@@ -60,10 +61,14 @@ impl Request {
     }
 }
 
-fn documents() -> Vec<Value> {
-    let file = paths::repository().join("manifests/install.yaml");
-    let text = fs::read_to_string(file).unwrap();
-    serde_saphyr::from_multiple(&text).unwrap()
+/// The documents of the manifest.
+fn documents() -> &'static [Value] {
+    static DOCUMENTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
+        let file = paths::repository().join("manifests/install.yaml");
+        let text = fs::read_to_string(file).unwrap();
+        serde_saphyr::from_multiple(&text).unwrap()
+    });
+    &DOCUMENTS
 }
 
 /// Messages of the rules of a policy that a request breaks.

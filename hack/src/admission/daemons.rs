@@ -4,19 +4,22 @@ use serde_json::{Value, json};
 
 use super::{Request, TENANT, broken};
 
+const FINALIZERS: &str = "finalizers of tenants stay in tenants";
+const OWNERS: &str = "Pods own Secrets, Services own NetworkPolicies, and nothing else is owned";
+
 #[test]
 fn finalizers_and_marks_of_other_tenants_break_a_rule_and_what_others_wrote_stays() {
     let service =
         |metadata: Value| json!({"metadata": metadata, "spec": {"ports": [{"port": 80}]}});
     let held = |name: &str| service(json!({"name": "n", "finalizers": [name]}));
     let create = |object: Value| broken("sublet-daemons", &Request::create("services", object));
-    let rule = "finalizers of tenants stay in tenants";
+    let rule = FINALIZERS;
     assert_eq!(create(held("example.com/hold")), [rule]);
-    // What the super cluster's own admission adds while a claim is made.
-    assert_eq!(
-        create(held("kubernetes.io/pvc-protection")),
-        Vec::<String>::new()
-    );
+    // What the super cluster's own admission adds while a claim is made, and to nothing else.
+    let protected = held("kubernetes.io/pvc-protection");
+    let claim = Request::create("persistentvolumeclaims", protected.clone());
+    assert_eq!(broken("sublet-daemons", &claim), Vec::<String>::new());
+    assert_eq!(create(protected), [rule]);
     let update = |old: Value, new: Value| {
         let request = Request::update("services", old, new);
         broken("sublet-daemons", &request)
@@ -98,5 +101,68 @@ fn t46_an_identity_or_a_slice_is_given_later_by_the_manager_alone() {
     ] {
         assert_eq!(update(old, new, false), rules, "{old} to {new}");
         assert_eq!(update(old, new, true), 0, "{old} to {new}");
+    }
+}
+
+#[test]
+fn t25_t26_no_kind_of_any_group_crosses_with_finalizers_or_owners() {
+    let metadata = |field: &str, value: Value| json!({"metadata": {"name": "n", field: value}});
+    let held = metadata("finalizers", json!(["example.com/hold"]));
+    let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "d", "uid": "u"});
+    let owned = metadata("ownerReferences", json!([owner]));
+    for (group, resource) in [
+        ("", "configmaps"),
+        ("discovery.k8s.io", "endpointslices"),
+        ("networking.k8s.io", "ingresses"),
+        ("networking.k8s.io", "networkpolicies"),
+        ("gateway.networking.k8s.io", "gateways"),
+        ("gateway.networking.k8s.io", "httproutes"),
+        ("policy", "poddisruptionbudgets"),
+        ("resource.k8s.io", "resourceclaims"),
+        ("resource.k8s.io", "resourceclaimtemplates"),
+        ("snapshot.storage.k8s.io", "volumesnapshots"),
+        ("example.com", "widgets"),
+    ] {
+        let of = |request: Request| Request { group, ..request };
+        let judged = |request| broken("sublet-daemons", &of(request));
+        for (object, rule) in [(&held, FINALIZERS), (&owned, OWNERS)] {
+            let plain = json!({"metadata": {"name": "n"}, "addressType": "IPv4"});
+            let mut object = object.clone();
+            object["addressType"] = "IPv4".into();
+            let create = Request::create(resource, object.clone());
+            assert_eq!(judged(create), [rule], "{resource}");
+            let later = Request::update(resource, plain, object.clone());
+            assert_eq!(judged(later), [rule], "{resource}");
+            // Whoever else put it there, it stays.
+            let kept = Request::update(resource, object.clone(), object);
+            assert_eq!(judged(kept), Vec::<String>::new(), "{resource}");
+        }
+    }
+}
+
+#[test]
+fn t25_a_pod_owns_its_tokens_a_service_its_policy_and_nothing_else_is_owned() {
+    let judged = |group: &'static str, resource, kind: &str| {
+        let owner = json!({"apiVersion": "v1", "kind": kind, "name": "o", "uid": "u"});
+        let owned = json!({"metadata": {"name": "n", "ownerReferences": [owner]}});
+        let mut request = Request::create(resource, owned);
+        request.group = group;
+        broken("sublet-daemons", &request)
+    };
+    let networking = "networking.k8s.io";
+    assert_eq!(judged("", "secrets", "Pod"), Vec::<String>::new());
+    assert_eq!(
+        judged(networking, "networkpolicies", "Service"),
+        Vec::<String>::new()
+    );
+    for (group, resource, kind) in [
+        ("", "configmaps", "Pod"),
+        ("", "secrets", "Service"),
+        ("", "secrets", "Node"),
+        ("", "services", "Pod"),
+        (networking, "networkpolicies", "Pod"),
+        (networking, "ingresses", "Service"),
+    ] {
+        assert_eq!(judged(group, resource, kind), [OWNERS], "{resource}");
     }
 }

@@ -133,8 +133,8 @@ fn pods_are_written_by_the_syncer_only_and_have_neither_owners_nor_finalizers() 
 #[test]
 fn what_needs_the_list_of_trusted_tenants_matches_namespaces_of_sublet_only() {
     let own = json!({"matchLabels": {"sublet.dev/managed": "true"}});
-    let with_list: Vec<Value> = documents()
-        .into_iter()
+    let with_list: Vec<&Value> = documents()
+        .iter()
         .filter(|document| !document["spec"]["paramKind"].is_null())
         .collect();
     assert_eq!(with_list.len(), 2);

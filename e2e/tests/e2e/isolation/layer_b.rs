@@ -6,8 +6,9 @@ use anyhow::ensure;
 use api::keys;
 use e2e::{
     kind::{
-        ADMISSION_BINDING, CLAIM, CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, CRD, GROUP,
-        Kind, LEASE, NAMESPACE, PERSISTENT_VOLUME, POD, RESOURCE_QUOTA, ROLE, ROLE_BINDING, SECRET,
+        ADMISSION_BINDING, CLAIM, CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, CRD,
+        DISRUPTION_BUDGET, GROUP, INGRESS, Kind, LEASE, NAMESPACE, NETWORK_POLICY,
+        PERSISTENT_VOLUME, POD, RESOURCE_CLAIM, RESOURCE_QUOTA, ROLE, ROLE_BINDING, SECRET,
         SERVICE, SERVICE_ACCOUNT,
     },
     make, oracle,
@@ -132,6 +133,21 @@ fn super_pod(change: impl FnOnce(&mut Value)) -> Value {
     let mut pod = json!({"metadata": {"name": "attack"}, "spec": spec});
     change(&mut pod);
     pod
+}
+
+/// Objects of groups beside the core one.
+fn ingress() -> Value {
+    let backend = json!({"service": {"name": "s", "port": {"number": 80}}});
+    json!({"metadata": {"name": "i"}, "spec": {"defaultBackend": backend}})
+}
+
+fn budget() -> Value {
+    json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}})
+}
+
+fn devices() -> Value {
+    let request = json!({"name": "one", "exactly": {"deviceClassName": "gpu"}});
+    json!({"metadata": {"name": "d"}, "spec": {"devices": {"requests": [request]}}})
 }
 
 /// Pods that must not be, by what is wrong with them.
@@ -272,12 +288,13 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
             })
         };
-        let owned = |kind: &str, version: &str| {
-            let mut map = map();
-            map["metadata"]["ownerReferences"] =
+        let owned = |mut object: Value, kind: &str, version: &str| {
+            object["metadata"]["ownerReferences"] =
                 json!([{"apiVersion": version, "kind": kind, "name": "o", "uid": "u"}]);
-            map
+            object
         };
+        let secret = || json!({"metadata": {"name": "s"}});
+        let closed = || json!({"metadata": {"name": "p"}, "spec": {"podSelector": {}}});
         let service = |field: &str, value: Value| {
             let mut service = make::service("s");
             service["spec"][field] = value;
@@ -554,22 +571,43 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 "T25 owned by a Deployment",
                 CONFIG_MAP,
                 &twin,
-                owned("Deployment", "apps/v1"),
+                owned(map(), "Deployment", "apps/v1"),
                 Denied,
             ),
             create(
                 "T25 owned by a Node",
                 CONFIG_MAP,
                 &twin,
-                owned("Node", "v1"),
+                owned(map(), "Node", "v1"),
                 Denied,
             ),
             create(
-                "owned by a pod",
+                "T25 a ConfigMap that is owned by a pod",
                 CONFIG_MAP,
                 &twin,
-                owned("Pod", "v1"),
+                owned(map(), "Pod", "v1"),
+                Denied,
+            ),
+            create(
+                "a token that is owned by its pod",
+                SECRET,
+                &twin,
+                owned(secret(), "Pod", "v1"),
                 Allowed,
+            ),
+            create(
+                "a policy that is owned by its Service",
+                NETWORK_POLICY,
+                &twin,
+                owned(closed(), "Service", "v1"),
+                Allowed,
+            ),
+            create(
+                "T25 a policy that is owned by a pod",
+                NETWORK_POLICY,
+                &twin,
+                owned(closed(), "Pod", "v1"),
+                Denied,
             ),
             // Finalizers (T26), and whose an object is (T3).
             create(
@@ -613,6 +651,28 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 Allowed,
             ),
         ];
+        for (what, kind, mut object) in [
+            (
+                "a NetworkPolicy, T26 with a finalizer",
+                NETWORK_POLICY,
+                closed(),
+            ),
+            ("an Ingress, T26 with a finalizer", INGRESS, ingress()),
+            (
+                "a budget, T26 with a finalizer",
+                DISRUPTION_BUDGET,
+                budget(),
+            ),
+            (
+                "a claim of devices, T26 with a finalizer",
+                RESOURCE_CLAIM,
+                devices(),
+            ),
+        ] {
+            cases.push(create(what, kind, &twin, object.clone(), Allowed));
+            object["metadata"]["finalizers"] = json!(["example.com/hold"]);
+            cases.push(create(what, kind, &twin, object, Denied));
+        }
         for (what, pod) in bad_pods() {
             cases.push(create(what, POD, UNGUARDED, pod, Denied));
         }
