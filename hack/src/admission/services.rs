@@ -6,7 +6,7 @@ use super::{Request, broken};
 
 #[test]
 fn each_attack_by_a_service_or_claim_breaks_its_rule() {
-    let address = json!({"spec": {"type": "LoadBalancer", "loadBalancerIP": "192.0.2.1"}});
+    let address = json!({"metadata": {"name": "s"}, "spec": {"type": "LoadBalancer", "loadBalancerIP": "192.0.2.1"}});
     assert_eq!(
         broken(
             "sublet-syncer-services",
@@ -14,6 +14,34 @@ fn each_attack_by_a_service_or_claim_breaks_its_rule() {
         ),
         ["Services of tenants choose no load balancer's address"]
     );
+    let health = "Services of tenants choose no port for the checks of a load balancer";
+    let checked = |port: u16, asked: Value| {
+        let spec = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": port});
+        let fields = json!([{"manager": "sublet-syncer", "fieldsV1": {"f:spec": asked}}]);
+        json!({"metadata": {"name": "s", "managedFields": fields}, "spec": spec})
+    };
+    let given = checked(30_001, json!({"f:type": {}}));
+    let chosen = checked(30_001, json!({"f:type": {}, "f:healthCheckNodePort": {}}));
+    let inside = json!({"metadata": {"name": "s"}, "spec": {"type": "ClusterIP"}});
+    for (request, rules) in [
+        (Request::create("services", given.clone()), vec![]),
+        (Request::create("services", chosen.clone()), vec![health]),
+        (
+            Request::update("services", inside.clone(), given.clone()),
+            vec![],
+        ),
+        (
+            Request::update("services", inside, chosen.clone()),
+            vec![health],
+        ),
+        (Request::update("services", given, chosen.clone()), vec![]),
+        (
+            Request::update("services", checked(30_002, json!({})), chosen),
+            vec![health],
+        ),
+    ] {
+        assert_eq!(broken("sublet-syncer-services", &request), rules);
+    }
     let claim = |spec: Value| json!({"metadata": {"name": "c"}, "spec": spec});
     let create = |spec: Value| {
         let request = Request::create("persistentvolumeclaims", claim(spec));

@@ -313,6 +313,14 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
         // Only the status of such a Service may name an address at all.
         there["spec"]["type"] = "LoadBalancer".into();
         rig.side.create(SERVICE, there).await?;
+        let mut inside = make::service("inside");
+        inside["metadata"]["namespace"] = twin.as_str().into();
+        rig.side.create(SERVICE, inside).await?;
+        let balancer = |more: Value| {
+            let mut spec = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": [{"port": 80}]});
+            json_patch::merge(&mut spec, &more);
+            json!({"metadata": {"name": "b"}, "spec": spec})
+        };
         let system = api::SYSTEM_NAMESPACE;
         let mut cases = vec![
             // Where.
@@ -542,6 +550,32 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 &twin,
                 json!({"metadata": {"name": "s"},
                     "spec": {"type": "LoadBalancer", "loadBalancerIP": "192.0.2.1", "ports": [{"port": 80}]}}),
+                Denied,
+            ),
+            create(
+                "a load balancer whose checks have a port",
+                SERVICE,
+                &twin,
+                balancer(json!({})),
+                Allowed,
+            ),
+            create(
+                "T15 a port for a load balancer's checks",
+                SERVICE,
+                &twin,
+                balancer(json!({"healthCheckNodePort": 32_123})),
+                Denied,
+            ),
+            merge(
+                "a Service that becomes a load balancer whose checks have a port",
+                SERVICE.path(&twin, "inside"),
+                json!({"spec": balancer(json!({}))["spec"]}),
+                Allowed,
+            ),
+            merge(
+                "T15 a port for a load balancer's checks, later",
+                SERVICE.path(&twin, "inside"),
+                json!({"spec": balancer(json!({"healthCheckNodePort": 32_124}))["spec"]}),
                 Denied,
             ),
             merge(
