@@ -203,6 +203,44 @@ fn every_pod_that_a_daemon_writes_is_judged_by_one_policy() {
 }
 
 #[test]
+fn t10_of_a_nodes_condition_what_layer_a_lets_cross_is_tolerated_with_its_one_effect() {
+    let rule = "of the taints of a node's condition pods of tenants tolerate those alone that DaemonSets do";
+    let tolerating = |key: &str, effect: Option<&str>| {
+        let mut toleration = json!({"key": key, "operator": "Exists"});
+        if let Some(effect) = effect {
+            toleration["effect"] = effect.into();
+        }
+        pods(json!({"tolerations": [toleration]}))
+    };
+    for (name, effect, other) in [
+        ("not-ready", "NoExecute", "NoSchedule"),
+        ("unreachable", "NoExecute", "NoSchedule"),
+        ("memory-pressure", "NoSchedule", "NoExecute"),
+        ("disk-pressure", "NoSchedule", "NoExecute"),
+        ("pid-pressure", "NoSchedule", "NoExecute"),
+        ("network-unavailable", "NoSchedule", "NoExecute"),
+        ("unschedulable", "NoSchedule", "NoExecute"),
+    ] {
+        let key = format!("node.kubernetes.io/{name}");
+        assert_eq!(tolerating(&key, Some(effect)), Vec::<String>::new());
+        assert_eq!(tolerating(&key, Some(other)), [rule], "{key}");
+        assert_eq!(tolerating(&key, None), [rule], "{key}");
+    }
+    for key in [
+        "node.kubernetes.io/out-of-service",
+        "node.cloudprovider.kubernetes.io/uninitialized",
+    ] {
+        for effect in [Some("NoExecute"), Some("NoSchedule"), None] {
+            assert_eq!(tolerating(key, effect), [rule], "{key}");
+        }
+    }
+    // What a class gives, and what the super cluster adds for a device.
+    for key in ["customer", "nvidia.com/gpu"] {
+        assert_eq!(tolerating(key, None), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn a_toleration_added_later_is_judged_and_what_cannot_change_is_not() {
     let foreign = json!({"topologySpreadConstraints": [{"labelSelector": {}}]});
     let request = Request::update("pods", pod(foreign.clone()), pod(foreign));

@@ -200,6 +200,20 @@ fn bad_pods() -> Vec<(&'static str, Value)> {
             spec("tolerations", json!([{"operator": "Exists"}])),
         ),
         (
+            "T10 a toleration of nodes that are out of service",
+            spec(
+                "tolerations",
+                json!([{"key": "node.kubernetes.io/out-of-service", "operator": "Exists", "effect": "NoExecute"}]),
+            ),
+        ),
+        (
+            "T10 a toleration of nodes under pressure, whatever it is",
+            spec(
+                "tolerations",
+                json!([{"key": "node.kubernetes.io/memory-pressure", "operator": "Exists"}]),
+            ),
+        ),
+        (
             "T12 affinity to pods of others",
             spec(
                 "affinity",
