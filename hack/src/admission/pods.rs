@@ -7,7 +7,7 @@ use super::{HOLDER, Request, TENANT, broken, documents};
 pub(super) fn pod(spec: Value) -> Value {
     let metadata = json!({"name": "n", "labels": {"sublet.dev/tenant": TENANT}});
     let mut pod = json!({"metadata": metadata, "spec": {
-        "serviceAccountName": "sublet-pod", "automountServiceAccountToken": false,
+        "serviceAccountName": "sublet-pod", "automountServiceAccountToken": false, "dnsPolicy": "None",
         "containers": [{"name": "main", "image": "i"}],
     }});
     for (field, value) in spec.as_object().unwrap() {
@@ -238,6 +238,22 @@ fn t10_of_a_nodes_condition_what_layer_a_lets_cross_is_tolerated_with_its_one_ef
     for key in ["customer", "nvidia.com/gpu"] {
         assert_eq!(tolerating(key, None), Vec::<String>::new());
     }
+}
+
+#[test]
+fn t44_a_pod_asks_its_tenants_dns_server_or_the_nodes() {
+    let of = |policy: Value| pods(json!({"dnsPolicy": policy}));
+    let rule = "pods of tenants don't ask the super cluster's DNS server";
+    for policy in ["None", "Default"] {
+        assert_eq!(of(policy.into()), Vec::<String>::new());
+    }
+    for policy in ["ClusterFirst", "ClusterFirstWithHostNet"] {
+        assert_eq!(of(policy.into()), [rule]);
+    }
+    let asks = pod(json!({"dnsPolicy": "ClusterFirst"}));
+    // It can't change, and may be older than the rule.
+    let request = Request::update("pods", asks.clone(), asks);
+    assert_eq!(broken("sublet-syncer-pods", &request), Vec::<String>::new());
 }
 
 #[test]

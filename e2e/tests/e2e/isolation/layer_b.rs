@@ -130,6 +130,7 @@ fn super_pod(change: impl FnOnce(&mut Value)) -> Value {
     let mut spec = make::pod_spec(make::idle());
     spec["serviceAccountName"] = keys::POD_SERVICE_ACCOUNT.into();
     spec["automountServiceAccountToken"] = false.into();
+    spec["dnsPolicy"] = "Default".into();
     let mut pod = json!({"metadata": {"name": "attack"}, "spec": spec});
     change(&mut pod);
     pod
@@ -229,6 +230,10 @@ fn bad_pods() -> Vec<(&'static str, Value)> {
         (
             "T21 a CSI volume",
             volume(json!({"name": "v", "csi": {"driver": "csi.example.com"}})),
+        ),
+        (
+            "T44 the super cluster's DNS server",
+            spec("dnsPolicy", "ClusterFirst".into()),
         ),
         (
             "T11 a system priority",
