@@ -8,7 +8,8 @@ mod pods;
 mod services;
 
 use std::fs;
-use std::sync::LazyLock;
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
 
 use cel::{Context, Program, Value as Cel};
 use serde_json::{Value, json};
@@ -98,6 +99,7 @@ fn broken(policy: &str, request: &Request) -> Vec<String> {
     let mut variables = serde_json::Map::new();
     let evaluate = |expression: &str, variables: &serde_json::Map<String, Value>| {
         let mut context = Context::default();
+        library(&mut context);
         for (name, value) in [
             ("request", &about),
             ("object", &request.object),
@@ -138,6 +140,15 @@ fn broken(policy: &str, request: &Request) -> Vec<String> {
     messages
         .map(|message| message.as_str().unwrap().to_owned())
         .collect()
+}
+
+/// What Kubernetes adds to the language, as far as the policies use it: texts stand for addresses.
+fn library(context: &mut Context<'_, '_>) {
+    let address = |text: Arc<String>| {
+        let parsed: IpAddr = text.parse().unwrap();
+        Arc::new(parsed.to_string())
+    };
+    context.add_function("ip", address).unwrap();
 }
 
 fn plain(value: &Cel) -> Value {

@@ -72,3 +72,38 @@ fn each_attack_by_a_service_or_claim_breaks_its_rule() {
     status.subresource = "status";
     assert_eq!(broken("sublet-syncer-claims", &status).len(), 1);
 }
+
+#[test]
+fn t17_no_endpoint_is_a_name_or_a_clouds_metadata_service() {
+    let rule = "endpoints of tenants are addresses, and none of a cloud's metadata service";
+    let judged = |family: &str, endpoints: Value| {
+        let slice = json!({"metadata": {"name": "s"}, "addressType": family, "endpoints": endpoints});
+        let of = |request| Request {
+            group: "discovery.k8s.io",
+            ..request
+        };
+        let create = Request::create("endpointslices", slice.clone());
+        let later = Request::update(
+            "endpointslices",
+            json!({"metadata": {"name": "s"}, "addressType": family, "endpoints": []}),
+            slice,
+        );
+        let [create, later] = [create, later].map(|request| broken("sublet-daemons", &of(request)));
+        assert_eq!(create, later);
+        create
+    };
+    let at = |address: &str| json!([{"addresses": ["10.1.0.5"]}, {"addresses": [address]}]);
+    let at_six = |address: &str| json!([{"addresses": [address]}]);
+    assert_eq!(judged("IPv4", at("10.1.0.6")), Vec::<String>::new());
+    assert_eq!(judged("IPv6", at_six("fd00::6")), Vec::<String>::new());
+    assert_eq!(judged("IPv4", json!([])), Vec::<String>::new());
+    assert_eq!(judged("IPv4", Value::Null), Vec::<String>::new());
+    for address in ["100.100.100.200", "168.63.129.16", "192.0.0.192"] {
+        assert_eq!(judged("IPv4", at(address)), [rule], "{address}");
+    }
+    for address in ["fd00:ec2::254", "fd00:0ec2:0::0254"] {
+        assert_eq!(judged("IPv6", at_six(address)), [rule], "{address}");
+    }
+    let name = json!([{"addresses": ["evil.example"]}]);
+    assert_eq!(judged("FQDN", name), [rule]);
+}

@@ -7,7 +7,7 @@ use api::keys;
 use e2e::{
     kind::{
         ADMISSION_BINDING, CLAIM, CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, CRD,
-        DISRUPTION_BUDGET, GROUP, INGRESS, Kind, LEASE, NAMESPACE, NETWORK_POLICY,
+        DISRUPTION_BUDGET, ENDPOINT_SLICE, GROUP, INGRESS, Kind, LEASE, NAMESPACE, NETWORK_POLICY,
         PERSISTENT_VOLUME, POD, RESOURCE_CLAIM, RESOURCE_QUOTA, ROLE, ROLE_BINDING, SECRET,
         SERVICE, SERVICE_ACCOUNT,
     },
@@ -149,6 +149,10 @@ fn budget() -> Value {
 fn devices() -> Value {
     let request = json!({"name": "one", "exactly": {"deviceClassName": "gpu"}});
     json!({"metadata": {"name": "d"}, "spec": {"devices": {"requests": [request]}}})
+}
+
+fn slice(family: &str, endpoints: Value) -> Value {
+    json!({"metadata": {"name": "e"}, "addressType": family, "endpoints": endpoints, "ports": []})
 }
 
 /// Pods that must not be, by what is wrong with them.
@@ -601,6 +605,41 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 "T15 the status of a Service",
                 SERVICE.path(&twin, "there") + "/status",
                 json!({"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}}),
+                Denied,
+            ),
+            create(
+                "endpoints",
+                ENDPOINT_SLICE,
+                &twin,
+                slice("IPv4", json!([{"addresses": ["10.1.0.5"]}])),
+                Allowed,
+            ),
+            create(
+                "no endpoints",
+                ENDPOINT_SLICE,
+                &twin,
+                slice("IPv6", Value::Null),
+                Allowed,
+            ),
+            create(
+                "T17 a name as an endpoint",
+                ENDPOINT_SLICE,
+                &twin,
+                slice("FQDN", json!([{"addresses": ["victim.example.com"]}])),
+                Denied,
+            ),
+            create(
+                "T17 a cloud's metadata service as an endpoint",
+                ENDPOINT_SLICE,
+                &twin,
+                slice("IPv4", json!([{"addresses": ["100.100.100.200"]}])),
+                Denied,
+            ),
+            create(
+                "T17 a cloud's metadata service as an endpoint, by IPv6",
+                ENDPOINT_SLICE,
+                &twin,
+                slice("IPv6", json!([{"addresses": ["fd00:ec2::254"]}])),
                 Denied,
             ),
             // Claims.

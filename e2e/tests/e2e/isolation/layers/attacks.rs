@@ -451,6 +451,36 @@ fn services() -> Vec<Attack> {
                 ),
             )
         },
+        Attack {
+            change: json!({"endpoints": [{"addresses": ["100.100.100.200"]}]}),
+            ..by(
+                ENDPOINT_SLICE,
+                slice,
+                ALWAYS,
+                by_pod(
+                    "T17",
+                    "a cloud's metadata service as an endpoint",
+                    json!({}),
+                    "100.100.100.200",
+                    Told,
+                ),
+            )
+        },
+        Attack {
+            change: json!({"addressType": "FQDN", "endpoints": [{"addresses": ["victim.example.com"]}]}),
+            ..by(
+                ENDPOINT_SLICE,
+                slice,
+                AT_FIRST,
+                by_pod(
+                    "T17",
+                    "a name as an endpoint",
+                    json!({}),
+                    "victim.example.com",
+                    Told,
+                ),
+            )
+        },
         service(
             "T18",
             "an external name",
