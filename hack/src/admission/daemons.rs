@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Request, TENANT, broken};
+use super::{Request, TENANT, broken, pods::pod};
 
 const FINALIZERS: &str = "finalizers of tenants stay in tenants";
 const OWNERS: &str = "Pods own Secrets, Services own NetworkPolicies, and nothing else is owned";
@@ -101,6 +101,58 @@ fn t46_an_identity_or_a_slice_is_given_later_by_the_manager_alone() {
     ] {
         assert_eq!(update(old, new, false), rules, "{old} to {new}");
         assert_eq!(update(old, new, true), 0, "{old} to {new}");
+    }
+}
+
+#[test]
+fn t4_labels_of_kubernetes_own_domains_stay_in_the_tenant_but_for_those_that_selectors_need() {
+    let labelled = |key: &str| {
+        let mut object = pod(json!({}));
+        object["metadata"]["labels"][key] = "x".into();
+        object
+    };
+    let kinds = [
+        ("sublet-daemons", "services"),
+        ("sublet-syncer-pods", "pods"),
+    ];
+    for (policy, resource) in kinds {
+        for key in [
+            "app",
+            "example.com/x",
+            "notkubernetes.io/x",
+            "notk8s.io/x",
+            "app.kubernetes.io/name",
+            "batch.kubernetes.io/job-name",
+            "apps.kubernetes.io/pod-index",
+            "statefulset.kubernetes.io/pod-name",
+        ] {
+            let request = Request::create(resource, labelled(key));
+            assert_eq!(broken(policy, &request), Vec::<String>::new(), "{key}");
+        }
+        for key in [
+            "kubernetes.io/service-name",
+            "k8s.io/a",
+            "a.k8s.io/b",
+            "pod-security.kubernetes.io/enforce",
+            "topology.kubernetes.io/zone",
+        ] {
+            let request = Request::create(resource, labelled(key));
+            let rule = "labels of Kubernetes' own domains steer what the platform runs";
+            assert_eq!(broken(policy, &request), [rule], "{resource} {key}");
+            // What the super cluster put there stays.
+            let request = Request::update(resource, labelled(key), labelled(key));
+            assert_eq!(broken(policy, &request), Vec::<String>::new(), "{key}");
+        }
+    }
+    let slice = json!({"metadata": {"name": "n", "labels": {
+        "kubernetes.io/service-name": "s", "endpointslice.kubernetes.io/managed-by": "sublet.dev",
+    }}, "addressType": "IPv4"});
+    let request = Request::create("endpointslices", slice);
+    assert_eq!(broken("sublet-daemons", &request), Vec::<String>::new());
+    for key in ["sidecar.istio.io/inject", "aadpodidbinding"] {
+        let request = Request::create("pods", labelled(key));
+        let rule = "pods of tenants ask for nothing that the platform injects";
+        assert_eq!(broken("sublet-syncer-pods", &request), [rule]);
     }
 }
 

@@ -236,6 +236,16 @@ fn bad_pods() -> Vec<(&'static str, Value)> {
             volume(json!({"name": "v", "csi": {"driver": "csi.example.com"}})),
         ),
         (
+            "T4 a label of Kubernetes'",
+            super_pod(|pod| pod["metadata"]["labels"] = json!({"a.k8s.io/b": "c"})),
+        ),
+        (
+            "T4 a label that asks for a sidecar",
+            super_pod(|pod| {
+                pod["metadata"]["labels"] = json!({"sidecar.istio.io/inject": "true"});
+            }),
+        ),
+        (
             "T44 the super cluster's DNS server",
             spec("dnsPolicy", "ClusterFirst".into()),
         ),
@@ -720,6 +730,27 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 CONFIG_MAP,
                 &twin,
                 metadata("m", json!({keys::TENANT: "victim"})),
+                Denied,
+            ),
+            // Labels that steer (T4).
+            create(
+                "labels that selectors need",
+                CONFIG_MAP,
+                &twin,
+                metadata("m", json!({"app.kubernetes.io/name": "m", "example.com/a": "b"})),
+                Allowed,
+            ),
+            create(
+                "T4 a label of Kubernetes'",
+                CONFIG_MAP,
+                &twin,
+                metadata("m", json!({"node.kubernetes.io/a": "b"})),
+                Denied,
+            ),
+            merge(
+                "T4 a label that asks for a sidecar, later",
+                POD.path(&twin, "web"),
+                json!({"metadata": {"labels": {"sidecar.istio.io/inject": "true"}}}),
                 Denied,
             ),
             // Pods, and their other ways in (T38).

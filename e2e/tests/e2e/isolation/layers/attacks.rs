@@ -683,17 +683,22 @@ fn metadata(owner: &str) -> Vec<Attack> {
                 r#""sublet.dev/tenant":"victim""#,
             ),
         ),
-        Attack {
-            alone: "which labels steer is a matter of what the platform runs",
-            ..pod(
-                ALWAYS,
-                ("T4", "a label that steers what the platform runs"),
-                (
-                    json!({"labels": {"sidecar.istio.io/inject": "true"}}),
-                    "sidecar.istio.io/inject",
-                ),
-            )
-        },
+        pod(
+            ALWAYS,
+            ("T4", "a label that steers what the platform runs"),
+            (
+                json!({"labels": {"sidecar.istio.io/inject": "true"}}),
+                "sidecar.istio.io/inject",
+            ),
+        ),
+        service(
+            ALWAYS,
+            ("T4", "a label of Kubernetes' own"),
+            (
+                json!({"labels": {"node.kubernetes.io/exclude-from-external-load-balancers": "true"}}),
+                "exclude-from-external-load-balancers",
+            ),
+        ),
         service(
             ALWAYS,
             ("T25", "an object of the platform as a Service's owner"),
