@@ -5,13 +5,14 @@
 
 mod daemons;
 mod pods;
+mod reach;
 mod services;
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
 
-use cel::{Context, Program, Value as Cel};
+use cel::{Context, Program, Value as Cel, extractors::This};
 use serde_json::{Value, json};
 
 use crate::paths;
@@ -149,6 +150,17 @@ fn library(context: &mut Context<'_, '_>) {
         Arc::new(parsed.to_string())
     };
     context.add_function("ip", address).unwrap();
+    context
+        .add_function("cidr", |text: Arc<String>| text)
+        .unwrap();
+    let holds = |This(block): This<Arc<String>>, address: Arc<String>| {
+        let (network, length) = block.split_once('/').unwrap();
+        let bits = |text: &str| text.parse().ok().map(Ipv4Addr::to_bits);
+        let mask = u32::MAX.checked_shl(32 - length.parse::<u32>().unwrap());
+        let masked = |text: &str| bits(text).map(|bits| bits & mask.unwrap_or_default());
+        bits(network).is_some() && masked(network) == masked(&address)
+    };
+    context.add_function("containsIP", holds).unwrap();
 }
 
 fn plain(value: &Cel) -> Value {

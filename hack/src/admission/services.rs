@@ -77,7 +77,8 @@ fn each_attack_by_a_service_or_claim_breaks_its_rule() {
 fn t17_no_endpoint_is_a_name_or_a_clouds_metadata_service() {
     let rule = "endpoints of tenants are addresses, and none of a cloud's metadata service";
     let judged = |family: &str, endpoints: Value| {
-        let slice = json!({"metadata": {"name": "s"}, "addressType": family, "endpoints": endpoints});
+        let slice =
+            json!({"metadata": {"name": "s"}, "addressType": family, "endpoints": endpoints});
         let of = |request| Request {
             group: "discovery.k8s.io",
             ..request

@@ -737,7 +737,10 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 "labels that selectors need",
                 CONFIG_MAP,
                 &twin,
-                metadata("m", json!({"app.kubernetes.io/name": "m", "example.com/a": "b"})),
+                metadata(
+                    "m",
+                    json!({"app.kubernetes.io/name": "m", "example.com/a": "b"}),
+                ),
                 Allowed,
             ),
             create(
@@ -774,6 +777,57 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 Allowed,
             ),
         ];
+        let policy = |direction: &str, rule: Value| json!({"metadata": {"name": "p"}, "spec": {"podSelector": {}, direction: [rule]}});
+        let bucket =
+            json!({"resource": {"apiGroup": "example.com", "kind": "Bucket", "name": "b"}});
+        let own = json!({"namespaceSelector": {"matchLabels": {keys::TENANT: guest.id.as_str()}}});
+        let world = json!({"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}});
+        let driver = json!([{"opaque": {"driver": "gpu.example.com", "parameters": {}}}]);
+        let mut told = devices();
+        told["spec"]["devices"]["config"] = driver;
+        for (what, kind, object, expect) in [
+            (
+                "a policy within the tenant",
+                NETWORK_POLICY,
+                policy("ingress", json!({"from": [own, world]})),
+                Allowed,
+            ),
+            (
+                "T45 a policy that lets all namespaces in",
+                NETWORK_POLICY,
+                policy("ingress", json!({"from": [{"namespaceSelector": {}}]})),
+                Denied,
+            ),
+            (
+                "T45 a policy that lets pods go anywhere",
+                NETWORK_POLICY,
+                policy("egress", json!({})),
+                Denied,
+            ),
+            (
+                "T45 a policy that opens the metadata service",
+                NETWORK_POLICY,
+                policy(
+                    "egress",
+                    json!({"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}),
+                ),
+                Denied,
+            ),
+            (
+                "T19 an Ingress that leads to something of a controller's",
+                INGRESS,
+                json!({"metadata": {"name": "i"}, "spec": {"defaultBackend": bucket}}),
+                Denied,
+            ),
+            (
+                "T21 parameters for a driver of devices",
+                RESOURCE_CLAIM,
+                told,
+                Denied,
+            ),
+        ] {
+            cases.push(create(what, kind, &twin, object, expect));
+        }
         for (what, kind, mut object) in [
             (
                 "a NetworkPolicy, T26 with a finalizer",
