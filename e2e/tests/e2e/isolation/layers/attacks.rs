@@ -1,4 +1,6 @@
-//! The attacks by pods, Services, volumes and Ingresses, and the ways by which each can come.
+//! The attacks by what a tenant writes and the super cluster acts on, and the ways by which each can come.
+
+mod reach;
 
 use e2e::{
     kind::{CLAIM, ENDPOINT_SLICE, INGRESS, Kind, POD, SERVICE},
@@ -198,6 +200,7 @@ pub(super) fn all(owner: &str) -> Vec<Attack> {
     all.extend(accounts());
     all.extend(images());
     all.extend(names());
+    all.extend(reach::all());
     all.extend(metadata(owner));
     all
 }
