@@ -71,7 +71,7 @@ pub const QUOTA_NAME: &str = "sublet-quota";
 
 /// The ValidatingAdmissionPolicies, and their bindings of the same names, that hold the identities of Sublet's daemons, and
 /// the one that holds those who write VirtualControlPlanes.
-pub const ADMISSION_POLICIES: [&str; 9] = [
+pub const ADMISSION_POLICIES: [&str; 10] = [
     "sublet-daemons",
     "sublet-daemons-pods",
     "sublet-identities",
@@ -80,6 +80,7 @@ pub const ADMISSION_POLICIES: [&str; 9] = [
     "sublet-syncer-levels",
     "sublet-syncer-namespaces",
     "sublet-syncer-pods",
+    "sublet-syncer-reach",
     "sublet-syncer-services",
 ];
 

@@ -3,9 +3,16 @@
 //! Their expressions are evaluated as an API server does it, by another implementation of the language. What the super
 //! cluster itself says of them is a test of the real cluster.
 
-use std::fs;
+mod daemons;
+mod pods;
+mod reach;
+mod services;
 
-use cel::{Context, Program, Value as Cel};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, LazyLock};
+
+use cel::{Context, Program, Value as Cel, extractors::This};
 use serde_json::{Value, json};
 
 use crate::paths;
@@ -56,10 +63,14 @@ impl Request {
     }
 }
 
-fn documents() -> Vec<Value> {
-    let file = paths::repository().join("manifests/install.yaml");
-    let text = fs::read_to_string(file).unwrap();
-    serde_saphyr::from_multiple(&text).unwrap()
+/// The documents of the manifest.
+fn documents() -> &'static [Value] {
+    static DOCUMENTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
+        let file = paths::repository().join("manifests/install.yaml");
+        let text = fs::read_to_string(file).unwrap();
+        serde_saphyr::from_multiple(&text).unwrap()
+    });
+    &DOCUMENTS
 }
 
 /// Messages of the rules of a policy that a request breaks.
@@ -89,6 +100,7 @@ fn broken(policy: &str, request: &Request) -> Vec<String> {
     let mut variables = serde_json::Map::new();
     let evaluate = |expression: &str, variables: &serde_json::Map<String, Value>| {
         let mut context = Context::default();
+        library(&mut context);
         for (name, value) in [
             ("request", &about),
             ("object", &request.object),
@@ -131,6 +143,26 @@ fn broken(policy: &str, request: &Request) -> Vec<String> {
         .collect()
 }
 
+/// What Kubernetes adds to the language, as far as the policies use it: texts stand for addresses.
+fn library(context: &mut Context<'_, '_>) {
+    let address = |text: Arc<String>| {
+        let parsed: IpAddr = text.parse().unwrap();
+        Arc::new(parsed.to_string())
+    };
+    context.add_function("ip", address).unwrap();
+    context
+        .add_function("cidr", |text: Arc<String>| text)
+        .unwrap();
+    let holds = |This(block): This<Arc<String>>, address: Arc<String>| {
+        let (network, length) = block.split_once('/').unwrap();
+        let bits = |text: &str| text.parse().ok().map(Ipv4Addr::to_bits);
+        let mask = u32::MAX.checked_shl(32 - length.parse::<u32>().unwrap());
+        let masked = |text: &str| bits(text).map(|bits| bits & mask.unwrap_or_default());
+        bits(network).is_some() && masked(network) == masked(&address)
+    };
+    context.add_function("containsIP", holds).unwrap();
+}
+
 fn plain(value: &Cel) -> Value {
     match value {
         Cel::Bool(is) => (*is).into(),
@@ -146,22 +178,6 @@ fn plain(value: &Cel) -> Value {
             .into(),
         _ => Value::Null,
     }
-}
-
-fn pod(spec: Value) -> Value {
-    let metadata = json!({"name": "n", "labels": {"sublet.dev/tenant": TENANT}});
-    let mut pod = json!({"metadata": metadata, "spec": {
-        "serviceAccountName": "sublet-pod", "automountServiceAccountToken": false,
-        "containers": [{"name": "main", "image": "i"}],
-    }});
-    for (field, value) in spec.as_object().unwrap() {
-        pod["spec"][field] = value.clone();
-    }
-    pod
-}
-
-fn pods(spec: Value) -> Vec<String> {
-    broken("sublet-syncer-pods", &Request::create("pods", pod(spec)))
 }
 
 #[test]
@@ -221,350 +237,12 @@ fn what_the_syncer_makes_breaks_no_rule() {
         },
         "topologySpreadConstraints": [{"maxSkew": 1, "labelSelector": own}, {"maxSkew": 1}],
     });
-    assert_eq!(pods(json!({})), Vec::<String>::new());
-    assert_eq!(pods(whole), Vec::<String>::new());
-    let service =
-        json!({"spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1", "ports": [{"port": 80}]}});
+    assert_eq!(pods::pods(json!({})), Vec::<String>::new());
+    assert_eq!(pods::pods(whole), Vec::<String>::new());
+    let service = json!({"metadata": {"name": "s"}, "spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1", "ports": [{"port": 80}]}});
     let request = Request::create("services", service);
     assert_eq!(
         broken("sublet-syncer-services", &request),
         Vec::<String>::new()
     );
-}
-
-#[test]
-fn each_attack_by_a_pod_breaks_its_rule() {
-    let foreign =
-        json!({"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "victim"}}});
-    let other = json!({"topologyKey": "zone", "labelSelector": {"matchLabels": {"sublet.dev/tenant": "other"}}});
-    let nothing = json!({"topologyKey": "zone", "labelSelector": {}});
-    let required = |kind: &str, term: &Value| json!({"affinity": {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}});
-    let preferred = |kind: &str, term: &Value| {
-        let weighted = json!([{"weight": 1, "podAffinityTerm": term}]);
-        json!({"affinity": {kind: {"preferredDuringSchedulingIgnoredDuringExecution": weighted}}})
-    };
-    let volume = |source: Value| json!({"volumes": [source]});
-    let seen = "affinity and spread constraints look at pods of the same tenant only";
-    let volumes = "volumes of tenants come from their own objects";
-    let taints = "pods of tenants tolerate no taint of all, and none of the control plane's nodes";
-    let level = "containers of tenants have the SELinux level that they are given";
-    let levelled = json!({"seLinuxOptions": {"level": "s0:c1,c2"}});
-    let debugger = json!({"name": "d", "securityContext": levelled});
-    for (spec, rule) in [
-        (json!({"securityContext": levelled}), level),
-        (json!({"ephemeralContainers": [debugger]}), level),
-        (
-            volume(json!({"name": "v", "nfs": {"server": "s", "path": "/"}})),
-            volumes,
-        ),
-        (
-            volume(json!({"name": "v", "csi": {"driver": "d"}})),
-            volumes,
-        ),
-        (json!({"tolerations": [{"operator": "Exists"}]}), taints),
-        (
-            json!({"tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]}),
-            taints,
-        ),
-        (
-            json!({"schedulerName": "other"}),
-            "the super cluster's scheduler places pods of tenants",
-        ),
-        (required("podAffinity", &foreign), seen),
-        (required("podAntiAffinity", &nothing), seen),
-        (preferred("podAffinity", &other), seen),
-        (preferred("podAntiAffinity", &foreign), seen),
-        (json!({"topologySpreadConstraints": [foreign]}), seen),
-    ] {
-        assert_eq!(pods(spec.clone()), [rule], "{spec}");
-    }
-    let both = json!({"affinity": {
-        "podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []},
-        "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [foreign]},
-    }});
-    assert_eq!(pods(both), [seen]);
-    // Whom an admin trusts may have what is the node's, and still sees no pods of others.
-    let trusted = |spec: Value| {
-        let mut request = Request::create("pods", pod(spec));
-        request.trusted = true;
-        broken("sublet-syncer-pods", &request)
-    };
-    assert_eq!(
-        trusted(
-            json!({"hostPID": true, "tolerations": [{"operator": "Exists"}], "securityContext": levelled})
-        ),
-        Vec::<String>::new()
-    );
-    assert_eq!(trusted(required("podAffinity", &foreign)), [seen]);
-    // Another one that took up the identity isn't meant.
-    let mut request = Request::create("pods", pod(json!({"hostPID": true})));
-    (request.trusted, request.holder) = (true, "tenants/another");
-    assert_eq!(broken("sublet-syncer-pods", &request).len(), 1);
-}
-
-#[test]
-fn pods_are_written_by_the_syncer_only_and_have_neither_owners_nor_finalizers() {
-    let with = |field: &str, value: Value| {
-        let mut pod = pod(json!({}));
-        pod["metadata"][field] = value;
-        pod
-    };
-    let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"});
-    let owned = with("ownerReferences", json!([owner]));
-    let held = with("finalizers", json!(["example.com/hold"]));
-    let marked = with("labels", json!({"sublet.dev/tenant": "victim"}));
-    let whose = "objects belong to the tenant whose namespace they are in";
-    for (object, rule) in [
-        (
-            &owned,
-            "pods of tenants have no owners in the super cluster",
-        ),
-        (&held, "finalizers of tenants stay in tenants"),
-        (&marked, whose),
-    ] {
-        let request = Request::create("pods", object.clone());
-        assert_eq!(broken("sublet-syncer-pods", &request), [rule], "{object}");
-    }
-    // What the super cluster put there stays.
-    for object in [owned, held] {
-        let request = Request::update("pods", object.clone(), object);
-        assert_eq!(broken("sublet-syncer-pods", &request), Vec::<String>::new());
-    }
-    for account in ["sublet-manager", "sublet-apiserver-proxy"] {
-        let mut request = Request::create("pods", pod(json!({})));
-        request.account = account;
-        assert_eq!(
-            broken("sublet-syncer-pods", &request),
-            ["pods are written by Sublet's syncer only, in super namespaces of tenants only"]
-        );
-    }
-    assert_eq!(
-        broken(
-            "sublet-daemons-pods",
-            &Request::create("pods", pod(json!({})))
-        )
-        .len(),
-        1
-    );
-}
-
-#[test]
-fn t46_an_identity_or_a_slice_is_given_later_by_the_manager_alone() {
-    let vcp = |spec: Value| json!({"metadata": {"name": "n"}, "spec": spec});
-    let update = |old: &Value, new: &Value, trusted: bool| {
-        let mut request =
-            Request::update("virtualcontrolplanes", vcp(old.clone()), vcp(new.clone()));
-        request.trusted = trusted;
-        broken("sublet-identities", &request).len()
-    };
-    let none = json!({"paused": true, "network": {"dns": "none"}});
-    let identity = json!({"identity": TENANT});
-    let slice = json!({"network": {"serviceCIDR": "10.96.4.0/22"}});
-    let both = json!({"identity": TENANT, "network": {"serviceCIDR": "10.96.4.0/22"}});
-    for (old, new, rules) in [
-        (&none, &identity, 1),
-        (&none, &slice, 1),
-        (&none, &both, 2),
-        (&identity, &both, 1),
-        (&none, &none, 0),
-        (&both, &both, 0),
-        (&both, &none, 0),
-    ] {
-        assert_eq!(update(old, new, false), rules, "{old} to {new}");
-        assert_eq!(update(old, new, true), 0, "{old} to {new}");
-    }
-}
-
-/// A policy whose list of trusted tenants is missing denies whoever writes what it matches.
-#[test]
-fn what_needs_the_list_of_trusted_tenants_matches_namespaces_of_sublet_only() {
-    let own = json!({"matchLabels": {"sublet.dev/managed": "true"}});
-    let with_list: Vec<Value> = documents()
-        .into_iter()
-        .filter(|document| !document["spec"]["paramKind"].is_null())
-        .collect();
-    assert_eq!(with_list.len(), 2);
-    for policy in with_list {
-        let constraints = &policy["spec"]["matchConstraints"];
-        let selects = [
-            &constraints["namespaceSelector"],
-            &constraints["objectSelector"],
-        ];
-        assert!(selects.contains(&&own), "{policy}");
-    }
-}
-
-#[test]
-fn trust_is_in_a_tenant_of_one_control_plane() {
-    let level = |level: &str, holder: Option<&str>, is_trusted: bool| {
-        let labels = json!({
-            "sublet.dev/managed": "true", "sublet.dev/tenant": TENANT, "pod-security.kubernetes.io/enforce": level,
-        });
-        let mut namespace = json!({"metadata": {"name": "n", "labels": labels}});
-        if let Some(holder) = holder {
-            namespace["metadata"]["annotations"] = json!({"sublet.dev/control-plane": holder});
-        }
-        let mut request = Request::create("namespaces", namespace);
-        request.trusted = is_trusted;
-        broken("sublet-syncer-levels", &request).is_empty()
-    };
-    assert!(level("baseline", None, false));
-    assert!(level("privileged", Some(HOLDER), true));
-    assert!(!level("privileged", Some(HOLDER), false));
-    assert!(!level("privileged", Some("tenants/another"), true));
-    assert!(!level("privileged", None, true));
-}
-
-/// What the policy of all daemons leaves out is judged by one of the two of pods, whatever namespace it is in.
-#[test]
-fn every_pod_that_a_daemon_writes_is_judged_by_one_policy() {
-    let documents = documents();
-    let spec = |name: &str| {
-        let found = documents.iter().find(|document| {
-            document["kind"] == "ValidatingAdmissionPolicy" && document["metadata"]["name"] == name
-        });
-        found.unwrap()["spec"].clone()
-    };
-    let all = spec("sublet-daemons");
-    let left_out = &all["matchConstraints"]["excludeResourceRules"];
-    assert_eq!(left_out.as_array().unwrap().len(), 1);
-    let mut selectors = vec![];
-    for name in ["sublet-syncer-pods", "sublet-daemons-pods"] {
-        let pods = spec(name);
-        assert_eq!(pods["matchConditions"], all["matchConditions"]);
-        let judged = &pods["matchConstraints"]["resourceRules"];
-        for field in ["apiGroups", "apiVersions", "operations", "resources"] {
-            assert_eq!(judged[0][field], left_out[0][field], "{name}: {field}");
-        }
-        selectors.push(pods["matchConstraints"]["namespaceSelector"].clone());
-    }
-    let (key, value) = ("sublet.dev/managed", "true");
-    assert_eq!(
-        selectors,
-        [
-            json!({"matchLabels": {key: value}}),
-            json!({"matchExpressions": [{"key": key, "operator": "NotIn", "values": [value]}]}),
-        ]
-    );
-}
-
-#[test]
-fn a_toleration_added_later_is_judged_and_what_cannot_change_is_not() {
-    let foreign = json!({"topologySpreadConstraints": [{"labelSelector": {}}]});
-    let request = Request::update("pods", pod(foreign.clone()), pod(foreign));
-    assert_eq!(broken("sublet-syncer-pods", &request), Vec::<String>::new());
-    let later = pod(json!({"tolerations": [{"operator": "Exists"}]}));
-    let request = Request::update("pods", pod(json!({})), later);
-    assert_eq!(broken("sublet-syncer-pods", &request).len(), 1);
-}
-
-#[test]
-fn each_attack_by_a_service_or_claim_breaks_its_rule() {
-    let address = json!({"spec": {"type": "LoadBalancer", "loadBalancerIP": "192.0.2.1"}});
-    assert_eq!(
-        broken(
-            "sublet-syncer-services",
-            &Request::create("services", address)
-        ),
-        ["Services of tenants choose no load balancer's address"]
-    );
-    let claim = |spec: Value| json!({"metadata": {"name": "c"}, "spec": spec});
-    let create = |spec: Value| {
-        let request = Request::create("persistentvolumeclaims", claim(spec));
-        broken("sublet-syncer-claims", &request)
-    };
-    assert_eq!(
-        create(json!({"storageClassName": "fast"})),
-        Vec::<String>::new()
-    );
-    let named = json!({"volumeName": "victims"});
-    assert_eq!(
-        create(named.clone()),
-        ["claims of tenants choose no volume by its name"]
-    );
-    assert_eq!(create(json!({"selector": {}})).len(), 1);
-    let across =
-        json!({"dataSourceRef": {"kind": "VolumeSnapshot", "name": "s", "namespace": "victim"}});
-    assert_eq!(create(across).len(), 1);
-    let update = |old: Value, new: Value| {
-        let request = Request::update("persistentvolumeclaims", claim(old), claim(new));
-        broken("sublet-syncer-claims", &request)
-    };
-    // What the super cluster bound stays; another volume can't be chosen.
-    assert_eq!(update(named.clone(), named.clone()), Vec::<String>::new());
-    assert_eq!(update(json!({}), named.clone()).len(), 1);
-    assert_eq!(update(json!({"volumeName": "own"}), named).len(), 1);
-    let mut status = Request::update("persistentvolumeclaims", claim(json!({})), claim(json!({})));
-    status.subresource = "status";
-    assert_eq!(broken("sublet-syncer-claims", &status).len(), 1);
-}
-
-#[test]
-fn finalizers_and_marks_of_other_tenants_break_a_rule_and_what_others_wrote_stays() {
-    let service =
-        |metadata: Value| json!({"metadata": metadata, "spec": {"ports": [{"port": 80}]}});
-    let held = |name: &str| service(json!({"name": "n", "finalizers": [name]}));
-    let create = |object: Value| broken("sublet-daemons", &Request::create("services", object));
-    let rule = "finalizers of tenants stay in tenants";
-    assert_eq!(create(held("example.com/hold")), [rule]);
-    // What the super cluster's own admission adds while a claim is made.
-    assert_eq!(
-        create(held("kubernetes.io/pvc-protection")),
-        Vec::<String>::new()
-    );
-    let update = |old: Value, new: Value| {
-        let request = Request::update("services", old, new);
-        broken("sublet-daemons", &request)
-    };
-    let cloud = held("service.kubernetes.io/load-balancer-cleanup");
-    assert_eq!(update(cloud.clone(), cloud.clone()), Vec::<String>::new());
-    assert_eq!(update(cloud, held("example.com/hold")), [rule]);
-    assert_eq!(
-        update(service(json!({"name": "n"})), held("example.com/hold")),
-        [rule]
-    );
-
-    let marked = |tenant: &str| {
-        let labels = json!({"sublet.dev/tenant": tenant});
-        create(service(json!({"name": "n", "labels": labels})))
-    };
-    assert_eq!(marked(TENANT), Vec::<String>::new());
-    assert_eq!(
-        marked("victim"),
-        ["objects belong to the tenant whose namespace they are in"]
-    );
-}
-
-#[test]
-fn the_manager_gives_itself_no_rights_in_namespaces_of_tenants_of_sublet_or_of_kubernetes() {
-    let bind = |role: &str, namespace: &'static str, labels: Value| {
-        let manager = json!([{"kind": "ServiceAccount", "namespace": "sublet-system", "name": "sublet-manager"}]);
-        let binding = json!({
-            "metadata": {"name": "b"}, "roleRef": {"kind": "ClusterRole", "name": role}, "subjects": manager,
-        });
-        let mut request = Request::create("rolebindings", binding);
-        request.group = "rbac.authorization.k8s.io";
-        (request.account, request.namespace, request.labels) =
-            ("sublet-manager", namespace, labels);
-        broken("sublet-daemons", &request).is_empty()
-    };
-    let (inside, beside) = ("sublet-manager-control-plane", "sublet-manager-kubeconfig");
-    let tenants = json!({"sublet.dev/managed": "true"});
-    let planes = json!({"sublet.dev/managed": "true", "sublet.dev/role": "control-plane"});
-    for (role, namespace, labels, may) in [
-        (inside, "acme-control-plane", &planes, true),
-        (beside, "acme-control-plane", &planes, false),
-        (inside, "acme-work", &tenants, false),
-        (beside, "acme-work", &tenants, false),
-        (inside, "default", &json!({}), false),
-        (beside, "default", &json!({}), true),
-        (beside, "kube-system", &json!({}), false),
-        (beside, "sublet-system", &json!({}), false),
-    ] {
-        assert_eq!(
-            bind(role, namespace, labels.clone()),
-            may,
-            "{role} in {namespace}"
-        );
-    }
 }

@@ -5,7 +5,7 @@ mod config;
 mod custom;
 mod deletion;
 mod identity;
-mod kinds;
+pub(crate) mod kinds;
 mod namespaces;
 mod nodes;
 mod pods;

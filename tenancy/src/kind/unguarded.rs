@@ -14,13 +14,27 @@ compile_error!(
 );
 
 /// The kinds that are copied, and their fields beside metadata.
-const COPIED: [(&str, &[&str]); 5] = [
-    ("Pod", &["spec"]),
-    ("Service", &["spec"]),
-    ("PersistentVolumeClaim", &["spec"]),
+const COPIED: [(&str, &[&str]); 17] = [
+    ("Pod", SPEC),
+    ("Service", SPEC),
+    ("PersistentVolumeClaim", SPEC),
     ("EndpointSlice", &["addressType", "endpoints", "ports"]),
-    ("Ingress", &["spec"]),
+    ("Ingress", SPEC),
+    ("NetworkPolicy", SPEC),
+    ("PodDisruptionBudget", SPEC),
+    ("ResourceClaim", SPEC),
+    ("ResourceClaimTemplate", SPEC),
+    ("VolumeSnapshot", SPEC),
+    ("Gateway", SPEC),
+    ("HTTPRoute", SPEC),
+    ("GRPCRoute", SPEC),
+    ("TLSRoute", SPEC),
+    ("TCPRoute", SPEC),
+    ("UDPRoute", SPEC),
+    ("ReferenceGrant", SPEC),
 ];
+
+const SPEC: &[&str] = &["spec"];
 
 /// Metadata that is copied beside labels: what holds up or asks for an end (T25, T26).
 const METADATA: [&str; 2] = ["ownerReferences", "finalizers"];
@@ -124,6 +138,30 @@ mod tests {
         assert_eq!(changes.len(), 1);
         assert_eq!(changes[0].pointer, "/metadata/finalizers");
         assert!(super::metadata_changes(&after, &after).is_empty());
+    }
+
+    #[test]
+    fn every_kind_that_leads_somewhere_is_copied_as_the_tenant_wrote_it() {
+        let (tenant, facts) = (tenant(), Answers::default());
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &facts,
+        };
+        for (kind, _) in super::COPIED {
+            let written = object(json!({
+                "kind": kind, "metadata": {"name": "a", "namespace": "n", "uid": "u", "finalizers": ["example.com/hold"]},
+                "spec": {"leads": "anywhere"}, "endpoints": [{"addresses": ["anywhere"]}],
+            }));
+            let twin = translate(rule(index(kind)), &written, &cx)
+                .unwrap()
+                .unwrap();
+            assert!(twin.value().to_string().contains("anywhere"), "{kind}");
+            assert_eq!(
+                twin.text("/metadata/finalizers/0"),
+                Some("example.com/hold"),
+                "{kind}"
+            );
+        }
     }
 
     #[test]

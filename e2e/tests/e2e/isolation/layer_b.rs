@@ -6,8 +6,9 @@ use anyhow::ensure;
 use api::keys;
 use e2e::{
     kind::{
-        ADMISSION_BINDING, CLAIM, CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, CRD, GROUP,
-        Kind, LEASE, NAMESPACE, PERSISTENT_VOLUME, POD, RESOURCE_QUOTA, ROLE, ROLE_BINDING, SECRET,
+        ADMISSION_BINDING, CLAIM, CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, CRD,
+        DISRUPTION_BUDGET, ENDPOINT_SLICE, GROUP, INGRESS, Kind, LEASE, NAMESPACE, NETWORK_POLICY,
+        PERSISTENT_VOLUME, POD, RESOURCE_CLAIM, RESOURCE_QUOTA, ROLE, ROLE_BINDING, SECRET,
         SERVICE, SERVICE_ACCOUNT,
     },
     make, oracle,
@@ -129,9 +130,29 @@ fn super_pod(change: impl FnOnce(&mut Value)) -> Value {
     let mut spec = make::pod_spec(make::idle());
     spec["serviceAccountName"] = keys::POD_SERVICE_ACCOUNT.into();
     spec["automountServiceAccountToken"] = false.into();
+    spec["dnsPolicy"] = "Default".into();
     let mut pod = json!({"metadata": {"name": "attack"}, "spec": spec});
     change(&mut pod);
     pod
+}
+
+/// Objects of groups beside the core one.
+fn ingress() -> Value {
+    let backend = json!({"service": {"name": "s", "port": {"number": 80}}});
+    json!({"metadata": {"name": "i"}, "spec": {"defaultBackend": backend}})
+}
+
+fn budget() -> Value {
+    json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}})
+}
+
+fn devices() -> Value {
+    let request = json!({"name": "one", "exactly": {"deviceClassName": "gpu"}});
+    json!({"metadata": {"name": "d"}, "spec": {"devices": {"requests": [request]}}})
+}
+
+fn slice(family: &str, endpoints: Value) -> Value {
+    json!({"metadata": {"name": "e"}, "addressType": family, "endpoints": endpoints, "ports": []})
 }
 
 /// Pods that must not be, by what is wrong with them.
@@ -198,6 +219,20 @@ fn bad_pods() -> Vec<(&'static str, Value)> {
             spec("tolerations", json!([{"operator": "Exists"}])),
         ),
         (
+            "T10 a toleration of nodes that are out of service",
+            spec(
+                "tolerations",
+                json!([{"key": "node.kubernetes.io/out-of-service", "operator": "Exists", "effect": "NoExecute"}]),
+            ),
+        ),
+        (
+            "T10 a toleration of nodes under pressure, whatever it is",
+            spec(
+                "tolerations",
+                json!([{"key": "node.kubernetes.io/memory-pressure", "operator": "Exists"}]),
+            ),
+        ),
+        (
             "T12 affinity to pods of others",
             spec(
                 "affinity",
@@ -213,6 +248,20 @@ fn bad_pods() -> Vec<(&'static str, Value)> {
         (
             "T21 a CSI volume",
             volume(json!({"name": "v", "csi": {"driver": "csi.example.com"}})),
+        ),
+        (
+            "T4 a label of Kubernetes'",
+            super_pod(|pod| pod["metadata"]["labels"] = json!({"a.k8s.io/b": "c"})),
+        ),
+        (
+            "T4 a label that asks for a sidecar",
+            super_pod(|pod| {
+                pod["metadata"]["labels"] = json!({"sidecar.istio.io/inject": "true"});
+            }),
+        ),
+        (
+            "T44 the super cluster's DNS server",
+            spec("dnsPolicy", "ClusterFirst".into()),
         ),
         (
             "T11 a system priority",
@@ -286,12 +335,13 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
             })
         };
-        let owned = |kind: &str, version: &str| {
-            let mut map = map();
-            map["metadata"]["ownerReferences"] =
+        let owned = |mut object: Value, kind: &str, version: &str| {
+            object["metadata"]["ownerReferences"] =
                 json!([{"apiVersion": version, "kind": kind, "name": "o", "uid": "u"}]);
-            map
+            object
         };
+        let secret = || json!({"metadata": {"name": "s"}});
+        let closed = || json!({"metadata": {"name": "p"}, "spec": {"podSelector": {}}});
         let service = |field: &str, value: Value| {
             let mut service = make::service("s");
             service["spec"][field] = value;
@@ -310,6 +360,14 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
         // Only the status of such a Service may name an address at all.
         there["spec"]["type"] = "LoadBalancer".into();
         rig.side.create(SERVICE, there).await?;
+        let mut inside = make::service("inside");
+        inside["metadata"]["namespace"] = twin.as_str().into();
+        rig.side.create(SERVICE, inside).await?;
+        let balancer = |more: Value| {
+            let mut spec = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": [{"port": 80}]});
+            json_patch::merge(&mut spec, &more);
+            json!({"metadata": {"name": "b"}, "spec": spec})
+        };
         let system = api::SYSTEM_NAMESPACE;
         let mut cases = vec![
             // Where.
@@ -541,10 +599,71 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                     "spec": {"type": "LoadBalancer", "loadBalancerIP": "192.0.2.1", "ports": [{"port": 80}]}}),
                 Denied,
             ),
+            create(
+                "a load balancer whose checks have a port",
+                SERVICE,
+                &twin,
+                balancer(json!({})),
+                Allowed,
+            ),
+            create(
+                "T15 a port for a load balancer's checks",
+                SERVICE,
+                &twin,
+                balancer(json!({"healthCheckNodePort": 32_123})),
+                Denied,
+            ),
+            merge(
+                "a Service that becomes a load balancer whose checks have a port",
+                SERVICE.path(&twin, "inside"),
+                json!({"spec": balancer(json!({}))["spec"]}),
+                Allowed,
+            ),
+            merge(
+                "T15 a port for a load balancer's checks, later",
+                SERVICE.path(&twin, "inside"),
+                json!({"spec": balancer(json!({"healthCheckNodePort": 32_124}))["spec"]}),
+                Denied,
+            ),
             merge(
                 "T15 the status of a Service",
                 SERVICE.path(&twin, "there") + "/status",
                 json!({"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}}),
+                Denied,
+            ),
+            create(
+                "endpoints",
+                ENDPOINT_SLICE,
+                &twin,
+                slice("IPv4", json!([{"addresses": ["10.1.0.5"]}])),
+                Allowed,
+            ),
+            create(
+                "no endpoints",
+                ENDPOINT_SLICE,
+                &twin,
+                slice("IPv6", Value::Null),
+                Allowed,
+            ),
+            create(
+                "T17 a name as an endpoint",
+                ENDPOINT_SLICE,
+                &twin,
+                slice("FQDN", json!([{"addresses": ["victim.example.com"]}])),
+                Denied,
+            ),
+            create(
+                "T17 a cloud's metadata service as an endpoint",
+                ENDPOINT_SLICE,
+                &twin,
+                slice("IPv4", json!([{"addresses": ["100.100.100.200"]}])),
+                Denied,
+            ),
+            create(
+                "T17 a cloud's metadata service as an endpoint, by IPv6",
+                ENDPOINT_SLICE,
+                &twin,
+                slice("IPv6", json!([{"addresses": ["fd00:ec2::254"]}])),
                 Denied,
             ),
             // Claims.
@@ -568,22 +687,43 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 "T25 owned by a Deployment",
                 CONFIG_MAP,
                 &twin,
-                owned("Deployment", "apps/v1"),
+                owned(map(), "Deployment", "apps/v1"),
                 Denied,
             ),
             create(
                 "T25 owned by a Node",
                 CONFIG_MAP,
                 &twin,
-                owned("Node", "v1"),
+                owned(map(), "Node", "v1"),
                 Denied,
             ),
             create(
-                "owned by a pod",
+                "T25 a ConfigMap that is owned by a pod",
                 CONFIG_MAP,
                 &twin,
-                owned("Pod", "v1"),
+                owned(map(), "Pod", "v1"),
+                Denied,
+            ),
+            create(
+                "a token that is owned by its pod",
+                SECRET,
+                &twin,
+                owned(secret(), "Pod", "v1"),
                 Allowed,
+            ),
+            create(
+                "a policy that is owned by its Service",
+                NETWORK_POLICY,
+                &twin,
+                owned(closed(), "Service", "v1"),
+                Allowed,
+            ),
+            create(
+                "T25 a policy that is owned by a pod",
+                NETWORK_POLICY,
+                &twin,
+                owned(closed(), "Pod", "v1"),
+                Denied,
             ),
             // Finalizers (T26), and whose an object is (T3).
             create(
@@ -604,6 +744,30 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 CONFIG_MAP,
                 &twin,
                 metadata("m", json!({keys::TENANT: "victim"})),
+                Denied,
+            ),
+            // Labels that steer (T4).
+            create(
+                "labels that selectors need",
+                CONFIG_MAP,
+                &twin,
+                metadata(
+                    "m",
+                    json!({"app.kubernetes.io/name": "m", "example.com/a": "b"}),
+                ),
+                Allowed,
+            ),
+            create(
+                "T4 a label of Kubernetes'",
+                CONFIG_MAP,
+                &twin,
+                metadata("m", json!({"node.kubernetes.io/a": "b"})),
+                Denied,
+            ),
+            merge(
+                "T4 a label that asks for a sidecar, later",
+                POD.path(&twin, "web"),
+                json!({"metadata": {"labels": {"sidecar.istio.io/inject": "true"}}}),
                 Denied,
             ),
             // Pods, and their other ways in (T38).
@@ -627,6 +791,79 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 Allowed,
             ),
         ];
+        let policy = |direction: &str, rule: Value| json!({"metadata": {"name": "p"}, "spec": {"podSelector": {}, direction: [rule]}});
+        let bucket =
+            json!({"resource": {"apiGroup": "example.com", "kind": "Bucket", "name": "b"}});
+        let own = json!({"namespaceSelector": {"matchLabels": {keys::TENANT: guest.id.as_str()}}});
+        let world = json!({"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}});
+        let driver = json!([{"opaque": {"driver": "gpu.example.com", "parameters": {}}}]);
+        let mut told = devices();
+        told["spec"]["devices"]["config"] = driver;
+        for (what, kind, object, expect) in [
+            (
+                "a policy within the tenant",
+                NETWORK_POLICY,
+                policy("ingress", json!({"from": [own, world]})),
+                Allowed,
+            ),
+            (
+                "T45 a policy that lets all namespaces in",
+                NETWORK_POLICY,
+                policy("ingress", json!({"from": [{"namespaceSelector": {}}]})),
+                Denied,
+            ),
+            (
+                "T45 a policy that lets pods go anywhere",
+                NETWORK_POLICY,
+                policy("egress", json!({})),
+                Denied,
+            ),
+            (
+                "T45 a policy that opens the metadata service",
+                NETWORK_POLICY,
+                policy(
+                    "egress",
+                    json!({"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}),
+                ),
+                Denied,
+            ),
+            (
+                "T19 an Ingress that leads to something of a controller's",
+                INGRESS,
+                json!({"metadata": {"name": "i"}, "spec": {"defaultBackend": bucket}}),
+                Denied,
+            ),
+            (
+                "T21 parameters for a driver of devices",
+                RESOURCE_CLAIM,
+                told,
+                Denied,
+            ),
+        ] {
+            cases.push(create(what, kind, &twin, object, expect));
+        }
+        for (what, kind, mut object) in [
+            (
+                "a NetworkPolicy, T26 with a finalizer",
+                NETWORK_POLICY,
+                closed(),
+            ),
+            ("an Ingress, T26 with a finalizer", INGRESS, ingress()),
+            (
+                "a budget, T26 with a finalizer",
+                DISRUPTION_BUDGET,
+                budget(),
+            ),
+            (
+                "a claim of devices, T26 with a finalizer",
+                RESOURCE_CLAIM,
+                devices(),
+            ),
+        ] {
+            cases.push(create(what, kind, &twin, object.clone(), Allowed));
+            object["metadata"]["finalizers"] = json!(["example.com/hold"]);
+            cases.push(create(what, kind, &twin, object, Denied));
+        }
         for (what, pod) in bad_pods() {
             cases.push(create(what, POD, UNGUARDED, pod, Denied));
         }

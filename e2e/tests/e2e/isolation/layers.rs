@@ -1,4 +1,4 @@
-//! Every attack by pods, Services, volumes and Ingresses, against each layer alone and against none.
+//! Every attack by what a tenant writes and the super cluster acts on, against each layer alone and against none.
 //!
 //! Layer A is switched off by a syncer that was built to copy what tenants write; layer B by working under an admin's name,
 //! which the admission policies don't look at; layer C by an API server without Pod Security. What is attacked can be
@@ -7,6 +7,7 @@
 mod attacks;
 mod page;
 
+use crate::sync::kinds;
 use anyhow::{Context, ensure};
 use attacks::{Answer, Attack, Way};
 use e2e::{
@@ -30,6 +31,8 @@ const STORAGE_CLASS: &str = "fast";
 const RUNTIME_CLASS: &str = "weak";
 /// Offered to the tenant.
 const INGRESS_CLASS: &str = "front";
+/// Offered to the tenant: of Gateways, snapshots and devices.
+const OFFERED: &str = "offered";
 /// Allowed to the tenant.
 const OWN_HOST: &str = "own.example.com";
 /// Whose images the tenant may run.
@@ -168,6 +171,7 @@ async fn run_unguarded(
 /// What attacks name: classes, an account, a Service, a Secret; and what the tenant may have.
 async fn prepare(rig: &Rig, layer: Layer) -> anyhow::Result<()> {
     let (guest, namespace) = (&rig.tenants[0], layer.namespace());
+    kinds::define(rig).await?;
     let twin = rig.twin_of(0, namespace).await?;
     let runtime = json!({"metadata": {"name": RUNTIME_CLASS}, "handler": "weak"});
     once(&rig.side, kind::RUNTIME_CLASS, runtime.clone()).await?;
@@ -176,9 +180,17 @@ async fn prepare(rig: &Rig, layer: Layer) -> anyhow::Result<()> {
     let storage = json!({"metadata": offered(STORAGE_CLASS), "provisioner": "example.com/none"});
     let ingress =
         json!({"metadata": offered(INGRESS_CLASS), "spec": {"controller": "example.com/none"}});
+    let gateways =
+        json!({"metadata": offered(OFFERED), "spec": {"controllerName": "example.com/none"}});
+    let snapshots =
+        json!({"metadata": offered(OFFERED), "driver": "example.com", "deletionPolicy": "Delete"});
+    let devices = json!({"metadata": offered(OFFERED), "spec": {}});
     for (of, class) in [
         (kind::STORAGE_CLASS, storage),
         (kind::INGRESS_CLASS, ingress),
+        (kind::GATEWAY_CLASS, gateways),
+        (kind::SNAPSHOT_CLASS, snapshots),
+        (kind::DEVICE_CLASS, devices),
     ] {
         let name = name(&class).to_owned();
         once(&rig.side, of, class).await?;

@@ -75,7 +75,7 @@ fn kinds_of_drivers_and_gateways_cross_with_spec_and_status() {
 }
 
 /// Both sides come to serve what isn't the API server's own, the super cluster first.
-async fn define(rig: &Rig) -> anyhow::Result<()> {
+pub(crate) async fn define(rig: &Rig) -> anyhow::Result<()> {
     let definitions = [
         (SNAPSHOT, "Namespaced"),
         (SNAPSHOT_CONTENT, "Cluster"),
@@ -91,8 +91,14 @@ async fn define(rig: &Rig) -> anyhow::Result<()> {
     ];
     for side in [&rig.side, &rig.tenants[0].side] {
         for (kind, scope) in definitions {
-            side.create(DEFINITION, make::definition(kind, scope))
-                .await?;
+            let definition = make::definition(kind, scope);
+            if side
+                .find(DEFINITION, "", name(&definition))
+                .await?
+                .is_none()
+            {
+                side.create(DEFINITION, definition).await?;
+            }
         }
         for (kind, _) in definitions {
             let what = format!("{} serves {}", side.name(), kind.plural);

@@ -1,4 +1,6 @@
-//! The attacks by pods, Services, volumes and Ingresses, and the ways by which each can come.
+//! The attacks by what a tenant writes and the super cluster acts on, and the ways by which each can come.
+
+mod reach;
 
 use e2e::{
     kind::{CLAIM, ENDPOINT_SLICE, INGRESS, Kind, POD, SERVICE},
@@ -82,6 +84,8 @@ const EPHEMERAL: &[Way] = &[
 fn pod(name: &str) -> Value {
     let mut spec = make::pod_spec(make::idle());
     spec["automountServiceAccountToken"] = false.into();
+    // Without layer A nobody puts the tenant's own server there.
+    spec["dnsPolicy"] = "Default".into();
     json!({"metadata": {"name": name, "labels": {"app": name}}, "spec": spec})
 }
 
@@ -196,6 +200,7 @@ pub(super) fn all(owner: &str) -> Vec<Attack> {
     all.extend(accounts());
     all.extend(images());
     all.extend(names());
+    all.extend(reach::all());
     all.extend(metadata(owner));
     all
 }
@@ -455,6 +460,36 @@ fn services() -> Vec<Attack> {
                 ),
             )
         },
+        Attack {
+            change: json!({"endpoints": [{"addresses": ["100.100.100.200"]}]}),
+            ..by(
+                ENDPOINT_SLICE,
+                slice,
+                ALWAYS,
+                by_pod(
+                    "T17",
+                    "a cloud's metadata service as an endpoint",
+                    json!({}),
+                    "100.100.100.200",
+                    Told,
+                ),
+            )
+        },
+        Attack {
+            change: json!({"addressType": "FQDN", "endpoints": [{"addresses": ["victim.example.com"]}]}),
+            ..by(
+                ENDPOINT_SLICE,
+                slice,
+                AT_FIRST,
+                by_pod(
+                    "T17",
+                    "a name as an endpoint",
+                    json!({}),
+                    "victim.example.com",
+                    Told,
+                ),
+            )
+        },
         service(
             "T18",
             "an external name",
@@ -573,16 +608,13 @@ fn careful_pod(name: &str) -> Value {
 
 /// What the super cluster's own DNS server tells.
 fn names() -> Vec<Attack> {
-    vec![Attack {
-        alone: "which server a pod asks is no right; what is sent to the super cluster's, NetworkPolicies stop",
-        ..by_pod(
-            "T44",
-            "the super cluster's DNS server and search path",
-            json!({"dnsPolicy": "ClusterFirst"}),
-            r#""dnsPolicy":"ClusterFirst""#,
-            LeftOut,
-        )
-    }]
+    vec![by_pod(
+        "T44",
+        "the super cluster's DNS server and search path",
+        json!({"dnsPolicy": "ClusterFirst"}),
+        r#""dnsPolicy":"ClusterFirst""#,
+        LeftOut,
+    )]
 }
 
 /// A Secret that the platform put beside the twins.
@@ -660,17 +692,22 @@ fn metadata(owner: &str) -> Vec<Attack> {
                 r#""sublet.dev/tenant":"victim""#,
             ),
         ),
-        Attack {
-            alone: "which labels steer is a matter of what the platform runs",
-            ..pod(
-                ALWAYS,
-                ("T4", "a label that steers what the platform runs"),
-                (
-                    json!({"labels": {"sidecar.istio.io/inject": "true"}}),
-                    "sidecar.istio.io/inject",
-                ),
-            )
-        },
+        pod(
+            ALWAYS,
+            ("T4", "a label that steers what the platform runs"),
+            (
+                json!({"labels": {"sidecar.istio.io/inject": "true"}}),
+                "sidecar.istio.io/inject",
+            ),
+        ),
+        service(
+            ALWAYS,
+            ("T4", "a label of Kubernetes' own"),
+            (
+                json!({"labels": {"node.kubernetes.io/exclude-from-external-load-balancers": "true"}}),
+                "exclude-from-external-load-balancers",
+            ),
+        ),
         service(
             ALWAYS,
             ("T25", "an object of the platform as a Service's owner"),
