@@ -1,7 +1,8 @@
 //! One kind of the super cluster's objects, listed and watched: what is there, what changes, and what is gone.
 //!
-//! A watch that ends goes on where it was. One that broke is begun again ever less often, and what is known stays; only when
-//! the server doesn't know any more where it was, all is listed again.
+//! A watch that ends goes on where it was, if the server still stands there or further on. After one that broke all is
+//! listed again, ever less often, and what is known stays meanwhile. The reason for both: a watch from a version that is yet to come,
+//! as after a restore of the server's store, is answered and tells nothing.
 
 use crate::{
     index::Place,
@@ -120,18 +121,20 @@ pub(crate) async fn run<K>(
                 changes(client, &path, version, sink, goes_on).await
             }
         };
-        if began.elapsed() >= STEADY {
+        let is_steady = began.elapsed() >= STEADY;
+        if is_steady {
             pause = PAUSE;
         }
+        let end = match (end, &version) {
+            (End::Over, Some(known)) => compared(client, &path, turns, known).await,
+            (end, _) => end,
+        };
         match end {
-            End::Over if began.elapsed() >= STEADY => continue,
+            End::Over if is_steady => continue,
             End::Over => {}
             End::Expired => version = None,
             End::Broken(error) => {
-                // An event was missed.
-                if matches!(error, Error::TooLarge | Error::Unreadable) {
-                    version = None;
-                }
+                version = None;
                 if !std::mem::replace(&mut failing, true) {
                     tracing::warn!(%kind, %error, "the watch is interrupted; what is known stays");
                 }
@@ -160,6 +163,26 @@ where
     }
     sink.keep(&seen);
     Ok(version)
+}
+
+/// Whether a watch that has ended may go on from the version that it knows: not if the server stands before that.
+async fn compared(client: &kube::Client, path: &str, turns: &[&Turns], known: &str) -> End {
+    match list::version(client, path, turns).await {
+        Ok(now) if is_before(&now, known) => {
+            tracing::warn!(path, now, known, "the super cluster's store went back");
+            End::Expired
+        }
+        Ok(_) => End::Over,
+        Err(error) => End::Broken(error.into()),
+    }
+}
+
+/// Whether a version is older than another, or can't be told to be as new.
+fn is_before(version: &str, other: &str) -> bool {
+    let number = |text: &str| text.parse::<u64>().ok();
+    number(version)
+        .zip(number(other))
+        .is_none_or(|(version, other)| version < other)
 }
 
 /// Tells of changes until the watch ends; `version` is where it stands.
