@@ -5,6 +5,7 @@
 //! as after a restore of the server's store, is answered and tells nothing.
 
 use crate::{
+    heard::Heard,
     index::Place,
     list::{self, Pages, Turns, place},
     query,
@@ -23,8 +24,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// How long a watch is asked to last.
 const WATCH: u64 = 290;
-/// Even where nothing changes, a bookmark comes about every minute, and the end in time.
-const SILENCE: Duration = Duration::from_secs(WATCH + 10);
+/// Even where nothing changes, a bookmark comes about every minute.
+const SILENCE: Duration = Duration::from_secs(90);
 /// How long a watch may take to begin.
 const BEGIN_LIMIT: Duration = Duration::from_secs(30);
 /// Bytes of the largest event.
@@ -83,13 +84,13 @@ struct Unread {
     metadata: ObjectMeta,
 }
 
-/// Follows one kind until the task is dropped. `listed` is called once, when the first list is complete.
+/// Follows one kind until the task is dropped, and notes in `heard` what the server says.
 pub(crate) async fn run<K>(
     client: &kube::Client,
     which: &Which,
     turns: &[&Turns],
     sink: &dyn Sink<K>,
-    listed: impl FnOnce(),
+    heard: &Heard,
 ) where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Send,
 {
@@ -97,17 +98,14 @@ pub(crate) async fn run<K>(
     let path = K::url_path(&(), which.namespace.as_deref());
     let selector = query::build(&[(which.selector.0, which.selector.1.clone())]);
     let path = format!("{path}?{selector}");
-    let (mut version, mut listed, mut failing) = (None, Some(listed), false);
+    let (mut version, mut failing) = (None, false);
     let mut pause = PAUSE;
     loop {
         let began = Instant::now();
         let end = match &mut version {
-            None => match all(Pages::of(client, path.clone(), turns), sink).await {
+            None => match all(Pages::of(client, path.clone(), turns), sink, heard).await {
                 Ok(from) => {
                     version = Some(from);
-                    if let Some(listed) = listed.take() {
-                        listed();
-                    }
                     continue;
                 }
                 Err(error) => End::Broken(error.into()),
@@ -118,7 +116,7 @@ pub(crate) async fn run<K>(
                         tracing::info!(%kind, "the watch goes on");
                     }
                 };
-                changes(client, &path, version, sink, goes_on).await
+                changes(client, &path, version, (sink, heard), goes_on).await
             }
         };
         let is_steady = began.elapsed() >= STEADY;
@@ -147,12 +145,17 @@ pub(crate) async fn run<K>(
 }
 
 /// Lists all; returns from where a watch goes on.
-async fn all<K>(mut pages: Pages<'_>, sink: &dyn Sink<K>) -> Result<String, list::Error>
+async fn all<K>(
+    mut pages: Pages<'_>,
+    sink: &dyn Sink<K>,
+    heard: &Heard,
+) -> Result<String, list::Error>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned,
 {
     let (mut seen, mut version) = (HashSet::new(), String::new());
     while let Some(page) = pages.next::<K>().await? {
+        heard.a_word();
         version = page.version;
         seen.extend(page.unread);
         for object in page.items {
@@ -162,6 +165,7 @@ where
         }
     }
     sink.keep(&seen);
+    heard.all();
     Ok(version)
 }
 
@@ -190,7 +194,7 @@ async fn changes<K>(
     client: &kube::Client,
     path: &str,
     version: &mut String,
-    sink: &dyn Sink<K>,
+    (sink, heard): (&dyn Sink<K>, &Heard),
     goes_on: impl FnOnce(),
 ) -> End
 where
@@ -217,6 +221,7 @@ where
         StatusCode::GONE => return End::Expired,
         status => return End::Broken(list::Error::Status(status).into()),
     }
+    heard.a_word();
     let (mut chunks, mut line) = (answer.into_body().into_data_stream(), vec![]);
     loop {
         let chunk = match timeout(SILENCE, chunks.next()).await {
@@ -225,6 +230,7 @@ where
             Ok(None) => return End::Over,
             Err(_) => return End::Broken(Error::Silent),
         };
+        heard.a_word();
         for part in chunk.split_inclusive(|byte| *byte == b'\n') {
             line.extend_from_slice(part);
             if line.len() > LINE_MAX {
