@@ -1,9 +1,11 @@
 //! One kind of the super cluster's objects, listed and watched: what is there, what changes, and what is gone.
 //!
-//! A watch that ends goes on where it was. One that broke is begun again ever less often, and what is known stays; only when
-//! the server doesn't know any more where it was, all is listed again.
+//! A watch that ends goes on where it was, if the server still stands there or further on. After one that broke all is
+//! listed again, ever less often, and what is known stays meanwhile. The reason for both: a watch from a version that is yet to come,
+//! as after a restore of the server's store, is answered and tells nothing.
 
 use crate::{
+    heard::Heard,
     index::Place,
     list::{self, Pages, Turns, place},
     query,
@@ -22,8 +24,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// How long a watch is asked to last.
 const WATCH: u64 = 290;
-/// Even where nothing changes, a bookmark comes about every minute, and the end in time.
-const SILENCE: Duration = Duration::from_secs(WATCH + 10);
+/// Even where nothing changes, a bookmark comes about every minute.
+const SILENCE: Duration = Duration::from_secs(90);
 /// How long a watch may take to begin.
 const BEGIN_LIMIT: Duration = Duration::from_secs(30);
 /// Bytes of the largest event.
@@ -82,13 +84,13 @@ struct Unread {
     metadata: ObjectMeta,
 }
 
-/// Follows one kind until the task is dropped. `listed` is called once, when the first list is complete.
+/// Follows one kind until the task is dropped, and notes in `heard` what the server says.
 pub(crate) async fn run<K>(
     client: &kube::Client,
     which: &Which,
     turns: &[&Turns],
     sink: &dyn Sink<K>,
-    listed: impl FnOnce(),
+    heard: &Heard,
 ) where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Send,
 {
@@ -96,17 +98,14 @@ pub(crate) async fn run<K>(
     let path = K::url_path(&(), which.namespace.as_deref());
     let selector = query::build(&[(which.selector.0, which.selector.1.clone())]);
     let path = format!("{path}?{selector}");
-    let (mut version, mut listed, mut failing) = (None, Some(listed), false);
+    let (mut version, mut failing) = (None, false);
     let mut pause = PAUSE;
     loop {
         let began = Instant::now();
         let end = match &mut version {
-            None => match all(Pages::of(client, path.clone(), turns), sink).await {
+            None => match all(Pages::of(client, path.clone(), turns), sink, heard).await {
                 Ok(from) => {
                     version = Some(from);
-                    if let Some(listed) = listed.take() {
-                        listed();
-                    }
                     continue;
                 }
                 Err(error) => End::Broken(error.into()),
@@ -117,21 +116,23 @@ pub(crate) async fn run<K>(
                         tracing::info!(%kind, "the watch goes on");
                     }
                 };
-                changes(client, &path, version, sink, goes_on).await
+                changes(client, &path, version, (sink, heard), goes_on).await
             }
         };
-        if began.elapsed() >= STEADY {
+        let is_steady = began.elapsed() >= STEADY;
+        if is_steady {
             pause = PAUSE;
         }
+        let end = match (end, &version) {
+            (End::Over, Some(known)) => compared(client, &path, turns, known).await,
+            (end, _) => end,
+        };
         match end {
-            End::Over if began.elapsed() >= STEADY => continue,
+            End::Over if is_steady => continue,
             End::Over => {}
             End::Expired => version = None,
             End::Broken(error) => {
-                // An event was missed.
-                if matches!(error, Error::TooLarge | Error::Unreadable) {
-                    version = None;
-                }
+                version = None;
                 if !std::mem::replace(&mut failing, true) {
                     tracing::warn!(%kind, %error, "the watch is interrupted; what is known stays");
                 }
@@ -144,12 +145,17 @@ pub(crate) async fn run<K>(
 }
 
 /// Lists all; returns from where a watch goes on.
-async fn all<K>(mut pages: Pages<'_>, sink: &dyn Sink<K>) -> Result<String, list::Error>
+async fn all<K>(
+    mut pages: Pages<'_>,
+    sink: &dyn Sink<K>,
+    heard: &Heard,
+) -> Result<String, list::Error>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned,
 {
     let (mut seen, mut version) = (HashSet::new(), String::new());
     while let Some(page) = pages.next::<K>().await? {
+        heard.a_word();
         version = page.version;
         seen.extend(page.unread);
         for object in page.items {
@@ -159,7 +165,28 @@ where
         }
     }
     sink.keep(&seen);
+    heard.all();
     Ok(version)
+}
+
+/// Whether a watch that has ended may go on from the version that it knows: not if the server stands before that.
+async fn compared(client: &kube::Client, path: &str, turns: &[&Turns], known: &str) -> End {
+    match list::version(client, path, turns).await {
+        Ok(now) if is_before(&now, known) => {
+            tracing::warn!(path, now, known, "the super cluster's store went back");
+            End::Expired
+        }
+        Ok(_) => End::Over,
+        Err(error) => End::Broken(error.into()),
+    }
+}
+
+/// Whether a version is older than another, or can't be told to be as new.
+fn is_before(version: &str, other: &str) -> bool {
+    let number = |text: &str| text.parse::<u64>().ok();
+    number(version)
+        .zip(number(other))
+        .is_none_or(|(version, other)| version < other)
 }
 
 /// Tells of changes until the watch ends; `version` is where it stands.
@@ -167,7 +194,7 @@ async fn changes<K>(
     client: &kube::Client,
     path: &str,
     version: &mut String,
-    sink: &dyn Sink<K>,
+    (sink, heard): (&dyn Sink<K>, &Heard),
     goes_on: impl FnOnce(),
 ) -> End
 where
@@ -194,6 +221,7 @@ where
         StatusCode::GONE => return End::Expired,
         status => return End::Broken(list::Error::Status(status).into()),
     }
+    heard.a_word();
     let (mut chunks, mut line) = (answer.into_body().into_data_stream(), vec![]);
     loop {
         let chunk = match timeout(SILENCE, chunks.next()).await {
@@ -202,6 +230,7 @@ where
             Ok(None) => return End::Over,
             Err(_) => return End::Broken(Error::Silent),
         };
+        heard.a_word();
         for part in chunk.split_inclusive(|byte| *byte == b'\n') {
             line.extend_from_slice(part);
             if line.len() > LINE_MAX {

@@ -13,9 +13,13 @@ use kube::client::Body;
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+/// How long the head of an answer may take.
+const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// Longest error text that is read.
 const ERROR_MAX: usize = 64 << 10;
 /// A bearer token in the guise of a WebSocket protocol: an identity that nobody here may bring along.
@@ -52,6 +56,27 @@ impl Upstream {
         Self { client }
     }
 
+    /// The head of an answer and what follows, or what the caller is told instead.
+    async fn ask(
+        &self,
+        request: Request<Body>,
+        question: &Question,
+        target: &Target,
+    ) -> Result<Response<Body>, StatusCode> {
+        let namespace = &target.namespace;
+        match timeout(head_limit(question), self.client.send(request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, namespace, "the super API server can't be reached");
+                Err(StatusCode::BAD_GATEWAY)
+            }
+            Err(_) => {
+                tracing::warn!(namespace, "the super API server doesn't answer in time");
+                Err(StatusCode::GATEWAY_TIMEOUT)
+            }
+        }
+    }
+
     /// A container's log.
     pub(crate) async fn logs(
         &self,
@@ -62,9 +87,9 @@ impl Upstream {
         let Some(request) = build(Request::get(uri(question, target))) else {
             return unreachable();
         };
-        let response = match self.client.send(request).await {
+        let response = match self.ask(request, question, target).await {
             Ok(response) => response,
-            Err(error) => return failed(&error, target),
+            Err(status) => return unanswered(status, &mut audit),
         };
         audit.answered(response.status());
         if response.status() != StatusCode::OK {
@@ -108,9 +133,9 @@ impl Upstream {
         let Some(onward) = build(onward) else {
             return unreachable();
         };
-        let mut answer = match self.client.send(onward).await {
+        let mut answer = match self.ask(onward, question, target).await {
             Ok(answer) => answer,
-            Err(error) => return failed(&error, target),
+            Err(status) => return unanswered(status, &mut audit),
         };
         audit.answered(answer.status());
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -255,8 +280,21 @@ async fn in_the_tenants_words(
     )
 }
 
-fn failed(error: &kube::Error, target: &Target) -> Response<Answer> {
-    tracing::warn!(%error, namespace = target.namespace, "the super API server can't be reached");
+/// A kubelet says nothing of a log that is followed before there is a line of it.
+fn head_limit(question: &Question) -> Duration {
+    let follows = |(name, value): &(&str, String)| *name == "follow" && value == "true";
+    if question.parameters.iter().any(follows) {
+        IDLE_LIMIT
+    } else {
+        HEAD_LIMIT
+    }
+}
+
+fn unanswered(status: StatusCode, audit: &mut Audit) -> Response<Answer> {
+    audit.status = status;
+    if status == StatusCode::GATEWAY_TIMEOUT {
+        return text(status, "the node doesn't answer in time".into());
+    }
     unreachable()
 }
 
@@ -310,6 +348,7 @@ impl HttpBody for Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let pairs = pairs.iter().map(|(name, value)| {
@@ -354,6 +393,39 @@ mod tests {
                 "sec-websocket-protocol: v5.channel.k8s.io",
             ]
         );
+    }
+
+    /// T40: a super API server that hangs holds no place for longer than that, unless there may be nothing to tell yet.
+    #[tokio::test(start_paused = true)]
+    async fn t40_an_answer_that_does_not_begin_is_given_up() {
+        let service = tower::service_fn(|_: Request<Body>| {
+            std::future::pending::<Result<Response<Body>, std::convert::Infallible>>()
+        });
+        let upstream = Upstream::new(kube::Client::new(service, "s"));
+        let target = Target {
+            namespace: "twin".into(),
+            name: "web".into(),
+            uid: "u1".into(),
+            node: "n1".into(),
+        };
+        let logs = "/containerLogs/default/web/main";
+        for (path, query, limit) in [
+            (logs, "", HEAD_LIMIT),
+            (logs, "follow=false", HEAD_LIMIT),
+            (logs, "follow=true", IDLE_LIMIT),
+            ("/exec/default/web/main", "command=id&output=1", HEAD_LIMIT),
+        ] {
+            let asked = route::parse(&http::Method::GET, path, query);
+            let Ok(route::Request::Pod(question)) = asked else {
+                panic!("{path}");
+            };
+            let began = tokio::time::Instant::now();
+            let request = Request::get("/").body(Body::empty()).unwrap();
+            let answer = upstream.ask(request, &question, &target).await;
+            assert_eq!(answer.err(), Some(StatusCode::GATEWAY_TIMEOUT));
+            let waited = began.elapsed();
+            assert!(waited >= limit && waited < 2 * limit, "{query} {waited:?}");
+        }
     }
 
     #[test]

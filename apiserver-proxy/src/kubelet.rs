@@ -35,6 +35,8 @@ pub(crate) use audit::Audit;
 use audit::Caller;
 
 const JSON: &str = "application/json";
+/// The tenant asks too much of its pods.
+const BUSY: &str = "too many requests to pods: try again in a second";
 
 /// The kubelet.
 pub(crate) struct Kubelet {
@@ -86,22 +88,30 @@ impl Kubelet {
 
     async fn answer(&self, caller: Caller, request: Request<Incoming>) -> Response<Answer> {
         let tenant = caller.tenant.clone();
-        let Ok(place) = tenant.limits.pods.take() else {
-            self.metrics
-                .turned_down(&tenant, Plane::Kubelet, "limited", None);
-            return busy();
-        };
-        let (uri, audit) = (request.uri(), || {
-            Audit::new(self.metrics.clone(), caller, place)
-        });
+        let place = tenant.limits.pods.take().ok();
+        let is_limited = place.is_none();
+        let mut audit = Audit::new(self.metrics.clone(), caller, place);
+        let (method, uri) = (request.method(), request.uri());
+        if is_limited {
+            let limited = (StatusCode::TOO_MANY_REQUESTS, "limited");
+            return audit.refused(limited, BUSY, method, uri.path());
+        }
         let query = uri.query().unwrap_or_default();
-        match route::parse(request.method(), uri.path(), query) {
-            Ok(route::Request::Healthz) => forward::text(StatusCode::OK, "ok".into()),
-            Ok(route::Request::Pod(question)) => {
-                self.pass(request, &question, &tenant, audit()).await
+        match route::parse(method, uri.path(), query) {
+            Ok(route::Request::Healthz) => {
+                let known = self.index.node_of(&tenant, audit.node());
+                audit.of_node("healthz", known);
+                audit.answered(StatusCode::OK);
+                forward::text(StatusCode::OK, "ok".into())
             }
-            Ok(route::Request::Node(whole)) => self.tell(&tenant, whole, audit()).await,
-            Err(refusal) => audit().refused(refusal, request.method(), uri.path()),
+            Ok(route::Request::Pod(question)) => {
+                self.pass(request, &question, &tenant, audit).await
+            }
+            Ok(route::Request::Node(whole)) => self.tell(&tenant, whole, audit).await,
+            Err(refusal) => {
+                let outcome = (refusal.status(), refusal.word());
+                audit.refused(outcome, &refusal.to_string(), method, uri.path())
+            }
         }
     }
 
@@ -186,12 +196,6 @@ impl Kubelet {
             ),
         })
     }
-}
-
-/// The tenant asks too much of its pods.
-fn busy() -> Response<Answer> {
-    let why = "too many requests to pods: try again in a second";
-    forward::text(StatusCode::TOO_MANY_REQUESTS, why.into())
 }
 
 #[cfg(test)]

@@ -6,7 +6,10 @@
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use kube::{Resource, ResourceExt, client::Body};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tenancy::paging::PageSize;
@@ -173,6 +176,19 @@ impl<'a> Pages<'a> {
         }
         Ok(None)
     }
+}
+
+/// Where the server stands now: the version of a list at `path`, which ends in a query. Its objects aren't read.
+pub(crate) async fn version(
+    client: &kube::Client,
+    path: &str,
+    turns: &[&Turns],
+) -> Result<String, Error> {
+    let path = format!("{path}&limit=1");
+    let page = timeout(PAGE_LIMIT, read(client, &path, turns, MOST_BYTES)).await;
+    let page = page.unwrap_or(Err(Error::Late))?;
+    let list: List<IgnoredAny> = serde_json::from_slice(&page.bytes)?;
+    Ok(list.metadata.resource_version)
 }
 
 /// A page, and where the next one begins. An object that can't be read is set aside, and costs no other.

@@ -269,7 +269,7 @@ pub(crate) struct Shown {
     pub(crate) metrics: Arc<Metrics>,
     /// What is known.
     pub(crate) index: Arc<Index>,
-    /// Which lists are complete.
+    /// Which lists are complete, and what was heard since.
     pub(crate) listed: Arc<Listed>,
     /// The certificate for tenants' API servers.
     pub(crate) serving: Arc<Serving>,
@@ -286,6 +286,12 @@ impl Page for Shown {
         }
         if !self.listed.all() {
             return Err("tenants, their pods and their names aren't listed yet");
+        }
+        // What is open goes on, and whoever comes all the same is served: a replica that hears more is the better one.
+        if self.listed.is_old() {
+            return Err(
+                "the super cluster's API server has told nothing for minutes: tenants and pods may be others by now",
+            );
         }
         if !self.serving.is_there() {
             return Err("there is no serving certificate yet: the manager makes it");
@@ -305,6 +311,15 @@ impl Page for Shown {
             "Objects in the index",
             known.into_iter().zip(self.index.counts()),
         );
+        let silences = self.listed.silences().map(|(name, silence)| {
+            let seconds = usize::try_from(silence.as_secs()).unwrap_or(usize::MAX);
+            (what(name), seconds)
+        });
+        now.register(
+            "watch_silent_seconds",
+            "Since the last word of a watch of the super cluster",
+            silences,
+        );
         now.register(
             "certificate_refused",
             "Whether the newest can't be used",
@@ -315,5 +330,39 @@ impl Page for Shown {
             .map(|(name, refused)| (what(name), usize::from(refused))),
         );
         telemetry::text(&self.metrics.registry, &now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A replica that is cut off from the super API server says so, and which watches hear nothing.
+    #[tokio::test(start_paused = true)]
+    async fn t29_who_has_heard_nothing_for_minutes_is_not_ready() {
+        let shown = Shown {
+            metrics: Arc::new(Metrics::new()),
+            index: Arc::default(),
+            listed: Arc::default(),
+            serving: Arc::default(),
+            signer: Arc::default(),
+            ending: AtomicBool::new(false),
+        };
+        let says = |word: &str| shown.ready().unwrap_err().contains(word);
+        let seconds = "sublet_apiserver_proxy_watch_silent_seconds{";
+        assert!(says("aren't listed yet"));
+        assert!(!shown.metrics().unwrap().contains(seconds));
+        shown.listed.complete();
+        tokio::time::advance(Duration::from_secs(120)).await;
+        assert!(says("certificate"));
+        tokio::time::advance(Duration::from_secs(180)).await;
+        assert!(says("told nothing for minutes"));
+        let text = shown.metrics().unwrap();
+        for what in ["routes", "pods", "node_authority"] {
+            let line = format!("{seconds}what=\"{what}\"}} 300");
+            assert!(text.contains(&line), "{text}");
+        }
+        shown.listed.complete();
+        assert!(says("certificate"));
     }
 }

@@ -121,9 +121,16 @@ pub(crate) mod tests {
 
     /// Visits that an API server takes.
     pub(crate) fn told() -> (Visits, Told) {
+        told_by(|| (Duration::ZERO, 200))
+    }
+
+    /// Visits that an API server answers after so long by this status.
+    pub(crate) fn told_by(
+        answer: impl Fn() -> (Duration, u16) + Clone + Send + 'static,
+    ) -> (Visits, Told) {
         let (send, receive) = mpsc::unbounded_channel();
         let service = tower::service_fn(move |request: Request<Body>| {
-            let send = send.clone();
+            let (send, (after, status)) = (send.clone(), answer());
             async move {
                 assert_eq!(
                     request.uri().path(),
@@ -133,9 +140,13 @@ pub(crate) mod tests {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let body: Value = serde_json::from_slice(&body).unwrap();
                 let ids = body["data"].as_object().unwrap().keys().cloned();
-                let _ = send.send(ids.collect());
+                tokio::time::sleep(after).await;
+                if status == 200 {
+                    let _ = send.send(ids.collect());
+                }
                 let map = json!({"metadata": {"name": "sublet-visits"}}).to_string();
-                Ok::<_, Infallible>(Response::new(Body::from(map.into_bytes())))
+                let answer = Response::builder().status(status);
+                Ok::<_, Infallible>(answer.body(Body::from(map.into_bytes())).unwrap())
             }
         });
         let visits = Visits::new(Client::new(service, "s"), "s");

@@ -16,6 +16,7 @@ use tenancy::{naming, route::Sleep};
 use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
     time::{Instant, timeout_at},
 };
 
@@ -36,7 +37,7 @@ pub(crate) struct Waker {
     index: Arc<Index>,
     visits: Visits,
     metrics: Arc<Metrics>,
-    budget: Mutex<Budget>,
+    budget: Arc<Mutex<Budget>>,
     held: Arc<Semaphore>,
 }
 
@@ -79,7 +80,7 @@ impl Waker {
             index,
             visits,
             metrics,
-            budget: Mutex::default(),
+            budget: Arc::default(),
             held: Arc::new(Semaphore::new(HELD)),
         }
     }
@@ -88,7 +89,7 @@ impl Waker {
     /// again and again.
     pub(crate) async fn wake(
         &self,
-        tenant: &Tenant,
+        tenant: &Arc<Tenant>,
         name: &str,
         client: &TcpStream,
         source: Option<IpAddr>,
@@ -98,22 +99,15 @@ impl Waker {
             return Err(Refusal::Asleep);
         }
         let _held = self.hold(tenant)?;
-        let id = tenant.id.as_str();
         match self.knock(tenant, source) {
             Knock::Refused => return Err(Refusal::Limited),
             Knock::UnderWay => {}
             Knock::Wakes => {
-                tracing::info!(tenant = id, source = ?source, "a connection wakes the tenant");
-                let ids = [id];
                 let told = tokio::select! {
                     () = left(client) => false,
-                    told = self.visits.tell(&ids) => told
-                        .inspect_err(|error| tracing::warn!(tenant = id, %error, "nobody can be told to wake the tenant"))
-                        .is_ok(),
+                    told = self.tell(tenant.clone(), source) => told.unwrap_or_default(),
                 };
                 if !told {
-                    // The next one tells.
-                    *tenant.asked.lock() = None;
                     return Err(Refusal::Broken);
                 }
             }
@@ -125,6 +119,29 @@ impl Waker {
         let awake = awake.map_err(|_| Refusal::TryAgain)?;
         self.metrics.started(Plane::Door, "wake", began.elapsed());
         Ok((awake, began + HOLD))
+    }
+
+    /// Has the tenant woken, in a task of its own: what a connection was charged for goes on though its client leaves. Whether
+    /// it was told; if not, nothing is charged and the next connection tells.
+    fn tell(&self, tenant: Arc<Tenant>, source: Option<IpAddr>) -> JoinHandle<bool> {
+        let (visits, budget) = (self.visits.clone(), self.budget.clone());
+        tokio::spawn(async move {
+            let id = tenant.id.as_str();
+            let told = visits.tell(&[id]).await;
+            match &told {
+                Ok(()) => {
+                    tracing::info!(tenant = id, source = ?source, "a connection wakes the tenant")
+                }
+                Err(error) => {
+                    budget.lock().give_back(id, source);
+                    *tenant.asked.lock() = None;
+                    if tenant.limits.noise.may_speak(Plane::Door, "untold") {
+                        tracing::warn!(tenant = id, %error, "nobody can be told to wake the tenant");
+                    }
+                }
+            }
+            told.is_ok()
+        })
     }
 
     /// What the connection does to the tenant. A route lasts as long as its tenant sleeps, so what was asked for stands there.

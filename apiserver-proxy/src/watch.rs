@@ -3,6 +3,7 @@
 use crate::{
     dns::Names,
     follow::{self, Sink, Which},
+    heard::Heard,
     index::{Index, Place, SuperPod, Tenant},
     list::Turns,
     node_certificate::Signer,
@@ -13,32 +14,47 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use kube::Client;
-use std::{
-    collections::HashSet,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use zeroize::Zeroize;
 
-/// Kinds that are watched.
-const KINDS: usize = 7;
+/// What is watched, as metrics call it.
+const WHAT: [&str; 7] = [
+    "routes",
+    "pods",
+    "services",
+    "namespaces",
+    "endpointslices",
+    "certificate",
+    "node_authority",
+];
+/// What a watch that hears nothing for so long tells is too old: addresses may be another tenant's by now.
+const TOO_OLD: Duration = Duration::from_secs(300);
 
-/// How many first lists are complete.
+/// What was heard on each watch, in the order of [`WHAT`].
 #[derive(Default)]
-pub(crate) struct Listed(AtomicUsize);
+pub(crate) struct Listed([Heard; WHAT.len()]);
 
 impl Listed {
-    /// As if all were.
+    /// As if all first lists were complete.
     pub(crate) fn complete(&self) {
-        self.0.store(KINDS, Ordering::Relaxed);
+        self.0.iter().for_each(Heard::all);
     }
 
-    /// Whether all are.
+    /// Whether all first lists are complete.
     pub(crate) fn all(&self) -> bool {
-        self.0.load(Ordering::Relaxed) >= KINDS
+        self.0.iter().all(Heard::is_listed)
+    }
+
+    /// Whether a watch has heard nothing for too long.
+    pub(crate) fn is_old(&self) -> bool {
+        self.silences().any(|(_, silence)| silence >= TOO_OLD)
+    }
+
+    /// For how long nothing was heard on each watch that heard something once.
+    pub(crate) fn silences(&self) -> impl Iterator<Item = (&'static str, Duration)> {
+        let silences = WHAT.into_iter().zip(&self.0);
+        silences.filter_map(|(what, heard)| Some((what, heard.silence()?)))
     }
 }
 
@@ -73,22 +89,28 @@ pub(crate) async fn run(
     );
     let turns: Turns = Arc::new(Semaphore::new(1));
     let turns = [&turns];
-    let one = || {
-        listed.0.fetch_add(1, Ordering::Relaxed);
-    };
     let client = &client;
     let (tenants, pods) = (Routes(index.clone()), Pods(index.clone()));
     let (services, namespaces) = (Services(index, names.clone()), Namespaces(names.clone()));
     let slices = Slices(names);
     let (own, authority) = (Certificate(serving), NodeAuthority(signer));
+    let [
+        of_routes,
+        of_pods,
+        of_services,
+        of_namespaces,
+        of_slices,
+        of_certificate,
+        of_nodes,
+    ] = &listed.0;
     tokio::join!(
-        follow::run(client, &routes, &turns, &tenants, one),
-        follow::run(client, &all, &turns, &pods, one),
-        follow::run(client, &all, &turns, &services, one),
-        follow::run(client, &twins, &turns, &namespaces, one),
-        follow::run(client, &all, &turns, &slices, one),
-        follow::run(client, &certificate, &turns, &own, one),
-        follow::run(client, &nodes, &turns, &authority, one),
+        follow::run(client, &routes, &turns, &tenants, of_routes),
+        follow::run(client, &all, &turns, &pods, of_pods),
+        follow::run(client, &all, &turns, &services, of_services),
+        follow::run(client, &twins, &turns, &namespaces, of_namespaces),
+        follow::run(client, &all, &turns, &slices, of_slices),
+        follow::run(client, &certificate, &turns, &own, of_certificate),
+        follow::run(client, &nodes, &turns, &authority, of_nodes),
     );
 }
 

@@ -62,6 +62,12 @@ impl Bucket {
         self.full = Some(now + self.missing(now) + self.rate.period * count);
     }
 
+    /// Puts back what was taken out for nothing; a full one gets no fuller.
+    pub fn give_back(&mut self, count: u32) {
+        let given = self.rate.period * count;
+        self.full = self.full.and_then(|full| full.checked_sub(given));
+    }
+
     /// How long it takes until there are `count`; for ever, and so none, if a full one holds fewer.
     pub fn wait(&self, count: u32, now: Instant) -> Option<Duration> {
         let rest = self.rate.burst.checked_sub(count)?;
@@ -229,5 +235,23 @@ mod tests {
         }
         // Those of the last ten seconds.
         assert!(shared.own.len() <= 11, "{}", shared.own.len());
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again_and_no_more() {
+        let (rate, now) = (
+            Rate {
+                burst: 2,
+                period: Duration::from_secs(10),
+            },
+            Instant::now(),
+        );
+        let mut bucket = Bucket::of(rate);
+        assert!(bucket.take(now) && bucket.take(now) && !bucket.take(now));
+        bucket.give_back(1);
+        assert!(bucket.take(now) && !bucket.take(now));
+        bucket.give_back(100);
+        assert!(bucket.is_full(now));
+        assert!(bucket.take(now) && bucket.take(now) && !bucket.take(now));
     }
 }

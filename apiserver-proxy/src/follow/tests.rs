@@ -17,6 +17,7 @@ struct Told {
     there: Mutex<HashSet<String>>,
     lists: Mutex<usize>,
     news: Notify,
+    heard: Heard,
 }
 
 impl Sink<SuperPod> for Told {
@@ -86,6 +87,11 @@ fn number_in(query: &str, name: &str) -> Option<u32> {
     value.parse().ok()
 }
 
+/// Whether it is asked where it stands, and not what is there.
+fn is_comparison(query: &str) -> bool {
+    number_in(query, "limit=") == Some(1)
+}
+
 /// Follows pods of a server that answers by `answer`, which is told the query.
 fn follow(
     answer: impl Fn(&str) -> Response<Said> + Clone + Send + Sync + 'static,
@@ -104,7 +110,7 @@ fn follow(
             selector: ("labelSelector", "a".into()),
         };
         let turns = Arc::new(Semaphore::new(1));
-        run::<SuperPod>(&client, &which, &[&turns], &*sink, || {}).await;
+        run::<SuperPod>(&client, &which, &[&turns], &*sink, &sink.heard).await;
     });
     (told, task)
 }
@@ -142,6 +148,9 @@ async fn a_watch_goes_on_and_is_begun_anew_when_its_place_is_gone() {
     let asked = Arc::new(Mutex::new(vec![]));
     let asking = asked.clone();
     let (told, task) = follow(move |query| {
+        if is_comparison(query) {
+            return list(&[pod("a", 1, 0)], 9, "more");
+        }
         let mut asked = asking.lock();
         let from = number_in(query, "resourceVersion=");
         asked.push(from);
@@ -207,26 +216,117 @@ async fn a_watch_without_a_word_is_begun_again() {
     let asking = asked.clone();
     let (told, task) = follow(move |query| {
         asking.lock().push(Instant::now());
-        let count = asking.lock().len();
-        if !query.contains("watch=true") {
-            return list(&[pod("a", 1, 0)], 1, "");
-        }
-        match count {
+        match asking.lock().len() {
+            1 => list(&[pod("a", 1, 0)], 1, ""),
             2 => watch(&[], true),
             3..8 => {
                 let mut response = Response::new(text(""));
                 *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
                 response
             }
-            _ => watch(&[("ADDED", pod("b", 2, 0))], true),
+            8 => list(&[pod("a", 1, 0)], 1, ""),
+            _ => {
+                assert!(query.contains("watch=true"));
+                watch(&[("ADDED", pod("b", 2, 0))], true)
+            }
         }
     });
     told.until(&["a", "b"]).await;
-    assert_eq!(*told.lists.lock(), 1);
+    assert_eq!(*told.lists.lock(), 2);
     let asked = asked.lock();
     let gaps: Vec<Duration> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert!(gaps[1] >= SILENCE, "{gaps:?}");
+    let given_up = SILENCE..Duration::from_secs(100);
+    assert!(given_up.contains(&gaps[1]), "{gaps:?}");
     assert!(gaps[2] <= 2 * PAUSE && gaps[6] >= 4 * PAUSE, "{gaps:?}");
+    task.abort();
+}
+
+/// A server whose store was put back: a watch from a version that it has yet to reach is answered, and tells nothing.
+fn restored(ending: fn() -> Response<Said>) -> (Arc<Told>, tokio::task::JoinHandle<()>) {
+    let watches = Arc::new(Mutex::new(0));
+    follow(move |query| {
+        let from = number_in(query, "resourceVersion=");
+        match (*watches.lock(), from, is_comparison(query)) {
+            (0, None, _) => return list(&[pod("lost", 90, 0)], 90, ""),
+            (_, None, false) => return list(&[pod("kept", 30, 0)], 40, ""),
+            (_, None, true) => return list(&[pod("kept", 30, 0)], 40, "more"),
+            _ => {}
+        }
+        *watches.lock() += 1;
+        match (*watches.lock(), from) {
+            (1, Some(90)) => ending(),
+            (_, Some(40)) => watch(&[("ADDED", pod("new", 41, 0))], true),
+            _ => watch(&[], true),
+        }
+    })
+}
+
+/// R5: what went with a restore of the super cluster goes from the index, and what comes later is seen.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_went_back_is_listed_again_after_a_watch_that_broke() {
+    let (told, task) = restored(|| {
+        let mut response = Response::new(text(""));
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response
+    });
+    told.until(&["kept", "new"]).await;
+    assert_eq!(*told.lists.lock(), 2);
+    task.abort();
+}
+
+/// An API server that is shut down ends its watches as if nothing were wrong.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_went_back_is_listed_again_after_a_watch_that_ended() {
+    let (told, task) = restored(|| watch(&[], false));
+    told.until(&["kept", "new"]).await;
+    assert_eq!(*told.lists.lock(), 2);
+    task.abort();
+}
+
+/// The versions of a store that can't be compared are no proof that it goes on.
+#[test]
+fn a_version_is_as_new_as_another_or_older() {
+    assert!(is_before("9", "10") && is_before("", "10") && is_before("10", "x"));
+    assert!(!is_before("10", "10") && !is_before("11", "9"));
+}
+
+/// A watch where nothing changes is heard of by its bookmarks, and none is where the server fails.
+#[tokio::test(start_paused = true)]
+async fn a_watch_is_heard_of_as_long_as_the_server_says_something() {
+    let is_down = Arc::new(Mutex::new(false));
+    let down = is_down.clone();
+    let (told, task) = follow(move |query| {
+        if *down.lock() {
+            let mut response = Response::new(text(""));
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            return response;
+        }
+        if !query.contains("watch=true") {
+            return list(&[pod("a", 1, 0)], 1, "");
+        }
+        let mark = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}});
+        let line = json!({"type": "BOOKMARK", "object": mark}).to_string() + "\n";
+        let marks = futures::stream::unfold(0, move |count| {
+            let line = bytes::Bytes::from(line.clone());
+            async move {
+                sleep(Duration::from_secs(60)).await;
+                (count < 5).then(|| (Ok::<_, Infallible>(Frame::data(line)), count + 1))
+            }
+        });
+        Response::new(StreamBody::new(marks).boxed_unsync())
+    });
+    assert_eq!(told.heard.silence(), None);
+    told.until(&["a"]).await;
+    for _ in 0..20 {
+        sleep(Duration::from_secs(61)).await;
+        let silence = told.heard.silence().unwrap();
+        assert!(told.heard.is_listed() && silence < SILENCE, "{silence:?}");
+    }
+    assert_eq!(*told.lists.lock(), 1);
+    *is_down.lock() = true;
+    sleep(Duration::from_secs(900)).await;
+    let silence = told.heard.silence().unwrap();
+    assert!(silence > Duration::from_secs(500), "{silence:?}");
     task.abort();
 }
 

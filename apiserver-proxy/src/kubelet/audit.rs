@@ -7,7 +7,7 @@ use crate::{
     limit::Slot,
     metrics::{Metrics, Open, Plane},
     moved::Moved,
-    route::{Question, Refusal},
+    route::Question,
 };
 use http::{Response, StatusCode};
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub(crate) struct Audit {
     pub(crate) outcome: Option<&'static str>,
     /// Bytes to the pod, and from it.
     pub(crate) moved: Arc<Moved>,
-    _place: Slot,
+    _place: Option<Slot>,
 }
 
 /// What was asked for, as far as it is known.
@@ -76,8 +76,8 @@ macro_rules! line {
 }
 
 impl Audit {
-    /// A request has come; `place` is among those that its tenant may have.
-    pub(super) fn new(metrics: Arc<Metrics>, caller: Caller, place: Slot) -> Self {
+    /// A request has come; `place` is among those that its tenant may have, if it has one left.
+    pub(super) fn new(metrics: Arc<Metrics>, caller: Caller, place: Option<Slot>) -> Self {
         Self {
             metrics,
             caller,
@@ -121,29 +121,29 @@ impl Audit {
         self.caller.node = node.unwrap_or_else(|| std::mem::take(&mut self.caller.node));
     }
 
-    /// It is refused.
+    /// It is refused, by this status and for this word.
     pub(super) fn refused(
         mut self,
-        refusal: Refusal,
+        (status, word): (StatusCode, &'static str),
+        why: &str,
         method: &http::Method,
         path: &str,
     ) -> Response<Answer> {
         let all = format!("{method} {path}");
         self.asked.path = all.chars().take(PATH_MAX).collect();
-        self.status = refusal.status();
-        self.outcome = Some(refusal.word());
+        self.status = status;
+        self.outcome = Some(word);
         let tenant = &self.caller.tenant;
-        if tenant
-            .limits
-            .noise
-            .may_speak(Plane::Kubelet, refusal.word())
-        {
+        if tenant.limits.noise.may_speak(Plane::Kubelet, word) {
             tracing::warn!(
-                tenant = tenant.id.as_str(), node = self.caller.node, path = self.asked.path, why = %refusal,
+                tenant = tenant.id.as_str(),
+                node = self.caller.node,
+                path = self.asked.path,
+                why,
                 "refused a request to a virtual node"
             );
         }
-        forward::text(refusal.status(), refusal.to_string())
+        forward::text(status, why.to_owned())
     }
 
     /// The other side has answered.

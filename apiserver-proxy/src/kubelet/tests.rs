@@ -266,8 +266,9 @@ async fn t40_for_a_client_that_never_reads_little_is_held() {
     stream.write_all(request).await.unwrap();
     assert_eq!(code(&head(&mut stream).await.unwrap()), 200);
     // Another client is answered meanwhile, until no more is taken for the first.
-    let mut before = u64::MAX;
+    let (mut before, mut others) = (u64::MAX, 0);
     loop {
+        others += 1;
         let healthz = ask(&world, "GET", "/healthz", "").await;
         assert_eq!(code(&healthz), 200);
         let now = given.load(Ordering::Relaxed);
@@ -278,7 +279,7 @@ async fn t40_for_a_client_that_never_reads_little_is_held() {
         before = now;
     }
     drop(stream);
-    counted(&world.metrics, &id(1), Plane::Kubelet, "done", 1).await;
+    counted(&world.metrics, &id(1), Plane::Kubelet, "done", others + 1).await;
 }
 
 /// The beginning of an exec, as tenant 1.
@@ -458,6 +459,29 @@ async fn t31_t32_refused_requests_leave_their_line() {
         assert_eq!(line["path"], told);
         assert!(!line.to_string().contains("secret"), "{line}");
     }
+}
+
+/// T31: one that comes too often, or asks for no pod, is written down as well.
+#[tokio::test]
+async fn t31_requests_beyond_the_limit_and_of_health_leave_their_line() {
+    let world = world().await;
+    let (lines, _guard) = Lines::heard();
+    let all = world.tenant().limits.pods.fill();
+    ask(&world, "GET", "/containerLogs/default/web/main", "").await;
+    let line = lines.audit(1).await.remove(0);
+    assert_eq!(
+        (&line["outcome"], &line["status"]),
+        (&"limited".into(), &429.into())
+    );
+    assert_eq!(line["path"], "GET /containerLogs/default/web/main");
+    drop(all);
+    ask(&world, "GET", "/healthz", "").await;
+    let line = lines.audit(2).await.remove(1);
+    assert_eq!(
+        (&line["outcome"], &line["verb"]),
+        (&"done".into(), &"healthz".into())
+    );
+    assert_eq!(line["tenant"], id(1));
 }
 
 /// An exec is written down when it begins, and what it moved when it has ended.

@@ -1,7 +1,7 @@
 //! How much may be woken; pure: time is an argument.
 //!
 //! A wake is charged once, to its tenant, to its source and to all together; connections that come while it goes on are
-//! not. A source is an IPv4 address or an IPv6 network of 64 bits, as one client may have all of that. Behind a node that
+//! not. One that nobody could be told of is given back: that the super API server can't be reached is nobody's doing. A source is an IPv4 address or an IPv6 network of 64 bits, as one client may have all of that. Behind a node that
 //! replaces addresses by its own, or a load balancer without the PROXY protocol, many clients are one source: what a source
 //! may is therefore enough for a morning.
 
@@ -98,6 +98,17 @@ impl Budget {
         Knock::Wakes
     }
 
+    /// A wake of this tenant by this source was charged, and nobody could be told of it.
+    pub(super) fn give_back(&mut self, tenant: &str, source: Option<IpAddr>) {
+        let source = source.map(network);
+        let source = source.filter(|_| self.sources.contains_key(&source));
+        self.all.give_back(1);
+        let (tenant, source) = (self.tenants.get_mut(tenant), self.sources.get_mut(&source));
+        for bucket in tenant.into_iter().chain(source) {
+            bucket.give_back(1);
+        }
+    }
+
     /// The source, or the one that all share for whom there is no room.
     fn known(&mut self, source: Option<IpAddr>, now: time::Instant) -> Option<IpAddr> {
         if self.sources.contains_key(&source) || self.sources.len() < SOURCES {
@@ -160,6 +171,22 @@ mod tests {
         // It led nowhere, or the tenant fell asleep again.
         assert_eq!(knock(Some(now), now + UNDER_WAY), Knock::Wakes);
         assert_eq!(knock(None, now + UNDER_WAY), Knock::Wakes);
+    }
+
+    #[test]
+    fn t40_what_nobody_could_be_told_of_uses_up_nothing() {
+        let (mut budget, now) = (Budget::default(), Instant::now());
+        for _ in 0..100 {
+            assert_eq!(budget.knock("a", ip("192.0.2.1"), None, now), Knock::Wakes);
+            budget.give_back("a", ip("192.0.2.1"));
+        }
+        for _ in 0..4 {
+            assert_eq!(budget.knock("a", ip("192.0.2.1"), None, now), Knock::Wakes);
+        }
+        assert_eq!(
+            budget.knock("a", ip("192.0.2.1"), None, now),
+            Knock::Refused
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::{
     splice::tests::pair,
     visits,
 };
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn tenant(word: Option<&str>) -> Tenant {
     let mut map = route(1, "acme", &PEM_AUTHORITY);
@@ -23,11 +24,14 @@ struct World {
 
 /// A tenant that sleeps.
 fn asleep(word: &str) -> World {
+    asleep_before(word, visits::tests::told())
+}
+
+fn asleep_before(word: &str, (visits, told): (Visits, visits::tests::Told)) -> World {
     let index = Arc::new(Index::default());
     let tenant = tenant(Some(word));
     let name = naming::tenant_host(&tenant.id);
     index.set_tenant(("s".into(), "route".into()), tenant);
-    let (visits, told) = visits::tests::told();
     let metrics = Arc::new(Metrics::new());
     let waker = Arc::new(Waker::new(index.clone(), visits, metrics));
     World {
@@ -113,6 +117,53 @@ async fn who_cannot_tell_lets_go() {
     let outcome = waker.wake(&tenant, &name, &door, None).await;
     assert_eq!(outcome.err(), Some(Refusal::Broken));
     assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+/// T40: who knocks and leaves at once, again and again, has the tenant woken and keeps nobody out.
+#[tokio::test(start_paused = true)]
+async fn t40_clients_that_leave_at_once_shut_no_tenant_off() {
+    let slow = visits::tests::told_by(|| (Duration::from_secs(1), 200));
+    let world = asleep_before("wakeable", slow);
+    for _ in 0..10 {
+        let (client, door) = pair().await;
+        drop(client);
+        let outcome = world.wake(&world.name, &door).await;
+        assert_eq!(outcome.err(), Some(Refusal::Broken));
+    }
+    assert_eq!(world.told.next().await, [world.tenant().id.to_string()]);
+    assert!(world.told.is_silent(), "one wake is told once");
+    let (_client, door) = pair().await;
+    let (woken, ()) = tokio::join!(world.wake(&world.name, &door), async {
+        world.wakes_up();
+    });
+    assert!(!is_asleep(&woken.unwrap()));
+}
+
+/// T40: a super API server that fails for a moment uses up nothing of what a tenant may be woken.
+#[tokio::test(start_paused = true)]
+async fn t40_wakes_that_cannot_be_told_are_not_charged() {
+    let is_down = Arc::new(AtomicBool::new(true));
+    let down = is_down.clone();
+    let failing = visits::tests::told_by(move || {
+        let status = if down.load(Ordering::Relaxed) {
+            503
+        } else {
+            200
+        };
+        (Duration::ZERO, status)
+    });
+    let world = asleep_before("wakeable", failing);
+    let (_client, door) = pair().await;
+    for _ in 0..50 {
+        let outcome = world.wake(&world.name, &door).await;
+        assert_eq!(outcome.err(), Some(Refusal::Broken));
+    }
+    is_down.store(false, Ordering::Relaxed);
+    let (woken, ()) = tokio::join!(world.wake(&world.name, &door), async {
+        world.told.next().await;
+        world.wakes_up();
+    });
+    assert!(!is_asleep(&woken.unwrap()));
 }
 
 #[tokio::test]

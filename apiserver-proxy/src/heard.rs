@@ -1,0 +1,38 @@
+//! When the super API server was last heard of, by one watch: what is known by a watch that hears nothing is of any age.
+
+use parking_lot::Mutex;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// What was heard on one watch.
+#[derive(Default)]
+pub(crate) struct Heard {
+    is_listed: AtomicBool,
+    last: Mutex<Option<Instant>>,
+}
+
+impl Heard {
+    /// A page, an event, a bookmark, or that a watch begins.
+    pub(crate) fn a_word(&self) {
+        *self.last.lock() = Some(Instant::now());
+    }
+
+    /// The end of a complete list.
+    pub(crate) fn all(&self) {
+        self.a_word();
+        self.is_listed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a list was complete yet.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.is_listed.load(Ordering::Relaxed)
+    }
+
+    /// For how long nothing was heard; none as long as nothing ever was.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        self.last.lock().map(|last| last.elapsed())
+    }
+}
