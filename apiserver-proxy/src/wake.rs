@@ -130,7 +130,7 @@ impl Waker {
             let told = visits.tell(&[id]).await;
             match &told {
                 Ok(()) => {
-                    tracing::info!(tenant = id, source = ?source, "a connection wakes the tenant")
+                    tracing::info!(tenant = id, source = ?source, "a connection wakes the tenant");
                 }
                 Err(error) => {
                     budget.lock().give_back(id, source);

@@ -244,7 +244,7 @@ mod tests {
                 burst: 2,
                 period: Duration::from_secs(10),
             },
-            Instant::now(),
+            start(),
         );
         let mut bucket = Bucket::of(rate);
         assert!(bucket.take(now) && bucket.take(now) && !bucket.take(now));
