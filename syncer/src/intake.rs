@@ -4,7 +4,7 @@ mod super_cluster;
 mod tenant;
 
 pub(crate) use super_cluster::{SuperSink, seen_in_super};
-pub(crate) use tenant::{TenantSink, gone_in_tenant};
+pub(crate) use tenant::{TenantSink, found_in_tenant, gone_in_tenant};
 
 use crate::{
     engine::Engine,

@@ -90,6 +90,7 @@ async fn show(
     };
     let path = rule.resource().path(&key.namespace, &key.name);
     let writes = tenant.with_cx(|cx| rule.up(&object, &view, cx));
+    let is_repair = !writes.is_empty();
     let _answer = Answer::awaited(tenant, key, &writes);
     for write in writes {
         let is_binding = write.subresource == Some("binding");
@@ -124,6 +125,9 @@ async fn show(
             Err(Failure::Api(Error::NotFound)) => return Ok(()),
             Err(failure) => return Err(failure),
         }
+    }
+    if is_repair && tenant.suspected.lock().remove(key) {
+        engine.metrics.patrol_repaired(&tenant.id);
     }
     if let Some((kind, name)) = rule.brings(&object) {
         let brought = Key::new(kind::index(kind), "", &name);

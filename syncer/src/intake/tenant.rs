@@ -312,6 +312,13 @@ fn seen_in_tenant(
     }
 }
 
+/// A patrol found a state of the tenant's object that no event told. It is read live before it is worked (R10).
+pub(crate) fn found_in_tenant(engine: &Engine, tenant: &Tenant, key: &Key, object: Object) {
+    let (source, known) = (Source::Event, Known::Not);
+    seen_in_tenant(engine, tenant, key.clone(), object, source, known);
+    tenant.down.take(key);
+}
+
 /// What the super object says goes up. At a start that was listed before anybody knew of the tenant.
 fn show(engine: &Engine, tenant: &Tenant, key: Key) {
     let listed = tenant.table.unjudged(&key);
