@@ -169,6 +169,18 @@ impl Engine {
         }
     }
 
+    /// Judges everything anew, both sides read live: what was seen may be of a state that a store has lost. What is
+    /// missing stays as held as it is.
+    pub(crate) fn work_anew(&self, tenant: &Tenant) {
+        tenant.table.doubt_twins();
+        for key in tenant.table.all_keys(|_, _| true) {
+            tenant.down.take(&key);
+            tenant.up.take(&key);
+            self.down.add(&tenant.id, key.clone());
+            self.up.add(&tenant.id, key);
+        }
+    }
+
     /// Highest version seen of the super cluster's pods.
     pub(crate) fn super_version(&self) -> u64 {
         self.super_version.load(Ordering::Relaxed)
@@ -180,7 +192,7 @@ impl Engine {
     }
 
     /// The super cluster's pods were listed at a version; an older one than before means that it went back, and then
-    /// its every status is news (R5).
+    /// its every object is news, and every status (R5).
     pub(crate) fn super_pods_listed(&self, version: u64) {
         let known = self.super_version.swap(version, Ordering::Relaxed);
         if version < known {
@@ -190,7 +202,10 @@ impl Engine {
                 "the super cluster went back to an older state"
             );
             for table in &self.tables {
-                table.forget_mirrored();
+                table.doubt_twins();
+            }
+            for tenant in self.served() {
+                self.work_anew(&tenant);
             }
         }
         for tenant in self.served() {

@@ -4,9 +4,13 @@ mod super_cluster;
 mod tenant;
 
 pub(crate) use super_cluster::{SuperSink, seen_in_super};
-pub(crate) use tenant::{TenantSink, gone_in_tenant};
+pub(crate) use tenant::{TenantSink, found_in_tenant, gone_in_tenant};
 
-use crate::{engine::Engine, table::Entry, tenants::Tenant};
+use crate::{
+    engine::Engine,
+    table::{Entry, Roll},
+    tenants::Tenant,
+};
 use serde_json::Value;
 use tenancy::{kind, meta, object::Object, tenant::Key};
 
@@ -15,6 +19,26 @@ fn identity(metadata: &Value) -> Option<((&str, &str), &str, u64)> {
     let text = |field| metadata.get(field).and_then(Value::as_str);
     let place = (text("namespace").unwrap_or_default(), text("name")?);
     Some((place, text("uid")?, text("resourceVersion")?.parse().ok()?))
+}
+
+/// What told of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// One of many, of which some may be overtaken by answers and reads: a state older than what is known is no news.
+    Event,
+    /// The list that a watch goes on from. It holds whatever was known: an older state is that of a store that went back, or
+    /// the events that follow tell of the newer one.
+    List,
+}
+
+impl Source {
+    fn of(roll: &Roll) -> Self {
+        if roll.is_open() {
+            Self::List
+        } else {
+            Self::Event
+        }
+    }
 }
 
 /// Definitions make kinds, so who waits for a kind looks again when one changes.

@@ -343,7 +343,7 @@ async fn release(
         inner.mark.clone()
     };
     theirs.write(engine, tenant, &mark).await?;
-    engine.work_missing(tenant);
+    engine.work_anew(tenant);
     Ok(())
 }
 
@@ -366,13 +366,17 @@ async fn advance(
         return Ok(());
     }
     let nonce = store::write_own(engine, tenant, &own, &theirs).await?;
-    let mark = {
+    let (mark, was_restored) = {
         let mut inner = tenant.marks.inner.lock();
+        let was_restored = restore_counter > inner.mark.restore_counter;
         inner.mark.nonce = nonce;
         inner.mark.restore_counter = restore_counter;
         inner.outdated = false;
-        inner.mark.clone()
+        (inner.mark.clone(), was_restored)
     };
+    if was_restored {
+        engine.work_anew(tenant);
+    }
     if let Err(failure) = theirs.write(engine, tenant, &mark).await {
         tenant.marks.inner.lock().outdated = true;
         return Err(failure);

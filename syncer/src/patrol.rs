@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     intake::{self, twin_name},
     namespace_quota,
-    table::Entry,
+    table::{Entry, SuperSide},
     tenants::Tenant,
     watch::{self, Presence, Sink, Target},
 };
@@ -114,9 +114,9 @@ async fn round(engine: &Engine, tenant: &Tenant, extent: Extent) -> Result<(), F
         .filter(|(_, rule)| extent.covers(*rule))
     {
         let target = Target::of(rule);
-        let there = Compared::new(tenant, kind, Side::Tenant);
+        let there = Compared::new(engine, tenant, kind, Side::Tenant);
         served(watch::list(&tenant.cluster, &target, &there).await, &target)?;
-        let here = Compared::new(tenant, kind, Side::Super);
+        let here = Compared::new(engine, tenant, kind, Side::Super);
         if rule.super_watch() == SuperWatch::Owned {
             let target = Target {
                 selector: Some(format!("{}={}", keys::TENANT, tenant.id)),
@@ -165,6 +165,7 @@ fn conclude(engine: &Engine, tenant: &Tenant, kind: u8, there: &Compared<'_>, he
         .chain(&here.differing)
         .cloned()
         .collect();
+    suspects.extend(unshown(engine, tenant, &here));
     let missing = |key: &&Key| tenant.table.get(key).twin.is_some() && there.lacks(key);
     tenant
         .breakers
@@ -201,6 +202,20 @@ fn conclude(engine: &Engine, tenant: &Tenant, kind: u8, there: &Compared<'_>, he
     }
 }
 
+/// Keys of super objects whose state didn't go up, and that nobody is about to work: what is only late is no difference.
+fn unshown(engine: &Engine, tenant: &Tenant, here: &Found) -> Vec<Key> {
+    let is_unshown = |(key, version): &&(Key, u64)| {
+        let entry = tenant.table.get(key);
+        let is_shown = |twin: SuperSide| twin.mirrored >= *version;
+        !engine.up.has(&tenant.id, key)
+            && entry.tenant.is_some()
+            && !entry.is_outlived()
+            && !entry.twin.is_none_or(is_shown)
+    };
+    let unshown = here.unshown.iter().filter(is_unshown);
+    unshown.map(|(key, _)| key.clone()).collect()
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     Tenant,
@@ -209,6 +224,7 @@ enum Side {
 
 /// Compares a list with the fingerprints.
 struct Compared<'a> {
+    engine: &'a Engine,
     tenant: &'a Tenant,
     kind: u8,
     side: Side,
@@ -221,6 +237,8 @@ struct Found {
     known: HashSet<Key>,
     seen: HashSet<Key>,
     differing: Vec<Key>,
+    /// Super objects in states that hadn't gone up when they were seen, and their versions.
+    unshown: Vec<(Key, u64)>,
 }
 
 impl Found {
@@ -231,9 +249,10 @@ impl Found {
 
 impl<'a> Compared<'a> {
     /// To be made just before the list begins.
-    fn new(tenant: &'a Tenant, kind: u8, side: Side) -> Self {
+    fn new(engine: &'a Engine, tenant: &'a Tenant, kind: u8, side: Side) -> Self {
         let known = tenant.table.keys(kind, |_| true);
         Self {
+            engine,
             tenant,
             kind,
             side,
@@ -245,16 +264,35 @@ impl<'a> Compared<'a> {
     }
 }
 
+impl Compared<'_> {
+    /// Whether no event told of what the tenant's object asks for, or of what it shows.
+    fn differs_in_tenant(&self, key: &Key, object: &Object) -> bool {
+        let (rule, version) = (key.kind(), object.resource_version());
+        let Some(known) = self.tenant.table.get(key).tenant else {
+            return true;
+        };
+        if known.version >= version {
+            return false;
+        }
+        // What a write of ours left behind is known by its answer.
+        let shows_else = || {
+            rule.mirrors()
+                && known.answered < version
+                && known.projection != meta::fingerprint(&rule.up_projection(object))
+        };
+        *known.uid != *object.uid() || known.intent != rule.intent(object) || shows_else()
+    }
+}
+
 impl Sink for Compared<'_> {
     fn applied(&self, object: Object) {
         let (key, differs) = match self.side {
             Side::Tenant => {
                 let key = Key::new(self.kind, object.namespace(), object.name());
-                let known = self.tenant.table.get(&key).tenant;
-                let differs = known.is_none_or(|known| {
-                    known.version < object.resource_version()
-                        && known.intent != key.kind().intent(&object)
-                });
+                let differs = self.differs_in_tenant(&key, &object);
+                if differs {
+                    intake::found_in_tenant(self.engine, self.tenant, &key, object);
+                }
                 (key, differs)
             }
             Side::Super => {
@@ -263,6 +301,10 @@ impl Sink for Compared<'_> {
                 };
                 let key = Key::new(self.kind, &owner.namespace, &owner.name);
                 let known = self.tenant.table.get(&key).twin;
+                let version = object.resource_version();
+                if key.kind().mirrors() && known.as_ref().is_some_and(|it| it.mirrored < version) {
+                    self.found.lock().unshown.push((key.clone(), version));
+                }
                 let differs = intake::seen_in_super(&self.tenant.table, &key, &object, &owner.uid)
                     || known.is_none_or(|known| known.baseline == 0);
                 (key, differs)
@@ -347,8 +389,8 @@ mod tests {
         let (engine, tenant) = (fake::engine(&cluster), tenant(&cluster));
         let kind = kind::index("ConfigMap");
         let (there, here) = (
-            Compared::new(&tenant, kind, Side::Tenant),
-            Compared::new(&tenant, kind, Side::Super),
+            Compared::new(&engine, &tenant, kind, Side::Tenant),
+            Compared::new(&engine, &tenant, kind, Side::Super),
         );
         let key = Key::new(kind, "work", "settings");
         tenant.table.update(&key, |entry| {
@@ -369,13 +411,110 @@ mod tests {
             entry.twin = Some(fake::super_side("s", "u"));
         });
         let (there, here) = (
-            Compared::new(&tenant, kind, Side::Tenant),
-            Compared::new(&tenant, kind, Side::Super),
+            Compared::new(&engine, &tenant, kind, Side::Tenant),
+            Compared::new(&engine, &tenant, kind, Side::Super),
         );
         conclude(&engine, &tenant, kind, &there, &here);
         assert_eq!(engine.down.depth(&tenant.id), 1);
         assert!(server.is_silent());
         let twin = tenant.table.get(&key).twin.unwrap();
         assert_eq!(twin.baseline, 0, "it is compared before it counts as right");
+    }
+    /// A pod of the tenant and its super pod, as they are listed at these versions.
+    fn pods(tenant: &Tenant, versions: [u64; 2], phases: [&str; 2]) -> [Object; 2] {
+        let pod = |uid: &str, namespace: &str, version: u64, phase: &str| {
+            let pod = serde_json::json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {
+                    "name": "web", "namespace": namespace, "uid": uid, "resourceVersion": version.to_string(),
+                    "labels": {keys::TENANT: tenant.id.as_str()},
+                    "annotations": {keys::NAMESPACE: "work", keys::NAME: "web", keys::UID: "u"},
+                },
+                "spec": {"containers": [], "nodeName": "n"}, "status": {"phase": phase},
+            });
+            Object::from_value(pod).unwrap()
+        };
+        let [there, here] = versions;
+        let above = intake::twin_name(tenant, &web()).namespace;
+        [
+            pod("u", "work", there, phases[0]),
+            pod("s", &above, here, phases[1]),
+        ]
+    }
+
+    fn web() -> Key {
+        Key::new(kind::index("Pod"), "work", "web")
+    }
+
+    /// An engine that knows such a pod: `Pending` in the tenant at version 5, and shown as the super pod was at version 9.
+    fn with_a_pod() -> (Engine, Tenant) {
+        let (cluster, _server) = fake();
+        let (engine, tenant) = (fake::engine(&cluster), tenant(&cluster));
+        let [there, here] = pods(&tenant, [5, 9], ["Pending"; 2]);
+        intake::found_in_tenant(&engine, &tenant, &web(), there);
+        intake::seen_in_super(&tenant.table, &web(), &here, "u");
+        tenant.table.update(&web(), |entry| {
+            let twin = entry.twin.as_mut().unwrap();
+            (twin.mirrored, twin.baseline) = (9, twin.state);
+        });
+        (engine, tenant)
+    }
+
+    /// What a round finds of that pod when it is listed so.
+    async fn patrolled(engine: &Engine, tenant: &Tenant, listed: [Object; 2]) -> usize {
+        while engine.down.depth(&tenant.id) > 0 {
+            engine.down.next().await;
+            engine.down.done(&tenant.id, &web());
+        }
+        let kind = web().kind;
+        let [there, here] =
+            [Side::Tenant, Side::Super].map(|side| Compared::new(engine, tenant, kind, side));
+        let [above, below] = listed;
+        there.applied(above);
+        here.applied(below);
+        conclude(engine, tenant, kind, &there, &here);
+        tenant.suspected.lock().len()
+    }
+
+    #[tokio::test]
+    async fn f11_a_status_of_a_super_pod_that_no_event_told_goes_up() {
+        let (engine, tenant) = with_a_pod();
+        let same = pods(&tenant, [5, 9], ["Pending"; 2]);
+        assert_eq!(patrolled(&engine, &tenant, same).await, 0);
+        let failed = pods(&tenant, [5, 10], ["Pending", "Failed"]);
+        assert_eq!(patrolled(&engine, &tenant, failed).await, 1);
+        assert!(engine.up.has(&tenant.id, &web()));
+    }
+
+    #[tokio::test]
+    async fn a_status_that_is_about_to_go_up_is_no_difference() {
+        let (engine, tenant) = with_a_pod();
+        engine.up.add(&tenant.id, web());
+        let late = pods(&tenant, [5, 10], ["Pending", "Running"]);
+        assert_eq!(patrolled(&engine, &tenant, late).await, 0);
+    }
+
+    #[tokio::test]
+    async fn f11_a_status_that_a_tenant_made_up_and_no_event_told_is_overwritten() {
+        let (engine, tenant) = with_a_pod();
+        let known = |tenant: &Tenant| tenant.table.get(&web()).tenant.unwrap();
+        let shown = known(&tenant).projection;
+        let forged = pods(&tenant, [6, 9], ["Succeeded", "Pending"]);
+        assert_eq!(patrolled(&engine, &tenant, forged).await, 1);
+        assert!(engine.up.has(&tenant.id, &web()));
+        // Else it would be taken for shown already.
+        assert_ne!(known(&tenant).projection, shown);
+        assert!(tenant.down.take(&web()).is_none(), "it is read");
+    }
+
+    #[tokio::test]
+    async fn what_a_write_of_ours_left_in_a_tenant_is_no_difference() {
+        let (engine, tenant) = with_a_pod();
+        tenant.table.update(&web(), |entry| {
+            let side = entry.tenant.as_mut().unwrap();
+            (side.answered, side.projection) = (6, 1);
+        });
+        let written = pods(&tenant, [6, 9], ["Running", "Pending"]);
+        assert_eq!(patrolled(&engine, &tenant, written).await, 0);
     }
 }

@@ -149,6 +149,11 @@ impl Queue {
         self.keys.lock().remove(tenant);
     }
 
+    /// Whether a key waits or is being worked.
+    pub(crate) fn has(&self, tenant: &TenantId, key: &Key) -> bool {
+        self.keys.lock().has(tenant, key)
+    }
+
     /// Keys of a tenant that wait.
     pub(crate) fn depth(&self, tenant: &TenantId) -> usize {
         self.keys.lock().depth(tenant)

@@ -294,11 +294,12 @@ impl Table {
                 .sum::<usize>()
     }
 
-    /// Drops what is known of the versions that went up: the super cluster went back to older ones.
-    pub(crate) fn forget_mirrored(&self) {
+    /// Whatever is there now is news: the store may be older than what was seen of it.
+    pub(crate) fn doubt_twins(&self) {
         for entry in self.entries.lock().values_mut() {
             if let Some(twin) = &mut entry.twin {
-                twin.mirrored = 0;
+                (twin.version, twin.mirrored) = (0, 0);
+                (twin.edition, twin.baseline) = (0, 0);
             }
         }
     }

@@ -33,7 +33,7 @@ const SECRET: Resource = Resource {
 };
 
 /// A token Secret that an earlier process wrote is renewed within this time, spread over all pods: how old its tokens
-/// are can't be told without comparing the clocks of two hosts, and they were made with at least a fifth of an hour left.
+/// are can't be told without comparing the clocks of two hosts.
 const UNKNOWN_AGE: Duration = Duration::from_secs(300);
 
 /// Whether the super pod was made just now.
@@ -66,7 +66,8 @@ pub(crate) async fn ensure(
     let namespace = twin_name(tenant, key).namespace;
     let path = SECRET.path(&namespace, &name);
     if due.is_none() && age == Age::Known && read(&engine.cluster, &path).await?.is_some() {
-        return wait(tenant, key, UNKNOWN_AGE.mul_f64(spread(pod.uid())));
+        let delay = longest_wait(&requests).mul_f64(spread(pod.uid()));
+        return wait(tenant, key, delay);
     }
     let (data, life) = ask(tenant, key, pod, &requests).await?;
     let secret = secret(tenant, key, twin, &namespace, &name, data);
@@ -88,6 +89,14 @@ pub(crate) async fn ensure(
         Err(failure) => return Err(failure),
     }
     wait(tenant, key, life / 5 * 4)
+}
+
+/// How long tokens of unknown age may wait. Those of a syncer that did its work have a fifth of their life left when it ends,
+/// and half of that is left for the time without one and for the kubelet.
+fn longest_wait(requests: &[TokenRequest]) -> Duration {
+    let lives = requests.iter().map(|one| one.expiration_seconds);
+    let shortest = lives.min().unwrap_or_default();
+    UNKNOWN_AGE.min(Duration::from_secs(shortest.max(0).unsigned_abs() / 10))
 }
 
 fn wait(tenant: &Tenant, key: &Key, delay: Duration) -> Result<(), Failure> {
@@ -176,6 +185,24 @@ fn spread(uid: &str) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_of_unknown_age_wait_no_longer_than_half_of_what_they_may_have_left() {
+        let of = |lives: &[i64]| {
+            let request = |life: &i64| TokenRequest {
+                key: "k".into(),
+                service_account: "a".into(),
+                audience: None,
+                expiration_seconds: *life,
+            };
+            let requests: Vec<_> = lives.iter().map(request).collect();
+            longest_wait(&requests).as_secs()
+        };
+        assert_eq!(of(&[600]), 60);
+        assert_eq!(of(&[3600, 600]), 60);
+        assert_eq!(of(&[3600]), 300);
+        assert_eq!(of(&[86400]), 300);
+    }
 
     #[test]
     fn a_tokens_life_is_read_from_its_own_claims() {

@@ -50,6 +50,9 @@ async fn show(
     told: Option<Arc<Object>>,
 ) -> Result<(), Failure> {
     let rule = key.kind();
+    // What was told may be older than what went up since; what is read now is the newest, even of a super cluster that
+    // went back.
+    let told = told.filter(|object| !is_outdated(tenant, key, object));
     let is_told = told.is_some();
     let object = match told {
         Some(object) => object,
@@ -64,10 +67,7 @@ async fn show(
         return Ok(());
     };
     let version = object.resource_version();
-    let outdated = entry
-        .twin
-        .is_some_and(|twin| *twin.uid == *object.uid() && twin.mirrored > version);
-    if owner.tenant != tenant.id || owner.uid != *side.uid || outdated {
+    if owner.tenant != tenant.id || owner.uid != *side.uid {
         return Ok(());
     }
     if rule.resource().kind == "Pod" {
@@ -90,6 +90,7 @@ async fn show(
     };
     let path = rule.resource().path(&key.namespace, &key.name);
     let writes = tenant.with_cx(|cx| rule.up(&object, &view, cx));
+    let is_repair = !writes.is_empty();
     let _answer = Answer::awaited(tenant, key, &writes);
     for write in writes {
         let is_binding = write.subresource == Some("binding");
@@ -125,6 +126,9 @@ async fn show(
             Err(failure) => return Err(failure),
         }
     }
+    if is_repair && tenant.suspected.lock().remove(key) {
+        engine.metrics.patrol_repaired(&tenant.id);
+    }
     if let Some((kind, name)) = rule.brings(&object) {
         let brought = Key::new(kind::index(kind), "", &name);
         engine.up.add(&tenant.id, brought);
@@ -135,10 +139,20 @@ async fn show(
             .as_mut()
             .filter(|twin| *twin.uid == *object.uid())
         {
-            twin.mirrored = twin.mirrored.max(version);
+            twin.mirrored = if is_told {
+                twin.mirrored.max(version)
+            } else {
+                version
+            };
         }
     });
     Ok(())
+}
+
+/// Whether a later state of the super object went up.
+fn is_outdated(tenant: &Tenant, key: &Key, object: &Object) -> bool {
+    let twin = tenant.table.get(key).twin;
+    twin.is_some_and(|twin| *twin.uid == *object.uid() && twin.mirrored > object.resource_version())
 }
 
 /// Somebody ends a running pod in the super cluster: the tenant sees it end with the same grace.
@@ -343,7 +357,12 @@ mod tests {
         let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
         let (engine, tenant) = (fake::engine(&above), tenant(&own));
         let key = Key::new(kind::index("Pod"), "work", "web");
-        for (owner, mirrored) in [("older", 0), ("newest", 10)] {
+        // What is read now is older than what went up only if the super cluster went back.
+        for (owner, mirrored, now) in [
+            ("older", 0, None),
+            ("newest", 10, Some(11)),
+            ("newest", 10, Some(8)),
+        ] {
             let mut twin = fake::super_side("s", owner);
             twin.mirrored = mirrored;
             tenant.table.update(&key, |entry| {
@@ -354,22 +373,37 @@ mod tests {
                     intent: 1,
                     edition: 0,
                     projection: 0,
-                    node: None,
+                    node: Some("n".into()),
                 });
                 entry.twin = Some(twin);
             });
-            let pod = json!({
-                "apiVersion": "v1", "kind": "Pod",
-                "metadata": {
-                    "name": "web", "namespace": "acme-work", "uid": "s", "resourceVersion": "9",
-                    "labels": {keys::TENANT: tenant.id.as_str()},
-                    "annotations": {keys::NAMESPACE: "work", keys::NAME: "web", keys::UID: owner},
-                },
-                "spec": {"containers": [], "nodeName": "n"}, "status": {"phase": "Running"},
-            });
-            let pod = Arc::new(Object::from_value(pod).unwrap());
-            tenant.up.put(key.clone(), pod);
-            work(&engine, &tenant, &key).await.unwrap();
+            let pod = |version: u64, phase| {
+                json!({
+                    "apiVersion": "v1", "kind": "Pod",
+                    "metadata": {
+                        "name": "web", "namespace": "acme-work", "uid": "s", "resourceVersion": version.to_string(),
+                        "labels": {keys::TENANT: tenant.id.as_str()},
+                        "annotations": {keys::NAMESPACE: "work", keys::NAME: "web", keys::UID: owner},
+                    },
+                    "spec": {"containers": [], "nodeName": "n"}, "status": {"phase": phase},
+                })
+            };
+            let told = Arc::new(Object::from_value(pod(9, "Pending")).unwrap());
+            tenant.up.put(key.clone(), told);
+            let answers = async {
+                let Some(now) = now else { return };
+                super_server.answer("GET", 200, &pod(now, "Running")).await;
+                let written = tenant_server.answer("PATCH", 200, &json!({})).await;
+                assert_eq!(
+                    written.body["status"]["phase"], "Running",
+                    "{}",
+                    written.body
+                );
+            };
+            let (worked, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+            worked.unwrap();
+            let twin = tenant.table.get(&key).twin.unwrap();
+            assert_eq!(twin.mirrored, now.unwrap_or_default());
             assert!(super_server.is_silent() && tenant_server.is_silent());
         }
     }

@@ -261,6 +261,12 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
             .map_or(0, |lane| lane.states.len().saturating_sub(lane.in_flight))
     }
 
+    /// Whether a key is ready, waits, or is being worked.
+    pub fn has(&self, tenant: &T, key: &K) -> bool {
+        let lane = self.lanes.get(tenant);
+        lane.is_some_and(|lane| lane.states.contains_key(key))
+    }
+
     /// Moves keys whose time has come.
     fn ripen(&mut self, now: Instant) {
         while self

@@ -1,6 +1,6 @@
 //! Events of the super cluster.
 
-use super::{DEFINITION, identity, is_twin, note_addresses, twin_name};
+use super::{DEFINITION, Source, identity, is_twin, note_addresses, twin_name};
 use crate::{
     engine::Engine,
     hosts, isolation,
@@ -218,17 +218,25 @@ impl SuperSink {
             );
         }
         let table = self.engine.table(&owner.tenant);
-        let drifted = seen_in_super(&table, &key, &object, &owner.uid);
+        let state = (meta::state(&object), key.kind().edition(&object));
+        let source = Source::of(&self.roll);
+        let seen = table.update(&key, |entry| {
+            note(entry, &object, &owner.uid, state, source)
+        });
         let object = Arc::new(object);
         if self.roll.is_open() && !self.engine.is_ready() {
             table.keep_unjudged(&key, &object);
         }
         let Some(tenant) = tenant else { return };
         quota::exists(&self.engine, &tenant, &key, &object);
-        if drifted {
+        if seen.is_drifted {
             self.engine.down.add(&tenant.id, key.clone());
         }
-        self.tell(&tenant, key, object);
+        self.tell(&tenant, key.clone(), object);
+        if seen.is_older {
+            // Both directions read live.
+            tenant.up.take(&key);
+        }
     }
 
     /// The twin's state goes up.
@@ -329,7 +337,8 @@ fn owned_roll_key(tenant: &Tenant, key: &Key) -> Key {
 /// The super object exists in this state; returns whether somebody else edited it.
 pub(crate) fn seen_in_super(table: &Table, key: &Key, object: &Object, owner_uid: &str) -> bool {
     let state = (meta::state(object), key.kind().edition(object));
-    table.update(key, |entry| note(entry, object, owner_uid, state))
+    let seen = |entry: &mut Entry| note(entry, object, owner_uid, state, Source::Event);
+    table.update(key, seen).is_drifted
 }
 
 /// The super object exists in this state, of which only the status is new; returns whether it is still known.
@@ -340,27 +349,40 @@ fn went_on_in_super(table: &Table, key: &Key, object: &Object, edition: u128) ->
             return false;
         };
         let (owner_uid, state) = (twin.owner_uid.clone(), twin.state);
-        note(entry, object, &owner_uid, (state, edition));
+        note(entry, object, &owner_uid, (state, edition), Source::Event);
         true
     })
 }
 
-/// Notes a super object with its fingerprint and edition; returns whether somebody else edited it.
+/// What a state of a super object means.
+#[derive(Default)]
+struct Seen {
+    /// Somebody else edited it.
+    is_drifted: bool,
+    /// A later state was known, or went up.
+    is_older: bool,
+}
+
+/// Notes a super object with its fingerprint and edition.
 fn note(
     entry: &mut Entry,
     object: &Object,
     owner_uid: &str,
     (state, edition): (u128, u128),
-) -> bool {
+    source: Source,
+) -> Seen {
     let terminating = object.is_terminating();
     let known = entry.twin.take().filter(|twin| *twin.uid == *object.uid());
     let version = object.resource_version();
-    if known.as_ref().is_some_and(|twin| twin.version > version) {
+    let is_known = |twin: &SuperSide| twin.version > version;
+    if source == Source::Event && known.as_ref().is_some_and(is_known) {
         entry.twin = known;
-        return false;
+        return Seen::default();
     }
+    let is_later = |twin: &SuperSide| twin.version.max(twin.mirrored) > version;
+    let is_older = source == Source::List && known.as_ref().is_some_and(is_later);
     let baseline = known.as_ref().map_or(0, |twin| twin.baseline);
-    let drifted = baseline != 0 && baseline != state && !terminating;
+    let is_drifted = baseline != 0 && baseline != state && !terminating;
     entry.twin = Some(SuperSide {
         uid: object.uid().into(),
         version,
@@ -368,10 +390,13 @@ fn note(
         applied: meta::applied(object),
         state,
         edition,
-        baseline: if drifted { 0 } else { baseline },
+        baseline: if is_drifted { 0 } else { baseline },
         terminating,
         mirrored: known.map_or(0, |twin| twin.mirrored),
         counter: meta::restore_counter(object),
     });
-    drifted
+    Seen {
+        is_drifted,
+        is_older,
+    }
 }

@@ -1,12 +1,12 @@
 //! Events of a tenant's API server.
 
-use super::{DEFINITION, identity, is_twin, note_addresses};
+use super::{DEFINITION, Source, identity, is_twin, note_addresses};
 use crate::{
     engine::Engine,
     error::Error,
     gate::Hold,
     nodes,
-    table::{Entry, Roll, TenantSide, known_by},
+    table::{Entry, Roll, TenantSide, UNDER_WAY, known_by},
     tenants::Tenant,
     watch::Sink,
 };
@@ -57,18 +57,15 @@ impl Sink for TenantSink {
     fn applied(&self, object: Object) {
         let key = Key::new(self.kind, object.namespace(), object.name());
         self.roll.mark(&key);
-        seen_in_tenant(&self.engine, &self.tenant, key, object, Known::Not);
+        let source = Source::of(&self.roll);
+        let (engine, tenant) = (&self.engine, &self.tenant);
+        seen_in_tenant(engine, tenant, key, object, source, Known::Not);
     }
 
     fn went_on(&self, object: Object, edition: u128) {
         let key = Key::new(self.kind, object.namespace(), object.name());
-        seen_in_tenant(
-            &self.engine,
-            &self.tenant,
-            key,
-            object,
-            Known::Spec(edition),
-        );
+        let (engine, tenant, known) = (&self.engine, &self.tenant, Known::Spec(edition));
+        seen_in_tenant(engine, tenant, key, object, Source::Event, known);
     }
 
     fn deleted(&self, object: Object) {
@@ -182,8 +179,37 @@ fn is_mark(object: &Object) -> bool {
     (object.namespace(), object.name()) == ("kube-system", api::MARK_NAME)
 }
 
+/// What a state of a tenant's object means.
+struct Seen {
+    downward: bool,
+    upward: bool,
+    /// A later state was known: either an answer came before the list that it is newer than, or the store went back. It is
+    /// read live before it is worked.
+    is_older: bool,
+    /// Node that the pod was bound to before.
+    left: Option<Arc<str>>,
+}
+
+impl Seen {
+    fn nothing(left: Option<Arc<str>>) -> Self {
+        Self {
+            downward: false,
+            upward: false,
+            is_older: false,
+            left,
+        }
+    }
+}
+
 /// The tenant's object exists in this state, of which the spec was read unless it is known.
-fn seen_in_tenant(engine: &Engine, tenant: &Tenant, key: Key, object: Object, known: Known) {
+fn seen_in_tenant(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: Key,
+    object: Object,
+    source: Source,
+    known: Known,
+) {
     let rule = key.kind();
     if (object.namespace(), object.name()) == ("kube-system", api::QUOTA_NAME) {
         tenant.quota.look_again();
@@ -219,24 +245,25 @@ fn seen_in_tenant(engine: &Engine, tenant: &Tenant, key: Key, object: Object, kn
     };
     let node = side.node.clone();
     let noted = tenant.table.update(&key, |entry| {
-        let older = entry
-            .tenant
-            .as_ref()
-            .is_some_and(|before| *before.uid == *side.uid && before.version > side.version);
-        if older {
-            return Some((false, false, node.clone()));
-        }
         let before = entry
             .tenant
             .as_ref()
             .filter(|before| before.uid == side.uid);
+        let is_older = before.is_some_and(|before| before.version > side.version);
+        if is_older && source == Source::Event {
+            return Some(Seen::nothing(node.clone()));
+        }
         if matches!(known, Known::Spec(_)) {
             side.intent = before
                 .filter(|before| before.edition == side.edition)?
                 .intent;
         }
         let downward = before.is_none_or(|before| before.intent != side.intent);
-        if let Some(before) = before.filter(|before| before.answered > side.version) {
+        let is_written = |before: &&TenantSide| match source {
+            Source::Event => before.answered > side.version,
+            Source::List => before.answered == UNDER_WAY,
+        };
+        if let Some(before) = before.filter(is_written) {
             // What it shows was written since.
             (side.answered, side.projection) = (before.answered, before.projection);
         }
@@ -245,15 +272,20 @@ fn seen_in_tenant(engine: &Engine, tenant: &Tenant, key: Key, object: Object, kn
             && entry.twin.is_some()
             && before.is_none_or(|before| before.projection != side.projection);
         let left = entry.tenant.replace(side).and_then(|side| side.node);
-        Some((downward, upward, left))
+        Some(Seen {
+            downward,
+            upward,
+            is_older,
+            left,
+        })
     });
-    let Some((downward, upward, left)) = noted else {
+    let Some(seen) = noted else {
         // Somebody took up another state meanwhile: the worker reads.
         tenant.down.take(&key);
         engine.down.add(&tenant.id, key);
         return;
     };
-    nodes::moved(engine, tenant, left.as_deref(), node.as_deref());
+    nodes::moved(engine, tenant, seen.left.as_deref(), node.as_deref());
     let entry = tenant.table.get(&key);
     if !entry.is_outlived() && !object.is_terminating() {
         tenant.breakers.is_in_tenant(&key, &tenant.gate);
@@ -266,14 +298,25 @@ fn seen_in_tenant(engine: &Engine, tenant: &Tenant, key: Key, object: Object, kn
     {
         tenant.breakers.missing_in_super(vec![key.clone()]);
     }
-    if downward {
+    if seen.downward || seen.is_older {
         index(engine, tenant, &key, Some(&object));
-        tenant.down.put(key.clone(), Arc::new(object));
+        if seen.is_older {
+            tenant.down.take(&key);
+        } else {
+            tenant.down.put(key.clone(), Arc::new(object));
+        }
         engine.down.add(&tenant.id, key.clone());
     }
-    if upward {
+    if seen.upward {
         show(engine, tenant, key);
     }
+}
+
+/// A patrol found a state of the tenant's object that no event told. It is read live before it is worked (R10).
+pub(crate) fn found_in_tenant(engine: &Engine, tenant: &Tenant, key: &Key, object: Object) {
+    let (source, known) = (Source::Event, Known::Not);
+    seen_in_tenant(engine, tenant, key.clone(), object, source, known);
+    tenant.down.take(key);
 }
 
 /// What the super object says goes up. At a start that was listed before anybody knew of the tenant.

@@ -393,3 +393,88 @@ async fn r1_what_a_new_list_lacks_is_read_though_its_event_waits_to_be_worked() 
     assert!(bench.tenant.down.take(&bench.key).is_none());
     assert_eq!(bench.engine.down.depth(&bench.tenant.id), 1);
 }
+
+/// A store that was restored while the syncer runs: its list is all there is, however new what was seen before was.
+#[tokio::test]
+async fn f15_what_a_list_tells_is_taken_up_though_it_is_older_and_is_read_before_it_is_worked() {
+    let bench = Bench::new();
+    let sink = bench.tenant_sink();
+    sink.applied(pod(9, "lost"));
+    bench.wrote_status(10);
+    let lost = bench.side();
+    assert!(bench.tenant.down.take(&bench.key).is_some());
+    sink.applied(pod(5, "restored"));
+    assert_eq!(bench.side().version, 9, "a late event is no news");
+    sink.listing();
+    sink.applied(pod(5, "restored"));
+    sink.listed(6);
+    let side = bench.side();
+    assert_eq!((side.version, side.answered), (5, 0));
+    assert_ne!(side.intent, lost.intent);
+    assert_ne!(side.projection, lost.projection);
+    assert!(bench.tenant.down.take(&bench.key).is_none(), "it is read");
+    assert_eq!(bench.engine.down.depth(&bench.tenant.id), 1);
+    // The counter hasn't passed the lost one yet.
+    sink.applied(pod(7, "edited"));
+    let waits = bench.tenant.down.take(&bench.key).unwrap();
+    assert_eq!(waits.label("app"), Some("edited"));
+}
+
+#[tokio::test]
+async fn f15_a_write_that_is_under_way_outlives_a_list() {
+    let bench = Bench::new();
+    let sink = bench.tenant_sink();
+    sink.applied(pod(5, "x"));
+    bench.wrote_status(crate::table::UNDER_WAY);
+    sink.listing();
+    sink.applied(pod(6, "x"));
+    let side = bench.side();
+    assert_eq!(side.answered, crate::table::UNDER_WAY);
+    assert_eq!(side.projection, KNOWN_BY_WRITE);
+}
+
+#[tokio::test]
+async fn f16_what_a_list_tells_of_a_super_object_is_compared_though_it_is_older() {
+    let bench = Bench::new();
+    let sink = bench.super_sink();
+    let mut twin = fake::super_side("s", "u");
+    (twin.version, twin.mirrored, twin.baseline) = (20, 20, 1);
+    let set = || {
+        bench
+            .tenant
+            .table
+            .update(&bench.key, |entry| entry.twin = Some(twin.clone()));
+    };
+    set();
+    sink.applied(listed_twin(&bench));
+    assert_eq!(bench.engine.down.depth(&bench.tenant.id), 0, "a late event");
+    sink.listing();
+    sink.applied(listed_twin(&bench));
+    let known = bench.tenant.table.get(&bench.key).twin.unwrap();
+    assert_eq!((known.version, known.baseline), (9, 0));
+    assert!(bench.tenant.up.take(&bench.key).is_none(), "it is read");
+    assert_eq!(bench.engine.down.depth(&bench.tenant.id), 1);
+    assert_eq!(bench.engine.up.depth(&bench.tenant.id), 1);
+}
+
+/// The first pages were told, and may have been worked, before the last one tells the version.
+#[tokio::test]
+async fn f16_what_was_told_of_a_super_cluster_before_it_was_found_to_have_gone_back_is_told_again()
+{
+    let bench = Bench::new();
+    let sink = bench.super_sink();
+    bench.engine.super_seen(30);
+    sink.listing();
+    sink.applied(listed_twin(&bench));
+    bench.engine.up.next().await;
+    bench.engine.up.done(&bench.tenant.id, &bench.key);
+    bench.tenant.table.update(&bench.key, |entry| {
+        entry.twin.as_mut().unwrap().mirrored = 25;
+    });
+    sink.listed(10);
+    let known = bench.tenant.table.get(&bench.key).twin.unwrap();
+    assert_eq!((known.version, known.mirrored, known.baseline), (0, 0, 0));
+    assert!(bench.tenant.up.take(&bench.key).is_none(), "it is read");
+    assert_eq!(bench.engine.up.depth(&bench.tenant.id), 1);
+    assert_eq!(bench.engine.down.depth(&bench.tenant.id), 1);
+}
