@@ -364,8 +364,7 @@ fn f16_r5_a_super_cluster_that_is_restored_from_an_older_backup_ends_no_pod_that
 
 #[test]
 #[ignore = "long: `cargo xtask test --all`"]
-fn f16_what_was_edited_since_the_backup_of_the_super_cluster_is_edited_again_by_a_syncer_that_goes_on()
- {
+fn f16_what_a_restored_super_cluster_lost_is_edited_again_by_a_syncer_that_goes_on() {
     on_rig(Wish::default(), async |rig| {
         fill(rig, 0, "work", 2, Fill::ConfigMaps).await?;
         oracle::pairs::agree(rig, &rig.tenants[0]).await?;

@@ -24,6 +24,7 @@ fn direct(twin: &str, name: &str) -> Value {
     let mut spec = make::pod_spec(make::idle());
     spec["serviceAccountName"] = keys::POD_SERVICE_ACCOUNT.into();
     spec["automountServiceAccountToken"] = false.into();
+    spec["dnsPolicy"] = "Default".into();
     json!({"metadata": {"name": name, "namespace": twin}, "spec": spec})
 }
 

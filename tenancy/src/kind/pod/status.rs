@@ -348,7 +348,7 @@ pub(super) const STATUS: Fields = &[
     ("resize", Rule::Pass),
     (
         "resourceClaimStatuses",
-        Rule::Omit("pods with claims are refused"),
+        Rule::Omit("the tenant's own controllers say which claims are the pod's"),
     ),
     ("resources", Rule::Object(containers::RESOURCES)),
     ("startTime", Rule::Pass),
