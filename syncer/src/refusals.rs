@@ -20,9 +20,14 @@ use tenancy::{
 };
 use tokio::time::Instant;
 
-/// Events of one tenant on one side: what is beyond is dropped, so that a flood of refusals is no flood of writes. The
-/// patrol works again what is refused, and so tells it later.
+/// Events in a tenant: what is beyond is dropped, so that a flood of refusals is no flood of writes. The patrol works again
+/// what is refused, and so tells it later.
 const EVENTS_OF_TENANT: Rate = Rate {
+    burst: 500,
+    period: Duration::from_secs(1),
+};
+/// Events about a tenant in the super cluster, which keeps those of all.
+const EVENTS_ABOVE: Rate = Rate {
     burst: 200,
     period: Duration::from_secs(1),
 };
@@ -45,7 +50,7 @@ impl Default for Tellings {
         let shared = Shared::of(EVENTS_OF_TENANT, KEPT, EVENTS_OF_NAMESPACE);
         Self {
             tenant: Mutex::new(shared),
-            above: Mutex::new(Bucket::of(EVENTS_OF_TENANT)),
+            above: Mutex::new(Bucket::of(EVENTS_ABOVE)),
         }
     }
 }
@@ -221,7 +226,7 @@ mod tests {
         };
         tokio::join!(flood, answers);
         assert!(server.is_silent() && super_server.is_silent());
-        let dropped = format!("{{tenant=\"{}\"}} 900", noisy.id);
+        let dropped = format!("{{tenant=\"{}\"}} 600", noisy.id);
         let text = engine.metrics.text(&telemetry::Gauges::default()).unwrap();
         let line = format!("sublet_syncer_events_dropped_total{dropped}");
         assert!(text.contains(&line), "{text}");
