@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::Tier;
@@ -50,8 +50,18 @@ pub(crate) fn class_for(tier: Tier) -> &'static Class {
 
 /// Makes a tenant if it doesn't exist, and doesn't wait for it.
 pub(crate) fn make(name: &str, class: &Class) -> Result<()> {
-    let list = run::output(sublet()?.args(["list", "-o", "name"]))?;
-    if !list.lines().any(|line| line.ends_with(&format!("/{name}"))) {
+    let query = ["--ignore-not-found", "-o", "jsonpath={.spec.className}"];
+    let known = run::output(
+        kubectl()?
+            .args(["get", "virtualcontrolplane", name])
+            .args(query),
+    )?;
+    if known == API.name && class.name != API.name {
+        bail!(
+            "tenant {name} was made for tier T0 and lets next to no pod run: give --tenant another name, or delete it first"
+        );
+    }
+    if known.is_empty() {
         apply(class)?;
         let how = ["--class", class.name, "--ephemeral-etcd", "--no-wait"];
         run::visibly(sublet()?.args(["create", name]).args(how))?;
