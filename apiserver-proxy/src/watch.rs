@@ -28,8 +28,6 @@ const WHAT: [&str; 7] = [
     "certificate",
     "node_authority",
 ];
-/// What a watch that hears nothing for so long tells is too old: addresses may be another tenant's by now.
-const TOO_OLD: Duration = Duration::from_secs(300);
 
 /// What was heard on each watch, in the order of [`WHAT`].
 #[derive(Default)]
@@ -44,11 +42,6 @@ impl Listed {
     /// Whether all first lists are complete.
     pub(crate) fn all(&self) -> bool {
         self.0.iter().all(Heard::is_listed)
-    }
-
-    /// Whether a watch has heard nothing for too long.
-    pub(crate) fn is_old(&self) -> bool {
-        self.silences().any(|(_, silence)| silence >= TOO_OLD)
     }
 
     /// For how long nothing was heard on each watch that heard something once.
