@@ -5,10 +5,6 @@ use super::Target;
 /// A part of a spec's name, and why it fails in a tenant.
 const IN_TENANTS: &[(&str, &str)] = &[
     (
-        "ServiceAccounts should mount an API token into pods",
-        "a pod's token is made before the super cluster's scheduler has chosen the node, so it names none",
-    ),
-    (
         "RuntimeClass should schedule a Pod requesting a RuntimeClass without PodOverhead",
         "what runs a pod is the platform's to say: a tenant's own RuntimeClass names a handler of the nodes",
     ),
