@@ -173,6 +173,11 @@ impl Engine {
     /// missing stays as held as it is.
     pub(crate) fn work_anew(&self, tenant: &Tenant) {
         tenant.table.doubt_twins();
+        self.read_anew(tenant);
+    }
+
+    /// Works every key in both directions, and reads both sides for it.
+    fn read_anew(&self, tenant: &Tenant) {
         for key in tenant.table.all_keys(|_, _| true) {
             tenant.down.take(&key);
             tenant.up.take(&key);
@@ -205,7 +210,7 @@ impl Engine {
                 table.doubt_twins();
             }
             for tenant in self.served() {
-                self.work_anew(&tenant);
+                self.read_anew(&tenant);
             }
         }
         for tenant in self.served() {
