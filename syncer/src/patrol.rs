@@ -202,6 +202,13 @@ fn conclude(engine: &Engine, tenant: &Tenant, kind: u8, there: &Compared<'_>, he
     }
 }
 
+/// Counts what the patrol found, once it was written.
+pub(crate) fn mended(engine: &Engine, tenant: &Tenant, key: &Key) {
+    if tenant.suspected.lock().remove(key) {
+        engine.metrics.patrol_repaired(&tenant.id);
+    }
+}
+
 /// Keys of super objects whose state didn't go up, and that nobody is about to work: what is only late is no difference.
 fn unshown(engine: &Engine, tenant: &Tenant, here: &Found) -> Vec<Key> {
     let is_unshown = |(key, version): &&(Key, u64)| {

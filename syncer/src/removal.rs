@@ -14,6 +14,7 @@ use crate::{
     intake::{self, twin_name, twin_path},
     live::read,
     pages::Pages,
+    patrol,
     proof::prove,
     table::SuperSide,
     tenants::Tenant,
@@ -210,9 +211,7 @@ async fn delete(
         other => other?,
     }
     tenant.breakers.done_down(key);
-    if tenant.suspected.lock().remove(key) {
-        engine.metrics.patrol_repaired(&tenant.id);
-    }
+    patrol::mended(engine, tenant, key);
     engine.metrics.deleted(&tenant.id, rule.resource().kind);
     forget_unwatched(tenant, key);
     Ok(())

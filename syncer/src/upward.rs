@@ -8,7 +8,7 @@ use crate::{
     gate::Held,
     intake::{self, twin_path},
     live::read,
-    marks, nodes, publish, refusals,
+    marks, nodes, patrol, publish, refusals,
     table::UNDER_WAY,
     tenants::Tenant,
 };
@@ -126,8 +126,8 @@ async fn show(
             Err(failure) => return Err(failure),
         }
     }
-    if is_repair && tenant.suspected.lock().remove(key) {
-        engine.metrics.patrol_repaired(&tenant.id);
+    if is_repair {
+        patrol::mended(engine, tenant, key);
     }
     if let Some((kind, name)) = rule.brings(&object) {
         let brought = Key::new(kind::index(kind), "", &name);

@@ -7,7 +7,7 @@ use crate::{
     error::Error,
     isolation,
     live::read,
-    namespace_quota, quota, refusals, removal,
+    namespace_quota, patrol, quota, refusals, removal,
     table::SuperSide,
     tenants::Tenant,
 };
@@ -65,7 +65,7 @@ async fn create(
     }
     match result {
         Ok(stored) => {
-            mended(engine, tenant, key);
+            patrol::mended(engine, tenant, key);
             quota::exists(engine, tenant, key, &stored);
             if rule.resource().kind == "Namespace" {
                 // Known before anything can be in it.
@@ -160,7 +160,7 @@ async fn compare(
             engine.metrics.repaired(&tenant.id);
             let stored =
                 apply::patch(&engine.cluster, tenant, rule.resource(), &have, &patches).await?;
-            mended(engine, tenant, key);
+            patrol::mended(engine, tenant, key);
             if was_edited {
                 refusals::tell_super(engine, tenant, rule.resource(), &have).await?;
             }
@@ -191,13 +191,6 @@ fn dated(rule: &dyn Kind, mut want: Object, have: &Object) -> Object {
         hosts::date(&mut want, have, &now);
     }
     want
-}
-
-/// Counts what the patrol found, once it was written.
-fn mended(engine: &Engine, tenant: &Tenant, key: &Key) {
-    if tenant.suspected.lock().remove(key) {
-        engine.metrics.patrol_repaired(&tenant.id);
-    }
 }
 
 /// Makes the objects without a twin that must exist beside the super object.
