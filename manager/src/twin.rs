@@ -355,8 +355,8 @@ fn condition(twin: &Object, kind: &str) -> Option<Condition> {
 /// The twin's status as it is shown here.
 fn mirrored(seen: &Seen, owner: &Owner, twin: &Object) -> Report {
     let status = &twin.body["status"];
-    let phase = Phase::deserialize(&status["phase"]).unwrap_or(Phase::Pending);
-    let message = match status["message"].as_str() {
+    let mut phase = Phase::deserialize(&status["phase"]).unwrap_or(Phase::Pending);
+    let mut message = match status["message"].as_str() {
         None if phase == Phase::Pending => {
             Some("waiting for the super cluster's manager to take it up".to_owned())
         }
@@ -375,6 +375,18 @@ fn mirrored(seen: &Seen, owner: &Owner, twin: &Object) -> Report {
     if !conditions.iter().any(|fact| fact.kind == "Ready") {
         let waits = message.clone().unwrap_or_default();
         conditions.push(Fact::no("Ready", "Provisioning", waits));
+    }
+    let answers = |fact: &Fact| fact.kind == "ControlPlaneReady" && fact.holds;
+    if conditions.iter().any(answers)
+        && let Some(why) = lacks_kubeconfig(seen, owner, twin)
+    {
+        conditions.retain(|fact| !["ControlPlaneReady", "Ready"].contains(&fact.kind));
+        let no = |kind| Fact::no(kind, "KubeconfigMissing", &why);
+        conditions.extend(["ControlPlaneReady", "Ready"].map(no));
+        if phase == Phase::Ready {
+            phase = unready_phase(seen);
+        }
+        message = Some(why);
     }
     conditions.push(Fact::yes(REACHABLE, "Answers"));
     let told = FIELDS.into_iter().filter(|field| !status[*field].is_null());
@@ -405,6 +417,20 @@ fn mirrored(seen: &Seen, owner: &Owner, twin: &Object) -> Report {
         true => report.unseen(seen),
         false => report,
     }
+}
+
+/// Why a Cluster's tenant that answers can't be used here; `None` when it can. Once Cluster API hears that it answers it asks
+/// for the kubeconfig, and finding none, asks again only half a minute later.
+fn lacks_kubeconfig(seen: &Seen, owner: &Owner, twin: &Object) -> Option<String> {
+    let name = owner.cluster_secret(cluster_keys::KUBECONFIG)?;
+    let have = seen.cluster_secrets.get(SECRET, &name);
+    if have.is_some_and(|have| !cluster_keys::is_anothers(owner, have)) {
+        return None;
+    }
+    let there = twin.namespace().unwrap_or_default();
+    Some(format!(
+        "the super cluster has no Secret {there}/{name} yet: Sublet there makes it, if it is this version or a later one"
+    ))
 }
 
 /// The super cluster can't be asked; what it said last of the control plane is left standing, and the spec may not be there.

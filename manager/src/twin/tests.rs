@@ -250,6 +250,15 @@ fn status_secrets_and_slice_come_from_the_twin() {
     let text = pki::text_of(written[1], "value").unwrap();
     assert_eq!(Access::parse(&text).unwrap().server, "https://there:1");
 
+    for secret in written.into_iter().cloned() {
+        if secret.name() == "acme-user-kubeconfig" {
+            seen.user_secret = Some(secret);
+        } else {
+            seen.cluster_secrets.insert(secret);
+        }
+    }
+    let decision = decide(&seen, SYSTEM);
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
     assert_eq!(decision.report.phase, Phase::Ready);
     assert!(fact(&decision, "ControlPlaneReady").unwrap().holds);
     assert!(fact(&decision, REACHABLE).unwrap().holds);
@@ -259,6 +268,55 @@ fn status_secrets_and_slice_come_from_the_twin() {
             .report
             .fields
             .contains(&("endpoint", json!("https://192.0.2.1:40443")))
+    );
+}
+
+/// Told sooner, Cluster API looks for the kubeconfig at once and then only half a minute later.
+#[test]
+fn a_tenant_does_not_answer_before_its_kubeconfig_is_here() {
+    let mut seen = seen();
+    reach(&mut seen, Some(twin(running())));
+    let decision = decide(&seen, SYSTEM);
+    for kind in ["ControlPlaneReady", "Ready"] {
+        let fact = fact(&decision, kind).unwrap();
+        assert_eq!(
+            (fact.holds, fact.reason.as_str()),
+            (false, "KubeconfigMissing")
+        );
+    }
+    assert_eq!(decision.report.phase, Phase::Provisioning);
+    let message = decision.report.message.unwrap();
+    assert!(
+        message.contains("tenants-of-east/acme-kubeconfig"),
+        "{message}"
+    );
+
+    // One of foreign make isn't the tenant's.
+    let mut secret = secret("acme-kubeconfig", json!({}));
+    seen.cluster_secrets.insert(secret.clone());
+    let decision = decide(&seen, SYSTEM);
+    assert!(!fact(&decision, "ControlPlaneReady").unwrap().holds);
+    secret.body["metadata"]["labels"] = json!(owner().labels());
+    seen.cluster_secrets.insert(secret);
+    let decision = decide(&seen, SYSTEM);
+    assert!(fact(&decision, "ControlPlaneReady").unwrap().holds);
+    assert_eq!(decision.report.phase, Phase::Ready);
+
+    // Whoever isn't a Cluster has none to wait for.
+    seen.cluster_secrets = Objects::default();
+    seen.owner.as_mut().unwrap().cluster = None;
+    let decision = decide(&seen, SYSTEM);
+    assert!(fact(&decision, "ControlPlaneReady").unwrap().holds);
+
+    // What the super cluster says of a part that isn't ready goes first.
+    seen.owner = self::seen().owner;
+    let mut status = running();
+    status["conditions"] = json!([condition("ControlPlaneReady", "False", "PodsNotReady")]);
+    reach(&mut seen, Some(twin(status)));
+    let decision = decide(&seen, SYSTEM);
+    assert_eq!(
+        fact(&decision, "ControlPlaneReady").unwrap().reason,
+        "PodsNotReady"
     );
 }
 

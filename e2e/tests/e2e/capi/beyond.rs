@@ -149,9 +149,8 @@ fn reason<'a>(vcp: &'a Value, kind: &str) -> &'a str {
         .unwrap_or_default()
 }
 
-/// What a manager of the super cluster would say of a twin that runs.
-async fn play_running(there: &Side, name: &str, secret: &str) -> anyhow::Result<()> {
-    let vcp = there.get(CONTROL_PLANE, NAMESPACE_OF_TESTS, name).await?;
+/// A kubeconfig as a manager of the super cluster would write it.
+async fn play_kubeconfig(there: &Side, secret: &str) -> anyhow::Result<()> {
     let kubeconfig = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "t",
         "clusters": [{"name": "t", "cluster": {
@@ -188,6 +187,13 @@ async fn play_running(there: &Side, name: &str, secret: &str) -> anyhow::Result<
 fn a_tenant_of_another_super_cluster_has_a_twin_there_and_shows_what_it_says() {
     on_rig(Wish::default(), async |rig| {
         let guest = &rig.tenants[0];
+    Ok(())
+}
+
+/// What a manager of the super cluster would say of a twin that runs.
+async fn play_running(there: &Side, name: &str, secret: &str) -> anyhow::Result<()> {
+    let vcp = there.get(CONTROL_PLANE, NAMESPACE_OF_TESTS, name).await?;
+    play_kubeconfig(there, secret).await?;
         let there = &guest.side;
         rig::install(there).await?;
         let kubeconfig = guest.server.admin_kubeconfig_at(guest.proxy.port());
@@ -397,6 +403,19 @@ fn a_cluster_of_another_super_cluster_comes_up_and_goes_in_the_contracts_order()
         there
             .merge(CONTROL_PLANE, NAMESPACE_OF_TESTS, "blue", both)
             .await?;
+        let own = like(
+            SUBLET_CONTROL_PLANE,
+            "waits for its kubeconfig",
+            &|object| reason(object, "Available") == "KubeconfigMissing",
+        )
+        .await?;
+        let place = get(SUBLET_CLUSTER).await?;
+        ensure!(
+            own["status"]["initialization"].is_null()
+                && place["status"]["initialization"].is_null(),
+            "{own} {place}"
+        );
+        play_kubeconfig(there, "blue-kubeconfig").await?;
         side.delete(SUBLET_CONTROL_PLANE, NAMESPACE_OF_TESTS, "blue")
             .await?;
         twin_like(there, "blue", "is to be deleted", is_terminating).await?;
