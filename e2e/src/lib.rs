@@ -28,6 +28,7 @@ pub mod core;
 
 pub mod document;
 pub mod noise;
+pub mod figure;
 
 pub mod faultproxy;
 pub mod oracle;

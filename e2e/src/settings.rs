@@ -76,6 +76,12 @@ pub fn part(name: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// Where tests keep what they measured: `SUBLET_FIGURES`, or a file in the target folder.
+pub fn figures() -> PathBuf {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/e2e/figures.jsonl");
+    PathBuf::from(std::env::var_os("SUBLET_FIGURES").unwrap_or_else(|| default.into()))
+}
+
 /// The source of Cluster API, with its manifests, from the folder of [`part`].
 pub fn cluster_api_source() -> anyhow::Result<PathBuf> {
     source("cluster-api-source")

@@ -28,6 +28,7 @@ mod demo;
 mod dependencies;
 mod images;
 mod kube_api;
+mod figures;
 mod layers;
 mod needs;
 mod packages;

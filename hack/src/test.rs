@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::progress::seconds;
 use crate::{
-    binaries, cargo, conformance, crds, dependencies, images, packages, paths, run, size,
+    binaries, cargo, conformance, crds, dependencies, figures, images, packages, paths, run, size,
     super_cluster,
 };
 
@@ -100,6 +100,7 @@ pub(crate) fn everything(extent: Extent, afterwards: Afterwards) -> Result<()> {
         }
     })?;
     titled("sublet install", install)?;
+    figures::forget()?;
     let tested = titled("tests against the real cluster", || cluster_tests(extent))
         // Not beside them: on two cores it takes twice as long then, and specs run into their limits.
         .and_then(|()| {
@@ -124,6 +125,9 @@ pub(crate) fn everything(extent: Extent, afterwards: Afterwards) -> Result<()> {
             }
             Ok(())
         })?,
+    }
+    if extent == Extent::All {
+        titled("what was measured", figures::tell)?;
     }
     say!("\nall tests passed in {}", seconds(began.elapsed()));
     Ok(())
@@ -263,6 +267,7 @@ fn cluster_tests(extent: Extent) -> Result<()> {
     command.env("SUBLET_KUBECONFIG", paths::kubeconfig());
     command.env("KUBECTL", paths::handout().join("bin/kubectl"));
     command.env("SUBLET_CLI", cargo::build_cli()?);
+    command.env("SUBLET_FIGURES", figures::path());
     // The very programs that are in the images.
     command.env("SUBLET_SYNCER", images::binary("sublet-syncer")?);
     command.env("SUBLET_MANAGER", images::binary("sublet-manager")?);

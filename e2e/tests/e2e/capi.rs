@@ -150,7 +150,7 @@ impl Place {
         Ok(text(&find(&object).unwrap_or_default(), "/message").to_owned())
     }
 
-    /// Waits until a Cluster is Provisioned and Available; how long that took.
+    /// Waits until a Cluster is Provisioned and Available; how long that took from now on.
     async fn available(&self, name: &str, limit: Duration) -> anyhow::Result<Duration> {
         let began = Instant::now();
         self.like(
@@ -196,6 +196,23 @@ impl Place {
     }
 
     /// Deletes all Clusters, then what never had one, then the namespace.
+    /// Waits until a deleted Cluster, its objects and all of its tenant are gone.
+    async fn nothing_is_left(&self, cluster: &str, id: &TenantId) -> anyhow::Result<()> {
+        self.gone(CLUSTER, cluster, LONG).await?;
+        eventually(PODS, "nothing of the tenant is left", async || {
+            let left = crate::lifecycle::left_of(&self.above, id, cluster).await?;
+            ensure!(left.is_empty(), "{left:?}");
+            for kind in [SUBLET_CLUSTER, SUBLET_CONTROL_PLANE, CONTROL_PLANE] {
+                let left = self.above.list(kind, &self.namespace, "").await?;
+                ensure!(left.is_empty(), "{} {}", kind.name, conditions(&left[0]));
+            }
+            let secrets = self.above.list(SECRET, &self.namespace, "").await?;
+            ensure!(secrets.is_empty(), "{}", e2e::read::name(&secrets[0]));
+            Ok(())
+        })
+        .await
+    }
+
     async fn clear(&self) -> anyhow::Result<()> {
         for kind in [CLUSTER, SUBLET_CONTROL_PLANE, SUBLET_CLUSTER] {
             for object in self.above.list(kind, &self.namespace, "").await? {

@@ -15,6 +15,7 @@ use e2e::{
     wait::{PODS, SOON, eventually},
 };
 use serde_json::{Value, json};
+use tenancy::tenant::TenantId;
 
 #[test]
 fn a_tenant_comes_up_works_and_leaves_nothing_behind() {
@@ -144,7 +145,16 @@ async fn is_held_up(tenant: &Tenant) -> anyhow::Result<()> {
 
 /// What carries the tenant's identity or is named after it.
 pub(crate) async fn leftovers(above: &Side, tenant: &Tenant) -> anyhow::Result<Vec<String>> {
-    let selector = format!("{}={}", keys::TENANT, tenant.id);
+    left_of(above, &tenant.id, &tenant.name).await
+}
+
+/// The same of one that never ran.
+pub(crate) async fn left_of(
+    above: &Side,
+    id: &TenantId,
+    tenant: &str,
+) -> anyhow::Result<Vec<String>> {
+    let selector = format!("{}={id}", keys::TENANT);
     let kinds = [
         NAMESPACE,
         POD,
@@ -168,7 +178,7 @@ pub(crate) async fn leftovers(above: &Side, tenant: &Tenant) -> anyhow::Result<V
     }
     // Whatever its labels.
     for namespace in above.list(NAMESPACE, "", "").await? {
-        if name(&namespace).starts_with(&format!("{}-", tenant.name)) {
+        if name(&namespace).starts_with(&format!("{tenant}-")) {
             left.push(described(NAMESPACE, &namespace));
         }
     }
@@ -178,9 +188,8 @@ pub(crate) async fn leftovers(above: &Side, tenant: &Tenant) -> anyhow::Result<V
         (CONFIG_MAP, api::SYSTEM_NAMESPACE),
     ] {
         for object in above.list(kind, namespace, "").await? {
-            let named =
-                name(&object).contains(tenant.id.as_str()) || name(&object).contains(&tenant.name);
-            if named || object["data"]["name"] == tenant.name.as_str() {
+            let named = name(&object).contains(id.as_str()) || name(&object).contains(tenant);
+            if named || object["data"]["name"] == tenant {
                 left.push(described(kind, &object));
             }
         }
