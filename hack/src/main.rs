@@ -22,13 +22,15 @@ mod bench;
 mod binaries;
 mod cache;
 mod cargo;
+#[cfg(test)]
+mod clusterctl;
 mod conformance;
 mod crds;
 mod demo;
 mod dependencies;
+mod figures;
 mod images;
 mod kube_api;
-mod figures;
 mod layers;
 mod needs;
 mod packages;

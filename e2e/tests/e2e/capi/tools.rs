@@ -10,7 +10,7 @@ use e2e::{
     tenant::conditions,
     wait::{PODS, eventually},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::Path;
 
 const PROVIDERS: [(&str, &str, &str); 2] = [
@@ -42,6 +42,21 @@ fn clusterctl_reads_the_providers_files() {
             ensure!(
                 printed.contains("cluster.x-k8s.io/v1beta2: v1alpha1"),
                 "{printed}"
+            );
+            // All of it is what this API server takes; what is there is Sublet as its own command installed it.
+            let file = folder.path().join("components.yaml");
+            std::fs::write(&file, &printed)?;
+            let line = format!(
+                "apply --server-side --force-conflicts --dry-run=server -f {}",
+                file.display()
+            );
+            let applied = place.core.kubectl.run(&line).await?.ok()?;
+            let mut objects: Vec<Value> = serde_saphyr::from_multiple(&printed)?;
+            objects.retain(Value::is_object);
+            ensure!(
+                objects.len() > 2 && applied.lines().count() == objects.len(),
+                "{} objects:\n{applied}",
+                objects.len()
             );
         }
         for flavor in ["", " --flavor topology"] {
