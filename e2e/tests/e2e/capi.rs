@@ -21,10 +21,11 @@ use e2e::{
     tenant::{Tenant, conditions},
     wait::{PODS, SOON, eventually},
 };
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use std::{
     panic::{AssertUnwindSafe, resume_unwind},
+    pin::pin,
     time::Duration,
 };
 use tenancy::tenant::TenantId;
@@ -278,6 +279,32 @@ pub(crate) async fn without_a_lost_answer<T>(
     };
     tokio::select! {
         error = asking => anyhow::bail!("a question was lost: {error}"),
+        done = body => done,
+    }
+}
+
+/// Does something while core's own probe of a Cluster is watched: if core ever says that it has lost the tenant, which it does
+/// after 50 s without an answer, that is an error.
+async fn without_a_lost_probe<T>(
+    place: &Place,
+    cluster: &str,
+    body: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let path = CLUSTER.path(&place.namespace, "")
+        + &format!("?watch=true&fieldSelector=metadata.name%3D{cluster}");
+    let watching = async {
+        loop {
+            let mut events = pin!(place.above.watch(&path).await?);
+            while let Some(event) = events.next().await {
+                let seen = &event["object"];
+                if seen["kind"] == "Cluster" && condition(seen, "RemoteConnectionProbe") != "True" {
+                    anyhow::bail!("core lost the tenant: {}", conditions(seen));
+                }
+            }
+        }
+    };
+    tokio::select! {
+        lost = watching => lost,
         done = body => done,
     }
 }

@@ -1,6 +1,6 @@
 //! The keys of a Cluster: those of the contract, those that a person brings, and their renewal.
 
-use super::{Place, control_plane_of, with_clusters, without_a_lost_answer};
+use super::{Place, control_plane_of, with_clusters, without_a_lost_answer, without_a_lost_probe};
 use anyhow::{Context, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use e2e::{
@@ -98,34 +98,31 @@ fn certificates_and_kubeconfig_are_renewed_without_a_lost_probe() {
         let nudge = json!({"metadata": {"annotations": {"example.com/nudge": "1"}}});
         place.merge(CONTROL_PLANE, "aged", nudge).await?;
         let renewed = eventually(PODS, "all certificates are renewed", async || {
-            let cluster = place.get(CLUSTER, "aged").await?;
-            ensure!(
-                condition(&cluster, "RemoteConnectionProbe") == "True",
-                "{}",
-                conditions(&cluster)
-            );
             for leaf in LEAVES {
                 is_new(&place.above.get(SECRET, &inside, leaf).await?)?;
             }
             is_new(&place.get(SECRET, "aged-kubeconfig").await?)
         });
-        without_a_lost_answer(&tenant, renewed).await?;
-        let new = place.get(SECRET, "aged-kubeconfig").await?;
-        ensure!(old["data"] != new["data"], "the kubeconfig is the old one");
-        let renewed = place.tenant("aged").await?;
-        renewed.side.get(NAMESPACE, "", "kube-system").await?;
-        place
-            .like(
-                SUBLET_CONTROL_PLANE,
-                &control_plane_of("aged"),
-                "is settled with the new ones",
-                PODS,
-                |object| {
-                    condition(object, "Available") == "True"
-                        && condition(object, "RollingOut") == "False"
-                },
-            )
-            .await?;
+        let settled = async {
+            without_a_lost_answer(&tenant, renewed).await?;
+            let new = place.get(SECRET, "aged-kubeconfig").await?;
+            ensure!(old["data"] != new["data"], "the kubeconfig is the old one");
+            let renewed = place.tenant("aged").await?;
+            renewed.side.get(NAMESPACE, "", "kube-system").await?;
+            place
+                .like(
+                    SUBLET_CONTROL_PLANE,
+                    &control_plane_of("aged"),
+                    "is settled with the new ones",
+                    PODS,
+                    |object| {
+                        condition(object, "Available") == "True"
+                            && condition(object, "RollingOut") == "False"
+                    },
+                )
+                .await
+        };
+        without_a_lost_probe(place, "aged", settled).await?;
         let cluster = place.get(CLUSTER, "aged").await?;
         ensure!(
             condition(&cluster, "Available") == "True",
