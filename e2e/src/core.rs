@@ -4,17 +4,18 @@
 //! serves all tests of the process and ends with it.
 
 use crate::{
+    account,
     kind::{CLUSTER_ROLE_BINDING, NAMESPACE, SERVICE_ACCOUNT},
     program::{Folder, Outcome, Program},
+    read::text,
     rig::{keys::Authority, process::Process, server::free_ports},
     settings,
-    side::{Problem, Side},
+    side::Side,
     tenant::super_cluster,
     wait::{PODS, eventually},
 };
 use anyhow::{Context, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use http::Method;
 use serde_json::{Value, json};
 use std::{fs, net::IpAddr, net::UdpSocket, path::PathBuf};
 use tokio::sync::OnceCell;
@@ -69,17 +70,14 @@ impl Core {
         kubectl.run(line).await?.ok()?;
         account(&above).await?;
 
-        let mut kubeconfig: Value = serde_saphyr::from_str(&admin)?;
-        let server = kubeconfig["clusters"][0]["cluster"]["server"]
-            .as_str()
-            .context("the super cluster's kubeconfig names a server")?
-            .to_owned();
-        kubeconfig["users"][0]["user"] = json!({"token": token(&above).await?});
+        let server: Value = serde_saphyr::from_str(&admin)?;
+        let server = text(&server, "/clusters/0/cluster/server");
+        let own = account::kubeconfig(&above, &admin, NAMESPACE_OF_CORE, ACCOUNT).await?;
         let file = folder.path().join("core.kubeconfig");
-        fs::write(&file, kubeconfig.to_string())?;
+        fs::write(&file, own)?;
 
         let authority = Authority::make()?;
-        let address = seen_from(&server)?;
+        let address = seen_from(server)?;
         let pair = authority.server_at(address)?;
         fs::write(folder.path().join("tls.crt"), pair.certificate)?;
         fs::write(folder.path().join("tls.key"), pair.key)?;
@@ -142,31 +140,17 @@ impl Core {
 }
 
 async fn account(above: &Side) -> anyhow::Result<()> {
-    let present = |made: Result<Value, Problem>| match made {
-        Err(problem) if problem.code != 409 => Err(problem),
-        _ => Ok(()),
-    };
     let namespace = json!({"metadata": {"name": NAMESPACE_OF_CORE}});
-    present(above.create(NAMESPACE, namespace).await)?;
+    account::present(above.create(NAMESPACE, namespace).await)?;
     let account = json!({"metadata": {"name": ACCOUNT, "namespace": NAMESPACE_OF_CORE}});
-    present(above.create(SERVICE_ACCOUNT, account).await)?;
+    account::present(above.create(SERVICE_ACCOUNT, account).await)?;
     let binding = json!({
         "metadata": {"name": "capi-manager"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "aggregated-manager-role"},
         "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE_OF_CORE}],
     });
-    present(above.create(CLUSTER_ROLE_BINDING, binding).await)?;
+    account::present(above.create(CLUSTER_ROLE_BINDING, binding).await)?;
     Ok(())
-}
-
-async fn token(above: &Side) -> anyhow::Result<String> {
-    let path = SERVICE_ACCOUNT.path(NAMESPACE_OF_CORE, ACCOUNT) + "/token";
-    let request = json!({
-        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 14400},
-    });
-    let answer = above.request(Method::POST, &path, Some(request)).await?;
-    let token = answer["status"]["token"].as_str();
-    Ok(token.context("a token was asked for")?.to_owned())
 }
 
 /// The address of this machine by which the API server at `server` reaches it: the one that packets to it leave from.

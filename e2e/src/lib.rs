@@ -20,6 +20,7 @@ pub mod dump;
 pub mod space;
 pub mod tenant;
 
+pub mod account;
 pub mod daemon;
 pub mod program;
 pub mod way_out;
@@ -27,8 +28,8 @@ pub mod way_out;
 pub mod core;
 
 pub mod document;
-pub mod noise;
 pub mod figure;
+pub mod noise;
 
 pub mod faultproxy;
 pub mod oracle;

@@ -6,8 +6,10 @@
 use anyhow::{Context, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use e2e::{
+    account,
     kind::{
-        CLUSTER, CONTROL_PLANE, CRD, Kind, NAMESPACE, SECRET, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE,
+        CLUSTER, CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CONTROL_PLANE, CRD, Kind, NAMESPACE, SECRET,
+        SUBLET_CLUSTER, SUBLET_CONTROL_PLANE,
     },
     read::{condition, is_terminating, items, text},
     rig::{self, Guest, Rig, Wish, manager::Manager, on_rig},
@@ -36,7 +38,7 @@ impl<'a> Management<'a> {
         Self::of(&rig.side, rig.folder(), &admin, kubeconfig).await
     }
 
-    /// One where the provider's kinds are served already.
+    /// One where the provider's kinds are served already. The manager has the rights that it is installed with.
     pub(super) async fn of(
         side: &'a Side,
         folder: &Path,
@@ -48,7 +50,8 @@ impl<'a> Management<'a> {
             "stringData": {"value": kubeconfig},
         });
         side.create(SECRET, secret).await?;
-        let mut manager = Manager::new(folder, admin, &["--cluster-api"])?;
+        let own = account::kubeconfig(side, admin, api::SYSTEM_NAMESPACE, "sublet-manager").await?;
+        let mut manager = Manager::new(folder, &own, &["--cluster-api"])?;
         manager.start().await?;
         Ok(Self { side, manager })
     }
@@ -90,7 +93,19 @@ impl<'a> Management<'a> {
     }
 }
 
-/// The provider's kinds, and of Cluster API as much as the provider reads: the test does what its core would do.
+/// The kubeconfig of one who may in the super cluster what docs/cluster-api.md asks for, and nothing else.
+pub(super) async fn visitor(there: &Side, admin: &str) -> anyhow::Result<String> {
+    let page = include_str!("../../../../docs/cluster-api.md");
+    let blocks = page.split("```yaml\n").skip(1);
+    let mut blocks = blocks.filter_map(|rest| rest.split("```").next());
+    let role = blocks.find(|block| block.contains("kind: Role"));
+    let mut role: Value = serde_saphyr::from_str(role.context("the page has a Role")?)?;
+    role["metadata"]["namespace"] = json!(NAMESPACE_OF_TESTS);
+    account::with_role(there, "visitor", role).await?;
+    account::kubeconfig(there, admin, NAMESPACE_OF_TESTS, "visitor").await
+}
+
+/// The provider's kinds and rights, and of Cluster API as much as the provider reads: the test does what its core would do.
 pub(super) async fn definitions(side: &Side) -> anyhow::Result<()> {
     let cluster = json!({"metadata": {"name": "clusters.cluster.x-k8s.io"}, "spec": {
         "group": "cluster.x-k8s.io", "scope": "Namespaced",
@@ -105,6 +120,14 @@ pub(super) async fn definitions(side: &Side) -> anyhow::Result<()> {
     all.push(cluster);
     for definition in all {
         side.create(CRD, definition).await?;
+    }
+    let rights = include_str!("../../../../manifests/capi/rights.yaml");
+    for object in serde_saphyr::from_multiple::<Value>(rights)? {
+        let kind = match text(&object, "/kind") {
+            "ClusterRole" => CLUSTER_ROLE,
+            _ => CLUSTER_ROLE_BINDING,
+        };
+        side.create(kind, object).await?;
     }
     eventually(SOON, "the kinds are served", async || {
         for kind in [CLUSTER, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE] {
@@ -164,6 +187,13 @@ async fn play_kubeconfig(there: &Side, secret: &str) -> anyhow::Result<()> {
         "stringData": {"value": kubeconfig.to_string()},
     });
     there.create(SECRET, body).await?;
+    Ok(())
+}
+
+/// What a manager of the super cluster would say of a twin that runs.
+async fn play_running(there: &Side, name: &str, secret: &str) -> anyhow::Result<()> {
+    let vcp = there.get(CONTROL_PLANE, NAMESPACE_OF_TESTS, name).await?;
+    play_kubeconfig(there, secret).await?;
     let told = |kind: &str| {
         json!({
             "type": kind, "status": "True", "reason": "Answers", "message": "",
@@ -187,16 +217,10 @@ async fn play_kubeconfig(there: &Side, secret: &str) -> anyhow::Result<()> {
 fn a_tenant_of_another_super_cluster_has_a_twin_there_and_shows_what_it_says() {
     on_rig(Wish::default(), async |rig| {
         let guest = &rig.tenants[0];
-    Ok(())
-}
-
-/// What a manager of the super cluster would say of a twin that runs.
-async fn play_running(there: &Side, name: &str, secret: &str) -> anyhow::Result<()> {
-    let vcp = there.get(CONTROL_PLANE, NAMESPACE_OF_TESTS, name).await?;
-    play_kubeconfig(there, secret).await?;
         let there = &guest.side;
         rig::install(there).await?;
-        let kubeconfig = guest.server.admin_kubeconfig_at(guest.proxy.port());
+        let admin = guest.server.admin_kubeconfig_at(guest.proxy.port());
+        let kubeconfig = visitor(there, &admin).await?;
         let mut here = Management::start(rig, &kubeconfig).await?;
 
         here.create("east").await?;
@@ -346,7 +370,8 @@ fn a_cluster_of_another_super_cluster_comes_up_and_goes_in_the_contracts_order()
         let guest = &rig.tenants[0];
         let there = &guest.side;
         rig::install(there).await?;
-        let kubeconfig = guest.server.admin_kubeconfig_at(guest.proxy.port());
+        let admin = guest.server.admin_kubeconfig_at(guest.proxy.port());
+        let kubeconfig = visitor(there, &admin).await?;
         let here = Management::start(rig, &kubeconfig).await?;
         let side = here.side;
         let get = async |kind: Kind| side.get(kind, NAMESPACE_OF_TESTS, "blue").await;
@@ -378,6 +403,19 @@ fn a_cluster_of_another_super_cluster_comes_up_and_goes_in_the_contracts_order()
 
         twin_like(there, "blue", "the twin is made", |_| true).await?;
         play_running(there, "blue", "blue-user-kubeconfig").await?;
+        let own = like(
+            SUBLET_CONTROL_PLANE,
+            "waits for its kubeconfig",
+            &|object| reason(object, "Available") == "KubeconfigMissing",
+        )
+        .await?;
+        let place = get(SUBLET_CLUSTER).await?;
+        ensure!(
+            own["status"]["initialization"].is_null()
+                && place["status"]["initialization"].is_null(),
+            "{own} {place}"
+        );
+        play_kubeconfig(there, "blue-kubeconfig").await?;
         like(SUBLET_CONTROL_PLANE, "is initialized", &|object| {
             object["status"]["initialization"]["controlPlaneInitialized"] == true
                 && object["spec"]["controlPlaneEndpoint"]["port"] == 40443
@@ -403,19 +441,6 @@ fn a_cluster_of_another_super_cluster_comes_up_and_goes_in_the_contracts_order()
         there
             .merge(CONTROL_PLANE, NAMESPACE_OF_TESTS, "blue", both)
             .await?;
-        let own = like(
-            SUBLET_CONTROL_PLANE,
-            "waits for its kubeconfig",
-            &|object| reason(object, "Available") == "KubeconfigMissing",
-        )
-        .await?;
-        let place = get(SUBLET_CLUSTER).await?;
-        ensure!(
-            own["status"]["initialization"].is_null()
-                && place["status"]["initialization"].is_null(),
-            "{own} {place}"
-        );
-        play_kubeconfig(there, "blue-kubeconfig").await?;
         side.delete(SUBLET_CONTROL_PLANE, NAMESPACE_OF_TESTS, "blue")
             .await?;
         twin_like(there, "blue", "is to be deleted", is_terminating).await?;
@@ -469,13 +494,11 @@ fn a_cluster_of_another_super_cluster_comes_up_and_goes_in_the_contracts_order()
 fn a_tenant_of_a_real_super_cluster_is_made_used_and_deleted_from_elsewhere() {
     on_rig(Wish::default(), async |rig| {
         let there = tenant::super_cluster().await?;
-        let kubeconfig = std::fs::read_to_string(settings::kubeconfig()?)?;
-        let mut here = Management::start(rig, &kubeconfig).await?;
         let space = json!({"metadata": {"name": NAMESPACE_OF_TESTS}});
-        match there.create(NAMESPACE, space).await {
-            Err(problem) if problem.code != 409 => return Err(problem.into()),
-            _ => {}
-        }
+        account::present(there.create(NAMESPACE, space).await)?;
+        let admin = std::fs::read_to_string(settings::kubeconfig()?)?;
+        let kubeconfig = visitor(&there, &admin).await?;
+        let mut here = Management::start(rig, &kubeconfig).await?;
         let name = e2e::make::unique("e2e-afar");
         here.create(&name).await?;
         twin_like(&there, &name, "is begun", |twin| {

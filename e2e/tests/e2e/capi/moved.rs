@@ -11,6 +11,7 @@ use super::{
 use anyhow::{Context, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use e2e::{
+    account,
     kind::{
         CLUSTER, CONTROL_PLANE, Kind, NAMESPACE, ROLE_BINDING, SECRET, SUBLET_CLUSTER,
         SUBLET_CONTROL_PLANE,
@@ -34,12 +35,10 @@ const BLOCK: &str = "/metadata/annotations/clusterctl.cluster.x-k8s.io~1block-mo
 fn a_cluster_moves_between_two_management_clusters_and_its_tenant_never_notices() {
     on_rig(Wish::default(), async |rig| {
         let there = tenant::super_cluster().await?;
-        let kubeconfig = std::fs::read_to_string(settings::kubeconfig()?)?;
         let space = json!({"metadata": {"name": NAMESPACE_OF_TESTS}});
-        match there.create(NAMESPACE, space).await {
-            Err(problem) if problem.code != 409 => return Err(problem.into()),
-            _ => {}
-        }
+        account::present(there.create(NAMESPACE, space).await)?;
+        let admin = std::fs::read_to_string(settings::kubeconfig()?)?;
+        let kubeconfig = beyond::visitor(&there, &admin).await?;
         let guest = &rig.tenants[0];
         let old = Management::start(rig, &kubeconfig).await?;
         rig::install(&guest.side).await?;
@@ -119,7 +118,7 @@ fn a_namespace_that_goes_as_a_whole_takes_the_twin_along() {
         let guest = &rig.tenants[0];
         let there = &guest.side;
         rig::install(there).await?;
-        let kubeconfig = guest.server.admin_kubeconfig();
+        let kubeconfig = beyond::visitor(there, &guest.server.admin_kubeconfig()).await?;
         let here = Management::start(rig, &kubeconfig).await?;
         let home = e2e::make::unique("e2e-home");
         here.side
