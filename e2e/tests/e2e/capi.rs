@@ -196,7 +196,6 @@ impl Place {
         .await
     }
 
-    /// Deletes all Clusters, then what never had one, then the namespace.
     /// Waits until a deleted Cluster, its objects and all of its tenant are gone.
     async fn nothing_is_left(&self, cluster: &str, id: &TenantId) -> anyhow::Result<()> {
         self.gone(CLUSTER, cluster, LONG).await?;
@@ -214,6 +213,7 @@ impl Place {
         .await
     }
 
+    /// Deletes all Clusters, then what never had one, then the namespace.
     async fn clear(&self) -> anyhow::Result<()> {
         for kind in [CLUSTER, SUBLET_CONTROL_PLANE, SUBLET_CLUSTER] {
             for object in self.above.list(kind, &self.namespace, "").await? {

@@ -8,6 +8,7 @@ use e2e::{
         CLUSTER, CONTROL_PLANE, DEPLOYMENT, NAMESPACE, POD, SECRET, STATEFUL_SET, SUBLET_CLUSTER,
         SUBLET_CONTROL_PLANE,
     },
+    make,
     program::Outcome,
     read::{condition, is_terminating, items, label, text},
     space::Space,
@@ -15,15 +16,15 @@ use e2e::{
     wait::{PODS, eventually},
 };
 use serde_json::{Value, json};
-use tokio::time::Instant;
 use std::time::Duration;
+use tokio::time::Instant;
 
-#[test]
 /// A Cluster is Available so soon where another one has run before.
 const UP: Duration = Duration::from_secs(20);
 /// So soon after its deletion nothing of it is left.
 const DOWN: Duration = Duration::from_secs(30);
 
+#[test]
 #[ignore = "long: `cargo xtask test --all`"]
 fn a_cluster_comes_up_runs_a_workload_and_leaves_nothing_behind() {
     // It is measured, so nothing else runs meanwhile.
@@ -183,12 +184,18 @@ async fn kubeconfigs_work(place: &Place, tenant: &Tenant) -> anyhow::Result<()> 
 
 #[test]
 #[ignore = "long: `cargo xtask test --all`"]
-fn a_control_plane_that_is_paused_by_itself_outlives_the_deletion_of_its_cluster_until_it_is_not() {
+fn a_pause_of_a_control_plane_or_its_cluster_holds_a_deletion_until_it_is_unset() {
     with_clusters(async |place| {
         let control_plane = control_plane_of("amber");
         place.cluster("amber").await?;
         place.available("amber", 2 * PODS).await?;
         let tenant = place.tenant("amber").await?;
+        let space = Space::open(tenant.clone(), "work").await?;
+        space.pod("held", make::pod_spec(make::idle())).await?;
+        space.ready("held").await?;
+        let finalizers = |list: Value| json!({"metadata": {"finalizers": list}});
+        let held = finalizers(json!(["example.com/audit"]));
+        place.above.merge(POD, &space.twin, "held", held).await?;
         let aside =
             |value: Value| json!({"metadata": {"annotations": {"cluster.x-k8s.io/paused": value}}});
         place
@@ -212,6 +219,35 @@ fn a_control_plane_that_is_paused_by_itself_outlives_the_deletion_of_its_cluster
         place
             .merge(SUBLET_CONTROL_PLANE, &control_plane, aside(Value::Null))
             .await?;
+
+        // A deletion that is under way stops where it is, too.
+        place
+            .like(CONTROL_PLANE, "amber", "is to be deleted", PODS, is_terminating)
+            .await?;
+        let paused = |paused: Value| json!({"spec": {"paused": paused}});
+        place.merge(CLUSTER, "amber", paused(json!(true))).await?;
+        place
+            .like(CONTROL_PLANE, "amber", "is paused with its Cluster", PODS, |vcp| {
+                text(vcp, "/status/phase") == "Paused"
+            })
+            .await?;
+        let free = finalizers(Value::Null);
+        place.above.merge(POD, &space.twin, "held", free).await?;
+        eventually(PODS, "the pod that held it up is gone", async || {
+            let left = space.find_twin(POD, "held").await?;
+            ensure!(left.is_none(), "it is there");
+            Ok(())
+        })
+        .await?;
+        tenant.side.text("/").await?;
+        for (kind, name) in [
+            (CONTROL_PLANE, "amber"),
+            (SUBLET_CONTROL_PLANE, &control_plane),
+        ] {
+            let object = place.get(kind, name).await?;
+            ensure!(is_terminating(&object), "{}", conditions(&object));
+        }
+        place.merge(CLUSTER, "amber", paused(Value::Null)).await?;
         place.gone(CLUSTER, "amber", PODS).await
     });
 }

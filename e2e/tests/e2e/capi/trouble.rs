@@ -5,13 +5,14 @@ use anyhow::ensure;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use e2e::{
     kind::{
-        CLUSTER, CONFIG_MAP, CONTROL_PLANE, NAMESPACE, SECRET, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE,
+        CLUSTER, CONFIG_MAP, CONTROL_PLANE, SECRET, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE,
     },
     read::{condition, is_terminating, text},
     tenant::conditions,
-    wait::{PODS, eventually},
+    wait::PODS,
 };
 use serde_json::json;
+use tenancy::tenant::TenantId;
 
 #[test]
 #[ignore = "long: `cargo xtask test --all`"]
@@ -89,6 +90,11 @@ fn wrong_objects_say_what_is_wrong() {
                 json!({"className": "no-such", "paused": true}),
             )
             .await?;
+        let theirs = place
+            .like(CONTROL_PLANE, "taken", "is paused", PODS, |vcp| {
+                text(vcp, "/status/phase") == "Paused"
+            })
+            .await?;
         place.cluster("taken").await?;
         let told = ["Available", "False", "NameTaken"];
         place
@@ -96,7 +102,22 @@ fn wrong_objects_say_what_is_wrong() {
             .await?;
         place.delete(CLUSTER, "taken").await?;
         place.gone(CLUSTER, "taken", PODS).await?;
-        ensure!(place.find(CONTROL_PLANE, "taken").await?.is_some());
+        let after = place.get(CONTROL_PLANE, "taken").await?;
+        for part in [
+            "/spec",
+            "/metadata/uid",
+            "/metadata/ownerReferences",
+            "/metadata/finalizers",
+            "/metadata/labels",
+            "/metadata/annotations",
+            "/metadata/deletionTimestamp",
+        ] {
+            ensure!(
+                theirs.pointer(part) == after.pointer(part),
+                "{part} was changed: {}",
+                after["metadata"]
+            );
+        }
         let unpaused = json!({"spec": {"paused": false}});
         place.merge(CONTROL_PLANE, "taken", unpaused).await?;
         place.delete(CONTROL_PLANE, "taken").await?;
@@ -250,14 +271,7 @@ fn a_cluster_can_be_deleted_while_it_is_provisioned() {
             })
             .await?;
         place.delete(CLUSTER, "brief").await?;
-        place.gone(CLUSTER, "brief", PODS).await?;
-        let identity = text(&made, "/spec/identity");
-        eventually(PODS, "nothing is left", async || {
-            let selector = format!("sublet.dev/tenant={identity}");
-            let left = place.above.list(NAMESPACE, "", &selector).await?;
-            ensure!(left.is_empty(), "{}", e2e::read::name(&left[0]));
-            Ok(())
-        })
-        .await
+        let id = TenantId::parse(text(&made, "/spec/identity"))?;
+        place.nothing_is_left("brief", &id).await
     });
 }
