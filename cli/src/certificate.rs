@@ -26,6 +26,8 @@ pub(crate) struct Life {
     pub(crate) holder: String,
     /// Whether it signs others.
     pub(crate) is_authority: bool,
+    /// When it begins.
+    pub(crate) begins: Timestamp,
     /// When it ends.
     pub(crate) expires: Timestamp,
 }
@@ -74,16 +76,24 @@ impl Life {
         let parsed = pem.parse_x509().ok()?;
         let holder = parsed.subject().iter_common_name().next();
         let holder = holder.and_then(|name| name.as_str().ok());
+        let validity = parsed.validity();
         Some(Self {
             holder: holder.unwrap_or_default().to_owned(),
             is_authority: parsed.is_ca(),
-            expires: Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()?,
+            begins: Timestamp::from_second(validity.not_before.timestamp()).ok()?,
+            expires: Timestamp::from_second(validity.not_after.timestamp()).ok()?,
         })
     }
 
     /// Whole days that are left; negative when it is over.
     pub(crate) fn days_left(&self, now: Timestamp) -> i64 {
         (self.expires.as_second() - now.as_second()).div_euclid(DAY)
+    }
+
+    /// Whether it waits for something: Sublet makes one anew when a third of its life is left, and at most 30 days.
+    pub(crate) fn is_late(&self, now: Timestamp) -> bool {
+        let third = (self.expires.as_second() - self.begins.as_second()) / 3;
+        self.expires.as_second() - now.as_second() < third.min(30 * DAY) - DAY
     }
 }
 
@@ -152,6 +162,39 @@ mod tests {
         let public = KeyPair::generate().unwrap().public_key_pem();
         assert_eq!(Certificate::of(&secret("a-sa", "tls.crt", &public)), None);
         assert_eq!(Certificate::of(&secret("x", "sa.pub", &public)), None);
+    }
+
+    #[test]
+    fn one_is_late_a_day_after_it_was_to_be_made_anew() {
+        let at = |time: &str| time.parse::<Timestamp>().unwrap();
+        let life = |begins: &str| Life {
+            holder: "a".into(),
+            is_authority: false,
+            begins: at(begins),
+            expires: at("2026-03-31T00:00:00Z"),
+        };
+        // Of 90 days, of 15, and of ten years.
+        for (begins, good, late) in [
+            (
+                "2025-12-31T00:00:00Z",
+                "2026-03-02T00:00:00Z",
+                "2026-03-02T00:00:01Z",
+            ),
+            (
+                "2026-03-16T00:00:00Z",
+                "2026-03-27T00:00:00Z",
+                "2026-03-27T00:00:01Z",
+            ),
+            (
+                "2016-03-31T00:00:00Z",
+                "2026-03-02T00:00:00Z",
+                "2026-03-02T00:00:01Z",
+            ),
+        ] {
+            let life = life(begins);
+            assert!(!life.is_late(at(good)), "{begins}");
+            assert!(life.is_late(at(late)), "{begins}");
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Keys and certificates: what a Secret must hold, when it is due, and the making of it.
 //!
 //! Authorities, the ServiceAccount key pair and the encryption key are made once and never overwritten. Leaf
-//! certificates live [`LEAF_DAYS`] and are made anew after two thirds of that, when their names change, when their
-//! authority does, when somebody damaged them, or when an admin asks for it. All keys that are made here are ECDSA P-256; authorities that a person brought ([`brought()`]) may have
-//! others. Randomness is used in [`issue`] alone; when to issue is decided purely.
+//! certificates live [`LEAF_DAYS`], or shortly ([`SHORT_DAYS`]), and are made anew after two thirds of that, when their names
+//! change, when their authority does, when somebody damaged them, or when an admin asks for it. All keys that are made here
+//! are ECDSA P-256; authorities that a person brought ([`brought()`]) may have others. Randomness is used in [`issue`] alone;
+//! when to issue is decided purely.
 
 mod brought;
 mod whole;
@@ -30,6 +31,9 @@ use zeroize::Zeroizing;
 
 /// Life of a leaf certificate.
 pub(crate) const LEAF_DAYS: u64 = 90;
+/// Life of one whose holder takes up the next by itself: it is good for some days more when it is made anew, so that it outlasts
+/// a manager that doesn't run, or a pause.
+pub(crate) const SHORT_DAYS: u64 = 14;
 /// Life of an authority.
 const AUTHORITY_DAYS: u64 = 3650;
 const DAY: u64 = 24 * 60 * 60;
@@ -124,6 +128,8 @@ pub(crate) struct Leaf {
     pub(crate) names: Vec<String>,
     /// How it is written.
     pub(crate) form: Form,
+    /// Days of its life.
+    pub(crate) days: u64,
 }
 
 /// What a Secret holds.
@@ -192,7 +198,7 @@ pub(crate) fn is_due(
     match (&order.material, existing, authority) {
         (Material::Leaf(leaf), Some(existing), Some(authority)) => {
             existing.annotation(keys::APPLIED) != Some(&fingerprint(order, leaf, authority))
-                || is_old(existing, now)
+                || is_old(leaf, existing, now)
                 || !whole::is_whole(order, leaf, existing, authority)
         }
         (Material::Leaf(_), ..) => true,
@@ -201,12 +207,12 @@ pub(crate) fn is_due(
 }
 
 /// Whether a leaf has lived two thirds of its life; one without a date counts as old.
-fn is_old(existing: &Object, now: Timestamp) -> bool {
+fn is_old(leaf: &Leaf, existing: &Object, now: Timestamp) -> bool {
     let expires = existing
         .annotation(keys::EXPIRES)
         .and_then(|text| text.parse::<Timestamp>().ok());
     expires.is_none_or(|expires| {
-        now >= expires - jiff::SignedDuration::from_secs((LEAF_DAYS * DAY / 3) as i64)
+        now >= expires - jiff::SignedDuration::from_secs((leaf.days * DAY / 3) as i64)
     })
 }
 
@@ -214,8 +220,10 @@ fn is_old(existing: &Object, now: Timestamp) -> bool {
 pub(crate) fn is_from_before(order: &Order, existing: &Object, time: Timestamp) -> bool {
     let expires = existing.annotation(keys::EXPIRES);
     let expires = expires.and_then(|text| text.parse::<Timestamp>().ok());
-    matches!(order.material, Material::Leaf(_))
-        && expires.is_none_or(|expires| expires < end_of_life(time))
+    let Material::Leaf(leaf) = &order.material else {
+        return false;
+    };
+    expires.is_none_or(|expires| expires < end_of_life(leaf, time))
 }
 
 /// Makes what the order asks for. The key material leaves this function inside the Secret only.
@@ -242,7 +250,7 @@ pub(crate) fn issue(
             };
             let authority = authority.ok_or_else(damaged)?;
             metadata["annotations"][keys::APPLIED] = json!(fingerprint(order, leaf, authority));
-            metadata["annotations"][keys::EXPIRES] = json!(end_of_life(now).to_string());
+            metadata["annotations"][keys::EXPIRES] = json!(end_of_life(leaf, now).to_string());
             make_leaf(leaf, authority, now)?
         }
     };
@@ -348,7 +356,7 @@ fn make_leaf(
         ],
     };
     params.use_authority_key_identifier_extension = true;
-    set_life(&mut params, now, LEAF_DAYS);
+    set_life(&mut params, now, leaf.days);
 
     let ca = text(authority, "tls.crt")?;
     let signer = Zeroizing::new(text(authority, "tls.key")?);
@@ -400,15 +408,16 @@ fn fingerprint(order: &Order, leaf: &Leaf, authority: &Object) -> String {
         .as_str()
         .unwrap_or_default();
     let parts = [
-        format!("{leaf:?}"),
+        // The usual life was the only one once, and no leaf is made anew for saying so.
+        format!("{leaf:?}").replace(&format!(", days: {LEAF_DAYS} }}"), " }"),
         order.metadata.to_string(),
         ca.to_owned(),
     ];
     tenancy::naming::hash(&parts.each_ref().map(String::as_bytes))
 }
 
-fn end_of_life(now: Timestamp) -> Timestamp {
-    now + jiff::SignedDuration::from_secs((LEAF_DAYS * DAY) as i64)
+fn end_of_life(leaf: &Leaf, now: Timestamp) -> Timestamp {
+    now + jiff::SignedDuration::from_secs((leaf.days * DAY) as i64)
 }
 
 /// Sets begin and end of a certificate.

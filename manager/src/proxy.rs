@@ -8,7 +8,7 @@ use crate::{
     external::way_out,
     known::{Gone, Known},
     object::{Object, SECRET, SERVICE},
-    pki::{self, Authority, Form, Leaf, Material, Order, Usage},
+    pki::{self, Authority, Form, LEAF_DAYS, Leaf, Material, Order, Usage},
     provision::figures,
 };
 use api::{Endpoint, VirtualControlPlane, keys};
@@ -187,6 +187,7 @@ fn orders(system: &str, address: &str, hosts: &BTreeSet<String>) -> [Order; 3] {
         usage: Usage::Server,
         names,
         form: Form::Files,
+        days: LEAF_DAYS,
     };
     [
         order(

@@ -22,8 +22,6 @@ use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
 use tenancy::{naming, tenant::TenantId};
 
-/// Sublet renews a certificate when 30 days are left; one with fewer waits for something.
-const LATE_DAYS: i64 = 29;
 /// How often Secrets are looked at while new ones are waited for.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -41,7 +39,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  sublet certs check team-a\n  sublet certs check team-a -o json"
     )]
     Check(Check),
-    /// Renew all certificates of a tenant, as happens by itself after 60 days; authorities stay
+    /// Renew all certificates of a tenant, as happens by itself after two thirds of their life; authorities stay
     #[command(
         after_help = "Examples:\n  sublet certs rotate team-a            the kubeconfig is a new one, too; the old one stays good\n  \
                       sublet certs rotate team-a --no-wait"
@@ -251,15 +249,14 @@ fn table(all: &[Certificate], now: Timestamp) -> Table {
             ]);
             continue;
         };
-        let days = life.days_left(now);
-        let mood = match days {
-            _ if certificate.is_over(now) => Mood::Bad,
-            days if days < LATE_DAYS => Mood::Busy,
-            _ => Mood::Good,
+        let mood = match certificate.is_over(now) {
+            true => Mood::Bad,
+            false if life.is_late(now) => Mood::Busy,
+            false => Mood::Good,
         };
         let left = match certificate.is_over(now) {
             true => "expired".to_owned(),
-            false => days.to_string(),
+            false => life.days_left(now).to_string(),
         };
         table.moody(vec![
             plain(&certificate.secret),
@@ -321,6 +318,7 @@ mod tests {
             life: expires.parse().ok().map(|expires| Life {
                 holder: format!("kube-{name}"),
                 is_authority: name == "ca",
+                begins: now(),
                 expires,
             }),
             is_renewed: name != "ca",

@@ -9,7 +9,7 @@ use crate::{
     decide::{Action, push_unmet, renew},
     object::{CONFIG_MAP, Object, SECRET},
     observe::Seen,
-    pki::{self, Authority, Form, Leaf, Material, OPAQUE, Order, Usage},
+    pki::{self, Authority, Form, LEAF_DAYS, Leaf, Material, OPAQUE, Order, Usage},
     provision::{apiserver, cluster_keys, figures, keys, owner_reference, route::labels},
     proxy::{AWAITED, Proxy},
     status::Fact,
@@ -130,6 +130,7 @@ fn orders(owner: &Owner) -> [Order; 2] {
         usage: Usage::Client,
         names: vec![],
         form: Form::Files,
+        days: LEAF_DAYS,
     };
     [
         order(authority, Material::Authority(Authority::ProxyClient)),

@@ -35,6 +35,7 @@ fn leaf(form: Form) -> Leaf {
         usage: Usage::Server,
         names: vec!["kubernetes".into(), "10.96.4.1".into()],
         form,
+        days: LEAF_DAYS,
     }
 }
 
@@ -192,6 +193,54 @@ fn authorities_are_made_once_and_leaves_when_due() {
     assert!(
         is_due(&renamed, Some(&made), Some(&ca), now()),
         "other names"
+    );
+}
+
+#[test]
+fn a_short_life_is_a_life_of_its_own() {
+    let ca = issue(&order(Material::Authority(Authority::Cluster)), None, now()).unwrap();
+    let usual = order(Material::Leaf(leaf(Form::Files)));
+    let short = order(Material::Leaf(Leaf {
+        days: SHORT_DAYS,
+        ..leaf(Form::Files)
+    }));
+    let after = |hours: i64| now() + jiff::SignedDuration::from_hours(hours);
+    let made = issue(&short, Some(&ca), now()).unwrap();
+    let certificate = der(&text(&made, "tls.crt").unwrap());
+    let (_, certificate) = X509Certificate::from_der(&certificate).unwrap();
+    let life = certificate.validity().not_after.timestamp() - now().as_second();
+    assert_eq!(life, (SHORT_DAYS * DAY) as i64);
+    let third = (SHORT_DAYS * 24 / 3) as i64;
+    assert!(!is_due(
+        &short,
+        Some(&made),
+        Some(&ca),
+        after(2 * third - 1)
+    ));
+    assert!(is_due(&short, Some(&made), Some(&ca), after(2 * third + 1)));
+    // One that was made with the usual life is due at once.
+    let long = issue(&usual, Some(&ca), now()).unwrap();
+    assert!(is_due(&short, Some(&long), Some(&ca), now()));
+    assert!(is_from_before(&short, &made, after(1)));
+    assert!(!is_from_before(&short, &made, now()));
+}
+
+/// All that runs would be rolled for nothing.
+#[test]
+fn the_usual_life_changes_no_fingerprint() {
+    let ca = issue(&order(Material::Authority(Authority::Cluster)), None, now()).unwrap();
+    let leaf = leaf(Form::Files);
+    let before = "Leaf { authority: Cluster, common_name: \"kube-apiserver\", organization: Some(\"sublet:admins\"), \
+                  usage: Server, names: [\"kubernetes\", \"10.96.4.1\"], form: Files }";
+    let order = order(Material::Leaf(leaf.clone()));
+    let parts = [
+        before.to_owned(),
+        order.metadata.to_string(),
+        ca.text("/data/tls.crt").to_owned(),
+    ];
+    assert_eq!(
+        fingerprint(&order, &leaf, &ca),
+        tenancy::naming::hash(&parts.each_ref().map(String::as_bytes))
     );
 }
 

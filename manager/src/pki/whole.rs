@@ -73,6 +73,7 @@ mod tests {
             usage: Usage::Client,
             names: vec![],
             form,
+            days: super::super::LEAF_DAYS,
         }))
     }
 

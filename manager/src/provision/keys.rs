@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     control_plane::ControlPlane,
-    pki::{Authority, Form, Leaf, Material, OPAQUE, Order, Usage},
+    pki::{Authority, Form, LEAF_DAYS, Leaf, Material, OPAQUE, Order, SHORT_DAYS, Usage},
 };
 use api::{capi, keys as marks};
 use serde_json::{Value, json};
@@ -84,6 +84,7 @@ pub(crate) fn cluster_kubeconfig(cp: &ControlPlane, addresses: &Addresses) -> Op
     order.metadata = cluster_keys::contract_metadata(&cp.owner)?;
     if let Material::Leaf(leaf) = &mut order.material {
         leaf.common_name = "sublet:cluster-api".into();
+        leaf.days = SHORT_DAYS;
     }
     Some(order)
 }
@@ -194,6 +195,7 @@ fn client(common_name: &str, organization: Option<&'static str>) -> Leaf {
         usage: Usage::Client,
         names: vec![],
         form: Form::Files,
+        days: LEAF_DAYS,
     }
 }
 

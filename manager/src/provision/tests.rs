@@ -9,7 +9,7 @@ use expect_test::expect;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 
-fn addresses() -> Addresses {
+pub(super) fn addresses() -> Addresses {
     Addresses {
         etcd: "10.96.0.50".into(),
         apiserver: "10.96.0.51".into(),

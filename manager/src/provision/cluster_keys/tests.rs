@@ -140,3 +140,17 @@ fn an_authority_that_comes_too_late_is_left_alone_and_told_of() {
         "{fact:?}"
     );
 }
+
+/// Cluster API reads the Secret anew; people who fetched theirs don't.
+#[test]
+fn the_kubeconfig_of_cluster_api_lives_shortly() {
+    let days = |order: Order| match order.material {
+        Material::Leaf(leaf) => leaf.days,
+        other => panic!("{other:?}"),
+    };
+    let (cp, addresses) = (cluster_plane(), crate::provision::tests::addresses());
+    let for_core = keys::cluster_kubeconfig(&cp, &addresses).unwrap();
+    assert_eq!(days(for_core), pki::SHORT_DAYS);
+    let for_people = keys::user_kubeconfig(&cp, &addresses);
+    assert_eq!(days(for_people), pki::LEAF_DAYS);
+}
