@@ -2,6 +2,7 @@
 
 mod beyond;
 mod class;
+mod filtered;
 mod keys;
 mod kills;
 mod life;
@@ -283,11 +284,12 @@ pub(crate) async fn without_a_lost_answer<T>(
     }
 }
 
-/// Does something while core's own probe of a Cluster is watched: if core ever says that it has lost the tenant, which it does
-/// after 50 s without an answer, that is an error.
-async fn without_a_lost_probe<T>(
+/// Does something while a Cluster has these conditions all the time: once core says that one isn't True, that is an error. Of its
+/// probe core says so after 50 s without an answer.
+async fn while_true<T>(
     place: &Place,
     cluster: &str,
+    kinds: &[&str],
     body: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
     let path = CLUSTER.path(&place.namespace, "")
@@ -297,7 +299,8 @@ async fn without_a_lost_probe<T>(
             let mut events = pin!(place.above.watch(&path).await?);
             while let Some(event) = events.next().await {
                 let seen = &event["object"];
-                if seen["kind"] == "Cluster" && condition(seen, "RemoteConnectionProbe") != "True" {
+                let lost = kinds.iter().any(|kind| condition(seen, kind) != "True");
+                if seen["kind"] == "Cluster" && lost {
                     anyhow::bail!("core lost the tenant: {}", conditions(seen));
                 }
             }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 const TABLE: &str = include_str!("../../../docs/cluster-api-contract.md");
 /// Where the tests are.
-const SOURCES: [&str; 27] = [
+const SOURCES: [&str; 28] = [
     include_str!("tests.rs"),
     include_str!("tests/wrongs.rs"),
     include_str!("owner.rs"),
@@ -25,6 +25,7 @@ const SOURCES: [&str; 27] = [
     include_str!("../../../api/src/capi/tests.rs"),
     include_str!("../../../e2e/tests/e2e/capi/beyond.rs"),
     include_str!("../../../e2e/tests/e2e/capi/class.rs"),
+    include_str!("../../../e2e/tests/e2e/capi/filtered.rs"),
     include_str!("../../../e2e/tests/e2e/capi/keys.rs"),
     include_str!("../../../e2e/tests/e2e/capi/kills.rs"),
     include_str!("../../../e2e/tests/e2e/capi/many.rs"),
@@ -96,6 +97,48 @@ fn every_condition_that_is_told_has_a_row() {
     }
 }
 
+/// What is told while nothing is wrong.
+const STATES: [&str; 10] = [
+    "Deleting",
+    "NotDeleting",
+    "NotPaused",
+    "NotRollingOut",
+    "Paused",
+    "Provisioned",
+    "Provisioning",
+    "RollingOut",
+    "WaitingForControlPlane",
+    "WaitingForInfrastructure",
+];
+
+/// Words for programs that a source gives to blockers.
+fn reasons(source: &'static str) -> Vec<&'static str> {
+    let given = source.split("Blocker::new(").skip(1);
+    let words = given.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
+    words.collect()
+}
+
+#[test]
+fn every_reason_of_something_wrong_has_a_row() {
+    let sources = [
+        include_str!("stage.rs"),
+        include_str!("control_plane.rs"),
+        include_str!("infrastructure.rs"),
+    ];
+    let mut told: Vec<&str> = sources.into_iter().flat_map(reasons).collect();
+    assert!(told.len() > 15, "{told:?}");
+    told.retain(|reason| !STATES.contains(reason));
+    told.extend([super::stage::OWNED_TWICE, "KubeconfigMissing"]);
+    let wrong: Vec<&str> = part("What users get wrong")
+        .lines()
+        .filter_map(|line| line.split(" | ").nth(1))
+        .flat_map(quoted)
+        .collect();
+    for reason in told {
+        assert!(wrong.contains(&reason), "{reason}");
+    }
+}
+
 #[test]
 fn every_key_and_secret_has_a_row() {
     for key in [
@@ -105,6 +148,8 @@ fn every_key_and_secret_has_a_row() {
         capi::CLUSTER_NAME,
         capi::PAUSED,
         capi::BLOCK_MOVE,
+        // Whoever makes a Secret that leads to another super cluster sets it.
+        "clusterctl.cluster.x-k8s.io/move",
         capi::MANAGED_BY,
         capi::WATCH_FILTER,
         capi::FINALIZER,

@@ -7,7 +7,7 @@ use api::capi::{BLOCK_MOVE, FINALIZER};
 use serde_json::json;
 
 /// Reason of all that more than one Cluster holds up.
-const OWNED_TWICE: &str = "OwnedTwice";
+pub(super) const OWNED_TWICE: &str = "OwnedTwice";
 
 /// How far an object is before anything is done for it.
 pub(super) enum Stage<'a> {

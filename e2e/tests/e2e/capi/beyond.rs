@@ -11,7 +11,7 @@ use e2e::{
         CLUSTER, CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CONTROL_PLANE, CRD, Kind, NAMESPACE, SECRET,
         SUBLET_CLUSTER, SUBLET_CONTROL_PLANE,
     },
-    read::{condition, is_terminating, items, text},
+    read::{condition, is_terminating, items, text, uid},
     rig::{self, Guest, Rig, Wish, manager::Manager, on_rig},
     settings,
     side::Side,
@@ -25,6 +25,9 @@ use tenancy::tenant::TenantId;
 /// The Secret that leads to the super cluster.
 pub(super) const WEST: &str = "west";
 
+/// Label of what clusterctl moves though it belongs to no Cluster.
+pub(super) const TAKEN_ALONG: &str = "clusterctl.cluster.x-k8s.io/move";
+
 /// The management cluster, with a manager that runs beside it.
 pub(super) struct Management<'a> {
     pub(super) side: &'a Side,
@@ -34,22 +37,18 @@ pub(super) struct Management<'a> {
 impl<'a> Management<'a> {
     pub(super) async fn start(rig: &'a Rig, kubeconfig: &str) -> anyhow::Result<Self> {
         definitions(&rig.side).await?;
-        let admin = rig.above.admin_kubeconfig();
-        Self::of(&rig.side, rig.folder(), &admin, kubeconfig).await
-    }
-
-    /// One where the provider's kinds are served already. The manager has the rights that it is installed with.
-    pub(super) async fn of(
-        side: &'a Side,
-        folder: &Path,
-        admin: &str,
-        kubeconfig: &str,
-    ) -> anyhow::Result<Self> {
+        // Marked as the page says, so that a move takes it along.
         let secret = json!({
-            "metadata": {"name": WEST, "namespace": NAMESPACE_OF_TESTS},
+            "metadata": {"name": WEST, "namespace": NAMESPACE_OF_TESTS, "labels": {TAKEN_ALONG: ""}},
             "stringData": {"value": kubeconfig},
         });
-        side.create(SECRET, secret).await?;
+        rig.side.create(SECRET, secret).await?;
+        let admin = rig.above.admin_kubeconfig();
+        Self::of(&rig.side, rig.folder(), &admin).await
+    }
+
+    /// One that has the provider's kinds and the way to the super cluster. The manager has the rights that it is installed with.
+    pub(super) async fn of(side: &'a Side, folder: &Path, admin: &str) -> anyhow::Result<Self> {
         let own = account::kubeconfig(side, admin, api::SYSTEM_NAMESPACE, "sublet-manager").await?;
         let mut manager = Manager::new(folder, &own, &["--cluster-api"])?;
         manager.start().await?;
@@ -136,6 +135,26 @@ pub(super) async fn definitions(side: &Side) -> anyhow::Result<()> {
         Ok(())
     })
     .await
+}
+
+/// A Cluster with its two objects, as core leaves them.
+pub(super) async fn create(
+    side: &Side,
+    name: &str,
+    labels: Value,
+    place: Value,
+) -> anyhow::Result<()> {
+    let mut metadata = json!({"name": name, "namespace": NAMESPACE_OF_TESTS, "labels": labels});
+    let cluster = json!({"metadata": metadata, "spec": super::cluster(name, name)});
+    let cluster = side.create(CLUSTER, cluster).await?;
+    metadata["ownerReferences"] = json!([{
+        "apiVersion": CLUSTER.api_version, "kind": "Cluster", "name": name, "uid": uid(&cluster),
+    }]);
+    let place = json!({"metadata": metadata, "spec": place});
+    side.create(SUBLET_CLUSTER, place).await?;
+    let control_plane = json!({"metadata": metadata, "spec": super::control_plane_spec()});
+    side.create(SUBLET_CONTROL_PLANE, control_plane).await?;
+    Ok(())
 }
 
 pub(super) async fn twin_like(
@@ -385,21 +404,8 @@ fn a_cluster_of_another_super_cluster_comes_up_and_goes_in_the_contracts_order()
             .with_context(|| here.manager.tail())
         };
 
-        let spec = super::cluster("blue", "blue");
-        let metadata = json!({"name": "blue", "namespace": NAMESPACE_OF_TESTS});
-        let cluster = json!({"metadata": metadata, "spec": spec});
-        let cluster = side.create(CLUSTER, cluster).await?;
-        let owner = json!({
-            "apiVersion": CLUSTER.api_version, "kind": "Cluster", "name": "blue", "uid": cluster["metadata"]["uid"],
-        });
-        let mut owned = metadata;
-        owned["ownerReferences"] = json!([owner]);
-        let place =
-            json!({"superCluster": {"kubeconfigSecretRef": {"name": "west", "key": "value"}}});
-        let place = json!({"metadata": owned, "spec": place});
-        side.create(SUBLET_CLUSTER, place).await?;
-        let control_plane = json!({"metadata": owned, "spec": super::control_plane_spec()});
-        side.create(SUBLET_CONTROL_PLANE, control_plane).await?;
+        let leads = json!({"kubeconfigSecretRef": {"name": WEST, "key": "value"}});
+        create(side, "blue", json!({}), json!({"superCluster": leads})).await?;
 
         twin_like(there, "blue", "the twin is made", |_| true).await?;
         play_running(there, "blue", "blue-user-kubeconfig").await?;

@@ -1,6 +1,6 @@
 //! Clusters of a ClusterClass: made from templates, scaled and upgraded by their topology.
 
-use super::{Place, with_clusters};
+use super::{Place, VERSION, while_true, with_clusters, without_a_lost_answer};
 use anyhow::{Context, ensure};
 use e2e::{
     kind::{CLASS, CLUSTER, CONTROL_PLANE, SUBLET_CONTROL_PLANE},
@@ -11,9 +11,8 @@ use e2e::{
 };
 use serde_json::{Value, json};
 
-/// The older of the two versions that the class of this test offers. Both run the same programs: what is tried here is
-/// who says what when, not Kubernetes.
-const OLD: &str = "v1.35.9";
+/// The next minor version; `cargo xtask test --all` loads its images.
+const NEW: &str = "v1.37.2";
 const CLASS_FILE: &str = include_str!(
     "../../../../manifests/capi/infrastructure-sublet/v0.1.0/clusterclass-sublet.yaml"
 );
@@ -30,16 +29,22 @@ fn a_topology_makes_scales_and_upgrades_a_cluster() {
     });
 }
 
-/// A ControlPlaneClass that offers an older version too.
+/// A ControlPlaneClass that offers the next version too.
 async fn two_versions(place: &Place, name: &str) -> anyhow::Result<()> {
     let default = place.above.get(CLASS, "", "default").await?;
     let mut spec = default["spec"].clone();
-    let mut old = spec["versions"][0].clone();
-    old["version"] = json!(OLD.trim_start_matches('v'));
+    let mut new = spec["versions"][0].clone();
+    new["version"] = json!(NEW.trim_start_matches('v'));
+    for (field, image) in [
+        ("kubeApiserver", "kube-apiserver"),
+        ("kubeControllerManager", "kube-controller-manager"),
+    ] {
+        new["images"][field] = json!(format!("registry.k8s.io/{image}:{NEW}"));
+    }
     let versions = spec["versions"]
         .as_array_mut()
         .context("the class has versions")?;
-    versions.push(old);
+    versions.push(new);
     let class = json!({"metadata": {"name": name}, "spec": spec});
     place.above.create(CLASS, class).await?;
     Ok(())
@@ -58,7 +63,7 @@ async fn topology(place: &Place, class: &str) -> anyhow::Result<()> {
     place.core.kubectl.run(&line).await?.ok()?;
 
     let topology = json!({"topology": {
-        "classRef": {"name": "sublet"}, "version": OLD, "controlPlane": {"replicas": 1},
+        "classRef": {"name": "sublet"}, "version": VERSION, "controlPlane": {"replicas": 1},
     }});
     place.create(CLUSTER, "classy", topology).await?;
     place.available("classy", 2 * PODS).await?;
@@ -68,7 +73,7 @@ async fn topology(place: &Place, class: &str) -> anyhow::Result<()> {
     ensure!(
         name.starts_with("classy-")
             && own["spec"]["className"] == class
-            && own["status"]["version"] == OLD,
+            && own["status"]["version"] == VERSION,
         "{name}: {} {}",
         own["spec"],
         own["status"]
@@ -90,35 +95,36 @@ async fn topology(place: &Place, class: &str) -> anyhow::Result<()> {
         )
         .await?;
 
-    place
-        .merge(
-            CLUSTER,
-            "classy",
-            change(json!({"version": super::VERSION})),
-        )
-        .await?;
-    place
-        .like(SUBLET_CONTROL_PLANE, &name, "rolls out", PODS, |object| {
-            condition(object, "RollingOut") == "True"
-        })
-        .await?;
-    let upgraded = place
-        .like(
-            SUBLET_CONTROL_PLANE,
-            &name,
-            "runs the new version alone",
-            2 * PODS,
-            |object| {
-                object["status"]["version"] == super::VERSION
-                    && condition(object, "RollingOut") == "False"
-            },
-        )
-        .await?;
+    let tenant = place.tenant("classy").await?;
+    let upgraded = without_a_lost_answer(&tenant, async {
+        let new = change(json!({"version": NEW}));
+        place.merge(CLUSTER, "classy", new).await?;
+        place
+            .like(SUBLET_CONTROL_PLANE, &name, "rolls out", PODS, |object| {
+                condition(object, "RollingOut") == "True"
+            })
+            .await?;
+        place
+            .like(
+                SUBLET_CONTROL_PLANE,
+                &name,
+                "runs the new version alone",
+                2 * PODS,
+                |object| {
+                    object["status"]["version"] == NEW && condition(object, "RollingOut") == "False"
+                },
+            )
+            .await
+    });
+    let all_the_time = ["RemoteConnectionProbe", "ControlPlaneAvailable"];
+    let upgraded = while_true(place, "classy", &all_the_time, upgraded).await?;
     ensure!(
-        upgraded["status"]["versions"] == json!([{"version": super::VERSION, "replicas": 2}]),
+        upgraded["status"]["versions"] == json!([{"version": NEW, "replicas": 2}]),
         "{}",
         upgraded["status"]
     );
+    let told: Value = serde_json::from_str(&tenant.side.text("/version").await?)?;
+    ensure!(text(&told, "/gitVersion") == NEW, "{told}");
     place
         .like(CLUSTER, "classy", "is reconciled", PODS, |cluster| {
             condition(cluster, "TopologyReconciled") == "True"
@@ -126,7 +132,7 @@ async fn topology(place: &Place, class: &str) -> anyhow::Result<()> {
         })
         .await?;
     // Back is refused, by core's webhook for a topology.
-    let back = change(json!({"version": OLD}));
+    let back = change(json!({"version": VERSION}));
     let refused = place
         .above
         .merge(CLUSTER, &place.namespace, "classy", back)

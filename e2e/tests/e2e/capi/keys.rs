@@ -1,6 +1,6 @@
 //! The keys of a Cluster: those of the contract, those that a person brings, and their renewal.
 
-use super::{Place, control_plane_of, with_clusters, without_a_lost_answer, without_a_lost_probe};
+use super::{Place, control_plane_of, while_true, with_clusters, without_a_lost_answer};
 use anyhow::{Context, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use e2e::{
@@ -122,7 +122,7 @@ fn certificates_and_kubeconfig_are_renewed_without_a_lost_probe() {
                 )
                 .await
         };
-        without_a_lost_probe(place, "aged", settled).await?;
+        while_true(place, "aged", &["RemoteConnectionProbe"], settled).await?;
         let cluster = place.get(CLUSTER, "aged").await?;
         ensure!(
             condition(&cluster, "Available") == "True",

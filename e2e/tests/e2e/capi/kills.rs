@@ -33,7 +33,10 @@ fn a_manager_that_dies_while_a_cluster_comes_or_goes_leaves_nothing_half_done() 
                 ensure!(met == Moment::Met, "a Cluster that isn't deleted has gone");
             }
             let vcp = place.get(CONTROL_PLANE, CLUSTER_NAME).await?;
-            let (namespace, id) = (inside(&vcp)?, TenantId::parse(text(&vcp, "/spec/identity"))?);
+            let (namespace, id) = (
+                inside(&vcp)?,
+                TenantId::parse(text(&vcp, "/spec/identity"))?,
+            );
             // In the middle of the keys.
             eventually(PODS, "the tenant's authority is made", async || {
                 place.above.get(SECRET, &namespace, "ca").await?;

@@ -1,6 +1,9 @@
 //! The life of a Cluster: up, in use, paused, scaled, deleted in order.
 
-use super::{Place, alone_with_clusters, control_plane_of, is_paused, place_of, with_clusters};
+use super::{
+    Place, alone_with_clusters, control_plane_of, is_paused, place_of, with_clusters,
+    without_a_lost_answer,
+};
 use anyhow::ensure;
 use e2e::{
     figure,
@@ -10,11 +13,12 @@ use e2e::{
     },
     make,
     program::Outcome,
-    read::{condition, is_terminating, items, label, text},
+    read::{condition, is_terminating, items, label, text, uid},
     space::Space,
     tenant::{Tenant, conditions},
     wait::{PODS, eventually},
 };
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -222,14 +226,24 @@ fn a_pause_of_a_control_plane_or_its_cluster_holds_a_deletion_until_it_is_unset(
 
         // A deletion that is under way stops where it is, too.
         place
-            .like(CONTROL_PLANE, "amber", "is to be deleted", PODS, is_terminating)
+            .like(
+                CONTROL_PLANE,
+                "amber",
+                "is to be deleted",
+                PODS,
+                is_terminating,
+            )
             .await?;
         let paused = |paused: Value| json!({"spec": {"paused": paused}});
         place.merge(CLUSTER, "amber", paused(json!(true))).await?;
         place
-            .like(CONTROL_PLANE, "amber", "is paused with its Cluster", PODS, |vcp| {
-                text(vcp, "/status/phase") == "Paused"
-            })
+            .like(
+                CONTROL_PLANE,
+                "amber",
+                "is paused with its Cluster",
+                PODS,
+                |vcp| text(vcp, "/status/phase") == "Paused",
+            )
             .await?;
         let free = finalizers(Value::Null);
         place.above.merge(POD, &space.twin, "held", free).await?;
@@ -315,6 +329,29 @@ fn a_pause_holds_while_scaling_and_deleting_and_the_place_outlives_the_control_p
             )
             .await?;
 
+        // All of it is started anew when that is asked for.
+        let server = the_one_server(place, &inside).await?;
+        let now = Timestamp::now().to_string();
+        let anew = json!({"spec": {"rollout": {"after": now}}});
+        place
+            .merge(SUBLET_CONTROL_PLANE, &control_plane, anew)
+            .await?;
+        let replaced = eventually(2 * PODS, "the API server is another one", async || {
+            let now = the_one_server(place, &inside).await?;
+            ensure!(now != server, "it is the same");
+            Ok(())
+        });
+        without_a_lost_answer(&tenant, replaced).await?;
+        place
+            .like(
+                SUBLET_CONTROL_PLANE,
+                &control_plane,
+                "has rolled out",
+                PODS,
+                |object| condition(object, "RollingOut") == "False",
+            )
+            .await?;
+
         // The place is set aside, so that what the control plane leaves can be looked at.
         let aside =
             |value: Value| json!({"metadata": {"annotations": {"cluster.x-k8s.io/paused": value}}});
@@ -366,4 +403,12 @@ fn a_pause_holds_while_scaling_and_deleting_and_the_place_outlives_the_control_p
         ensure!(place.above.find(NAMESPACE, "", &inside).await?.is_none());
         Ok(())
     });
+}
+
+/// UID of the pod of a control plane's API server, while it is the only one.
+async fn the_one_server(place: &Place, inside: &str) -> anyhow::Result<String> {
+    let selector = "app.kubernetes.io/name=kube-apiserver";
+    let pods = place.above.list(POD, inside, selector).await?;
+    ensure!(pods.len() == 1, "{} API servers", pods.len());
+    Ok(uid(&pods[0]).to_owned())
 }

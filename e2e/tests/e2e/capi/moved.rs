@@ -16,7 +16,7 @@ use e2e::{
         CLUSTER, CONTROL_PLANE, Kind, NAMESPACE, ROLE_BINDING, SECRET, SUBLET_CLUSTER,
         SUBLET_CONTROL_PLANE,
     },
-    read::{condition, items, text, uid},
+    read::{condition, items, label, text, uid},
     rig::{self, Wish, ending::hasten, on_rig},
     settings,
     side::Side,
@@ -65,7 +65,7 @@ fn a_cluster_moves_between_two_management_clusters_and_its_tenant_never_notices(
             let folder = rig.folder().join("new");
             std::fs::create_dir_all(&folder)?;
             let admin = guest.server.admin_kubeconfig();
-            let new = Management::of(&guest.side, &folder, &admin, &kubeconfig).await?;
+            let new = Management::of(&guest.side, &folder, &admin).await?;
             let goes_on = json!({"spec": {"paused": false}});
             new.side
                 .merge(CLUSTER, NAMESPACE_OF_TESTS, &name, goes_on)
@@ -157,21 +157,9 @@ fn a_namespace_that_goes_as_a_whole_takes_the_twin_along() {
 
 /// A Cluster with its two objects, as core leaves them.
 async fn create(side: &Side, name: &str) -> anyhow::Result<()> {
-    let metadata = json!({"name": name, "namespace": NAMESPACE_OF_TESTS});
-    let spec = super::cluster(name, name);
-    let cluster = json!({"metadata": metadata, "spec": spec});
-    let cluster = side.create(CLUSTER, cluster).await?;
-    let mut owned = metadata;
-    owned["ownerReferences"] = json!([{
-        "apiVersion": CLUSTER.api_version, "kind": "Cluster", "name": name, "uid": uid(&cluster),
-    }]);
-    owned["labels"] = json!({"cluster.x-k8s.io/cluster-name": name});
+    let labels = json!({"cluster.x-k8s.io/cluster-name": name});
     let leads = json!({"kubeconfigSecretRef": {"name": beyond::WEST, "key": "value"}});
-    let place = json!({"metadata": owned, "spec": {"superCluster": leads}});
-    side.create(SUBLET_CLUSTER, place).await?;
-    let control_plane = json!({"metadata": owned, "spec": super::control_plane_spec()});
-    side.create(SUBLET_CONTROL_PLANE, control_plane).await?;
-    Ok(())
+    beyond::create(side, name, labels, json!({"superCluster": leads})).await
 }
 
 async fn like(
@@ -215,7 +203,7 @@ async fn tenant_of(side: &Side, above: &Side, name: &str) -> anyhow::Result<Tena
     })
 }
 
-/// All that belongs to the Cluster, without status and under new UIDs, owners first.
+/// All that belongs to the Cluster or is marked, without status and under new UIDs, owners first.
 async fn take_along(from: &Side, to: &Side, name: &str) -> anyhow::Result<()> {
     let mut uids = BTreeMap::<String, String>::new();
     let secrets = from.list(SECRET, NAMESPACE_OF_TESTS, "").await?;
@@ -230,7 +218,8 @@ async fn take_along(from: &Side, to: &Side, name: &str) -> anyhow::Result<()> {
         let is_ours = owners
             .iter()
             .all(|owner| uids.contains_key(text(owner, "/uid")));
-        if kind == SECRET && (owners.is_empty() || !is_ours) {
+        let is_marked = label(&object, beyond::TAKEN_ALONG).is_some();
+        if kind == SECRET && !is_marked && (owners.is_empty() || !is_ours) {
             continue;
         }
         ensure!(is_ours, "{owners:?}");
