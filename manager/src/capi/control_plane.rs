@@ -5,10 +5,11 @@
 
 use super::{
     Action, Decision,
-    facts::{Facts, Tenant},
+    facts::{Facts, Tenant, is_managed_elsewhere},
     network,
     report::{Blocker, Fact, Report},
     stage::{self, Stage},
+    without,
 };
 use crate::{
     endpoint,
@@ -19,7 +20,7 @@ use crate::{
 };
 use api::{
     ApiServers, RunningVersion, VirtualControlPlaneStatus,
-    capi::{CLUSTER_NAME, PAUSED, SubletClusterSpec, SubletControlPlaneSpec},
+    capi::{CLUSTER_NAME, MANAGED_BY, PAUSED, SubletClusterSpec, SubletControlPlaneSpec},
     keys,
 };
 use serde::Deserialize;
@@ -64,7 +65,7 @@ pub(super) fn decide(seen: &Facts) -> Decision {
         Err(blocker) => return Decision::say(held_up(seen, blocker)),
     };
     let Some(tenant) = &seen.tenant else {
-        return Decision::act(Action::Apply(applied(wanted)));
+        return Decision::act(Action::Apply(applied(seen, wanted)));
     };
     if let Some(action) = take_pause_off(tenant) {
         return Decision::act(action);
@@ -79,7 +80,7 @@ pub(super) fn decide(seen: &Facts) -> Decision {
         ));
     }
     if !wanted.is_met_by(&tenant.object) {
-        return Decision::act(Action::Apply(applied(wanted)));
+        return Decision::act(Action::Apply(applied(seen, wanted)));
     }
     if let Some(endpoint) = new_endpoint(seen, tenant) {
         return Decision::act(Action::Patch(
@@ -103,6 +104,9 @@ fn leave(seen: &Facts) -> Decision {
     };
     // It would hold up what is left of the tenant, whose pause comes before its end.
     if let Some(action) = take_pause_off(tenant) {
+        return Decision::act(action);
+    }
+    if let Some(action) = let_go(seen, tenant) {
         return Decision::act(action);
     }
     if tenant.has_ended() {
@@ -197,7 +201,13 @@ fn wanted(seen: &Facts, owner: &str) -> Result<Object, Blocker> {
     let place: SubletClusterSpec = parsed(infrastructure)?;
     let spec: SubletControlPlaneSpec = parsed(&seen.object)?;
     let Some(identity) = &place.identity else {
-        let message = format!("waiting for SubletCluster {name} to get an identity");
+        let message = match is_managed_elsewhere(infrastructure) {
+            false => format!("waiting for SubletCluster {name} to get an identity"),
+            true => format!(
+                "SubletCluster {name} is managed by somebody else ({MANAGED_BY}), who must write its spec.identity and its \
+                 status: take that key off, and Sublet does"
+            ),
+        };
         return Err(Blocker::new("WaitingForInfrastructure", message));
     };
     if !is_name(owner) {
@@ -269,10 +279,26 @@ fn given_endpoint(seen: &Facts, spec: &SubletControlPlaneSpec) -> Value {
     }
 }
 
-/// With the finalizer that lets its keys outlive it. Not compared: others have finalizers in the same list.
-fn applied(mut wanted: Object) -> Object {
-    wanted.body["metadata"]["finalizers"] = json!([keys::INFRASTRUCTURE_FINALIZER]);
+/// With the finalizer that lets its keys outlive it, if we look after what takes it off. Not compared: others have finalizers in
+/// the same list.
+fn applied(seen: &Facts, mut wanted: Object) -> Object {
+    if !seen.other.as_ref().is_some_and(is_managed_elsewhere) {
+        wanted.body["metadata"]["finalizers"] = json!([keys::INFRASTRUCTURE_FINALIZER]);
+    }
     wanted
+}
+
+/// Takes that finalizer off where nobody else will.
+fn let_go(seen: &Facts, tenant: &Tenant) -> Option<Action> {
+    seen.other
+        .as_ref()
+        .filter(|other| is_managed_elsewhere(other))?;
+    let held = tenant.object.items("/metadata/finalizers");
+    let is_held = held
+        .iter()
+        .any(|held| held == keys::INFRASTRUCTURE_FINALIZER);
+    let patch = || without(&tenant.object, keys::INFRASTRUCTURE_FINALIZER);
+    is_held.then(|| Action::PatchTenant(tenant.object.clone(), patch()))
 }
 
 fn parsed<T: for<'a> Deserialize<'a>>(object: &Object) -> Result<T, Blocker> {

@@ -749,6 +749,42 @@ fn an_externally_managed_infrastructure_cluster_is_not_touched() {
     }
 }
 
+/// What only we take off isn't put on where we touch nothing.
+#[test]
+fn a_tenant_whose_place_is_managed_elsewhere_is_held_by_nothing_of_ours() {
+    let managed = |identity| {
+        let mut place = place(identity);
+        place.body["metadata"]["labels"] = json!({"cluster.x-k8s.io/managed-by": "somebody"});
+        place
+    };
+    let mut seen = control_plane();
+    assert_eq!(
+        wanted(&seen).items("/metadata/finalizers"),
+        [json!(keys::INFRASTRUCTURE_FINALIZER)]
+    );
+    seen.other = Some(managed(None));
+    let (_, reason, message) = fact(&control_plane::decide(&seen), "Available");
+    assert_eq!(reason, "WaitingForInfrastructure");
+    assert!(message.contains("is managed by somebody else"), "{message}");
+    seen.other = Some(managed(Some(IDENTITY)));
+    assert!(wanted(&seen).items("/metadata/finalizers").is_empty());
+
+    // One that was ours before lets go with its control plane.
+    let mut leaving = going(with_tenant(running()));
+    leaving.other = seen.other;
+    let decision = control_plane::decide(&leaving);
+    let [Action::PatchTenant(_, patch)] = &decision.actions[..] else {
+        panic!("{decision:?}");
+    };
+    assert_eq!(patch["metadata"]["finalizers"], json!([]));
+    let vcp = &mut leaving.tenant.as_mut().unwrap().object;
+    vcp.body["metadata"]["finalizers"] = json!([]);
+    assert!(matches!(
+        control_plane::decide(&leaving).actions[..],
+        [Action::Delete(_)]
+    ));
+}
+
 #[test]
 fn after_a_move_the_tenant_is_taken_up_by_its_identity_under_new_uids() {
     let mut seen = with_tenant(running());

@@ -4,9 +4,7 @@ use super::{LONG, cluster, control_plane_of, control_plane_spec, place_of, with_
 use anyhow::ensure;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use e2e::{
-    kind::{
-        CLUSTER, CONFIG_MAP, CONTROL_PLANE, SECRET, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE,
-    },
+    kind::{CLUSTER, CONFIG_MAP, CONTROL_PLANE, SECRET, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE},
     read::{condition, is_terminating, text},
     tenant::conditions,
     wait::PODS,
@@ -62,6 +60,32 @@ fn wrong_objects_say_what_is_wrong() {
                 orphan["metadata"]
             );
         }
+
+        // A place that somebody else looks after, and hasn't yet.
+        let metadata = json!({
+            "name": "outsourced-place", "namespace": place.namespace,
+            "labels": {"cluster.x-k8s.io/managed-by": "somebody"},
+        });
+        let theirs = json!({"metadata": metadata, "spec": {}});
+        let made = place.above.create(SUBLET_CLUSTER, theirs).await?;
+        let control_plane = control_plane_of("outsourced");
+        place
+            .create(SUBLET_CONTROL_PLANE, &control_plane, control_plane_spec())
+            .await?;
+        let spec = cluster(&control_plane, "outsourced-place");
+        place.create(CLUSTER, "outsourced", spec).await?;
+        let told = ["Available", "False", "WaitingForInfrastructure"];
+        let message = place
+            .told(SUBLET_CONTROL_PLANE, &control_plane, told)
+            .await?;
+        ensure!(message.contains("is managed by somebody else"), "{message}");
+        let theirs = place.get(SUBLET_CLUSTER, "outsourced-place").await?;
+        ensure!(
+            theirs["metadata"]["finalizers"].is_null()
+                && theirs["spec"] == made["spec"]
+                && theirs["status"].is_null(),
+            "{theirs}"
+        );
 
         // A version that the class doesn't offer.
         place
