@@ -19,7 +19,7 @@ use crate::{
 use parking_lot::Mutex;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use store::{Own, Theirs};
-use tenancy::mark::{Mark, WentBack};
+use tenancy::mark::{self, Mark, WentBack};
 use tokio::{sync::Notify, time::Instant};
 
 /// How often marks are advanced at most: what a store loses of the last seconds is then found out by versions alone, and
@@ -255,19 +255,18 @@ fn went_back(engine: &Engine, own: &Own, theirs: &Theirs) -> Option<String> {
         .map(String::as_str)
         .unwrap_or_default();
     let (nonce, version) = (theirs.mark.nonce, engine.super_version());
-    if own.super_uid.is_empty() {
-        None
-    } else if own.super_uid != proof {
+    let is_told = !own.super_uid.is_empty();
+    if is_told && own.super_uid != proof {
         Some(
             "the super cluster's kube-system namespace has another UID than the tenant's mark says"
                 .into(),
         )
-    } else if own.nonce.unwrap_or_default() > nonce + 1 {
+    } else if mark::is_ahead(own.nonce, nonce) {
         let found = own.nonce.unwrap_or_default();
         Some(format!(
             "the super cluster went back to an older state: its mark of the tenant says {nonce}, and the tenant's {found}"
         ))
-    } else if own.super_version > version {
+    } else if is_told && own.super_version > version {
         Some(format!(
             "the super cluster went back to an older state: its pods are at version {version}, and were at {} before",
             own.super_version
@@ -398,6 +397,9 @@ pub(crate) use store::forget;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::{self, Received, Server, fake, tenant};
+    use api::keys;
+    use serde_json::{Value, json};
 
     #[test]
     fn r2_versions_from_before_a_restore_by_sublet_hold_nothing_after_it() {
@@ -416,6 +418,57 @@ mod tests {
         assert_eq!(marks.judge(Some(5), 1), Ok(()));
         assert_eq!(marks.listed("configmaps", 209), Ok(()));
         assert!(marks.listed("configmaps", 207).is_err());
+    }
+
+    /// What is read for an examination: a tenant whose mark has this data, and no mark of it here yet.
+    async fn examined(
+        engine: &Engine,
+        tenant: &Tenant,
+        servers: (&mut Server, &mut Server),
+        data: Value,
+        writes: [u16; 2],
+    ) -> (Result<(), Failure>, Vec<Received>) {
+        let (above, own) = servers;
+        let kube_system = json!({"metadata": {"name": "kube-system", "uid": "right"}});
+        let mark = json!({
+            "metadata": {"name": api::MARK_NAME, "namespace": "kube-system", "uid": "m", "resourceVersion": "5"},
+            "data": data,
+        });
+        let answers = async {
+            own.answer("GET", 200, &kube_system).await;
+            own.answer("GET", 200, &mark).await;
+            above.answer("GET", 404, &json!({})).await;
+            let mut received = vec![];
+            if writes[0] != 0 {
+                received.push(own.answer("PATCH", writes[0], &mark).await);
+            }
+            if writes[1] != 0 {
+                let lease = json!({"metadata": {"name": "l", "uid": "l"}});
+                received.push(above.answer("POST", writes[1], &lease).await);
+            }
+            received
+        };
+        tokio::join!(examine(engine, tenant), answers)
+    }
+
+    /// A tenant writes its own mark as it likes.
+    #[tokio::test]
+    async fn no_number_in_a_tenants_mark_ends_the_process_or_is_taken_over() {
+        for (nonce, is_held) in [(u64::MAX, false), (u64::MAX - 1, false), (1 << 40, true)] {
+            let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+            let (engine, tenant) = (fake::engine(&above), tenant(&own));
+            tenant.set_proof("right");
+            let writes = if is_held { [0, 0] } else { [200, 201] };
+            let data = json!({"nonce": nonce.to_string(), "superUID": ""});
+            let servers = (&mut super_server, &mut tenant_server);
+            let (examined, written) = examined(&engine, &tenant, servers, data, writes).await;
+            assert!(examined.is_ok(), "{examined:?}");
+            assert_eq!(tenant.gate.holds().contains_key(&Hold::SuperWentBack), is_held);
+            if let [_, lease] = written.as_slice() {
+                assert_eq!(lease.body["metadata"]["annotations"][keys::MARK_NONCE], "1");
+            }
+            assert!(super_server.is_silent() && tenant_server.is_silent());
+        }
     }
 
     #[test]
