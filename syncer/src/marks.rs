@@ -142,12 +142,11 @@ impl Marks {
     }
 
     /// Takes what is there for right, as an operator says.
-    fn rebase(&self, nonce: u64, restore_counter: i64, wish: &str) {
+    fn rebase(&self, nonce: u64, restore_counter: i64) {
         let mut inner = self.inner.lock();
         inner.begin_anew();
         inner.mark.nonce = inner.mark.nonce.max(nonce);
         inner.mark.acknowledged = restore_counter;
-        inner.mark.released = wish.to_owned();
         inner.outdated = true;
     }
 }
@@ -320,7 +319,7 @@ async fn release(
     let restore_counter = tenant.rules().restore_counter;
     tenant
         .marks
-        .rebase(own.nonce.unwrap_or_default(), restore_counter, wish);
+        .rebase(own.nonce.unwrap_or_default(), restore_counter);
     // Before the holds end, or a worker that still sees an open breaker would begin one anew.
     tenant.breakers.release();
     for entry in [
@@ -339,9 +338,14 @@ async fn release(
         let mut inner = tenant.marks.inner.lock();
         inner.mark.nonce = nonce;
         inner.mark.restore_counter = restore_counter;
-        inner.mark.clone()
+        Mark {
+            released: wish.to_owned(),
+            ..inner.mark.clone()
+        }
     };
     theirs.write(engine, tenant, &mark).await?;
+    // Only now: a wish that counted as granted before both are written would be lost with one failed write.
+    tenant.marks.inner.lock().mark.released = mark.released;
     engine.work_anew(tenant);
     Ok(())
 }
@@ -468,6 +472,30 @@ mod tests {
                 assert_eq!(lease.body["metadata"]["annotations"][keys::MARK_NONCE], "1");
             }
             assert!(super_server.is_silent() && tenant_server.is_silent());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_release_counts_only_when_both_marks_were_written() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        tenant.set_proof("right");
+        let record = Record {
+            proof: Some("right".into()),
+            release: Some("now".into()),
+            ..Record::default()
+        };
+        tenant.revise((*tenant.rules()).clone(), record);
+        for (writes, is_granted) in [([409, 0], false), ([200, 429], false), ([200, 201], true)] {
+            let servers = (&mut super_server, &mut tenant_server);
+            let data = json!({"nonce": "50", "superUID": "another"});
+            let (examined, written) = examined(&engine, &tenant, servers, data, writes).await;
+            assert_eq!(examined.is_ok(), is_granted, "{examined:?}");
+            assert_eq!(wish(&tenant.record(), &tenant).is_none(), is_granted);
+            if let [_, lease] = written.as_slice() {
+                let annotations = &lease.body["metadata"]["annotations"];
+                assert_eq!(annotations[keys::RELEASED], "now");
+            }
         }
     }
 
