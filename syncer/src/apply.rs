@@ -160,14 +160,15 @@ async fn json_patch(
     stored(result?)
 }
 
-/// Deletes an object on either side, for a reason that is recorded; one that is gone already is no failure.
+/// Deletes an object on either side, for a reason that is recorded. The answer is whether it was there; one that is gone
+/// already is no failure.
 pub(crate) async fn delete(
     cluster: &Cluster,
     tenant: &Tenant,
     path: &str,
     preconditions: &Preconditions<'_>,
     reason: &'static str,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let permit = sending(cluster, tenant)?;
     let result = cluster.delete(path, preconditions, &permit).await;
     let write = Write {
@@ -181,8 +182,8 @@ pub(crate) async fn delete(
     };
     write.record(result.as_ref().map(|()| None));
     match result {
-        Err(Error::NotFound | Error::NotServed) => Ok(()),
-        other => Ok(other?),
+        Err(Error::NotFound | Error::NotServed) => Ok(false),
+        other => Ok(other.map(|()| true)?),
     }
 }
 

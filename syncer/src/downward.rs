@@ -150,7 +150,9 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
         quota::abandon(engine, tenant, key);
     }
     if matches!(made, Err(Failure::Api(Error::NotServed))) {
-        tenant.table.update(key, |entry| entry.twin = None);
+        if let Some(twin) = &twin {
+            intake::gone_in_super(engine, tenant, key, &twin.uid);
+        }
         return refuse(engine, tenant, key, object, &not_served(rule.resource())).await;
     }
     if let Some(refused) = readdress::clash(key, object, &made) {

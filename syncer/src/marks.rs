@@ -99,6 +99,15 @@ impl Marks {
         inner.loaded.then_some(inner.mark.nonce)
     }
 
+    /// The mark was read, and says this.
+    #[cfg(test)]
+    pub(crate) fn read(&self, nonce: u64) {
+        self.load(Mark {
+            nonce,
+            ..Mark::default()
+        });
+    }
+
     /// Whether an object that the tenant lacks must stay, by the restore counter that it carries.
     pub(crate) fn quarantines(&self, counter: i64, restore_counter: i64) -> bool {
         self.inner.lock().mark.quarantines(counter, restore_counter)

@@ -387,6 +387,7 @@ fn watch_super(
             engine: engine.clone(),
             kind,
             roll: crate::table::Roll::default(),
+            owners: crate::table::Roll::default(),
         };
         let (engine, cancel) = (engine.clone(), cancel.clone());
         lasting::spawn(

@@ -195,7 +195,9 @@ async fn pass_deletion(
         resource_version: None,
         grace,
     };
-    apply::delete(&tenant.cluster, tenant, &path, &preconditions, ENDED).await
+    apply::delete(&tenant.cluster, tenant, &path, &preconditions, ENDED)
+        .await
+        .map(drop)
 }
 
 /// Notes what the tenant's object is about to show, so that the event that tells of it is no news.
@@ -296,6 +298,7 @@ pub(crate) async fn missing(engine: &Engine, tenant: &Tenant, key: &Key) -> Resu
         intake::gone_in_tenant(engine, tenant, key, known.as_deref());
         return Ok(());
     };
+    let known_twin = tenant.table.get(key).twin.map(|twin| twin.uid);
     // Read live, not taken from the watch: the watch may lag behind a create of our own.
     if let Some(twin) = read(&engine.cluster, &twin_path(tenant, key)).await? {
         let Some(owner) = meta::owner(&twin).filter(|owner| owner.tenant == tenant.id) else {
@@ -306,7 +309,9 @@ pub(crate) async fn missing(engine: &Engine, tenant: &Tenant, key: &Key) -> Resu
         engine.down.add(&tenant.id, key.clone());
         return Ok(());
     }
-    tenant.table.update(key, |entry| entry.twin = None);
+    if let Some(uid) = known_twin {
+        intake::gone_in_super(engine, tenant, key, &uid);
+    }
     if !pod.is_terminating() {
         if !kind::pins_node(&pod) {
             tenant.breakers.is_in_super(key, &tenant.gate);
