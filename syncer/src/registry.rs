@@ -1,6 +1,7 @@
 //! Which tenants are served: VirtualControlPlanes, their classes and groups, and the Secrets that lead to them.
 
 mod claims;
+mod gone;
 mod groups;
 mod heard;
 mod refused;
@@ -41,6 +42,8 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info_span;
 
+pub(crate) use gone::forget_gone;
+
 use claims::Claims;
 use groups::Groups;
 use heard::{RegistrySink, SOURCES};
@@ -63,6 +66,8 @@ pub(crate) struct Registry {
 struct Heard {
     /// By namespace and name.
     control_planes: BTreeMap<(String, String), VirtualControlPlane>,
+    /// Identities of those that can't be parsed: they are there, too.
+    unreadable: BTreeMap<(String, String), String>,
     classes: BTreeMap<String, ControlPlaneClassSpec>,
     groups: BTreeMap<String, ControlPlaneGroup>,
     /// Kubeconfigs by identity.
@@ -256,8 +261,10 @@ impl Registry {
     fn is_gone(&self, id: &TenantId) -> bool {
         let heard = self.heard.lock();
         let mut control_planes = heard.control_planes.values();
+        let mut unreadable = heard.unreadable.values();
         heard.is_complete()
             && !control_planes.any(|vcp| vcp.spec.identity.as_deref() == Some(id.as_str()))
+            && !unreadable.any(|identity| identity == id.as_str())
     }
 
     /// Tenants that have a Lease.
@@ -609,25 +616,6 @@ fn stop(registry: &Arc<Registry>, engine: &Arc<Engine>, tasks: &TaskTracker, id:
         // Its title may be another's now.
         registry.changed.notify_one();
     });
-}
-
-/// Drops the memory of tenants whose VirtualControlPlane is gone, and their Leases with the marks.
-pub(crate) async fn forget_gone(engine: &Engine, registry: &Registry) {
-    let titled = registry.titled();
-    let known: HashSet<TenantId> = engine.known().into_iter().chain(titled.clone()).collect();
-    for id in known {
-        if engine.tenant(&id).is_some() || engine.is_stopping(&id) || !registry.is_gone(&id) {
-            continue;
-        }
-        if engine.fleet.cleans_up(&id)
-            && let Err(err) = marks::forget(engine, &id).await
-        {
-            tracing::debug!(tenant = %id, %err, "its Lease can't be deleted yet");
-        } else if !titled.contains(&id) {
-            engine.fleet.forget(&id);
-            engine.forget(&id);
-        }
-    }
 }
 
 #[cfg(test)]
