@@ -152,15 +152,16 @@ impl Registry {
         loop {
             // Whether all who aren't served have been told why.
             let mut is_said = true;
-            let places = self.external_places();
-            external::follow(
-                &self,
-                &engine.cluster,
-                &tasks,
-                &cancel,
-                &mut secrets,
-                &places,
-            );
+            if let Some(places) = self.external_places() {
+                external::follow(
+                    &self,
+                    &engine.cluster,
+                    &tasks,
+                    &cancel,
+                    &mut secrets,
+                    &places,
+                );
+            }
             if let Some(mut wanted) = self.wanted() {
                 let (over, refused) = (self.over(), self.heard.lock().refused());
                 let unserved = over.iter().chain(refused.iter().map(|(of, _)| of));
@@ -216,13 +217,14 @@ impl Registry {
         }
     }
 
-    /// Where the kubeconfigs of external tenants are.
-    fn external_places(&self) -> HashSet<external::Place> {
+    /// Where the kubeconfigs of external tenants are; while a list goes on, nobody knows.
+    fn external_places(&self) -> Option<HashSet<external::Place>> {
         let heard = self.heard.lock();
         let control_planes = heard.control_planes.iter();
-        control_planes
+        let places = control_planes
             .filter_map(|((namespace, _), vcp)| external::place(namespace, vcp))
-            .collect()
+            .collect();
+        heard.is_complete().then_some(places)
     }
 
     /// A kubeconfig beside a VirtualControlPlane changed.
@@ -701,9 +703,11 @@ mod tests {
             "spec": {"identity": id.as_str(), "external": {"kubeconfigSecretRef": {"name": "way", "key": "value"}}},
         }))
         .unwrap();
+        assert_eq!(registry.external_places(), None, "what was followed goes on");
         registry.heard.lock().complete = (1 << SOURCES.len()) - 1;
         let place = ("t".to_owned(), "a".to_owned());
         registry.heard.lock().control_planes.insert(place, vcp);
+        assert_eq!(registry.external_places().unwrap().len(), 1);
         assert!(registry.wanted().unwrap().is_empty(), "nobody looked yet");
         let secret = ("t".to_owned(), "way".to_owned());
         let hear = |keys: BTreeMap<String, String>| {
