@@ -476,7 +476,10 @@ mod tests {
             let servers = (&mut super_server, &mut tenant_server);
             let (examined, written) = examined(&engine, &tenant, servers, data, writes).await;
             assert!(examined.is_ok(), "{examined:?}");
-            assert_eq!(tenant.gate.holds().contains_key(&Hold::SuperWentBack), is_held);
+            assert_eq!(
+                tenant.gate.holds().contains_key(&Hold::SuperWentBack),
+                is_held
+            );
             if let [_, lease] = written.as_slice() {
                 assert_eq!(lease.body["metadata"]["annotations"][keys::MARK_NONCE], "1");
             }

@@ -703,7 +703,11 @@ mod tests {
             "spec": {"identity": id.as_str(), "external": {"kubeconfigSecretRef": {"name": "way", "key": "value"}}},
         }))
         .unwrap();
-        assert_eq!(registry.external_places(), None, "what was followed goes on");
+        assert_eq!(
+            registry.external_places(),
+            None,
+            "what was followed goes on"
+        );
         registry.heard.lock().complete = (1 << SOURCES.len()) - 1;
         let place = ("t".to_owned(), "a".to_owned());
         registry.heard.lock().control_planes.insert(place, vcp);

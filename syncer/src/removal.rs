@@ -421,8 +421,14 @@ mod tests {
         tenant.table.update(&key, |entry| {
             entry.twin = Some(fake::super_side("s", "gone"));
         });
-        let service = json!({"metadata": {"name": "web", "uid": "s"}, "spec": {"type": "ClusterIP"}});
-        quota::exists(&engine, &tenant, &key, &Object::from_value(service).unwrap());
+        let service =
+            json!({"metadata": {"name": "web", "uid": "s"}, "spec": {"type": "ClusterIP"}});
+        quota::exists(
+            &engine,
+            &tenant,
+            &key,
+            &Object::from_value(service).unwrap(),
+        );
         assert_eq!(tenant.quota.claim().held["services"], 1000);
         let kube_system = json!({"metadata": {"name": "kube-system", "uid": "right"}});
         let mark = json!({"metadata": {"name": api::MARK_NAME}, "data": {"nonce": "1"}});

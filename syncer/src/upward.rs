@@ -439,7 +439,11 @@ mod tests {
         twin.value_mut()["metadata"]["annotations"] =
             json!({keys::NAMESPACE: "work", keys::NAME: "web", keys::UID: "u"});
         tenant.up.put(key.clone(), Arc::new(twin));
-        let edited = service("u", "7", json!([{"port": 80, "nodePort": 30001}, {"port": 81, "nodePort": 30002}]));
+        let edited = service(
+            "u",
+            "7",
+            json!([{"port": 80, "nodePort": 30001}, {"port": 81, "nodePort": 30002}]),
+        );
         let answers = async {
             tenant_server.answer("GET", 200, edited.value()).await;
             tenant_server.answer("PATCH", 200, edited.value()).await

@@ -163,7 +163,11 @@ mod tests {
         assert_eq!(nonce("18446744073709551615"), None);
         assert_eq!(nonce("18446744073709551614"), None);
         assert_eq!(nonce("7"), Some(7));
-        assert!(mark().judge_nonce(nonce("18446744073709551615"), 0).is_err());
+        assert!(
+            mark()
+                .judge_nonce(nonce("18446744073709551615"), 0)
+                .is_err()
+        );
     }
 
     fn mark() -> Mark {

@@ -204,7 +204,9 @@ impl SuperSink {
                 self.ended(id, &key, &uid);
             }
             if is_gone && self.is("Namespace") {
-                let is_its = |(owner, namespace): &(TenantId, Arc<str>)| owner == id && *namespace == key.name;
+                let is_its = |(owner, namespace): &(TenantId, Arc<str>)| {
+                    owner == id && *namespace == key.name
+                };
                 self.engine.twins.retain(|_, whose| !is_its(whose));
             }
             if let Some(tenant) = &tenant {

@@ -372,7 +372,10 @@ async fn an_empty_list_is_doubtful_unless_what_is_known_is_newer() {
 async fn what_a_list_of_the_super_cluster_lacks_is_no_twin_whoever_leads_its_tenant() {
     let bench = Bench::new();
     let own = tenancy::quota::amount::Amounts::from([("pods".to_owned(), 5000)]);
-    bench.tenant.quota.limit(&own, std::collections::BTreeMap::new());
+    bench
+        .tenant
+        .quota
+        .limit(&own, std::collections::BTreeMap::new());
     bench.tenant.quota.counted();
     let other = tenancy::tenant::TenantId::from_bits([2; 16]);
     let theirs = bench.engine.table(&other);

@@ -48,7 +48,10 @@ async fn identities(engine: &Engine) -> Result<HashSet<String>, Error> {
     let mut pages = Pages::of(&path, String::new());
     let mut found = HashSet::new();
     while let Some(page) = pages.next(&lister).await? {
-        let identities = page.items.iter().filter_map(|item| at(item, "/spec/identity"));
+        let identities = page
+            .items
+            .iter()
+            .filter_map(|item| at(item, "/spec/identity"));
         found.extend(identities.filter_map(|identity| Some(identity.as_str()?.to_owned())));
     }
     Ok(found)

@@ -590,7 +590,10 @@ mod tests {
         assert_eq!(writes.len(), 1);
         assert_eq!(writes[0].body["spec"], json!({"ports": expected}));
         // A Service that has no node ports any more, or none of these ports, gets none.
-        assert_eq!(up(json!({"type": "ClusterIP", "ports": [{"port": 80}]})), vec![]);
+        assert_eq!(
+            up(json!({"type": "ClusterIP", "ports": [{"port": 80}]})),
+            vec![]
+        );
         let others = json!({"type": "NodePort", "ports": [{"port": 81, "nodePort": 30003}]});
         assert_eq!(up(others), vec![]);
     }
@@ -614,7 +617,10 @@ mod tests {
         assert_eq!(writes.len(), 1);
         assert_eq!(writes[0].body["status"], have.value()["status"]);
         let forged = up(&of("ClusterIP", json!([{"ip": "192.0.2.9"}])));
-        assert_eq!(forged[0].body["status"], json!({"loadBalancer": {"ingress": null}}));
+        assert_eq!(
+            forged[0].body["status"],
+            json!({"loadBalancer": {"ingress": null}})
+        );
     }
 
     #[test]
