@@ -479,7 +479,7 @@ pub enum Withdrawal {
 }
 
 /// What the fingerprints know of the tenant's object when the super object's state goes up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TenantView {
     /// UID of the tenant's object.
     pub uid: String,
