@@ -7,6 +7,7 @@
 use crate::{
     audit::{Write, applied},
     client::{Cluster, PatchType, Preconditions},
+    companions,
     error::Error,
     gate::Held,
     paths,
@@ -58,8 +59,8 @@ impl Failure {
         match self {
             Self::Api(Error::Conflict(_) | Error::AlreadyExists | Error::NotFound)
             | Self::Waiting(_) => true,
-            // A RoleBinding made a moment ago isn't known to every authorizer yet.
-            Self::Api(Error::Forbidden(message)) => message.contains("is forbidden: User"),
+            // A RoleBinding made a moment ago isn't known to every authorizer yet; else it is told for the namespace.
+            Self::Api(Error::Forbidden(message)) => companions::are_missing(message),
             _ => false,
         }
     }

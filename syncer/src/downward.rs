@@ -5,6 +5,7 @@ mod make;
 use self::make::make;
 use crate::{
     apply::Failure,
+    companions,
     engine::Engine,
     error::Error,
     intake::{self, twin_path},
@@ -142,6 +143,9 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
     }
     let age = if twin.is_none() { Age::New } else { Age::Known };
     let made = make(engine, tenant, key, object, want, twin.clone()).await;
+    if let Err(Failure::Api(Error::Forbidden(words))) = &made {
+        companions::refused(engine, tenant, &key.namespace, words);
+    }
     if let Some(refusal) = namespace_quota::refusal(tenant, &made) {
         return turned_away(engine, tenant, key, object, twin, &refusal).await;
     }
@@ -232,11 +236,12 @@ async fn turned_away(
     }
 }
 
-/// The super cluster's words, if it would refuse the same request again; a right that isn't known yet is no refusal.
+/// The super cluster's words, if it would refuse the same request again; a right that isn't known yet is no refusal, and
+/// an account that is missing isn't the tenant's fault.
 fn refusal(error: &Error) -> Option<&str> {
     match error {
         Error::Invalid(message) => Some(message),
-        Error::Forbidden(message) if !message.contains("is forbidden: User") => Some(message),
+        Error::Forbidden(message) if !companions::are_missing(message) => Some(message),
         _ => None,
     }
 }

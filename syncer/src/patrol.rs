@@ -5,6 +5,7 @@
 
 use crate::{
     apply::Failure,
+    companions,
     engine::Engine,
     error::Error,
     intake::{self, twin_name},
@@ -163,6 +164,9 @@ async fn look(
                 continue;
             }
             if let Err(err) = watch::list(&engine.cluster, &target, &here).await {
+                if let Error::Forbidden(words) = &err {
+                    companions::refused(engine, tenant, &namespace.name, words);
+                }
                 here.knows_nothing_of(&namespace.name);
                 failures.note(Err(err.into()))?;
             }

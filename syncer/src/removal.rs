@@ -8,6 +8,7 @@
 use crate::{
     apply::{self, Failure},
     client::Preconditions,
+    companions,
     engine::Engine,
     error::Error,
     gate::{Held, Hold},
@@ -215,7 +216,12 @@ async fn delete(
             intake::gone_in_super(engine, tenant, key, &twin.uid);
         }
         Ok(true) => {}
-        Err(failure) => return Err(failure),
+        Err(failure) => {
+            if let Failure::Api(Error::Forbidden(words)) = &failure {
+                companions::refused(engine, tenant, &key.namespace, words);
+            }
+            return Err(failure);
+        }
     }
     tenant.breakers.done_down(key);
     patrol::mended(engine, tenant, key);
