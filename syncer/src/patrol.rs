@@ -359,7 +359,8 @@ impl Sink for Compared<'_> {
                 (key, differs)
             }
             Side::Super => {
-                let Some(owner) = meta::owner(&object) else {
+                let owner = meta::owner(&object);
+                let Some(owner) = owner.filter(|owner| meta::is_in_place(&object, owner)) else {
                     return;
                 };
                 let key = Key::new(self.kind, &owner.namespace, &owner.name);

@@ -230,6 +230,10 @@ impl SuperSink {
             isolation::seen(&self.engine, &object);
             return;
         };
+        if !meta::is_in_place(&object, &owner) {
+            // A copy that somebody made of a super object, marks included, is nobody's twin, and takes no hosts.
+            return;
+        }
         hosts::seen(&self.engine, &place, &owner, &object);
         let key = Key::new(self.kind, &owner.namespace, &owner.name);
         if self.is("Pod") {
@@ -241,7 +245,7 @@ impl SuperSink {
             .as_ref()
             .is_some_and(|tenant| !is_twin(tenant, &key, &object))
         {
-            // A copy that somebody made of a super object, marks included, is nobody's twin.
+            // Nor is one of another name.
             return;
         }
         if self.is("Namespace") {

@@ -367,6 +367,40 @@ async fn an_empty_list_is_doubtful_unless_what_is_known_is_newer() {
     assert_eq!(bench.tenant.gate.emptied(), [nodes], "the store went back");
 }
 
+/// Whoever may write in some super namespace can put another tenant's marks there.
+#[tokio::test]
+async fn marks_out_of_their_place_take_no_hosts() {
+    let bench = Bench::new();
+    let kind = kind::index("Ingress");
+    let sink = SuperSink {
+        kind,
+        ..bench.super_sink()
+    };
+    let at = |namespace: &str| {
+        Object::from_value(json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+            "metadata": {
+                "name": "web", "namespace": namespace, "uid": "i", "resourceVersion": "9",
+                "labels": {keys::TENANT: bench.tenant.id.as_str()},
+                "annotations": {
+                    keys::NAMESPACE: "work", keys::NAME: "web", keys::UID: "u",
+                    keys::HOSTS: "{\"shop.example.com\":\"1970-01-01T00:00:00Z\"}",
+                },
+            },
+            "spec": {"rules": [{"host": "shop.example.com"}]},
+        }))
+        .unwrap()
+    };
+    let knows = || {
+        let hosts = bench.engine.offered.hosts.read();
+        !hosts.missing(kind, &std::collections::HashSet::new()).is_empty()
+    };
+    sink.applied(at("another"));
+    assert!(!knows());
+    sink.applied(at(&twin_name(&bench.tenant, &bench.key).namespace));
+    assert!(knows());
+}
+
 /// The DELETED events of a broken watch never come.
 #[tokio::test]
 async fn what_a_list_of_the_super_cluster_lacks_is_no_twin_whoever_leads_its_tenant() {
@@ -397,6 +431,8 @@ async fn what_a_list_of_the_super_cluster_lacks_is_no_twin_whoever_leads_its_ten
     sink.applied(listed_twin(&bench));
     let mut copy = listed_twin(&bench);
     copy.value_mut()["metadata"]["labels"][keys::TENANT] = other.as_str().into();
+    let place = tenancy::naming::super_namespace(&other, "theirs", "work");
+    copy.value_mut()["metadata"]["namespace"] = place.into();
     sink.applied(copy);
     sink.listed(10);
     for table in [&bench.tenant.table, &theirs] {
