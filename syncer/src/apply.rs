@@ -60,7 +60,9 @@ impl Failure {
             Self::Api(Error::Conflict(_) | Error::AlreadyExists | Error::NotFound)
             | Self::Waiting(_) => true,
             // A RoleBinding made a moment ago isn't known to every authorizer yet; else it is told for the namespace.
-            Self::Api(Error::Forbidden(message)) => companions::are_missing(message),
+            Self::Api(Error::Forbidden(message)) => {
+                companions::are_missing(message) || companions::are_going(message)
+            }
             _ => false,
         }
     }

@@ -41,6 +41,11 @@ pub(crate) fn are_missing(words: &str) -> bool {
     words.contains("is forbidden: User") || words.contains("error looking up service account")
 }
 
+/// Whether the super cluster's words say that the namespace is going: it is made again once it is gone.
+pub(crate) fn are_going(words: &str) -> bool {
+    words.contains("because it is being terminated")
+}
+
 /// The super cluster refused something in a namespace of the tenant in these words: if what must stand there is missing
 /// for longer than a moment, the namespace is worked again.
 pub(crate) fn refused(engine: &Engine, tenant: &Tenant, namespace: &str, words: &str) {
@@ -58,6 +63,16 @@ pub(crate) fn refused(engine: &Engine, tenant: &Tenant, namespace: &str, words: 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_refused_for_its_surroundings_is_no_refusal_of_what_was_asked() {
+        let account = "pods \"a\" is forbidden: error looking up service account s/sublet: serviceaccount \"sublet\" not found";
+        assert!(are_missing(account) && !are_going(account));
+        let going = "configmaps \"a\" is forbidden: unable to create new content in namespace s because it is being terminated";
+        assert!(are_going(going) && !are_missing(going));
+        let policy = "pods \"a\" is forbidden: violates PodSecurity \"baseline:latest\"";
+        assert!(!are_going(policy) && !are_missing(policy));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_refused_for_longer_than_a_moment_has_the_namespace_worked_now_and_then() {

@@ -241,7 +241,11 @@ async fn turned_away(
 fn refusal(error: &Error) -> Option<&str> {
     match error {
         Error::Invalid(message) => Some(message),
-        Error::Forbidden(message) if !companions::are_missing(message) => Some(message),
+        Error::Forbidden(message)
+            if !companions::are_missing(message) && !companions::are_going(message) =>
+        {
+            Some(message)
+        }
         _ => None,
     }
 }
