@@ -50,6 +50,25 @@ struct Service {
     ports: Vec<u16>,
 }
 
+impl Pod {
+    /// Whether it is the tenant's: marks say so, and it stands where they may.
+    fn is_of(&self, tenant: &Tenant, place: &Place) -> bool {
+        is_of((&self.tenant, &self.namespace), tenant, place)
+    }
+}
+
+impl Service {
+    /// Whether it is the tenant's.
+    fn is_of(&self, tenant: &Tenant, place: &Place) -> bool {
+        is_of((&self.tenant, &self.namespace), tenant, place)
+    }
+}
+
+/// Whoever may write in some other super namespace can put a tenant's marks there, and they say nothing.
+fn is_of((id, namespace): (&str, &str), tenant: &Tenant, place: &Place) -> bool {
+    id == tenant.id.as_str() && naming::is_super_namespace(&place.0, &tenant.id, namespace)
+}
+
 /// A pod that a caller may reach, by its coordinates in the super cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -259,13 +278,13 @@ impl Index {
     pub(crate) fn tenant_at(&self, address: IpAddr) -> Option<Arc<Tenant>> {
         let known = self.known.read();
         let owners = known.pod_addresses.get(&address.to_canonical())?;
-        let mut owners = owners.iter().filter_map(|place| known.pods.get(place));
-        let first = &owners.next()?.tenant;
+        let mut owners = owners.iter().filter_map(|place| known.pods.get_key_value(place));
+        let first = &owners.clone().next()?.1.tenant;
+        let tenant = known.tenants.get(known.routes.get(first)?)?;
         // While an address passes from one pod to the next, both may claim it.
-        if owners.any(|other| other.tenant != *first) {
-            return None;
-        }
-        known.tenants.get(known.routes.get(first)?).cloned()
+        owners
+            .all(|(place, pod)| pod.is_of(tenant, place))
+            .then(|| tenant.clone())
     }
 
     /// The tenant's pod of that name, if it is the incarnation that `uid` names or none is named.
@@ -303,9 +322,7 @@ impl Index {
     pub(crate) fn own_pod(&self, tenant: &Tenant, place: &Place) -> Option<Seen> {
         let known = self.known.read();
         let pod = known.pods.get(place)?;
-        let is_own = pod.tenant == tenant.id.as_str()
-            && pod.name == place.1
-            && self.place(tenant, &pod.namespace) == place.0;
+        let is_own = pod.is_of(tenant, place) && pod.name == place.1;
         is_own.then(|| Seen {
             namespace: pod.namespace.clone(),
             name: pod.name.clone(),
@@ -319,9 +336,11 @@ impl Index {
         let known = self.known.read();
         let mut own = known
             .pods
-            .values()
-            .filter(|pod| pod.tenant == tenant.id.as_str());
-        let pod = own.find(|pod| crate::node_figures::is_node(&pod.node, label))?;
+            .iter()
+            .filter(|(_, pod)| pod.tenant == tenant.id.as_str());
+        let (_, pod) = own.find(|(place, pod)| {
+            crate::node_figures::is_node(&pod.node, label) && pod.is_of(tenant, place)
+        })?;
         Some(pod.node.clone())
     }
 
@@ -344,8 +363,8 @@ impl Places for Index {
         let known = self.known.read();
         let owners = known.pod_addresses.get(&address).into_iter().flatten();
         let mut owners = owners
-            .filter_map(|place| known.pods.get(place))
-            .map(|pod| pod.tenant == tenant.id.as_str())
+            .filter_map(|place| known.pods.get_key_value(place))
+            .map(|(place, pod)| pod.is_of(tenant, place))
             .peekable();
         // While an address passes from one pod to the next, both may claim it: only if all are the tenant's.
         owners.peek().is_some() && owners.all(|own| own)
@@ -355,21 +374,20 @@ impl Places for Index {
         let known = self.known.read();
         let place = known.service_addresses.get(&address);
         place
-            .and_then(|place| known.services.get(place))
-            .is_some_and(|service| {
-                service.tenant == tenant.id.as_str() && service.ports.contains(&port)
+            .and_then(|place| known.services.get_key_value(place))
+            .is_some_and(|(place, service)| {
+                service.is_of(tenant, place) && service.ports.contains(&port)
             })
     }
 
     fn is_anothers(&self, tenant: &Tenant, address: IpAddr) -> bool {
         let known = self.known.read();
-        let is_anothers = |of: &str| of != tenant.id.as_str();
         let pods = known.pod_addresses.get(&address).into_iter().flatten();
-        let mut pods = pods.filter_map(|place| known.pods.get(place));
+        let mut pods = pods.filter_map(|place| known.pods.get_key_value(place));
         let service = known.service_addresses.get(&address);
-        let service = service.and_then(|place| known.services.get(place));
-        pods.any(|pod| is_anothers(&pod.tenant))
-            || service.is_some_and(|service| is_anothers(&service.tenant))
+        let service = service.and_then(|place| known.services.get_key_value(place));
+        pods.any(|(place, pod)| !pod.is_of(tenant, place))
+            || service.is_some_and(|(place, service)| !service.is_of(tenant, place))
     }
 
     fn service_address(&self, tenant: &Tenant, namespace: &str, name: &str) -> Option<IpAddr> {

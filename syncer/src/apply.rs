@@ -7,6 +7,7 @@
 use crate::{
     audit::{Write, applied},
     client::{Cluster, PatchType, Preconditions},
+    companions,
     error::Error,
     gate::Held,
     paths,
@@ -58,8 +59,10 @@ impl Failure {
         match self {
             Self::Api(Error::Conflict(_) | Error::AlreadyExists | Error::NotFound)
             | Self::Waiting(_) => true,
-            // A RoleBinding made a moment ago isn't known to every authorizer yet.
-            Self::Api(Error::Forbidden(message)) => message.contains("is forbidden: User"),
+            // A RoleBinding made a moment ago isn't known to every authorizer yet; else it is told for the namespace.
+            Self::Api(Error::Forbidden(message)) => {
+                companions::are_missing(message) || companions::are_going(message)
+            }
             _ => false,
         }
     }
@@ -160,14 +163,15 @@ async fn json_patch(
     stored(result?)
 }
 
-/// Deletes an object on either side, for a reason that is recorded; one that is gone already is no failure.
+/// Deletes an object on either side, for a reason that is recorded. The answer is whether it was there; one that is gone
+/// already is no failure.
 pub(crate) async fn delete(
     cluster: &Cluster,
     tenant: &Tenant,
     path: &str,
     preconditions: &Preconditions<'_>,
     reason: &'static str,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let permit = sending(cluster, tenant)?;
     let result = cluster.delete(path, preconditions, &permit).await;
     let write = Write {
@@ -181,8 +185,8 @@ pub(crate) async fn delete(
     };
     write.record(result.as_ref().map(|()| None));
     match result {
-        Err(Error::NotFound | Error::NotServed) => Ok(()),
-        other => Ok(other?),
+        Err(Error::NotFound | Error::NotServed) => Ok(false),
+        other => Ok(other.map(|()| true)?),
     }
 }
 

@@ -5,6 +5,7 @@ mod make;
 use self::make::make;
 use crate::{
     apply::Failure,
+    companions,
     engine::Engine,
     error::Error,
     intake::{self, twin_path},
@@ -142,6 +143,9 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
     }
     let age = if twin.is_none() { Age::New } else { Age::Known };
     let made = make(engine, tenant, key, object, want, twin.clone()).await;
+    if let Err(Failure::Api(Error::Forbidden(words))) = &made {
+        companions::refused(engine, tenant, &key.namespace, words);
+    }
     if let Some(refusal) = namespace_quota::refusal(tenant, &made) {
         return turned_away(engine, tenant, key, object, twin, &refusal).await;
     }
@@ -150,7 +154,9 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
         quota::abandon(engine, tenant, key);
     }
     if matches!(made, Err(Failure::Api(Error::NotServed))) {
-        tenant.table.update(key, |entry| entry.twin = None);
+        if let Some(twin) = &twin {
+            intake::gone_in_super(engine, tenant, key, &twin.uid);
+        }
         return refuse(engine, tenant, key, object, &not_served(rule.resource())).await;
     }
     if let Some(refused) = readdress::clash(key, object, &made) {
@@ -230,11 +236,16 @@ async fn turned_away(
     }
 }
 
-/// The super cluster's words, if it would refuse the same request again; a right that isn't known yet is no refusal.
+/// The super cluster's words, if it would refuse the same request again; a right that isn't known yet is no refusal, and
+/// an account that is missing isn't the tenant's fault.
 fn refusal(error: &Error) -> Option<&str> {
     match error {
         Error::Invalid(message) => Some(message),
-        Error::Forbidden(message) if !message.contains("is forbidden: User") => Some(message),
+        Error::Forbidden(message)
+            if !companions::are_missing(message) && !companions::are_going(message) =>
+        {
+            Some(message)
+        }
         _ => None,
     }
 }

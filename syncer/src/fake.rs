@@ -224,6 +224,12 @@ impl Server {
             .unwrap_or_default()
     }
 
+    /// The path of the request that was waited for.
+    pub(crate) fn awaited_path(&self) -> &str {
+        let come = self.come.as_ref();
+        come.map_or("", |(request, _)| request.uri().path())
+    }
+
     /// Whether a request came, without waiting for one.
     pub(crate) fn is_silent(&mut self) -> bool {
         let next = self.handle.next_request().now_or_never();

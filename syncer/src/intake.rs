@@ -8,6 +8,7 @@ pub(crate) use tenant::{TenantSink, found_in_tenant, gone_in_tenant};
 
 use crate::{
     engine::Engine,
+    quota,
     table::{Entry, Roll},
     tenants::Tenant,
 };
@@ -66,6 +67,13 @@ pub(crate) fn note_addresses(engine: &Engine, tenant: &Tenant, key: &Key, pod: O
             engine.down.add(&tenant.id, slice);
         }
     }
+}
+
+/// The super object with this UID is gone, whoever found that out: it is no twin any more, and what it took of the quota
+/// is free. True if it was the one that is known.
+pub(crate) fn gone_in_super(engine: &Engine, tenant: &Tenant, key: &Key, uid: &str) -> bool {
+    quota::ended(engine, tenant, key, uid);
+    tenant.table.super_gone(key, uid)
 }
 
 /// Whether the object stands where the tenant object's twin must stand.

@@ -47,6 +47,7 @@ mod proof;
 mod apply;
 mod audit;
 mod budget;
+mod companions;
 mod downward;
 mod intake;
 mod isolation;

@@ -19,7 +19,7 @@ use crate::{
 use parking_lot::Mutex;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use store::{Own, Theirs};
-use tenancy::mark::{Mark, WentBack};
+use tenancy::mark::{self, Mark, WentBack};
 use tokio::{sync::Notify, time::Instant};
 
 /// How often marks are advanced at most: what a store loses of the last seconds is then found out by versions alone, and
@@ -99,6 +99,15 @@ impl Marks {
         inner.loaded.then_some(inner.mark.nonce)
     }
 
+    /// The mark was read, and says this.
+    #[cfg(test)]
+    pub(crate) fn read(&self, nonce: u64) {
+        self.load(Mark {
+            nonce,
+            ..Mark::default()
+        });
+    }
+
     /// Whether an object that the tenant lacks must stay, by the restore counter that it carries.
     pub(crate) fn quarantines(&self, counter: i64, restore_counter: i64) -> bool {
         self.inner.lock().mark.quarantines(counter, restore_counter)
@@ -142,12 +151,11 @@ impl Marks {
     }
 
     /// Takes what is there for right, as an operator says.
-    fn rebase(&self, nonce: u64, restore_counter: i64, wish: &str) {
+    fn rebase(&self, nonce: u64, restore_counter: i64) {
         let mut inner = self.inner.lock();
         inner.begin_anew();
         inner.mark.nonce = inner.mark.nonce.max(nonce);
         inner.mark.acknowledged = restore_counter;
-        inner.mark.released = wish.to_owned();
         inner.outdated = true;
     }
 }
@@ -255,19 +263,18 @@ fn went_back(engine: &Engine, own: &Own, theirs: &Theirs) -> Option<String> {
         .map(String::as_str)
         .unwrap_or_default();
     let (nonce, version) = (theirs.mark.nonce, engine.super_version());
-    if own.super_uid.is_empty() {
-        None
-    } else if own.super_uid != proof {
+    let is_told = !own.super_uid.is_empty();
+    if is_told && own.super_uid != proof {
         Some(
             "the super cluster's kube-system namespace has another UID than the tenant's mark says"
                 .into(),
         )
-    } else if own.nonce.unwrap_or_default() > nonce + 1 {
+    } else if mark::is_ahead(own.nonce, nonce) {
         let found = own.nonce.unwrap_or_default();
         Some(format!(
             "the super cluster went back to an older state: its mark of the tenant says {nonce}, and the tenant's {found}"
         ))
-    } else if own.super_version > version {
+    } else if is_told && own.super_version > version {
         Some(format!(
             "the super cluster went back to an older state: its pods are at version {version}, and were at {} before",
             own.super_version
@@ -321,7 +328,7 @@ async fn release(
     let restore_counter = tenant.rules().restore_counter;
     tenant
         .marks
-        .rebase(own.nonce.unwrap_or_default(), restore_counter, wish);
+        .rebase(own.nonce.unwrap_or_default(), restore_counter);
     // Before the holds end, or a worker that still sees an open breaker would begin one anew.
     tenant.breakers.release();
     for entry in [
@@ -340,9 +347,14 @@ async fn release(
         let mut inner = tenant.marks.inner.lock();
         inner.mark.nonce = nonce;
         inner.mark.restore_counter = restore_counter;
-        inner.mark.clone()
+        Mark {
+            released: wish.to_owned(),
+            ..inner.mark.clone()
+        }
     };
     theirs.write(engine, tenant, &mark).await?;
+    // Only now: a wish that counted as granted before both are written would be lost with one failed write.
+    tenant.marks.inner.lock().mark.released = mark.released;
     engine.work_anew(tenant);
     Ok(())
 }
@@ -398,6 +410,9 @@ pub(crate) use store::forget;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::{self, Received, Server, fake, tenant};
+    use api::keys;
+    use serde_json::{Value, json};
 
     #[test]
     fn r2_versions_from_before_a_restore_by_sublet_hold_nothing_after_it() {
@@ -416,6 +431,84 @@ mod tests {
         assert_eq!(marks.judge(Some(5), 1), Ok(()));
         assert_eq!(marks.listed("configmaps", 209), Ok(()));
         assert!(marks.listed("configmaps", 207).is_err());
+    }
+
+    /// What is read for an examination: a tenant whose mark has this data, and no mark of it here yet.
+    async fn examined(
+        engine: &Engine,
+        tenant: &Tenant,
+        servers: (&mut Server, &mut Server),
+        data: Value,
+        writes: [u16; 2],
+    ) -> (Result<(), Failure>, Vec<Received>) {
+        let (above, own) = servers;
+        let kube_system = json!({"metadata": {"name": "kube-system", "uid": "right"}});
+        let mark = json!({
+            "metadata": {"name": api::MARK_NAME, "namespace": "kube-system", "uid": "m", "resourceVersion": "5"},
+            "data": data,
+        });
+        let answers = async {
+            own.answer("GET", 200, &kube_system).await;
+            own.answer("GET", 200, &mark).await;
+            above.answer("GET", 404, &json!({})).await;
+            let mut received = vec![];
+            if writes[0] != 0 {
+                received.push(own.answer("PATCH", writes[0], &mark).await);
+            }
+            if writes[1] != 0 {
+                let lease = json!({"metadata": {"name": "l", "uid": "l"}});
+                received.push(above.answer("POST", writes[1], &lease).await);
+            }
+            received
+        };
+        tokio::join!(examine(engine, tenant), answers)
+    }
+
+    /// A tenant writes its own mark as it likes.
+    #[tokio::test]
+    async fn no_number_in_a_tenants_mark_ends_the_process_or_is_taken_over() {
+        for (nonce, is_held) in [(u64::MAX, false), (u64::MAX - 1, false), (1 << 40, true)] {
+            let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+            let (engine, tenant) = (fake::engine(&above), tenant(&own));
+            tenant.set_proof("right");
+            let writes = if is_held { [0, 0] } else { [200, 201] };
+            let data = json!({"nonce": nonce.to_string(), "superUID": ""});
+            let servers = (&mut super_server, &mut tenant_server);
+            let (examined, written) = examined(&engine, &tenant, servers, data, writes).await;
+            assert!(examined.is_ok(), "{examined:?}");
+            assert_eq!(
+                tenant.gate.holds().contains_key(&Hold::SuperWentBack),
+                is_held
+            );
+            if let [_, lease] = written.as_slice() {
+                assert_eq!(lease.body["metadata"]["annotations"][keys::MARK_NONCE], "1");
+            }
+            assert!(super_server.is_silent() && tenant_server.is_silent());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_release_counts_only_when_both_marks_were_written() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        tenant.set_proof("right");
+        let record = Record {
+            proof: Some("right".into()),
+            release: Some("now".into()),
+            ..Record::default()
+        };
+        tenant.revise((*tenant.rules()).clone(), record);
+        for (writes, is_granted) in [([409, 0], false), ([200, 429], false), ([200, 201], true)] {
+            let servers = (&mut super_server, &mut tenant_server);
+            let data = json!({"nonce": "50", "superUID": "another"});
+            let (examined, written) = examined(&engine, &tenant, servers, data, writes).await;
+            assert_eq!(examined.is_ok(), is_granted, "{examined:?}");
+            assert_eq!(wish(&tenant.record(), &tenant).is_none(), is_granted);
+            if let [_, lease] = written.as_slice() {
+                let annotations = &lease.body["metadata"]["annotations"];
+                assert_eq!(annotations[keys::RELEASED], "now");
+            }
+        }
     }
 
     #[test]

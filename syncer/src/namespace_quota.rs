@@ -56,7 +56,9 @@ pub(crate) async fn keep(engine: &Engine, tenant: &Tenant, twin: &str) -> Result
                 ..Preconditions::default()
             };
             let path = RESOURCE.path(twin, have.name());
-            apply::delete(&engine.cluster, tenant, &path, &preconditions, "unneeded").await
+            apply::delete(&engine.cluster, tenant, &path, &preconditions, "unneeded")
+                .await
+                .map(drop)
         }
     };
     match written {

@@ -5,6 +5,7 @@
 
 use crate::{
     apply::Failure,
+    companions,
     engine::Engine,
     error::Error,
     intake::{self, twin_name},
@@ -106,46 +107,95 @@ impl Extent {
     }
 }
 
-/// Looks at the objects of one tenant on both sides.
+/// Looks at the objects of one tenant on both sides. What can't be listed says nothing, and what can be is looked at all
+/// the same.
 async fn round(engine: &Engine, tenant: &Tenant, extent: Extent) -> Result<(), Failure> {
+    let mut failures = Failures::default();
     let all = tenant.kinds().into_iter();
     for (kind, rule) in all
         .map(|kind| (kind, kind::rule(kind)))
         .filter(|(_, rule)| extent.covers(*rule))
     {
-        let target = Target::of(rule);
-        let there = Compared::new(engine, tenant, kind, Side::Tenant);
-        served(watch::list(&tenant.cluster, &target, &there).await, &target)?;
-        let here = Compared::new(engine, tenant, kind, Side::Super);
-        if rule.super_watch() == SuperWatch::Owned {
-            let target = Target {
-                selector: Some(format!("{}={}", keys::TENANT, tenant.id)),
-                ..target
-            };
-            served(watch::list(&engine.cluster, &target, &here).await, &target)?;
-        } else {
-            for namespace in tenant
-                .table
-                .keys(kind::index("Namespace"), |entry| entry.twin.is_some())
-            {
-                let twin = twin_name(tenant, &namespace).name;
-                let selector = format!("{}={},!{}", keys::TENANT, tenant.id, keys::ROLE);
-                let target = Target {
-                    path: rule.resource().path(&twin, ""),
-                    selector: Some(selector),
-                    ..target.clone()
-                };
-                watch::list(&engine.cluster, &target, &here).await?;
-            }
-        }
-        conclude(engine, tenant, kind, &there, &here);
+        let looked = look(engine, tenant, kind, &mut failures).await;
+        failures.note(looked)?;
     }
-    namespace_quota::patrol(engine, tenant).await?;
+    failures.note(namespace_quota::patrol(engine, tenant).await)?;
     let placed = |key: &Key, _: &Entry| matches!(key.kind().super_watch(), SuperWatch::Placed);
     for key in tenant.table.all_keys(placed) {
         engine.up.add(&tenant.id, key);
     }
+    failures.first.map_or(Ok(()), Err)
+}
+
+/// Looks at the objects of one kind.
+async fn look(
+    engine: &Engine,
+    tenant: &Tenant,
+    kind: u8,
+    failures: &mut Failures,
+) -> Result<(), Failure> {
+    let rule = kind::rule(kind);
+    let target = Target::of(rule);
+    let there = Compared::new(engine, tenant, kind, Side::Tenant);
+    served(watch::list(&tenant.cluster, &target, &there).await, &target)?;
+    let here = Compared::new(engine, tenant, kind, Side::Super);
+    if rule.super_watch() == SuperWatch::Owned {
+        let target = Target {
+            selector: Some(format!("{}={}", keys::TENANT, tenant.id)),
+            ..target
+        };
+        served(watch::list(&engine.cluster, &target, &here).await, &target)?;
+    } else {
+        for namespace in tenant
+            .table
+            .keys(kind::index("Namespace"), |entry| entry.twin.is_some())
+        {
+            let twin = twin_name(tenant, &namespace).name;
+            let selector = format!("{}={},!{}", keys::TENANT, tenant.id, keys::ROLE);
+            let target = Target {
+                path: rule.resource().path(&twin, ""),
+                selector: Some(selector),
+                ..target.clone()
+            };
+            let is_ending = |twin: SuperSide| twin.terminating;
+            if tenant.table.get(&namespace).twin.is_some_and(is_ending) {
+                // The right to list there may have ended already.
+                here.knows_nothing_of(&namespace.name);
+                continue;
+            }
+            if let Err(err) = watch::list(&engine.cluster, &target, &here).await {
+                if let Error::Forbidden(words) = &err {
+                    companions::refused(engine, tenant, &namespace.name, words);
+                }
+                here.knows_nothing_of(&namespace.name);
+                failures.note(Err(err.into()))?;
+            }
+        }
+    }
+    conclude(engine, tenant, kind, &there, &here);
     Ok(())
+}
+
+/// What couldn't be listed in a round.
+#[derive(Default)]
+struct Failures {
+    first: Option<Failure>,
+}
+
+impl Failures {
+    /// The round goes on, unless an API server doesn't answer, or the tenant isn't served any more.
+    fn note(&mut self, looked: Result<(), Failure>) -> Result<(), Failure> {
+        match looked {
+            Err(failure) if failure.is_unreachable() || matches!(failure, Failure::Stopped) => {
+                Err(failure)
+            }
+            Err(failure) => {
+                self.first.get_or_insert(failure);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
 }
 
 /// A kind that may be absent has no objects when it is.
@@ -272,6 +322,12 @@ impl<'a> Compared<'a> {
 }
 
 impl Compared<'_> {
+    /// What is in a namespace of the tenant couldn't be listed: nothing of it is missing.
+    fn knows_nothing_of(&self, namespace: &str) {
+        let is_elsewhere = |key: &Key| *key.namespace != *namespace;
+        self.found.lock().known.retain(is_elsewhere);
+    }
+
     /// Whether no event told of what the tenant's object asks for, or of what it shows.
     fn differs_in_tenant(&self, key: &Key, object: &Object) -> bool {
         let (rule, version) = (key.kind(), object.resource_version());
@@ -303,7 +359,8 @@ impl Sink for Compared<'_> {
                 (key, differs)
             }
             Side::Super => {
-                let Some(owner) = meta::owner(&object) else {
+                let owner = meta::owner(&object);
+                let Some(owner) = owner.filter(|owner| meta::is_in_place(&object, owner)) else {
                     return;
                 };
                 let key = Key::new(self.kind, &owner.namespace, &owner.name);
@@ -427,6 +484,57 @@ mod tests {
         let twin = tenant.table.get(&key).twin.unwrap();
         assert_eq!(twin.baseline, 0, "it is compared before it counts as right");
     }
+
+    /// One namespace that hangs, or in which a right is missing, keeps nothing else from being looked at.
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_listed_says_nothing_and_everything_else_is_looked_at() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let secret = |namespace: &str| Key::new(kind::index("Secret"), namespace, "a");
+        for name in ["ending", "forbidden", "whole"] {
+            let namespace = Key::new(kind::index("Namespace"), "", name);
+            for key in [namespace, secret(name)] {
+                tenant.table.update(&key, |entry| {
+                    let mut twin = fake::super_side("s", "u");
+                    twin.terminating = key.kind == kind::index("Namespace") && name == "ending";
+                    entry.twin = Some(twin);
+                });
+            }
+        }
+        let empty = serde_json::json!({"metadata": {"resourceVersion": "9"}, "items": []});
+        let forbidden = serde_json::json!({"kind": "Status", "code": 403, "message": "is forbidden: User"});
+        let at_forbidden = intake::twin_path(&tenant, &secret("forbidden"));
+        let at_forbidden = at_forbidden.rsplit_once('/').unwrap().0.to_owned();
+        let asked = Mutex::new(vec![]);
+        let answering = async {
+            loop {
+                tokio::select! {
+                    () = tenant_server.wait() => {
+                        tenant_server.answer("GET", 200, &empty).await;
+                    }
+                    () = super_server.wait() => {
+                        let is_forbidden = super_server.awaited_path() == at_forbidden;
+                        let (status, answer) = if is_forbidden { (403, &forbidden) } else { (200, &empty) };
+                        let path = super_server.answer("GET", status, answer).await.path;
+                        asked.lock().push(path);
+                    }
+                }
+            }
+        };
+        let patrolled = tokio::select! {
+            patrolled = round(&engine, &tenant, Extent::All) => patrolled,
+            () = answering => unreachable!("it answers for ever"),
+        };
+        let asked = asked.into_inner();
+        assert!(matches!(patrolled, Err(Failure::Api(Error::Forbidden(_)))));
+        let secrets = asked.iter().filter(|path| path.ends_with("/secrets"));
+        assert_eq!(secrets.count(), 2);
+        assert!(asked.iter().any(|path| path.ends_with("/services")), "{asked:?}");
+        let suspects = ["ending", "forbidden", "whole"]
+            .map(|name| engine.down.has(&tenant.id, &secret(name)));
+        assert_eq!(suspects, [false, false, true]);
+    }
+
     /// A pod of the tenant and its super pod, as they are listed at these versions.
     fn pods(tenant: &Tenant, versions: [u64; 2], phases: [&str; 2]) -> [Object; 2] {
         let pod = |uid: &str, namespace: &str, version: u64, phase: &str| {

@@ -243,6 +243,7 @@ pub(crate) async fn copy(tenant: &Tenant, key: &Key) -> Result<(), Failure> {
     let rule = key.kind();
     // Only the newest state of an event is worth anything: without it there is nothing to do.
     let Some(object) = tenant.up.take(key) else {
+        tenant.early_events.lock().remove(key);
         return Ok(());
     };
     let Some(event) = tenant.with_cx(|cx| rule.publish(&object, &key.namespace, cx)) else {

@@ -332,7 +332,8 @@ pub(crate) async fn each(
         ..Target::of(kind::rule(kind))
     };
     let told = |object: Object| {
-        if let Some(owner) = meta::owner(&object) {
+        let owner = meta::owner(&object).filter(|owner| meta::is_in_place(&object, owner));
+        if let Some(owner) = owner {
             tell(Key::new(kind, &owner.namespace, &owner.name), &object);
         }
     };

@@ -181,7 +181,7 @@ const EVENTS: Resource = Resource {
 fn scrub(tenant: &Tenant, key: &Key, message: &str) -> String {
     let twin = twin_name(tenant, key);
     let text = if twin.namespace.is_empty() {
-        message.to_owned()
+        message.replace(&twin.name, &key.name)
     } else {
         message.replace(&twin.namespace, &key.namespace)
     };

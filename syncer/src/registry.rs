@@ -1,6 +1,7 @@
 //! Which tenants are served: VirtualControlPlanes, their classes and groups, and the Secrets that lead to them.
 
 mod claims;
+mod gone;
 mod groups;
 mod heard;
 mod refused;
@@ -41,6 +42,8 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info_span;
 
+pub(crate) use gone::forget_gone;
+
 use claims::Claims;
 use groups::Groups;
 use heard::{RegistrySink, SOURCES};
@@ -63,6 +66,8 @@ pub(crate) struct Registry {
 struct Heard {
     /// By namespace and name.
     control_planes: BTreeMap<(String, String), VirtualControlPlane>,
+    /// Identities of those that can't be parsed: they are there, too.
+    unreadable: BTreeMap<(String, String), String>,
     classes: BTreeMap<String, ControlPlaneClassSpec>,
     groups: BTreeMap<String, ControlPlaneGroup>,
     /// Kubeconfigs by identity.
@@ -147,15 +152,16 @@ impl Registry {
         loop {
             // Whether all who aren't served have been told why.
             let mut is_said = true;
-            let places = self.external_places();
-            external::follow(
-                &self,
-                &engine.cluster,
-                &tasks,
-                &cancel,
-                &mut secrets,
-                &places,
-            );
+            if let Some(places) = self.external_places() {
+                external::follow(
+                    &self,
+                    &engine.cluster,
+                    &tasks,
+                    &cancel,
+                    &mut secrets,
+                    &places,
+                );
+            }
             if let Some(mut wanted) = self.wanted() {
                 let (over, refused) = (self.over(), self.heard.lock().refused());
                 let unserved = over.iter().chain(refused.iter().map(|(of, _)| of));
@@ -211,13 +217,14 @@ impl Registry {
         }
     }
 
-    /// Where the kubeconfigs of external tenants are.
-    fn external_places(&self) -> HashSet<external::Place> {
+    /// Where the kubeconfigs of external tenants are; while a list goes on, nobody knows.
+    fn external_places(&self) -> Option<HashSet<external::Place>> {
         let heard = self.heard.lock();
         let control_planes = heard.control_planes.iter();
-        control_planes
+        let places = control_planes
             .filter_map(|((namespace, _), vcp)| external::place(namespace, vcp))
-            .collect()
+            .collect();
+        heard.is_complete().then_some(places)
     }
 
     /// A kubeconfig beside a VirtualControlPlane changed.
@@ -256,8 +263,10 @@ impl Registry {
     fn is_gone(&self, id: &TenantId) -> bool {
         let heard = self.heard.lock();
         let mut control_planes = heard.control_planes.values();
+        let mut unreadable = heard.unreadable.values();
         heard.is_complete()
             && !control_planes.any(|vcp| vcp.spec.identity.as_deref() == Some(id.as_str()))
+            && !unreadable.any(|identity| identity == id.as_str())
     }
 
     /// Tenants that have a Lease.
@@ -387,6 +396,7 @@ fn watch_super(
             engine: engine.clone(),
             kind,
             roll: crate::table::Roll::default(),
+            owners: crate::table::Roll::default(),
         };
         let (engine, cancel) = (engine.clone(), cancel.clone());
         lasting::spawn(
@@ -610,25 +620,6 @@ fn stop(registry: &Arc<Registry>, engine: &Arc<Engine>, tasks: &TaskTracker, id:
     });
 }
 
-/// Drops the memory of tenants whose VirtualControlPlane is gone, and their Leases with the marks.
-pub(crate) async fn forget_gone(engine: &Engine, registry: &Registry) {
-    let titled = registry.titled();
-    let known: HashSet<TenantId> = engine.known().into_iter().chain(titled.clone()).collect();
-    for id in known {
-        if engine.tenant(&id).is_some() || engine.is_stopping(&id) || !registry.is_gone(&id) {
-            continue;
-        }
-        if engine.fleet.cleans_up(&id)
-            && let Err(err) = marks::forget(engine, &id).await
-        {
-            tracing::debug!(tenant = %id, %err, "its Lease can't be deleted yet");
-        } else if !titled.contains(&id) {
-            engine.fleet.forget(&id);
-            engine.forget(&id);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -712,9 +703,15 @@ mod tests {
             "spec": {"identity": id.as_str(), "external": {"kubeconfigSecretRef": {"name": "way", "key": "value"}}},
         }))
         .unwrap();
+        assert_eq!(
+            registry.external_places(),
+            None,
+            "what was followed goes on"
+        );
         registry.heard.lock().complete = (1 << SOURCES.len()) - 1;
         let place = ("t".to_owned(), "a".to_owned());
         registry.heard.lock().control_planes.insert(place, vcp);
+        assert_eq!(registry.external_places().unwrap().len(), 1);
         assert!(registry.wanted().unwrap().is_empty(), "nobody looked yet");
         let secret = ("t".to_owned(), "way".to_owned());
         let hear = |keys: BTreeMap<String, String>| {

@@ -8,6 +8,7 @@
 use crate::{
     apply::{self, Failure},
     client::Preconditions,
+    companions,
     engine::Engine,
     error::Error,
     gate::{Held, Hold},
@@ -202,13 +203,25 @@ async fn delete(
                 Some(have) if have.uid() == &*twin.uid => {
                     intake::seen_in_super(&tenant.table, key, &have, &twin.owner_uid);
                 }
-                _ => tenant.table.update(key, |entry| entry.twin = None),
+                _ => {
+                    intake::gone_in_super(engine, tenant, key, &twin.uid);
+                }
             }
             return Err(Failure::Waiting(
                 "the super object changed before it could be deleted",
             ));
         }
-        other => other?,
+        // It ended while nobody watched: no event will tell.
+        Ok(false) => {
+            intake::gone_in_super(engine, tenant, key, &twin.uid);
+        }
+        Ok(true) => {}
+        Err(failure) => {
+            if let Failure::Api(Error::Forbidden(words)) = &failure {
+                companions::refused(engine, tenant, &key.namespace, words);
+            }
+            return Err(failure);
+        }
     }
     tenant.breakers.done_down(key);
     patrol::mended(engine, tenant, key);
@@ -315,8 +328,13 @@ async fn refers_live(tenant: &Tenant, rule: &dyn Kind, key: &Key) -> Result<bool
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::{self, fake, tenant};
+    use crate::{
+        fake::{self, fake, tenant},
+        quota,
+    };
     use serde_json::json;
+    use std::collections::BTreeMap;
+    use tenancy::quota::amount::Amounts;
 
     /// What is known of a tenant, and what its API server answers when it is asked for kube-system.
     struct Case {
@@ -392,6 +410,43 @@ mod tests {
             assert!(super_server.is_silent() && tenant_server.is_silent());
             assert!(tenant.table.get(&key).twin.is_some());
         }
+    }
+
+    /// No watch tells of what ended while it was broken, and what nobody has any more must not count as missing for ever.
+    #[tokio::test(start_paused = true)]
+    async fn a_twin_that_was_gone_before_its_deletion_is_forgotten_and_its_quota_is_free() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        fake::list_all(&tenant);
+        tenant.set_proof("right");
+        tenant.marks.read(1);
+        let own = Amounts::from([("services".to_owned(), 5000)]);
+        tenant.quota.limit(&own, BTreeMap::new());
+        tenant.quota.counted();
+        let key = Key::new(kind::index("Service"), "work", "web");
+        tenant.table.update(&key, |entry| {
+            entry.twin = Some(fake::super_side("s", "gone"));
+        });
+        let service =
+            json!({"metadata": {"name": "web", "uid": "s"}, "spec": {"type": "ClusterIP"}});
+        quota::exists(
+            &engine,
+            &tenant,
+            &key,
+            &Object::from_value(service).unwrap(),
+        );
+        assert_eq!(tenant.quota.claim().held["services"], 1000);
+        let kube_system = json!({"metadata": {"name": "kube-system", "uid": "right"}});
+        let mark = json!({"metadata": {"name": api::MARK_NAME}, "data": {"nonce": "1"}});
+        let answers = async {
+            tenant_server.answer("GET", 200, &kube_system).await;
+            tenant_server.answer("GET", 200, &mark).await;
+            super_server.answer("DELETE", 404, &json!({})).await;
+        };
+        let (removed, ()) = tokio::join!(remove(&engine, &tenant, &key), answers);
+        removed.unwrap();
+        assert!(tenant.table.get(&key).twin.is_none());
+        assert_eq!(tenant.quota.claim().held["services"], 0);
     }
 
     /// The watch of routes may lag behind the one of Secrets.

@@ -100,16 +100,6 @@ fn slices() -> &'static Resource {
 
 /// Makes the tenant hold these Services and slices of those that are labelled as shown, and no others.
 async fn show(tenant: &Tenant, shown: &[(Value, Value)]) -> Result<(), Failure> {
-    for (service, slice) in shown {
-        put(
-            tenant,
-            services(),
-            service,
-            &["/spec/ports", "/metadata/annotations"],
-        )
-        .await?;
-        put(tenant, slices(), slice, &["/ports", "/endpoints"]).await?;
-    }
     let wanted = |object: &Object, resource: &Resource| {
         shown.iter().any(|(service, slice)| {
             let body = if resource == services() {
@@ -134,6 +124,17 @@ async fn show(tenant: &Tenant, shown: &[(Value, Value)]) -> Result<(), Failure> 
             let path = resource.path(object.namespace(), object.name());
             apply::delete(&tenant.cluster, tenant, &path, &preconditions, "withdrawn").await?;
         }
+    }
+    // Last: what can't be made keeps nothing that was withdrawn.
+    for (service, slice) in shown {
+        put(
+            tenant,
+            services(),
+            service,
+            &["/spec/ports", "/metadata/annotations"],
+        )
+        .await?;
+        put(tenant, slices(), slice, &["/ports", "/endpoints"]).await?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use std::{
     collections::{HashMap, HashSet},
+    hash::Hash,
     sync::Arc,
 };
 use tenancy::{arrival::Known, meta, object::Object, tenant::Key};
@@ -215,6 +216,23 @@ impl Table {
         })
     }
 
+    /// The twins of a kind that a complete list at `version` lacks, by key, and whether each is gone: one that was made
+    /// since isn't on the list either.
+    pub(crate) fn unlisted(
+        &self,
+        kind: u8,
+        version: u64,
+        is_listed: impl Fn(&Key) -> bool,
+    ) -> Vec<(Key, Arc<str>, bool)> {
+        let entries = self.entries.lock();
+        let of_kind = entries.iter().filter(|(key, _)| key.kind == kind);
+        let twins = of_kind.filter_map(|(key, entry)| Some((key, entry.twin.as_ref()?)));
+        twins
+            .filter(|(key, _)| !is_listed(key))
+            .map(|(key, twin)| (key.clone(), twin.uid.clone(), twin.version <= version))
+            .collect()
+    }
+
     /// The twin, or what is beside it, may not be what it must be: it isn't right until it has been compared again, and a
     /// write that is under way doesn't make it so.
     pub(crate) fn suspect(&self, key: &Key) {
@@ -355,13 +373,20 @@ impl Table {
     }
 }
 
-/// The keys told of while a list goes on, so that its end shows what is gone.
-#[derive(Default)]
-pub(crate) struct Roll {
-    seen: Mutex<Option<HashSet<Key>>>,
+/// What was told of while a list goes on, so that its end shows what is gone.
+pub(crate) struct Roll<K = Key> {
+    seen: Mutex<Option<HashSet<K>>>,
 }
 
-impl Roll {
+impl<K> Default for Roll<K> {
+    fn default() -> Self {
+        Self {
+            seen: Mutex::default(),
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Roll<K> {
     /// A list begins.
     pub(crate) fn begin(&self) {
         *self.seen.lock() = Some(HashSet::new());
@@ -372,15 +397,15 @@ impl Roll {
         self.seen.lock().is_some()
     }
 
-    /// A key was told of.
-    pub(crate) fn mark(&self, key: &Key) {
+    /// It was told of.
+    pub(crate) fn mark(&self, key: &K) {
         if let Some(seen) = self.seen.lock().as_mut() {
             seen.insert(key.clone());
         }
     }
 
     /// The list ended: all that it told of.
-    pub(crate) fn end(&self) -> HashSet<Key> {
+    pub(crate) fn end(&self) -> HashSet<K> {
         self.seen.lock().take().unwrap_or_default()
     }
 }

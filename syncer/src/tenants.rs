@@ -3,6 +3,7 @@
 use crate::{
     breakers::Breakers,
     client::Cluster,
+    companions::Refusals,
     facts::{Answers, Index},
     gate::Gate,
     marks::Marks,
@@ -77,6 +78,8 @@ pub(crate) struct Tenant {
     said: Mutex<Vec<(String, String, String)>>,
     /// Somebody made it say something else.
     pub(crate) unsaid: Notify,
+    /// Namespaces in which a right or an account seems to be missing.
+    pub(crate) companions: Refusals,
     /// One namespace is made at a time.
     pub(crate) namespaces: tokio::sync::Mutex<()>,
     /// This process's leadership of it.
@@ -120,6 +123,7 @@ impl Tenant {
             suspected: Mutex::default(),
             said: Mutex::default(),
             unsaid: Notify::new(),
+            companions: Refusals::default(),
             namespaces: tokio::sync::Mutex::new(()),
             term,
             cancel: CancellationToken::new(),

@@ -82,13 +82,24 @@ async fn show(
             }
         }
     }
+    let path = rule.resource().path(&key.namespace, &key.name);
+    let shows_else = || meta::fingerprint(&rule.up_projection(&object)) != side.projection;
+    let now = if rule.up_reads() && shows_else() {
+        let now = read(&tenant.cluster, &path).await?;
+        let Some(now) = now.filter(|now| *now.uid() == *side.uid) else {
+            // Its own event says so.
+            return Ok(());
+        };
+        Some(now)
+    } else {
+        None
+    };
     let view = TenantView {
         uid: side.uid.to_string(),
-        resource_version: side.version.to_string(),
+        now,
         bound: side.node.is_some(),
         projection: side.projection,
     };
-    let path = rule.resource().path(&key.namespace, &key.name);
     let writes = tenant.with_cx(|cx| rule.up(&object, &view, cx));
     let is_repair = !writes.is_empty();
     let _answer = Answer::awaited(tenant, key, &writes);
@@ -184,7 +195,9 @@ async fn pass_deletion(
         resource_version: None,
         grace,
     };
-    apply::delete(&tenant.cluster, tenant, &path, &preconditions, ENDED).await
+    apply::delete(&tenant.cluster, tenant, &path, &preconditions, ENDED)
+        .await
+        .map(drop)
 }
 
 /// Notes what the tenant's object is about to show, so that the event that tells of it is no news.
@@ -285,6 +298,7 @@ pub(crate) async fn missing(engine: &Engine, tenant: &Tenant, key: &Key) -> Resu
         intake::gone_in_tenant(engine, tenant, key, known.as_deref());
         return Ok(());
     };
+    let known_twin = tenant.table.get(key).twin.map(|twin| twin.uid);
     // Read live, not taken from the watch: the watch may lag behind a create of our own.
     if let Some(twin) = read(&engine.cluster, &twin_path(tenant, key)).await? {
         let Some(owner) = meta::owner(&twin).filter(|owner| owner.tenant == tenant.id) else {
@@ -295,7 +309,9 @@ pub(crate) async fn missing(engine: &Engine, tenant: &Tenant, key: &Key) -> Resu
         engine.down.add(&tenant.id, key.clone());
         return Ok(());
     }
-    tenant.table.update(key, |entry| entry.twin = None);
+    if let Some(uid) = known_twin {
+        intake::gone_in_super(engine, tenant, key, &uid);
+    }
     if !pod.is_terminating() {
         if !kind::pins_node(&pod) {
             tenant.breakers.is_in_super(key, &tenant.gate);
@@ -406,6 +422,47 @@ mod tests {
             assert_eq!(twin.mirrored, now.unwrap_or_default());
             assert!(super_server.is_silent() && tenant_server.is_silent());
         }
+    }
+
+    /// Tenet 1: what the tenant wrote a moment ago isn't in the super cluster yet, or was refused there.
+    #[tokio::test]
+    async fn the_ports_of_a_service_that_the_tenant_edited_are_not_taken_from_the_super_cluster() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let key = Key::new(kind::index("Service"), "work", "web");
+        tenant.table.update(&key, |entry| {
+            entry.tenant = Some(TenantSide::published(&service("u", "6", json!([])), 1));
+            entry.twin = Some(fake::super_side("s", "u"));
+        });
+        let mut twin = service("s", "9", json!([{"port": 80, "nodePort": 31234}]));
+        twin.value_mut()["metadata"]["labels"] = json!({keys::TENANT: tenant.id.as_str()});
+        twin.value_mut()["metadata"]["annotations"] =
+            json!({keys::NAMESPACE: "work", keys::NAME: "web", keys::UID: "u"});
+        tenant.up.put(key.clone(), Arc::new(twin));
+        let edited = service(
+            "u",
+            "7",
+            json!([{"port": 80, "nodePort": 30001}, {"port": 81, "nodePort": 30002}]),
+        );
+        let answers = async {
+            tenant_server.answer("GET", 200, edited.value()).await;
+            tenant_server.answer("PATCH", 200, edited.value()).await
+        };
+        let (worked, written) = tokio::join!(work(&engine, &tenant, &key), answers);
+        worked.unwrap();
+        let ports = json!([{"port": 80, "nodePort": 31234}, {"port": 81, "nodePort": 30002}]);
+        assert_eq!(written.body["spec"], json!({"ports": ports}));
+        assert_eq!(written.body["metadata"]["resourceVersion"], "7");
+        assert!(super_server.is_silent() && tenant_server.is_silent());
+    }
+
+    fn service(uid: &str, version: &str, ports: Value) -> Object {
+        Object::from_value(json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "web", "namespace": "work", "uid": uid, "resourceVersion": version},
+            "spec": {"type": "NodePort", "ports": ports},
+        }))
+        .unwrap()
     }
 
     /// A watch may lag behind answers: what the binding left is told while the status that follows it is being written.

@@ -19,6 +19,10 @@ const WORKERS: usize = 40;
 /// no other tenant shall wait with it. How many such keys a tenant can have is bounded by the queue.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// So long one key that probes the super API server is waited for: its tenant may be dead itself, and a server that hangs
+/// is asked by a few at most before the first of them gives up.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Starts working both directions.
 pub(crate) fn start(engine: &Arc<Engine>, tasks: &TaskTracker, cancel: &CancellationToken) {
     for direction in [Direction::Down, Direction::Up] {
@@ -55,19 +59,23 @@ async fn run(
             () = cancel.cancelled() => return,
             next = next => next,
         };
-        let engine = engine.clone();
+        let worker = engine.clone();
+        let changed = engine.cluster.pace().changed();
         let work = async move {
-            let work = work(&engine, direction, taken);
+            let work = work(&worker, direction, taken);
             tokio::pin!(work);
             if tokio::time::timeout(PATIENCE, &mut work).await.is_err() {
                 drop(place);
                 work.await;
             }
         };
+        let worked = tasks.spawn(work);
         if is_probe {
-            work.await;
-        } else {
-            tasks.spawn(work);
+            tokio::select! {
+                _ = worked => {}
+                () = changed => {}
+                () = tokio::time::sleep(PROBE_PATIENCE) => {}
+            }
         }
     }
 }
@@ -130,6 +138,7 @@ fn report(tenant: &Tenant, key: &Key, direction: Direction, failure: &Failure) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
     use crate::fake::{self, fake, numbered_tenant};
     use serde_json::json;
     use std::collections::HashMap;
@@ -164,6 +173,29 @@ mod tests {
             answering.answer("GET", 404, &json!({})).await;
         }
         assert!(began.elapsed() < 8 * PATIENCE, "{:?}", began.elapsed());
+        cancel.cancel();
+    }
+
+    /// One key at a time is worked while nobody knows whether the super API server is back.
+    #[tokio::test(start_paused = true)]
+    async fn a_tenant_that_hangs_does_not_keep_others_from_finding_the_super_cluster_back() {
+        let (cluster, mut super_server) = fake();
+        let engine = Arc::new(fake::engine(&cluster));
+        engine.guard.let_pass();
+        for _ in 0..3 {
+            let failed: Result<(), _> = Err(Error::Unavailable("gone".into()));
+            cluster.pace().observe(&failed);
+        }
+        let (own, _silent) = fake();
+        let hanging = Arc::new(numbered_tenant(3, &own));
+        engine.tenants.insert(hanging.id.clone(), hanging.clone());
+        engine.down.add(&hanging.id, config_map(0));
+        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+        start(&engine, &tasks, &cancel);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let _quiet = with_config_maps(&engine, 1, 1);
+        let made = super_server.answer("POST", 201, &json!({})).await;
+        assert!(made.path.ends_with("/configmaps"), "{}", made.path);
         cancel.cancel();
     }
 

@@ -367,6 +367,12 @@ pub trait Kind: Sync {
         Value::Null
     }
 
+    /// Whether what goes up stands in fields that the tenant writes, too: [`Kind::up`] is then given the tenant's object
+    /// as it is now.
+    fn up_reads(&self) -> bool {
+        false
+    }
+
     /// What the tenant must see of the super object, given the tenant's object as last known.
     fn up(&self, _super_object: &Object, _tenant: &TenantView, _cx: &Cx<'_>) -> Vec<Upward> {
         vec![]
@@ -473,12 +479,12 @@ pub enum Withdrawal {
 }
 
 /// What the fingerprints know of the tenant's object when the super object's state goes up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TenantView {
     /// UID of the tenant's object.
     pub uid: String,
-    /// Its resourceVersion as last seen, for writes to fields that the tenant owns too.
-    pub resource_version: String,
+    /// The object as it was just read, for kinds of [`Kind::up_reads`].
+    pub now: Option<Object>,
     /// The pod is bound to a node.
     pub bound: bool,
     /// Fingerprint of [`Kind::up_projection`] of the tenant's object.

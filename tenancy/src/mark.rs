@@ -7,6 +7,30 @@
 
 use std::collections::BTreeMap;
 
+/// The highest nonce: one more each second doesn't get there in the age of the universe, so what says more is no word of
+/// Sublet's.
+const HIGHEST_NONCE: u64 = 1 << 62;
+
+/// A nonce as either side keeps it; none where the text is no nonce that Sublet can have written.
+pub fn nonce(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|nonce| *nonce <= HIGHEST_NONCE)
+}
+
+/// The nonce to write next, where the tenant's mark says `found` and the super cluster's `known`: at most one ahead of
+/// the latter, however often the writer dies between the two writes.
+pub fn next_nonce(found: Option<u64>, known: u64) -> u64 {
+    let found = found.unwrap_or_default();
+    if known.checked_add(1) == Some(found) {
+        return found;
+    }
+    found.max(known).saturating_add(1).min(HIGHEST_NONCE)
+}
+
+/// Whether the tenant's nonce is further ahead of the super cluster's than one write: that one was lost there.
+pub fn is_ahead(found: Option<u64>, known: u64) -> bool {
+    found.unwrap_or_default() > known.saturating_add(1)
+}
+
 /// What the super cluster remembers of a tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
@@ -33,8 +57,8 @@ pub enum WentBack {
         /// The one that is there.
         found: u64,
     },
-    /// The nonce is gone.
-    #[error("its mark is gone, and it was {known} before")]
+    /// The nonce is gone, or is none that Sublet wrote.
+    #[error("its mark is gone or says no number of Sublet's, and it was {known} before")]
     NoNonce {
         /// The one that was known.
         known: u64,
@@ -103,6 +127,48 @@ impl Mark {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Arithmetic that overflows would end the process, and with it the sync of all tenants.
+        #[test]
+        fn no_text_in_either_mark_panics_or_leads_to_a_nonce_that_is_none(
+            texts in proptest::array::uniform2(prop_oneof![
+                any::<String>(),
+                any::<u64>().prop_map(|number| number.to_string()),
+                (0..=2u64).prop_map(|less| (u64::MAX - less).to_string()),
+                (0..=2u64).prop_map(|less| (HIGHEST_NONCE + 1 - less).to_string()),
+            ]),
+        ) {
+            let [found, known] = texts.map(|text| nonce(&text));
+            let known = known.unwrap_or_default();
+            let next = next_nonce(found, known);
+            prop_assert!(nonce(&next.to_string()).is_some() && next >= known);
+            prop_assert!(!is_ahead(Some(next), next) && !is_ahead(Some(next), next - 1));
+            let mark = Mark { nonce: known, ..Mark::default() };
+            prop_assert!(known == 0 || found.is_some_and(|found| found >= known) == mark.judge_nonce(found, 0).is_ok());
+        }
+    }
+
+    #[test]
+    fn what_is_written_next_is_one_ahead_until_both_sides_have_it() {
+        assert_eq!(next_nonce(None, 0), 1);
+        assert_eq!(next_nonce(Some(8), 7), 8, "the second write is outstanding");
+        assert_eq!(next_nonce(Some(8), 8), 9);
+        assert!(!is_ahead(Some(8), 7) && is_ahead(Some(9), 7) && !is_ahead(None, 7));
+    }
+
+    #[test]
+    fn r2_a_nonce_that_nobody_can_have_written_is_no_nonce() {
+        assert_eq!(nonce("18446744073709551615"), None);
+        assert_eq!(nonce("18446744073709551614"), None);
+        assert_eq!(nonce("7"), Some(7));
+        assert!(
+            mark()
+                .judge_nonce(nonce("18446744073709551615"), 0)
+                .is_err()
+        );
+    }
 
     fn mark() -> Mark {
         Mark {

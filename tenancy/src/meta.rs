@@ -43,6 +43,17 @@ pub fn owner_in(metadata: &Value) -> Option<Owner> {
     })
 }
 
+/// Whether an object with these marks stands in its owner's super namespace, or is one. Whoever may write in any other
+/// namespace can put a tenant's marks there, and they say nothing.
+pub fn is_in_place(object: &Object, owner: &Owner) -> bool {
+    let (found, namespace) = if object.namespace().is_empty() {
+        (object.name(), &owner.name)
+    } else {
+        (object.namespace(), &owner.namespace)
+    };
+    naming::is_super_namespace(found, &owner.tenant, namespace)
+}
+
 /// The hash of what was applied, as recorded on a super object; 0 when there is none.
 pub fn applied(object: &Object) -> u128 {
     object

@@ -23,12 +23,21 @@ const PREFIX_MAX: usize = 16;
 /// `VCP-NAMESPACE-HASH`, at most 63 characters. Distinct (identity, namespace) pairs give distinct names; the VCP's
 /// name is only there to be read and must therefore never change for an identity.
 pub fn super_namespace(tenant: &TenantId, vcp_name: &str, namespace: &str) -> String {
-    let hash = hash(&[
+    readable(vcp_name, namespace, &of_namespace(tenant, namespace))
+}
+
+/// Whether this is the super namespace of a tenant's namespace, whatever the VCP's name: the hash alone says so.
+pub fn is_super_namespace(name: &str, tenant: &TenantId, namespace: &str) -> bool {
+    let front = name.strip_suffix(&of_namespace(tenant, namespace));
+    front.is_some_and(|front| front.is_empty() || front.ends_with('-'))
+}
+
+fn of_namespace(tenant: &TenantId, namespace: &str) -> String {
+    hash(&[
         b"namespace",
         tenant.as_str().as_bytes(),
         namespace.as_bytes(),
-    ]);
-    readable(vcp_name, namespace, &hash)
+    ])
 }
 
 /// The super namespace of the control plane's own pods; no synced object ever enters it.
@@ -220,6 +229,15 @@ mod tests {
 
     fn tenant(n: u8) -> TenantId {
         TenantId::from_bits([n; 16])
+    }
+
+    #[test]
+    fn a_super_namespace_is_told_without_the_name_of_its_control_plane() {
+        let name = super_namespace(&tenant(1), "acme", "work");
+        assert!(is_super_namespace(&name, &tenant(1), "work"));
+        assert!(!is_super_namespace(&name, &tenant(2), "work"));
+        assert!(!is_super_namespace(&name, &tenant(1), "other"));
+        assert!(!is_super_namespace("work", &tenant(1), "work"));
     }
 
     /// T1: what is to be had where names are only joined, or end in a few bits, and isn't here.

@@ -5,7 +5,7 @@ use crate::{
     apply::{self, Failure},
     engine::Engine,
     error::Error,
-    isolation,
+    intake, isolation,
     live::read,
     namespace_quota, patrol, quota, refusals, removal,
     table::SuperSide,
@@ -82,9 +82,9 @@ async fn create(
         }
         Err(Failure::Api(Error::AlreadyExists)) => compare(engine, tenant, key, object, want).await,
         Err(Failure::Api(Error::NotFound)) => {
-            // The super namespace went away behind our back.
+            // The super namespace went away behind our back: it is read before anything else is made in it.
             let namespace = Key::new(kind::index("Namespace"), "", &key.namespace);
-            tenant.table.update(&namespace, |entry| entry.twin = None);
+            tenant.table.suspect(&namespace);
             Err(Failure::Waiting(
                 "the super namespace is gone and is made again",
             ))
@@ -128,10 +128,10 @@ async fn compare(
     }
     // A difference is a suspicion until it is read live (R10).
     let path = rule.resource().path(want.namespace(), want.name());
+    let known = tenant.table.get(key).twin;
     let Some(have) = read(&engine.cluster, &path).await? else {
-        let known = tenant.table.update(key, |entry| entry.twin.take());
         if let Some(twin) = known {
-            quota::ended(engine, tenant, key, &twin.uid);
+            intake::gone_in_super(engine, tenant, key, &twin.uid);
         }
         return Err(Failure::Waiting("the twin went away"));
     };

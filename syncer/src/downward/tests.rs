@@ -60,6 +60,44 @@ fn runs(tenant: &Tenant) -> Key {
     key
 }
 
+/// Nobody watches what stands beside objects in a super namespace.
+#[tokio::test(start_paused = true)]
+async fn a_right_or_an_account_that_is_gone_from_a_super_namespace_is_made_again_and_no_fault_of_the_tenants() {
+    for words in [
+        "configmaps is forbidden: User \"s\" cannot create resource",
+        "pods \"web\" is forbidden: error looking up service account acme-work/sublet: serviceaccount \"sublet\" not found",
+    ] {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let mut rules = (*tenant.rules()).clone();
+        rules.to_super = fake::all_config_maps();
+        tenant.revise(rules, tenant.record());
+        let namespace = Key::new(kind::index("Namespace"), "", "work");
+        tenant.table.update(&namespace, |entry| {
+            entry.twin = Some(fake::super_side("n", "own"));
+        });
+        let key = Key::new(kind::index("ConfigMap"), "work", "settings");
+        let object = Object::from_value(json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "settings", "namespace": "work", "uid": "u", "resourceVersion": "7"},
+        }));
+        let object = Arc::new(object.unwrap());
+        let forbidden = json!({"kind": "Status", "code": 403, "message": words});
+        for is_worked in [false, true] {
+            tenant.down.put(key.clone(), object.clone());
+            let (worked, _) = tokio::join!(
+                work(&engine, &tenant, &key),
+                super_server.answer("POST", 403, &forbidden)
+            );
+            assert!(worked.is_err_and(|failure| failure.is_race()));
+            assert_eq!(engine.down.has(&tenant.id, &namespace), is_worked);
+            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        }
+        assert_eq!(tenant.table.get(&namespace).twin.unwrap().baseline, 0);
+        assert!(tenant_server.is_silent(), "the tenant is told nothing");
+    }
+}
+
 /// T22: beside an ephemeral container that is refused, another one is judged as it is alone.
 #[tokio::test(start_paused = true)]
 async fn t22_a_refused_container_hides_no_reference_of_another() {

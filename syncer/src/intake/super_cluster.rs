@@ -1,6 +1,6 @@
 //! Events of the super cluster.
 
-use super::{DEFINITION, Source, identity, is_twin, note_addresses, twin_name};
+use super::{DEFINITION, Source, gone_in_super, identity, is_twin, note_addresses};
 use crate::{
     engine::Engine,
     hosts, isolation,
@@ -11,7 +11,7 @@ use crate::{
     watch::Sink,
 };
 use serde_json::Value;
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 use tenancy::{
     arrival::Known,
     kind::{self, SuperWatch},
@@ -24,12 +24,16 @@ use tenancy::{
 pub(crate) struct SuperSink {
     pub(crate) engine: Arc<Engine>,
     pub(crate) kind: u8,
+    /// Where each object stands.
     pub(crate) roll: Roll,
+    /// Whose twins they are, of tenants that others lead, too.
+    pub(crate) owners: Roll<(TenantId, Key)>,
 }
 
 impl Sink for SuperSink {
     fn listing(&self) {
         self.roll.begin();
+        self.owners.begin();
     }
 
     /// A pod that the syncer has just made, as the answer to its request said already, or one of which only the status
@@ -105,11 +109,7 @@ impl Sink for SuperSink {
                     return;
                 };
                 let key = Key::new(self.kind, &owner.namespace, &owner.name);
-                let table = self.engine.table(&owner.tenant);
-                if let Some(tenant) = self.engine.tenant(&owner.tenant) {
-                    quota::ended(&self.engine, &tenant, &key, object.uid());
-                }
-                if table.super_gone(&key, object.uid()) {
+                if self.ended(&owner.tenant, &key, object.uid()) {
                     self.work_again(&owner.tenant, key);
                 }
                 if self.is("Namespace") {
@@ -135,26 +135,15 @@ impl Sink for SuperSink {
     }
 
     fn listed(&self, version: u64) {
-        let seen = self.roll.end();
+        let (seen, owners) = (self.roll.end(), self.owners.end());
         if self.is("Pod") {
             self.engine.super_pods_listed(version);
         }
         isolation::listed(&self.engine, self.kind, &seen);
         hosts::listed(&self.engine, self.kind, &seen);
         if kind::rule(self.kind).super_watch() == SuperWatch::Owned {
-            for tenant in self.engine.served() {
-                let mut known = tenant.table.keys(self.kind, |entry| entry.twin.is_some());
-                known.retain(|key| !seen.contains(&owned_roll_key(&tenant, key)));
-                if self.is("Pod") {
-                    tenant.breakers.missing_in_super(known.clone());
-                }
-                for key in known {
-                    // Gone while nobody watched, or made since: both directions read live.
-                    tenant.table.suspect(&key);
-                    tenant.up.take(&key);
-                    self.engine.down.add(&tenant.id, key.clone());
-                    self.engine.up.add(&tenant.id, key);
-                }
+            for id in self.engine.known() {
+                self.unlisted(&id, version, &owners);
             }
         }
         for key in self.engine.offered.missing(self.kind, &seen) {
@@ -171,13 +160,17 @@ impl Sink for SuperSink {
 
     fn absent(&self) {
         self.roll.end();
+        self.owners.end();
         for key in self.engine.offered.of(self.kind) {
             self.withdrawn(&key);
         }
-        for tenant in self.engine.served() {
-            for key in tenant.table.keys(self.kind, |entry| entry.twin.is_some()) {
-                tenant.table.update(&key, |entry| entry.twin = None);
-                self.engine.down.add(&tenant.id, key);
+        for id in self.engine.known() {
+            let table = self.engine.table(&id);
+            for (key, uid, _) in table.unlisted(self.kind, u64::MAX, |_| false) {
+                self.ended(&id, &key, &uid);
+                if self.engine.tenant(&id).is_some() {
+                    self.engine.down.add(&id, key);
+                }
             }
         }
         self.engine.super_listed(self.kind);
@@ -189,6 +182,46 @@ impl SuperSink {
         kind::rule(self.kind).resource().kind == name
     }
 
+    /// The super object with this UID is gone; true if it was the twin that is known.
+    fn ended(&self, id: &TenantId, key: &Key, uid: &str) -> bool {
+        match self.engine.tenant(id) {
+            Some(tenant) => gone_in_super(&self.engine, &tenant, key, uid),
+            None => self.engine.table(id).super_gone(key, uid),
+        }
+    }
+
+    /// A tenant's twins that a complete list lacks, whoever leads it: those that were there before are gone.
+    fn unlisted(&self, id: &TenantId, version: u64, owners: &HashSet<(TenantId, Key)>) {
+        let (table, tenant) = (self.engine.table(id), self.engine.tenant(id));
+        let is_listed = |key: &Key| owners.contains(&(id.clone(), key.clone()));
+        let missing = table.unlisted(self.kind, version, is_listed);
+        if let Some(tenant) = tenant.as_ref().filter(|_| self.is("Pod")) {
+            let keys = missing.iter().map(|(key, _, _)| key.clone());
+            tenant.breakers.missing_in_super(keys.collect());
+        }
+        for (key, uid, is_gone) in missing {
+            if is_gone {
+                self.ended(id, &key, &uid);
+            }
+            if is_gone && self.is("Namespace") {
+                let is_its = |(owner, namespace): &(TenantId, Arc<str>)| {
+                    owner == id && *namespace == key.name
+                };
+                self.engine.twins.retain(|_, whose| !is_its(whose));
+            }
+            if let Some(tenant) = &tenant {
+                if is_gone && self.is("Pod") {
+                    note_addresses(&self.engine, tenant, &key, None);
+                }
+                // Gone while nobody watched, or made since: both directions read live.
+                table.suspect(&key);
+                tenant.up.take(&key);
+                self.engine.down.add(id, key.clone());
+                self.engine.up.add(id, key);
+            }
+        }
+    }
+
     /// An object that carries a tenant's marks.
     fn owned(&self, object: Object) {
         let place = Key::new(self.kind, object.namespace(), object.name());
@@ -197,6 +230,10 @@ impl SuperSink {
             isolation::seen(&self.engine, &object);
             return;
         };
+        if !meta::is_in_place(&object, &owner) {
+            // A copy that somebody made of a super object, marks included, is nobody's twin, and takes no hosts.
+            return;
+        }
         hosts::seen(&self.engine, &place, &owner, &object);
         let key = Key::new(self.kind, &owner.namespace, &owner.name);
         if self.is("Pod") {
@@ -208,7 +245,7 @@ impl SuperSink {
             .as_ref()
             .is_some_and(|tenant| !is_twin(tenant, &key, &object))
         {
-            // A copy that somebody made of a super object, marks included, is nobody's twin.
+            // Nor is one of another name.
             return;
         }
         if self.is("Namespace") {
@@ -217,6 +254,7 @@ impl SuperSink {
                 (owner.tenant.clone(), owner.name.as_str().into()),
             );
         }
+        self.owners.mark(&(owner.tenant.clone(), key.clone()));
         let table = self.engine.table(&owner.tenant);
         let state = (meta::state(&object), key.kind().edition(&object));
         let source = Source::of(&self.roll);
@@ -327,11 +365,6 @@ impl SuperSink {
         }
         self.engine.down.add(id, key);
     }
-}
-
-fn owned_roll_key(tenant: &Tenant, key: &Key) -> Key {
-    let twin = twin_name(tenant, key);
-    Key::new(key.kind, &twin.namespace, &twin.name)
 }
 
 /// The super object exists in this state; returns whether somebody else edited it.

@@ -48,6 +48,7 @@ impl Bench {
             engine: self.engine.clone(),
             kind: self.key.kind,
             roll: Roll::default(),
+            owners: Roll::default(),
         }
     }
 
@@ -364,6 +365,87 @@ async fn an_empty_list_is_doubtful_unless_what_is_known_is_newer() {
     sink.listing();
     sink.listed(5);
     assert_eq!(bench.tenant.gate.emptied(), [nodes], "the store went back");
+}
+
+/// Whoever may write in some super namespace can put another tenant's marks there.
+#[tokio::test]
+async fn marks_out_of_their_place_take_no_hosts() {
+    let bench = Bench::new();
+    let kind = kind::index("Ingress");
+    let sink = SuperSink {
+        kind,
+        ..bench.super_sink()
+    };
+    let at = |namespace: &str| {
+        Object::from_value(json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+            "metadata": {
+                "name": "web", "namespace": namespace, "uid": "i", "resourceVersion": "9",
+                "labels": {keys::TENANT: bench.tenant.id.as_str()},
+                "annotations": {
+                    keys::NAMESPACE: "work", keys::NAME: "web", keys::UID: "u",
+                    keys::HOSTS: "{\"shop.example.com\":\"1970-01-01T00:00:00Z\"}",
+                },
+            },
+            "spec": {"rules": [{"host": "shop.example.com"}]},
+        }))
+        .unwrap()
+    };
+    let knows = || {
+        let hosts = bench.engine.offered.hosts.read();
+        !hosts.missing(kind, &std::collections::HashSet::new()).is_empty()
+    };
+    sink.applied(at("another"));
+    assert!(!knows());
+    sink.applied(at(&twin_name(&bench.tenant, &bench.key).namespace));
+    assert!(knows());
+}
+
+/// The DELETED events of a broken watch never come.
+#[tokio::test]
+async fn what_a_list_of_the_super_cluster_lacks_is_no_twin_whoever_leads_its_tenant() {
+    let bench = Bench::new();
+    let own = tenancy::quota::amount::Amounts::from([("pods".to_owned(), 5000)]);
+    bench
+        .tenant
+        .quota
+        .limit(&own, std::collections::BTreeMap::new());
+    bench.tenant.quota.counted();
+    let other = tenancy::tenant::TenantId::from_bits([2; 16]);
+    let theirs = bench.engine.table(&other);
+    let key = |name: &str| Key::new(bench.key.kind, "work", name);
+    for (name, version) in [("web", 9), ("gone", 10), ("younger", 11)] {
+        for table in [&bench.tenant.table, &theirs] {
+            table.update(&key(name), |entry| {
+                let mut twin = fake::super_side(&format!("s-{name}"), "u");
+                (twin.version, twin.baseline) = (version, 1);
+                entry.twin = Some(twin);
+            });
+        }
+        let pod = json!({"metadata": {"name": name, "namespace": "s", "uid": format!("s-{name}")}});
+        let pod = Object::from_value(pod).unwrap();
+        quota::exists(&bench.engine, &bench.tenant, &key(name), &pod);
+    }
+    let sink = bench.super_sink();
+    sink.listing();
+    sink.applied(listed_twin(&bench));
+    let mut copy = listed_twin(&bench);
+    copy.value_mut()["metadata"]["labels"][keys::TENANT] = other.as_str().into();
+    let place = tenancy::naming::super_namespace(&other, "theirs", "work");
+    copy.value_mut()["metadata"]["namespace"] = place.into();
+    sink.applied(copy);
+    sink.listed(10);
+    for table in [&bench.tenant.table, &theirs] {
+        let has = |name: &str| table.get(&key(name)).twin.is_some();
+        assert!(has("web") && !has("gone") && has("younger"));
+    }
+    assert_eq!(bench.tenant.quota.claim().held["pods"], 2000);
+    assert!(bench.engine.down.has(&bench.tenant.id, &key("gone")));
+    assert!(bench.engine.down.has(&bench.tenant.id, &key("younger")));
+    assert_eq!(bench.engine.down.depth(&other), 0);
+    sink.absent();
+    assert_eq!(theirs.count(|_, entry| entry.twin.is_some()), 0);
+    assert_eq!(bench.tenant.quota.claim().held["pods"], 0);
 }
 
 /// What was published to the tenant is there again as soon as it is missed, so that a look at it contradicts the list.

@@ -14,7 +14,7 @@ use serde_json::json;
 use tenancy::{
     fleet::Title,
     kind::{self, Resource},
-    mark::Mark,
+    mark::{self, Mark},
     object::Object,
     tenant::TenantId,
 };
@@ -47,7 +47,7 @@ impl Own {
             found.unwrap_or_default().to_owned()
         };
         Ok(Self {
-            nonce: text("nonce").parse().ok(),
+            nonce: mark::nonce(&text("nonce")),
             super_uid: text("superUID"),
             super_version: text("superVersion").parse().unwrap_or_default(),
             stored,
@@ -62,13 +62,7 @@ pub(super) async fn write_own(
     own: &Own,
     theirs: &Theirs,
 ) -> Result<u64, Failure> {
-    // At most one ahead of the super cluster's mark, however often this process dies between the two.
-    let found = own.nonce.unwrap_or_default();
-    let nonce = if found == theirs.mark.nonce + 1 {
-        found
-    } else {
-        found.max(theirs.mark.nonce) + 1
-    };
+    let nonce = mark::next_nonce(own.nonce, theirs.mark.nonce);
     let super_uid = engine.super_proof.get().cloned().unwrap_or_default();
     let data = json!({
         "nonce": nonce.to_string(), "superUID": super_uid,
@@ -110,7 +104,7 @@ impl Theirs {
             found.unwrap_or_default().to_owned()
         };
         let mark = Mark {
-            nonce: text(keys::MARK_NONCE).parse().unwrap_or_default(),
+            nonce: mark::nonce(&text(keys::MARK_NONCE)).unwrap_or_default(),
             versions: serde_json::from_str(&text(keys::MARK_VERSIONS)).unwrap_or_default(),
             restore_counter: text(keys::RESTORE_COUNTER).parse().unwrap_or_default(),
             acknowledged: text(keys::ACKNOWLEDGED).parse().unwrap_or_default(),

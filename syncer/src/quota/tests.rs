@@ -10,8 +10,9 @@ fn limit(tenant: &Tenant, pods: i128) {
 }
 
 fn pods(tenant: &Tenant, names: &[&str]) -> Value {
+    let place = tenancy::naming::super_namespace(&tenant.id, "acme", "n");
     let pod = |name: &&str| {
-        json!({"metadata": {"name": name, "namespace": "s", "uid": name, "labels": {keys::TENANT: tenant.id.as_str()},
+        json!({"metadata": {"name": name, "namespace": place, "uid": name, "labels": {keys::TENANT: tenant.id.as_str()},
             "annotations": {keys::NAMESPACE: "n", keys::NAME: name, keys::UID: "u"}}})
     };
     let items: Vec<Value> = names.iter().map(pod).collect();

@@ -89,7 +89,10 @@ impl Sink for RegistrySink {
         let mut heard = self.registry.heard.lock();
         heard.complete &= !(1 << self.source as u8);
         match self.source {
-            Source::ControlPlanes => heard.control_planes.clear(),
+            Source::ControlPlanes => {
+                heard.control_planes.clear();
+                heard.unreadable.clear();
+            }
             Source::Classes => heard.classes.clear(),
             Source::Groups => heard.groups.clear(),
             Source::Kubeconfigs => heard.kubeconfigs.clear(),
@@ -102,10 +105,12 @@ impl Sink for RegistrySink {
         let mut heard = self.registry.heard.lock();
         match self.source {
             Source::ControlPlanes => {
+                let place = (object.namespace().into(), object.name().into());
                 if let Some(vcp) = parse::<VirtualControlPlane>(&object) {
-                    heard
-                        .control_planes
-                        .insert((object.namespace().into(), object.name().into()), vcp);
+                    heard.unreadable.remove(&place);
+                    heard.control_planes.insert(place, vcp);
+                } else if let Some(identity) = object.text("/spec/identity") {
+                    heard.unreadable.insert(place, identity.into());
                 }
             }
             Source::Classes => {
@@ -153,9 +158,9 @@ impl Sink for RegistrySink {
         let mut heard = self.registry.heard.lock();
         match self.source {
             Source::ControlPlanes => {
-                heard
-                    .control_planes
-                    .remove(&(object.namespace().into(), object.name().into()));
+                let place = (object.namespace().into(), object.name().into());
+                heard.control_planes.remove(&place);
+                heard.unreadable.remove(&place);
             }
             Source::Classes => drop(heard.classes.remove(object.name())),
             Source::Groups => drop(heard.groups.remove(object.name())),

@@ -258,7 +258,7 @@ pub(super) fn kinds(random: &mut Random) {
     );
     let view = TenantView {
         uid: "u1".into(),
-        resource_version: "9".into(),
+        now: Some(other.clone()),
         bound: random.below(2) == 0,
         projection: 0,
     };

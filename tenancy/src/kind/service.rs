@@ -226,34 +226,41 @@ impl Kind for Service {
         json!({"loadBalancer": balancer(object), "nodePorts": node_ports(object)})
     }
 
+    fn up_reads(&self) -> bool {
+        true
+    }
+
     fn up(&self, super_object: &Object, tenant: &TenantView, _cx: &Cx<'_>) -> Vec<Upward> {
-        if meta::fingerprint(&self.up_projection(super_object)) == tenant.projection {
+        let differs = meta::fingerprint(&self.up_projection(super_object)) != tenant.projection;
+        let Some(now) = tenant.now.as_ref().filter(|_| differs) else {
             return vec![];
-        }
-        // In a merge patch only null takes away what the tenant made up.
-        let ingress = super_object.at("/status/loadBalancer/ingress");
-        let status = json!({"status": {"loadBalancer": {"ingress": ingress}}});
-        let mut writes = vec![Upward {
-            subresource: Some("status"),
+        };
+        let merge = |subresource, body| Upward {
+            subresource,
             verb: UpwardVerb::Merge,
-            body: status,
+            body,
             shows: None,
-        }];
-        if super_object.at("/spec/ports/0/nodePort").is_some() {
-            // The ports are the tenant's own: the resource version keeps an edit that is on its way from being lost.
+        };
+        let mut writes = vec![];
+        // The ports are the tenant's own, and what it edited may not be in the super cluster yet, or ever.
+        let mut spec = now.value()["spec"].clone();
+        keep_node_ports(&mut spec, &super_object.value()["spec"]);
+        if spec.get("ports") != now.at("/spec/ports") {
             let body = json!({
-                "metadata": {"resourceVersion": tenant.resource_version},
-                "spec": {"ports": super_object.at("/spec/ports")},
+                "metadata": {"resourceVersion": now.text("/metadata/resourceVersion")},
+                "spec": {"ports": spec["ports"]},
             });
-            writes.insert(
-                0,
-                Upward {
-                    subresource: None,
-                    verb: UpwardVerb::Merge,
-                    body,
-                    shows: None,
-                },
-            );
+            writes.push(merge(None, body));
+        }
+        let shown = if is_balanced(now) {
+            balancer(super_object)
+        } else {
+            json!({})
+        };
+        if shown != balancer(now) {
+            // In a merge patch only null takes away what the tenant made up.
+            let status = json!({"loadBalancer": {"ingress": shown.get("ingress")}});
+            writes.push(merge(Some("status"), json!({"status": status})));
         }
         writes
     }
@@ -348,8 +355,9 @@ fn keep_node_ports(spec: &mut Value, now: &Value) {
         let twin = given
             .iter()
             .find(|other| other["port"] == port["port"] && protocol(other) == protocol(port));
-        if let Some(node_port) = twin.and_then(|twin| twin.get("nodePort")) {
-            port["nodePort"] = node_port.clone();
+        let node_port = twin.and_then(|twin| twin.get("nodePort"));
+        if let (Some(node_port), Some(port)) = (node_port, port.as_object_mut()) {
+            port.insert("nodePort".into(), node_port.clone());
         }
     }
 }
@@ -536,11 +544,7 @@ mod tests {
         let mut have = Service.relax(&want).unwrap();
         have.value_mut()["spec"]["ports"][0]["nodePort"] = 31234.into();
         assert_eq!(plan(&Service, want, Some(&have)), Ok(Plan::Nothing));
-        let seen = TenantView {
-            projection: meta::fingerprint(&Service.up_projection(&wish)),
-            resource_version: "5".into(),
-            ..TenantView::default()
-        };
+        let seen = view(&wish);
         let writes = Service.up(&have, &seen, &cx);
         assert_eq!(writes[0].body["spec"]["ports"][0]["nodePort"], 31234);
         assert_eq!(writes[0].body["metadata"]["resourceVersion"], "5");
@@ -549,6 +553,74 @@ mod tests {
             ..seen
         };
         assert_eq!(Service.up(&have, &agreed, &cx), vec![]);
+    }
+
+    /// A tenant's Service as it was just read.
+    fn view(now: &Object) -> TenantView {
+        let mut now = now.clone();
+        now.value_mut()["metadata"]["resourceVersion"] = "5".into();
+        TenantView {
+            projection: meta::fingerprint(&Service.up_projection(&now)),
+            now: Some(now),
+            ..TenantView::default()
+        }
+    }
+
+    /// Tenet 1: whatever stands in the super cluster, of the tenant's ports only the node port changes.
+    #[test]
+    fn ports_that_the_tenant_edited_stay_though_the_super_cluster_has_others() {
+        let (tenant, facts) = (tenant(), Answers::default());
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &facts,
+        };
+        let have = service(json!({"type": "LoadBalancer", "ports": [
+            {"name": "dns", "port": 53, "protocol": "UDP", "nodePort": 31000},
+            {"name": "web", "port": 80, "targetPort": 8080, "nodePort": 31234},
+        ]}));
+        let up = |spec| Service.up(&have, &view(&service(spec)), &cx);
+        let edited = json!({"type": "NodePort", "ports": [
+            {"name": "tcp", "port": 53, "nodePort": 30002},
+            {"name": "http", "port": 80, "protocol": "TCP", "targetPort": 9090, "nodePort": 30001},
+            {"name": "new", "port": 81, "nodePort": 30003},
+        ]});
+        let mut expected = edited["ports"].clone();
+        expected[1]["nodePort"] = 31234.into();
+        let writes = up(edited);
+        assert_eq!(writes.len(), 1);
+        assert_eq!(writes[0].body["spec"], json!({"ports": expected}));
+        // A Service that has no node ports any more, or none of these ports, gets none.
+        assert_eq!(
+            up(json!({"type": "ClusterIP", "ports": [{"port": 80}]})),
+            vec![]
+        );
+        let others = json!({"type": "NodePort", "ports": [{"port": 81, "nodePort": 30003}]});
+        assert_eq!(up(others), vec![]);
+    }
+
+    #[test]
+    fn a_load_balancers_addresses_go_up_only_to_one_that_is_one_still() {
+        let (tenant, facts) = (tenant(), Answers::default());
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &facts,
+        };
+        let of = |kind: &str, ingress: Value| {
+            let mut object = service(json!({"type": kind, "ports": [{"port": 80}]}));
+            object.value_mut()["status"] = json!({"loadBalancer": {"ingress": ingress}});
+            object
+        };
+        let have = of("LoadBalancer", json!([{"ip": "192.0.2.7"}]));
+        let up = |own: &Object| Service.up(&have, &view(own), &cx);
+        assert_eq!(up(&of("ClusterIP", json!([]))), vec![]);
+        let writes = up(&of("LoadBalancer", json!([])));
+        assert_eq!(writes.len(), 1);
+        assert_eq!(writes[0].body["status"], have.value()["status"]);
+        let forged = up(&of("ClusterIP", json!([{"ip": "192.0.2.9"}])));
+        assert_eq!(
+            forged[0].body["status"],
+            json!({"loadBalancer": {"ingress": null}})
+        );
     }
 
     #[test]
