@@ -90,7 +90,7 @@ impl Sink for RegistrySink {
         heard.complete &= !(1 << self.source as u8);
         match self.source {
             Source::ControlPlanes => heard.control_planes.clear(),
-            Source::Classes => heard.classes.clear(),
+            Source::Classes => heard.classes.listing(),
             Source::Groups => heard.groups.clear(),
             Source::Kubeconfigs => heard.kubeconfigs.clear(),
             Source::Claims => heard.claims.clear(),
@@ -110,7 +110,7 @@ impl Sink for RegistrySink {
             }
             Source::Classes => {
                 if let Some(class) = parse::<ControlPlaneClass>(&object) {
-                    heard.classes.insert(object.name().into(), class.spec);
+                    heard.classes.take(object.name(), class.spec);
                 }
             }
             Source::Groups => {
@@ -157,7 +157,7 @@ impl Sink for RegistrySink {
                     .control_planes
                     .remove(&(object.namespace().into(), object.name().into()));
             }
-            Source::Classes => drop(heard.classes.remove(object.name())),
+            Source::Classes => heard.classes.gone(object.name()),
             Source::Groups => drop(heard.groups.remove(object.name())),
             Source::Kubeconfigs => {
                 if let Some(id) = object.label(keys::TENANT) {
