@@ -1,5 +1,7 @@
 //! A VirtualControlPlane from its beginning to its end.
 
+mod deleted;
+
 use anyhow::{Context, bail, ensure};
 use api::keys;
 use e2e::{
