@@ -113,6 +113,8 @@ pub const FINALIZER: &str = "sublet.dev/tenant";
 /// Finalizer on a VirtualControlPlane that belongs to a SubletCluster: while it is there, a deletion ends workload and
 /// control plane and keeps keys, addresses and identity.
 pub const INFRASTRUCTURE_FINALIZER: &str = "sublet.dev/infrastructure";
+/// Finalizer on a ControlPlaneClass that is in use: held until no VirtualControlPlane names it.
+pub const CLASS_FINALIZER: &str = "sublet.dev/in-use";
 
 /// Value of [`ROLE`] on the super namespace that holds a control plane's own pods.
 pub const ROLE_CONTROL_PLANE: &str = "control-plane";

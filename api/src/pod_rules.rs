@@ -33,6 +33,15 @@ pub struct PodRules {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
 
+    /// Keys of further labels that these tenants see on their nodes, and may place pods by. They see `kubernetes.io/hostname`,
+    /// `os` and `arch`, `node.kubernetes.io/instance-type`, `topology.kubernetes.io/zone` and `region`, and the keys of
+    /// `nodeSelector` anyhow; by any other label a pod finds no node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(validation = Rule::new("self.all(k, k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$'))")
+        .message("nodeLabels are keys of labels, such as example.com/rack"))]
+    #[schemars(length(max = 64), inner(length(max = 317)))]
+    pub node_labels: Vec<String>,
+
     /// Taints that the pods tolerate beside those of a node's condition: of nodes that are kept for these tenants.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

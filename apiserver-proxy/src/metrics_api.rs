@@ -156,7 +156,9 @@ fn is_seen(node: &NodeTime, pods: &[PodUsage], tenant: &Tenant) -> bool {
 fn matches_node(selector: &Selector, node: &NodeTime, tenant: &Tenant) -> bool {
     let mut seen = node.labels.clone();
     seen.retain(|key, _| {
-        tenancy::kind::is_shown_of_nodes(key) || tenant.node_selector.contains_key(key)
+        tenancy::kind::is_shown_of_nodes(key)
+            || tenant.node_selector.contains_key(key)
+            || tenant.node_labels.contains(key)
     });
     selector.matches(&seen)
 }

@@ -3,7 +3,7 @@
 use crate::{
     answers::{self, Answers},
     bell::Bell,
-    capi,
+    capi, classes,
     cluster::Cluster,
     groups::Groups,
     heard::{self, Ears},
@@ -133,7 +133,7 @@ impl Args {
         let limit = Limit::new(starts_at_once);
         let visits = Arc::new(Visits::default());
         let (heard, ears) = heard::begin();
-        let known = heard.tenants.clone();
+        let (known, of_classes) = (heard.tenants.clone(), heard.classes.clone());
         let observer = Observer::new(
             cluster.clone(),
             namespace.clone(),
@@ -163,6 +163,8 @@ impl Args {
         let controller = controller(&client, told, &known, ears);
         let tidying = visits::tidy(visits, known.clone(), marks);
         let tidying = tokio::spawn(tidying.instrument(info_span!("visits")));
+        let holding = classes::hold(cluster.clone(), known.clone(), of_classes);
+        let holding = tokio::spawn(holding.instrument(info_span!("classes")));
         let certificate = proxy::keep(cluster, namespace.clone(), known.clone());
         let certificate = tokio::spawn(certificate.instrument(info_span!("certificate")));
         let listed = async move {
@@ -195,6 +197,7 @@ impl Args {
             }
             _ = &mut work => Ok(()),
             end = tidying => anyhow::bail!("the task that forgets old visits ended: {end:?}"),
+            end = holding => anyhow::bail!("the task that holds classes in use ended: {end:?}"),
             end = telemetry => anyhow::bail!("the task that serves metrics ended: {end:?}"),
             end = certificate => anyhow::bail!("the task that keeps the proxy's certificate ended: {end:?}"),
         }

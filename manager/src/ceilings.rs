@@ -12,6 +12,17 @@ use crate::{
 use api::ControlPlaneClass;
 use tenancy::ceiling::{self, Excess};
 
+/// The class.
+///
+/// # Errors
+/// There is none: without one nothing is allowed.
+pub(crate) fn class(seen: &Seen) -> Result<&ControlPlaneClass, Refusal> {
+    seen.class.as_ref().ok_or_else(|| Refusal::ClassMissing {
+        class: seen.vcp.spec.class_name.clone(),
+        existing: seen.classes.clone(),
+    })
+}
+
 /// Whether a class may be had where the VirtualControlPlane is.
 ///
 /// # Errors

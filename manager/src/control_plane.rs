@@ -75,6 +75,8 @@ pub(crate) struct ControlPlane {
     pub(crate) visible_nodes: BTreeMap<String, String>,
     /// Which of them it sees.
     pub(crate) shown_nodes: ShownNodes,
+    /// Labels of nodes that the tenant sees beside those that all do.
+    pub(crate) node_labels: Vec<String>,
     /// Labels that its groups put on its super namespaces.
     pub(crate) group_labels: BTreeMap<String, String>,
     /// Custom resources that cross, as `PLURAL.GROUP`.
@@ -421,6 +423,7 @@ impl ControlPlane {
             egress: egress(offer),
             visible_nodes: offer.pods.nodes(&spec.policy.node_selector),
             shown_nodes: offer.shown_nodes(&spec.sync),
+            node_labels: offer.pods.node_labels.clone(),
             group_labels: group_labels(&owner.namespace, groups),
             custom_resources: vcp.spec.sync.custom_resources.clone(),
             upgrade: None,

@@ -230,10 +230,7 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
         let patch = json!({"metadata": {"annotations": {marks::SUPER_CLUSTER: here}}});
         return Ok(Decision::act(vec![Action::Patch(patch)]));
     }
-    let class = seen.class.as_ref().ok_or_else(|| Refusal::ClassMissing {
-        class: seen.vcp.spec.class_name.clone(),
-        existing: seen.classes.clone(),
-    })?;
+    let class = ceilings::class(seen)?;
     ceilings::allowed(owner, class)?;
     let beyond = ceilings::check(seen, class)?;
     if let Some(version) = version::to_record(seen, class) {

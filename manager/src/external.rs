@@ -34,13 +34,10 @@ pub(crate) fn decide(
     {
         return Ok(Decision::act(vec![Action::Apply(beside)]));
     }
-    if let Some(class) = &seen.class {
-        ceilings::allowed(owner, class)?;
-    }
+    let class = ceilings::class(seen)?;
+    ceilings::allowed(owner, class)?;
     if given_slice(&seen.vcp)?.is_some() {
-        // One without a class has what the defaults allow.
-        let class = seen.class.as_ref().map(|class| class.spec.clone());
-        let prefix = class.unwrap_or_default().service_slice_prefix;
+        let prefix = class.spec.service_slice_prefix;
         if let Settled::Not(actions) = settle_slice(seen, owner, prefix, system)? {
             return Ok(Decision::act(actions));
         }

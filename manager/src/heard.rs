@@ -15,7 +15,8 @@ use serde_json::json;
 pub(crate) struct Heard {
     /// All VirtualControlPlanes.
     pub(crate) tenants: Known<VirtualControlPlane>,
-    classes: Known<ControlPlaneClass>,
+    /// All classes.
+    pub(crate) classes: Known<ControlPlaneClass>,
     groups: Known<ControlPlaneGroup>,
     clusters: Known<DynamicObject>,
 }

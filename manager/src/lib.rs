@@ -62,6 +62,7 @@ mod claims;
 mod membership;
 
 mod ceilings;
+mod classes;
 mod control_plane;
 mod upgrade;
 mod version;

@@ -1,6 +1,7 @@
 //! Which tenants are served: VirtualControlPlanes, their classes and groups, and the Secrets that lead to them.
 
 mod claims;
+mod classes;
 mod gone;
 mod groups;
 mod heard;
@@ -24,7 +25,7 @@ use crate::{
     verdict::{self, ControlPlane},
     watch::{self, Target},
 };
-use api::{ControlPlaneClassSpec, ControlPlaneGroup, VirtualControlPlane, keys};
+use api::{ControlPlaneGroup, VirtualControlPlane, keys};
 use futures::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use std::{
@@ -45,6 +46,7 @@ use tracing::info_span;
 pub(crate) use gone::forget_gone;
 
 use claims::Claims;
+use classes::{Classes, Ruled};
 use groups::Groups;
 use heard::{RegistrySink, SOURCES};
 use rules::{rate, rules, weight};
@@ -68,7 +70,9 @@ struct Heard {
     control_planes: BTreeMap<(String, String), VirtualControlPlane>,
     /// Identities of those that can't be parsed: they are there, too.
     unreadable: BTreeMap<(String, String), String>,
-    classes: BTreeMap<String, ControlPlaneClassSpec>,
+    classes: Classes,
+    /// By which class each tenant was wanted last.
+    ruled: Ruled,
     groups: BTreeMap<String, ControlPlaneGroup>,
     /// Kubeconfigs by identity.
     kubeconfigs: HashMap<String, String>,
@@ -197,13 +201,13 @@ impl Registry {
                         is_said &= verdict::stopped(&engine, &control_plane, term).await;
                     }
                 }
-                for (control_plane, text) in refused {
+                for (control_plane, refused) in refused {
                     if let Some(term) = led.get(&control_plane.id)
                         && is_quiet(&control_plane.id)
                     {
-                        let reason = refused::REASON;
+                        let (reason, text) = (refused.reason, &refused.message);
                         is_said &=
-                            verdict::unserved(&engine, &control_plane, reason, &text, term).await;
+                            verdict::unserved(&engine, &control_plane, reason, text, term).await;
                     }
                 }
                 engine.fleet.give_away(is_quiet).await;
@@ -300,17 +304,21 @@ impl Registry {
 
     /// The tenants to serve, once all lists are complete.
     fn wanted(&self) -> Option<HashMap<TenantId, Wanted>> {
-        let heard = self.heard.lock();
+        let mut heard = self.heard.lock();
         if !heard.is_complete() {
             return None;
         }
         let groups = Groups::of(&heard);
+        let mut ruled = Ruled::new();
         let mut wanted = HashMap::new();
         for ((namespace, name), vcp) in &heard.control_planes {
-            if is_resting(vcp) || heard.is_refused(namespace, vcp) {
+            if is_resting(vcp) {
                 continue;
             }
             let Some(id) = heard.identity(namespace, name, vcp) else {
+                continue;
+            };
+            let Ok(class) = heard.class(namespace, &id, vcp) else {
                 continue;
             };
             let own = external::text(namespace, vcp, &heard.external);
@@ -319,19 +327,22 @@ impl Registry {
             let Some(kubeconfig) = own.or_else(copy).map(Ok).or_else(|| missing().map(Err)) else {
                 continue;
             };
-            let rules = rules(id.clone(), namespace, name, vcp, &heard);
+            let rules = rules(id.clone(), namespace, name, vcp, class, &heard);
             let record = record(vcp);
             let entry = Wanted {
                 rules,
                 record,
                 kubeconfig,
                 told: verdict::told(vcp),
-                weight: weight(vcp, &heard),
-                rate: rate(vcp, &heard),
+                weight: weight(vcp, class),
+                rate: rate(vcp, class),
                 shared: groups.over(namespace),
             };
+            ruled.insert(id.clone(), vcp.spec.class_name.clone());
             wanted.insert(id, entry);
         }
+        heard.classes.tidy(&ruled);
+        heard.ruled = ruled;
         Some(wanted)
     }
 }
@@ -624,6 +635,7 @@ fn stop(registry: &Arc<Registry>, engine: &Arc<Engine>, tasks: &TaskTracker, id:
 mod tests {
     use super::*;
     use crate::fake::{fake, numbered_tenant};
+    use api::ControlPlaneClassSpec;
 
     #[test]
     fn a_tenant_that_sleeps_is_known_and_not_served() {
@@ -639,6 +651,9 @@ mod tests {
             let mut heard = registry.heard.lock();
             heard.complete = (1 << SOURCES.len()) - 1;
             heard.kubeconfigs.insert(id.to_string(), "a way".into());
+            heard
+                .classes
+                .take("default", ControlPlaneClassSpec::default());
             let place = ("t".to_owned(), "a".to_owned());
             heard.control_planes.insert(place, vcp.clone());
         };
@@ -682,7 +697,7 @@ mod tests {
             let mut heard = registry.heard.lock();
             heard.complete = (1 << SOURCES.len()) - 1;
             heard.kubeconfigs.insert(id.to_string(), "a way".into());
-            heard.classes.insert("gold".into(), class);
+            heard.classes.take("gold", class);
             let place = ("t".to_owned(), "a".to_owned());
             heard.control_planes.insert(place, vcp.clone());
             drop(heard);
@@ -691,6 +706,84 @@ mod tests {
         assert!(is_wanted(serde_json::json!([])));
         assert!(is_wanted(serde_json::json!(["s", "t"])));
         assert!(!is_wanted(serde_json::json!(["s"])));
+    }
+
+    #[test]
+    fn a_class_that_is_gone_goes_on_ruling_whom_it_ruled_and_nobody_else() {
+        let vcp = |number: u8, name: &str, more: serde_json::Value| -> VirtualControlPlane {
+            let mut vcp = serde_json::json!({
+                "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+                "metadata": {"name": name, "namespace": "t"}, "spec": more,
+            });
+            vcp["spec"]["identity"] = TenantId::from_bits([number; 16]).as_str().into();
+            serde_json::from_value(vcp).unwrap()
+        };
+        let hear = |registry: &Registry, number: u8, name: &str, more| {
+            let mut heard = registry.heard.lock();
+            heard.complete = (1 << SOURCES.len()) - 1;
+            let id = TenantId::from_bits([number; 16]).to_string();
+            heard.kubeconfigs.insert(id, "a way".into());
+            let place = ("t".to_owned(), name.to_owned());
+            heard.control_planes.insert(place, vcp(number, name, more));
+        };
+        let pods = |registry: &Registry| -> Vec<(String, Option<i128>)> {
+            let wanted = registry.wanted().unwrap().into_values();
+            let mut all: Vec<_> = wanted
+                .map(|one| (one.rules.vcp_name, one.rules.quota.get("pods").copied()))
+                .collect();
+            all.sort();
+            all
+        };
+        let class = || {
+            let class = serde_json::json!({"versions": [], "quota": {"pods": "7"}});
+            serde_json::from_value::<ControlPlaneClassSpec>(class).unwrap()
+        };
+        let registry = Registry::default();
+        let gold = || serde_json::json!({"className": "gold"});
+        registry.heard.lock().classes.take("gold", class());
+        hear(&registry, 1, "a", gold());
+        let ruled = vec![("a".to_owned(), Some(7000))];
+        assert_eq!(pods(&registry), ruled);
+        registry.heard.lock().classes.gone("gold");
+        hear(&registry, 2, "b", gold());
+        assert_eq!(
+            pods(&registry),
+            ruled,
+            "a's quota holds, and b has none to be held to"
+        );
+        let told = registry.heard.lock().refused();
+        assert_eq!(
+            (&*told[0].0.name, told[0].1.reason, told.len()),
+            ("b", "ClassMissing", 1)
+        );
+        registry.heard.lock().classes.listing();
+        assert_eq!(
+            pods(&registry),
+            ruled,
+            "nor does a list bring another answer"
+        );
+
+        // It wasn't ruled in between.
+        hear(
+            &registry,
+            1,
+            "a",
+            serde_json::json!({"className": "gold", "paused": true}),
+        );
+        assert_eq!(pods(&registry), []);
+        hear(&registry, 1, "a", gold());
+        assert_eq!(pods(&registry), []);
+        registry.heard.lock().classes.take("gold", class());
+        assert_eq!(pods(&registry).len(), 2);
+
+        let restarted = Registry::default();
+        hear(&restarted, 1, "a", gold());
+        assert_eq!(pods(&restarted), []);
+        let told = &restarted.heard.lock().refused()[0].1.message;
+        assert!(
+            told.contains("there is no ControlPlaneClass gold: nothing is synced; create it"),
+            "{told}"
+        );
     }
 
     #[test]
@@ -709,6 +802,8 @@ mod tests {
             "what was followed goes on"
         );
         registry.heard.lock().complete = (1 << SOURCES.len()) - 1;
+        let class = ControlPlaneClassSpec::default();
+        registry.heard.lock().classes.take("default", class);
         let place = ("t".to_owned(), "a".to_owned());
         registry.heard.lock().control_planes.insert(place, vcp);
         assert_eq!(registry.external_places().unwrap().len(), 1);

@@ -16,6 +16,8 @@ pub struct PodRules {
     pub runtime_class: Option<String>,
     /// The PriorityClass of pods that name none which is offered.
     pub priority_class: Option<String>,
+    /// Labels of nodes that the tenant sees beside those that all do.
+    pub node_labels: Vec<String>,
     /// Taints that are tolerated.
     pub tolerations: Vec<Toleration>,
     /// The most that a pod may receive, in thousandths of a bit.
@@ -56,6 +58,7 @@ impl PodRules {
                 .clone()
                 .or_else(|| own.runtime_class_name.clone()),
             priority_class: class.priority_class_name.clone(),
+            node_labels: class.node_labels.clone(),
             tolerations: class.tolerations.clone(),
             ingress: least(&class.bandwidth.ingress, &own.bandwidth.ingress),
             egress: least(&class.bandwidth.egress, &own.bandwidth.egress),

@@ -35,6 +35,9 @@ pub const CLOSED: &str = "closedRanges";
 /// Labels of the nodes that the tenant sees: `KEY=VALUE`, one a line.
 pub const NODE_SELECTOR: &str = "nodeSelector";
 
+/// Labels of nodes that the tenant sees beside those that all do: keys, one a line.
+pub const NODE_LABELS: &str = "nodeLabels";
+
 /// Which of those nodes it sees: [`USED`], or all of them when it isn't there.
 pub const SHOWN_NODES: &str = "shownNodes";
 /// Those that its pods run on.

@@ -2,6 +2,7 @@
 
 use crate::{
     block::Block,
+    kind::is_shown_of_nodes,
     offer::Offers,
     pod_rules::PodRules,
     quota::amount::{Amounts, stricter},
@@ -114,6 +115,13 @@ impl Tenant {
     /// Everything that it is limited in, with the strictest limit.
     pub fn limits(&self) -> Amounts {
         stricter(&self.quota, &self.shared_quota)
+    }
+
+    /// Whether the tenant sees a label on its nodes, and may ask for nodes by it.
+    pub fn sees_label_of_nodes(&self, key: &str) -> bool {
+        is_shown_of_nodes(key)
+            || self.node_selector.contains_key(key)
+            || self.pods.node_labels.iter().any(|shown| shown == key)
     }
 
     /// Networks of nodes whose addresses the tenant sees, and which its pods and they reach each other in.

@@ -54,6 +54,8 @@ pub(crate) struct Tenant {
     pub(crate) closed: Vec<Block>,
     /// Labels of the nodes that it sees.
     pub(crate) node_selector: BTreeMap<String, String>,
+    /// Labels of nodes that it sees beside those that all do.
+    pub(crate) node_labels: Vec<String>,
     /// Whether it sees those alone that its pods run on.
     pub(crate) sees_used_nodes: bool,
     /// Whether its control plane sleeps.
@@ -155,6 +157,11 @@ impl Tenant {
             node_selector: route::parse_node_selector(
                 data(route::NODE_SELECTOR).unwrap_or_default(),
             ),
+            node_labels: data(route::NODE_LABELS)
+                .unwrap_or_default()
+                .lines()
+                .map(str::to_owned)
+                .collect(),
             sees_used_nodes: data(route::SHOWN_NODES) == Some(route::USED),
             sleep: sleep.unwrap_or_default(),
             asked: Mutex::default(),

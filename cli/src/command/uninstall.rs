@@ -12,16 +12,17 @@ use crate::{
 };
 use anyhow::Result;
 use api::{
-    VirtualControlPlane,
+    ControlPlaneClass, VirtualControlPlane,
     capi::{SubletCluster, SubletControlPlane},
     keys,
 };
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, DynamicObject, ListParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
 };
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use std::{fmt::Debug, time::Duration};
 
 /// Flags of `sublet uninstall`.
@@ -73,6 +74,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     }
     let mut progress = Progress::start("removing Sublet");
     let removal = async {
+        let_go_of_classes(&cluster.client).await?;
         let going = ask_to_go(&cluster.client).await?;
         let count = going.objects.len() + going.policies;
         if !args.no_wait {
@@ -119,6 +121,29 @@ async fn of_clusters(client: &Client) -> Result<Vec<String>> {
     let mut found = all_of::<SubletControlPlane>(client).await?;
     found.extend(all_of::<SubletCluster>(client).await?);
     Ok(found)
+}
+
+/// No class is in use any more; the manager, which would say so a moment later, may be gone by then or already.
+async fn let_go_of_classes(client: &Client) -> Result<()> {
+    let api: Api<ControlPlaneClass> = Api::all(client.clone());
+    let listed = match api.list_metadata(&ListParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+        listed => listed?,
+    };
+    for class in listed.items {
+        let mut finalizers = class.finalizers().to_vec();
+        finalizers.retain(|finalizer| finalizer != keys::CLASS_FINALIZER);
+        if finalizers.len() == class.finalizers().len() {
+            continue;
+        }
+        let patch = Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+        let (name, how) = (class.name_any(), PatchParams::default());
+        match api.patch_metadata(&name, &how, &patch).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            patched => drop(patched?),
+        }
+    }
+    Ok(())
 }
 
 /// Kind, namespace and name of all objects of a kind; none where it isn't known.

@@ -1,5 +1,7 @@
 //! A VirtualControlPlane from its beginning to its end.
 
+mod deleted;
+
 use anyhow::{Context, bail, ensure};
 use api::keys;
 use e2e::{
@@ -364,6 +366,44 @@ fn what_the_class_does_not_offer_is_refused_by_a_condition() {
             refused?;
         }
         Ok(())
+    });
+}
+
+#[test]
+fn a_class_in_use_stays_until_nobody_names_it() {
+    run(async || {
+        let above = super_cluster().await?;
+        let (class, name) = (make::unique("e2e-used"), make::unique("e2e-user"));
+        let spec = above.get(CLASS, "", "default").await?["spec"].clone();
+        let object = json!({"metadata": {"name": class}, "spec": spec});
+        above.create(CLASS, object).await?;
+        request(&above, &name, json!({"className": class, "paused": true})).await?;
+        let result = async {
+            eventually(SOON, "the class is held", async || {
+                let held = above.get(CLASS, "", &class).await?;
+                let finalizers = &held["metadata"]["finalizers"];
+                ensure!(
+                    *finalizers == json!([keys::CLASS_FINALIZER]),
+                    "{finalizers}"
+                );
+                Ok(())
+            })
+            .await?;
+            above.delete(CLASS, "", &class).await?;
+            let going = above.get(CLASS, "", &class).await?;
+            let since = text(&going, "/metadata/deletionTimestamp");
+            ensure!(!since.is_empty() && going["spec"] == spec, "{going}");
+            Ok(())
+        }
+        .await;
+        delete(&above, &name).await?;
+        eventually(SOON, "the class goes", async || {
+            let left = above.find(CLASS, "", &class).await?;
+            ensure!(left.is_none(), "{left:?}");
+            Ok(())
+        })
+        .await?;
+        result
     });
 }
 

@@ -78,6 +78,33 @@ fn the_manager_gives_itself_no_rights_in_namespaces_of_tenants_of_sublet_or_of_k
 }
 
 #[test]
+fn the_manager_holds_classes_and_says_nothing_in_them() {
+    let class = |finalizers: &[&str], level: &str| json!({"metadata": {"name": "gold", "finalizers": finalizers}, "spec": {"podSecurity": level}});
+    let of_manager = |request: Request| {
+        let request = Request {
+            account: "sublet-manager",
+            group: "sublet.dev",
+            namespace: "",
+            ..request
+        };
+        broken("sublet-daemons", &request).len()
+    };
+    let update = |finalizers: &[&str], level: &str| {
+        let (old, new) = (class(&[], "baseline"), class(finalizers, level));
+        of_manager(Request::update("controlplaneclasses", old, new))
+    };
+    assert_eq!(update(&["sublet.dev/in-use"], "baseline"), 0);
+    assert_eq!(update(&[], "privileged"), 1);
+    let new = Request::create("controlplaneclasses", class(&[], "baseline"));
+    assert_eq!(of_manager(new), 1);
+    let gone = Request {
+        operation: "DELETE",
+        ..Request::update("controlplaneclasses", class(&[], "baseline"), Value::Null)
+    };
+    assert_eq!(of_manager(gone), 1);
+}
+
+#[test]
 fn t46_an_identity_or_a_slice_is_given_later_by_the_manager_alone() {
     let vcp = |spec: Value| json!({"metadata": {"name": "n"}, "spec": spec});
     let update = |old: &Value, new: &Value, trusted: bool| {

@@ -22,7 +22,6 @@ fn seen(kubeconfig: &str) -> Seen {
     });
     let data = json!({"data": {"value": BASE64_STANDARD.encode(kubeconfig)}});
     let mut seen = seen_as(vcp);
-    seen.class = None;
     seen.access_beside = Some(provision::access_beside(&owner(), SYSTEM));
     seen.external_secret = Some(Object::new(SECRET, Some("tenants"), "theirs", data));
     seen
@@ -108,11 +107,24 @@ fn a_slice_that_is_given_is_claimed_and_must_be_free() {
 }
 
 #[test]
+fn one_whose_class_is_missing_is_refused() {
+    let missing = Seen {
+        class: None,
+        ..seen(&kubeconfig())
+    };
+    let decision = decide(&missing, SYSTEM);
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+    let message = decision.report.message.unwrap();
+    assert!(
+        message.contains("there is no ControlPlaneClass"),
+        "{message}"
+    );
+}
+
+#[test]
 fn one_whose_class_is_for_other_namespaces_is_refused() {
     let mut seen = seen(&kubeconfig());
-    let mut class = crate::control_plane::tests::class();
-    class.spec.namespaces = vec!["platform".into()];
-    seen.class = Some(class);
+    seen.class.as_mut().unwrap().spec.namespaces = vec!["platform".into()];
     let decision = decide(&seen, SYSTEM);
     assert!(decision.actions.is_empty(), "{:?}", decision.actions);
     let message = decision.report.message.unwrap();

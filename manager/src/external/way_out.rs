@@ -201,6 +201,10 @@ fn route_of(seen: &Seen, owner: &Owner, authority: &str, system: &str) -> Object
             route::NODE_SELECTOR: route::node_selector(&nodes),
         },
     });
+    let labels = class.map(|class| class.spec.pods.node_labels.join("\n"));
+    if let Some(labels) = labels.filter(|labels| !labels.is_empty()) {
+        body["data"][route::NODE_LABELS] = json!(labels);
+    }
     if let Some(word) = route::shown_nodes(shown) {
         body["data"][route::SHOWN_NODES] = json!(word);
     }

@@ -93,7 +93,7 @@ impl Sink for RegistrySink {
                 heard.control_planes.clear();
                 heard.unreadable.clear();
             }
-            Source::Classes => heard.classes.clear(),
+            Source::Classes => heard.classes.listing(),
             Source::Groups => heard.groups.clear(),
             Source::Kubeconfigs => heard.kubeconfigs.clear(),
             Source::Claims => heard.claims.clear(),
@@ -115,7 +115,7 @@ impl Sink for RegistrySink {
             }
             Source::Classes => {
                 if let Some(class) = parse::<ControlPlaneClass>(&object) {
-                    heard.classes.insert(object.name().into(), class.spec);
+                    heard.classes.take(object.name(), class.spec);
                 }
             }
             Source::Groups => {
@@ -162,7 +162,7 @@ impl Sink for RegistrySink {
                 heard.control_planes.remove(&place);
                 heard.unreadable.remove(&place);
             }
-            Source::Classes => drop(heard.classes.remove(object.name())),
+            Source::Classes => heard.classes.gone(object.name()),
             Source::Groups => drop(heard.groups.remove(object.name())),
             Source::Kubeconfigs => {
                 if let Some(id) = object.label(keys::TENANT) {

@@ -1,47 +1,33 @@
-//! VirtualControlPlanes that aren't served since their class is for other namespaces.
+//! VirtualControlPlanes that aren't served since they have no class that they may have.
 //!
 //! The manager makes nothing for them, but of one that runs, or whose API server runs elsewhere, the class would be gone by here.
 
-use super::{Heard, is_resting};
+use super::{Heard, classes::Refused, is_resting};
 use crate::verdict::ControlPlane;
-use api::VirtualControlPlane;
-
-/// Reason of `Synced` for them.
-pub(super) const REASON: &str = "ClassNotAllowed";
 
 impl Heard {
-    /// Whether the class of a VirtualControlPlane is for other namespaces. That of a twin is looked at where the twin is.
-    pub(super) fn is_refused(&self, namespace: &str, vcp: &VirtualControlPlane) -> bool {
-        let class = self.classes.get(&vcp.spec.class_name);
-        vcp.spec.super_cluster.is_none() && class.is_some_and(|class| !class.is_for(namespace))
-    }
-
-    /// Those that haven't been told yet, and what to tell them.
-    pub(super) fn refused(&self) -> Vec<(ControlPlane, String)> {
+    /// Those that haven't been told yet, and what to tell them. A twin's class is looked at where the twin is.
+    pub(super) fn refused(&self) -> Vec<(ControlPlane, Refused)> {
         if !self.is_complete() {
             return vec![];
         }
         let all = self.control_planes.iter();
-        let untold = all.filter(|((namespace, _), vcp)| {
+        let awake = all.filter(|(_, vcp)| !is_resting(vcp) && vcp.spec.super_cluster.is_none());
+        let untold = awake.filter_map(|((namespace, name), vcp)| {
+            let id = self.identity(namespace, name, vcp)?;
+            let refused = self.class(namespace, &id, vcp).err()?;
             let conditions = vcp.status.iter().flat_map(|status| &status.conditions);
             let is_told = conditions
                 .into_iter()
-                .any(|condition| condition.type_ == "Synced" && condition.reason == REASON);
-            !is_resting(vcp) && self.is_refused(namespace, vcp) && !is_told
-        });
-        let told = untold.filter_map(|((namespace, name), vcp)| {
+                .any(|condition| condition.type_ == "Synced" && condition.reason == refused.reason);
             let control_plane = ControlPlane {
-                id: self.identity(namespace, name, vcp)?,
+                id,
                 namespace: namespace.clone(),
                 name: name.clone(),
             };
-            let text = format!(
-                "ControlPlaneClass {} isn't for namespace {namespace}: nothing is synced",
-                vcp.spec.class_name
-            );
-            Some((control_plane, text))
+            (!is_told).then_some((control_plane, refused))
         });
-        told.collect()
+        untold.collect()
     }
 }
 
@@ -65,7 +51,7 @@ mod tests {
             ..Heard::default()
         };
         let class = serde_json::from_value(class).unwrap();
-        heard.classes.insert("gold".into(), class);
+        heard.classes.take("gold", class);
         let place = ("n".to_owned(), "a".to_owned());
         let vcp = serde_json::from_value(vcp).unwrap();
         heard.control_planes.insert(place, vcp);
@@ -77,20 +63,22 @@ mod tests {
         let gold = json!({"className": "gold"});
         let told = |spec: &Value, status| heard(spec.clone(), status).refused().len();
         let refused = heard(gold.clone(), json!({})).refused();
-        let [(of, text)] = &refused[..] else {
+        let [(of, Refused { message, .. })] = &refused[..] else {
             panic!("it is told");
         };
         assert_eq!((&*of.namespace, &*of.name), ("n", "a"));
-        assert!(text.contains("gold isn't for namespace n"), "{text}");
+        assert!(message.contains("gold isn't for namespace n"), "{message}");
         let condition = |kind: &str, reason: &str| json!({"conditions": [{"type": kind, "status": "False", "reason": reason, "lastTransitionTime": ""}]});
-        assert_eq!(told(&gold, condition("Synced", REASON)), 0);
-        assert_eq!(told(&gold, condition("Ready", REASON)), 1);
+        assert_eq!(told(&gold, condition("Synced", "ClassNotAllowed")), 0);
+        assert_eq!(told(&gold, condition("Ready", "ClassNotAllowed")), 1);
         assert_eq!(told(&gold, condition("Synced", "Stopped")), 1);
         assert_eq!(
             told(&json!({"className": "gold", "paused": true}), json!({})),
             0
         );
-        assert_eq!(told(&json!({"className": "default"}), json!({})), 0);
+        let missing = condition("Synced", "ClassMissing");
+        assert_eq!(told(&gold, missing.clone()), 1);
+        assert_eq!(told(&json!({"className": "default"}), missing), 0);
         let elsewhere =
             json!({"className": "gold", "superCluster": {"kubeconfigSecretRef": {"name": "x"}}});
         assert_eq!(told(&elsewhere, json!({})), 0);

@@ -20,14 +20,14 @@ use tenancy::{
 };
 
 /// Turns that the tenant gets in the fair queue, compared with others: its own wish under its class's ceiling.
-pub(super) fn weight(vcp: &VirtualControlPlane, heard: &Heard) -> u32 {
-    let ceiling = class(vcp, heard).sync_weight;
+pub(super) fn weight(vcp: &VirtualControlPlane, class: &ControlPlaneClassSpec) -> u32 {
+    let ceiling = class.sync_weight;
     vcp.spec.sync.weight.unwrap_or(ceiling).min(ceiling).into()
 }
 
 /// Writes to the super cluster that the tenant's keys may cost: its own wish under its class's ceiling.
-pub(super) fn rate(vcp: &VirtualControlPlane, heard: &Heard) -> Rate {
-    let (writes, burst) = class(vcp, heard).sync_rate.allowed(&vcp.spec.sync.rate);
+pub(super) fn rate(vcp: &VirtualControlPlane, class: &ControlPlaneClassSpec) -> Rate {
+    let (writes, burst) = class.sync_rate.allowed(&vcp.spec.sync.rate);
     Rate::per_second(writes, burst)
 }
 
@@ -37,9 +37,9 @@ pub(super) fn rules(
     namespace: &str,
     name: &str,
     vcp: &VirtualControlPlane,
+    class: &ControlPlaneClassSpec,
     heard: &Heard,
 ) -> Rules {
-    let class = class(vcp, heard);
     let ceiling = class.pod_security;
     let place = ControlPlaneRef {
         namespace: namespace.to_owned(),
@@ -53,7 +53,7 @@ pub(super) fn rules(
             .any(|member| member == namespace)
     });
     let budgets = groups.clone().map(|group| budget::hard(&group.spec.quota));
-    let shared = shared(&id, &place, vcp, &class, heard);
+    let shared = shared(&id, &place, vcp, class, heard);
     Rules {
         slice: heard.slice(&id, vcp),
         id,
@@ -81,16 +81,16 @@ pub(super) fn rules(
             .iter()
             .filter_map(|status| Some(status.proof.as_ref()?.restore_counter))
             .sum(),
-        quota: quota(&class, &vcp.spec.policy.quota, name),
+        quota: quota(class, &vcp.spec.policy.quota, name),
         shared_quota: budgets.fold(Amounts::new(), |all, hard| amount::stricter(&all, &hard)),
         offers: Offers {
             class: class.offers.clone(),
             only: vcp.spec.sync.from_super.clone(),
-            hosts: hosts(&class, namespace, name),
+            hosts: hosts(class, namespace, name),
             annotations: class.annotations.clone(),
             balancer_classes: class.load_balancer_classes.clone(),
         },
-        custom: custom(&class, &vcp.spec.sync.custom_resources, name),
+        custom: custom(class, &vcp.spec.sync.custom_resources, name),
     }
 }
 
@@ -104,12 +104,6 @@ fn quota(class: &ControlPlaneClassSpec, own: &Quantities, vcp: &str) -> Amounts 
         })
     };
     amount::stricter(&read(&class.quota), &read(own))
-}
-
-/// The class of a VirtualControlPlane; one that isn't there permits what the defaults do.
-fn class(vcp: &VirtualControlPlane, heard: &Heard) -> ControlPlaneClassSpec {
-    let class = heard.classes.get(&vcp.spec.class_name);
-    class.cloned().unwrap_or_default()
 }
 
 /// The custom resources that the VirtualControlPlane names, as its class defines them.
@@ -140,19 +134,17 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_tenant_whose_class_says_nothing_or_is_not_there_may_make_1500_default_pods_at_once() {
+    fn a_tenant_whose_class_says_nothing_may_make_1500_default_pods_at_once() {
         let vcp: VirtualControlPlane = serde_json::from_value(json!({
             "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
-            "metadata": {"name": "a", "namespace": "n"},
-            "spec": {"className": "gold"},
+            "metadata": {"name": "a", "namespace": "n"}, "spec": {},
         }))
         .unwrap();
-        let mut heard = Heard::default();
-        assert!(rate(&vcp, &heard).burst >= 2 * 1_500);
-        let class = json!({"versions": [], "syncRate": {"writesPerSecond": 20, "burst": 50}});
-        let class = serde_json::from_value(class).unwrap();
-        heard.classes.insert("gold".into(), class);
-        assert_eq!(rate(&vcp, &heard), Rate::per_second(20, 50));
+        let mut class = ControlPlaneClassSpec::default();
+        assert!(rate(&vcp, &class).burst >= 2 * 1_500);
+        class.sync_rate =
+            serde_json::from_value(json!({"writesPerSecond": 20, "burst": 50})).unwrap();
+        assert_eq!(rate(&vcp, &class), Rate::per_second(20, 50));
     }
 
     #[test]
@@ -173,7 +165,8 @@ mod tests {
             .unwrap();
             heard.groups.insert(name.into(), group);
         }
-        let rules = rules(id, "n", "a", &vcp, &heard);
+        let class = ControlPlaneClassSpec::default();
+        let rules = rules(id, "n", "a", &vcp, &class, &heard);
         let amounts = |pairs: &[(&str, i128)]| -> Amounts {
             let pairs = pairs.iter();
             pairs
@@ -200,10 +193,8 @@ mod tests {
         }))
         .unwrap();
         let class = json!({"versions": [], "pods": {"nodeSelector": {"pool": "tenants"}}});
-        let mut heard = Heard::default();
         let class = serde_json::from_value(class).unwrap();
-        heard.classes.insert("gold".into(), class);
-        let rules = rules(id, "n", "a", &vcp, &heard);
+        let rules = rules(id, "n", "a", &vcp, &class, &Heard::default());
         let nodes = [("disk", "ssd"), ("pool", "tenants")];
         assert!(
             rules

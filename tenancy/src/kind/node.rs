@@ -21,12 +21,18 @@ pub(super) const RESOURCE: Resource = Resource {
     namespaced: false,
 };
 
-/// Labels that scheduling terms of tenants name.
-const LABELS: [&str; 6] = [
+/// Labels that scheduling terms of tenants name, and the older names of the same.
+const LABELS: [&str; 12] = [
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/instance-type",
+    "beta.kubernetes.io/os",
+    "failure-domain.beta.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
     "kubernetes.io/arch",
     "kubernetes.io/hostname",
     "kubernetes.io/os",
     "node.kubernetes.io/instance-type",
+    "node.kubernetes.io/windows-build",
     "topology.kubernetes.io/region",
     "topology.kubernetes.io/zone",
 ];
@@ -94,7 +100,7 @@ impl Kind for Node {
         }
         let mut labels: Map<String, Value> = node
             .labels()
-            .filter(|(key, _)| is_shown_of_nodes(key) || cx.tenant.node_selector.contains_key(*key))
+            .filter(|(key, _)| cx.tenant.sees_label_of_nodes(key))
             .map(|(key, value)| (key.to_owned(), value.into()))
             .collect();
         labels.insert(VIRTUAL.into(), "true".into());
@@ -384,6 +390,25 @@ mod tests {
             !is_seen(&tenant, &["n1"]),
             "its selector holds all the same"
         );
+    }
+
+    #[test]
+    fn labels_that_the_class_names_are_shown_beside_those_that_scheduling_needs() {
+        let facts = Answers::default();
+        let shown = |more: &[&str]| {
+            let mut tenant = tenant();
+            tenant.pods.node_labels = more.iter().map(|key| (*key).to_owned()).collect();
+            let cx = Cx {
+                tenant: &tenant,
+                facts: &facts,
+            };
+            let node = Node.publish(&node(), "", &cx).unwrap();
+            node.at("/metadata/labels").cloned().unwrap()
+        };
+        let of_all = json!({"kubernetes.io/os": "linux", VIRTUAL: "true"});
+        assert_eq!(shown(&[]), of_all);
+        let more = json!({"kubernetes.io/os": "linux", "pool": "a", VIRTUAL: "true"});
+        assert_eq!(shown(&["pool", "absent"]), more);
     }
 
     fn virtual_node(labels: Value, spec: Value, status: Value) -> Object {

@@ -20,6 +20,7 @@ pub(super) mod env;
 mod grace;
 mod identity;
 mod images;
+mod node_labels;
 pub(super) mod placement;
 mod security;
 pub(super) mod tokens;
@@ -66,6 +67,7 @@ impl Kind for Pod {
         env::step(&mut spec, object, cx);
         volumes::step(&mut spec, object, cx, &mut annotations);
         dns::step(&mut spec, object, cx)?;
+        node_labels::step(&mut spec, cx);
         placement::step(&mut spec, object, cx)?;
         classes::step(&mut spec, object, cx)?;
         affinity::step(&mut spec, object, cx);
@@ -131,7 +133,10 @@ impl Kind for Pod {
             dns::left_out(spec, object, cx),
         ];
         let left = || left_out::of_pod(object, more.into_iter().flatten());
-        grace::shortfall(object, cx).or_else(left)
+        let shortened = || grace::shortfall(object, cx);
+        node_labels::shortfall(object, cx)
+            .or_else(shortened)
+            .or_else(left)
     }
 
     fn awaits(&self, object: &Object) -> bool {

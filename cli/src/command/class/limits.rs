@@ -96,6 +96,7 @@ fn of_pods(pods: &PodRules) -> Vec<(&'static str, String)> {
         runtime_class_name,
         priority_class_name,
         node_selector,
+        node_labels,
         tolerations,
         bandwidth,
         containers,
@@ -123,6 +124,7 @@ fn of_pods(pods: &PodRules) -> Vec<(&'static str, String)> {
         ("Runtime:", runtime_class_name.clone().unwrap_or_default()),
         ("Priority:", priority_class_name.clone().unwrap_or_default()),
         ("Tenants' nodes:", labels(node_selector)),
+        ("Node labels:", node_labels.join(", ")),
         ("Tolerations:", tolerations.collect::<Vec<_>>().join(", ")),
         (
             "Bandwidth:",
@@ -282,7 +284,7 @@ mod tests {
             "services": [{"namespace": "infra", "name": "db", "shownAs": {"namespace": "default", "name": "db"}}],
             "pods": {
                 "images": {"registries": ["a.example"], "alwaysPull": true}, "priorityClassName": "paid",
-                "nodeSelector": {"pool": "acme", "disk": "ssd"},
+                "nodeSelector": {"pool": "acme", "disk": "ssd"}, "nodeLabels": ["example.com/rack", "gpu"],
                 "tolerations": [{"key": "customer", "value": "acme"}, {"key": "gpu"}],
                 "bandwidth": {"egress": "10M"}, "containers": {"limits": {"memory": "1Gi"}, "max": {"cpu": "4"}},
             },
@@ -307,6 +309,7 @@ mod tests {
                 "Images: from a.example; pulled each time",
                 "Priority: paid",
                 "Tenants' nodes: disk=ssd,pool=acme",
+                "Node labels: example.com/rack, gpu",
                 "Tolerations: customer=acme, gpu",
                 "Bandwidth: out 10M",
                 "Containers: limits memory 1Gi; at most cpu 4",

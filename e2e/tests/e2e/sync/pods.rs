@@ -309,6 +309,11 @@ fn why_a_pod_is_not_scheduled_is_told_without_the_size_of_the_cluster() {
             .like(POD, "web", "isn't scheduled", SOON, unscheduled)
             .await?;
         let failed = event(space.side(), POD, &pod, "FailedScheduling").await?;
+        let hidden = event(space.side(), POD, &pod, "NodeLabelNotShown").await?;
+        ensure!(
+            text(&hidden, "/message").contains("example.com/no-such"),
+            "{hidden}"
+        );
         for text in [
             pending["status"].to_string(),
             text(&failed, "/message").to_owned(),

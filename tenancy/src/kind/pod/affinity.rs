@@ -28,7 +28,7 @@ pub(super) const SPREAD: Fields = &[
     ("minDomains", Rule::Pass),
     ("nodeAffinityPolicy", Rule::Pass),
     ("nodeTaintsPolicy", Rule::Pass),
-    ("topologyKey", Rule::Pass),
+    ("topologyKey", Rule::Translated(&Rule::Pass)),
     ("whenUnsatisfiable", Rule::Pass),
 ];
 
@@ -55,7 +55,7 @@ const TERM: Fields = &[
         Rule::Translated(&Rule::Object(NAMESPACE_SELECTOR)),
     ),
     ("namespaces", Rule::Translated(&Rule::Pass)),
-    ("topologyKey", Rule::Pass),
+    ("topologyKey", Rule::Translated(&Rule::Pass)),
 ];
 
 /// Label keys that become requirements of the label selector.

@@ -1,7 +1,7 @@
 //! Placement: which nodes a pod may run on.
 //!
-//! Virtual nodes carry the names and labels of the super cluster's, so node selectors and node affinity mean the same on
-//! both sides. Whatever the tenant writes, the selector of its VirtualControlPlane is added, and taints that keep nodes
+//! Virtual nodes carry the names of the super cluster's and some of their labels; by no others may pods ask for nodes
+//! (`node_labels.rs`), so node selectors and node affinity mean the same on both sides. Whatever the tenant writes, the selector of its VirtualControlPlane is added, and taints that keep nodes
 //! for others stay in force.
 
 use super::fields::{Fields, Rule, items, text};
@@ -175,11 +175,18 @@ pub(super) const NODE_AFFINITY: Fields = &[
 ];
 
 const NODE_TERM: Fields = &[
-    ("matchExpressions", Rule::List(REQUIREMENT)),
+    (
+        "matchExpressions",
+        Rule::List(&[
+            ("key", Rule::Translated(&Rule::Pass)),
+            ("operator", Rule::Pass),
+            ("values", Rule::Pass),
+        ]),
+    ),
     ("matchFields", Rule::List(REQUIREMENT)),
 ];
 
-/// NodeSelectorRequirement and LabelSelectorRequirement.
+/// LabelSelectorRequirement, and the NodeSelectorRequirement of a field.
 pub(super) const REQUIREMENT: Fields = &[
     ("key", Rule::Pass),
     ("operator", Rule::Pass),

@@ -154,10 +154,15 @@ fn gates_are_removed_and_placement_is_narrowed_while_there_are_any() {
             value: None
         }]
     );
-    let selector = |pod: &mut Value| pod["spec"]["nodeSelector"] = json!({"disk": "ssd"});
+    let selector =
+        |pod: &mut Value| pod["spec"]["nodeSelector"] = json!({"kubernetes.io/arch": "arm64"});
     assert_eq!(
         changes(gated, selector),
-        one(None, "/spec/nodeSelector", json!({"disk": "ssd"}))
+        one(
+            None,
+            "/spec/nodeSelector",
+            json!({"kubernetes.io/arch": "arm64"})
+        )
     );
     assert_eq!(changes(|_| (), selector), vec![], "not any more");
     let terms =
