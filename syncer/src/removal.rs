@@ -70,6 +70,9 @@ pub(crate) async fn pass_on(
     let Some(twin) = tenant.table.get(key).twin else {
         return upward::missing(engine, tenant, key).await;
     };
+    if *twin.owner_uid != *object.uid() {
+        return pass_on_to_another(engine, tenant, key, object).await;
+    }
     if twin.terminating {
         return Ok(());
     }
@@ -79,6 +82,27 @@ pub(crate) async fn pass_on(
         .and_then(Value::as_i64)
         .map(|asked| asked.min(longest));
     delete(engine, tenant, key, &twin, grace, Why::Told).await
+}
+
+/// What is known of the super pod is that of another incarnation: only what both sides say now ends it.
+async fn pass_on_to_another(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+) -> Result<(), Failure> {
+    let Some(have) = read(&engine.cluster, &twin_path(tenant, key)).await? else {
+        tenant.table.update(key, |entry| entry.twin = None);
+        return upward::missing(engine, tenant, key).await;
+    };
+    match meta::owner(&have) {
+        Some(owner) if owner.tenant == tenant.id && owner.uid == object.uid() => {
+            take_up(tenant, key, &have, &owner.uid);
+            Err(Failure::Waiting("the super pod was another one"))
+        }
+        Some(owner) if owner.tenant == tenant.id => replace(engine, tenant, key, &have).await,
+        _ => Ok(()),
+    }
 }
 
 /// The super object belongs to an older incarnation of the tenant's object.
@@ -392,6 +416,71 @@ mod tests {
             assert!(super_server.is_silent() && tenant_server.is_silent());
             assert!(tenant.table.get(&key).twin.is_some());
         }
+    }
+
+    /// A pod of the tenant that was asked to end, and its super pod, which was made for the pod with the UID `owner`.
+    fn pods(tenant: &Tenant, uid: &str, owner: &str) -> [Value; 2] {
+        let key = web();
+        let pod = |namespace: &str, uid: &str| {
+            json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {
+                    "name": "web", "namespace": namespace, "uid": uid, "resourceVersion": "9",
+                    "labels": {api::keys::TENANT: tenant.id.as_str()},
+                    "annotations": {api::keys::NAMESPACE: "work", api::keys::NAME: "web", api::keys::UID: owner},
+                },
+                "spec": {"containers": []},
+            })
+        };
+        let mut own = pod("work", uid);
+        own["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        [own, pod(&twin_name(tenant, &key).namespace, "s")]
+    }
+
+    fn web() -> Key {
+        Key::new(kind::index("Pod"), "work", "web")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r1_the_end_of_a_pod_is_passed_on_to_no_super_pod_of_another_incarnation() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        fake::list_all(&tenant);
+        // What is worked is older than what there is: the super pod is the newer pod's.
+        let [old, twin] = pods(&tenant, "older", "newer");
+        let [mut newer, _] = pods(&tenant, "newer", "newer");
+        newer["metadata"]["deletionTimestamp"] = Value::Null;
+        tenant.table.update(&web(), |entry| {
+            entry.twin = Some(fake::super_side("s", "newer"));
+        });
+        let old = Object::from_value(old).unwrap();
+        let answers = async {
+            super_server.answer("GET", 200, &twin).await;
+            tenant_server.answer("GET", 200, &newer).await;
+        };
+        let web = web();
+        let (passed, ()) = tokio::join!(pass_on(&engine, &tenant, &web, &old), answers);
+        assert!(matches!(passed, Err(Failure::Waiting(_))), "{passed:?}");
+        assert!(super_server.is_silent() && tenant_server.is_silent());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r1_a_super_pod_that_was_made_anew_is_taken_up_before_its_end_is_passed_on() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let [own, twin] = pods(&tenant, "newer", "newer");
+        tenant.table.update(&web(), |entry| {
+            entry.twin = Some(fake::super_side("before", "older"));
+        });
+        let own = Object::from_value(own).unwrap();
+        let web = web();
+        let (passed, _) = tokio::join!(
+            pass_on(&engine, &tenant, &web, &own),
+            super_server.answer("GET", 200, &twin)
+        );
+        assert!(matches!(passed, Err(Failure::Waiting(_))), "{passed:?}");
+        assert_eq!(*tenant.table.get(&web).twin.unwrap().owner_uid, *"newer");
+        assert!(tenant_server.is_silent());
     }
 
     /// The watch of routes may lag behind the one of Secrets.
