@@ -5,6 +5,7 @@ use crate::{
     client::Preconditions,
     engine::Engine,
     error::Error,
+    gate::Basis,
     intake::twin_name,
     live::read,
     patrol,
@@ -79,7 +80,7 @@ async fn bring(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<Outcome, F
         (None, Some(have)) if is_ours(&have) => {
             if rule.super_watch() == SuperWatch::Placed {
                 // Nobody's only once it is known what the tenant has.
-                tenant.gate.check()?;
+                tenant.gate.check(key.kind, Basis::Inferred)?;
             }
             return withdraw(tenant, key, &path, &have, loss).await;
         }
@@ -238,10 +239,9 @@ async fn withdraw(
 /// its record would keep a node for ever that nobody has.
 async fn is_in_use(tenant: &Tenant, node: &str, loss: Loss) -> Result<bool, Failure> {
     // While its pods aren't all known, one may be there.
-    tenant.gate.known()?;
-    let pods = tenant
-        .table
-        .keys(kind::index("Pod"), |entry| entry.is_on(node));
+    let pods = kind::index("Pod");
+    tenant.gate.known(pods, Basis::Inferred)?;
+    let pods = tenant.table.keys(pods, |entry| entry.is_on(node));
     if loss == Loss::Hidden {
         return Ok(!pods.is_empty());
     }

@@ -10,7 +10,7 @@ use crate::{
     client::Preconditions,
     engine::Engine,
     error::Error,
-    gate::{Held, Hold},
+    gate::{Basis, Held, Hold},
     intake::{self, twin_name, twin_path},
     live::read,
     pages::Pages,
@@ -36,6 +36,8 @@ const FORCED_GRACE: i64 = 1;
 enum Why {
     /// The tenant lacks its object.
     Missing,
+    /// The tenant asked for its end.
+    Asked,
     /// The tenant's object says so itself.
     Told,
 }
@@ -45,7 +47,7 @@ impl Why {
     fn word(self) -> &'static str {
         match self {
             Self::Missing => "missing in the tenant",
-            Self::Told => "told by the tenant",
+            Self::Asked | Self::Told => "told by the tenant",
         }
     }
 }
@@ -81,7 +83,7 @@ pub(crate) async fn pass_on(
         .at("/metadata/deletionGracePeriodSeconds")
         .and_then(Value::as_i64)
         .map(|asked| asked.min(longest));
-    delete(engine, tenant, key, &twin, grace, Why::Told).await
+    delete(engine, tenant, key, &twin, grace, Why::Asked).await
 }
 
 /// What is known of the super pod is that of another incarnation: only what both sides say now ends it.
@@ -200,15 +202,16 @@ async fn delete(
         tenant.breakers.done_down(key);
         return Ok(());
     }
-    tenant.gate.known()?;
+    let basis = basis(tenant, key, why);
+    tenant.gate.known(key.kind, basis)?;
     if why == Why::Missing {
         tenant
             .breakers
             .judge_down(key, &tenant.table, &tenant.gate)?;
         check_quarantine(tenant, key, twin)?;
     }
-    tenant.gate.check()?;
-    confirm_emptied(tenant).await?;
+    tenant.gate.check(key.kind, basis)?;
+    confirm_emptied(tenant, key.kind).await?;
     prove(tenant).await?;
     let rule = key.kind();
     let preconditions = Preconditions {
@@ -241,6 +244,15 @@ async fn delete(
     Ok(())
 }
 
+/// What the deletion is decided by. That nothing needs an object, or that it must be made anew, is inferred.
+fn basis(tenant: &Tenant, key: &Key, why: Why) -> Basis {
+    if why == Why::Asked || why == Why::Missing && tenant.breakers.is_told(key) {
+        Basis::Told
+    } else {
+        Basis::Inferred
+    }
+}
+
 /// Forgets the twin of a kind whose end no watch will tell of.
 fn forget_unwatched(tenant: &Tenant, key: &Key) {
     if key.kind().super_watch() == SuperWatch::Never {
@@ -266,9 +278,9 @@ fn check_quarantine(tenant: &Tenant, key: &Key, twin: &SuperSide) -> Result<(), 
 }
 
 /// A list that came back empty though it wasn't before is believed when another look says the same (R2). If that says
-/// otherwise, the watch lists again.
-async fn confirm_emptied(tenant: &Tenant) -> Result<(), Failure> {
-    for kind in tenant.gate.emptied() {
+/// otherwise, the watch lists again. Looked at is what deletions of `of` are decided by.
+async fn confirm_emptied(tenant: &Tenant, of: u8) -> Result<(), Failure> {
+    for kind in tenant.gate.emptied(of) {
         let rule = kind::rule(kind);
         let selector = rule.tenant_selector().unwrap_or_default();
         let path = format!(
@@ -359,7 +371,7 @@ mod tests {
         let page =
             json!({"metadata": {"resourceVersion": "5"}, "items": [{"metadata": {"name": "a"}}]});
         let answers = tenant_server.answer("GET", 200, &page);
-        let (looked, _) = tokio::join!(confirm_emptied(&tenant), answers);
+        let (looked, _) = tokio::join!(confirm_emptied(&tenant, pods), answers);
         assert!(matches!(looked, Err(Failure::Held(_))), "{looked:?}");
         // Else this would wait for ever.
         tenant.gate.contradiction(pods).await;
