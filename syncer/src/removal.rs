@@ -305,9 +305,10 @@ async fn confirm_emptied(tenant: &Tenant, of: u8) -> Result<(), Failure> {
 
 /// Whether an object of the tenant, a pod above all, refers to this one, read live.
 async fn is_referenced_live(tenant: &Tenant, key: &Key) -> Result<bool, Failure> {
+    let rules = tenant.rules();
     for kind in tenant.kinds() {
         let rule = kind::rule(kind);
-        let may = rule.goes_down() && tenant.with_cx(|cx| rule.may_refer(cx));
+        let may = rule.goes_down() && rule.may_refer(&rules.custom);
         if may && refers_live(tenant, rule, key).await? {
             return Ok(true);
         }
@@ -335,7 +336,7 @@ async fn refers_live(tenant: &Tenant, rule: &dyn Kind, key: &Key) -> Result<bool
         let objects = page.items.into_iter().map(Object::from_value);
         let refers = tenant.with_cx(|cx| {
             let names = |object: Object| {
-                let all = rule.references(&object, cx);
+                let all = rule.references(&object, &cx.tenant.custom);
                 all.iter()
                     .any(|one| one.kind == wanted.kind && *one.name == *key.name)
             };
