@@ -109,6 +109,8 @@ impl Args {
         lasting::spawn(&tasks, info_span!("registry"), &cancel, serving);
         let renewing = patrol::renew_tokens(engine.clone(), cancel.clone());
         lasting::spawn(&tasks, info_span!("tokens"), &cancel, renewing);
+        let patrolling = patrol::published::keep(engine.clone(), cancel.clone());
+        lasting::spawn(&tasks, info_span!("patrol"), &cancel, patrolling);
         let forgetting = housekeeping(engine.clone(), registry, cancel.clone());
         lasting::spawn(&tasks, info_span!("housekeeping"), &cancel, forgetting);
         // Not among the tasks that are waited for: what is under way then needs the Lease, and probes are answered until

@@ -34,6 +34,11 @@ impl Breakers {
         self.down.lock().saw(key);
     }
 
+    /// Whether it did.
+    pub(crate) fn is_told(&self, key: &Key) -> bool {
+        self.down.lock().has_seen(key)
+    }
+
     /// The tenant's object is the one that its twin was made for, or it has no twin.
     pub(crate) fn is_in_tenant(&self, key: &Key, gate: &Gate) {
         exonerate(&self.down, key, gate, Hold::Breaker);
@@ -60,7 +65,11 @@ impl Breakers {
         if in_deleted_namespace(&breaker, key) {
             return Ok(());
         }
-        let all = || table.count(|_, entry| entry.twin.is_some());
+        // Of a kind that can't be listed nobody knows how much is missing.
+        let all = || {
+            let trusted = gate.trusted();
+            table.count(|key, entry| entry.twin.is_some() && trusted.contains(&key.kind))
+        };
         let judged = breaker.judge(key, all, Instant::now().into_std());
         judged.map_err(|open| {
             held(
@@ -153,4 +162,36 @@ fn held(breaker: &Breaker<Key>, open: &str, place: &str, gate: &Gate, hold: Hold
         gate.hold(hold, Some(why.clone()));
     }
     Held(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{self, fake, tenant};
+
+    #[test]
+    fn r2_how_much_is_missing_is_judged_among_the_kinds_that_are_known() {
+        let (cluster, _server) = fake();
+        let tenant = tenant(&cluster);
+        fake::list_all(&tenant);
+        let keys = |kind: &str, count: usize| -> Vec<Key> {
+            let kind = kind::index(kind);
+            let key = |number| Key::new(kind, "work", &format!("o{number}"));
+            (0..count).map(key).collect()
+        };
+        let missing = keys("ConfigMap", 30);
+        for key in missing.iter().chain(&keys("Gateway", 40)) {
+            tenant.table.update(key, |entry| {
+                entry.twin = Some(fake::super_side("s", "u"));
+            });
+        }
+        let judge = || {
+            let breakers = Breakers::default();
+            breakers.missing_in_tenant(missing.clone());
+            breakers.judge_down(&missing[0], &tenant.table, &tenant.gate)
+        };
+        assert_eq!(judge(), Ok(()), "30 of 70");
+        tenant.gate.interrupted(kind::index("Gateway"), "refused");
+        assert!(judge().is_err(), "30 of 30");
+    }
 }

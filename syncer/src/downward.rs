@@ -136,7 +136,7 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
     if rule.resource().namespaced {
         ensure_namespace(engine, tenant, &key.namespace).await?;
     }
-    for reference in tenant.with_cx(|cx| rule.references(&asked, cx)) {
+    for reference in rule.references(&asked, &tenant.rules().custom) {
         if let Some(refused) = ensure_reference(engine, tenant, key, &reference).await? {
             return stays(engine, tenant, key, object, twin.as_ref(), &refused).await;
         }

@@ -9,6 +9,7 @@ use crate::{
     metrics::Metrics,
     offered::Offered,
     pending::Room,
+    proof::Proofs,
     queue::{Direction, Queue},
     reserve::Platform,
     rounds::Rounds,
@@ -67,6 +68,8 @@ pub(crate) struct Engine {
     complete: watch::Sender<HashSet<u8>>,
     /// UID of the super cluster's kube-system namespace, as it was at the start.
     pub(crate) super_proof: OnceLock<String>,
+    /// Looks whether it still is.
+    pub(crate) super_proofs: Proofs,
     /// Highest version seen of the super cluster's pods.
     super_version: AtomicU64,
     pub(crate) down: Queue,
@@ -102,6 +105,7 @@ impl Engine {
             platform: Platform::default(),
             complete: watch::Sender::new(HashSet::new()),
             super_proof: OnceLock::new(),
+            super_proofs: Proofs::default(),
             super_version: AtomicU64::new(0),
             down: Queue::new(),
             up: Queue::new(),

@@ -69,6 +69,15 @@ pub(crate) struct Health {
     pub(crate) examined: bool,
 }
 
+/// What a deletion is decided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Basis {
+    /// The tenant's API told of it: by a deletion timestamp, or by an event of a healthy watch.
+    Told,
+    /// A list lacks the object.
+    Inferred,
+}
+
 /// Why deletions are held.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("deletions are held: {0}")]
@@ -85,10 +94,10 @@ impl Gate {
 
     /// A complete list of a kind arrived; `emptied` when it had objects before and has none now.
     ///
-    /// Returns whether all is known now that wasn't before, or beyond doubt that wasn't before.
+    /// Returns whether deletions of that kind may be decided now that couldn't before, or beyond doubt that couldn't before.
     pub(crate) fn listed(&self, kind: u8, emptied: bool) -> bool {
-        let (was_known, was_sure) = (self.known().is_ok(), self.is_sure());
         let mut inner = self.inner.lock();
+        let (was_known, was_sure) = inner.knows(kind);
         inner.complete.insert(kind);
         inner.interrupted.remove(&kind);
         inner.contradicted.remove(&kind);
@@ -98,12 +107,8 @@ impl Gate {
             inner.emptied.remove(&kind);
         }
         self.tell(&inner, None);
-        drop(inner);
-        !was_known && self.known().is_ok() || !was_sure && self.is_sure()
-    }
-
-    fn is_sure(&self) -> bool {
-        self.known().is_ok() && self.inner.lock().emptied.is_empty()
+        let (is_known, is_sure) = inner.knows(kind);
+        !was_known && is_known || !was_sure && is_sure
     }
 
     /// Whether a complete list of a kind has arrived since the tenant is served.
@@ -113,7 +118,7 @@ impl Gate {
 
     /// The tenant doesn't serve the kind: there is nothing of it.
     ///
-    /// Returns whether all is known now that wasn't before.
+    /// Returns what [`Gate::listed`] does.
     pub(crate) fn absent(&self, kind: u8) -> bool {
         self.listed(kind, false)
     }
@@ -125,9 +130,24 @@ impl Gate {
         self.tell(&inner, Some(error));
     }
 
-    /// Kinds whose emptiness isn't confirmed yet by another look at the tenant.
-    pub(crate) fn emptied(&self) -> Vec<u8> {
-        self.inner.lock().emptied.iter().copied().collect()
+    /// Kinds whose emptiness isn't confirmed yet by another look at the tenant, of those by which deletions of a kind are
+    /// decided.
+    pub(crate) fn emptied(&self, kind: u8) -> Vec<u8> {
+        let inner = self.inner.lock();
+        let emptied = inner.emptied.iter().copied();
+        emptied
+            .filter(|other| concerns(*other, kind, Basis::Inferred))
+            .collect()
+    }
+
+    /// Kinds of which all is known.
+    pub(crate) fn trusted(&self) -> HashSet<u8> {
+        let inner = self.inner.lock();
+        inner
+            .complete
+            .difference(&inner.interrupted)
+            .copied()
+            .collect()
     }
 
     /// Whether the last list of a kind was empty though it wasn't before, and nothing has confirmed that yet.
@@ -182,24 +202,21 @@ impl Gate {
         self.inner.lock().holds.clone()
     }
 
-    /// Whether the tenant is known completely, so that what is missing can be counted.
-    pub(crate) fn known(&self) -> Result<(), Held> {
-        let inner = self.inner.lock();
-        if let Some(kind) = down_kinds().find(|kind| !inner.complete.contains(kind)) {
-            let plural = plural(kind);
-            return Err(Held(format!("the first list of {plural} isn't complete")));
-        }
-        if let Some(kind) = inner.interrupted.iter().next() {
-            let plural = plural(*kind);
-            return Err(Held(format!("the tenant's {plural} can't be watched")));
-        }
-        Ok(())
+    /// Whether the tenant is known well enough to decide deletions of a kind (R2): nothing is until the first lists of all
+    /// kinds that every API server has are complete. What can't be watched holds its own kind, and namespaces, which take
+    /// along what is in them; a kind that every API server has holds also what is only inferred.
+    ///
+    /// A kind that a tenant defines itself, or that the super cluster publishes, so holds no other: its conversion webhook
+    /// may be down, and mending that may need a pod's end.
+    pub(crate) fn known(&self, kind: u8, basis: Basis) -> Result<(), Held> {
+        self.inner.lock().known(kind, basis)
     }
 
-    /// Whether deletions in the super cluster may be decided now.
-    pub(crate) fn check(&self) -> Result<(), Held> {
-        self.known()?;
-        self.inner.lock().check(&[Hold::Identity, Hold::WentBack])
+    /// Whether deletions of a kind in the super cluster may be decided now.
+    pub(crate) fn check(&self, kind: u8, basis: Basis) -> Result<(), Held> {
+        let inner = self.inner.lock();
+        inner.known(kind, basis)?;
+        inner.check(&[Hold::Identity, Hold::WentBack])
     }
 
     /// Whether it may be decided now that a pod of the tenant has ended because its super pod is missing.
@@ -242,12 +259,46 @@ impl Gate {
 }
 
 impl Inner {
+    fn known(&self, kind: u8, basis: Basis) -> Result<(), Held> {
+        let needed = |other: &u8| is_everywhere(*other) || concerns(*other, kind, basis);
+        let mut needed = down_kinds().chain([kind]).filter(needed);
+        if let Some(kind) = needed.find(|kind| !self.complete.contains(kind)) {
+            let plural = plural(kind);
+            return Err(Held(format!("the first list of {plural} isn't complete")));
+        }
+        let mut interrupted = self.interrupted.iter();
+        if let Some(kind) = interrupted.find(|other| concerns(**other, kind, basis)) {
+            let plural = plural(*kind);
+            return Err(Held(format!("the tenant's {plural} can't be watched")));
+        }
+        Ok(())
+    }
+
+    /// Whether a kind is known as far as it can be, and whether that is beyond doubt.
+    fn knows(&self, kind: u8) -> (bool, bool) {
+        let is_known = self.known(kind, Basis::Inferred).is_ok();
+        (is_known, is_known && self.emptied.is_empty())
+    }
+
     fn check(&self, holds: &[Hold]) -> Result<(), Held> {
         match holds.iter().find_map(|hold| self.holds.get(hold)) {
             Some(why) => Err(Held(why.clone())),
             None => Ok(()),
         }
     }
+}
+
+/// Whether what is known of `other` matters to deletions of `kind`.
+fn concerns(other: u8, kind: u8, basis: Basis) -> bool {
+    let namespaces = kind::index("Namespace");
+    let is_own = other == kind || other == namespaces || kind == namespaces;
+    is_own || basis == Basis::Inferred && is_everywhere(other)
+}
+
+/// Whether every API server has the kind, and its objects go down.
+fn is_everywhere(kind: u8) -> bool {
+    let rule = kind::rule(kind);
+    rule.goes_down() && !rule.is_optional()
 }
 
 fn down_kinds() -> impl Iterator<Item = u8> {
@@ -268,26 +319,76 @@ mod tests {
     fn complete() -> Gate {
         let gate = Gate::new();
         for kind in down_kinds() {
-            assert!(gate.check().is_err());
             gate.listed(kind, false);
         }
         gate
     }
 
+    fn check(gate: &Gate, kind: &str, basis: Basis) -> bool {
+        gate.check(kind::index(kind), basis).is_ok()
+    }
+
     #[test]
     fn r2_deletions_are_held_until_all_is_known_and_while_it_is_doubtful() {
         let gate = complete();
-        assert_eq!(gate.check(), Ok(()));
+        let config_maps = kind::index("ConfigMap");
+        let check = || gate.check(config_maps, Basis::Inferred);
+        assert_eq!(check(), Ok(()));
         let first = down_kinds().next().unwrap();
         gate.interrupted(first, "refused");
-        assert!(gate.check().is_err());
+        assert!(check().is_err());
         assert!(gate.listed(first, true), "all is known again");
-        assert_eq!(gate.emptied(), [first], "an empty list is doubtful");
+        let emptied = || gate.emptied(config_maps);
+        assert_eq!(emptied(), [first], "an empty list is doubtful");
         assert!(gate.listed(first, false), "what was held may be worked");
-        assert!(gate.emptied().is_empty(), "a later list says otherwise");
+        assert!(emptied().is_empty(), "a later list says otherwise");
         assert!(!gate.listed(first, true), "nothing is known that wasn't");
         gate.confirmed(first);
-        assert_eq!((gate.check(), gate.emptied()), (Ok(()), vec![]));
+        assert_eq!((check(), emptied()), (Ok(()), vec![]));
+    }
+
+    #[test]
+    fn r2_nothing_is_deleted_until_what_every_api_server_has_was_listed() {
+        let gate = Gate::new();
+        for kind in down_kinds().filter(|kind| is_everywhere(*kind)) {
+            for basis in [Basis::Told, Basis::Inferred] {
+                assert!(!check(&gate, "Pod", basis));
+            }
+            gate.listed(kind, false);
+        }
+        assert!(check(&gate, "Pod", Basis::Inferred));
+        assert!(!check(&gate, "Gateway", Basis::Told), "its own list");
+        assert!(
+            !check(&gate, "Namespace", Basis::Told),
+            "takes gateways along"
+        );
+    }
+
+    #[test]
+    fn r2_a_kind_of_the_tenants_own_that_cannot_be_listed_holds_itself_and_namespaces() {
+        let gate = complete();
+        for kind in ["Gateway", "Node"] {
+            gate.interrupted(kind::index(kind), "conversion webhook failed");
+        }
+        for basis in [Basis::Told, Basis::Inferred] {
+            assert!(check(&gate, "Pod", basis) && check(&gate, "ConfigMap", basis));
+            assert!(!check(&gate, "Gateway", basis) && !check(&gate, "Namespace", basis));
+        }
+        assert!(
+            gate.listed(kind::index("Gateway"), false),
+            "it is tried again"
+        );
+        assert!(check(&gate, "Gateway", Basis::Inferred));
+        assert!(!gate.trusted().contains(&kind::index("Node")));
+    }
+
+    #[test]
+    fn r2_of_what_every_api_server_has_a_broken_watch_holds_what_is_inferred_and_nothing_told() {
+        let gate = complete();
+        gate.interrupted(kind::index("Service"), "refused");
+        assert!(check(&gate, "Pod", Basis::Told) && !check(&gate, "Pod", Basis::Inferred));
+        gate.interrupted(kind::index("Namespace"), "refused");
+        assert!(!check(&gate, "Pod", Basis::Told));
     }
 
     #[test]
@@ -311,12 +412,12 @@ mod tests {
         let gate = complete();
         for hold in [Hold::WentBack, Hold::Identity] {
             gate.hold(hold, Some("older".into()));
-            assert!(gate.check().is_err() && gate.check_upward(0).is_ok());
+            assert!(!check(&gate, "Pod", Basis::Told) && gate.check_upward(0).is_ok());
             let health = gate.health().borrow().clone();
             assert!(health.synced && health.holds.contains_key(&hold));
             gate.hold(hold, None);
         }
         gate.hold(Hold::SuperWentBack, Some("older".into()));
-        assert!(gate.check().is_ok() && gate.check_upward(0).is_err());
+        assert!(check(&gate, "Pod", Basis::Inferred) && gate.check_upward(0).is_err());
     }
 }

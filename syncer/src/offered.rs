@@ -36,24 +36,39 @@ pub(crate) enum News {
 impl Offered {
     /// An object exists in this state.
     pub(crate) fn note(&self, key: &Key, object: &Object) -> News {
-        let now = Seen {
-            version: object.resource_version(),
-            labelled: offer::is_labelled(object),
-            namespace: object.namespace().into(),
-            overhead: object.at("/overhead/podFixed").cloned().map(Box::new),
-        };
-        let (version, labelled) = (now.version, now.labelled);
-        match self.seen.lock().insert(key.clone(), now) {
-            Some(before) if before.labelled != labelled => News::Offer,
-            Some(before) if before.version == version => News::None,
-            Some(_) => News::Content,
-            None => News::Offer,
+        put(&mut self.seen.lock(), key, object)
+    }
+
+    /// An object was read in this state, which is no news if a later one was told.
+    pub(crate) fn found(&self, key: &Key, object: &Object) -> News {
+        let mut seen = self.seen.lock();
+        if seen
+            .get(key)
+            .is_some_and(|known| known.version >= object.resource_version())
+        {
+            return News::None;
         }
+        put(&mut seen, key, object)
     }
 
     /// An object is gone.
     pub(crate) fn gone(&self, key: &Key) {
         self.seen.lock().remove(key);
+    }
+
+    /// An object that was known at this version wasn't found; returns whether nothing was told of it since.
+    pub(crate) fn lost(&self, key: &Key, version: u64) -> bool {
+        let mut seen = self.seen.lock();
+        let is_it = seen.get(key).is_some_and(|known| known.version == version);
+        if is_it {
+            seen.remove(key);
+        }
+        is_it
+    }
+
+    /// Version at which an object was last seen, if there is one.
+    pub(crate) fn version(&self, key: &Key) -> Option<u64> {
+        self.seen.lock().get(key).map(|seen| seen.version)
     }
 
     /// All keys.
@@ -95,6 +110,22 @@ impl Offered {
     }
 }
 
+fn put(seen: &mut HashMap<Key, Seen>, key: &Key, object: &Object) -> News {
+    let now = Seen {
+        version: object.resource_version(),
+        labelled: offer::is_labelled(object),
+        namespace: object.namespace().into(),
+        overhead: object.at("/overhead/podFixed").cloned().map(Box::new),
+    };
+    let (version, labelled) = (now.version, now.labelled);
+    match seen.insert(key.clone(), now) {
+        Some(before) if before.labelled != labelled => News::Offer,
+        Some(before) if before.version == version => News::None,
+        Some(_) => News::Content,
+        None => News::Offer,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,5 +153,21 @@ mod tests {
         );
         offered.gone(&key);
         assert_eq!(offered.is_labelled(&key), None);
+    }
+
+    #[test]
+    fn r10_what_is_read_is_no_news_once_something_later_was_told() {
+        let offered = Offered::default();
+        let key = Key::new(kind::index("StorageClass"), "", "fast");
+        let at = |version: &str| {
+            Object::from_value(json!({"metadata": {"name": "fast", "resourceVersion": version}}))
+                .unwrap()
+        };
+        offered.note(&key, &at("5"));
+        assert_eq!(offered.found(&key, &at("4")), News::None);
+        assert_eq!(offered.found(&key, &at("6")), News::Content);
+        assert!(!offered.lost(&key, 5), "it was told of since");
+        assert!(offered.lost(&key, 6));
+        assert_eq!(offered.version(&key), None);
     }
 }

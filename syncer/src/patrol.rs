@@ -3,6 +3,8 @@
 //! It finds what no event told. A difference is a suspicion that puts a key in the queue, nothing more (R10): the
 //! worker reads both objects live before it changes anything.
 
+pub(crate) mod published;
+
 use crate::{
     apply::Failure,
     companions,
@@ -44,16 +46,8 @@ pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
         // The sender lives as long as the tenant.
         while health.wait_for(|health| health.synced).await.is_ok() {
             let place = engine.rounds.place().await;
-            let round = Box::pin(round(&engine, &tenant, extent));
-            let round = tokio::time::timeout(ROUND_LIMIT, round);
-            match round.await {
-                Ok(Ok(())) => {}
-                Ok(Err(err)) => {
-                    tracing::warn!(tenant = %tenant.id, %err, "the patrol didn't finish its round");
-                }
-                Err(_) => {
-                    tracing::warn!(tenant = %tenant.id, limit = ?ROUND_LIMIT, "the patrol's round took too long");
-                }
+            if let Err(err) = limited(round(&engine, &tenant, extent)).await {
+                tracing::warn!(tenant = %tenant.id, %err, "the patrol didn't finish its round");
             }
             drop(place);
             extent = Extent::All;
@@ -66,6 +60,12 @@ pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
         () = tenant.cancel.cancelled() => {}
         () = rounds => {}
     }
+}
+
+/// One round, which ends in time.
+async fn limited(round: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let ended = tokio::time::timeout(ROUND_LIMIT, Box::pin(round)).await;
+    ended.unwrap_or(Err(Failure::Waiting("the rest, since it took too long")))
 }
 
 /// Looks for tokens to renew, of all tenants.
@@ -118,6 +118,9 @@ async fn round(engine: &Engine, tenant: &Tenant, extent: Extent) -> Result<(), F
     {
         let looked = look(engine, tenant, kind, &mut failures).await;
         failures.note(looked)?;
+    }
+    if extent == Extent::All {
+        failures.note(published::copies(engine, tenant).await)?;
     }
     failures.note(namespace_quota::patrol(engine, tenant).await)?;
     let placed = |key: &Key, _: &Entry| matches!(key.kind().super_watch(), SuperWatch::Placed);
@@ -233,16 +236,8 @@ fn conclude(engine: &Engine, tenant: &Tenant, kind: u8, there: &Compared<'_>, he
             suspects.insert(key.clone());
         }
     }
-    engine.metrics.patrolled(
-        &tenant.id,
-        (there.seen.len() + here.seen.len()) as u64,
-        suspects.len() as u64,
-    );
-    {
-        let mut suspected = tenant.suspected.lock();
-        suspected.retain(|key| key.kind != kind);
-        suspected.extend(suspects.iter().cloned());
-    }
+    let checked = there.seen.len() + here.seen.len();
+    suspect(engine, tenant, kind, checked, &suspects);
     for key in suspects {
         // Both objects are read live, whatever was told of them (R10).
         tenant.down.take(&key);
@@ -250,6 +245,15 @@ fn conclude(engine: &Engine, tenant: &Tenant, kind: u8, there: &Compared<'_>, he
         engine.down.add(&tenant.id, key.clone());
         engine.up.add(&tenant.id, key);
     }
+}
+
+/// Counts what a round looked at, and what of a kind it suspects; the last round's suspicions end.
+fn suspect(engine: &Engine, tenant: &Tenant, kind: u8, checked: usize, suspects: &HashSet<Key>) {
+    let metrics = &engine.metrics;
+    metrics.patrolled(&tenant.id, checked as u64, suspects.len() as u64);
+    let mut suspected = tenant.suspected.lock();
+    suspected.retain(|key| key.kind != kind);
+    suspected.extend(suspects.iter().cloned());
 }
 
 /// Counts what the patrol found, once it was written.

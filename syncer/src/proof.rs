@@ -1,13 +1,15 @@
-//! R1 (b): the API server that is reached is the tenant's own, and isn't older than it was; both read live.
+//! R1 (b) and R5: the API server that is reached is the tenant's own, and isn't older than it was; the super cluster is the one
+//! that it was. All is read live.
 //!
 //! Each deletion needs a proof that began after the deletion was decided. Those that are decided while one is under way
 //! share the next, so that hundreds at once don't read the same two objects hundreds of times.
 
-use crate::{apply::Failure, gate::Held, live::read, marks, tenants::Tenant};
+use crate::{apply::Failure, engine::Engine, gate::Held, live::read, marks, tenants::Tenant};
 use std::sync::atomic::{AtomicU64, Ordering};
+use tenancy::object::Object;
 use tokio::sync::Mutex;
 
-/// The proofs of one tenant, one at a time.
+/// The proofs of one tenant, or of the super cluster, one at a time.
 #[derive(Default)]
 pub(crate) struct Proofs {
     /// How many have begun.
@@ -30,24 +32,54 @@ impl Default for Last {
     }
 }
 
+impl Proofs {
+    /// The outcome of a look that began after this was asked for; those who wait at once share one.
+    async fn shared(&self, look: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+        let asked = self.begun.load(Ordering::SeqCst);
+        let mut last = self.last.lock().await;
+        if last.number > asked {
+            return last.outcome.clone();
+        }
+        let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let outcome = look.await;
+        *last = Last {
+            number,
+            outcome: outcome.clone(),
+        };
+        outcome
+    }
+}
+
 /// Proves who the tenant is: by the UID of its kube-system namespace, and by its mark.
 ///
 /// # Errors
 /// It isn't proven: another store, an older one, or one that can't be read.
 pub(crate) async fn prove(tenant: &Tenant) -> Result<(), Failure> {
-    let proofs = &tenant.proofs;
-    let asked = proofs.begun.load(Ordering::SeqCst);
-    let mut last = proofs.last.lock().await;
-    if last.number > asked {
-        return last.outcome.clone();
-    }
-    let number = proofs.begun.fetch_add(1, Ordering::SeqCst) + 1;
-    let outcome = look(tenant).await;
-    *last = Last {
-        number,
-        outcome: outcome.clone(),
+    tenant.proofs.shared(look(tenant)).await
+}
+
+/// Proves that the super cluster is the one that this process started with: by the UID of its kube-system namespace.
+///
+/// # Errors
+/// It isn't proven: another one, or one that can't be read.
+pub(crate) async fn prove_super(engine: &Engine) -> Result<(), Failure> {
+    engine.super_proofs.shared(look_at_super(engine)).await
+}
+
+async fn look_at_super(engine: &Engine) -> Result<(), Failure> {
+    let found = read(&engine.cluster, "/api/v1/namespaces/kube-system").await?;
+    let is_it = |namespace: Object| {
+        let proof = engine.super_proof.get();
+        proof.is_some_and(|proof| proof == namespace.uid())
     };
-    outcome
+    if found.is_some_and(is_it) {
+        return Ok(());
+    }
+    Err(Held(
+        "the super cluster's kube-system namespace isn't the one that was there at the start"
+            .into(),
+    )
+    .into())
 }
 
 async fn look(tenant: &Tenant) -> Result<(), Failure> {

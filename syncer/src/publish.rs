@@ -5,8 +5,10 @@ use crate::{
     client::Preconditions,
     engine::Engine,
     error::Error,
+    gate::Basis,
     intake::twin_name,
     live::read,
+    patrol,
     table::TenantSide,
     tenants::Tenant,
 };
@@ -29,6 +31,20 @@ enum Loss {
 
 /// Brings one published object into one tenant, or takes it out.
 pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failure> {
+    if bring(engine, tenant, key).await? == Outcome::Written {
+        patrol::mended(engine, tenant, key);
+    }
+    Ok(())
+}
+
+/// Whether the tenant's copy was as it must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Right,
+    Written,
+}
+
+async fn bring(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<Outcome, Failure> {
     let rule = key.kind();
     let path = rule.resource().path(&key.namespace, &key.name);
     let mut loss = Loss::Hidden;
@@ -44,7 +60,7 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
     };
     let have = match read(&tenant.cluster, &path).await {
         // The tenant doesn't serve the kind; when it does, its first list brings all keys back.
-        Err(Failure::Api(Error::NotServed)) => return Ok(()),
+        Err(Failure::Api(Error::NotServed)) => return Ok(Outcome::Right),
         other => other?,
     };
     let is_ours = |have: &Object| {
@@ -53,22 +69,22 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
             entry.published != 0 && entry.tenant.is_some_and(|side| *side.uid == *have.uid())
         }
     };
-    let stored = match (want, have) {
+    let (stored, outcome) = match (want, have) {
         (None, None) => {
             tenant.table.update(key, |entry| {
                 entry.published = 0;
                 entry.tenant = None;
             });
-            return Ok(());
+            return Ok(Outcome::Right);
         }
         (None, Some(have)) if is_ours(&have) => {
             if rule.super_watch() == SuperWatch::Placed {
                 // Nobody's only once it is known what the tenant has.
-                tenant.gate.check()?;
+                tenant.gate.check(key.kind, Basis::Inferred)?;
             }
             return withdraw(tenant, key, &path, &have, loss).await;
         }
-        (None, Some(_)) => return Ok(()),
+        (None, Some(_)) => return Ok(Outcome::Right),
         (Some(want), None) => {
             let collection = rule.resource().path(&key.namespace, "");
             let create = Upward {
@@ -81,16 +97,17 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
                 // The tenant's API server won't have it: a second default, a reserved name.
                 Err(Failure::Api(Error::Invalid(message) | Error::Forbidden(message))) => {
                     tracing::warn!(tenant = %tenant.id, %key, %message, "the tenant refuses what is published to it");
-                    return Ok(());
+                    return Ok(Outcome::Right);
                 }
                 other => parse(other?)?,
             };
             // A create says nothing of the status.
-            repair(tenant, key, &path, &want, stored).await?
+            let (stored, _) = repair(tenant, key, &path, &want, stored).await?;
+            (stored, Outcome::Written)
         }
         (Some(_), Some(have)) if !is_ours(&have) && !rule.takes_over() => {
             tracing::debug!(tenant = %tenant.id, %key, "the tenant has an object of its own of that name");
-            return Ok(());
+            return Ok(Outcome::Right);
         }
         (Some(want), Some(have)) => repair(tenant, key, &path, &want, have).await?,
     };
@@ -105,12 +122,12 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
             entry.tenant = Some(TenantSide::published(&stored, state));
         }
     });
-    Ok(())
+    Ok(outcome)
 }
 
 /// Whether the tenant isn't shown the object whatever it holds: of what a super cluster has, definitions of resources
 /// above all, most is offered to few, and is read for those alone.
-fn is_withheld(engine: &Engine, tenant: &Tenant, key: &Key) -> bool {
+pub(crate) fn is_withheld(engine: &Engine, tenant: &Tenant, key: &Key) -> bool {
     let rule = key.kind();
     let may = |labelled| tenant.with_cx(|cx| rule.may_be_shown(&key.name, labelled, cx));
     rule.super_watch() == SuperWatch::Published
@@ -158,8 +175,8 @@ async fn repair(
     path: &str,
     want: &Object,
     have: Object,
-) -> Result<Object, Failure> {
-    let mut stored = have;
+) -> Result<(Object, Outcome), Failure> {
+    let (mut stored, mut outcome) = (have, Outcome::Right);
     for write in key.kind().published_changes(want, &stored.clone()) {
         let is_whole = write.subresource.is_none();
         match apply::upward(tenant, path, stored.uid(), write).await {
@@ -170,8 +187,9 @@ async fn repair(
             }
             other => stored = parse(other?)?,
         }
+        outcome = Outcome::Written;
     }
-    Ok(stored)
+    Ok((stored, outcome))
 }
 
 fn parse(stored: serde_json::Value) -> Result<Object, Failure> {
@@ -185,7 +203,7 @@ async fn withdraw(
     path: &str,
     have: &Object,
     loss: Loss,
-) -> Result<(), Failure> {
+) -> Result<Outcome, Failure> {
     if key.kind().resource().kind == "Node" && is_in_use(tenant, &key.name, loss).await? {
         return Err(Failure::Waiting(
             "pods of the tenant are still bound to the node",
@@ -197,11 +215,11 @@ async fn withdraw(
         Withdrawal::Release(write) => {
             apply::upward(tenant, path, have.uid(), write).await?;
             tenant.table.update(key, |entry| entry.published = 0);
-            return Ok(());
+            return Ok(Outcome::Written);
         }
     };
     if have.is_terminating() && first.is_none() {
-        return Ok(());
+        return Ok(Outcome::Right);
     }
     if let Some(write) = first {
         apply::upward(tenant, path, have.uid(), write).await?;
@@ -214,17 +232,16 @@ async fn withdraw(
     };
     apply::delete(&tenant.cluster, tenant, path, &preconditions, "withdrawn").await?;
     tenant.table.update(key, |entry| entry.published = 0);
-    Ok(())
+    Ok(Outcome::Written)
 }
 
 /// Whether a pod of the tenant is bound to a node. Of one that is gone, a pod that has ended needs nothing any more: else
 /// its record would keep a node for ever that nobody has.
 async fn is_in_use(tenant: &Tenant, node: &str, loss: Loss) -> Result<bool, Failure> {
     // While its pods aren't all known, one may be there.
-    tenant.gate.known()?;
-    let pods = tenant
-        .table
-        .keys(kind::index("Pod"), |entry| entry.is_on(node));
+    let pods = kind::index("Pod");
+    tenant.gate.known(pods, Basis::Inferred)?;
+    let pods = tenant.table.keys(pods, |entry| entry.is_on(node));
     if loss == Loss::Hidden {
         return Ok(!pods.is_empty());
     }
@@ -382,6 +399,33 @@ mod tests {
         let (goes, deletion) = tokio::join!(work(&engine, &tenant, &key), answers);
         assert!(goes.is_ok(), "{goes:?}");
         assert_eq!(deletion.body["preconditions"]["uid"], "v");
+    }
+
+    #[tokio::test]
+    async fn what_the_patrol_suspected_of_a_copy_counts_as_repaired_once_it_is_written() {
+        for (labels, repaired) in [(json!({"sublet.dev/virtual": "true"}), 0), (json!({}), 1)] {
+            let (engine, tenant, key, [mut above, mut own]) = with_a_pod_on_a_node();
+            tenant.suspected.lock().insert(key.clone());
+            let answers = async {
+                above.answer("GET", 200, &node()).await;
+                let want = tenant.with_cx(|cx| {
+                    key.kind()
+                        .publish(&Object::from_value(node()).unwrap(), "", cx)
+                });
+                let mut have = want.unwrap().into_value();
+                have["metadata"]["uid"] = "v".into();
+                have["metadata"]["labels"] = labels;
+                own.answer("GET", 200, &have).await;
+                if repaired > 0 {
+                    own.answer("PATCH", 200, &node()).await;
+                }
+            };
+            let (shown, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+            assert!(shown.is_ok(), "{shown:?}");
+            assert!(own.is_silent());
+            let left = tenant.suspected.lock().len();
+            assert_eq!(left, 1 - repaired);
+        }
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use crate::{
     companions,
     engine::Engine,
     error::Error,
-    gate::{Held, Hold},
+    gate::{Basis, Held, Hold},
     intake::{self, twin_name, twin_path},
     live::read,
     pages::Pages,
@@ -37,6 +37,8 @@ const FORCED_GRACE: i64 = 1;
 enum Why {
     /// The tenant lacks its object.
     Missing,
+    /// The tenant asked for its end.
+    Asked,
     /// The tenant's object says so itself.
     Told,
 }
@@ -46,7 +48,7 @@ impl Why {
     fn word(self) -> &'static str {
         match self {
             Self::Missing => "missing in the tenant",
-            Self::Told => "told by the tenant",
+            Self::Asked | Self::Told => "told by the tenant",
         }
     }
 }
@@ -71,6 +73,9 @@ pub(crate) async fn pass_on(
     let Some(twin) = tenant.table.get(key).twin else {
         return upward::missing(engine, tenant, key).await;
     };
+    if *twin.owner_uid != *object.uid() {
+        return pass_on_to_another(engine, tenant, key, object).await;
+    }
     if twin.terminating {
         return Ok(());
     }
@@ -79,7 +84,28 @@ pub(crate) async fn pass_on(
         .at("/metadata/deletionGracePeriodSeconds")
         .and_then(Value::as_i64)
         .map(|asked| asked.min(longest));
-    delete(engine, tenant, key, &twin, grace, Why::Told).await
+    delete(engine, tenant, key, &twin, grace, Why::Asked).await
+}
+
+/// What is known of the super pod is that of another incarnation: only what both sides say now ends it.
+async fn pass_on_to_another(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+) -> Result<(), Failure> {
+    let Some(have) = read(&engine.cluster, &twin_path(tenant, key)).await? else {
+        tenant.table.update(key, |entry| entry.twin = None);
+        return upward::missing(engine, tenant, key).await;
+    };
+    match meta::owner(&have) {
+        Some(owner) if owner.tenant == tenant.id && owner.uid == object.uid() => {
+            take_up(tenant, key, &have, &owner.uid);
+            Err(Failure::Waiting("the super pod was another one"))
+        }
+        Some(owner) if owner.tenant == tenant.id => replace(engine, tenant, key, &have).await,
+        _ => Ok(()),
+    }
 }
 
 /// The super object belongs to an older incarnation of the tenant's object.
@@ -177,15 +203,16 @@ async fn delete(
         tenant.breakers.done_down(key);
         return Ok(());
     }
-    tenant.gate.known()?;
+    let basis = basis(tenant, key, why);
+    tenant.gate.known(key.kind, basis)?;
     if why == Why::Missing {
         tenant
             .breakers
             .judge_down(key, &tenant.table, &tenant.gate)?;
         check_quarantine(tenant, key, twin)?;
     }
-    tenant.gate.check()?;
-    confirm_emptied(tenant).await?;
+    tenant.gate.check(key.kind, basis)?;
+    confirm_emptied(tenant, key.kind).await?;
     prove(tenant).await?;
     let rule = key.kind();
     let preconditions = Preconditions {
@@ -230,6 +257,15 @@ async fn delete(
     Ok(())
 }
 
+/// What the deletion is decided by. That nothing needs an object, or that it must be made anew, is inferred.
+fn basis(tenant: &Tenant, key: &Key, why: Why) -> Basis {
+    if why == Why::Asked || why == Why::Missing && tenant.breakers.is_told(key) {
+        Basis::Told
+    } else {
+        Basis::Inferred
+    }
+}
+
 /// Forgets the twin of a kind whose end no watch will tell of.
 fn forget_unwatched(tenant: &Tenant, key: &Key) {
     if key.kind().super_watch() == SuperWatch::Never {
@@ -255,9 +291,9 @@ fn check_quarantine(tenant: &Tenant, key: &Key, twin: &SuperSide) -> Result<(), 
 }
 
 /// A list that came back empty though it wasn't before is believed when another look says the same (R2). If that says
-/// otherwise, the watch lists again.
-async fn confirm_emptied(tenant: &Tenant) -> Result<(), Failure> {
-    for kind in tenant.gate.emptied() {
+/// otherwise, the watch lists again. Looked at is what deletions of `of` are decided by.
+async fn confirm_emptied(tenant: &Tenant, of: u8) -> Result<(), Failure> {
+    for kind in tenant.gate.emptied(of) {
         let rule = kind::rule(kind);
         let selector = rule.tenant_selector().unwrap_or_default();
         let path = format!(
@@ -282,9 +318,10 @@ async fn confirm_emptied(tenant: &Tenant) -> Result<(), Failure> {
 
 /// Whether an object of the tenant, a pod above all, refers to this one, read live.
 async fn is_referenced_live(tenant: &Tenant, key: &Key) -> Result<bool, Failure> {
+    let rules = tenant.rules();
     for kind in tenant.kinds() {
         let rule = kind::rule(kind);
-        let may = rule.goes_down() && tenant.with_cx(|cx| rule.may_refer(cx));
+        let may = rule.goes_down() && rule.may_refer(&rules.custom);
         if may && refers_live(tenant, rule, key).await? {
             return Ok(true);
         }
@@ -312,7 +349,7 @@ async fn refers_live(tenant: &Tenant, rule: &dyn Kind, key: &Key) -> Result<bool
         let objects = page.items.into_iter().map(Object::from_value);
         let refers = tenant.with_cx(|cx| {
             let names = |object: Object| {
-                let all = rule.references(&object, cx);
+                let all = rule.references(&object, &cx.tenant.custom);
                 all.iter()
                     .any(|one| one.kind == wanted.kind && *one.name == *key.name)
             };
@@ -353,7 +390,7 @@ mod tests {
         let page =
             json!({"metadata": {"resourceVersion": "5"}, "items": [{"metadata": {"name": "a"}}]});
         let answers = tenant_server.answer("GET", 200, &page);
-        let (looked, _) = tokio::join!(confirm_emptied(&tenant), answers);
+        let (looked, _) = tokio::join!(confirm_emptied(&tenant, pods), answers);
         assert!(matches!(looked, Err(Failure::Held(_))), "{looked:?}");
         // Else this would wait for ever.
         tenant.gate.contradiction(pods).await;
@@ -447,6 +484,71 @@ mod tests {
         removed.unwrap();
         assert!(tenant.table.get(&key).twin.is_none());
         assert_eq!(tenant.quota.claim().held["services"], 0);
+    }
+
+    /// A pod of the tenant that was asked to end, and its super pod, which was made for the pod with the UID `owner`.
+    fn pods(tenant: &Tenant, uid: &str, owner: &str) -> [Value; 2] {
+        let key = web();
+        let pod = |namespace: &str, uid: &str| {
+            json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {
+                    "name": "web", "namespace": namespace, "uid": uid, "resourceVersion": "9",
+                    "labels": {api::keys::TENANT: tenant.id.as_str()},
+                    "annotations": {api::keys::NAMESPACE: "work", api::keys::NAME: "web", api::keys::UID: owner},
+                },
+                "spec": {"containers": []},
+            })
+        };
+        let mut own = pod("work", uid);
+        own["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        [own, pod(&twin_name(tenant, &key).namespace, "s")]
+    }
+
+    fn web() -> Key {
+        Key::new(kind::index("Pod"), "work", "web")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r1_the_end_of_a_pod_is_passed_on_to_no_super_pod_of_another_incarnation() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        fake::list_all(&tenant);
+        // What is worked is older than what there is: the super pod is the newer pod's.
+        let [old, twin] = pods(&tenant, "older", "newer");
+        let [mut newer, _] = pods(&tenant, "newer", "newer");
+        newer["metadata"]["deletionTimestamp"] = Value::Null;
+        tenant.table.update(&web(), |entry| {
+            entry.twin = Some(fake::super_side("s", "newer"));
+        });
+        let old = Object::from_value(old).unwrap();
+        let answers = async {
+            super_server.answer("GET", 200, &twin).await;
+            tenant_server.answer("GET", 200, &newer).await;
+        };
+        let web = web();
+        let (passed, ()) = tokio::join!(pass_on(&engine, &tenant, &web, &old), answers);
+        assert!(matches!(passed, Err(Failure::Waiting(_))), "{passed:?}");
+        assert!(super_server.is_silent() && tenant_server.is_silent());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r1_a_super_pod_that_was_made_anew_is_taken_up_before_its_end_is_passed_on() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let [own, twin] = pods(&tenant, "newer", "newer");
+        tenant.table.update(&web(), |entry| {
+            entry.twin = Some(fake::super_side("before", "older"));
+        });
+        let own = Object::from_value(own).unwrap();
+        let web = web();
+        let (passed, _) = tokio::join!(
+            pass_on(&engine, &tenant, &web, &own),
+            super_server.answer("GET", 200, &twin)
+        );
+        assert!(matches!(passed, Err(Failure::Waiting(_))), "{passed:?}");
+        assert_eq!(*tenant.table.get(&web).twin.unwrap().owner_uid, *"newer");
+        assert!(tenant_server.is_silent());
     }
 
     /// The watch of routes may lag behind the one of Secrets.

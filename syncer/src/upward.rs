@@ -5,10 +5,11 @@ use crate::{
     client::Preconditions,
     engine::Engine,
     error::Error,
-    gate::Held,
     intake::{self, twin_path},
     live::read,
-    marks, nodes, patrol, publish, refusals,
+    marks, nodes, patrol,
+    proof::prove_super,
+    publish, refusals,
     table::UNDER_WAY,
     tenants::Tenant,
 };
@@ -185,7 +186,7 @@ async fn pass_deletion(
     if !ours || pod.is_terminating() || kind::is_finished(&pod) {
         return Ok(());
     }
-    engine.prove_super().await?;
+    prove_super(engine).await?;
     tracing::info!(tenant = %tenant.id, %key, %uid, "ending the tenant's pod: its super pod is being deleted");
     let grace = twin
         .at("/metadata/deletionGracePeriodSeconds")
@@ -324,9 +325,9 @@ pub(crate) async fn missing(engine: &Engine, tenant: &Tenant, key: &Key) -> Resu
         }
         tenant.gate.check_upward(key.kind)?;
         tenant.breakers.judge_up(key, &tenant.table, &tenant.gate)?;
-        engine.prove_super().await?;
         marks::prove_super(engine, tenant).await?;
     }
+    prove_super(engine).await?;
     tracing::info!(tenant = %tenant.id, %key, uid = %pod.uid(), "ending the tenant's pod: its super pod is gone");
     let preconditions = Preconditions {
         uid: pod.uid(),
@@ -336,25 +337,6 @@ pub(crate) async fn missing(engine: &Engine, tenant: &Tenant, key: &Key) -> Resu
     apply::delete(&tenant.cluster, tenant, &path, &preconditions, ENDED).await?;
     tenant.breakers.done_up(key);
     Ok(())
-}
-
-impl Engine {
-    /// The super cluster is the one that this process started with, by the UID of its kube-system namespace.
-    async fn prove_super(&self) -> Result<(), Failure> {
-        let found = read(&self.cluster, "/api/v1/namespaces/kube-system").await?;
-        if found.is_some_and(|namespace| {
-            self.super_proof
-                .get()
-                .is_some_and(|proof| proof == namespace.uid())
-        }) {
-            return Ok(());
-        }
-        Err(Held(
-            "the super cluster's kube-system namespace isn't the one that was there at the start"
-                .into(),
-        )
-        .into())
-    }
 }
 
 #[cfg(test)]
@@ -463,6 +445,36 @@ mod tests {
             "spec": {"type": "NodePort", "ports": ports},
         }))
         .unwrap()
+    }
+
+    #[tokio::test]
+    async fn r5_a_pod_that_was_asked_to_end_is_finished_by_no_super_cluster_but_the_one_it_ran_in()
+    {
+        for (uid, is_finished) in [("another", false), ("right", true)] {
+            let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+            let (engine, tenant) = (fake::engine(&above), tenant(&own));
+            engine.super_proof.set("right".into()).unwrap();
+            let key = Key::new(kind::index("Pod"), "work", "web");
+            let pod = json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "web", "namespace": "work", "uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+                "spec": {"containers": [], "nodeName": "n"},
+            });
+            let kube_system = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "uid": uid}});
+            let answers = async {
+                tenant_server.answer("GET", 200, &pod).await;
+                let gone = json!({"kind": "Status", "code": 404});
+                super_server.answer("GET", 404, &gone).await;
+                super_server.answer("GET", 200, &kube_system).await;
+                if is_finished {
+                    let ends = tenant_server.answer("DELETE", 200, &json!({})).await;
+                    assert_eq!(ends.body["preconditions"]["uid"], "u");
+                }
+            };
+            let (ended, ()) = tokio::join!(missing(&engine, &tenant, &key), answers);
+            assert_eq!(ended.is_ok(), is_finished, "{ended:?}");
+            assert!(tenant_server.is_silent());
+        }
     }
 
     /// A watch may lag behind answers: what the binding left is told while the status that follows it is being written.

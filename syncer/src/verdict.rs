@@ -11,9 +11,9 @@ use crate::{
     tenants::Tenant,
     term::{Permit, Term},
 };
-use api::{Condition, VirtualControlPlane, set_condition};
+use api::{Condition, CustomResource, VirtualControlPlane, set_condition};
 use std::{sync::Arc, time::Duration};
-use tenancy::{object::Object, tenant::TenantId};
+use tenancy::{kind, object::Object, tenant::TenantId};
 
 /// Tries to write a condition, since the manager writes to the same object.
 const TRIES: usize = 8;
@@ -54,7 +54,7 @@ pub(crate) async fn report(engine: Arc<Engine>, tenant: Arc<Tenant>) {
         let now = health.borrow_and_update().clone();
         let unguarded = guard.borrow_and_update().clone();
         let mut conditions =
-            vec![unguarded.map_or_else(|| synced(&now), |missing| unheld(&missing))];
+            vec![unguarded.map_or_else(|| synced(&now, &tenant), |missing| unheld(&missing))];
         if now.examined || !now.holds.is_empty() {
             conditions.extend(holds(&now));
         }
@@ -154,9 +154,9 @@ fn holds(health: &Health) -> [Condition; 2] {
     [held, changed]
 }
 
-fn synced(health: &Health) -> Condition {
+fn synced(health: &Health, tenant: &Tenant) -> Condition {
     let (status, reason, message) = match (&health.synced, &health.blocker) {
-        (true, _) => ("True", "Watching", "all kinds are watched".to_owned()),
+        (true, _) => ("True", "Watching", watched(&tenant.rules().custom)),
         (false, Some(blocker)) => ("False", "NotWatching", blocker.clone()),
         (false, None) => (
             "False",
@@ -165,6 +165,23 @@ fn synced(health: &Health) -> Condition {
         ),
     };
     condition("Synced", status, reason, &message)
+}
+
+/// That all kinds are watched, but those that this process has no room for.
+fn watched(custom: &[CustomResource]) -> String {
+    let is_unknown = |custom: &&CustomResource| kind::intern(custom).is_none();
+    let unknown: Vec<&str> = custom
+        .iter()
+        .filter(is_unknown)
+        .map(|custom| custom.name.as_str())
+        .collect();
+    if unknown.is_empty() {
+        return "all kinds are watched".to_owned();
+    }
+    format!(
+        "all kinds are watched but {}: this syncer knows as many custom resources as it can",
+        unknown.join(", ")
+    )
 }
 
 /// Nothing is written while the admission policies that hold the syncer don't stand.
@@ -259,6 +276,19 @@ mod tests {
             "metadata": {"name": "acme", "namespace": "tenants", "uid": "v", "resourceVersion": "5"},
             "spec": {"identity": tenant.id.as_str()},
         })
+    }
+
+    #[test]
+    fn custom_resources_that_there_is_no_room_for_are_named() {
+        let custom = |name: &str| -> CustomResource {
+            let custom =
+                json!({"name": name, "version": "v1", "kind": "A", "direction": "ToSuper"});
+            serde_json::from_value(custom).unwrap()
+        };
+        assert_eq!(watched(&[]), "all kinds are watched");
+        // Without a group there is none of that name, as if all places were taken; those last as long as the process.
+        let said = watched(&[custom("things")]);
+        assert!(said.contains("but things: this syncer knows"), "{said}");
     }
 
     #[tokio::test(start_paused = true)]

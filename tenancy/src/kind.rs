@@ -30,7 +30,7 @@ pub use pod::{
 };
 
 use crate::{hosts, meta, naming, object::Object, plan::Change, tenant::Tenant, to_super};
-use api::keys;
+use api::{CustomResource, keys};
 use isolation::Ruled;
 use serde_json::Value;
 use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
@@ -304,13 +304,14 @@ pub trait Kind: Sync {
         None
     }
 
-    /// ConfigMaps and Secrets that the tenant's object needs; they go down before it.
-    fn references(&self, _object: &Object, _cx: &Cx<'_>) -> Vec<Reference> {
+    /// ConfigMaps and Secrets that the tenant's object needs; they go down before it. `custom` are the custom resources that
+    /// cross for the tenant.
+    fn references(&self, _object: &Object, _custom: &[CustomResource]) -> Vec<Reference> {
         vec![]
     }
 
     /// Whether objects of the kind may have [`Kind::references`].
-    fn may_refer(&self, _cx: &Cx<'_>) -> bool {
+    fn may_refer(&self, _custom: &[CustomResource]) -> bool {
         false
     }
 

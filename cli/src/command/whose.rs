@@ -12,7 +12,10 @@ use crate::{
 use anyhow::Result;
 use api::{VirtualControlPlane, keys};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, ResourceExt};
+use kube::{
+    Api, ResourceExt,
+    api::{DynamicObject, PartialObjectMeta},
+};
 use serde_json::json;
 
 /// Flags of `sublet whose`.
@@ -31,6 +34,7 @@ const EXAMPLES: &str = "\
 Examples:
   sublet whose pod/team-a-default-5hw2krqcv3ylhmfzqyvrq4wgpu/web
   sublet whose ns/team-a-default-5hw2krqcv3ylhmfzqyvrq4wgpu
+  sublet whose pv/pvc-0b5a7a0e                   by the claim that it was made for
   sublet whose svc/web -n team-a-default-5hw2krqcv3ylhmfzqyvrq4wgpu";
 
 /// Looks the object up and tells whose it is.
@@ -43,11 +47,14 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         Some(namespace) => format!("{} {namespace}/{name}", kind.resource.kind),
         None => format!("{} {name}", kind.resource.kind),
     };
-    let object = match kind
-        .api(&cluster.client, namespace)
-        .get_metadata(name)
-        .await
-    {
+    let api = kind.api(&cluster.client, namespace);
+    let asked = kind.resource.kind.as_str();
+    let found = match claim_path(&kind.resource.group, asked) {
+        Some(_) => api.get(name).await,
+        // What is in it, such as a Secret's data, is nobody's business here.
+        None => api.get_metadata(name).await.map(bare),
+    };
+    let object = match found {
         Ok(object) => object,
         Err(err) if error::is_missing(&err) => {
             return Err(error::fail(format!(
@@ -57,7 +64,8 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         Err(err) => return Err(err.into()),
     };
     let own = owner::marks(&object.metadata);
-    let around = match namespace {
+    let claim = claim_path(&kind.resource.group, asked).and_then(|path| claim(path, &object));
+    let around = match namespace.or(claim.as_ref().map(|claim| claim.namespace.as_str())) {
         Some(namespace) if own.is_none() => {
             let api: Api<Namespace> = Api::all(cluster.client.clone());
             api.get_opt(namespace)
@@ -86,7 +94,11 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
                     json!({"kind": kind.resource.kind, "apiVersion": kind.resource.api_version,
                        "namespace": marks.namespace, "name": marks.name, "uid": marks.uid})
                 });
-            let value = json!({"identity": marks.tenant, "virtualControlPlane": vcp, "object": object, "role": marks.role});
+            let made_for = claim.as_ref().map(
+                |claim| json!({"kind": claim.kind, "namespace": marks.name, "name": claim.name}),
+            );
+            let value = json!({"identity": marks.tenant, "virtualControlPlane": vcp, "object": object, "role": marks.role,
+                "madeFor": made_for});
             output::print(&format.text(&value)?)
         }
         None => {
@@ -96,9 +108,52 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
                 &kind.resource.kind,
                 own.as_ref(),
                 marks,
+                claim.as_ref(),
                 &owner,
             ))
         }
+    }
+}
+
+/// What a claim or snapshot in a super namespace, whose name it has in the tenant too, was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Claim {
+    kind: String,
+    /// Of the super cluster.
+    namespace: String,
+    name: String,
+}
+
+/// Where objects that the super cluster makes for claims and snapshots name them.
+fn claim_path(group: &str, kind: &str) -> Option<&'static str> {
+    match (group, kind) {
+        ("", "PersistentVolume") => Some("/spec/claimRef"),
+        ("snapshot.storage.k8s.io", "VolumeSnapshotContent") => Some("/spec/volumeSnapshotRef"),
+        _ => None,
+    }
+}
+
+/// What it was made for.
+fn claim(path: &str, object: &DynamicObject) -> Option<Claim> {
+    let reference = object.data.pointer(path)?;
+    let text = |field: &str| Some(reference.get(field)?.as_str()?.to_owned());
+    let kind = match path {
+        "/spec/claimRef" => "PersistentVolumeClaim",
+        _ => "VolumeSnapshot",
+    };
+    Some(Claim {
+        kind: kind.to_owned(),
+        namespace: text("namespace")?,
+        name: text("name")?,
+    })
+}
+
+/// An object of which only the metadata are known.
+fn bare(object: PartialObjectMeta<DynamicObject>) -> DynamicObject {
+    DynamicObject {
+        types: object.types,
+        metadata: object.metadata,
+        data: serde_json::Value::Null,
     }
 }
 
@@ -137,7 +192,14 @@ fn owner(marks: &Marks, vcp: Option<&VirtualControlPlane>) -> String {
     }
 }
 
-fn tell(shown: &str, kind: &str, own: Option<&Marks>, marks: &Marks, owner: &str) -> String {
+fn tell(
+    shown: &str,
+    kind: &str,
+    own: Option<&Marks>,
+    marks: &Marks,
+    claim: Option<&Claim>,
+    owner: &str,
+) -> String {
     let Marks {
         name,
         namespace,
@@ -150,6 +212,11 @@ fn tell(shown: &str, kind: &str, own: Option<&Marks>, marks: &Marks, owner: &str
     } else {
         format!("{namespace}/{name}")
     };
+    if let (None, "", Some(claim)) = (own, role.as_str(), claim) {
+        // The namespace's mark has the name of the tenant's.
+        let place = format!("{name}/{}", claim.name);
+        return format!("{shown} was made for {} {place} of {owner}", claim.kind);
+    }
     match (own.is_some(), role.as_str()) {
         (_, keys::ROLE_CONTROL_PLANE) => format!("{shown} is part of the control plane of {owner}"),
         (false, _) => format!("{shown} wasn't made by Sublet, but lies in a namespace of {owner}"),
@@ -183,7 +250,7 @@ mod tests {
     fn each_kind_of_object_is_told() {
         let told = |own: Option<Marks>, around: Marks| {
             let marks = own.clone().unwrap_or(around);
-            tell("Pod x/web", "Pod", own.as_ref(), &marks, "tenant a")
+            tell("Pod x/web", "Pod", own.as_ref(), &marks, None, "tenant a")
         };
         assert_eq!(
             told(Some(marks("web", "")), marks("", "")),
@@ -199,6 +266,46 @@ mod tests {
         );
         assert!(told(None, marks("default", "")).contains("wasn't made by Sublet"));
         assert!(owner(&marks("web", ""), None).contains("is gone"));
+    }
+
+    #[test]
+    fn a_volume_is_whose_claim_it_was_made_for() {
+        let object = |spec| -> DynamicObject {
+            let object =
+                json!({"apiVersion": "v1", "kind": "K", "metadata": {"name": "x"}, "spec": spec});
+            serde_json::from_value(object).unwrap()
+        };
+        let named = json!({"namespace": "a-default-h", "name": "data", "kind": "ignored"});
+        for (group, kind, field, of) in [
+            ("", "PersistentVolume", "claimRef", "PersistentVolumeClaim"),
+            (
+                "snapshot.storage.k8s.io",
+                "VolumeSnapshotContent",
+                "volumeSnapshotRef",
+                "VolumeSnapshot",
+            ),
+        ] {
+            let path = claim_path(group, kind).unwrap();
+            let found = claim(path, &object(json!({field: named}))).unwrap();
+            assert_eq!(found.namespace, "a-default-h");
+            let tell = |role| {
+                tell(
+                    "X",
+                    kind,
+                    None,
+                    &marks("default", role),
+                    Some(&found),
+                    "tenant a",
+                )
+            };
+            assert_eq!(
+                tell(""),
+                format!("X was made for {of} default/data of tenant a")
+            );
+            assert!(tell("control-plane").contains("part of the control plane"));
+            assert_eq!(claim(path, &object(json!({}))), None);
+        }
+        assert_eq!(claim_path("", "Pod"), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 use tenancy::{
     kind::{
-        Cx, Facts, KINDS, Resource, is_finished,
+        Facts, KINDS, Resource, is_finished,
         isolation::{Ruled, Scope},
     },
     object::Object,
@@ -48,14 +48,10 @@ impl Known {
     }
 
     fn references(&self, rules: &Tenant) -> HashSet<(String, String, String)> {
-        let cx = Cx {
-            tenant: rules,
-            facts: self,
-        };
         let mut referenced = HashSet::new();
         for ((kind, namespace, _), object) in &self.objects {
             for rule in KINDS.iter().filter(|rule| rule.resource().kind == *kind) {
-                for reference in rule.references(object, &cx) {
+                for reference in rule.references(object, &rules.custom) {
                     referenced.insert((reference.kind.into(), namespace.clone(), reference.name));
                 }
             }

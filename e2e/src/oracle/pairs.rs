@@ -15,7 +15,7 @@ use api::{PodNetwork, VirtualControlPlane, keys};
 use http::Method;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 use tenancy::{
     kind::{Cx, KINDS, Kind, SuperWatch, TenantView, is_finished, translate},
     meta,
@@ -36,8 +36,13 @@ const NAMED: usize = 12;
 
 /// Waits until both sides of a tenant say the same.
 pub async fn agree(rig: &Rig, guest: &Guest) -> anyhow::Result<()> {
+    agree_within(rig, guest, PODS).await
+}
+
+/// The same, for so long.
+pub async fn agree_within(rig: &Rig, guest: &Guest, limit: Duration) -> anyhow::Result<()> {
     eventually(
-        PODS,
+        limit,
         &format!("both sides of {} say the same (O1)", guest.name),
         async || {
             let found = differences(rig, guest).await?;
@@ -116,7 +121,7 @@ fn compare(rule: &dyn Kind, object: &Object, twin: Option<&Object>, cx: &Cx<'_>)
     }
     let view = TenantView {
         uid: object.uid().to_owned(),
-        resource_version: object.resource_version().to_string(),
+        now: Some(object.clone()),
         bound: object
             .text("/spec/nodeName")
             .is_some_and(|node| !node.is_empty()),

@@ -20,13 +20,13 @@ mod traffic;
 use anyhow::ensure;
 use e2e::{
     kind::{CONFIG_MAP, NAMESPACE, POD},
-    make,
+    make, oracle,
     rig::Rig,
-    wait::eventually,
+    wait::{busy, eventually},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Requests of a test that are under way at once.
 const AT_ONCE: usize = 8;
@@ -78,6 +78,19 @@ async fn each(
         .try_collect::<Vec<()>>()
         .await
         .map(drop)
+}
+
+/// Both sides of a tenant say the same within the limit that the specification sets, from `began` on, as a busy machine keeps
+/// it; returns how long that took.
+async fn recovers(
+    rig: &Rig,
+    tenant: usize,
+    began: Instant,
+    specified: Duration,
+) -> anyhow::Result<Duration> {
+    let left = busy(specified).saturating_sub(began.elapsed());
+    oracle::pairs::agree_within(rig, &rig.tenants[tenant], left).await?;
+    Ok(began.elapsed())
 }
 
 /// A new object of a tenant crosses in time.

@@ -117,9 +117,6 @@ impl Sink for SuperSink {
                 }
             }
             SuperWatch::Published => {
-                if self.is(DEFINITION) {
-                    self.engine.cluster.kinds_changed();
-                }
                 self.withdrawn(&self.published_key(&object));
             }
             SuperWatch::Placed => {
@@ -290,39 +287,20 @@ impl SuperSink {
     }
 
     fn published_key(&self, object: &Object) -> Key {
-        let namespace = kind::rule(self.kind).published_namespace();
-        Key::new(self.kind, namespace, object.name())
+        published_key(self.kind, object)
     }
 
     /// A published object is gone.
     fn withdrawn(&self, key: &Key) {
         self.engine.offered.gone(key);
-        for tenant in self.engine.served() {
-            tenant.up.take(key);
-            self.engine.up.add(&tenant.id, key.clone());
-        }
+        withdraw(&self.engine, key);
     }
 
     fn published(&self, object: Object) {
         let key = self.published_key(&object);
         self.roll.mark(&key);
-        if self.is(DEFINITION) {
-            self.engine.cluster.kinds_changed();
-        }
-        match self.engine.offered.note(&key, &object) {
-            News::None => return,
-            News::Content => {}
-            News::Offer => {
-                for tenant in self.engine.served() {
-                    self.engine.reconsider(&tenant);
-                }
-            }
-        }
-        let object = Arc::new(object);
-        for tenant in self.engine.served() {
-            tenant.up.share(key.clone(), object.clone());
-            self.engine.up.add(&tenant.id, key.clone());
-        }
+        let news = self.engine.offered.note(&key, &object);
+        publish(&self.engine, &key, object, news);
     }
 
     /// Whose an object is by the namespace that it is in or names, and under which key.
@@ -364,6 +342,46 @@ impl SuperSink {
             self.engine.up.add(id, key.clone());
         }
         self.engine.down.add(id, key);
+    }
+}
+
+/// The key of a published object.
+pub(crate) fn published_key(kind: u8, object: &Object) -> Key {
+    let namespace = kind::rule(kind).published_namespace();
+    Key::new(kind, namespace, object.name())
+}
+
+/// A published object is there, and each tenant is shown it as its rules say.
+pub(crate) fn publish(engine: &Engine, key: &Key, object: Object, news: News) {
+    if news == News::None {
+        return;
+    }
+    kinds_changed(engine, key);
+    if news == News::Offer {
+        for tenant in engine.served() {
+            engine.reconsider(&tenant);
+        }
+    }
+    let object = Arc::new(object);
+    for tenant in engine.served() {
+        tenant.up.share(key.clone(), object.clone());
+        engine.up.add(&tenant.id, key.clone());
+    }
+}
+
+/// A published object is gone, and each tenant loses its copy.
+pub(crate) fn withdraw(engine: &Engine, key: &Key) {
+    kinds_changed(engine, key);
+    for tenant in engine.served() {
+        tenant.up.take(key);
+        engine.up.add(&tenant.id, key.clone());
+    }
+}
+
+/// A definition makes a kind, or takes one away.
+fn kinds_changed(engine: &Engine, key: &Key) {
+    if key.kind().resource().kind == DEFINITION {
+        engine.cluster.kinds_changed();
     }
 }
 

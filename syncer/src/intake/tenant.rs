@@ -373,7 +373,7 @@ fn index(engine: &Engine, tenant: &Tenant, key: &Key, object: Option<&Object>) {
         _ => {}
     }
     let references = object
-        .map(|object| tenant.with_cx(|cx| rule.references(object, cx)))
+        .map(|object| rule.references(object, &tenant.rules().custom))
         .unwrap_or_default();
     let change = tenant.index.refer(key, &references);
     for needed in change.needed {

@@ -356,15 +356,19 @@ async fn an_empty_list_is_doubtful_unless_what_is_known_is_newer() {
     made_at(9);
     sink.listing();
     sink.listed(7);
-    assert_eq!(bench.tenant.gate.emptied(), Vec::<u8>::new());
+    assert_eq!(bench.tenant.gate.emptied(nodes), Vec::<u8>::new());
     made_at(6);
     sink.listing();
     sink.listed(7);
-    assert_eq!(bench.tenant.gate.emptied(), [nodes]);
+    assert_eq!(bench.tenant.gate.emptied(nodes), [nodes]);
     made_at(9);
     sink.listing();
     sink.listed(5);
-    assert_eq!(bench.tenant.gate.emptied(), [nodes], "the store went back");
+    assert_eq!(
+        bench.tenant.gate.emptied(nodes),
+        [nodes],
+        "the store went back"
+    );
 }
 
 /// Whoever may write in some super namespace can put another tenant's marks there.
@@ -461,7 +465,8 @@ async fn r2_a_contradicted_list_holds_no_longer_than_until_the_next_one() {
     sink.applied(pod(8, "x"));
     sink.listed(8);
     assert!(!sink.is_doubtful());
-    assert_eq!(bench.tenant.gate.emptied(), Vec::<u8>::new());
+    let pods = kind::index("Pod");
+    assert_eq!(bench.tenant.gate.emptied(pods), Vec::<u8>::new());
 }
 
 /// What its event told before the watch broke may be gone.

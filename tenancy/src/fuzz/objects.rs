@@ -245,7 +245,7 @@ pub(super) fn kinds(random: &mut Random) {
         kind.shortfall(&object, &cx),
     );
     let _ = (
-        kind.references(&object, &cx),
+        kind.references(&object, &cx.tenant.custom),
         kind.intent(&object),
         kind.edition(&object),
         kind.awaits(&object),

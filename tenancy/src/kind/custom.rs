@@ -111,7 +111,7 @@ impl Kind for Custom {
             .into();
         self.check_undeclared(&body, cx)?;
         let mut refused = None;
-        for reference in self.declared(cx) {
+        for reference in self.declared(&cx.tenant.custom) {
             visit(
                 &mut body,
                 &reference.path,
@@ -139,14 +139,14 @@ impl Kind for Custom {
         Ok(Some(twin))
     }
 
-    fn may_refer(&self, cx: &Cx<'_>) -> bool {
-        self.declared(cx).next().is_some()
+    fn may_refer(&self, custom: &[CustomResource]) -> bool {
+        self.declared(custom).next().is_some()
     }
 
-    fn references(&self, object: &Object, cx: &Cx<'_>) -> Vec<Reference> {
+    fn references(&self, object: &Object, custom: &[CustomResource]) -> Vec<Reference> {
         let mut found = vec![];
         let mut body = object.value().clone();
-        for reference in self.declared(cx) {
+        for reference in self.declared(custom) {
             let kind = match reference.kind {
                 ReferenceKind::ConfigMap => "ConfigMap",
                 ReferenceKind::Secret => "Secret",
@@ -242,7 +242,7 @@ impl Custom {
     /// A field is known by its name alone: what a controller makes of others, only its class's author can tell.
     fn check_undeclared(&self, body: &Value, cx: &Cx<'_>) -> Result<(), Refused> {
         let mut rest = body.clone();
-        for reference in self.declared(cx) {
+        for reference in self.declared(&cx.tenant.custom) {
             visit(&mut rest, &reference.path, &mut String::clear);
         }
         let Some((path, text)) = undeclared(&rest, "") else {
@@ -265,11 +265,12 @@ impl Custom {
     }
 
     /// The references that the tenant's class declares.
-    fn declared<'a>(&self, cx: &Cx<'a>) -> impl Iterator<Item = &'a api::ReferencePath> + use<'a> {
+    fn declared<'a>(
+        &self,
+        custom: &'a [CustomResource],
+    ) -> impl Iterator<Item = &'a api::ReferencePath> + use<'a> {
         let name = offer::qualified(&self.resource);
-        let definition = cx
-            .tenant
-            .custom
+        let definition = custom
             .iter()
             .find(move |definition| definition.name == name);
         definition
@@ -437,7 +438,7 @@ mod tests {
             (twin.at("/status"), twin.at("/metadata/finalizers")),
             (None, None)
         );
-        let names: Vec<_> = with(|cx| rule.references(&backup(), cx))
+        let names: Vec<_> = with(|cx| rule.references(&backup(), &cx.tenant.custom))
             .into_iter()
             .map(|reference| (reference.kind, reference.name))
             .collect();

@@ -21,7 +21,7 @@ use crate::{
     object::Object,
     plan::{Change, holds},
 };
-use api::keys;
+use api::{CustomResource, keys};
 use serde_json::{Value, json};
 
 /// One kind.
@@ -120,7 +120,7 @@ impl Kind for Down {
         meta::intent(object) ^ meta::fingerprint(&wish.into())
     }
 
-    fn references(&self, object: &Object, _cx: &Cx<'_>) -> Vec<Reference> {
+    fn references(&self, object: &Object, _custom: &[CustomResource]) -> Vec<Reference> {
         let mut found = vec![];
         let spec = object.at("/spec").unwrap_or(&Value::Null);
         fields::references(self.spec, spec, &mut found);
@@ -129,7 +129,7 @@ impl Kind for Down {
         found
     }
 
-    fn may_refer(&self, _cx: &Cx<'_>) -> bool {
+    fn may_refer(&self, _custom: &[CustomResource]) -> bool {
         fields::may_refer(self.spec)
     }
 

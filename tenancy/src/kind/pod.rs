@@ -31,7 +31,7 @@ mod update;
 
 use super::{Cx, Kind, Reference, Refused, Resource, TenantView, Upward, isolation};
 use crate::{left_out, meta, object::Object, plan::Change, refs::Referent};
-use api::keys;
+use api::{CustomResource, keys};
 use fields::{Fields, Path, Rule};
 use serde_json::{Map, Value, json};
 
@@ -117,11 +117,11 @@ impl Kind for Pod {
         object.at("/metadata").map_or(0, meta::edition)
     }
 
-    fn references(&self, object: &Object, _cx: &Cx<'_>) -> Vec<Reference> {
+    fn references(&self, object: &Object, _custom: &[CustomResource]) -> Vec<Reference> {
         references(object)
     }
 
-    fn may_refer(&self, _cx: &Cx<'_>) -> bool {
+    fn may_refer(&self, _custom: &[CustomResource]) -> bool {
         true
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     left_out,
-    verdict::{Facts, Flow, Hints, Place, Side, Twin},
+    verdict::{Facts, Flow, Held, Hints, Place, Side, Twin},
 };
 use crate::{
     cluster::Cluster,
@@ -18,11 +18,11 @@ use api::{ControlPlaneClass, CustomResource, Direction, SyncObjects, VirtualCont
 use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
 use kube::{
     Api, Client, ResourceExt,
-    api::{DynamicObject, ListParams},
+    api::{ApiResource, DynamicObject, ListParams},
 };
 use std::time::Duration;
 use tenancy::{
-    kind::{self, KINDS},
+    kind::{self, KINDS, Reference, SuperWatch},
     naming,
     object::Object,
     quota::{amount::Amounts, demand},
@@ -92,6 +92,10 @@ pub(super) async fn facts(
     )
     .await?;
     let super_name = twin.as_ref().map_or(super_name, ResourceExt::name_any);
+    let super_namespace = twin
+        .as_ref()
+        .and_then(ResourceExt::namespace)
+        .unwrap_or(super_namespace);
     let asks = match flow {
         Flow::Down => asks(kind, twin.as_ref().or(object.as_ref()))?,
         _ => Amounts::new(),
@@ -139,11 +143,13 @@ pub(super) async fn facts(
                 .external
                 .as_ref()
                 .is_some_and(|external| external.way_out.is_none()),
-        trouble: trouble(vcp),
+        trouble: trouble(vcp, kind),
+        held: held(vcp),
         hints: Hints {
             describe: cluster.hint(&format!("describe {tenant_name}")),
             doctor: cluster.hint("doctor"),
             resume: cluster.hint(&format!("resume {tenant_name}")),
+            breaker: cluster.hint(&format!("breaker show {tenant_name}")),
         },
         events: match client {
             Some(client) => {
@@ -168,27 +174,38 @@ pub(super) async fn facts(
 
 /// What an object takes of quotas, or would.
 fn asks(kind: &Kind, object: Option<&DynamicObject>) -> Result<Amounts> {
-    let known = KINDS
-        .iter()
-        .map(|known| known.resource())
-        .find(|known| known.kind == kind.resource.kind && known.group == kind.resource.group);
-    let (Some(resource), Some(object)) = (known, object) else {
+    let (Some(known), Some(object)) = (known(kind), object) else {
         return Ok(Amounts::new());
     };
     let object = Object::from_value(serde_json::to_value(object)?);
-    Ok(object.map_or_else(|_| Amounts::new(), |object| demand::of(resource, &object)))
+    Ok(object.map_or_else(
+        |_| Amounts::new(),
+        |object| demand::of(known.resource(), &object),
+    ))
 }
 
-/// What the syncer says about the tenant as a whole, unless all is well.
-fn trouble(vcp: &VirtualControlPlane) -> Option<String> {
-    match condition::find(vcp, "Synced") {
-        Some(condition) if condition.status == "True" => None,
-        Some(condition) => Some(format!(
-            "the syncer says: {}",
-            error::one_line(&condition.message)
-        )),
-        None => Some("the syncer hasn't taken up this tenant yet".to_owned()),
-    }
+/// What the syncer says about the tenant as a whole, unless all is well with objects of that kind.
+fn trouble(vcp: &VirtualControlPlane, kind: &Kind) -> Option<String> {
+    let Some(condition) = condition::find(vcp, "Synced") else {
+        return Some("the syncer hasn't taken up this tenant yet".to_owned());
+    };
+    // Of custom resources it names those that it has no room for.
+    let name = format!("{}.{}", kind.resource.plural, kind.resource.group);
+    let is_named = || {
+        let words = condition.message.split([' ', ',', ':']);
+        words.into_iter().any(|word| word == name)
+    };
+    (condition.status != "True" || is_named())
+        .then(|| format!("the syncer says: {}", error::one_line(&condition.message)))
+}
+
+/// Why deletions are held, if they are.
+fn held(vcp: &VirtualControlPlane) -> Option<Held> {
+    let condition = condition::find(vcp, "DeletionsHeld")?;
+    (condition.status == "True").then(|| Held {
+        reason: condition.reason.clone(),
+        message: error::one_line(&condition.message),
+    })
 }
 
 /// A client of the tenant and what it serves; `None` when its API server doesn't answer.
@@ -234,10 +251,7 @@ async fn class(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<Option<Co
 }
 
 fn table_flow(kind: &Kind) -> Option<Flow> {
-    let known = KINDS.iter().find(|known| {
-        let resource = known.resource();
-        resource.kind == kind.resource.kind && resource.group == kind.resource.group
-    })?;
+    let known = known(kind)?;
     Some(if known.goes_down() {
         Flow::Down
     } else {
@@ -267,14 +281,17 @@ async fn find_twin(
     tenant_name: &str,
     flow: &Flow,
 ) -> Result<Option<DynamicObject>> {
+    if is_published_from_anywhere(kind) {
+        let named = ListParams::default().fields(&format!("metadata.name={name}"));
+        let found = served(kind.api(client, None).list(&named).await)?;
+        return Ok(found.and_then(|found| found.items.into_iter().next()));
+    }
     let api = kind.api(
         client,
         Some(namespace).filter(|namespace| !namespace.is_empty()),
     );
-    let named = match api.get_opt(name).await {
-        // The super cluster may not serve a kind that only the tenant has.
-        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
-        other => other?,
+    let Some(named) = served(api.get_opt(name).await)? else {
+        return Ok(None);
     };
     let is_ours = |object: &DynamicObject| {
         owner::marks(&object.metadata)
@@ -286,6 +303,29 @@ async fn find_twin(
     let owned = ListParams::default().labels(&format!("{}={id}", keys::TENANT));
     let renamed = api.list(&owned).await?.items.into_iter().find(is_ours);
     Ok(renamed.or(named))
+}
+
+/// What an API server answers that may lack the kind.
+fn served<T>(answer: kube::Result<T>) -> kube::Result<Option<T>> {
+    match answer {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// Whether objects of the kind are shown in one namespace, whichever they are in in the super cluster (CSIStorageCapacity).
+fn is_published_from_anywhere(kind: &Kind) -> bool {
+    let published = known(kind).filter(|rule| rule.super_watch() == SuperWatch::Published);
+    published.is_some_and(|rule| rule.resource().namespaced)
+}
+
+/// The kind of the table, if it is one.
+fn known(kind: &Kind) -> Option<&'static dyn kind::Kind> {
+    let mut all = KINDS.iter().copied();
+    all.find(|known| {
+        let resource = known.resource();
+        resource.kind == kind.resource.kind && resource.group == kind.resource.group
+    })
 }
 
 async fn place_state(client: &Client, namespace: &str, identity: &str) -> Result<Place> {
@@ -303,7 +343,7 @@ async fn place_state(client: &Client, namespace: &str, identity: &str) -> Result
     })
 }
 
-/// For ConfigMaps and Secrets: whether a pod of the namespace refers to it.
+/// For ConfigMaps and Secrets: whether something of the namespace that crosses refers to it.
 async fn referenced(
     cluster: &Cluster,
     client: &Client,
@@ -316,23 +356,41 @@ async fn referenced(
         return Ok(None);
     }
     let class = class(cluster, vcp).await?;
-    let ceiling = class.map(|class| class.spec.to_super).unwrap_or_default();
-    let extent = Extent::of(&ceiling, &vcp.spec.sync.to_super);
+    let class = class.map(|class| class.spec).unwrap_or_default();
+    let extent = Extent::of(&class.to_super, &vcp.spec.sync.to_super);
     if extent.objects(kind::rule(kind::index(wanted)).resource()) == SyncObjects::All {
         return Ok(Some(true));
     }
-    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    for pod in api.list(&ListParams::default()).await?.items {
-        let refers = Object::from_value(serde_json::to_value(&pod)?)
-            .map(|pod| kind::pod_references(&pod))
-            .unwrap_or_default()
-            .iter()
-            .any(|reference| reference.kind == wanted && reference.name == name);
-        if refers {
-            return Ok(Some(true));
+    let mut custom = class.custom_resources;
+    custom.retain(|custom| vcp.spec.sync.custom_resources.contains(&custom.name));
+    for rule in referring(&custom) {
+        let resource = rule.resource();
+        let resource = ApiResource {
+            group: resource.group.into(),
+            version: resource.version.into(),
+            api_version: resource.api_version(),
+            kind: resource.kind.into(),
+            plural: resource.plural.into(),
+        };
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+        let found = served(api.list(&ListParams::default()).await)?;
+        for object in found.map(|found| found.items).unwrap_or_default() {
+            let object = Object::from_value(serde_json::to_value(&object)?);
+            let references = object.map(|object| rule.references(&object, &custom));
+            let is_it = |found: &Reference| found.kind == wanted && found.name == name;
+            if references.unwrap_or_default().iter().any(is_it) {
+                return Ok(Some(true));
+            }
         }
     }
     Ok(Some(false))
+}
+
+/// The kinds whose objects cross and may refer to ConfigMaps and Secrets, with those custom resources.
+fn referring(custom: &[CustomResource]) -> impl Iterator<Item = &'static dyn kind::Kind> {
+    let table = KINDS.iter().copied();
+    let all = table.chain(custom.iter().filter_map(kind::intern).map(kind::rule));
+    all.filter(|rule| rule.goes_down() && rule.may_refer(custom))
 }
 
 /// What the syncer told the tenant about this object, not about an earlier one of its name.
@@ -443,6 +501,56 @@ mod tests {
         assert_eq!(flow(&[offer("ToSuper")], &[]), Flow::Unasked("a.b".into()));
         assert_eq!(flow(&[offer("ToSuper")], &named), Flow::Down);
         assert_eq!(flow(&[offer("FromSuper")], &named), Flow::Up);
+    }
+
+    #[test]
+    fn whatever_crosses_and_may_refer_is_looked_at() {
+        let custom: CustomResource = serde_json::from_value(json!({
+            "name": "backups.a.example", "version": "v1", "kind": "Backup", "direction": "ToSuper",
+            "references": [{"path": "spec.secretName", "kind": "Secret"}],
+        }))
+        .unwrap();
+        let custom = [custom];
+        let kinds: Vec<_> = referring(&custom)
+            .map(|rule| rule.resource().kind)
+            .collect();
+        assert_eq!(kinds, ["Pod", "Ingress", "Gateway", "Backup"]);
+        let backup = json!({"metadata": {"name": "b"}, "spec": {"secretName": "key"}});
+        let backup = Object::from_value(backup).unwrap();
+        let refers = referring(&custom)
+            .last()
+            .unwrap()
+            .references(&backup, &custom);
+        assert_eq!((refers[0].kind, refers[0].name.as_str()), ("Secret", "key"));
+    }
+
+    #[test]
+    fn what_the_syncer_says_concerns_a_kind_that_it_has_no_room_for() {
+        let vcp = |status: &str, message: &str| -> VirtualControlPlane {
+            let condition = json!({
+                "type": "Synced", "status": status, "reason": "Watching", "message": message,
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            });
+            serde_json::from_value(json!({
+                "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+                "metadata": {"name": "a"}, "spec": {}, "status": {"conditions": [condition]},
+            }))
+            .unwrap()
+        };
+        let kinds = sample();
+        let of = |vcp: &VirtualControlPlane, word: &str| trouble(vcp, kinds.find(word).unwrap());
+        assert_eq!(of(&vcp("True", "all kinds are watched"), "deploy"), None);
+        let full = vcp(
+            "True",
+            "all kinds are watched but deployments.apps: no room",
+        );
+        assert!(of(&full, "deploy").unwrap().contains("no room"));
+        assert_eq!(of(&full, "pod"), None);
+        assert!(
+            of(&vcp("False", "broken"), "pod")
+                .unwrap()
+                .contains("broken")
+        );
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(super) struct Facts {
     pub(super) super_side: Side,
     /// The super namespace that the object belongs into.
     pub(super) place: Place,
-    /// For ConfigMaps and Secrets: whether a pod of the namespace refers to it, or all are synced.
+    /// For ConfigMaps and Secrets: whether something of the namespace that crosses refers to it, or all are synced.
     pub(super) referenced: Option<bool>,
     /// `spec.paused` of the VirtualControlPlane.
     pub(super) paused: bool,
@@ -46,6 +46,8 @@ pub(super) struct Facts {
     pub(super) hints: Hints,
     /// What the syncer says about the tenant as a whole, unless all is well.
     pub(super) trouble: Option<String>,
+    /// Why deletions are held, if they are.
+    pub(super) held: Option<Held>,
     /// What the syncer told the tenant about the object, the oldest first.
     pub(super) events: Vec<Event>,
     /// Labels and annotations that don't cross.
@@ -56,12 +58,40 @@ pub(super) struct Facts {
     pub(super) asks: Amounts,
 }
 
+/// The condition `DeletionsHeld`.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    /// The first of the reasons.
+    pub(super) reason: String,
+    /// All of them at length.
+    pub(super) message: String,
+}
+
+impl Held {
+    /// Whether deletions that the tenant told of are held too, not only those that are inferred.
+    fn holds_told(&self) -> bool {
+        matches!(
+            self.reason.as_str(),
+            "TenantIdentityChanged" | "TenantWentBack"
+        )
+    }
+
+    /// Whether it is the ends of the tenant's own pods that are held.
+    fn holds_ends(&self) -> bool {
+        matches!(
+            self.reason.as_str(),
+            "SuperClusterWentBack" | "UpwardBreakerOpen"
+        )
+    }
+}
+
 /// Command lines about the tenant, ready to be typed.
 #[derive(Clone, Debug)]
 pub(super) struct Hints {
     pub(super) describe: String,
     pub(super) doctor: String,
     pub(super) resume: String,
+    pub(super) breaker: String,
 }
 
 /// One side.
@@ -212,6 +242,17 @@ impl Facts {
         }
     }
 
+    /// Why what must go is still there.
+    fn kept(&self, text: &str, held: &Held) -> Verdict {
+        bad(
+            format!("{text}: deletions are held ({}).", held.reason),
+            format!(
+                "the syncer says: {}; see `{}`",
+                held.message, self.hints.breaker
+            ),
+        )
+    }
+
     fn resume(&self) -> String {
         format!("end the pause with `{}`", self.hints.resume)
     }
@@ -292,10 +333,13 @@ fn left_over(facts: &Facts, twin: &Twin) -> Verdict {
             "",
         );
     }
-    bad(
-        "It is gone from the tenant, and its twin is still there.",
-        facts.waiting(),
-    )
+    match &facts.held {
+        Some(held) => facts.kept("It is gone from the tenant, and its twin is kept", held),
+        None => bad(
+            "It is gone from the tenant, and its twin is still there.",
+            facts.waiting(),
+        ),
+    }
 }
 
 fn both(facts: &Facts, tenant: &Twin, twin: &Twin) -> Verdict {
@@ -306,12 +350,26 @@ fn both(facts: &Facts, tenant: &Twin, twin: &Twin) -> Verdict {
         );
     };
     if marks.uid != tenant.uid {
+        if let Some(held) = facts.held.as_ref().filter(|_| !twin.deleting) {
+            let uid = &marks.uid;
+            let text = format!(
+                "The twin belongs to an earlier object of that name (UID {uid}), and is kept"
+            );
+            return facts.kept(&text, held);
+        }
         return bad(
             format!(
                 "The twin belongs to an earlier object of that name (UID {}), and is replaced once it is gone.",
                 marks.uid
             ),
             facts.waiting(),
+        );
+    }
+    let held = facts.held.as_ref().filter(|held| held.holds_told());
+    if let Some(held) = held.filter(|_| tenant.deleting && !twin.deleting) {
+        return facts.kept(
+            "It is being deleted in the tenant, and its twin is kept",
+            held,
         );
     }
     if tenant.deleting || twin.deleting {
@@ -388,7 +446,7 @@ fn not_down(facts: &Facts, tenant: &Twin) -> Verdict {
     }
     if facts.referenced == Some(false) {
         return good(format!(
-            "No pod of its namespace refers to it: a {} goes down once one does (or all do, where spec.sync.toSuper says so).",
+            "Nothing of its namespace that crosses refers to it: a {} goes down once something does (or all do, where spec.sync.toSuper says so).",
             facts.kind
         ));
     }
@@ -400,6 +458,13 @@ fn not_down(facts: &Facts, tenant: &Twin) -> Verdict {
             "It has ended ({}), so it needs no twin any more.",
             tenant.state
         ));
+    }
+    let held = facts.held.as_ref().filter(|held| held.holds_ends());
+    if let Some(held) = held.filter(|_| facts.kind == "Pod") {
+        return facts.kept(
+            "Its super pod is missing, and if it ran, its end waits",
+            held,
+        );
     }
     if facts.kind == "EndpointSlice" {
         return good(
@@ -452,10 +517,12 @@ mod tests {
             paused: false,
             without_kubelet: false,
             trouble: None,
+            held: None,
             hints: Hints {
                 describe: "sublet describe a".into(),
                 doctor: "sublet doctor".into(),
                 resume: "sublet resume a".into(),
+                breaker: "sublet breaker show a".into(),
             },
             events: vec![],
             left_out: vec![],
@@ -531,6 +598,49 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_since_deletions_are_held_is_told_so() {
+        let with = |tenant, twin, reason: &str| Facts {
+            held: Some(Held {
+                reason: reason.into(),
+                message: "30 of 40".into(),
+            }),
+            ..facts(tenant, twin)
+        };
+        let left = || Some(twin("s1", Some(("t", "u1"))));
+        let open = with(None, left(), "BreakerOpen");
+        told(&open, false, "kept: deletions are held (BreakerOpen)");
+        assert_eq!(
+            of(&open).advice,
+            "the syncer says: 30 of 40; see `sublet breaker show a`"
+        );
+        let earlier = Some(twin("s1", Some(("t", "u0"))));
+        told(
+            &with(mine(), earlier, "Quarantined"),
+            false,
+            "(Quarantined)",
+        );
+        let ending = || {
+            let mut own = twin("u1", None);
+            own.deleting = true;
+            Some(own)
+        };
+        let changed = with(ending(), left(), "TenantIdentityChanged");
+        told(&changed, false, "(TenantIdentityChanged)");
+        told(
+            &with(ending(), left(), "BreakerOpen"),
+            false,
+            "It is being deleted.",
+        );
+        let upward = with(mine(), None, "UpwardBreakerOpen");
+        told(&upward, false, "its end waits");
+        told(
+            &with(mine(), None, "BreakerOpen"),
+            false,
+            "isn't in the super cluster yet",
+        );
+    }
+
+    #[test]
     fn what_keeps_it_up_is_named() {
         let with = |change: fn(&mut Facts)| {
             let mut facts = facts(mine(), None);
@@ -561,7 +671,7 @@ mod tests {
         told(
             &with(|f| (f.kind, f.referenced) = ("Secret".into(), Some(false))),
             true,
-            "No pod of its namespace refers to it",
+            "Nothing of its namespace that crosses refers to it",
         );
         let event = json!({"metadata": {}, "involvedObject": {}, "type": "Warning", "reason": "SyncRefused", "message": "hostPath isn't\nallowed"});
         let mut refused = facts(mine(), None);

@@ -8,7 +8,7 @@ use e2e::{
     oracle::{self, clock::Clock},
     read::{annotation, condition, text, uid},
     rig::{Rig, Wish, on_rig, player, syncer::Periods},
-    wait::{PODS, SOON, eventually},
+    wait::{PODS, SOON, busy, eventually},
 };
 use serde_json::json;
 use std::{
@@ -18,6 +18,8 @@ use std::{
 
 /// Objects before the syncer stops; 500 of them are deleted meanwhile.
 const MANY: usize = 1100;
+/// F12: how soon what happened meanwhile is made good.
+const F12: Duration = Duration::from_secs(10);
 
 #[test]
 fn f12_500_deletes_and_100_super_edits_and_deletes_while_the_syncer_is_down_converge_exactly() {
@@ -59,7 +61,7 @@ fn f12_500_deletes_and_100_super_edits_and_deletes_while_the_syncer_is_down_conv
         rig.syncer.launch()?;
         // The lists of both sides would take much of the machine while the syncer works.
         let id = guest.id.to_string();
-        eventually(PODS, "all is worked", async || {
+        eventually(busy(F12), "all is worked", async || {
             let count = async |name: &str| rig.syncer.metric(name, &[&id]).await;
             let deleted = count("sublet_syncer_deleted_total").await?;
             let patched = count("sublet_syncer_patched_total").await?;

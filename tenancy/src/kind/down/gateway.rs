@@ -481,7 +481,7 @@ pub(super) mod tests {
         assert_eq!(namespaces["from"], "Selector");
         assert!(namespaces["selector"]["matchLabels"][keys::TENANT].is_string());
         assert_eq!(
-            with(|cx| GATEWAY.references(&named(&listener()), cx))[0].name,
+            GATEWAY.references(&named(&listener()), &[])[0].name,
             "cert",
             "the certificate goes down first"
         );

@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(twin.annotation("mine"), Some("1"));
         assert!(!twin.value().to_string().contains("evil"));
         assert_eq!(twin.annotation("kubernetes.io/ingress.class"), None);
-        let references = with(|cx| INGRESS.references(&ingress(spec()), cx));
+        let references = INGRESS.references(&ingress(spec()), &[]);
         assert_eq!(
             (references[0].kind, references[0].name.as_str()),
             ("Secret", "shop-tls")
