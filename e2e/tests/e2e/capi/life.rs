@@ -225,15 +225,12 @@ fn a_pause_of_a_control_plane_or_its_cluster_holds_a_deletion_until_it_is_unset(
             .await?;
 
         // A deletion that is under way stops where it is, too.
-        place
-            .like(
-                CONTROL_PLANE,
-                "amber",
-                "is to be deleted",
-                PODS,
-                is_terminating,
-            )
-            .await?;
+        eventually(PODS, "the deletion waits for the pod", async || {
+            let pod = place.above.get(POD, &space.twin, "held").await?;
+            ensure!(is_terminating(&pod), "it isn't to be deleted");
+            Ok(())
+        })
+        .await?;
         let paused = |paused: Value| json!({"spec": {"paused": paused}});
         place.merge(CLUSTER, "amber", paused(json!(true))).await?;
         place
