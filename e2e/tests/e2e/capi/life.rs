@@ -225,15 +225,12 @@ fn a_pause_of_a_control_plane_or_its_cluster_holds_a_deletion_until_it_is_unset(
             .await?;
 
         // A deletion that is under way stops where it is, too.
-        place
-            .like(
-                CONTROL_PLANE,
-                "amber",
-                "is to be deleted",
-                PODS,
-                is_terminating,
-            )
-            .await?;
+        eventually(PODS, "the deletion waits for the pod", async || {
+            let pod = place.above.get(POD, &space.twin, "held").await?;
+            ensure!(is_terminating(&pod), "it isn't to be deleted");
+            Ok(())
+        })
+        .await?;
         let paused = |paused: Value| json!({"spec": {"paused": paused}});
         place.merge(CLUSTER, "amber", paused(json!(true))).await?;
         place
@@ -405,10 +402,11 @@ fn a_pause_holds_while_scaling_and_deleting_and_the_place_outlives_the_control_p
     });
 }
 
-/// UID of the pod of a control plane's API server, while it is the only one.
+/// UID of the pod of a control plane's API server, while it is the only one that isn't ending.
 async fn the_one_server(place: &Place, inside: &str) -> anyhow::Result<String> {
     let selector = "app.kubernetes.io/name=kube-apiserver";
-    let pods = place.above.list(POD, inside, selector).await?;
+    let mut pods = place.above.list(POD, inside, selector).await?;
+    pods.retain(|pod| !is_terminating(pod));
     ensure!(pods.len() == 1, "{} API servers", pods.len());
     Ok(uid(&pods[0]).to_owned())
 }
