@@ -278,7 +278,9 @@ impl Index {
     pub(crate) fn tenant_at(&self, address: IpAddr) -> Option<Arc<Tenant>> {
         let known = self.known.read();
         let owners = known.pod_addresses.get(&address.to_canonical())?;
-        let mut owners = owners.iter().filter_map(|place| known.pods.get_key_value(place));
+        let mut owners = owners
+            .iter()
+            .filter_map(|place| known.pods.get_key_value(place));
         let first = &owners.clone().next()?.1.tenant;
         let tenant = known.tenants.get(known.routes.get(first)?)?;
         // While an address passes from one pod to the next, both may claim it.

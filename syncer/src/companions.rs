@@ -78,7 +78,10 @@ mod tests {
     async fn what_is_refused_for_longer_than_a_moment_has_the_namespace_worked_now_and_then() {
         let (refusals, start) = (Refusals::default(), Instant::now());
         let note = |seconds| refusals.note("work", start + Duration::from_secs(seconds));
-        assert_eq!([0, 2, 3, 4, 32, 33].map(note), [false, false, true, false, false, true]);
+        assert_eq!(
+            [0, 2, 3, 4, 32, 33].map(note),
+            [false, false, true, false, false, true]
+        );
         assert!(!refusals.note("other", start + Duration::from_secs(33)));
     }
 }

@@ -506,7 +506,8 @@ mod tests {
             }
         }
         let empty = serde_json::json!({"metadata": {"resourceVersion": "9"}, "items": []});
-        let forbidden = serde_json::json!({"kind": "Status", "code": 403, "message": "is forbidden: User"});
+        let forbidden =
+            serde_json::json!({"kind": "Status", "code": 403, "message": "is forbidden: User"});
         let at_forbidden = intake::twin_path(&tenant, &secret("forbidden"));
         let at_forbidden = at_forbidden.rsplit_once('/').unwrap().0.to_owned();
         let asked = Mutex::new(vec![]);
@@ -533,9 +534,12 @@ mod tests {
         assert!(matches!(patrolled, Err(Failure::Api(Error::Forbidden(_)))));
         let secrets = asked.iter().filter(|path| path.ends_with("/secrets"));
         assert_eq!(secrets.count(), 2);
-        assert!(asked.iter().any(|path| path.ends_with("/services")), "{asked:?}");
-        let suspects = ["ending", "forbidden", "whole"]
-            .map(|name| engine.down.has(&tenant.id, &secret(name)));
+        assert!(
+            asked.iter().any(|path| path.ends_with("/services")),
+            "{asked:?}"
+        );
+        let suspects =
+            ["ending", "forbidden", "whole"].map(|name| engine.down.has(&tenant.id, &secret(name)));
         assert_eq!(suspects, [false, false, true]);
     }
 

@@ -157,8 +157,13 @@ fn t32_a_tenant_finds_its_own_pods_only() {
     index.set_pod(stray, &pod(3, "default", "web", running("10.0.0.3")));
     assert_eq!(index.pod(&tenant(3), "default", "web", None), None);
     index.set_tenant(("s".into(), "3".into()), tenant(3));
-    assert_eq!(index.tenant_at(ip("10.0.0.3")).map(|of| of.id.clone()), None);
-    assert!(!index.is_pod(&tenant(3), ip("10.0.0.3")) && index.is_anothers(&tenant(3), ip("10.0.0.3")));
+    assert_eq!(
+        index.tenant_at(ip("10.0.0.3")).map(|of| of.id.clone()),
+        None
+    );
+    assert!(
+        !index.is_pod(&tenant(3), ip("10.0.0.3")) && index.is_anothers(&tenant(3), ip("10.0.0.3"))
+    );
     // Nor is one in the right place that says that it is another's.
     index.set_pod(
         place(4, "default", "web"),

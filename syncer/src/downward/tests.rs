@@ -62,7 +62,8 @@ fn runs(tenant: &Tenant) -> Key {
 
 /// Nobody watches what stands beside objects in a super namespace.
 #[tokio::test(start_paused = true)]
-async fn a_right_or_an_account_that_is_gone_from_a_super_namespace_is_made_again_and_no_fault_of_the_tenants() {
+async fn a_right_or_an_account_that_is_gone_from_a_super_namespace_is_made_again_and_no_fault_of_the_tenants()
+ {
     for words in [
         "configmaps is forbidden: User \"s\" cannot create resource",
         "pods \"web\" is forbidden: error looking up service account acme-work/sublet: serviceaccount \"sublet\" not found",

@@ -397,7 +397,9 @@ async fn marks_out_of_their_place_take_no_hosts() {
     };
     let knows = || {
         let hosts = bench.engine.offered.hosts.read();
-        !hosts.missing(kind, &std::collections::HashSet::new()).is_empty()
+        !hosts
+            .missing(kind, &std::collections::HashSet::new())
+            .is_empty()
     };
     sink.applied(at("another"));
     assert!(!knows());
