@@ -54,8 +54,8 @@ async fn round(engine: &Engine) -> Result<(), Failure> {
             Err(Error::NotServed) => {}
             other => drop(other?),
         }
-        let (later, unseen) = listed.suspects();
-        for (key, namespace) in later {
+        let Found { unseen, later } = listed.suspects();
+        for (key, (_, namespace)) in later {
             if let Some(object) = published(engine, &key, &namespace).await? {
                 let news = engine.offered.found(&key, &object);
                 if news != News::None {
@@ -109,7 +109,7 @@ struct Listed<'a> {
     found: Mutex<Found>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Found {
     /// What was known when the list began and hasn't come yet, and at which version.
     unseen: HashMap<Key, u64>,
@@ -133,22 +133,17 @@ impl<'a> Listed<'a> {
         }
     }
 
-    /// What nothing told of until now: objects in a later state, with their namespaces, and those that weren't there, with
-    /// the versions that are known of them.
-    fn suspects(self) -> (Vec<(Key, String)>, Vec<(Key, u64)>) {
-        let Found { unseen, later } = self.found.into_inner();
+    /// What nothing told of until now.
+    fn suspects(self) -> Found {
         let known = |key: &Key| self.offered.version(key);
-        let later = later.into_iter();
-        let later = later.filter(|(key, (version, _))| known(key) < Some(*version));
-        let unseen = unseen.into_iter();
-        (
-            later
-                .map(|(key, (_, namespace))| (key, namespace))
-                .collect(),
-            unseen
-                .filter(|(key, version)| known(key) == Some(*version))
-                .collect(),
-        )
+        let mut found = self.found.into_inner();
+        found
+            .later
+            .retain(|key, (version, _)| known(key) < Some(*version));
+        found
+            .unseen
+            .retain(|key, version| known(key) == Some(*version));
+        found
     }
 }
 

@@ -112,10 +112,10 @@ fn r10_what_was_told_while_the_list_was_taken_is_no_difference() {
     let listed = Listed::new(&offered, key().kind);
     listed.applied(object(node(6)));
     offered.note(&key(), &object(node(6)));
-    assert_eq!(listed.suspects(), (vec![], vec![]));
+    assert_eq!(listed.suspects(), Found::default());
     let listed = Listed::new(&offered, key().kind);
     offered.note(&key(), &object(node(7)));
-    assert_eq!(listed.suspects(), (vec![], vec![]));
+    assert_eq!(listed.suspects(), Found::default());
 }
 
 /// A tenant that holds the node, which was written to it in this state, and the tenant's side.
