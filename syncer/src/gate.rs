@@ -61,6 +61,8 @@ impl Hold {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Health {
     pub(crate) synced: bool,
+    /// What every API server has is known and watched.
+    pub(crate) is_known: bool,
     /// What stands in the way.
     pub(crate) blocker: Option<String>,
     /// Why deletions are held until somebody looks.
@@ -240,6 +242,7 @@ impl Gate {
         let broken = inner.interrupted.iter().next().map(|kind| plural(*kind));
         let health = Health {
             synced: missing.is_none() && broken.is_none(),
+            is_known: inner.known(kind::index("Pod"), Basis::Inferred).is_ok(),
             blocker: broken
                 .map(|name| format!("watching {name}: {}", error.unwrap_or("interrupted")))
                 .or(missing.map(|name| format!("the first list of {name} isn't complete"))),
@@ -249,6 +252,7 @@ impl Gate {
         // Errors differ from try to try; only the state is news.
         self.health.send_if_modified(|current| {
             let news = current.synced != health.synced
+                || current.is_known != health.is_known
                 || current.blocker.is_some() != health.blocker.is_some()
                 || current.holds != health.holds
                 || current.examined != health.examined;

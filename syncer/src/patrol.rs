@@ -44,7 +44,7 @@ pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
         let mut health = tenant.gate.health();
         let mut extent = Extent::Unwatched;
         // The sender lives as long as the tenant.
-        while health.wait_for(|health| health.synced).await.is_ok() {
+        while health.wait_for(|health| health.is_known).await.is_ok() {
             let place = engine.rounds.place().await;
             if let Err(err) = limited(round(&engine, &tenant, extent)).await {
                 tracing::warn!(tenant = %tenant.id, %err, "the patrol didn't finish its round");
@@ -111,8 +111,11 @@ impl Extent {
 /// the same.
 async fn round(engine: &Engine, tenant: &Tenant, extent: Extent) -> Result<(), Failure> {
     let mut failures = Failures::default();
+    // A kind that can't be watched isn't listed either, and its own watch tries.
+    let trusted = tenant.gate.trusted();
     let all = tenant.kinds().into_iter();
     for (kind, rule) in all
+        .filter(|kind| trusted.contains(kind))
         .map(|kind| (kind, kind::rule(kind)))
         .filter(|(_, rule)| extent.covers(*rule))
     {
@@ -448,6 +451,22 @@ mod tests {
         tenant_server.wait().await;
         let next = tenant_server.answer("GET", 200, &page).await;
         assert_eq!(next.path, "/api/v1/namespaces");
+        rounds.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kind_that_cannot_be_watched_keeps_no_other_from_being_patrolled() {
+        let ((above, _super_server), (own, mut tenant_server)) = (fake(), fake());
+        let engine = Arc::new(fake::engine(&above));
+        let tenant = Arc::new(tenant(&own));
+        fake::list_all(&tenant);
+        tenant
+            .gate
+            .interrupted(kind::index("Gateway"), "conversion webhook failed");
+        let rounds = tokio::spawn(keep(engine, tenant));
+        let page = serde_json::json!({"metadata": {"resourceVersion": "5"}, "items": []});
+        let first = tenant_server.answer("GET", 200, &page).await;
+        assert_eq!(first.path, "/api/v1/secrets");
         rounds.abort();
     }
 

@@ -129,6 +129,7 @@ fn with_a_copy() -> (Engine, Tenant, Server) {
         let side = crate::table::TenantSide::published(&copy, state);
         (entry.tenant, entry.published) = (Some(side), state);
     });
+    fake::list_all(&tenant);
     (engine, tenant, server)
 }
 
