@@ -30,10 +30,8 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
     if !key.kind().goes_down() {
         return Ok(());
     }
-    let told = tenant.down.lend(key);
-    let worked = work_object(engine, tenant, key, told.clone()).await;
-    tenant.down.settle(key, told, &worked);
-    worked
+    let work = |told| work_object(engine, tenant, key, told);
+    tenant.down.working(key, work).await
 }
 
 /// The same, with the object of the newest event if it is there.

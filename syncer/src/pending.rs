@@ -120,8 +120,20 @@ impl Pending {
         self.kept.lock().remove(key, &self.room)
     }
 
+    /// Works a key with its object, if there is one. It is kept again if an API server couldn't be asked.
+    pub(crate) async fn working<W: Future<Output = Result<(), Failure>>>(
+        &self,
+        key: &Key,
+        work: impl FnOnce(Option<Arc<Object>>) -> W,
+    ) -> Result<(), Failure> {
+        let lent = self.lend(key);
+        let worked = work(lent.clone()).await;
+        self.settle(key, lent, &worked);
+        worked
+    }
+
     /// Takes the object out for a worker, until [`Pending::settle`].
-    pub(crate) fn lend(&self, key: &Key) -> Option<Arc<Object>> {
+    fn lend(&self, key: &Key) -> Option<Arc<Object>> {
         let mut kept = self.kept.lock();
         let object = kept.remove(key, &self.room)?;
         kept.lent.insert(key.clone());
@@ -130,12 +142,7 @@ impl Pending {
 
     /// What became of an object that was lent: it is kept again if an API server couldn't be asked, so that whoever works
     /// its key anew doesn't ask for more; unless something was told of the key since.
-    pub(crate) fn settle(
-        &self,
-        key: &Key,
-        lent: Option<Arc<Object>>,
-        result: &Result<(), Failure>,
-    ) {
+    fn settle(&self, key: &Key, lent: Option<Arc<Object>>, result: &Result<(), Failure>) {
         let is_unused = result.as_ref().is_err_and(Failure::is_unreachable);
         let mut kept = self.kept.lock();
         if kept.lent.remove(key)

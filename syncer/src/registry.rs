@@ -20,12 +20,12 @@ use crate::{
     kubeconfig, lasting, marks,
     pace::Pace,
     patrol, quota, reserve,
-    tenants::{Record, Tenant, kinds},
+    tenants::{Record, Tenant, kinds, unknown},
     term::Term,
     verdict::{self, ControlPlane},
     watch::{self, Target},
 };
-use api::{ControlPlaneGroup, VirtualControlPlane, keys};
+use api::{Condition, ControlPlaneGroup, VirtualControlPlane, keys};
 use futures::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use std::{
@@ -252,11 +252,7 @@ impl Registry {
                     namespace: namespace.clone(),
                     name: name.clone(),
                 };
-                let conditions = vcp.status.iter().flat_map(|status| &status.conditions);
-                let told = is_conflicting(vcp)
-                    || conditions
-                        .into_iter()
-                        .any(|condition| condition.reason == CONFLICT);
+                let told = is_conflicting(vcp) || is_told(vcp, CONFLICT);
                 (!is_holder && !told)
                     .then(|| (control_plane, format!("{holder_namespace}/{holder}")))
             });
@@ -283,13 +279,11 @@ impl Registry {
     fn over(&self) -> Vec<ControlPlane> {
         let heard = self.heard.lock();
         let ending = heard.control_planes.iter().filter(|(_, vcp)| {
-            let mut conditions = vcp.status.iter().flat_map(|status| &status.conditions);
-            let synced = conditions.find(|condition| condition.type_ == "Synced");
-            let says_else = |synced: &api::Condition| synced.reason != "Stopped";
-            if vcp.metadata.deletion_timestamp.is_some() {
-                return synced.is_none_or(says_else);
+            if is_told(vcp, "Stopped") {
+                return false;
             }
-            (vcp.spec.paused || is_sleeping(vcp)) && synced.is_some_and(says_else)
+            let was_served = synced(vcp).is_some() && (vcp.spec.paused || is_sleeping(vcp));
+            was_served || vcp.metadata.deletion_timestamp.is_some()
         });
         ending
             .filter_map(|((namespace, name), vcp)| {
@@ -367,6 +361,17 @@ fn record(vcp: &VirtualControlPlane) -> Record {
 fn is_resting(vcp: &VirtualControlPlane) -> bool {
     let ending = vcp.metadata.deletion_timestamp.is_some();
     ending || vcp.spec.paused || is_sleeping(vcp) || is_conflicting(vcp)
+}
+
+/// What the syncer says of it.
+fn synced(vcp: &VirtualControlPlane) -> Option<&Condition> {
+    let mut conditions = vcp.status.iter().flat_map(|status| &status.conditions);
+    conditions.find(|condition| condition.type_ == "Synced")
+}
+
+/// Whether it was told that for this reason nothing is synced for it.
+fn is_told(vcp: &VirtualControlPlane, reason: &str) -> bool {
+    synced(vcp).is_some_and(|synced| synced.reason == reason)
 }
 
 /// The manager found that the identity or slice belongs to another VirtualControlPlane (T46).
@@ -523,14 +528,12 @@ async fn start(
         &engine.waiting,
     );
     tenant.cancel = cancel.child_token();
-    for custom in &wanted.rules.custom {
-        if kind::intern(custom).is_none() {
-            tracing::warn!(
-                tenant = %id,
-                resource = custom.name,
-                "not synced: this process knows as many custom resources as it can"
-            );
-        }
+    for resource in unknown(&wanted.rules) {
+        tracing::warn!(
+            tenant = %id,
+            resource,
+            "not synced: this process knows as many custom resources as it can"
+        );
     }
     // Nothing waits yet.
     tenant

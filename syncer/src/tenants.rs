@@ -16,6 +16,7 @@ use crate::{
     table::Table,
     term::{Permit, Term},
 };
+use api::CustomResource;
 use parking_lot::{Mutex, RwLock};
 use std::{
     collections::HashSet,
@@ -234,4 +235,11 @@ pub(crate) fn kinds(rules: &Rules) -> Vec<u8> {
     table
         .chain(rules.custom.iter().filter_map(kind::intern))
         .collect()
+}
+
+/// Names of the custom resources that would cross under these rules and that this process has no room for.
+pub(crate) fn unknown(rules: &Rules) -> impl Iterator<Item = &str> {
+    let unknown = |custom: &&CustomResource| kind::intern(custom).is_none();
+    let custom = rules.custom.iter().filter(unknown);
+    custom.map(|custom| custom.name.as_str())
 }

@@ -37,10 +37,8 @@ pub(crate) async fn work(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<
 
 /// Shows the twin's state on the tenant's object, if it is the twin of this incarnation (R5).
 async fn mirror(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failure> {
-    let told = tenant.up.lend(key);
-    let mirrored = show(engine, tenant, key, told.clone()).await;
-    tenant.up.settle(key, told, &mirrored);
-    mirrored
+    let work = |told| show(engine, tenant, key, told);
+    tenant.up.working(key, work).await
 }
 
 /// The same, with the object of the newest event if it is there.

@@ -8,12 +8,15 @@ use crate::{
     gate::{Health, Hold},
     live::read,
     paths,
-    tenants::Tenant,
+    tenants::{Tenant, unknown},
     term::{Permit, Term},
 };
-use api::{Condition, CustomResource, VirtualControlPlane, set_condition};
+use api::{Condition, VirtualControlPlane, set_condition};
 use std::{sync::Arc, time::Duration};
-use tenancy::{kind, object::Object, tenant::TenantId};
+use tenancy::{
+    object::Object,
+    tenant::{Tenant as Rules, TenantId},
+};
 
 /// Tries to write a condition, since the manager writes to the same object.
 const TRIES: usize = 8;
@@ -156,7 +159,7 @@ fn holds(health: &Health) -> [Condition; 2] {
 
 fn synced(health: &Health, tenant: &Tenant) -> Condition {
     let (status, reason, message) = match (&health.synced, &health.blocker) {
-        (true, _) => ("True", "Watching", watched(&tenant.rules().custom)),
+        (true, _) => ("True", "Watching", watched(&tenant.rules())),
         (false, Some(blocker)) => ("False", "NotWatching", blocker.clone()),
         (false, None) => (
             "False",
@@ -168,13 +171,8 @@ fn synced(health: &Health, tenant: &Tenant) -> Condition {
 }
 
 /// That all kinds are watched, but those that this process has no room for.
-fn watched(custom: &[CustomResource]) -> String {
-    let is_unknown = |custom: &&CustomResource| kind::intern(custom).is_none();
-    let unknown: Vec<&str> = custom
-        .iter()
-        .filter(is_unknown)
-        .map(|custom| custom.name.as_str())
-        .collect();
+fn watched(rules: &Rules) -> String {
+    let unknown: Vec<&str> = unknown(rules).collect();
     if unknown.is_empty() {
         return "all kinds are watched".to_owned();
     }
@@ -280,14 +278,14 @@ mod tests {
 
     #[test]
     fn custom_resources_that_there_is_no_room_for_are_named() {
-        let custom = |name: &str| -> CustomResource {
-            let custom =
-                json!({"name": name, "version": "v1", "kind": "A", "direction": "ToSuper"});
-            serde_json::from_value(custom).unwrap()
-        };
-        assert_eq!(watched(&[]), "all kinds are watched");
-        // Without a group there is none of that name, as if all places were taken; those last as long as the process.
-        let said = watched(&[custom("things")]);
+        let (own, _server) = fake();
+        let mut rules = (*tenant(&own).rules()).clone();
+        assert_eq!(watched(&rules), "all kinds are watched");
+        // Without a group it is none, as if all places were taken; those last as long as the process.
+        let custom =
+            json!({"name": "things", "version": "v1", "kind": "A", "direction": "ToSuper"});
+        rules.custom = vec![serde_json::from_value(custom).unwrap()];
+        let said = watched(&rules);
         assert!(said.contains("but things: this syncer knows"), "{said}");
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The manager makes nothing for them, but of one that runs, or whose API server runs elsewhere, the class would be gone by here.
 
-use super::{Heard, classes::Refused, is_resting};
+use super::{Heard, classes::Refused, is_resting, is_told};
 use crate::verdict::ControlPlane;
 
 impl Heard {
@@ -16,10 +16,7 @@ impl Heard {
         let untold = awake.filter_map(|((namespace, name), vcp)| {
             let id = self.identity(namespace, name, vcp)?;
             let refused = self.class(namespace, &id, vcp).err()?;
-            let conditions = vcp.status.iter().flat_map(|status| &status.conditions);
-            let is_told = conditions
-                .into_iter()
-                .any(|condition| condition.type_ == "Synced" && condition.reason == refused.reason);
+            let is_told = is_told(vcp, refused.reason);
             let control_plane = ControlPlane {
                 id,
                 namespace: namespace.clone(),
