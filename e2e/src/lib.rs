@@ -26,6 +26,7 @@ pub mod way_out;
 
 pub mod core;
 
+pub mod bench;
 pub mod document;
 pub mod noise;
 

@@ -1,16 +1,20 @@
 //! What was wanted and what was measured, as a table.
 
-use crate::{
-    figures,
+use super::{
+    numbers,
     results::{letter, median, origins},
 };
+use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write;
 
 /// What a figure must be.
-#[derive(Clone, Copy)]
-enum Wanted {
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Wanted {
+    /// This or more.
     AtLeast(f64),
+    /// This or less.
     AtMost(f64),
 }
 
@@ -198,6 +202,86 @@ const LINES: &[Line] = &[
         At("/handover/doubledWrites"),
         AtMost(0.0),
     ),
+    Line(
+        "proxy: front door, 1 connection: share of direct",
+        "",
+        "door",
+        "on",
+        At("/shareOfDirect1/value"),
+        AtLeast(0.95),
+    ),
+    Line(
+        "proxy: front door, 1 connection: p50 over direct's",
+        "ms",
+        "door",
+        "on",
+        At("/p50OverDirect1/value"),
+        AtMost(0.3),
+    ),
+    Line(
+        "proxy: front door, 64 connections: share of direct",
+        "",
+        "door",
+        "on",
+        At("/shareOfDirect64/value"),
+        AtLeast(0.95),
+    ),
+    Line(
+        "proxy: front door, 64 connections: p50 over direct's",
+        "ms",
+        "door",
+        "on",
+        At("/p50OverDirect64/value"),
+        AtMost(0.3),
+    ),
+    Line(
+        "proxy: 5,000 idle connections: memory",
+        "MB",
+        "door",
+        "on",
+        At("/idle/value"),
+        AtMost(60.0),
+    ),
+    Line(
+        "proxy: 10,000 half-open handshakes: p99 of others, more",
+        "ms",
+        "door",
+        "on",
+        At("/halfOpen/value"),
+        AtMost(20.0),
+    ),
+    Line(
+        "proxy: logs of 100 MB: share of the native rate",
+        "",
+        "kubelet",
+        "on",
+        At("/logs/value"),
+        AtLeast(0.9),
+    ),
+    Line(
+        "proxy: start of exec, p50 over native",
+        "ms",
+        "kubelet",
+        "on",
+        At("/exec/value"),
+        AtMost(15.0),
+    ),
+    Line(
+        "proxy: 200 exec sessions at once: share that end well",
+        "",
+        "kubelet",
+        "on",
+        At("/sessions/value"),
+        AtLeast(1.0),
+    ),
+    Line(
+        "noise: create to Running beside a noisy tenant, p99, by that without",
+        "",
+        "noise",
+        "on",
+        At("/ratio"),
+        AtMost(1.5),
+    ),
 ];
 
 impl Figure {
@@ -226,14 +310,16 @@ impl Line {
 }
 
 impl Wanted {
-    fn is_met(self, figure: f64) -> bool {
+    /// Whether a figure is as wanted.
+    pub fn is_met(self, figure: f64) -> bool {
         match self {
             AtLeast(least) => figure >= least,
             AtMost(most) => figure <= most,
         }
     }
 
-    fn shown(self) -> String {
+    /// In words.
+    pub fn shown(self) -> String {
         match self {
             AtLeast(least) => format!("at least {least}"),
             AtMost(most) => format!("at most {most}"),
@@ -241,8 +327,15 @@ impl Wanted {
     }
 }
 
+/// What is wanted of a figure of a scenario, if anything is.
+pub fn wanted(scenario: &str, pointer: &str) -> Option<Wanted> {
+    let mut lines = LINES.iter();
+    let line = lines.find(|line| line.2 == scenario && line.4.pointer() == pointer)?;
+    Some(line.5)
+}
+
 /// The table, as a page of its own.
-pub(crate) fn draw(results: &Value) -> String {
+pub fn draw(results: &Value) -> String {
     let mut text = String::from(
         "# What was measured\n\nMade by `cargo xtask bench chart` from [results.json](results.json), which holds every round. \
          What the figures mean is told in [bench.md](../bench.md).\n\n| figure | wanted | measured | reached | [of](#of) |\n|---|---|---|---|---|\n",
@@ -250,7 +343,7 @@ pub(crate) fn draw(results: &Value) -> String {
     for line in LINES {
         let (measured, reached) = match line.measured(results) {
             Some(figure) => {
-                let rounded = figures::round(figure);
+                let rounded = numbers::round(figure);
                 let is_met = if line.5.is_met(rounded) { "yes" } else { "no" };
                 (rounded.to_string(), is_met)
             }
@@ -280,8 +373,8 @@ pub(crate) fn draw(results: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::results::with;
     use super::*;
-    use crate::results::with;
     use serde_json::json;
 
     fn one(scenario: &str, median: &Value) -> Value {
