@@ -102,8 +102,8 @@ enum Command {
         #[arg(long)]
         no_keep: bool,
     },
-    /// Measure speed and size beside the same work without tenants; `bench --help`, `bench proxy --help`, `bench noise --help`
-    /// and `bench dns --help` tell of all
+    /// Measure speed and size beside the same work without tenants; `bench --help` tells of all, and so do `bench proxy --help`,
+    /// `bench noise --help`, `bench control-plane --help` and `bench dns --help` of theirs
     #[command(
         disable_help_flag = true,
         after_help = "Examples:\n  cargo xtask bench burst --tokens both\n  cargo xtask bench steady fair restart idle\n  \
@@ -111,6 +111,7 @@ enum Command {
          cargo xtask bench chart                         the chart of it, drawn anew\n  \
         cargo xtask bench proxy                         the proxy of the running super cluster\n  \
         cargo xtask bench noise                         a noisy tenant's cost to another, in the running super cluster\n  \
+        cargo xtask bench control-plane                 the memory of an idle tenant's, by its parts, there\n  \
         cargo xtask bench dns --tenants 500             the DNS server that tenants share"
     )]
     Bench {

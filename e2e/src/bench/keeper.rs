@@ -33,7 +33,7 @@ impl Keeper {
     pub fn keep(self, measured: Vec<(&str, usize, Value)>) -> anyhow::Result<()> {
         let share = numbers::round(self.others.share()?);
         for (scenario, tenants, figures) in measured {
-            // Tenants of a cluster have the pods that people have, each with a token.
+            // What isn't measured without tokens, too: pods of a cluster have them.
             let one = json!({
                 "scenario": scenario, "tokens": "on", "tenants": tenants, "figures": figures, others::FIELD: share,
             });

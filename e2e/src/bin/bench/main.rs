@@ -43,6 +43,7 @@ use world::Given;
                   chart  the chart and the table of docs/bench, drawn anew\n  \
                   proxy  the proxy of the running super cluster; `bench proxy --help`\n  \
                   noise  what a noisy tenant costs another one there; `bench noise --help`\n  \
+                  control-plane  what an idle tenant's control plane holds; `bench control-plane --help`\n  \
                   dns    the DNS server that tenants share; `bench dns --help`\n\nExamples:\n  cargo xtask bench burst --tokens both --rounds 3\n  \
                   cargo xtask bench steady fair restart idle\n  \
                   cargo xtask bench idle --simulated 500\n  \

@@ -78,11 +78,7 @@ pub(crate) fn kept(figures: &[Figure]) -> Value {
 pub(crate) fn table(figures: &[Figure]) -> String {
     let mut text = String::new();
     for figure in figures {
-        let wanted = match figure.wanted {
-            Some(Wanted::AtLeast(limit)) => format!(">= {limit}"),
-            Some(Wanted::AtMost(limit)) => format!("<= {limit}"),
-            None => String::new(),
-        };
+        let wanted = figure.wanted.map_or_else(String::new, Wanted::shown);
         let verdict = match figure.met {
             Some(true) => "ok",
             Some(false) => "MISSED",
@@ -91,7 +87,7 @@ pub(crate) fn table(figures: &[Figure]) -> String {
         let value = format!("{:.3} {}", figure.value, figure.unit);
         let _ = writeln!(
             text,
-            "{:<58} {value:>16}  {wanted:<10} {verdict}",
+            "{:<58} {value:>16}  {wanted:<14} {verdict}",
             figure.name
         );
     }

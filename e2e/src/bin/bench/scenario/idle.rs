@@ -1,11 +1,7 @@
 //! What it costs when nothing happens: with one tenant, and with all.
 
 use super::Extent;
-use crate::{
-    pod::Tokens,
-    times::now,
-    world::{Parts, World},
-};
+use crate::{pod::Tokens, times::now, world::World};
 use anyhow::{Context, ensure};
 use e2e::bench::{
     numbers,
@@ -34,12 +30,6 @@ pub(super) async fn measure(extent: &Extent, tokens: Tokens) -> anyhow::Result<V
         let look = quiet(syncer).await?;
         figures[format!("tenants{tenants}")] = look;
     }
-    let mut planes = vec![];
-    for server in &world.rig()?.tenants {
-        planes.push(server.processes().pss()?);
-    }
-    planes.sort_by(f64::total_cmp);
-    figures["controlPlanePssMiB"] = numbers::round(planes[planes.len() / 2]).into();
     world.end().await?;
     Ok(json!({"median": figures}))
 }
