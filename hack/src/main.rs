@@ -27,6 +27,7 @@ mod crds;
 mod demo;
 mod dependencies;
 mod images;
+mod interrupt;
 mod kube_api;
 mod layers;
 mod needs;
@@ -145,7 +146,7 @@ enum Command {
         /// The first input's number
         #[arg(long, value_name = "N", default_value = "1")]
         seed: String,
-        /// Which; all when none is named
+        /// Which; all when none is named. A name that isn't one of them tells of all
         #[arg(value_name = "TARGET")]
         targets: Vec<String>,
     },
@@ -232,7 +233,10 @@ enum Super {
 }
 
 fn main() -> ExitCode {
-    match run(&CommandLine::parse().command) {
+    let line = CommandLine::parse();
+    let done = interrupt::obey().and_then(|()| run(&line.command));
+    interrupt::rest_if_ending();
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
