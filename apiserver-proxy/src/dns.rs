@@ -364,8 +364,10 @@ impl Server {
             Ok(_) => "forwarded",
             Err(_) => "no_answer_outside",
         };
-        self.metrics.started(Plane::Dns, "forward", began.elapsed());
-        self.metrics.count(tenant.id.as_str(), Plane::Dns, outcome);
+        let id = tenant.id.as_str();
+        self.metrics
+            .started(id, Plane::Dns, "forward", began.elapsed());
+        self.metrics.count(id, Plane::Dns, outcome);
         Some(reply.unwrap_or_else(|failed| failed))
     }
 

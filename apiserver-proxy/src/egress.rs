@@ -164,7 +164,7 @@ impl Session {
             Some(stream) => {
                 egress
                     .metrics
-                    .started(Plane::Out, "connect", began.elapsed());
+                    .started(id, Plane::Out, "connect", began.elapsed());
                 self.to_address(upgrade, stream);
                 status(StatusCode::OK)
             }

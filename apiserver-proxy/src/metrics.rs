@@ -91,6 +91,8 @@ pub(crate) struct Metrics {
     open: Family<ByPlane, Gauge>,
     bytes: Family<ByPlane, Counter>,
     start: Family<ByVerb, Histogram, fn() -> Histogram>,
+    /// The same by tenant, in fewer steps: there are hundreds of tenants.
+    start_of: Family<ByPlane, Histogram, fn() -> Histogram>,
     /// Which series there are, so that a tenant's can be removed.
     series: Mutex<HashSet<ByOutcome>>,
     /// On log lines about callers that are no tenant's, by what they did.
@@ -113,12 +115,16 @@ impl Metrics {
                 0.0003, 0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0,
             ])
         }
+        fn few_seconds() -> Histogram {
+            Histogram::new([0.001, 0.01, 0.05, 0.3, 1.0, 10.0])
+        }
         let mut registry = Registry::with_prefix(PREFIX);
         let metrics = Self {
             requests: Family::default(),
             open: Family::default(),
             bytes: Family::default(),
             start: Family::new_with_constructor(seconds as fn() -> Histogram),
+            start_of: Family::new_with_constructor(few_seconds as fn() -> Histogram),
             series: Mutex::default(),
             strangers: Noise::default(),
             registry: Registry::default(),
@@ -142,6 +148,11 @@ impl Metrics {
             "start_seconds",
             "Time until the other side answered",
             metrics.start.clone(),
+        );
+        registry.register(
+            "tenant_start_seconds",
+            "The same by tenant, without waking",
+            metrics.start_of.clone(),
         );
         Self {
             registry,
@@ -212,8 +223,19 @@ impl Metrics {
             .inc_by(bytes);
     }
 
-    /// The other side answered after so long.
-    pub(crate) fn started(&self, plane: Plane, verb: &'static str, after: Duration) {
+    /// The other side answered a tenant after so long.
+    pub(crate) fn started(&self, tenant: &str, plane: Plane, verb: &'static str, after: Duration) {
+        self.answered(plane, verb, after);
+        let histogram = self.start_of.get_or_create(&by_plane(tenant, plane));
+        histogram.observe(after.as_secs_f64());
+    }
+
+    /// A control plane woke after so long, which says nothing of how it answers.
+    pub(crate) fn woke(&self, after: Duration) {
+        self.answered(Plane::Door, "wake", after);
+    }
+
+    fn answered(&self, plane: Plane, verb: &'static str, after: Duration) {
         let labels = ByVerb {
             plane: plane.word(),
             verb,
@@ -250,6 +272,7 @@ impl Metrics {
             for plane in Plane::ALL {
                 self.open.remove(&by_plane(&labels.tenant, plane));
                 self.bytes.remove(&by_plane(&labels.tenant, plane));
+                self.start_of.remove(&by_plane(&labels.tenant, plane));
             }
             false
         });
@@ -330,6 +353,37 @@ impl Page for Shown {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_long_a_tenant_waits_is_told_by_plane_in_few_series_that_go_with_it() {
+        let metrics = Metrics::new();
+        let text = || telemetry::text(&metrics.registry, &Gauges::new(PREFIX)).unwrap();
+        let of = |tenant: &str| {
+            let text = text();
+            let lines = text
+                .lines()
+                .filter(|line| line.contains("tenant_start_seconds") && line.contains(tenant));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        for tenant in ["alpha", "beta"] {
+            let after = Duration::from_millis(20);
+            metrics.started(tenant, Plane::Kubelet, "exec", after);
+            metrics.started(tenant, Plane::Kubelet, "logs", after);
+            metrics.count(tenant, Plane::Kubelet, "done");
+        }
+        metrics.woke(Duration::from_secs(9));
+        let lines = of("alpha");
+        assert_eq!(lines.len(), 9, "whatever the verbs: {lines:?}");
+        let at_most = |limit: &str| {
+            let bucket = format!("le=\"{limit}\"");
+            let line = lines.iter().find(|line| line.contains(&bucket));
+            line.and_then(|line| line.rsplit(' ').next().map(str::to_owned))
+        };
+        assert_eq!(at_most("0.01").as_deref(), Some("0"), "{lines:?}");
+        assert_eq!(at_most("0.05").as_deref(), Some("2"), "{lines:?}");
+        metrics.keep(|tenant| tenant == "beta");
+        assert_eq!((of("alpha").len(), of("beta").len()), (0, 9));
+    }
 
     /// All replicas are mostly cut off at once: not ready, they would take the front door along.
     #[tokio::test(start_paused = true)]

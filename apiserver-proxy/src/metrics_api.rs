@@ -74,7 +74,8 @@ impl MetricsApi {
         };
         let verb = question.word();
         let answer = self.figures(tenant, question).await;
-        self.metrics.started(Plane::Figures, verb, began.elapsed());
+        self.metrics
+            .started(id, Plane::Figures, verb, began.elapsed());
         match answer {
             Ok(Some(body)) => {
                 self.metrics.count(id, Plane::Figures, "done");

@@ -126,7 +126,7 @@ impl Door {
         };
         accept::prepare(&server);
         self.metrics
-            .started(Plane::Door, "connect", began.elapsed());
+            .started(tenant.id.as_str(), Plane::Door, "connect", began.elapsed());
         server.write_all(&bytes).await?;
         moved.add_there(bytes.len());
         drop(bytes);

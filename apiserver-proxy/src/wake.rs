@@ -117,7 +117,7 @@ impl Waker {
             awake = timeout_at(began + HOLD, self.awake(name)) => awake,
         };
         let awake = awake.map_err(|_| Refusal::TryAgain)?;
-        self.metrics.started(Plane::Door, "wake", began.elapsed());
+        self.metrics.woke(began.elapsed());
         Ok((awake, began + HOLD))
     }
 

@@ -272,31 +272,38 @@ mod tests {
         command(Program::Plugin).debug_assert();
     }
 
+    /// All commands and those below them, each with the words that lead to it.
+    fn all_commands() -> Vec<(String, clap::Command)> {
+        let mut all = vec![("sublet".to_owned(), Args::command())];
+        let mut next = 0;
+        while let Some((path, command)) = all.get(next).cloned() {
+            let below = command.get_subcommands();
+            all.extend(below.map(|sub| (format!("{path} {}", sub.get_name()), sub.clone())));
+            next += 1;
+        }
+        all
+    }
+
     #[test]
-    fn every_command_has_help_with_examples() {
-        for sub in Args::command().get_subcommands() {
-            let help = sub
-                .get_after_help()
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            assert!(
-                help.contains("sublet "),
-                "{} has no example",
-                sub.get_name()
-            );
-            assert!(
-                sub.get_about().is_some(),
-                "{} has no description",
-                sub.get_name()
-            );
+    fn each_command_has_help_with_a_description_and_an_example_of_itself() {
+        let all = all_commands();
+        assert!(all.iter().any(|(path, _)| path == "sublet certs rotate"));
+        for (path, command) in all {
+            let help = parse(&format!("{path} --help")).unwrap_err();
+            assert_eq!(help.kind(), ErrorKind::DisplayHelp, "{path}");
+            assert!(command.get_about().is_some(), "{path} has no description");
+            let help = help.to_string();
+            let (_, examples) = help.split_once("Example").unwrap_or_default();
+            let mut words = examples.lines().map(str::trim);
+            let is_own = |line: &str| line == path || line.starts_with(&format!("{path} "));
+            assert!(words.any(is_own), "{path} has no example: {examples}");
         }
     }
 
     #[test]
     fn examples_parse() {
         let mut lines = vec![];
-        let mut commands = vec![Args::command()];
-        while let Some(command) = commands.pop() {
+        for (_, command) in all_commands() {
             let help = command
                 .get_after_help()
                 .map(ToString::to_string)
@@ -306,7 +313,6 @@ mod tests {
                     .filter(|line| line.trim_start().starts_with("sublet "))
                     .map(str::to_owned),
             );
-            commands.extend(command.get_subcommands().cloned());
         }
         assert!(lines.len() > 15);
         for line in lines {

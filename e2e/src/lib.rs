@@ -27,6 +27,7 @@ pub mod way_out;
 
 pub mod core;
 
+pub mod bench;
 pub mod document;
 pub mod figure;
 pub mod noise;

@@ -12,15 +12,16 @@ use crate::{
 };
 
 /// What these programs say with `--help`, so that nobody waits for a build to read it. A test of each holds it to its file.
-const HELP: [(&str, &str); 4] = [
+const HELP: [(&str, &str); 5] = [
     ("bench", include_str!("bench/bench.txt")),
     ("proxy", include_str!("bench/proxy.txt")),
     ("noise", include_str!("bench/noise.txt")),
+    ("control-plane", include_str!("bench/control-plane.txt")),
     (DNS, include_str!("bench/dns.txt")),
 ];
 
 /// Load programs of the crate `e2e` that measure the running super cluster, by the first argument.
-const OF_THE_CLUSTER: [&str; 2] = ["proxy", "noise"];
+const OF_THE_CLUSTER: [&str; 3] = ["proxy", "noise", "control-plane"];
 /// The first argument that asks for the shared DNS server, which is measured in a process of its own.
 const DNS: &str = "dns";
 
@@ -109,12 +110,16 @@ fn measure_cluster(program: &str, arguments: &[OsString]) -> Result<()> {
 }
 
 fn measure_dns(arguments: &[OsString]) -> Result<()> {
-    let program = images::build_program(
+    // Server and clients, with the server as it is published.
+    let server = images::build_program(
         Profile::Dist,
         &["--package", "apiserver-proxy", "--example", DNS],
         &format!("examples/{DNS}"),
     )?;
-    run::visibly(run::command(program, arguments).current_dir(paths::repository()))
+    let mut load = run::command(load_program(DNS)?, arguments);
+    load.current_dir(paths::repository())
+        .env("SUBLET_DNS_LOAD", server);
+    run::visibly(&mut load)
 }
 
 fn load_program(name: &str) -> Result<PathBuf> {
@@ -144,6 +149,7 @@ mod tests {
         assert_eq!(told(&["all", "--help"]), Some("bench"));
         assert_eq!(told(&["proxy", "--help"]), Some("proxy"));
         assert_eq!(told(&["noise", "-h"]), Some("noise"));
+        assert_eq!(told(&["control-plane", "-h"]), Some("control-plane"));
         assert_eq!(told(&["dns", "--help"]), Some("dns"));
         assert_eq!(told(&["dns", "--tenants", "5"]), None);
         assert_eq!(told(&["proxy", "door"]), None);

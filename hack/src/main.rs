@@ -30,6 +30,7 @@ mod demo;
 mod dependencies;
 mod figures;
 mod images;
+mod interrupt;
 mod kube_api;
 mod layers;
 mod needs;
@@ -105,8 +106,8 @@ enum Command {
         #[arg(long)]
         no_keep: bool,
     },
-    /// Measure speed and size beside the same work without tenants; `bench --help`, `bench proxy --help`, `bench noise --help`
-    /// and `bench dns --help` tell of all
+    /// Measure speed and size beside the same work without tenants; `bench --help` tells of all, and so do `bench proxy --help`,
+    /// `bench noise --help`, `bench control-plane --help` and `bench dns --help` of theirs
     #[command(
         disable_help_flag = true,
         after_help = "Examples:\n  cargo xtask bench burst --tokens both\n  cargo xtask bench steady fair restart idle\n  \
@@ -114,6 +115,7 @@ enum Command {
          cargo xtask bench chart                         the chart of it, drawn anew\n  \
         cargo xtask bench proxy                         the proxy of the running super cluster\n  \
         cargo xtask bench noise                         a noisy tenant's cost to another, in the running super cluster\n  \
+        cargo xtask bench control-plane                 the memory of an idle tenant's, by its parts, there\n  \
         cargo xtask bench dns --tenants 500             the DNS server that tenants share"
     )]
     Bench {
@@ -147,7 +149,7 @@ enum Command {
         /// The first input's number
         #[arg(long, value_name = "N", default_value = "1")]
         seed: String,
-        /// Which; all when none is named
+        /// Which; all when none is named. A name that isn't one of them tells of all
         #[arg(value_name = "TARGET")]
         targets: Vec<String>,
     },
@@ -234,7 +236,10 @@ enum Super {
 }
 
 fn main() -> ExitCode {
-    match run(&CommandLine::parse().command) {
+    let line = CommandLine::parse();
+    let done = interrupt::obey().and_then(|()| run(&line.command));
+    interrupt::rest_if_ending();
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kube_api::KubeApi;
 use crate::progress::{Step, seconds};
-use crate::{binaries, cache, images, needs, packages, paths};
+use crate::{binaries, cache, images, interrupt, needs, packages, paths};
 use layout::Node;
 
 /// Programs that are linked into `target/super/bin`.
@@ -82,7 +82,8 @@ pub(crate) fn up(nodes: Option<u8>, fake_nodes: u32) -> Result<()> {
     needs::root()?;
     packages::ensure_for_nodes()?;
     let _lock = cache::lock_machine("super")?;
-    stop_on_interrupt();
+    // What it starts outlives this process.
+    interrupt::advise("`cargo xtask super down` removes what was started");
     let bundle = images::third_party()?;
     for program in [
         "etcd",
@@ -209,14 +210,4 @@ fn machines_run(record: Record) -> bool {
         .nodes()
         .into_iter()
         .all(|node| machine::running(node).is_some())
-}
-
-/// Started processes outlive this one, so an interrupted start must say how to get rid of them.
-fn stop_on_interrupt() {
-    let handler = || {
-        tell!("\ninterrupted; `cargo xtask super down` removes what was started");
-        std::process::exit(130);
-    };
-    // Fails only if a handler is set already, which then says the same.
-    let _ = ctrlc::set_handler(handler);
 }

@@ -40,6 +40,16 @@ pub const TARGETS: [Target; 6] = [
     ("kinds", objects::kinds),
 ];
 
+/// Tries each of some targets with a few inputs, the same each time, as unit tests do; it panics if a rule is broken.
+pub fn briefly(targets: &[Target], inputs: usize) {
+    for (name, target) in targets {
+        let mut random = Random::new(name.len() as u64);
+        for _ in 0..inputs {
+            target(&mut random);
+        }
+    }
+}
+
 /// A tenant `acme` with everything at its default.
 pub(crate) fn tenant() -> Tenant {
     Tenant {
@@ -122,11 +132,6 @@ mod tests {
 
     #[test]
     fn a_short_run_finds_nothing() {
-        for (name, target) in TARGETS {
-            let mut random = Random::new(name.len() as u64);
-            for _ in 0..200 {
-                target(&mut random);
-            }
-        }
+        briefly(&TARGETS, 200);
     }
 }

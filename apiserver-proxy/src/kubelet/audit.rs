@@ -149,8 +149,9 @@ impl Audit {
     /// The other side has answered.
     pub(crate) fn answered(&mut self, status: StatusCode) {
         self.status = status;
+        let id = self.caller.tenant.id.as_str();
         self.metrics
-            .started(Plane::Kubelet, self.asked.verb, self.began.elapsed());
+            .started(id, Plane::Kubelet, self.asked.verb, self.began.elapsed());
         if status == StatusCode::SWITCHING_PROTOCOLS {
             line!(self, "kubelet request begins");
         }

@@ -3,12 +3,12 @@
 use crate::{
     player::Player,
     pod::{self, Tokens},
-    process::{self, Processes},
     requests::{self, Counts},
     times::{Seen, Times},
     world::World,
 };
 use anyhow::{Context, ensure};
+use e2e::bench::process::{self, Processes};
 use e2e::{
     kind::{NAMESPACE, POD, SERVICE_ACCOUNT},
     side::Side,

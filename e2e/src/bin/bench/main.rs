@@ -4,30 +4,30 @@
 //! and watches both sides: one process, so there is one clock. What is measured is what everybody sees: the arrival of
 //! watch events, with their way through the API servers and this program's own decoding.
 
-mod chart;
 mod figures;
 mod load;
-mod machine;
 mod node;
-mod others;
 mod plant;
 mod player;
 mod pod;
 mod pods;
-mod process;
 mod report;
 mod requests;
-mod results;
 mod scenario;
 mod sim;
-mod table;
 mod times;
 mod world;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
-use e2e::document;
-use others::Others;
+use e2e::{
+    bench::{
+        chart, machine, numbers,
+        others::{self, Others, With},
+        results,
+    },
+    document,
+};
 use pod::Tokens;
 use scenario::{Extent, RELEASE, Scenario, Step};
 use serde_json::{Value, json};
@@ -43,6 +43,7 @@ use world::Given;
                   chart  the chart and the table of docs/bench, drawn anew\n  \
                   proxy  the proxy of the running super cluster; `bench proxy --help`\n  \
                   noise  what a noisy tenant costs another one there; `bench noise --help`\n  \
+                  control-plane  what an idle tenant's control plane holds; `bench control-plane --help`\n  \
                   dns    the DNS server that tenants share; `bench dns --help`\n\nExamples:\n  cargo xtask bench burst --tokens both --rounds 3\n  \
                   cargo xtask bench steady fair restart idle\n  \
                   cargo xtask bench idle --simulated 500\n  \
@@ -195,14 +196,14 @@ async fn measured(args: &Args) -> anyhow::Result<Value> {
         .transpose()?;
     let mut measured = vec![];
     for step in args.steps()? {
-        let others = Others::watch()?;
+        let others = Others::watch(With::Nothing)?;
         let mut one = step
             .measure(&extent)
             .await
             .with_context(|| format!("{:?} with tokens {}", step.scenario, step.tokens.name()))?;
         // What is there already works beside this program, and nobody knows for whom.
         if extent.given.is_none() {
-            one[others::FIELD] = figures::round(others.share()?).into();
+            one[others::FIELD] = numbers::round(others.share()?).into();
         }
         eprintln!("{}", report::table(&one));
         if let Some(origin) = &origin {

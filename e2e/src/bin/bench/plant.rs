@@ -1,11 +1,11 @@
 //! A super cluster and tenants that are simulated, and real syncers between them.
 
 use crate::{
-    process::Processes,
     sim::{Realm, Simulated},
     world::raw,
 };
 use anyhow::{Context, ensure};
+use e2e::bench::process::Processes;
 use e2e::{
     faultproxy::link::Link,
     kind::CONTROL_PLANE,

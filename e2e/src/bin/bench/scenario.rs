@@ -17,6 +17,7 @@ use crate::{
 };
 use anyhow::ensure;
 use clap::ValueEnum;
+use e2e::bench::numbers;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -153,7 +154,7 @@ async fn repeated(
         all.push(one["median"].take());
         gaps = one["notSimulated"].take();
     }
-    let mut figures = json!({"median": figures::median(&all), "rounds": all});
+    let mut figures = json!({"median": numbers::median(&all), "rounds": all});
     if !gaps.is_null() {
         figures["notSimulated"] = gaps;
     }
@@ -190,9 +191,9 @@ async fn beside_direct(
             pair[name] = figures::of(&run, route);
         }
         let rate = |route: &str| pair[route]["podsPerSecond"].as_f64().unwrap_or_default();
-        pair["shareOfDirect"] = figures::round(rate("synced") / rate("direct")).into();
+        pair["shareOfDirect"] = numbers::round(rate("synced") / rate("direct")).into();
         all.push(pair);
     }
     world.end().await?;
-    Ok(json!({"median": figures::median(&all), "rounds": all}))
+    Ok(json!({"median": numbers::median(&all), "rounds": all}))
 }

@@ -1,7 +1,8 @@
 //! What is measured: a super cluster, tenants and a syncer, started here as plain processes or given by kubeconfigs.
 
-use crate::{node, pod::Tokens, process::Processes};
+use crate::{node, pod::Tokens};
 use anyhow::{Context, ensure};
+use e2e::bench::process::Processes;
 use e2e::{
     kind::CONTROL_PLANE,
     program::Folder,

@@ -1,12 +1,19 @@
 //! Figures, what is wanted of them, and the table for people.
 
+use e2e::bench::{
+    numbers,
+    table::{self, Wanted},
+};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{fmt::Write, time::Duration};
 
 /// One figure.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Figure {
+    /// What it is called in the results that are kept.
+    #[serde(skip)]
+    key: String,
     /// What it is.
     pub(crate) name: String,
     pub(crate) value: f64,
@@ -21,46 +28,57 @@ pub(crate) struct Figure {
     pub(crate) detail: Value,
 }
 
-/// A limit.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum Wanted {
-    AtLeast(f64),
-    AtMost(f64),
+/// How a figure is told.
+pub(crate) struct Told {
+    /// What it is called in the results that are kept.
+    pub(crate) key: String,
+    /// What people read.
+    pub(crate) name: String,
+    pub(crate) unit: &'static str,
+}
+
+impl Told {
+    pub(crate) fn new(key: impl Into<String>, name: impl Into<String>, unit: &'static str) -> Self {
+        Self {
+            key: key.into(),
+            name: name.into(),
+            unit,
+        }
+    }
 }
 
 impl Figure {
-    pub(crate) fn new(
-        name: impl Into<String>,
-        value: f64,
-        unit: &'static str,
-        wanted: Wanted,
-        detail: Value,
-    ) -> Self {
-        let met = match wanted {
-            Wanted::AtLeast(limit) => value >= limit,
-            Wanted::AtMost(limit) => value <= limit,
-        };
+    /// A figure of a scenario, judged by what the results' table wants of it.
+    pub(crate) fn new(scenario: &str, told: Told, value: f64, detail: Value) -> Self {
+        let wanted = table::wanted(scenario, &format!("/{}/value", told.key));
         Self {
-            name: name.into(),
+            key: told.key,
+            name: told.name,
             value,
-            unit,
-            wanted: Some(wanted),
-            met: Some(met),
+            unit: told.unit,
+            wanted,
+            met: wanted.map(|wanted| wanted.is_met(value)),
             detail,
         }
     }
+}
+
+/// The figures of one scenario in the shape in which they are kept: each with what it is made of.
+pub(crate) fn kept(figures: &[Figure]) -> Value {
+    let of = |figure: &Figure| {
+        let mut one = figure.detail.clone();
+        one["value"] = figure.value.into();
+        (figure.key.clone(), one)
+    };
+    let all = Value::Object(figures.iter().map(of).collect());
+    json!({"median": numbers::median(&[all])})
 }
 
 /// All figures, one a line.
 pub(crate) fn table(figures: &[Figure]) -> String {
     let mut text = String::new();
     for figure in figures {
-        let wanted = match figure.wanted {
-            Some(Wanted::AtLeast(limit)) => format!(">= {limit}"),
-            Some(Wanted::AtMost(limit)) => format!("<= {limit}"),
-            None => String::new(),
-        };
+        let wanted = figure.wanted.map_or_else(String::new, Wanted::shown);
         let verdict = match figure.met {
             Some(true) => "ok",
             Some(false) => "MISSED",
@@ -69,7 +87,7 @@ pub(crate) fn table(figures: &[Figure]) -> String {
         let value = format!("{:.3} {}", figure.value, figure.unit);
         let _ = writeln!(
             text,
-            "{:<58} {value:>16}  {wanted:<10} {verdict}",
+            "{:<58} {value:>16}  {wanted:<14} {verdict}",
             figure.name
         );
     }
@@ -91,14 +109,27 @@ pub(crate) fn milliseconds(time: Duration) -> f64 {
 mod tests {
     use super::*;
 
+    fn figure(key: &str, value: f64) -> Figure {
+        Figure::new("door", Told::new(key, "x", "ms"), value, json!({"p50": 1}))
+    }
+
     #[test]
-    fn a_figure_is_judged_by_its_limit() {
-        let met = |value, wanted| Figure::new("x", value, "ms", wanted, Value::Null).met;
-        assert_eq!(met(0.96, Wanted::AtLeast(0.95)), Some(true));
-        assert_eq!(met(0.94, Wanted::AtLeast(0.95)), Some(false));
-        assert_eq!(met(0.3, Wanted::AtMost(0.3)), Some(true));
-        let figure = Figure::new("logs", 0.5, "", Wanted::AtLeast(0.9), Value::Null);
-        assert!(table(&[figure]).contains("MISSED"));
+    fn a_figure_is_judged_by_the_line_of_the_table() {
+        let met = |key, value| figure(key, value).met;
+        assert_eq!(met("shareOfDirect64", 0.96), Some(true));
+        assert_eq!(met("shareOfDirect64", 0.94), Some(false));
+        assert_eq!(met("p50OverDirect1", 0.3), Some(true));
+        assert_eq!(met("unheardOf", 0.3), None);
+        assert!(table(&[figure("idle", 61.0)]).contains("MISSED"));
+    }
+
+    #[test]
+    fn what_is_kept_has_each_figure_at_its_key_with_what_it_is_made_of() {
+        let kept = kept(&[figure("idle", 61.239), figure("halfOpen", 2.0)]);
+        assert_eq!(
+            kept["median"],
+            json!({"idle": {"value": 61.24, "p50": 1.0}, "halfOpen": {"value": 2.0, "p50": 1.0}})
+        );
     }
 
     #[test]

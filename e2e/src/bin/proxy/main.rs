@@ -14,6 +14,7 @@ mod stream;
 
 use anyhow::bail;
 use clap::{Parser, ValueEnum};
+use e2e::bench::{keeper::Keeper, others::With};
 use figure::Figure;
 use serde_json::json;
 use site::Site;
@@ -28,7 +29,8 @@ use std::{
     name = "cargo xtask bench proxy",
     after_help = "Examples:\n  cargo xtask bench proxy\n  cargo xtask bench proxy kubelet --rounds 5\n  \
                   cargo xtask bench proxy door --seconds 10\n  \
-                  cargo xtask bench proxy door --local"
+                  cargo xtask bench proxy door --local\n  \
+                  cargo xtask bench proxy --save                 what a release keeps in docs/bench"
 )]
 struct Args {
     /// What to measure; all when left out
@@ -61,6 +63,9 @@ struct Args {
     /// `exec` sessions at the same time
     #[arg(long, default_value_t = 200)]
     sessions: usize,
+    /// Keep what was measured in docs/bench, and draw chart and table anew
+    #[arg(long, conflicts_with_all = ["local", "idle", "half_open", "log_size", "sessions"])]
+    save: bool,
     /// Where the document goes as well
     #[arg(long, value_name = "PATH", default_value = "target/bench/proxy.json")]
     out: PathBuf,
@@ -81,7 +86,9 @@ async fn main() -> anyhow::Result<()> {
     if args.local && args.planes != [Plane::Door] {
         bail!("without a cluster only the front door can be measured: `door --local`");
     }
-    let mut figures: Vec<Figure> = vec![];
+    let begin = || Keeper::begin(With::Cluster);
+    let keeper = args.save.then(begin).transpose()?;
+    let (mut figures, mut kept): (Vec<Figure>, _) = (vec![], vec![]);
     if has(Plane::Door) {
         let time = Duration::from_secs(args.seconds);
         let crowd = (args.idle, args.half_open);
@@ -91,11 +98,15 @@ async fn main() -> anyhow::Result<()> {
             }
             _ => Site::cluster().await?,
         };
-        figures.extend(door::measure(&site, args.rounds, time, crowd).await?);
+        let door = door::measure(&site, args.rounds, time, crowd).await?;
+        kept.push((door::SCENARIO, site.tenants.len(), figure::kept(&door)));
+        figures.extend(door);
     }
     if has(Plane::Kubelet) {
         let size = usize::try_from(args.log_size)? << 20;
-        figures.extend(kubelet::measure(args.rounds, size, args.sessions).await?);
+        let kubelet = kubelet::measure(args.rounds, size, args.sessions).await?;
+        kept.push((kubelet::SCENARIO, 1, figure::kept(&kubelet)));
+        figures.extend(kubelet);
     }
     eprintln!("{}", figure::table(&figures));
     let document = json!({
@@ -105,7 +116,11 @@ async fn main() -> anyhow::Result<()> {
         "loadAverage": std::fs::read_to_string("/proc/loadavg")?.trim(),
         "figures": figures,
     });
-    e2e::document::hand_out(&args.out, &document)
+    e2e::document::hand_out(&args.out, &document)?;
+    match keeper {
+        Some(keeper) => keeper.keep(kept),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -72,6 +72,7 @@ async fn direct(tenant: &Tenant) -> anyhow::Result<String> {
 impl Proxies {
     /// Their memory (RSS) together, in MB.
     pub(crate) fn memory(self) -> anyhow::Result<f64> {
+        // Of 1,024 bytes, whatever the kernel calls them.
         let mut kilobytes = 0;
         for pid in self.pids()? {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -82,7 +83,7 @@ impl Proxies {
                 .unwrap_or_default();
         }
         ensure!(kilobytes > 0, "no proxy runs on this machine");
-        Ok(kilobytes as f64 / 1024.0)
+        Ok(kilobytes as f64 * 1024.0 / 1e6)
     }
 
     /// CPU time that they have used.

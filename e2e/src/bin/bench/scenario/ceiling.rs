@@ -2,13 +2,12 @@
 //! the syncer's process alone.
 
 use crate::{
-    figures,
     plant::{self, Plant},
     pods::Pods,
-    process::Processes,
     times::now,
 };
 use anyhow::Context;
+use e2e::bench::{numbers, process::Processes};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ pub(super) async fn measure(tenants: usize, pods: usize, rounds: usize) -> anyho
         all.push(once(&plant, pods.div_ceil(tenants)).await?);
         gaps = plant.gaps();
     }
-    Ok(json!({"median": {"ceiling": figures::median(&all)}, "rounds": all, "notSimulated": gaps}))
+    Ok(json!({"median": {"ceiling": numbers::median(&all)}, "rounds": all, "notSimulated": gaps}))
 }
 
 async fn once(plant: &Plant, each: usize) -> anyhow::Result<Value> {
@@ -58,7 +57,7 @@ async fn once(plant: &Plant, each: usize) -> anyhow::Result<Value> {
     Ok(json!({
         "pods": count,
         "down": down.figures(count), "up": up.figures(count), "both": both.figures(count),
-        "syncerPssMiB": figures::round(processes.pss()?),
+        "syncerPssMiB": numbers::round(processes.pss()?),
     }))
 }
 
@@ -72,9 +71,9 @@ impl Took {
     fn figures(&self, pods: f64) -> Value {
         let (cpu, time) = (self.cpu.as_secs_f64(), self.time.as_secs_f64());
         json!({
-            "podsPerSecondAndCore": figures::round(pods / cpu),
-            "microsecondsPerPod": figures::round(cpu * 1e6 / pods),
-            "podsPerSecond": figures::round(pods / time),
+            "podsPerSecondAndCore": numbers::round(pods / cpu),
+            "microsecondsPerPod": numbers::round(cpu * 1e6 / pods),
+            "podsPerSecond": numbers::round(pods / time),
         })
     }
 }

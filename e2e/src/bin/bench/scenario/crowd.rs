@@ -3,11 +3,11 @@
 
 use super::idle;
 use crate::{
-    figures,
     plant::{self, Plant},
     times::now,
 };
 use anyhow::{Context, ensure};
+use e2e::bench::numbers;
 use e2e::wait::eventually;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -33,20 +33,20 @@ pub(super) async fn measure(tenants: usize) -> anyhow::Result<Value> {
     let before = Asked::of(&plant);
     let mut look = idle::counted(&processes, WINDOW).await?;
     let after = Asked::of(&plant);
-    look["syncerPssMiB"] = figures::round(pss).into();
-    look["secondsToSynced"] = figures::round(synced.as_secs_f64()).into();
-    look["cpuSecondsToSynced"] = figures::round(start_cpu.as_secs_f64()).into();
+    look["syncerPssMiB"] = numbers::round(pss).into();
+    look["secondsToSynced"] = numbers::round(synced.as_secs_f64()).into();
+    look["cpuSecondsToSynced"] = numbers::round(start_cpu.as_secs_f64()).into();
     let minutes = WINDOW.as_secs_f64() / 60.0;
     let per_minute = |before: usize, after: usize| (after - before) as f64 / minutes;
     let tenants = tenants as f64;
     look["requestsPerTenantAndMinute"] =
-        figures::round(per_minute(before.tenants, after.tenants) / tenants).into();
-    look["requestsToSuperPerMinute"] = figures::round(per_minute(before.above, after.above)).into();
-    look["connectionsPerTenant"] = figures::round(after.connections as f64 / tenants).into();
-    look["watchesPerTenant"] = figures::round(after.watches as f64 / tenants).into();
+        numbers::round(per_minute(before.tenants, after.tenants) / tenants).into();
+    look["requestsToSuperPerMinute"] = numbers::round(per_minute(before.above, after.above)).into();
+    look["connectionsPerTenant"] = numbers::round(after.connections as f64 / tenants).into();
+    look["watchesPerTenant"] = numbers::round(after.watches as f64 / tenants).into();
     let (noticed, recovered) = hang(&plant).await?;
-    look["secondsToNoticeAHungServer"] = figures::round(noticed.as_secs_f64()).into();
-    look["secondsToRecover"] = figures::round(recovered.as_secs_f64()).into();
+    look["secondsToNoticeAHungServer"] = numbers::round(noticed.as_secs_f64()).into();
+    look["secondsToRecover"] = numbers::round(recovered.as_secs_f64()).into();
     Ok(json!({"median": {"crowd": look}, "notSimulated": plant.gaps()}))
 }
 

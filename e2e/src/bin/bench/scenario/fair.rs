@@ -10,6 +10,7 @@ use crate::{
     pod::Tokens,
 };
 use anyhow::ensure;
+use e2e::bench::numbers;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ pub(super) async fn measure(extent: &Extent, tokens: Tokens) -> anyhow::Result<V
         rounds.push(figures);
     }
     world.end().await?;
-    Ok(json!({"median": figures::median(&rounds), "rounds": rounds}))
+    Ok(json!({"median": numbers::median(&rounds), "rounds": rounds}))
 }
 
 /// The busy tenant, and the quiet ones without the last, so that all runs tell of the same ones.
@@ -59,6 +60,6 @@ fn groups(run: &Run) -> Value {
     json!({
         "busy": {"milliseconds": figures::latencies(run, run.lanes[0].clone())},
         "quiet": {"milliseconds": figures::latencies(run, quiet)},
-        "cpuOfOthers": figures::round(run.others),
+        "cpuOfOthers": numbers::round(run.others),
     })
 }

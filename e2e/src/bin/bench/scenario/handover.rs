@@ -3,8 +3,9 @@
 //! A ConfigMap of each tenant is edited at the moment of the kill. Each edit must be written to the super cluster once and
 //! by one syncer alone, also when the dead one comes back and takes its share of tenants again.
 
-use crate::{figures, plant::Plant, times::now};
+use crate::{plant::Plant, times::now};
 use anyhow::{Context, ensure};
+use e2e::bench::numbers;
 use e2e::{
     kind::{CONFIG_MAP, LEASE, NAMESPACE},
     rig::syncer::Syncer,
@@ -56,7 +57,7 @@ pub(super) async fn measure(tenants: usize, rounds: usize) -> anyhow::Result<Val
         edits += 2;
     }
     let doubled = doubled(&plant, edits)?;
-    let mut median = figures::median(&measured);
+    let mut median = numbers::median(&measured);
     median["doubledWrites"] = doubled.into();
     drop(other);
     Ok(json!({"median": {"handover": median}, "rounds": measured, "notSimulated": plant.gaps()}))
@@ -92,10 +93,10 @@ async fn once(plant: &Plant, victim: &Syncer, round: usize) -> anyhow::Result<Va
         times
     };
     let (orphans, others) = (seconds(&orphans), seconds(&others));
-    let last = |times: &[f64]| figures::round(times.last().copied().unwrap_or_default());
+    let last = |times: &[f64]| numbers::round(times.last().copied().unwrap_or_default());
     Ok(json!({
         "tenantsOfTheDead": orphans.len(),
-        "secondsToFirst": figures::round(orphans[0]), "secondsToLast": last(&orphans),
+        "secondsToFirst": numbers::round(orphans[0]), "secondsToLast": last(&orphans),
         "secondsOfTheOthers": last(&others),
     }))
 }

@@ -1,14 +1,12 @@
 //! What it costs when nothing happens: with one tenant, and with all.
 
 use super::Extent;
-use crate::{
-    figures,
-    pod::Tokens,
-    process::{self, Processes},
-    times::now,
-    world::{Parts, World},
-};
+use crate::{pod::Tokens, times::now, world::World};
 use anyhow::{Context, ensure};
+use e2e::bench::{
+    numbers,
+    process::{self, Processes},
+};
 use e2e::wait::{PODS, eventually};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -32,12 +30,6 @@ pub(super) async fn measure(extent: &Extent, tokens: Tokens) -> anyhow::Result<V
         let look = quiet(syncer).await?;
         figures[format!("tenants{tenants}")] = look;
     }
-    let mut planes = vec![];
-    for server in &world.rig()?.tenants {
-        planes.push(server.processes().pss()?);
-    }
-    planes.sort_by(f64::total_cmp);
-    figures["controlPlanePssMiB"] = figures::round(planes[planes.len() / 2]).into();
     world.end().await?;
     Ok(json!({"median": figures}))
 }
@@ -46,7 +38,7 @@ pub(super) async fn measure(extent: &Extent, tokens: Tokens) -> anyhow::Result<V
 async fn quiet(syncer: &Processes) -> anyhow::Result<Value> {
     let pss = steady(syncer).await?;
     let mut look = counted(syncer, WINDOW).await?;
-    look["syncerPssMiB"] = figures::round(pss).into();
+    look["syncerPssMiB"] = numbers::round(pss).into();
     Ok(look)
 }
 
@@ -74,7 +66,7 @@ pub(super) async fn counted(processes: &Processes, window: Duration) -> anyhow::
     let cpu = processes.cpu()?.saturating_sub(cpu).as_secs_f64();
     let machine = process::machine()?.saturating_sub(machine).as_secs_f64();
     Ok(json!({
-        "syncerPercentOfACore": figures::round(100.0 * cpu / elapsed),
-        "machineCoresBusy": figures::round(machine / elapsed),
+        "syncerPercentOfACore": numbers::round(100.0 * cpu / elapsed),
+        "machineCoresBusy": numbers::round(machine / elapsed),
     }))
 }

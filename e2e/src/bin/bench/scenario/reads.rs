@@ -3,11 +3,11 @@
 
 use super::idle;
 use crate::{
-    figures,
     plant::{self, Plant},
     pods::Pods,
 };
 use anyhow::{Context, ensure};
+use e2e::bench::numbers;
 use e2e::{kind::LEASE, rig::syncer::Syncer, wait::eventually};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -33,9 +33,9 @@ pub(super) async fn measure(tenants: usize, pods: usize) -> anyhow::Result<Value
     let objects = 2.0 * made.made() as f64;
     let read = json!({
         "objects": objects,
-        "cpuMicrosecondsPerObject": figures::round((full_cpu - empty_cpu) * 1e6 / objects),
-        "bytesPerObject": figures::round((full_pss - empty_pss) * 1024.0 * 1024.0 / objects),
-        "syncerPssMiBEmpty": figures::round(empty_pss), "syncerPssMiB": figures::round(full_pss),
+        "cpuMicrosecondsPerObject": numbers::round((full_cpu - empty_cpu) * 1e6 / objects),
+        "bytesPerObject": numbers::round((full_pss - empty_pss) * 1024.0 * 1024.0 / objects),
+        "syncerPssMiBEmpty": numbers::round(empty_pss), "syncerPssMiB": numbers::round(full_pss),
         "writesBeforeTheLook": writes,
     });
     Ok(json!({"median": {"reads": read}, "notSimulated": plant.gaps()}))

@@ -7,13 +7,13 @@
 
 use super::Extent;
 use crate::{
-    figures,
     pod::Tokens,
     times::now,
     world::{Rig, World},
 };
 use anyhow::{Context, ensure};
 use api::keys;
+use e2e::bench::numbers;
 use e2e::{
     kind::{CONFIG_MAP, NAMESPACE},
     read::{name, text},
@@ -65,7 +65,7 @@ pub(super) async fn measure(extent: &Extent) -> anyhow::Result<Value> {
         rounds.push(once(&mut world, each, round).await?);
     }
     world.end().await?;
-    Ok(json!({"median": figures::median(&rounds), "rounds": rounds}))
+    Ok(json!({"median": numbers::median(&rounds), "rounds": rounds}))
 }
 
 fn config_map(number: usize) -> Value {
@@ -144,9 +144,9 @@ async fn once(world: &mut World, each: usize, round: usize) -> anyhow::Result<Va
     eventually(PODS, "both sides agree", async || agree(world).await).await?;
     Ok(json!({
         "objects": each * tenants, "edits": 2 * EDITS,
-        "secondsToReady": figures::round(ready.as_secs_f64()),
-        "secondsToAgree": figures::round(converged.as_secs_f64()),
-        "syncerCpuSeconds": figures::round(cpu.as_secs_f64()),
+        "secondsToReady": numbers::round(ready.as_secs_f64()),
+        "secondsToAgree": numbers::round(converged.as_secs_f64()),
+        "syncerCpuSeconds": numbers::round(cpu.as_secs_f64()),
     }))
 }
 

@@ -1,6 +1,6 @@
 //! What others use of the machine while something is measured.
 
-use crate::{process, times::now};
+use super::process;
 use anyhow::ensure;
 use serde_json::Value;
 use std::time::Duration;
@@ -9,29 +9,58 @@ use tokio::time::Instant;
 /// Figures that were taken beside more than this share of the machine aren't kept.
 const MOST: f64 = 0.1;
 /// Where the share is in what was measured.
-pub(crate) const FIELD: &str = "cpuOfOthers";
+pub const FIELD: &str = "cpuOfOthers";
+
+/// What is measured beside this program and what it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum With {
+    /// Nothing.
+    Nothing,
+    /// The super cluster of this machine and all that runs in it.
+    Cluster,
+}
+
+impl With {
+    /// CPU time that is no others'.
+    fn own(self) -> anyhow::Result<Duration> {
+        let cluster = match self {
+            Self::Nothing => Duration::ZERO,
+            Self::Cluster => process::cluster()?,
+        };
+        Ok(process::with_ended_children()? + cluster)
+    }
+}
 
 /// The machine as it was when the measurement began.
-pub(crate) struct Others {
+pub struct Others {
+    with: With,
     machine: Duration,
     own: Duration,
     at: Instant,
 }
 
 impl Others {
-    pub(crate) fn watch() -> anyhow::Result<Self> {
+    /// Looks at the machine as a measurement begins.
+    ///
+    /// # Errors
+    /// The kernel doesn't tell, or the cluster that is measured doesn't run on this machine.
+    pub fn watch(with: With) -> anyhow::Result<Self> {
         Ok(Self {
+            with,
             machine: process::machine()?,
-            own: process::with_ended_children()?,
-            at: now(),
+            own: with.own()?,
+            at: Instant::now(),
         })
     }
 
     /// The share of all processors that others used since, from 0 to 1. Whatever the measurement started must have ended:
     /// what still runs counts as others'.
-    pub(crate) fn share(&self) -> anyhow::Result<f64> {
+    ///
+    /// # Errors
+    /// As [`Others::watch`].
+    pub fn share(&self) -> anyhow::Result<f64> {
         let elapsed = self.at.elapsed().as_secs_f64();
-        let own = process::with_ended_children()?.saturating_sub(self.own);
+        let own = self.with.own()?.saturating_sub(self.own);
         let machine = process::machine()?.saturating_sub(self.machine);
         let processors = std::thread::available_parallelism()?.get() as f64;
         Ok(machine.saturating_sub(own).as_secs_f64() / elapsed / processors)
@@ -42,7 +71,7 @@ impl Others {
 ///
 /// # Errors
 /// It says how much the others used, and what to do.
-pub(crate) fn judge(measured: &Value) -> anyhow::Result<()> {
+pub fn judge(measured: &Value) -> anyhow::Result<()> {
     let share = measured[FIELD].as_f64();
     ensure!(
         share.is_some_and(|share| share <= MOST),

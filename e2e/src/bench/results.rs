@@ -1,9 +1,9 @@
 //! The results that the repository keeps of a release, and what is made of them: a chart for the README, and a table of
 //! what was wanted and what was measured.
 
-use crate::{chart, table};
+use super::{chart, table};
+use crate::document;
 use anyhow::{Context, ensure};
-use e2e::document;
 use serde_json::{Value, json};
 use std::{path::Path, process::Command};
 
@@ -16,7 +16,7 @@ const TABLE: &str = "docs/bench/results.md";
 ///
 /// # Errors
 /// The sources aren't a clone of the repository, or git isn't there.
-pub(crate) fn origin(root: &Path, machine: &Value) -> anyhow::Result<Value> {
+pub fn origin(root: &Path, machine: &Value) -> anyhow::Result<Value> {
     let git = |arguments: &[&str]| -> anyhow::Result<String> {
         let run = Command::new("git")
             .args(arguments)
@@ -34,7 +34,7 @@ pub(crate) fn origin(root: &Path, machine: &Value) -> anyhow::Result<Value> {
     let mut commit = git(&["rev-parse", "--short=12", "HEAD"])?;
     // Results that were kept before are no change of what is measured.
     if !git(&["status", "--porcelain", "--", ".", ":!docs/bench"])?.is_empty() {
-        commit += ", changed";
+        commit += ", dirty";
     }
     let date = jiff::Timestamp::now().strftime("%F").to_string();
     Ok(
@@ -43,7 +43,10 @@ pub(crate) fn origin(root: &Path, machine: &Value) -> anyhow::Result<Value> {
 }
 
 /// Takes what was measured into the results of the repository, and draws chart and table anew.
-pub(crate) fn keep(root: &Path, origin: &Value, measured: &Value) -> anyhow::Result<()> {
+///
+/// # Errors
+/// The files below `root` can't be read or written.
+pub fn keep(root: &Path, origin: &Value, measured: &Value) -> anyhow::Result<()> {
     let path = root.join(FILE);
     let results = match std::fs::read_to_string(&path) {
         Ok(text) => serde_json::from_str(&text).with_context(|| format!("reading {FILE}"))?,
@@ -60,7 +63,10 @@ pub(crate) fn keep(root: &Path, origin: &Value, measured: &Value) -> anyhow::Res
 }
 
 /// Draws chart and table from the results of the repository.
-pub(crate) fn redraw(root: &Path) -> anyhow::Result<()> {
+///
+/// # Errors
+/// As [`keep`].
+pub fn redraw(root: &Path) -> anyhow::Result<()> {
     let text =
         std::fs::read_to_string(root.join(FILE)).with_context(|| format!("reading {FILE}"))?;
     let results = serde_json::from_str(&text).with_context(|| format!("reading {FILE}"))?;
@@ -69,7 +75,7 @@ pub(crate) fn redraw(root: &Path) -> anyhow::Result<()> {
 }
 
 /// Results with what was measured in place of what was measured before of the same.
-pub(crate) fn with(mut results: Value, measured: Value) -> Value {
+pub fn with(mut results: Value, measured: Value) -> Value {
     let what = |one: &Value| ["scenario", "tokens", "tenants"].map(|field| one[field].to_string());
     let mut all = match results["measured"].take() {
         Value::Array(all) => all,
@@ -84,7 +90,7 @@ pub(crate) fn with(mut results: Value, measured: Value) -> Value {
 }
 
 /// The newest figure of a scenario that has it.
-pub(crate) fn median<'a>(
+pub fn median<'a>(
     document: &'a Value,
     scenario: &str,
     tokens: &str,
@@ -94,12 +100,7 @@ pub(crate) fn median<'a>(
 }
 
 /// A letter for where such a figure comes from, the same in chart and table: its place among the [`origins`].
-pub(crate) fn letter(
-    document: &Value,
-    scenario: &str,
-    tokens: &str,
-    pointer: &str,
-) -> Option<char> {
+pub fn letter(document: &Value, scenario: &str, tokens: &str, pointer: &str) -> Option<char> {
     let (one, _) = newest(document, scenario, tokens, pointer)?;
     let about = about(one)?;
     ('A'..='Z')
@@ -108,7 +109,7 @@ pub(crate) fn letter(
 }
 
 /// Where the measurements come from, each once.
-pub(crate) fn origins(document: &Value) -> Vec<String> {
+pub fn origins(document: &Value) -> Vec<String> {
     let mut all = vec![];
     for one in document["measured"].as_array().into_iter().flatten() {
         all.extend(about(one).filter(|about| !all.contains(about)));

@@ -1,7 +1,7 @@
 //! A chart of a document: pairs of bars. Where the same was done straight in the super cluster, that is the other bar, and
 //! else what is wanted.
 
-use crate::results::{letter, median};
+use super::results::{letter, median};
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -134,7 +134,7 @@ const DIRECT: &str = "#9aa5b1";
 const WANTED: &str = "#d9c9a3";
 
 /// The chart, as SVG. Scenarios that the document lacks are left out.
-pub(crate) fn draw(document: &Value) -> String {
+pub fn draw(document: &Value) -> String {
     let rows: Vec<(&Row, [(f64, &str); 2])> = ROWS
         .iter()
         .filter_map(|row| Some((row, row.bars(document)?)))

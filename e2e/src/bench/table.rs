@@ -1,17 +1,23 @@
 //! What was wanted and what was measured, as a table.
 
-use crate::{
-    figures,
+use super::{
+    numbers,
     results::{letter, median, origins},
 };
+use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write;
 
 /// What a figure must be.
-#[derive(Clone, Copy)]
-enum Wanted {
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Wanted {
+    /// This or more.
     AtLeast(f64),
+    /// This or less.
     AtMost(f64),
+    /// No limit is set.
+    Anything,
 }
 
 /// How a figure follows from the median of a scenario, by JSON pointers.
@@ -37,7 +43,7 @@ struct Line(
 );
 
 use Figure::{At, Over, Sum, Times};
-use Wanted::{AtLeast, AtMost};
+use Wanted::{Anything, AtLeast, AtMost};
 
 const LINES: &[Line] = &[
     Line(
@@ -145,10 +151,34 @@ const LINES: &[Line] = &[
     Line(
         "idle: memory of a tenant's control plane",
         "MiB",
-        "idle",
+        "control-plane",
         "on",
-        At("/controlPlanePssMiB"),
+        Sum("/pssMiB"),
         AtMost(220.0),
+    ),
+    Line(
+        "idle: of it kube-apiserver",
+        "MiB",
+        "control-plane",
+        "on",
+        At("/pssMiB/kube-apiserver"),
+        Anything,
+    ),
+    Line(
+        "idle: of it etcd",
+        "MiB",
+        "control-plane",
+        "on",
+        At("/pssMiB/etcd"),
+        Anything,
+    ),
+    Line(
+        "idle: of it kube-controller-manager",
+        "MiB",
+        "control-plane",
+        "on",
+        At("/pssMiB/kube-controller-manager"),
+        Anything,
     ),
     Line(
         "idle: memory of the syncer, 500 simulated tenants",
@@ -198,6 +228,118 @@ const LINES: &[Line] = &[
         At("/handover/doubledWrites"),
         AtMost(0.0),
     ),
+    Line(
+        "proxy: front door, 1 connection: share of direct",
+        "",
+        "door",
+        "on",
+        At("/shareOfDirect1/value"),
+        AtLeast(0.95),
+    ),
+    Line(
+        "proxy: front door, 1 connection: p50 over direct's",
+        "ms",
+        "door",
+        "on",
+        At("/p50OverDirect1/value"),
+        AtMost(0.3),
+    ),
+    Line(
+        "proxy: front door, 64 connections: share of direct",
+        "",
+        "door",
+        "on",
+        At("/shareOfDirect64/value"),
+        AtLeast(0.95),
+    ),
+    Line(
+        "proxy: front door, 64 connections: p50 over direct's",
+        "ms",
+        "door",
+        "on",
+        At("/p50OverDirect64/value"),
+        AtMost(0.3),
+    ),
+    Line(
+        "proxy: 5,000 idle connections: memory",
+        "MB",
+        "door",
+        "on",
+        At("/idle/value"),
+        AtMost(60.0),
+    ),
+    Line(
+        "proxy: 10,000 half-open handshakes: p99 of others, more",
+        "ms",
+        "door",
+        "on",
+        At("/halfOpen/value"),
+        AtMost(20.0),
+    ),
+    Line(
+        "proxy: logs of 100 MB: share of the native rate",
+        "",
+        "kubelet",
+        "on",
+        At("/logs/value"),
+        AtLeast(0.9),
+    ),
+    Line(
+        "proxy: start of exec, p50 over native",
+        "ms",
+        "kubelet",
+        "on",
+        At("/exec/value"),
+        AtMost(15.0),
+    ),
+    Line(
+        "proxy: 200 exec sessions at once: share that end well",
+        "",
+        "kubelet",
+        "on",
+        At("/sessions/value"),
+        AtLeast(1.0),
+    ),
+    Line(
+        "noise: create to Running beside a noisy tenant, p99, by that without",
+        "",
+        "noise",
+        "on",
+        At("/ratio"),
+        AtMost(1.5),
+    ),
+    Line(
+        "dns: memory of a tenant with 40 Services, of 500",
+        "KiB",
+        "dns",
+        "on",
+        At("/memoryKiBPerTenant"),
+        Anything,
+    ),
+    Line(
+        "dns: answers a second",
+        "",
+        "dns",
+        "on",
+        At("/answersPerSecond"),
+        Anything,
+    ),
+    Line(
+        "dns: time of an answer, p99",
+        "ms",
+        "dns",
+        "on",
+        At("/milliseconds/p99"),
+        Anything,
+    ),
+    Line(
+        "dns: wrong answers",
+        "",
+        "dns",
+        "on",
+        At("/wrong"),
+        AtMost(0.0),
+    ),
 ];
 
 impl Figure {
@@ -226,23 +368,34 @@ impl Line {
 }
 
 impl Wanted {
-    fn is_met(self, figure: f64) -> bool {
+    /// Whether a figure is as wanted.
+    pub fn is_met(self, figure: f64) -> bool {
         match self {
             AtLeast(least) => figure >= least,
             AtMost(most) => figure <= most,
+            Anything => true,
         }
     }
 
-    fn shown(self) -> String {
+    /// In words.
+    pub fn shown(self) -> String {
         match self {
             AtLeast(least) => format!("at least {least}"),
             AtMost(most) => format!("at most {most}"),
+            Anything => "–".to_owned(),
         }
     }
 }
 
+/// What is wanted of a figure of a scenario, if anything is.
+pub fn wanted(scenario: &str, pointer: &str) -> Option<Wanted> {
+    let mut lines = LINES.iter();
+    let line = lines.find(|line| line.2 == scenario && line.4.pointer() == pointer)?;
+    Some(line.5)
+}
+
 /// The table, as a page of its own.
-pub(crate) fn draw(results: &Value) -> String {
+pub fn draw(results: &Value) -> String {
     let mut text = String::from(
         "# What was measured\n\nMade by `cargo xtask bench chart` from [results.json](results.json), which holds every round. \
          What the figures mean is told in [bench.md](../bench.md).\n\n| figure | wanted | measured | reached | [of](#of) |\n|---|---|---|---|---|\n",
@@ -250,9 +403,13 @@ pub(crate) fn draw(results: &Value) -> String {
     for line in LINES {
         let (measured, reached) = match line.measured(results) {
             Some(figure) => {
-                let rounded = figures::round(figure);
-                let is_met = if line.5.is_met(rounded) { "yes" } else { "no" };
-                (rounded.to_string(), is_met)
+                let rounded = numbers::round(figure);
+                let reached = match line.5 {
+                    Anything => "–",
+                    wanted if wanted.is_met(rounded) => "yes",
+                    _ => "no",
+                };
+                (rounded.to_string(), reached)
             }
             None => ("not measured".to_owned(), "–"),
         };
@@ -280,8 +437,8 @@ pub(crate) fn draw(results: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::results::with;
     use super::*;
-    use crate::results::with;
     use serde_json::json;
 
     fn one(scenario: &str, median: &Value) -> Value {

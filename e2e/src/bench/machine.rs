@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 use std::{fs, thread};
 
 /// What it is, as far as a figure depends on it.
-pub(crate) fn describe() -> anyhow::Result<Value> {
+///
+/// # Errors
+/// The kernel doesn't tell.
+pub fn describe() -> anyhow::Result<Value> {
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let memory = fs::read_to_string("/proc/meminfo")?;
     let load = fs::read_to_string("/proc/loadavg")?;
