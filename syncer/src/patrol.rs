@@ -113,12 +113,8 @@ async fn round(engine: &Engine, tenant: &Tenant, extent: Extent) -> Result<(), F
     let mut failures = Failures::default();
     // A kind that can't be watched isn't listed either, and its own watch tries.
     let trusted = tenant.gate.trusted();
-    let all = tenant.kinds().into_iter();
-    for (kind, rule) in all
-        .filter(|kind| trusted.contains(kind))
-        .map(|kind| (kind, kind::rule(kind)))
-        .filter(|(_, rule)| extent.covers(*rule))
-    {
+    let looks = |kind: &u8| trusted.contains(kind) && extent.covers(kind::rule(*kind));
+    for kind in tenant.kinds().into_iter().filter(looks) {
         let looked = look(engine, tenant, kind, &mut failures).await;
         failures.note(looked)?;
     }
