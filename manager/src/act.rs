@@ -248,7 +248,7 @@ async fn do_beyond(seen: &Seen, deed: Deed) -> Result<(), cluster::Error> {
 /// A client of the tenant, as its bootstrapper.
 async fn enter(observer: &Observer, seen: &Seen) -> Result<Option<Cluster>, Error> {
     match tenant::access(&seen.objects)? {
-        Some(access) => Ok(Some(Cluster::new((observer.enter)(access).await?))),
+        Some(access) => Ok(Some(Cluster::of_anybody((observer.enter)(access).await?))),
         None => Ok(None),
     }
 }

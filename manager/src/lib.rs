@@ -82,6 +82,8 @@ mod kubeconfig;
 
 mod cluster;
 
+mod answer;
+
 mod object;
 
 mod proxy;

@@ -88,7 +88,7 @@ impl Observer {
     ) -> Beyond {
         let server = access.server.clone();
         let there = match (self.enter)(access).await {
-            Ok(client) => Cluster::new(client),
+            Ok(client) => Cluster::of_anybody(client),
             Err(error) => {
                 let path = format!(
                     "{}/{}",

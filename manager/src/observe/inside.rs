@@ -36,7 +36,7 @@ impl Observer {
         let began = Instant::now();
         let look = async {
             let entered = (self.enter)(access.clone()).await;
-            let tenant = Cluster::new(entered.map_err(|error| error.to_string())?);
+            let tenant = Cluster::of_anybody(entered.map_err(|error| error.to_string())?);
             let say = |error: cluster::Error| error.to_string();
             tenant.ready().await.map_err(say)?;
             let kube_system = tenant
@@ -121,8 +121,10 @@ async fn try_count(tenant: &Cluster, limits: &Limits) -> Result<Used, cluster::E
         used.insert(name.to_owned(), tenant.count(&path).await?);
     }
     if limits.bytes().is_some() {
-        let metrics = tenant.text("/metrics", "text/plain").await?;
-        used.extend(stored::bytes_told(&metrics).map(|bytes| (stored::SIZE.to_owned(), bytes)));
+        let mut told = stored::Told::default();
+        let heard = tenant.lines("/metrics", "text/plain", |line| told.hear(line));
+        heard.await?;
+        used.extend(told.bytes().map(|bytes| (stored::SIZE.to_owned(), bytes)));
     }
     Ok(used)
 }
