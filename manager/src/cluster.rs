@@ -262,7 +262,8 @@ impl Cluster {
         let page: Value = serde_json::from_str(&text).unwrap_or_default();
         let here = page["items"].as_array().map_or(0, Vec::len);
         let more = page["metadata"]["remainingItemCount"].as_u64();
-        Ok(u64::try_from(here).unwrap_or(u64::MAX) + more.unwrap_or_default())
+        let here = u64::try_from(here).unwrap_or(u64::MAX);
+        Ok(here.saturating_add(more.unwrap_or_default()))
     }
 
     /// The text at a path.

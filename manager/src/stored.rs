@@ -235,7 +235,7 @@ fn amount(name: &str, value: u64) -> String {
 
 fn used_amount(name: &str, used: u64) -> String {
     match name {
-        SIZE => amount(name, used.div_ceil(STEP) * STEP),
+        SIZE => amount(name, used.div_ceil(STEP).saturating_mul(STEP)),
         _ => amount(name, used),
     }
 }
@@ -509,6 +509,17 @@ mod tests {
         );
         let open = cp.authorizers_for(None, None);
         assert_eq!(open, cp.authorizers_for(Some(&Used::new()), Some("old")));
+    }
+
+    #[test]
+    fn t42_whatever_an_etcd_says_that_it_uses_can_be_told() {
+        for bytes in [u64::MAX, u64::MAX - 1, (1 << 63) + 1] {
+            assert!(!bytes_shown(bytes).is_empty());
+            let used = used(&[("size", bytes), ("configmaps", bytes)]);
+            assert!(!limits().fact(&used, None).unwrap().holds);
+            assert!(limits().status(&used).is_some() && limits().shown(&used).is_some());
+            assert!(limits().is_near(&used, limits().status(&used).as_ref()));
+        }
     }
 
     #[test]

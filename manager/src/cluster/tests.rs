@@ -182,3 +182,12 @@ async fn what_is_read_by_lines_may_be_of_any_size() {
     send.send_response(Response::new(Body::from(text.into_bytes())));
     assert_eq!(read.await.unwrap().unwrap(), "last");
 }
+
+#[tokio::test]
+async fn t42_a_count_beyond_all_numbers_is_the_largest() {
+    let (cluster, mut handle) = fake();
+    let count = tokio::spawn(async move { cluster.count("/api/v1/configmaps").await });
+    let page = json!({"items": [{}], "metadata": {"remainingItemCount": u64::MAX}});
+    answer(&mut handle, 200, page).await;
+    assert_eq!(count.await.unwrap().unwrap(), u64::MAX);
+}
