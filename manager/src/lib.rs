@@ -92,6 +92,8 @@ mod capi;
 
 mod patient;
 
+mod growing;
+
 mod news;
 
 mod metrics;

@@ -87,6 +87,7 @@ impl World {
             observer,
             slices: tokio::sync::Mutex::new(()),
             metrics: Metrics::register(&mut Registry::default()),
+            fails: Fails::default(),
         };
         let mut world = Self {
             cluster,
