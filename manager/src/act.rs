@@ -3,7 +3,7 @@
 use crate::{
     cluster::{self, Cluster},
     decide::{Action, Deed},
-    kubeconfig,
+    kubeconfig, news,
     object::{Object, VIRTUAL_CONTROL_PLANE},
     observe::{self, Observer, Seen},
     pki::{self, Material},
@@ -85,12 +85,12 @@ pub(crate) async fn act(
         let written = match action {
             Action::Adopt => {
                 let patch = adoption(seen)?;
-                Some(cluster.merge(&seen.object, "", patch).await?)
+                Some(merge(cluster, &seen.object, "", patch).await?)
             }
-            Action::Patch(patch) => Some(cluster.merge(&seen.object, "", patch).await?),
+            Action::Patch(patch) => Some(merge(cluster, &seen.object, "", patch).await?),
             Action::Release => {
                 let patch = without_finalizer(&seen.object);
-                seen.object = cluster.merge(&seen.object, "", patch).await?;
+                seen.object = merge(cluster, &seen.object, "", patch).await?;
                 None
             }
             Action::Create(object) => Some(cluster.create(&object).await?),
@@ -273,12 +273,31 @@ async fn take_place(observer: &Observer, seen: &mut Seen) -> Result<(), Error> {
 
 /// Writes into the status of what was seen, and goes on from what came of it.
 pub(crate) async fn say(observer: &Observer, seen: &mut Seen, patch: Value) -> Result<(), Error> {
-    let merged = observer.cluster.merge(&seen.object, "/status", patch);
-    let merged = merged.await?;
+    let merged = merge(&observer.cluster, &seen.object, "/status", patch).await?;
     observer.own.note(&merged);
     observer.answers.learn(&seen.whose(), &merged);
     seen.take(merged)?;
     Ok(())
+}
+
+/// Merges `patch` into the VirtualControlPlane that was seen. Counts that the syncer wrote meanwhile don't stand against it.
+async fn merge(
+    cluster: &Cluster,
+    seen: &Object,
+    subresource: &str,
+    patch: Value,
+) -> Result<Object, cluster::Error> {
+    let conflict = match cluster.merge(seen, subresource, patch.clone()).await {
+        Err(error) if error.is_conflict() => error,
+        other => return other,
+    };
+    let now = cluster
+        .get(seen.kind, seen.namespace(), seen.name())
+        .await?;
+    match now.filter(|now| news::differ_in_counts(seen, now)) {
+        Some(now) => cluster.merge(&now, subresource, patch).await,
+        None => Err(conflict),
+    }
 }
 
 /// What is to be done in the other super cluster; nothing when there is no way there any more.

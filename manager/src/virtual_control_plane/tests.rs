@@ -15,6 +15,7 @@ use kube::{api::DynamicObject, runtime::watcher::Event};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
+mod counts;
 mod hanging;
 mod leaving;
 mod service_cidr;
