@@ -1,6 +1,6 @@
 //! How much of the proxy one tenant may use, so that none takes it from the others.
 
-use crate::{list::Turns, lookup::Lookups, metrics::Plane, shares::Shares, wake};
+use crate::{list::Turns, lookup::Lookups, metrics::Plane, shares::Shares, wake::Places};
 use parking_lot::Mutex;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tenancy::bucket::{Bucket, Rate};
@@ -32,7 +32,7 @@ pub(crate) struct Limits {
     /// Of that each client.
     pub(crate) clients: Shares,
     /// Connections at the front door that are held while the tenant wakes.
-    pub(crate) held: Arc<Semaphore>,
+    pub(crate) held: Places,
     /// At the way out, the kubelet's among it.
     pub(crate) out: Limit,
     /// On names that its API servers have looked up.
@@ -58,7 +58,7 @@ impl Default for Limits {
         Self {
             door: Limit::new(CONNECTIONS),
             clients: Shares::new(CLIENT.open, CLIENT.rate),
-            held: wake::places(),
+            held: Places::of_one(),
             out: Limit::new(CONNECTIONS),
             lookups: Lookups::default(),
             pods: Limit::new(PODS),

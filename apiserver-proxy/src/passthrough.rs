@@ -80,12 +80,14 @@ impl Door {
                 Ok(awake) => (tenant, until) = awake,
                 Err(refusal) => {
                     let word = refusal.word();
-                    if !refusal.is_final() {
+                    if !refusal.is_told() {
                         return self.metrics.count(tenant.id.as_str(), Plane::Door, word);
                     }
                     self.metrics
                         .turned_down(&tenant, Plane::Door, word, said.source);
-                    let _ = client.write_all(&ACCESS_DENIED).await;
+                    if refusal.is_final() {
+                        let _ = client.write_all(&ACCESS_DENIED).await;
+                    }
                     return;
                 }
             }
@@ -103,7 +105,7 @@ impl Door {
         let moved = Moved::default();
         let outcome = tokio::select! {
             () = ended(&tenant) => "gone",
-            outcome = self.pass(client, &tenant, said.bytes, until, &moved) => outcome.unwrap_or("broken"),
+            outcome = self.pass(client, &tenant, said, until, &moved) => outcome.unwrap_or("broken"),
         };
         self.metrics.moved(id, Plane::Door, moved.all());
         self.metrics.count(id, Plane::Door, outcome);
@@ -115,12 +117,13 @@ impl Door {
         &self,
         client: TcpStream,
         tenant: &Tenant,
-        bytes: Vec<u8>,
+        said: Said,
         until: Instant,
         moved: &Moved,
     ) -> io::Result<&'static str> {
         let began = Instant::now();
-        let mut server = match self.reach(&client, tenant, until).await {
+        let Said { bytes, source, .. } = said;
+        let mut server = match self.reach(&client, tenant, source, until).await {
             Ok(server) => server,
             Err(why) => return Ok(why),
         };
@@ -140,6 +143,7 @@ impl Door {
         &self,
         client: &TcpStream,
         tenant: &Tenant,
+        source: Option<IpAddr>,
         until: Instant,
     ) -> Result<TcpStream, &'static str> {
         const NO: &str = "unreachable";
@@ -151,7 +155,7 @@ impl Door {
             // A Service may drop packets as well as refuse.
             Err(_) => Some(dialling),
         };
-        let _held = self.waker.hold(tenant).map_err(|_| NO)?;
+        let _held = self.waker.hold(tenant, source).map_err(|_| NO)?;
         let trying = async {
             if let Some(dialling) = under_way
                 && let Some(server) = dialling.await

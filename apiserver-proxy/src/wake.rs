@@ -7,12 +7,14 @@
 
 use crate::{
     index::{Index, Tenant},
+    limit::Full,
     metrics::{Metrics, Plane},
+    shares::{Place, Shares},
     visits::Visits,
 };
 use parking_lot::Mutex;
 use std::{net::IpAddr, sync::Arc, time::Duration};
-use tenancy::{naming, route::Sleep};
+use tenancy::{bucket::Rate, naming, route::Sleep};
 use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -38,19 +40,63 @@ pub(crate) struct Waker {
     visits: Visits,
     metrics: Arc<Metrics>,
     budget: Arc<Mutex<Budget>>,
-    held: Arc<Semaphore>,
+    held: Places,
+}
+
+/// Connections that may be held, of which one source gets half.
+pub(crate) struct Places {
+    all: Arc<Semaphore>,
+    sources: Shares,
+}
+
+impl Places {
+    /// Those of one tenant.
+    pub(crate) fn of_one() -> Self {
+        Self::new(HELD_OF_ONE)
+    }
+
+    fn new(most: usize) -> Self {
+        // Who leaves at once and comes again takes as many a second.
+        let half = most / 2;
+        let rate = u32::try_from(half).unwrap_or(u32::MAX);
+        Self {
+            all: Arc::new(Semaphore::new(most)),
+            sources: Shares::new(half, Rate::per_second(rate, rate)),
+        }
+    }
+
+    fn take(&self, source: Option<IpAddr>) -> Result<(Place, OwnedSemaphorePermit), Full> {
+        let place = self.sources.take(source)?;
+        let slot = self.all.clone().try_acquire_owned();
+        Ok((place, slot.map_err(|_| Full)?))
+    }
+
+    /// How many are free.
+    #[cfg(test)]
+    pub(crate) fn free(&self) -> usize {
+        self.all.available_permits()
+    }
+
+    /// Takes all of them.
+    #[cfg(test)]
+    pub(crate) fn fill(&self) -> OwnedSemaphorePermit {
+        let all = u32::try_from(self.free()).unwrap();
+        self.all.clone().try_acquire_many_owned(all).unwrap()
+    }
 }
 
 /// A place that is held while a connection waits.
-pub(crate) type Held = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+pub(crate) type Held = [(Place, OwnedSemaphorePermit); 2];
 
 /// Why a connection isn't led on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The tenant sleeps, and a connection like this one doesn't wake it.
     Asleep,
-    /// Too many are held, or too much was woken.
+    /// Too much was woken.
     Limited,
+    /// Too many are held, which passes within seconds.
+    Full,
     /// It was held for as long as a client waits; another try may find the tenant awake.
     TryAgain,
     /// The client left, or nobody could be told to wake the tenant.
@@ -63,6 +109,7 @@ impl Refusal {
         match self {
             Self::Asleep => "asleep",
             Self::Limited => "wake_limited",
+            Self::Full => "limited",
             Self::TryAgain => "held",
             Self::Broken => "broken",
         }
@@ -71,6 +118,11 @@ impl Refusal {
     /// Whether the client is told that trying again is of no use now.
     pub(crate) fn is_final(self) -> bool {
         matches!(self, Self::Asleep | Self::Limited)
+    }
+
+    /// Whether that is for the log.
+    pub(crate) fn is_told(self) -> bool {
+        self.is_final() || self == Self::Full
     }
 }
 
@@ -81,7 +133,7 @@ impl Waker {
             visits,
             metrics,
             budget: Arc::default(),
-            held: Arc::new(Semaphore::new(HELD)),
+            held: Places::new(HELD),
         }
     }
 
@@ -98,7 +150,7 @@ impl Waker {
         if tenant.sleep != Sleep::Wakeable || naming::tenant_of_host(name).is_none() {
             return Err(Refusal::Asleep);
         }
-        let _held = self.hold(tenant)?;
+        let _held = self.hold(tenant, source)?;
         match self.knock(tenant, source) {
             Knock::Refused => return Err(Refusal::Limited),
             Knock::UnderWay => {}
@@ -158,10 +210,9 @@ impl Waker {
     }
 
     /// A place among those that are held.
-    pub(crate) fn hold(&self, tenant: &Tenant) -> Result<Held, Refusal> {
-        let one = tenant.limits.held.clone().try_acquire_owned();
-        let all = self.held.clone().try_acquire_owned();
-        one.ok().zip(all.ok()).ok_or(Refusal::Limited)
+    pub(crate) fn hold(&self, tenant: &Tenant, source: Option<IpAddr>) -> Result<Held, Refusal> {
+        let take = |places: &Places| places.take(source).map_err(|_| Refusal::Full);
+        Ok([take(&tenant.limits.held)?, take(&self.held)?])
     }
 
     /// Waits until the route says that the tenant is awake.
@@ -179,11 +230,6 @@ impl Waker {
             news.await;
         }
     }
-}
-
-/// The connections of one tenant that may be held.
-pub(crate) fn places() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(HELD_OF_ONE))
 }
 
 /// Whether its API servers don't run.

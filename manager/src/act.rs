@@ -3,10 +3,11 @@
 use crate::{
     cluster::{self, Cluster},
     decide::{Action, Deed},
-    kubeconfig,
+    kubeconfig, news,
     object::{Object, VIRTUAL_CONTROL_PLANE},
     observe::{self, Observer, Seen},
     pki::{self, Material},
+    remotes::{self, Asking, SLOW},
     room::{self, Made, Space},
     starts::{self, Turn},
     status,
@@ -15,7 +16,12 @@ use crate::{
 use api::{Phase, keys};
 use rand::TryRngCore;
 use serde_json::{Value, json};
+use std::time::Duration;
 use tenancy::tenant::TenantId;
+use tokio::time::{Instant, timeout_at};
+
+/// All that is written into a tenant in one go takes no longer: one that has just started takes its time.
+const WRITES: Duration = Duration::from_secs(10);
 
 /// An action failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +32,9 @@ pub(crate) enum Error {
     /// The tenant's API server refused or didn't answer.
     #[error("in the tenant: {0}")]
     Tenant(#[source] cluster::Error),
+    /// The tenant's API server is too slow to be written to now; how so.
+    #[error("{0}")]
+    Slow(String),
     /// The other super cluster's API server refused or didn't answer.
     #[error("in the super cluster: {0}")]
     Beyond(#[source] cluster::Error),
@@ -70,18 +79,18 @@ pub(crate) async fn act(
 ) -> Result<View, Error> {
     let cluster = &observer.cluster;
     let whose = seen.whose();
-    let mut inside: Option<Cluster> = None;
+    let mut inside: Option<Inside> = None;
     let mut view = View::Current;
     for action in actions {
         let written = match action {
             Action::Adopt => {
                 let patch = adoption(seen)?;
-                Some(cluster.merge(&seen.object, "", patch).await?)
+                Some(merge(cluster, &seen.object, "", patch).await?)
             }
-            Action::Patch(patch) => Some(cluster.merge(&seen.object, "", patch).await?),
+            Action::Patch(patch) => Some(merge(cluster, &seen.object, "", patch).await?),
             Action::Release => {
                 let patch = without_finalizer(&seen.object);
-                seen.object = cluster.merge(&seen.object, "", patch).await?;
+                seen.object = merge(cluster, &seen.object, "", patch).await?;
                 None
             }
             Action::Create(object) => Some(cluster.create(&object).await?),
@@ -144,13 +153,18 @@ pub(crate) async fn act(
                     }
                     (Ok(_), _) => {}
                     // What the tenant filled up is a fact about the tenant: all else goes on, and it is told.
-                    (Err(error), _) if error.is_full() => {
+                    (Err(Error::Tenant(error)), _) if error.is_full() => {
                         seen.refused = Some(error.to_string());
                         if let Some(owner) = &seen.owner {
                             observer.stores.hurry(&owner.id);
                         }
                     }
-                    (Err(error), _) => return Err(Error::Tenant(error)),
+                    (Err(error), _) => {
+                        if let Some(tenant) = inside.take() {
+                            tenant.leave(Some(&error.to_string()));
+                        }
+                        return Err(error);
+                    }
                 }
                 continue;
             }
@@ -170,7 +184,41 @@ pub(crate) async fn act(
             view = View::Stale;
         }
     }
+    if let Some(tenant) = inside {
+        tenant.leave(None);
+    }
     Ok(view)
+}
+
+/// A tenant that is written to.
+struct Inside {
+    cluster: Cluster,
+    asking: Asking,
+    began: Instant,
+}
+
+impl Inside {
+    async fn apply(&self, object: &Object) -> Result<Object, Error> {
+        let applied = timeout_at(self.began + WRITES, self.cluster.apply(object)).await;
+        let late = || {
+            format!(
+                "in the tenant: not all was written within {} s",
+                WRITES.as_secs()
+            )
+        };
+        applied
+            .map_err(|_| Error::Slow(late()))?
+            .map_err(Error::Tenant)
+    }
+
+    /// No more is written to it now, because of a failure if there was one.
+    fn leave(self, failure: Option<&str>) {
+        let took = self.began.elapsed();
+        match failure {
+            Some(why) if took >= SLOW => self.asking.was_silent(why, Instant::now()),
+            _ => self.asking.answered(took, Instant::now()),
+        }
+    }
 }
 
 /// Makes room in the tenant's etcd. That it doesn't go is a fact to be told.
@@ -225,12 +273,31 @@ async fn take_place(observer: &Observer, seen: &mut Seen) -> Result<(), Error> {
 
 /// Writes into the status of what was seen, and goes on from what came of it.
 pub(crate) async fn say(observer: &Observer, seen: &mut Seen, patch: Value) -> Result<(), Error> {
-    let merged = observer.cluster.merge(&seen.object, "/status", patch);
-    let merged = merged.await?;
+    let merged = merge(&observer.cluster, &seen.object, "/status", patch).await?;
     observer.own.note(&merged);
     observer.answers.learn(&seen.whose(), &merged);
     seen.take(merged)?;
     Ok(())
+}
+
+/// Merges `patch` into the VirtualControlPlane that was seen. Counts that the syncer wrote meanwhile don't stand against it.
+async fn merge(
+    cluster: &Cluster,
+    seen: &Object,
+    subresource: &str,
+    patch: Value,
+) -> Result<Object, cluster::Error> {
+    let conflict = match cluster.merge(seen, subresource, patch.clone()).await {
+        Err(error) if error.is_conflict() => error,
+        other => return other,
+    };
+    let now = cluster
+        .get(seen.kind, seen.namespace(), seen.name())
+        .await?;
+    match now.filter(|now| news::differ_in_counts(seen, now)) {
+        Some(now) => cluster.merge(&now, subresource, patch).await,
+        None => Err(conflict),
+    }
 }
 
 /// What is to be done in the other super cluster; nothing when there is no way there any more.
@@ -245,12 +312,24 @@ async fn do_beyond(seen: &Seen, deed: Deed) -> Result<(), cluster::Error> {
     }
 }
 
-/// A client of the tenant, as its bootstrapper.
-async fn enter(observer: &Observer, seen: &Seen) -> Result<Option<Cluster>, Error> {
-    match tenant::access(&seen.objects)? {
-        Some(access) => Ok(Some(Cluster::new((observer.enter)(access).await?))),
-        None => Ok(None),
-    }
+/// Into the tenant, as its bootstrapper.
+async fn enter(observer: &Observer, seen: &Seen) -> Result<Option<Inside>, Error> {
+    let Some(access) = tenant::access(&seen.objects)? else {
+        return Ok(None);
+    };
+    let began = Instant::now();
+    let asking = match observer.writes.turn(&access, began) {
+        remotes::Turn::Now(asking) => asking,
+        remotes::Turn::Silent(why) => return Err(Error::Slow(why)),
+        remotes::Turn::Later => {
+            return Err(Error::Slow("in the tenant: others are as slow".into()));
+        }
+    };
+    Ok(Some(Inside {
+        cluster: Cluster::of_anybody((observer.enter)(access).await?),
+        asking,
+        began,
+    }))
 }
 
 fn adoption(seen: &Seen) -> Result<Value, Error> {

@@ -15,7 +15,7 @@ use crate::{
     parts, patient, proxy, sleep,
     starts::{self, Limit, Start},
     twin::kept,
-    virtual_control_plane::{Context, Error, reconcile, retry},
+    virtual_control_plane::{Context, Error, Fails, reconcile, retry},
     visits::{self, Visits},
 };
 use anyhow::Context as _;
@@ -158,6 +158,7 @@ impl Args {
             observer,
             slices: tokio::sync::Mutex::new(()),
             metrics,
+            fails: Fails::default(),
         });
         let marks = Api::namespaced(client.clone(), &namespace);
         let controller = controller(&client, told, &known, ears);

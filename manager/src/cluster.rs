@@ -1,14 +1,18 @@
 //! One API server: the only file that sends requests.
 //!
-//! Every request ends within [`LIMIT`], so that a hanging API server holds one pass and not the manager. Deletes name
-//! the UID that was observed; updates name the resource version.
+//! Every request ends within [`LIMIT`], so that a hanging API server holds one pass and not the manager, and no more is read
+//! of what it answers than [`answer`] allows. Deletes name the UID that was observed; updates name the resource version.
 
-use crate::object::{Kind, Object};
+use crate::{
+    answer::{self, Allowance, Unreadable},
+    object::{Kind, Object},
+};
 use api::keys::FIELD_MANAGER;
+use bytes::Bytes;
 use http::{Method, Request};
 use kube::Client;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{ops::ControlFlow, time::Duration};
 
 /// How long one request may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -29,13 +33,14 @@ const PAGE: usize = 500;
 #[derive(Clone)]
 pub(crate) struct Cluster {
     client: Client,
+    allowance: Allowance,
 }
 
 /// A request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The API server answered with an error, or didn't answer.
-    #[error("{verb} {what}: {}", answer(source))]
+    #[error("{verb} {what}: {}", told(source))]
     Request {
         /// What was asked for.
         verb: &'static str,
@@ -43,6 +48,14 @@ pub(crate) enum Error {
         what: String,
         /// The answer.
         source: Box<kube::Error>,
+    },
+    /// The API server answered with more than is read of one.
+    #[error("{verb} {what}: the answer is larger than any should be")]
+    TooLarge {
+        /// What was asked for.
+        verb: &'static str,
+        /// Of which object.
+        what: String,
     },
     /// The API server took too long.
     #[error("{verb} {what}: no answer within {} s", LIMIT.as_secs())]
@@ -55,6 +68,13 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    fn unreadable(why: Unreadable, verb: &'static str, what: String) -> Self {
+        match why {
+            Unreadable::TooLarge => Self::TooLarge { verb, what },
+            Unreadable::Failed(source) => Self::Request { verb, what, source },
+        }
+    }
+
     /// The HTTP status, when the API server gave one.
     pub(crate) fn code(&self) -> Option<u16> {
         match self {
@@ -62,7 +82,7 @@ impl Error {
                 kube::Error::Api(status) => Some(status.code),
                 _ => None,
             },
-            Self::Timeout { .. } => None,
+            Self::TooLarge { .. } | Self::Timeout { .. } => None,
         }
     }
 
@@ -78,14 +98,22 @@ impl Error {
                 source.as_ref(),
                 kube::Error::Api(status) if status.message.contains(NO_SPACE)
             ),
-            Self::Timeout { .. } => false,
+            Self::TooLarge { .. } | Self::Timeout { .. } => false,
         }
     }
 }
 
 impl Cluster {
+    /// The own super cluster's.
     pub(crate) fn new(client: Client) -> Self {
-        Self { client }
+        let allowance = Allowance::of_each();
+        Self { client, allowance }
+    }
+
+    /// Anybody's, for one look: of all its answers together little is read.
+    pub(crate) fn of_anybody(client: Client) -> Self {
+        let allowance = Allowance::of_all();
+        Self { client, allowance }
     }
 
     /// The object, or `None` when there is none.
@@ -234,27 +262,37 @@ impl Cluster {
         let page: Value = serde_json::from_str(&text).unwrap_or_default();
         let here = page["items"].as_array().map_or(0, Vec::len);
         let more = page["metadata"]["remainingItemCount"].as_u64();
-        Ok(u64::try_from(here).unwrap_or(u64::MAX) + more.unwrap_or_default())
+        let here = u64::try_from(here).unwrap_or(u64::MAX);
+        Ok(here.saturating_add(more.unwrap_or_default()))
     }
 
     /// The text at a path.
     pub(crate) async fn text(&self, path: &str, accept: &'static str) -> Result<String, Error> {
-        let failed = |source| Error::Request {
-            verb: "get",
-            what: path.to_owned(),
-            source: Box::new(source),
+        let read = async {
+            let bytes = self.ask(reading(path, accept)?).await?;
+            String::from_utf8(bytes.into()).map_err(|error| kube::Error::FromUtf8(error).into())
         };
-        let request = Request::get(path)
-            .header("accept", accept)
-            .body(vec![])
-            .map_err(|source| failed(kube::Error::HttpError(source)))?;
-        let answer = tokio::time::timeout(LIMIT, self.client.request_text(request)).await;
-        answer
-            .map_err(|_| Error::Timeout {
-                verb: "get",
-                what: path.to_owned(),
-            })?
-            .map_err(failed)
+        in_time(read, "get", || path.to_owned()).await
+    }
+
+    /// Reads the text at a path line by line and keeps none of it, until `each` says that it has enough.
+    pub(crate) async fn lines(
+        &self,
+        path: &str,
+        accept: &'static str,
+        each: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let read = async {
+            let response = self.client.send(reading(path, accept)?).await?;
+            answer::lines(answer::good(response, &self.allowance).await?, each).await
+        };
+        in_time(read, "get", || path.to_owned()).await
+    }
+
+    async fn ask(&self, request: Request<kube::client::Body>) -> Result<Bytes, Unreadable> {
+        let response = self.client.send(request).await?;
+        let body = answer::good(response, &self.allowance).await?;
+        answer::whole(body, &self.allowance).await
     }
 
     async fn write(
@@ -303,29 +341,39 @@ impl Cluster {
                 .header("content-type", content_type(body.map(|(verb, _)| verb)))
                 .body(
                     body.map(|(_, body)| body.to_string().into_bytes())
-                        .unwrap_or_default(),
-                )
-                .map_err(|source| Error::Request {
-                    verb,
-                    what: what(),
-                    source: Box::new(kube::Error::HttpError(source)),
-                })?;
-            match tokio::time::timeout(LIMIT, self.client.request::<Value>(request)).await {
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(source)) => {
-                    let error = Error::Request {
-                        verb,
-                        what: what(),
-                        source: Box::new(source),
-                    };
-                    match (error.code(), namespace, lag.next()) {
-                        (Some(403), Some(_), Some(wait)) => tokio::time::sleep(*wait).await,
-                        _ => return Err(error),
-                    }
-                }
-                Err(_) => return Err(Error::Timeout { verb, what: what() }),
+                        .unwrap_or_default()
+                        .into(),
+                );
+            let read = async {
+                let bytes = self.ask(request.map_err(kube::Error::HttpError)?).await?;
+                serde_json::from_slice(&bytes)
+                    .map_err(|error| kube::Error::SerdeError(error).into())
+            };
+            match in_time(read, verb, what).await {
+                Ok(value) => return Ok(value),
+                Err(error) => match (error.code(), namespace, lag.next()) {
+                    (Some(403), Some(_), Some(wait)) => tokio::time::sleep(*wait).await,
+                    _ => return Err(error),
+                },
             }
         }
+    }
+}
+
+fn reading(path: &str, accept: &'static str) -> Result<Request<kube::client::Body>, kube::Error> {
+    let request = Request::get(path).header("accept", accept);
+    request.body(vec![].into()).map_err(kube::Error::HttpError)
+}
+
+/// What was asked for, if it comes within [`LIMIT`].
+async fn in_time<T>(
+    read: impl Future<Output = Result<T, Unreadable>>,
+    verb: &'static str,
+    what: impl Fn() -> String,
+) -> Result<T, Error> {
+    match tokio::time::timeout(LIMIT, read).await {
+        Ok(read) => read.map_err(|why| Error::unreadable(why, verb, what())),
+        Err(_) => Err(Error::Timeout { verb, what: what() }),
     }
 }
 
@@ -368,7 +416,7 @@ fn encode(text: &str) -> String {
 }
 
 /// What people need of an answer: the API server's own sentence, or the innermost cause.
-fn answer(error: &kube::Error) -> String {
+fn told(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return status.message.clone();
     }

@@ -83,6 +83,8 @@ mod kubeconfig;
 
 mod cluster;
 
+mod answer;
+
 mod object;
 
 mod proxy;
@@ -90,6 +92,8 @@ mod proxy;
 mod capi;
 
 mod patient;
+
+mod growing;
 
 mod news;
 

@@ -16,6 +16,7 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use parking_lot::Mutex;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
     collections::HashMap,
@@ -74,6 +75,15 @@ pub(crate) fn of_virtual_control_planes(
 /// A VirtualControlPlane as those see it who tell of it in their own status: all but what the syncer counts.
 pub(crate) fn but_counts(vcp: &VirtualControlPlane) -> Told {
     Told::If(digest(&essence_of(vcp)))
+}
+
+/// Whether two states of a VirtualControlPlane are the same but for that. What can't be read is another.
+pub(crate) fn differ_in_counts(one: &Object, other: &Object) -> bool {
+    let essence = |object: &Object| {
+        let vcp = VirtualControlPlane::deserialize(&object.body);
+        vcp.ok().map(|vcp| essence_of(&vcp))
+    };
+    essence(one).is_some_and(|essence_of_one| Some(essence_of_one) == essence(other))
 }
 
 /// Objects of which something else than the status has changed: that is for others to read.

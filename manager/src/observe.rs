@@ -300,8 +300,8 @@ pub(crate) enum Error {
     /// The way into the tenant.
     #[error(transparent)]
     Tenant(#[from] tenant::Error),
-    /// Others ask the same super cluster just now.
-    #[error("others ask the super cluster just now")]
+    /// Others ask the same super cluster just now, or tenants that are as slow.
+    #[error("others are asked just now")]
     Busy,
 }
 
@@ -344,6 +344,8 @@ pub(crate) struct Observer {
     pub(crate) remotes: Remotes,
     /// Who may ask tenants.
     pub(crate) tenants: Remotes,
+    /// Who may write into them: one that answers may yet have a webhook that hangs.
+    pub(crate) writes: Remotes,
     /// How tenants and other super clusters are reached.
     pub(crate) enter: Enter,
     here: OnceLock<String>,
@@ -377,6 +379,7 @@ impl Observer {
             heard,
             remotes: Remotes::of_super_clusters(),
             tenants: Remotes::of_tenants(),
+            writes: Remotes::of_tenants(),
             enter: kubeconfig::enter(),
             here: OnceLock::new(),
             nodes: Mutex::new(None),
@@ -578,7 +581,7 @@ impl Observer {
             let wanted = crate::decide::tenant_objects(seen);
             let limits = crate::decide::stored_limits(seen);
             let looked = self.look_at_tenant(seen.whose(), &access, &wanted, &limits);
-            seen.tenant = looked.await;
+            seen.tenant = looked.await?;
             self.look_at_store(seen, owner, &limits).await?;
         }
         Ok(())

@@ -6,6 +6,7 @@
 //! A kind that may not be served yet, such as Cluster API's own where they aren't installed, fails for ever. Its watch keeps
 //! that to itself, and begins to tell once the kind is there.
 
+use crate::growing;
 use futures::{
     Stream, StreamExt,
     future::{Ready, ready},
@@ -132,7 +133,7 @@ pub(crate) fn events(
             _ => {}
         }
         let wait = if event.is_err() {
-            pause(fails)
+            growing::pause(FIRST, fails, LONGEST)
         } else {
             Duration::ZERO
         };
@@ -147,13 +148,6 @@ pub(crate) fn events(
             fields.remove("status");
         }
     })
-}
-
-/// How long a watch rests after so many failures, one after the other.
-fn pause(fails: u32) -> Duration {
-    FIRST
-        .saturating_mul(1 << fails.saturating_sub(1).min(10))
-        .min(LONGEST)
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ impl Played {
         std::mem::take(&mut self.0.lock().asked)
     }
 
-    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+    pub(crate) async fn answer(&self, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes());
         let body = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default();

@@ -2,9 +2,10 @@
 //!
 //! One that hangs takes seconds of each pass that asks it, and passes are few. One that was silent rests, longer each time,
 //! and then one pass tries it; what it was silent with is told to all others meanwhile. An answer, whatever it says, ends
-//! that. Of passes that ask other super clusters, only some may do so at a time, and fewer of them the same one.
+//! that. Of passes that ask other super clusters, only some may do so at a time, and fewer of them the same one. One that
+//! answers slowly doesn't rest, but shares its places with those that are tried.
 
-use crate::kubeconfig::Access;
+use crate::{growing, kubeconfig::Access};
 use parking_lot::Mutex;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tenancy::naming;
@@ -14,8 +15,15 @@ use tokio::time::Instant;
 const OF_ONE: usize = 3;
 /// Passes that may ask any super cluster: half of all ([`crate::patient`]).
 const OF_ALL: usize = 8;
-/// Passes that may try any of those that were silent.
-const OF_SILENT: usize = 4;
+/// Passes that may ask any of those that were silent, or slow.
+const OF_SLOW: usize = 4;
+/// Who takes so long to answer all that is asked is slow; who takes so long not to answer hangs. One that starts refuses at
+/// once.
+pub(crate) const SLOW: Duration = Duration::from_secs(2);
+/// All that a pass asks or tells one takes no longer; what does counts as no answer.
+pub(crate) const LIMIT: Duration = Duration::from_secs(5);
+/// How long one counts as slow that was.
+const SLOW_FOR: Duration = Duration::from_secs(60);
 /// How long one rests that was silent once.
 const FIRST: Duration = Duration::from_secs(2);
 /// The longest rest: one that is back is noticed after it at the latest.
@@ -38,7 +46,14 @@ struct Remote {
     /// How often it was silent, one time after the other.
     silent: u32,
     rests_until: Option<Instant>,
+    slow_until: Option<Instant>,
     why: String,
+}
+
+impl Remote {
+    fn is_slow(&self, now: Instant) -> bool {
+        self.silent > 0 || self.slow_until.is_some_and(|until| now < until)
+    }
 }
 
 /// Whether a pass may ask.
@@ -83,11 +98,12 @@ impl Remotes {
     pub(crate) fn turn(&self, access: &Access, now: Instant) -> Turn {
         let mut all = self.known.lock();
         let asking: usize = all.values().map(|remote| remote.asking).sum();
-        let tries = |remote: &&Remote| remote.silent > 0 && remote.asking > 0;
-        let trying = all.values().filter(tries).count();
+        let slow = all.values().filter(|remote| remote.is_slow(now));
+        let trying: usize = slow.map(|remote| remote.asking).sum();
         // One that nobody asks any more is forgotten with time.
         all.retain(|_, remote| {
             remote.asking > 0
+                || remote.slow_until.is_some_and(|until| now < until)
                 || remote
                     .rests_until
                     .is_some_and(|until| now < until + LONGEST * 3)
@@ -97,10 +113,12 @@ impl Remotes {
         let remote = all.entry(key.clone()).or_default();
         let is_silent = remote.silent > 0;
         let rests = remote.rests_until.is_some_and(|until| now < until);
-        let is_busy = match is_silent {
-            true => trying >= OF_SILENT || remote.asking > 0,
-            false => asking >= self.of_all || remote.asking >= self.of_one,
+        let of_one = if is_silent { 1 } else { self.of_one };
+        let is_full = match remote.is_slow(now) {
+            true => trying >= OF_SLOW,
+            false => asking >= self.of_all,
         };
+        let is_busy = is_full || remote.asking >= of_one;
         if is_silent && (rests || is_busy) {
             return Turn::Silent(remote.why.clone());
         }
@@ -117,9 +135,12 @@ impl Remotes {
 }
 
 impl Asking {
-    /// It gave an answer.
-    pub(crate) fn answered(self) {
-        self.change(|remote| (remote.silent, remote.rests_until) = (0, None));
+    /// It gave an answer, and took so long.
+    pub(crate) fn answered(self, took: Duration, now: Instant) {
+        self.change(|remote| {
+            (remote.silent, remote.rests_until) = (0, None);
+            remote.slow_until = (took >= SLOW).then(|| now + SLOW_FOR);
+        });
     }
 
     /// It gave none.
@@ -130,7 +151,7 @@ impl Asking {
             // Several that asked together count once.
             if remote.silent == before {
                 remote.silent += 1;
-                remote.rests_until = Some(now + rest(remote.silent));
+                remote.rests_until = Some(now + growing::pause(FIRST, remote.silent, LONGEST));
             }
         });
     }
@@ -146,13 +167,6 @@ impl Drop for Asking {
     fn drop(&mut self) {
         self.change(|remote| remote.asking -= 1);
     }
-}
-
-/// How long one rests that was silent so often.
-fn rest(silent: u32) -> Duration {
-    FIRST
-        .saturating_mul(1 << silent.saturating_sub(1).min(10))
-        .min(LONGEST)
 }
 
 #[cfg(test)]
@@ -188,7 +202,7 @@ mod tests {
             asking.push(now(turn(&remotes, &other.to_string(), at)));
         }
         assert!(matches!(turn(&remotes, "b", at), Turn::Later));
-        asking.remove(0).answered();
+        asking.remove(0).answered(Duration::ZERO, at);
         asking.push(now(turn(&remotes, "a", at)));
         assert!(matches!(turn(&remotes, "b", at), Turn::Later));
         drop(asking);
@@ -216,7 +230,7 @@ mod tests {
             tries.was_silent("no answer", at);
         }
         at += LONGEST;
-        now(turn(&remotes, "a", at)).answered();
+        now(turn(&remotes, "a", at)).answered(Duration::ZERO, at);
         let all: Vec<Asking> = (0..OF_ONE).map(|_| now(turn(&remotes, "a", at))).collect();
         drop(all);
     }
@@ -238,16 +252,46 @@ mod tests {
             .map(|tenant| turn(&remotes, tenant, later))
             .collect();
         let tried = turns.iter().filter(|turn| matches!(turn, Turn::Now(_)));
-        assert_eq!(tried.count(), OF_SILENT);
+        assert_eq!(tried.count(), OF_SLOW);
         drop(now(turn(&remotes, "another", later)));
+    }
+
+    /// Each of them answers in the end, so none ever rests.
+    #[test]
+    fn t40_of_many_that_are_slow_a_few_are_asked_at_a_time() {
+        let (remotes, at) = (Remotes::of_tenants(), Instant::now());
+        let all: Vec<String> = (0..20).map(|tenant| tenant.to_string()).collect();
+        for tenant in &all {
+            now(turn(&remotes, tenant, at)).answered(SLOW, at);
+        }
+        let turns: Vec<Turn> = all
+            .iter()
+            .map(|tenant| turn(&remotes, tenant, at))
+            .collect();
+        let asked = turns.iter().filter(|turn| matches!(turn, Turn::Now(_)));
+        assert_eq!(asked.count(), OF_SLOW);
+        let later = turns.iter().filter(|turn| matches!(turn, Turn::Later));
+        assert_eq!(later.count(), all.len() - OF_SLOW);
+        drop(now(turn(&remotes, "another", at)));
+        drop(turns);
+        // Who was quick again is as good as any.
+        let quick = &all[..OF_SLOW * 2];
+        for tenant in quick {
+            now(turn(&remotes, tenant, at)).answered(Duration::ZERO, at);
+        }
+        let turns: Vec<Asking> = quick
+            .iter()
+            .map(|tenant| now(turn(&remotes, tenant, at)))
+            .collect();
+        drop(turns);
     }
 
     #[test]
     fn those_that_nobody_asks_any_more_are_forgotten() {
         let (remotes, at) = (Remotes::of_super_clusters(), Instant::now());
         now(turn(&remotes, "a", at)).was_silent("no answer", at);
-        now(turn(&remotes, "b", at)).answered();
-        now(turn(&remotes, "c", at + LONGEST * 4)).answered();
+        now(turn(&remotes, "b", at)).answered(Duration::ZERO, at);
+        now(turn(&remotes, "c", at + LONGEST * 4)).answered(Duration::ZERO, at + LONGEST * 4);
         assert_eq!(remotes.known.lock().len(), 1);
     }
 }

@@ -129,8 +129,11 @@ impl Store {
         let left = space.volume.map(|volume| {
             let (part, bytes) = LOG;
             let largest = self.members.iter().map(|member| member.size).max();
-            let taken = largest.unwrap_or_default() + (volume / part).min(bytes);
-            volume.saturating_sub(taken)
+            let log = (volume / part).min(bytes);
+            // A member may say anything of itself.
+            volume
+                .saturating_sub(log)
+                .saturating_sub(largest.unwrap_or_default())
         });
         left.map_or(most, |left| left.min(most))
     }
@@ -312,6 +315,23 @@ mod tests {
         assert!(store(40, vec![alarm(2)]).is_full(SPACE));
         let corrupt = Alarm { member: 2, kind: 2 };
         assert!(!store(40, vec![corrupt]).is_full(SPACE));
+    }
+
+    #[test]
+    fn t42_a_member_that_says_it_is_larger_than_any_volume_gets_no_room() {
+        let store = Store {
+            members: vec![Status {
+                size: u64::MAX,
+                in_use: u64::MAX,
+                ..member(1, 0, 0)
+            }],
+            alarms: vec![],
+        };
+        let space = Space {
+            volume: Some(1 << 30),
+            ..SPACE
+        };
+        assert!(store.is_full(space) && !store.would_have_room(space));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{
 };
 use api::{Quantities, QuotaStatus};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::ControlFlow};
 use tenancy::quota::amount::{parse, shown};
 
 /// Name of the limit of bytes; all others are resources, as `PLURAL` or `PLURAL.GROUP`.
@@ -235,7 +235,7 @@ fn amount(name: &str, value: u64) -> String {
 
 fn used_amount(name: &str, used: u64) -> String {
     match name {
-        SIZE => amount(name, used.div_ceil(STEP) * STEP),
+        SIZE => amount(name, used.div_ceil(STEP).saturating_mul(STEP)),
         _ => amount(name, used),
     }
 }
@@ -293,18 +293,34 @@ pub(crate) fn nowhere() -> Value {
     })
 }
 
-/// The bytes that an API server says its etcd takes, from its metrics.
-pub(crate) fn bytes_told(metrics: &str) -> Option<u64> {
-    let lines = metrics
-        .lines()
-        .filter(|line| line.starts_with("apiserver_storage_size_bytes{"));
-    let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-    let most = values.fold(None, |most: Option<f64>, value| {
-        Some(most.map_or(value, |most| most.max(value)))
-    });
-    // Written as `2.3e+07`; a size is neither negative nor beyond what etcd holds.
-    most.filter(|bytes| (0.0..1e15).contains(bytes))
-        .map(|bytes| bytes as u64)
+/// The bytes that an API server says its etcd takes, from the lines of its metrics.
+#[derive(Default)]
+pub(crate) struct Told {
+    most: Option<f64>,
+}
+
+impl Told {
+    /// Hears a line. What is looked for stands together, so it is enough when that is over.
+    pub(crate) fn hear(&mut self, line: &str) -> ControlFlow<()> {
+        if !line.starts_with("apiserver_storage_size_bytes{") {
+            return match self.most {
+                Some(_) => ControlFlow::Break(()),
+                None => ControlFlow::Continue(()),
+            };
+        }
+        let value = line.rsplit(' ').next().and_then(|text| text.parse().ok());
+        if let Some(value) = value {
+            self.most = Some(self.most.map_or(value, |most| most.max(value)));
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// What was told.
+    pub(crate) fn bytes(self) -> Option<u64> {
+        // Written as `2.3e+07`; a size is neither negative nor beyond what etcd holds.
+        let bytes = self.most.filter(|bytes| (0.0..1e15).contains(bytes));
+        bytes.map(|bytes| bytes as u64)
+    }
 }
 
 #[cfg(test)]
@@ -496,10 +512,30 @@ mod tests {
     }
 
     #[test]
+    fn t42_whatever_an_etcd_says_that_it_uses_can_be_told() {
+        for bytes in [u64::MAX, u64::MAX - 1, (1 << 63) + 1] {
+            assert!(!bytes_shown(bytes).is_empty());
+            let used = used(&[("size", bytes), ("configmaps", bytes)]);
+            assert!(!limits().fact(&used, None).unwrap().holds);
+            assert!(limits().status(&used).is_some() && limits().shown(&used).is_some());
+            assert!(limits().is_near(&used, limits().status(&used).as_ref()));
+        }
+    }
+
+    #[test]
     fn the_size_is_read_from_the_api_servers_metrics() {
+        let told = |metrics: &str| {
+            let mut told = Told::default();
+            let heard = metrics
+                .lines()
+                .take_while(|line| told.hear(line).is_continue());
+            let heard = heard.count();
+            (told.bytes(), heard)
+        };
         let metrics = "# TYPE apiserver_storage_size_bytes gauge\n\
-                       apiserver_storage_size_bytes{storage_cluster_id=\"etcd-0\"} 2.3441408e+07\nother 5\n";
-        assert_eq!(bytes_told(metrics), Some(23_441_408));
-        assert_eq!(bytes_told(""), None);
+                       apiserver_storage_size_bytes{storage_cluster_id=\"etcd-0\"} 2.3441408e+07\n\
+                       apiserver_storage_size_bytes{storage_cluster_id=\"etcd-1\"} 5\nother 5\nanother 5\n";
+        assert_eq!(told(metrics), (Some(23_441_408), 3));
+        assert_eq!(told("other 5"), (None, 1));
     }
 }

@@ -2,15 +2,21 @@
 
 use crate::{
     act::{self, View},
-    answers::FRESH,
+    answers::{FRESH, Whose},
     decide::{Action, Deed, decide},
+    growing,
     metrics::Metrics,
     observe::{self, Observer, Seen},
     status::Report,
 };
 use api::{Phase, VirtualControlPlane};
 use kube::{ResourceExt, runtime::controller};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use parking_lot::Mutex;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Rounds within a pass: more than a new control plane needs. What isn't settled by then is settled by the next pass.
 const ROUNDS: usize = 16;
@@ -27,6 +33,26 @@ pub(crate) struct Context {
     pub(crate) slices: tokio::sync::Mutex<()>,
     /// What is counted.
     pub(crate) metrics: Metrics,
+    /// How many passes failed, one after the other.
+    pub(crate) fails: Fails,
+}
+
+/// Passes that failed one after the other, by VirtualControlPlane.
+#[derive(Default)]
+pub(crate) struct Fails(Mutex<HashMap<Whose, u32>>);
+
+impl Fails {
+    /// One more failed; how many are that?
+    fn count(&self, whose: Whose) -> u32 {
+        let mut all = self.0.lock();
+        let fails = all.entry(whose).or_default();
+        *fails = fails.saturating_add(1);
+        *fails
+    }
+
+    fn forget(&self, whose: &Whose) {
+        self.0.lock().remove(whose);
+    }
 }
 
 /// A pass ended early; the next one begins anew.
@@ -60,9 +86,12 @@ pub(crate) async fn reconcile(
     let (namespace, name) = (vcp.namespace().unwrap_or_default(), vcp.name_any());
     let _timer = cx.metrics.time_pass();
     let outcome = pass(&namespace, &name, &cx).await;
+    let whose = (namespace, name);
     if outcome.is_err() {
         // What was gone by may be why.
-        cx.observer.forget(&(namespace, name));
+        cx.observer.forget(&whose);
+    } else {
+        cx.fails.forget(&whose);
     }
     cx.metrics.count_pass(match &outcome {
         Ok(_) => "settled",
@@ -73,20 +102,25 @@ pub(crate) async fn reconcile(
     outcome
 }
 
-/// When to try again after a failure.
+/// When to try again after a failure: ever later, so that one that always fails costs the others little.
 pub(crate) fn retry(
-    _: Arc<VirtualControlPlane>,
+    vcp: Arc<VirtualControlPlane>,
     error: &Error,
-    _: Arc<Context>,
+    cx: Arc<Context>,
 ) -> controller::Action {
-    let wait = match error {
-        conflict if conflict.is_conflict() => Duration::from_millis(50),
-        busy if busy.is_busy() => Duration::from_millis(500),
+    let (first, longest) = match error {
+        conflict if conflict.is_conflict() => (50, 2_000),
+        busy if busy.is_busy() => (500, 4_000),
         // Something that it needs isn't there yet, as a rule: a right, or what an API server makes for itself at its start.
-        Error::Act(_) => Duration::from_secs(1),
-        Error::Observe(_) => Duration::from_secs(3),
+        Error::Act(_) => (1_000, 60_000),
+        // The super cluster's API server doesn't answer, and nobody tells when it does.
+        Error::Observe(_) => (3_000, 12_000),
     };
-    controller::Action::requeue(wait)
+    let fails = cx
+        .fails
+        .count((vcp.namespace().unwrap_or_default(), vcp.name_any()));
+    let [first, longest] = [first, longest].map(Duration::from_millis);
+    controller::Action::requeue(growing::pause(first, fails, longest))
 }
 
 async fn pass(namespace: &str, name: &str, cx: &Context) -> Result<controller::Action, Error> {

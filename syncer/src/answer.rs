@@ -1,5 +1,7 @@
 //! The answers of an API server that may be anybody's: how much of one is read, and what a failure says (T42).
 
+pub(crate) use tenancy::arrival::size::{MOST_BYTES, said};
+
 use crate::{connect::Answer, error::Error};
 use bytes::Bytes;
 use futures::{FutureExt, TryFutureExt, future::BoxFuture};
@@ -7,18 +9,13 @@ use http::{header, response::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 use std::time::Duration;
-use tenancy::arrival::{self, Shape};
+use tenancy::arrival::{self, Shape, size::commas_between_values};
 use tower::BoxError;
 
-/// Bytes of the largest answer, and of the largest event: etcd stores no object above 1.5 MiB, and JSON of it is larger,
-/// but not by so much.
-pub(crate) const MOST_BYTES: usize = 16 << 20;
 /// Values in the largest answer or event. Parsed, each takes some dozens of bytes, whereas a text needs but two.
 const MOST_VALUES: usize = 1 << 20;
 /// The longest wait that a server may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// Characters of what a failure says: it goes into logs, events and conditions.
-const MOST_SAID: usize = 1_000;
 
 /// The body of an answer; one that is larger than any is read no further.
 pub(crate) fn body(body: Answer) -> BoxFuture<'static, Result<Bytes, Error>> {
@@ -53,21 +50,6 @@ pub(crate) fn check(text: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Commas outside of strings. Those inside cost nothing, and an object that is full of them is one that etcd takes.
-fn commas_between_values(text: &[u8]) -> usize {
-    let (mut count, mut is_string, mut is_escaped) = (0, false, false);
-    for byte in text {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if is_string => is_escaped = true,
-            b'"' => is_string = !is_string,
-            b',' if !is_string => count += 1,
-            _ => {}
-        }
-    }
-    count
-}
-
 /// What an answer says that isn't what was asked for. A redirect is a failure like another: nobody follows it.
 pub(crate) fn failure(parts: &Parts, body: &[u8]) -> Error {
     let parsed = json(body, Shape::Object).ok();
@@ -89,11 +71,6 @@ pub(crate) fn failure(parts: &Parts, body: &[u8]) -> Error {
         503 | 504 => Error::Unavailable(message),
         _ => Error::Internal(message),
     }
-}
-
-/// As much as is kept of what a server says.
-pub(crate) fn said(message: &str) -> String {
-    message.chars().take(MOST_SAID).collect()
 }
 
 /// A lying server may ask for hours, or for nothing.
@@ -126,6 +103,7 @@ mod tests {
     use http::Response;
     use http_body_util::Full;
     use serde_json::json;
+    use tenancy::arrival::size::MOST_SAID;
 
     fn parts(status: u16, retry_after: &str) -> Parts {
         let response = Response::builder()

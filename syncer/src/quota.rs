@@ -31,7 +31,11 @@ use tenancy::{
     },
     tenant::{Key, TenantId},
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
+
+mod told;
+
+use told::{Said, Told};
 
 /// Changes of what is used come in bursts; they are shown together.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -265,17 +269,22 @@ pub(crate) fn counts(kind: u8, limits: &Amounts) -> bool {
 
 /// Counts what exists when that is needed, and shows what is used when that changes, until the tenant isn't served.
 pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
-    let mut told = None;
+    let mut told = Told::default();
     loop {
         let is_counting = tenant.quota.ledger.lock().is_counting();
         let worked = if is_counting {
-            Box::pin(count(&engine, &tenant)).await
+            Box::pin(count(&engine, &tenant)).await.map(|()| None)
         } else {
             Box::pin(show(&engine, &tenant, &mut told)).await
         };
         let again = async {
             match worked {
-                Ok(()) => tenant.quota.news.notified().await,
+                Ok(None) => tenant.quota.news.notified().await,
+                // What is to be told later is told with what is news till then.
+                Ok(Some(later)) => tokio::select! {
+                    () = tenant.quota.news.notified() => {}
+                    () = tokio::time::sleep(later) => {}
+                },
                 Err(err) => {
                     tracing::debug!(tenant = %tenant.id, %err, "the quota will be looked at again");
                     tokio::time::sleep(AGAIN).await;
@@ -343,14 +352,24 @@ pub(crate) async fn each(
     }
 }
 
-/// Shows the quota and what is used of it, to the tenant and on the VirtualControlPlane.
-async fn show(engine: &Engine, tenant: &Tenant, told: &mut Option<Value>) -> Result<(), Failure> {
+/// Shows the quota and what is used of it, to the tenant and on the VirtualControlPlane; in how long that is to be told
+/// something that it isn't yet.
+async fn show(
+    engine: &Engine,
+    tenant: &Tenant,
+    told: &mut Told,
+) -> Result<Option<Duration>, Failure> {
     let (mut hard, mut used, mut data) = (Map::new(), Map::new(), Map::new());
+    let mut said = Said::default();
     let (state, shared) = {
         let ledger = tenant.quota.ledger.lock();
+        said.is_waited_for = ledger.is_waited_for();
         (ledger.state(), ledger.shared_state())
     };
     for (name, (taken, limit)) in state {
+        if taken >= limit {
+            said.reached.insert(name.clone());
+        }
         let (taken, limit) = (shown(&name, taken), shown(&name, limit));
         // A key of a ConfigMap has no slashes.
         data.insert(name.replace('/', "_"), format!("{taken} of {limit}").into());
@@ -365,19 +384,25 @@ async fn show(engine: &Engine, tenant: &Tenant, told: &mut Option<Value>) -> Res
         data.insert(format!("shared_{}", name.replace('/', "_")), text.into());
     }
     show_tenant(tenant, is_shown, data).await?;
-    let status = if is_limited {
-        json!({"hard": hard, "used": used})
-    } else {
-        Value::Null
-    };
-    if told.as_ref() == Some(&status) || (told.is_none() && !is_limited) {
-        return Ok(());
+    if is_limited {
+        said.status = json!({"hard": hard, "used": used});
+    }
+    match told.due(&said, Instant::now()) {
+        Some(Duration::ZERO) => {}
+        later => return Ok(later),
     }
     if let Some(vcp) = ControlPlane::of(tenant).read(engine).await? {
-        apply::status(&engine.cluster, &vcp, "quota", &status, &tenant.permit()).await?;
+        apply::status(
+            &engine.cluster,
+            &vcp,
+            "quota",
+            &said.status,
+            &tenant.permit(),
+        )
+        .await?;
     }
-    *told = Some(status);
-    Ok(())
+    told.note(said, Instant::now());
+    Ok(None)
 }
 
 async fn show_tenant(

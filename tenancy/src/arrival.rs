@@ -5,6 +5,8 @@
 //! data. An API server writes an object's metadata first, so what follows it can be left unread too, all of it or most of
 //! its `spec`, when the metadata says that it is known ([`event`]) or nothing else is asked for ([`Shape::Metadata`]).
 
+pub mod size;
+
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::{cell::Cell, fmt};

@@ -151,6 +151,11 @@ impl Ledger {
         vec![]
     }
 
+    /// Whether somebody waits for room.
+    pub fn is_waited_for(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Whether what exists has yet to be counted.
     pub fn is_counting(&self) -> bool {
         self.ended.is_some()

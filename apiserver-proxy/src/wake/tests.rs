@@ -91,11 +91,8 @@ async fn a_client_that_leaves_is_held_no_longer() {
         drop(client);
     });
     assert_eq!(outcome.err(), Some(Refusal::Broken));
-    let places = world.tenant().limits.held.available_permits();
-    assert_eq!(
-        (places, world.waker.held.available_permits()),
-        (HELD_OF_ONE, HELD)
-    );
+    let places = world.tenant().limits.held.free();
+    assert_eq!((places, world.waker.held.free()), (HELD_OF_ONE, HELD));
 }
 
 /// An API server that doesn't answer holds a connection no longer than the telling may take, and the next one tells again.
@@ -166,20 +163,29 @@ async fn t40_wakes_that_cannot_be_told_are_not_charged() {
     assert!(!is_asleep(&woken.unwrap()));
 }
 
+/// As a crowd of rightful ones may be too many at once, none of them is told to give up.
 #[tokio::test]
-async fn t40_only_so_many_are_held_for_one_tenant() {
+async fn t40_only_so_many_are_held_for_one_tenant_and_half_of_them_for_one_source() {
     let world = asleep("wakeable");
     let tenant = world.tenant();
-    let held: Vec<_> = (0..HELD_OF_ONE)
-        .map(|_| world.waker.hold(&tenant))
-        .collect();
-    assert!(held.iter().all(Result::is_ok));
+    let hold = |source: &str, many: usize| -> Vec<_> {
+        let source = Some(source.parse().unwrap());
+        (0..many)
+            .map(|_| world.waker.hold(&tenant, source))
+            .collect()
+    };
+    let one = hold("192.0.2.2", HELD_OF_ONE);
+    let held = one.iter().filter(|place| place.is_ok());
+    assert_eq!(held.count(), HELD_OF_ONE / 2);
+    let another = hold("192.0.2.3", HELD_OF_ONE / 2);
+    assert!(another.iter().all(Result::is_ok));
     let (_client, door) = pair().await;
     let outcome = world.wake(&world.name, &door).await;
-    assert_eq!(outcome.err(), Some(Refusal::Limited));
+    assert_eq!(outcome.err(), Some(Refusal::Full));
+    assert!(Refusal::Full.is_told() && !Refusal::Full.is_final());
     assert!(world.told.is_silent());
-    drop(held);
-    assert_eq!(world.waker.held.available_permits(), HELD);
+    drop((one, another));
+    assert_eq!(world.waker.held.free(), HELD);
 }
 
 #[tokio::test(start_paused = true)]

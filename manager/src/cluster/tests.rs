@@ -149,3 +149,45 @@ async fn a_full_etcd_is_told_from_all_other_failures() {
         assert_eq!(error.is_full(), full, "{error}");
     }
 }
+
+/// Whoever runs the API server says how large its answers are.
+#[tokio::test]
+async fn t42_an_answer_that_is_larger_than_any_is_a_failure_like_another() {
+    let (cluster, mut handle) = fake();
+    let get = tokio::spawn(async move { cluster.get(CONFIG_MAP, Some("n"), "c").await });
+    answer(&mut handle, 200, json!({"data": "x".repeat(16 << 20)})).await;
+    let error = get.await.unwrap().unwrap_err();
+    assert_eq!(error.code(), None);
+    assert_eq!(
+        error.to_string(),
+        "get ConfigMap n/c: the answer is larger than any should be"
+    );
+}
+
+#[tokio::test]
+async fn what_is_read_by_lines_may_be_of_any_size() {
+    let (cluster, mut handle) = fake();
+    let read = tokio::spawn(async move {
+        let mut last = String::new();
+        let each = |line: &str| {
+            line.clone_into(&mut last);
+            ControlFlow::Continue(())
+        };
+        cluster.lines("/metrics", "text/plain", each).await?;
+        Ok::<_, Error>(last)
+    });
+    let (request, send) = handle.next_request().await.unwrap();
+    assert_eq!(request.uri(), "/metrics");
+    let text = format!("{}last", "apiserver_requests 1\n".repeat(1 << 20));
+    send.send_response(Response::new(Body::from(text.into_bytes())));
+    assert_eq!(read.await.unwrap().unwrap(), "last");
+}
+
+#[tokio::test]
+async fn t42_a_count_beyond_all_numbers_is_the_largest() {
+    let (cluster, mut handle) = fake();
+    let count = tokio::spawn(async move { cluster.count("/api/v1/configmaps").await });
+    let page = json!({"items": [{}], "metadata": {"remainingItemCount": u64::MAX}});
+    answer(&mut handle, 200, page).await;
+    assert_eq!(count.await.unwrap().unwrap(), u64::MAX);
+}

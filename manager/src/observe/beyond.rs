@@ -7,11 +7,11 @@ use crate::{
     kubeconfig::Access,
     object::{Object, Objects, SECRET, VIRTUAL_CONTROL_PLANE},
     pki,
-    remotes::{Asking, Turn},
+    remotes::{Asking, LIMIT, Turn},
     twin,
 };
 use api::SuperCluster;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// What is known of the twin.
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ impl Observer {
     ) -> Beyond {
         let server = access.server.clone();
         let there = match (self.enter)(access).await {
-            Ok(client) => Cluster::new(client),
+            Ok(client) => Cluster::of_anybody(client),
             Err(error) => {
                 let path = format!(
                     "{}/{}",
@@ -98,19 +98,22 @@ impl Observer {
             }
         };
         let brought = twin::brought::names(owner, &seen.cluster_secrets);
-        let looked = look(&there, owner, super_cluster, brought).await;
+        let began = Instant::now();
+        let looked = look(&there, owner, super_cluster, brought);
+        let looked = timeout_at(began + LIMIT, looked).await;
         seen.way = Some(there);
-        let error = match looked {
-            Ok(beyond) => {
-                asking.answered();
+        let (error, code) = match looked {
+            Ok(Ok(beyond)) => {
+                asking.answered(began.elapsed(), Instant::now());
                 return beyond;
             }
-            Err(error) => error,
+            Ok(Err(error)) => (error.to_string(), error.code()),
+            Err(_) => (format!("not all of it within {} s", LIMIT.as_secs()), None),
         };
         let why = format!("the super cluster at {server} doesn't answer as it should: {error}");
-        match error.code() {
+        match code {
             // That is an answer, and concerns this tenant alone.
-            Some(code) if code < 500 => asking.answered(),
+            Some(code) if code < 500 => asking.answered(began.elapsed(), Instant::now()),
             _ => asking.was_silent(&why, Instant::now()),
         }
         Beyond::Unreachable(why)

@@ -8,35 +8,33 @@ use crate::{
     kubeconfig::Access,
     object::{DEPLOYMENT, NAMESPACE, Object, Objects, SERVICE_CIDR},
     provision,
-    remotes::Turn,
+    remotes::{LIMIT, SLOW, Turn},
     room, service_cidr,
     stored::{self, Limits, Used},
     tenant::{self, Tenant},
 };
-use std::time::Duration;
-use tokio::time::Instant;
-
-/// Who takes so long not to answer hangs; one that starts refuses at once.
-const HANGS: Duration = Duration::from_secs(2);
+use tokio::time::{Instant, timeout_at};
 
 impl Observer {
-    /// A tenant that doesn't answer is a fact, not an error. One that took long not to answer hangs, and rests.
+    /// A tenant that doesn't answer is a fact, not an error. One that took long not to answer hangs, and rests; so does one
+    /// that takes too long for all of its answers.
     pub(super) async fn look_at_tenant(
         &self,
         whose: Whose,
         access: &Access,
         wanted: &[Object],
         limits: &Limits,
-    ) -> Tenant {
+    ) -> Result<Tenant, Error> {
         let asking = match self.tenants.turn(access, Instant::now()) {
             Turn::Now(asking) => asking,
-            Turn::Silent(why) => return Tenant::Silent(why),
-            Turn::Later => return Tenant::Silent("others are asked just now".into()),
+            Turn::Silent(why) => return Ok(Tenant::Silent(why)),
+            Turn::Later => return Err(Error::Busy),
         };
         let began = Instant::now();
+        let until = began + LIMIT;
         let look = async {
             let entered = (self.enter)(access.clone()).await;
-            let tenant = Cluster::new(entered.map_err(|error| error.to_string())?);
+            let tenant = Cluster::of_anybody(entered.map_err(|error| error.to_string())?);
             let say = |error: cluster::Error| error.to_string();
             tenant.ready().await.map_err(say)?;
             let kube_system = tenant
@@ -60,18 +58,31 @@ impl Observer {
             let some = tenant.some(SERVICE_CIDR, service_cidr::OWN).await;
             objects.extend(some.map_err(say)?);
             objects.extend(default.map_err(say)?);
-            Ok(Tenant::Answers {
+            Ok((tenant, kube_system, objects))
+        };
+        let looked: Result<_, String> = timeout_at(until, look)
+            .await
+            .unwrap_or_else(|_| Err(format!("it didn't answer all within {} s", LIMIT.as_secs())));
+        let tenant = match looked {
+            Err(why) => {
+                match began.elapsed() {
+                    long if long >= SLOW => asking.was_silent(&why, Instant::now()),
+                    short => asking.answered(short, Instant::now()),
+                }
+                return Ok(Tenant::Silent(why));
+            }
+            Ok((tenant, kube_system, objects)) => Tenant::Answers {
                 kube_system_uid: kube_system.uid().to_owned(),
                 objects,
-                stored: count(&tenant, limits).await,
-            })
+                // Which may take what is left of the time.
+                stored: timeout_at(until, count(&tenant, limits))
+                    .await
+                    .ok()
+                    .flatten(),
+            },
         };
-        let looked: Result<Tenant, String> = look.await;
-        match &looked {
-            Err(why) if began.elapsed() >= HANGS => asking.was_silent(why, Instant::now()),
-            _ => asking.answered(),
-        }
-        looked.unwrap_or_else(Tenant::Silent)
+        asking.answered(began.elapsed(), Instant::now());
+        Ok(tenant)
     }
 
     /// An etcd that doesn't answer is a fact, not an error.
@@ -92,8 +103,10 @@ impl Observer {
         let way = room::way(&seen.objects, &inside).map_err(tenant::Error::from)?;
         if let Some(way) = way {
             self.stores.note(&owner.id, Instant::now());
-            let looked = room::look(&way).await;
-            seen.store = Some(looked.map_err(|error| error.to_string()));
+            let looked = timeout_at(Instant::now() + LIMIT, room::look(&way)).await;
+            let looked = looked.map(|looked| looked.map_err(|error| error.to_string()));
+            let late = |_| Err(format!("etcd didn't answer within {} s", LIMIT.as_secs()));
+            seen.store = Some(looked.unwrap_or_else(late));
         }
         Ok(())
     }
@@ -121,8 +134,10 @@ async fn try_count(tenant: &Cluster, limits: &Limits) -> Result<Used, cluster::E
         used.insert(name.to_owned(), tenant.count(&path).await?);
     }
     if limits.bytes().is_some() {
-        let metrics = tenant.text("/metrics", "text/plain").await?;
-        used.extend(stored::bytes_told(&metrics).map(|bytes| (stored::SIZE.to_owned(), bytes)));
+        let mut told = stored::Told::default();
+        let heard = tenant.lines("/metrics", "text/plain", |line| told.hear(line));
+        heard.await?;
+        used.extend(told.bytes().map(|bytes| (stored::SIZE.to_owned(), bytes)));
     }
     Ok(used)
 }

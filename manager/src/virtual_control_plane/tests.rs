@@ -15,6 +15,7 @@ use kube::{api::DynamicObject, runtime::watcher::Event};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
+mod counts;
 mod hanging;
 mod leaving;
 mod service_cidr;
@@ -87,6 +88,7 @@ impl World {
             observer,
             slices: tokio::sync::Mutex::new(()),
             metrics: Metrics::register(&mut Registry::default()),
+            fails: Fails::default(),
         };
         let mut world = Self {
             cluster,

@@ -108,7 +108,12 @@ impl Sink for RegistrySink {
                 let place = (object.namespace().into(), object.name().into());
                 if let Some(vcp) = parse::<VirtualControlPlane>(&object) {
                     heard.unreadable.remove(&place);
-                    heard.control_planes.insert(place, vcp);
+                    let said = but_counts(&vcp);
+                    let before = heard.control_planes.insert(place, vcp);
+                    if before.is_some_and(|before| but_counts(&before) == said) {
+                        // What it uses of its quota changes all the time, and is no news here.
+                        return;
+                    }
                 } else if let Some(identity) = object.text("/spec/identity") {
                     heard.unreadable.insert(place, identity.into());
                 }
@@ -190,8 +195,55 @@ fn tenant(object: &Object) -> Option<TenantId> {
     TenantId::parse(object.label(keys::TENANT)?).ok()
 }
 
+/// All that a VirtualControlPlane says but what is counted.
+fn but_counts(vcp: &VirtualControlPlane) -> VirtualControlPlane {
+    let mut said = vcp.clone();
+    said.metadata.resource_version = None;
+    said.metadata.managed_fields = None;
+    if let Some(status) = &mut said.status {
+        status.quota = None;
+    }
+    said
+}
+
 fn parse<T: DeserializeOwned>(object: &Object) -> Option<T> {
     serde_json::from_value(object.value().clone())
         .inspect_err(|err| tracing::warn!(name = object.name(), %err, "an object can't be read and is set aside"))
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{self, fake};
+    use futures::FutureExt;
+    use serde_json::{Value, json};
+
+    #[tokio::test]
+    async fn what_is_counted_is_kept_and_is_no_news() {
+        let (cluster, _server) = fake();
+        let (registry, source) = (Arc::new(Registry::default()), Source::ControlPlanes);
+        let sink = RegistrySink {
+            registry: registry.clone(),
+            engine: Arc::new(fake::engine(&cluster)),
+            source,
+        };
+        let is_news = |version: &str, spec: Value, status: Value| {
+            let vcp = json!({
+                "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+                "metadata": {"name": "a", "namespace": "t", "resourceVersion": version},
+                "spec": spec, "status": status,
+            });
+            sink.applied(Object::from_value(vcp).unwrap());
+            registry.changed.notified().now_or_never().is_some()
+        };
+        let used = |pods: &str| json!({"quota": {"hard": {"pods": "9"}, "used": {"pods": pods}}});
+        assert!(is_news("1", json!({}), used("1")));
+        assert!(!is_news("2", json!({}), used("2")));
+        let known = registry.heard.lock().control_planes.clone();
+        let known = known.into_values().next().unwrap();
+        assert_eq!(known.metadata.resource_version.as_deref(), Some("2"));
+        assert_eq!(known.status.unwrap().quota.unwrap().used["pods"], "2");
+        assert!(is_news("3", json!({"paused": true}), used("2")));
+    }
 }

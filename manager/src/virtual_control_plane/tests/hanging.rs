@@ -94,3 +94,66 @@ async fn a_tenant_that_hangs_rests_before_it_is_asked_again() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(look().await >= Duration::from_secs(2), "it is tried again");
 }
+
+/// What the tenant keeps waits so long before each answer.
+fn slow(world: &mut World, wait: Duration, is_held: fn(&http::Method) -> bool) {
+    let inside = world.tenant.clone();
+    let cx = Arc::get_mut(&mut world.cx).unwrap();
+    cx.observer.enter = Arc::new(move |_: Access| {
+        let inside = inside.clone();
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let inside = inside.clone();
+            async move {
+                if is_held(request.method()) {
+                    tokio::time::sleep(wait).await;
+                }
+                Ok::<_, Infallible>(inside.answer(request).await)
+            }
+        });
+        let client = Client::new(service, "default");
+        async move { Ok(client) }.boxed()
+    });
+}
+
+/// None of its answers is late by itself.
+#[tokio::test(start_paused = true)]
+async fn t40_a_tenant_that_is_slow_with_each_answer_holds_a_pass_no_longer_than_one_that_hangs() {
+    let mut world = World::new().await;
+    world.start().await;
+    slow(&mut world, Duration::from_secs(1), |_| true);
+    let began = Instant::now();
+    let looked = world.cx.observer.look("tenants", "acme").await;
+    let tenant = looked.unwrap().unwrap().tenant;
+    assert!(matches!(tenant, Tenant::Silent(_)), "{tenant:?}");
+    assert_eq!(began.elapsed(), Duration::from_secs(5));
+    let began = Instant::now();
+    let looked = world.cx.observer.look("tenants", "acme").await;
+    assert!(matches!(looked.unwrap().unwrap().tenant, Tenant::Silent(_)));
+    assert_eq!(began.elapsed(), Duration::ZERO, "it rests");
+}
+
+/// Such as one of the tenant's own on ClusterRoles.
+#[tokio::test(start_paused = true)]
+async fn t40_a_webhook_that_hangs_holds_a_pass_once_and_then_ever_less_often() {
+    let mut world = World::new().await;
+    world.start().await;
+    slow(&mut world, Duration::from_secs(60), |method| {
+        *method != http::Method::GET
+    });
+    let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/sublet:syncer";
+    world.tenant.change(role, |role| role["rules"] = json!([]));
+    let (mut held, mut waits) = (vec![], vec![]);
+    for _ in 0..6 {
+        world.cx.observer.forget(&("tenants".into(), "acme".into()));
+        let (own, began) = (Arc::new(world.vcp()), Instant::now());
+        let error = reconcile(own.clone(), world.cx.clone()).await.unwrap_err();
+        held.push(began.elapsed().as_secs());
+        waits.push(retry(own, &error, world.cx.clone()));
+    }
+    assert_eq!(held, [10, 0, 0, 0, 0, 0]);
+    let grown =
+        [1, 2, 4, 8, 16, 32].map(|wait| controller::Action::requeue(Duration::from_secs(wait)));
+    assert_eq!(waits, grown);
+    world.cx.fails.forget(&("tenants".into(), "acme".into()));
+    assert!(world.cx.fails.0.lock().is_empty());
+}
