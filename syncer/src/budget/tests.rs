@@ -115,7 +115,8 @@ async fn nothing_is_granted_before_all_members_are_counted() {
         server.answer("GET", 200, &stored(1, &json!({}))).await;
         let pod = |name: &str| {
             let owner = other();
-            json!({"metadata": {"name": name, "namespace": "s", "uid": name, "labels": {keys::TENANT: owner.as_str()},
+            let place = tenancy::naming::super_namespace(&owner, "acme", "n");
+            json!({"metadata": {"name": name, "namespace": place, "uid": name, "labels": {keys::TENANT: owner.as_str()},
                 "annotations": {keys::NAMESPACE: "n", keys::NAME: name, keys::UID: "u"}}})
         };
         let pods = json!({"kind": "PodList", "metadata": {"resourceVersion": "9"}, "items": [pod("a"), pod("b")]});
