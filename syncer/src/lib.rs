@@ -50,6 +50,7 @@ mod budget;
 mod downward;
 mod intake;
 mod isolation;
+mod labelled;
 mod live;
 mod namespace_quota;
 mod nodes;
