@@ -363,20 +363,26 @@ async fn show(engine: &Engine, tenant: &Tenant, told: &mut Option<Value>) -> Res
         let text = format!("{taken} here, of {limit} for all who share it");
         data.insert(format!("shared_{}", name.replace('/', "_")), text.into());
     }
-    show_tenant(tenant, is_shown, data).await?;
     let status = if is_limited {
         json!({"hard": hard, "used": used})
     } else {
         Value::Null
     };
-    if told.as_ref() == Some(&status) || (told.is_none() && !is_limited) {
-        return Ok(());
+    // First, since the tenant may refuse what it is shown.
+    if told.as_ref() != Some(&status) && (told.is_some() || is_limited) {
+        if let Some(vcp) = ControlPlane::of(tenant).read(engine).await? {
+            apply::status(&engine.cluster, &vcp, "quota", &status, &tenant.permit()).await?;
+        }
+        *told = Some(status);
     }
-    if let Some(vcp) = ControlPlane::of(tenant).read(engine).await? {
-        apply::status(&engine.cluster, &vcp, "quota", &status, &tenant.permit()).await?;
+    match show_tenant(tenant, is_shown, data).await {
+        // Tried again when something changes.
+        Err(failure @ Failure::Api(_)) if !failure.is_unreachable() && !failure.is_race() => {
+            tracing::debug!(tenant = %tenant.id, err = %failure, "the tenant refuses what it is shown of its quota");
+            Ok(())
+        }
+        other => other,
     }
-    *told = Some(status);
-    Ok(())
 }
 
 async fn show_tenant(
