@@ -54,6 +54,7 @@ mod labelled;
 mod live;
 mod namespace_quota;
 mod nodes;
+mod parked;
 mod publish;
 mod quota;
 mod readdress;

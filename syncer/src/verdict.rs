@@ -7,7 +7,7 @@ use crate::{
     error::Error,
     gate::{Health, Hold},
     live::read,
-    paths,
+    parked, paths,
     tenants::Tenant,
     term::{Permit, Term},
 };
@@ -50,8 +50,14 @@ impl ControlPlane {
 pub(crate) async fn report(engine: Arc<Engine>, tenant: Arc<Tenant>) {
     let mut health = tenant.gate.health();
     let mut guard = engine.guard.missing();
+    let mut is_news = true;
     loop {
+        // What began and ended meanwhile is news, too.
+        is_news |= health.has_changed().unwrap_or_default();
         let now = health.borrow_and_update().clone();
+        if std::mem::take(&mut is_news) {
+            parked::free(&engine, &tenant);
+        }
         let unguarded = guard.borrow_and_update().clone();
         let mut conditions =
             vec![unguarded.map_or_else(|| synced(&now), |missing| unheld(&missing))];
@@ -67,7 +73,10 @@ pub(crate) async fn report(engine: Arc<Engine>, tenant: Arc<Tenant>) {
         drop(activity);
         tokio::select! {
             () = tenant.cancel.cancelled() => return,
-            changed = health.changed() => if changed.is_err() { return },
+            changed = health.changed() => match changed {
+                Ok(()) => is_news = true,
+                Err(_) => return,
+            },
             changed = guard.changed() => if changed.is_err() { return },
             () = tenant.unsaid.notified() => {}
             () = tokio::time::sleep(SAY_AGAIN), if !said => {}
@@ -250,8 +259,12 @@ async fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::{self, fake, tenant};
+    use crate::{
+        fake::{self, fake, tenant},
+        queue::Direction,
+    };
     use serde_json::{Value, json};
+    use tenancy::{kind, tenant::Key};
 
     fn vcp(tenant: &Tenant) -> Value {
         json!({
@@ -289,6 +302,25 @@ mod tests {
             let said = said.body.to_string();
             assert_eq!(said.contains("DeletionsHeld"), is_said, "{said}");
             tenant.gate.examined();
+        }
+        report.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_for_the_end_of_a_hold_is_worked_at_its_end_and_not_before() {
+        let ((above, mut server), (own, _tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (Arc::new(fake::engine(&above)), Arc::new(tenant(&own)));
+        fake::list_all(&tenant);
+        let key = Key::new(kind::index("ConfigMap"), "work", "a");
+        let vcp = vcp(&tenant);
+        let report = tokio::spawn(report(engine.clone(), tenant.clone()));
+        for (hold, is_worked) in [(Some("older".to_owned()), false), (None, true)] {
+            tenant.gate.hold(Hold::WentBack, hold);
+            server.answer("GET", 200, &vcp).await;
+            server.answer("PATCH", 200, &vcp).await;
+            assert_eq!(engine.down.has(&tenant.id, &key), is_worked);
+            let is_parked = parked::park(&tenant, Direction::Down, &key);
+            assert_eq!(is_parked, !is_worked);
         }
         report.abort();
     }
