@@ -210,14 +210,6 @@ fn is_old(existing: &Object, now: Timestamp) -> bool {
     })
 }
 
-/// Whether a leaf was made before this time; one without a date was.
-pub(crate) fn is_from_before(order: &Order, existing: &Object, time: Timestamp) -> bool {
-    let expires = existing.annotation(keys::EXPIRES);
-    let expires = expires.and_then(|text| text.parse::<Timestamp>().ok());
-    matches!(order.material, Material::Leaf(_))
-        && expires.is_none_or(|expires| expires < end_of_life(time))
-}
-
 /// Makes what the order asks for. The key material leaves this function inside the Secret only.
 pub(crate) fn issue(
     order: &Order,

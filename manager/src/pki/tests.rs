@@ -196,19 +196,6 @@ fn authorities_are_made_once_and_leaves_when_due() {
 }
 
 #[test]
-fn what_was_made_before_new_ones_were_asked_for_is_known() {
-    let authority = order(Material::Authority(Authority::Cluster));
-    let ca = issue(&authority, None, now()).unwrap();
-    let wanted = order(Material::Leaf(leaf(Form::Files)));
-    let made = issue(&wanted, Some(&ca), now()).unwrap();
-    let moment = jiff::SignedDuration::from_secs(1);
-    assert!(is_from_before(&wanted, &made, now() + moment));
-    assert!(!is_from_before(&wanted, &made, now()), "that very moment");
-    assert!(!is_from_before(&wanted, &made, now() - moment));
-    assert!(!is_from_before(&authority, &ca, now() + moment));
-}
-
-#[test]
 fn a_kubeconfig_is_a_leaf_in_another_form() {
     let ca = issue(&order(Material::Authority(Authority::Cluster)), None, now()).unwrap();
     let form = Form::Kubeconfig {
