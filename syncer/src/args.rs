@@ -23,6 +23,8 @@ use tracing::{Instrument, info_span};
 
 /// How long work in progress may take to end after a signal.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
+/// How long it may take to leave the others after that; a pod is killed 30 seconds after it was asked to end.
+const RESIGN_LIMIT: Duration = Duration::from_secs(8);
 /// How long until the super cluster is asked again at the start.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -130,7 +132,12 @@ impl Args {
             .is_ok()
         {
             leave.cancel();
-            fleet.resign().await;
+            if tokio::time::timeout(RESIGN_LIMIT, fleet.resign())
+                .await
+                .is_err()
+            {
+                tracing::warn!("not all titles could be given back in time");
+            }
         } else {
             // Others take over once its Lease has run out.
             tracing::warn!("work in progress didn't end in time");

@@ -12,9 +12,12 @@ use crate::{
     term::{Permit, Term},
 };
 use api::{Condition, VirtualControlPlane, set_condition};
-use std::{sync::Arc, time::Duration};
+use futures::{StreamExt, stream};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tenancy::{object::Object, tenant::TenantId};
 
+/// So many tenants' conditions are written at once.
+const AT_ONCE: usize = 16;
 /// Tries to write a condition, since the manager writes to the same object.
 const TRIES: usize = 8;
 /// When conditions are tried again that couldn't be written.
@@ -116,25 +119,43 @@ pub(crate) async fn stopped(
     control_plane: &ControlPlane,
     term: &Arc<Term>,
 ) -> bool {
-    let condition = condition(
-        "Synced",
-        "False",
-        "Stopped",
-        "the syncer doesn't serve this tenant",
-    );
+    let (_, reason, text) = over(control_plane.clone());
+    let condition = condition("Synced", "False", reason, &text);
     say(engine, control_plane, &[condition], &Permit::by(term)).await
 }
 
-/// Says why a tenant isn't served though it should be; returns whether it is said.
+/// Of which tenant what is to be said: reason and message.
+type Unserved = (ControlPlane, &'static str, String);
+
+/// That nothing is written for a tenant any more.
+pub(crate) fn over(control_plane: ControlPlane) -> Unserved {
+    let text = "the syncer doesn't serve this tenant".to_owned();
+    (control_plane, "Stopped", text)
+}
+
+/// Says why tenants aren't served, of those that this process leads; returns whether all is said.
 pub(crate) async fn unserved(
     engine: &Engine,
-    control_plane: &ControlPlane,
-    reason: &str,
-    message: &str,
-    term: &Arc<Term>,
+    all: Vec<Unserved>,
+    led: &HashMap<TenantId, Arc<Term>>,
 ) -> bool {
-    let condition = condition("Synced", "False", reason, message);
-    say(engine, control_plane, &[condition], &Permit::by(term)).await
+    let mut sayings = vec![];
+    for (control_plane, reason, text) in all {
+        if let Some(term) = led.get(&control_plane.id) {
+            let (said, permit) = (
+                condition("Synced", "False", reason, &text),
+                Permit::by(term),
+            );
+            sayings.push(async move { say(engine, &control_plane, &[said], &permit).await });
+        }
+    }
+    // Nobody waits for what is said of another.
+    let mut said = stream::iter(sayings).buffer_unordered(AT_ONCE);
+    let mut all = true;
+    while let Some(said) = said.next().await {
+        all &= said;
+    }
+    all
 }
 
 /// What is held, and who must look.
@@ -323,5 +344,31 @@ mod tests {
             assert_eq!(is_parked, !is_worked);
         }
         report.abort();
+    }
+
+    /// One whose VirtualControlPlane can't be read now holds up no other, and of one that another syncer leads nothing is said.
+    #[tokio::test(start_paused = true)]
+    async fn that_tenants_are_not_served_is_said_of_all_at_once() {
+        let (above, mut server) = fake();
+        let engine = fake::engine(&above);
+        let of = |number: u8| ControlPlane {
+            id: TenantId::from_bits([number; 16]),
+            namespace: "tenants".into(),
+            name: number.to_string(),
+        };
+        let led = [1, 2].map(|number| (of(number).id, Term::of_test())).into();
+        let answers = async {
+            server.leave("GET").await;
+            let vcp = json!({
+                "metadata": {"name": "2", "namespace": "tenants", "uid": "v"},
+                "spec": {"identity": of(2).id.as_str()},
+            });
+            server.answer("GET", 200, &vcp).await;
+            let said = server.answer("PATCH", 200, &vcp).await;
+            assert!(said.body.to_string().contains("Stopped"), "{}", said.body);
+        };
+        let said = unserved(&engine, [1, 2, 3].map(of).map(over).into(), &led);
+        let (is_said, ()) = tokio::join!(said, answers);
+        assert!(!is_said && server.is_silent());
     }
 }
