@@ -486,15 +486,6 @@ async fn start(
         &engine.waiting,
     );
     tenant.cancel = cancel.child_token();
-    for custom in &wanted.rules.custom {
-        if kind::intern(custom).is_none() {
-            tracing::warn!(
-                tenant = %id,
-                resource = custom.name,
-                "not synced: this process knows as many custom resources as it can"
-            );
-        }
-    }
     // Nothing waits yet.
     tenant
         .quota

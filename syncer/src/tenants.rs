@@ -164,6 +164,7 @@ impl Tenant {
         if changed {
             *current = Arc::new(rules);
             self.sharing.notify_one();
+            self.unsaid.notify_one();
         }
         changed
     }

@@ -14,7 +14,7 @@ use crate::{
 use api::{Condition, VirtualControlPlane, set_condition};
 use futures::{StreamExt, stream};
 use std::{collections::HashMap, sync::Arc, time::Duration};
-use tenancy::{object::Object, tenant::TenantId};
+use tenancy::{kind, object::Object, tenant::TenantId};
 
 /// So many tenants' conditions are written at once.
 const AT_ONCE: usize = 16;
@@ -62,8 +62,10 @@ pub(crate) async fn report(engine: Arc<Engine>, tenant: Arc<Tenant>) {
             parked::free(&engine, &tenant);
         }
         let unguarded = guard.borrow_and_update().clone();
-        let mut conditions =
-            vec![unguarded.map_or_else(|| synced(&now), |missing| unheld(&missing))];
+        let mut conditions = vec![unguarded.map_or_else(
+            || synced(&now, &left_out(&tenant)),
+            |missing| unheld(&missing),
+        )];
         if now.examined || !now.holds.is_empty() {
             conditions.extend(holds(&now));
         }
@@ -184,8 +186,23 @@ fn holds(health: &Health) -> [Condition; 2] {
     [held, changed]
 }
 
-fn synced(health: &Health) -> Condition {
+/// Custom resources that the tenant is to have and this process knows no place for.
+fn left_out(tenant: &Tenant) -> Vec<String> {
+    let rules = tenant.rules();
+    let left_out = rules.custom.iter().filter(|it| kind::intern(it).is_none());
+    left_out.map(|custom| custom.name.clone()).collect()
+}
+
+fn synced(health: &Health, left_out: &[String]) -> Condition {
     let (status, reason, message) = match (&health.synced, &health.blocker) {
+        (true, _) if !left_out.is_empty() => (
+            "True",
+            "CustomResourcesLeftOut",
+            format!(
+                "not synced, since the syncer has seen as many custom resources as it can: {}",
+                left_out.join(", ")
+            ),
+        ),
         (true, _) => ("True", "Watching", "all kinds are watched".to_owned()),
         (false, Some(blocker)) => ("False", "NotWatching", blocker.clone()),
         (false, None) => (
@@ -285,7 +302,7 @@ mod tests {
         queue::Direction,
     };
     use serde_json::{Value, json};
-    use tenancy::{kind, tenant::Key};
+    use tenancy::tenant::Key;
 
     fn vcp(tenant: &Tenant) -> Value {
         json!({
@@ -344,6 +361,23 @@ mod tests {
             assert_eq!(is_parked, !is_worked);
         }
         report.abort();
+    }
+
+    #[test]
+    fn custom_resources_that_are_left_out_are_named() {
+        let health = Health {
+            synced: true,
+            ..Health::default()
+        };
+        assert_eq!(synced(&health, &[]).reason, "Watching");
+        let said = synced(&health, &["backups.example.com".to_owned()]);
+        let (status, reason) = (&*said.status, &*said.reason);
+        assert_eq!((status, reason), ("True", "CustomResourcesLeftOut"));
+        assert!(
+            said.message.ends_with("backups.example.com"),
+            "{}",
+            said.message
+        );
     }
 
     /// One whose VirtualControlPlane can't be read now holds up no other, and of one that another syncer leads nothing is said.
