@@ -34,7 +34,7 @@ pub(crate) const LEAF_DAYS: u64 = 90;
 const AUTHORITY_DAYS: u64 = 3650;
 const DAY: u64 = 24 * 60 * 60;
 /// Certificates begin this much in the past: clocks differ.
-const BACKDATE: Duration = Duration::from_secs(300);
+const BACKDATE: Duration = Duration::from_secs(3600);
 
 /// Type of Secrets that only Sublet and their readers know the meaning of.
 pub(crate) const OPAQUE: &str = "Opaque";
