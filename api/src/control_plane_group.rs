@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
     derive = "PartialEq",
     doc = "VirtualControlPlanes that belong together (a customer, a business unit).",
     printcolumn(name = "Namespaces", type_ = "string", json_path = ".spec.namespaces"),
+    printcolumn(name = "Quota", type_ = "string", json_path = ".spec.quota"),
+    printcolumn(name = "Used", type_ = "string", json_path = ".status.quota.used"),
     printcolumn(
         name = "Age",
         type_ = "date",

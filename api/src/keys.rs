@@ -99,8 +99,10 @@ pub const CHANGED: &str = "sublet.dev/changed";
 pub const SUPER_CLUSTER: &str = "sublet.dev/super-cluster";
 /// Annotation on a VirtualControlPlane: what it ran before the upgrade that is under way or was taken back.
 pub const UPGRADE: &str = "sublet.dev/upgrade";
-/// Annotation on a VirtualControlPlane: certificates made before this time, RFC 3339, are made anew; authorities aren't.
+/// Annotation on a VirtualControlPlane: any new text has all certificates made anew; authorities aren't.
 pub const RENEW_CERTIFICATES: &str = "sublet.dev/renew-certificates";
+/// Annotation on a Secret: the text of [`RENEW_CERTIFICATES`] by which its certificate was made.
+pub const RENEWED: &str = "sublet.dev/renewed";
 /// Annotation on a VirtualControlPlane that is the twin of one in a management cluster: `NAMESPACE/NAME` of that one, for
 /// people.
 pub const TWIN_OF: &str = "sublet.dev/twin-of";

@@ -8,6 +8,11 @@ use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
 use kube::{Api, Client, api::ListParams};
 use serde_json::json;
 
+/// Events that are asked for at once.
+const PAGE: u32 = 500;
+/// More than these nobody reads.
+const MOST: usize = 5_000;
+
 /// Events of a namespace, the oldest first; with `fields`, only those that match.
 pub(crate) async fn list(
     client: &Client,
@@ -18,6 +23,22 @@ pub(crate) async fn list(
     let mut events = api.list(&ListParams::default().fields(fields)).await?.items;
     events.sort_by_key(when);
     Ok(events)
+}
+
+/// What a component reported, page by page: a busy tenant has many events of others.
+pub(crate) async fn by(api: &Api<Event>, component: &str) -> Result<Vec<Event>, kube::Error> {
+    let fields = format!("reportingComponent={component}");
+    let mut params = ListParams::default().fields(&fields).limit(PAGE);
+    let mut found = vec![];
+    loop {
+        let page = api.list(&params).await?;
+        let next = page.metadata.continue_.filter(|next| !next.is_empty());
+        found.extend(page.items);
+        match next {
+            Some(next) if found.len() < MOST => params = params.continue_token(&next),
+            _ => return Ok(found),
+        }
+    }
 }
 
 /// The field selector for events about one object.

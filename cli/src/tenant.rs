@@ -187,6 +187,18 @@ pub(crate) async fn change(
     Ok(())
 }
 
+/// Says that nothing is changed for a tenant that is paused, and how to end that.
+pub(crate) fn refuse_paused(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<()> {
+    if !vcp.spec.paused {
+        return Ok(());
+    }
+    let name = vcp.name_any();
+    let resume = cluster.hint(&format!("resume {name}"));
+    Err(error::fail(format!(
+        "{name} is paused, so nothing of it is changed: end that first with `{resume}`"
+    )))
+}
+
 /// Puts back what a command asked for and the manager refused, unless somebody asked for something else meanwhile.
 pub(crate) async fn put_back(
     cluster: &Cluster,

@@ -131,7 +131,7 @@ pub(crate) async fn act(
                 None
             }
             Action::Issue(order) => {
-                let secret = pki::issue(&order, seen.authority_of(&order), seen.now)?;
+                let secret = seen.issue(&order)?;
                 Some(match order.material {
                     Material::Leaf(_) => cluster.apply(&secret).await?,
                     // Made once: if a Secret of the name turns up, it is kept.

@@ -32,6 +32,7 @@ use crate::{
 use api::{ControlPlaneClass, ControlPlaneGroup, FailureDomain, VirtualControlPlane, keys};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use std::sync::{Arc, OnceLock};
 use tenancy::{naming, route, slice::Slice};
 use tokio::{sync::Mutex, time::Instant};
@@ -250,19 +251,30 @@ impl Seen {
 
     /// Whether an order must be carried out; `have` is what there is.
     pub(crate) fn is_due(&self, order: &Order, have: Option<&Object>) -> bool {
-        let is_from_before = |have: &Object| {
-            let asked = self.new_certificates_asked();
-            asked.is_some_and(|asked| pki::is_from_before(order, have, asked))
-        };
+        let asked = self.new_certificates_asked(order);
+        let is_asked_for =
+            |have: &Object| asked.is_some() && have.annotation(keys::RENEWED) != asked;
         pki::is_due(order, have, self.authority_of(order), self.now)
-            || have.is_some_and(is_from_before)
+            || have.is_some_and(is_asked_for)
     }
 
-    /// When an admin asked for new certificates, unless that time is still to come: those that are made now would be older.
-    fn new_certificates_asked(&self) -> Option<Timestamp> {
-        let asked = self.object.annotation(keys::RENEW_CERTIFICATES)?;
-        let asked: Timestamp = asked.parse().ok()?;
-        (asked <= self.now).then_some(asked)
+    /// Makes what an order asks for, and notes on it by which wish of an admin.
+    ///
+    /// # Errors
+    /// Its authority is damaged, or there is no randomness.
+    pub(crate) fn issue(&self, order: &Order) -> Result<Object, pki::Error> {
+        let mut made = pki::issue(order, self.authority_of(order), self.now)?;
+        if let Some(asked) = self.new_certificates_asked(order) {
+            made.body["metadata"]["annotations"][keys::RENEWED] = json!(asked);
+        }
+        Ok(made)
+    }
+
+    /// By which words an admin asked last for a new one of what is ordered. They say nothing of time: clocks differ.
+    fn new_certificates_asked(&self, order: &Order) -> Option<&str> {
+        let is_leaf = matches!(order.material, Material::Leaf(_));
+        let asked = self.object.annotation(keys::RENEW_CERTIFICATES);
+        asked.filter(|_| is_leaf)
     }
 
     /// The Secret of the authority that signs what is ordered.

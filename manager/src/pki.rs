@@ -38,7 +38,7 @@ pub(crate) const SHORT_DAYS: u64 = 14;
 const AUTHORITY_DAYS: u64 = 3650;
 const DAY: u64 = 24 * 60 * 60;
 /// Certificates begin this much in the past: clocks differ.
-const BACKDATE: Duration = Duration::from_secs(300);
+const BACKDATE: Duration = Duration::from_secs(3600);
 
 /// Type of Secrets that only Sublet and their readers know the meaning of.
 pub(crate) const OPAQUE: &str = "Opaque";
@@ -214,16 +214,6 @@ fn is_old(leaf: &Leaf, existing: &Object, now: Timestamp) -> bool {
     expires.is_none_or(|expires| {
         now >= expires - jiff::SignedDuration::from_secs((leaf.days * DAY / 3) as i64)
     })
-}
-
-/// Whether a leaf was made before this time; one without a date was.
-pub(crate) fn is_from_before(order: &Order, existing: &Object, time: Timestamp) -> bool {
-    let expires = existing.annotation(keys::EXPIRES);
-    let expires = expires.and_then(|text| text.parse::<Timestamp>().ok());
-    let Material::Leaf(leaf) = &order.material else {
-        return false;
-    };
-    expires.is_none_or(|expires| expires < end_of_life(leaf, time))
 }
 
 /// Makes what the order asks for. The key material leaves this function inside the Secret only.

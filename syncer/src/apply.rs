@@ -341,7 +341,7 @@ pub(crate) async fn replace_data(
 }
 
 /// Writes an object of Sublet's own for a tenant: makes it if `stored` is none, or else sets whole fields of what is stored,
-/// guarded by UID and version.
+/// guarded by UID and version. What somebody made immutable is made anew.
 pub(crate) async fn put(
     cluster: &Cluster,
     tenant: &Tenant,
@@ -350,7 +350,16 @@ pub(crate) async fn put(
     mut new: Value,
     fields: &[(&str, Value)],
 ) -> Result<(), Failure> {
-    let Some(stored) = stored else {
+    let is_immutable = |stored: &&Object| stored.at("/immutable") == Some(&Value::Bool(true));
+    if let Some(stored) = stored.filter(is_immutable) {
+        let preconditions = Preconditions {
+            uid: stored.uid(),
+            ..Preconditions::default()
+        };
+        let path = resource.path(stored.namespace(), stored.name());
+        delete(cluster, tenant, &path, &preconditions, "immutable").await?;
+    }
+    let Some(stored) = stored.filter(|stored| !is_immutable(stored)) else {
         new["apiVersion"] = resource.api_version().into();
         new["kind"] = resource.kind.into();
         let new = Object::from_value(new)

@@ -23,6 +23,8 @@ use tracing::{Instrument, info_span};
 
 /// How long work in progress may take to end after a signal.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
+/// How long it may take to leave the others after that; a pod is killed 30 seconds after it was asked to end.
+const RESIGN_LIMIT: Duration = Duration::from_secs(8);
 /// How long until the super cluster is asked again at the start.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -40,12 +42,12 @@ pub struct Args {
     /// Address of /livez, /readyz and /metrics.
     #[arg(long, default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
-    /// Seconds in which the patrol visits every object of both sides.
-    #[arg(long, default_value_t = 300, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Seconds in which the patrol visits every object of both sides, a day at most.
+    #[arg(long, default_value_t = 300, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     patrol_period: u64,
-    /// Seconds for which a ConfigMap or Secret that nothing refers to any more stays in the super cluster: the next pod of
-    /// a Job needs it again.
-    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Seconds for which a ConfigMap or Secret that nothing refers to any more stays in the super cluster, a day at most: the
+    /// next pod of a Job needs it again.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     unneeded_period: u64,
     /// Name of this syncer among others on the same super cluster: each has its own, and keeps it over a restart.
     #[arg(long, env = "SUBLET_NAME", default_value = "sublet-syncer", value_name = "NAME", value_parser = name)]
@@ -132,7 +134,12 @@ impl Args {
             .is_ok()
         {
             leave.cancel();
-            fleet.resign().await;
+            if tokio::time::timeout(RESIGN_LIMIT, fleet.resign())
+                .await
+                .is_err()
+            {
+                tracing::warn!("not all titles could be given back in time");
+            }
         } else {
             // Others take over once its Lease has run out.
             tracing::warn!("work in progress didn't end in time");
@@ -199,6 +206,22 @@ mod tests {
     use super::*;
     use crate::fake::{self, fake};
     use serde_json::json;
+
+    #[test]
+    fn a_period_that_no_clock_can_tell_the_end_of_is_refused() {
+        use clap::Parser;
+        #[derive(Debug, Parser)]
+        struct Command {
+            #[command(flatten)]
+            args: Args,
+        }
+        for flag in ["--patrol-period", "--unneeded-period"] {
+            let parse = |text: &str| Command::try_parse_from(["sublet-syncer", flag, text]);
+            assert!(parse("86400").is_ok());
+            assert!(parse("18446744073709551615").is_err());
+            assert!(parse("0").is_err());
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_super_cluster_that_is_away_at_the_start_is_waited_for() {

@@ -2,6 +2,7 @@
 
 use crate::{
     gate::{Gate, Held, Hold},
+    queue::Direction,
     table::Table,
 };
 use parking_lot::Mutex;
@@ -109,6 +110,15 @@ impl Breakers {
                 Hold::UpwardBreaker,
             )
         })
+    }
+
+    /// Whether a breaker is open and the key's deletion one of those that wait for its end.
+    pub(crate) fn holds(&self, direction: Direction, key: &Key) -> bool {
+        let breaker = match direction {
+            Direction::Down => self.down.lock(),
+            Direction::Up => self.up.lock(),
+        };
+        breaker.open().is_some() && breaker.is_waiting(key)
     }
 
     /// The twin was deleted.

@@ -156,14 +156,7 @@ impl Fleet {
                 None => self.own.create(&self.cluster).await,
             }
         };
-        let result = tokio::time::timeout(REQUEST_LIMIT, request)
-            .await
-            .unwrap_or_else(|_| {
-                Err(Error::Unavailable(format!(
-                    "no answer within {REQUEST_LIMIT:?}"
-                )))
-            });
-        match result {
+        match soon(request).await {
             Ok(uid) => {
                 *self.uid.lock() = Some(uid);
                 if !self.standing.renewed(sent) {
@@ -190,9 +183,7 @@ impl Fleet {
     /// Looks who else lives.
     async fn look(&self, buried: &mut HashMap<String, u32>) -> Result<(), Error> {
         let asked = Instant::now();
-        let listed = tokio::time::timeout(REQUEST_LIMIT, self.own.list(&self.cluster))
-            .await
-            .map_err(|_| Error::Unavailable(format!("no answer within {REQUEST_LIMIT:?}")))??;
+        let listed = soon(self.own.list(&self.cluster)).await?;
         let told: BTreeMap<String, Told> = listed
             .iter()
             .map(|(identity, lease)| (identity.clone(), lease.told.clone()))
@@ -308,7 +299,8 @@ impl Fleet {
             holder: self.standing.me().to_owned(),
             epoch,
         };
-        match lease::take(&self.cluster, id, seen.as_ref(), &new).await {
+        // One that was taken all the same is found so by the watch, and taken anew.
+        match soon(lease::take(&self.cluster, id, seen.as_ref(), &new)).await {
             Ok(()) => {
                 tracing::info!(tenant = %id, epoch, "leading");
                 let mut terms = self.terms.lock();
@@ -361,7 +353,7 @@ impl Fleet {
             holder: self.standing.me().to_owned(),
             epoch: term.epoch(),
         };
-        match lease::give(&self.cluster, id, &held).await {
+        match soon(lease::give(&self.cluster, id, &held)).await {
             Ok(()) => tracing::info!(tenant = %id, "given back"),
             Err(err) => {
                 tracing::warn!(tenant = %id, %err, "the title can't be given back yet");
@@ -391,7 +383,7 @@ impl Fleet {
             return;
         };
         // First, so that others know whose the tenants are from now on when they hear that they are free.
-        if let Err(err) = self.own.delete(&self.cluster, &uid).await {
+        if let Err(err) = soon(self.own.delete(&self.cluster, &uid)).await {
             tracing::warn!(%err, "the syncer's own Lease can't be deleted");
         }
         let held: Vec<TenantId> = self.terms.lock().keys().cloned().collect();
@@ -410,4 +402,16 @@ impl Fleet {
             .count();
         (led, self.alive.lock().len())
     }
+}
+
+/// A request that all tenants wait for.
+async fn soon<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let late = |_| {
+        Err(Error::Unavailable(format!(
+            "no answer within {REQUEST_LIMIT:?}"
+        )))
+    };
+    tokio::time::timeout(REQUEST_LIMIT, request)
+        .await
+        .unwrap_or_else(late)
 }

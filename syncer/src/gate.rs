@@ -41,6 +41,8 @@ pub(crate) enum Hold {
     SuperWentBack,
     /// Too many of the tenant's pods are missing in the super cluster at once.
     UpwardBreaker,
+    /// The tenant refuses its mark, by which it would be found out that it went back.
+    MarkRefused,
 }
 
 impl Hold {
@@ -53,6 +55,7 @@ impl Hold {
             Self::Quarantine => "Quarantined",
             Self::SuperWentBack => "SuperClusterWentBack",
             Self::UpwardBreaker => "UpwardBreakerOpen",
+            Self::MarkRefused => "MarkRefused",
         }
     }
 }
@@ -218,7 +221,7 @@ impl Gate {
     pub(crate) fn check(&self, kind: u8, basis: Basis) -> Result<(), Held> {
         let inner = self.inner.lock();
         inner.known(kind, basis)?;
-        inner.check(&[Hold::Identity, Hold::WentBack])
+        inner.check(&[Hold::Identity, Hold::WentBack, Hold::MarkRefused])
     }
 
     /// Whether it may be decided now that a pod of the tenant has ended because its super pod is missing.
@@ -414,7 +417,7 @@ mod tests {
     #[test]
     fn r2_a_tenant_that_went_back_or_is_another_one_freezes_deletions_and_nothing_else() {
         let gate = complete();
-        for hold in [Hold::WentBack, Hold::Identity] {
+        for hold in [Hold::WentBack, Hold::Identity, Hold::MarkRefused] {
             gate.hold(hold, Some("older".into()));
             assert!(!check(&gate, "Pod", Basis::Told) && gate.check_upward(0).is_ok());
             let health = gate.health().borrow().clone();

@@ -27,6 +27,8 @@ use tokio::{sync::Notify, time::Instant};
 const PERIOD: Duration = Duration::from_secs(10);
 /// How often the marks of a quiet tenant are looked at: with hundreds of them that is most of what an idle syncer asks.
 const QUIET_PERIOD: Duration = Duration::from_secs(60);
+/// So many times in a row a tenant refuses its mark before deletions are held for that.
+const REFUSALS: u32 = 3;
 /// Lists come in bursts.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -48,6 +50,8 @@ struct Inner {
     listed: BTreeMap<&'static str, u64>,
     /// Resources whose last list was older than what was seen before.
     behind: BTreeMap<&'static str, WentBack>,
+    /// How many times in a row the tenant refused its mark.
+    refused: u32,
 }
 
 impl Inner {
@@ -148,6 +152,17 @@ impl Marks {
         }
         inner.mark.judge_nonce(nonce, restore_counter)?;
         inner.behind.values().next().cloned().map_or(Ok(()), Err)
+    }
+
+    /// The tenant's mark was written, or refused; returns how many times in a row that was, or none if nothing follows from it.
+    fn written(&self, written: &Result<u64, Failure>) -> Option<u32> {
+        let mut inner = self.inner.lock();
+        inner.refused = match written {
+            Ok(_) => 0,
+            Err(failure @ Failure::Api(_)) if !failure.is_unreachable() => inner.refused + 1,
+            Err(_) => return None,
+        };
+        Some(inner.refused)
     }
 
     /// Takes what is there for right, as an operator says.
@@ -342,7 +357,7 @@ async fn release(
         tenant.gate.hold(entry, None);
     }
     // Both marks are made to agree at once: what they said before must hold nothing any more.
-    let nonce = store::write_own(engine, tenant, own, theirs).await?;
+    let nonce = write_own(engine, tenant, own, theirs).await?;
     let mark = {
         let mut inner = tenant.marks.inner.lock();
         inner.mark.nonce = nonce;
@@ -357,6 +372,30 @@ async fn release(
     tenant.marks.inner.lock().mark.released = mark.released;
     engine.work_anew(tenant);
     Ok(())
+}
+
+/// Writes the tenant's mark. One that is refused time and again, by a policy of the tenant's own, tells nothing of a store
+/// that went back: then deletions are held until it is taken.
+async fn write_own(
+    engine: &Engine,
+    tenant: &Tenant,
+    own: &Own,
+    theirs: &Theirs,
+) -> Result<u64, Failure> {
+    let written = store::write_own(engine, tenant, own, theirs).await;
+    match (tenant.marks.written(&written), &written) {
+        (Some(0), _) => hold(tenant, Hold::MarkRefused, None),
+        (Some(REFUSALS..), Err(err)) => {
+            let why = format!(
+                "the tenant refuses its mark, the ConfigMap {}/{}: {err}",
+                store::PLACE,
+                api::MARK_NAME
+            );
+            hold(tenant, Hold::MarkRefused, Some(why));
+        }
+        _ => {}
+    }
+    written
 }
 
 /// Writes both marks, the tenant's first, when there is something to tell.
@@ -377,7 +416,7 @@ async fn advance(
     if !due {
         return Ok(());
     }
-    let nonce = store::write_own(engine, tenant, &own, &theirs).await?;
+    let nonce = write_own(engine, tenant, &own, &theirs).await?;
     let (mark, was_restored) = {
         let mut inner = tenant.marks.inner.lock();
         let was_restored = restore_counter > inner.mark.restore_counter;
@@ -411,8 +450,64 @@ pub(crate) use store::forget;
 mod tests {
     use super::*;
     use crate::fake::{self, Received, Server, fake, tenant};
+    use crate::gate::Basis;
     use api::keys;
     use serde_json::{Value, json};
+
+    #[tokio::test(start_paused = true)]
+    async fn r2_a_tenant_that_refuses_its_mark_has_its_deletions_held_until_it_takes_it() {
+        let ((above, _super_server), (own, mut server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        fake::list_all(&tenant);
+        let (refused, taken) = (json!({"message": "no"}), json!({"metadata": {}}));
+        for (status, answer, is_held) in [
+            (422, &refused, false),
+            (503, &refused, false),
+            (403, &refused, false),
+            (500, &refused, true),
+            (503, &refused, true),
+            (201, &taken, false),
+            (422, &refused, false),
+        ] {
+            let (own, theirs) = (Own::default(), Theirs::default());
+            let written = write_own(&engine, &tenant, &own, &theirs);
+            let _ = tokio::join!(written, server.answer("POST", status, answer));
+            let is_told = tenant.gate.holds().contains_key(&Hold::MarkRefused);
+            assert_eq!(
+                (
+                    is_told,
+                    tenant
+                        .gate
+                        .check(tenancy::kind::index("Pod"), Basis::Told)
+                        .is_err()
+                ),
+                (is_held, is_held),
+                "{status}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r2_a_mark_that_was_made_immutable_is_made_anew() {
+        let ((above, _super_server), (own, mut server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let stored = json!({
+            "metadata": {"name": api::MARK_NAME, "namespace": "kube-system", "uid": "m"},
+            "data": {"nonce": "1"}, "immutable": true,
+        });
+        let written = async {
+            let own = Own::read(&tenant).await.unwrap();
+            write_own(&engine, &tenant, &own, &Theirs::default()).await
+        };
+        let answers = async {
+            server.answer("GET", 200, &stored).await;
+            let gone = server.answer("DELETE", 200, &json!({})).await;
+            assert_eq!(gone.body["preconditions"]["uid"], "m");
+            server.answer("POST", 201, &json!({"metadata": {}})).await
+        };
+        let (nonce, made) = tokio::join!(written, answers);
+        assert_eq!(made.body["data"]["nonce"], nonce.unwrap().to_string());
+    }
 
     #[test]
     fn r2_versions_from_before_a_restore_by_sublet_hold_nothing_after_it() {

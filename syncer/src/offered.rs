@@ -3,7 +3,7 @@
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
-use tenancy::{hosts::Hosts, kind, object::Object, offer, tenant::Key};
+use tenancy::{hosts::Hosts, kind, meta, object::Object, offer, tenant::Key};
 
 /// Names, versions and labels of published objects, and what runtimes cost; never the objects.
 #[derive(Default)]
@@ -15,6 +15,8 @@ pub(crate) struct Offered {
 
 struct Seen {
     version: u64,
+    /// Fingerprint of what is published of it.
+    source: u128,
     labelled: bool,
     /// Its namespace in the super cluster.
     namespace: Box<str>,
@@ -25,7 +27,7 @@ struct Seen {
 /// What an event of a published object means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News {
-    /// Nothing: this version is known.
+    /// Nothing: all that is published of this version is known.
     None,
     /// Its content may have changed.
     Content,
@@ -113,14 +115,15 @@ impl Offered {
 fn put(seen: &mut HashMap<Key, Seen>, key: &Key, object: &Object) -> News {
     let now = Seen {
         version: object.resource_version(),
+        source: meta::fingerprint(&key.kind().published_source(object)),
         labelled: offer::is_labelled(object),
         namespace: object.namespace().into(),
         overhead: object.at("/overhead/podFixed").cloned().map(Box::new),
     };
-    let (version, labelled) = (now.version, now.labelled);
+    let (version, source, labelled) = (now.version, now.source, now.labelled);
     match seen.insert(key.clone(), now) {
         Some(before) if before.labelled != labelled => News::Offer,
-        Some(before) if before.version == version => News::None,
+        Some(before) if before.version == version || before.source == source => News::None,
         Some(_) => News::Content,
         None => News::Offer,
     }
@@ -135,17 +138,18 @@ mod tests {
     fn only_what_changed_is_news() {
         let offered = Offered::default();
         let key = Key::new(kind::index("StorageClass"), "", "fast");
-        let object = |version: &str, label: &str| {
+        let object = |version: &str, label: &str, provisioner: &str| {
             let labels = json!({api::keys::PUBLISHED: label});
             Object::from_value(
-                json!({"metadata": {"name": "fast", "resourceVersion": version, "labels": labels}}),
+                json!({"metadata": {"name": "fast", "resourceVersion": version, "labels": labels}, "provisioner": provisioner}),
             )
             .unwrap()
         };
-        assert_eq!(offered.note(&key, &object("1", "")), News::Offer);
-        assert_eq!(offered.note(&key, &object("1", "")), News::None);
-        assert_eq!(offered.note(&key, &object("2", "")), News::Content);
-        assert_eq!(offered.note(&key, &object("3", "true")), News::Offer);
+        assert_eq!(offered.note(&key, &object("1", "", "a")), News::Offer);
+        assert_eq!(offered.note(&key, &object("1", "", "a")), News::None);
+        assert_eq!(offered.note(&key, &object("2", "", "a")), News::None);
+        assert_eq!(offered.note(&key, &object("3", "", "b")), News::Content);
+        assert_eq!(offered.note(&key, &object("4", "true", "b")), News::Offer);
         assert_eq!(offered.is_labelled(&key), Some(true));
         assert_eq!(
             offered.missing(key.kind, &HashSet::new()),

@@ -383,26 +383,27 @@ async fn show(
         let text = format!("{taken} here, of {limit} for all who share it");
         data.insert(format!("shared_{}", name.replace('/', "_")), text.into());
     }
-    show_tenant(tenant, is_shown, data).await?;
     if is_limited {
         said.status = json!({"hard": hard, "used": used});
     }
-    match told.due(&said, Instant::now()) {
-        Some(Duration::ZERO) => {}
-        later => return Ok(later),
+    // First, since the tenant may refuse what it is shown.
+    let mut later = told.due(&said, Instant::now());
+    if later == Some(Duration::ZERO) {
+        if let Some(vcp) = ControlPlane::of(tenant).read(engine).await? {
+            let permit = tenant.permit();
+            apply::status(&engine.cluster, &vcp, "quota", &said.status, &permit).await?;
+        }
+        told.note(said, Instant::now());
+        later = None;
     }
-    if let Some(vcp) = ControlPlane::of(tenant).read(engine).await? {
-        apply::status(
-            &engine.cluster,
-            &vcp,
-            "quota",
-            &said.status,
-            &tenant.permit(),
-        )
-        .await?;
+    match show_tenant(tenant, is_shown, data).await {
+        // Tried again when something changes.
+        Err(failure @ Failure::Api(_)) if !failure.is_unreachable() && !failure.is_race() => {
+            tracing::debug!(tenant = %tenant.id, err = %failure, "the tenant refuses what it is shown of its quota");
+            Ok(later)
+        }
+        other => other.map(|()| later),
     }
-    told.note(said, Instant::now());
-    Ok(None)
 }
 
 async fn show_tenant(

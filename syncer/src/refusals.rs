@@ -114,7 +114,11 @@ pub(crate) async fn tell(
     };
     let collection = format!("/api/v1/namespaces/{namespace}/events");
     match apply::upward(tenant, &collection, "", write).await {
-        Err(Failure::Api(Error::AlreadyExists | Error::NotFound | Error::Forbidden(_))) => Ok(()),
+        // Told already, or a policy or a webhook of the tenant won't have it.
+        Err(failure @ Failure::Api(_)) if !failure.is_unreachable() => {
+            tracing::debug!(tenant = %tenant.id, %key, err = %failure, "an event isn't written");
+            Ok(())
+        }
         other => other.map(drop),
     }
 }
@@ -242,6 +246,26 @@ mod tests {
             server.answer("POST", 201, &json!({"metadata": {}})).await;
         };
         tokio::join!(told, answers);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn t40_an_event_that_the_tenant_refuses_is_no_reason_to_work_the_key_again() {
+        let ((above, _super_server), (own, mut server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), numbered_tenant(1, &own));
+        let refused = Refused::new("HostPath", "no".to_owned());
+        let key = Key::new(index("Pod"), "work", "p");
+        for (status, is_told) in [
+            (422, true),
+            (400, true),
+            (413, true),
+            (500, true),
+            (503, false),
+        ] {
+            let answer = json!({});
+            let answers = server.answer("POST", status, &answer);
+            let (told, _) = tokio::join!(tell(&engine, &tenant, &key, "u", &refused), answers);
+            assert_eq!(told.is_ok(), is_told, "{status}: {told:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

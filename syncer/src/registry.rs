@@ -20,7 +20,7 @@ use crate::{
     kubeconfig, lasting, marks,
     pace::Pace,
     patrol, quota, reserve,
-    tenants::{Record, Tenant, kinds, unknown},
+    tenants::{Record, Tenant, kinds},
     term::Term,
     verdict::{self, ControlPlane},
     watch::{self, Target},
@@ -180,36 +180,23 @@ impl Registry {
                     let custom = kinds(&tenant.rules).into_iter().skip(KINDS.len());
                     watch_super(&engine, &tasks, &cancel, &mut watching, custom);
                 }
-                for (control_plane, holder) in self.conflicting() {
-                    let Some(term) = led.get(&control_plane.id) else {
-                        continue;
-                    };
+                let conflicting = self.conflicting().into_iter().map(|(of, holder)| {
                     let text = format!(
                         "the identity belongs to VirtualControlPlane {holder}: nothing is synced for this one"
                     );
-                    is_said &=
-                        verdict::unserved(&engine, &control_plane, CONFLICT, &text, term).await;
-                }
+                    (of, CONFLICT, text)
+                });
+                is_said &= verdict::unserved(&engine, conflicting.collect(), &led).await;
                 is_said &=
                     reconcile(&self, &engine, &tasks, &cancel, &mut running, wanted, &led).await;
                 let is_quiet = |id: &TenantId| !running.contains_key(id) && !engine.is_stopping(id);
-                for control_plane in over {
-                    // One that is being stopped says so itself, once its work has ended.
-                    if let Some(term) = led.get(&control_plane.id)
-                        && is_quiet(&control_plane.id)
-                    {
-                        is_said &= verdict::stopped(&engine, &control_plane, term).await;
-                    }
+                let mut unserved: Vec<_> = over.into_iter().map(verdict::over).collect();
+                for (of, refused) in refused {
+                    unserved.push((of, refused.reason, refused.message));
                 }
-                for (control_plane, refused) in refused {
-                    if let Some(term) = led.get(&control_plane.id)
-                        && is_quiet(&control_plane.id)
-                    {
-                        let (reason, text) = (refused.reason, &refused.message);
-                        is_said &=
-                            verdict::unserved(&engine, &control_plane, reason, text, term).await;
-                    }
-                }
+                // One that is being stopped says so itself, once its work has ended.
+                unserved.retain(|(of, ..)| is_quiet(&of.id));
+                is_said &= verdict::unserved(&engine, unserved, &led).await;
                 engine.fleet.give_away(is_quiet).await;
             }
             tokio::select! {
@@ -448,7 +435,7 @@ async fn reconcile(
     mut wanted: HashMap<TenantId, Wanted>,
     led: &HashMap<TenantId, Arc<Term>>,
 ) -> bool {
-    let mut is_said = true;
+    let mut unserved = vec![];
     let outdated: Vec<TenantId> = running
         .iter()
         .filter(|(id, served)| is_outdated(served, wanted.get(*id), engine.tenant(id).as_deref()))
@@ -495,14 +482,11 @@ async fn reconcile(
                     namespace: wanted.rules.vcp_namespace,
                     name: wanted.rules.vcp_name,
                 };
-                let text = err.to_string();
-                is_said &=
-                    verdict::unserved(engine, &control_plane, "KubeconfigRefused", &text, term)
-                        .await;
+                unserved.push((control_plane, "KubeconfigRefused", err.to_string()));
             }
         }
     }
-    is_said
+    verdict::unserved(engine, unserved, led).await
 }
 
 async fn start(
@@ -528,13 +512,6 @@ async fn start(
         &engine.waiting,
     );
     tenant.cancel = cancel.child_token();
-    for resource in unknown(&wanted.rules) {
-        tracing::warn!(
-            tenant = %id,
-            resource,
-            "not synced: this process knows as many custom resources as it can"
-        );
-    }
     // Nothing waits yet.
     tenant
         .quota

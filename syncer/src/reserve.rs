@@ -5,11 +5,11 @@
 
 use crate::{
     apply::{self, Failure},
-    client::Preconditions,
     engine::Engine,
     error::Error,
+    labelled::delete_others,
     tenants::Tenant,
-    watch::{self, Presence, Sink, Target},
+    watch::{self, Sink, Target},
 };
 use api::keys;
 use parking_lot::Mutex;
@@ -152,42 +152,30 @@ pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
 /// Makes the tenant hold these reservations and no others.
 async fn reserve(tenant: &Tenant, wanted: &BTreeSet<Ipv4Addr>) -> Result<(), Failure> {
     let resource = &reservation::RESOURCE;
-    let target = Target {
-        path: resource.path("", ""),
-        selector: Some(reservation::selector()),
-        name: None,
-        api_version: resource.api_version(),
-        kind: resource.kind.to_owned(),
-        presence: Presence::Optional,
+    let selector = reservation::selector();
+    let mut held = BTreeSet::new();
+    let keeps = |object: &Object| {
+        let kept = reservation::kept(wanted, object);
+        held.extend(kept);
+        kept.is_some()
     };
-    let found = Mutex::new(vec![]);
-    match watch::each(&tenant.cluster, &target, |object| found.lock().push(object)).await {
+    match delete_others(tenant, resource, &selector, "released", keeps).await {
         // An API server that is older than such objects, or that lets nobody at them: clashes are told of one by one.
-        Err(Error::NotServed | Error::Forbidden(_)) => return Ok(()),
+        Err(Failure::Api(Error::NotServed | Error::Forbidden(_))) => return Ok(()),
         other => other?,
     }
-    let found = found.into_inner();
-    let (new, gone) = reservation::difference(wanted, &found);
-    for address in new {
+    for address in wanted.difference(&held).copied() {
         let create = Upward {
             subresource: None,
             verb: UpwardVerb::Create,
             body: reservation::object(address),
             shows: None,
         };
-        match apply::upward(tenant, &target.path, "", create).await {
+        match apply::upward(tenant, &resource.path("", ""), "", create).await {
             // A Service of the tenant has it: the super cluster's answer to that one is told to it. Or it may not be made.
             Err(Failure::Api(Error::AlreadyExists | Error::Forbidden(_))) => {}
             other => drop(other?),
         }
-    }
-    for object in gone {
-        let preconditions = Preconditions {
-            uid: object.uid(),
-            ..Preconditions::default()
-        };
-        let path = resource.path("", object.name());
-        apply::delete(&tenant.cluster, tenant, &path, &preconditions, "released").await?;
     }
     Ok(())
 }

@@ -5,15 +5,13 @@
 
 use crate::{
     apply::{self, Failure},
-    client::Preconditions,
     engine::Engine,
     error::Error,
+    labelled::delete_others,
     live::read,
     tenants::Tenant,
-    watch::{self, Target},
 };
 use api::{ServiceRef, keys};
-use parking_lot::Mutex;
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tenancy::{
@@ -111,19 +109,9 @@ async fn show(tenant: &Tenant, shown: &[(Value, Value)]) -> Result<(), Failure> 
             metadata["name"] == object.name() && metadata["namespace"] == object.namespace()
         })
     };
-    for kind in ["EndpointSlice", "Service"].map(kind::index) {
-        let resource = kind::rule(kind).resource();
-        for object in listed(tenant, kind).await? {
-            if wanted(&object, resource) {
-                continue;
-            }
-            let preconditions = Preconditions {
-                uid: object.uid(),
-                ..Preconditions::default()
-            };
-            let path = resource.path(object.namespace(), object.name());
-            apply::delete(&tenant.cluster, tenant, &path, &preconditions, "withdrawn").await?;
-        }
+    for resource in [slices(), services()] {
+        let kept = |object: &Object| wanted(object, resource);
+        delete_others(tenant, resource, keys::SHARED, "withdrawn", kept).await?;
     }
     // Last: what can't be made keeps nothing that was withdrawn.
     for (service, slice) in shown {
@@ -179,15 +167,4 @@ async fn put(
         Err(Failure::Api(Error::NotFound)) => Ok(()),
         other => other,
     }
-}
-
-/// What is labelled as shown, in the tenant.
-async fn listed(tenant: &Tenant, kind: u8) -> Result<Vec<Object>, Failure> {
-    let target = Target {
-        selector: Some(keys::SHARED.to_owned()),
-        ..Target::of(kind::rule(kind))
-    };
-    let found = Mutex::new(vec![]);
-    watch::each(&tenant.cluster, &target, |object| found.lock().push(object)).await?;
-    Ok(found.into_inner())
 }

@@ -9,6 +9,7 @@ use crate::{
     marks::Marks,
     namespace_quota::Listed,
     offered::Offered,
+    parked::Parked,
     pending::{Pending, Room},
     proof::Proofs,
     quota::Quota,
@@ -60,6 +61,8 @@ pub(crate) struct Tenant {
     pub(crate) up: Pending,
     pub(crate) gate: Gate,
     pub(crate) breakers: Breakers,
+    /// Keys that wait for the end of a hold.
+    pub(crate) parked: Parked,
     pub(crate) marks: Marks,
     pub(crate) proofs: Proofs,
     pub(crate) quota: Quota,
@@ -113,6 +116,7 @@ impl Tenant {
             up: Pending::within(room),
             gate: Gate::new(),
             breakers: Breakers::default(),
+            parked: Parked::default(),
             marks: Marks::default(),
             proofs: Proofs::default(),
             quota: Quota::default(),
@@ -165,6 +169,7 @@ impl Tenant {
         if changed {
             *current = Arc::new(rules);
             self.sharing.notify_one();
+            self.unsaid.notify_one();
         }
         changed
     }

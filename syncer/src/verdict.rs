@@ -7,17 +7,17 @@ use crate::{
     error::Error,
     gate::{Health, Hold},
     live::read,
-    paths,
+    parked, paths,
     tenants::{Tenant, unknown},
     term::{Permit, Term},
 };
 use api::{Condition, VirtualControlPlane, set_condition};
-use std::{sync::Arc, time::Duration};
-use tenancy::{
-    object::Object,
-    tenant::{Tenant as Rules, TenantId},
-};
+use futures::{StreamExt, stream};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tenancy::{object::Object, tenant::TenantId};
 
+/// So many tenants' conditions are written at once.
+const AT_ONCE: usize = 16;
 /// Tries to write a condition, since the manager writes to the same object.
 const TRIES: usize = 8;
 /// When conditions are tried again that couldn't be written.
@@ -53,11 +53,18 @@ impl ControlPlane {
 pub(crate) async fn report(engine: Arc<Engine>, tenant: Arc<Tenant>) {
     let mut health = tenant.gate.health();
     let mut guard = engine.guard.missing();
+    let mut is_news = true;
     loop {
+        // What began and ended meanwhile is news, too.
+        is_news |= health.has_changed().unwrap_or_default();
         let now = health.borrow_and_update().clone();
+        if std::mem::take(&mut is_news) {
+            parked::free(&engine, &tenant);
+        }
         let unguarded = guard.borrow_and_update().clone();
+        let left_out: Vec<String> = unknown(&tenant.rules()).map(str::to_owned).collect();
         let mut conditions =
-            vec![unguarded.map_or_else(|| synced(&now, &tenant), |missing| unheld(&missing))];
+            vec![unguarded.map_or_else(|| synced(&now, &left_out), |missing| unheld(&missing))];
         if now.examined || !now.holds.is_empty() {
             conditions.extend(holds(&now));
         }
@@ -70,7 +77,10 @@ pub(crate) async fn report(engine: Arc<Engine>, tenant: Arc<Tenant>) {
         drop(activity);
         tokio::select! {
             () = tenant.cancel.cancelled() => return,
-            changed = health.changed() => if changed.is_err() { return },
+            changed = health.changed() => match changed {
+                Ok(()) => is_news = true,
+                Err(_) => return,
+            },
             changed = guard.changed() => if changed.is_err() { return },
             () = tenant.unsaid.notified() => {}
             () = tokio::time::sleep(SAY_AGAIN), if !said => {}
@@ -110,25 +120,43 @@ pub(crate) async fn stopped(
     control_plane: &ControlPlane,
     term: &Arc<Term>,
 ) -> bool {
-    let condition = condition(
-        "Synced",
-        "False",
-        "Stopped",
-        "the syncer doesn't serve this tenant",
-    );
+    let (_, reason, text) = over(control_plane.clone());
+    let condition = condition("Synced", "False", reason, &text);
     say(engine, control_plane, &[condition], &Permit::by(term)).await
 }
 
-/// Says why a tenant isn't served though it should be; returns whether it is said.
+/// Of which tenant what is to be said: reason and message.
+type Unserved = (ControlPlane, &'static str, String);
+
+/// That nothing is written for a tenant any more.
+pub(crate) fn over(control_plane: ControlPlane) -> Unserved {
+    let text = "the syncer doesn't serve this tenant".to_owned();
+    (control_plane, "Stopped", text)
+}
+
+/// Says why tenants aren't served, of those that this process leads; returns whether all is said.
 pub(crate) async fn unserved(
     engine: &Engine,
-    control_plane: &ControlPlane,
-    reason: &str,
-    message: &str,
-    term: &Arc<Term>,
+    all: Vec<Unserved>,
+    led: &HashMap<TenantId, Arc<Term>>,
 ) -> bool {
-    let condition = condition("Synced", "False", reason, message);
-    say(engine, control_plane, &[condition], &Permit::by(term)).await
+    let mut sayings = vec![];
+    for (control_plane, reason, text) in all {
+        if let Some(term) = led.get(&control_plane.id) {
+            let (said, permit) = (
+                condition("Synced", "False", reason, &text),
+                Permit::by(term),
+            );
+            sayings.push(async move { say(engine, &control_plane, &[said], &permit).await });
+        }
+    }
+    // Nobody waits for what is said of another.
+    let mut said = stream::iter(sayings).buffer_unordered(AT_ONCE);
+    let mut all = true;
+    while let Some(said) = said.next().await {
+        all &= said;
+    }
+    all
 }
 
 /// What is held, and who must look.
@@ -157,9 +185,17 @@ fn holds(health: &Health) -> [Condition; 2] {
     [held, changed]
 }
 
-fn synced(health: &Health, tenant: &Tenant) -> Condition {
+fn synced(health: &Health, left_out: &[String]) -> Condition {
     let (status, reason, message) = match (&health.synced, &health.blocker) {
-        (true, _) => ("True", "Watching", watched(&tenant.rules())),
+        (true, _) if !left_out.is_empty() => (
+            "True",
+            "CustomResourcesLeftOut",
+            format!(
+                "not synced, since the syncer has seen as many custom resources as it can: {}",
+                left_out.join(", ")
+            ),
+        ),
+        (true, _) => ("True", "Watching", "all kinds are watched".to_owned()),
         (false, Some(blocker)) => ("False", "NotWatching", blocker.clone()),
         (false, None) => (
             "False",
@@ -168,18 +204,6 @@ fn synced(health: &Health, tenant: &Tenant) -> Condition {
         ),
     };
     condition("Synced", status, reason, &message)
-}
-
-/// That all kinds are watched, but those that this process has no room for.
-fn watched(rules: &Rules) -> String {
-    let unknown: Vec<&str> = unknown(rules).collect();
-    if unknown.is_empty() {
-        return "all kinds are watched".to_owned();
-    }
-    format!(
-        "all kinds are watched but {}: this syncer knows as many custom resources as it can",
-        unknown.join(", ")
-    )
 }
 
 /// Nothing is written while the admission policies that hold the syncer don't stand.
@@ -265,8 +289,12 @@ async fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::{self, fake, tenant};
+    use crate::{
+        fake::{self, fake, tenant},
+        queue::Direction,
+    };
     use serde_json::{Value, json};
+    use tenancy::{kind, tenant::Key};
 
     fn vcp(tenant: &Tenant) -> Value {
         json!({
@@ -274,19 +302,6 @@ mod tests {
             "metadata": {"name": "acme", "namespace": "tenants", "uid": "v", "resourceVersion": "5"},
             "spec": {"identity": tenant.id.as_str()},
         })
-    }
-
-    #[test]
-    fn custom_resources_that_there_is_no_room_for_are_named() {
-        let (own, _server) = fake();
-        let mut rules = (*tenant(&own).rules()).clone();
-        assert_eq!(watched(&rules), "all kinds are watched");
-        // Without a group it is none, as if all places were taken; those last as long as the process.
-        let custom =
-            json!({"name": "things", "version": "v1", "kind": "A", "direction": "ToSuper"});
-        rules.custom = vec![serde_json::from_value(custom).unwrap()];
-        let said = watched(&rules);
-        assert!(said.contains("but things: this syncer knows"), "{said}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -319,5 +334,67 @@ mod tests {
             tenant.gate.examined();
         }
         report.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_for_the_end_of_a_hold_is_worked_at_its_end_and_not_before() {
+        let ((above, mut server), (own, _tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (Arc::new(fake::engine(&above)), Arc::new(tenant(&own)));
+        fake::list_all(&tenant);
+        let key = Key::new(kind::index("ConfigMap"), "work", "a");
+        let vcp = vcp(&tenant);
+        let report = tokio::spawn(report(engine.clone(), tenant.clone()));
+        for (hold, is_worked) in [(Some("older".to_owned()), false), (None, true)] {
+            tenant.gate.hold(Hold::WentBack, hold);
+            server.answer("GET", 200, &vcp).await;
+            server.answer("PATCH", 200, &vcp).await;
+            assert_eq!(engine.down.has(&tenant.id, &key), is_worked);
+            let is_parked = parked::park(&tenant, Direction::Down, &key);
+            assert_eq!(is_parked, !is_worked);
+        }
+        report.abort();
+    }
+
+    #[test]
+    fn custom_resources_that_are_left_out_are_named() {
+        let health = Health {
+            synced: true,
+            ..Health::default()
+        };
+        assert_eq!(synced(&health, &[]).reason, "Watching");
+        let said = synced(&health, &["backups.example.com".to_owned()]);
+        let (status, reason) = (&*said.status, &*said.reason);
+        assert_eq!((status, reason), ("True", "CustomResourcesLeftOut"));
+        assert!(
+            said.message.ends_with("backups.example.com"),
+            "{}",
+            said.message
+        );
+    }
+
+    /// One whose VirtualControlPlane can't be read now holds up no other, and of one that another syncer leads nothing is said.
+    #[tokio::test(start_paused = true)]
+    async fn that_tenants_are_not_served_is_said_of_all_at_once() {
+        let (above, mut server) = fake();
+        let engine = fake::engine(&above);
+        let of = |number: u8| ControlPlane {
+            id: TenantId::from_bits([number; 16]),
+            namespace: "tenants".into(),
+            name: number.to_string(),
+        };
+        let led = [1, 2].map(|number| (of(number).id, Term::of_test())).into();
+        let answers = async {
+            server.leave("GET").await;
+            let vcp = json!({
+                "metadata": {"name": "2", "namespace": "tenants", "uid": "v"},
+                "spec": {"identity": of(2).id.as_str()},
+            });
+            server.answer("GET", 200, &vcp).await;
+            let said = server.answer("PATCH", 200, &vcp).await;
+            assert!(said.body.to_string().contains("Stopped"), "{}", said.body);
+        };
+        let said = unserved(&engine, [1, 2, 3].map(of).map(over).into(), &led);
+        let (is_said, ()) = tokio::join!(said, answers);
+        assert!(!is_said && server.is_silent());
     }
 }

@@ -1,7 +1,8 @@
 //! The loops that work the queues: a key is taken when there is a place for it and both API servers are worth asking.
 
 use crate::{
-    apply::Failure, downward, engine::Engine, lasting, queue::Direction, tenants::Tenant, upward,
+    apply::Failure, downward, engine::Engine, lasting, parked, queue::Direction, tenants::Tenant,
+    upward,
 };
 use std::{sync::Arc, time::Duration};
 use tenancy::{
@@ -114,7 +115,9 @@ async fn work(engine: &Engine, direction: Direction, taken: Taken<TenantId, Key>
         Err(failure) => {
             report(&tenant, &key, direction, &failure);
             let paused = advice != Advice::Ask || engine.cluster.pace().advice() != Advice::Ask;
-            if paused && failure.is_unreachable() {
+            if matches!(failure, Failure::Held(_)) && parked::park(&tenant, direction, &key) {
+                queue.done(&id, &key);
+            } else if paused && failure.is_unreachable() {
                 queue.put_back(&id, &key);
             } else {
                 queue.retry(&id, &key);
@@ -128,7 +131,8 @@ async fn work(engine: &Engine, direction: Direction, taken: Taken<TenantId, Key>
 }
 
 fn report(tenant: &Tenant, key: &Key, direction: Direction, failure: &Failure) {
-    if matches!(failure, Failure::Stopped) || failure.is_race() {
+    // What holds deletions was told when it began.
+    if matches!(failure, Failure::Stopped | Failure::Held(_)) || failure.is_race() {
         tracing::debug!(tenant = %tenant.id, %key, ?direction, err = %failure, "will be worked again");
     } else {
         tracing::warn!(tenant = %tenant.id, %key, ?direction, err = %failure, "will be worked again");

@@ -101,6 +101,11 @@ impl<K: Clone + Eq + Hash> Breaker<K> {
         self.close_if_idle();
     }
 
+    /// Whether the object's deletion waits.
+    pub fn is_waiting(&self, key: &K) -> bool {
+        self.suspects.get(key) == Some(&Suspect::Waits)
+    }
+
     /// Whether the API told that this object was deleted.
     pub fn has_seen(&self, key: &K) -> bool {
         self.seen.contains(key)

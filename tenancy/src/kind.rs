@@ -401,6 +401,11 @@ pub trait Kind: Sync {
         ""
     }
 
+    /// The part of a super object that what is published of it is made of: when all else changes that is no news.
+    fn published_source(&self, object: &Object) -> Value {
+        published::source(object)
+    }
+
     /// The part of a published object in the tenant that only Sublet should write.
     fn published_state(&self, object: &Object) -> Value {
         published::state(object)

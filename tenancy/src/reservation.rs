@@ -55,17 +55,10 @@ pub fn object(address: Ipv4Addr) -> Value {
     })
 }
 
-/// What must be made and what must go, of the reservations that a tenant has.
-pub fn difference<'a>(
-    wanted: &BTreeSet<Ipv4Addr>,
-    have: &'a [Object],
-) -> (Vec<Ipv4Addr>, Vec<&'a Object>) {
-    let address = |object: &Object| object.name().parse::<Ipv4Addr>().ok();
-    let held: BTreeSet<Ipv4Addr> = have.iter().filter_map(address).collect();
-    let gone = have
-        .iter()
-        .filter(|object| address(object).is_none_or(|address| !wanted.contains(&address)));
-    (wanted.difference(&held).copied().collect(), gone.collect())
+/// The address that an object reserves, if it is one of those wanted; an object of no such address must go.
+pub fn kept(wanted: &BTreeSet<Ipv4Addr>, object: &Object) -> Option<Ipv4Addr> {
+    let address = object.name().parse().ok();
+    address.filter(|address| wanted.contains(address))
 }
 
 #[cfg(test)]
@@ -110,19 +103,14 @@ mod tests {
     }
 
     #[test]
-    fn reservations_are_made_and_released_as_addresses_come_and_go() {
-        let have = |names: &[&str]| -> Vec<Object> {
-            let one =
-                |name: &&str| Object::from_value(json!({"metadata": {"name": name}})).unwrap();
-            names.iter().map(one).collect()
+    fn reservations_are_kept_while_they_are_wanted() {
+        let wanted = BTreeSet::from([parse("10.96.5.9")]);
+        let kept = |name: &str| {
+            let object = Object::from_value(json!({"metadata": {"name": name}})).unwrap();
+            kept(&wanted, &object)
         };
-        let wanted = BTreeSet::from([parse("10.96.5.9"), parse("10.96.5.8")]);
-        let held = have(&["10.96.5.9", "10.96.4.3"]);
-        let (new, gone) = difference(&wanted, &held);
-        assert_eq!(new, [parse("10.96.5.8")]);
-        assert_eq!(
-            gone.iter().map(|object| object.name()).collect::<Vec<_>>(),
-            ["10.96.4.3"]
-        );
+        assert_eq!(kept("10.96.5.9"), Some(parse("10.96.5.9")));
+        assert_eq!(kept("10.96.4.3"), None);
+        assert_eq!(kept("no-address"), None);
     }
 }

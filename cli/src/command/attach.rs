@@ -25,7 +25,7 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use tenancy::{slice::Slice, tenant::TenantId};
 
@@ -61,6 +61,9 @@ Examples:
   sublet attach team-a --tenant-kubeconfig team-a.conf
   sublet attach team-a --tenant-kubeconfig new.conf     gives it another kubeconfig
   sublet attach team-a --tenant-kubeconfig team-a.conf --way-out way.example.com:8131";
+
+/// What `--all-config-objects` is about.
+const CONFIG_OBJECTS: [&str; 2] = ["configmaps", "secrets"];
 
 /// Key of the Secret that holds the kubeconfig.
 const KEY: &str = "value";
@@ -181,7 +184,7 @@ async fn make(args: &Args, cluster: &Cluster, range: Option<Slice>) -> Result<Vi
         },
         sync: Sync {
             to_super: if args.all_config_objects {
-                ["configmaps", "secrets"].map(all).into()
+                CONFIG_OBJECTS.map(all).into()
             } else {
                 vec![]
             },
@@ -204,22 +207,50 @@ fn all(resource: &str) -> ToSuper {
     }
 }
 
-/// Writes by which way its API server reaches the proxy, if that was given and is another one.
+/// Writes what was given of a tenant that is attached already and is another than it has.
 async fn lead(
     args: &Args,
     cluster: &Cluster,
     vcp: VirtualControlPlane,
 ) -> Result<VirtualControlPlane> {
-    let known = vcp.spec.external.as_ref();
-    let known = known.and_then(|external| external.way_out.as_ref());
-    if args.way_out.is_none() || args.way_out.as_ref() == known {
+    match (args.service_cidr, vcp.spec.network.service_cidr.as_deref()) {
+        (Some(range), Some(known)) if known.parse() != Ok(range) => {
+            return Err(error::usage(format!(
+                "the Service range of {} is {known} and can't change: leave out --service-cidr",
+                args.name
+            )));
+        }
+        (Some(_), None) => tell!(
+            "--service-cidr is left out: the Service range of a tenant is set when it is attached for the first time"
+        ),
+        _ => {}
+    }
+    let spec = changes(args, &vcp);
+    if spec.is_empty() {
         return Ok(vcp);
     }
-    let patch = json!({"spec": {"external": {"wayOut": args.way_out}}});
-    let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+    let (params, patch) = (PatchParams::default(), Patch::Merge(json!({"spec": spec})));
     Ok(tenant::api(cluster)
         .patch(&args.name, &params, &patch)
         .await?)
+}
+
+/// What must be another in the spec of a tenant that is attached already.
+fn changes(args: &Args, vcp: &VirtualControlPlane) -> Map<String, Value> {
+    let mut spec = Map::new();
+    let known = vcp.spec.external.as_ref();
+    let known = known.and_then(|external| external.way_out.as_ref());
+    if args.way_out.is_some() && args.way_out.as_ref() != known {
+        spec.insert("external".into(), json!({"wayOut": args.way_out}));
+    }
+    let mut to_super = vcp.spec.sync.to_super.clone();
+    let is_missing = |resource: &&str| !to_super.contains(&all(resource));
+    if args.all_config_objects && CONFIG_OBJECTS.iter().any(is_missing) {
+        to_super.retain(|entry| !CONFIG_OBJECTS.contains(&&*entry.resource));
+        to_super.extend(CONFIG_OBJECTS.map(all));
+        spec.insert("sync".into(), json!({"toSuper": to_super}));
+    }
+    spec
 }
 
 /// `HOST:PORT`; an IPv6 address stands in brackets.
@@ -347,6 +378,36 @@ fn secret_name(tenant: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_given_of_a_tenant_that_is_attached_already_is_changed_if_it_is_another() {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Command {
+            #[command(flatten)]
+            args: Args,
+        }
+        let args = |more: &[&str]| {
+            let line = ["attach", "a", "--tenant-kubeconfig", "a.conf"];
+            Command::parse_from(line.iter().chain(more)).args
+        };
+        let mut vcp = VirtualControlPlane::new("a", VirtualControlPlaneSpec::default());
+        vcp.spec.sync.to_super = ["ingresses.networking.k8s.io", "configmaps"]
+            .map(all)
+            .into();
+        assert!(changes(&args(&[]), &vcp).is_empty());
+        let more = ["--all-config-objects", "--way-out", "way.example.com:8131"];
+        let changed = changes(&args(&more), &vcp);
+        assert_eq!(changed["external"]["wayOut"]["port"], 8131);
+        let to_super = changed["sync"]["toSuper"].as_array().unwrap().iter();
+        let names: Vec<&str> = to_super
+            .map(|it| it["resource"].as_str().unwrap())
+            .collect();
+        let wanted = ["ingresses.networking.k8s.io", "configmaps", "secrets"];
+        assert_eq!(names, wanted);
+        vcp.spec.sync.to_super = wanted.map(all).into();
+        assert!(changes(&args(&more[..1]), &vcp).is_empty());
+    }
 
     #[test]
     fn a_way_out_is_a_host_with_a_port() {

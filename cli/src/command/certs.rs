@@ -106,13 +106,7 @@ async fn check(args: &Check, cluster: &Cluster) -> Result<()> {
 
 async fn rotate(args: &Rotate, cluster: &Cluster) -> Result<()> {
     let vcp = tenant::find(cluster, &args.name).await?;
-    if vcp.spec.paused {
-        let resume = cluster.hint(&format!("resume {}", args.name));
-        return Err(error::fail(format!(
-            "{} is paused, so nothing is changed for it: end that with `{resume}` first",
-            args.name
-        )));
-    }
+    tenant::refuse_paused(cluster, &vcp)?;
     let before = renewed(&gather(cluster, &vcp).await?);
     if before.is_empty() {
         let look = cluster.hint(&format!("describe {}", args.name));

@@ -9,9 +9,9 @@ use crate::{
     tenant,
 };
 use anyhow::Result;
-use api::VirtualControlPlane;
+use api::{VirtualControlPlane, keys::SYNCER_COMPONENT};
 use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -137,17 +137,12 @@ async fn of_tenant(
     let client = tenant::client(cluster, vcp, &access).await?;
     let api: Api<Event> = Api::all(client);
     // The caller's kubeconfig has nothing to do with it: it leads to the super cluster.
-    let events = api.list(&ListParams::default()).await.map_err(|err| {
+    let events = event::by(&api, SYNCER_COMPONENT).await.map_err(|err| {
         let why = error::reason(&err);
         error::fail(format!(
             "its API server at {} can't be asked: {why}",
             access.server
         ))
     })?;
-    let events = events.items;
-    Ok(events
-        .into_iter()
-        .filter(|event| event::reporter(event) == "sublet-syncer")
-        .map(|event| ("tenant", event))
-        .collect())
+    Ok(events.into_iter().map(|event| ("tenant", event)).collect())
 }

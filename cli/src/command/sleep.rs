@@ -86,6 +86,7 @@ pub(crate) async fn sleep(args: &ToSleep, cluster: &Cluster) -> Result<()> {
             args.name
         )));
     }
+    tenant::refuse_paused(cluster, &vcp)?;
     let wish = wish(args);
     let asleep = wish.asleep;
     if args.when_idle.is_some() {
@@ -149,6 +150,7 @@ pub(crate) async fn sleep(args: &ToSleep, cluster: &Cluster) -> Result<()> {
 /// Wakes a tenant.
 pub(crate) async fn wake(args: &Wake, cluster: &Cluster) -> Result<()> {
     let vcp = tenant::find(cluster, &args.name).await?;
+    tenant::refuse_paused(cluster, &vcp)?;
     let wish = Sleep {
         asleep: false,
         ..vcp.spec.sleep.clone()

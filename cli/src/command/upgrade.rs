@@ -118,11 +118,8 @@ fn may_change(vcp: &VirtualControlPlane, cluster: &Cluster) -> Result<()> {
             "the tenant {name} belongs to Cluster {owner} of Cluster API: set spec.topology.version of that, or where it \
              has no topology spec.version of its SubletControlPlane"
         )
-    } else if vcp.spec.paused {
-        let resume = cluster.hint(&format!("resume {name}"));
-        format!("{name} is paused, so nothing of it is changed: end that first with `{resume}`")
     } else {
-        return Ok(());
+        return tenant::refuse_paused(cluster, vcp);
     };
     Err(error::fail(why))
 }

@@ -2,6 +2,7 @@
 
 use super::{Material, text_of};
 use crate::object::Object;
+use jiff::Timestamp;
 use rcgen::KeyPair;
 use std::collections::BTreeMap;
 use x509_parser::pem::parse_x509_pem;
@@ -21,6 +22,12 @@ pub(crate) enum Unusable {
     /// The certificate may not sign others.
     #[error("the certificate in tls.crt isn't an authority's (CA:TRUE)")]
     NotAnAuthority,
+    /// Its key may be used for other things only.
+    #[error("the certificate in tls.crt may not sign others (no keyCertSign)")]
+    MayNotSign,
+    /// Nothing that it signs would be good.
+    #[error("the certificate in tls.crt has ended")]
+    Ended,
     /// Certificate and key don't belong together.
     #[error("tls.key isn't the key of the certificate in tls.crt")]
     NotAPair,
@@ -31,6 +38,7 @@ pub(crate) enum Unusable {
 pub(crate) fn brought(
     material: &Material,
     secret: &Object,
+    now: Timestamp,
 ) -> Result<BTreeMap<&'static str, String>, Unusable> {
     let read = |key: &'static str| text_of(secret, key).ok_or(Unusable::Missing(key));
     let (certificate, key) = (read("tls.crt")?, read("tls.key")?);
@@ -44,6 +52,14 @@ pub(crate) fn brought(
     let parsed = pem.parse_x509().map_err(|_| Unusable::Certificate)?;
     if !parsed.is_ca() {
         return Err(Unusable::NotAnAuthority);
+    }
+    let usage = parsed.key_usage().map_err(|_| Unusable::Certificate)?;
+    // Without a word about it, it may.
+    if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
+        return Err(Unusable::MayNotSign);
+    }
+    if parsed.validity().not_after.timestamp() <= now.as_second() {
+        return Err(Unusable::Ended);
     }
     let public = &parsed.public_key().subject_public_key.data;
     if public.as_ref() != pair.public_key_raw() {
@@ -60,7 +76,9 @@ mod tests {
         pki::{Authority, tests::der},
     };
     use base64::{Engine, prelude::BASE64_STANDARD};
-    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa};
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, IsCa, KeyUsagePurpose, date_time_ymd,
+    };
     use serde_json::json;
     use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -80,6 +98,20 @@ mod tests {
         (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
     }
 
+    /// One that lets its key be used for this, until then.
+    fn limited(usage: KeyUsagePurpose, year: i32) -> (String, String) {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![usage];
+        params.not_after = date_time_ymd(year, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    fn now() -> Timestamp {
+        "2026-01-02T00:00:00Z".parse().unwrap()
+    }
+
     fn authority() -> (String, String) {
         theirs(IsCa::Ca(BasicConstraints::Unconstrained))
     }
@@ -94,7 +126,7 @@ mod tests {
     #[test]
     fn an_authority_that_a_person_brought_signs_under_its_own_name() {
         let (certificate, key) = authority();
-        let data = brought(&CA, &secret(&certificate, &key)).unwrap();
+        let data = brought(&CA, &secret(&certificate, &key), now()).unwrap();
         assert_eq!((&data["tls.crt"], &data["tls.key"]), (&certificate, &key));
 
         let signed = crate::pki::tests::signed_by(&secret(&certificate, &key));
@@ -109,9 +141,13 @@ mod tests {
     fn what_can_not_be_used_is_told() {
         let ((certificate, key), (_, other)) = (authority(), authority());
         let (leaf, leafs_key) = theirs(IsCa::NoCa);
+        let (crls, crls_key) = limited(KeyUsagePurpose::CrlSign, 2030);
+        let (old, olds_key) = limited(KeyUsagePurpose::KeyCertSign, 2026);
         for (secret, why) in [
             (secret(&certificate, &other), Unusable::NotAPair),
             (secret(&leaf, &leafs_key), Unusable::NotAnAuthority),
+            (secret(&crls, &crls_key), Unusable::MayNotSign),
+            (secret(&old, &olds_key), Unusable::Ended),
             (secret("mine", &key), Unusable::Certificate),
             (secret(&certificate, "mine"), Unusable::Key),
             (
@@ -119,14 +155,19 @@ mod tests {
                 Unusable::Missing("tls.crt"),
             ),
         ] {
-            assert_eq!(brought(&CA, &secret), Err(why));
+            assert_eq!(brought(&CA, &secret, now()), Err(why));
         }
     }
 
     #[test]
     fn keys_of_service_accounts_are_a_pair_whatever_the_public_half_says() {
         let (certificate, key) = authority();
-        let data = brought(&Material::ServiceAccountKeys, &secret(&certificate, &key)).unwrap();
+        let data = brought(
+            &Material::ServiceAccountKeys,
+            &secret(&certificate, &key),
+            now(),
+        )
+        .unwrap();
         assert_eq!(data["sa.key"], key);
         assert!(data["sa.pub"].contains("PUBLIC KEY"));
     }

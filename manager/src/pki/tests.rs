@@ -221,8 +221,6 @@ fn a_short_life_is_a_life_of_its_own() {
     // One that was made with the usual life is due at once.
     let long = issue(&usual, Some(&ca), now()).unwrap();
     assert!(is_due(&short, Some(&long), Some(&ca), now()));
-    assert!(is_from_before(&short, &made, after(1)));
-    assert!(!is_from_before(&short, &made, now()));
 }
 
 /// All that runs would be rolled for nothing.
@@ -242,19 +240,6 @@ fn the_usual_life_changes_no_fingerprint() {
         fingerprint(&order, &leaf, &ca),
         tenancy::naming::hash(&parts.each_ref().map(String::as_bytes))
     );
-}
-
-#[test]
-fn what_was_made_before_new_ones_were_asked_for_is_known() {
-    let authority = order(Material::Authority(Authority::Cluster));
-    let ca = issue(&authority, None, now()).unwrap();
-    let wanted = order(Material::Leaf(leaf(Form::Files)));
-    let made = issue(&wanted, Some(&ca), now()).unwrap();
-    let moment = jiff::SignedDuration::from_secs(1);
-    assert!(is_from_before(&wanted, &made, now() + moment));
-    assert!(!is_from_before(&wanted, &made, now()), "that very moment");
-    assert!(!is_from_before(&wanted, &made, now() - moment));
-    assert!(!is_from_before(&authority, &ca, now() + moment));
 }
 
 #[test]

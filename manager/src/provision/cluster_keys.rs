@@ -134,7 +134,7 @@ impl Shown {
         if !membership::is_for(seen, owner, theirs) {
             return Err(Refusal::ForeignSecret(secret));
         }
-        pki::brought(&self.material, theirs)
+        pki::brought(&self.material, theirs, seen.now)
             .map_err(|why| Refusal::AuthorityRefused { secret, why })
     }
 }

@@ -19,7 +19,8 @@ use tenancy::{
     tenant::TenantId,
 };
 
-const PLACE: &str = "kube-system";
+/// Namespace of the tenant's mark.
+pub(super) const PLACE: &str = "kube-system";
 
 fn config_maps() -> &'static Resource {
     kind::rule(kind::index("ConfigMap")).resource()
@@ -83,6 +84,7 @@ pub(super) async fn write_own(
 }
 
 /// The super cluster's mark of a tenant.
+#[derive(Default)]
 pub(super) struct Theirs {
     pub(super) mark: Mark,
     stored: Option<Object>,

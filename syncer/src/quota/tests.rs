@@ -78,3 +78,33 @@ fn t43_the_overhead_of_a_runtime_counts_before_the_pod_exists() {
     assert_eq!(tenant.quota.ledger.lock().state()["requests.cpu"].0, 3000);
     assert_eq!(reserve("c", "none").unwrap().reason, EXCEEDED);
 }
+
+/// The platform sees what is used whatever the tenant thinks of being shown it.
+#[tokio::test]
+async fn t40_a_tenant_that_refuses_to_be_shown_its_quota_hides_it_from_nobody() {
+    let (engine, tenant, mut server) = engine();
+    limit(&tenant, 5);
+    let answers = async {
+        server.answer("GET", 200, &pods(&tenant, &["a"])).await;
+        let vcp = json!({"metadata": {"name": "acme", "namespace": "tenants", "uid": "v"},
+            "spec": {"identity": tenant.id.as_str()}, "status": {}});
+        server.answer("GET", 200, &vcp).await;
+        let told = server.answer("PATCH", 200, &vcp).await;
+        server.answer("GET", 404, &json!({})).await;
+        server
+            .answer("POST", 422, &json!({"message": "a policy says no"}))
+            .await;
+        told
+    };
+    let shown = async {
+        count(&engine, &tenant).await?;
+        show(&engine, &tenant, &mut Told::default()).await
+    };
+    let (shown, told) = tokio::join!(shown, answers);
+    assert!(shown.is_ok(), "{shown:?}");
+    assert!(
+        told.body.to_string().contains("\"pods\":\"1\""),
+        "{}",
+        told.body
+    );
+}

@@ -20,6 +20,8 @@ pub(super) struct Claims {
     identities: HashMap<TenantId, Holder>,
     /// By the claims' names: whose slice it is.
     slices: HashMap<String, (TenantId, Slice)>,
+    /// Which of them are whose.
+    of: HashMap<TenantId, Vec<String>>,
 }
 
 struct Holder {
@@ -46,7 +48,10 @@ impl Claims {
             }
             Some(keys::ROLE_SLICE_CLAIM) => {
                 if let Ok(slice) = text("/data/cidr").parse() {
-                    self.slices.insert(claim.name().to_owned(), (id, slice));
+                    self.forget_slice(claim.name());
+                    let name = claim.name().to_owned();
+                    self.of.entry(id.clone()).or_default().push(name.clone());
+                    self.slices.insert(name, (id, slice));
                 }
             }
             _ => {}
@@ -57,9 +62,27 @@ impl Claims {
     pub(super) fn forget(&mut self, claim: &Object) {
         match (claim.label(keys::ROLE), tenant(claim)) {
             (Some(keys::ROLE_IDENTITY_CLAIM), Some(id)) => drop(self.identities.remove(&id)),
-            (Some(keys::ROLE_SLICE_CLAIM), _) => drop(self.slices.remove(claim.name())),
+            (Some(keys::ROLE_SLICE_CLAIM), _) => self.forget_slice(claim.name()),
             _ => {}
         }
+    }
+
+    fn forget_slice(&mut self, name: &str) {
+        let Some((id, _)) = self.slices.remove(name) else {
+            return;
+        };
+        if let Some(names) = self.of.get_mut(&id) {
+            names.retain(|other| other != name);
+            if names.is_empty() {
+                self.of.remove(&id);
+            }
+        }
+    }
+
+    /// Whether a slice is claimed for a tenant.
+    fn has(&self, id: &TenantId, slice: Slice) -> bool {
+        let mut names = self.of.get(id).into_iter().flatten();
+        names.any(|name| self.slices.get(name).is_some_and(|(_, of)| *of == slice))
     }
 }
 
@@ -105,12 +128,10 @@ impl Heard {
     /// claimed for it at all, it is its own unless it shares an address with a claimed one or with an older tenant's.
     pub(super) fn slice(&self, id: &TenantId, vcp: &VirtualControlPlane) -> Option<Slice> {
         let slice = named(vcp)?;
-        let mut claims = self.claims.slices.values();
         if self.claims.identities.contains_key(id) {
-            return claims
-                .any(|(of, claimed)| of == id && *claimed == slice)
-                .then_some(slice);
+            return self.claims.has(id, slice).then_some(slice);
         }
+        let mut claims = self.claims.slices.values();
         let created = &vcp.metadata.creation_timestamp;
         let is_before = |other: &&VirtualControlPlane| {
             other.spec.identity != vcp.spec.identity

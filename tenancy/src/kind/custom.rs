@@ -19,8 +19,8 @@ use api::{CustomResource, Direction, ReferenceKind, StatusPlace, keys};
 use serde_json::{Map, Value, json};
 use std::sync::OnceLock;
 
-/// Custom resources that one process can serve: each is a watch on the super cluster.
-const LIMIT: usize = 32;
+/// Custom resources that one process can serve in its life: each is a watch on the super cluster.
+const LIMIT: usize = 128;
 
 static SLOTS: [OnceLock<Custom>; LIMIT] = [const { OnceLock::new() }; LIMIT];
 

@@ -125,6 +125,17 @@ impl Kind for Node {
         Some(Object::from_value(virtual_node).expect("metadata is a map"))
     }
 
+    fn published_source(&self, node: &Object) -> Value {
+        let status = node.at("/status").unwrap_or(&Value::Null);
+        let mut source = pick(status, &["addresses", "allocatable", "capacity"]);
+        source.insert("conditions".into(), conditions(status));
+        source.insert("nodeInfo".into(), node_info(status));
+        for pointer in ["/metadata/uid", "/metadata/labels", "/spec/unschedulable"] {
+            source.insert(pointer.into(), node.at(pointer).cloned().into());
+        }
+        source.into()
+    }
+
     fn published_state(&self, node: &Object) -> Value {
         // Annotations of nodes are written by controllers of the tenant.
         json!({
@@ -293,6 +304,34 @@ mod tests {
             seen.at("/status/conditions/0/lastHeartbeatTime"),
             Some(&json!("t1"))
         );
+    }
+
+    #[test]
+    fn a_heartbeat_is_no_news_and_all_that_is_shown_is() {
+        let changed = |pointer: &str, value: Value| {
+            let mut node = node();
+            *node.value_mut().pointer_mut(pointer).unwrap() = value;
+            Node.published_source(&node)
+        };
+        let before = Node.published_source(&node());
+        for (pointer, value) in [
+            ("/status/conditions/0/lastHeartbeatTime", json!("t3")),
+            ("/status/conditions/1/status", json!("False")),
+            ("/status/images", json!([])),
+            ("/spec/taints", json!([])),
+        ] {
+            assert_eq!(changed(pointer, value), before, "{pointer}");
+        }
+        for (pointer, value) in [
+            ("/metadata/uid", json!("y")),
+            ("/metadata/labels/pool", json!("b")),
+            ("/status/capacity/cpu", json!("3")),
+            ("/status/addresses/0/address", json!("10.0.0.2")),
+            ("/status/conditions/0/status", json!("False")),
+            ("/status/nodeInfo/kubeletVersion", json!("v1.37.0")),
+        ] {
+            assert_ne!(changed(pointer, value), before, "{pointer}");
+        }
     }
 
     #[test]

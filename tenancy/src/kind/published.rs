@@ -339,6 +339,17 @@ fn convertible(copy: &mut Value, object: &Object) {
     }
 }
 
+/// All of a super object but what each write of it changes.
+pub(super) fn source(object: &Object) -> Value {
+    let mut source = object.value().clone();
+    if let Some(metadata) = source.get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in ["generation", "managedFields", "resourceVersion"] {
+            metadata.remove(field);
+        }
+    }
+    source
+}
+
 /// What of a published object is compared: labels, annotations that it was given, and the body, without status.
 pub(super) fn state(object: &Object) -> Value {
     let body: Map<String, Value> = body(object)

@@ -110,6 +110,17 @@ fn t46_a_slice_is_the_one_that_was_claimed() {
     heard.claims.take(&slice_claim(&victim(), "10.96.4.0/22"));
     let claimed = Some("10.96.4.0/22".to_owned());
     assert_eq!(of(&heard, "victim", &victim()), claimed);
+    // A claim that says another's name now, is its.
+    let name = json!({"cidr": "10.96.4.0/22"});
+    let role = keys::ROLE_SLICE_CLAIM;
+    heard
+        .claims
+        .take(&claim(role, &thief, "10.96.4.0/22", name));
+    assert_eq!(of(&heard, "victim", &victim()), None);
+    heard.claims.forget(&slice_claim(&thief, "10.96.4.0/22"));
+    assert!(heard.claims.of.is_empty() && heard.claims.slices.is_empty());
+    heard.claims.take(&slice_claim(&victim(), "10.96.4.0/22"));
+    assert_eq!(of(&heard, "victim", &victim()), claimed);
 
     for (day, cidr) in [
         (1, "10.96.4.0/22"),
