@@ -211,9 +211,9 @@ fn is_old(leaf: &Leaf, existing: &Object, now: Timestamp) -> bool {
     let expires = existing
         .annotation(keys::EXPIRES)
         .and_then(|text| text.parse::<Timestamp>().ok());
-    expires.is_none_or(|expires| {
-        now >= expires - jiff::SignedDuration::from_secs((leaf.days * DAY / 3) as i64)
-    })
+    // Counted from now: who may write the Secret may write the first date of all, before which there is none.
+    let third = jiff::SignedDuration::from_secs((leaf.days * DAY / 3) as i64);
+    expires.is_none_or(|expires| expires.duration_since(now) <= third)
 }
 
 /// Whether a leaf was made before this time; one without a date was.

@@ -125,6 +125,25 @@ fn t35_a_client_of_one_tenants_etcd_is_nobody_at_anothers() {
     assert!(!is_let_in(&other));
 }
 
+#[test]
+fn a_date_that_nobody_can_reckon_with_ends_nothing() {
+    let ca = issue(&order(Material::Authority(Authority::Cluster)), None, now()).unwrap();
+    let order = order(Material::Leaf(leaf(Form::Files)));
+    let mut made = issue(&order, Some(&ca), now()).unwrap();
+    for (date, is_old) in [
+        (Timestamp::MIN.to_string(), true),
+        ("soon".to_owned(), true),
+        (Timestamp::MAX.to_string(), false),
+    ] {
+        made.body["metadata"]["annotations"][keys::EXPIRES] = json!(date);
+        assert_eq!(
+            is_due(&order, Some(&made), Some(&ca), now()),
+            is_old,
+            "{date}"
+        );
+    }
+}
+
 /// F18: two hosts whose clocks are off by ten minutes take turns, on the day on which the certificate is due.
 #[test]
 fn f18_clocks_that_are_off_make_a_certificate_anew_once() {
