@@ -310,6 +310,24 @@ fn a_missing_class_is_named_with_those_that_exist() {
 }
 
 #[test]
+fn a_pause_of_cluster_api_keeps_no_external_tenant_from_being_claimed() {
+    let mut external = seen();
+    external.standing = Standing::Free;
+    external.owner.as_mut().unwrap().cluster = Some(Membership {
+        cluster: "none".into(),
+        control_plane: None,
+    });
+    external.object.body["metadata"]["annotations"] = json!({api::capi::PAUSED: ""});
+    assert!(decided(&external).actions.is_empty());
+    external.vcp.spec.external = Some(api::External::default());
+    let actions = decided(&external).actions;
+    assert!(
+        matches!(&actions[..], [Action::Create(claim)] if claim.kind == crate::object::CONFIG_MAP),
+        "{actions:?}"
+    );
+}
+
+#[test]
 fn a_paused_tenant_is_left_alone_even_when_it_is_deleted() {
     let mut paused = seen();
     paused.vcp.spec.paused = true;
