@@ -941,25 +941,25 @@ fn zones_are_told_and_none_are_taken_away() {
 fn a_kubeconfig_secret_of_foreign_make_is_told_and_kept() {
     let mut seen = seen();
     settle(&mut seen);
-    crate::membership::tests::join(&mut seen, "blue");
+    crate::membership::tests::join(&mut seen, "acme");
     let foreign = Object::new(
         SECRET,
         Some(&owner().namespace),
-        "blue-kubeconfig",
+        "acme-kubeconfig",
         json!({"data": {"value": "bWluZQ=="}}),
     );
     seen.cluster_secrets.insert(foreign);
     let decision = decided(&seen);
     let writes = |action: &Action| match action {
-        Action::Issue(order) => order.name == "blue-kubeconfig",
-        Action::Apply(object) => object.name() == "blue-kubeconfig",
+        Action::Issue(order) => order.name == "acme-kubeconfig",
+        Action::Apply(object) => object.name() == "acme-kubeconfig",
         _ => false,
     };
     assert!(!decision.actions.iter().any(writes));
     assert_eq!(decision.report.phase, Phase::Failed);
     let message = decision.report.message.unwrap();
     assert!(
-        message.contains("/blue-kubeconfig exists and isn't this tenant's"),
+        message.contains("/acme-kubeconfig exists and isn't this tenant's"),
         "{message}"
     );
 }
