@@ -126,6 +126,26 @@ fn t35_a_client_of_one_tenants_etcd_is_nobody_at_anothers() {
 }
 
 #[test]
+fn a_leaf_does_not_outlive_its_authority_and_is_made_anew_no_more_often_for_it() {
+    let order = order(Material::Leaf(leaf(Form::Files)));
+    let days = |days: u64| jiff::SignedDuration::from_secs((days * DAY) as i64);
+    let made = now() - days(AUTHORITY_DAYS - 30);
+    let ca = authority_made_at(made);
+    let leaf = issue(&order, Some(&ca), now()).unwrap();
+    let end = end_of(&text(&leaf, "tls.crt").unwrap());
+    assert_eq!(end, end_of(&text(&ca, "tls.crt").unwrap()));
+    assert_eq!(end, Some(now() + days(30)));
+    assert!(!is_due(&order, Some(&leaf), Some(&ca), now()));
+    let second = jiff::SignedDuration::from_secs(1);
+    assert!(is_from_before(&order, &leaf, now() + second));
+}
+
+/// The authority of the API, made then.
+fn authority_made_at(time: Timestamp) -> Object {
+    issue(&order(Material::Authority(Authority::Cluster)), None, time).unwrap()
+}
+
+#[test]
 fn a_date_that_nobody_can_reckon_with_ends_nothing() {
     let ca = issue(&order(Material::Authority(Authority::Cluster)), None, now()).unwrap();
     let order = order(Material::Leaf(leaf(Form::Files)));
