@@ -153,9 +153,7 @@ impl Cluster {
             let mut page = self
                 .send("list", kind, namespace, "", Method::GET, &url, None)
                 .await?;
-            if let Value::Array(items) = page["items"].take() {
-                all.extend(items.into_iter().map(|item| Object::observed(kind, item)));
-            }
+            all.extend(items(&mut page).map(|item| Object::observed(kind, item)));
             match page.pointer("/metadata/continue").and_then(Value::as_str) {
                 Some(next) if !next.is_empty() => token = next.to_owned(),
                 _ => return Ok(all),
@@ -171,12 +169,8 @@ impl Cluster {
             Err(error) if error.code() == Some(404) => return Ok(vec![]),
             other => other?,
         };
-        let items = page["items"].take();
-        let items = items.as_array().cloned().unwrap_or_default();
-        Ok(items
-            .into_iter()
-            .map(|item| Object::observed(kind, item))
-            .collect())
+        let items = items(&mut page).map(|item| Object::observed(kind, item));
+        Ok(items.collect())
     }
 
     /// Creates; never touches an object that exists.
@@ -391,6 +385,16 @@ fn path(kind: Kind, namespace: Option<&str>, name: Option<&str>) -> String {
         "{root}/{}{namespace}/{}{name}",
         kind.api_version, kind.plural
     )
+}
+
+/// The items of a page, which may be any JSON: some tenants write themselves what their API servers answer.
+fn items(page: &mut Value) -> impl Iterator<Item = Value> + use<> {
+    let items = page.get_mut("items").map(Value::take);
+    let items = match items {
+        Some(Value::Array(items)) => items,
+        _ => vec![],
+    };
+    items.into_iter()
 }
 
 fn content_type(verb: Option<&str>) -> &'static str {

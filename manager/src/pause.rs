@@ -1,7 +1,8 @@
 //! Whether a VirtualControlPlane may be changed now; pure.
 //!
 //! Its own `spec.paused` stops manager and syncer. A Cluster of Cluster API that is paused stops the manager alone: while
-//! a Cluster moves from one management cluster to another, the tenant goes on working.
+//! a Cluster moves from one management cluster to another, the tenant goes on working. An external tenant is no Cluster's,
+//! whatever its labels say: the syncer serves it, so the manager claims for it.
 
 use crate::{object::Object, observe::Seen};
 use api::capi;
@@ -13,6 +14,9 @@ pub(crate) fn of(seen: &Seen) -> Option<String> {
         return Some(
             "spec.paused is set: nothing is changed for this tenant until it is unset".into(),
         );
+    }
+    if seen.vcp.spec.external.is_some() {
+        return None;
     }
     let membership = seen.owner.as_ref()?.cluster.as_ref()?;
     by_cluster_api(&seen.object, seen.cluster.as_ref()).map(|why| {

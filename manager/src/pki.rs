@@ -9,7 +9,7 @@
 mod brought;
 mod whole;
 
-pub(crate) use brought::{Unusable, brought};
+pub(crate) use brought::{Unusable, brought, end_of};
 
 use crate::{
     kubeconfig,
@@ -211,9 +211,9 @@ fn is_old(leaf: &Leaf, existing: &Object, now: Timestamp) -> bool {
     let expires = existing
         .annotation(keys::EXPIRES)
         .and_then(|text| text.parse::<Timestamp>().ok());
-    expires.is_none_or(|expires| {
-        now >= expires - jiff::SignedDuration::from_secs((leaf.days * DAY / 3) as i64)
-    })
+    // Counted from now: who may write the Secret may write the first date of all, before which there is none.
+    let third = jiff::SignedDuration::from_secs((leaf.days * DAY / 3) as i64);
+    expires.is_none_or(|expires| expires.duration_since(now) <= third)
 }
 
 /// Makes what the order asks for. The key material leaves this function inside the Secret only.
@@ -240,7 +240,9 @@ pub(crate) fn issue(
             };
             let authority = authority.ok_or_else(damaged)?;
             metadata["annotations"][keys::APPLIED] = json!(fingerprint(order, leaf, authority));
-            metadata["annotations"][keys::EXPIRES] = json!(end_of_life(leaf, now).to_string());
+            // It is made anew by this, whenever its authority ends: another leaf of the same one would live no longer.
+            let expires = after(now, leaf.days);
+            metadata["annotations"][keys::EXPIRES] = json!(expires.to_string());
             make_leaf(leaf, authority, now)?
         }
     };
@@ -283,7 +285,7 @@ fn make_authority(
     now: Timestamp,
 ) -> Result<BTreeMap<&'static str, String>, Error> {
     let mut params = authority_params(authority, identity);
-    set_life(&mut params, now, AUTHORITY_DAYS);
+    set_life(&mut params, [now, after(now, AUTHORITY_DAYS)]);
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
     Ok(BTreeMap::from([
@@ -346,9 +348,12 @@ fn make_leaf(
         ],
     };
     params.use_authority_key_identifier_extension = true;
-    set_life(&mut params, now, leaf.days);
 
     let ca = text(authority, "tls.crt")?;
+    let end = after(now, leaf.days);
+    // None outlives its authority.
+    let end = end_of(&ca).map_or(end, |authoritys| authoritys.min(end));
+    set_life(&mut params, [now, end]);
     let signer = Zeroizing::new(text(authority, "tls.key")?);
     let signer = KeyPair::from_pem(&signer)?;
     // By its certificate, since a person may have brought it under another name.
@@ -406,17 +411,19 @@ fn fingerprint(order: &Order, leaf: &Leaf, authority: &Object) -> String {
     tenancy::naming::hash(&parts.each_ref().map(String::as_bytes))
 }
 
-fn end_of_life(leaf: &Leaf, now: Timestamp) -> Timestamp {
-    now + jiff::SignedDuration::from_secs((leaf.days * DAY) as i64)
+fn after(now: Timestamp, days: u64) -> Timestamp {
+    now + jiff::SignedDuration::from_secs((days * DAY) as i64)
 }
 
 /// Sets begin and end of a certificate.
-fn set_life(params: &mut CertificateParams, now: Timestamp, days: u64) {
+fn set_life(params: &mut CertificateParams, life: [Timestamp; 2]) {
     // The crypto library's time type is reached through its own constructor; all dates here lie after 1970.
-    let seconds = u64::try_from(now.as_second()).unwrap_or_default();
-    let begin = date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
+    let [begin, end] = life.map(|time| {
+        let seconds = u64::try_from(time.as_second()).unwrap_or_default();
+        date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds)
+    });
     params.not_before = begin - BACKDATE;
-    params.not_after = begin + Duration::from_secs(days * DAY);
+    params.not_after = end;
 }
 
 #[cfg(test)]

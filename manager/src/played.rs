@@ -63,6 +63,11 @@ impl Played {
         state.write(path, object)
     }
 
+    /// Takes an object away, as others do.
+    pub(crate) fn remove(&self, path: &str) {
+        self.0.lock().objects.remove(path);
+    }
+
     /// The object at a path.
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
         self.0.lock().objects.get(path).cloned()

@@ -14,13 +14,21 @@ use crate::{
 use api::{Endpoint, VirtualControlPlane, keys};
 use jiff::Timestamp;
 use serde_json::json;
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tenancy::naming;
 
 /// How often the certificate's age is looked at.
 const ROUND: Duration = Duration::from_secs(60);
 /// The same as long as it can't be made.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// Hosts of ways out that the certificate names: all of them in a message that every TLS client reads, with room to spare.
+const MOST_HOSTS: usize = 128;
+/// The same of the tenants of one namespace.
+const MOST_HOSTS_OF_ONE: usize = 16;
 
 /// What is said as long as [`look`] finds none.
 pub(crate) const AWAITED: &str =
@@ -117,15 +125,28 @@ pub(crate) async fn keep(
     }
 }
 
-/// Hosts by which API servers that Sublet doesn't run reach the way out. What no certificate may carry is left out; its
-/// VirtualControlPlane is told.
+/// Hosts by which API servers that Sublet doesn't run reach the way out, of those that were offered it: the older first, and
+/// no more than a certificate has room for. What no certificate may carry is left out; its VirtualControlPlane is told.
 fn hosts<'a>(tenants: impl Iterator<Item = &'a VirtualControlPlane>) -> BTreeSet<String> {
-    let asked = tenants.filter_map(|vcp| vcp.spec.external.as_ref()?.way_out.as_ref());
-    let hosts = asked.map(|asked| &asked.host);
+    let mut offered: Vec<_> = tenants.filter(|vcp| way_out::is_offered(vcp)).collect();
+    offered.sort_by_key(|vcp| {
+        let about = &vcp.metadata;
+        (&about.creation_timestamp, &about.namespace, &about.name)
+    });
+    let (mut hosts, mut of_each) = (BTreeSet::new(), BTreeMap::<_, usize>::new());
+    for vcp in offered {
+        let asked = vcp.spec.external.as_ref();
+        let asked = asked.and_then(|external| external.way_out.as_ref());
+        let Some(host) = asked.map(|asked| &asked.host) else {
+            continue;
+        };
+        let of_this = of_each.entry(&vcp.metadata.namespace).or_default();
+        let has_room = hosts.len() < MOST_HOSTS && *of_this < MOST_HOSTS_OF_ONE;
+        if has_room && way_out::is_host(host) && hosts.insert(host.clone()) {
+            *of_this += 1;
+        }
+    }
     hosts
-        .filter(|host| way_out::is_host(host))
-        .cloned()
-        .collect()
 }
 
 async fn renew(cluster: &Cluster, system: &str, hosts: &BTreeSet<String>) -> Result<(), Error> {
@@ -346,6 +367,46 @@ pub(crate) mod tests {
         assert_eq!(class["spec"]["endpointPort"], listener["port"]);
     }
 
+    /// The manager offers it a way out.
+    fn offered(vcp: &mut VirtualControlPlane) {
+        let fact = crate::status::Fact::yes(way_out::CONDITION, "Offered");
+        let conditions = crate::status::conditions(vcp, &[fact], Timestamp::UNIX_EPOCH);
+        vcp.status.get_or_insert_default().conditions = conditions;
+    }
+
+    #[test]
+    fn the_certificate_names_no_host_of_one_that_nothing_is_offered_and_only_so_many() {
+        let asking = |namespace: &str, number: usize| {
+            let mut vcp = VirtualControlPlane::new(
+                &format!("t{number:03}"),
+                api::VirtualControlPlaneSpec::default(),
+            );
+            vcp.metadata.namespace = Some(namespace.into());
+            let way_out = Endpoint {
+                host: format!("{namespace}-{number:03}.example.com"),
+                port: 8131,
+            };
+            vcp.spec.external = Some(api::External {
+                way_out: Some(way_out),
+                ..api::External::default()
+            });
+            vcp
+        };
+        let mut all = vec![];
+        for namespace in 0..20 {
+            let tenants = (0..40).map(|number| asking(&format!("n{namespace:02}"), number));
+            all.extend(tenants);
+        }
+        assert!(hosts(all.iter()).is_empty());
+        all.iter_mut().for_each(offered);
+        let named = hosts(all[..40].iter());
+        assert_eq!(named.len(), MOST_HOSTS_OF_ONE);
+        assert!(named.contains("n00-000.example.com"), "{named:?}");
+        let named = hosts(all.iter());
+        assert_eq!(named.len(), MOST_HOSTS);
+        assert_eq!(named, hosts(all.iter().rev()));
+    }
+
     #[test]
     fn the_certificate_names_all_virtual_nodes_the_service_and_hosts_that_are_asked_for() {
         let mut vcp = VirtualControlPlane::new("beta", api::VirtualControlPlaneSpec::default());
@@ -353,6 +414,7 @@ pub(crate) mod tests {
             host: host.into(),
             port: 8131,
         };
+        offered(&mut vcp);
         let mut tenants = vec![];
         for host in ["way.example.com", "192.0.2.7", "10.96.0.60", "no host", ""] {
             vcp.spec.external = Some(api::External {

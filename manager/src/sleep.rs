@@ -241,7 +241,8 @@ fn duration(text: &str) -> Option<Duration> {
         "h" => 3600,
         _ => return None,
     };
-    Some(Duration::from_secs(number.parse::<u64>().ok()? * seconds))
+    let number: u64 = number.parse().ok()?;
+    Some(Duration::from_secs(number.checked_mul(seconds)?))
 }
 
 /// Since when the condition holds.
@@ -254,7 +255,7 @@ pub(crate) fn is_sleeping(vcp: &VirtualControlPlane) -> Option<Timestamp> {
 /// Whether the syncer may still write; one that never says that it stopped is waited for only so long.
 fn syncer_at_work(seen: &Seen, asked: Timestamp) -> bool {
     let stopped = condition(&seen.vcp, "Synced").is_none_or(|synced| synced.reason == "Stopped");
-    seen.syncer_secret.is_some() && !stopped && seen.now < asked + SYNCER_PATIENCE
+    seen.syncer_secret.is_some() && !stopped && seen.now.duration_since(asked) < SYNCER_PATIENCE
 }
 
 /// Whether a pod of one of these parts is there.

@@ -132,7 +132,7 @@ pub(crate) fn turn(all: &[Start], vcp: &VirtualControlPlane, limit: usize, now: 
     // That a place was kept for long enough is told by nobody.
     let ends = others().filter_map(|other| match other.stage {
         Stage::Starts(since) if other.has_place(now) => {
-            Some((since + PLACE_KEPT).duration_since(now))
+            Some(PLACE_KEPT - now.duration_since(since))
         }
         _ => None,
     });

@@ -209,7 +209,7 @@ fn late(seen: &Seen, record: &Record) -> Option<Back> {
         let pods = i32::try_from(main.number("/spec/replicas"))
             .unwrap_or(1)
             .max(1);
-        let is_late = seen.now - LIMIT * pods > at && !rolled_out(main);
+        let is_late = seen.now.duration_since(at) > LIMIT * pods && !rolled_out(main);
         is_late.then(|| Back {
             part: (*part).to_owned(),
             why: parts::blocker(&seen.objects, Some(main), part),

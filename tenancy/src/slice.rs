@@ -2,7 +2,10 @@
 
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
-/// An IPv4 range in CIDR notation, aligned to its prefix.
+/// The longest prefix of a slice: the DNS Service has its tenth address.
+const LONGEST: u8 = 28;
+
+/// An IPv4 range in CIDR notation, aligned to its prefix, of no fewer addresses than a tenant takes for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slice {
     base: u32,
@@ -12,7 +15,7 @@ pub struct Slice {
 /// The text isn't an aligned IPv4 range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no IPv4 range of four addresses or more: write its first address and prefix length, such as 10.96.4.0/22"
+    "{0:?} is no IPv4 range of sixteen addresses or more: write its first address and prefix length, such as 10.96.4.0/22"
 )]
 pub struct InvalidSlice(String);
 
@@ -71,7 +74,7 @@ impl Slice {
             range: self,
             prefix,
         };
-        if prefix < self.prefix || prefix > 30 {
+        if prefix < self.prefix || prefix > LONGEST {
             return Err(exhausted);
         }
         let step = 1u64 << (32 - prefix);
@@ -109,7 +112,7 @@ impl FromStr for Slice {
         let base = u32::from(Ipv4Addr::from_str(address).map_err(|_| invalid())?);
         let prefix: u8 = prefix.parse().map_err(|_| invalid())?;
         let slice = Slice { base, prefix };
-        if (1..=30).contains(&prefix) && base & !slice.mask() == 0 {
+        if (1..=LONGEST).contains(&prefix) && base & !slice.mask() == 0 {
             Ok(slice)
         } else {
             Err(invalid())
@@ -144,11 +147,19 @@ mod tests {
             "10.96.4.1/22",
             "10.96.4.0/0",
             "10.96.4.0/33",
+            "10.96.4.0/29",
+            "255.255.255.252/30",
             "fd00::/64",
             "",
         ] {
             assert!(wrong.parse::<Slice>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_last_slice_of_all_has_its_own_addresses() {
+        let last = slice("255.255.255.240/28");
+        assert!(last.contains(last.api_address()) && last.contains(last.dns_address()));
     }
 
     #[test]

@@ -53,6 +53,33 @@ fn paths_are_those_of_the_api() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_no_list_lists_nothing() {
+    for odd in [
+        json!([]),
+        json!("x"),
+        json!(7),
+        json!(null),
+        json!({"items": {"a": 1}}),
+    ] {
+        let (cluster, mut handle) = fake();
+        let both = tokio::spawn(async move {
+            let some = cluster.some(CONFIG_MAP, 8).await;
+            (some, cluster.list(CONFIG_MAP, None, "").await)
+        });
+        answer(&mut handle, 200, odd.clone()).await;
+        answer(&mut handle, 200, odd.clone()).await;
+        let (some, all) = both.await.unwrap();
+        assert_eq!((some.unwrap(), all.unwrap()), (vec![], vec![]), "{odd}");
+    }
+    // Nor is what such a list holds any object.
+    let (cluster, mut handle) = fake();
+    let some = tokio::spawn(async move { cluster.some(CONFIG_MAP, 8).await });
+    answer(&mut handle, 200, json!({"items": [[], "x", null]})).await;
+    let some = some.await.unwrap().unwrap();
+    assert!(some.len() == 3 && some.iter().all(|odd| odd.name().is_empty()));
+}
+
+#[tokio::test]
 async fn a_list_goes_on_to_its_last_page() {
     let (cluster, mut handle) = fake();
     let list = tokio::spawn(async move { cluster.list(CONFIG_MAP, Some("n"), "a=b").await });

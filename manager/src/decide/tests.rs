@@ -307,6 +307,24 @@ fn a_missing_class_is_named_with_those_that_exist() {
 }
 
 #[test]
+fn a_pause_of_cluster_api_keeps_no_external_tenant_from_being_claimed() {
+    let mut external = seen();
+    external.standing = Standing::Free;
+    external.owner.as_mut().unwrap().cluster = Some(Membership {
+        cluster: "none".into(),
+        control_plane: None,
+    });
+    external.object.body["metadata"]["annotations"] = json!({api::capi::PAUSED: ""});
+    assert!(decided(&external).actions.is_empty());
+    external.vcp.spec.external = Some(api::External::default());
+    let actions = decided(&external).actions;
+    assert!(
+        matches!(&actions[..], [Action::Create(claim)] if claim.kind == crate::object::CONFIG_MAP),
+        "{actions:?}"
+    );
+}
+
+#[test]
 fn a_paused_tenant_is_left_alone_even_when_it_is_deleted() {
     let mut paused = seen();
     paused.vcp.spec.paused = true;
@@ -920,25 +938,25 @@ fn zones_are_told_and_none_are_taken_away() {
 fn a_kubeconfig_secret_of_foreign_make_is_told_and_kept() {
     let mut seen = seen();
     settle(&mut seen);
-    crate::membership::tests::join(&mut seen, "blue");
+    crate::membership::tests::join(&mut seen, "acme");
     let foreign = Object::new(
         SECRET,
         Some(&owner().namespace),
-        "blue-kubeconfig",
+        "acme-kubeconfig",
         json!({"data": {"value": "bWluZQ=="}}),
     );
     seen.cluster_secrets.insert(foreign);
     let decision = decided(&seen);
     let writes = |action: &Action| match action {
-        Action::Issue(order) => order.name == "blue-kubeconfig",
-        Action::Apply(object) => object.name() == "blue-kubeconfig",
+        Action::Issue(order) => order.name == "acme-kubeconfig",
+        Action::Apply(object) => object.name() == "acme-kubeconfig",
         _ => false,
     };
     assert!(!decision.actions.iter().any(writes));
     assert_eq!(decision.report.phase, Phase::Failed);
     let message = decision.report.message.unwrap();
     assert!(
-        message.contains("/blue-kubeconfig exists and isn't this tenant's"),
+        message.contains("/acme-kubeconfig exists and isn't this tenant's"),
         "{message}"
     );
 }

@@ -12,14 +12,16 @@ use crate::{
     pki::{self, Authority, Form, LEAF_DAYS, Leaf, Material, OPAQUE, Order, Usage},
     provision::{apiserver, cluster_keys, figures, keys, owner_reference, route::labels},
     proxy::{AWAITED, Proxy},
-    status::Fact,
+    status::{Fact, condition},
 };
-use api::{Endpoint, keys as marks};
+use api::{Endpoint, VirtualControlPlane, keys as marks};
 use serde_json::{Value, json};
 use tenancy::route;
 
 /// Condition of external tenants: whether their API server is offered a way to kubelets.
 pub(crate) const CONDITION: &str = "WayOutOffered";
+/// Reason of what isn't there yet.
+const WAITING: &str = "Waiting";
 /// Where the files lie on the machine of the API server. kubeadm's API servers see this folder's parent.
 pub(crate) const FOLDER: &str = "/etc/kubernetes/pki/sublet";
 
@@ -54,7 +56,7 @@ pub(super) fn decide(
         return Ok((vec![], Fact::no(CONDITION, "HostRefused", words)));
     }
     let Some(proxy) = &seen.proxy else {
-        return Ok((vec![], Fact::no(CONDITION, "Waiting", AWAITED)));
+        return Ok((vec![], Fact::no(CONDITION, WAITING, AWAITED)));
     };
     let [authority, client, files] = secrets(owner);
     for name in [&authority, &client, &files] {
@@ -66,7 +68,7 @@ pub(super) fn decide(
             )));
         }
     }
-    let waiting = Fact::no(CONDITION, "Waiting", "waiting for its keys");
+    let waiting = Fact::no(CONDITION, WAITING, "waiting for its keys");
     for order in orders(owner) {
         let have = seen.way_out.get(SECRET, &order.name);
         if seen.is_due(&order, have) {
@@ -222,6 +224,12 @@ fn metadata(owner: &Owner) -> Value {
 fn encoded(text: &str) -> String {
     use base64::{Engine, prelude::BASE64_STANDARD};
     BASE64_STANDARD.encode(text)
+}
+
+/// Whether the manager offered one, or is about to: the identity is claimed, and the class allows the tenant.
+pub(crate) fn is_offered(vcp: &VirtualControlPlane) -> bool {
+    let said = condition(vcp, CONDITION);
+    said.is_some_and(|said| said.status == "True" || said.reason == WAITING)
 }
 
 /// Whether a certificate may carry it.

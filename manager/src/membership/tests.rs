@@ -16,18 +16,18 @@ pub(crate) fn join(seen: &mut Seen, cluster: &str) {
         })),
     });
     let namespace = Some(&*owner.namespace);
-    let spec = json!({"spec": {
+    let spec = json!({"metadata": {"uid": "c"}, "spec": {
         "infrastructureRef": {"apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "SubletCluster", "name": "place"},
         "controlPlaneRef": {"apiGroup": "controlplane.cluster.x-k8s.io", "kind": "SubletControlPlane", "name": "maker"},
     }});
     seen.cluster = Some(Object::new(CLUSTER, namespace, cluster, spec));
-    let identity = json!({"spec": {"identity": owner.id.as_str()}});
+    let identity = json!({"metadata": {"uid": "p"}, "spec": {"identity": owner.id.as_str()}});
     seen.place = Some(Object::new(SUBLET_CLUSTER, namespace, "place", identity));
 }
 
 fn member() -> Seen {
     let mut seen = seen_as(crate::control_plane::tests::vcp());
-    join(&mut seen, "prod");
+    join(&mut seen, "acme");
     seen
 }
 
@@ -43,7 +43,7 @@ fn one_that_the_cluster_does_not_name_is_not_its_control_plane() {
     alone.cluster = None;
     assert!(!refused(&alone), "it names none");
 
-    let wrongs: [fn(&mut Seen); 7] = [
+    let wrongs: [fn(&mut Seen); 9] = [
         |seen| seen.cluster = None,
         |seen| seen.place = None,
         |seen| {
@@ -70,6 +70,21 @@ fn one_that_the_cluster_does_not_name_is_not_its_control_plane() {
             spec["controlPlaneRef"]["name"] = json!("other");
         },
         |seen| seen.place.as_mut().unwrap().body["spec"]["identity"] = json!("other"),
+        |seen| {
+            seen.owner
+                .as_mut()
+                .unwrap()
+                .cluster
+                .as_mut()
+                .unwrap()
+                .cluster = "prod".into()
+        },
+        // That it is a twin, too, which has no Cluster beside it.
+        |seen| {
+            seen.place = None;
+            let twin_of = json!({marks::TWIN_OF: "any/acme"});
+            seen.object.body["metadata"]["annotations"] = twin_of;
+        },
     ];
     for (number, wrong) in wrongs.into_iter().enumerate() {
         let mut seen = member();
@@ -89,13 +104,16 @@ fn a_twin_is_one_by_its_name_and_has_what_was_handed_on_to_it() {
     }
     twin.object.body["metadata"]["annotations"] = json!({marks::TWIN_OF: "east/acme"});
     let is_for = |annotations: Value| {
-        let labels = json!({capi::CLUSTER_NAME: "prod"});
+        let labels = json!({capi::CLUSTER_NAME: "acme"});
         let body = json!({"metadata": {"labels": labels, "annotations": annotations}});
-        let secret = Object::new(SECRET, Some("tenants"), "prod-ca", body);
+        let secret = Object::new(SECRET, Some("tenants"), "acme-ca", body);
         super::is_for(&twin, twin.owner.as_ref().unwrap(), &secret)
     };
     assert!(is_for(json!({marks::TWIN_OF: "east/acme"})));
     assert!(!is_for(json!({})) && !is_for(json!({marks::TWIN_OF: "west/acme"})));
+    let of = twin.owner.as_mut().unwrap().cluster.as_mut();
+    of.unwrap().cluster = "prod".into();
+    assert!(refused(&twin), "of a Cluster of another name");
 }
 
 #[test]
@@ -104,19 +122,27 @@ fn a_secret_of_another_provider_is_not_for_the_tenant() {
     let is_for = |label: &str, holder: Value| {
         let labels = json!({capi::CLUSTER_NAME: label});
         let body = json!({"metadata": {"labels": labels, "ownerReferences": [holder]}});
-        let secret = Object::new(SECRET, Some("tenants"), "prod-ca", body);
+        let secret = Object::new(SECRET, Some("tenants"), "acme-ca", body);
         super::is_for(&seen, seen.owner.as_ref().unwrap(), &secret)
     };
     let own = json!({"kind": "VirtualControlPlane", "uid": "vcp-uid"});
-    assert!(is_for("prod", own.clone()));
-    assert!(is_for("prod", json!({"kind": "Cluster", "uid": "c"})));
+    assert!(is_for("acme", own.clone()));
+    for (kind, uid) in [
+        ("Cluster", "c"),
+        ("SubletCluster", "p"),
+        ("SubletControlPlane", "maker"),
+    ] {
+        assert!(is_for("acme", json!({"kind": kind, "uid": uid})), "{kind}");
+        let another = json!({"kind": kind, "uid": "another"});
+        assert!(!is_for("acme", another), "another {kind}");
+    }
     assert!(!is_for("other", own));
     assert!(!is_for(
-        "prod",
+        "acme",
         json!({"kind": "KubeadmControlPlane", "uid": "k"})
     ));
     assert!(!is_for(
-        "prod",
+        "acme",
         json!({"kind": "VirtualControlPlane", "uid": "another"})
     ));
 }

@@ -31,6 +31,9 @@ pub(crate) enum Unusable {
     /// Certificate and key don't belong together.
     #[error("tls.key isn't the key of the certificate in tls.crt")]
     NotAPair,
+    /// Nobody trusts the certificate any more, nor what it signs.
+    #[error("the certificate in tls.crt has expired")]
+    Expired,
 }
 
 /// The data of the Secret of `material` in the control plane's namespace, from `tls.crt` and `tls.key` of the Secret that
@@ -66,6 +69,13 @@ pub(crate) fn brought(
         return Err(Unusable::NotAPair);
     }
     Ok(BTreeMap::from([("tls.crt", certificate), ("tls.key", key)]))
+}
+
+/// Until when a certificate is good, by its PEM.
+pub(crate) fn end_of(certificate: &str) -> Option<Timestamp> {
+    let (_, pem) = parse_x509_pem(certificate.as_bytes()).ok()?;
+    let end = pem.parse_x509().ok()?.validity().not_after.timestamp();
+    Timestamp::from_second(end).ok()
 }
 
 #[cfg(test)]

@@ -125,6 +125,45 @@ fn t35_a_client_of_one_tenants_etcd_is_nobody_at_anothers() {
     assert!(!is_let_in(&other));
 }
 
+#[test]
+fn a_leaf_does_not_outlive_its_authority_and_is_made_anew_no_more_often_for_it() {
+    let order = order(Material::Leaf(leaf(Form::Files)));
+    let days = |days: u64| jiff::SignedDuration::from_secs((days * DAY) as i64);
+    let made = now() - days(AUTHORITY_DAYS - 30);
+    let ca = authority_made_at(made);
+    let leaf = issue(&order, Some(&ca), now()).unwrap();
+    let end = end_of(&text(&leaf, "tls.crt").unwrap());
+    assert_eq!(end, end_of(&text(&ca, "tls.crt").unwrap()));
+    assert_eq!(end, Some(now() + days(30)));
+    assert!(!is_due(&order, Some(&leaf), Some(&ca), now()));
+    let second = jiff::SignedDuration::from_secs(1);
+    assert!(is_from_before(&order, &leaf, now() + second));
+}
+
+/// The authority of the API, made then.
+fn authority_made_at(time: Timestamp) -> Object {
+    issue(&order(Material::Authority(Authority::Cluster)), None, time).unwrap()
+}
+
+#[test]
+fn a_date_that_nobody_can_reckon_with_ends_nothing() {
+    let ca = issue(&order(Material::Authority(Authority::Cluster)), None, now()).unwrap();
+    let order = order(Material::Leaf(leaf(Form::Files)));
+    let mut made = issue(&order, Some(&ca), now()).unwrap();
+    for (date, is_old) in [
+        (Timestamp::MIN.to_string(), true),
+        ("soon".to_owned(), true),
+        (Timestamp::MAX.to_string(), false),
+    ] {
+        made.body["metadata"]["annotations"][keys::EXPIRES] = json!(date);
+        assert_eq!(
+            is_due(&order, Some(&made), Some(&ca), now()),
+            is_old,
+            "{date}"
+        );
+    }
+}
+
 /// F18: two hosts whose clocks are off by ten minutes take turns, on the day on which the certificate is due.
 #[test]
 fn f18_clocks_that_are_off_make_a_certificate_anew_once() {

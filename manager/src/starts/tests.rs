@@ -243,3 +243,17 @@ fn what_runs_elsewhere_takes_no_place_here() {
     );
     assert!(Start::of(&elsewhere).is_none());
 }
+
+#[test]
+fn a_time_that_nobody_can_reckon_with_ends_nothing() {
+    for time in [Timestamp::MIN, Timestamp::MAX] {
+        let mut world = World::of(2, 1);
+        say(&mut world.all[0], &begun(), at(0));
+        let conditions = &mut world.all[0].status.as_mut().unwrap().conditions;
+        for condition in conditions {
+            condition.last_transition_time = time.to_string();
+        }
+        let turn = turn(&world.known(), &world.all[1], 1, at(0));
+        assert_eq!(turn == Turn::Now, time == Timestamp::MIN);
+    }
+}

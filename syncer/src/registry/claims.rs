@@ -125,13 +125,14 @@ impl Heard {
     }
 
     /// The slice that a VirtualControlPlane names, if it is its own: the one that was claimed for it. Where nothing was
-    /// claimed for it at all, it is its own unless it shares an address with a claimed one or with an older tenant's.
+    /// claimed for anybody, so that no manager looks at what is asked for, it is its own unless it shares an address with an
+    /// older tenant's.
     pub(super) fn slice(&self, id: &TenantId, vcp: &VirtualControlPlane) -> Option<Slice> {
         let slice = named(vcp)?;
-        if self.claims.identities.contains_key(id) {
-            return self.claims.has(id, slice).then_some(slice);
+        let claims = &self.claims;
+        if !(claims.identities.is_empty() && claims.slices.is_empty()) {
+            return claims.has(id, slice).then_some(slice);
         }
-        let mut claims = self.claims.slices.values();
         let created = &vcp.metadata.creation_timestamp;
         let is_before = |other: &&VirtualControlPlane| {
             other.spec.identity != vcp.spec.identity
@@ -139,8 +140,8 @@ impl Heard {
                 && other.metadata.creation_timestamp <= *created
         };
         let mut before = self.control_planes.values().filter(is_before);
-        let is_anothers = claims.any(|(of, claimed)| of != id && claimed.overlaps(slice))
-            || before.any(|other| named(other).is_some_and(|other| other.overlaps(slice)));
+        let is_anothers =
+            before.any(|other| named(other).is_some_and(|other| other.overlaps(slice)));
         (!is_anothers).then_some(slice)
     }
 }

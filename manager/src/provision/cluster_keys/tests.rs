@@ -154,3 +154,17 @@ fn the_kubeconfig_of_cluster_api_lives_shortly() {
     let for_people = keys::user_kubeconfig(&cp, &addresses);
     assert_eq!(days(for_people), pki::LEAF_DAYS);
 }
+
+#[test]
+fn an_authority_that_has_expired_is_refused_before_it_is_used() {
+    let cp = cluster_plane();
+    let source = with_keys(&cp);
+    let brought = theirs("blue-ca", source.objects.get(SECRET, "ca").unwrap());
+    let end = pki::end_of(&pki::text(&brought, "tls.crt").unwrap()).unwrap();
+    let mut seen = seen();
+    seen.cluster_secrets.insert(brought);
+    seen.now = end;
+    let refusal = from_a_person(&cp, &seen).unwrap_err();
+    assert_eq!(refusal.reason(), "AuthorityRefused");
+    assert!(refusal.to_string().contains("has expired"), "{refusal}");
+}
