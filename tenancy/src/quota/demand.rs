@@ -1,6 +1,6 @@
 //! What a super object takes of a quota.
 
-use super::amount::{Amounts, MOST, canonical, quantity};
+use super::amount::{Amounts, MOST, canonical, quantity, raise};
 use crate::{
     kind::{Resource, is_finished},
     object::Object,
@@ -197,13 +197,6 @@ fn add(to: &mut Amounts, more: &Amounts) {
     for (name, amount) in more {
         let now = to.entry(name.clone()).or_default();
         *now = now.saturating_add(*amount);
-    }
-}
-
-fn raise(to: &mut Amounts, least: &Amounts) {
-    for (name, amount) in least {
-        let now = to.entry(name.clone()).or_default();
-        *now = (*now).max(*amount);
     }
 }
 
