@@ -75,20 +75,52 @@ pub fn concerns(resource: &Resource, hard: &Amounts) -> bool {
 
 /// What a pod's containers don't say though a quota limits it: without that, the quota would mean nothing.
 pub fn unsaid(pod: &Object, hard: &Amounts) -> Vec<&'static str> {
-    let whole = pod.at("/spec/resources").unwrap_or(&Value::Null);
-    let missing = |(name, kind, resource): &&(&'static str, &str, &str)| {
-        let says = |resources: &Value| resources[kind].get(resource).is_some();
-        hard.contains_key(*name)
-            && !says(whole)
-            && containers(pod, "initContainers")
-                .chain(containers(pod, "containers"))
-                .any(|container| !says(&container["resources"]))
-    };
-    MUST_BE_SAID
+    lacking(hard, |kind, resource| {
+        let says = |resources: &Value| {
+            let amount = resources[kind].get(resource);
+            amount.is_some_and(|amount| !is_no_limit(kind, resource, amount))
+        };
+        !says(whole(pod)) && of_containers(pod).any(|resources| !says(resources))
+    })
+}
+
+/// What a pod lifts by a limit that is none, though a quota limits it.
+pub fn lifted(pod: &Object, hard: &Amounts) -> Vec<&'static str> {
+    lacking(hard, |kind, resource| {
+        let lifts = |resources: &Value| {
+            let amount = resources[kind].get(resource);
+            amount.is_some_and(|amount| is_no_limit(kind, resource, amount))
+        };
+        lifts(whole(pod)) || of_containers(pod).any(lifts)
+    })
+}
+
+/// Whether an amount that a container or a pod says isn't a limit: nodes set none for a limit of 0.
+pub fn is_no_limit(kind: &str, resource: &str, amount: &Value) -> bool {
+    kind == "limits"
+        && matches!(resource, "cpu" | "memory" | "ephemeral-storage")
+        && quantity(amount) == 0
+}
+
+/// Of what must be said and `hard` limits, that of which `is_lacking` tells so.
+fn lacking(hard: &Amounts, is_lacking: impl Fn(&str, &str) -> bool) -> Vec<&'static str> {
+    let limited = MUST_BE_SAID
         .iter()
-        .filter(missing)
-        .map(|(name, ..)| *name)
-        .collect()
+        .filter(|(name, ..)| hard.contains_key(*name));
+    let lacking = limited.filter(|(_, kind, resource)| is_lacking(kind, resource));
+    lacking.map(|(name, ..)| *name).collect()
+}
+
+fn whole(pod: &Object) -> &Value {
+    pod.at("/spec/resources").unwrap_or(&Value::Null)
+}
+
+fn of_containers(pod: &Object) -> impl Iterator<Item = &Value> {
+    let lists = ["initContainers", "containers"];
+    let containers = lists
+        .into_iter()
+        .flat_map(move |list| containers(pod, list));
+    containers.map(|container| &container["resources"])
 }
 
 /// Init containers run one after the other, beside the sidecars that were started before them.
@@ -110,8 +142,7 @@ fn pod(pod: &Object, amounts: &mut Amounts) {
         }
         add(&mut running, &sidecars);
         raise(&mut running, &peak);
-        let whole = pod.at("/spec/resources").unwrap_or(&Value::Null);
-        for (name, amount) in resources(whole, kind) {
+        for (name, amount) in resources(whole(pod), kind) {
             running.insert(name, amount);
         }
         if let Some(overhead) = pod.at("/spec/overhead") {
@@ -411,5 +442,23 @@ mod tests {
                 .unwrap();
         assert_eq!(unsaid(&pod, &hard), ["limits.memory"]);
         assert!(unsaid(&pod, &Amounts::new()).is_empty());
+        assert!(lifted(&pod, &hard).is_empty());
+    }
+
+    /// T43: to a node a limit of 0 is none.
+    #[test]
+    fn t43_a_limit_of_nothing_says_nothing() {
+        let hard = Amounts::from([("limits.memory".to_owned(), 1)]);
+        let pod = |amount: &str| {
+            let resources = json!({"limits": {"memory": amount, "cpu": "0"}});
+            let containers = json!([{"resources": resources}]);
+            Object::from_value(json!({"metadata": {}, "spec": {"containers": containers}})).unwrap()
+        };
+        for zero in ["0", "0Mi", "0m"] {
+            assert_eq!(unsaid(&pod(zero), &hard), ["limits.memory"], "{zero}");
+            assert_eq!(lifted(&pod(zero), &hard), ["limits.memory"], "{zero}");
+        }
+        assert!(unsaid(&pod("1"), &hard).is_empty());
+        assert!(lifted(&pod("1"), &hard).is_empty());
     }
 }
