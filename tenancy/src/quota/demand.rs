@@ -18,6 +18,9 @@ const MUST_BE_SAID: [(&str, &str, &str); 4] = [
 /// What follows a device class in the name of a quota of its devices.
 const DEVICES: &str = ".deviceclass.resource.k8s.io/devices";
 
+/// What precedes a device class in the name of the resource by which a pod has its devices without a claim.
+pub(crate) const DEVICES_OF: &str = "deviceclass.resource.kubernetes.io/";
+
 /// The most devices that a claim is ever given (`AllocationResultsMaxSize`): what one for all of them counts as.
 const MOST_DEVICES: i128 = 32;
 
@@ -62,6 +65,7 @@ pub fn concerns(resource: &Resource, hard: &Amounts) -> bool {
                 "Pod" => {
                     (name.starts_with("requests.") || name.starts_with("limits."))
                         && name != "requests.storage"
+                        || name.ends_with(DEVICES)
                 }
                 "Service" => name.starts_with("services."),
                 "PersistentVolumeClaim" => {
@@ -147,6 +151,17 @@ fn pod(pod: &Object, amounts: &mut Amounts) {
         }
         if let Some(overhead) = pod.at("/spec/overhead") {
             add(&mut running, &quantities(overhead, kind));
+        }
+        for (name, amount) in &running {
+            let resource = name
+                .strip_prefix(kind)
+                .and_then(|name| name.strip_prefix('.'));
+            if let Some(class) = resource.and_then(|resource| resource.strip_prefix(DEVICES_OF)) {
+                raise(
+                    amounts,
+                    &Amounts::from([(format!("{class}{DEVICES}"), *amount)]),
+                );
+            }
         }
         amounts.extend(running);
     }
@@ -342,7 +357,19 @@ mod tests {
         );
         let hard = Amounts::from([("gpu.deviceclass.resource.k8s.io/devices".to_owned(), 1000)]);
         assert!(concerns(resource("ResourceClaim"), &hard));
-        assert!(!concerns(resource("Pod"), &hard));
+        assert!(concerns(resource("Pod"), &hard));
+        assert!(!concerns(resource("Service"), &hard));
+        let container =
+            json!({"resources": {"limits": {"deviceclass.resource.kubernetes.io/gpu": "2"}}});
+        let pod = json!({"metadata": {}, "spec": {"containers": [container, container]}});
+        assert_eq!(
+            takes("Pod", pod),
+            [
+                "gpu.deviceclass.resource.k8s.io/devices=4",
+                "limits.deviceclass.resource.kubernetes.io/gpu=4",
+                "pods=1",
+            ]
+        );
     }
 
     #[test]
