@@ -80,7 +80,18 @@ const INSIDE: [&str; 9] = [
     "fe80::/10",
 ];
 
+/// How the names of Sublet's own begin, which stand in the same super namespaces.
+const OURS: &str = "sublet-";
+
 fn step(spec: &mut Value, object: &Object, cx: &Cx<'_>) -> Result<Crossing, Refused> {
+    if object.name().starts_with(OURS) {
+        return Err(Refused::new(
+            "ReservedName",
+            format!(
+                "NetworkPolicies whose names begin with {OURS} are Sublet's own: choose another name"
+            ),
+        ));
+    }
     // What it rules mustn't depend on how many of its rules are left.
     spec["policyTypes"] = Scope::of(object).types();
     for rule in list_mut(spec, "/ingress") {
@@ -531,6 +542,30 @@ mod tests {
                 - Egress
             "#]],
         );
+    }
+
+    #[test]
+    fn a_policy_takes_no_name_of_those_that_isolate() {
+        let facts = Answers::default();
+        let tenant = tenant();
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &facts,
+        };
+        for (name, is_reserved) in [
+            ("sublet-isolation", true),
+            ("sublet-service-web", true),
+            ("sublet-shared-db", true),
+            ("sublet", false),
+            ("my-sublet-policy", false),
+        ] {
+            let policy = object(json!({
+                "metadata": {"name": name, "namespace": "default", "uid": "u"}, "spec": {"podSelector": {}},
+            }));
+            let refused = translate(&POLICY, &policy, &cx).err();
+            let reason = refused.map(|refused| refused.reason);
+            assert_eq!(reason, is_reserved.then_some("ReservedName"), "{name}");
+        }
     }
 
     #[test]
