@@ -6,26 +6,18 @@
 
 use crate::index::Tenant;
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     str::FromStr,
 };
-use tenancy::naming;
+use tenancy::{
+    closed::{PRIVATE, is_loopback, is_never, translated},
+    naming,
+};
 
 /// Where virtual nodes say that their kubelet listens.
 pub(crate) const KUBELET_PORT: u16 = naming::KUBELET_PORT;
 /// Longest DNS name.
 const HOST_MAX: usize = 253;
-/// Networks that mean something else in every place: pods, Services and nodes have their addresses from them.
-pub(crate) const PRIVATE: [&str; 6] = [
-    "10.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "100.64.0.0/10",
-    "fc00::/7",
-    // NAT64 of a network's own (RFC 8215).
-    "64:ff9b:1::/48",
-];
-
 /// What is known of the super cluster.
 pub(crate) trait Places {
     /// Whether a running pod of the tenant, and of nobody else, has the address.
@@ -184,7 +176,8 @@ impl Allowed {
     fn covers(&self, address: IpAddr, port: u16) -> bool {
         self.port.is_none_or(|allowed| allowed == port)
             && !is_never(address)
-            && translated(address).is_none_or(|v4| !is_never(v4) && private(v4).is_none())
+            && !is_loopback(address)
+            && translated(address).is_none_or(|v4| !is_loopback(v4) && private(v4).is_none())
             && contains(self.network, self.prefix, address)
             && match private(address) {
                 None => true,
@@ -193,39 +186,6 @@ impl Allowed {
                 }
             }
     }
-}
-
-fn is_never(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-                || v4.octets()[0] == 0
-                // Where clouds answer about the machine, though the addresses look public.
-                || contains(Ipv4Addr::new(192, 0, 0, 0).into(), 24, address)
-                || v4 == Ipv4Addr::new(168, 63, 129, 16)
-        }
-        IpAddr::V6(v6) => {
-            v6.is_loopback()
-                || v6.is_unicast_link_local()
-                || v6.is_multicast()
-                || v6.is_unspecified()
-                // Where cloud metadata services answer by IPv6.
-                || matches!(v6.segments(), [0xfd00, 0x0ec2, ..] | [0xfd20, 0x00ce, ..])
-        }
-    }
-}
-
-/// The IPv4 address to which a network may translate an IPv6 one: by NAT64 (RFC 6052) or 6to4.
-fn translated(address: IpAddr) -> Option<IpAddr> {
-    let IpAddr::V6(v6) = address else { return None };
-    let (high, low) = match v6.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => (high, low),
-        _ => return None,
-    };
-    Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)).into())
 }
 
 /// The private network that an address is in.

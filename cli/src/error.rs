@@ -184,9 +184,10 @@ fn is_broken_pipe(err: &anyhow::Error) -> bool {
         .any(|err| err.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// `text` without line breaks.
+/// `text` without line breaks, and without what would steer a terminal.
 pub(crate) fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    crate::output::visible(&line)
 }
 
 /// The innermost cause, in few words.

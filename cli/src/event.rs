@@ -102,7 +102,7 @@ pub(crate) fn table(events: &[(&'static str, Event)], now: Timestamp) -> Table {
             || "<unknown>".to_owned(),
             |time| age::short(now.as_second() - time.as_second()),
         );
-        let type_ = event.type_.clone().unwrap_or_default();
+        let type_ = error::one_line(event.type_.as_deref().unwrap_or_default());
         let mood = if type_ == "Warning" {
             Mood::Busy
         } else {
@@ -113,8 +113,8 @@ pub(crate) fn table(events: &[(&'static str, Event)], now: Timestamp) -> Table {
             plain(seen),
             plain((*side).to_owned()),
             (type_, mood),
-            plain(event.reason.clone().unwrap_or_default()),
-            plain(object(event)),
+            plain(error::one_line(event.reason.as_deref().unwrap_or_default())),
+            plain(error::one_line(&object(event))),
             plain(error::one_line(
                 event.message.as_deref().unwrap_or_default(),
             )),

@@ -2,7 +2,13 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use std::{fmt, io::Write};
+use std::{
+    fmt,
+    io::{IsTerminal, Write},
+};
+
+/// Stands for a character that isn't shown.
+const MARK: char = '\u{fffd}';
 
 // Values of flags have no help of their own: with it every flag of a command takes three lines.
 
@@ -42,9 +48,53 @@ pub(crate) fn yaml(value: &Value) -> Result<String> {
     Ok(format!("{}\n", text.trim_end()))
 }
 
-/// Writes to standard output.
+/// Writes to standard output; on a terminal without what would steer it.
 pub(crate) fn print(text: &str) -> Result<()> {
-    write_to(&mut std::io::stdout().lock(), text)
+    let mut out = std::io::stdout().lock();
+    if out.is_terminal() {
+        write_to(&mut out, &harmless(text))
+    } else {
+        write_to(&mut out, text)
+    }
+}
+
+/// `text` with a mark in the place of each character that a terminal would obey or that turns the order of others, of which
+/// line breaks are some: nobody who wrote a part of it looks like us.
+pub(crate) fn visible(text: &str) -> String {
+    let shown = |letter| if is_steering(letter) { MARK } else { letter };
+    text.chars().map(shown).collect()
+}
+
+/// The same of text with lines and colours.
+fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(letter) = rest.chars().next() {
+        let len = colour(rest).unwrap_or(letter.len_utf8());
+        match letter {
+            '\u{1b}' if colour(rest).is_none() => shown.push(MARK),
+            '\u{1b}' | '\n' | '\t' => shown.push_str(&rest[..len]),
+            _ if is_steering(letter) => shown.push(MARK),
+            _ => shown.push(letter),
+        }
+        rest = &rest[len..];
+    }
+    shown
+}
+
+/// Length of the colour that a text begins with.
+fn colour(text: &str) -> Option<usize> {
+    let code = text.strip_prefix("\u{1b}[")?;
+    let end = code.find(|letter: char| !letter.is_ascii_digit() && letter != ';')?;
+    code[end..]
+        .starts_with('m')
+        .then_some("\u{1b}[".len() + end + 1)
+}
+
+/// Whether a terminal obeys a character, or lays out others by it.
+fn is_steering(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn write_to(out: &mut impl Write, text: &str) -> Result<()> {
@@ -59,7 +109,12 @@ pub(crate) fn print_line(text: &str) -> Result<()> {
 
 /// Writes a line to standard error. That nobody reads it changes nothing of what is done.
 pub(crate) fn tell(line: fmt::Arguments<'_>) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let mut err = std::io::stderr().lock();
+    let _ = if err.is_terminal() {
+        writeln!(err, "{}", harmless(&line.to_string()))
+    } else {
+        writeln!(err, "{line}")
+    };
 }
 
 /// What kubectl prints of objects, `asked` of which were asked for by name: the one that was, else a list.
@@ -101,6 +156,25 @@ mod tests {
         let long = json!({"certificate": "LS0t".repeat(100), "text": "word ".repeat(100)});
         assert_eq!(yaml(&long).unwrap().lines().count(), 2);
         assert_eq!(back, value, "{text}");
+    }
+
+    #[test]
+    fn what_somebody_wrote_steers_no_terminal() {
+        for (text, shown) in [
+            ("\u{1b}[2JReady", "\u{fffd}[2JReady"),
+            ("\u{1b}]52;c;eA==\u{7}", "\u{fffd}]52;c;eA==\u{fffd}"),
+            ("\u{9b}31m", "\u{fffd}31m"),
+            ("a\rb\u{8}", "a\u{fffd}b\u{fffd}"),
+            ("a\u{202e}b\u{2066}", "a\u{fffd}b\u{fffd}"),
+            ("Grüße, 世界 ✓", "Grüße, 世界 ✓"),
+        ] {
+            assert_eq!(visible(text), shown);
+            assert_eq!(harmless(text), shown);
+        }
+        assert_eq!(visible("a\nb\u{1b}[1m"), "a\u{fffd}b\u{fffd}[1m");
+        let ours = "\u{1b}[1;31mred\u{1b}[0m\n\tb\n";
+        assert_eq!(harmless(ours), ours);
+        assert_eq!(harmless("\u{1b}[1"), "\u{fffd}[1");
     }
 
     #[test]

@@ -61,9 +61,11 @@ impl Table {
         self.moody(cells.into_iter().map(|cell| (cell, Mood::Plain)).collect());
     }
 
-    /// Adds a row of cells with moods.
+    /// Adds a row of cells with moods. Much of what they say was written by tenants.
     pub(crate) fn moody(&mut self, cells: Vec<(String, Mood)>) {
-        self.rows.push(cells);
+        let cells = cells.into_iter();
+        let shown = cells.map(|(text, mood)| (crate::output::visible(&text), mood));
+        self.rows.push(shown.collect());
     }
 
     /// Whether there is no row.
@@ -162,6 +164,15 @@ mod tests {
             "waiting for etcd-0, which has no node".into(),
         ]);
         table
+    }
+
+    #[test]
+    fn cells_that_tenants_wrote_neither_steer_the_terminal_nor_forge_rows() {
+        let mut table = Table::new(&["A", "B"]);
+        table.row(vec!["x\nteam-b".into(), "\u{1b}[2JReady".into()]);
+        let text = table.render(off(), None);
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
     }
 
     fn off() -> Style {

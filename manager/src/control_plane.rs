@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tenancy::{
-    naming, reach,
+    meta, naming, reach,
     slice::{self, Slice},
     tenant::{InvalidIdentity, TenantId},
 };
@@ -490,13 +490,8 @@ fn group_labels(namespace: &str, groups: &[ControlPlaneGroup]) -> BTreeMap<Strin
     mine.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     mine.into_iter()
         .flat_map(|group| group.spec.labels.clone())
-        .filter(|(key, _)| is_stampable(key))
+        .filter(|(key, _)| meta::is_stampable(key))
         .collect()
-}
-
-/// Admission refuses these keys on groups; a label that slipped in must still not loosen a namespace.
-fn is_stampable(key: &str) -> bool {
-    !key.starts_with(keys::PREFIX) && !key.starts_with("pod-security.kubernetes.io/")
 }
 
 fn those_that_exist(existing: &[String]) -> String {

@@ -255,6 +255,10 @@ impl Facts for Answers<'_> {
             .is_some_and(|labelled| self.offers.includes(rule.resource(), name, labelled))
     }
 
+    fn device_classes(&self, resource: &str) -> Vec<String> {
+        self.offered.device_classes(resource)
+    }
+
     fn runs_on(&self, node: &str) -> bool {
         self.table.has_pod_on(node)
     }

@@ -22,6 +22,8 @@ struct Seen {
     namespace: Box<str>,
     /// Of a RuntimeClass: what each pod takes beside its containers.
     overhead: Option<Box<Value>>,
+    /// Of a DeviceClass: the extended resource by which pods have its devices.
+    resource: Option<Box<str>>,
 }
 
 /// What an event of a published object means.
@@ -106,6 +108,16 @@ impl Offered {
         self.seen.lock().get(&key)?.overhead.as_deref().cloned()
     }
 
+    /// DeviceClasses whose devices a pod has by this extended resource.
+    pub(crate) fn device_classes(&self, resource: &str) -> Vec<String> {
+        let kind = kind::index("DeviceClass");
+        let seen = self.seen.lock();
+        let classes = seen
+            .iter()
+            .filter(|(key, class)| key.kind == kind && class.resource.as_deref() == Some(resource));
+        classes.map(|(key, _)| key.name.to_string()).collect()
+    }
+
     /// Whether the object is offered to every tenant; `None` when there is no such object.
     pub(crate) fn is_labelled(&self, key: &Key) -> Option<bool> {
         self.seen.lock().get(key).map(|seen| seen.labelled)
@@ -119,6 +131,7 @@ fn put(seen: &mut HashMap<Key, Seen>, key: &Key, object: &Object) -> News {
         labelled: offer::is_labelled(object),
         namespace: object.namespace().into(),
         overhead: object.at("/overhead/podFixed").cloned().map(Box::new),
+        resource: object.text("/spec/extendedResourceName").map(Into::into),
     };
     let (version, source, labelled) = (now.version, now.source, now.labelled);
     match seen.insert(key.clone(), now) {
@@ -157,6 +170,17 @@ mod tests {
         );
         offered.gone(&key);
         assert_eq!(offered.is_labelled(&key), None);
+    }
+
+    #[test]
+    fn a_device_class_is_known_by_its_resource() {
+        let offered = Offered::default();
+        let key = Key::new(kind::index("DeviceClass"), "", "gpu");
+        let class = json!({"metadata": {"name": "gpu", "resourceVersion": "1"},
+            "spec": {"extendedResourceName": "example.com/gpu"}});
+        offered.note(&key, &Object::from_value(class).unwrap());
+        assert_eq!(offered.device_classes("example.com/gpu"), ["gpu"]);
+        assert!(offered.device_classes("example.com/fpga").is_empty());
     }
 
     #[test]

@@ -178,8 +178,15 @@ pub(crate) fn reserve(
     if !is_counted(tenant, key) {
         return Ok(None);
     }
-    if resource.kind == "Pod" && tenant.table.get(key).twin.is_none() {
-        let unsaid = demand::unsaid(want, tenant.quota.ledger.lock().tracked());
+    if resource.kind == "Pod" {
+        let is_new = tenant.table.get(key).twin.is_none();
+        let unsaid = if is_new {
+            demand::unsaid
+        } else {
+            // One that was made before the quota needn't say anything, and may lift no limit.
+            demand::lifted
+        };
+        let unsaid = unsaid(want, tenant.quota.ledger.lock().tracked());
         if !unsaid.is_empty() {
             let message = quota::explain_unsaid(&unsaid);
             return Ok(Some(Refused::new(UNSAID, message)));

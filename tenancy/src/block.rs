@@ -71,6 +71,15 @@ impl Block {
         }
     }
 
+    /// The block of IPv6 that NAT64 (RFC 6052) translates to one of IPv4.
+    pub fn nat64(&self) -> Option<Self> {
+        (self.width == 32).then(|| Self {
+            width: 128,
+            bits: Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0).to_bits() | self.bits,
+            prefix: self.prefix + 96,
+        })
+    }
+
     fn first(&self) -> IpAddr {
         match u32::try_from(self.bits) {
             Ok(bits) if self.width == 32 => IpAddr::V4(Ipv4Addr::from_bits(bits)),
@@ -115,6 +124,15 @@ mod tests {
         ] {
             assert_eq!(canonical(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_block_of_ipv4_is_one_of_ipv6_to_a_translator() {
+        let nat64 = |text: &str| Block::parse(text)?.nat64().map(|block| block.to_string());
+        let link = nat64("169.254.0.0/16");
+        assert_eq!(link.as_deref(), Some("64:ff9b::a9fe:0/112"));
+        assert_eq!(nat64("0.0.0.0/0").as_deref(), Some("64:ff9b::/96"));
+        assert_eq!(nat64("fd00::/8"), None);
     }
 
     #[test]

@@ -190,6 +190,10 @@ pub trait Facts {
     fn ruled(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Ruled;
     /// Whether the super cluster has this object of a published kind and the tenant may see it.
     fn is_offered(&self, kind: &str, name: &str) -> bool;
+    /// DeviceClasses whose devices a pod has by this extended resource.
+    fn device_classes(&self, _resource: &str) -> Vec<String> {
+        vec![]
+    }
     /// Whether a pod of the tenant is bound to a node.
     fn runs_on(&self, _node: &str) -> bool {
         false

@@ -4,7 +4,7 @@
 //! is therefore read into [`Access`], which can hold none of that; a field that isn't on the list is refused, never
 //! skipped. Only the current context is read. Error texts name fields and never values: the text holds keys.
 
-use crate::block::Block;
+use crate::closed;
 use data_encoding::BASE64;
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
@@ -82,18 +82,6 @@ const TOP: [&str; 7] = [
 ];
 const CLUSTER: [&str; 3] = ["server", "certificate-authority-data", "tls-server-name"];
 const USER: [&str; 3] = ["client-certificate-data", "client-key-data", "token"];
-/// Where no API server is: whoever writes a Secret mustn't ask from there what clouds tell of a machine.
-const NOWHERE: [&str; 9] = [
-    "0.0.0.0/8",
-    "169.254.0.0/16",
-    "192.0.0.0/24",
-    "168.63.129.16/32",
-    "224.0.0.0/4",
-    "fe80::/10",
-    "ff00::/8",
-    "fd00:ec2::/32",
-    "fd20:ce::/32",
-];
 /// Says nothing about the connection.
 const IGNORED: &str = "extensions";
 
@@ -209,7 +197,8 @@ impl std::fmt::Debug for Access {
     }
 }
 
-/// Whether an https URL leads by its address where no API server is. A name isn't looked up; a number that isn't an address as
+/// Whether an https URL leads by its address where no API server is: whoever writes a Secret mustn't ask from there what
+/// clouds tell of a machine. A name isn't looked up; a number that isn't an address as
 /// it is usually written is read as one all the same by some.
 fn is_nowhere(server: &str) -> bool {
     let rest = server.strip_prefix("https://").unwrap_or_default();
@@ -220,10 +209,7 @@ fn is_nowhere(server: &str) -> bool {
     };
     let host = host.unwrap_or_default().trim_end_matches('.');
     match host.parse::<IpAddr>() {
-        Ok(address) => NOWHERE
-            .iter()
-            .filter_map(|text| Block::parse(text))
-            .any(|block| block.has(address)),
+        Ok(address) => closed::is_never(address),
         Err(_) => {
             let last = host.rsplit('.').next().unwrap_or_default();
             let is_number = last.starts_with(|first: char| first.is_ascii_digit());
@@ -316,6 +302,8 @@ mod tests {
             "https://[fe80::1]:6443",
             "https://0.0.0.0:6443",
             "https://168.63.129.16",
+            "https://[64:ff9b::a9fe:a9fe]",
+            "https://[2002:a9fe:a9fe::1]",
             "https://2852039166",
             "https://169.254.43518",
             "https://0xa9fea9fe",

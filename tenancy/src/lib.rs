@@ -10,6 +10,7 @@
 //!   many requests it gets at once, [`bucket`] how often something is done.
 //! - [`fleet`] shares tenants among several syncers, and says until when each may write.
 //! - [`breaker`] decides when so much is missing that a person must look before anything is deleted.
+//! - [`closed`] lists the addresses that no class opens.
 //! - [`reach`] says where a tenant's pods may go beside their own tenant.
 //! - [`ceiling`] says what of a control plane is more than its class allows.
 //! - [`pod_rules`] says what a tenant's pods are made with, whatever they ask for.
@@ -41,6 +42,7 @@ pub mod reservation;
 
 pub mod block;
 
+pub mod closed;
 pub mod reach;
 pub mod resolver;
 

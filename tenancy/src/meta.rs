@@ -102,6 +102,12 @@ pub fn twin(resource: &Resource, object: &Object, name: &str, cx: &Cx<'_>) -> Ob
     Object::from_value(twin).expect("metadata is a map")
 }
 
+/// Whether a group may put a label with this key on the namespaces of its tenants. Admission refuses others on groups; one
+/// that slipped in must still neither loosen a namespace nor make it another tenant's.
+pub fn is_stampable(key: &str) -> bool {
+    !key.starts_with(keys::PREFIX) && !key.starts_with("pod-security.kubernetes.io/")
+}
+
 /// The labels that every super object of the tenant carries.
 pub fn tenant_labels(cx: &Cx<'_>) -> Map<String, Value> {
     Map::from_iter([

@@ -12,7 +12,7 @@ pub mod demand;
 pub mod namespace;
 
 use crate::tenant::Key;
-use amount::{Amounts, shown, stricter};
+use amount::{Amounts, raise, shown, stricter};
 use budget::{Refusal, Want};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -184,7 +184,8 @@ impl Ledger {
         Some(self.wake())
     }
 
-    /// Reserves what an object asks for, or notes that it waits; less than it has already is always granted.
+    /// Reserves what an object asks for, or notes that it waits; less than it has already is always granted, and gives
+    /// nothing back before [`Ledger::exists`] tells that it was stored.
     pub fn reserve(&mut self, key: &Key, demand: &Amounts) -> Result<(), NoRoom> {
         if self.tracked.is_empty() {
             return Ok(());
@@ -406,11 +407,16 @@ impl Ledger {
         })
     }
 
-    fn grant(&mut self, key: &Key, demand: Amounts) {
+    fn grant(&mut self, key: &Key, mut demand: Amounts) {
         self.waiting.remove(key);
         self.asks.remove(key);
-        let uid = self.entries.get(key).map(|entry| entry.uid.clone());
-        self.put(key, uid.unwrap_or_default(), demand);
+        let entry = self.entries.get(key);
+        let uid = entry.map(|entry| entry.uid.clone()).unwrap_or_default();
+        if let Some(exists) = entry.filter(|entry| !entry.uid.is_empty()) {
+            // The super cluster may refuse what would shrink it.
+            raise(&mut demand, &exists.amounts);
+        }
+        self.put(key, uid, demand);
     }
 
     fn put(&mut self, key: &Key, uid: String, amounts: Amounts) {

@@ -1,24 +1,15 @@
 //! Where a tenant's pods may go beside their own tenant: what its class opens, cut down to what its VirtualControlPlane
 //! asks for.
 //!
-//! Ranges of the super cluster, loopback and link-local addresses (a cloud's metadata service) stay closed whatever is
-//! opened, and a wide opening means public addresses.
+//! Ranges of the super cluster, loopback and what [`closed`] lists (a cloud's metadata service) stay closed whatever is
+//! opened, also by the addresses that NAT64 gives them, and a wide opening means public addresses.
 
-use crate::block::Block;
+use crate::{
+    block::Block,
+    closed::{self, LOOPBACK, NEVER, PRIVATE},
+};
 use api::{Egress, PodNetwork};
 use serde_json::{Value, json};
-
-/// Private networks: opened only by an opening that lies in one.
-const PRIVATE: [&str; 5] = [
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "fc00::/7",
-];
-
-/// Never opened.
-const CLOSED: [&str; 4] = ["127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10"];
 
 /// What pods of one tenant may reach, and who may reach them, beside their own tenant.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -102,16 +93,12 @@ impl Reach {
     pub fn within(&self, asked: &Block, except: &[Block]) -> Vec<Open> {
         let part = |opening: &Opening| {
             let common = asked.common(&opening.block)?;
-            let private = PRIVATE.iter().filter(|_| !is_private(&opening.block));
-            let fixed = CLOSED
-                .iter()
-                .chain(private)
-                .filter_map(|text| Block::parse(text));
+            let private = closed::blocks(&PRIVATE).filter(|_| !is_private(&opening.block));
+            let inside = closed::blocks(&LOOPBACK).chain(closed::blocks(&NEVER));
+            let inside = inside.chain(private).chain(self.cluster.iter().copied());
+            let inside = inside.flat_map(|block| [Some(block), block.nat64()]);
             let mut closed = vec![];
-            for block in fixed
-                .chain(self.cluster.iter().copied())
-                .chain(except.iter().copied())
-            {
+            for block in inside.flatten().chain(except.iter().copied()) {
                 if block.holds(&common) {
                     return None;
                 }
@@ -171,10 +158,7 @@ fn is_named(cluster_ranges: &[String]) -> bool {
 }
 
 fn is_private(block: &Block) -> bool {
-    PRIVATE
-        .iter()
-        .filter_map(|text| Block::parse(text))
-        .any(|private| private.holds(block))
+    closed::blocks(&PRIVATE).any(|private| private.holds(block))
 }
 
 #[cfg(test)]
@@ -225,6 +209,8 @@ mod tests {
             "169.254.0.0/16",
             "127.0.0.0/8",
             "198.51.100.0/24",
+            "168.63.129.16/32",
+            "192.0.0.0/24",
         ] {
             assert!(except.contains(closed), "{closed}: {except}");
         }
@@ -258,9 +244,42 @@ mod tests {
             "169.254.169.254/32",
             "127.0.0.1/32",
             "fe80::/10",
+            "168.63.129.16/32",
+            "192.0.0.192/32",
+            "fd00:ec2::254/128",
+            "64:ff9b::a9fe:a9fe/128",
+            "2002:a9fe:a9fe::/48",
         ] {
             let class = class(vec![egress(cidr, None)], &["10.96.0.0/12"]);
             assert_eq!(Reach::of(&class, None).everything(), [], "{cidr}");
+        }
+    }
+
+    /// T45: a network that translates leads from IPv6 to anything of IPv4.
+    #[test]
+    fn t45_what_is_closed_is_closed_under_its_translated_address_too() {
+        let class = class(vec![egress("::/0", None)], &["198.51.100.0/24"]);
+        let open = Reach::of(&class, None).everything();
+        let except = &open[0].peer["ipBlock"]["except"];
+        let except: Vec<Block> = except
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|text| Block::parse(text.as_str().unwrap()).unwrap())
+            .collect();
+        for (address, closed) in [
+            ("64:ff9b::a9fe:a9fe", true),
+            ("64:ff9b::a00:1", true),
+            ("64:ff9b::7f00:1", true),
+            ("64:ff9b::c633:6401", true),
+            ("64:ff9b:1::1", true),
+            ("2002:a9fe:a9fe::1", true),
+            ("64:ff9b::5db8:d822", false),
+            ("2001:db8::1", false),
+        ] {
+            let address = address.parse().unwrap();
+            let is_closed = except.iter().any(|block| block.has(address));
+            assert_eq!(is_closed, closed, "{address}");
         }
     }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::index::tests::{PEM_AUTHORITY, route};
 use proptest::prelude::*;
+use std::net::Ipv4Addr;
 
 /// One pod, one Service, and nothing else.
 struct World;

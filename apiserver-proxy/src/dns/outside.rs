@@ -3,9 +3,8 @@
 //! Never one of the tenant's own domain or of the super cluster's, whose server would tell about other tenants, and never
 //! one for the name of an address that only the inside could know.
 
-use crate::destination::PRIVATE;
 use hickory_proto::rr::Name;
-use tenancy::block::Block;
+use tenancy::{block::Block, closed::PRIVATE};
 
 /// Networks that mean something else on every machine and link.
 const LOCAL: [&str; 5] = [

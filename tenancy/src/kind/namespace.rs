@@ -66,13 +66,12 @@ impl Kind for Namespace {
             PodSecurity::Baseline => "baseline",
             PodSecurity::Privileged => "privileged",
         };
-        let mut labels = meta::tenant_labels(cx);
-        labels.extend(
-            cx.tenant
-                .group_labels
-                .iter()
-                .map(|(key, value)| (key.clone(), value.clone().into())),
-        );
+        let groups = cx.tenant.group_labels.iter();
+        let mut labels: Map<String, Value> = groups
+            .filter(|(key, _)| meta::is_stampable(key))
+            .map(|(key, value)| (key.clone(), value.clone().into()))
+            .collect();
+        labels.extend(meta::tenant_labels(cx));
         labels.insert(keys::MANAGED.into(), "true".into());
         labels.insert("pod-security.kubernetes.io/enforce".into(), level.into());
         twin.value_mut()["metadata"]["labels"] = labels.into();
@@ -237,6 +236,10 @@ mod tests {
     fn labels_of_the_tenant_do_not_cross_and_those_of_its_group_do() {
         let mut tenant = tenant();
         tenant.group_labels.insert("customer".into(), "acme".into());
+        // Admission refuses these, where it is on.
+        for slipped_in in [keys::TENANT, keys::ROLE, "pod-security.kubernetes.io/warn"] {
+            tenant.group_labels.insert(slipped_in.into(), "x".into());
+        }
         let facts = Answers::default();
         let cx = Cx {
             tenant: &tenant,
@@ -256,6 +259,8 @@ mod tests {
         );
         assert_eq!(twin.label(keys::TENANT), Some(tenant.id.as_str()));
         assert_eq!(twin.label("customer"), Some("acme"));
+        assert_eq!(twin.label(keys::ROLE), None);
+        assert_eq!(twin.label("pod-security.kubernetes.io/warn"), None);
         assert_eq!(twin.label(keys::MANAGED), Some("true"));
         let companions = Namespace.companions(&namespace, &cx);
         assert!(

@@ -9,7 +9,7 @@ use super::{
     pod::fields::{Fields, Rule, select},
 };
 use crate::{object::Object, offer};
-use api::{CustomResource, keys};
+use api::{CustomResource, ShownNodes, keys};
 use serde_json::{Map, Value, json};
 
 /// One kind of published objects.
@@ -138,6 +138,12 @@ pub(super) const CSI_DRIVER: Published = class(
     )],
 );
 
+/// Labels of nodes that name no single one.
+const ZONES: [&str; 2] = [
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+];
+
 /// CSIStorageCapacity.
 pub(super) const CSI_STORAGE_CAPACITY: Published = Published {
     shown: Shown::OfStorageClass,
@@ -248,6 +254,24 @@ pub(super) const DEFINITION: Published = Published {
     )
 };
 
+/// Whether the tenant is shown every node.
+fn sees_all_nodes(cx: &Cx<'_>) -> bool {
+    cx.tenant.nodes == ShownNodes::Selected && cx.tenant.node_selector.is_empty()
+}
+
+/// Whether a capacity names nothing smaller than a zone: others mostly name a node each.
+fn is_of_zones(capacity: &Object) -> bool {
+    let labels = capacity.at("/nodeTopology/matchLabels");
+    let labels = labels.and_then(Value::as_object).into_iter();
+    let expressions = capacity.at("/nodeTopology/matchExpressions");
+    let expressions = expressions.and_then(Value::as_array).into_iter().flatten();
+    labels
+        .flat_map(Map::keys)
+        .map(String::as_str)
+        .chain(expressions.map(|one| one["key"].as_str().unwrap_or_default()))
+        .all(|key| ZONES.contains(&key))
+}
+
 impl Kind for Published {
     fn resource(&self) -> &'static Resource {
         self.resource
@@ -292,10 +316,11 @@ impl Kind for Published {
         let is_shown = self.may_be_shown(name, offer::is_labelled(object), cx)
             && match self.shown {
                 Shown::Offered | Shown::Definition => true,
-                Shown::OfStorageClass => cx.facts.is_offered(
-                    STORAGE_CLASS.resource.kind,
-                    object.text("/storageClassName")?,
-                ),
+                Shown::OfStorageClass => {
+                    let class = object.text("/storageClassName")?;
+                    cx.facts.is_offered(STORAGE_CLASS.resource.kind, class)
+                        && (sees_all_nodes(cx) || is_of_zones(object))
+                }
             };
         if !is_shown {
             return None;

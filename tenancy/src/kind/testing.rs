@@ -18,6 +18,8 @@ pub(crate) struct Answers {
     pub(crate) ruled: Ruled,
     /// Kinds and names that are offered.
     pub(crate) offered: Vec<(&'static str, &'static str)>,
+    /// Extended resources with the DeviceClasses whose devices they are.
+    pub(crate) device_classes: Vec<(&'static str, &'static str)>,
     pub(crate) offers_all: bool,
     /// Nodes that pods of the tenant are bound to.
     pub(crate) nodes: Vec<&'static str>,
@@ -52,6 +54,14 @@ impl Facts for Answers {
 
     fn is_offered(&self, kind: &str, name: &str) -> bool {
         self.offers_all || self.offered.contains(&(kind, name))
+    }
+
+    fn device_classes(&self, resource: &str) -> Vec<String> {
+        let by_name = self
+            .device_classes
+            .iter()
+            .filter(|(name, _)| *name == resource);
+        by_name.map(|(_, class)| (*class).to_owned()).collect()
     }
 
     fn runs_on(&self, node: &str) -> bool {

@@ -149,6 +149,14 @@ pub fn stricter(one: &Amounts, other: &Amounts) -> Amounts {
     both
 }
 
+/// Raises amounts to at least these, name by name.
+pub fn raise(to: &mut Amounts, least: &Amounts) {
+    for (name, amount) in least {
+        let now = to.entry(name.clone()).or_default();
+        *now = (*now).max(*amount);
+    }
+}
+
 /// An amount as Kubernetes would write it.
 pub fn shown(name: &str, amount: i128) -> String {
     if amount % 1000 != 0 {

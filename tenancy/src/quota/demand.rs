@@ -1,6 +1,6 @@
 //! What a super object takes of a quota.
 
-use super::amount::{Amounts, MOST, canonical, quantity};
+use super::amount::{Amounts, MOST, canonical, quantity, raise};
 use crate::{
     kind::{Resource, is_finished},
     object::Object,
@@ -17,6 +17,9 @@ const MUST_BE_SAID: [(&str, &str, &str); 4] = [
 
 /// What follows a device class in the name of a quota of its devices.
 const DEVICES: &str = ".deviceclass.resource.k8s.io/devices";
+
+/// What precedes a device class in the name of the resource by which a pod has its devices without a claim.
+pub(crate) const DEVICES_OF: &str = "deviceclass.resource.kubernetes.io/";
 
 /// The most devices that a claim is ever given (`AllocationResultsMaxSize`): what one for all of them counts as.
 const MOST_DEVICES: i128 = 32;
@@ -62,6 +65,7 @@ pub fn concerns(resource: &Resource, hard: &Amounts) -> bool {
                 "Pod" => {
                     (name.starts_with("requests.") || name.starts_with("limits."))
                         && name != "requests.storage"
+                        || name.ends_with(DEVICES)
                 }
                 "Service" => name.starts_with("services."),
                 "PersistentVolumeClaim" => {
@@ -75,20 +79,52 @@ pub fn concerns(resource: &Resource, hard: &Amounts) -> bool {
 
 /// What a pod's containers don't say though a quota limits it: without that, the quota would mean nothing.
 pub fn unsaid(pod: &Object, hard: &Amounts) -> Vec<&'static str> {
-    let whole = pod.at("/spec/resources").unwrap_or(&Value::Null);
-    let missing = |(name, kind, resource): &&(&'static str, &str, &str)| {
-        let says = |resources: &Value| resources[kind].get(resource).is_some();
-        hard.contains_key(*name)
-            && !says(whole)
-            && containers(pod, "initContainers")
-                .chain(containers(pod, "containers"))
-                .any(|container| !says(&container["resources"]))
-    };
-    MUST_BE_SAID
+    lacking(hard, |kind, resource| {
+        let says = |resources: &Value| {
+            let amount = resources[kind].get(resource);
+            amount.is_some_and(|amount| !is_no_limit(kind, resource, amount))
+        };
+        !says(whole(pod)) && of_containers(pod).any(|resources| !says(resources))
+    })
+}
+
+/// What a pod lifts by a limit that is none, though a quota limits it.
+pub fn lifted(pod: &Object, hard: &Amounts) -> Vec<&'static str> {
+    lacking(hard, |kind, resource| {
+        let lifts = |resources: &Value| {
+            let amount = resources[kind].get(resource);
+            amount.is_some_and(|amount| is_no_limit(kind, resource, amount))
+        };
+        lifts(whole(pod)) || of_containers(pod).any(lifts)
+    })
+}
+
+/// Whether an amount that a container or a pod says isn't a limit: nodes set none for a limit of 0.
+pub fn is_no_limit(kind: &str, resource: &str, amount: &Value) -> bool {
+    kind == "limits"
+        && matches!(resource, "cpu" | "memory" | "ephemeral-storage")
+        && quantity(amount) == 0
+}
+
+/// Of what must be said and `hard` limits, that of which `is_lacking` tells so.
+fn lacking(hard: &Amounts, is_lacking: impl Fn(&str, &str) -> bool) -> Vec<&'static str> {
+    let limited = MUST_BE_SAID
         .iter()
-        .filter(missing)
-        .map(|(name, ..)| *name)
-        .collect()
+        .filter(|(name, ..)| hard.contains_key(*name));
+    let lacking = limited.filter(|(_, kind, resource)| is_lacking(kind, resource));
+    lacking.map(|(name, ..)| *name).collect()
+}
+
+fn whole(pod: &Object) -> &Value {
+    pod.at("/spec/resources").unwrap_or(&Value::Null)
+}
+
+fn of_containers(pod: &Object) -> impl Iterator<Item = &Value> {
+    let lists = ["initContainers", "containers"];
+    let containers = lists
+        .into_iter()
+        .flat_map(move |list| containers(pod, list));
+    containers.map(|container| &container["resources"])
 }
 
 /// Init containers run one after the other, beside the sidecars that were started before them.
@@ -110,12 +146,22 @@ fn pod(pod: &Object, amounts: &mut Amounts) {
         }
         add(&mut running, &sidecars);
         raise(&mut running, &peak);
-        let whole = pod.at("/spec/resources").unwrap_or(&Value::Null);
-        for (name, amount) in resources(whole, kind) {
+        for (name, amount) in resources(whole(pod), kind) {
             running.insert(name, amount);
         }
         if let Some(overhead) = pod.at("/spec/overhead") {
             add(&mut running, &quantities(overhead, kind));
+        }
+        for (name, amount) in &running {
+            let resource = name
+                .strip_prefix(kind)
+                .and_then(|name| name.strip_prefix('.'));
+            if let Some(class) = resource.and_then(|resource| resource.strip_prefix(DEVICES_OF)) {
+                raise(
+                    amounts,
+                    &Amounts::from([(format!("{class}{DEVICES}"), *amount)]),
+                );
+            }
         }
         amounts.extend(running);
     }
@@ -197,13 +243,6 @@ fn add(to: &mut Amounts, more: &Amounts) {
     for (name, amount) in more {
         let now = to.entry(name.clone()).or_default();
         *now = now.saturating_add(*amount);
-    }
-}
-
-fn raise(to: &mut Amounts, least: &Amounts) {
-    for (name, amount) in least {
-        let now = to.entry(name.clone()).or_default();
-        *now = (*now).max(*amount);
     }
 }
 
@@ -318,7 +357,19 @@ mod tests {
         );
         let hard = Amounts::from([("gpu.deviceclass.resource.k8s.io/devices".to_owned(), 1000)]);
         assert!(concerns(resource("ResourceClaim"), &hard));
-        assert!(!concerns(resource("Pod"), &hard));
+        assert!(concerns(resource("Pod"), &hard));
+        assert!(!concerns(resource("Service"), &hard));
+        let container =
+            json!({"resources": {"limits": {"deviceclass.resource.kubernetes.io/gpu": "2"}}});
+        let pod = json!({"metadata": {}, "spec": {"containers": [container, container]}});
+        assert_eq!(
+            takes("Pod", pod),
+            [
+                "gpu.deviceclass.resource.k8s.io/devices=4",
+                "limits.deviceclass.resource.kubernetes.io/gpu=4",
+                "pods=1",
+            ]
+        );
     }
 
     #[test]
@@ -418,5 +469,23 @@ mod tests {
                 .unwrap();
         assert_eq!(unsaid(&pod, &hard), ["limits.memory"]);
         assert!(unsaid(&pod, &Amounts::new()).is_empty());
+        assert!(lifted(&pod, &hard).is_empty());
+    }
+
+    /// T43: to a node a limit of 0 is none.
+    #[test]
+    fn t43_a_limit_of_nothing_says_nothing() {
+        let hard = Amounts::from([("limits.memory".to_owned(), 1)]);
+        let pod = |amount: &str| {
+            let resources = json!({"limits": {"memory": amount, "cpu": "0"}});
+            let containers = json!([{"resources": resources}]);
+            Object::from_value(json!({"metadata": {}, "spec": {"containers": containers}})).unwrap()
+        };
+        for zero in ["0", "0Mi", "0m"] {
+            assert_eq!(unsaid(&pod(zero), &hard), ["limits.memory"], "{zero}");
+            assert_eq!(lifted(&pod(zero), &hard), ["limits.memory"], "{zero}");
+        }
+        assert!(unsaid(&pod("1"), &hard).is_empty());
+        assert!(lifted(&pod("1"), &hard).is_empty());
     }
 }

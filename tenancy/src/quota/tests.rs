@@ -114,8 +114,28 @@ fn what_exists_counts_even_beyond_the_limit_and_may_shrink() {
     let smaller = amounts(&[("requests.cpu", 100)]);
     assert_eq!(ledger.reserve(&pod(0), &smaller), Ok(()));
     let larger = amounts(&[("requests.cpu", 200)]);
+    ledger.exists(&pod(0), "u0", &smaller);
     assert!(ledger.reserve(&pod(0), &larger).is_err());
     assert_eq!(ledger.state()["requests.cpu"], (600, 600));
+}
+
+/// T43: a volume that asks for less than it has is refused by the super cluster, and stays as large as it was.
+#[test]
+fn t43_a_shrink_gives_back_nothing_before_it_is_stored() {
+    let claim = |size| amounts(&[("persistentvolumeclaims", 1000), ("requests.storage", size)]);
+    let hard = [("persistentvolumeclaims", 9000), ("requests.storage", 100)];
+    let mut ledger = counted(&hard);
+    ledger.reserve(&pod(0), &claim(100)).unwrap();
+    ledger.exists(&pod(0), "u0", &claim(100));
+    assert_eq!(ledger.reserve(&pod(0), &claim(2)), Ok(()));
+    assert_eq!(ledger.state()["requests.storage"], (100, 100));
+    assert!(ledger.reserve(&pod(1), &claim(98)).is_err());
+    // It was stored after all.
+    assert_eq!(ledger.exists(&pod(0), "u0", &claim(2)), [pod(1)]);
+    assert_eq!(ledger.reserve(&pod(1), &claim(98)), Ok(()));
+    // What was never made is reserved anew as it is wanted now.
+    assert_eq!(ledger.reserve(&pod(1), &claim(8)), Ok(()));
+    assert_eq!(ledger.state()["requests.storage"], (10, 100));
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub(in crate::kind) const CLAIM: Down = Down {
         },
         CLAIM_SPEC,
         &[
-            ("allocation", Rule::Pass),
+            ("allocation", Rule::Object(ALLOCATION)),
             ("devices", Rule::Pass),
             ("reservedFor", Rule::Pass),
         ],
@@ -56,6 +56,27 @@ pub(in crate::kind) const TEMPLATE: Down = Down {
         NO_STATUS,
     )
 };
+
+/// What was given. What the class tells the driver, what an admin tolerates and which nodes it is on isn't the tenant's.
+const ALLOCATION: Fields = &[
+    ("allocationTimestamp", Rule::Pass),
+    (
+        "devices",
+        Rule::Object(&[(
+            "results",
+            Rule::List(&[
+                ("bindingConditions", Rule::Pass),
+                ("bindingFailureConditions", Rule::Pass),
+                ("consumedCapacity", Rule::Pass),
+                ("device", Rule::Pass),
+                ("driver", Rule::Pass),
+                ("pool", Rule::Pass),
+                ("request", Rule::Pass),
+                ("shareID", Rule::Pass),
+            ]),
+        )]),
+    ),
+];
 
 const CLAIM_SPEC: Fields = &[(
     "devices",
@@ -240,7 +261,14 @@ mod tests {
             .unwrap()
             .unwrap();
         twin.value_mut()["status"] = json!({
-            "allocation": {"devices": {"results": [{"request": "one", "driver": "d", "pool": "n1", "device": "g0"}]}},
+            "allocation": {
+                "devices": {
+                    "results": [{"request": "one", "driver": "d", "pool": "n1", "device": "g0",
+                        "tolerations": [{"operator": "Exists"}], "adminAccess": false}],
+                    "config": [{"source": "FromClass", "opaque": {"driver": "d", "parameters": {"licence": "secret"}}}],
+                },
+                "nodeSelector": {"nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "values": ["n1"]}]}]},
+            },
             "reservedFor": [{"resource": "pods", "name": "web", "uid": "super-pod"}],
         });
         let writes = with(|cx| CLAIM.up(&twin, &TenantView::default(), cx));
@@ -249,9 +277,10 @@ mod tests {
             status["reservedFor"],
             json!([{"resource": "pods", "name": "web", "uid": "tenant-pod"}])
         );
+        let result = json!({"request": "one", "driver": "d", "pool": "n1", "device": "g0"});
         assert_eq!(
-            status["allocation"]["devices"]["results"][0]["device"],
-            "g0"
+            status["allocation"],
+            json!({"devices": {"results": [result]}})
         );
     }
 }

@@ -128,7 +128,27 @@ fn step(spec: &mut Value, ingress: &Object, cx: &Cx<'_>) -> Result<Crossing, Ref
     if spec.get("defaultBackend").is_some() {
         check_host("", cx)?;
     }
+    for path in list(spec, "/rules").flat_map(|rule| list(rule, "/http/paths")) {
+        check_path(path["path"].as_str().unwrap_or_default())?;
+    }
     Ok(Crossing::Now)
+}
+
+/// Refuses a path that is more than one: some controllers write it into their configuration as it stands (CVE-2021-25745,
+/// CVE-2021-25748).
+fn check_path(path: &str) -> Result<(), Refused> {
+    // Of the characters of RFC 3986 those that end nothing and quote nothing there.
+    let is_plain =
+        |letter: char| letter.is_ascii_alphanumeric() || "/-._~%!$&()*+,=:@".contains(letter);
+    match path.chars().find(|letter| !is_plain(*letter)) {
+        Some(letter) => Err(Refused::new(
+            "PathRefused",
+            format!(
+                "path {path:?} holds {letter:?}, which no path needs: write letters, digits and %-encoded ones"
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a host that the tenant may not use, or that another one had first; an empty one stands for all.
@@ -210,6 +230,42 @@ mod tests {
             ]}}],
             "tls": [{"hosts": ["shop.acme.example"], "secretName": "shop-tls"}],
         })
+    }
+
+    /// T19: what a controller may take for its own configuration.
+    #[test]
+    fn t19_a_path_is_nothing_but_a_path() {
+        for (path, is_plain) in [
+            ("/", true),
+            ("/api/v1/~user/a%20b", true),
+            ("/shop(.*)", true),
+            ("/;} location /x {", false),
+            ("/a b", false),
+            ("/a\n", false),
+            ("/a\t", false),
+            ("/{x", false),
+            ("/x}", false),
+            ("/\"x", false),
+            ("/'x", false),
+            ("/a\\b", false),
+            ("/a#b", false),
+            ("/(a|b)", false),
+            ("/ä", false),
+        ] {
+            for kind in ["Prefix", "Exact", "ImplementationSpecific"] {
+                let mut spec = spec();
+                let at = spec.pointer_mut("/rules/0/http/paths/0").unwrap();
+                at["path"] = path.into();
+                at["pathType"] = kind.into();
+                let twin = with(|cx| translate(&INGRESS, &ingress(spec), cx));
+                let reason = twin.err().map(|refused| refused.reason);
+                assert_eq!(
+                    reason,
+                    (!is_plain).then_some("PathRefused"),
+                    "{path} {kind}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -80,7 +80,18 @@ const INSIDE: [&str; 9] = [
     "fe80::/10",
 ];
 
+/// How the names of Sublet's own begin, which stand in the same super namespaces.
+const OURS: &str = "sublet-";
+
 fn step(spec: &mut Value, object: &Object, cx: &Cx<'_>) -> Result<Crossing, Refused> {
+    if object.name().starts_with(OURS) {
+        return Err(Refused::new(
+            "ReservedName",
+            format!(
+                "NetworkPolicies whose names begin with {OURS} are Sublet's own: choose another name"
+            ),
+        ));
+    }
     // What it rules mustn't depend on how many of its rules are left.
     spec["policyTypes"] = Scope::of(object).types();
     for rule in list_mut(spec, "/ingress") {
@@ -460,18 +471,39 @@ mod tests {
                   - ipBlock:
                       cidr: 0.0.0.0/0
                       except:
+                      - 0.0.0.0/8
                       - 10.0.0.0/8
                       - 100.64.0.0/10
                       - 127.0.0.0/8
+                      - 168.63.129.16/32
                       - 169.254.0.0/16
                       - 172.16.0.0/12
+                      - 192.0.0.0/24
                       - 192.168.0.0/16
+                      - 224.0.0.0/4
+                      - 255.255.255.255/32
                   - ipBlock:
                       cidr: "::/0"
                       except:
+                      - "::/128"
                       - "::1/128"
+                      - 64:ff9b::/104
+                      - 64:ff9b::a00:0/104
+                      - 64:ff9b::6440:0/106
+                      - 64:ff9b::7f00:0/104
+                      - 64:ff9b::a83f:8110/128
+                      - 64:ff9b::a9fe:0/112
+                      - 64:ff9b::ac10:0/108
+                      - 64:ff9b::c000:0/120
+                      - 64:ff9b::c0a8:0/112
+                      - 64:ff9b::e000:0/100
+                      - 64:ff9b::ffff:ffff/128
+                      - 64:ff9b:1::/48
+                      - 2002::/16
                       - fc00::/7
                       - fe80::/10
+                      - fec0::/10
+                      - ff00::/8
                 ingress:
                 - from:
                   - namespaceSelector:
@@ -513,6 +545,30 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_takes_no_name_of_those_that_isolate() {
+        let facts = Answers::default();
+        let tenant = tenant();
+        let cx = Cx {
+            tenant: &tenant,
+            facts: &facts,
+        };
+        for (name, is_reserved) in [
+            ("sublet-isolation", true),
+            ("sublet-service-web", true),
+            ("sublet-shared-db", true),
+            ("sublet", false),
+            ("my-sublet-policy", false),
+        ] {
+            let policy = object(json!({
+                "metadata": {"name": name, "namespace": "default", "uid": "u"}, "spec": {"podSelector": {}},
+            }));
+            let refused = translate(&POLICY, &policy, &cx).err();
+            let reason = refused.map(|refused| refused.reason);
+            assert_eq!(reason, is_reserved.then_some("ReservedName"), "{name}");
+        }
+    }
+
+    #[test]
     fn a_deny_all_stays_one() {
         let spec = json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]});
         assert_eq!(down(spec.clone()), Ok(spec));
@@ -551,7 +607,7 @@ mod tests {
         );
         assert_eq!(
             peer("192.0.0.0/8").unwrap()[0]["ipBlock"]["except"],
-            json!(["192.168.0.0/16"])
+            json!(["192.0.0.0/24", "192.168.0.0/16"])
         );
         assert_eq!(
             peer("::ffff:10.0.0.0/104").unwrap_err().reason,

@@ -1,11 +1,15 @@
 //! Priority, runtime and devices: by classes that the tenant is offered, and by its own claims.
 
-use super::fields::{items, items_mut, text};
+use super::{
+    containers,
+    fields::{items, items_mut, text},
+};
 use crate::{
     kind::{Cx, Refused},
     object::Object,
+    quota::demand::DEVICES_OF,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Puts in what the platform offers or prescribes, and the claims that the tenant's controller made from templates.
 ///
@@ -47,6 +51,7 @@ pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) -> Result<(), Re
             ),
         ));
     }
+    require_devices(spec, cx)?;
     let tenants = pod.at("/spec").unwrap_or(&Value::Null);
     for (claim, tenants) in items_mut(spec, "resourceClaims").zip(items(tenants, "resourceClaims"))
     {
@@ -67,6 +72,35 @@ pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) -> Result<(), Re
     }
     if let Some(claims) = spec.get_mut("resourceClaims").and_then(Value::as_array_mut) {
         claims.retain(|claim| !claim.is_null());
+    }
+    Ok(())
+}
+
+/// For a resource that stands for a class of devices the super cluster's scheduler makes a claim of its own (KEP-5004).
+fn require_devices(spec: &Value, cx: &Cx<'_>) -> Result<(), Refused> {
+    let containers = containers::all(spec).filter_map(|container| container.get("resources"));
+    for resources in containers.chain(spec.get("resources")) {
+        for name in ["limits", "requests"]
+            .into_iter()
+            .filter_map(|part| resources.get(part)?.as_object())
+            .flat_map(Map::keys)
+        {
+            let classes = match name.strip_prefix(DEVICES_OF) {
+                Some(class) => vec![class.to_owned()],
+                None if name.contains('/') => cx.facts.device_classes(name),
+                None => continue,
+            };
+            let mut classes = classes.iter();
+            if let Some(class) = classes.find(|class| !cx.facts.is_offered("DeviceClass", class)) {
+                return Err(Refused::new(
+                    "DeviceClassNotOffered",
+                    format!(
+                        "resource {name} means devices of DeviceClass {class:?}, which the platform doesn't offer: see \
+                         which there are"
+                    ),
+                ));
+            }
+        }
     }
     Ok(())
 }
@@ -123,6 +157,40 @@ mod tests {
         assert_eq!(twin.unwrap().at("/spec/priorityClassName"), None);
         let refused = down_as(&pod("{runtimeClassName: weak}"), |_, _| {}).unwrap_err();
         assert_eq!(refused.reason, "RuntimeClassNotOffered");
+    }
+
+    /// T43: the scheduler makes a claim for them, which nobody else judges.
+    #[test]
+    fn t43_devices_by_a_resource_are_those_of_offered_classes() {
+        let down = |place: &str, name: &str| {
+            let resources = format!("{{limits: {{cpu: 1, {name}: 1}}}}");
+            let container =
+                |resources: &str| format!("{{name: c, image: i, resources: {resources}}}");
+            let spec = match place {
+                "resources" => format!("resources: {resources}"),
+                list => format!("{list}: [{}]", container(&resources)),
+            };
+            down_as(&pod(&format!("{{{spec}}}")), |_, facts| {
+                facts.offered = vec![("DeviceClass", "gpu")];
+                facts.device_classes =
+                    vec![("example.com/gpu", "gpu"), ("example.com/fpga", "fpga")];
+            })
+        };
+        for place in ["containers", "initContainers", "resources"] {
+            for (name, is_offered) in [
+                ("deviceclass.resource.kubernetes.io/gpu", true),
+                ("deviceclass.resource.kubernetes.io/fpga", false),
+                ("deviceclass.resource.kubernetes.io/", false),
+                ("example.com/gpu", true),
+                ("example.com/fpga", false),
+                ("example.com/of-a-plugin", true),
+            ] {
+                let twin = down(place, name);
+                let reason = twin.err().map(|refused| refused.reason);
+                let expected = (!is_offered).then_some("DeviceClassNotOffered");
+                assert_eq!(reason, expected, "{place} {name}");
+            }
+        }
     }
 
     #[test]

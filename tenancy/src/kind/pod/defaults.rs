@@ -8,7 +8,10 @@ use super::fields::{items_mut, text};
 use crate::{
     kind::{Cx, Refused},
     object::Object,
-    quota::amount::{quantity, shown},
+    quota::{
+        amount::{quantity, shown},
+        demand::is_no_limit,
+    },
 };
 use api::keys;
 use serde_json::{Map, Value, json};
@@ -126,15 +129,14 @@ fn said(container: &Value, part: &str, resource: &str) -> Option<i128> {
 }
 
 fn said_in(resources: &Value, part: &str, resource: &str) -> Option<i128> {
-    resources.get(part)?.get(resource).map(quantity)
+    let amount = resources.get(part)?.get(resource)?;
+    (!is_no_limit(part, resource, amount)).then(|| quantity(amount))
 }
 
 fn says(whole: &Value, resource: &str) -> bool {
-    ["requests", "limits"].iter().any(|part| {
-        whole
-            .get(part)
-            .is_some_and(|part| part.get(resource).is_some())
-    })
+    ["requests", "limits"]
+        .iter()
+        .any(|part| said_in(whole, part, resource).is_some())
 }
 
 /// Of a pod that says for all its containers together what they may have.
@@ -292,6 +294,32 @@ mod tests {
             let twin = with(whole, own);
             assert_eq!(twin.is_ok(), is_allowed, "{whole} {own}: {twin:?}");
         }
+    }
+
+    /// T43: to a node a limit of 0 is none.
+    #[test]
+    fn t43_a_limit_of_nothing_is_no_limit() {
+        let limit = |limits: &[(&str, &str)], max: &[(&str, &str)], zero: &str| {
+            let spec = format!(
+                "{{containers: [{{name: c, image: i, resources: {{limits: {{memory: {zero}}}, requests: {{memory: 0}}}}}}]}}"
+            );
+            let twin = down(&spec, &[], limits, max).unwrap();
+            twin.at("/spec/containers/0/resources/limits/memory")
+                .cloned()
+        };
+        for zero in ["0", "'0'", "0Gi", "0.0"] {
+            assert_eq!(limit(&LIMITS, &[], zero), Some(json!("128Mi")), "{zero}");
+            let max = limit(&[], &[("memory", "1Gi")], zero);
+            assert_eq!(max, Some(json!("1Gi")), "{zero}");
+        }
+        let whole = "{resources: {requests: {memory: 1Gi}, limits: {memory: 0}}, containers: [{name: c, image: i}]}";
+        let refused = down(whole, &[], &[], &[("memory", "1Gi")]).unwrap_err();
+        assert_eq!(refused.reason, "ContainerTooLarge");
+        let devices =
+            "{containers: [{name: c, image: i, resources: {limits: {example.com/gpu: 0}}}]}";
+        let twin = down(devices, &[], &[("example.com/gpu", "1")], &[]).unwrap();
+        let none = twin.at("/spec/containers/0/resources/limits");
+        assert_eq!(none, Some(&json!({"example.com/gpu": 0})));
     }
 
     /// T42: API servers of others may tell anything.

@@ -55,6 +55,16 @@ pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) -> Result<(), Re
              platform for a tenant that sees its nodes",
         ));
     }
+    if cx.tenant.nodes == ShownNodes::Used
+        && let Some(node) = named_nodes(spec).find(|node| !cx.facts.runs_on(node))
+    {
+        return Err(Refused::new(
+            "NodeNotShown",
+            format!(
+                "node {node:?} isn't one that this tenant sees: name one of `kubectl get nodes`, or leave it to the scheduler"
+            ),
+        ));
+    }
     let own = items(spec, "tolerations").filter_map(|asked| crossing(spec, asked));
     let tolerations: Vec<Value> = own.collect();
     let given = cx.tenant.pods.tolerations.iter().map(toleration);
@@ -84,6 +94,28 @@ pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) -> Result<(), Re
         spec["nodeSelector"] = selector.into();
     }
     Ok(())
+}
+
+/// Nodes that a pod asks for by their names.
+fn named_nodes(spec: &Value) -> impl Iterator<Item = &str> {
+    const HOSTNAME: &str = "kubernetes.io/hostname";
+    let affinity = spec
+        .pointer("/affinity/nodeAffinity")
+        .unwrap_or(&Value::Null);
+    let required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution");
+    let required = required
+        .into_iter()
+        .flat_map(|all| items(all, "nodeSelectorTerms"));
+    let preferred = items(affinity, "preferredDuringSchedulingIgnoredDuringExecution");
+    let preferred = preferred.filter_map(|term| term.get("preference"));
+    let values = required.chain(preferred).flat_map(|term| {
+        let labels = items(term, "matchExpressions").filter(|one| text(one, "key") == HOSTNAME);
+        let asked = labels.chain(items(term, "matchFields"));
+        let named = asked.filter(|one| text(one, "operator") == "In");
+        named.flat_map(|one| items(one, "values"))
+    });
+    let selected = spec.get("nodeSelector").and_then(|all| all.get(HOSTNAME));
+    selected.into_iter().chain(values).filter_map(Value::as_str)
 }
 
 /// Whether a DaemonSet made the pod. Were it to run where the tenant's pods happen to be, it would itself keep the node
@@ -299,6 +331,56 @@ mod tests {
         assert_eq!(refused.reason, "DaemonSetsNotServed");
         assert!(down("DaemonSet", ShownNodes::Selected).is_ok());
         assert!(down("ReplicaSet", ShownNodes::Used).is_ok());
+    }
+
+    /// T9: whoever isn't shown the others could look for a victim's node by name.
+    #[test]
+    fn t9_who_sees_the_nodes_in_use_alone_names_no_other() {
+        let affinity = |wish: &str| format!("{{affinity: {{nodeAffinity: {{{wish}}}}}}}");
+        let required = |term: &str| {
+            let terms = format!("nodeSelectorTerms: [{{{term}}}]");
+            affinity(&format!(
+                "requiredDuringSchedulingIgnoredDuringExecution: {{{terms}}}"
+            ))
+        };
+        let label = |operator: &str, node: &str| {
+            format!(
+                "matchExpressions: [{{key: kubernetes.io/hostname, operator: {operator}, values: [n1, {node}]}}]"
+            )
+        };
+        let field = |node: &str| {
+            format!("matchFields: [{{key: metadata.name, operator: In, values: [{node}]}}]")
+        };
+        let preferred = |term: &str| {
+            let term = format!("[{{weight: 1, preference: {{{term}}}}}]");
+            affinity(&format!(
+                "preferredDuringSchedulingIgnoredDuringExecution: {term}"
+            ))
+        };
+        let down = |spec: &str, nodes| {
+            let twin = down_as(&pod(spec), |tenant, facts| {
+                tenant.nodes = nodes;
+                facts.nodes = vec!["n1"];
+            });
+            twin.err().map(|refused| refused.reason)
+        };
+        for node in ["n1", "n2"] {
+            let expected = (node == "n2").then_some("NodeNotShown");
+            for spec in [
+                format!("{{nodeSelector: {{kubernetes.io/hostname: {node}}}}}"),
+                required(&label("In", node)),
+                required(&field(node)),
+                preferred(&label("In", node)),
+                preferred(&field(node)),
+            ] {
+                assert_eq!(down(&spec, ShownNodes::Used), expected, "{spec}");
+                assert_eq!(down(&spec, ShownNodes::Selected), None, "{spec}");
+            }
+        }
+        assert_eq!(
+            down(&required(&label("NotIn", "n2")), ShownNodes::Used),
+            None
+        );
     }
 
     #[test]

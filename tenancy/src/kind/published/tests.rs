@@ -194,6 +194,39 @@ fn drivers_and_capacities_are_shown() {
     );
 }
 
+/// T39: local storage has a capacity for each node.
+#[test]
+fn t39_a_capacity_names_no_node_that_is_not_shown() {
+    let facts = Answers {
+        offers_all: true,
+        ..Answers::default()
+    };
+    let shown = |tenant: &crate::tenant::Tenant, topology: Value| {
+        let cx = Cx {
+            tenant,
+            facts: &facts,
+        };
+        let capacity = object(json!({
+            "metadata": {"name": "a"}, "storageClassName": "fast", "nodeTopology": topology,
+        }));
+        CSI_STORAGE_CAPACITY
+            .publish(&capacity, "kube-system", &cx)
+            .is_some()
+    };
+    let node = json!({"matchLabels": {"topology.example.com/node": "n1"}});
+    let nodes = json!({"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1"]}]});
+    let zone = json!({"matchLabels": {"topology.kubernetes.io/zone": "a"}});
+    let mut used = tenant();
+    used.nodes = ShownNodes::Used;
+    let mut selected = tenant();
+    selected.node_selector.insert("pool".into(), "a".into());
+    for (tenant, sees_nodes) in [(tenant(), true), (used, false), (selected, false)] {
+        assert_eq!(shown(&tenant, node.clone()), sees_nodes);
+        assert_eq!(shown(&tenant, nodes.clone()), sees_nodes);
+        assert!(shown(&tenant, zone.clone()) && shown(&tenant, Value::Null));
+    }
+}
+
 #[test]
 fn snapshot_and_device_classes_are_shown_without_parameters() {
     let body =
