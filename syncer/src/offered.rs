@@ -188,8 +188,8 @@ mod tests {
         let offered = Offered::default();
         let key = Key::new(kind::index("StorageClass"), "", "fast");
         let at = |version: &str| {
-            Object::from_value(json!({"metadata": {"name": "fast", "resourceVersion": version}}))
-                .unwrap()
+            let metadata = json!({"name": "fast", "resourceVersion": version});
+            Object::from_value(json!({"metadata": metadata, "provisioner": version})).unwrap()
         };
         offered.note(&key, &at("5"));
         assert_eq!(offered.found(&key, &at("4")), News::None);

@@ -509,6 +509,7 @@ mod tests {
     async fn what_cannot_be_listed_says_nothing_and_everything_else_is_looked_at() {
         let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
         let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        fake::list_all(&tenant);
         let secret = |namespace: &str| Key::new(kind::index("Secret"), namespace, "a");
         for name in ["ending", "forbidden", "whole"] {
             let namespace = Key::new(kind::index("Namespace"), "", name);

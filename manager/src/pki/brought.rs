@@ -25,9 +25,6 @@ pub(crate) enum Unusable {
     /// Its key may be used for other things only.
     #[error("the certificate in tls.crt may not sign others (no keyCertSign)")]
     MayNotSign,
-    /// Nothing that it signs would be good.
-    #[error("the certificate in tls.crt has ended")]
-    Ended,
     /// Certificate and key don't belong together.
     #[error("tls.key isn't the key of the certificate in tls.crt")]
     NotAPair,
@@ -62,7 +59,7 @@ pub(crate) fn brought(
         return Err(Unusable::MayNotSign);
     }
     if parsed.validity().not_after.timestamp() <= now.as_second() {
-        return Err(Unusable::Ended);
+        return Err(Unusable::Expired);
     }
     let public = &parsed.public_key().subject_public_key.data;
     if public.as_ref() != pair.public_key_raw() {
@@ -157,7 +154,7 @@ mod tests {
             (secret(&certificate, &other), Unusable::NotAPair),
             (secret(&leaf, &leafs_key), Unusable::NotAnAuthority),
             (secret(&crls, &crls_key), Unusable::MayNotSign),
-            (secret(&old, &olds_key), Unusable::Ended),
+            (secret(&old, &olds_key), Unusable::Expired),
             (secret("mine", &key), Unusable::Certificate),
             (secret(&certificate, "mine"), Unusable::Key),
             (

@@ -24,6 +24,13 @@ fn node(version: u64) -> Value {
     json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "uid": "v", "resourceVersion": version.to_string()}})
 }
 
+/// The same, of which this version changed what is shown.
+fn changed(version: u64) -> Value {
+    let mut node = node(version);
+    node["metadata"]["labels"] = json!({"edition": version.to_string()});
+    node
+}
+
 fn object(value: Value) -> Object {
     Object::from_value(value).unwrap()
 }
@@ -72,13 +79,13 @@ async fn f11_a_super_node_of_which_no_event_told_is_shown_to_all_tenants_by_one_
     engine.offered.note(&key(), &object(node(5)));
     patrolled(&engine, &mut server, &[node(5)], None).await;
     assert!(tenants.iter().all(|tenant| !is_suspected(&engine, tenant)));
-    patrolled(&engine, &mut server, &[node(6)], Some((200, node(7)))).await;
+    patrolled(&engine, &mut server, &[changed(6)], Some((200, changed(7)))).await;
     for tenant in &tenants {
         assert!(is_suspected(&engine, tenant));
         let read = tenant.up.take(&key()).unwrap();
         assert_eq!(read.resource_version(), 7, "what was read live");
     }
-    patrolled(&engine, &mut server, &[node(7)], None).await;
+    patrolled(&engine, &mut server, &[changed(7)], None).await;
 }
 
 #[tokio::test]
