@@ -77,7 +77,7 @@ fn one_that_the_cluster_does_not_name_is_not_its_control_plane() {
                 .cluster
                 .as_mut()
                 .unwrap()
-                .cluster = "prod".into()
+                .cluster = "prod".into();
         },
         // That it is a twin, too, which has no Cluster beside it.
         |seen| {
