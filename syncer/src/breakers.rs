@@ -31,8 +31,8 @@ impl Breakers {
     }
 
     /// The tenant's API told that the object is gone, or on its way.
-    pub(crate) fn deleted_in_tenant(&self, key: Key) {
-        self.down.lock().saw(key);
+    pub(crate) fn deleted_in_tenant(&self, key: Key, gate: &Gate) {
+        closing(&self.down, gate, Hold::Breaker, |down| down.saw(key));
     }
 
     /// Whether it did.
@@ -42,7 +42,7 @@ impl Breakers {
 
     /// The tenant's object is the one that its twin was made for, or it has no twin.
     pub(crate) fn is_in_tenant(&self, key: &Key, gate: &Gate) {
-        exonerate(&self.down, key, gate, Hold::Breaker);
+        closing(&self.down, gate, Hold::Breaker, |down| down.exonerate(key));
     }
 
     /// The super cluster lacks these pods, and each is bound.
@@ -51,13 +51,13 @@ impl Breakers {
     }
 
     /// The super cluster's API told that the pod is gone.
-    pub(crate) fn deleted_in_super(&self, key: Key) {
-        self.up.lock().saw(key);
+    pub(crate) fn deleted_in_super(&self, key: Key, gate: &Gate) {
+        closing(&self.up, gate, Hold::UpwardBreaker, |up| up.saw(key));
     }
 
     /// The pod is there on both sides, or on neither.
     pub(crate) fn is_in_super(&self, key: &Key, gate: &Gate) {
-        exonerate(&self.up, key, gate, Hold::UpwardBreaker);
+        closing(&self.up, gate, Hold::UpwardBreaker, |up| up.exonerate(key));
     }
 
     /// Whether the twin may be deleted since the tenant lacks its object.
@@ -147,12 +147,21 @@ impl Breakers {
     }
 }
 
-fn exonerate(breaker: &Mutex<Breaker<Key>>, key: &Key, gate: &Gate, hold: Hold) {
+/// What is learnt of a key may leave nothing that waits: then the breaker is closed, and what it held is told no more.
+fn closing(
+    breaker: &Mutex<Breaker<Key>>,
+    gate: &Gate,
+    hold: Hold,
+    learn: impl FnOnce(&mut Breaker<Key>),
+) {
     let mut breaker = breaker.lock();
     let was_open = breaker.open().is_some();
-    breaker.exonerate(key);
+    learn(&mut breaker);
     if was_open && breaker.open().is_none() {
-        tracing::info!(reason = hold.reason(), "what was missing is there again");
+        tracing::info!(
+            reason = hold.reason(),
+            "nothing is missing any more without a word"
+        );
         gate.hold(hold, None);
     }
 }
@@ -178,6 +187,33 @@ fn held(breaker: &Breaker<Key>, open: &str, place: &str, gate: &Gate, hold: Hold
 mod tests {
     use super::*;
     use crate::fake::{self, fake, tenant};
+
+    #[test]
+    fn what_a_breaker_held_is_told_no_more_once_the_api_told_of_each_deletion() {
+        let (cluster, _server) = fake();
+        let tenant = tenant(&cluster);
+        fake::list_all(&tenant);
+        let missing: Vec<Key> = (0..30)
+            .map(|number| Key::new(kind::index("ConfigMap"), "work", &format!("o{number}")))
+            .collect();
+        for key in &missing {
+            tenant.table.update(key, |entry| {
+                entry.twin = Some(fake::super_side("s", "u"));
+            });
+        }
+        let (breakers, gate) = (&tenant.breakers, &tenant.gate);
+        breakers.missing_in_tenant(missing.clone());
+        assert!(
+            breakers
+                .judge_down(&missing[0], &tenant.table, gate)
+                .is_err()
+        );
+        for key in &missing {
+            assert!(gate.holds().contains_key(&Hold::Breaker), "{key}");
+            breakers.deleted_in_tenant(key.clone(), gate);
+        }
+        assert!(!gate.holds().contains_key(&Hold::Breaker));
+    }
 
     #[test]
     fn r2_how_much_is_missing_is_judged_among_the_kinds_that_are_known() {

@@ -337,7 +337,7 @@ impl SuperSink {
         };
         tenant.up.take(&key);
         if self.is("Pod") {
-            tenant.breakers.deleted_in_super(key.clone());
+            tenant.breakers.deleted_in_super(key.clone(), &tenant.gate);
             note_addresses(&self.engine, &tenant, &key, None);
             self.engine.up.add(id, key.clone());
         }

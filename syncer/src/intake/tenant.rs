@@ -81,7 +81,9 @@ impl Sink for TenantSink {
             self.tenant.marks.look_again();
         }
         if self.tenant.table.get(&key).twin.is_some() {
-            self.tenant.breakers.deleted_in_tenant(key.clone());
+            self.tenant
+                .breakers
+                .deleted_in_tenant(key.clone(), &self.tenant.gate);
         }
         self.engine.down.add(&self.tenant.id, key.clone());
         if !key.kind().goes_down() {
@@ -224,7 +226,7 @@ fn seen_in_tenant(
         return seen_published(engine, tenant, key, &object);
     }
     if object.is_terminating() {
-        tenant.breakers.deleted_in_tenant(key.clone());
+        tenant.breakers.deleted_in_tenant(key.clone(), &tenant.gate);
     }
     let projection = meta::fingerprint(&rule.up_projection(&object));
     let (intent, edition) = match known {
