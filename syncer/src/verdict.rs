@@ -16,6 +16,8 @@ use futures::{StreamExt, stream};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tenancy::{object::Object, tenant::TenantId};
 
+/// Reason and message for a tenant for which nothing is written any more.
+const OVER: (&str, &str) = ("Stopped", "the syncer doesn't serve this tenant");
 /// So many tenants' conditions are written at once.
 const AT_ONCE: usize = 16;
 /// Tries to write a condition, since the manager writes to the same object.
@@ -120,8 +122,8 @@ pub(crate) async fn stopped(
     control_plane: &ControlPlane,
     term: &Arc<Term>,
 ) -> bool {
-    let (_, reason, text) = over(control_plane.clone());
-    let condition = condition("Synced", "False", reason, &text);
+    let (reason, text) = OVER;
+    let condition = condition("Synced", "False", reason, text);
     say(engine, control_plane, &[condition], &Permit::by(term)).await
 }
 
@@ -130,8 +132,8 @@ type Unserved = (ControlPlane, &'static str, String);
 
 /// That nothing is written for a tenant any more.
 pub(crate) fn over(control_plane: ControlPlane) -> Unserved {
-    let text = "the syncer doesn't serve this tenant".to_owned();
-    (control_plane, "Stopped", text)
+    let (reason, text) = OVER;
+    (control_plane, reason, text.to_owned())
 }
 
 /// Says why tenants aren't served, of those that this process leads; returns whether all is said.

@@ -12,7 +12,7 @@ use crate::{
     membership,
     object::{Object, Objects, SECRET},
     observe::Seen,
-    pki::{self, Authority, Material, OPAQUE, Unusable},
+    pki::{self, Authority, Material, OPAQUE},
     status::Fact,
 };
 use api::{capi, keys as marks};
@@ -150,13 +150,6 @@ pub(crate) fn from_a_person(cp: &ControlPlane, seen: &Seen) -> Result<Vec<Object
             continue;
         }
         let data = shown.read(seen, &cp.owner, theirs)?;
-        // One that is in use already can't be replaced, so this is asked before.
-        let end = data.get("tls.crt").and_then(|pem| pki::end_of(pem));
-        if end.is_some_and(|end| end <= seen.now) {
-            let secret = format!("{}/{}", cp.owner.namespace, theirs.name());
-            let why = Unusable::Expired;
-            return Err(Refusal::AuthorityRefused { secret, why });
-        }
         let data: Map<String, Value> = data
             .into_iter()
             .map(|(key, text)| (key.to_owned(), json!(BASE64_STANDARD.encode(text))))

@@ -60,6 +60,23 @@ fn runs(tenant: &Tenant) -> Key {
     key
 }
 
+/// A ConfigMap of a tenant whose ConfigMaps all go down, in a namespace that has a twin: keys of both, and itself.
+fn settings(tenant: &Tenant, uid: &str) -> ([Key; 2], Arc<Object>) {
+    let mut rules = (*tenant.rules()).clone();
+    rules.to_super = fake::all_config_maps();
+    tenant.revise(rules, tenant.record());
+    let namespace = Key::new(kind::index("Namespace"), "", "work");
+    tenant.table.update(&namespace, |entry| {
+        entry.twin = Some(fake::super_side("n", "own"));
+    });
+    let key = Key::new(kind::index("ConfigMap"), "work", "settings");
+    let object = Object::from_value(json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "settings", "namespace": "work", "uid": uid, "resourceVersion": "7"},
+    }));
+    ([namespace, key], Arc::new(object.unwrap()))
+}
+
 /// Nobody watches what stands beside objects in a super namespace.
 #[tokio::test(start_paused = true)]
 async fn a_right_or_an_account_that_is_gone_from_a_super_namespace_is_made_again_and_no_fault_of_the_tenants()
@@ -70,19 +87,7 @@ async fn a_right_or_an_account_that_is_gone_from_a_super_namespace_is_made_again
     ] {
         let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
         let (engine, tenant) = (fake::engine(&above), tenant(&own));
-        let mut rules = (*tenant.rules()).clone();
-        rules.to_super = fake::all_config_maps();
-        tenant.revise(rules, tenant.record());
-        let namespace = Key::new(kind::index("Namespace"), "", "work");
-        tenant.table.update(&namespace, |entry| {
-            entry.twin = Some(fake::super_side("n", "own"));
-        });
-        let key = Key::new(kind::index("ConfigMap"), "work", "settings");
-        let object = Object::from_value(json!({
-            "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": "settings", "namespace": "work", "uid": "u", "resourceVersion": "7"},
-        }));
-        let object = Arc::new(object.unwrap());
+        let ([namespace, key], object) = settings(&tenant, "u");
         let forbidden = json!({"kind": "Status", "code": 403, "message": words});
         for is_worked in [false, true] {
             tenant.down.put(key.clone(), object.clone());
@@ -169,20 +174,8 @@ async fn a_pod_whose_change_the_super_cluster_refuses_keeps_its_tokens() {
 async fn r3_what_stands_under_the_name_and_is_another_ones_is_neither_adopted_nor_touched() {
     let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
     let (engine, tenant) = (fake::engine(&above), tenant(&own));
-    let mut rules = (*tenant.rules()).clone();
-    rules.to_super = fake::all_config_maps();
-    tenant.revise(rules, tenant.record());
-    let namespace = Key::new(kind::index("Namespace"), "", "work");
-    tenant.table.update(&namespace, |entry| {
-        entry.twin = Some(fake::super_side("n", "own"));
-    });
-    let key = Key::new(kind::index("ConfigMap"), "work", "settings");
-    let object = Object::from_value(json!({
-        "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": "settings", "namespace": "work", "uid": "u1", "resourceVersion": "7"},
-    }))
-    .unwrap();
-    tenant.down.put(key.clone(), Arc::new(object));
+    let ([_, key], object) = settings(&tenant, "u1");
+    tenant.down.put(key.clone(), object);
     let taken =
         json!({"kind": "Status", "code": 409, "message": "configmaps \"settings\" already exists"});
     let foreign = json!({
