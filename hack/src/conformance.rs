@@ -90,7 +90,12 @@ fn check_parts(parts: &[Suite]) -> Result<()> {
     let all = parts.iter().zip(&folders).zip(&kubeconfigs);
     let found: Vec<Result<Vec<Spec>>> = thread::scope(|scope| {
         let runs: Vec<_> = all
-            .map(|((part, folder), kubeconfig)| scope.spawn(|| run_suite(part, kubeconfig, folder)))
+            .map(|((part, folder), kubeconfig)| {
+                scope.spawn(|| {
+                    let specs = run_suite(part, kubeconfig, folder)?;
+                    try_again(part, kubeconfig, folder, specs)
+                })
+            })
             .collect();
         let ended = runs.into_iter().map(|run| run.join());
         ended
@@ -137,6 +142,39 @@ fn run_suite(suite: &Suite, kubeconfig: &Path, folder: &Path) -> Result<Vec<Spec
     command.stdout(log.try_clone()?).stderr(log);
     let status = command.status().context("cannot start ginkgo")?;
     report::read(folder).with_context(|| format!("the suite ended ({status}) and left no report"))
+}
+
+/// Runs each spec once more, alone, that failed in a way which is known of any cluster, and says so.
+fn try_again(
+    suite: &Suite,
+    kubeconfig: &Path,
+    folder: &Path,
+    mut specs: Vec<Spec>,
+) -> Result<Vec<Spec>> {
+    for spec in &mut specs {
+        let failed = spec.state == State::Failed;
+        let Some(reason) = known::flake(&spec.message).filter(|_| failed) else {
+            continue;
+        };
+        say!("once more: {}\n  {reason}", spec.name);
+        let alone = Suite {
+            focus: Some(tiers::only(&spec.name)),
+            processes: 1,
+            ..suite.clone()
+        };
+        let place = folder.join("again");
+        let _ = fs::remove_dir_all(&place);
+        fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
+        if suite.target != Target::Native {
+            fs::copy(tenant::hosts_file(folder), tenant::hosts_file(&place))
+                .context("cannot copy the suite's hosts")?;
+        }
+        let again = run_suite(&alone, kubeconfig, &place)?;
+        if let Some(second) = again.into_iter().find(|second| second.name == spec.name) {
+            *spec = second;
+        }
+    }
+    Ok(specs)
 }
 
 /// Tier T0 in tenants of its own, which are made before and removed after it.

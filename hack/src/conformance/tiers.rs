@@ -80,9 +80,25 @@ pub(crate) fn expressions(tier: Tier) -> (String, String) {
     }
 }
 
+/// The expression that one spec alone meets, by its name.
+pub(crate) fn only(spec: &str) -> String {
+    let as_is = |c: char| c.is_ascii_alphanumeric() || c == ' ';
+    let letter = |c: char| if as_is(c) { c } else { '.' };
+    let text: String = spec.chars().map(letter).collect();
+    format!("{text}$")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_specs_name_is_no_expression() {
+        assert_eq!(
+            only("[sig-x] A (b) works/fails [Conformance]"),
+            ".sig.x. A .b. works.fails .Conformance.$"
+        );
+    }
 
     #[test]
     fn tiers_are_written_without_line_breaks() {
