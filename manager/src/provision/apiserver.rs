@@ -23,6 +23,9 @@ pub(crate) const NAME: &str = "kube-apiserver";
 pub(crate) const PORT: u16 = 6443;
 /// File that says who may do what, where that depends on what the tenant stores.
 pub(crate) const AUTHORIZERS: &str = "authorization.json";
+/// Seconds for which one that is asked to end goes on taking connections: until all who lead connections to it, kube-proxy and
+/// the front door above all, know that it is going.
+const LAME_DUCK: u32 = 3;
 /// Organization of the front-proxy client's certificate.
 pub(crate) const FRONT_PROXY_CLIENT: &str = "front-proxy-client";
 
@@ -58,8 +61,8 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
         default_requests: [("cpu", "100m"), ("memory", "256Mi")],
         files: sources,
         data: None,
-        // It ends no watch by itself, so it always uses all of this; a namespace's deletion waits for it too.
-        grace: 5,
+        // It ends no watch by itself, so it always uses all of this.
+        grace: LAME_DUCK + 5,
         digest: &files,
         spread: if cp.replicas > 1 {
             Spread::Preferred
@@ -216,6 +219,7 @@ fn command(cp: &ControlPlane, addresses: &Addresses) -> Vec<String> {
         format!("--service-cluster-ip-range={}", cp.slice),
         "--allow-privileged=true".into(),
         "--profiling=false".into(),
+        format!("--shutdown-delay-duration={LAME_DUCK}s"),
         // Whom it knows.
         format!("--client-ca-file={}", file("ca.crt")),
         format!("--tls-cert-file={}", file("server.crt")),

@@ -272,6 +272,7 @@ fn the_api_server_runs_with_these_flags() {
         --service-cluster-ip-range=10.96.4.0/22
         --allow-privileged=true
         --profiling=false
+        --shutdown-delay-duration=3s
         --requestheader-allowed-names=front-proxy-client
         --requestheader-extra-headers-prefix=X-Remote-Extra-
         --requestheader-group-headers=X-Remote-Group
