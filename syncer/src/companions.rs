@@ -29,6 +29,8 @@ impl Refusals {
             }
             Some(_) => false,
             None => {
+                // Of those from long ago nothing is refused any more.
+                due.retain(|_, at| now < *at + 2 * PERIOD);
                 due.insert(namespace.into(), now + SETTLE);
                 false
             }
@@ -83,5 +85,8 @@ mod tests {
             [false, false, true, false, false, true]
         );
         assert!(!refusals.note("other", start + Duration::from_secs(33)));
+        assert_eq!(refusals.due.lock().len(), 2);
+        assert!(!refusals.note("third", start + Duration::from_secs(200)));
+        assert_eq!(refusals.due.lock().len(), 1);
     }
 }

@@ -1,6 +1,6 @@
 //! How hard one API server is pressed: the async shell of the circuit breaker and of the learning limit.
 
-use crate::error::Error;
+use crate::{answer::MOST_BYTES, error::Error};
 use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 use tenancy::{
+    bucket::{Bucket, Rate},
     circuit::{Advice, Circuit, Outcome},
     limit::Limit,
 };
@@ -29,10 +30,22 @@ const LEAST: usize = 4;
 /// webhook. All together are never more than [`MOST`].
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// What is read of the events of a tenant's API server, in KiB: so much at once, and then so much a second. Reading takes the
+/// process's one thread, so that nobody's large objects hold up what others are told (T40). A burst of a few thousand pods
+/// is within. Lists have their own limits: how many go on at once, and how often.
+const READING: (u32, u32) = (64 << 10, 8 << 10);
+
+/// Bytes of events that have begun to arrive, in all watches of a tenant's API server: twice the largest event.
+const MOST_BEGUN: usize = 2 * MOST_BYTES;
+
 /// What is learned of one API server from how its requests end.
 pub(crate) struct Pace {
     /// The server, as logs call it.
     name: String,
+    /// What may be read of a tenant's.
+    reading: Option<Mutex<Bucket>>,
+    /// Bytes of events that have begun to arrive.
+    begun: AtomicUsize,
     state: Mutex<State>,
     /// Who waits for a place stands in it, and the first one alone looks for one.
     line: tokio::sync::Mutex<()>,
@@ -71,6 +84,38 @@ struct State {
     in_flight: VecDeque<Instant>,
 }
 
+/// What has begun to arrive in one watch, until it is whole or the watch ends.
+pub(crate) struct Begun<'a> {
+    pace: &'a Pace,
+    bytes: usize,
+}
+
+impl Begun<'_> {
+    /// So many bytes have arrived of an event that isn't whole.
+    ///
+    /// # Errors
+    ///
+    /// All watches of the server together have too many.
+    pub(crate) fn are(&mut self, bytes: usize) -> Result<(), Error> {
+        let (before, begun) = (self.bytes, &self.pace.begun);
+        self.bytes = bytes;
+        let of_others = begun.fetch_sub(before, Ordering::Relaxed) - before;
+        begun.fetch_add(bytes, Ordering::Relaxed);
+        if self.pace.reading.is_some() && bytes > 0 && of_others + bytes > MOST_BEGUN {
+            return Err(Error::Malformed(format!(
+                "more than {MOST_BEGUN} bytes of events that aren't whole"
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.pace.begun.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// The right to have one request in flight.
 pub(crate) struct Pass {
     pace: Arc<Pace>,
@@ -80,17 +125,21 @@ pub(crate) struct Pass {
 impl Pace {
     /// For the API server that all tenants share.
     pub(crate) fn shared(name: &str) -> Arc<Self> {
-        Self::new(name, Some(Limit::new(LEAST, MOST)))
+        Self::new(name, Some(Limit::new(LEAST, MOST)), None)
     }
 
     /// For a tenant's own API server.
     pub(crate) fn own(name: &str) -> Arc<Self> {
-        Self::new(name, None)
+        let (burst, a_second) = READING;
+        let reading = Bucket::of(Rate::per_second(a_second, burst));
+        Self::new(name, None, Some(reading))
     }
 
-    fn new(name: &str, limit: Option<Limit>) -> Arc<Self> {
+    fn new(name: &str, limit: Option<Limit>, reading: Option<Bucket>) -> Arc<Self> {
         Arc::new(Self {
             name: name.to_owned(),
+            reading: reading.map(Mutex::new),
+            begun: AtomicUsize::new(0),
             state: Mutex::new(State {
                 circuit: Circuit::of(name),
                 limit,
@@ -112,6 +161,28 @@ impl Pace {
     pub(crate) fn interrupted(&self) -> (Interruption<'_>, bool) {
         let others = self.interrupted.fetch_add(1, Ordering::Relaxed);
         (Interruption { pace: self }, others == 0)
+    }
+
+    /// For what begins to arrive in a watch.
+    pub(crate) fn begin(&self) -> Begun<'_> {
+        Begun {
+            pace: self,
+            bytes: 0,
+        }
+    }
+
+    /// So many bytes of events were read, in so many parts: waits until more may be. The answer is how long that was.
+    pub(crate) async fn read(&self, bytes: usize, parts: usize) -> Duration {
+        let wait = self.reading.as_ref().map_or(Duration::ZERO, |reading| {
+            let (mut reading, now) = (reading.lock(), Instant::now().into_std());
+            let size = u32::try_from(bytes / 1024 + parts).unwrap_or(u32::MAX);
+            reading.charge(size, now);
+            reading.wait(1, now).unwrap_or_default()
+        });
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        wait
     }
 
     /// Waits for a free place. Every request that holds one has a time limit, so the wait has one too.
@@ -337,6 +408,42 @@ mod tests {
         drop(pace.interrupted());
         assert!(second.end(), "one that nobody wants any more doesn't count");
         assert!(pace.interrupted().1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn t40_who_is_told_of_much_is_read_ever_as_fast_as_it_may_be_and_others_are_not_held_up()
+    {
+        let (loud, quiet, began) = (Pace::own("loud"), Pace::own("quiet"), Instant::now());
+        let (burst, a_second) = READING;
+        // All that is in it goes at once, however it is cut.
+        for _ in 0..burst / 1024 - 1 {
+            assert_eq!(loud.read(1024 << 10, 0).await, Duration::ZERO);
+        }
+        for _ in 0..10 * a_second / 1024 {
+            loud.read(1024 << 10, 0).await;
+        }
+        let took = began.elapsed();
+        assert!((8..=10).contains(&took.as_secs()), "{took:?}");
+        assert_eq!(quiet.read(1024 << 10, 1).await, Duration::ZERO);
+        // Small parts count too.
+        assert!(loud.read(0, 8 << 10).await >= Duration::from_millis(900));
+        assert_eq!(Pace::shared("super").read(1 << 30, 1).await, Duration::ZERO);
+    }
+
+    #[test]
+    fn t40_what_has_begun_to_arrive_of_one_server_is_bounded_over_all_watches() {
+        let pace = Pace::own("tenant");
+        let mut watches: Vec<Begun<'_>> = (0..3).map(|_| pace.begin()).collect();
+        assert!(watches[0].are(MOST_BYTES).is_ok());
+        assert!(watches[1].are(MOST_BYTES).is_ok());
+        assert!(watches[2].are(1).is_err());
+        watches.pop();
+        // It is whole.
+        assert!(watches[0].are(0).is_ok());
+        assert!(pace.begin().are(MOST_BYTES).is_ok());
+        drop(watches);
+        assert_eq!(pace.begun.load(Ordering::Relaxed), 0);
+        assert!(Pace::shared("super").begin().are(1 << 30).is_ok());
     }
 
     #[tokio::test(start_paused = true)]

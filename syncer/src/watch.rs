@@ -329,7 +329,7 @@ async fn follow(
             );
             Box::pin(cluster.watch(&path)).await?
         };
-        let mut lines = Lines::default();
+        let (mut lines, mut begun) = (Lines::default(), cluster.pace().begin());
         // Bytes alone are no sign of life: they may come one by one, for ever.
         let mut silent_until = began + SILENCE_LIMIT;
         loop {
@@ -341,10 +341,14 @@ async fn follow(
             let Some(frame) = frame else { break };
             let frame = frame.map_err(|err| Error::Unavailable(err.to_string()))?;
             if let Ok(data) = frame.into_data() {
+                let mut events = 0;
                 lines.each(&data, |line| {
+                    events += 1;
                     silent_until = Instant::now() + SILENCE_LIMIT;
                     tell(line, target, &mut version, sink)
                 })?;
+                begun.are(lines.begun.len())?;
+                silent_until += cluster.pace().read(data.len(), events).await;
             }
         }
         drop(body);

@@ -10,6 +10,7 @@ use crate::{
     live::read,
     offered::{News, Offered},
     publish,
+    rounds::Lane,
     tenants::Tenant,
     watch::{self, Sink, Target},
 };
@@ -33,7 +34,7 @@ pub(crate) async fn keep(engine: Arc<Engine>, cancel: CancellationToken) {
         engine.super_known().await;
         loop {
             engine.rounds.rest().await;
-            let _place = engine.rounds.place().await;
+            let _place = engine.rounds.place(Lane::Swift).await;
             if let Err(err) = limited(round(&engine)).await {
                 tracing::warn!(%err, "the patrol of what is published didn't finish its round");
             }
