@@ -1,5 +1,7 @@
 //! `sublet delete`: asks, deletes, and names what holds the deletion up.
 
+mod unmanaged;
+
 use crate::{
     age,
     ask::{self, Answer},
@@ -52,6 +54,9 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     let mut found = vec![];
     for name in &names {
         found.push(tenant::find(cluster, name).await?);
+    }
+    if let Some(why) = unmanaged::refusal(cluster, &found, args.no_wait).await? {
+        return Err(error::fail(why));
     }
     confirm(&names, &cluster.namespace, args.yes).await?;
     let look = || {
@@ -135,6 +140,11 @@ pub(super) async fn gone(
 ) -> Result<()> {
     let mut progress = Progress::start("deleting");
     let left = || {
+        let mut unmanaged = tenants.iter().filter(|vcp| unmanaged::is_unmanaged(vcp));
+        if let Some(identity) = unmanaged.find_map(|vcp| vcp.spec.identity.as_deref()) {
+            let remove = unmanaged::by_hand(cluster, identity);
+            return format!("go on with `{remove}`, since no manager does");
+        }
         let wait = tenants.first().map(|vcp| {
             let wait = format!("wait vcp/{} --for=delete --timeout=5m", vcp.name_any());
             cluster.kubectl(&vcp.namespace().unwrap_or_default(), &wait)
@@ -147,6 +157,9 @@ pub(super) async fn gone(
     let all = async {
         for vcp in tenants {
             one_gone(cluster, vcp, &mut progress).await?;
+            if unmanaged::is_unmanaged(vcp) {
+                unmanaged::remove(cluster, vcp, &mut progress).await?;
+            }
             progress.done(&format!("{} is gone", vcp.name_any()));
         }
         Ok(())

@@ -5,6 +5,7 @@ mod checks;
 mod dns;
 mod drain;
 mod front_door;
+mod leftover;
 mod rights;
 mod storage;
 mod syncers;
@@ -134,6 +135,7 @@ async fn all(cluster: &Cluster) -> Vec<Check> {
         checks.extend(told(syncers::check(cluster).await, cluster));
         checks.extend(told(dns::check(cluster).await, cluster));
         checks.extend(told(checks::tenants(cluster).await, cluster));
+        checks.extend(told(leftover::check(cluster).await, cluster));
     }
     checks
 }

@@ -329,6 +329,19 @@ fn sublet_attach_makes_a_tenant_of_an_api_server_and_says_what_of_it_is_not_serv
         // Again with a kubeconfig that isn't one: told at once, and nothing changes.
         std::fs::write(&theirs, "hello")?;
         attach("home", "").await?.fails(1, &["tenant.conf"])?;
+
+        // No manager runs: the command removes what the syncer made.
+        let delete = async |more: &str| {
+            let line = format!("delete home -n {NAMESPACE_OF_TESTS} --yes {more}");
+            sublet.run(&line).await
+        };
+        delete("--no-wait")
+            .await?
+            .fails(1, &["no manager", "--no-wait"])?;
+        ensure!(rig.side.find(NAMESPACE, "", &twin).await?.is_some());
+        delete("").await?.says(&["home deleted"])?;
+        let left = rig.side.find(NAMESPACE, "", &twin).await?;
+        ensure!(left.is_none(), "{}", left.unwrap_or_default());
         Ok(())
     });
 }
