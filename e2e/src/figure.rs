@@ -1,4 +1,4 @@
-//! Times that tests measure: kept in a file, so that a run that passes tells them, too.
+//! What tests measure: kept in a file, so that a run that passes tells it, too.
 
 use crate::settings;
 use anyhow::{Context, ensure};
@@ -13,6 +13,27 @@ pub const BUSY: u32 = 3;
 /// # Errors
 /// It took more than [`BUSY`] times what is wanted, or the file can't be written.
 pub fn keep(what: &str, took: Duration, wanted: Duration) -> anyhow::Result<()> {
+    write(&line(what, took, wanted))?;
+    holds(what, took, wanted)
+}
+
+/// Keeps a sentence about what was measured; written by [`told!`](crate::told).
+///
+/// # Panics
+/// The file can't be written.
+pub fn tell(words: &str) {
+    if let Err(err) = write(&format!("{}\n", json!({"told": words}))) {
+        panic!("{words}: {err:#}");
+    }
+}
+
+/// Keeps what was measured, as `println!` writes it, for the end of the run: what a test that passes prints is never seen.
+#[macro_export]
+macro_rules! told {
+    ($($words:tt)*) => { $crate::figure::tell(&format!($($words)*)) };
+}
+
+fn write(line: &str) -> anyhow::Result<()> {
     let path = settings::figures();
     let written = || -> std::io::Result<()> {
         if let Some(folder) = path.parent() {
@@ -20,10 +41,9 @@ pub fn keep(what: &str, took: Duration, wanted: Duration) -> anyhow::Result<()> 
         }
         let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
         // Whole lines, since several tests may write at once.
-        file.write_all(line(what, took, wanted).as_bytes())
+        file.write_all(line.as_bytes())
     };
-    written().with_context(|| format!("cannot write {}", path.display()))?;
-    holds(what, took, wanted)
+    written().with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn line(what: &str, took: Duration, wanted: Duration) -> String {

@@ -9,26 +9,39 @@ use serde::Deserialize;
 
 use crate::paths;
 
-/// How long something took.
+/// What a test kept.
 #[derive(Debug, Deserialize, PartialEq)]
-struct Figure {
-    /// What.
-    what: String,
-    /// How long.
-    seconds: f64,
-    /// How long it may take on a machine that does nothing else.
-    wanted: f64,
+#[serde(untagged)]
+enum Figure {
+    /// How long something took.
+    Time {
+        /// What.
+        what: String,
+        /// How long.
+        seconds: f64,
+        /// How long it may take on a machine that does nothing else.
+        wanted: f64,
+    },
+    /// Anything else, in words.
+    Words {
+        /// The words.
+        told: String,
+    },
 }
 
 impl Figure {
     fn told(&self) -> String {
-        let Self {
-            what,
-            seconds,
-            wanted,
-        } = self;
-        let verdict = if seconds <= wanted { "" } else { ": too long" };
-        format!("{what}: {seconds:.1} s (wanted: {wanted} s{verdict})")
+        match self {
+            Self::Time {
+                what,
+                seconds,
+                wanted,
+            } => {
+                let verdict = if seconds <= wanted { "" } else { ": too long" };
+                format!("{what}: {seconds:.1} s (wanted: {wanted} s{verdict})")
+            }
+            Self::Words { told } => told.clone(),
+        }
     }
 }
 
@@ -74,12 +87,14 @@ mod tests {
     #[test]
     fn what_tests_kept_is_told_beside_what_is_wanted() {
         let kept = "{\"seconds\":12.3,\"wanted\":20.0,\"what\":\"a start\"}\n\
-                    {\"what\":\"an end\",\"seconds\":31.0,\"wanted\":30.0}\n";
+                    {\"what\":\"an end\",\"seconds\":31.0,\"wanted\":30.0}\n\
+                    {\"told\":\"7 writes\"}\n";
         assert_eq!(
             lines(kept).unwrap(),
             [
                 "a start: 12.3 s (wanted: 20 s)",
-                "an end: 31.0 s (wanted: 30 s: too long)"
+                "an end: 31.0 s (wanted: 30 s: too long)",
+                "7 writes"
             ]
         );
         assert!(lines("").is_err());
