@@ -269,7 +269,7 @@ pub(crate) async fn without_a_lost_answer<T>(
     let asking = async {
         loop {
             let mut answer = tenant.side.text("/").await;
-            if answer.as_ref().is_err_and(was_closed) {
+            if answer.as_ref().is_err_and(is_asked_anew) {
                 answer = tenant.side.text("/").await;
             }
             if let Err(error) = answer {
@@ -312,12 +312,15 @@ async fn while_true<T>(
     }
 }
 
-/// The server closed a connection that was idle while a question was sent on it: every client asks once more (RFC 9112,
-/// section 9.5).
-fn was_closed(problem: &Problem) -> bool {
-    problem
-        .message
-        .contains("connection closed before message completed")
+/// Every client asks once more: the server closed a connection that was idle while a question was sent on it (RFC 9112,
+/// section 9.5), or asked for that by `Retry-After` since it is going, as API servers do and client-go heeds.
+fn is_asked_anew(problem: &Problem) -> bool {
+    [
+        "connection closed before message completed",
+        "apiserver is shutting down",
+    ]
+    .iter()
+    .any(|words| problem.message.contains(words))
 }
 
 /// The super namespace of a control plane.
