@@ -25,8 +25,8 @@ const SHORT: [(u64, &str); 5] = [
     (65, "after"),
     (80, "before"),
 ];
-/// How often a crash after one part of the writes is tried.
-const TRIES: usize = 4;
+/// How often a crash at one write is tried.
+const TRIES: usize = 10;
 /// No workload of this size takes so many writes: the sweep has an end.
 const MOST: u64 = 300;
 
@@ -35,6 +35,8 @@ const MOST: u64 = 300;
 struct Outcome {
     created: String,
     updated: String,
+    /// When the namespace is all that the tenant has left.
+    deleted: String,
 }
 
 #[test]
@@ -42,7 +44,8 @@ fn f10_a_crash_at_a_write_changes_nothing_in_the_end_short() {
     on_rig(Wish::default(), async |rig| {
         let mut sweep = Sweep::start(rig).await?;
         for (percent, moment) in SHORT {
-            sweep.crash_at(percent, moment).await?;
+            let choose = |writes| 1 + writes * percent / 100;
+            sweep.crash_at(choose, moment).await?;
         }
         sweep.end(SHORT.len()).await
     });
@@ -53,14 +56,11 @@ fn f10_a_crash_at_a_write_changes_nothing_in_the_end_short() {
 fn f10_a_crash_at_any_write_changes_nothing_in_the_end() {
     on_rig(Wish::default(), async |rig| {
         let mut sweep = Sweep::start(rig).await?;
+        let writes = sweep.count().await?;
         for moment in ["before", "after"] {
-            for k in 1..MOST {
-                if sweep.crash(k, moment).await? == Crash::No {
-                    break;
-                }
-            }
+            sweep.crash_at_all(writes, moment).await?;
         }
-        sweep.end(2).await
+        sweep.end(2 * usize::try_from(writes)?).await
     });
 }
 
@@ -104,16 +104,41 @@ impl<'a> Sweep<'a> {
         })
     }
 
-    /// A run in which the syncer is killed after that part of the writes. On a busy machine many writes become one, so
-    /// that a run may end before its crash; then it has told how many writes there are, and the crash is tried anew.
-    async fn crash_at(&mut self, percent: u64, moment: &str) -> anyhow::Result<()> {
-        for _ in 0..TRIES {
-            let k = 1 + self.writes * percent / 100;
-            if self.crash(k, moment).await? == Crash::Yes {
+    /// Another run without a crash, which goes on at the pace of those with one: it doesn't wait until nothing is written
+    /// any more. How many writes it took.
+    async fn count(&mut self) -> anyhow::Result<u64> {
+        let crash = self.crash(MOST, "before").await?;
+        ensure!(crash == Crash::No, "the workload took {MOST} writes");
+        Ok(self.writes)
+    }
+
+    /// Runs in which the syncer is killed at the first write, the second, and so on: at each of those `writes` that a run
+    /// takes without a crash, and at what comes after them, until a run doesn't take so many.
+    async fn crash_at_all(&mut self, writes: u64, moment: &str) -> anyhow::Result<()> {
+        for k in 1..=writes {
+            self.crash_at(|_| k, moment).await?;
+        }
+        for k in writes + 1..MOST {
+            if self.crash(k, moment).await? == Crash::No {
                 return Ok(());
             }
         }
-        anyhow::bail!("{TRIES} runs ended before {percent} % of the writes of the last")
+        anyhow::bail!("the workload took {MOST} writes")
+    }
+
+    /// A run in which the syncer is killed at the write that is chosen by how many the last run without a crash took. On a
+    /// busy machine many writes become one, so that a run may end before its crash; then it is tried anew.
+    async fn crash_at(&mut self, choose: impl Fn(u64) -> u64, moment: &str) -> anyhow::Result<()> {
+        for _ in 0..TRIES {
+            if self.crash(choose(self.writes), moment).await? == Crash::Yes {
+                return Ok(());
+            }
+        }
+        let k = choose(self.writes);
+        anyhow::bail!(
+            "{TRIES} runs ended before write {k}: the last took {}",
+            self.writes
+        )
     }
 
     /// A run in which the syncer is killed at its `k`th write.
@@ -209,6 +234,10 @@ async fn workload(rig: &Rig, namespace: &str, wanted: Option<&Outcome>) -> anyho
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         side.delete(kind, namespace, name).await?;
     }
+    // Only then: a namespace's end takes with it what a lost deletion left.
+    let deleted = settled(rig, namespace, wanted.map(|wanted| &*wanted.deleted))
+        .await
+        .context("after the deletes")?;
     side.delete(NAMESPACE, "", namespace).await?;
     let twin = rig.tenants[0].twin(namespace);
     eventually(PODS, "nothing is left on either side", async || {
@@ -223,8 +252,12 @@ async fn workload(rig: &Rig, namespace: &str, wanted: Option<&Outcome>) -> anyho
         Ok(())
     })
     .await
-    .context("after the deletes")?;
-    Ok(Outcome { created, updated })
+    .context("after the namespace's deletion")?;
+    Ok(Outcome {
+        created,
+        updated,
+        deleted,
+    })
 }
 
 /// Waits until both sides say the same, and starts the syncer again when it was killed. The answer is the digest of the
