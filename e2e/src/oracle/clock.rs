@@ -1,14 +1,15 @@
-//! O5: what a tenant is shown never goes back.
+//! O5: what a tenant is shown never goes back, and no pod is shown what was another's.
 //!
-//! Each status that the rig's player writes carries a number that only grows; a watch on the tenant's pods sees every
-//! status that the tenant is shown.
+//! Each status that the rig's player writes carries a number that only grows, and names the tenant's pod for which it is; a
+//! watch on the tenant's pods sees every status that the tenant is shown.
 
 use crate::{
     kind::POD,
     read::{name, text, uid},
+    rig::player::container_id,
     side::Side,
 };
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use futures::StreamExt;
 use http::Method;
 use parking_lot::Mutex;
@@ -26,7 +27,7 @@ pub struct Clock {
 struct Seen {
     numbers: HashMap<String, u64>,
     statuses: u64,
-    backwards: Vec<String>,
+    wrong: Vec<String>,
 }
 
 impl Clock {
@@ -49,13 +50,13 @@ impl Clock {
         Ok(Self { seen, watching })
     }
 
-    /// How many statuses were shown; an error when one was older than the one before.
+    /// How many statuses were shown; an error when one was older than the one before, or another pod's.
     pub fn never_went_back(&self) -> anyhow::Result<u64> {
         let seen = self.seen.lock();
         ensure!(
-            seen.backwards.is_empty(),
-            "status went back (O5): {}",
-            seen.backwards.join("; ")
+            seen.wrong.is_empty(),
+            "status went back, or is another pod's (O5): {}",
+            seen.wrong.join("; ")
         );
         ensure!(seen.statuses > 0, "the oracle O5 saw no status at all");
         Ok(seen.statuses)
@@ -64,19 +65,20 @@ impl Clock {
 
 impl Seen {
     fn look(&mut self, pod: &Value) {
-        let Some(number) = pod
-            .pointer("/status/containerStatuses/0/restartCount")
-            .and_then(Value::as_u64)
-            .context("no status yet")
-            .ok()
-        else {
+        let Some(status) = pod.pointer("/status/containerStatuses/0") else {
             return;
         };
         self.statuses += 1;
+        let (own, shown) = (container_id(uid(pod)), text(status, "/containerID"));
+        if shown != own {
+            self.wrong
+                .push(format!("{}: {shown} instead of {own}", name(pod)));
+        }
+        let number = status["restartCount"].as_u64().unwrap_or_default();
         let before = self.numbers.insert(uid(pod).to_owned(), number);
-        if before.is_some_and(|before| before > number) {
-            self.backwards
-                .push(format!("{}: {before:?} before {number}", name(pod)));
+        if let Some(before) = before.filter(|before| *before > number) {
+            self.wrong
+                .push(format!("{}: {before} before {number}", name(pod)));
         }
     }
 }
@@ -84,5 +86,35 @@ impl Seen {
 impl Drop for Clock {
     fn drop(&mut self) {
         self.watching.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// What is wrong with such statuses, one after the other: the pod, the pod for which it was written, its number.
+    fn wrong(shown: &[(&str, &str, u64)]) -> Vec<String> {
+        let mut seen = Seen::default();
+        seen.look(
+            &json!({"metadata": {"name": "web", "uid": "1"}, "status": {"phase": "Pending"}}),
+        );
+        for (pod, of, number) in shown {
+            let container = json!({"containerID": container_id(of), "restartCount": number});
+            seen.look(&json!({
+                "metadata": {"name": "web", "uid": pod}, "status": {"containerStatuses": [container]},
+            }));
+        }
+        assert_eq!(seen.statuses, shown.len() as u64);
+        seen.wrong
+    }
+
+    #[test]
+    fn an_older_status_and_the_first_of_another_pod_are_found_out() {
+        assert!(wrong(&[("1", "1", 3), ("1", "1", 3), ("1", "1", 5), ("2", "2", 4)]).is_empty());
+        assert_eq!(wrong(&[("1", "1", 3), ("1", "1", 2)]), ["web: 3 before 2"]);
+        let first = wrong(&[("1", "1", 3), ("2", "1", 4)]);
+        assert_eq!(first, ["web: rig://1 instead of rig://2"]);
     }
 }

@@ -1,11 +1,11 @@
 //! Plays scheduler and kubelet for the pods of the rig's super cluster: binds them, says that they run, ends them.
 //!
-//! No container is ever started. Each status that it writes carries a number that only grows, so that a tenant that
-//! is shown an older status is found out.
+//! No container is ever started. Each status that it writes carries a number that only grows, and names the tenant's pod
+//! for which it is, so that a tenant that is shown an older status, or another pod's, is found out.
 
 use crate::{
     kind::{NODE, POD},
-    read::{is_terminating, items, name, text},
+    read::{annotation, is_terminating, items, name, text},
     side::{Problem, Side},
 };
 use anyhow::Context;
@@ -135,6 +135,11 @@ async fn end(side: &Side, pod: &Value) -> Result<(), Problem> {
         .map(drop)
 }
 
+/// The ID of the containers of a tenant's pod of this UID; a tenant is never told its super pod's.
+pub fn container_id(uid: &str) -> String {
+    format!("rig://{uid}")
+}
+
 /// Says that a pod runs, with a higher number than any status before.
 pub async fn show_running(side: &Side, pod: &Value) -> Result<(), Problem> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -144,11 +149,12 @@ pub async fn show_running(side: &Side, pod: &Value) -> Result<(), Problem> {
         "" => std::net::Ipv4Addr::from(ADDRESS.fetch_add(1, Ordering::Relaxed)).to_string(),
         known => known.to_owned(),
     };
+    let container_id = container_id(annotation(pod, api::keys::UID).unwrap_or_default());
     let containers: Vec<Value> = items(pod, "/spec/containers")
         .iter()
         .map(|container| {
             json!({"name": container["name"], "image": container["image"], "imageID": "", "ready": true,
-                "restartCount": number, "started": true, "state": {"running": {}}})
+                "containerID": container_id, "restartCount": number, "started": true, "state": {"running": {}}})
         })
         .collect();
     let status = json!({
