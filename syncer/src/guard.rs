@@ -243,6 +243,11 @@ impl Guard {
     pub(crate) fn let_pass(&self) {
         self.missing.send_replace(None);
     }
+
+    /// This policy went.
+    pub(crate) fn lack(&self, policy: &'static str) {
+        self.missing.send_replace(Some(vec![policy]));
+    }
 }
 
 #[cfg(test)]

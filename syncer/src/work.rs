@@ -46,13 +46,13 @@ async fn run(
     let places = Arc::new(Semaphore::new(WORKERS));
     loop {
         let next = async {
+            let place = places.clone().acquire_owned().await;
+            let taken = engine.queue(direction).next().await;
+            // Asked with the key at hand, since all this time policies and the super cluster may have come and gone.
+            engine.fleet.standing.held().await;
             if direction == Direction::Down {
                 engine.guard.intact().await;
             }
-            let place = places.clone().acquire_owned().await;
-            let taken = engine.queue(direction).next().await;
-            engine.fleet.standing.held().await;
-            // Asked last, since all this time the super cluster may have come and gone.
             let is_probe = engine.cluster.pace().worth_asking().await;
             (place, taken, is_probe)
         };
@@ -200,6 +200,26 @@ mod tests {
         let _quiet = with_config_maps(&engine, 1, 1);
         let made = super_server.answer("POST", 201, &json!({})).await;
         assert!(made.path.ends_with("/configmaps"), "{}", made.path);
+        cancel.cancel();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn not_even_the_first_key_goes_down_that_comes_when_an_admission_policy_is_missing() {
+        let (cluster, mut super_server) = fake();
+        let engine = Arc::new(fake::engine(&cluster));
+        engine.guard.let_pass();
+        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+        start(&engine, &tasks, &cancel);
+        // It waits for something to do.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        engine.guard.lack(api::ADMISSION_POLICIES[0]);
+        let _tenant = with_config_maps(&engine, 1, 2);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(super_server.is_silent(), "it was written down");
+        engine.guard.let_pass();
+        for _ in 0..2 {
+            super_server.answer("POST", 201, &json!({})).await;
+        }
         cancel.cancel();
     }
 
