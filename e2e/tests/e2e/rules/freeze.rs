@@ -3,13 +3,18 @@
 use anyhow::ensure;
 use e2e::{
     daemon::{Daemon, MANAGER, SYNCER, alone, without},
-    kind::{CONFIG_MAP, CONTROL_PLANE, DEPLOYMENT, SERVICE},
+    kind::{CONFIG_MAP, CONTROL_PLANE, DEPLOYMENT, NAMESPACE, SERVICE},
+    make,
     read::{condition, items, text, uid},
     space::{Space, run},
-    tenant::{NAMESPACE_OF_TESTS, Tenant, conditions},
+    tenant::{B, NAMESPACE_OF_TESTS, Tenant, conditions},
     wait::{PODS, eventually},
 };
 use serde_json::{Value, json};
+use std::time::Duration;
+
+/// How long it is looked whether something is done for want of knowledge; a syncer that would, does so in moments.
+const WATCHED: Duration = Duration::from_secs(10);
 
 #[test]
 #[ignore = "long: `cargo xtask test --all`"]
@@ -24,6 +29,8 @@ async fn restarted_while_down(tenant: &Tenant) -> anyhow::Result<()> {
     let above = &tenant.above;
     let space = Space::open(tenant.clone(), "work").await?;
     space.run_web(2).await?;
+    let other = Space::open(B.get().await?.clone(), &make::unique("beside")).await?;
+    let service = space.twin(SERVICE, "web").await?;
     let before = super_objects(&space).await?;
     ensure!(
         before.len() >= 4,
@@ -63,9 +70,16 @@ async fn restarted_while_down(tenant: &Tenant) -> anyhow::Result<()> {
                     },
                 )
                 .await?;
+                // It has to do with one of the twins, and can't ask what it must be; what another tenant asks for is done.
+                let edit = json!({"spec": {"selector": {"app": "other"}}});
+                let edited = above.merge(SERVICE, &space.twin, "web", edit).await?;
+                other.create(SERVICE, make::service("web")).await?;
+                other.twin(SERVICE, "web").await?;
+                tokio::time::sleep(WATCHED).await;
+                let now = above.get(SERVICE, &space.twin, "web").await?;
                 ensure!(
-                    super_objects(&space).await? == before,
-                    "objects of an unreachable tenant were touched"
+                    super_objects(&space).await? == before && now == edited,
+                    "objects of an unreachable tenant were touched: {now}"
                 );
                 Ok(())
             })
@@ -83,11 +97,16 @@ async fn restarted_while_down(tenant: &Tenant) -> anyhow::Result<()> {
         Ok(())
     })
     .await?;
+    let is_undone = |twin: &Value| twin["spec"] == service["spec"];
+    space
+        .twin_like(SERVICE, "web", "the edit is undone", is_undone)
+        .await?;
     space.rolled_out(DEPLOYMENT, "web", 2).await?;
     ensure!(
         super_objects(&space).await? == before,
         "objects were made anew once the tenant was back"
     );
+    other.side().delete(NAMESPACE, "", &other.name).await?;
     // And it works as before.
     space.delete(SERVICE, "web").await?;
     space.gone(SERVICE, "web").await
