@@ -3,14 +3,17 @@
 use super::{Fill, each, fill, pod, same};
 use anyhow::{Context, ensure};
 use e2e::{
-    faultproxy::rule::{Action, Rule, Times},
+    faultproxy::{
+        Record,
+        rule::{Action, Rule, Times},
+    },
     kind::{CONFIG_MAP, EVENT, NAMESPACE, POD},
     oracle::{self, clock::Clock},
     read::{annotation, condition, text, uid},
     rig::{Rig, Wish, on_rig, player, syncer::Periods},
     wait::{PODS, SOON, busy, eventually},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
@@ -57,6 +60,8 @@ fn f12_500_deletes_and_100_super_edits_and_deletes_while_the_syncer_is_down_conv
         })
         .await?;
         let before = oracle::deeds::deletions(rig)?.len();
+        drop(rig.proxy.take_trace());
+        let mut made = 0;
         let began = Instant::now();
         rig.syncer.launch()?;
         // The lists of both sides would take much of the machine while the syncer works.
@@ -65,9 +70,11 @@ fn f12_500_deletes_and_100_super_edits_and_deletes_while_the_syncer_is_down_conv
             let count = async |name: &str| rig.syncer.metric(name, &[&id]).await;
             let deleted = count("sublet_syncer_deleted_total").await?;
             let patched = count("sublet_syncer_patched_total").await?;
+            let trace = rig.proxy.take_trace();
+            made += trace.iter().filter(|record| is_made(record, &twin)).count();
             ensure!(
-                deleted >= 500.0 && patched >= 100.0,
-                "{deleted} are deleted, {patched} are put right"
+                deleted >= 500.0 && patched >= 100.0 && made >= 100,
+                "{deleted} are deleted, {patched} are put right, {made} are made again"
             );
             Ok(())
         })
@@ -78,7 +85,7 @@ fn f12_500_deletes_and_100_super_edits_and_deletes_while_the_syncer_is_down_conv
                 .side
                 .list(CONFIG_MAP, &twin, "sublet.dev/tenant")
                 .await?;
-            let is_edited = |object: &&serde_json::Value| object["data"]["k"] == "edited";
+            let is_edited = |object: &&Value| object["data"]["k"] == "edited";
             let edited = left.iter().filter(is_edited).count();
             ensure!(
                 // One more is the tenant's authority.
@@ -120,8 +127,17 @@ fn f12_500_deletes_and_100_super_edits_and_deletes_while_the_syncer_is_down_conv
     });
 }
 
+/// Whether a ConfigMap was made in a namespace.
+fn is_made(record: &Record, namespace: &str) -> bool {
+    let asked = &record.asked;
+    asked.verb == "create"
+        && asked.resource == "configmaps"
+        && asked.namespace == namespace
+        && record.code == 201
+}
+
 /// The number in an object's name; large for others.
-fn number(object: &serde_json::Value) -> usize {
+fn number(object: &Value) -> usize {
     let name = text(object, "/metadata/name");
     name.strip_prefix('o')
         .and_then(|number| number.parse().ok())
