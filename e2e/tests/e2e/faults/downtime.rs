@@ -10,7 +10,7 @@ use e2e::{
     kind::{CONFIG_MAP, EVENT, NAMESPACE, POD},
     oracle::{self, clock::Clock},
     read::{annotation, condition, text, uid},
-    rig::{Rig, Wish, on_rig, player, syncer::Periods},
+    rig::{Guest, Rig, Wish, on_rig, player, syncer::Periods},
     wait::{PODS, SOON, busy, eventually},
 };
 use serde_json::{Value, json};
@@ -279,34 +279,40 @@ fn two_tenants_with_the_same_300_names_never_meet() {
             fill(rig, 0, "work", 300, Fill::ConfigMaps).await?;
             fill(rig, 1, "work", 300, Fill::ConfigMaps).await?;
             oracle::all(rig).await?;
-            let twin = rig.tenants[1].twin("work");
-            let uids = async || -> anyhow::Result<Vec<String>> {
-                let list = rig
-                    .side
-                    .list(CONFIG_MAP, &twin, "sublet.dev/tenant")
-                    .await?;
-                Ok(list.iter().map(|object| uid(object).to_owned()).collect())
+            let [guest, other] = &rig.tenants[..] else {
+                anyhow::bail!("two tenants were wished for");
             };
-            let before = uids().await?;
-            ensure!(before.len() >= 300, "{}", before.len());
-            let guest = &rig.tenants[0];
-            guest.side.delete(NAMESPACE, "", "work").await?;
+            let before = on_both_sides(rig, other).await?;
+            ensure!(before.len() >= 600, "{}", before.len());
             each(0..10, async |number| {
-                let patch = json!({"data": {"k": "new"}});
-                guest
-                    .side
-                    .merge(CONFIG_MAP, "default", &format!("o{number}"), patch)
-                    .await
-                    .ok();
+                let (name, patch) = (format!("o{number}"), json!({"data": {"k": "new"}}));
+                guest.side.merge(CONFIG_MAP, "work", &name, patch).await?;
                 Ok(())
             })
             .await?;
             oracle::all(rig).await?;
+            let edited = on_both_sides(rig, guest).await?;
+            let edited = edited.iter().filter(|object| object["data"]["k"] == "new");
+            same("edited on both sides", &edited.count(), &20)?;
             ensure!(
-                uids().await? == before,
+                on_both_sides(rig, other).await? == before,
+                "one tenant's edits reached another's objects"
+            );
+            guest.side.delete(NAMESPACE, "", "work").await?;
+            oracle::all(rig).await?;
+            ensure!(
+                on_both_sides(rig, other).await? == before,
                 "one tenant's deletions reached another's objects"
             );
             Ok(())
         },
     );
+}
+
+/// A tenant's ConfigMaps, as they are stored on either side.
+async fn on_both_sides(rig: &Rig, guest: &Guest) -> anyhow::Result<Vec<Value>> {
+    let mut all = guest.side.list(CONFIG_MAP, "work", "").await?;
+    let (above, marked) = (&rig.side, "sublet.dev/tenant");
+    all.extend(above.list(CONFIG_MAP, &guest.twin("work"), marked).await?);
+    Ok(all)
 }
