@@ -182,7 +182,8 @@ fn trust(name: &str) -> Result<()> {
     patched.map(drop)
 }
 
-fn kubectl() -> Result<Command> {
+/// `kubectl` of the super cluster's admin.
+pub(crate) fn kubectl() -> Result<Command> {
     let mut command = run::command(binaries::path("kubectl")?, [] as [&str; 0]);
     command.env("KUBECONFIG", paths::kubeconfig());
     Ok(command)
