@@ -26,7 +26,7 @@ use crate::{
         CLASS, CONTROL_PLANE, CRD, Kind, LEASE, NAMESPACE, ROLE, ROLE_BINDING, SECRET,
         SERVICE_ACCOUNT,
     },
-    program::Folder,
+    program::{Folder, Program},
     read::{condition, text},
     side::Side,
     space,
@@ -357,6 +357,13 @@ impl Rig {
     /// Who signs the certificates of the rig's servers.
     pub fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// `sublet` with the kubeconfig of the super cluster's admin.
+    pub fn sublet(&self) -> anyhow::Result<Program> {
+        let file = self.run.join("admin.conf");
+        std::fs::write(&file, self.above.admin_kubeconfig())?;
+        Program::sublet_at(&file)
     }
 
     /// Where the rig's files are.

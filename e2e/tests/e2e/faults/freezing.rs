@@ -1,17 +1,17 @@
 //! R2 and R5: what is missing is not gone until that is sure, and what is missing by the dozen needs a person.
 
-use super::{Fill, fill, settings};
+use super::{Fill, crosses, fill, pod, settings};
 use anyhow::ensure;
 use e2e::{
     kind::{CONFIG_MAP, CONTROL_PLANE, NAMESPACE, POD},
     make, oracle,
-    program::{Folder, Program},
     read::{condition, items, text, uid},
     rig::{Rig, Wish, ending::hasten, on_rig},
     tenant::{NAMESPACE_OF_TESTS, conditions},
     wait::{PODS, SOON, eventually},
 };
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Kind, name and UID of a tenant's twins in one namespace.
 async fn twins(rig: &Rig, namespace: &str) -> anyhow::Result<Vec<String>> {
@@ -82,12 +82,9 @@ async fn let_go(rig: &Rig, wish: &str) -> anyhow::Result<()> {
     .await
 }
 
-/// Lets go of what is held by `sublet breaker`, which says first what that is.
-async fn by_command(rig: &Rig) -> anyhow::Result<()> {
-    let folder = Folder::make()?;
-    let admin = folder.path().join("admin.conf");
-    std::fs::write(&admin, rig.above.admin_kubeconfig())?;
-    let sublet = Program::sublet_at(&admin)?;
+/// Lets go of what is held by `sublet breaker`, which says first why that is, and these words among others.
+async fn by_command(rig: &Rig, reason: &str, words: &str) -> anyhow::Result<()> {
+    let sublet = rig.sublet()?;
     let breaker = async |line: &str| {
         let line = format!("breaker {line} -n {NAMESPACE_OF_TESTS}");
         sublet.run(&line).await
@@ -95,7 +92,9 @@ async fn by_command(rig: &Rig) -> anyhow::Result<()> {
     let shown = breaker("show t0 -o json").await?.ok()?;
     let shown: Value = serde_json::from_str(&shown)?;
     ensure!(
-        shown["held"] == true && shown["reason"] == "TenantIdentityChanged",
+        shown["held"] == true
+            && shown["reason"] == reason
+            && shown["why"].to_string().contains(words),
         "{shown}"
     );
     // There is nobody to ask.
@@ -156,7 +155,7 @@ async fn wiped(rig: &mut Rig, size: usize) -> anyhow::Result<()> {
         twins(rig, "work").await? == before,
         "a restart deleted a wiped tenant's workload"
     );
-    by_command(rig).await?;
+    by_command(rig, "TenantIdentityChanged", "objects are missing at once").await?;
     eventually(PODS, "what was let go of is gone", async || {
         let twin = rig.tenants[0].twin("work");
         hasten(&rig.side, &twin).await?;
@@ -178,6 +177,98 @@ fn f17_a_wiped_tenant_with_50_objects_opens_the_breaker_and_keeps_its_workload()
 #[ignore = "long: `cargo xtask test --all`"]
 fn f17_a_wiped_tenant_with_5000_objects_opens_the_breaker_and_keeps_its_workload() {
     on_rig(Wish::default(), async |rig| wiped(rig, 5000).await);
+}
+
+/// Deletes so many of 100 ConfigMaps in the tenant while the syncer is down.
+///
+/// Returns their UIDs, and how many deletions there were in the super cluster before the syncer came back.
+async fn deleted_meanwhile(rig: &Rig, count: usize) -> anyhow::Result<(BTreeSet<String>, usize)> {
+    fill(rig, 0, "work", 100, Fill::ConfigMaps).await?;
+    oracle::pairs::agree(rig, &rig.tenants[0]).await?;
+    rig.syncer.stop()?;
+    let side = &rig.tenants[0].side;
+    let mut doomed = BTreeSet::new();
+    for number in 0..count {
+        let name = format!("o{number}");
+        let object = side.get(CONFIG_MAP, "work", &name).await?;
+        doomed.insert(uid(&object).to_owned());
+        side.delete(CONFIG_MAP, "work", &name).await?;
+    }
+    let before = oracle::deeds::deletions(rig)?.len();
+    rig.syncer.start().await?;
+    Ok((doomed, before))
+}
+
+/// Waits until the syncer has deleted the twins of just these objects since, by the super cluster's audit log.
+async fn deletes(rig: &Rig, before: usize, doomed: &BTreeSet<String>) -> anyhow::Result<()> {
+    let what = format!("the syncer deletes {} twins", doomed.len());
+    eventually(SOON, &what, async || {
+        let all = oracle::deeds::deletions(rig)?;
+        let done: BTreeSet<String> = all
+            .into_iter()
+            .skip(before)
+            .map(|(_, owner)| owner)
+            .collect();
+        ensure!(
+            done == *doomed,
+            "{} are deleted, of which {} are to be",
+            done.len(),
+            done.intersection(doomed).count()
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn r2_60_of_100_objects_that_go_while_the_syncer_is_down_open_the_breaker_until_an_operator_lets_go()
+ {
+    on_rig(Wish::default(), async |rig| {
+        let (mut doomed, before) = deleted_meanwhile(rig, 60).await?;
+        let message = held(rig, "BreakerOpen").await?;
+        ensure!(message.contains("60 of "), "{message}");
+        // Creates, updates and status go on, and so do deletions that the API tells of.
+        let guest = &rig.tenants[0];
+        crosses(rig, 0, ("work", "since"), SOON).await?;
+        edit(rig, "o60", "since").await?;
+        follows(rig, "o60", "since").await?;
+        guest.side.create(POD, pod("work", "web")).await?;
+        eventually(PODS, "the tenant sees that its pod runs", async || {
+            let pod = guest.side.get(POD, "work", "web").await?;
+            ensure!(condition(&pod, "Ready") == "True", "{}", pod["status"]);
+            Ok(())
+        })
+        .await?;
+        let since = guest.side.get(CONFIG_MAP, "work", "since").await?;
+        let since = uid(&since).to_owned();
+        guest.side.delete(CONFIG_MAP, "work", "since").await?;
+        deletes(rig, before, &BTreeSet::from([since.clone()])).await?;
+        held(rig, "BreakerOpen").await?;
+        by_command(rig, "BreakerOpen", "60 of ").await?;
+        doomed.insert(since);
+        deletes(rig, before, &doomed).await?;
+        oracle::all(rig).await?;
+        deletes(rig, before, &doomed).await
+    });
+}
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn r2_20_of_100_objects_that_go_while_the_syncer_is_down_are_no_case_for_the_breaker() {
+    on_rig(Wish::default(), async |rig| {
+        let (doomed, before) = deleted_meanwhile(rig, 20).await?;
+        deletes(rig, before, &doomed).await?;
+        oracle::all(rig).await?;
+        deletes(rig, before, &doomed).await?;
+        let held = condition(&rig.vcp(0).await?, "DeletionsHeld").to_owned();
+        let log = rig.syncer.log()?;
+        ensure!(
+            held == "False" && !log.contains("deletions are held"),
+            "they were held: {held}\n{log}"
+        );
+        Ok(())
+    });
 }
 
 #[test]
