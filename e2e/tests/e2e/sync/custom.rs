@@ -1,11 +1,14 @@
 //! Custom resources, and kinds that come to be served later; in a tenant of its own, whose etcd is on a volume claim.
 
+use super::kinds::serve;
 use anyhow::{bail, ensure};
+use api::keys;
 use e2e::{
-    kind::{CLAIM, CLASS, CLUSTER_ROLE, DEFINITION, GATEWAY, Kind, SECRET},
-    make,
+    kind::{CLAIM, CLASS, CLUSTER_ROLE, DEFINITION, EVENT, GATEWAY, HTTP_ROUTE, Kind, SECRET},
+    make, oracle,
     program::Program,
-    read::{self, text},
+    read::{self, annotation, items, text, uid},
+    rig::{Wish, on_rig},
     side::Side,
     space::{Space, run},
     tenant::{NAMESPACE_OF_TESTS, Tenant},
@@ -119,7 +122,7 @@ async fn crosses(tenant: &Tenant) -> anyhow::Result<()> {
     }
     down(&space).await?;
     up(&space).await?;
-    later(&space).await
+    without_a_class(&space).await
 }
 
 async fn down(space: &Space) -> anyhow::Result<()> {
@@ -204,8 +207,8 @@ async fn up(space: &Space) -> anyhow::Result<()> {
     .await
 }
 
-/// A kind that only the tenant serves is told of, and crosses once the super cluster serves it too.
-async fn later(space: &Space) -> anyhow::Result<()> {
+/// A Gateway of a class that nobody can be offered, since the platform doesn't serve gateways at all, is told of.
+async fn without_a_class(space: &Space) -> anyhow::Result<()> {
     space.side().create(DEFINITION, definition(GATEWAY)).await?;
     let hosts = json!({"spec": {"ingressHosts": ["*"], "offers": [
         {"resource": "gatewayclasses.gateway.networking.k8s.io", "names": ["public"]},
@@ -218,7 +221,80 @@ async fn later(space: &Space) -> anyhow::Result<()> {
         Ok(space.create(GATEWAY, gateway.clone()).await?)
     })
     .await?;
-    // There is no such class, since the platform doesn't serve gateways at all.
     read::event(space.side(), GATEWAY, &gateway, "GatewayClassNotOffered").await?;
     Ok(())
+}
+
+#[test]
+fn a_kind_that_only_the_tenant_serves_is_told_of_once_and_crosses_as_soon_as_the_super_cluster_serves_it()
+ {
+    const NOT_SERVED: &str = "KindNotServed";
+    on_rig(Wish::default(), async |rig| {
+        let any_host = json!({"spec": {"ingressHosts": ["*"]}});
+        rig.side.merge(CLASS, "", "default", any_host).await?;
+        let twin = rig.twin_of(0, "work").await?;
+        let guest = &rig.tenants[0];
+        let kind = [(HTTP_ROUTE, "Namespaced")];
+        serve(&guest.side, &kind).await?;
+        let route = json!({
+            "metadata": {"name": "h", "namespace": "work"},
+            "spec": {
+                "hostnames": ["shop.example"], "parentRefs": [{"name": "g"}],
+                "rules": [{"backendRefs": [{"name": "web", "port": 80}]}],
+            },
+        });
+        let route = guest.side.create(HTTP_ROUTE, route).await?;
+        read::event(&guest.side, HTTP_ROUTE, &route, NOT_SERVED).await?;
+        let refused = async || -> anyhow::Result<f64> {
+            let labels = [guest.id.as_str(), NOT_SERVED];
+            let name = "sublet_syncer_refused_total";
+            rig.syncer.metric(name, &labels).await
+        };
+        let is_told_once = async || -> anyhow::Result<()> {
+            let told = guest.side.list(EVENT, "work", "").await?;
+            let of_it: Vec<&Value> = told
+                .iter()
+                .filter(|event| text(event, "/involvedObject/uid") == uid(&route))
+                .collect();
+            ensure!(
+                of_it.len() == 1
+                    && text(of_it[0], "/reason") == NOT_SERVED
+                    && of_it[0]["count"] == 1,
+                "{of_it:?}"
+            );
+            Ok(())
+        };
+        let before = refused().await?;
+        let edit = json!({"spec": {"hostnames": ["shop.example", "help.example"]}});
+        let edited = guest.side.merge(HTTP_ROUTE, "work", "h", edit).await?;
+        eventually(SOON, "the edit is refused as well", async || {
+            ensure!(refused().await? > before, "it is as before");
+            Ok(())
+        })
+        .await?;
+        is_told_once().await?;
+        let explained = format!(
+            "explain {} httproute/work/h -n {NAMESPACE_OF_TESTS}",
+            guest.name
+        );
+        let sublet = rig.sublet()?;
+        sublet
+            .run(&explained)
+            .await?
+            .says(&["It is refused: the platform doesn't serve"])?;
+
+        serve(&rig.side, &kind).await?;
+        eventually(SOON, "the route crosses", async || {
+            let found = rig.side.get(HTTP_ROUTE, &twin, "h").await?;
+            ensure!(
+                annotation(&found, keys::UID) == Some(uid(&route))
+                    && items(&found, "/spec/hostnames") == items(&edited, "/spec/hostnames"),
+                "{found}"
+            );
+            Ok(())
+        })
+        .await?;
+        is_told_once().await?;
+        oracle::all(rig).await
+    });
 }

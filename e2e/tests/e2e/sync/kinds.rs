@@ -90,20 +90,26 @@ pub(crate) async fn define(rig: &Rig) -> anyhow::Result<()> {
         (REFERENCE_GRANT, "Namespaced"),
     ];
     for side in [&rig.side, &rig.tenants[0].side] {
-        for (kind, scope) in definitions {
-            let definition = make::definition(kind, scope);
-            if side
-                .find(DEFINITION, "", name(&definition))
-                .await?
-                .is_none()
-            {
-                side.create(DEFINITION, definition).await?;
-            }
+        serve(side, &definitions).await?;
+    }
+    Ok(())
+}
+
+/// One side comes to serve kinds, of the scopes given.
+pub(super) async fn serve(side: &Side, definitions: &[(Kind, &str)]) -> anyhow::Result<()> {
+    for (kind, scope) in definitions {
+        let definition = make::definition(*kind, scope);
+        if side
+            .find(DEFINITION, "", name(&definition))
+            .await?
+            .is_none()
+        {
+            side.create(DEFINITION, definition).await?;
         }
-        for (kind, _) in definitions {
-            let what = format!("{} serves {}", side.name(), kind.plural);
-            eventually(SOON, &what, async || Ok(side.list(kind, "", "").await?)).await?;
-        }
+    }
+    for (kind, _) in definitions {
+        let what = format!("{} serves {}", side.name(), kind.plural);
+        eventually(SOON, &what, async || Ok(side.list(*kind, "", "").await?)).await?;
     }
     Ok(())
 }
