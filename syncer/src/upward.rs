@@ -334,6 +334,7 @@ pub(crate) async fn missing(engine: &Engine, tenant: &Tenant, key: &Key) -> Resu
     };
     apply::delete(&tenant.cluster, tenant, &path, &preconditions, ENDED).await?;
     tenant.breakers.done_up(key);
+    patrol::mended(engine, tenant, key);
     Ok(())
 }
 
@@ -453,6 +454,7 @@ mod tests {
             let (engine, tenant) = (fake::engine(&above), tenant(&own));
             engine.super_proof.set("right".into()).unwrap();
             let key = Key::new(kind::index("Pod"), "work", "web");
+            tenant.suspected.lock().insert(key.clone());
             let pod = json!({
                 "apiVersion": "v1", "kind": "Pod",
                 "metadata": {"name": "web", "namespace": "work", "uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"},
@@ -471,6 +473,8 @@ mod tests {
             };
             let (ended, ()) = tokio::join!(missing(&engine, &tenant, &key), answers);
             assert_eq!(ended.is_ok(), is_finished, "{ended:?}");
+            // Once it is done the patrol's suspicion counts as repaired.
+            assert_eq!(tenant.suspected.lock().is_empty(), is_finished);
             assert!(tenant_server.is_silent());
         }
     }
