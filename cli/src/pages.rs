@@ -311,16 +311,39 @@ const REFUSALS: [&str; 7] = [
     "const UNSAID: &str =",
 ];
 
+/// A row of the page of refusals.
+pub(crate) struct Refusal {
+    pub(crate) reasons: Vec<String>,
+    pub(crate) refused: String,
+    pub(crate) instead: String,
+}
+
+/// All of them.
+pub(crate) fn refusals() -> Vec<Refusal> {
+    let page = page_named("docs/refusals.md");
+    let rows = page.text.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [_, reasons, refused, instead, _] = cells[..] else {
+            panic!("{row}");
+        };
+        let reasons = reasons.split('`').filter(|word| word.len() > 2);
+        Refusal {
+            reasons: reasons.map(str::to_owned).collect(),
+            refused: refused.to_owned(),
+            instead: instead.to_owned(),
+        }
+    })
+    .collect()
+}
+
 #[test]
 fn every_reason_of_a_refusal_has_a_row() {
     let page = page_named("docs/refusals.md");
-    let rows = page
-        .text
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `"));
-    let cells = rows.filter_map(|row| row.split(" | ").next());
-    let told: BTreeSet<&str> = cells
-        .flat_map(|cell| cell.split('`').filter(|word| word.len() > 2))
+    let rows = refusals();
+    let told: BTreeSet<&str> = rows
+        .iter()
+        .flat_map(|row| row.reasons.iter().map(String::as_str))
         .collect();
     assert!(told.len() > 40, "{told:?}");
     let mut sources = vec![];

@@ -2,6 +2,7 @@
 
 mod gather;
 mod left_out;
+mod refusal;
 mod verdict;
 
 use crate::{

@@ -232,7 +232,7 @@ pub(super) fn of(facts: &Facts) -> Verdict {
 }
 
 impl Facts {
-    fn waiting(&self) -> String {
+    pub(super) fn waiting(&self) -> String {
         match &self.trouble {
             Some(trouble) => trouble.clone(),
             None => format!(
@@ -262,62 +262,6 @@ impl Facts {
             .as_ref()
             .is_some_and(|marks| marks.tenant == self.identity)
     }
-
-    /// What the tenant was told that its object, which crosses, is without.
-    fn shortfall(&self) -> Option<String> {
-        let event = self.events.iter().rev().find(|event| is_shortfall(event))?;
-        Some(crate::error::one_line(
-            event.message.as_deref().unwrap_or_default(),
-        ))
-    }
-
-    /// The last thing that the syncer refused, and what helps.
-    fn refusal(&self) -> Option<(String, String)> {
-        let refused = |event: &&Event| {
-            !is_shortfall(event)
-                && (event.type_.as_deref() == Some("Warning")
-                    || matches!(event.reason.as_deref(), Some("NotSynced" | "SyncRefused")))
-        };
-        let event = self.events.iter().rev().find(refused)?;
-        let message = crate::error::one_line(event.message.as_deref().unwrap_or_default());
-        let advice = match event.reason.as_deref() {
-            Some("QuotaExceeded") => self.room(),
-            Some("QuotaNeedsResources") => {
-                "make a LimitRange in the tenant's namespace, or set spec.pods.containers of its class".to_owned()
-            }
-            _ if message.contains(api::TRUSTED_TENANTS) => format!(
-                "name the tenant in that ConfigMap if its pods may reach for the nodes (key {}, value NAMESPACE/NAME of its VirtualControlPlane), or give it \
-                 podSecurity baseline",
-                self.identity
-            ),
-            _ => "change the tenant's object accordingly".to_owned(),
-        };
-        Some((message, advice))
-    }
-
-    /// Where room can come from.
-    fn room(&self) -> String {
-        let asked = |limit: &&Limit| self.asks.contains_key(&limit.name) && limit.is_full();
-        let full: Vec<String> = self
-            .limits
-            .iter()
-            .filter(asked)
-            .map(|limit| format!("{} of {}", limit.name, limit.of))
-            .collect();
-        let what = if full.is_empty() {
-            "the limits below".to_owned()
-        } else {
-            full.join(" and ")
-        };
-        format!(
-            "delete something that takes of it, or raise {what}; it goes down as soon as there is room"
-        )
-    }
-}
-
-/// Whether an event tells of an object that crosses, but not whole.
-fn is_shortfall(event: &Event) -> bool {
-    matches!(event.reason.as_deref(), Some("LeftOut" | "EgressNotOpen"))
 }
 
 fn left_over(facts: &Facts, twin: &Twin) -> Verdict {
@@ -373,7 +317,10 @@ fn both(facts: &Facts, tenant: &Twin, twin: &Twin) -> Verdict {
         );
     }
     if tenant.deleting || twin.deleting {
-        return bad("It is being deleted.", "");
+        return match facts.held_up() {
+            Some((why, advice)) => bad(format!("It is being deleted: {why}"), advice),
+            None => bad("It is being deleted.", ""),
+        };
     }
     if facts.paused {
         return bad(
@@ -381,7 +328,7 @@ fn both(facts: &Facts, tenant: &Twin, twin: &Twin) -> Verdict {
             facts.resume(),
         );
     }
-    match facts.refusal() {
+    match facts.refusal(twin.created.as_ref()) {
         Some((refusal, advice)) => bad(
             format!("Both sides have it; the last change was refused: {refusal}"),
             advice,
@@ -395,7 +342,10 @@ fn both(facts: &Facts, tenant: &Twin, twin: &Twin) -> Verdict {
             ..good("It is synced.")
         },
         None => match facts.shortfall() {
-            Some(shortfall) => good(format!("It is synced, but not whole: {shortfall}")),
+            Some((shortfall, advice)) => Verdict {
+                advice,
+                ..good(format!("It is synced, but not whole: {shortfall}"))
+            },
             None => good("It is synced."),
         },
     }
@@ -411,7 +361,7 @@ fn not_down(facts: &Facts, tenant: &Twin) -> Verdict {
             "see its finalizers",
         );
     }
-    if let Some((refusal, advice)) = facts.refusal() {
+    if let Some((refusal, advice)) = facts.refusal(None) {
         return bad(format!("It is refused: {refusal}"), advice);
     }
     match facts.place {
@@ -475,11 +425,10 @@ fn not_down(facts: &Facts, tenant: &Twin) -> Verdict {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use serde_json::json;
 
-    fn twin(uid: &str, marks: Option<(&str, &str)>) -> Twin {
+    pub(in crate::command::explain) fn twin(uid: &str, marks: Option<(&str, &str)>) -> Twin {
         let marks = marks.map(|(tenant, uid)| Marks {
             tenant: tenant.into(),
             namespace: "default".into(),
@@ -498,7 +447,7 @@ mod tests {
         }
     }
 
-    fn facts(tenant: Option<Twin>, twin: Option<Twin>) -> Facts {
+    pub(in crate::command::explain) fn facts(tenant: Option<Twin>, twin: Option<Twin>) -> Facts {
         let side = |object| Side {
             namespace: "default".into(),
             name: "web".into(),
@@ -562,14 +511,6 @@ mod tests {
         for part in ["logs", "sublet describe a", "-n default web"] {
             assert!(advice.contains(part), "{advice}");
         }
-    }
-
-    #[test]
-    fn what_is_synced_without_a_part_is_no_refusal() {
-        let event = json!({"metadata": {}, "involvedObject": {}, "type": "Warning", "reason": "LeftOut", "message": "left out: x"});
-        let mut facts = facts(mine(), Some(twin("s1", Some(("t", "u1")))));
-        facts.events = vec![serde_json::from_value(event).unwrap()];
-        told(&facts, true, "It is synced, but not whole: left out: x");
     }
 
     #[test]
@@ -673,27 +614,6 @@ mod tests {
             true,
             "Nothing of its namespace that crosses refers to it",
         );
-        let event = json!({"metadata": {}, "involvedObject": {}, "type": "Warning", "reason": "SyncRefused", "message": "hostPath isn't\nallowed"});
-        let mut refused = facts(mine(), None);
-        refused.events = vec![serde_json::from_value(event).unwrap()];
-        told(&refused, false, "It is refused: hostPath isn't allowed");
-        let level = json!({"metadata": {}, "involvedObject": {}, "type": "Warning", "reason": "RefusedBySuperCluster", "message": "only tenants in the ConfigMap sublet-system/sublet-trusted-tenants may be more than baseline"});
-        refused.events = vec![serde_json::from_value(level).unwrap()];
-        assert!(of(&refused).advice.starts_with("name the tenant"));
-        let full = json!({"metadata": {}, "involvedObject": {}, "type": "Warning", "reason": "QuotaExceeded", "message": "no room"});
-        refused.events = vec![serde_json::from_value(full).unwrap()];
-        refused.asks = Amounts::from([("pods".to_owned(), 1000)]);
-        refused.limits = ["2", "3"]
-            .map(|used| Limit {
-                of: format!("group {used}"),
-                name: "pods".into(),
-                used: used.into(),
-                own: "1".into(),
-                hard: "3".into(),
-            })
-            .into();
-        told(&refused, false, "It is refused: no room");
-        assert!(of(&refused).advice.contains("raise pods of group 3;"));
         let mut waiting = facts(mine(), None);
         waiting.trouble = Some("the syncer says: no".into());
         assert_eq!(of(&waiting).advice, "the syncer says: no");

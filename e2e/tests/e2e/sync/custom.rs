@@ -295,6 +295,7 @@ fn a_kind_that_only_the_tenant_serves_is_told_of_once_and_crosses_as_soon_as_the
         })
         .await?;
         is_told_once().await?;
+        sublet.run(&explained).await?.says(&["It is synced."])?;
         oracle::all(rig).await
     });
 }

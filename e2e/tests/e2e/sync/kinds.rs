@@ -3,6 +3,8 @@
 //! Snapshots and the Gateway API are definitions, which take whatever is written; devices and classes are the API
 //! server's own.
 
+mod explained;
+
 use anyhow::{Context, ensure};
 use api::keys;
 use e2e::{
@@ -64,6 +66,7 @@ fn kinds_of_drivers_and_gateways_cross_with_spec_and_status() {
             let what = format!("{} {}", row.kind.name, name(&row.object));
             crosses(rig, guest, row).await.context(what)?;
         }
+        explained::are_explained(rig, guest).await?;
         content_is_shown(rig, guest).await?;
         claims_are_used(rig, guest).await?;
         for row in crossing() {
