@@ -153,8 +153,11 @@ pub async fn show_running(side: &Side, pod: &Value) -> Result<(), Problem> {
     let containers: Vec<Value> = items(pod, "/spec/containers")
         .iter()
         .map(|container| {
+            // Of a kubelet that says nothing of resources the API server takes no resize.
+            let resources = container.get("resources").cloned().unwrap_or_else(|| json!({}));
             json!({"name": container["name"], "image": container["image"], "imageID": "", "ready": true,
-                "containerID": container_id, "restartCount": number, "started": true, "state": {"running": {}}})
+                "containerID": container_id, "restartCount": number, "started": true, "state": {"running": {}},
+                "resources": resources})
         })
         .collect();
     let status = json!({

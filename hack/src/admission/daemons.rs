@@ -245,3 +245,61 @@ fn t25_a_pod_owns_its_tokens_a_service_its_policy_and_nothing_else_is_owned() {
         assert_eq!(judged(group, resource, kind), [OWNERS], "{resource}");
     }
 }
+
+#[test]
+fn t37_of_a_pods_status_the_syncer_sets_conditions_of_its_readiness_gates_alone() {
+    let whole = "of a pod's status the syncer sets conditions and nothing else";
+    let others = "of a pod's conditions the syncer sets those of its readiness gates and no others";
+    let gate = |status: &str| json!({"type": "example.com/ready", "status": status});
+    let ready = |status: &str| json!({"type": "Ready", "status": status});
+    // One that is named like a condition of the kubelet's makes that none of the tenant's.
+    let gates = json!([{"conditionType": "example.com/ready"}, {"conditionType": "Ready"}]);
+    let shown = |status: Value| {
+        let mut pod = pod(json!({"readinessGates": gates}));
+        pod["status"] = status;
+        pod
+    };
+    let runs = |conditions: Value| {
+        shown(json!({"phase": "Running", "podIP": "10.1.0.5", "conditions": conditions}))
+    };
+    let judge = |old: &Value, new: Value| {
+        let mut request = Request::update("pods", old.clone(), new);
+        request.subresource = "status";
+        broken("sublet-daemons", &request)
+    };
+    let before = runs(json!([ready("True")]));
+    let opened = runs(json!([ready("True"), gate("True")]));
+    let nothing = Vec::<String>::new();
+    assert_eq!(judge(&before, opened.clone()), nothing);
+    let closed = runs(json!([ready("True"), gate("False")]));
+    assert_eq!(judge(&opened, closed), nothing);
+    assert_eq!(judge(&opened, before.clone()), nothing);
+    let first = shown(json!({"phase": "Pending", "conditions": [gate("True")]}));
+    assert_eq!(judge(&shown(json!({"phase": "Pending"})), first), nothing);
+
+    for conditions in [
+        json!([ready("False")]),
+        json!([]),
+        json!([ready("True"), {"type": "example.com/other", "status": "True"}]),
+    ] {
+        assert_eq!(
+            judge(&before, runs(conditions.clone())),
+            [others],
+            "{conditions}"
+        );
+    }
+    for (field, value) in [
+        ("podIP", json!("10.99.0.66")),
+        ("phase", json!("Succeeded")),
+        ("hostIP", json!("10.99.0.66")),
+    ] {
+        let mut changed = before.clone();
+        changed["status"][field] = value;
+        assert_eq!(judge(&before, changed), [whole], "{field}");
+    }
+    let gone = shown(json!({"phase": "Running", "conditions": [ready("True")]}));
+    assert_eq!(judge(&before, gone), [whole]);
+    let mut labelled = opened;
+    labelled["metadata"]["labels"]["sidecar.istio.io/inject"] = "true".into();
+    assert_eq!(judge(&before, labelled), [whole]);
+}

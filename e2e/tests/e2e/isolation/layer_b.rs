@@ -28,6 +28,8 @@ const CONTROL_PLANE_PLACE: &str = "t0-control-plane";
 const UNGUARDED: &str = "t0-unguarded";
 /// A namespace of the platform.
 const FOREIGN: &str = "platform";
+/// What the pods that are there wait for.
+const GATE: &str = "example.com/ready";
 
 async fn acting(rig: &Rig, daemon: &str) -> anyhow::Result<Side> {
     let kubeconfig = rig.above.admin_kubeconfig();
@@ -70,7 +72,14 @@ fn merge(what: &'static str, path: String, body: Value, expect: Expect) -> Case 
 
 async fn send(side: &Side, method: &Method, path: &str, body: &Value) -> Result<Value, Problem> {
     match *method {
-        Method::PATCH => side.patch(path, PatchType::Merge, body.clone()).await,
+        Method::PATCH => {
+            let by = if body.is_array() {
+                PatchType::Json
+            } else {
+                PatchType::Merge
+            };
+            side.patch(path, by, body.clone()).await
+        }
         Method::DELETE => side.request(Method::DELETE, path, None).await,
         _ => side.request(method.clone(), path, Some(body.clone())).await,
     }
@@ -135,6 +144,89 @@ fn super_pod(change: impl FnOnce(&mut Value)) -> Value {
     let mut pod = json!({"metadata": {"name": "attack"}, "spec": spec});
     change(&mut pod);
     pod
+}
+
+/// A pod that says how large it is and what it waits for.
+fn pod_that_is_there(namespace: &str, name: &str) -> Value {
+    let mut pod = super_pod(|pod| {
+        pod["spec"]["readinessGates"] = json!([{"conditionType": GATE}]);
+        pod["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "100m"}});
+    });
+    pod["metadata"] = json!({"name": name, "namespace": namespace});
+    pod
+}
+
+/// What the syncer writes to pods by their `resize` and their `status`, and what it must not (T37, T38).
+fn other_doors() -> Vec<Case> {
+    let resize = |what, namespace: &str, name: &str, expect| {
+        let mut container = make::idle();
+        container["resources"] = json!({"requests": {"cpu": "200m"}});
+        let body = json!({"spec": {"containers": [container]}});
+        merge(what, POD.path(namespace, name) + "/resize", body, expect)
+    };
+    let status = |what, namespace: &str, body: Value, expect| {
+        merge(what, POD.path(namespace, "web") + "/status", body, expect)
+    };
+    let opens = || json!([{"op": "add", "path": "/status/conditions/-", "value": {"type": GATE, "status": "True"}}]);
+    let hides = json!([{"op": "replace", "path": "/status/conditions/0/status", "value": "False"}]);
+    let address = json!({"podIP": "10.99.0.66", "podIPs": [{"ip": "10.99.0.66"}]});
+    let labelled = json!({"labels": {"sidecar.istio.io/inject": "true"}});
+    let held = json!({"finalizers": ["example.com/hold"]});
+    let own = UNGUARDED;
+    vec![
+        resize("a resize", own, "web", Allowed),
+        resize(
+            "T38 a resize of what the platform put there",
+            own,
+            "platforms",
+            Denied,
+        ),
+        resize(
+            "T38 a resize of a control plane's pod",
+            CONTROL_PLANE_PLACE,
+            "web",
+            Denied,
+        ),
+        resize("T38 a resize of the platform's pod", FOREIGN, "web", Denied),
+        status("a readiness gate that opens", own, opens(), Allowed),
+        status("T37 a condition of the kubelet's", own, hides, Denied),
+        status(
+            "T37 an address of a pod",
+            own,
+            json!({"status": address}),
+            Denied,
+        ),
+        status(
+            "T37 that a pod has ended",
+            own,
+            json!({"status": {"phase": "Succeeded"}}),
+            Denied,
+        ),
+        status(
+            "T4 a label by the status",
+            own,
+            json!({"metadata": labelled}),
+            Denied,
+        ),
+        status(
+            "T26 a finalizer by the status",
+            own,
+            json!({"metadata": held}),
+            Denied,
+        ),
+        status(
+            "T37 the status of a control plane's pod",
+            CONTROL_PLANE_PLACE,
+            opens(),
+            Denied,
+        ),
+        status(
+            "T37 the status of the platform's pod",
+            FOREIGN,
+            opens(),
+            Denied,
+        ),
+    ]
 }
 
 /// Objects of groups beside the core one.
@@ -315,12 +407,23 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
         let holder = format!("{NAMESPACE_OF_TESTS}/{}", guest.name);
         unguarded["metadata"]["annotations"] = json!({keys::CONTROL_PLANE: holder});
         rig.side.create(NAMESPACE, unguarded).await?;
-        let mut account = metadata(keys::POD_SERVICE_ACCOUNT, json!({}));
-        account["metadata"]["namespace"] = UNGUARDED.into();
-        rig.side.create(SERVICE_ACCOUNT, account).await?;
-        let mut there = super_pod(|_| {});
-        there["metadata"] = json!({"name": "web", "namespace": UNGUARDED});
-        rig.side.create(POD, there).await?;
+        for place in [UNGUARDED, CONTROL_PLANE_PLACE, FOREIGN] {
+            let mut account = metadata(keys::POD_SERVICE_ACCOUNT, json!({}));
+            account["metadata"]["namespace"] = place.into();
+            rig.side.create(SERVICE_ACCOUNT, account).await?;
+            rig.side
+                .create(POD, pod_that_is_there(place, "web"))
+                .await?;
+            eventually(SOON, "the pod runs", async || {
+                let pod = rig.side.get(POD, place, "web").await?;
+                ensure!(condition(&pod, "Ready") == "True", "{}", pod["status"]);
+                Ok(())
+            })
+            .await?;
+        }
+        let mut platforms = pod_that_is_there(UNGUARDED, "platforms");
+        platforms["spec"]["hostPID"] = true.into();
+        rig.side.create(POD, platforms).await?;
         let group = json!({"metadata": {"name": "g"}, "spec": {"namespaces": ["nobodys"], "quota": {"pods": "1"}}});
         rig.side.create(GROUP, group).await?;
         let syncer = acting(rig, "sublet-syncer").await?;
@@ -868,6 +971,7 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
         for (what, pod) in bad_pods() {
             cases.push(create(what, POD, UNGUARDED, pod, Denied));
         }
+        cases.extend(other_doors());
         judge(&syncer, &rig.side, cases).await?;
 
         // A tenant that an admin trusts may have them; the syncer can't say so itself.

@@ -47,6 +47,8 @@ const SECRET_NAME: &str = "platforms-secret";
 const NODE_PORTS: usize = 10;
 /// What its claims may ask for in all.
 const STORAGE: &str = "500Gi";
+/// What its pods may ask for in all.
+const CPU: &str = "100";
 /// Attacks at once.
 const AT_ONCE: usize = 8;
 /// Tells that a change of an object crossed.
@@ -224,12 +226,16 @@ async fn once(side: &Side, of: Kind, object: Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says which hosts and images the tenant may use, and how many node ports.
+/// Says which hosts and images the tenant may use, how large its containers may be, and how much it may have in all.
 async fn limit(rig: &Rig, layer: Layer) -> anyhow::Result<()> {
-    let hosts = json!({"spec": {"ingressHosts": [OWN_HOST]}});
-    rig.side.merge(CLASS, "", "default", hosts).await?;
+    // Most pods here don't say what they need, and nobody may exceed what only some say.
+    let containers = json!({"requests": {"cpu": "1m"}, "max": {"memory": "1Gi"}});
+    let class = json!({"spec": {"ingressHosts": [OWN_HOST], "pods": {"containers": containers}}});
+    rig.side.merge(CLASS, "", "default", class).await?;
     let policy = json!({
-        "quota": {"services.nodeports": NODE_PORTS.to_string(), "requests.storage": STORAGE},
+        "quota": {
+            "services.nodeports": NODE_PORTS.to_string(), "requests.storage": STORAGE, "requests.cpu": CPU,
+        },
         "pods": {"images": {"registries": [REGISTRY], "alwaysPull": true}},
     });
     let policy = json!({"spec": {"policy": policy}});

@@ -8,6 +8,7 @@ use e2e::{
     make, oracle,
     read::{event, name, text, uid},
     rig::{Rig, Wish, on_rig},
+    side::PatchType,
     tenant::NAMESPACE_OF_TESTS,
     wait::{PODS, SOON, eventually},
 };
@@ -196,6 +197,16 @@ fn a_quota_counts_resources_ports_and_what_the_class_says() {
         event(&guest.side, POD, &second, "QuotaExceeded").await?;
         create(pod("work", "rest", json!({"cpu": "400m"}))).await?;
         exactly(rig, 2).await?;
+        // A pod that runs grows within the same limit.
+        let grows = guest.side.get(POD, "work", "rest").await?;
+        let more = json!([{"op": "replace", "path": "/spec/containers/0/resources/requests/cpu", "value": "2"}]);
+        let door = POD.path("work", "rest") + "/resize";
+        guest.side.patch(&door, PatchType::Json, more).await?;
+        event(&guest.side, POD, &grows, "QuotaExceeded").await?;
+        shown(rig, "requests.cpu", "1 of 1").await?;
+        let same = rig.side.get(POD, &guest.twin("work"), "rest").await?;
+        let asks = text(&same, "/spec/containers/0/resources/requests/cpu");
+        ensure!(asks == "400m", "{asks}");
         let silent = create(pod("work", "silent", json!({}))).await?;
         event(&guest.side, POD, &silent, "QuotaNeedsResources").await?;
 

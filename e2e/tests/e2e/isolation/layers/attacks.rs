@@ -80,6 +80,8 @@ const EPHEMERAL: &[Way] = &[
     Way::Update("ephemeralcontainers"),
     Way::Patch("ephemeralcontainers"),
 ];
+/// How a container's size changes while it runs.
+const RESIZE: &[Way] = &[Way::Update("resize"), Way::Patch("resize")];
 
 fn pod(name: &str) -> Value {
     let mut spec = make::pod_spec(make::idle());
@@ -87,6 +89,17 @@ fn pod(name: &str) -> Value {
     // Without layer A nobody puts the tenant's own server there.
     spec["dnsPolicy"] = "Default".into();
     json!({"metadata": {"name": name, "labels": {"app": name}}, "spec": spec})
+}
+
+/// A pod that says how large it is: a resize changes amounts, and never adds or takes away one.
+fn sized_pod(name: &str) -> Value {
+    let mut pod = pod(name);
+    pod["spec"]["containers"][0]["resources"] = size("10m", "64Mi");
+    pod
+}
+
+fn size(cpu: &str, memory: &str) -> Value {
+    json!({"requests": {"cpu": cpu, "memory": "16Mi"}, "limits": {"memory": memory}})
 }
 
 fn claim(name: &str) -> Value {
@@ -193,6 +206,7 @@ fn by_metadata(
 /// that the platform gives to tenants.
 pub(super) fn all(owner: &str) -> Vec<Attack> {
     let mut all = host();
+    all.extend(sizes());
     all.extend(placement());
     all.extend(services());
     all.extend(volumes());
@@ -324,6 +338,36 @@ fn host() -> Vec<Attack> {
                 Told,
             )
         },
+    ]
+}
+
+/// Why layer A alone counts.
+const COUNTED: &str =
+    "what a tenant has in all is counted in the syncer; admission sees one object";
+
+fn sizes() -> Vec<Attack> {
+    let resize = |class, what, size: Value, trace, alone| Attack {
+        first: sized_pod,
+        ways: RESIZE,
+        alone,
+        ..by_container(class, what, json!({"resources": size}), trace)
+    };
+    let most = "how much a container may have stands in classes, which admission doesn't read";
+    vec![
+        resize(
+            "T38",
+            "more memory than a container may have",
+            size("10m", "8Gi"),
+            r#""memory":"8Gi""#,
+            most,
+        ),
+        resize(
+            "T43",
+            "more CPU than may be",
+            size("999", "64Mi"),
+            r#""cpu":"999""#,
+            COUNTED,
+        ),
     ]
 }
 
@@ -552,7 +596,7 @@ fn volumes() -> Vec<Attack> {
             Told,
         ),
         Attack {
-            alone: "what a tenant has in all is counted in the syncer; admission sees one object",
+            alone: COUNTED,
             ..volume(
                 "T43",
                 "more storage than may be",
