@@ -87,6 +87,7 @@ pub const UDP_ROUTE: Kind = kind(
 );
 pub const GRPC_ROUTE: Kind = kind("gateway.networking.k8s.io/v1", "GRPCRoute", "grpcroutes");
 pub const INGRESS_CLASS: Kind = kind("networking.k8s.io/v1", "IngressClass", "ingressclasses");
+pub const SERVICE_CIDR: Kind = kind("networking.k8s.io/v1", "ServiceCIDR", "servicecidrs");
 pub const IP_ADDRESS: Kind = kind("networking.k8s.io/v1", "IPAddress", "ipaddresses");
 pub const INGRESS: Kind = kind("networking.k8s.io/v1", "Ingress", "ingresses");
 pub const NETWORK_POLICY: Kind = kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies");

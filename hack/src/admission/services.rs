@@ -57,9 +57,31 @@ fn each_attack_by_a_service_or_claim_breaks_its_rule() {
         ["claims of tenants choose no volume by its name"]
     );
     assert_eq!(create(json!({"selector": {}})).len(), 1);
-    let across =
-        json!({"dataSourceRef": {"kind": "VolumeSnapshot", "name": "s", "namespace": "victim"}});
-    assert_eq!(create(across).len(), 1);
+    let from = |source: Value| create(json!({"dataSourceRef": source}));
+    let snapshots = "snapshot.storage.k8s.io";
+    let across = json!({"apiGroup": snapshots, "kind": "VolumeSnapshot", "name": "s", "namespace": "victim"});
+    assert_eq!(
+        from(across),
+        ["claims of tenants take no data from another namespace"]
+    );
+    for own in [
+        json!({"kind": "PersistentVolumeClaim", "name": "c"}),
+        json!({"apiGroup": snapshots, "kind": "VolumeSnapshot", "name": "s"}),
+    ] {
+        assert_eq!(from(own), Vec::<String>::new());
+    }
+    for filled in [
+        json!({"apiGroup": "example.com", "kind": "Export", "name": "victims"}),
+        json!({"apiGroup": "example.com", "kind": "PersistentVolumeClaim", "name": "c"}),
+        json!({"apiGroup": "example.com", "kind": "VolumeSnapshot", "name": "s"}),
+        json!({"kind": "VolumeSnapshot", "name": "s"}),
+    ] {
+        assert_eq!(
+            from(filled.clone()),
+            ["claims of tenants are filled from claims and snapshots"],
+            "{filled}"
+        );
+    }
     let update = |old: Value, new: Value| {
         let request = Request::update("persistentvolumeclaims", claim(old), claim(new));
         broken("sublet-syncer-claims", &request)

@@ -49,6 +49,10 @@ const NODE_PORTS: usize = 10;
 const STORAGE: &str = "500Gi";
 /// What its pods may ask for in all.
 const CPU: &str = "100";
+/// Of the super cluster's Service range, and of no tenant's slice; the tenant says that it is its own.
+const FOREIGN_RANGE: &str = "10.200.192.0/20";
+/// What its addresses have in a Service that an attack uses, and no other.
+const FOREIGN_ADDRESSES: &str = r#""clusterIP":"10.200.20"#;
 /// Attacks at once.
 const AT_ONCE: usize = 8;
 /// Tells that a change of an object crossed.
@@ -73,6 +77,12 @@ impl Layer {
             Self::None => "without",
         }
     }
+}
+
+/// An address of [`FOREIGN_RANGE`]. One that an earlier layer let through is another's by now.
+fn foreign_address() -> String {
+    let [third, fourth] = rand::random::<[u8; 2]>();
+    format!("10.200.20{}.{}", third % 8, fourth.clamp(1, 254))
 }
 
 /// All attacks, each in all of its ways, in the order of the page, and a name for its object.
@@ -208,6 +218,18 @@ async fn prepare(rig: &Rig, layer: Layer) -> anyhow::Result<()> {
     let secret =
         json!({"metadata": {"name": SECRET_NAME, "namespace": twin}, "stringData": {"k": "v"}});
     rig.side.create(SECRET, secret).await?;
+    let range = json!({"metadata": {"name": "more"}, "spec": {"cidrs": [FOREIGN_RANGE]}});
+    once(&guest.side, kind::SERVICE_CIDR, range).await?;
+    eventually(SOON, "the tenant gives such addresses away", async || {
+        let mut service = make::service("tried");
+        (service["apiVersion"], service["kind"]) =
+            (SERVICE.api_version.into(), SERVICE.name.into());
+        service["spec"]["clusterIP"] = foreign_address().into();
+        let path = SERVICE.path(namespace, "") + "?dryRun=All";
+        let post = http::Method::POST;
+        Ok(guest.side.request(post, &path, Some(service)).await?)
+    })
+    .await?;
     limit(rig, layer).await?;
     let open = json!({"metadata": {"name": OPEN_SERVICE, "namespace": namespace}, "spec": {"ports": [{"port": 80}]}});
     guest.side.create(SERVICE, open).await?;

@@ -399,6 +399,16 @@ fn placement() -> Vec<Attack> {
             LeftOut,
         ),
         Attack {
+            alone: "whom an admin's taints keep a node for stands in classes, which admission doesn't read",
+            ..by_pod(
+                "T10",
+                "a toleration of the taint of another's nodes",
+                json!({"tolerations": [{"key": "customer", "value": "victim", "effect": "NoSchedule"}]}),
+                r#""value":"victim""#,
+                LeftOut,
+            )
+        },
+        Attack {
             ways: LATER,
             ..by_pod(
                 "T10",
@@ -471,6 +481,17 @@ fn services() -> Vec<Attack> {
             "203.0.113.66",
             Told,
         ),
+        Attack {
+            ways: AT_FIRST,
+            alone: "whose range an address is of stands in claims, which admission doesn't read",
+            ..service(
+                "T14",
+                "an address of another's range",
+                json!({"clusterIP": super::foreign_address()}),
+                super::FOREIGN_ADDRESSES,
+                Told,
+            )
+        },
         service(
             "T15",
             "a load balancer's address",
@@ -577,6 +598,13 @@ fn volumes() -> Vec<Attack> {
             AT_FIRST,
             json!({"selector": {"matchLabels": {"who": "victim"}}}),
             r#""who":"victim""#,
+        ),
+        volume(
+            "T20",
+            "a volume that something of the platform's fills",
+            AT_FIRST,
+            json!({"dataSourceRef": {"apiGroup": "example.com", "kind": "Export", "name": "victims"}}),
+            r#""Export""#,
         ),
         Attack {
             alone: "which storage classes are offered to whom stands in classes, which admission doesn't read",
