@@ -11,6 +11,7 @@ mod logs;
 mod namespace_quota;
 mod network;
 mod noise;
+mod placement;
 mod pod_rules;
 mod policies;
 mod quota;
