@@ -3,9 +3,9 @@
 use anyhow::{Context, ensure};
 use api::keys;
 use e2e::{
-    kind::{CONFIG_MAP, GROUP, POD, SERVICE_ACCOUNT},
+    kind::{CONFIG_MAP, GROUP, NAMESPACE, POD, SERVICE_ACCOUNT},
     make, oracle,
-    read::{annotation, event, name, text, uid},
+    read::{annotation, event, label, name, text, uid},
     rig::{Rig, Wish, audit::deeds, on_rig, syncer::Syncer},
     tenant::NAMESPACE_OF_TESTS,
     wait::{PODS, SOON, eventually},
@@ -19,6 +19,8 @@ const TENANTS: usize = 5;
 const CREATORS: usize = 50;
 const LIMIT: usize = 20;
 const GROUP_NAME: &str = "customer";
+/// A label that the group puts on what is its.
+const CUSTOMER: &str = "example.com/customer";
 
 fn wish() -> Wish {
     Wish {
@@ -56,7 +58,8 @@ async fn prepare(rig: &Rig) -> anyhow::Result<()> {
 }
 
 async fn budget(rig: &Rig, quota: Value) -> anyhow::Result<()> {
-    let spec = json!({"namespaces": [NAMESPACE_OF_TESTS], "quota": quota});
+    let labels = json!({CUSTOMER: "acme"});
+    let spec = json!({"namespaces": [NAMESPACE_OF_TESTS], "quota": quota, "labels": labels});
     let group = json!({"metadata": {"name": GROUP_NAME}, "spec": spec});
     match rig.side.find(GROUP, "", GROUP_NAME).await? {
         None => rig.side.create(GROUP, group).await?,
@@ -113,6 +116,21 @@ async fn create(rig: &Rig, round: usize) -> anyhow::Result<Vec<(usize, Value)>> 
     creators.buffer_unordered(CREATORS).try_collect().await
 }
 
+/// Waits until the super namespace of each tenant says whose it is.
+async fn labelled(rig: &Rig) -> anyhow::Result<()> {
+    for guest in &rig.tenants {
+        let twin = guest.twin("default");
+        eventually(SOON, &format!("{twin} is labelled"), async || {
+            let namespace = rig.side.get(NAMESPACE, "", &twin).await?;
+            let says = label(&namespace, CUSTOMER);
+            ensure!(says == Some("acme"), "{}", namespace["metadata"]);
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
 fn is_made(pod: &Value, twins: &[Value]) -> bool {
     twins
         .iter()
@@ -151,6 +169,7 @@ async fn rounds(rig: &Rig, rounds: usize) -> anyhow::Result<()> {
         }
         let twins = exactly(rig, LIMIT).await?;
         shown(rig, LIMIT, LIMIT).await?;
+        labelled(rig).await?;
         let (runs, waits): (Vec<_>, Vec<_>) =
             made.iter().partition(|(_, pod)| is_made(pod, &twins));
         ensure!(runs.len() == LIMIT, "{} of them run", runs.len());
