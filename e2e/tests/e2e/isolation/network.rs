@@ -1,13 +1,15 @@
 //! T45, with real packets: a tenant's pods meet themselves, their DNS and their API server, and nobody else.
 
-use super::in_both;
+use super::{
+    in_both,
+    platform::{self, METADATA, Platform},
+};
 use anyhow::{Context, ensure};
 use e2e::{
     kind::{DEPLOYMENT, NAMESPACE, NETWORK_POLICY, NODE, POD, SERVICE},
     make,
     program::{Folder, Program},
-    read::{condition, items, name, text},
-    side::Side,
+    read::{items, name, text},
     space::{Space, within},
     tenant::{A, NAMESPACE_OF_TESTS},
     wait::{PODS, SOON, eventually},
@@ -15,8 +17,6 @@ use e2e::{
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The address at which clouds give credentials away.
-const METADATA: &str = "169.254.169.254";
 /// How long a connection is tried.
 const PATIENCE: &str = "--connect-timeout 3 --max-time 6";
 
@@ -94,57 +94,20 @@ pub(super) fn kubectl_of(
     Program::kubectl(folder.path(), &config.to_string())
 }
 
-/// Pods of the platform itself: one on the node's own network that answers at the metadata address too, and one that no
-/// policy holds back, both on `node`.
-struct Platform {
-    side: Side,
-    names: [String; 2],
-}
-
-impl Platform {
-    async fn start(side: &Side, node: &str, suffix: &str) -> anyhow::Result<Self> {
-        let names = ["metadata", "free"].map(|name| format!("{name}-{suffix}"));
-        let serve = format!(
-            "ip address add {METADATA}/32 dev lo; trap 'ip address delete {METADATA}/32 dev lo; exit 0' TERM; \
-             /agnhost netexec --http-port=18080 & wait"
-        );
-        let mut metadata = make::container(make::AGNHOST, &["sh", "-c", &serve]);
-        metadata["securityContext"] = json!({"privileged": true});
-        metadata["readinessProbe"] =
-            json!({"httpGet": {"path": "/healthz", "port": 18080}, "periodSeconds": 1});
-        let mut host = make::pod_spec(metadata);
-        host["hostNetwork"] = true.into();
-        host["terminationGracePeriodSeconds"] = 5.into();
-        for (name, mut spec) in names.iter().zip([host, client()]) {
-            spec["nodeName"] = node.into();
-            let object =
-                json!({"metadata": {"name": name, "namespace": NAMESPACE_OF_TESTS}, "spec": spec});
-            side.create(POD, object).await?;
-        }
-        for name in &names {
-            eventually(PODS, &format!("{name} is Ready"), async || {
-                let pod = side.get(POD, NAMESPACE_OF_TESTS, name).await?;
-                ensure!(condition(&pod, "Ready") == "True");
-                Ok(())
-            })
-            .await?;
-        }
-        Ok(Self {
-            side: side.clone(),
-            names,
-        })
-    }
-
-    async fn stop(&self) -> anyhow::Result<()> {
-        for name in &self.names {
-            self.side.delete(POD, NAMESPACE_OF_TESTS, name).await?;
-        }
-        Ok(())
-    }
+/// Where etcd of a tenant runs, and its URL.
+async fn etcd(space: &Space) -> anyhow::Result<(String, String)> {
+    let place = space.tenant.control_plane_namespace();
+    let pods = space
+        .above()
+        .list(POD, &place, "app.kubernetes.io/name=etcd")
+        .await?;
+    let pod = pods.first().context("a pod of etcd")?;
+    let url = format!("https://{}:2379/", text(pod, "/status/podIP"));
+    Ok((text(pod, "/spec/nodeName").to_owned(), url))
 }
 
 /// What stands outside of tenant A: in tenant B, in the super cluster and on its nodes.
-async fn foreign(a: &Space, b: &Space, web_of_b: &str) -> anyhow::Result<Targets> {
+pub(super) async fn foreign(a: &Space, b: &Space, web_of_b: &str) -> anyhow::Result<Targets> {
     let above = a.above();
     let mut targets = Targets::new();
     let mut add = |name: &str, url: String| drop(targets.insert(name.to_owned(), url));
@@ -159,22 +122,15 @@ async fn foreign(a: &Space, b: &Space, web_of_b: &str) -> anyhow::Result<Targets
         "b's api",
         format!("https://{}/", text(&api, "/spec/clusterIP")),
     );
-    for (tenant, space) in [("a", a), ("b", b)] {
-        let place = space.tenant.control_plane_namespace();
-        for pod in above.list(POD, &place, "").await? {
-            let address = text(&pod, "/status/podIP");
-            match e2e::read::label(&pod, "app.kubernetes.io/name") {
-                Some("etcd") => add(
-                    &format!("{tenant}'s etcd"),
-                    format!("https://{address}:2379/"),
-                ),
-                Some("kube-apiserver") if tenant == "b" => {
-                    add("b's api server", format!("https://{address}:6443/"));
-                }
-                _ => {}
-            }
-        }
-    }
+    add("a's etcd", etcd(a).await?.1);
+    add("b's etcd", etcd(b).await?.1);
+    let place = b.tenant.control_plane_namespace();
+    let servers = above
+        .list(POD, &place, "app.kubernetes.io/name=kube-apiserver")
+        .await?;
+    let server = servers.first().context("a pod of b's API server")?;
+    let address = text(server, "/status/podIP");
+    add("b's api server", format!("https://{address}:6443/"));
     let api = above.get(SERVICE, "default", "kubernetes").await?;
     add(
         "super api",
@@ -199,7 +155,20 @@ async fn foreign(a: &Space, b: &Space, web_of_b: &str) -> anyhow::Result<Targets
             add("super api server", format!("https://{address}:6443/"));
         }
     }
+    add(
+        "metadata",
+        format!("http://{METADATA}:{}/", platform::PORTS[0]),
+    );
     Ok(targets)
+}
+
+/// What of it tenant B reaches.
+pub(super) const OF_B: [&str; 4] = ["b's api", "b's api server", "b's pod", "b's service"];
+
+/// What of it the platform reaches: all that is no tenant's.
+pub(super) fn of_nobody(targets: &Targets) -> Vec<&str> {
+    let names = targets.keys().map(String::as_str);
+    names.filter(|target| !target.contains("'s ")).collect()
 }
 
 #[test]
@@ -234,21 +203,20 @@ fn t45_pods_reach_their_own_tenant_by_name_and_nothing_else() {
         of_a.feed(token, script).await?.says(&["gitVersion"])?;
 
         let node = text(&a.get(POD, "client").await?, "/spec/nodeName").to_owned();
-        let platform = Platform::start(a.above(), &node, &a.name).await?;
-        let mut foreign = foreign(a, b, &web_of_b).await?;
-        foreign.insert("metadata".into(), format!("http://{METADATA}:18080/"));
-        // That something answers at all is shown by whoever may ask it; etcd by its own API servers only.
-        let theirs = ["b's api", "b's api server", "b's pod", "b's service"];
-        expect(&of_b, "client", &foreign, &theirs).await?;
-        let platforms: Vec<&str> = foreign
-            .keys()
-            .map(String::as_str)
-            .filter(|target| !target.contains("'s "))
-            .collect();
-        expect(&above, &platform.names[1], &foreign, &platforms).await?;
-
-        expect(&of_a, "client", &foreign, &[]).await?;
-        platform.stop().await
+        let (etcd_of_a, etcd_of_b) = (etcd(a).await?.0, etcd(b).await?.0);
+        let nodes = [node.as_str(), &etcd_of_a, &etcd_of_b];
+        Platform::beside(a.above(), &nodes, &a.name, async |platform| {
+            let foreign = foreign(a, b, &web_of_b).await?;
+            // That something answers at all is shown by whoever may ask it, and etcd whom no policy holds back: its own node.
+            expect(&of_b, "client", &foreign, &OF_B).await?;
+            expect(&above, &platform.free(), &foreign, &of_nobody(&foreign)).await?;
+            for (etcd, node) in [("a's etcd", &etcd_of_a), ("b's etcd", &etcd_of_b)] {
+                let only = Targets::from([(etcd.to_owned(), foreign[etcd].clone())]);
+                expect(&above, &platform.on(node), &only, &[etcd]).await?;
+            }
+            expect(&of_a, "client", &foreign, &[]).await
+        })
+        .await
     });
 }
 
