@@ -34,7 +34,7 @@ use e2e::{
     read::{annotation, brief, condition, items, label, name, text, uid},
     side::Side,
     space::{Space, run, within},
-    tenant::{A, B},
+    tenant::{A, B, NAMESPACE_OF_TESTS},
     wait::{PODS, eventually},
 };
 use serde_json::{Value, json};
@@ -150,17 +150,40 @@ fn a_tenant_sees_nothing_of_another() {
     });
 }
 
+/// A script that says of a name that it is found, which may be asked for more than once.
+fn found(name: &str) -> String {
+    format!(
+        "until nslookup {name} > /tmp/out 2>&1; do sleep 1; done; echo found {name} >> /dev/termination-log"
+    )
+}
+
+/// Waits until a pod of the platform has found a name.
+async fn finds(above: &Side, pod: &str, name: &str) -> anyhow::Result<()> {
+    let metadata = json!({"name": pod, "namespace": NAMESPACE_OF_TESTS});
+    let mut spec = make::once(make::shell(&found(name)));
+    spec["activeDeadlineSeconds"] = PODS.as_secs().into();
+    above
+        .create(POD, json!({"metadata": metadata, "spec": spec}))
+        .await?;
+    let result = eventually(PODS, &format!("the platform finds {name}"), async || {
+        let pod = above.get(POD, NAMESPACE_OF_TESTS, pod).await?;
+        ensure!(
+            text(&pod, "/status/phase") == "Succeeded",
+            "{}",
+            brief(&pod)
+        );
+        Ok(())
+    })
+    .await;
+    above.delete(POD, NAMESPACE_OF_TESTS, pod).await?;
+    result
+}
+
 #[test]
 fn the_names_of_one_tenant_do_not_resolve_in_another() {
     within(A, "dns", async |a| {
         a.create(SERVICE, make::service("web")).await?;
         a.twin(SERVICE, "web").await?;
-        // What must be found may be asked for once more.
-        let found = |name: &str| {
-            format!(
-                "until nslookup {name} > /tmp/out 2>&1; do sleep 1; done; echo found {name} >> /dev/termination-log"
-            )
-        };
         let foreign = format!("web.{}.svc.cluster.local", a.name);
         // The tenant's own name shows that its DNS works at all.
         let script = format!(
@@ -189,18 +212,26 @@ fn the_super_clusters_names_do_not_resolve_in_a_tenant() {
     within(A, "supername", async |space| {
         // A Service that the super cluster has and the tenant doesn't.
         let name = format!("hidden-{}", space.name);
-        let namespace = e2e::tenant::NAMESPACE_OF_TESTS;
+        let namespace = NAMESPACE_OF_TESTS;
         let mut service = make::service(&name);
         service["metadata"]["namespace"] = namespace.into();
         space.above().create(SERVICE, service).await?;
+        let hidden = format!("{name}.{namespace}.svc.cluster.local");
         let script = format!(
-            "cat /etc/resolv.conf > /dev/termination-log; \
-             nslookup {name}.{namespace}.svc.cluster.local >/dev/null 2>&1 && echo resolved >> /dev/termination-log; true"
+            "cat /etc/resolv.conf > /dev/termination-log; {}; \
+             until nslookup {hidden} > /tmp/out 2>&1 || grep -q NXDOMAIN /tmp/out; do sleep 1; done; \
+             grep -q NXDOMAIN /tmp/out && echo unknown >> /dev/termination-log",
+            found("kubernetes.default.svc.cluster.local")
         );
-        let said = space.ask("client", &script).await;
+        let said = async {
+            finds(space.above(), &format!("{name}-finder"), &hidden).await?;
+            space.ask("client", &script).await
+        }
+        .await;
         space.above().delete(SERVICE, namespace, &name).await?;
         let said = said?;
-        ensure!(!said.contains("resolved"), "{said}");
+        ensure!(said.contains("found kubernetes"), "{said}");
+        ensure!(said.contains("unknown"), "it is known: {said}");
         let search = format!(
             "search {0}.svc.cluster.local svc.cluster.local cluster.local",
             space.name

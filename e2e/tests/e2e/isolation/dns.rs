@@ -19,7 +19,8 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 const SPACE: &str = "names";
 
 /// Questions, as a pod of the namespace asks them: `~` is the namespace's own domain, `@` the cluster's. A word in braces
-/// is the address of a pod or Service: plain, with dashes, or turned round.
+/// is the address of a pod or Service: plain, with dashes, or turned round. What begins with `+` is for dig: the search list
+/// of the pod's own resolv.conf, and TCP.
 const QUESTIONS: &[&str] = &[
     "web.~ A",
     "web.~ AAAA",
@@ -92,7 +93,19 @@ const QUESTIONS: &[&str] = &[
     "{round kubernetes} PTR",
     "{round db-0} PTR",
     "{round web-0} PTR",
+    "+search web A",
+    "+search web AAAA",
+    "+search db-0.db A",
+    "+search web.names A",
+    "+search web.names.svc A",
+    "+search kubernetes.default A",
+    "+search nothing A",
+    "+tcp web.~ A",
+    "+tcp _sql._tcp.db.~ SRV",
+    "+tcp nothing.~ A",
 ];
+
+const _: () = assert!(QUESTIONS.len() >= 60, "as many as are specified");
 
 /// A pod that waits, with a host name in a headless Service.
 fn member(name: &str, service: &str, spec: Value) -> Value {
