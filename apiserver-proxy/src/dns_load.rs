@@ -158,7 +158,8 @@ async fn ask(at: SocketAddr, client: usize, plan: Plan) -> anyhow::Result<(Vec<D
             Ok(Ok(length)) => {
                 times.push(began.elapsed());
                 let reply = Message::from_vec(&buffer[..length])?;
-                wrong += usize::from(reply.metadata.response_code != expected);
+                let said = (reply.metadata.response_code, reply.answers.len());
+                wrong += usize::from(said != expected);
             }
             _ => wrong += 1,
         }
@@ -167,28 +168,40 @@ async fn ask(at: SocketAddr, client: usize, plan: Plan) -> anyhow::Result<(Vec<D
     Ok((times, wrong))
 }
 
+/// What is answered rightly: a code, and so many records.
+type Expected = (ResponseCode, usize);
+
 /// What pods ask most: a Service by its name and by the longer ones of the search list, ports, and names of addresses.
-fn question(tenant: u16, turn: usize, services: usize) -> anyhow::Result<(Vec<u8>, ResponseCode)> {
+fn question(tenant: u16, turn: usize, services: usize) -> anyhow::Result<(Vec<u8>, Expected)> {
     let service = (turn / 5) % services.max(1);
     let full = format!("s{service}.{NAMESPACE}.svc.cluster.local.");
-    let (name, kind, expected) = match turn % 5 {
-        0 | 1 => (full, RecordType::A, ResponseCode::NoError),
-        2 => (full, RecordType::AAAA, ResponseCode::NoError),
+    let addresses = if is_headless(service) { ENDPOINTS } else { 1 };
+    let (name, kind, records) = match turn % 5 {
+        0 | 1 => (full, RecordType::A, Some(addresses)),
+        2 => (full, RecordType::AAAA, Some(0)),
         3 => (
             format!("s{service}.{NAMESPACE}.svc.{NAMESPACE}.svc.cluster.local."),
             RecordType::A,
-            ResponseCode::NXDomain,
+            None,
         ),
         _ => (
             format!("_http._tcp.{full}"),
             RecordType::SRV,
-            ResponseCode::NoError,
+            Some(addresses),
         ),
     };
+    let expected = records.map_or((ResponseCode::NXDomain, 0), |records| {
+        (ResponseCode::NoError, records)
+    });
     let mut message = Message::query();
     message.metadata.id = tenant ^ turn as u16;
     message.add_query(Query::query(Name::from_ascii(name)?, kind));
     Ok((message.to_vec()?, expected))
+}
+
+/// Every other Service has no address of its own.
+fn is_headless(service: usize) -> bool {
+    service % 2 == 1
 }
 
 /// One tenant: its route, its pod and its Services.
@@ -227,13 +240,13 @@ fn fill(
     for service in 0..services {
         let name = format!("s{service}");
         let place = (twin.clone(), name.clone());
-        let addresses = if service % 2 == 0 {
+        let addresses = if is_headless(service) {
+            vec!["None".to_owned()]
+        } else {
             vec![
                 Ipv4Addr::from_bits(0x0a60_0000 | u32::from(number) << 8 | service as u32)
                     .to_string(),
             ]
-        } else {
-            vec!["None".to_owned()]
         };
         let ports = json!([{"name": "http", "port": 80, "protocol": "TCP"}]);
         let object =
