@@ -57,6 +57,14 @@ pub(crate) enum Error {
         /// Of which object.
         what: String,
     },
+    /// The API server answered with something else than was asked for.
+    #[error("{verb} {what}: the answer is another object")]
+    Another {
+        /// What was asked for.
+        verb: &'static str,
+        /// Of which object.
+        what: String,
+    },
     /// The API server took too long.
     #[error("{verb} {what}: no answer within {} s", LIMIT.as_secs())]
     Timeout {
@@ -82,7 +90,7 @@ impl Error {
                 kube::Error::Api(status) => Some(status.code),
                 _ => None,
             },
-            Self::TooLarge { .. } | Self::Timeout { .. } => None,
+            Self::TooLarge { .. } | Self::Another { .. } | Self::Timeout { .. } => None,
         }
     }
 
@@ -98,7 +106,7 @@ impl Error {
                 source.as_ref(),
                 kube::Error::Api(status) if status.message.contains(NO_SPACE)
             ),
-            Self::TooLarge { .. } | Self::Timeout { .. } => false,
+            Self::TooLarge { .. } | Self::Another { .. } | Self::Timeout { .. } => false,
         }
     }
 }
@@ -116,7 +124,8 @@ impl Cluster {
         Self { client, allowance }
     }
 
-    /// The object, or `None` when there is none.
+    /// The object, or `None` when there is none. What comes under another name or namespace is an error: whoever answers
+    /// doesn't say what is written by it.
     pub(crate) async fn get(
         &self,
         kind: Kind,
@@ -128,7 +137,16 @@ impl Cluster {
             .send("get", kind, namespace, name, Method::GET, &path, None)
             .await
         {
-            Ok(body) => Ok(Some(Object::observed(kind, body))),
+            Ok(body) => {
+                let object = Object::observed(kind, body);
+                let is_there =
+                    object.namespace().unwrap_or_default() == namespace.unwrap_or_default();
+                if object.name() == name && is_there {
+                    return Ok(Some(object));
+                }
+                let what = what(kind, namespace, name);
+                Err(Error::Another { verb: "get", what })
+            }
             Err(error) if error.code() == Some(404) => Ok(None),
             Err(error) => Err(error),
         }
@@ -320,12 +338,7 @@ impl Cluster {
         url: &str,
         body: Option<(&'static str, &Value)>,
     ) -> Result<Value, Error> {
-        let what = || {
-            let namespace = namespace
-                .map(|namespace| format!("{namespace}/"))
-                .unwrap_or_default();
-            format!("{} {namespace}{name}", kind.kind)
-        };
+        let what = || what(kind, namespace, name);
         let mut lag = BINDING_LAG.iter();
         loop {
             let request = Request::builder()
@@ -369,6 +382,12 @@ async fn in_time<T>(
         Ok(read) => read.map_err(|why| Error::unreadable(why, verb, what())),
         Err(_) => Err(Error::Timeout { verb, what: what() }),
     }
+}
+
+/// Which object is asked for, for people.
+fn what(kind: Kind, namespace: Option<&str>, name: &str) -> String {
+    let namespace = namespace.map(|namespace| format!("{namespace}/"));
+    format!("{} {}{name}", kind.kind, namespace.unwrap_or_default())
 }
 
 fn path(kind: Kind, namespace: Option<&str>, name: Option<&str>) -> String {

@@ -191,6 +191,34 @@ async fn t42_an_answer_that_is_larger_than_any_is_a_failure_like_another() {
     );
 }
 
+/// Whoever runs another super cluster, or is one's tenant, would name what is written here.
+#[tokio::test]
+async fn t42_an_answer_under_another_name_is_no_answer() {
+    for (metadata, is_it) in [
+        (json!({"name": "c", "namespace": "n"}), true),
+        (json!({"name": "other", "namespace": "n"}), false),
+        (json!({"name": "c", "namespace": "other"}), false),
+        (json!({"name": "c"}), false),
+        (json!({}), false),
+    ] {
+        let (cluster, mut handle) = fake();
+        let get = tokio::spawn(async move { cluster.get(CONFIG_MAP, Some("n"), "c").await });
+        answer(&mut handle, 200, json!({"metadata": metadata})).await;
+        match get.await.unwrap() {
+            Ok(found) => assert!(is_it && found.is_some(), "{metadata}"),
+            Err(error) => {
+                assert!(!is_it, "{metadata}");
+                let said = "get ConfigMap n/c: the answer is another object";
+                assert_eq!(error.to_string(), said);
+            }
+        }
+    }
+    let (cluster, mut handle) = fake();
+    let get = tokio::spawn(async move { cluster.get(NAMESPACE, None, "a").await });
+    answer(&mut handle, 200, json!({"metadata": {"name": "a"}})).await;
+    assert!(get.await.unwrap().unwrap().is_some());
+}
+
 #[tokio::test]
 async fn what_is_read_by_lines_may_be_of_any_size() {
     let (cluster, mut handle) = fake();
