@@ -371,7 +371,7 @@ async fn say_as_told<K: Role>(cx: &Context, seen: &mut Facts) -> Result<Said, Er
     };
     let said = match cx.cluster.merge(&seen.object, "/status", patch).await {
         Ok(said) => said,
-        Err(error) if error.is_conflict() || error.code() == Some(404) => return Ok(Said::NotAll),
+        Err(error) if error.is_conflict() || error.is_not_found() => return Ok(Said::NotAll),
         Err(error) => return Err(error.into()),
     };
     cx.told.note(&said);

@@ -39,7 +39,7 @@ pub(crate) async fn hold(
             match cluster.merge(&seen, "", patch).await {
                 Ok(_) => {}
                 // The watch will tell of what it is now.
-                Err(error) if error.is_conflict() || error.code() == Some(404) => {}
+                Err(error) if error.is_conflict() || error.is_not_found() => {}
                 Err(error) => {
                     tracing::warn!(class = name, %error, "its finalizer can't be written");
                 }

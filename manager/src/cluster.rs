@@ -10,7 +10,7 @@ use crate::{
 use api::keys::FIELD_MANAGER;
 use bytes::Bytes;
 use http::{Method, Request};
-use kube::Client;
+use kube::{Client, core::Status};
 use serde_json::{Value, json};
 use std::{ops::ControlFlow, time::Duration};
 
@@ -26,6 +26,8 @@ const BINDING_LAG: [Duration; 5] = [
 ];
 /// What an API server hands on of its etcd's refusal when that is full.
 const NO_SPACE: &str = "database space exceeded";
+/// Reason of a `Status` by which an API server says that there is no such object.
+const NOT_FOUND: &str = "NotFound";
 /// Objects per page of a list.
 const PAGE: usize = 500;
 
@@ -94,6 +96,14 @@ impl Error {
         }
     }
 
+    /// There is no such object, as the API server says itself. A proxy before it, or an API server that doesn't serve the
+    /// kind, answers with the same HTTP status, and tells nothing of the object.
+    pub(crate) fn is_not_found(&self) -> bool {
+        let says = |status: &Status| status.code == 404 && status.reason == NOT_FOUND;
+        matches!(self, Self::Request { source, .. }
+            if matches!(source.as_ref(), kube::Error::Api(status) if says(status)))
+    }
+
     /// Someone else wrote first: look again.
     pub(crate) fn is_conflict(&self) -> bool {
         self.code() == Some(409)
@@ -147,8 +157,21 @@ impl Cluster {
                 let what = what(kind, namespace, name);
                 Err(Error::Another { verb: "get", what })
             }
-            Err(error) if error.code() == Some(404) => Ok(None),
+            Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The same of a kind that needn't be served: then there is none, either.
+    pub(crate) async fn get_if_served(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Option<Object>, Error> {
+        match self.get(kind, namespace, name).await {
+            Err(error) if error.code() == Some(404) => Ok(None),
+            other => other,
         }
     }
 
@@ -251,7 +274,7 @@ impl Cluster {
             .await
         {
             Ok(_) => Ok(()),
-            Err(error) if error.code() == Some(404) => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -426,9 +426,9 @@ impl Observer {
             seen.cluster = match told {
                 Some(cluster) => Some(cluster),
                 None => {
-                    let read = self
-                        .cluster
-                        .get(CLUSTER, Some(namespace), &membership.cluster);
+                    let read =
+                        self.cluster
+                            .get_if_served(CLUSTER, Some(namespace), &membership.cluster);
                     read.await?
                 }
             };

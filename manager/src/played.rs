@@ -252,8 +252,8 @@ impl State {
 
 fn failure(code: u16) -> (u16, Value) {
     let body = json!({
-        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": "R",
-        "message": code.to_string(),
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": code.to_string(),
+        "reason": if code == 404 { "NotFound" } else { "R" },
     });
     (code, body)
 }

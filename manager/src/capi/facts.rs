@@ -179,7 +179,9 @@ pub(super) async fn look(
     };
     let owners: Vec<String> = seen.owners().into_iter().map(str::to_owned).collect();
     if let [owner] = &owners[..] {
-        seen.cluster = cluster.get(CLUSTER, Some(namespace), owner).await?;
+        seen.cluster = cluster
+            .get_if_served(CLUSTER, Some(namespace), owner)
+            .await?;
     }
     let (field, other) = counterpart(kind);
     let referred = seen
@@ -204,7 +206,9 @@ pub(super) async fn look(
         if is_of_one || tenant.is_owned_by(seen.object.uid()) {
             seen.tenant = Some(tenant);
             if !is_of_one {
-                seen.named_after = cluster.get(CLUSTER, Some(namespace), owner).await?;
+                seen.named_after = cluster
+                    .get_if_served(CLUSTER, Some(namespace), owner)
+                    .await?;
             }
         }
     }

@@ -30,7 +30,8 @@ async fn answer(handle: &mut Handle, status: u16, body: Value) -> (Method, Strin
 }
 
 fn failure(code: u16, message: &str) -> Value {
-    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message, "reason": "R"})
+    let reason = if code == 404 { NOT_FOUND } else { "R" };
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message, "reason": reason})
 }
 
 fn config_map() -> Object {
@@ -217,6 +218,31 @@ async fn t42_an_answer_under_another_name_is_no_answer() {
     let get = tokio::spawn(async move { cluster.get(NAMESPACE, None, "a").await });
     answer(&mut handle, 200, json!({"metadata": {"name": "a"}})).await;
     assert!(get.await.unwrap().unwrap().is_some());
+}
+
+/// A load balancer's page during an outage, and another API than Kubernetes', say nothing of the object.
+#[tokio::test]
+async fn only_an_api_server_says_that_an_object_is_gone() {
+    for (body, is_gone) in [
+        (failure(404, "gone"), true),
+        (json!("404 page not found"), false),
+        (json!({"error": "no backend"}), false),
+        (json!({"kind": "Status", "reason": "Other"}), false),
+    ] {
+        let (cluster, mut handle) = fake();
+        let asked = tokio::spawn(async move {
+            let found = cluster.get(CONFIG_MAP, Some("n"), "c").await;
+            let optional = cluster.get_if_served(CONFIG_MAP, Some("n"), "c").await;
+            (found, optional, cluster.delete(&config_map(), None).await)
+        });
+        for _ in 0..3 {
+            answer(&mut handle, 404, body.clone()).await;
+        }
+        let (found, optional, deleted) = asked.await.unwrap();
+        assert_eq!(found.is_ok(), is_gone, "{body}");
+        assert_eq!(deleted.is_ok(), is_gone, "{body}");
+        assert_eq!(optional.unwrap(), None, "{body}");
+    }
 }
 
 #[tokio::test]

@@ -86,7 +86,10 @@ impl Observer {
         let range = match self.service_range {
             Some(range) => range,
             None => {
-                let object = self.cluster.get(SERVICE_CIDR, None, "kubernetes").await?;
+                let object = self
+                    .cluster
+                    .get_if_served(SERVICE_CIDR, None, "kubernetes")
+                    .await?;
                 let cidrs = object
                     .as_ref()
                     .map(|object| object.items("/spec/cidrs"))

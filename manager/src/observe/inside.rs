@@ -54,7 +54,9 @@ impl Observer {
                 objects.extend(have.map_err(say)?);
             }
             // They are awaited, too.
-            let default = tenant.get(SERVICE_CIDR, None, service_cidr::DEFAULT).await;
+            let default = tenant
+                .get_if_served(SERVICE_CIDR, None, service_cidr::DEFAULT)
+                .await;
             let some = tenant.some(SERVICE_CIDR, service_cidr::OWN).await;
             objects.extend(some.map_err(say)?);
             objects.extend(default.map_err(say)?);
