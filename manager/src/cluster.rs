@@ -13,6 +13,7 @@ use http::{Method, Request};
 use kube::{Client, core::Status};
 use serde_json::{Value, json};
 use std::{ops::ControlFlow, time::Duration};
+use tenancy::paging::PageSize;
 
 /// How long one request may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -28,8 +29,6 @@ const BINDING_LAG: [Duration; 5] = [
 const NO_SPACE: &str = "database space exceeded";
 /// Reason of a `Status` by which an API server says that there is no such object.
 const NOT_FOUND: &str = "NotFound";
-/// Objects per page of a list.
-const PAGE: usize = 500;
 
 /// A client of one API server.
 #[derive(Clone)]
@@ -182,19 +181,35 @@ impl Cluster {
         namespace: Option<&str>,
         selector: &str,
     ) -> Result<Vec<Object>, Error> {
+        self.list_of(kind, namespace, selector, Some).await
+    }
+
+    /// What `keep` makes of each of them; of the objects themselves no more than a page is held.
+    pub(crate) async fn list_of<T>(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        selector: &str,
+        keep: impl Fn(Object) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
         let base = path(kind, namespace, None);
         let mut all = vec![];
-        let mut token = String::new();
+        let (mut token, mut size) = (String::new(), PageSize::default());
         loop {
             let url = format!(
-                "{base}?limit={PAGE}&labelSelector={}&continue={}",
+                "{base}?limit={}&labelSelector={}&continue={}",
+                size.objects(),
                 encode(selector),
                 encode(&token)
             );
-            let mut page = self
-                .send("list", kind, namespace, "", Method::GET, &url, None)
-                .await?;
-            all.extend(items(&mut page).map(|item| Object::observed(kind, item)));
+            let page = self.send("list", kind, namespace, "", Method::GET, &url, None);
+            let mut page = match page.await {
+                // Half of it is asked for, from where it began.
+                Err(Error::TooLarge { .. }) if size.shrink() => continue,
+                other => other?,
+            };
+            size.fitted();
+            all.extend(items(&mut page).filter_map(|item| keep(Object::observed(kind, item))));
             match page.pointer("/metadata/continue").and_then(Value::as_str) {
                 Some(next) if !next.is_empty() => token = next.to_owned(),
                 _ => return Ok(all),

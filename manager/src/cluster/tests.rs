@@ -108,6 +108,50 @@ async fn a_list_goes_on_to_its_last_page() {
     assert_eq!(names, ["one", "two"]);
 }
 
+/// A dozen objects of a megabyte, which anybody may make, must not end what all tenants go by.
+#[tokio::test]
+async fn t40_a_page_that_is_too_large_is_asked_for_by_halves_from_where_it_began() {
+    let (cluster, mut handle) = fake();
+    let list = tokio::spawn(async move {
+        let name = |object: Object| object.name().strip_prefix("a").map(str::to_owned);
+        cluster.list_of(CONFIG_MAP, None, "", name).await
+    });
+    let page = |name: &str, next: &str| json!({"metadata": {"continue": next}, "items": [{"metadata": {"name": name}}]});
+    let large = json!({"data": "x".repeat(16 << 20)});
+    let mut asked = vec![];
+    for body in [
+        page("a1", "2"),
+        large.clone(),
+        large,
+        page("b2", "3"),
+        page("a3", ""),
+    ] {
+        let (_, url, _) = answer(&mut handle, 200, body).await;
+        let (_, query) = url.split_once("limit=").unwrap();
+        let (size, token) = query.split_once("&labelSelector=&continue=").unwrap();
+        asked.push(format!("{size} from {token:?}"));
+    }
+    assert_eq!(
+        asked,
+        [
+            r#"500 from """#,
+            r#"500 from "2""#,
+            r#"250 from "2""#,
+            r#"125 from "2""#,
+            r#"125 from "3""#
+        ]
+    );
+    assert_eq!(list.await.unwrap().unwrap(), ["1", "3"]);
+
+    let (cluster, mut handle) = fake();
+    let list = tokio::spawn(async move { cluster.list(CONFIG_MAP, None, "").await });
+    for _ in 0..9 {
+        answer(&mut handle, 200, json!({"data": "x".repeat(16 << 20)})).await;
+    }
+    let error = list.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_fresh_role_binding_is_waited_for() {
     let (cluster, mut handle) = fake();

@@ -60,8 +60,9 @@ impl Observer {
             let all = heard.state().into_iter();
             return Ok(all.map(|vcp| VirtualControlPlane::clone(&vcp)).collect());
         }
-        let all = self.cluster.list(VIRTUAL_CONTROL_PLANE, None, "").await?;
-        Ok(all.iter().filter_map(|vcp| decode(vcp).ok()).collect())
+        let read = |vcp: Object| decode(&vcp).ok();
+        let all = self.cluster.list_of(VIRTUAL_CONTROL_PLANE, None, "", read);
+        Ok(all.await?)
     }
 
     /// Whether a slice is to be claimed, and what is free must be known for it.

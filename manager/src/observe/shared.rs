@@ -13,10 +13,10 @@ use tokio::time::Instant;
 impl Observer {
     /// All that start, or wait for it.
     pub(crate) async fn starts(&self) -> Result<Vec<Start>, cluster::Error> {
-        let all = self.cluster.list(VIRTUAL_CONTROL_PLANE, None, "").await?;
         // One that this version can't read isn't looked after, so it doesn't start.
-        let read = all.iter().filter_map(|vcp| decode(vcp).ok());
-        Ok(read.filter_map(|vcp| Start::of(&vcp)).collect())
+        let start = |vcp: Object| Start::of(&decode(&vcp).ok()?);
+        let all = self.cluster.list_of(VIRTUAL_CONTROL_PLANE, None, "", start);
+        all.await
     }
 
     /// The proxy; it is looked for anew until it is there.
@@ -40,8 +40,8 @@ impl Observer {
         {
             return Ok(nodes.clone());
         }
-        let nodes = self.cluster.list(NODE, None, "").await?;
-        let nodes: Vec<Object> = nodes.iter().map(endpoint::essence).collect();
+        let essence = |node: Object| Some(endpoint::essence(&node));
+        let nodes = self.cluster.list_of(NODE, None, "", essence).await?;
         self.starts_at_once.learn(&nodes);
         *known = Some((Instant::now(), nodes.clone()));
         Ok(nodes)
