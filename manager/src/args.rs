@@ -12,7 +12,9 @@ use crate::{
     news::{self, OwnWords, Told},
     object::{Kind, NAMESPACE, Object, POD, SERVICE},
     observe::{Observer, Provider},
-    parts, patient, proxy, sleep,
+    parts, patient, proxy,
+    readable::listen,
+    sleep,
     starts::{self, Limit, Start},
     twin::kept,
     virtual_control_plane::{Context, Error, Fails, reconcile, retry},
@@ -20,7 +22,7 @@ use crate::{
 };
 use anyhow::Context as _;
 use api::{ControlPlaneClass, ControlPlaneGroup, VirtualControlPlane, keys};
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -33,11 +35,9 @@ use kube::{
     },
 };
 use prometheus_client::registry::Registry;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::{
     convert::Infallible,
-    fmt::Debug,
     net::SocketAddr,
     path::PathBuf,
     sync::{
@@ -234,7 +234,7 @@ fn controller(
     } = wake;
     let config = patient::config();
     let of_tenants = of_clusters.clone();
-    let told = ears.tenants.hears(all(client, &config));
+    let told = listen(client, config.clone(), ears.tenants);
     let told = kept::tidied(told, Cluster::new(client.clone()), system.clone());
     let told = news::telling(told, news::but_counts, move |vcp| of_tenants.tenant(vcp));
     // A place that was given back is news to those who wait for one.
@@ -259,11 +259,11 @@ fn controller(
     let managed = config.clone().labels(&format!("{}=true", keys::MANAGED));
     let controller = controller
         .watches_stream(
-            ears.classes.hears(all(client, &config)).touched_objects(),
+            listen(client, config.clone(), ears.classes).touched_objects(),
             move |class: ControlPlaneClass| naming(&of_class, &class.name_any()),
         )
         .watches_stream(
-            ears.groups.hears(all(client, &config)).touched_objects(),
+            listen(client, config.clone(), ears.groups).touched_objects(),
             move |group: ControlPlaneGroup| {
                 if !groups.is_news(&group) {
                     return vec![];
@@ -330,18 +330,6 @@ fn essence(kind: Kind) -> fn(&Object) -> Value {
         POD => parts::essence_of_pod,
         _ => parts::essence_of_workload,
     }
-}
-
-/// All objects of a kind, without who wrote what.
-fn all<K>(
-    client: &Client,
-    config: &watcher::Config,
-) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + use<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    let events = watcher(Api::<K>::all(client.clone()), config.clone()).default_backoff();
-    news::without_writers(events)
 }
 
 /// The control plane that an object of a kind belongs to, when it isn't known there already.

@@ -41,6 +41,7 @@ use crate::{
     news,
     object::{Kind, Object, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE},
     patient,
+    readable::listen,
 };
 use api::capi::{FINALIZER, SubletCluster, SubletControlPlane, WATCH_FILTER};
 use facts::Facts;
@@ -217,13 +218,12 @@ async fn look_after<K: Role, Other: Role>(
     let all = patient::config();
     let own = those_of(filter, all.clone());
     let ended = told.clone();
-    let own = every::<K>(client, &own).inspect(move |event| {
+    let own = listen(client, own, ear).inspect(move |event| {
         if let Ok(watcher::Event::Delete(own)) = event {
             let namespace = own.namespace().unwrap_or_default();
             ended.forget(K::KIND, &namespace, &own.name_any());
         }
     });
-    let own = ear.hears(news::without_writers(own));
     let (of_other, others) = (
         Other::bell(told).clone(),
         Other::known(told).store().clone(),
@@ -240,7 +240,7 @@ async fn look_after<K: Role, Other: Role>(
         None => controller,
         // Those without the label are seen here alone.
         Some(_) => controller.watches_stream(
-            news::beside_status(every::<PartialObjectMeta<Other>>(client, &all)),
+            news::beside_status(metadata::<Other>(client, all)),
             move |other| {
                 let clusters = owner::clusters(&other.metadata);
                 belonging(&known, other.namespace().as_deref(), &clusters)
@@ -259,15 +259,12 @@ async fn look_after<K: Role, Other: Role>(
         .await;
 }
 
-/// All objects of a kind, as they come, change and go.
-fn every<K>(
+/// The metadata of all objects of a kind, as they come, change and go.
+fn metadata<K: Role>(
     client: &Client,
-    all: &watcher::Config,
-) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + use<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    watcher(Api::<K>::all(client.clone()), all.clone()).default_backoff()
+    all: watcher::Config,
+) -> impl Stream<Item = watcher::Result<watcher::Event<PartialObjectMeta<K>>>> + use<K> {
+    watcher(Api::all(client.clone()), all).default_backoff()
 }
 
 /// Objects that are this provider's: all, or those with that value of the watch filter's label.

@@ -98,6 +98,11 @@ where
     K: Resource + Clone + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone + Send + Sync,
 {
+    /// Where what it hears will be.
+    pub(crate) fn store(&self) -> Store<K> {
+        self.writer.as_reader()
+    }
+
     /// The same events; each is known before it is handed on.
     pub(crate) fn hears(
         self,

@@ -92,6 +92,7 @@ mod proxy;
 mod capi;
 
 mod patient;
+mod readable;
 
 mod growing;
 
