@@ -60,6 +60,11 @@ impl Error {
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(self, Self::Cluster(error) | Self::Beyond(error) if error.is_conflict())
     }
+
+    /// The tenant didn't take what was written into it: all that is done outside of it was done.
+    pub(crate) fn is_of_tenant(&self) -> bool {
+        matches!(self, Self::Tenant(_) | Self::Slow(_))
+    }
 }
 
 /// Whether what was seen still holds after the actions.

@@ -480,6 +480,14 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
     }
     actions.extend(reminder::due(cp, &seen.objects));
     if seen.tenant.answers() {
+        // The syncer's rights come before its credentials. Once it has both, what the tenant refuses doesn't keep it from new
+        // ones: without them its sync would end.
+        let syncer = keys::syncer_kubeconfig(cp, &addresses, system);
+        let have = seen.syncer_secret.as_ref();
+        let mut syncer = due(vec![syncer], |_| have, seen);
+        if have.is_some() {
+            actions.append(&mut syncer);
+        }
         if room::is_lacking(seen, cp) {
             actions.push(Action::MakeRoom(Space::of(cp)));
         }
@@ -488,9 +496,7 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
             let lacking = lacking(seen, cp).into_iter();
             actions.extend(lacking.map(Action::ApplyInTenant));
         }
-        // The syncer's rights come before its credentials.
-        let syncer = keys::syncer_kubeconfig(cp, &addresses, system);
-        actions.extend(due(vec![syncer], |_| seen.syncer_secret.as_ref(), seen));
+        actions.extend(syncer);
     }
     let report = Report::of(seen, cp, &addresses, &parts);
     Ok(Decision {

@@ -3,6 +3,7 @@
 //! `Synced`, `DeletionsHeld` and `TenantIdentityChanged` are the syncer's: they are read here and never written.
 
 use crate::{
+    act,
     control_plane::{ControlPlane, Refusal},
     decide::{has_begun, lacking, unready_phase, used},
     object::{DEPLOYMENT, Object},
@@ -204,26 +205,25 @@ impl Report {
     }
 
     /// An action failed; the next pass tries again. Of what was `decided` to say, what the tenant stores is said still:
-    /// it may be the cause.
-    pub(crate) fn failed_to_act(seen: &Seen, error: &str, decided: Self) -> Self {
+    /// it may be the cause. So is that it doesn't sleep, where it was the tenant that refused: it is awake, and as long as
+    /// that isn't said nothing is synced, which may be what it waits for.
+    pub(crate) fn failed_to_act(seen: &Seen, error: &act::Error, decided: Self) -> Self {
         let deleting = seen.vcp.metadata.deletion_timestamp.is_some();
         let phase = if deleting {
             Phase::Deleting
         } else {
             unready_phase(seen)
         };
+        let is_awake =
+            |fact: &Fact| fact.kind == sleep::SLEEPING && !fact.holds && error.is_of_tenant();
+        let why = error.to_string();
+        let ready = Fact::no("Ready", "Error", &why);
+        let said = decided.conditions.into_iter();
+        let said = said.filter(|fact| fact.kind == stored::CONDITION || is_awake(fact));
         Self {
             phase,
-            message: Some(error.to_owned()),
-            conditions: [Fact::no("Ready", "Error", error)]
-                .into_iter()
-                .chain(
-                    decided
-                        .conditions
-                        .into_iter()
-                        .filter(|fact| fact.kind == stored::CONDITION),
-                )
-                .collect(),
+            conditions: [ready].into_iter().chain(said).collect(),
+            message: Some(why),
             fields: decided
                 .fields
                 .into_iter()

@@ -158,7 +158,6 @@ async fn pass(namespace: &str, name: &str, cx: &Context) -> Result<controller::A
                 }
                 Err(error) => {
                     if !error.is_conflict() {
-                        let error = error.to_string();
                         let report = Report::failed_to_act(&seen, &error, decision.report);
                         rest(cx, &mut seen, &report).await?;
                     }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    act,
     claims::Range,
     control_plane::{
         Membership,
@@ -877,17 +878,14 @@ fn a_pass_that_fails_tells_of_what_is_stored_all_the_same() {
     let mut seen = limited();
     stores(&mut seen, 47);
     let decision = decided(&seen);
-    let report = Report::failed_to_act(
-        &seen,
-        "in the tenant: refused by a webhook",
-        decision.report,
-    );
+    let error = act::Error::Slow("in the tenant: a webhook hangs".into());
+    let report = Report::failed_to_act(&seen, &error, decision.report);
     assert!(within_limits(&seen, &report).starts_with("StoredWithinLimits Full: "));
     let fields: Vec<&str> = report.fields.iter().map(|(field, _)| *field).collect();
     assert_eq!(fields, ["stored"]);
     assert_eq!(
         report.message.as_deref(),
-        Some("in the tenant: refused by a webhook")
+        Some("in the tenant: a webhook hangs")
     );
 }
 

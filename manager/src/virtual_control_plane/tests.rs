@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 mod counts;
 mod hanging;
 mod leaving;
+mod refusing;
 mod service_cidr;
 
 const SYSTEM: &str = "sublet-system";
