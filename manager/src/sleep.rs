@@ -218,6 +218,8 @@ fn wants(seen: &Seen) -> bool {
     match known {
         None if sleep.asleep => true,
         Some(known) if known == visit.mark => true,
+        // Marks were lost. That isn't a visit.
+        Some(_) if visit.mark.is_empty() && is_sleeping(&seen.vcp).is_some() => true,
         _ => visit.quiet >= limit,
     }
 }

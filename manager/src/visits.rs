@@ -4,14 +4,15 @@
 //! to count what is quiet from then on, so a tenant falls asleep later and never sooner.
 //!
 //! The proxy doesn't read the ConfigMap, and forgets a tenant with its route; so the manager removes the marks of tenants
-//! that are gone.
+//! that are gone, and makes the ConfigMap anew where it was lost. Marks that were lost with it are no news: nobody came, and
+//! nobody knows since when.
 
 use crate::{known::Known, sleep::Visit};
 use api::{VirtualControlPlane, keys};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, PostParams},
 };
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
@@ -48,8 +49,13 @@ impl Visits {
         let mut known = self.known.lock();
         let is_first = known.is_none();
         let seen = known.get_or_insert_default();
-        seen.retain(|id, _| data.contains_key(id));
         let now = if is_first { self.began } else { Instant::now() };
+        let is_lost = |(id, (mark, _)): &(&String, &mut (String, _))| {
+            !mark.is_empty() && !data.contains_key(*id)
+        };
+        for (_, known) in seen.iter_mut().filter(is_lost) {
+            *known = (String::new(), now);
+        }
         let mut news = vec![];
         for (id, mark) in data {
             let same = seen.get(&id).is_some_and(|(before, _)| *before == mark);
@@ -74,15 +80,20 @@ impl Visits {
         })
     }
 
-    /// Identities with a mark that nobody of `known` has.
+    /// Identities with a mark that nobody of `known` has. Those whose mark is removed are forgotten.
     fn strangers(&self, known: &HashSet<String>) -> Vec<String> {
-        let heard = self.known.lock();
-        let ids = heard.iter().flat_map(HashMap::keys);
-        ids.filter(|id| !known.contains(*id)).cloned().collect()
+        let mut heard = self.known.lock();
+        let Some(heard) = heard.as_mut() else {
+            return vec![];
+        };
+        heard.retain(|id, (mark, _)| !mark.is_empty() || known.contains(id));
+        let ids = heard.keys().filter(|id| !known.contains(*id));
+        ids.cloned().collect()
     }
 }
 
-/// Removes marks of tenants that are gone, until the task is dropped.
+/// Removes marks of tenants that are gone, and sees to it that there is something for marks to be written into, until the
+/// task is dropped.
 pub(crate) async fn tidy(
     visits: Arc<Visits>,
     tenants: Known<VirtualControlPlane>,
@@ -95,6 +106,9 @@ pub(crate) async fn tidy(
     let mut rounds = tokio::time::interval(ROUND);
     loop {
         rounds.tick().await;
+        if let Err(error) = make(&api).await {
+            tracing::warn!(%error, "ConfigMap {} is missing and can't be made", keys::VISITS);
+        }
         let known = tenants.state();
         let known = known.iter().filter_map(|vcp| vcp.spec.identity.clone());
         let gone = visits.strangers(&known.collect());
@@ -109,6 +123,17 @@ pub(crate) async fn tidy(
             tracing::warn!(%error, "marks of visits to tenants that are gone can't be removed");
         }
     }
+}
+
+/// Makes the ConfigMap if it isn't there: the proxy may only change it.
+async fn make(api: &Api<ConfigMap>) -> kube::Result<()> {
+    if api.get_metadata_opt(keys::VISITS).await?.is_some() {
+        return Ok(());
+    }
+    tracing::warn!("ConfigMap {} was lost, and is made anew", keys::VISITS);
+    let mut empty = ConfigMap::default();
+    empty.metadata.name = Some(keys::VISITS.into());
+    api.create(&PostParams::default(), &empty).await.map(drop)
 }
 
 /// A merge patch that removes these marks.
@@ -150,6 +175,33 @@ mod tests {
         assert_eq!(visits.of(&id).unwrap().mark, "");
     }
 
+    /// Else all whose marks were lost would be put to sleep at once, in use or not.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_quiet_is_counted_anew_where_marks_were_lost() {
+        let [id, other] = [7, 8].map(|bits| TenantId::from_bits([bits; 16]));
+        let visits = Visits::default();
+        visits.heard(&map(&[(id.as_str(), "a"), (other.as_str(), "b")]));
+        tokio::time::advance(Duration::from_secs(600)).await;
+        assert!(visits.heard(&map(&[(other.as_str(), "b")])).is_empty());
+        let quiet = |id| visits.of(id).unwrap().quiet.as_secs();
+        assert_eq!((quiet(&id), quiet(&other)), (0, 600));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!(visits.heard(&map(&[(other.as_str(), "b")])).is_empty());
+        assert_eq!(quiet(&id), 5);
+        assert_eq!(visits.heard(&map(&[(id.as_str(), "c")])), [id.as_str()]);
+    }
+
+    #[tokio::test]
+    async fn a_lost_config_map_is_made_anew_and_one_that_is_there_is_left() {
+        let cluster = crate::played::Played::default();
+        let api = Api::namespaced(cluster.client(), "s");
+        make(&api).await.unwrap();
+        let at = "/api/v1/namespaces/s/configmaps/sublet-visits";
+        let made = cluster.change(at, |map| map["data"] = json!({"a": "1"}));
+        make(&api).await.unwrap();
+        assert_eq!(cluster.get(at), Some(made));
+    }
+
     #[test]
     fn marks_of_tenants_that_are_gone_are_removed() {
         let visits = Visits::default();
@@ -158,5 +210,7 @@ mod tests {
         visits.heard(&map(&[("a", "1"), ("b", "2")]));
         let gone = visits.strangers(&known);
         assert_eq!(without(&gone), json!({"data": {"b": null}}));
+        visits.heard(&map(&[("a", "1")]));
+        assert!(visits.strangers(&known).is_empty(), "it was removed");
     }
 }

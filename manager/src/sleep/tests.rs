@@ -174,6 +174,8 @@ fn a_visit_wakes_it_and_quiet_puts_it_to_sleep_again() {
     assert!(wants(&seen));
     seen.visit = None;
     assert!(wants(&seen), "a manager that has just started");
+    seen.visit = visit("", 0);
+    assert!(wants(&seen), "its mark was lost");
     seen.visit = visit("b", 0);
     assert!(!wants(&seen));
     settle(&mut seen);
@@ -184,6 +186,8 @@ fn a_visit_wakes_it_and_quiet_puts_it_to_sleep_again() {
         (is_sleeping(&seen.vcp), route_says(&seen)),
         (None, Some("awake"))
     );
+    seen.visit = visit("", 14);
+    assert!(!wants(&seen), "its mark was lost");
     seen.visit = visit("b", 14);
     assert!(!wants(&seen));
     seen.visit = visit("b", 15);
