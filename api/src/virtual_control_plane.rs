@@ -370,7 +370,6 @@ pub struct Policy {
     /// Labels that a node must carry to be seen and used by the tenant, beside those that its class asks for; all nodes
     /// of its class when empty.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64, "additionalProperties" = {"type": "string", "maxLength": 63}))]
     pub node_selector: BTreeMap<String, String>,
     /// Where the tenant's pods may go outside of the cluster, as far as its class opens it; all that the class opens when
     /// left out, nowhere when empty.

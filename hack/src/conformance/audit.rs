@@ -424,7 +424,10 @@ mod tests {
             time: SystemTime::UNIX_EPOCH,
             places: Places::default(),
         };
-        assert_eq!(logs_since(&mark, &folder).unwrap(), std::slice::from_ref(&log));
+        assert_eq!(
+            logs_since(&mark, &folder).unwrap(),
+            std::slice::from_ref(&log)
+        );
         fs::rename(&log, &older).unwrap();
         fs::write(&log, "second\n").unwrap();
         assert_eq!(logs_since(&mark, &folder).unwrap().len(), 2);

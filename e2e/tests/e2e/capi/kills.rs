@@ -45,7 +45,7 @@ fn a_manager_that_dies_while_a_cluster_comes_or_goes_leaves_nothing_half_done() 
             .await?;
             Daemon::of_sublet(MANAGER).kill(&place.above).await?;
             let took = place.available(CLUSTER_NAME, LONG).await?;
-            eprintln!("Available {:.1} s after the last death", took.as_secs_f64());
+            e2e::told!("Available {:.1} s after the last death", took.as_secs_f64());
             let after = place.get(CONTROL_PLANE, CLUSTER_NAME).await?;
             ensure!(
                 text(&after, "/metadata/uid") == text(&vcp, "/metadata/uid"),

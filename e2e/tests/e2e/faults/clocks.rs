@@ -133,7 +133,7 @@ fn f18_a_lease_is_neither_stolen_nor_kept_for_what_its_holders_clock_says() {
             Ok(())
         })
         .await?;
-        println!(
+        e2e::told!(
             "F18: taken over from one whose clock is ahead after {:.1} s",
             began.elapsed().as_secs_f64()
         );
@@ -161,7 +161,7 @@ fn f18_a_certificate_that_is_not_good_yet_is_waited_for_in_calm() {
         ensure!(then >= now + LATER, "it was trusted before its time");
         let tries = guest.proxy.greeted() - before;
         ensure!(tries <= MOST_TRIES, "{tries} connections were tried");
-        println!("F18: {tries} connections were tried within {LATER:?}");
+        e2e::told!("F18: {tries} connections were tried within {LATER:?}");
         let deletions = oracle::deeds::deletions(rig)?;
         ensure!(deletions.is_empty(), "{deletions:?}");
         rig.synced(0).await?;

@@ -119,7 +119,7 @@ fn f12_500_deletes_and_100_super_edits_and_deletes_while_the_syncer_is_down_conv
             own.is_empty(),
             "the tenant was told of what it hasn't to do with: {own:?}"
         );
-        println!(
+        e2e::told!(
             "F12: 500 deletes, 100 edits and 100 deletes above converged {:.1} s after the start",
             took.as_secs_f64()
         );
@@ -174,7 +174,7 @@ fn f13_one_pod_name_deleted_and_created_100_times_at_10_hz_ends_with_the_newest(
             player::show_running(&rig.side, &pod).await?;
         }
         oracle::pairs::agree(rig, guest).await?;
-        println!(
+        e2e::told!(
             "F13: 110 incarnations; {} statuses shown, none older than the one before",
             clock.never_went_back()?
         );

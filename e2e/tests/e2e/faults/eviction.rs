@@ -147,7 +147,7 @@ fn f21_pods_of_a_drained_node_end_once_and_never_run_elsewhere() {
         }
         let elsewhere = nodes.values().filter(|node| *node == THE_NODE).count();
         same("new pods elsewhere", &elsewhere, &names.len())?;
-        println!(
+        e2e::told!(
             "F21: {} pods of a drained node ended and were replaced within {:.1} s",
             names.len(),
             took.as_secs_f64()
@@ -245,7 +245,7 @@ async fn vanishes(rig: &Rig, syncer: Syncer) -> anyhow::Result<()> {
             &ANOTHER.to_owned(),
         )?;
     }
-    println!(
+    e2e::told!(
         "F21: a vanished node went from the tenant {:.1} s after its pods ({syncer:?})",
         took.as_secs_f64()
     );

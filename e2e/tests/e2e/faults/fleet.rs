@@ -163,7 +163,7 @@ fn r7_syncers_share_tenants_and_take_over_without_a_lost_or_doubled_write() {
         let (killed, crossed) = (took?, began.elapsed());
         worked?;
         oracle::all(rig).await?;
-        println!(
+        e2e::told!(
             "fleet: joined after {:.1} s, gave away after {:.1} s; killed, its tenants were led after {:.1} s and their \
              next objects had crossed after {:.1} s",
             joined.as_secs_f64(),
@@ -177,7 +177,7 @@ fn r7_syncers_share_tenants_and_take_over_without_a_lost_or_doubled_write() {
         let began = Instant::now();
         other.start().await?;
         led(rig, |_| second.clone()).await?;
-        println!(
+        e2e::told!(
             "fleet: killed and started again, it leads after {:.1} s",
             began.elapsed().as_secs_f64()
         );
@@ -226,7 +226,7 @@ fn f19_a_leader_that_was_stopped_writes_nothing_after_the_takeover() {
         // It joins again, and gets its tenants back in order.
         work(rig, 10..30).await?;
         led(rig, shared).await?;
-        println!(
+        e2e::told!(
             "F19: stopped for {} s at least, taken over after {:.1} s",
             LEASE_DURATION.as_secs(),
             took.as_secs_f64()

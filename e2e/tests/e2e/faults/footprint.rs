@@ -42,7 +42,7 @@ fn what_objects_take_is_told_and_goes_with_their_tenant() {
                 told > 0.0 && (0.5..3.0).contains(&(grown / told)),
                 "{words}"
             );
-            println!("{words}");
+            e2e::told!("{words}");
             Ok(after)
         })
         .await?;
@@ -56,7 +56,7 @@ fn what_objects_take_is_told_and_goes_with_their_tenant() {
             let left = now.0 - before.0;
             ensure!(now.1 < before.1, "{} bytes are told of", now.1);
             ensure!(left < (after.0 - before.0) / 2.0, "{left} bytes are left");
-            println!("{left} bytes more than before");
+            e2e::told!("{left} bytes more than before");
             Ok(())
         })
         .await

@@ -117,10 +117,13 @@ fn f7_a_tenant_whose_etcd_is_full_slows_no_other_and_goes_on_by_itself() {
         let refused = refused.iter().filter(|record| record.code >= 500).count();
         ensure!(refused > 0, "nothing was tried");
         let ratio = full.p99.as_secs_f64() / quiet.p99.as_secs_f64();
-        println!(
+        e2e::told!(
             "F7: {TIMED} objects of another tenant crossed with median {:?} and p99 {:?}, and beside a full tenant, which \
              refused {refused} requests, with {:?} and {:?}: {ratio:.2} times",
-            quiet.median, quiet.p99, full.median, full.p99
+            quiet.median,
+            quiet.p99,
+            full.median,
+            full.p99
         );
         ensure!(ratio <= MOST, "p99 is {ratio:.2} times the quiet one");
 
@@ -129,7 +132,7 @@ fn f7_a_tenant_whose_etcd_is_full_slows_no_other_and_goes_on_by_itself() {
         first.server.make_room().await?;
         let began = Instant::now();
         oracle::pairs::agree(rig, first).await?;
-        println!(
+        e2e::told!(
             "F7: converged {:.1} s after there was room",
             began.elapsed().as_secs_f64()
         );
@@ -191,13 +194,13 @@ fn f8_a_super_cluster_whose_etcd_is_full_is_asked_seldom_and_all_goes_on_once_it
         .await?;
         let (above, own) = (&rig.proxy, rig.tenants.iter().map(|guest| &guest.proxy));
         let burst = counted(&above.take_trace(), |_| true);
-        println!("F8: asked of the super cluster until then: {burst:?}");
+        e2e::told!("F8: asked of the super cluster until then: {burst:?}");
         own.for_each(|proxy| drop(proxy.take_trace()));
         let began = Instant::now();
         // Time is what is measured here.
         tokio::time::sleep(WATCHED).await;
         let (trace, seconds) = (above.take_trace(), began.elapsed().as_secs_f64());
-        println!("F8: and then: {:?}", counted(&trace, |_| true));
+        e2e::told!("F8: and then: {:?}", counted(&trace, |_| true));
         for guest in &rig.tenants {
             let marks = [
                 guest.twin("work"),
@@ -210,7 +213,7 @@ fn f8_a_super_cluster_whose_etcd_is_full_is_asked_seldom_and_all_goes_on_once_it
             let at_tenant = counted(&guest.proxy.take_trace(), |_| true);
             for (side, counts) in [("the super cluster", at_super), ("its own", at_tenant)] {
                 let rate = counts.values().sum::<usize>() as f64 / seconds;
-                println!("F8: {rate:.2} requests/s at {side} for {}", guest.name);
+                e2e::told!("F8: {rate:.2} requests/s at {side} for {}", guest.name);
                 ensure!(rate < 1.0, "{rate:.2} requests/s at {side}: {counts:?}");
             }
         }
@@ -223,7 +226,7 @@ fn f8_a_super_cluster_whose_etcd_is_full_is_asked_seldom_and_all_goes_on_once_it
         for guest in &rig.tenants {
             oracle::pairs::agree(rig, guest).await?;
         }
-        println!(
+        e2e::told!(
             "F8: converged {:.1} s after there was room",
             began.elapsed().as_secs_f64()
         );

@@ -36,7 +36,7 @@ fn f24_a_syncer_that_is_killed_with_10000_objects_finds_everything_again() {
         let began = Instant::now();
         rig.syncer.start().await?;
         oracle::pairs::agree(rig, guest).await?;
-        println!(
+        e2e::told!(
             "F24: converged {:.1} s after the start with 10,200 objects",
             began.elapsed().as_secs_f64()
         );
@@ -44,7 +44,7 @@ fn f24_a_syncer_that_is_killed_with_10000_objects_finds_everything_again() {
         let began = Instant::now();
         rig.syncer.start().await?;
         oracle::pairs::agree(rig, guest).await?;
-        println!(
+        e2e::told!(
             "F24: converged {:.1} s after the start, with the memory that it needs",
             began.elapsed().as_secs_f64()
         );
@@ -74,6 +74,6 @@ async fn starve(rig: &Rig) -> anyhow::Result<()> {
         .await?;
         same("kills", &memory.kills()?, &(turn as u64 + 1))?;
     }
-    println!("F24: killed three times with {} MiB", (taken / 2) >> 20);
+    e2e::told!("F24: killed three times with {} MiB", (taken / 2) >> 20);
     Ok(())
 }

@@ -74,7 +74,7 @@ async fn cut_off(rig: &Rig, cut: impl Fn(&Link), time: Duration) -> anyhow::Resu
     guest.proxy.link().resume();
     let healed = Instant::now();
     let took = recovers(rig, 0, healed, F9).await?;
-    println!(
+    e2e::told!(
         "F9: {} s cut off, converged {:.1} s after",
         time.as_secs(),
         took.as_secs_f64()
@@ -143,7 +143,7 @@ fn f9_slow_networks_that_lose_one_piece_in_twenty_lose_no_object() {
             link.resume();
         }
         same_pods(rig).await?;
-        println!(
+        e2e::told!(
             "F9: with 500 ms of delay and losses, converged {:.1} s after the first change",
             took.as_secs_f64()
         );
@@ -175,7 +175,7 @@ fn f9_five_minutes_without_a_tenant_and_then_without_the_super_cluster() {
             for tenant in 0..rig.tenants.len() {
                 recovers(rig, tenant, healed, F9).await?;
             }
-            println!(
+            e2e::told!(
                 "F9: 300 s without the super cluster, converged {:.1} s after",
                 healed.elapsed().as_secs_f64()
             );
@@ -239,7 +239,7 @@ fn f2_a_hung_api_server_is_noticed_and_others_are_served() {
             );
             rig.tenants[0].server.api()?.signal(Signal::CONT)?;
             rig.synced(0).await?;
-            println!("F2: noticed after {:.0} s", took.as_secs_f64());
+            e2e::told!("F2: noticed after {:.0} s", took.as_secs_f64());
             oracle::all(rig).await
         },
     );
@@ -283,7 +283,7 @@ fn f2_a_super_api_server_that_accepts_and_never_answers_is_noticed_and_ends_no_p
         oracle::pairs::agree(rig, guest).await?;
         rig.synced(0).await?;
         ensure!(statuses(rig).await? == before, "a pod was touched");
-        println!(
+        e2e::told!(
             "F2: of the super cluster noticed after {:.0} s, converged {:.1} s after it answered",
             took.as_secs_f64(),
             answers.elapsed().as_secs_f64()

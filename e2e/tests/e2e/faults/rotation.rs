@@ -66,7 +66,7 @@ impl Access {
     async fn goes_on(&mut self, rig: &Rig, after: &str) -> anyhow::Result<()> {
         self.link.reset();
         let took = self.crosses(rig).await?;
-        println!(
+        e2e::told!(
             "F23: {after}: the next object crossed after {:.1} s",
             took.as_secs_f64()
         );

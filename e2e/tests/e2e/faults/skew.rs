@@ -43,7 +43,7 @@ fn f22_a_tenant_that_is_a_minor_version_ahead_is_served_and_loses_no_field() {
         let mut service = make::service("base");
         service["metadata"]["namespace"] = "ahead".into();
         let services = ahead(rig, SERVICE, "Service", &service).await?;
-        println!("F22: newer fields of pods: {pods}; of Services: {services}");
+        e2e::told!("F22: newer fields of pods: {pods}; of Services: {services}");
         pods.is_as_written("Pod", NEVER_STORED)?;
         services.is_as_written("Service", &[])?;
         ensure!(pods.refused > 0, "no newer field of a pod was refused");

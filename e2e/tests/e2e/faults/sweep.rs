@@ -166,7 +166,7 @@ impl<'a> Sweep<'a> {
             self.runs
         );
         oracle::all(self.rig).await?;
-        println!(
+        e2e::told!(
             "F10: {} writes without a fault; {} runs with {} crashes, all with the same end, in {} s",
             self.writes,
             self.runs,

@@ -86,7 +86,7 @@ async fn restarts(rig: &mut Rig, times: impl Iterator<Item = usize>) -> anyhow::
         oracle::deeds::deletions(rig)?.is_empty(),
         "something was deleted"
     );
-    println!(
+    e2e::told!(
         "F1: {count} restarts; converged at most {:.1} s after ready",
         slowest.as_secs_f64()
     );
@@ -297,7 +297,7 @@ fn f6_a_storm_of_writers_on_both_sides_costs_few_writes_and_ends() {
             .iter()
             .filter(|record| record.asked.is_write() && record.asked.resource == "configmaps");
         let (writes, changes) = (writes.count() as u64, changes.load(Ordering::Relaxed));
-        println!(
+        e2e::told!(
             "F6: {writes} writes for {changes} changes; converged {:.1} s after the last",
             took.as_secs_f64()
         );

@@ -24,7 +24,7 @@ fn t40_a_noisy_tenant_slows_no_pods_of_another() {
         let figures = measure(timed, &noisy, EXTENT).await;
         noisy.side().delete(NAMESPACE, "", &noisy.name).await?;
         let figures = figures?;
-        eprintln!(
+        e2e::told!(
             "p99 beside noise: {:.2} times the quiet one",
             figures.ratio()
         );

@@ -80,7 +80,7 @@ fn t40_a_tenant_sleeps_with_its_pods_running_and_is_woken_by_whom_it_may() {
             // Shut: nobody wakes it but an admin.
             let began = Instant::now();
             sublet(&format!("sleep {name}")).await?;
-            eprintln!("asleep after {:.1} s", began.elapsed().as_secs_f64());
+            e2e::told!("asleep after {:.1} s", began.elapsed().as_secs_f64());
             let left = pods(tenant).await?;
             ensure!(left.is_empty(), "{left:?}");
             ensure!(sublet("list").await?.contains("Sleeping"));
@@ -92,7 +92,7 @@ fn t40_a_tenant_sleeps_with_its_pods_running_and_is_woken_by_whom_it_may() {
             ensure!(woken.is_empty(), "a connection woke it: {woken:?}");
             let began = Instant::now();
             sublet(&format!("wake {name}")).await?;
-            eprintln!(
+            e2e::told!(
                 "woken by sublet after {:.1} s",
                 began.elapsed().as_secs_f64()
             );
@@ -107,7 +107,7 @@ fn t40_a_tenant_sleeps_with_its_pods_running_and_is_woken_by_whom_it_may() {
             ensure!(woken.is_empty(), "a stranger woke it: {woken:?}");
             let began = Instant::now();
             kubectl.run("get ns").await?.says(&["work", "Active"])?;
-            eprintln!(
+            e2e::told!(
                 "woken by `kubectl get ns`, which took {:.1} s",
                 began.elapsed().as_secs_f64()
             );

@@ -59,7 +59,7 @@ fn r7_another_syncer_takes_over_when_the_pod_of_the_first_is_deleted() {
             .await?;
             let took = began.elapsed();
             space.ready("next").await?;
-            println!(
+            e2e::told!(
                 "R7: {next} led after {:.1} s, and the next pod ran after {:.1} s",
                 took.as_secs_f64(),
                 began.elapsed().as_secs_f64()

@@ -47,7 +47,7 @@ fn every_path_of_a_pod_spec_is_decided() {
                 .filter(|(_, decision)| *decision == wanted)
                 .count()
         };
-        println!(
+        e2e::told!(
             "{} paths of a pod spec: {} pass, {} are translated, {} forced, {} refused",
             decided.len(),
             count(Decision::Pass),
