@@ -471,7 +471,9 @@ mod tests {
                 files.extend(entries.map(|entry| entry.unwrap().path()));
                 continue;
             }
-            let is_test = path.ends_with("src/pages.rs") || path.starts_with(&pages);
+            let is_test = path.ends_with("src/pages.rs")
+                || path.ends_with("tests.rs")
+                || path.starts_with(&pages);
             if is_test || path.ends_with("src/cluster.rs") || path.ends_with("src/args.rs") {
                 continue;
             }
