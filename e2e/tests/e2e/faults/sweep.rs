@@ -27,6 +27,8 @@ const SHORT: [(u64, &str); 5] = [
 ];
 /// How often a crash at one write is tried.
 const TRIES: usize = 10;
+/// How often one is tried after the writes that a run takes by itself.
+const TRIES_AFTER: usize = 3;
 /// No workload of this size takes so many writes: the sweep has an end.
 const MOST: u64 = 300;
 
@@ -113,32 +115,44 @@ impl<'a> Sweep<'a> {
     }
 
     /// Runs in which the syncer is killed at the first write, the second, and so on: at each of those `writes` that a run
-    /// takes without a crash, and at what comes after them, until a run doesn't take so many.
+    /// takes without a crash, and at what comes after them, until no run takes so many.
     async fn crash_at_all(&mut self, writes: u64, moment: &str) -> anyhow::Result<()> {
         for k in 1..=writes {
             self.crash_at(|_| k, moment).await?;
         }
         for k in writes + 1..MOST {
-            if self.crash(k, moment).await? == Crash::No {
+            if self.try_at(|_| k, moment, TRIES_AFTER).await? == Crash::No {
                 return Ok(());
             }
         }
         anyhow::bail!("the workload took {MOST} writes")
     }
 
-    /// A run in which the syncer is killed at the write that is chosen by how many the last run without a crash took. On a
-    /// busy machine many writes become one, so that a run may end before its crash; then it is tried anew.
+    /// A run in which the syncer is killed at the write that is chosen by how many the last run without a crash took.
     async fn crash_at(&mut self, choose: impl Fn(u64) -> u64, moment: &str) -> anyhow::Result<()> {
-        for _ in 0..TRIES {
+        let crash = self.try_at(&choose, moment, TRIES).await?;
+        ensure!(
+            crash == Crash::Yes,
+            "{TRIES} runs ended before write {}: the last took {}",
+            choose(self.writes),
+            self.writes
+        );
+        Ok(())
+    }
+
+    /// The same, so many times at most: on a busy machine many writes become one, so that a run may end before its crash.
+    async fn try_at(
+        &mut self,
+        choose: impl Fn(u64) -> u64,
+        moment: &str,
+        tries: usize,
+    ) -> anyhow::Result<Crash> {
+        for _ in 0..tries {
             if self.crash(choose(self.writes), moment).await? == Crash::Yes {
-                return Ok(());
+                return Ok(Crash::Yes);
             }
         }
-        let k = choose(self.writes);
-        anyhow::bail!(
-            "{TRIES} runs ended before write {k}: the last took {}",
-            self.writes
-        )
+        Ok(Crash::No)
     }
 
     /// A run in which the syncer is killed at its `k`th write.
