@@ -17,7 +17,10 @@ use e2e::{
     tenant::{A, B},
 };
 use serde_json::{Value, json};
-use std::{path::PathBuf, time::SystemTime};
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 /// Its name among the results that are kept, and where the one figure is of which something is wanted: the p99 beside noise, in times
 /// of the quiet one.
@@ -32,17 +35,20 @@ const RATIO: &str = "ratio";
                   cargo xtask bench noise --rounds 3 --save      what a release keeps in docs/bench"
 )]
 struct Args {
-    /// Pods that are timed in each half; a hundred fill some two minutes
+    /// Pods that are timed in each half
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=5000))]
     pods: u32,
     /// Pods that start at the same time
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=50))]
     at_once: u32,
+    /// Seconds that the noise lasts at least: more pods are timed until then
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(..=3600))]
+    seconds: u64,
     /// How often all is done; the median ratio is told
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
     rounds: u32,
     /// Keep what was measured in docs/bench, and draw chart and table anew
-    #[arg(long, conflicts_with_all = ["pods", "at_once"])]
+    #[arg(long, conflicts_with_all = ["pods", "at_once", "seconds"])]
     save: bool,
     /// Where the document goes as well
     #[arg(long, value_name = "PATH", default_value = "target/bench/noise.json")]
@@ -55,6 +61,7 @@ async fn main() -> anyhow::Result<()> {
     let extent = Extent {
         pods: usize::try_from(args.pods)?,
         at_once: usize::try_from(args.at_once)?,
+        least: Duration::from_secs(args.seconds),
     };
     let begin = || Keeper::begin(With::Cluster);
     let keeper = args.save.then(begin).transpose()?;
@@ -115,11 +122,14 @@ fn described(figures: &Figures) -> Value {
             "medianSeconds": starts.median.as_secs_f64(),
             "p99Seconds": starts.p99.as_secs_f64(),
             "seconds": starts.all.as_secs_f64(),
+            "pods": starts.pods,
         })
     };
     json!({
         "quiet": half(&figures.quiet), "loud": half(&figures.loud),
         RATIO: figures.ratio(), "restartsOfFailingPods": figures.restarts,
+        "writesPerSecond": figures.writes_per_second(), "refusedWrites": figures.refused, "openWatches": figures.watches,
+        "syncerMiB": figures.memory,
     })
 }
 
@@ -149,11 +159,11 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
     use expect_test::expect_file;
-    use std::time::Duration;
 
     #[test]
     fn the_median_ratio_is_kept_where_the_table_looks_for_it() {
         let starts = |p99| Starts {
+            pods: 9,
             median: Duration::from_secs(1),
             p99: Duration::from_millis(p99),
             all: Duration::from_secs(9),
@@ -162,6 +172,10 @@ mod tests {
             quiet: starts(1000),
             loud: starts(loud),
             restarts: 1,
+            writes: 900,
+            refused: 1,
+            watches: 1000,
+            memory: 20.0,
         };
         let rounds = [round(1200), round(9000), round(1400)];
         assert_eq!(kept(&rounds)["median"][RATIO], 1.4);
