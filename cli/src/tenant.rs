@@ -8,7 +8,7 @@ use crate::{
     name,
 };
 use anyhow::Result;
-use api::{SecretRef, VirtualControlPlane};
+use api::{SecretRef, VirtualControlPlane, keys};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, ResourceExt,
@@ -272,6 +272,16 @@ pub(crate) async fn client(
     let value = kubeconfig::named(access, &vcp.name_any(), &mark(cluster, vcp));
     let kubeconfig: Kubeconfig = serde_json::from_value(value)?;
     cluster::client_of(kubeconfig).await
+}
+
+/// Selects the super namespaces of the tenant with this identity.
+pub(crate) fn namespaces_of(identity: &str) -> String {
+    format!("{}={identity},{}=true", keys::TENANT, keys::MANAGED)
+}
+
+/// The command line that removes them, where no manager does.
+pub(crate) fn remove_namespaces(cluster: &Cluster, identity: &str) -> String {
+    cluster.kubectl_anywhere(&format!("delete namespaces -l {}", namespaces_of(identity)))
 }
 
 #[cfg(test)]

@@ -147,6 +147,13 @@ impl Guest {
         naming::super_namespace(&self.id, &self.name, namespace)
     }
 
+    /// Makes the ServiceAccount that pods in `default` need, where no controller does.
+    pub async fn account(&self) -> anyhow::Result<()> {
+        let account = json!({"metadata": {"name": "default", "namespace": "default"}});
+        self.side.create(SERVICE_ACCOUNT, account).await?;
+        Ok(())
+    }
+
     /// Makes a namespace with the ServiceAccount that pods need.
     pub async fn namespace(&self, name: &str) -> anyhow::Result<()> {
         let object = json!({"metadata": {"name": name}});

@@ -164,9 +164,7 @@ fn try_again(
             processes: 1,
             ..suite.clone()
         };
-        let place = folder.join("again");
-        let _ = fs::remove_dir_all(&place);
-        fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
+        let place = emptied(folder.join("again"))?;
         if suite.target != Target::Native {
             fs::copy(tenant::hosts_file(folder), tenant::hosts_file(&place))
                 .context("cannot copy the suite's hosts")?;
@@ -313,7 +311,10 @@ fn report_folder(suite: &Suite) -> PathBuf {
 
 /// The folder for the results, empty.
 fn empty_folder(suite: &Suite) -> Result<PathBuf> {
-    let folder = report_folder(suite);
+    emptied(report_folder(suite))
+}
+
+fn emptied(folder: PathBuf) -> Result<PathBuf> {
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     Ok(folder)

@@ -102,15 +102,8 @@ pub(super) async fn delete(cluster: &Cluster, tenants: &[VirtualControlPlane]) -
         return Err(error::fail(refusal));
     }
     for vcp in tenants {
-        let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: vcp.metadata.uid.clone(),
-                resource_version: None,
-            }),
-            ..DeleteParams::default()
-        };
         match namespaced(cluster, vcp)
-            .delete(&vcp.name_any(), &params)
+            .delete(&vcp.name_any(), &exactly(vcp))
             .await
         {
             Ok(_) => {}
@@ -119,6 +112,14 @@ pub(super) async fn delete(cluster: &Cluster, tenants: &[VirtualControlPlane]) -
         }
     }
     Ok(())
+}
+
+/// Deletes exactly this object, and no other that took its name meanwhile.
+fn exactly(object: &impl ResourceExt) -> DeleteParams {
+    DeleteParams::default().preconditions(Preconditions {
+        uid: object.uid(),
+        resource_version: None,
+    })
 }
 
 /// What to do instead with a tenant that Cluster API made: its Cluster would miss it, and holds on to a part of it.
@@ -142,7 +143,7 @@ pub(super) async fn gone(
     let left = || {
         let mut unmanaged = tenants.iter().filter(|vcp| unmanaged::is_unmanaged(vcp));
         if let Some(identity) = unmanaged.find_map(|vcp| vcp.spec.identity.as_deref()) {
-            let remove = unmanaged::by_hand(cluster, identity);
+            let remove = tenant::remove_namespaces(cluster, identity);
             return format!("go on with `{remove}`, since no manager does");
         }
         let wait = tenants.first().map(|vcp| {

@@ -1,13 +1,11 @@
 //! Tenants that no manager looks after: what the syncer made for them nobody else removes.
 
+use super::exactly;
 use crate::{cluster::Cluster, error, leader, progress::Progress, tenant};
 use anyhow::Result;
 use api::{VirtualControlPlane, keys};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{
-    Api, ResourceExt,
-    api::{DeleteParams, ListParams, Preconditions},
-};
+use kube::{Api, ResourceExt, api::ListParams};
 use std::time::Duration;
 
 /// How often it is looked what is left.
@@ -102,7 +100,7 @@ pub(super) async fn remove(
     let Ok(let_go) = let_go else {
         return Err(error::fail(format!(
             "a syncer still leads {name}, so its namespaces stay; once none does, remove them with `{}`",
-            by_hand(cluster, identity)
+            tenant::remove_namespaces(cluster, identity)
         )));
     };
     let_go?;
@@ -121,15 +119,6 @@ pub(super) async fn remove(
         }
         tokio::time::sleep(PERIOD).await;
     }
-}
-
-/// What removes the namespaces in place of the command.
-pub(super) fn by_hand(cluster: &Cluster, identity: &str) -> String {
-    cluster.kubectl_anywhere(&format!("delete namespaces -l {}", selector(identity)))
-}
-
-fn selector(identity: &str) -> String {
-    format!("{}={identity},{}=true", keys::TENANT, keys::MANAGED)
 }
 
 /// Waits until no syncer that lives leads the tenant.
@@ -152,7 +141,7 @@ async fn let_go(
 /// Asks all to go that stays; what is left.
 async fn pass(cluster: &Cluster, vcp: &VirtualControlPlane, identity: &str) -> Result<Vec<String>> {
     let api: Api<Namespace> = Api::all(cluster.client.clone());
-    let theirs = ListParams::default().labels(&selector(identity));
+    let theirs = ListParams::default().labels(&tenant::namespaces_of(identity));
     let listed = api.list_metadata(&theirs).await?.items;
     // Looked at after them: whoever came to have the identity since has them.
     if let Some(other) = another(vcp, &tenant::all(cluster).await?) {
@@ -165,14 +154,7 @@ async fn pass(cluster: &Cluster, vcp: &VirtualControlPlane, identity: &str) -> R
         if namespace.metadata.deletion_timestamp.is_some() {
             continue;
         }
-        let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: namespace.metadata.uid.clone(),
-                resource_version: None,
-            }),
-            ..DeleteParams::default()
-        };
-        match api.delete(&namespace.name_any(), &params).await {
+        match api.delete(&namespace.name_any(), &exactly(namespace)).await {
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
             deleted => drop(deleted?),
         }
@@ -240,7 +222,7 @@ mod tests {
     #[test]
     fn only_what_sublet_made_is_looked_for() {
         assert_eq!(
-            selector("one"),
+            tenant::namespaces_of("one"),
             "sublet.dev/tenant=one,sublet.dev/managed=true"
         );
     }

@@ -25,13 +25,7 @@ pub(super) async fn check(cluster: &Cluster) -> Outcome {
                 .push(namespace.name_any());
         }
     }
-    let remove = |identity: &str| {
-        cluster.kubectl_anywhere(&format!(
-            "delete namespaces -l {}={identity},{}=true",
-            keys::TENANT,
-            keys::MANAGED
-        ))
-    };
+    let remove = |identity: &str| tenant::remove_namespaces(cluster, identity);
     Ok(judge(&of, &tenants, remove))
 }
 

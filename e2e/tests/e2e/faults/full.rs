@@ -4,7 +4,7 @@ use super::{Fill, each, fill, pod, settings};
 use anyhow::{Context, bail, ensure};
 use e2e::{
     faultproxy::{Record, rule::Asked},
-    kind::{CONFIG_MAP, POD, SERVICE_ACCOUNT},
+    kind::{CONFIG_MAP, POD},
     noise::Starts,
     oracle,
     read::{name, text},
@@ -95,8 +95,7 @@ fn f7_a_tenant_whose_etcd_is_full_slows_no_other_and_goes_on_by_itself() {
     };
     on_rig(wish, async |rig| {
         for guest in &rig.tenants {
-            let account = json!({"metadata": {"name": "default", "namespace": "default"}});
-            guest.side.create(SERVICE_ACCOUNT, account).await?;
+            guest.account().await?;
         }
         let (first, other) = (&rig.tenants[0], &rig.tenants[1]);
         for number in 0..20 {

@@ -6,7 +6,6 @@ use e2e::{
     kind::{
         CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, DEPLOYMENT, EVENT, NAMESPACE,
         NETWORK_POLICY, NODE, POD, RESOURCE_QUOTA, ROLE, ROLE_BINDING, SECRET, SERVICE,
-        SERVICE_ACCOUNT,
     },
     make, oracle,
     read::{event, items, name, text, uid},
@@ -27,8 +26,7 @@ fn wish() -> Wish {
 }
 
 async fn account(rig: &Rig) -> anyhow::Result<()> {
-    let account = json!({"metadata": {"name": "default", "namespace": "default"}});
-    rig.tenants[0].side.create(SERVICE_ACCOUNT, account).await?;
+    rig.tenants[0].account().await?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use e2e::{
-    kind::{POD, SERVICE_ACCOUNT},
+    kind::POD,
     make, oracle,
     read::text,
     rig::{Rig, Wish, on_rig, room::Ballast},
@@ -55,8 +55,7 @@ fn t41_a_tenant_whose_etcd_is_full_degrades_alone_and_recovers() {
     };
     on_rig(wish, async |rig| {
         for guest in &rig.tenants {
-            let account = json!({"metadata": {"name": "default", "namespace": "default"}});
-            guest.side.create(SERVICE_ACCOUNT, account).await?;
+            guest.account().await?;
         }
         for number in 0..5 {
             pod(rig, 0, &format!("p{number}")).await?;

@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 use api::keys;
 use e2e::{
-    kind::{CONFIG_MAP, GROUP, NAMESPACE, POD, SERVICE_ACCOUNT},
+    kind::{CONFIG_MAP, GROUP, NAMESPACE, POD},
     make, oracle,
     read::{annotation, event, label, name, text, uid},
     rig::{Rig, Wish, audit::deeds, on_rig, syncer::Syncer},
@@ -51,8 +51,7 @@ fn second(rig: &Rig) -> anyhow::Result<Syncer> {
 
 async fn prepare(rig: &Rig) -> anyhow::Result<()> {
     for guest in &rig.tenants {
-        let account = json!({"metadata": {"name": "default", "namespace": "default"}});
-        guest.side.create(SERVICE_ACCOUNT, account).await?;
+        guest.account().await?;
     }
     Ok(())
 }

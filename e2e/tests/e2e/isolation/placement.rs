@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use e2e::{
-    kind::{CLASS, CONTROL_PLANE, NODE, POD, SERVICE_ACCOUNT},
+    kind::{CLASS, CONTROL_PLANE, NODE, POD},
     make,
     read::{event, label, name, text},
     rig::{Rig, Wish, on_rig, player::add_node},
@@ -92,8 +92,7 @@ fn a_tenant_that_is_held_to_some_nodes_sees_them_alone_and_its_pods_run_on_no_ot
     };
     on_rig(wish, async |rig| {
         let guest = &rig.tenants[0];
-        let account = json!({"metadata": {"name": "default", "namespace": "default"}});
-        guest.side.create(SERVICE_ACCOUNT, account).await?;
+        guest.account().await?;
         for (name, pool, room) in [
             ("acme-1", "tenants", "one"),
             ("acme-2", "tenants", "two"),

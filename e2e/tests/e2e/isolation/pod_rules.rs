@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use e2e::{
-    kind::{CLASS, CONTROL_PLANE, EVENT, POD, PRIORITY_CLASS, SERVICE_ACCOUNT},
+    kind::{CLASS, CONTROL_PLANE, EVENT, POD, PRIORITY_CLASS},
     make, oracle,
     read::{annotation, event, name, text, uid},
     rig::{Rig, Wish, on_rig},
@@ -64,8 +64,7 @@ fn t24_a_class_prescribes_images_priority_tolerations_bandwidth_and_resources() 
     };
     on_rig(wish, async |rig| {
         let guest = &rig.tenants[0];
-        let account = json!({"metadata": {"name": "default", "namespace": "default"}});
-        guest.side.create(SERVICE_ACCOUNT, account).await?;
+        guest.account().await?;
         let tier = json!({"metadata": {"name": "paid"}, "value": 100, "description": "paid"});
         rig.side.create(PRIORITY_CLASS, tier).await?;
         // One that was made before anything was prescribed.

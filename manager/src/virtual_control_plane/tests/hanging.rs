@@ -97,21 +97,11 @@ async fn a_tenant_that_hangs_rests_before_it_is_asked_again() {
 
 /// What the tenant keeps waits so long before each answer.
 fn slow(world: &mut World, wait: Duration, is_held: fn(&http::Method) -> bool) {
-    let inside = world.tenant.clone();
-    let cx = Arc::get_mut(&mut world.cx).unwrap();
-    cx.observer.enter = Arc::new(move |_: Access| {
-        let inside = inside.clone();
-        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-            let inside = inside.clone();
-            async move {
-                if is_held(request.method()) {
-                    tokio::time::sleep(wait).await;
-                }
-                Ok::<_, Infallible>(inside.answer(request).await)
-            }
-        });
-        let client = Client::new(service, "default");
-        async move { Ok(client) }.boxed()
+    world.answered_by(move |inside, request| async move {
+        if is_held(request.method()) {
+            tokio::time::sleep(wait).await;
+        }
+        inside.answer(request).await
     });
 }
 

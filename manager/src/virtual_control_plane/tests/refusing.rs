@@ -1,35 +1,22 @@
 //! Tenants that refuse what is written into them: a webhook of theirs that nobody answers for, or a policy.
 
 use super::*;
-use crate::kubeconfig::Access;
-use kube::Client;
-use std::convert::Infallible;
 use tenancy::naming;
 
 /// The tenant answers as before, and takes nothing. There is something to be written.
 fn refuse(world: &mut World) {
     let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/sublet:syncer";
     world.tenant.change(role, |role| role["rules"] = json!([]));
-    let inside = world.tenant.clone();
-    let cx = Arc::get_mut(&mut world.cx).unwrap();
-    cx.observer.enter = Arc::new(move |_: Access| {
-        let inside = inside.clone();
-        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-            let inside = inside.clone();
-            async move {
-                if *request.method() == http::Method::GET {
-                    return Ok::<_, Infallible>(inside.answer(request).await);
-                }
-                let refusal = json!({
-                    "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500,
-                    "reason": "InternalError", "message": "failed calling webhook",
-                });
-                let body = kube::client::Body::from(refusal.to_string().into_bytes());
-                Ok(http::Response::builder().status(500).body(body).unwrap())
-            }
+    world.answered_by(|inside, request| async move {
+        if *request.method() == http::Method::GET {
+            return inside.answer(request).await;
+        }
+        let refusal = json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500,
+            "reason": "InternalError", "message": "failed calling webhook",
         });
-        let client = Client::new(service, "default");
-        async move { Ok(client) }.boxed()
+        let body = kube::client::Body::from(refusal.to_string().into_bytes());
+        http::Response::builder().status(500).body(body).unwrap()
     });
     world.cx.observer.forget(&("tenants".into(), "acme".into()));
 }
