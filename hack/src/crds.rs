@@ -25,6 +25,7 @@ const FILES: [(&str, &str, &[&str]); 4] = [
 
 /// Writes the files.
 pub(crate) fn write() -> Result<()> {
+    build()?;
     for (file, example, which) in FILES {
         let place = place(file);
         fs::write(&place, generated(example, which)?)
@@ -36,6 +37,7 @@ pub(crate) fn write() -> Result<()> {
 
 /// Fails if a file is not what `write` would write.
 pub(crate) fn check() -> Result<()> {
+    build()?;
     for (file, example, which) in FILES {
         let there = fs::read_to_string(place(file)).unwrap_or_default();
         if there != generated(example, which)? {
@@ -45,17 +47,20 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
+/// As a part of the whole workspace: with the features of `api` alone, all that it depends on would be compiled once more.
+fn build() -> Result<()> {
+    let examples = ["--example", "crds", "--example", "clusterctl"];
+    let arguments = [
+        &["build", "--quiet", "--locked", "--workspace"],
+        &examples[..],
+    ]
+    .concat();
+    run::output(&mut cargo::command(&arguments)).map(drop)
+}
+
 fn generated(example: &str, which: &[&str]) -> Result<String> {
-    let run = [
-        "run",
-        "--quiet",
-        "--package",
-        "api",
-        "--example",
-        example,
-        "--",
-    ];
-    run::output(&mut cargo::command(&[&run, which].concat()))
+    let program = cargo::built("examples")?.join(example);
+    run::output(&mut run::command(program, which))
 }
 
 fn place(file: &str) -> PathBuf {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How many cluster tests run at once; they mostly wait for the cluster.
-const CLUSTER_TEST_THREADS: &str = "--test-threads=3";
+const CLUSTER_TEST_THREADS: &str = "--test-threads=4";
 
 /// How much to test.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -194,7 +194,7 @@ fn each_crate_alone() -> Result<()> {
 
 /// What the cluster and the upstream suite consist of.
 fn build_go_programs(extent: Extent) -> Result<()> {
-    for program in ["kube", "etcd", "coredns", "metrics-server"] {
+    for program in ["kube", "etcd", "coredns", "metrics-server", "provisioner"] {
         binaries::path(program)?;
     }
     if extent == Extent::All {

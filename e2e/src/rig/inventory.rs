@@ -36,8 +36,9 @@ pub(super) struct Inventory(BTreeMap<String, Held>);
 
 #[derive(Clone, Debug)]
 struct Held {
-    /// All but its status and what the API server counts.
+    /// All but its status and what an API server gives each object anew.
     content: Value,
+    resource_version: String,
     is_terminating: bool,
     has_finalizers: bool,
 }
@@ -67,10 +68,10 @@ impl Inventory {
         eventually(SOON, &what, async || Self::of(side).await).await
     }
 
-    /// Removes from an API server what it didn't hold at the time of this inventory.
+    /// Removes from an API server what it didn't hold at the time of this inventory, and puts back what was changed.
     ///
     /// # Errors
-    /// It can't be put back: something was changed, or doesn't go.
+    /// It can't be put back.
     pub(super) async fn restore(&self, side: &Side) -> anyhow::Result<()> {
         let end = Instant::now() + LIMIT;
         loop {
@@ -80,8 +81,9 @@ impl Inventory {
                 .iter()
                 .filter(|(path, _)| !self.0.contains_key(*path) && !self.is_usual(path))
                 .collect();
-            if extra.is_empty() {
-                return self.agrees(&now);
+            let changed = self.changed(&now);
+            if extra.is_empty() && changed.is_empty() {
+                return Ok(());
             }
             ensure!(
                 extra.len() <= MOST,
@@ -90,7 +92,11 @@ impl Inventory {
             );
             if Instant::now() > end {
                 let paths: Vec<_> = extra.iter().map(|(path, _)| path).collect();
-                bail!("they don't go: {paths:?}");
+                bail!("they don't go: {paths:?}; they don't come back: {changed:?}");
+            }
+            // In their order: a namespace before what is in it.
+            for path in changed {
+                put_back(side, path, &self.0[path], now.0.get(path)).await?;
             }
             let is_empty = extra.iter().all(|(path, _)| is_namespace(path));
             stream::iter(extra)
@@ -116,19 +122,16 @@ impl Inventory {
         })
     }
 
-    fn agrees(&self, now: &Self) -> anyhow::Result<()> {
-        for (path, held) in &self.0 {
-            // Somebody is always renewing one.
-            if path.contains("/leases/") || self.is_usual(path) {
-                continue;
-            }
-            match now.0.get(path) {
-                Some(now) if now.content == held.content => {}
-                Some(now) => bail!("{path} was changed: {} {}", held.content, now.content),
-                None => bail!("{path} is gone"),
-            }
-        }
-        Ok(())
+    /// Paths of what isn't as it was.
+    fn changed(&self, now: &Self) -> Vec<&String> {
+        let lasting = self.0.iter().filter(|(path, _)| {
+            // Somebody is always renewing a Lease.
+            !path.contains("/leases/") && !self.is_usual(path)
+        });
+        lasting
+            .filter(|(path, held)| now.0.get(*path).map(|now| &now.content) != Some(&held.content))
+            .map(|(path, _)| path)
+            .collect()
     }
 }
 
@@ -207,9 +210,16 @@ fn held(root: &str, plural: &str, mut object: Value) -> (String, Held) {
         is_terminating(&object),
         !items(&object, "/metadata/finalizers").is_empty(),
     );
-    for passing in ["resourceVersion", "managedFields"] {
+    let resource_version = text(&object, "/metadata/resourceVersion").to_owned();
+    for given in [
+        "resourceVersion",
+        "managedFields",
+        "uid",
+        "creationTimestamp",
+        "generation",
+    ] {
         if let Some(metadata) = object["metadata"].as_object_mut() {
-            metadata.remove(passing);
+            metadata.remove(given);
         }
     }
     if let Some(fields) = object.as_object_mut() {
@@ -217,10 +227,27 @@ fn held(root: &str, plural: &str, mut object: Value) -> (String, Held) {
     }
     let held = Held {
         content: object,
+        resource_version,
         is_terminating,
         has_finalizers,
     };
     (path, held)
+}
+
+/// Makes an object again what it was.
+async fn put_back(side: &Side, path: &str, was: &Held, now: Option<&Held>) -> Result<(), Problem> {
+    let mut object = was.content.clone();
+    let done = match (now, path.rsplit_once('/')) {
+        (Some(now), _) => {
+            object["metadata"]["resourceVersion"] = now.resource_version.as_str().into();
+            side.request(Method::PUT, path, Some(object)).await
+        }
+        (None, Some((of_its_type, _))) => {
+            side.request(Method::POST, of_its_type, Some(object)).await
+        }
+        (None, None) => return Ok(()),
+    };
+    done.map(drop).or_else(passing)
 }
 
 async fn remove(side: &Side, path: &str, held: &Held) -> Result<(), Problem> {

@@ -416,7 +416,10 @@ fn a_class_is_refused_to_other_namespaces_than_it_is_for() {
         spec["namespaces"] = json!(["elsewhere"]);
         let object = json!({"metadata": {"name": class}, "spec": spec});
         above.create(CLASS, object).await?;
-        request(&above, &name, json!({"className": class})).await?;
+        // Of one that leads elsewhere, no control plane begins to start once the class allows it.
+        let external = json!({"kubeconfigSecretRef": {"name": "no-such", "key": "value"}});
+        let spec = json!({"className": class, "external": external, "etcd": null});
+        request(&above, &name, spec).await?;
         let is_refused = async |words: &str, expected: bool| {
             eventually(
                 SOON,

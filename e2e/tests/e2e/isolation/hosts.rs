@@ -41,7 +41,6 @@ async fn hosts(rig: &Rig) -> anyhow::Result<BTreeMap<String, usize>> {
 fn t19_a_host_belongs_to_the_tenant_that_had_it_first() {
     let wish = Wish {
         tenants: 2,
-        controllers: false,
         ..Wish::default()
     };
     on_rig(wish, async |rig| {

@@ -86,13 +86,8 @@ async fn gated(rig: &Rig, name: &str, selector: Value) -> anyhow::Result<Value> 
 
 #[test]
 fn a_tenant_that_is_held_to_some_nodes_sees_them_alone_and_its_pods_run_on_no_other() {
-    let wish = Wish {
-        controllers: false,
-        ..Wish::default()
-    };
-    on_rig(wish, async |rig| {
+    on_rig(Wish::default(), async |rig| {
         let guest = &rig.tenants[0];
-        guest.account().await?;
         for (name, pool, room) in [
             ("acme-1", "tenants", "one"),
             ("acme-2", "tenants", "two"),

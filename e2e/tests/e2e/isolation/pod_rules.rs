@@ -58,13 +58,8 @@ async fn rules(rig: &Rig, pods: Value) -> anyhow::Result<()> {
 
 #[test]
 fn t24_a_class_prescribes_images_priority_tolerations_bandwidth_and_resources() {
-    let wish = Wish {
-        controllers: false,
-        ..Wish::default()
-    };
-    on_rig(wish, async |rig| {
+    on_rig(Wish::default(), async |rig| {
         let guest = &rig.tenants[0];
-        guest.account().await?;
         let tier = json!({"metadata": {"name": "paid"}, "value": 100, "description": "paid"});
         rig.side.create(PRIORITY_CLASS, tier).await?;
         // One that was made before anything was prescribed.
