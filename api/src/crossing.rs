@@ -69,7 +69,7 @@ pub struct Offer {
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum ShownNodes {
-    /// Those that a pod of the tenant is bound to, and no others. DaemonSets have no pods then.
+    /// Those that the super cluster bound a pod of the tenant to, and no others. DaemonSets have no pods then.
     Used,
     /// All of them.
     #[default]

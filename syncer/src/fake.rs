@@ -135,6 +135,7 @@ pub(crate) fn super_side(uid: &str, owner: &str) -> SuperSide {
         terminating: false,
         mirrored: 0,
         counter: 0,
+        node: None,
     }
 }
 

@@ -8,7 +8,7 @@ pub(crate) use tenant::{TenantSink, found_in_tenant, gone_in_tenant};
 
 use crate::{
     engine::Engine,
-    quota,
+    nodes, quota,
     table::{Entry, Roll},
     tenants::Tenant,
 };
@@ -73,7 +73,12 @@ pub(crate) fn note_addresses(engine: &Engine, tenant: &Tenant, key: &Key, pod: O
 /// is free. True if it was the one that is known.
 pub(crate) fn gone_in_super(engine: &Engine, tenant: &Tenant, key: &Key, uid: &str) -> bool {
     quota::ended(engine, tenant, key, uid);
-    tenant.table.super_gone(key, uid)
+    let left = tenant.table.get(key).runs_on().cloned();
+    let was_known = tenant.table.super_gone(key, uid);
+    if was_known {
+        nodes::moved(engine, tenant, left.as_deref(), None);
+    }
+    was_known
 }
 
 /// Whether the object stands where the tenant object's twin must stand.

@@ -1,10 +1,35 @@
 //! Tells when a tenant that is shown only the nodes in use comes to use one, or uses it no more.
 //!
-//! Which nodes those are is asked of the table when a node is worked ([`crate::publish`]); here its key is queued.
+//! Which nodes those are is asked of the table when a node is worked ([`crate::publish`]); here its key is queued. A node is in
+//! use once the super cluster's scheduler has bound a pod of the tenant to it. What a tenant's pod says of its node is the
+//! tenant's word (T9): it makes no node one that the tenant is shown, but keeps one that it was shown.
 
-use crate::{engine::Engine, tenants::Tenant};
+use crate::{engine::Engine, table::Entry, tenants::Tenant};
 use api::ShownNodes;
-use tenancy::{kind, tenant::Key};
+use tenancy::{kind, object::Object, tenant::Key};
+
+/// The node that a pod is bound to. Other kinds may have a field of that name, and aren't bound by it.
+pub(crate) fn of<'a>(key: &Key, object: &'a Object) -> Option<&'a str> {
+    let node = object.text("/spec/nodeName")?;
+    (key.kind == kind::index("Pod") && !node.is_empty()).then_some(node)
+}
+
+/// Changes what is known of an object, as [`crate::table::Table::update`] does; the nodes on which its super pod was or is are
+/// queued.
+pub(crate) fn update<R>(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    change: impl FnOnce(&mut Entry) -> R,
+) -> R {
+    let (from, to, result) = tenant.table.update(key, |entry| {
+        let from = entry.runs_on().cloned();
+        let result = change(entry);
+        (from, entry.runs_on().cloned(), result)
+    });
+    moved(engine, tenant, from.as_deref(), to.as_deref());
+    result
+}
 
 /// A pod of the tenant that was on the node `from` is on `to`.
 pub(crate) fn moved(engine: &Engine, tenant: &Tenant, from: Option<&str>, to: Option<&str>) {

@@ -393,7 +393,8 @@ impl Sink for Compared<'_> {
                 if key.kind().mirrors() && known.as_ref().is_some_and(|it| it.mirrored < version) {
                     self.found.lock().unshown.push((key.clone(), version));
                 }
-                let differs = intake::seen_in_super(&self.tenant.table, &key, &object, &owner.uid)
+                let (engine, tenant) = (self.engine, self.tenant);
+                let differs = intake::seen_in_super(engine, tenant, &key, &object, &owner.uid)
                     || known.is_none_or(|known| known.baseline == 0);
                 (key, differs)
             }
@@ -619,7 +620,7 @@ mod tests {
         let (engine, tenant) = (fake::engine(&cluster), tenant(&cluster));
         let [there, here] = pods(&tenant, [5, 9], ["Pending"; 2]);
         intake::found_in_tenant(&engine, &tenant, &web(), there);
-        intake::seen_in_super(&tenant.table, &web(), &here, "u");
+        intake::seen_in_super(&engine, &tenant, &web(), &here, "u");
         tenant.table.update(&web(), |entry| {
             let twin = entry.twin.as_mut().unwrap();
             (twin.mirrored, twin.baseline) = (9, twin.state);

@@ -312,7 +312,10 @@ fn look_again(tenant: &Tenant, key: &Key, event: Arc<Object>) -> Result<(), Fail
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::{self, Server, fake, tenant};
+    use crate::{
+        fake::{self, Server, fake, tenant},
+        table::Entry,
+    };
     use serde_json::{Value, json};
 
     /// A tenant that was shown the node `n`, to which its pod is bound, and both of its API servers.
@@ -327,6 +330,9 @@ mod tests {
                 node: Some("n".into()),
                 ..TenantSide::published(&pod, 0)
             });
+            let mut twin = fake::super_side("s", "p");
+            twin.node = Some("n".into());
+            entry.twin = Some(twin);
         });
         let node = Key::new(kind::index("Node"), "", "n");
         (engine, tenant, node, [super_server, tenant_server])
@@ -390,7 +396,7 @@ mod tests {
         assert!(shown.is_ok(), "{shown:?}");
         assert_eq!(made.body["metadata"]["name"], "n");
         let pod = Key::new(kind::index("Pod"), "work", "web");
-        tenant.table.update(&pod, |entry| entry.tenant = None);
+        tenant.table.update(&pod, |entry| *entry = Entry::default());
         let answers = async {
             above.answer("GET", 200, &node()).await;
             own.answer("GET", 200, &node()).await;
@@ -399,6 +405,42 @@ mod tests {
         let (goes, deletion) = tokio::join!(work(&engine, &tenant, &key), answers);
         assert!(goes.is_ok(), "{goes:?}");
         assert_eq!(deletion.body["preconditions"]["uid"], "v");
+    }
+
+    /// The tenant can write any name into its pods; it makes the node neither one that it sees nor one that it may ask for.
+    #[tokio::test]
+    async fn t9_a_node_that_the_tenants_pod_merely_names_is_not_shown() {
+        for bound_to in [None, Some("other")] {
+            let (engine, tenant, key, [mut above, mut own]) = with_used_nodes();
+            let pod = Key::new(kind::index("Pod"), "work", "web");
+            tenant.table.update(&pod, |entry| {
+                entry.twin.as_mut().unwrap().node = bound_to.map(Into::into);
+            });
+            assert!(!tenant.with_cx(|cx| cx.facts.runs_on("n")));
+            let answers = async {
+                above.answer("GET", 200, &node()).await;
+                let gone = json!({"kind": "Status", "code": 404});
+                own.answer("GET", 404, &gone).await;
+            };
+            let (worked, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+            assert!(worked.is_ok(), "{worked:?}");
+            assert!(own.is_silent());
+        }
+    }
+
+    /// Else the tenant's own controllers would take the pod for lost.
+    #[tokio::test]
+    async fn a_used_node_stays_while_a_pod_in_the_tenant_is_bound_to_it_whose_super_pod_is_gone() {
+        let (engine, tenant, key, [mut above, mut own]) = with_used_nodes();
+        let pod = Key::new(kind::index("Pod"), "work", "web");
+        tenant.table.update(&pod, |entry| entry.twin = None);
+        let answers = async {
+            above.answer("GET", 200, &node()).await;
+            own.answer("GET", 200, &node()).await;
+        };
+        let (waits, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+        assert!(matches!(waits, Err(Failure::Waiting(_))), "{waits:?}");
+        assert!(own.is_silent());
     }
 
     #[tokio::test]
@@ -432,7 +474,7 @@ mod tests {
     async fn no_node_goes_while_the_pods_of_the_tenant_are_not_all_known() {
         let (engine, tenant, key, [mut above, mut own]) = with_used_nodes();
         let pod = Key::new(kind::index("Pod"), "work", "web");
-        tenant.table.update(&pod, |entry| entry.tenant = None);
+        tenant.table.update(&pod, |entry| *entry = Entry::default());
         tenant.gate.interrupted(pod.kind, "refused");
         let answers = async {
             above.answer("GET", 200, &node()).await;

@@ -14,6 +14,7 @@ use crate::{
     gate::{Basis, Held, Hold},
     intake::{self, twin_name, twin_path},
     live::read,
+    nodes,
     pages::Pages,
     patrol,
     proof::prove,
@@ -22,6 +23,7 @@ use crate::{
     upward, watch,
 };
 use serde_json::Value;
+use std::sync::Arc;
 use tenancy::{
     kind::{self, Kind, SuperWatch},
     meta,
@@ -95,12 +97,12 @@ async fn pass_on_to_another(
     object: &Object,
 ) -> Result<(), Failure> {
     let Some(have) = read(&engine.cluster, &twin_path(tenant, key)).await? else {
-        tenant.table.update(key, |entry| entry.twin = None);
+        nodes::update(engine, tenant, key, |entry| entry.twin = None);
         return upward::missing(engine, tenant, key).await;
     };
     match meta::owner(&have) {
         Some(owner) if owner.tenant == tenant.id && owner.uid == object.uid() => {
-            take_up(tenant, key, &have, &owner.uid);
+            take_up(engine, tenant, key, &have, &owner.uid);
             Err(Failure::Waiting("the super pod was another one"))
         }
         Some(owner) if owner.tenant == tenant.id => replace(engine, tenant, key, &have).await,
@@ -128,7 +130,7 @@ pub(crate) async fn replace(
             "the tenant's object is the one that the super object belongs to",
         ));
     }
-    let twin = take_up(tenant, key, have, &owner.uid);
+    let twin = take_up(engine, tenant, key, have, &owner.uid);
     if twin.terminating {
         return Ok(());
     }
@@ -150,7 +152,7 @@ pub(crate) async fn remake(
     let Some(owner) = meta::owner(have) else {
         return Ok(());
     };
-    let twin = take_up(tenant, key, have, &owner.uid);
+    let twin = take_up(engine, tenant, key, have, &owner.uid);
     delete(engine, tenant, key, &twin, None, Why::Told).await?;
     if tenant.table.get(key).twin.is_none() {
         return Err(Failure::Waiting("what it was is gone"));
@@ -159,7 +161,13 @@ pub(crate) async fn remake(
 }
 
 /// Notes a super object as it was read.
-fn take_up(tenant: &Tenant, key: &Key, have: &Object, owner_uid: &str) -> SuperSide {
+fn take_up(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    have: &Object,
+    owner_uid: &str,
+) -> SuperSide {
     let twin = SuperSide {
         uid: have.uid().into(),
         version: have.resource_version(),
@@ -171,10 +179,9 @@ fn take_up(tenant: &Tenant, key: &Key, have: &Object, owner_uid: &str) -> SuperS
         terminating: have.is_terminating(),
         mirrored: 0,
         counter: meta::restore_counter(have),
+        node: nodes::of(key, have).map(Arc::from),
     };
-    tenant
-        .table
-        .update(key, |entry| entry.twin = Some(twin.clone()));
+    nodes::update(engine, tenant, key, |entry| entry.twin = Some(twin.clone()));
     twin
 }
 
@@ -228,7 +235,7 @@ async fn delete(
             // Somebody changed it since: what it is now decides.
             match read(&engine.cluster, &path).await? {
                 Some(have) if have.uid() == &*twin.uid => {
-                    intake::seen_in_super(&tenant.table, key, &have, &twin.owner_uid);
+                    intake::seen_in_super(engine, tenant, key, &have, &twin.owner_uid);
                 }
                 _ => {
                     intake::gone_in_super(engine, tenant, key, &twin.uid);

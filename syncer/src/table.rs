@@ -30,10 +30,25 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// It is a pod that the tenant sees bound to this node.
+    /// It is a pod that the tenant sees bound to this node, whoever did that.
     pub(crate) fn is_on(&self, node: &str) -> bool {
         let side = self.tenant.as_ref();
         side.is_some_and(|side| side.node.as_deref() == Some(node))
+    }
+
+    /// The node to which the super cluster bound its super pod. Of what the tenant's pod says nothing is taken: it may name
+    /// any node.
+    pub(crate) fn runs_on(&self) -> Option<&Arc<str>> {
+        self.twin.as_ref()?.node.as_ref()
+    }
+
+    /// This name of a node, held once for both sides.
+    pub(crate) fn node(&self, name: Option<&str>) -> Option<Arc<str>> {
+        let name = name?;
+        let side = self.tenant.as_ref().and_then(|side| side.node.as_ref());
+        let mut known = side.into_iter().chain(self.runs_on());
+        let held = known.find(|node| ***node == *name);
+        Some(held.map_or_else(|| name.into(), Arc::clone))
     }
 
     /// The twin belongs to an older incarnation of the tenant's object.
@@ -62,7 +77,7 @@ pub(crate) struct TenantSide {
     pub(crate) edition: u128,
     /// Fingerprint of what flows up, as the tenant holds it.
     pub(crate) projection: u128,
-    /// Node that the pod is bound to.
+    /// Node that the pod is bound to, as the tenant's object says: by us, or by whoever writes pods there.
     pub(crate) node: Option<Arc<str>>,
 }
 
@@ -101,6 +116,8 @@ pub(crate) struct SuperSide {
     pub(crate) mirrored: u64,
     /// The restore counter under which it was made.
     pub(crate) counter: i64,
+    /// Node that the super cluster bound the pod to.
+    pub(crate) node: Option<Arc<str>>,
 }
 
 /// What is known of an object with these metadata, if `known` is UID and edition of what is known by its name.
@@ -121,7 +138,9 @@ fn texts(key: &Key, entry: &Entry) -> usize {
     let tenant = entry.tenant.as_ref();
     let tenant = tenant.map_or(0, |side| of(&side.uid) + side.node.as_ref().map_or(0, of));
     let twin = entry.twin.as_ref();
-    let twin = twin.map_or(0, |side| of(&side.uid) + of(&side.owner_uid));
+    let twin = twin.map_or(0, |side| {
+        of(&side.uid) + of(&side.owner_uid) + side.node.as_ref().map_or(0, of)
+    });
     of(&key.namespace) + of(&key.name) + tenant + twin
 }
 
@@ -275,10 +294,11 @@ impl Table {
             .collect()
     }
 
-    /// Whether a pod of the tenant is bound to a node.
+    /// Whether the super cluster bound a pod of the tenant to a node.
     pub(crate) fn has_pod_on(&self, node: &str) -> bool {
         let entries = self.entries.lock();
-        entries.values().any(|entry| entry.is_on(node))
+        let mut used = entries.values().filter_map(Entry::runs_on);
+        used.any(|used| **used == *node)
     }
 
     /// Keys whose entry satisfies a condition, whatever the kind.

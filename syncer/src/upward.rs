@@ -116,13 +116,12 @@ async fn show(
         }
         match written {
             Ok(_) if is_binding => {
-                let node: Option<Arc<str>> = object.text("/spec/nodeName").map(Arc::from);
                 tenant.table.update(key, |entry| {
+                    let node = entry.node(nodes::of(key, &object));
                     if let Some(side) = &mut entry.tenant {
-                        side.node.clone_from(&node);
+                        side.node = node;
                     }
                 });
-                nodes::moved(engine, tenant, None, node.as_deref());
             }
             Ok(stored) => {
                 if remember(tenant, key, stored, shows) == Told::Later {
@@ -303,7 +302,7 @@ pub(crate) async fn missing(engine: &Engine, tenant: &Tenant, key: &Key) -> Resu
         let Some(owner) = meta::owner(&twin).filter(|owner| owner.tenant == tenant.id) else {
             return Ok(());
         };
-        intake::seen_in_super(&tenant.table, key, &twin, &owner.uid);
+        intake::seen_in_super(engine, tenant, key, &twin, &owner.uid);
         tenant.breakers.is_in_super(key, &tenant.gate);
         engine.down.add(&tenant.id, key.clone());
         return Ok(());

@@ -194,7 +194,7 @@ pub trait Facts {
     fn device_classes(&self, _resource: &str) -> Vec<String> {
         vec![]
     }
-    /// Whether a pod of the tenant is bound to a node.
+    /// Whether the super cluster bound a pod of the tenant to a node.
     fn runs_on(&self, _node: &str) -> bool {
         false
     }

@@ -7,7 +7,7 @@ use crate::{
     error::Error,
     intake, isolation,
     live::read,
-    namespace_quota, patrol, quota, refusals, removal,
+    namespace_quota, nodes, patrol, quota, refusals, removal,
     table::SuperSide,
     tenants::Tenant,
 };
@@ -231,12 +231,13 @@ pub(super) fn record(
     owner_uid: &str,
 ) -> Result<SuperSide, Failure> {
     let (state, edition) = (meta::state(stored), key.kind().edition(stored));
-    let recorded = tenant.table.update(key, |entry| {
+    let recorded = nodes::update(engine, tenant, key, |entry| {
         entry.refused = false;
         // Asked while the entries are held: an end that is told from now on finds the twin.
         if tenant.table.has_ended(key, stored.uid()) {
             return None;
         }
+        let bound = entry.node(nodes::of(key, stored));
         let known = entry.twin.take().filter(|twin| *twin.uid == *stored.uid());
         let version = stored.resource_version();
         let newer = known.as_ref().filter(|twin| twin.version > version);
@@ -252,6 +253,7 @@ pub(super) fn record(
             baseline: if is_overtaken { 0 } else { state },
             terminating: stored.is_terminating()
                 || known.as_ref().is_some_and(|twin| twin.terminating),
+            node: newer.map_or(bound, |twin| twin.node.clone()),
             mirrored: known.map_or(0, |twin| twin.mirrored),
             counter: meta::restore_counter(stored),
         };

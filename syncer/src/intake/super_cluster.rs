@@ -3,10 +3,10 @@
 use super::{DEFINITION, Source, gone_in_super, identity, is_twin, note_addresses};
 use crate::{
     engine::Engine,
-    hosts, isolation,
+    hosts, isolation, nodes,
     offered::News,
     quota,
-    table::{Entry, Roll, SuperSide, Table, known_by},
+    table::{Entry, Roll, SuperSide, known_by},
     tenants::Tenant,
     watch::Sink,
 };
@@ -90,7 +90,8 @@ impl Sink for SuperSink {
         if !is_twin(&tenant, &key, &object) {
             return;
         }
-        if went_on_in_super(&tenant.table, &key, &object, edition) {
+        let went_on = |entry: &mut Entry| went_on_in_super(entry, &key, &object, edition);
+        if nodes::update(&self.engine, &tenant, &key, went_on) {
             self.tell(&tenant, key, Arc::new(object));
         } else {
             // Somebody took up another state meanwhile: both directions read.
@@ -255,9 +256,11 @@ impl SuperSink {
         let table = self.engine.table(&owner.tenant);
         let state = (meta::state(&object), key.kind().edition(&object));
         let source = Source::of(&self.roll);
-        let seen = table.update(&key, |entry| {
-            note(entry, &object, &owner.uid, state, source)
-        });
+        let note = |entry: &mut Entry| note(entry, &key, &object, &owner.uid, state, source);
+        let seen = match &tenant {
+            Some(tenant) => nodes::update(&self.engine, tenant, &key, note),
+            None => table.update(&key, note),
+        };
         let object = Arc::new(object);
         if self.roll.is_open() && !self.engine.is_ready() {
             table.keep_unjudged(&key, &object);
@@ -386,23 +389,27 @@ fn kinds_changed(engine: &Engine, key: &Key) {
 }
 
 /// The super object exists in this state; returns whether somebody else edited it.
-pub(crate) fn seen_in_super(table: &Table, key: &Key, object: &Object, owner_uid: &str) -> bool {
+pub(crate) fn seen_in_super(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+    owner_uid: &str,
+) -> bool {
     let state = (meta::state(object), key.kind().edition(object));
-    let seen = |entry: &mut Entry| note(entry, object, owner_uid, state, Source::Event);
-    table.update(key, seen).is_drifted
+    let seen = |entry: &mut Entry| note(entry, key, object, owner_uid, state, Source::Event);
+    nodes::update(engine, tenant, key, seen).is_drifted
 }
 
 /// The super object exists in this state, of which only the status is new; returns whether it is still known.
-fn went_on_in_super(table: &Table, key: &Key, object: &Object, edition: u128) -> bool {
-    table.update(key, |entry| {
-        let is_known = |twin: &&SuperSide| *twin.uid == *object.uid() && twin.edition == edition;
-        let Some(twin) = entry.twin.as_ref().filter(is_known) else {
-            return false;
-        };
-        let (owner_uid, state) = (twin.owner_uid.clone(), twin.state);
-        note(entry, object, &owner_uid, (state, edition), Source::Event);
-        true
-    })
+fn went_on_in_super(entry: &mut Entry, key: &Key, object: &Object, edition: u128) -> bool {
+    let is_known = |twin: &&SuperSide| *twin.uid == *object.uid() && twin.edition == edition;
+    let Some(twin) = entry.twin.as_ref().filter(is_known) else {
+        return false;
+    };
+    let (owner_uid, state) = (twin.owner_uid.clone(), (twin.state, edition));
+    note(entry, key, object, &owner_uid, state, Source::Event);
+    true
 }
 
 /// What a state of a super object means.
@@ -417,12 +424,14 @@ struct Seen {
 /// Notes a super object with its fingerprint and edition.
 fn note(
     entry: &mut Entry,
+    key: &Key,
     object: &Object,
     owner_uid: &str,
     (state, edition): (u128, u128),
     source: Source,
 ) -> Seen {
     let terminating = object.is_terminating();
+    let node = entry.node(nodes::of(key, object));
     let known = entry.twin.take().filter(|twin| *twin.uid == *object.uid());
     let version = object.resource_version();
     let is_known = |twin: &SuperSide| twin.version > version;
@@ -445,6 +454,7 @@ fn note(
         terminating,
         mirrored: known.map_or(0, |twin| twin.mirrored),
         counter: meta::restore_counter(object),
+        node,
     });
     Seen {
         is_drifted,

@@ -182,25 +182,15 @@ fn is_mark(object: &Object) -> bool {
 }
 
 /// What a state of a tenant's object means.
+#[derive(Default)]
 struct Seen {
     downward: bool,
     upward: bool,
     /// A later state was known: either an answer came before the list that it is newer than, or the store went back. It is
     /// read live before it is worked.
     is_older: bool,
-    /// Node that the pod was bound to before.
+    /// Node that the pod was bound to before and isn't now.
     left: Option<Arc<str>>,
-}
-
-impl Seen {
-    fn nothing(left: Option<Arc<str>>) -> Self {
-        Self {
-            downward: false,
-            upward: false,
-            is_older: false,
-            left,
-        }
-    }
 }
 
 /// The tenant's object exists in this state, of which the spec was read unless it is known.
@@ -240,20 +230,18 @@ fn seen_in_tenant(
         intent,
         edition,
         projection,
-        node: object
-            .text("/spec/nodeName")
-            .filter(|node| !node.is_empty())
-            .map(Arc::from),
+        node: None,
     };
-    let node = side.node.clone();
+    let node = nodes::of(&key, &object);
     let noted = tenant.table.update(&key, |entry| {
+        side.node = entry.node(node);
         let before = entry
             .tenant
             .as_ref()
             .filter(|before| before.uid == side.uid);
         let is_older = before.is_some_and(|before| before.version > side.version);
         if is_older && source == Source::Event {
-            return Some(Seen::nothing(node.clone()));
+            return Some(Seen::default());
         }
         if matches!(known, Known::Spec(_)) {
             side.intent = before
@@ -274,6 +262,7 @@ fn seen_in_tenant(
             && entry.twin.is_some()
             && before.is_none_or(|before| before.projection != side.projection);
         let left = entry.tenant.replace(side).and_then(|side| side.node);
+        let left = left.filter(|left| node != Some(&**left));
         Some(Seen {
             downward,
             upward,
@@ -287,7 +276,7 @@ fn seen_in_tenant(
         engine.down.add(&tenant.id, key);
         return;
     };
-    nodes::moved(engine, tenant, seen.left.as_deref(), node.as_deref());
+    nodes::moved(engine, tenant, seen.left.as_deref(), None);
     let entry = tenant.table.get(&key);
     if !entry.is_outlived() && !object.is_terminating() {
         tenant.breakers.is_in_tenant(&key, &tenant.gate);

@@ -221,6 +221,7 @@ async fn the_first_event_of_a_pod_is_known_if_its_making_was_answered_and_the_te
         terminating: false,
         mirrored,
         counter: 0,
+        node: None,
     };
     let set = |mirrored| {
         bench.tenant.table.update(&bench.key, |entry| {
@@ -566,4 +567,48 @@ async fn f16_what_was_told_of_a_super_cluster_before_it_was_found_to_have_gone_b
     assert!(bench.tenant.up.take(&bench.key).is_none(), "it is read");
     assert_eq!(bench.engine.up.depth(&bench.tenant.id), 1);
     assert_eq!(bench.engine.down.depth(&bench.tenant.id), 1);
+}
+
+#[tokio::test]
+async fn t9_a_node_is_in_use_by_what_the_super_cluster_bound_and_by_no_word_of_the_tenant() {
+    let bench = Bench::new();
+    let mut rules = (*bench.tenant.rules()).clone();
+    rules.nodes = api::ShownNodes::Used;
+    bench.tenant.revise(rules, bench.tenant.record());
+    let is_queued = |node: &str| {
+        let key = Key::new(kind::index("Node"), "", node);
+        bench.engine.up.has(&bench.tenant.id, &key)
+    };
+    let is_used = |node: &str| bench.tenant.with_cx(|cx| cx.facts.runs_on(node));
+    let mut named = pod(5, "x");
+    named.value_mut()["spec"]["nodeName"] = "named".into();
+    bench.tenant_sink().applied(named);
+    assert!(!is_queued("named") && !is_used("named"));
+
+    let twin = listed_twin(&bench);
+    bench.super_sink().applied(twin.clone());
+    assert!(is_queued("n") && is_used("n") && !is_used("named"));
+    bench.super_sink().deleted(twin);
+    assert!(!is_used("n"));
+}
+
+/// A binding changes no generation.
+#[tokio::test]
+async fn a_node_comes_into_use_by_an_event_of_which_the_spec_is_left_unread() {
+    let bench = Bench::new();
+    let mut rules = (*bench.tenant.rules()).clone();
+    rules.nodes = api::ShownNodes::Used;
+    bench.tenant.revise(rules, bench.tenant.record());
+    let mut waits = listed_twin(&bench);
+    waits.value_mut()["metadata"]["generation"] = 1.into();
+    let mut bound = waits.clone();
+    waits.value_mut()["spec"]["nodeName"] = Value::Null;
+    bench.super_sink().applied(waits);
+    let is_used = || bench.tenant.with_cx(|cx| cx.facts.runs_on("n"));
+    assert!(!is_used());
+    let metadata = &mut bound.value_mut()["metadata"];
+    metadata["resourceVersion"] = "10".into();
+    let edition = tenancy::meta::edition(metadata);
+    bench.super_sink().went_on(bound, edition);
+    assert!(is_used());
 }

@@ -5,7 +5,10 @@ use e2e::{
     kind::{CLASS, CONTROL_PLANE, NODE, POD},
     make,
     read::{event, label, name, text},
-    rig::{Rig, Wish, on_rig, player::add_node},
+    rig::{
+        Rig, Wish, on_rig,
+        player::{THE_NODE, add_node},
+    },
     side::Side,
     space::within,
     tenant::{A, NAMESPACE_OF_TESTS},
@@ -126,6 +129,54 @@ fn a_tenant_that_is_held_to_some_nodes_sees_them_alone_and_its_pods_run_on_no_ot
         ] {
             let refused = gated(rig, name, asked).await?;
             event(&guest.side, POD, &refused, "NodeSelectorConflict").await?;
+            ensure!(
+                rig.side.find(POD, &twin, name).await?.is_none(),
+                "{name} was made"
+            );
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn t9_a_node_that_a_tenant_merely_names_isnt_shown() {
+    let wish = Wish {
+        controllers: false,
+        ..Wish::default()
+    };
+    on_rig(wish, async |rig| {
+        let guest = &rig.tenants[0];
+        guest.account().await?;
+        add_node(&rig.side, "theirs").await?;
+        let used = json!({"spec": {"sync": {"nodes": "Used"}}});
+        rig.side
+            .merge(CONTROL_PLANE, NAMESPACE_OF_TESTS, &guest.name, used)
+            .await?;
+        sees(&guest.side, &[]).await?;
+
+        let make = async |mut pod: Value| {
+            pod["metadata"]["namespace"] = "default".into();
+            guest.side.create(POD, pod).await
+        };
+        let mut named = pod("named", json!({}));
+        named["spec"]["nodeName"] = "theirs".into();
+        let named = make(named).await?;
+        event(&guest.side, POD, &named, "NodeNameSet").await?;
+        // The tenant's own scheduler binds this one.
+        let mut around = pod("around", json!({}));
+        around["spec"]["schedulerName"] = "other".into();
+        let around = make(around).await?;
+        event(&guest.side, POD, &around, "SchedulerNotOffered").await?;
+        bind(&guest.side, "default", "around", "theirs").await?;
+
+        // What is bound by the super cluster shows its node, after all of that.
+        make(pod("web", json!({}))).await?;
+        sees(&guest.side, &[THE_NODE]).await?;
+        let asks = make(pod("asks", json!({"kubernetes.io/hostname": "theirs"}))).await?;
+        event(&guest.side, POD, &asks, "NodeNotShown").await?;
+        sees(&guest.side, &[THE_NODE]).await?;
+        let twin = guest.twin("default");
+        for name in ["named", "around", "asks"] {
             ensure!(
                 rig.side.find(POD, &twin, name).await?.is_none(),
                 "{name} was made"
