@@ -271,16 +271,8 @@ async fn may_start(
     if !kind::pins_node(pod) || kind::UNGUARDED {
         return Ok(true);
     }
-    // Only the syncer binds pods here; the API server notes a binding as a condition.
-    let bound = pod
-        .at("/status/conditions")
-        .and_then(serde_json::Value::as_array)
-        .is_some_and(|conditions| {
-            conditions.iter().any(|condition| {
-                condition["type"] == "PodScheduled" && condition["status"] == "True"
-            })
-        });
-    if bound {
+    // Only the syncer binds pods here.
+    if kind::was_bound(pod) {
         upward::missing(engine, tenant, key).await?;
         return Ok(false);
     }

@@ -296,7 +296,7 @@ pub(crate) async fn missing(engine: &Engine, tenant: &Tenant, key: &Key) -> Resu
         intake::gone_in_tenant(engine, tenant, key, known.as_deref());
         return Ok(());
     };
-    let known_twin = tenant.table.get(key).twin.map(|twin| twin.uid);
+    let known_twin = tenant.table.get(key).twin;
     // Read live, not taken from the watch: the watch may lag behind a create of our own.
     if let Some(twin) = read(&engine.cluster, &twin_path(tenant, key)).await? {
         let Some(owner) = meta::owner(&twin).filter(|owner| owner.tenant == tenant.id) else {
@@ -307,11 +307,13 @@ pub(crate) async fn missing(engine: &Engine, tenant: &Tenant, key: &Key) -> Resu
         engine.down.add(&tenant.id, key.clone());
         return Ok(());
     }
-    if let Some(uid) = known_twin {
-        intake::gone_in_super(engine, tenant, key, &uid);
+    if let Some(twin) = &known_twin {
+        intake::gone_in_super(engine, tenant, key, &twin.uid);
     }
     if !pod.is_terminating() {
-        if !kind::pins_node(&pod) {
+        // What ended may have been the super pod of an earlier pod of that name. The way down then says whether this one ran.
+        let is_anothers = known_twin.is_some_and(|twin| *twin.owner_uid != *pod.uid());
+        if is_anothers || !kind::was_bound(&pod) {
             tenant.breakers.is_in_super(key, &tenant.gate);
             engine.down.add(&tenant.id, key.clone());
             return Ok(());
@@ -475,6 +477,36 @@ mod tests {
             // Once it is done the patrol's suspicion counts as repaired.
             assert_eq!(tenant.suspected.lock().is_empty(), is_finished);
             assert!(tenant_server.is_silent());
+        }
+    }
+
+    #[tokio::test]
+    async fn r1_no_pod_ends_with_the_super_pod_of_an_earlier_one_nor_since_it_was_made_with_a_node()
+    {
+        let (earlier, scheduled) = (Some(fake::super_side("s", "earlier")), "True");
+        for (twin, scheduled) in [(earlier, scheduled), (None, "False")] {
+            let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+            let (engine, tenant) = (fake::engine(&above), tenant(&own));
+            fake::list_all(&tenant);
+            let key = Key::new(kind::index("Pod"), "work", "web");
+            tenant.table.update(&key, |entry| entry.twin = twin);
+            let condition = json!({"type": "PodScheduled", "status": scheduled});
+            let pod = json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "web", "namespace": "work", "uid": "anew"},
+                "spec": {"containers": [], "nodeName": "n"},
+                "status": {"phase": "Running", "conditions": [condition]},
+            });
+            let answers = async {
+                tenant_server.answer("GET", 200, &pod).await;
+                let gone = json!({"kind": "Status", "code": 404});
+                super_server.answer("GET", 404, &gone).await;
+            };
+            let (worked, ()) = tokio::join!(missing(&engine, &tenant, &key), answers);
+            assert!(worked.is_ok(), "{worked:?}");
+            assert!(super_server.is_silent() && tenant_server.is_silent());
+            assert!(engine.down.has(&tenant.id, &key), "the way down decides");
+            assert!(tenant.table.get(&key).twin.is_none());
         }
     }
 

@@ -23,7 +23,7 @@ pub use custom::intern;
 pub use node::is_shown_of_nodes;
 pub use pod::{
     decisions::{Decision, decisions},
-    placement::pins_node,
+    placement::{pins_node, was_bound},
     references as pod_references,
     status::{held_up, is_finished},
     tokens::{TokenRequest, token_requests},

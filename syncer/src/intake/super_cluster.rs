@@ -111,7 +111,7 @@ impl Sink for SuperSink {
                 };
                 let key = Key::new(self.kind, &owner.namespace, &owner.name);
                 if self.ended(&owner.tenant, &key, object.uid()) {
-                    self.work_again(&owner.tenant, key);
+                    self.work_again(&owner.tenant, key, &owner.uid);
                 }
                 if self.is("Namespace") {
                     self.engine.twins.remove(object.name());
@@ -334,13 +334,18 @@ impl SuperSink {
         self.engine.up.add(&id, key);
     }
 
-    fn work_again(&self, id: &TenantId, key: Key) {
+    /// The twin of the tenant's object with this UID is gone.
+    fn work_again(&self, id: &TenantId, key: Key, owner_uid: &str) {
         let Some(tenant) = self.engine.tenant(id) else {
             return;
         };
         tenant.up.take(&key);
         if self.is("Pod") {
-            tenant.breakers.deleted_in_super(key.clone(), &tenant.gate);
+            let now = tenant.table.get(&key).tenant;
+            // Of a pod that was made anew under that name it tells nothing.
+            if now.is_none_or(|side| *side.uid == *owner_uid) {
+                tenant.breakers.deleted_in_super(key.clone(), &tenant.gate);
+            }
             note_addresses(&self.engine, &tenant, &key, None);
             self.engine.up.add(id, key.clone());
         }

@@ -283,7 +283,7 @@ fn seen_in_tenant(
     }
     if rule.resource().kind == "Pod"
         && entry.twin.is_none()
-        && kind::pins_node(&object)
+        && kind::was_bound(&object)
         && !object.is_terminating()
         && !kind::is_finished(&object)
     {

@@ -612,3 +612,23 @@ async fn a_node_comes_into_use_by_an_event_of_which_the_spec_is_left_unread() {
     bench.super_sink().went_on(bound, edition);
     assert!(is_used());
 }
+
+/// Else the end of a pod that was made anew would count as told, and no breaker would hold it.
+#[tokio::test]
+async fn r5_the_end_of_a_super_pod_tells_of_the_pod_that_it_was_made_for_and_of_no_later_one() {
+    for (uid, is_held) in [("u", false), ("anew", true)] {
+        let bench = Bench::new();
+        let twin = listed_twin(&bench);
+        bench.super_sink().applied(twin.clone());
+        let mut own = pod(5, "x");
+        own.value_mut()["metadata"]["uid"] = uid.into();
+        bench.tenant_sink().applied(own);
+        bench.super_sink().deleted(twin);
+        // So many others are missing that a breaker opens.
+        let others = (0..200).map(|number| Key::new(bench.key.kind, "work", &format!("p{number}")));
+        bench.tenant.breakers.missing_in_super(others.collect());
+        let (table, gate) = (&bench.tenant.table, &bench.tenant.gate);
+        let judged = bench.tenant.breakers.judge_up(&bench.key, table, gate);
+        assert_eq!(judged.is_err(), is_held, "{uid}: {judged:?}");
+    }
+}

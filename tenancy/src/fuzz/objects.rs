@@ -8,7 +8,7 @@ use super::{
 use crate::{
     kind::{
         Cx, KINDS, Kind, TenantView, decisions, index, pins_node, pod_references, rule,
-        token_requests, translate,
+        token_requests, translate, was_bound,
     },
     naming,
     object::Object,
@@ -66,6 +66,7 @@ pub(super) fn pods(random: &mut Random) {
         pod_references(&object),
         token_requests(&object),
         pins_node(&object),
+        was_bound(&object),
     );
     let first = translate(kind, &object, &cx);
     assert_eq!(first, translate(kind, &object, &cx), "it is no function");

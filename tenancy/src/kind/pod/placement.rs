@@ -22,6 +22,15 @@ pub fn pins_node(pod: &Object) -> bool {
         .is_some_and(|node| !node.is_empty())
 }
 
+/// Whether the pod was bound to its node, which the API server notes as a condition: one that was made with a node wasn't.
+pub fn was_bound(pod: &Object) -> bool {
+    let status = pod.at("/status").unwrap_or(&Value::Null);
+    let is_noted = |condition: &Value| {
+        text(condition, "type") == "PodScheduled" && text(condition, "status") == "True"
+    };
+    pins_node(pod) && items(status, "conditions").any(is_noted)
+}
+
 /// Toleration.
 pub(super) const TOLERATION: Fields = &[
     ("effect", Rule::Translated(&Rule::Pass)),
@@ -401,5 +410,18 @@ mod tests {
     fn a_pod_says_whether_it_chose_its_node() {
         assert!(pins_node(&pod("{nodeName: n1}")));
         assert!(!pins_node(&pod("{nodeName: ''}")) && !pins_node(&pod("{}")));
+    }
+
+    #[test]
+    fn a_pod_was_bound_if_the_api_server_noted_that() {
+        let with = |spec: &str, status: &str| {
+            let mut pod = pod(spec);
+            let condition = json!({"type": "PodScheduled", "status": status});
+            pod.value_mut()["status"] = json!({"conditions": [condition]});
+            was_bound(&pod)
+        };
+        assert!(with("{nodeName: n1}", "True"));
+        assert!(!with("{nodeName: n1}", "False") && !with("{}", "True"));
+        assert!(!was_bound(&pod("{nodeName: n1}")));
     }
 }
