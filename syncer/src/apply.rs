@@ -1,14 +1,16 @@
 //! The only file that writes to any API server.
 //!
 //! Every write is tied to something: a POST to the object not being there, a patch to UID and resource version, a
-//! delete to a UID. Each carries a permit: whether the tenant is still served, and led by this process, is asked again
-//! just before the request is sent, and when its body is ([`crate::fence`]).
+//! delete to a UID. Each carries a permit: whether the tenant is still served, and led by this process, and whether the super
+//! cluster's admission policies stand if that is where it goes, is asked again just before the request is sent, and when its
+//! body is ([`crate::fence`]).
 
 use crate::{
     audit::{Write, applied},
     client::{Cluster, PatchType, Preconditions},
     companions,
     error::Error,
+    fleet::LEASES,
     gate::Held,
     paths,
     tenants::Tenant,
@@ -79,7 +81,7 @@ pub(crate) async fn create(
     resource: &Resource,
     object: &Object,
 ) -> Result<Object, Failure> {
-    let permit = sending(cluster, tenant)?;
+    let permit = sending(cluster, tenant, About::of(resource))?;
     let path = resource.path(object.namespace(), "") + STRICT;
     let result = cluster.post(&path, object.value(), &permit).await;
     let write = Write {
@@ -114,7 +116,8 @@ pub(crate) async fn patch(
             .unwrap_or_default();
         let body = guarded(&patch.operations, have.uid(), version);
         let before = applied(current.value());
-        current = json_patch(cluster, tenant, path, have.uid(), &body, before).await?;
+        let about = About::of(resource);
+        current = json_patch(cluster, tenant, about, path, have.uid(), &body, before).await?;
     }
     Ok(current)
 }
@@ -134,19 +137,21 @@ pub(crate) async fn replace_spec(
         {"op": "test", "path": "/spec", "value": have.at("/spec")},
         {"op": "replace", "path": "/spec", "value": spec},
     ]);
-    json_patch(cluster, tenant, path, have.uid(), &body, "").await
+    let about = About::of(resource);
+    json_patch(cluster, tenant, about, path, have.uid(), &body, "").await
 }
 
 /// Sends a JSON Patch of the object with this UID; `before` is what was applied to it till then, as far as it is known.
 async fn json_patch(
     cluster: &Cluster,
     tenant: &Tenant,
+    about: About,
     path: String,
     uid: &str,
     body: &Value,
     before: &str,
 ) -> Result<Object, Failure> {
-    let permit = sending(cluster, tenant)?;
+    let permit = sending(cluster, tenant, about)?;
     let path = path + STRICT;
     let result = cluster.patch(&path, PatchType::Json, body, &permit).await;
     let write = Write {
@@ -172,7 +177,7 @@ pub(crate) async fn delete(
     preconditions: &Preconditions<'_>,
     reason: &'static str,
 ) -> Result<bool, Failure> {
-    let permit = sending(cluster, tenant)?;
+    let permit = sending(cluster, tenant, About::Object)?;
     let result = cluster.delete(path, preconditions, &permit).await;
     let write = Write {
         tenant: tenant.id.as_str(),
@@ -230,7 +235,7 @@ pub(crate) async fn upward(
     uid: &str,
     write: Upward,
 ) -> Result<Value, Failure> {
-    let permit = serving(tenant)?;
+    let permit = serving(tenant.permit())?;
     let path = write.subresource.map_or_else(
         || path.to_owned(),
         |subresource| format!("{path}/{subresource}"),
@@ -291,7 +296,7 @@ pub(crate) async fn request_token(
     seconds: i64,
     pod: (&str, &str),
 ) -> Result<Value, Failure> {
-    let permit = serving(tenant)?;
+    let permit = serving(tenant.permit())?;
     let mut spec = json!({
         "expirationSeconds": seconds,
         "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": pod.0, "uid": pod.1},
@@ -450,17 +455,42 @@ fn side(cluster: &Cluster, tenant: &Tenant) -> &'static str {
     }
 }
 
-/// The right to send a write to either side; the tenant's rate is charged for one to the super cluster, whatever comes of it.
-fn sending(cluster: &Cluster, tenant: &Tenant) -> Result<Permit, Failure> {
-    let permit = serving(tenant)?;
-    if !cluster.is(&tenant.cluster) {
-        tenant.note_write();
+/// What a write is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    /// A tenant's object, or one beside it.
+    Object,
+    /// A tenant's Lease, with the mark of what was seen of it: nothing goes down by it, and it must not lag behind the tenant.
+    Lease,
+}
+
+impl About {
+    fn of(resource: &Resource) -> Self {
+        if *resource == LEASES {
+            Self::Lease
+        } else {
+            Self::Object
+        }
     }
+}
+
+/// The right to send a write to either side; the tenant's rate is charged for one to the super cluster, whatever comes of it.
+fn sending(cluster: &Cluster, tenant: &Tenant, about: About) -> Result<Permit, Failure> {
+    if cluster.is(&tenant.cluster) {
+        return serving(tenant.permit());
+    }
+    let permit = match about {
+        About::Lease => serving(tenant.permit())?,
+        About::Object if tenant.guard.is_intact() => serving(tenant.permit_down())?,
+        About::Object => return Err(Failure::Waiting(UNGUARDED)),
+    };
+    tenant.note_write();
     Ok(permit)
 }
 
-fn serving(tenant: &Tenant) -> Result<Permit, Failure> {
-    let permit = tenant.permit();
+const UNGUARDED: &str = "admission policies that hold this syncer are missing";
+
+fn serving(permit: Permit) -> Result<Permit, Failure> {
     if permit.holds() {
         Ok(permit)
     } else {
@@ -635,5 +665,65 @@ mod tests {
         ));
         assert!(server.is_silent());
         assert_eq!(tenant.take_writes(), 0);
+    }
+
+    /// Whichever task it is of: the keys that are worked wait anyhow.
+    #[tokio::test]
+    async fn nothing_goes_down_while_an_admission_policy_is_missing_and_all_else_goes_on() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let tenant = tenant(&own);
+        tenant.guard.lack(api::ADMISSION_POLICIES[0]);
+        let (have, path) = (config_map("7"), "/api/v1/namespaces/s/configmaps/a");
+        let patch_of = || Patch {
+            subresource: None,
+            operations: vec![json!({"op": "add"})],
+        };
+        let preconditions = Preconditions {
+            uid: "u",
+            ..Preconditions::default()
+        };
+        let fields = [("/data", json!({}))];
+        let waits = [
+            create(&above, &tenant, config_maps(), &have).await.err(),
+            patch(&above, &tenant, config_maps(), &have, &[patch_of()])
+                .await
+                .err(),
+            replace_spec(&above, &tenant, config_maps(), &have, &json!({}))
+                .await
+                .err(),
+            delete(&above, &tenant, path, &preconditions, "unneeded")
+                .await
+                .err(),
+            put(
+                &above,
+                &tenant,
+                config_maps(),
+                None,
+                json!({"metadata": {}}),
+                &fields,
+            )
+            .await
+            .err(),
+        ];
+        for wait in waits {
+            assert!(matches!(wait, Some(Failure::Waiting(_))), "{wait:?}");
+        }
+        assert!(super_server.is_silent());
+        assert_eq!(tenant.take_writes(), 0);
+        let writes = async {
+            assert!(create(&own, &tenant, config_maps(), &have).await.is_ok());
+            assert!(create(&above, &tenant, &LEASES, &have).await.is_ok());
+        };
+        let answers = async {
+            tenant_server.answer("POST", 201, have.value()).await;
+            super_server.answer("POST", 201, have.value()).await;
+        };
+        tokio::join!(writes, answers);
+        tenant.guard.let_pass();
+        let (made, _) = tokio::join!(
+            create(&above, &tenant, config_maps(), &have),
+            super_server.answer("POST", 201, have.value())
+        );
+        assert!(made.is_ok(), "{made:?}");
     }
 }

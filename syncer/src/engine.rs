@@ -55,7 +55,7 @@ pub(crate) struct Engine {
     /// Super namespaces that are twins, and whose.
     pub(crate) twins: DashMap<String, (TenantId, Arc<str>)>,
     /// The admission policies that hold this process's identity.
-    pub(crate) guard: Guard,
+    pub(crate) guard: Arc<Guard>,
     /// The NetworkPolicies that isolate tenants, as they stand.
     pub(crate) isolation: Isolation,
     /// The budgets of groups, as they were last seen.
@@ -98,7 +98,7 @@ impl Engine {
             unjudged: Room::of(MOST_UNJUDGED),
             stopping: DashSet::new(),
             twins: DashMap::new(),
-            guard: Guard::default(),
+            guard: Arc::default(),
             isolation: Isolation::default(),
             budgets: Budgets::default(),
             offered: Arc::default(),

@@ -60,8 +60,9 @@ impl HttpBody for Fenced {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::term::Term;
+    use crate::{guard::Guard, term::Term};
     use http_body_util::BodyExt;
+    use std::sync::Arc;
     use tokio_util::sync::CancellationToken;
 
     fn request(permit: Option<Permit>) -> Request<Body> {
@@ -91,5 +92,20 @@ mod tests {
             read.into_body().collect().await.is_ok(),
             "reads need no right"
         );
+    }
+
+    #[tokio::test]
+    async fn a_write_to_the_super_cluster_gives_no_body_once_an_admission_policy_is_missing() {
+        let (term, cancel) = (Term::of_test(), CancellationToken::new());
+        let guard = Arc::new(Guard::default());
+        guard.let_pass();
+        let permit = Permit::of(&term, &cancel).under(&guard);
+        let (in_time, late) = (
+            fence(request(Some(permit.clone()))),
+            fence(request(Some(permit))),
+        );
+        assert!(in_time.into_body().collect().await.is_ok());
+        guard.lack(api::ADMISSION_POLICIES[0]);
+        assert!(late.into_body().collect().await.is_err());
     }
 }

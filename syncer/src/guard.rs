@@ -1,7 +1,8 @@
 //! Layer B: the admission policies of the super cluster that hold the syncer's own identity to what it is for.
 //!
 //! The syncer can read them and change none. While one of them, or its binding, is missing or wouldn't deny, nothing goes
-//! down, and every tenant's VirtualControlPlane says why.
+//! down, and every tenant's VirtualControlPlane says why. No key is worked downward meanwhile; and each write to the super
+//! cluster, whichever task it is of, needs a permit that holds only while they stand ([`crate::apply`]).
 
 use crate::{
     engine::Engine,
@@ -138,6 +139,11 @@ impl Guard {
     /// The policies that don't stand; `None` when all do.
     pub(crate) fn missing(&self) -> sync::watch::Receiver<Option<Vec<&'static str>>> {
         self.missing.subscribe()
+    }
+
+    /// Whether all policies stand at this very moment.
+    pub(crate) fn is_intact(&self) -> bool {
+        self.missing.borrow().is_none()
     }
 
     /// Waits until all policies stand.

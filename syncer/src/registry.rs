@@ -512,6 +512,7 @@ async fn start(
         &engine.waiting,
     );
     tenant.cancel = cancel.child_token();
+    tenant.guard = engine.guard.clone();
     // Nothing waits yet.
     tenant
         .quota

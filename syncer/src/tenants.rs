@@ -6,6 +6,7 @@ use crate::{
     companions::Refusals,
     facts::{Answers, Index},
     gate::Gate,
+    guard::Guard,
     marks::Marks,
     namespace_quota::Listed,
     offered::Offered,
@@ -88,6 +89,8 @@ pub(crate) struct Tenant {
     pub(crate) namespaces: tokio::sync::Mutex<()>,
     /// This process's leadership of it.
     pub(crate) term: Arc<Term>,
+    /// What must stand for anything of it to go down.
+    pub(crate) guard: Arc<Guard>,
     /// Cancelled when the tenant is no longer served; checked before every write.
     pub(crate) cancel: CancellationToken,
     /// Work in progress, awaited before the tenant counts as stopped.
@@ -131,14 +134,21 @@ impl Tenant {
             companions: Refusals::default(),
             namespaces: tokio::sync::Mutex::new(()),
             term,
+            // No policy stands until the engine's own guard says so.
+            guard: Arc::default(),
             cancel: CancellationToken::new(),
             activity: TaskTracker::new(),
         }
     }
 
-    /// The right to send a write for it.
+    /// The right to send a write for it to its own API server, or of what Sublet itself says of it.
     pub(crate) fn permit(&self) -> Permit {
         Permit::of(&self.term, &self.cancel)
+    }
+
+    /// The right to write its objects in the super cluster.
+    pub(crate) fn permit_down(&self) -> Permit {
+        self.permit().under(&self.guard)
     }
 
     /// A write to the super API server is about to be sent for it.

@@ -3,6 +3,7 @@
 //! It is asked for three times on the way of a write: before it is made, when its turn has come, and when the connection
 //! takes its body, after which it can't be held up in this process any more ([`crate::client`]).
 
+use crate::guard::Guard;
 use parking_lot::Mutex;
 use std::sync::{
     Arc,
@@ -152,6 +153,8 @@ impl Term {
 pub(crate) struct Permit {
     /// None for this process's own Leases, whose writes are guarded by what they say.
     term: Option<Arc<Term>>,
+    /// For what goes down: nothing does while a policy of layer B is missing.
+    guard: Option<Arc<Guard>>,
     cancel: CancellationToken,
 }
 
@@ -160,7 +163,16 @@ impl Permit {
     pub(crate) fn of(term: &Arc<Term>, cancel: &CancellationToken) -> Self {
         Self {
             term: Some(term.clone()),
+            guard: None,
             cancel: cancel.clone(),
+        }
+    }
+
+    /// The same for the super cluster, while its admission policies hold this process.
+    pub(crate) fn under(self, guard: &Arc<Guard>) -> Self {
+        Self {
+            guard: Some(guard.clone()),
+            ..self
         }
     }
 
@@ -173,13 +185,16 @@ impl Permit {
     pub(crate) fn own() -> Self {
         Self {
             term: None,
+            guard: None,
             cancel: CancellationToken::new(),
         }
     }
 
     /// Whether the write may be sent at this very moment.
     pub(crate) fn holds(&self) -> bool {
-        !self.cancel.is_cancelled() && self.term.as_ref().is_none_or(|term| term.holds())
+        !self.cancel.is_cancelled()
+            && self.term.as_ref().is_none_or(|term| term.holds())
+            && self.guard.as_ref().is_none_or(|guard| guard.is_intact())
     }
 }
 
