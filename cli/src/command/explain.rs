@@ -2,6 +2,7 @@
 
 mod gather;
 mod left_out;
+mod need;
 mod refusal;
 mod verdict;
 
@@ -76,7 +77,8 @@ fn data(facts: &Facts, verdict: &Verdict) -> serde_json::Value {
     json!({
         "kind": facts.kind, "tenant": side(&facts.tenant), "super": side(&facts.super_side),
         "synced": verdict.synced, "verdict": verdict.text, "advice": verdict.advice, "events": events,
-        "leftOut": facts.left_out, "quota": quota::data(&facts.limits, Some(&facts.asks)),
+        "leftOut": facts.left_out, "referredToBy": facts.need.as_ref().and_then(need::Need::referrers),
+        "quota": quota::data(&facts.limits, Some(&facts.asks)),
     })
 }
 
@@ -123,6 +125,8 @@ fn words(
         format!("What to do: {}\n", verdict.advice)
     };
     let says = says(facts);
+    let need = facts.need.as_ref().map(need::Need::line);
+    let need = need.unwrap_or_default();
     let left_out = if facts.left_out.is_empty() {
         String::new()
     } else {
@@ -155,7 +159,7 @@ fn words(
         facts.tenant_name
     );
     format!(
-        "{}\n\n{}\n{mood}\n{advice}{left_out}{says}{limits}{events}",
+        "{}\n\n{}\n{mood}\n{advice}{need}{left_out}{says}{limits}{events}",
         style.bold(&title),
         table.render(style, None)
     )

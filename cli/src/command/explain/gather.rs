@@ -1,7 +1,7 @@
 //! Asks both API servers about one object.
 
 use super::{
-    left_out,
+    left_out, need,
     verdict::{Facts, Flow, Held, Hints, Place, Side, Twin},
 };
 use crate::{
@@ -14,20 +14,19 @@ use crate::{
     owner, pod, quota, tenant,
 };
 use anyhow::Result;
-use api::{ControlPlaneClass, CustomResource, Direction, SyncObjects, VirtualControlPlane, keys};
+use api::{ControlPlaneClass, CustomResource, Direction, VirtualControlPlane, keys};
 use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
 use kube::{
     Api, Client, ResourceExt,
-    api::{ApiResource, DynamicObject, ListParams},
+    api::{DynamicObject, ListParams},
 };
 use std::time::Duration;
 use tenancy::{
-    kind::{self, KINDS, Reference, SuperWatch},
+    kind::{self, KINDS, SuperWatch},
     naming,
     object::Object,
     quota::{amount::Amounts, demand},
     tenant::TenantId,
-    to_super::Extent,
 };
 
 /// How long the tenant's API server may take before only the other side is told.
@@ -130,9 +129,9 @@ pub(super) async fn facts(
         },
         flow,
         super_side: side(&super_namespace, &super_name, true, twin.as_ref()),
-        referenced: match (client, namespace) {
+        need: match (client, namespace) {
             (Some(client), Some(namespace)) => {
-                referenced(cluster, client, vcp, kind, (namespace, name)).await?
+                need::of(cluster, client, vcp, kind, (namespace, name)).await?
             }
             _ => None,
         },
@@ -245,7 +244,11 @@ async fn flow(cluster: &Cluster, vcp: &VirtualControlPlane, kind: &Kind) -> Resu
     Ok(custom_flow(&name, &offered.unwrap_or_default(), named))
 }
 
-async fn class(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<Option<ControlPlaneClass>> {
+/// The tenant's class.
+pub(super) async fn class(
+    cluster: &Cluster,
+    vcp: &VirtualControlPlane,
+) -> Result<Option<ControlPlaneClass>> {
     let api: Api<ControlPlaneClass> = Api::all(cluster.client.clone());
     Ok(api.get_opt(&vcp.spec.class_name).await?)
 }
@@ -306,7 +309,7 @@ async fn find_twin(
 }
 
 /// What an API server answers that may lack the kind.
-fn served<T>(answer: kube::Result<T>) -> kube::Result<Option<T>> {
+pub(super) fn served<T>(answer: kube::Result<T>) -> kube::Result<Option<T>> {
     match answer {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         other => other.map(Some),
@@ -341,56 +344,6 @@ async fn place_state(client: &Client, namespace: &str, identity: &str) -> Result
     } else {
         Place::Ready
     })
-}
-
-/// For ConfigMaps and Secrets: whether something of the namespace that crosses refers to it.
-async fn referenced(
-    cluster: &Cluster,
-    client: &Client,
-    vcp: &VirtualControlPlane,
-    kind: &Kind,
-    (namespace, name): (&str, &str),
-) -> Result<Option<bool>> {
-    let wanted = kind.resource.kind.as_str();
-    if !kind.resource.group.is_empty() || !matches!(wanted, "ConfigMap" | "Secret") {
-        return Ok(None);
-    }
-    let class = class(cluster, vcp).await?;
-    let class = class.map(|class| class.spec).unwrap_or_default();
-    let extent = Extent::of(&class.to_super, &vcp.spec.sync.to_super);
-    if extent.objects(kind::rule(kind::index(wanted)).resource()) == SyncObjects::All {
-        return Ok(Some(true));
-    }
-    let mut custom = class.custom_resources;
-    custom.retain(|custom| vcp.spec.sync.custom_resources.contains(&custom.name));
-    for rule in referring(&custom) {
-        let resource = rule.resource();
-        let resource = ApiResource {
-            group: resource.group.into(),
-            version: resource.version.into(),
-            api_version: resource.api_version(),
-            kind: resource.kind.into(),
-            plural: resource.plural.into(),
-        };
-        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-        let found = served(api.list(&ListParams::default()).await)?;
-        for object in found.map(|found| found.items).unwrap_or_default() {
-            let object = Object::from_value(serde_json::to_value(&object)?);
-            let references = object.map(|object| rule.references(&object, &custom));
-            let is_it = |found: &Reference| found.kind == wanted && found.name == name;
-            if references.unwrap_or_default().iter().any(is_it) {
-                return Ok(Some(true));
-            }
-        }
-    }
-    Ok(Some(false))
-}
-
-/// The kinds whose objects cross and may refer to ConfigMaps and Secrets, with those custom resources.
-fn referring(custom: &[CustomResource]) -> impl Iterator<Item = &'static dyn kind::Kind> {
-    let table = KINDS.iter().copied();
-    let all = table.chain(custom.iter().filter_map(kind::intern).map(kind::rule));
-    all.filter(|rule| rule.goes_down() && rule.may_refer(custom))
 }
 
 /// What the syncer told the tenant about this object, not about an earlier one of its name.
@@ -501,27 +454,6 @@ mod tests {
         assert_eq!(flow(&[offer("ToSuper")], &[]), Flow::Unasked("a.b".into()));
         assert_eq!(flow(&[offer("ToSuper")], &named), Flow::Down);
         assert_eq!(flow(&[offer("FromSuper")], &named), Flow::Up);
-    }
-
-    #[test]
-    fn whatever_crosses_and_may_refer_is_looked_at() {
-        let custom: CustomResource = serde_json::from_value(json!({
-            "name": "backups.a.example", "version": "v1", "kind": "Backup", "direction": "ToSuper",
-            "references": [{"path": "spec.secretName", "kind": "Secret"}],
-        }))
-        .unwrap();
-        let custom = [custom];
-        let kinds: Vec<_> = referring(&custom)
-            .map(|rule| rule.resource().kind)
-            .collect();
-        assert_eq!(kinds, ["Pod", "Ingress", "Gateway", "Backup"]);
-        let backup = json!({"metadata": {"name": "b"}, "spec": {"secretName": "key"}});
-        let backup = Object::from_value(backup).unwrap();
-        let refers = referring(&custom)
-            .last()
-            .unwrap()
-            .references(&backup, &custom);
-        assert_eq!((refers[0].kind, refers[0].name.as_str()), ("Secret", "key"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Why an object is or isn't where it should be, from what was seen on both sides. Pure.
 
+use super::need::{self, Need};
 use crate::{owner::Marks, quota::Limit};
 use k8s_openapi::{api::core::v1::Event, apimachinery::pkg::apis::meta::v1::Time};
 use tenancy::quota::amount::Amounts;
@@ -36,8 +37,8 @@ pub(super) struct Facts {
     pub(super) super_side: Side,
     /// The super namespace that the object belongs into.
     pub(super) place: Place,
-    /// For ConfigMaps and Secrets: whether something of the namespace that crosses refers to it, or all are synced.
-    pub(super) referenced: Option<bool>,
+    /// For ConfigMaps and Secrets: why it crosses.
+    pub(super) need: Option<Need>,
     /// `spec.paused` of the VirtualControlPlane.
     pub(super) paused: bool,
     /// Whether it is a pod whose tenant's own API server has no way to the kubelets of virtual nodes.
@@ -72,12 +73,12 @@ impl Held {
     fn holds_told(&self) -> bool {
         matches!(
             self.reason.as_str(),
-            "TenantIdentityChanged" | "TenantWentBack"
+            "TenantIdentityChanged" | "TenantWentBack" | "MarkRefused"
         )
     }
 
     /// Whether it is the ends of the tenant's own pods that are held.
-    fn holds_ends(&self) -> bool {
+    pub(super) fn holds_ends(&self) -> bool {
         matches!(
             self.reason.as_str(),
             "SuperClusterWentBack" | "UpwardBreakerOpen"
@@ -163,7 +164,7 @@ impl Facts {
     }
 }
 
-fn good(text: impl Into<String>) -> Verdict {
+pub(super) fn good(text: impl Into<String>) -> Verdict {
     Verdict {
         synced: true,
         text: text.into(),
@@ -243,7 +244,7 @@ impl Facts {
     }
 
     /// Why what must go is still there.
-    fn kept(&self, text: &str, held: &Held) -> Verdict {
+    pub(super) fn kept(&self, text: &str, held: &Held) -> Verdict {
         bad(
             format!("{text}: deletions are held ({}).", held.reason),
             format!(
@@ -277,7 +278,8 @@ fn left_over(facts: &Facts, twin: &Twin) -> Verdict {
             "",
         );
     }
-    match &facts.held {
+    // That the ends of the tenant's own pods are held keeps nothing here.
+    match facts.held.as_ref().filter(|held| !held.holds_ends()) {
         Some(held) => facts.kept("It is gone from the tenant, and its twin is kept", held),
         None => bad(
             "It is gone from the tenant, and its twin is still there.",
@@ -294,7 +296,8 @@ fn both(facts: &Facts, tenant: &Twin, twin: &Twin) -> Verdict {
         );
     };
     if marks.uid != tenant.uid {
-        if let Some(held) = facts.held.as_ref().filter(|_| !twin.deleting) {
+        let held = facts.held.as_ref().filter(|held| !held.holds_ends());
+        if let Some(held) = held.filter(|_| !twin.deleting) {
             let uid = &marks.uid;
             let text = format!(
                 "The twin belongs to an earlier object of that name (UID {uid}), and is kept"
@@ -327,6 +330,9 @@ fn both(facts: &Facts, tenant: &Twin, twin: &Twin) -> Verdict {
             "Both sides have it, but the tenant is paused: changes don't cross.",
             facts.resume(),
         );
+    }
+    if let Some(outlived) = need::outlived(facts) {
+        return outlived;
     }
     match facts.refusal(twin.created.as_ref()) {
         Some((refusal, advice)) => bad(
@@ -394,7 +400,7 @@ fn not_down(facts: &Facts, tenant: &Twin) -> Verdict {
         }
         Place::NotNeeded | Place::Ready => {}
     }
-    if facts.referenced == Some(false) {
+    if facts.need.as_ref().is_some_and(Need::is_none) {
         return good(format!(
             "Nothing of its namespace that crosses refers to it: a {} goes down once something does (or all do, where spec.sync.toSuper says so).",
             facts.kind

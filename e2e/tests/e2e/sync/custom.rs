@@ -155,7 +155,7 @@ async fn down(space: &Space) -> anyhow::Result<()> {
         })
         .await?;
     explained(space, "backups.kinds.e2e.sublet.dev", "b", "is synced").await?;
-    explained(space, "secret", "key", "is synced").await?;
+    explained(space, "secret", "key", "Referred to by: Backup b").await?;
     space.delete(BACKUP, "b").await?;
     space.gone(BACKUP, "b").await
 }

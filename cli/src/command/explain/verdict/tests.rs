@@ -34,7 +34,7 @@ pub(in crate::command::explain) fn facts(tenant: Option<Twin>, twin: Option<Twin
         tenant: side(tenant),
         super_side: side(twin),
         place: Place::Ready,
-        referenced: None,
+        need: None,
         paused: false,
         without_kubelet: false,
         trouble: None,
@@ -137,8 +137,11 @@ fn what_is_kept_since_deletions_are_held_is_told_so() {
         own.deleting = true;
         Some(own)
     };
-    let changed = with(ending(), left(), "TenantIdentityChanged");
-    told(&changed, false, "(TenantIdentityChanged)");
+    for reason in ["TenantIdentityChanged", "TenantWentBack", "MarkRefused"] {
+        told(&with(ending(), left(), reason), false, reason);
+    }
+    let ends = with(None, left(), "UpwardBreakerOpen");
+    told(&ends, false, "its twin is still there");
     told(
         &with(ending(), left(), "BreakerOpen"),
         false,
@@ -182,7 +185,7 @@ fn what_keeps_it_up_is_named() {
         "can't be asked",
     );
     told(
-        &with(|f| (f.kind, f.referenced) = ("Secret".into(), Some(false))),
+        &with(|f| (f.kind, f.need) = ("Secret".into(), Some(Need::By(vec![])))),
         true,
         "Nothing of its namespace that crosses refers to it",
     );
