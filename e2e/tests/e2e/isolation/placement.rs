@@ -169,12 +169,24 @@ fn t9_a_node_that_a_tenant_merely_names_isnt_shown() {
         event(&guest.side, POD, &around, "SchedulerNotOffered").await?;
         bind(&guest.side, "default", "around", "theirs").await?;
 
-        // What is bound by the super cluster shows its node, after all of that.
+        // What is bound by the super cluster shows its node, after all of that; the other one isn't there even for a moment.
         make(pod("web", json!({}))).await?;
-        sees(&guest.side, &[THE_NODE]).await?;
+        let seen = eventually(PODS, "the node of web is seen", async || {
+            let nodes = guest.side.list(NODE, "", "").await?;
+            ensure!(nodes.iter().any(|node| name(node) == THE_NODE));
+            Ok(nodes)
+        })
+        .await?;
+        ensure!(
+            seen.len() == 1,
+            "{:?}",
+            seen.iter().map(name).collect::<Vec<_>>()
+        );
         let asks = make(pod("asks", json!({"kubernetes.io/hostname": "theirs"}))).await?;
         event(&guest.side, POD, &asks, "NodeNotShown").await?;
         sees(&guest.side, &[THE_NODE]).await?;
+        let stays = guest.side.find(POD, "default", "named").await?;
+        ensure!(stays.is_some(), "a pod that is refused stays the tenant's");
         let twin = guest.twin("default");
         for name in ["named", "around", "asks"] {
             ensure!(
