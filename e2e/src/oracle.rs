@@ -1,4 +1,4 @@
-//! What must hold at the end of every test, whatever was done in between (docs/faults.md names them O1 to O6).
+//! What must hold at the end of every test, whatever was done in between (docs/faults.md names O1, O2, O5 and O6).
 //!
 //! O1 ([`pairs`]) compares the two sides object by object. O2 ([`deeds`]) holds the syncer's every write, from the super
 //! cluster's audit log, against what the tenants asked for. O5 ([`clock`]) watches a status that only grows and is one pod's. O6

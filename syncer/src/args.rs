@@ -36,24 +36,24 @@ const AGAIN: Duration = Duration::from_secs(2);
                   sublet-syncer --kubeconfig super.conf  outside it"
 )]
 pub struct Args {
-    /// Kubeconfig of the super cluster; inside a pod its service account is used.
+    /// Kubeconfig of the super cluster; inside a pod its service account is used
     #[arg(long, env = "SUBLET_KUBECONFIG", value_name = "PATH")]
     kubeconfig: Option<PathBuf>,
-    /// Address of /livez, /readyz and /metrics.
+    /// Address of /livez, /readyz and /metrics
     #[arg(long, default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
-    /// Seconds in which the patrol visits every object of both sides, a day at most.
+    /// Seconds in which the patrol visits every object of both sides, a day at most
     #[arg(long, default_value_t = 300, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     patrol_period: u64,
     /// Seconds for which a ConfigMap or Secret that nothing refers to any more stays in the super cluster, a day at most: the
-    /// next pod of a Job needs it again.
+    /// next pod of a Job needs it again
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     unneeded_period: u64,
-    /// Name of this syncer among others on the same super cluster: each has its own, and keeps it over a restart.
+    /// Name of this syncer among others on the same super cluster: each has its own, and keeps it over a restart
     #[arg(long, env = "SUBLET_NAME", default_value = "sublet-syncer", value_name = "NAME", value_parser = name)]
     name: String,
     /// A folder of this machine and of this syncer alone: one that was killed and starts again needn't wait then until
-    /// its own Lease has run out.
+    /// its own Lease has run out
     #[arg(long, env = "SUBLET_STATE", value_name = "FOLDER")]
     state: Option<PathBuf>,
     #[command(flatten)]

@@ -46,7 +46,8 @@ impl TenantId {
         &self.0
     }
 
-    /// 0–255, even over random identities; super watches of several syncers select by it.
+    /// 0–255, even over random identities, for people and programs that select by it; nothing in Sublet does
+    /// (docs/syncers.md).
     pub fn shard(&self) -> u8 {
         crate::naming::digest(&[b"shard", self.0.as_bytes()])[0]
     }
