@@ -1,6 +1,6 @@
 //! Flags: what all commands share, and how the program calls itself.
 
-use crate::{command::Command, name};
+use crate::{command::Command, name, shell};
 use clap::{
     CommandFactory, FromArgMatches, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
@@ -97,7 +97,7 @@ impl Global {
         flags
             .into_iter()
             .chain(groups)
-            .filter_map(|(flag, value)| Some(format!(" --{flag} {}", value?)))
+            .filter_map(|(flag, value)| Some(format!(" --{flag} {}", shell::quoted(value?))))
             .collect()
     }
 }

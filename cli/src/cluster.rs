@@ -1,5 +1,8 @@
 //! The super cluster that a command works on: a client, its URL and namespace, and the hints that name it.
 
+#[cfg(test)]
+pub(crate) mod fake;
+
 use crate::{
     args::{Global, Program},
     error::{self, Next},
@@ -400,6 +403,15 @@ mod tests {
             " --kubeconfig k.yaml --context prod --as jane --as-group a --as-group b"
         );
         assert_eq!(Global::default().of_cluster(), "");
+        let odd = Global {
+            context: Some("a;b $c".into()),
+            kubeconfig: Some("my files/k.yaml".into()),
+            ..Global::default()
+        };
+        assert_eq!(
+            odd.of_cluster(),
+            " --kubeconfig 'my files/k.yaml' --context 'a;b $c'"
+        );
         assert_eq!(
             with_flags("sublet", "connect a -- kubectl get pods", " -n x"),
             "sublet connect a -n x -- kubectl get pods"
@@ -495,8 +507,8 @@ mod tests {
 
     /// Command lines for another cluster than this one, or for a file.
     const KNOWN: [&str; 3] = [
-        "kubectl --context {name}",
-        "kubectl --kubeconfig {0}",
+        "kubectl --context {quoted}",
+        "kubectl --kubeconfig {quoted}",
         "kubectl config view",
     ];
 }

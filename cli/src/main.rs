@@ -42,6 +42,7 @@ mod error;
 mod interrupt;
 mod output;
 mod progress;
+mod shell;
 mod slow;
 mod style;
 mod table;

@@ -7,7 +7,7 @@ use crate::{
         self, Access, Mark, file,
         merge::{self, Foreign},
     },
-    output, tenant,
+    output, shell, tenant,
 };
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -66,8 +66,9 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         let candidates = file::candidates(flag, std::env::var_os("KUBECONFIG"), home);
         let path = merge_into(&candidates, name, &access, &mark, foreign)?;
         return output::print_line(&format!(
-            "context {name} is in {}; use it with `kubectl --context {name} get pods`",
-            path.display()
+            "context {name} is in {}; use it with `kubectl --context {quoted} get pods`",
+            path.display(),
+            quoted = shell::quoted(name)
         ));
     }
     let text = output::yaml(&kubeconfig::named(&access, name, &mark))?;
@@ -76,8 +77,9 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         Some(path) => {
             write(path, &text, &mark, foreign)?;
             output::print_line(&format!(
-                "written to {0}; use it with `kubectl --kubeconfig {0} get pods`",
-                path.display()
+                "written to {}; use it with `kubectl --kubeconfig {quoted} get pods`",
+                path.display(),
+                quoted = shell::quoted(&path.display().to_string())
             ))
         }
     }
