@@ -39,6 +39,7 @@ pub(crate) async fn confirm(question: &str, answer: Answer<'_>, yes: bool) -> Re
         return Ok(());
     }
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        let question = error::one_line(question);
         return Err(error::usage(format!(
             "{question} There is no terminal to ask on: add --yes"
         )));

@@ -55,10 +55,11 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     for name in &names {
         found.push(tenant::find(cluster, name).await?);
     }
+    not_of_clusters(cluster, &found)?;
     if let Some(why) = unmanaged::refusal(cluster, &found, args.no_wait).await? {
         return Err(error::fail(why));
     }
-    confirm(&names, &cluster.namespace, args.yes).await?;
+    confirm(&found, &cluster.namespace, args.yes).await?;
     let look = || {
         format!(
             "some may be going already: look with `{}`",
@@ -73,19 +74,46 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     said(&names, "deleted")
 }
 
-async fn confirm(names: &[String], namespace: &str, yes: bool) -> Result<()> {
-    let what = "with its API server, all its objects and all its data";
-    let question = match names {
-        [name] => format!("This deletes the tenant {name} of namespace {namespace} {what}."),
-        _ => {
-            let list = names.join(", ");
-            let what = what
-                .replace("its", "their")
-                .replace("API server", "API servers");
-            format!("This deletes the tenants {list} of namespace {namespace} {what}.")
-        }
+async fn confirm(tenants: &[VirtualControlPlane], namespace: &str, yes: bool) -> Result<()> {
+    let names: Vec<String> = tenants.iter().map(ResourceExt::name_any).collect();
+    ask::confirm(&question(tenants, namespace), answer(&names), yes).await
+}
+
+/// What the deletion destroys: of an attached tenant not its API server, which isn't Sublet's.
+fn question(tenants: &[VirtualControlPlane], namespace: &str) -> String {
+    let (attached, own): (Vec<_>, Vec<_>) =
+        tenants.iter().partition(|vcp| vcp.spec.external.is_some());
+    let list = |tenants: &[&VirtualControlPlane]| {
+        let names: Vec<String> = tenants.iter().map(|vcp| vcp.name_any()).collect();
+        names.join(", ")
     };
-    ask::confirm(&question, answer(names), yes).await
+    let own = match own.as_slice() {
+        [] => None,
+        [one] => Some(format!(
+            "This deletes the tenant {} of namespace {namespace} with its API server, all its objects and all its data.",
+            one.name_any()
+        )),
+        more => Some(format!(
+            "This deletes the tenants {} of namespace {namespace} with their API servers, all their objects and all their \
+             data.",
+            list(more)
+        )),
+    };
+    let attached = match attached.as_slice() {
+        [] => None,
+        [one] => Some(format!(
+            "This ends the tenant {} of namespace {namespace}: what it runs in the super cluster is deleted; its own API \
+             server and its data stay.",
+            one.name_any()
+        )),
+        more => Some(format!(
+            "This ends the tenants {} of namespace {namespace}: what they run in the super cluster is deleted; their own \
+             API servers and their data stay.",
+            list(more)
+        )),
+    };
+    let lines: Vec<String> = own.into_iter().chain(attached).collect();
+    lines.join("\n")
 }
 
 /// What must be typed before these tenants are deleted: more for what destroys more.
@@ -98,9 +126,6 @@ pub(super) fn answer(names: &[String]) -> Answer<'_> {
 
 /// Asks for the deletion of exactly these objects, not of others that took their names meanwhile.
 pub(super) async fn delete(cluster: &Cluster, tenants: &[VirtualControlPlane]) -> Result<()> {
-    if let Some(refusal) = tenants.iter().find_map(|vcp| is_a_cluster(cluster, vcp)) {
-        return Err(error::fail(refusal));
-    }
     for vcp in tenants {
         match namespaced(cluster, vcp)
             .delete(&vcp.name_any(), &exactly(vcp))
@@ -120,6 +145,18 @@ fn exactly(object: &impl ResourceExt) -> DeleteParams {
         uid: object.uid(),
         resource_version: None,
     })
+}
+
+/// Refuses tenants that Cluster API made, before anybody is asked about them.
+///
+/// # Errors
+///
+/// One of them is such a tenant; the error says what to do instead.
+pub(super) fn not_of_clusters(cluster: &Cluster, tenants: &[VirtualControlPlane]) -> Result<()> {
+    match tenants.iter().find_map(|vcp| is_a_cluster(cluster, vcp)) {
+        Some(refusal) => Err(error::fail(refusal)),
+        None => Ok(()),
+    }
 }
 
 /// What to do instead with a tenant that Cluster API made: its Cluster would miss it, and holds on to a part of it.
@@ -294,14 +331,56 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_terminal_yes_is_needed() {
-        let err = confirm(&["a".into(), "b".into()], "default", false)
-            .await
-            .unwrap_err()
-            .to_string();
+        let two = [vcp(json!({})), vcp(json!({}))];
+        let err = confirm(&two, "default", false).await.unwrap_err();
+        let err = err.to_string();
         assert!(
-            err.contains("tenants a, b") && err.ends_with("add --yes"),
+            err.contains("tenants a, a") && err.ends_with("add --yes"),
             "{err}"
         );
-        assert!(confirm(&["a".into()], "default", true).await.is_ok());
+        assert!(confirm(&two[..1], "default", true).await.is_ok());
+    }
+
+    #[test]
+    fn an_attached_tenants_own_data_are_not_said_to_go() {
+        let own = vcp(json!({}));
+        let mut attached = vcp(json!({}));
+        attached.metadata.name = Some("b".into());
+        attached.spec.external =
+            serde_json::from_value(json!({"kubeconfigSecretRef": {"name": "b"}})).unwrap();
+        let told = question(&[attached.clone()], "teams");
+        assert_eq!(
+            told,
+            "This ends the tenant b of namespace teams: what it runs in the super cluster is deleted; its own API server \
+             and its data stay."
+        );
+        let told = question(&[attached, own], "teams");
+        let lines: Vec<&str> = told.lines().collect();
+        assert_eq!(lines.len(), 2, "{told}");
+        assert!(
+            lines[0]
+                .starts_with("This deletes the tenant a of namespace teams with its API server")
+        );
+        assert!(lines[1].starts_with("This ends the tenant b of namespace teams:"));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_deleted_is_not_asked_about() {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Cli {
+            #[command(flatten)]
+            args: Args,
+        }
+        let cluster = crate::cluster::fake::answering(|path| {
+            let mut vcp = vcp(json!({}));
+            vcp.metadata.labels =
+                Some([(api::capi::CLUSTER_NAME.to_owned(), "blue".to_owned())].into());
+            path.ends_with("/virtualcontrolplanes/a")
+                .then(|| json!(vcp))
+        });
+        let args = Cli::try_parse_from(["delete", "a"]).unwrap().args;
+        let err = run(&args, &cluster).await.unwrap_err().to_string();
+        assert!(err.contains("belongs to Cluster blue"), "{err}");
     }
 }

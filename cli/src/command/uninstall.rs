@@ -62,6 +62,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     if !tenants.is_empty() && !args.force {
         return Err(error::fail(still_there(&tenants, cluster)));
     }
+    delete::not_of_clusters(cluster, &tenants)?;
     let names: Vec<String> = tenants.iter().map(place).collect();
     let answer = match names.as_slice() {
         [] => Answer::Yes,
