@@ -48,7 +48,7 @@ pub(crate) enum Command {
     /// List tenants
     #[command(visible_alias = "ls", aliases = ["get", "status"])]
     List(list::Args),
-    /// Show all about one tenant
+    /// Show everything about one tenant
     Describe(describe::Args),
     /// Print a tenant's kubeconfig, write it to a file, or merge it into yours
     Kubeconfig(kubeconfig::Args),

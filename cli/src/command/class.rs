@@ -30,7 +30,7 @@ pub(crate) enum Command {
     /// List the classes
     #[command(visible_alias = "ls", alias = "get")]
     List(List),
-    /// Show all about one class
+    /// Show everything about one class
     #[command(
         after_help = "Examples:\n  sublet class describe default\n  sublet class describe default -o json"
     )]

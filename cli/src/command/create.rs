@@ -127,6 +127,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
             cluster.hint("list")
         )
     };
+    check::class(cluster, &vcp).await?;
     let made = if args.cluster_api {
         let objects = as_cluster::objects(&vcp)?;
         interrupt::or_ctrl_c(as_cluster::make(cluster, &objects), look).await?;
@@ -145,10 +146,11 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
                     "virtualcontrolplane.sublet.dev/{} created",
                     args.name
                 ))?;
-                output::print_line(&format!(
+                tell!(
                     "see how it goes with `{}`",
                     cluster.hint(&format!("describe {}", args.name))
-                ))
+                );
+                Ok(())
             }
         };
     }
@@ -160,7 +162,6 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
 }
 
 async fn make(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<VirtualControlPlane> {
-    check::class(cluster, vcp).await?;
     match tenant::api(cluster)
         .create(&PostParams::default(), vcp)
         .await
@@ -359,6 +360,14 @@ mod tests {
               version: "1.36"
         "#]]
         .assert_eq(&output::yaml(&output::tidy(&vcp).unwrap()).unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_class_that_is_not_there_ends_it_before_a_cluster_is_made() {
+        let cluster = crate::cluster::fake::answering(|_| None);
+        let args = args("a --class gold --cluster-api");
+        let err = run(&args, &cluster).await.unwrap_err().to_string();
+        assert!(err.contains("no ControlPlaneClass \"gold\""), "{err}");
     }
 
     #[test]

@@ -149,18 +149,25 @@ async fn print_table(args: &Args, cluster: &Cluster, objects: &[DynamicObject]) 
 
 /// What an empty list says.
 fn none(args: &Args, namespace: &str, create: &str) -> String {
-    let place = if args.all_namespaces {
-        String::new()
-    } else {
-        format!(" in namespace {namespace}")
-    };
+    let namespace = (!args.all_namespaces).then_some(namespace);
+    let place = place_of(namespace);
     match &args.selector {
         Some(selector) => format!("No tenants match -l {selector}{place}."),
         None if args.watch => {
             format!("No tenants yet{place}; watching, end with Ctrl-C.")
         }
-        None => format!("There are no tenants{place}; make one with `{create}`."),
+        None => there_are_none(namespace, create),
     }
+}
+
+/// What is said where no tenant is, in one namespace or in any.
+pub(super) fn there_are_none(namespace: Option<&str>, create: &str) -> String {
+    let place = place_of(namespace);
+    format!("There are no tenants{place}; make one with `{create}`.")
+}
+
+fn place_of(namespace: Option<&str>) -> String {
+    namespace.map_or_else(String::new, |name| format!(" in namespace {name}"))
 }
 
 fn typed<'a>(

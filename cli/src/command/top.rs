@@ -1,6 +1,7 @@
 //! `sublet top`: what tenants use now, as the super cluster's metrics API measures it: their pods, and beside them the
 //! control plane that they cost.
 
+use super::list;
 use crate::{
     cluster::Cluster,
     error,
@@ -87,15 +88,12 @@ struct Place {
 /// Prints the table.
 pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     let tenants = tenants(args, cluster).await?;
-    if tenants.is_empty() {
-        tell!(
-            "There are no tenants; make one with `{}`.",
-            cluster.hint("create NAME")
-        );
-        return Ok(());
-    }
-    let places = places(cluster).await?;
-    let used = sum(&measured(cluster).await?, &places);
+    let used = if tenants.is_empty() {
+        BTreeMap::new()
+    } else {
+        let places = places(cluster).await?;
+        sum(&measured(cluster).await?, &places)
+    };
     let mut rows: Vec<(VirtualControlPlane, Usage)> = tenants
         .into_iter()
         .map(|vcp| {
@@ -107,14 +105,28 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     if let Some(order) = args.sort_by {
         rows.sort_by_key(|(_, usage)| Reverse(whole(usage, order)));
     }
+    if args.output == Format::Name {
+        return list::print_names(rows.iter().map(|(vcp, _)| vcp));
+    }
+    if let Some(text) = text(&rows, args)? {
+        return output::print(&text);
+    }
+    let namespace = (!args.all_namespaces).then_some(&*cluster.namespace);
+    let create = cluster.hint("create NAME");
+    tell!("{}", list::there_are_none(namespace, &create));
+    Ok(())
+}
+
+/// The table, or the data; no table where there is nothing to be shown in it.
+fn text(rows: &[(VirtualControlPlane, Usage)], args: &Args) -> Result<Option<String>> {
     let width = match args.output {
-        Format::Json => return output::print(&Data::Json.text(&data(&rows))?),
-        Format::Yaml => return output::print(&Data::Yaml.text(&data(&rows))?),
-        Format::Name => return super::list::print_names(rows.iter().map(|(vcp, _)| vcp)),
-        Format::Table => terminal_width(),
+        Format::Json => return Data::Json.text(&data(rows)).map(Some),
+        Format::Yaml => return Data::Yaml.text(&data(rows)).map(Some),
         Format::Wide => None,
+        Format::Table | Format::Name => terminal_width(),
     };
-    output::print(&table(&rows, args).render(style::stdout(), width))
+    let table = || table(rows, args).render(style::stdout(), width);
+    Ok((!rows.is_empty()).then(table))
 }
 
 async fn tenants(args: &Args, cluster: &Cluster) -> Result<Vec<VirtualControlPlane>> {
@@ -352,5 +364,21 @@ mod tests {
         let row: Vec<&str> = wide.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(row[6..], ["1", "1042m", "764Mi"], "{wide}");
         assert_eq!(data(&rows)["tenants"][0]["own"]["memory"], "526336Ki");
+    }
+
+    #[test]
+    fn no_tenants_are_data_too() {
+        let mut args = Args {
+            names: vec![],
+            all_namespaces: false,
+            sort_by: None,
+            no_headers: false,
+            output: Format::Json,
+        };
+        let told = text(&[], &args).unwrap().expect("no data");
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told, json!({"tenants": []}));
+        args.output = Format::Table;
+        assert_eq!(text(&[], &args).unwrap(), None);
     }
 }

@@ -1,7 +1,9 @@
 //! The page of one tenant, from what was gathered.
 
 use crate::{
-    age, condition, error, event, pod,
+    age,
+    command::create::check,
+    condition, error, event, pod,
     quota::{self, Limit},
     style::Style,
     table::{Mood, Table},
@@ -243,11 +245,7 @@ impl Page {
 
 fn version(runs: Option<&str>, asked: Option<&str>) -> String {
     match (runs, asked) {
-        (Some(runs), Some(asked))
-            if !runs
-                .trim_start_matches('v')
-                .starts_with(asked.trim_start_matches('v')) =>
-        {
+        (Some(runs), Some(asked)) if !check::offers(runs.trim_start_matches('v'), asked) => {
             format!("{runs} ({asked} is asked for)")
         }
         (Some(runs), _) => runs.to_owned(),
@@ -394,6 +392,10 @@ pub(super) mod tests {
         assert_eq!(
             version(Some("1.35.4"), Some("1.36")),
             "1.35.4 (1.36 is asked for)"
+        );
+        assert_eq!(
+            version(Some("1.36.10"), Some("1.36.1")),
+            "1.36.10 (1.36.1 is asked for)"
         );
         assert_eq!(version(None, Some("1.36")), "1.36 is asked for");
     }
