@@ -2,6 +2,7 @@
 
 mod range;
 
+use super::create::check;
 use crate::{
     age,
     cluster::Cluster,
@@ -45,6 +46,9 @@ pub(crate) struct Args {
     /// Where its API server reaches the way out of Sublet's proxy, so that logs, exec, attach, port-forward and top work
     #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
     way_out: Option<Endpoint>,
+    /// ControlPlaneClass that gives defaults and ceilings; `default` when left out
+    #[arg(long, value_name = "NAME", value_parser = crate::name::class)]
+    class: Option<String>,
     /// Copy all ConfigMaps and Secrets, not only those that pods refer to
     #[arg(long)]
     all_config_objects: bool,
@@ -159,17 +163,31 @@ async fn reach(theirs: &Client, access: &Access) -> Result<Option<Slice>> {
 
 /// The VirtualControlPlane, with the tenant's Service range if Services with its addresses can exist in the super cluster.
 async fn make(args: &Args, cluster: &Cluster, range: Option<Slice>) -> Result<VirtualControlPlane> {
+    let default = || VirtualControlPlaneSpec::default().class_name;
+    let class = args.class.clone().unwrap_or_else(default);
     let served = match range {
         None => Err(
             "the tenant's API server doesn't tell its Service range; give it by --service-cidr"
                 .to_owned(),
         ),
-        Some(range) => range::check(cluster, range).await?.map(|()| range),
+        Some(range) => range::check(cluster, range, &class).await?.map(|()| range),
     };
+    let spec = spec(args, class, served.as_ref().ok().copied());
+    let mut vcp = VirtualControlPlane::new(&args.name, spec);
+    vcp.metadata.namespace = Some(cluster.namespace.clone());
+    check::class(cluster, &vcp).await?;
     if let Err(why) = &served {
         tell!("ClusterIP Services won't be synced (ServiceRangeNotServed), all else will: {why}");
     }
-    let spec = VirtualControlPlaneSpec {
+    Ok(tenant::api(cluster)
+        .create(&PostParams::default(), &vcp)
+        .await?)
+}
+
+/// What a tenant that is attached for the first time asks for.
+fn spec(args: &Args, class: String, range: Option<Slice>) -> VirtualControlPlaneSpec {
+    VirtualControlPlaneSpec {
+        class_name: class,
         identity: Some(TenantId::from_bits(rand::random()).as_str().to_owned()),
         external: Some(External {
             kubeconfig_secret_ref: SecretRef {
@@ -179,7 +197,7 @@ async fn make(args: &Args, cluster: &Cluster, range: Option<Slice>) -> Result<Vi
             way_out: args.way_out.clone(),
         }),
         network: Network {
-            service_cidr: served.ok().map(|slice| slice.to_string()),
+            service_cidr: range.map(|slice| slice.to_string()),
             ..Network::default()
         },
         sync: Sync {
@@ -191,12 +209,7 @@ async fn make(args: &Args, cluster: &Cluster, range: Option<Slice>) -> Result<Vi
             ..Sync::default()
         },
         ..VirtualControlPlaneSpec::default()
-    };
-    let mut vcp = VirtualControlPlane::new(&args.name, spec);
-    vcp.metadata.namespace = Some(cluster.namespace.clone());
-    Ok(tenant::api(cluster)
-        .create(&PostParams::default(), &vcp)
-        .await?)
+    }
 }
 
 /// All objects of a resource go down.
@@ -213,6 +226,16 @@ async fn lead(
     cluster: &Cluster,
     vcp: VirtualControlPlane,
 ) -> Result<VirtualControlPlane> {
+    if let Some(class) = args
+        .class
+        .as_ref()
+        .filter(|class| **class != vcp.spec.class_name)
+    {
+        return Err(error::usage(format!(
+            "{} is of class {} and not {class}: leave out --class, or change spec.className of the VirtualControlPlane",
+            args.name, vcp.spec.class_name
+        )));
+    }
     match (args.service_cidr, vcp.spec.network.service_cidr.as_deref()) {
         (Some(range), Some(known)) if known.parse() != Ok(range) => {
             return Err(error::usage(format!(
@@ -378,6 +401,44 @@ fn secret_name(tenant: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_attached_tenant_is_of_the_class_that_is_named() {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Command {
+            #[command(flatten)]
+            args: Args,
+        }
+        let line = [
+            "attach",
+            "a",
+            "--tenant-kubeconfig",
+            "a.conf",
+            "--class",
+            "gold",
+        ];
+        let args = Command::parse_from(line).args;
+        // Only this class is there, and what is made is given back.
+        let cluster = crate::cluster::fake::answering(|path| {
+            let kind = |kind: &str| json!({"apiVersion": "sublet.dev/v1alpha1", "kind": kind, "metadata": {"name": "a"}});
+            let mut vcp = kind("VirtualControlPlane");
+            vcp["spec"] = json!({});
+            let mut class = kind("ControlPlaneClass");
+            class["spec"] = json!({"versions": []});
+            match path.rsplit('/').next() {
+                Some("gold") => Some(class),
+                Some("virtualcontrolplanes") => Some(vcp),
+                _ => None,
+            }
+        });
+        assert!(make(&args, &cluster, None).await.is_ok());
+        let spec = spec(&args, "gold".into(), None);
+        assert_eq!(spec.class_name, "gold");
+        let other = VirtualControlPlane::new("a", VirtualControlPlaneSpec::default());
+        let err = lead(&args, &cluster, other).await.unwrap_err().to_string();
+        assert!(err.contains("is of class default and not gold"), "{err}");
+    }
 
     #[test]
     fn what_is_given_of_a_tenant_that_is_attached_already_is_changed_if_it_is_another() {

@@ -2,7 +2,7 @@
 
 use crate::{cluster::Cluster, tenant};
 use anyhow::Result;
-use api::{ControlPlaneClass, VirtualControlPlaneSpec};
+use api::ControlPlaneClass;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use std::net::Ipv4Addr;
@@ -20,7 +20,11 @@ pub(super) async fn of(client: &Client) -> Result<Vec<Slice>, kube::Error> {
 }
 
 /// Whether the super cluster can have Services with addresses of `range`; the inner error says why not.
-pub(super) async fn check(cluster: &Cluster, range: Slice) -> Result<Result<(), String>> {
+pub(super) async fn check(
+    cluster: &Cluster,
+    range: Slice,
+    class: &str,
+) -> Result<Result<(), String>> {
     let ranges = of(&cluster.client).await?;
     let taken: Vec<(Slice, String)> = tenant::all(cluster)
         .await?
@@ -39,8 +43,7 @@ pub(super) async fn check(cluster: &Cluster, range: Slice) -> Result<Result<(), 
         .filter_map(|address| address.name_any().parse().ok())
         .collect();
     let classes: Api<ControlPlaneClass> = Api::all(cluster.client.clone());
-    let class = VirtualControlPlaneSpec::default().class_name;
-    let class = classes.get_opt(&class).await?.map(|class| class.spec);
+    let class = classes.get_opt(class).await?.map(|class| class.spec);
     let widest = class.unwrap_or_default().service_slice_prefix;
     Ok(judge(range, &ranges, &taken, &used, widest))
 }
