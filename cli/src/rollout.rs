@@ -11,6 +11,7 @@ use kube::{
     api::{DynamicObject, ListParams},
 };
 use std::time::Duration;
+use tokio::time::Instant;
 
 const PERIOD: Duration = Duration::from_millis(300);
 
@@ -48,14 +49,32 @@ pub(crate) fn is_established(definition: &CustomResourceDefinition) -> bool {
         .any(|condition| condition.type_ == "Established" && condition.status == "True")
 }
 
-/// Waits until all daemons run in their applied version.
+/// How the waiting for daemons ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Rollout {
+    /// All run in their applied version.
+    Runs,
+    /// Nodes can't get an image: what is lacking, and it doesn't come by waiting.
+    NoImage(String),
+}
+
+/// How long nodes may say that they can't get an image before it is believed: a registry may be away for a moment.
+const DOUBT: Duration = Duration::from_secs(20);
+
+/// Whether this is about an image that a node can't get.
+pub(crate) fn is_about_images(lacking: &str) -> bool {
+    lacking.contains("ImagePull")
+}
+
+/// Waits until all daemons run in their applied version, or can't for want of images.
 pub(crate) async fn available(
     client: &Client,
     daemons: &[Daemon],
     progress: &mut Progress,
-) -> Result<()> {
+) -> Result<Rollout> {
     for daemon in daemons {
         let api: Api<Deployment> = Api::namespaced(client.clone(), &daemon.namespace);
+        let mut without_image: Option<Instant> = None;
         loop {
             let lacking = match api.get_opt(&daemon.name).await? {
                 Some(deployment) => match missing(&deployment) {
@@ -68,11 +87,16 @@ pub(crate) async fn available(
                 None => "it is gone".to_owned(),
             };
             progress.state(&format!("waiting for {}: {lacking}", daemon.name));
+            if !is_about_images(&lacking) {
+                without_image = None;
+            } else if without_image.get_or_insert_with(Instant::now).elapsed() >= DOUBT {
+                return Ok(Rollout::NoImage(format!("{}: {lacking}", daemon.name)));
+            }
             tokio::time::sleep(PERIOD).await;
         }
         progress.done(&format!("{} runs", daemon.name));
     }
-    Ok(())
+    Ok(Rollout::Runs)
 }
 
 /// What a Deployment lacks before all its pods run in its current version; `None` when nothing does.

@@ -1,5 +1,6 @@
 //! `sublet certs`: until when a tenant's certificates are good, and new ones.
 
+use super::list;
 use crate::{
     age,
     certificate::Certificate,
@@ -34,9 +35,9 @@ Examples:
 /// What to do with a tenant's certificates.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Say until when each certificate and authority of a tenant is good; exits with 1 if one has expired
+    /// Say until when each certificate and authority of tenants is good; exits with 1 if one has expired or is late
     #[command(
-        after_help = "Examples:\n  sublet certs check team-a\n  sublet certs check team-a -o json"
+        after_help = "Examples:\n  sublet certs check team-a\n  sublet certs check -A\n  sublet certs check team-a -o json"
     )]
     Check(Check),
     /// Renew all certificates of a tenant, as happens by itself after two thirds of their life; authorities stay
@@ -50,9 +51,12 @@ pub(crate) enum Command {
 /// Flags of `sublet certs check`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
-    /// Name of the tenant
-    #[arg(value_parser = crate::name::tenant)]
-    name: String,
+    /// Names of the tenants; all of the namespace when left out
+    #[arg(value_name = "NAME", value_parser = crate::name::tenant)]
+    names: Vec<String>,
+    /// Tenants of all namespaces
+    #[arg(short = 'A', long, conflicts_with = "names")]
+    all_namespaces: bool,
     /// Leave out the headings
     #[arg(long)]
     no_headers: bool,
@@ -84,12 +88,28 @@ pub(crate) async fn run(command: &Command, cluster: &Cluster) -> Result<()> {
 }
 
 async fn check(args: &Check, cluster: &Cluster) -> Result<()> {
-    let vcp = tenant::find(cluster, &args.name).await?;
-    let (all, now) = (gather(cluster, &vcp).await?, Timestamp::now());
+    let tenants = tenants(args, cluster).await?;
+    let now = Timestamp::now();
+    let (mut all, mut wrong) = (vec![], vec![]);
+    for vcp in &tenants {
+        let (name, namespace) = (vcp.name_any(), vcp.namespace().unwrap_or_default());
+        let certificates = gather(cluster, vcp).await?;
+        let rotate = cluster.hint_in(&namespace, &format!("certs rotate {name}"));
+        wrong.extend(verdict(&certificates, now, &rotate).map(|verdict| verdict.text));
+        all.push(Of {
+            tenant: format!("{namespace}/{name}"),
+            certificates,
+        });
+    }
     if let Some(format) = args.output {
         output::print(&format.text(&data(&all, now))?)?;
-    } else if all.is_empty() {
-        output::print_line(&format!("{} has no certificates yet", args.name))?;
+    } else if tenants.is_empty() {
+        let namespace = (!args.all_namespaces).then_some(&*cluster.namespace);
+        let create = cluster.hint("create NAME");
+        tell!("{}", list::there_are_none(namespace, &create));
+    } else if all.iter().all(|of| of.certificates.is_empty()) {
+        let names: Vec<&str> = all.iter().map(|of| of.tenant.as_str()).collect();
+        tell!("no certificates yet: {}", names.join(", "));
     } else {
         let mut table = table(&all, now);
         if args.no_headers {
@@ -97,11 +117,32 @@ async fn check(args: &Check, cluster: &Cluster) -> Result<()> {
         }
         output::print(&table.render(style::stdout(), terminal_width()))?;
     }
-    let rotate = cluster.hint(&format!("certs rotate {}", args.name));
-    match verdict(&all, now, &rotate) {
-        Some(wrong) => Err(error::fail(wrong)),
-        None => Ok(()),
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(error::fail(wrong.join("; ")))
     }
+}
+
+async fn tenants(args: &Check, cluster: &Cluster) -> Result<Vec<VirtualControlPlane>> {
+    let mut found = vec![];
+    if args.all_namespaces {
+        found = tenant::all(cluster).await?;
+    } else if args.names.is_empty() {
+        let params = ListParams::default();
+        found = tenant::api(cluster).list(&params).await?.items;
+    }
+    for name in &args.names {
+        found.push(tenant::find(cluster, name).await?);
+    }
+    Ok(found)
+}
+
+/// The certificates of one tenant.
+struct Of {
+    /// `NAMESPACE/NAME` of it.
+    tenant: String,
+    certificates: Vec<Certificate>,
 }
 
 async fn rotate(args: &Rotate, cluster: &Cluster) -> Result<()> {
@@ -198,7 +239,10 @@ fn left(before: &BTreeMap<String, Timestamp>, now: &BTreeMap<String, Timestamp>)
 }
 
 /// All certificates of a tenant: those of its control plane, those beside it, and the syncer's.
-async fn gather(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<Vec<Certificate>> {
+pub(super) async fn gather(
+    cluster: &Cluster,
+    vcp: &VirtualControlPlane,
+) -> Result<Vec<Certificate>, kube::Error> {
     let Some(identity) = &vcp.spec.identity else {
         return Ok(vec![]);
     };
@@ -228,49 +272,67 @@ async fn gather(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<Vec<Cert
     Ok(found)
 }
 
-fn table(all: &[Certificate], now: Timestamp) -> Table {
-    let mut table = Table::new(&["SECRET", "KIND", "HOLDER", "EXPIRES", "DAYS-LEFT"]);
-    for certificate in all {
-        let plain = |text: &str| (text.to_owned(), Mood::Plain);
-        let Some(life) = &certificate.life else {
-            let wrong = ("can't be read".to_owned(), Mood::Bad);
-            table.moody(vec![
-                plain(&certificate.secret),
-                plain(""),
-                plain(""),
-                plain(""),
-                wrong,
-            ]);
-            continue;
-        };
-        let mood = match certificate.is_over(now) {
-            true => Mood::Bad,
-            false if life.is_late(now) => Mood::Busy,
-            false => Mood::Good,
-        };
-        let left = match certificate.is_over(now) {
-            true => "expired".to_owned(),
-            false => life.days_left(now).to_string(),
-        };
-        table.moody(vec![
-            plain(&certificate.secret),
-            plain(kind(life.is_authority)),
-            plain(&life.holder),
-            plain(&life.expires.to_string()),
-            (left, mood),
-        ]);
+/// Whose each is stands there where there are several tenants.
+fn table(all: &[Of], now: Timestamp) -> Table {
+    let mut headings = vec!["SECRET", "KIND", "HOLDER", "EXPIRES", "DAYS-LEFT"];
+    if all.len() > 1 {
+        headings.insert(0, "TENANT");
+    }
+    let mut table = Table::new(&headings);
+    for of in all {
+        for certificate in &of.certificates {
+            let mut row = row(certificate, now);
+            if all.len() > 1 {
+                row.insert(0, (of.tenant.clone(), Mood::Plain));
+            }
+            table.moody(row);
+        }
     }
     table
+}
+
+fn row(certificate: &Certificate, now: Timestamp) -> Vec<(String, Mood)> {
+    let plain = |text: &str| (text.to_owned(), Mood::Plain);
+    let Some(life) = &certificate.life else {
+        let wrong = ("can't be read".to_owned(), Mood::Bad);
+        return vec![
+            plain(&certificate.secret),
+            plain(""),
+            plain(""),
+            plain(""),
+            wrong,
+        ];
+    };
+    let mood = match certificate.is_over(now) {
+        true => Mood::Bad,
+        false if life.is_late(now) => Mood::Busy,
+        false => Mood::Good,
+    };
+    let left = match certificate.is_over(now) {
+        true => "expired".to_owned(),
+        false => life.days_left(now).to_string(),
+    };
+    vec![
+        plain(&certificate.secret),
+        plain(kind(life.is_authority)),
+        plain(&life.holder),
+        plain(&life.expires.to_string()),
+        (left, mood),
+    ]
 }
 
 fn kind(is_authority: bool) -> &'static str {
     if is_authority { "authority" } else { "leaf" }
 }
 
-fn data(all: &[Certificate], now: Timestamp) -> Value {
-    let certificates = all.iter().map(|certificate| {
+fn data(all: &[Of], now: Timestamp) -> Value {
+    let each = all
+        .iter()
+        .flat_map(|of| of.certificates.iter().map(|one| (&of.tenant, one)));
+    let certificates = each.map(|(tenant, certificate)| {
         let life = certificate.life.as_ref();
         json!({
+            "tenant": tenant,
             "secret": certificate.secret,
             "kind": life.map(|life| kind(life.is_authority)),
             "holder": life.map(|life| &life.holder),
@@ -282,8 +344,44 @@ fn data(all: &[Certificate], now: Timestamp) -> Value {
     json!({"certificates": certificates.collect::<Vec<_>>()})
 }
 
-/// What is wrong, and what to do; `None` when all are good.
-fn verdict(all: &[Certificate], now: Timestamp, rotate: &str) -> Option<String> {
+/// What is wrong with a tenant's certificates, and what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// Whether one has expired, or only should have been renewed.
+    pub(super) is_over: bool,
+    pub(super) text: String,
+}
+
+/// `None` when all are good.
+pub(super) fn verdict(all: &[Certificate], now: Timestamp, rotate: &str) -> Option<Verdict> {
+    if let Some(text) = over(all, now, rotate) {
+        return Some(Verdict {
+            is_over: true,
+            text,
+        });
+    }
+    let is_late = |one: &&Certificate| {
+        let life = one.life.as_ref();
+        one.is_renewed && life.is_some_and(|life| life.is_late(now))
+    };
+    let late: Vec<&str> = all
+        .iter()
+        .filter(is_late)
+        .map(|one| one.secret.as_str())
+        .collect();
+    let text = || {
+        format!(
+            "not renewed in time: {}; the manager may not run, or make new ones with `{rotate}`",
+            late.join(", ")
+        )
+    };
+    (!late.is_empty()).then(|| Verdict {
+        is_over: false,
+        text: text(),
+    })
+}
+
+fn over(all: &[Certificate], now: Timestamp, rotate: &str) -> Option<String> {
     let over: Vec<&Certificate> = all.iter().filter(|one| one.is_over(now)).collect();
     let names: Vec<&str> = over.iter().map(|one| one.secret.as_str()).collect();
     let advice = match over.first() {
@@ -319,6 +417,30 @@ mod tests {
         }
     }
 
+    fn of(tenant: &str, certificates: &[Certificate]) -> Of {
+        Of {
+            tenant: tenant.to_owned(),
+            certificates: certificates.to_vec(),
+        }
+    }
+
+    #[test]
+    fn one_that_should_have_been_renewed_is_a_failure_too() {
+        let mut late = certificate("etcd", "2026-01-20T00:00:00Z");
+        if let Some(life) = &mut late.life {
+            life.begins = "2025-10-22T00:00:00Z".parse().unwrap();
+        }
+        let told = verdict(&[late.clone()], now(), "sublet certs rotate a").unwrap();
+        assert!(!told.is_over, "{told:?}");
+        assert!(
+            told.text.starts_with("not renewed in time: n/etcd;"),
+            "{told:?}"
+        );
+        // What Sublet doesn't renew isn't late.
+        late.is_renewed = false;
+        assert_eq!(verdict(&[late], now(), ""), None);
+    }
+
     #[test]
     fn each_certificate_is_shown_with_what_is_left_of_it() {
         let all = [
@@ -335,8 +457,17 @@ mod tests {
             n/etcd        leaf        kube-etcd        2025-12-31T00:00:00Z   expired
             n/peer                                                            can't be read
         "#]]
-        .assert_eq(&table(&all, now()).render(style::plain(), width));
+        .assert_eq(&table(&[of("n/a", &all)], now()).render(style::plain(), width));
+        let two = [of("n/a", &all[..1]), of("m/b", &all[1..2])];
+        expect![[r#"
+            TENANT   SECRET        KIND        HOLDER           EXPIRES                DAYS-LEFT
+            n/a      n/ca          authority   kube-ca          2035-12-30T00:00:00Z   3650
+            m/b      n/apiserver   leaf        kube-apiserver   2026-03-01T00:00:00Z   59
+        "#]]
+        .assert_eq(&table(&two, now()).render(style::plain(), width));
+        let all = [of("n/a", &all)];
         let data = data(&all, now());
+        assert_eq!(data["certificates"][0]["tenant"], "n/a");
         let of = |at: usize| &data["certificates"][at];
         assert_eq!(
             (&of(1)["daysLeft"], &of(1)["expired"]),
@@ -353,7 +484,9 @@ mod tests {
         let good = certificate("apiserver", "2026-03-01T00:00:00Z");
         let over = certificate("etcd", "2025-12-31T00:00:00Z");
         let root = certificate("ca", "2025-12-31T00:00:00Z");
-        let said = |all: &[Certificate]| verdict(all, now(), "sublet certs rotate a");
+        let said = |all: &[Certificate]| {
+            verdict(all, now(), "sublet certs rotate a").map(|told| told.text)
+        };
         assert_eq!(said(std::slice::from_ref(&good)), None);
         assert_eq!(
             said(&[good, over.clone()]).as_deref(),

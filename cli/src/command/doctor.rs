@@ -1,13 +1,14 @@
 //! `sublet doctor`: checks the cluster, Sublet and its tenants, and says what to do about each finding.
 
 mod admission;
+mod certificates;
 mod checks;
 mod dns;
 mod drain;
 mod front_door;
 mod leftover;
 mod rights;
-mod storage;
+pub(super) mod storage;
 mod syncers;
 mod trust;
 
@@ -112,6 +113,7 @@ async fn all(cluster: &Cluster) -> Vec<Check> {
     };
     let mut checks = vec![answers];
     checks.extend(told(checks::nodes(cluster).await, cluster));
+    checks.extend(told(checks::addresses(cluster).await, cluster));
     checks.extend(told(rights::check(cluster).await, cluster));
     // Whoever may not look is told so by each check.
     if let Ok(false) = checks::is_installed(cluster).await {
@@ -135,6 +137,8 @@ async fn all(cluster: &Cluster) -> Vec<Check> {
         checks.extend(told(syncers::check(cluster).await, cluster));
         checks.extend(told(dns::check(cluster).await, cluster));
         checks.extend(told(checks::tenants(cluster).await, cluster));
+        checks.extend(told(certificates::check(cluster).await, cluster));
+        checks.extend(told(front_door::reached(cluster).await, cluster));
         checks.extend(told(leftover::check(cluster).await, cluster));
     }
     checks

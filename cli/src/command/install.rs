@@ -72,18 +72,26 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     )
     .await?;
     let elapsed = age::elapsed(progress.elapsed());
-    match outcome {
-        Ok(result) => result?,
+    let (after, doctor) = (age::elapsed(args.timeout), cluster.hint_anywhere("doctor"));
+    let lacking = match outcome {
+        Ok(rollout) => match rollout? {
+            rollout::Rollout::Runs => None,
+            rollout::Rollout::NoImage(lacking) => Some(lacking),
+        },
+        Err(_) if rollout::is_about_images(progress.last()) => Some(progress.last().to_owned()),
         Err(_) => {
             return Err(error::fail(format!(
-                "Sublet doesn't work after {}: {}; it may still come up: look with `{}`",
-                age::elapsed(args.timeout),
+                "Sublet doesn't work after {after}: {}; it may still come up: look with `{doctor}`",
                 progress.last(),
-                cluster.hint_anywhere("doctor")
             )));
         }
+    };
+    if let Some(lacking) = lacking {
+        let install = cluster.hint_anywhere("install --registry HOST");
+        return Err(error::fail(no_images(&lacking, &install)));
     }
     drop(progress);
+    super::doctor::storage::tell(cluster).await;
     let state = if args.no_wait { "applied" } else { "installed" };
     output::print(&format!(
         "Sublet {} is {state} (after {elapsed})\n\nNext:\n  {}\n  {}\n",
@@ -93,7 +101,15 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     ))
 }
 
-async fn all(args: &Args, cluster: &Cluster, progress: &mut Progress) -> Result<()> {
+/// What to do where nodes can't get the daemons' images.
+fn no_images(lacking: &str, install: &str) -> String {
+    format!(
+        "{lacking}: nodes can't get Sublet's images, which no public registry has: push them to one of yours \
+         (docs/install.md#images) and run `{install}`"
+    )
+}
+
+async fn all(args: &Args, cluster: &Cluster, progress: &mut Progress) -> Result<rollout::Rollout> {
     let client = &cluster.client;
     let provider = if args.cluster_api || apply::serves_cluster_api(client).await? {
         Provider::On
@@ -124,7 +140,7 @@ async fn all(args: &Args, cluster: &Cluster, progress: &mut Progress) -> Result<
     }
     progress.done("the default class is in place");
     if args.no_wait {
-        return Ok(());
+        return Ok(rollout::Rollout::Runs);
     }
     rollout::available(client, &manifest::deployments(&daemons), progress).await
 }
@@ -164,4 +180,26 @@ fn classes(args: &Args) -> Result<Vec<kube::api::DynamicObject>> {
         classes.iter_mut().for_each(manifest::with_ephemeral_etcd);
     }
     Ok(classes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_that_nodes_cannot_get_are_told_with_what_to_do() {
+        let lacking =
+            "waiting for sublet-manager: 0 of 1 pods available: ImagePullBackOff (not found)";
+        assert!(rollout::is_about_images(lacking));
+        assert!(rollout::is_about_images("ErrImagePull"));
+        assert!(!rollout::is_about_images(
+            "0 of 1 pods available: Pending (0/3 nodes)"
+        ));
+        let told = no_images(lacking, "sublet install --registry HOST");
+        assert!(told.starts_with(lacking), "{told}");
+        assert!(
+            told.ends_with("run `sublet install --registry HOST`"),
+            "{told}"
+        );
+    }
 }

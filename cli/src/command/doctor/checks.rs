@@ -10,7 +10,9 @@ use crate::{
 };
 use api::{ControlPlaneClass, SYSTEM_NAMESPACE, VirtualControlPlane};
 use k8s_openapi::{
-    api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Node},
+    api::{
+        apps::v1::Deployment, coordination::v1::Lease, core::v1::Node, networking::v1::ServiceCIDR,
+    },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     jiff::Timestamp,
 };
@@ -30,6 +32,40 @@ pub(super) async fn cluster(cluster: &Cluster) -> Result<Check, kube::Error> {
             cluster.url
         ),
     ))
+}
+
+/// Whether tenants' Services can have addresses: Sublet gives them IPv4 ones, out of the super cluster's Service range.
+pub(super) async fn addresses(cluster: &Cluster) -> Outcome {
+    let api: Api<ServiceCIDR> = Api::all(cluster.client.clone());
+    let ranges = api.list(&ListParams::default()).await;
+    let ranges = ranges.map_err(|err| ("cluster", err))?.items;
+    Ok(judge_addresses(&ranges).into_iter().collect())
+}
+
+fn judge_addresses(ranges: &[ServiceCIDR]) -> Option<Check> {
+    if ranges.is_empty() {
+        return None;
+    }
+    let cidrs = ranges
+        .iter()
+        .filter_map(|range| range.spec.as_ref()?.cidrs.as_ref());
+    let (six, four): (Vec<&String>, Vec<&String>) =
+        cidrs.flatten().partition(|cidr| cidr.contains(':'));
+    match (four.is_empty(), six.first()) {
+        (true, _) => Some(Check::fail(
+            "cluster",
+            "it has no IPv4 Service range, out of which tenants' Services get their addresses",
+            "add one as a ServiceCIDR of networking.k8s.io, or use a cluster with IPv4 or dual-stack",
+        )),
+        (false, Some(six)) => Some(Check::warn(
+            "cluster",
+            format!(
+                "it has the IPv6 Service range {six}, and tenants' Services have IPv4 addresses alone"
+            ),
+            "",
+        )),
+        (false, None) => None,
+    }
 }
 
 /// Whether there are nodes to run pods.
@@ -458,5 +494,16 @@ mod tests {
         assert_eq!(level("2025-01-01T00:00:10Z"), Some(Level::Ok));
         assert_eq!(level("2025-01-01T00:01:00Z"), Some(Level::Warn));
         assert_eq!(judge_lease(&Lease::default(), Timestamp::now()), None);
+    }
+
+    #[test]
+    fn ranges_that_tenants_cannot_have_are_told() {
+        let judged = |cidrs: &[&str]| {
+            let range = json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": cidrs}});
+            judge_addresses(&[serde_json::from_value(range).unwrap()]).map(|check| check.level)
+        };
+        assert_eq!(judged(&["10.96.0.0/12"]), None);
+        assert_eq!(judged(&["10.96.0.0/12", "fd00::/112"]), Some(Level::Warn));
+        assert_eq!(judged(&["fd00::/112"]), Some(Level::Fail));
     }
 }

@@ -1,6 +1,6 @@
-//! Whether what tenants delete of their storage goes.
+//! Whether tenants' etcds have storage, and whether what tenants delete of theirs goes.
 
-use super::{Check, checks::Outcome};
+use super::{Check, Level, checks::Outcome};
 use crate::cluster::Cluster;
 use api::{ControlPlaneClass, keys};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -8,14 +8,54 @@ use kube::{Api, ResourceExt, api::ListParams};
 
 const SUBJECT: &str = "storage";
 
-/// Looks for storage classes that tenants are offered and that keep volumes whose claims are gone.
+/// What makes a StorageClass the one of claims that name none.
+const DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
+
+/// Looks for classes whose etcds have no storage, and for storage classes that tenants are offered and that keep volumes whose
+/// claims are gone.
 pub(super) async fn check(cluster: &Cluster) -> Outcome {
     let storage: Api<StorageClass> = Api::all(cluster.client.clone());
     let classes: Api<ControlPlaneClass> = Api::all(cluster.client.clone());
     let all = ListParams::default();
     let storage = storage.list(&all).await.map_err(|err| (SUBJECT, err))?;
     let classes = classes.list(&all).await.map_err(|err| (SUBJECT, err))?;
-    Ok(keeping(&storage.items, &classes.items))
+    let install = cluster.hint_anywhere("install --ephemeral-etcd");
+    let mut checks = lacking(&storage.items, &classes.items, &install);
+    checks.extend(keeping(&storage.items, &classes.items));
+    Ok(checks)
+}
+
+/// Says on standard error what etcds lack, after an installation; what can't be asked is left to `doctor`.
+pub(in crate::command) async fn tell(cluster: &Cluster) {
+    let checks = check(cluster).await.unwrap_or_default();
+    let lacking = checks.iter().filter(|check| check.level == Level::Fail);
+    for check in lacking {
+        tell!("warning: {}: {}", check.text, check.advice);
+    }
+}
+
+/// Classes whose etcds ask for the default StorageClass, where there is none: their claims stay pending.
+fn lacking(storage: &[StorageClass], classes: &[ControlPlaneClass], install: &str) -> Vec<Check> {
+    let is_default =
+        |class: &StorageClass| class.annotations().get(DEFAULT).map(String::as_str) == Some("true");
+    if storage.iter().any(is_default) {
+        return vec![];
+    }
+    let asks = |class: &&ControlPlaneClass| {
+        let etcd = &class.spec.etcd_storage;
+        !etcd.ephemeral && etcd.storage_class_name.is_none()
+    };
+    let told = classes.iter().filter(asks).map(|class| {
+        Check::fail(
+            SUBJECT,
+            format!(
+                "class {} keeps etcd's data on the default StorageClass, and there is none",
+                class.name_any()
+            ),
+            format!("name one in its etcdStorage.storageClassName, make one the default, or run `{install}`"),
+        )
+    });
+    told.collect()
 }
 
 fn keeping(storage: &[StorageClass], classes: &[ControlPlaneClass]) -> Vec<Check> {
@@ -47,6 +87,32 @@ fn keeping(storage: &[StorageClass], classes: &[ControlPlaneClass]) -> Vec<Check
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_class_whose_etcds_find_no_storage_is_told() {
+        let storage = |default: &str| -> StorageClass {
+            serde_json::from_value(json!({
+                "metadata": {"name": "disk", "annotations": {DEFAULT: default}}, "provisioner": "example.com/disk",
+            }))
+            .unwrap()
+        };
+        let class = |name: &str, etcd: serde_json::Value| -> ControlPlaneClass {
+            serde_json::from_value(json!({
+                "metadata": {"name": name}, "spec": {"versions": [], "etcdStorage": etcd},
+            }))
+            .unwrap()
+        };
+        let classes = [
+            class("default", json!({})),
+            class("named", json!({"storageClassName": "disk"})),
+            class("brief", json!({"ephemeral": true})),
+        ];
+        let told = lacking(&[storage("false")], &classes, "sublet install");
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].level, Level::Fail);
+        assert!(told[0].text.starts_with("class default keeps"), "{told:?}");
+        assert_eq!(lacking(&[storage("true")], &classes, ""), []);
+    }
 
     #[test]
     fn t20_an_offered_class_that_keeps_volumes_is_told() {
