@@ -206,14 +206,19 @@ pub(crate) fn is_due(
     }
 }
 
-/// Whether a leaf has lived two thirds of its life; one without a date counts as old.
+/// Whether a leaf has lived two thirds of its life, or won't begin to be good for a while: it was made by a clock that was
+/// ahead. One without a date counts as old.
 fn is_old(leaf: &Leaf, existing: &Object, now: Timestamp) -> bool {
     let expires = existing
         .annotation(keys::EXPIRES)
         .and_then(|text| text.parse::<Timestamp>().ok());
     // Counted from now: who may write the Secret may write the first date of all, before which there is none.
     let third = jiff::SignedDuration::from_secs((leaf.days * DAY / 3) as i64);
-    expires.is_none_or(|expires| expires.duration_since(now) <= third)
+    let most = third * 3 + jiff::SignedDuration::from_secs(BACKDATE.as_secs() as i64);
+    expires.is_none_or(|expires| {
+        let left = expires.duration_since(now);
+        left <= third || left > most
+    })
 }
 
 /// Makes what the order asks for. The key material leaves this function inside the Secret only.

@@ -151,7 +151,8 @@ fn a_date_that_nobody_can_reckon_with_ends_nothing() {
     for (date, is_old) in [
         (Timestamp::MIN.to_string(), true),
         ("soon".to_owned(), true),
-        (Timestamp::MAX.to_string(), false),
+        // No clock that was right wrote that.
+        (Timestamp::MAX.to_string(), true),
     ] {
         made.body["metadata"]["annotations"][keys::EXPIRES] = json!(date);
         assert_eq!(
@@ -160,6 +161,22 @@ fn a_date_that_nobody_can_reckon_with_ends_nothing() {
             "{date}"
         );
     }
+}
+
+/// F18: nobody would take it until the time has come that its maker's clock showed.
+#[test]
+fn f18_a_certificate_of_a_clock_that_was_ahead_is_made_anew_when_it_is_put_right() {
+    let hour = jiff::SignedDuration::from_hours(1);
+    let second = jiff::SignedDuration::from_secs(1);
+    let ca = issue(&order(Material::Authority(Authority::Cluster)), None, now()).unwrap();
+    let order = order(Material::Leaf(leaf(Form::Files)));
+    let is_due = |made: Timestamp| {
+        let made = issue(&order, Some(&ca), made).unwrap();
+        is_due(&order, Some(&made), Some(&ca), now())
+    };
+    assert!(!is_due(now() + hour), "it has just begun");
+    assert!(is_due(now() + hour + second));
+    assert!(is_due(now() + hour * 24 * 365));
 }
 
 /// F18: two hosts whose clocks are off by ten minutes take turns, on the day on which the certificate is due.
