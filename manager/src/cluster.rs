@@ -174,7 +174,8 @@ impl Cluster {
         }
     }
 
-    /// All objects that match the label selector (all when it is empty), in pages, read with quorum.
+    /// All objects that match the label selector (all when it is empty), in pages, read with quorum. An answer that is no list
+    /// is an error: that there is nothing must have been said.
     pub(crate) async fn list(
         &self,
         kind: Kind,
@@ -208,6 +209,10 @@ impl Cluster {
                 Err(Error::TooLarge { .. }) if size.shrink() => continue,
                 other => other?,
             };
+            if !is_list(&page) {
+                let what = what(kind, namespace, "");
+                return Err(Error::Another { verb: "list", what });
+            }
             size.fitted();
             all.extend(items(&mut page).filter_map(|item| keep(Object::observed(kind, item))));
             match page.pointer("/metadata/continue").and_then(Value::as_str) {
@@ -442,6 +447,12 @@ fn path(kind: Kind, namespace: Option<&str>, name: Option<&str>) -> String {
         "{root}/{}{namespace}/{}{name}",
         kind.api_version, kind.plural
     )
+}
+
+/// Whether a page is one: where there are no items it says at least that it is a list.
+fn is_list(page: &Value) -> bool {
+    let kind = page["kind"].as_str().unwrap_or_default();
+    page["items"].is_array() || page["items"].is_null() && kind.ends_with("List")
 }
 
 /// The items of a page, which may be any JSON: some tenants write themselves what their API servers answer.

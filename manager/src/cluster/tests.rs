@@ -54,7 +54,7 @@ fn paths_are_those_of_the_api() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_list_lists_nothing() {
+async fn an_answer_that_is_no_list_does_not_say_that_there_is_nothing() {
     for odd in [
         json!([]),
         json!("x"),
@@ -70,7 +70,17 @@ async fn an_answer_that_is_no_list_lists_nothing() {
         answer(&mut handle, 200, odd.clone()).await;
         answer(&mut handle, 200, odd.clone()).await;
         let (some, all) = both.await.unwrap();
-        assert_eq!((some.unwrap(), all.unwrap()), (vec![], vec![]), "{odd}");
+        assert_eq!(some.unwrap(), vec![], "{odd}");
+        assert!(matches!(all, Err(Error::Another { .. })), "{odd}");
+    }
+    for empty in [
+        json!({"items": []}),
+        json!({"kind": "ConfigMapList", "items": null}),
+    ] {
+        let (cluster, mut handle) = fake();
+        let all = tokio::spawn(async move { cluster.list(CONFIG_MAP, None, "").await });
+        answer(&mut handle, 200, empty).await;
+        assert_eq!(all.await.unwrap().unwrap(), vec![]);
     }
     // Nor is what such a list holds any object.
     let (cluster, mut handle) = fake();
