@@ -157,6 +157,13 @@ impl Index {
         wanted.cloned().collect()
     }
 
+    /// Whether there are tenants that sleep when nobody comes.
+    pub(crate) fn has_sleepers(&self) -> bool {
+        let known = self.known.read();
+        let mut tenants = known.tenants.values();
+        tenants.any(|tenant| tenant.sleep == Sleep::Awake)
+    }
+
     /// A tenant's route is gone: so are its connections.
     pub(crate) fn drop_tenant(&self, place: &Place) {
         let gone = {

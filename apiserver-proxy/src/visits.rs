@@ -1,6 +1,9 @@
 //! Telling the manager who was visited at the front door: a mark for each tenant in one ConfigMap, another one whenever
 //! somebody came.
 //!
+//! Where tenants fall asleep when nobody comes, each round is told, whoever came: to be silent because nobody came isn't to be
+//! silent because one can't speak.
+//!
 //! That ConfigMap is all that the proxy may write, so the worst that a proxy in the wrong hands could tell is that tenants
 //! were visited. Marks mean nothing but that they differ: no clock of another host has to agree.
 
@@ -57,13 +60,25 @@ impl Visits {
 
     /// Tells that somebody came to these tenants.
     pub(crate) async fn tell(&self, tenants: &[&str]) -> Result<(), Error> {
+        self.write(json!({"data": by(tenants, &self.mark())})).await
+    }
+
+    /// Tells that somebody came to these tenants since the last round, and to no other one.
+    async fn tell_round(&self, tenants: &[&str]) -> Result<(), Error> {
+        let mark = self.mark();
+        let listening = json!({"annotations": {api::keys::LISTENING: mark}});
+        let patch = json!({"metadata": listening, "data": by(tenants, &mark)});
+        self.write(patch).await
+    }
+
+    /// Another one each time.
+    fn mark(&self) -> String {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
-        let mark = format!("{:016x}-{count}", self.replica);
-        let data: Map<String, Value> = tenants
-            .iter()
-            .map(|tenant| ((*tenant).to_owned(), json!(mark)))
-            .collect();
-        let patch = Patch::Merge(json!({"data": data}));
+        format!("{:016x}-{count}", self.replica)
+    }
+
+    async fn write(&self, patch: Value) -> Result<(), Error> {
+        let patch = Patch::Merge(patch);
         let name = api::keys::VISITS;
         let parameters = PatchParams::default();
         timeout(LIMIT, self.api.patch(name, &parameters, &patch)).await??;
@@ -77,11 +92,11 @@ impl Visits {
         loop {
             rounds.tick().await;
             let visited = index.visited();
-            if visited.is_empty() {
+            if !index.has_sleepers() {
                 continue;
             }
             let ids: Vec<&str> = visited.iter().map(|tenant| tenant.id.as_str()).collect();
-            match self.tell(&ids).await {
+            match self.tell_round(&ids).await {
                 Ok(()) => failing = false,
                 Err(error) => {
                     // Told in the next round, so that a tenant in use isn't put to sleep.
@@ -95,9 +110,21 @@ impl Visits {
     }
 }
 
+/// The mark for each of these tenants.
+fn by(tenants: &[&str], mark: &str) -> Map<String, Value> {
+    let marks = tenants.iter();
+    marks
+        .map(|tenant| ((*tenant).to_owned(), json!(mark)))
+        .collect()
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::index::{
+        Tenant,
+        tests::{PEM_AUTHORITY, route},
+    };
     use http::{Request, Response};
     use http_body_util::BodyExt;
     use kube::client::Body;
@@ -140,6 +167,8 @@ pub(crate) mod tests {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let body: Value = serde_json::from_slice(&body).unwrap();
                 let ids = body["data"].as_object().unwrap().keys().cloned();
+                let listens = &body["metadata"]["annotations"][api::keys::LISTENING];
+                assert!(ids.len() > 0 || listens.is_string(), "nothing is told");
                 tokio::time::sleep(after).await;
                 if status == 200 {
                     let _ = send.send(ids.collect());
@@ -159,6 +188,29 @@ pub(crate) mod tests {
             std::future::pending::<Result<Response<Body>, Infallible>>()
         });
         Visits::new(Client::new(service, "s"), "s")
+    }
+
+    /// The manager takes silence for quiet only while it hears that.
+    #[tokio::test(start_paused = true)]
+    async fn that_nobody_came_is_told_while_there_are_some_who_would_fall_asleep() {
+        let index = Arc::new(Index::default());
+        let (visits, told) = told();
+        let keeping = tokio::spawn(visits.keep(index.clone()));
+        tokio::time::sleep(ROUND * 3).await;
+        assert!(told.is_silent(), "nobody would");
+        let mut map = route(1, "acme", &PEM_AUTHORITY);
+        let data = map.data.as_mut().unwrap();
+        data.insert(tenancy::route::SLEEP.into(), "awake".into());
+        let tenant = Tenant::read(&map).unwrap();
+        let name = tenancy::naming::tenant_host(&tenant.id);
+        index.set_tenant(("s".into(), "route".into()), tenant);
+        assert!(told.next().await.is_empty());
+        assert!(told.next().await.is_empty());
+        let tenant = index.tenant_by_server_name(&name).unwrap();
+        tenant.visit();
+        assert_eq!(told.next().await, [tenant.id.as_str()]);
+        assert!(told.next().await.is_empty());
+        keeping.abort();
     }
 
     #[tokio::test]

@@ -1,7 +1,9 @@
 //! Who was visited at the front door, as the proxy tells it in one ConfigMap for all tenants.
 //!
 //! Marks are compared for being equal and for nothing else; times are this process's own. A manager that starts anew begins
-//! to count what is quiet from then on, so a tenant falls asleep later and never sooner.
+//! to count what is quiet from then on, so a tenant falls asleep later and never sooner. Silence counts only while somebody
+//! listens: the proxy says so in each of its rounds, and when that wasn't heard for a while, since the proxy, this process or
+//! the way between them was down, what is quiet is counted anew for all. Else who came meanwhile would have come unseen.
 //!
 //! The proxy doesn't read the ConfigMap, and forgets a tenant with its route; so the manager removes the marks of tenants
 //! that are gone, and makes the ConfigMap anew where it was lost. Marks that were lost with it are no news: nobody came, and
@@ -27,10 +29,44 @@ use tokio::time::Instant;
 /// How often marks of tenants that are gone are removed.
 const ROUND: Duration = Duration::from_secs(60);
 
+/// How long after the proxy's last word it counts as listening: it speaks every half minute.
+const LISTENS: Duration = Duration::from_secs(100);
+
 /// What was heard.
 pub(crate) struct Visits {
     began: Instant,
-    known: Mutex<Option<HashMap<String, (String, Instant)>>>,
+    known: Mutex<Option<Heard>>,
+}
+
+/// What the ConfigMap said.
+#[derive(Default)]
+struct Heard {
+    /// The mark of each identity, and since when it is this one.
+    marks: HashMap<String, (String, Instant)>,
+    /// The proxy's last word of a round.
+    word: Option<String>,
+    /// Since when there has been another one again and again, and when the last one came.
+    listens: Option<[Instant; 2]>,
+}
+
+impl Heard {
+    /// Takes up the word of a round. The first one that is seen may be an old one.
+    fn listen(&mut self, word: Option<&String>, is_first: bool) {
+        if word == self.word.as_ref() {
+            return;
+        }
+        self.word = word.cloned();
+        if word.is_some() && !is_first {
+            let now = Instant::now();
+            self.listens = Some([self.listens_since().unwrap_or(now), now]);
+        }
+    }
+
+    /// Since when whoever came was told of; `None`: that isn't so now.
+    fn listens_since(&self) -> Option<Instant> {
+        let [since, last] = self.listens?;
+        (last.elapsed() <= LISTENS).then_some(since)
+    }
 }
 
 impl Default for Visits {
@@ -48,7 +84,11 @@ impl Visits {
         let data = map.data.clone().unwrap_or_default();
         let mut known = self.known.lock();
         let is_first = known.is_none();
-        let seen = known.get_or_insert_default();
+        let heard = known.get_or_insert_default();
+        let annotations = map.metadata.annotations.as_ref();
+        let word = annotations.and_then(|annotations| annotations.get(keys::LISTENING));
+        heard.listen(word, is_first);
+        let seen = &mut heard.marks;
         let now = if is_first { self.began } else { Instant::now() };
         let is_lost = |(id, (mark, _)): &(&String, &mut (String, _))| {
             !mark.is_empty() && !data.contains_key(*id)
@@ -70,24 +110,26 @@ impl Visits {
     /// What is known of a tenant; `None` as long as nothing was heard at all.
     pub(crate) fn of(&self, id: &TenantId) -> Option<Visit> {
         let known = self.known.lock();
-        let (mark, at) = match known.as_ref()?.get(id.as_str()) {
+        let heard = known.as_ref()?;
+        let (mark, at) = match heard.marks.get(id.as_str()) {
             Some((mark, at)) => (mark.clone(), *at),
             None => (String::new(), self.began),
         };
-        Some(Visit {
-            mark,
-            quiet: at.elapsed(),
-        })
+        let quiet = match heard.listens_since() {
+            Some(since) => since.max(at).elapsed(),
+            None => Duration::ZERO,
+        };
+        Some(Visit { mark, quiet })
     }
 
     /// Identities with a mark that nobody of `known` has. Those whose mark is removed are forgotten.
     fn strangers(&self, known: &HashSet<String>) -> Vec<String> {
         let mut heard = self.known.lock();
-        let Some(heard) = heard.as_mut() else {
+        let Some(Heard { marks, .. }) = heard.as_mut() else {
             return vec![];
         };
-        heard.retain(|id, (mark, _)| !mark.is_empty() || known.contains(id));
-        let ids = heard.keys().filter(|id| !known.contains(*id));
+        marks.retain(|id, (mark, _)| !mark.is_empty() || known.contains(id));
+        let ids = marks.keys().filter(|id| !known.contains(*id));
         ids.cloned().collect()
     }
 }
@@ -157,22 +199,65 @@ mod tests {
         }
     }
 
+    /// The same with the word of a round.
+    fn round(word: &str, marks: &[(&str, &str)]) -> ConfigMap {
+        let mut map = map(marks);
+        map.metadata.annotations = Some(BTreeMap::from([(keys::LISTENING.into(), word.into())]));
+        map
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_is_quiet_is_told_by_marks_that_stay_and_by_this_clock() {
         let id = TenantId::from_bits([7; 16]);
         let visits = Visits::default();
         assert_eq!(visits.of(&id), None, "nothing was heard");
         tokio::time::advance(Duration::from_secs(5)).await;
-        assert_eq!(visits.heard(&map(&[(id.as_str(), "a")])), [id.as_str()]);
+        let first = round("1", &[(id.as_str(), "a")]);
+        assert_eq!(visits.heard(&first), [id.as_str()]);
         let quiet = |visits: &Visits| visits.of(&id).unwrap().quiet.as_secs();
-        assert_eq!(quiet(&visits), 5, "nobody knows when that was");
+        assert_eq!(quiet(&visits), 0, "nobody knows whether that is old");
+        let second = round("2", &[(id.as_str(), "a")]);
+        assert!(visits.heard(&second).is_empty());
         tokio::time::advance(Duration::from_secs(5)).await;
-        assert!(visits.heard(&map(&[(id.as_str(), "a")])).is_empty());
-        assert_eq!(quiet(&visits), 10);
-        assert_eq!(visits.heard(&map(&[(id.as_str(), "b")])).len(), 1);
+        assert!(visits.heard(&second).is_empty());
+        assert_eq!(quiet(&visits), 5);
+        let news = round("3", &[(id.as_str(), "b")]);
+        assert_eq!(visits.heard(&news).len(), 1);
         assert_eq!(quiet(&visits), 0);
         assert_eq!(visits.heard(&map(&[])).len(), 0);
         assert_eq!(visits.of(&id).unwrap().mark, "");
+    }
+
+    /// Else an outage as long as `afterIdle` would put all to sleep at once, in use or not.
+    #[tokio::test(start_paused = true)]
+    async fn silence_counts_only_while_somebody_listens() {
+        let id = TenantId::from_bits([7; 16]);
+        let visits = Visits::default();
+        let marks = [(id.as_str(), "a")];
+        let quiet = |visits: &Visits| visits.of(&id).unwrap().quiet.as_secs();
+        let mut words = 0;
+        let mut rounds = async |number: usize| {
+            for _ in 0..number {
+                words += 1;
+                visits.heard(&round(&words.to_string(), &marks));
+                tokio::time::advance(Duration::from_secs(30)).await;
+            }
+        };
+        rounds(21).await;
+        assert_eq!(quiet(&visits), 600, "the first may have been an old one");
+        // The proxy is down, or what it writes doesn't come here.
+        tokio::time::advance(Duration::from_secs(80)).await;
+        assert_eq!(quiet(&visits), 0);
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        visits.heard(&round("20", &marks));
+        rounds(2).await;
+        assert_eq!(quiet(&visits), 60, "who came meanwhile was told by nobody");
+        // One that knows nothing of rounds puts nobody to sleep.
+        let visits = Visits::default();
+        visits.heard(&map(&marks));
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        visits.heard(&map(&marks));
+        assert_eq!(quiet(&visits), 0);
     }
 
     /// Else all whose marks were lost would be put to sleep at once, in use or not.
@@ -180,15 +265,21 @@ mod tests {
     async fn what_is_quiet_is_counted_anew_where_marks_were_lost() {
         let [id, other] = [7, 8].map(|bits| TenantId::from_bits([bits; 16]));
         let visits = Visits::default();
-        visits.heard(&map(&[(id.as_str(), "a"), (other.as_str(), "b")]));
-        tokio::time::advance(Duration::from_secs(600)).await;
-        assert!(visits.heard(&map(&[(other.as_str(), "b")])).is_empty());
+        let both = [(id.as_str(), "a"), (other.as_str(), "b")];
+        visits.heard(&round("0", &both));
+        for word in 1..=20 {
+            visits.heard(&round(&word.to_string(), &both));
+            tokio::time::advance(Duration::from_secs(30)).await;
+        }
+        let left = round("21", &[(other.as_str(), "b")]);
+        assert!(visits.heard(&left).is_empty());
         let quiet = |id| visits.of(id).unwrap().quiet.as_secs();
         assert_eq!((quiet(&id), quiet(&other)), (0, 600));
         tokio::time::advance(Duration::from_secs(5)).await;
-        assert!(visits.heard(&map(&[(other.as_str(), "b")])).is_empty());
+        assert!(visits.heard(&left).is_empty());
         assert_eq!(quiet(&id), 5);
-        assert_eq!(visits.heard(&map(&[(id.as_str(), "c")])), [id.as_str()]);
+        let news = round("22", &[(id.as_str(), "c")]);
+        assert_eq!(visits.heard(&news), [id.as_str()]);
     }
 
     #[tokio::test]
