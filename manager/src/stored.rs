@@ -11,9 +11,10 @@ use crate::{
     control_plane::ControlPlane,
     object::{CONFIG_MAP, Object},
     provision::{coredns, keys, pod::CONFIG_DIR},
-    status::Fact,
+    status::{Fact, condition},
 };
-use api::{Quantities, QuotaStatus};
+use api::{Quantities, QuotaStatus, VirtualControlPlane};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, ops::ControlFlow};
 use tenancy::quota::amount::{parse, shown};
@@ -22,6 +23,10 @@ use tenancy::quota::amount::{parse, shown};
 pub(crate) const SIZE: &str = "size";
 /// The condition that says whether there is room.
 pub(crate) const CONDITION: &str = "StoredWithinLimits";
+/// Its reason where something can't be counted.
+const NOT_COUNTED: &str = "NotCounted";
+/// How long more may be made of what can't be counted: some tries.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 /// The ConfigMap in the tenant's kube-system that shows it.
 const NAME: &str = "sublet-stored";
 /// What an API server reads a webhook's address from; nothing is ever asked there.
@@ -70,6 +75,11 @@ impl Limits {
         names.filter(|name| *name != SIZE)
     }
 
+    /// Resources of which nobody knows how many objects there are.
+    fn uncounted<'a>(&'a self, used: &'a Used) -> impl Iterator<Item = &'a str> {
+        self.counted().filter(|name| !used.contains_key(*name))
+    }
+
     /// Whether nothing is limited.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -111,7 +121,7 @@ impl Limits {
         };
         let is_soon =
             |name: &str, used, limit| is_little(name, used, limit) || grows(name, used, limit);
-        self.those(used, is_soon).next().is_some()
+        self.those(used, is_soon).next().is_some() || self.uncounted(used).next().is_some()
     }
 
     /// The condition; none where nothing is limited and nothing was `refused` for want of room.
@@ -143,6 +153,15 @@ impl Limits {
                 full.join(", ")
             );
             return Some(Fact::no(CONDITION, "Full", message));
+        }
+        let uncounted: Vec<&str> = self.uncounted(used).collect();
+        if let (false, None) = (uncounted.is_empty(), refused) {
+            let message = format!(
+                "nobody can tell how many the tenant stores of {}, and no more can be made when that lasts: its API server \
+                 must list them itself, by no APIService with a service and no conversion webhook that fails",
+                uncounted.join(", ")
+            );
+            return Some(Fact::no(CONDITION, NOT_COUNTED, message));
         }
         let near: Vec<String> = self.those(used, is_little).map(said).collect();
         let mut fact = Fact::yes(CONDITION, "Room");
@@ -181,14 +200,16 @@ impl Limits {
         Some(Object::new(CONFIG_MAP, Some(coredns::NAMESPACE), NAME, body).sealed())
     }
 
-    /// The API server's authorizers while there is so much; `None` where no number is limited.
-    pub(crate) fn authorizers(&self, used: &Used) -> Option<Value> {
+    /// The API server's authorizers while there is so much; `None` where no number is limited. Of what is `closed` nobody knows
+    /// how much there is.
+    pub(crate) fn authorizers(&self, used: &Used, closed: &[&str]) -> Option<Value> {
         self.counted().next()?;
         let full = self
             .those(used, is_reached)
             .filter(|(name, ..)| *name != SIZE);
         let mut authorizers = vec![no_masters()];
         authorizers.extend(full.map(|(name, _, limit)| no_more(name, limit)));
+        authorizers.extend(closed.iter().map(|name| none_uncounted(name)));
         authorizers.push(json!({"type": "Node", "name": "node"}));
         authorizers.push(json!({"type": "RBAC", "name": "rbac"}));
         Some(json!({
@@ -199,14 +220,62 @@ impl Limits {
 }
 
 impl ControlPlane {
-    /// The authorizers for `used`, or those that the API server has while nothing is known.
-    pub(crate) fn authorizers_for(&self, used: Option<&Used>, now: Option<&str>) -> Option<String> {
-        let made = |used: &Used| self.stored.authorizers(used).map(|value| value.to_string());
+    /// The authorizers for `used`, or those that the API server has while nothing is known. What can't be counted stays
+    /// closed where it was, and is closed once there is no `patience` any more.
+    pub(crate) fn authorizers_for(
+        &self,
+        used: Option<&Used>,
+        now: Option<&str>,
+        patience: Patience,
+    ) -> Option<String> {
+        let limits = &self.stored;
+        let made = |used: &Used, closed: &[&str]| {
+            let authorizers = limits.authorizers(used, closed);
+            authorizers.map(|value| value.to_string())
+        };
         match (used, now) {
-            (Some(used), _) => made(used),
-            (None, Some(now)) if self.stored.counted().next().is_some() => Some(now.to_owned()),
-            (None, _) => made(&Used::new()),
+            (Some(used), _) => {
+                let was_closed = closed_by(now);
+                let stays = |name: &&str| patience == Patience::Ended || was_closed(name);
+                let closed: Vec<&str> = limits.uncounted(used).filter(stays).collect();
+                made(used, &closed)
+            }
+            (None, Some(now)) if limits.counted().next().is_some() => Some(now.to_owned()),
+            (None, _) => made(&Used::new(), &[]),
         }
+    }
+}
+
+/// Whether what can't be counted may be made still: a request may fail once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It may.
+    Left,
+    /// It has lasted too long.
+    Ended,
+}
+
+impl Patience {
+    /// As long as it has been told for a moment only that not all is well.
+    pub(crate) fn of(vcp: &VirtualControlPlane, now: Timestamp) -> Self {
+        let told = condition(vcp, CONDITION).filter(|told| told.status == "False");
+        let since: Option<Timestamp> = told.and_then(|told| told.last_transition_time.parse().ok());
+        match since {
+            Some(since) if now.duration_since(since) > PATIENCE => Self::Ended,
+            _ => Self::Left,
+        }
+    }
+}
+
+/// Tells of which resources no more may be made by these authorizers.
+fn closed_by(now: Option<&str>) -> impl Fn(&str) -> bool {
+    let now: Value = now
+        .and_then(|now| serde_json::from_str(now).ok())
+        .unwrap_or_default();
+    move |name| {
+        let mut all = now["authorizers"].as_array().into_iter().flatten();
+        let names = ["full", "uncounted"].map(|word| format!("{word}.{name}"));
+        all.any(|one| names.iter().any(|name| one["name"] == **name))
     }
 }
 
@@ -245,17 +314,29 @@ pub(crate) fn bytes_shown(bytes: u64) -> String {
     used_amount(SIZE, bytes)
 }
 
-/// Refuses to make more objects of a resource, to everybody but Sublet.
+/// Refuses to make more objects of a resource that is full.
 fn no_more(name: &str, limit: u64) -> Value {
+    let why = format!("this tenant stores all {name} that it may: {limit}. Delete some");
+    refusing(&format!("full.{name}"), &makes(name), &why)
+}
+
+/// The same of one that can't be counted.
+fn none_uncounted(name: &str) -> Value {
+    let why = format!(
+        "nobody can tell how many {name} this tenant stores, which are limited. Let its API server list them itself"
+    );
+    refusing(&format!("uncounted.{name}"), &makes(name), &why)
+}
+
+/// Whether somebody else than Sublet makes objects of a resource.
+fn makes(name: &str) -> String {
     let (plural, group) = name.split_once('.').unwrap_or((name, ""));
     let syncer = keys::SYNCER;
-    let asked = format!(
+    format!(
         "request.resourceAttributes.verb == 'create' && request.resourceAttributes.subresource == '' && \
          request.resourceAttributes.resource == '{plural}' && request.resourceAttributes.group == '{group}' && \
          !('{syncer}' in request.groups)"
-    );
-    let why = format!("this tenant stores all {name} that it may: {limit}. Delete some");
-    refusing(&format!("full.{name}"), &asked, &why)
+    )
 }
 
 /// Refuses to act as somebody of `system:masters`, whom authorizers aren't asked about.
@@ -349,8 +430,10 @@ mod tests {
         )
     }
 
+    /// All is counted; what isn't named isn't there.
     fn used(pairs: &[(&str, u64)]) -> Used {
-        let pairs = pairs.iter();
+        let nothing = [("configmaps", 0), ("widgets.example.com", 0)];
+        let pairs = nothing.iter().chain(pairs);
         pairs
             .map(|(name, count)| ((*name).to_owned(), *count))
             .collect()
@@ -463,7 +546,7 @@ mod tests {
         let shown = limits().shown(&used).unwrap();
         assert_eq!(
             shown.body["data"],
-            json!({"configmaps": "12 of 500", "size": "3Mi of 1Gi", "widgets.example.com": "at most 10"})
+            json!({"configmaps": "12 of 500", "size": "3Mi of 1Gi", "widgets.example.com": "0 of 10"})
         );
         let status = limits().status(&used).unwrap();
         assert_eq!(
@@ -475,7 +558,7 @@ mod tests {
     #[test]
     fn only_what_is_full_is_refused_and_nobody_goes_around_it() {
         let names = |used: &Used| -> Vec<String> {
-            let all = limits().authorizers(used).unwrap();
+            let all = limits().authorizers(used, &[]).unwrap();
             let all = all["authorizers"].as_array().unwrap().clone();
             all.iter()
                 .map(|one| one["name"].as_str().unwrap().to_owned())
@@ -487,7 +570,7 @@ mod tests {
             ["no-masters", "full.widgets.example.com", "node", "rbac"]
         );
         let full = limits()
-            .authorizers(&used(&[("widgets.example.com", 10)]))
+            .authorizers(&used(&[("widgets.example.com", 10)]), &[])
             .unwrap();
         let webhook = &full["authorizers"][1]["webhook"];
         assert_eq!(webhook["failurePolicy"], "Deny");
@@ -495,20 +578,71 @@ mod tests {
             .assert_eq(webhook["matchConditions"][0]["expression"].as_str().unwrap());
         // A limit of bytes alone needs no authorizers.
         let bytes = Limits::of(&quantities(&[("size", "1Gi")]), &quantities(&[]));
-        assert_eq!(bytes.authorizers(&used(&[])), None);
+        assert_eq!(bytes.authorizers(&used(&[]), &[]), None);
     }
 
     #[test]
     fn what_is_not_known_changes_nothing() {
         let mut cp = crate::control_plane::tests::control_plane();
-        assert_eq!(cp.authorizers_for(None, Some("old")), None);
+        let left = Patience::Left;
+        assert_eq!(cp.authorizers_for(None, Some("old"), left), None);
         cp.stored = limits();
         assert_eq!(
-            cp.authorizers_for(None, Some("old")).as_deref(),
+            cp.authorizers_for(None, Some("old"), left).as_deref(),
             Some("old")
         );
-        let open = cp.authorizers_for(None, None);
-        assert_eq!(open, cp.authorizers_for(Some(&Used::new()), Some("old")));
+        let open = cp.authorizers_for(None, None, left);
+        assert_eq!(open, cp.authorizers_for(Some(&Used::new()), None, left));
+    }
+
+    /// Else who breaks his own API so that nothing can be counted would store what he likes.
+    #[test]
+    fn what_can_not_be_counted_stays_closed_and_is_closed_when_that_lasts() {
+        let mut cp = crate::control_plane::tests::control_plane();
+        cp.stored = limits();
+        let names = |used: &Used, now: Option<&str>, patience| -> Vec<String> {
+            let all = cp.authorizers_for(Some(used), now, patience).unwrap();
+            let all: Value = serde_json::from_str(&all).unwrap();
+            let all = all["authorizers"].as_array().unwrap().clone();
+            let names = all
+                .iter()
+                .map(|one| one["name"].as_str().unwrap().to_owned());
+            names.filter(|name| name.contains('.')).collect()
+        };
+        let mut unknown = used(&[("configmaps", 1)]);
+        unknown.remove("widgets.example.com");
+        let [left, ended] = [Patience::Left, Patience::Ended];
+        assert!(names(&unknown, None, left).is_empty());
+        assert_eq!(
+            names(&unknown, None, ended),
+            ["uncounted.widgets.example.com"]
+        );
+        let full = used(&[("widgets.example.com", 10)]);
+        let mut now = cp.authorizers_for(Some(&full), None, left).unwrap();
+        for _ in 0..2 {
+            // Once closed it stays so, until it is counted.
+            let closed = names(&unknown, Some(&now), left);
+            assert_eq!(closed, ["uncounted.widgets.example.com"]);
+            now = cp
+                .authorizers_for(Some(&unknown), Some(&now), left)
+                .unwrap();
+        }
+        assert!(names(&used(&[]), Some(&now), ended).is_empty());
+
+        assert!(
+            cp.stored.is_near(&unknown, None),
+            "it is counted again soon"
+        );
+        let fact = cp.stored.fact(&unknown, None).unwrap();
+        assert!(!fact.holds && fact.message.contains("widgets.example.com"));
+        let mut vcp = crate::control_plane::tests::vcp();
+        let told: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!(Patience::of(&vcp, told), left);
+        let conditions = crate::status::conditions(&vcp, &[fact], told);
+        vcp.status.get_or_insert_default().conditions = conditions;
+        assert_eq!(Patience::of(&vcp, told + PATIENCE), left);
+        let later = told + PATIENCE + SignedDuration::from_secs(1);
+        assert_eq!(Patience::of(&vcp, later), ended);
     }
 
     #[test]

@@ -13,7 +13,12 @@ use crate::{
     stored::{self, Limits, Used},
     tenant::{self, Tenant},
 };
+use serde_json::Value;
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
+
+/// How long it may take to count one resource.
+const ONE: Duration = Duration::from_secs(2);
 
 impl Observer {
     /// A tenant that doesn't answer is a fact, not an error. One that took long not to answer hangs, and rests; so does one
@@ -77,10 +82,7 @@ impl Observer {
                 kube_system_uid: kube_system.uid().to_owned(),
                 objects,
                 // Which may take what is left of the time.
-                stored: timeout_at(until, count(&tenant, limits))
-                    .await
-                    .ok()
-                    .flatten(),
+                stored: Some(count(&tenant, limits, until).await),
             },
         };
         asking.answered(began.elapsed(), Instant::now());
@@ -114,38 +116,73 @@ impl Observer {
     }
 }
 
-/// What a tenant stores of what is limited; `None` when it can't be counted now, which is no fault of the tenant.
-async fn count(tenant: &Cluster, limits: &Limits) -> Option<Used> {
-    let counted = try_count(tenant, limits).await;
-    counted
-        .inspect_err(|error| tracing::debug!(%error, "what a tenant stores can't be counted"))
-        .ok()
-}
-
-async fn try_count(tenant: &Cluster, limits: &Limits) -> Result<Used, cluster::Error> {
+/// What a tenant stores of what is limited, as far as it can be counted. What takes long, or can't be told, keeps nothing else
+/// from being counted: a tenant may see to that.
+async fn count(tenant: &Cluster, limits: &Limits, until: Instant) -> Used {
     let mut used = Used::new();
     for name in limits.counted() {
-        let path = match name.split_once('.') {
-            None => format!("/api/v1/{name}"),
-            Some((plural, group)) => match version(tenant, group).await? {
-                Some(version) => format!("/apis/{version}/{plural}"),
-                // What isn't served isn't stored.
-                None => continue,
-            },
-        };
-        used.insert(name.to_owned(), tenant.count(&path).await?);
+        let one = timeout_at(until.min(Instant::now() + ONE), count_one(tenant, name));
+        match one.await {
+            Ok(Ok(Some(number))) => used.extend([(name.to_owned(), number)]),
+            Ok(Ok(None)) => {
+                tracing::debug!(name, "the tenant's API server doesn't serve it itself")
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(name, %error, "what a tenant stores can't be counted")
+            }
+            Err(_) => tracing::debug!(name, "what a tenant stores can't be counted in time"),
+        }
     }
     if limits.bytes().is_some() {
         let mut told = stored::Told::default();
         let heard = tenant.lines("/metrics", "text/plain", |line| told.hear(line));
-        heard.await?;
-        used.extend(told.bytes().map(|bytes| (stored::SIZE.to_owned(), bytes)));
+        if let Ok(Ok(())) = timeout_at(until, heard).await {
+            used.extend(told.bytes().map(|bytes| (stored::SIZE.to_owned(), bytes)));
+        }
     }
-    Ok(used)
+    used
 }
 
-/// The version in which a tenant's API server prefers to serve a group, as `GROUP/VERSION`.
-async fn version(tenant: &Cluster, group: &str) -> Result<Option<String>, cluster::Error> {
+/// How many objects of a resource there are; `None` where something else than the tenant's API server would say so. In
+/// which version a group is preferred is the tenant's to say, so all are asked that the API server serves itself.
+async fn count_one(tenant: &Cluster, name: &str) -> Result<Option<u64>, cluster::Error> {
+    let Some((plural, group)) = name.split_once('.') else {
+        return tenant.count(&format!("/api/v1/{name}")).await.map(Some);
+    };
+    let Some(versions) = versions(tenant, group).await? else {
+        // What isn't served isn't stored.
+        return Ok(Some(0));
+    };
+    let (mut most, mut failed) = (None, None);
+    for version in versions {
+        if !is_local(tenant, group, &version).await? {
+            continue;
+        }
+        match tenant
+            .count(&format!("/apis/{group}/{version}/{plural}"))
+            .await
+        {
+            Ok(0) => most = most.or(Some(0)),
+            Ok(number) => return Ok(Some(number)),
+            Err(error) => failed = Some(error),
+        }
+    }
+    failed.map_or(Ok(most), Err)
+}
+
+/// Whether the API server serves a version of a group itself, and doesn't pass it on to where a tenant's APIService says.
+async fn is_local(tenant: &Cluster, group: &str, version: &str) -> Result<bool, cluster::Error> {
+    let path = format!("/apis/apiregistration.k8s.io/v1/apiservices/{version}.{group}");
+    let about = match tenant.text(&path, "application/json").await {
+        Err(error) if error.code() == Some(404) => return Ok(true),
+        other => other?,
+    };
+    let about: Value = serde_json::from_str(&about).unwrap_or_default();
+    Ok(about["kind"] == "APIService" && !about["spec"]["service"].is_object())
+}
+
+/// The versions in which a tenant's API server serves a group; `None`: it doesn't know the group.
+async fn versions(tenant: &Cluster, group: &str) -> Result<Option<Vec<String>>, cluster::Error> {
     let about = match tenant
         .text(&format!("/apis/{group}"), "application/json")
         .await
@@ -153,7 +190,13 @@ async fn version(tenant: &Cluster, group: &str) -> Result<Option<String>, cluste
         Err(error) if error.code() == Some(404) => return Ok(None),
         other => other?,
     };
-    let about: serde_json::Value = serde_json::from_str(&about).unwrap_or_default();
-    let version = about["preferredVersion"]["groupVersion"].as_str();
-    Ok(version.map(str::to_owned))
+    let about: Value = serde_json::from_str(&about).unwrap_or_default();
+    let versions = about["versions"].as_array().into_iter().flatten();
+    let names = versions.filter_map(|version| version["version"].as_str());
+    // They become part of paths.
+    let is_plain = |name: &&str| name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    Ok(Some(names.filter(is_plain).map(str::to_owned).collect()))
 }
+
+#[cfg(test)]
+mod tests;

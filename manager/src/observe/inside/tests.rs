@@ -1,0 +1,113 @@
+use super::*;
+use http::{Request, Response};
+use kube::{Client, client::Body};
+use serde_json::json;
+use std::{collections::BTreeMap, convert::Infallible};
+
+/// An API server that answers so at these paths, and never at those that hang.
+fn tenant(answers: &[(&'static str, Value)]) -> Cluster {
+    let answers: BTreeMap<&str, Value> = answers.iter().cloned().collect();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let answer = answers.get(request.uri().path()).cloned();
+        async move {
+            let (status, body) = match answer {
+                Some(Value::Null) => std::future::pending().await,
+                Some(Value::Number(code)) => (code.as_u64().unwrap(), json!({})),
+                Some(body) => (200, body),
+                None => (404, json!({})),
+            };
+            let failure = json!({
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "message": "", "reason": "",
+            });
+            let body = if status == 200 { body } else { failure };
+            let status = u16::try_from(status).unwrap();
+            let body = Body::from(body.to_string().into_bytes());
+            let answer = Response::builder().status(status).body(body).unwrap();
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    Cluster::new(Client::new(service, "default"))
+}
+
+fn some(number: usize) -> Value {
+    json!({"items": vec![json!({}); number]})
+}
+
+fn versions(names: &[&str]) -> Value {
+    let all: Vec<Value> = names.iter().map(|name| json!({"version": name})).collect();
+    json!({"versions": all})
+}
+
+fn service(elsewhere: bool) -> Value {
+    let service = elsewhere.then(|| json!({"namespace": "n", "name": "s"}));
+    json!({"kind": "APIService", "spec": {"service": service}})
+}
+
+async fn counted(answers: &[(&'static str, Value)]) -> Vec<(String, u64)> {
+    let names = ["configmaps", "deployments.apps"];
+    let most = names.map(|name| (name.to_owned(), "5".to_owned()));
+    let limits = Limits::of(&api::Quantities(most.into()), &api::Quantities::default());
+    let until = Instant::now() + LIMIT;
+    let used = count(&tenant(answers), &limits, until).await;
+    used.into_iter().collect()
+}
+
+const GROUP: &str = "/apis/apps";
+const MAPS: &str = "/api/v1/configmaps";
+const V1: &str = "/apis/apps/v1/deployments";
+const V2: &str = "/apis/apps/v2/deployments";
+const LOCAL: &str = "/apis/apiregistration.k8s.io/v1/apiservices/v1.apps";
+const THEIRS: &str = "/apis/apiregistration.k8s.io/v1/apiservices/v2.apps";
+
+fn known(pairs: &[(&str, u64)]) -> Vec<(String, u64)> {
+    let pairs = pairs.iter();
+    pairs
+        .map(|(name, number)| ((*name).to_owned(), *number))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_counted_keeps_nothing_else_from_being_counted() {
+    let both = known(&[("configmaps", 3), ("deployments.apps", 2)]);
+    let maps = (MAPS, some(3));
+    let whole = [maps.clone(), (GROUP, versions(&["v1"])), (V1, some(2))];
+    assert_eq!(counted(&whole).await, both, "without an APIService");
+    for broken in [Value::Null, json!(503)] {
+        for at in [GROUP, LOCAL, V1] {
+            let mut answers = whole.to_vec();
+            answers.retain(|(path, _)| *path != at);
+            answers.push((at, broken.clone()));
+            let only = known(&[("configmaps", 3)]);
+            assert_eq!(counted(&answers).await, only, "{at}: {broken}");
+        }
+    }
+    let none = known(&[("configmaps", 3), ("deployments.apps", 0)]);
+    assert_eq!(
+        counted(&[maps]).await,
+        none,
+        "what isn't served isn't stored"
+    );
+}
+
+/// A tenant may have another server say that there is nothing, and prefer it.
+#[tokio::test(start_paused = true)]
+async fn only_what_the_api_server_lists_itself_counts() {
+    let lying = [
+        (MAPS, some(3)),
+        (GROUP, versions(&["v2", "v1"])),
+        (THEIRS, service(true)),
+        (V2, some(0)),
+        (LOCAL, service(false)),
+        (V1, some(2)),
+    ];
+    let both = known(&[("configmaps", 3), ("deployments.apps", 2)]);
+    assert_eq!(counted(&lying).await, both);
+    let mut all = lying.to_vec();
+    all.retain(|(path, _)| *path != LOCAL);
+    all.push((LOCAL, service(true)));
+    assert_eq!(counted(&all).await, known(&[("configmaps", 3)]));
+    // Nor does a version of its own that has no such resource.
+    let mut other = lying.to_vec();
+    other.retain(|(path, _)| ![THEIRS, V2].contains(path));
+    assert_eq!(counted(&other).await, both);
+}
