@@ -370,6 +370,7 @@ pub struct Policy {
     /// Labels that a node must carry to be seen and used by the tenant, beside those that its class asks for; all nodes
     /// of its class when empty.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
     pub node_selector: BTreeMap<String, String>,
     /// Where the tenant's pods may go outside of the cluster, as far as its class opens it; all that the class opens when
     /// left out, nowhere when empty.
@@ -421,6 +422,10 @@ pub struct VirtualControlPlaneStatus {
     /// Kubernetes version that runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Image that all members of etcd ran last: what it wrote isn't given to an older one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub etcd_image: Option<String>,
     /// The API servers that there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_servers: Option<ApiServers>,
@@ -454,7 +459,8 @@ pub struct VirtualControlPlaneStatus {
     pub observed_generation: Option<i64>,
     /// Conditions by type: `Ready`, `ControlPlaneReady`, `EtcdReady`, `APIServerReady`, `DNSReady`, `ServiceCIDRReady`, `Synced`,
     /// `IdentityConflict`, `DeletionsHeld`, `TenantIdentityChanged`, `CertificatesAvailable`, `SuperClusterReachable`, `StoredWithinLimits`,
-    /// `Starting`, `WaitingToStart`, `Sleeping`, `SleepRefused`, `UpgradeWaiting`, `WayOutOffered`, `VersionOffered`.
+    /// `Starting`, `WaitingToStart`, `Sleeping`, `SleepRefused`, `UpgradeWaiting`, `WayOutOffered`, `VersionOffered`,
+    /// `EtcdKept`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
