@@ -10,7 +10,7 @@ use crate::{
     deletion, external, membership,
     object::{CONFIG_MAP, DEPLOYMENT, Object, SECRET, STATEFUL_SET},
     observe::Seen,
-    parts::{MAINS, Parts, rolled_out},
+    parts::{self, MAINS, Parts},
     pause,
     pki::{self, Authority, Order},
     provision::{
@@ -251,6 +251,7 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     let existing = seen.objects.get(STATEFUL_SET, etcd::NAME);
     let fixed = existing.and_then(|existing| etcd::keep_what_is_fixed(&mut cp, existing));
     cp.stage = sleep::stage(seen, &cp);
+    let (version, kept) = version::with_its_store(seen, version);
     let awaited = match upgrade::step(seen, version, cp.stage) {
         Step::Record(patch) => return Ok(Decision::act(vec![Action::Patch(patch)])),
         Step::Run {
@@ -281,7 +282,7 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     let mut decision = provision(seen, &cp, system)?;
     decision.report.conditions.extend(fact);
     let waits = upgrade::told(awaited.as_deref(), &cp.version);
-    decision.report.conditions.push(waits);
+    decision.report.conditions.extend([waits, kept]);
     if let Some(refusal) = &refused {
         // What runs is looked after as if it hadn't been asked for.
         decision.report = decision.report.but(refusal);
@@ -447,7 +448,7 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
     if let (Some(refusal), false) = (foreign, has_begun(seen)) {
         return Err(refusal);
     }
-    let parts = Parts::of(&seen.objects);
+    let parts = Parts::of(&seen.objects, seen.now);
     let planned = match cp.stage {
         Stage::LettingGo => vec![],
         _ => workloads(seen, cp, &addresses),
@@ -541,7 +542,8 @@ fn workloads(seen: &Seen, cp: &ControlPlane, addresses: &Addresses) -> Vec<Actio
                 }));
             }
         }
-        settled &= actions.len() == before && main.is_some_and(rolled_out);
+        let is_through = |main| parts::is_through(main, seen.now);
+        settled &= actions.len() == before && main.is_some_and(is_through);
     }
     actions
 }

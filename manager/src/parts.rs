@@ -6,8 +6,12 @@ use crate::{
     version,
 };
 use api::{ApiServers, RunningVersion, keys};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+
+/// How long a part may take to run what it was changed to, for each of its pods.
+pub(crate) const LIMIT: SignedDuration = SignedDuration::from_mins(5);
 
 /// Kind and name of the workload of each part, in the order in which they need each other.
 pub(crate) const MAINS: [(Kind, &str); 3] = [
@@ -23,21 +27,26 @@ pub(crate) struct Parts {
     pub(crate) blockers: Vec<String>,
     /// Why etcd isn't ready.
     pub(crate) etcd: Option<String>,
-    /// Whether all run what was asked for.
+    /// Which members an etcd that works lacks, and why.
+    pub(crate) missing: Option<String>,
+    /// Whether all run what was asked for, as far as they run.
     pub(crate) rolled_out: bool,
 }
 
 impl Parts {
     /// Looks at the three workloads and their pods.
-    pub(crate) fn of(seen: &Objects) -> Self {
+    pub(crate) fn of(seen: &Objects, now: Timestamp) -> Self {
         let mut parts = Self {
             blockers: vec![],
             etcd: None,
+            missing: None,
             rolled_out: true,
         };
         for (kind, name) in MAINS {
             let main = seen.get(kind, name);
-            parts.rolled_out &= main.is_some_and(rolled_out);
+            parts.rolled_out &= main.is_some_and(|main| is_through(main, now));
+            let lacking = main.filter(|main| lacks_members(main, now));
+            parts.missing = parts.missing.or(lacking.map(|main| missing(seen, main)));
             let wanted = main.map_or(1, |main| main.number("/spec/replicas"));
             let counted = main.map_or(0, |main| main.number("/status/readyReplicas"));
             // Sooner known than by the workload, whose controllers count them again, one after the other.
@@ -138,6 +147,60 @@ pub(crate) fn rolled_out(main: &Object) -> bool {
         && (on_delete || main.number("/status/updatedReplicas") == wanted)
         && main.number("/status/readyReplicas") == wanted
         && main.number("/status/replicas") == wanted
+}
+
+/// The image of all pods of a workload, once they run it.
+pub(crate) fn image_of_all(main: &Object) -> Option<String> {
+    let image = main.text("/spec/template/spec/containers/0/image");
+    let runs = main.number("/spec/replicas") > 0 && rolled_out(main);
+    (runs && !image.is_empty()).then(|| image.to_owned())
+}
+
+/// Whether those that need a part may be changed: it runs what its spec says, or is an etcd that works without a member
+/// which may never come back.
+pub(crate) fn is_through(main: &Object, now: Timestamp) -> bool {
+    rolled_out(main) || lacks_members(main, now)
+}
+
+/// Whether a majority of etcd's members are ready and others aren't, though what they were changed to had its time. Where
+/// some wait to be changed still, that comes first.
+fn lacks_members(main: &Object, now: Timestamp) -> bool {
+    let [wanted, there, ready, updated] = [
+        "/spec/replicas",
+        "/status/replicas",
+        "/status/readyReplicas",
+        "/status/updatedReplicas",
+    ]
+    .map(|field| main.number(field));
+    let changed = main.annotation(keys::CHANGED);
+    let changed: Option<Timestamp> = changed.and_then(|at| at.parse().ok());
+    main.kind == STATEFUL_SET
+        && (wanted / 2 + 1..wanted).contains(&ready)
+        && main.number("/status/observedGeneration") >= main.number("/metadata/generation")
+        && updated == there
+        && changed.is_none_or(|at| now.duration_since(at) > time_for(main))
+}
+
+/// How long a workload may take for what it was changed to: pods are replaced one after the other.
+pub(crate) fn time_for(main: &Object) -> SignedDuration {
+    let pods = i32::try_from(main.number("/spec/replicas")).unwrap_or(1);
+    LIMIT * pods.max(1)
+}
+
+/// Which members of etcd aren't ready, with what holds them up.
+fn missing(seen: &Objects, main: &Object) -> String {
+    let wanted = main.number("/spec/replicas");
+    let names = (0..wanted).map(|n| format!("{}-{n}", main.name()));
+    let not_ready = names.filter_map(|name| match seen.get(POD, &name) {
+        Some(pod) if is_ready(pod) && !pod.is_going() => None,
+        pod => Some(pod.and_then(trouble).unwrap_or(name)),
+    });
+    let not_ready: Vec<String> = not_ready.collect();
+    let ready = main.number("/status/readyReplicas");
+    format!(
+        "{ready} of {wanted} members are ready; missing: {}",
+        not_ready.join(", ")
+    )
 }
 
 /// Whether pods of a Deployment or StatefulSet are to be replaced still; whether they are ready, and how many there shall
@@ -404,14 +467,17 @@ mod tests {
         });
         let ready = MAINS.map(|(_, name)| pod(name, "True"));
         let seen: Objects = mains.into_iter().chain(ready).collect();
-        assert!(Parts::of(&seen).blockers.is_empty());
+        assert!(Parts::of(&seen, Timestamp::UNIX_EPOCH).blockers.is_empty());
         assert!(
-            !Parts::of(&seen).rolled_out,
+            !Parts::of(&seen, Timestamp::UNIX_EPOCH).rolled_out,
             "that is the workload's to say"
         );
         let mut one_less = seen;
         one_less.insert(pod(etcd::NAME, "False"));
-        assert_eq!(Parts::of(&one_less).blockers.len(), 1);
+        assert_eq!(
+            Parts::of(&one_less, Timestamp::UNIX_EPOCH).blockers.len(),
+            1
+        );
     }
 
     #[test]

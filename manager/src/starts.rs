@@ -18,7 +18,7 @@ use crate::{
     provision::{apiserver, etcd},
     sleep,
     status::{Fact, Report, condition},
-    upgrade,
+    upgrade, version,
 };
 use api::{Phase, VirtualControlPlane};
 use jiff::{SignedDuration, Timestamp};
@@ -262,6 +262,7 @@ pub(crate) fn is_passing(kind: &str) -> bool {
         sleep::SLEEPING,
         sleep::REFUSED,
         upgrade::WAITS,
+        version::ETCD_KEPT,
     ]
     .contains(&kind)
 }

@@ -173,7 +173,7 @@ impl Report {
     pub(crate) fn with_what_runs(mut self, seen: &Seen) -> Self {
         if has_begun(seen) && sleep::is_sleeping(&seen.vcp).is_none() {
             let wanted = parts::asked_version(&seen.objects).unwrap_or_default();
-            let observed = Observed::of(seen, &Parts::of(&seen.objects), wanted);
+            let observed = Observed::of(seen, &Parts::of(&seen.objects, seen.now), wanted);
             self.conditions.extend(observed.facts);
             self.fields.extend(observed.fields);
         }

@@ -2,7 +2,7 @@
 //!
 //! Before a control plane gets another version, what it runs is written down in an annotation of the VirtualControlPlane,
 //! which outlasts a move. Each part bears the time at which it was changed last. A part that doesn't run what it was changed
-//! to within [`LIMIT`] for each of its pods gets the image that it had, and so do those after it; those before it are through and stay, since what
+//! to within [`parts::LIMIT`] for each of its pods gets the image that it had, and so do those after it; those before it are through and stay, since what
 //! they have written may be unreadable to what they were. That lasts until something else is asked for.
 //! What is asked for while it sleeps waits until it is awake, since nothing shows then whether it works.
 
@@ -11,20 +11,18 @@ use crate::{
     object::{Kind, Object},
     observe::Seen,
     parts::{self, MAINS, Parts, rolled_out},
-    provision::apiserver,
+    provision::{apiserver, etcd},
     sleep::Stage,
     status::Fact,
     version,
 };
 use api::{Images, Version, keys};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// Condition of one that shall have another version and sleeps.
 pub(crate) const WAITS: &str = "UpgradeWaiting";
-/// How long a part may take to run what it was changed to, for each of its pods.
-const LIMIT: SignedDuration = SignedDuration::from_mins(5);
 
 /// An upgrade under way, or taken back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,7 +117,7 @@ pub(crate) fn step(seen: &Seen, chosen: Version, stage: Stage) -> Step {
 
 /// Whether all parts run what was asked for; none of one that sleeps does.
 fn is_through(seen: &Seen, stage: Stage) -> bool {
-    stage == Stage::Awake && Parts::of(&seen.objects).rolled_out
+    stage == Stage::Awake && Parts::of(&seen.objects, seen.now).rolled_out
 }
 
 /// What there is to say of a version that waits until the control plane is awake.
@@ -205,11 +203,10 @@ fn late(seen: &Seen, record: &Record) -> Option<Back> {
         let at = changed(main).filter(|at| *at == last && *at >= began)?;
         let (kind, part) = main;
         let main = seen.objects.get(*kind, part)?;
-        // Pods are replaced one after the other.
-        let pods = i32::try_from(main.number("/spec/replicas"))
-            .unwrap_or(1)
-            .max(1);
-        let is_late = seen.now.duration_since(at) > LIMIT * pods && !rolled_out(main);
+        // What ran and doesn't now has other troubles, and etcd's data are its own.
+        let has_run = *part == etcd::NAME && version::store_has_run(seen);
+        let is_long = seen.now.duration_since(at) > parts::time_for(main);
+        let is_late = is_long && !rolled_out(main) && !has_run;
         is_late.then(|| Back {
             part: (*part).to_owned(),
             why: parts::blocker(&seen.objects, Some(main), part),

@@ -16,6 +16,8 @@ use api::{ControlPlaneClass, Images, Version};
 
 /// Condition of one that runs a version which its class has ceased to offer; there only meanwhile and afterwards.
 const OFFERED: &str = "VersionOffered";
+/// Condition of one whose etcd is a newer one than its version comes with; there only meanwhile.
+pub(crate) const ETCD_KEPT: &str = "EtcdKept";
 
 /// What must be written into a spec that names no version: what runs, or else what the class offers first.
 pub(crate) fn to_record(seen: &Seen, class: &ControlPlaneClass) -> Option<String> {
@@ -101,6 +103,66 @@ fn going_on(class: &ControlPlaneClass, seen: &Seen) -> Option<Version> {
         version: runs.to_owned(),
         images,
     })
+}
+
+/// The same with the etcd that runs, where that is a newer one, and what there is to say of it: an older one may be unable
+/// to read what it wrote.
+pub(crate) fn with_its_store(seen: &Seen, mut version: Version) -> (Version, Fact) {
+    let Some(kept) = store_that_stays(seen, &version) else {
+        return (version, Fact::no(ETCD_KEPT, "Over", ""));
+    };
+    let fact = Fact {
+        message: format!(
+            "version {} comes with etcd {}, and {kept} ran already: it stays, since an older one may not read its data",
+            version.version, version.images.etcd
+        ),
+        ..Fact::yes(ETCD_KEPT, "NewerRan")
+    };
+    version.images.etcd = kept;
+    (version, fact)
+}
+
+fn store_that_stays(seen: &Seen, version: &Version) -> Option<String> {
+    let main = seen.objects.get(STATEFUL_SET, etcd::NAME)?;
+    // Data in a pod end with it.
+    main.body.pointer("/spec/volumeClaimTemplates")?;
+    let given = image(seen, STATEFUL_SET, etcd::NAME)?;
+    (store_has_run(seen) && has_older_store(seen, version, &given)).then_some(given)
+}
+
+/// Whether all members of etcd run, or ran, what they were given last.
+pub(crate) fn store_has_run(seen: &Seen) -> bool {
+    let given = image(seen, STATEFUL_SET, etcd::NAME);
+    let status = seen.vcp.status.as_ref();
+    let ran = status.and_then(|status| status.etcd_image.as_ref());
+    let main = seen.objects.get(STATEFUL_SET, etcd::NAME);
+    given.is_some() && (given.as_ref() == ran || main.and_then(parts::image_of_all) == given)
+}
+
+/// Whether a version comes with an older minor version of etcd than this image's: by the tags, or else by which of the class's
+/// versions come with it.
+fn has_older_store(seen: &Seen, version: &Version, image: &str) -> bool {
+    let own = &version.images.etcd;
+    if let Some((own, other)) = release(own).zip(release(image)) {
+        return own < other;
+    }
+    let minor = |version: &str| order(version.trim_start_matches('v')).into_iter().take(2);
+    let offered = seen.class.iter().flat_map(|class| &class.spec.versions);
+    let with_it = offered.filter(|offered| offered.images.etcd == image);
+    let first = with_it.map(|offered| minor(&offered.version).collect::<Vec<_>>());
+    own != image
+        && first
+            .min()
+            .is_some_and(|first| minor(&version.version).lt(first))
+}
+
+/// The minor version in the tag of an image: of `registry:5000/etcd:v3.6.4-0@sha256:…` that is 3.6.
+fn release(image: &str) -> Option<[u64; 2]> {
+    let name = image.split('@').next()?.rsplit('/').next()?;
+    let (_, tag) = name.split_once(':')?;
+    let mut numbers = tag.trim_start_matches('v').split('.');
+    let mut next = || numbers.next()?.parse().ok();
+    Some([next()?, next()?])
 }
 
 /// The oldest version that any part may run still. The status names what all parts ran last.

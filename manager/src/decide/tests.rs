@@ -77,6 +77,7 @@ pub(crate) fn rest(seen: &mut Seen) -> Report {
         let told = match *field {
             "version" => &mut status.version,
             "visit" => &mut status.visit,
+            "etcdImage" => &mut status.etcd_image,
             _ => continue,
         };
         *told = value.as_str().map(str::to_owned);
@@ -986,3 +987,58 @@ fn certificates_are_made_anew_once_when_an_admin_asks_for_it() {
 }
 
 mod refusals;
+
+/// Three members, of which so many are ready.
+fn three_members(ready: i32) -> Seen {
+    let mut seen = seen();
+    seen.vcp.spec.etcd = Some(api::Etcd {
+        replicas: Some(3),
+        ..api::Etcd::default()
+    });
+    settle(&mut seen);
+    answer(&mut seen);
+    settle(&mut seen);
+    let mut main = seen.objects.get(STATEFUL_SET, etcd::NAME).unwrap().clone();
+    main.body["status"]["readyReplicas"] = json!(ready);
+    seen.objects.insert(main);
+    let server = &mut seen.class.as_mut().unwrap().spec.versions[0];
+    server.images.kube_apiserver = "registry/apiserver:mended".into();
+    seen
+}
+
+fn changes_servers(seen: &Seen) -> bool {
+    let is_server = |object: &Object| (object.kind, object.name()) == MAINS[1];
+    let mut actions = decided(seen).actions.into_iter();
+    actions.any(|action| matches!(action, Action::Apply(object) if is_server(&object)))
+}
+
+/// Else one volume that is lost would keep a tenant from every mend.
+#[test]
+fn a_member_of_etcd_that_does_not_come_back_keeps_nothing_else_from_being_changed() {
+    let minutes = jiff::SignedDuration::from_mins;
+    for (ready, may) in [(3, true), (2, true), (1, false)] {
+        let mut seen = three_members(ready);
+        assert_eq!(changes_servers(&seen), ready == 3, "{ready} are ready");
+        seen.now += minutes(15);
+        say(&mut seen, &starts::begun());
+        assert_eq!(changes_servers(&seen), ready == 3, "it has its time");
+        seen.now += minutes(1);
+        say(&mut seen, &starts::over());
+        say(&mut seen, &starts::begun());
+        assert_eq!(changes_servers(&seen), may, "{ready} are ready");
+    }
+    let mut seen = three_members(2);
+    seen.now += minutes(16);
+    let report = decided(&seen).report;
+    let fact = report.conditions.iter().find(|f| f.kind == "EtcdReady");
+    let fact = fact.unwrap();
+    assert!(fact.holds && fact.reason == "MemberMissing", "{fact:?}");
+    assert!(fact.message.contains("2 of 3 members"), "{fact:?}");
+    // While one waits to be changed still, that comes first.
+    let mut main = seen.objects.get(STATEFUL_SET, etcd::NAME).unwrap().clone();
+    main.body["status"]["updatedReplicas"] = json!(1);
+    seen.objects.insert(main);
+    say(&mut seen, &starts::over());
+    say(&mut seen, &starts::begun());
+    assert!(!changes_servers(&seen));
+}

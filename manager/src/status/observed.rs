@@ -2,8 +2,10 @@
 
 use super::Fact;
 use crate::{
+    object::STATEFUL_SET,
     observe::Seen,
     parts::{self, Parts},
+    provision::etcd,
     tenant::Tenant,
 };
 use serde_json::{Value, json};
@@ -29,8 +31,12 @@ impl Observed {
             // What is asked for may still wait for its turn.
             fields.push(("version", json!(version)));
         }
+        let etcds = seen.objects.get(STATEFUL_SET, etcd::NAME);
+        if let Some(image) = etcds.and_then(parts::image_of_all) {
+            fields.push(("etcdImage", json!(image)));
+        }
         Self {
-            facts: [control_plane(seen, parts), etcd(parts), api(seen)],
+            facts: [control_plane(seen, parts), store(parts), api(seen)],
             fields,
         }
     }
@@ -50,10 +56,17 @@ fn control_plane(seen: &Seen, parts: &Parts) -> Fact {
     }
 }
 
-fn etcd(parts: &Parts) -> Fact {
-    match &parts.etcd {
-        None => Fact::yes("EtcdReady", "MembersReady"),
-        Some(blocker) => Fact::no("EtcdReady", "PodsNotReady", blocker.as_str()),
+fn store(parts: &Parts) -> Fact {
+    match (&parts.etcd, &parts.missing) {
+        (None, None) => Fact::yes("EtcdReady", "MembersReady"),
+        (None, Some(missing)) => Fact {
+            message: format!(
+                "{missing}; it works, and stops when one more is lost. Where a member's volume is lost, replace the member as \
+                 docs/operations.md says"
+            ),
+            ..Fact::yes("EtcdReady", "MemberMissing")
+        },
+        (Some(blocker), _) => Fact::no("EtcdReady", "PodsNotReady", blocker.as_str()),
     }
 }
 

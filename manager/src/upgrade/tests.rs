@@ -6,10 +6,13 @@ use crate::{
     },
     object::{Kind, POD},
     observe::INSIDE,
+    parts::LIMIT,
     sleep::tests::{awake, fall_asleep, replicas},
     status::condition,
     tenant::Tenant,
 };
+
+use jiff::SignedDuration;
 
 const NEW: &str = "1.37.0";
 
@@ -109,6 +112,80 @@ fn a_part_that_is_not_ready_in_time_gets_back_what_it_had_and_so_do_those_after_
         assert!(MAINS.into_iter().all(|main| has_new(&seen, main)), "{part}");
         assert_eq!(read(&seen), None);
     }
+}
+
+/// What a newer etcd wrote an older one may be unable to read.
+#[test]
+fn an_etcd_that_ran_stays_when_somebody_goes_back_to_the_version_before() {
+    let mut seen = running();
+    seen.vcp.spec.version = Some(NEW.into());
+    let broken = MAINS[1];
+    settle_with(&mut seen, broken);
+    rest(&mut seen);
+    seen.now += LIMIT + SignedDuration::from_secs(1);
+    settle_with(&mut seen, broken);
+    assert!(is_taken_back(&seen));
+    let new = MAINS.map(|main| has_new(&seen, main));
+    assert_eq!(new, [true, false, false]);
+
+    seen.vcp.spec.version = Some("1.36.3".into());
+    let (kind, part) = MAINS[0];
+    let mut main = seen.objects.get(kind, part).unwrap().clone();
+    main.body["status"]["readyReplicas"] = json!(0);
+    seen.objects.insert(main);
+    for _ in 0..2 {
+        settle_with(&mut seen, broken);
+        rest(&mut seen);
+        assert_eq!(read(&seen), None);
+        let new = MAINS.map(|main| has_new(&seen, main));
+        assert_eq!(new, [true, false, false], "ready or not");
+        let said = condition(&seen.vcp, version::ETCD_KEPT).unwrap();
+        assert!(said.message.contains("registry/etcd:new"), "{said:?}");
+    }
+    let mut main = seen.objects.get(kind, part).unwrap().clone();
+    main.body["status"]["readyReplicas"] = json!(1);
+    seen.objects.insert(main);
+    seen.vcp.spec.version = Some(NEW.into());
+    settle(&mut seen);
+    rest(&mut seen);
+    assert!(MAINS.into_iter().all(|main| has_new(&seen, main)));
+    assert!(condition(&seen.vcp, version::ETCD_KEPT).is_none());
+}
+
+#[test]
+fn an_etcd_that_never_ran_goes_when_somebody_goes_back_at_once() {
+    let mut seen = running();
+    rest(&mut seen);
+    seen.vcp.spec.version = Some(NEW.into());
+    settle_with(&mut seen, MAINS[0]);
+    rest(&mut seen);
+    assert!(has_new(&seen, MAINS[0]));
+    seen.vcp.spec.version = Some("1.36.3".into());
+    settle_with(&mut seen, MAINS[0]);
+    assert!(!MAINS.into_iter().any(|main| has_new(&seen, main)));
+}
+
+/// It may wait for its turn to start for longer than a part has time.
+#[test]
+fn an_etcd_that_ran_and_breaks_before_the_next_part_is_changed_is_not_taken_back() {
+    let mut seen = running();
+    seen.vcp.spec.version = Some(NEW.into());
+    for _ in 0..20 {
+        let mut actions = decided(&seen).actions;
+        actions.retain(
+            |action| !matches!(action, Action::Apply(main) if (main.kind, main.name()) == MAINS[1]),
+        );
+        play(&mut seen, actions);
+    }
+    rest(&mut seen);
+    assert!(has_new(&seen, MAINS[0]) && !has_new(&seen, MAINS[1]));
+    seen.now += LIMIT + SignedDuration::from_secs(1);
+    let (kind, part) = MAINS[0];
+    let mut main = seen.objects.get(kind, part).unwrap().clone();
+    main.body["status"]["readyReplicas"] = json!(0);
+    seen.objects.insert(main);
+    settle(&mut seen);
+    assert!(!is_taken_back(&seen) && has_new(&seen, MAINS[0]));
 }
 
 #[test]

@@ -149,3 +149,27 @@ fn versions_follow_each_other_one_minor_at_a_time() {
     assert!(refused(Some("1.34.4"), "1.36.3"));
     assert!(refused(Some("1.36.3"), "1.35.4"));
 }
+
+#[test]
+fn whether_an_etcd_is_older_is_told_by_tags_or_else_by_the_versions_that_come_with_it() {
+    assert_eq!(
+        release("registry:5000/k8s/etcd:v3.6.4-0@sha256:ab"),
+        Some([3, 6])
+    );
+    for unreadable in ["registry:5000/etcd", "etcd:new", "etcd@sha256:3.6", ""] {
+        assert_eq!(release(unreadable), None, "{unreadable}");
+    }
+    let mut seen = crate::decide::tests::seen();
+    crate::decide::tests::offer(&mut seen, "1.37.0", "new");
+    let mut version = seen.class.as_ref().unwrap().spec.versions[0].clone();
+    let mut is_older = |own: &str, other: &str| {
+        version.images.etcd = own.into();
+        has_older_store(&seen, &version, other)
+    };
+    assert!(is_older("e:3.5.21", "elsewhere/e:3.6.0"));
+    assert!(!is_older("e:3.6.1", "e:3.6.4"), "a patch");
+    assert!(!is_older("e:3.10.0", "e:3.6.4"));
+    assert!(is_older("registry/etcd", "registry/etcd:new"));
+    assert!(!is_older("registry/etcd:other", "registry/etcd"));
+    assert!(!is_older("registry/etcd", "nobody/knows"));
+}
