@@ -13,9 +13,10 @@ pub(crate) use limit::Limit;
 
 use crate::{
     decide::Action,
-    object::{DEPLOYMENT, Object, STATEFUL_SET},
+    object::{DEPLOYMENT, Object},
     observe::Seen,
-    provision::{apiserver, etcd},
+    parts::MAINS,
+    provision::apiserver,
     sleep,
     status::{Fact, Report, condition},
     upgrade, version,
@@ -175,12 +176,9 @@ pub(crate) fn is_hidden(vcp: &VirtualControlPlane) -> bool {
     matches!(phase, Some(Phase::Paused | Phase::Deleting))
 }
 
-/// Whether servers start by this: an etcd or an API server is made, or becomes another one.
+/// Whether something starts by this: an etcd, an API server or a controller-manager is made, or becomes another one.
 pub(crate) fn is_start(actions: &[Action]) -> bool {
-    let starts = |object: &Object| {
-        [(STATEFUL_SET, etcd::NAME), (DEPLOYMENT, apiserver::NAME)]
-            .contains(&(object.kind, object.name()))
-    };
+    let starts = |object: &Object| MAINS.contains(&(object.kind, object.name()));
     actions
         .iter()
         .any(|action| matches!(action, Action::Apply(object) if starts(object)))

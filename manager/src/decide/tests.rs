@@ -1042,3 +1042,46 @@ fn a_member_of_etcd_that_does_not_come_back_keeps_nothing_else_from_being_change
     say(&mut seen, &starts::begun());
     assert!(!changes_servers(&seen));
 }
+
+#[test]
+fn another_image_of_a_running_version_waits_for_its_turn_in_each_part() {
+    for part in 0..3 {
+        let mut seen = seen();
+        settle(&mut seen);
+        answer(&mut seen);
+        settle(&mut seen);
+        say(&mut seen, &starts::over());
+        let images = &mut seen.class.as_mut().unwrap().spec.versions[0].images;
+        let image = [
+            &mut images.etcd,
+            &mut images.kube_apiserver,
+            &mut images.kube_controller_manager,
+        ]
+        .into_iter()
+        .nth(part)
+        .unwrap();
+        *image = "registry/mended".into();
+        let changed = |seen: &Seen| {
+            let actions = decided(seen).actions.into_iter();
+            let names = actions.map(|action| match action {
+                Action::Apply(object) => object.name().to_owned(),
+                Action::TakePlace => "a place".to_owned(),
+                other => format!("{other:?}"),
+            });
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(changed(&seen), ["a place"]);
+        seen.turn = Some(Turn::Later {
+            starting: 2,
+            before: 1,
+            again: Duration::from_secs(30),
+        });
+        assert!(changed(&seen).is_empty());
+        rest(&mut seen);
+        let waits = status::condition(&seen.vcp, starts::WAITING).unwrap();
+        assert!(waits.message.contains("2 others that start"), "{waits:?}");
+        seen.turn = Some(Turn::Now);
+        say(&mut seen, &starts::begun());
+        assert_eq!(changed(&seen), [MAINS[part].1]);
+    }
+}
