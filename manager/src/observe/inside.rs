@@ -125,10 +125,10 @@ async fn count(tenant: &Cluster, limits: &Limits, until: Instant) -> Used {
         match one.await {
             Ok(Ok(Some(number))) => used.extend([(name.to_owned(), number)]),
             Ok(Ok(None)) => {
-                tracing::debug!(name, "the tenant's API server doesn't serve it itself")
+                tracing::debug!(name, "the tenant's API server doesn't serve it itself");
             }
             Ok(Err(error)) => {
-                tracing::debug!(name, %error, "what a tenant stores can't be counted")
+                tracing::debug!(name, %error, "what a tenant stores can't be counted");
             }
             Err(_) => tracing::debug!(name, "what a tenant stores can't be counted in time"),
         }
