@@ -3,7 +3,7 @@
 use crate::{
     Ceilings, CustomResource as SyncedCustomResource, EtcdStorage, Offer, OfferedAnnotation,
     PodNetwork, PodRules, PodSecurity, PublishedService, Quantities, ShownNodes, Sync, SyncRate,
-    ToSuper, virtual_control_plane::IS_HOST,
+    ToSuper, Toleration, virtual_control_plane::IS_HOST,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -151,13 +151,9 @@ pub struct ControlPlaneClassSpec {
     #[serde(default, skip_serializing_if = "Quantities::is_empty")]
     pub stored: Quantities,
 
-    /// Requests and limits of the control plane's parts.
-    #[serde(default)]
-    pub resources: PartResources,
-
-    /// Nodes that control-plane pods run on; all when empty.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub node_selector: BTreeMap<String, String>,
+    /// Where the pods of control planes run, and with what. Tenants' own pods go by `pods`.
+    #[serde(default, skip_serializing_if = "ControlPlanePods::is_empty")]
+    pub control_plane: ControlPlanePods,
 
     /// What tenants' API servers write of requests into their logs.
     #[serde(default)]
@@ -222,8 +218,7 @@ impl Default for ControlPlaneClassSpec {
             pods: PodRules::default(),
             quota: Quantities::default(),
             stored: Quantities::default(),
-            resources: PartResources::default(),
-            node_selector: BTreeMap::new(),
+            control_plane: ControlPlanePods::default(),
             audit: Audit::default(),
             feature_gates: BTreeMap::new(),
             intervals: Intervals::default(),
@@ -329,6 +324,29 @@ pub struct Images {
     pub kube_controller_manager: String,
 }
 
+/// What the pods of etcd, API servers and controller-managers are made with.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlPlanePods {
+    /// Labels of the nodes that they run on; all nodes when empty.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that they tolerate: of nodes that are kept for control planes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub tolerations: Vec<Toleration>,
+    /// Requests and limits of each part.
+    #[serde(default, skip_serializing_if = "PartResources::is_empty")]
+    pub resources: PartResources,
+}
+
+impl ControlPlanePods {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Requests and limits by part.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -342,6 +360,12 @@ pub struct PartResources {
     /// kube-controller-manager.
     #[serde(default)]
     pub kube_controller_manager: PodResources,
+}
+
+impl PartResources {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Requests and limits of one container, as Kubernetes quantities by resource name.

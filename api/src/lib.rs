@@ -30,8 +30,8 @@ pub use annotation::{AnnotatedKind, OfferedAnnotation};
 pub use ceilings::{Ceilings, EtcdCeilings, EtcdStorageCeilings};
 pub use condition::{Condition, set_condition};
 pub use control_plane_class::{
-    Audit, ControlPlaneClass, ControlPlaneClassSpec, Egress, Images, Intervals, PartResources,
-    PodResources, Version,
+    Audit, ControlPlaneClass, ControlPlaneClassSpec, ControlPlanePods, Egress, Images, Intervals,
+    PartResources, PodResources, Version,
 };
 pub use control_plane_group::{
     ControlPlaneGroup, ControlPlaneGroupSpec, ControlPlaneGroupStatus, Share,

@@ -127,16 +127,28 @@ pub struct ContainerRules {
 #[serde(rename_all = "camelCase")]
 pub struct Toleration {
     /// Key of the taint.
+    #[x_kube(validation = Rule::new("self.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')")
+        .message("key is the key of a taint, such as example.com/pool"))]
     #[schemars(length(min = 1, max = 316))]
     pub key: String,
     /// Value of the taint; any when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$')")
+        .message("value is the value of a taint: letters, digits, '-', '_' and '.', as in a label"))]
     #[schemars(length(max = 63))]
     pub value: Option<String>,
     /// Effect of the taint: `NoSchedule`, `PreferNoSchedule` or `NoExecute`; all when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(NoSchedule|PreferNoSchedule|NoExecute)$"))]
     pub effect: Option<String>,
+}
+
+impl Toleration {
+    /// Whether pods with it may be on a node that has this taint, as Kubernetes tells.
+    pub fn tolerates(&self, key: &str, value: &str, effect: &str) -> bool {
+        let is_its = |own: &Option<String>, given| own.as_deref().is_none_or(|own| own == given);
+        self.key == key && is_its(&self.value, value) && is_its(&self.effect, effect)
+    }
 }
 
 impl PodRules {

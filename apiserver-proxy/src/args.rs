@@ -62,10 +62,6 @@ pub struct Args {
     #[arg(long, env = "SUBLET_KUBECONFIG", value_name = "PATH")]
     kubeconfig: Option<PathBuf>,
 
-    /// Namespace of Sublet's own objects: tenants' routes and the serving certificate
-    #[arg(long, value_name = "NAMESPACE", default_value = api::SYSTEM_NAMESPACE)]
-    namespace: String,
-
     /// Address of /livez, /readyz and /metrics
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
@@ -108,7 +104,6 @@ impl Args {
     pub async fn run(self) -> anyhow::Result<()> {
         let Self {
             kubeconfig,
-            namespace,
             listen,
             front_door,
             proxy_protocol_from,
@@ -183,7 +178,7 @@ impl Args {
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         });
-        let visits = Visits::new(client.clone(), &namespace);
+        let visits = Visits::new(client.clone(), api::SYSTEM_NAMESPACE);
         let front = Arc::new(Door {
             index: index.clone(),
             waker: Waker::new(index.clone(), visits.clone(), metrics.clone()),
@@ -224,7 +219,15 @@ impl Args {
         part("watches", {
             let (index, serving) = (index.clone(), serving.clone());
             let watching = async move {
-                watch::run(client, &namespace, (index, names), serving, signer, listed).await;
+                watch::run(
+                    client,
+                    api::SYSTEM_NAMESPACE,
+                    (index, names),
+                    serving,
+                    signer,
+                    listed,
+                )
+                .await;
             };
             watching.boxed()
         });

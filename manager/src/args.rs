@@ -37,7 +37,6 @@ use kube::{
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use std::{
-    convert::Infallible,
     net::SocketAddr,
     path::PathBuf,
     sync::{
@@ -63,7 +62,7 @@ pub struct Args {
     #[arg(long, env = "SUBLET_KUBECONFIG", value_name = "PATH")]
     kubeconfig: Option<PathBuf>,
 
-    /// Namespace of Sublet's own objects: claims and the syncer's credentials
+    /// Understood as Cluster API's tools pass it: empty. Sublet's own objects are in sublet-system
     #[arg(long, value_name = "NAMESPACE", default_value = api::SYSTEM_NAMESPACE, value_parser = own_namespace)]
     namespace: String,
 
@@ -451,14 +450,16 @@ async fn connect(kubeconfig: Option<PathBuf>) -> anyhow::Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-/// Cluster API's tools pass an empty one to all providers, and mean by it that nothing is left out.
-fn own_namespace(name: &str) -> Result<String, Infallible> {
-    let name = if name.is_empty() {
-        api::SYSTEM_NAMESPACE
-    } else {
-        name
-    };
-    Ok(name.to_owned())
+/// Cluster API's tools pass an empty one to all providers, and mean by it that nothing is left out. Of any other than Sublet's own
+/// the syncer, the CLI and the admission policies know nothing.
+fn own_namespace(name: &str) -> Result<String, String> {
+    match name {
+        "" | api::SYSTEM_NAMESPACE => Ok(api::SYSTEM_NAMESPACE.to_owned()),
+        _ => Err(format!(
+            "Sublet's own objects are in {} and nowhere else: leave the flag out",
+            api::SYSTEM_NAMESPACE
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -555,6 +556,7 @@ mod tests {
             ["--service-cidr", "10.96.0.1/12"],
             ["--listen", "nowhere"],
             ["--no", "x"],
+            ["--namespace", "own"],
             // Without --cluster-api there is nothing to be filtered.
             ["--watch-filter", "mine"],
         ] {
@@ -572,7 +574,6 @@ mod tests {
                 .unwrap()
         };
         assert_eq!(parsed(&["--namespace="]).namespace, api::SYSTEM_NAMESPACE);
-        assert_eq!(parsed(&["--namespace", "own"]).namespace, "own");
         let filtered = parsed(&["--watch-filter", "mine"]);
         assert_eq!(filtered.watch_filter.as_deref(), Some("mine"));
     }

@@ -2,8 +2,8 @@
 
 use crate::{pki, sleep::Stage, stored::Limits};
 use api::{
-    Audit, ControlPlaneClass, ControlPlaneClassSpec, ControlPlaneGroup, Dns, Endpoint, EtcdStorage,
-    Images, Intervals, PartResources, ShownNodes, Version, VirtualControlPlane, capi, keys,
+    Audit, ControlPlaneClass, ControlPlaneClassSpec, ControlPlaneGroup, ControlPlanePods, Dns,
+    Endpoint, EtcdStorage, Images, Intervals, ShownNodes, Version, VirtualControlPlane, capi, keys,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -31,10 +31,8 @@ pub(crate) struct ControlPlane {
     pub(crate) images: Images,
     /// Image of the tenant's CoreDNS.
     pub(crate) coredns_image: String,
-    /// Requests and limits by part.
-    pub(crate) resources: PartResources,
-    /// Nodes its pods run on.
-    pub(crate) node_selector: BTreeMap<String, String>,
+    /// Where its pods run, and with what.
+    pub(crate) pods: ControlPlanePods,
     /// Features that differ from their default.
     pub(crate) feature_gates: BTreeMap<String, bool>,
     /// What its API servers write of requests into their logs.
@@ -393,8 +391,7 @@ impl ControlPlane {
             version: version.version.clone(),
             images: version.images.clone(),
             coredns_image: offer.coredns_image.clone(),
-            resources: offer.resources.clone(),
-            node_selector: offer.node_selector.clone(),
+            pods: offer.control_plane.clone(),
             feature_gates: offer.feature_gates.clone(),
             audit: offer.audit,
             intervals: offer.intervals.clone(),
@@ -588,7 +585,10 @@ pub(crate) mod tests {
         let cp = read(&vcp, &class);
         let nodes = [("disk", "ssd"), ("pool", "tenants")];
         assert!(cp.visible_nodes.iter().map(|(k, v)| (&**k, &**v)).eq(nodes));
-        assert!(cp.node_selector.is_empty(), "its own pods run anywhere");
+        assert!(
+            cp.pods.node_selector.is_empty(),
+            "its own pods run anywhere"
+        );
     }
 
     #[test]

@@ -572,7 +572,7 @@ impl Observer {
             seen.node = endpoint::node_address(&nodes, named.as_deref());
         }
         if let (Some(_), Some(class)) = (&owner.cluster, &seen.class) {
-            seen.zones = zones::of(&self.nodes().await?, &class.spec.node_selector);
+            seen.zones = zones::of(&self.nodes().await?, &class.spec.control_plane);
         }
 
         let name = owner.control_plane_namespace();

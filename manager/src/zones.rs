@@ -3,7 +3,7 @@
 //! Its pods are spread over them by the super cluster's scheduler ([`crate::provision`]), so nobody has to choose one.
 
 use crate::object::Object;
-use api::FailureDomain;
+use api::{ControlPlanePods, FailureDomain, Toleration};
 use std::collections::BTreeMap;
 
 /// Label of a node that names its zone.
@@ -15,12 +15,14 @@ const STATE: &str = "node.kubernetes.io/";
 /// So many may be told.
 const MOST: usize = 100;
 
-/// The zones of nodes that have all labels of `selector` and take pods, by name.
-pub(crate) fn of(nodes: &[Object], selector: &BTreeMap<String, String>) -> Vec<FailureDomain> {
+/// The zones of nodes that have all labels that `pods` ask for and whose taints they tolerate, by name.
+pub(crate) fn of(nodes: &[Object], pods: &ControlPlanePods) -> Vec<FailureDomain> {
     let may_run = |node: &&Object| {
-        let selected = selector
+        let selected = pods
+            .node_selector
             .iter()
             .all(|(key, value)| node.label(key) == Some(value.as_str()));
+        let keeps_out = |taint: &_| keeps_out(taint, &pods.tolerations);
         selected && !node.items("/spec/taints").iter().any(keeps_out)
     };
     let mut zones: BTreeMap<&str, FailureDomain> = BTreeMap::new();
@@ -38,10 +40,12 @@ pub(crate) fn of(nodes: &[Object], selector: &BTreeMap<String, String>) -> Vec<F
     zones.into_values().take(MOST).collect()
 }
 
-/// Whether a taint keeps pods of control planes out for good: they tolerate none.
-fn keeps_out(taint: &serde_json::Value) -> bool {
-    let is_state = |key: &str| key.starts_with(STATE);
-    taint["effect"] != "PreferNoSchedule" && !taint["key"].as_str().is_some_and(is_state)
+/// Whether a taint keeps pods of control planes out for good.
+fn keeps_out(taint: &serde_json::Value, tolerations: &[Toleration]) -> bool {
+    let part = |name: &str| taint[name].as_str().unwrap_or_default();
+    let (key, value, effect) = (part("key"), part("value"), part("effect"));
+    let is_tolerated = |toleration: &Toleration| toleration.tolerates(key, value, effect);
+    effect != "PreferNoSchedule" && !key.starts_with(STATE) && !tolerations.iter().any(is_tolerated)
 }
 
 #[cfg(test)]
@@ -69,22 +73,35 @@ mod tests {
             ),
             node(
                 zone("d"),
-                json!([{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]),
+                json!([{"key": "kept-for", "value": "platform", "effect": "NoSchedule"}]),
             ),
             node(json!({ZONE: "e", "pool": "b"}), json!([])),
             node(json!({"pool": "a"}), json!([])),
         ];
-        let names = |selector: &[(&str, &str)]| -> Vec<String> {
-            let selector = selector
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-            let zones = of(&nodes, &selector.collect());
+        let names = |pods: Value| -> Vec<String> {
+            let zones = of(&nodes, &serde_json::from_value(pods).unwrap());
             zones.into_iter().map(|zone| zone.name).collect()
         };
-        assert_eq!(names(&[]), ["a", "b", "c", "e"]);
-        assert_eq!(names(&[("pool", "a")]), ["a", "b", "c"]);
-        assert!(names(&[("pool", "none")]).is_empty());
-        let told = serde_json::to_value(of(&nodes[..1], &BTreeMap::new())).unwrap();
+        let on = |pool: &str| json!({"nodeSelector": {"pool": pool}});
+        let tolerant = |toleration: Value| json!({"tolerations": [toleration]});
+        assert_eq!(names(json!({})), ["a", "b", "c", "e"]);
+        assert_eq!(names(on("a")), ["a", "b", "c"]);
+        assert!(names(on("none")).is_empty());
+        for toleration in [
+            json!({"key": "kept-for"}),
+            json!({"key": "kept-for", "value": "platform", "effect": "NoSchedule"}),
+        ] {
+            let zones = names(tolerant(toleration));
+            assert_eq!(zones, ["a", "b", "c", "d", "e"], "tainted ones, too");
+        }
+        for toleration in [
+            json!({"key": "kept"}),
+            json!({"key": "kept-for", "value": "others"}),
+            json!({"key": "kept-for", "effect": "NoExecute"}),
+        ] {
+            assert_eq!(names(tolerant(toleration)), ["a", "b", "c", "e"]);
+        }
+        let told = serde_json::to_value(of(&nodes[..1], &ControlPlanePods::default())).unwrap();
         assert_eq!(
             told,
             json!([{"name": "b", "controlPlane": true, "attributes": {"region": "west"}}])
@@ -96,6 +113,6 @@ mod tests {
         let nodes: Vec<Object> = (0..120)
             .map(|n| node(json!({ZONE: format!("z{n}")}), json!([])))
             .collect();
-        assert_eq!(of(&nodes, &BTreeMap::new()).len(), MOST);
+        assert_eq!(of(&nodes, &ControlPlanePods::default()).len(), MOST);
     }
 }

@@ -227,7 +227,7 @@ fn page(class: &ControlPlaneClass, users: usize, now: Timestamp) -> String {
     let host = host.unwrap_or_else(|| "the first ready node's address".to_owned());
     let port = spec.endpoint_port.map(|port| format!(" port {port}"));
     line("Endpoint:", format!("{host}{}", port.unwrap_or_default()));
-    let nodes = limits::labels(&spec.node_selector);
+    let nodes = limits::labels(&spec.control_plane.node_selector);
     line(
         "Nodes:",
         if nodes.is_empty() {
@@ -236,6 +236,12 @@ fn page(class: &ControlPlaneClass, users: usize, now: Timestamp) -> String {
             nodes
         },
     );
+    if !spec.control_plane.tolerations.is_empty() {
+        line(
+            "Taints tolerated:",
+            limits::all(&spec.control_plane.tolerations, limits::toleration),
+        );
+    }
     line("CoreDNS:", spec.coredns_image.clone());
     let gates = spec.feature_gates.iter();
     let gates: Vec<String> = gates.map(|(name, on)| format!("{name}={on}")).collect();
@@ -251,7 +257,7 @@ fn page(class: &ControlPlaneClass, users: usize, now: Timestamp) -> String {
         "Quota sync:",
         format!("every {}", every(&spec.intervals.resource_quota_sync)),
     );
-    let resources = &spec.resources;
+    let resources = &spec.control_plane.resources;
     for (part, resources) in [
         ("etcd", &resources.etcd),
         ("kube-apiserver", &resources.kube_apiserver),
@@ -306,7 +312,11 @@ mod tests {
             "metadata": {"name": "default", "creationTimestamp": "2025-01-01T00:00:00Z"},
             "spec": {
                 "versions": [{"version": "1.36.3", "images": {"etcd": "e", "kubeApiserver": "a", "kubeControllerManager": "m"}}],
-                "resources": {"etcd": {"requests": {"cpu": "100m", "memory": "64Mi"}}},
+                "controlPlane": {
+                    "nodeSelector": {"pool": "platform"},
+                    "tolerations": [{"key": "pool", "value": "platform", "effect": "NoSchedule"}, {"key": "set-aside"}],
+                    "resources": {"etcd": {"requests": {"cpu": "100m", "memory": "64Mi"}}},
+                },
             },
         }))
         .unwrap()
@@ -331,6 +341,7 @@ mod tests {
     fn the_page_names_images_and_resources() {
         let text = page(&class(), 1, Timestamp::now());
         assert!(text.contains("requests cpu 100m, memory 64Mi"), "{text}");
+        assert!(text.contains("pool=platform, set-aside\n"), "{text}");
         assert!(text.contains("Version 1.36.3 (default):"), "{text}");
     }
 

@@ -57,7 +57,7 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
         startup: pod::http("HTTPS", "https", "/readyz"),
         readiness: Some(pod::http("HTTPS", "https", "/readyz")),
         liveness: pod::http("HTTPS", "https", "/livez"),
-        resources: &cp.resources.kube_apiserver,
+        resources: &cp.pods.resources.kube_apiserver,
         default_requests: [("cpu", "100m"), ("memory", "256Mi")],
         files: sources,
         data: None,

@@ -52,7 +52,7 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
         startup: pod::http("HTTPS", "https", "/healthz"),
         readiness: None,
         liveness: pod::http("HTTPS", "https", "/healthz"),
-        resources: &cp.resources.kube_controller_manager,
+        resources: &cp.pods.resources.kube_controller_manager,
         default_requests: [("cpu", "50m"), ("memory", "64Mi")],
         files: vec![
             Source::Secret("ca", "tls.crt", "ca.crt"),

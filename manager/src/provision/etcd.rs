@@ -59,7 +59,7 @@ pub(crate) fn objects(cp: &ControlPlane, digest: &str) -> Vec<Object> {
         startup: pod::http("HTTP", "health", "/readyz"),
         readiness: Some(pod::http("HTTP", "health", "/readyz")),
         liveness: pod::http("HTTP", "health", "/livez"),
-        resources: &cp.resources.etcd,
+        resources: &cp.pods.resources.etcd,
         default_requests: [("cpu", "50m"), ("memory", "64Mi")],
         files: vec![
             Source::Secret("etcd-ca", "tls.crt", "ca.crt"),

@@ -4,7 +4,7 @@
 
 use super::{labels, selector};
 use crate::{control_plane::ControlPlane, object::Object, zones::ZONE};
-use api::PodResources;
+use api::{PodResources, Toleration};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -128,8 +128,11 @@ pub(crate) fn template(cp: &ControlPlane, part: Part<'_>) -> Value {
         "containers": [container],
         "volumes": volumes,
     });
-    if !cp.node_selector.is_empty() {
-        spec["nodeSelector"] = json!(cp.node_selector);
+    if !cp.pods.node_selector.is_empty() {
+        spec["nodeSelector"] = json!(cp.pods.node_selector);
+    }
+    if !cp.pods.tolerations.is_empty() {
+        spec["tolerations"] = cp.pods.tolerations.iter().map(toleration).collect();
     }
     match part.spread {
         Spread::Single => {}
@@ -190,6 +193,17 @@ fn source(source: &Source) -> Value {
             json!({"configMap": {"name": name, "items": [{"key": key, "path": path}]}})
         }
     }
+}
+
+fn toleration(given: &Toleration) -> Value {
+    let mut toleration = match &given.value {
+        Some(value) => json!({"key": given.key, "operator": "Equal", "value": value}),
+        None => json!({"key": given.key, "operator": "Exists"}),
+    };
+    if let Some(effect) = &given.effect {
+        toleration["effect"] = json!(effect);
+    }
+    toleration
 }
 
 fn resources(class: &PodResources, default_requests: [(&str, &str); 2]) -> Value {

@@ -5,6 +5,7 @@ use crate::{
     stored::{Limits, Used},
     tenant,
 };
+use api::Toleration;
 use expect_test::expect;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -29,9 +30,22 @@ fn control_planes() -> [ControlPlane; 2] {
     large.members = 3;
     large.storage.ephemeral = true;
     large
+        .pods
         .node_selector
         .insert("pool".into(), "control-planes".into());
+    large.pods.tolerations = vec![
+        Toleration {
+            key: "pool".into(),
+            value: Some("control-planes".into()),
+            effect: Some("NoSchedule".into()),
+        },
+        Toleration {
+            key: "example.com/set-aside".into(),
+            ..Toleration::default()
+        },
+    ];
     large
+        .pods
         .resources
         .etcd
         .limits
@@ -45,6 +59,27 @@ fn all(cp: &ControlPlane) -> Vec<Object> {
     all.extend(base(cp, "sublet-system"));
     all.extend(workloads(cp, &addresses(), &Objects::default()).concat());
     all
+}
+
+#[test]
+fn pods_run_where_the_class_says() {
+    let [small, large] = control_planes().map(|cp| {
+        let workloads = workloads(&cp, &addresses(), &Objects::default()).concat();
+        let specs = workloads.into_iter().filter_map(|object| {
+            let spec = object.body.pointer("/spec/template/spec")?;
+            Some(json!([spec["nodeSelector"], spec["tolerations"]]))
+        });
+        specs.collect::<Vec<_>>()
+    });
+    assert_eq!(small, vec![json!([null, null]); 3]);
+    let said = json!([
+        {"pool": "control-planes"},
+        [
+            {"key": "pool", "operator": "Equal", "value": "control-planes", "effect": "NoSchedule"},
+            {"key": "example.com/set-aside", "operator": "Exists"},
+        ],
+    ]);
+    assert_eq!(large, vec![said; 3], "etcd, API server, controller-manager");
 }
 
 #[test]

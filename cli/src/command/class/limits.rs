@@ -3,7 +3,7 @@
 use api::{
     Audit, Ceilings, ControlPlaneClassSpec, CustomResource, Egress, EtcdCeilings,
     EtcdStorageCeilings, Offer, OfferedAnnotation, PodNetwork, PodRules, PublishedService,
-    Quantities, ShownNodes, SyncRate, ToSuper,
+    Quantities, ShownNodes, SyncRate, ToSuper, Toleration,
 };
 use std::collections::BTreeMap;
 
@@ -35,8 +35,7 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
         endpoint_host: _,
         endpoint_port: _,
         service_slice_prefix: _,
-        resources: _,
-        node_selector: _,
+        control_plane: _,
         audit,
         feature_gates: _,
         intervals: _,
@@ -66,6 +65,13 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
     ]);
     lines.retain(|(_, value)| !value.is_empty());
     lines
+}
+
+/// A taint that is tolerated, such as `pool=platform`.
+pub(super) fn toleration(toleration: &Toleration) -> String {
+    let value = toleration.value.as_deref();
+    let value = value.map(|value| format!("={value}")).unwrap_or_default();
+    format!("{}{value}", toleration.key)
 }
 
 fn most(max: &Ceilings) -> String {
@@ -107,11 +113,6 @@ fn of_pods(pods: &PodRules) -> Vec<(&'static str, String)> {
         registries => Some(format!("from {}", registries.join(", "))),
     };
     let pulled = images.always_pull.then(|| "pulled each time".to_owned());
-    let tolerations = tolerations.iter().map(|toleration| {
-        let value = toleration.value.as_deref();
-        let value = value.map(|value| format!("={value}")).unwrap_or_default();
-        format!("{}{value}", toleration.key)
-    });
     let up_to = |word: &str, rate: &Option<String>| {
         let rate = rate.as_deref();
         rate.map(|rate| format!("{word} {rate}"))
@@ -125,7 +126,7 @@ fn of_pods(pods: &PodRules) -> Vec<(&'static str, String)> {
         ("Priority:", priority_class_name.clone().unwrap_or_default()),
         ("Tenants' nodes:", labels(node_selector)),
         ("Node labels:", node_labels.join(", ")),
-        ("Tolerations:", tolerations.collect::<Vec<_>>().join(", ")),
+        ("Tolerations:", all(tolerations, toleration)),
         (
             "Bandwidth:",
             joined([
@@ -241,7 +242,7 @@ fn named(resource: &CustomResource) -> String {
     format!("{} ({direction})", resource.name)
 }
 
-fn all<T>(items: &[T], shown: impl Fn(&T) -> String) -> String {
+pub(super) fn all<T>(items: &[T], shown: impl Fn(&T) -> String) -> String {
     items.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 

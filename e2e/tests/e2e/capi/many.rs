@@ -93,7 +93,8 @@ fn twenty_clusters_at_once_are_available_in_five_minutes() {
         let default = place.above.get(CLASS, "", "default").await?;
         let mut spec = default["spec"].clone();
         for part in ["etcd", "kubeApiserver", "kubeControllerManager"] {
-            spec["resources"][part]["requests"] = json!({"cpu": "1m", "memory": "16Mi"});
+            spec["controlPlane"]["resources"][part]["requests"] =
+                json!({"cpu": "1m", "memory": "16Mi"});
         }
         let body = json!({"metadata": {"name": class}, "spec": spec});
         place.above.create(CLASS, body).await?;
