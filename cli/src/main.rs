@@ -21,6 +21,7 @@ mod tenant;
 mod watch;
 
 mod discovery;
+mod helm;
 mod image;
 mod kubeconfig;
 mod manifest;

@@ -18,7 +18,7 @@ const CLUSTER_API_CRDS: &str = include_str!("../../manifests/capi/crds.yaml");
 const CLUSTER_API_RIGHTS: &str = include_str!("../../manifests/capi/rights.yaml");
 
 /// Name of the manager's Deployment.
-const MANAGER: &str = "sublet-manager";
+pub(crate) const MANAGER: &str = "sublet-manager";
 /// The variable that makes the manager a Cluster API provider. Its flags are left to the admin: a list of arguments has one
 /// owner, and each variable one of its own.
 const CLUSTER_API: &str = "SUBLET_CLUSTER_API";

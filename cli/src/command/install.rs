@@ -5,7 +5,8 @@ mod apply;
 pub(crate) mod prune;
 
 use crate::{
-    age, cluster::Cluster, error, image, interrupt, manifest, output, progress::Progress, rollout,
+    age, cluster::Cluster, error, helm, image, interrupt, manifest, output, progress::Progress,
+    rollout,
 };
 use anyhow::Result;
 use std::{process::ExitCode, time::Duration};
@@ -111,6 +112,7 @@ fn no_images(lacking: &str, install: &str) -> String {
 
 async fn all(args: &Args, cluster: &Cluster, progress: &mut Progress) -> Result<rollout::Rollout> {
     let client = &cluster.client;
+    helm::refuse(client, helm::Asked::Install).await?;
     let provider = if args.cluster_api || apply::serves_cluster_api(client).await? {
         Provider::On
     } else {

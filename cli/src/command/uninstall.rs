@@ -6,7 +6,7 @@ use crate::{
     ask::{self, Answer},
     cluster::Cluster,
     discovery::Kinds,
-    error, interrupt, manifest, output,
+    error, helm, interrupt, manifest, output,
     progress::Progress,
     tenant,
 };
@@ -54,6 +54,7 @@ const NAMED: usize = 5;
 
 /// Asks, deletes tenants if forced, and removes the manifests in reverse order.
 pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
+    helm::refuse(&cluster.client, helm::Asked::Uninstall).await?;
     let of_clusters = of_clusters(&cluster.client).await?;
     if !of_clusters.is_empty() {
         return Err(error::fail(still_of_clusters(&of_clusters, cluster)));
