@@ -94,6 +94,7 @@ const BUILDS: &[Build] = &[
     program("cert-manager-controller", "cert-manager", "./controller"),
     program("cert-manager-webhook", "cert-manager", "./webhook"),
     program("cert-manager-cainjector", "cert-manager", "./cainjector"),
+    program("helm", "helm", "helm.sh/helm/v4/cmd/helm"),
     program("kwok", "kwok", "."),
     program(
         "metrics-server",

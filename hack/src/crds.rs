@@ -1,9 +1,9 @@
-//! `cargo xtask crds`: the resource definitions as the crate `api` describes them.
+//! `cargo xtask crds`: the resource definitions as the crate `api` describes them, and what the Helm chart has of the manifests.
 
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 
 use crate::{cargo, paths, run};
 
@@ -23,14 +23,38 @@ const FILES: [(&str, &str, &[&str]); 4] = [
     ),
 ];
 
+/// Files of the Helm chart, and what each is a copy of: a chart holds all that it needs, and its templates change what they read
+/// there. So `sublet install` and Helm put in the same.
+pub(crate) const COPIES: [(&str, &str); 7] = [
+    ("manifests/chart/crds/crds.yaml", "manifests/crds.yaml"),
+    (
+        "manifests/chart/files/install.yaml",
+        "manifests/install.yaml",
+    ),
+    ("manifests/chart/files/class.yaml", "manifests/class.yaml"),
+    ("manifests/chart/files/alerts.yaml", "manifests/alerts.yaml"),
+    (
+        "manifests/chart/files/dashboard.json",
+        "manifests/dashboard.json",
+    ),
+    (
+        "manifests/chart/files/cluster-api-crds.yaml",
+        "manifests/capi/crds.yaml",
+    ),
+    (
+        "manifests/chart/files/cluster-api-rights.yaml",
+        "manifests/capi/rights.yaml",
+    ),
+];
+
 /// Writes the files.
 pub(crate) fn write() -> Result<()> {
     build()?;
     for (file, example, which) in FILES {
-        let place = place(file);
-        fs::write(&place, generated(example, which)?)
-            .with_context(|| format!("cannot write {}", place.display()))?;
-        say!("wrote {file}");
+        put(file, &generated(example, which)?)?;
+    }
+    for (file, of) in COPIES {
+        put(file, &text(of)?)?;
     }
     Ok(())
 }
@@ -39,9 +63,13 @@ pub(crate) fn write() -> Result<()> {
 pub(crate) fn check() -> Result<()> {
     build()?;
     for (file, example, which) in FILES {
-        let there = fs::read_to_string(place(file)).unwrap_or_default();
-        if there != generated(example, which)? {
-            bail!("{file} is stale: run `cargo xtask crds` and commit it");
+        if text(file).unwrap_or_default() != generated(example, which)? {
+            return Err(stale(file));
+        }
+    }
+    for (file, of) in COPIES {
+        if text(file).unwrap_or_default() != text(of)? {
+            return Err(stale(file));
         }
     }
     Ok(())
@@ -56,6 +84,22 @@ fn build() -> Result<()> {
     ]
     .concat();
     run::output(&mut cargo::command(&arguments)).map(drop)
+}
+
+fn stale(file: &str) -> anyhow::Error {
+    anyhow!("{file} is stale: run `cargo xtask crds` and commit it")
+}
+
+fn put(file: &str, text: &str) -> Result<()> {
+    let place = place(file);
+    fs::write(&place, text).with_context(|| format!("cannot write {}", place.display()))?;
+    say!("wrote {file}");
+    Ok(())
+}
+
+fn text(file: &str) -> Result<String> {
+    let place = place(file);
+    fs::read_to_string(&place).with_context(|| format!("cannot read {}", place.display()))
 }
 
 fn generated(example: &str, which: &[&str]) -> Result<String> {

@@ -23,6 +23,8 @@ mod binaries;
 mod cache;
 mod cargo;
 #[cfg(test)]
+mod chart;
+#[cfg(test)]
 mod clusterctl;
 mod conformance;
 mod crds;
@@ -130,7 +132,7 @@ enum Command {
         cargo xtask conformance --tenant alpha --focus 'ConfigMap should update'"
     )]
     Conformance(Conformance),
-    /// Write the resource definitions, and what clusterctl installs, from the crate `api`
+    /// Write the resource definitions, and what clusterctl installs, from the crate `api`; and what the Helm chart has of them
     #[command(after_help = "Examples:\n  cargo xtask crds\n  cargo xtask crds --check")]
     Crds {
         /// Only fail if a file is stale

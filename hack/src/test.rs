@@ -205,7 +205,7 @@ fn build_go_programs(extent: Extent) -> Result<()> {
 
 /// Programs and sources that the long tests alone need.
 pub(crate) fn long_programs() -> Result<()> {
-    binaries::hand_out(&["cluster-api", "clusterctl"])?;
+    binaries::hand_out(&["cluster-api", "clusterctl", "helm"])?;
     for (name, folder, module, version) in [
         (
             "cluster-api-source",

@@ -1,5 +1,7 @@
 //! `sublet install` and `sublet uninstall`, on an API server of their own: what they put in runs nowhere, and disturbs nobody.
 
+mod helm;
+
 use anyhow::{Context, ensure};
 use e2e::{
     kind::{
