@@ -115,7 +115,12 @@ fn the_chart_makes_what_sublet_install_applies() {
     run(async || {
         let both = Both::find()?;
         let mut made = both.made("").await?;
-        let stay = ["ControlPlaneClass  default", "Namespace  sublet-system"];
+        let stay = [
+            "ConfigMap sublet-system sublet-trusted-tenants",
+            "ConfigMap sublet-system sublet-visits",
+            "ControlPlaneClass  default",
+            "Namespace  sublet-system",
+        ];
         ensure!(kept(&mut made) == stay);
         are_same(&made, &both.applied("").await?)?;
 
@@ -270,6 +275,15 @@ fn a_release_is_put_in_changed_and_taken_out_without_its_tenants() {
         bare.side.create(CONTROL_PLANE, tenant).await?;
         is_left(&bare, &helm).await?;
         helm.run(&install).await?.ok()?;
+        is_left(&bare, &helm).await?;
+
+        // It takes over what is there.
+        bare.sublet("install --no-wait")
+            .await?
+            .says(&["is applied"])?;
+        helm.run(&format!("{install} --force-conflicts"))
+            .await?
+            .ok()?;
         is_left(&bare, &helm).await?;
 
         // What Helm leaves, `sublet uninstall` removes.
