@@ -42,7 +42,8 @@ fn kept(objects: &mut Objects) -> Vec<String> {
     let mut kept = vec![];
     for (key, object) in objects {
         let metadata = &mut object["metadata"];
-        let Some(annotations) = metadata["annotations"].as_object_mut() else {
+        let annotations = metadata.get_mut("annotations");
+        let Some(annotations) = annotations.and_then(Value::as_object_mut) else {
             continue;
         };
         if annotations
