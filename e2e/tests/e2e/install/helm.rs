@@ -61,6 +61,19 @@ fn kept(objects: &mut Objects) -> Vec<String> {
     kept
 }
 
+/// To Helm 0.0 is 0.
+fn with_floats(value: Value) -> Value {
+    match value {
+        Value::Number(number) => json!(number.as_f64()),
+        Value::Array(values) => values.into_iter().map(with_floats).collect(),
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(key, value)| (key, with_floats(value)))
+            .collect(),
+        other => other,
+    }
+}
+
 /// Says the first difference, since all of it would be thousands of lines.
 fn are_same(made: &Objects, applied: &Objects) -> anyhow::Result<()> {
     let keys = |objects: &Objects| objects.keys().cloned().collect::<Vec<_>>();
@@ -71,11 +84,8 @@ fn are_same(made: &Objects, applied: &Objects) -> anyhow::Result<()> {
         keys(applied)
     );
     for (key, object) in made {
-        ensure!(
-            *object == applied[key],
-            "{key}:\n{object}\n{}",
-            applied[key]
-        );
+        let [made, applied] = [object, &applied[key]].map(|object| with_floats(object.clone()));
+        ensure!(made == applied, "{key}:\n{made}\n{applied}");
     }
     Ok(())
 }
