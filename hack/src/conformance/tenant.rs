@@ -226,7 +226,7 @@ mod tests {
             spec(&API, &default, &example["spec"]),
             json!({
                 "podSecurity": "baseline", "quota": {"pods": "3"},
-                "intervals": {"etcdCompaction": "10s", "resourceQuotaSync": "10s"},
+                "intervals": {"etcdCompaction": "30s", "resourceQuotaSync": "10s"},
             })
         );
     }
