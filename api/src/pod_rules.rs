@@ -3,6 +3,7 @@
 use crate::Quantities;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// What the pods of a class's tenants are made with; nothing is added or refused where it is left out.
@@ -144,6 +145,18 @@ pub struct Toleration {
 }
 
 impl Toleration {
+    /// The same as a pod says it.
+    pub fn of_pod(&self) -> Value {
+        let mut toleration = match &self.value {
+            Some(value) => json!({"key": self.key, "operator": "Equal", "value": value}),
+            None => json!({"key": self.key, "operator": "Exists"}),
+        };
+        if let Some(effect) = &self.effect {
+            toleration["effect"] = effect.as_str().into();
+        }
+        toleration
+    }
+
     /// Whether pods with it may be on a node that has this taint, as Kubernetes tells.
     pub fn tolerates(&self, key: &str, value: &str, effect: &str) -> bool {
         let is_its = |own: &Option<String>, given| own.as_deref().is_none_or(|own| own == given);

@@ -2,8 +2,9 @@
 //!
 //! Before a control plane gets another version, what it runs is written down in an annotation of the VirtualControlPlane,
 //! which outlasts a move. Each part bears the time at which it was changed last. A part that doesn't run what it was changed
-//! to within [`parts::LIMIT`] for each of its pods gets the image that it had, and so do those after it; those before it are through and stay, since what
-//! they have written may be unreadable to what they were. That lasts until something else is asked for.
+//! to within [`parts::LIMIT`] for each of its pods gets the image that it had, and so do those after it; those before it are
+//! through and stay, since what they have written may be unreadable to what they were. That lasts until something else is
+//! asked for.
 //! What is asked for while it sleeps waits until it is awake, since nothing shows then whether it works.
 
 use crate::{

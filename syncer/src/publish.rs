@@ -372,6 +372,20 @@ mod tests {
         assert_eq!(deletion.body["preconditions"]["uid"], "v");
     }
 
+    /// Works a node that is on both sides.
+    async fn worked(
+        engine: &Engine,
+        tenant: &Tenant,
+        key: &Key,
+        [above, own]: [&mut Server; 2],
+    ) -> Result<(), Failure> {
+        let answers = async {
+            above.answer("GET", 200, &node()).await;
+            own.answer("GET", 200, &node()).await;
+        };
+        tokio::join!(work(engine, tenant, key), answers).0
+    }
+
     /// A tenant that is shown used nodes alone, and its node.
     fn with_used_nodes() -> (Engine, Tenant, Key, [Server; 2]) {
         let (engine, tenant, key, servers) = with_a_pod_on_a_node();
@@ -434,11 +448,7 @@ mod tests {
         let (engine, tenant, key, [mut above, mut own]) = with_used_nodes();
         let pod = Key::new(kind::index("Pod"), "work", "web");
         tenant.table.update(&pod, |entry| entry.twin = None);
-        let answers = async {
-            above.answer("GET", 200, &node()).await;
-            own.answer("GET", 200, &node()).await;
-        };
-        let (waits, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+        let waits = worked(&engine, &tenant, &key, [&mut above, &mut own]).await;
         assert!(matches!(waits, Err(Failure::Waiting(_))), "{waits:?}");
         assert!(own.is_silent());
     }
@@ -476,11 +486,7 @@ mod tests {
         let pod = Key::new(kind::index("Pod"), "work", "web");
         tenant.table.update(&pod, |entry| *entry = Entry::default());
         tenant.gate.interrupted(pod.kind, "refused");
-        let answers = async {
-            above.answer("GET", 200, &node()).await;
-            own.answer("GET", 200, &node()).await;
-        };
-        let (waits, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+        let waits = worked(&engine, &tenant, &key, [&mut above, &mut own]).await;
         assert!(waits.is_err());
         assert!(own.is_silent());
     }
@@ -492,11 +498,7 @@ mod tests {
         let mut rules = (*tenant.rules()).clone();
         rules.node_selector.insert("pool".into(), "other".into());
         tenant.revise(rules, tenant.record());
-        let answers = async {
-            above.answer("GET", 200, &node()).await;
-            own.answer("GET", 200, &node()).await;
-        };
-        let (waits, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+        let waits = worked(&engine, &tenant, &key, [&mut above, &mut own]).await;
         assert!(matches!(waits, Err(Failure::Waiting(_))), "{waits:?}");
         assert!(own.is_silent());
     }

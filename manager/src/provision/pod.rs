@@ -132,7 +132,7 @@ pub(crate) fn template(cp: &ControlPlane, part: Part<'_>) -> Value {
         spec["nodeSelector"] = json!(cp.pods.node_selector);
     }
     if !cp.pods.tolerations.is_empty() {
-        spec["tolerations"] = cp.pods.tolerations.iter().map(toleration).collect();
+        spec["tolerations"] = cp.pods.tolerations.iter().map(Toleration::of_pod).collect();
     }
     match part.spread {
         Spread::Single => {}
@@ -193,17 +193,6 @@ fn source(source: &Source) -> Value {
             json!({"configMap": {"name": name, "items": [{"key": key, "path": path}]}})
         }
     }
-}
-
-fn toleration(given: &Toleration) -> Value {
-    let mut toleration = match &given.value {
-        Some(value) => json!({"key": given.key, "operator": "Equal", "value": value}),
-        None => json!({"key": given.key, "operator": "Exists"}),
-    };
-    if let Some(effect) = &given.effect {
-        toleration["effect"] = json!(effect);
-    }
-    toleration
 }
 
 fn resources(class: &PodResources, default_requests: [(&str, &str); 2]) -> Value {

@@ -76,7 +76,8 @@ pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) -> Result<(), Re
     }
     let own = items(spec, "tolerations").filter_map(|asked| crossing(spec, asked));
     let tolerations: Vec<Value> = own.collect();
-    let given = cx.tenant.pods.tolerations.iter().map(toleration);
+    let given = cx.tenant.pods.tolerations.iter();
+    let given = given.map(api::Toleration::of_pod);
     let tolerations: Vec<Value> = tolerations.into_iter().chain(given).collect();
     if spec.get("tolerations").is_some() || !tolerations.is_empty() {
         spec["tolerations"] = tolerations.into();
@@ -153,18 +154,6 @@ pub(super) fn left_out(spec: &Value, cx: &Cx<'_>) -> Option<String> {
             key => key,
         });
     left_out::named("tolerations", names)
-}
-
-/// One that the class gives.
-fn toleration(given: &api::Toleration) -> Value {
-    let mut toleration = match &given.value {
-        Some(value) => json!({"key": given.key, "operator": "Equal", "value": value}),
-        None => json!({"key": given.key, "operator": "Exists"}),
-    };
-    if let Some(effect) = &given.effect {
-        toleration["effect"] = effect.as_str().into();
-    }
-    toleration
 }
 
 /// A toleration as it crosses. A pod that may run anywhere isn't put on a node that is being emptied or in need; one that is
