@@ -257,6 +257,17 @@ pub(crate) fn essence_of_workload(main: &Object) -> Value {
     ])
 }
 
+/// What a change waits for while the control plane works as before; `None` when all parts run what they shall.
+pub(crate) fn changing(seen: &Objects, now: Timestamp) -> Option<String> {
+    let (main, part) = MAINS.iter().find_map(|(kind, part)| {
+        let main = seen.get(*kind, part)?;
+        let is_changing = main.number("/spec/replicas") > 0 && !is_through(main, now);
+        is_changing.then_some((main, *part))
+    })?;
+    let waits = blocker(seen, Some(main), part);
+    Some(format!("{part} is being replaced, one pod after the other: {waits}"))
+}
+
 /// Why a part isn't ready, as its pods or its controller tell.
 pub(crate) fn blocker(seen: &Objects, main: Option<&Object>, part: &str) -> String {
     let pods: Vec<&Object> = seen
@@ -266,7 +277,8 @@ pub(crate) fn blocker(seen: &Objects, main: Option<&Object>, part: &str) -> Stri
     if let Some(text) = pods.iter().find_map(|pod| trouble(pod)) {
         return format!("waiting for pod {text}");
     }
-    if let Some(pod) = pods.first() {
+    let unready = pods.iter().find(|pod| !is_ready(pod) && !pod.is_going());
+    if let Some(pod) = unready.or(pods.first()) {
         return format!("waiting for pod {} to be ready", pod.name());
     }
     match main.and_then(failure) {
@@ -361,6 +373,50 @@ mod tests {
         ];
         assert!(same.into_iter().all(|change| main(change) == main(|_| ())));
         assert!(other.into_iter().all(|change| main(change) != main(|_| ())));
+    }
+
+    #[test]
+    fn a_change_under_way_names_the_pod_that_it_waits_for() {
+        let pod = |name: &str, is_ready: &str, status: Value| {
+            let mut body = json!({
+                "metadata": {"labels": {"app.kubernetes.io/name": apiserver::NAME}},
+                "status": {"conditions": [{"type": "Ready", "status": is_ready}]},
+            });
+            body["status"]["containerStatuses"] = json!([{"state": status}]);
+            Object::new(POD, Some("n"), name, body)
+        };
+        let changing = |counts: [i64; 4], new: Value| {
+            let [wanted, there, ready, updated] = counts;
+            let body = json!({"spec": {"replicas": wanted}, "status": {
+                "replicas": there, "readyReplicas": ready, "updatedReplicas": updated,
+            }});
+            let seen: Objects = [
+                Object::new(DEPLOYMENT, Some("n"), apiserver::NAME, body),
+                pod("old", "True", json!({"running": {}})),
+                pod("young", "False", new),
+            ]
+            .into_iter()
+            .collect();
+            super::changing(&seen, Timestamp::UNIX_EPOCH)
+        };
+        let unpulled = json!({"waiting": {"reason": "ErrImagePull", "message": "no such image"}});
+        assert_eq!(
+            changing([1, 2, 1, 1], unpulled).as_deref(),
+            Some(
+                "kube-apiserver is being replaced, one pod after the other: waiting for pod young: \
+                 ErrImagePull (no such image)"
+            )
+        );
+        assert_eq!(
+            changing([1, 2, 1, 1], json!({"running": {}})).as_deref(),
+            Some(
+                "kube-apiserver is being replaced, one pod after the other: waiting for pod young to be \
+                 ready"
+            )
+        );
+        assert_eq!(changing([1, 1, 1, 1], json!({})), None);
+        // What sleeps isn't replaced.
+        assert_eq!(changing([0, 1, 1, 0], json!({})), None);
     }
 
     #[test]

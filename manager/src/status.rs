@@ -327,6 +327,9 @@ impl Report {
         if is_full || used.is_some_and(|used| cp.stored.is_near(used, told)) {
             report.again = report.again.min(stored::CLOSELY);
         }
+        if report.message.is_none() {
+            report.message = parts::changing(&seen.objects, seen.now);
+        }
         starts::told(report, seen, parts.rolled_out)
     }
 
