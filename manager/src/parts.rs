@@ -265,7 +265,9 @@ pub(crate) fn changing(seen: &Objects, now: Timestamp) -> Option<String> {
         is_changing.then_some((main, *part))
     })?;
     let waits = blocker(seen, Some(main), part);
-    Some(format!("{part} is being replaced, one pod after the other: {waits}"))
+    Some(format!(
+        "{part} is being replaced, one pod after the other: {waits}"
+    ))
 }
 
 /// Why a part isn't ready, as its pods or its controller tell.

@@ -135,6 +135,11 @@ impl Remotes {
 }
 
 impl Asking {
+    /// Whether it wasn't silent when it was asked last.
+    pub(crate) fn is_first(&self) -> bool {
+        self.silent == 0
+    }
+
     /// It gave an answer, and took so long.
     pub(crate) fn answered(self, took: Duration, now: Instant) {
         self.change(|remote| {

@@ -15,7 +15,7 @@ use crate::{
 };
 use serde_json::Value;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long it may take to count one resource.
 const ONE: Duration = Duration::from_secs(2);
@@ -37,11 +37,24 @@ impl Observer {
         };
         let began = Instant::now();
         let until = began + LIMIT;
-        let look = async {
+        let say = |error: cluster::Error| error.to_string();
+        let ready = async || {
             let entered = (self.enter)(access.clone()).await;
             let tenant = Cluster::of_anybody(entered.map_err(|error| error.to_string())?);
-            let say = |error: cluster::Error| error.to_string();
             tenant.ready().await.map_err(say)?;
+            Ok::<_, String>(tenant)
+        };
+        let look = async {
+            // While its API servers are replaced, a connection may lead to a pod that is gone: one that isn't known to be
+            // silent is asked once more, by another.
+            let first = match asking.is_first() {
+                true => timeout(SLOW, ready()).await.ok().and_then(Result::ok),
+                false => None,
+            };
+            let tenant = match first {
+                Some(tenant) => tenant,
+                None => ready().await?,
+            };
             let kube_system = tenant
                 .get(NAMESPACE, None, provision::coredns::NAMESPACE)
                 .await

@@ -95,6 +95,41 @@ async fn a_tenant_that_hangs_rests_before_it_is_asked_again() {
     assert!(look().await >= Duration::from_secs(2), "it is tried again");
 }
 
+/// As when its API servers are replaced, and a connection led to one that is gone.
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_misses_one_question_is_asked_once_more_before_it_counts_as_silent() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let mut world = World::new().await;
+    world.start().await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (count, missed) = (asked.clone(), Arc::new(AtomicUsize::new(1)));
+    let misses = missed.clone();
+    world.answered_by(move |inside, request| {
+        let is_missed = request.uri().path() == "/readyz"
+            && count.fetch_add(1, Ordering::Relaxed) < misses.load(Ordering::Relaxed);
+        async move {
+            if is_missed {
+                std::future::pending::<()>().await;
+            }
+            inside.answer(request).await
+        }
+    });
+    let look = async || {
+        let looked = world.cx.observer.look("tenants", "acme").await;
+        looked.unwrap().unwrap().tenant
+    };
+    assert!(look().await.answers());
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    // Who misses both is silent, and is asked once when it has rested.
+    asked.store(0, Ordering::Relaxed);
+    missed.store(usize::MAX, Ordering::Relaxed);
+    assert!(!look().await.answers());
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!look().await.answers());
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+}
+
 /// What the tenant keeps waits so long before each answer.
 fn slow(world: &mut World, wait: Duration, is_held: fn(&http::Method) -> bool) {
     world.answered_by(move |inside, request| async move {
