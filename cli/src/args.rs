@@ -301,30 +301,53 @@ mod tests {
     }
 
     #[test]
-    fn examples_parse() {
-        let mut lines = vec![];
+    fn who_waits_does_so_by_the_same_flags() {
+        let mut count = 0;
+        for (path, command) in all_commands() {
+            let help = |flag: &str| {
+                let mut flags = command.get_arguments();
+                let flag = flags.find(|known| known.get_long() == Some(flag))?;
+                flag.get_help().map(ToString::to_string)
+            };
+            let told = ["wait", "no-wait", "timeout"].map(help);
+            if told.iter().all(Option::is_none) {
+                continue;
+            }
+            count += 1;
+            let wanted = [
+                "Wait until it is done (the default)",
+                "Return as soon as it is asked for",
+                "How long to wait",
+            ];
+            let wanted = wanted.map(|text| Some(text.to_owned()));
+            assert_eq!(told, wanted, "{path}");
+        }
+        assert!(count >= 12, "{count}");
+    }
+
+    /// The examples of all commands, as they are typed.
+    fn examples() -> Vec<String> {
+        let mut examples = vec![];
         for (_, command) in all_commands() {
             let help = command
                 .get_after_help()
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            lines.extend(
-                help.lines()
-                    .filter(|line| line.trim_start().starts_with("sublet "))
-                    .map(str::to_owned),
-            );
-        }
-        assert!(lines.len() > 15);
-        for line in lines {
+            let lines = help.lines().map(str::trim);
+            let lines = lines.filter(|line| line.starts_with("sublet "));
             // Behind two spaces stands what the example does; behind a pipe, another program.
-            let example = line
-                .trim()
-                .split("  ")
-                .next()
-                .and_then(|l| l.split(" | ").next())
-                .unwrap_or_default();
-            let example = example.split(" > ").next().unwrap_or_default();
-            if let Err(err) = parse(example) {
+            let typed = lines.filter_map(|line| line.split("  ").next()?.split(" | ").next());
+            let typed = typed.filter_map(|line| line.split(" > ").next());
+            examples.extend(typed.map(str::to_owned));
+        }
+        assert!(examples.len() > 15);
+        examples
+    }
+
+    #[test]
+    fn examples_parse() {
+        for example in examples() {
+            if let Err(err) = parse(&example) {
                 panic!("{example}: {err}");
             }
         }

@@ -18,6 +18,7 @@ mod command;
 mod cluster;
 mod proxy;
 mod tenant;
+mod waiting;
 mod watch;
 
 mod discovery;

@@ -4,13 +4,13 @@ mod range;
 
 use super::create::check;
 use crate::{
-    age,
     cluster::Cluster,
     condition, error, interrupt,
     kubeconfig::Access,
     output,
     progress::Progress,
     tenant,
+    waiting::Waiting,
     watch::{self, Limit},
 };
 use anyhow::Result;
@@ -27,7 +27,7 @@ use kube::{
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf};
 use tenancy::{slice::Slice, tenant::TenantId};
 
 /// Flags of `sublet attach`.
@@ -52,12 +52,9 @@ pub(crate) struct Args {
     /// Copy all ConfigMaps and Secrets, not only those that pods refer to
     #[arg(long)]
     all_config_objects: bool,
-    /// Return as soon as the objects are made
-    #[arg(long)]
-    no_wait: bool,
-    /// How long to wait until the syncer watches it
-    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = age::parse)]
-    timeout: Duration,
+    /// Whether it waits.
+    #[command(flatten)]
+    waiting: Waiting<2>,
 }
 
 const EXAMPLES: &str = "\
@@ -92,7 +89,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
             args.name
         );
     }
-    if args.no_wait {
+    if args.waiting.no_wait {
         return output::print_line(&format!(
             "virtualcontrolplane.sublet.dev/{} attached",
             args.name
@@ -371,7 +368,7 @@ async fn wait(args: &Args, cluster: &Cluster, vcp: &VirtualControlPlane) -> Resu
         )
     };
     let limit = Limit {
-        time: args.timeout,
+        time: args.waiting.timeout,
         late: "isn't synced",
         left: &left,
     };

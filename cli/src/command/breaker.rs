@@ -1,13 +1,13 @@
 //! `sublet breaker`: what deletions are held for a tenant, why, and letting go of them.
 
 use crate::{
-    age,
     ask::{self, Answer},
     cluster::Cluster,
     condition,
     output::{self, Data},
     progress::Progress,
     tenant,
+    waiting::Waiting,
     watch::{self, Limit},
 };
 use anyhow::Result;
@@ -18,7 +18,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::json;
-use std::{fmt::Write, time::Duration};
+use std::fmt::Write;
 
 /// The condition that says that deletions are held.
 const HELD: &str = "DeletionsHeld";
@@ -65,12 +65,9 @@ pub(crate) struct Release {
     /// Don't ask
     #[arg(short, long)]
     yes: bool,
-    /// Return as soon as it is asked for
-    #[arg(long)]
-    no_wait: bool,
-    /// How long to wait until the syncer has taken it up
-    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = age::parse)]
-    timeout: Duration,
+    /// Whether it waits.
+    #[command(flatten)]
+    waiting: Waiting<1>,
 }
 
 /// Runs one of them.
@@ -107,7 +104,7 @@ async fn release(args: &Release, cluster: &Cluster) -> Result<()> {
     }});
     api.patch(&args.name, &PatchParams::default(), &Patch::Merge(patch))
         .await?;
-    if args.no_wait {
+    if args.waiting.no_wait {
         return output::print_line(&format!(
             "release of {} requested; look with `{}`",
             args.name,
@@ -122,7 +119,7 @@ async fn release(args: &Release, cluster: &Cluster) -> Result<()> {
         )
     };
     let limit = Limit {
-        time: args.timeout,
+        time: args.waiting.timeout,
         late: "still has deletions held",
         left: &left,
     };

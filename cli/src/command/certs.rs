@@ -11,6 +11,7 @@ use crate::{
     style,
     table::{Mood, Table, terminal_width},
     tenant,
+    waiting::Waiting,
 };
 use anyhow::Result;
 use api::{SYSTEM_NAMESPACE, VirtualControlPlane, keys};
@@ -71,12 +72,9 @@ pub(crate) struct Rotate {
     /// Name of the tenant
     #[arg(value_parser = crate::name::tenant)]
     name: String,
-    /// Return as soon as it is asked for
-    #[arg(long)]
-    no_wait: bool,
-    /// How long to wait
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = age::parse)]
-    timeout: Duration,
+    /// Whether it waits.
+    #[command(flatten)]
+    waiting: Waiting<5>,
 }
 
 /// Runs one of them.
@@ -165,12 +163,12 @@ async fn rotate(args: &Rotate, cluster: &Cluster) -> Result<()> {
         .patch(&args.name, &params, &Patch::Merge(patch))
         .await?;
     let look = cluster.hint(&format!("certs check {}", args.name));
-    if args.no_wait {
+    if args.waiting.no_wait {
         return output::print_line(&format!("renewal requested; look with `{look}`"));
     }
     let mut progress = Progress::start(&format!("renewing {} certificates", before.len()));
     let anew = tokio::time::timeout(
-        args.timeout,
+        args.waiting.timeout,
         until_new(cluster, &vcp, &before, &mut progress),
     );
     tokio::select! {
@@ -178,7 +176,7 @@ async fn rotate(args: &Rotate, cluster: &Cluster) -> Result<()> {
             Err(error::fail(format!(
                 "not all certificates of {} are new after {}: {}; it goes on by itself; look with `{look}`",
                 args.name,
-                age::elapsed(args.timeout),
+                age::elapsed(args.waiting.timeout),
                 progress_of(&vcp)
             )))
         })?,

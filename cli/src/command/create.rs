@@ -12,6 +12,7 @@ use crate::{
     error, interrupt, name,
     output::{self, Data},
     tenant,
+    waiting::Waiting,
 };
 use anyhow::Result;
 use api::{
@@ -20,7 +21,7 @@ use api::{
 };
 use kube::{ResourceExt, api::PostParams};
 use serde_json::Value;
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 use tenancy::slice::Slice;
 
 /// Flags of `sublet create`.
@@ -54,15 +55,9 @@ pub(crate) struct Args {
     /// Make it as a Cluster of Cluster API
     #[arg(long)]
     cluster_api: bool,
-    /// Wait until it works (the default)
-    #[arg(long)]
-    wait: bool,
-    /// Return as soon as the object is made
-    #[arg(long, conflicts_with = "wait")]
-    no_wait: bool,
-    /// How long to wait
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = age::parse)]
-    timeout: Duration,
+    /// Whether it waits.
+    #[command(flatten)]
+    waiting: Waiting<5>,
     /// Print the object and make nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -131,14 +126,14 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     let made = if args.cluster_api {
         let objects = as_cluster::objects(&vcp)?;
         interrupt::or_ctrl_c(as_cluster::make(cluster, &objects), look).await?;
-        if args.no_wait {
+        if args.waiting.no_wait {
             return show_cluster(&objects, args.output.unwrap_or(Output::Name));
         }
-        as_cluster::tenant(cluster, &args.name, args.timeout).await?
+        as_cluster::tenant(cluster, &args.name, args.waiting.timeout).await?
     } else {
         interrupt::or_ctrl_c(make(cluster, &vcp), look).await?
     };
-    if args.no_wait {
+    if args.waiting.no_wait {
         return match args.output {
             Some(format) => show(&output::tidy(&made)?, format),
             None => {
@@ -154,7 +149,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
             }
         };
     }
-    let ready = wait::ready(cluster, &made, args.timeout).await?;
+    let ready = wait::ready(cluster, &made, args.waiting.timeout).await?;
     match args.output {
         Some(format) => show(&output::tidy(&ready.vcp)?, format),
         None => output::print(&next_steps(cluster, &ready)),
@@ -315,6 +310,7 @@ mod tests {
     use super::*;
     use clap::Parser;
     use expect_test::expect;
+    use std::time::Duration;
 
     #[derive(Parser)]
     struct Cli {
@@ -375,7 +371,7 @@ mod tests {
         let vcp = object(&args("a"), None);
         assert_eq!(vcp.spec, VirtualControlPlaneSpec::default());
         assert_eq!(vcp.metadata.namespace, None);
-        assert_eq!(args("a").timeout, Duration::from_secs(300));
+        assert_eq!(args("a").waiting.timeout, Duration::from_secs(300));
     }
 
     #[test]

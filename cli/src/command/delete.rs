@@ -8,7 +8,9 @@ use crate::{
     cluster::Cluster,
     condition, error, interrupt, output,
     progress::Progress,
-    tenant, watch,
+    tenant,
+    waiting::Waiting,
+    watch,
 };
 use anyhow::Result;
 use api::{Phase, VirtualControlPlane};
@@ -28,15 +30,9 @@ pub(crate) struct Args {
     /// Don't ask
     #[arg(short, long)]
     yes: bool,
-    /// Wait until nothing is left of them (the default)
-    #[arg(long)]
-    wait: bool,
-    /// Return as soon as the deletion is asked for
-    #[arg(long, conflicts_with = "wait")]
-    no_wait: bool,
-    /// How long to wait
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = age::parse)]
-    timeout: Duration,
+    /// Whether it waits.
+    #[command(flatten)]
+    waiting: Waiting<5>,
 }
 
 const EXAMPLES: &str = "\
@@ -56,7 +52,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         found.push(tenant::find(cluster, name).await?);
     }
     not_of_clusters(cluster, &found)?;
-    if let Some(why) = unmanaged::refusal(cluster, &found, args.no_wait).await? {
+    if let Some(why) = unmanaged::refusal(cluster, &found, args.waiting.no_wait).await? {
         return Err(error::fail(why));
     }
     confirm(&found, &cluster.namespace, args.yes).await?;
@@ -67,10 +63,10 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         )
     };
     interrupt::or_ctrl_c(delete(cluster, &found), look).await?;
-    if args.no_wait {
+    if args.waiting.no_wait {
         return said(&names, "is being deleted");
     }
-    gone(cluster, &found, args.timeout).await?;
+    gone(cluster, &found, args.waiting.timeout).await?;
     said(&names, "deleted")
 }
 

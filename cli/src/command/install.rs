@@ -6,10 +6,10 @@ pub(crate) mod prune;
 
 use crate::{
     age, cluster::Cluster, error, helm, image, interrupt, manifest, output, progress::Progress,
-    rollout,
+    rollout, waiting::Waiting,
 };
 use anyhow::Result;
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 /// Flags of `sublet install`.
 #[derive(Debug, clap::Args)]
@@ -28,15 +28,9 @@ pub(crate) struct Args {
     /// Take the daemons' images from here; a later run without the flag goes on doing so
     #[arg(long, value_name = "HOST[/PATH]", value_parser = image::registry)]
     registry: Option<String>,
-    /// Wait until Sublet works (the default)
-    #[arg(long)]
-    wait: bool,
-    /// Return as soon as everything is applied
-    #[arg(long, conflicts_with = "wait")]
-    no_wait: bool,
-    /// How long to wait
-    #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = age::parse)]
-    timeout: Duration,
+    /// Whether it waits.
+    #[command(flatten)]
+    waiting: Waiting<3>,
 }
 
 const EXAMPLES: &str = "\
@@ -44,7 +38,7 @@ Examples:
   sublet install
   sublet install --ephemeral-etcd          where there is no StorageClass
   sublet install --cluster-api             for platforms that make tenants as Cluster objects
-  sublet install --registry registry.example.com/sublet
+  sublet install --registry registry.example.com/sublet --timeout 10m
   sublet install --dry-run > sublet.yaml   for a repository";
 
 /// Prints what would be applied.
@@ -65,7 +59,7 @@ pub(crate) fn print(args: &Args) -> Result<ExitCode> {
 pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     let mut progress = Progress::start("applying the resource definitions");
     let outcome = interrupt::or_ctrl_c(
-        async { Ok(tokio::time::timeout(args.timeout, all(args, cluster, &mut progress)).await) },
+        async { Ok(tokio::time::timeout(args.waiting.timeout, all(args, cluster, &mut progress)).await) },
         || {
             let uninstall = cluster.hint_anywhere("uninstall");
             format!("what was applied stays; run the same command again to complete it, or `{uninstall}`")
@@ -73,7 +67,10 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     )
     .await?;
     let elapsed = age::elapsed(progress.elapsed());
-    let (after, doctor) = (age::elapsed(args.timeout), cluster.hint_anywhere("doctor"));
+    let (after, doctor) = (
+        age::elapsed(args.waiting.timeout),
+        cluster.hint_anywhere("doctor"),
+    );
     let lacking = match outcome {
         Ok(rollout) => match rollout? {
             rollout::Rollout::Runs => None,
@@ -93,7 +90,11 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     }
     drop(progress);
     super::doctor::storage::tell(cluster).await;
-    let state = if args.no_wait { "applied" } else { "installed" };
+    let state = if args.waiting.no_wait {
+        "applied"
+    } else {
+        "installed"
+    };
     output::print(&format!(
         "Sublet {} is {state} (after {elapsed})\n\nNext:\n  {}\n  {}\n",
         env!("CARGO_PKG_VERSION"),
@@ -141,7 +142,7 @@ async fn all(args: &Args, cluster: &Cluster, progress: &mut Progress) -> Result<
         apply::class(client, class, args.ephemeral_etcd, progress).await?;
     }
     progress.done("the default class is in place");
-    if args.no_wait {
+    if args.waiting.no_wait {
         return Ok(rollout::Rollout::Runs);
     }
     rollout::available(client, &manifest::deployments(&daemons), progress).await

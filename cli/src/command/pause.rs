@@ -7,13 +7,13 @@ use crate::{
     error, output,
     progress::Progress,
     tenant,
+    waiting::Waiting,
     watch::{self, Limit},
 };
 use anyhow::Result;
 use api::{Phase, VirtualControlPlane};
 use kube::ResourceExt;
 use serde_json::json;
-use std::time::Duration;
 
 /// Flags of `sublet pause`.
 #[derive(Debug, clap::Args)]
@@ -22,12 +22,9 @@ pub(crate) struct Pause {
     /// Name of the tenant
     #[arg(value_parser = crate::name::tenant)]
     name: String,
-    /// Return as soon as it is asked for
-    #[arg(long)]
-    no_wait: bool,
-    /// How long to wait
-    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = age::parse)]
-    timeout: Duration,
+    /// Whether it waits.
+    #[command(flatten)]
+    waiting: Waiting<1>,
 }
 
 const PAUSE_EXAMPLES: &str = "\
@@ -41,12 +38,9 @@ pub(crate) struct Resume {
     /// Name of the tenant
     #[arg(value_parser = crate::name::tenant)]
     name: String,
-    /// Return as soon as it is asked for
-    #[arg(long)]
-    no_wait: bool,
-    /// How long to wait
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = age::parse)]
-    timeout: Duration,
+    /// Whether it waits.
+    #[command(flatten)]
+    waiting: Waiting<5>,
 }
 
 const RESUME_EXAMPLES: &str = "\
@@ -59,7 +53,7 @@ pub(crate) async fn pause(args: &Pause, cluster: &Cluster) -> Result<()> {
     let vcp = tenant::find(cluster, &args.name).await?;
     ask(cluster, &vcp, Wish::Pause).await?;
     let resume = cluster.hint(&format!("resume {}", args.name));
-    if args.no_wait {
+    if args.waiting.no_wait {
         return output::print_line(&format!(
             "pause of {} requested; end it with `{resume}`",
             args.name
@@ -74,7 +68,7 @@ pub(crate) async fn pause(args: &Pause, cluster: &Cluster) -> Result<()> {
         )
     };
     let limit = Limit {
-        time: args.timeout,
+        time: args.waiting.timeout,
         late: "isn't paused",
         left: &left,
     };
@@ -93,13 +87,13 @@ pub(crate) async fn pause(args: &Pause, cluster: &Cluster) -> Result<()> {
 pub(crate) async fn resume(args: &Resume, cluster: &Cluster) -> Result<()> {
     let vcp = tenant::find(cluster, &args.name).await?;
     ask(cluster, &vcp, Wish::GoOn).await?;
-    if args.no_wait {
+    if args.waiting.no_wait {
         return output::print_line(&format!("resumption of {} requested", args.name));
     }
     let mut progress = Progress::start(&format!("resuming {}", args.name));
     let left = |_: &str| watch::goes_on(cluster, &args.name);
     let limit = Limit {
-        time: args.timeout,
+        time: args.waiting.timeout,
         late: "doesn't work again",
         left: &left,
     };

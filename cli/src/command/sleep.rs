@@ -7,6 +7,7 @@ use crate::{
     error, output,
     progress::Progress,
     tenant,
+    waiting::Waiting,
     watch::{self, Limit},
 };
 use anyhow::Result;
@@ -35,12 +36,9 @@ pub(crate) struct ToSleep {
     /// Not now, but whenever nobody has been connected for so long; a connection wakes it
     #[arg(long, value_name = "DURATION", conflicts_with_all = ["wake_on_connection", "after_idle"], value_parser = idle)]
     when_idle: Option<Duration>,
-    /// Return as soon as it is asked for
-    #[arg(long)]
-    no_wait: bool,
-    /// How long to wait
-    #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = age::parse)]
-    timeout: Duration,
+    /// Whether it waits.
+    #[command(flatten)]
+    waiting: Waiting<3>,
 }
 
 const SLEEP_EXAMPLES: &str = "\
@@ -56,12 +54,9 @@ pub(crate) struct Wake {
     /// Name of the tenant
     #[arg(value_parser = crate::name::tenant)]
     name: String,
-    /// Return as soon as it is asked for
-    #[arg(long)]
-    no_wait: bool,
-    /// How long to wait
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = age::parse)]
-    timeout: Duration,
+    /// Whether it waits.
+    #[command(flatten)]
+    waiting: Waiting<5>,
 }
 
 const WAKE_EXAMPLES: &str = "\
@@ -94,7 +89,7 @@ pub(crate) async fn sleep(args: &ToSleep, cluster: &Cluster) -> Result<()> {
         visit(cluster, &vcp).await?;
     }
     ask(cluster, &vcp, &wish).await?;
-    if args.no_wait || !asleep {
+    if args.waiting.no_wait || !asleep {
         let text = match args.when_idle {
             Some(idle) => format!(
                 "{} falls asleep whenever nobody was connected for {}",
@@ -108,7 +103,7 @@ pub(crate) async fn sleep(args: &ToSleep, cluster: &Cluster) -> Result<()> {
     let mut progress = Progress::start(&format!("putting {} to sleep", args.name));
     let left = |_: &str| watch::goes_on(cluster, &args.name);
     let limit = Limit {
-        time: args.timeout,
+        time: args.waiting.timeout,
         late: "isn't asleep",
         left: &left,
     };
@@ -160,13 +155,13 @@ pub(crate) async fn wake(args: &Wake, cluster: &Cluster) -> Result<()> {
         // It sleeps because nobody came: now somebody did.
         visit(cluster, &vcp).await?;
     }
-    if args.no_wait {
+    if args.waiting.no_wait {
         return output::print_line(&format!("waking of {} requested", args.name));
     }
     let mut progress = Progress::start(&format!("waking {}", args.name));
     let left = |_: &str| watch::goes_on(cluster, &args.name);
     let limit = Limit {
-        time: args.timeout,
+        time: args.waiting.timeout,
         late: "isn't awake",
         left: &left,
     };

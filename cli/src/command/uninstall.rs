@@ -9,6 +9,7 @@ use crate::{
     error, helm, interrupt, manifest, output,
     progress::Progress,
     tenant,
+    waiting::Waiting,
 };
 use anyhow::Result;
 use api::{
@@ -33,20 +34,17 @@ pub(crate) struct Args {
     #[arg(short, long)]
     yes: bool,
     /// Delete all tenants first
-    #[arg(long)]
+    #[arg(long, conflicts_with = "no_wait")]
     force: bool,
-    /// Return as soon as the removal is asked for
-    #[arg(long, conflicts_with = "force")]
-    no_wait: bool,
-    /// How long to wait
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = age::parse)]
-    timeout: Duration,
+    /// Whether it waits.
+    #[command(flatten)]
+    waiting: Waiting<5>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   sublet uninstall
-  sublet uninstall --force --yes   with all tenants and their data";
+  sublet uninstall --force --yes --timeout 20m   with all tenants and their data";
 
 const PERIOD: Duration = Duration::from_millis(300);
 /// Names that a message has at most.
@@ -72,20 +70,20 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     ask::confirm(&question(&names, &cluster.url), answer, args.yes).await?;
     if !tenants.is_empty() {
         delete::delete(cluster, &tenants).await?;
-        delete::gone(cluster, &tenants, args.timeout).await?;
+        delete::gone(cluster, &tenants, args.waiting.timeout).await?;
     }
     let mut progress = Progress::start("removing Sublet");
     let removal = async {
         let_go_of_classes(&cluster.client).await?;
         let going = ask_to_go(&cluster.client).await?;
         let count = going.objects.len() + going.policies;
-        if !args.no_wait {
+        if !args.waiting.no_wait {
             until_gone(going, &mut progress).await?;
         }
         anyhow::Ok(count)
     };
     let outcome = interrupt::or_ctrl_c(
-        async { Ok(tokio::time::timeout(args.timeout, removal).await) },
+        async { Ok(tokio::time::timeout(args.waiting.timeout, removal).await) },
         || "some of Sublet may be left; run the same command again to complete it".to_owned(),
     )
     .await?;
@@ -94,7 +92,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         Err(_) => {
             return Err(error::fail(format!(
                 "not all is gone after {}: {}; run the same command again",
-                age::elapsed(args.timeout),
+                age::elapsed(args.waiting.timeout),
                 progress.last()
             )));
         }
@@ -103,7 +101,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     leftovers(&cluster.client).await?;
     output::print_line(match removed {
         0 => "there was nothing to remove: Sublet isn't installed in this cluster",
-        _ if args.no_wait => "removal of Sublet requested",
+        _ if args.waiting.no_wait => "removal of Sublet requested",
         _ => "Sublet is uninstalled",
     })
 }

@@ -8,13 +8,13 @@ use crate::{
     error, output,
     progress::Progress,
     tenant,
+    waiting::Waiting,
     watch::{self, Limit},
 };
 use anyhow::Result;
 use api::VirtualControlPlane;
 use kube::ResourceExt;
 use serde_json::json;
-use std::time::Duration;
 
 /// Flags of `sublet upgrade`.
 #[derive(Debug, clap::Args)]
@@ -26,19 +26,17 @@ pub(crate) struct Args {
     /// Kubernetes version that its class offers: at most one minor version up, and never down
     #[arg(long, value_name = "VERSION", value_parser = check::version)]
     version: String,
-    /// Return as soon as it is asked for
-    #[arg(long)]
-    no_wait: bool,
-    /// How long to wait
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = age::parse)]
-    timeout: Duration,
+    /// Whether it waits.
+    #[command(flatten)]
+    waiting: Waiting<10>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   sublet upgrade team-a --version 1.36.3
-  sublet upgrade team-a --version 1.36     the class's first 1.36 one, now and later
-  sublet class list                        which there are";
+  sublet upgrade team-a --version 1.36               the class's first 1.36 one, now and later
+  sublet upgrade team-a --version 1.36.3 --no-wait
+  sublet class list                                  which there are";
 
 /// Reasons for which the manager refuses a version; what runs goes on.
 const REFUSALS: [&str; 2] = ["VersionNotOffered", "VersionSkew"];
@@ -51,7 +49,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     wanted.spec.version = Some(args.version.clone());
     check::class(cluster, &wanted).await?;
     tenant::change(cluster, &vcp, &json!({"version": args.version})).await?;
-    if args.no_wait {
+    if args.waiting.no_wait {
         return output::print_line(&format!(
             "upgrade of {} to version {} requested",
             args.name, args.version
@@ -63,7 +61,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     ));
     let left = |_: &str| watch::goes_on(cluster, &args.name);
     let limit = Limit {
-        time: args.timeout,
+        time: args.waiting.timeout,
         late: "doesn't run it",
         left: &left,
     };
