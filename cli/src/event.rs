@@ -1,7 +1,7 @@
 //! Events of both sides, in one order and one table.
 
 use crate::{
-    age, error,
+    age, error, paging,
     table::{Mood, Table},
 };
 use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
@@ -20,7 +20,7 @@ pub(crate) async fn list(
     fields: &str,
 ) -> Result<Vec<Event>, kube::Error> {
     let api: Api<Event> = Api::namespaced(client.clone(), namespace);
-    let mut events = api.list(&ListParams::default().fields(fields)).await?.items;
+    let mut events = paging::all(&api, &ListParams::default().fields(fields)).await?;
     events.sort_by_key(when);
     Ok(events)
 }

@@ -1,6 +1,6 @@
 //! Which syncer leads a tenant, as the Leases in Sublet's own namespace say.
 
-use crate::cluster::Cluster;
+use crate::{cluster::Cluster, paging};
 use api::{SYSTEM_NAMESPACE, keys};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, ResourceExt, api::ListParams};
@@ -18,9 +18,8 @@ pub(crate) struct Leaders {
 /// Reads it from the Leases.
 pub(crate) async fn all(cluster: &Cluster) -> Result<Leaders, kube::Error> {
     let api: Api<Lease> = Api::namespaced(cluster.client.clone(), SYSTEM_NAMESPACE);
-    Ok(Leaders::from_leases(
-        &api.list(&ListParams::default()).await?.items,
-    ))
+    let leases = paging::all(&api, &ListParams::default()).await?;
+    Ok(Leaders::from_leases(&leases))
 }
 
 impl Leaders {

@@ -27,6 +27,7 @@ mod image;
 mod kubeconfig;
 mod manifest;
 mod object_ref;
+mod paging;
 mod rollout;
 
 mod age;

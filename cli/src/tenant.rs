@@ -5,7 +5,7 @@ use crate::{
     condition::{self, State},
     error,
     kubeconfig::{self, Access, Mark},
-    name,
+    name, paging,
 };
 use anyhow::Result;
 use api::{SecretRef, VirtualControlPlane, keys};
@@ -22,10 +22,17 @@ pub(crate) fn api(cluster: &Cluster) -> Api<VirtualControlPlane> {
     Api::namespaced(cluster.client.clone(), &cluster.namespace)
 }
 
+/// Those that there are.
+pub(crate) async fn of_namespace(
+    cluster: &Cluster,
+) -> Result<Vec<VirtualControlPlane>, kube::Error> {
+    paging::all(&api(cluster), &ListParams::default()).await
+}
+
 /// The VirtualControlPlanes of all namespaces.
 pub(crate) async fn all(cluster: &Cluster) -> Result<Vec<VirtualControlPlane>, kube::Error> {
     let api: Api<VirtualControlPlane> = Api::all(cluster.client.clone());
-    Ok(api.list(&ListParams::default()).await?.items)
+    paging::all(&api, &ListParams::default()).await
 }
 
 /// The tenant called `name`, or an error that names what may have been meant.
@@ -42,11 +49,7 @@ pub(crate) async fn unknown(cluster: &Cluster, name: &str) -> anyhow::Error {
     // Who may not list everything still gets the names of the own namespace.
     let known = match all(cluster).await {
         Ok(known) => known,
-        Err(_) => api(cluster)
-            .list(&ListParams::default())
-            .await
-            .map(|list| list.items)
-            .unwrap_or_default(),
+        Err(_) => of_namespace(cluster).await.unwrap_or_default(),
     };
     let names: Vec<(String, String)> = known
         .iter()

@@ -15,6 +15,7 @@ use crate::{
 };
 use anyhow::Result;
 use api::{SYSTEM_NAMESPACE, VirtualControlPlane, keys};
+use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{
     Api, ResourceExt,
@@ -26,6 +27,8 @@ use tenancy::{naming, tenant::TenantId};
 
 /// How often Secrets are looked at while new ones are waited for.
 const PAUSE: Duration = Duration::from_secs(2);
+/// Tenants that are looked at together.
+const AT_ONCE: usize = 8;
 
 /// Examples of both.
 pub(super) const EXAMPLES: &str = "\
@@ -89,9 +92,10 @@ async fn check(args: &Check, cluster: &Cluster) -> Result<()> {
     let tenants = tenants(args, cluster).await?;
     let now = Timestamp::now();
     let (mut all, mut wrong) = (vec![], vec![]);
-    for vcp in &tenants {
+    let asked = tenants.iter().map(|vcp| gather(cluster, vcp));
+    let found: Vec<_> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+    for (vcp, certificates) in tenants.iter().zip(found) {
         let (name, namespace) = (vcp.name_any(), vcp.namespace().unwrap_or_default());
-        let certificates = gather(cluster, vcp).await?;
         let rotate = cluster.hint_in(&namespace, &format!("certs rotate {name}"));
         wrong.extend(verdict(&certificates, now, &rotate).map(|verdict| verdict.text));
         all.push(Of {
@@ -127,8 +131,7 @@ async fn tenants(args: &Check, cluster: &Cluster) -> Result<Vec<VirtualControlPl
     if args.all_namespaces {
         found = tenant::all(cluster).await?;
     } else if args.names.is_empty() {
-        let params = ListParams::default();
-        found = tenant::api(cluster).list(&params).await?.items;
+        found = tenant::of_namespace(cluster).await?;
     }
     for name in &args.names {
         found.push(tenant::find(cluster, name).await?);

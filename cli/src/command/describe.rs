@@ -7,7 +7,7 @@ use crate::{
     cluster::Cluster,
     error, leader,
     output::{self, Data},
-    quota, style,
+    paging, quota, style,
     table::terminal_width,
     tenant,
 };
@@ -111,10 +111,8 @@ async fn gather(cluster: &Cluster, vcp: VirtualControlPlane) -> Result<Page> {
 
 async fn namespaces(cluster: &Cluster, identity: &str) -> Result<Vec<Namespace>, kube::Error> {
     let api: Api<Namespace> = Api::all(cluster.client.clone());
-    let list = api
-        .list(&ListParams::default().labels(&format!("{}={identity}", keys::TENANT)))
-        .await?;
-    let mut items = list.items;
+    let of_tenant = ListParams::default().labels(&format!("{}={identity}", keys::TENANT));
+    let mut items = paging::all(&api, &of_tenant).await?;
     items.retain(|namespace| !namespace.labels().contains_key(keys::ROLE));
     items.sort_by_key(ResourceExt::name_any);
     Ok(items)

@@ -8,7 +8,7 @@ use crate::{
     condition, error,
     leader::{self, Leaders},
     output::{self, Data, Format},
-    style,
+    paging, style,
     table::{Mood, Table, terminal_width},
 };
 use anyhow::Result;
@@ -105,7 +105,7 @@ async fn fetch(args: &Args, cluster: &Cluster) -> Result<Vec<DynamicObject>> {
     if args.names.is_empty() {
         let mut params = ListParams::default();
         params.label_selector.clone_from(&args.selector);
-        let items = api.list(&params).await?.items;
+        let items = paging::all(&api, &params).await?;
         return Ok(items.into_iter().map(with_types).collect());
     }
     let mut found = vec![];
@@ -150,10 +150,10 @@ async fn print_table(args: &Args, cluster: &Cluster, objects: &[DynamicObject]) 
 /// What an empty list says.
 fn none(args: &Args, namespace: &str, create: &str) -> String {
     let namespace = (!args.all_namespaces).then_some(namespace);
-    let place = place_of(namespace);
     match &args.selector {
-        Some(selector) => format!("No tenants match -l {selector}{place}."),
+        Some(selector) => none_match(selector, namespace),
         None if args.watch => {
+            let place = place_of(namespace);
             format!("No tenants yet{place}; watching, end with Ctrl-C.")
         }
         None => there_are_none(namespace, create),
@@ -164,6 +164,11 @@ fn none(args: &Args, namespace: &str, create: &str) -> String {
 pub(super) fn there_are_none(namespace: Option<&str>, create: &str) -> String {
     let place = place_of(namespace);
     format!("There are no tenants{place}; make one with `{create}`.")
+}
+
+/// The same of those that a selector asks for.
+pub(super) fn none_match(selector: &str, namespace: Option<&str>) -> String {
+    format!("No tenants match -l {selector}{}.", place_of(namespace))
 }
 
 fn place_of(namespace: Option<&str>) -> String {
@@ -193,33 +198,24 @@ async fn more(args: &Args, cluster: &Cluster) -> Option<More> {
 
 /// What the wide table shows besides.
 struct More {
-    /// Pods by tenant.
-    pods: BTreeMap<String, usize>,
+    /// Pods by tenant, where they are known.
+    pods: Option<BTreeMap<String, usize>>,
     leaders: Leaders,
 }
 
-/// Pods in the super cluster by tenant; empty when they may not be listed.
-async fn count_pods(cluster: &Cluster) -> BTreeMap<String, usize> {
+/// Pods in the super cluster by tenant; `None` when they can't be listed.
+async fn count_pods(cluster: &Cluster) -> Option<BTreeMap<String, usize>> {
     let api: Api<Pod> = Api::all(cluster.client.clone());
-    let mut params = ListParams::default().labels(keys::TENANT).limit(500);
+    let of_tenants = ListParams::default().labels(keys::TENANT);
     let mut count = BTreeMap::new();
-    while let Ok(page) = api.list_metadata(&params).await {
-        for pod in page.items {
-            // The control plane's own pods carry a role; pods of the tenant don't.
-            if let Some(tenant) = pod
-                .labels()
-                .get(keys::TENANT)
-                .filter(|_| !pod.labels().contains_key(keys::ROLE))
-            {
-                *count.entry(tenant.clone()).or_default() += 1;
-            }
-        }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => break,
+    for pod in paging::metadata(&api, &of_tenants).await.ok()? {
+        // The control plane's own pods carry a role; pods of the tenant don't.
+        let tenant = pod.labels().get(keys::TENANT);
+        if let Some(tenant) = tenant.filter(|_| !pod.labels().contains_key(keys::ROLE)) {
+            *count.entry(tenant.clone()).or_default() += 1;
         }
     }
-    count
+    Some(count)
 }
 
 fn table(vcps: &[VirtualControlPlane], args: &Args, more: Option<&More>, now: Timestamp) -> Table {
@@ -252,13 +248,14 @@ fn table(vcps: &[VirtualControlPlane], args: &Args, more: Option<&More>, now: Ti
         ]);
         if let Some(more) = more {
             let identity = vcp.spec.identity.clone();
-            let count = identity
-                .as_ref()
-                .map(|id| more.pods.get(id).copied().unwrap_or_default());
+            let count = identity.as_ref().map(|id| match &more.pods {
+                Some(pods) => pods.get(id).copied().unwrap_or_default().to_string(),
+                None => "<unknown>".to_owned(),
+            });
             let leader = identity.as_ref().and_then(|id| more.leaders.name(id));
             row.extend([
                 plain(vcp.spec.class_name.clone()),
-                plain(or_none(count.map(|count| count.to_string()))),
+                plain(or_none(count)),
                 plain(or_none(vcp.spec.network.service_cidr.clone())),
                 plain(or_none(leader)),
                 plain(or_none(identity)),
@@ -338,7 +335,10 @@ mod tests {
     #[test]
     fn all_namespaces_and_wide_add_columns() {
         let more = More {
-            pods: BTreeMap::from([("abcdefghijklmnopqrstuvwxyz".to_owned(), 3)]),
+            pods: Some(BTreeMap::from([(
+                "abcdefghijklmnopqrstuvwxyz".to_owned(),
+                3,
+            )])),
             leaders: Leaders::default(),
         };
         expect![[r#"
@@ -347,6 +347,20 @@ mod tests {
             shop        b        Provisioning   <none>    <none>                   30s   default   <none>   <none>         <none>   <none>                       etcd-0 has no node
         "#]]
         .assert_eq(&render("-A -o wide", Some(&more)));
+    }
+
+    #[test]
+    fn pods_that_cannot_be_counted_are_not_none() {
+        let more = More {
+            pods: None,
+            leaders: Leaders::default(),
+        };
+        let told = render("-o wide --no-headers", Some(&more));
+        let pods = |line: &str| line.split_whitespace().nth(6).map(str::to_owned);
+        assert_eq!(
+            told.lines().next().and_then(pods).as_deref(),
+            Some("<unknown>")
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::{
     cluster::Cluster,
     error,
     output::{self, Data, Format},
-    style,
+    paging, style,
     table::{Table, terminal_width},
     tenant,
 };
@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// Tenants of all namespaces
     #[arg(short = 'A', long, conflicts_with = "names")]
     all_namespaces: bool,
+    /// Only tenants with these labels
+    #[arg(short = 'l', long, value_name = "SELECTOR", conflicts_with = "names")]
+    selector: Option<String>,
     /// Whoever uses most of it first, pods and control plane together
     #[arg(long, value_enum, value_name = "WHAT")]
     sort_by: Option<Order>,
@@ -52,8 +55,12 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   sublet top -A --sort-by memory
+  sublet top -l customer=acme
   sublet top team-a -o wide       with sums, and the pods of its control plane
   sublet top -o json";
+
+/// Tenants that a selector names at most.
+const NAMED: usize = 50;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Order {
@@ -91,8 +98,9 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     let used = if tenants.is_empty() {
         BTreeMap::new()
     } else {
-        let places = places(cluster).await?;
-        sum(&measured(cluster).await?, &places)
+        let theirs = ListParams::default().labels(&of_tenants(&tenants));
+        let places = places(cluster, &theirs).await?;
+        sum(&measured(cluster, &theirs).await?, &places)
     };
     let mut rows: Vec<(VirtualControlPlane, Usage)> = tenants
         .into_iter()
@@ -112,8 +120,11 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         return output::print(&text);
     }
     let namespace = (!args.all_namespaces).then_some(&*cluster.namespace);
-    let create = cluster.hint("create NAME");
-    tell!("{}", list::there_are_none(namespace, &create));
+    let none = match &args.selector {
+        Some(selector) => list::none_match(selector, namespace),
+        None => list::there_are_none(namespace, &cluster.hint("create NAME")),
+    };
+    tell!("{none}");
     Ok(())
 }
 
@@ -130,12 +141,15 @@ fn text(rows: &[(VirtualControlPlane, Usage)], args: &Args) -> Result<Option<Str
 }
 
 async fn tenants(args: &Args, cluster: &Cluster) -> Result<Vec<VirtualControlPlane>> {
-    if args.all_namespaces {
-        return Ok(tenant::all(cluster).await?);
-    }
     if args.names.is_empty() {
-        let list = tenant::api(cluster).list(&ListParams::default()).await?;
-        return Ok(list.items);
+        let api = if args.all_namespaces {
+            Api::all(cluster.client.clone())
+        } else {
+            tenant::api(cluster)
+        };
+        let mut params = ListParams::default();
+        params.label_selector.clone_from(&args.selector);
+        return Ok(paging::all(&api, &params).await?);
     }
     let mut found = vec![];
     for name in &args.names {
@@ -144,11 +158,22 @@ async fn tenants(args: &Args, cluster: &Cluster) -> Result<Vec<VirtualControlPla
     Ok(found)
 }
 
+/// Selects what is of these tenants; of many of them what is of any tenant, since a request's line has an end.
+fn of_tenants(tenants: &[VirtualControlPlane]) -> String {
+    let identities = tenants
+        .iter()
+        .filter_map(|vcp| vcp.spec.identity.as_deref());
+    let identities: Vec<&str> = identities.collect();
+    match identities.len() {
+        1..=NAMED => format!("{} in ({})", keys::TENANT, identities.join(",")),
+        _ => keys::TENANT.to_owned(),
+    }
+}
+
 /// Whose each super namespace is.
-async fn places(cluster: &Cluster) -> Result<BTreeMap<String, Place>> {
+async fn places(cluster: &Cluster, theirs: &ListParams) -> Result<BTreeMap<String, Place>> {
     let api: Api<Namespace> = Api::all(cluster.client.clone());
-    let params = ListParams::default().labels(keys::TENANT);
-    let namespaces = api.list_metadata(&params).await?.items;
+    let namespaces = paging::metadata(&api, theirs).await?;
     let places = namespaces.iter().filter_map(|namespace| {
         let labels = namespace.labels();
         let place = Place {
@@ -161,7 +186,7 @@ async fn places(cluster: &Cluster) -> Result<BTreeMap<String, Place>> {
 }
 
 /// What each pod uses that is a tenant's or of its control plane.
-async fn measured(cluster: &Cluster) -> Result<Vec<DynamicObject>> {
+async fn measured(cluster: &Cluster, theirs: &ListParams) -> Result<Vec<DynamicObject>> {
     let resource = ApiResource {
         group: "metrics.k8s.io".into(),
         version: "v1beta1".into(),
@@ -170,8 +195,8 @@ async fn measured(cluster: &Cluster) -> Result<Vec<DynamicObject>> {
         plural: "pods".into(),
     };
     let api: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &resource);
-    match api.list(&ListParams::default().labels(keys::TENANT)).await {
-        Ok(list) => Ok(list.items),
+    match paging::all(&api, theirs).await {
+        Ok(pods) => Ok(pods),
         Err(kube::Error::Api(status)) if status.code == 404 => Err(error::fail(
             "the super cluster measures nothing: install metrics-server in it",
         )),
@@ -345,6 +370,7 @@ mod tests {
         let mut args = Args {
             names: vec![],
             all_namespaces: false,
+            selector: None,
             sort_by: None,
             no_headers: false,
             output: Format::Table,
@@ -367,10 +393,28 @@ mod tests {
     }
 
     #[test]
+    fn of_a_few_tenants_no_others_are_asked_for() {
+        let named = |count: usize| -> Vec<VirtualControlPlane> {
+            let tenants = (0..count).map(|number| {
+                let spec = VirtualControlPlaneSpec {
+                    identity: Some(format!("id{number}")),
+                    ..VirtualControlPlaneSpec::default()
+                };
+                VirtualControlPlane::new("a", spec)
+            });
+            tenants.collect()
+        };
+        assert_eq!(of_tenants(&named(2)), "sublet.dev/tenant in (id0,id1)");
+        assert_eq!(of_tenants(&named(NAMED + 1)), "sublet.dev/tenant");
+        assert_eq!(of_tenants(&named(0)), "sublet.dev/tenant");
+    }
+
+    #[test]
     fn no_tenants_are_data_too() {
         let mut args = Args {
             names: vec![],
             all_namespaces: false,
+            selector: None,
             sort_by: None,
             no_headers: false,
             output: Format::Json,

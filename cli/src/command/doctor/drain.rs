@@ -1,7 +1,7 @@
 //! Whether nodes can be emptied of tenants' pods.
 
 use super::{Check, checks::Outcome};
-use crate::cluster::Cluster;
+use crate::{cluster::Cluster, paging};
 use api::keys;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{Api, ResourceExt, api::ListParams};
@@ -12,8 +12,9 @@ const SUBJECT: &str = "drain";
 pub(super) async fn check(cluster: &Cluster) -> Outcome {
     let api: Api<PodDisruptionBudget> = Api::all(cluster.client.clone());
     let of_tenants = ListParams::default().labels(keys::TENANT);
-    let budgets = api.list(&of_tenants).await.map_err(|err| (SUBJECT, err))?;
-    Ok(budgets.items.iter().filter_map(holding).collect())
+    let budgets = paging::all(&api, &of_tenants).await;
+    let budgets = budgets.map_err(|err| (SUBJECT, err))?;
+    Ok(budgets.iter().filter_map(holding).collect())
 }
 
 fn holding(budget: &PodDisruptionBudget) -> Option<Check> {

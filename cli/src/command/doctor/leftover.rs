@@ -1,7 +1,7 @@
 //! Whether namespaces are left of tenants that are gone.
 
 use super::{Check, checks::Outcome};
-use crate::{cluster::Cluster, tenant};
+use crate::{cluster::Cluster, paging, tenant};
 use api::{VirtualControlPlane, keys};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt, api::ListParams};
@@ -14,11 +14,11 @@ pub(super) async fn check(cluster: &Cluster) -> Outcome {
     let api: Api<Namespace> = Api::all(cluster.client.clone());
     let theirs = ListParams::default().labels(&format!("{},{}=true", keys::TENANT, keys::MANAGED));
     let failed = |err| (SUBJECT, err);
-    let namespaces = api.list_metadata(&theirs).await.map_err(failed)?;
+    let namespaces = paging::metadata(&api, &theirs).await.map_err(failed)?;
     // Those that came meanwhile have theirs.
     let tenants = tenant::all(cluster).await.map_err(failed)?;
     let mut of: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for namespace in namespaces.items {
+    for namespace in namespaces {
         if let Some(identity) = namespace.labels().get(keys::TENANT) {
             of.entry(identity.clone())
                 .or_default()

@@ -1,6 +1,6 @@
 //! `sublet list --watch`: the list first, then each tenant again whose row has changed, as kubectl does it.
 
-use super::{Args, Format, api, more, none, place, print_names, table, typed, with_types};
+use super::{Args, Format, More, api, more, none, place, print_names, table, typed, with_types};
 use crate::{
     cluster::Cluster,
     output::{self, Data},
@@ -18,7 +18,11 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use std::{collections::BTreeMap, pin::pin};
+use std::{collections::BTreeMap, pin::pin, time::Duration};
+use tokio::time::Instant;
+
+/// How long what a wide row shows besides counts as known: it is a list of all pods.
+const FRESH: Duration = Duration::from_secs(10);
 
 /// Tenants by namespace and name, in the order of the list.
 type Known = BTreeMap<(String, String), DynamicObject>;
@@ -32,6 +36,8 @@ struct Screen<'a> {
     /// The row of each tenant that was shown last.
     rows: BTreeMap<(String, String), String>,
     has_headings: bool,
+    /// What wide rows show besides, and since when it is known.
+    more: Option<(Instant, More)>,
 }
 
 /// Shows tenants until Ctrl-C.
@@ -50,6 +56,7 @@ pub(super) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         began: Timestamp::now(),
         rows: BTreeMap::new(),
         has_headings: args.no_headers,
+        more: None,
     };
     let (mut known, mut listed, mut is_lost) = (Known::new(), Known::new(), false);
     while let Some(event) = stream.next().await {
@@ -119,13 +126,18 @@ impl Screen<'_> {
             return Ok(());
         }
         let (all, now) = (typed(known.values())?, Timestamp::now());
-        let more = more(self.args, self.cluster).await;
+        let is_old = |(since, _): &(Instant, More)| since.elapsed() > FRESH;
+        if self.more.as_ref().is_none_or(is_old) {
+            let more = more(self.args, self.cluster).await;
+            self.more = more.map(|more| (Instant::now(), more));
+        }
+        let more = self.more.as_ref().map(|(_, more)| more);
         let width = if more.is_some() {
             None
         } else {
             terminal_width()
         };
-        let text = table(&all, self.args, more.as_ref(), now).render(style::stdout(), width);
+        let text = table(&all, self.args, more, now).render(style::stdout(), width);
         let are_due = !std::mem::replace(&mut self.has_headings, true);
         let headings = (!self.args.no_headers).then_some(are_due);
         let rows = known.keys().map(|place| changed.contains(&place));
