@@ -354,6 +354,28 @@ mod tests {
     }
 
     #[test]
+    fn a_tenant_that_is_looked_up_may_be_named_by_its_identity() {
+        let identity = "5hw2krqcv3ylhmfzqyvrq4wgpu";
+        let mut count = 0;
+        for example in examples() {
+            let words: Vec<&str> = example.split(' ').collect();
+            let is_new = ["create", "attach"].contains(&words[1]);
+            if is_new || !words.contains(&"team-a") {
+                continue;
+            }
+            count += 1;
+            let line = example.replace("team-a", identity);
+            let mut args = parse(&line).unwrap_or_else(|err| panic!("{line}: {err}"));
+            let names = args.command.tenants();
+            assert!(
+                names.iter().any(|name| *name == identity),
+                "{line}: {names:?}"
+            );
+        }
+        assert!(count > 20, "{count}");
+    }
+
+    #[test]
     fn the_plugin_speaks_of_kubectl() {
         assert_eq!(
             Program::of(Some(&"/usr/bin/kubectl-sublet".into())),

@@ -26,7 +26,7 @@ mod whose;
 use crate::{
     args::{Args, Global, Program},
     cluster::Cluster,
-    error,
+    error, identity,
 };
 use anyhow::Result;
 use std::process::ExitCode;
@@ -108,6 +108,33 @@ pub(crate) async fn run(args: Args, program: Program) -> Result<ExitCode> {
     }
 }
 
+impl Command {
+    /// The names of tenants that the command looks up; each may be an identity.
+    pub(crate) fn tenants(&mut self) -> Vec<&mut String> {
+        match self {
+            Self::Delete(args) => args.names.iter_mut().collect(),
+            Self::List(args) => args.names.iter_mut().collect(),
+            Self::Describe(args) => args.names.iter_mut().collect(),
+            Self::Kubeconfig(args) => vec![&mut args.name],
+            Self::Connect(args) => vec![&mut args.name],
+            Self::Upgrade(args) => vec![&mut args.name],
+            Self::Pause(args) => vec![&mut args.name],
+            Self::Resume(args) => vec![&mut args.name],
+            Self::Sleep(args) => vec![&mut args.name],
+            Self::Wake(args) => vec![&mut args.name],
+            Self::Top(args) => args.names.iter_mut().collect(),
+            Self::Events(args) => vec![&mut args.name],
+            Self::Explain(args) => vec![&mut args.name],
+            Self::Breaker(breaker::Command::Show(args)) => vec![&mut args.name],
+            Self::Breaker(breaker::Command::Release(args)) => vec![&mut args.name],
+            Self::Certs(certs::Command::Check(args)) => args.names.iter_mut().collect(),
+            Self::Certs(certs::Command::Rotate(args)) => vec![&mut args.name],
+            // Of no tenant, or of one whose name is given here.
+            _ => vec![],
+        }
+    }
+}
+
 /// Why a command is of no namespace; `None` for one that is.
 fn without_namespace(command: &Command) -> Option<String> {
     let fixed = |name: &str| {
@@ -124,8 +151,10 @@ fn without_namespace(command: &Command) -> Option<String> {
 }
 
 /// The commands that need the super cluster before anything else.
-async fn on_cluster(global: &Global, program: Program, command: Command) -> Result<ExitCode> {
-    let cluster = Cluster::connect(global, program).await?;
+async fn on_cluster(global: &Global, program: Program, mut command: Command) -> Result<ExitCode> {
+    let mut cluster = Cluster::connect(global, program).await?;
+    let resolved = identity::resolve(&mut cluster, command.tenants()).await;
+    resolved.map_err(|err| cluster.clear(err))?;
     let result = match command {
         Command::Install(args) => install::run(&args, &cluster).await,
         Command::Uninstall(args) => uninstall::run(&args, &cluster).await,

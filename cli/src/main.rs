@@ -34,6 +34,7 @@ mod age;
 mod certificate;
 mod condition;
 mod event;
+mod identity;
 mod leader;
 mod name;
 mod owner;

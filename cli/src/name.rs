@@ -2,6 +2,8 @@
 //!
 //! The API server has the same rules; they are checked here first so that the answer says what to change.
 
+use crate::identity;
+
 /// How a name is made up.
 struct Rule {
     /// What besides lower-case letters and digits it may hold.
@@ -52,11 +54,25 @@ pub(crate) fn check(name: &str) -> Result<(), String> {
 
 /// A tenant's name as people type it: alone, or with its kind before it, as `-o name` prints it.
 pub(crate) fn tenant(text: &str) -> Result<String, String> {
-    let kinds = ["vcp", "virtualcontrolplane", "virtualcontrolplanes"];
-    let name = without_kind(text, &kinds).ok_or_else(|| {
-        format!("{text:?} names no tenant: write NAME or vcp/NAME, and its namespace by -n")
-    })?;
+    let name = of_tenant(text)?;
     check(name).map(|()| name.to_owned())
+}
+
+/// The same of a tenant that is there already: its identity will do, too.
+pub(crate) fn known_tenant(text: &str) -> Result<String, String> {
+    let name = of_tenant(text)?;
+    // It may begin with a digit, which no name does.
+    if identity::is_one(name) {
+        return Ok(name.to_owned());
+    }
+    check(name).map(|()| name.to_owned())
+}
+
+fn of_tenant(text: &str) -> Result<&str, String> {
+    let kinds = ["vcp", "virtualcontrolplane", "virtualcontrolplanes"];
+    without_kind(text, &kinds).ok_or_else(|| {
+        format!("{text:?} names no tenant: write NAME or vcp/NAME, and its namespace by -n")
+    })
 }
 
 /// A class's name as people type it: alone, or with its kind before it, as `-o name` prints it.
@@ -247,6 +263,14 @@ mod tests {
         ] {
             assert!(tenant(text).is_err(), "{text}");
         }
+        let identity = "5hw2krqcv3ylhmfzqyvrq4wgpu";
+        assert_eq!(known_tenant(identity).as_deref(), Ok(identity));
+        assert_eq!(
+            known_tenant(&format!("vcp/{identity}")).as_deref(),
+            Ok(identity)
+        );
+        assert_eq!(known_tenant("vcp/team-a").as_deref(), Ok("team-a"));
+        assert!(known_tenant("5hw2krqc").is_err() && tenant(identity).is_err());
         assert_eq!(
             class("controlplaneclass.sublet.dev/big.1").as_deref(),
             Ok("big.1")

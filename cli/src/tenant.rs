@@ -3,7 +3,7 @@
 use crate::{
     cluster::{self, Cluster},
     condition::{self, State},
-    error,
+    error, identity,
     kubeconfig::{self, Access, Mark},
     name, paging,
 };
@@ -61,8 +61,13 @@ pub(crate) async fn unknown(cluster: &Cluster, name: &str) -> anyhow::Error {
         Some(Hint::List) => format!("{text} `{}`", cluster.hint_anywhere("list -A")),
         Some(Hint::Create) => format!("{text} `{}`", cluster.hint(&format!("create {name}"))),
     };
+    let nor = if identity::is_one(name) {
+        " and none with that identity anywhere"
+    } else {
+        ""
+    };
     error::fail(format!(
-        "there is no tenant {name:?} in namespace {}: {advice}",
+        "there is no tenant {name:?} in namespace {}{nor}: {advice}",
         cluster.namespace
     ))
 }

@@ -48,9 +48,9 @@ pub(crate) enum Command {
 /// Flags of `sublet breaker show`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Show {
-    /// Name of the tenant
-    #[arg(value_parser = crate::name::tenant)]
-    name: String,
+    /// Name of the tenant, or its identity
+    #[arg(value_parser = crate::name::known_tenant)]
+    pub(super) name: String,
     /// Print it as data
     #[arg(short, long, value_enum)]
     output: Option<Data>,
@@ -59,9 +59,9 @@ pub(crate) struct Show {
 /// Flags of `sublet breaker release`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Release {
-    /// Name of the tenant
-    #[arg(value_parser = crate::name::tenant)]
-    name: String,
+    /// Name of the tenant, or its identity
+    #[arg(value_parser = crate::name::known_tenant)]
+    pub(super) name: String,
     /// Don't ask
     #[arg(short, long)]
     yes: bool,

@@ -55,9 +55,9 @@ pub(crate) enum Command {
 /// Flags of `sublet certs check`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
-    /// Names of the tenants; all of the namespace when left out
-    #[arg(value_name = "NAME", value_parser = crate::name::tenant)]
-    names: Vec<String>,
+    /// Names of the tenants, or their identities; all of the namespace when left out
+    #[arg(value_name = "NAME", value_parser = crate::name::known_tenant)]
+    pub(super) names: Vec<String>,
     /// Tenants of all namespaces
     #[arg(short = 'A', long, conflicts_with = "names")]
     all_namespaces: bool,
@@ -72,9 +72,9 @@ pub(crate) struct Check {
 /// Flags of `sublet certs rotate`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rotate {
-    /// Name of the tenant
-    #[arg(value_parser = crate::name::tenant)]
-    name: String,
+    /// Name of the tenant, or its identity
+    #[arg(value_parser = crate::name::known_tenant)]
+    pub(super) name: String,
     /// Whether it waits.
     #[command(flatten)]
     waiting: Waiting<5>,

@@ -11,9 +11,9 @@ use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Name of the tenant
-    #[arg(value_parser = crate::name::tenant)]
-    name: String,
+    /// Name of the tenant, or its identity
+    #[arg(value_parser = crate::name::known_tenant)]
+    pub(super) name: String,
     /// The command; $SHELL when left out
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,

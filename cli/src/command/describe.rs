@@ -24,9 +24,9 @@ use page::Page;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Names of the tenants
-    #[arg(required = true, value_name = "NAME", value_parser = crate::name::tenant)]
-    names: Vec<String>,
+    /// Names of the tenants, or their identities
+    #[arg(required = true, value_name = "NAME", value_parser = crate::name::known_tenant)]
+    pub(super) names: Vec<String>,
     /// Print it as data
     #[arg(short, long, value_enum)]
     output: Option<Data>,

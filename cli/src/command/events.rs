@@ -19,9 +19,9 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Name of the tenant
-    #[arg(value_parser = crate::name::tenant)]
-    name: String,
+    /// Name of the tenant, or its identity
+    #[arg(value_parser = crate::name::known_tenant)]
+    pub(super) name: String,
     /// Warnings only
     #[arg(long)]
     warnings: bool,

@@ -25,9 +25,9 @@ use verdict::{Facts, Verdict};
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Name of the tenant
-    #[arg(value_parser = crate::name::tenant)]
-    name: String,
+    /// Name of the tenant, or its identity
+    #[arg(value_parser = crate::name::known_tenant)]
+    pub(super) name: String,
     /// The object as the tenant knows it; without NAMESPACE, the one called default
     #[arg(value_name = "KIND[/NAMESPACE]/NAME")]
     object: ObjectRef,

@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Name of the tenant
-    #[arg(value_parser = crate::name::tenant)]
-    name: String,
+    /// Name of the tenant, or its identity
+    #[arg(value_parser = crate::name::known_tenant)]
+    pub(super) name: String,
     /// Write it to a file that only you can read
     #[arg(short, long, value_name = "FILE", conflicts_with = "merge", value_parser = file_name)]
     output: Option<PathBuf>,

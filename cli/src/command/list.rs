@@ -25,9 +25,9 @@ use std::collections::BTreeMap;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Names of the tenants; all of the namespace when left out
-    #[arg(value_name = "NAME", value_parser = crate::name::tenant)]
-    names: Vec<String>,
+    /// Names of the tenants, or their identities; all of the namespace when left out
+    #[arg(value_name = "NAME", value_parser = crate::name::known_tenant)]
+    pub(super) names: Vec<String>,
     /// Tenants of all namespaces
     #[arg(short = 'A', long, conflicts_with = "names")]
     all_namespaces: bool,

@@ -19,9 +19,9 @@ use serde_json::json;
 #[derive(Debug, clap::Args)]
 #[command(after_help = PAUSE_EXAMPLES)]
 pub(crate) struct Pause {
-    /// Name of the tenant
-    #[arg(value_parser = crate::name::tenant)]
-    name: String,
+    /// Name of the tenant, or its identity
+    #[arg(value_parser = crate::name::known_tenant)]
+    pub(super) name: String,
     /// Whether it waits.
     #[command(flatten)]
     waiting: Waiting<1>,
@@ -35,9 +35,9 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = RESUME_EXAMPLES)]
 pub(crate) struct Resume {
-    /// Name of the tenant
-    #[arg(value_parser = crate::name::tenant)]
-    name: String,
+    /// Name of the tenant, or its identity
+    #[arg(value_parser = crate::name::known_tenant)]
+    pub(super) name: String,
     /// Whether it waits.
     #[command(flatten)]
     waiting: Waiting<5>,

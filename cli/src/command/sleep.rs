@@ -24,9 +24,9 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 #[command(after_help = SLEEP_EXAMPLES)]
 pub(crate) struct ToSleep {
-    /// Name of the tenant
-    #[arg(value_parser = crate::name::tenant)]
-    name: String,
+    /// Name of the tenant, or its identity
+    #[arg(value_parser = crate::name::known_tenant)]
+    pub(super) name: String,
     /// A connection to its front door wakes it, and it sleeps again some time after the last one
     #[arg(long)]
     wake_on_connection: bool,
@@ -51,9 +51,9 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = WAKE_EXAMPLES)]
 pub(crate) struct Wake {
-    /// Name of the tenant
-    #[arg(value_parser = crate::name::tenant)]
-    name: String,
+    /// Name of the tenant, or its identity
+    #[arg(value_parser = crate::name::known_tenant)]
+    pub(super) name: String,
     /// Whether it waits.
     #[command(flatten)]
     waiting: Waiting<5>,

@@ -20,9 +20,9 @@ use serde_json::json;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Name of the tenant
-    #[arg(value_parser = crate::name::tenant)]
-    name: String,
+    /// Name of the tenant, or its identity
+    #[arg(value_parser = crate::name::known_tenant)]
+    pub(super) name: String,
     /// Kubernetes version that its class offers: at most one minor version up, and never down
     #[arg(long, value_name = "VERSION", value_parser = check::version)]
     version: String,
