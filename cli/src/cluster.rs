@@ -265,8 +265,16 @@ fn through_proxy(mut config: Config) -> Result<Config> {
 
 /// A client of the API server that a kubeconfig's current context names.
 pub(crate) async fn client_of(kubeconfig: Kubeconfig) -> Result<Client> {
-    let options = KubeConfigOptions::default();
-    client(through_proxy(config(kubeconfig, options).await?)?)
+    client(current(kubeconfig).await?)
+}
+
+/// The same for watches.
+pub(crate) async fn watching_of(kubeconfig: Kubeconfig) -> Result<Client> {
+    watching(current(kubeconfig).await?)
+}
+
+async fn current(kubeconfig: Kubeconfig) -> Result<Config> {
+    through_proxy(config(kubeconfig, KubeConfigOptions::default()).await?)
 }
 
 /// The credentials of the pod that the program runs in, when it runs in one.

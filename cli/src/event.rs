@@ -5,7 +5,7 @@ use crate::{
     table::{Mood, Table},
 };
 use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
-use kube::{Api, Client, api::ListParams};
+use kube::{Api, api::ListParams};
 use serde_json::json;
 
 /// Events that are asked for at once.
@@ -13,22 +13,16 @@ const PAGE: u32 = 500;
 /// More than these nobody reads.
 const MOST: usize = 5_000;
 
-/// Events of a namespace, the oldest first; with `fields`, only those that match.
-pub(crate) async fn list(
-    client: &Client,
-    namespace: &str,
-    fields: &str,
-) -> Result<Vec<Event>, kube::Error> {
-    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
-    let mut events = paging::all(&api, &ListParams::default().fields(fields)).await?;
+/// Events, the oldest first; with `fields`, only those that match.
+pub(crate) async fn list(api: &Api<Event>, fields: &str) -> Result<Vec<Event>, kube::Error> {
+    let mut events = paging::all(api, &ListParams::default().fields(fields)).await?;
     events.sort_by_key(when);
     Ok(events)
 }
 
-/// What a component reported, page by page: a busy tenant has many events of others.
-pub(crate) async fn by(api: &Api<Event>, component: &str) -> Result<Vec<Event>, kube::Error> {
-    let fields = format!("reportingComponent={component}");
-    let mut params = ListParams::default().fields(&fields).limit(PAGE);
+/// As many of these as anybody reads: a tenant may have any number.
+pub(crate) async fn most(api: &Api<Event>, fields: &str) -> Result<Vec<Event>, kube::Error> {
+    let mut params = ListParams::default().fields(fields).limit(PAGE);
     let mut found = vec![];
     loop {
         let page = api.list(&params).await?;

@@ -270,6 +270,20 @@ pub(crate) async fn client(
     vcp: &VirtualControlPlane,
     access: &Access,
 ) -> Result<Client> {
+    cluster::client_of(awake(cluster, vcp, access)?).await
+}
+
+/// The same for watches.
+pub(crate) async fn watching(
+    cluster: &Cluster,
+    vcp: &VirtualControlPlane,
+    access: &Access,
+) -> Result<Client> {
+    cluster::watching_of(awake(cluster, vcp, access)?).await
+}
+
+/// The kubeconfig of a tenant that doesn't sleep.
+fn awake(cluster: &Cluster, vcp: &VirtualControlPlane, access: &Access) -> Result<Kubeconfig> {
     if let State::Asleep(_) = condition::state(vcp) {
         let name = vcp.name_any();
         return Err(error::fail(format!(
@@ -278,8 +292,7 @@ pub(crate) async fn client(
         )));
     }
     let value = kubeconfig::named(access, &vcp.name_any(), &mark(cluster, vcp));
-    let kubeconfig: Kubeconfig = serde_json::from_value(value)?;
-    cluster::client_of(kubeconfig).await
+    Ok(serde_json::from_value(value)?)
 }
 
 /// Selects the super namespaces of the tenant with this identity.

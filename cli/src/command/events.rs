@@ -1,5 +1,7 @@
 //! `sublet events`: what happened to a tenant, on both sides, in one list.
 
+mod follow;
+
 use crate::{
     cluster::Cluster,
     error, event,
@@ -11,7 +13,7 @@ use crate::{
 use anyhow::Result;
 use api::{VirtualControlPlane, keys::SYNCER_COMPONENT};
 use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -25,6 +27,9 @@ pub(crate) struct Args {
     /// Warnings only
     #[arg(long)]
     warnings: bool,
+    /// Watch: go on with each event when it happens
+    #[arg(short, long, alias = "follow")]
+    watch: bool,
     /// Leave out the headings
     #[arg(long)]
     no_headers: bool,
@@ -51,7 +56,11 @@ const EXAMPLES: &str = "\
 Examples:
   sublet events team-a
   sublet events team-a --warnings -o wide
+  sublet events team-a --watch               until Ctrl-C
   sublet events team-a -o json";
+
+/// An event, and the side that it is on.
+type Sided = (&'static str, Event);
 
 /// How long the tenant's API server may take; its events are no reason to wait.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -71,10 +80,11 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
             PATIENCE.as_secs()
         ),
     }
-    if args.warnings {
-        events.retain(|(_, event)| event.type_.as_deref() == Some("Warning"));
-    }
+    events.retain(|(_, event)| is_asked(args, event));
     events.sort_by_key(|(_, event)| event::when(event));
+    if args.watch {
+        return follow::run(args, cluster, &vcp, events).await;
+    }
     let width = match args.output {
         Output::Json => return output::print(&Data::Json.text(&data(&events))?),
         Output::Yaml => return output::print(&Data::Yaml.text(&data(&events))?),
@@ -92,57 +102,78 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     output::print(&table.render(style::stdout(), width))
 }
 
-fn data(events: &[(&'static str, Event)]) -> Value {
+fn is_asked(args: &Args, event: &Event) -> bool {
+    !args.warnings || event.type_.as_deref() == Some("Warning")
+}
+
+fn data(events: &[Sided]) -> Value {
     json!({"events": listed(events)})
 }
 
 /// A list that says of each event on which side it is.
-pub(super) fn listed(events: &[(&'static str, Event)]) -> Vec<Value> {
-    let told = events.iter().map(|(side, event)| {
-        let mut told = event::data(event);
-        told["side"] = (*side).into();
-        told
-    });
-    told.collect()
+pub(super) fn listed(events: &[Sided]) -> Vec<Value> {
+    events.iter().map(told).collect()
 }
 
-/// Events about the VirtualControlPlane and in the namespace of its control plane.
-pub(super) async fn of_super(
-    cluster: &Cluster,
-    vcp: &VirtualControlPlane,
-) -> Result<Vec<(&'static str, Event)>> {
+fn told((side, event): &Sided) -> Value {
+    let mut told = event::data(event);
+    told["side"] = (*side).into();
+    told
+}
+
+/// Where events are that one asks for.
+struct Place {
+    side: &'static str,
+    api: Api<Event>,
+    fields: String,
+}
+
+/// Places in the super cluster: about the VirtualControlPlane, and in the namespace of its control plane.
+fn places(client: &Client, vcp: &VirtualControlPlane) -> Vec<Place> {
+    let place = |namespace: &str, fields: String| Place {
+        side: "super",
+        api: Api::namespaced(client.clone(), namespace),
+        fields,
+    };
     let about = event::about("VirtualControlPlane", &vcp.name_any());
-    let mut events = event::list(
-        &cluster.client,
-        &vcp.namespace().unwrap_or_default(),
-        &about,
-    )
-    .await?;
-    if let Some(namespace) = vcp
-        .status
-        .as_ref()
-        .and_then(|status| status.control_plane_namespace.as_deref())
-    {
-        events.extend(event::list(&cluster.client, namespace, "").await?);
+    let mut places = vec![place(&vcp.namespace().unwrap_or_default(), about)];
+    let status = vcp.status.as_ref();
+    let inside = status.and_then(|status| status.control_plane_namespace.as_deref());
+    places.extend(inside.map(|inside| place(inside, String::new())));
+    places
+}
+
+/// Events of all of these.
+pub(super) async fn of_super(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<Vec<Sided>> {
+    let mut events = vec![];
+    for Place { side, api, fields } in places(&cluster.client, vcp) {
+        let found = event::list(&api, &fields).await?;
+        events.extend(found.into_iter().map(|event| (side, event)));
     }
-    Ok(events.into_iter().map(|event| ("super", event)).collect())
+    Ok(events)
+}
+
+/// The place in the tenant: what the syncer reported.
+fn of_syncer(client: Client) -> Place {
+    Place {
+        side: "tenant",
+        api: Api::all(client),
+        fields: format!("reportingComponent={SYNCER_COMPONENT}"),
+    }
 }
 
 /// What the syncer told the tenant.
-async fn of_tenant(
-    cluster: &Cluster,
-    vcp: &VirtualControlPlane,
-) -> Result<Vec<(&'static str, Event)>> {
+async fn of_tenant(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<Vec<Sided>> {
     let access = tenant::access(cluster, vcp).await?;
     let client = tenant::client(cluster, vcp, &access).await?;
-    let api: Api<Event> = Api::all(client);
+    let Place { side, api, fields } = of_syncer(client);
     // The caller's kubeconfig has nothing to do with it: it leads to the super cluster.
-    let events = event::by(&api, SYNCER_COMPONENT).await.map_err(|err| {
+    let events = event::most(&api, &fields).await.map_err(|err| {
         let why = error::reason(&err);
         error::fail(format!(
             "its API server at {} can't be asked: {why}",
             access.server
         ))
     })?;
-    Ok(events.into_iter().map(|event| ("tenant", event)).collect())
+    Ok(events.into_iter().map(|event| (side, event)).collect())
 }

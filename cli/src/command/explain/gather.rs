@@ -354,8 +354,8 @@ async fn told(
     name: &str,
     uid: Option<&str>,
 ) -> Result<Vec<Event>> {
-    let mut events =
-        event::list(client, namespace, &event::about(&kind.resource.kind, name)).await?;
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let mut events = event::list(&api, &event::about(&kind.resource.kind, name)).await?;
     events.retain(|event| event::reporter(event) == "sublet-syncer");
     events.retain(|event| {
         uid.is_none_or(|uid| {
