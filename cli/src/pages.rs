@@ -158,8 +158,8 @@ fn every_field_of_a_spec_is_told_of() {
     let definitions = Definitions::all();
     for (kind, page) in [
         ("VirtualControlPlane", "docs/tenants.md"),
-        ("ControlPlaneClass", "docs/install.md"),
-        ("ControlPlaneGroup", "docs/security.md"),
+        ("ControlPlaneClass", "docs/classes.md"),
+        ("ControlPlaneGroup", "docs/classes.md"),
     ] {
         let page = page_named(page);
         for field in definitions.of(kind).unwrap().spec_fields() {

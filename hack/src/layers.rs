@@ -1,4 +1,4 @@
-//! `cargo xtask layers`: each attack against each layer alone, and what came of it written into docs/security.md.
+//! `cargo xtask layers`: each attack against each layer alone, and what came of it written into docs/attacks.md.
 //!
 //! No super cluster is needed: the test starts API servers of its own.
 
@@ -32,6 +32,6 @@ pub(crate) fn renew() -> Result<()> {
     test.env("SUBLET_UNGUARDED_SYNCER", cargo::build_unguarded_syncer()?);
     test.env("SUBLET_PARTS", paths::handout().join("bin"));
     run::visibly(&mut test)?;
-    say!("docs/security.md holds what came of it; read the difference");
+    say!("docs/attacks.md holds what came of it; read the difference");
     Ok(())
 }

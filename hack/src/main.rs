@@ -155,8 +155,8 @@ enum Command {
         #[arg(value_name = "TARGET")]
         targets: Vec<String>,
     },
-    /// Run each attack against each layer of protection alone, and write what came of it into docs/security.md
-    #[command(after_help = "Example:\n  cargo xtask layers && git diff docs/security.md")]
+    /// Run each attack against each layer of protection alone, and write what came of it into docs/attacks.md
+    #[command(after_help = "Example:\n  cargo xtask layers && git diff docs/attacks.md")]
     Layers,
     /// Check and test everything, the last part on a fresh super cluster
     #[command(

@@ -1,4 +1,4 @@
-//! Keeps the tables of docs/security.md true: every escape class has a row, every test that a row names exists, and of
+//! Keeps the tables of docs/attacks.md true: every escape class has a row, every test that a row names exists, and of
 //! every class is told what it comes to where nothing holds it.
 
 use std::collections::BTreeSet;
@@ -69,7 +69,7 @@ fn named(cell: &str) -> Vec<&str> {
 
 #[test]
 fn of_every_class_is_told_what_it_comes_to_where_nothing_holds_it() {
-    let page = fs::read_to_string(paths::repository().join("docs/security.md")).unwrap();
+    let page = fs::read_to_string(paths::repository().join("docs/attacks.md")).unwrap();
     let tests = all_tests();
     let mut told = BTreeSet::new();
     // Those that are run against each layer and against none.
@@ -102,7 +102,7 @@ fn of_every_class_is_told_what_it_comes_to_where_nothing_holds_it() {
 
 #[test]
 fn every_check_of_the_benchmark_names_tests_that_exist() {
-    let text = fs::read_to_string(paths::repository().join("docs/security.md")).unwrap();
+    let text = fs::read_to_string(paths::repository().join("docs/attacks.md")).unwrap();
     let mut tests = BTreeSet::new();
     for part in ["tenancy", "e2e"] {
         tests_below(&paths::repository().join(part), &mut tests);
@@ -121,7 +121,7 @@ fn every_check_of_the_benchmark_names_tests_that_exist() {
 
 #[test]
 fn every_class_has_a_row_and_every_test_that_it_names_exists() {
-    let text = fs::read_to_string(paths::repository().join("docs/security.md")).unwrap();
+    let text = fs::read_to_string(paths::repository().join("docs/attacks.md")).unwrap();
     // What each layer does alone has a table of its own further down.
     let rows = rows(&text, "## What holds which attack", "\n## ");
     let numbers: Vec<&str> = rows.iter().map(|row| row[0]).collect();

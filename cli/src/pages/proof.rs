@@ -35,7 +35,7 @@ fn tests_that_tables_name_are_there() {
     let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     for (page, least) in [
         ("docs/faults.md", 25),
-        ("docs/security.md", 60),
+        ("docs/attacks.md", 60),
         ("docs/cluster-api-contract.md", 30),
     ] {
         let page = page_named(page);

@@ -1,9 +1,9 @@
-//! The table of results in docs/security.md: what a run found must be what the page says.
+//! The table of results in docs/attacks.md: what a run found must be what the page says.
 
 use anyhow::{Context, ensure};
 use std::path::Path;
 
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/security.md");
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/attacks.md");
 const BEGIN: &str = "<!-- results of t5_to_t38_each_layer_holds_alone: begin -->\n";
 const END: &str = "<!-- results of t5_to_t38_each_layer_holds_alone: end -->\n";
 
@@ -33,7 +33,7 @@ fn table(rows: &[Row]) -> String {
 /// # Errors
 /// The page says something else.
 pub(super) fn compare(rows: &[Row]) -> anyhow::Result<()> {
-    let page = std::fs::read_to_string(PAGE).context("reading docs/security.md")?;
+    let page = std::fs::read_to_string(PAGE).context("reading docs/attacks.md")?;
     let (before, rest) = page
         .split_once(BEGIN)
         .context("the page has no place for results")?;
@@ -43,11 +43,11 @@ pub(super) fn compare(rows: &[Row]) -> anyhow::Result<()> {
     let found = table(rows);
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         let page = format!("{before}{BEGIN}{found}{END}{after}");
-        return std::fs::write(Path::new(PAGE), page).context("writing docs/security.md");
+        return std::fs::write(Path::new(PAGE), page).context("writing docs/attacks.md");
     }
     ensure!(
         there == found,
-        "docs/security.md says otherwise; UPDATE_EXPECT=1 writes this into it:\n{found}"
+        "docs/attacks.md says otherwise; UPDATE_EXPECT=1 writes this into it:\n{found}"
     );
     Ok(())
 }
