@@ -31,6 +31,8 @@ mod crds;
 mod demo;
 mod dependencies;
 mod figures;
+#[cfg(test)]
+mod help;
 mod images;
 mod interrupt;
 mod kube_api;
@@ -146,7 +148,7 @@ enum Command {
     )]
     Fuzz {
         /// How long each target is tried
-        #[arg(long, value_name = "N", default_value = "1")]
+        #[arg(long, value_name = "MINUTES", default_value = "1")]
         minutes: String,
         /// The first input's number
         #[arg(long, value_name = "N", default_value = "1")]

@@ -73,7 +73,7 @@ pub struct Args {
 
     /// How many control planes may start at the same time, or start anew with another version or certificate; the others
     /// wait for their turn. Half of the cores of all ready nodes when left out, from 2 to 32
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     starts_at_once: Option<u16>,
 
     /// Look after Clusters of Cluster API too: `sublet install --cluster-api` puts in what that needs
