@@ -72,6 +72,22 @@ fn tenants_are_listed_and_described() {
             ))
             .await?
             .says(&[&a.name, a.id.as_str(), "Ready", "Synced"])?;
+        // By its identity it is found in whichever namespace it is.
+        let found = sublet
+            .run(&format!("list {} -o json", a.id.as_str()))
+            .await?;
+        let found: Value = serde_json::from_str(&found.ok()?)?;
+        ensure!(
+            text(&found, "/metadata/name") == a.name && text(&found, "/metadata/namespace") == N,
+            "{found}"
+        );
+        let apart = sublet
+            .run(&format!("describe nobody {}", a.id.as_str()))
+            .await?;
+        ensure!(
+            apart.code == 2 && apart.err.contains("in several namespaces"),
+            "{apart:?}"
+        );
         // What a control plane uses is measured every quarter of a minute.
         eventually(PODS, "sublet top tells what a tenant uses", async || {
             let line = format!("top {} -n {N} -o json", a.name);
