@@ -21,7 +21,7 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  sublet install                         put Sublet into the current cluster
+  sublet install --registry HOST         put Sublet into the current cluster, with its images from there
   sublet create team-a                   make a tenant and wait until it works
   sublet connect team-a -- kubectl get namespaces
   sublet list -A                         all tenants

@@ -35,10 +35,10 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  sublet install
+  sublet install --registry registry.example.com/sublet --timeout 10m
+  sublet install                           later on, or where nodes have its images
   sublet install --ephemeral-etcd          where there is no StorageClass
   sublet install --cluster-api             for platforms that make tenants as Cluster objects
-  sublet install --registry registry.example.com/sublet --timeout 10m
   sublet install --dry-run > sublet.yaml   for a repository";
 
 /// Prints what would be applied.
