@@ -8,8 +8,11 @@ use kube::{Api, ResourceExt, api::ListParams};
 
 const SUBJECT: &str = "storage";
 
-/// What makes a StorageClass the one of claims that name none.
-const DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
+/// What makes a StorageClass the one of claims that name none: either annotation, and Kubernetes still honours the older.
+const DEFAULT: [&str; 2] = [
+    "storageclass.kubernetes.io/is-default-class",
+    "storageclass.beta.kubernetes.io/is-default-class",
+];
 
 /// Looks for classes whose etcds have no storage, and for storage classes that tenants are offered and that keep volumes whose
 /// claims are gone.
@@ -36,8 +39,10 @@ pub(in crate::command) async fn tell(cluster: &Cluster) {
 
 /// Classes whose etcds ask for the default StorageClass, where there is none: their claims stay pending.
 fn lacking(storage: &[StorageClass], classes: &[ControlPlaneClass], install: &str) -> Vec<Check> {
-    let is_default =
-        |class: &StorageClass| class.annotations().get(DEFAULT).map(String::as_str) == Some("true");
+    let says = |class: &StorageClass, key: &str| {
+        class.annotations().get(key).map(String::as_str) == Some("true")
+    };
+    let is_default = |class: &StorageClass| DEFAULT.iter().any(|key| says(class, key));
     if storage.iter().any(is_default) {
         return vec![];
     }
@@ -90,9 +95,9 @@ mod tests {
 
     #[test]
     fn a_class_whose_etcds_find_no_storage_is_told() {
-        let storage = |default: &str| -> StorageClass {
+        let storage = |key: &str, default: &str| -> StorageClass {
             serde_json::from_value(json!({
-                "metadata": {"name": "disk", "annotations": {DEFAULT: default}}, "provisioner": "example.com/disk",
+                "metadata": {"name": "disk", "annotations": {key: default}}, "provisioner": "example.com/disk",
             }))
             .unwrap()
         };
@@ -107,11 +112,14 @@ mod tests {
             class("named", json!({"storageClassName": "disk"})),
             class("brief", json!({"ephemeral": true})),
         ];
-        let told = lacking(&[storage("false")], &classes, "sublet install");
+        let none = storage(DEFAULT[0], "false");
+        let told = lacking(&[none], &classes, "sublet install");
         assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!(told[0].level, Level::Fail);
         assert!(told[0].text.starts_with("class default keeps"), "{told:?}");
-        assert_eq!(lacking(&[storage("true")], &classes, ""), []);
+        for key in DEFAULT {
+            assert_eq!(lacking(&[storage(key, "true")], &classes, ""), [], "{key}");
+        }
     }
 
     #[test]
