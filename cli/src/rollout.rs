@@ -3,17 +3,25 @@
 use crate::{manifest::Daemon, pod, progress::Progress};
 use anyhow::Result;
 use k8s_openapi::{
-    api::{apps::v1::Deployment, core::v1::Pod},
+    api::{
+        apps::v1::{Deployment, ReplicaSet},
+        core::v1::Pod,
+    },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, Client, ResourceExt,
     api::{DynamicObject, ListParams},
+    core::PartialObjectMeta,
 };
 use std::time::Duration;
 use tokio::time::Instant;
 
 const PERIOD: Duration = Duration::from_millis(300);
+/// Annotation on ReplicaSets of a Deployment that counts its versions.
+const REVISION: &str = "deployment.kubernetes.io/revision";
+/// Label on pods by which their ReplicaSet knows them.
+const HASH: &str = "pod-template-hash";
 
 /// Waits until all definitions are established.
 pub(crate) async fn established(
@@ -61,9 +69,12 @@ pub(crate) enum Rollout {
 /// How long nodes may say that they can't get an image before it is believed: a registry may be away for a moment.
 const DOUBT: Duration = Duration::from_secs(20);
 
+/// Kubelets' words for an image that they can't get.
+const ABOUT_IMAGES: [&str; 3] = ["ImagePull", "ImageNeverPull", "InvalidImageName"];
+
 /// Whether this is about an image that a node can't get.
 pub(crate) fn is_about_images(lacking: &str) -> bool {
-    lacking.contains("ImagePull")
+    ABOUT_IMAGES.iter().any(|word| lacking.contains(word))
 }
 
 /// Waits until all daemons run in their applied version, or can't for want of images.
@@ -136,20 +147,45 @@ pub(crate) fn missing(deployment: &Deployment) -> Option<String> {
 }
 
 /// What keeps the Deployment's pods from running, if they say.
+///
+/// Pods of its earlier versions don't count: some of them stay until new ones are available, whatever they lack themselves.
 pub(crate) async fn trouble(client: &Client, deployment: &Deployment) -> Option<String> {
     let labels = deployment.spec.as_ref()?.selector.match_labels.clone()?;
     let selector: Vec<String> = labels
         .iter()
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
-    let api: Api<Pod> = Api::namespaced(client.clone(), &deployment.namespace()?);
-    let pods = api
-        .list(&ListParams::default().labels(&selector.join(",")))
-        .await
-        .ok()?
-        .items;
+    let of_it = ListParams::default().labels(&selector.join(","));
+    let namespace = deployment.namespace()?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let pods = pods.list(&of_it).await.ok()?.items;
+    let sets: Api<ReplicaSet> = Api::namespaced(client.clone(), &namespace);
+    // Whoever may not list them is told of all pods.
+    let sets = sets.list_metadata(&of_it).await;
+    let sets = sets.map(|list| list.items).unwrap_or_default();
+    said(&pods, newest(&sets))
+}
+
+/// What pods of the newest version carry; `None` when that isn't known.
+fn newest(sets: &[PartialObjectMeta<ReplicaSet>]) -> Option<&str> {
+    let revision = |set: &PartialObjectMeta<ReplicaSet>| -> Option<u64> {
+        set.annotations().get(REVISION)?.parse().ok()
+    };
+    let newest = sets
+        .iter()
+        .filter_map(|set| Some((revision(set)?, set)))
+        .max_by_key(|(revision, _)| *revision);
+    newest?.1.labels().get(HASH).map(String::as_str)
+}
+
+fn said(pods: &[Pod], newest: Option<&str>) -> Option<String> {
+    let is_newest = |pod: &&Pod| {
+        let of = pod.labels().get(HASH).map(String::as_str);
+        newest.is_none() || of == newest
+    };
     pods.iter()
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .filter(is_newest)
         .find_map(words)
 }
 
@@ -192,5 +228,33 @@ mod tests {
         let refused = json!({"observedGeneration": 2, "conditions": [
             {"type": "ReplicaFailure", "status": "True", "message": "violates PodSecurity"}]});
         assert_eq!(missing(refused).as_deref(), Some("violates PodSecurity"));
+    }
+
+    #[test]
+    fn an_old_pod_that_waits_for_its_image_says_nothing_of_the_new_version() {
+        let pod = |hash: &str, waiting: serde_json::Value| -> Pod {
+            let container = json!({"name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"waiting": waiting}});
+            serde_json::from_value(json!({
+                "metadata": {"name": hash, "labels": {HASH: hash}}, "spec": {"containers": []},
+                "status": {"phase": "Pending", "containerStatuses": [container]},
+            }))
+            .unwrap()
+        };
+        let set = |revision: &str, hash: &str| -> PartialObjectMeta<ReplicaSet> {
+            let metadata = json!({"annotations": {REVISION: revision}, "labels": {HASH: hash}});
+            serde_json::from_value(json!({"metadata": metadata})).unwrap()
+        };
+        let old = pod("old", json!({"reason": "ImagePullBackOff"}));
+        let pulling = pod("new", json!({"reason": "ContainerCreating"}));
+        // As numbers: "9" is the greater text.
+        let sets = [set("9", "old"), set("10", "new")];
+        let pods = [old.clone(), pulling];
+        let told = said(&pods, newest(&sets));
+        assert_eq!(told.as_deref(), Some("ContainerCreating"));
+        let failing = pod("new", json!({"reason": "ErrImagePull"}));
+        let told = said(&[old, failing], newest(&sets));
+        assert_eq!(told.as_deref(), Some("ErrImagePull"));
+        assert_eq!(said(&pods, None).as_deref(), Some("ImagePullBackOff"));
     }
 }

@@ -194,7 +194,9 @@ mod tests {
         let lacking =
             "waiting for sublet-manager: 0 of 1 pods available: ImagePullBackOff (not found)";
         assert!(rollout::is_about_images(lacking));
-        assert!(rollout::is_about_images("ErrImagePull"));
+        for other in ["ErrImagePull", "ErrImageNeverPull", "InvalidImageName"] {
+            assert!(rollout::is_about_images(other), "{other}");
+        }
         assert!(!rollout::is_about_images(
             "0 of 1 pods available: Pending (0/3 nodes)"
         ));

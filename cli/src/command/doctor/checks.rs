@@ -257,7 +257,7 @@ fn judge_daemon(
         .map(|value| manifest::images(&value))
         .unwrap_or_default();
     if let Some(missing) = rollout::missing(live) {
-        let image = why.as_ref().is_some_and(|why| why.contains("ImagePull"));
+        let image = why.as_deref().is_some_and(rollout::is_about_images);
         let why = why.map(|why| format!(", {why}")).unwrap_or_default();
         let logs = cluster.kubectl(namespace, &format!("logs deploy/{name}"));
         let advice = if image {
