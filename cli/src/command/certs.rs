@@ -14,7 +14,7 @@ use crate::{
     waiting::Waiting,
 };
 use anyhow::Result;
-use api::{SYSTEM_NAMESPACE, VirtualControlPlane, keys};
+use api::{Phase, SYSTEM_NAMESPACE, VirtualControlPlane, keys};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{
@@ -96,8 +96,10 @@ async fn check(args: &Check, cluster: &Cluster) -> Result<()> {
     let found: Vec<_> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
     for (vcp, certificates) in tenants.iter().zip(found) {
         let (name, namespace) = (vcp.name_any(), vcp.namespace().unwrap_or_default());
-        let rotate = cluster.hint_in(&namespace, &format!("certs rotate {name}"));
-        wrong.extend(verdict(&certificates, now, &rotate).map(|verdict| verdict.text));
+        match verdict(&certificates, now, &Renewal::of(cluster, vcp)) {
+            Some(told) if told.gravity == Gravity::Expected => tell!("note: {}", told.text),
+            told => wrong.extend(told.map(|verdict| verdict.text)),
+        }
         all.push(Of {
             tenant: format!("{namespace}/{name}"),
             certificates,
@@ -345,19 +347,54 @@ fn data(all: &[Of], now: Timestamp) -> Value {
     json!({"certificates": certificates.collect::<Vec<_>>()})
 }
 
+/// Who makes a tenant's certificates anew.
+#[derive(Debug)]
+pub(super) enum Renewal {
+    /// The manager, and at once when this is typed.
+    By(String),
+    /// Nobody before its pause ends: why, and how it does.
+    Paused(String),
+}
+
+impl Renewal {
+    pub(super) fn of(cluster: &Cluster, vcp: &VirtualControlPlane) -> Self {
+        let (name, namespace) = (vcp.name_any(), vcp.namespace().unwrap_or_default());
+        let line = |what: &str| cluster.hint_in(&namespace, &format!("{what} {name}"));
+        if vcp.spec.paused {
+            let resume = line("resume");
+            return Self::Paused(format!("{name} is paused (`{resume}` ends that)"));
+        }
+        // Its Cluster's pause stands in no spec of its own.
+        if condition::phase(vcp) == Some(Phase::Paused) {
+            return Self::Paused(format!("the Cluster of {name} is paused"));
+        }
+        Self::By(line("certs rotate"))
+    }
+}
+
 /// What is wrong with a tenant's certificates, and what to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
-    /// Whether one has expired, or only should have been renewed.
-    pub(super) is_over: bool,
+    pub(super) gravity: Gravity,
     pub(super) text: String,
 }
 
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gravity {
+    /// One has expired.
+    Over,
+    /// One should have been renewed.
+    Late,
+    /// One would have been renewed, were it not for a pause that somebody wants.
+    Expected,
+}
+
 /// `None` when all are good.
-pub(super) fn verdict(all: &[Certificate], now: Timestamp, rotate: &str) -> Option<Verdict> {
-    if let Some(text) = over(all, now, rotate) {
+pub(super) fn verdict(all: &[Certificate], now: Timestamp, renewal: &Renewal) -> Option<Verdict> {
+    if let Some(text) = over(all, now, renewal) {
         return Some(Verdict {
-            is_over: true,
+            gravity: Gravity::Over,
             text,
         });
     }
@@ -370,27 +407,36 @@ pub(super) fn verdict(all: &[Certificate], now: Timestamp, rotate: &str) -> Opti
         .filter(is_late)
         .map(|one| one.secret.as_str())
         .collect();
-    let text = || {
-        format!(
-            "not renewed in time: {}; the manager may not run, or make new ones with `{rotate}`",
-            late.join(", ")
-        )
-    };
-    (!late.is_empty()).then(|| Verdict {
-        is_over: false,
-        text: text(),
+    if late.is_empty() {
+        return None;
+    }
+    let late = late.join(", ");
+    Some(match renewal {
+        Renewal::By(rotate) => Verdict {
+            gravity: Gravity::Late,
+            text: format!(
+                "not renewed in time: {late}; the manager may not run, or make new ones with `{rotate}`"
+            ),
+        },
+        Renewal::Paused(why) => Verdict {
+            gravity: Gravity::Expected,
+            text: format!("not renewed: {late}; {why}, and new ones are made when it goes on"),
+        },
     })
 }
 
-fn over(all: &[Certificate], now: Timestamp, rotate: &str) -> Option<String> {
+fn over(all: &[Certificate], now: Timestamp, renewal: &Renewal) -> Option<String> {
     let over: Vec<&Certificate> = all.iter().filter(|one| one.is_over(now)).collect();
     let names: Vec<&str> = over.iter().map(|one| one.secret.as_str()).collect();
-    let advice = match over.first() {
-        None => return None,
-        Some(_) if over.iter().all(|one| one.is_renewed) => {
-            format!("make new ones with `{rotate}`")
+    if over.is_empty() {
+        return None;
+    }
+    let advice = match renewal {
+        _ if !over.iter().all(|one| one.is_renewed) => {
+            "one that Sublet doesn't renew must be replaced by hand".to_owned()
         }
-        Some(_) => "one that Sublet doesn't renew must be replaced by hand".to_owned(),
+        Renewal::By(rotate) => format!("make new ones with `{rotate}`"),
+        Renewal::Paused(why) => format!("{why}, and new ones are made when it goes on"),
     };
     Some(format!("no longer good: {}; {advice}", names.join(", ")))
 }
@@ -398,7 +444,7 @@ fn over(all: &[Certificate], now: Timestamp, rotate: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::certificate::Life;
+    use crate::{certificate::Life, cluster::fake::answering};
     use expect_test::expect;
 
     fn now() -> Timestamp {
@@ -425,21 +471,65 @@ mod tests {
         }
     }
 
-    #[test]
-    fn one_that_should_have_been_renewed_is_a_failure_too() {
+    fn by_the_manager() -> Renewal {
+        Renewal::By("sublet certs rotate a".to_owned())
+    }
+
+    /// One whose renewal was due.
+    fn late() -> Certificate {
         let mut late = certificate("etcd", "2026-01-20T00:00:00Z");
         if let Some(life) = &mut late.life {
             life.begins = "2025-10-22T00:00:00Z".parse().unwrap();
         }
-        let told = verdict(&[late.clone()], now(), "sublet certs rotate a").unwrap();
-        assert!(!told.is_over, "{told:?}");
+        late
+    }
+
+    #[test]
+    fn one_that_should_have_been_renewed_is_a_failure_too() {
+        let mut late = late();
+        let told = verdict(&[late.clone()], now(), &by_the_manager()).unwrap();
+        assert_eq!(told.gravity, Gravity::Late);
         assert!(
             told.text.starts_with("not renewed in time: n/etcd;"),
             "{told:?}"
         );
         // What Sublet doesn't renew isn't late.
         late.is_renewed = false;
-        assert_eq!(verdict(&[late], now(), ""), None);
+        assert_eq!(verdict(&[late], now(), &by_the_manager()), None);
+    }
+
+    #[test]
+    fn one_of_a_tenant_that_is_paused_is_late_by_no_fault() {
+        let renewal = |spec: Value, phase: &str| {
+            let vcp: VirtualControlPlane = serde_json::from_value(json!({
+                "metadata": {"name": "a", "namespace": "n"}, "spec": spec, "status": {"phase": phase},
+            }))
+            .unwrap();
+            Renewal::of(&answering(|_| None), &vcp)
+        };
+        let told = |all: &[Certificate], renewal: &Renewal| verdict(all, now(), renewal).unwrap();
+        // Its pause may be asked for and not be seen yet.
+        let own = renewal(json!({"paused": true}), "Ready");
+        let late = told(&[late()], &own);
+        assert_eq!(late.gravity, Gravity::Expected);
+        assert_eq!(
+            late.text,
+            "not renewed: n/etcd; a is paused (`sublet resume a -n n` ends that), and new ones are made when it goes on"
+        );
+        let over = told(&[certificate("etcd", "2025-12-31T00:00:00Z")], &own);
+        assert_eq!(over.gravity, Gravity::Over);
+        assert!(over.text.contains("`sublet resume a -n n`"), "{over:?}");
+        let of_cluster = told(&[self::late()], &renewal(json!({}), "Paused"));
+        assert_eq!(of_cluster.gravity, Gravity::Expected);
+        assert!(
+            of_cluster.text.contains("the Cluster of a is paused"),
+            "{of_cluster:?}"
+        );
+        let none = told(&[self::late()], &renewal(json!({}), "Ready"));
+        assert!(
+            none.text.ends_with("`sublet certs rotate a -n n`"),
+            "{none:?}"
+        );
     }
 
     #[test]
@@ -485,9 +575,8 @@ mod tests {
         let good = certificate("apiserver", "2026-03-01T00:00:00Z");
         let over = certificate("etcd", "2025-12-31T00:00:00Z");
         let root = certificate("ca", "2025-12-31T00:00:00Z");
-        let said = |all: &[Certificate]| {
-            verdict(all, now(), "sublet certs rotate a").map(|told| told.text)
-        };
+        let said =
+            |all: &[Certificate]| verdict(all, now(), &by_the_manager()).map(|told| told.text);
         assert_eq!(said(std::slice::from_ref(&good)), None);
         assert_eq!(
             said(&[good, over.clone()]).as_deref(),

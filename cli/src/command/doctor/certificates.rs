@@ -3,7 +3,7 @@
 use super::{Check, checks::Outcome};
 use crate::{
     cluster::Cluster,
-    command::certs::{self, Verdict},
+    command::certs::{self, Gravity, Renewal, Verdict},
     tenant,
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -21,9 +21,8 @@ pub(super) async fn check(cluster: &Cluster) -> Outcome {
     let now = Timestamp::now();
     let each = tenants.iter().map(|vcp| async move {
         let (name, namespace) = (vcp.name_any(), vcp.namespace().unwrap_or_default());
-        let rotate = cluster.hint_in(&namespace, &format!("certs rotate {name}"));
         let certificates = certs::gather(cluster, vcp).await?;
-        let verdict = certs::verdict(&certificates, now, &rotate);
+        let verdict = certs::verdict(&certificates, now, &Renewal::of(cluster, vcp));
         Ok(verdict.map(|verdict| judge(&format!("{namespace}/{name}"), verdict)))
     });
     let found: Vec<Option<Check>> = stream::iter(each)
@@ -36,10 +35,9 @@ pub(super) async fn check(cluster: &Cluster) -> Outcome {
 
 fn judge(tenant: &str, verdict: Verdict) -> Check {
     let text = format!("{tenant}: {}", verdict.text);
-    if verdict.is_over {
-        Check::fail(SUBJECT, text, "")
-    } else {
-        Check::warn(SUBJECT, text, "")
+    match verdict.gravity {
+        Gravity::Over => Check::fail(SUBJECT, text, ""),
+        Gravity::Late | Gravity::Expected => Check::warn(SUBJECT, text, ""),
     }
 }
 
@@ -50,12 +48,13 @@ mod tests {
 
     #[test]
     fn one_that_is_over_is_a_failure_and_one_that_is_late_a_warning() {
-        let judged = |is_over| {
+        let judged = |gravity| {
             let text = "n/etcd".to_owned();
-            judge("n/a", Verdict { is_over, text })
+            judge("n/a", Verdict { gravity, text })
         };
-        assert_eq!(judged(true).level, Level::Fail);
-        assert_eq!(judged(false).level, Level::Warn);
-        assert_eq!(judged(true).text, "n/a: n/etcd");
+        assert_eq!(judged(Gravity::Over).level, Level::Fail);
+        assert_eq!(judged(Gravity::Late).level, Level::Warn);
+        assert_eq!(judged(Gravity::Expected).level, Level::Warn);
+        assert_eq!(judged(Gravity::Over).text, "n/a: n/etcd");
     }
 }
