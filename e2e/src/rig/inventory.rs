@@ -27,6 +27,8 @@ const PASSING: [&str; 5] = [
     "apiservices",
     "componentstatuses",
 ];
+/// Others hold on to their UIDs or to what a kubelet wrote into their status, and neither comes back with them.
+const IRREPLACEABLE: [&str; 2] = ["/api/v1/namespaces/kube-system", "/api/v1/nodes/"];
 /// What controllers put into every namespace, when they come to it.
 const OF_EVERY_NAMESPACE: [&str; 2] = ["serviceaccounts/default", "configmaps/kube-root-ca.crt"];
 
@@ -38,6 +40,7 @@ pub(super) struct Inventory(BTreeMap<String, Held>);
 struct Held {
     /// All but its status and what an API server gives each object anew.
     content: Value,
+    uid: String,
     resource_version: String,
     is_terminating: bool,
     has_finalizers: bool,
@@ -76,6 +79,8 @@ impl Inventory {
         let end = Instant::now() + LIMIT;
         loop {
             let now = Self::of(side).await?;
+            let lost = self.lost(&now);
+            ensure!(lost.is_empty(), "others stand in for {lost:?}, or none");
             let extra: Vec<(&String, &Held)> = now
                 .0
                 .iter()
@@ -120,6 +125,18 @@ impl Inventory {
             let namespace = path.strip_suffix(usual);
             namespace.is_some_and(|path| self.0.contains_key(path.trim_end_matches('/')))
         })
+    }
+
+    /// Paths of what can't be put back: it is gone, or another one has its name.
+    fn lost(&self, now: &Self) -> Vec<&String> {
+        let stands = |(path, held): &(&String, &Held)| {
+            now.0.get(*path).map(|now| &now.uid) == Some(&held.uid)
+        };
+        let irreplaceable = self.0.iter().filter(|(path, _)| is_irreplaceable(path));
+        irreplaceable
+            .filter(|held| !stands(held))
+            .map(|(path, _)| path)
+            .collect()
     }
 
     /// Paths of what isn't as it was.
@@ -211,6 +228,7 @@ fn held(root: &str, plural: &str, mut object: Value) -> (String, Held) {
         !items(&object, "/metadata/finalizers").is_empty(),
     );
     let resource_version = text(&object, "/metadata/resourceVersion").to_owned();
+    let uid = text(&object, "/metadata/uid").to_owned();
     for given in [
         "resourceVersion",
         "managedFields",
@@ -227,6 +245,7 @@ fn held(root: &str, plural: &str, mut object: Value) -> (String, Held) {
     }
     let held = Held {
         content: object,
+        uid,
         resource_version,
         is_terminating,
         has_finalizers,
@@ -287,7 +306,48 @@ pub(super) fn passing(problem: Problem) -> Result<(), Problem> {
     }
 }
 
+fn is_irreplaceable(path: &str) -> bool {
+    IRREPLACEABLE
+        .iter()
+        .any(|one| path == *one || (one.ends_with('/') && path.starts_with(one)))
+}
+
 fn is_namespace(path: &str) -> bool {
     path.strip_prefix(&NAMESPACE.path("", ""))
         .is_some_and(|rest| !rest.trim_start_matches('/').contains('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inventory(objects: &[(&str, &str, &str)]) -> Inventory {
+        let each = objects.iter().map(|(plural, name, uid)| {
+            held(
+                "/api/v1",
+                plural,
+                json!({"metadata": {"name": name, "uid": uid}}),
+            )
+        });
+        Inventory(each.collect())
+    }
+
+    #[test]
+    fn what_others_hold_on_to_is_lost_when_another_has_its_name() {
+        let before = inventory(&[
+            ("nodes", "a", "1"),
+            ("namespaces", "kube-system", "2"),
+            ("namespaces", "kube-public", "3"),
+        ]);
+        assert_eq!(before.lost(&before), [""; 0]);
+        let after = inventory(&[
+            ("nodes", "b", "1"),
+            ("namespaces", "kube-system", "20"),
+            ("namespaces", "kube-public", "30"),
+        ]);
+        let lost = before.lost(&after);
+        assert_eq!(lost, ["/api/v1/namespaces/kube-system", "/api/v1/nodes/a"]);
+        // Any other one does in place of it.
+        assert_eq!(before.changed(&after), ["/api/v1/nodes/a"]);
+    }
 }
