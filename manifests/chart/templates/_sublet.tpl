@@ -22,7 +22,14 @@ place and writes nothing.
   {{- end }}
   {{- with $values.image.pullSecrets }}{{ $_ := set $pod "imagePullSecrets" . }}{{ end }}
   {{- with $daemon.nodeSelector }}{{ $_ := set $pod "nodeSelector" . }}{{ end }}
-  {{- with $daemon.tolerations }}{{ $_ := set $pod "tolerations" . }}{{ end }}
+  {{- with $daemon.tolerations }}
+    {{- /* Of two for one taint the shorter would hold, so one of the values takes the place of the daemon's own. */}}
+    {{- $all := . }}
+    {{- $said := dict }}
+    {{- range . }}{{ $_ := set $said (.key | default "") "" }}{{ end }}
+    {{- range $pod.tolerations }}{{ if not (hasKey $said .key) }}{{ $all = append $all . }}{{ end }}{{ end }}
+    {{- $_ := set $pod "tolerations" $all }}
+  {{- end }}
   {{- with $daemon.affinity }}{{ $_ := set $pod "affinity" . }}{{ end }}
   {{- with $daemon.priorityClassName }}{{ $_ := set $pod "priorityClassName" . }}{{ end }}
   {{- with $daemon.podAnnotations }}{{ $_ := set $.object.spec.template.metadata "annotations" . }}{{ end }}

@@ -5,7 +5,7 @@ use anyhow::{Context, ensure};
 use e2e::{
     kind::{CLASS, CONTROL_PLANE, CRD, DEPLOYMENT, NAMESPACE},
     program::Program,
-    read::{items, label, name},
+    read::{items, label, name, text},
     settings,
     space::run,
     wait::{SOON, eventually},
@@ -169,6 +169,8 @@ fn values_change_what_they_say_and_wrong_ones_are_told() {
             "image.pullSecrets[0].name=pull",
             "daemons.syncer.replicas=3",
             "daemons.syncer.args={--log=debug}",
+            "daemons.syncer.tolerations[0].key=pool",
+            "daemons.proxy.tolerations[0].key=node.kubernetes.io/unreachable,daemons.proxy.tolerations[0].tolerationSeconds=99",
             "daemons.proxy.resources.limits.memory=1Gi",
             "daemons.manager.nodeSelector.zone=a",
             "daemons.manager.env[0].name=A,daemons.manager.env[0].value=b",
@@ -212,6 +214,24 @@ fn values_change_what_they_say_and_wrong_ones_are_told() {
             "{proxy}"
         );
         ensure!(manager["nodeSelector"] == json!({"zone": "a"}), "{manager}");
+        ensure!(
+            borne(syncer)
+                == [
+                    ("node.kubernetes.io/not-ready", Some(30)),
+                    ("node.kubernetes.io/unreachable", Some(30)),
+                    ("pool", None)
+                ],
+            "{syncer}"
+        );
+        // Another one for the same taint would leave the shorter time in force.
+        ensure!(
+            borne(proxy)
+                == [
+                    ("node.kubernetes.io/not-ready", Some(30)),
+                    ("node.kubernetes.io/unreachable", Some(99))
+                ],
+            "{proxy}"
+        );
         let env = first(manager);
         ensure!(
             items(&env, "/env").last() == Some(&json!({"name": "A", "value": "b"})),
@@ -251,6 +271,16 @@ fn values_change_what_they_say_and_wrong_ones_are_told() {
         both.helm.run(&old).await?.fails(1, &["1.34"])?;
         Ok(())
     });
+}
+
+/// Taints that a pod tolerates, and for how many seconds.
+fn borne(pod: &Value) -> Vec<(&str, Option<i64>)> {
+    let each = items(pod, "/tolerations")
+        .iter()
+        .map(|one| (text(one, "/key"), one["tolerationSeconds"].as_i64()));
+    let mut borne: Vec<_> = each.collect();
+    borne.sort_unstable();
+    borne
 }
 
 #[test]
