@@ -50,5 +50,5 @@ place and writes nothing.
 {{- /* An object that stays when the release is uninstalled. */}}
 {{- define "sublet.kept" }}
   {{- $annotations := .metadata.annotations | default dict }}
-  {{- $_ := set .metadata "annotations" (set $annotations "helm.sh/resource-policy" "keep") }}
+  {{- $_ := set .metadata "annotations" (merge (dict "helm.sh/resource-policy" "keep") $annotations) }}
 {{- end }}

@@ -2,8 +2,9 @@
 
 use super::{Bare, SYSTEM};
 use anyhow::{Context, ensure};
+use api::keys::SHARED_DNS;
 use e2e::{
-    kind::{CLASS, CONTROL_PLANE, CRD, DEPLOYMENT, NAMESPACE},
+    kind::{CLASS, CONTROL_PLANE, CRD, DEPLOYMENT, NAMESPACE, PRIORITY_CLASS, SERVICE},
     program::Program,
     read::{items, label, name, text},
     settings,
@@ -131,6 +132,11 @@ fn the_chart_makes_what_sublet_install_applies() {
             "ConfigMap sublet-system sublet-visits",
             "ControlPlaneClass  default",
             "Namespace  sublet-system",
+            "PriorityClass  sublet-control-plane",
+            "PriorityClass  sublet-system",
+            "Service sublet-system sublet-apiserver-proxy",
+            "Service sublet-system sublet-dns",
+            "Service sublet-system sublet-front-door",
         ];
         ensure!(kept(&mut made) == stay);
         are_same(&made, &both.applied("").await?)?;
@@ -340,8 +346,25 @@ fn a_release_is_put_in_changed_and_taken_out_without_its_tenants() {
     });
 }
 
+/// Addresses and node ports of Sublet's Services, as pods of tenants and kubeconfigs have them.
+async fn addresses(bare: &Bare) -> anyhow::Result<BTreeMap<String, Value>> {
+    let services = bare.side.list(SERVICE, SYSTEM, "").await?;
+    let each = services.iter().map(|service| {
+        let spec = &service["spec"];
+        let ports: Vec<&Value> = items(spec, "/ports")
+            .iter()
+            .map(|port| &port["nodePort"])
+            .collect();
+        let address = json!([spec["type"], spec["clusterIP"], ports]);
+        (name(service).to_owned(), address)
+    });
+    Ok(each.collect())
+}
+
 /// The daemons go, and neither the tenant nor what it needs to go on.
 async fn is_left(bare: &Bare, helm: &Program) -> anyhow::Result<()> {
+    let before = addresses(bare).await?;
+    ensure!(before.contains_key(SHARED_DNS), "{before:?}");
     helm.run(&format!("uninstall sublet -n {SYSTEM}"))
         .await?
         .ok()?;
@@ -355,10 +378,13 @@ async fn is_left(bare: &Bare, helm: &Program) -> anyhow::Result<()> {
         (CONTROL_PLANE, "default", "guest"),
         (CLASS, "", "default"),
         (NAMESPACE, "", SYSTEM),
+        (PRIORITY_CLASS, "", "sublet-control-plane"),
     ] {
         let left = bare.side.get(kind, namespace, name).await?;
         let going = &left["metadata"]["deletionTimestamp"];
         ensure!(going.is_null(), "{left}");
     }
+    let left = addresses(bare).await?;
+    ensure!(left == before, "{before:?}\n{left:?}");
     Ok(())
 }
