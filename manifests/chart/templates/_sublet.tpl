@@ -33,14 +33,21 @@ place and writes nothing.
   {{- with $daemon.affinity }}{{ $_ := set $pod "affinity" . }}{{ end }}
   {{- with $daemon.priorityClassName }}{{ $_ := set $pod "priorityClassName" . }}{{ end }}
   {{- with $daemon.podAnnotations }}{{ $_ := set $.object.spec.template.metadata "annotations" . }}{{ end }}
-  {{- if hasKey $daemon "replicas" }}{{ $_ := set $.object.spec "replicas" (int $daemon.replicas) }}{{ end }}
+  {{- if hasKey $daemon "replicas" }}
+    {{- /* How many somebody made it meanwhile stays, as `sublet install` has it. */}}
+    {{- $live := lookup "apps/v1" "Deployment" .object.metadata.namespace .object.metadata.name }}
+    {{- $replicas := $daemon.replicas | default (dig "spec" "replicas" .object.spec.replicas $live) }}
+    {{- $_ := set .object.spec "replicas" (int $replicas) }}
+  {{- end }}
 {{- end }}
 
 {{- /* The Service of the front door. */}}
 {{- define "sublet.front-door" }}
   {{- $door := .values.frontDoor }}
   {{- $spec := .object.spec }}
-  {{- $_ := set $spec "type" $door.type }}
+  {{- /* By another type all clients would be out. */}}
+  {{- $live := lookup "v1" "Service" .object.metadata.namespace .object.metadata.name }}
+  {{- $_ := set $spec "type" ($door.type | default (dig "spec" "type" $spec.type $live)) }}
   {{- with $door.annotations }}{{ $_ := set $.object.metadata "annotations" . }}{{ end }}
   {{- with $door.nodePort }}{{ $_ := set (index $spec.ports 0) "nodePort" (int .) }}{{ end }}
   {{- with $door.loadBalancerClass }}{{ $_ := set $spec "loadBalancerClass" . }}{{ end }}

@@ -2,7 +2,7 @@
 
 use super::{Bare, SYSTEM};
 use anyhow::{Context, ensure};
-use api::keys::SHARED_DNS;
+use api::keys::{FRONT_DOOR, SHARED_DNS};
 use e2e::{
     kind::{CLASS, CONTROL_PLANE, CRD, DEPLOYMENT, NAMESPACE, PRIORITY_CLASS, SERVICE},
     program::Program,
@@ -304,7 +304,11 @@ fn a_release_is_put_in_changed_and_taken_out_without_its_tenants() {
         let refused = bare.sublet("install --no-wait").await?;
         refused.fails(
             1,
-            &["by Helm", "helm upgrade sublet CHART -n sublet-system"],
+            &[
+                "by Helm",
+                "kubectl apply --server-side --force-conflicts -f CHART/crds",
+                "helm upgrade sublet CHART -n sublet-system",
+            ],
         )?;
         let refused = bare.sublet("uninstall --yes").await?;
         refused.fails(1, &["by Helm", "helm uninstall sublet -n sublet-system"])?;
@@ -314,6 +318,7 @@ fn a_release_is_put_in_changed_and_taken_out_without_its_tenants() {
             .await?
             .says(&["kubectl apply --server-side"])?;
         ensure!(bare.daemon("sublet-syncer").await?["spec"]["replicas"] == 3);
+        chosen_beside_it(&bare, &helm).await?;
 
         let external = json!({"kubeconfigSecretRef": {"name": "none"}});
         let tenant = json!({
@@ -331,6 +336,7 @@ fn a_release_is_put_in_changed_and_taken_out_without_its_tenants() {
         helm.run(&format!("{install} --force-conflicts"))
             .await?
             .ok()?;
+        is_balanced(&bare).await?;
         is_left(&bare, &helm).await?;
 
         // What Helm leaves, `sublet uninstall` removes.
@@ -344,6 +350,29 @@ fn a_release_is_put_in_changed_and_taken_out_without_its_tenants() {
         );
         Ok(())
     });
+}
+
+/// What no value says is as an admin made it meanwhile, and stops no upgrade.
+async fn chosen_beside_it(bare: &Bare, helm: &Program) -> anyhow::Result<()> {
+    let four = json!({"spec": {"replicas": 4}});
+    bare.side
+        .merge(DEPLOYMENT, SYSTEM, "sublet-syncer", four)
+        .await?;
+    let balanced = json!({"spec": {"type": "LoadBalancer"}});
+    bare.side
+        .merge(SERVICE, SYSTEM, FRONT_DOOR, balanced)
+        .await?;
+    let upgrade = format!("upgrade sublet {CHART} -n {SYSTEM} --reset-values");
+    helm.run(&upgrade).await?.ok()?;
+    let syncer = bare.daemon("sublet-syncer").await?;
+    ensure!(syncer["spec"]["replicas"] == 4, "{syncer}");
+    is_balanced(bare).await
+}
+
+async fn is_balanced(bare: &Bare) -> anyhow::Result<()> {
+    let door = bare.side.get(SERVICE, SYSTEM, FRONT_DOOR).await?;
+    ensure!(door["spec"]["type"] == "LoadBalancer", "{door}");
+    Ok(())
 }
 
 /// Addresses and node ports of Sublet's Services, as pods of tenants and kubeconfigs have them.
