@@ -1,6 +1,6 @@
 //! Whether Helm installed Sublet: what a release made is Helm's to change and to remove.
 
-use crate::{error, manifest};
+use crate::{args::Global, cluster::Cluster, error, manifest, shell};
 use anyhow::Result;
 use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client};
@@ -11,14 +11,96 @@ const RELEASE: [&str; 2] = [
     "meta.helm.sh/release-namespace",
 ];
 
-/// Fails, with what to type instead, if a daemon is of a release. What Helm leaves when it uninstalls is nobody's.
-pub(crate) async fn refuse(client: &Client, asked: Asked) -> Result<()> {
+/// Brings definitions to a version, which no release does.
+const DEFINITIONS: &str = "apply --server-side --force-conflicts -f CHART/crds";
+
+/// What Helm calls what it installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Release {
+    name: String,
+    namespace: String,
+}
+
+/// The release that the manager is of. What Helm leaves when it uninstalls is nobody's.
+async fn release(client: &Client) -> Result<Option<Release>, kube::Error> {
     let api: Api<Deployment> = Api::namespaced(client.clone(), api::SYSTEM_NAMESPACE);
     let manager = api.get_metadata_opt(manifest::MANAGER).await?;
-    match manager.and_then(|manager| release(&manager.metadata)) {
-        Some((name, namespace)) => Err(error::fail(instead(asked, &name, &namespace))),
+    Ok(manager.and_then(|manager| release_of(&manager.metadata)))
+}
+
+/// Fails, with what to type instead, if a daemon is of a release.
+pub(crate) async fn refuse(client: &Client, asked: Asked) -> Result<()> {
+    match release(client).await? {
+        Some(release) => Err(error::fail(instead(asked, &release))),
         None => Ok(()),
     }
+}
+
+/// Command lines that put in what is missing of Sublet or is of another version: those of whoever put in the rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lines {
+    /// All but definitions.
+    pub(crate) install: String,
+    pub(crate) definitions: String,
+    /// Images from another registry.
+    pub(crate) registry: String,
+    /// Tenants' etcds without volumes.
+    pub(crate) ephemeral_etcd: String,
+}
+
+impl Lines {
+    /// Asks who that is.
+    pub(crate) async fn of(cluster: &Cluster) -> Self {
+        match release(&cluster.client).await {
+            Ok(Some(release)) => Self::of_helm(cluster, &release),
+            // Whoever may not ask is told so by what asks for the same.
+            Ok(None) | Err(_) => Self::own(cluster),
+        }
+    }
+
+    /// Of this program.
+    pub(crate) fn own(cluster: &Cluster) -> Self {
+        let line = |rest: &str| cluster.hint_anywhere(rest);
+        Self {
+            install: line("install"),
+            definitions: line("install"),
+            registry: line("install --registry HOST"),
+            ephemeral_etcd: line("install --ephemeral-etcd"),
+        }
+    }
+
+    fn of_helm(cluster: &Cluster, Release { name, namespace }: &Release) -> Self {
+        let install = format!(
+            "helm upgrade {name} CHART -n {namespace}{} --reset-then-reuse-values",
+            flags(&cluster.global)
+        );
+        Self {
+            definitions: cluster.kubectl_anywhere(DEFINITIONS),
+            registry: format!("{install} --set image.registry=HOST"),
+            ephemeral_etcd: format!("{install} --set class.spec.etcdStorage.ephemeral=true"),
+            install,
+        }
+    }
+}
+
+/// Helm's flags that lead to the same API server as the same user, as far as it has any.
+fn flags(global: &Global) -> String {
+    let file = global.kubeconfig.as_ref();
+    let file = file.map(|file| file.display().to_string());
+    let flags = [
+        ("kubeconfig", file.as_ref()),
+        ("kube-context", global.context.as_ref()),
+        ("kube-as-user", global.as_user.as_ref()),
+    ];
+    let groups = global
+        .as_group
+        .iter()
+        .map(|group| ("kube-as-group", Some(group)));
+    flags
+        .into_iter()
+        .chain(groups)
+        .filter_map(|(flag, value)| Some(format!(" --{flag} {}", shell::quoted(value?))))
+        .collect()
 }
 
 /// What was asked for.
@@ -30,17 +112,20 @@ pub(crate) enum Asked {
     Uninstall,
 }
 
-fn release(object: &ObjectMeta) -> Option<(String, String)> {
+fn release_of(object: &ObjectMeta) -> Option<Release> {
     let annotations = object.annotations.as_ref()?;
     let [name, namespace] = RELEASE.map(|key| annotations.get(key).cloned());
-    Some((name?, namespace?))
+    Some(Release {
+        name: name?,
+        namespace: namespace?,
+    })
 }
 
-fn instead(asked: Asked, name: &str, namespace: &str) -> String {
+fn instead(asked: Asked, Release { name, namespace }: &Release) -> String {
     let what = match asked {
         Asked::Install => format!(
-            "change it with `helm upgrade {name} CHART -n {namespace}`; to go on without Helm, `helm uninstall {name} -n \
-             {namespace}` first, which leaves all tenants"
+            "change it with `helm upgrade {name} CHART -n {namespace}`, after `kubectl {DEFINITIONS}` if that is another version; \
+             to go on without Helm, `helm uninstall {name} -n {namespace}` first, which leaves all tenants"
         ),
         Asked::Uninstall => format!(
             "delete the tenants, then `helm uninstall {name} -n {namespace}`, and run this again: it removes what Helm leaves"
@@ -52,32 +137,71 @@ fn instead(asked: Asked, name: &str, namespace: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::cluster::fake::answering;
+    use serde_json::{Value, json};
+
+    fn mine() -> Release {
+        Release {
+            name: "mine".into(),
+            namespace: "tools".into(),
+        }
+    }
+
+    fn annotations() -> Value {
+        json!({RELEASE[0]: "mine", RELEASE[1]: "tools"})
+    }
 
     #[test]
     fn a_release_is_known_by_its_annotations() {
         let of = |annotations| {
             let object = json!({"name": "sublet-manager", "annotations": annotations});
-            release(&serde_json::from_value(object).unwrap())
+            release_of(&serde_json::from_value(object).unwrap())
         };
-        let both = json!({RELEASE[0]: "mine", RELEASE[1]: "tools"});
-        assert_eq!(of(both), Some(("mine".into(), "tools".into())));
+        assert_eq!(of(annotations()), Some(mine()));
         assert_eq!(of(json!({RELEASE[0]: "mine"})), None);
         assert_eq!(of(json!({})), None);
-        assert_eq!(release(&ObjectMeta::default()), None);
+        assert_eq!(release_of(&ObjectMeta::default()), None);
     }
 
     #[test]
     fn what_to_type_instead_is_told() {
-        let told = instead(Asked::Install, "mine", "tools");
+        let told = instead(Asked::Install, &mine());
         assert!(
             told.contains("release tools/mine: change it with `helm upgrade mine CHART -n tools`"),
             "{told}"
         );
-        let told = instead(Asked::Uninstall, "mine", "tools");
+        // An upgrade alone changes no definitions, and `doctor` would say the same again.
+        assert!(told.contains("-f CHART/crds`"), "{told}");
+        let told = instead(Asked::Uninstall, &mine());
         assert!(
             told.contains("`helm uninstall mine -n tools`, and run this again"),
             "{told}"
         );
+    }
+
+    #[tokio::test]
+    async fn lines_are_of_whoever_put_it_in() {
+        let own = answering(|_| None);
+        let lines = Lines::of(&own).await;
+        assert_eq!(lines, Lines::own(&own));
+        assert_eq!(lines.definitions, "sublet install");
+
+        let mut by_helm = answering(|path| {
+            let metadata = json!({"name": manifest::MANAGER, "annotations": annotations()});
+            path.ends_with(manifest::MANAGER).then(|| {
+                json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata})
+            })
+        });
+        by_helm.global.context = Some("c".into());
+        let lines = Lines::of(&by_helm).await;
+        assert_eq!(
+            lines.install,
+            "helm upgrade mine CHART -n tools --kube-context c --reset-then-reuse-values"
+        );
+        assert_eq!(
+            lines.definitions,
+            "kubectl --context c apply --server-side --force-conflicts -f CHART/crds"
+        );
+        assert!(lines.registry.ends_with("--set image.registry=HOST"));
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     args::{Global, Program},
     cluster::Cluster,
     error::{self, FAILURE},
+    helm::Lines,
     output::{self, Data},
     style::{self, Style},
     table::{Mood, Table},
@@ -121,21 +122,22 @@ async fn all(cluster: &Cluster) -> Vec<Check> {
         checks.push(Check::fail("sublet", "Sublet isn't installed", install));
         return checks;
     }
-    let definitions = told(checks::definitions(cluster).await, cluster);
+    let lines = Lines::of(cluster).await;
+    let definitions = told(checks::definitions(cluster, &lines).await, cluster);
     let missing = definitions.iter().any(|check| check.level == Level::Fail);
-    checks.extend(told(admission::check(cluster).await, cluster));
+    checks.extend(told(admission::check(cluster, &lines).await, cluster));
     checks.extend(definitions);
-    checks.extend(told(checks::daemons(cluster).await, cluster));
-    checks.extend(told(front_door::check(cluster).await, cluster));
+    checks.extend(told(checks::daemons(cluster, &lines).await, cluster));
+    checks.extend(told(front_door::check(cluster, &lines).await, cluster));
     checks.extend(told(checks::leases(cluster).await, cluster));
     // Without their definitions there are neither classes nor tenants to be found.
     if !missing {
-        checks.extend(told(checks::classes(cluster).await, cluster));
+        checks.extend(told(checks::classes(cluster, &lines).await, cluster));
         checks.extend(told(trust::check(cluster).await, cluster));
-        checks.extend(told(storage::check(cluster).await, cluster));
+        checks.extend(told(storage::check(cluster, &lines).await, cluster));
         checks.extend(told(drain::check(cluster).await, cluster));
         checks.extend(told(syncers::check(cluster).await, cluster));
-        checks.extend(told(dns::check(cluster).await, cluster));
+        checks.extend(told(dns::check(cluster, &lines).await, cluster));
         checks.extend(told(checks::tenants(cluster).await, cluster));
         checks.extend(told(certificates::check(cluster).await, cluster));
         checks.extend(told(front_door::reached(cluster).await, cluster));

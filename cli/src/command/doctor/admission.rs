@@ -6,7 +6,7 @@
 //! built-in one may be an admin's choice: that is told and no failure.
 
 use super::{Check, checks::Outcome};
-use crate::{cluster::Cluster, manifest};
+use crate::{cluster::Cluster, helm::Lines, manifest};
 use api::{SYSTEM_NAMESPACE, TRUSTED_TENANTS};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
@@ -32,9 +32,9 @@ const ROLES: &str = "roles";
 const SHARE: &str = "share";
 
 /// Looks at every policy, binding and role.
-pub(super) async fn check(cluster: &Cluster) -> Outcome {
+pub(super) async fn check(cluster: &Cluster, lines: &Lines) -> Outcome {
     let wanted = manifest::daemons().unwrap_or_default();
-    let install = format!("run `{}`", cluster.hint_anywhere("install"));
+    let install = format!("run `{}`", lines.install);
     let mut checks = vec![];
     for object in &wanted {
         let Some((kind, subject, fields)) = held_by(object) else {

@@ -4,7 +4,9 @@ use super::Check;
 use crate::{
     cluster::Cluster,
     condition::{self, State},
-    error, image,
+    error,
+    helm::Lines,
+    image,
     manifest::{self, Daemon},
     rollout, tenant,
 };
@@ -136,10 +138,10 @@ pub(super) async fn is_installed(cluster: &Cluster) -> Result<bool, kube::Error>
 }
 
 /// Whether the resource definitions are those of this version.
-pub(super) async fn definitions(cluster: &Cluster) -> Outcome {
+pub(super) async fn definitions(cluster: &Cluster, lines: &Lines) -> Outcome {
     let api: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
     let advice = Advice {
-        install: cluster.hint_anywhere("install"),
+        install: lines.definitions.clone(),
         describe: cluster.kubectl_anywhere("describe crd"),
     };
     let mut checks = vec![];
@@ -204,7 +206,7 @@ fn judge_definition(
 }
 
 /// Whether Sublet's own Deployments run, and in this version.
-pub(super) async fn daemons(cluster: &Cluster) -> Outcome {
+pub(super) async fn daemons(cluster: &Cluster, lines: &Lines) -> Outcome {
     let built_in = manifest::daemons()
         .map(|objects| manifest::deployments(&objects))
         .unwrap_or_default();
@@ -221,7 +223,7 @@ pub(super) async fn daemons(cluster: &Cluster) -> Outcome {
             }
             _ => None,
         };
-        checks.push(judge_daemon(&daemon, live.as_ref(), why, cluster));
+        checks.push(judge_daemon(&daemon, live.as_ref(), why, cluster, lines));
     }
     Ok(checks)
 }
@@ -231,13 +233,14 @@ fn judge_daemon(
     live: Option<&Deployment>,
     why: Option<String>,
     cluster: &Cluster,
+    lines: &Lines,
 ) -> Check {
     let Daemon {
         namespace,
         name,
         images,
     } = daemon;
-    let install = cluster.hint_anywhere("install");
+    let install = &lines.install;
     let Some(live) = live else {
         return Check::fail(
             "daemons",
@@ -262,8 +265,9 @@ fn judge_daemon(
         let logs = cluster.kubectl(namespace, &format!("logs deploy/{name}"));
         let advice = if image {
             format!(
-                "nodes must be able to get {}; `{install} --registry HOST` takes them from another registry",
-                running.join(", ")
+                "nodes must be able to get {}; `{}` takes them from another registry",
+                running.join(", "),
+                lines.registry
             )
         } else {
             format!("see `{logs}`")
@@ -330,7 +334,7 @@ fn judge_lease(lease: &Lease, now: Timestamp) -> Option<Check> {
 }
 
 /// Whether there is something to make tenants of.
-pub(super) async fn classes(cluster: &Cluster) -> Outcome {
+pub(super) async fn classes(cluster: &Cluster, lines: &Lines) -> Outcome {
     let api: Api<ControlPlaneClass> = Api::all(cluster.client.clone());
     let classes = api
         .list(&ListParams::default())
@@ -346,10 +350,8 @@ pub(super) async fn classes(cluster: &Cluster) -> Outcome {
     } else {
         format!("there is {} and no class `default`", names.join(", "))
     };
-    let advice = format!(
-        "run `{}`, or pass --class to `create`",
-        cluster.hint_anywhere("install")
-    );
+    let install = &lines.install;
+    let advice = format!("run `{install}`, or pass --class to `create`");
     Ok(vec![if names.is_empty() {
         Check::fail("classes", text, advice)
     } else {

@@ -1,7 +1,7 @@
 //! Whether pods of tenants that have no DNS server of their own are answered.
 
 use super::{Check, checks::Outcome};
-use crate::{cluster::Cluster, tenant};
+use crate::{cluster::Cluster, helm::Lines, tenant};
 use api::{Dns, SYSTEM_NAMESPACE, VirtualControlPlane, keys::SHARED_DNS};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::{Api, api::ListParams};
@@ -9,7 +9,7 @@ use kube::{Api, api::ListParams};
 const SUBJECT: &str = "dns";
 
 /// Looks at the Service of the shared DNS server, and at what stands behind it.
-pub(super) async fn check(cluster: &Cluster) -> Outcome {
+pub(super) async fn check(cluster: &Cluster, lines: &Lines) -> Outcome {
     let failed = |err| (SUBJECT, err);
     let client = &cluster.client;
     let services: Api<Service> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
@@ -19,7 +19,6 @@ pub(super) async fn check(cluster: &Cluster) -> Outcome {
     let slices = slices.list(&own).await.map_err(failed)?.items;
     let tenants = tenant::all(cluster).await.map_err(failed)?;
     let users = tenants.iter().filter(|vcp| is_shared(vcp)).count();
-    let install = cluster.hint_anywhere("install");
     let pods = cluster.kubectl(
         SYSTEM_NAMESPACE,
         "get pods -l app.kubernetes.io/name=sublet-apiserver-proxy",
@@ -28,7 +27,7 @@ pub(super) async fn check(cluster: &Cluster) -> Outcome {
         service.as_ref(),
         &slices,
         users,
-        &install,
+        &lines.install,
         &pods,
     )])
 }

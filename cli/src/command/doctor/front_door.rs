@@ -1,7 +1,7 @@
 //! Whether clients can come in: the one address of all tenants.
 
 use super::{Check, checks::Outcome};
-use crate::{cluster::Cluster, condition, tenant};
+use crate::{cluster::Cluster, condition, helm::Lines, tenant};
 use api::{Phase, SYSTEM_NAMESPACE, VirtualControlPlane, keys::FRONT_DOOR};
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, ResourceExt};
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Looks at the front door's Service. Whether the proxy behind it runs is told with the other daemons.
-pub(super) async fn check(cluster: &Cluster) -> Outcome {
+pub(super) async fn check(cluster: &Cluster, lines: &Lines) -> Outcome {
     let api: Api<Service> = Api::namespaced(cluster.client.clone(), SYSTEM_NAMESPACE);
     let service = api
         .get_opt(FRONT_DOOR)
@@ -21,7 +21,7 @@ pub(super) async fn check(cluster: &Cluster) -> Outcome {
     let describe = format!("describe service {FRONT_DOOR}");
     Ok(vec![judge(
         service.as_ref(),
-        &cluster.hint_anywhere("install"),
+        &lines.install,
         &cluster.kubectl(SYSTEM_NAMESPACE, &describe),
     )])
 }

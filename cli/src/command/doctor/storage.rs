@@ -1,7 +1,7 @@
 //! Whether tenants' etcds have storage, and whether what tenants delete of theirs goes.
 
 use super::{Check, Level, checks::Outcome};
-use crate::cluster::Cluster;
+use crate::{cluster::Cluster, helm::Lines};
 use api::{ControlPlaneClass, keys};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::{Api, ResourceExt, api::ListParams};
@@ -16,21 +16,21 @@ const DEFAULT: [&str; 2] = [
 
 /// Looks for classes whose etcds have no storage, and for storage classes that tenants are offered and that keep volumes whose
 /// claims are gone.
-pub(super) async fn check(cluster: &Cluster) -> Outcome {
+pub(super) async fn check(cluster: &Cluster, lines: &Lines) -> Outcome {
     let storage: Api<StorageClass> = Api::all(cluster.client.clone());
     let classes: Api<ControlPlaneClass> = Api::all(cluster.client.clone());
     let all = ListParams::default();
     let storage = storage.list(&all).await.map_err(|err| (SUBJECT, err))?;
     let classes = classes.list(&all).await.map_err(|err| (SUBJECT, err))?;
-    let install = cluster.hint_anywhere("install --ephemeral-etcd");
-    let mut checks = lacking(&storage.items, &classes.items, &install);
+    let mut checks = lacking(&storage.items, &classes.items, &lines.ephemeral_etcd);
     checks.extend(keeping(&storage.items, &classes.items));
     Ok(checks)
 }
 
 /// Says on standard error what etcds lack, after an installation; what can't be asked is left to `doctor`.
 pub(in crate::command) async fn tell(cluster: &Cluster) {
-    let checks = check(cluster).await.unwrap_or_default();
+    let checks = check(cluster, &Lines::own(cluster)).await;
+    let checks = checks.unwrap_or_default();
     let lacking = checks.iter().filter(|check| check.level == Level::Fail);
     for check in lacking {
         tell!("warning: {}: {}", check.text, check.advice);
