@@ -1,13 +1,15 @@
 //! Tokens in pods: the tenant's own, asked for from its TokenRequest API and bound to the tenant's pod.
 //!
 //! The super pod comes first and the Secret with its tokens second, owned by that pod's UID: one create, nothing to
-//! delete, and the kubelet retries the mount until it is there.
+//! delete, and the kubelet retries the mount until it is there. Where a super pod is made again before the Secret of the
+//! one before it is collected, that one goes first: nobody watches Secrets, and its end would be noticed by no one.
 
 use crate::{
     apply::{self, Failure},
+    client::Preconditions,
     engine::Engine,
     error::Error,
-    intake::twin_name,
+    intake::{twin_name, twin_path},
     live::read,
     table::SuperSide,
     tenants::Tenant,
@@ -65,7 +67,12 @@ pub(crate) async fn ensure(
     let name = naming::token_secret(&tenant.id, pod.uid());
     let namespace = twin_name(tenant, key).namespace;
     let path = SECRET.path(&namespace, &name);
-    if due.is_none() && age == Age::Known && read(&engine.cluster, &path).await?.is_some() {
+    if due.is_none()
+        && age == Age::Known
+        && read(&engine.cluster, &path)
+            .await?
+            .is_some_and(|have| is_owned_by(&have, twin))
+    {
         let delay = longest_wait(&requests).mul_f64(spread(pod.uid()));
         return wait(tenant, key, delay);
     }
@@ -84,11 +91,49 @@ pub(crate) async fn ensure(
                     "Secret {namespace}/{name} isn't Sublet's"
                 ))));
             }
-            apply::replace_data(&engine.cluster, tenant, &SECRET, &have, &secret).await?;
+            if is_owned_by(&have, twin) {
+                apply::replace_data(&engine.cluster, tenant, &SECRET, &have, &secret).await?;
+            } else {
+                make_anew(engine, tenant, key, twin, &have, &secret).await?;
+            }
         }
         Err(failure) => return Err(failure),
     }
     wait(tenant, key, life / 5 * 4)
+}
+
+/// Puts a token Secret in the place of that of an earlier super pod (R1: it goes only once its owner is gone).
+async fn make_anew(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    twin: &SuperSide,
+    have: &Object,
+    secret: &Object,
+) -> Result<(), Failure> {
+    let super_pod = read(&engine.cluster, &twin_path(tenant, key)).await?;
+    if super_pod.is_none_or(|super_pod| *super_pod.uid() != *twin.uid) {
+        return Err(Failure::Waiting("the super pod is another one"));
+    }
+    let preconditions = Preconditions {
+        uid: have.uid(),
+        ..Preconditions::default()
+    };
+    let path = SECRET.path(secret.namespace(), secret.name());
+    apply::delete(&engine.cluster, tenant, &path, &preconditions, OUTLIVED).await?;
+    let made = apply::create(&engine.cluster, tenant, &SECRET, secret).await;
+    made.map(drop)
+}
+
+/// Why a token Secret is deleted, as it is recorded.
+const OUTLIVED: &str = "its super pod is gone";
+
+/// Whether a token Secret is there as long as this super pod. That of an earlier one is about to be collected, whatever is
+/// written into it.
+fn is_owned_by(secret: &Object, twin: &SuperSide) -> bool {
+    let owners = secret.at("/metadata/ownerReferences");
+    let mut owners = owners.and_then(Value::as_array).into_iter().flatten();
+    !secret.is_terminating() && owners.any(|owner| owner["uid"] == *twin.uid)
 }
 
 /// How long tokens of unknown age may wait. Those of a syncer that did its work have a fifth of their life left when it ends,
@@ -185,6 +230,78 @@ fn spread(uid: &str) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::{self, fake, tenant};
+
+    /// The super pod was deleted before it ran, and made again before the super cluster had collected its Secret.
+    #[tokio::test(start_paused = true)]
+    async fn a_super_pod_that_is_made_again_has_a_secret_of_its_own_and_not_one_that_is_about_to_go()
+     {
+        for (owner, is_made_anew) in [("before", true), ("now", false)] {
+            let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+            let (engine, tenant) = (fake::engine(&above), tenant(&own));
+            let key = Key::new(kind::index("Pod"), "work", "web");
+            let twin = fake::super_side("now", "u");
+            tenant
+                .table
+                .update(&key, |entry| entry.twin = Some(twin.clone()));
+            let source =
+                json!({"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}});
+            let pod = Object::from_value(json!({
+                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "work", "uid": "u"},
+                "spec": {"containers": [], "volumes": [{"name": "t", "projected": {"sources": [source]}}]},
+            }))
+            .unwrap();
+            let claims = BASE64URL_NOPAD.encode(br#"{"iat":1000,"exp":4600}"#);
+            let token = json!({"status": {"token": format!("h.{claims}.s")}});
+            let stored = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {
+                "name": "t", "namespace": "s", "uid": "old", "resourceVersion": "7",
+                "labels": {keys::TENANT: tenant.id.as_str(), keys::ROLE: keys::ROLE_TOKEN},
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": owner}],
+            }});
+            let super_pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "uid": "now"}});
+            let exists =
+                json!({"kind": "Status", "code": 409, "message": "secrets \"t\" already exists"});
+            let answers = async {
+                tenant_server.answer("POST", 201, &token).await;
+                super_server.answer("POST", 409, &exists).await;
+                super_server.answer("GET", 200, &stored).await;
+                if !is_made_anew {
+                    super_server.answer("PATCH", 200, &stored).await;
+                    return;
+                }
+                super_server.answer("GET", 200, &super_pod).await;
+                let gone = super_server.answer("DELETE", 200, &json!({})).await;
+                assert_eq!(gone.body["preconditions"]["uid"], "old");
+                let made = super_server.answer("POST", 201, &stored).await;
+                assert_eq!(made.body["metadata"]["ownerReferences"][0]["uid"], "now");
+            };
+            let ensured = ensure(&engine, &tenant, &key, &pod, &twin, Age::New);
+            let (ensured, ()) = tokio::join!(ensured, answers);
+            assert!(ensured.is_ok(), "{ensured:?}");
+            assert!(super_server.is_silent() && tenant_server.is_silent());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r1_a_token_secret_goes_only_if_its_super_pod_is_gone() {
+        let ((above, mut super_server), (own, _tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let key = Key::new(kind::index("Pod"), "work", "web");
+        let twin = fake::super_side("known", "u");
+        let have = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {
+            "name": "t", "namespace": "s", "uid": "s", "resourceVersion": "7",
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": "newer"}],
+        }});
+        let have = Object::from_value(have).unwrap();
+        let newer =
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "uid": "newer"}});
+        let (made, _) = tokio::join!(
+            make_anew(&engine, &tenant, &key, &twin, &have, &have),
+            super_server.answer("GET", 200, &newer)
+        );
+        assert!(matches!(made, Err(Failure::Waiting(_))), "{made:?}");
+        assert!(super_server.is_silent());
+    }
 
     #[test]
     fn tokens_of_unknown_age_wait_no_longer_than_half_of_what_they_may_have_left() {

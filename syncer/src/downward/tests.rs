@@ -158,7 +158,7 @@ async fn a_pod_whose_change_the_super_cluster_refuses_keeps_its_tokens() {
         super_server.answer("GET", 200, twin.value()).await;
         let refused = json!({"kind": "Status", "code": 422, "message": "no such image"});
         super_server.answer("PATCH", 422, &refused).await;
-        let secret = json!({"metadata": {"name": "token"}});
+        let secret = json!({"metadata": {"name": "token", "ownerReferences": [{"uid": "t"}]}});
         let asked = super_server.answer("GET", 200, &secret).await;
         assert!(asked.path.contains("/secrets/"), "{}", asked.path);
         let told = tenant_server.answer("POST", 201, &json!({})).await;

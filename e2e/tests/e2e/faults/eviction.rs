@@ -2,8 +2,9 @@
 
 use super::{Fill, each, fill, pod, same};
 use anyhow::{Context, ensure};
+use api::keys;
 use e2e::{
-    kind::{NODE, POD},
+    kind::{NODE, POD, SECRET},
     oracle,
     read::{annotation, condition, text, uid},
     rig::{
@@ -98,6 +99,48 @@ fn f21_a_super_pod_that_is_deleted_ends_the_tenants_pod_once_and_for_all() {
         same("super pods", &made.len(), &1)?;
         ensure!(uid(&guest.side.get(POD, "work", "o1").await?) == uid(&stays));
         Ok(())
+    });
+}
+
+/// Its token Secret has the name of the one before, which is collected with the super pod that owned it, and nobody watches
+/// Secrets in the super cluster.
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn f21_a_super_pod_that_never_ran_is_made_again_with_a_token_secret_of_its_own() {
+    on_rig(Wish::default(), async |rig| {
+        let guest = &rig.tenants[0];
+        guest.namespace("work").await?;
+        let mut waiting = pod("work", "waits");
+        waiting["spec"]["schedulingGates"] = json!([{"name": "example.com/later"}]);
+        let token = json!({"serviceAccountToken": {"path": "token"}});
+        waiting["spec"]["volumes"] = json!([{"name": "t", "projected": {"sources": [token]}}]);
+        guest.side.create(POD, waiting).await?;
+        let twin = guest.twin("work");
+        let selector = format!("{}={}", keys::ROLE, keys::ROLE_TOKEN);
+        let mut before = String::new();
+        for _ in 0..10 {
+            let made = eventually(SOON, "it has another super pod", async || {
+                let super_pod = rig.side.get(POD, &twin, "waits").await?;
+                ensure!(uid(&super_pod) != before, "it is the one before");
+                Ok(uid(&super_pod).to_owned())
+            })
+            .await?;
+            eventually(SOON, "the token Secret is that super pod's", async || {
+                let secrets = rig.side.list(SECRET, &twin, &selector).await?;
+                let owners = secrets
+                    .iter()
+                    .map(|secret| text(secret, "/metadata/ownerReferences/0/uid"));
+                let owners: Vec<&str> = owners.collect();
+                ensure!(owners == [made.as_str()], "{owners:?} instead of {made}");
+                Ok(())
+            })
+            .await
+            .with_context(|| rig.syncer.tail())?;
+            let path = POD.path(&twin, "waits") + "?gracePeriodSeconds=0";
+            rig.side.request(Method::DELETE, &path, None).await?;
+            before = made;
+        }
+        oracle::all(rig).await
     });
 }
 
