@@ -268,8 +268,11 @@ async fn may_start(
     if kind::is_finished(pod) {
         return Ok(false);
     }
-    if !kind::pins_node(pod) || kind::UNGUARDED {
+    if kind::UNGUARDED {
         return Ok(true);
+    }
+    if !kind::pins_node(pod) {
+        return was_not_bound_since(tenant, key, pod).map(|()| true);
     }
     // Only the syncer binds pods here.
     if kind::was_bound(pod) {
@@ -282,6 +285,23 @@ async fn may_start(
     );
     refuse(engine, tenant, key, pod, &refused).await?;
     Ok(false)
+}
+
+/// A pod that is told of may have been bound since, through a super pod that is gone: a second one would be placed anew (R5).
+///
+/// # Errors
+///
+/// It was, or that is being written: what it is then is read.
+fn was_not_bound_since(tenant: &Tenant, key: &Key, pod: &Object) -> Result<(), Failure> {
+    if tenant.binding.lock().contains(key) {
+        return Err(Failure::Waiting("the pod's binding is being written"));
+    }
+    let side = tenant.table.get(key).tenant;
+    let side = side.filter(|side| *side.uid == *pod.uid());
+    if side.is_some_and(|side| side.node.is_some()) {
+        return Err(Failure::Waiting("the pod was bound since it was told of"));
+    }
+    Ok(())
 }
 
 /// Makes sure that a namespace of the tenant has its twin.

@@ -75,6 +75,8 @@ pub(crate) struct Tenant {
     writes: AtomicU32,
     /// What is shared with others may have changed.
     pub(crate) sharing: Notify,
+    /// Pods whose binding is being written: whether they are bound is known once that is answered.
+    pub(crate) binding: Mutex<HashSet<Key>>,
     /// Events that came before the object they are about was known.
     pub(crate) early_events: Mutex<HashSet<Key>>,
     /// What the patrol queued in its last round and wasn't found right yet.
@@ -127,6 +129,7 @@ impl Tenant {
             tellings: Tellings::default(),
             writes: AtomicU32::new(0),
             sharing: Notify::new(),
+            binding: Mutex::default(),
             early_events: Mutex::default(),
             suspected: Mutex::default(),
             said: Mutex::default(),

@@ -101,9 +101,10 @@ async fn show(
     };
     let writes = tenant.with_cx(|cx| rule.up(&object, &view, cx));
     let is_repair = !writes.is_empty();
+    let _binding = Binding::begin(tenant, key, &object, &writes)?;
     let _answer = Answer::awaited(tenant, key, &writes);
     for write in writes {
-        let is_binding = write.subresource == Some("binding");
+        let is_binding = binds(&write);
         let shows = write.shows;
         if let Some(shows) = shows {
             // The event of the write may be faster than its answer.
@@ -196,6 +197,50 @@ async fn pass_deletion(
     apply::delete(&tenant.cluster, tenant, &path, &preconditions, ENDED)
         .await
         .map(drop)
+}
+
+fn binds(write: &Upward) -> bool {
+    write.subresource == Some("binding")
+}
+
+/// A binding that is being written. Meanwhile no other super pod is made for the tenant's pod (R5): it would run elsewhere than
+/// where the tenant sees it.
+struct Binding<'a> {
+    tenant: &'a Tenant,
+    key: &'a Key,
+}
+
+impl<'a> Binding<'a> {
+    /// Nothing, if there is no binding to write.
+    ///
+    /// # Errors
+    ///
+    /// The super pod is gone again, or is another one.
+    fn begin(
+        tenant: &'a Tenant,
+        key: &'a Key,
+        super_pod: &Object,
+        writes: &[Upward],
+    ) -> Result<Option<Self>, Failure> {
+        if !writes.iter().any(binds) {
+            return Ok(None);
+        }
+        // First, so that who makes another super pod, having seen the end of this one, either finds it here or is found below.
+        tenant.binding.lock().insert(key.clone());
+        let binding = Self { tenant, key };
+        let twin = tenant.table.get(key).twin;
+        if twin.is_some_and(|twin| *twin.uid == *super_pod.uid()) {
+            Ok(Some(binding))
+        } else {
+            Err(Failure::Waiting("the super pod is gone or is another one"))
+        }
+    }
+}
+
+impl Drop for Binding<'_> {
+    fn drop(&mut self) {
+        self.tenant.binding.lock().remove(self.key);
+    }
 }
 
 /// Notes what the tenant's object is about to show, so that the event that tells of it is no news.
@@ -403,6 +448,36 @@ mod tests {
             let twin = tenant.table.get(&key).twin.unwrap();
             assert_eq!(twin.mirrored, now.unwrap_or_default());
             assert!(super_server.is_silent() && tenant_server.is_silent());
+        }
+    }
+
+    /// Else the next super pod would run elsewhere than where the tenant sees its pod.
+    #[tokio::test]
+    async fn r5_no_pod_is_bound_by_a_super_pod_that_is_gone_again() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let key = Key::new(kind::index("Pod"), "work", "web");
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": "web", "namespace": "acme-work", "uid": "s", "resourceVersion": "9",
+                "labels": {keys::TENANT: tenant.id.as_str()},
+                "annotations": {keys::NAMESPACE: "work", keys::NAME: "web", keys::UID: "u"},
+            },
+            "spec": {"containers": [], "nodeName": "n"}, "status": {"phase": "Pending"},
+        });
+        let pod = Arc::new(Object::from_value(pod).unwrap());
+        for twin in [None, Some(fake::super_side("next", "u"))] {
+            tenant.table.update(&key, |entry| {
+                let own = Object::from_value(json!({"metadata": {"uid": "u"}})).unwrap();
+                entry.tenant = Some(TenantSide::published(&own, 1));
+                entry.twin = twin;
+            });
+            tenant.up.put(key.clone(), pod.clone());
+            let worked = work(&engine, &tenant, &key).await;
+            assert!(matches!(worked, Err(Failure::Waiting(_))), "{worked:?}");
+            assert!(super_server.is_silent() && tenant_server.is_silent());
+            assert!(tenant.binding.lock().is_empty());
         }
     }
 

@@ -1,7 +1,10 @@
 //! What a work does, against API servers that answer as a test says.
 
 use super::{make::record, *};
-use crate::fake::{self, fake, tenant};
+use crate::{
+    fake::{self, fake, tenant},
+    table::TenantSide,
+};
 use serde_json::json;
 
 #[test]
@@ -167,6 +170,37 @@ async fn a_pod_whose_change_the_super_cluster_refuses_keeps_its_tokens() {
     let (worked, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
     assert!(worked.is_ok(), "{worked:?}");
     assert!(tenant.table.get(&key).renew_at.is_some());
+}
+
+/// F21: by another super pod it would run elsewhere than where the tenant sees it.
+#[tokio::test(start_paused = true)]
+async fn r5_a_pod_that_was_bound_since_it_was_told_of_is_not_placed_a_second_time() {
+    let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+    let (engine, tenant) = (fake::engine(&above), tenant(&own));
+    let key = runs(&tenant);
+    let pod = Object::from_value(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "web", "namespace": "work", "uid": "own", "resourceVersion": "7"},
+        "spec": {"dnsPolicy": "Default", "containers": [{"name": "c", "image": "i"}]},
+    }))
+    .unwrap();
+    for is_being_bound in [true, false] {
+        tenant.table.update(&key, |entry| {
+            entry.twin = None;
+            entry.tenant = Some(TenantSide {
+                node: (!is_being_bound).then(|| "n".into()),
+                ..TenantSide::published(&pod, 1)
+            });
+        });
+        if is_being_bound {
+            tenant.binding.lock().insert(key.clone());
+        }
+        tenant.down.put(key.clone(), Arc::new(pod.clone()));
+        let worked = work(&engine, &tenant, &key).await;
+        assert!(matches!(worked, Err(Failure::Waiting(_))), "{worked:?}");
+        assert!(super_server.is_silent() && tenant_server.is_silent());
+        tenant.binding.lock().clear();
+    }
 }
 
 /// The ownership is part of the create, and what another one owns stays as it is.
