@@ -82,7 +82,7 @@ pub(crate) fn gone_in_super(engine: &Engine, tenant: &Tenant, key: &Key, uid: &s
 }
 
 /// Whether the object stands where the tenant object's twin must stand.
-fn is_twin(tenant: &Tenant, key: &Key, object: &Object) -> bool {
+pub(crate) fn is_twin(tenant: &Tenant, key: &Key, object: &Object) -> bool {
     (object.namespace(), object.name()) == twin_name(tenant, key).as_ref_pair()
 }
 

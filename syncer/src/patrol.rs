@@ -388,6 +388,10 @@ impl Sink for Compared<'_> {
                     return;
                 };
                 let key = Key::new(self.kind, &owner.namespace, &owner.name);
+                if !intake::is_twin(self.tenant, &key, &object) {
+                    // A copy that somebody made, marks included, stands for nothing, as when the watch tells of it.
+                    return;
+                }
                 let known = self.tenant.table.get(&key).twin;
                 let version = object.resource_version();
                 if key.kind().mirrors() && known.as_ref().is_some_and(|it| it.mirrored < version) {
@@ -673,6 +677,21 @@ mod tests {
         // Else it would be taken for shown already.
         assert_ne!(known(&tenant).projection, shown);
         assert!(tenant.down.take(&web()).is_none(), "it is read");
+    }
+
+    /// Else a deletion would be tied to the UID of the copy, and the twin stay until the next round.
+    #[tokio::test]
+    async fn r1_a_copy_of_a_super_object_under_another_name_is_not_taken_for_the_twin() {
+        let (engine, tenant) = with_a_pod();
+        let [_, mut copy] = pods(&tenant, [5, 11], ["Pending"; 2]);
+        copy.value_mut()["metadata"]["name"] = "copy".into();
+        copy.value_mut()["metadata"]["uid"] = "c".into();
+        let here = Compared::new(&engine, &tenant, web().kind, Side::Super);
+        here.applied(copy);
+        let twin = tenant.table.get(&web()).twin.unwrap();
+        assert_eq!((&*twin.uid, twin.version), ("s", 9));
+        let found = here.found.into_inner();
+        assert!(found.differing.is_empty() && found.lacks(&web()));
     }
 
     #[tokio::test]
