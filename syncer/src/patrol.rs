@@ -19,7 +19,14 @@ use crate::{
 };
 use api::keys;
 use parking_lot::Mutex;
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tenancy::{
     kind::{self, Kind, SuperWatch},
     meta,
@@ -40,11 +47,12 @@ pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
     let rounds = async {
         let mut health = tenant.gate.health();
         let (mut extent, mut lane) = (Extent::Unwatched, Lane::default());
+        let from = AtomicUsize::new(0);
         // The sender lives as long as the tenant.
         while health.wait_for(|health| health.is_known).await.is_ok() {
             let place = engine.rounds.place(lane).await;
             let waited = Waited::default();
-            let whole = limited(round(&engine, &tenant, extent, &waited));
+            let whole = limited(round(&engine, &tenant, extent, &waited, &from));
             let ended = tokio::select! {
                 ended = whole => Some(ended),
                 () = waited.too_long(lane) => None,
@@ -119,21 +127,27 @@ impl Extent {
 }
 
 /// Looks at the objects of one tenant on both sides. What can't be listed says nothing, and what can be is looked at all
-/// the same.
+/// the same; where a round is cut short, the next one goes on behind that (`from`).
 async fn round(
     engine: &Engine,
     tenant: &Tenant,
     extent: Extent,
     waited: &Waited,
+    from: &AtomicUsize,
 ) -> Result<(), Failure> {
     let mut failures = Failures::default();
     // A kind that can't be watched isn't listed either, and its own watch tries.
     let trusted = tenant.gate.trusted();
     let looks = |kind: &u8| trusted.contains(kind) && extent.covers(kind::rule(*kind));
-    for kind in tenant.kinds().into_iter().filter(looks) {
+    let mut kinds: Vec<u8> = tenant.kinds().into_iter().filter(looks).collect();
+    let first = from.load(Ordering::Relaxed) % kinds.len().max(1);
+    kinds.rotate_left(first);
+    for (done, kind) in kinds.into_iter().enumerate() {
+        from.store(first + done + 1, Ordering::Relaxed);
         let looked = look(engine, tenant, kind, &mut failures, waited).await;
         failures.note(looked)?;
     }
+    from.store(0, Ordering::Relaxed);
     if extent == Extent::All {
         let copies = waited.during(published::copies(engine, tenant)).await;
         failures.note(copies)?;
@@ -498,6 +512,24 @@ mod tests {
         rounds.abort();
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_kind_whose_list_never_comes_keeps_no_other_from_being_patrolled_in_later_rounds() {
+        let ((above, _super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        fake::list_all(&tenant);
+        let (waited, from) = (Waited::default(), AtomicUsize::new(0));
+        let (silent, mut begun) = (serde_json::json!({"kind": "Status", "code": 504}), vec![]);
+        for _ in 0..2 {
+            let (ended, asked) = tokio::join!(
+                round(&engine, &tenant, Extent::All, &waited, &from),
+                tenant_server.answer("GET", 504, &silent),
+            );
+            assert!(ended.is_err());
+            begun.push(asked.path);
+        }
+        assert_eq!(begun, ["/api/v1/namespaces", "/api/v1/configmaps"]);
+    }
+
     #[test]
     fn r10_what_came_while_the_lists_were_taken_is_no_difference() {
         let (cluster, _server) = fake();
@@ -574,9 +606,9 @@ mod tests {
                 }
             }
         };
-        let waited = Waited::default();
+        let (waited, from) = (Waited::default(), AtomicUsize::new(0));
         let patrolled = tokio::select! {
-            patrolled = round(&engine, &tenant, Extent::All, &waited) => patrolled,
+            patrolled = round(&engine, &tenant, Extent::All, &waited, &from) => patrolled,
             () = answering => unreachable!("it answers for ever"),
         };
         let asked = asked.into_inner();

@@ -1,7 +1,7 @@
 //! What the super cluster publishes: of each kind one list in the super cluster for all tenants, and in each tenant one of
 //! the copies that it holds.
 
-use super::{limited, suspect};
+use super::{Failures, limited, suspect};
 use crate::{
     apply::Failure,
     engine::{Engine, watched},
@@ -48,12 +48,16 @@ pub(crate) async fn keep(engine: Arc<Engine>, cancel: CancellationToken) {
 
 /// Lists each published kind in the super cluster, and tells the tenants what no event told.
 async fn round(engine: &Engine) -> Result<(), Failure> {
+    let mut failures = Failures::default();
     for kind in watched().filter(|kind| is_published(kind::rule(*kind))) {
         let listed = Listed::new(&engine.offered, kind);
         match watch::list(&engine.cluster, &Target::of(kind::rule(kind)), &listed).await {
             // It has none of them.
-            Err(Error::NotServed) => {}
-            other => drop(other?),
+            Ok(_) | Err(Error::NotServed) => {}
+            Err(err) => {
+                failures.note(Err(err.into()))?;
+                continue;
+            }
         }
         let Found { unseen, later } = listed.suspects();
         for (key, (_, namespace)) in later {
@@ -74,7 +78,7 @@ async fn round(engine: &Engine) -> Result<(), Failure> {
             }
         }
     }
-    Ok(())
+    failures.first.map_or(Ok(()), Err)
 }
 
 fn is_published(rule: &dyn Kind) -> bool {
@@ -169,6 +173,7 @@ impl Sink for Listed<'_> {
 /// Looks at the copies of published objects that a tenant holds; of a kind of which it holds none it isn't asked.
 pub(super) async fn copies(engine: &Engine, tenant: &Tenant) -> Result<(), Failure> {
     let trusted = tenant.gate.trusted();
+    let mut failures = Failures::default();
     for kind in tenant.kinds() {
         let rule = kind::rule(kind);
         if !is_published(rule) || !trusted.contains(&kind) {
@@ -186,7 +191,11 @@ pub(super) async fn copies(engine: &Engine, tenant: &Tenant) -> Result<(), Failu
         match watch::list(&tenant.cluster, &target, &copies).await {
             // When it serves them again, the list that its watch begins with brings all keys back.
             Err(Error::NotServed) => continue,
-            other => drop(other?),
+            Err(err) => {
+                failures.note(Err(err.into()))?;
+                continue;
+            }
+            Ok(_) => {}
         }
         let (checked, suspects) = copies.suspects(engine);
         suspect(engine, tenant, kind, checked, &suspects);
@@ -196,7 +205,7 @@ pub(super) async fn copies(engine: &Engine, tenant: &Tenant) -> Result<(), Failu
             engine.up.add(&tenant.id, key);
         }
     }
-    Ok(())
+    failures.first.map_or(Ok(()), Err)
 }
 
 /// Compares a list of copies with what was written.

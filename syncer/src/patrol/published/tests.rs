@@ -112,6 +112,33 @@ async fn r10_a_super_node_that_a_list_lacks_and_that_is_there_stays() {
     assert_eq!(engine.offered.version(&key()), Some(5));
 }
 
+#[tokio::test]
+async fn what_is_published_and_cannot_be_listed_keeps_nothing_else_from_being_looked_at() {
+    let (engine, tenants, mut server) = with_two_tenants();
+    let forbidden = json!({"kind": "Status", "code": 403, "message": "is forbidden: User"});
+    let answers = async {
+        let kinds = watched().filter(|kind| is_published(kind::rule(*kind)));
+        for (at, kind) in kinds.enumerate() {
+            let is_node = kind == key().kind;
+            let items: Vec<Value> = is_node.then(|| node(5)).into_iter().collect();
+            let (status, answer) = if at == 1 {
+                (403, forbidden.clone())
+            } else {
+                (200, page(&items))
+            };
+            assert!(at != 1 || !is_node);
+            server.answer("GET", status, &answer).await;
+            if is_node {
+                server.answer("GET", 200, &node(5)).await;
+            }
+        }
+    };
+    let (done, ()) = tokio::join!(round(&engine), answers);
+    assert!(matches!(done, Err(Failure::Api(Error::Forbidden(_)))));
+    assert!(tenants.iter().all(|tenant| is_suspected(&engine, tenant)));
+    assert!(server.is_silent(), "all were listed");
+}
+
 #[test]
 fn r10_what_was_told_while_the_list_was_taken_is_no_difference() {
     let offered = Offered::default();
