@@ -14,7 +14,7 @@ use crate::{
     table::{Entry, SuperSide},
     tenants::Tenant,
     tokens::{self, Age},
-    upward,
+    unserved, upward,
 };
 use std::{borrow::Cow, sync::Arc};
 use tenancy::{
@@ -82,7 +82,14 @@ async fn tenants_object(
     let path = key.kind().resource().path(&key.namespace, &key.name);
     match read(&tenant.cluster, &path).await {
         // A kind that the tenant no longer defines took its objects with it.
-        Err(Failure::Api(Error::NotServed)) if key.kind().is_optional() => Ok(None),
+        Err(Failure::Api(Error::NotServed)) if key.kind().is_optional() => {
+            let confirmed = unserved::confirm(tenant, key.kind).await;
+            if confirmed.is_err() {
+                // It may be there, and counts for nothing that is missing.
+                tenant.breakers.is_in_tenant(key, &tenant.gate);
+            }
+            confirmed.map(|()| None)
+        }
         other => Ok(other?.map(Arc::new)),
     }
 }

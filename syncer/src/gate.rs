@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use tenancy::kind::{self, KINDS};
 use tokio::sync::{Notify, watch};
 
+/// Characters of an error that are told.
+const LONGEST_CAUSE: usize = 300;
+
 /// Whether the tenant's state, and the super cluster's, are known well enough to infer that something is gone.
 pub(crate) struct Gate {
     inner: Mutex<Inner>,
@@ -17,7 +20,10 @@ pub(crate) struct Gate {
 #[derive(Default)]
 struct Inner {
     complete: HashSet<u8>,
-    interrupted: HashSet<u8>,
+    /// Kinds whose watch broke, and why it last did.
+    interrupted: BTreeMap<u8, String>,
+    /// Kinds that the tenant doesn't serve and may have objects of.
+    unserved: BTreeSet<u8>,
     /// Kinds whose last list was empty though it wasn't before, until that is confirmed.
     emptied: BTreeSet<u8>,
     /// Those of them that another look has found objects of.
@@ -68,6 +74,8 @@ pub(crate) struct Health {
     pub(crate) is_known: bool,
     /// What stands in the way.
     pub(crate) blocker: Option<String>,
+    /// The kind that can't be watched, of which that tells.
+    pub(crate) broken: Option<u8>,
     /// Why deletions are held until somebody looks.
     pub(crate) holds: BTreeMap<Hold, String>,
     /// The marks and the proof were looked at: only then can it be said that nothing is held.
@@ -105,13 +113,14 @@ impl Gate {
         let (was_known, was_sure) = inner.knows(kind);
         inner.complete.insert(kind);
         inner.interrupted.remove(&kind);
+        inner.unserved.remove(&kind);
         inner.contradicted.remove(&kind);
         if emptied {
             inner.emptied.insert(kind);
         } else {
             inner.emptied.remove(&kind);
         }
-        self.tell(&inner, None);
+        self.tell(&inner);
         let (is_known, is_sure) = inner.knows(kind);
         !was_known && is_known || !was_sure && is_sure
     }
@@ -128,11 +137,32 @@ impl Gate {
         self.listed(kind, false)
     }
 
+    /// Whether a kind that the tenant doesn't serve may have objects there. It holds no other, and who decides its own
+    /// deletions asks anew.
+    pub(crate) fn unserved(&self, kind: u8, may_have: bool) {
+        let mut inner = self.inner.lock();
+        let is_news = if may_have {
+            inner.unserved.insert(kind)
+        } else {
+            inner.unserved.remove(&kind)
+        };
+        if is_news {
+            self.tell(&inner);
+        }
+    }
+
+    /// Kinds that the tenant doesn't serve and may have objects of.
+    pub(crate) fn all_unserved(&self) -> BTreeSet<u8> {
+        self.inner.lock().unserved.clone()
+    }
+
     /// A watch broke.
     pub(crate) fn interrupted(&self, kind: u8, error: &str) {
         let mut inner = self.inner.lock();
-        inner.interrupted.insert(kind);
-        self.tell(&inner, Some(error));
+        // All of it is told, and of a webhook's long answer the beginning says enough.
+        let why = error.chars().take(LONGEST_CAUSE).collect();
+        inner.interrupted.insert(kind, why);
+        self.tell(&inner);
     }
 
     /// Kinds whose emptiness isn't confirmed yet by another look at the tenant, of those by which deletions of a kind are
@@ -148,10 +178,9 @@ impl Gate {
     /// Kinds of which all is known.
     pub(crate) fn trusted(&self) -> HashSet<u8> {
         let inner = self.inner.lock();
-        inner
-            .complete
-            .difference(&inner.interrupted)
-            .copied()
+        let complete = inner.complete.iter().copied();
+        complete
+            .filter(|kind| !inner.interrupted.contains_key(kind))
             .collect()
     }
 
@@ -190,7 +219,7 @@ impl Gate {
             None => inner.holds.remove(&hold),
         };
         if before != why {
-            self.tell(&inner, None);
+            self.tell(&inner);
         }
     }
 
@@ -198,7 +227,7 @@ impl Gate {
     pub(crate) fn examined(&self) {
         let mut inner = self.inner.lock();
         if !std::mem::replace(&mut inner.examined, true) {
-            self.tell(&inner, None);
+            self.tell(&inner);
         }
     }
 
@@ -238,25 +267,27 @@ impl Gate {
         self.health.subscribe()
     }
 
-    fn tell(&self, inner: &Inner, error: Option<&str>) {
-        let missing = down_kinds()
-            .find(|kind| !inner.complete.contains(kind))
-            .map(plural);
-        let broken = inner.interrupted.iter().next().map(|kind| plural(*kind));
+    fn tell(&self, inner: &Inner) {
+        let missing = down_kinds().find(|kind| !inner.complete.contains(kind));
+        let broken = inner.worst(self.health.borrow().broken);
         let health = Health {
-            synced: missing.is_none() && broken.is_none(),
+            synced: missing.is_none() && broken.is_none() && inner.unserved.is_empty(),
             is_known: inner.known(kind::index("Pod"), Basis::Inferred).is_ok(),
             blocker: broken
-                .map(|name| format!("watching {name}: {}", error.unwrap_or("interrupted")))
-                .or(missing.map(|name| format!("the first list of {name} isn't complete"))),
+                .map(|(kind, why)| format!("watching {}: {why}{}", plural(*kind), waits(*kind)))
+                .or(missing
+                    .map(|kind| format!("the first list of {} isn't complete", plural(kind))))
+                .or(inner.unserved.first().map(|kind| kept(*kind))),
+            broken: broken.map(|(kind, _)| *kind),
             holds: inner.holds.clone(),
             examined: inner.examined,
         };
-        // Errors differ from try to try; only the state is news.
+        // Errors differ from try to try; only the state is news, and of which kind it is.
         self.health.send_if_modified(|current| {
             let news = current.synced != health.synced
                 || current.is_known != health.is_known
                 || current.blocker.is_some() != health.blocker.is_some()
+                || current.broken != health.broken
                 || current.holds != health.holds
                 || current.examined != health.examined;
             *current = health;
@@ -273,12 +304,19 @@ impl Inner {
             let plural = plural(kind);
             return Err(Held(format!("the first list of {plural} isn't complete")));
         }
-        let mut interrupted = self.interrupted.iter();
+        let mut interrupted = self.interrupted.keys();
         if let Some(kind) = interrupted.find(|other| concerns(**other, kind, basis)) {
             let plural = plural(*kind);
             return Err(Held(format!("the tenant's {plural} can't be watched")));
         }
         Ok(())
+    }
+
+    /// The broken watch that is to be told of, and why it broke: one that holds most, and as long as it does the same as
+    /// before, since dozens end and begin at once.
+    fn worst(&self, told: Option<u8>) -> Option<(&u8, &String)> {
+        let rank = |kind: &u8| (is_everywhere(*kind), told == Some(*kind), *kind);
+        self.interrupted.iter().max_by_key(|(kind, _)| rank(kind))
     }
 
     /// Whether a kind is known as far as it can be, and whether that is beyond doubt.
@@ -300,6 +338,27 @@ fn concerns(other: u8, kind: u8, basis: Basis) -> bool {
     let namespaces = kind::index("Namespace");
     let is_own = other == kind || other == namespaces || kind == namespaces;
     is_own || basis == Basis::Inferred && is_everywhere(other)
+}
+
+/// That what crossed of a kind stays, since the tenant may have it.
+fn kept(kind: u8) -> String {
+    let resource = kind::rule(kind).resource();
+    format!(
+        "the tenant doesn't serve its {} in version {}; until it does, or doesn't define them any more, what crossed of them \
+         is kept as it is",
+        resource.plural, resource.version
+    )
+}
+
+/// What waits while a kind can't be watched, as an end of the sentence that tells of it.
+fn waits(kind: u8) -> &'static str {
+    if is_everywhere(kind) {
+        "; until then nothing is deleted that only a list lacks"
+    } else if kind::rule(kind).goes_down() {
+        "; until then none of them is deleted in the super cluster, and no namespace"
+    } else {
+        ""
+    }
 }
 
 /// Whether every API server has the kind, and its objects go down.
@@ -396,6 +455,43 @@ mod tests {
         assert!(check(&gate, "Pod", Basis::Told) && !check(&gate, "Pod", Basis::Inferred));
         gate.interrupted(kind::index("Namespace"), "refused");
         assert!(!check(&gate, "Pod", Basis::Told));
+    }
+
+    /// Else a deletion would be held by what nobody can find.
+    #[test]
+    fn r2_what_holds_deletions_is_told_with_its_cause_whatever_else_becomes_known() {
+        let gate = complete();
+        let mut health = gate.health();
+        let told = |health: &mut watch::Receiver<Health>| {
+            let is_news = health.has_changed().unwrap();
+            let blocker = health.borrow_and_update().blocker.clone();
+            (is_news, blocker.unwrap_or_default())
+        };
+        let [services, gateways] = ["Service", "Gateway"].map(kind::index);
+        gate.interrupted(gateways, "conversion webhook failed");
+        assert!(told(&mut health).0);
+        // Another kind is listed anew, and something else is news.
+        gate.listed(services, false);
+        gate.examined();
+        let (is_news, blocker) = told(&mut health);
+        let says = ["watching gateways", "webhook failed", "none of them"];
+        assert!(
+            is_news && says.iter().all(|it| blocker.contains(it)),
+            "{blocker}"
+        );
+        gate.interrupted(services, &"x".repeat(1_000));
+        let (is_news, blocker) = told(&mut health);
+        assert!(is_news && blocker.contains("only a list lacks") && blocker.len() < 500);
+        gate.listed(services, false);
+        assert!(told(&mut health).1.contains("gateways"));
+        gate.interrupted(kind::index("HTTPRoute"), "conversion webhook failed");
+        assert!(!told(&mut health).0, "what was told is still so");
+        gate.listed(gateways, false);
+        let (is_news, blocker) = told(&mut health);
+        assert!(
+            is_news && blocker.contains("watching httproutes"),
+            "{blocker}"
+        );
     }
 
     #[test]

@@ -64,6 +64,7 @@ mod removal;
 mod reserve;
 mod sharing;
 mod tokens;
+mod unserved;
 mod upward;
 mod work;
 

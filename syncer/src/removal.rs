@@ -20,12 +20,12 @@ use crate::{
     proof::prove,
     table::SuperSide,
     tenants::Tenant,
-    upward, watch,
+    unserved, upward, watch,
 };
 use serde_json::Value;
 use std::sync::Arc;
 use tenancy::{
-    kind::{self, Kind, SuperWatch},
+    kind::{self, SuperWatch},
     meta,
     object::Object,
     tenant::Key,
@@ -329,7 +329,7 @@ async fn is_referenced_live(tenant: &Tenant, key: &Key) -> Result<bool, Failure>
     for kind in tenant.kinds() {
         let rule = kind::rule(kind);
         let may = rule.goes_down() && rule.may_refer(&rules.custom);
-        if may && refers_live(tenant, rule, key).await? {
+        if may && refers_live(tenant, kind, key).await? {
             return Ok(true);
         }
     }
@@ -337,7 +337,8 @@ async fn is_referenced_live(tenant: &Tenant, key: &Key) -> Result<bool, Failure>
 }
 
 /// Whether an object of that kind refers to the object, read live.
-async fn refers_live(tenant: &Tenant, rule: &dyn Kind, key: &Key) -> Result<bool, Failure> {
+async fn refers_live(tenant: &Tenant, kind: u8, key: &Key) -> Result<bool, Failure> {
+    let rule = kind::rule(kind);
     let wanted = key.kind().resource();
     let namespace = if rule.resource().namespaced {
         &*key.namespace
@@ -350,7 +351,17 @@ async fn refers_live(tenant: &Tenant, rule: &dyn Kind, key: &Key) -> Result<bool
         let page = match pages.next(&lister).await {
             Ok(Some(page)) => page,
             Ok(None) => return Ok(false),
-            Err(Error::NotServed) if rule.is_optional() => return Ok(false),
+            Err(Error::NotServed) if rule.is_optional() => {
+                let has_crossed = !tenant
+                    .table
+                    .keys(kind, |entry| entry.twin.is_some())
+                    .is_empty();
+                if has_crossed {
+                    // What isn't served may refer to it.
+                    unserved::confirm(tenant, kind).await?;
+                }
+                return Ok(false);
+            }
             Err(err) => return Err(err.into()),
         };
         let objects = page.items.into_iter().map(Object::from_value);

@@ -8,6 +8,7 @@ use crate::{
     nodes,
     table::{Entry, Roll, TenantSide, UNDER_WAY, known_by},
     tenants::Tenant,
+    unserved,
     watch::Sink,
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -73,6 +74,7 @@ impl Sink for TenantSink {
         self.tenant.down.take(&key);
         if key.kind().resource().kind == DEFINITION {
             self.tenant.cluster.kinds_changed();
+            unserved::undefined(&self.engine, &self.tenant, object.name());
         }
         self.tenant
             .marks
