@@ -73,6 +73,7 @@ pub fn plan(kind: &dyn Kind, want: Object, have: Option<&Object>) -> Result<Plan
     let wanted = meta::owner(&want);
     match (&owner, &wanted) {
         (Some(owner), Some(wanted)) if owner == wanted => {}
+        (Some(owner), Some(wanted)) if is_edited_mark(owner, wanted, &want, have) => {}
         (Some(owner), Some(wanted))
             if owner.tenant == wanted.tenant
                 && owner.namespace == wanted.namespace
@@ -98,6 +99,16 @@ pub fn plan(kind: &dyn Kind, want: Object, have: Option<&Object>) -> Result<Plan
     } else {
         Plan::Patch(patches(changes))
     })
+}
+
+/// Whether `have` was made for the very object that is wanted, though its mark names another UID: the hash of what was applied
+/// covers the mark as it was written. Somebody edited it, and that costs no pod its life.
+fn is_edited_mark(owner: &Owner, wanted: &Owner, want: &Object, have: &Object) -> bool {
+    let as_written = Owner {
+        uid: wanted.uid.clone(),
+        ..owner.clone()
+    };
+    as_written == *wanted && meta::applied(have) != 0 && meta::applied(have) == meta::applied(want)
 }
 
 /// Top-level fields of `want`, other than metadata and status, that differ from `have`, each replaced whole.
@@ -387,6 +398,30 @@ mod tests {
             plan(config_map(), object("new", json!({})), Some(&have)),
             Ok(Plan::Replace)
         );
+    }
+
+    #[test]
+    fn an_edited_mark_is_put_right_and_what_it_is_on_stays() {
+        let want = object("u", json!({"k": "v"}));
+        let mut have = stored(want.clone());
+        have.annotate(keys::UID, "edited");
+        let after = apply(
+            &have,
+            plan(config_map(), want.clone(), Some(&have)).unwrap(),
+        );
+        assert_eq!(after.annotation(keys::UID), Some("u"));
+        // Of what was applied to another object, or to nobody knows which, it says nothing.
+        let mut others = stored(object("old", json!({"k": "v"})));
+        for mark in [None, Some("0")] {
+            if let Some(mark) = mark {
+                others.annotate(keys::APPLIED, mark);
+            }
+            let planned = plan(config_map(), want.clone(), Some(&others));
+            assert_eq!(planned, Ok(Plan::Replace));
+        }
+        let mut foreign = have;
+        foreign.annotate(keys::NAME, "b");
+        assert!(plan(config_map(), want, Some(&foreign)).is_err());
     }
 
     #[test]
