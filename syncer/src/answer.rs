@@ -14,6 +14,12 @@ use tower::BoxError;
 
 /// Values in the largest answer or event. Parsed, each takes some dozens of bytes, whereas a text needs but two.
 const MOST_VALUES: usize = 1 << 20;
+/// What an API server says, as if it had failed, of an object that is too large for its etcd: with what Sublet writes on it, one
+/// that its tenant's etcd took may be. No other try will do.
+const TOO_LARGE: [&str; 2] = [
+    "etcdserver: request is too large",
+    "trying to send message larger than max",
+];
 /// The longest wait that a server may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -69,6 +75,7 @@ pub(crate) fn failure(parts: &Parts, body: &[u8]) -> Error {
         410 => Error::Expired,
         429 => Error::Throttled(wait(parts)),
         503 | 504 => Error::Unavailable(message),
+        500 if TOO_LARGE.iter().any(|words| message.contains(words)) => Error::Invalid(message),
         _ => Error::Internal(message),
     }
 }
@@ -129,6 +136,20 @@ mod tests {
                 other => panic!("{other}"),
             }
         }
+    }
+
+    #[test]
+    fn an_object_that_is_too_large_for_the_store_is_refused_and_no_failure_of_the_server() {
+        let said = |words: &str| {
+            let body = json!({"kind": "Status", "code": 500, "message": words}).to_string();
+            failure(&parts(500, "1"), body.as_bytes())
+        };
+        for words in TOO_LARGE {
+            assert!(matches!(said(words), Error::Invalid(_)), "{words}");
+        }
+        // Another time it has room.
+        let full = said("etcdserver: mvcc: database space exceeded");
+        assert!(matches!(full, Error::Internal(_)), "{full}");
     }
 
     #[test]
