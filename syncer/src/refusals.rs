@@ -194,7 +194,9 @@ fn scrub(tenant: &Tenant, key: &Key, message: &str) -> String {
 
 /// What of a name an event's name may begin with.
 fn start(name: &str) -> &str {
-    name.get(..200).unwrap_or(name)
+    let start = name.get(..200).unwrap_or(name);
+    // No part of a name may end so, where it was cut.
+    start.trim_end_matches(['-', '.'])
 }
 
 /// A time as the API writes one.
@@ -207,6 +209,13 @@ mod tests {
     use super::*;
     use crate::fake::{self, fake, numbered_tenant};
     use tenancy::kind::index;
+
+    #[test]
+    fn the_name_of_an_event_about_a_long_name_is_one() {
+        assert_eq!(start("web"), "web");
+        let long = format!("{}.-{}", "a".repeat(198), "b".repeat(50));
+        assert_eq!(start(&long), "a".repeat(198));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn t40_a_flood_of_refusals_is_no_flood_of_events_and_no_other_tenants() {
