@@ -11,7 +11,7 @@ use crate::{
     patrol,
     registry::{self, Registry},
     rounds::Rounds,
-    work,
+    slices, work,
 };
 use anyhow::Context;
 use clap::Parser;
@@ -113,6 +113,8 @@ impl Args {
         lasting::spawn(&tasks, info_span!("tokens"), &cancel, renewing);
         let patrolling = patrol::published::keep(engine.clone(), cancel.clone());
         lasting::spawn(&tasks, info_span!("patrol"), &cancel, patrolling);
+        let clearing = slices::keep(engine.clone(), cancel.clone());
+        lasting::spawn(&tasks, info_span!("slices"), &cancel, clearing);
         let forgetting = housekeeping(engine.clone(), registry, cancel.clone());
         lasting::spawn(&tasks, info_span!("housekeeping"), &cancel, forgetting);
         // Not among the tasks that are waited for: what is under way then needs the Lease, and probes are answered until

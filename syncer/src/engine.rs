@@ -29,7 +29,7 @@ use tenancy::{
     kind::{KINDS, SuperWatch},
     tenant::TenantId,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Bytes of text that the objects of events have at most, of all tenants: parsed they take about twice as much.
 const MOST_WAITING: usize = 64 << 20;
@@ -64,6 +64,8 @@ pub(crate) struct Engine {
     pub(crate) offered: Arc<Offered>,
     /// Addresses of the super cluster's own Services.
     pub(crate) platform: Platform,
+    /// An address is no longer a pod's of the tenant whose slices may name it.
+    pub(crate) address_left: Notify,
     /// Kinds whose list of super objects is complete.
     complete: watch::Sender<HashSet<u8>>,
     /// UID of the super cluster's kube-system namespace, as it was at the start.
@@ -103,6 +105,7 @@ impl Engine {
             budgets: Budgets::default(),
             offered: Arc::default(),
             platform: Platform::default(),
+            address_left: Notify::new(),
             complete: watch::Sender::new(HashSet::new()),
             super_proof: OnceLock::new(),
             super_proofs: Proofs::default(),

@@ -37,6 +37,8 @@ struct Inner {
     policies: HashMap<Arc<str>, HashMap<Arc<str>, Scope>>,
     addresses: HashMap<Key, Vec<IpAddr>>,
     owners: HashMap<IpAddr, Key>,
+    /// Addresses that were a pod's, until no slice can name them any more.
+    left: HashSet<IpAddr>,
 }
 
 /// What a change of references means for the objects referred to.
@@ -146,6 +148,19 @@ impl Index {
         !self.inner.read().selectorless.is_empty()
     }
 
+    /// Addresses that are no longer a pod's, and that slices may still name.
+    pub(crate) fn left(&self) -> HashSet<IpAddr> {
+        self.inner.read().left.clone()
+    }
+
+    /// No slice names these any more.
+    pub(crate) fn forget_left(&self, left: &HashSet<IpAddr>) {
+        self.inner
+            .write()
+            .left
+            .retain(|address| !left.contains(address));
+    }
+
     /// Records the addresses of a pod that runs; returns whether they are news.
     pub(crate) fn pod_addresses(&self, key: &Key, object: Option<&Object>) -> bool {
         let listed = object
@@ -169,10 +184,14 @@ impl Index {
         for address in inner.addresses.remove(key).unwrap_or_default() {
             if inner.owners.get(&address) == Some(key) {
                 inner.owners.remove(&address);
+                if !inner.selectorless.is_empty() {
+                    inner.left.insert(address);
+                }
             }
         }
         for address in &now {
             inner.owners.insert(*address, key.clone());
+            inner.left.remove(address);
         }
         if !now.is_empty() {
             inner.addresses.insert(key.clone(), now);

@@ -66,6 +66,8 @@ pub(crate) fn note_addresses(engine: &Engine, tenant: &Tenant, key: &Key, pod: O
         for slice in tenant.table.keys(kind::index("EndpointSlice"), affected) {
             engine.down.add(&tenant.id, slice);
         }
+        // Those of a tenant that can't be asked stay there.
+        engine.address_left.notify_one();
     }
 }
 

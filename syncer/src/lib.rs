@@ -63,6 +63,7 @@ mod refusals;
 mod removal;
 mod reserve;
 mod sharing;
+mod slices;
 mod tokens;
 mod unserved;
 mod upward;

@@ -74,6 +74,16 @@ fn crosses(object: &Object, cx: &Cx<'_>) -> bool {
     })
 }
 
+/// The endpoints of a slice without those that have such an address; none if there aren't any.
+pub fn endpoints_without(slice: &Object, has_left: impl Fn(IpAddr) -> bool) -> Option<Value> {
+    let is_left = |endpoint: &&Value| {
+        let parsed = addresses(endpoint).filter_map(|address| address.parse().ok());
+        !parsed.into_iter().any(&has_left)
+    };
+    let rest: Vec<Value> = endpoints(slice).filter(is_left).cloned().collect();
+    (rest.len() < endpoints(slice).count()).then(|| rest.into())
+}
+
 fn endpoints(object: &Object) -> impl Iterator<Item = &Value> {
     object
         .at("/endpoints")
