@@ -32,6 +32,9 @@ use tenancy::{
 /// How long the tenant's API server may take before only the other side is told.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Objects that are asked for at once: of a large tenant's pods all together would be too much for an answer.
+const PAGE: u32 = 500;
+
 /// All that the verdict is made from.
 pub(super) async fn facts(
     cluster: &Cluster,
@@ -304,12 +307,38 @@ async fn find_twin(
         return Ok(named);
     }
     let owned = ListParams::default().labels(&format!("{}={id}", keys::TENANT));
-    let renamed = api.list(&owned).await?.items.into_iter().find(is_ours);
+    let mut renamed = None;
+    each(&api, owned, |object| {
+        if is_ours(&object) {
+            renamed.get_or_insert(object);
+        }
+        Ok(())
+    })
+    .await?;
     Ok(renamed.or(named))
 }
 
+/// Looks at all objects of a list, page by page; of a kind that isn't served there are none.
+pub(super) async fn each(
+    api: &Api<DynamicObject>,
+    params: ListParams,
+    mut look: impl FnMut(DynamicObject) -> Result<()>,
+) -> Result<()> {
+    let mut params = params.limit(PAGE);
+    while let Some(page) = served(api.list(&params).await)? {
+        for object in page.items {
+            look(object)?;
+        }
+        match page.metadata.continue_.filter(|next| !next.is_empty()) {
+            Some(next) => params = params.continue_token(&next),
+            None => break,
+        }
+    }
+    Ok(())
+}
+
 /// What an API server answers that may lack the kind.
-pub(super) fn served<T>(answer: kube::Result<T>) -> kube::Result<Option<T>> {
+fn served<T>(answer: kube::Result<T>) -> kube::Result<Option<T>> {
     match answer {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         other => other.map(Some),
@@ -439,6 +468,35 @@ mod tests {
             (flow("ev"), flow("events.events.k8s.io")),
             (Some(Flow::Up), None)
         );
+    }
+
+    #[tokio::test]
+    async fn a_long_list_is_asked_for_page_by_page() {
+        let service = tower::service_fn(|request: http::Request<kube::client::Body>| {
+            let query = request.uri().query().unwrap_or_default();
+            assert!(query.contains("limit=500"), "{query}");
+            let (name, next) = if query.contains("continue=more") {
+                ("b", "")
+            } else {
+                ("a", "more")
+            };
+            let item = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}});
+            let list = json!({
+                "apiVersion": "v1", "kind": "PodList", "metadata": {"continue": next}, "items": [item],
+            });
+            let body = kube::client::Body::from(list.to_string().into_bytes());
+            async move { Ok::<_, std::convert::Infallible>(http::Response::new(body)) }
+        });
+        let client = Client::new(service, "default");
+        let kinds = sample();
+        let api = kinds.find("po").unwrap().api(&client, Some("work"));
+        let mut names = vec![];
+        let looked = each(&api, ListParams::default(), |object| {
+            names.push(object.name_any());
+            Ok(())
+        });
+        looked.await.unwrap();
+        assert_eq!(names, ["a", "b"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What keeps a ConfigMap or Secret in the super cluster: only what something refers to crosses, unless all are asked for.
 
 use super::{
-    gather::{class, served},
+    gather::{class, each},
     verdict::{Facts, Verdict, good},
 };
 use crate::{cluster::Cluster, discovery::Kind};
@@ -104,12 +104,13 @@ pub(super) async fn of(
             plural: resource.plural.into(),
         };
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-        let found = served(api.list(&ListParams::default()).await)?;
-        for object in found.map(|found| found.items).unwrap_or_default() {
+        each(&api, ListParams::default(), |object| {
             if refers(rule, &object, (wanted, name), &custom)? {
                 referrers.push(format!("{} {}", resource.kind, object.name_any()));
             }
-        }
+            Ok(())
+        })
+        .await?;
     }
     Ok(Some(Need::By(referrers)))
 }
