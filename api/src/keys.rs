@@ -91,6 +91,8 @@ pub const ACKNOWLEDGED: &str = "sublet.dev/acknowledged-restore";
 
 /// Annotation on pods of an API server: hash of the file of authorizers that they were last reminded of.
 pub const AUTHORIZERS: &str = "sublet.dev/authorizers";
+/// Annotation on pods of an API server: its `AuthenticationConfiguration`, as JSON, where there are issuers in it.
+pub const AUTHENTICATION: &str = "sublet.dev/authentication";
 /// Annotation on pods of a control plane: the time at which they were to be started anew.
 pub const ROLLOUT: &str = "sublet.dev/rollout";
 /// Annotation on the workload of a control plane's part: when it was changed last.

@@ -12,6 +12,7 @@ pub mod capi;
 pub mod keys;
 
 mod annotation;
+mod authentication;
 mod ceilings;
 mod condition;
 mod control_plane_class;
@@ -27,6 +28,10 @@ mod sync_rate;
 mod virtual_control_plane;
 
 pub use annotation::{AnnotatedKind, OfferedAnnotation};
+pub use authentication::{
+    AudienceMatchPolicy, Authentication, ClaimMappings, ClaimOrExpression, ClaimValidationRule,
+    ExtraMapping, Issuer, JwtAuthenticator, PrefixedClaimOrExpression, UserValidationRule,
+};
 pub use ceilings::{Ceilings, EtcdCeilings, EtcdStorageCeilings};
 pub use condition::{Condition, set_condition};
 pub use control_plane_class::{

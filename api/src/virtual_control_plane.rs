@@ -1,8 +1,8 @@
 //! `VirtualControlPlane`: one tenant, as the super cluster's admin or a platform asks for it.
 
 use crate::{
-    Condition, Egress, FailureDomain, Offer, PodWishes, Quantities, Sharing, ShownNodes, Sleep,
-    SyncRate, ToSuper,
+    Authentication, Condition, Egress, FailureDomain, Offer, PodWishes, Quantities, Sharing,
+    ShownNodes, Sleep, SyncRate, ToSuper,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -55,7 +55,11 @@ use std::collections::BTreeMap;
     validation = Rule::new("!has(oldSelf.superCluster) == !has(self.superCluster)")
         .message("spec.superCluster can't be added or removed: create another VirtualControlPlane instead"),
     validation = Rule::new("!has(self.superCluster) || !has(self.external)")
-        .message("spec.superCluster and spec.external exclude each other: attach the tenant in its super cluster")
+        .message("spec.superCluster and spec.external exclude each other: attach the tenant in its super cluster"),
+    validation = Rule::new("!has(self.external) || !has(self.authentication)")
+        .message("with spec.external Sublet doesn't start the API server: leave out spec.authentication and give that server an AuthenticationConfiguration of its own"),
+    validation = Rule::new("!has(self.identity) || !has(self.authentication) || !has(self.authentication.jwt) || self.authentication.jwt.all(one, one.issuer.url != 'https://' + self.identity + '.kubernetes.default.svc.' + self.network.clusterDomain)")
+        .message("this issuer.url is that of the tenant's own ServiceAccounts, whose tokens are taken already: leave that entry of spec.authentication.jwt out")
 )]
 pub struct VirtualControlPlaneSpec {
     /// 128 random bits in lower-case base32 (26 characters). The manager sets it when it is left out; it can't change
@@ -108,6 +112,10 @@ pub struct VirtualControlPlaneSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub super_cluster: Option<SuperCluster>,
 
+    /// Who may log in by tokens of an issuer outside of the tenant.
+    #[serde(default, skip_serializing_if = "Authentication::is_empty")]
+    pub authentication: Authentication,
+
     /// Which objects cross.
     #[serde(default)]
     pub sync: Sync,
@@ -143,6 +151,7 @@ impl Default for VirtualControlPlaneSpec {
             endpoint: None,
             external: None,
             super_cluster: None,
+            authentication: Authentication::default(),
             sync: Sync::default(),
             policy: Policy::default(),
             sharing: Sharing::default(),
@@ -460,7 +469,7 @@ pub struct VirtualControlPlaneStatus {
     /// Conditions by type: `Ready`, `ControlPlaneReady`, `EtcdReady`, `APIServerReady`, `DNSReady`, `ServiceCIDRReady`, `Synced`,
     /// `IdentityConflict`, `DeletionsHeld`, `TenantIdentityChanged`, `CertificatesAvailable`, `SuperClusterReachable`, `StoredWithinLimits`,
     /// `Starting`, `WaitingToStart`, `Sleeping`, `SleepRefused`, `UpgradeWaiting`, `WayOutOffered`, `VersionOffered`,
-    /// `EtcdKept`.
+    /// `EtcdKept`, `RolloutStuck`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -51,6 +51,8 @@ pub(crate) struct ControlPlane {
     pub(crate) stored: Limits,
     /// How its API servers tell who may do what, where that depends on what is kept.
     pub(crate) authorizers: Option<String>,
+    /// Whom its API servers believe, where there are issuers outside of the tenant.
+    pub(crate) authentication: Option<String>,
     /// The tenant's slice of the Service range.
     pub(crate) slice: Slice,
     /// DNS suffix of the tenant's Services.
@@ -245,6 +247,16 @@ pub(crate) enum Refusal {
         "spec.etcd.replicas can't change from {0} to {1}: members are given at the start; set it back"
     )]
     MembersFixed(i64, i32),
+    /// What is said of issuers can't be given to an API server.
+    #[error(
+        "spec.authentication.{field} {why}; until then API servers believe whom they believed before"
+    )]
+    AuthenticationRefused {
+        /// The field that is wrong.
+        field: String,
+        /// What is wrong with it, and what to do.
+        why: String,
+    },
     /// The kubeconfig of an external tenant can't be used.
     #[error("{0}")]
     Kubeconfig(String),
@@ -297,6 +309,7 @@ impl Refusal {
                 "NameTaken"
             }
             Self::MembersFixed(..) => "EtcdReplicasFixed",
+            Self::AuthenticationRefused { .. } => "AuthenticationRefused",
             Self::Kubeconfig(_) => "KubeconfigRefused",
             Self::AuthorityRefused { .. } => "AuthorityRefused",
             Self::NotTheClusters { .. } => "NotTheClusters",
@@ -405,6 +418,7 @@ impl ControlPlane {
             storage: etcd.storage.unwrap_or_else(|| offer.etcd_storage.clone()),
             stored: Limits::of(&offer.stored, &spec.policy.stored),
             authorizers: None,
+            authentication: None,
             slice,
             domain: spec.network.cluster_domain.clone(),
             dns: spec.network.dns,

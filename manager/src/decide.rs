@@ -4,7 +4,7 @@
 //! status. So a decision needs to be right only for what was seen, and may name the next actions alone.
 
 use crate::{
-    ceilings,
+    authentication, ceilings,
     claims::{self, Standing},
     control_plane::{ControlPlane, Owner, Refusal, given_slice},
     deletion, external, membership,
@@ -269,9 +269,12 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     let has_come = |after: &Timestamp| seen.now >= *after;
     let main = seen.objects.get(DEPLOYMENT, apiserver::NAME);
     cp.rollout = cp.rollout.filter(has_come).or_else(|| pod::mark(main?));
+    let (believed, unusable) = authentication::settle(&seen.vcp.spec.authentication.jwt, main);
+    cp.authentication = believed;
     let refused = refused
         .or(beyond)
         .or(fixed)
+        .or(unusable)
         .or_else(|| foreign_secret(seen, owner));
     let quota = etcd::quota(&cp);
     cp.stored.hold(quota);

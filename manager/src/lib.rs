@@ -52,6 +52,7 @@ mod etcd;
 mod reminder;
 
 mod parts;
+mod stuck;
 
 mod endpoint;
 mod zones;
@@ -61,6 +62,7 @@ mod act;
 mod claims;
 mod membership;
 
+mod authentication;
 mod ceilings;
 mod classes;
 mod control_plane;

@@ -205,7 +205,7 @@ fn missing(seen: &Objects, main: &Object) -> String {
 
 /// Whether pods of a Deployment or StatefulSet are to be replaced still; whether they are ready, and how many there shall
 /// be, is another matter. Those that are replaced only when they end aren't waited for.
-fn is_replacing(main: &Object) -> bool {
+pub(crate) fn is_replacing(main: &Object) -> bool {
     let there = main.number("/status/replicas");
     // Where an old pod ends first, there may be none for a moment.
     let ends_first = main.kind == STATEFUL_SET || main.text("/spec/strategy/type") == "Recreate";
@@ -297,7 +297,7 @@ fn failure(main: &Object) -> Option<&str> {
 }
 
 /// What holds a pod up, when that is more than time.
-fn trouble(pod: &Object) -> Option<String> {
+pub(crate) fn trouble(pod: &Object) -> Option<String> {
     let says = |reason: &Value, message: &Value| {
         let reason = reason.as_str()?;
         let message = message

@@ -19,7 +19,7 @@ use crate::{
     provision::apiserver,
     sleep,
     status::{Fact, Report, condition},
-    upgrade, version,
+    stuck, upgrade, version,
 };
 use api::{Phase, VirtualControlPlane};
 use jiff::{SignedDuration, Timestamp};
@@ -261,6 +261,7 @@ pub(crate) fn is_passing(kind: &str) -> bool {
         sleep::REFUSED,
         upgrade::WAITS,
         version::ETCD_KEPT,
+        stuck::STUCK,
     ]
     .contains(&kind)
 }

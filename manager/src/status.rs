@@ -14,6 +14,7 @@ use crate::{
     service_cidr::{self, Told},
     sleep, starts,
     stored::{self, Used},
+    stuck,
     tenant::Tenant,
 };
 use api::{Condition, Dns, Phase, SecretRef, TenantProof, VirtualControlPlane, set_condition};
@@ -176,6 +177,7 @@ impl Report {
             let observed = Observed::of(seen, &Parts::of(&seen.objects, seen.now), wanted);
             self.conditions.extend(observed.facts);
             self.fields.extend(observed.fields);
+            self = stuck::told(self, &seen.objects);
         }
         self
     }
@@ -327,6 +329,7 @@ impl Report {
         if is_full || used.is_some_and(|used| cp.stored.is_near(used, told)) {
             report.again = report.again.min(stored::CLOSELY);
         }
+        let mut report = stuck::told(report, &seen.objects);
         if report.message.is_none() {
             report.message = parts::changing(&seen.objects, seen.now);
         }

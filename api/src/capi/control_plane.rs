@@ -1,7 +1,7 @@
 //! `SubletControlPlane`: a tenant's control plane as Cluster API asks for it.
 
 use super::TemplateMetadata;
-use crate::{Condition, Etcd, Policy, Rollout, RunningVersion, Sync};
+use crate::{Authentication, Condition, Etcd, Policy, Rollout, RunningVersion, Sync};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -95,6 +95,9 @@ pub struct TenantSettings {
     /// The tenant's store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etcd: Option<Etcd>,
+    /// Who may log in by tokens of an issuer outside of the tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
     /// Which objects cross.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<Sync>,

@@ -117,6 +117,251 @@ fn a_wrong_control_plane_is_refused_with_what_to_write() {
     });
 }
 
+/// An issuer that is let in, with one thing changed.
+fn issuer(pointer: &str, value: Value) -> Value {
+    let mut issuer = json!({
+        "issuer": {"url": "https://login.example.com", "audiences": ["kubernetes"]},
+        "claimMappings": {"username": {"claim": "sub", "prefix": "oidc:"}},
+    });
+    let (parent, field) = pointer.rsplit_once('/').unwrap_or_default();
+    if let Some(parent) = issuer.pointer_mut(parent) {
+        parent[field] = value;
+    }
+    issuer
+}
+
+fn believing(issuers: &[Value]) -> Value {
+    json!({"authentication": {"jwt": issuers}})
+}
+
+/// What an API server would refuse as it starts is refused before.
+#[test]
+fn a_wrong_issuer_is_refused_with_what_to_write() {
+    run(async || {
+        let above = super_cluster().await?;
+        let one = || issuer("/issuer/url", json!("https://login.example.com"));
+        for right in [
+            issuer(
+                "/issuer/url",
+                json!("https://login.example.com:8443/realms/a/"),
+            ),
+            issuer("/issuer/audienceMatchPolicy", json!("MatchAny")),
+            issuer("/claimMappings/username/prefix", json!("")),
+            issuer(
+                "/claimMappings/username",
+                json!({"expression": "'oidc:' + claims.sub"}),
+            ),
+            issuer(
+                "/claimMappings/groups",
+                json!({"claim": "groups", "prefix": ""}),
+            ),
+            issuer("/claimMappings/uid", json!({"expression": "claims.oid"})),
+            issuer(
+                "/claimMappings/extra",
+                json!([{"key": "example.com/a", "valueExpression": "claims.a"}]),
+            ),
+            issuer(
+                "/claimValidationRules",
+                json!([{"claim": "hd"}, {"claim": "a", "requiredValue": "b"}]),
+            ),
+        ] {
+            let object = control_plane("x", believing(&[right]));
+            above.try_create(CONTROL_PLANE, object).await?;
+        }
+        let mut other = one();
+        other["issuer"]["url"] = json!("https://login.example.net");
+        other["issuer"]["discoveryURL"] = json!("https://login.example.org/a");
+        let mut third = other.clone();
+        third["issuer"]["url"] = json!("https://login.example.org");
+        let unverified = json!({"expression": "claims.email"});
+        let cases = [
+            (
+                issuer("/issuer/url", json!("http://login.example.com")),
+                "issuer.url is https://HOST",
+            ),
+            (
+                issuer("/issuer/url", json!("https://a@login.example.com")),
+                "without user, query",
+            ),
+            (
+                issuer("/issuer/url", json!("https://login.example.com?a=b")),
+                "without user, query",
+            ),
+            (
+                issuer("/issuer/url", json!("https://login.example.com/#a")),
+                "without user, query",
+            ),
+            (
+                issuer("/issuer/url", json!("https://")),
+                "issuer.url is https://HOST",
+            ),
+            (
+                issuer("/issuer/discoveryURL", json!("http://login.example.com/a")),
+                "issuer.discoveryURL is https://HOST/PATH",
+            ),
+            (issuer("/issuer/audiences", json!([])), "at least 1 items"),
+            (
+                issuer("/issuer/audiences", json!(["a", "a"])),
+                "Duplicate value",
+            ),
+            (
+                issuer("/issuer/audiences", json!(["a", "b"])),
+                "write audienceMatchPolicy: MatchAny",
+            ),
+            (
+                issuer("/issuer/audienceMatchPolicy", json!("MatchAll")),
+                "MatchAny",
+            ),
+            (
+                issuer("/issuer/certificateAuthority", json!("/etc/ssl/ca.crt")),
+                "certificates in PEM",
+            ),
+            (
+                issuer("/issuer/certificateAuthority", json!("-".repeat(16385))),
+                "16384",
+            ),
+            (
+                issuer("/claimMappings/username", json!({})),
+                "write one of the two",
+            ),
+            (
+                issuer(
+                    "/claimMappings/username",
+                    json!({"claim": "a", "prefix": "", "expression": "b"}),
+                ),
+                "write one of the two",
+            ),
+            (
+                issuer("/claimMappings/username", json!({"claim": "sub"})),
+                "claim needs prefix",
+            ),
+            (
+                issuer(
+                    "/claimMappings/username",
+                    json!({"expression": "a", "prefix": "b"}),
+                ),
+                "put it into the expression",
+            ),
+            (
+                issuer("/claimMappings/username/prefix", json!("system:")),
+                "must not begin with system:",
+            ),
+            (
+                issuer(
+                    "/claimMappings/groups",
+                    json!({"claim": "a", "prefix": "sublet:x"}),
+                ),
+                "must not begin with system: or sublet:",
+            ),
+            (
+                issuer("/claimMappings/username", unverified),
+                "claims.email needs claims.email_verified",
+            ),
+            (
+                issuer(
+                    "/claimMappings/uid",
+                    json!({"claim": "a", "expression": "b"}),
+                ),
+                "a UID comes either from claim or from expression",
+            ),
+            (
+                issuer(
+                    "/claimMappings/extra",
+                    json!([{"key": "team", "valueExpression": "a"}]),
+                ),
+                "such as example.com/team",
+            ),
+            (
+                issuer(
+                    "/claimMappings/extra",
+                    json!([{"key": "a.kubernetes.io/b", "valueExpression": "a"}]),
+                ),
+                "write one under a domain of yours",
+            ),
+            (
+                issuer(
+                    "/claimMappings/extra",
+                    json!([{"key": "a.io/b", "valueExpression": "a"}, {"key": "a.io/b", "valueExpression": "b"}]),
+                ),
+                "Duplicate value",
+            ),
+            (
+                issuer("/claimValidationRules", json!([{}])),
+                "either claim, with requiredValue, or expression",
+            ),
+            (
+                issuer(
+                    "/claimValidationRules",
+                    json!([{"expression": "a", "requiredValue": "b"}]),
+                ),
+                "requiredValue goes with claim",
+            ),
+            (
+                issuer(
+                    "/claimValidationRules",
+                    json!([{"claim": "a", "message": "b"}]),
+                ),
+                "message goes with expression",
+            ),
+            (
+                issuer(
+                    "/claimValidationRules",
+                    json!([{"claim": "a"}, {"claim": "a"}]),
+                ),
+                "leave the others out",
+            ),
+            (
+                issuer(
+                    "/claimValidationRules",
+                    json!([{"expression": "a"}, {"claim": "b"}, {"expression": "a"}]),
+                ),
+                "leave the others out",
+            ),
+            (
+                issuer(
+                    "/userValidationRules",
+                    json!([{"expression": "a"}, {"expression": "a"}]),
+                ),
+                "Duplicate value",
+            ),
+            (
+                issuer("/userValidationRules", json!([{"message": "a"}])),
+                "expression",
+            ),
+        ];
+        let cases = cases.map(|(issuer, words)| (vec![issuer], words));
+        let itself = issuer("/issuer/discoveryURL", json!("https://login.example.com/a"));
+        let mut itself_again = itself.clone();
+        itself_again["issuer"]["url"] = json!("https://login.example.com/a");
+        let several = [
+            (vec![itself_again], "and another than issuer.url"),
+            (vec![one(), one()], "stands in one entry only"),
+            (vec![other, third], "a discoveryURL of its own"),
+            (vec![one(); 9], "at most 8 items"),
+        ];
+        for (issuers, words) in cases.into_iter().chain(several) {
+            refused(
+                &above,
+                CONTROL_PLANE,
+                control_plane("x", believing(&issuers)),
+                words,
+            )
+            .await?;
+        }
+
+        let identity = "a".repeat(26);
+        let own = format!("https://{identity}.kubernetes.default.svc.cluster.local");
+        let mut spec = believing(&[issuer("/issuer/url", json!(own))]);
+        spec["identity"] = json!(identity);
+        let words = "that of the tenant's own ServiceAccounts";
+        refused(&above, CONTROL_PLANE, control_plane("x", spec), words).await?;
+        let mut spec = believing(&[one()]);
+        spec["external"] = json!({"kubeconfigSecretRef": {"name": "x"}});
+        let words = "leave out spec.authentication";
+        refused(&above, CONTROL_PLANE, control_plane("x", spec), words).await
+    });
+}
+
 #[test]
 fn what_may_not_change_in_a_control_plane_does_not() {
     run(async || {

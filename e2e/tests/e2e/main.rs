@@ -9,6 +9,7 @@ mod install;
 mod isolation;
 mod kubectl;
 mod lifecycle;
+mod logins;
 mod operators;
 mod pods;
 mod proxy;

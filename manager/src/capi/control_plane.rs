@@ -247,6 +247,7 @@ fn wanted(seen: &Facts, owner: &str) -> Result<Object, Blocker> {
         ("/spec/replicas", json!(spec.replicas)),
         ("/spec/rollout", json!(spec.rollout)),
         ("/spec/etcd", json!(settings.etcd)),
+        ("/spec/authentication", json!(settings.authentication)),
         ("/spec/sync", json!(settings.sync)),
         ("/spec/policy", json!(settings.policy)),
         ("/spec/network/serviceCIDR", json!(place.service_cidr)),

@@ -156,6 +156,18 @@ fn field<'a>(decision: &'a Decision, name: &str) -> Option<&'a Value> {
 }
 
 #[test]
+fn issuers_that_a_control_plane_names_are_the_tenants() {
+    let mut seen = control_plane();
+    let jwt = json!([{
+        "issuer": {"url": "https://login.example.com", "audiences": ["kubernetes"]},
+        "claimMappings": {"username": {"claim": "sub", "prefix": "oidc:"}},
+    }]);
+    seen.object.body["spec"]["authentication"] = json!({"jwt": jwt});
+    let vcp = wanted(&seen);
+    assert_eq!(vcp.body["spec"]["authentication"], json!({"jwt": jwt}));
+}
+
+#[test]
 fn the_tenant_is_named_after_the_cluster_and_has_identity_settings_and_both_owners() {
     let vcp = wanted(&control_plane());
     assert_eq!((vcp.kind, vcp.name()), (VIRTUAL_CONTROL_PLANE, "blue"));

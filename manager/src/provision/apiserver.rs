@@ -9,6 +9,7 @@ use super::{
     selector,
 };
 use crate::{
+    authentication,
     control_plane::ControlPlane,
     object::{CONFIG_MAP, DEPLOYMENT, DISRUPTION_BUDGET, Object},
     proxy::Proxy,
@@ -23,6 +24,8 @@ pub(crate) const NAME: &str = "kube-apiserver";
 pub(crate) const PORT: u16 = 6443;
 /// File that says who may do what, where that depends on what the tenant stores.
 pub(crate) const AUTHORIZERS: &str = "authorization.json";
+/// File that says whom it believes.
+pub(crate) const AUTHENTICATION: &str = "authentication.json";
 /// Seconds for which one that is asked to end goes on taking connections: until all who lead connections to it, kube-proxy and
 /// the front door above all, know that it is going.
 const LAME_DUCK: u32 = 3;
@@ -36,7 +39,7 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
         digest.as_bytes(),
         config.body["data"].to_string().as_bytes(),
     ]);
-    let mut sources = sources();
+    let mut sources = sources(cp);
     if audit::policy(cp.audit).is_some() {
         sources.push(Source::ConfigMap(NAME, audit::POLICY, audit::POLICY));
     }
@@ -70,7 +73,8 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
             Spread::Single
         },
     };
-    let mut template = pod::begun_anew(cp, pod::template(cp, part));
+    let template = pod::begun_anew(cp, pod::template(cp, part));
+    let mut template = authentication::annotated(cp.authentication.as_deref(), template);
     template["metadata"]["labels"][api::keys::VERSION] = json!(cp.version);
     let body = json!({
         "metadata": metadata(cp, NAME),
@@ -101,7 +105,7 @@ pub(crate) fn objects(cp: &ControlPlane, addresses: &Addresses, digest: &str) ->
 }
 
 /// Keys and files that every API server reads.
-fn sources() -> Vec<Source> {
+fn sources(cp: &ControlPlane) -> Vec<Source> {
     vec![
         Source::Secret("ca", "tls.crt", "ca.crt"),
         Source::Secret("apiserver", "tls.crt", "server.crt"),
@@ -117,7 +121,7 @@ fn sources() -> Vec<Source> {
         Source::Secret("service-account", "sa.key", "sa.key"),
         Source::Secret("service-account", "sa.pub", "sa.pub"),
         Source::Secret("encryption", "encryption.json", "encryption.json"),
-        Source::ConfigMap(NAME, "authentication.json", "authentication.json"),
+        authentication::source(cp.authentication.as_deref()),
         Source::ConfigMap(NAME, "admission.json", "admission.json"),
         Source::ConfigMap(NAME, "egress.json", "egress.json"),
         Source::ConfigMap(NAME, "proxy-ca.crt", "proxy-ca.crt"),
@@ -147,10 +151,6 @@ pub(crate) fn names(cp: &ControlPlane, addresses: &Addresses) -> Vec<String> {
 }
 
 fn config(cp: &ControlPlane, addresses: &Addresses) -> Object {
-    let authentication = json!({
-        "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration",
-        "anonymous": {"enabled": true, "conditions": [{"path": "/livez"}, {"path": "/readyz"}, {"path": "/healthz"}]},
-    });
     // Wide enough for a busy tenant; a storm of events must not fill the tenant's etcd, nor the queues behind it.
     let admission = json!({
         "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration",
@@ -162,7 +162,8 @@ fn config(cp: &ControlPlane, addresses: &Addresses) -> Object {
     let mut body = json!({
         "metadata": metadata(cp, NAME),
         "data": {
-            "authentication.json": authentication.to_string(),
+            // Without issuers; pods that have some bear it themselves.
+            AUTHENTICATION: authentication::configuration(&[]).to_string(),
             "admission.json": admission.to_string(),
             "egress.json": egress(addresses).to_string(),
             "proxy-ca.crt": addresses.proxy.authority,
@@ -224,7 +225,7 @@ fn command(cp: &ControlPlane, addresses: &Addresses) -> Vec<String> {
         format!("--client-ca-file={}", file("ca.crt")),
         format!("--tls-cert-file={}", file("server.crt")),
         format!("--tls-private-key-file={}", file("server.key")),
-        format!("--authentication-config={}", file("authentication.json")),
+        format!("--authentication-config={}", file(AUTHENTICATION)),
         format!(
             "--requestheader-client-ca-file={}",
             file("front-proxy-ca.crt")

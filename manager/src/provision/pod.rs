@@ -40,7 +40,7 @@ pub(crate) struct Part<'a> {
     pub(crate) resources: &'a PodResources,
     /// Requests when the class gives none.
     pub(crate) default_requests: [(&'static str, &'static str); 2],
-    /// Keys and files: (Secret or ConfigMap, key in it, file name under [`CONFIG_DIR`]).
+    /// Keys and files.
     pub(crate) files: Vec<Source>,
     /// A volume of its own and where it is mounted.
     pub(crate) data: Option<(Value, &'static str)>,
@@ -58,6 +58,8 @@ pub(crate) enum Source {
     Secret(&'static str, &'static str, &'static str),
     /// (ConfigMap, key, file).
     ConfigMap(&'static str, &'static str, &'static str),
+    /// (Annotation of the pod itself, file): it changes with the pod's template and never in a pod that runs.
+    Annotation(&'static str, &'static str),
 }
 
 /// How pods of a part lie to each other.
@@ -191,6 +193,10 @@ fn source(source: &Source) -> Value {
         }
         Source::ConfigMap(name, key, path) => {
             json!({"configMap": {"name": name, "items": [{"key": key, "path": path}]}})
+        }
+        Source::Annotation(key, path) => {
+            let field = json!({"fieldPath": format!("metadata.annotations['{key}']")});
+            json!({"downwardAPI": {"items": [{"path": path, "fieldRef": field}]}})
         }
     }
 }

@@ -529,6 +529,43 @@ fn what_is_full_starts_no_api_server_anew() {
     assert!(text.contains("nowhere.kubeconfig") && !text.contains("--authorization-mode"));
 }
 
+/// Else a wrong expression would stop API servers that run, as soon as they are started again.
+#[test]
+fn issuers_are_part_of_the_pods_that_believe_them_and_reach_no_others() {
+    let mut cp = control_plane();
+    let made = |cp: &ControlPlane| {
+        let [config, main] = &apiserver::objects(cp, &addresses(), "")[..] else {
+            panic!("a ConfigMap and a Deployment");
+        };
+        let sources = main.items("/spec/template/spec/volumes/0/projected/sources");
+        let is_it = |source: &&Value| source.to_string().contains("authentication.json");
+        let source: Vec<Value> = sources.iter().filter(is_it).cloned().collect();
+        let annotations = &main.body["spec"]["template"]["metadata"]["annotations"];
+        let believed = annotations["sublet.dev/authentication"].clone();
+        (config.body.clone(), source, believed)
+    };
+    let (config, source, believed) = made(&cp);
+    let text = config["data"]["authentication.json"].as_str().unwrap();
+    assert_eq!(
+        text,
+        r#"{"anonymous":{"conditions":[{"path":"/livez"},{"path":"/readyz"},{"path":"/healthz"}],"enabled":true},"apiVersion":"apiserver.config.k8s.io/v1","kind":"AuthenticationConfiguration"}"#
+    );
+    let file = json!({"key": "authentication.json", "path": "authentication.json"});
+    assert_eq!(
+        source,
+        [json!({"configMap": {"name": "kube-apiserver", "items": [file]}})]
+    );
+    assert_eq!(believed, Value::Null);
+
+    cp.authentication = Some("{}".into());
+    let (same, source, believed) = made(&cp);
+    assert_eq!(same, config);
+    let field = json!({"fieldPath": "metadata.annotations['sublet.dev/authentication']"});
+    let file = json!({"path": "authentication.json", "fieldRef": field});
+    assert_eq!(source, [json!({"downwardAPI": {"items": [file]}})]);
+    assert_eq!(believed, "{}");
+}
+
 /// T28: all contexts are listed, and the network leaves no way beside the way out.
 #[test]
 fn t28_the_api_server_goes_out_through_the_proxy_alone() {

@@ -51,6 +51,8 @@ pub(super) fn objects(vcp: &VirtualControlPlane) -> Result<Vec<Value>> {
             tenant: TenantSettings {
                 class_name: Some(spec.class_name.clone()),
                 etcd: spec.etcd.clone(),
+                authentication: (!spec.authentication.is_empty())
+                    .then(|| spec.authentication.clone()),
                 sync: None,
                 policy: (spec.policy != api::Policy::default()).then(|| spec.policy.clone()),
             },

@@ -1,6 +1,7 @@
 //! What is refused of a change costs nothing of what runs.
 
 use super::*;
+use crate::authentication::tests::issuer;
 
 /// Something that somebody does.
 type Change = fn(&mut Seen);
@@ -50,7 +51,7 @@ fn foreign(name: &str) -> Object {
 
 #[test]
 fn what_runs_is_looked_after_and_shown_while_a_change_is_refused() {
-    let refusals: [(Change, &str); 4] = [
+    let refusals: [(Change, &str); 5] = [
         (
             |seen| seen.vcp.spec.version = Some("9.9.9".into()),
             "VersionNotOffered",
@@ -65,6 +66,14 @@ fn what_runs_is_looked_after_and_shown_while_a_change_is_refused() {
         (
             |seen| seen.vcp.spec.etcd.get_or_insert_default().replicas = Some(3),
             "EtcdReplicasFixed",
+        ),
+        (
+            |seen| {
+                let mut issuer = issuer("https://login.example.com");
+                issuer.issuer.certificate_authority = Some("-----BEGIN CERTIFICATE-----".into());
+                seen.vcp.spec.authentication.jwt = vec![issuer];
+            },
+            "AuthenticationRefused",
         ),
         (
             |seen| seen.user_secret = Some(foreign("acme-kubeconfig")),
@@ -107,6 +116,32 @@ fn what_runs_is_looked_after_and_shown_while_a_change_is_refused() {
         );
         assert_eq!(fact(&report, "Ready").1, reason);
     }
+}
+
+/// One that is refused later takes none of those away that are believed.
+#[test]
+fn issuers_are_taken_up_by_a_rollout_and_a_wrong_one_changes_nothing() {
+    let mut seen = running();
+    let believed = |seen: &Seen| {
+        let main = seen.objects.get(DEPLOYMENT, apiserver::NAME).unwrap();
+        let annotations = &main.body["spec"]["template"]["metadata"]["annotations"];
+        annotations["sublet.dev/authentication"]
+            .as_str()
+            .map(str::to_owned)
+    };
+    assert_eq!(believed(&seen), None);
+    seen.vcp.spec.authentication.jwt = vec![issuer("https://login.example.com")];
+    settle(&mut seen);
+    let before = believed(&seen).unwrap();
+    assert!(before.contains("https://login.example.com"), "{before}");
+
+    let mut wrong = issuer("https://login.example.net");
+    wrong.issuer.certificate_authority = Some("-----BEGIN CERTIFICATE-----".into());
+    seen.vcp.spec.authentication.jwt.push(wrong);
+    assert!(decided(&seen).actions.is_empty());
+    seen.vcp.spec.authentication.jwt.clear();
+    settle(&mut seen);
+    assert_eq!(believed(&seen), None);
 }
 
 #[test]
