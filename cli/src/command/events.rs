@@ -122,40 +122,40 @@ fn told((side, event): &Sided) -> Value {
 }
 
 /// Where events are that one asks for.
-struct Place {
+struct EventSource {
     side: &'static str,
     api: Api<Event>,
     fields: String,
 }
 
-/// Places in the super cluster: about the VirtualControlPlane, and in the namespace of its control plane.
-fn places(client: &Client, vcp: &VirtualControlPlane) -> Vec<Place> {
-    let place = |namespace: &str, fields: String| Place {
+/// Those in the super cluster: about the VirtualControlPlane, and in the namespace of its control plane.
+fn sources(client: &Client, vcp: &VirtualControlPlane) -> Vec<EventSource> {
+    let source = |namespace: &str, fields: String| EventSource {
         side: "super",
         api: Api::namespaced(client.clone(), namespace),
         fields,
     };
     let about = event::about("VirtualControlPlane", &vcp.name_any());
-    let mut places = vec![place(&vcp.namespace().unwrap_or_default(), about)];
+    let mut sources = vec![source(&vcp.namespace().unwrap_or_default(), about)];
     let status = vcp.status.as_ref();
     let inside = status.and_then(|status| status.control_plane_namespace.as_deref());
-    places.extend(inside.map(|inside| place(inside, String::new())));
-    places
+    sources.extend(inside.map(|inside| source(inside, String::new())));
+    sources
 }
 
 /// Events of all of these.
 pub(super) async fn of_super(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<Vec<Sided>> {
     let mut events = vec![];
-    for Place { side, api, fields } in places(&cluster.client, vcp) {
+    for EventSource { side, api, fields } in sources(&cluster.client, vcp) {
         let found = event::list(&api, &fields).await?;
         events.extend(found.into_iter().map(|event| (side, event)));
     }
     Ok(events)
 }
 
-/// The place in the tenant: what the syncer reported.
-fn of_syncer(client: Client) -> Place {
-    Place {
+/// The one in the tenant: what the syncer reported.
+fn of_syncer(client: Client) -> EventSource {
+    EventSource {
         side: "tenant",
         api: Api::all(client),
         fields: format!("reportingComponent={SYNCER_COMPONENT}"),
@@ -166,7 +166,7 @@ fn of_syncer(client: Client) -> Place {
 async fn of_tenant(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<Vec<Sided>> {
     let access = tenant::access(cluster, vcp).await?;
     let client = tenant::client(cluster, vcp, &access).await?;
-    let Place { side, api, fields } = of_syncer(client);
+    let EventSource { side, api, fields } = of_syncer(client);
     // The caller's kubeconfig has nothing to do with it: it leads to the super cluster.
     let events = event::most(&api, &fields).await.map_err(|err| {
         let why = error::reason(&err);

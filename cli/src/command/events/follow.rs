@@ -1,6 +1,6 @@
 //! `sublet events --watch`: what happened so far, then each event when it happens, as kubectl does it.
 
-use super::{Args, Output, Place, Sided, is_asked, of_syncer, places, told};
+use super::{Args, EventSource, Output, Sided, is_asked, of_syncer, sources, told};
 use crate::{
     cluster::Cluster,
     event,
@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Rows that the columns are made to fit.
 const WINDOW: usize = 200;
 
-type Heard = Result<Event<v1::Event>, watcher::Error>;
+type WatchEvent = Result<Event<v1::Event>, watcher::Error>;
 
 /// Shows `happened`, then what happens, until Ctrl-C.
 pub(super) async fn run(
@@ -35,14 +35,14 @@ pub(super) async fn run(
     vcp: &VirtualControlPlane,
     happened: Vec<Sided>,
 ) -> Result<()> {
-    let mut places = places(&cluster.watching, vcp);
+    let mut sources = sources(&cluster.watching, vcp);
     // Why the tenant's are left out was told with what happened so far.
     if let Ok(access) = tenant::access(cluster, vcp).await
         && let Ok(client) = tenant::watching(cluster, vcp, &access).await
     {
-        places.push(of_syncer(client));
+        sources.push(of_syncer(client));
     }
-    let mut known = Known::default();
+    let mut known = ShownEvents::default();
     for (_, event) in &happened {
         known.is_news(event);
     }
@@ -56,8 +56,8 @@ pub(super) async fn run(
     } else {
         screen.show(happened)?;
     }
-    let mut heard: SelectAll<BoxStream<'_, (&'static str, Heard)>> =
-        places.into_iter().map(follow).collect();
+    let mut heard: SelectAll<BoxStream<'_, (&'static str, WatchEvent)>> =
+        sources.into_iter().map(follow).collect();
     let mut lost = BTreeSet::new();
     while let Some((side, event)) = heard.next().await {
         match event {
@@ -66,6 +66,7 @@ pub(super) async fn run(
                 lost.remove(side);
             }
             Ok(Event::InitApply(event) | Event::Apply(event)) => {
+                lost.remove(side);
                 if is_asked(args, &event) && known.is_news(&event) {
                     screen.show(vec![(side, event)])?;
                 }
@@ -82,8 +83,8 @@ pub(super) async fn run(
     Ok(())
 }
 
-fn follow(place: Place) -> BoxStream<'static, (&'static str, Heard)> {
-    let Place { side, api, fields } = place;
+fn follow(source: EventSource) -> BoxStream<'static, (&'static str, WatchEvent)> {
+    let EventSource { side, api, fields } = source;
     let config = watcher::Config::default().fields(&fields);
     let heard = watcher(api, config).default_backoff();
     heard.map(move |heard| (side, heard)).boxed()
@@ -91,9 +92,9 @@ fn follow(place: Place) -> BoxStream<'static, (&'static str, Heard)> {
 
 /// Versions of the events that were shown, by UID.
 #[derive(Default)]
-struct Known(BTreeMap<String, Option<String>>);
+struct ShownEvents(BTreeMap<String, Option<String>>);
 
-impl Known {
+impl ShownEvents {
     /// Whether an event is another than before; from now on it isn't.
     fn is_news(&mut self, event: &v1::Event) -> bool {
         let uid = event.metadata.uid.clone().unwrap_or_default();
@@ -164,7 +165,7 @@ mod tests {
 
     #[test]
     fn an_event_is_shown_again_only_when_it_happened_again() {
-        let mut known = Known::default();
+        let mut known = ShownEvents::default();
         let told = [("a", "1"), ("b", "2"), ("a", "1"), ("a", "3"), ("b", "2")];
         let told = told.map(|(uid, version)| known.is_news(&event(uid, version)));
         assert_eq!(told, [true, true, false, true, false]);
