@@ -207,7 +207,10 @@ async fn versions(tenant: &Cluster, group: &str) -> Result<Option<Vec<String>>, 
     let versions = about["versions"].as_array().into_iter().flatten();
     let names = versions.filter_map(|version| version["version"].as_str());
     // They become part of paths.
-    let is_plain = |name: &&str| name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_plain = |name: &&str| {
+        name.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
     Ok(Some(names.filter(is_plain).map(str::to_owned).collect()))
 }
 

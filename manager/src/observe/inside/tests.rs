@@ -111,3 +111,14 @@ async fn only_what_the_api_server_lists_itself_counts() {
     other.retain(|(path, _)| ![THEIRS, V2].contains(path));
     assert_eq!(counted(&other).await, both);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_version_with_a_dash_is_counted() {
+    let answers = [
+        (MAPS, some(3)),
+        (GROUP, versions(&["v1-beta", "../v1"])),
+        ("/apis/apps/v1-beta/deployments", some(2)),
+    ];
+    let both = known(&[("configmaps", 3), ("deployments.apps", 2)]);
+    assert_eq!(counted(&answers).await, both);
+}
