@@ -304,7 +304,8 @@ impl Cluster {
         self.text("/readyz", "*/*").await.map(drop)
     }
 
-    /// How many objects there are at a path such as `/api/v1/configmaps`; none where nothing is served.
+    /// How many objects there are at a path such as `/api/v1/configmaps`; none where nothing is served. An answer that is no
+    /// list is an error, as in [`Self::list`].
     ///
     /// One is read, without its content, and the API server says how many come after it.
     pub(crate) async fn count(&self, path: &str) -> Result<u64, Error> {
@@ -315,6 +316,13 @@ impl Cluster {
             other => other?,
         };
         let page: Value = serde_json::from_str(&text).unwrap_or_default();
+        if !is_list(&page) {
+            let what = path.to_owned();
+            return Err(Error::Another {
+                verb: "count",
+                what,
+            });
+        }
         let here = page["items"].as_array().map_or(0, Vec::len);
         let more = page["metadata"]["remainingItemCount"].as_u64();
         let here = u64::try_from(here).unwrap_or(u64::MAX);

@@ -73,6 +73,12 @@ impl Limits {
     pub(crate) fn counted(&self) -> impl Iterator<Item = &str> {
         let names = self.0.keys().map(String::as_str);
         names.filter(|name| *name != SIZE)
+    /// Whether there are as many of something as may be, when there are so many.
+    pub(crate) fn is_reached(&self, name: &str, used: u64) -> bool {
+        let limit = self.0.get(name);
+        limit.is_some_and(|limit| is_reached(name, used, *limit))
+    }
+
     }
 
     /// Resources of which nobody knows how many objects there are.

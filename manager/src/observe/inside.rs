@@ -14,8 +14,8 @@ use crate::{
     tenant::{self, Tenant},
 };
 use serde_json::Value;
-use std::time::Duration;
-use tokio::time::{Instant, timeout, timeout_at};
+use std::{collections::BTreeSet, time::Duration};
+use tokio::time::{Instant, error::Elapsed, timeout, timeout_at};
 
 /// How long it may take to count one resource.
 const ONE: Duration = Duration::from_secs(2);
@@ -133,18 +133,29 @@ impl Observer {
 /// from being counted: a tenant may see to that.
 async fn count(tenant: &Cluster, limits: &Limits, until: Instant) -> Used {
     let mut used = Used::new();
-    for name in limits.counted() {
-        let one = timeout_at(until.min(Instant::now() + ONE), count_one(tenant, name));
-        match one.await {
-            Ok(Ok(Some(number))) => used.extend([(name.to_owned(), number)]),
-            Ok(Ok(None)) => {
-                tracing::debug!(name, "the tenant's API server doesn't serve it itself");
+    let soon = || until.min(Instant::now() + ONE);
+    let (of_core, of_groups): (Vec<&str>, Vec<&str>) =
+        limits.counted().partition(|name| !name.contains('.'));
+    if !of_core.is_empty() {
+        let counting = async {
+            let mut used = Used::new();
+            for name in of_core {
+                let path = format!("/api/v1/{name}");
+                let one = async { tenant.count(&path).await.map(Some) };
+                let number = told(name, timeout_at(soon(), one).await);
+                used.extend(number.map(|number| (name.to_owned(), number)));
             }
-            Ok(Err(error)) => {
-                tracing::debug!(name, %error, "what a tenant stores can't be counted");
-            }
-            Err(_) => tracing::debug!(name, "what a tenant stores can't be counted in time"),
-        }
+            Ok(used)
+        };
+        let counted = timeout_at(until, by_itself(tenant, ["", "v1"], counting));
+        used.extend(told("the core group", counted.await).into_iter().flatten());
+    }
+    for name in of_groups {
+        let number = told(
+            name,
+            timeout_at(soon(), count_one(tenant, limits, name)).await,
+        );
+        used.extend(number.map(|number| (name.to_owned(), number)));
     }
     if limits.bytes().is_some() {
         let mut told = stored::Told::default();
@@ -156,46 +167,92 @@ async fn count(tenant: &Cluster, limits: &Limits, until: Instant) -> Used {
     used
 }
 
-/// How many objects of a resource there are; `None` where something else than the tenant's API server would say so. In
-/// which version a group is preferred is the tenant's to say, so all are asked that the API server serves itself.
-async fn count_one(tenant: &Cluster, name: &str) -> Result<Option<u64>, cluster::Error> {
-    let Some((plural, group)) = name.split_once('.') else {
-        return tenant.count(&format!("/api/v1/{name}")).await.map(Some);
-    };
+/// What was counted. Why it wasn't is said to who looks into it.
+fn told<T>(name: &str, counted: Result<Result<Option<T>, cluster::Error>, Elapsed>) -> Option<T> {
+    match counted {
+        Ok(Ok(Some(counted))) => return Some(counted),
+        Ok(Ok(None)) => tracing::debug!(
+            name,
+            "something else than the tenant's API server serves it, or did for a moment"
+        ),
+        Ok(Err(error)) => {
+            tracing::debug!(name, %error, "what a tenant stores can't be counted");
+        }
+        Err(_) => tracing::debug!(name, "what a tenant stores can't be counted in time"),
+    }
+    None
+}
+
+/// How many objects of a resource there are; `None` where something else than the tenant's API server serves one of its
+/// versions, which hides what the API server would list there.
+///
+/// In which version a group is preferred is the tenant's to say, and versions of the API server's own may stand beside those
+/// of a CustomResourceDefinition of the same name. So all are asked, and the one that has most counts.
+async fn count_one(
+    tenant: &Cluster,
+    limits: &Limits,
+    name: &str,
+) -> Result<Option<u64>, cluster::Error> {
+    let (plural, group) = name.split_once('.').unwrap_or((name, ""));
     let Some(versions) = versions(tenant, group).await? else {
         // What isn't served isn't stored.
         return Ok(Some(0));
     };
-    let (mut most, mut failed) = (None, None);
+    let (mut most, mut unknown) = (0, None);
     for version in versions {
-        if !is_local(tenant, group, &version).await? {
-            continue;
-        }
-        match tenant
-            .count(&format!("/apis/{group}/{version}/{plural}"))
-            .await
-        {
-            Ok(0) => most = most.or(Some(0)),
-            Ok(number) => return Ok(Some(number)),
-            Err(error) => failed = Some(error),
+        let path = format!("/apis/{group}/{version}/{plural}");
+        match by_itself(tenant, [group, &version], tenant.count(&path)).await {
+            Ok(Some(number)) if limits.is_reached(name, number) => return Ok(Some(number)),
+            Ok(Some(number)) => most = most.max(number),
+            other => unknown = Some(other),
         }
     }
-    failed.map_or(Ok(most), Err)
+    unknown.unwrap_or(Ok(Some(most)))
 }
 
-/// Whether the API server serves a version of a group itself, and doesn't pass it on to where a tenant's APIService says.
-async fn is_local(tenant: &Cluster, group: &str, version: &str) -> Result<bool, cluster::Error> {
-    let path = format!("/apis/apiregistration.k8s.io/v1/apiservices/{version}.{group}");
+/// What is counted in a version of a group, if the API server serves that itself and did so all the time.
+async fn by_itself<T>(
+    tenant: &Cluster,
+    [group, version]: [&str; 2],
+    counting: impl Future<Output = Result<T, cluster::Error>>,
+) -> Result<Option<T>, cluster::Error> {
+    let name = format!("{version}.{group}");
+    let served = async || match timeout(ONE, served_locally(tenant, &name)).await {
+        Ok(served) => served,
+        Err(_) => Ok(None),
+    };
+    let before = served().await?;
+    if before.is_none() {
+        return Ok(None);
+    }
+    let counted = counting.await?;
+    Ok((served().await? == before).then_some(counted))
+}
+
+/// UID and resource version of an APIService by which the API server serves a version of a group itself, empty where there is
+/// no APIService; `None` where it passes that on to where a tenant says.
+async fn served_locally(
+    tenant: &Cluster,
+    name: &str,
+) -> Result<Option<[String; 2]>, cluster::Error> {
+    let path = format!("/apis/apiregistration.k8s.io/v1/apiservices/{name}");
     let about = match tenant.text(&path, "application/json").await {
-        Err(error) if error.code() == Some(404) => return Ok(true),
+        Err(error) if error.code() == Some(404) => return Ok(Some(Default::default())),
         other => other?,
     };
     let about: Value = serde_json::from_str(&about).unwrap_or_default();
-    Ok(about["kind"] == "APIService" && !about["spec"]["service"].is_object())
+    let is_local = about["kind"] == "APIService" && !about["spec"]["service"].is_object();
+    let metadata = &about["metadata"];
+    let text = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
+    Ok(is_local.then(|| ["uid", "resourceVersion"].map(text)))
 }
 
-/// The versions in which a tenant's API server serves a group; `None`: it doesn't know the group.
-async fn versions(tenant: &Cluster, group: &str) -> Result<Option<Vec<String>>, cluster::Error> {
+/// The versions in which a tenant's API server serves a group; `None`: it doesn't know the group. A version is named only while it
+/// has an APIService, which a tenant may delete, and is served without it: of Kubernetes' own groups that may be `v1`.
+async fn versions(
+    tenant: &Cluster,
+    group: &str,
+) -> Result<Option<BTreeSet<String>>, cluster::Error> {
     let about = match tenant
         .text(&format!("/apis/{group}"), "application/json")
         .await
@@ -211,7 +268,8 @@ async fn versions(tenant: &Cluster, group: &str) -> Result<Option<Vec<String>>, 
         name.bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
-    Ok(Some(names.filter(is_plain).map(str::to_owned).collect()))
+    let all = names.filter(is_plain).chain(["v1"]).map(str::to_owned);
+    Ok(Some(all.collect()))
 }
 
 #[cfg(test)]

@@ -1,14 +1,21 @@
 use super::*;
 use http::{Request, Response};
 use kube::{Client, client::Body};
+use parking_lot::Mutex;
 use serde_json::json;
 use std::{collections::BTreeMap, convert::Infallible};
 
-/// An API server that answers so at these paths, and never at those that hang.
+/// An API server that answers so at these paths, and never at those that hang. Of several answers in an array each comes once,
+/// the last one again and again.
 fn tenant(answers: &[(&'static str, Value)]) -> Cluster {
     let answers: BTreeMap<&str, Value> = answers.iter().cloned().collect();
+    let answers = Mutex::new(answers);
     let service = tower::service_fn(move |request: Request<Body>| {
-        let answer = answers.get(request.uri().path()).cloned();
+        let answer = match answers.lock().get_mut(request.uri().path()) {
+            Some(Value::Array(turns)) if turns.len() > 1 => Some(turns.remove(0)),
+            Some(Value::Array(turns)) => turns.first().cloned(),
+            answer => answer.cloned(),
+        };
         async move {
             let (status, body) = match answer {
                 Some(Value::Null) => std::future::pending().await,
@@ -43,6 +50,12 @@ fn service(elsewhere: bool) -> Value {
     json!({"kind": "APIService", "spec": {"service": service}})
 }
 
+/// The same, changed since.
+fn changed(mut service: Value) -> Value {
+    service["metadata"] = json!({"uid": "u", "resourceVersion": "2"});
+    service
+}
+
 async fn counted(answers: &[(&'static str, Value)]) -> Vec<(String, u64)> {
     let names = ["configmaps", "deployments.apps"];
     let most = names.map(|name| (name.to_owned(), "5".to_owned()));
@@ -57,6 +70,7 @@ const MAPS: &str = "/api/v1/configmaps";
 const V1: &str = "/apis/apps/v1/deployments";
 const V2: &str = "/apis/apps/v2/deployments";
 const LOCAL: &str = "/apis/apiregistration.k8s.io/v1/apiservices/v1.apps";
+const CORE: &str = "/apis/apiregistration.k8s.io/v1/apiservices/v1.";
 const THEIRS: &str = "/apis/apiregistration.k8s.io/v1/apiservices/v2.apps";
 
 fn known(pairs: &[(&str, u64)]) -> Vec<(String, u64)> {
@@ -89,7 +103,7 @@ async fn what_can_not_be_counted_keeps_nothing_else_from_being_counted() {
     );
 }
 
-/// A tenant may have another server say that there is nothing, and prefer it.
+/// A tenant may have another server say that there is nothing, and prefer it; or let one take the place of what counts.
 #[tokio::test(start_paused = true)]
 async fn only_what_the_api_server_lists_itself_counts() {
     let lying = [
@@ -100,16 +114,54 @@ async fn only_what_the_api_server_lists_itself_counts() {
         (LOCAL, service(false)),
         (V1, some(2)),
     ];
-    let both = known(&[("configmaps", 3), ("deployments.apps", 2)]);
-    assert_eq!(counted(&lying).await, both);
+    let [both, only] = [
+        known(&[("configmaps", 3), ("deployments.apps", 2)]),
+        known(&[("configmaps", 3)]),
+    ];
+    assert_eq!(
+        counted(&lying).await,
+        only,
+        "what is served there is hidden"
+    );
+    let mut full = lying.to_vec();
+    full.retain(|(path, _)| *path != V1);
+    full.push((V1, some(5)));
+    let as_many = known(&[("configmaps", 3), ("deployments.apps", 5)]);
+    assert_eq!(
+        counted(&full).await,
+        as_many,
+        "it is full whatever else there is"
+    );
     let mut all = lying.to_vec();
     all.retain(|(path, _)| *path != LOCAL);
     all.push((LOCAL, service(true)));
-    assert_eq!(counted(&all).await, known(&[("configmaps", 3)]));
-    // Nor does a version of its own that has no such resource.
+    assert_eq!(counted(&all).await, only);
+    // A version of its own that has no such resource hides nothing.
     let mut other = lying.to_vec();
     other.retain(|(path, _)| ![THEIRS, V2].contains(path));
     assert_eq!(counted(&other).await, both);
+}
+
+/// A group may have versions of the API server's own and others of a CustomResourceDefinition of the same name.
+#[tokio::test(start_paused = true)]
+async fn the_version_that_has_most_counts_and_none_is_hidden_by_another() {
+    let two = [
+        (MAPS, some(3)),
+        (GROUP, versions(&["v2", "v1"])),
+        (V2, some(1)),
+        (V1, some(2)),
+    ];
+    let both = known(&[("configmaps", 3), ("deployments.apps", 2)]);
+    assert_eq!(counted(&two).await, both);
+    // One whose APIService the tenant deleted isn't named, and is served all the same.
+    let mut unnamed = two.to_vec();
+    unnamed.retain(|(path, _)| *path != GROUP);
+    unnamed.push((GROUP, versions(&["v2"])));
+    assert_eq!(counted(&unnamed).await, both);
+    let mut broken = two.to_vec();
+    broken.retain(|(path, _)| *path != V1);
+    broken.push((V1, json!(503)));
+    assert_eq!(counted(&broken).await, known(&[("configmaps", 3)]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,4 +173,49 @@ async fn a_version_with_a_dash_is_counted() {
     ];
     let both = known(&[("configmaps", 3), ("deployments.apps", 2)]);
     assert_eq!(counted(&answers).await, both);
+}
+
+/// The core group, too, may be led elsewhere.
+#[tokio::test(start_paused = true)]
+async fn core_resources_count_only_while_the_api_server_lists_them_itself() {
+    let [both, only] = [
+        known(&[("configmaps", 3), ("deployments.apps", 0)]),
+        known(&[("deployments.apps", 0)]),
+    ];
+    let maps = (MAPS, some(3));
+    let local = service(false);
+    assert_eq!(counted(&[maps.clone(), (CORE, local.clone())]).await, both);
+    for elsewhere in [
+        service(true),
+        json!([local.clone(), service(true)]),
+        // Led away and back while it was counted.
+        json!([local.clone(), changed(local)]),
+        json!(503),
+        Value::Null,
+    ] {
+        let said = counted(&[maps.clone(), (CORE, elsewhere.clone())]).await;
+        assert_eq!(said, only, "{elsewhere}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_led_elsewhere_while_it_is_counted_is_unknown() {
+    let flipped = json!([service(false), changed(service(false))]);
+    let answers = [
+        (MAPS, some(3)),
+        (GROUP, versions(&["v1"])),
+        (LOCAL, flipped),
+        (V1, some(2)),
+    ];
+    assert_eq!(counted(&answers).await, known(&[("configmaps", 3)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_no_list_says_nothing() {
+    let answers = [
+        (MAPS, json!({})),
+        (GROUP, versions(&["v1"])),
+        (V1, json!({"kind": "Deployment"})),
+    ];
+    assert_eq!(counted(&answers).await, known(&[]));
 }
