@@ -21,7 +21,7 @@ use crate::{
     sleep::{self, Scale, Stage},
     starts::{self, Turn},
     status::Report,
-    stored::{Limits, Patience, Used},
+    stored::{Limits, Used},
     tenant::{self, Tenant},
     twin,
     upgrade::{self, Step},
@@ -280,8 +280,7 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     cp.stored.hold(quota);
     let config = seen.objects.get(CONFIG_MAP, apiserver::NAME);
     let now = config.and_then(|config| config.body["data"][apiserver::AUTHORIZERS].as_str());
-    let patience = Patience::of(&seen.vcp, seen.now);
-    cp.authorizers = cp.authorizers_for(used(seen), now, patience);
+    cp.authorizers = cp.authorizers_for(used(seen), now, &seen.uncounted);
     let mut decision = provision(seen, &cp, system)?;
     decision.report.conditions.extend(fact);
     let waits = upgrade::told(awaited.as_deref(), &cp.version);

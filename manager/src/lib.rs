@@ -9,7 +9,8 @@
 //!
 //! One pass of [`virtual_control_plane`] observes all that matters for one VirtualControlPlane, and [`decide`] names
 //! either the actions that come next or the status to rest at. Nothing is remembered between passes but what spares a
-//! question ([`answers`]): a manager that starts anew goes on where the last one stopped. What the objects look like is decided in [`provision`], their keys
+//! question ([`answers`]) and times that no clock of another host must tell ([`visits`], [`uncounted`]): a manager that starts
+//! anew goes on where the last one stopped. What the objects look like is decided in [`provision`], their keys
 //! and certificates in [`pki`].
 //!
 //! A tenant that runs in another super cluster has a [`twin`] there, and that cluster's own manager does the work.
@@ -45,6 +46,7 @@ mod service_cidr;
 mod status;
 mod stored;
 
+mod uncounted;
 mod room;
 
 mod etcd;

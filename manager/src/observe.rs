@@ -26,6 +26,7 @@ use crate::{
     sleep::Visit,
     starts::{Limit, Turn},
     tenant::{self, Tenant},
+    uncounted::{Lasting, Uncounted},
     visits::Visits,
     zones,
 };
@@ -133,6 +134,8 @@ pub(crate) struct Seen {
     pub(crate) tenant: Tenant,
     /// Whether it may start now; known only once it was asked for.
     pub(crate) turn: Option<Turn>,
+    /// What it stores of what is limited and couldn't be counted for too long.
+    pub(crate) uncounted: Lasting,
     /// What the tenant's API server said when it refused a write since its etcd is full; known only after such a write.
     pub(crate) refused: Option<String>,
     /// What the tenant's etcd says of itself, or why it says nothing; it is asked now and then, and while it is full.
@@ -183,6 +186,7 @@ impl Seen {
             zones: vec![],
             node: None,
             tenant: Tenant::NotAsked,
+            uncounted: Lasting::new(),
             turn: None,
             refused: None,
             store: None,
@@ -346,6 +350,8 @@ pub(crate) struct Observer {
     pub(crate) own: OwnWords,
     /// Which tenants' etcds were asked lately.
     pub(crate) stores: Asked,
+    /// What of tenants couldn't be counted lately.
+    pub(crate) uncounted: Uncounted,
     /// What was answered lately.
     pub(crate) answers: Answers,
     /// The same of tenants.
@@ -386,6 +392,7 @@ impl Observer {
             visits,
             own: OwnWords::default(),
             stores: Asked::default(),
+            uncounted: Uncounted::default(),
             answers: Answers::default(),
             inside: Answers::default(),
             heard,
@@ -594,6 +601,10 @@ impl Observer {
             let limits = crate::decide::stored_limits(seen);
             let looked = self.look_at_tenant(seen.whose(), &access, &wanted, &limits);
             seen.tenant = looked.await?;
+            if let Some(used) = crate::decide::used(seen) {
+                let names = limits.uncounted(used);
+                seen.uncounted = self.uncounted.take(&owner.id, names, Instant::now());
+            }
             self.look_at_store(seen, owner, &limits).await?;
         }
         Ok(())

@@ -29,7 +29,7 @@ pub(crate) fn due(cp: &ControlPlane, seen: &Objects) -> Vec<Action> {
     let mark = naming::hash(&[wanted.as_bytes()]);
     // A pod without a mark has begun with the file as it was then, which is as a rule the one that refuses nothing.
     let is_open = cp
-        .authorizers_for(Some(&Used::new()), None, crate::stored::Patience::Left)
+        .authorizers_for(Some(&Used::new()), None, &crate::uncounted::Lasting::new())
         .as_deref()
         == Some(wanted);
     let is_behind = |pod: &&Object| match pod.annotation(AUTHORIZERS) {
@@ -66,7 +66,7 @@ mod tests {
         let most = Quantities([("configmaps".to_owned(), "5".to_owned())].into());
         cp.stored = Limits::of(&most, &Quantities::default());
         let used = Used::from([("configmaps".to_owned(), used)]);
-        cp.authorizers = cp.authorizers_for(Some(&used), None, crate::stored::Patience::Left);
+        cp.authorizers = cp.authorizers_for(Some(&used), None, &crate::uncounted::Lasting::new());
         cp
     }
 

@@ -12,9 +12,7 @@ use crate::{
     provision::{Addresses, cluster_keys, coredns, keys},
     room::{self, Space},
     service_cidr::{self, Told},
-    sleep, starts,
-    stored::{self, Used},
-    stuck,
+    sleep, starts, stored, stuck,
     tenant::Tenant,
 };
 use api::{Condition, Dns, Phase, SecretRef, TenantProof, VirtualControlPlane, set_condition};
@@ -464,26 +462,25 @@ fn not_synced(vcp: &VirtualControlPlane) -> Option<Fact> {
 
 /// Whether the tenant stores no more than it may; `None` when nobody knows, or nothing is limited.
 fn stored_within(seen: &Seen, cp: &ControlPlane) -> Option<Fact> {
-    let nothing = Used::new();
     let said = room::is_lacking(seen, cp).then_some("etcd takes no more writes");
     let refused = seen.refused.as_deref().or(said);
-    let used = match (used(seen), refused) {
-        (Some(used), _) => used,
-        (None, Some(_)) => &nothing,
-        (None, None) => return None,
-    };
+    let used = used(seen);
+    if used.is_none() && refused.is_none() {
+        return None;
+    }
     let was_limited = condition(&seen.vcp, stored::CONDITION).is_some();
     let no_more = was_limited.then(|| Fact::yes(stored::CONDITION, "NotLimited"));
     let mut fact = cp.stored.fact(used, refused).or(no_more)?;
-    let is_etcd_full = refused.is_some() || !cp.stored.has_room(used);
+    let has_room = used.is_none_or(|used| cp.stored.has_room(used));
+    let is_etcd_full = refused.is_some() || !has_room;
     match &seen.store {
         Some(Err(why)) if is_etcd_full => {
-            fact.message += &format!("; that can't be done now: {why}");
+            fact.message += &format!("; etcd can't give room back now: {why}");
         }
         Some(Ok(store)) if is_etcd_full => {
             let (used, most) = (store.in_use(), store.most(Space::of(cp)));
             let [used, most] = [used, most].map(stored::bytes_shown);
-            fact.message += &format!("; {used} is in use, and at most {most} may be");
+            fact.message += &format!("; of etcd {used} is in use, and at most {most} may be");
         }
         _ => {}
     }

@@ -11,10 +11,10 @@ use crate::{
     control_plane::ControlPlane,
     object::{CONFIG_MAP, Object},
     provision::{coredns, keys, pod::CONFIG_DIR},
-    status::{Fact, condition},
+    status::Fact,
+    uncounted::Lasting,
 };
-use api::{Quantities, QuotaStatus, VirtualControlPlane};
-use jiff::{SignedDuration, Timestamp};
+use api::{Quantities, QuotaStatus};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, ops::ControlFlow};
 use tenancy::quota::amount::{parse, shown};
@@ -25,8 +25,6 @@ pub(crate) const SIZE: &str = "size";
 pub(crate) const CONDITION: &str = "StoredWithinLimits";
 /// Its reason where something can't be counted.
 const NOT_COUNTED: &str = "NotCounted";
-/// How long more may be made of what can't be counted: some tries.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 /// The ConfigMap in the tenant's kube-system that shows it.
 const NAME: &str = "sublet-stored";
 /// What an API server reads a webhook's address from; nothing is ever asked there.
@@ -73,16 +71,16 @@ impl Limits {
     pub(crate) fn counted(&self) -> impl Iterator<Item = &str> {
         let names = self.0.keys().map(String::as_str);
         names.filter(|name| *name != SIZE)
+    }
+
     /// Whether there are as many of something as may be, when there are so many.
     pub(crate) fn is_reached(&self, name: &str, used: u64) -> bool {
         let limit = self.0.get(name);
         limit.is_some_and(|limit| is_reached(name, used, *limit))
     }
 
-    }
-
     /// Resources of which nobody knows how many objects there are.
-    fn uncounted<'a>(&'a self, used: &'a Used) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn uncounted<'a>(&'a self, used: &'a Used) -> impl Iterator<Item = &'a str> {
         self.counted().filter(|name| !used.contains_key(*name))
     }
 
@@ -130,11 +128,15 @@ impl Limits {
         self.those(used, is_soon).next().is_some() || self.uncounted(used).next().is_some()
     }
 
-    /// The condition; none where nothing is limited and nothing was `refused` for want of room.
-    pub(crate) fn fact(&self, used: &Used, refused: Option<&str>) -> Option<Fact> {
+    /// The condition; none where nothing is limited and nothing was `refused` for want of room. Where nothing was counted at
+    /// all, `used` is `None`.
+    pub(crate) fn fact(&self, used: Option<&Used>, refused: Option<&str>) -> Option<Fact> {
         if self.is_empty() && refused.is_none() {
             return None;
         }
+        let uncounted = used.and_then(|used| self.uncounted_told(used));
+        let nothing = Used::new();
+        let used = used.unwrap_or(&nothing);
         let said = |(name, used, limit): (&str, u64, u64)| {
             format!(
                 "{name}: {} of {}",
@@ -154,20 +156,17 @@ impl Limits {
                 }
                 false => "it deletes some",
             };
-            let message = format!(
+            let mut message = format!(
                 "the tenant stores as much as it may ({}), and more is refused until {until}",
                 full.join(", ")
             );
+            if let Some(uncounted) = uncounted {
+                message += &format!("; {uncounted}");
+            }
             return Some(Fact::no(CONDITION, "Full", message));
         }
-        let uncounted: Vec<&str> = self.uncounted(used).collect();
-        if let (false, None) = (uncounted.is_empty(), refused) {
-            let message = format!(
-                "nobody can tell how many the tenant stores of {}, and no more can be made when that lasts: its API server \
-                 must list them itself, by no APIService with a service and no conversion webhook that fails",
-                uncounted.join(", ")
-            );
-            return Some(Fact::no(CONDITION, NOT_COUNTED, message));
+        if let Some(uncounted) = uncounted {
+            return Some(Fact::no(CONDITION, NOT_COUNTED, uncounted));
         }
         let near: Vec<String> = self.those(used, is_little).map(said).collect();
         let mut fact = Fact::yes(CONDITION, "Room");
@@ -176,6 +175,18 @@ impl Limits {
             fact.message = format!("little room is left: {}", near.join(", "));
         }
         Some(fact)
+    }
+
+    /// What there is to say of what nobody can count.
+    fn uncounted_told(&self, used: &Used) -> Option<String> {
+        let names: Vec<&str> = self.uncounted(used).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "nobody can tell how many the tenant stores of {}, and no more can be made when that lasts: its API server \
+                 must list them itself, by no APIService with a service and no conversion webhook that fails",
+                names.join(", ")
+            )
+        })
     }
 
     /// For the status: limits, and what is used of them.
@@ -227,12 +238,12 @@ impl Limits {
 
 impl ControlPlane {
     /// The authorizers for `used`, or those that the API server has while nothing is known. What can't be counted stays
-    /// closed where it was, and is closed once there is no `patience` any more.
+    /// closed where it was, and is closed where that is `lasting`.
     pub(crate) fn authorizers_for(
         &self,
         used: Option<&Used>,
         now: Option<&str>,
-        patience: Patience,
+        lasting: &Lasting,
     ) -> Option<String> {
         let limits = &self.stored;
         let made = |used: &Used, closed: &[&str]| {
@@ -242,33 +253,12 @@ impl ControlPlane {
         match (used, now) {
             (Some(used), _) => {
                 let was_closed = closed_by(now);
-                let stays = |name: &&str| patience == Patience::Ended || was_closed(name);
+                let stays = |name: &&str| lasting.contains(*name) || was_closed(name);
                 let closed: Vec<&str> = limits.uncounted(used).filter(stays).collect();
                 made(used, &closed)
             }
             (None, Some(now)) if limits.counted().next().is_some() => Some(now.to_owned()),
             (None, _) => made(&Used::new(), &[]),
-        }
-    }
-}
-
-/// Whether what can't be counted may be made still: a request may fail once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
-    /// It may.
-    Left,
-    /// It has lasted too long.
-    Ended,
-}
-
-impl Patience {
-    /// As long as it has been told for a moment only that not all is well.
-    pub(crate) fn of(vcp: &VirtualControlPlane, now: Timestamp) -> Self {
-        let told = condition(vcp, CONDITION).filter(|told| told.status == "False");
-        let since: Option<Timestamp> = told.and_then(|told| told.last_transition_time.parse().ok());
-        match since {
-            Some(since) if now.duration_since(since) > PATIENCE => Self::Ended,
-            _ => Self::Left,
         }
     }
 }
@@ -476,7 +466,7 @@ mod tests {
     fn what_is_full_is_told_and_what_is_nearly() {
         let limits = limits();
         let told = |used: &Used| {
-            let fact = limits.fact(used, None).unwrap();
+            let fact = limits.fact(Some(used), None).unwrap();
             (fact.holds, fact.reason, fact.message)
         };
         let room = used(&[("configmaps", 10), ("size", 5 << 20)]);
@@ -492,7 +482,7 @@ mod tests {
             .assert_eq(&message);
         let (.., message) = told(&used(&[("configmaps", 500)]));
         assert!(message.ends_with("until it deletes some"), "{message}");
-        assert_eq!(Limits::default().fact(&near, None), None);
+        assert_eq!(Limits::default().fact(Some(&near), None), None);
     }
 
     /// etcd is full when the next request doesn't fit, which is before it holds as much as it may.
@@ -504,7 +494,7 @@ mod tests {
             let used = used(&[("size", bytes)]);
             (
                 limits.has_room(&used),
-                limits.fact(&used, None).unwrap().message,
+                limits.fact(Some(&used), None).unwrap().message,
             )
         };
         let (room, message) = said(46 << 20);
@@ -524,12 +514,13 @@ mod tests {
         let refusal =
             "apply ConfigMap kube-system/sublet-stored: etcdserver: mvcc: database space exceeded";
         for limits in [limits(), Limits::default()] {
-            let fact = limits.fact(&Used::new(), Some(refusal)).unwrap();
+            let fact = limits.fact(None, Some(refusal)).unwrap();
             assert_eq!((fact.holds, &*fact.reason), (false, "Full"));
+            let said = &fact.message;
+            assert!(said.contains(&format!("size: {refusal}")), "{said}");
             assert!(
-                fact.message.contains(&format!("size: {refusal}")),
-                "{}",
-                fact.message
+                !said.contains("nobody can tell"),
+                "nothing is closed: {said}"
             );
         }
     }
@@ -590,15 +581,15 @@ mod tests {
     #[test]
     fn what_is_not_known_changes_nothing() {
         let mut cp = crate::control_plane::tests::control_plane();
-        let left = Patience::Left;
-        assert_eq!(cp.authorizers_for(None, Some("old"), left), None);
+        let none = Lasting::new();
+        assert_eq!(cp.authorizers_for(None, Some("old"), &none), None);
         cp.stored = limits();
         assert_eq!(
-            cp.authorizers_for(None, Some("old"), left).as_deref(),
+            cp.authorizers_for(None, Some("old"), &none).as_deref(),
             Some("old")
         );
-        let open = cp.authorizers_for(None, None, left);
-        assert_eq!(open, cp.authorizers_for(Some(&Used::new()), None, left));
+        let open = cp.authorizers_for(None, None, &none);
+        assert_eq!(open, cp.authorizers_for(Some(&Used::new()), None, &none));
     }
 
     /// Else who breaks his own API so that nothing can be counted would store what he likes.
@@ -606,8 +597,8 @@ mod tests {
     fn what_can_not_be_counted_stays_closed_and_is_closed_when_that_lasts() {
         let mut cp = crate::control_plane::tests::control_plane();
         cp.stored = limits();
-        let names = |used: &Used, now: Option<&str>, patience| -> Vec<String> {
-            let all = cp.authorizers_for(Some(used), now, patience).unwrap();
+        let names = |used: &Used, now: Option<&str>, lasting: &Lasting| -> Vec<String> {
+            let all = cp.authorizers_for(Some(used), now, lasting).unwrap();
             let all: Value = serde_json::from_str(&all).unwrap();
             let all = all["authorizers"].as_array().unwrap().clone();
             let names = all
@@ -617,38 +608,49 @@ mod tests {
         };
         let mut unknown = used(&[("configmaps", 1)]);
         unknown.remove("widgets.example.com");
-        let [left, ended] = [Patience::Left, Patience::Ended];
-        assert!(names(&unknown, None, left).is_empty());
+        let none = Lasting::new();
+        let lasting = Lasting::from(["widgets.example.com".to_owned()]);
+        assert!(names(&unknown, None, &none).is_empty());
         assert_eq!(
-            names(&unknown, None, ended),
+            names(&unknown, None, &lasting),
             ["uncounted.widgets.example.com"]
         );
         let full = used(&[("widgets.example.com", 10)]);
-        let mut now = cp.authorizers_for(Some(&full), None, left).unwrap();
+        let mut now = cp.authorizers_for(Some(&full), None, &none).unwrap();
         for _ in 0..2 {
             // Once closed it stays so, until it is counted.
-            let closed = names(&unknown, Some(&now), left);
+            let closed = names(&unknown, Some(&now), &none);
             assert_eq!(closed, ["uncounted.widgets.example.com"]);
             now = cp
-                .authorizers_for(Some(&unknown), Some(&now), left)
+                .authorizers_for(Some(&unknown), Some(&now), &none)
                 .unwrap();
         }
-        assert!(names(&used(&[]), Some(&now), ended).is_empty());
+        assert!(names(&used(&[]), Some(&now), &lasting).is_empty());
 
         assert!(
             cp.stored.is_near(&unknown, None),
             "it is counted again soon"
         );
-        let fact = cp.stored.fact(&unknown, None).unwrap();
+        let fact = cp.stored.fact(Some(&unknown), None).unwrap();
         assert!(!fact.holds && fact.message.contains("widgets.example.com"));
-        let mut vcp = crate::control_plane::tests::vcp();
-        let told: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        assert_eq!(Patience::of(&vcp, told), left);
-        let conditions = crate::status::conditions(&vcp, &[fact], told);
-        vcp.status.get_or_insert_default().conditions = conditions;
-        assert_eq!(Patience::of(&vcp, told + PATIENCE), left);
-        let later = told + PATIENCE + SignedDuration::from_secs(1);
-        assert_eq!(Patience::of(&vcp, later), ended);
+    }
+
+    #[test]
+    fn what_can_not_be_counted_is_told_beside_what_is_full() {
+        let mut unknown = used(&[("configmaps", 500)]);
+        unknown.remove("widgets.example.com");
+        for refused in [None, Some("etcd takes no more writes")] {
+            let fact = limits().fact(Some(&unknown), refused).unwrap();
+            assert_eq!(fact.reason, "Full");
+            let both = [
+                "configmaps: 500 of 500",
+                "nobody can tell how many the tenant stores of widgets.example.com",
+            ];
+            assert!(
+                both.iter().all(|said| fact.message.contains(said)),
+                "{fact:?}"
+            );
+        }
     }
 
     #[test]
@@ -656,7 +658,7 @@ mod tests {
         for bytes in [u64::MAX, u64::MAX - 1, (1 << 63) + 1] {
             assert!(!bytes_shown(bytes).is_empty());
             let used = used(&[("size", bytes), ("configmaps", bytes)]);
-            assert!(!limits().fact(&used, None).unwrap().holds);
+            assert!(!limits().fact(Some(&used), None).unwrap().holds);
             assert!(limits().status(&used).is_some() && limits().shown(&used).is_some());
             assert!(limits().is_near(&used, limits().status(&used).as_ref()));
         }

@@ -874,6 +874,37 @@ fn room_is_made_in_an_etcd_that_says_it_is_full_before_anything_is_written_there
     assert!(decision.actions.is_empty(), "{:?}", decision.actions);
 }
 
+/// How long something else has been full says nothing of a count that failed once.
+#[test]
+fn what_fails_to_be_counted_once_is_not_closed_because_something_else_has_long_been_full() {
+    let mut seen = limited();
+    if let Tenant::Answers { stored, .. } = &mut seen.tenant {
+        *stored = Some([("configmaps".to_owned(), 500)].into());
+    }
+    rest(&mut seen);
+    seen.now += jiff::SignedDuration::from_hours(24);
+    let most = &mut seen.class.as_mut().unwrap().spec.stored.0;
+    most.insert("secrets".into(), "10".into());
+    let closed = |seen: &Seen| {
+        let read = |action: &Action| match action {
+            Action::Apply(map) if map.kind == CONFIG_MAP && map.name() == apiserver::NAME => {
+                Some(map.body["data"][apiserver::AUTHORIZERS].to_string())
+            }
+            _ => None,
+        };
+        let file = decided(seen).actions.iter().find_map(read).unwrap();
+        ["full.configmaps", "uncounted.secrets"].map(|name| file.contains(name))
+    };
+    assert_eq!(closed(&seen), [true, false]);
+    let said = within_limits(&seen, &decided(&seen).report);
+    assert!(
+        said.contains("how many the tenant stores of secrets"),
+        "{said}"
+    );
+    seen.uncounted.insert("secrets".into());
+    assert_eq!(closed(&seen), [true, true]);
+}
+
 #[test]
 fn a_pass_that_fails_tells_of_what_is_stored_all_the_same() {
     let mut seen = limited();

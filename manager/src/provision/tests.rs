@@ -509,7 +509,7 @@ fn what_is_full_starts_no_api_server_anew() {
     let made = |count: u64| {
         let mut cp = cp.clone();
         let used = Used::from([("configmaps".to_owned(), count)]);
-        cp.authorizers = cp.authorizers_for(Some(&used), None, crate::stored::Patience::Left);
+        cp.authorizers = cp.authorizers_for(Some(&used), None, &crate::uncounted::Lasting::new());
         apiserver::objects(&cp, &addresses(), "")
     };
     let (room, full) = (made(1), made(5));
