@@ -175,6 +175,31 @@ mod tests {
         }
     }
 
+    /// On a node that only seems to be gone it would write on beside the next one, while others of a kind stand side by side.
+    #[test]
+    fn all_daemons_but_the_manager_leave_a_node_that_seems_to_be_gone_after_half_a_minute() {
+        let daemons = daemons().unwrap();
+        let deployments = daemons.iter().filter(|object| is_deployment(object));
+        let seconds = deployments.map(|daemon| {
+            let pod = &daemon.data["spec"]["template"]["spec"];
+            let tolerations = pod["tolerations"].as_array().into_iter().flatten();
+            let seconds: Vec<Option<u64>> = tolerations
+                .map(|toleration| toleration["tolerationSeconds"].as_u64())
+                .collect();
+            (daemon.metadata.name.as_deref() == Some(MANAGER), seconds)
+        });
+        let seconds: Vec<_> = seconds.collect();
+        assert!(seconds.iter().any(|(is_manager, _)| *is_manager));
+        for (is_manager, seconds) in seconds {
+            let expected = if is_manager {
+                vec![]
+            } else {
+                vec![Some(30); 2]
+            };
+            assert_eq!(seconds, expected);
+        }
+    }
+
     #[test]
     fn the_manager_alone_becomes_a_cluster_api_provider() {
         let before = daemons().unwrap();

@@ -17,7 +17,8 @@
 //!
 //! The Cluster API provider in [`capi`] makes VirtualControlPlanes out of Clusters, in the same manner.
 //!
-//! Not promised: that two managers run side by side. The Deployment has one replica and strategy Recreate.
+//! Not promised: that two managers run side by side. The Deployment has one replica and strategy Recreate, and its pod leaves a
+//! node that seems to be gone as late as any other.
 
 pub mod args;
 
