@@ -63,6 +63,11 @@ impl Certificate {
         }
     }
 
+    /// Whether nobody takes it yet: it was made by a clock that was ahead, or this one is behind.
+    pub(crate) fn is_early(&self, now: Timestamp) -> bool {
+        self.life.as_ref().is_some_and(|life| life.begins > now)
+    }
+
     /// Whether nobody takes it any more.
     pub(crate) fn is_over(&self, now: Timestamp) -> bool {
         self.life.as_ref().is_none_or(|life| life.expires <= now)

@@ -39,7 +39,7 @@ Examples:
 /// What to do with a tenant's certificates.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Say until when each certificate and authority of tenants is good; exits with 1 if one has expired or is late
+    /// Say until when each certificate and authority of tenants is good; exits with 1 if one has expired, isn't good yet or is late
     #[command(
         after_help = "Examples:\n  sublet certs check team-a\n  sublet certs check -A\n  sublet certs check team-a -o json"
     )]
@@ -306,14 +306,12 @@ fn row(certificate: &Certificate, now: Timestamp) -> Vec<(String, Mood)> {
             wrong,
         ];
     };
-    let mood = match certificate.is_over(now) {
-        true => Mood::Bad,
-        false if life.is_late(now) => Mood::Busy,
-        false => Mood::Good,
-    };
-    let left = match certificate.is_over(now) {
-        true => "expired".to_owned(),
-        false => life.days_left(now).to_string(),
+    let days = || life.days_left(now).to_string();
+    let (left, mood) = match life {
+        _ if certificate.is_over(now) => ("expired".to_owned(), Mood::Bad),
+        _ if certificate.is_early(now) => ("not good yet".to_owned(), Mood::Bad),
+        life if life.is_late(now) => (days(), Mood::Busy),
+        _ => (days(), Mood::Good),
     };
     vec![
         plain(&certificate.secret),
@@ -339,6 +337,7 @@ fn data(all: &[Of], now: Timestamp) -> Value {
             "secret": certificate.secret,
             "kind": life.map(|life| kind(life.is_authority)),
             "holder": life.map(|life| &life.holder),
+            "begins": life.map(|life| life.begins.to_string()),
             "expires": life.map(|life| life.expires.to_string()),
             "daysLeft": life.map(|life| life.days_left(now)),
             "expired": certificate.is_over(now),
@@ -382,7 +381,7 @@ pub(super) struct Verdict {
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gravity {
-    /// One has expired.
+    /// One has expired or isn't good yet.
     Over,
     /// One should have been renewed.
     Late,
@@ -392,10 +391,12 @@ pub(super) enum Gravity {
 
 /// `None` when all are good.
 pub(super) fn verdict(all: &[Certificate], now: Timestamp, renewal: &Renewal) -> Option<Verdict> {
-    if let Some(text) = over(all, now, renewal) {
+    let unusable = [over(all, now, renewal), early(all, now, renewal)];
+    let unusable: Vec<String> = unusable.into_iter().flatten().collect();
+    if !unusable.is_empty() {
         return Some(Verdict {
             gravity: Gravity::Over,
-            text,
+            text: unusable.join("; "),
         });
     }
     let is_late = |one: &&Certificate| {
@@ -423,6 +424,26 @@ pub(super) fn verdict(all: &[Certificate], now: Timestamp, renewal: &Renewal) ->
             text: format!("not renewed: {late}; {why}, and new ones are made when it goes on"),
         },
     })
+}
+
+/// What is said of those that haven't begun by the clock of this machine.
+fn early(all: &[Certificate], now: Timestamp, renewal: &Renewal) -> Option<String> {
+    let is_early = |one: &&Certificate| one.is_early(now);
+    let early: Vec<&Certificate> = all.iter().filter(is_early).collect();
+    let begins = early.iter().filter_map(|one| one.life.as_ref());
+    let last = begins.map(|life| life.begins).max()?;
+    let names: Vec<&str> = early.iter().map(|one| one.secret.as_str()).collect();
+    let advice = match renewal {
+        _ if !early.iter().all(|one| one.is_renewed) => {
+            "authorities stay: wait until then, or make the tenant anew".to_owned()
+        }
+        Renewal::By(rotate) => format!("make new ones with `{rotate}`"),
+        Renewal::Paused(why) => format!("{why}, and new ones are made when it goes on"),
+    };
+    Some(format!(
+        "not good before {last}: {}; made by a clock that was ahead, unless that of this machine is behind: {advice}",
+        names.join(", ")
+    ))
 }
 
 fn over(all: &[Certificate], now: Timestamp, renewal: &Renewal) -> Option<String> {
@@ -583,6 +604,41 @@ mod tests {
             Some("no longer good: n/etcd; make new ones with `sublet certs rotate a`")
         );
         assert!(said(&[over, root]).unwrap().ends_with("replaced by hand"));
+    }
+
+    /// Nobody takes a root that hasn't begun, nor what it signed.
+    #[test]
+    fn what_is_not_good_yet_is_a_failure_with_what_to_do() {
+        let begun_later = |name: &str| {
+            let mut certificate = certificate(name, "2035-12-30T00:00:00Z");
+            if let Some(life) = &mut certificate.life {
+                life.begins = "2026-01-02T00:00:00Z".parse().unwrap();
+            }
+            certificate
+        };
+        let [root, leaf] = ["ca", "etcd"].map(begun_later);
+        let said = |all: &[Certificate]| {
+            let told = verdict(all, now(), "sublet certs rotate a").unwrap();
+            assert!(told.is_over, "{told:?}");
+            told.text
+        };
+        let text = said(std::slice::from_ref(&leaf));
+        let words = "not good before 2026-01-02T00:00:00Z: n/etcd; ";
+        assert!(text.starts_with(words), "{text}");
+        assert!(
+            text.ends_with("make new ones with `sublet certs rotate a`"),
+            "{text}"
+        );
+        let text = said(&[root.clone(), leaf]);
+        assert!(text.contains(": n/ca, n/etcd; "), "{text}");
+        assert!(text.ends_with("or make the tenant anew"), "{text}");
+        let over = certificate("peer", "2025-12-31T00:00:00Z");
+        let text = said(&[root.clone(), over]);
+        assert!(
+            text.contains("no longer good: n/peer") && text.contains("n/ca"),
+            "{text}"
+        );
+        assert_eq!(row(&root, now())[4], ("not good yet".to_owned(), Mood::Bad));
     }
 
     #[test]

@@ -179,6 +179,21 @@ fn f18_a_certificate_of_a_clock_that_was_ahead_is_made_anew_when_it_is_put_right
     assert!(is_due(now() + hour * 24 * 365));
 }
 
+/// F18: authorities are never made anew, and most verifiers look at when a root begins.
+#[test]
+fn f18_an_authority_of_a_clock_that_was_ahead_is_good_at_once_and_for_ten_years() {
+    for authority in [Authority::Cluster, Authority::ProxyNodes] {
+        let ahead = now() + jiff::SignedDuration::from_hours(24 * 365);
+        let made = issue(&order(Material::Authority(authority)), None, ahead).unwrap();
+        let made = der(&text(&made, "tls.crt").unwrap());
+        let (_, made) = X509Certificate::from_der(&made).unwrap();
+        let life = made.validity();
+        assert!(life.not_before.timestamp() < now().as_second(), "{life:?}");
+        let days = (life.not_after.timestamp() - ahead.as_second()) / DAY as i64;
+        assert_eq!(days, AUTHORITY_DAYS as i64);
+    }
+}
+
 /// F18: two hosts whose clocks are off by ten minutes take turns, on the day on which the certificate is due.
 #[test]
 fn f18_clocks_that_are_off_make_a_certificate_anew_once() {
