@@ -16,7 +16,7 @@ use crate::{
     provision::{
         self, Addresses, apiserver, cluster_keys, controller_manager, etcd, keys, pod, route::route,
     },
-    proxy, reminder,
+    proxy, quorum, reminder,
     room::{self, Space},
     sleep::{self, Scale, Stage},
     starts::{self, Turn},
@@ -283,7 +283,8 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     cp.authorizers = cp.authorizers_for(used(seen), now, &seen.uncounted);
     let mut decision = provision(seen, &cp, system)?;
     decision.report.conditions.extend(fact);
-    let waits = upgrade::told(awaited.as_deref(), &cp.version);
+    let held = quorum::holds_image(seen, &cp.images.etcd);
+    let waits = upgrade::told(awaited.as_deref(), held.as_deref(), &cp.version);
     decision.report.conditions.extend([waits, kept]);
     if let Some(refusal) = &refused {
         // What runs is looked after as if it hadn't been asked for.
@@ -450,11 +451,12 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
     if let (Some(refusal), false) = (foreign, has_begun(seen)) {
         return Err(refusal);
     }
-    let parts = Parts::of(&seen.objects, seen.now);
-    let planned = match cp.stage {
-        Stage::LettingGo => vec![],
+    let mut parts = Parts::of(&seen.objects, seen.now);
+    let (planned, held) = match cp.stage {
+        Stage::LettingGo => (vec![], None),
         _ => workloads(seen, cp, &addresses),
     };
+    parts.held = held;
     let may = cp.stage.scale() != Scale::Full
         || !starts::is_start(&planned)
         || upgrade::is_taken_back(seen)
@@ -509,13 +511,18 @@ fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, R
     })
 }
 
-/// etcd, API server and controller-manager that don't hold what they must.
+/// etcd, API server and controller-manager that don't hold what they must, and why one isn't changed.
 ///
 /// etcd and API server are created together. The controller-manager ends when it finds no API server, and is then
 /// started again after ten seconds only, so it is created when there is one: measured, that is sooner for both. Those that
 /// sleep wake as if they were created. What runs is changed only when those before it are through, and put to sleep at once.
-fn workloads(seen: &Seen, cp: &ControlPlane, addresses: &Addresses) -> Vec<Action> {
+fn workloads(
+    seen: &Seen,
+    cp: &ControlPlane,
+    addresses: &Addresses,
+) -> (Vec<Action>, Option<String>) {
     let mut actions = vec![];
+    let mut held = None;
     let mut settled = true;
     for (wanted, (kind, name)) in provision::workloads(cp, addresses, &seen.objects)
         .into_iter()
@@ -538,6 +545,13 @@ fn workloads(seen: &Seen, cp: &ControlPlane, addresses: &Addresses) -> Vec<Actio
                     continue;
                 }
                 let is_main = (want.kind, want.name()) == (kind, name);
+                let stays = have.filter(|_| is_main);
+                let stays = stays.and_then(|have| quorum::held(seen, have, &want));
+                if let Some(stays) = stays {
+                    settled &= !stays.comes_first;
+                    held = Some(stays.why);
+                    continue;
+                }
                 actions.push(Action::Apply(match is_main {
                     true => upgrade::stamped(want, have, seen.now),
                     false => want,
@@ -547,7 +561,7 @@ fn workloads(seen: &Seen, cp: &ControlPlane, addresses: &Addresses) -> Vec<Actio
         let is_through = |main| parts::is_through(main, seen.now);
         settled &= actions.len() == before && main.is_some_and(is_through);
     }
-    actions
+    (actions, held)
 }
 
 fn due<'a>(

@@ -46,8 +46,8 @@ mod twin;
 mod service_cidr;
 mod status;
 mod stored;
-
 mod uncounted;
+
 mod room;
 
 mod etcd;
@@ -56,6 +56,7 @@ mod reminder;
 
 mod parts;
 mod stuck;
+mod quorum;
 
 mod endpoint;
 mod zones;

@@ -29,6 +29,8 @@ pub(crate) struct Parts {
     pub(crate) etcd: Option<String>,
     /// Which members an etcd that works lacks, and why.
     pub(crate) missing: Option<String>,
+    /// Why a change of etcd waits; told by whoever would make it.
+    pub(crate) held: Option<String>,
     /// Whether all run what was asked for, as far as they run.
     pub(crate) rolled_out: bool,
 }
@@ -40,6 +42,7 @@ impl Parts {
             blockers: vec![],
             etcd: None,
             missing: None,
+            held: None,
             rolled_out: true,
         };
         for (kind, name) in MAINS {
@@ -172,13 +175,18 @@ fn lacks_members(main: &Object, now: Timestamp) -> bool {
         "/status/updatedReplicas",
     ]
     .map(|field| main.number(field));
-    let changed = main.annotation(keys::CHANGED);
-    let changed: Option<Timestamp> = changed.and_then(|at| at.parse().ok());
     main.kind == STATEFUL_SET
         && (wanted / 2 + 1..wanted).contains(&ready)
         && main.number("/status/observedGeneration") >= main.number("/metadata/generation")
         && updated == there
-        && changed.is_none_or(|at| now.duration_since(at) > time_for(main))
+        && has_had_its_time(main, now)
+}
+
+/// Whether a workload should be through with what it was changed to last.
+pub(crate) fn has_had_its_time(main: &Object, now: Timestamp) -> bool {
+    let changed = main.annotation(keys::CHANGED);
+    let changed: Option<Timestamp> = changed.and_then(|at| at.parse().ok());
+    changed.is_none_or(|at| now.duration_since(at) > time_for(main))
 }
 
 /// How long a workload may take for what it was changed to: pods are replaced one after the other.

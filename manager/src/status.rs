@@ -329,7 +329,8 @@ impl Report {
         }
         let mut report = stuck::told(report, &seen.objects);
         if report.message.is_none() {
-            report.message = parts::changing(&seen.objects, seen.now);
+            let changing = || parts::changing(&seen.objects, seen.now);
+            report.message = parts.held.clone().or_else(changing);
         }
         starts::told(report, seen, parts.rolled_out)
     }

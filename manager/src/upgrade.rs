@@ -5,7 +5,8 @@
 //! to within [`parts::LIMIT`] for each of its pods gets the image that it had, and so do those after it; those before it are
 //! through and stay, since what they have written may be unreadable to what they were. That lasts until something else is
 //! asked for.
-//! What is asked for while it sleeps waits until it is awake, since nothing shows then whether it works.
+//! What is asked for while it sleeps waits until it is awake, since nothing shows then whether it works. Where etcd waits for a
+//! member ([`crate::quorum`]) nothing has been changed yet, and so nothing is late.
 
 use crate::{
     control_plane::Refusal,
@@ -22,7 +23,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// Condition of one that shall have another version and sleeps.
+/// Condition of one that shall have another version and sleeps, or whose etcd can't be changed now.
 pub(crate) const WAITS: &str = "UpgradeWaiting";
 
 /// An upgrade under way, or taken back.
@@ -121,15 +122,19 @@ fn is_through(seen: &Seen, stage: Stage) -> bool {
     stage == Stage::Awake && Parts::of(&seen.objects, seen.now).rolled_out
 }
 
-/// What there is to say of a version that waits until the control plane is awake.
-pub(crate) fn told(awaited: Option<&str>, runs: &str) -> Fact {
-    match awaited {
-        None => Fact::no(WAITS, "Over", ""),
-        Some(version) => Fact {
+/// What there is to say of a version that waits until the control plane is awake, or whose etcd is `held`.
+pub(crate) fn told(awaited: Option<&str>, held: Option<&str>, version: &str) -> Fact {
+    match (awaited, held) {
+        (None, None) => Fact::no(WAITS, "Over", ""),
+        (Some(awaited), _) => Fact {
             message: format!(
-                "version {version} is asked for: it is put in place once the control plane is awake, which has {runs} until then"
+                "version {awaited} is asked for: it is put in place once the control plane is awake, which has {version} until then"
             ),
             ..Fact::yes(WAITS, "Asleep")
+        },
+        (None, Some(held)) => Fact {
+            message: format!("version {version} is asked for: {held}"),
+            ..Fact::yes(WAITS, "MemberMissing")
         },
     }
 }

@@ -1074,6 +1074,59 @@ fn a_member_of_etcd_that_does_not_come_back_keeps_nothing_else_from_being_change
     assert!(!changes_servers(&seen));
 }
 
+/// Which of its members are ready, as their pods say.
+pub(crate) fn members(seen: &mut Seen, ready: [bool; 3]) {
+    for (n, is_ready) in ready.into_iter().enumerate() {
+        let status = if is_ready { "True" } else { "False" };
+        let body = json!({"status": {"conditions": [{"type": "Ready", "status": status}]}});
+        let name = format!("etcd-{n}");
+        seen.objects
+            .insert(Object::new(POD, Some("n"), &name, body));
+    }
+}
+
+/// Else the member that is replaced first takes the quorum along.
+#[test]
+fn a_change_of_etcd_waits_for_a_member_that_is_missing_and_api_servers_do_not_wait_for_it() {
+    let changed = |seen: &Seen| -> Vec<String> {
+        let actions = decided(seen).actions.into_iter();
+        let names = actions.filter_map(|action| match action {
+            Action::Apply(object) => Some(object.name().to_owned()),
+            _ => None,
+        });
+        names.collect()
+    };
+    let mut seen = three_members(2);
+    let pods = &mut seen.class.as_mut().unwrap().spec.control_plane;
+    let limits = &mut pods.resources.etcd.limits.0;
+    limits.insert("memory".into(), "1Gi".into());
+    seen.now += jiff::SignedDuration::from_mins(16);
+    say(&mut seen, &starts::begun());
+    members(&mut seen, [true, true, false]);
+    assert_eq!(
+        changed(&seen),
+        ["etcd"],
+        "the missing one is replaced first"
+    );
+    members(&mut seen, [false, true, true]);
+    assert_eq!(changed(&seen), [apiserver::NAME]);
+    let report = decided(&seen).report;
+    let said = told(&seen, &report);
+    let waits = said.iter().find(|said| said.starts_with("EtcdReady "));
+    let waits = waits.unwrap();
+    assert!(waits.starts_with("EtcdReady MemberMissing: "), "{waits}");
+    assert!(
+        waits.contains("a change of etcd waits for etcd-0"),
+        "{waits}"
+    );
+    // Another authority is another matter: API servers that know the new one alone would find no etcd.
+    seen.objects.remove(SECRET, Authority::Etcd.secret());
+    settle_but(&mut seen, |action| matches!(action, Action::Apply(_)));
+    assert!(changed(&seen).is_empty(), "{:?}", changed(&seen));
+    members(&mut seen, [true, true, true]);
+    assert_eq!(changed(&seen), ["etcd"]);
+}
+
 #[test]
 fn another_image_of_a_running_version_waits_for_its_turn_in_each_part() {
     for (part, (_, name)) in MAINS.into_iter().enumerate() {

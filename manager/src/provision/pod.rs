@@ -17,6 +17,8 @@ const KEY_MODE: i32 = 0o440;
 const PRIORITY_CLASS: &str = "sublet-control-plane";
 /// Where Secrets and ConfigMaps are mounted.
 pub(crate) const CONFIG_DIR: &str = "/etc/kubernetes";
+/// Annotation of a pod with the hash of what it reads only at start.
+pub(crate) const FILES: &str = "sublet.dev/config";
 
 /// What differs from part to part.
 pub(crate) struct Part<'a> {
@@ -145,7 +147,7 @@ pub(crate) fn template(cp: &ControlPlane, part: Part<'_>) -> Value {
             "labels": labels(cp, part.name),
             "annotations": {
                 api::keys::CONTROL_PLANE: cp.owner.path(),
-                "sublet.dev/config": part.digest,
+                FILES: part.digest,
             },
         },
         "spec": spec,

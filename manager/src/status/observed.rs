@@ -57,15 +57,24 @@ fn control_plane(seen: &Seen, parts: &Parts) -> Fact {
 }
 
 fn store(parts: &Parts) -> Fact {
+    let missing = |message: String| Fact {
+        message,
+        ..Fact::yes("EtcdReady", "MemberMissing")
+    };
+    let held = parts.held.as_ref();
     match (&parts.etcd, &parts.missing) {
-        (None, None) => Fact::yes("EtcdReady", "MembersReady"),
-        (None, Some(missing)) => Fact {
-            message: format!(
-                "{missing}; it works, and stops when one more is lost. Where a member's volume is lost, replace the member as \
-                 docs/operations.md says"
-            ),
-            ..Fact::yes("EtcdReady", "MemberMissing")
+        (None, None) => match held {
+            Some(held) => missing(held.clone()),
+            None => Fact::yes("EtcdReady", "MembersReady"),
         },
+        (None, Some(lacking)) => {
+            let held = held.map(|held| format!(". {held}"));
+            missing(format!(
+                "{lacking}; it works, and stops when one more is lost. Where a member's volume is lost, replace the member as \
+                 docs/operations.md says{}",
+                held.unwrap_or_default()
+            ))
+        }
         (Some(blocker), _) => Fact::no("EtcdReady", "PodsNotReady", blocker.as_str()),
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     decide::{
         Action,
-        tests::{answer, decided, offer, play, rest, seen, settle},
+        tests::{answer, decided, members, offer, play, rest, seen, settle},
     },
     object::{Kind, POD},
     observe::INSIDE,
@@ -423,6 +423,50 @@ fn an_upgrade_is_written_down_and_judged_though_a_workload_is_missing() {
         settle_with(&mut seen, broken);
         assert!(is_taken_back(&seen), "{name}");
     }
+}
+
+/// It would cost the quorum, and a time that ends before anything was changed would take back what can be done later.
+#[test]
+fn an_etcd_that_waits_for_a_member_is_not_late_and_has_all_its_time_when_that_one_is_back() {
+    let mut seen = seen();
+    seen.vcp.spec.etcd = Some(api::Etcd {
+        replicas: Some(3),
+        ..api::Etcd::default()
+    });
+    settle(&mut seen);
+    answer(&mut seen);
+    settle(&mut seen);
+    offer(&mut seen, NEW, "new");
+    members(&mut seen, [false, true, true]);
+    seen.vcp.spec.version = Some(NEW.into());
+    for _ in 0..2 {
+        settle(&mut seen);
+        assert!(read(&seen).is_some() && !is_taken_back(&seen));
+        assert!(!MAINS.into_iter().any(|main| has_new(&seen, main)));
+        rest(&mut seen);
+        let said = waits(&seen).unwrap();
+        assert!(
+            said.contains(NEW) && said.contains("waits for etcd-0"),
+            "{said}"
+        );
+        let etcd = condition(&seen.vcp, "EtcdReady").unwrap();
+        assert_eq!((&*etcd.status, &*etcd.reason), ("True", "MemberMissing"));
+        seen.now += LIMIT * 9;
+    }
+    members(&mut seen, [true, true, true]);
+    let broken = MAINS[0];
+    settle_with(&mut seen, broken);
+    assert!(has_new(&seen, broken));
+    rest(&mut seen);
+    assert_eq!(waits(&seen), None);
+    seen.now += LIMIT * 3;
+    settle_with(&mut seen, broken);
+    assert!(!is_taken_back(&seen), "it has its time");
+    // What is taken back waits for nobody: the change is why one is missing.
+    members(&mut seen, [false, true, true]);
+    seen.now += SignedDuration::from_secs(1);
+    settle_with(&mut seen, broken);
+    assert!(is_taken_back(&seen) && !has_new(&seen, broken));
 }
 
 fn without(seen: &mut Seen, kind: Kind, name: &str) {
