@@ -153,8 +153,8 @@ pub const FRONT_DOOR: &str = "sublet-front-door";
 /// Name of the ConfigMap in Sublet's own namespace in which the proxy tells who was visited at the front door: a mark for
 /// each identity of a tenant that sleeps at times, another one whenever somebody came.
 pub const VISITS: &str = "sublet-visits";
-/// Annotation on that ConfigMap: another word in each round in which the proxy told all visits that it knows of. As long as
-/// none comes, silence says nothing.
+/// What annotations on that ConfigMap begin with, of which each replica of the proxy has one: another word in each round in which
+/// it told all visits that it knows of, and none once it has taken its leave. As long as one is silent, silence says nothing.
 pub const LISTENING: &str = "sublet.dev/listening";
 /// Name of the ServiceAccount without rights that synced pods run under.
 pub const POD_SERVICE_ACCOUNT: &str = "sublet-pod";

@@ -250,10 +250,10 @@ impl Args {
                 .datagrams(datagrams, tasks.clone(), cancel.clone())
                 .boxed(),
         );
-        part("visits", visits.keep(index.clone()).boxed());
+        part("visits", visits.clone().keep(index.clone()).boxed());
         part(
             "housekeeping",
-            housekeeping(index, metrics, counters).boxed(),
+            housekeeping(index.clone(), metrics, counters).boxed(),
         );
         tracing::info!(version = env!("CARGO_PKG_VERSION"), %server, "started");
 
@@ -268,6 +268,9 @@ impl Args {
         tasks.close();
         tracing::info!(open = tasks.len(), "waiting for open connections to end");
         let _ = tokio::time::timeout(Duration::from_secs(drain), tasks.wait()).await;
+        // No more rounds after this word.
+        parts.shutdown().await;
+        visits.leave(&index).await;
         Ok(())
     }
 }

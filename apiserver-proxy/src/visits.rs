@@ -2,7 +2,8 @@
 //! somebody came.
 //!
 //! Where tenants fall asleep when nobody comes, each round is told, whoever came: to be silent because nobody came isn't to be
-//! silent because one can't speak.
+//! silent because one can't speak. Each replica has a word of its own, since none knows who comes to another, and takes its leave
+//! when it ends.
 //!
 //! That ConfigMap is all that the proxy may write, so the worst that a proxy in the wrong hands could tell is that tenants
 //! were visited. Marks mean nothing but that they differ: no clock of another host has to agree.
@@ -66,9 +67,27 @@ impl Visits {
     /// Tells that somebody came to these tenants since the last round, and to no other one.
     async fn tell_round(&self, tenants: &[&str]) -> Result<(), Error> {
         let mark = self.mark();
-        let listening = json!({"annotations": {api::keys::LISTENING: mark}});
-        let patch = json!({"metadata": listening, "data": by(tenants, &mark)});
+        let patch = json!({"metadata": self.listening(Some(&mark)), "data": by(tenants, &mark)});
         self.write(patch).await
+    }
+
+    /// Takes leave: nobody comes here any more, and these came since the last round.
+    pub(crate) async fn leave(&self, index: &Index) {
+        let visited = index.visited();
+        if !index.has_sleepers() {
+            return;
+        }
+        let ids: Vec<&str> = visited.iter().map(|tenant| tenant.id.as_str()).collect();
+        let patch = json!({"metadata": self.listening(None), "data": by(&ids, &self.mark())});
+        if let Err(error) = self.write(patch).await {
+            tracing::warn!(%error, "that nobody comes here any more can't be told: tenants fall asleep later");
+        }
+    }
+
+    /// The word of this process among those of all.
+    fn listening(&self, mark: Option<&str>) -> Value {
+        let key = format!("{}-{:016x}", api::keys::LISTENING, self.replica);
+        json!({"annotations": {key: mark}})
     }
 
     /// Another one each time.
@@ -167,8 +186,11 @@ pub(crate) mod tests {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let body: Value = serde_json::from_slice(&body).unwrap();
                 let ids = body["data"].as_object().unwrap().keys().cloned();
-                let listens = &body["metadata"]["annotations"][api::keys::LISTENING];
-                assert!(ids.len() > 0 || listens.is_string(), "nothing is told");
+                let annotations = body["metadata"]["annotations"].as_object();
+                let words = annotations.into_iter().flatten();
+                let ours = |key: &str| key.starts_with("sublet.dev/listening-");
+                let says = words.filter(|(key, _)| ours(key)).count();
+                assert!(ids.len() > 0 || says == 1, "nothing is told");
                 tokio::time::sleep(after).await;
                 if status == 200 {
                     let _ = send.send(ids.collect());
@@ -190,6 +212,14 @@ pub(crate) mod tests {
         Visits::new(Client::new(service, "s"), "s")
     }
 
+    /// The route of a tenant that is awake, and falls asleep when nobody comes.
+    fn sleeper() -> ConfigMap {
+        let mut map = route(1, "acme", &PEM_AUTHORITY);
+        let data = map.data.as_mut().unwrap();
+        data.insert(tenancy::route::SLEEP.into(), "awake".into());
+        map
+    }
+
     /// The manager takes silence for quiet only while it hears that.
     #[tokio::test(start_paused = true)]
     async fn that_nobody_came_is_told_while_there_are_some_who_would_fall_asleep() {
@@ -198,10 +228,7 @@ pub(crate) mod tests {
         let keeping = tokio::spawn(visits.keep(index.clone()));
         tokio::time::sleep(ROUND * 3).await;
         assert!(told.is_silent(), "nobody would");
-        let mut map = route(1, "acme", &PEM_AUTHORITY);
-        let data = map.data.as_mut().unwrap();
-        data.insert(tenancy::route::SLEEP.into(), "awake".into());
-        let tenant = Tenant::read(&map).unwrap();
+        let tenant = Tenant::read(&sleeper()).unwrap();
         let name = tenancy::naming::tenant_host(&tenant.id);
         index.set_tenant(("s".into(), "route".into()), tenant);
         assert!(told.next().await.is_empty());
@@ -211,6 +238,47 @@ pub(crate) mod tests {
         assert_eq!(told.next().await, [tenant.id.as_str()]);
         assert!(told.next().await.is_empty());
         keeping.abort();
+    }
+
+    /// Else the manager would wait for its next word, as for that of one that can't speak.
+    #[tokio::test(start_paused = true)]
+    async fn who_ends_takes_its_word_along_and_tells_who_came() {
+        let (send, mut receive) = mpsc::unbounded_channel();
+        let cluster = tower::service_fn(move |request: Request<Body>| {
+            let send = send.clone();
+            async move {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let _ = send.send(serde_json::from_slice::<Value>(&body).unwrap());
+                let map = json!({"metadata": {"name": "sublet-visits"}}).to_string();
+                let answer = Response::builder().status(200);
+                Ok::<_, Infallible>(answer.body(Body::from(map.into_bytes())).unwrap())
+            }
+        });
+        let visits = Visits::new(Client::new(cluster, "s"), "s");
+        let index = Index::default();
+        visits.leave(&index).await;
+        let tenant = Tenant::read(&sleeper()).unwrap();
+        let name = tenancy::naming::tenant_host(&tenant.id);
+        index.set_tenant(("s".into(), "route".into()), tenant);
+        index.tenant_by_server_name(&name).unwrap().visit();
+        visits.tell_round(&[]).await.unwrap();
+        visits.leave(&index).await;
+        let [round, leave] = [receive.recv().await, receive.recv().await].map(Option::unwrap);
+        assert!(
+            receive.try_recv().is_err(),
+            "nobody falls asleep by it before"
+        );
+        let words = |patch: &Value| {
+            patch["metadata"]["annotations"]
+                .as_object()
+                .unwrap()
+                .clone()
+        };
+        let (key, word) = words(&round).into_iter().next().unwrap();
+        assert!(key.starts_with("sublet.dev/listening-") && word.is_string());
+        let left: Vec<_> = words(&leave).into_iter().collect();
+        assert_eq!(left, [(key, Value::Null)]);
+        assert_eq!(leave["data"].as_object().unwrap().len(), 1, "{leave}");
     }
 
     #[tokio::test]

@@ -2,8 +2,11 @@
 //!
 //! Marks are compared for being equal and for nothing else; times are this process's own. A manager that starts anew begins
 //! to count what is quiet from then on, so a tenant falls asleep later and never sooner. Silence counts only while somebody
-//! listens: the proxy says so in each of its rounds, and when that wasn't heard for a while, since the proxy, this process or
-//! the way between them was down, what is quiet is counted anew for all. Else who came meanwhile would have come unseen.
+//! listens: each replica of the proxy says so in each of its rounds, and takes its leave when it ends. When one wasn't heard for a
+//! while, since it, this process or the way between them was down, nobody falls asleep, and what is quiet is counted anew for
+//! all when it is heard again: who comes to it comes unseen, and nobody else would tell. One that was ended without a word looks
+//! the same; after a long while it counts as gone. Not promised: that a replica which can tell nothing for longer than that, and
+//! serves all the while, keeps its tenants awake.
 //!
 //! The proxy doesn't read the ConfigMap, and forgets a tenant with its route; so the manager removes the marks of tenants
 //! that are gone, and makes the ConfigMap anew where it was lost. Marks that were lost with it are no news: nobody came, and
@@ -19,7 +22,7 @@ use kube::{
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -29,8 +32,11 @@ use tokio::time::Instant;
 /// How often marks of tenants that are gone are removed.
 const ROUND: Duration = Duration::from_secs(60);
 
-/// How long after the proxy's last word it counts as listening: it speaks every half minute.
+/// How long after its last word a replica of the proxy counts as listening: it speaks every half minute.
 const LISTENS: Duration = Duration::from_secs(100);
+
+/// How long after its last word a replica counts as gone that didn't take its leave.
+const GONE: Duration = Duration::from_secs(3600);
 
 /// What was heard.
 pub(crate) struct Visits {
@@ -43,29 +49,84 @@ pub(crate) struct Visits {
 struct Heard {
     /// The mark of each identity, and since when it is this one.
     marks: HashMap<String, (String, Instant)>,
-    /// The proxy's last word of a round.
-    word: Option<String>,
-    /// Since when there has been another one again and again, and when the last one came.
-    listens: Option<[Instant; 2]>,
+    /// The replicas of the proxy, by the annotations in which they speak.
+    replicas: HashMap<String, Replica>,
+    /// Before that some weren't told of by one that went since.
+    missed: Option<Instant>,
+}
+
+/// A replica of the proxy.
+struct Replica {
+    /// Its last word of a round.
+    word: String,
+    /// When that was heard.
+    last: Instant,
+    /// Since when there has been another one again and again; `None` while only one was heard, which may be old.
+    since: Option<Instant>,
+}
+
+impl Replica {
+    fn is_silent(&self) -> bool {
+        self.last.elapsed() > LISTENS
+    }
 }
 
 impl Heard {
-    /// Takes up the word of a round. The first one that is seen may be an old one.
-    fn listen(&mut self, word: Option<&String>, is_first: bool) {
-        if word == self.word.as_ref() {
-            return;
-        }
-        self.word = word.cloned();
-        if word.is_some() && !is_first {
-            let now = Instant::now();
-            self.listens = Some([self.listens_since().unwrap_or(now), now]);
+    /// Takes up the words of a round. Those that are seen first may be old ones; one that comes later is of a replica that has
+    /// just begun.
+    fn listen(&mut self, words: &BTreeMap<String, String>, is_first: bool, began: Instant) {
+        let now = Instant::now();
+        let words = words
+            .iter()
+            .filter(|(key, _)| key.starts_with(keys::LISTENING));
+        let words: HashMap<&String, &String> = words.collect();
+        let (known, missed) = (&mut self.replicas, &mut self.missed);
+        known.retain(|key, replica| {
+            let is_there = words.contains_key(key);
+            if !is_there {
+                // Whom it couldn't tell of before it went is missed still.
+                let since = replica.since.filter(|_| !replica.is_silent());
+                *missed = (*missed).max(since.or(Some(now)));
+            }
+            is_there
+        });
+        for (key, word) in words {
+            let Some(replica) = known.get_mut(key) else {
+                let since = (!is_first).then_some(began);
+                let word = word.clone();
+                known.insert(
+                    key.clone(),
+                    Replica {
+                        word,
+                        last: now,
+                        since,
+                    },
+                );
+                continue;
+            };
+            if replica.word == *word {
+                continue;
+            }
+            replica.word.clone_from(word);
+            replica.since = replica.since.filter(|_| !replica.is_silent()).or(Some(now));
+            replica.last = now;
         }
     }
 
     /// Since when whoever came was told of; `None`: that isn't so now.
     fn listens_since(&self) -> Option<Instant> {
-        let [since, last] = self.listens?;
-        (last.elapsed() <= LISTENS).then_some(since)
+        let all = self.replicas.values();
+        let all = all.map(|replica| replica.since.filter(|_| !replica.is_silent()));
+        let all: Vec<Instant> = all.collect::<Option<_>>()?;
+        let last = all.into_iter().max()?;
+        Some(self.missed.map_or(last, |missed| missed.max(last)))
+    }
+
+    /// The annotations of replicas that must be gone.
+    fn gone(&self) -> Vec<String> {
+        let gone = self.replicas.iter();
+        let gone = gone.filter(|(_, replica)| replica.last.elapsed() > GONE);
+        gone.map(|(key, _)| key.clone()).collect()
     }
 }
 
@@ -85,9 +146,8 @@ impl Visits {
         let mut known = self.known.lock();
         let is_first = known.is_none();
         let heard = known.get_or_insert_default();
-        let annotations = map.metadata.annotations.as_ref();
-        let word = annotations.and_then(|annotations| annotations.get(keys::LISTENING));
-        heard.listen(word, is_first);
+        let words = map.metadata.annotations.clone().unwrap_or_default();
+        heard.listen(&words, is_first, self.began);
         let seen = &mut heard.marks;
         let now = if is_first { self.began } else { Instant::now() };
         let is_lost = |(id, (mark, _)): &(&String, &mut (String, _))| {
@@ -122,6 +182,12 @@ impl Visits {
         Some(Visit { mark, quiet })
     }
 
+    /// The annotations of replicas that were silent for so long that they must be gone.
+    fn gone(&self) -> Vec<String> {
+        let known = self.known.lock();
+        known.as_ref().map(Heard::gone).unwrap_or_default()
+    }
+
     /// Identities with a mark that nobody of `known` has. Those whose mark is removed are forgotten.
     fn strangers(&self, known: &HashSet<String>) -> Vec<String> {
         let mut heard = self.known.lock();
@@ -153,11 +219,17 @@ pub(crate) async fn tidy(
         }
         let known = tenants.state();
         let known = known.iter().filter_map(|vcp| vcp.spec.identity.clone());
-        let gone = visits.strangers(&known.collect());
-        if gone.is_empty() {
+        let (marks, words) = (visits.strangers(&known.collect()), visits.gone());
+        if marks.is_empty() && words.is_empty() {
             continue;
         }
-        let patch = Patch::Merge(without(&gone));
+        for replica in &words {
+            tracing::warn!(
+                %replica,
+                "a replica of the proxy has long been silent, and no tenant fell asleep meanwhile: it counts as gone"
+            );
+        }
+        let patch = Patch::Merge(without(&marks, &words));
         if let Err(error) = api
             .patch(keys::VISITS, &PatchParams::default(), &patch)
             .await
@@ -178,16 +250,17 @@ async fn make(api: &Api<ConfigMap>) -> kube::Result<()> {
     api.create(&PostParams::default(), &empty).await.map(drop)
 }
 
-/// A merge patch that removes these marks.
-fn without(gone: &[String]) -> Value {
-    let data: Map<String, Value> = gone.iter().map(|id| (id.clone(), Value::Null)).collect();
-    json!({"data": data})
+/// A merge patch that removes these marks, and the words of these replicas.
+fn without(marks: &[String], words: &[String]) -> Value {
+    let nothing = |keys: &[String]| -> Map<String, Value> {
+        keys.iter().map(|key| (key.clone(), Value::Null)).collect()
+    };
+    json!({"data": nothing(marks), "metadata": {"annotations": nothing(words)}})
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     fn map(marks: &[(&str, &str)]) -> ConfigMap {
         let data = marks
@@ -199,11 +272,20 @@ mod tests {
         }
     }
 
-    /// The same with the word of a round.
-    fn round(word: &str, marks: &[(&str, &str)]) -> ConfigMap {
+    /// The same with the word of a round of each replica.
+    fn rounds_of(words: &[(&str, &str)], marks: &[(&str, &str)]) -> ConfigMap {
         let mut map = map(marks);
-        map.metadata.annotations = Some(BTreeMap::from([(keys::LISTENING.into(), word.into())]));
+        let words = words.iter().map(|(replica, word)| {
+            let key = format!("{}-{replica}", keys::LISTENING);
+            (key, (*word).to_owned())
+        });
+        map.metadata.annotations = Some(words.collect());
         map
+    }
+
+    /// The same of a single replica.
+    fn round(word: &str, marks: &[(&str, &str)]) -> ConfigMap {
+        rounds_of(&[("a", word)], marks)
     }
 
     #[tokio::test(start_paused = true)]
@@ -260,6 +342,62 @@ mod tests {
         assert_eq!(quiet(&visits), 0);
     }
 
+    /// Else who comes to one that can't tell would be put to sleep in use, while another one speaks.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_falls_asleep_while_one_of_several_is_silent() {
+        let id = TenantId::from_bits([7; 16]);
+        let visits = Visits::default();
+        let marks = [(id.as_str(), "a")];
+        let quiet = |visits: &Visits| visits.of(&id).unwrap().quiet.as_secs();
+        let mut words = 0;
+        let mut rounds = async |number: usize, speaking: [Option<bool>; 2]| {
+            for _ in 0..number {
+                words += 1;
+                let word = words.to_string();
+                let both = ["a", "b"].into_iter().zip(speaking);
+                let said: Vec<(&str, &str)> = both
+                    .filter_map(|(replica, speaks)| {
+                        Some((replica, if speaks? { &*word } else { "old" }))
+                    })
+                    .collect();
+                visits.heard(&rounds_of(&said, &marks));
+                tokio::time::advance(Duration::from_secs(30)).await;
+            }
+        };
+        let (speaks, silent, left) = (Some(true), Some(false), None);
+        rounds(21, [speaks, speaks]).await;
+        assert_eq!(quiet(&visits), 600);
+        // The last word counts as one for a while.
+        rounds(3, [speaks, silent]).await;
+        assert_eq!(quiet(&visits), 690);
+        rounds(20, [speaks, silent]).await;
+        assert_eq!(
+            quiet(&visits),
+            0,
+            "who came to the other one was told by nobody"
+        );
+        rounds(3, [speaks, speaks]).await;
+        assert_eq!(quiet(&visits), 90);
+        // One that takes its leave is missed by nobody, nor is one that begins.
+        rounds(10, [speaks, left]).await;
+        assert_eq!(quiet(&visits), 390);
+        rounds(10, [speaks, speaks]).await;
+        assert_eq!(quiet(&visits), 690);
+        // One that was ended without a word is, until it must be gone.
+        rounds(60, [speaks, silent]).await;
+        assert_eq!((quiet(&visits), visits.gone()), (0, vec![]));
+        rounds(61, [speaks, silent]).await;
+        let gone = visits.gone();
+        assert_eq!(gone, ["sublet.dev/listening-b"]);
+        let patch = without(&[], &gone);
+        assert_eq!(
+            patch["metadata"]["annotations"],
+            json!({"sublet.dev/listening-b": null})
+        );
+        rounds(4, [speaks, left]).await;
+        assert_eq!(quiet(&visits), 120);
+    }
+
     /// Else all whose marks were lost would be put to sleep at once, in use or not.
     #[tokio::test(start_paused = true)]
     async fn what_is_quiet_is_counted_anew_where_marks_were_lost() {
@@ -300,7 +438,7 @@ mod tests {
         assert!(visits.strangers(&known).is_empty(), "nothing was heard");
         visits.heard(&map(&[("a", "1"), ("b", "2")]));
         let gone = visits.strangers(&known);
-        assert_eq!(without(&gone), json!({"data": {"b": null}}));
+        assert_eq!(without(&gone, &[])["data"], json!({"b": null}));
         visits.heard(&map(&[("a", "1")]));
         assert!(visits.strangers(&known).is_empty(), "it was removed");
     }
