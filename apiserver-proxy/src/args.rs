@@ -24,6 +24,8 @@ use crate::{
 use anyhow::Context;
 use clap::Parser;
 use futures::{FutureExt, future::BoxFuture};
+use hickory_proto::rr::Name;
+use kube::Client;
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -118,143 +120,24 @@ impl Args {
         telemetry::raise_file_limit();
         let config = telemetry::config(kubeconfig).await?;
         let server = config.cluster_url.clone();
-        let client = super_client::client(config)?;
-        let bind = async |address: SocketAddr| {
-            let listener = TcpListener::bind(address).await;
-            listener.with_context(|| format!("listening on {address}"))
+        let shared = Shared::new(super_client::client(config)?);
+        let listeners = Listeners {
+            page: listener(listen).await?,
+            door: listener(front_door).await?,
+            out: listener(way_out).await?,
+            dns_streams: listener(dns).await?,
+            dns_datagrams: UdpSocket::bind(dns)
+                .await
+                .with_context(|| format!("listening on {dns} by UDP"))?,
         };
-        let (page, door, out, streams) = (
-            bind(listen).await?,
-            bind(front_door).await?,
-            bind(way_out).await?,
-            bind(dns).await?,
-        );
-        let datagrams = UdpSocket::bind(dns).await;
-        let datagrams = datagrams.with_context(|| format!("listening on {dns} by UDP"))?;
-        let upstreams = upstreams(dns_upstream)?;
-        let hidden = super_domain
-            .iter()
-            .map(|domain| dns::domain(domain).with_context(|| format!("--super-domain {domain}")));
-        let hidden = hidden.collect::<anyhow::Result<Vec<_>>>()?;
-
-        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
-        let (index, serving) = (Arc::new(Index::default()), Arc::new(Serving::default()));
-        let names = Arc::new(Names::default());
-        let (metrics, listed) = (Arc::new(Metrics::new()), Arc::new(Listed::default()));
-        let gate = Arc::new(Gate::new(index.clone()));
-        let tls = TlsAcceptor::from(Arc::new(serving::config(serving.clone(), gate.clone())?));
-        let signer = Arc::new(Signer::default());
-        let usage = Usage::new(client.clone(), index.clone());
-        let counters = Arc::new(Counters::default());
-        let inner = |plane, head_max| Inner {
-            plane,
-            head_max,
-            metrics: metrics.clone(),
-            cancel: cancel.clone(),
+        let planes = Planes {
+            door: shared.door(proxy_protocol_from),
+            egress: shared.egress()?,
+            resolver: shared.resolver(upstreams(dns_upstream)?, hidden_domains(&super_domain)?),
+            shown: shared.shown(),
         };
-        let figures = Arc::new(MetricsApi {
-            inner: inner(Plane::Figures, metrics_api::HEAD_MAX),
-            tls: TlsAcceptor::from(Arc::new(serving::within_a_tunnel(serving.clone())?)),
-            usage: usage.clone(),
-            metrics: metrics.clone(),
-        });
-        let kubelet = Arc::new(Kubelet {
-            gate: gate.clone(),
-            index: index.clone(),
-            inner: inner(Plane::Kubelet, kubelet::HEAD_MAX),
-            upstream: Upstream::new(client.clone()),
-            usage,
-            counters: counters.clone(),
-            metrics: metrics.clone(),
-            tasks: tasks.clone(),
-        });
-        let egress = Arc::new(Egress {
-            tls,
-            gate,
-            index: index.clone(),
-            kubelet,
-            figures,
-            signer: signer.clone(),
-            metrics: metrics.clone(),
-            tasks: tasks.clone(),
-        });
-        let visits = Visits::new(client.clone(), api::SYSTEM_NAMESPACE);
-        let front = Arc::new(Door {
-            index: index.clone(),
-            waker: Waker::new(index.clone(), visits.clone(), metrics.clone()),
-            balancers: proxy_protocol_from,
-            metrics: metrics.clone(),
-        });
-        let resolver = dns::Server::new(
-            (index.clone(), names.clone(), listed.clone()),
-            upstreams,
-            hidden,
-            metrics.clone(),
-        );
-        let shown = Arc::new(Shown {
-            metrics: metrics.clone(),
-            index: index.clone(),
-            listed: listed.clone(),
-            serving: serving.clone(),
-            signer: signer.clone(),
-            ending: AtomicBool::new(false),
-        });
-
-        let mut parts = JoinSet::new();
-        let mut part = |name: &'static str, work: BoxFuture<'static, ()>| {
-            let span = info_span!("part", part = name);
-            parts.spawn(work.map(move |()| name).instrument(span));
-        };
-        let accept = |listener, plane| {
-            let (metrics, tasks, cancel) = (metrics.clone(), tasks.clone(), cancel.clone());
-            Accept {
-                listener,
-                plane,
-                metrics,
-                tasks,
-                cancel,
-            }
-        };
-        part("probes", telemetry::serve(page, shown.clone()).boxed());
-        part("watches", {
-            let (index, serving) = (index.clone(), serving.clone());
-            let watching = async move {
-                watch::run(
-                    client,
-                    api::SYSTEM_NAMESPACE,
-                    (index, names),
-                    serving,
-                    signer,
-                    listed,
-                )
-                .await;
-            };
-            watching.boxed()
-        });
-        part("front door", {
-            let serve = move |stream, unknown| front.clone().serve(stream, unknown);
-            accept(door, Plane::Door).run(serve).boxed()
-        });
-        part("way out", {
-            let serve = move |stream, unknown| egress.clone().serve(stream, unknown);
-            accept(out, Plane::Out).run(serve).boxed()
-        });
-        part("DNS by TCP", {
-            let resolver = resolver.clone();
-            let serve = move |stream, unknown| resolver.clone().stream(stream, unknown);
-            accept(streams, Plane::Dns).run(serve).boxed()
-        });
-        part(
-            "DNS by UDP",
-            resolver
-                .datagrams(datagrams, tasks.clone(), cancel.clone())
-                .boxed(),
-        );
-        part("visits", visits.clone().keep(index.clone()).boxed());
-        part(
-            "housekeeping",
-            housekeeping(index.clone(), metrics, counters).boxed(),
-        );
+        let shown = planes.shown.clone();
+        let mut parts = shared.begin(listeners, planes);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), %server, "started");
 
         tokio::select! {
@@ -264,15 +147,223 @@ impl Args {
         }
         shown.ending.store(true, Ordering::Relaxed);
         tokio::time::sleep(LAG).await;
-        cancel.cancel();
-        tasks.close();
-        tracing::info!(open = tasks.len(), "waiting for open connections to end");
-        let _ = tokio::time::timeout(Duration::from_secs(drain), tasks.wait()).await;
-        // No more rounds after this word.
-        parts.shutdown().await;
-        visits.leave(&index).await;
+        shared.end(parts, Duration::from_secs(drain)).await;
         Ok(())
     }
+}
+
+/// The sockets, all bound before anything begins: an address that is taken ends the start.
+struct Listeners {
+    /// Probes and metrics.
+    page: TcpListener,
+    door: TcpListener,
+    out: TcpListener,
+    dns_streams: TcpListener,
+    dns_datagrams: UdpSocket,
+}
+
+/// What answers on them.
+struct Planes {
+    door: Arc<Door>,
+    /// Leads on to the kubelet of the virtual nodes and to the metrics API, which have no sockets of their own.
+    egress: Arc<Egress>,
+    resolver: Arc<dns::Server>,
+    shown: Arc<Shown>,
+}
+
+/// What the planes have in common.
+struct Shared {
+    client: Client,
+    index: Arc<Index>,
+    names: Arc<Names>,
+    listed: Arc<Listed>,
+    serving: Arc<Serving>,
+    signer: Arc<Signer>,
+    counters: Arc<Counters>,
+    visits: Visits,
+    metrics: Arc<Metrics>,
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+}
+
+impl Shared {
+    /// Nothing is known yet.
+    fn new(client: Client) -> Self {
+        Self {
+            visits: Visits::new(client.clone(), api::SYSTEM_NAMESPACE),
+            client,
+            index: Arc::default(),
+            names: Arc::default(),
+            listed: Arc::default(),
+            serving: Arc::default(),
+            signer: Arc::default(),
+            counters: Arc::default(),
+            metrics: Arc::new(Metrics::new()),
+            tasks: TaskTracker::new(),
+            cancel: CancellationToken::new(),
+        }
+    }
+
+    fn door(&self, balancers: Vec<Block>) -> Arc<Door> {
+        let (index, metrics) = (self.index.clone(), self.metrics.clone());
+        Arc::new(Door {
+            waker: Waker::new(index.clone(), self.visits.clone(), metrics.clone()),
+            index,
+            balancers,
+            metrics,
+        })
+    }
+
+    fn egress(&self) -> anyhow::Result<Arc<Egress>> {
+        let gate = Arc::new(Gate::new(self.index.clone()));
+        let tls = serving::config(self.serving.clone(), gate.clone())?;
+        let usage = Usage::new(self.client.clone(), self.index.clone());
+        let figures = Arc::new(MetricsApi {
+            inner: self.inner(Plane::Figures, metrics_api::HEAD_MAX),
+            tls: TlsAcceptor::from(Arc::new(serving::within_a_tunnel(self.serving.clone())?)),
+            usage: usage.clone(),
+            metrics: self.metrics.clone(),
+        });
+        let kubelet = Arc::new(Kubelet {
+            gate: gate.clone(),
+            index: self.index.clone(),
+            inner: self.inner(Plane::Kubelet, kubelet::HEAD_MAX),
+            upstream: Upstream::new(self.client.clone()),
+            usage,
+            counters: self.counters.clone(),
+            metrics: self.metrics.clone(),
+            tasks: self.tasks.clone(),
+        });
+        Ok(Arc::new(Egress {
+            tls: TlsAcceptor::from(Arc::new(tls)),
+            gate,
+            index: self.index.clone(),
+            kubelet,
+            figures,
+            signer: self.signer.clone(),
+            metrics: self.metrics.clone(),
+            tasks: self.tasks.clone(),
+        }))
+    }
+
+    fn resolver(&self, upstreams: Upstreams, hidden: Vec<Name>) -> Arc<dns::Server> {
+        dns::Server::new(
+            (self.index.clone(), self.names.clone(), self.listed.clone()),
+            upstreams,
+            hidden,
+            self.metrics.clone(),
+        )
+    }
+
+    fn shown(&self) -> Arc<Shown> {
+        Arc::new(Shown {
+            metrics: self.metrics.clone(),
+            index: self.index.clone(),
+            listed: self.listed.clone(),
+            serving: self.serving.clone(),
+            signer: self.signer.clone(),
+            ending: AtomicBool::new(false),
+        })
+    }
+
+    /// What a plane of HTTP inside the way out has.
+    fn inner(&self, plane: Plane, head_max: usize) -> Inner {
+        Inner {
+            plane,
+            head_max,
+            metrics: self.metrics.clone(),
+            cancel: self.cancel.clone(),
+        }
+    }
+
+    fn accept(&self, listener: TcpListener, plane: Plane) -> Accept {
+        Accept {
+            listener,
+            plane,
+            metrics: self.metrics.clone(),
+            tasks: self.tasks.clone(),
+            cancel: self.cancel.clone(),
+        }
+    }
+
+    /// All that runs for as long as the process does; each part ends with its name.
+    fn begin(&self, listeners: Listeners, planes: Planes) -> JoinSet<&'static str> {
+        let Listeners {
+            page,
+            door: door_listener,
+            out,
+            dns_streams,
+            dns_datagrams,
+        } = listeners;
+        let Planes {
+            door,
+            egress,
+            resolver,
+            shown,
+        } = planes;
+        let mut parts = JoinSet::new();
+        let mut part = |name: &'static str, work: BoxFuture<'static, ()>| {
+            let span = info_span!("part", part = name);
+            parts.spawn(work.map(move |()| name).instrument(span));
+        };
+        part("probes", telemetry::serve(page, shown).boxed());
+        part("watches", self.watches().boxed());
+        part("front door", {
+            let serve = move |stream, unknown| door.clone().serve(stream, unknown);
+            self.accept(door_listener, Plane::Door).run(serve).boxed()
+        });
+        part("way out", {
+            let serve = move |stream, unknown| egress.clone().serve(stream, unknown);
+            self.accept(out, Plane::Out).run(serve).boxed()
+        });
+        part("DNS by TCP", {
+            let resolver = resolver.clone();
+            let serve = move |stream, unknown| resolver.clone().stream(stream, unknown);
+            self.accept(dns_streams, Plane::Dns).run(serve).boxed()
+        });
+        part("DNS by UDP", {
+            let (tasks, cancel) = (self.tasks.clone(), self.cancel.clone());
+            resolver.datagrams(dns_datagrams, tasks, cancel).boxed()
+        });
+        let visits = self.visits.clone();
+        part("visits", visits.keep(self.index.clone()).boxed());
+        part("housekeeping", {
+            let (index, metrics) = (self.index.clone(), self.metrics.clone());
+            housekeeping(index, metrics, self.counters.clone()).boxed()
+        });
+        parts
+    }
+
+    /// Fills all that is known of the super cluster.
+    fn watches(&self) -> impl Future<Output = ()> + Send + use<> {
+        watch::run(
+            self.client.clone(),
+            api::SYSTEM_NAMESPACE,
+            (self.index.clone(), self.names.clone()),
+            self.serving.clone(),
+            self.signer.clone(),
+            self.listed.clone(),
+        )
+    }
+
+    /// Asks open connections to end and waits for them, but not for ever; then takes leave.
+    async fn end(self, mut parts: JoinSet<&'static str>, drain: Duration) {
+        self.cancel.cancel();
+        self.tasks.close();
+        tracing::info!(
+            open = self.tasks.len(),
+            "waiting for open connections to end"
+        );
+        let _ = tokio::time::timeout(drain, self.tasks.wait()).await;
+        // No more rounds after this word.
+        parts.shutdown().await;
+        self.visits.leave(&self.index).await;
+    }
+}
+
+async fn listener(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("listening on {address}"))
 }
 
 /// Forgets what was counted for tenants that are gone, or for nobody.
@@ -300,6 +391,14 @@ fn upstreams(given: Vec<SocketAddr>) -> anyhow::Result<Upstreams> {
         );
     }
     Ok(upstreams)
+}
+
+/// The values of --super-domain.
+fn hidden_domains(domains: &[String]) -> anyhow::Result<Vec<Name>> {
+    let parsed = domains
+        .iter()
+        .map(|domain| dns::domain(domain).with_context(|| format!("--super-domain {domain}")));
+    parsed.collect()
 }
 
 /// A value of --proxy-protocol-from.

@@ -5,8 +5,7 @@
 //! as after a restore of the server's store, is answered and tells nothing.
 
 use crate::{
-    heard::Heard,
-    index::Place,
+    freshness::Freshness,
     list::{self, Pages, Turns, place},
     query,
 };
@@ -20,6 +19,7 @@ use kube::{
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use std::{collections::HashSet, time::Duration};
+use tenancy::{object::NamespacedName, pause::Pauses};
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long a watch is asked to last.
@@ -30,20 +30,22 @@ const SILENCE: Duration = Duration::from_secs(90);
 const BEGIN_LIMIT: Duration = Duration::from_secs(30);
 /// Bytes of the largest event.
 const LINE_MAX: usize = 16 << 20;
-/// Between two tries, at first and at most.
-const PAUSE: Duration = Duration::from_millis(800);
-const PAUSE_MOST: Duration = Duration::from_secs(30);
+/// Between two tries.
+const PAUSES: Pauses = Pauses {
+    first: Duration::from_millis(800),
+    longest: Duration::from_secs(30),
+};
 /// What went well for so long is no reason to wait.
 const STEADY: Duration = Duration::from_secs(20);
 
 /// What a watch tells.
 pub(crate) trait Sink<K>: Send + Sync {
     /// An object is there, or has changed.
-    fn set(&self, place: Place, object: K);
+    fn set(&self, place: NamespacedName, object: K);
     /// An object is gone.
-    fn gone(&self, place: &Place);
+    fn gone(&self, place: &NamespacedName);
     /// A complete list told of these and no others.
-    fn keep(&self, listed: &HashSet<Place>);
+    fn keep(&self, listed: &HashSet<NamespacedName>);
 }
 
 /// Which objects.
@@ -84,13 +86,13 @@ struct Unread {
     metadata: ObjectMeta,
 }
 
-/// Follows one kind until the task is dropped, and notes in `heard` what the server says.
+/// Follows one kind until the task is dropped, and notes in `freshness` what the server says.
 pub(crate) async fn run<K>(
     client: &kube::Client,
     which: &Which,
     turns: &[&Turns],
     sink: &dyn Sink<K>,
-    heard: &Heard,
+    freshness: &Freshness,
 ) where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Send,
 {
@@ -99,11 +101,12 @@ pub(crate) async fn run<K>(
     let selector = query::build(&[(which.selector.0, which.selector.1.clone())]);
     let path = format!("{path}?{selector}");
     let (mut version, mut failing) = (None, false);
-    let mut pause = PAUSE;
+    // Replicas whose watches broke together begin them anew one after the other.
+    let (mut failures, who) = (0, rand::random::<u64>());
     loop {
         let began = Instant::now();
         let end = match &mut version {
-            None => match all(Pages::of(client, path.clone(), turns), sink, heard).await {
+            None => match all(Pages::of(client, path.clone(), turns), sink, freshness).await {
                 Ok(from) => {
                     version = Some(from);
                     continue;
@@ -116,12 +119,12 @@ pub(crate) async fn run<K>(
                         tracing::info!(%kind, "the watch goes on");
                     }
                 };
-                changes(client, &path, version, (sink, heard), goes_on).await
+                changes(client, &path, version, (sink, freshness), goes_on).await
             }
         };
         let is_steady = began.elapsed() >= STEADY;
         if is_steady {
-            pause = PAUSE;
+            failures = 0;
         }
         let end = match (end, &version) {
             (End::Over, Some(known)) => compared(client, &path, turns, known).await,
@@ -138,9 +141,8 @@ pub(crate) async fn run<K>(
                 }
             }
         }
-        // Watches that broke together aren't begun again together.
-        sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-        pause = (pause * 2).min(PAUSE_MOST);
+        failures += 1;
+        sleep(PAUSES.after(failures, &who)).await;
     }
 }
 
@@ -148,14 +150,14 @@ pub(crate) async fn run<K>(
 async fn all<K>(
     mut pages: Pages<'_>,
     sink: &dyn Sink<K>,
-    heard: &Heard,
+    freshness: &Freshness,
 ) -> Result<String, list::Error>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned,
 {
     let (mut seen, mut version) = (HashSet::new(), String::new());
     while let Some(page) = pages.next::<K>().await? {
-        heard.a_word();
+        freshness.renew();
         version = page.version;
         seen.extend(page.unread);
         for object in page.items {
@@ -165,7 +167,7 @@ where
         }
     }
     sink.keep(&seen);
-    heard.all();
+    freshness.complete();
     Ok(version)
 }
 
@@ -194,7 +196,7 @@ async fn changes<K>(
     client: &kube::Client,
     path: &str,
     version: &mut String,
-    (sink, heard): (&dyn Sink<K>, &Heard),
+    (sink, freshness): (&dyn Sink<K>, &Freshness),
     goes_on: impl FnOnce(),
 ) -> End
 where
@@ -221,7 +223,7 @@ where
         StatusCode::GONE => return End::Expired,
         status => return End::Broken(list::Error::Status(status).into()),
     }
-    heard.a_word();
+    freshness.renew();
     let (mut chunks, mut line) = (answer.into_body().into_data_stream(), vec![]);
     loop {
         let chunk = match timeout(SILENCE, chunks.next()).await {
@@ -230,7 +232,7 @@ where
             Ok(None) => return End::Over,
             Err(_) => return End::Broken(Error::Silent),
         };
-        heard.a_word();
+        freshness.renew();
         for part in chunk.split_inclusive(|byte| *byte == b'\n') {
             line.extend_from_slice(part);
             if line.len() > LINE_MAX {

@@ -3,7 +3,7 @@
 //! Of the caller's request only a handful of headers about the upgrade goes on; of the answer only those that belong to
 //! it come back. Streams pass as bytes.
 
-use crate::{index::Target, kubelet::Audit, mask, moved::IDLE_LIMIT, query, route::Question};
+use crate::{index::SuperPodRef, kubelet::Audit, mask, moved::IDLE_LIMIT, query, route::Question};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Either, Full, Limited};
@@ -36,7 +36,7 @@ static UPGRADE_HEADERS: [HeaderName; 6] = [
 ];
 
 /// The body of an answer.
-pub(crate) type Answer = Either<Full<Bytes>, Counted>;
+pub(crate) type ResponseBody = Either<Full<Bytes>, Counted>;
 
 /// The super API server.
 #[derive(Clone)]
@@ -61,7 +61,7 @@ impl Upstream {
         &self,
         request: Request<Body>,
         question: &Question,
-        target: &Target,
+        target: &SuperPodRef,
     ) -> Result<Response<Body>, StatusCode> {
         let namespace = &target.namespace;
         match timeout(head_limit(question), self.client.send(request)).await {
@@ -81,9 +81,9 @@ impl Upstream {
     pub(crate) async fn logs(
         &self,
         question: &Question,
-        target: &Target,
+        target: &SuperPodRef,
         mut audit: Audit,
-    ) -> Response<Answer> {
+    ) -> Response<ResponseBody> {
         let Some(request) = build(Request::get(uri(question, target))) else {
             return unreachable();
         };
@@ -110,11 +110,11 @@ impl Upstream {
         &self,
         mut request: Request<Incoming>,
         question: &Question,
-        target: &Target,
+        target: &SuperPodRef,
         mut audit: Audit,
         tasks: &TaskTracker,
         gone: CancellationToken,
-    ) -> Response<Answer> {
+    ) -> Response<ResponseBody> {
         let Some(upgrade) = upgrade_of(request.headers()) else {
             audit.status = StatusCode::BAD_REQUEST;
             return text(
@@ -166,7 +166,7 @@ impl Upstream {
 }
 
 /// The path and query at the super API server. All parts are names that were checked, or encoded.
-fn uri(question: &Question, target: &Target) -> String {
+fn uri(question: &Question, target: &SuperPodRef) -> String {
     format!(
         "/api/v1/namespaces/{}/pods/{}/{}?{}",
         target.namespace,
@@ -227,9 +227,9 @@ fn without_tokens(protocols: &HeaderValue) -> Option<HeaderValue> {
 async fn explain(
     answer: Response<Body>,
     question: &Question,
-    target: &Target,
+    target: &SuperPodRef,
     audit: &mut Audit,
-) -> Response<Answer> {
+) -> Response<ResponseBody> {
     let said = in_the_tenants_words(answer, question, target).await;
     audit.status = said.status();
     said
@@ -238,8 +238,8 @@ async fn explain(
 async fn in_the_tenants_words(
     answer: Response<Body>,
     question: &Question,
-    target: &Target,
-) -> Response<Answer> {
+    target: &SuperPodRef,
+) -> Response<ResponseBody> {
     let status = answer.status();
     // The proxy's own rights are no business of the tenant's.
     if matches!(status.as_u16(), 401 | 403 | 429) || status.is_redirection() {
@@ -290,7 +290,7 @@ fn head_limit(question: &Question) -> Duration {
     }
 }
 
-fn unanswered(status: StatusCode, audit: &mut Audit) -> Response<Answer> {
+fn unanswered(status: StatusCode, audit: &mut Audit) -> Response<ResponseBody> {
     audit.status = status;
     if status == StatusCode::GATEWAY_TIMEOUT {
         return text(status, "the node doesn't answer in time".into());
@@ -298,7 +298,7 @@ fn unanswered(status: StatusCode, audit: &mut Audit) -> Response<Answer> {
     unreachable()
 }
 
-fn unreachable() -> Response<Answer> {
+fn unreachable() -> Response<ResponseBody> {
     text(
         StatusCode::BAD_GATEWAY,
         "the node can't be reached just now".into(),
@@ -306,7 +306,7 @@ fn unreachable() -> Response<Answer> {
 }
 
 /// A plain answer.
-pub(crate) fn text(status: StatusCode, text: String) -> Response<Answer> {
+pub(crate) fn text(status: StatusCode, text: String) -> Response<ResponseBody> {
     let mut response = Response::new(Either::Left(Full::from(text)));
     *response.status_mut() = status;
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -402,7 +402,7 @@ mod tests {
             std::future::pending::<Result<Response<Body>, std::convert::Infallible>>()
         });
         let upstream = Upstream::new(kube::Client::new(service, "s"));
-        let target = Target {
+        let target = SuperPodRef {
             namespace: "twin".into(),
             name: "web".into(),
             uid: "u1".into(),

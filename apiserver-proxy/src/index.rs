@@ -12,7 +12,7 @@ use std::{
     net::IpAddr,
     sync::Arc,
 };
-use tenancy::{naming, route::Sleep, tenant::TenantId};
+use tenancy::{naming, object::NamespacedName, route::Sleep, tenant::TenantId};
 use tokio::sync::{Notify, futures::Notified};
 use tokio_util::sync::CancellationToken;
 
@@ -21,9 +21,6 @@ mod tenant;
 
 pub(crate) use super_pod::SuperPod;
 pub(crate) use tenant::Tenant;
-
-/// Namespace and name in the super cluster.
-pub(crate) type Place = (String, String);
 
 /// A pod of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,26 +49,26 @@ struct Service {
 
 impl Pod {
     /// Whether it is the tenant's: marks say so, and it stands where they may.
-    fn is_of(&self, tenant: &Tenant, place: &Place) -> bool {
+    fn is_of(&self, tenant: &Tenant, place: &NamespacedName) -> bool {
         is_of((&self.tenant, &self.namespace), tenant, place)
     }
 }
 
 impl Service {
     /// Whether it is the tenant's.
-    fn is_of(&self, tenant: &Tenant, place: &Place) -> bool {
+    fn is_of(&self, tenant: &Tenant, place: &NamespacedName) -> bool {
         is_of((&self.tenant, &self.namespace), tenant, place)
     }
 }
 
 /// Whoever may write in some other super namespace can put a tenant's marks there, and they say nothing.
-fn is_of((id, namespace): (&str, &str), tenant: &Tenant, place: &Place) -> bool {
+fn is_of((id, namespace): (&str, &str), tenant: &Tenant, place: &NamespacedName) -> bool {
     id == tenant.id.as_str() && naming::is_super_namespace(&place.0, &tenant.id, namespace)
 }
 
 /// A pod that a caller may reach, by its coordinates in the super cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct SuperPodRef {
     /// Super namespace.
     pub(crate) namespace: String,
     /// Name, which is the same on both sides.
@@ -84,7 +81,7 @@ pub(crate) struct Target {
 
 /// A pod as its tenant knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct TenantPodRef {
     /// Namespace.
     pub(crate) namespace: String,
     /// Name.
@@ -98,7 +95,7 @@ pub(crate) struct Seen {
 /// All that is known.
 #[derive(Default)]
 pub(crate) struct Index {
-    known: RwLock<Known>,
+    known: RwLock<IndexTables>,
     /// Told when whose an address is may have changed.
     news: Notify,
     /// Told when a route came or changed.
@@ -106,20 +103,20 @@ pub(crate) struct Index {
 }
 
 #[derive(Default)]
-struct Known {
-    tenants: HashMap<Place, Arc<Tenant>>,
+struct IndexTables {
+    tenants: HashMap<NamespacedName, Arc<Tenant>>,
     /// Where a tenant's route is, by its identity.
-    routes: HashMap<String, Place>,
-    pods: HashMap<Place, Pod>,
-    services: HashMap<Place, Service>,
+    routes: HashMap<String, NamespacedName>,
+    pods: HashMap<NamespacedName, Pod>,
+    services: HashMap<NamespacedName, Service>,
     /// Which pods say that an address is theirs.
-    pod_addresses: HashMap<IpAddr, Vec<Place>>,
-    service_addresses: HashMap<IpAddr, Place>,
+    pod_addresses: HashMap<IpAddr, Vec<NamespacedName>>,
+    service_addresses: HashMap<IpAddr, NamespacedName>,
 }
 
 impl Index {
     /// A tenant's route is there, or has changed.
-    pub(crate) fn set_tenant(&self, place: Place, mut tenant: Tenant) {
+    pub(crate) fn set_tenant(&self, place: NamespacedName, mut tenant: Tenant) {
         let (ended, rival) = {
             let mut known = self.known.write();
             let (ended, had) = match known.tenants.get(&place) {
@@ -165,7 +162,7 @@ impl Index {
     }
 
     /// A tenant's route is gone: so are its connections.
-    pub(crate) fn drop_tenant(&self, place: &Place) {
+    pub(crate) fn drop_tenant(&self, place: &NamespacedName) {
         let gone = {
             let mut known = self.known.write();
             let gone = known.tenants.remove(place);
@@ -179,8 +176,8 @@ impl Index {
     }
 
     /// Drops what a complete list didn't tell of.
-    pub(crate) fn keep_tenants(&self, listed: &HashSet<Place>) {
-        let gone: Vec<Place> = {
+    pub(crate) fn keep_tenants(&self, listed: &HashSet<NamespacedName>) {
+        let gone: Vec<NamespacedName> = {
             let known = self.known.read();
             let unlisted = known
                 .tenants
@@ -192,7 +189,7 @@ impl Index {
     }
 
     /// A pod is there, or has changed.
-    pub(crate) fn set_pod(&self, place: Place, pod: &SuperPod) {
+    pub(crate) fn set_pod(&self, place: NamespacedName, pod: &SuperPod) {
         let mut known = self.known.write();
         let before = known.drop_pod(&place);
         let pod = read_pod(pod);
@@ -216,7 +213,7 @@ impl Index {
     }
 
     /// A pod is gone.
-    pub(crate) fn drop_pod(&self, place: &Place) {
+    pub(crate) fn drop_pod(&self, place: &NamespacedName) {
         let addresses = self.known.write().drop_pod(place);
         if !addresses.is_empty() {
             self.news.notify_waiters();
@@ -224,16 +221,16 @@ impl Index {
     }
 
     /// Drops what a complete list didn't tell of.
-    pub(crate) fn keep_pods(&self, listed: &HashSet<Place>) {
+    pub(crate) fn keep_pods(&self, listed: &HashSet<NamespacedName>) {
         let known = self.known.read();
         let unlisted = known.pods.keys().filter(|place| !listed.contains(*place));
-        let gone: Vec<Place> = unlisted.cloned().collect();
+        let gone: Vec<NamespacedName> = unlisted.cloned().collect();
         drop(known);
         gone.iter().for_each(|place| self.drop_pod(place));
     }
 
     /// A Service is there, or has changed.
-    pub(crate) fn set_service(&self, place: Place, service: &SuperService) {
+    pub(crate) fn set_service(&self, place: NamespacedName, service: &SuperService) {
         let mut known = self.known.write();
         known.drop_service(&place);
         if let Some(service) = read_service(service) {
@@ -245,18 +242,18 @@ impl Index {
     }
 
     /// A Service is gone.
-    pub(crate) fn drop_service(&self, place: &Place) {
+    pub(crate) fn drop_service(&self, place: &NamespacedName) {
         self.known.write().drop_service(place);
     }
 
     /// Drops what a complete list didn't tell of.
-    pub(crate) fn keep_services(&self, listed: &HashSet<Place>) {
+    pub(crate) fn keep_services(&self, listed: &HashSet<NamespacedName>) {
         let mut known = self.known.write();
         let unlisted = known
             .services
             .keys()
             .filter(|place| !listed.contains(*place));
-        let gone: Vec<Place> = unlisted.cloned().collect();
+        let gone: Vec<NamespacedName> = unlisted.cloned().collect();
         gone.iter().for_each(|place| known.drop_service(place));
     }
 
@@ -303,7 +300,7 @@ impl Index {
         namespace: &str,
         name: &str,
         uid: Option<&str>,
-    ) -> Option<Target> {
+    ) -> Option<SuperPodRef> {
         let place = (
             naming::super_namespace(&tenant.id, &tenant.name, namespace),
             name.to_owned(),
@@ -314,7 +311,7 @@ impl Index {
         let is_it = pod.tenant == tenant.id.as_str()
             && (pod.namespace.as_str(), pod.name.as_str()) == (namespace, name)
             && uid.is_none_or(|uid| uid == pod.uid);
-        is_it.then_some(Target {
+        is_it.then_some(SuperPodRef {
             namespace: place.0,
             name: place.1,
             uid: pod.uid.clone(),
@@ -328,11 +325,11 @@ impl Index {
     }
 
     /// What a pod of the super cluster is to the tenant; `None` if it isn't the tenant's.
-    pub(crate) fn own_pod(&self, tenant: &Tenant, place: &Place) -> Option<Seen> {
+    pub(crate) fn own_pod(&self, tenant: &Tenant, place: &NamespacedName) -> Option<TenantPodRef> {
         let known = self.known.read();
         let pod = known.pods.get(place)?;
         let is_own = pod.is_of(tenant, place) && pod.name == place.1;
-        is_own.then(|| Seen {
+        is_own.then(|| TenantPodRef {
             namespace: pod.namespace.clone(),
             name: pod.name.clone(),
             uid: pod.uid.clone(),
@@ -412,7 +409,7 @@ impl Places for Index {
     }
 }
 
-impl Known {
+impl IndexTables {
     /// Tenants that the front door leads to.
     fn served(&self) -> impl Iterator<Item = &Arc<Tenant>> {
         let all = self.tenants.values();
@@ -435,7 +432,7 @@ impl Known {
     }
 
     /// Returns the addresses that it had.
-    fn drop_pod(&mut self, place: &Place) -> Vec<IpAddr> {
+    fn drop_pod(&mut self, place: &NamespacedName) -> Vec<IpAddr> {
         let Some(pod) = self.pods.remove(place) else {
             return vec![];
         };
@@ -450,7 +447,7 @@ impl Known {
         pod.addresses
     }
 
-    fn drop_service(&mut self, place: &Place) {
+    fn drop_service(&mut self, place: &NamespacedName) {
         let Some(service) = self.services.remove(place) else {
             return;
         };

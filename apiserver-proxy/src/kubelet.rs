@@ -5,7 +5,7 @@
 //! told of a node is made of the tenant's own pods: no answer can tell of another's.
 
 use crate::{
-    forward::{self, Answer, Upstream},
+    forward::{self, ResponseBody, Upstream},
     identity::{self, Gate},
     index::{Index, Tenant},
     limit::Slot,
@@ -86,7 +86,7 @@ impl Kubelet {
         self.inner.serve(tls, &tenant, answer).await;
     }
 
-    async fn answer(&self, caller: Caller, request: Request<Incoming>) -> Response<Answer> {
+    async fn answer(&self, caller: Caller, request: Request<Incoming>) -> Response<ResponseBody> {
         let tenant = caller.tenant.clone();
         let place = tenant.limits.pods.take().ok();
         let is_limited = place.is_none();
@@ -122,7 +122,7 @@ impl Kubelet {
         question: &Question,
         tenant: &Tenant,
         mut audit: Audit,
-    ) -> Response<Answer> {
+    ) -> Response<ResponseBody> {
         audit.of_pod(question);
         let (namespace, name) = (&question.namespace, &question.pod);
         let uid = question.uid.as_deref();
@@ -142,7 +142,12 @@ impl Kubelet {
     }
 
     /// What the node's kubelet would tell of all its pods, if the tenant's were all.
-    async fn tell(&self, tenant: &Tenant, whole: Whole, mut audit: Audit) -> Response<Answer> {
+    async fn tell(
+        &self,
+        tenant: &Tenant,
+        whole: Whole,
+        mut audit: Audit,
+    ) -> Response<ResponseBody> {
         let called = audit.node().to_owned();
         let known = self.index.node_of(tenant, &called);
         audit.of_node(whole.word(), known.clone());

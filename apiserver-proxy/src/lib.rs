@@ -19,7 +19,7 @@ pub mod dns_load;
 pub mod fuzz;
 
 mod follow;
-mod heard;
+mod freshness;
 mod index;
 mod list;
 mod super_client;

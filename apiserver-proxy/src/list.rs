@@ -12,6 +12,7 @@ use serde::{
 };
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
+use tenancy::object::NamespacedName;
 use tenancy::paging::PageSize;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -224,7 +225,7 @@ pub(crate) fn parse<K: DeserializeOwned>(bytes: &[u8]) -> Result<(Page<K>, Strin
 }
 
 /// Namespace and name.
-pub(crate) fn place<K: Resource>(object: &K) -> (String, String) {
+pub(crate) fn place<K: Resource>(object: &K) -> NamespacedName {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 

@@ -5,7 +5,7 @@
 //! figures. A tenant that installs a metrics-server of its own points the APIService there.
 
 use crate::{
-    forward::{self, Answer},
+    forward::{self, ResponseBody},
     index::Tenant,
     metrics::{Metrics, Plane},
     selector::Selector,
@@ -63,7 +63,11 @@ impl MetricsApi {
         self.inner.serve(tls, &tenant, answer).await;
     }
 
-    async fn answer(&self, tenant: &Tenant, asked: Result<Question, Refusal>) -> Response<Answer> {
+    async fn answer(
+        &self,
+        tenant: &Tenant,
+        asked: Result<Question, Refusal>,
+    ) -> Response<ResponseBody> {
         let (began, id) = (Instant::now(), tenant.id.as_str());
         let question = match asked {
             Ok(question) => question,
@@ -216,7 +220,7 @@ fn resources() -> Value {
     })
 }
 
-fn unavailable(error: Error) -> Response<Answer> {
+fn unavailable(error: Error) -> Response<ResponseBody> {
     let reason = match error {
         Error::Busy => "TooManyRequests",
         Error::NotServed | Error::Unavailable => "ServiceUnavailable",
@@ -225,7 +229,7 @@ fn unavailable(error: Error) -> Response<Answer> {
 }
 
 /// A refusal as API servers say it.
-fn status(code: StatusCode, reason: &str, message: &str) -> Response<Answer> {
+fn status(code: StatusCode, reason: &str, message: &str) -> Response<ResponseBody> {
     let body = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": message, "reason": reason, "code": code.as_u16(),
@@ -233,7 +237,7 @@ fn status(code: StatusCode, reason: &str, message: &str) -> Response<Answer> {
     json_of(code, &body)
 }
 
-fn json_of(code: StatusCode, body: &Value) -> Response<Answer> {
+fn json_of(code: StatusCode, body: &Value) -> Response<ResponseBody> {
     let mut response = forward::text(code, body.to_string());
     let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);

@@ -4,11 +4,12 @@
 //! wrote is in its own API server.
 
 use crate::{
-    index::{Index, Place, Tenant},
+    index::{Index, Tenant},
     node_figures::is_node,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use tenancy::object::NamespacedName;
 
 /// What is read of a pod of the super cluster. Addresses of the host are not among it.
 #[derive(Clone, Debug, Deserialize)]
@@ -81,7 +82,7 @@ struct Status {
 /// The list, of those of `items` that are the tenant's and on the node that `label` means.
 pub(crate) fn list(items: Vec<Item>, tenant: &Tenant, label: &str, index: &Index) -> Value {
     let seen = items.into_iter().filter_map(|pod| {
-        let place: Place = (pod.metadata.namespace, pod.metadata.name);
+        let place: NamespacedName = (pod.metadata.namespace, pod.metadata.name);
         let own = index.own_pod(tenant, &place)?;
         if !is_node(&own.node, label) {
             return None;

@@ -27,7 +27,7 @@ struct Share {
 }
 
 /// A place of a source, held while its connection lasts.
-pub(crate) struct Place {
+pub(crate) struct SharePermit {
     taken: Arc<Taken>,
     source: Option<IpAddr>,
 }
@@ -43,7 +43,7 @@ impl Shares {
     }
 
     /// A place for a connection from there.
-    pub(crate) fn take(&self, source: Option<IpAddr>) -> Result<Place, Full> {
+    pub(crate) fn take(&self, source: Option<IpAddr>) -> Result<SharePermit, Full> {
         let (mut taken, now) = (self.taken.lock(), Instant::now().into_std());
         let mut source = source.map(network);
         if !taken.contains_key(&source) && taken.len() >= SOURCES {
@@ -58,14 +58,14 @@ impl Shares {
             return Err(Full);
         }
         share.open += 1;
-        Ok(Place {
+        Ok(SharePermit {
             taken: self.taken.clone(),
             source,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for SharePermit {
     fn drop(&mut self) {
         if let Some(share) = self.taken.lock().get_mut(&self.source) {
             share.open -= 1;

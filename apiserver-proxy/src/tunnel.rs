@@ -1,7 +1,7 @@
 //! HTTP/1.1 within a tunnel of the way out: what the kubelet of virtual nodes and the metrics API are served by.
 
 use crate::{
-    forward::Answer,
+    forward::ResponseBody,
     index::Tenant,
     metrics::{Metrics, Plane},
 };
@@ -37,7 +37,7 @@ impl Inner {
         tenant: &Tenant,
         answer: impl Fn(Request<Incoming>) -> F,
     ) where
-        F: Future<Output = Response<Answer>>,
+        F: Future<Output = Response<ResponseBody>>,
     {
         let service = service_fn(|request| {
             let answering = answer(request);

@@ -151,9 +151,9 @@ pub(crate) mod tests {
     use tokio::sync::{Mutex, mpsc};
 
     /// The visits that were told.
-    pub(crate) struct Told(Mutex<mpsc::UnboundedReceiver<Vec<String>>>);
+    pub(crate) struct ToldVisits(Mutex<mpsc::UnboundedReceiver<Vec<String>>>);
 
-    impl Told {
+    impl ToldVisits {
         /// Whose were told next.
         pub(crate) async fn next(&self) -> Vec<String> {
             self.0.lock().await.recv().await.unwrap()
@@ -166,14 +166,14 @@ pub(crate) mod tests {
     }
 
     /// Visits that an API server takes.
-    pub(crate) fn told() -> (Visits, Told) {
+    pub(crate) fn told() -> (Visits, ToldVisits) {
         told_by(|| (Duration::ZERO, 200))
     }
 
     /// Visits that an API server answers after so long by this status.
     pub(crate) fn told_by(
         answer: impl Fn() -> (Duration, u16) + Clone + Send + 'static,
-    ) -> (Visits, Told) {
+    ) -> (Visits, ToldVisits) {
         let (send, receive) = mpsc::unbounded_channel();
         let service = tower::service_fn(move |request: Request<Body>| {
             let (send, (after, status)) = (send.clone(), answer());
@@ -201,7 +201,7 @@ pub(crate) mod tests {
             }
         });
         let visits = Visits::new(Client::new(service, "s"), "s");
-        (visits, Told(Mutex::new(receive)))
+        (visits, ToldVisits(Mutex::new(receive)))
     }
 
     /// Visits that an API server never answers.

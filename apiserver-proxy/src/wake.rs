@@ -9,7 +9,7 @@ use crate::{
     index::{Index, Tenant},
     limit::Full,
     metrics::{Metrics, Plane},
-    shares::{Place, Shares},
+    shares::{SharePermit, Shares},
     visits::Visits,
 };
 use parking_lot::Mutex;
@@ -65,7 +65,7 @@ impl Places {
         }
     }
 
-    fn take(&self, source: Option<IpAddr>) -> Result<(Place, OwnedSemaphorePermit), Full> {
+    fn take(&self, source: Option<IpAddr>) -> Result<(SharePermit, OwnedSemaphorePermit), Full> {
         let place = self.sources.take(source)?;
         let slot = self.all.clone().try_acquire_owned();
         Ok((place, slot.map_err(|_| Full)?))
@@ -86,7 +86,7 @@ impl Places {
 }
 
 /// A place that is held while a connection waits.
-pub(crate) type Held = [(Place, OwnedSemaphorePermit); 2];
+pub(crate) type Held = [(SharePermit, OwnedSemaphorePermit); 2];
 
 /// Why a connection isn't led on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

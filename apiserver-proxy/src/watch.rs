@@ -3,8 +3,8 @@
 use crate::{
     dns::Names,
     follow::{self, Sink, Which},
-    heard::Heard,
-    index::{Index, Place, SuperPod, Tenant},
+    freshness::Freshness,
+    index::{Index, SuperPod, Tenant},
     list::Turns,
     node_certificate::Signer,
     serving::Serving,
@@ -15,6 +15,7 @@ use k8s_openapi::api::{
 };
 use kube::Client;
 use std::{collections::HashSet, sync::Arc, time::Duration};
+use tenancy::object::NamespacedName;
 use tokio::sync::Semaphore;
 use zeroize::Zeroize;
 
@@ -31,23 +32,23 @@ const WHAT: [&str; 7] = [
 
 /// What was heard on each watch, in the order of [`WHAT`].
 #[derive(Default)]
-pub(crate) struct Listed([Heard; WHAT.len()]);
+pub(crate) struct Listed([Freshness; WHAT.len()]);
 
 impl Listed {
     /// As if all first lists were complete.
     pub(crate) fn complete(&self) {
-        self.0.iter().for_each(Heard::all);
+        self.0.iter().for_each(Freshness::complete);
     }
 
     /// Whether all first lists are complete.
     pub(crate) fn all(&self) -> bool {
-        self.0.iter().all(Heard::is_listed)
+        self.0.iter().all(Freshness::is_listed)
     }
 
     /// For how long nothing was heard on each watch that heard something once.
     pub(crate) fn silences(&self) -> impl Iterator<Item = (&'static str, Duration)> {
         let silences = WHAT.into_iter().zip(&self.0);
-        silences.filter_map(|(what, heard)| Some((what, heard.silence()?)))
+        silences.filter_map(|(what, freshness)| Some((what, freshness.silence()?)))
     }
 }
 
@@ -110,7 +111,7 @@ pub(crate) async fn run(
 struct Routes(Arc<Index>);
 
 impl Sink<ConfigMap> for Routes {
-    fn set(&self, place: Place, map: ConfigMap) {
+    fn set(&self, place: NamespacedName, map: ConfigMap) {
         match Tenant::read(&map) {
             Ok(tenant) => self.0.set_tenant(place, tenant),
             Err(error) => {
@@ -119,10 +120,10 @@ impl Sink<ConfigMap> for Routes {
             }
         }
     }
-    fn gone(&self, place: &Place) {
+    fn gone(&self, place: &NamespacedName) {
         self.0.drop_tenant(place);
     }
-    fn keep(&self, listed: &HashSet<Place>) {
+    fn keep(&self, listed: &HashSet<NamespacedName>) {
         self.0.keep_tenants(listed);
     }
 }
@@ -130,13 +131,13 @@ impl Sink<ConfigMap> for Routes {
 struct Pods(Arc<Index>);
 
 impl Sink<SuperPod> for Pods {
-    fn set(&self, place: Place, pod: SuperPod) {
+    fn set(&self, place: NamespacedName, pod: SuperPod) {
         self.0.set_pod(place, &pod);
     }
-    fn gone(&self, place: &Place) {
+    fn gone(&self, place: &NamespacedName) {
         self.0.drop_pod(place);
     }
-    fn keep(&self, listed: &HashSet<Place>) {
+    fn keep(&self, listed: &HashSet<NamespacedName>) {
         self.0.keep_pods(listed);
     }
 }
@@ -144,15 +145,15 @@ impl Sink<SuperPod> for Pods {
 struct Services(Arc<Index>, Arc<Names>);
 
 impl Sink<Service> for Services {
-    fn set(&self, place: Place, service: Service) {
+    fn set(&self, place: NamespacedName, service: Service) {
         self.1.set_service(&place, &service);
         self.0.set_service(place, &service);
     }
-    fn gone(&self, place: &Place) {
+    fn gone(&self, place: &NamespacedName) {
         self.0.drop_service(place);
         self.1.drop_service(place);
     }
-    fn keep(&self, listed: &HashSet<Place>) {
+    fn keep(&self, listed: &HashSet<NamespacedName>) {
         self.0.keep_services(listed);
         self.1.keep_services(listed);
     }
@@ -161,13 +162,13 @@ impl Sink<Service> for Services {
 struct Namespaces(Arc<Names>);
 
 impl Sink<Namespace> for Namespaces {
-    fn set(&self, place: Place, namespace: Namespace) {
+    fn set(&self, place: NamespacedName, namespace: Namespace) {
         self.0.set_namespace(&place, &namespace);
     }
-    fn gone(&self, place: &Place) {
+    fn gone(&self, place: &NamespacedName) {
         self.0.drop_namespace(place);
     }
-    fn keep(&self, listed: &HashSet<Place>) {
+    fn keep(&self, listed: &HashSet<NamespacedName>) {
         self.0.keep_namespaces(listed);
     }
 }
@@ -175,13 +176,13 @@ impl Sink<Namespace> for Namespaces {
 struct Slices(Arc<Names>);
 
 impl Sink<EndpointSlice> for Slices {
-    fn set(&self, place: Place, slice: EndpointSlice) {
+    fn set(&self, place: NamespacedName, slice: EndpointSlice) {
         self.0.set_slice(&place, &slice);
     }
-    fn gone(&self, place: &Place) {
+    fn gone(&self, place: &NamespacedName) {
         self.0.drop_slice(place);
     }
-    fn keep(&self, listed: &HashSet<Place>) {
+    fn keep(&self, listed: &HashSet<NamespacedName>) {
         self.0.keep_slices(listed);
     }
 }
@@ -189,14 +190,14 @@ impl Sink<EndpointSlice> for Slices {
 struct NodeAuthority(Arc<Signer>);
 
 impl Sink<Secret> for NodeAuthority {
-    fn set(&self, _place: Place, secret: Secret) {
+    fn set(&self, _place: NamespacedName, secret: Secret) {
         match using(secret, |certificate, key| self.0.set(certificate, key)) {
             Ok(()) => tracing::info!("the authority of nodes is taken up"),
             Err(error) => tracing::warn!(%error, "the last good authority of nodes stays"),
         }
     }
-    fn gone(&self, _place: &Place) {}
-    fn keep(&self, _listed: &HashSet<Place>) {}
+    fn gone(&self, _place: &NamespacedName) {}
+    fn keep(&self, _listed: &HashSet<NamespacedName>) {}
 }
 
 /// Uses certificate and key of a Secret, whose data is overwritten in memory afterwards.
@@ -215,12 +216,12 @@ fn using<R>(mut secret: Secret, take_up: impl FnOnce(&[u8], &[u8]) -> R) -> R {
 struct Certificate(Arc<Serving>);
 
 impl Sink<Secret> for Certificate {
-    fn set(&self, _place: Place, secret: Secret) {
+    fn set(&self, _place: NamespacedName, secret: Secret) {
         match using(secret, |certificate, key| self.0.set(certificate, key)) {
             Ok(()) => tracing::info!("a serving certificate is taken up"),
             Err(error) => tracing::warn!(%error, "the last good certificate stays"),
         }
     }
-    fn gone(&self, _place: &Place) {}
-    fn keep(&self, _listed: &HashSet<Place>) {}
+    fn gone(&self, _place: &NamespacedName) {}
+    fn keep(&self, _listed: &HashSet<NamespacedName>) {}
 }

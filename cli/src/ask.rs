@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write};
 
 /// What a person must type to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer<'a> {
+pub(crate) enum Confirmation<'a> {
     /// `y` or `yes`.
     Yes,
     /// This word.
@@ -15,7 +15,7 @@ pub(crate) enum Answer<'a> {
     Count(usize),
 }
 
-impl Answer<'_> {
+impl Confirmation<'_> {
     fn accepts(self, typed: &str) -> bool {
         match self {
             Self::Yes => matches!(typed.to_ascii_lowercase().as_str(), "y" | "yes"),
@@ -34,7 +34,7 @@ impl Answer<'_> {
 }
 
 /// Asks on the terminal unless `yes` was given; without a terminal that flag is needed.
-pub(crate) async fn confirm(question: &str, answer: Answer<'_>, yes: bool) -> Result<()> {
+pub(crate) async fn confirm(question: &str, answer: Confirmation<'_>, yes: bool) -> Result<()> {
     if yes {
         return Ok(());
     }
@@ -67,11 +67,14 @@ mod tests {
 
     #[test]
     fn only_the_asked_for_answer_goes_on() {
-        assert!(Answer::Yes.accepts("y") && Answer::Yes.accepts("YES"));
-        assert!(!Answer::Yes.accepts("") && !Answer::Yes.accepts("yeah"));
-        assert!(Answer::Word("team-a").accepts("team-a"));
-        assert!(Answer::Count(12).accepts("12") && !Answer::Count(12).accepts("1"));
-        assert!(!Answer::Count(12).accepts("y") && !Answer::Count(12).accepts(""));
-        assert!(!Answer::Word("team-a").accepts("y") && !Answer::Word("team-a").accepts("Team-A"));
+        assert!(Confirmation::Yes.accepts("y") && Confirmation::Yes.accepts("YES"));
+        assert!(!Confirmation::Yes.accepts("") && !Confirmation::Yes.accepts("yeah"));
+        assert!(Confirmation::Word("team-a").accepts("team-a"));
+        assert!(Confirmation::Count(12).accepts("12") && !Confirmation::Count(12).accepts("1"));
+        assert!(!Confirmation::Count(12).accepts("y") && !Confirmation::Count(12).accepts(""));
+        assert!(
+            !Confirmation::Word("team-a").accepts("y")
+                && !Confirmation::Word("team-a").accepts("Team-A")
+        );
     }
 }

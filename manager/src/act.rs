@@ -1,12 +1,13 @@
 //! Carrying out actions, one after the other; the first failure ends the pass.
 
 use crate::{
+    answers::Whose,
     cluster::{self, Cluster},
     decide::{Action, Deed},
     kubeconfig, news,
     object::{Object, VIRTUAL_CONTROL_PLANE},
     observe::{self, Observer, Seen},
-    pki::{self, Material},
+    pki::{self, Material, Order},
     remotes::{self, Asking, SLOW},
     room::{self, Made, Space},
     starts::{self, Turn},
@@ -82,117 +83,158 @@ pub(crate) async fn act(
     seen: &mut Seen,
     actions: Vec<Action>,
 ) -> Result<View, Error> {
-    let cluster = &observer.cluster;
-    let whose = seen.whose();
-    let mut inside: Option<Inside> = None;
-    let mut view = View::Current;
+    let mut actor = Actor {
+        whose: seen.whose(),
+        observer,
+        seen,
+        inside: None,
+        view: View::Current,
+    };
     for action in actions {
-        let written = match action {
-            Action::Adopt => {
-                let patch = adoption(seen)?;
-                Some(merge(cluster, &seen.object, "", patch).await?)
-            }
-            Action::Patch(patch) => Some(merge(cluster, &seen.object, "", patch).await?),
-            Action::Release => {
-                let patch = without_finalizer(&seen.object);
-                seen.object = merge(cluster, &seen.object, "", patch).await?;
-                None
-            }
-            Action::Create(object) => Some(cluster.create(&object).await?),
-            Action::Replace(object) => Some(cluster.replace(&object).await?),
-            Action::Delete(object) => {
-                cluster.delete(&object, None).await?;
-                observer.forget(&whose);
-                None
-            }
-            Action::Remind(pod, patch) => match cluster.merge(&pod, "", patch).await {
-                Ok(pod) => Some(pod),
-                Err(error) if error.is_conflict() => return Err(error.into()),
-                // It learns of the file anyhow, a minute or two later; and one that is gone needn't.
-                Err(error) => {
-                    tracing::debug!(%error, "an API server can't be reminded");
-                    None
-                }
-            },
-            Action::EndPod(pod) => {
-                cluster.delete(&pod, Some(1)).await?;
-                observer.forget(&whose);
-                None
-            }
-            Action::TakePlace => {
-                take_place(observer, seen).await?;
-                continue;
-            }
-            Action::MakeRoom(space) => {
-                if make_room(observer, seen, space).await? == Made::Room {
-                    // All that was counted and refused is counted and tried anew.
-                    view = View::Stale;
-                }
-                continue;
-            }
-            Action::Apply(object) => Some(cluster.apply(&object).await?),
-            Action::Beyond(deed) => {
-                do_beyond(seen, deed).await.map_err(Error::Beyond)?;
-                None
-            }
-            Action::Issue(order) => {
-                let secret = seen.issue(&order)?;
-                Some(match order.material {
-                    Material::Leaf(_) => cluster.apply(&secret).await?,
-                    // Made once: if a Secret of the name turns up, it is kept.
-                    _ => cluster.create(&secret).await?,
-                })
-            }
-            Action::ApplyInTenant(object) => {
-                if inside.is_none() {
-                    inside = enter(observer, seen).await?;
-                }
-                let Some(tenant) = &inside else { continue };
-                if seen.refused.is_some() {
-                    continue;
-                }
-                match (tenant.apply(&object).await, &mut seen.tenant) {
-                    (Ok(written), Tenant::Answers { objects, .. }) => {
-                        observer.inside.learn(&whose, &written);
-                        objects.insert(written);
-                    }
-                    (Ok(_), _) => {}
-                    // What the tenant filled up is a fact about the tenant: all else goes on, and it is told.
-                    (Err(Error::Tenant(error)), _) if error.is_full() => {
-                        seen.refused = Some(error.to_string());
-                        if let Some(owner) = &seen.owner {
-                            observer.stores.hurry(&owner.id);
-                        }
-                    }
-                    (Err(error), _) => {
-                        if let Some(tenant) = inside.take() {
-                            tenant.leave(Some(&error.to_string()));
-                        }
-                        return Err(error);
-                    }
-                }
-                continue;
-            }
-        };
-        if let Some(written) = &written {
-            observer.answers.learn(&whose, written);
-            if written.kind == VIRTUAL_CONTROL_PLANE {
-                // The pass goes on from it.
-                observer.own.note(written);
-            }
-        }
-        let is_learnt = match written {
-            Some(written) => seen.learn(written)?,
-            None => false,
-        };
-        if !is_learnt {
-            view = View::Stale;
-        }
+        actor.carry_out(action).await?;
     }
-    if let Some(tenant) = inside {
+    if let Some(tenant) = actor.inside {
         tenant.leave(None);
     }
-    Ok(view)
+    Ok(actor.view)
+}
+
+/// Who carries out one decision.
+struct Actor<'a> {
+    observer: &'a Observer,
+    whose: Whose,
+    seen: &'a mut Seen,
+    /// The way into the tenant, once something was written there.
+    inside: Option<Inside>,
+    view: View,
+}
+
+impl Actor<'_> {
+    async fn carry_out(&mut self, action: Action) -> Result<(), Error> {
+        let cluster = &self.observer.cluster;
+        match action {
+            Action::Adopt => self.merge(adoption(self.seen)?).await,
+            Action::Patch(patch) => self.merge(patch).await,
+            Action::Release => self.release().await,
+            Action::Create(object) => self.learn(cluster.create(&object).await?),
+            Action::Replace(object) => self.learn(cluster.replace(&object).await?),
+            Action::Apply(object) => self.learn(cluster.apply(&object).await?),
+            Action::Delete(object) => self.delete(&object, None).await,
+            Action::EndPod(pod) => self.delete(&pod, Some(1)).await,
+            Action::Remind(pod, patch) => self.remind(&pod, patch).await,
+            Action::TakePlace => take_place(self.observer, self.seen).await,
+            Action::MakeRoom(space) => self.make_room(space).await,
+            Action::Beyond(deed) => self.act_beyond(deed).await,
+            Action::Issue(order) => self.issue(&order).await,
+            Action::ApplyInTenant(object) => self.apply_in_tenant(&object).await,
+        }
+    }
+
+    /// Takes up what was written, so that the next decision goes by it.
+    fn learn(&mut self, written: Object) -> Result<(), Error> {
+        self.observer.answers.learn(&self.whose, &written);
+        if written.kind == VIRTUAL_CONTROL_PLANE {
+            // The pass goes on from it.
+            self.observer.own.note(&written);
+        }
+        if !self.seen.learn(written)? {
+            self.view = View::Stale;
+        }
+        Ok(())
+    }
+
+    async fn merge(&mut self, patch: Value) -> Result<(), Error> {
+        let merged = merge(&self.observer.cluster, &self.seen.object, "", patch).await?;
+        self.learn(merged)
+    }
+
+    async fn release(&mut self) -> Result<(), Error> {
+        let patch = without_finalizer(&self.seen.object);
+        let cluster = &self.observer.cluster;
+        self.seen.object = merge(cluster, &self.seen.object, "", patch).await?;
+        self.view = View::Stale;
+        Ok(())
+    }
+
+    async fn delete(&mut self, object: &Object, grace: Option<u32>) -> Result<(), Error> {
+        self.observer.cluster.delete(object, grace).await?;
+        self.observer.forget(&self.whose);
+        self.view = View::Stale;
+        Ok(())
+    }
+
+    async fn remind(&mut self, pod: &Object, patch: Value) -> Result<(), Error> {
+        match self.observer.cluster.merge(pod, "", patch).await {
+            Ok(pod) => self.learn(pod),
+            Err(error) if error.is_conflict() => Err(error.into()),
+            // It learns of the file anyhow, a minute or two later; and one that is gone needn't.
+            Err(error) => {
+                tracing::debug!(%error, "an API server can't be reminded");
+                self.view = View::Stale;
+                Ok(())
+            }
+        }
+    }
+
+    async fn make_room(&mut self, space: Space) -> Result<(), Error> {
+        if make_room(self.observer, self.seen, space).await? == Made::Room {
+            // All that was counted and refused is counted and tried anew.
+            self.view = View::Stale;
+        }
+        Ok(())
+    }
+
+    async fn act_beyond(&mut self, deed: Deed) -> Result<(), Error> {
+        let acted = act_beyond(self.seen, deed).await;
+        acted.map_err(Error::Beyond)?;
+        self.view = View::Stale;
+        Ok(())
+    }
+
+    async fn issue(&mut self, order: &Order) -> Result<(), Error> {
+        let secret = self.seen.issue(order)?;
+        let cluster = &self.observer.cluster;
+        let written = match order.material {
+            Material::Leaf(_) => cluster.apply(&secret).await?,
+            // Made once: if a Secret of the name turns up, it is kept.
+            _ => cluster.create(&secret).await?,
+        };
+        self.learn(written)
+    }
+
+    /// Once the tenant refused something for want of room, no more is asked of it in this pass.
+    async fn apply_in_tenant(&mut self, object: &Object) -> Result<(), Error> {
+        if self.inside.is_none() {
+            self.inside = enter(self.observer, self.seen).await?;
+        }
+        let Some(tenant) = &self.inside else {
+            return Ok(());
+        };
+        if self.seen.refused.is_some() {
+            return Ok(());
+        }
+        match (tenant.apply(object).await, &mut self.seen.tenant) {
+            (Ok(written), Tenant::Answers { objects, .. }) => {
+                self.observer.inside.learn(&self.whose, &written);
+                objects.insert(written);
+            }
+            (Ok(_), _) => {}
+            // What the tenant filled up is a fact about the tenant: all else goes on, and it is told.
+            (Err(Error::Tenant(error)), _) if error.is_full() => {
+                self.seen.refused = Some(error.to_string());
+                if let Some(owner) = &self.seen.owner {
+                    self.observer.stores.hurry(&owner.id);
+                }
+            }
+            (Err(error), _) => {
+                if let Some(tenant) = self.inside.take() {
+                    tenant.leave(Some(&error.to_string()));
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A tenant that is written to.
@@ -306,7 +348,7 @@ async fn merge(
 }
 
 /// What is to be done in the other super cluster; nothing when there is no way there any more.
-async fn do_beyond(seen: &Seen, deed: Deed) -> Result<(), cluster::Error> {
+async fn act_beyond(seen: &Seen, deed: Deed) -> Result<(), cluster::Error> {
     let Some(there) = &seen.way else {
         return Ok(());
     };

@@ -84,7 +84,7 @@ impl Answers {
     }
 
     /// A watch tells of an object of one of them. Whether that is news: it isn't what was read or written here already.
-    pub(crate) fn heard(&self, whose: &Whose, told: &Told) -> bool {
+    pub(crate) fn heard(&self, whose: &Whose, told: &ObjectVersion) -> bool {
         let mut all = self.0.lock();
         let Some(shelf) = all.get_mut(whose) else {
             return true;
@@ -119,7 +119,7 @@ impl Answers {
 }
 
 /// What a watch tells of an object.
-pub(crate) struct Told<'a> {
+pub(crate) struct ObjectVersion<'a> {
     /// Of which kind it is.
     pub(crate) kind: Kind,
     /// Its name.
@@ -148,7 +148,7 @@ impl Shelf {
         holds.then_some(answer.found.as_slice())
     }
 
-    fn knows(&self, told: &Told) -> bool {
+    fn knows(&self, told: &ObjectVersion) -> bool {
         let of_kind = self.answers.iter().filter(|(q, _)| q.kind == told.kind);
         let found = of_kind.flat_map(|(_, answer)| &answer.found);
         let mut same = found.filter(|object| object.name() == told.name);

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! Both kinds are reconciled alike: [`facts`] observes, [`control_plane`] and [`infrastructure`] decide purely, and what
-//! they decide is done here. As long as only something is to be said, they go by what was [`told`]. All that must outlast a
-//! move to another management cluster is in a spec: identity and slice in the SubletCluster's, the endpoint in the
-//! SubletControlPlane's. Status is worked out anew at any time.
+//! they decide is done here. As long as only something is to be said, they go by what was told ([`caches`]). All that must
+//! outlast a move to another management cluster is in a spec: identity and slice in the SubletCluster's, the endpoint in
+//! the SubletControlPlane's. Status is worked out anew at any time.
 //!
 //! Nothing is polled: Clusters, VirtualControlPlanes and each other's objects are watched. Certificates, the kubeconfig
 //! Secret among them, are the VirtualControlPlane's business.
@@ -18,7 +18,7 @@ mod owner;
 
 mod facts;
 
-mod told;
+mod caches;
 
 mod report;
 
@@ -30,14 +30,14 @@ mod infrastructure;
 
 mod network;
 
+pub(crate) use caches::{ProviderCaches, ProviderWriters};
 pub(crate) use facts::referred;
-pub(crate) use told::{Ears, Told};
 
 use crate::{
     act,
     bell::Bell,
+    cache::{Cache, CacheWriter},
     cluster::{self, Cluster},
-    known::{Ear, Known},
     news,
     object::{Kind, Object, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE},
     patient,
@@ -143,7 +143,7 @@ impl Error {
 /// What passes share.
 struct Context {
     cluster: Cluster,
-    told: Arc<Told>,
+    caches: Arc<ProviderCaches>,
 }
 
 /// One of the provider's two kinds.
@@ -155,9 +155,9 @@ trait Role:
     /// What comes next for it.
     fn decide(seen: &Facts) -> Decision;
     /// All of the kind.
-    fn known(told: &Told) -> &Known<Self>;
+    fn known(caches: &ProviderCaches) -> &Cache<Self>;
     /// What rings for them.
-    fn bell(told: &Told) -> &Bell<Self>;
+    fn bell(caches: &ProviderCaches) -> &Bell<Self>;
 }
 
 impl Role for SubletControlPlane {
@@ -165,11 +165,11 @@ impl Role for SubletControlPlane {
     fn decide(seen: &Facts) -> Decision {
         control_plane::decide(seen)
     }
-    fn known(told: &Told) -> &Known<Self> {
-        &told.control_planes
+    fn known(caches: &ProviderCaches) -> &Cache<Self> {
+        &caches.control_planes
     }
-    fn bell(told: &Told) -> &Bell<Self> {
-        &told.of_control_planes
+    fn bell(caches: &ProviderCaches) -> &Bell<Self> {
+        &caches.of_control_planes
     }
 }
 
@@ -178,25 +178,30 @@ impl Role for SubletCluster {
     fn decide(seen: &Facts) -> Decision {
         infrastructure::decide(seen)
     }
-    fn known(told: &Told) -> &Known<Self> {
-        &told.places
+    fn known(caches: &ProviderCaches) -> &Cache<Self> {
+        &caches.places
     }
-    fn bell(told: &Told) -> &Bell<Self> {
-        &told.of_places
+    fn bell(caches: &ProviderCaches) -> &Bell<Self> {
+        &caches.of_places
     }
 }
 
 /// Looks after all Clusters, or those with this value of the watch filter's label, until the process is asked to end.
-pub(crate) async fn run(client: Client, filter: Option<String>, told: Arc<Told>, ears: Ears) {
+pub(crate) async fn run(
+    client: Client,
+    filter: Option<String>,
+    caches: Arc<ProviderCaches>,
+    writers: ProviderWriters,
+) {
     let filter = filter.as_deref();
     tokio::join!(
         look_after::<SubletControlPlane, SubletCluster>(
             &client,
             filter,
-            &told,
-            ears.control_planes
+            &caches,
+            writers.control_planes
         ),
-        look_after::<SubletCluster, SubletControlPlane>(&client, filter, &told, ears.places),
+        look_after::<SubletCluster, SubletControlPlane>(&client, filter, &caches, writers.places),
     );
 }
 
@@ -212,30 +217,30 @@ pub(crate) fn clusters() -> ApiResource {
 async fn look_after<K: Role, Other: Role>(
     client: &Client,
     filter: Option<&str>,
-    told: &Arc<Told>,
-    ear: Ear<K>,
+    caches: &Arc<ProviderCaches>,
+    writer: CacheWriter<K>,
 ) {
     let all = patient::config();
     let own = those_of(filter, all.clone());
-    let ended = told.clone();
-    let own = listen(client, own, ear).inspect(move |event| {
+    let ended = caches.clone();
+    let own = listen(client, own, writer).inspect(move |event| {
         if let Ok(watcher::Event::Delete(own)) = event {
             let namespace = own.namespace().unwrap_or_default();
             ended.forget(K::KIND, &namespace, &own.name_any());
         }
     });
     let (of_other, others) = (
-        Other::bell(told).clone(),
-        Other::known(told).store().clone(),
+        Other::bell(caches).clone(),
+        Other::known(caches).store().clone(),
     );
     let own = news::telling(own, news::but_status, move |own: &K| {
         let clusters = owner::clusters(own.meta());
         of_other.ring(belonging(&others, own.namespace().as_deref(), &clusters));
     });
-    let known = K::known(told).store().clone();
+    let known = K::known(caches).store().clone();
     let controller = patient::controller(news::beside_status(own), known.clone())
         // Pause and unpause, what becomes of the tenant, and references between the objects of a Cluster.
-        .reconcile_on(K::bell(told).rung());
+        .reconcile_on(K::bell(caches).rung());
     let controller = match filter {
         None => controller,
         // Those without the label are seen here alone.
@@ -249,7 +254,7 @@ async fn look_after<K: Role, Other: Role>(
     };
     let context = Context {
         cluster: Cluster::new(client.clone()),
-        told: told.clone(),
+        caches: caches.clone(),
     };
     let passes = controller
         .shutdown_on_signal()
@@ -295,8 +300,8 @@ fn belonging<K: Role>(
 
 async fn reconcile<K: Role>(object: Arc<K>, cx: Arc<Context>) -> Result<controller::Action, Error> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let (cluster, told) = (&cx.cluster, &cx.told);
-    let heard = told.recall(K::KIND, &namespace, &name)?;
+    let (cluster, caches) = (&cx.cluster, &cx.caches);
+    let heard = caches.recall(K::KIND, &namespace, &name)?;
     if let Some(mut seen) = heard
         && say_as_told::<K>(&cx, &mut seen).await? == Said::All
     {
@@ -311,13 +316,13 @@ async fn reconcile<K: Role>(object: Arc<K>, cx: Arc<Context>) -> Result<controll
                 None => return Ok(controller::Action::await_change()),
             },
         };
-        told.note(&seen.object);
+        caches.note(&seen.object);
         let mut decision = K::decide(&seen);
         if decision.actions.is_empty()
             && let Some(patch) = decision.patch(&seen)
         {
             let said = cluster.merge(&seen.object, "/status", patch).await?;
-            told.note(&said);
+            caches.note(&said);
             seen.learn(said)?;
             // Nobody tells of that write: it is asked here what follows from it.
             decision = K::decide(&seen);
@@ -335,7 +340,7 @@ async fn reconcile<K: Role>(object: Arc<K>, cx: Arc<Context>) -> Result<controll
                 Err(error) => {
                     if let Some(patch) = failed(&error).and_then(|report| report.patch(&seen)) {
                         let said = cluster.merge(&seen.object, "/status", patch).await?;
-                        told.note(&said);
+                        caches.note(&said);
                     }
                     return Err(error);
                 }
@@ -371,7 +376,7 @@ async fn say_as_told<K: Role>(cx: &Context, seen: &mut Facts) -> Result<Said, Er
         Err(error) if error.is_conflict() || error.is_not_found() => return Ok(Said::NotAll),
         Err(error) => return Err(error.into()),
     };
-    cx.told.note(&said);
+    cx.caches.note(&said);
     seen.learn(said)?;
     match K::decide(seen).is_settled(seen) {
         true => Ok(Said::All),

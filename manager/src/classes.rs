@@ -3,8 +3,8 @@
 //! Without its class a control plane isn't looked after, and nothing is synced for a tenant that a syncer doesn't know yet.
 
 use crate::{
+    cache::Cache,
     cluster::Cluster,
-    known::Known,
     object::{CONTROL_PLANE_CLASS, Object},
 };
 use api::{ControlPlaneClass, VirtualControlPlane, keys::CLASS_FINALIZER};
@@ -18,8 +18,8 @@ const ROUND: Duration = Duration::from_secs(1);
 /// Holds classes and lets go of them until the task is dropped.
 pub(crate) async fn hold(
     cluster: Cluster,
-    tenants: Known<VirtualControlPlane>,
-    classes: Known<ControlPlaneClass>,
+    tenants: Cache<VirtualControlPlane>,
+    classes: Cache<ControlPlaneClass>,
 ) {
     let mut rounds = tokio::time::interval(ROUND);
     loop {

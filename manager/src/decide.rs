@@ -3,6 +3,8 @@
 //! A pass carries out the actions, looks again and decides again, until none is left; then the report becomes the
 //! status. So a decision needs to be right only for what was seen, and may name the next actions alone.
 
+mod provisioning;
+
 use crate::{
     authentication, ceilings,
     claims::{self, Standing},
@@ -10,16 +12,13 @@ use crate::{
     deletion, external, membership,
     object::{CONFIG_MAP, DEPLOYMENT, Object, SECRET, STATEFUL_SET},
     observe::Seen,
-    parts::{self, MAINS, Parts},
+    parts::{self, MAINS},
     pause,
-    pki::{self, Authority, Order},
-    provision::{
-        self, Addresses, apiserver, cluster_keys, controller_manager, etcd, keys, pod, route::route,
-    },
-    proxy, quorum, reminder,
+    pki::Order,
+    provision::{self, Addresses, apiserver, cluster_keys, controller_manager, etcd, pod},
+    quorum,
     room::{self, Space},
-    sleep::{self, Scale, Stage},
-    starts::{self, Turn},
+    sleep::{self, Scale},
     status::Report,
     stored::{Limits, Used},
     tenant::{self, Tenant},
@@ -30,7 +29,6 @@ use crate::{
 use api::{Phase, keys as marks};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::time::Duration;
 use tenancy::slice::Slice;
 
 /// Something to be done, in the super cluster unless it says otherwise.
@@ -281,7 +279,7 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     let config = seen.objects.get(CONFIG_MAP, apiserver::NAME);
     let now = config.and_then(|config| config.body["data"][apiserver::AUTHORIZERS].as_str());
     cp.authorizers = cp.authorizers_for(used(seen), now, &seen.uncounted);
-    let mut decision = provision(seen, &cp, system)?;
+    let mut decision = provisioning::provision(seen, &cp, system)?;
     decision.report.conditions.extend(fact);
     let held = quorum::holds_image(seen, &cp.images.etcd);
     let waits = upgrade::told(awaited.as_deref(), held.as_deref(), &cp.version);
@@ -378,137 +376,6 @@ pub(crate) fn settle_slice(
 fn with_uid(mut object: Object, seen: &Object) -> Object {
     object.body["metadata"]["uid"] = json!(seen.uid());
     object
-}
-
-fn provision(seen: &Seen, cp: &ControlPlane, system: &str) -> Result<Decision, Refusal> {
-    let mut actions = vec![];
-    match &seen.namespace {
-        Some(namespace) if namespace.label(marks::TENANT) != Some(cp.owner.id.as_str()) => {
-            return Err(Refusal::ForeignNamespace(cp.namespace.clone()));
-        }
-        Some(namespace) if namespace.is_going() => {
-            let waits = format!("waiting for the old namespace {} to end", cp.namespace);
-            return Ok(Decision::rest(
-                Report::provisioning(&waits).again(Duration::from_secs(1)),
-            ));
-        }
-        namespace => push_unmet(&mut actions, provision::namespace(cp), namespace.as_ref()),
-    }
-    push_unmet(
-        &mut actions,
-        provision::access(cp, system),
-        seen.access.as_ref(),
-    );
-    push_unmet(
-        &mut actions,
-        provision::access_beside(&cp.owner, system),
-        seen.access_beside.as_ref(),
-    );
-    for want in provision::base(cp, system) {
-        let have = seen.objects.get(want.kind, want.name());
-        push_unmet(&mut actions, want, have);
-    }
-    let Some(proxy) = &seen.proxy else {
-        return Ok(Decision {
-            actions,
-            report: sleep::told(Report::lacking(seen, proxy::AWAITED), seen, cp),
-        });
-    };
-    let Some(addresses) = Addresses::of(cp, &seen.objects, proxy, seen.node.as_deref()) else {
-        let waits = "waiting for a node with an InternalIP: clients reach the API server there; or set \
-                     spec.endpoint, or endpointHost of the class";
-        return Ok(Decision {
-            actions,
-            report: sleep::told(Report::lacking(seen, waits), seen, cp),
-        });
-    };
-    if cp.owner.cluster.is_some() {
-        // What a person brought is used; until one may look, there may be something.
-        let from_a_person = match seen.access_beside {
-            None => return Ok(Decision::act(actions)),
-            Some(_) => cluster_keys::from_a_person(cp, seen)?,
-        };
-        if !from_a_person.is_empty() {
-            actions.extend(from_a_person.into_iter().map(Action::Create));
-            return Ok(Decision::act(actions));
-        }
-    }
-    actions.extend(due(
-        keys::orders(cp, &addresses),
-        |order| seen.objects.get(SECRET, &order.name),
-        seen,
-    ));
-    if !actions.is_empty() {
-        return Ok(Decision::act(actions));
-    }
-    let authority = seen.objects.get(SECRET, Authority::ProxyClient.secret());
-    if let Some(Ok(authority)) = authority.map(|secret| pki::text(secret, "tls.crt")) {
-        let before = (seen.route.as_ref(), seen.now);
-        let route = route(cp, &addresses, &authority, system, before);
-        push_unmet(&mut actions, route, seen.route.as_ref());
-    }
-    let foreign = foreign_secret(seen, &cp.owner);
-    if let (Some(refusal), false) = (foreign, has_begun(seen)) {
-        return Err(refusal);
-    }
-    let mut parts = Parts::of(&seen.objects, seen.now);
-    let (planned, held) = match cp.stage {
-        Stage::LettingGo => (vec![], None),
-        _ => workloads(seen, cp, &addresses),
-    };
-    parts.held = held;
-    let may = cp.stage.scale() != Scale::Full
-        || !starts::is_start(&planned)
-        || upgrade::is_taken_back(seen)
-        || starts::has_place(&seen.vcp, seen.now);
-    match seen.turn {
-        _ if may => actions.extend(planned),
-        Some(Turn::Later { .. }) => {}
-        Some(Turn::Now) | None => actions.push(Action::TakePlace),
-    }
-    let user = keys::user_kubeconfig(cp, &addresses);
-    let for_cluster_api = keys::cluster_kubeconfig(cp, &addresses).map(|order| {
-        let have = seen.cluster_secrets.get(SECRET, &order.name);
-        (order, have)
-    });
-    for (order, have) in [(user, seen.user_secret.as_ref())]
-        .into_iter()
-        .chain(for_cluster_api)
-    {
-        if have.is_some_and(|secret| cluster_keys::is_anothers(&cp.owner, secret)) {
-            continue;
-        }
-        actions.extend(due(vec![order], |_| have, seen));
-    }
-    for want in cluster_keys::objects(cp, seen) {
-        let have = seen.cluster_secrets.get(SECRET, want.name());
-        push_unmet(&mut actions, want, have);
-    }
-    actions.extend(reminder::due(cp, &seen.objects));
-    if seen.tenant.answers() {
-        // The syncer's rights come before its credentials. Once it has both, what the tenant refuses doesn't keep it from new
-        // ones: without them its sync would end.
-        let syncer = keys::syncer_kubeconfig(cp, &addresses, system);
-        let have = seen.syncer_secret.as_ref();
-        let mut syncer = due(vec![syncer], |_| have, seen);
-        if have.is_some() {
-            actions.append(&mut syncer);
-        }
-        if room::is_lacking(seen, cp) {
-            actions.push(Action::MakeRoom(Space::of(cp)));
-        }
-        // What was refused for want of room is tried again by the next pass.
-        if seen.refused.is_none() {
-            let lacking = lacking(seen, cp).into_iter();
-            actions.extend(lacking.map(Action::ApplyInTenant));
-        }
-        actions.extend(syncer);
-    }
-    let report = Report::of(seen, cp, &addresses, &parts);
-    Ok(Decision {
-        actions,
-        report: sleep::told(report, seen, cp),
-    })
 }
 
 /// etcd, API server and controller-manager that don't hold what they must, and why one isn't changed.

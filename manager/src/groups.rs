@@ -6,10 +6,10 @@ use std::collections::HashMap;
 
 /// The groups as they were last told of.
 #[derive(Debug, Default)]
-pub(crate) struct Groups(Mutex<HashMap<String, Told>>);
+pub(crate) struct Groups(Mutex<HashMap<String, GroupState>>);
 
 #[derive(Debug, PartialEq)]
-struct Told {
+struct GroupState {
     generation: Option<i64>,
     status: Option<ControlPlaneGroupStatus>,
 }
@@ -17,7 +17,7 @@ struct Told {
 impl Groups {
     /// Whether more than the status changed; a group that is told of as it was has ended, or was listed anew.
     pub(crate) fn is_news(&self, group: &ControlPlaneGroup) -> bool {
-        let told = Told {
+        let told = GroupState {
             generation: group.metadata.generation,
             status: group.status.clone(),
         };

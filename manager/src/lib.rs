@@ -22,6 +22,8 @@
 
 pub mod args;
 
+mod triggers;
+
 mod virtual_control_plane;
 
 mod observe;
@@ -55,8 +57,8 @@ mod etcd;
 mod reminder;
 
 mod parts;
-mod stuck;
 mod quorum;
+mod stuck;
 
 mod endpoint;
 mod zones;
@@ -83,8 +85,8 @@ mod pki;
 
 mod answers;
 mod bell;
-mod heard;
-mod known;
+mod cache;
+mod caches;
 mod kubeconfig;
 
 mod cluster;

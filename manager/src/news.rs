@@ -67,14 +67,14 @@ pub(crate) fn of_virtual_control_planes(
         }
     });
     only(listened, move |vcp| match own.made(vcp) {
-        true => Told::AtItsEnd,
-        false => Told::If(digest(&essence_of(vcp))),
+        true => Relevance::OnDeletion,
+        false => Relevance::IfChanged(digest(&essence_of(vcp))),
     })
 }
 
 /// A VirtualControlPlane as those see it who tell of it in their own status: all but what the syncer counts.
-pub(crate) fn but_counts(vcp: &VirtualControlPlane) -> Told {
-    Told::If(digest(&essence_of(vcp)))
+pub(crate) fn but_counts(vcp: &VirtualControlPlane) -> Relevance {
+    Relevance::IfChanged(digest(&essence_of(vcp)))
 }
 
 /// Whether two states of a VirtualControlPlane are the same but for that. What can't be read is another.
@@ -94,10 +94,10 @@ pub(crate) fn beside_status<K: Resource>(
 }
 
 /// All of an object but its status.
-pub(crate) fn but_status<K: Resource>(object: &K) -> Told {
+pub(crate) fn but_status<K: Resource>(object: &K) -> Relevance {
     let metadata = object.meta();
     // The generation stands for the spec.
-    Told::If(digest(&json!([
+    Relevance::IfChanged(digest(&json!([
         metadata.uid,
         metadata.generation,
         metadata.labels,
@@ -111,7 +111,7 @@ pub(crate) fn but_status<K: Resource>(object: &K) -> Told {
 /// The same events; of those that are news by what is `told` of an object, somebody else is told as well.
 pub(crate) fn telling<K: Resource>(
     events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
-    told: impl Fn(&K) -> Told,
+    told: impl Fn(&K) -> Relevance,
     tell: impl Fn(&K),
 ) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> {
     let mut sieve = Sieve::new(told);
@@ -147,8 +147,8 @@ pub(crate) fn of_parts(
         // What can't be read is told of: the pass says what is wrong.
         let read = serde_json::to_value(object).ok();
         match read.map(|body| essence(&Object::observed(kind, body))) {
-            Some(essence) => Told::If(digest(&essence)),
-            None => Told::Always,
+            Some(essence) => Relevance::IfChanged(digest(&essence)),
+            None => Relevance::Always,
         }
     })
 }
@@ -165,9 +165,9 @@ where
         let is_told =
             role == Some(keys::ROLE_CONTROL_PLANE) || namespace.meta().deletion_timestamp.is_some();
         if is_told {
-            Told::Always
+            Relevance::Always
         } else {
-            Told::AtItsEnd
+            Relevance::OnDeletion
         }
     })
 }
@@ -191,19 +191,19 @@ pub(crate) fn resource(kind: Kind) -> ApiResource {
 pub(crate) const PARTS: [Kind; 3] = [POD, DEPLOYMENT, STATEFUL_SET];
 
 /// What is told of a change.
-pub(crate) enum Told {
+pub(crate) enum Relevance {
     /// It is news.
     Always,
     /// It is news if this differs from what was known.
-    If(u64),
+    IfChanged(u64),
     /// It is none: the object's end will be.
-    AtItsEnd,
+    OnDeletion,
 }
 
 /// The objects of those events that are news. What is there at the beginning is, too.
 fn only<K: Resource>(
     events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
-    told: impl Fn(&K) -> Told,
+    told: impl Fn(&K) -> Relevance,
 ) -> impl Stream<Item = watcher::Result<K>> {
     let mut sieve = Sieve::new(told);
     let news = events.filter_map(move |event| {
@@ -232,7 +232,7 @@ impl<F> Sieve<F> {
 
     fn lets_through<K: Resource>(&mut self, event: &watcher::Result<watcher::Event<K>>) -> bool
     where
-        F: Fn(&K) -> Told,
+        F: Fn(&K) -> Relevance,
     {
         match event {
             Ok(watcher::Event::Init) => {
@@ -250,9 +250,9 @@ impl<F> Sieve<F> {
             Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
                 let key = key(object);
                 match (self.told)(object) {
-                    Told::Always => true,
-                    Told::AtItsEnd => false,
-                    Told::If(essence) => {
+                    Relevance::Always => true,
+                    Relevance::OnDeletion => false,
+                    Relevance::IfChanged(essence) => {
                         let listed_before = self.before.remove(&key);
                         self.known.insert(key, essence).or(listed_before) != Some(essence)
                     }
@@ -358,7 +358,7 @@ mod tests {
             Event::Init,
             Event::InitApply(pod("5", "c")),
         ];
-        let essence = |pod: &DynamicObject| Told::If(digest(&pod.data["ip"]));
+        let essence = |pod: &DynamicObject| Relevance::IfChanged(digest(&pod.data["ip"]));
         let news = only(stream::iter(events.map(Ok)), essence);
         assert_eq!(told(news), ["1", "2", "5"]);
     }

@@ -3,13 +3,13 @@
 
 use crate::{
     answers::{Answers, Reader, Whose},
+    caches::Caches,
     capi::referred,
     claims::{self, Range, Standing},
     cluster::{self, Cluster},
     control_plane::Owner,
     endpoint,
     external::way_out,
-    heard::Heard,
     kubeconfig::{self, Access, Enter},
     news::OwnWords,
     object::{
@@ -357,7 +357,7 @@ pub(crate) struct Observer {
     /// The same of tenants.
     pub(crate) inside: Answers,
     /// What watches tell.
-    pub(crate) heard: Heard,
+    pub(crate) caches: Caches,
     /// Who may ask other super clusters.
     pub(crate) remotes: Remotes,
     /// Who may ask tenants.
@@ -380,7 +380,7 @@ impl Observer {
         cluster_api: Provider,
         starts_at_once: Limit,
         visits: Arc<Visits>,
-        heard: Heard,
+        caches: Caches,
     ) -> Self {
         Self {
             cluster,
@@ -395,7 +395,7 @@ impl Observer {
             uncounted: Uncounted::default(),
             answers: Answers::default(),
             inside: Answers::default(),
-            heard,
+            caches,
             remotes: Remotes::of_super_clusters(),
             tenants: Remotes::of_tenants(),
             writes: Remotes::of_tenants(),
@@ -427,7 +427,7 @@ impl Observer {
         };
         if let (Provider::On, Some(membership)) = (self.cluster_api, &owner.cluster) {
             let told = match may_remember(&seen.vcp) {
-                true => self.heard.cluster(namespace, &membership.cluster),
+                true => self.caches.cluster(namespace, &membership.cluster),
                 false => None,
             };
             seen.cluster = match told {
@@ -520,7 +520,7 @@ impl Observer {
         name: &str,
     ) -> Result<Option<Object>, Error> {
         let whose = (namespace.to_owned(), name.to_owned());
-        let version = self.heard.version_of(namespace, name);
+        let version = self.caches.version_of(namespace, name);
         let known = (self.answers).in_version(&whose, VIRTUAL_CONTROL_PLANE, version.as_deref());
         if known.is_some() {
             return Ok(known);
@@ -535,7 +535,7 @@ impl Observer {
 
     async fn look_at_class(&self, seen: &mut Seen) -> Result<(), Error> {
         let name = &seen.vcp.spec.class_name;
-        seen.class = self.heard.class(name);
+        seen.class = self.caches.class(name);
         if seen.class.is_some() {
             return Ok(());
         }
@@ -553,7 +553,7 @@ impl Observer {
     }
 
     async fn groups(&self) -> Result<Vec<ControlPlaneGroup>, Error> {
-        if let Some(groups) = self.heard.groups() {
+        if let Some(groups) = self.caches.groups() {
             return Ok(groups);
         }
         let groups = self.cluster.list(CONTROL_PLANE_GROUP, None, "").await?;

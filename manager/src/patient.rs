@@ -153,7 +153,7 @@ pub(crate) fn events(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{control_plane::tests::vcp, known::Known};
+    use crate::{cache::Cache, control_plane::tests::vcp};
     use api::VirtualControlPlane;
     use bytes::Bytes;
     use futures::stream;
@@ -174,14 +174,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_controller_hears_at_once_what_one_watch_tells_while_others_fail() {
         const LATER: Duration = Duration::from_secs(60);
-        let (known, ear) = Known::<VirtualControlPlane>::begin(());
+        let (known, writer) = Cache::<VirtualControlPlane>::begin(());
         let listed = [Event::Init, Event::InitApply(vcp()), Event::InitDone].map(Ok);
         let changed = stream::once(async {
             tokio::time::sleep(LATER).await;
             Ok(Event::Apply(vcp()))
         });
         let told = stream::iter(listed).chain(changed).chain(stream::pending());
-        let own = ear.hears(told).touched_objects();
+        let own = writer.records(told).touched_objects();
         let mut controller = controller(own, known.store().clone());
         for _ in 0..9 {
             let fails = stream::repeat_with(|| Err(watcher::Error::NoResourceVersion));

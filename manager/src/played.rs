@@ -3,7 +3,7 @@
 //! Tests only. It knows versions and preconditions; of server-side apply it knows that what is named is set and that
 //! nothing else is touched.
 
-use crate::{cluster::Cluster, known::Ear};
+use crate::{cache::CacheWriter, cluster::Cluster};
 use futures::{FutureExt, Stream, StreamExt, channel::mpsc};
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
@@ -114,9 +114,9 @@ where
     K::DynamicType: Eq + Hash + Clone + Send + Sync,
 {
     /// One that is heard.
-    pub(crate) fn of(ear: Ear<K>) -> Self {
+    pub(crate) fn of(writer: CacheWriter<K>) -> Self {
         let (tell, events) = mpsc::unbounded();
-        let told = Box::pin(ear.hears(events));
+        let told = Box::pin(writer.records(events));
         Self { tell, told }
     }
 

@@ -4,9 +4,9 @@
 //! tenant, and every tenant needs them.
 
 use crate::{
+    cache::{Cache, Gone},
     cluster::{self, Cluster},
     external::way_out,
-    known::{Gone, Known},
     object::{Object, SECRET, SERVICE},
     pki::{self, Authority, Form, LEAF_DAYS, Leaf, Material, Order, Usage},
     provision::figures,
@@ -101,7 +101,7 @@ pub(crate) async fn look(cluster: &Cluster, system: &str) -> Result<Option<Proxy
 pub(crate) async fn keep(
     cluster: Cluster,
     system: String,
-    tenants: Known<VirtualControlPlane>,
+    tenants: Cache<VirtualControlPlane>,
 ) -> Result<(), Gone> {
     // Before all tenants are known, hosts would be missing.
     let tenants = tenants.all().await?;

@@ -3,7 +3,7 @@
 //! kube reads a list as a whole, so that one such object would make the manager deaf for all. It is set aside instead, and
 //! told of once. What was known of it before stays known until it is gone or can be read again.
 
-use crate::{known::Ear, news};
+use crate::{cache::CacheWriter, news};
 use futures::{Stream, StreamExt, future::ready};
 use kube::{
     Api, Client, Resource,
@@ -22,15 +22,15 @@ use std::{collections::HashSet, fmt::Debug};
 pub(crate) fn listen<K>(
     client: &Client,
     config: watcher::Config,
-    ear: Ear<K>,
+    writer: CacheWriter<K>,
 ) -> impl Stream<Item = watcher::Result<Event<K>>> + use<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let all = Api::<DeserializeGuard<K>>::all(client.clone());
     let events = news::without_writers(watcher(all, config).default_backoff());
-    let events = readable(events, ear.store());
-    ear.hears(events)
+    let events = readable(events, writer.store());
+    writer.records(events)
 }
 
 /// The events of objects that can be read, or could be when they were told of last.
@@ -78,8 +78,8 @@ where
 mod tests {
     use super::*;
     use crate::{
+        cache::Cache,
         control_plane::tests::{class, vcp},
-        known::Known,
         patient,
     };
     use api::VirtualControlPlane;
@@ -112,9 +112,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_this_version_cannot_read_keeps_nobody_else_from_being_known() {
         let (service, mut server) = mock::pair::<Request<Body>, Response<Body>>();
-        let (known, ear) = Known::<VirtualControlPlane>::begin(());
+        let (known, writer) = Cache::<VirtualControlPlane>::begin(());
         let client = Client::new(service, "default");
-        let events = listen(&client, patient::config(), ear);
+        let events = listen(&client, patient::config(), writer);
         let listening = tokio::spawn(events.for_each(|_| ready(())));
         let (_, send) = server.next_request().await.unwrap();
         let list = json!({
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_was_known_of_one_stays_until_it_is_gone_or_can_be_read_again() {
-        let (known, ear) = Known::<VirtualControlPlane>::begin(());
+        let (known, writer) = Cache::<VirtualControlPlane>::begin(());
         let guarded = |object: Value| {
             let guarded = serde_json::from_value(object);
             guarded.unwrap()
@@ -152,8 +152,8 @@ mod tests {
             Event::Delete(guarded(newer("b"))),
             Event::Delete(guarded(newer("c"))),
         ];
-        let store = ear.store();
-        let told = ear.hears(readable(stream::iter(events.map(Ok)), store.clone()));
+        let store = writer.store();
+        let told = writer.records(readable(stream::iter(events.map(Ok)), store.clone()));
         let seen = told.map(|event| {
             let what = match event.unwrap() {
                 Event::Apply(vcp) => format!("apply {}", vcp.name_any()),

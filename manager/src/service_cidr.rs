@@ -21,7 +21,7 @@ pub(crate) const OWN: usize = 8;
 
 /// What there is to say of the ServiceCIDRs that were seen in a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum Verdict {
     /// Nothing was seen: it has none before 1.33, and its API server makes the first one before it is ready.
     Nothing,
     /// Services get no addresses, or those of others: the tenant isn't Ready.
@@ -31,18 +31,18 @@ pub(crate) enum Told {
 }
 
 /// What there is to say of the ServiceCIDRs in `objects`, where the tenant has `slice`.
-pub(crate) fn told(objects: &Objects, slice: Slice) -> Told {
+pub(crate) fn told(objects: &Objects, slice: Slice) -> Verdict {
     let Some(default) = objects.get(SERVICE_CIDR, DEFAULT) else {
-        return Told::Nothing;
+        return Verdict::Nothing;
     };
     if let Some((reason, message)) = blocker(default, slice) {
-        return Told::Blocking(Fact::no(CONDITION, reason, message));
+        return Verdict::Blocking(Fact::no(CONDITION, reason, message));
     }
     let others = objects
         .of(SERVICE_CIDR)
         .filter(|other| other.name() != DEFAULT);
     let mut outside = others.filter(|other| !lies_in(other, slice));
-    Told::Served(match outside.next() {
+    Verdict::Served(match outside.next() {
         None => Fact::yes(CONDITION, "Ready"),
         Some(other) => {
             let message = format!(
@@ -102,7 +102,7 @@ pub(crate) mod tests {
         Object::new(SERVICE_CIDR, None, name, body)
     }
 
-    fn told_of(cidrs: impl IntoIterator<Item = Object>) -> Told {
+    fn told_of(cidrs: impl IntoIterator<Item = Object>) -> Verdict {
         let mut objects = Objects::default();
         objects.extend(cidrs);
         told(&objects, SLICE.parse().unwrap())
@@ -111,9 +111,9 @@ pub(crate) mod tests {
     /// What it says of them: whether that keeps the tenant from being Ready, the reason, and the message.
     fn said(cidrs: impl IntoIterator<Item = Object>) -> (bool, String, String) {
         match told_of(cidrs) {
-            Told::Nothing => panic!("nothing was said"),
-            Told::Blocking(fact) => (true, fact.reason, fact.message),
-            Told::Served(fact) => (false, fact.reason, fact.message),
+            Verdict::Nothing => panic!("nothing was said"),
+            Verdict::Blocking(fact) => (true, fact.reason, fact.message),
+            Verdict::Served(fact) => (false, fact.reason, fact.message),
         }
     }
 
@@ -122,14 +122,14 @@ pub(crate) mod tests {
         let good = cidr(DEFAULT, &[SLICE], "True");
         assert_eq!(
             told_of([good.clone()]),
-            Told::Served(Fact::yes(CONDITION, "Ready"))
+            Verdict::Served(Fact::yes(CONDITION, "Ready"))
         );
         let within = cidr("part", &["10.96.5.0/24"], "True");
         assert_eq!(
             told_of([good, within]),
-            Told::Served(Fact::yes(CONDITION, "Ready"))
+            Verdict::Served(Fact::yes(CONDITION, "Ready"))
         );
-        assert_eq!(told_of([]), Told::Nothing);
+        assert_eq!(told_of([]), Verdict::Nothing);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
     parts::{self, Parts},
     provision::{Addresses, cluster_keys, coredns, keys},
     room::{self, Space},
-    service_cidr::{self, Told},
+    service_cidr::{self, Verdict},
     sleep, starts, stored, stuck,
     tenant::Tenant,
 };
@@ -304,7 +304,7 @@ impl Report {
         let is_blocked = seen.refused.is_some() && !lacking(seen, cp).is_empty();
         let mut facts = vec![control_plane, etcd, api];
         let cidrs = service_cidr(seen, cp);
-        if let Told::Blocking(fact) = &cidrs {
+        if let Verdict::Blocking(fact) = &cidrs {
             facts.push(fact.clone());
         }
         facts.extend(stored.clone().filter(|_| is_blocked));
@@ -313,9 +313,9 @@ impl Report {
         let mut report = Self::summed_up(seen, facts, fields, again);
         report.conditions.extend(stored.filter(|_| !is_blocked));
         match cidrs {
-            Told::Served(fact) => report.conditions.push(fact),
-            Told::Blocking(_) => report.again = report.again.min(waiting(seen)),
-            Told::Nothing => {}
+            Verdict::Served(fact) => report.conditions.push(fact),
+            Verdict::Blocking(_) => report.again = report.again.min(waiting(seen)),
+            Verdict::Nothing => {}
         }
         let used = used(seen);
         if let Some(used) = used {
@@ -495,10 +495,10 @@ fn shared_dns<'a>(seen: &'a Seen, cp: &ControlPlane) -> Option<&'a str> {
 }
 
 /// What there is to say of the ranges that the tenant's Services get addresses from.
-fn service_cidr(seen: &Seen, cp: &ControlPlane) -> Told {
+fn service_cidr(seen: &Seen, cp: &ControlPlane) -> Verdict {
     match &seen.tenant {
         Tenant::Answers { objects, .. } => service_cidr::told(objects, cp.slice),
-        _ => Told::Nothing,
+        _ => Verdict::Nothing,
     }
 }
 

@@ -372,11 +372,11 @@ pub(crate) fn nowhere() -> Value {
 
 /// The bytes that an API server says its etcd takes, from the lines of its metrics.
 #[derive(Default)]
-pub(crate) struct Told {
+pub(crate) struct SizeInMetrics {
     most: Option<f64>,
 }
 
-impl Told {
+impl SizeInMetrics {
     /// Hears a line. What is looked for stands together, so it is enough when that is over.
     pub(crate) fn hear(&mut self, line: &str) -> ControlFlow<()> {
         if !line.starts_with("apiserver_storage_size_bytes{") {
@@ -667,7 +667,7 @@ mod tests {
     #[test]
     fn the_size_is_read_from_the_api_servers_metrics() {
         let told = |metrics: &str| {
-            let mut told = Told::default();
+            let mut told = SizeInMetrics::default();
             let heard = metrics
                 .lines()
                 .take_while(|line| told.hear(line).is_continue());

@@ -12,7 +12,7 @@
 //! that are gone, and makes the ConfigMap anew where it was lost. Marks that were lost with it are no news: nobody came, and
 //! nobody knows since when.
 
-use crate::{known::Known, sleep::Visit};
+use crate::{cache::Cache, sleep::Visit};
 use api::{VirtualControlPlane, keys};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
@@ -41,12 +41,12 @@ const GONE: Duration = Duration::from_secs(3600);
 /// What was heard.
 pub(crate) struct Visits {
     began: Instant,
-    known: Mutex<Option<Heard>>,
+    known: Mutex<Option<LastMap>>,
 }
 
 /// What the ConfigMap said.
 #[derive(Default)]
-struct Heard {
+struct LastMap {
     /// The mark of each identity, and since when it is this one.
     marks: HashMap<String, (String, Instant)>,
     /// The replicas of the proxy, by the annotations in which they speak.
@@ -71,7 +71,7 @@ impl Replica {
     }
 }
 
-impl Heard {
+impl LastMap {
     /// Takes up the words of a round. Those that are seen first may be old ones; one that comes later is of a replica that has
     /// just begun.
     fn listen(&mut self, words: &BTreeMap<String, String>, is_first: bool, began: Instant) {
@@ -185,13 +185,13 @@ impl Visits {
     /// The annotations of replicas that were silent for so long that they must be gone.
     fn gone(&self) -> Vec<String> {
         let known = self.known.lock();
-        known.as_ref().map(Heard::gone).unwrap_or_default()
+        known.as_ref().map(LastMap::gone).unwrap_or_default()
     }
 
     /// Identities with a mark that nobody of `known` has. Those whose mark is removed are forgotten.
     fn strangers(&self, known: &HashSet<String>) -> Vec<String> {
         let mut heard = self.known.lock();
-        let Some(Heard { marks, .. }) = heard.as_mut() else {
+        let Some(LastMap { marks, .. }) = heard.as_mut() else {
             return vec![];
         };
         marks.retain(|id, (mark, _)| !mark.is_empty() || known.contains(id));
@@ -204,7 +204,7 @@ impl Visits {
 /// task is dropped.
 pub(crate) async fn tidy(
     visits: Arc<Visits>,
-    tenants: Known<VirtualControlPlane>,
+    tenants: Cache<VirtualControlPlane>,
     api: Api<ConfigMap>,
 ) {
     // Before all tenants are known, each would be a stranger.

@@ -2,7 +2,7 @@
 
 pub(crate) use tenancy::arrival::size::{MOST_BYTES, said};
 
-use crate::{connect::Answer, error::Error};
+use crate::{connect::ResponseBody, error::Error};
 use bytes::Bytes;
 use futures::{FutureExt, TryFutureExt, future::BoxFuture};
 use http::{header, response::Parts};
@@ -24,7 +24,7 @@ const TOO_LARGE: [&str; 2] = [
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The body of an answer; one that is larger than any is read no further.
-pub(crate) fn body(body: Answer) -> BoxFuture<'static, Result<Bytes, Error>> {
+pub(crate) fn body(body: ResponseBody) -> BoxFuture<'static, Result<Bytes, Error>> {
     let collected = Limited::new(body, MOST_BYTES).collect();
     let read = collected.map_ok(|all| all.to_bytes());
     read.map_err(|err| broken(&err)).boxed()

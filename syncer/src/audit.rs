@@ -44,7 +44,7 @@ impl Write<'_> {
             Err(_) => return,
         };
         let uid = stored.and_then(|stored| stored.pointer("/metadata/uid")?.as_str());
-        let of = Place::of(self.path);
+        let of = PathParts::of(self.path);
         tracing::debug!(
             target: TARGET,
             tenant = self.tenant,
@@ -73,14 +73,14 @@ pub(crate) fn applied(object: &Value) -> &str {
 
 /// What a path of the API names; what it doesn't is empty.
 #[derive(Debug, PartialEq, Eq)]
-struct Place<'a> {
+struct PathParts<'a> {
     resource: &'a str,
     namespace: &'a str,
     name: &'a str,
     subresource: &'a str,
 }
 
-impl<'a> Place<'a> {
+impl<'a> PathParts<'a> {
     fn of(path: &'a str) -> Self {
         let path = path.split_once('?').map_or(path, |(path, _)| path);
         let mut steps = path.split('/').skip(1);
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_path_says_what_was_written() {
         let place = |path| {
-            let of = Place::of(path);
+            let of = PathParts::of(path);
             [of.resource, of.namespace, of.name, of.subresource]
         };
         let cases = [
@@ -149,9 +149,9 @@ mod tests {
 
     /// Notes the fields of records.
     #[derive(Clone, Default)]
-    struct Heard(Arc<Mutex<Vec<String>>>);
+    struct Recorder(Arc<Mutex<Vec<String>>>);
 
-    impl Subscriber for Heard {
+    impl Subscriber for Recorder {
         fn enabled(&self, metadata: &Metadata<'_>) -> bool {
             metadata.target() == TARGET
         }
@@ -183,7 +183,7 @@ mod tests {
             fake::{fake, tenant},
         };
         use tenancy::{kind, object::Object};
-        let heard = Heard::default();
+        let heard = Recorder::default();
         let _guard = tracing::subscriber::set_default(heard.clone());
         let ((above, mut super_server), (own, _tenant_server)) = (fake(), fake());
         let tenant = tenant(&own);

@@ -6,7 +6,7 @@
 
 use crate::{
     answer,
-    connect::{Answer, Dial, Stack, Unneeded, arriving},
+    connect::{Dial, ResponseBody, Stack, Unneeded, arriving},
     error::Error,
     lanes::Lanes,
     pace::{self, Pace},
@@ -281,13 +281,13 @@ impl Cluster {
     }
 
     /// The body of a watch, as it arrives.
-    pub(crate) async fn watch(&self, path: &str) -> Result<Answer, Error> {
+    pub(crate) async fn watch(&self, path: &str) -> Result<ResponseBody, Error> {
         let result = self.open(path).await;
         self.server.pace.observe(&result);
         result
     }
 
-    async fn open(&self, path: &str) -> Result<Answer, Error> {
+    async fn open(&self, path: &str) -> Result<ResponseBody, Error> {
         let request = request(Method::GET, path, None)?;
         let (lane, place) = self.server.watches.take();
         let begun = tokio::time::timeout(REQUEST_LIMIT, async {
@@ -381,7 +381,7 @@ impl Cluster {
 fn send(
     stack: &Stack,
     request: Request<Body>,
-) -> BoxFuture<'static, Result<Response<Answer>, BoxError>> {
+) -> BoxFuture<'static, Result<Response<ResponseBody>, BoxError>> {
     stack.clone().oneshot(request).boxed()
 }
 

@@ -35,10 +35,10 @@ const PING_LIMIT: Duration = Duration::from_secs(20);
 const REST: Duration = Duration::from_secs(10);
 
 /// All that stands between a request and a connection.
-pub(crate) type Stack = BoxCloneSyncService<Request<Body>, Response<Answer>, BoxError>;
+pub(crate) type Stack = BoxCloneSyncService<Request<Body>, Response<ResponseBody>, BoxError>;
 
 /// The body of an answer, as it arrives.
-pub(crate) type Answer = UnsyncBoxBody<Bytes, BoxError>;
+pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
 
 /// What becomes of a connection that nobody needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,8 +111,8 @@ impl Dial {
     }
 }
 
-/// Any body as an [`Answer`].
-pub(crate) fn arriving<B>(body: B) -> Answer
+/// Any body as an [`ResponseBody`].
+pub(crate) fn arriving<B>(body: B) -> ResponseBody
 where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {

@@ -19,18 +19,15 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use tenancy::object::Object;
+use tenancy::object::{NamespacedName, Object};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info_span;
 
-/// Namespace and name of a Secret.
-pub(crate) type Place = (String, String);
-
 /// What the Secrets say, by their place: the texts under their keys.
-pub(crate) type Texts = HashMap<Place, BTreeMap<String, String>>;
+pub(crate) type Texts = HashMap<NamespacedName, BTreeMap<String, String>>;
 
 /// Where a tenant's kubeconfig is, if its API server runs elsewhere.
-pub(crate) fn place(namespace: &str, vcp: &VirtualControlPlane) -> Option<Place> {
+pub(crate) fn place(namespace: &str, vcp: &VirtualControlPlane) -> Option<NamespacedName> {
     let reference = &vcp.spec.external.as_ref()?.kubeconfig_secret_ref;
     Some((namespace.to_owned(), reference.name.clone()))
 }
@@ -56,8 +53,8 @@ pub(crate) fn follow(
     cluster: &Cluster,
     tasks: &TaskTracker,
     cancel: &CancellationToken,
-    running: &mut HashMap<Place, CancellationToken>,
-    wanted: &HashSet<Place>,
+    running: &mut HashMap<NamespacedName, CancellationToken>,
+    wanted: &HashSet<NamespacedName>,
 ) {
     running.retain(|place, watch| {
         let stays = wanted.contains(place);
@@ -100,7 +97,7 @@ pub(crate) fn follow(
 
 struct SecretSink {
     registry: Arc<Registry>,
-    place: Place,
+    place: NamespacedName,
     /// The list that goes on has it.
     is_found: AtomicBool,
 }

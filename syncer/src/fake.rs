@@ -2,7 +2,7 @@
 
 use crate::{
     client::Cluster,
-    connect::{Answer, Stack, arriving},
+    connect::{ResponseBody, Stack, arriving},
     engine::Engine,
     fleet::Fleet,
     metrics::Metrics,
@@ -25,7 +25,7 @@ use tenancy::{
     offer::Offers,
     pod_rules::PodRules,
     sharing::{Opened, Shared},
-    tenant::{Tenant as Rules, TenantId},
+    tenant::{TenantId, TenantRules},
     to_super::Extent,
 };
 use tower::BoxError;
@@ -42,7 +42,7 @@ pub(crate) fn fake() -> (Cluster, Server) {
 
 /// A connection and the side that answers.
 pub(crate) fn line() -> (Stack, Server) {
-    let (service, handle) = mock::pair::<Request<Body>, Response<Answer>>();
+    let (service, handle) = mock::pair::<Request<Body>, Response<ResponseBody>>();
     let server = Server {
         handle,
         come: None,
@@ -70,7 +70,7 @@ pub(crate) fn tenant(cluster: &Cluster) -> Tenant {
 
 /// One of several tenants.
 pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
-    let rules = Rules {
+    let rules = TenantRules {
         id: TenantId::from_bits([number; 16]),
         vcp_namespace: "tenants".into(),
         vcp_name: "acme".into(),
@@ -142,11 +142,11 @@ pub(crate) fn super_side(uid: &str, owner: &str) -> SuperSide {
 
 /// Answers requests in the order in which they come.
 pub(crate) struct Server {
-    handle: Handle<Request<Body>, Response<Answer>>,
+    handle: Handle<Request<Body>, Response<ResponseBody>>,
     /// One that was waited for.
-    come: Option<(Request<Body>, SendResponse<Response<Answer>>)>,
+    come: Option<(Request<Body>, SendResponse<Response<ResponseBody>>)>,
     /// Those that are never answered: without its end here, a request would fail.
-    left: Vec<SendResponse<Response<Answer>>>,
+    left: Vec<SendResponse<Response<ResponseBody>>>,
 }
 
 /// A request as it came.
@@ -238,7 +238,7 @@ impl Server {
         next.flatten().is_none()
     }
 
-    async fn take(&mut self, method: &str) -> (Received, SendResponse<Response<Answer>>) {
+    async fn take(&mut self, method: &str) -> (Received, SendResponse<Response<ResponseBody>>) {
         let (request, send) = match self.come.take() {
             Some(come) => come,
             None => {
@@ -261,7 +261,7 @@ impl Server {
     }
 }
 
-fn response(status: u16, body: Vec<u8>) -> Response<Answer> {
+fn response(status: u16, body: Vec<u8>) -> Response<ResponseBody> {
     let mut response = Response::new(arriving(Full::from(body)));
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
     response

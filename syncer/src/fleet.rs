@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 use tenancy::{
-    fleet::{Claim, RENEWAL_PERIOD, Replica, Sightings, Title, Told, WRITE_LIMIT, owner},
+    fleet::{Claim, LeaseSighting, RENEWAL_PERIOD, Replica, Sightings, Title, WRITE_LIMIT, owner},
     tenant::TenantId,
 };
 use tokio::{
@@ -184,7 +184,7 @@ impl Fleet {
     async fn look(&self, buried: &mut HashMap<String, u32>) -> Result<(), Error> {
         let asked = Instant::now();
         let listed = soon(self.own.list(&self.cluster)).await?;
-        let told: BTreeMap<String, Told> = listed
+        let told: BTreeMap<String, LeaseSighting> = listed
             .iter()
             .map(|(identity, lease)| (identity.clone(), lease.told.clone()))
             .collect();

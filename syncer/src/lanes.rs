@@ -12,7 +12,7 @@ const EACH: usize = 64;
 
 /// The right to one watch on a connection; it is given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct WatchPermit {
     _watches: Arc<()>,
 }
 
@@ -39,17 +39,17 @@ impl<S: Clone> Lanes<S> {
     }
 
     /// A lane with room for one more watch, and the right to it.
-    pub(crate) fn take(&self) -> (S, Place) {
+    pub(crate) fn take(&self) -> (S, WatchPermit) {
         let mut lanes = self.lanes.lock();
         let has_room = |(_, watches): &&(S, Arc<()>)| Arc::strong_count(watches) <= EACH;
         if let Some((lane, watches)) = lanes.iter().find(has_room) {
-            let place = Place {
+            let place = WatchPermit {
                 _watches: watches.clone(),
             };
             return (lane.clone(), place);
         }
         let (lane, watches) = ((self.open)(), Arc::default());
-        let place = Place {
+        let place = WatchPermit {
             _watches: Arc::clone(&watches),
         };
         lanes.push((lane.clone(), watches));
@@ -66,8 +66,8 @@ mod tests {
     fn no_connection_has_more_watches_than_an_api_server_takes() {
         let opened = AtomicUsize::new(0);
         let lanes = Lanes::new(move || opened.fetch_add(1, Ordering::Relaxed));
-        let mut taken: Vec<(usize, Place)> = (0..130).map(|_| lanes.take()).collect();
-        let on = |taken: &[(usize, Place)], lane: usize| {
+        let mut taken: Vec<(usize, WatchPermit)> = (0..130).map(|_| lanes.take()).collect();
+        let on = |taken: &[(usize, WatchPermit)], lane: usize| {
             taken.iter().filter(|(of, _)| *of == lane).count()
         };
         assert_eq!([0, 1, 2].map(|lane| on(&taken, lane)), [EACH, EACH, 2]);

@@ -28,13 +28,13 @@ use tenancy::{
 mod listed;
 
 pub(crate) use listed::Listed;
-use listed::Told;
+use listed::ListedQuota;
 
 /// Makes the ResourceQuota of a super namespace what it must be.
 pub(crate) async fn keep(engine: &Engine, tenant: &Tenant, twin: &str) -> Result<(), Failure> {
     let have = match tenant.listed.take(&engine.cluster, tenant, twin).await? {
-        Told::Have(have) => have.map(|have| *have),
-        Told::Nothing => find(engine, twin).await?,
+        ListedQuota::Have(have) => have.map(|have| *have),
+        ListedQuota::Nothing => find(engine, twin).await?,
     };
     let written = match step(tenant, twin, have) {
         Step::Nothing => return Ok(()),

@@ -8,12 +8,12 @@ use tenancy::{hosts::Hosts, kind, meta, object::Object, offer, tenant::Key};
 /// Names, versions and labels of published objects, and what runtimes cost; never the objects.
 #[derive(Default)]
 pub(crate) struct Offered {
-    seen: Mutex<HashMap<Key, Seen>>,
+    seen: Mutex<HashMap<Key, OfferedObject>>,
     /// Who has which host.
     pub(crate) hosts: RwLock<Hosts>,
 }
 
-struct Seen {
+struct OfferedObject {
     version: u64,
     /// Fingerprint of what is published of it.
     source: u128,
@@ -124,8 +124,8 @@ impl Offered {
     }
 }
 
-fn put(seen: &mut HashMap<Key, Seen>, key: &Key, object: &Object) -> News {
-    let now = Seen {
+fn put(seen: &mut HashMap<Key, OfferedObject>, key: &Key, object: &Object) -> News {
+    let now = OfferedObject {
         version: object.resource_version(),
         source: meta::fingerprint(&key.kind().published_source(object)),
         labelled: offer::is_labelled(object),

@@ -33,9 +33,9 @@ use tenancy::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-mod told;
+mod report;
 
-use told::{Said, Told};
+use report::{LastReport, UsageReport};
 
 /// Changes of what is used come in bursts; they are shown together.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -276,7 +276,7 @@ pub(crate) fn counts(kind: u8, limits: &Amounts) -> bool {
 
 /// Counts what exists when that is needed, and shows what is used when that changes, until the tenant isn't served.
 pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
-    let mut told = Told::default();
+    let mut told = LastReport::default();
     loop {
         let is_counting = tenant.quota.ledger.lock().is_counting();
         let worked = if is_counting {
@@ -364,10 +364,10 @@ pub(crate) async fn each(
 async fn show(
     engine: &Engine,
     tenant: &Tenant,
-    told: &mut Told,
+    told: &mut LastReport,
 ) -> Result<Option<Duration>, Failure> {
     let (mut hard, mut used, mut data) = (Map::new(), Map::new(), Map::new());
-    let mut said = Said::default();
+    let mut said = UsageReport::default();
     let (state, shared) = {
         let ledger = tenant.quota.ledger.lock();
         said.is_waited_for = ledger.is_waited_for();

@@ -4,10 +4,10 @@ mod claims;
 mod classes;
 mod gone;
 mod groups;
-mod heard;
 mod refused;
 mod rules;
 mod sharing;
+mod sink;
 
 use crate::{
     budget::{self, Shared},
@@ -37,7 +37,8 @@ use tenancy::{
     bucket::Rate,
     kind::{self, KINDS, SuperWatch},
     naming,
-    tenant::{Tenant as Rules, TenantId},
+    object::NamespacedName,
+    tenant::{TenantId, TenantRules},
 };
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -48,8 +49,8 @@ pub(crate) use gone::forget_gone;
 use claims::Claims;
 use classes::{Classes, Ruled};
 use groups::Groups;
-use heard::{RegistrySink, SOURCES};
 use rules::{rate, rules, weight};
+use sink::{RegistrySink, SOURCES};
 
 /// Reason of `Synced` for a VirtualControlPlane whose identity is another one's (T46).
 const CONFLICT: &str = "IdentityConflict";
@@ -57,15 +58,15 @@ const CONFLICT: &str = "IdentityConflict";
 /// How long the work in progress of a tenant that is no longer served may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(40);
 
-/// What the registry has heard.
+/// All that is known of VirtualControlPlanes and of what they go by, from watches.
 #[derive(Default)]
 pub(crate) struct Registry {
-    heard: Mutex<Heard>,
+    state: Mutex<RegistryState>,
     changed: Notify,
 }
 
 #[derive(Default)]
-struct Heard {
+struct RegistryState {
     /// By namespace and name.
     control_planes: BTreeMap<(String, String), VirtualControlPlane>,
     /// Identities of those that can't be parsed: they are there, too.
@@ -88,7 +89,7 @@ struct Heard {
 
 /// A tenant that is to be served, and by which credentials.
 struct Wanted {
-    rules: Rules,
+    rules: TenantRules,
     record: Record,
     /// Its text, or why there is none.
     kubeconfig: Result<String, String>,
@@ -167,10 +168,10 @@ impl Registry {
                 );
             }
             if let Some(mut wanted) = self.wanted() {
-                let (over, refused) = (self.over(), self.heard.lock().refused());
+                let (over, refused) = (self.over(), self.state.lock().refused());
                 let unserved = over.iter().chain(refused.iter().map(|(of, _)| of));
                 let tenants = wanted.keys().chain(unserved.map(|of| &of.id));
-                let titles = self.heard.lock().titles.clone();
+                let titles = self.state.lock().titles.clone();
                 let led = engine
                     .fleet
                     .settle(&tenants.cloned().collect(), &titles)
@@ -209,30 +210,30 @@ impl Registry {
     }
 
     /// Where the kubeconfigs of external tenants are; while a list goes on, nobody knows.
-    fn external_places(&self) -> Option<HashSet<external::Place>> {
-        let heard = self.heard.lock();
-        let control_planes = heard.control_planes.iter();
+    fn external_places(&self) -> Option<HashSet<NamespacedName>> {
+        let state = self.state.lock();
+        let control_planes = state.control_planes.iter();
         let places = control_planes
             .filter_map(|((namespace, _), vcp)| external::place(namespace, vcp))
             .collect();
-        heard.is_complete().then_some(places)
+        state.is_complete().then_some(places)
     }
 
     /// A kubeconfig beside a VirtualControlPlane changed.
     pub(crate) fn heard_external(&self, change: impl FnOnce(&mut external::Texts)) {
-        change(&mut self.heard.lock().external);
+        change(&mut self.state.lock().external);
         self.changed.notify_one();
     }
 
     /// VirtualControlPlanes whose identity is another one's, which they haven't been told yet.
     fn conflicting(&self) -> Vec<(ControlPlane, String)> {
-        let heard = self.heard.lock();
-        let later = heard
+        let state = self.state.lock();
+        let later = state
             .control_planes
             .iter()
             .filter_map(|((namespace, name), vcp)| {
                 let id = TenantId::parse(vcp.spec.identity.as_deref()?).ok()?;
-                let (holder_namespace, holder) = heard.holder(&id)?;
+                let (holder_namespace, holder) = state.holder(&id)?;
                 let is_holder = (namespace, name) == (holder_namespace, holder);
                 let control_plane = ControlPlane {
                     id,
@@ -248,24 +249,24 @@ impl Registry {
 
     /// Whether no VirtualControlPlane of this identity exists any more; while a list goes on, nobody knows.
     fn is_gone(&self, id: &TenantId) -> bool {
-        let heard = self.heard.lock();
-        let mut control_planes = heard.control_planes.values();
-        let mut unreadable = heard.unreadable.values();
-        heard.is_complete()
+        let state = self.state.lock();
+        let mut control_planes = state.control_planes.values();
+        let mut unreadable = state.unreadable.values();
+        state.is_complete()
             && !control_planes.any(|vcp| vcp.spec.identity.as_deref() == Some(id.as_str()))
             && !unreadable.any(|identity| identity == id.as_str())
     }
 
     /// Tenants that have a Lease.
     fn titled(&self) -> Vec<TenantId> {
-        self.heard.lock().titles.keys().cloned().collect()
+        self.state.lock().titles.keys().cloned().collect()
     }
 
     /// VirtualControlPlanes that are being deleted and haven't been told yet that nothing is written for them, and those
     /// that rest and say something else.
     fn over(&self) -> Vec<ControlPlane> {
-        let heard = self.heard.lock();
-        let ending = heard.control_planes.iter().filter(|(_, vcp)| {
+        let state = self.state.lock();
+        let ending = state.control_planes.iter().filter(|(_, vcp)| {
             if is_told(vcp, "Stopped") {
                 return false;
             }
@@ -285,30 +286,30 @@ impl Registry {
 
     /// The tenants to serve, once all lists are complete.
     fn wanted(&self) -> Option<HashMap<TenantId, Wanted>> {
-        let mut heard = self.heard.lock();
-        if !heard.is_complete() {
+        let mut state = self.state.lock();
+        if !state.is_complete() {
             return None;
         }
-        let groups = Groups::of(&heard);
+        let groups = Groups::of(&state);
         let mut ruled = Ruled::new();
         let mut wanted = HashMap::new();
-        for ((namespace, name), vcp) in &heard.control_planes {
+        for ((namespace, name), vcp) in &state.control_planes {
             if is_resting(vcp) {
                 continue;
             }
-            let Some(id) = heard.identity(namespace, name, vcp) else {
+            let Some(id) = state.identity(namespace, name, vcp) else {
                 continue;
             };
-            let Ok(class) = heard.class(namespace, &id, vcp) else {
+            let Ok(class) = state.class(namespace, &id, vcp) else {
                 continue;
             };
-            let own = external::text(namespace, vcp, &heard.external);
-            let copy = || heard.kubeconfigs.get(id.as_str()).cloned();
-            let missing = || external::missing(namespace, vcp, &heard.external);
+            let own = external::text(namespace, vcp, &state.external);
+            let copy = || state.kubeconfigs.get(id.as_str()).cloned();
+            let missing = || external::missing(namespace, vcp, &state.external);
             let Some(kubeconfig) = own.or_else(copy).map(Ok).or_else(|| missing().map(Err)) else {
                 continue;
             };
-            let rules = rules(id.clone(), namespace, name, vcp, class, &heard);
+            let rules = rules(id.clone(), namespace, name, vcp, class, &state);
             let record = record(vcp);
             let entry = Wanted {
                 rules,
@@ -322,13 +323,13 @@ impl Registry {
             ruled.insert(id.clone(), vcp.spec.class_name.clone());
             wanted.insert(id, entry);
         }
-        heard.classes.tidy(&ruled);
-        heard.ruled = ruled;
+        state.classes.tidy(&ruled);
+        state.ruled = ruled;
         Some(wanted)
     }
 }
 
-impl Heard {
+impl RegistryState {
     fn is_complete(&self) -> bool {
         self.complete.count_ones() as usize == SOURCES.len()
     }
@@ -629,14 +630,14 @@ mod tests {
         }))
         .unwrap();
         let hear = |vcp: &VirtualControlPlane| {
-            let mut heard = registry.heard.lock();
-            heard.complete = (1 << SOURCES.len()) - 1;
-            heard.kubeconfigs.insert(id.to_string(), "a way".into());
-            heard
+            let mut state = registry.state.lock();
+            state.complete = (1 << SOURCES.len()) - 1;
+            state.kubeconfigs.insert(id.to_string(), "a way".into());
+            state
                 .classes
                 .take("default", ControlPlaneClassSpec::default());
             let place = ("t".to_owned(), "a".to_owned());
-            heard.control_planes.insert(place, vcp.clone());
+            state.control_planes.insert(place, vcp.clone());
         };
         hear(&vcp);
         assert!(registry.wanted().unwrap().contains_key(&id));
@@ -675,13 +676,13 @@ mod tests {
         let is_wanted = |namespaces: serde_json::Value| {
             let class = serde_json::json!({"versions": [], "namespaces": namespaces});
             let class = serde_json::from_value(class).unwrap();
-            let mut heard = registry.heard.lock();
-            heard.complete = (1 << SOURCES.len()) - 1;
-            heard.kubeconfigs.insert(id.to_string(), "a way".into());
-            heard.classes.take("gold", class);
+            let mut state = registry.state.lock();
+            state.complete = (1 << SOURCES.len()) - 1;
+            state.kubeconfigs.insert(id.to_string(), "a way".into());
+            state.classes.take("gold", class);
             let place = ("t".to_owned(), "a".to_owned());
-            heard.control_planes.insert(place, vcp.clone());
-            drop(heard);
+            state.control_planes.insert(place, vcp.clone());
+            drop(state);
             registry.wanted().unwrap().contains_key(&id)
         };
         assert!(is_wanted(serde_json::json!([])));
@@ -700,12 +701,12 @@ mod tests {
             serde_json::from_value(vcp).unwrap()
         };
         let hear = |registry: &Registry, number: u8, name: &str, more| {
-            let mut heard = registry.heard.lock();
-            heard.complete = (1 << SOURCES.len()) - 1;
+            let mut state = registry.state.lock();
+            state.complete = (1 << SOURCES.len()) - 1;
             let id = TenantId::from_bits([number; 16]).to_string();
-            heard.kubeconfigs.insert(id, "a way".into());
+            state.kubeconfigs.insert(id, "a way".into());
             let place = ("t".to_owned(), name.to_owned());
-            heard.control_planes.insert(place, vcp(number, name, more));
+            state.control_planes.insert(place, vcp(number, name, more));
         };
         let pods = |registry: &Registry| -> Vec<(String, Option<i128>)> {
             let wanted = registry.wanted().unwrap().into_values();
@@ -721,23 +722,23 @@ mod tests {
         };
         let registry = Registry::default();
         let gold = || serde_json::json!({"className": "gold"});
-        registry.heard.lock().classes.take("gold", class());
+        registry.state.lock().classes.take("gold", class());
         hear(&registry, 1, "a", gold());
         let ruled = vec![("a".to_owned(), Some(7000))];
         assert_eq!(pods(&registry), ruled);
-        registry.heard.lock().classes.gone("gold");
+        registry.state.lock().classes.gone("gold");
         hear(&registry, 2, "b", gold());
         assert_eq!(
             pods(&registry),
             ruled,
             "a's quota holds, and b has none to be held to"
         );
-        let told = registry.heard.lock().refused();
+        let told = registry.state.lock().refused();
         assert_eq!(
             (&*told[0].0.name, told[0].1.reason, told.len()),
             ("b", "ClassMissing", 1)
         );
-        registry.heard.lock().classes.listing();
+        registry.state.lock().classes.listing();
         assert_eq!(
             pods(&registry),
             ruled,
@@ -754,13 +755,13 @@ mod tests {
         assert_eq!(pods(&registry), []);
         hear(&registry, 1, "a", gold());
         assert_eq!(pods(&registry), []);
-        registry.heard.lock().classes.take("gold", class());
+        registry.state.lock().classes.take("gold", class());
         assert_eq!(pods(&registry).len(), 2);
 
         let restarted = Registry::default();
         hear(&restarted, 1, "a", gold());
         assert_eq!(pods(&restarted), []);
-        let told = &restarted.heard.lock().refused()[0].1.message;
+        let told = &restarted.state.lock().refused()[0].1.message;
         assert!(
             told.contains("there is no ControlPlaneClass gold: nothing is synced; create it"),
             "{told}"
@@ -782,11 +783,11 @@ mod tests {
             None,
             "what was followed goes on"
         );
-        registry.heard.lock().complete = (1 << SOURCES.len()) - 1;
+        registry.state.lock().complete = (1 << SOURCES.len()) - 1;
         let class = ControlPlaneClassSpec::default();
-        registry.heard.lock().classes.take("default", class);
+        registry.state.lock().classes.take("default", class);
         let place = ("t".to_owned(), "a".to_owned());
-        registry.heard.lock().control_planes.insert(place, vcp);
+        registry.state.lock().control_planes.insert(place, vcp);
         assert_eq!(registry.external_places().unwrap().len(), 1);
         assert!(registry.wanted().unwrap().is_empty(), "nobody looked yet");
         let secret = ("t".to_owned(), "way".to_owned());

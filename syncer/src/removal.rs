@@ -367,7 +367,7 @@ async fn refers_live(tenant: &Tenant, kind: u8, key: &Key) -> Result<bool, Failu
         let objects = page.items.into_iter().map(Object::from_value);
         let refers = tenant.with_cx(|cx| {
             let names = |object: Object| {
-                let all = rule.references(&object, &cx.tenant.custom);
+                let all = rule.references(&object, &cx.rules.custom);
                 all.iter()
                     .any(|one| one.kind == wanted.kind && *one.name == *key.name)
             };

@@ -11,7 +11,7 @@ use std::{
     hash::Hash,
     sync::Arc,
 };
-use tenancy::{arrival::Known, meta, object::Object, tenant::Key};
+use tenancy::{arrival::KnownPart, meta, object::Object, tenant::Key};
 use tokio::time::Instant;
 
 /// What is known of one object on both sides.
@@ -121,13 +121,13 @@ pub(crate) struct SuperSide {
 }
 
 /// What is known of an object with these metadata, if `known` is UID and edition of what is known by its name.
-pub(crate) fn known_by(known: (&str, u128), uid: &str, metadata: &Value) -> Known {
+pub(crate) fn known_by(known: (&str, u128), uid: &str, metadata: &Value) -> KnownPart {
     let (known_uid, edition) = known;
     // Most kinds have none.
     if edition != 0 && known_uid == uid && edition == meta::edition(metadata) {
-        Known::Spec(edition)
+        KnownPart::Spec(edition)
     } else {
-        Known::Not
+        KnownPart::Nothing
     }
 }
 

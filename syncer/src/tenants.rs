@@ -30,7 +30,7 @@ use std::{
 use tenancy::{
     kind::{self, Cx, KINDS},
     sharing::Opened,
-    tenant::{Key, Tenant as Rules, TenantId},
+    tenant::{Key, TenantId, TenantRules},
 };
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -49,7 +49,7 @@ pub(crate) struct Record {
 /// A tenant that is served.
 pub(crate) struct Tenant {
     pub(crate) id: TenantId,
-    rules: RwLock<Arc<Rules>>,
+    rules: RwLock<Arc<TenantRules>>,
     record: RwLock<Record>,
     pub(crate) cluster: Cluster,
     pub(crate) table: Arc<Table>,
@@ -101,7 +101,7 @@ pub(crate) struct Tenant {
 
 impl Tenant {
     pub(crate) fn new(
-        rules: Rules,
+        rules: TenantRules,
         record: Record,
         cluster: Cluster,
         table: Arc<Table>,
@@ -165,12 +165,12 @@ impl Tenant {
     }
 
     /// What translation must know.
-    pub(crate) fn rules(&self) -> Arc<Rules> {
+    pub(crate) fn rules(&self) -> Arc<TenantRules> {
         self.rules.read().clone()
     }
 
     /// Takes up a changed VirtualControlPlane; returns whether translation is affected.
-    pub(crate) fn revise(&self, mut rules: Rules, record: Record) -> bool {
+    pub(crate) fn revise(&self, mut rules: TenantRules, record: Record) -> bool {
         let news = std::mem::replace(&mut *self.record.write(), record.clone()) != record;
         if news {
             self.marks.look_again();
@@ -241,14 +241,14 @@ impl Tenant {
             tenant: &self.id,
         };
         rule(&Cx {
-            tenant: &rules,
+            rules: &rules,
             facts: &facts,
         })
     }
 }
 
 /// The kinds that cross under these rules.
-pub(crate) fn kinds(rules: &Rules) -> Vec<u8> {
+pub(crate) fn kinds(rules: &TenantRules) -> Vec<u8> {
     let table = (0u8..).zip(KINDS).map(|(kind, _)| kind);
     table
         .chain(rules.custom.iter().filter_map(kind::intern))
@@ -256,7 +256,7 @@ pub(crate) fn kinds(rules: &Rules) -> Vec<u8> {
 }
 
 /// Names of the custom resources that would cross under these rules and that this process has no room for.
-pub(crate) fn unknown(rules: &Rules) -> impl Iterator<Item = &str> {
+pub(crate) fn unknown(rules: &TenantRules) -> impl Iterator<Item = &str> {
     let unknown = |custom: &&CustomResource| kind::intern(custom).is_none();
     let custom = rules.custom.iter().filter(unknown);
     custom.map(|custom| custom.name.as_str())

@@ -10,7 +10,7 @@ use crate::{
     marks, nodes, patrol,
     proof::prove_super,
     publish, refusals,
-    table::UNDER_WAY,
+    table::{TenantSide, UNDER_WAY},
     tenants::Tenant,
 };
 use serde_json::Value;
@@ -81,59 +81,19 @@ async fn show(
             }
         }
     }
-    let path = rule.resource().path(&key.namespace, &key.name);
-    let shows_else = || meta::fingerprint(&rule.up_projection(&object)) != side.projection;
-    let now = if rule.up_reads() && shows_else() {
-        let now = read(&tenant.cluster, &path).await?;
-        let Some(now) = now.filter(|now| *now.uid() == *side.uid) else {
-            // Its own event says so.
-            return Ok(());
-        };
-        Some(now)
-    } else {
-        None
-    };
-    let view = TenantView {
-        uid: side.uid.to_string(),
-        now,
-        bound: side.node.is_some(),
-        projection: side.projection,
+    let Some(view) = tenants_view(tenant, key, &object, &side).await? else {
+        // Its own event says so.
+        return Ok(());
     };
     let writes = tenant.with_cx(|cx| rule.up(&object, &view, cx));
     let is_repair = !writes.is_empty();
     let _binding = Binding::begin(tenant, key, &object, &writes)?;
-    let _answer = Answer::awaited(tenant, key, &writes);
+    let _answer = AwaitedAnswer::awaited(tenant, key, &writes);
     for write in writes {
-        let is_binding = binds(&write);
-        let shows = write.shows;
-        if let Some(shows) = shows {
-            // The event of the write may be faster than its answer.
-            expect(tenant, key, &side.uid, shows);
-        }
-        let written = apply::upward(tenant, &path, &side.uid, write).await;
-        if written.is_err() && shows.is_some() {
-            // What the tenant holds is unknown: whatever its next event tells is news.
-            expect(tenant, key, &side.uid, 0);
-        }
-        match written {
-            Ok(_) if is_binding => {
-                tenant.table.update(key, |entry| {
-                    let node = entry.node(nodes::of(key, &object));
-                    if let Some(side) = &mut entry.tenant {
-                        side.node = node;
-                    }
-                });
-            }
-            Ok(stored) => {
-                if remember(tenant, key, stored, shows) == Told::Later {
-                    engine.up.add(&tenant.id, key.clone());
-                }
-            }
-            // Bound before, by ourselves: the event that says so is on its way.
-            Err(Failure::Api(Error::Conflict(_) | Error::AlreadyExists)) if is_binding => {}
+        match write_up(engine, tenant, key, (&object, &side.uid), write).await {
             // The tenant's object is gone or is another one; its own event says so.
             Err(Failure::Api(Error::NotFound)) => return Ok(()),
-            Err(failure) => return Err(failure),
+            written => written?,
         }
     }
     if is_repair {
@@ -156,6 +116,73 @@ async fn show(
             };
         }
     });
+    Ok(())
+}
+
+/// What the tenant's object is known to show, and what it holds where the kind must know; `None` if it is another one by now.
+async fn tenants_view(
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+    side: &TenantSide,
+) -> Result<Option<TenantView>, Failure> {
+    let rule = key.kind();
+    let mut view = TenantView {
+        uid: side.uid.to_string(),
+        now: None,
+        bound: side.node.is_some(),
+        projection: side.projection,
+    };
+    let shows_else = || meta::fingerprint(&rule.up_projection(object)) != side.projection;
+    if rule.up_reads() && shows_else() {
+        let path = rule.resource().path(&key.namespace, &key.name);
+        let now = read(&tenant.cluster, &path).await?;
+        view.now = now.filter(|now| *now.uid() == *side.uid);
+        if view.now.is_none() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(view))
+}
+
+/// Writes a binding or a status of a super object, and takes up what the tenant's object of that UID shows then.
+async fn write_up(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    (object, uid): (&Object, &str),
+    write: Upward,
+) -> Result<(), Failure> {
+    let path = key.kind().resource().path(&key.namespace, &key.name);
+    let is_binding = binds(&write);
+    let shows = write.shows;
+    if let Some(shows) = shows {
+        // The event of the write may be faster than its answer.
+        expect(tenant, key, uid, shows);
+    }
+    let written = apply::upward(tenant, &path, uid, write).await;
+    if written.is_err() && shows.is_some() {
+        // What the tenant holds is unknown: whatever its next event tells is news.
+        expect(tenant, key, uid, 0);
+    }
+    match written {
+        Ok(_) if is_binding => {
+            tenant.table.update(key, |entry| {
+                let node = entry.node(nodes::of(key, object));
+                if let Some(side) = &mut entry.tenant {
+                    side.node = node;
+                }
+            });
+        }
+        Ok(stored) => {
+            if remember(tenant, key, stored, shows) == EventOrder::Later {
+                engine.up.add(&tenant.id, key.clone());
+            }
+        }
+        // Bound before, by ourselves: the event that says so is on its way.
+        Err(Failure::Api(Error::Conflict(_) | Error::AlreadyExists)) if is_binding => {}
+        Err(failure) => return Err(failure),
+    }
     Ok(())
 }
 
@@ -254,13 +281,13 @@ fn expect(tenant: &Tenant, key: &Key, uid: &str, shows: u128) {
 
 /// The answer to a status that is being written: the events of what was there before, such as that of the binding, may come
 /// only now, and are no news.
-struct Answer<'a> {
+struct AwaitedAnswer<'a> {
     tenant: &'a Tenant,
     key: &'a Key,
     before: u64,
 }
 
-impl<'a> Answer<'a> {
+impl<'a> AwaitedAnswer<'a> {
     /// Nothing, if no write's answer will say what the tenant's object shows then.
     fn awaited(tenant: &'a Tenant, key: &'a Key, writes: &[Upward]) -> Option<Self> {
         let tells = |write: &Upward| write.shows.is_some() && write.subresource == Some("status");
@@ -279,7 +306,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-impl Drop for Answer<'_> {
+impl Drop for AwaitedAnswer<'_> {
     fn drop(&mut self) {
         self.tenant.table.update(self.key, |entry| {
             let side = entry.tenant.as_mut();
@@ -292,26 +319,26 @@ impl Drop for Answer<'_> {
 
 /// When the newest event of an object whose status was written is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
+enum EventOrder {
     Before,
     /// After the write; what it shows was not looked at.
     Later,
 }
 
 /// Takes up the tenant's object as a write left it, so that its own event is no news.
-fn remember(tenant: &Tenant, key: &Key, stored: Value, shows: Option<u128>) -> Told {
+fn remember(tenant: &Tenant, key: &Key, stored: Value, shows: Option<u128>) -> EventOrder {
     let Ok(stored) = Object::from_value(stored) else {
-        return Told::Before;
+        return EventOrder::Before;
     };
     if stored.text("/kind") != Some(key.kind().resource().kind) {
-        return Told::Before;
+        return EventOrder::Before;
     }
     let version = stored.resource_version();
     let projection = shows.unwrap_or_else(|| meta::fingerprint(&key.kind().up_projection(&stored)));
     tenant.table.update(key, |entry| {
         let side = entry.tenant.as_mut();
         let Some(side) = side.filter(|side| *side.uid == *stored.uid()) else {
-            return Told::Before;
+            return EventOrder::Before;
         };
         let is_later = side.version > version;
         if !is_later {
@@ -324,12 +351,12 @@ fn remember(tenant: &Tenant, key: &Key, stored: Value, shows: Option<u128>) -> T
                 side.answered = version;
                 if is_later {
                     side.projection = 0;
-                    return Told::Later;
+                    return EventOrder::Later;
                 }
             }
             None => side.version = side.version.max(version),
         }
-        Told::Before
+        EventOrder::Before
     })
 }
 
@@ -389,7 +416,7 @@ mod tests {
     use super::*;
     use crate::{
         fake::{self, fake, tenant},
-        table::{Roll, TenantSide},
+        table::Roll,
         watch::Sink,
     };
     use api::keys;

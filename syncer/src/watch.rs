@@ -22,7 +22,7 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use std::time::Duration;
 use tenancy::{
-    arrival::{self, Event, Known},
+    arrival::{self, Event, KnownPart},
     kind::Kind,
     object::{Object, at},
     pause::Pauses,
@@ -50,8 +50,8 @@ pub(crate) trait Sink: Send + Sync {
     /// How much of a change (`ADDED`, `MODIFIED`) of an object with this metadata is known, so that it needn't be read:
     /// for all of it nothing is told, for its spec [`Sink::went_on`] instead of [`Sink::applied`]. Never asked while a
     /// list goes on.
-    fn knows(&self, _change: &str, _metadata: &Value) -> Known {
-        Known::Not
+    fn knows(&self, _change: &str, _metadata: &Value) -> KnownPart {
+        KnownPart::Nothing
     }
     /// An object exists in this state.
     fn applied(&self, object: Object);
@@ -405,7 +405,7 @@ fn tell(line: &[u8], target: &Target, version: &mut String, sink: &dyn Sink) -> 
     answer::check(line)?;
     let known = |change: &str, metadata: &Value| match change {
         "ADDED" | "MODIFIED" => sink.knows(change, metadata),
-        _ => Known::Not,
+        _ => KnownPart::Nothing,
     };
     let Event {
         value: mut event,
@@ -424,11 +424,11 @@ fn tell(line: &[u8], target: &Target, version: &mut String, sink: &dyn Sink) -> 
     let seen = text(&object, "/metadata/resourceVersion");
     if !is_of_kind(&object, target) {
         tracing::warn!(path = %target.path, "an object of another kind is set aside");
-    } else if kind != "BOOKMARK" && known != Known::Wholly {
+    } else if kind != "BOOKMARK" && known != KnownPart::All {
         let object = Object::from_value(object).map(|object| object.sized(line.len()));
         match (object, known) {
             (Ok(object), _) if kind == "DELETED" => sink.deleted(object),
-            (Ok(object), Known::Spec(edition)) => sink.went_on(object, edition),
+            (Ok(object), KnownPart::Spec(edition)) => sink.went_on(object, edition),
             (Ok(object), _) => sink.applied(object),
             (Err(err), _) => tracing::warn!(path = %target.path, %err, "an object is set aside"),
         }
@@ -480,9 +480,9 @@ mod tests {
     use parking_lot::Mutex;
 
     #[derive(Default)]
-    struct Told(Mutex<Vec<String>>);
+    struct Recorder(Mutex<Vec<String>>);
 
-    impl Sink for Told {
+    impl Sink for Recorder {
         fn applied(&self, object: Object) {
             self.0.lock().push(format!("+{}", object.name()));
         }
@@ -522,7 +522,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_kind_that_is_not_served_is_told_again_after_an_interruption() {
         let (cluster, mut server) = fake();
-        let told = Told::default();
+        let told = Recorder::default();
         let target = Target {
             presence: Presence::Optional,
             ..target()
@@ -670,7 +670,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_one_kind_alone_suffers_from_it_waits_for_alone() {
         let (cluster, mut server) = fake();
-        let (told, cancel) = (Told::default(), CancellationToken::new());
+        let (told, cancel) = (Recorder::default(), CancellationToken::new());
         let began = tokio::time::Instant::now();
         let answers = async {
             for _ in 0..6 {
@@ -692,7 +692,7 @@ mod tests {
     async fn r8_a_list_asks_for_the_most_recent_state_and_for_no_cache() {
         let (cluster, mut server) = fake();
         let page = |token: &str| serde_json::json!({"metadata": {"resourceVersion": "5", "continue": token}, "items": []});
-        let (target, told) = (target(), Told::default());
+        let (target, told) = (target(), Recorder::default());
         let answers = async {
             for token in ["more", ""] {
                 let asked = server.answer("GET", 200, &page(token)).await;
@@ -706,7 +706,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn r9_a_watch_that_says_nothing_or_is_never_answered_is_given_up_and_begun_anew() {
         let (cluster, mut server) = fake();
-        let (told, cancel) = (Told::default(), CancellationToken::new());
+        let (told, cancel) = (Recorder::default(), CancellationToken::new());
         let page = serde_json::json!({"metadata": {"resourceVersion": "5"}, "items": []});
         let began = tokio::time::Instant::now();
         let mut noticed = vec![];
@@ -739,7 +739,7 @@ mod tests {
 
     async fn played<F: Future<Output = Server>>(answers: impl FnOnce(Server) -> F) -> Played {
         let (cluster, server) = fake();
-        let (told, cancel) = (Told::default(), CancellationToken::new());
+        let (told, cancel) = (Recorder::default(), CancellationToken::new());
         let began = Instant::now();
         let answers = async {
             let mut server = answers(server).await;
@@ -775,7 +775,7 @@ mod tests {
 
     #[test]
     fn t42_no_event_moves_a_watch_to_a_wrong_version() {
-        let (told, mut version) = (Told::default(), String::from("7"));
+        let (told, mut version) = (Recorder::default(), String::from("7"));
         for wrong in ["0", "", "x", "9&limit=1", "-1"] {
             let object = serde_json::json!({"metadata": {"name": "a", "resourceVersion": wrong}});
             let line = serde_json::json!({"type": "BOOKMARK", "object": object}).to_string();
@@ -787,7 +787,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn t42_what_is_no_object_or_of_another_kind_is_set_aside() {
         let (cluster, mut server) = fake();
-        let (target, told) = (target(), Told::default());
+        let (target, told) = (target(), Recorder::default());
         let items = serde_json::json!([
             1, null, [], {}, {"metadata": 2},
             {"kind": "Secret", "metadata": {"name": "secret"}},
@@ -914,7 +914,7 @@ mod tests {
 
     #[test]
     fn events_move_the_version_and_one_bad_object_stops_nothing() {
-        let (told, mut version) = (Told::default(), String::from("1"));
+        let (told, mut version) = (Recorder::default(), String::from("1"));
         let lines = [
             r#"{"type":"ADDED","object":{"metadata":{"name":"a","resourceVersion":"2"}}}"#,
             r#"{"type":"MODIFIED","object":{"metadata":"broken"}}"#,
@@ -953,7 +953,7 @@ mod tests {
 
     #[test]
     fn an_old_version_is_told_from_other_errors() {
-        let (told, mut version) = (Told::default(), String::new());
+        let (told, mut version) = (Recorder::default(), String::new());
         let expired = br#"{"type":"ERROR","object":{"code":410,"message":"too old"}}"#;
         assert!(matches!(
             tell(expired, &target(), &mut version, &told),
@@ -972,7 +972,7 @@ mod tests {
     }
 
     #[derive(Default)]
-    struct Ended(Told, tokio::sync::Notify);
+    struct Ended(Recorder, tokio::sync::Notify);
 
     impl Sink for Ended {
         fn applied(&self, object: Object) {

@@ -25,24 +25,24 @@ pub enum Shape {
 /// Reads one text.
 pub fn read(text: &[u8], shape: Shape) -> Result<Value, serde_json::Error> {
     let place = match shape {
-        Shape::Object => Place::Object(None),
-        Shape::Metadata => Place::Object(Some(&|_| Known::Wholly)),
-        Shape::List => Place::List,
+        Shape::Object => Position::Object(None),
+        Shape::Metadata => Position::Object(Some(&|_| KnownPart::All)),
+        Shape::List => Position::List,
     };
     whole(place, text)
 }
 
 /// How much of an object is known before it is read, and so left unread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Known {
+pub enum KnownPart {
     /// Nothing of it: all is read.
     #[default]
-    Not,
+    Nothing,
     /// What its `spec` says, by the edition that its metadata tell ([`crate::meta::edition`]): of that only fields are read
     /// that are neither lists nor maps, such as a pod's `nodeName`.
     Spec(u128),
     /// All of it, in just this state: only what stands before and in its metadata is read.
-    Wholly,
+    All,
 }
 
 /// An event of a watch.
@@ -51,28 +51,28 @@ pub struct Event {
     /// The event, with its object in `object`.
     pub value: Value,
     /// What was left unread of the object.
-    pub known: Known,
+    pub known: KnownPart,
 }
 
 /// Reads an event of a watch. `known` is asked with the type (`ADDED`, `MODIFIED`…) and the object's metadata how much of
 /// the object is known, so that it needn't be read.
 pub fn event(
     text: &[u8],
-    known: &dyn Fn(&str, &Value) -> Known,
+    known: &dyn Fn(&str, &Value) -> KnownPart,
 ) -> Result<Event, serde_json::Error> {
-    let was_known = Cell::new(Known::Not);
+    let was_known = Cell::new(KnownPart::Nothing);
     let ask = |kind: &str, metadata: &Value| {
         was_known.set(known(kind, metadata));
         was_known.get()
     };
-    let value = whole(Place::Event(&ask), text)?;
+    let value = whole(Position::Event(&ask), text)?;
     Ok(Event {
         value,
         known: was_known.get(),
     })
 }
 
-fn whole(place: Place<'_>, text: &[u8]) -> Result<Value, serde_json::Error> {
+fn whole(place: Position<'_>, text: &[u8]) -> Result<Value, serde_json::Error> {
     // Once for the whole, rather than for every name and text in it.
     let text = std::str::from_utf8(text).map_err(serde_json::Error::custom)?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
@@ -82,13 +82,13 @@ fn whole(place: Place<'_>, text: &[u8]) -> Result<Value, serde_json::Error> {
 }
 
 /// Asked with an object's metadata: what of the rest is left unread.
-type Ask<'a> = &'a dyn Fn(&Value) -> Known;
+type Ask<'a> = &'a dyn Fn(&Value) -> KnownPart;
 /// The same, with the type of the event.
-type AskOfEvent<'a> = &'a dyn Fn(&str, &Value) -> Known;
+type AskOfEvent<'a> = &'a dyn Fn(&str, &Value) -> KnownPart;
 
 /// Where a value stands.
 #[derive(Clone, Copy)]
-enum Place<'a> {
+enum Position<'a> {
     Event(AskOfEvent<'a>),
     List,
     Items,
@@ -99,7 +99,7 @@ enum Place<'a> {
     Other,
 }
 
-impl Place<'_> {
+impl Position<'_> {
     /// Where the value of a field stands; nothing for what is passed over.
     fn field(self, name: &str) -> Option<Self> {
         match (self, name) {
@@ -120,7 +120,7 @@ impl Place<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Place<'_> {
+impl<'de> DeserializeSeed<'de> for Position<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -128,7 +128,7 @@ impl<'de> DeserializeSeed<'de> for Place<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Place<'_> {
+impl<'de> Visitor<'de> for Position<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -173,32 +173,32 @@ impl<'de> Visitor<'de> for Place<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut fields = Map::new();
-        let mut known = Known::Not;
+        let mut known = KnownPart::Nothing;
         while let Some(name) = map.next_key::<String>()? {
             let Some(place) = self.field(&name) else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
             let value = match (self, name.as_str()) {
-                (Place::Event(ask), "object") => {
+                (Position::Event(ask), "object") => {
                     let kind = fields.get("type").and_then(Value::as_str);
                     let ask = |metadata: &Value| ask(kind.unwrap_or_default(), metadata);
-                    map.next_value_seed(Place::Object(Some(&ask)))?
+                    map.next_value_seed(Position::Object(Some(&ask)))?
                 }
-                (Place::Object(_), "spec") if matches!(known, Known::Spec(_)) => {
-                    map.next_value_seed(Place::Scalars)?
+                (Position::Object(_), "spec") if matches!(known, KnownPart::Spec(_)) => {
+                    map.next_value_seed(Position::Scalars)?
                 }
-                (Place::Scalars, _) => match map.next_value_seed(Scalar)? {
+                (Position::Scalars, _) => match map.next_value_seed(Scalar)? {
                     Some(value) => value,
                     None => continue,
                 },
                 _ => map.next_value_seed(place)?,
             };
-            if let (Place::Object(Some(ask)), "metadata") = (self, name.as_str()) {
+            if let (Position::Object(Some(ask)), "metadata") = (self, name.as_str()) {
                 known = ask(&value);
             }
             fields.insert(name, value);
-            if known == Known::Wholly {
+            if known == KnownPart::All {
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
                 break;
             }
@@ -226,27 +226,27 @@ impl<'de> Visitor<'de> for Scalar {
     }
 
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Place::Other.visit_unit().map(Some)
+        Position::Other.visit_unit().map(Some)
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
-        Place::Other.visit_bool(value).map(Some)
+        Position::Other.visit_bool(value).map(Some)
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
-        Place::Other.visit_i64(value).map(Some)
+        Position::Other.visit_i64(value).map(Some)
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
-        Place::Other.visit_u64(value).map(Some)
+        Position::Other.visit_u64(value).map(Some)
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
-        Place::Other.visit_f64(value).map(Some)
+        Position::Other.visit_f64(value).map(Some)
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
-        Place::Other.visit_str(value).map(Some)
+        Position::Other.visit_str(value).map(Some)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
@@ -271,7 +271,7 @@ mod tests {
     }
 
     fn of_event(value: &Value) -> Value {
-        event(value.to_string().as_bytes(), &|_, _| Known::Not)
+        event(value.to_string().as_bytes(), &|_, _| KnownPart::Nothing)
             .unwrap()
             .value
     }
@@ -302,8 +302,8 @@ mod tests {
     fn what_follows_the_metadata_of_a_known_object_is_left_unread() {
         let text = br#"{"type":"ADDED","object":{"kind":"Pod","metadata":{"name":"a"},"spec":{"x":[1,{}]},"status":{}},"last":1}"#;
         let known = |kind: &str, metadata: &Value| match (kind, &metadata["name"]) {
-            ("ADDED", name) if name == "a" => Known::Wholly,
-            _ => Known::Not,
+            ("ADDED", name) if name == "a" => KnownPart::All,
+            _ => KnownPart::Nothing,
         };
         let head = json!({"kind": "Pod", "metadata": {"name": "a"}});
         let read_on = event(text, &known).unwrap();
@@ -311,9 +311,9 @@ mod tests {
             read_on.value,
             json!({"type": "ADDED", "object": head, "last": 1})
         );
-        assert_eq!(read_on.known, Known::Wholly);
-        let unknown = event(text, &|_, _| Known::Not).unwrap();
-        assert_eq!(unknown.known, Known::Not);
+        assert_eq!(read_on.known, KnownPart::All);
+        let unknown = event(text, &|_, _| KnownPart::Nothing).unwrap();
+        assert_eq!(unknown.known, KnownPart::Nothing);
         assert_eq!(unknown.value["object"]["spec"], json!({"x": [1, {}]}));
         let object = br#"{"kind":"Pod","metadata":{"name":"a"},"spec":{"metadata":2}}"#;
         assert_eq!(read(object, Shape::Metadata).unwrap(), head);
@@ -327,14 +327,14 @@ mod tests {
         let text = br#"{"type":"MODIFIED","object":{"metadata":{"name":"a","spec":{"b":[1]}},"spec":{"nodeName":"n",
             "containers":[{"name":"c"}],"hostNetwork":true,"x":null,"n":[],"affinity":{"a":{}},"priority":7},
             "status":{"podIPs":[{"ip":"1"}]}}}"#;
-        let read = event(text, &|_, _| Known::Spec(7)).unwrap();
+        let read = event(text, &|_, _| KnownPart::Spec(7)).unwrap();
         let expected = json!({"type": "MODIFIED", "object": {
             "metadata": {"name": "a", "spec": {"b": [1]}},
             "spec": {"nodeName": "n", "hostNetwork": true, "x": null, "priority": 7},
             "status": {"podIPs": [{"ip": "1"}]},
         }});
-        assert_eq!((read.value, read.known), (expected, Known::Spec(7)));
-        assert!(event(&text[..text.len() - 3], &|_, _| Known::Spec(7)).is_err());
+        assert_eq!((read.value, read.known), (expected, KnownPart::Spec(7)));
+        assert!(event(&text[..text.len() - 3], &|_, _| KnownPart::Spec(7)).is_err());
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub fn owner<'a>(
 
 /// What one list told of a syncer's Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct LeaseSighting {
     /// Resource version of the Lease: another one is a sign of life.
     pub version: String,
     /// It is known by other means that this process has ended.
@@ -100,7 +100,7 @@ impl Sightings {
     /// `holders` are identities that are named elsewhere: one without a Lease is dead after the same time.
     pub fn look(
         &mut self,
-        told: &BTreeMap<String, Told>,
+        told: &BTreeMap<String, LeaseSighting>,
         holders: &BTreeSet<String>,
         asked: Instant,
         answered: Instant,

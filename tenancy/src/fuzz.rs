@@ -20,7 +20,7 @@ use crate::{
     reach::Reach,
     resolver::Resolver,
     sharing::{Opened, Shared},
-    tenant::{Tenant, TenantId},
+    tenant::{TenantId, TenantRules},
     to_super::Extent,
 };
 use api::{Egress, PodNetwork, PodSecurity, ShownNodes};
@@ -51,8 +51,8 @@ pub fn briefly(targets: &[Target], inputs: usize) {
 }
 
 /// A tenant `acme` with everything at its default.
-pub(crate) fn tenant() -> Tenant {
-    Tenant {
+pub(crate) fn tenant() -> TenantRules {
+    TenantRules {
         id: TenantId::from_bits([1; 16]),
         vcp_namespace: "tenants".into(),
         vcp_name: "acme".into(),
@@ -91,12 +91,12 @@ fn everywhere() -> Reach {
 }
 
 /// Facts of a tenant that has two namespaces, and is offered all or nothing.
-struct Known {
+struct FuzzFacts {
     offers: bool,
     has_selector: Option<bool>,
 }
 
-impl Facts for Known {
+impl Facts for FuzzFacts {
     fn is_referenced(&self, _: &Resource, _: &str, _: &str) -> bool {
         true
     }

@@ -30,7 +30,7 @@ pub use pod::{
     tokens::{TokenRequest, token_requests},
 };
 
-use crate::{hosts, meta, naming, object::Object, plan::Change, tenant::Tenant, to_super};
+use crate::{hosts, meta, naming, object::Object, plan::Change, tenant::TenantRules, to_super};
 use api::{CustomResource, keys};
 use isolation::Ruled;
 use serde_json::Value;
@@ -209,7 +209,7 @@ pub trait Facts {
 #[derive(Clone, Copy)]
 pub struct Cx<'a> {
     /// Whose object it is.
-    pub tenant: &'a Tenant,
+    pub rules: &'a TenantRules,
     /// Answers from the indexes.
     pub facts: &'a dyn Facts,
 }
@@ -524,7 +524,7 @@ pub fn translate(kind: &dyn Kind, object: &Object, cx: &Cx<'_>) -> Result<Option
         return Ok(Some(copy));
     }
     named(kind.resource(), object)?;
-    cx.tenant.to_super.check(kind.resource())?;
+    cx.rules.to_super.check(kind.resource())?;
     let Some(mut want) = kind.down(object, cx)? else {
         return Ok(None);
     };

@@ -108,7 +108,7 @@ pub(crate) fn annotations<'a>(
 ) -> Result<Vec<(&'a str, &'a str)>, Refused> {
     let mut crossing = vec![];
     for (key, value) in object.annotations() {
-        match cx.tenant.offers.annotation(kind, key) {
+        match cx.rules.offers.annotation(kind, key) {
             Some(values) if values.is_empty() || values.iter().any(|offered| offered == value) => {
                 crossing.push((key, value));
             }
@@ -161,7 +161,7 @@ pub(crate) fn of_steered(
     let is_told = |(key, _): &(&str, &str)| match key.split_once('/') {
         None => false,
         Some((domain, _)) => {
-            cx.tenant.offers.annotation(kind, key).is_none()
+            cx.rules.offers.annotation(kind, key).is_none()
                 && !meta::annotation_crosses(key)
                 && !is_below(domain, &NOTES)
                 && (!meta::reserved(domain) || domain.starts_with("external-dns."))
@@ -256,7 +256,7 @@ mod tests {
             ..Answers::default()
         };
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         let rule = KINDS[usize::from(index(kind))];

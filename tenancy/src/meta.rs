@@ -89,7 +89,7 @@ pub fn twin(resource: &Resource, object: &Object, name: &str, cx: &Cx<'_>) -> Ob
                 keys::NAMESPACE: object.namespace(),
                 keys::NAME: object.name(),
                 keys::UID: object.uid(),
-                keys::RESTORE_COUNTER: cx.tenant.restore_counter.to_string(),
+                keys::RESTORE_COUNTER: cx.rules.restore_counter.to_string(),
             },
         },
     });
@@ -111,17 +111,17 @@ pub fn is_stampable(key: &str) -> bool {
 /// The labels that every super object of the tenant carries.
 pub fn tenant_labels(cx: &Cx<'_>) -> Map<String, Value> {
     Map::from_iter([
-        (keys::TENANT.to_owned(), cx.tenant.id.as_str().into()),
+        (keys::TENANT.to_owned(), cx.rules.id.as_str().into()),
         (
             keys::SHARD.to_owned(),
-            cx.tenant.id.shard().to_string().into(),
+            cx.rules.id.shard().to_string().into(),
         ),
     ])
 }
 
 /// The twin of one of the tenant's namespaces.
 pub fn super_namespace(namespace: &str, cx: &Cx<'_>) -> String {
-    naming::super_namespace(&cx.tenant.id, &cx.tenant.vcp_name, namespace)
+    naming::super_namespace(&cx.rules.id, &cx.rules.vcp_name, namespace)
 }
 
 /// Writes the hash of `object`, and the keys of its labels and annotations, onto it.

@@ -5,6 +5,9 @@
 
 use serde_json::{Map, Value};
 
+/// Namespace and name of an object; the namespace is empty where there is none.
+pub type NamespacedName = (String, String);
+
 /// A JSON object with `apiVersion`, `kind` and `metadata`.
 #[derive(Clone, Debug)]
 pub struct Object {

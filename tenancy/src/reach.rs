@@ -18,7 +18,7 @@ pub struct Reach {
     pub ingress_namespaces: Vec<String>,
     /// Namespaces of the platform whose pods the tenant's may reach.
     pub egress_namespaces: Vec<String>,
-    /// Networks of nodes, for tenants that may have them: see [`crate::tenant::Tenant::node_ranges`].
+    /// Networks of nodes, for tenants that may have them: see [`crate::tenant::TenantRules::node_ranges`].
     pub nodes: Vec<Block>,
     /// DNS servers for names outside; the super cluster's own pods when empty.
     pub upstream_dns: Vec<Block>,

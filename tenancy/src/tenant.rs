@@ -67,7 +67,7 @@ impl fmt::Debug for TenantId {
 
 /// What translation must know of a tenant; parsed once from its VirtualControlPlane, never from the tenant itself.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tenant {
+pub struct TenantRules {
     /// Identity.
     pub id: TenantId,
     /// Namespace of the VirtualControlPlane.
@@ -112,7 +112,7 @@ pub struct Tenant {
     pub custom: Vec<CustomResource>,
 }
 
-impl Tenant {
+impl TenantRules {
     /// Everything that it is limited in, with the strictest limit.
     pub fn limits(&self) -> Amounts {
         stricter(&self.quota, &self.shared_quota)

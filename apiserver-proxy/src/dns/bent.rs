@@ -7,7 +7,6 @@ use super::{
     names::Names,
     zone::Zone,
 };
-use crate::index::Place;
 use api::keys;
 use hickory_proto::{
     op::{Message, MessageType, Query},
@@ -15,6 +14,7 @@ use hickory_proto::{
 };
 use serde_json::{Value, json};
 use std::{cell::Cell, collections::HashSet, net::IpAddr, sync::LazyLock};
+use tenancy::object::NamespacedName;
 
 const OWN: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaa";
 const OTHER: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -25,7 +25,7 @@ const LONGEST: usize = 1232;
 
 /// Objects of the super cluster, each with its place: a Service of the same name in the same namespace of two tenants, and a
 /// headless one.
-pub(crate) fn objects() -> Vec<(Place, Value)> {
+pub(crate) fn objects() -> Vec<(NamespacedName, Value)> {
     let all = [(OWN, [10, 96, 4, 20]), (OTHER, SECRET)].map(|(tenant, address)| {
         let (address, twin) = (IpAddr::from(address).to_string(), format!("{tenant}-shop"));
         let service = |name: &str, addresses: Value| {
@@ -60,7 +60,7 @@ pub(crate) fn objects() -> Vec<(Place, Value)> {
 }
 
 /// What is known of them; what can't be read is left out.
-fn known(objects: &[(Place, Value)]) -> Names {
+fn known(objects: &[(NamespacedName, Value)]) -> Names {
     let names = Names::default();
     for (place, object) in objects {
         let kind = object["kind"].as_str().unwrap_or_default();
@@ -94,7 +94,7 @@ static CLUSTER: LazyLock<Option<(Names, Zone)>> =
 ///
 /// # Panics
 /// If an answer breaks a rule, or something stays.
-pub(crate) fn judge_objects(objects: &[(Place, Value)]) {
+pub(crate) fn judge_objects(objects: &[(NamespacedName, Value)]) {
     let (names, zone) = (known(objects), zone().expect("a domain"));
     for question in questions() {
         judge_with(&question, &names, &zone);

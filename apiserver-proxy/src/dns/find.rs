@@ -1,7 +1,7 @@
 //! What a name leads to, and which names an address has, out of what is known of a tenant.
 
 use super::{
-    names::{Known, LeadsTo, Port, Service, Slice},
+    names::{LeadsTo, NameTable, Port, Service, Slice},
     question::{Asked, NoSuchName, Part},
     zone::Zone,
 };
@@ -16,7 +16,7 @@ pub(super) const SERVER: [&str; 2] = ["ns", "dns"];
 /// Whose names are asked for, and what is known of them.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
-    pub(super) known: &'a Known,
+    pub(super) known: &'a NameTable,
     pub(super) zone: &'a Zone,
     /// Domains of the super cluster, of which tenants are told nothing.
     pub(super) hidden: &'a [Name],
@@ -28,11 +28,11 @@ pub(super) struct View<'a> {
 pub(super) struct Found<'a> {
     /// The Service's name, or the pod's.
     name: Name,
-    pub(super) places: Vec<Place<'a>>,
+    pub(super) places: Vec<NameTarget<'a>>,
 }
 
 /// A place that a name leads to.
-pub(super) struct Place<'a> {
+pub(super) struct NameTarget<'a> {
     /// The label of the endpoint that has the address; none where the name itself has it.
     pub(super) endpoint: Option<&'a str>,
     pub(super) host: Host,
@@ -70,7 +70,7 @@ impl<'a> View<'a> {
                 exists(namespace)?;
                 let name = full(&[address, namespace, "pod"], apex);
                 let host = Host::Address(pod_address(address).ok_or(NoSuchName)?);
-                let place = Place {
+                let place = NameTarget {
                     endpoint: None,
                     host,
                     // A pod of any port, which CoreDNS writes so.
@@ -107,7 +107,7 @@ impl<'a> View<'a> {
                 let target = target.and_then(|target| Name::from_ascii(target).ok());
                 places.extend(target.map(|mut target| {
                     target.set_fqdn(true);
-                    Place {
+                    NameTarget {
                         endpoint: None,
                         host: Host::Name(target),
                         port: None,
@@ -117,7 +117,7 @@ impl<'a> View<'a> {
             (LeadsTo::Name(_), _) => {}
             (LeadsTo::Itself(addresses), Part::Whole | Part::Port { .. }) => {
                 for port in self.meant(part, &service.ports) {
-                    places.extend(addresses.iter().map(|address| Place {
+                    places.extend(addresses.iter().map(|address| NameTarget {
                         endpoint: None,
                         host: Host::Address(*address),
                         port: port.number,
@@ -137,7 +137,7 @@ impl<'a> View<'a> {
     }
 
     /// Endpoints of a slice, as long as there is room.
-    fn behind(self, slice: &'a Slice, part: Part<'_>, places: &mut Vec<Place<'a>>) {
+    fn behind(self, slice: &'a Slice, part: Part<'_>, places: &mut Vec<NameTarget<'a>>) {
         let ports = self.meant(part, &slice.ports);
         if ports.is_empty() || places.len() >= MOST {
             return;
@@ -148,7 +148,7 @@ impl<'a> View<'a> {
             _ => true,
         });
         let all = endpoints.flat_map(|endpoint| {
-            ports.iter().map(move |port| Place {
+            ports.iter().map(move |port| NameTarget {
                 endpoint: Some(&endpoint.label),
                 host: Host::Address(endpoint.address),
                 port: port.number,
@@ -217,12 +217,12 @@ impl<'a> View<'a> {
 }
 
 impl<'a> Found<'a> {
-    fn of(name: Name, places: Vec<Place<'a>>) -> Self {
+    fn of(name: Name, places: Vec<NameTarget<'a>>) -> Self {
         Self { name, places }
     }
 
     /// The name that has a place's address.
-    pub(super) fn owner(&self, place: &Place<'_>) -> Name {
+    pub(super) fn owner(&self, place: &NameTarget<'_>) -> Name {
         match place.endpoint {
             Some(label) => full(&[label], &self.name),
             None => self.name.clone(),
@@ -230,7 +230,7 @@ impl<'a> Found<'a> {
     }
 }
 
-impl Place<'_> {
+impl NameTarget<'_> {
     pub(super) fn leads_to(&self) -> Option<Name> {
         match &self.host {
             Host::Name(target) => Some(target.clone()),

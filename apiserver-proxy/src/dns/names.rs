@@ -5,7 +5,6 @@
 
 mod read;
 
-use crate::index::Place;
 use k8s_openapi::api::{
     core::v1::{Namespace, Service as SuperService},
     discovery::v1::EndpointSlice,
@@ -16,6 +15,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
 };
+use tenancy::object::NamespacedName;
 
 /// Label that ties a slice to its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -23,17 +23,17 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// All names of all tenants.
 #[derive(Default)]
 pub(crate) struct Names {
-    known: RwLock<Known>,
+    known: RwLock<NameTable>,
 }
 
 /// What is known now.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct NameTable {
     spaces: HashMap<String, Space>,
     /// Tenant, then its namespace, then the super namespace.
     tenants: HashMap<String, HashMap<String, String>>,
     /// Which Services an address belongs to: super namespace and name.
-    addresses: HashMap<IpAddr, Vec<Place>>,
+    addresses: HashMap<IpAddr, Vec<NamespacedName>>,
     /// Counts changes.
     version: u32,
 }
@@ -120,7 +120,7 @@ pub(super) struct Endpoint {
 
 impl Names {
     /// A super namespace is there, or has changed.
-    pub(crate) fn set_namespace(&self, place: &Place, namespace: &Namespace) {
+    pub(crate) fn set_namespace(&self, place: &NamespacedName, namespace: &Namespace) {
         let mut known = self.known.write();
         known.drop_namespace(&place.1);
         if let Some(owner) = read::namespace(namespace) {
@@ -131,12 +131,12 @@ impl Names {
     }
 
     /// A super namespace is gone.
-    pub(crate) fn drop_namespace(&self, place: &Place) {
+    pub(crate) fn drop_namespace(&self, place: &NamespacedName) {
         self.known.write().drop_namespace(&place.1);
     }
 
     /// Drops what a complete list didn't tell of.
-    pub(crate) fn keep_namespaces(&self, listed: &HashSet<Place>) {
+    pub(crate) fn keep_namespaces(&self, listed: &HashSet<NamespacedName>) {
         let mut known = self.known.write();
         let names: HashSet<&str> = listed.iter().map(|place| place.1.as_str()).collect();
         let spaces = known.spaces.iter();
@@ -147,7 +147,7 @@ impl Names {
     }
 
     /// A Service is there, or has changed.
-    pub(crate) fn set_service(&self, place: &Place, service: &SuperService) {
+    pub(crate) fn set_service(&self, place: &NamespacedName, service: &SuperService) {
         let service = read::service(service);
         self.known
             .write()
@@ -155,14 +155,14 @@ impl Names {
     }
 
     /// A Service is gone.
-    pub(crate) fn drop_service(&self, place: &Place) {
+    pub(crate) fn drop_service(&self, place: &NamespacedName) {
         self.known
             .write()
             .change(place, |entry| entry.service = None);
     }
 
     /// Drops what a complete list didn't tell of.
-    pub(crate) fn keep_services(&self, listed: &HashSet<Place>) {
+    pub(crate) fn keep_services(&self, listed: &HashSet<NamespacedName>) {
         let mut known = self.known.write();
         let mut gone = vec![];
         for (namespace, space) in &known.spaces {
@@ -179,7 +179,7 @@ impl Names {
     }
 
     /// An EndpointSlice is there, or has changed.
-    pub(crate) fn set_slice(&self, place: &Place, slice: &EndpointSlice) {
+    pub(crate) fn set_slice(&self, place: &NamespacedName, slice: &EndpointSlice) {
         let mut known = self.known.write();
         known.drop_slice(place);
         let Some(service) = slice.labels().get(SERVICE_NAME).cloned() else {
@@ -195,12 +195,12 @@ impl Names {
     }
 
     /// An EndpointSlice is gone.
-    pub(crate) fn drop_slice(&self, place: &Place) {
+    pub(crate) fn drop_slice(&self, place: &NamespacedName) {
         self.known.write().drop_slice(place);
     }
 
     /// Drops what a complete list didn't tell of.
-    pub(crate) fn keep_slices(&self, listed: &HashSet<Place>) {
+    pub(crate) fn keep_slices(&self, listed: &HashSet<NamespacedName>) {
         let mut known = self.known.write();
         let mut gone = vec![];
         for (namespace, space) in &known.spaces {
@@ -214,12 +214,12 @@ impl Names {
     }
 
     /// What is known now, until the answer is dropped; nothing is awaited meanwhile.
-    pub(super) fn read(&self) -> RwLockReadGuard<'_, Known> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, NameTable> {
         self.known.read()
     }
 }
 
-impl Known {
+impl NameTable {
     /// Whether nothing is known.
     pub(super) fn is_empty(&self) -> bool {
         self.spaces.is_empty() && self.tenants.is_empty() && self.addresses.is_empty()
@@ -294,7 +294,7 @@ impl Known {
         self.tidy(name);
     }
 
-    fn drop_slice(&mut self, place: &Place) {
+    fn drop_slice(&mut self, place: &NamespacedName) {
         let (namespace, name) = place;
         let Some(space) = self.spaces.get_mut(namespace) else {
             return;
@@ -307,7 +307,7 @@ impl Known {
     }
 
     /// Changes an entry and keeps the addresses in step.
-    fn change(&mut self, place: &Place, change: impl FnOnce(&mut Entry)) {
+    fn change(&mut self, place: &NamespacedName, change: impl FnOnce(&mut Entry)) {
         self.version = self.version.wrapping_add(1);
         let space = self.spaces.entry(place.0.clone()).or_default();
         let entry = space.entries.entry(place.1.clone()).or_default();

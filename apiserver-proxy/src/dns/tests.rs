@@ -6,7 +6,6 @@ use super::{
     names::Names,
     zone::{Zone, domain},
 };
-use crate::index::Place;
 use api::keys;
 use hickory_proto::{
     op::Query,
@@ -16,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::{cell::Cell, collections::HashSet};
 use tenancy::block::Block;
+use tenancy::object::NamespacedName;
 
 mod server;
 mod table;
@@ -28,7 +28,7 @@ fn read<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
 
-fn place(namespace: &str, name: &str) -> Place {
+fn place(namespace: &str, name: &str) -> NamespacedName {
     (namespace.to_owned(), name.to_owned())
 }
 

@@ -13,14 +13,14 @@ const OF_ONE: usize = 16;
 pub(super) struct Waiting(Mutex<HashMap<IpAddr, usize>>);
 
 /// A place, held while a question waits.
-pub(super) struct Place {
+pub(super) struct WaitingPermit {
     of: Arc<Waiting>,
     address: IpAddr,
 }
 
 impl Waiting {
     /// A place for a question from that address; `None` if too many wait.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<WaitingPermit> {
         let mut waiting = self.0.lock();
         if waiting.values().sum::<usize>() >= ALL {
             return None;
@@ -30,7 +30,7 @@ impl Waiting {
             return None;
         }
         *own += 1;
-        Some(Place {
+        Some(WaitingPermit {
             of: self.clone(),
             address,
         })
@@ -43,7 +43,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Place {
+impl Drop for WaitingPermit {
     fn drop(&mut self) {
         let mut waiting = self.of.0.lock();
         if let Some(own) = waiting.get_mut(&self.address) {

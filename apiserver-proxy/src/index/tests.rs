@@ -98,7 +98,7 @@ fn tenant(n: u8) -> Tenant {
     Tenant::read(&route(n, "acme", &PEM_AUTHORITY)).unwrap()
 }
 
-pub(crate) fn place(n: u8, namespace: &str, name: &str) -> Place {
+pub(crate) fn place(n: u8, namespace: &str, name: &str) -> NamespacedName {
     (
         naming::super_namespace(&id(n), "acme", namespace),
         name.to_owned(),
@@ -249,7 +249,7 @@ fn a_host_stays_with_the_tenant_that_asked_for_it_first() {
         map.metadata.creation_timestamp = from(json!(format!("2026-01-0{n}T00:00:00Z")));
         (("s".to_owned(), n.to_string()), map)
     };
-    let owner = |host: &str, maps: &[(Place, ConfigMap)]| {
+    let owner = |host: &str, maps: &[(NamespacedName, ConfigMap)]| {
         let read = |order: &[usize]| {
             let index = Index::default();
             for at in order {

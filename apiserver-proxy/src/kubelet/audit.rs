@@ -2,8 +2,8 @@
 //! more when it begins.
 
 use crate::{
-    forward::{self, Answer},
-    index::{Target, Tenant},
+    forward::{self, ResponseBody},
+    index::{SuperPodRef, Tenant},
     limit::Slot,
     metrics::{Metrics, Open, Plane},
     moved::Moved,
@@ -104,7 +104,7 @@ impl Audit {
     }
 
     /// That pod is known. The caller may have called its node by the address.
-    pub(super) fn found(&mut self, target: &Target) {
+    pub(super) fn found(&mut self, target: &SuperPodRef) {
         self.caller.node.clone_from(&target.node);
         self.asked.uid.clone_from(&target.uid);
         self.status = StatusCode::BAD_GATEWAY;
@@ -128,7 +128,7 @@ impl Audit {
         why: &str,
         method: &http::Method,
         path: &str,
-    ) -> Response<Answer> {
+    ) -> Response<ResponseBody> {
         let all = format!("{method} {path}");
         self.asked.path = all.chars().take(PATH_MAX).collect();
         self.status = status;

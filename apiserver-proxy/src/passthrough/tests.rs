@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpSocket};
 struct World {
     door: Arc<Door>,
     index: Arc<Index>,
-    told: visits::tests::Told,
+    told: visits::tests::ToldVisits,
     name: String,
     address: SocketAddr,
     backend: TcpListener,

@@ -18,7 +18,7 @@ fn tenant(word: Option<&str>) -> Tenant {
 struct World {
     index: Arc<Index>,
     waker: Arc<Waker>,
-    told: visits::tests::Told,
+    told: visits::tests::ToldVisits,
     name: String,
 }
 
@@ -27,7 +27,7 @@ fn asleep(word: &str) -> World {
     asleep_before(word, visits::tests::told())
 }
 
-fn asleep_before(word: &str, (visits, told): (Visits, visits::tests::Told)) -> World {
+fn asleep_before(word: &str, (visits, told): (Visits, visits::tests::ToldVisits)) -> World {
     let index = Arc::new(Index::default());
     let tenant = tenant(Some(word));
     let name = naming::tenant_host(&tenant.id);

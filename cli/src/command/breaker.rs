@@ -1,7 +1,7 @@
 //! `sublet breaker`: what deletions are held for a tenant, why, and letting go of them.
 
 use crate::{
-    ask::{self, Answer},
+    ask::{self, Confirmation},
     cluster::Cluster,
     condition,
     output::{self, Data},
@@ -95,7 +95,7 @@ async fn release(args: &Release, cluster: &Cluster) -> Result<()> {
          pods included.",
         args.name, held.message
     );
-    ask::confirm(&question, Answer::Word(&args.name), args.yes).await?;
+    ask::confirm(&question, Confirmation::Word(&args.name), args.yes).await?;
     let api: Api<VirtualControlPlane> = tenant::api(cluster);
     // Any new text is a new wish.
     let patch = json!({"metadata": {

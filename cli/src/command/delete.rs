@@ -4,7 +4,7 @@ mod unmanaged;
 
 use crate::{
     age,
-    ask::{self, Answer},
+    ask::{self, Confirmation},
     cluster::Cluster,
     condition, error, interrupt, output,
     progress::Progress,
@@ -113,10 +113,10 @@ fn question(tenants: &[VirtualControlPlane], namespace: &str) -> String {
 }
 
 /// What must be typed before these tenants are deleted: more for what destroys more.
-pub(super) fn answer(names: &[String]) -> Answer<'_> {
+pub(super) fn answer(names: &[String]) -> Confirmation<'_> {
     match names {
-        [name] => Answer::Word(name),
-        names => Answer::Count(names.len()),
+        [name] => Confirmation::Word(name),
+        names => Confirmation::Count(names.len()),
     }
 }
 

@@ -87,7 +87,7 @@ struct Usage {
 
 /// Whose namespace it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct NamespaceOwner {
     tenant: String,
     is_control_plane: bool,
 }
@@ -171,12 +171,15 @@ fn of_tenants(tenants: &[VirtualControlPlane]) -> String {
 }
 
 /// Whose each super namespace is.
-async fn places(cluster: &Cluster, theirs: &ListParams) -> Result<BTreeMap<String, Place>> {
+async fn places(
+    cluster: &Cluster,
+    theirs: &ListParams,
+) -> Result<BTreeMap<String, NamespaceOwner>> {
     let api: Api<Namespace> = Api::all(cluster.client.clone());
     let namespaces = paging::metadata(&api, theirs).await?;
     let places = namespaces.iter().filter_map(|namespace| {
         let labels = namespace.labels();
-        let place = Place {
+        let place = NamespaceOwner {
             tenant: labels.get(keys::TENANT)?.clone(),
             is_control_plane: labels.contains_key(keys::ROLE),
         };
@@ -211,7 +214,10 @@ async fn measured(cluster: &Cluster, theirs: &ListParams) -> Result<Vec<DynamicO
 }
 
 /// Adds up by tenant. A pod outside of the known namespaces is none of them.
-fn sum(pods: &[DynamicObject], places: &BTreeMap<String, Place>) -> BTreeMap<String, Usage> {
+fn sum(
+    pods: &[DynamicObject],
+    places: &BTreeMap<String, NamespaceOwner>,
+) -> BTreeMap<String, Usage> {
     let mut used: BTreeMap<String, Usage> = BTreeMap::new();
     for pod in pods {
         let namespace = pod.namespace().unwrap_or_default();
@@ -329,7 +335,7 @@ mod tests {
     }
 
     fn used() -> BTreeMap<String, Usage> {
-        let place = |tenant: &str, is_control_plane| Place {
+        let place = |tenant: &str, is_control_plane| NamespaceOwner {
             tenant: tenant.into(),
             is_control_plane,
         };

@@ -3,7 +3,7 @@
 use super::{delete, install::prune};
 use crate::{
     age,
-    ask::{self, Answer},
+    ask::{self, Confirmation},
     cluster::Cluster,
     discovery::Kinds,
     error, helm, interrupt, manifest, output,
@@ -64,7 +64,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     delete::not_of_clusters(cluster, &tenants)?;
     let names: Vec<String> = tenants.iter().map(place).collect();
     let answer = match names.as_slice() {
-        [] => Answer::Yes,
+        [] => Confirmation::Yes,
         names => delete::answer(names),
     };
     ask::confirm(&question(&names, &cluster.url), answer, args.yes).await?;

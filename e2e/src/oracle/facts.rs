@@ -12,7 +12,7 @@ use tenancy::{
     },
     object::Object,
     selector,
-    tenant::Tenant,
+    tenant::TenantRules,
 };
 
 /// Kind, namespace and name.
@@ -30,7 +30,7 @@ impl Known {
     pub(super) fn new(
         objects: HashMap<Place, Object>,
         twins: &HashMap<Place, Object>,
-        rules: &Tenant,
+        rules: &TenantRules,
     ) -> Self {
         let pods = twins
             .iter()
@@ -47,7 +47,7 @@ impl Known {
         known
     }
 
-    fn references(&self, rules: &Tenant) -> HashSet<(String, String, String)> {
+    fn references(&self, rules: &TenantRules) -> HashSet<(String, String, String)> {
         let mut referenced = HashSet::new();
         for ((kind, namespace, _), object) in &self.objects {
             for rule in KINDS.iter().filter(|rule| rule.resource().kind == *kind) {

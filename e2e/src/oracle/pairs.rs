@@ -27,7 +27,7 @@ use tenancy::{
     reach::Reach,
     resolver::Resolver,
     sharing::{Opened, Shared},
-    tenant::Tenant,
+    tenant::TenantRules,
     to_super::Extent,
 };
 
@@ -78,7 +78,7 @@ pub async fn differences(rig: &Rig, guest: &Guest) -> anyhow::Result<Vec<String>
     }
     let known = Known::new(objects, &twins, &rules);
     let cx = Cx {
-        tenant: &rules,
+        rules: &rules,
         facts: &known,
     };
     for rule in going_down() {
@@ -233,13 +233,13 @@ pub(super) async fn list(
         .collect()
 }
 
-async fn rules(side: &Side, guest: &Guest) -> anyhow::Result<Tenant> {
+async fn rules(side: &Side, guest: &Guest) -> anyhow::Result<TenantRules> {
     let vcp = side
         .get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &guest.name)
         .await?;
     let vcp: VirtualControlPlane = serde_json::from_value(vcp)?;
     let proof = vcp.status.as_ref().and_then(|status| status.proof.as_ref());
-    Ok(Tenant {
+    Ok(TenantRules {
         id: guest.id.clone(),
         vcp_namespace: NAMESPACE_OF_TESTS.into(),
         vcp_name: guest.name.clone(),

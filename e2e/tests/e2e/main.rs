@@ -1,4 +1,5 @@
 //! Tests against a real super cluster; `cargo xtask test` prepares it and runs them.
+#![allow(clippy::too_many_lines, reason = "a test tells one story")]
 
 mod capi;
 mod cli;

@@ -38,8 +38,8 @@ fn object(kind: Kind, version: &str, labels: Value) -> Object {
     Object::new(kind, Some("n"), "a", json!({"metadata": metadata}))
 }
 
-fn told(kind: Kind, version: &str) -> Told<'_> {
-    Told {
+fn told(kind: Kind, version: &str) -> ObjectVersion<'_> {
+    ObjectVersion {
         kind,
         name: "a",
         version,

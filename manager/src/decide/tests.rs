@@ -9,9 +9,11 @@ use crate::{
     etcd as etcd_says,
     object::{DEPLOYMENT, NAMESPACE, Objects, POD, SERVICE, VIRTUAL_CONTROL_PLANE},
     room::Store,
+    starts::{self, Turn},
     status, stored,
 };
 use api::VirtualControlPlane;
+use std::time::Duration;
 
 const SYSTEM: &str = "sublet-system";
 
@@ -1120,7 +1122,8 @@ fn a_change_of_etcd_waits_for_a_member_that_is_missing_and_api_servers_do_not_wa
         "{waits}"
     );
     // Another authority is another matter: API servers that know the new one alone would find no etcd.
-    seen.objects.remove(SECRET, Authority::Etcd.secret());
+    seen.objects
+        .remove(SECRET, crate::pki::Authority::Etcd.secret());
     settle_but(&mut seen, |action| matches!(action, Action::Apply(_)));
     assert!(changed(&seen).is_empty(), "{:?}", changed(&seen));
     members(&mut seen, [true, true, true]);

@@ -56,7 +56,7 @@ impl Observer {
     /// All VirtualControlPlanes that this version can read. Of what is told lately, all that are older than one of which was
     /// told are part.
     async fn tenants(&self) -> Result<Vec<VirtualControlPlane>, Error> {
-        if let Some(heard) = self.heard.tenants.now() {
+        if let Some(heard) = self.caches.tenants.now() {
             let all = heard.state().into_iter();
             return Ok(all.map(|vcp| VirtualControlPlane::clone(&vcp)).collect());
         }

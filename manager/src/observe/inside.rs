@@ -158,7 +158,7 @@ async fn count(tenant: &Cluster, limits: &Limits, until: Instant) -> Used {
         used.extend(number.map(|number| (name.to_owned(), number)));
     }
     if limits.bytes().is_some() {
-        let mut told = stored::Told::default();
+        let mut told = stored::SizeInMetrics::default();
         let heard = tenant.lines("/metrics", "text/plain", |line| told.hear(line));
         if let Ok(Ok(())) = timeout_at(until, heard).await {
             used.extend(told.bytes().map(|bytes| (stored::SIZE.to_owned(), bytes)));

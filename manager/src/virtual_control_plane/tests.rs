@@ -1,8 +1,7 @@
 use super::*;
 use crate::{
-    claims,
+    caches, claims,
     control_plane::tests::{class, owner, vcp},
-    heard,
     object::{DEPLOYMENT, Kind, NAMESPACE, Object, POD, SERVICE, STATEFUL_SET},
     observe::Provider,
     played::{Played, Watch},
@@ -90,10 +89,10 @@ impl World {
         cluster.put("/api/v1/nodes/one", node);
         tenant.put("/api/v1/namespaces/kube-system", json!({}));
 
-        let (heard, ears) = heard::begin();
-        Watch::of(ears.classes).list([class()]);
-        Watch::of(ears.groups).list([]);
-        Watch::of(ears.clusters).list(clusters);
+        let (caches, writers) = caches::begin();
+        Watch::of(writers.classes).list([class()]);
+        Watch::of(writers.groups).list([]);
+        Watch::of(writers.clusters).list(clusters);
         let range = "10.96.0.0/16".parse().unwrap();
         let mut observer = Observer::new(
             cluster.cluster(),
@@ -102,7 +101,7 @@ impl World {
             provider,
             Limit::new(None),
             Arc::new(Visits::default()),
-            heard,
+            caches,
         );
         let inside = tenant.clone();
         observer.enter = Arc::new(move |_| {
@@ -119,7 +118,7 @@ impl World {
             cluster,
             tenant,
             cx: Arc::new(cx),
-            own: Watch::of(ears.tenants),
+            own: Watch::of(writers.tenants),
             told: BTreeSet::new(),
         };
         let first = world.vcp();
@@ -148,7 +147,7 @@ impl World {
             {
                 continue;
             }
-            let told = crate::answers::Told {
+            let told = crate::answers::ObjectVersion {
                 kind,
                 name: object.name(),
                 version: object.text("/metadata/resourceVersion"),

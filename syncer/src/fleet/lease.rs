@@ -13,7 +13,7 @@ use api::keys;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tenancy::{
-    fleet::{LEASE_DURATION, Title, Told},
+    fleet::{LEASE_DURATION, LeaseSighting, Title},
     kind::Resource,
     object::Object,
     tenant::TenantId,
@@ -204,7 +204,7 @@ impl Own {
             };
             let identity = text("/spec/holderIdentity");
             let lock = text("/metadata/annotations/sublet.dev~1lock");
-            let told = Told {
+            let told = LeaseSighting {
                 version: text("/metadata/resourceVersion"),
                 has_ended: identity != self.identity
                     && self.lock.as_ref().is_some_and(|own| *own == lock),
@@ -222,7 +222,7 @@ impl Own {
 
 /// A syncer's Lease as a list shows it.
 pub(crate) struct Listed {
-    pub(crate) told: Told,
+    pub(crate) told: LeaseSighting,
     name: String,
     uid: String,
 }

@@ -13,7 +13,7 @@ use crate::{
 use serde_json::Value;
 use std::{collections::HashSet, sync::Arc};
 use tenancy::{
-    arrival::Known,
+    arrival::KnownPart,
     kind::{self, SuperWatch},
     meta,
     object::Object,
@@ -38,34 +38,34 @@ impl Sink for SuperSink {
 
     /// A pod that the syncer has just made, as the answer to its request said already, or one of which only the status
     /// changed.
-    fn knows(&self, change: &str, metadata: &Value) -> Known {
+    fn knows(&self, change: &str, metadata: &Value) -> KnownPart {
         if !self.is("Pod") {
-            return Known::Not;
+            return KnownPart::Nothing;
         }
         let (Some(owner), Some((_, uid, version))) = (meta::owner_in(metadata), identity(metadata))
         else {
-            return Known::Not;
+            return KnownPart::Nothing;
         };
         let Some(tenant) = self.engine.tenant(&owner.tenant) else {
-            return Known::Not;
+            return KnownPart::Nothing;
         };
         let key = Key::new(self.kind, &owner.namespace, &owner.name);
         let Some(twin) = tenant.table.get(&key).twin else {
-            return Known::Not;
+            return KnownPart::Nothing;
         };
         if change == "MODIFIED" {
             // What it takes of a quota follows from its spec.
             if quota::is_counted(&tenant, &key) {
-                return Known::Not;
+                return KnownPart::Nothing;
             }
             return known_by((&twin.uid, twin.edition), uid, metadata);
         }
         if *twin.uid != *uid || twin.version != version || twin.mirrored != version {
-            return Known::Not;
+            return KnownPart::Nothing;
         }
         self.engine.super_seen(version);
         tenant.breakers.is_in_super(&key, &tenant.gate);
-        Known::Wholly
+        KnownPart::All
     }
 
     fn applied(&self, object: Object) {
@@ -419,7 +419,7 @@ fn went_on_in_super(entry: &mut Entry, key: &Key, object: &Object, edition: u128
 
 /// What a state of a super object means.
 #[derive(Default)]
-struct Seen {
+struct SuperNews {
     /// Somebody else edited it.
     is_drifted: bool,
     /// A later state was known, or went up.
@@ -434,7 +434,7 @@ fn note(
     owner_uid: &str,
     (state, edition): (u128, u128),
     source: Source,
-) -> Seen {
+) -> SuperNews {
     let terminating = object.is_terminating();
     let node = entry.node(nodes::of(key, object));
     let known = entry.twin.take().filter(|twin| *twin.uid == *object.uid());
@@ -442,7 +442,7 @@ fn note(
     let is_known = |twin: &SuperSide| twin.version > version;
     if source == Source::Event && known.as_ref().is_some_and(is_known) {
         entry.twin = known;
-        return Seen::default();
+        return SuperNews::default();
     }
     let is_later = |twin: &SuperSide| twin.version.max(twin.mirrored) > version;
     let is_older = source == Source::List && known.as_ref().is_some_and(is_later);
@@ -461,7 +461,7 @@ fn note(
         counter: meta::restore_counter(object),
         node,
     });
-    Seen {
+    SuperNews {
         is_drifted,
         is_older,
     }

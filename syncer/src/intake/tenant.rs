@@ -14,7 +14,13 @@ use crate::{
 use futures::{FutureExt, future::BoxFuture};
 use serde_json::Value;
 use std::sync::Arc;
-use tenancy::{arrival::Known, kind, meta, object::Object, tenant::Key};
+use tenancy::{
+    arrival::KnownPart,
+    kind::{self, Kind},
+    meta,
+    object::Object,
+    tenant::Key,
+};
 
 /// Takes the events of one kind of one tenant.
 pub(crate) struct TenantSink {
@@ -30,25 +36,25 @@ impl Sink for TenantSink {
     }
 
     /// The state that the syncer's own write of a status left behind, or one in which the tenant asks for the same.
-    fn knows(&self, change: &str, metadata: &Value) -> Known {
+    fn knows(&self, change: &str, metadata: &Value) -> KnownPart {
         let Some(((namespace, name), uid, version)) = identity(metadata) else {
-            return Known::Not;
+            return KnownPart::Nothing;
         };
         if change != "MODIFIED" {
-            return Known::Not;
+            return KnownPart::Nothing;
         }
         let key = Key::new(self.kind, namespace, name);
         let known = self.tenant.table.update(&key, |entry| {
             let Some(side) = &mut entry.tenant else {
-                return Known::Not;
+                return KnownPart::Nothing;
             };
             if *side.uid == *uid && side.answered == version {
                 side.version = side.version.max(version);
-                return Known::Wholly;
+                return KnownPart::All;
             }
             known_by((&side.uid, side.edition), uid, metadata)
         });
-        if known == Known::Wholly {
+        if known == KnownPart::All {
             let resource = key.kind().resource();
             self.tenant.marks.seen(resource.plural, version);
         }
@@ -60,12 +66,12 @@ impl Sink for TenantSink {
         self.roll.mark(&key);
         let source = Source::of(&self.roll);
         let (engine, tenant) = (&self.engine, &self.tenant);
-        seen_in_tenant(engine, tenant, key, object, source, Known::Not);
+        seen_in_tenant(engine, tenant, key, object, source, KnownPart::Nothing);
     }
 
     fn went_on(&self, object: Object, edition: u128) {
         let key = Key::new(self.kind, object.namespace(), object.name());
-        let (engine, tenant, known) = (&self.engine, &self.tenant, Known::Spec(edition));
+        let (engine, tenant, known) = (&self.engine, &self.tenant, KnownPart::Spec(edition));
         seen_in_tenant(engine, tenant, key, object, Source::Event, known);
     }
 
@@ -185,7 +191,7 @@ fn is_mark(object: &Object) -> bool {
 
 /// What a state of a tenant's object means.
 #[derive(Default)]
-struct Seen {
+struct TenantNews {
     downward: bool,
     upward: bool,
     /// A later state was known: either an answer came before the list that it is newer than, or the store went back. It is
@@ -202,7 +208,7 @@ fn seen_in_tenant(
     key: Key,
     object: Object,
     source: Source,
-    known: Known,
+    known: KnownPart,
 ) {
     let rule = key.kind();
     if (object.namespace(), object.name()) == ("kube-system", api::QUOTA_NAME) {
@@ -222,7 +228,7 @@ fn seen_in_tenant(
     }
     let projection = meta::fingerprint(&rule.up_projection(&object));
     let (intent, edition) = match known {
-        Known::Spec(edition) => (0, edition),
+        KnownPart::Spec(edition) => (0, edition),
         _ => (rule.intent(&object), rule.edition(&object)),
     };
     let mut side = TenantSide {
@@ -237,40 +243,7 @@ fn seen_in_tenant(
     let node = nodes::of(&key, &object);
     let noted = tenant.table.update(&key, |entry| {
         side.node = entry.node(node);
-        let before = entry
-            .tenant
-            .as_ref()
-            .filter(|before| before.uid == side.uid);
-        let is_older = before.is_some_and(|before| before.version > side.version);
-        if is_older && source == Source::Event {
-            return Some(Seen::default());
-        }
-        if matches!(known, Known::Spec(_)) {
-            side.intent = before
-                .filter(|before| before.edition == side.edition)?
-                .intent;
-        }
-        let downward = before.is_none_or(|before| before.intent != side.intent);
-        let is_written = |before: &&TenantSide| match source {
-            Source::Event => before.answered > side.version,
-            Source::List => before.answered == UNDER_WAY,
-        };
-        if let Some(before) = before.filter(is_written) {
-            // What it shows was written since.
-            (side.answered, side.projection) = (before.answered, before.projection);
-        }
-        // What goes up was written by the tenant itself, or not yet by us.
-        let upward = rule.mirrors()
-            && entry.twin.is_some()
-            && before.is_none_or(|before| before.projection != side.projection);
-        let left = entry.tenant.replace(side).and_then(|side| side.node);
-        let left = left.filter(|left| node != Some(&**left));
-        Some(Seen {
-            downward,
-            upward,
-            is_older,
-            left,
-        })
+        take_up(entry, side, rule, source, known)
     });
     let Some(seen) = noted else {
         // Somebody took up another state meanwhile: the worker reads.
@@ -305,9 +278,53 @@ fn seen_in_tenant(
     }
 }
 
+/// Puts a state into the table and says what it means; `None` if its spec wasn't read and isn't the one that is known.
+fn take_up(
+    entry: &mut Entry,
+    mut side: TenantSide,
+    rule: &dyn Kind,
+    source: Source,
+    known: KnownPart,
+) -> Option<TenantNews> {
+    let before = entry
+        .tenant
+        .as_ref()
+        .filter(|before| before.uid == side.uid);
+    let is_older = before.is_some_and(|before| before.version > side.version);
+    if is_older && source == Source::Event {
+        return Some(TenantNews::default());
+    }
+    if matches!(known, KnownPart::Spec(_)) {
+        side.intent = before
+            .filter(|before| before.edition == side.edition)?
+            .intent;
+    }
+    let downward = before.is_none_or(|before| before.intent != side.intent);
+    let is_written = |before: &&TenantSide| match source {
+        Source::Event => before.answered > side.version,
+        Source::List => before.answered == UNDER_WAY,
+    };
+    if let Some(before) = before.filter(is_written) {
+        // What it shows was written since.
+        (side.answered, side.projection) = (before.answered, before.projection);
+    }
+    // What goes up was written by the tenant itself, or not yet by us.
+    let upward = rule.mirrors()
+        && entry.twin.is_some()
+        && before.is_none_or(|before| before.projection != side.projection);
+    let node = side.node.clone();
+    let left = entry.tenant.replace(side).and_then(|side| side.node);
+    Some(TenantNews {
+        downward,
+        upward,
+        is_older,
+        left: left.filter(|left| node.as_ref() != Some(left)),
+    })
+}
+
 /// A patrol found a state of the tenant's object that no event told. It is read live before it is worked (R10).
 pub(crate) fn found_in_tenant(engine: &Engine, tenant: &Tenant, key: &Key, object: Object) {
-    let (source, known) = (Source::Event, Known::Not);
+    let (source, known) = (Source::Event, KnownPart::Nothing);
     seen_in_tenant(engine, tenant, key.clone(), object, source, known);
     tenant.down.take(key);
 }

@@ -7,7 +7,7 @@ use crate::{
 use api::keys;
 use serde_json::json;
 use std::sync::Arc;
-use tenancy::arrival::Known;
+use tenancy::arrival::KnownPart;
 
 const KNOWN_BY_WRITE: u128 = 77;
 
@@ -84,7 +84,10 @@ fn metadata(version: u64, uid: &str, label: &str) -> Value {
 async fn the_event_of_ones_own_status_write_is_known_and_no_other() {
     let bench = Bench::new();
     let sink = bench.tenant_sink();
-    assert_eq!(sink.knows("MODIFIED", &metadata(6, "u", "x")), Known::Not);
+    assert_eq!(
+        sink.knows("MODIFIED", &metadata(6, "u", "x")),
+        KnownPart::Nothing
+    );
     sink.applied(pod(5, "x"));
     bench.wrote_status(6);
     for (change, known) in [
@@ -94,11 +97,15 @@ async fn the_event_of_ones_own_status_write_is_known_and_no_other() {
         ("MODIFIED", metadata(6, "another", "x")),
         ("MODIFIED", json!({"name": "web"})),
     ] {
-        assert_eq!(sink.knows(change, &known), Known::Not, "{change} {known}");
+        assert_eq!(
+            sink.knows(change, &known),
+            KnownPart::Nothing,
+            "{change} {known}"
+        );
     }
     assert_eq!(
         sink.knows("MODIFIED", &metadata(6, "u", "x")),
-        Known::Wholly
+        KnownPart::All
     );
     assert_eq!(bench.side().version, 6);
 }
@@ -117,7 +124,7 @@ async fn an_edit_told_after_the_answer_to_a_later_status_write_goes_down() {
     assert_eq!(bench.side().projection, KNOWN_BY_WRITE);
     assert_eq!(
         sink.knows("MODIFIED", &metadata(7, "u", "edited")),
-        Known::Wholly
+        KnownPart::All
     );
     // What somebody writes over it is news.
     sink.applied(pod(8, "edited"));
@@ -209,7 +216,11 @@ async fn the_first_event_of_a_pod_is_known_if_its_making_was_answered_and_the_te
         "labels": {keys::TENANT: bench.tenant.id.as_str()},
         "annotations": {keys::NAMESPACE: "work", keys::NAME: "web", keys::UID: "u"},
     });
-    assert_eq!(sink.knows("ADDED", &marked), Known::Not, "not yet answered");
+    assert_eq!(
+        sink.knows("ADDED", &marked),
+        KnownPart::Nothing,
+        "not yet answered"
+    );
     let twin = |mirrored| SuperSide {
         uid: "s".into(),
         version: 9,
@@ -231,15 +242,15 @@ async fn the_first_event_of_a_pod_is_known_if_its_making_was_answered_and_the_te
     set(0);
     assert_eq!(
         sink.knows("ADDED", &marked),
-        Known::Not,
+        KnownPart::Nothing,
         "the tenant sees less"
     );
     set(9);
-    assert_eq!(sink.knows("ADDED", &marked), Known::Wholly);
-    assert_eq!(sink.knows("MODIFIED", &marked), Known::Not);
+    assert_eq!(sink.knows("ADDED", &marked), KnownPart::All);
+    assert_eq!(sink.knows("MODIFIED", &marked), KnownPart::Nothing);
     let mut unmarked = marked;
     unmarked["labels"] = json!({});
-    assert_eq!(sink.knows("ADDED", &unmarked), Known::Not);
+    assert_eq!(sink.knows("ADDED", &unmarked), KnownPart::Nothing);
 }
 
 /// Metadata of a pod with this generation.
@@ -268,12 +279,16 @@ async fn a_pod_that_asks_for_the_same_is_read_without_its_spec_and_is_not_worked
     let intent = bench.side().intent;
     for (generation, uid, label) in [(2, "u", "x"), (1, "another", "x"), (1, "u", "edited")] {
         let other = of_generation(generation, metadata(6, uid, label));
-        assert_eq!(sink.knows("MODIFIED", &other), Known::Not, "{other}");
+        assert_eq!(
+            sink.knows("MODIFIED", &other),
+            KnownPart::Nothing,
+            "{other}"
+        );
     }
     let same = of_generation(1, metadata(6, "u", "x"));
-    assert_eq!(sink.knows("ADDED", &same), Known::Not);
+    assert_eq!(sink.knows("ADDED", &same), KnownPart::Nothing);
     let edition = tenancy::meta::edition(&same);
-    assert_eq!(sink.knows("MODIFIED", &same), Known::Spec(edition));
+    assert_eq!(sink.knows("MODIFIED", &same), KnownPart::Spec(edition));
     sink.went_on(in_part(&same, "Running"), edition);
     let side = bench.side();
     assert_eq!((side.version, side.intent), (6, intent));
@@ -312,9 +327,9 @@ async fn a_super_pod_that_says_the_same_is_read_without_its_spec_and_goes_up() {
     whole.value_mut()["spec"]["containers"] = json!([{"name": "a"}]);
     sink.applied(whole);
     let state = known().state;
-    assert_eq!(sink.knows("MODIFIED", &at(10, 2)), Known::Not);
+    assert_eq!(sink.knows("MODIFIED", &at(10, 2)), KnownPart::Nothing);
     let edition = tenancy::meta::edition(&at(10, 1));
-    assert_eq!(sink.knows("MODIFIED", &at(10, 1)), Known::Spec(edition));
+    assert_eq!(sink.knows("MODIFIED", &at(10, 1)), KnownPart::Spec(edition));
     sink.went_on(in_part(&at(10, 1), "Running"), edition);
     assert_eq!((known().version, known().state), (10, state));
     let waits = bench.tenant.up.take(&bench.key).unwrap();

@@ -24,12 +24,12 @@ pub(crate) struct Listed(OnceCell<List>);
 struct List {
     /// When it was asked for; none if it may not be.
     since: Option<Instant>,
-    by_namespace: Mutex<HashMap<String, Told>>,
+    by_namespace: Mutex<HashMap<String, ListedQuota>>,
 }
 
 /// What is known of a namespace.
 #[derive(Debug)]
-pub(super) enum Told {
+pub(super) enum ListedQuota {
     /// It had this one, or none.
     Have(Option<Box<Object>>),
     /// Nothing that counts: it must be read.
@@ -53,15 +53,15 @@ impl Listed {
         cluster: &Cluster,
         tenant: &Tenant,
         namespace: &str,
-    ) -> Result<Told, Failure> {
+    ) -> Result<ListedQuota, Failure> {
         let list = self.0.get_or_try_init(|| list(cluster, tenant)).await?;
         let mut all = list.by_namespace.lock();
         if list.since.is_none_or(|since| since.elapsed() >= FRESH) {
             *all = HashMap::new();
-            return Ok(Told::Nothing);
+            return Ok(ListedQuota::Nothing);
         }
-        let told = all.insert(namespace.to_owned(), Told::Nothing);
-        Ok(told.unwrap_or(Told::Have(None)))
+        let told = all.insert(namespace.to_owned(), ListedQuota::Nothing);
+        Ok(told.unwrap_or(ListedQuota::Have(None)))
     }
 }
 
@@ -83,7 +83,7 @@ async fn list(cluster: &Cluster, tenant: &Tenant) -> Result<List, Failure> {
                 let objects = page.items.into_iter().flat_map(Object::from_value);
                 let told = |object: Object| {
                     let namespace = object.namespace().to_owned();
-                    (namespace, Told::Have(Some(Box::new(object))))
+                    (namespace, ListedQuota::Have(Some(Box::new(object))))
                 };
                 by_namespace.extend(objects.map(told));
             }

@@ -98,7 +98,7 @@ async fn t40_a_tenant_that_refuses_to_be_shown_its_quota_hides_it_from_nobody() 
     };
     let shown = async {
         count(&engine, &tenant).await?;
-        show(&engine, &tenant, &mut Told::default()).await
+        show(&engine, &tenant, &mut LastReport::default()).await
     };
     let (shown, told) = tokio::join!(shown, answers);
     assert!(shown.is_ok(), "{shown:?}");

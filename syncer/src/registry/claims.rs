@@ -5,13 +5,14 @@
 //! slice can be given later to one that has none, but by the manager (the policy `sublet-identities`): so whoever learns
 //! them from another is younger.
 
-use super::{Heard, is_conflicting};
+use super::{RegistryState, is_conflicting};
 use api::{VirtualControlPlane, keys};
 use std::collections::HashMap;
-use tenancy::{object::Object, slice::Slice, tenant::TenantId};
-
-/// Namespace and name of a VirtualControlPlane.
-type Place = (String, String);
+use tenancy::{
+    object::{NamespacedName, Object},
+    slice::Slice,
+    tenant::TenantId,
+};
 
 /// All claims.
 #[derive(Default)]
@@ -25,7 +26,7 @@ pub(super) struct Claims {
 }
 
 struct Holder {
-    place: Place,
+    place: NamespacedName,
     uid: String,
 }
 
@@ -90,7 +91,7 @@ fn tenant(claim: &Object) -> Option<TenantId> {
     TenantId::parse(claim.label(keys::TENANT)?).ok()
 }
 
-impl Heard {
+impl RegistryState {
     /// Namespace and name of the VirtualControlPlane that an identity belongs to; `None` also while its claim names one that
     /// isn't there: then the manager decides.
     pub(super) fn holder(&self, id: &TenantId) -> Option<(&String, &String)> {

@@ -3,7 +3,7 @@
 //! A class that is gone goes on ruling those that it ruled, as far as this process knows, so that nothing is opened to them.
 //! Nobody new gets it, nor does anybody whom it didn't rule in between.
 
-use super::Heard;
+use super::RegistryState;
 use api::{ControlPlaneClassSpec, VirtualControlPlane};
 use std::collections::{BTreeMap, HashMap};
 use tenancy::tenant::TenantId;
@@ -66,7 +66,7 @@ pub(super) struct Refused {
     pub(super) message: String,
 }
 
-impl Heard {
+impl RegistryState {
     /// The class that rules a VirtualControlPlane.
     ///
     /// # Errors

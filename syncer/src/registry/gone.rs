@@ -43,7 +43,7 @@ pub(crate) async fn forget_gone(engine: &Engine, registry: &Registry) {
 
 /// The identities of all VirtualControlPlanes, read live, of those that can't be parsed, too.
 async fn identities(engine: &Engine) -> Result<HashSet<String>, Error> {
-    let path = super::heard::Source::ControlPlanes.target().path;
+    let path = super::sink::Source::ControlPlanes.target().path;
     let lister = engine.cluster.lister().await;
     let mut pages = Pages::of(&path, String::new());
     let mut found = HashSet::new();
@@ -63,7 +63,7 @@ mod tests {
     use crate::{
         fake::{self, fake},
         fleet::{Stored, name},
-        registry::heard::{RegistrySink, SOURCES, Source},
+        registry::sink::{RegistrySink, SOURCES, Source},
         watch::Sink,
     };
     use serde_json::{Value, json};
@@ -86,7 +86,7 @@ mod tests {
             engine: engine.clone(),
             source: Source::ControlPlanes,
         };
-        registry.heard.lock().complete = (1 << SOURCES.len()) - 1;
+        registry.state.lock().complete = (1 << SOURCES.len()) - 1;
         (registry, sink)
     }
 
@@ -101,7 +101,7 @@ mod tests {
         sink.listing();
         sink.applied(later.clone());
         sink.listed(5);
-        assert!(registry.heard.lock().control_planes.is_empty());
+        assert!(registry.state.lock().control_planes.is_empty());
         assert!(!registry.is_gone(&id));
         sink.deleted(later);
         assert!(registry.is_gone(&id));
@@ -115,7 +115,7 @@ mod tests {
         let id = TenantId::from_bits([7; 16]);
         let lease = json!({"metadata": {"name": name(&id), "uid": "l", "resourceVersion": "5"}, "spec": {}});
         let stored = Stored::of(&Object::from_value(lease).unwrap());
-        registry.heard.lock().titles.insert(id.clone(), stored);
+        registry.state.lock().titles.insert(id.clone(), stored);
         let list = |items: Value| json!({"metadata": {"resourceVersion": "9"}, "items": items});
         let living = list(json!([unreadable(&id)]));
         for (status, answer) in [(200, &living), (500, &json!({}))] {

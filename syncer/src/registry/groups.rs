@@ -1,6 +1,6 @@
 //! Which budgets of groups a tenant is under, and with whom it shares them.
 
-use super::Heard;
+use super::RegistryState;
 use crate::budget::Shared;
 use std::{collections::BTreeMap, sync::Arc};
 use tenancy::quota::budget::{self, Members};
@@ -10,8 +10,8 @@ pub(super) struct Groups(Vec<(String, Vec<String>, Shared)>);
 
 impl Groups {
     /// As they were heard of.
-    pub(super) fn of(heard: &Heard) -> Self {
-        let limited = heard
+    pub(super) fn of(state: &RegistryState) -> Self {
+        let limited = state
             .groups
             .iter()
             .filter(|(_, group)| !group.spec.quota.is_empty());
@@ -19,7 +19,7 @@ impl Groups {
             let namespaces = &group.spec.namespaces;
             let shared = Shared {
                 hard: budget::hard(&group.spec.quota),
-                members: Arc::new(members(heard, namespaces)),
+                members: Arc::new(members(state, namespaces)),
             };
             (name.clone(), namespaces.clone(), shared)
         });
@@ -38,13 +38,13 @@ impl Groups {
 }
 
 /// The VirtualControlPlanes of these namespaces; one that has another's identity is none (T46).
-fn members(heard: &Heard, namespaces: &[String]) -> Members {
-    let control_planes = heard
+fn members(state: &RegistryState, namespaces: &[String]) -> Members {
+    let control_planes = state
         .control_planes
         .iter()
         .filter(|((namespace, _), _)| namespaces.contains(namespace));
     let named = control_planes.filter_map(|((namespace, name), vcp)| {
-        let id = heard.identity(namespace, name, vcp)?;
+        let id = state.identity(namespace, name, vcp)?;
         Some((id, format!("{namespace}/{name}")))
     });
     named.collect()

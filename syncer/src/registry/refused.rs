@@ -2,10 +2,10 @@
 //!
 //! The manager makes nothing for them, but of one that runs, or whose API server runs elsewhere, the class would be gone by here.
 
-use super::{Heard, classes::Refused, is_resting, is_told};
+use super::{RegistryState, classes::Refused, is_resting, is_told};
 use crate::verdict::ControlPlane;
 
-impl Heard {
+impl RegistryState {
     /// Those that haven't been told yet, and what to tell them. A twin's class is looked at where the twin is.
     pub(super) fn refused(&self) -> Vec<(ControlPlane, Refused)> {
         if !self.is_complete() {
@@ -35,7 +35,7 @@ mod tests {
     use tenancy::tenant::TenantId;
 
     /// All lists are complete, and there is a class for the namespace `platform` alone.
-    fn heard(spec: Value, status: Value) -> Heard {
+    fn state(spec: Value, status: Value) -> RegistryState {
         let id = TenantId::from_bits([7; 16]);
         let mut vcp = json!({
             "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
@@ -43,23 +43,23 @@ mod tests {
         });
         vcp["spec"]["identity"] = id.as_str().into();
         let class = json!({"versions": [], "namespaces": ["platform"]});
-        let mut heard = Heard {
+        let mut state = RegistryState {
             complete: (1 << super::super::SOURCES.len()) - 1,
-            ..Heard::default()
+            ..RegistryState::default()
         };
         let class = serde_json::from_value(class).unwrap();
-        heard.classes.take("gold", class);
+        state.classes.take("gold", class);
         let place = ("n".to_owned(), "a".to_owned());
         let vcp = serde_json::from_value(vcp).unwrap();
-        heard.control_planes.insert(place, vcp);
-        heard
+        state.control_planes.insert(place, vcp);
+        state
     }
 
     #[test]
     fn whoever_has_a_class_of_other_namespaces_is_told_so_once() {
         let gold = json!({"className": "gold"});
-        let told = |spec: &Value, status| heard(spec.clone(), status).refused().len();
-        let refused = heard(gold.clone(), json!({})).refused();
+        let told = |spec: &Value, status| state(spec.clone(), status).refused().len();
+        let refused = state(gold.clone(), json!({})).refused();
         let [(of, Refused { message, .. })] = &refused[..] else {
             panic!("it is told");
         };

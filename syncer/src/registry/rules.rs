@@ -1,6 +1,6 @@
 //! From a VirtualControlPlane, its class and its groups to the rules of one tenant.
 
-use super::{Heard, sharing::shared};
+use super::{RegistryState, sharing::shared};
 use api::{
     ControlPlaneClassSpec, ControlPlaneRef, CustomResource, Quantities, VirtualControlPlane,
 };
@@ -15,7 +15,7 @@ use tenancy::{
     reach::Reach,
     resolver::Resolver,
     sharing::Opened,
-    tenant::{Tenant as Rules, TenantId},
+    tenant::{TenantId, TenantRules},
     to_super::Extent,
 };
 
@@ -38,14 +38,14 @@ pub(super) fn rules(
     name: &str,
     vcp: &VirtualControlPlane,
     class: &ControlPlaneClassSpec,
-    heard: &Heard,
-) -> Rules {
+    state: &RegistryState,
+) -> TenantRules {
     let ceiling = class.pod_security;
     let place = ControlPlaneRef {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
     };
-    let groups = heard.groups.values().filter(|group| {
+    let groups = state.groups.values().filter(|group| {
         group
             .spec
             .namespaces
@@ -53,9 +53,9 @@ pub(super) fn rules(
             .any(|member| member == namespace)
     });
     let budgets = groups.clone().map(|group| budget::hard(&group.spec.quota));
-    let shared = shared(&id, &place, vcp, class, heard);
-    Rules {
-        slice: heard.slice(&id, vcp),
+    let shared = shared(&id, &place, vcp, class, state);
+    TenantRules {
+        slice: state.slice(&id, vcp),
         id,
         vcp_namespace: namespace.to_owned(),
         vcp_name: name.to_owned(),
@@ -156,17 +156,17 @@ mod tests {
             "spec": {"identity": id.as_str(), "policy": {"quota": {"pods": "9", "services": "2"}}},
         }))
         .unwrap();
-        let mut heard = Heard::default();
+        let mut state = RegistryState::default();
         for (name, namespace, pods) in [("a", "n", "7"), ("b", "n", "5"), ("c", "other", "1")] {
             let group = serde_json::from_value(json!({
                 "apiVersion": "sublet.dev/v1alpha1", "kind": "ControlPlaneGroup", "metadata": {"name": name},
                 "spec": {"namespaces": [namespace], "quota": {"pods": pods, "configmaps": "8"}},
             }))
             .unwrap();
-            heard.groups.insert(name.into(), group);
+            state.groups.insert(name.into(), group);
         }
         let class = ControlPlaneClassSpec::default();
-        let rules = rules(id, "n", "a", &vcp, &class, &heard);
+        let rules = rules(id, "n", "a", &vcp, &class, &state);
         let amounts = |pairs: &[(&str, i128)]| -> Amounts {
             let pairs = pairs.iter();
             pairs
@@ -194,7 +194,7 @@ mod tests {
         .unwrap();
         let class = json!({"versions": [], "pods": {"nodeSelector": {"pool": "tenants"}}});
         let class = serde_json::from_value(class).unwrap();
-        let rules = rules(id, "n", "a", &vcp, &class, &Heard::default());
+        let rules = rules(id, "n", "a", &vcp, &class, &RegistryState::default());
         let nodes = [("disk", "ssd"), ("pool", "tenants")];
         assert!(
             rules

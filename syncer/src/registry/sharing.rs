@@ -1,6 +1,6 @@
 //! Which Services a tenant is shown, and who may reach which of its own.
 
-use super::Heard;
+use super::RegistryState;
 use api::{ControlPlaneClassSpec, ControlPlaneRef, Export, Import, VirtualControlPlane};
 use tenancy::{
     sharing::{Link, Shared, Visit, in_super},
@@ -13,7 +13,7 @@ pub(super) fn shared(
     place: &ControlPlaneRef,
     vcp: &VirtualControlPlane,
     class: &ControlPlaneClassSpec,
-    heard: &Heard,
+    state: &RegistryState,
 ) -> Shared {
     let published = class.services.iter().map(|service| Link {
         shown_as: service.shown_as.clone(),
@@ -25,7 +25,7 @@ pub(super) fn shared(
     });
     let sharing = &vcp.spec.sharing;
     let imported = sharing.imports.iter().filter_map(|import| {
-        let (other, exporter) = holder(&import.from, heard)?;
+        let (other, exporter) = holder(&import.from, state)?;
         let mut exports = exporter.spec.sharing.exports.iter();
         exports
             .any(|export| agree(export, import, &import.from, place))
@@ -37,7 +37,7 @@ pub(super) fn shared(
     });
     let visits = sharing.exports.iter().flat_map(|export| {
         export.to.iter().filter_map(move |to| {
-            let (by, importer) = holder(to, heard)?;
+            let (by, importer) = holder(to, state)?;
             let mut imports = importer.spec.sharing.imports.iter();
             imports
                 .any(|import| agree(export, import, place, to))
@@ -74,11 +74,11 @@ fn agree(
 /// A VirtualControlPlane and its identity, if that is its own (T46).
 fn holder<'a>(
     place: &ControlPlaneRef,
-    heard: &'a Heard,
+    state: &'a RegistryState,
 ) -> Option<(TenantId, &'a VirtualControlPlane)> {
     let key = (place.namespace.clone(), place.name.clone());
-    let vcp = heard.control_planes.get(&key)?;
-    Some((heard.identity(&key.0, &key.1, vcp)?, vcp))
+    let vcp = state.control_planes.get(&key)?;
+    Some((state.identity(&key.0, &key.1, vcp)?, vcp))
 }
 
 #[cfg(test)]
@@ -96,22 +96,22 @@ mod tests {
         .unwrap()
     }
 
-    fn heard(of_a: serde_json::Value, of_b: serde_json::Value) -> Heard {
-        let mut heard = Heard::default();
+    fn state(of_a: serde_json::Value, of_b: serde_json::Value) -> RegistryState {
+        let mut state = RegistryState::default();
         for (number, name, sharing) in [(1, "a", of_a), (2, "b", of_b)] {
             let key = ("n".to_owned(), name.to_owned());
-            heard.control_planes.insert(key, vcp(number, name, sharing));
+            state.control_planes.insert(key, vcp(number, name, sharing));
         }
-        heard
+        state
     }
 
-    fn of(name: &str, heard: &Heard) -> Shared {
+    fn of(name: &str, state: &RegistryState) -> Shared {
         let place = ControlPlaneRef {
             namespace: "n".into(),
             name: name.into(),
         };
-        let (id, vcp) = holder(&place, heard).unwrap();
-        shared(&id, &place, vcp, &ControlPlaneClassSpec::default(), heard)
+        let (id, vcp) = holder(&place, state).unwrap();
+        shared(&id, &place, vcp, &ControlPlaneClassSpec::default(), state)
     }
 
     fn export(to: &str) -> serde_json::Value {
@@ -125,17 +125,17 @@ mod tests {
 
     #[test]
     fn a_service_is_shared_when_both_name_each_other() {
-        let both = heard(export("b"), import("a"));
+        let both = state(export("b"), import("a"));
         let (a, b) = (of("a", &both), of("b", &both));
         assert_eq!((a.links.len(), a.visits.len()), (0, 1));
         assert_eq!((b.links.len(), b.visits.len()), (1, 0));
         assert_eq!(a.visits[0].service, b.links[0].source);
         assert_eq!(a.visits[0].by, TenantId::from_bits([2; 16]));
         for one in [
-            heard(export("c"), import("a")),
-            heard(export("b"), json!({})),
-            heard(json!({}), import("a")),
-            heard(export("b"), import("b")),
+            state(export("c"), import("a")),
+            state(export("b"), json!({})),
+            state(json!({}), import("a")),
+            state(export("b"), import("b")),
         ] {
             assert_eq!((of("a", &one), of("b", &one)), Default::default());
         }

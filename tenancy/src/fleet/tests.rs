@@ -78,7 +78,7 @@ proptest! {
         for (pause, there, back) in looks {
             let (asked, seen, answered) = (now + pause, now + pause + there, now + pause + there + back);
             let version = history.iter().filter(|(_, done, _)| *done <= seen).count();
-            let told = BTreeMap::from([("a_1".to_owned(), Told { version: version.to_string(), has_ended: false })]);
+            let told = BTreeMap::from([("a_1".to_owned(), LeaseSighting { version: version.to_string(), has_ended: false })]);
             while let Some((sent, _, came)) = renewals.next_if(|(.., came)| *came <= asked) {
                 tenure.renewed(at(*sent), at(*came));
             }
@@ -117,8 +117,8 @@ fn seconds(number: u64) -> Duration {
     Duration::from_secs(number)
 }
 
-fn told(version: &str) -> BTreeMap<String, Told> {
-    let told = Told {
+fn told(version: &str) -> BTreeMap<String, LeaseSighting> {
+    let told = LeaseSighting {
         version: version.into(),
         has_ended: false,
     };

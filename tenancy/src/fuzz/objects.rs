@@ -1,7 +1,7 @@
 //! Tenants' objects: what the super cluster gets for them, whatever they are made of.
 
 use super::{
-    Known, Random,
+    FuzzFacts, Random,
     samples::{FIELDS, pod, sample},
     tenant,
 };
@@ -53,12 +53,12 @@ pub(super) fn pods(random: &mut Random) {
         PodSecurity::Privileged,
     ]);
     tenant.node_selector = BTreeMap::from([("pool".to_owned(), "acme".to_owned())]);
-    let facts = Known {
+    let facts = FuzzFacts {
         offers: random.below(2) == 0,
         has_selector: None,
     };
     let cx = Cx {
-        tenant: &tenant,
+        rules: &tenant,
         facts: &facts,
     };
     let kind = rule(index("Pod"));
@@ -135,7 +135,7 @@ fn owned(path: &str, value: &Value, cx: &Cx<'_>) {
     if selects {
         assert_eq!(
             value["matchLabels"][keys::TENANT],
-            cx.tenant.id.as_str(),
+            cx.rules.id.as_str(),
             "{path}"
         );
     }
@@ -170,9 +170,9 @@ fn harmless(path: &str, value: &Value) {
 /// T1 to T3: it is the tenant's, in its place, and has nothing of the tenant's metadata that would mean something.
 fn marked(kind: &dyn Kind, object: &Object, down: &Object, cx: &Cx<'_>) {
     let resource = kind.resource();
-    assert_eq!(down.label(keys::TENANT), Some(cx.tenant.id.as_str()));
+    assert_eq!(down.label(keys::TENANT), Some(cx.rules.id.as_str()));
     if resource.namespaced {
-        let place = naming::super_namespace(&cx.tenant.id, &cx.tenant.vcp_name, object.namespace());
+        let place = naming::super_namespace(&cx.rules.id, &cx.rules.vcp_name, object.namespace());
         assert_eq!(down.namespace(), place);
     }
     for field in [
@@ -218,12 +218,12 @@ pub(super) fn kinds(random: &mut Random) {
         objects: SyncObjects::All,
     });
     tenant.to_super = Extent::of(&[], &all);
-    let facts = Known {
+    let facts = FuzzFacts {
         offers: random.below(4) > 0,
         has_selector: random.pick(&[None, Some(false), Some(true)]),
     };
     let cx = Cx {
-        tenant: &tenant,
+        rules: &tenant,
         facts: &facts,
     };
     let down = kind.goes_down().then(|| translate(kind, &object, &cx));
@@ -246,7 +246,7 @@ pub(super) fn kinds(random: &mut Random) {
         kind.shortfall(&object, &cx),
     );
     let _ = (
-        kind.references(&object, &cx.tenant.custom),
+        kind.references(&object, &cx.rules.custom),
         kind.intent(&object),
         kind.edition(&object),
         kind.awaits(&object),
@@ -285,7 +285,7 @@ fn services(down: &Object, cx: &Cx<'_>) {
         .filter(|address| !address.is_empty() && *address != "None");
     if let (Some("Service"), Some(address)) = (down.text("/kind"), address) {
         let address = address.parse().ok();
-        let slice = cx.tenant.slice;
+        let slice = cx.rules.slice;
         let is_own = address
             .zip(slice)
             .is_some_and(|(address, slice)| slice.contains(address));

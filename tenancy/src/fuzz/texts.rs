@@ -2,7 +2,7 @@
 
 use super::Random;
 use crate::{
-    arrival::{self, Known, Shape},
+    arrival::{self, KnownPart, Shape},
     kubeconfig::{Access, Credentials, Error},
     naming::{self, is_label},
     tenant::TenantId,
@@ -204,7 +204,7 @@ pub(super) fn answers(random: &mut Random) {
     }
     let plain = serde_json::from_slice::<Value>(&bytes).ok();
     let Some(shape) = shape else {
-        for known in [Known::Not, Known::Spec(7), Known::Wholly] {
+        for known in [KnownPart::Nothing, KnownPart::Spec(7), KnownPart::All] {
             let read = arrival::event(&bytes, &|_, _| known);
             // Of what is passed over not all is looked at.
             assert!(read.is_ok() || plain.is_none(), "{plain:?}");

@@ -35,7 +35,7 @@ impl Kind for ConfigMap {
             // Sublet's own, and different every few seconds.
             return Ok(None);
         }
-        if cx.tenant.to_super.objects(&RESOURCE) != SyncObjects::All
+        if cx.rules.to_super.objects(&RESOURCE) != SyncObjects::All
             && !cx
                 .facts
                 .is_referenced(&RESOURCE, object.namespace(), object.name())
@@ -80,7 +80,7 @@ mod tests {
             .down(
                 &root_ca(),
                 &Cx {
-                    tenant: &tenant,
+                    rules: &tenant,
                     facts: &facts,
                 },
             )
@@ -101,7 +101,7 @@ mod tests {
             ConfigMap.down(
                 &root_ca(),
                 &Cx {
-                    tenant: &tenant,
+                    rules: &tenant,
                     facts: &facts
                 }
             ),
@@ -117,7 +117,7 @@ mod tests {
                 .down(
                     &root_ca(),
                     &Cx {
-                        tenant: &tenant,
+                        rules: &tenant,
                         facts: &facts
                     }
                 )

@@ -111,7 +111,7 @@ impl Kind for Custom {
             .into();
         self.check_undeclared(&body, cx)?;
         let mut refused = None;
-        for reference in self.declared(&cx.tenant.custom) {
+        for reference in self.declared(&cx.rules.custom) {
             visit(
                 &mut body,
                 &reference.path,
@@ -242,7 +242,7 @@ impl Custom {
     /// A field is known by its name alone: what a controller makes of others, only its class's author can tell.
     fn check_undeclared(&self, body: &Value, cx: &Cx<'_>) -> Result<(), Refused> {
         let mut rest = body.clone();
-        for reference in self.declared(&cx.tenant.custom) {
+        for reference in self.declared(&cx.rules.custom) {
             visit(&mut rest, &reference.path, &mut String::clear);
         }
         let Some((path, text)) = undeclared(&rest, "") else {
@@ -361,7 +361,7 @@ mod tests {
             translate,
         },
         plan::{Plan, plan},
-        tenant::Tenant,
+        tenant::TenantRules,
     };
     use api::ReferencePath;
 
@@ -388,7 +388,7 @@ mod tests {
         kind::rule(intern(&definition(direction)).unwrap())
     }
 
-    fn owner() -> Tenant {
+    fn owner() -> TenantRules {
         let mut tenant = tenant();
         tenant.custom = vec![definition(Direction::ToSuper)];
         tenant
@@ -406,7 +406,7 @@ mod tests {
 
     fn with<R>(rule: impl FnOnce(&Cx<'_>) -> R) -> R {
         rule(&Cx {
-            tenant: &owner(),
+            rules: &owner(),
             facts: &Answers::default(),
         })
     }
@@ -438,7 +438,7 @@ mod tests {
             (twin.at("/status"), twin.at("/metadata/finalizers")),
             (None, None)
         );
-        let names: Vec<_> = with(|cx| rule.references(&backup(), &cx.tenant.custom))
+        let names: Vec<_> = with(|cx| rule.references(&backup(), &cx.rules.custom))
             .into_iter()
             .map(|reference| (reference.kind, reference.name))
             .collect();

@@ -95,7 +95,7 @@ impl Kind for Down {
     fn down(&self, object: &Object, cx: &Cx<'_>) -> Result<Option<Object>, Refused> {
         let nothing = json!({});
         let from = object.at("/spec").unwrap_or(&nothing);
-        let mut spec = fields::build(self.spec, from, &Path::Root("spec"), cx.tenant.pod_security)?;
+        let mut spec = fields::build(self.spec, from, &Path::Root("spec"), cx.rules.pod_security)?;
         if (self.step)(&mut spec, object, cx)? == Crossing::Later {
             return Ok(None);
         }

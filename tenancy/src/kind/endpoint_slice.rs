@@ -152,7 +152,7 @@ mod tests {
         EndpointSlice.down(
             &slice,
             &Cx {
-                tenant: &tenant(),
+                rules: &tenant(),
                 facts,
             },
         )
@@ -190,7 +190,7 @@ mod tests {
         };
         let tenant = tenant();
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         assert!(EndpointSlice.down(&slice, &cx).is_err());

@@ -137,7 +137,7 @@ mod tests {
         let tenant = tenant();
         let facts = facts();
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         let own = object(json!({
@@ -153,7 +153,7 @@ mod tests {
         let tenant = tenant();
         let facts = facts();
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         let told = |secret: &str| {
@@ -174,7 +174,7 @@ mod tests {
     fn seen(kind: &str, mut event: Value) -> Object {
         let (tenant, facts) = (tenant(), facts());
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         event["metadata"] = json!({"name": "web.1", "namespace": "s"});
@@ -228,7 +228,7 @@ mod tests {
         let tenant = tenant();
         let facts = facts();
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         let twin = meta::super_namespace("default", &cx);
@@ -251,7 +251,7 @@ mod tests {
                 &event,
                 "default",
                 &Cx {
-                    tenant: &tenant,
+                    rules: &tenant,
                     facts: &nobody
                 }
             ),

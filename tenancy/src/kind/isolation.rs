@@ -108,11 +108,11 @@ pub(super) fn pod_labels(pod: &Object, cx: &Cx<'_>) -> [(&'static str, &'static 
 /// The policies of the super namespace `twin` of the tenant's `namespace`.
 pub(super) fn of_namespace(namespace: &str, twin: &str, cx: &Cx<'_>) -> Vec<Object> {
     let mut egress = to_everybody(&Value::Null, cx);
-    if cx.tenant.slice.is_none() {
+    if cx.rules.slice.is_none() {
         // Without a Service range there is no DNS server of the tenant's own: pods ask the super cluster's.
         egress.push(upstream_dns(cx));
     }
-    egress.extend(cx.tenant.opened.egress.iter().cloned());
+    egress.extend(cx.rules.opened.egress.iter().cloned());
     let mut policies = vec![
         object(
             twin,
@@ -141,7 +141,7 @@ pub(super) fn of_namespace(namespace: &str, twin: &str, cx: &Cx<'_>) -> Vec<Obje
             cx,
         ),
     ];
-    let has_server = cx.tenant.slice.is_some() && !cx.tenant.resolver.is_shared();
+    let has_server = cx.rules.slice.is_some() && !cx.rules.resolver.is_shared();
     if namespace == "kube-system" && has_server {
         policies.push(object(
             twin,
@@ -154,7 +154,7 @@ pub(super) fn of_namespace(namespace: &str, twin: &str, cx: &Cx<'_>) -> Vec<Obje
             cx,
         ));
     }
-    let shared = cx.tenant.opened.ingress.iter();
+    let shared = cx.rules.opened.ingress.iter();
     let shared = shared.filter(|(namespace, ..)| namespace == twin);
     policies.extend(shared.map(|(_, name, spec)| object(twin, name, spec.clone(), cx)));
     policies
@@ -218,7 +218,7 @@ pub(super) fn from_everybody(cx: &Cx<'_>) -> Vec<Value> {
         // Calls of the tenant's API server: webhooks, and the proxy subresources of pods and Services.
         proxy(),
     ];
-    peers.extend(platform(&cx.tenant.reach.ingress_namespaces));
+    peers.extend(platform(&cx.rules.reach.ingress_namespaces));
     peers.extend(nodes(cx));
     peers
 }
@@ -226,9 +226,9 @@ pub(super) fn from_everybody(cx: &Cx<'_>) -> Vec<Value> {
 /// What a pod may reach, under `ports` or under all of them, when the tenant says nothing or says everybody.
 pub(super) fn to_everybody(ports: &Value, cx: &Cx<'_>) -> Vec<Value> {
     let mut peers = vec![json!({"namespaceSelector": own_namespaces(cx)})];
-    peers.extend(platform(&cx.tenant.reach.egress_namespaces));
+    peers.extend(platform(&cx.rules.reach.egress_namespaces));
     peers.extend(nodes(cx));
-    let mut rules = to(peers, cx.tenant.reach.everything(), ports);
+    let mut rules = to(peers, cx.rules.reach.everything(), ports);
     rules.extend(to_api_server(ports, cx));
     rules.extend(to_dns(ports, cx));
     rules
@@ -242,7 +242,7 @@ pub(super) fn to_dns(ports: &Value, cx: &Cx<'_>) -> Option<Value> {
     let open: Vec<Value> = asked
         .map(|protocol| json!({"protocol": protocol, "port": naming::DNS_PORT}))
         .collect();
-    (cx.tenant.resolver.is_shared() && !open.is_empty())
+    (cx.rules.resolver.is_shared() && !open.is_empty())
         .then(|| json!({"to": [proxy()], "ports": open}))
 }
 
@@ -286,8 +286,8 @@ pub(super) fn to(mut peers: Vec<Value>, open: Vec<Open>, ports: &Value) -> Vec<V
 pub(super) fn to_api_server(ports: &Value, cx: &Cx<'_>) -> Option<Value> {
     let asked =
         covers(ports, "TCP", API_SERVER_PORT.into()) || covers(ports, "TCP", API_SERVICE_PORT);
-    (cx.tenant.is_hosted && asked).then(|| {
-        let namespace = crate::naming::control_plane_namespace(&cx.tenant.id, &cx.tenant.vcp_name);
+    (cx.rules.is_hosted && asked).then(|| {
+        let namespace = crate::naming::control_plane_namespace(&cx.rules.id, &cx.rules.vcp_name);
         json!({
             "to": [{
                 "namespaceSelector": named([&namespace]),
@@ -301,7 +301,7 @@ pub(super) fn to_api_server(ports: &Value, cx: &Cx<'_>) -> Option<Value> {
 /// All of the tenant's namespaces, without the one of its control plane.
 pub(super) fn own_namespaces(cx: &Cx<'_>) -> Value {
     json!({
-        "matchLabels": {keys::TENANT: cx.tenant.id.as_str()},
+        "matchLabels": {keys::TENANT: cx.rules.id.as_str()},
         "matchExpressions": [{"key": keys::ROLE, "operator": "DoesNotExist"}],
     })
 }
@@ -318,7 +318,7 @@ fn platform(namespaces: &[String]) -> Option<Value> {
 
 /// Nodes that the tenant's pods reach, and are reached from.
 fn nodes<'a>(cx: &Cx<'a>) -> impl Iterator<Item = Value> + 'a {
-    cx.tenant.node_ranges().iter().map(block)
+    cx.rules.node_ranges().iter().map(block)
 }
 
 fn block(block: &Block) -> Value {
@@ -326,7 +326,7 @@ fn block(block: &Block) -> Value {
 }
 
 fn upstream_dns(cx: &Cx<'_>) -> Value {
-    let servers = &cx.tenant.reach.upstream_dns;
+    let servers = &cx.rules.reach.upstream_dns;
     let peers: Vec<Value> = if servers.is_empty() {
         vec![json!({
             "namespaceSelector": named(["kube-system"]),

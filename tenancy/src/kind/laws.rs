@@ -74,7 +74,7 @@ fn translated() -> Vec<(&'static dyn super::Kind, crate::object::Object)> {
         ..Answers::default()
     };
     let cx = Cx {
-        tenant: &tenant,
+        rules: &tenant,
         facts: &facts,
     };
     let down = KINDS.iter().filter(|kind| kind.goes_down());
@@ -177,7 +177,7 @@ fn t42_a_name_that_no_api_server_takes_goes_nowhere() {
         },
     );
     let cx = Cx {
-        tenant: &tenant,
+        rules: &tenant,
         facts: &facts,
     };
     for kind in KINDS.iter().filter(|kind| kind.goes_down()) {

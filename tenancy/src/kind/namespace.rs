@@ -61,12 +61,12 @@ impl Kind for Namespace {
 
     fn down(&self, object: &Object, cx: &Cx<'_>) -> Result<Option<Object>, Refused> {
         let mut twin = meta::twin(&RESOURCE, object, &self.super_name(object.name(), cx), cx);
-        let level = match cx.tenant.pod_security {
+        let level = match cx.rules.pod_security {
             PodSecurity::Restricted => "restricted",
             PodSecurity::Baseline => "baseline",
             PodSecurity::Privileged => "privileged",
         };
-        let groups = cx.tenant.group_labels.iter();
+        let groups = cx.rules.group_labels.iter();
         let mut labels: Map<String, Value> = groups
             .filter(|(key, _)| meta::is_stampable(key))
             .map(|(key, value)| (key.clone(), value.clone().into()))
@@ -75,7 +75,7 @@ impl Kind for Namespace {
         labels.insert(keys::MANAGED.into(), "true".into());
         labels.insert("pod-security.kubernetes.io/enforce".into(), level.into());
         twin.value_mut()["metadata"]["labels"] = labels.into();
-        let control_plane = format!("{}/{}", cx.tenant.vcp_namespace, cx.tenant.vcp_name);
+        let control_plane = format!("{}/{}", cx.rules.vcp_namespace, cx.rules.vcp_name);
         twin.annotate(keys::CONTROL_PLANE, &control_plane);
         let policies: Value = isolation::of_namespace(object.name(), twin.name(), cx)
             .iter()
@@ -87,7 +87,7 @@ impl Kind for Namespace {
             let hash = meta::fingerprint(quota.value());
             twin.annotate(keys::QUOTA, &format!("{hash:032x}"));
         }
-        if !cx.tenant.custom.is_empty() {
+        if !cx.rules.custom.is_empty() {
             // Makes it another object, so that the binding below is made for it.
             twin.annotate(CUSTOM_RESOURCES, "true");
         }
@@ -107,7 +107,7 @@ impl Kind for Namespace {
             binding(keys::PROXY, keys::PROXY, PROXY_ROLE),
             (&SERVICE_ACCOUNT, pod_account(&namespace, cx)),
         ];
-        if !cx.tenant.custom.is_empty() {
+        if !cx.rules.custom.is_empty() {
             companions.push(binding(
                 "sublet-syncer-custom",
                 "sublet-syncer",
@@ -212,13 +212,13 @@ mod tests {
                 let limits = limits.iter();
                 limits.map(|(name, hard)| ((*name).into(), *hard)).collect()
             };
-            let tenant = crate::tenant::Tenant {
+            let tenant = crate::tenant::TenantRules {
                 quota: amounts(own),
                 shared_quota: amounts(shared),
                 ..tenant()
             };
             let cx = Cx {
-                tenant: &tenant,
+                rules: &tenant,
                 facts: &facts,
             };
             let twin = Namespace.down(&namespace, &cx).unwrap().unwrap();
@@ -242,7 +242,7 @@ mod tests {
         }
         let facts = Answers::default();
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         let namespace = object(json!({

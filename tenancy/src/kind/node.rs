@@ -87,11 +87,11 @@ impl Kind for Node {
 
     fn publish(&self, node: &Object, _namespace: &str, cx: &Cx<'_>) -> Option<Object> {
         let selected = cx
-            .tenant
+            .rules
             .node_selector
             .iter()
             .all(|(key, value)| node.label(key) == Some(value));
-        let is_shown = match cx.tenant.nodes {
+        let is_shown = match cx.rules.nodes {
             ShownNodes::Selected => true,
             ShownNodes::Used => cx.facts.runs_on(node.name()),
         };
@@ -100,7 +100,7 @@ impl Kind for Node {
         }
         let mut labels: Map<String, Value> = node
             .labels()
-            .filter(|(key, _)| cx.tenant.sees_label_of_nodes(key))
+            .filter(|(key, _)| cx.rules.sees_label_of_nodes(key))
             .map(|(key, value)| (key.to_owned(), value.into()))
             .collect();
         labels.insert(VIRTUAL.into(), "true".into());
@@ -225,7 +225,7 @@ fn addresses(node: &Object, status: &Value, cx: &Cx<'_>) -> Value {
     let is_shown = |address: &&Value| {
         let text = address["address"].as_str().unwrap_or_default();
         let ip = text.parse::<std::net::IpAddr>().ok();
-        let ranges = cx.tenant.node_ranges();
+        let ranges = cx.rules.node_ranges();
         ["InternalIP", "ExternalIP"]
             .iter()
             .any(|kind| address["type"] == *kind)
@@ -250,7 +250,7 @@ mod tests {
     use super::*;
     use crate::{
         kind::testing::{Answers, object, tenant},
-        tenant::Tenant,
+        tenant::TenantRules,
     };
 
     fn node() -> Object {
@@ -277,7 +277,7 @@ mod tests {
                 &node(),
                 "",
                 &Cx {
-                    tenant: &tenant,
+                    rules: &tenant,
                     facts: &facts,
                 },
             )
@@ -353,7 +353,7 @@ mod tests {
                 {"type": "InternalIP", "address": "no address"},
             ]);
             let cx = Cx {
-                tenant: &tenant,
+                rules: &tenant,
                 facts: &facts,
             };
             let seen = Node.publish(&node, "", &cx).unwrap();
@@ -387,7 +387,7 @@ mod tests {
                 &node(),
                 "",
                 &Cx {
-                    tenant: &tenant,
+                    rules: &tenant,
                     facts: &facts
                 }
             ),
@@ -399,7 +399,7 @@ mod tests {
                 &node(),
                 "",
                 &Cx {
-                    tenant: &tenant,
+                    rules: &tenant,
                     facts: &facts
                 }
             )
@@ -411,13 +411,13 @@ mod tests {
     fn of_the_selected_nodes_only_those_in_use_are_seen_where_that_is_asked_for() {
         let mut tenant = tenant();
         tenant.nodes = ShownNodes::Used;
-        let is_seen = |tenant: &Tenant, nodes: &[&'static str]| {
+        let is_seen = |tenant: &TenantRules, nodes: &[&'static str]| {
             let facts = Answers {
                 nodes: nodes.to_vec(),
                 ..Answers::default()
             };
             let cx = Cx {
-                tenant,
+                rules: tenant,
                 facts: &facts,
             };
             Node.publish(&node(), "", &cx).is_some()
@@ -438,7 +438,7 @@ mod tests {
             let mut tenant = tenant();
             tenant.pods.node_labels = more.iter().map(|key| (*key).to_owned()).collect();
             let cx = Cx {
-                tenant: &tenant,
+                rules: &tenant,
                 facts: &facts,
             };
             let node = Node.publish(&node(), "", &cx).unwrap();

@@ -204,7 +204,7 @@ mod tests {
         };
         let tenant = tenant();
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         let copy = kind.publish(&object(body), "default", &cx)?;

@@ -60,7 +60,7 @@ impl Kind for Pod {
             SPEC,
             tenant_spec,
             &Path::Root("spec"),
-            cx.tenant.pod_security,
+            cx.rules.pod_security,
         )?;
         let mut annotations = Map::new();
         identity::step(&mut spec, object, cx)?;
@@ -75,7 +75,7 @@ impl Kind for Pod {
         defaults::step(&mut spec, cx, &mut annotations)?;
         bandwidth::step(object, cx, &mut annotations);
         grace::step(&mut spec, cx);
-        security::check(&spec, cx.tenant.pod_security)?;
+        security::check(&spec, cx.rules.pod_security)?;
 
         let mut twin = meta::twin(&RESOURCE, object, object.name(), cx);
         twin.value_mut()["spec"] = spec;

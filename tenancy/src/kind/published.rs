@@ -256,7 +256,7 @@ pub(super) const DEFINITION: Published = Published {
 
 /// Whether the tenant is shown every node.
 fn sees_all_nodes(cx: &Cx<'_>) -> bool {
-    cx.tenant.nodes == ShownNodes::Selected && cx.tenant.node_selector.is_empty()
+    cx.rules.nodes == ShownNodes::Selected && cx.rules.node_selector.is_empty()
 }
 
 /// Whether a capacity names nothing smaller than a zone: others mostly name a node each.
@@ -302,11 +302,11 @@ impl Kind for Published {
     }
 
     fn may_be_shown(&self, name: &str, labelled: bool, cx: &Cx<'_>) -> bool {
-        let is_offered = || cx.tenant.offers.includes(self.resource, name, labelled);
+        let is_offered = || cx.rules.offers.includes(self.resource, name, labelled);
         let crosses = |resource: &CustomResource| resource.name == name;
         match self.shown {
             Shown::Offered => is_offered(),
-            Shown::Definition => is_offered() || cx.tenant.custom.iter().any(crosses),
+            Shown::Definition => is_offered() || cx.rules.custom.iter().any(crosses),
             Shown::OfStorageClass => true,
         }
     }

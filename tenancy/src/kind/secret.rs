@@ -36,7 +36,7 @@ impl Kind for Secret {
     }
 
     fn down(&self, object: &Object, cx: &Cx<'_>) -> Result<Option<Object>, Refused> {
-        if cx.tenant.to_super.objects(&RESOURCE) != SyncObjects::All
+        if cx.rules.to_super.objects(&RESOURCE) != SyncObjects::All
             && !cx
                 .facts
                 .is_referenced(&RESOURCE, object.namespace(), object.name())
@@ -87,7 +87,7 @@ mod tests {
         Secret.down(
             &secret,
             &Cx {
-                tenant: &tenant(),
+                rules: &tenant(),
                 facts: &facts,
             },
         )

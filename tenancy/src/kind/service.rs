@@ -103,7 +103,7 @@ impl Kind for Service {
             // The first is an answer of the tenant's DNS alone; the second is in the super cluster already, as somebody
             // else's. A DNS server that isn't the tenant's own learns both from a twin that leads nowhere.
             return Ok(cx
-                .tenant
+                .rules
                 .resolver
                 .is_shared()
                 .then(|| signpost(object, cx))
@@ -300,7 +300,7 @@ fn check_balancer_class(object: &Object, cx: &Cx<'_>) -> Result<(), Refused> {
     let Some(class) = object.text("/spec/loadBalancerClass") else {
         return Ok(());
     };
-    let offered = &cx.tenant.offers.balancer_classes;
+    let offered = &cx.rules.offers.balancer_classes;
     if offered.iter().any(|other| other == class) {
         return Ok(());
     }
@@ -319,7 +319,7 @@ fn check_address(object: &Object, cx: &Cx<'_>) -> Result<(), Refused> {
     if matches!(address, "" | "None") {
         return Ok(());
     }
-    let Some(slice) = cx.tenant.slice else {
+    let Some(slice) = cx.rules.slice else {
         return Err(Refused::new(
             "ServiceRangeNotServed",
             "this tenant's Service range isn't part of the super cluster's: only headless Services (clusterIP: None) work",
@@ -411,7 +411,7 @@ mod tests {
         Service.down(
             &service(spec),
             &Cx {
-                tenant: &tenant(),
+                rules: &tenant(),
                 facts: &Answers::default(),
             },
         )
@@ -421,7 +421,7 @@ mod tests {
         let mut tenant = tenant();
         tenant.resolver = Resolver::Shared(None);
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &Answers::default(),
         };
         crate::kind::translate(&Service, object, &cx).unwrap()
@@ -532,7 +532,7 @@ mod tests {
     fn a_node_port_that_the_super_cluster_chose_stays_and_goes_up() {
         let (tenant, facts) = (tenant(), Answers::default());
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         let wish = service(
@@ -571,7 +571,7 @@ mod tests {
     fn ports_that_the_tenant_edited_stay_though_the_super_cluster_has_others() {
         let (tenant, facts) = (tenant(), Answers::default());
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         let have = service(json!({"type": "LoadBalancer", "ports": [
@@ -602,7 +602,7 @@ mod tests {
     fn a_load_balancers_addresses_go_up_only_to_one_that_is_one_still() {
         let (tenant, facts) = (tenant(), Answers::default());
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         let of = |kind: &str, ingress: Value| {
@@ -627,7 +627,7 @@ mod tests {
     fn what_the_server_allocated_survives_an_edit() {
         let (tenant, facts) = (tenant(), Answers::default());
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         let translate = |spec| {

@@ -115,7 +115,7 @@ mod tests {
     fn owners_and_finalizers_are_copied_when_it_is_made_and_later() {
         let (tenant, facts) = (tenant(), Answers::default());
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         let service = |finalizers: serde_json::Value| {
@@ -144,7 +144,7 @@ mod tests {
     fn every_kind_that_leads_somewhere_is_copied_as_the_tenant_wrote_it() {
         let (tenant, facts) = (tenant(), Answers::default());
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         for (kind, _) in super::COPIED {
@@ -168,7 +168,7 @@ mod tests {
     fn what_the_tenant_writes_is_copied_and_belongs_to_it() {
         let (tenant, facts) = (tenant(), Answers::default());
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         let pod = object(json!({

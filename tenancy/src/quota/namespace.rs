@@ -138,7 +138,7 @@ fn is_subdomain(text: &str) -> bool {
 
 /// The ResourceQuota of a super namespace; none where no limit can be held by one.
 pub fn wanted(namespace: &str, cx: &Cx<'_>) -> Option<Object> {
-    let hard: Map<String, Value> = hard(&cx.tenant.limits())
+    let hard: Map<String, Value> = hard(&cx.rules.limits())
         .into_iter()
         .map(|(name, amount)| {
             let text = shown(&name, amount);
@@ -174,7 +174,7 @@ pub enum Step {
 /// From what must stand and what does to what must happen. What the super cluster writes into it, its status, is no
 /// difference.
 pub fn step(want: Option<Object>, have: Option<Object>, cx: &Cx<'_>) -> Step {
-    let is_ours = |have: &Object| have.label(keys::TENANT) == Some(cx.tenant.id.as_str());
+    let is_ours = |have: &Object| have.label(keys::TENANT) == Some(cx.rules.id.as_str());
     match (want, have) {
         (None, None) => Step::Nothing,
         (Some(want), None) => Step::Create(want),
@@ -211,7 +211,7 @@ pub fn less(have: &Object, limits: &BTreeSet<String>, cx: &Cx<'_>) -> Option<(Va
     let before = unheld(have);
     let names: BTreeSet<String> = before.union(limits).cloned().collect();
     let mut want = wanted(have.namespace(), cx)?;
-    if names == before || have.label(keys::TENANT) != Some(cx.tenant.id.as_str()) {
+    if names == before || have.label(keys::TENANT) != Some(cx.rules.id.as_str()) {
         return None;
     }
     leave_out(&mut want, &names);

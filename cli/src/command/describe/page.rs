@@ -8,7 +8,7 @@ use crate::{
     style::Style,
     table::{Mood, Table},
 };
-use api::{Dns, ShownNodes, Sleep, VirtualControlPlane, keys};
+use api::{Dns, External, ShownNodes, Sleep, VirtualControlPlane, keys};
 use k8s_openapi::{
     api::core::v1::{Event, Namespace, Pod},
     jiff::Timestamp,
@@ -77,117 +77,110 @@ impl Page {
         .concat()
     }
 
+    /// What is said of it as a whole; a line without a value is left out.
     fn head(&self, now: Timestamp) -> Table {
-        let vcp = &self.vcp;
-        let (spec, status) = (&vcp.spec, vcp.status.clone().unwrap_or_default());
-        let phase = condition::phase_word(vcp);
         let mut table = Table::default();
-        let mut line = |key: &str, value: String| {
+        let lines = self.what_it_is(now).into_iter();
+        for (key, value) in lines.chain(self.what_is_asked_of_it()) {
             if !value.is_empty() {
                 table.row(vec![format!("{key}:"), value]);
             }
-        };
-        line("Name", vcp.name_any());
-        line("Namespace", vcp.namespace().unwrap_or_default());
-        line("Phase", phase);
-        line(
-            "Message",
-            status
-                .message
-                .map(|message| error::one_line(&message))
-                .unwrap_or_default(),
-        );
-        line(
-            "Age",
-            age::since(vcp.metadata.creation_timestamp.as_ref(), now),
-        );
-        line(
-            "Version",
-            version(status.version.as_deref(), spec.version.as_deref()),
-        );
-        line("Endpoint", status.endpoint.unwrap_or_default());
+        }
+        table
+    }
+
+    fn what_it_is(&self, now: Timestamp) -> Vec<(&'static str, String)> {
+        let vcp = &self.vcp;
+        let (spec, status) = (&vcp.spec, vcp.status.clone().unwrap_or_default());
+        let message = status.message.map(|message| error::one_line(&message));
         let secret = status
             .kubeconfig_secret_ref
             .map(|secret| format!("Secret {}, key {}", secret.name, secret.key));
-        line("Kubeconfig", secret.unwrap_or_default());
-        line("Class", spec.class_name.clone());
-        line("Groups", self.groups.join(", "));
-        line("Identity", spec.identity.clone().unwrap_or_default());
-        line("Syncer", self.leader.clone().unwrap_or_default());
+        vec![
+            ("Name", vcp.name_any()),
+            ("Namespace", vcp.namespace().unwrap_or_default()),
+            ("Phase", condition::phase_word(vcp)),
+            ("Message", message.unwrap_or_default()),
+            (
+                "Age",
+                age::since(vcp.metadata.creation_timestamp.as_ref(), now),
+            ),
+            (
+                "Version",
+                version(status.version.as_deref(), spec.version.as_deref()),
+            ),
+            ("Endpoint", status.endpoint.unwrap_or_default()),
+            ("Kubeconfig", secret.unwrap_or_default()),
+            ("Class", spec.class_name.clone()),
+            ("Groups", self.groups.join(", ")),
+            ("Identity", spec.identity.clone().unwrap_or_default()),
+            ("Syncer", self.leader.clone().unwrap_or_default()),
+        ]
+    }
+
+    fn what_is_asked_of_it(&self) -> Vec<(&'static str, String)> {
+        let (vcp, spec) = (&self.vcp, &self.vcp.spec);
+        let mut lines = vec![];
         if let Some(super_cluster) = &spec.super_cluster {
             let secret = &super_cluster.kubeconfig_secret_ref.name;
-            line(
-                "Super cluster",
-                format!("by the kubeconfig in Secret {secret}"),
-            );
+            let by = format!("by the kubeconfig in Secret {secret}");
+            lines.push(("Super cluster", by));
         }
         match &spec.external {
             Some(external) => {
                 let secret = &external.kubeconfig_secret_ref.name;
-                line("External", format!("kubeconfig in Secret {secret}"));
-                let way = external.way_out.as_ref().map_or_else(
-                    || {
-                        format!(
-                            "none: logs, exec, attach, port-forward and top don't work in it; see `{}`",
-                            self.attach_help
-                        )
-                    },
-                    |way| {
-                        let (host, port) = (&way.host, way.port);
-                        format!("{host} port {port}, by the files in Secret {}-way-out", vcp.name_any())
-                    },
-                );
-                line("Way out", way);
+                lines.push(("External", format!("kubeconfig in Secret {secret}")));
+                lines.push(("Way out", self.way_out(external)));
             }
-            None => line("Control plane", parts(vcp)),
+            None => lines.push(("Control plane", parts(vcp))),
         }
-        line(
-            "Service range",
-            spec.network.service_cidr.clone().unwrap_or_default(),
-        );
         let dns = match spec.network.dns {
             Dns::Dedicated => "CoreDNS in the tenant",
             Dns::Shared => "Sublet's server for all tenants",
             Dns::None => "the tenant's own",
         };
-        line("DNS", format!("{dns}, {}", spec.network.cluster_domain));
-        line(
-            "Pod Security",
-            spec.policy
-                .pod_security
-                .map(|level| format!("{level:?}").to_lowercase())
-                .unwrap_or_default(),
-        );
-        let selector: Vec<String> = spec
-            .policy
-            .node_selector
-            .iter()
+        let security = spec.policy.pod_security;
+        let selector = spec.policy.node_selector.iter();
+        let selector: Vec<String> = selector
             .map(|(key, value)| format!("{key}={value}"))
             .collect();
-        line("Nodes", selector.join(","));
-        line(
-            "Nodes shown",
-            match spec.sync.nodes {
-                Some(ShownNodes::Used) => "those in use".to_owned(),
-                Some(ShownNodes::Selected) | None => String::new(),
-            },
-        );
-        line(
-            "Paused",
-            if spec.paused {
-                "yes".to_owned()
-            } else {
-                String::new()
-            },
-        );
-        line("Sleep", sleep(&spec.sleep, &self.wake));
-        let finalizers = if vcp.metadata.deletion_timestamp.is_some() {
-            vcp.finalizers().join(", ")
-        } else {
-            String::new()
+        let shown = match spec.sync.nodes {
+            Some(ShownNodes::Used) => "those in use",
+            Some(ShownNodes::Selected) | None => "",
         };
-        line("Finalizers", finalizers);
-        table
+        let finalizers = match vcp.metadata.deletion_timestamp {
+            Some(_) => vcp.finalizers().join(", "),
+            None => String::new(),
+        };
+        lines.extend([
+            (
+                "Service range",
+                spec.network.service_cidr.clone().unwrap_or_default(),
+            ),
+            ("DNS", format!("{dns}, {}", spec.network.cluster_domain)),
+            (
+                "Pod Security",
+                security.map_or_else(String::new, |level| format!("{level:?}").to_lowercase()),
+            ),
+            ("Nodes", selector.join(",")),
+            ("Nodes shown", shown.to_owned()),
+            ("Paused", if spec.paused { "yes" } else { "" }.to_owned()),
+            ("Sleep", sleep(&spec.sleep, &self.wake)),
+            ("Finalizers", finalizers),
+        ]);
+        lines
+    }
+
+    /// How an API server outside reaches the tenant's pods.
+    fn way_out(&self, external: &External) -> String {
+        let Some(way) = &external.way_out else {
+            return format!(
+                "none: logs, exec, attach, port-forward and top don't work in it; see `{}`",
+                self.attach_help
+            );
+        };
+        let (host, port, name) = (&way.host, way.port, self.vcp.name_any());
+        format!("{host} port {port}, by the files in Secret {name}-way-out")
     }
 
     fn conditions(&self, now: Timestamp) -> Table {

@@ -2,7 +2,7 @@
 
 use super::{
     left_out, need,
-    verdict::{Facts, Flow, Held, Hints, Place, Side, Twin},
+    verdict::{Facts, Flow, Held, Hints, NamespaceState, Side, Twin},
 };
 use crate::{
     cluster::Cluster,
@@ -11,7 +11,9 @@ use crate::{
     discovery::{Kind, Kinds},
     error, event,
     object_ref::ObjectRef,
-    owner, pod, quota, tenant,
+    owner, pod,
+    quota::{self, Limit},
+    tenant,
 };
 use anyhow::Result;
 use api::{ControlPlaneClass, CustomResource, Direction, VirtualControlPlane, keys};
@@ -42,13 +44,7 @@ pub(super) async fn facts(
     asked: &ObjectRef,
 ) -> Result<Facts> {
     let tenant_name = vcp.name_any();
-    let Some(identity) = vcp.spec.identity.clone() else {
-        return Err(error::fail(format!(
-            "{tenant_name} has no identity yet: the manager hasn't taken it up; see `{}`",
-            cluster.hint("doctor")
-        )));
-    };
-    let id = TenantId::parse(&identity).map_err(|err| error::fail(err.to_string()))?;
+    let (id, identity) = identity(cluster, vcp)?;
     let inside = open(cluster, vcp).await?;
     let kinds = match &inside {
         Some((_, kinds)) => kinds.clone(),
@@ -67,50 +63,17 @@ pub(super) async fn facts(
         Some(client) => kind.api(client, namespace).get_opt(name).await?,
         None => None,
     };
-    let uid = object.as_ref().and_then(ResourceExt::uid);
-    let (super_namespace, super_name) = match (namespace, kind.resource.kind.as_str()) {
-        (Some(_), _) if flow == Flow::ControlPlane => (
-            naming::control_plane_namespace(&id, &tenant_name),
-            name.to_owned(),
-        ),
-        (Some(namespace), _) => (
-            naming::super_namespace(&id, &tenant_name, namespace),
-            name.to_owned(),
-        ),
-        (None, "Namespace") => (
-            String::new(),
-            naming::super_namespace(&id, &tenant_name, name),
-        ),
-        (None, _) => (String::new(), name.to_owned()),
+    let expected = expected_twin((&id, &tenant_name), kind, namespace, name, &flow);
+    let twin = find_twin(&cluster.client, kind, &expected, &id, name, &flow).await?;
+    let (super_namespace, super_name) = match &twin {
+        Some(twin) => (twin.namespace().unwrap_or(expected.0), twin.name_any()),
+        None => expected,
     };
-    let twin = find_twin(
-        &cluster.client,
-        kind,
-        &super_namespace,
-        &super_name,
-        &id,
-        name,
-        &flow,
-    )
-    .await?;
-    let super_name = twin.as_ref().map_or(super_name, ResourceExt::name_any);
-    let super_namespace = twin
-        .as_ref()
-        .and_then(ResourceExt::namespace)
-        .unwrap_or(super_namespace);
     let asks = match flow {
         Flow::Down => asks(kind, twin.as_ref().or(object.as_ref()))?,
         _ => Amounts::new(),
     };
-    let limits = if asks.is_empty() {
-        vec![]
-    } else {
-        let groups = quota::groups(cluster, vcp).await?.unwrap_or_default();
-        let mut limits = quota::limits(vcp, &groups);
-        limits.retain(|limit| asks.contains_key(&limit.name));
-        limits
-    };
-
+    let limits = limits(cluster, vcp, &asks).await?;
     let left_out = match (&flow, &object, &twin) {
         // No label of a namespace crosses, and all is well without.
         (Flow::Down, Some(object), Some(twin)) if namespace.is_some() => left_out::of(object, twin),
@@ -126,9 +89,10 @@ pub(super) async fn facts(
             object.as_ref(),
         ),
         place: match namespace {
-            Some(_) if flow == Flow::ControlPlane => Place::NotNeeded,
-            Some(_) => place_state(&cluster.client, &super_namespace, &identity).await?,
-            None => Place::NotNeeded,
+            Some(_) if flow != Flow::ControlPlane => {
+                place_state(&cluster.client, &super_namespace, &identity).await?
+            }
+            Some(_) | None => NamespaceState::NotNeeded,
         },
         flow,
         super_side: side(&super_namespace, &super_name, true, twin.as_ref()),
@@ -139,30 +103,15 @@ pub(super) async fn facts(
             _ => None,
         },
         paused: vcp.spec.paused,
-        without_kubelet: kind.resource.kind == "Pod"
-            && vcp
-                .spec
-                .external
-                .as_ref()
-                .is_some_and(|external| external.way_out.is_none()),
+        without_kubelet: kind.resource.kind == "Pod" && has_no_way_out(vcp),
         trouble: trouble(vcp, kind),
         held: held(vcp),
-        hints: Hints {
-            describe: cluster.hint(&format!("describe {tenant_name}")),
-            doctor: cluster.hint("doctor"),
-            resume: cluster.hint(&format!("resume {tenant_name}")),
-            breaker: cluster.hint(&format!("breaker show {tenant_name}")),
-        },
+        hints: hints(cluster, &tenant_name),
         events: match client {
             Some(client) => {
-                told(
-                    client,
-                    kind,
-                    namespace.unwrap_or("default"),
-                    name,
-                    uid.as_deref(),
-                )
-                .await?
+                let uid = object.as_ref().and_then(ResourceExt::uid);
+                let namespace = namespace.unwrap_or("default");
+                told(client, kind, namespace, name, uid.as_deref()).await?
             }
             None => vec![],
         },
@@ -172,6 +121,70 @@ pub(super) async fn facts(
         limits,
         asks,
     })
+}
+
+/// The tenant's identity, parsed and as it is written.
+fn identity(cluster: &Cluster, vcp: &VirtualControlPlane) -> Result<(TenantId, String)> {
+    let Some(identity) = vcp.spec.identity.clone() else {
+        return Err(error::fail(format!(
+            "{} has no identity yet: the manager hasn't taken it up; see `{}`",
+            vcp.name_any(),
+            cluster.hint("doctor")
+        )));
+    };
+    let id = TenantId::parse(&identity).map_err(|err| error::fail(err.to_string()))?;
+    Ok((id, identity))
+}
+
+/// Namespace and name that an object of the tenant has in the super cluster; no namespace if it needs none there.
+fn expected_twin(
+    (id, tenant_name): (&TenantId, &str),
+    kind: &Kind,
+    namespace: Option<&str>,
+    name: &str,
+    flow: &Flow,
+) -> (String, String) {
+    let in_super = |namespace| naming::super_namespace(id, tenant_name, namespace);
+    match (namespace, kind.resource.kind.as_str()) {
+        (Some(_), _) if *flow == Flow::ControlPlane => (
+            naming::control_plane_namespace(id, tenant_name),
+            name.to_owned(),
+        ),
+        (Some(namespace), _) => (in_super(namespace), name.to_owned()),
+        (None, "Namespace") => (String::new(), in_super(name)),
+        (None, _) => (String::new(), name.to_owned()),
+    }
+}
+
+/// The limits on what the object asks for.
+async fn limits(
+    cluster: &Cluster,
+    vcp: &VirtualControlPlane,
+    asks: &Amounts,
+) -> Result<Vec<Limit>> {
+    if asks.is_empty() {
+        return Ok(vec![]);
+    }
+    let groups = quota::groups(cluster, vcp).await?.unwrap_or_default();
+    let mut limits = quota::limits(vcp, &groups);
+    limits.retain(|limit| asks.contains_key(&limit.name));
+    Ok(limits)
+}
+
+/// Whether an API server outside doesn't reach the tenant's pods.
+fn has_no_way_out(vcp: &VirtualControlPlane) -> bool {
+    let external = vcp.spec.external.as_ref();
+    external.is_some_and(|external| external.way_out.is_none())
+}
+
+/// Command lines that lead on.
+fn hints(cluster: &Cluster, tenant_name: &str) -> Hints {
+    Hints {
+        describe: cluster.hint(&format!("describe {tenant_name}")),
+        doctor: cluster.hint("doctor"),
+        resume: cluster.hint(&format!("resume {tenant_name}")),
+        breaker: cluster.hint(&format!("breaker show {tenant_name}")),
+    }
 }
 
 /// What an object takes of quotas, or would.
@@ -277,12 +290,11 @@ fn custom_flow(name: &str, offered: &[CustomResource], named: &[String]) -> Flow
     }
 }
 
-/// The super object of that name, or the one whose marks name the tenant's object: a few have another name there.
+/// The super object of the expected name, or the one whose marks name the tenant's object: a few have another name there.
 async fn find_twin(
     client: &Client,
     kind: &Kind,
-    namespace: &str,
-    name: &str,
+    (namespace, name): &(String, String),
     id: &TenantId,
     tenant_name: &str,
     flow: &Flow,
@@ -292,10 +304,8 @@ async fn find_twin(
         let found = served(kind.api(client, None).list(&named).await)?;
         return Ok(found.and_then(|found| found.items.into_iter().next()));
     }
-    let api = kind.api(
-        client,
-        Some(namespace).filter(|namespace| !namespace.is_empty()),
-    );
+    let namespace = Some(namespace.as_str()).filter(|namespace| !namespace.is_empty());
+    let api = kind.api(client, namespace);
     let Some(named) = served(api.get_opt(name).await)? else {
         return Ok(None);
     };
@@ -360,18 +370,18 @@ fn known(kind: &Kind) -> Option<&'static dyn kind::Kind> {
     })
 }
 
-async fn place_state(client: &Client, namespace: &str, identity: &str) -> Result<Place> {
+async fn place_state(client: &Client, namespace: &str, identity: &str) -> Result<NamespaceState> {
     let api: Api<Namespace> = Api::all(client.clone());
     let Some(found) = api.get_opt(namespace).await? else {
-        return Ok(Place::Missing);
+        return Ok(NamespaceState::Missing);
     };
     if owner::marks(&found.metadata).is_none_or(|marks| marks.tenant != identity) {
-        return Ok(Place::Foreign);
+        return Ok(NamespaceState::Foreign);
     }
     Ok(if found.metadata.deletion_timestamp.is_some() {
-        Place::Deleting
+        NamespaceState::Deleting
     } else {
-        Place::Ready
+        NamespaceState::Ready
     })
 }
 

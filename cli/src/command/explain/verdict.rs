@@ -36,7 +36,7 @@ pub(super) struct Facts {
     /// The super cluster's side.
     pub(super) super_side: Side,
     /// The super namespace that the object belongs into.
-    pub(super) place: Place,
+    pub(super) place: NamespaceState,
     /// For ConfigMaps and Secrets: why it crosses.
     pub(super) need: Option<Need>,
     /// `spec.paused` of the VirtualControlPlane.
@@ -121,7 +121,7 @@ pub(super) struct Twin {
 
 /// State of the super namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum NamespaceState {
     /// The kind has no namespace.
     NotNeeded,
     /// It is there and the tenant's.
@@ -371,7 +371,7 @@ fn not_down(facts: &Facts, tenant: &Twin) -> Verdict {
         return bad(format!("It is refused: {refusal}"), advice);
     }
     match facts.place {
-        Place::Missing => {
+        NamespaceState::Missing => {
             return bad(
                 format!(
                     "The super namespace {} isn't there yet.",
@@ -380,7 +380,7 @@ fn not_down(facts: &Facts, tenant: &Twin) -> Verdict {
                 facts.waiting(),
             );
         }
-        Place::Deleting => {
+        NamespaceState::Deleting => {
             return bad(
                 format!(
                     "The super namespace {} is being deleted; it is made anew afterwards.",
@@ -389,7 +389,7 @@ fn not_down(facts: &Facts, tenant: &Twin) -> Verdict {
                 "see its conditions with kubectl",
             );
         }
-        Place::Foreign => {
+        NamespaceState::Foreign => {
             return bad(
                 format!(
                     "The super namespace {} exists and isn't the tenant's.",
@@ -398,7 +398,7 @@ fn not_down(facts: &Facts, tenant: &Twin) -> Verdict {
                 "find out who made it; Sublet never takes it over",
             );
         }
-        Place::NotNeeded | Place::Ready => {}
+        NamespaceState::NotNeeded | NamespaceState::Ready => {}
     }
     if facts.need.as_ref().is_some_and(Need::is_none) {
         return good(format!(

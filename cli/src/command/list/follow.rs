@@ -25,7 +25,7 @@ use tokio::time::Instant;
 const FRESH: Duration = Duration::from_secs(10);
 
 /// Tenants by namespace and name, in the order of the list.
-type Known = BTreeMap<(String, String), DynamicObject>;
+type TenantsByName = BTreeMap<(String, String), DynamicObject>;
 
 /// What is on the screen.
 struct Screen<'a> {
@@ -58,7 +58,7 @@ pub(super) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         has_headings: args.no_headers,
         more: None,
     };
-    let (mut known, mut listed, mut is_lost) = (Known::new(), Known::new(), false);
+    let (mut known, mut listed, mut is_lost) = (TenantsByName::new(), TenantsByName::new(), false);
     while let Some(event) = stream.next().await {
         match event {
             Ok(Event::Init) => listed.clear(),
@@ -100,7 +100,7 @@ pub(super) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
 
 impl Screen<'_> {
     /// Shows those of `places` that look otherwise than before.
-    async fn show(&mut self, known: &Known, places: &[(String, String)]) -> Result<()> {
+    async fn show(&mut self, known: &TenantsByName, places: &[(String, String)]) -> Result<()> {
         let objects = places.iter().filter_map(|place| known.get(place));
         match self.args.output {
             Format::Json => print(objects, "", Data::Json),
@@ -110,7 +110,11 @@ impl Screen<'_> {
         }
     }
 
-    async fn show_rows(&mut self, known: &Known, places: &[(String, String)]) -> Result<()> {
+    async fn show_rows(
+        &mut self,
+        known: &TenantsByName,
+        places: &[(String, String)],
+    ) -> Result<()> {
         let mut changed = vec![];
         for place in places {
             let Some(object) = known.get(place) else {

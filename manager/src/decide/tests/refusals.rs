@@ -291,7 +291,7 @@ fn a_kubeconfig_secret_of_a_wrong_type_is_deleted_and_made_anew() {
     assert_eq!(secret.name(), "acme-kubeconfig");
     seen.user_secret = None;
     settle(&mut seen);
-    assert_eq!(seen.user_secret.unwrap().text("/type"), pki::OPAQUE);
+    assert_eq!(seen.user_secret.unwrap().text("/type"), crate::pki::OPAQUE);
 }
 
 /// Its identity is free there, and a new etcd would be made.

@@ -6,7 +6,7 @@ fn victim() -> TenantId {
 }
 
 /// Made on this day of January, with this of a spec.
-fn hear(heard: &mut Heard, name: &str, day: u8, spec: Value) {
+fn hear(state: &mut RegistryState, name: &str, day: u8, spec: Value) {
     let vcp = json!({
         "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
         "metadata": {"name": name, "namespace": "n", "uid": format!("uid-{name}"),
@@ -15,12 +15,12 @@ fn hear(heard: &mut Heard, name: &str, day: u8, spec: Value) {
     });
     let vcp = serde_json::from_value(vcp).unwrap();
     let place = ("n".to_owned(), name.to_owned());
-    heard.control_planes.insert(place, vcp);
+    state.control_planes.insert(place, vcp);
 }
 
-fn proven(heard: &mut Heard, name: &str) {
+fn proven(state: &mut RegistryState, name: &str) {
     let place = ("n".to_owned(), name.to_owned());
-    let vcp = heard.control_planes.get_mut(&place).unwrap();
+    let vcp = state.control_planes.get_mut(&place).unwrap();
     let proof = json!({"proof": {"kubeSystemUID": "u", "restoreCounter": 0}});
     vcp.status = Some(serde_json::from_value(proof).unwrap());
 }
@@ -44,83 +44,83 @@ fn slice_claim(id: &TenantId, cidr: &str) -> Object {
     claim(keys::ROLE_SLICE_CLAIM, id, cidr, json!({"cidr": cidr}))
 }
 
-fn has_it(heard: &Heard) -> Option<&str> {
-    heard.holder(&victim()).map(|(_, name)| &**name)
+fn has_it(state: &RegistryState) -> Option<&str> {
+    state.holder(&victim()).map(|(_, name)| &**name)
 }
 
 #[test]
 fn t46_an_identity_is_whose_the_claim_says_and_no_older_ones() {
-    let mut heard = Heard::default();
+    let mut state = RegistryState::default();
     let spec = json!({"identity": victim().as_str()});
-    hear(&mut heard, "victim", 2, spec.clone());
-    hear(&mut heard, "thief", 1, spec);
-    heard.claims.take(&identity_claim("victim", "uid-victim"));
-    assert_eq!(has_it(&heard), Some("victim"));
+    hear(&mut state, "victim", 2, spec.clone());
+    hear(&mut state, "thief", 1, spec);
+    state.claims.take(&identity_claim("victim", "uid-victim"));
+    assert_eq!(has_it(&state), Some("victim"));
     let paused = json!({"identity": victim().as_str(), "paused": true});
-    hear(&mut heard, "thief", 1, paused);
-    assert_eq!(has_it(&heard), Some("victim"));
+    hear(&mut state, "thief", 1, paused);
+    assert_eq!(has_it(&state), Some("victim"));
     let place = ("n".to_owned(), "thief".to_owned());
-    let thief = &heard.control_planes[&place];
-    assert_eq!(heard.identity("n", "thief", thief), None);
+    let thief = &state.control_planes[&place];
+    assert_eq!(state.identity("n", "thief", thief), None);
 }
 
 #[test]
 fn t46_while_the_holder_of_a_claim_is_gone_or_made_anew_nobody_has_the_identity() {
-    let mut heard = Heard::default();
+    let mut state = RegistryState::default();
     let spec = json!({"identity": victim().as_str()});
-    hear(&mut heard, "thief", 1, spec.clone());
-    heard.claims.take(&identity_claim("victim", "uid-before"));
-    assert_eq!(has_it(&heard), None);
-    hear(&mut heard, "victim", 2, spec);
-    assert_eq!(has_it(&heard), None);
+    hear(&mut state, "thief", 1, spec.clone());
+    state.claims.take(&identity_claim("victim", "uid-before"));
+    assert_eq!(has_it(&state), None);
+    hear(&mut state, "victim", 2, spec);
+    assert_eq!(has_it(&state), None);
     // The manager moved the claim.
-    heard.claims.take(&identity_claim("victim", "uid-victim"));
-    assert_eq!(has_it(&heard), Some("victim"));
-    heard.claims.forget(&identity_claim("victim", "uid-victim"));
-    assert_eq!(has_it(&heard), Some("thief"));
+    state.claims.take(&identity_claim("victim", "uid-victim"));
+    assert_eq!(has_it(&state), Some("victim"));
+    state.claims.forget(&identity_claim("victim", "uid-victim"));
+    assert_eq!(has_it(&state), Some("thief"));
 }
 
 #[test]
 fn t46_without_claims_a_tenant_that_is_proven_goes_before_one_that_never_was() {
-    let mut heard = Heard::default();
+    let mut state = RegistryState::default();
     let spec = json!({"identity": victim().as_str()});
-    hear(&mut heard, "victim", 2, spec.clone());
-    assert_eq!(has_it(&heard), Some("victim"), "no manager is needed");
-    proven(&mut heard, "victim");
-    hear(&mut heard, "thief", 1, spec.clone());
-    assert_eq!(has_it(&heard), Some("victim"));
-    hear(&mut heard, "late", 3, spec);
-    proven(&mut heard, "late");
-    assert_eq!(has_it(&heard), Some("victim"));
+    hear(&mut state, "victim", 2, spec.clone());
+    assert_eq!(has_it(&state), Some("victim"), "no manager is needed");
+    proven(&mut state, "victim");
+    hear(&mut state, "thief", 1, spec.clone());
+    assert_eq!(has_it(&state), Some("victim"));
+    hear(&mut state, "late", 3, spec);
+    proven(&mut state, "late");
+    assert_eq!(has_it(&state), Some("victim"));
 }
 
 #[test]
 fn t46_a_slice_is_the_one_that_was_claimed() {
-    let mut heard = Heard::default();
+    let mut state = RegistryState::default();
     let spec = json!({"identity": victim().as_str(), "network": {"serviceCIDR": "10.96.4.0/22"}});
-    hear(&mut heard, "victim", 2, spec);
+    hear(&mut state, "victim", 2, spec);
     let thief = TenantId::from_bits([8; 16]);
-    let of = |heard: &Heard, name: &str, id: &TenantId| {
+    let of = |state: &RegistryState, name: &str, id: &TenantId| {
         let place = ("n".to_owned(), name.to_owned());
-        let slice = heard.slice(id, &heard.control_planes[&place]);
+        let slice = state.slice(id, &state.control_planes[&place]);
         slice.map(|slice| slice.to_string())
     };
-    heard.claims.take(&identity_claim("victim", "uid-victim"));
-    assert_eq!(of(&heard, "victim", &victim()), None, "not yet");
-    heard.claims.take(&slice_claim(&victim(), "10.96.4.0/22"));
+    state.claims.take(&identity_claim("victim", "uid-victim"));
+    assert_eq!(of(&state, "victim", &victim()), None, "not yet");
+    state.claims.take(&slice_claim(&victim(), "10.96.4.0/22"));
     let claimed = Some("10.96.4.0/22".to_owned());
-    assert_eq!(of(&heard, "victim", &victim()), claimed);
+    assert_eq!(of(&state, "victim", &victim()), claimed);
     // A claim that says another's name now, is its.
     let name = json!({"cidr": "10.96.4.0/22"});
     let role = keys::ROLE_SLICE_CLAIM;
-    heard
+    state
         .claims
         .take(&claim(role, &thief, "10.96.4.0/22", name));
-    assert_eq!(of(&heard, "victim", &victim()), None);
-    heard.claims.forget(&slice_claim(&thief, "10.96.4.0/22"));
-    assert!(heard.claims.of.is_empty() && heard.claims.slices.is_empty());
-    heard.claims.take(&slice_claim(&victim(), "10.96.4.0/22"));
-    assert_eq!(of(&heard, "victim", &victim()), claimed);
+    assert_eq!(of(&state, "victim", &victim()), None);
+    state.claims.forget(&slice_claim(&thief, "10.96.4.0/22"));
+    assert!(state.claims.of.is_empty() && state.claims.slices.is_empty());
+    state.claims.take(&slice_claim(&victim(), "10.96.4.0/22"));
+    assert_eq!(of(&state, "victim", &victim()), claimed);
 
     for (day, cidr) in [
         (1, "10.96.4.0/22"),
@@ -130,30 +130,30 @@ fn t46_a_slice_is_the_one_that_was_claimed() {
         (3, "10.97.0.0/16"),
     ] {
         let spec = json!({"identity": thief.as_str(), "network": {"serviceCIDR": cidr}});
-        hear(&mut heard, "thief", day, spec);
-        assert_eq!(of(&heard, "thief", &thief), None, "{cidr}");
+        hear(&mut state, "thief", day, spec);
+        assert_eq!(of(&state, "thief", &thief), None, "{cidr}");
     }
     // The manager knows it, and refused the slice: free or not, it isn't its own.
     let data = json!({"namespace": "n", "name": "thief", "uid": "uid-thief"});
     let known = claim(keys::ROLE_IDENTITY_CLAIM, &thief, "claim-thief", data);
-    heard.claims.take(&known);
-    assert_eq!(of(&heard, "thief", &thief), None);
+    state.claims.take(&known);
+    assert_eq!(of(&state, "thief", &thief), None);
 }
 
 #[test]
 fn t46_without_claims_a_slice_is_the_oldests() {
-    let mut heard = Heard::default();
+    let mut state = RegistryState::default();
     let thief = TenantId::from_bits([8; 16]);
     for (name, id, day, cidr) in [
         ("victim", &victim(), 2, "10.96.4.0/22"),
         ("thief", &thief, 3, "10.96.0.0/16"),
     ] {
         let spec = json!({"identity": id.as_str(), "network": {"serviceCIDR": cidr}});
-        hear(&mut heard, name, day, spec);
+        hear(&mut state, name, day, spec);
     }
     let of = |name: &str, id: &TenantId| {
         let place = ("n".to_owned(), name.to_owned());
-        heard.slice(id, &heard.control_planes[&place])
+        state.slice(id, &state.control_planes[&place])
     };
     assert!(of("victim", &victim()).is_some());
     assert_eq!(of("thief", &thief), None);

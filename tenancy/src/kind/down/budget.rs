@@ -61,7 +61,7 @@ mod tests {
 
     fn down(budget: &Object) -> Option<Value> {
         let cx = Cx {
-            tenant: &tenant(),
+            rules: &tenant(),
             facts: &Answers::default(),
         };
         let twin = translate(&BUDGET, budget, &cx).unwrap()?;

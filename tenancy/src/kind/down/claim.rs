@@ -158,7 +158,7 @@ mod tests {
             ..Answers::default()
         };
         rule(&Cx {
-            tenant: &tenant(),
+            rules: &tenant(),
             facts: &facts,
         })
     }

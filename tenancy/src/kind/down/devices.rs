@@ -184,7 +184,7 @@ mod tests {
             ..Answers::default()
         };
         rule(&Cx {
-            tenant: &tenant(),
+            rules: &tenant(),
             facts: &facts,
         })
     }

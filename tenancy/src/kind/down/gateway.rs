@@ -344,7 +344,7 @@ fn gateway(spec: &mut Value, _: &Object, cx: &Cx<'_>) -> Result<Crossing, Refuse
             Some("All") => {
                 *namespaces = json!({
                     "from": "Selector",
-                    "selector": {"matchLabels": {keys::TENANT: cx.tenant.id.as_str()}},
+                    "selector": {"matchLabels": {keys::TENANT: cx.rules.id.as_str()}},
                 });
             }
             Some("Selector") => {
@@ -432,7 +432,7 @@ pub(super) mod tests {
             ..Answers::default()
         };
         rule(&Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         })
     }
@@ -499,7 +499,7 @@ pub(super) mod tests {
             ..Answers::default()
         };
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         assert!(GATEWAY.down(&named(&spec), &cx).is_ok());

@@ -166,7 +166,7 @@ pub(super) fn check_host(host: &str, cx: &Cx<'_>) -> Result<(), Refused> {
 
 /// Refuses a host that the tenant may not use, whoever had it first; an empty one stands for all.
 pub(super) fn allow_host(host: &str, cx: &Cx<'_>) -> Result<(), Refused> {
-    let offers = &cx.tenant.offers;
+    let offers = &cx.rules.offers;
     if offers.allows_any_host() || !host.is_empty() && offers.allows_host(host) {
         return Ok(());
     }
@@ -217,7 +217,7 @@ mod tests {
             ..Answers::default()
         };
         rule(&Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         })
     }
@@ -327,7 +327,7 @@ mod tests {
             ..Answers::default()
         };
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         let mut named = ingress(spec);
@@ -362,7 +362,7 @@ mod tests {
             ..Answers::default()
         };
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         let refused = translate(&INGRESS, &ingress(spec()), &cx).unwrap_err();

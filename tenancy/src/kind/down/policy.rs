@@ -145,7 +145,7 @@ fn destinations(rule: &Value, namespace: &str, cx: &Cx<'_>) -> Result<Vec<Value>
             continue;
         };
         let (asked, except) = parsed(block)?;
-        open.extend(cx.tenant.reach.within(&asked, &except));
+        open.extend(cx.rules.reach.within(&asked, &except));
         api_server |= holds_api_server(&asked, &except, cx);
     }
     let mut rules = isolation::to(peers, open, ports);
@@ -184,7 +184,7 @@ fn shortfall(policy: &Object, cx: &Cx<'_>) -> Option<Refused> {
     let closed: Vec<&str> = blocks
         .filter(|block| {
             parsed(block).is_ok_and(|(asked, except)| {
-                cx.tenant.reach.within(&asked, &except).is_empty()
+                cx.rules.reach.within(&asked, &except).is_empty()
                     && !holds_api_server(&asked, &except, cx)
             })
         })
@@ -201,7 +201,7 @@ fn shortfall(policy: &Object, cx: &Cx<'_>) -> Option<Refused> {
 }
 
 fn holds_api_server(asked: &Block, except: &[Block], cx: &Cx<'_>) -> bool {
-    let address = cx.tenant.slice.map(|slice| slice.api_address());
+    let address = cx.rules.slice.map(|slice| slice.api_address());
     let address = address.and_then(|address| Block::parse(&format!("{address}/32")));
     address.is_some_and(|address| {
         asked.holds(&address) && !except.iter().any(|block| block.holds(&address))
@@ -255,7 +255,7 @@ fn outside(block: &Value, cx: &Cx<'_>) -> Result<Option<Value>, Refused> {
     let (asked, except) = parsed(block)?;
     let inside = INSIDE.iter().filter_map(|text| Block::parse(text));
     // Nodes and pods may have public addresses.
-    let inside = inside.chain(cx.tenant.reach.of_cluster().iter().copied());
+    let inside = inside.chain(cx.rules.reach.of_cluster().iter().copied());
     let mut closed: Vec<Block> = except;
     for inside in inside {
         if inside.holds(&asked) {
@@ -306,7 +306,7 @@ mod tests {
             ..Answers::default()
         };
         let cx = Cx {
-            tenant: &tenant(),
+            rules: &tenant(),
             facts: &facts,
         };
         let twin = translate(&POLICY, &policy, &cx)?.unwrap();
@@ -327,7 +327,7 @@ mod tests {
             ..Answers::default()
         };
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         let policy = object(json!({
@@ -389,7 +389,7 @@ mod tests {
         };
         tenant.reach = crate::reach::Reach::of(&network, None);
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &Answers::default(),
         };
         let block = |cidr: &str| outside(&json!({"cidr": cidr}), &cx).unwrap();
@@ -549,7 +549,7 @@ mod tests {
         let facts = Answers::default();
         let tenant = tenant();
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         for (name, is_reserved) in [

@@ -93,7 +93,7 @@ mod tests {
         };
         let tenant = tenant();
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         let snapshot = |spec| {

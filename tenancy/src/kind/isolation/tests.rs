@@ -8,7 +8,7 @@ fn with<R>(network: &PodNetwork, body: impl FnOnce(&Cx<'_>) -> R) -> R {
     let mut tenant = tenant();
     tenant.reach = Reach::of(network, None);
     body(&Cx {
-        tenant: &tenant,
+        rules: &tenant,
         facts: &Answers::default(),
     })
 }
@@ -98,7 +98,7 @@ fn t44_pods_without_a_dns_server_of_their_own_reach_the_shared_one() {
     tenant.resolver = Resolver::Shared(None);
     let facts = Answers::default();
     let cx = Cx {
-        tenant: &tenant,
+        rules: &tenant,
         facts: &facts,
     };
     let policies = of_namespace("kube-system", "twin", &cx);
@@ -126,7 +126,7 @@ fn t44_pods_without_a_dns_server_of_their_own_reach_the_shared_one() {
     let udp = to_dns(&json!([{"port": 53, "protocol": "UDP"}]), &cx).unwrap();
     assert_eq!(udp["ports"], json!([{"protocol": "UDP", "port": 1053}]));
     let own = Cx {
-        tenant: &super::super::testing::tenant(),
+        rules: &super::super::testing::tenant(),
         ..cx
     };
     assert_eq!(to_dns(&Value::Null, &own), None);
@@ -214,7 +214,7 @@ fn pods_and_nodes_reach_each_other_in_privileged_tenants_of_a_class_that_says_wh
         tenant.pod_security = level;
         let facts = Answers::default();
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         let has_it = |peers: &Value| peers.as_array().unwrap().contains(&nodes);

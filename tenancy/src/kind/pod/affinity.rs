@@ -171,7 +171,7 @@ fn confine_selector(term: &mut Value, pod: &Object, cx: &Cx<'_>) {
     if !selector["matchLabels"].is_object() {
         selector["matchLabels"] = json!({});
     }
-    selector["matchLabels"][keys::TENANT] = cx.tenant.id.as_str().into();
+    selector["matchLabels"][keys::TENANT] = cx.rules.id.as_str().into();
 }
 
 #[cfg(test)]
@@ -187,7 +187,7 @@ mod tests {
         meta::super_namespace(
             namespace,
             &Cx {
-                tenant: &tenant,
+                rules: &tenant,
                 facts: &facts,
             },
         )

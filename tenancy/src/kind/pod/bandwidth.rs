@@ -19,7 +19,7 @@ const MOST: i128 = 1_000_000_000_000_000_000;
 
 /// Sets the annotations where the tenant has a ceiling or asks for one.
 pub(super) fn step(pod: &Object, cx: &Cx<'_>, annotations: &mut Map<String, Value>) {
-    let rules = &cx.tenant.pods;
+    let rules = &cx.rules.pods;
     for (key, ceiling) in [(INGRESS, rules.ingress), (EGRESS, rules.egress)] {
         let asked = pod.annotation(key).and_then(parse);
         let asked = asked.map(|asked| asked.clamp(LEAST, MOST));

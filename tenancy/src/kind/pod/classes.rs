@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 /// asks for (T13). So is any but the one that is prescribed.
 pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) -> Result<(), Refused> {
     let class = text(spec, "priorityClassName").to_owned();
-    let rules = &cx.tenant.pods;
+    let rules = &cx.rules.pods;
     if !cx.facts.is_offered("PriorityClass", &class)
         && let Some(spec) = spec.as_object_mut()
     {
@@ -109,7 +109,7 @@ fn require_devices(spec: &Value, cx: &Cx<'_>) -> Result<(), Refused> {
 pub(super) fn left_out(spec: &Value, cx: &Cx<'_>) -> Option<String> {
     let class = text(spec, "priorityClassName");
     let is_given = class.is_empty()
-        || cx.tenant.pods.priority_class.as_deref() == Some(class)
+        || cx.rules.pods.priority_class.as_deref() == Some(class)
         || cx.facts.is_offered("PriorityClass", class);
     (!is_given).then(|| format!("priorityClassName {class}"))
 }

@@ -25,7 +25,7 @@ pub(super) fn step(
     cx: &Cx<'_>,
     annotations: &mut Map<String, Value>,
 ) -> Result<(), Refused> {
-    let rules = &cx.tenant.pods;
+    let rules = &cx.rules.pods;
     if rules.requests.is_empty() && rules.limits.is_empty() && rules.max.is_empty() {
         return Ok(());
     }

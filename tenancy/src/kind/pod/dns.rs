@@ -40,8 +40,8 @@ pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) -> Result<(), Re
         "ClusterFirstWithHostNet" => true,
         _ => return Ok(()),
     };
-    let own = cx.tenant.slice.map(|slice| IpAddr::V4(slice.dns_address()));
-    let server = match cx.tenant.resolver {
+    let own = cx.rules.slice.map(|slice| IpAddr::V4(slice.dns_address()));
+    let server = match cx.rules.resolver {
         _ if !of_the_cluster => None,
         Resolver::Own => own,
         Resolver::Shared(_) if on_the_node => {
@@ -64,7 +64,7 @@ pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) -> Result<(), Re
         spec["dnsPolicy"] = "Default".into();
         return Ok(());
     };
-    let domain = &cx.tenant.cluster_domain;
+    let domain = &cx.rules.cluster_domain;
     let own = spec.get("dnsConfig").cloned().unwrap_or_default();
     let mut searches = merged(
         [

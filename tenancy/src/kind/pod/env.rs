@@ -44,7 +44,7 @@ pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) {
 
 /// The variables by which clients in a pod find the API server; none when the tenant has no Service range.
 pub(in crate::kind) fn api_server(cx: &Cx<'_>) -> Vec<(&'static str, String)> {
-    let Some(slice) = cx.tenant.slice else {
+    let Some(slice) = cx.rules.slice else {
         return vec![];
     };
     let host = slice.api_address();

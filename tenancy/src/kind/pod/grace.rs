@@ -10,7 +10,7 @@ const FIELD: &str = "terminationGracePeriodSeconds";
 
 /// Shortens what is longer.
 pub(super) fn step(spec: &mut Value, cx: &Cx<'_>) {
-    let longest = cx.tenant.pods.longest_grace();
+    let longest = cx.rules.pods.longest_grace();
     if spec[FIELD].as_i64().is_some_and(|asked| asked > longest) {
         spec[FIELD] = longest.into();
     }
@@ -18,7 +18,7 @@ pub(super) fn step(spec: &mut Value, cx: &Cx<'_>) {
 
 /// Tells of it.
 pub(super) fn shortfall(pod: &Object, cx: &Cx<'_>) -> Option<Refused> {
-    let longest = cx.tenant.pods.longest_grace();
+    let longest = cx.rules.pods.longest_grace();
     let asked = pod.at(&format!("/spec/{FIELD}"))?.as_i64()?;
     (asked > longest).then(|| {
         let text = format!(
@@ -51,7 +51,7 @@ mod tests {
             tenant.pods.longest_grace = ceiling;
             let rules = tenant.pods.clone();
             let cx = Cx {
-                tenant: &tenant,
+                rules: &tenant,
                 facts: &facts,
             };
             let told = shortfall(&pod, &cx);

@@ -63,7 +63,7 @@ fn hostname_override(pod: &Object, cx: &Cx<'_>) -> Result<Option<String>, Refuse
     let full = format!(
         "{hostname}.{subdomain}.{}.svc.{}",
         pod.namespace(),
-        cx.tenant.cluster_domain
+        cx.rules.cluster_domain
     );
     if full.len() > HOSTNAME_MAX {
         return Err(Refused::new(

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 /// Refuses images from elsewhere, and sets the pull policy of containers and image volumes.
 pub(super) fn step(spec: &mut Value, cx: &Cx<'_>) -> Result<(), Refused> {
-    let rules = &cx.tenant.pods;
+    let rules = &cx.rules.pods;
     let (mut refused, mut cached) = (None, None);
     let mut hold = |place: &mut Value, image: &str, policy: &str| {
         let name = text(place, image);

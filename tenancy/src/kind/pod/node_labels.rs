@@ -54,7 +54,7 @@ pub(super) fn shortfall(pod: &Object, cx: &Cx<'_>) -> Option<Refused> {
 /// What stands for a key that the tenant doesn't see. Two such keys stay two.
 fn hidden(key: &str, cx: &Cx<'_>) -> Option<String> {
     // What names none isn't Kubernetes' to take.
-    let is_shown = key.is_empty() || cx.tenant.sees_label_of_nodes(key);
+    let is_shown = key.is_empty() || cx.rules.sees_label_of_nodes(key);
     (!is_shown).then(|| format!("{HIDDEN}/{}", naming::hash(&[key.as_bytes()])))
 }
 
@@ -152,7 +152,7 @@ mod tests {
         let (mut tenant, facts) = (tenant(), Answers::default());
         tenant.pods.node_labels.clone_from(&shown);
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         };
         let told = shortfall(&asking, &cx);

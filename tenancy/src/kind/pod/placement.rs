@@ -57,14 +57,14 @@ const TOLERABLE: [(&str, &str); 7] = [
 ///
 /// Left out, not refused: DaemonSets of every vendor tolerate everything, and still run where they may.
 pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) -> Result<(), Refused> {
-    if cx.tenant.nodes == ShownNodes::Used && is_of_daemon_set(pod) {
+    if cx.rules.nodes == ShownNodes::Used && is_of_daemon_set(pod) {
         return Err(Refused::new(
             "DaemonSetsNotServed",
             "this tenant sees only the nodes that its pods run on, so a DaemonSet has no pods: use a Deployment, or ask the \
              platform for a tenant that sees its nodes",
         ));
     }
-    if cx.tenant.nodes == ShownNodes::Used
+    if cx.rules.nodes == ShownNodes::Used
         && let Some(node) = named_nodes(spec).find(|node| !cx.facts.runs_on(node))
     {
         return Err(Refused::new(
@@ -76,7 +76,7 @@ pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) -> Result<(), Re
     }
     let own = items(spec, "tolerations").filter_map(|asked| crossing(spec, asked));
     let tolerations: Vec<Value> = own.collect();
-    let given = cx.tenant.pods.tolerations.iter();
+    let given = cx.rules.pods.tolerations.iter();
     let given = given.map(api::Toleration::of_pod);
     let tolerations: Vec<Value> = tolerations.into_iter().chain(given).collect();
     if spec.get("tolerations").is_some() || !tolerations.is_empty() {
@@ -87,7 +87,7 @@ pub(super) fn step(spec: &mut Value, pod: &Object, cx: &Cx<'_>) -> Result<(), Re
         .and_then(Value::as_object)
         .cloned()
         .unwrap_or_default();
-    for (key, value) in &cx.tenant.node_selector {
+    for (key, value) in &cx.rules.node_selector {
         match selector.insert(key.clone(), value.as_str().into()) {
             Some(other) if other.as_str() != Some(value) => {
                 return Err(Refused::new(
@@ -141,7 +141,7 @@ fn is_of_daemon_set(pod: &Object) -> bool {
 /// Which of a pod's tolerations are left out, but for those that the class gives.
 pub(super) fn left_out(spec: &Value, cx: &Cx<'_>) -> Option<String> {
     let given = |asked: &Value| {
-        cx.tenant.pods.tolerations.iter().any(|given| {
+        cx.rules.pods.tolerations.iter().any(|given| {
             let value = given.value.as_deref().unwrap_or_default();
             given.key == text(asked, "key") && (value.is_empty() || value == text(asked, "value"))
         })

@@ -8,7 +8,7 @@ use crate::{
         translate,
     },
     plan::{Plan, plan},
-    tenant::Tenant,
+    tenant::TenantRules,
 };
 use api::PodSecurity;
 use expect_test::expect;
@@ -27,12 +27,12 @@ pub(super) fn pod(spec: &str) -> Object {
 /// The super pod of a tenant that is like [`tenant`], apart from `change`.
 pub(super) fn down_as(
     pod: &Object,
-    change: impl FnOnce(&mut Tenant, &mut Answers),
+    change: impl FnOnce(&mut TenantRules, &mut Answers),
 ) -> Result<Object, Refused> {
     let (mut tenant, mut facts) = (tenant(), Answers::default());
     change(&mut tenant, &mut facts);
     let cx = Cx {
-        tenant: &tenant,
+        rules: &tenant,
         facts: &facts,
     };
     translate(&Pod, pod, &cx).map(|translated| translated.expect("pods always go down"))
@@ -457,7 +457,7 @@ fn what_the_level_privileged_permits() {
 fn an_ephemeral_container_that_is_refused_keeps_nothing_else_back() {
     let (tenant, facts) = (tenant(), Answers::default());
     let cx = Cx {
-        tenant: &tenant,
+        rules: &tenant,
         facts: &facts,
     };
     let pod = pod("

@@ -79,7 +79,7 @@ pub(super) fn secret_source(
     cx: &Cx<'_>,
 ) -> Value {
     json!({"secret": {
-        "name": naming::token_secret(&cx.tenant.id, pod.uid()),
+        "name": naming::token_secret(&cx.rules.id, pod.uid()),
         "items": [{"key": key(volume, index), "path": text(token, "path")}],
         "optional": false,
     }})

@@ -12,7 +12,7 @@ fn seen(kind: &Published, body: Value) -> Option<String> {
         },
     );
     let cx = Cx {
-        tenant: &tenant,
+        rules: &tenant,
         facts: &facts,
     };
     let mut body = body;
@@ -201,9 +201,9 @@ fn t39_a_capacity_names_no_node_that_is_not_shown() {
         offers_all: true,
         ..Answers::default()
     };
-    let shown = |tenant: &crate::tenant::Tenant, topology: Value| {
+    let shown = |tenant: &crate::tenant::TenantRules, topology: Value| {
         let cx = Cx {
-            tenant,
+            rules: tenant,
             facts: &facts,
         };
         let capacity = object(json!({
@@ -312,7 +312,7 @@ fn a_definition_loses_the_super_clusters_webhook() {
 fn what_is_not_offered_is_not_seen() {
     let (tenant, facts) = (tenant(), Answers::default());
     let cx = Cx {
-        tenant: &tenant,
+        rules: &tenant,
         facts: &facts,
     };
     let class = object(json!({"metadata": {"name": "a"}, "provisioner": "p"}));
@@ -356,13 +356,14 @@ fn a_withdrawn_definition_stays() {
 fn a_name_and_a_label_tell_which_object_is_not_read_at_all() {
     let mut tenant = tenant();
     let facts = Answers::default();
-    let may = |tenant: &crate::tenant::Tenant, kind: &Published, name: &str, labelled: bool| {
-        let cx = Cx {
-            tenant,
-            facts: &facts,
+    let may =
+        |tenant: &crate::tenant::TenantRules, kind: &Published, name: &str, labelled: bool| {
+            let cx = Cx {
+                rules: tenant,
+                facts: &facts,
+            };
+            kind.may_be_shown(name, labelled, &cx)
         };
-        kind.may_be_shown(name, labelled, &cx)
-    };
     assert!(may(&tenant, &PRIORITY_CLASS, "high", true));
     assert!(!may(&tenant, &PRIORITY_CLASS, "high", false));
     // What it is comes from its StorageClass.

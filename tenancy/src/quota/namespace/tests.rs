@@ -11,7 +11,7 @@ use crate::{
         amount::{canonical, limits as read},
         demand::{self, concerns},
     },
-    tenant::{Key, Tenant},
+    tenant::{Key, TenantRules},
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -25,13 +25,13 @@ fn limits(pairs: &[(&str, &str)]) -> Amounts {
 }
 
 fn with<R>(quota: &[(&str, &str)], body: impl FnOnce(&Cx<'_>) -> R) -> R {
-    let tenant = Tenant {
+    let tenant = TenantRules {
         quota: limits(quota),
         ..tenant()
     };
     let facts = Answers::default();
     body(&Cx {
-        tenant: &tenant,
+        rules: &tenant,
         facts: &facts,
     })
 }

@@ -33,7 +33,7 @@ pub(in crate::command::explain) fn facts(tenant: Option<Twin>, twin: Option<Twin
         flow: Flow::Down,
         tenant: side(tenant),
         super_side: side(twin),
-        place: Place::Ready,
+        place: NamespaceState::Ready,
         need: None,
         paused: false,
         without_kubelet: false,
@@ -166,12 +166,12 @@ fn what_keeps_it_up_is_named() {
     told(&with(|_| ()), false, "isn't in the super cluster yet");
     told(&with(|f| f.paused = true), false, "paused");
     told(
-        &with(|f| f.place = Place::Missing),
+        &with(|f| f.place = NamespaceState::Missing),
         false,
         "default isn't there yet",
     );
     told(
-        &with(|f| f.place = Place::Foreign),
+        &with(|f| f.place = NamespaceState::Foreign),
         false,
         "isn't the tenant's",
     );

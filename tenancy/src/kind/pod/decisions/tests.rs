@@ -295,7 +295,7 @@ fn outcome(pod: &Object) -> Result<Value, Refused> {
     let mut tenant = tenant();
     tenant.node_selector.insert("pool".into(), "tenants".into());
     let cx = Cx {
-        tenant: &tenant,
+        rules: &tenant,
         facts: &BySelector,
     };
     let down = translate(&Pod, pod, &cx)?.unwrap();
@@ -428,7 +428,7 @@ fn every_judged_field_has_a_value_that_is_refused() {
         let mut tenant = tenant();
         tenant.pod_security = api::PodSecurity::Restricted;
         let cx = Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &BySelector,
         };
         // Without the value the pod must be allowed, so that the value is what is refused.

@@ -63,7 +63,7 @@ fn up_to(pod: &Object, tenants: &Object) -> Vec<Upward> {
         pod,
         &view(tenants),
         &Cx {
-            tenant: &tenant,
+            rules: &tenant,
             facts: &facts,
         },
     )

@@ -86,48 +86,48 @@ pub(super) struct RegistrySink {
 impl Sink for RegistrySink {
     fn listing(&self) {
         // A list tells all that there is; until it is complete nobody reads it.
-        let mut heard = self.registry.heard.lock();
-        heard.complete &= !(1 << self.source as u8);
+        let mut state = self.registry.state.lock();
+        state.complete &= !(1 << self.source as u8);
         match self.source {
             Source::ControlPlanes => {
-                heard.control_planes.clear();
-                heard.unreadable.clear();
+                state.control_planes.clear();
+                state.unreadable.clear();
             }
-            Source::Classes => heard.classes.listing(),
-            Source::Groups => heard.groups.clear(),
-            Source::Kubeconfigs => heard.kubeconfigs.clear(),
-            Source::Claims => heard.claims.clear(),
-            Source::Titles => heard.titles.clear(),
+            Source::Classes => state.classes.listing(),
+            Source::Groups => state.groups.clear(),
+            Source::Kubeconfigs => state.kubeconfigs.clear(),
+            Source::Claims => state.claims.clear(),
+            Source::Titles => state.titles.clear(),
         }
     }
 
     fn applied(&self, object: Object) {
-        let mut heard = self.registry.heard.lock();
+        let mut state = self.registry.state.lock();
         match self.source {
             Source::ControlPlanes => {
                 let place = (object.namespace().into(), object.name().into());
                 if let Some(vcp) = parse::<VirtualControlPlane>(&object) {
-                    heard.unreadable.remove(&place);
+                    state.unreadable.remove(&place);
                     let said = but_counts(&vcp);
-                    let before = heard.control_planes.insert(place, vcp);
+                    let before = state.control_planes.insert(place, vcp);
                     if before.is_some_and(|before| but_counts(&before) == said) {
                         // What it uses of its quota changes all the time, and is no news here.
                         return;
                     }
                 } else if let Some(identity) = object.text("/spec/identity") {
-                    heard.unreadable.insert(place, identity.into());
+                    state.unreadable.insert(place, identity.into());
                 }
             }
             Source::Classes => {
                 if let Some(class) = parse::<ControlPlaneClass>(&object) {
-                    heard.classes.take(object.name(), class.spec);
+                    state.classes.take(object.name(), class.spec);
                 }
             }
             Source::Groups => {
                 if let Some(group) = parse::<ControlPlaneGroup>(&object) {
                     budget::heard(&self.engine, object.resource_version(), &group);
                     let spec = group.spec.clone();
-                    let before = heard.groups.insert(object.name().into(), group);
+                    let before = state.groups.insert(object.name().into(), group);
                     if before.is_some_and(|before| before.spec == spec) {
                         // Shares of its budget change all the time, and are no news here.
                         return;
@@ -140,14 +140,14 @@ impl Sink for RegistrySink {
                     .and_then(|data| BASE64.decode(data.as_bytes()).ok());
                 let text = text.and_then(|bytes| String::from_utf8(bytes).ok());
                 if let (Some(id), Some(text)) = (object.label(keys::TENANT), text) {
-                    heard.kubeconfigs.insert(id.into(), text);
+                    state.kubeconfigs.insert(id.into(), text);
                 }
             }
-            Source::Claims => heard.claims.take(&object),
+            Source::Claims => state.claims.take(&object),
             Source::Titles => {
                 if let Some(id) = tenant(&object) {
                     let stored = Stored::of(&object);
-                    let before = heard.titles.insert(id, stored.clone());
+                    let before = state.titles.insert(id, stored.clone());
                     if before.is_some_and(|before| before.title == stored.title) {
                         // Marks are kept on the same Lease, and are no news here.
                         return;
@@ -155,38 +155,38 @@ impl Sink for RegistrySink {
                 }
             }
         }
-        drop(heard);
+        drop(state);
         self.registry.changed.notify_one();
     }
 
     fn deleted(&self, object: Object) {
-        let mut heard = self.registry.heard.lock();
+        let mut state = self.registry.state.lock();
         match self.source {
             Source::ControlPlanes => {
                 let place = (object.namespace().into(), object.name().into());
-                heard.control_planes.remove(&place);
-                heard.unreadable.remove(&place);
+                state.control_planes.remove(&place);
+                state.unreadable.remove(&place);
             }
-            Source::Classes => heard.classes.gone(object.name()),
-            Source::Groups => drop(heard.groups.remove(object.name())),
+            Source::Classes => state.classes.gone(object.name()),
+            Source::Groups => drop(state.groups.remove(object.name())),
             Source::Kubeconfigs => {
                 if let Some(id) = object.label(keys::TENANT) {
-                    heard.kubeconfigs.remove(id);
+                    state.kubeconfigs.remove(id);
                 }
             }
-            Source::Claims => heard.claims.forget(&object),
+            Source::Claims => state.claims.forget(&object),
             Source::Titles => {
                 if let Some(id) = tenant(&object) {
-                    heard.titles.remove(&id);
+                    state.titles.remove(&id);
                 }
             }
         }
-        drop(heard);
+        drop(state);
         self.registry.changed.notify_one();
     }
 
     fn listed(&self, _version: u64) {
-        self.registry.heard.lock().complete |= 1 << self.source as u8;
+        self.registry.state.lock().complete |= 1 << self.source as u8;
         self.registry.changed.notify_one();
     }
 }
@@ -240,7 +240,7 @@ mod tests {
         let used = |pods: &str| json!({"quota": {"hard": {"pods": "9"}, "used": {"pods": pods}}});
         assert!(is_news("1", json!({}), used("1")));
         assert!(!is_news("2", json!({}), used("2")));
-        let known = registry.heard.lock().control_planes.clone();
+        let known = registry.state.lock().control_planes.clone();
         let known = known.into_values().next().unwrap();
         assert_eq!(known.metadata.resource_version.as_deref(), Some("2"));
         assert_eq!(known.status.unwrap().quota.unwrap().used["pods"], "2");

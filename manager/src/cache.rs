@@ -24,7 +24,7 @@ use std::{
 
 /// The objects of a kind.
 #[derive(Clone)]
-pub(crate) struct Known<K>
+pub(crate) struct Cache<K>
 where
     K: Resource + 'static,
     K::DynamicType: Eq + Hash + Clone,
@@ -35,8 +35,8 @@ where
     is_listed: Arc<AtomicBool>,
 }
 
-/// What makes them known.
-pub(crate) struct Ear<K>
+/// Fills a [`Cache`] from a watch.
+pub(crate) struct CacheWriter<K>
 where
     K: Resource + Clone + 'static,
     K::DynamicType: Eq + Hash + Clone,
@@ -50,24 +50,24 @@ where
 #[error("nobody tells of them any more")]
 pub(crate) struct Gone;
 
-impl<K> Known<K>
+impl<K> Cache<K>
 where
     K: Resource + Clone + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone + Send + Sync,
 {
     /// None so far.
-    pub(crate) fn begin(kind: K::DynamicType) -> (Self, Ear<K>) {
+    pub(crate) fn begin(kind: K::DynamicType) -> (Self, CacheWriter<K>) {
         let writer = Writer::new(kind);
         let store = writer.as_reader();
         let waits = store.clone();
         let ready = async move { waits.wait_until_ready().await.is_ok() };
         let is_listed = Arc::new(AtomicBool::new(false));
-        let known = Self {
+        let cache = Self {
             store,
             ready: ready.boxed().shared(),
             is_listed: is_listed.clone(),
         };
-        (known, Ear { writer, is_listed })
+        (cache, CacheWriter { writer, is_listed })
     }
 
     /// Waits for the first list.
@@ -93,18 +93,18 @@ where
     }
 }
 
-impl<K> Ear<K>
+impl<K> CacheWriter<K>
 where
     K: Resource + Clone + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone + Send + Sync,
 {
-    /// Where what it hears will be.
+    /// Where what it records will be.
     pub(crate) fn store(&self) -> Store<K> {
         self.writer.as_reader()
     }
 
     /// The same events; each is known before it is handed on.
-    pub(crate) fn hears(
+    pub(crate) fn records(
         self,
         events: impl Stream<Item = watcher::Result<Event<K>>>,
     ) -> impl Stream<Item = watcher::Result<Event<K>>> {
@@ -137,26 +137,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn all_who_wait_are_told_when_the_list_is_there_or_never_will_be() {
-        let (known, ear) = Known::<VirtualControlPlane>::begin(());
-        let wait = || tokio::spawn(known.clone().all());
+        let (cache, writer) = Cache::<VirtualControlPlane>::begin(());
+        let wait = || tokio::spawn(cache.clone().all());
         let waiting = [wait(), wait(), wait()];
         tokio::task::yield_now().await;
-        let told = ear.hears(stream::iter([Event::Init, Event::InitDone].map(Ok)));
+        let told = writer.records(stream::iter([Event::Init, Event::InitDone].map(Ok)));
         told.for_each(|_| std::future::ready(())).await;
         for one in waiting {
             let end = tokio::time::timeout(Duration::from_secs(60), one).await;
             assert!(end.unwrap().unwrap().is_ok());
         }
 
-        let (known, ear) = Known::<VirtualControlPlane>::begin(());
-        drop(ear);
-        assert!(known.all().await.is_err());
+        let (cache, writer) = Cache::<VirtualControlPlane>::begin(());
+        drop(writer);
+        assert!(cache.all().await.is_err());
     }
 
     /// Else a pass that is made by what comes in a list would go by what was there before, and none would follow.
     #[tokio::test]
     async fn nothing_is_known_while_a_list_comes() {
-        let (known, ear) = Known::begin(());
+        let (cache, writer) = Cache::begin(());
         let events = [
             Event::Init,
             Event::InitApply(vcp("1")),
@@ -166,9 +166,9 @@ mod tests {
             Event::InitApply(vcp("3")),
             Event::InitDone,
         ];
-        let told = ear.hears(stream::iter(events.map(Ok)));
+        let told = writer.records(stream::iter(events.map(Ok)));
         let version = |_| {
-            let all = known.now()?.state();
+            let all = cache.now()?.state();
             all.first()?.metadata.resource_version.clone()
         };
         let versions: Vec<Option<String>> = told.map(version).collect().await;

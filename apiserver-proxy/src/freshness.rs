@@ -7,22 +7,22 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// What was heard on one watch.
+/// Whether one watch has listed all, and when it last told something.
 #[derive(Default)]
-pub(crate) struct Heard {
+pub(crate) struct Freshness {
     is_listed: AtomicBool,
     last: Mutex<Option<Instant>>,
 }
 
-impl Heard {
+impl Freshness {
     /// A page, an event, a bookmark, or that a watch begins.
-    pub(crate) fn a_word(&self) {
+    pub(crate) fn renew(&self) {
         *self.last.lock() = Some(Instant::now());
     }
 
     /// The end of a complete list.
-    pub(crate) fn all(&self) {
-        self.a_word();
+    pub(crate) fn complete(&self) {
+        self.renew();
         self.is_listed.store(true, Ordering::Relaxed);
     }
 

@@ -3,58 +3,58 @@
 //! Whatever changes them makes new passes, so one that goes by an older state is followed by one that doesn't.
 
 use crate::{
-    known::{Ear, Known},
+    cache::{Cache, CacheWriter},
     object::{CLUSTER, Object},
 };
 use api::{ControlPlaneClass, ControlPlaneGroup, VirtualControlPlane};
 use kube::{api::DynamicObject, runtime::reflector::ObjectRef};
 use serde_json::json;
 
-/// What was heard so far.
+/// What is known of each kind.
 #[derive(Clone)]
-pub(crate) struct Heard {
+pub(crate) struct Caches {
     /// All VirtualControlPlanes.
-    pub(crate) tenants: Known<VirtualControlPlane>,
+    pub(crate) tenants: Cache<VirtualControlPlane>,
     /// All classes.
-    pub(crate) classes: Known<ControlPlaneClass>,
-    groups: Known<ControlPlaneGroup>,
-    clusters: Known<DynamicObject>,
+    pub(crate) classes: Cache<ControlPlaneClass>,
+    groups: Cache<ControlPlaneGroup>,
+    clusters: Cache<DynamicObject>,
 }
 
-/// What hears it.
-pub(crate) struct Ears {
+/// What fills them.
+pub(crate) struct CacheWriters {
     /// Of VirtualControlPlanes.
-    pub(crate) tenants: Ear<VirtualControlPlane>,
+    pub(crate) tenants: CacheWriter<VirtualControlPlane>,
     /// Of classes.
-    pub(crate) classes: Ear<ControlPlaneClass>,
+    pub(crate) classes: CacheWriter<ControlPlaneClass>,
     /// Of groups.
-    pub(crate) groups: Ear<ControlPlaneGroup>,
+    pub(crate) groups: CacheWriter<ControlPlaneGroup>,
     /// Of Clusters of Cluster API, whose status needn't be kept.
-    pub(crate) clusters: Ear<DynamicObject>,
+    pub(crate) clusters: CacheWriter<DynamicObject>,
 }
 
-/// Nothing, and what hears more.
-pub(crate) fn begin() -> (Heard, Ears) {
-    let (tenants, of_tenants) = Known::begin(());
-    let (classes, of_classes) = Known::begin(());
-    let (groups, of_groups) = Known::begin(());
-    let (clusters, of_clusters) = Known::begin(crate::capi::clusters());
-    let heard = Heard {
+/// Empty ones, and what fills them.
+pub(crate) fn begin() -> (Caches, CacheWriters) {
+    let (tenants, of_tenants) = Cache::begin(());
+    let (classes, of_classes) = Cache::begin(());
+    let (groups, of_groups) = Cache::begin(());
+    let (clusters, of_clusters) = Cache::begin(crate::capi::clusters());
+    let caches = Caches {
         tenants,
         classes,
         groups,
         clusters,
     };
-    let ears = Ears {
+    let writers = CacheWriters {
         tenants: of_tenants,
         classes: of_classes,
         groups: of_groups,
         clusters: of_clusters,
     };
-    (heard, ears)
+    (caches, writers)
 }
 
-impl Heard {
+impl Caches {
     /// The version that a VirtualControlPlane was told in last.
     pub(crate) fn version_of(&self, namespace: &str, name: &str) -> Option<String> {
         let of = ObjectRef::new(name).within(namespace);

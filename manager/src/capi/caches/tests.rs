@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
+    caches,
     capi::{Context, Role, reconcile, tests::comes_up},
-    heard,
     played::{Played, Watch},
 };
 use api::keys;
@@ -37,17 +37,17 @@ impl World {
         tenant["status"]["observedGeneration"] = json!(100);
         played.put(TENANT, tenant);
 
-        let (heard, ears) = heard::begin();
-        let (told, own_ears) = Told::begin(heard);
-        Watch::of(ears.clusters).list([typed(&played, CLUSTER)]);
-        Watch::of(own_ears.places).list([typed(&played, PLACE)]);
-        let mut own = Watch::of(own_ears.control_planes);
+        let (shared, writers) = caches::begin();
+        let (caches, own_writers) = ProviderCaches::begin(shared);
+        Watch::of(writers.clusters).list([typed(&played, CLUSTER)]);
+        Watch::of(own_writers.places).list([typed(&played, PLACE)]);
+        let mut own = Watch::of(own_writers.control_planes);
         own.list([typed(&played, OWN)]);
-        let mut tenants = Watch::of(ears.tenants);
+        let mut tenants = Watch::of(writers.tenants);
         tenants.list([typed(&played, TENANT)]);
         let cx = Context {
             cluster: played.cluster(),
-            told: Arc::new(told),
+            caches: Arc::new(caches),
         };
         Self {
             played,
@@ -107,7 +107,7 @@ async fn what_there_is_to_say_is_said_without_a_question() {
     let read = SubletControlPlane::decide(&read.await.unwrap().unwrap());
     let heard = world
         .cx
-        .told
+        .caches
         .recall(SUBLET_CONTROL_PLANE, "ns", "blue-x7k2p");
     let heard = SubletControlPlane::decide(&heard.unwrap().unwrap());
     assert_eq!(read.report, heard.report);
@@ -195,8 +195,8 @@ async fn a_clusters_objects_are_told_of_whatever_has_its_name() {
     let mut foreign: VirtualControlPlane = typed(&world.played, TENANT);
     foreign.metadata.owner_references = None;
     foreign.metadata.labels = None;
-    world.cx.told.tenant(&foreign);
-    let rung = world.cx.told.of_control_planes.rung();
+    world.cx.caches.tenant(&foreign);
+    let rung = world.cx.caches.of_control_planes.rung();
     let rung = Box::pin(rung).next().now_or_never().flatten();
     assert_eq!(rung.map(|of| of.name), Some("blue-x7k2p".to_owned()));
 }

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     bell::Bell,
-    heard::Heard,
-    known::{Ear, Known},
+    cache::{Cache, CacheWriter},
+    caches::Caches,
     object::{Kind, Object, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE, VIRTUAL_CONTROL_PLANE},
 };
 use api::{
@@ -30,47 +30,47 @@ use serde_json::json;
 use std::collections::HashMap;
 
 /// A kind, a namespace and a name.
-type Place = (Kind, String, String);
+type ObjectKey = (Kind, String, String);
 
 /// What is known without asking.
-pub(crate) struct Told {
-    heard: Heard,
+pub(crate) struct ProviderCaches {
+    shared: Caches,
     /// All SubletControlPlanes that are this provider's.
-    pub(super) control_planes: Known<SubletControlPlane>,
+    pub(super) control_planes: Cache<SubletControlPlane>,
     /// All SubletClusters that are.
-    pub(super) places: Known<SubletCluster>,
+    pub(super) places: Cache<SubletCluster>,
     /// For SubletControlPlanes.
     pub(super) of_control_planes: Bell<SubletControlPlane>,
     /// For SubletClusters.
     pub(super) of_places: Bell<SubletCluster>,
     /// The versions in which objects were read or written here last.
-    own: Mutex<HashMap<Place, String>>,
+    own: Mutex<HashMap<ObjectKey, String>>,
 }
 
 /// What hears of the provider's own kinds.
-pub(crate) struct Ears {
-    pub(super) control_planes: Ear<SubletControlPlane>,
-    pub(super) places: Ear<SubletCluster>,
+pub(crate) struct ProviderWriters {
+    pub(super) control_planes: CacheWriter<SubletControlPlane>,
+    pub(super) places: CacheWriter<SubletCluster>,
 }
 
-impl Told {
+impl ProviderCaches {
     /// Nothing of its own kinds so far.
-    pub(crate) fn begin(heard: Heard) -> (Self, Ears) {
-        let (control_planes, of_control_planes) = Known::begin(());
-        let (places, of_places) = Known::begin(());
-        let told = Self {
-            heard,
+    pub(crate) fn begin(shared: Caches) -> (Self, ProviderWriters) {
+        let (control_planes, of_control_planes) = Cache::begin(());
+        let (places, of_places) = Cache::begin(());
+        let caches = Self {
+            shared,
             control_planes,
             places,
             of_control_planes: Bell::default(),
             of_places: Bell::default(),
             own: Mutex::default(),
         };
-        let ears = Ears {
+        let writers = ProviderWriters {
             control_planes: of_control_planes,
             places: of_places,
         };
-        (told, ears)
+        (caches, writers)
     }
 
     /// Something has changed in a VirtualControlPlane.
@@ -124,8 +124,12 @@ impl Told {
             return Ok(None);
         };
         let of_tenant = ObjectRef::new(owner).within(namespace);
-        let tenant = self.heard.tenants.now().and_then(|all| all.get(&of_tenant));
-        let cluster = self.heard.cluster(namespace, owner);
+        let tenant = self
+            .shared
+            .tenants
+            .now()
+            .and_then(|all| all.get(&of_tenant));
+        let cluster = self.shared.cluster(namespace, owner);
         let (Some(tenant), Some(cluster)) = (tenant, cluster) else {
             return Ok(None);
         };

@@ -15,7 +15,7 @@ const AT_ONCE: u32 = 3;
 
 /// What there is to tell.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Said {
+pub(super) struct UsageReport {
     /// The status; null where nothing is limited.
     pub(super) status: Value,
     /// Limits that are reached.
@@ -25,12 +25,12 @@ pub(super) struct Said {
 }
 
 /// What was told last, and when.
-pub(super) struct Told {
-    last: Option<(Said, Instant)>,
+pub(super) struct LastReport {
+    last: Option<(UsageReport, Instant)>,
     at_once: Bucket,
 }
 
-impl Default for Told {
+impl Default for LastReport {
     fn default() -> Self {
         let (burst, period) = (AT_ONCE, EVERY);
         Self {
@@ -40,9 +40,9 @@ impl Default for Told {
     }
 }
 
-impl Told {
+impl LastReport {
     /// In how long it is to be told; never, if it was.
-    pub(super) fn due(&mut self, said: &Said, now: Instant) -> Option<Duration> {
+    pub(super) fn due(&mut self, said: &UsageReport, now: Instant) -> Option<Duration> {
         let Some((last, at)) = &self.last else {
             return (!said.status.is_null()).then_some(Duration::ZERO);
         };
@@ -59,7 +59,7 @@ impl Told {
     }
 
     /// It was told.
-    pub(super) fn note(&mut self, said: Said, now: Instant) {
+    pub(super) fn note(&mut self, said: UsageReport, now: Instant) {
         self.last = Some((said, now));
     }
 }
@@ -69,9 +69,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn said(pods: u32, is_waited_for: bool) -> Said {
+    fn said(pods: u32, is_waited_for: bool) -> UsageReport {
         let is_reached = pods >= 5;
-        Said {
+        UsageReport {
             status: json!({"hard": {"pods": "5"}, "used": {"pods": pods.to_string()}}),
             reached: is_reached.then(|| "pods".into()).into_iter().collect(),
             is_waited_for,
@@ -79,8 +79,8 @@ mod tests {
     }
 
     /// As a tenant does that makes and deletes pods without end: how often it is told in a minute.
-    fn times(said: impl Fn(u32) -> Said) -> usize {
-        let (mut told, began) = (Told::default(), Instant::now());
+    fn times(said: impl Fn(u32) -> UsageReport) -> usize {
+        let (mut told, began) = (LastReport::default(), Instant::now());
         let steps = (0..200).filter(|step| {
             let (said, now) = (said(*step), began + Duration::from_millis(300) * *step);
             let is_due = told.due(&said, now) == Some(Duration::ZERO);
@@ -100,8 +100,12 @@ mod tests {
 
     #[test]
     fn that_a_limit_is_reached_or_left_is_told_at_once_and_the_rest_later() {
-        let (mut told, now) = (Told::default(), Instant::now());
-        assert_eq!(told.due(&Said::default(), now), None, "nothing is limited");
+        let (mut told, now) = (LastReport::default(), Instant::now());
+        assert_eq!(
+            told.due(&UsageReport::default(), now),
+            None,
+            "nothing is limited"
+        );
         assert_eq!(told.due(&said(1, false), now), Some(Duration::ZERO));
         told.note(said(1, false), now);
         assert_eq!(told.due(&said(1, false), now), None);
@@ -114,7 +118,7 @@ mod tests {
         assert_eq!(told.due(&said(5, false), soon), Some(Duration::ZERO));
         told.note(said(5, false), soon);
         assert_eq!(
-            told.due(&Said::default(), soon),
+            told.due(&UsageReport::default(), soon),
             Some(Duration::ZERO),
             "unlimited now"
         );
