@@ -3,14 +3,14 @@
 //! kube's own client speaks HTTP/1.1 only and would open a connection for every watch. It also hands each request to a
 //! task of its own and back: with two processors the ways between tasks cost as much as the rest.
 
-use crate::fence;
+use crate::{ahead::Ahead, fence};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::legacy::{Client as Http, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use kube::{
     Config,
@@ -21,7 +21,11 @@ use kube::{
 };
 use rustls::client::Resumption;
 use std::time::Duration;
-use tower::{BoxError, ServiceBuilder, util::BoxCloneSyncService};
+use tokio::net::TcpStream;
+use tower::{
+    BoxError, ServiceBuilder,
+    util::{BoxCloneSyncService, MapResponse},
+};
 
 /// TLS sessions that are kept to resume: of one server.
 const SESSIONS: usize = 8;
@@ -40,6 +44,13 @@ pub(crate) type Stack = BoxCloneSyncService<Request<Body>, Response<ResponseBody
 /// The body of an answer, as it arrives.
 pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
 
+/// What opens connections, each of which is read ahead.
+type Tcp = MapResponse<HttpConnector, fn(TokioIo<TcpStream>) -> TokioIo<Ahead<TcpStream>>>;
+
+fn ahead(stream: TokioIo<TcpStream>) -> TokioIo<Ahead<TcpStream>> {
+    TokioIo::new(Ahead::of(stream.into_inner()))
+}
+
 /// What becomes of a connection that nobody needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unneeded {
@@ -51,7 +62,7 @@ pub(crate) enum Unneeded {
 
 /// What is needed to connect to one API server.
 pub(crate) struct Dial {
-    connector: HttpsConnector<HttpConnector>,
+    connector: HttpsConnector<Tcp>,
     base: BaseUriLayer,
     auth: Option<AuthLayer>,
 }
@@ -66,6 +77,7 @@ impl Dial {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_LIMIT));
+        let tcp: Tcp = MapResponse::new(tcp, ahead as fn(_) -> _);
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http();

@@ -11,6 +11,7 @@
 
 pub mod args;
 
+mod ahead;
 mod answer;
 mod client;
 mod connect;
