@@ -2,7 +2,7 @@
 //!
 //! - A tenant's namespace becomes one super namespace ([`naming`]); objects keep their names, with the few exceptions in
 //!   [`refs`]. The mapping is injective and can't be forged.
-//! - Ownership is written on the object itself, in its create ([`meta`]).
+//! - Ownership is written on the object itself, in its create ([`meta`]); `print` tells whether something is as it was.
 //! - A [`kind::Kind`] says how one resource crosses: what the super cluster must hold for a tenant's object, and what
 //!   the tenant must see of the super cluster's.
 //! - [`plan`] compares what must be with what is and names the one request that closes the gap.
@@ -35,6 +35,8 @@ pub mod object;
 pub mod arrival;
 
 pub mod naming;
+
+pub(crate) mod print;
 
 pub mod route;
 

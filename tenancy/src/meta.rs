@@ -7,6 +7,7 @@ use crate::{
     kind::{Cx, Resource},
     naming,
     object::Object,
+    print::Print,
     tenant::TenantId,
 };
 use api::keys;
@@ -139,26 +140,34 @@ pub fn seal(object: &mut Object) {
     if !written.is_empty() {
         object.annotate(keys::APPLIED_KEYS, &written);
     }
-    let hash = fingerprint(object.value());
+    let hash = hash(object.value());
     object.annotate(keys::APPLIED, &format!("{hash:032x}"));
 }
 
-/// 128 bits over a JSON value; equal values give equal bits, whatever order they arrived in.
+/// 128 bits of SHA-256 over a JSON value, for what is written onto objects: equal values give equal bits, whatever order they
+/// arrived in, in every version.
+pub fn hash(value: &Value) -> u128 {
+    // The map of serde_json is ordered, so equal values have equal text.
+    let text = serde_json::to_vec(value).expect("JSON values are text, and memory takes all");
+    naming::half(naming::digest(&[&text]))
+}
+
+/// 128 bits over a JSON value, for what a process remembers: equal values give equal bits, whatever order they arrived in.
 pub fn fingerprint(value: &Value) -> u128 {
-    let mut digest = naming::Parts::default();
-    digest.value(value);
-    digest.half()
+    let mut print = Print::default();
+    print.value(value);
+    print.end()
 }
 
 /// 128 bits over what a tenant asks of an object: labels, annotations, a wish to delete it, and the body without status and
 /// without what the binding of pods and the life of namespaces write into the spec.
 pub fn intent(object: &Object) -> u128 {
-    let mut digest = naming::Parts::default();
+    let mut print = Print::default();
     for pointer in ["/metadata/labels", "/metadata/annotations"] {
-        part(&mut digest, object.at(pointer));
+        print.field(object.at(pointer));
     }
-    wish(&mut digest, object);
-    digest.half()
+    wish(&mut print, object);
+    print.end()
 }
 
 /// 128 bits over all of a super object that only Sublet should write: the same, but of labels and annotations its own alone.
@@ -167,7 +176,7 @@ pub fn intent(object: &Object) -> u128 {
 /// plugin its address.
 pub fn state(object: &Object) -> u128 {
     let named = object.annotation(keys::APPLIED_KEYS).unwrap_or_default();
-    let mut digest = naming::Parts::default();
+    let mut print = Print::default();
     for (pointer, mark) in [("/metadata/labels", "l:"), ("/metadata/annotations", "a:")] {
         let is_own = |key: &str| {
             let mut named = named
@@ -177,19 +186,19 @@ pub fn state(object: &Object) -> u128 {
         };
         let all = object.at(pointer).and_then(Value::as_object);
         for (key, value) in all.into_iter().flatten().filter(|(key, _)| is_own(key)) {
-            digest.part(mark.as_bytes());
-            digest.part(key.as_bytes());
-            digest.value(value);
+            print.text(mark);
+            print.text(key);
+            print.value(value);
         }
     }
-    wish(&mut digest, object);
-    digest.half()
+    wish(&mut print, object);
+    print.end()
 }
 
 /// Adds a wish to delete an object, and its body.
-fn wish(digest: &mut naming::Parts, object: &Object) {
+fn wish(print: &mut Print, object: &Object) {
     const WRITTEN_BY_THE_CLUSTER: [&str; 2] = ["nodeName", "finalizers"];
-    part(digest, object.at("/metadata/deletionTimestamp"));
+    print.field(object.at("/metadata/deletionTimestamp"));
     for (field, value) in object.value().as_object().into_iter().flatten() {
         match (field.as_str(), value) {
             ("apiVersion" | "kind" | "metadata" | "status", _) => {}
@@ -198,23 +207,15 @@ fn wish(digest: &mut naming::Parts, object: &Object) {
                     .iter()
                     .filter(|(name, _)| !WRITTEN_BY_THE_CLUSTER.contains(&name.as_str()));
                 for (name, value) in asked {
-                    digest.part(name.as_bytes());
-                    digest.value(value);
+                    print.text(name);
+                    print.value(value);
                 }
             }
             _ => {
-                digest.part(field.as_bytes());
-                digest.value(value);
+                print.text(field);
+                print.value(value);
             }
         }
-    }
-}
-
-/// Adds a field that may be missing.
-fn part(digest: &mut naming::Parts, value: Option<&Value>) {
-    match value {
-        Some(value) => digest.value(value),
-        None => digest.part(b""),
     }
 }
 
@@ -226,12 +227,12 @@ pub fn edition(metadata: &Value) -> u128 {
     let Some(generation) = metadata.get("generation").and_then(Value::as_u64) else {
         return 0;
     };
-    let mut digest = naming::Parts::default();
-    digest.part(&generation.to_be_bytes());
+    let mut print = Print::default();
+    print.number(generation);
     for field in ["labels", "annotations", "deletionTimestamp"] {
-        part(&mut digest, metadata.get(field));
+        print.field(metadata.get(field));
     }
-    digest.half()
+    print.end()
 }
 
 /// Whether a tenant's label may reach a super object.
@@ -336,11 +337,22 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_ignores_order() {
+    fn fingerprints_and_hashes_ignore_order() {
         let one: Value = serde_json::from_str(r#"{"a":1,"b":{"c":2,"d":3}}"#).unwrap();
         let other: Value = serde_json::from_str(r#"{"b":{"d":3,"c":2},"a":1}"#).unwrap();
-        assert_eq!(fingerprint(&one), fingerprint(&other));
-        assert_ne!(fingerprint(&one), fingerprint(&json!({"a": 1})));
+        for of in [fingerprint, hash] {
+            assert_eq!(of(&one), of(&other));
+            assert_ne!(of(&one), of(&json!({"a": 1})));
+        }
+    }
+
+    #[test]
+    fn what_is_written_onto_objects_is_the_same_hash_in_every_version() {
+        let value = json!({"a": [1, -1, 1.5, null, true], "b": {"c": "d\n"}});
+        assert_eq!(
+            format!("{:032x}", hash(&value)),
+            "ad99a5bfe6b5864927fae9019e8f64d7"
+        );
     }
 
     #[test]

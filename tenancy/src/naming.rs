@@ -5,7 +5,6 @@
 
 use crate::tenant::TenantId;
 use data_encoding::BASE32_NOPAD;
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::net::Ipv6Addr;
 
@@ -137,46 +136,16 @@ pub fn hash(parts: &[&[u8]]) -> String {
 
 /// SHA-256 over length-prefixed parts: no two different lists of parts give the same input.
 pub(crate) fn digest(parts: &[&[u8]]) -> [u8; 32] {
-    let mut digest = Parts::default();
+    let mut sha = Sha256::default();
     for part in parts {
-        digest.part(part);
+        add(&mut sha, part);
     }
-    digest.end()
+    sha.finalize().into()
 }
 
-/// [`digest`], part by part.
-#[derive(Default)]
-pub(crate) struct Parts {
-    sha: Sha256,
-    /// The text of a JSON value; one buffer for all of them.
-    text: Vec<u8>,
-}
-
-impl Parts {
-    /// Adds a part.
-    pub(crate) fn part(&mut self, part: &[u8]) {
-        add(&mut self.sha, part);
-    }
-
-    /// Adds the text of a JSON value as a part. The map of serde_json is ordered, so equal values have equal text.
-    pub(crate) fn value(&mut self, value: &Value) {
-        self.text.clear();
-        // Most values are a few hundred bytes to a few thousand.
-        self.text.reserve(4096);
-        serde_json::to_writer(&mut self.text, value)
-            .expect("JSON values are text, and memory takes all");
-        add(&mut self.sha, &self.text);
-    }
-
-    /// The hash of all parts.
-    pub(crate) fn end(self) -> [u8; 32] {
-        self.sha.finalize().into()
-    }
-
-    /// The first half of the hash as a number.
-    pub(crate) fn half(self) -> u128 {
-        u128::from_be_bytes(self.end()[..16].try_into().expect("16 of 32 bytes"))
-    }
+/// The first half of a hash as a number.
+pub(crate) fn half(hash: [u8; 32]) -> u128 {
+    u128::from_be_bytes(hash[..16].try_into().expect("16 of 32 bytes"))
 }
 
 fn add(sha: &mut Sha256, part: &[u8]) {

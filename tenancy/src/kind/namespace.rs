@@ -81,10 +81,10 @@ impl Kind for Namespace {
             .iter()
             .map(|policy| policy.value().clone())
             .collect();
-        let hash = meta::fingerprint(&policies);
+        let hash = meta::hash(&policies);
         twin.annotate(keys::ISOLATION, &format!("{hash:032x}"));
         if let Some(quota) = quota::namespace::wanted(twin.name(), cx) {
-            let hash = meta::fingerprint(quota.value());
+            let hash = meta::hash(quota.value());
             twin.annotate(keys::QUOTA, &format!("{hash:032x}"));
         }
         if !cx.rules.custom.is_empty() {
