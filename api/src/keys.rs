@@ -105,6 +105,10 @@ pub const UPGRADE: &str = "sublet.dev/upgrade";
 pub const RENEW_CERTIFICATES: &str = "sublet.dev/renew-certificates";
 /// Annotation on a Secret: the text of [`RENEW_CERTIFICATES`] by which its certificate was made.
 pub const RENEWED: &str = "sublet.dev/renewed";
+/// Annotation on the claim of a snapshot: what came of it, as JSON of its entry in the status.
+pub const SNAPSHOT: &str = "sublet.dev/snapshot";
+/// Annotation on the namespace of a control plane: how far the last restore of its etcd is, as JSON.
+pub const RESTORE: &str = "sublet.dev/restore";
 /// Annotation on a VirtualControlPlane that is the twin of one in a management cluster: `NAMESPACE/NAME` of that one, for
 /// people.
 pub const TWIN_OF: &str = "sublet.dev/twin-of";

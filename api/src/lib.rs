@@ -13,6 +13,7 @@ pub mod keys;
 
 mod annotation;
 mod authentication;
+mod backup;
 mod ceilings;
 mod condition;
 mod control_plane_class;
@@ -31,6 +32,9 @@ pub use annotation::{AnnotatedKind, OfferedAnnotation};
 pub use authentication::{
     AudienceMatchPolicy, Authentication, ClaimMappings, ClaimOrExpression, ClaimValidationRule,
     ExtraMapping, Issuer, JwtAuthenticator, PrefixedClaimOrExpression, UserValidationRule,
+};
+pub use backup::{
+    Backup, Restore, RestoreState, Restored, SCHEDULED, Snapshot, SnapshotState, Trigger,
 };
 pub use ceilings::{Ceilings, EtcdCeilings, EtcdStorageCeilings};
 pub use condition::{Condition, set_condition};

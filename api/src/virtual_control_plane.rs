@@ -1,8 +1,8 @@
 //! `VirtualControlPlane`: one tenant, as the super cluster's admin or a platform asks for it.
 
 use crate::{
-    Authentication, Condition, Egress, FailureDomain, Offer, PodWishes, Quantities, Sharing,
-    ShownNodes, Sleep, SyncRate, ToSuper,
+    Authentication, Backup, Condition, Egress, FailureDomain, Offer, PodWishes, Quantities, Restore,
+    Restored, Sharing, ShownNodes, Sleep, Snapshot, SyncRate, ToSuper,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -50,6 +50,10 @@ use std::collections::BTreeMap;
         .message("the shared DNS server serves control planes that Sublet runs: with spec.external set spec.network.dns to none"),
     validation = Rule::new("!has(self.external) || !has(self.sleep)")
         .message("Sublet puts only control planes to sleep that it runs: leave out spec.sleep with spec.external"),
+    validation = Rule::new("!has(self.external) || !has(self.backup)")
+        .message("Sublet makes snapshots of etcds only that it runs: leave out spec.backup with spec.external"),
+    validation = Rule::new("!has(self.external) || !has(self.restore)")
+        .message("Sublet restores etcds only that it runs: leave out spec.restore with spec.external"),
     validation = Rule::new("has(self.external) || !has(oldSelf.network) || (has(self.network) && self.network.clusterDomain == oldSelf.network.clusterDomain)")
         .message("spec.network.clusterDomain can't change: pods keep the names that they were made with"),
     validation = Rule::new("!has(oldSelf.superCluster) == !has(self.superCluster)")
@@ -136,6 +140,14 @@ pub struct VirtualControlPlaneSpec {
     /// the super cluster goes on.
     #[serde(default, skip_serializing_if = "Sleep::is_empty")]
     pub sleep: Sleep,
+
+    /// Snapshots of the tenant's etcd, by schedule and on demand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Backup>,
+
+    /// A snapshot that the tenant's etcd is set back to. `sublet snapshot restore` asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Restore>,
 }
 
 impl Default for VirtualControlPlaneSpec {
@@ -157,6 +169,8 @@ impl Default for VirtualControlPlaneSpec {
             sharing: Sharing::default(),
             paused: false,
             sleep: Sleep::default(),
+            backup: None,
+            restore: None,
         }
     }
 }
@@ -463,13 +477,21 @@ pub struct VirtualControlPlaneStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub visit: Option<String>,
+    /// Snapshots of the tenant's etcd that there are, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub snapshots: Vec<Snapshot>,
+    /// What came of the last wish to restore a snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Restored>,
     /// `metadata.generation` that this status was written for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Conditions by type: `Ready`, `ControlPlaneReady`, `EtcdReady`, `APIServerReady`, `DNSReady`, `ServiceCIDRReady`, `Synced`,
     /// `IdentityConflict`, `DeletionsHeld`, `TenantIdentityChanged`, `CertificatesAvailable`, `SuperClusterReachable`, `StoredWithinLimits`,
     /// `Starting`, `WaitingToStart`, `Sleeping`, `SleepRefused`, `UpgradeWaiting`, `WayOutOffered`, `VersionOffered`,
-    /// `EtcdKept`, `RolloutStuck`.
+    /// `EtcdKept`, `RolloutStuck`, `BackupFailing`, `Restoring`, `RestoreFailed`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

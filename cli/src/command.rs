@@ -17,6 +17,7 @@ mod kubeconfig;
 mod list;
 mod pause;
 mod sleep;
+mod snapshot;
 mod top;
 mod uninstall;
 mod upgrade;
@@ -65,6 +66,9 @@ pub(crate) enum Command {
     Sleep(sleep::ToSleep),
     /// Wake a tenant's control plane
     Wake(sleep::Wake),
+    /// Make, list, restore and delete snapshots of a tenant's etcd
+    #[command(subcommand, after_help = snapshot::EXAMPLES)]
+    Snapshot(snapshot::Command),
     /// Show what tenants use of CPU and memory
     Top(top::Args),
     /// Show what happened to a tenant
@@ -173,6 +177,7 @@ async fn on_cluster(global: &Global, program: Program, mut command: Command) -> 
         Command::Resume(args) => pause::resume(&args, &cluster).await,
         Command::Sleep(args) => sleep::sleep(&args, &cluster).await,
         Command::Wake(args) => sleep::wake(&args, &cluster).await,
+        Command::Snapshot(command) => snapshot::run(&command, &cluster).await,
         Command::Top(args) => top::run(&args, &cluster).await,
         Command::Events(args) => events::run(&args, &cluster).await,
         Command::Whose(args) => whose::run(&args, &cluster).await,

@@ -11,7 +11,7 @@ const ALARMS: [&str; 4] = [
     "WaitingToStart",
 ];
 /// Conditions that hold up nothing, and say what is amiss when `True`.
-const COMPLAINTS: [&str; 1] = ["SleepRefused"];
+const COMPLAINTS: [&str; 3] = ["SleepRefused", "BackupFailing", "RestoreFailed"];
 /// Conditions of the syncer, which writes them anew when they change, and not when the spec does: their generation may be
 /// an old one. The manager's always have the newest that it has seen.
 const SYNCERS: [&str; 3] = ["Synced", "DeletionsHeld", "TenantIdentityChanged"];

@@ -84,6 +84,8 @@ const BUILDS: &[Build] = &[
     },
     program("ginkgo", "kube", "github.com/onsi/ginkgo/v2/ginkgo"),
     program("etcd", "etcd", "."),
+    program("etcdctl", "etcd", "go.etcd.io/etcd/etcdctl/v3"),
+    program("etcdutl", "etcd", "go.etcd.io/etcd/etcdutl/v3"),
     program("coredns", "coredns", "."),
     program("cluster-api", "capi", CLUSTER_API_MODULE),
     program(

@@ -2,6 +2,7 @@
 
 use crate::{
     answers::Whose,
+    backup,
     cluster::{self, Cluster},
     decide::{Action, Deed},
     kubeconfig, news,
@@ -116,12 +117,14 @@ impl Actor<'_> {
             Action::Adopt => self.merge(adoption(self.seen)?).await,
             Action::Patch(patch) => self.merge(patch).await,
             Action::Release => self.release().await,
-            Action::Create(object) => self.learn(cluster.create(&object).await?),
+            Action::Create(object) => self.create(&object).await,
             Action::Replace(object) => self.learn(cluster.replace(&object).await?),
             Action::Apply(object) => self.learn(cluster.apply(&object).await?),
             Action::Delete(object) => self.delete(&object, None).await,
             Action::EndPod(pod) => self.delete(&pod, Some(1)).await,
             Action::Remind(pod, patch) => self.remind(&pod, patch).await,
+            Action::Note(claim, patch) => self.learn(cluster.merge(&claim, "", patch).await?),
+            Action::Tell(patch) => say(self.observer, self.seen, patch).await,
             Action::TakePlace => take_place(self.observer, self.seen).await,
             Action::MakeRoom(space) => self.make_room(space).await,
             Action::Beyond(deed) => self.act_beyond(deed).await,
@@ -141,6 +144,18 @@ impl Actor<'_> {
             self.view = View::Stale;
         }
         Ok(())
+    }
+
+    async fn create(&mut self, object: &Object) -> Result<(), Error> {
+        match self.observer.cluster.create(object).await {
+            Ok(made) => self.learn(made),
+            // The control plane works as well without: it is told.
+            Err(error) if backup::KINDS.contains(&object.kind) && !error.is_conflict() => {
+                self.seen.unmade = Some(error.to_string());
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn merge(&mut self, patch: Value) -> Result<(), Error> {

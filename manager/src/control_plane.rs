@@ -1,6 +1,6 @@
 //! A VirtualControlPlane read once, with its class's answers filled in; provisioning sees nothing else of it.
 
-use crate::{pki, sleep::Stage, stored::Limits};
+use crate::{pki, restore::Record, sleep::Stage, stored::Limits};
 use api::{
     Audit, ControlPlaneClass, ControlPlaneClassSpec, ControlPlaneGroup, ControlPlanePods, Dns,
     Endpoint, EtcdStorage, Images, Intervals, ShownNodes, Version, VirtualControlPlane, capi, keys,
@@ -47,6 +47,10 @@ pub(crate) struct ControlPlane {
     pub(crate) members: i32,
     /// Storage of an etcd member.
     pub(crate) storage: EtcdStorage,
+    /// Which of its volumes etcd's data are in: the first, or those of a restore.
+    pub(crate) store: u32,
+    /// The last restore, as it is noted in its namespace.
+    pub(crate) restore: Option<Record>,
     /// What the tenant may keep there.
     pub(crate) stored: Limits,
     /// How its API servers tell who may do what, where that depends on what is kept.
@@ -416,6 +420,8 @@ impl ControlPlane {
                 .and_then(|rollout| rollout.after.as_deref()?.parse().ok()),
             members: etcd.replicas.unwrap_or(1),
             storage: etcd.storage.unwrap_or_else(|| offer.etcd_storage.clone()),
+            store: 0,
+            restore: None,
             stored: Limits::of(&offer.stored, &spec.policy.stored),
             authorizers: None,
             authentication: None,

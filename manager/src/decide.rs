@@ -6,7 +6,7 @@
 mod provisioning;
 
 use crate::{
-    authentication, ceilings,
+    authentication, backup, ceilings,
     claims::{self, Standing},
     control_plane::{ControlPlane, Owner, Refusal, given_slice},
     deletion, external, membership,
@@ -16,7 +16,7 @@ use crate::{
     pause,
     pki::Order,
     provision::{self, Addresses, apiserver, cluster_keys, controller_manager, etcd, pod},
-    quorum,
+    quorum, restore,
     room::{self, Space},
     sleep::{self, Scale},
     status::Report,
@@ -60,6 +60,10 @@ pub(crate) enum Action {
     Release,
     /// Take a place among those that start, if one is free.
     TakePlace,
+    /// Write on a claim that was seen what came of its snapshot.
+    Note(Object, Value),
+    /// Write into the status what must stand there before something else is done.
+    Tell(Value),
     /// Make room in the tenant's etcd, for which there is so much.
     MakeRoom(Space),
 }
@@ -248,7 +252,14 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     cp.replicas = ceilings::servers(seen, class);
     let existing = seen.objects.get(STATEFUL_SET, etcd::NAME);
     let fixed = existing.and_then(|existing| etcd::keep_what_is_fixed(&mut cp, existing));
+    restore::keep(&mut cp, seen);
+    cp.upgrade = upgrade::noted(seen);
     cp.stage = sleep::stage(seen, &cp);
+    if let Some(record) = restore::step(seen, &cp) {
+        cp.restore = Some(record);
+        let noted = provision::namespace(&cp);
+        return Ok(Decision::act(vec![Action::Apply(noted)]));
+    }
     let (version, kept) = version::with_its_store(seen, version);
     let awaited = match upgrade::step(seen, version, cp.stage) {
         Step::Record(patch) => return Ok(Decision::act(vec![Action::Patch(patch)])),
@@ -262,7 +273,6 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
             awaited
         }
     };
-    cp.upgrade = upgrade::noted(seen);
     // Until its time has come they bear the mark that they have, so that nothing else than time starts them anew.
     let has_come = |after: &Timestamp| seen.now >= *after;
     let main = seen.objects.get(DEPLOYMENT, apiserver::NAME);
@@ -284,6 +294,8 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     let held = quorum::holds_image(seen, &cp.images.etcd);
     let waits = upgrade::told(awaited.as_deref(), held.as_deref(), &cp.version);
     decision.report.conditions.extend([waits, kept]);
+    decision = backup::added(decision, seen, &cp);
+    decision = restore::added(decision, seen, &cp);
     if let Some(refusal) = &refused {
         // What runs is looked after as if it hadn't been asked for.
         decision.report = decision.report.but(refusal);
@@ -419,6 +431,10 @@ fn workloads(
                     held = Some(stays.why);
                     continue;
                 }
+                let has_others = |have: &&Object| is_main && etcd::has_other_volumes(&want, have);
+                // They can't be changed, and no pod has them now.
+                let replaced = have.filter(has_others).cloned();
+                actions.extend(replaced.map(Action::Delete));
                 actions.push(Action::Apply(match is_main {
                     true => upgrade::stamped(want, have, seen.now),
                     false => want,

@@ -38,6 +38,10 @@ mod visits;
 
 mod sleep;
 
+mod backup;
+
+mod restore;
+
 mod deletion;
 
 mod external;

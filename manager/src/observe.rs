@@ -3,6 +3,7 @@
 
 use crate::{
     answers::{Answers, Reader, Whose},
+    backup,
     caches::Caches,
     capi::referred,
     claims::{self, Range, Standing},
@@ -138,6 +139,8 @@ pub(crate) struct Seen {
     pub(crate) uncounted: Lasting,
     /// What the tenant's API server said when it refused a write since its etcd is full; known only after such a write.
     pub(crate) refused: Option<String>,
+    /// Why the super cluster takes no claim or Job of a snapshot; known only after such a write.
+    pub(crate) unmade: Option<String>,
     /// What the tenant's etcd says of itself, or why it says nothing; it is asked now and then, and while it is full.
     pub(crate) store: Option<Result<Store, String>>,
     /// What the front door told of its clients; `None` as long as nobody knows.
@@ -189,6 +192,7 @@ impl Seen {
             uncounted: Lasting::new(),
             turn: None,
             refused: None,
+            unmade: None,
             store: None,
             visit: None,
             now: Timestamp::now(),
@@ -226,7 +230,8 @@ impl Seen {
             return Ok(false);
         };
         let namespace = object.namespace().unwrap_or_default();
-        if namespace == owner.control_plane_namespace() && INSIDE.contains(&object.kind) {
+        let is_inside = INSIDE.contains(&object.kind) || backup::KINDS.contains(&object.kind);
+        if namespace == owner.control_plane_namespace() && is_inside {
             self.objects.insert(object);
         } else if object.kind == SECRET
             && (namespace, object.name()) == (&owner.namespace, &owner.kubeconfig_secret())
@@ -596,6 +601,7 @@ impl Observer {
         for kind in INSIDE {
             seen.objects.extend(from.list(kind, inside, "").await?);
         }
+        self.look_at_volumes(seen, inside).await?;
         if let Some(access) = tenant::access(&seen.objects)? {
             let wanted = crate::decide::tenant_objects(seen);
             let limits = crate::decide::stored_limits(seen);

@@ -26,10 +26,15 @@ pub(crate) mod network;
 
 pub(crate) mod route;
 
+pub(crate) mod snapshot;
+
+pub(crate) mod restore;
+
 use crate::{
     control_plane::{ControlPlane, Owner},
     object::{NAMESPACE, Object, Objects, ROLE_BINDING, SECRET, SERVICE},
     proxy::{Door, Proxy},
+    restore as restored,
 };
 use ::api::keys as marks;
 use serde_json::{Value, json};
@@ -103,6 +108,9 @@ pub(crate) fn namespace(cp: &ControlPlane) -> Object {
     let mut annotations = json!({marks::CONTROL_PLANE: cp.owner.path()});
     if let Some(upgrade) = &cp.upgrade {
         annotations[marks::UPGRADE] = json!(upgrade);
+    }
+    if let Some(record) = restored::noted(cp) {
+        annotations[marks::RESTORE] = json!(record);
     }
     let body = json!({"metadata": {"labels": labels, "annotations": annotations}});
     Object::new(NAMESPACE, None, &cp.namespace, body).sealed()

@@ -18,7 +18,7 @@ use crate::{
     object::{Object, POD},
     observe::Seen,
     provision::{apiserver, controller_manager, etcd},
-    starts,
+    restore, starts,
     status::{Fact, Report, condition},
 };
 use api::{Phase, VirtualControlPlane};
@@ -99,7 +99,8 @@ impl Stage {
 /// Where the control plane is now.
 pub(crate) fn stage(seen: &Seen, cp: &ControlPlane) -> Stage {
     let sleeps = is_sleeping(&seen.vcp);
-    if !wants(seen) || cp.storage.ephemeral {
+    let shall_sleep = restore::sleeps(cp).unwrap_or_else(|| wants(seen));
+    if !shall_sleep || cp.storage.ephemeral {
         return if sleeps.is_some() && !seen.tenant.answers() {
             Stage::Waking
         } else {
@@ -157,6 +158,7 @@ pub(crate) fn told(mut report: Report, seen: &Seen, cp: &ControlPlane) -> Report
 }
 
 fn say_asleep(report: &mut Report, seen: &Seen, cp: &ControlPlane) {
+    let restoring = restore::stopped(cp);
     let store = runs(seen, &[etcd::NAME]);
     let (reason, words) = match (cp.stage, cp.wakes) {
         (Stage::LettingGo, _) => ("FallingAsleep", "falls asleep: the syncer goes first"),
@@ -167,6 +169,10 @@ fn say_asleep(report: &mut Report, seen: &Seen, cp: &ControlPlane) {
             "asleep: a connection to its front door wakes it, and so does `sublet wake`",
         ),
         (_, false) => (ASLEEP, "asleep: `sublet wake` wakes it"),
+    };
+    let (reason, words) = match &restoring {
+        Some(words) => (restore::RESTORING, words.as_str()),
+        None => (reason, words),
     };
     let silent = [
         "ControlPlaneReady",
@@ -188,7 +194,7 @@ fn say_asleep(report: &mut Report, seen: &Seen, cp: &ControlPlane) {
     });
     report.phase = Phase::Sleeping;
     report.message = Some(words.into());
-    if is_sleeping(&seen.vcp).is_none() {
+    if is_sleeping(&seen.vcp).is_none() && restoring.is_none() {
         // What came until now doesn't count; what comes from now on does, even while it still falls asleep.
         let mark = seen.visit.as_ref().map(|visit| visit.mark.as_str());
         report
@@ -261,7 +267,7 @@ fn syncer_at_work(seen: &Seen, asked: Timestamp) -> bool {
 }
 
 /// Whether a pod of one of these parts is there.
-fn runs(seen: &Seen, parts: &[&str]) -> bool {
+pub(crate) fn runs(seen: &Seen, parts: &[&str]) -> bool {
     let is_of_them = |pod: &Object| {
         let part = pod.label("app.kubernetes.io/name");
         part.is_some_and(|part| parts.contains(&part))

@@ -12,12 +12,13 @@ mod limit;
 pub(crate) use limit::Limit;
 
 use crate::{
+    backup,
     decide::Action,
     object::{DEPLOYMENT, Object},
     observe::Seen,
     parts::MAINS,
     provision::apiserver,
-    sleep,
+    restore, sleep,
     status::{Fact, Report, condition},
     stuck, upgrade, version,
 };
@@ -262,6 +263,9 @@ pub(crate) fn is_passing(kind: &str) -> bool {
         upgrade::WAITS,
         version::ETCD_KEPT,
         stuck::STUCK,
+        backup::FAILING,
+        restore::RESTORING,
+        restore::FAILED,
     ]
     .contains(&kind)
 }

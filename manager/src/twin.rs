@@ -393,7 +393,9 @@ fn mirrored(seen: &Seen, owner: &Owner, twin: &Object) -> Report {
     let mut fields: Vec<(&'static str, Value)> =
         told.map(|field| (field, status[field].clone())).collect();
     // Those that there are no more aren't left standing.
-    fields.push(("failureDomains", status["failureDomains"].clone()));
+    for field in ["failureDomains", "snapshots", "restore"] {
+        fields.push((field, status[field].clone()));
+    }
     if seen.user_secret.is_some() {
         let secret = SecretRef {
             name: owner.kubeconfig_secret(),

@@ -228,6 +228,8 @@ fn is_new(action: &Action, done: &mut BTreeSet<String>) -> bool {
             "{}/{} {:?}",
             order.namespace, order.name, order.material
         )),
+        Action::Tell(patch) => done.insert(format!("tell {patch}")),
+        Action::Note(claim, patch) => done.insert(format!("note {claim:?} {patch}")),
         Action::Remind(pod, patch) => done.insert(format!("remind {pod:?} {patch}")),
         Action::Delete(object) | Action::EndPod(object) => {
             done.insert(format!("delete {object:?} {}", object.uid()))

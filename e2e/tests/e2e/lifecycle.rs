@@ -1,6 +1,8 @@
 //! A VirtualControlPlane from its beginning to its end.
 
 mod deleted;
+mod restore;
+mod snapshot;
 
 use anyhow::{Context, bail, ensure};
 use api::keys;

@@ -214,7 +214,11 @@ fn control_plane() -> Result<Vec<Image>> {
     let [server, controllers] = SERVERS;
     let parts = [server, controllers, "kube-scheduler", "kube-proxy"];
     let mut images = kubernetes("kube", KUBERNETES, &parts)?;
-    let etcd = programs("etcd", &[("etcd", "usr/local/bin/etcd", 0o755)], &[])?;
+    // As upstream's image has them; snapshots are made by the two others.
+    let etcd = ["etcd", "etcdctl", "etcdutl"];
+    let places = etcd.map(|name| format!("usr/local/bin/{name}"));
+    let files = [0, 1, 2].map(|at| (etcd[at], places[at].as_str(), 0o755));
+    let etcd = programs("etcd", &files, &[])?;
     let entrypoint = ["/usr/local/bin/etcd"];
     let ours = format!("registry.k8s.io/etcd:{ETCD}-0");
     images.push(image(

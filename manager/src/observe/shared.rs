@@ -1,16 +1,32 @@
-//! What passes share: nodes, the proxy, and who starts.
+//! What passes share: nodes, the proxy, and who starts; and what few of them need.
 
-use super::{Error, Observer, decode};
+use super::{Error, Observer, Seen, decode};
 use crate::{
     answers::FRESH,
-    cluster, endpoint,
+    backup, cluster, endpoint,
     object::{NODE, Object, VIRTUAL_CONTROL_PLANE},
     proxy::{self, Proxy},
+    restore,
     starts::Start,
 };
 use tokio::time::Instant;
 
 impl Observer {
+    /// Claims of etcd and of snapshots, and the Jobs that fill them, where somebody waits for what becomes of them.
+    pub(super) async fn look_at_volumes(
+        &self,
+        seen: &mut Seen,
+        inside: Option<&str>,
+    ) -> Result<(), Error> {
+        if backup::concerns(&seen.vcp) || restore::concerns(seen) {
+            for kind in backup::KINDS {
+                let there = self.cluster.list(kind, inside, "").await?;
+                seen.objects.extend(there);
+            }
+        }
+        Ok(())
+    }
+
     /// All that start, or wait for it.
     pub(crate) async fn starts(&self) -> Result<Vec<Start>, cluster::Error> {
         // One that this version can't read isn't looked after, so it doesn't start.

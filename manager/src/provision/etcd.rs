@@ -2,7 +2,7 @@
 
 use super::{
     metadata,
-    pod::{self, CONFIG_DIR, Part, Source, Spread},
+    pod::{self, CONFIG_DIR, Data, Part, Source, Spread},
     selector,
 };
 use crate::{
@@ -28,6 +28,12 @@ const HTTP_PORT: u16 = 2382;
 const GIB: u64 = 1 << 30;
 /// An API server that has just started stores some MiB.
 const LEAST: u64 = 16 << 20;
+/// Where a member's volume is mounted.
+pub(crate) const FOLDER: &str = "/var/lib/etcd";
+/// What a member's first volume is called, and all others begin with.
+const VOLUME: &str = "data";
+/// What is between that and the number of a restore.
+const RESTORED: &str = "-r";
 /// The flag that lists all members.
 const INITIAL_CLUSTER: &str = "--initial-cluster=";
 
@@ -38,12 +44,55 @@ pub(crate) fn members(cp: &ControlPlane) -> Vec<String> {
         .collect()
 }
 
+/// Name of a member.
+pub(crate) fn member(number: i32) -> String {
+    format!("{NAME}-{number}")
+}
+
+/// What members' volumes are called: those that they were made with, or those of a restore.
+pub(crate) fn volume_name(store: u32) -> String {
+    match store {
+        0 => VOLUME.to_owned(),
+        restore => format!("{VOLUME}{RESTORED}{restore}"),
+    }
+}
+
+/// Name of a member's claim.
+pub(crate) fn claim_name(store: u32, number: i32) -> String {
+    format!("{}-{}", volume_name(store), member(number))
+}
+
+/// Of which volumes a claim is, if it is a member's.
+pub(crate) fn store_of_claim(claim: &Object) -> Option<u32> {
+    let (volume, number) = claim.name().rsplit_once(&format!("-{NAME}-"))?;
+    number.parse::<u32>().ok()?;
+    store_of_volume(volume)
+}
+
+/// Which volumes a StatefulSet's claims are for.
+pub(crate) fn store_of(existing: &Object) -> Option<u32> {
+    store_of_volume(existing.text("/spec/volumeClaimTemplates/0/metadata/name"))
+}
+
+/// Whether a StatefulSet's claims are for others of a member's volumes than those that are wanted.
+pub(crate) fn has_other_volumes(want: &Object, have: &Object) -> bool {
+    let [wanted, had] = [want, have].map(store_of);
+    want.kind == STATEFUL_SET && wanted.is_some() && had.is_some() && wanted != had
+}
+
+fn store_of_volume(name: &str) -> Option<u32> {
+    match name.strip_prefix(VOLUME)? {
+        "" => Some(0),
+        rest => rest.strip_prefix(RESTORED)?.parse().ok(),
+    }
+}
+
 /// The StatefulSet, and a disruption budget when a member may be missing.
 pub(crate) fn objects(cp: &ControlPlane, digest: &str) -> Vec<Object> {
     let claim = (!cp.storage.ephemeral).then(|| claim_template(cp));
     let volume = match claim {
         Some(_) => Value::Null,
-        None => json!({"name": "data", "emptyDir": {}}),
+        None => json!({"name": VOLUME, "emptyDir": {}}),
     };
     let part = Part {
         name: NAME,
@@ -68,7 +117,11 @@ pub(crate) fn objects(cp: &ControlPlane, digest: &str) -> Vec<Object> {
             Source::Secret("etcd-peer", "tls.crt", "peer.crt"),
             Source::Secret("etcd-peer", "tls.key", "peer.key"),
         ],
-        data: Some((volume, "/var/lib/etcd")),
+        data: Some(Data {
+            name: volume_name(cp.store),
+            volume,
+            path: FOLDER,
+        }),
         // It waits for its clients to leave; what it has acknowledged is on disk.
         grace: 5,
         digest,
@@ -101,6 +154,7 @@ pub(crate) fn objects(cp: &ControlPlane, digest: &str) -> Vec<Object> {
 
 /// Takes from a StatefulSet that exists what can't change on it: the class may have changed its mind since.
 pub(crate) fn keep_what_is_fixed(cp: &mut ControlPlane, existing: &Object) -> Option<Refusal> {
+    cp.store = store_of(existing).unwrap_or_default();
     let members = members_of(existing);
     let asked = cp.members;
     cp.members = i32::try_from(members).unwrap_or(asked);
@@ -134,37 +188,40 @@ fn members_of(existing: &Object) -> i64 {
     }
 }
 
-fn command(cp: &ControlPlane) -> Vec<String> {
-    // A single member talks to itself: no name has to be resolved before it starts.
-    let (peer_host, listen) = match cp.members {
-        1 => ("127.0.0.1".to_owned(), "127.0.0.1"),
-        _ => (
-            format!("$(POD_NAME).{PEERS}.{}.svc", cp.namespace),
-            "0.0.0.0",
-        ),
+/// What a member is told of the cluster that it begins, by flags that its restored data are made with too.
+pub(crate) fn beginning(cp: &ControlPlane, member: &str) -> [String; 3] {
+    let url = |member: &str| match cp.members {
+        // A single member talks to itself: no name has to be resolved before it starts.
+        1 => format!("https://127.0.0.1:{PEER_PORT}"),
+        _ => format!("https://{member}.{PEERS}.{}.svc:{PEER_PORT}", cp.namespace),
     };
-    let cluster = match cp.members {
-        1 => format!("{NAME}-0=https://127.0.0.1:{PEER_PORT}"),
-        _ => members(cp)
-            .iter()
-            .enumerate()
-            .map(|(n, host)| format!("{NAME}-{n}=https://{host}:{PEER_PORT}"))
-            .collect::<Vec<_>>()
-            .join(","),
+    let all = (0..cp.members).map(self::member);
+    let all: Vec<String> = all.map(|one| format!("{one}={}", url(&one))).collect();
+    [
+        format!("--initial-advertise-peer-urls={}", url(member)),
+        format!("{INITIAL_CLUSTER}{}", all.join(",")),
+        format!("--initial-cluster-token={}", cp.owner.id),
+    ]
+}
+
+fn command(cp: &ControlPlane) -> Vec<String> {
+    let listen = match cp.members {
+        1 => "127.0.0.1",
+        _ => "0.0.0.0",
     };
     let file = |name: &str| format!("{CONFIG_DIR}/{name}");
     let mut command = vec![
         "etcd".into(),
         "--name=$(POD_NAME)".into(),
-        "--data-dir=/var/lib/etcd/data".into(),
+        format!("--data-dir={FOLDER}/data"),
         format!("--listen-client-urls=https://0.0.0.0:{CLIENT_PORT}"),
         format!("--advertise-client-urls=https://$(POD_IP):{CLIENT_PORT}"),
         format!("--listen-peer-urls=https://{listen}:{PEER_PORT}"),
-        format!("--initial-advertise-peer-urls=https://{peer_host}:{PEER_PORT}"),
-        format!("{INITIAL_CLUSTER}{cluster}"),
-        format!("--initial-cluster-token={}", cp.owner.id),
+    ];
+    command.extend(beginning(cp, "$(POD_NAME)"));
+    command.extend([
         format!("--listen-metrics-urls=http://0.0.0.0:{HEALTH_PORT}"),
-        "--client-cert-auth=true".into(),
+        "--client-cert-auth=true".to_owned(),
         format!("--trusted-ca-file={}", file("ca.crt")),
         format!("--cert-file={}", file("server.crt")),
         format!("--key-file={}", file("server.key")),
@@ -180,7 +237,7 @@ fn command(cp: &ControlPlane) -> Vec<String> {
         "--watch-progress-notify-interval=30s".into(),
         // Where gRPC has the port for itself, its own server serves it, for less than Go's one for HTTP.
         format!("--listen-client-http-urls=https://127.0.0.1:{HTTP_PORT}"),
-    ];
+    ]);
     if cp.members == 1 {
         // There is nobody to be told in time that the leader lives: half of an idle etcd's work would be to count that
         // time. It elects itself after one heartbeat.
@@ -225,6 +282,11 @@ fn bytes(quantity: &str) -> Option<u64> {
 }
 
 fn claim_template(cp: &ControlPlane) -> Value {
+    json!({"metadata": {"name": volume_name(cp.store)}, "spec": claim_spec(cp)})
+}
+
+/// What is asked for to keep a member's data in.
+pub(crate) fn claim_spec(cp: &ControlPlane) -> Value {
     let mut spec = json!({
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": cp.storage.size}},
@@ -232,7 +294,7 @@ fn claim_template(cp: &ControlPlane) -> Value {
     if let Some(class) = &cp.storage.storage_class_name {
         spec["storageClassName"] = json!(class);
     }
-    json!({"metadata": {"name": "data"}, "spec": spec})
+    spec
 }
 
 fn budget(cp: &ControlPlane) -> Object {
@@ -268,6 +330,36 @@ mod tests {
             let own = flag(&command, "--initial-advertise-peer-urls=")
                 .replace("$(POD_NAME)", &format!("etcd-{n}"));
             assert_eq!(own, format!("https://{host}:2380"));
+        }
+    }
+
+    #[test]
+    fn names_of_volumes_and_claims_give_back_which_they_are() {
+        let mut cp = control_plane();
+        for store in [0, 1, 12] {
+            cp.store = store;
+            let set = objects(&cp, "").remove(0);
+            assert_eq!(store_of(&set), Some(store));
+            let name = claim_name(store, 2);
+            let claim = Object::new(crate::object::CLAIM, Some("n"), &name, json!({}));
+            assert_eq!(store_of_claim(&claim), Some(store));
+            let mount = "/spec/template/spec/containers/0/volumeMounts/1/name";
+            assert_eq!(set.text(mount), volume_name(store));
+            cp.store = 99;
+            assert_eq!(keep_what_is_fixed(&mut cp, &set), None);
+            assert_eq!(cp.store, store);
+        }
+        assert_eq!(claim_name(0, 0), "data-etcd-0", "as it always was");
+        for other in [
+            "snapshot-a",
+            "data-etcd",
+            "data-etcd-x",
+            "database-etcd-0",
+            "data-r-etcd-0",
+            "data-r1x-etcd-0",
+        ] {
+            let claim = Object::new(crate::object::CLAIM, Some("n"), other, json!({}));
+            assert_eq!(store_of_claim(&claim), None, "{other}");
         }
     }
 

@@ -44,14 +44,24 @@ pub(crate) struct Part<'a> {
     pub(crate) default_requests: [(&'static str, &'static str); 2],
     /// Keys and files.
     pub(crate) files: Vec<Source>,
-    /// A volume of its own and where it is mounted.
-    pub(crate) data: Option<(Value, &'static str)>,
+    /// A volume of its own.
+    pub(crate) data: Option<Data>,
     /// Time to end in, in seconds.
     pub(crate) grace: u32,
     /// Hash of what it reads only at start.
     pub(crate) digest: &'a str,
     /// Whether its pods are kept on different nodes where possible.
     pub(crate) spread: Spread,
+}
+
+/// A volume that a part keeps its data in.
+pub(crate) struct Data {
+    /// What it is called.
+    pub(crate) name: String,
+    /// The volume; null where a claim template brings it.
+    pub(crate) volume: Value,
+    /// Where it is mounted.
+    pub(crate) path: &'static str,
 }
 
 /// A file under [`CONFIG_DIR`].
@@ -76,14 +86,13 @@ pub(crate) enum Spread {
 pub(crate) fn template(cp: &ControlPlane, part: Part<'_>) -> Value {
     let mut volumes = vec![json!({
         "name": "config",
-        "projected": {"defaultMode": KEY_MODE, "sources": part.files.iter().map(source).collect::<Vec<_>>()},
+        "projected": key_files(&part.files),
     })];
     let mut mounts = vec![json!({"name": "config", "mountPath": CONFIG_DIR, "readOnly": true})];
-    if let Some((volume, path)) = part.data {
-        mounts.push(json!({"name": "data", "mountPath": path}));
-        // A claim template brings its own volume.
-        if !volume.is_null() {
-            volumes.push(volume);
+    if let Some(data) = part.data {
+        mounts.push(json!({"name": data.name, "mountPath": data.path}));
+        if !data.volume.is_null() {
+            volumes.push(data.volume);
         }
     }
     let mut env = vec![
@@ -106,38 +115,15 @@ pub(crate) fn template(cp: &ControlPlane, part: Part<'_>) -> Value {
         "startupProbe": probe(&part.startup, 1, 180),
         "livenessProbe": probe(&part.liveness, 10, 6),
         "volumeMounts": mounts,
-        "securityContext": {
-            "allowPrivilegeEscalation": false,
-            "capabilities": {"drop": ["ALL"]},
-            "privileged": false,
-            "readOnlyRootFilesystem": true,
-        },
+        "securityContext": no_rights(),
     });
     if let Some(readiness) = &part.readiness {
         container["readinessProbe"] = probe(readiness, 5, 3);
     }
-    let mut spec = json!({
-        "automountServiceAccountToken": false,
-        "enableServiceLinks": false,
-        "priorityClassName": PRIORITY_CLASS,
-        "terminationGracePeriodSeconds": part.grace,
-        "securityContext": {
-            "runAsNonRoot": true,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": volumes,
-    });
-    if !cp.pods.node_selector.is_empty() {
-        spec["nodeSelector"] = json!(cp.pods.node_selector);
-    }
-    if !cp.pods.tolerations.is_empty() {
-        spec["tolerations"] = cp.pods.tolerations.iter().map(Toleration::of_pod).collect();
-    }
+    let mut spec = base(cp);
+    spec["terminationGracePeriodSeconds"] = json!(part.grace);
+    spec["containers"] = json!([container]);
+    spec["volumes"] = json!(volumes);
     match part.spread {
         Spread::Single => {}
         Spread::Preferred => spec["affinity"] = apart(part.name),
@@ -151,6 +137,40 @@ pub(crate) fn template(cp: &ControlPlane, part: Part<'_>) -> Value {
             },
         },
         "spec": spec,
+    })
+}
+
+/// What every pod of a control plane has: where it runs, and no more than it needs.
+pub(super) fn base(cp: &ControlPlane) -> Value {
+    let mut spec = json!({
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "priorityClassName": PRIORITY_CLASS,
+        "securityContext": {
+            "runAsNonRoot": true,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    });
+    if !cp.pods.node_selector.is_empty() {
+        spec["nodeSelector"] = json!(cp.pods.node_selector);
+    }
+    if !cp.pods.tolerations.is_empty() {
+        spec["tolerations"] = cp.pods.tolerations.iter().map(Toleration::of_pod).collect();
+    }
+    spec
+}
+
+/// What every container of a control plane may do.
+pub(super) fn no_rights() -> Value {
+    json!({
+        "allowPrivilegeEscalation": false,
+        "capabilities": {"drop": ["ALL"]},
+        "privileged": false,
+        "readOnlyRootFilesystem": true,
     })
 }
 
@@ -186,6 +206,11 @@ pub(crate) fn http(scheme: &str, port: &str, path: &str) -> Value {
 
 fn probe(http_get: &Value, period: u32, failures: u32) -> Value {
     json!({"httpGet": http_get, "periodSeconds": period, "timeoutSeconds": 5, "failureThreshold": failures})
+}
+
+/// A projected volume of keys and files.
+pub(crate) fn key_files(files: &[Source]) -> Value {
+    json!({"defaultMode": KEY_MODE, "sources": files.iter().map(source).collect::<Vec<_>>()})
 }
 
 fn source(source: &Source) -> Value {

@@ -1,0 +1,441 @@
+use super::*;
+use crate::{
+    control_plane::tests::control_plane,
+    decide::tests::{answer, decided, play, rest, say},
+    object::POD,
+    provision::{apiserver, controller_manager, snapshot},
+    sleep::tests::{awake, fall_asleep, replicas},
+};
+use api::{Backup, Snapshot, SnapshotState, TenantProof, Trigger};
+
+const SNAPSHOT: &str = "before-upgrade";
+
+/// One that works, with a snapshot.
+fn with_snapshot(mut seen: Seen) -> Seen {
+    let cp = control_plane();
+    let mut claim = snapshot::claim(&cp, SNAPSHOT);
+    let complete = Snapshot {
+        name: SNAPSHOT.into(),
+        time: None,
+        state: SnapshotState::Complete,
+        message: None,
+        trigger: Trigger::Manual,
+    };
+    claim.body["metadata"]["annotations"][keys::SNAPSHOT] = json!(json!(complete).to_string());
+    seen.objects.insert(claim);
+    seen.objects.insert(restore::claim(&cp, 0, 0));
+    seen.vcp.spec.backup = Some(Backup {
+        snapshots: vec![SNAPSHOT.into()],
+        ..Backup::default()
+    });
+    let status = seen.vcp.status.get_or_insert_default();
+    status.proof = Some(TenantProof {
+        kube_system_uid: "uid".into(),
+        restore_counter: 2,
+    });
+    seen
+}
+
+fn ask(seen: &mut Seen, snapshot: &str, request: &str) {
+    seen.vcp.spec.restore = Some(Restore {
+        snapshot: snapshot.into(),
+        request: request.into(),
+    });
+}
+
+/// Plays until nothing is to be done; returns what was.
+fn go(seen: &mut Seen) -> Vec<String> {
+    let mut said = vec![];
+    loop {
+        let actions = decided(seen).actions;
+        if actions.is_empty() {
+            return said;
+        }
+        assert!(said.len() < 200, "it never ends: {said:?}");
+        for action in actions {
+            match action {
+                Action::Tell(patch) => {
+                    said.push(format!("tell {patch}"));
+                    let proof = seen.vcp.status.as_mut().unwrap().proof.as_mut().unwrap();
+                    let counter = &patch["status"]["proof"]["restoreCounter"];
+                    proof.restore_counter = counter.as_i64().unwrap();
+                }
+                Action::Delete(gone) => {
+                    said.push(format!("delete {gone:?}"));
+                    seen.objects.remove(gone.kind, gone.name());
+                }
+                other => said.extend(play(seen, vec![other])),
+            }
+        }
+    }
+}
+
+/// The Job ends in such a way.
+fn end_job(seen: &mut Seen, name: &str, kind: &str) {
+    let mut job = seen.objects.get(JOB, name).unwrap().clone();
+    let condition = json!({"type": kind, "status": "True", "reason": "R", "message": "m"});
+    job.body["status"]["conditions"] = json!([condition]);
+    seen.objects.insert(job);
+}
+
+/// The control plane goes, as far as it is told to.
+fn stop(seen: &mut Seen) -> Vec<String> {
+    rest(seen);
+    say(seen, &[Fact::no("Synced", "Stopped", "")]);
+    let mut said = go(seen);
+    for part in [apiserver::NAME, controller_manager::NAME] {
+        seen.objects.remove(POD, part);
+    }
+    seen.tenant = Tenant::NotAsked;
+    said.extend(go(seen));
+    seen.objects.remove(POD, etcd::NAME);
+    said.extend(go(seen));
+    said
+}
+
+fn state(seen: &Seen) -> Option<RestoreState> {
+    read(seen).map(|record| record.state)
+}
+
+fn counter_of(seen: &Seen) -> i64 {
+    counter(&seen.vcp).unwrap()
+}
+
+fn template(seen: &Seen) -> &str {
+    let set = seen.objects.get(STATEFUL_SET, etcd::NAME).unwrap();
+    set.text("/spec/volumeClaimTemplates/0/metadata/name")
+}
+
+fn claims(seen: &Seen) -> Vec<&str> {
+    let claims = seen.objects.of(CLAIM);
+    let members = claims.filter(|claim| etcd::store_of_claim(claim).is_some());
+    members.map(Object::name).collect()
+}
+
+fn holds(seen: &Seen, kind: &str) -> bool {
+    let report = decided(seen).report;
+    let mut all = report.conditions.iter();
+    all.any(|fact| fact.kind == kind && fact.holds)
+}
+
+/// Its data are written, and it starts with them.
+fn start(seen: &mut Seen) -> Vec<String> {
+    ask(seen, SNAPSHOT, "");
+    let mut said = go(seen);
+    end_job(seen, "restore-1-0", "Complete");
+    said.extend(go(seen));
+    said.extend(stop(seen));
+    said
+}
+
+/// Its etcd doesn't become ready, for so long.
+fn etcd_fails(seen: &mut Seen) {
+    let mut set = seen.objects.get(STATEFUL_SET, etcd::NAME).unwrap().clone();
+    set.body["status"] = json!({"replicas": 1, "readyReplicas": 0, "updatedReplicas": 1});
+    seen.objects.insert(set);
+    let pod = json!({"metadata": {"labels": {"app.kubernetes.io/name": etcd::NAME}}});
+    let pod = Object::new(POD, Some("n"), etcd::NAME, pod);
+    seen.objects.insert(pod);
+    seen.now += SignedDuration::from_mins(6);
+}
+
+#[test]
+fn without_a_wish_nothing_is_noted_and_nothing_is_said() {
+    let mut seen = with_snapshot(awake());
+    assert_eq!(go(&mut seen), [] as [&str; 0]);
+    assert_eq!(state(&seen), None);
+    assert!(!concerns(&seen) && !holds(&seen, RESTORING) && !holds(&seen, FAILED));
+}
+
+#[test]
+fn it_works_while_the_data_are_written_beside_those_that_it_has() {
+    let mut seen = with_snapshot(awake());
+    ask(&mut seen, SNAPSHOT, "");
+    let said = go(&mut seen);
+    assert!(said[0].contains("Namespace"), "it is noted first: {said:?}");
+    assert_eq!(claims(&seen), ["data-etcd-0", "data-r1-etcd-0"]);
+    assert!(seen.objects.get(JOB, "restore-1-0").is_some());
+    assert_eq!(state(&seen), Some(RestoreState::Writing));
+    assert_eq!((replicas(&seen), template(&seen)), ([1, 1, 1], "data"));
+    assert!(holds(&seen, RESTORING) && !holds(&seen, sleep::SLEEPING));
+    assert!(decided(&seen).report.again <= CLOSELY);
+    assert_eq!(counter_of(&seen), 2);
+}
+
+#[test]
+fn it_stops_as_one_that_falls_asleep_then_the_counter_goes_up_then_it_starts_with_the_new_volumes()
+{
+    let mut seen = with_snapshot(awake());
+    ask(&mut seen, SNAPSHOT, "");
+    go(&mut seen);
+    end_job(&mut seen, "restore-1-0", "Complete");
+    go(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Stopping));
+    let report = rest(&mut seen);
+    let sleeping = report
+        .conditions
+        .iter()
+        .find(|fact| fact.kind == sleep::SLEEPING);
+    assert_eq!(sleeping.unwrap().reason, RESTORING);
+    assert_eq!(replicas(&seen), [1, 1, 1], "the syncer goes first");
+
+    let said = stop(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Starting));
+    assert_eq!((replicas(&seen), template(&seen)), ([1, 1, 1], "data-r1"));
+    assert_eq!(counter_of(&seen), 3);
+    let at = |words: &str| {
+        let found = said.iter().position(|text| text.contains(words));
+        found.unwrap_or_else(|| panic!("{words}: {said:?}"))
+    };
+    assert!(at("restoreCounter") < at("delete StatefulSet"));
+    let made = said
+        .iter()
+        .rposition(|text| text.starts_with("apply StatefulSet"));
+    assert!(Some(at("delete StatefulSet")) < made);
+    assert_eq!(
+        claims(&seen).len(),
+        2,
+        "it isn't known yet whether it works"
+    );
+    assert!(
+        !decided(&seen)
+            .report
+            .fields
+            .iter()
+            .any(|(field, _)| *field == "visit")
+    );
+}
+
+#[test]
+fn once_it_answers_with_the_new_volumes_the_old_ones_go_and_all_is_done() {
+    let mut seen = with_snapshot(awake());
+    start(&mut seen);
+    rest(&mut seen);
+    answer(&mut seen);
+    let said = go(&mut seen);
+    assert!(
+        said.iter().any(|text| text.ends_with("data-etcd-0")),
+        "{said:?}"
+    );
+    assert_eq!(claims(&seen), ["data-r1-etcd-0"]);
+    assert!(seen.objects.get(JOB, "restore-1-0").is_none());
+    assert_eq!(state(&seen), Some(RestoreState::Complete));
+    assert!(!concerns(&seen) && !holds(&seen, RESTORING) && !holds(&seen, FAILED));
+    let snapshots = seen.objects.get(CLAIM, &snapshot::name(SNAPSHOT));
+    assert!(snapshots.is_some(), "the snapshot itself stays");
+
+    // Whatever becomes of the status, none is restored twice for one wish.
+    seen.vcp.status = None;
+    assert!(!concerns(&seen));
+    say(&mut seen, &[Fact::yes("Synced", "Watching")]);
+    go(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Complete));
+    ask(&mut seen, SNAPSHOT, "again");
+    go(&mut seen);
+    assert_eq!(claims(&seen), ["data-r1-etcd-0", "data-r2-etcd-0"]);
+}
+
+#[test]
+fn a_note_of_long_ago_takes_no_volumes_from_an_etcd_that_runs() {
+    let mut before = with_snapshot(awake());
+    ask(&mut before, "other", "");
+    go(&mut before);
+    let mut seen = with_snapshot(awake());
+    start(&mut seen);
+    rest(&mut seen);
+    answer(&mut seen);
+    go(&mut seen);
+    seen.namespace = before.namespace;
+    ask(&mut seen, "other", "");
+    go(&mut seen);
+    assert_eq!((replicas(&seen), template(&seen)), ([1, 1, 1], "data-r1"));
+}
+
+#[test]
+fn nothing_is_complete_by_what_an_api_server_answered_before_it_stopped() {
+    let mut seen = with_snapshot(awake());
+    start(&mut seen);
+    rest(&mut seen);
+    etcd_fails(&mut seen);
+    seen.now -= SignedDuration::from_mins(6);
+    answer(&mut seen);
+    go(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Starting));
+    assert_eq!(claims(&seen).len(), 2);
+}
+
+#[test]
+fn data_that_cannot_be_written_cost_the_tenant_nothing() {
+    let mut seen = with_snapshot(awake());
+    ask(&mut seen, SNAPSHOT, "");
+    go(&mut seen);
+    let pod = json!({
+        "metadata": {"labels": {"batch.kubernetes.io/job-name": "restore-1-0"}},
+        "status": {"containerStatuses": [{"state": {"terminated": {"exitCode": 1, "message": "first\nno room left\n"}}}]},
+    });
+    seen.objects
+        .insert(Object::new(POD, Some("n"), "restore-1-0-x", pod));
+    end_job(&mut seen, "restore-1-0", "Failed");
+    let said = go(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Failed));
+    assert_eq!((replicas(&seen), template(&seen)), ([1, 1, 1], "data"));
+    assert_eq!(claims(&seen), ["data-etcd-0"], "{said:?}");
+    assert!(holds(&seen, FAILED) && !holds(&seen, RESTORING));
+    let message = decided(&seen).report.conditions;
+    let message = message.into_iter().find(|fact| fact.kind == FAILED);
+    assert!(message.unwrap().message.contains("m: no room left"));
+    assert_eq!(go(&mut seen), [] as [&str; 0], "it isn't tried again");
+    assert_eq!(counter_of(&seen), 2);
+
+    ask(&mut seen, SNAPSHOT, "again");
+    go(&mut seen);
+    assert_eq!(claims(&seen), ["data-etcd-0", "data-r2-etcd-0"]);
+}
+
+#[test]
+fn one_whose_etcd_does_not_become_ready_goes_back_to_the_volumes_that_it_had() {
+    let mut seen = with_snapshot(awake());
+    start(&mut seen);
+    rest(&mut seen);
+    etcd_fails(&mut seen);
+    go(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Returning));
+    assert_eq!(claims(&seen), ["data-etcd-0", "data-r1-etcd-0"]);
+    let said = stop(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Failed));
+    assert_eq!(
+        (replicas(&seen), template(&seen)),
+        ([1, 1, 1], "data"),
+        "{said:?}"
+    );
+    assert_eq!(claims(&seen), ["data-etcd-0"]);
+    rest(&mut seen);
+    answer(&mut seen);
+    go(&mut seen);
+    assert!(holds(&seen, FAILED));
+}
+
+#[test]
+fn another_tenants_data_are_not_kept() {
+    let mut seen = with_snapshot(awake());
+    start(&mut seen);
+    rest(&mut seen);
+    answer(&mut seen);
+    if let Tenant::Answers {
+        kube_system_uid, ..
+    } = &mut seen.tenant
+    {
+        *kube_system_uid = "another".into();
+    }
+    go(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Returning));
+    assert_eq!(claims(&seen).len(), 2);
+}
+
+#[test]
+fn what_is_not_there_or_keeps_nothing_is_refused_at_once() {
+    let mut seen = with_snapshot(awake());
+    ask(&mut seen, "other", "");
+    go(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Failed));
+    assert_eq!(claims(&seen), ["data-etcd-0"]);
+    assert!(read(&seen).unwrap().message.contains("other"));
+    assert!(!concerns(&seen));
+
+    let mut ephemeral = with_snapshot(awake());
+    let mut set = ephemeral
+        .objects
+        .get(STATEFUL_SET, etcd::NAME)
+        .unwrap()
+        .clone();
+    let spec = set.body["spec"].as_object_mut().unwrap();
+    spec.remove("volumeClaimTemplates");
+    ephemeral.objects.insert(set);
+    ask(&mut ephemeral, SNAPSHOT, "");
+    go(&mut ephemeral);
+    assert_eq!(state(&ephemeral), Some(RestoreState::Failed));
+    assert!(read(&ephemeral).unwrap().message.contains("emptyDir"));
+    assert_eq!(replicas(&ephemeral), [1, 1, 1]);
+}
+
+#[test]
+fn a_wish_that_is_taken_away_changes_nothing_and_another_one_takes_its_place() {
+    let mut seen = with_snapshot(awake());
+    ask(&mut seen, SNAPSHOT, "");
+    go(&mut seen);
+    ask(&mut seen, SNAPSHOT, "another");
+    go(&mut seen);
+    assert_eq!(claims(&seen), ["data-etcd-0", "data-r2-etcd-0"]);
+    seen.vcp.spec.restore = None;
+    go(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Failed));
+    assert_eq!(claims(&seen), ["data-etcd-0"]);
+    assert!(!holds(&seen, FAILED), "nobody wants it any more");
+}
+
+#[test]
+fn one_that_sleeps_is_awake_until_it_is_restored_and_sleeps_again() {
+    let mut seen = awake();
+    seen.vcp.spec.sleep.asleep = true;
+    fall_asleep(&mut seen);
+    let mut seen = with_snapshot(seen);
+    ask(&mut seen, SNAPSHOT, "");
+    go(&mut seen);
+    end_job(&mut seen, "restore-1-0", "Complete");
+    go(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Starting));
+    assert_eq!((replicas(&seen), template(&seen)), ([1, 1, 1], "data-r1"));
+    rest(&mut seen);
+    answer(&mut seen);
+    go(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Complete));
+    assert!(holds(&seen, sleep::SLEEPING));
+    stop(&mut seen);
+    assert_eq!((replicas(&seen), template(&seen)), ([0, 0, 0], "data-r1"));
+}
+
+#[test]
+fn a_stateful_set_that_is_not_there_is_made_as_it_was() {
+    let mut seen = with_snapshot(awake());
+    start(&mut seen);
+    seen.objects.remove(STATEFUL_SET, etcd::NAME);
+    seen.vcp.spec.etcd = Some(serde_json::from_value(json!({"replicas": 3})).unwrap());
+    go(&mut seen);
+    assert_eq!((replicas(&seen), template(&seen)), ([1, 1, 1], "data-r1"));
+}
+
+#[test]
+fn all_three_members_are_written() {
+    let mut seen = with_snapshot(awake());
+    let mut set = seen.objects.get(STATEFUL_SET, etcd::NAME).unwrap().clone();
+    let mut cp = control_plane();
+    cp.members = 3;
+    let three = etcd::objects(&cp, "").remove(0);
+    set.body["spec"]["template"] = three.body["spec"]["template"].clone();
+    seen.objects.insert(set);
+    ask(&mut seen, SNAPSHOT, "");
+    go(&mut seen);
+    for number in 0..3 {
+        assert_eq!(state(&seen), Some(RestoreState::Writing));
+        end_job(&mut seen, &format!("restore-1-{number}"), "Complete");
+        go(&mut seen);
+    }
+    assert_eq!(state(&seen), Some(RestoreState::Stopping));
+    let written = claims(&seen);
+    let written = written.iter().filter(|name| name.starts_with("data-r1-"));
+    assert_eq!(written.count(), 3);
+}
+
+#[test]
+fn a_snapshot_that_is_read_is_not_deleted() {
+    let mut seen = with_snapshot(awake());
+    ask(&mut seen, SNAPSHOT, "");
+    go(&mut seen);
+    seen.vcp.spec.backup = Some(Backup::default());
+    go(&mut seen);
+    let claim = snapshot::name(SNAPSHOT);
+    assert!(seen.objects.get(CLAIM, &claim).is_some());
+    end_job(&mut seen, "restore-1-0", "Complete");
+    go(&mut seen);
+    assert!(seen.objects.get(CLAIM, &claim).is_none());
+}
