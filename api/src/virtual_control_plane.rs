@@ -1,8 +1,8 @@
 //! `VirtualControlPlane`: one tenant, as the super cluster's admin or a platform asks for it.
 
 use crate::{
-    Authentication, Backup, Condition, Egress, FailureDomain, Offer, PodWishes, Quantities, Restore,
-    Restored, Sharing, ShownNodes, Sleep, Snapshot, SyncRate, ToSuper,
+    Authentication, Backup, Condition, Egress, FailureDomain, Offer, PodWishes, Quantities,
+    Restore, Restored, Sharing, ShownNodes, Sleep, Snapshot, SyncRate, ToSuper,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;

@@ -133,6 +133,7 @@ impl Command {
             Self::Breaker(breaker::Command::Release(args)) => vec![&mut args.name],
             Self::Certs(certs::Command::Check(args)) => args.names.iter_mut().collect(),
             Self::Certs(certs::Command::Rotate(args)) => vec![&mut args.name],
+            Self::Snapshot(command) => vec![command.tenant()],
             // Of no tenant, or of one whose name is given here.
             _ => vec![],
         }

@@ -24,6 +24,7 @@ impl<const MINUTES: u8> Waiting<MINUTES> {
         3 => "3m",
         5 => "5m",
         10 => "10m",
+        15 => "15m",
         _ => panic!("spell it here"),
     };
 }
@@ -62,6 +63,7 @@ mod tests {
             (3, Waiting::<3>::DEFAULT),
             (5, Waiting::<5>::DEFAULT),
             (10, Waiting::<10>::DEFAULT),
+            (15, Waiting::<15>::DEFAULT),
         ];
         for (minutes, text) in spelled {
             assert_eq!(age::parse(text), Ok(Duration::from_secs(minutes * 60)));

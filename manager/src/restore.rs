@@ -432,7 +432,7 @@ pub(crate) fn added(mut decision: Decision, seen: &Seen, cp: &ControlPlane) -> D
         kind,
         holds,
         reason: reason.to_owned(),
-        message: text.clone(),
+        message: text,
     };
     report.conditions.extend([
         fact(
@@ -450,7 +450,7 @@ pub(crate) fn added(mut decision: Decision, seen: &Seen, cp: &ControlPlane) -> D
         snapshot: record.snapshot.clone(),
         request: record.request.clone(),
         state: record.state,
-        message: text.clone(),
+        message: text,
         time: record.since.clone(),
     };
     report.fields.push((FIELD, json!(told)));

@@ -15,6 +15,7 @@ use crate::{
     style,
     table::{Mood, Table, terminal_width},
     tenant,
+    waiting::Waiting,
     watch::{self, Limit},
 };
 use anyhow::Result;
@@ -71,24 +72,20 @@ Examples:
 #[derive(Debug, clap::Args)]
 pub(crate) struct Create {
     /// Name of the tenant
-    #[arg(value_parser = crate::name::tenant)]
+    #[arg(value_parser = crate::name::known_tenant)]
     name: String,
     /// What to call it; manual-DATE-TIME, in UTC, when left out
     #[arg(long = "name", id = "snapshot", value_name = "SNAPSHOT", value_parser = new_name)]
     snapshot: Option<String>,
-    /// Return as soon as it is asked for
-    #[arg(long)]
-    no_wait: bool,
-    /// How long to wait
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = age::parse)]
-    timeout: Duration,
+    #[command(flatten)]
+    waiting: Waiting<10>,
 }
 
 /// Flags of `sublet snapshot list`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct List {
     /// Name of the tenant
-    #[arg(value_parser = crate::name::tenant)]
+    #[arg(value_parser = crate::name::known_tenant)]
     name: String,
     /// Leave out the headings
     #[arg(long)]
@@ -102,19 +99,27 @@ pub(crate) struct List {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Delete {
     /// Name of the tenant
-    #[arg(value_parser = crate::name::tenant)]
+    #[arg(value_parser = crate::name::known_tenant)]
     name: String,
     /// Name of the snapshot
     snapshot: String,
     /// Don't ask
     #[arg(short, long)]
     yes: bool,
-    /// Return as soon as it is asked for
-    #[arg(long)]
-    no_wait: bool,
-    /// How long to wait
-    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = age::parse)]
-    timeout: Duration,
+    #[command(flatten)]
+    waiting: Waiting<2>,
+}
+
+impl Command {
+    /// Whose snapshots they are.
+    pub(super) fn tenant(&mut self) -> &mut String {
+        match self {
+            Self::Create(args) => &mut args.name,
+            Self::List(args) => &mut args.name,
+            Self::Restore(args) => &mut args.name,
+            Self::Delete(args) => &mut args.name,
+        }
+    }
 }
 
 /// Runs one of them.
@@ -144,7 +149,7 @@ async fn create(args: &Create, cluster: &Cluster) -> Result<()> {
     let snapshot = snapshot.unwrap_or_else(|| named_after(Timestamp::now()));
     change(cluster, &vcp, |asked| with(asked, &snapshot)).await?;
     let look = cluster.hint(&format!("snapshot list {}", args.name));
-    if args.no_wait {
+    if args.waiting.no_wait {
         return output::print_line(&format!(
             "snapshot {snapshot} requested; look with `{look}`"
         ));
@@ -152,7 +157,7 @@ async fn create(args: &Create, cluster: &Cluster) -> Result<()> {
     let mut progress = Progress::start(&format!("making the snapshot {snapshot}"));
     let left = |_: &str| format!("it goes on by itself; look with `{look}`");
     let limit = Limit {
-        time: args.timeout,
+        time: args.waiting.timeout,
         late: "has no complete snapshot of that name",
         left: &left,
     };
@@ -225,13 +230,13 @@ async fn delete(args: &Delete, cluster: &Cluster) -> Result<()> {
     let question = format!("The snapshot {snapshot} of {name} is deleted with its claim.");
     ask::confirm(&question, Confirmation::Yes, args.yes).await?;
     change(cluster, &vcp, |asked| Ok(without(asked, snapshot))).await?;
-    if args.no_wait {
+    if args.waiting.no_wait {
         return output::print_line(&format!("deletion of {snapshot} requested"));
     }
     let mut progress = Progress::start(&format!("deleting the snapshot {snapshot}"));
     let left = |_: &str| watch::goes_on(cluster, name);
     let limit = Limit {
-        time: args.timeout,
+        time: args.waiting.timeout,
         late: "still has that snapshot",
         left: &left,
     };

@@ -10,6 +10,7 @@ use crate::{
     condition, error, output,
     progress::Progress,
     tenant,
+    waiting::Waiting,
     watch::{self, Limit},
 };
 use anyhow::Result;
@@ -28,19 +29,15 @@ Examples:
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Name of the tenant
-    #[arg(value_parser = crate::name::tenant)]
-    name: String,
+    #[arg(value_parser = crate::name::known_tenant)]
+    pub(super) name: String,
     /// Name of the snapshot
     snapshot: String,
     /// Don't ask
     #[arg(short, long)]
     yes: bool,
-    /// Return as soon as it is asked for
-    #[arg(long)]
-    no_wait: bool,
-    /// How long to wait
-    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = age::parse)]
-    timeout: Duration,
+    #[command(flatten)]
+    waiting: Waiting<15>,
 }
 
 /// Restores it.
@@ -73,7 +70,7 @@ pub(super) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         .patch(name, &PatchParams::default(), &Patch::Merge(patch))
         .await?;
     let look = cluster.hint(&format!("describe {name}"));
-    if args.no_wait {
+    if args.waiting.no_wait {
         return output::print_line(&format!(
             "restore of {snapshot} requested; look with `{look}`"
         ));
@@ -81,7 +78,7 @@ pub(super) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     let mut progress = Progress::start(&format!("restoring {name}"));
     let left = |_: &str| watch::goes_on(cluster, name);
     let limit = Limit {
-        time: args.timeout,
+        time: args.waiting.timeout,
         late: "isn't restored",
         left: &left,
     };
