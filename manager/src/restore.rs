@@ -432,7 +432,7 @@ pub(crate) fn added(mut decision: Decision, seen: &Seen, cp: &ControlPlane) -> D
         kind,
         holds,
         reason: reason.to_owned(),
-        message: text,
+        message: text.clone(),
     };
     report.conditions.extend([
         fact(

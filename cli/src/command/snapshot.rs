@@ -23,7 +23,6 @@ use api::{SCHEDULED, Snapshot, SnapshotState, Trigger, VirtualControlPlane};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 /// As the resource definition has it.
 const LONGEST: usize = 40;

@@ -18,7 +18,6 @@ use api::{Restore, RestoreState, Restored, Snapshot, SnapshotState, VirtualContr
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use std::time::Duration;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
