@@ -534,7 +534,8 @@ fn what_is_full_starts_no_api_server_anew() {
 fn issuers_are_part_of_the_pods_that_believe_them_and_reach_no_others() {
     let mut cp = control_plane();
     let made = |cp: &ControlPlane| {
-        let [config, main] = &apiserver::objects(cp, &addresses(), "")[..] else {
+        let objects = apiserver::objects(cp, &addresses(), "");
+        let [config, main] = &objects[..] else {
             panic!("a ConfigMap and a Deployment");
         };
         let sources = main.items("/spec/template/spec/volumes/0/projected/sources");
