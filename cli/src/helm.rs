@@ -29,9 +29,9 @@ async fn release(client: &Client) -> Result<Option<Release>, kube::Error> {
 }
 
 /// Fails, with what to type instead, if a daemon is of a release.
-pub(crate) async fn refuse(client: &Client, asked: Asked) -> Result<()> {
-    match release(client).await? {
-        Some(release) => Err(error::fail(instead(asked, &release))),
+pub(crate) async fn refuse(cluster: &Cluster, asked: Asked) -> Result<()> {
+    match release(&cluster.client).await? {
+        Some(release) => Err(error::fail(instead(asked, &release, cluster))),
         None => Ok(()),
     }
 }
@@ -121,11 +121,12 @@ fn release_of(object: &ObjectMeta) -> Option<Release> {
     })
 }
 
-fn instead(asked: Asked, Release { name, namespace }: &Release) -> String {
+fn instead(asked: Asked, Release { name, namespace }: &Release, cluster: &Cluster) -> String {
     let what = match asked {
         Asked::Install => format!(
-            "change it with `helm upgrade {name} CHART -n {namespace}`, after `kubectl {DEFINITIONS}` if that is another version; \
-             to go on without Helm, `helm uninstall {name} -n {namespace}` first, which leaves all tenants"
+            "change it with `helm upgrade {name} CHART -n {namespace}`, after `{definitions}` if that is another version; \
+             to go on without Helm, `helm uninstall {name} -n {namespace}` first, which leaves all tenants",
+            definitions = cluster.kubectl_anywhere(DEFINITIONS)
         ),
         Asked::Uninstall => format!(
             "delete the tenants, then `helm uninstall {name} -n {namespace}`, and run this again: it removes what Helm leaves"
@@ -163,16 +164,17 @@ mod tests {
         assert_eq!(release_of(&ObjectMeta::default()), None);
     }
 
-    #[test]
-    fn what_to_type_instead_is_told() {
-        let told = instead(Asked::Install, &mine());
+    #[tokio::test]
+    async fn what_to_type_instead_is_told() {
+        let cluster = answering(|_| None);
+        let told = instead(Asked::Install, &mine(), &cluster);
         assert!(
             told.contains("release tools/mine: change it with `helm upgrade mine CHART -n tools`"),
             "{told}"
         );
         // An upgrade alone changes no definitions, and `doctor` would say the same again.
         assert!(told.contains("-f CHART/crds`"), "{told}");
-        let told = instead(Asked::Uninstall, &mine());
+        let told = instead(Asked::Uninstall, &mine(), &cluster);
         assert!(
             told.contains("`helm uninstall mine -n tools`, and run this again"),
             "{told}"

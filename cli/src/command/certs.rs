@@ -519,8 +519,8 @@ mod tests {
         assert_eq!(verdict(&[late], now(), &by_the_manager()), None);
     }
 
-    #[test]
-    fn one_of_a_tenant_that_is_paused_is_late_by_no_fault() {
+    #[tokio::test]
+    async fn one_of_a_tenant_that_is_paused_is_late_by_no_fault() {
         let renewal = |spec: Value, phase: &str| {
             let vcp: VirtualControlPlane = serde_json::from_value(json!({
                 "metadata": {"name": "a", "namespace": "n"}, "spec": spec, "status": {"phase": phase},

@@ -113,7 +113,7 @@ fn no_images(lacking: &str, install: &str) -> String {
 
 async fn all(args: &Args, cluster: &Cluster, progress: &mut Progress) -> Result<rollout::Rollout> {
     let client = &cluster.client;
-    helm::refuse(client, helm::Asked::Install).await?;
+    helm::refuse(cluster, helm::Asked::Install).await?;
     let provider = if args.cluster_api || apply::serves_cluster_api(client).await? {
         Provider::On
     } else {

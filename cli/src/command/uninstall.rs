@@ -52,7 +52,7 @@ const NAMED: usize = 5;
 
 /// Asks, deletes tenants if forced, and removes the manifests in reverse order.
 pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
-    helm::refuse(&cluster.client, helm::Asked::Uninstall).await?;
+    helm::refuse(cluster, helm::Asked::Uninstall).await?;
     let of_clusters = of_clusters(&cluster.client).await?;
     if !of_clusters.is_empty() {
         return Err(error::fail(still_of_clusters(&of_clusters, cluster)));
