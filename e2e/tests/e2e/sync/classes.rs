@@ -189,7 +189,11 @@ fn a_pod_may_use_the_classes_that_its_tenant_is_offered() {
                 for (pod, class) in [("offered", &offered), ("own", &own)] {
                     let mut spec = make::pod_spec(make::idle());
                     spec["priorityClassName"] = class.as_str().into();
-                    space.pod(pod, spec).await?;
+                    // Its admission has a watch of its own.
+                    eventually(SOON, "the API server knows the class", async || {
+                        Ok(space.pod(pod, spec.clone()).await?)
+                    })
+                    .await?;
                 }
                 let twin = space.twin(POD, "offered").await?;
                 ensure!(twin["spec"]["priority"] == 11, "{}", twin["spec"]);
