@@ -2,9 +2,8 @@
 //! stop, begun with a capital. It is read from the sources, since no crate here knows the flags of all. Tests only.
 
 use std::fs;
-use std::path::Path;
 
-use crate::paths;
+use crate::{paths, size};
 
 /// What stands above each `#[arg(…)]` of a source, and the line of that.
 fn flags(source: &str) -> Vec<(usize, String)> {
@@ -34,18 +33,6 @@ fn wrong(help: &str) -> Option<&'static str> {
     }
 }
 
-fn sources_below(folder: &Path, found: &mut Vec<(String, String)>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources_below(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(&path).unwrap();
-            found.push((path.display().to_string(), text));
-        }
-    }
-}
-
 #[test]
 fn flags_of_all_programs_say_what_they_do_in_one_style() {
     let mut sources = vec![];
@@ -58,13 +45,14 @@ fn flags_of_all_programs_say_what_they_do_in_one_style() {
         "hack",
         "e2e",
     ] {
-        sources_below(&paths::repository().join(part).join("src"), &mut sources);
+        let files = size::source_files(&paths::repository().join(part).join("src"));
+        sources.extend(files.unwrap());
     }
     let mut count = 0;
-    for (path, source) in &sources {
-        for (line, help) in flags(source) {
+    for path in &sources {
+        for (line, help) in flags(&fs::read_to_string(path).unwrap()) {
             count += 1;
-            assert_eq!(wrong(&help), None, "{path}:{line}: {help}");
+            assert_eq!(wrong(&help), None, "{}:{line}: {help}", path.display());
         }
     }
     assert!(count > 150, "{count}");

@@ -84,7 +84,8 @@ fn members() -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn source_files(folder: &Path) -> Result<Vec<PathBuf>> {
+/// The Rust files below a folder, but for those of tests and benches.
+pub(crate) fn source_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {

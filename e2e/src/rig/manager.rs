@@ -1,7 +1,9 @@
 //! The manager as a process of this machine, outside of any cluster.
 
 use super::{process::Process, server::free_ports};
-use crate::settings;
+use crate::{account::present, kind::SERVICE, settings, side::Side};
+use api::keys;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// A manager that can be killed and started again.
@@ -54,4 +56,22 @@ impl Manager {
     pub fn tail(&self) -> String {
         self.process.as_ref().map(Process::tail).unwrap_or_default()
     }
+}
+
+/// Puts the Services of the proxy there, which doesn't run: what the manager asks of it are its addresses.
+pub async fn stand_in_for_the_proxy(side: &Side) -> anyhow::Result<()> {
+    for (name, how) in [
+        (keys::PROXY, "ClusterIP"),
+        (keys::FRONT_DOOR, "LoadBalancer"),
+    ] {
+        let service = json!({
+            "metadata": {"name": name, "namespace": api::SYSTEM_NAMESPACE},
+            "spec": {"type": how, "ports": [{"port": 443}]},
+        });
+        present(side.create(SERVICE, service).await)?;
+    }
+    let address = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
+    side.merge_status(SERVICE, api::SYSTEM_NAMESPACE, keys::FRONT_DOOR, address)
+        .await?;
+    Ok(())
 }

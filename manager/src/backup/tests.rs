@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    decide::tests::{decided, play},
+    decide::tests::{decided, play, without_volumes},
     sleep::tests::{awake, fall_asleep},
 };
 
@@ -296,14 +296,7 @@ fn a_schedule_that_is_none_and_an_etcd_without_a_volume_are_told() {
     assert_eq!(told(&wrong), [(MANUAL.to_owned(), SnapshotState::Running)]);
 
     let mut ephemeral = seen(backup(&[MANUAL]));
-    let mut set = ephemeral
-        .objects
-        .get(STATEFUL_SET, etcd::NAME)
-        .unwrap()
-        .clone();
-    let spec = set.body["spec"].as_object_mut().unwrap();
-    spec.remove("volumeClaimTemplates");
-    ephemeral.objects.insert(set);
+    without_volumes(&mut ephemeral);
     let said = go(&mut ephemeral);
     assert!(!said.iter().any(|text| text.contains("Claim")), "{said:?}");
     assert_eq!(failing(&ephemeral).as_deref(), Some("StorageIsEphemeral"));

@@ -18,7 +18,6 @@ use api::{
     VirtualControlPlane,
     capi::{SubletCluster, SubletControlPlane},
 };
-use jiff::Timestamp;
 use kube::{
     Resource, ResourceExt,
     api::DynamicObject,
@@ -111,15 +110,7 @@ impl ProviderCaches {
         if !is_last || object.is_going() {
             return Ok(None);
         }
-        let mut seen = Facts {
-            metadata: facts::decode(&object, &object.body["metadata"])?,
-            object,
-            cluster: None,
-            other: None,
-            tenant: None,
-            named_after: None,
-            now: Timestamp::now(),
-        };
+        let mut seen = Facts::alone(object)?;
         let [owner] = seen.owners()[..] else {
             return Ok(None);
         };

@@ -55,6 +55,21 @@ pub(super) enum Error {
     },
 }
 
+impl Facts {
+    /// Of the object itself, with nothing of what is around it.
+    pub(super) fn alone(object: Object) -> Result<Self, Error> {
+        Ok(Self {
+            metadata: decode(&object, &object.body["metadata"])?,
+            object,
+            cluster: None,
+            other: None,
+            tenant: None,
+            named_after: None,
+            now: Timestamp::now(),
+        })
+    }
+}
+
 /// The name that the Cluster gives in one of its references, when it is one of an object of `kind`.
 pub(crate) fn referred<'a>(cluster: &'a Object, field: &str, kind: Kind) -> Option<&'a str> {
     let reference = &cluster.body["spec"][field];
@@ -168,15 +183,7 @@ pub(super) async fn look(
     let Some(object) = cluster.get(kind, Some(namespace), name).await? else {
         return Ok(None);
     };
-    let mut seen = Facts {
-        metadata: decode(&object, &object.body["metadata"])?,
-        object,
-        cluster: None,
-        other: None,
-        tenant: None,
-        named_after: None,
-        now: Timestamp::now(),
-    };
+    let mut seen = Facts::alone(object)?;
     let owners: Vec<String> = seen.owners().into_iter().map(str::to_owned).collect();
     if let [owner] = &owners[..] {
         seen.cluster = cluster

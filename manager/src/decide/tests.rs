@@ -1021,8 +1021,8 @@ fn certificates_are_made_anew_once_when_an_admin_asks_for_it() {
 
 mod refusals;
 
-/// Three members, of which so many are ready.
-fn three_members(ready: i32) -> Seen {
+/// One that works, with three members.
+pub(crate) fn with_three_members() -> Seen {
     let mut seen = seen();
     seen.vcp.spec.etcd = Some(api::Etcd {
         replicas: Some(3),
@@ -1031,6 +1031,20 @@ fn three_members(ready: i32) -> Seen {
     settle(&mut seen);
     answer(&mut seen);
     settle(&mut seen);
+    seen
+}
+
+/// Its etcd keeps its data in the pods.
+pub(crate) fn without_volumes(seen: &mut Seen) {
+    let mut set = seen.objects.get(STATEFUL_SET, etcd::NAME).unwrap().clone();
+    let spec = set.body["spec"].as_object_mut().unwrap();
+    spec.remove("volumeClaimTemplates");
+    seen.objects.insert(set);
+}
+
+/// Three members, of which so many are ready.
+fn three_members(ready: i32) -> Seen {
+    let mut seen = with_three_members();
     let mut main = seen.objects.get(STATEFUL_SET, etcd::NAME).unwrap().clone();
     main.body["status"]["readyReplicas"] = json!(ready);
     seen.objects.insert(main);

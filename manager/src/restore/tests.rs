@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     control_plane::tests::control_plane,
-    decide::tests::{answer, decided, play, rest, say},
+    decide::tests::{answer, decided, play, rest, say, without_volumes},
     object::POD,
     provision::{apiserver, controller_manager, snapshot},
     sleep::tests::{awake, fall_asleep, replicas},
@@ -343,14 +343,7 @@ fn what_is_not_there_or_keeps_nothing_is_refused_at_once() {
     assert!(!concerns(&seen));
 
     let mut ephemeral = with_snapshot(awake());
-    let mut set = ephemeral
-        .objects
-        .get(STATEFUL_SET, etcd::NAME)
-        .unwrap()
-        .clone();
-    let spec = set.body["spec"].as_object_mut().unwrap();
-    spec.remove("volumeClaimTemplates");
-    ephemeral.objects.insert(set);
+    without_volumes(&mut ephemeral);
     ask(&mut ephemeral, SNAPSHOT, "");
     go(&mut ephemeral);
     assert_eq!(state(&ephemeral), Some(RestoreState::Failed));

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     decide::{
         Action,
-        tests::{answer, decided, members, offer, play, rest, seen, settle},
+        tests::{answer, decided, members, offer, play, rest, seen, settle, with_three_members},
     },
     object::{Kind, POD},
     observe::INSIDE,
@@ -428,14 +428,7 @@ fn an_upgrade_is_written_down_and_judged_though_a_workload_is_missing() {
 /// It would cost the quorum, and a time that ends before anything was changed would take back what can be done later.
 #[test]
 fn an_etcd_that_waits_for_a_member_is_not_late_and_has_all_its_time_when_that_one_is_back() {
-    let mut seen = seen();
-    seen.vcp.spec.etcd = Some(api::Etcd {
-        replicas: Some(3),
-        ..api::Etcd::default()
-    });
-    settle(&mut seen);
-    answer(&mut seen);
-    settle(&mut seen);
+    let mut seen = with_three_members();
     offer(&mut seen, NEW, "new");
     members(&mut seen, [false, true, true]);
     seen.vcp.spec.version = Some(NEW.into());

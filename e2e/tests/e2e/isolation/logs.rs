@@ -4,12 +4,12 @@ use anyhow::{Context, ensure};
 use api::keys;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use e2e::{
-    kind::{CONTROL_PLANE, NAMESPACE, POD, SECRET, SERVICE},
+    kind::{CONTROL_PLANE, NAMESPACE, POD, SECRET},
     make,
     read::{condition, name, text},
     rig::{
         Rig, Wish, kubeconfig_secret,
-        manager::Manager,
+        manager::{self, Manager},
         on_rig,
         proxy::Proxy,
         secret_name,
@@ -157,21 +157,7 @@ async fn make_the_syncer_work(rig: &Rig) -> anyhow::Result<()> {
 
 /// The keys of a control plane, in the Secrets of its namespace.
 async fn make_the_manager_work(rig: &Rig) -> anyhow::Result<Manager> {
-    // The proxy isn't there; what the manager asks of it are its addresses.
-    for (name, how) in [
-        (keys::PROXY, "ClusterIP"),
-        (keys::FRONT_DOOR, "LoadBalancer"),
-    ] {
-        let service = json!({
-            "metadata": {"name": name, "namespace": api::SYSTEM_NAMESPACE},
-            "spec": {"type": how, "ports": [{"port": 443}]},
-        });
-        rig.side.create(SERVICE, service).await?;
-    }
-    let address = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
-    rig.side
-        .merge_status(SERVICE, api::SYSTEM_NAMESPACE, keys::FRONT_DOOR, address)
-        .await?;
+    manager::stand_in_for_the_proxy(&rig.side).await?;
     let flags = ["--log=trace"];
     let mut manager = Manager::new(rig.folder(), &rig.above.admin_kubeconfig(), &flags)?;
     manager.start().await?;

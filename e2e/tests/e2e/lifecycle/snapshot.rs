@@ -1,14 +1,17 @@
 //! Snapshots of a tenant's etcd, on demand and by schedule.
 
 use anyhow::{Context, ensure};
-use api::keys;
 use e2e::{
     account,
-    kind::{CLAIM, CONTROL_PLANE, JOB, NETWORK_POLICY, SERVICE, STATEFUL_SET},
+    kind::{CLAIM, CONTROL_PLANE, JOB, NETWORK_POLICY, STATEFUL_SET},
     make,
     program::Program,
     read::{condition, is_terminating, items, name, text},
-    rig::{Rig, Wish, manager::Manager, on_rig},
+    rig::{
+        Rig, Wish,
+        manager::{self, Manager},
+        on_rig,
+    },
     side::Side,
     space::run,
     tenant::{NAMESPACE_OF_TESTS, Tenant, conditions},
@@ -179,20 +182,7 @@ async fn asked_for_and_deleted(
 /// A manager under its own account, and the namespace of a control plane whose etcd is ready.
 pub(super) async fn with_an_etcd(rig: &Rig) -> anyhow::Result<(Manager, String)> {
     let side = &rig.side;
-    // The proxy isn't there; what the manager asks of it are its addresses.
-    for (name, how) in [
-        (keys::PROXY, "ClusterIP"),
-        (keys::FRONT_DOOR, "LoadBalancer"),
-    ] {
-        let service = json!({
-            "metadata": {"name": name, "namespace": api::SYSTEM_NAMESPACE},
-            "spec": {"type": how, "ports": [{"port": 443}]},
-        });
-        account::present(side.create(SERVICE, service).await)?;
-    }
-    let address = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
-    side.merge_status(SERVICE, api::SYSTEM_NAMESPACE, keys::FRONT_DOOR, address)
-        .await?;
+    manager::stand_in_for_the_proxy(side).await?;
     let admin = rig.above.admin_kubeconfig();
     let own = account::kubeconfig(side, &admin, api::SYSTEM_NAMESPACE, "sublet-manager").await?;
     let mut manager = Manager::new(rig.folder(), &own, &[])?;
