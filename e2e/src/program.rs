@@ -13,7 +13,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-/// No command of a test may take longer.
+/// No command of a test may take longer, unless it was given another limit.
 const LIMIT: Duration = Duration::from_secs(150);
 
 /// A program with its kubeconfig.
@@ -22,6 +22,7 @@ pub struct Program {
     path: PathBuf,
     kubeconfig: PathBuf,
     variables: Vec<(&'static str, &'static str)>,
+    limit: Duration,
 }
 
 /// How a command ended.
@@ -46,6 +47,7 @@ impl Program {
             path: settings::kubectl()?,
             kubeconfig: file,
             variables: vec![],
+            limit: LIMIT,
         })
     }
 
@@ -60,6 +62,7 @@ impl Program {
             path: settings::sublet()?,
             kubeconfig: kubeconfig.to_owned(),
             variables: vec![],
+            limit: LIMIT,
         })
     }
 
@@ -83,6 +86,14 @@ impl Program {
     pub fn with_variable(&self, name: &'static str, value: &'static str) -> Self {
         Self {
             variables: vec![(name, value)],
+            ..self.clone()
+        }
+    }
+
+    /// The same program, for what says only after a long time that it failed.
+    pub fn with_limit(&self, limit: Duration) -> Self {
+        Self {
+            limit,
             ..self.clone()
         }
     }
@@ -123,7 +134,7 @@ impl Program {
             drop(stdin);
         };
         let both = async { tokio::join!(fed, child.wait_with_output()).1 };
-        let output = tokio::time::timeout(LIMIT, both)
+        let output = tokio::time::timeout(self.limit, both)
             .await
             .with_context(|| format!("{line} doesn't end"))??;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -1,6 +1,7 @@
 //! Where the super cluster and the built programs are; set by `cargo xtask test`.
 
-use std::path::PathBuf;
+use anyhow::Context;
+use std::path::{Path, PathBuf};
 
 /// Kubeconfig of the super cluster's admin: `SUBLET_KUBECONFIG`, or the one that `cargo xtask super up` writes.
 pub fn kubeconfig() -> anyhow::Result<PathBuf> {
@@ -90,6 +91,14 @@ pub fn cluster_api_source() -> anyhow::Result<PathBuf> {
 /// The source of cert-manager, with its resource definitions, from the folder of [`part`].
 pub fn cert_manager_source() -> anyhow::Result<PathBuf> {
     source("cert-manager-source")
+}
+
+/// The version of such a source: its folder is called `MODULE@VERSION`.
+pub fn version(source: &Path) -> anyhow::Result<String> {
+    let folder = std::fs::canonicalize(source)?;
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let (_, version) = name.split_once('@').context("the source has a version")?;
+    Ok(version.to_owned())
 }
 
 fn source(name: &str) -> anyhow::Result<PathBuf> {

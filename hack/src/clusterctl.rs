@@ -19,6 +19,14 @@ const PROVIDERS: [(&str, &str); 2] = [
 const TEMPLATES: [&str; 2] = ["cluster-template.yaml", "cluster-template-topology.yaml"];
 const CLASS: &str = "clusterclass-sublet.yaml";
 
+/// What tells people how to use them.
+const PAGE: &str = include_str!("../../docs/cluster-api.md");
+/// Where tests run clusterctl.
+const RUNS: [&str; 2] = [
+    include_str!("../../e2e/tests/e2e/capi/init.rs"),
+    include_str!("../../e2e/tests/e2e/capi/life.rs"),
+];
+
 /// Variables that clusterctl knows itself; others bear the provider's prefix.
 const KNOWN: [&str; 4] = [
     "CLUSTER_NAME",
@@ -233,4 +241,71 @@ fn the_class_refers_to_what_is_in_its_file_and_takes_no_variables() {
         assert_eq!(objects.iter().filter(refers).count(), 1, "{reference}");
     }
     assert_eq!(objects.len(), 3);
+}
+
+/// What the page has people type of clusterctl, without where its configuration is and what becomes of its output.
+fn typed() -> Vec<String> {
+    let whole = PAGE.replace("\\\n", " ");
+    let lines = whole.lines().filter_map(|line| {
+        let (variables, rest) = line.strip_prefix("$ ")?.split_once("clusterctl ")?;
+        let is_first = variables.split_whitespace().all(|word| word.contains('='));
+        is_first.then_some(rest)
+    });
+    let bare = lines.map(|line| {
+        let ends = [" | ", " > ", "  #"];
+        let end = ends.iter().filter_map(|end| line.find(end)).min();
+        let line = line[..end.unwrap_or(line.len())].replace("--config clusterctl.yaml", "");
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    });
+    bare.collect()
+}
+
+#[test]
+fn a_test_runs_each_line_of_the_page() {
+    let typed = typed();
+    assert!(typed.len() > 5, "{typed:?}");
+    for line in typed {
+        let elsewhere = line.replace("-n teams", "-n {}");
+        let is_run = RUNS
+            .iter()
+            .any(|run| run.contains(&format!("\"{line}")) || run.contains(&elsewhere));
+        assert!(is_run, "no test runs `clusterctl {line}`");
+    }
+}
+
+#[test]
+fn the_configuration_of_the_page_leads_to_the_providers() {
+    let (_, block) = PAGE.split_once("```text\n# clusterctl.yaml\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let configuration: Value = serde_saphyr::from_str(block).unwrap();
+    let named = configuration["providers"].as_array().unwrap();
+    assert_eq!(named.len(), PROVIDERS.len());
+    for (provider, (folder, file)) in named.iter().zip(PROVIDERS) {
+        let kind = match folder.strip_suffix("-sublet") {
+            Some("control-plane") => "ControlPlaneProvider",
+            _ => "InfrastructureProvider",
+        };
+        assert_eq!(provider["name"], "sublet");
+        assert_eq!(provider["type"], kind);
+        let place = provider["url"].as_str().unwrap();
+        let place = place.strip_prefix("ROOT/").unwrap();
+        let whole = paths::repository().join("manifests/capi").join(place);
+        assert_eq!(whole, release(folder).join(file));
+        assert!(whole.exists(), "there is no {place}");
+    }
+    let images = configuration["images"].as_object().unwrap();
+    assert!(
+        images
+            .keys()
+            .all(|of| PROVIDERS.iter().any(|(folder, _)| folder == of))
+    );
+}
+
+#[test]
+fn the_page_tells_of_each_variable_of_the_templates() {
+    for file in TEMPLATES {
+        for variable in variables(&text("infrastructure-sublet", file)) {
+            assert!(PAGE.contains(&format!("`{variable}`")), "{variable}");
+        }
+    }
 }

@@ -60,6 +60,26 @@ fn the_control_plane_can_be_scaled() {
             "labelSelectorPath": ".status.selector",
         })
     );
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let replicas = &schema["properties"]["spec"]["properties"]["replicas"];
+    let rule = &replicas["x-kubernetes-validations"][0]["rule"];
+    assert_eq!(*rule, "self >= 1 && self <= 3");
+}
+
+/// Failures are told by conditions, and control planes aren't made of Machines.
+#[test]
+fn what_is_for_machines_or_was_taken_away_is_not_there() {
+    for crd in definitions() {
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+        for (half, field) in [
+            ("spec", "machineTemplate"),
+            ("status", "failureReason"),
+            ("status", "failureMessage"),
+        ] {
+            let found = &schema[half]["properties"][field];
+            assert!(found.is_null(), "{}: {half}.{field}", crd["metadata"]["name"]);
+        }
+    }
 }
 
 /// Pitfall 3: an empty structure is refused where one property at least is asked for.

@@ -3,6 +3,7 @@
 mod beyond;
 mod class;
 mod filtered;
+mod init;
 mod keys;
 mod kills;
 mod life;

@@ -21,24 +21,24 @@ use e2e::{
 };
 use serde_json::{Value, json};
 
-const SYSTEM: &str = api::SYSTEM_NAMESPACE;
+pub(crate) const SYSTEM: &str = api::SYSTEM_NAMESPACE;
 /// A policy that this version doesn't know.
 const OLD_POLICY: &str = "sublet-of-an-earlier-version";
 /// Label on all of Sublet's policies.
 const PART_OF: &str = "app.kubernetes.io/part-of";
 
 /// A cluster without nodes, in which nothing is.
-struct Bare {
-    side: Side,
-    sublet: Program,
-    kubectl: Program,
+pub(crate) struct Bare {
+    pub(crate) side: Side,
+    pub(crate) sublet: Program,
+    pub(crate) kubectl: Program,
     _server: Server,
     // Last, so that it goes when nobody writes into it any more.
     _folder: Folder,
 }
 
 impl Bare {
-    async fn start() -> anyhow::Result<Self> {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
         let folder = Folder::make()?;
         let plan = Plan {
             name: "bare".into(),

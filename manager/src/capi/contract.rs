@@ -6,7 +6,7 @@ use serde_json::Value;
 
 const TABLE: &str = include_str!("../../../docs/cluster-api-contract.md");
 /// Where the tests are.
-const SOURCES: [&str; 28] = [
+const SOURCES: [&str; 30] = [
     include_str!("tests.rs"),
     include_str!("tests/wrongs.rs"),
     include_str!("owner.rs"),
@@ -23,9 +23,11 @@ const SOURCES: [&str; 28] = [
     include_str!("../virtual_control_plane/tests/hanging.rs"),
     include_str!("../virtual_control_plane/tests/leaving.rs"),
     include_str!("../../../api/src/capi/tests.rs"),
+    include_str!("../../../hack/src/clusterctl.rs"),
     include_str!("../../../e2e/tests/e2e/capi/beyond.rs"),
     include_str!("../../../e2e/tests/e2e/capi/class.rs"),
     include_str!("../../../e2e/tests/e2e/capi/filtered.rs"),
+    include_str!("../../../e2e/tests/e2e/capi/init.rs"),
     include_str!("../../../e2e/tests/e2e/capi/keys.rs"),
     include_str!("../../../e2e/tests/e2e/capi/kills.rs"),
     include_str!("../../../e2e/tests/e2e/capi/many.rs"),

@@ -9,13 +9,16 @@ use k8s_openapi::{
 use kube::{
     Api, Client, ResourceExt,
     api::{DynamicObject, ObjectMeta, Patch, PatchParams},
-    core::ApiResource,
+    core::{ApiResource, Status},
 };
 use serde_json::Value;
 use std::time::Duration;
 
 /// Fields of the spec that are an admin's choice once the object is there, by kind.
 const CHOICES: [(&str, &str); 2] = [("Service", "type"), ("Deployment", "replicas")];
+
+/// Field manager of `clusterctl`, whose files have what this program applies: a choice of nobody's.
+const CLUSTERCTL: &str = "clusterctl";
 
 /// Applies objects of kinds that the cluster serves, in their order. They are Sublet's own: its fields win, but for
 /// [`CHOICES`] in an object that is there.
@@ -92,6 +95,11 @@ pub(super) async fn class(
     let params = PatchParams::apply(keys::FIELD_MANAGER);
     match api.patch(&name, &params, &Patch::Apply(&class)).await {
         Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if is_with_clusterctl(&status) => {
+            let params = params.force();
+            api.patch(&name, &params, &Patch::Apply(&class)).await?;
+            Ok(())
+        }
         Err(kube::Error::Api(status)) if status.code == 409 => {
             let why = error::one_line(&status.message);
             progress.note(&format!(
@@ -101,6 +109,18 @@ pub(super) async fn class(
         }
         Err(err) => Err(err.into()),
     }
+}
+
+/// Whether what is refused are fields that `clusterctl` wrote when it put in an earlier version, and no other's.
+fn is_with_clusterctl(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let mut others = causes.map(|cause| {
+        let with = cause.message.strip_prefix("conflict with \"");
+        with.and_then(|rest| rest.split('"').next())
+    });
+    status.code == 409
+        && others.next().is_some_and(|first| first == Some(CLUSTERCTL))
+        && others.all(|other| other == Some(CLUSTERCTL))
 }
 
 /// The class, once the API server serves classes at all: a new definition takes it a moment.
@@ -220,6 +240,28 @@ mod tests {
         // A type that isn't asked for isn't taken, and another kind's fields are Sublet's.
         assert_eq!(kept("Service", &json!({}), &live, &own), json!({}));
         assert_eq!(kept("ConfigMap", &newer, &live, &own), newer);
+    }
+
+    #[test]
+    fn what_clusterctl_wrote_is_no_choice_of_an_admins() {
+        let conflict = |managers: &[&str]| {
+            let each = managers.iter().map(|manager| {
+                let message = format!("conflict with \"{manager}\" using sublet.dev/v1alpha1");
+                json!({"reason": "FieldManagerConflict", "message": message, "field": ".spec.versions"})
+            });
+            let causes: Vec<Value> = each.collect();
+            serde_json::from_value(json!({"code": 409, "details": {"causes": causes}})).unwrap()
+        };
+        assert!(is_with_clusterctl(&conflict(&["clusterctl", "clusterctl"])));
+        assert!(!is_with_clusterctl(&conflict(&[
+            "clusterctl",
+            "kubectl-edit"
+        ])));
+        assert!(!is_with_clusterctl(&conflict(&[
+            "kubectl-edit",
+            "clusterctl"
+        ])));
+        assert!(!is_with_clusterctl(&conflict(&[])));
     }
 
     #[test]

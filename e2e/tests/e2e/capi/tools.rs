@@ -13,7 +13,10 @@ use e2e::{
 use serde_json::{Value, json};
 use std::path::Path;
 
-const PROVIDERS: [(&str, &str, &str); 2] = [
+/// The repository's own folder of providers.
+pub(super) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/capi");
+/// Name, type and file of each.
+pub(super) const PROVIDERS: [(&str, &str, &str); 2] = [
     (
         "sublet",
         "ControlPlaneProvider",
@@ -116,15 +119,18 @@ fn sublet_makes_a_tenant_as_a_cluster_whose_version_is_the_clusters_to_say() {
 
 /// clusterctl's configuration, which leads it to the repository's own folder.
 fn configuration(folder: &Path) -> anyhow::Result<String> {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/capi");
-    let root = std::fs::canonicalize(root)?;
-    let providers: Vec<_> = PROVIDERS
-        .iter()
-        .map(|(name, kind, file)| json!({"name": name, "type": kind, "url": format!("{}/{file}", root.display())}))
-        .collect();
     let file = folder.join("clusterctl.yaml");
-    std::fs::write(&file, json!({"providers": providers}).to_string())?;
+    std::fs::write(&file, json!({"providers": providers()?}).to_string())?;
     Ok(file.display().to_string())
+}
+
+/// The providers as a configuration names them.
+pub(super) fn providers() -> anyhow::Result<Vec<Value>> {
+    let root = std::fs::canonicalize(ROOT)?;
+    let each = PROVIDERS.iter().map(|(name, kind, file)| {
+        json!({"name": name, "type": kind, "url": format!("{}/{file}", root.display())})
+    });
+    Ok(each.collect())
 }
 
 #[test]

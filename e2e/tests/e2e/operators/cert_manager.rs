@@ -2,7 +2,7 @@
 //! three namespaces that aren't its own.
 
 use super::aggregated;
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use e2e::{
     dump,
     kind::{CRD, DEPLOYMENT, Kind, SECRET},
@@ -17,7 +17,6 @@ use e2e::{
 };
 use futures::future::try_join_all;
 use serde_json::{Value, json};
-use std::{fs, path::Path};
 
 const MANIFEST: &str = include_str!("cert-manager.yaml");
 /// Where it runs.
@@ -95,21 +94,13 @@ async fn install(kubectl: &Program, home: &Space) -> anyhow::Result<()> {
         source.join("deploy/crds").display()
     );
     kubectl.run(&line).await?.ok()?;
-    let manifest = MANIFEST.replace("VERSION", &version(&source)?);
+    let manifest = MANIFEST.replace("VERSION", &settings::version(&source)?);
     let applied = kubectl.feed("apply --server-side -f -", &manifest);
     applied.await?.ok()?;
     for part in ["controller", "webhook", "cainjector"] {
         home.rolled_out(DEPLOYMENT, part, 1).await?;
     }
     Ok(())
-}
-
-/// The version of the source, and so of the images: its folder is called `cert-manager@VERSION`.
-fn version(source: &Path) -> anyhow::Result<String> {
-    let folder = fs::canonicalize(source)?;
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let (_, version) = name.split_once('@').context("the source has a version")?;
-    Ok(version.to_owned())
 }
 
 /// An authority for the whole tenant, which has signed itself.
