@@ -77,7 +77,11 @@ fn what_is_for_machines_or_was_taken_away_is_not_there() {
             ("status", "failureMessage"),
         ] {
             let found = &schema[half]["properties"][field];
-            assert!(found.is_null(), "{}: {half}.{field}", crd["metadata"]["name"]);
+            assert!(
+                found.is_null(),
+                "{}: {half}.{field}",
+                crd["metadata"]["name"]
+            );
         }
     }
 }
