@@ -40,6 +40,8 @@ const NO_REGISTRY: &str = "sublet.dev";
 const REGISTRY: &str = "registry.example.com";
 /// clusterctl tries for some 160 s before it says what it was refused.
 const PATIENT: Duration = Duration::from_secs(600);
+/// Where it tries whether cert-manager works.
+const TRIED: &str = "cert-manager-test";
 /// Beginning of what it says when it puts in a provider.
 const INSTALLING: &str = "Installing provider=";
 
@@ -88,6 +90,18 @@ impl Management {
         let config = self.file("clusterctl.yaml");
         let line = format!("{line} --config {}", config.display());
         self.clusterctl.run(&line).await
+    }
+
+    /// `clusterctl init`. It looks for cert-manager in a namespace that it deletes again, and mustn't find the one of its last
+    /// run while that goes.
+    async fn init(&self, line: &str) -> anyhow::Result<Outcome> {
+        eventually(PODS, "the namespace of the last run is gone", async || {
+            let left = self.bare.side.find(NAMESPACE, "", TRIED).await?;
+            ensure!(left.is_none(), "{TRIED} is there");
+            Ok(())
+        })
+        .await?;
+        self.clusterctl(line).await
     }
 
     /// The components of a provider with the images that are asked for, in a file.
@@ -253,7 +267,7 @@ fn cert_manager(folder: &Path) -> anyhow::Result<Value> {
         &file,
         manifest("cert-manager", &source.join("deploy/crds"))?,
     )?;
-    Ok(json!({"url": file, "version": version}))
+    Ok(json!({"url": file, "version": version, "timeout": "3m"}))
 }
 
 fn core_version() -> anyhow::Result<String> {
@@ -265,7 +279,7 @@ fn core_version() -> anyhow::Result<String> {
 fn clusterctl_init_puts_the_providers_in() {
     run(async || {
         let management = Management::start(NO_REGISTRY).await?;
-        let first = management.clusterctl(INIT).await?;
+        let first = management.init(INIT).await?;
         for (provider, place) in [
             ("control-plane-sublet", SYSTEM),
             ("infrastructure-sublet", INFRASTRUCTURE_SYSTEM),
@@ -283,7 +297,7 @@ fn clusterctl_init_puts_the_providers_in() {
 
         // Once more: nothing happens to what is there.
         let before = management.objects().await?;
-        let again = management.clusterctl(INIT).await?;
+        let again = management.init(INIT).await?;
         ensure!(
             again.code == 0 && !again.err.contains(INSTALLING),
             "{again:#?}"
@@ -383,7 +397,7 @@ async fn taken_out(management: &Management) -> anyhow::Result<()> {
 fn sublet_and_clusterctl_take_over_from_each_other_and_what_a_deletion_leaves_is_known() {
     run(async || {
         let management = Management::start(REGISTRY).await?;
-        management.clusterctl(INIT).await?.ok()?;
+        management.init(INIT).await?.ok()?;
         management.is_complete().await?;
         brought_up_to_date(&management).await?;
 
@@ -404,7 +418,7 @@ fn sublet_and_clusterctl_take_over_from_each_other_and_what_a_deletion_leaves_is
         ensure!(services.is_empty(), "{} Services", services.len());
 
         // It is put in again over what was left.
-        management.clusterctl(INIT).await?.ok()?;
+        management.init(INIT).await?.ok()?;
         management.is_complete().await?;
 
         // All of it goes but what is the whole cluster's, once there is no class.
@@ -432,7 +446,7 @@ fn beside_core_alone_sublet_brings_the_provider_and_clusterctl_takes_it_over() {
     run(async || {
         let management = Management::start(NO_REGISTRY).await?;
         let alone = "init --bootstrap - --control-plane -";
-        management.clusterctl(alone).await?.ok()?;
+        management.init(alone).await?.ok()?;
         let bare = &management.bare;
         let done = bare.sublet.run("install --no-wait --cluster-api").await?;
         done.says(&["is applied"])?;
@@ -443,7 +457,7 @@ fn beside_core_alone_sublet_brings_the_provider_and_clusterctl_takes_it_over() {
         bare.side.get(CLUSTER, "default", "blue").await?;
 
         let before = addresses(bare).await?;
-        management.clusterctl(INIT).await?.ok()?;
+        management.init(INIT).await?.ok()?;
         management.is_complete().await?;
         let after = addresses(bare).await?;
         ensure!(
