@@ -11,6 +11,7 @@ mod many;
 mod moved;
 mod tools;
 mod trouble;
+mod version;
 mod zones;
 
 use anyhow::{Context, ensure};

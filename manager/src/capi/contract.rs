@@ -6,7 +6,7 @@ use serde_json::Value;
 
 const TABLE: &str = include_str!("../../../docs/cluster-api-contract.md");
 /// Where the tests are.
-const SOURCES: [&str; 30] = [
+const SOURCES: [&str; 31] = [
     include_str!("tests.rs"),
     include_str!("tests/wrongs.rs"),
     include_str!("owner.rs"),
@@ -35,6 +35,7 @@ const SOURCES: [&str; 30] = [
     include_str!("../../../e2e/tests/e2e/capi/moved.rs"),
     include_str!("../../../e2e/tests/e2e/capi/tools.rs"),
     include_str!("../../../e2e/tests/e2e/capi/trouble.rs"),
+    include_str!("../../../e2e/tests/e2e/capi/version.rs"),
     include_str!("../../../e2e/tests/e2e/capi/zones.rs"),
     include_str!("../../../e2e/tests/e2e/capi.rs"),
 ];

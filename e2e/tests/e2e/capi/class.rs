@@ -12,7 +12,7 @@ use e2e::{
 use serde_json::{Value, json};
 
 /// The next minor version; `cargo xtask test --all` loads its images.
-const NEW: &str = "v1.37.2";
+pub(super) const NEW: &str = "v1.37.2";
 const CLASS_FILE: &str = include_str!(
     "../../../../manifests/capi/infrastructure-sublet/v0.1.0/clusterclass-sublet.yaml"
 );
@@ -30,7 +30,7 @@ fn a_topology_makes_scales_and_upgrades_a_cluster() {
 }
 
 /// A ControlPlaneClass that offers the next version too.
-async fn two_versions(place: &Place, name: &str) -> anyhow::Result<()> {
+pub(super) async fn two_versions(place: &Place, name: &str) -> anyhow::Result<()> {
     let default = place.above.get(CLASS, "", "default").await?;
     let mut spec = default["spec"].clone();
     let mut new = spec["versions"][0].clone();
