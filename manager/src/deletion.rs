@@ -11,7 +11,7 @@
 use crate::{
     claims::{self, Standing},
     decide::{Action, Decision, has_finalizer, taken_over},
-    object::{Object, POD, SECRET},
+    object::{JOB, Object, POD, SECRET},
     observe::Seen,
     parts::MAINS,
     status::{Report, condition},
@@ -111,11 +111,17 @@ pub(crate) fn is_held(seen: &Seen) -> bool {
     finalizers.any(|finalizer| finalizer == keys::INFRASTRUCTURE_FINALIZER)
 }
 
+/// Whether a pod is a Job's, of a snapshot or of a restore.
+pub(crate) fn of_a_job(pod: &Object) -> bool {
+    pod.label("batch.kubernetes.io/job-name").is_some()
+}
+
 /// Ends the control plane's processes and the ways to it; its namespace, with keys and data, stays.
 fn end_control_plane(seen: &Seen, ways: Vec<Object>) -> Decision {
     let mains = MAINS
         .iter()
         .filter_map(|(kind, name)| seen.objects.get(*kind, name))
+        .chain(seen.objects.of(JOB))
         .filter(|main| !main.is_going());
     let mut actions: Vec<Action> = ways.into_iter().map(Action::Delete).collect();
     actions.extend(mains.cloned().map(Action::Delete));

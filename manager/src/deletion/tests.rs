@@ -280,6 +280,15 @@ fn until_its_place_lets_go_a_tenant_keeps_keys_and_addresses() {
     seen.objects = [pod(Some(1))].into_iter().collect();
     assert!(decide(&seen, SYSTEM).actions.is_empty());
 
+    // Pods of a Job stay when they have ended, until it goes.
+    let snapshot = Object::new(JOB, Some("cp"), "snapshot-a", json!({}));
+    let labels = json!({"batch.kubernetes.io/job-name": "snapshot-a"});
+    let body = json!({"metadata": {"labels": labels}, "status": {"phase": "Succeeded"}});
+    let its = Object::new(POD, Some("cp"), "snapshot-a-x", body);
+    assert!(of_a_job(&its) && !of_a_job(&pod(None)));
+    seen.objects = [snapshot, its].into_iter().collect();
+    assert_eq!(said(&decide(&seen, SYSTEM)), "Delete(Job cp/snapshot-a)");
+
     seen.objects = crate::object::Objects::default();
     let ended = decide(&seen, SYSTEM);
     assert!(ended.actions.is_empty());

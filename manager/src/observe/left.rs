@@ -4,8 +4,8 @@ use super::{Error, Seen};
 use crate::{
     answers::Reader,
     control_plane::Owner,
-    deletion::holdup,
-    object::{DEPLOYMENT, NAMESPACE, Object, POD, STATEFUL_SET},
+    deletion::{holdup, is_held, of_a_job},
+    object::{DEPLOYMENT, JOB, NAMESPACE, Object, POD, STATEFUL_SET},
     parts,
 };
 use api::keys;
@@ -44,6 +44,11 @@ pub(super) async fn look_at_what_is_left(
         objects
             .into_iter()
             .for_each(|object| seen.objects.insert(object));
+    }
+    // Their pods stay when they have ended.
+    if is_held(seen) && seen.objects.of(POD).any(of_a_job) {
+        let jobs = from.list(JOB, Some(&inside), "").await?;
+        seen.objects.extend(jobs);
     }
     Ok(())
 }

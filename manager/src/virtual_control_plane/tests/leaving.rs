@@ -51,3 +51,26 @@ async fn a_namespace_that_takes_the_kubeconfig_along_leaves_nothing_in_the_super
     let finalizers = world.vcp().metadata.finalizers.unwrap_or_default();
     assert!(finalizers.is_empty(), "{finalizers:?}");
 }
+
+/// Pods of a Job stay when they have ended, and the control plane of a Cluster hasn't ended while it has a pod.
+#[tokio::test]
+async fn a_job_that_is_left_goes_with_the_control_plane_of_a_cluster() {
+    let mut world = World::new().await;
+    world.start().await;
+    let inside = owner().control_plane_namespace();
+    let job = format!("/apis/batch/v1/namespaces/{inside}/jobs/snapshot-a");
+    world.cluster.put(&job, json!({}));
+    let pod = format!("/api/v1/namespaces/{inside}/pods/snapshot-a-x");
+    let labels = json!({"batch.kubernetes.io/job-name": "snapshot-a"});
+    let ended = json!({"metadata": {"labels": labels}, "status": {"phase": "Succeeded"}});
+    world.cluster.put(&pod, ended);
+    world.cluster.change(OWN, |vcp| {
+        vcp["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        vcp["metadata"]["finalizers"] = json!([keys::INFRASTRUCTURE_FINALIZER, keys::FINALIZER]);
+    });
+    for _ in 0..5 {
+        world.tell();
+        world.pass().await;
+    }
+    assert!(world.cluster.get(&job).is_none());
+}
