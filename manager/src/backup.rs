@@ -7,7 +7,8 @@
 //! A claim is a snapshot, and all that is known of it stands on it: a manager that starts anew goes on where the last one
 //! stopped. One that was asked for is called as it was asked for, in `spec.backup.snapshots`; one that is made by schedule
 //! bears its time in its name, so that none is made twice, and a time that was missed is made up for once: one is due as long
-//! as the newest is older than the last time.
+//! as the newest is older than the last time. Of these one is made at a time, so that storage that is slow, or gives nothing,
+//! isn't asked for one more each time.
 //!
 //! Nothing is made while the control plane sleeps or its etcd isn't ready: it is waited for.
 //!
@@ -37,6 +38,8 @@ pub(crate) const FAILING: &str = "BackupFailing";
 const FIELD: &str = "snapshots";
 /// How often a Job is looked at: of its pods watches tell, of its own status nobody does.
 const CLOSELY: Duration = Duration::from_secs(2);
+/// How often it is looked whether a name is free, which may take as long as whoever uses the old claim.
+const SLOWLY: Duration = Duration::from_secs(10);
 /// As much of what a pod said last is told, in characters.
 const MOST_WORDS: usize = 300;
 
@@ -126,7 +129,8 @@ fn plan(seen: &Seen, cp: &ControlPlane) -> Plan {
         }
     }
     if let (Some(address), None) = (ready(seen, cp), &seen.unmade) {
-        let made = missing.iter().map(|name| snapshot::claim(cp, name));
+        let free = missing.iter().filter(|name| is_free(seen, name));
+        let made = free.map(|name| snapshot::claim(cp, name));
         actions.extend(made.map(Action::Create));
         let idle = found
             .iter()
@@ -140,14 +144,20 @@ fn plan(seen: &Seen, cp: &ControlPlane) -> Plan {
         (None, Stage::Awake | Stage::Waking) => "waiting for etcd",
         (None, _) => "waiting until the control plane is awake",
     };
-    let mut told: Vec<Snapshot> = missing.iter().map(|name| running(name, waits)).collect();
+    let mut told: Vec<Snapshot> = missing
+        .iter()
+        .map(|name| match is_free(seen, name) {
+            true => running(name, waits),
+            false => running(name, "waiting for the claim that has its name to go"),
+        })
+        .collect();
     told.extend(found.iter().map(|one| one.snapshot.clone()));
-    let is_busy = told.iter().any(|one| one.state == SnapshotState::Running);
     let may_come = ready(seen, cp).is_some() && seen.unmade.is_none();
-    let again = match (is_busy && may_come, due) {
-        (true, _) => CLOSELY,
-        (false, Some(due)) => Duration::try_from(due.duration_since(seen.now)).unwrap_or(CLOSELY),
-        (false, None) => Duration::MAX,
+    let again = match due {
+        _ if may_come && found.iter().any(|one| !one.is_settled) => CLOSELY,
+        _ if may_come && !missing.is_empty() => SLOWLY,
+        Some(due) => Duration::try_from(due.duration_since(seen.now)).unwrap_or(CLOSELY),
+        None => Duration::MAX,
     };
     Plan {
         actions,
@@ -195,9 +205,10 @@ pub(crate) fn holds<'a>(job: &'a Object, kind: &str) -> Option<&'a Value> {
     all.find(|one| one["type"] == kind && one["status"] == "True")
 }
 
-/// Why a Job failed, if it did.
+/// Why a Job failed, if it did. It says so only when all of its pods have ended, and one on a node that is gone doesn't; that
+/// it will have failed by then it says before.
 pub(crate) fn failure(seen: &Seen, job: &Object) -> Option<String> {
-    let failed = holds(job, "Failed")?;
+    let failed = holds(job, "Failed").or_else(|| holds(job, "FailureTarget"))?;
     let text = |field: &str| failed[field].as_str().unwrap_or_default();
     let words = last_words(seen, job).map(|words| format!(": {words}"));
     Some(format!(
@@ -315,11 +326,10 @@ fn missing(seen: &Seen, cp: &ControlPlane, wish: &Backup, found: &[Found<'_>]) -
             ..Missing::default()
         };
     }
-    // One that is going has the name still.
-    let is_free = |name: &str| seen.objects.get(CLAIM, &snapshot::name(name)).is_none();
+    let is_there = |name: &str| found.iter().any(|one| one.snapshot.name == name);
     // The schema lets no name through that a schedule gives.
     let asked = wish.snapshots.iter();
-    let asked = asked.filter(|name| trigger(name) == Trigger::Manual && is_free(name));
+    let asked = asked.filter(|name| trigger(name) == Trigger::Manual && !is_there(name));
     let mut missing = Missing {
         names: asked.cloned().collect(),
         ..Missing::default()
@@ -337,12 +347,20 @@ fn missing(seen: &Seen, cp: &ControlPlane, wish: &Backup, found: &[Found<'_>]) -
     missing.due = schedule.next(seen.now);
     if let Some(due) = schedule.last(seen.now).map(scheduled) {
         let mut made = found.iter().map(|one| &one.snapshot);
-        let is_newer = |one: &Snapshot| one.trigger == Trigger::Schedule && one.name >= due;
-        if !made.any(is_newer) && is_free(&due) {
+        let stands_against = |one: &Snapshot| {
+            one.trigger == Trigger::Schedule
+                && (one.name >= due || one.state == SnapshotState::Running)
+        };
+        if !made.any(stands_against) {
             missing.names.push(due);
         }
     }
     missing
+}
+
+/// Whether no claim has the name of a snapshot: one that is going has it still.
+fn is_free(seen: &Seen, name: &str) -> bool {
+    seen.objects.get(CLAIM, &snapshot::name(name)).is_none()
 }
 
 /// The name of the one that is due at a time: the later, the greater.

@@ -226,6 +226,12 @@ async fn delete(args: &Delete, cluster: &Cluster) -> Result<()> {
             "{snapshot} was made by schedule, and goes by itself when newer ones are there: lower spec.backup.retain to keep fewer"
         )));
     }
+    if restore::reads(&vcp, snapshot) {
+        return Err(error::fail(format!(
+            "the snapshot {snapshot} of {name} is read just now, to restore it: delete it afterwards; look with `{}`",
+            cluster.hint(&format!("describe {name}"))
+        )));
+    }
     let question = format!("The snapshot {snapshot} of {name} is deleted with its claim.");
     ask::confirm(&question, Confirmation::Yes, args.yes).await?;
     change(cluster, &vcp, |asked| Ok(without(asked, snapshot))).await?;

@@ -137,6 +137,36 @@ fn one_that_fails_says_why_and_is_not_tried_again() {
     assert!(seen.objects.get(JOB, &snapshot::name(MANUAL)).is_none());
 }
 
+/// Its pod is on a node that is gone, so the Job never says that it failed.
+#[test]
+fn one_whose_job_will_have_failed_once_its_pods_have_ended_has_failed() {
+    let mut seen = seen(backup(&[MANUAL]));
+    go(&mut seen);
+    end(&mut seen, MANUAL, "FailureTarget");
+    go(&mut seen);
+    assert_eq!(told(&seen), [(MANUAL.to_owned(), SnapshotState::Failed)]);
+    assert!(seen.objects.get(JOB, &snapshot::name(MANUAL)).is_none());
+}
+
+#[test]
+fn one_that_is_asked_for_again_while_its_old_claim_goes_is_told_and_made_once_that_is_gone() {
+    let mut seen = seen(backup(&[MANUAL]));
+    go(&mut seen);
+    end(&mut seen, MANUAL, "Complete");
+    go(&mut seen);
+    let name = snapshot::name(MANUAL);
+    let mut claim = seen.objects.get(CLAIM, &name).unwrap().clone();
+    claim.body["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:10Z");
+    seen.objects.insert(claim);
+    assert_eq!(go(&mut seen), [] as [&str; 0]);
+    assert_eq!(told(&seen), [(MANUAL.to_owned(), SnapshotState::Running)]);
+    let again = decided(&seen).report.again;
+    assert!(again <= SLOWLY, "of claims nobody tells: {again:?}");
+    seen.objects.remove(CLAIM, &name);
+    let said = go(&mut seen);
+    assert!(said.iter().any(|text| text.contains("Job")), "{said:?}");
+}
+
 #[test]
 fn one_whose_name_is_taken_away_goes_and_without_any_word_all_stay() {
     let mut seen = seen(backup(&[MANUAL, "other"]));
@@ -257,6 +287,28 @@ fn as_many_as_are_asked_for_are_kept_of_those_made_by_schedule() {
         ["scheduled-20260101-0400", "scheduled-20260101-0700"]
     );
     assert_eq!(failing(&seen), None);
+}
+
+/// Else storage that gives nothing is asked for one more each time, by all tenants.
+#[test]
+fn of_those_made_by_schedule_one_is_made_at_a_time() {
+    let mut seen = seen(hourly(3));
+    go(&mut seen);
+    let first = told(&seen);
+    assert_eq!(first.len(), 1);
+    for _ in 0..3 {
+        seen.now += jiff::SignedDuration::from_hours(1);
+        assert_eq!(go(&mut seen), [] as [&str; 0]);
+    }
+    assert_eq!(told(&seen), first);
+    end(&mut seen, &first[0].0, "Complete");
+    go(&mut seen);
+    let names: Vec<String> = told(&seen).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(
+        names,
+        ["scheduled-20260101-0300", "scheduled-20260101-0000"],
+        "what was missed is made up for once"
+    );
 }
 
 #[test]

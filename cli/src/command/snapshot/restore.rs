@@ -135,6 +135,13 @@ fn under_way(vcp: &VirtualControlPlane) -> Option<&Restored> {
     (!is_over).then_some(told)
 }
 
+/// Whether a snapshot is read just now, and so can't be deleted.
+pub(super) fn reads(vcp: &VirtualControlPlane, snapshot: &str) -> bool {
+    let is_read =
+        |busy: &Restored| busy.state == RestoreState::Writing && busy.snapshot == snapshot;
+    under_way(vcp).is_some_and(is_read)
+}
+
 /// What came of a wish so far.
 fn told<'a>(vcp: &'a VirtualControlPlane, wish: &Restore) -> Option<&'a Restored> {
     let told = vcp.status.as_ref()?.restore.as_ref();
@@ -212,5 +219,7 @@ mod tests {
         assert!(told(&failed, &wish("2")).is_none());
         assert!(under_way(&failed).is_none());
         assert_eq!(under_way(&told_of("Writing")).unwrap().message, "m");
+        assert!(reads(&told_of("Writing"), "a") && !reads(&told_of("Writing"), "b"));
+        assert!(!reads(&told_of("Starting"), "a"), "it was read");
     }
 }
