@@ -62,7 +62,7 @@ mod reminder;
 
 mod parts;
 mod quorum;
-mod stuck;
+mod rollout;
 
 mod endpoint;
 mod zones;

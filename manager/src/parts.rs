@@ -27,6 +27,8 @@ pub(crate) struct Parts {
     pub(crate) blockers: Vec<String>,
     /// Why etcd isn't ready.
     pub(crate) etcd: Option<String>,
+    /// Why no API server is.
+    pub(crate) server: Option<String>,
     /// Which members an etcd that works lacks, and why.
     pub(crate) missing: Option<String>,
     /// Why a change of etcd waits; told by whoever would make it.
@@ -41,6 +43,7 @@ impl Parts {
         let mut parts = Self {
             blockers: vec![],
             etcd: None,
+            server: None,
             missing: None,
             held: None,
             rolled_out: true,
@@ -62,8 +65,10 @@ impl Parts {
             };
             if ready < enough {
                 let blocker = blocker(seen, main, name);
-                if kind == STATEFUL_SET {
-                    parts.etcd = Some(blocker.clone());
+                match name {
+                    etcd::NAME => parts.etcd = Some(blocker.clone()),
+                    apiserver::NAME => parts.server = Some(blocker.clone()),
+                    _ => {}
                 }
                 parts.blockers.push(blocker);
             }
@@ -125,10 +130,8 @@ pub(crate) fn running_versions(seen: &Objects) -> impl Iterator<Item = &str> {
 
 /// Pods of a part that are ready and stay.
 fn ready_pods(seen: &Objects, part: &str) -> i64 {
-    let counts = |pod: &&Object| {
-        pod.label("app.kubernetes.io/name") == Some(part) && !pod.is_going() && is_ready(pod)
-    };
-    seen.of(POD).filter(counts).count() as i64
+    let counts = |pod: &&Object| !pod.is_going() && is_ready(pod);
+    pods_of(seen, part).filter(counts).count() as i64
 }
 
 /// Whether a pod says that it is ready.
@@ -265,28 +268,13 @@ pub(crate) fn essence_of_workload(main: &Object) -> Value {
     ])
 }
 
-/// What a change waits for while the control plane works as before; `None` when all parts run what they shall.
-pub(crate) fn changing(seen: &Objects, now: Timestamp) -> Option<String> {
-    let (main, part) = MAINS.iter().find_map(|(kind, part)| {
-        let main = seen.get(*kind, part)?;
-        let is_changing = main.number("/spec/replicas") > 0 && !is_through(main, now);
-        is_changing.then_some((main, *part))
-    })?;
-    let waits = blocker(seen, Some(main), part);
-    Some(format!(
-        "{part} is being replaced, one pod after the other: {waits}"
-    ))
-}
-
 /// Why a part isn't ready, as its pods or its controller tell.
 pub(crate) fn blocker(seen: &Objects, main: Option<&Object>, part: &str) -> String {
-    let pods: Vec<&Object> = seen
-        .of(POD)
-        .filter(|pod| pod.label("app.kubernetes.io/name") == Some(part))
-        .collect();
-    if let Some(text) = pods.iter().find_map(|pod| trouble(pod)) {
-        return format!("waiting for pod {text}");
+    if let Some((_, trouble)) = in_trouble(seen, part) {
+        return format!("waiting for pod {trouble}");
     }
+    let pods = pods_of(seen, part).filter(|pod| !has_ended(pod));
+    let pods: Vec<&Object> = pods.collect();
     let unready = pods.iter().find(|pod| !is_ready(pod) && !pod.is_going());
     if let Some(pod) = unready.or(pods.first()) {
         return format!("waiting for pod {} to be ready", pod.name());
@@ -295,6 +283,16 @@ pub(crate) fn blocker(seen: &Objects, main: Option<&Object>, part: &str) -> Stri
         Some(message) => format!("no pod of {part} can be created: {message}"),
         None => format!("waiting for a pod of {part}"),
     }
+}
+
+/// A pod of a part that is held up, and by what.
+pub(crate) fn in_trouble<'a>(seen: &'a Objects, part: &str) -> Option<(&'a Object, String)> {
+    pods_of(seen, part).find_map(|pod| Some((pod, trouble(pod)?)))
+}
+
+fn pods_of<'a>(seen: &'a Objects, part: &str) -> impl Iterator<Item = &'a Object> {
+    let is_of_it = move |pod: &&Object| pod.label("app.kubernetes.io/name") == Some(part);
+    seen.of(POD).filter(is_of_it)
 }
 
 /// Why a workload's controller can't create a pod.
@@ -306,31 +304,55 @@ fn failure(main: &Object) -> Option<&str> {
 
 /// What holds a pod up, when that is more than time.
 pub(crate) fn trouble(pod: &Object) -> Option<String> {
-    let says = |reason: &Value, message: &Value| {
-        let reason = reason.as_str()?;
-        let message = message
-            .as_str()
-            .map(|message| format!(" ({message})"))
-            .unwrap_or_default();
-        Some(format!("{}: {reason}{message}", pod.name()))
+    let words = |reason: &str, more: Option<&str>| match more {
+        Some(more) => format!("{}: {reason} ({more})", pod.name()),
+        None => format!("{}: {reason}", pod.name()),
     };
     for container in pod.items("/status/containerStatuses") {
         let waiting = &container["state"]["waiting"];
-        if waiting["reason"]
-            .as_str()
-            .is_some_and(|reason| reason != "ContainerCreating" && reason != "PodInitializing")
-        {
-            return says(&waiting["reason"], &waiting["message"]);
+        let reason = waiting["reason"].as_str().unwrap_or_default();
+        let message = waiting["message"].as_str();
+        // The kubelet says in two ways, by turns, that it has no image, and at length.
+        if reason.contains("ImagePull") {
+            let cause = message.and_then(|message| Some(message.rsplit_once(": ")?.1));
+            let image = container["image"].as_str();
+            let image = image.map(|image| match cause {
+                Some(cause) => format!("{image}: {cause}"),
+                None => image.to_owned(),
+            });
+            return Some(words("ErrImagePull", image.as_deref()));
         }
-        let ended = &container["lastState"]["terminated"];
-        if container["ready"] == false && ended.is_object() {
-            let code = ended["exitCode"].as_i64().unwrap_or_default();
-            return Some(format!("{}: restarted after exit code {code}", pod.name()));
+        // Between two restarts it counts the seconds, and that isn't what holds it up.
+        let says_nothing = [
+            "",
+            "ContainerCreating",
+            "PodInitializing",
+            "CrashLoopBackOff",
+        ];
+        if !says_nothing.contains(&reason) {
+            return Some(words(reason, message));
+        }
+        if let Some(code) = exit_code(container) {
+            return Some(words(&format!("restarted after exit code {code}"), None));
         }
     }
     let unscheduled = |c: &&Value| c["type"] == "PodScheduled" && c["status"] == "False";
     let condition = pod.items("/status/conditions").iter().find(unscheduled)?;
-    says(&condition["reason"], &condition["message"])
+    let reason = condition["reason"].as_str()?;
+    Some(words(reason, condition["message"].as_str()))
+}
+
+/// Whether a pod ends by itself, and is started again.
+pub(crate) fn crashes(pod: &Object) -> bool {
+    let mut containers = pod.items("/status/containerStatuses").iter();
+    containers.any(|container| exit_code(container).is_some())
+}
+
+/// What a container that isn't ready ended with last.
+fn exit_code(container: &Value) -> Option<i64> {
+    let ended = &container["lastState"]["terminated"];
+    let is_down = container["ready"] == false && ended.is_object();
+    is_down.then(|| ended["exitCode"].as_i64().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -383,50 +405,6 @@ mod tests {
         ];
         assert!(same.into_iter().all(|change| main(change) == main(|_| ())));
         assert!(other.into_iter().all(|change| main(change) != main(|_| ())));
-    }
-
-    #[test]
-    fn a_change_under_way_names_the_pod_that_it_waits_for() {
-        let pod = |name: &str, is_ready: &str, status: Value| {
-            let mut body = json!({
-                "metadata": {"labels": {"app.kubernetes.io/name": apiserver::NAME}},
-                "status": {"conditions": [{"type": "Ready", "status": is_ready}]},
-            });
-            body["status"]["containerStatuses"] = json!([{"state": status}]);
-            Object::new(POD, Some("n"), name, body)
-        };
-        let changing = |counts: [i64; 4], new: Value| {
-            let [wanted, there, ready, updated] = counts;
-            let body = json!({"spec": {"replicas": wanted}, "status": {
-                "replicas": there, "readyReplicas": ready, "updatedReplicas": updated,
-            }});
-            let seen: Objects = [
-                Object::new(DEPLOYMENT, Some("n"), apiserver::NAME, body),
-                pod("old", "True", json!({"running": {}})),
-                pod("young", "False", new),
-            ]
-            .into_iter()
-            .collect();
-            super::changing(&seen, Timestamp::UNIX_EPOCH)
-        };
-        let unpulled = json!({"waiting": {"reason": "ErrImagePull", "message": "no such image"}});
-        assert_eq!(
-            changing([1, 2, 1, 1], unpulled).as_deref(),
-            Some(
-                "kube-apiserver is being replaced, one pod after the other: waiting for pod young: \
-                 ErrImagePull (no such image)"
-            )
-        );
-        assert_eq!(
-            changing([1, 2, 1, 1], json!({"running": {}})).as_deref(),
-            Some(
-                "kube-apiserver is being replaced, one pod after the other: waiting for pod young to be \
-                 ready"
-            )
-        );
-        assert_eq!(changing([1, 1, 1, 1], json!({})), None);
-        // What sleeps isn't replaced.
-        assert_eq!(changing([0, 1, 1, 0], json!({})), None);
     }
 
     #[test]
@@ -553,10 +531,25 @@ mod tests {
             Object::new(POD, Some("n"), "etcd-0", body)
         };
         let text = |status: Value| blocker(&[pod(status)].into_iter().collect(), None, "etcd");
-        let waiting = json!({"reason": "ImagePullBackOff", "message": "Back-off pulling image"});
+        let pull = |reason: &str, message: &str| {
+            let waiting = json!({"reason": reason, "message": message});
+            text(json!({"containerStatuses": [{"image": "r/a:1", "state": {"waiting": waiting}}]}))
+        };
         assert_eq!(
-            text(json!({"containerStatuses": [{"state": {"waiting": waiting}}]})),
-            "waiting for pod etcd-0: ImagePullBackOff (Back-off pulling image)"
+            pull("ImagePullBackOff", "Back-off pulling image \"r/a:1\""),
+            "waiting for pod etcd-0: ErrImagePull (r/a:1)"
+        );
+        assert_eq!(
+            pull("ErrImagePull", "failed to pull \"r/a:1\": r/a:1: not found"),
+            "waiting for pod etcd-0: ErrImagePull (r/a:1: not found)"
+        );
+        let back_off = json!({"reason": "CrashLoopBackOff", "message": "back-off 10s"});
+        let ended = json!({"terminated": {"exitCode": 2}});
+        assert_eq!(
+            text(json!({"containerStatuses": [
+                {"ready": false, "state": {"waiting": back_off}, "lastState": ended},
+            ]})),
+            "waiting for pod etcd-0: restarted after exit code 2"
         );
         let unscheduled = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2"});
         assert_eq!(

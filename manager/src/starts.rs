@@ -18,9 +18,9 @@ use crate::{
     observe::Seen,
     parts::MAINS,
     provision::apiserver,
-    restore, sleep,
+    restore, rollout, sleep,
     status::{Fact, Report, condition},
-    stuck, upgrade, version,
+    upgrade, version,
 };
 use api::{Phase, VirtualControlPlane};
 use jiff::{SignedDuration, Timestamp};
@@ -262,7 +262,7 @@ pub(crate) fn is_passing(kind: &str) -> bool {
         sleep::REFUSED,
         upgrade::WAITS,
         version::ETCD_KEPT,
-        stuck::STUCK,
+        rollout::STUCK,
         backup::FAILING,
         restore::RESTORING,
         restore::FAILED,

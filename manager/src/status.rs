@@ -10,9 +10,10 @@ use crate::{
     observe::Seen,
     parts::{self, Parts},
     provision::{Addresses, cluster_keys, coredns, keys},
+    rollout,
     room::{self, Space},
     service_cidr::{self, Verdict},
-    sleep, starts, stored, stuck,
+    sleep, starts, stored,
     tenant::Tenant,
 };
 use api::{Condition, Dns, Phase, SecretRef, TenantProof, VirtualControlPlane, set_condition};
@@ -175,7 +176,7 @@ impl Report {
             let observed = Observed::of(seen, &Parts::of(&seen.objects, seen.now), wanted);
             self.conditions.extend(observed.facts);
             self.fields.extend(observed.fields);
-            self = stuck::told(self, &seen.objects);
+            self = rollout::told(self, &seen.objects, seen.now);
         }
         self
     }
@@ -327,11 +328,8 @@ impl Report {
         if is_full || used.is_some_and(|used| cp.stored.is_near(used, told)) {
             report.again = report.again.min(stored::CLOSELY);
         }
-        let mut report = stuck::told(report, &seen.objects);
-        if report.message.is_none() {
-            let changing = || parts::changing(&seen.objects, seen.now);
-            report.message = parts.held.clone().or_else(changing);
-        }
+        report.message = report.message.or_else(|| parts.held.clone());
+        let report = rollout::told(report, &seen.objects, seen.now);
         starts::told(report, seen, parts.rolled_out)
     }
 

@@ -225,6 +225,8 @@ async fn a_wrong_rule_takes_nothing_down(tenant: &Tenant, issuer: &Issuer) -> an
         let new = all.iter().find(is_new).context("a new API server")?;
         let message = text(&vcp, "/status/message");
         ensure!(message.contains(name(new)), "{message}");
+        // It crashes: nobody but its log says why.
+        ensure!(message.contains("logs --previous"), "{message}");
         Ok(())
     })
     .await?;
