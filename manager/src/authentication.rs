@@ -66,16 +66,17 @@ fn authenticator(asked: &JwtAuthenticator) -> Value {
 }
 
 /// What API servers get where there are issuers, as text. Where what is asked for can't be used, they get what `main`, their
-/// Deployment, has.
+/// Deployment, has. `own` is the issuer of the tenant's ServiceAccounts.
 pub(crate) fn settle(
     issuers: &[JwtAuthenticator],
+    own: &str,
     main: Option<&Object>,
 ) -> (Option<String>, Option<Refusal>) {
     if issuers.is_empty() {
         return (None, None);
     }
     let text = configuration(issuers).to_string();
-    match check(issuers, &text) {
+    match check(issuers, own, &text) {
         Ok(()) => (Some(text), None),
         Err(refusal) => (main.and_then(as_it_is), Some(refusal)),
     }
@@ -89,9 +90,13 @@ fn as_it_is(main: &Object) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn check(issuers: &[JwtAuthenticator], text: &str) -> Result<(), Refusal> {
+fn check(issuers: &[JwtAuthenticator], own: &str, text: &str) -> Result<(), Refusal> {
     let refused = |field: String, why: String| Refusal::AuthenticationRefused { field, why };
     for (at, asked) in issuers.iter().enumerate() {
+        if asked.issuer.url == own {
+            let why = "is the issuer of the tenant's own ServiceAccounts, whose tokens are taken without: leave this entry out";
+            return Err(refused(format!("jwt[{at}].issuer.url"), why.to_owned()));
+        }
         authorities(&asked.issuer)
             .map_err(|why| refused(format!("jwt[{at}].issuer.certificateAuthority"), why))?;
     }
@@ -151,6 +156,9 @@ pub(crate) mod tests {
     };
     use expect_test::expect;
     use std::slice::from_ref;
+
+    /// The issuer of the tenant's ServiceAccounts.
+    const OWN: &str = "https://id.kubernetes.default.svc.cluster.local";
 
     /// An issuer of which as little is said as may be.
     pub(crate) fn issuer(url: &str) -> JwtAuthenticator {
@@ -260,7 +268,7 @@ pub(crate) mod tests {
               "kind": "AuthenticationConfiguration"
             }"#]]
         .assert_eq(&shown(&configuration(&[])));
-        assert_eq!(settle(&[], None), (None, None));
+        assert_eq!(settle(&[], OWN, None), (None, None));
     }
 
     #[test]
@@ -354,7 +362,7 @@ pub(crate) mod tests {
         let body = json!({"spec": {"template": {"metadata": {"annotations": {keys::AUTHENTICATION: "before"}}}}});
         let main = Object::new(DEPLOYMENT, Some("n"), apiserver::NAME, body);
         let good = whole();
-        let (text, refusal) = settle(from_ref(&good), Some(&main));
+        let (text, refusal) = settle(from_ref(&good), OWN, Some(&main));
         assert_eq!(refusal, None);
         assert_eq!(text, Some(configuration(from_ref(&good)).to_string()));
         let pem = |label: &str, body: &str| {
@@ -373,12 +381,23 @@ pub(crate) mod tests {
         ] {
             let mut wrong = good.clone();
             wrong.issuer.certificate_authority = Some(authority);
-            let (text, refusal) = settle(&[good.clone(), wrong.clone()], Some(&main));
+            let (text, refusal) = settle(&[good.clone(), wrong.clone()], OWN, Some(&main));
             assert_eq!(text.as_deref(), Some("before"));
             let said = refusal.unwrap().to_string();
             assert!(said.contains(words), "{said}");
-            assert_eq!(settle(&[wrong], None).0, None, "at first there is none");
+            assert_eq!(
+                settle(&[wrong], OWN, None).0,
+                None,
+                "at first there is none"
+            );
         }
+        let (text, refusal) = settle(&[good.clone(), issuer(OWN)], OWN, Some(&main));
+        assert_eq!(text.as_deref(), Some("before"));
+        let said = refusal.unwrap().to_string();
+        assert!(
+            said.contains("jwt[1].issuer.url is the issuer of"),
+            "{said}"
+        );
         let mut large = good;
         // Characters are counted by the definition, and take up to four bytes.
         let rule = |rule: u8| UserValidationRule {
@@ -387,7 +406,7 @@ pub(crate) mod tests {
         };
         large.user_validation_rules = (0..16).map(rule).collect();
         let all = [large.clone(), large.clone(), large];
-        let (text, refusal) = settle(&all, Some(&main));
+        let (text, refusal) = settle(&all, OWN, Some(&main));
         assert_eq!(text.as_deref(), Some("before"));
         let said = refusal.unwrap().to_string();
         assert!(said.contains("there is room for 131072"), "{said}");

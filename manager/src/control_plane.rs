@@ -259,6 +259,11 @@ impl ControlPlane {
     ///
     /// No other tenant has it, it lies in the tenant's own DNS domain (so nobody outside can serve keys for it), and
     /// the tenant's DNS server answers for it with the `kubernetes` Service, so that OIDC discovery works from pods.
+    pub(crate) fn issuer(&self) -> String {
+        format!("https://{}", self.issuer_host())
+    }
+
+    /// Host name of that issuer.
     pub(crate) fn issuer_host(&self) -> String {
         format!("{}.kubernetes.default.svc.{}", self.owner.id, self.domain)
     }

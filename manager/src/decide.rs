@@ -277,7 +277,8 @@ fn claimed(seen: &Seen, owner: &Owner, system: &str) -> Result<Decision, Refusal
     let has_come = |after: &Timestamp| seen.now >= *after;
     let main = seen.objects.get(DEPLOYMENT, apiserver::NAME);
     cp.rollout = cp.rollout.filter(has_come).or_else(|| pod::mark(main?));
-    let (believed, unusable) = authentication::settle(&seen.vcp.spec.authentication.jwt, main);
+    let issuers = &seen.vcp.spec.authentication.jwt;
+    let (believed, unusable) = authentication::settle(issuers, &cp.issuer(), main);
     cp.authentication = believed;
     let refused = refused
         .or(beyond)

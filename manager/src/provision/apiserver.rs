@@ -239,7 +239,7 @@ fn command(cp: &ControlPlane, addresses: &Addresses) -> Vec<String> {
             file("front-proxy-client.crt")
         ),
         format!("--proxy-client-key-file={}", file("front-proxy-client.key")),
-        format!("--service-account-issuer=https://{}", cp.issuer_host()),
+        format!("--service-account-issuer={}", cp.issuer()),
         format!(
             "--service-account-jwks-uri=https://kubernetes.default.svc.{}/openid/v1/jwks",
             cp.domain
