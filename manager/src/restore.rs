@@ -6,12 +6,13 @@
 //! volumes     goes up          │         volumes go
 //!    │            │            ▼
 //!    └─▶ failed ◀─┴──────── returning
-//!        the new ones go    to the old ones
+//!        the new ones go    to the old ones,
+//!                           counter goes up
 //! ```
 //!
 //! The data are written to volumes beside those that etcd has, while the tenant works on; so most of what can go wrong costs
 //! it nothing. It is stopped as one that falls asleep: the syncer lets go of it first. Those that it had go only when its
-//! API answers from the new ones, and it goes back to them when etcd doesn't become ready.
+//! API answers from the new ones, and it goes back to them when etcd or the API servers don't become ready.
 //!
 //! How far a restore is stands in an annotation of the control plane's namespace, written before anything is done by it: a
 //! manager that starts anew goes on from there. It also says for which wish that was, so that none is granted twice, and
@@ -23,10 +24,10 @@ use crate::{
     backup,
     control_plane::ControlPlane,
     decide::{Action, Decision},
-    object::{CLAIM, JOB, Object, STATEFUL_SET},
+    object::{CLAIM, DEPLOYMENT, JOB, Object, POD, STATEFUL_SET},
     observe::Seen,
-    parts::{self, Parts},
-    provision::{etcd, restore},
+    parts::{self, MAINS, Parts},
+    provision::{apiserver, etcd, restore, snapshot},
     sleep::{self, Stage},
     status::Fact,
     tenant::Tenant,
@@ -96,12 +97,14 @@ impl Record {
 
     /// Not to be: it keeps, or goes back to, the volumes that it had.
     fn failed(&self, why: impl Into<String>, now: Timestamp) -> Self {
-        let state = match self.store == self.back {
-            true => RestoreState::Failed,
-            false => RestoreState::Returning,
+        // What was written meanwhile is missing in what it goes back to, as after any restore.
+        let (state, counter) = match self.store == self.back {
+            true => (RestoreState::Failed, self.counter),
+            false => (RestoreState::Returning, self.counter + 1),
         };
         Self {
             message: why.into(),
+            counter,
             ..self.at(state, now)
         }
     }
@@ -172,9 +175,9 @@ pub(crate) fn sleeps(cp: &ControlPlane) -> Option<bool> {
 }
 
 /// What there is to say of a control plane that sleeps for it.
-pub(crate) fn stopped(cp: &ControlPlane) -> Option<String> {
+pub(crate) fn stopped(seen: &Seen, cp: &ControlPlane) -> Option<String> {
     let record = cp.restore.as_ref()?;
-    (sleeps(cp) == Some(true)).then(|| words(record, None))
+    (sleeps(cp) == Some(true)).then(|| words(record, seen))
 }
 
 /// Whether a snapshot is read just now.
@@ -211,6 +214,9 @@ fn begun(seen: &Seen, cp: &ControlPlane, wish: &Restore) -> Record {
     let claims = seen.objects.of(CLAIM);
     let highest = claims.filter_map(etcd::store_of_claim).max();
     let tried = before.map_or(0, |before| before.next);
+    // The status may have been lost by a move, and would begin again at 0.
+    let counted = before.map_or(0, |before| before.counter);
+    let counted = counted.max(counter(&seen.vcp).unwrap_or_default());
     let record = Record {
         snapshot: wish.snapshot.clone(),
         request: wish.request.clone(),
@@ -221,7 +227,7 @@ fn begun(seen: &Seen, cp: &ControlPlane, wish: &Restore) -> Record {
         // Those that it hasn't worked with yet are nothing to go back to.
         back: under_way.map_or(cp.store, |before| before.back),
         next: tried.max(cp.store).max(highest.unwrap_or_default()) + 1,
-        counter: counter(&seen.vcp).unwrap_or_default() + 1,
+        counter: counted + 1,
         members: cp.members,
         storage: cp.storage.clone(),
         swept: false,
@@ -278,15 +284,17 @@ fn go_on(
             })
         }
         RestoreState::Stopping if record.is_late(STOPPING, now) => {
-            let minutes = STOPPING.as_mins();
-            let why = format!("the pods of its control plane didn't end within {minutes} min");
+            let (minutes, pods) = (STOPPING.as_mins(), running(seen).join(", "));
+            let why = format!("not all has ended within {minutes} min: {pods}");
             Some(record.failed(why, now))
         }
         RestoreState::Starting => started(seen, cp, record),
-        RestoreState::Returning if is_down(seen, cp) => Some(Record {
-            store: record.back,
-            ..record.at(RestoreState::Failed, now)
-        }),
+        RestoreState::Returning if is_down(seen, cp) => {
+            (!lacks_counter(seen, record)).then(|| Record {
+                store: record.back,
+                ..record.at(RestoreState::Failed, now)
+            })
+        }
         RestoreState::Complete | RestoreState::Failed
             if !record.swept
                 && has_its_volumes(seen, record)
@@ -312,10 +320,14 @@ enum Written {
 fn written(seen: &Seen, record: &Record) -> Written {
     let mut all = true;
     for number in 0..record.members {
-        let Some(job) = seen
-            .objects
-            .get(JOB, &restore::job_name(record.next, number))
-        else {
+        let claim = etcd::claim_name(record.next, number);
+        let claim = seen.objects.get(CLAIM, &claim);
+        let claim = claim.filter(|claim| !claim.is_going());
+        let job = restore::job_name(record.next, number);
+        let job = seen.objects.get(JOB, &job);
+        // What was written into a claim that is gone is gone with it.
+        let is_its = |job: &&Object| claim.is_some_and(|claim| snapshot::fills(job, claim));
+        let Some(job) = job.filter(is_its) else {
             all = false;
             continue;
         };
@@ -349,6 +361,16 @@ fn is_down(seen: &Seen, cp: &ControlPlane) -> bool {
     cp.stage == Stage::Asleep && !set.is_some_and(has_pods) && !sleep::runs(seen, &[etcd::NAME])
 }
 
+/// Pods of the control plane that are waited for to end.
+fn running(seen: &Seen) -> Vec<&str> {
+    let is_of_it = |pod: &&Object| {
+        let part = pod.label("app.kubernetes.io/name");
+        MAINS.iter().any(|(_, name)| part == Some(*name)) && !parts::has_ended(pod)
+    };
+    let pods = seen.objects.of(POD).filter(is_of_it);
+    pods.map(Object::name).collect()
+}
+
 /// Whether the syncer would take what is missing in the tenant for deleted.
 fn lacks_counter(seen: &Seen, record: &Record) -> bool {
     counter(&seen.vcp).is_some_and(|counter| counter < record.counter)
@@ -367,13 +389,15 @@ fn started(seen: &Seen, cp: &ControlPlane, record: &Record) -> Option<Record> {
         return None;
     }
     let parts = Parts::of(&seen.objects, seen.now);
+    // What it says while none is ready it said before it stopped.
+    let is_new = parts.etcd.is_none() && parts.server.is_none();
     if let (
         Stage::Awake,
         Tenant::Answers {
             kube_system_uid, ..
         },
         true,
-    ) = (cp.stage, &seen.tenant, parts.blockers.is_empty())
+    ) = (cp.stage, &seen.tenant, is_new)
     {
         let proof = seen.vcp.status.as_ref().and_then(|s| s.proof.as_ref());
         let is_anothers = proof.is_some_and(|proof| proof.kube_system_uid != *kube_system_uid);
@@ -386,12 +410,19 @@ fn started(seen: &Seen, cp: &ControlPlane, record: &Record) -> Option<Record> {
         });
     }
     let changed: Option<Timestamp> = set.annotation(keys::CHANGED).and_then(|at| at.parse().ok());
-    let limit = parts::time_for(set);
-    let is_late = changed.is_some_and(|at| seen.now.duration_since(at) > limit);
-    let why = parts.etcd.filter(|_| is_late)?;
+    let server = seen.objects.get(DEPLOYMENT, apiserver::NAME);
+    let (part, why, limit) = match (parts.etcd, parts.server) {
+        (Some(why), _) => (etcd::NAME, why, parts::time_for(set)),
+        // They start beside etcd, and wait for it.
+        (None, why) => {
+            let limit = parts::time_for(set) + parts::time_for(server?);
+            (apiserver::NAME, why?, limit)
+        }
+    };
+    changed.filter(|at| seen.now.duration_since(*at) > limit)?;
     let minutes = limit.as_mins();
     Some(record.failed(
-        format!("etcd wasn't ready with the snapshot's data within {minutes} min: {why}"),
+        format!("{part} wasn't ready with the snapshot's data within {minutes} min: {why}"),
         seen.now,
     ))
 }
@@ -427,7 +458,7 @@ pub(crate) fn added(mut decision: Decision, seen: &Seen, cp: &ControlPlane) -> D
     };
     let wish = seen.vcp.spec.restore.as_ref();
     let is_asked = wish.is_some_and(|wish| record.is_for(wish));
-    let text = words(record, Some(seen));
+    let text = words(record, seen);
     let fact = |kind, holds: bool, reason: &str| Fact {
         kind,
         holds,
@@ -463,24 +494,30 @@ pub(crate) fn added(mut decision: Decision, seen: &Seen, cp: &ControlPlane) -> D
     decision
 }
 
-fn words(record: &Record, seen: Option<&Seen>) -> String {
+fn words(record: &Record, seen: &Seen) -> String {
     let (snapshot, why) = (&record.snapshot, &record.message);
+    let pods = match running(seen)[..] {
+        [] => String::new(),
+        ref pods => format!("; waiting for {} to end", pods.join(", ")),
+    };
     match record.state {
         RestoreState::Writing => {
-            let waits = match seen.map(|seen| written(seen, record)) {
-                Some(Written::Not(why)) => format!(": {why}"),
-                _ => String::new(),
+            let waits = match written(seen, record) {
+                Written::Not(why) => format!(": {why}"),
+                Written::All | Written::Failed(_) => String::new(),
             };
             format!("the data of the snapshot {snapshot} are written to new volumes{waits}")
         }
         RestoreState::Stopping => {
-            format!("the control plane stops, to start with the data of the snapshot {snapshot}")
+            format!(
+                "the control plane stops, to start with the data of the snapshot {snapshot}{pods}"
+            )
         }
         RestoreState::Starting => {
             format!("the control plane starts with the data of the snapshot {snapshot}")
         }
         RestoreState::Returning => {
-            format!("the control plane stops, to start with the data that it had: {why}")
+            format!("the control plane stops, to start with the data that it had: {why}{pods}")
         }
         RestoreState::Complete => format!("it has the data of the snapshot {snapshot}"),
         RestoreState::Failed => {
@@ -494,7 +531,12 @@ fn words(record: &Record, seen: Option<&Seen>) -> String {
 fn actions(seen: &Seen, cp: &ControlPlane, record: &Record) -> Vec<Action> {
     let left = leftovers(seen, record).into_iter().cloned();
     let mut actions: Vec<Action> = left.map(Action::Delete).collect();
-    if record.state == RestoreState::Stopping && is_down(seen, cp) && lacks_counter(seen, record) {
+    // Before it starts with other data, and not later.
+    let stops = matches!(
+        record.state,
+        RestoreState::Stopping | RestoreState::Returning
+    );
+    if stops && is_down(seen, cp) && lacks_counter(seen, record) {
         let proof = json!({"restoreCounter": record.counter});
         actions.push(Action::Tell(json!({"status": {"proof": proof}})));
     }

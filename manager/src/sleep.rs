@@ -158,7 +158,7 @@ pub(crate) fn told(mut report: Report, seen: &Seen, cp: &ControlPlane) -> Report
 }
 
 fn say_asleep(report: &mut Report, seen: &Seen, cp: &ControlPlane) {
-    let restoring = restore::stopped(cp);
+    let restoring = restore::stopped(seen, cp);
     let store = runs(seen, &[etcd::NAME]);
     let (reason, words) = match (cp.stage, cp.wakes) {
         (Stage::LettingGo, _) => ("FallingAsleep", "falls asleep: the syncer goes first"),

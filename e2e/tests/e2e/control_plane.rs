@@ -57,7 +57,8 @@ fn an_etcd_of_three_goes_on_without_any_one_of_its_members_which_comes_back() {
     });
 }
 
-async fn members_go_and_come(tenant: &Tenant) -> anyhow::Result<()> {
+/// Each of three members is lost once, and back before the next one is: any two of them are an etcd with all that there is.
+pub(crate) async fn members_go_and_come(tenant: &Tenant) -> anyhow::Result<()> {
     let create = async |name: String| {
         let mut object = make::config_map(&name, "k", "v");
         object["metadata"]["namespace"] = "default".into();

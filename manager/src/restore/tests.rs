@@ -1,9 +1,8 @@
 use super::*;
 use crate::{
     control_plane::tests::control_plane,
-    decide::tests::{answer, decided, play, rest, say, without_volumes},
-    object::POD,
-    provision::{apiserver, controller_manager, snapshot},
+    decide::tests::{answer, decided, play, rest, say, with_three_members, without_volumes},
+    provision::controller_manager,
     sleep::tests::{awake, fall_asleep, replicas},
 };
 use api::{Backup, Snapshot, SnapshotState, TenantProof, Trigger};
@@ -128,14 +127,19 @@ fn start(seen: &mut Seen) -> Vec<String> {
     said
 }
 
-/// Its etcd doesn't become ready, for so long.
+/// No pod of a part is ready.
+fn fails(seen: &mut Seen, part: &str) {
+    let (kind, _) = *MAINS.iter().find(|(_, name)| *name == part).unwrap();
+    let mut main = seen.objects.get(kind, part).unwrap().clone();
+    main.body["status"] = json!({"replicas": 1, "readyReplicas": 0, "updatedReplicas": 1});
+    seen.objects.insert(main);
+    let pod = json!({"metadata": {"labels": {"app.kubernetes.io/name": part}}});
+    seen.objects.insert(Object::new(POD, Some("n"), part, pod));
+}
+
+/// Its etcd doesn't become ready, for too long.
 fn etcd_fails(seen: &mut Seen) {
-    let mut set = seen.objects.get(STATEFUL_SET, etcd::NAME).unwrap().clone();
-    set.body["status"] = json!({"replicas": 1, "readyReplicas": 0, "updatedReplicas": 1});
-    seen.objects.insert(set);
-    let pod = json!({"metadata": {"labels": {"app.kubernetes.io/name": etcd::NAME}}});
-    let pod = Object::new(POD, Some("n"), etcd::NAME, pod);
-    seen.objects.insert(pod);
+    fails(seen, etcd::NAME);
     seen.now += SignedDuration::from_mins(6);
 }
 
@@ -398,14 +402,14 @@ fn a_stateful_set_that_is_not_there_is_made_as_it_was() {
 }
 
 #[test]
-fn all_three_members_are_written() {
-    let mut seen = with_snapshot(awake());
-    let mut set = seen.objects.get(STATEFUL_SET, etcd::NAME).unwrap().clone();
-    let mut cp = control_plane();
-    cp.members = 3;
-    let three = etcd::objects(&cp, "").remove(0);
-    set.body["spec"]["template"] = three.body["spec"]["template"].clone();
-    seen.objects.insert(set);
+fn all_three_members_are_written_before_any_starts_and_all_have_new_volumes() {
+    let mut seen = with_three_members();
+    say(&mut seen, &[Fact::yes("Synced", "Watching")]);
+    let mut seen = with_snapshot(seen);
+    for number in 1..3 {
+        let claim = restore::claim(&control_plane(), 0, number);
+        seen.objects.insert(claim);
+    }
     ask(&mut seen, SNAPSHOT, "");
     go(&mut seen);
     for number in 0..3 {
@@ -413,10 +417,98 @@ fn all_three_members_are_written() {
         end_job(&mut seen, &format!("restore-1-{number}"), "Complete");
         go(&mut seen);
     }
-    assert_eq!(state(&seen), Some(RestoreState::Stopping));
-    let written = claims(&seen);
-    let written = written.iter().filter(|name| name.starts_with("data-r1-"));
-    assert_eq!(written.count(), 3);
+    stop(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Starting));
+    assert_eq!((replicas(&seen), template(&seen)), ([3, 1, 1], "data-r1"));
+    assert_eq!(claims(&seen).len(), 6);
+    rest(&mut seen);
+    answer(&mut seen);
+    go(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Complete));
+    let new = ["data-r1-etcd-0", "data-r1-etcd-1", "data-r1-etcd-2"];
+    assert_eq!(claims(&seen), new);
+}
+
+#[test]
+fn what_was_written_into_a_claim_that_is_gone_is_not_written() {
+    let mut seen = with_snapshot(awake());
+    ask(&mut seen, SNAPSHOT, "");
+    go(&mut seen);
+    let mut claim = seen.objects.get(CLAIM, "data-r1-etcd-0").unwrap().clone();
+    claim.body["metadata"]["uid"] = json!("another");
+    seen.objects.insert(claim);
+    end_job(&mut seen, "restore-1-0", "Complete");
+    go(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Writing));
+}
+
+#[test]
+fn one_whose_api_servers_do_not_become_ready_goes_back_with_another_count() {
+    let mut seen = with_snapshot(awake());
+    start(&mut seen);
+    rest(&mut seen);
+    fails(&mut seen, apiserver::NAME);
+    seen.now += SignedDuration::from_mins(9);
+    go(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Starting));
+    assert_eq!(counter_of(&seen), 3);
+    seen.now += SignedDuration::from_mins(2);
+    go(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Returning));
+    let said = stop(&mut seen);
+    assert_eq!(template(&seen), "data", "{said:?}");
+    assert_eq!(counter_of(&seen), 4, "what came meanwhile is held, too");
+    let message = read(&seen).unwrap().message;
+    assert!(
+        message.starts_with("kube-apiserver wasn't ready"),
+        "{message}"
+    );
+}
+
+#[test]
+fn it_is_complete_without_a_controller_manager_which_changes_no_data() {
+    let mut seen = with_snapshot(awake());
+    start(&mut seen);
+    rest(&mut seen);
+    fails(&mut seen, controller_manager::NAME);
+    answer(&mut seen);
+    go(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Complete));
+}
+
+#[test]
+fn a_count_that_was_lost_with_the_status_goes_on_where_it_was() {
+    let mut seen = with_snapshot(awake());
+    start(&mut seen);
+    rest(&mut seen);
+    answer(&mut seen);
+    go(&mut seen);
+    let proof = seen.vcp.status.as_mut().unwrap().proof.as_mut().unwrap();
+    proof.restore_counter = 0;
+    ask(&mut seen, SNAPSHOT, "again");
+    go(&mut seen);
+    assert_eq!(read(&seen).unwrap().counter, 4);
+}
+
+#[test]
+fn what_does_not_end_is_named() {
+    let mut seen = with_snapshot(awake());
+    ask(&mut seen, SNAPSHOT, "");
+    go(&mut seen);
+    end_job(&mut seen, "restore-1-0", "Complete");
+    go(&mut seen);
+    let message = |seen: &Seen| {
+        let facts = decided(seen).report.conditions;
+        let fact = facts.into_iter().find(|fact| fact.kind == RESTORING);
+        fact.unwrap().message
+    };
+    let said = message(&seen);
+    assert!(said.contains("waiting for etcd, kube-apiserver"), "{said}");
+    seen.now += SignedDuration::from_mins(11);
+    go(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Failed));
+    let said = read(&seen).unwrap().message;
+    assert!(said.contains("10 min: ") && said.contains("etcd"), "{said}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A tenant's etcd that is set back to a snapshot.
 
 use super::snapshot::{MADE, complete, told, with_an_etcd};
+use crate::control_plane::members_go_and_come;
 use anyhow::{Context, ensure};
 use e2e::{
     kind::{CLAIM, CONFIG_MAP, CONTROL_PLANE, JOB, POD, STATEFUL_SET},
@@ -139,6 +140,68 @@ async fn restored(space: &Space) -> anyhow::Result<()> {
     .await
 }
 
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn an_etcd_of_three_is_set_back_with_all_of_its_members_of_which_any_two_go_on() {
+    run(async || {
+        let tenant = make::unique("e2e-restore-three");
+        let etcd = json!({"replicas": 3, "storage": {"ephemeral": false, "size": "1Gi"}});
+        Tenant::within(&tenant, json!({"etcd": etcd}), three_restored).await
+    });
+}
+
+async fn three_restored(tenant: &Tenant) -> anyhow::Result<()> {
+    let (sublet, which) = (Program::sublet()?, &tenant.name);
+    let snapshot = async |line: &str| sublet.run(&format!("snapshot {line} -n {N}")).await;
+    let create = async |name: &str, value: &str| {
+        let mut map = make::config_map(name, "k", value);
+        map["metadata"]["namespace"] = "default".into();
+        tenant.side.create(CONFIG_MAP, map).await
+    };
+    create("altered", "old").await?;
+    snapshot(&format!("create {which} --name first --timeout 5m"))
+        .await?
+        .says(&["first", "is complete"])?;
+    let new = json!({"data": {"k": "new"}});
+    tenant
+        .side
+        .merge(CONFIG_MAP, "default", "altered", new)
+        .await?;
+    create("late", "new").await?;
+    snapshot(&format!("restore {which} first --yes --timeout 20m"))
+        .await?
+        .says(&["has the data of first"])?;
+
+    let altered = eventually(PODS, "its API answers", async || {
+        Ok(tenant.side.get(CONFIG_MAP, "default", "altered").await?)
+    });
+    ensure!(text(&altered.await?, "/data/k") == "old");
+    let late = tenant.side.find(CONFIG_MAP, "default", "late").await?;
+    ensure!(late.is_none(), "{late:?}");
+    let inside = tenant.control_plane_namespace();
+    eventually(PODS, "each member has a new volume", async || {
+        let claims = tenant.above.list(CLAIM, &inside, "").await?;
+        let mut names: Vec<&str> = claims.iter().map(name).collect();
+        names.sort_unstable();
+        let expected = [
+            "data-r1-etcd-0",
+            "data-r1-etcd-1",
+            "data-r1-etcd-2",
+            "snapshot-first",
+        ];
+        ensure!(names == expected, "{names:?}");
+        Ok(())
+    })
+    .await?;
+    let made = create("made", "new").await?;
+    let version = text(&made, "/metadata/resourceVersion");
+    ensure!(
+        version.parse::<u64>()? > 1_000_000_000,
+        "clients wait for what they knew: {version}"
+    );
+    members_go_and_come(tenant).await
+}
+
 /// With no more than the manager's own rights, and the policies that hold it; what Jobs and other controllers do is played.
 #[test]
 fn a_restore_is_brought_on_and_taken_back_by_managers_that_are_killed_at_each_step() {
@@ -216,6 +279,12 @@ async fn brought_on(rig: &Rig, manager: &mut Manager, inside: &str) -> anyhow::R
     manager.start().await?;
     has_volumes(side, inside, "data").await?;
     is_at(side, "Failed").await?;
+    let vcp = side.get(CONTROL_PLANE, N, MADE).await?;
+    ensure!(
+        vcp["status"]["proof"]["restoreCounter"] == 6,
+        "going back is a restore, too: {}",
+        vcp["status"]
+    );
     eventually(PODS, "the new volumes go", async || {
         let claim = side.find(CLAIM, inside, "data-r1-etcd-0").await?;
         // Nobody lets it go here.
