@@ -36,6 +36,8 @@ use std::time::Duration;
 pub(crate) const FAILING: &str = "BackupFailing";
 /// The field of the status.
 const FIELD: &str = "snapshots";
+/// What is noted of a snapshot beside what the status says: which volumes it is of.
+const STORE: &str = "store";
 /// How often a Job is looked at: of its pods watches tell, of its own status nobody does.
 const CLOSELY: Duration = Duration::from_secs(2);
 /// How often it is looked whether a name is free, which may take as long as whoever uses the old claim.
@@ -104,7 +106,7 @@ fn plan(seen: &Seen, cp: &ControlPlane) -> Plan {
     let mut actions = vec![];
     for one in &found {
         if stays(one) {
-            actions.extend(settled(one, seen));
+            actions.extend(settled(one, seen, cp));
         } else {
             let job = one.job.filter(|job| !job.is_going());
             actions.extend(job.map(|job| Action::Delete(job.clone())));
@@ -168,15 +170,16 @@ fn plan(seen: &Seen, cp: &ControlPlane) -> Plan {
 }
 
 /// What is to be done for one that shall be there and isn't settled, or whose Job is still there.
-fn settled(one: &Found<'_>, seen: &Seen) -> Option<Action> {
+fn settled(one: &Found<'_>, seen: &Seen, cp: &ControlPlane) -> Option<Action> {
     let job = one.job.filter(|job| !job.is_going())?;
     // One that filled an older claim of the name says nothing of this one.
     if one.is_settled || !snapshot::fills(job, one.claim) {
         return Some(Action::Delete(job.clone()));
     }
-    let outcome = outcome(&one.snapshot, job, seen)?;
-    let text = json!(outcome).to_string();
-    let patch = json!({"metadata": {"annotations": {keys::SNAPSHOT: text}}});
+    let mut noted = json!(outcome(&one.snapshot, job, seen)?);
+    // No Job outlasts a restore.
+    noted[STORE] = json!(cp.store);
+    let patch = json!({"metadata": {"annotations": {keys::SNAPSHOT: noted.to_string()}}});
     Some(Action::Note(one.claim.clone(), patch))
 }
 
@@ -239,6 +242,17 @@ fn last_words(seen: &Seen, job: &Object) -> Option<String> {
 pub(crate) fn is_complete(seen: &Seen, name: &str) -> bool {
     let mut found = found(seen).into_iter().map(|one| one.snapshot);
     found.any(|one| one.name == name && one.state == SnapshotState::Complete)
+}
+
+/// Which volumes of etcd a snapshot is of.
+pub(crate) fn store_of(seen: &Seen, name: &str) -> u32 {
+    let claim = seen.objects.get(CLAIM, &snapshot::name(name));
+    let noted = claim.and_then(|claim| claim.annotation(keys::SNAPSHOT));
+    let noted: Option<Value> = noted.and_then(|text| serde_json::from_str(text).ok());
+    let store = noted.and_then(|noted| noted[STORE].as_u64());
+    store
+        .and_then(|store| store.try_into().ok())
+        .unwrap_or_default()
 }
 
 /// All that there are, the newest first; those that are going are gone.

@@ -358,7 +358,16 @@ fn is_down(seen: &Seen, cp: &ControlPlane) -> bool {
         let counts = ["/spec/replicas", "/status/replicas"];
         counts.iter().any(|count| set.number(count) > 0)
     };
-    cp.stage == Stage::Asleep && !set.is_some_and(has_pods) && !sleep::runs(seen, &[etcd::NAME])
+    cp.stage == Stage::Asleep
+        && !set.is_some_and(has_pods)
+        && !sleep::runs(seen, &[etcd::NAME])
+        && of_snapshots(seen).next().is_none()
+}
+
+/// Jobs of snapshots. None outlasts a restore: nobody knew of which volumes it is.
+fn of_snapshots(seen: &Seen) -> impl Iterator<Item = &Object> {
+    let is_one = |job: &&Object| job.label("app.kubernetes.io/name") == Some(snapshot::NAME);
+    seen.objects.of(JOB).filter(is_one)
 }
 
 /// Pods of the control plane that are waited for to end.
@@ -536,6 +545,10 @@ fn actions(seen: &Seen, cp: &ControlPlane, record: &Record) -> Vec<Action> {
         record.state,
         RestoreState::Stopping | RestoreState::Returning
     );
+    if stops {
+        let jobs = of_snapshots(seen).filter(|job| !job.is_going());
+        actions.extend(jobs.cloned().map(Action::Delete));
+    }
     if stops && is_down(seen, cp) && lacks_counter(seen, record) {
         let proof = json!({"restoreCounter": record.counter});
         actions.push(Action::Tell(json!({"status": {"proof": proof}})));
@@ -549,7 +562,11 @@ fn actions(seen: &Seen, cp: &ControlPlane, record: &Record) -> Vec<Action> {
         let made = match seen.objects.get(CLAIM, &name) {
             None => restore::claim(cp, record.next, number),
             Some(_) if seen.objects.get(JOB, &job).is_some() => continue,
-            Some(claim) => restore::job(cp, claim, &job, number, &record.snapshot),
+            Some(claim) => {
+                let from = backup::store_of(seen, &record.snapshot);
+                let bump = restore::bump(from, record.next);
+                restore::job(cp, claim, &job, number, &record.snapshot, bump)
+            }
         };
         actions.push(Action::Create(made));
     }

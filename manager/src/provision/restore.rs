@@ -16,8 +16,8 @@ use serde_json::json;
 
 /// Name of the part.
 pub(crate) const NAME: &str = "restore";
-/// Clients wait for a revision that they know and the store doesn't: the store's next is greater than any that was.
-const BUMP: u32 = 1_000_000_000;
+/// By so much revisions differ from volumes to those of the next restore, which is more than is ever written into one.
+const STEP: u64 = 10_000_000_000;
 /// A Job that takes longer has failed, in seconds. etcd's largest file is 8 GiB, and a claim may be slow to come.
 const PATIENCE: u32 = 1800;
 
@@ -37,13 +37,21 @@ pub(crate) fn claim(cp: &ControlPlane, store: u32, number: i32) -> Object {
     )
 }
 
-/// Writes a member's data. It isn't tried again, since what is half written can't be overwritten; it ends with its claim.
+/// What is added to the revisions of a snapshot that was taken from some volumes and is written to others. Clients wait for a
+/// revision that they know and the store doesn't. So its next is greater than any that was, also where the same snapshot is
+/// restored again, or one from before another restore.
+pub(crate) fn bump(from: u32, to: u32) -> u64 {
+    STEP * u64::from(to.saturating_sub(from))
+}
+
+/// Writes a member's data, with revisions that are greater by so much. It isn't tried again, since what is half written can't be overwritten; it ends with its claim.
 pub(crate) fn job(
     cp: &ControlPlane,
     claim: &Object,
     name: &str,
     number: i32,
     snapshot: &str,
+    bump: u64,
 ) -> Object {
     let member = etcd::member(number);
     let mut command = ["etcdutl", "snapshot", "restore"]
@@ -53,7 +61,7 @@ pub(crate) fn job(
         snapshot::file(snapshot),
         format!("--data-dir={}/data", etcd::FOLDER),
         format!("--name={member}"),
-        format!("--bump-revision={BUMP}"),
+        format!("--bump-revision={bump}"),
         "--mark-compacted".to_owned(),
     ]);
     command.extend(etcd::beginning(cp, &member));
@@ -85,7 +93,7 @@ mod tests {
 
     fn made(cp: &ControlPlane, number: i32) -> Object {
         let claim = claim(cp, 2, number);
-        job(cp, &claim, &job_name(2, number), number, "a")
+        job(cp, &claim, &job_name(2, number), number, "a", bump(0, 2))
     }
 
     fn words(job: &Object) -> String {
@@ -104,7 +112,7 @@ mod tests {
             words(&job),
             format!(
                 "etcdutl snapshot restore /snapshots/a.db --data-dir=/var/lib/etcd/data --name=etcd-0 \
-                 --bump-revision=1000000000 --mark-compacted --initial-advertise-peer-urls=https://127.0.0.1:2380 \
+                 --bump-revision=20000000000 --mark-compacted --initial-advertise-peer-urls=https://127.0.0.1:2380 \
                  --initial-cluster=etcd-0=https://127.0.0.1:2380 --initial-cluster-token={id}"
             )
         );
@@ -127,6 +135,20 @@ mod tests {
             cp.namespace
         );
         assert!(third.contains(&own), "{third}");
+    }
+
+    #[test]
+    fn revisions_are_greater_than_any_that_was_whichever_snapshot_is_restored_in_whatever_order() {
+        // What was written last, and snapshots with the volumes that they are of.
+        let (mut last, mut snapshots) = (5_000, vec![(5_000, 0)]);
+        for (to, which) in [0, 0, 2, 1, 0, 4].into_iter().enumerate() {
+            let to = u32::try_from(to).unwrap() + 1;
+            let (revision, from) = snapshots[which];
+            let begins = revision + bump(from, to);
+            assert!(begins > last, "{snapshots:?}");
+            last = begins + 900_000_000;
+            snapshots.push((last, to));
+        }
     }
 
     #[test]

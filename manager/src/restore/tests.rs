@@ -59,6 +59,11 @@ fn go(seen: &mut Seen) -> Vec<String> {
                     let counter = &patch["status"]["proof"]["restoreCounter"];
                     proof.restore_counter = counter.as_i64().unwrap();
                 }
+                Action::Note(mut claim, patch) => {
+                    let noted = patch["metadata"]["annotations"][keys::SNAPSHOT].clone();
+                    claim.body["metadata"]["annotations"][keys::SNAPSHOT] = noted;
+                    seen.objects.insert(claim);
+                }
                 Action::Delete(gone) => {
                     said.push(format!("delete {gone:?}"));
                     seen.objects.remove(gone.kind, gone.name());
@@ -488,6 +493,52 @@ fn a_count_that_was_lost_with_the_status_goes_on_where_it_was() {
     ask(&mut seen, SNAPSHOT, "again");
     go(&mut seen);
     assert_eq!(read(&seen).unwrap().counter, 4);
+}
+
+#[test]
+fn one_that_is_restored_again_has_greater_revisions_than_the_last_time() {
+    let mut seen = with_snapshot(awake());
+    let bump = |seen: &Seen, job: &str| {
+        let job = seen.objects.get(JOB, job).unwrap();
+        let command = job.items("/spec/template/spec/containers/0/command");
+        let mut flags = command.iter().filter_map(Value::as_str);
+        let flag = flags.find_map(|flag| flag.strip_prefix("--bump-revision="));
+        flag.unwrap().parse::<u64>().unwrap()
+    };
+    start(&mut seen);
+    rest(&mut seen);
+    answer(&mut seen);
+    go(&mut seen);
+    // One of the new volumes.
+    let asked = &mut seen.vcp.spec.backup.as_mut().unwrap().snapshots;
+    asked.push("later".into());
+    go(&mut seen);
+    end_job(&mut seen, "snapshot-later", "Complete");
+    go(&mut seen);
+    ask(&mut seen, "later", "");
+    go(&mut seen);
+    let of_later = bump(&seen, "restore-2-0");
+    ask(&mut seen, SNAPSHOT, "again");
+    go(&mut seen);
+    assert_eq!(bump(&seen, "restore-3-0"), 3 * of_later);
+}
+
+#[test]
+fn a_snapshot_under_way_is_begun_again_with_the_new_volumes() {
+    let mut seen = with_snapshot(awake());
+    ask(&mut seen, SNAPSHOT, "");
+    let asked = &mut seen.vcp.spec.backup.as_mut().unwrap().snapshots;
+    asked.push("other".into());
+    go(&mut seen);
+    end_job(&mut seen, "restore-1-0", "Complete");
+    go(&mut seen);
+    stop(&mut seen);
+    assert_eq!(state(&seen), Some(RestoreState::Starting));
+    assert!(seen.objects.get(JOB, "snapshot-other").is_none());
+    rest(&mut seen);
+    answer(&mut seen);
+    go(&mut seen);
+    assert!(seen.objects.get(JOB, "snapshot-other").is_some());
 }
 
 #[test]
