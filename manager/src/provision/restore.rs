@@ -44,7 +44,8 @@ pub(crate) fn bump(from: u32, to: u32) -> u64 {
     STEP * u64::from(to.saturating_sub(from))
 }
 
-/// Writes a member's data, with revisions that are greater by so much. It isn't tried again, since what is half written can't be overwritten; it ends with its claim.
+/// Writes a member's data, with revisions that are greater by so much. It isn't tried again, since what is half written can't be
+/// overwritten; it ends with its claim.
 pub(crate) fn job(
     cp: &ControlPlane,
     claim: &Object,
