@@ -313,11 +313,14 @@ fn of_those_made_by_schedule_one_is_made_at_a_time() {
 
 #[test]
 fn manual_ones_are_kept_whatever_the_schedule_keeps() {
-    let mut wish = hourly(1);
-    wish.snapshots = vec![MANUAL.to_owned()];
-    let mut seen = seen(wish);
+    let mut seen = seen(backup(&[MANUAL]));
     go(&mut seen);
     end(&mut seen, MANUAL, "Complete");
+    go(&mut seen);
+    seen.vcp.spec.backup = Some(Backup {
+        snapshots: vec![MANUAL.to_owned()],
+        ..hourly(1)
+    });
     for _ in 0..3 {
         hour(&mut seen, "Complete");
     }
