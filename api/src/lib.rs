@@ -54,7 +54,7 @@ pub use pod_network::PodNetwork;
 pub use pod_rules::{Bandwidth, ContainerRules, ImageRules, PodRules, PodWishes, Toleration};
 pub use quantities::Quantities;
 pub use sharing::{ControlPlaneRef, Export, Import, PublishedService, ServiceRef, Sharing};
-pub use sleep::Sleep;
+pub use sleep::{Sleep, SleepingWorkload};
 pub use sync_rate::SyncRate;
 pub use virtual_control_plane::{
     ApiServers, Dns, Endpoint, Etcd, EtcdStorage, External, Network, Phase, PodSecurity, Policy,

@@ -1,6 +1,7 @@
 //! When a control plane sleeps.
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// When a control plane sleeps, and what wakes it. It never does when nothing is said.
@@ -20,6 +21,21 @@ pub struct Sleep {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,4}[smh]$"))]
     pub after_idle: Option<String>,
+    /// What becomes of the tenant's pods whenever it falls asleep. Of one that is asleep already it says what becomes of them
+    /// the next time.
+    #[serde(default)]
+    pub workload: SleepingWorkload,
+}
+
+/// What becomes of pods when their control plane falls asleep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SleepingWorkload {
+    /// They run on.
+    #[default]
+    Keep,
+    /// They are ended first, with their grace, as by `kubectl delete pod`. What their controllers make in their place
+    /// waits until it wakes.
+    Stop,
 }
 
 impl Sleep {

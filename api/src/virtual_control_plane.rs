@@ -137,7 +137,7 @@ pub struct VirtualControlPlaneSpec {
     pub paused: bool,
 
     /// When the control plane sleeps: etcd, API servers and controller-manager have no pods then. What the tenant runs in
-    /// the super cluster goes on.
+    /// the super cluster goes on, or ends first.
     #[serde(default, skip_serializing_if = "Sleep::is_empty")]
     pub sleep: Sleep,
 
@@ -490,7 +490,7 @@ pub struct VirtualControlPlaneStatus {
     pub observed_generation: Option<i64>,
     /// Conditions by type: `Ready`, `ControlPlaneReady`, `EtcdReady`, `APIServerReady`, `DNSReady`, `ServiceCIDRReady`, `Synced`,
     /// `IdentityConflict`, `DeletionsHeld`, `TenantIdentityChanged`, `CertificatesAvailable`, `SuperClusterReachable`, `StoredWithinLimits`,
-    /// `Starting`, `WaitingToStart`, `Sleeping`, `SleepRefused`, `UpgradeWaiting`, `WayOutOffered`, `VersionOffered`,
+    /// `Starting`, `WaitingToStart`, `StoppingWorkload`, `Sleeping`, `SleepRefused`, `UpgradeWaiting`, `WayOutOffered`, `VersionOffered`,
     /// `EtcdKept`, `RolloutStuck`, `BackupFailing`, `Restoring`, `RestoreFailed`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -552,7 +552,7 @@ pub enum Phase {
     Degraded,
     /// `spec.paused` is set.
     Paused,
-    /// The control plane has no pods, as `spec.sleep` says; what the tenant runs goes on.
+    /// The control plane has no pods, as `spec.sleep` says, or is on the way there.
     Sleeping,
     /// Being deleted.
     Deleting,

@@ -48,7 +48,14 @@ pub(crate) fn state(vcp: &VirtualControlPlane) -> State {
             .status
             .as_ref()
             .and_then(|status| status.message.clone());
-        return State::Asleep(told.unwrap_or_default());
+        let told = told.unwrap_or_default();
+        // Until its pods have ended its API answers as before.
+        let stops = find(vcp, "StoppingWorkload").is_some_and(|stops| stops.status == "True");
+        return if stops {
+            State::Waiting(told)
+        } else {
+            State::Asleep(told)
+        };
     }
     let mut wanted = vec!["Ready"];
     // The syncer of another super cluster isn't heard here; Ready has its word.
@@ -322,6 +329,17 @@ mod tests {
         assert_eq!(state(&vcp), State::Asleep("asleep".into()));
         vcp.status.as_mut().unwrap().phase = Some(Phase::Provisioning);
         assert!(matches!(state(&vcp), State::Waiting(_)));
+    }
+
+    #[test]
+    fn a_tenant_whose_pods_end_before_it_sleeps_is_waited_for() {
+        let stopping = [
+            ("Ready", "False", "x"),
+            ("StoppingWorkload", "True", "one is left"),
+        ];
+        let mut vcp = vcp(json!({"sleep": {"asleep": true}}), "Sleeping", &stopping);
+        vcp.status.as_mut().unwrap().message = Some("one is left".into());
+        assert_eq!(state(&vcp), State::Waiting("one is left".into()));
     }
 
     #[test]

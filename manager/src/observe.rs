@@ -45,6 +45,7 @@ mod issue;
 mod left;
 mod place;
 mod shared;
+mod workload;
 
 pub(crate) use beyond::Beyond;
 use left::look_at_what_is_left;
@@ -145,6 +146,8 @@ pub(crate) struct Seen {
     pub(crate) store: Option<Result<Store, String>>,
     /// What the front door told of its clients; `None` as long as nobody knows.
     pub(crate) visit: Option<Visit>,
+    /// The tenant's pods that run; read only when they are to end before it sleeps.
+    pub(crate) workload: Option<Vec<Object>>,
     /// When this was seen.
     pub(crate) now: Timestamp,
 }
@@ -195,6 +198,7 @@ impl Seen {
             unmade: None,
             store: None,
             visit: None,
+            workload: None,
             now: Timestamp::now(),
         }
     }
@@ -557,6 +561,7 @@ impl Observer {
             seen.objects.extend(from.list(kind, inside, "").await?);
         }
         self.look_at_volumes(seen, inside).await?;
+        self.look_at_workload(seen, owner).await?;
         if let Some(access) = tenant::access(&seen.objects)? {
             let wanted = crate::decide::tenant_objects(seen);
             let limits = crate::decide::stored_limits(seen);

@@ -1,10 +1,12 @@
 //! Whether a control plane sleeps, and the way there and back; pure.
 //!
 //! ```text
-//! awake ──▶ letting go ──▶ ending ──▶ asleep ──▶ waking ──▶ awake
-//!           the syncer     API servers, then     as any start, a few
-//!           stops first    etcd go               at a time
+//! awake ──▶ stopping ──▶ letting go ──▶ ending ──▶ asleep ──▶ waking ──▶ awake
+//!           if asked     the syncer     API servers, then     as any start, a few
+//!           for: pods    stops first    etcd go               at a time
 //! ```
+//!
+//! Pods are stopped first, where that is asked for ([`workload`]); meanwhile all works as before, but that none is made.
 //!
 //! The condition `Sleeping` holds from the first step until the API answers again. While it does, the syncer serves the
 //! tenant as little as one that is paused: what the tenant runs is left as it is, and nobody is alarmed.
@@ -26,6 +28,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tenancy::route;
+
+pub(crate) mod workload;
 
 /// Condition of one that sleeps, or is on the way there or back.
 pub(crate) const SLEEPING: &str = "Sleeping";
@@ -56,6 +60,8 @@ pub(crate) enum Stage {
     /// It runs.
     #[default]
     Awake,
+    /// It shall sleep without what the tenant runs; the syncer, which serves it still, ends that.
+    Stopping,
     /// It shall sleep; the syncer, which still may write, goes first.
     LettingGo,
     /// API servers and controller-manager end, while they can still write to etcd.
@@ -89,7 +95,7 @@ impl Scale {
 impl Stage {
     pub(crate) fn scale(self) -> Scale {
         match self {
-            Self::Awake | Self::LettingGo | Self::Waking => Scale::Full,
+            Self::Awake | Self::Stopping | Self::LettingGo | Self::Waking => Scale::Full,
             Self::Ending => Scale::StoreAlone,
             Self::Asleep => Scale::Nothing,
         }
@@ -99,7 +105,8 @@ impl Stage {
 /// Where the control plane is now.
 pub(crate) fn stage(seen: &Seen, cp: &ControlPlane) -> Stage {
     let sleeps = is_sleeping(&seen.vcp);
-    let shall_sleep = restore::sleeps(cp).unwrap_or_else(|| wants(seen));
+    let restoring = restore::sleeps(cp);
+    let shall_sleep = restoring.unwrap_or_else(|| wants(seen));
     if !shall_sleep || cp.storage.ephemeral {
         return if sleeps.is_some() && !seen.tenant.answers() {
             Stage::Waking
@@ -107,9 +114,14 @@ pub(crate) fn stage(seen: &Seen, cp: &ControlPlane) -> Stage {
             Stage::Awake
         };
     }
+    // A restore leaves it running.
+    let has_pods = restoring.is_none() && workload::is_left(seen);
     match sleeps {
+        None if has_pods => Stage::Stopping,
         None => Stage::LettingGo,
         Some(since) if syncer_at_work(seen, since) => Stage::LettingGo,
+        // The syncer made one before it had heard that it is to make none: back to where it serves the tenant.
+        Some(_) if has_pods => Stage::Stopping,
         Some(_) if runs(seen, &[apiserver::NAME, controller_manager::NAME]) => Stage::Ending,
         Some(_) => Stage::Asleep,
     }
@@ -119,7 +131,7 @@ pub(crate) fn stage(seen: &Seen, cp: &ControlPlane) -> Stage {
 pub(crate) fn at_the_door(cp: &ControlPlane) -> route::Sleep {
     match (cp.stage, cp.wakes) {
         // Who is still there as it falls asleep is no visitor: else nobody that is connected could be left behind.
-        (Stage::LettingGo, _) | (Stage::Awake, false) => route::Sleep::Never,
+        (Stage::Stopping | Stage::LettingGo, _) | (Stage::Awake, false) => route::Sleep::Never,
         (Stage::Awake, true) => route::Sleep::Awake,
         (Stage::Ending | Stage::Asleep, false) => route::Sleep::Shut,
         // Until it answers a connection is held, whoever woke it.
@@ -140,6 +152,11 @@ pub(crate) fn told(mut report: Report, seen: &Seen, cp: &ControlPlane) -> Report
     } else {
         report.conditions.push(Fact::no(REFUSED, "Over", ""));
     }
+    if cp.stage != Stage::Stopping {
+        report
+            .conditions
+            .push(Fact::no(workload::STOPPING, "Over", ""));
+    }
     match cp.stage {
         Stage::Awake => {
             report.conditions.push(Fact::no(SLEEPING, "Awake", ""));
@@ -152,9 +169,47 @@ pub(crate) fn told(mut report: Report, seen: &Seen, cp: &ControlPlane) -> Report
             message: "etcd, API server and controller-manager start".into(),
             ..Fact::yes(SLEEPING, "WakingUp")
         }),
+        Stage::Stopping => say_stopping(&mut report, seen),
         Stage::LettingGo | Stage::Ending | Stage::Asleep => say_asleep(&mut report, seen, cp),
     }
     report
+}
+
+fn say_stopping(report: &mut Report, seen: &Seen) {
+    let (reason, words) = workload::told(seen);
+    // Of DNS it is no news that its pod ends as well.
+    say_no(report, &["DNSReady", "Ready"], reason, &words);
+    report.conditions.extend([
+        Fact::no(SLEEPING, "NotYet", ""),
+        Fact {
+            message: words,
+            ..Fact::yes(workload::STOPPING, reason)
+        },
+    ]);
+    note_visit(report, seen);
+    report.again = workload::again(reason);
+}
+
+/// That conditions don't hold since it falls asleep, or sleeps.
+fn say_no(report: &mut Report, kinds: &[&'static str], reason: &str, words: &str) {
+    report.conditions.retain(|fact| !kinds.contains(&fact.kind));
+    let facts = kinds.iter().copied();
+    let facts = facts.map(|kind| Fact::no(kind, reason, words));
+    report.conditions.extend(facts);
+    report.conditions.extend(starts::over());
+    report.phase = Phase::Sleeping;
+    report.message = Some(words.into());
+}
+
+/// What came until it began to fall asleep doesn't count; what comes from then on does.
+fn note_visit(report: &mut Report, seen: &Seen) {
+    if is_on_the_way(&seen.vcp) {
+        return;
+    }
+    let mark = seen.visit.as_ref().map(|visit| visit.mark.as_str());
+    report
+        .fields
+        .push(("visit", json!(mark.unwrap_or_default())));
 }
 
 fn say_asleep(report: &mut Report, seen: &Seen, cp: &ControlPlane) {
@@ -181,25 +236,13 @@ fn say_asleep(report: &mut Report, seen: &Seen, cp: &ControlPlane) {
         "DNSReady",
         "Ready",
     ];
-    report
-        .conditions
-        .retain(|fact| !silent.contains(&fact.kind));
-    report
-        .conditions
-        .extend(silent.map(|kind| Fact::no(kind, ASLEEP, words)));
-    report.conditions.extend(starts::over());
+    say_no(report, &silent, ASLEEP, words);
     report.conditions.push(Fact {
         message: words.into(),
         ..Fact::yes(SLEEPING, reason)
     });
-    report.phase = Phase::Sleeping;
-    report.message = Some(words.into());
-    if is_sleeping(&seen.vcp).is_none() && restoring.is_none() {
-        // What came until now doesn't count; what comes from now on does, even while it still falls asleep.
-        let mark = seen.visit.as_ref().map(|visit| visit.mark.as_str());
-        report
-            .fields
-            .push(("visit", json!(mark.unwrap_or_default())));
+    if restoring.is_none() {
+        note_visit(report, seen);
     }
     report.again = match reason {
         ASLEEP => Duration::from_secs(60),
@@ -216,16 +259,17 @@ fn wants(seen: &Seen) -> bool {
     let Some(limit) = idle_limit(seen) else {
         return false;
     };
+    let is_on_the_way = is_on_the_way(&seen.vcp);
     let Some(visit) = &seen.visit else {
         // Nobody knows yet who came: it stays as it is.
-        return is_sleeping(&seen.vcp).is_some();
+        return is_on_the_way;
     };
     let known = seen.vcp.status.as_ref().and_then(|s| s.visit.as_deref());
     match known {
         None if sleep.asleep => true,
         Some(known) if known == visit.mark => true,
         // Marks were lost. That isn't a visit.
-        Some(_) if visit.mark.is_empty() && is_sleeping(&seen.vcp).is_some() => true,
+        Some(_) if visit.mark.is_empty() && is_on_the_way => true,
         _ => visit.quiet >= limit,
     }
 }
@@ -251,6 +295,11 @@ fn duration(text: &str) -> Option<Duration> {
     };
     let number: u64 = number.parse().ok()?;
     Some(Duration::from_secs(number.checked_mul(seconds)?))
+}
+
+/// Whether it sleeps, or began to fall asleep.
+fn is_on_the_way(vcp: &VirtualControlPlane) -> bool {
+    is_sleeping(vcp).is_some() || workload::is_stopping(vcp)
 }
 
 /// Since when the condition holds.

@@ -258,6 +258,7 @@ pub(crate) fn is_passing(kind: &str) -> bool {
     [
         STARTING,
         WAITING,
+        sleep::workload::STOPPING,
         sleep::SLEEPING,
         sleep::REFUSED,
         upgrade::WAITS,

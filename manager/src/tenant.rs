@@ -159,7 +159,7 @@ fn syncer_rules(custom: &[String]) -> serde_json::Value {
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
         // What the tenant is shown of others' Services; it must go, too, when nothing is shared any more.
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["create", "patch", "delete"]},
-        // A pod deleted in the super cluster is a pod that ended.
+        // A pod deleted in the super cluster is a pod that ended; and pods end before the tenant sleeps, if they are to.
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["delete"]},
         {"apiGroups": [""], "resources": ["pods/status", "services/status"], "verbs": ["patch", "update"]},
         {"apiGroups": [""], "resources": ["pods/binding", "serviceaccounts/token"], "verbs": ["create"]},

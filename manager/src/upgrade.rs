@@ -86,7 +86,7 @@ pub(crate) fn step(seen: &Seen, chosen: Version, stage: Stage) -> Step {
     let may = match stage {
         Stage::Awake => true,
         Stage::Waking => begun.is_some(),
-        Stage::LettingGo | Stage::Ending | Stage::Asleep => false,
+        Stage::Stopping | Stage::LettingGo | Stage::Ending | Stage::Asleep => false,
     };
     if !may && let Some(runs) = runs.as_ref().filter(is_another) {
         return Step::Run {

@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     intake::{self, twin_path},
     live::read,
-    namespace_quota, quota, readdress, refusals, removal,
+    namespace_quota, quota, readdress, refusals, removal, stopping,
     table::{Entry, SuperSide},
     tenants::Tenant,
     tokens::{self, Age},
@@ -102,9 +102,7 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
         // Its event brings it back.
         return Ok(());
     }
-    if rule.resource().kind == "Pod"
-        && twin.is_none()
-        && !may_start(engine, tenant, key, object).await?
+    if rule.resource().kind == "Pod" && !may_run(engine, tenant, key, object, twin.as_ref()).await?
     {
         return Ok(());
     }
@@ -263,6 +261,31 @@ fn not_served(resource: &Resource) -> Refused {
         resource.kind
     );
     Refused::new("KindNotServed", message)
+}
+
+/// Whether a pod may run in the super cluster, by the super pod that it has or by one that is to be made.
+async fn may_run(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    pod: &Object,
+    twin: Option<&SuperSide>,
+) -> Result<bool, Failure> {
+    if let Some(twin) = stopping::ends(tenant, pod, twin) {
+        stopping::end(engine, tenant, key, twin).await?;
+        return Ok(false);
+    }
+    if twin.is_some() {
+        return Ok(true);
+    }
+    if !may_start(engine, tenant, key, pod).await? {
+        return Ok(false);
+    }
+    let Some(refused) = stopping::refusal(tenant) else {
+        return Ok(true);
+    };
+    refuse(engine, tenant, key, pod, &refused).await?;
+    Ok(false)
 }
 
 /// Whether a pod without a twin may get one: not when it has ended, and not when it ran before.

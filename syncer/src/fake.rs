@@ -25,7 +25,7 @@ use tenancy::{
     offer::Offers,
     pod_rules::PodRules,
     sharing::{Opened, Shared},
-    tenant::{TenantId, TenantRules},
+    tenant::{TenantId, TenantRules, Workload},
     to_super::Extent,
 };
 use tower::BoxError;
@@ -92,6 +92,7 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         shared_quota: BTreeMap::new(),
         offers: Offers::default(),
         custom: vec![],
+        workload: Workload::Runs,
     };
     let mut tenant = Tenant::new(
         rules,

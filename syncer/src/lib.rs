@@ -65,6 +65,7 @@ mod removal;
 mod reserve;
 mod sharing;
 mod slices;
+mod stopping;
 mod tokens;
 mod unserved;
 mod upward;

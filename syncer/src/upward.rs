@@ -9,7 +9,7 @@ use crate::{
     live::read,
     marks, nodes, patrol,
     proof::prove_super,
-    publish, refusals,
+    publish, refusals, stopping,
     table::{TenantSide, UNDER_WAY},
     tenants::Tenant,
 };
@@ -80,6 +80,7 @@ async fn show(
                 refusals::tell(engine, tenant, key, &side.uid, &held_up).await?;
             }
         }
+        stopping::seen(engine, tenant, key, &object);
     }
     let Some(view) = tenants_view(tenant, key, &object, &side).await? else {
         // Its own event says so.

@@ -20,7 +20,7 @@ use crate::{
     reach::Reach,
     resolver::Resolver,
     sharing::{Opened, Shared},
-    tenant::{TenantId, TenantRules},
+    tenant::{TenantId, TenantRules, Workload},
     to_super::Extent,
 };
 use api::{Egress, PodNetwork, PodSecurity, ShownNodes};
@@ -74,6 +74,7 @@ pub(crate) fn tenant() -> TenantRules {
         shared_quota: BTreeMap::new(),
         offers: Offers::default(),
         custom: vec![],
+        workload: Workload::Runs,
     }
 }
 

@@ -110,6 +110,18 @@ pub struct TenantRules {
     pub offers: Offers,
     /// Custom resources that cross, as its class defines them.
     pub custom: Vec<CustomResource>,
+    /// Whether its pods may run.
+    pub workload: Workload,
+}
+
+/// Whether a tenant's pods may run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Workload {
+    /// They may.
+    #[default]
+    Runs,
+    /// It falls asleep without its pods: those that run are ended, and no other is made.
+    Stops,
 }
 
 impl TenantRules {

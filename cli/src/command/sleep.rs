@@ -1,4 +1,4 @@
-//! `sublet sleep` and `sublet wake`: a control plane's pods go and come back; what the tenant runs goes on.
+//! `sublet sleep` and `sublet wake`: a control plane's pods go and come back; what the tenant runs goes on, or ends first.
 
 use crate::{
     age,
@@ -11,7 +11,7 @@ use crate::{
     watch::{self, Limit},
 };
 use anyhow::Result;
-use api::{SYSTEM_NAMESPACE, Sleep, VirtualControlPlane, keys};
+use api::{SYSTEM_NAMESPACE, Sleep, SleepingWorkload, VirtualControlPlane, keys};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api,
@@ -36,6 +36,9 @@ pub(crate) struct ToSleep {
     /// Not now, but whenever nobody has been connected for so long; a connection wakes it
     #[arg(long, value_name = "DURATION", conflicts_with_all = ["wake_on_connection", "after_idle"], value_parser = idle)]
     when_idle: Option<Duration>,
+    /// The tenant's pods end before it sleeps; without, they run on
+    #[arg(long)]
+    stop_workload: bool,
     /// Whether it waits.
     #[command(flatten)]
     waiting: Waiting<3>,
@@ -45,7 +48,8 @@ const SLEEP_EXAMPLES: &str = "\
 Examples:
   sublet sleep team-a                        asleep until it is woken
   sublet sleep team-a --wake-on-connection   asleep until somebody connects
-  sublet sleep team-a --when-idle 30m        asleep whenever nobody was connected for so long";
+  sublet sleep team-a --when-idle 30m        asleep whenever nobody was connected for so long
+  sublet sleep team-a --stop-workload        asleep once its pods have ended, each with its grace";
 
 /// Flags of `sublet wake`.
 #[derive(Debug, clap::Args)]
@@ -83,6 +87,13 @@ pub(crate) async fn sleep(args: &ToSleep, cluster: &Cluster) -> Result<()> {
     }
     tenant::refuse_paused(cluster, &vcp)?;
     let wish = wish(args);
+    if keeps_pods(&vcp, &wish) {
+        let wake = cluster.hint(&format!("wake {}", args.name));
+        return Err(error::fail(format!(
+            "{} sleeps already, with its pods running, and only its own API server can end them: first `{wake}`",
+            args.name
+        )));
+    }
     let asleep = wish.asleep;
     if args.when_idle.is_some() {
         // Idleness counts from now.
@@ -111,8 +122,15 @@ pub(crate) async fn sleep(args: &ToSleep, cluster: &Cluster) -> Result<()> {
         if let Some(refused) = refusal(&now) {
             return Ok(Some(Some(refused)));
         }
-        let State::Asleep(text) = condition::state(&now) else {
-            return Ok(None);
+        let text = match condition::state(&now) {
+            State::Asleep(text) => text,
+            State::Waiting(text) => {
+                if condition::is_true(&now, "StoppingWorkload") {
+                    progress.state(&condition::brief(&text));
+                }
+                return Ok(None);
+            }
+            State::Working | State::Stuck(_) => return Ok(None),
         };
         progress.state(&text);
         let falls = condition::find(&now, "Sleeping").map(|c| c.reason.as_str());
@@ -191,7 +209,19 @@ fn wish(args: &ToSleep) -> Sleep {
         asleep: args.when_idle.is_none(),
         wake_on_connection: args.wake_on_connection || args.when_idle.is_some(),
         after_idle: after.map(spell),
+        workload: match args.stop_workload {
+            true => SleepingWorkload::Stop,
+            false => SleepingWorkload::Keep,
+        },
     }
+}
+
+/// Whether it fell asleep with its pods running, which are now wished to end.
+fn keeps_pods(vcp: &VirtualControlPlane, wish: &Sleep) -> bool {
+    let is_asleep = matches!(condition::state(vcp), State::Asleep(_));
+    is_asleep
+        && vcp.spec.sleep.workload == SleepingWorkload::Keep
+        && wish.workload == SleepingWorkload::Stop
 }
 
 /// Why the tenant can't sleep as it is asked to now.
@@ -219,6 +249,7 @@ fn asked(wish: &Sleep) -> Value {
         "asleep": wish.asleep,
         "wakeOnConnection": wish.wake_on_connection,
         "afterIdle": wish.after_idle,
+        "workload": wish.workload,
     }})
 }
 
@@ -294,6 +325,28 @@ mod tests {
         ] {
             assert_eq!(asks(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn pods_of_a_tenant_that_sleeps_already_cannot_be_ended() {
+        let wish_of = |flags: &[&str]| {
+            let words = ["sleep", "a"].iter().chain(flags);
+            wish(&Line::try_parse_from(words).unwrap().args)
+        };
+        let (keep, stop) = (wish_of(&[]), wish_of(&["--stop-workload"]));
+        assert_eq!(asked(&stop)["sleep"]["workload"], "Stop");
+        assert_eq!(asked(&keep)["sleep"]["workload"], "Keep");
+        let vcp = |phase: &str, workload: &str| -> VirtualControlPlane {
+            serde_json::from_value(json!({
+                "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane", "metadata": {"name": "a"},
+                "spec": {"sleep": {"asleep": true, "workload": workload}}, "status": {"phase": phase},
+            }))
+            .unwrap()
+        };
+        assert!(keeps_pods(&vcp("Sleeping", "Keep"), &stop));
+        assert!(!keeps_pods(&vcp("Sleeping", "Keep"), &keep));
+        assert!(!keeps_pods(&vcp("Sleeping", "Stop"), &stop), "once more");
+        assert!(!keeps_pods(&vcp("Ready", "Keep"), &stop));
     }
 
     #[test]

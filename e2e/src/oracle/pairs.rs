@@ -27,7 +27,7 @@ use tenancy::{
     reach::Reach,
     resolver::Resolver,
     sharing::{Opened, Shared},
-    tenant::TenantRules,
+    tenant::{TenantRules, Workload},
     to_super::Extent,
 };
 
@@ -270,6 +270,7 @@ async fn rules(side: &Side, guest: &Guest) -> anyhow::Result<TenantRules> {
         shared_quota: std::collections::BTreeMap::new(),
         offers: Offers::default(),
         custom: vec![],
+        workload: Workload::Runs,
         restore_counter: proof.map_or(0, |proof| proof.restore_counter),
     })
 }

@@ -69,8 +69,8 @@ pub(super) fn of(namespace: &Object, left: &[Object]) -> Option<String> {
     ))
 }
 
-/// How an object holds its namespace up; `None` when it isn't even asked to go.
-fn holds(object: &Object) -> Option<String> {
+/// How an object that is to go is there still; `None` when it isn't even asked to go.
+pub(crate) fn holds(object: &Object) -> Option<String> {
     if !object.is_going() {
         return None;
     }

@@ -158,6 +158,7 @@ fn a_visit_wakes_it_and_quiet_puts_it_to_sleep_again() {
         asleep,
         wake_on_connection: true,
         after_idle: after.map(str::to_owned),
+        ..Sleep::default()
     };
     seen.vcp.spec.sleep = sleep(true, None);
     // As long as nobody knows who came, it stays as it is.
@@ -216,7 +217,7 @@ fn a_visit_while_it_falls_asleep_turns_it_round() {
     seen.vcp.spec.sleep = Sleep {
         asleep: true,
         wake_on_connection: true,
-        after_idle: None,
+        ..Sleep::default()
     };
     seen.visit = visit("a", 0);
     rest(&mut seen);

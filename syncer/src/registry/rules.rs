@@ -1,8 +1,9 @@
 //! From a VirtualControlPlane, its class and its groups to the rules of one tenant.
 
-use super::{RegistryState, sharing::shared};
+use super::{RegistryState, holds, sharing::shared};
 use api::{
-    ControlPlaneClassSpec, ControlPlaneRef, CustomResource, Quantities, VirtualControlPlane,
+    ControlPlaneClassSpec, ControlPlaneRef, CustomResource, Quantities, SleepingWorkload,
+    VirtualControlPlane,
 };
 use tenancy::{
     bucket::Rate,
@@ -15,7 +16,7 @@ use tenancy::{
     reach::Reach,
     resolver::Resolver,
     sharing::Opened,
-    tenant::{TenantId, TenantRules},
+    tenant::{TenantId, TenantRules, Workload},
     to_super::Extent,
 };
 
@@ -91,6 +92,18 @@ pub(super) fn rules(
             balancer_classes: class.load_balancer_classes.clone(),
         },
         custom: custom(class, &vcp.spec.sync.custom_resources, name),
+        workload: workload(vcp),
+    }
+}
+
+/// Whether its pods are to end: the manager says when, and only as long as the spec asks for it too, so that what an older
+/// manager left there holds up nobody.
+fn workload(vcp: &VirtualControlPlane) -> Workload {
+    let sleep = &vcp.spec.sleep;
+    let may_sleep = sleep.asleep || sleep.after_idle.is_some();
+    match sleep.workload {
+        SleepingWorkload::Stop if may_sleep && holds(vcp, "StoppingWorkload") => Workload::Stops,
+        SleepingWorkload::Stop | SleepingWorkload::Keep => Workload::Runs,
     }
 }
 
@@ -178,6 +191,40 @@ mod tests {
             rules.limits(),
             amounts(&[("pods", 5), ("services", 2), ("configmaps", 8)])
         );
+    }
+
+    #[test]
+    fn pods_are_stopped_only_while_spec_and_condition_say_so() {
+        let of = |sleep: serde_json::Value, condition: &str, status: &str| {
+            let vcp = json!({
+                "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+                "metadata": {"name": "a", "namespace": "n"}, "spec": {"sleep": sleep},
+                "status": {"conditions": [{
+                    "type": condition, "status": status, "reason": "R", "message": "",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                }]},
+            });
+            workload(&serde_json::from_value(vcp).unwrap())
+        };
+        let asleep = || json!({"asleep": true, "workload": "Stop"});
+        let idle = json!({"afterIdle": "30m", "wakeOnConnection": true, "workload": "Stop"});
+        assert_eq!(of(asleep(), "StoppingWorkload", "True"), Workload::Stops);
+        assert_eq!(of(idle, "StoppingWorkload", "True"), Workload::Stops);
+        for (sleep, condition, status) in [
+            (asleep(), "StoppingWorkload", "False"),
+            (asleep(), "Sleeping", "True"),
+            (json!({"asleep": true}), "StoppingWorkload", "True"),
+            (
+                json!({"asleep": true, "workload": "Keep"}),
+                "StoppingWorkload",
+                "True",
+            ),
+            (json!({"workload": "Stop"}), "StoppingWorkload", "True"),
+            (json!({}), "StoppingWorkload", "True"),
+        ] {
+            let runs = of(sleep.clone(), condition, status);
+            assert_eq!(runs, Workload::Runs, "{sleep} {condition} {status}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
     style::Style,
     table::{Mood, Table},
 };
-use api::{Dns, External, ShownNodes, Sleep, VirtualControlPlane, keys};
+use api::{Dns, External, ShownNodes, Sleep, SleepingWorkload, VirtualControlPlane, keys};
 use k8s_openapi::{
     api::core::v1::{Event, Namespace, Pod},
     jiff::Timestamp,
@@ -271,11 +271,15 @@ fn sleep(wish: &Sleep, wake: &str) -> String {
     } else {
         format!("only `{wake}` wakes it")
     };
+    let pods = match wish.workload {
+        SleepingWorkload::Keep => "",
+        SleepingWorkload::Stop => "; its pods end first",
+    };
     match (wish.asleep, by_itself) {
         (false, None) => String::new(),
-        (true, None) => format!("yes; {wakes}"),
-        (true, Some(idle)) => format!("yes; {wakes}, for {idle} after the last one"),
-        (false, Some(idle)) => format!("after {idle} without a connection; {wakes}"),
+        (true, None) => format!("yes; {wakes}{pods}"),
+        (true, Some(idle)) => format!("yes; {wakes}, for {idle} after the last one{pods}"),
+        (false, Some(idle)) => format!("after {idle} without a connection; {wakes}{pods}"),
     }
 }
 

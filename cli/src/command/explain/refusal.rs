@@ -64,6 +64,10 @@ impl Facts {
             }
             "DNSNotReady" => format!("see the condition DNSReady in `{}`", self.hints.describe),
             "ResourceClaimPending" => self.waiting(),
+            "WorkloadStopped" => format!(
+                "wake the tenant, or wait until it wakes; see the condition StoppingWorkload in `{}`",
+                self.hints.describe
+            ),
             _ if message.contains(api::TRUSTED_TENANTS) => format!(
                 "name the tenant in that ConfigMap if its pods may reach for the nodes (key {}, value NAMESPACE/NAME of its VirtualControlPlane), or give it \
                  podSecurity baseline",
