@@ -155,9 +155,10 @@ async fn a_new_pod_waits_and_is_told_why_until_the_tenant_goes_on() {
         entry.tenant = Some(TenantSide::published(&object, 1));
     });
     tenant.down.put(web.clone(), object.clone());
+    let stored = json!({});
     let (worked, told) = tokio::join!(
         work(&engine, &tenant, &web),
-        tenant_server.answer("POST", 201, &json!({}))
+        tenant_server.answer("POST", 201, &stored)
     );
     worked.unwrap();
     assert_eq!(told.body["reason"], "WorkloadStopped");

@@ -1,8 +1,8 @@
-//! A control plane that sleeps: what the tenant runs goes on, and kubectl wakes it, where that was asked for.
+//! A control plane that sleeps: what the tenant runs goes on, or ends first, and kubectl wakes it, where that was asked for.
 
 use anyhow::ensure;
 use e2e::{
-    kind::{CONFIG_MAP, CONTROL_PLANE, POD},
+    kind::{CLAIM, CONFIG_MAP, CONTROL_PLANE, DEPLOYMENT, POD, SERVICE, STORAGE_CLASS},
     make,
     program::{Folder, Program},
     read::{condition, is_terminating, name, text, uid},
@@ -127,6 +127,131 @@ fn t40_a_tenant_sleeps_with_its_pods_running_and_is_woken_by_whom_it_may() {
                 Ok(())
             })
             .await
+        })
+        .await
+    });
+}
+
+/// Names of the tenant's super pods that run, its DNS server's among them.
+async fn workload(tenant: &Tenant) -> anyhow::Result<Vec<String>> {
+    let inside = tenant.control_plane_namespace();
+    let selector = format!("{}={}", api::keys::TENANT, tenant.id);
+    let pods = tenant.above.list(POD, "", &selector).await?;
+    let runs = |pod: &&Value| {
+        text(pod, "/metadata/namespace") != inside
+            && !["Succeeded", "Failed"].contains(&text(pod, "/status/phase"))
+    };
+    let running = pods.iter().filter(runs);
+    Ok(running.map(|pod| name(pod).to_owned()).collect())
+}
+
+/// A pod that belongs to no controller and holds the claim `data`.
+fn bare() -> Value {
+    let mut spec = make::pod_spec(make::idle());
+    spec["volumes"] = json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]);
+    spec["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
+    spec
+}
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn a_tenant_sleeps_without_its_pods_and_all_else_of_it_stays() {
+    run(async || {
+        let name = make::unique("e2e-stop");
+        let spec = json!({"etcd": {"storage": {"ephemeral": false, "size": "1Gi"}}});
+        Tenant::within(&name, spec, async |tenant| {
+            let sublet = Program::sublet()?;
+            let sublet = async |words: &str| {
+                let line = format!("-n {NAMESPACE_OF_TESTS} {words}");
+                sublet.run(&line).await?.ok()
+            };
+            let space = Space::open(tenant.clone(), "work").await?;
+            space.run_web(2).await?;
+            let claim = json!({
+                "metadata": {"name": "data"},
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "16Mi"}}},
+            });
+            eventually(SOON, "the tenant has the default class", async || {
+                Ok(space.side().get(STORAGE_CLASS, "", "local").await?)
+            })
+            .await?;
+            space.create(CLAIM, claim).await?;
+            space.pod("bare", bare()).await?;
+            space.ready("bare").await?;
+            space
+                .pod("done", make::once(make::shell("echo said > /dev/termination-log")))
+                .await?;
+            space.outcome("done").await?;
+            let kept = async || -> anyhow::Result<Vec<String>> {
+                let mut uids = vec![];
+                for (kind, name) in [
+                    (SERVICE, "web"),
+                    (CLAIM, "data"),
+                    (CONFIG_MAP, "settings"),
+                    (POD, "done"),
+                ] {
+                    let twin = space.above().get(kind, &space.twin, name).await?;
+                    ensure!(!is_terminating(&twin), "{twin}");
+                    uids.push(uid(&twin).to_owned());
+                }
+                Ok(uids)
+            };
+            let before = kept().await?;
+            let old = space.pods("app=web").await?;
+            let bare = uid(&space.get(POD, "bare").await?).to_owned();
+
+            let began = Instant::now();
+            sublet(&format!("sleep {name} --stop-workload")).await?;
+            e2e::told!(
+                "asleep without its pods after {:.1} s",
+                began.elapsed().as_secs_f64()
+            );
+            let left = workload(tenant).await?;
+            ensure!(left.is_empty(), "they run on: {left:?}");
+            let left = pods(tenant).await?;
+            ensure!(left.is_empty(), "its control plane runs on: {left:?}");
+            ensure!(kept().await? == before, "something else went as well");
+            let vcp = tenant
+                .above
+                .get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &name)
+                .await?;
+            ensure!(
+                condition(&vcp, "StoppingWorkload") != "True"
+                    && condition(&vcp, "DeletionsHeld") != "True",
+                "{}",
+                conditions(&vcp)
+            );
+
+            sublet(&format!("wake {name}")).await?;
+            space.rolled_out(DEPLOYMENT, "web", 2).await?;
+            let new = space.pods("app=web").await?;
+            let is_new = |pod: &Value| !old.iter().any(|before| uid(before) == uid(pod));
+            ensure!(
+                new.iter().all(is_new),
+                "a pod that was ended is there again"
+            );
+            let found = space.find(POD, "bare").await?;
+            ensure!(
+                found.is_none(),
+                "nobody makes {bare} again: {}",
+                found.unwrap_or_default()
+            );
+            ensure!(kept().await? == before, "something was made anew");
+            space.pod("bare", self::bare()).await?;
+            space.ready("bare").await?;
+
+            // What runs when it sleeps with its pods is out of reach until it is awake.
+            sublet(&format!("sleep {name}")).await?;
+            let running = workload(tenant).await?;
+            ensure!(running.len() >= 3, "{running:?}");
+            let refused = Program::sublet()?;
+            let line = format!("-n {NAMESPACE_OF_TESTS} sleep {name} --stop-workload");
+            refused
+                .run(&line)
+                .await?
+                .fails(1, &["sleeps already, with its pods running"])?;
+            ensure!(workload(tenant).await? == running);
+            Ok(())
         })
         .await
     });
