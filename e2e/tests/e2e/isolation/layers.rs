@@ -47,8 +47,8 @@ const SECRET_NAME: &str = "platforms-secret";
 const NODE_PORTS: usize = 10;
 /// What its claims may ask for in all.
 const STORAGE: &str = "500Gi";
-/// What its pods may ask for in all.
-const CPU: &str = "100";
+/// What its pods may ask for in all: less than a node has, since the tenant's API server admits no more to a pod that has one.
+const CPU: &str = "50";
 /// Of the super cluster's Service range, and of no tenant's slice; the tenant says that it is its own.
 const FOREIGN_RANGE: &str = "10.200.192.0/20";
 /// What its addresses have in a Service that an attack uses, and no other.

@@ -364,8 +364,8 @@ fn sizes() -> Vec<Attack> {
         resize(
             "T43",
             "more CPU than may be",
-            size("999", "64Mi"),
-            r#""cpu":"999""#,
+            size("60", "64Mi"),
+            r#""cpu":"60""#,
             COUNTED,
         ),
     ]
