@@ -51,6 +51,8 @@ const STORAGE: &str = "500Gi";
 const CPU: &str = "50";
 /// Of the super cluster's Service range, and of no tenant's slice; the tenant says that it is its own.
 const FOREIGN_RANGE: &str = "10.200.192.0/20";
+/// Name of the ServiceCIDR.
+const FOREIGN: &str = "more";
 /// What its addresses have in a Service that an attack uses, and no other.
 const FOREIGN_ADDRESSES: &str = r#""clusterIP":"10.200.20"#;
 /// Attacks at once.
@@ -158,14 +160,31 @@ const WORKS: &str = "works";
 async fn run(rig: &Rig, layer: Layer) -> anyhow::Result<Vec<String>> {
     prepare(rig, layer).await?;
     let class = rig.side.get(CLASS, "", "default").await?;
-    let tries = stream::iter(tries(uid(&class))).map(async |(attack, way, name)| {
-        let what = format!(
-            "{} {} by {way:?} against {layer:?}",
-            attack.class, attack.what
-        );
-        attempt(rig, layer, &attack, way, &name).await.context(what)
-    });
-    tries.buffered(AT_ONCE).try_collect().await
+    let all = tries(uid(&class));
+    let mut found = vec![String::new(); all.len()];
+    // While the tenant has a range that isn't its own, any of its Services may be given an address of it.
+    for has_range in [false, true] {
+        if has_range {
+            give_foreign_addresses(rig, layer).await?;
+        }
+        let these = all.iter().enumerate();
+        let these = these.filter(|(_, one)| (one.0.trace == FOREIGN_ADDRESSES) == has_range);
+        let done = stream::iter(these).map(async |(index, (attack, way, name))| {
+            let what = format!(
+                "{} {} by {way:?} against {layer:?}",
+                attack.class, attack.what
+            );
+            let done = attempt(rig, layer, attack, *way, name).await;
+            anyhow::Ok((index, done.context(what)?))
+        });
+        let done: Vec<_> = done.buffered(AT_ONCE).try_collect().await?;
+        for (index, result) in done {
+            found[index] = result;
+        }
+    }
+    let guest = &rig.tenants[0].side;
+    guest.delete(kind::SERVICE_CIDR, "", FOREIGN).await?;
+    Ok(found)
 }
 
 /// The same with a syncer that lacks layer A and acts by a kubeconfig.
@@ -218,23 +237,30 @@ async fn prepare(rig: &Rig, layer: Layer) -> anyhow::Result<()> {
     let secret =
         json!({"metadata": {"name": SECRET_NAME, "namespace": twin}, "stringData": {"k": "v"}});
     rig.side.create(SECRET, secret).await?;
-    let range = json!({"metadata": {"name": "more"}, "spec": {"cidrs": [FOREIGN_RANGE]}});
-    once(&guest.side, kind::SERVICE_CIDR, range).await?;
+    limit(rig, layer).await?;
+    let open = json!({"metadata": {"name": OPEN_SERVICE, "namespace": namespace}, "spec": {"ports": [{"port": 80}]}});
+    guest.side.create(SERVICE, open).await?;
+    eventually(SOON, "the Service crosses", async || {
+        Ok(rig.side.get(SERVICE, &twin, OPEN_SERVICE).await?)
+    })
+    .await?;
+    Ok(())
+}
+
+/// Lets the tenant's API server give Services addresses that aren't of the tenant's slice.
+async fn give_foreign_addresses(rig: &Rig, layer: Layer) -> anyhow::Result<()> {
+    let (guest, namespace) = (&rig.tenants[0].side, layer.namespace());
+    let range = json!({"metadata": {"name": FOREIGN}, "spec": {"cidrs": [FOREIGN_RANGE]}});
+    once(guest, kind::SERVICE_CIDR, range).await?;
     eventually(SOON, "the tenant gives such addresses away", async || {
         let mut service = make::service("tried");
         (service["apiVersion"], service["kind"]) =
             (SERVICE.api_version.into(), SERVICE.name.into());
         service["spec"]["clusterIP"] = foreign_address().into();
         let path = SERVICE.path(namespace, "") + "?dryRun=All";
-        let post = http::Method::POST;
-        Ok(guest.side.request(post, &path, Some(service)).await?)
-    })
-    .await?;
-    limit(rig, layer).await?;
-    let open = json!({"metadata": {"name": OPEN_SERVICE, "namespace": namespace}, "spec": {"ports": [{"port": 80}]}});
-    guest.side.create(SERVICE, open).await?;
-    eventually(SOON, "the Service crosses", async || {
-        Ok(rig.side.get(SERVICE, &twin, OPEN_SERVICE).await?)
+        Ok(guest
+            .request(http::Method::POST, &path, Some(service))
+            .await?)
     })
     .await?;
     Ok(())
