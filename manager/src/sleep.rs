@@ -302,9 +302,14 @@ fn is_on_the_way(vcp: &VirtualControlPlane) -> bool {
     is_sleeping(vcp).is_some() || workload::is_stopping(vcp)
 }
 
-/// Since when the condition holds.
+/// Since when it sleeps, or is on the way there or back.
 pub(crate) fn is_sleeping(vcp: &VirtualControlPlane) -> Option<Timestamp> {
-    let holds = condition(vcp, SLEEPING).filter(|condition| condition.status == "True")?;
+    holds_since(vcp, SLEEPING)
+}
+
+/// Since when a condition holds.
+fn holds_since(vcp: &VirtualControlPlane, kind: &str) -> Option<Timestamp> {
+    let holds = condition(vcp, kind).filter(|condition| condition.status == "True")?;
     // A time that nobody can read is long ago.
     Some(holds.last_transition_time.parse().unwrap_or_default())
 }

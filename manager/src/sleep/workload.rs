@@ -4,17 +4,16 @@
 //! the condition holds, and ends those that run in the tenant, by whose word they end in the super cluster. Whether any is
 //! left is asked of the super cluster: before the syncer lets go of the tenant, and again when it has.
 
-use super::wants;
+use super::{holds_since, wants};
 use crate::{
     deletion::holdup,
     object::{DEPLOYMENT, Object, POD},
     observe::Seen,
     parts,
     provision::apiserver,
-    status::condition,
 };
 use api::{SleepingWorkload, VirtualControlPlane};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde_json::json;
 use std::time::Duration;
 
@@ -61,14 +60,7 @@ pub(crate) fn essence(pod: &Object, inside: &str) -> Option<Object> {
 
 /// Whether its pods were asked to end.
 pub(super) fn is_stopping(vcp: &VirtualControlPlane) -> bool {
-    since(vcp).is_some()
-}
-
-/// Since when they were.
-fn since(vcp: &VirtualControlPlane) -> Option<Timestamp> {
-    let holds = condition(vcp, STOPPING).filter(|condition| condition.status == "True")?;
-    // A time that nobody can read is long ago.
-    Some(holds.last_transition_time.parse().unwrap_or_default())
+    holds_since(vcp, STOPPING).is_some()
 }
 
 /// Whether a pod of the tenant's is known to run.
@@ -79,7 +71,8 @@ pub(super) fn is_left(seen: &Seen) -> bool {
 /// Reason and message: what is waited for.
 pub(super) fn told(seen: &Seen) -> (&'static str, String) {
     let left = seen.workload.as_deref().unwrap_or_default();
-    let is_long = since(&seen.vcp).is_some_and(|since| seen.now.duration_since(since) > PATIENCE);
+    let is_long = holds_since(&seen.vcp, STOPPING)
+        .is_some_and(|since| seen.now.duration_since(since) > PATIENCE);
     // What ends by itself once it has had its time is named last.
     let rank = |pod: &&Object| match (pod.is_going(), is_held(pod)) {
         (true, true) => 0,

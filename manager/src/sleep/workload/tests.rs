@@ -3,6 +3,7 @@ use crate::{
     control_plane::tests::owner,
     decide::tests::{decided, rest, say, settle},
     sleep::{SLEEPING, Visit, is_sleeping, tests},
+    status::condition,
     status::{Fact, Report},
 };
 use api::{Phase, Sleep};
