@@ -45,8 +45,14 @@ pub fn origin(root: &Path, machine: &Value) -> anyhow::Result<Value> {
 /// Takes what was measured into the results of the repository, and draws chart and table anew.
 ///
 /// # Errors
-/// The files below `root` can't be read or written.
+/// Something that the syncer asked for wasn't simulated: such a figure counts nothing. Or the files below `root` can't be
+/// read or written.
 pub fn keep(root: &Path, origin: &Value, measured: &Value) -> anyhow::Result<()> {
+    let gaps = gaps(measured);
+    ensure!(
+        gaps.is_empty(),
+        "what was measured isn't kept: the simulated API servers lack {gaps:?}"
+    );
     let path = root.join(FILE);
     let results = match std::fs::read_to_string(&path) {
         Ok(text) => serde_json::from_str(&text).with_context(|| format!("reading {FILE}"))?,
@@ -60,6 +66,15 @@ pub fn keep(root: &Path, origin: &Value, measured: &Value) -> anyhow::Result<()>
     let text = serde_json::to_string_pretty(&with(results, measured))?;
     document::write(&path, &format!("{text}\n"))?;
     redraw(root)
+}
+
+/// What simulated API servers were asked for and didn't serve.
+fn gaps(measured: &Value) -> Vec<&str> {
+    let gaps = measured["figures"]["notSimulated"].as_array();
+    gaps.into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
 }
 
 /// Draws chart and table from the results of the repository.
@@ -171,14 +186,19 @@ mod tests {
             table::draw(&results),
             "cargo xtask bench chart"
         );
-        let gaps = |one: &Value| {
-            let gaps = one["figures"]["notSimulated"].as_array();
-            gaps.is_some_and(|gaps| !gaps.is_empty())
-        };
-        let measured = results["measured"].as_array().unwrap();
-        assert!(
-            !measured.iter().any(gaps),
-            "a figure with gaps counts nothing"
+        for one in results["measured"].as_array().unwrap() {
+            assert_eq!(gaps(one), [""; 0], "{} counts nothing", one["scenario"]);
+        }
+    }
+
+    #[test]
+    fn a_figure_with_gaps_is_not_kept() {
+        let mut one = one("ceiling", &json!({}));
+        one["figures"]["notSimulated"] = json!(["GET /apis/x"]);
+        let err = keep(Path::new("/nowhere"), &json!({}), &one).unwrap_err();
+        assert_eq!(
+            err.to_string(),
+            r#"what was measured isn't kept: the simulated API servers lack ["GET /apis/x"]"#
         );
     }
 

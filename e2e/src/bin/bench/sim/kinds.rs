@@ -64,6 +64,7 @@ const BESIDE: &[(&str, &str, &str, bool)] = &[
         "flowschemas",
         false,
     ),
+    ("networking.k8s.io/v1", "IPAddress", "ipaddresses", false),
     (
         "sublet.dev/v1alpha1",
         "VirtualControlPlane",
