@@ -26,6 +26,7 @@ mod quantities;
 mod sharing;
 mod sleep;
 mod sync_rate;
+mod sync_status;
 mod virtual_control_plane;
 
 pub use annotation::{AnnotatedKind, OfferedAnnotation};
@@ -56,6 +57,7 @@ pub use quantities::Quantities;
 pub use sharing::{ControlPlaneRef, Export, Import, PublishedService, ServiceRef, Sharing};
 pub use sleep::{Sleep, SleepingWorkload};
 pub use sync_rate::SyncRate;
+pub use sync_status::{SyncBacklog, SyncStatus};
 pub use virtual_control_plane::{
     ApiServers, Dns, Endpoint, Etcd, EtcdStorage, External, Network, Phase, PodSecurity, Policy,
     QuotaStatus, Rollout, RunningVersion, SecretRef, SuperCluster, Sync, TenantProof,

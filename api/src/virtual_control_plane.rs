@@ -2,7 +2,7 @@
 
 use crate::{
     Authentication, Backup, Condition, Egress, FailureDomain, Offer, PodWishes, Quantities,
-    Restore, Restored, Sharing, ShownNodes, Sleep, Snapshot, SyncRate, ToSuper,
+    Restore, Restored, Sharing, ShownNodes, Sleep, Snapshot, SyncRate, SyncStatus, ToSuper,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -34,6 +34,7 @@ use std::collections::BTreeMap;
         json_path = ".status.conditions[?(@.type==\"Synced\")].status",
         priority = 1
     ),
+    printcolumn(name = "Behind", type_ = "date", json_path = ".status.sync.behindSince", priority = 1),
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -473,6 +474,10 @@ pub struct VirtualControlPlaneStatus {
     /// What the tenant may keep in its own etcd, and what it keeps; none when nothing is limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<QuotaStatus>,
+    /// How far the sync lags behind, as the syncer that serves the tenant knows; none while nobody does. A syncer that takes
+    /// the tenant over counts from when it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncStatus>,
     /// The last visit at the front door that was known when the control plane fell asleep; another one may wake it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]

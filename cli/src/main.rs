@@ -35,6 +35,7 @@ mod certificate;
 mod condition;
 mod event;
 mod identity;
+mod lag;
 mod leader;
 mod name;
 mod owner;

@@ -263,11 +263,12 @@ impl<F> Sieve<F> {
     }
 }
 
-/// All but what changes with each write, and the syncer's counts.
+/// All but what changes with each write, and what the syncer counts.
 fn essence_of(vcp: &VirtualControlPlane) -> Value {
     let metadata = &vcp.metadata;
     let mut status = json!(vcp.status);
     status["quota"].take();
+    status["sync"].take();
     json!([
         metadata.uid,
         metadata.labels,

@@ -40,8 +40,8 @@ pub(crate) mod kept;
 const SETTLED: Duration = Duration::from_secs(10);
 /// Whether the super cluster answers.
 pub(crate) const REACHABLE: &str = "SuperClusterReachable";
-/// Conditions that are shown as the twin has them. What the syncer says isn't among them: another syncer may be at work
-/// here, which says of its own what it does.
+/// Conditions that are shown as the twin has them. Those of the syncer aren't among them: another syncer may be at work
+/// here, which says of its own what it does. Of the lag of a tenant that another one serves it says nothing.
 const SHOWN: [&str; 9] = [
     "ControlPlaneReady",
     "EtcdReady",
@@ -393,7 +393,7 @@ fn mirrored(seen: &Seen, owner: &Owner, twin: &Object) -> Report {
     let mut fields: Vec<(&'static str, Value)> =
         told.map(|field| (field, status[field].clone())).collect();
     // Those that there are no more aren't left standing.
-    for field in ["failureDomains", "snapshots", "restore"] {
+    for field in ["failureDomains", "snapshots", "restore", "sync"] {
         fields.push((field, status[field].clone()));
     }
     if seen.user_secret.is_some() {

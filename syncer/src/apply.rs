@@ -384,19 +384,20 @@ pub(crate) async fn put(
         .map(drop)
 }
 
-/// Writes a field of a VirtualControlPlane's status, guarded by UID and version.
+/// Writes fields of a VirtualControlPlane's status, guarded by UID and version.
 pub(crate) async fn status(
     cluster: &Cluster,
     vcp: &Object,
-    field: &str,
-    value: &Value,
+    fields: &[(&str, Value)],
     permit: &Permit,
 ) -> Result<(), Failure> {
     let mut operations = vec![];
     if vcp.at("/status").is_none() {
         operations.push(json!({"op": "add", "path": "/status", "value": {}}));
     }
-    operations.push(json!({"op": "add", "path": format!("/status/{field}"), "value": value}));
+    for (field, value) in fields {
+        operations.push(json!({"op": "add", "path": format!("/status/{field}"), "value": value}));
+    }
     let version = vcp.text("/metadata/resourceVersion").unwrap_or_default();
     let path = format!(
         "{}/status",

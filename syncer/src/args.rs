@@ -4,7 +4,7 @@ use crate::{
     client::{Cluster, Traffic},
     engine::Engine,
     fleet::Fleet,
-    lasting,
+    lag, lasting,
     live::read,
     metrics::Metrics,
     pace::Pace,
@@ -115,6 +115,8 @@ impl Args {
         lasting::spawn(&tasks, info_span!("patrol"), &cancel, patrolling);
         let clearing = slices::keep(engine.clone(), cancel.clone());
         lasting::spawn(&tasks, info_span!("slices"), &cancel, clearing);
+        let telling = lag::keep(engine.clone(), cancel.clone());
+        lasting::spawn(&tasks, info_span!("lag"), &cancel, telling);
         let forgetting = housekeeping(engine.clone(), registry, cancel.clone());
         lasting::spawn(&tasks, info_span!("housekeeping"), &cancel, forgetting);
         // Not among the tasks that are waited for: what is under way then needs the Lease, and probes are answered until

@@ -1,9 +1,15 @@
 //! Whether what is missing may be inferred to be gone (R2, R5), and what the VirtualControlPlane says of it.
 
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    time,
+};
 use tenancy::kind::{self, KINDS};
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 /// Characters of an error that are told.
 const LONGEST_CAUSE: usize = 300;
@@ -30,6 +36,8 @@ struct Inner {
     contradicted: BTreeSet<u8>,
     holds: BTreeMap<Hold, String>,
     examined: bool,
+    /// Since when not all is watched.
+    unwatched: Option<time::Instant>,
 }
 
 /// What a person, or the tenant's own return, must end.
@@ -99,7 +107,10 @@ pub(crate) struct Held(pub(crate) String);
 impl Gate {
     pub(crate) fn new() -> Self {
         Self {
-            inner: Mutex::default(),
+            inner: Mutex::new(Inner {
+                unwatched: Some(Instant::now().into_std()),
+                ..Inner::default()
+            }),
             contradicted: Notify::new(),
             health: watch::Sender::new(Health::default()),
         }
@@ -120,7 +131,7 @@ impl Gate {
         } else {
             inner.emptied.remove(&kind);
         }
-        self.tell(&inner);
+        self.tell(&mut inner);
         let (is_known, is_sure) = inner.knows(kind);
         !was_known && is_known || !was_sure && is_sure
     }
@@ -147,7 +158,7 @@ impl Gate {
             inner.unserved.remove(&kind)
         };
         if is_news {
-            self.tell(&inner);
+            self.tell(&mut inner);
         }
     }
 
@@ -162,7 +173,7 @@ impl Gate {
         // All of it is told, and of a webhook's long answer the beginning says enough.
         let why = error.chars().take(LONGEST_CAUSE).collect();
         inner.interrupted.insert(kind, why);
-        self.tell(&inner);
+        self.tell(&mut inner);
     }
 
     /// Kinds whose emptiness isn't confirmed yet by another look at the tenant, of those by which deletions of a kind are
@@ -219,7 +230,7 @@ impl Gate {
             None => inner.holds.remove(&hold),
         };
         if before != why {
-            self.tell(&inner);
+            self.tell(&mut inner);
         }
     }
 
@@ -227,7 +238,7 @@ impl Gate {
     pub(crate) fn examined(&self) {
         let mut inner = self.inner.lock();
         if !std::mem::replace(&mut inner.examined, true) {
-            self.tell(&inner);
+            self.tell(&mut inner);
         }
     }
 
@@ -267,7 +278,12 @@ impl Gate {
         self.health.subscribe()
     }
 
-    fn tell(&self, inner: &Inner) {
+    /// Since when not all of the tenant is watched; all is if none.
+    pub(crate) fn unwatched(&self) -> Option<time::Instant> {
+        self.inner.lock().unwatched
+    }
+
+    fn tell(&self, inner: &mut Inner) {
         let missing = down_kinds().find(|kind| !inner.complete.contains(kind));
         let broken = inner.worst(self.health.borrow().broken);
         let health = Health {
@@ -282,6 +298,12 @@ impl Gate {
             holds: inner.holds.clone(),
             examined: inner.examined,
         };
+        if health.synced {
+            inner.unwatched = None;
+        } else {
+            let now = || Instant::now().into_std();
+            inner.unwatched.get_or_insert_with(now);
+        }
         // Errors differ from try to try; only the state is news, and of which kind it is.
         self.health.send_if_modified(|current| {
             let news = current.synced != health.synced

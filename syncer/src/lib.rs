@@ -37,6 +37,8 @@ mod table;
 mod tenants;
 mod verdict;
 
+mod lag;
+
 mod breakers;
 mod external;
 mod gate;

@@ -8,29 +8,55 @@ use crate::{
     tenants::Tenant,
 };
 use parking_lot::Mutex;
-use std::collections::HashSet;
-use tenancy::{kind, tenant::Key};
+use std::{collections::HashMap, time::Instant};
+use tenancy::{kind, lag::Backlog, tenant::Key};
 
 /// Those of one tenant.
 #[derive(Default)]
 pub(crate) struct Parked {
-    down: Mutex<HashSet<Key>>,
-    up: Mutex<HashSet<Key>>,
+    down: Mutex<Keys>,
+    up: Mutex<Keys>,
 }
 
+/// Each with since when there is something to be done for it.
+type Keys = HashMap<Key, Instant>;
+
 impl Parked {
-    fn of(&self, direction: Direction) -> &Mutex<HashSet<Key>> {
+    fn of(&self, direction: Direction) -> &Mutex<Keys> {
         match direction {
             Direction::Down => &self.down,
             Direction::Up => &self.up,
         }
     }
+
+    /// Those for which there is something to be done since `before` or longer.
+    pub(crate) fn overdue(&self, direction: Direction, before: Instant) -> Backlog {
+        Backlog::of(self.of(direction).lock().values().copied(), before)
+    }
+
+    /// The key was worked, and not held.
+    pub(crate) fn done(&self, direction: Direction, key: &Key) {
+        let mut keys = self.of(direction).lock();
+        if !keys.is_empty() {
+            keys.remove(key);
+        }
+    }
 }
 
-/// Parks a key that was held, if that lasts; returns whether it does.
-pub(crate) fn park(tenant: &Tenant, direction: Direction, key: &Key) -> bool {
+/// Parks a key that was held, if that lasts; returns whether it does. There is something to be done for it since `since`.
+pub(crate) fn park(
+    tenant: &Tenant,
+    direction: Direction,
+    key: &Key,
+    since: Option<Instant>,
+) -> bool {
+    let since = since.unwrap_or_else(|| tokio::time::Instant::now().into_std());
     // Before it is asked: whatever ends from now on finds it here.
-    tenant.parked.of(direction).lock().insert(key.clone());
+    let parked = tenant.parked.of(direction);
+    let known = *parked.lock().entry(key.clone()).or_insert(since);
+    if since < known {
+        parked.lock().insert(key.clone(), since);
+    }
     let lasts = lasts(tenant, direction, key);
     if !lasts {
         tenant.parked.of(direction).lock().remove(key);
@@ -63,8 +89,8 @@ fn lasts(tenant: &Tenant, direction: Direction, key: &Key) -> bool {
 pub(crate) fn free(engine: &Engine, tenant: &Tenant) {
     for direction in [Direction::Down, Direction::Up] {
         let keys = std::mem::take(&mut *tenant.parked.of(direction).lock());
-        for key in keys {
-            engine.queue(direction).add(&tenant.id, key);
+        for (key, since) in keys {
+            engine.queue(direction).add_since(&tenant.id, key, since);
         }
     }
 }
@@ -81,13 +107,16 @@ mod tests {
         let (engine, tenant) = (fake::engine(&above), tenant(&own));
         let key = Key::new(kind::index("ConfigMap"), "work", "a");
         fake::list_all(&tenant);
-        assert!(!park(&tenant, Direction::Down, &key), "nothing lasts");
+        assert!(!park(&tenant, Direction::Down, &key, None), "nothing lasts");
         free(&engine, &tenant);
         assert_eq!(engine.down.depth(&tenant.id), 0);
         tenant.gate.hold(Hold::WentBack, Some("older".into()));
-        assert!(park(&tenant, Direction::Down, &key));
+        assert!(park(&tenant, Direction::Down, &key, None));
         let pod = Key::new(kind::index("Pod"), "work", "a");
-        assert!(!park(&tenant, Direction::Up, &pod), "pods may be ended");
+        assert!(
+            !park(&tenant, Direction::Up, &pod, None),
+            "pods may be ended"
+        );
         tenant.gate.hold(Hold::WentBack, None);
         free(&engine, &tenant);
         assert!(engine.down.has(&tenant.id, &key));
@@ -108,9 +137,9 @@ mod tests {
             let judged = tenant
                 .breakers
                 .judge_down(&key(*number), &tenant.table, &tenant.gate);
-            judged.is_err() && park(&tenant, Direction::Down, &key(*number))
+            judged.is_err() && park(&tenant, Direction::Down, &key(*number), None)
         });
         assert_eq!(held.count(), 5);
-        assert!(!park(&tenant, Direction::Down, &key(99)));
+        assert!(!park(&tenant, Direction::Down, &key(99), None));
     }
 }

@@ -6,6 +6,7 @@ use tenancy::{
     bucket::Rate,
     circuit::Advice,
     fair_queue::{FairQueue, Taken},
+    lag::Backlog,
     tenant::{Key, TenantId},
 };
 use tokio::{sync::Notify, time::Instant};
@@ -38,6 +39,13 @@ impl Queue {
     /// Adds a key.
     pub(crate) fn add(&self, tenant: &TenantId, key: Key) {
         self.keys.lock().add(tenant, key, Instant::now().into_std());
+        self.ready.notify_one();
+    }
+
+    /// Adds a key that waited elsewhere since `since`.
+    pub(crate) fn add_since(&self, tenant: &TenantId, key: Key, since: std::time::Instant) {
+        let now = Instant::now().into_std();
+        self.keys.lock().add_since(tenant, key, since, now);
         self.ready.notify_one();
     }
 
@@ -152,6 +160,16 @@ impl Queue {
     /// Whether a key waits or is being worked.
     pub(crate) fn has(&self, tenant: &TenantId, key: &Key) -> bool {
         self.keys.lock().has(tenant, key)
+    }
+
+    /// Since when there is something to be done for a key.
+    pub(crate) fn since(&self, tenant: &TenantId, key: &Key) -> Option<std::time::Instant> {
+        self.keys.lock().since(tenant, key)
+    }
+
+    /// Keys of a tenant for which there is since `before` or longer.
+    pub(crate) fn overdue(&self, tenant: &TenantId, before: std::time::Instant) -> Backlog {
+        self.keys.lock().overdue(tenant, before)
     }
 
     /// Keys of a tenant that wait.

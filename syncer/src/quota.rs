@@ -398,7 +398,8 @@ async fn show(
     if later == Some(Duration::ZERO) {
         if let Some(vcp) = ControlPlane::of(tenant).read(engine).await? {
             let permit = tenant.permit();
-            apply::status(&engine.cluster, &vcp, "quota", &said.status, &permit).await?;
+            let quota = [("quota", said.status.clone())];
+            apply::status(&engine.cluster, &vcp, &quota, &permit).await?;
         }
         told.note(said, Instant::now());
         later = None;

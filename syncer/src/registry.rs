@@ -17,7 +17,7 @@ use crate::{
     fleet::Stored,
     guard,
     intake::{SuperSink, TenantSink},
-    kubeconfig, lasting, marks,
+    kubeconfig, lag, lasting, marks,
     pace::Pace,
     patrol, quota, reserve,
     tenants::{Record, Tenant, kinds},
@@ -25,7 +25,7 @@ use crate::{
     verdict::{self, ControlPlane},
     watch::{self, Target},
 };
-use api::{Condition, ControlPlaneGroup, VirtualControlPlane, keys};
+use api::{Condition, ControlPlaneGroup, SyncStatus, VirtualControlPlane, keys};
 use futures::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use std::{
@@ -95,6 +95,8 @@ struct Wanted {
     kubeconfig: Result<String, String>,
     /// What the VirtualControlPlane says of the syncer.
     told: Vec<(String, String, String)>,
+    /// What it says of the lag.
+    lag: Option<SyncStatus>,
     weight: u32,
     rate: Rate,
     /// Budgets that it shares with others, by group.
@@ -316,6 +318,7 @@ impl Registry {
                 record,
                 kubeconfig,
                 told: verdict::told(vcp),
+                lag: vcp.status.as_ref().and_then(|status| status.sync.clone()),
                 weight: weight(vcp, class),
                 rate: rate(vcp, class),
                 shared: groups.over(namespace),
@@ -456,6 +459,9 @@ async fn reconcile(
                 continue;
             };
             tenant.heed(&wanted.told);
+            if wanted.lag.is_none() {
+                tenant.telling.lock().forget();
+            }
             let own = wanted.rules.quota.clone();
             let is_revised = tenant.revise(wanted.rules, wanted.record);
             quota::wake(engine, &tenant, tenant.quota.limit(&own, wanted.shared));
@@ -514,6 +520,7 @@ async fn start(
     );
     tenant.cancel = cancel.child_token();
     tenant.guard = engine.guard.clone();
+    *tenant.telling.lock() = lag::begin(wanted.lag.as_ref());
     // Nothing waits yet.
     tenant
         .quota
@@ -829,6 +836,7 @@ mod tests {
             record: tenant.record(),
             kubeconfig: Ok("the same".into()),
             told: vec![],
+            lag: None,
             weight: 1,
             rate: Rate::per_second(1, 1),
             shared: BTreeMap::new(),

@@ -29,6 +29,7 @@ use std::{
 };
 use tenancy::{
     kind::{self, Cx, KINDS},
+    lag::Telling,
     sharing::Opened,
     tenant::{Key, TenantId, TenantRules},
 };
@@ -83,6 +84,8 @@ pub(crate) struct Tenant {
     pub(crate) suspected: Mutex<HashSet<Key>>,
     /// What its VirtualControlPlane was last made to say of the syncer.
     said: Mutex<Vec<(String, String, String)>>,
+    /// What it was last made to say of the lag.
+    pub(crate) telling: Mutex<Telling>,
     /// Somebody made it say something else.
     pub(crate) unsaid: Notify,
     /// Namespaces in which a right or an account seems to be missing.
@@ -133,6 +136,7 @@ impl Tenant {
             early_events: Mutex::default(),
             suspected: Mutex::default(),
             said: Mutex::default(),
+            telling: Mutex::default(),
             unsaid: Notify::new(),
             companions: Refusals::default(),
             namespaces: tokio::sync::Mutex::new(()),

@@ -1,5 +1,5 @@
 //! What the syncer says of a tenant on its VirtualControlPlane: the conditions `Synced`, `DeletionsHeld`
-//! and `TenantIdentityChanged`.
+//! and `TenantIdentityChanged`; and the way in which it says things.
 
 use crate::{
     apply::{self, Failure},
@@ -11,8 +11,9 @@ use crate::{
     tenants::{Tenant, unknown},
     term::{Permit, Term},
 };
-use api::{Condition, VirtualControlPlane, set_condition};
+use api::{Condition, SyncStatus, VirtualControlPlane, set_condition};
 use futures::{StreamExt, stream};
+use serde_json::Value;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tenancy::{object::Object, tenant::TenantId};
 
@@ -24,6 +25,41 @@ const AT_ONCE: usize = 16;
 const TRIES: usize = 8;
 /// When conditions are tried again that couldn't be written.
 pub(crate) const SAY_AGAIN: Duration = Duration::from_secs(5);
+
+/// What is to be said on a VirtualControlPlane.
+pub(crate) struct Saying<'a> {
+    /// Those that aren't named stay as they are.
+    pub(crate) conditions: &'a [Condition],
+    pub(crate) sync: SyncField,
+}
+
+/// What becomes of the field that tells of the lag.
+pub(crate) enum SyncField {
+    Stays,
+    /// Nobody knows any more.
+    Goes,
+    Is(SyncStatus),
+}
+
+impl SyncField {
+    /// What is to be written, beside what stands there; the time of an observation is none.
+    fn news(&self, stands: Option<&Value>) -> Option<Value> {
+        let stands = stands.filter(|stands| !stands.is_null());
+        let but_time = |mut sync: Value| {
+            sync["observedTime"].take();
+            sync
+        };
+        match self {
+            Self::Stays => None,
+            Self::Goes => stands.map(|_| Value::Null),
+            Self::Is(sync) => {
+                let sync = serde_json::to_value(sync).unwrap_or_default();
+                let is_said = stands.map(|stands| but_time(stands.clone()));
+                (is_said != Some(but_time(sync.clone()))).then_some(sync)
+            }
+        }
+    }
+}
 
 /// The VirtualControlPlane that a condition is written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +111,11 @@ pub(crate) async fn report(engine: Arc<Engine>, tenant: Arc<Tenant>) {
         let permit = tenant.permit();
         let control_plane = ControlPlane::of(&tenant);
         tenant.said(conditions.iter().map(essence).collect());
-        let said = Box::pin(say(&engine, &control_plane, &conditions, &permit)).await;
+        let saying = Saying {
+            conditions: &conditions,
+            sync: SyncField::Stays,
+        };
+        let said = Box::pin(say(&engine, &control_plane, &saying, &permit)).await;
         drop(activity);
         tokio::select! {
             () = tenant.cancel.cancelled() => return,
@@ -123,8 +163,11 @@ pub(crate) async fn stopped(
     term: &Arc<Term>,
 ) -> bool {
     let (reason, text) = OVER;
-    let condition = condition("Synced", "False", reason, text);
-    say(engine, control_plane, &[condition], &Permit::by(term)).await
+    let saying = Saying {
+        conditions: &[condition("Synced", "False", reason, text)],
+        sync: SyncField::Goes,
+    };
+    say(engine, control_plane, &saying, &Permit::by(term)).await
 }
 
 /// Of which tenant what is to be said: reason and message.
@@ -149,7 +192,13 @@ pub(crate) async fn unserved(
                 condition("Synced", "False", reason, &text),
                 Permit::by(term),
             );
-            sayings.push(async move { say(engine, &control_plane, &[said], &permit).await });
+            sayings.push(async move {
+                let saying = Saying {
+                    conditions: &[said],
+                    sync: SyncField::Goes,
+                };
+                say(engine, &control_plane, &saying, &permit).await
+            });
         }
     }
     // Nobody waits for what is said of another.
@@ -229,14 +278,14 @@ fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Conditio
 }
 
 /// Returns whether it is said.
-async fn say(
+pub(crate) async fn say(
     engine: &Engine,
     control_plane: &ControlPlane,
-    conditions: &[Condition],
+    saying: &Saying<'_>,
     permit: &Permit,
 ) -> bool {
     for attempt in 0..TRIES {
-        match write(engine, control_plane, conditions, permit).await {
+        match write(engine, control_plane, saying, permit).await {
             Ok(()) => return true,
             // It leads the tenant no more, or will say it once it does again.
             Err(Failure::Stopped) => return false,
@@ -245,7 +294,7 @@ async fn say(
                 tokio::time::sleep(Duration::from_millis(20 << attempt)).await;
             }
             Err(err) => {
-                tracing::warn!(tenant = %control_plane.id, %err, "conditions can't be written");
+                tracing::warn!(tenant = %control_plane.id, %err, "its status can't be written");
                 return false;
             }
         }
@@ -256,12 +305,27 @@ async fn say(
 async fn write(
     engine: &Engine,
     control_plane: &ControlPlane,
-    wanted: &[Condition],
+    saying: &Saying<'_>,
     permit: &Permit,
 ) -> Result<(), Failure> {
     let Some(vcp) = control_plane.read(engine).await? else {
         return Ok(());
     };
+    let mut fields = vec![];
+    if let Some(conditions) = with(&vcp, saying.conditions)? {
+        fields.push(("conditions", conditions));
+    }
+    if let Some(sync) = saying.sync.news(vcp.at("/status/sync")) {
+        fields.push(("sync", sync));
+    }
+    if fields.is_empty() {
+        return Ok(());
+    }
+    apply::status(&engine.cluster, &vcp, &fields, permit).await
+}
+
+/// All conditions of a VirtualControlPlane with these among them, if that is news.
+fn with(vcp: &Object, wanted: &[Condition]) -> Result<Option<Value>, Error> {
     let mut conditions: Vec<Condition> = vcp
         .at("/status/conditions")
         .cloned()
@@ -270,9 +334,7 @@ async fn write(
     let now = jiff::Timestamp::now()
         .strftime("%Y-%m-%dT%H:%M:%SZ")
         .to_string();
-    let generation = vcp
-        .at("/metadata/generation")
-        .and_then(serde_json::Value::as_i64);
+    let generation = vcp.at("/metadata/generation").and_then(Value::as_i64);
     let mut news = false;
     for condition in wanted {
         let mut condition = condition.clone();
@@ -280,12 +342,9 @@ async fn write(
         condition.observed_generation = generation;
         news |= set_condition(&mut conditions, condition);
     }
-    if !news {
-        return Ok(());
-    }
-    let list =
-        serde_json::to_value(&conditions).map_err(|err| Error::Malformed(err.to_string()))?;
-    apply::status(&engine.cluster, &vcp, "conditions", &list, permit).await
+    let list = || serde_json::to_value(&conditions);
+    let list = news.then(list).transpose();
+    list.map_err(|err| Error::Malformed(err.to_string()))
 }
 
 #[cfg(test)]
@@ -295,7 +354,7 @@ mod tests {
         fake::{self, fake, tenant},
         queue::Direction,
     };
-    use serde_json::{Value, json};
+    use serde_json::json;
     use tenancy::{kind, tenant::Key};
 
     fn vcp(tenant: &Tenant) -> Value {
@@ -351,10 +410,54 @@ mod tests {
             server.answer("GET", 200, &vcp).await;
             server.answer("PATCH", 200, &vcp).await;
             assert_eq!(engine.down.has(&tenant.id, &key), is_worked);
-            let is_parked = parked::park(&tenant, Direction::Down, &key);
+            let is_parked = parked::park(&tenant, Direction::Down, &key, None);
             assert_eq!(is_parked, !is_worked);
         }
         report.abort();
+    }
+
+    #[test]
+    fn a_lag_is_said_where_another_stands_and_goes_where_any_does() {
+        let of = |time: &str, since: Option<&str>| SyncStatus {
+            observed_time: time.into(),
+            behind_since: since.map(str::to_owned),
+            ..SyncStatus::default()
+        };
+        let (known, later) = (of("a", None), of("b", None));
+        let behind = of("b", Some("a"));
+        let stands = json!(known);
+        for (said, stands, is_news) in [
+            (SyncField::Stays, Some(&stands), false),
+            (SyncField::Goes, Some(&stands), true),
+            (SyncField::Goes, Some(&Value::Null), false),
+            (SyncField::Goes, None, false),
+            (SyncField::Is(later.clone()), None, true),
+            (SyncField::Is(later), Some(&stands), false),
+            (SyncField::Is(behind), Some(&stands), true),
+        ] {
+            assert_eq!(said.news(stands).is_some(), is_news, "{stands:?}");
+        }
+    }
+
+    /// What a tenant lagged behind by says nothing once nobody serves it.
+    #[tokio::test(start_paused = true)]
+    async fn a_tenant_that_is_no_longer_served_has_no_lag() {
+        let ((above, mut server), (own, _tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let mut vcp = vcp(&tenant);
+        vcp["status"]["sync"] = json!(SyncStatus::default());
+        let answers = async {
+            server.answer("GET", 200, &vcp).await;
+            let said = server.answer("PATCH", 200, &vcp).await.body.to_string();
+            assert!(said.contains("Stopped"), "{said}");
+            assert!(
+                said.contains(r#""path":"/status/sync","value":null"#),
+                "{said}"
+            );
+        };
+        let control_plane = ControlPlane::of(&tenant);
+        let (is_said, ()) = tokio::join!(stopped(&engine, &control_plane, &tenant.term), answers);
+        assert!(is_said);
     }
 
     #[test]

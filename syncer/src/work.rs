@@ -111,11 +111,15 @@ async fn work(engine: &Engine, direction: Direction, taken: Taken<TenantId, Key>
     drop(activity);
     let advice = tenant.cluster.pace().advice();
     match result {
-        Ok(()) => queue.done(&id, &key),
+        Ok(()) => {
+            tenant.parked.done(direction, &key);
+            queue.done(&id, &key);
+        }
         Err(failure) => {
             report(&tenant, &key, direction, &failure);
             let paused = advice != Advice::Ask || engine.cluster.pace().advice() != Advice::Ask;
-            if matches!(failure, Failure::Held(_)) && parked::park(&tenant, direction, &key) {
+            let park = || parked::park(&tenant, direction, &key, queue.since(&id, &key));
+            if matches!(failure, Failure::Held(_)) && park() {
                 queue.done(&id, &key);
             } else if paused && failure.is_unreachable() {
                 queue.put_back(&id, &key);

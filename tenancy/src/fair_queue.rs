@@ -19,6 +19,7 @@ mod lane;
 
 use crate::{
     bucket::{Bucket, Rate},
+    lag::Backlog,
     pause::Pauses,
 };
 use std::{
@@ -29,7 +30,7 @@ use std::{
 };
 
 use delayed::Delayed;
-use lane::{Lane, State, Turn};
+use lane::{Lane, Standing, State, Turn};
 
 /// Delays of a key that failed.
 const BACKOFF: Pauses = Pauses {
@@ -126,12 +127,19 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
 
     /// Adds a key. One that waits for a retry becomes ready: the change may be the cure.
     pub fn add(&mut self, tenant: &T, key: K, now: Instant) {
+        self.add_since(tenant, key, now, now);
+    }
+
+    /// The same for a key that waited elsewhere since `since`.
+    pub fn add_since(&mut self, tenant: &T, key: K, since: Instant, now: Instant) {
         let lane = self.lane(tenant);
-        match lane.states.get(&key) {
-            Some(State::Ready | State::Changed) => {}
-            Some(State::Working) => drop(lane.states.insert(key, State::Changed)),
+        match lane.state(&key) {
+            // What comes later than what is known changes nothing.
+            Some(State::Ready | State::Changed) if since >= now => {}
+            Some(state @ (State::Ready | State::Changed)) => lane.set(&key, state, Some(since)),
+            Some(State::Working) => lane.set(&key, State::Changed, Some(since)),
             Some(State::Delayed(_)) | None => {
-                lane.push(key, now);
+                lane.push(key, since, now);
                 self.give_turn(tenant, now);
             }
         }
@@ -142,7 +150,10 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
         let sequence = self.sequence + 1;
         match self.lane(tenant).states.entry(key.clone()) {
             Entry::Occupied(_) => return,
-            Entry::Vacant(entry) => entry.insert(State::Delayed(sequence)),
+            Entry::Vacant(entry) => entry.insert(Standing {
+                state: State::Delayed(sequence),
+                since: None,
+            }),
         };
         self.delay(tenant, Some(key), at);
     }
@@ -187,12 +198,12 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
 
     /// The work of a taken key begins only now: it finds all that was told until here, which brings it back no more.
     pub fn begin(&mut self, tenant: &T, key: &K) {
-        let state = self
+        let standing = self
             .lanes
             .get_mut(tenant)
             .and_then(|lane| lane.states.get_mut(key));
-        if let Some(state) = state.filter(|state| **state == State::Changed) {
-            *state = State::Working;
+        if let Some(standing) = standing.filter(|standing| standing.state == State::Changed) {
+            standing.state = State::Working;
         }
     }
 
@@ -202,8 +213,9 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
             return;
         };
         lane.failures.remove(key);
-        if lane.release(key) == Some(State::Changed) {
-            lane.push(key.clone(), now);
+        let was = lane.release(key).map(|standing| standing.state);
+        if was == Some(State::Changed) {
+            lane.push(key.clone(), now, now);
         }
         self.give_turn(tenant, now);
     }
@@ -215,18 +227,18 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
         let Some(lane) = self.lanes.get_mut(tenant) else {
             return Duration::ZERO;
         };
-        let Some(state) = lane.release(key) else {
+        let Some(Standing { state, since }) = lane.release(key) else {
             return Duration::ZERO;
         };
         let failures = lane.failures.entry(key.clone()).or_default();
         *failures += 1;
         let delay = BACKOFF.after(*failures, key);
         if state == State::Changed {
-            lane.push(key.clone(), now);
+            lane.push(key.clone(), since.unwrap_or(now), now);
             self.give_turn(tenant, now);
             return Duration::ZERO;
         }
-        lane.states.insert(key.clone(), State::Delayed(sequence));
+        lane.set(key, State::Delayed(sequence), since);
         self.delay(tenant, Some(key.clone()), now + delay);
         self.give_turn(tenant, now);
         delay
@@ -237,8 +249,8 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
         let Some(lane) = self.lanes.get_mut(tenant) else {
             return;
         };
-        if lane.release(key).is_some() {
-            lane.push(key.clone(), now);
+        if let Some(Standing { since, .. }) = lane.release(key) {
+            lane.push(key.clone(), since.unwrap_or(now), now);
         }
         self.give_turn(tenant, now);
     }
@@ -261,6 +273,18 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
             .map_or(0, |lane| lane.states.len().saturating_sub(lane.in_flight))
     }
 
+    /// Keys of a tenant for which something is to be done since `before` or longer; those in work, too.
+    pub fn overdue(&self, tenant: &T, before: Instant) -> Backlog {
+        let standings = self.lanes.get(tenant).into_iter();
+        let standings = standings.flat_map(|lane| lane.states.values());
+        Backlog::of(standings.filter_map(|standing| standing.since), before)
+    }
+
+    /// Since when something is to be done for a key, as far as that isn't only planned.
+    pub fn since(&self, tenant: &T, key: &K) -> Option<Instant> {
+        self.lanes.get(tenant)?.states.get(key)?.since
+    }
+
     /// Whether a key is ready, waits, or is being worked.
     pub fn has(&self, tenant: &T, key: &K) -> bool {
         let lane = self.lanes.get(tenant);
@@ -281,8 +305,8 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
                 continue;
             };
             match entry.key {
-                Some(key) if lane.states.get(&key) == Some(&State::Delayed(entry.sequence)) => {
-                    lane.push(key, now);
+                Some(key) if lane.state(&key) == Some(State::Delayed(entry.sequence)) => {
+                    lane.push(key, now, now);
                 }
                 Some(_) => continue,
                 None => lane.ripen(now),

@@ -8,6 +8,7 @@
 //! - [`plan`] compares what must be with what is and names the one request that closes the gap.
 //! - [`fair_queue`] decides whose key is worked next; [`circuit`] whether an API server is worth asking, [`limit`] how
 //!   many requests it gets at once, [`bucket`] how often something is done.
+//! - [`lag`] says how far a tenant's sync lags behind, and when that is worth telling.
 //! - [`fleet`] shares tenants among several syncers, and says until when each may write.
 //! - [`breaker`] decides when so much is missing that a person must look before anything is deleted.
 //! - [`closed`] lists the addresses that no class opens.
@@ -75,6 +76,8 @@ pub mod kind;
 pub mod plan;
 
 pub mod pause;
+
+pub mod lag;
 
 pub mod fair_queue;
 

@@ -5,7 +5,7 @@ mod follow;
 use crate::{
     age,
     cluster::Cluster,
-    condition, error,
+    condition, error, lag,
     leader::{self, Leaders},
     output::{self, Data, Format},
     paging, style,
@@ -224,7 +224,14 @@ fn table(vcps: &[VirtualControlPlane], args: &Args, more: Option<&More>, now: Ti
         headings.insert(0, "NAMESPACE");
     }
     if more.is_some() {
-        headings.extend(["CLASS", "PODS", "SERVICE-CIDR", "SYNCER", "IDENTITY"]);
+        headings.extend([
+            "CLASS",
+            "PODS",
+            "SERVICE-CIDR",
+            "SYNCER",
+            "BEHIND",
+            "IDENTITY",
+        ]);
     }
     headings.push("MESSAGE");
     let mut table = Table::new(&headings);
@@ -258,6 +265,7 @@ fn table(vcps: &[VirtualControlPlane], args: &Args, more: Option<&More>, now: Ti
                 plain(or_none(count)),
                 plain(or_none(vcp.spec.network.service_cidr.clone())),
                 plain(or_none(leader)),
+                plain(or_none(lag::brief(vcp, now))),
                 plain(or_none(identity)),
             ]);
         }
@@ -310,7 +318,8 @@ mod tests {
                 "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
                 "metadata": {"name": "team-a", "namespace": "default", "creationTimestamp": "2025-01-01T00:00:00Z"},
                 "spec": {"identity": "abcdefghijklmnopqrstuvwxyz", "network": {"serviceCIDR": "10.96.4.0/22"}},
-                "status": {"phase": "Ready", "version": "1.36.3", "endpoint": "https://10.0.0.2:31000"},
+                "status": {"phase": "Ready", "version": "1.36.3", "endpoint": "https://10.0.0.2:31000",
+                           "sync": {"observedTime": "2025-01-01T00:58:40Z", "behindSince": "2025-01-01T00:58:30Z"}},
             })),
             vcp(json!({
                 "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
@@ -342,9 +351,9 @@ mod tests {
             leaders: Leaders::default(),
         };
         expect![[r#"
-            NAMESPACE   NAME     PHASE          VERSION   ENDPOINT                 AGE   CLASS     PODS     SERVICE-CIDR   SYNCER   IDENTITY                     MESSAGE
-            default     team-a   Ready          1.36.3    https://10.0.0.2:31000   60m   default   3        10.96.4.0/22   <none>   abcdefghijklmnopqrstuvwxyz
-            shop        b        Provisioning   <none>    <none>                   30s   default   <none>   <none>         <none>   <none>                       etcd-0 has no node
+            NAMESPACE   NAME     PHASE          VERSION   ENDPOINT                 AGE   CLASS     PODS     SERVICE-CIDR   SYNCER   BEHIND   IDENTITY                     MESSAGE
+            default     team-a   Ready          1.36.3    https://10.0.0.2:31000   60m   default   3        10.96.4.0/22   <none>   90s      abcdefghijklmnopqrstuvwxyz
+            shop        b        Provisioning   <none>    <none>                   30s   default   <none>   <none>         <none>   <none>   <none>                       etcd-0 has no node
         "#]]
         .assert_eq(&render("-A -o wide", Some(&more)));
     }

@@ -10,6 +10,7 @@ mod footprint;
 mod freezing;
 mod full;
 mod killed;
+mod lag;
 mod lost;
 mod partition;
 mod rotation;

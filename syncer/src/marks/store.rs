@@ -161,7 +161,8 @@ pub(super) async fn record_proof(
         return Ok(());
     };
     let proof = json!({"kubeSystemUID": uid, "restoreCounter": tenant.rules().restore_counter});
-    apply::status(&engine.cluster, &vcp, "proof", &proof, &tenant.permit()).await?;
+    let proof = [("proof", proof)];
+    apply::status(&engine.cluster, &vcp, &proof, &tenant.permit()).await?;
     tracing::info!(tenant = %tenant.id, "recorded who the tenant is, by its kube-system namespace");
     tenant.set_proof(uid);
     Ok(())

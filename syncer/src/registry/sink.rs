@@ -111,7 +111,7 @@ impl Sink for RegistrySink {
                     let said = but_counts(&vcp);
                     let before = state.control_planes.insert(place, vcp);
                     if before.is_some_and(|before| but_counts(&before) == said) {
-                        // What it uses of its quota changes all the time, and is no news here.
+                        // What it uses of its quota changes all the time, and its lag now and then: no news here.
                         return;
                     }
                 } else if let Some(identity) = object.text("/spec/identity") {
@@ -201,7 +201,7 @@ fn but_counts(vcp: &VirtualControlPlane) -> VirtualControlPlane {
     said.metadata.resource_version = None;
     said.metadata.managed_fields = None;
     if let Some(status) = &mut said.status {
-        status.quota = None;
+        (status.quota, status.sync) = (None, None);
     }
     said
 }
@@ -244,6 +244,10 @@ mod tests {
         let known = known.into_values().next().unwrap();
         assert_eq!(known.metadata.resource_version.as_deref(), Some("2"));
         assert_eq!(known.status.unwrap().quota.unwrap().used["pods"], "2");
-        assert!(is_news("3", json!({"paused": true}), used("2")));
+        let mut behind = used("2");
+        behind["sync"] =
+            json!({"observedTime": "2026-01-01T00:00:00Z", "behindSince": "2026-01-01T00:00:00Z"});
+        assert!(!is_news("3", json!({}), behind));
+        assert!(is_news("4", json!({"paused": true}), used("2")));
     }
 }

@@ -24,12 +24,20 @@ pub(super) struct Lane<K> {
     pub(super) has_turn: bool,
     pub(super) in_flight: usize,
     pub(super) ready: VecDeque<(K, Instant)>,
-    pub(super) states: HashMap<K, State>,
+    pub(super) states: HashMap<K, Standing>,
     pub(super) failures: HashMap<K, u32>,
     /// Since when nothing but its writes keeps a key from being taken.
     limited_since: Option<Instant>,
     /// How long that was, since a key was taken.
     limited: Duration,
+}
+
+/// A key that isn't done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    pub(super) state: State,
+    /// Since when there is something to be done, however often it was tried; none while that is only planned.
+    pub(super) since: Option<Instant>,
 }
 
 /// How a key stands.
@@ -99,10 +107,10 @@ impl<K: Clone + Eq + Hash> Lane<K> {
 
     /// Takes a key out to be worked: the key, since when it was ready, and how long the tenant was limited before.
     pub(super) fn take(&mut self) -> Option<(K, Instant, Duration)> {
-        let (key, since) = self.ready.pop_front()?;
+        let (key, ready) = self.ready.pop_front()?;
         self.in_flight += 1;
-        self.states.insert(key.clone(), State::Working);
-        Some((key, since, std::mem::take(&mut self.limited)))
+        self.set(&key, State::Working, Some(ready));
+        Some((key, ready, std::mem::take(&mut self.limited)))
     }
 
     /// Ends what lasts until now at most.
@@ -112,20 +120,33 @@ impl<K: Clone + Eq + Hash> Lane<K> {
         }
     }
 
-    pub(super) fn push(&mut self, key: K, now: Instant) {
-        self.states.insert(key.clone(), State::Ready);
+    /// The key is ready; there is something to be done for it since `since`, unless that is known to be so for longer.
+    pub(super) fn push(&mut self, key: K, since: Instant, now: Instant) {
+        self.set(&key, State::Ready, Some(since));
         self.ready.push_back((key, now));
     }
 
-    /// Takes the key out of work; what it was, if it was in work.
-    pub(super) fn release(&mut self, key: &K) -> Option<State> {
+    /// How the key stands from now on.
+    pub(super) fn set(&mut self, key: &K, state: State, since: Option<Instant>) {
+        let standing = self.states.entry(key.clone());
+        let standing = standing.or_insert(Standing { state, since });
+        standing.state = state;
+        standing.since = [standing.since, since].into_iter().flatten().min();
+    }
+
+    pub(super) fn state(&self, key: &K) -> Option<State> {
+        self.states.get(key).map(|standing| standing.state)
+    }
+
+    /// Takes the key out of work; how it stood, if it was in work.
+    pub(super) fn release(&mut self, key: &K) -> Option<Standing> {
         // A key that was taken before the tenant was forgotten and known again isn't in work here.
-        let state = *self.states.get(key)?;
-        if !matches!(state, State::Working | State::Changed) {
+        let standing = *self.states.get(key)?;
+        if !matches!(standing.state, State::Working | State::Changed) {
             return None;
         }
         self.states.remove(key);
         self.in_flight = self.in_flight.saturating_sub(1);
-        Some(state)
+        Some(standing)
     }
 }

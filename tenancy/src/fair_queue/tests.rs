@@ -74,6 +74,43 @@ fn a_change_before_the_work_begins_is_part_of_it() {
 }
 
 #[test]
+fn a_key_ages_until_it_is_done_however_often_it_is_tried_and_one_that_is_only_planned_does_not() {
+    let (mut queue, began) = (Queue::new(9), start());
+    let at = |seconds| began + Duration::from_secs(seconds);
+    queue.add(&"a", 1, at(0));
+    queue.add_at(&"a", 2, at(1000));
+    for round in 1..9 {
+        let now = at(round * 100);
+        assert_eq!(queue.take(now).unwrap().key, 1);
+        assert_eq!(queue.since(&"a", &1), Some(at(0)), "while it is worked");
+        queue.add(&"a", 1, now);
+        match round % 3 {
+            0 => drop(queue.retry(&"a", &1, now)),
+            1 => queue.put_back(&"a", &1, now),
+            _ => {
+                queue.begin(&"a", &1);
+                queue.retry(&"a", &1, now);
+                queue.add(&"a", 1, now);
+            }
+        }
+        let overdue = queue.overdue(&"a", now);
+        assert_eq!((overdue.waiting, overdue.oldest), (1, Some(at(0))));
+        assert_eq!(queue.overdue(&"b", now), Backlog::default());
+    }
+    assert_eq!(queue.take(at(900)).unwrap().key, 1);
+    queue.add(&"a", 1, at(901));
+    queue.done(&"a", &1, at(902));
+    assert_eq!(queue.since(&"a", &1), Some(at(902)), "the change since");
+    queue.add_since(&"a", 1, at(500), at(903));
+    assert_eq!(queue.since(&"a", &1), Some(at(500)), "it waited elsewhere");
+    assert_eq!(queue.take(at(904)).unwrap().key, 1);
+    queue.done(&"a", &1, at(905));
+    assert_eq!(queue.overdue(&"a", at(999)), Backlog::default());
+    assert_eq!(queue.take(at(1001)).unwrap().key, 2);
+    assert_eq!(queue.since(&"a", &2), Some(at(1001)));
+}
+
+#[test]
 fn a_tenant_holds_no_more_than_its_places() {
     let (mut queue, now) = (Queue::new(2), start());
     (0..5).for_each(|key| queue.add(&"slow", key, now));

@@ -3,7 +3,7 @@
 use crate::{
     age,
     command::create::check,
-    condition, error, event, pod,
+    condition, error, event, lag, pod,
     quota::{self, Limit},
     style::Style,
     table::{Mood, Table},
@@ -115,6 +115,7 @@ impl Page {
             ("Groups", self.groups.join(", ")),
             ("Identity", spec.identity.clone().unwrap_or_default()),
             ("Syncer", self.leader.clone().unwrap_or_default()),
+            ("Sync", lag::line(vcp, now).unwrap_or_default()),
         ]
     }
 
@@ -317,7 +318,7 @@ pub(super) mod tests {
                 "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
                 "metadata": {"name": "a", "namespace": "default", "creationTimestamp": "2025-01-01T00:00:00Z"},
                 "spec": {"identity": "abcdefghijklmnopqrstuvwxyz", "etcd": {"storage": {"ephemeral": true}}},
-                "status": {"phase": "Provisioning", "controlPlaneNamespace": "a-cp", "conditions": [
+                "status": {"phase": "Provisioning", "controlPlaneNamespace": "a-cp", "sync": {"observedTime": "2025-01-01T00:00:20Z"}, "conditions": [
                     {"type": "ControlPlaneReady", "status": "False", "reason": "Waiting", "message": "etcd-0 isn't ready",
                      "lastTransitionTime": "2025-01-01T00:00:10Z"}]},
             })),
@@ -358,6 +359,7 @@ pub(super) mod tests {
             Groups:          acme
             Identity:        abcdefghijklmnopqrstuvwxyz
             Syncer:          sublet-syncer-1
+            Sync:            in step
             Control plane:   1 API server, 1 etcd member (ephemeral)
             DNS:             CoreDNS in the tenant, cluster.local
 

@@ -1,6 +1,6 @@
 //! R2 and R5: what is missing is not gone until that is sure, and what is missing by the dozen needs a person.
 
-use super::{Fill, crosses, fill, pod, settings};
+use super::{Fill, crosses, fill, lag, pod, settings};
 use anyhow::ensure;
 use e2e::{
     kind::{CONFIG_MAP, CONTROL_PLANE, NAMESPACE, POD},
@@ -245,9 +245,14 @@ fn r2_60_of_100_objects_that_go_while_the_syncer_is_down_open_the_breaker_until_
         guest.side.delete(CONFIG_MAP, "work", "since").await?;
         deletes(rig, before, &BTreeSet::from([since.clone()])).await?;
         held(rig, "BreakerOpen").await?;
+        lag::says(rig, 0, "what is held waits", |sync| {
+            sync["toSuper"]["waiting"].as_u64() >= Some(60) && sync["behindSince"].is_string()
+        })
+        .await?;
         by_command(rig, "BreakerOpen", "60 of ").await?;
         doomed.insert(since);
         deletes(rig, before, &doomed).await?;
+        lag::in_step(rig, 0).await?;
         oracle::all(rig).await?;
         deletes(rig, before, &doomed).await
     });
