@@ -1,19 +1,23 @@
 //! Carrying out actions, one after the other; the first failure ends the pass.
 
 use crate::{
-    answers::Whose,
-    backup,
-    cluster::{self, Cluster},
+    clients::{
+        cluster::{self, Cluster},
+        kubeconfig,
+        remotes::{self, Asking, SLOW},
+    },
     decide::{Action, Deed},
-    kubeconfig, news,
+    lifecycle::{
+        backup,
+        starts::{self, Turn},
+    },
     object::{Object, VIRTUAL_CONTROL_PLANE},
     observe::{self, Observer, Seen},
     pki::{self, Material, Order},
-    remotes::{self, Asking, SLOW},
-    room::{self, Made, Space},
-    starts::{self, Turn},
     status,
+    store::room::{self, Made, Space},
     tenant::{self, Tenant},
+    watching::{answers::Whose, news},
 };
 use api::{Phase, keys};
 use rand::TryRngCore;

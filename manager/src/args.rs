@@ -1,15 +1,18 @@
 //! Flags, and the only place where things are wired together.
 
 use crate::{
-    caches, capi, classes,
-    cluster::Cluster,
+    capi,
+    clients::cluster::Cluster,
+    lifecycle::{
+        starts::Limit,
+        visits::{self, Visits},
+    },
     metrics::{Metrics, Shown},
+    network::proxy,
     observe::{Observer, Provider},
-    patient, proxy,
-    starts::Limit,
-    triggers::Triggers,
+    spec::classes,
     virtual_control_plane::{Context, Error, Fails, reconcile, retry},
-    visits::{self, Visits},
+    watching::{caches, patient, triggers::Triggers},
 };
 use anyhow::Context as _;
 use futures::StreamExt;

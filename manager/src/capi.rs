@@ -35,13 +35,14 @@ pub(crate) use facts::referred;
 
 use crate::{
     act,
-    bell::Bell,
-    cache::{Cache, CacheWriter},
-    cluster::{self, Cluster},
-    news,
+    clients::cluster::{self, Cluster},
     object::{Kind, Object, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE},
-    patient,
-    readable::listen,
+    watching::{
+        bell::Bell,
+        cache::{Cache, CacheWriter},
+        news, patient,
+        readable::listen,
+    },
 };
 use api::capi::{FINALIZER, SubletCluster, SubletControlPlane, WATCH_FILTER};
 use facts::Facts;

@@ -6,25 +6,33 @@
 mod provisioning;
 
 use crate::{
-    authentication, backup, ceilings,
-    claims::{self, Standing},
-    control_plane::{ControlPlane, Owner, Refusal, given_slice},
-    deletion, external, membership,
+    elsewhere::{external, twin},
+    lifecycle::{
+        backup, deletion, pause, restore,
+        sleep::{self, Scale},
+        upgrade::{self, Step},
+        version,
+    },
     object::{CONFIG_MAP, DEPLOYMENT, Object, SECRET, STATEFUL_SET},
     observe::Seen,
-    parts::{self, MAINS},
-    pause,
     pki::Order,
     provision::{self, Addresses, apiserver, cluster_keys, controller_manager, etcd, pod},
-    quorum, restore,
-    room::{self, Space},
-    sleep::{self, Scale},
+    running::{
+        parts::{self, MAINS},
+        quorum,
+    },
+    spec::{
+        authentication, ceilings,
+        claims::{self, Standing},
+        control_plane::{ControlPlane, Owner, Refusal, given_slice},
+        membership,
+    },
     status::Report,
-    stored::{Limits, Used},
+    store::{
+        room::{self, Space},
+        stored::{Limits, Used},
+    },
     tenant::{self, Tenant},
-    twin,
-    upgrade::{self, Step},
-    version,
 };
 use api::{Phase, keys as marks};
 use jiff::Timestamp;

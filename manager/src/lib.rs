@@ -9,11 +9,11 @@
 //!
 //! One pass of [`virtual_control_plane`] observes all that matters for one VirtualControlPlane, and [`decide`] names
 //! either the actions that come next or the status to rest at. Nothing is remembered between passes but what spares a
-//! question ([`answers`]) and times that no clock of another host must tell ([`visits`], [`uncounted`]): a manager that starts
-//! anew goes on where the last one stopped. What the objects look like is decided in [`provision`], their keys
-//! and certificates in [`pki`].
+//! question ([`watching::answers`]) and times that no clock of another host must tell ([`lifecycle::visits`],
+//! [`store::uncounted`]): a manager that starts anew goes on where the last one stopped. What the objects look like is
+//! decided in [`provision`], their keys and certificates in [`pki`].
 //!
-//! A tenant that runs in another super cluster has a [`twin`] there, and that cluster's own manager does the work.
+//! A tenant that runs in another super cluster has a [twin](elsewhere::twin) there, and that cluster's own manager does the work.
 //!
 //! The Cluster API provider in [`capi`] makes VirtualControlPlanes out of Clusters, in the same manner.
 //!
@@ -22,95 +22,32 @@
 
 pub mod args;
 
-mod triggers;
-
-mod virtual_control_plane;
-
-mod observe;
-
-mod decide;
-
-mod pause;
-
-mod starts;
-
-mod visits;
-
-mod sleep;
-
-mod backup;
-
-mod restore;
-
-mod deletion;
-
-mod external;
-
-mod remotes;
-mod twin;
-
-mod service_cidr;
-mod status;
-mod stored;
-mod uncounted;
-
-mod room;
-
-mod etcd;
-
-mod reminder;
-
-mod parts;
-mod quorum;
-mod rollout;
-
-mod endpoint;
-mod zones;
-
+// The round.
 mod act;
+mod decide;
+mod observe;
+mod status;
+mod virtual_control_plane;
+mod watching;
 
-mod claims;
-mod membership;
+// What is decided by matter.
+mod elsewhere;
+mod lifecycle;
+mod network;
+mod running;
+mod spec;
+mod store;
 
-mod authentication;
-mod ceilings;
-mod classes;
-mod control_plane;
-mod upgrade;
-mod version;
-
-mod groups;
-
+// What is made.
+mod capi;
+mod pki;
 mod provision;
-
 mod tenant;
 
-mod pki;
-
-mod answers;
-mod bell;
-mod cache;
-mod caches;
-mod kubeconfig;
-
-mod cluster;
-
-mod answer;
-
-mod object;
-
-mod proxy;
-
-mod capi;
-
-mod patient;
-mod readable;
-
-mod growing;
-
-mod news;
-
+// By which means.
+mod clients;
 mod metrics;
+mod object;
 
 #[cfg(test)]
 mod played;

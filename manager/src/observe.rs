@@ -1,34 +1,41 @@
 //! Reading all that matters for one VirtualControlPlane; as little as its stage needs, and what was just answered not twice
-//! ([`crate::answers`]).
+//! ([`crate::watching::answers`]).
 
 use crate::{
-    answers::{Answers, Reader, Whose},
-    backup,
-    caches::Caches,
     capi::referred,
-    claims::{self, Range, Standing},
-    cluster::{self, Cluster},
-    control_plane::Owner,
-    endpoint,
-    external::way_out,
-    kubeconfig::{self, Access, Enter},
-    news::OwnWords,
+    clients::{
+        cluster::{self, Cluster},
+        kubeconfig::{self, Access, Enter},
+        remotes::Remotes,
+    },
+    elsewhere::external::way_out,
+    lifecycle::{
+        backup, pause,
+        sleep::Visit,
+        starts::{Limit, Turn},
+        visits::Visits,
+    },
+    network::{endpoint, proxy::Proxy, zones},
     object::{
         CLUSTER, CONFIG_MAP, CONTROL_PLANE_CLASS, CONTROL_PLANE_GROUP, DEPLOYMENT,
         DISRUPTION_BUDGET, NAMESPACE, NETWORK_POLICY, Object, Objects, POD, ROLE_BINDING, SECRET,
         SERVICE, STATEFUL_SET, SUBLET_CLUSTER, VIRTUAL_CONTROL_PLANE,
     },
-    pause,
     provision::{self, cluster_keys},
-    proxy::Proxy,
-    remotes::Remotes,
-    room::{Asked, Store},
-    sleep::Visit,
-    starts::{Limit, Turn},
+    spec::{
+        claims::{self, Range, Standing},
+        control_plane::Owner,
+    },
+    store::{
+        room::{Asked, Store},
+        uncounted::{Lasting, Uncounted},
+    },
     tenant::{self, Tenant},
-    uncounted::{Lasting, Uncounted},
-    visits::Visits,
-    zones,
+    watching::{
+        answers::{Answers, Reader, Whose},
+        caches::Caches,
+        news::OwnWords,
+    },
 };
 use api::{ControlPlaneClass, ControlPlaneGroup, FailureDomain, VirtualControlPlane, keys};
 use jiff::Timestamp;

@@ -12,7 +12,7 @@ mod whole;
 pub(crate) use brought::{Unusable, brought, end_of};
 
 use crate::{
-    kubeconfig,
+    clients::kubeconfig,
     object::{Object, SECRET},
 };
 use api::keys;

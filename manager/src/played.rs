@@ -3,7 +3,7 @@
 //! Tests only. It knows versions and preconditions; of server-side apply it knows that what is named is set and that
 //! nothing else is touched.
 
-use crate::{cache::CacheWriter, cluster::Cluster};
+use crate::{clients::cluster::Cluster, watching::cache::CacheWriter};
 use futures::{FutureExt, Stream, StreamExt, channel::mpsc};
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;

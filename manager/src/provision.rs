@@ -31,10 +31,10 @@ pub(crate) mod snapshot;
 pub(crate) mod restore;
 
 use crate::{
-    control_plane::{ControlPlane, Owner},
+    lifecycle::restore as restored,
+    network::proxy::{Door, Proxy},
     object::{NAMESPACE, Object, Objects, ROLE_BINDING, SECRET, SERVICE},
-    proxy::{Door, Proxy},
-    restore as restored,
+    spec::control_plane::{ControlPlane, Owner},
 };
 use ::api::keys as marks;
 use serde_json::{Value, json};

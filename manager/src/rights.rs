@@ -102,7 +102,7 @@ fn the_roles_that_may_be_bound_exist_and_are_those_the_manager_binds() {
     ] {
         assert!(text.contains(&format!("\n  name: {role}\n")), "{role}");
     }
-    let cp = crate::control_plane::tests::control_plane();
+    let cp = crate::spec::control_plane::tests::control_plane();
     let bound = [
         crate::provision::access(&cp, api::SYSTEM_NAMESPACE),
         crate::provision::access_beside(&cp.owner, api::SYSTEM_NAMESPACE),

@@ -4,16 +4,21 @@
 
 use crate::{
     act,
-    control_plane::{ControlPlane, Refusal},
     decide::{has_begun, lacking, unready_phase, used},
+    lifecycle::{sleep, starts},
+    network::service_cidr::{self, Verdict},
     object::{DEPLOYMENT, Object},
     observe::Seen,
-    parts::{self, Parts},
     provision::{Addresses, cluster_keys, coredns, keys},
-    rollout,
-    room::{self, Space},
-    service_cidr::{self, Verdict},
-    sleep, starts, stored,
+    running::{
+        parts::{self, Parts},
+        rollout,
+    },
+    spec::control_plane::{ControlPlane, Refusal},
+    store::{
+        room::{self, Space},
+        stored,
+    },
     tenant::Tenant,
 };
 use api::{Condition, Dns, Phase, SecretRef, TenantProof, VirtualControlPlane, set_condition};

@@ -1,16 +1,17 @@
 //! Inside a tenant: how the manager reaches its API server, and what it puts there.
 
 use crate::{
-    control_plane::ControlPlane,
-    kubeconfig::{Access, Credentials},
+    clients::kubeconfig::{Access, Credentials},
+    network::proxy::Proxy,
     object::{
         API_SERVICE, CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CONFIG_MAP, Kind, Object, Objects, POD,
         ROLE_BINDING, SECRET,
     },
-    parts, pki,
+    pki,
     provision::{apiserver, coredns, figures, keys},
-    proxy::Proxy,
-    stored::Used,
+    running::parts,
+    spec::control_plane::ControlPlane,
+    store::stored::Used,
 };
 use api::Dns;
 use serde_json::json;

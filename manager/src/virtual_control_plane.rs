@@ -2,12 +2,14 @@
 
 use crate::{
     act::{self, View},
-    answers::{FRESH, Whose},
     decide::{Action, Deed, decide},
-    growing,
     metrics::Metrics,
     observe::{self, Observer, Seen},
     status::Report,
+    watching::{
+        answers::{FRESH, Whose},
+        growing,
+    },
 };
 use api::{Phase, VirtualControlPlane};
 use kube::{ResourceExt, runtime::controller};
@@ -176,7 +178,7 @@ async fn pass(namespace: &str, name: &str, cx: &Context) -> Result<controller::A
 
 /// Writes the status if it changed.
 ///
-/// Nobody tells of that write ([`crate::news`]), so it is asked here whether more is to be done now that it was made.
+/// Nobody tells of that write ([`crate::watching::news`]), so it is asked here whether more is to be done now that it was made.
 async fn rest(
     cx: &Context,
     seen: &mut Seen,

@@ -9,10 +9,12 @@ use super::{
     owner,
 };
 use crate::{
-    bell::Bell,
-    cache::{Cache, CacheWriter},
-    caches::Caches,
     object::{Kind, Object, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE, VIRTUAL_CONTROL_PLANE},
+    watching::{
+        bell::Bell,
+        cache::{Cache, CacheWriter},
+        caches::Caches,
+    },
 };
 use api::{
     VirtualControlPlane,

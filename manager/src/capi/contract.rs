@@ -15,11 +15,11 @@ const SOURCES: [&str; 31] = [
     include_str!("../pki/brought.rs"),
     include_str!("../pki/tests.rs"),
     include_str!("../provision/cluster_keys/tests.rs"),
-    include_str!("../twin/tests.rs"),
-    include_str!("../parts.rs"),
-    include_str!("../zones.rs"),
+    include_str!("../elsewhere/twin/tests.rs"),
+    include_str!("../running/parts.rs"),
+    include_str!("../network/zones.rs"),
     include_str!("../rights.rs"),
-    include_str!("../deletion/tests.rs"),
+    include_str!("../lifecycle/deletion/tests.rs"),
     include_str!("../virtual_control_plane/tests/hanging.rs"),
     include_str!("../virtual_control_plane/tests/leaving.rs"),
     include_str!("../../../api/src/capi/tests.rs"),
@@ -160,8 +160,8 @@ fn every_key_and_secret_has_a_row() {
     ] {
         assert!(has_row("Labels, annotations, finalizers", key), "{key}");
     }
-    let mut owner = crate::control_plane::tests::owner();
-    owner.cluster = Some(crate::control_plane::Membership {
+    let mut owner = crate::spec::control_plane::tests::owner();
+    owner.cluster = Some(crate::spec::control_plane::Membership {
         cluster: "CLUSTER".into(),
         control_plane: None,
     });

@@ -12,11 +12,10 @@ use super::{
     without,
 };
 use crate::{
-    endpoint,
+    lifecycle::{sleep::SLEEPING, version},
+    network::endpoint,
     object::{Object, SUBLET_CLUSTER, VIRTUAL_CONTROL_PLANE},
     provision::apiserver,
-    sleep::SLEEPING,
-    version,
 };
 use api::{
     ApiServers, RunningVersion, VirtualControlPlaneStatus,

@@ -2,7 +2,7 @@
 
 use super::owner;
 use crate::{
-    cluster::{self, Cluster},
+    clients::cluster::{self, Cluster},
     object::{CLUSTER, Kind, Object, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE, VIRTUAL_CONTROL_PLANE},
 };
 use api::{Condition, Phase, VirtualControlPlane, capi, keys};

@@ -11,7 +11,7 @@ use super::{
     stage::{self, Stage},
     without,
 };
-use crate::{object::SUBLET_CONTROL_PLANE, twin};
+use crate::{elsewhere::twin, object::SUBLET_CONTROL_PLANE};
 use api::keys;
 use serde_json::json;
 

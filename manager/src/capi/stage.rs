@@ -2,7 +2,7 @@
 //! deletion, too. Pure.
 
 use super::{Action, Decision, facts::Facts, report::Blocker, with_finalizer};
-use crate::pause;
+use crate::lifecycle::pause;
 use api::capi::{BLOCK_MOVE, FINALIZER};
 use serde_json::json;
 

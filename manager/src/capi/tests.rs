@@ -943,7 +943,7 @@ async fn what_the_api_server_refuses_is_told() {
     let (service, mut server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
     let cx = Arc::new(Context {
         cluster: Cluster::new(Client::new(service, "default")),
-        caches: Arc::new(ProviderCaches::begin(crate::caches::begin().0).0),
+        caches: Arc::new(ProviderCaches::begin(crate::watching::caches::begin().0).0),
     });
     let seen = with_tenant(running());
     let mut own = SubletControlPlane::new("blue-x7k2p", Default::default());

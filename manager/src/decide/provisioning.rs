@@ -4,18 +4,21 @@
 
 use super::{Action, Decision, due, foreign_secret, has_begun, lacking, push_unmet, workloads};
 use crate::{
-    control_plane::{ControlPlane, Refusal},
+    lifecycle::{
+        reminder,
+        sleep::{self, Scale, Stage},
+        starts::{self, Turn},
+        upgrade,
+    },
+    network::proxy,
     object::SECRET,
     observe::Seen,
-    parts::Parts,
     pki::{self, Authority},
     provision::{self, Addresses, cluster_keys, keys, route::route},
-    proxy, reminder,
-    room::{self, Space},
-    sleep::{self, Scale, Stage},
-    starts::{self, Turn},
+    running::parts::Parts,
+    spec::control_plane::{ControlPlane, Refusal},
     status::Report,
-    upgrade,
+    store::room::{self, Space},
 };
 use api::keys as marks;
 use std::time::Duration;

@@ -1,16 +1,17 @@
 use super::*;
 use crate::{
     act,
-    claims::Range,
-    control_plane::{
-        Membership,
-        tests::{class, owner, vcp},
-    },
-    etcd as etcd_says,
+    lifecycle::starts::{self, Turn},
     object::{DEPLOYMENT, NAMESPACE, Objects, POD, SERVICE, VIRTUAL_CONTROL_PLANE},
-    room::Store,
-    starts::{self, Turn},
-    status, stored,
+    spec::{
+        claims::Range,
+        control_plane::{
+            Membership,
+            tests::{class, owner, vcp},
+        },
+    },
+    status,
+    store::{etcd as etcd_says, room::Store, stored},
 };
 use api::VirtualControlPlane;
 use std::time::Duration;
@@ -37,7 +38,7 @@ pub(crate) fn seen_as(vcp: VirtualControlPlane) -> Seen {
             used: vec![],
         })),
         class: Some(class()),
-        proxy: Some(crate::proxy::tests::proxy()),
+        proxy: Some(crate::network::proxy::tests::proxy()),
         node: Some("192.0.2.1".into()),
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
         ..Seen::nothing(object, vcp)
@@ -970,7 +971,7 @@ fn zones_are_told_and_none_are_taken_away() {
 fn a_kubeconfig_secret_of_foreign_make_is_told_and_kept() {
     let mut seen = seen();
     settle(&mut seen);
-    crate::membership::tests::join(&mut seen, "acme");
+    crate::spec::membership::tests::join(&mut seen, "acme");
     let foreign = Object::new(
         SECRET,
         Some(&owner().namespace),

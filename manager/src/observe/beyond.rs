@@ -2,13 +2,15 @@
 
 use super::{Error, Observer, Seen};
 use crate::{
-    cluster::{self, Cluster},
-    control_plane::Owner,
-    kubeconfig::Access,
+    clients::{
+        cluster::{self, Cluster},
+        kubeconfig::Access,
+        remotes::{Asking, LIMIT, Turn},
+    },
+    elsewhere::twin,
     object::{Object, Objects, SECRET, VIRTUAL_CONTROL_PLANE},
     pki,
-    remotes::{Asking, LIMIT, Turn},
-    twin,
+    spec::control_plane::Owner,
 };
 use api::SuperCluster;
 use tokio::time::{Instant, timeout_at};

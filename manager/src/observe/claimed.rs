@@ -2,11 +2,13 @@
 
 use super::{Error, Observer, Seen, decode};
 use crate::{
-    answers::Reader,
-    claims::{self, Range, Standing},
-    control_plane::{Owner, given_slice},
+    lifecycle::pause,
     object::{CONFIG_MAP, IP_ADDRESS, NAMESPACE, Object, SERVICE_CIDR, VIRTUAL_CONTROL_PLANE},
-    pause,
+    spec::{
+        claims::{self, Range, Standing},
+        control_plane::{Owner, given_slice},
+    },
+    watching::answers::Reader,
 };
 use api::{VirtualControlPlane, keys};
 use std::{collections::BTreeSet, net::Ipv4Addr};

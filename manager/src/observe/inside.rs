@@ -2,16 +2,21 @@
 
 use super::{Error, Observer, Seen};
 use crate::{
-    answers::Whose,
-    cluster::{self, Cluster},
-    control_plane::Owner,
-    kubeconfig::Access,
+    clients::{
+        cluster::{self, Cluster},
+        kubeconfig::Access,
+        remotes::{LIMIT, SLOW, Turn},
+    },
+    network::service_cidr,
     object::{DEPLOYMENT, NAMESPACE, Object, Objects, SERVICE_CIDR},
     provision,
-    remotes::{LIMIT, SLOW, Turn},
-    room, service_cidr,
-    stored::{self, Limits, Used},
+    spec::control_plane::Owner,
+    store::{
+        room,
+        stored::{self, Limits, Used},
+    },
     tenant::{self, Tenant},
+    watching::answers::Whose,
 };
 use serde_json::Value;
 use std::{collections::BTreeSet, time::Duration};

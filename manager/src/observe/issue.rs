@@ -2,7 +2,7 @@
 
 use super::Seen;
 use crate::{
-    external::way_out,
+    elsewhere::external::way_out,
     object::{Object, SECRET},
     pki::{self, Material, Order},
 };

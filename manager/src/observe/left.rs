@@ -2,11 +2,11 @@
 
 use super::{Error, Seen};
 use crate::{
-    answers::Reader,
-    control_plane::Owner,
-    deletion::{holdup, is_held, of_a_job},
+    lifecycle::deletion::{holdup, is_held, of_a_job},
     object::{DEPLOYMENT, JOB, NAMESPACE, Object, POD, STATEFUL_SET},
-    parts,
+    running::parts,
+    spec::control_plane::Owner,
+    watching::answers::Reader,
 };
 use api::keys;
 

@@ -2,10 +2,10 @@
 
 use super::{Error, Observer, Provider};
 use crate::{
-    answers::Reader,
-    control_plane::Owner,
-    endpoint,
+    network::endpoint,
     object::{NAMESPACE, SUBLET_CONTROL_PLANE},
+    spec::control_plane::Owner,
+    watching::answers::Reader,
 };
 use api::VirtualControlPlane;
 

@@ -2,12 +2,14 @@
 
 use super::{Error, Observer, Seen, decode};
 use crate::{
-    answers::FRESH,
-    backup, cluster, endpoint,
+    clients::cluster,
+    lifecycle::{backup, restore, starts::Start},
+    network::{
+        endpoint,
+        proxy::{self, Proxy},
+    },
     object::{NODE, Object, VIRTUAL_CONTROL_PLANE},
-    proxy::{self, Proxy},
-    restore,
-    starts::Start,
+    watching::answers::FRESH,
 };
 use tokio::time::Instant;
 

@@ -2,9 +2,9 @@
 
 use super::{Error, Observer, Seen};
 use crate::{
-    control_plane::Owner,
+    lifecycle::sleep::workload,
     object::{Object, POD},
-    sleep::workload,
+    spec::control_plane::Owner,
 };
 use api::keys;
 

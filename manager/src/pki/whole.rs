@@ -2,7 +2,7 @@
 
 use super::{Form, Leaf, Order, text_of};
 use crate::{
-    kubeconfig::{Access, Credentials},
+    clients::kubeconfig::{Access, Credentials},
     object::Object,
 };
 use rcgen::KeyPair;

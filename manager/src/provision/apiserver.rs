@@ -9,11 +9,10 @@ use super::{
     selector,
 };
 use crate::{
-    authentication,
-    control_plane::ControlPlane,
+    network::proxy::Proxy,
     object::{CONFIG_MAP, DEPLOYMENT, DISRUPTION_BUDGET, Object},
-    proxy::Proxy,
-    stored,
+    spec::{authentication, control_plane::ControlPlane},
+    store::stored,
 };
 use serde_json::{Value, json};
 use tenancy::naming;

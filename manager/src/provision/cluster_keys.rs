@@ -8,11 +8,13 @@
 
 use super::{keys, metadata, owner_reference};
 use crate::{
-    control_plane::{ControlPlane, Owner, Refusal},
-    membership,
     object::{Object, Objects, SECRET},
     observe::Seen,
     pki::{self, Authority, Material, OPAQUE},
+    spec::{
+        control_plane::{ControlPlane, Owner, Refusal},
+        membership,
+    },
     status::Fact,
 };
 use api::{capi, keys as marks};

@@ -6,8 +6,8 @@ use super::{
     selector,
 };
 use crate::{
-    control_plane::ControlPlane,
     object::{CONFIG_MAP, DEPLOYMENT, Object},
+    spec::control_plane::ControlPlane,
 };
 use serde_json::json;
 

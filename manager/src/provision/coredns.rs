@@ -1,11 +1,11 @@
 //! CoreDNS inside the tenant: stock, unprivileged, and a pod of the tenant like any other.
 
 use crate::{
-    control_plane::ControlPlane,
     object::{
         CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CONFIG_MAP, DEPLOYMENT, Object, SERVICE,
         SERVICE_ACCOUNT,
     },
+    spec::control_plane::ControlPlane,
 };
 use serde_json::{Value, json};
 

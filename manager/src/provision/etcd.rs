@@ -6,8 +6,8 @@ use super::{
     selector,
 };
 use crate::{
-    control_plane::{ControlPlane, Refusal},
     object::{DISRUPTION_BUDGET, Object, STATEFUL_SET},
+    spec::control_plane::{ControlPlane, Refusal},
 };
 use api::EtcdStorage;
 use serde_json::{Value, json};
@@ -306,7 +306,7 @@ fn budget(cp: &ControlPlane) -> Object {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{control_plane::tests::control_plane, sleep::Stage};
+    use crate::{lifecycle::sleep::Stage, spec::control_plane::tests::control_plane};
 
     fn flag(command: &[String], name: &str) -> String {
         command
@@ -400,7 +400,7 @@ mod tests {
         assert_eq!(quota_of("1.5Gi"), 2 * GIB);
         let mut limited = |size: &str| {
             let most = api::Quantities([("size".to_owned(), size.to_owned())].into());
-            cp.stored = crate::stored::Limits::of(&most, &api::Quantities::default());
+            cp.stored = crate::store::stored::Limits::of(&most, &api::Quantities::default());
             quota(&cp)
         };
         assert_eq!(limited("1Gi"), GIB);

@@ -7,8 +7,8 @@ use super::{
     Addresses, apiserver, cluster_keys, controller_manager, etcd, metadata, owner_reference,
 };
 use crate::{
-    control_plane::ControlPlane,
     pki::{Authority, Form, LEAF_DAYS, Leaf, Material, OPAQUE, Order, SHORT_DAYS, Usage},
+    spec::control_plane::ControlPlane,
 };
 use api::{capi, keys as marks};
 use serde_json::{Value, json};
@@ -111,7 +111,7 @@ pub(crate) fn syncer_kubeconfig(cp: &ControlPlane, addresses: &Addresses, system
 }
 
 /// Labels and annotations by which the syncer finds a tenant's kubeconfig.
-pub(crate) fn syncer_metadata(owner: &crate::control_plane::Owner) -> Value {
+pub(crate) fn syncer_metadata(owner: &crate::spec::control_plane::Owner) -> Value {
     let mut labels = json!(owner.labels());
     labels[marks::ROLE] = json!(marks::ROLE_TENANT_KUBECONFIG);
     json!({"labels": labels, "annotations": {marks::CONTROL_PLANE: owner.path()}})

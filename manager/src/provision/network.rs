@@ -2,8 +2,8 @@
 
 use super::{MANAGER, apiserver, etcd, metadata, selector};
 use crate::{
-    control_plane::ControlPlane,
     object::{NETWORK_POLICY, Object, SERVICE},
+    spec::control_plane::ControlPlane,
 };
 use ::api::keys as marks;
 use serde_json::{Value, json};

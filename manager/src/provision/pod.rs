@@ -3,7 +3,7 @@
 //! All three parts are built here, so that none can be less strict than the others.
 
 use super::{labels, selector};
-use crate::{control_plane::ControlPlane, object::Object, zones::ZONE};
+use crate::{network::zones::ZONE, object::Object, spec::control_plane::ControlPlane};
 use api::{PodResources, Toleration};
 use jiff::Timestamp;
 use serde_json::{Value, json};

@@ -8,9 +8,9 @@ use super::{
     snapshot::{self, Work, container, job_beside},
 };
 use crate::{
-    control_plane::ControlPlane,
     object::{CLAIM, Object},
     provision::etcd,
+    spec::control_plane::ControlPlane,
 };
 use serde_json::json;
 
@@ -89,7 +89,7 @@ pub(crate) fn job(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control_plane::tests::control_plane;
+    use crate::spec::control_plane::tests::control_plane;
     use serde_json::Value;
 
     fn made(cp: &ControlPlane, number: i32) -> Object {

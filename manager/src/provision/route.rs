@@ -2,9 +2,9 @@
 
 use super::{Addresses, apiserver, keys};
 use crate::{
-    control_plane::{ControlPlane, Owner},
+    lifecycle::sleep,
     object::{CONFIG_MAP, Object},
-    sleep,
+    spec::control_plane::{ControlPlane, Owner},
 };
 use api::{Dns, keys as marks};
 use jiff::Timestamp;

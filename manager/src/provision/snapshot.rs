@@ -10,12 +10,12 @@ use super::{
     selector,
 };
 use crate::{
-    control_plane::ControlPlane,
     object::{CLAIM, JOB, NETWORK_POLICY, Object},
     provision::{
         etcd::{self, CLIENT_PORT},
         pod::Source,
     },
+    spec::control_plane::ControlPlane,
 };
 use serde_json::{Value, json};
 
@@ -185,7 +185,7 @@ pub(super) fn job_beside(cp: &ControlPlane, claim: &Object, name: &str, work: Wo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control_plane::tests::control_plane;
+    use crate::spec::control_plane::tests::control_plane;
 
     fn made() -> Object {
         let cp = control_plane();

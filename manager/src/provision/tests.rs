@@ -1,8 +1,8 @@
 use super::*;
 use crate::{
-    control_plane::tests::control_plane,
     object::{CONFIG_MAP, DEPLOYMENT, Kind, NETWORK_POLICY, STATEFUL_SET},
-    stored::{Limits, Used},
+    spec::control_plane::tests::control_plane,
+    store::stored::{Limits, Used},
     tenant,
 };
 use api::Toleration;
@@ -18,7 +18,7 @@ pub(super) fn addresses() -> Addresses {
             host: "192.0.2.1".into(),
             port: 30443,
         },
-        proxy: crate::proxy::tests::proxy(),
+        proxy: crate::network::proxy::tests::proxy(),
     }
 }
 
@@ -452,7 +452,7 @@ fn an_endpoint_that_is_given_is_used_as_it_is() {
     .into_iter()
     .collect();
     let endpoint = |cp: &ControlPlane, node| {
-        Addresses::of(cp, &seen, &crate::proxy::tests::proxy(), node)
+        Addresses::of(cp, &seen, &crate::network::proxy::tests::proxy(), node)
             .map(|found| format!("{}:{}", found.endpoint.host, found.endpoint.port))
     };
     assert_eq!(endpoint(&cp, None), None);
@@ -509,7 +509,8 @@ fn what_is_full_starts_no_api_server_anew() {
     let made = |count: u64| {
         let mut cp = cp.clone();
         let used = Used::from([("configmaps".to_owned(), count)]);
-        cp.authorizers = cp.authorizers_for(Some(&used), None, &crate::uncounted::Lasting::new());
+        cp.authorizers =
+            cp.authorizers_for(Some(&used), None, &crate::store::uncounted::Lasting::new());
         apiserver::objects(&cp, &addresses(), "")
     };
     let (room, full) = (made(1), made(5));

@@ -4,8 +4,8 @@ use super::Fact;
 use crate::{
     object::STATEFUL_SET,
     observe::Seen,
-    parts::{self, Parts},
     provision::etcd,
+    running::parts::{self, Parts},
     tenant::Tenant,
 };
 use serde_json::{Value, json};

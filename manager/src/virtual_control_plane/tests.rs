@@ -1,12 +1,14 @@
 use super::*;
 use crate::{
-    caches, claims,
-    control_plane::tests::{class, owner, vcp},
+    lifecycle::{starts::Limit, visits::Visits},
     object::{DEPLOYMENT, Kind, NAMESPACE, Object, POD, SERVICE, STATEFUL_SET},
     observe::Provider,
     played::{Played, Watch},
-    starts::Limit,
-    visits::Visits,
+    spec::{
+        claims,
+        control_plane::tests::{class, owner, vcp},
+    },
+    watching::caches,
 };
 use api::keys;
 use futures::FutureExt;
@@ -147,7 +149,7 @@ impl World {
             {
                 continue;
             }
-            let told = crate::answers::ObjectVersion {
+            let told = crate::watching::answers::ObjectVersion {
                 kind,
                 name: object.name(),
                 version: object.text("/metadata/resourceVersion"),
@@ -338,7 +340,7 @@ async fn what_is_edited_is_put_right_by_the_next_look() {
 #[tokio::test]
 async fn a_slice_that_was_taken_meanwhile_is_not_claimed() {
     let mut world = World::new().await;
-    let other = crate::control_plane::Owner {
+    let other = crate::spec::control_plane::Owner {
         name: "beta".into(),
         uid: "other".into(),
         ..owner()

@@ -1,8 +1,8 @@
 use super::*;
 use crate::{
-    caches,
     capi::{Context, Role, reconcile, tests::comes_up},
     played::{Played, Watch},
+    watching::caches,
 };
 use api::keys;
 use futures::{FutureExt, StreamExt};

@@ -1,7 +1,7 @@
 //! What is refused of a change costs nothing of what runs.
 
 use super::*;
-use crate::authentication::tests::issuer;
+use crate::spec::authentication::tests::issuer;
 
 /// Something that somebody does.
 type Change = fn(&mut Seen);

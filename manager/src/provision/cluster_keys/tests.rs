@@ -1,8 +1,8 @@
 use super::*;
 use crate::{
-    control_plane::{Membership, tests::control_plane},
     decide::tests::seen,
     pki::{Order, issue},
+    spec::control_plane::{Membership, tests::control_plane},
 };
 
 /// A control plane that is a Cluster's.

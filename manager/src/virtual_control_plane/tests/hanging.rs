@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::{
-    kubeconfig::Access,
+    clients::kubeconfig::Access,
+    elsewhere::twin::tests::kubeconfig,
     observe::{Beyond, Error},
     tenant::Tenant,
-    twin::tests::kubeconfig,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use kube::Client;

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
+    elsewhere::twin::{kept, tests::kubeconfig},
     object::{ROLE_BINDING, SECRET},
-    twin::{kept, tests::kubeconfig},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 

@@ -29,7 +29,7 @@ async fn fail(world: &World) {
 }
 
 fn is_sleeping(world: &World) -> bool {
-    crate::sleep::is_sleeping(&world.vcp()).is_some()
+    crate::lifecycle::sleep::is_sleeping(&world.vcp()).is_some()
 }
 
 /// What the webhook runs in may have ended meanwhile: only the syncer brings it back, and it serves none that sleeps.
