@@ -50,6 +50,11 @@ pub fn is_terminating(object: &Value) -> bool {
     object.pointer("/metadata/deletionTimestamp").is_some()
 }
 
+/// Whether a pod has ended, well or not.
+pub fn has_ended(pod: &Value) -> bool {
+    matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
+}
+
 /// Status of a condition; empty when there is none.
 pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a str {
     let found = items(object, "/status/conditions")

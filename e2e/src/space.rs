@@ -4,7 +4,7 @@ use crate::{
     dump,
     kind::{CONFIG_MAP, DEPLOYMENT, Kind, NAMESPACE, POD, SERVICE, SERVICE_ACCOUNT},
     make,
-    read::{self, brief, condition, last_words, text},
+    read::{self, brief, condition, has_ended, last_words, text},
     side::{Problem, Side},
     tenant::{Shared, Tenant},
     wait::{PODS, SOON, eventually},
@@ -239,8 +239,7 @@ impl Space {
 
     /// Waits until a pod that runs once has succeeded, and returns what it said at its end.
     pub async fn outcome(&self, pod: &str) -> anyhow::Result<String> {
-        let ended = |pod: &Value| matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
-        let pod = self.like(POD, pod, "has ended", PODS, ended).await?;
+        let pod = self.like(POD, pod, "has ended", PODS, has_ended).await?;
         ensure!(
             text(&pod, "/status/phase") == "Succeeded",
             "{}",

@@ -1,4 +1,5 @@
-//! From a control plane's start to its end: when it may start, rests, sleeps, changes its version, is kept and brought back, and goes.
+//! From a control plane's start to its end: when it may start, rests, sleeps, changes its version, is kept and brought back,
+//! and goes.
 
 pub(crate) mod pause;
 

@@ -1,8 +1,9 @@
 //! What a tenant may keep in its own etcd: so many bytes, and so many objects of a resource; pure.
 //!
-//! Bytes are held by etcd itself, which takes no more writes when it is full, until there is [`room`](crate::store::room). Objects are counted now and then; while there
-//! are as many of a resource as may be, the tenant's API server refuses to make more. It does so by its configuration of
-//! authorizers, a file that it reads anew when it changes and that nothing inside of the tenant can reach.
+//! Bytes are held by etcd itself, which takes no more writes when it is full, until there is [`room`](crate::store::room).
+//! Objects are counted now and then; while there are as many of a resource as may be, the tenant's API server refuses to make
+//! more. It does so by its configuration of authorizers, a file that it reads anew when it changes and that nothing inside of
+//! the tenant can reach.
 //!
 //! A full etcd takes no word of this either: what shows the tenant its numbers is left as it is then, and the condition
 //! is told all the same.

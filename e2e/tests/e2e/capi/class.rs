@@ -6,7 +6,7 @@ use e2e::{
     kind::{CLASS, CLUSTER, CONTROL_PLANE, SUBLET_CONTROL_PLANE},
     program::Folder,
     read::{condition, items, text},
-    tenant::conditions,
+    tenant::{Tenant, conditions},
     wait::PODS,
 };
 use serde_json::{Value, json};
@@ -96,35 +96,11 @@ async fn topology(place: &Place, class: &str) -> anyhow::Result<()> {
         .await?;
 
     let tenant = place.tenant("classy").await?;
-    let upgraded = without_a_lost_answer(&tenant, async {
+    let ask = async {
         let new = change(json!({"version": NEW}));
-        place.merge(CLUSTER, "classy", new).await?;
-        place
-            .like(SUBLET_CONTROL_PLANE, &name, "rolls out", PODS, |object| {
-                condition(object, "RollingOut") == "True"
-            })
-            .await?;
-        place
-            .like(
-                SUBLET_CONTROL_PLANE,
-                &name,
-                "runs the new version alone",
-                2 * PODS,
-                |object| {
-                    object["status"]["version"] == NEW && condition(object, "RollingOut") == "False"
-                },
-            )
-            .await
-    });
-    let all_the_time = ["RemoteConnectionProbe", "ControlPlaneAvailable"];
-    let upgraded = while_true(place, "classy", &all_the_time, upgraded).await?;
-    ensure!(
-        upgraded["status"]["versions"] == json!([{"version": NEW, "replicas": 2}]),
-        "{}",
-        upgraded["status"]
-    );
-    let told: Value = serde_json::from_str(&tenant.side.text("/version").await?)?;
-    ensure!(text(&told, "/gitVersion") == NEW, "{told}");
+        place.merge(CLUSTER, "classy", new).await.map(drop)
+    };
+    upgraded(place, ["classy", &name], &tenant, 2, ask).await?;
     place
         .like(CLUSTER, "classy", "is reconciled", PODS, |cluster| {
             condition(cluster, "TopologyReconciled") == "True"
@@ -152,4 +128,41 @@ async fn control_plane(place: &Place) -> anyhow::Result<Value> {
         own.iter().map(conditions).collect::<Vec<_>>().join("\n")
     );
     Ok(own[0].clone())
+}
+
+/// Makes the change that asks for [`NEW`], and waits until a control plane has so many API servers of it alone; it answers and its
+/// Cluster is available all the time.
+pub(super) async fn upgraded(
+    place: &Place,
+    [cluster, control_plane]: [&str; 2],
+    tenant: &Tenant,
+    replicas: u32,
+    change: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let wait = async |what, limit, check: fn(&Value) -> bool| {
+        place
+            .like(SUBLET_CONTROL_PLANE, control_plane, what, limit, check)
+            .await
+    };
+    let upgraded = without_a_lost_answer(tenant, async {
+        change.await?;
+        wait("rolls out", PODS, |object| {
+            condition(object, "RollingOut") == "True"
+        })
+        .await?;
+        wait("runs the new version alone", 2 * PODS, |object| {
+            object["status"]["version"] == NEW && condition(object, "RollingOut") == "False"
+        })
+        .await
+    });
+    let all_the_time = ["RemoteConnectionProbe", "ControlPlaneAvailable"];
+    let upgraded = while_true(place, cluster, &all_the_time, upgraded).await?;
+    ensure!(
+        upgraded["status"]["versions"] == json!([{"version": NEW, "replicas": replicas}]),
+        "{}",
+        upgraded["status"]
+    );
+    let told: Value = serde_json::from_str(&tenant.side.text("/version").await?)?;
+    ensure!(text(&told, "/gitVersion") == NEW, "{told}");
+    Ok(())
 }

@@ -2,18 +2,17 @@
 
 use super::{
     Place, VERSION,
-    class::{NEW, two_versions},
-    cluster, control_plane_of, control_plane_spec, place_of, while_true, with_clusters,
-    without_a_lost_answer,
+    class::{NEW, two_versions, upgraded},
+    cluster, control_plane_of, control_plane_spec, place_of, with_clusters,
 };
 use anyhow::ensure;
 use e2e::{
     kind::{CLASS, CLUSTER, SUBLET_CLUSTER, SUBLET_CONTROL_PLANE},
-    read::{condition, text},
+    read::condition,
     tenant::{Tenant, conditions},
     wait::PODS,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 #[test]
 #[ignore = "long: `cargo xtask test --all`"]
@@ -42,38 +41,14 @@ async fn versions(place: &Place, class: &str) -> anyhow::Result<()> {
     let tenant = place.tenant("plain").await?;
     is_refused(place, &tenant, "v1.99.1", "VersionNotOffered").await?;
 
-    let upgraded = without_a_lost_answer(&tenant, async {
-        say(place, NEW).await?;
-        place
-            .like(
-                SUBLET_CONTROL_PLANE,
-                &control_plane,
-                "rolls out",
-                PODS,
-                |object| condition(object, "RollingOut") == "True",
-            )
-            .await?;
-        place
-            .like(
-                SUBLET_CONTROL_PLANE,
-                &control_plane,
-                "runs the new version alone",
-                2 * PODS,
-                |object| {
-                    object["status"]["version"] == NEW && condition(object, "RollingOut") == "False"
-                },
-            )
-            .await
-    });
-    let all_the_time = ["RemoteConnectionProbe", "ControlPlaneAvailable"];
-    let upgraded = while_true(place, "plain", &all_the_time, upgraded).await?;
-    ensure!(
-        upgraded["status"]["versions"] == json!([{"version": NEW, "replicas": 1}]),
-        "{}",
-        upgraded["status"]
-    );
-    let told: Value = serde_json::from_str(&tenant.side.text("/version").await?)?;
-    ensure!(text(&told, "/gitVersion") == NEW, "{told}");
+    upgraded(
+        place,
+        ["plain", &control_plane],
+        &tenant,
+        1,
+        say(place, NEW),
+    )
+    .await?;
 
     // There is no way back.
     is_refused(place, &tenant, VERSION, "VersionSkew").await?;

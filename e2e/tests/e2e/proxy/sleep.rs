@@ -4,8 +4,8 @@ use anyhow::ensure;
 use e2e::{
     kind::{CLAIM, CONFIG_MAP, CONTROL_PLANE, DEPLOYMENT, POD, SERVICE, STORAGE_CLASS},
     make,
-    program::{Folder, Program},
-    read::{condition, is_terminating, name, text, uid},
+    program::{Folder, Outcome, Program},
+    read::{condition, has_ended, is_terminating, name, text, uid},
     side::Side,
     space::{Space, run},
     tenant::{NAMESPACE_OF_TESTS, Tenant, conditions},
@@ -14,13 +14,22 @@ use e2e::{
 use serde_json::{Value, json};
 use std::time::Instant;
 
-/// Names of the pods of its control plane that run; one that has ended stays for a moment.
+/// Runs `sublet` with these words, for VirtualControlPlanes of the tests.
+async fn sublet(words: &str) -> anyhow::Result<Outcome> {
+    let line = format!("-n {NAMESPACE_OF_TESTS} {words}");
+    Program::sublet()?.run(&line).await
+}
+
+/// Names of those pods that run; one that has ended stays for a moment.
+fn running(pods: &[Value]) -> Vec<String> {
+    let running = pods.iter().filter(|pod| !has_ended(pod));
+    running.map(|pod| name(pod).to_owned()).collect()
+}
+
+/// Names of the pods of its control plane that run.
 async fn pods(tenant: &Tenant) -> anyhow::Result<Vec<String>> {
     let namespace = tenant.control_plane_namespace();
-    let pods = tenant.above.list(POD, &namespace, "").await?;
-    let runs = |pod: &&Value| !["Succeeded", "Failed"].contains(&text(pod, "/status/phase"));
-    let running = pods.iter().filter(runs);
-    Ok(running.map(|pod| name(pod).to_owned()).collect())
+    Ok(running(&tenant.above.list(POD, &namespace, "").await?))
 }
 
 /// What the tenant runs is as it was, and nobody is alarmed.
@@ -62,11 +71,6 @@ fn t40_a_tenant_sleeps_with_its_pods_running_and_is_woken_by_whom_it_may() {
         // What sleeps must keep its data.
         let spec = json!({"etcd": {"storage": {"ephemeral": false, "size": "1Gi"}}});
         Tenant::within(&name, spec, async |tenant| {
-            let sublet = Program::sublet()?;
-            let sublet = async |words: &str| {
-                let line = format!("-n {NAMESPACE_OF_TESTS} {words}");
-                sublet.run(&line).await?.ok()
-            };
             let folder = Folder::make()?;
             let kubectl = Program::kubectl(folder.path(), &tenant.kubeconfig)?;
             let space = Space::open(tenant.clone(), "work").await?;
@@ -79,11 +83,11 @@ fn t40_a_tenant_sleeps_with_its_pods_running_and_is_woken_by_whom_it_may() {
 
             // Shut: nobody wakes it but an admin.
             let began = Instant::now();
-            sublet(&format!("sleep {name}")).await?;
+            sublet(&format!("sleep {name}")).await?.ok()?;
             e2e::told!("asleep after {:.1} s", began.elapsed().as_secs_f64());
             let left = pods(tenant).await?;
             ensure!(left.is_empty(), "{left:?}");
-            ensure!(sublet("list").await?.contains("Sleeping"));
+            ensure!(sublet("list").await?.ok()?.contains("Sleeping"));
             goes_on(&space, &before).await?;
             let client = Side::connect("a client", &tenant.kubeconfig).await?;
             ensure!(client.text("/readyz").await.is_err());
@@ -91,7 +95,7 @@ fn t40_a_tenant_sleeps_with_its_pods_running_and_is_woken_by_whom_it_may() {
             let woken = pods(tenant).await?;
             ensure!(woken.is_empty(), "a connection woke it: {woken:?}");
             let began = Instant::now();
-            sublet(&format!("wake {name}")).await?;
+            sublet(&format!("wake {name}")).await?.ok()?;
             e2e::told!(
                 "woken by sublet after {:.1} s",
                 began.elapsed().as_secs_f64()
@@ -99,7 +103,9 @@ fn t40_a_tenant_sleeps_with_its_pods_running_and_is_woken_by_whom_it_may() {
             works_again(&space, &before).await?;
 
             // Wakeable: the command that finds it asleep waits, and then has its answer.
-            sublet(&format!("sleep {name} --wake-on-connection")).await?;
+            sublet(&format!("sleep {name} --wake-on-connection"))
+                .await?
+                .ok()?;
             goes_on(&space, &before).await?;
             let stranger = Side::knock(&tenant.kubeconfig, "kubernetes").await?;
             ensure!(stranger.text("/readyz").await.is_err());
@@ -136,13 +142,9 @@ fn t40_a_tenant_sleeps_with_its_pods_running_and_is_woken_by_whom_it_may() {
 async fn workload(tenant: &Tenant) -> anyhow::Result<Vec<String>> {
     let inside = tenant.control_plane_namespace();
     let selector = format!("{}={}", api::keys::TENANT, tenant.id);
-    let pods = tenant.above.list(POD, "", &selector).await?;
-    let runs = |pod: &&Value| {
-        text(pod, "/metadata/namespace") != inside
-            && !["Succeeded", "Failed"].contains(&text(pod, "/status/phase"))
-    };
-    let running = pods.iter().filter(runs);
-    Ok(running.map(|pod| name(pod).to_owned()).collect())
+    let mut pods = tenant.above.list(POD, "", &selector).await?;
+    pods.retain(|pod| text(pod, "/metadata/namespace") != inside);
+    Ok(running(&pods))
 }
 
 /// A pod that belongs to no controller and holds the claim `data`.
@@ -160,11 +162,6 @@ fn a_tenant_sleeps_without_its_pods_and_all_else_of_it_stays() {
         let name = make::unique("e2e-stop");
         let spec = json!({"etcd": {"storage": {"ephemeral": false, "size": "1Gi"}}});
         Tenant::within(&name, spec, async |tenant| {
-            let sublet = Program::sublet()?;
-            let sublet = async |words: &str| {
-                let line = format!("-n {NAMESPACE_OF_TESTS} {words}");
-                sublet.run(&line).await?.ok()
-            };
             let space = Space::open(tenant.clone(), "work").await?;
             space.run_web(2).await?;
             let claim = json!({
@@ -201,7 +198,7 @@ fn a_tenant_sleeps_without_its_pods_and_all_else_of_it_stays() {
             let bare = uid(&space.get(POD, "bare").await?).to_owned();
 
             let began = Instant::now();
-            sublet(&format!("sleep {name} --stop-workload")).await?;
+            sublet(&format!("sleep {name} --stop-workload")).await?.ok()?;
             e2e::told!(
                 "asleep without its pods after {:.1} s",
                 began.elapsed().as_secs_f64()
@@ -222,7 +219,7 @@ fn a_tenant_sleeps_without_its_pods_and_all_else_of_it_stays() {
                 conditions(&vcp)
             );
 
-            sublet(&format!("wake {name}")).await?;
+            sublet(&format!("wake {name}")).await?.ok()?;
             space.rolled_out(DEPLOYMENT, "web", 2).await?;
             let new = space.pods("app=web").await?;
             let is_new = |pod: &Value| !old.iter().any(|before| uid(before) == uid(pod));
@@ -241,13 +238,10 @@ fn a_tenant_sleeps_without_its_pods_and_all_else_of_it_stays() {
             space.ready("bare").await?;
 
             // What runs when it sleeps with its pods is out of reach until it is awake.
-            sublet(&format!("sleep {name}")).await?;
+            sublet(&format!("sleep {name}")).await?.ok()?;
             let running = workload(tenant).await?;
             ensure!(running.len() >= 3, "{running:?}");
-            let refused = Program::sublet()?;
-            let line = format!("-n {NAMESPACE_OF_TESTS} sleep {name} --stop-workload");
-            refused
-                .run(&line)
+            sublet(&format!("sleep {name} --stop-workload"))
                 .await?
                 .fails(1, &["sleeps already, with its pods running"])?;
             ensure!(workload(tenant).await? == running);
