@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SyncStatus {
-    /// When this was observed; it still holds about as it is said here, however long ago that was.
+    /// When this was observed; it holds about as it is said here while a syncer serves the tenant, however long ago that was.
     #[schemars(extend("format" = "date-time"))]
     pub observed_time: String,
     /// Since when the tenant isn't in step with the super cluster, the earliest of the times below; left out while it is.

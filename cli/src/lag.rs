@@ -4,15 +4,22 @@ use crate::age;
 use api::{SyncBacklog, SyncStatus, VirtualControlPlane};
 use k8s_openapi::jiff::Timestamp;
 
-/// For a column: for how long it has been behind, `no` while it isn't. Nothing when nobody says, as of one that isn't served.
-pub(crate) fn brief(vcp: &VirtualControlPlane, now: Timestamp) -> Option<String> {
+/// For a column: for how long it has been behind, `no` while it isn't. Nothing when nobody says, as of one that isn't served;
+/// `unknown` when that is said by a syncer that is gone.
+pub(crate) fn brief(vcp: &VirtualControlPlane, is_led: bool, now: Timestamp) -> Option<String> {
     let since = sync(vcp)?.behind_since.as_deref();
+    if !is_led {
+        return Some("unknown".to_owned());
+    }
     Some(since.map_or_else(|| "no".to_owned(), |since| age::since_text(since, now)))
 }
 
 /// For a line: what it waits for as well.
-pub(crate) fn line(vcp: &VirtualControlPlane, now: Timestamp) -> Option<String> {
+pub(crate) fn line(vcp: &VirtualControlPlane, is_led: bool, now: Timestamp) -> Option<String> {
     let sync = sync(vcp)?;
+    if !is_led {
+        return Some("unknown: its syncer is gone".to_owned());
+    }
     let Some(since) = &sync.behind_since else {
         return Some("in step".to_owned());
     };
@@ -63,7 +70,13 @@ mod tests {
         }))
         .unwrap();
         let now = "2025-01-01T01:00:00Z".parse().unwrap();
-        (brief(&vcp, now), line(&vcp, now))
+        if vcp.status.is_some() {
+            let gone = (brief(&vcp, false, now), line(&vcp, false, now));
+            let unknown = sync(&vcp).map(|_| "unknown".to_owned());
+            assert_eq!(gone.0, unknown);
+            assert_eq!(gone.1.is_some(), unknown.is_some());
+        }
+        (brief(&vcp, true, now), line(&vcp, true, now))
     }
 
     #[test]

@@ -63,6 +63,12 @@ impl Leaders {
         holder.is_some_and(|holder| self.syncers.contains(holder))
     }
 
+    /// Whether the syncer that led a tenant last has no Lease any more.
+    pub(crate) fn is_gone(&self, tenant: &str) -> bool {
+        let holder = self.of.get(tenant);
+        holder.is_some_and(|holder| !self.syncers.contains(holder))
+    }
+
     /// Names of the syncers that have a Lease, and how many tenants each leads.
     pub(crate) fn shares(&self) -> Vec<(String, usize)> {
         let count = |syncer: &String| self.of.values().filter(|holder| *holder == syncer).count();

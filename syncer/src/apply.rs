@@ -39,6 +39,9 @@ pub(crate) enum Failure {
     /// The state isn't what this step needs yet; its change brings the key back.
     #[error("waiting: {0}")]
     Waiting(&'static str),
+    /// Both sides stay as they are, for as long as that lasts: no change waits. Nothing tells of its end.
+    #[error("resting: {0}")]
+    Rests(&'static str),
 }
 
 impl From<Error> for Failure {
@@ -60,7 +63,8 @@ impl Failure {
     pub(crate) fn is_race(&self) -> bool {
         match self {
             Self::Api(Error::Conflict(_) | Error::AlreadyExists | Error::NotFound)
-            | Self::Waiting(_) => true,
+            | Self::Waiting(_)
+            | Self::Rests(_) => true,
             // A RoleBinding made a moment ago isn't known to every authorizer yet; else it is told for the namespace.
             Self::Api(Error::Forbidden(message)) => {
                 companions::are_missing(message) || companions::are_going(message)
@@ -384,7 +388,7 @@ pub(crate) async fn put(
         .map(drop)
 }
 
-/// Writes fields of a VirtualControlPlane's status, guarded by UID and version.
+/// Writes fields of a VirtualControlPlane's status, guarded by UID and version; one that is to be null goes.
 pub(crate) async fn status(
     cluster: &Cluster,
     vcp: &Object,
@@ -396,7 +400,12 @@ pub(crate) async fn status(
         operations.push(json!({"op": "add", "path": "/status", "value": {}}));
     }
     for (field, value) in fields {
-        operations.push(json!({"op": "add", "path": format!("/status/{field}"), "value": value}));
+        let path = format!("/status/{field}");
+        operations.push(match value {
+            Value::Null if vcp.at(&path).is_none() => continue,
+            Value::Null => json!({"op": "remove", "path": path}),
+            value => json!({"op": "add", "path": path, "value": value}),
+        });
     }
     let version = vcp.text("/metadata/resourceVersion").unwrap_or_default();
     let path = format!(

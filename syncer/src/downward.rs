@@ -230,11 +230,14 @@ async fn turned_away(
     if let Some(refused) = namespace_quota::told(tenant, refusal) {
         refuse(engine, tenant, key, object, &refused).await?;
     }
+    // Nothing tells when it has room: the key comes again, ever later.
     match refusal {
         Refusal::Unsaid(_) => Ok(()),
-        // Nothing tells when it has room: the key comes again, ever later.
-        Refusal::Full(_) | Refusal::Unsettled => Err(Failure::Waiting(
-            "the ResourceQuota of the super namespace has no room yet",
+        Refusal::Full(_) => Err(Failure::Rests(
+            "the ResourceQuota of the super namespace is used up",
+        )),
+        Refusal::Unsettled => Err(Failure::Waiting(
+            "the ResourceQuota of the super namespace isn't counted yet",
         )),
     }
 }

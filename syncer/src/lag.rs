@@ -12,7 +12,6 @@ use crate::{
     verdict::{self, ControlPlane, Saying, SyncField},
 };
 use api::{SyncBacklog, SyncStatus};
-use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
 use tenancy::{
@@ -25,21 +24,19 @@ use tokio_util::sync::CancellationToken;
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_secs(5);
 /// Tenants that are told of after each look, those first that lag the most: all at once may fall behind.
-const AT_ONCE: usize = 8;
+const MOST_TOLD: usize = 8;
 
 /// Looks, and tells, until cancelled.
 pub(crate) async fn keep(engine: Arc<Engine>, cancel: CancellationToken) {
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let look = async {
-        loop {
-            looks.tick().await;
-            look(&engine).await;
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            _ = looks.tick() => {}
         }
-    };
-    tokio::select! {
-        () = cancel.cancelled() => {}
-        () = look => {}
+        // To its end: what is being told is noted.
+        look(&engine).await;
     }
 }
 
@@ -48,17 +45,23 @@ async fn look(engine: &Engine) {
     if engine.cluster.pace().advice() != Advice::Ask {
         return;
     }
-    let now = Instant::now();
-    let due = |tenant: Arc<Tenant>| {
+    let mut all: Vec<(Arc<Tenant>, Lag)> = vec![];
+    for tenant in engine.served() {
+        let now = Instant::now();
+        if !tenant.telling.lock().has_room(now.into_std()) {
+            continue;
+        }
         let lag = of(engine, &tenant, now);
-        let due = tenant.telling.lock().due(lag, now.into_std())?;
-        Some((tenant, due))
-    };
-    let mut all: Vec<(Arc<Tenant>, Lag)> = engine.served().into_iter().filter_map(due).collect();
+        let due = tenant.telling.lock().due(lag, now.into_std());
+        all.extend(due.map(|lag| (tenant, lag)));
+        // Of a tenant with very many keys that takes a moment.
+        tokio::task::yield_now().await;
+    }
     all.sort_by_key(|(_, lag)| (lag.since().is_none(), lag.since()));
-    all.truncate(AT_ONCE);
-    let told = |(tenant, lag): (Arc<Tenant>, Lag)| async move { tell(engine, &tenant, lag).await };
-    stream::iter(all).for_each_concurrent(None, told).await;
+    // One after another: the sync needs the places of the super API server more.
+    for (tenant, lag) in all.into_iter().take(MOST_TOLD) {
+        tell(engine, &tenant, lag).await;
+    }
 }
 
 /// What waits of a tenant now.
@@ -122,6 +125,21 @@ pub(crate) fn begin(said: Option<&SyncStatus>) -> Telling {
         Some(said) if said.behind_since.is_none() => Telling::in_step(),
         _ => Telling::default(),
     }
+}
+
+/// Whether what was told last of a tenant is what its VirtualControlPlane says; what it says may be a little older.
+pub(crate) fn stands(telling: &Telling, said: Option<&SyncStatus>) -> bool {
+    let Some(told) = telling.told() else {
+        return true;
+    };
+    let count = |of: Backlog| of.waiting.try_into().unwrap_or(i64::MAX);
+    let is_it = |said: &SyncStatus| {
+        said.behind_since.is_some() == told.since().is_some()
+            && said.unwatched_since.is_some() == told.unwatched.is_some()
+            && said.to_super.waiting == count(told.to_super)
+            && said.from_super.waiting == count(told.from_super)
+    };
+    said.is_some_and(is_it)
 }
 
 #[cfg(test)]
@@ -235,7 +253,11 @@ mod tests {
         let tenant = tenants(&engine, 1, Telling::default).remove(0);
         let in_step = status(Lag::default(), Instant::now().into_std(), Timestamp::now());
         let vcp = vcp(&tenant, &json!(in_step));
-        tokio::time::sleep(BEHIND).await;
+        for _ in 0..2 {
+            look(&engine).await;
+            assert!(server.is_silent(), "nobody can know it yet");
+            tokio::time::sleep(LOOK).await;
+        }
         let answers = async {
             server.answer("GET", 200, &vcp).await;
         };
@@ -245,6 +267,36 @@ mod tests {
         assert!(server.is_silent());
         let now = Instant::now().into_std();
         assert_eq!(begin(Some(&in_step)).due(Lag::default(), now), None);
+    }
+
+    #[test]
+    fn what_was_told_stands_only_where_the_same_is_said() {
+        let now = Instant::now().into_std() + Duration::from_secs(1000);
+        let since = Some(now - Duration::from_secs(90));
+        let behind = Lag {
+            to_super: Backlog {
+                waiting: 7,
+                oldest: since,
+            },
+            ..Lag::default()
+        };
+        let unwatched = Lag {
+            unwatched: since,
+            ..Lag::default()
+        };
+        let says = |lag| status(lag, now, Timestamp::now());
+        let told = |lag| {
+            let mut telling = Telling::default();
+            telling.note(lag);
+            telling
+        };
+        for lag in [Lag::default(), behind, unwatched] {
+            assert!(stands(&Telling::default(), Some(&says(lag))));
+            assert!(!stands(&told(lag), None));
+            for other in [Lag::default(), behind, unwatched] {
+                assert_eq!(stands(&told(lag), Some(&says(other))), lag == other);
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -205,7 +205,7 @@ async fn withdraw(
     loss: Loss,
 ) -> Result<Outcome, Failure> {
     if key.kind().resource().kind == "Node" && is_in_use(tenant, &key.name, loss).await? {
-        return Err(Failure::Waiting(
+        return Err(Failure::Rests(
             "pods of the tenant are still bound to the node",
         ));
     }
@@ -358,7 +358,7 @@ mod tests {
             own.answer("GET", 200, &pod("Running")).await;
         };
         let (waits, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
-        assert!(matches!(waits, Err(Failure::Waiting(_))), "{waits:?}");
+        assert!(matches!(waits, Err(Failure::Rests(_))), "{waits:?}");
         assert!(own.is_silent());
         let answers = async {
             above.answer("GET", 404, &gone).await;
@@ -449,7 +449,7 @@ mod tests {
         let pod = Key::new(kind::index("Pod"), "work", "web");
         tenant.table.update(&pod, |entry| entry.twin = None);
         let waits = worked(&engine, &tenant, &key, [&mut above, &mut own]).await;
-        assert!(matches!(waits, Err(Failure::Waiting(_))), "{waits:?}");
+        assert!(matches!(waits, Err(Failure::Rests(_))), "{waits:?}");
         assert!(own.is_silent());
     }
 
@@ -499,7 +499,7 @@ mod tests {
         rules.node_selector.insert("pool".into(), "other".into());
         tenant.revise(rules, tenant.record());
         let waits = worked(&engine, &tenant, &key, [&mut above, &mut own]).await;
-        assert!(matches!(waits, Err(Failure::Waiting(_))), "{waits:?}");
+        assert!(matches!(waits, Err(Failure::Rests(_))), "{waits:?}");
         assert!(own.is_silent());
     }
 }

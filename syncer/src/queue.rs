@@ -113,6 +113,14 @@ impl Queue {
         self.ready.notify_one();
     }
 
+    /// The key rests as it should, and is looked at again later.
+    pub(crate) fn rest(&self, tenant: &TenantId, key: &Key) {
+        self.keys
+            .lock()
+            .rest(tenant, key, Instant::now().into_std());
+        self.ready.notify_one();
+    }
+
     /// The key wasn't worked because an API server can't be reached; it is ready again.
     pub(crate) fn put_back(&self, tenant: &TenantId, key: &Key) {
         self.keys

@@ -459,9 +459,11 @@ async fn reconcile(
                 continue;
             };
             tenant.heed(&wanted.told);
-            if wanted.lag.is_none() {
-                tenant.telling.lock().forget();
+            let mut telling = tenant.telling.lock();
+            if !lag::stands(&telling, wanted.lag.as_ref()) {
+                telling.forget();
             }
+            drop(telling);
             let own = wanted.rules.quota.clone();
             let is_revised = tenant.revise(wanted.rules, wanted.record);
             quota::wake(engine, &tenant, tenant.quota.limit(&own, wanted.shared));

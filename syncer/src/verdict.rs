@@ -451,7 +451,7 @@ mod tests {
             let said = server.answer("PATCH", 200, &vcp).await.body.to_string();
             assert!(said.contains("Stopped"), "{said}");
             assert!(
-                said.contains(r#""path":"/status/sync","value":null"#),
+                said.contains(r#"{"op":"remove","path":"/status/sync"}"#),
                 "{said}"
             );
         };

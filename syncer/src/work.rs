@@ -121,6 +121,8 @@ async fn work(engine: &Engine, direction: Direction, taken: Taken<TenantId, Key>
             let park = || parked::park(&tenant, direction, &key, queue.since(&id, &key));
             if matches!(failure, Failure::Held(_)) && park() {
                 queue.done(&id, &key);
+            } else if matches!(failure, Failure::Rests(_)) {
+                queue.rest(&id, &key);
             } else if paused && failure.is_unreachable() {
                 queue.put_back(&id, &key);
             } else {

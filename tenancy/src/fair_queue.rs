@@ -223,6 +223,21 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
     /// The key's work failed: it comes again after a delay that doubles with each failure, at once if it was changed
     /// meanwhile. Returns the delay.
     pub fn retry(&mut self, tenant: &T, key: &K, now: Instant) -> Duration {
+        self.again(tenant, key, now, |since| since)
+    }
+
+    /// As [`FairQueue::retry`]; but it rests as it should, so that nothing is to be done for it until then.
+    pub fn rest(&mut self, tenant: &T, key: &K, now: Instant) -> Duration {
+        self.again(tenant, key, now, |_| None)
+    }
+
+    fn again(
+        &mut self,
+        tenant: &T,
+        key: &K,
+        now: Instant,
+        age: impl Fn(Option<Instant>) -> Option<Instant>,
+    ) -> Duration {
         let sequence = self.sequence + 1;
         let Some(lane) = self.lanes.get_mut(tenant) else {
             return Duration::ZERO;
@@ -230,6 +245,7 @@ impl<T: Clone + Eq + Hash, K: Clone + Eq + Hash> FairQueue<T, K> {
         let Some(Standing { state, since }) = lane.release(key) else {
             return Duration::ZERO;
         };
+        let since = age(since);
         let failures = lane.failures.entry(key.clone()).or_default();
         *failures += 1;
         let delay = BACKOFF.after(*failures, key);

@@ -95,6 +95,8 @@ impl Lag {
 #[derive(Debug)]
 pub struct Telling {
     told: Option<Lag>,
+    /// Since when all of the tenant was found to be watched.
+    watched: Option<Instant>,
     times: Bucket,
 }
 
@@ -102,6 +104,7 @@ impl Default for Telling {
     fn default() -> Self {
         Self {
             told: None,
+            watched: None,
             times: Bucket::of(TELLING),
         }
     }
@@ -116,17 +119,31 @@ impl Telling {
         }
     }
 
+    /// What was told last, if anything was.
+    pub fn told(&self) -> Option<Lag> {
+        self.told
+    }
+
+    /// Whether something may be told again.
+    pub fn has_room(&self, now: Instant) -> bool {
+        self.times.has_room(now)
+    }
+
     /// What was told doesn't stand there any more.
     pub fn forget(&mut self) {
         self.told = None;
     }
 
     /// What is to be told now, if anything is.
-    pub fn due(&self, lag: Lag, now: Instant) -> Option<Lag> {
+    pub fn due(&mut self, lag: Lag, now: Instant) -> Option<Lag> {
+        match lag.unwatched {
+            Some(_) => self.watched = None,
+            None => drop(self.watched.get_or_insert(now)),
+        }
         let lasting = lag.lasting(now);
         let is_news = match self.told {
-            // A tenant that is just being listed may lag by anything.
-            None => lag.unwatched == lasting.unwatched,
+            // One that is just being listed may lag by anything, and what waits is too young to count.
+            None => lasting.since().is_some() || age(self.watched, now) >= BEHIND.as_secs(),
             Some(told) => told.is_far_from(lasting, now),
         };
         (is_news && self.times.has_room(now)).then_some(lasting)

@@ -77,11 +77,13 @@ async fn gather(cluster: &Cluster, vcp: VirtualControlPlane) -> Result<Page> {
         }
         None => Some(vec![]),
     };
-    let leader = match &vcp.spec.identity {
-        Some(identity) => allowed(leader::all(cluster).await)?
-            .map(|leaders| leaders.name(identity).unwrap_or_else(|| "none".to_owned())),
-        None => None,
-    };
+    let (mut leader, mut is_led) = (None, true);
+    if let Some(identity) = &vcp.spec.identity
+        && let Some(leaders) = allowed(leader::all(cluster).await)?
+    {
+        leader = Some(leaders.name(identity).unwrap_or_else(|| "none".to_owned()));
+        is_led = !leaders.is_gone(identity);
+    }
     let mut events = match super::events::of_super(cluster, &vcp).await {
         Ok(events) => events,
         Err(err)
@@ -103,6 +105,7 @@ async fn gather(cluster: &Cluster, vcp: VirtualControlPlane) -> Result<Page> {
         groups: groups.iter().map(ResourceExt::name_any).collect(),
         vcp,
         leader,
+        is_led,
         namespaces,
         pods,
         events,

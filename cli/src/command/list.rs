@@ -260,12 +260,13 @@ fn table(vcps: &[VirtualControlPlane], args: &Args, more: Option<&More>, now: Ti
                 None => "<unknown>".to_owned(),
             });
             let leader = identity.as_ref().and_then(|id| more.leaders.name(id));
+            let is_led = !identity.as_ref().is_some_and(|id| more.leaders.is_gone(id));
             row.extend([
                 plain(vcp.spec.class_name.clone()),
                 plain(or_none(count)),
                 plain(or_none(vcp.spec.network.service_cidr.clone())),
                 plain(or_none(leader)),
-                plain(or_none(lag::brief(vcp, now))),
+                plain(or_none(lag::brief(vcp, is_led, now))),
                 plain(or_none(identity)),
             ]);
         }

@@ -111,6 +111,28 @@ fn a_key_ages_until_it_is_done_however_often_it_is_tried_and_one_that_is_only_pl
 }
 
 #[test]
+fn a_key_that_rests_comes_again_and_has_no_age_meanwhile() {
+    let (mut queue, began) = (Queue::new(9), start());
+    queue.add(&"a", 1, began);
+    let mut now = began;
+    for _ in 0..9 {
+        assert_eq!(queue.take(now).unwrap().key, 1);
+        let delay = queue.rest(&"a", &1, now);
+        assert!(delay > Duration::ZERO);
+        assert_eq!(queue.since(&"a", &1), None);
+        assert_eq!(queue.overdue(&"a", now + delay), Backlog::default());
+        now += delay;
+    }
+    queue.add(&"a", 1, now);
+    assert_eq!(queue.since(&"a", &1), Some(now), "a change has one");
+    queue.take(now).unwrap();
+    let later = now + Duration::from_secs(1);
+    queue.add(&"a", 1, later);
+    assert_eq!(queue.rest(&"a", &1, later), Duration::ZERO);
+    assert_eq!(queue.since(&"a", &1), Some(later), "the change meanwhile");
+}
+
+#[test]
 fn a_tenant_holds_no_more_than_its_places() {
     let (mut queue, now) = (Queue::new(2), start());
     (0..5).for_each(|key| queue.add(&"slow", key, now));

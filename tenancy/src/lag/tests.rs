@@ -138,7 +138,14 @@ fn a_tenant_that_is_in_step_is_told_so_once_and_not_before_that_is_known() {
     let mut telling = Telling::default();
     let listing = lag((0, 0), (0, 0), Some(2), now);
     assert_eq!(telling.due(listing, now), None);
-    assert_eq!(telling.due(Lag::default(), now), Some(Lag::default()));
+    let watched = now + seconds(1);
+    assert_eq!(telling.due(Lag::default(), watched), None);
+    let again = watched + seconds(9);
+    assert_eq!(telling.due(listing, again), None, "it began anew");
+    let listed = again + seconds(1);
+    assert_eq!(telling.due(Lag::default(), listed), None);
+    let sure = listed + BEHIND;
+    assert_eq!(telling.due(Lag::default(), sure), Some(Lag::default()));
     telling.note(Lag::default());
     let later = now + seconds(100_000);
     assert_eq!(telling.due(Lag::default(), later), None);

@@ -20,6 +20,8 @@ pub(super) struct Page {
     pub(super) vcp: VirtualControlPlane,
     /// The syncer that leads it.
     pub(super) leader: Option<String>,
+    /// False when that one is known to be gone.
+    pub(super) is_led: bool,
     pub(super) namespaces: Option<Vec<Namespace>>,
     pub(super) pods: Option<Vec<Pod>>,
     /// Names of the groups that it belongs to.
@@ -115,7 +117,7 @@ impl Page {
             ("Groups", self.groups.join(", ")),
             ("Identity", spec.identity.clone().unwrap_or_default()),
             ("Syncer", self.leader.clone().unwrap_or_default()),
-            ("Sync", lag::line(vcp, now).unwrap_or_default()),
+            ("Sync", lag::line(vcp, self.is_led, now).unwrap_or_default()),
         ]
     }
 
@@ -323,6 +325,7 @@ pub(super) mod tests {
                      "lastTransitionTime": "2025-01-01T00:00:10Z"}]},
             })),
             leader: Some("sublet-syncer-1".into()),
+            is_led: true,
             namespaces: Some(vec![parse(
                 json!({"metadata": {"name": "a-default-x", "annotations": {keys::NAME: "default"},
                                                      "creationTimestamp": "2025-01-01T00:00:20Z"}}),
