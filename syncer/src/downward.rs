@@ -1,5 +1,6 @@
 //! One key downward: read what the tenant wants, translate, compare, make it so.
 
+mod claim;
 mod make;
 
 use self::make::make;
@@ -133,6 +134,12 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
             }
         }
     };
+    if twin.is_none()
+        && rule.resource().kind == "PersistentVolumeClaim"
+        && let Some(refused) = claim::lost(engine, tenant, key, object, &want).await?
+    {
+        return refuse(engine, tenant, key, object, &refused).await;
+    }
     if let Some(refused) = quota::reserve(tenant, key, &want)? {
         return stays(engine, tenant, key, object, twin.as_ref(), &refused).await;
     }

@@ -76,7 +76,7 @@ pub(crate) struct Tenant {
     writes: AtomicU32,
     /// What is shared with others may have changed.
     pub(crate) sharing: Notify,
-    /// Pods whose binding is being written: whether they are bound is known once that is answered.
+    /// Pods and claims whose binding is being written: whether they are bound is known once that is answered.
     pub(crate) binding: Mutex<HashSet<Key>>,
     /// Events that came before the object they are about was known.
     pub(crate) early_events: Mutex<HashSet<Key>>,

@@ -231,8 +231,13 @@ fn binds(write: &Upward) -> bool {
     write.subresource == Some("binding")
 }
 
+/// Whether it names a claim's volume.
+fn gives_volume(write: &Upward) -> bool {
+    write.subresource.is_none() && write.body.pointer("/spec/volumeName").is_some()
+}
+
 /// A binding that is being written. Meanwhile no other super pod is made for the tenant's pod (R5): it would run elsewhere than
-/// where the tenant sees it.
+/// where the tenant sees it. Nor another super claim for its claim: its volume would be an empty one.
 struct Binding<'a> {
     tenant: &'a Tenant,
     key: &'a Key,
@@ -243,24 +248,27 @@ impl<'a> Binding<'a> {
     ///
     /// # Errors
     ///
-    /// The super pod is gone again, or is another one.
+    /// The super object is gone again, or is another one.
     fn begin(
         tenant: &'a Tenant,
         key: &'a Key,
-        super_pod: &Object,
+        twin: &Object,
         writes: &[Upward],
     ) -> Result<Option<Self>, Failure> {
-        if !writes.iter().any(binds) {
+        let is_one = |write: &Upward| binds(write) || gives_volume(write);
+        if !writes.iter().any(is_one) {
             return Ok(None);
         }
-        // First, so that who makes another super pod, having seen the end of this one, either finds it here or is found below.
+        // First, so that who makes another super object, having seen the end of this one, either finds it here or is found below.
         tenant.binding.lock().insert(key.clone());
         let binding = Self { tenant, key };
-        let twin = tenant.table.get(key).twin;
-        if twin.is_some_and(|twin| *twin.uid == *super_pod.uid()) {
+        let known = tenant.table.get(key).twin;
+        if known.is_some_and(|known| *known.uid == *twin.uid()) {
             Ok(Some(binding))
         } else {
-            Err(Failure::Waiting("the super pod is gone or is another one"))
+            Err(Failure::Waiting(
+                "the super object is gone or is another one",
+            ))
         }
     }
 }
@@ -708,6 +716,46 @@ mod tests {
             );
             assert_eq!(worked.is_ok(), is_ok, "{worked:?}");
             assert!(super_server.is_silent());
+        }
+    }
+
+    /// Who makes another super claim must find that the tenant's was bound, or nothing of it.
+    #[tokio::test]
+    async fn r5_no_volume_is_named_by_a_super_claim_that_is_gone() {
+        for twin in [None, Some(fake::super_side("another", "u"))] {
+            let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+            let (engine, tenant) = (fake::engine(&above), tenant(&own));
+            let key = Key::new(kind::index("PersistentVolumeClaim"), "work", "data");
+            tenant.table.update(&key, |entry| {
+                entry.tenant = Some(TenantSide {
+                    uid: "u".into(),
+                    version: 5,
+                    answered: 0,
+                    intent: 1,
+                    edition: 0,
+                    projection: 1,
+                    node: None,
+                });
+                entry.twin = twin;
+            });
+            let bound = json!({
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "metadata": {
+                    "name": "data", "namespace": "acme-work", "uid": "s", "resourceVersion": "9",
+                    "labels": {keys::TENANT: tenant.id.as_str()},
+                    "annotations": {
+                        keys::NAMESPACE: "work", keys::NAME: "data", keys::UID: "u",
+                        "pv.kubernetes.io/bind-completed": "yes",
+                    },
+                },
+                "spec": {"volumeName": "pvc-1"}, "status": {"phase": "Bound"},
+            });
+            let bound = Arc::new(Object::from_value(bound).unwrap());
+            tenant.up.put(key.clone(), bound);
+            let worked = work(&engine, &tenant, &key).await;
+            assert!(matches!(worked, Err(Failure::Waiting(_))), "{worked:?}");
+            assert!(super_server.is_silent() && tenant_server.is_silent());
+            assert!(tenant.binding.lock().is_empty());
         }
     }
 }

@@ -20,6 +20,7 @@ mod service;
 mod unguarded;
 
 pub use custom::intern;
+pub use down::claim::{LOST, had_volume};
 pub use endpoint_slice::endpoints_without;
 pub use node::is_shown_of_nodes;
 pub use pod::{

@@ -278,3 +278,151 @@ async fn a_host_that_an_edit_takes_is_dated_on_the_super_object() {
     let (worked, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
     assert!(worked.is_ok(), "{worked:?}");
 }
+
+/// A claim of a tenant that is offered its class, as it names its volume, and its key.
+fn data(tenant: &Tenant, volume: Option<&str>) -> (Key, Object) {
+    let class = Object::from_value(json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+        "metadata": {"name": "fast", "labels": {api::keys::PUBLISHED: "true"}},
+    }));
+    let offer = Key::new(kind::index("StorageClass"), "", "fast");
+    tenant.offered.note(&offer, &class.unwrap());
+    let mut claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data", "namespace": "work", "uid": "own", "resourceVersion": "7"},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": "fast",
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    });
+    if let Some(volume) = volume {
+        claim["metadata"]["annotations"] = json!({"pv.kubernetes.io/bind-completed": "yes"});
+        claim["spec"]["volumeName"] = volume.into();
+        claim["status"] = json!({"phase": "Bound"});
+    }
+    let key = Key::new(kind::index("PersistentVolumeClaim"), "work", "data");
+    (key, Object::from_value(claim).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn r5_a_claim_that_was_bound_and_has_no_super_claim_gets_no_empty_volume_and_is_lost() {
+    for (uid, is_told) in [("another", false), ("right", true)] {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        engine.super_proof.set("right".into()).unwrap();
+        let (key, claim) = data(&tenant, Some("pvc-1"));
+        tenant.down.put(key.clone(), Arc::new(claim));
+        let gone = json!({"kind": "Status", "code": 404});
+        let kube_system = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "uid": uid}});
+        let answers = async {
+            let asked = super_server.answer("GET", 404, &gone).await;
+            let path = "/persistentvolumeclaims/data";
+            assert!(asked.path.ends_with(path), "{}", asked.path);
+            super_server.answer("GET", 200, &kube_system).await;
+            if is_told {
+                let answer = json!({"metadata": {}});
+                let shown = tenant_server.answer("PATCH", 200, &answer).await;
+                assert!(shown.path.ends_with("/data/status"), "{}", shown.path);
+                let lost = json!({"metadata": {"uid": "own"}, "status": {"phase": "Lost"}});
+                assert_eq!(shown.body, lost);
+                let told = tenant_server.answer("POST", 201, &answer).await.body;
+                assert_eq!(told["reason"], "VolumeLost");
+                assert!(told["message"].to_string().contains("pvc-1"), "{told}");
+            }
+        };
+        let (worked, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+        // By another super cluster nothing is lost.
+        assert_eq!(worked.is_ok(), is_told, "{worked:?}");
+        assert!(super_server.is_silent() && tenant_server.is_silent());
+    }
+}
+
+/// As after a start between its making and the first list.
+#[tokio::test(start_paused = true)]
+async fn r10_a_claim_that_was_bound_keeps_a_super_claim_that_no_watch_has_told_of() {
+    for is_ending in [false, true] {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let (key, claim) = data(&tenant, Some("pvc-1"));
+        let twin = tenant.with_cx(|cx| translate(key.kind(), &claim, cx));
+        let mut twin = twin.unwrap().unwrap().into_value();
+        twin["metadata"]["uid"] = "s".into();
+        twin["metadata"]["resourceVersion"] = "9".into();
+        if is_ending {
+            twin["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        }
+        tenant.down.put(key.clone(), Arc::new(claim));
+        let (worked, _) = tokio::join!(
+            work(&engine, &tenant, &key),
+            super_server.answer("GET", 200, &twin)
+        );
+        assert!(matches!(worked, Err(Failure::Waiting(_))), "{worked:?}");
+        // Of one that ends its end is told, or the next read tells it.
+        assert_eq!(tenant.table.get(&key).twin.is_none(), is_ending);
+        assert!(super_server.is_silent() && tenant_server.is_silent());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r3_a_claim_that_was_bound_is_not_lost_to_one_that_is_another_ones() {
+    let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+    let (engine, tenant) = (fake::engine(&above), tenant(&own));
+    let (key, claim) = data(&tenant, Some("pvc-1"));
+    tenant.down.put(key.clone(), Arc::new(claim));
+    let foreign = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data", "namespace": "acme-work", "uid": "theirs", "resourceVersion": "3"},
+    });
+    let answers = async {
+        super_server.answer("GET", 200, &foreign).await;
+        let told = tenant_server.answer("POST", 201, &json!({})).await;
+        assert_eq!(told.body["reason"], "NameTaken");
+    };
+    let (worked, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+    assert!(worked.is_ok(), "{worked:?}");
+    assert!(super_server.is_silent());
+}
+
+/// What it says now is read before another volume could be made for it; one that never had any gets its first.
+#[tokio::test(start_paused = true)]
+async fn r5_a_claim_that_was_bound_since_it_was_told_of_gets_no_second_volume() {
+    let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+    let (engine, tenant) = (fake::engine(&above), tenant(&own));
+    let (key, claim) = data(&tenant, None);
+    let namespace = Key::new(kind::index("Namespace"), "", "work");
+    tenant.table.update(&namespace, |entry| {
+        entry.twin = Some(fake::super_side("n", "own"));
+    });
+    let shows = meta::fingerprint(&key.kind().up_projection(&claim));
+    for (projection, is_being_bound) in [(shows, true), (shows ^ 1, false)] {
+        tenant.table.update(&key, |entry| {
+            entry.tenant = Some(TenantSide {
+                projection,
+                ..TenantSide::published(&claim, 1)
+            });
+        });
+        if is_being_bound {
+            tenant.binding.lock().insert(key.clone());
+        }
+        tenant.down.put(key.clone(), Arc::new(claim.clone()));
+        let worked = work(&engine, &tenant, &key).await;
+        assert!(matches!(worked, Err(Failure::Waiting(_))), "{worked:?}");
+        assert!(super_server.is_silent() && tenant_server.is_silent());
+        tenant.binding.lock().clear();
+    }
+    tenant.table.update(&key, |entry| {
+        if let Some(side) = &mut entry.tenant {
+            side.projection = shows;
+        }
+    });
+    tenant.down.put(key.clone(), Arc::new(claim));
+    let answers = async {
+        let refused = json!({"kind": "Status", "code": 422, "message": "too small"});
+        let made = super_server.answer("POST", 422, &refused).await;
+        assert_eq!(made.body["kind"], "PersistentVolumeClaim");
+        let told = tenant_server.answer("POST", 201, &json!({})).await;
+        assert_eq!(told.body["reason"], "RefusedBySuperCluster");
+    };
+    let (worked, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+    assert!(worked.is_ok(), "{worked:?}");
+}

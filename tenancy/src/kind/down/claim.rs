@@ -1,7 +1,8 @@
 //! PersistentVolumeClaims: the wish goes down, the binding comes up.
 //!
 //! Which volume a claim gets is the super cluster's to say. So a claim can't choose one by name or label, can't take its
-//! data from another namespace, and needs a storage class that the tenant is offered (T20, T21).
+//! data from another namespace, and needs a storage class that the tenant is offered (T20, T21). One that was bound is never
+//! bound to another volume: the engine asks [`had_volume`] before it makes a claim in the super cluster.
 
 use super::{Crossing, Down, plain, require_offered};
 use crate::{
@@ -13,9 +14,28 @@ use serde_json::Value;
 /// Written by the super cluster's volume controller together with the volume's name.
 const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 
+/// Phase of a claim whose volume is gone, as Kubernetes itself says it.
+pub const LOST: &str = "Lost";
+
+/// Whether a tenant's claim says that it has, or had, a volume: by the binding that came up, or by its phase.
+pub fn had_volume(claim: &Object) -> bool {
+    is_bound(claim) || matches!(claim.text("/status/phase"), Some("Bound" | LOST))
+}
+
+/// Whether the volume that the claim names is its own.
+fn is_bound(claim: &Object) -> bool {
+    names_volume(claim) && claim.annotation(BIND_COMPLETED).is_some()
+}
+
+fn names_volume(claim: &Object) -> bool {
+    let name = claim.text("/spec/volumeName");
+    name.is_some_and(|name| !name.is_empty())
+}
+
 /// The kind.
 pub(in crate::kind) const CLAIM: Down = Down {
     step,
+    upward,
     is_kept: true,
     filled: &[
         "dataSource",
@@ -105,8 +125,7 @@ const SOURCE: crate::kind::pod::fields::Fields = &[
 ];
 
 fn step(spec: &mut Value, claim: &Object, cx: &Cx<'_>) -> Result<Crossing, Refused> {
-    let chosen = claim.text("/spec/volumeName").unwrap_or_default();
-    if !chosen.is_empty() && claim.annotation(BIND_COMPLETED).is_none() {
+    if names_volume(claim) && !had_volume(claim) {
         return Err(Refused::new(
             "VolumeNameSet",
             "spec.volumeName can't be chosen: leave it out and a volume is made by the storage class",
@@ -128,6 +147,14 @@ fn step(spec: &mut Value, claim: &Object, cx: &Cx<'_>) -> Result<Crossing, Refus
         }
     }
     Ok(Crossing::Now)
+}
+
+/// A super claim that names a volume and isn't bound is one by which an admin gives a lost volume back: it is lost until
+/// that is done.
+fn upward(status: &mut Value, super_claim: &Object, _: &Cx<'_>) {
+    if names_volume(super_claim) && !is_bound(super_claim) {
+        status["phase"] = LOST.into();
+    }
 }
 
 #[cfg(test)]
@@ -306,6 +333,46 @@ mod tests {
         let mut tenants = claim(wish());
         tenants.value_mut()["spec"]["volumeName"] = "pvc-1".into();
         tenants.annotate(BIND_COMPLETED, "yes");
+        let same = with(|cx| translate(&CLAIM, &tenants, cx)).unwrap();
+        assert_eq!(same, Some(down(wish()).unwrap()));
+    }
+
+    #[test]
+    fn a_claim_had_a_volume_if_its_binding_came_up_or_its_phase_says_so() {
+        let with = |volume: &str, is_noted: bool, phase: &str| {
+            let mut claim = claim(wish());
+            claim.value_mut()["spec"]["volumeName"] = volume.into();
+            claim.value_mut()["status"] = json!({"phase": phase});
+            if is_noted {
+                claim.annotate(BIND_COMPLETED, "yes");
+            }
+            had_volume(&claim)
+        };
+        assert!(with("pvc-1", true, "Pending"));
+        assert!(with("pvc-1", false, "Bound") && with("", false, "Bound"));
+        assert!(with("pvc-1", false, "Lost"));
+        assert!(!with("pvc-1", false, "Pending") && !with("", true, "Pending"));
+        assert!(!had_volume(&claim(wish())));
+    }
+
+    #[test]
+    fn a_lost_claim_to_which_its_volume_is_given_back_stays_lost_until_it_is_bound() {
+        let mut twin = bound();
+        let annotations = twin.value_mut()["metadata"]["annotations"].as_object_mut();
+        annotations.unwrap().remove(BIND_COMPLETED);
+        twin.value_mut()["status"] = json!({"phase": "Pending"});
+        let mut tenants = claim(wish());
+        for write in with(|cx| CLAIM.up(&twin, &TenantView::default(), cx)) {
+            match write.subresource {
+                Some(_) => tenants.value_mut()["status"] = write.body[0]["value"].clone(),
+                None => {
+                    tenants.value_mut()["spec"]["volumeName"] =
+                        write.body["spec"]["volumeName"].clone()
+                }
+            }
+        }
+        assert_eq!(tenants.text("/status/phase"), Some(LOST));
+        // Nor is the volume's name taken for the tenant's own choice meanwhile.
         let same = with(|cx| translate(&CLAIM, &tenants, cx)).unwrap();
         assert_eq!(same, Some(down(wish()).unwrap()));
     }
