@@ -62,6 +62,11 @@ impl Facts {
                 "let the kind go down by spec.sync.toSuper of the VirtualControlPlane and spec.toSuper of its class, if it is to"
                     .to_owned()
             }
+            "VolumeLost" => {
+                "give it its volume back if that is still there, as docs/operations.md says under 'Giving a lost volume back'; or let the tenant \
+                 delete its claim and make it anew, for an empty one"
+                    .to_owned()
+            }
             "DNSNotReady" => format!("see the condition DNSReady in `{}`", self.hints.describe),
             "ResourceClaimPending" => self.waiting(),
             "WorkloadStopped" => format!(

@@ -3,9 +3,10 @@
 use anyhow::{bail, ensure};
 use api::keys;
 use e2e::{
-    kind::{CLAIM, EVENT, PERSISTENT_VOLUME, STATEFUL_SET, STORAGE_CLASS},
+    kind::{CLAIM, EVENT, PERSISTENT_VOLUME, POD, STATEFUL_SET, STORAGE_CLASS},
     make,
     read::{annotation, items, label, text, uid},
+    side::PatchType,
     space::{Space, within},
     tenant::A,
     wait::{PODS, SOON, eventually},
@@ -89,7 +90,7 @@ fn a_claim_binds_a_pod_writes_to_it_and_both_sides_are_freed() {
         ensure!(space.outcome("reader").await? == "kept");
 
         for pod in ["writer", "reader"] {
-            space.delete(e2e::kind::POD, pod).await?;
+            space.delete(POD, pod).await?;
         }
         space.delete(CLAIM, "data").await?;
         space.gone(CLAIM, "data").await?;
@@ -152,6 +153,86 @@ fn what_a_tenant_does_to_its_volume_is_undone() {
     });
 }
 
+/// R5: an empty volume in the place of the one that holds the data would pass for it.
+#[test]
+fn a_claim_whose_super_claim_is_deleted_is_lost_until_an_admin_gives_its_volume_back() {
+    within(A, "lost", async |space| {
+        space.create(CLAIM, claim("data")).await?;
+        space
+            .pod("writer", with_volume("echo kept > /data/file", "data"))
+            .await?;
+        space.outcome("writer").await?;
+        let before = bound(space, "data").await?;
+        space.delete(POD, "writer").await?;
+        space.gone(POD, "writer").await?;
+        let volume = text(&before, "/spec/volumeName").to_owned();
+        let policy = |policy: &str| json!({"spec": {"persistentVolumeReclaimPolicy": policy}});
+        space
+            .above()
+            .merge(PERSISTENT_VOLUME, "", &volume, policy("Retain"))
+            .await?;
+
+        let twin = space.twin(CLAIM, "data").await?;
+        space.above().delete(CLAIM, &space.twin, "data").await?;
+        let lost = space
+            .like(CLAIM, "data", "is lost", PODS, |claim| {
+                text(claim, "/status/phase") == "Lost"
+            })
+            .await?;
+        ensure!(
+            uid(&lost) == uid(&before) && lost["spec"] == before["spec"],
+            "{lost}"
+        );
+        let told = space.refused(CLAIM, &lost, "VolumeLost").await?;
+        ensure!(text(&told, "/message").contains(&volume), "{told}");
+        // It waits for the claim, in the super cluster as on any.
+        let read = "cat /data/file > /dev/termination-log";
+        space.pod("reader", with_volume(read, "data")).await?;
+        space.twin(POD, "reader").await?;
+        ensure!(
+            space.find_twin(CLAIM, "data").await?.is_none(),
+            "a pod that uses it made it anew"
+        );
+
+        // What docs/operations.md tells an admin.
+        let anybodys = json!([{"op": "remove", "path": "/spec/claimRef/uid"}]);
+        let path = PERSISTENT_VOLUME.path("", &volume);
+        space
+            .above()
+            .patch(&path, PatchType::Json, anybodys)
+            .await?;
+        let spec = &twin["spec"];
+        let given_back = json!({
+            "metadata": {
+                "name": "data", "namespace": space.twin,
+                "labels": {keys::TENANT: label(&twin, keys::TENANT)},
+                "annotations": {keys::NAMESPACE: space.name, keys::NAME: "data", keys::UID: uid(&before)},
+            },
+            "spec": {
+                "accessModes": spec["accessModes"], "resources": spec["resources"],
+                "storageClassName": spec["storageClassName"], "volumeName": volume,
+            },
+        });
+        space.above().create(CLAIM, given_back).await?;
+        let back = bound(space, "data").await?;
+        ensure!(
+            uid(&back) == uid(&before) && back["spec"] == before["spec"],
+            "{back}"
+        );
+        ensure!(space.outcome("reader").await? == "kept");
+        space
+            .twin_like(CLAIM, "data", "has all marks", |twin| {
+                label(twin, keys::SHARD).is_some() && annotation(twin, keys::APPLIED).is_some()
+            })
+            .await?;
+        space
+            .above()
+            .merge(PERSISTENT_VOLUME, "", &volume, policy("Delete"))
+            .await?;
+        Ok(())
+    });
+}
+
 #[test]
 fn stateful_sets_get_a_claim_for_each_pod() {
     within(A, "stateful", async |space| {
@@ -187,7 +268,7 @@ fn a_generic_ephemeral_volume_is_the_claim_that_the_tenants_controller_makes() {
         space.pod("scratch", spec).await?;
         ensure!(space.outcome("scratch").await? == "ok");
         bound(space, "scratch-data").await?;
-        space.delete(e2e::kind::POD, "scratch").await?;
+        space.delete(POD, "scratch").await?;
         space.gone(CLAIM, "scratch-data").await
     });
 }
