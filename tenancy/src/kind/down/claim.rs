@@ -363,12 +363,11 @@ mod tests {
         twin.value_mut()["status"] = json!({"phase": "Pending"});
         let mut tenants = claim(wish());
         for write in with(|cx| CLAIM.up(&twin, &TenantView::default(), cx)) {
-            match write.subresource {
-                Some(_) => tenants.value_mut()["status"] = write.body[0]["value"].clone(),
-                None => {
-                    tenants.value_mut()["spec"]["volumeName"] =
-                        write.body["spec"]["volumeName"].clone()
-                }
+            let (mut body, tenants) = (write.body, tenants.value_mut());
+            if write.subresource.is_some() {
+                tenants["status"] = body[0]["value"].take();
+            } else {
+                tenants["spec"]["volumeName"] = body["spec"]["volumeName"].take();
             }
         }
         assert_eq!(tenants.text("/status/phase"), Some(LOST));
