@@ -58,6 +58,7 @@ async fn work_object(
             removal::pass_on(engine, tenant, key, &object).await
         }
         Some(object) => {
+            removal::hasten(engine, tenant, key, &object).await?;
             let held = hold(engine, tenant, key, &object).await;
             if held.is_ok() {
                 quota::unmade(engine, tenant, key);
@@ -356,7 +357,7 @@ async fn ensure_namespace(
             .table
             .get(&key)
             .twin
-            .is_some_and(|twin| !twin.terminating && twin.baseline != 0)
+            .is_some_and(|twin| !twin.is_ending() && twin.baseline != 0)
     };
     if is_ready() {
         return Ok(());

@@ -134,7 +134,7 @@ pub(crate) fn super_side(uid: &str, owner: &str) -> SuperSide {
         state: 1,
         edition: 0,
         baseline: 1,
-        terminating: false,
+        ending: None,
         mirrored: 0,
         counter: 0,
         node: None,

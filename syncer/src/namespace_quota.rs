@@ -88,7 +88,7 @@ pub(crate) async fn patrol(engine: &Engine, tenant: &Tenant) -> Result<(), Failu
     if namespace::hard(&tenant.rules().limits()).is_empty() {
         return Ok(());
     }
-    let stands = |entry: &Entry| entry.twin.as_ref().is_some_and(|twin| !twin.terminating);
+    let stands = |entry: &Entry| entry.twin.as_ref().is_some_and(|twin| !twin.is_ending());
     for key in tenant.table.keys(kind::index("Namespace"), stands) {
         let twin = twin_name(tenant, &key).name;
         let have = find(engine, &twin).await?;

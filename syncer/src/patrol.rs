@@ -194,7 +194,7 @@ async fn look(
                 selector: Some(selector),
                 ..target.clone()
             };
-            let is_ending = |twin: SuperSide| twin.terminating;
+            let is_ending = |twin: SuperSide| twin.is_ending();
             if tenant.table.get(&namespace).twin.is_some_and(is_ending) {
                 // The right to list there may have ended already.
                 here.knows_nothing_of(&namespace.name);
@@ -580,7 +580,8 @@ mod tests {
             for key in [namespace, secret(name)] {
                 tenant.table.update(&key, |entry| {
                     let mut twin = fake::super_side("s", "u");
-                    twin.terminating = key.kind == kind::index("Namespace") && name == "ending";
+                    let is_ending = key.kind == kind::index("Namespace") && name == "ending";
+                    twin.ending = is_ending.then_some(0);
                     entry.twin = Some(twin);
                 });
             }

@@ -55,17 +55,28 @@ impl Why {
     }
 }
 
+/// The grace of what ends since its tenant object is gone.
+fn forced_grace(key: &Key) -> Option<i64> {
+    key.kind().deletes_early().then_some(FORCED_GRACE)
+}
+
+/// Whether a deletion with this grace changes anything: of what ends already a longer one is passed over, as by any API server.
+fn hastens(twin: &SuperSide, grace: Option<i64>) -> bool {
+    twin.ending
+        .is_none_or(|ending| grace.is_some_and(|grace| grace < i64::from(ending)))
+}
+
 /// The tenant's object is gone, read live by the caller.
 pub(crate) async fn remove(engine: &Engine, tenant: &Tenant, key: &Key) -> Result<(), Failure> {
     let Some(twin) = tenant.table.get(key).twin else {
         tenant.breakers.is_in_tenant(key, &tenant.gate);
         return Ok(());
     };
-    let grace = key.kind().deletes_early().then_some(FORCED_GRACE);
-    delete(engine, tenant, key, &twin, grace, Why::Missing).await
+    delete(engine, tenant, key, &twin, forced_grace(key), Why::Missing).await
 }
 
-/// The tenant asked for the pod's end: the wish goes down with its grace; a pod that never came down ends at once.
+/// The tenant asked for the pod's end: the wish goes down with its grace, and again when that gets shorter; a pod that never
+/// came down ends at once.
 pub(crate) async fn pass_on(
     engine: &Engine,
     tenant: &Tenant,
@@ -78,14 +89,16 @@ pub(crate) async fn pass_on(
     if *twin.owner_uid != *object.uid() {
         return pass_on_to_another(engine, tenant, key, object).await;
     }
-    if twin.terminating {
+    let asked = object
+        .at("/metadata/deletionGracePeriodSeconds")
+        .and_then(Value::as_i64)
+        .map(|asked| asked.max(FORCED_GRACE));
+    // By what the tenant says itself: whoever ends a super pod may give it longer than tenants may ask for.
+    if !hastens(&twin, asked) {
         return Ok(());
     }
     let longest = tenant.rules().pods.longest_grace();
-    let grace = object
-        .at("/metadata/deletionGracePeriodSeconds")
-        .and_then(Value::as_i64)
-        .map(|asked| asked.min(longest));
+    let grace = asked.map(|asked| asked.min(longest));
     delete(engine, tenant, key, &twin, grace, Why::Asked).await
 }
 
@@ -110,6 +123,33 @@ async fn pass_on_to_another(
     }
 }
 
+/// The tenant has another pod of that name by now: its super pod is made once the one before is gone, which gets no longer
+/// for that than one whose tenant pod was removed by force.
+pub(crate) async fn hasten(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+) -> Result<(), Failure> {
+    let Some(twin) = tenant.table.get(key).twin else {
+        return Ok(());
+    };
+    let is_its = *twin.owner_uid == *object.uid();
+    if is_its || !twin.is_ending() || !hastens(&twin, forced_grace(key)) {
+        return Ok(());
+    }
+    let have = read(&engine.cluster, &twin_path(tenant, key)).await?;
+    let is_tenants = |have: &Object| {
+        let owner = meta::owner(have);
+        have.uid() == &*twin.uid && owner.is_some_and(|owner| owner.tenant == tenant.id)
+    };
+    match have.filter(is_tenants) {
+        Some(have) => replace(engine, tenant, key, &have).await,
+        // Its own event says what became of it.
+        None => Ok(()),
+    }
+}
+
 /// The super object belongs to an older incarnation of the tenant's object.
 pub(crate) async fn replace(
     engine: &Engine,
@@ -131,10 +171,10 @@ pub(crate) async fn replace(
         ));
     }
     let twin = take_up(engine, tenant, key, have, &owner.uid);
-    if twin.terminating {
+    let grace = forced_grace(key);
+    if !hastens(&twin, grace) {
         return Ok(());
     }
-    let grace = key.kind().deletes_early().then_some(FORCED_GRACE);
     delete(engine, tenant, key, &twin, grace, Why::Missing).await?;
     if tenant.table.get(key).twin.is_none() {
         return Err(Failure::Waiting("the older incarnation is gone"));
@@ -176,7 +216,7 @@ fn take_up(
         state: meta::state(have),
         edition: key.kind().edition(have),
         baseline: 0,
-        terminating: have.is_terminating(),
+        ending: have.ending(),
         mirrored: 0,
         counter: meta::restore_counter(have),
         node: nodes::of(key, have).map(Arc::from),
@@ -206,7 +246,7 @@ async fn delete(
     grace: Option<i64>,
     why: Why,
 ) -> Result<(), Failure> {
-    if twin.terminating {
+    if !hastens(twin, grace) {
         tenant.breakers.done_down(key);
         return Ok(());
     }
@@ -228,7 +268,7 @@ async fn delete(
         grace,
     };
     let name = twin_name(tenant, key);
-    tracing::info!(tenant = %tenant.id, %key, super_namespace = %name.namespace, uid = %twin.uid, "deleting the super object");
+    tracing::info!(tenant = %tenant.id, %key, super_namespace = %name.namespace, uid = %twin.uid, ?grace, "deleting the super object");
     let path = twin_path(tenant, key);
     match apply::delete(&engine.cluster, tenant, &path, &preconditions, why.word()).await {
         Err(Failure::Api(Error::Conflict(_))) => {
@@ -259,7 +299,9 @@ async fn delete(
     }
     tenant.breakers.done_down(key);
     patrol::mended(engine, tenant, key);
-    engine.metrics.deleted(&tenant.id, rule.resource().kind);
+    if !twin.is_ending() {
+        engine.metrics.deleted(&tenant.id, rule.resource().kind);
+    }
     forget_unwatched(tenant, key);
     Ok(())
 }
@@ -384,7 +426,7 @@ async fn refers_live(tenant: &Tenant, kind: u8, key: &Key) -> Result<bool, Failu
 mod tests {
     use super::*;
     use crate::{
-        fake::{self, fake, tenant},
+        fake::{self, Received, Server, fake, tenant},
         quota,
     };
     use serde_json::json;
@@ -472,9 +514,7 @@ mod tests {
     async fn a_twin_that_was_gone_before_its_deletion_is_forgotten_and_its_quota_is_free() {
         let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
         let (engine, tenant) = (fake::engine(&above), tenant(&own));
-        fake::list_all(&tenant);
-        tenant.set_proof("right");
-        tenant.marks.read(1);
+        provable(&tenant);
         let own = Amounts::from([("services".to_owned(), 5000)]);
         tenant.quota.limit(&own, BTreeMap::new());
         tenant.quota.counted();
@@ -491,17 +531,152 @@ mod tests {
             &Object::from_value(service).unwrap(),
         );
         assert_eq!(tenant.quota.claim().held["services"], 1000);
-        let kube_system = json!({"metadata": {"name": "kube-system", "uid": "right"}});
-        let mark = json!({"metadata": {"name": api::MARK_NAME}, "data": {"nonce": "1"}});
         let answers = async {
-            tenant_server.answer("GET", 200, &kube_system).await;
-            tenant_server.answer("GET", 200, &mark).await;
+            proves(&mut tenant_server).await;
             super_server.answer("DELETE", 404, &json!({})).await;
         };
         let (removed, ()) = tokio::join!(remove(&engine, &tenant, &key), answers);
         removed.unwrap();
         assert!(tenant.table.get(&key).twin.is_none());
         assert_eq!(tenant.quota.claim().held["services"], 0);
+    }
+
+    /// A tenant of which all is known by which it proves to be itself.
+    fn provable(tenant: &Tenant) {
+        fake::list_all(tenant);
+        tenant.set_proof("right");
+        tenant.marks.read(1);
+    }
+
+    /// Its API server proves that.
+    async fn proves(server: &mut Server) {
+        let kube_system = json!({"metadata": {"name": "kube-system", "uid": "right"}});
+        let mark = json!({"metadata": {"name": api::MARK_NAME}, "data": {"nonce": "1"}});
+        server.answer("GET", 200, &kube_system).await;
+        server.answer("GET", 200, &mark).await;
+    }
+
+    /// The super pod is known to end within so many seconds.
+    fn ends_within(tenant: &Tenant, owner: &str, seconds: u32) {
+        tenant.table.update(&web(), |entry| {
+            let mut twin = fake::super_side("s", owner);
+            twin.ending = Some(seconds);
+            entry.twin = Some(twin);
+        });
+    }
+
+    /// What a deletion asks for, which is tied to the super pod's UID.
+    fn asked_grace(deletion: &Received) -> i64 {
+        assert_eq!(deletion.body["preconditions"], json!({"uid": "s"}));
+        let grace = deletion.body["gracePeriodSeconds"].as_i64();
+        grace.expect("a grace")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r1_a_shorter_grace_is_passed_on_to_a_pod_that_ends_already_and_no_longer_one() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        provable(&tenant);
+        let web = web();
+        let [own, _] = pods(&tenant, "u", "u");
+        // What the super pod has, what its tenant asks for, and what is passed on.
+        for (has, asks, passed_on) in [
+            (3600, 5_i64, Some(5)),
+            (5, 5, None),
+            (5, 30, None),
+            // Of what has containers nothing is left behind.
+            (30, 0, Some(1)),
+            (1, 0, None),
+            (7200, 7200, None),
+        ] {
+            ends_within(&tenant, "u", has);
+            let mut own = own.clone();
+            own["metadata"]["deletionGracePeriodSeconds"] = asks.into();
+            let own = Object::from_value(own).unwrap();
+            let answers = async {
+                if let Some(grace) = passed_on {
+                    proves(&mut tenant_server).await;
+                    let deletion = super_server.answer("DELETE", 200, &json!({})).await;
+                    assert_eq!(asked_grace(&deletion), grace);
+                }
+            };
+            let (passed, ()) = tokio::join!(pass_on(&engine, &tenant, &web, &own), answers);
+            assert!(passed.is_ok(), "{passed:?}");
+            assert!(super_server.is_silent() && tenant_server.is_silent());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r1_a_pod_that_is_removed_by_force_while_it_ends_has_no_more_of_its_grace() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        provable(&tenant);
+        let web = web();
+        ends_within(&tenant, "gone", 3600);
+        let answers = async {
+            proves(&mut tenant_server).await;
+            super_server.answer("DELETE", 200, &json!({})).await
+        };
+        let (removed, deletion) = tokio::join!(remove(&engine, &tenant, &web), answers);
+        assert!(removed.is_ok(), "{removed:?}");
+        assert_eq!(asked_grace(&deletion), FORCED_GRACE);
+        ends_within(&tenant, "gone", 1);
+        let again = remove(&engine, &tenant, &web).await;
+        assert!(again.is_ok(), "{again:?}");
+        // Unproven it keeps what it has.
+        tenant.set_proof("another");
+        ends_within(&tenant, "gone", 3600);
+        let kube_system = json!({"metadata": {"name": "kube-system", "uid": "right"}});
+        let (removed, _) = tokio::join!(
+            remove(&engine, &tenant, &web),
+            tenant_server.answer("GET", 200, &kube_system)
+        );
+        assert!(matches!(removed, Err(Failure::Held(_))), "{removed:?}");
+        assert!(super_server.is_silent() && tenant_server.is_silent());
+    }
+
+    /// What a StatefulSet makes at once after `kubectl delete pod --force`.
+    #[tokio::test(start_paused = true)]
+    async fn r1_a_super_pod_that_ends_slowly_ends_soon_once_the_tenant_has_another_pod_of_that_name()
+     {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        provable(&tenant);
+        let web = web();
+        let [mut newer, mut twin] = pods(&tenant, "newer", "older");
+        newer["metadata"]["deletionTimestamp"] = Value::Null;
+        twin["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        twin["metadata"]["deletionGracePeriodSeconds"] = 3600.into();
+        let object = Object::from_value(newer.clone()).unwrap();
+        ends_within(&tenant, "older", 3600);
+        let answers = async {
+            super_server.answer("GET", 200, &twin).await;
+            tenant_server.answer("GET", 200, &newer).await;
+            proves(&mut tenant_server).await;
+            super_server.answer("DELETE", 200, &json!({})).await
+        };
+        let (hastened, deletion) = tokio::join!(hasten(&engine, &tenant, &web, &object), answers);
+        assert!(hastened.is_ok(), "{hastened:?}");
+        assert_eq!(asked_grace(&deletion), FORCED_GRACE);
+        // Neither one that ends soon, nor one that doesn't end, nor the pod's own.
+        for (owner, ending) in [("older", Some(1)), ("older", None), ("newer", Some(3600))] {
+            tenant.table.update(&web, |entry| {
+                let mut twin = fake::super_side("s", owner);
+                twin.ending = ending;
+                entry.twin = Some(twin);
+            });
+            let left = hasten(&engine, &tenant, &web, &object).await;
+            assert!(left.is_ok(), "{left:?}");
+        }
+        // Nor what is another tenant's by now.
+        ends_within(&tenant, "older", 3600);
+        twin["metadata"]["labels"][api::keys::TENANT] = "another".into();
+        let (left, _) = tokio::join!(
+            hasten(&engine, &tenant, &web, &object),
+            super_server.answer("GET", 200, &twin)
+        );
+        assert!(left.is_ok(), "{left:?}");
+        assert!(super_server.is_silent() && tenant_server.is_silent());
     }
 
     /// A pod of the tenant that was asked to end, and its super pod, which was made for the pod with the UID `owner`.

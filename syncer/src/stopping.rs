@@ -64,7 +64,7 @@ pub(crate) async fn end(
     key: &Key,
     twin: &SuperSide,
 ) -> Result<(), Failure> {
-    if twin.terminating {
+    if twin.is_ending() {
         return Ok(());
     }
     let Some(have) = read(&engine.cluster, &twin_path(tenant, key)).await? else {

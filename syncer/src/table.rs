@@ -111,13 +111,21 @@ pub(crate) struct SuperSide {
     pub(crate) edition: u128,
     /// Fingerprint of all that only Sublet should write; 0 until it has been compared with the tenant's intent.
     pub(crate) baseline: u128,
-    pub(crate) terminating: bool,
+    /// The seconds that it has to end since its deletion was asked for; none while it wasn't.
+    pub(crate) ending: Option<u32>,
     /// Version whose state last went up (R5).
     pub(crate) mirrored: u64,
     /// The restore counter under which it was made.
     pub(crate) counter: i64,
     /// Node that the super cluster bound the pod to.
     pub(crate) node: Option<Arc<str>>,
+}
+
+impl SuperSide {
+    /// Whether its deletion was asked for.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
 }
 
 /// What is known of an object with these metadata, if `known` is UID and edition of what is known by its name.

@@ -56,7 +56,7 @@ pub(crate) async fn ensure(
     twin: &SuperSide,
     age: Age,
 ) -> Result<(), Failure> {
-    if key.kind().resource().kind != "Pod" || twin.terminating || kind::is_finished(pod) {
+    if key.kind().resource().kind != "Pod" || twin.is_ending() || kind::is_finished(pod) {
         return Ok(());
     }
     let requests = kind::token_requests(pod);

@@ -122,6 +122,13 @@ impl Object {
         self.at("/metadata/deletionTimestamp").is_some()
     }
 
+    /// The seconds that it has to end since its deletion was asked for; 0 where that says none. `None` while it wasn't.
+    pub fn ending(&self) -> Option<u32> {
+        let grace = || self.at("/metadata/deletionGracePeriodSeconds")?.as_u64();
+        self.is_terminating()
+            .then(|| u32::try_from(grace().unwrap_or_default()).unwrap_or(u32::MAX))
+    }
+
     /// Sets `metadata.annotations[key]`.
     pub fn annotate(&mut self, key: &str, value: &str) {
         let metadata = &mut self.value["metadata"];
@@ -210,6 +217,23 @@ mod tests {
         for pointer in ["/l/0", "/l/1/y", "/l/01", "/l/+1", "/l/2", "/l/x"] {
             assert_eq!(at(&list, pointer), list.pointer(pointer), "{pointer}");
         }
+    }
+
+    #[test]
+    fn what_ends_says_how_long_that_may_take() {
+        let ending = |metadata| {
+            let object = Object::from_value(json!({"metadata": metadata}));
+            object.unwrap().ending()
+        };
+        let at = "2026-01-01T00:00:00Z";
+        assert_eq!(ending(json!({"deletionGracePeriodSeconds": 5})), None);
+        assert_eq!(ending(json!({"deletionTimestamp": at})), Some(0));
+        let with = |seconds: i64| {
+            ending(json!({"deletionTimestamp": at, "deletionGracePeriodSeconds": seconds}))
+        };
+        assert_eq!(with(5), Some(5));
+        assert_eq!(with(-1), Some(0));
+        assert_eq!(with(i64::MAX), Some(u32::MAX));
     }
 
     #[test]

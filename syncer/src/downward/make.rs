@@ -34,7 +34,7 @@ pub(super) async fn make(
     let _under_way = tenant.table.write(key);
     match twin {
         None => create(engine, tenant, key, object, want).await,
-        Some(twin) if twin.terminating => Ok(None),
+        Some(twin) if twin.is_ending() => Ok(None),
         Some(twin)
             if *twin.owner_uid == *object.uid()
                 && twin.applied == applied
@@ -241,7 +241,7 @@ pub(super) fn record(
         let known = entry.twin.take().filter(|twin| *twin.uid == *stored.uid());
         let version = stored.resource_version();
         let newer = known.as_ref().filter(|twin| twin.version > version);
-        let is_overtaken = newer.is_some_and(|twin| twin.state != state && !twin.terminating)
+        let is_overtaken = newer.is_some_and(|twin| twin.state != state && !twin.is_ending())
             || tenant.table.is_suspected(key);
         let twin = SuperSide {
             uid: stored.uid().into(),
@@ -251,8 +251,11 @@ pub(super) fn record(
             state: newer.map_or(state, |twin| twin.state),
             edition: newer.map_or(edition, |twin| twin.edition),
             baseline: if is_overtaken { 0 } else { state },
-            terminating: stored.is_terminating()
-                || known.as_ref().is_some_and(|twin| twin.terminating),
+            // It gets no longer once it was told.
+            ending: [stored.ending(), known.as_ref().and_then(|twin| twin.ending)]
+                .into_iter()
+                .flatten()
+                .min(),
             node: newer.map_or(bound, |twin| twin.node.clone()),
             mirrored: known.map_or(0, |twin| twin.mirrored),
             counter: meta::restore_counter(stored),

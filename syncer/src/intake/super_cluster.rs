@@ -435,7 +435,6 @@ fn note(
     (state, edition): (u128, u128),
     source: Source,
 ) -> SuperNews {
-    let terminating = object.is_terminating();
     let node = entry.node(nodes::of(key, object));
     let known = entry.twin.take().filter(|twin| *twin.uid == *object.uid());
     let version = object.resource_version();
@@ -447,7 +446,7 @@ fn note(
     let is_later = |twin: &SuperSide| twin.version.max(twin.mirrored) > version;
     let is_older = source == Source::List && known.as_ref().is_some_and(is_later);
     let baseline = known.as_ref().map_or(0, |twin| twin.baseline);
-    let is_drifted = baseline != 0 && baseline != state && !terminating;
+    let is_drifted = baseline != 0 && baseline != state && !object.is_terminating();
     entry.twin = Some(SuperSide {
         uid: object.uid().into(),
         version,
@@ -456,7 +455,7 @@ fn note(
         state,
         edition,
         baseline: if is_drifted { 0 } else { baseline },
-        terminating,
+        ending: object.ending(),
         mirrored: known.map_or(0, |twin| twin.mirrored),
         counter: meta::restore_counter(object),
         node,

@@ -229,7 +229,7 @@ async fn the_first_event_of_a_pod_is_known_if_its_making_was_answered_and_the_te
         state: 1,
         edition: 0,
         baseline: 1,
-        terminating: false,
+        ending: None,
         mirrored,
         counter: 0,
         node: None,

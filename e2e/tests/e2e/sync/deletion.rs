@@ -5,7 +5,7 @@ use e2e::{
     kind::POD,
     make,
     read::{brief, is_terminating, text, uid},
-    space::within,
+    space::{Space, within},
     tenant::A,
     wait::{PODS, eventually},
 };
@@ -85,6 +85,60 @@ fn a_pod_removed_by_force_leaves_nothing_behind() {
             .request(http::Method::DELETE, &path, Some(now))
             .await?;
         space.gone(POD, "web").await
+    });
+}
+
+/// Its container doesn't end before it is killed.
+fn stubborn() -> Value {
+    let mut spec = make::pod_spec(make::shell("trap '' TERM; while :; do sleep 0.2; done"));
+    spec["terminationGracePeriodSeconds"] = 600.into();
+    spec
+}
+
+/// Deletes a pod of the tenant with this grace.
+async fn end_within(space: &Space, pod: &str, seconds: u32) -> anyhow::Result<()> {
+    let path = POD.path(&space.name, pod);
+    let options = json!({"gracePeriodSeconds": seconds});
+    let side = space.side();
+    side.request(http::Method::DELETE, &path, Some(options))
+        .await?;
+    Ok(())
+}
+
+#[test]
+fn a_pod_that_is_deleted_again_with_a_shorter_grace_has_no_more_than_that() {
+    within(A, "shorter", async |space| {
+        space.pod("web", stubborn()).await?;
+        space.ready("web").await?;
+        space.delete(POD, "web").await?;
+        let has = |seconds: u32| {
+            move |twin: &Value| twin["metadata"]["deletionGracePeriodSeconds"] == seconds
+        };
+        space
+            .twin_like(POD, "web", "has all of its grace", has(600))
+            .await?;
+        end_within(space, "web", 5).await?;
+        space.gone(POD, "web").await
+    });
+}
+
+#[test]
+fn a_pod_that_ends_slowly_and_is_removed_by_force_makes_room_for_the_next_one() {
+    within(A, "forced", async |space| {
+        space.pod("web", stubborn()).await?;
+        space.ready("web").await?;
+        let old = space.twin(POD, "web").await?;
+        space.delete(POD, "web").await?;
+        space
+            .twin_like(POD, "web", "is asked to end", is_terminating)
+            .await?;
+        // As a StatefulSet's controller: the next one is there at once.
+        end_within(space, "web", 0).await?;
+        space.pod("web", make::pod_spec(make::idle())).await?;
+        space.ready("web").await?;
+        let new = space.twin(POD, "web").await?;
+        ensure!(uid(&new) != uid(&old), "it is still the old one");
+        Ok(())
     });
 }
 
