@@ -151,6 +151,8 @@ async fn round(
     if extent == Extent::All {
         let copies = waited.during(published::copies(engine, tenant)).await;
         failures.note(copies)?;
+        // At a start each namespace is compared, and what stands in it.
+        failures.note(companions::patrol(engine, tenant).await)?;
     }
     failures.note(namespace_quota::patrol(engine, tenant).await)?;
     let placed = |key: &Key, _: &Entry| matches!(key.kind().super_watch(), SuperWatch::Placed);

@@ -38,12 +38,12 @@ const SECRET: Resource = Resource {
 /// are can't be told without comparing the clocks of two hosts.
 const UNKNOWN_AGE: Duration = Duration::from_secs(300);
 
-/// Whether the super pod was made just now.
+/// Whether the super object was made just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Age {
-    /// By this very key's work: no token Secret is there yet.
+    /// By this very key's work: nothing is beside it yet, no token Secret either.
     New,
-    /// It was there before, perhaps with a token Secret of an earlier process.
+    /// It was there before, with all that an earlier process put beside it.
     Known,
 }
 

@@ -3,6 +3,7 @@
 use super::refuse;
 use crate::{
     apply::{self, Failure},
+    companions,
     engine::Engine,
     error::Error,
     intake, isolation,
@@ -10,6 +11,7 @@ use crate::{
     namespace_quota, nodes, patrol, quota, refusals, removal,
     table::SuperSide,
     tenants::Tenant,
+    tokens::Age,
 };
 use std::sync::Arc;
 use tenancy::{
@@ -72,7 +74,7 @@ async fn create(
                 let owner = (tenant.id.clone(), Arc::clone(&key.name));
                 engine.twins.insert(stored.name().to_owned(), owner);
             }
-            accompany(engine, tenant, key, object, &stored).await?;
+            accompany(engine, tenant, key, object, &stored, Age::New).await?;
             if reduced.is_some() {
                 return compare(engine, tenant, key, object, want).await;
             }
@@ -123,7 +125,7 @@ async fn compare(
         && !have.is_terminating()
         && plan(rule, dated(rule, want.clone(), &have), Some(&have)) == Ok(Plan::Nothing)
     {
-        accompany(engine, tenant, key, object, &have).await?;
+        accompany(engine, tenant, key, object, &have, Age::Known).await?;
         return record(engine, tenant, key, &have, object.uid()).map(Some);
     }
     // A difference is a suspicion until it is read live (R10).
@@ -153,7 +155,7 @@ async fn compare(
             Ok(None)
         }
         Ok(Plan::Nothing) => {
-            accompany(engine, tenant, key, object, &have).await?;
+            accompany(engine, tenant, key, object, &have, Age::Known).await?;
             record(engine, tenant, key, &have, object.uid()).map(Some)
         }
         Ok(Plan::Patch(patches)) => {
@@ -164,7 +166,7 @@ async fn compare(
             if was_edited {
                 refusals::tell_super(engine, tenant, rule.resource(), &have).await?;
             }
-            accompany(engine, tenant, key, object, &stored).await?;
+            accompany(engine, tenant, key, object, &stored, Age::Known).await?;
             record(engine, tenant, key, &stored, object.uid()).map(Some)
         }
         Ok(Plan::Replace) => {
@@ -193,21 +195,19 @@ fn dated(rule: &dyn Kind, mut want: Object, have: &Object) -> Object {
     want
 }
 
-/// Makes the objects without a twin that must exist beside the super object.
+/// Makes the objects without a twin that must exist beside the super object, which was made just now or was there before.
 async fn accompany(
     engine: &Engine,
     tenant: &Tenant,
     key: &Key,
     object: &Object,
     twin: &Object,
+    age: Age,
 ) -> Result<(), Failure> {
     let companions: Vec<(&'static Resource, Object)> =
         tenant.with_cx(|cx| key.kind().companions(object, cx));
     for (resource, companion) in companions {
-        match apply::create(&engine.cluster, tenant, resource, &companion).await {
-            Ok(_) | Err(Failure::Api(Error::AlreadyExists)) => {}
-            Err(failure) => return Err(failure),
-        }
+        companions::keep(engine, tenant, resource, &companion, age).await?;
     }
     isolation::keep(engine, tenant, key, object, twin).await?;
     if key.kind().resource().kind == "Namespace" {

@@ -160,10 +160,11 @@ fn pod_account(namespace: &str, cx: &Cx<'_>) -> Object {
     )
 }
 
-/// The variables by which containers with `envFrom` find the API server; none when the tenant has no Service range.
+/// The ConfigMap of a super namespace with the variables by which containers with `envFrom` find the API server; none when the
+/// tenant has no Service range.
 ///
 /// It carries no tenant's label, by which the engine would take it for a twin.
-fn environment(namespace: &str, cx: &Cx<'_>) -> Option<Object> {
+pub fn environment(namespace: &str, cx: &Cx<'_>) -> Option<Object> {
     let data: Map<String, Value> = pod::env::api_server(cx)
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value.into()))

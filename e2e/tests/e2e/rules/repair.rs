@@ -308,3 +308,31 @@ fn a_restored_copy_of_a_super_object_is_nobodys_twin() {
         .await
     });
 }
+
+/// The ConfigMap by which containers with `envFrom` find the API server.
+const ENVIRONMENT: &str = "sublet-environment";
+
+#[test]
+fn variables_that_name_the_api_server_are_put_right_when_their_namespace_is_worked() {
+    within(A, "variables", async |space| {
+        settled(space).await?;
+        let was = space.twin(CONFIG_MAP, ENVIRONMENT).await?;
+        let same = |now: &Value| now["data"] == was["data"];
+        // Nobody watches it, and the patrol comes every five minutes only. This has the namespace worked at once.
+        let worked = json!({"metadata": {"annotations": {keys::ISOLATION: "edited"}}});
+        let (above, twin) = (space.above(), &space.twin);
+        let edit = json!({"data": {"KUBERNETES_SERVICE_HOST": "192.0.2.1"}});
+        above.merge(CONFIG_MAP, twin, ENVIRONMENT, edit).await?;
+        above.merge(NAMESPACE, "", twin, worked.clone()).await?;
+        let now = space
+            .twin_like(CONFIG_MAP, ENVIRONMENT, "is as it was", same)
+            .await?;
+        ensure!(uid(&now) == uid(&was), "it was made anew");
+        above.delete(CONFIG_MAP, twin, ENVIRONMENT).await?;
+        above.merge(NAMESPACE, "", twin, worked).await?;
+        space
+            .twin_like(CONFIG_MAP, ENVIRONMENT, "is made again", same)
+            .await?;
+        Ok(())
+    });
+}
