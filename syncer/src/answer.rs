@@ -20,6 +20,8 @@ const TOO_LARGE: [&str; 2] = [
     "etcdserver: request is too large",
     "trying to send message larger than max",
 ];
+/// How an API server's message of an admission webhook's denial begins, and goes on after the webhook's name.
+const DENIED: [&str; 2] = ["admission webhook \"", "\" denied the request"];
 /// The longest wait that a server may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -73,11 +75,20 @@ pub(crate) fn failure(parts: &Parts, body: &[u8]) -> Error {
         404 => Error::NotFound,
         409 => Error::Conflict(message),
         410 => Error::Expired,
+        // The webhook chose the code, and judged one object: the server itself has room.
+        429 | 503 | 504 if is_denial(&message) => Error::Forbidden(message),
         429 => Error::Throttled(wait(parts)),
         503 | 504 => Error::Unavailable(message),
         500 if TOO_LARGE.iter().any(|words| message.contains(words)) => Error::Invalid(message),
         _ => Error::Internal(message),
     }
+}
+
+/// Whether a webhook denied the object; one that can't be called is a failure of the server (500).
+fn is_denial(message: &str) -> bool {
+    let [begins, goes_on] = DENIED;
+    let named = message.strip_prefix(begins);
+    named.is_some_and(|rest| rest.contains(goes_on))
 }
 
 /// A lying server may ask for hours, or for nothing.
@@ -150,6 +161,37 @@ mod tests {
         // Another time it has room.
         let full = said("etcdserver: mvcc: database space exceeded");
         assert!(matches!(full, Error::Internal(_)), "{full}");
+    }
+
+    /// Else one object of one tenant would hold the writes of all.
+    #[test]
+    fn a_webhook_that_denies_an_object_by_the_code_of_a_busy_server_makes_nobody_wait() {
+        let said = |status: u16, words: &str| {
+            let body = json!({"kind": "Status", "code": status, "message": words}).to_string();
+            failure(&parts(status, "7"), body.as_bytes())
+        };
+        let denied = "admission webhook \"quota.example.com\" denied the request";
+        for words in [
+            format!("{denied}: ask later"),
+            format!("{denied} without explanation"),
+        ] {
+            for status in [429, 503, 504] {
+                let refused = matches!(said(status, &words), Error::Forbidden(of) if of == words);
+                assert!(refused, "{status} {words}");
+            }
+        }
+        for words in [
+            "too many requests".to_owned(),
+            format!("configmaps \"a\": {denied}"),
+        ] {
+            let throttled = said(429, &words);
+            assert!(matches!(throttled, Error::Throttled(_)), "{throttled}");
+            let unavailable = said(503, &words);
+            assert!(
+                matches!(unavailable, Error::Unavailable(_)),
+                "{unavailable}"
+            );
+        }
     }
 
     #[test]
