@@ -11,7 +11,9 @@ use crate::{
     error::Error,
     intake::{self, twin_path},
     live::read,
-    namespace_quota, quota, readdress, refusals, removal, stopping,
+    namespace_quota, quota, readdress,
+    refusals::{self, Since},
+    removal, stopping,
     table::{Entry, SuperSide},
     tenants::Tenant,
     tokens::{self, Age},
@@ -181,23 +183,46 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
         return stays(engine, tenant, key, object, twin.as_ref(), &refused).await;
     }
     let twin = made?;
-    if let Some(twin) = twin {
+    if let Some(twin) = &twin {
         if age == Age::New && rule.resource().kind == "Namespace" {
-            // What waited for the namespace is worked at once.
-            let waits = |other: &Key, entry: &Entry| {
-                other.namespace == key.name && entry.tenant.is_some() && entry.twin.is_none()
-            };
-            for waiting in tenant.table.all_keys(waits) {
-                engine.down.add(&tenant.id, waiting);
-            }
+            wake(engine, tenant, key);
         }
-        tokens::ensure(engine, tenant, key, object, &twin, age).await?;
+        tokens::ensure(engine, tenant, key, object, twin, age).await?;
     }
     if let Some(refused) = refused {
         return refuse(engine, tenant, key, object, &refused).await;
     }
+    if twin.is_some() {
+        put_right(engine, tenant, key, object, age).await?;
+    }
     if let Some(shortfall) = tenant.with_cx(|cx| rule.shortfall(object, cx)) {
         refusals::tell(engine, tenant, key, object.uid(), &shortfall).await?;
+    }
+    Ok(())
+}
+
+/// What waited for a namespace is worked at once.
+fn wake(engine: &Engine, tenant: &Tenant, namespace: &Key) {
+    let waits = |other: &Key, entry: &Entry| {
+        other.namespace == namespace.name && entry.tenant.is_some() && entry.twin.is_none()
+    };
+    for waiting in tenant.table.all_keys(waits) {
+        engine.down.add(&tenant.id, waiting);
+    }
+}
+
+/// The object is in the super cluster as it asks: if something of it was refused before, that is over. Of one that wasn't
+/// there, its being there tells as much.
+async fn put_right(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    object: &Object,
+    age: Age,
+) -> Result<(), Failure> {
+    let was_refused = |entry: &mut Entry| std::mem::take(&mut entry.refused);
+    if tenant.table.update(key, was_refused) && age == Age::Known {
+        refusals::tell_synced(engine, tenant, key, object.uid()).await?;
     }
     Ok(())
 }
@@ -211,10 +236,12 @@ async fn stays(
     twin: Option<&SuperSide>,
     refused: &Refused,
 ) -> Result<(), Failure> {
-    if let Some(twin) = twin {
-        tokens::ensure(engine, tenant, key, object, twin, Age::Known).await?;
-    }
-    refuse(engine, tenant, key, object, refused).await
+    let tokens = match twin {
+        Some(twin) => tokens::ensure(engine, tenant, key, object, twin, Age::Known).await,
+        None => Ok(()),
+    };
+    refuse(engine, tenant, key, object, refused).await?;
+    tokens
 }
 
 /// The second layer of the quota refused what the first one granted. What was reserved stays so: those who wait for room
@@ -425,19 +452,24 @@ async fn ensure_reference(
 }
 
 /// Tells the tenant why its object isn't in the super cluster, or isn't as it asks.
-async fn refuse(
+pub(crate) async fn refuse(
     engine: &Engine,
     tenant: &Tenant,
     key: &Key,
     object: &Object,
     refused: &Refused,
 ) -> Result<(), Failure> {
-    tenant.table.update(key, |entry| entry.refused = true);
+    let was_refused = |entry: &mut Entry| std::mem::replace(&mut entry.refused, true);
+    let since = if tenant.table.update(key, was_refused) {
+        Since::Before
+    } else {
+        Since::Now
+    };
     if refused.reason != quota::EXCEEDED {
         quota::abandon(engine, tenant, key);
     }
     engine.metrics.refused(&tenant.id, refused.reason);
-    refusals::tell(engine, tenant, key, object.uid(), refused).await
+    refusals::tell_since(engine, tenant, key, object.uid(), refused, since).await
 }
 
 #[cfg(test)]

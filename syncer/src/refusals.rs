@@ -9,7 +9,7 @@ use crate::{
     tenants::Tenant,
 };
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tenancy::{
     bucket::{Bucket, Rate, Shared},
@@ -63,6 +63,27 @@ fn counted(engine: &Engine, tenant: &Tenant, may: bool) -> bool {
     may
 }
 
+/// What a tenant is told of its object.
+#[derive(Clone, Copy, Debug)]
+struct Telling<'a> {
+    type_: &'static str,
+    reason: &'a str,
+    message: &'a str,
+    since: Since,
+}
+
+/// Since when what is told is so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// As far as is known since just now: an event that told the same before is dated anew.
+    Now,
+    /// It was told before, or nobody knows: such an event stays as it is.
+    Before,
+}
+
+/// Of an object that crosses again.
+const SYNCED: &str = "Synced";
+
 /// Writes the event about the tenant's object of that UID; the same refusal of the same object is told once.
 ///
 /// The super cluster's own words are scrubbed of the super namespace's name. An event that can't be written is no
@@ -74,7 +95,52 @@ pub(crate) async fn tell(
     uid: &str,
     refused: &Refused,
 ) -> Result<(), Failure> {
+    tell_since(engine, tenant, key, uid, refused, Since::Before).await
+}
+
+/// The same, of what may be so since just now.
+pub(crate) async fn tell_since(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    uid: &str,
+    refused: &Refused,
+    since: Since,
+) -> Result<(), Failure> {
     tracing::debug!(tenant = %tenant.id, %key, reason = refused.reason, "refused");
+    let telling = Telling {
+        type_: "Warning",
+        reason: refused.reason,
+        message: &refused.message,
+        since,
+    };
+    write(engine, tenant, key, uid, telling).await
+}
+
+/// Tells that what was refused of an object was put right: else the last that is told of it is the refusal.
+pub(crate) async fn tell_synced(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    uid: &str,
+) -> Result<(), Failure> {
+    tracing::debug!(tenant = %tenant.id, %key, "what was refused was put right");
+    let telling = Telling {
+        type_: "Normal",
+        reason: SYNCED,
+        message: "what was refused was put right: it is synced",
+        since: Since::Now,
+    };
+    write(engine, tenant, key, uid, telling).await
+}
+
+async fn write(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    uid: &str,
+    telling: Telling<'_>,
+) -> Result<(), Failure> {
     let now = Instant::now().into_std();
     let may = tenant.tellings.tenant.lock().take(&key.namespace, now);
     if !counted(engine, tenant, may) {
@@ -86,41 +152,55 @@ pub(crate) async fn tell(
     } else {
         &key.namespace
     };
-    let message = scrub(tenant, key, &refused.message);
+    let message = scrub(tenant, key, telling.message);
     let hash = naming::hash(&[
         uid.as_bytes(),
-        refused.reason.as_bytes(),
+        telling.reason.as_bytes(),
         message.as_bytes(),
     ]);
-    let name = start(&key.name);
-    let now = jiff::Timestamp::now();
+    let name = format!("{}.{}", start(&key.name), &hash[..16]);
+    let now = seconds(jiff::Timestamp::now());
     let event = json!({
-        "apiVersion": "v1", "kind": "Event", "type": "Warning",
-        "metadata": {"name": format!("{name}.{}", &hash[..16]), "namespace": namespace},
+        "apiVersion": "v1", "kind": "Event", "type": telling.type_,
+        "metadata": {"name": &name, "namespace": namespace},
         "involvedObject": {
             "apiVersion": resource.api_version(), "kind": resource.kind,
             "namespace": &*key.namespace, "name": &*key.name, "uid": uid,
         },
-        "reason": refused.reason, "message": message, "count": 1,
-        "firstTimestamp": seconds(now), "lastTimestamp": seconds(now),
+        "reason": telling.reason, "message": message, "count": 1,
+        "firstTimestamp": &now, "lastTimestamp": &now,
         "source": {"component": api::keys::SYNCER_COMPONENT},
         "reportingComponent": api::keys::SYNCER_COMPONENT, "reportingInstance": "",
     });
-    let write = Upward {
-        subresource: None,
-        verb: UpwardVerb::Create,
-        body: event,
-        shows: None,
-    };
     let collection = format!("/api/v1/namespaces/{namespace}/events");
-    match apply::upward(tenant, &collection, "", write).await {
+    let created = send(tenant, &collection, UpwardVerb::Create, event).await;
+    let is_there = matches!(created, Err(Failure::Api(Error::AlreadyExists)));
+    let written = if is_there && telling.since == Since::Now {
+        // Which of two events is the later one tells what holds.
+        let dates = json!({"firstTimestamp": &now, "lastTimestamp": &now});
+        let path = format!("{collection}/{name}");
+        send(tenant, &path, UpwardVerb::Merge, dates).await
+    } else {
+        created
+    };
+    match written {
         // Told already, or a policy or a webhook of the tenant won't have it.
         Err(failure @ Failure::Api(_)) if !failure.is_unreachable() => {
             tracing::debug!(tenant = %tenant.id, %key, err = %failure, "an event isn't written");
             Ok(())
         }
-        other => other.map(drop),
+        other => other,
     }
+}
+
+async fn send(tenant: &Tenant, path: &str, verb: UpwardVerb, body: Value) -> Result<(), Failure> {
+    let write = Upward {
+        subresource: None,
+        verb,
+        body,
+        shows: None,
+    };
+    apply::upward(tenant, path, "", write).await.map(drop)
 }
 
 /// Tells, by an event in the super cluster, that somebody's edit of a super object was undone, and where to edit instead.
@@ -275,6 +355,38 @@ mod tests {
             let (told, _) = tokio::join!(tell(&engine, &tenant, &key, "u", &refused), answers);
             assert_eq!(told.is_ok(), is_told, "{status}: {told:?}");
         }
+    }
+
+    /// Else an object that is refused, put right and refused as before is told to be right.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_so_anew_is_dated_anew_and_what_was_told_before_is_not() {
+        let ((above, _super_server), (own, mut server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), numbered_tenant(1, &own));
+        let refused = Refused::new("HostPath", "no".to_owned());
+        let key = Key::new(index("Pod"), "work", "p");
+        let exists =
+            json!({"kind": "Status", "code": 409, "message": "events \"p\" already exists"});
+        let told = tell_since(&engine, &tenant, &key, "u", &refused, Since::Before);
+        let (told, _) = tokio::join!(told, server.answer("POST", 409, &exists));
+        assert!(told.is_ok() && server.is_silent(), "{told:?}");
+        let answers = async {
+            let made = server.answer("POST", 409, &exists).await;
+            let name = made.body["metadata"]["name"].as_str().unwrap().to_owned();
+            let dated = server.answer("PATCH", 200, &json!({})).await;
+            assert_eq!(dated.path, format!("{}/{name}", made.path));
+            assert_eq!(dated.body["lastTimestamp"], made.body["lastTimestamp"]);
+        };
+        let told = tell_since(&engine, &tenant, &key, "u", &refused, Since::Now);
+        let (told, ()) = tokio::join!(told, answers);
+        assert!(told.is_ok(), "{told:?}");
+        let answers = async {
+            let made = server.answer("POST", 201, &json!({})).await;
+            assert_eq!(made.body["type"], "Normal");
+            assert_eq!(made.body["reason"], SYNCED);
+        };
+        let told = tell_synced(&engine, &tenant, &key, "u");
+        let (told, ()) = tokio::join!(told, answers);
+        assert!(told.is_ok(), "{told:?}");
     }
 
     #[tokio::test(start_paused = true)]

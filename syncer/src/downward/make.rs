@@ -232,7 +232,6 @@ pub(super) fn record(
 ) -> Result<SuperSide, Failure> {
     let (state, edition) = (meta::state(stored), key.kind().edition(stored));
     let recorded = nodes::update(engine, tenant, key, |entry| {
-        entry.refused = false;
         // Asked while the entries are held: an end that is told from now on finds the twin.
         if tenant.table.has_ended(key, stored.uid()) {
             return None;
