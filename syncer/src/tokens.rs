@@ -3,10 +3,14 @@
 //! The super pod comes first and the Secret with its tokens second, owned by that pod's UID: one create, nothing to
 //! delete, and the kubelet retries the mount until it is there. Where a super pod is made again before the Secret of the
 //! one before it is collected, that one goes first: nobody watches Secrets, and its end would be noticed by no one.
+//!
+//! Until it is there the pod doesn't start, so a token that the tenant's API server refuses is told to the tenant: the
+//! kubelet knows of a missing Secret alone.
 
 use crate::{
     apply::{self, Failure},
     client::Preconditions,
+    downward,
     engine::Engine,
     error::Error,
     intake::{twin_name, twin_path},
@@ -19,7 +23,7 @@ use data_encoding::{BASE64, BASE64URL_NOPAD};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 use tenancy::{
-    kind::{self, Resource, TokenRequest},
+    kind::{self, Refused, Resource, TokenRequest},
     meta, naming,
     object::Object,
     tenant::Key,
@@ -31,6 +35,14 @@ const SECRET: Resource = Resource {
     version: "v1",
     kind: "Secret",
     plural: "secrets",
+    namespaced: true,
+};
+
+const ACCOUNT: Resource = Resource {
+    group: "",
+    version: "v1",
+    kind: "ServiceAccount",
+    plural: "serviceaccounts",
     namespaced: true,
 };
 
@@ -76,7 +88,15 @@ pub(crate) async fn ensure(
         let delay = longest_wait(&requests).mul_f64(spread(pod.uid()));
         return wait(tenant, key, delay);
     }
-    let (data, life) = ask(tenant, key, pod, &requests).await?;
+    let (data, life) = match ask(tenant, key, pod, &requests).await {
+        Ok(tokens) => tokens,
+        Err((request, failure)) => {
+            if let Some(refused) = refusal(tenant, key, request, &failure).await? {
+                downward::refuse(engine, tenant, key, pod, &refused).await?;
+            }
+            return Err(failure);
+        }
+    };
     let secret = secret(tenant, key, twin, &namespace, &name, data);
     match apply::create(&engine.cluster, tenant, &SECRET, &secret).await {
         Ok(_) => {}
@@ -151,42 +171,88 @@ fn wait(tenant: &Tenant, key: &Key, delay: Duration) -> Result<(), Failure> {
     Ok(())
 }
 
-/// All tokens of a pod, and the shortest of their lives.
-async fn ask(
+/// All tokens of a pod, and the shortest of their lives; or the one that isn't to be had, and why.
+async fn ask<'a>(
     tenant: &Tenant,
     key: &Key,
     pod: &Object,
-    requests: &[TokenRequest],
-) -> Result<(Map<String, Value>, Duration), Failure> {
+    requests: &'a [TokenRequest],
+) -> Result<(Map<String, Value>, Duration), (&'a TokenRequest, Failure)> {
     let mut data = Map::new();
     let mut shortest = Duration::MAX;
     for request in requests {
-        let answer = apply::request_token(
-            tenant,
-            &key.namespace,
-            &request.service_account,
-            request.audience.as_deref(),
-            request.expiration_seconds,
-            (pod.name(), pod.uid()),
-        )
-        .await?;
-        let token = answer
-            .pointer("/status/token")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        let life =
-            life(token).ok_or_else(|| Error::Malformed("a token without iat and exp".into()))?;
-        if life > request.expiration_seconds.unsigned_abs() + 1 {
-            return Err(Failure::Api(Error::Invalid(format!(
-                "the tenant's API server gave a token of {life} s where {} s were asked: run it with \
-                 --service-account-extend-token-expiration=false",
-                request.expiration_seconds
-            ))));
-        }
+        let asked = ask_one(tenant, key, pod, request).await;
+        let (token, life) = asked.map_err(|failure| (request, failure))?;
         shortest = shortest.min(Duration::from_secs(life));
         data.insert(request.key.clone(), BASE64.encode(token.as_bytes()).into());
     }
     Ok((data, shortest))
+}
+
+/// One token, and the seconds of its life.
+async fn ask_one(
+    tenant: &Tenant,
+    key: &Key,
+    pod: &Object,
+    request: &TokenRequest,
+) -> Result<(String, u64), Failure> {
+    let answer = apply::request_token(
+        tenant,
+        &key.namespace,
+        &request.service_account,
+        request.audience.as_deref(),
+        request.expiration_seconds,
+        (pod.name(), pod.uid()),
+    )
+    .await?;
+    let token = answer
+        .pointer("/status/token")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let life = life(token).ok_or_else(|| Error::Malformed("a token without iat and exp".into()))?;
+    if life > request.expiration_seconds.unsigned_abs() + 1 {
+        return Err(Failure::Api(Error::Invalid(format!(
+            "the API server gave a token of {life} s where {} s were asked: run it with \
+             --service-account-extend-token-expiration=false",
+            request.expiration_seconds
+        ))));
+    }
+    Ok((token.to_owned(), life))
+}
+
+/// What the tenant is told of a token that it refuses to its own pod. A server that doesn't answer is no refusal, and a pod
+/// that is another one meanwhile needs none.
+async fn refusal(
+    tenant: &Tenant,
+    key: &Key,
+    request: &TokenRequest,
+    failure: &Failure,
+) -> Result<Option<Refused>, Failure> {
+    let Failure::Api(error) = failure else {
+        return Ok(None);
+    };
+    if failure.is_unreachable() || matches!(error, Error::Conflict(_)) {
+        return Ok(None);
+    }
+    let account = &request.service_account;
+    let words = if matches!(error, Error::NotFound) {
+        // The account, or else the pod that the token is bound to.
+        if has_account(tenant, key, account).await? {
+            return Ok(None);
+        }
+        "there is no such ServiceAccount; make it".to_owned()
+    } else {
+        error.to_string()
+    };
+    let message = format!(
+        "the pod needs a token of its ServiceAccount {account}, and this cluster's API server doesn't give it: {words}"
+    );
+    Ok(Some(Refused::new("TokenRefused", message)))
+}
+
+async fn has_account(tenant: &Tenant, key: &Key, account: &str) -> Result<bool, Failure> {
+    let path = ACCOUNT.path(&key.namespace, account);
+    Ok(read(&tenant.cluster, &path).await?.is_some())
 }
 
 /// Seconds from issue to expiry, both by the issuer's clock (RFC 7519 sections 4.1.4 and 4.1.6).
@@ -280,6 +346,90 @@ mod tests {
             assert!(ensured.is_ok(), "{ensured:?}");
             assert!(super_server.is_silent() && tenant_server.is_silent());
         }
+    }
+
+    /// A pod that has a super pod and asks for a token of its account `builder`.
+    fn asking(tenant: &Tenant) -> (Key, SuperSide, Object) {
+        let key = Key::new(kind::index("Pod"), "work", "web");
+        let twin = fake::super_side("now", "u");
+        tenant
+            .table
+            .update(&key, |entry| entry.twin = Some(twin.clone()));
+        let source = json!({"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}});
+        let pod = Object::from_value(json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "work", "uid": "u"},
+            "spec": {
+                "serviceAccountName": "builder", "containers": [],
+                "volumes": [{"name": "t", "projected": {"sources": [source]}}],
+            },
+        }));
+        (key, twin, pod.unwrap())
+    }
+
+    /// The kubelet's own words, of a Secret that isn't there, aren't shown.
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_the_tenants_api_server_refuses_is_told_to_the_tenant_in_its_words() {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let (key, twin, pod) = asking(&tenant);
+        let denied = json!({"kind": "Status", "code": 403, "message": "no tokens on Sundays"});
+        let answers = async {
+            tenant_server.answer("POST", 403, &denied).await;
+            let told = tenant_server.answer("POST", 201, &json!({})).await;
+            assert_eq!(told.body["reason"], "TokenRefused");
+            assert_eq!(told.body["involvedObject"]["uid"], "u");
+            let message = told.body["message"].as_str().unwrap();
+            for words in ["ServiceAccount builder", "no tokens on Sundays"] {
+                assert!(message.contains(words), "{message}");
+            }
+        };
+        let ensured = ensure(&engine, &tenant, &key, &pod, &twin, Age::New);
+        let (ensured, ()) = tokio::join!(ensured, answers);
+        assert!(ensured.is_err(), "it is asked for again");
+        assert!(tenant.table.get(&key).refused, "and told when it is there");
+        assert!(super_server.is_silent() && tenant_server.is_silent());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_whose_account_is_gone_is_told_and_one_that_is_gone_itself_is_not() {
+        for (is_there, is_told) in [(false, true), (true, false)] {
+            let ((above, _super_server), (own, mut tenant_server)) = (fake(), fake());
+            let (engine, tenant) = (fake::engine(&above), tenant(&own));
+            let (key, twin, pod) = asking(&tenant);
+            let missing = json!({"kind": "Status", "code": 404, "message": "not found"});
+            let account = json!({"kind": "ServiceAccount", "metadata": {"name": "builder"}});
+            let answers = async {
+                tenant_server.answer("POST", 404, &missing).await;
+                let (status, answer) = if is_there {
+                    (200, &account)
+                } else {
+                    (404, &missing)
+                };
+                let asked = tenant_server.answer("GET", status, answer).await;
+                let path = "/api/v1/namespaces/work/serviceaccounts/builder";
+                assert_eq!(asked.path, path);
+                if is_told {
+                    let told = tenant_server.answer("POST", 201, &json!({})).await;
+                    assert_eq!(told.body["reason"], "TokenRefused");
+                }
+            };
+            let ensured = ensure(&engine, &tenant, &key, &pod, &twin, Age::New);
+            let (ensured, ()) = tokio::join!(ensured, answers);
+            assert!(ensured.is_err() && tenant_server.is_silent());
+            assert_eq!(tenant.table.get(&key).refused, is_told);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tenant_that_does_not_answer_refuses_no_token() {
+        let ((above, _super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let (key, twin, pod) = asking(&tenant);
+        let ensured = ensure(&engine, &tenant, &key, &pod, &twin, Age::New);
+        let answer = json!({});
+        let (ensured, _) = tokio::join!(ensured, tenant_server.answer("POST", 503, &answer));
+        assert!(ensured.is_err() && tenant_server.is_silent());
+        assert!(!tenant.table.get(&key).refused);
     }
 
     #[tokio::test(start_paused = true)]

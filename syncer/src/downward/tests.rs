@@ -172,6 +172,37 @@ async fn a_pod_whose_change_the_super_cluster_refuses_keeps_its_tokens() {
     assert!(tenant.table.get(&key).renew_at.is_some());
 }
 
+/// Else the last word about it is the refusal.
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_and_is_put_right_is_told_to_be_synced() {
+    for was_refused in [true, false] {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let ([_, key], object) = settings(&tenant, "u");
+        tenant.table.update(&key, |entry| {
+            entry.twin = Some(fake::super_side("t", "u"));
+            entry.refused = was_refused;
+        });
+        let twin = tenant.with_cx(|cx| translate(key.kind(), &object, cx));
+        let mut twin = twin.unwrap().unwrap();
+        twin.value_mut()["metadata"]["uid"] = "t".into();
+        twin.value_mut()["metadata"]["resourceVersion"] = "9".into();
+        tenant.down.put(key.clone(), object);
+        let answers = async {
+            super_server.answer("GET", 200, twin.value()).await;
+            if was_refused {
+                let told = tenant_server.answer("POST", 201, &json!({})).await;
+                assert_eq!(told.body["reason"], "Synced");
+                assert_eq!(told.body["involvedObject"]["uid"], "u");
+            }
+        };
+        let (worked, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+        assert!(worked.is_ok(), "{worked:?}");
+        assert!(!tenant.table.get(&key).refused);
+        assert!(super_server.is_silent() && tenant_server.is_silent());
+    }
+}
+
 /// F21: by another super pod it would run elsewhere than where the tenant sees it.
 #[tokio::test(start_paused = true)]
 async fn r5_a_pod_that_was_bound_since_it_was_told_of_is_not_placed_a_second_time() {
