@@ -1,8 +1,8 @@
 //! What the syncer told the tenant about an object that doesn't cross, or not whole, and what helps. Pure.
 
 use super::verdict::Facts;
-use crate::{error, quota::Limit};
-use k8s_openapi::{api::core::v1::Event, apimachinery::pkg::apis::meta::v1::Time};
+use crate::{error, event, quota::Limit};
+use k8s_openapi::{api::core::v1::Event, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 /// Reasons that are told of objects that cross, but not as they are written.
 const SHORTFALLS: [&str; 4] = [
@@ -13,6 +13,10 @@ const SHORTFALLS: [&str; 4] = [
 ];
 /// The reason that is told of an object that can't end.
 const HELD_UP: &str = "DeletionHeldUp";
+/// The reason that is told of a pod whose token the tenant's own API server refuses.
+const NO_TOKEN: &str = "TokenRefused";
+/// The reason that is told once what was refused is put right.
+const PUT_RIGHT: &str = "Synced";
 
 impl Facts {
     /// What the tenant was told that its object, which crosses, is without.
@@ -29,19 +33,32 @@ impl Facts {
         Some((words(event), advice.to_owned()))
     }
 
+    /// Why it has no token of its ServiceAccount, or will have none, if its twin was made at `made`.
+    pub(super) fn without_token(&self, made: Option<&Time>) -> Option<(String, String)> {
+        let event = self.last_that_holds(is_without_token, made)?;
+        let advice = "see in the tenant whether the ServiceAccount is there, and which of its webhooks and policies refuse a token";
+        Some((words(event), advice.to_owned()))
+    }
+
     /// The last thing that the syncer refused, and what helps.
     ///
-    /// What was refused before `made`, the time of its twin's making, was put right since. One and the same refusal is told
-    /// only once: if it came again since, that isn't known.
+    /// What was refused before `made`, the time of its twin's making, was put right since.
     pub(super) fn refusal(&self, made: Option<&Time>) -> Option<(String, String)> {
-        let is_over = |event: &Event| match (&event.last_timestamp, made) {
-            (Some(told), Some(made)) => told < made,
-            _ => false,
-        };
-        let event = self.last(|event| is_refusal(event) && !is_over(event))?;
+        let event = self.last_that_holds(is_refusal, made)?;
         let message = words(event);
         let advice = self.advice(event.reason.as_deref().unwrap_or_default(), &message);
         Some((message, advice))
+    }
+
+    /// The last such event, unless what it tells of was put right since: the twin was made, or the syncer says so.
+    fn last_that_holds(&self, is_it: fn(&Event) -> bool, made: Option<&Time>) -> Option<&Event> {
+        let put_right = self.last(|event| event.reason.as_deref() == Some(PUT_RIGHT));
+        let is_over = |event: &Event| {
+            let told = event.last_timestamp.as_ref();
+            let is_older = told.zip(made).is_some_and(|(told, made)| told < made);
+            is_older || put_right.is_some_and(|put_right| order(event) < order(put_right))
+        };
+        self.last(|event| is_it(event) && !is_over(event))
     }
 
     fn last(&self, is_it: impl Fn(&Event) -> bool) -> Option<&Event> {
@@ -102,6 +119,13 @@ impl Facts {
     }
 }
 
+/// When it was told; events have whole seconds, and within one the version tells which was written later.
+fn order(told: &Event) -> (Option<Timestamp>, u64) {
+    let version = told.metadata.resource_version.as_deref();
+    let version = version.and_then(|version| version.parse().ok());
+    (event::when(told), version.unwrap_or_default())
+}
+
 fn words(event: &Event) -> String {
     error::one_line(event.message.as_deref().unwrap_or_default())
 }
@@ -115,10 +139,14 @@ fn is_held_up(event: &Event) -> bool {
     event.reason.as_deref() == Some(HELD_UP)
 }
 
+fn is_without_token(event: &Event) -> bool {
+    event.reason.as_deref() == Some(NO_TOKEN)
+}
+
 fn is_refusal(event: &Event) -> bool {
     let is_told = event.type_.as_deref() == Some("Warning")
         || matches!(event.reason.as_deref(), Some("NotSynced" | "SyncRefused"));
-    is_told && !is_shortfall(event) && !is_held_up(event)
+    is_told && !is_shortfall(event) && !is_held_up(event) && !is_without_token(event)
 }
 
 #[cfg(test)]
@@ -183,6 +211,9 @@ mod tests {
                     let mut ending = told(reason, "words of\nits own", Some("11"));
                     ending.tenant.object.as_mut().unwrap().deleting = true;
                     says(&ending, false, "It is being deleted: words of its own")
+                } else if reason == NO_TOKEN {
+                    let waiting = told(reason, "words of\nits own", Some("11"));
+                    says(&waiting, false, "it lacks a token: words of its own")
                 } else if crosses {
                     let whole = told(reason, "words of\nits own", Some("11"));
                     says(&whole, true, "not whole: words of its own")
@@ -215,6 +246,25 @@ mod tests {
             "the last change was refused",
         );
         says(&told("HostPort", "no", Some("13")), true, "It is synced.");
+    }
+
+    #[test]
+    fn what_was_put_right_after_its_twin_was_made_is_no_refusal_until_it_comes_again() {
+        for reason in ["HostPort", NO_TOKEN] {
+            let mut facts = told(reason, "no", Some("11"));
+            let mut put_right = event(PUT_RIGHT, "it is synced");
+            put_right.type_ = Some("Normal".into());
+            put_right.metadata.resource_version = Some("10".into());
+            facts.events[0].metadata.resource_version = Some("9".into());
+            facts.events.push(put_right);
+            says(&facts, true, "It is synced.");
+            // The event of one and the same refusal is dated anew.
+            facts.events[0].metadata.resource_version = Some("11".into());
+            assert!(!verdict::of(&facts).synced, "{reason}, in the same second");
+            let late = serde_json::from_value(json!("2026-01-01T12:00:01Z")).unwrap();
+            facts.events[1].last_timestamp = Some(late);
+            says(&facts, true, "It is synced.");
+        }
     }
 
     #[test]

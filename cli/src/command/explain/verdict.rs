@@ -334,6 +334,12 @@ fn both(facts: &Facts, tenant: &Twin, twin: &Twin) -> Verdict {
     if let Some(outlived) = need::outlived(facts) {
         return outlived;
     }
+    if let Some((why, advice)) = facts.without_token(twin.created.as_ref()) {
+        return bad(
+            format!("Both sides have it, and it lacks a token: {why}"),
+            advice,
+        );
+    }
     match facts.refusal(twin.created.as_ref()) {
         Some((refusal, advice)) => bad(
             format!("Both sides have it; the last change was refused: {refusal}"),
