@@ -1,6 +1,7 @@
 //! `sublet attach`: an API server that runs already becomes a tenant (`external`); nothing is provisioned for it.
 
 mod range;
+mod rights;
 
 use super::create::check;
 use crate::{
@@ -74,6 +75,7 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     let access = read(args)?;
     let theirs = client(&access).await?;
     let range = reach(&theirs, &access).await?;
+    rights::check(&theirs).await?;
     let known = tenant::api(cluster).get_opt(&args.name).await?;
     let left = || {
         format!(

@@ -2,14 +2,19 @@
 
 use anyhow::ensure;
 use e2e::{
-    kind::{CONFIG_MAP, CONTROL_PLANE, NAMESPACE, POD, SECRET, SERVICE},
+    kind::{
+        CLUSTER_ROLE_BINDING, CONFIG_MAP, CONTROL_PLANE, NAMESPACE, POD, SECRET, SERVICE,
+        SERVICE_ACCOUNT,
+    },
     make, oracle,
     program::{Folder, Program},
     read::{annotation, condition, event, items, text, uid},
     rig::{Wish, kubeconfig_secret, on_rig, secret_name},
+    side::Side,
     tenant::{NAMESPACE_OF_TESTS, conditions},
     wait::{PODS, SOON, eventually},
 };
+use http::Method;
 use serde_json::{Value, json};
 use tenancy::{naming, tenant::TenantId};
 
@@ -255,6 +260,24 @@ fn t46_an_api_server_that_is_another_one_deletes_nothing() {
     );
 }
 
+/// A token of an account in the namespace `work` that may read most of the tenant and write nothing.
+async fn reader(side: &Side) -> anyhow::Result<String> {
+    let metadata = json!({"name": "reader", "namespace": "work"});
+    side.create(SERVICE_ACCOUNT, json!({"metadata": metadata}))
+        .await?;
+    let binding = json!({
+        "metadata": {"name": "reader"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"kind": "ServiceAccount", "name": "reader", "namespace": "work"}],
+    });
+    side.create(CLUSTER_ROLE_BINDING, binding).await?;
+    let path = "/api/v1/namespaces/work/serviceaccounts/reader/token";
+    let body =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+    let answer = side.request(Method::POST, path, Some(body)).await?;
+    Ok(text(&answer, "/status/token").to_owned())
+}
+
 #[test]
 fn sublet_attach_makes_a_tenant_of_an_api_server_and_says_what_of_it_is_not_served() {
     let wish = Wish {
@@ -272,7 +295,7 @@ fn sublet_attach_makes_a_tenant_of_an_api_server_and_says_what_of_it_is_not_serv
         std::fs::write(&admin, rig.above.admin_kubeconfig())?;
         let theirs = folder.path().join("tenant.conf");
         let access = guest.server.syncer_kubeconfig(guest.proxy.port());
-        std::fs::write(&theirs, access)?;
+        std::fs::write(&theirs, &access)?;
         let sublet = Program::sublet_at(&admin)?;
         let attach = async |name: &str, more: &str| {
             let file = theirs.display();
@@ -293,6 +316,22 @@ fn sublet_attach_makes_a_tenant_of_an_api_server_and_says_what_of_it_is_not_serv
         let mut service = make::service("web");
         service["metadata"]["namespace"] = "work".into();
         let service = guest.side.create(SERVICE, service).await?;
+
+        // By a kubeconfig that may only read nothing is made.
+        let mut reading: Value = serde_json::from_str(&access)?;
+        reading["users"][0]["user"] = json!({"token": reader(&guest.side).await?});
+        std::fs::write(&theirs, reading.to_string())?;
+        eventually(SOON, "the rights that it lacks are named", async || {
+            let outcome = attach("home", "").await?;
+            outcome.fails(1, &["list secrets", "cluster-admin"])
+        })
+        .await?;
+        let made = rig
+            .side
+            .find(CONTROL_PLANE, NAMESPACE_OF_TESTS, "home")
+            .await?;
+        ensure!(made.is_none(), "{}", made.unwrap_or_default());
+        std::fs::write(&theirs, &access)?;
 
         // A range that isn't the super cluster's: all but Services with an address.
         let outcome = attach("abroad", "--service-cidr 10.99.0.0/24").await?;
