@@ -21,7 +21,7 @@ pub(crate) struct Entry {
     pub(crate) tenant: Option<TenantSide>,
     /// The super object.
     pub(crate) twin: Option<SuperSide>,
-    /// The last translation was refused: it is tried again when facts change.
+    /// Something of it was refused, and wasn't put right since: it is tried again when facts change.
     pub(crate) refused: bool,
     /// When the tokens in the pod's token Secret are renewed.
     pub(crate) renew_at: Option<Instant>,

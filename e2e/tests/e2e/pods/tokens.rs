@@ -1,14 +1,16 @@
 //! Tokens that a pod asks for itself: for whom, for how long, and what follows when one is about to expire.
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use e2e::{
-    kind::POD,
+    kind::{ADMISSION_BINDING, ADMISSION_POLICY, POD},
     make,
-    read::{last_words, text},
-    space::within,
+    read::{event, last_words, text},
+    space::{Space, within},
     tenant::A,
+    wait::{PODS, eventually},
 };
+use http::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -65,6 +67,67 @@ fn tokens_have_the_audience_and_the_life_that_the_pod_asks_for() {
             let subject = format!("system:serviceaccount:{}:default", space.name);
             ensure!(text(&claims, "/sub") == subject, "{claims}");
         }
+        Ok(())
+    });
+}
+
+/// A policy of the tenant's that refuses the tokens of all accounts of the space.
+async fn refuse_tokens(space: &Space) -> anyhow::Result<()> {
+    let policy = json!({
+        "metadata": {"name": space.name}, "spec": {
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["serviceaccounts/token"],
+            }]},
+            "validations": [{"expression": "false", "message": "no tokens today"}],
+        },
+    });
+    space.side().create(ADMISSION_POLICY, policy).await?;
+    let binding = json!({
+        "metadata": {"name": space.name}, "spec": {
+            "policyName": space.name, "validationActions": ["Deny"],
+            "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": space.name}}},
+        },
+    });
+    space.side().create(ADMISSION_BINDING, binding).await?;
+    let path = format!(
+        "/api/v1/namespaces/{}/serviceaccounts/default/token",
+        space.name
+    );
+    eventually(PODS, "a token is refused", async || {
+        let request =
+            json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+        match space
+            .side()
+            .request(Method::POST, &path, Some(request))
+            .await
+        {
+            Err(problem) if problem.message.contains("no tokens today") => Ok(()),
+            Err(problem) => bail!("{problem}"),
+            Ok(_) => bail!("it was given"),
+        }
+    })
+    .await
+}
+
+#[test]
+fn a_token_that_the_tenant_refuses_to_its_pod_is_told_and_so_is_that_it_came() {
+    within(A, "refused", async |space| {
+        refuse_tokens(space).await?;
+        let sources = json!([{"serviceAccountToken": {"path": "t"}}]);
+        let pod = space
+            .pod("web", with_tokens("test -s /tokens/t", sources))
+            .await?;
+        let told = event(space.side(), POD, &pod, "TokenRefused").await?;
+        let message = text(&told, "/message");
+        ensure!(
+            message.contains("ServiceAccount default") && message.contains("no tokens today"),
+            "{told}"
+        );
+        for kind in [ADMISSION_BINDING, ADMISSION_POLICY] {
+            space.side().delete(kind, "", &space.name).await?;
+        }
+        space.outcome("web").await?;
+        event(space.side(), POD, &pod, "Synced").await?;
         Ok(())
     });
 }
