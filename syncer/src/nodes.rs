@@ -1,8 +1,11 @@
-//! Tells when a tenant that is shown only the nodes in use comes to use one, or uses it no more.
+//! Tells when a tenant comes to use a node that it is shown only while it is in use, or uses it no more.
 //!
 //! Which nodes those are is asked of the table when a node is worked ([`crate::publish`]); here its key is queued. A node is in
 //! use once the super cluster's scheduler has bound a pod of the tenant to it. What a tenant's pod says of its node is the
 //! tenant's word (T9): it makes no node one that the tenant is shown, but keeps one that it was shown.
+//!
+//! To some tenants that is every node; to the others one whose taints keep their pods out, and on which one is all the same.
+//! Else the tenant's garbage collector would take that pod for one whose node is gone.
 
 use crate::{engine::Engine, table::Entry, tenants::Tenant};
 use api::ShownNodes;
@@ -33,17 +36,19 @@ pub(crate) fn update<R>(
 
 /// A pod of the tenant that was on the node `from` is on `to`.
 pub(crate) fn moved(engine: &Engine, tenant: &Tenant, from: Option<&str>, to: Option<&str>) {
-    if from == to || tenant.rules().nodes != ShownNodes::Used {
+    if from == to {
         return;
     }
-    let key = |node| Key::new(kind::index("Node"), "", node);
-    if let Some(node) = to {
-        engine.up.add(&tenant.id, key(node));
+    let used_alone = tenant.rules().nodes == ShownNodes::Used;
+    let concerned = |node: &str| {
+        let key = Key::new(kind::index("Node"), "", node);
+        (used_alone || engine.offered.is_tainted(&key)).then_some(key)
+    };
+    if let Some(key) = to.and_then(concerned) {
+        engine.up.add(&tenant.id, key);
     }
-    if let Some(node) = from {
+    if let Some(key) = from.and_then(concerned) {
         // The next pod of a Job may be on it.
-        engine
-            .up
-            .add_after(&tenant.id, key(node), engine.unneeded_period);
+        engine.up.add_after(&tenant.id, key, engine.unneeded_period);
     }
 }

@@ -3,7 +3,7 @@
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
-use tenancy::{hosts::Hosts, kind, meta, object::Object, offer, tenant::Key};
+use tenancy::{hosts::Hosts, kind, meta, object::Object, offer, taint, tenant::Key};
 
 /// Names, versions and labels of published objects, and what runtimes cost; never the objects.
 #[derive(Default)]
@@ -24,6 +24,8 @@ struct OfferedObject {
     overhead: Option<Box<Value>>,
     /// Of a DeviceClass: the extended resource by which pods have its devices.
     resource: Option<Box<str>>,
+    /// Of a node: whether a taint says whom it is for.
+    tainted: bool,
 }
 
 /// What an event of a published object means.
@@ -118,6 +120,11 @@ impl Offered {
         classes.map(|(key, _)| key.name.to_string()).collect()
     }
 
+    /// Whether a node has a taint that says whom it is for.
+    pub(crate) fn is_tainted(&self, key: &Key) -> bool {
+        self.seen.lock().get(key).is_some_and(|seen| seen.tainted)
+    }
+
     /// Whether the object is offered to every tenant; `None` when there is no such object.
     pub(crate) fn is_labelled(&self, key: &Key) -> Option<bool> {
         self.seen.lock().get(key).map(|seen| seen.labelled)
@@ -132,6 +139,7 @@ fn put(seen: &mut HashMap<Key, OfferedObject>, key: &Key, object: &Object) -> Ne
         namespace: object.namespace().into(),
         overhead: object.at("/overhead/podFixed").cloned().map(Box::new),
         resource: object.text("/spec/extendedResourceName").map(Into::into),
+        tainted: taint::lasting(object).next().is_some(),
     };
     let (version, source, labelled) = (now.version, now.source, now.labelled);
     match seen.insert(key.clone(), now) {

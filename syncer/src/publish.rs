@@ -442,6 +442,48 @@ mod tests {
         }
     }
 
+    /// The node, kept by a taint for others than the tenant.
+    fn kept() -> Value {
+        let mut node = node();
+        node["spec"]["taints"] =
+            json!([{"key": "customer", "value": "globex", "effect": "NoSchedule"}]);
+        node
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_kept_for_others_stays_for_the_pod_on_it_and_goes_with_the_last() {
+        let (engine, tenant, key, [mut above, mut own]) = with_a_pod_on_a_node();
+        let answers = async {
+            above.answer("GET", 200, &kept()).await;
+            own.answer("GET", 200, &node()).await;
+            let tainted = own.answer("PATCH", 200, &node()).await;
+            own.answer("PATCH", 200, &node()).await;
+            tainted
+        };
+        let (stays, tainted) = tokio::join!(work(&engine, &tenant, &key), answers);
+        assert!(stays.is_ok(), "{stays:?}");
+        let taints = json!([{"key": "sublet.dev/kept-for-others", "effect": "NoSchedule"}]);
+        assert_eq!(tainted.body["spec"]["taints"], taints);
+        let pod = Key::new(kind::index("Pod"), "work", "web");
+        // The pod in the tenant outlives its super pod for a moment.
+        tenant.table.update(&pod, |entry| entry.twin = None);
+        let answers = async {
+            above.answer("GET", 200, &kept()).await;
+            own.answer("GET", 200, &node()).await;
+        };
+        let (waits, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+        assert!(matches!(waits, Err(Failure::Waiting(_))), "{waits:?}");
+        tenant.table.update(&pod, |entry| *entry = Entry::default());
+        let answers = async {
+            above.answer("GET", 200, &kept()).await;
+            own.answer("GET", 200, &node()).await;
+            own.answer("DELETE", 200, &json!({})).await
+        };
+        let (goes, deletion) = tokio::join!(work(&engine, &tenant, &key), answers);
+        assert!(goes.is_ok(), "{goes:?}");
+        assert_eq!(deletion.body["preconditions"]["uid"], "v");
+    }
+
     /// Else the tenant's own controllers would take the pod for lost.
     #[tokio::test]
     async fn a_used_node_stays_while_a_pod_in_the_tenant_is_bound_to_it_whose_super_pod_is_gone() {

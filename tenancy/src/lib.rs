@@ -15,6 +15,7 @@
 //! - [`reach`] says where a tenant's pods may go beside their own tenant.
 //! - [`ceiling`] says what of a control plane is more than its class allows.
 //! - [`pod_rules`] says what a tenant's pods are made with, whatever they ask for.
+//! - [`taint`] says which taints of nodes keep them out.
 //! - [`quota`] counts what a tenant takes of the super cluster, over all of its namespaces.
 //! - [`reservation`] keeps addresses of the platform from being given to a tenant's Services.
 //! - [`sharing`] shows Services of others to a tenant, and opens what leads to them.
@@ -59,6 +60,7 @@ pub mod selector;
 
 pub mod ceiling;
 pub mod pod_rules;
+pub mod taint;
 
 pub mod offer;
 pub mod to_super;

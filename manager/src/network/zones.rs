@@ -3,15 +3,14 @@
 //! Its pods are spread over them by the super cluster's scheduler ([`crate::provision`]), so nobody has to choose one.
 
 use crate::object::Object;
-use api::{ControlPlanePods, FailureDomain, Toleration};
+use api::{ControlPlanePods, FailureDomain};
 use std::collections::BTreeMap;
+use tenancy::taint;
 
 /// Label of a node that names its zone.
 pub(crate) const ZONE: &str = "topology.kubernetes.io/zone";
 /// Label of a node that names its region.
 const REGION: &str = "topology.kubernetes.io/region";
-/// Taints that come and go with a node's state begin so: they don't say what the node is for.
-const STATE: &str = "node.kubernetes.io/";
 /// So many may be told.
 const MOST: usize = 100;
 
@@ -22,7 +21,7 @@ pub(crate) fn of(nodes: &[Object], pods: &ControlPlanePods) -> Vec<FailureDomain
             .node_selector
             .iter()
             .all(|(key, value)| node.label(key) == Some(value.as_str()));
-        let keeps_out = |taint: &_| keeps_out(taint, &pods.tolerations);
+        let keeps_out = |taint: &_| taint::keeps_out(taint, &pods.tolerations);
         selected && !node.items("/spec/taints").iter().any(keeps_out)
     };
     let mut zones: BTreeMap<&str, FailureDomain> = BTreeMap::new();
@@ -38,14 +37,6 @@ pub(crate) fn of(nodes: &[Object], pods: &ControlPlanePods) -> Vec<FailureDomain
         }
     }
     zones.into_values().take(MOST).collect()
-}
-
-/// Whether a taint keeps pods of control planes out for good.
-fn keeps_out(taint: &serde_json::Value, tolerations: &[Toleration]) -> bool {
-    let part = |name: &str| taint[name].as_str().unwrap_or_default();
-    let (key, value, effect) = (part("key"), part("value"), part("effect"));
-    let is_tolerated = |toleration: &Toleration| toleration.tolerates(key, value, effect);
-    effect != "PreferNoSchedule" && !key.starts_with(STATE) && !tolerations.iter().any(is_tolerated)
 }
 
 #[cfg(test)]

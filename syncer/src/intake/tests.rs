@@ -607,6 +607,32 @@ async fn t9_a_node_is_in_use_by_what_the_super_cluster_bound_and_by_no_word_of_t
     assert!(!is_used("n"));
 }
 
+/// It is shown for the pods on it alone. What a node's state taints is shown in any case.
+#[tokio::test]
+async fn a_node_that_is_kept_for_others_is_looked_at_when_a_pod_of_the_tenant_comes_to_it() {
+    for (taint, is_news) in [
+        (json!({"key": "kept", "effect": "NoSchedule"}), true),
+        (
+            json!({"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}),
+            false,
+        ),
+    ] {
+        let bench = Bench::new();
+        let key = Key::new(kind::index("Node"), "", "n");
+        let node =
+            json!({"metadata": {"name": "n", "resourceVersion": "1"}, "spec": {"taints": [taint]}});
+        bench
+            .engine
+            .offered
+            .note(&key, &Object::from_value(node).unwrap());
+        let is_queued = || bench.engine.up.has(&bench.tenant.id, &key);
+        bench.tenant_sink().applied(pod(5, "x"));
+        assert!(!is_queued());
+        bench.super_sink().applied(listed_twin(&bench));
+        assert_eq!(is_queued(), is_news);
+    }
+}
+
 /// A binding changes no generation.
 #[tokio::test]
 async fn a_node_comes_into_use_by_an_event_of_which_the_spec_is_left_unread() {

@@ -3,12 +3,17 @@
 //! A node is published by allow-list: no provider ID, no images, and addresses of the real host only to tenants that may use
 //! its network anyhow and whose class says where nodes are. Heartbeats are left
 //! out, so that a node that only says it is alive costs no write in any tenant.
+//!
+//! A node whose taints keep all of the tenant's pods out isn't shown: the tenant's controllers would make pods for it, one of
+//! each DaemonSet, that wait for ever. While one of its pods is there all the same, from before the taint, it is shown with a
+//! taint of ours, by which DaemonSets make none; the platform's taints say whom its nodes are for, which is nobody's to know.
 
 use super::{Cx, Kind, Refused, Resource, SuperWatch, Upward, UpwardVerb};
 use crate::{
     naming,
     object::{Object, pick},
     plan::holds,
+    taint,
 };
 use api::ShownNodes;
 use serde_json::{Map, Value, json};
@@ -63,6 +68,8 @@ pub fn is_shown_of_nodes(key: &str) -> bool {
 
 /// Label of every virtual node.
 const VIRTUAL: &str = "sublet.dev/virtual";
+/// Taint of a virtual node whose super node keeps new pods of the tenant out.
+const KEPT: &str = "sublet.dev/kept-for-others";
 
 /// The kind.
 #[derive(Debug)]
@@ -91,9 +98,11 @@ impl Kind for Node {
             .node_selector
             .iter()
             .all(|(key, value)| node.label(key) == Some(value));
+        let is_kept =
+            taint::lasting(node).any(|taint| taint::keeps_out(taint, &cx.rules.pods.tolerations));
         let is_shown = match cx.rules.nodes {
-            ShownNodes::Selected => true,
-            ShownNodes::Used => cx.facts.runs_on(node.name()),
+            ShownNodes::Selected if !is_kept => true,
+            _ => cx.facts.runs_on(node.name()),
         };
         if !(selected && is_shown) {
             return None;
@@ -117,6 +126,10 @@ impl Kind for Node {
         if node.at("/spec/unschedulable") == Some(&Value::Bool(true)) {
             spec.insert("unschedulable".into(), true.into());
         }
+        if is_kept {
+            let taint = json!({"key": KEPT, "effect": "NoSchedule"});
+            spec.insert("taints".into(), json!([taint]));
+        }
         let virtual_node = json!({
             "apiVersion": "v1", "kind": "Node",
             "metadata": {"name": node.name(), "labels": labels},
@@ -133,6 +146,8 @@ impl Kind for Node {
         for pointer in ["/metadata/uid", "/metadata/labels", "/spec/unschedulable"] {
             source.insert(pointer.into(), node.at(pointer).cloned().into());
         }
+        let taints = taint::lasting(node).map(|taint| pick(taint, &["key", "value", "effect"]));
+        source.insert("taints".into(), taints.map(Value::Object).collect());
         source.into()
     }
 
@@ -167,11 +182,12 @@ fn changes(want: &Object, have: &Object) -> Vec<Upward> {
     let part = |object: &Object, pointer| object.at(pointer).cloned().unwrap_or_default();
     let mut writes = vec![];
     let same_labels = part(want, "/metadata/labels") == part(have, "/metadata/labels");
+    let taints = part(want, "/spec/taints");
     let unschedulable =
         |object: &Object| object.at("/spec/unschedulable") == Some(&Value::Bool(true));
     if !same_labels
         || unschedulable(want) != unschedulable(have)
-        || have.at("/spec/taints").is_some()
+        || taints != part(have, "/spec/taints")
     {
         // A merge patch keeps what it doesn't name, so keys that must go are named with null.
         let mut labels = part(want, "/metadata/labels");
@@ -180,7 +196,7 @@ fn changes(want: &Object, have: &Object) -> Vec<Upward> {
                 labels[key] = Value::Null;
             }
         }
-        let spec = json!({"unschedulable": if unschedulable(want) { Value::Bool(true) } else { Value::Null }, "taints": null});
+        let spec = json!({"unschedulable": if unschedulable(want) { Value::Bool(true) } else { Value::Null }, "taints": taints});
         writes.push(merge(
             None,
             json!({"metadata": {"labels": labels}, "spec": spec}),
@@ -257,7 +273,7 @@ mod tests {
         object(json!({
             "apiVersion": "v1", "kind": "Node",
             "metadata": {"name": "n1", "uid": "x", "labels": {"kubernetes.io/os": "linux", "secret": "y", "pool": "a"}},
-            "spec": {"providerID": "aws:///i-1", "podCIDR": "10.1.0.0/24", "taints": [{"key": "k", "effect": "NoSchedule"}]},
+            "spec": {"providerID": "aws:///i-1", "podCIDR": "10.1.0.0/24", "taints": [{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]},
             "status": {
                 "capacity": {"cpu": "2"}, "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}],
                 "images": [{"names": ["secret/image"]}], "nodeInfo": {"machineID": "m", "kubeletVersion": "v1.36.3"},
@@ -325,6 +341,10 @@ mod tests {
         for (pointer, value) in [
             ("/metadata/uid", json!("y")),
             ("/metadata/labels/pool", json!("b")),
+            (
+                "/spec/taints",
+                json!([{"key": "k", "effect": "NoSchedule"}]),
+            ),
             ("/status/capacity/cpu", json!("3")),
             ("/status/addresses/0/address", json!("10.0.0.2")),
             ("/status/conditions/0/status", json!("False")),
@@ -431,6 +451,41 @@ mod tests {
         );
     }
 
+    /// Else each DaemonSet of the tenant would wait for a pod that is never put there.
+    #[test]
+    fn a_node_that_keeps_the_tenants_pods_out_is_seen_while_one_is_there() {
+        let mut tenant = tenant();
+        let seen = |tenant: &TenantRules, taints: &Value, nodes: &[&'static str]| {
+            let facts = Answers {
+                nodes: nodes.to_vec(),
+                ..Answers::default()
+            };
+            let cx = Cx {
+                rules: tenant,
+                facts: &facts,
+            };
+            let mut node = node();
+            node.value_mut()["spec"]["taints"] = taints.clone();
+            let seen = Node.publish(&node, "", &cx)?;
+            Some(seen.at("/spec/taints").cloned().unwrap_or_default())
+        };
+        let kept = |effect: &str| json!([{"key": "customer", "value": "globex", "effect": effect}]);
+        let without = Some(Value::Null);
+        assert_eq!(seen(&tenant, &json!([]), &[]), without);
+        assert_eq!(seen(&tenant, &kept("PreferNoSchedule"), &[]), without);
+        for effect in ["NoSchedule", "NoExecute"] {
+            let taints = kept(effect);
+            assert_eq!(seen(&tenant, &taints, &[]), None);
+            assert_eq!(seen(&tenant, &taints, &["n2"]), None);
+            // Whom it is kept for isn't told.
+            let ours = json!([{"key": "sublet.dev/kept-for-others", "effect": "NoSchedule"}]);
+            assert_eq!(seen(&tenant, &taints, &["n1"]), Some(ours));
+        }
+        let toleration = json!([{"key": "customer", "value": "globex"}]);
+        tenant.pods.tolerations = serde_json::from_value(toleration).unwrap();
+        assert_eq!(seen(&tenant, &kept("NoSchedule"), &[]), without);
+    }
+
     #[test]
     fn labels_that_the_class_names_are_shown_beside_those_that_scheduling_needs() {
         let facts = Answers::default();
@@ -479,5 +534,22 @@ mod tests {
         );
         assert_eq!(writes[0].body["spec"]["taints"], Value::Null);
         assert_eq!(writes[1].body["status"]["capacity"]["cpu"], "2");
+    }
+
+    #[test]
+    fn a_virtual_node_has_our_taint_and_no_other() {
+        let node = |spec| virtual_node(json!({}), spec, json!({}));
+        let ours = json!([{"key": KEPT, "effect": "NoSchedule"}]);
+        let kept = node(json!({"taints": ours}));
+        assert_eq!(changes(&kept, &kept), vec![]);
+        // As the API server makes it.
+        let new = node(
+            json!({"taints": [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]}),
+        );
+        for (want, have, taints) in [(&kept, &new, ours), (&node(json!({})), &kept, Value::Null)] {
+            let writes = changes(want, have);
+            assert_eq!(writes.len(), 1);
+            assert_eq!(writes[0].body["spec"]["taints"], taints);
+        }
     }
 }

@@ -8,6 +8,7 @@ use e2e::{
     rig::{
         Rig, Wish, on_rig,
         player::{THE_NODE, add_node},
+        syncer::Periods,
     },
     side::Side,
     space::within,
@@ -134,6 +135,52 @@ fn a_tenant_that_is_held_to_some_nodes_sees_them_alone_and_its_pods_run_on_no_ot
                 "{name} was made"
             );
         }
+        Ok(())
+    });
+}
+
+/// Else each DaemonSet of a tenant would wait for ever for its pod on a control plane's node.
+#[test]
+fn a_node_that_is_kept_for_others_is_shown_while_a_pod_of_the_tenant_is_there_and_to_whom_it_is_for()
+ {
+    let wish = Wish {
+        periods: Periods {
+            unneeded: Some(2),
+            ..Periods::default()
+        },
+        ..Wish::default()
+    };
+    on_rig(wish, async |rig| {
+        let guest = &rig.tenants[0];
+        add_node(&rig.side, "kept").await?;
+        sees(&guest.side, &["kept", THE_NODE]).await?;
+        let taint =
+            json!({"key": "example.com/customer", "value": "globex", "effect": "NoSchedule"});
+        let tainted = json!({"spec": {"taints": [taint]}});
+        rig.side.merge(NODE, "", "kept", tainted).await?;
+        sees(&guest.side, &[THE_NODE]).await?;
+
+        // Whatever brought a pod of the tenant there: its own controllers mustn't take it for lost.
+        let mut web = pod("web", json!({"kubernetes.io/hostname": "kept"}));
+        web["metadata"]["namespace"] = "default".into();
+        guest.side.create(POD, web).await?;
+        sees(&guest.side, &["kept", THE_NODE]).await?;
+        let ours = json!([{"key": "sublet.dev/kept-for-others", "effect": "NoSchedule"}]);
+        eventually(SOON, "it has our taint and no other", async || {
+            let node = guest.side.get(NODE, "", "kept").await?;
+            ensure!(node["spec"]["taints"] == ours, "{}", node["spec"]);
+            Ok(())
+        })
+        .await?;
+        guest.side.delete(POD, "default", "web").await?;
+        sees(&guest.side, &[THE_NODE]).await?;
+
+        let toleration = json!({"key": "example.com/customer", "value": "globex"});
+        let class = json!({"spec": {"pods": {"tolerations": [toleration]}}});
+        rig.side.merge(CLASS, "", "default", class).await?;
+        sees(&guest.side, &["kept", THE_NODE]).await?;
+        let node = guest.side.get(NODE, "", "kept").await?;
+        ensure!(!node.to_string().contains("globex"), "{node}");
         Ok(())
     });
 }
