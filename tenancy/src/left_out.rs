@@ -1,7 +1,8 @@
 //! What of an object that crosses doesn't, though something in a cluster would obey it: told to the tenant once for each
 //! object, or refused where leaving it out would open what the tenant had closed (an internal load balancer, a login).
 //!
-//! Not told is what only the tenant's own side and people's tools go by.
+//! Not told is what only the tenant's own side and people's tools go by. What crosses whole and selects pods by labels that
+//! don't is told as well: its pods are found in the tenant, and not in the super cluster.
 
 use crate::{
     kind::{Cx, Refused},
@@ -193,6 +194,24 @@ pub(crate) fn of_pod(pod: &Object, more: impl IntoIterator<Item = String>) -> Op
         metadata.into_iter().flatten().chain(more),
         "they steer what the platform runs, so they are its admins' to set; use labels of a domain of your own for selectors",
     )
+}
+
+/// What an object selects pods by, of all these keys, that super pods don't have; `so` is what becomes of it.
+///
+/// The selector crosses as it is: without that part it would select pods that it doesn't mean.
+pub(crate) fn of_selector<'a>(
+    keys: impl IntoIterator<Item = &'a str>,
+    so: &str,
+) -> Option<Refused> {
+    let keys = keys.into_iter().filter(|key| !meta::label_crosses(key));
+    let labels = named("labels", keys)?;
+    Some(Refused::new(
+        LEFT_OUT,
+        format!(
+            "it selects pods by {labels}, which are left out of pods that cross: in the super cluster it selects as if no pod \
+             had them, {so}: give the pods a label of a domain of your own, and select them by that"
+        ),
+    ))
 }
 
 /// The keys as one part of a message.
@@ -400,6 +419,97 @@ mod tests {
         assert!(
             told.message.contains("fields spec.loadBalancerIP"),
             "{told}"
+        );
+    }
+
+    #[test]
+    fn what_selects_pods_by_labels_that_do_not_cross_is_told_which() {
+        let asks = |key: &str| json!({"matchLabels": {key: "x", "app": "a"}});
+        let lacks =
+            |key: &str| json!({"matchExpressions": [{"key": key, "operator": "DoesNotExist"}]});
+        let peer = |selector: Value| json!([{"podSelector": selector}, {"namespaceSelector": asks("k8s.io/ns")}]);
+        let all = json!({"podSelector": {}});
+        let with = |spec: &Value, part: Value| {
+            let mut spec = spec.clone();
+            let parts = spec.as_object_mut().unwrap();
+            parts.extend(part.as_object().unwrap().clone());
+            spec
+        };
+        let key = "jobset.sigs.k8s.io/jobset-name";
+        for (kind, spec, expected) in [
+            (
+                "Service",
+                json!({"selector": {key: "j", "app": "a"}}),
+                Some(key),
+            ),
+            ("Service", json!({"selector": {"app": "a"}}), None),
+            ("Service", json!({}), None),
+            (
+                "PodDisruptionBudget",
+                json!({"minAvailable": 1, "selector": asks(key)}),
+                Some(key),
+            ),
+            (
+                "PodDisruptionBudget",
+                json!({"minAvailable": 1, "selector": lacks(key)}),
+                Some(key),
+            ),
+            (
+                "PodDisruptionBudget",
+                json!({"minAvailable": 1, "selector": asks("team")}),
+                None,
+            ),
+            ("PodDisruptionBudget", json!({"minAvailable": 1}), None),
+            (
+                "NetworkPolicy",
+                json!({"podSelector": lacks(key)}),
+                Some(key),
+            ),
+            (
+                "NetworkPolicy",
+                with(&all, json!({"ingress": [{"from": peer(asks(key))}]})),
+                Some(key),
+            ),
+            (
+                "NetworkPolicy",
+                with(&all, json!({"egress": [{"to": peer(lacks(key))}]})),
+                Some(key),
+            ),
+            (
+                "NetworkPolicy",
+                with(&all, json!({"ingress": [{"from": peer(asks("team"))}]})),
+                None,
+            ),
+        ] {
+            let metadata = json!({"name": "a", "namespace": "default", "uid": "u"});
+            let asked = object(json!({"metadata": metadata, "spec": spec}));
+            let (twin, told) = crosses(kind, &asked, Offers::default());
+            assert!(twin.is_ok(), "{kind} {spec}: it crosses all the same");
+            let named = told.as_ref().map(|told| {
+                assert_eq!(told.reason, "LeftOut");
+                told.message
+                    .strip_prefix("it selects pods by labels ")
+                    .unwrap()
+                    .split(", ")
+                    .next()
+                    .unwrap()
+            });
+            assert_eq!(named, expected, "{kind} {spec}");
+        }
+        let elsewhere =
+            json!({"type": "ExternalName", "externalName": "a.example", "selector": {key: "j"}});
+        let elsewhere =
+            object(json!({"metadata": {"name": "a", "namespace": "default"}, "spec": elsewhere}));
+        let (tenant, facts) = (tenant(), Answers::default());
+        let cx = Cx {
+            rules: &tenant,
+            facts: &facts,
+        };
+        let service = KINDS[usize::from(index("Service"))];
+        assert_eq!(
+            service.shortfall(&elsewhere, &cx),
+            None,
+            "it selects nothing"
         );
     }
 

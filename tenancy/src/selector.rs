@@ -24,6 +24,15 @@ pub fn matches(selector: &Value, labels: &BTreeMap<String, String>) -> bool {
         && terms.into_iter().all(|term| holds(term, labels))
 }
 
+/// The label keys that a LabelSelector names.
+pub(crate) fn keys(selector: &Value) -> impl Iterator<Item = &str> {
+    let equal = selector.get("matchLabels").and_then(Value::as_object);
+    let terms = selector.get("matchExpressions").and_then(Value::as_array);
+    let terms = terms.into_iter().flatten();
+    let equal = equal.into_iter().flatten().map(|(key, _)| key.as_str());
+    equal.chain(terms.filter_map(|term| term["key"].as_str()))
+}
+
 /// One requirement; an operator that isn't known matches nothing.
 fn holds(term: &Value, labels: &BTreeMap<String, String>) -> bool {
     let Some(key) = term["key"].as_str() else {
@@ -64,5 +73,13 @@ mod tests {
         assert!(matches(&term("Exists", json!([])), &labels));
         assert!(!matches(&term("DoesNotExist", json!([])), &labels));
         assert!(!matches(&term("Future", json!([])), &labels));
+    }
+
+    #[test]
+    fn all_keys_of_a_selector_are_found() {
+        let term = json!({"key": "b", "operator": "Exists"});
+        let selector = json!({"matchLabels": {"a": "1"}, "matchExpressions": [term, {}, 1]});
+        assert_eq!(keys(&selector).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(keys(&Value::Null).count(), 0);
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     sharing,
 };
 use api::keys;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::net::Ipv4Addr;
 
 pub(super) const RESOURCE: Resource = Resource {
@@ -199,8 +199,19 @@ impl Kind for Service {
     }
 
     fn shortfall(&self, object: &Object, cx: &Cx<'_>) -> Option<Refused> {
-        if !is_balanced(object) || is_api_server(object.namespace(), object.name()) {
+        if is_api_server(object.namespace(), object.name()) {
             return None;
+        }
+        let selector = object.at("/spec/selector").and_then(Value::as_object);
+        let keys = selector.into_iter().flat_map(Map::keys);
+        let selects =
+            object.text("/spec/type") != Some("ExternalName") && !sharing::is_shown(object);
+        let unmatched = left_out::of_selector(
+            keys.map(String::as_str).filter(|_| selects),
+            "so it leads to none",
+        );
+        if unmatched.is_some() || !is_balanced(object) {
+            return unmatched;
         }
         let asks = object
             .text("/spec/loadBalancerIP")

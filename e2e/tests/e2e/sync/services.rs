@@ -168,6 +168,23 @@ fn a_node_port_that_is_taken_becomes_another() {
 }
 
 #[test]
+fn a_service_that_selects_by_a_label_which_doesnt_cross_is_told_so() {
+    within(A, "unmatched", async |space| {
+        let mut service = make::service("web");
+        service["spec"]["selector"] = json!({"jobset.sigs.k8s.io/jobset-name": "j"});
+        let own = space.create(SERVICE, service).await?;
+        space.twin(SERVICE, "web").await?;
+        let event = e2e::read::event(space.side(), SERVICE, &own, "LeftOut").await?;
+        let message = event["message"].as_str().unwrap_or_default();
+        ensure!(
+            message.contains("jobset.sigs.k8s.io/jobset-name") && message.contains("leads to none"),
+            "{message}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
 fn a_load_balancers_address_comes_back_and_what_the_tenant_claims_does_not_go_down() {
     within(A, "balancer", async |space| {
         let mut service = make::service("web");

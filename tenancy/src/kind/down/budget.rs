@@ -7,13 +7,19 @@
 use super::{Crossing, Down, LABEL_SELECTOR, NO_STATUS, plain};
 use crate::{
     kind::{Cx, Refused, Resource, pod::fields::Rule},
+    left_out,
     object::Object,
+    selector,
 };
 use serde_json::{Value, json};
 
 /// The kind.
 pub(in crate::kind) const BUDGET: Down = Down {
     step,
+    shortfall: |budget, _| {
+        let selector = budget.at("/spec/selector")?;
+        left_out::of_selector(selector::keys(selector), "and protects none by one")
+    },
     wish: &["/status/desiredHealthy"],
     ..plain(
         &Resource {

@@ -13,7 +13,7 @@ use crate::{
         isolation::{self, Scope},
         pod::fields::{Fields, Rule},
     },
-    meta,
+    left_out, meta,
     object::Object,
     selector,
 };
@@ -176,8 +176,28 @@ fn means_dns(peer: &Value, namespace: &str, cx: &Cx<'_>) -> bool {
     is_home && pods.is_none_or(|pods| selector::matches(pods, &labels))
 }
 
-/// Blocks of which nothing is open.
+/// Labels that super pods don't have, or else blocks of which nothing is open.
 fn shortfall(policy: &Object, cx: &Cx<'_>) -> Option<Refused> {
+    unmatched(policy).or_else(|| unopened(policy, cx))
+}
+
+/// Labels that it selects pods by and that don't cross. Pods that it rules in the tenant are closed all the same
+/// ([`Scope::rules`]).
+fn unmatched(policy: &Object) -> Option<Refused> {
+    let spec = policy.at("/spec")?;
+    let rules = |direction: &'static str, peers: &'static str| {
+        list(spec, direction).flat_map(move |rule| list(rule, peers))
+    };
+    let peers = rules("/ingress", "/from").chain(rules("/egress", "/to"));
+    let selectors = peers.chain([spec]).filter_map(|one| one.get("podSelector"));
+    left_out::of_selector(
+        selectors.flat_map(selector::keys),
+        "and what it opens by one stays closed",
+    )
+}
+
+/// Blocks of which nothing is open.
+fn unopened(policy: &Object, cx: &Cx<'_>) -> Option<Refused> {
     let blocks = list(policy.value(), "/spec/egress")
         .flat_map(|rule| list(rule, "/to"))
         .filter_map(|peer| peer.get("ipBlock"));
