@@ -39,10 +39,12 @@ pub(crate) fn moved(engine: &Engine, tenant: &Tenant, from: Option<&str>, to: Op
     if from == to {
         return;
     }
-    let used_alone = tenant.rules().nodes == ShownNodes::Used;
+    let rules = tenant.rules();
     let concerned = |node: &str| {
         let key = Key::new(kind::index("Node"), "", node);
-        (used_alone || engine.offered.is_tainted(&key)).then_some(key)
+        let is_for_use = rules.nodes == ShownNodes::Used
+            || engine.offered.keeps_out(&key, &rules.pods.tolerations);
+        is_for_use.then_some(key)
     };
     if let Some(key) = to.and_then(concerned) {
         engine.up.add(&tenant.id, key);

@@ -1,5 +1,6 @@
 //! The super cluster's published objects, as far as all tenants share what must be known of them.
 
+use api::Toleration;
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
@@ -24,8 +25,8 @@ struct OfferedObject {
     overhead: Option<Box<Value>>,
     /// Of a DeviceClass: the extended resource by which pods have its devices.
     resource: Option<Box<str>>,
-    /// Of a node: whether a taint says whom it is for.
-    tainted: bool,
+    /// Of a node: the taints that say whom it is for.
+    taints: Box<[Value]>,
 }
 
 /// What an event of a published object means.
@@ -120,9 +121,14 @@ impl Offered {
         classes.map(|(key, _)| key.name.to_string()).collect()
     }
 
-    /// Whether a node has a taint that says whom it is for.
-    pub(crate) fn is_tainted(&self, key: &Key) -> bool {
-        self.seen.lock().get(key).is_some_and(|seen| seen.tainted)
+    /// Whether a node's taints keep pods out for good that have these tolerations.
+    pub(crate) fn keeps_out(&self, key: &Key, tolerations: &[Toleration]) -> bool {
+        let seen = self.seen.lock();
+        let mut taints = seen
+            .get(key)
+            .into_iter()
+            .flat_map(|node| node.taints.iter());
+        taints.any(|taint| taint::keeps_out(taint, tolerations))
     }
 
     /// Whether the object is offered to every tenant; `None` when there is no such object.
@@ -139,7 +145,7 @@ fn put(seen: &mut HashMap<Key, OfferedObject>, key: &Key, object: &Object) -> Ne
         namespace: object.namespace().into(),
         overhead: object.at("/overhead/podFixed").cloned().map(Box::new),
         resource: object.text("/spec/extendedResourceName").map(Into::into),
-        tainted: taint::lasting(object).next().is_some(),
+        taints: taint::lasting(object).cloned().collect(),
     };
     let (version, source, labelled) = (now.version, now.source, now.labelled);
     match seen.insert(key.clone(), now) {

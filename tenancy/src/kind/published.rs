@@ -254,7 +254,7 @@ pub(super) const DEFINITION: Published = Published {
     )
 };
 
-/// Whether the tenant is shown every node.
+/// Whether the tenant is shown every node that its pods may be put on.
 fn sees_all_nodes(cx: &Cx<'_>) -> bool {
     cx.rules.nodes == ShownNodes::Selected && cx.rules.node_selector.is_empty()
 }
