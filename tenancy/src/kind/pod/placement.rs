@@ -163,16 +163,33 @@ fn crossing(spec: &Value, asked: &Value) -> Option<Value> {
     (narrowed["effect"] == "NoExecute" || is_for_one_node(spec)).then_some(narrowed)
 }
 
+/// Whether it can run on one node alone, by its name: all nodes but one are many.
 fn is_for_one_node(spec: &Value) -> bool {
     const TERMS: &str =
         "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
-    let is_named = |term: &Value| {
-        items(term, "matchFields").any(|field| text(field, "key") == "metadata.name")
-    };
-    let terms = spec.pointer(TERMS).and_then(Value::as_array);
-    spec.pointer("/nodeSelector/kubernetes.io~1hostname")
+    if spec
+        .pointer("/nodeSelector/kubernetes.io~1hostname")
         .is_some()
-        || terms.is_some_and(|terms| !terms.is_empty() && terms.iter().all(is_named))
+    {
+        return true;
+    }
+    let terms = spec.pointer(TERMS).and_then(Value::as_array);
+    let mut nodes = terms.into_iter().flatten().map(only_node);
+    let Some(Some(first)) = nodes.next() else {
+        return false;
+    };
+    nodes.all(|node| node == Some(first))
+}
+
+/// The one node that a term lets a pod run on.
+fn only_node(term: &Value) -> Option<&str> {
+    items(term, "matchFields").find_map(|field| {
+        let is_name = text(field, "key") == "metadata.name" && text(field, "operator") == "In";
+        match field.get("values")?.as_array()?.as_slice() {
+            [node] if is_name => node.as_str(),
+            _ => None,
+        }
+    })
 }
 
 /// The toleration as it may cross: narrowed to the effect that is allowed for its key.
@@ -272,6 +289,35 @@ mod tests {
         assert!(tolerates("nodeSelector: {kubernetes.io/hostname: n1}"));
         assert!(!tolerates(&affinity(&format!("{by_name}, {by_label}"))));
         assert!(!tolerates(&affinity("")) && !tolerates("nodeSelector: {a: b}"));
+        // Two terms that name the same node are one node.
+        assert!(tolerates(&affinity(&format!("{by_name}, {by_name}"))));
+    }
+
+    /// T10: all nodes but one that isn't are all nodes, those that are being emptied among them.
+    #[test]
+    fn t10_what_may_run_on_several_nodes_is_put_on_none_that_is_being_emptied() {
+        let cordoned = "tolerations: [{key: node.kubernetes.io/unschedulable, operator: Exists, effect: NoSchedule}]";
+        let name = |operator: &str, nodes: &str| {
+            format!(
+                "{{matchFields: [{{key: metadata.name, operator: {operator}, values: [{nodes}]}}]}}"
+            )
+        };
+        for terms in [
+            name("NotIn", "none-such"),
+            name("In", "n1, n2"),
+            name("In", ""),
+            format!("{}, {}", name("In", "n1"), name("In", "n2")),
+            format!("{}, {}", name("In", "n1"), name("NotIn", "n1")),
+        ] {
+            let spec = format!(
+                "{{{cordoned}, affinity: {{nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [{terms}]}}}}}}}}"
+            );
+            let tolerations = field(&spec, "/tolerations");
+            assert!(
+                !tolerations.contains("unschedulable"),
+                "{spec}: {tolerations}"
+            );
+        }
     }
 
     #[test]
