@@ -239,7 +239,9 @@ fn what_the_syncer_makes_breaks_no_rule() {
     });
     assert_eq!(pods::pods(json!({})), Vec::<String>::new());
     assert_eq!(pods::pods(whole), Vec::<String>::new());
-    let service = json!({"metadata": {"name": "s"}, "spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1", "ports": [{"port": 80}]}});
+    let asked = json!([{"manager": "sublet-syncer", "fieldsV1": {"f:spec": {"f:clusterIP": {}, "f:type": {}}}}]);
+    let service = json!({"metadata": {"name": "s", "managedFields": asked},
+        "spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ports": [{"port": 80}]}});
     let request = Request::create("services", service);
     assert_eq!(
         broken("sublet-syncer-services", &request),

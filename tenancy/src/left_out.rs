@@ -249,7 +249,9 @@ mod tests {
     /// An object of a kind that crosses, with one annotation.
     fn annotated(kind: &str, key: &str, value: &str) -> Object {
         let spec = match kind {
-            "Service" => json!({"type": "LoadBalancer", "ports": [{"port": 80}]}),
+            "Service" => {
+                json!({"type": "LoadBalancer", "clusterIP": "10.96.4.7", "ports": [{"port": 80}]})
+            }
             "Ingress" => json!({"ingressClassName": "public", "rules": [{"host": "a.example"}]}),
             "Gateway" => json!({"gatewayClassName": "public", "listeners": []}),
             _ => json!({}),

@@ -6,7 +6,9 @@ use super::{Request, broken};
 
 #[test]
 fn each_attack_by_a_service_or_claim_breaks_its_rule() {
-    let address = json!({"metadata": {"name": "s"}, "spec": {"type": "LoadBalancer", "loadBalancerIP": "192.0.2.1"}});
+    let asked = json!([{"manager": "sublet-syncer", "fieldsV1": {"f:spec": {"f:clusterIP": {}}}}]);
+    let address = json!({"metadata": {"name": "s", "managedFields": asked},
+        "spec": {"type": "LoadBalancer", "loadBalancerIP": "192.0.2.1"}});
     assert_eq!(
         broken(
             "sublet-syncer-services",
@@ -20,8 +22,11 @@ fn each_attack_by_a_service_or_claim_breaks_its_rule() {
         let fields = json!([{"manager": "sublet-syncer", "fieldsV1": {"f:spec": asked}}]);
         json!({"metadata": {"name": "s", "managedFields": fields}, "spec": spec})
     };
-    let given = checked(30_001, json!({"f:type": {}}));
-    let chosen = checked(30_001, json!({"f:type": {}, "f:healthCheckNodePort": {}}));
+    let given = checked(30_001, json!({"f:type": {}, "f:clusterIP": {}}));
+    let chosen = checked(
+        30_001,
+        json!({"f:type": {}, "f:clusterIP": {}, "f:healthCheckNodePort": {}}),
+    );
     let inside = json!({"metadata": {"name": "s"}, "spec": {"type": "ClusterIP"}});
     for (request, rules) in [
         (Request::create("services", given.clone()), vec![]),
@@ -93,6 +98,56 @@ fn each_attack_by_a_service_or_claim_breaks_its_rule() {
     let mut status = Request::update("persistentvolumeclaims", claim(json!({})), claim(json!({})));
     status.subresource = "status";
     assert_eq!(broken("sublet-syncer-claims", &status).len(), 1);
+}
+
+#[test]
+fn t14_the_super_cluster_gives_no_service_an_address_by_itself() {
+    let rule = "Services of tenants say which address they have, or that they have none";
+    let one = "Services of tenants have one address";
+    let both = json!(["10.0.0.1", "fd00::1"]);
+    let service = |asked: Value, addresses: Value| {
+        let fields = json!([{"manager": "sublet-syncer", "fieldsV1": asked}]);
+        json!({"metadata": {"name": "s", "managedFields": fields}, "spec": {"clusterIPs": addresses}})
+    };
+    let asked = || json!({"f:metadata": {}, "f:spec": {"f:clusterIP": {}}});
+    let has = |asked: Value| service(asked, json!(["10.0.0.1"]));
+    let plain = json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "10.0.0.1"}});
+    for (request, rules) in [
+        (Request::create("services", has(asked())), vec![]),
+        (
+            Request::create("services", service(asked(), json!(["None"]))),
+            vec![],
+        ),
+        (
+            Request::create("services", has(json!({"f:spec": {"f:ports": {}}}))),
+            vec![rule],
+        ),
+        (
+            Request::create("services", has(json!({"f:metadata": {}}))),
+            vec![rule],
+        ),
+        (Request::create("services", plain.clone()), vec![rule]),
+        (Request::update("services", plain.clone(), plain), vec![]),
+        (
+            Request::create("services", service(asked(), both.clone())),
+            vec![one],
+        ),
+        (
+            Request::update("services", has(asked()), service(asked(), both.clone())),
+            vec![one],
+        ),
+        // It may be older than the rule.
+        (
+            Request::update(
+                "services",
+                service(asked(), both.clone()),
+                service(asked(), both),
+            ),
+            vec![],
+        ),
+    ] {
+        assert_eq!(broken("sublet-syncer-services", &request), rules);
+    }
 }
 
 #[test]

@@ -280,10 +280,9 @@ fn services(down: &Object, cx: &Cx<'_>) {
         "{:?}",
         down.at("/spec")
     );
-    let address = down
-        .text("/spec/clusterIP")
-        .filter(|address| !address.is_empty() && *address != "None");
-    if let (Some("Service"), Some(address)) = (down.text("/kind"), address) {
+    // One that says nothing of its address would get one of others.
+    let address = down.text("/spec/clusterIP").unwrap_or_default();
+    if down.text("/kind") == Some("Service") && address != "None" {
         let address = address.parse().ok();
         let slice = cx.rules.slice;
         let is_own = address

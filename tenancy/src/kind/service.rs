@@ -129,6 +129,9 @@ impl Kind for Service {
         }
         let spec = object.value().get("spec").unwrap_or(&Value::Null);
         let mut crossing = pick(spec, &CROSSING);
+        if crossing.get("clusterIP").is_some_and(|own| own != "None") {
+            one_family(&mut crossing);
+        }
         let ports = spec
             .get("ports")
             .and_then(Value::as_array)
@@ -325,9 +328,21 @@ fn check_balancer_class(object: &Object, cx: &Cx<'_>) -> Result<(), Refused> {
     ))
 }
 
+/// Of another family the super cluster would choose an address by itself.
+fn one_family(spec: &mut Map<String, Value>) {
+    if let Some(families) = spec.get_mut("ipFamilies") {
+        *families = json!(["IPv4"]);
+    }
+    if let Some(policy) = spec.get_mut("ipFamilyPolicy") {
+        *policy = "SingleStack".into();
+    }
+}
+
+/// A Service has an address of the tenant's own, or says that it has none. To one that says nothing, as no API server that
+/// keeps to the rules would, the super cluster would give one out of another tenant's slice (T14, T42).
 fn check_address(object: &Object, cx: &Cx<'_>) -> Result<(), Refused> {
     let address = object.text("/spec/clusterIP").unwrap_or_default();
-    if matches!(address, "" | "None") {
+    if address == "None" {
         return Ok(());
     }
     let Some(slice) = cx.rules.slice else {
@@ -336,6 +351,14 @@ fn check_address(object: &Object, cx: &Cx<'_>) -> Result<(), Refused> {
             "this tenant's Service range isn't part of the super cluster's: only headless Services (clusterIP: None) work",
         ));
     };
+    if address.is_empty() {
+        return Err(Refused::new(
+            "AddressOutsideSlice",
+            format!(
+                "the tenant's API server gave it no clusterIP: it needs one of this tenant's range {slice}, or None"
+            ),
+        ));
+    }
     let inside = address
         .parse::<Ipv4Addr>()
         .is_ok_and(|address| slice.contains(address));
@@ -536,6 +559,58 @@ mod tests {
         assert_eq!(
             down(json!({"type": "ExternalName", "externalName": "x"})),
             Ok(None)
+        );
+    }
+
+    /// T14, T42: what an API server that lies leaves out, the super cluster would fill in out of everybody's range.
+    #[test]
+    fn t14_a_service_without_an_address_gets_none_of_others() {
+        for spec in [
+            json!({}),
+            json!({"clusterIP": ""}),
+            json!({"clusterIP": null}),
+            json!({"clusterIP": 7}),
+            json!({"clusterIPs": ["None"]}),
+            json!({"type": "ClusterIP"}),
+            json!({"type": "NodePort", "clusterIP": ""}),
+            json!({"type": "LoadBalancer"}),
+        ] {
+            let refused = down(spec.clone()).unwrap_err();
+            assert_eq!(refused.reason, "AddressOutsideSlice", "{spec}");
+            let mut tenant = tenant();
+            tenant.slice = None;
+            let cx = Cx {
+                rules: &tenant,
+                facts: &Answers::default(),
+            };
+            let refused = Service.down(&service(spec.clone()), &cx).unwrap_err();
+            assert_eq!(refused.reason, "ServiceRangeNotServed", "{spec}");
+        }
+        // One that was a name, or becomes one, needs no address: nothing of it has any.
+        let name = service(json!({"type": "ExternalName", "externalName": "x"}));
+        assert_eq!(
+            down_as_shared(&name).unwrap().at("/spec/clusterIP"),
+            Some(&json!("None"))
+        );
+    }
+
+    #[test]
+    fn t14_no_address_of_another_family_is_had_from_the_super_cluster() {
+        let families = json!(["IPv6", "IPv4"]);
+        for policy in ["PreferDualStack", "RequireDualStack"] {
+            let spec = |address: &str| json!({"clusterIP": address, "ipFamilies": families, "ipFamilyPolicy": policy});
+            let twin = down(spec("10.96.4.7")).unwrap().unwrap();
+            assert_eq!(twin.at("/spec/ipFamilies"), Some(&json!(["IPv4"])));
+            assert_eq!(twin.text("/spec/ipFamilyPolicy"), Some("SingleStack"));
+            // Without an address it says which addresses of pods are told.
+            let headless = down(spec("None")).unwrap().unwrap();
+            assert_eq!(headless.at("/spec/ipFamilies"), Some(&families));
+            assert_eq!(headless.text("/spec/ipFamilyPolicy"), Some(policy));
+        }
+        let plain = down(json!({"clusterIP": "10.96.4.7"})).unwrap().unwrap();
+        assert_eq!(
+            plain.at("/spec"),
+            Some(&json!({"clusterIP": "10.96.4.7", "ports": []}))
         );
     }
 

@@ -28,6 +28,8 @@ const CONTROL_PLANE_PLACE: &str = "t0-control-plane";
 const UNGUARDED: &str = "t0-unguarded";
 /// A namespace of the platform.
 const FOREIGN: &str = "platform";
+/// Of the super cluster's Service range, and of nobody's slice.
+const ADDRESS: &str = "10.200.0.77";
 /// What the pods that are there wait for.
 const GATE: &str = "example.com/ready";
 
@@ -227,6 +229,12 @@ fn other_doors() -> Vec<Case> {
             Denied,
         ),
     ]
+}
+
+/// A Service that says which address it has.
+fn addressed(mut service: Value) -> Value {
+    service["spec"]["clusterIP"] = ADDRESS.into();
+    service
 }
 
 /// Objects of groups beside the core one.
@@ -447,7 +455,7 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
         let secret = || json!({"metadata": {"name": "s"}});
         let closed = || json!({"metadata": {"name": "p"}, "spec": {"podSelector": {}}});
         let service = |field: &str, value: Value| {
-            let mut service = make::service("s");
+            let mut service = addressed(make::service("s"));
             service["spec"][field] = value;
             service
         };
@@ -680,7 +688,27 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 Denied,
             ),
             // Services.
-            create("a Service", SERVICE, &twin, make::service("s"), Allowed),
+            create(
+                "a Service",
+                SERVICE,
+                &twin,
+                addressed(make::service("s")),
+                Allowed,
+            ),
+            create(
+                "a Service without an address",
+                SERVICE,
+                &twin,
+                service("clusterIP", "None".into()),
+                Allowed,
+            ),
+            create(
+                "T14 a Service to which the super cluster gives an address",
+                SERVICE,
+                &twin,
+                make::service("s"),
+                Denied,
+            ),
             create(
                 "T14 an external IP",
                 SERVICE,
@@ -699,22 +727,22 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 "T15 a load balancer's address",
                 SERVICE,
                 &twin,
-                json!({"metadata": {"name": "s"},
-                    "spec": {"type": "LoadBalancer", "loadBalancerIP": "192.0.2.1", "ports": [{"port": 80}]}}),
+                addressed(json!({"metadata": {"name": "s"},
+                    "spec": {"type": "LoadBalancer", "loadBalancerIP": "192.0.2.1", "ports": [{"port": 80}]}})),
                 Denied,
             ),
             create(
                 "a load balancer whose checks have a port",
                 SERVICE,
                 &twin,
-                balancer(json!({})),
+                addressed(balancer(json!({}))),
                 Allowed,
             ),
             create(
                 "T15 a port for a load balancer's checks",
                 SERVICE,
                 &twin,
-                balancer(json!({"healthCheckNodePort": 32_123})),
+                addressed(balancer(json!({"healthCheckNodePort": 32_123}))),
                 Denied,
             ),
             merge(
