@@ -8,6 +8,8 @@ use api::{PodRules as Written, PodWishes, Quantities, Toleration};
 pub struct PodRules {
     /// Where images may come from; each list that isn't empty must name it.
     pub registries: Vec<Vec<String>>,
+    /// Registries that the class names: they may be in networks of the cluster and its nodes.
+    pub known_registries: Vec<String>,
     /// The image of the tenant's CoreDNS: it runs whatever is said of images, since the platform puts it there.
     pub dns_image: String,
     /// Whether images are pulled each time.
@@ -51,6 +53,7 @@ impl PodRules {
         };
         Self {
             registries: named.cloned().collect(),
+            known_registries: class.images.registries.clone(),
             dns_image: dns_image.to_owned(),
             always_pull: class.images.always_pull || own.images.always_pull,
             runtime_class: class
@@ -100,6 +103,7 @@ mod tests {
         .unwrap();
         let rules = PodRules::of(&class, &own, "dns");
         assert_eq!(rules.registries.len(), 2);
+        assert_eq!(rules.known_registries, ["a.example"]);
         assert!(rules.always_pull);
         assert_eq!(rules.runtime_class.as_deref(), Some("sandbox"));
         assert_eq!((rules.ingress, rules.egress), (parse("10M"), parse("5M")));

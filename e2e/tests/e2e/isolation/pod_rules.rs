@@ -65,6 +65,12 @@ fn t24_a_class_prescribes_images_priority_tolerations_bandwidth_and_resources() 
         // One that was made before anything was prescribed.
         pod(rig, "old", |_| ()).await?;
         let before = twin(rig, "old").await?;
+        // T45: whatever registries a class leaves open, no node asks what is inside.
+        let inside = pod(rig, "inside", |pod| {
+            pod["spec"]["containers"][0]["image"] = "169.254.169.254/latest/meta-data".into();
+        })
+        .await?;
+        event(&guest.side, POD, &inside, "ImageNotAllowed").await?;
         rules(
             rig,
             json!({

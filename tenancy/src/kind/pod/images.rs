@@ -1,7 +1,9 @@
 //! Images: from registries that are allowed, and pulled each time where the platform says so (T24).
 //!
 //! An image that somebody with the right to it had pulled lies on the node for everybody; only a pull asks the registry
-//! who may have it.
+//! who may have it. Where a class lists no registries, all may be named but those inside (`registry.rs`).
+
+mod registry;
 
 use super::{
     containers,
@@ -13,7 +15,7 @@ use serde_json::Value;
 /// Refuses images from elsewhere, and sets the pull policy of containers and image volumes.
 pub(super) fn step(spec: &mut Value, cx: &Cx<'_>) -> Result<(), Refused> {
     let rules = &cx.rules.pods;
-    let (mut refused, mut cached) = (None, None);
+    let (mut refused, mut cached, mut inside) = (None, None, None);
     let mut hold = |place: &mut Value, image: &str, policy: &str| {
         let name = text(place, image);
         if name.is_empty() || name == rules.dns_image {
@@ -22,6 +24,11 @@ pub(super) fn step(spec: &mut Value, cx: &Cx<'_>) -> Result<(), Refused> {
         if is_id(name) {
             cached.get_or_insert_with(|| name.to_owned());
             return;
+        }
+        if host(name).is_some_and(|host| registry::is_inside(host, &cx.rules.reach))
+            && !is_from(name, &rules.known_registries)
+        {
+            inside.get_or_insert_with(|| name.to_owned());
         }
         if rules.registries.is_empty() && !rules.always_pull {
             return;
@@ -50,20 +57,36 @@ pub(super) fn step(spec: &mut Value, cx: &Cx<'_>) -> Result<(), Refused> {
             ),
         ));
     }
-    match refused {
-        None => Ok(()),
-        Some(image) => {
-            let lists = rules.registries.iter().map(|list| list.join(", "));
-            let lists: Vec<String> = lists.collect();
-            Err(Refused::new(
-                "ImageNotAllowed",
-                format!(
-                    "image {image:?} doesn't come from where images may come from: {}",
-                    lists.join("; of those: ")
-                ),
-            ))
-        }
+    if let Some(image) = refused {
+        let lists = rules.registries.iter().map(|list| list.join(", "));
+        let lists: Vec<String> = lists.collect();
+        return Err(Refused::new(
+            "ImageNotAllowed",
+            format!(
+                "image {image:?} doesn't come from where images may come from: {}",
+                lists.join("; of those: ")
+            ),
+        ));
     }
+    match inside {
+        None => Ok(()),
+        Some(image) => Err(Refused::new(
+            "ImageNotAllowed",
+            format!(
+                "image {image:?} is of a registry inside, which a node would ask from its own network: take it from one with a \
+                 public name, or ask the platform's admins for it (pods.images.registries of your ControlPlaneClass)"
+            ),
+        )),
+    }
+}
+
+/// The registry that an image names, as container runtimes read it; `None` where that is Docker's.
+fn host(image: &str) -> Option<&str> {
+    let (host, _) = image.split_once('/')?;
+    let is_host = host == "localhost"
+        || host.contains(['.', ':'])
+        || host.bytes().any(|byte| byte.is_ascii_uppercase());
+    is_host.then_some(host)
 }
 
 /// Whether container runtimes look for an image by this among those that they hold, and in no registry.
@@ -100,9 +123,9 @@ fn full_name(image: &str) -> Option<String> {
         Some((name, tag)) if !tag.contains('/') => name,
         _ => name,
     };
-    let (host, path) = match name.split_once('/') {
-        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path),
-        _ => ("docker.io", name),
+    let (host, path) = match host(name) {
+        Some(host) => (host, name.get(host.len() + 1..)?),
+        None => ("docker.io", name),
     };
     let host = match host.to_ascii_lowercase().as_str() {
         "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
@@ -155,6 +178,7 @@ mod tests {
             ("team/app@sha256:aa", "docker.io/team/app"),
             ("Index.Docker.io/nginx", "docker.io/library/nginx"),
             ("localhost/app", "localhost/app"),
+            ("Registry/app", "registry/app"),
             ("r.example:5000/a/b:v1", "r.example:5000/a/b"),
             ("r.example:5000/a/b", "r.example:5000/a/b"),
         ] {
@@ -247,6 +271,47 @@ mod tests {
         }
         assert!(from(&[&["registry.example"], &["registry.example/other"]], ALL).is_err());
         assert!(from(&[], ALL).is_ok());
+    }
+
+    /// T45: the node asks, past every NetworkPolicy.
+    #[test]
+    fn t45_no_image_comes_from_inside_unless_the_class_names_its_registry() {
+        for image in [
+            "169.254.169.254/latest/meta-data",
+            "localhost:10255/a",
+            "localhost/a",
+            "10.96.0.1:443/a@sha256:aa",
+            "etcd:2379/a",
+            "ETCD/a",
+            "kubernetes.default.svc:443/a:v1",
+        ] {
+            for part in ["init", "app:1", "debug", "data"] {
+                let spec = ALL.replace(
+                    &format!("registry.example/team/{part}"),
+                    &format!("'{image}'"),
+                );
+                let spec = spec.replace("''", "'");
+                let refused = from(&[], &spec).unwrap_err();
+                assert_eq!(refused.reason, "ImageNotAllowed", "{spec}");
+                assert!(refused.message.contains(image), "{}", refused.message);
+                assert!(refused.message.contains("pods.images.registries"));
+                let named = |known: &str| {
+                    down_as(&pod(&spec), |tenant, _| {
+                        tenant.pods.known_registries = vec![known.into(), "r.example".into()];
+                    })
+                };
+                let (registry, _) = image.split_once('/').unwrap();
+                assert!(named(registry).is_ok(), "{spec}");
+                assert!(named("other.example").is_err(), "{spec}");
+            }
+        }
+        // What a tenant's own list names narrows what its class allows, and opens nothing.
+        let spec = "{containers: [{name: c, image: 'localhost:5000/a'}]}";
+        assert!(from(&[&["localhost:5000"]], spec).is_err());
+        for image in ["nginx", "team/app:1", "registry.example:5000/app"] {
+            let spec = format!("{{containers: [{{name: c, image: '{image}'}}]}}");
+            assert!(from(&[], &spec).is_ok(), "{image}");
+        }
     }
 
     #[test]
