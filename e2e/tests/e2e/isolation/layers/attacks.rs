@@ -378,6 +378,11 @@ fn placement() -> Vec<Attack> {
         "labelSelector": victims});
     let given = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
     let control_plane = json!({"key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule"});
+    let cordoned = json!({"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule"});
+    let others = json!({"key": "metadata.name", "operator": "NotIn", "values": ["none-such"]});
+    let nearly_all = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": [{"matchFields": [others]}],
+    }}});
     let tolerations = json!([
         given("node.kubernetes.io/not-ready"),
         given("node.kubernetes.io/unreachable"),
@@ -405,6 +410,16 @@ fn placement() -> Vec<Attack> {
                 "a toleration of the taint of another's nodes",
                 json!({"tolerations": [{"key": "customer", "value": "victim", "effect": "NoSchedule"}]}),
                 r#""value":"victim""#,
+                LeftOut,
+            )
+        },
+        Attack {
+            alone: "a class may give this toleration to all pods of a tenant, and admission doesn't read classes",
+            ..by_pod(
+                "T10",
+                "a toleration of cordoned nodes by what runs on any",
+                json!({"tolerations": [cordoned], "affinity": nearly_all}),
+                "node.kubernetes.io/unschedulable",
                 LeftOut,
             )
         },
