@@ -82,6 +82,35 @@ fn pods_run_where_the_class_says() {
     assert_eq!(large, vec![said; 3], "etcd, API server, controller-manager");
 }
 
+/// T40: what is limited by the class is kept to by the process itself, before its node ends it.
+#[test]
+fn t40_a_part_whose_memory_is_limited_collects_garbage_before_it_is_ended() {
+    let goals = |memory: Option<&str>| {
+        let mut cp = control_plane();
+        let parts = &mut cp.pods.resources;
+        for part in [
+            &mut parts.etcd,
+            &mut parts.kube_apiserver,
+            &mut parts.kube_controller_manager,
+        ] {
+            let memory = memory.map(|most| ("memory".to_owned(), most.to_owned()));
+            part.limits.0.extend(memory);
+        }
+        let workloads = workloads(&cp, &addresses(), &Objects::default()).concat();
+        let goals = workloads.iter().filter_map(|object| {
+            let container = object.body.pointer("/spec/template/spec/containers/0")?;
+            let env = container["env"].as_array()?;
+            let goal = env.iter().find(|one| one["name"] == "GOMEMLIMIT");
+            Some(goal.map_or(Value::Null, |goal| goal["value"].clone()))
+        });
+        goals.collect::<Vec<_>>()
+    };
+    assert_eq!(goals(None), vec![Value::Null; 3]);
+    assert_eq!(goals(Some("0")), vec![Value::Null; 3]);
+    assert_eq!(goals(Some("2G")), vec![json!("1800000000"); 3]);
+    assert_eq!(goals(Some("1Gi")), vec![json!("966367638"); 3]);
+}
+
 #[test]
 fn every_pod_meets_the_restricted_level() {
     for cp in control_planes() {
