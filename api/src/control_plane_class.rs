@@ -415,18 +415,86 @@ mod tests {
 
     #[test]
     fn the_shipped_class_names_the_default_coredns() {
+        assert_eq!(shipped().coredns_image, COREDNS_IMAGE);
+    }
+
+    fn shipped() -> ControlPlaneClassSpec {
         let class = include_str!("../../manifests/class.yaml");
         let class: ControlPlaneClass = serde_saphyr::from_str(class).unwrap();
-        assert_eq!(class.spec.coredns_image, COREDNS_IMAGE);
+        class.spec
     }
 
     /// T16: ports and load balancers are the cluster's, and whoever takes many takes them from the others.
     #[test]
     fn t16_the_shipped_class_limits_node_ports_and_load_balancers() {
-        let class = include_str!("../../manifests/class.yaml");
-        let class: ControlPlaneClass = serde_saphyr::from_str(class).unwrap();
+        let quota = shipped().quota;
         for name in ["services.nodeports", "services.loadbalancers"] {
-            assert!(class.spec.quota.0.contains_key(name), "{name}");
+            assert!(quota.0.contains_key(name), "{name}");
+        }
+    }
+
+    /// T43: each of these ends in the super cluster's etcd, and most of them at every node.
+    #[test]
+    fn t43_the_shipped_class_limits_what_a_tenant_makes_in_the_super_cluster() {
+        let quota = shipped().quota;
+        for name in [
+            "configmaps",
+            "count/endpointslices.discovery.k8s.io",
+            "count/ingresses.networking.k8s.io",
+            "count/namespaces",
+            "count/networkpolicies.networking.k8s.io",
+            "persistentvolumeclaims",
+            "pods",
+            "requests.storage",
+            "services",
+        ] {
+            assert!(quota.0.contains_key(name), "{name}");
+        }
+        // Pods that say nothing of these would be refused, and most say nothing.
+        for name in [
+            "limits.cpu",
+            "limits.memory",
+            "requests.cpu",
+            "requests.memory",
+        ] {
+            assert!(!quota.0.contains_key(name), "{name}");
+        }
+    }
+
+    /// T40: the syncer knows each of these objects, whether it goes down or not.
+    #[test]
+    fn t40_the_shipped_class_limits_what_a_tenant_keeps_and_its_control_plane_s_memory() {
+        let spec = shipped();
+        for name in [
+            "configmaps",
+            "namespaces",
+            "persistentvolumeclaims",
+            "pods",
+            "secrets",
+            "services",
+        ] {
+            assert!(spec.stored.0.contains_key(name), "{name}");
+        }
+        let parts = spec.control_plane.resources;
+        for part in [
+            parts.etcd,
+            parts.kube_apiserver,
+            parts.kube_controller_manager,
+        ] {
+            assert!(part.limits.0.contains_key("memory"), "{part:?}");
+            // A CPU is given back at once, and a start uses all that are free.
+            assert!(!part.limits.0.contains_key("cpu"), "{part:?}");
+        }
+    }
+
+    /// Of what doesn't go down a tenant may keep more than of what does, or the second number would be none.
+    #[test]
+    fn the_shipped_class_lets_a_tenant_keep_more_than_goes_down() {
+        let spec = shipped();
+        for name in ["configmaps", "persistentvolumeclaims", "pods", "services"] {
+            let [kept, used] = [&spec.stored, &spec.quota]
+                .map(|limits| limits.0.get(name).and_then(|text| text.parse::<u32>().ok()));
+            assert!(kept > used && used.is_some(), "{name}: {kept:?}, {used:?}");
         }
     }
 }

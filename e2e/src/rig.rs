@@ -406,7 +406,7 @@ pub async fn install(side: &Side) -> anyhow::Result<()> {
     .await?;
     apply(side, include_str!("../../manifests/class.yaml")).await?;
     // Tests say themselves what is limited.
-    let unlimited = json!({"spec": {"quota": null}});
+    let unlimited = json!({"spec": {"quota": null, "stored": null}});
     side.merge(CLASS, "", "default", unlimited).await?;
     side.create(NAMESPACE, json!({"metadata": {"name": NAMESPACE_OF_TESTS}}))
         .await?;

@@ -250,8 +250,13 @@ fn values_change_what_they_say_and_wrong_ones_are_told() {
             "{door}"
         );
         let class = object("ControlPlaneClass  default")?;
-        let quota = json!({"services.loadbalancers": "5", "services.nodeports": "50", "pods": 7});
-        ensure!(class["spec"]["quota"] == quota, "{class}");
+        let quota = &class["spec"]["quota"];
+        ensure!(
+            quota["pods"] == 7
+                && quota["services.nodeports"] == "50"
+                && quota["services"] == "1000",
+            "{class}"
+        );
         object("PodMonitor sublet-system sublet")?;
         let rules = object("PrometheusRule sublet-system sublet")?.to_string();
         ensure!(
