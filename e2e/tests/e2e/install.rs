@@ -114,6 +114,20 @@ async fn is_missing(bare: &Bare) -> anyhow::Result<()> {
 
 /// What an earlier version left is put right, and what an admin chose stays.
 async fn brought_up_to_date(bare: &Bare) -> anyhow::Result<()> {
+    // Limits that an admin set stay, and keep nothing else from being brought.
+    let own = json!({"spec": {"quota": {"pods": "20", "services": null}}});
+    bare.side.merge(CLASS, "", "default", own).await?;
+    let done = bare.sublet("install --no-wait").await?;
+    ensure!(
+        done.err.contains("quota.pods") && !done.err.contains("kept as it is"),
+        "{done:?}"
+    );
+    let class = bare.side.get(CLASS, "", "default").await?;
+    let quota = &class["spec"]["quota"];
+    ensure!(
+        quota["pods"] == "20" && !quota["services"].is_null(),
+        "{class}"
+    );
     let new = text(
         &bare.daemon("sublet-syncer").await?,
         "/spec/template/spec/containers/0/image",

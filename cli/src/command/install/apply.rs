@@ -17,6 +17,9 @@ use std::time::Duration;
 /// Fields of the spec that are an admin's choice once the object is there, by kind.
 const CHOICES: [(&str, &str); 2] = [("Service", "type"), ("Deployment", "replicas")];
 
+/// What a class says of limits: those that an admin wrote are a choice, whatever else this program brings.
+const LIMITS: [&str; 4] = ["quota.", "stored.", "max.", "controlPlane.resources."];
+
 /// Field manager of `clusterctl`, whose files have what this program applies: a choice of nobody's.
 const CLUSTERCTL: &str = "clusterctl";
 
@@ -74,7 +77,8 @@ pub(super) async fn serves_cluster_api(client: &Client) -> Result<bool> {
     Ok(kinds.exact(&api_version, "SubletControlPlane").is_some())
 }
 
-/// Applies a class without taking fields that an admin has changed.
+/// Applies a class without taking fields that an admin has changed. Of one whose limits alone were changed all else is applied;
+/// else it is kept as a whole, since versions, images and settings belong together.
 ///
 /// Where existing tenants keep their etcd isn't changed by a later run without the flag: a class that is there keeps its
 /// storage.
@@ -93,7 +97,21 @@ pub(super) async fn class(
         keep_storage(&mut class.data, &live.data);
     }
     let params = PatchParams::apply(keys::FIELD_MANAGER);
-    match api.patch(&name, &params, &Patch::Apply(&class)).await {
+    let mut answer = api.patch(&name, &params, &Patch::Apply(&class)).await;
+    if let Err(kube::Error::Api(status)) = &answer {
+        let limits = limits_of_an_admin(status);
+        if !limits.is_empty() {
+            for limit in &limits {
+                leave_out(&mut class.data["spec"], limit);
+            }
+            progress.note(&format!(
+                "the class {name} keeps the limits that an admin set: {}",
+                limits.join(", ")
+            ));
+            answer = api.patch(&name, &params, &Patch::Apply(&class)).await;
+        }
+    }
+    match answer {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if is_with_clusterctl(&status) => {
             let params = params.force();
@@ -108,6 +126,37 @@ pub(super) async fn class(
             Ok(())
         }
         Err(err) => Err(err.into()),
+    }
+}
+
+/// The limits by which a class was refused, if it was by nothing else and an admin wrote them; as paths in its spec.
+fn limits_of_an_admin(status: &Status) -> Vec<String> {
+    if status.code != 409 || is_with_clusterctl(status) {
+        return vec![];
+    }
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let paths = causes.map(|cause| {
+        let path = cause.field.strip_prefix(".spec.")?;
+        let is_limit = LIMITS.iter().any(|limits| path.starts_with(limits));
+        is_limit.then(|| path.to_owned())
+    });
+    let all: Option<Vec<String>> = paths.collect();
+    all.unwrap_or_default()
+}
+
+/// Takes a field out by its path. Names in it may have dots themselves, as `services.nodeports` has.
+fn leave_out(from: &mut Value, path: &str) {
+    let Some(fields) = from.as_object_mut() else {
+        return;
+    };
+    if fields.remove(path).is_some() {
+        return;
+    }
+    for (name, value) in fields {
+        let rest = path.strip_prefix(name.as_str());
+        if let Some(rest) = rest.and_then(|rest| rest.strip_prefix('.')) {
+            leave_out(value, rest);
+        }
     }
 }
 
@@ -262,6 +311,45 @@ mod tests {
             "clusterctl"
         ])));
         assert!(!is_with_clusterctl(&conflict(&[])));
+    }
+
+    #[test]
+    fn limits_that_an_admin_set_stay_and_all_else_is_applied() {
+        let conflict = |manager: &str, fields: &[&str]| {
+            let each = fields.iter().map(|field| {
+                let message = format!("conflict with \"{manager}\" using sublet.dev/v1alpha1");
+                json!({"reason": "FieldManagerConflict", "message": message, "field": field})
+            });
+            let causes: Vec<Value> = each.collect();
+            serde_json::from_value(json!({"code": 409, "details": {"causes": causes}})).unwrap()
+        };
+        let kept = limits_of_an_admin(&conflict(
+            "kubectl-edit",
+            &[
+                ".spec.quota.services.nodeports",
+                ".spec.controlPlane.resources.etcd.limits.memory",
+            ],
+        ));
+        let mut spec = json!({
+            "quota": {"services": "9", "services.nodeports": "50"}, "stored": {"secrets": "7"},
+            "controlPlane": {"resources": {"etcd": {"limits": {"memory": "2Gi"}}}},
+        });
+        for path in &kept {
+            leave_out(&mut spec, path);
+        }
+        let rest = json!({
+            "quota": {"services": "9"}, "stored": {"secrets": "7"},
+            "controlPlane": {"resources": {"etcd": {"limits": {}}}},
+        });
+        assert_eq!(spec, rest);
+
+        let with_images = [
+            ".spec.quota.pods",
+            ".spec.versions[version=\"1.36.3\"].images.etcd",
+        ];
+        assert!(limits_of_an_admin(&conflict("kubectl-edit", &with_images)).is_empty());
+        assert!(limits_of_an_admin(&conflict("clusterctl", &[".spec.quota.pods"])).is_empty());
+        assert!(limits_of_an_admin(&conflict("kubectl-edit", &[])).is_empty());
     }
 
     #[test]

@@ -2,12 +2,15 @@
 
 use anyhow::{Context, ensure};
 use e2e::{
-    kind::{CLASS, CONFIG_MAP, CONTROL_PLANE, CONTROLLER_REVISION, NAMESPACE, SECRET},
+    kind::{
+        CLASS, CONFIG_MAP, CONTROL_PLANE, CONTROLLER_REVISION, DEPLOYMENT, NAMESPACE, SECRET,
+        STATEFUL_SET,
+    },
     make,
     read::{condition, items, text},
     side::{Problem, Side},
     space::run,
-    tenant::{NAMESPACE_OF_TESTS, Tenant, super_cluster},
+    tenant::{A, NAMESPACE_OF_TESTS, Tenant, super_cluster},
     wait::{PODS, eventually},
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -63,6 +66,50 @@ async fn fill(side: &Side, made: &AtomicUsize) -> anyhow::Result<Problem> {
         }
     }
     anyhow::bail!("the tenant's etcd takes all that it is given")
+}
+
+#[test]
+fn t43_a_tenant_that_nobody_limited_has_an_end_for_what_it_could_take_from_others() {
+    run(async || {
+        let tenant = A.get().await?;
+        let class = tenant.above.get(CLASS, "", "default").await?;
+        eventually(PODS, "it is told how much it may have", async || {
+            let vcp = tenant
+                .above
+                .get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &tenant.name)
+                .await?;
+            for of in ["quota", "stored"] {
+                let limits = class["spec"][of].as_object();
+                let status = &vcp["status"][of];
+                for name in limits.context("the class limits nothing")?.keys() {
+                    let is_told = ["hard", "used"].map(|part| status[part][name].is_string());
+                    ensure!(is_told == [true; 2], "{of} {name}: {status}");
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        says(tenant, "True", "Room").await?;
+        let place = tenant.control_plane_namespace();
+        for (kind, part, of) in [
+            (STATEFUL_SET, "etcd", "etcd"),
+            (DEPLOYMENT, "kube-apiserver", "kubeApiserver"),
+            (
+                DEPLOYMENT,
+                "kube-controller-manager",
+                "kubeControllerManager",
+            ),
+        ] {
+            let workload = tenant.above.get(kind, &place, part).await?;
+            let container = &workload["spec"]["template"]["spec"]["containers"][0];
+            let limit = &class["spec"]["controlPlane"]["resources"][of]["limits"]["memory"];
+            ensure!(
+                limit.is_string() && container["resources"]["limits"]["memory"] == *limit,
+                "{part}: {container}"
+            );
+        }
+        Ok(())
+    });
 }
 
 #[test]
