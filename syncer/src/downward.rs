@@ -399,9 +399,10 @@ async fn ensure_namespace(
     };
     Box::pin(hold(engine, tenant, &key, &object)).await?;
     if !is_ready() {
-        return Err(Failure::Waiting(
-            "the super namespace of an older namespace must end first",
-        ));
+        return Err(Failure::Waiting(match tenant.table.get(&key).refused {
+            true => "its namespace was refused, and an event of that says why",
+            false => "the super namespace of an older namespace must end first",
+        }));
     }
     Ok(())
 }
