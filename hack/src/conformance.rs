@@ -1,8 +1,8 @@
 //! `cargo xtask conformance`: the upstream suite, by tiers, against a tenant or the super cluster itself.
 //!
 //! A spec that fails natively is no fault of Sublet; only the difference counts. So run a tier with
-//! `--native` as well before reading anything into a failure. Results stay under target/conformance: JUnit, a
-//! line for each spec, the difference to the native run, and what Sublet wrote to the super cluster meanwhile.
+//! `--native` first: what failed there is told and fails no run in a tenant. Results stay under target/conformance: JUnit,
+//! a line for each spec, both sides of each spec, and what Sublet wrote to the super cluster meanwhile.
 
 mod audit;
 mod known;
@@ -16,6 +16,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 
 use crate::progress::seconds;
 use crate::{binaries, paths, run};
@@ -46,6 +47,8 @@ pub(crate) struct Suite {
     pub(crate) processes: u32,
     /// List what would run.
     pub(crate) dry_run: bool,
+    /// Keep the comparison with the native run in the repository.
+    pub(crate) save: bool,
 }
 
 /// Which specs a run is about: those of conformance, unless some are chosen by their names.
@@ -62,6 +65,9 @@ const OWN_TENANTS: [(&str, &str, u32); 2] = [
 
 /// Runs it; fails when a spec fails that isn't known to.
 pub(crate) fn check(suite: &Suite) -> Result<()> {
+    if suite.save && native_run(suite).is_none() {
+        bail!("there is nothing to compare with: run the same tier with --native first");
+    }
     if !suite.dry_run {
         return check_parts(std::slice::from_ref(suite));
     }
@@ -122,9 +128,15 @@ fn check_parts(parts: &[Suite]) -> Result<()> {
         specs.len(),
         seconds(began.elapsed())
     );
-    let mut faults = judge(suite, &specs);
+    let native = if is_native { None } else { native_run(suite) };
+    let mut faults = judge(suite, &specs, native.as_deref().unwrap_or_default());
     if let Some(before) = before {
-        compare(suite, folder, &specs)?;
+        match &native {
+            Some(native) => compare(suite, folder, native, &specs)?,
+            None => {
+                say!("no native run to compare with: `cargo xtask conformance --native` makes one");
+            }
+        }
         faults.extend(audit::judge(&before, folder)?);
     }
     if faults.is_empty() {
@@ -186,6 +198,7 @@ pub(crate) fn api_in_a_tenant() -> Result<()> {
         labels,
         processes,
         dry_run: false,
+        save: false,
     });
     check_parts(&parts)?;
     tenant::delete(&OWN_TENANTS.map(|(name, ..)| name))
@@ -199,8 +212,8 @@ pub(crate) fn build() -> Result<()> {
     Ok(())
 }
 
-/// What is wrong with the outcome, a line each.
-fn judge(suite: &Suite, specs: &[Spec]) -> Vec<String> {
+/// What is wrong with the outcome, a line each; `native` is empty where there is no native run beside it.
+fn judge(suite: &Suite, specs: &[Spec], native: &[Spec]) -> Vec<String> {
     let mut faults = vec![];
     let wanted = suite.tier.specs();
     if suite.focus.is_none() && specs.len() != wanted {
@@ -213,7 +226,7 @@ fn judge(suite: &Suite, specs: &[Spec]) -> Vec<String> {
         faults.push("no spec ran".to_owned());
     }
     for spec in specs.iter().filter(|spec| spec.state != State::Passed) {
-        match known::reason(&suite.target, &spec.name) {
+        match excuse(&suite.target, spec, native) {
             Some(reason) => say!("does not pass, as known: {}\n  {reason}", spec.name),
             None => faults.push(format!(
                 "{}: {}\n  {}",
@@ -226,19 +239,60 @@ fn judge(suite: &Suite, specs: &[Spec]) -> Vec<String> {
     faults
 }
 
-/// Says what passes natively and not in the tenant, when there is a native run to compare with.
-fn compare(suite: &Suite, folder: &Path, specs: &[Spec]) -> Result<()> {
-    let native = report_folder(&Suite {
+/// Why a spec that doesn't pass is no fault of Sublet; `None` when it is one.
+fn excuse(target: &Target, spec: &Spec, native: &[Spec]) -> Option<&'static str> {
+    // One that gets a second try natively may have passed then.
+    let fails =
+        |other: &Spec| other.state == State::Failed && known::flake(&other.message).is_none();
+    let mut same = native.iter().filter(|other| other.name == spec.name);
+    known::reason(target, &spec.name)
+        .or_else(|| same.any(fails).then_some("it fails natively, too"))
+}
+
+/// The last native run of the same specs, if there is one.
+fn native_run(suite: &Suite) -> Option<Vec<Spec>> {
+    let folder = report_folder(&Suite {
         target: Target::Native,
         ..suite.clone()
     });
-    let Ok(native) = report::read(&native) else {
-        say!("no native run to compare with: `cargo xtask conformance --native` makes one");
-        return Ok(());
-    };
-    let text = report::comparison(&native, specs);
+    report::read(&folder).ok()
+}
+
+/// Says what passes natively and not in the tenant, and writes down both sides of every spec.
+fn compare(suite: &Suite, folder: &Path, native: &[Spec], specs: &[Spec]) -> Result<()> {
+    let difference = report::comparison(native, specs);
+    let text = format!("{difference}\n{}", report::side_by_side(native, specs));
     fs::write(folder.join("comparison.txt"), &text).context("cannot write the comparison")?;
-    say!("{}", text.trim_end());
+    say!("{}", difference.trim_end());
+    if suite.save {
+        keep(suite, &text)?;
+    }
+    Ok(())
+}
+
+/// Writes a comparison to the others that the repository keeps, with what it is of.
+fn keep(suite: &Suite, comparison: &str) -> Result<()> {
+    let tier = suite.tier.to_possible_value();
+    let tier = tier.as_ref().map_or("", |tier| tier.get_name());
+    let describe = [
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+        "--exclude=*",
+    ];
+    let commit = run::output(run::command("git", describe).current_dir(paths::repository()))?;
+    let day = run::output(&mut run::command("date", ["-u", "+%F"]))?;
+    let text = format!(
+        "The conformance suite's tier {tier} in the super cluster itself and in a tenant; commit {}, {}\n\n{comparison}",
+        commit.trim(),
+        day.trim()
+    );
+    let folder = paths::repository().join("docs/conformance");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let file = folder.join(format!("{}.txt", tier.to_lowercase()));
+    fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    say!("kept in {}", paths::typed(&file));
     Ok(())
 }
 
@@ -343,5 +397,68 @@ fn class(suite: &Suite) -> &'static tenant::Class {
         // It may name specs of any tier.
         Some(_) => &tenant::PODS,
         None => tenant::class_for(suite.tier),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(name: &str, state: State) -> Spec {
+        Spec {
+            name: name.to_owned(),
+            state,
+            seconds: 1.0,
+            message: "it isn't so".to_owned(),
+        }
+    }
+
+    fn faults(specs: &[Spec], native: &[Spec]) -> Vec<String> {
+        let suite = Suite {
+            target: Target::Tenant("a".to_owned()),
+            tier: Tier::Pods,
+            focus: Some("some".to_owned()),
+            labels: "",
+            processes: 1,
+            dry_run: false,
+            save: false,
+        };
+        judge(&suite, specs, native)
+    }
+
+    #[test]
+    fn what_fails_natively_too_is_no_fault_in_a_tenant() {
+        let specs = [
+            spec("fails on both sides", State::Failed),
+            spec("fails here alone", State::Failed),
+            spec("never ran natively", State::Failed),
+            spec("passes", State::Passed),
+        ];
+        let native = [
+            spec("fails on both sides", State::Failed),
+            spec("fails here alone", State::Passed),
+            spec("passes", State::Failed),
+        ];
+        assert_eq!(
+            faults(&specs, &native),
+            [
+                "FAILED: fails here alone\n  it isn't so",
+                "FAILED: never ran natively\n  it isn't so"
+            ]
+        );
+        assert_eq!(faults(&specs, &[]).len(), 3, "nothing ran beside it");
+    }
+
+    #[test]
+    fn a_native_run_that_broke_or_was_unlucky_excuses_nothing() {
+        let broken = spec("[SynchronizedBeforeSuite]", State::Broken);
+        let both = std::slice::from_ref(&broken);
+        assert_eq!(faults(both, both).len(), 1);
+        let failed = spec("removes a definition", State::Failed);
+        let unlucky = Spec {
+            message: "deleting CustomResourceDefinition: context deadline exceeded".to_owned(),
+            ..failed.clone()
+        };
+        assert_eq!(faults(&[failed], &[unlucky]).len(), 1);
     }
 }

@@ -130,7 +130,7 @@ enum Command {
     /// Run the upstream conformance suite against a tenant or the super cluster
     #[command(
         after_help = "Examples:\n  cargo xtask conformance --native --tier T0\n  \
-        cargo xtask conformance --tenant alpha --tier T1 --procs 4\n  \
+        cargo xtask conformance --tenant alpha --tier T1 --procs 4 --save\n  \
         cargo xtask conformance --tenant alpha --focus 'ConfigMap should update'"
     )]
     Conformance(Conformance),
@@ -194,6 +194,9 @@ struct Conformance {
     /// List what would run
     #[arg(long)]
     dry_run: bool,
+    /// Keep both sides of every spec, the native run's and the tenant's, in docs/conformance
+    #[arg(long, requires = "tenant", conflicts_with_all = ["focus", "dry_run"])]
+    save: bool,
 }
 
 /// A tenant's name, which is also that of a folder.
@@ -301,6 +304,7 @@ fn run(command: &Command) -> Result<bool> {
             labels: conformance::labels(arguments.focus.as_deref()),
             processes: arguments.procs,
             dry_run: arguments.dry_run,
+            save: arguments.save,
         })?,
         Command::Crds { check: true } => crds::check()?,
         Command::Crds { check: false } => crds::write()?,

@@ -1,6 +1,6 @@
 //! What the suite reports: from ginkgo's JSON to one line for each spec.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -27,6 +27,8 @@ pub(crate) enum State {
     Passed,
     /// Any other way.
     Failed,
+    /// It is no spec but set-up or tear-down of the whole suite, and failed.
+    Broken,
 }
 
 impl State {
@@ -35,6 +37,7 @@ impl State {
         match self {
             Self::Passed => "passed",
             Self::Failed => "FAILED",
+            Self::Broken => "BROKEN",
         }
     }
 }
@@ -85,7 +88,8 @@ fn spec(report: SpecReport) -> Option<Spec> {
     let state = match report.state.as_str() {
         "passed" => State::Passed,
         "skipped" | "pending" => return None,
-        _ => State::Failed,
+        _ if report.leaf_node_type == "It" => State::Failed,
+        _ => State::Broken,
     };
     // Set-up and tear-down are no specs, unless they fail.
     if report.leaf_node_type != "It" && state == State::Passed {
@@ -128,17 +132,14 @@ pub(crate) fn write(folder: &Path, specs: &[Spec]) -> Result<()> {
 
 /// What a native run and a tenant's have in common, and what not.
 pub(crate) fn comparison(native: &[Spec], tenant: &[Spec]) -> String {
-    let natively: BTreeMap<&str, State> = native
-        .iter()
-        .map(|spec| (spec.name.as_str(), spec.state))
-        .collect();
+    let natively = states(native);
     let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for spec in tenant {
         let group = match (natively.get(spec.name.as_str()), spec.state) {
             (Some(State::Passed), State::Passed) => "passes on both sides",
-            (Some(State::Passed), State::Failed) => "passes natively, fails in the tenant",
-            (Some(State::Failed), State::Passed) => "fails natively, passes in the tenant",
-            (Some(State::Failed), State::Failed) => "fails on both sides",
+            (Some(State::Passed), _) => "passes natively, fails in the tenant",
+            (Some(_), State::Passed) => "fails natively, passes in the tenant",
+            (Some(_), _) => "fails on both sides",
             (None, _) => "did not run natively",
         };
         groups.entry(group).or_default().push(&spec.name);
@@ -151,6 +152,30 @@ pub(crate) fn comparison(native: &[Spec], tenant: &[Spec]) -> String {
         }
     }
     text
+}
+
+/// How each spec ended natively and in the tenant, a line each; those that ran on one side alone have a dash on the other.
+pub(crate) fn side_by_side(native: &[Spec], tenant: &[Spec]) -> String {
+    let (natively, in_tenant) = (states(native), states(tenant));
+    let names: BTreeSet<&str> = natively.keys().chain(in_tenant.keys()).copied().collect();
+    let word = |states: &BTreeMap<&str, State>, name: &str| match states.get(name) {
+        Some(state) => state.word(),
+        None => "-",
+    };
+    let mut text = "natively  tenant  spec\n".to_owned();
+    for name in names {
+        text += &format!(
+            "{:8}  {:6}  {name}\n",
+            word(&natively, name),
+            word(&in_tenant, name)
+        );
+    }
+    text
+}
+
+fn states(specs: &[Spec]) -> BTreeMap<&str, State> {
+    let all = specs.iter();
+    all.map(|spec| (spec.name.as_str(), spec.state)).collect()
 }
 
 #[cfg(test)]
@@ -175,7 +200,26 @@ mod tests {
             ("[sig-x] A does b", State::Failed, "no b")
         );
         let broken = spec(report("failed", "SynchronizedBeforeSuite")).unwrap();
-        assert_eq!(broken.name, "[sig-x] A does b [SynchronizedBeforeSuite]");
+        assert_eq!(
+            (broken.name.as_str(), broken.state),
+            ("[sig-x] A does b [SynchronizedBeforeSuite]", State::Broken)
+        );
+    }
+
+    #[test]
+    fn each_spec_has_a_line_with_both_ends() {
+        let one = spec(report("passed", "It")).unwrap();
+        let failed = spec(report("failed", "It")).unwrap();
+        let other = Spec {
+            name: "[sig-x] B".to_owned(),
+            ..one.clone()
+        };
+        assert_eq!(
+            side_by_side(&[one], &[failed, other]),
+            "natively  tenant  spec\n\
+             passed    FAILED  [sig-x] A does b\n\
+             -         passed  [sig-x] B\n"
+        );
     }
 
     #[test]
