@@ -10,5 +10,7 @@ pub mod others;
 pub mod keeper;
 pub mod results;
 
+pub mod requests;
+
 pub mod chart;
 pub mod table;

@@ -2,6 +2,7 @@
 
 use super::{
     numbers,
+    requests::are_of_pods,
     results::{letter, median, origins},
 };
 use serde::Serialize;
@@ -30,6 +31,8 @@ enum Figure {
     Times(&'static str, &'static str),
     /// All numbers of an object together.
     Sum(&'static str),
+    /// Requests for each pod together, without those that come as time passes: older documents hold them, too.
+    PerPod(&'static str),
 }
 
 /// A line of the table: title, unit, scenario, tokens, the figure, what is wanted of it.
@@ -42,7 +45,7 @@ struct Line(
     Wanted,
 );
 
-use Figure::{At, Over, Sum, Times};
+use Figure::{At, Over, PerPod, Sum, Times};
 use Wanted::{Anything, AtLeast, AtMost};
 
 const LINES: &[Line] = &[
@@ -83,7 +86,7 @@ const LINES: &[Line] = &[
         "",
         "burst",
         "off",
-        Sum("/synced/requestsPerPod/down"),
+        PerPod("/synced/requestsPerPod/down"),
         AtMost(1.0),
     ),
     Line(
@@ -91,7 +94,7 @@ const LINES: &[Line] = &[
         "",
         "burst",
         "off",
-        Sum("/synced/requestsPerPod/up"),
+        PerPod("/synced/requestsPerPod/up"),
         AtMost(2.0),
     ),
     Line(
@@ -346,7 +349,9 @@ impl Figure {
     /// The figure, or the first of those that it is made of.
     fn pointer(self) -> &'static str {
         match self {
-            At(pointer) | Over(pointer, _) | Times(pointer, _) | Sum(pointer) => pointer,
+            At(pointer) | Over(pointer, _) | Times(pointer, _) | Sum(pointer) | PerPod(pointer) => {
+                pointer
+            }
         }
     }
 }
@@ -362,6 +367,12 @@ impl Line {
             Sum(pointer) => {
                 let numbers = at(pointer)?.as_object()?.values();
                 Some(numbers.filter_map(Value::as_f64).sum())
+            }
+            PerPod(pointer) => {
+                let all = at(pointer)?.as_object()?.iter();
+                let numbers = all.filter_map(|(what, count)| Some((what, count.as_f64()?)));
+                let of_pods = numbers.filter(|(what, count)| are_of_pods(what, *count));
+                Some(of_pods.map(|(_, count)| count).sum())
             }
         }
     }
@@ -443,6 +454,21 @@ mod tests {
 
     fn one(scenario: &str, median: &Value) -> Value {
         json!({"scenario": scenario, "tokens": "off", "tenants": 10, "figures": {"median": median}})
+    }
+
+    #[test]
+    fn looks_that_come_as_time_passes_are_no_requests_of_pods_in_older_documents_either() {
+        let burst = json!({"synced": {"requestsPerPod": {
+            "down": {"LIST limitranges": 0.01, "POST pods": 1.0},
+            "up": {"GET configmaps": 0.5, "GET namespaces": 0.02, "PATCH pods/status": 1.0},
+        }}});
+        let table = draw(&with(json!({}), one("burst", &burst)));
+        for line in [
+            "| burst: requests per pod down | at most 1 | 1 | yes | – |",
+            "| burst: requests per pod up | at most 2 | 1.5 | yes | – |",
+        ] {
+            assert!(table.contains(line), "{table}");
+        }
     }
 
     #[test]

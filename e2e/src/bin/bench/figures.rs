@@ -2,6 +2,7 @@
 
 use crate::{
     load::{Route, Run},
+    requests::{Counts, Requests},
     times::Seen,
 };
 use e2e::bench::numbers::round;
@@ -28,23 +29,27 @@ pub(crate) fn of(run: &Run, route: Route) -> Value {
         "cpuOfOthers": round(run.others),
     });
     if route == Route::Synced {
-        figures["requestsPerPod"] = run
-            .requests
-            .iter()
-            .map(|(direction, counts)| {
-                let counts: Map<String, Value> = counts
-                    .iter()
-                    .map(|(what, count)| (what.clone(), round(*count).into()))
-                    .collect();
-                ((*direction).to_owned(), counts.into())
-            })
-            .collect::<Map<String, Value>>()
-            .into();
+        figures["requestsPerPod"] = requests(run, |requests| &requests.per_pod);
+        figures["requestsPerTenantAndMinute"] =
+            requests(run, |requests| &requests.per_tenant_and_minute);
         if let Some(pss) = run.pss {
             figures["syncerPssMiB"] = round(pss).into();
         }
     }
     figures
+}
+
+/// Counts of requests by direction, and by what they are.
+fn requests(run: &Run, counts: impl Fn(&Requests) -> &Counts) -> Value {
+    let mut all = Map::new();
+    for (direction, requests) in &run.requests {
+        let counts: Map<String, Value> = counts(requests)
+            .iter()
+            .map(|(what, count)| (what.clone(), round(*count).into()))
+            .collect();
+        all.insert((*direction).to_owned(), counts.into());
+    }
+    all.into()
 }
 
 /// The latencies of some pods of a run.

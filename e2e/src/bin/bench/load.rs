@@ -3,7 +3,7 @@
 use crate::{
     player::Player,
     pod::{self, Tokens},
-    requests::{self, Counts},
+    requests::{self, Counts, Requests},
     times::{Seen, Times},
     world::World,
 };
@@ -89,8 +89,8 @@ pub(crate) struct Run {
     pub(crate) cpu: Vec<(&'static str, Duration)>,
     /// Share of the machine's processors that others used meanwhile, from 0 to 1.
     pub(crate) others: f64,
-    /// Requests for each pod to the super cluster and to the tenants, without the load program's own.
-    pub(crate) requests: BTreeMap<&'static str, Counts>,
+    /// Requests to the super cluster and to the tenants, without the load program's own.
+    pub(crate) requests: BTreeMap<&'static str, Requests>,
     /// PSS of the syncer at the end, in MiB.
     pub(crate) pss: Option<f64>,
 }
@@ -338,21 +338,19 @@ impl Before {
                 Route::Direct => own_above.push(("POST pods", pods)),
                 Route::Synced => own_tenants.push(("POST pods", pods)),
             }
+            let extent = requests::Extent {
+                pods,
+                tenants: world.tenants.len(),
+                time: elapsed,
+            };
+            let down = requests::between(&self.above, &above, &own_above, extent);
+            let up = requests::between(&self.tenants, &tenants, &own_tenants, extent);
             Ok(Run {
                 times,
                 lanes,
                 cpu,
                 others: others.as_secs_f64() / elapsed.as_secs_f64() / processors,
-                requests: BTreeMap::from([
-                    (
-                        "down",
-                        requests::per_pod(&self.above, &above, &own_above, pods),
-                    ),
-                    (
-                        "up",
-                        requests::per_pod(&self.tenants, &tenants, &own_tenants, pods),
-                    ),
-                ]),
+                requests: BTreeMap::from([("down", down), ("up", up)]),
                 pss: pss.transpose()?,
             })
         }

@@ -62,12 +62,14 @@ const COLUMNS: &[(&str, &str)] = &[
     ("busy, synced", "/synced/busy"),
     ("1 tenant", "/tenants1"),
     ("10 tenants", "/tenants10"),
+    ("50 tenants", "/tenants50"),
 ];
 
 /// Groups of figures that are a list rather than a column.
 const LISTS: &[(&str, &str)] = &[
     ("1 tenant", "/tenants1"),
     ("10 tenants", "/tenants10"),
+    ("50 tenants", "/tenants50"),
     ("idle", "/crowd"),
     ("down", "/ceiling/down"),
     ("up", "/ceiling/up"),
@@ -75,6 +77,12 @@ const LISTS: &[(&str, &str)] = &[
     ("ceiling", "/ceiling"),
     ("reads", "/reads"),
     ("handover", "/handover"),
+];
+
+/// Requests by what they are.
+const REQUESTS: [(&str, &str); 2] = [
+    ("requests per pod", "requestsPerPod"),
+    ("per tenant and minute", "requestsPerTenantAndMinute"),
 ];
 
 /// A table of the medians of one scenario.
@@ -122,13 +130,12 @@ fn single(median: &Value) -> Vec<(String, String)> {
     for (name, value) in own.filter(|(_, value)| value.is_number()) {
         lines.push((name.clone(), cell(Some(value))));
     }
-    for direction in ["down", "up"] {
-        let counts = median["synced"]["requestsPerPod"][direction].as_object();
-        for (what, count) in counts.into_iter().flatten() {
-            lines.push((
-                format!("requests per pod {direction}: {what}"),
-                cell(Some(count)),
-            ));
+    for (title, figure) in REQUESTS {
+        for direction in ["down", "up"] {
+            let counts = median["synced"][figure][direction].as_object();
+            for (what, count) in counts.into_iter().flatten() {
+                lines.push((format!("{title} {direction}: {what}"), cell(Some(count))));
+            }
         }
     }
     for (title, place) in LISTS {
@@ -160,7 +167,10 @@ mod tests {
     fn a_table_shows_what_there_is() {
         let median = json!({
             "direct": {"podsPerSecond": 300.0}, "shareOfDirect": 0.5,
-            "synced": {"podsPerSecond": 150.0, "requestsPerPod": {"down": {"POST pods": 1.0}}},
+            "synced": {
+                "podsPerSecond": 150.0, "requestsPerPod": {"down": {"POST pods": 1.0}},
+                "requestsPerTenantAndMinute": {"up": {"GET configmaps": 6.0}},
+            },
         });
         let measured = json!({"scenario": "burst", "tokens": "off", "tenants": 10, "figures": {"median": median}});
         let table = table(&measured);
@@ -171,6 +181,7 @@ mod tests {
             "150",
             "shareOfDirect",
             "down: POST pods",
+            "per tenant and minute up: GET configmaps",
         ] {
             assert!(table.contains(words), "{table}");
         }
