@@ -15,11 +15,13 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Begins one, `with` what it measures beside this program and its children. It runs in the root of the repository.
+    /// Begins one of so many rounds, `with` what it measures beside this program and its children. It runs in the root of the
+    /// repository.
     ///
     /// # Errors
-    /// The sources aren't a clone of the repository, or no cluster runs that is to be measured.
-    pub fn begin(with: With) -> anyhow::Result<Self> {
+    /// The rounds are too few, the sources aren't a clone of the repository, or no cluster runs that is to be measured.
+    pub fn begin(with: With, rounds: u32) -> anyhow::Result<Self> {
+        results::judge_rounds(rounds)?;
         Ok(Self {
             origin: results::origin(Path::new(""), &machine::describe()?)?,
             others: Others::watch(with)?,

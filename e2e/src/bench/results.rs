@@ -12,6 +12,21 @@ const FILE: &str = "docs/bench/results.json";
 const CHART: &str = "docs/bench/results.svg";
 const TABLE: &str = "docs/bench/results.md";
 
+/// How often at least all is measured that is kept.
+pub const ROUNDS: u32 = 3;
+
+/// Refuses to keep the medians of so few rounds that one of them may be chance.
+///
+/// # Errors
+/// It says how many are needed.
+pub fn judge_rounds(rounds: u32) -> anyhow::Result<()> {
+    ensure!(
+        rounds >= ROUNDS,
+        "what is measured {rounds} times isn't kept: use --rounds {ROUNDS} or more"
+    );
+    Ok(())
+}
+
 /// Where a measurement that begins now comes from: version, commit, date and machine.
 ///
 /// # Errors
@@ -91,7 +106,10 @@ pub fn redraw(root: &Path) -> anyhow::Result<()> {
 
 /// Results with what was measured in place of what was measured before of the same.
 pub fn with(mut results: Value, measured: Value) -> Value {
-    let what = |one: &Value| ["scenario", "tokens", "tenants"].map(|field| one[field].to_string());
+    let what = |one: &Value| {
+        let [scenario, tokens] = ["scenario", "tokens"].map(|field| one[field].to_string());
+        (scenario, tokens, one["tenants"].as_u64())
+    };
     let mut all = match results["measured"].take() {
         Value::Array(all) => all,
         _ => vec![],
@@ -147,7 +165,8 @@ fn about(one: &Value) -> Option<String> {
     ))
 }
 
-/// A measurement of the scenario that has the figure, and the figure.
+/// The measurement of the scenario that has the figure and was made last, and the figure. What has no day is from before days
+/// were told; of one day the one with the fewest tenants counts, as a release has it.
 fn newest<'a>(
     document: &'a Value,
     scenario: &str,
@@ -157,7 +176,8 @@ fn newest<'a>(
     let measured = document["measured"].as_array()?.iter().rev();
     measured
         .filter(|one| one["scenario"] == scenario && one["tokens"] == tokens)
-        .find_map(|one| Some((one, one["figures"]["median"].pointer(pointer)?)))
+        .filter_map(|one| Some((one, one["figures"]["median"].pointer(pointer)?)))
+        .max_by_key(|&(one, _)| one["date"].as_str().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -231,6 +251,37 @@ mod tests {
         assert!(
             digits.len() >= 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
             "{commit}"
+        );
+    }
+
+    #[test]
+    fn the_newest_figure_is_that_of_the_last_day_however_many_tenants_it_is_of() {
+        let of = |tenants: u32, date: Value, a: u32| {
+            let mut one = one("idle", &json!({"a": a}));
+            one["tenants"] = tenants.into();
+            one["date"] = date;
+            one
+        };
+        let newest = |all: &[Value]| {
+            let results = all.iter().cloned().fold(json!({}), with);
+            median(&results, "idle", "off", "/a").and_then(Value::as_u64)
+        };
+        let (day, next) = (json!("2026-01-09"), json!("2026-01-10"));
+        let first = of(10, day.clone(), 1);
+        assert_eq!(newest(&[of(5, day.clone(), 2), first.clone()]), Some(2));
+        assert_eq!(newest(&[of(50, day, 2), first.clone()]), Some(1));
+        assert_eq!(newest(&[of(50, next.clone(), 2), first.clone()]), Some(2));
+        assert_eq!(newest(&[of(5, next, 2), first.clone()]), Some(2));
+        assert_eq!(newest(&[of(50, Value::Null, 2), first]), Some(1));
+    }
+
+    #[test]
+    fn two_rounds_are_too_few_to_be_kept() {
+        judge_rounds(ROUNDS).unwrap();
+        let why = judge_rounds(2).unwrap_err().to_string();
+        assert!(
+            why.contains("2 times") && why.contains("--rounds 3"),
+            "{why}"
         );
     }
 

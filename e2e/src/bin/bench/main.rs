@@ -11,6 +11,7 @@ mod plant;
 mod player;
 mod pod;
 mod pods;
+mod release;
 mod report;
 mod requests;
 mod scenario;
@@ -68,23 +69,23 @@ struct Args {
     /// Pods without a token, default pods, or first the one and then the other
     #[arg(long, value_enum, default_value = "off")]
     tokens: Kinds,
-    /// How often; the table shows medians [default: 1, with --all 3]
+    /// How often; the table shows medians [default: 1, with --all or --save 3]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=20))]
     rounds: Option<u32>,
     /// Tenants that are started
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=60))]
+    #[arg(long, default_value_t = release::TENANTS, value_parser = clap::value_parser!(u32).range(1..=60))]
     tenants: u32,
     /// Pods of each tenant in `burst`
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = release::BURST_PODS)]
     burst_pods: usize,
     /// Pods of all tenants in `steady`
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = release::STEADY_PODS)]
     steady_pods: usize,
     /// Pods a second in `steady`
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
+    #[arg(long, default_value_t = release::RATE, value_parser = clap::value_parser!(u32).range(1..=500))]
     rate: u32,
     /// Objects in `restart`; pods in `ceiling` and `reads`
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = release::OBJECTS)]
     objects: usize,
     /// So many tenants in `idle`, all of them simulated
     #[arg(long, value_name = "TENANTS", value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -117,6 +118,15 @@ enum Kinds {
 }
 
 impl Args {
+    fn rounds(&self) -> u32 {
+        let usual = if self.all || self.save {
+            results::ROUNDS
+        } else {
+            1
+        };
+        self.rounds.unwrap_or(usual)
+    }
+
     fn extent(&self) -> anyhow::Result<Extent> {
         let given = self.super_kubeconfig.clone().map(|above| Given {
             above,
@@ -128,7 +138,7 @@ impl Args {
                 Some(given) => given.tenants.len(),
                 None => usize::try_from(self.tenants)?,
             },
-            rounds: usize::try_from(self.rounds.unwrap_or(if self.all { 3 } else { 1 }))?,
+            rounds: usize::try_from(self.rounds())?,
             burst_pods: self.burst_pods,
             steady_pods: self.steady_pods,
             rate: self.rate,
@@ -188,14 +198,20 @@ async fn main() -> anyhow::Result<()> {
 
 /// Measures all that is asked for.
 async fn measured(args: &Args) -> anyhow::Result<Value> {
-    let extent = args.extent()?;
+    let (extent, steps) = (args.extent()?, args.steps()?);
+    if args.save {
+        results::judge_rounds(args.rounds())?;
+        for step in &steps {
+            release::judge(step, &extent)?;
+        }
+    }
     let machine = machine::describe()?;
     let origin = args
         .save
         .then(|| results::origin(Path::new(""), &machine))
         .transpose()?;
     let mut measured = vec![];
-    for step in args.steps()? {
+    for step in steps {
         let others = Others::watch(With::Nothing)?;
         let mut one = step
             .measure(&extent)
@@ -222,6 +238,22 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
     use expect_test::expect_file;
+
+    #[test]
+    fn what_is_kept_is_measured_three_times_unless_another_number_is_given() {
+        let rounds = |words: &[&str]| {
+            let words = ["bench", "burst"].iter().chain(words);
+            Args::parse_from(words).rounds()
+        };
+        assert_eq!(
+            [
+                rounds(&[]),
+                rounds(&["--save"]),
+                rounds(&["--save", "--rounds", "5"])
+            ],
+            [1, 3, 5]
+        );
+    }
 
     /// The task tells it without building this program; `UPDATE_EXPECT=1` writes it anew.
     #[test]

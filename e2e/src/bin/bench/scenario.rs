@@ -13,6 +13,7 @@ use crate::{
     figures,
     load::{self, Lane, Route},
     pod::Tokens,
+    release,
     world::{Given, World},
 };
 use anyhow::ensure;
@@ -93,7 +94,7 @@ impl Step {
 pub(crate) const RELEASE: &[Step] = &[
     Step::of(Scenario::Ceiling, Tokens::Off),
     Step {
-        simulated: Some(500),
+        simulated: Some(release::CROWD),
         ..Step::of(Scenario::Idle, Tokens::Off)
     },
     Step::of(Scenario::Reads, Tokens::Off),

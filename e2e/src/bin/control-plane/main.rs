@@ -53,7 +53,7 @@ struct Args {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let begin = || Keeper::begin(With::Cluster);
+    let begin = || Keeper::begin(With::Cluster, args.rounds);
     let keeper = args.save.then(begin).transpose()?;
     let mut rounds = vec![];
     for _ in 0..args.rounds {

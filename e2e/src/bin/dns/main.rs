@@ -48,7 +48,7 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let begin = || Keeper::begin(With::Nothing);
+    let begin = || Keeper::begin(With::Nothing, args.rounds);
     let keeper = args.save.then(begin).transpose()?;
     let mut rounds = vec![];
     for _ in 0..args.rounds {

@@ -63,7 +63,7 @@ async fn main() -> anyhow::Result<()> {
         at_once: usize::try_from(args.at_once)?,
         least: Duration::from_secs(args.seconds),
     };
-    let begin = || Keeper::begin(With::Cluster);
+    let begin = || Keeper::begin(With::Cluster, args.rounds);
     let keeper = args.save.then(begin).transpose()?;
     let mut rounds = vec![];
     for _ in 0..args.rounds {

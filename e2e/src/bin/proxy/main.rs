@@ -86,7 +86,7 @@ async fn main() -> anyhow::Result<()> {
     if args.local && args.planes != [Plane::Door] {
         bail!("without a cluster only the front door can be measured: `door --local`");
     }
-    let begin = || Keeper::begin(With::Cluster);
+    let begin = || Keeper::begin(With::Cluster, args.rounds);
     let keeper = args.save.then(begin).transpose()?;
     let (mut figures, mut kept): (Vec<Figure>, _) = (vec![], vec![]);
     if has(Plane::Door) {
