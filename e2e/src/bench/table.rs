@@ -125,6 +125,22 @@ const LINES: &[Line] = &[
         AtMost(24.0),
     ),
     Line(
+        "steady, default pods, with tokens: create to Ready, p50",
+        "ms",
+        "steady",
+        "on",
+        At("/synced/milliseconds/createToReady/p50"),
+        Anything,
+    ),
+    Line(
+        "steady, default pods, with tokens: create to Ready, p99",
+        "ms",
+        "steady",
+        "on",
+        At("/synced/milliseconds/createToReady/p99"),
+        Anything,
+    ),
+    Line(
         "fair: create to Ready of the quiet tenants, p99",
         "ms",
         "fair",
@@ -150,6 +166,14 @@ const LINES: &[Line] = &[
         "off",
         At("/tenants10/syncerPssMiB"),
         AtMost(16.0),
+    ),
+    Line(
+        "idle: memory of the syncer, 50 tenants",
+        "MiB",
+        "idle",
+        "off",
+        At("/tenants50/syncerPssMiB"),
+        Anything,
     ),
     Line(
         "idle: memory of a tenant's control plane",
@@ -198,6 +222,38 @@ const LINES: &[Line] = &[
         "off",
         At("/crowd/syncerPercentOfACore"),
         AtMost(5.0),
+    ),
+    Line(
+        "reads: memory of the syncer, 10 simulated tenants and 6,000 pods",
+        "MiB",
+        "reads",
+        "off",
+        At("/reads/syncerPssMiB6000Pods"),
+        AtMost(24.0),
+    ),
+    Line(
+        "reads: memory of the syncer after a start with 10,000 pods",
+        "MiB",
+        "reads",
+        "off",
+        At("/reads/syncerPssMiB"),
+        Anything,
+    ),
+    Line(
+        "reads: of it for each object",
+        "bytes",
+        "reads",
+        "off",
+        At("/reads/bytesPerObject"),
+        Anything,
+    ),
+    Line(
+        "reads: CPU of a start for each object",
+        "µs",
+        "reads",
+        "off",
+        At("/reads/cpuMicrosecondsPerObject"),
+        Anything,
     ),
     Line(
         "ceiling: pods/s and core, down and up",
@@ -454,6 +510,27 @@ mod tests {
 
     fn one(scenario: &str, median: &Value) -> Value {
         json!({"scenario": scenario, "tokens": "off", "tenants": 10, "figures": {"median": median}})
+    }
+
+    #[test]
+    fn memory_of_fifty_tenants_and_of_many_pods_has_rows() {
+        let idle = json!({"tenants1": {"syncerPssMiB": 15.0}, "tenants50": {"syncerPssMiB": 30.0}});
+        let reads = json!({"reads": {
+            "syncerPssMiB6000Pods": 23.0, "syncerPssMiB": 90.0, "bytesPerObject": 300, "cpuMicrosecondsPerObject": 400,
+        }});
+        let table = draw(&with(
+            with(json!({}), one("idle", &idle)),
+            one("reads", &reads),
+        ));
+        for line in [
+            "| idle: memory of the syncer, 50 tenants, MiB | – | 30 | – | – |",
+            "| reads: memory of the syncer, 10 simulated tenants and 6,000 pods, MiB | at most 24 | 23 | yes | – |",
+            "| reads: memory of the syncer after a start with 10,000 pods, MiB | – | 90 | – | – |",
+            "| reads: of it for each object, bytes | – | 300 | – | – |",
+            "| reads: CPU of a start for each object, µs | – | 400 | – | – |",
+        ] {
+            assert!(table.contains(line), "{table}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! What it costs a syncer to start when there is much already: the CPU time of its first lists for each object, and how
-//! many bytes it keeps of one.
+//! many bytes it keeps of one. On the way there: what the syncer holds that synced some of it.
 
 use super::idle;
 use crate::{
@@ -15,6 +15,8 @@ use std::time::Duration;
 /// Longer than the scenario takes.
 const PATROL_PERIOD: u64 = 3_600;
 const LIMIT: Duration = Duration::from_secs(120);
+/// Pods at which the memory of the syncer that synced them is looked at.
+const SOME: usize = 6_000;
 
 pub(super) async fn measure(tenants: usize, pods: usize) -> anyhow::Result<Value> {
     let plant = Plant::start(tenants).await?;
@@ -22,23 +24,40 @@ pub(super) async fn measure(tenants: usize, pods: usize) -> anyhow::Result<Value
     let mut made = Pods::prepare(&plant)?;
     let empty = restarted(&plant, "empty").await?;
     let (empty_cpu, empty_pss) = look(&plant, &empty).await?;
-    made.make(pods.div_ceil(tenants)).await?;
-    made.bind().await?;
-    made.ready().await?;
+    let each = pods.div_ceil(tenants);
+    let some = each.min(SOME.div_ceil(tenants));
+    grow(&mut made, some).await?;
+    // Fewer wouldn't be what the figure's name says.
+    let some_pss = if made.made() >= SOME {
+        Some(look(&plant, &empty).await?.1)
+    } else {
+        None
+    };
+    grow(&mut made, each - some).await?;
     empty.kill();
     let full = restarted(&plant, "full").await?;
     let writes = plant.above.counts().journal().len();
     let (full_cpu, full_pss) = look(&plant, &full).await?;
     // Each pod is there twice: the tenant's, and its twin.
     let objects = 2.0 * made.made() as f64;
-    let read = json!({
+    let mut read = json!({
         "objects": objects,
         "cpuMicrosecondsPerObject": numbers::round((full_cpu - empty_cpu) * 1e6 / objects),
         "bytesPerObject": numbers::round((full_pss - empty_pss) * 1024.0 * 1024.0 / objects),
         "syncerPssMiBEmpty": numbers::round(empty_pss), "syncerPssMiB": numbers::round(full_pss),
         "writesBeforeTheLook": writes,
     });
+    if let Some(pss) = some_pss {
+        read["syncerPssMiB6000Pods"] = numbers::round(pss).into();
+    }
     Ok(json!({"median": {"reads": read}, "notSimulated": plant.gaps()}))
+}
+
+/// Makes so many more pods in each tenant, and brings them to readiness.
+async fn grow(pods: &mut Pods<'_>, each: usize) -> anyhow::Result<()> {
+    pods.make(each).await?;
+    pods.bind().await?;
+    pods.ready().await
 }
 
 /// Starts a syncer and waits until it serves all tenants, as their Leases and conditions say.
