@@ -254,9 +254,9 @@ pub fn label_crosses(key: &str) -> bool {
 }
 
 /// Domains of what a platform may run for all namespaces and that goes by labels of pods: injectors of sidecars, clouds'
-/// identities, policies, whatever prunes or backs up by label.
+/// identities, policies, queues of jobs, whatever prunes or backs up by label.
 fn steers(domain: &str) -> bool {
-    const ROOTS: [&str; 17] = [
+    const ROOTS: [&str; 18] = [
         "amazonaws.com",
         "argocd.argoproj.io",
         "azure.workload.identity",
@@ -274,6 +274,8 @@ fn steers(domain: &str) -> bool {
         "projectcalico.org",
         "spiffe.io",
         "velero.io",
+        // Kueue, JobSet, Cluster API and other projects beside Kubernetes; it isn't below `k8s.io`.
+        "x-k8s.io",
     ];
     ROOTS.iter().any(|root| is_below(domain, root))
 }
@@ -314,6 +316,7 @@ mod tests {
             "app.kubernetes.io/name",
             "batch.kubernetes.io/job-name",
             "notk8s.io/x",
+            "notx-k8s.io/y",
             "notistio.io/x",
         ] {
             assert!(label_crosses(key), "{key}");
@@ -324,6 +327,9 @@ mod tests {
             "pod-security.kubernetes.io/enforce",
             "k8s.io/a",
             "a.k8s.io/b",
+            "x-k8s.io/a",
+            "kueue.x-k8s.io/queue-name",
+            "cluster.x-k8s.io/cluster-name",
             "sidecar.istio.io/inject",
             "istio.io/rev",
             "azure.workload.identity/use",

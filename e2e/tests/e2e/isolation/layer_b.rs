@@ -355,6 +355,10 @@ fn bad_pods() -> Vec<(&'static str, Value)> {
             super_pod(|pod| pod["metadata"]["labels"] = json!({"a.k8s.io/b": "c"})),
         ),
         (
+            "T4 a label of a project beside it",
+            super_pod(|pod| pod["metadata"]["labels"] = json!({"kueue.x-k8s.io/queue-name": "q"})),
+        ),
+        (
             "T4 a label that asks for a sidecar",
             super_pod(|pod| {
                 pod["metadata"]["labels"] = json!({"sidecar.istio.io/inject": "true"});
