@@ -184,6 +184,12 @@ pub struct ControlPlaneClassSpec {
     #[schemars(length(max = 64), inner(length(max = 253)))]
     pub ingress_hosts: Vec<String>,
 
+    /// Host names as in `ingressHosts`, of which a tenant may take wildcards, too: whoever takes one has every name below it
+    /// that nobody has. Patterns with `{name}` or `{namespace}`, and `*`, need no place here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 253)))]
+    pub wildcard_hosts: Vec<String>,
+
     /// Annotations of pods, Services, Ingresses, Gateways and routes that cross, so that controllers of the super cluster obey
     /// them. Others are left out, or refused where that would open what they close. None when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -225,6 +231,7 @@ impl Default for ControlPlaneClassSpec {
             offers: vec![],
             custom_resources: vec![],
             ingress_hosts: vec![],
+            wildcard_hosts: vec![],
             annotations: vec![],
             load_balancer_classes: vec![],
         }

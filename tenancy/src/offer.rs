@@ -12,6 +12,8 @@ pub struct Offers {
     pub only: Vec<Offer>,
     /// Host names, with `{name}` and `{namespace}` filled in.
     pub hosts: Vec<String>,
+    /// Those of them of which the tenant may take wildcards.
+    pub wildcards: Vec<String>,
     /// Annotations that cross beside those that mean nothing to anybody.
     pub annotations: Vec<OfferedAnnotation>,
     /// Values of `spec.loadBalancerClass` that cross.
@@ -34,19 +36,16 @@ impl Offers {
         offered && (only.is_empty() || only.iter().any(named))
     }
 
-    /// Whether the tenant may use a host name; a wildcard needs a pattern that covers all it stands for.
+    /// Whether the tenant may use a host name; a wildcard needs a pattern that covers all it stands for, and of which wildcards
+    /// may be taken: below one that several tenants share it would have whatever is free.
     pub fn allows_host(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
-        self.hosts.iter().any(|pattern| {
-            let pattern = pattern.to_ascii_lowercase();
-            match pattern.strip_prefix('*') {
-                Some("") => true,
-                Some(suffix) => {
-                    suffix.starts_with('.') && host.ends_with(suffix) && host.len() > suffix.len()
-                }
-                None => host == pattern,
-            }
-        })
+        let patterns = if host.starts_with('*') {
+            &self.wildcards
+        } else {
+            &self.hosts
+        };
+        self.allows_any_host() || patterns.iter().any(|pattern| covers(pattern, &host))
     }
 
     /// What an annotation on objects of a kind may say; `None` when it isn't offered, and nothing in the list for all.
@@ -61,6 +60,17 @@ impl Offers {
     /// Whether the tenant may use every host name, and so a rule that names none.
     pub fn allows_any_host(&self) -> bool {
         self.hosts.iter().any(|pattern| pattern == "*")
+    }
+}
+
+/// Whether a pattern stands for a host name, or for all that a wildcard does; the host is in lower case.
+fn covers(pattern: &str, host: &str) -> bool {
+    let pattern = pattern.to_ascii_lowercase();
+    match pattern.strip_prefix('*') {
+        Some(suffix) => {
+            suffix.starts_with('.') && host.ends_with(suffix) && host.len() > suffix.len()
+        }
+        None => host == pattern,
     }
 }
 
@@ -115,12 +125,14 @@ mod tests {
     fn a_host_is_allowed_by_a_pattern_that_covers_it() {
         let offers = Offers {
             hosts: vec!["*.alpha.example".into(), "shop.example".into()],
+            wildcards: vec!["*.alpha.example".into()],
             ..Offers::default()
         };
         for host in [
             "a.alpha.example",
             "b.a.alpha.example",
             "*.alpha.example",
+            "*.a.alpha.example",
             "SHOP.example",
         ] {
             assert!(offers.allows_host(host), "{host}");
@@ -136,5 +148,20 @@ mod tests {
             assert!(!offers.allows_host(host), "{host}");
         }
         assert!(!offers.allows_any_host());
+    }
+
+    #[test]
+    fn t19_below_a_pattern_that_is_shared_no_wildcard_is_allowed() {
+        let mut offers = Offers {
+            hosts: vec!["*.apps.example".into()],
+            ..Offers::default()
+        };
+        assert!(offers.allows_host("a.apps.example"));
+        for wildcard in ["*.apps.example", "*.a.apps.example", "*.APPS.example", "*"] {
+            assert!(!offers.allows_host(wildcard), "{wildcard}");
+        }
+        // Whoever may use any host may take all.
+        offers.hosts.push("*".into());
+        assert!(offers.allows_host("*.apps.example"));
     }
 }

@@ -55,6 +55,7 @@ pub(super) fn rules(
     });
     let budgets = groups.clone().map(|group| budget::hard(&group.spec.quota));
     let shared = shared(&id, &place, vcp, class, state);
+    let (hosts, wildcards) = hosts(class, namespace, name);
     TenantRules {
         slice: state.slice(&id, vcp),
         id,
@@ -87,7 +88,8 @@ pub(super) fn rules(
         offers: Offers {
             class: class.offers.clone(),
             only: vcp.spec.sync.from_super.clone(),
-            hosts: hosts(class, namespace, name),
+            hosts,
+            wildcards,
             annotations: class.annotations.clone(),
             balancer_classes: class.load_balancer_classes.clone(),
         },
@@ -132,13 +134,18 @@ fn custom(class: &ControlPlaneClassSpec, named: &[String], vcp: &str) -> Vec<Cus
     named.iter().filter_map(defined).collect()
 }
 
-/// The class's host names, filled in for one VirtualControlPlane.
-fn hosts(class: &ControlPlaneClassSpec, namespace: &str, name: &str) -> Vec<String> {
+/// The class's host names, filled in for one VirtualControlPlane, and those of them of which it may take wildcards: what
+/// bears its own name, and what the class says.
+fn hosts(class: &ControlPlaneClassSpec, namespace: &str, name: &str) -> (Vec<String>, Vec<String>) {
     let fill = |host: &String| {
         host.replace("{name}", name)
             .replace("{namespace}", namespace)
     };
-    class.ingress_hosts.iter().map(fill).collect()
+    let is_own = |host: &&String| host.contains("{name}") || host.contains("{namespace}");
+    let own = class.ingress_hosts.iter().filter(is_own);
+    let all = class.ingress_hosts.iter().chain(&class.wildcard_hosts);
+    let wildcards = own.chain(&class.wildcard_hosts);
+    (all.map(fill).collect(), wildcards.map(fill).collect())
 }
 
 #[cfg(test)]
@@ -191,6 +198,24 @@ mod tests {
             rules.limits(),
             amounts(&[("pods", 5), ("services", 2), ("configmaps", 8)])
         );
+    }
+
+    #[test]
+    fn t19_a_tenant_takes_wildcards_of_its_own_names_and_of_what_its_class_says() {
+        let class = json!({
+            "versions": [], "ingressHosts": ["*.apps.example", "*.{name}.example", "{namespace}.example"],
+            "wildcardHosts": ["*.shop.example"],
+        });
+        let class = serde_json::from_value(class).unwrap();
+        let (all, wildcards) = hosts(&class, "n", "a");
+        let named = [
+            "*.apps.example",
+            "*.a.example",
+            "n.example",
+            "*.shop.example",
+        ];
+        assert_eq!(all, named);
+        assert_eq!(wildcards, named[1..]);
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
         offers,
         custom_resources,
         ingress_hosts,
+        wildcard_hosts,
         annotations,
         load_balancer_classes,
         // The page has these in lines of its own.
@@ -57,6 +58,7 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
     lines.extend([
         ("API servers reach:", all(api_server_egress, place)),
         ("Hosts:", ingress_hosts.join(", ")),
+        ("Wildcards of hosts:", wildcard_hosts.join(", ")),
         ("Annotations:", all(annotations, annotation)),
         ("Load balancers:", load_balancer_classes.join(", ")),
         ("Services:", all(services, published)),
@@ -280,7 +282,7 @@ mod tests {
                 "clusterRanges": ["10.96.0.0/12"], "ingressNamespaces": ["ingress"]},
             "offers": [{"resource": "storageclasses.storage.k8s.io", "names": ["fast", "slow"]}],
             "annotations": [{"kind": "Service", "key": "a.example/internal", "values": ["yes", "no"]}, {"kind": "Ingress", "key": "b"}],
-            "loadBalancerClasses": ["internal"],
+            "loadBalancerClasses": ["internal"], "wildcardHosts": ["*.acme.example"],
             "customResources": [{"name": "backups.example.com", "version": "v1", "kind": "Backup"}],
             "services": [{"namespace": "infra", "name": "db", "shownAs": {"namespace": "default", "name": "db"}}],
             "pods": {
@@ -317,6 +319,7 @@ mod tests {
                 "Pods reach: 10.2.0.0/16 port 443; namespaces registry",
                 "Pods never reach: 10.96.0.0/12",
                 "Pods are reached by: namespaces ingress",
+                "Wildcards of hosts: *.acme.example",
                 "Annotations: Service a.example/internal=yes|no, Ingress b",
                 "Load balancers: internal",
                 "Services: infra/db as default/db",

@@ -426,6 +426,7 @@ pub(super) mod tests {
     fn with<R>(rule: impl FnOnce(&Cx<'_>) -> R) -> R {
         let mut tenant = tenant();
         tenant.offers.hosts = vec!["*.acme.example".into()];
+        tenant.offers.wildcards = tenant.offers.hosts.clone();
         let facts = Answers {
             offered: vec![("GatewayClass", "public")],
             namespaces: vec!["infra".into()],

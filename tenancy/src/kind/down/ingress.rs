@@ -172,8 +172,15 @@ pub(super) fn allow_host(host: &str, cx: &Cx<'_>) -> Result<(), Refused> {
     }
     let allowed = if offers.hosts.is_empty() {
         "no host is allowed to this tenant".to_owned()
-    } else {
+    } else if !host.starts_with('*') {
         format!("allowed are {}", offers.hosts.join(", "))
+    } else if offers.wildcards.is_empty() {
+        format!(
+            "name each host of {}, or ask the platform's admins for wildcards (wildcardHosts of your ControlPlaneClass)",
+            offers.hosts.join(", ")
+        )
+    } else {
+        format!("wildcards are allowed of {}", offers.wildcards.join(", "))
     };
     Err(Refused::new(
         "HostNotAllowed",
@@ -290,6 +297,9 @@ mod tests {
             ("/rules/0/host", json!("victim.example"), "HostNotAllowed"),
             ("/rules/0/host", json!(""), "HostNotAllowed"),
             ("/rules/0/host", json!("*.example"), "HostNotAllowed"),
+            // Below a pattern that other tenants may have as well.
+            ("/rules/0/host", json!("*.acme.example"), "HostNotAllowed"),
+            ("/tls/0/hosts/0", json!("*.acme.example"), "HostNotAllowed"),
             ("/tls/0/hosts/0", json!("victim.example"), "HostNotAllowed"),
             (
                 "/ingressClassName",
