@@ -472,7 +472,7 @@ mod tests {
             own.answer("GET", 200, &node()).await;
         };
         let (waits, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
-        assert!(matches!(waits, Err(Failure::Waiting(_))), "{waits:?}");
+        assert!(matches!(waits, Err(Failure::Rests(_))), "{waits:?}");
         tenant.table.update(&pod, |entry| *entry = Entry::default());
         let answers = async {
             above.answer("GET", 200, &kept()).await;

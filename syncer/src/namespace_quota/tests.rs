@@ -248,7 +248,9 @@ async fn what_the_second_layer_turns_away_is_told_keeps_its_place_and_comes_agai
         mut own,
     } = fixture();
     let key = one_config_map(&tenant);
-    let is_waiting = |worked: Result<(), Failure>| matches!(worked, Err(Failure::Waiting(_)));
+    let is_waiting = |worked: Result<(), Failure>| {
+        matches!(worked, Err(Failure::Waiting(_) | Failure::Rests(_)))
+    };
 
     // Its limits were others a moment ago: nothing to tell.
     tenant

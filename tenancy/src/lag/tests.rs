@@ -141,6 +141,7 @@ fn a_tenant_that_is_in_step_is_told_so_once_and_not_before_that_is_known() {
     let watched = now + seconds(1);
     assert_eq!(telling.due(Lag::default(), watched), None);
     let again = watched + seconds(9);
+    let listing = lag((0, 0), (0, 0), Some(2), again);
     assert_eq!(telling.due(listing, again), None, "it began anew");
     let listed = again + seconds(1);
     assert_eq!(telling.due(Lag::default(), listed), None);
