@@ -260,14 +260,15 @@ fn t46_an_api_server_that_is_another_one_deletes_nothing() {
     );
 }
 
-/// A token of an account in the namespace `work` that may read most of the tenant and write nothing.
+/// A token of an account in the namespace `work` that may read most of the tenant and write nothing. No controller runs that
+/// would put together the role `view`.
 async fn reader(side: &Side) -> anyhow::Result<String> {
     let metadata = json!({"name": "reader", "namespace": "work"});
     side.create(SERVICE_ACCOUNT, json!({"metadata": metadata}))
         .await?;
     let binding = json!({
         "metadata": {"name": "reader"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:aggregate-to-view"},
         "subjects": [{"kind": "ServiceAccount", "name": "reader", "namespace": "work"}],
     });
     side.create(CLUSTER_ROLE_BINDING, binding).await?;

@@ -88,10 +88,18 @@ fn a_pod_removed_by_force_leaves_nothing_behind() {
     });
 }
 
-/// Its container doesn't end before it is killed.
+/// Seconds that a stubborn pod has to end.
+const GRACE: u32 = 20;
+
+/// Whether a super pod is to end within so many seconds.
+fn ends_within(seconds: u32) -> impl Fn(&Value) -> bool {
+    move |twin| twin["metadata"]["deletionGracePeriodSeconds"] == seconds
+}
+
+/// Its container doesn't end before it is killed, which is after the first grace: the container runtime isn't told of a shorter one.
 fn stubborn() -> Value {
     let mut spec = make::pod_spec(make::shell("trap '' TERM; while :; do sleep 0.2; done"));
-    spec["terminationGracePeriodSeconds"] = 600.into();
+    spec["terminationGracePeriodSeconds"] = GRACE.into();
     spec
 }
 
@@ -111,13 +119,13 @@ fn a_pod_that_is_deleted_again_with_a_shorter_grace_has_no_more_than_that() {
         space.pod("web", stubborn()).await?;
         space.ready("web").await?;
         space.delete(POD, "web").await?;
-        let has = |seconds: u32| {
-            move |twin: &Value| twin["metadata"]["deletionGracePeriodSeconds"] == seconds
-        };
         space
-            .twin_like(POD, "web", "has all of its grace", has(600))
+            .twin_like(POD, "web", "has all of its grace", ends_within(GRACE))
             .await?;
         end_within(space, "web", 5).await?;
+        space
+            .twin_like(POD, "web", "has the shorter grace", ends_within(5))
+            .await?;
         space.gone(POD, "web").await
     });
 }
@@ -135,6 +143,11 @@ fn a_pod_that_ends_slowly_and_is_removed_by_force_makes_room_for_the_next_one() 
         // As a StatefulSet's controller: the next one is there at once.
         end_within(space, "web", 0).await?;
         space.pod("web", make::pod_spec(make::idle())).await?;
+        space
+            .twin_like(POD, "web", "has no grace left", |twin| {
+                uid(twin) != uid(&old) || ends_within(1)(twin)
+            })
+            .await?;
         space.ready("web").await?;
         let new = space.twin(POD, "web").await?;
         ensure!(uid(&new) != uid(&old), "it is still the old one");
