@@ -38,14 +38,6 @@ const SECRET: Resource = Resource {
     namespaced: true,
 };
 
-const ACCOUNT: Resource = Resource {
-    group: "",
-    version: "v1",
-    kind: "ServiceAccount",
-    plural: "serviceaccounts",
-    namespaced: true,
-};
-
 /// A token Secret that an earlier process wrote is renewed within this time, spread over all pods: how old its tokens
 /// are can't be told without comparing the clocks of two hosts.
 const UNKNOWN_AGE: Duration = Duration::from_secs(300);
@@ -251,7 +243,7 @@ async fn refusal(
 }
 
 async fn has_account(tenant: &Tenant, key: &Key, account: &str) -> Result<bool, Failure> {
-    let path = ACCOUNT.path(&key.namespace, account);
+    let path = kind::SERVICE_ACCOUNT.path(&key.namespace, account);
     Ok(read(&tenant.cluster, &path).await?.is_some())
 }
 

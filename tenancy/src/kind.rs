@@ -22,7 +22,7 @@ mod unguarded;
 pub use custom::intern;
 pub use down::claim::{LOST, had_volume};
 pub use endpoint_slice::endpoints_without;
-pub use namespace::environment;
+pub use namespace::{SERVICE_ACCOUNT, environment};
 pub use node::is_shown_of_nodes;
 pub use pod::{
     decisions::{Decision, decisions},

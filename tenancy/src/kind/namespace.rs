@@ -16,7 +16,8 @@ pub(super) const RESOURCE: Resource = Resource {
     namespaced: false,
 };
 
-const SERVICE_ACCOUNT: Resource = Resource {
+/// ServiceAccount.
+pub const SERVICE_ACCOUNT: Resource = Resource {
     group: "",
     version: "v1",
     kind: "ServiceAccount",
