@@ -6,6 +6,7 @@
 use crate::{
     client::Cluster,
     error::Error,
+    kubeconfig::Text,
     lasting,
     registry::Registry,
     watch::{self, Presence, Sink, Target},
@@ -24,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info_span;
 
 /// What the Secrets say, by their place: the texts under their keys.
-pub(crate) type Texts = HashMap<NamespacedName, BTreeMap<String, String>>;
+pub(crate) type Texts = HashMap<NamespacedName, BTreeMap<String, Text>>;
 
 /// Where a tenant's kubeconfig is, if its API server runs elsewhere.
 pub(crate) fn place(namespace: &str, vcp: &VirtualControlPlane) -> Option<NamespacedName> {
@@ -33,7 +34,7 @@ pub(crate) fn place(namespace: &str, vcp: &VirtualControlPlane) -> Option<Namesp
 }
 
 /// The text of a tenant's kubeconfig, once its Secret was read.
-pub(crate) fn text(namespace: &str, vcp: &VirtualControlPlane, texts: &Texts) -> Option<String> {
+pub(crate) fn text(namespace: &str, vcp: &VirtualControlPlane, texts: &Texts) -> Option<Text> {
     let key = &vcp.spec.external.as_ref()?.kubeconfig_secret_ref.key;
     texts.get(&place(namespace, vcp)?)?.get(key).cloned()
 }
@@ -112,9 +113,9 @@ impl Sink for SecretSink {
         let data = object.at("/data").and_then(serde_json::Value::as_object);
         let texts = data.into_iter().flatten().filter_map(|(key, value)| {
             let bytes = BASE64.decode(value.as_str()?.as_bytes()).ok()?;
-            Some((key.clone(), String::from_utf8(bytes).ok()?))
+            Some((key.clone(), Text::new(String::from_utf8(bytes).ok()?)))
         });
-        let found: BTreeMap<String, String> = texts.collect();
+        let found: BTreeMap<String, Text> = texts.collect();
         self.registry
             .heard_external(|texts| drop(texts.insert(self.place.clone(), found)));
     }

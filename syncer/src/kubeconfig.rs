@@ -4,7 +4,33 @@ use kube::{
     Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use tenancy::kubeconfig::{self, Access};
+use std::sync::Arc;
+use tenancy::{
+    kubeconfig::{self, Access},
+    naming,
+};
+
+/// A kubeconfig as it stands in a Secret; copies share the text.
+///
+/// It is hashed once: those of all tenants are compared whenever one of them changes.
+#[derive(Clone)]
+pub(crate) struct Text(Arc<(String, String)>);
+
+impl Text {
+    pub(crate) fn new(text: String) -> Self {
+        let hash = naming::hash(&[text.as_bytes()]);
+        Self(Arc::new((text, hash)))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0.0
+    }
+
+    /// What tells it from another one.
+    pub(crate) fn hash(&self) -> &str {
+        &self.0.1
+    }
+}
 
 /// Why a kubeconfig isn't used.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,7 @@
 
 mod claims;
 mod classes;
+mod control_planes;
 mod gone;
 mod groups;
 mod refused;
@@ -17,6 +18,7 @@ use crate::{
     fleet::Stored,
     guard,
     intake::SuperSink,
+    kubeconfig::Text,
     lasting, reserve,
     tenants::{Record, kinds},
     verdict::{self, ControlPlane},
@@ -27,6 +29,7 @@ use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
+    time::{Duration, Instant},
 };
 use tenancy::{
     bucket::Rate,
@@ -42,6 +45,7 @@ pub(crate) use gone::forget_gone;
 
 use claims::Claims;
 use classes::{Classes, Ruled};
+use control_planes::ControlPlanes;
 use groups::Groups;
 use rules::{rate, rules, weight};
 use serving::{Served, reconcile};
@@ -49,6 +53,9 @@ use sink::{RegistrySink, SOURCES};
 
 /// Reason of `Synced` for a VirtualControlPlane whose identity is another one's (T46).
 const CONFLICT: &str = "IdentityConflict";
+
+/// Looking at all tenants takes no more than a twentieth of the syncer's time, unless the next look came later than this.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// All that is known of VirtualControlPlanes and of what they go by, from watches.
 #[derive(Default)]
@@ -59,8 +66,7 @@ pub(crate) struct Registry {
 
 #[derive(Default)]
 struct RegistryState {
-    /// By namespace and name.
-    control_planes: BTreeMap<(String, String), VirtualControlPlane>,
+    control_planes: ControlPlanes,
     /// Identities of those that can't be parsed: they are there, too.
     unreadable: BTreeMap<(String, String), String>,
     classes: Classes,
@@ -68,7 +74,7 @@ struct RegistryState {
     ruled: Ruled,
     groups: BTreeMap<String, ControlPlaneGroup>,
     /// Kubeconfigs by identity.
-    kubeconfigs: HashMap<String, String>,
+    kubeconfigs: HashMap<String, Text>,
     /// Kubeconfigs beside the VirtualControlPlanes of external tenants.
     external: external::Texts,
     /// What the manager claimed for whom.
@@ -84,7 +90,7 @@ struct Wanted {
     rules: TenantRules,
     record: Record,
     /// Its text, or why there is none.
-    kubeconfig: Result<String, String>,
+    kubeconfig: Result<Text, String>,
     /// What the VirtualControlPlane says of the syncer.
     told: Vec<(String, String, String)>,
     /// What it says of the lag.
@@ -141,7 +147,10 @@ impl Registry {
                     &places,
                 );
             }
-            if let Some(mut wanted) = self.wanted() {
+            let began = Instant::now();
+            let wanted = self.wanted();
+            let pause = (began.elapsed() * 19).min(LONGEST_PAUSE);
+            if let Some(mut wanted) = wanted {
                 let (over, refused) = (self.over(), self.state.lock().refused());
                 let unserved = over.iter().chain(refused.iter().map(|(of, _)| of));
                 let tenants = wanted.keys().chain(unserved.map(|of| &of.id));
@@ -173,6 +182,11 @@ impl Registry {
                 unserved.retain(|(of, ..)| is_quiet(&of.id));
                 is_said &= verdict::unserved(&engine, unserved, &led).await;
                 engine.fleet.give_away(is_quiet).await;
+            }
+            // What comes meanwhile is looked at together.
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
             }
             tokio::select! {
                 () = cancel.cancelled() => return,
@@ -224,10 +238,9 @@ impl Registry {
     /// Whether no VirtualControlPlane of this identity exists any more; while a list goes on, nobody knows.
     fn is_gone(&self, id: &TenantId) -> bool {
         let state = self.state.lock();
-        let mut control_planes = state.control_planes.values();
         let mut unreadable = state.unreadable.values();
         state.is_complete()
-            && !control_planes.any(|vcp| vcp.spec.identity.as_deref() == Some(id.as_str()))
+            && state.control_planes.claimants(id.as_str()).next().is_none()
             && !unreadable.any(|identity| identity == id.as_str())
     }
 
@@ -267,7 +280,7 @@ impl Registry {
         let groups = Groups::of(&state);
         let mut ruled = Ruled::new();
         let mut wanted = HashMap::new();
-        for ((namespace, name), vcp) in &state.control_planes {
+        for ((namespace, name), vcp) in state.control_planes.iter() {
             if is_resting(vcp) {
                 continue;
             }
@@ -411,7 +424,9 @@ mod tests {
         let hear = |vcp: &VirtualControlPlane| {
             let mut state = registry.state.lock();
             state.complete = (1 << SOURCES.len()) - 1;
-            state.kubeconfigs.insert(id.to_string(), "a way".into());
+            state
+                .kubeconfigs
+                .insert(id.to_string(), Text::new("a way".into()));
             state
                 .classes
                 .take("default", ControlPlaneClassSpec::default());
@@ -457,7 +472,9 @@ mod tests {
             let class = serde_json::from_value(class).unwrap();
             let mut state = registry.state.lock();
             state.complete = (1 << SOURCES.len()) - 1;
-            state.kubeconfigs.insert(id.to_string(), "a way".into());
+            state
+                .kubeconfigs
+                .insert(id.to_string(), Text::new("a way".into()));
             state.classes.take("gold", class);
             let place = ("t".to_owned(), "a".to_owned());
             state.control_planes.insert(place, vcp.clone());
@@ -483,7 +500,7 @@ mod tests {
             let mut state = registry.state.lock();
             state.complete = (1 << SOURCES.len()) - 1;
             let id = TenantId::from_bits([number; 16]).to_string();
-            state.kubeconfigs.insert(id, "a way".into());
+            state.kubeconfigs.insert(id, Text::new("a way".into()));
             let place = ("t".to_owned(), name.to_owned());
             state.control_planes.insert(place, vcp(number, name, more));
         };
@@ -570,13 +587,14 @@ mod tests {
         assert_eq!(registry.external_places().unwrap().len(), 1);
         assert!(registry.wanted().unwrap().is_empty(), "nobody looked yet");
         let secret = ("t".to_owned(), "way".to_owned());
-        let hear = |keys: BTreeMap<String, String>| {
+        let hear = |keys: BTreeMap<String, Text>| {
             registry.heard_external(|texts| drop(texts.insert(secret.clone(), keys)));
-            registry.wanted().unwrap().remove(&id).unwrap().kubeconfig
+            let wanted = registry.wanted().unwrap().remove(&id).unwrap();
+            wanted.kubeconfig.map(|text| text.as_str().to_owned())
         };
         let why = hear(BTreeMap::new()).unwrap_err();
         assert!(why.contains("Secret t/way with the key value"), "{why}");
-        let there = BTreeMap::from([("value".to_owned(), "a way".to_owned())]);
+        let there = BTreeMap::from([("value".to_owned(), Text::new("a way".to_owned()))]);
         assert_eq!(hear(there), Ok("a way".to_owned()));
     }
 }

@@ -5,7 +5,7 @@
 //! slice can be given later to one that has none, but by the manager (the policy `sublet-identities`): so whoever learns
 //! them from another is younger.
 
-use super::{RegistryState, is_conflicting};
+use super::{RegistryState, control_planes, is_conflicting};
 use api::{VirtualControlPlane, keys};
 use std::collections::HashMap;
 use tenancy::{
@@ -105,8 +105,8 @@ impl RegistryState {
                 })
             }
             None => {
-                let all = self.control_planes.iter();
-                let claimants = all.filter(|(_, vcp)| has_it(vcp) && !is_conflicting(vcp));
+                let all = self.control_planes.claimants(id.as_str());
+                let claimants = all.filter(|(_, vcp)| !is_conflicting(vcp));
                 claimants.min_by_key(|(place, vcp)| (vcp.precedence(), *place))
             }
         };
@@ -129,26 +129,20 @@ impl RegistryState {
     /// claimed for anybody, so that no manager looks at what is asked for, it is its own unless it shares an address with an
     /// older tenant's.
     pub(super) fn slice(&self, id: &TenantId, vcp: &VirtualControlPlane) -> Option<Slice> {
-        let slice = named(vcp)?;
+        let slice = control_planes::slice(vcp)?;
         let claims = &self.claims;
         if !(claims.identities.is_empty() && claims.slices.is_empty()) {
             return claims.has(id, slice).then_some(slice);
         }
         let created = &vcp.metadata.creation_timestamp;
-        let is_before = |other: &&VirtualControlPlane| {
+        let is_before = |other: &VirtualControlPlane| {
             other.spec.identity != vcp.spec.identity
                 && !is_conflicting(other)
                 && other.metadata.creation_timestamp <= *created
         };
-        let mut before = self.control_planes.values().filter(is_before);
-        let is_anothers =
-            before.any(|other| named(other).is_some_and(|other| other.overlaps(slice)));
+        let is_anothers = self.control_planes.overlapping(slice).any(is_before);
         (!is_anothers).then_some(slice)
     }
-}
-
-fn named(vcp: &VirtualControlPlane) -> Option<Slice> {
-    vcp.spec.network.service_cidr.as_deref()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ use futures::{FutureExt, future::BoxFuture};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tenancy::{
     kind::{self, SuperWatch},
-    naming,
     tenant::TenantId,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -31,17 +30,18 @@ const STOP_LIMIT: Duration = Duration::from_secs(40);
 #[derive(PartialEq)]
 pub(super) struct Served {
     /// Hash of the text: credentials aren't kept a second time.
-    kubeconfig: String,
+    kubeconfig: Option<String>,
     kinds: Vec<u8>,
 }
 
 impl Served {
     fn of(wanted: &Wanted) -> Self {
         Self {
-            kubeconfig: match &wanted.kubeconfig {
-                Ok(text) => naming::hash(&[text.as_bytes()]),
-                Err(_) => String::new(),
-            },
+            kubeconfig: wanted
+                .kubeconfig
+                .as_ref()
+                .ok()
+                .map(|text| text.hash().to_owned()),
             kinds: kinds(&wanted.rules),
         }
     }
@@ -132,7 +132,7 @@ async fn start(
     term: &Arc<Term>,
 ) -> anyhow::Result<()> {
     let text = wanted.kubeconfig.clone().map_err(anyhow::Error::msg)?;
-    let config = kubeconfig::parse(&text).await?;
+    let config = kubeconfig::parse(text.as_str()).await?;
     let id = wanted.rules.id.clone();
     let table = engine.table(&id);
     // Names alone may be those of several namespaces.
@@ -251,7 +251,10 @@ fn stop(registry: &Arc<Registry>, engine: &Arc<Engine>, tasks: &TaskTracker, id:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::{fake, numbered_tenant};
+    use crate::{
+        fake::{fake, numbered_tenant},
+        kubeconfig::Text,
+    };
     use std::collections::BTreeMap;
     use tenancy::bucket::Rate;
 
@@ -281,7 +284,7 @@ mod tests {
         let wanted = Wanted {
             rules: (*tenant.rules()).clone(),
             record: tenant.record(),
-            kubeconfig: Ok("the same".into()),
+            kubeconfig: Ok(Text::new("the same".into())),
             told: vec![],
             lag: None,
             weight: 1,

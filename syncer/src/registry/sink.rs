@@ -5,6 +5,7 @@ use crate::{
     budget,
     engine::Engine,
     fleet::{self, Stored},
+    kubeconfig::Text,
     watch::{Presence, Sink, Target},
 };
 use api::{ControlPlaneClass, ControlPlaneGroup, VirtualControlPlane, keys};
@@ -140,7 +141,7 @@ impl Sink for RegistrySink {
                     .and_then(|data| BASE64.decode(data.as_bytes()).ok());
                 let text = text.and_then(|bytes| String::from_utf8(bytes).ok());
                 if let (Some(id), Some(text)) = (object.label(keys::TENANT), text) {
-                    state.kubeconfigs.insert(id.into(), text);
+                    state.kubeconfigs.insert(id.into(), Text::new(text));
                 }
             }
             Source::Claims => state.claims.take(&object),
@@ -240,8 +241,14 @@ mod tests {
         let used = |pods: &str| json!({"quota": {"hard": {"pods": "9"}, "used": {"pods": pods}}});
         assert!(is_news("1", json!({}), used("1")));
         assert!(!is_news("2", json!({}), used("2")));
-        let known = registry.state.lock().control_planes.clone();
-        let known = known.into_values().next().unwrap();
+        let known = registry
+            .state
+            .lock()
+            .control_planes
+            .values()
+            .next()
+            .cloned();
+        let known = known.unwrap();
         assert_eq!(known.metadata.resource_version.as_deref(), Some("2"));
         assert_eq!(known.status.unwrap().quota.unwrap().used["pods"], "2");
         let mut behind = used("2");

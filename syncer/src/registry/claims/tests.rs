@@ -20,9 +20,10 @@ fn hear(state: &mut RegistryState, name: &str, day: u8, spec: Value) {
 
 fn proven(state: &mut RegistryState, name: &str) {
     let place = ("n".to_owned(), name.to_owned());
-    let vcp = state.control_planes.get_mut(&place).unwrap();
+    let mut vcp = state.control_planes.remove(&place).unwrap();
     let proof = json!({"proof": {"kubeSystemUID": "u", "restoreCounter": 0}});
     vcp.status = Some(serde_json::from_value(proof).unwrap());
+    state.control_planes.insert(place, vcp);
 }
 
 fn claim(role: &str, id: &TenantId, name: &str, data: Value) -> Object {
