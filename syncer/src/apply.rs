@@ -19,9 +19,10 @@ use crate::{
 use serde_json::{Value, json};
 use tenancy::{
     arrival::Shape,
-    kind::{Resource, Upward, UpwardVerb},
+    kind::{self, Resource, Upward, UpwardVerb},
     object::Object,
     plan::{Patch, guarded},
+    tenant::TenantId,
 };
 
 /// Why a write wasn't made.
@@ -143,6 +144,39 @@ pub(crate) async fn replace_spec(
     ]);
     let about = About::of(resource);
     json_patch(cluster, tenant, about, path, have.uid(), &body, "").await
+}
+
+/// Takes endpoints out of a super EndpointSlice of a tenant that this process leads, served or not: tied to the UID and the
+/// version that was read.
+pub(crate) async fn put_endpoints(
+    cluster: &Cluster,
+    id: &TenantId,
+    have: &Object,
+    endpoints: &Value,
+    permit: &Permit,
+) -> Result<(), Failure> {
+    if !permit.holds() {
+        return Err(Failure::Stopped);
+    }
+    let operations = [json!({"op": "replace", "path": "/endpoints", "value": endpoints})];
+    let version = have.text("/metadata/resourceVersion").unwrap_or_default();
+    let resource = kind::rule(kind::index("EndpointSlice")).resource();
+    let path = resource.path(have.namespace(), have.name()) + STRICT;
+    let body = guarded(&operations, have.uid(), version);
+    let result = cluster.patch(&path, PatchType::Json, &body, permit).await;
+    let write = Write {
+        tenant: id.as_str(),
+        side: "super",
+        verb: "patch",
+        path: &path,
+        uid: have.uid(),
+        reason: "address",
+        before: applied(have.value()),
+        ..Write::default()
+    };
+    write.record(result.as_ref().map(Some));
+    result?;
+    Ok(())
 }
 
 /// Sends a JSON Patch of the object with this UID; `before` is what was applied to it till then, as far as it is known.

@@ -13,6 +13,7 @@ use crate::{
     queue::{Direction, Queue},
     reserve::Platform,
     rounds::Rounds,
+    slices::Slices,
     table::Table,
     tenants::Tenant,
 };
@@ -29,7 +30,7 @@ use tenancy::{
     kind::{KINDS, SuperWatch},
     tenant::TenantId,
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 /// Bytes of text that the objects of events have at most, of all tenants: parsed they take about twice as much.
 const MOST_WAITING: usize = 64 << 20;
@@ -64,8 +65,8 @@ pub(crate) struct Engine {
     pub(crate) offered: Arc<Offered>,
     /// Addresses of the super cluster's own Services.
     pub(crate) platform: Platform,
-    /// An address is no longer a pod's of the tenant whose slices may name it.
-    pub(crate) address_left: Notify,
+    /// The addresses that tenants' slices in the super cluster lead to.
+    pub(crate) slices: Slices,
     /// Kinds whose list of super objects is complete.
     complete: watch::Sender<HashSet<u8>>,
     /// UID of the super cluster's kube-system namespace, as it was at the start.
@@ -105,7 +106,7 @@ impl Engine {
             budgets: Budgets::default(),
             offered: Arc::default(),
             platform: Platform::default(),
-            address_left: Notify::new(),
+            slices: Slices::default(),
             complete: watch::Sender::new(HashSet::new()),
             super_proof: OnceLock::new(),
             super_proofs: Proofs::default(),

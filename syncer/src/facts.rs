@@ -37,8 +37,6 @@ struct Inner {
     policies: HashMap<Arc<str>, HashMap<Arc<str>, Scope>>,
     addresses: HashMap<Key, Vec<IpAddr>>,
     owners: HashMap<IpAddr, Key>,
-    /// Addresses that were a pod's, until no slice can name them any more.
-    left: HashSet<IpAddr>,
 }
 
 /// What a change of references means for the objects referred to.
@@ -148,55 +146,33 @@ impl Index {
         !self.inner.read().selectorless.is_empty()
     }
 
-    /// Addresses that are no longer a pod's, and that slices may still name.
-    pub(crate) fn left(&self) -> HashSet<IpAddr> {
-        self.inner.read().left.clone()
+    /// Whether a running pod has the address, as far as is known.
+    pub(crate) fn is_pod_address(&self, address: IpAddr) -> bool {
+        self.inner.read().owners.contains_key(&address)
     }
 
-    /// No slice names these any more.
-    pub(crate) fn forget_left(&self, left: &HashSet<IpAddr>) {
-        self.inner
-            .write()
-            .left
-            .retain(|address| !left.contains(address));
-    }
-
-    /// Records the addresses of a pod that runs; returns whether they are news.
-    pub(crate) fn pod_addresses(&self, key: &Key, object: Option<&Object>) -> bool {
-        let listed = object
-            .and_then(|object| object.at("/status/podIPs"))
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten();
-        let host =
-            object.is_some_and(|object| object.at("/spec/hostNetwork") == Some(&Value::Bool(true)));
-        let now: Vec<IpAddr> = if host {
-            vec![]
-        } else {
-            listed
-                .filter_map(|entry| entry["ip"].as_str()?.parse().ok())
-                .collect()
-        };
+    /// Records the addresses of a pod that runs; returns those that are nobody's since, if there is any news.
+    pub(crate) fn pod_addresses(&self, key: &Key, object: Option<&Object>) -> Option<Vec<IpAddr>> {
+        let now = object.map(kind::running_addresses).unwrap_or_default();
         let mut inner = self.inner.write();
         if inner.addresses.get(key).map_or(&[][..], Vec::as_slice) == now {
-            return false;
+            return None;
         }
+        let mut left = vec![];
         for address in inner.addresses.remove(key).unwrap_or_default() {
             if inner.owners.get(&address) == Some(key) {
                 inner.owners.remove(&address);
-                if !inner.selectorless.is_empty() {
-                    inner.left.insert(address);
-                }
+                left.push(address);
             }
         }
         for address in &now {
             inner.owners.insert(*address, key.clone());
-            inner.left.remove(address);
         }
+        left.retain(|address| !now.contains(address));
         if !now.is_empty() {
             inner.addresses.insert(key.clone(), now);
         }
-        true
+        Some(left)
     }
 }
 
@@ -216,7 +192,7 @@ impl Facts for Answers<'_> {
     }
 
     fn is_pod_address(&self, address: IpAddr) -> bool {
-        self.index.inner.read().owners.contains_key(&address)
+        self.index.is_pod_address(address)
     }
 
     fn namespaces(&self, wanted: &Value) -> Vec<String> {
@@ -341,15 +317,17 @@ mod tests {
             }
             .is_pod_address("10.1.0.5".parse().unwrap())
         };
-        assert!(index.pod_addresses(&pod("p"), Some(&running)));
-        assert!(!index.pod_addresses(&pod("p"), Some(&running)));
-        assert!(
+        let address: IpAddr = "10.1.0.5".parse().unwrap();
+        assert_eq!(index.pod_addresses(&pod("p"), Some(&running)), Some(vec![]));
+        assert_eq!(index.pod_addresses(&pod("p"), Some(&running)), None);
+        assert_eq!(
             index.pod_addresses(&pod("q"), Some(&running)),
+            Some(vec![]),
             "the address was given on"
         );
-        assert!(index.pod_addresses(&pod("p"), None));
+        assert_eq!(index.pod_addresses(&pod("p"), None), Some(vec![]));
         assert!(known(&index));
-        index.pod_addresses(&pod("q"), None);
+        assert_eq!(index.pod_addresses(&pod("q"), None), Some(vec![address]));
         assert!(!known(&index));
     }
 }

@@ -331,6 +331,21 @@ impl Fleet {
         self.is_mine(id) && self.terms.lock().get(id).is_some_and(|term| term.holds())
     }
 
+    /// Its leadership of a tenant that it leads and should go on leading.
+    pub(crate) fn term(&self, id: &TenantId) -> Option<Arc<Term>> {
+        let term = self.terms.lock().get(id).cloned()?;
+        (self.is_mine(id) && term.holds()).then_some(term)
+    }
+
+    /// Leads a tenant, and is the only one that could.
+    #[cfg(test)]
+    pub(crate) fn lead(&self, id: &TenantId) {
+        self.alive.lock().insert(self.me.clone());
+        let generation = self.standing.generation().unwrap();
+        let term = Term::new(&self.standing, 1, generation);
+        self.terms.lock().insert(id.clone(), term);
+    }
+
     /// Gives back the titles of tenants that another one should lead; `is_quiet` tells those for which nothing is under
     /// way here any more.
     pub(crate) async fn give_away(&self, is_quiet: impl Fn(&TenantId) -> bool) {

@@ -59,15 +59,16 @@ impl Engine {
 
 /// Keeps the addresses of a pod; slices that name addresses are worked again when they change.
 pub(crate) fn note_addresses(engine: &Engine, tenant: &Tenant, key: &Key, pod: Option<&Object>) {
-    // The address of a pod that has ended is given to the next one.
-    let running = pod.filter(|pod| !kind::is_finished(pod));
-    if tenant.index.pod_addresses(key, running) && tenant.index.has_selectorless() {
+    let Some(left) = tenant.index.pod_addresses(key, pod) else {
+        return;
+    };
+    // The slices of a tenant that can't be asked keep them.
+    engine.slices.doubt(&tenant.id, &left);
+    if tenant.index.has_selectorless() {
         let affected = |entry: &Entry| entry.refused || entry.twin.is_some();
         for slice in tenant.table.keys(kind::index("EndpointSlice"), affected) {
             engine.down.add(&tenant.id, slice);
         }
-        // Those of a tenant that can't be asked stay there.
-        engine.address_left.notify_one();
     }
 }
 

@@ -154,11 +154,14 @@ impl Registry {
                 let (over, refused) = (self.over(), self.state.lock().refused());
                 let unserved = over.iter().chain(refused.iter().map(|(of, _)| of));
                 let tenants = wanted.keys().chain(unserved.map(|of| &of.id));
+                let mut tenants: HashSet<TenantId> = tenants.cloned().collect();
+                // Of one that rests, addresses of pods that end must leave its slices all the same.
+                let mut leading = engine.slices.tenants();
+                leading.retain(|id| !self.is_gone(id));
+                tenants.extend(leading);
                 let titles = self.state.lock().titles.clone();
-                let led = engine
-                    .fleet
-                    .settle(&tenants.cloned().collect(), &titles)
-                    .await;
+                let led = engine.fleet.settle(&tenants, &titles).await;
+                engine.slices.led(|id| led.contains_key(id));
                 wanted.retain(|id, _| led.contains_key(id));
                 for tenant in wanted.values() {
                     let custom = kinds(&tenant.rules).into_iter().skip(KINDS.len());
@@ -181,7 +184,8 @@ impl Registry {
                 // One that is being stopped says so itself, once its work has ended.
                 unserved.retain(|(of, ..)| is_quiet(&of.id));
                 is_said &= verdict::unserved(&engine, unserved, &led).await;
-                engine.fleet.give_away(is_quiet).await;
+                let is_idle = |id: &TenantId| is_quiet(id) && !engine.slices.is_at_work(id);
+                engine.fleet.give_away(is_idle).await;
             }
             // What comes meanwhile is looked at together.
             tokio::select! {
@@ -399,6 +403,10 @@ fn watch_super(
                 if rule.super_watch() == SuperWatch::Placed {
                     // Whose an object is, is known by the namespaces.
                     engine.super_knows(kind::index("Namespace")).await;
+                }
+                if rule.resource().kind == "Pod" {
+                    // Each that is listed shows of which address of a slice there is no doubt.
+                    engine.super_knows(kind::index("EndpointSlice")).await;
                 }
                 watch::run(engine.cluster.clone(), target, &sink, cancel).await;
             },

@@ -1,169 +1,158 @@
-//! Super EndpointSlices of tenants that can't be asked: the address of a pod that has ended leaves them all the same.
+//! Super EndpointSlices of tenants that can't be asked, since they sleep, are paused or don't answer: an address that no
+//! running pod of the tenant has leaves them all the same.
 //!
-//! While the tenant answers, its slice is worked when a pod's address changes, and the address goes. One that doesn't answer
-//! would keep it, and the next pod that is given it may be another tenant's (T17). Taken out is only what was a pod's of the
-//! tenant and no longer is; what else the slice must be is decided once the tenant can be asked.
+//! While a tenant answers, its slice is worked when a pod's address changes, and the address goes. Else the next pod that is
+//! given it may be another tenant's (T17). So this is decided out of the super cluster alone, for all tenants that this process
+//! leads, served or not: what is doubted ([`named`]) is read live, the slices first and then the tenant's pods. Taken out is
+//! only what no pod has; what else the slice must be is decided once the tenant can be asked.
+
+mod named;
 
 use crate::{
     apply::{self, Failure},
     engine::Engine,
-    intake::twin_path,
+    error::Error,
     live::read,
-    tenants::Tenant,
+    pages::Pages,
+    term::Permit,
+    watch::encode,
 };
-use serde_json::json;
+use api::keys;
 use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
-use tenancy::{kind, meta, object::Object, plan::Patch, tenant::Key};
+use tenancy::{
+    kind, meta,
+    object::Object,
+    tenant::{Key, TenantId},
+};
 use tokio_util::sync::CancellationToken;
 
-/// So long the tenant's own slice may take to be worked; then it is looked at again.
+pub(crate) use named::Slices;
+
+/// So long the tenant's own slice may take to be worked; then it is looked at.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Takes addresses out of the slices that wait, until cancelled.
+/// Takes addresses out of slices until cancelled: of pods that ended, and of all that a patrol can't be sure of.
 pub(crate) async fn keep(engine: Arc<Engine>, cancel: CancellationToken) {
     let rounds = async {
         loop {
-            engine.address_left.notified().await;
-            while engine.served().iter().any(has_left) {
+            engine.slices.raised().await;
+            let is_due = |id: &TenantId| permit(&engine, id).is_some();
+            while engine.slices.doubted().iter().any(is_due) {
                 tokio::time::sleep(PATIENCE).await;
-                for tenant in engine.served() {
-                    round(&engine, &tenant).await;
-                }
+                round(&engine).await;
             }
+        }
+    };
+    let patrols = async {
+        loop {
+            engine.rounds.rest().await;
+            engine.slices.doubt_all(|id, address| {
+                let tenant = engine.tenant(id);
+                tenant.is_some_and(|tenant| tenant.index.is_pod_address(address))
+            });
         }
     };
     tokio::select! {
         () = cancel.cancelled() => {}
         () = rounds => {}
+        () = patrols => {}
     }
 }
 
-fn has_left(tenant: &Arc<Tenant>) -> bool {
-    !tenant.index.left().is_empty()
+/// The right to change slices of a tenant, served or not, if this process has it now (R7).
+fn permit(engine: &Engine, id: &TenantId) -> Option<Permit> {
+    let term = engine.fleet.term(id)?;
+    let permit = Permit::by(&term).under(&engine.guard);
+    permit.holds().then_some(permit)
 }
 
-/// Looks at the slices of a tenant that still wait to be worked since an address left.
-async fn round(engine: &Engine, tenant: &Tenant) {
-    let left = tenant.index.left();
-    if left.is_empty() {
-        return;
-    }
-    let slices = kind::index("EndpointSlice");
-    let mut is_done = true;
-    for key in tenant.table.keys(slices, |entry| entry.twin.is_some()) {
-        if !engine.down.has(&tenant.id, &key) {
+/// Looks at the doubted slices of all tenants that this process leads.
+async fn round(engine: &Engine) {
+    for id in engine.slices.doubted() {
+        let Some(permit) = permit(engine, &id) else {
             continue;
+        };
+        let (places, doubted) = engine.slices.begin(&id);
+        if let Err(err) = check(engine, &id, &places, &permit).await {
+            tracing::debug!(tenant = %id, %err, "addresses of pods that have ended are taken out later");
+            engine.slices.doubt(&id, &doubted);
         }
-        if let Err(err) = take_out(engine, tenant, &key, &left).await {
-            tracing::debug!(tenant = %tenant.id, %key, %err, "addresses of pods that have ended are taken out later");
-            is_done = false;
+        engine.slices.end();
+        if !engine.fleet.leads(&id) {
+            // Its title may be another's now.
+            engine.fleet.changed.notify_one();
         }
-    }
-    if is_done {
-        tenant.index.forget_left(&left);
     }
 }
 
-/// Takes the addresses that left out of a super slice.
-async fn take_out(
+/// Takes out of a tenant's slices in these places what no running pod of it has.
+async fn check(
     engine: &Engine,
-    tenant: &Tenant,
-    key: &Key,
-    left: &HashSet<IpAddr>,
+    id: &TenantId,
+    places: &[Key],
+    permit: &Permit,
 ) -> Result<(), Failure> {
-    let is_its = |slice: &Object| {
-        let owner = meta::owner(slice);
-        owner.is_some_and(|owner| owner.tenant == tenant.id) && !slice.is_terminating()
-    };
-    let Some(have) = read(&engine.cluster, &twin_path(tenant, key))
-        .await?
-        .filter(is_its)
-    else {
+    // First: so whatever pod one of them rightly leads to, it was there before the pods are listed.
+    let mut slices = vec![];
+    for place in places {
+        let path = place.kind().resource().path(&place.namespace, &place.name);
+        let found = read(&engine.cluster, &path).await?;
+        slices.extend(found.and_then(|slice| Some((own_key(&slice, id)?, slice))));
+    }
+    if slices.is_empty() {
         return Ok(());
-    };
-    let Some(endpoints) = kind::endpoints_without(&have, |address| left.contains(&address)) else {
-        return Ok(());
-    };
-    tracing::info!(tenant = %tenant.id, %key, "taking addresses of pods that have ended out of a slice whose tenant isn't asked");
-    let replace = json!({"op": "replace", "path": "/endpoints", "value": endpoints});
-    let patch = Patch {
-        subresource: None,
-        operations: vec![replace],
-    };
-    // It isn't what it was made as: the tenant's slice decides again.
-    tenant.table.suspect(key);
-    let resource = key.kind().resource();
-    apply::patch(&engine.cluster, tenant, resource, &have, &[patch])
-        .await
-        .map(drop)
+    }
+    let running = running(engine, id).await?;
+    let mut first = Ok(());
+    for (key, slice) in slices {
+        let Some(endpoints) =
+            kind::endpoints_without(&slice, |address| !running.contains(&address))
+        else {
+            continue;
+        };
+        tracing::info!(tenant = %id, %key, "taking addresses that no running pod of the tenant has out of its slice in the super cluster");
+        // It isn't what it was made as: the tenant's slice decides again.
+        engine.table(id).suspect(&key);
+        if let Some(tenant) = engine.tenant(id) {
+            tenant.note_write();
+        }
+        let put = apply::put_endpoints(&engine.cluster, id, &slice, &endpoints, permit).await;
+        first = first.and(put);
+    }
+    first
+}
+
+/// What the tenant's slice is that a super slice was made from, if it was.
+fn own_key(slice: &Object, id: &TenantId) -> Option<Key> {
+    let owner = meta::owner(slice)?;
+    let is_its = owner.tenant == *id && meta::is_in_place(slice, &owner);
+    is_its.then(|| {
+        let slices = kind::index("EndpointSlice");
+        Key::new(slices, &owner.namespace, &owner.name)
+    })
+}
+
+/// The addresses that running pods of a tenant have now.
+async fn running(engine: &Engine, id: &TenantId) -> Result<HashSet<IpAddr>, Failure> {
+    let path = kind::rule(kind::index("Pod")).resource().path("", "");
+    let selector = encode(&format!("{}={id}", keys::TENANT));
+    let lister = engine.cluster.lister().await;
+    let mut pages = Pages::of(&path, format!("&labelSelector={selector}"));
+    let mut running = HashSet::new();
+    while let Some(page) = pages.next(&lister).await? {
+        for item in page.items {
+            let pod = Object::from_value(item)
+                .map_err(|err| Failure::Api(Error::Malformed(err.to_string())))?;
+            let owner = meta::owner(&pod);
+            let is_own =
+                |owner: &meta::Owner| owner.tenant == *id && meta::is_in_place(&pod, owner);
+            if owner.as_ref().is_some_and(is_own) {
+                running.extend(kind::running_addresses(&pod));
+            }
+        }
+    }
+    Ok(running)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        fake::{self, fake, tenant},
-        intake,
-    };
-    use api::keys;
-
-    fn pod(address: &str) -> Object {
-        let status = json!({"phase": "Running", "podIPs": [{"ip": address}]});
-        Object::from_value(json!({"metadata": {"name": "p"}, "status": status})).unwrap()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn t17_the_address_of_a_pod_that_ended_leaves_the_slice_of_a_tenant_that_cannot_be_asked()
-    {
-        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
-        let (engine, tenant) = (Arc::new(fake::engine(&above)), Arc::new(tenant(&own)));
-        engine.tenants.insert(tenant.id.clone(), tenant.clone());
-        let service = json!({"metadata": {"name": "db", "namespace": "work"}, "spec": {}});
-        let service = Object::from_value(service).unwrap();
-        let db = Key::new(kind::index("Service"), "work", "db");
-        tenant.index.service(&db, Some(&service));
-        let key = Key::new(kind::index("EndpointSlice"), "work", "db-1");
-        tenant.table.update(&key, |entry| {
-            entry.twin = Some(fake::super_side("s", "u"));
-        });
-        let pods = ["gone", "runs"].map(|name| Key::new(kind::index("Pod"), "work", name));
-        for (key, address) in pods.iter().zip(["10.1.0.5", "10.1.0.6"]) {
-            intake::note_addresses(&engine, &tenant, key, Some(&pod(address)));
-        }
-        let cancel = CancellationToken::new();
-        let keeping = tokio::spawn(keep(engine.clone(), cancel.clone()));
-        tokio::time::sleep(2 * PATIENCE).await;
-        assert!(super_server.is_silent(), "no address left");
-        intake::note_addresses(&engine, &tenant, &pods[0], None);
-        // Of the third one nobody knows whose it was: its pod may not have been seen yet.
-        let of = |address: &str| json!({"addresses": [address]});
-        let slice = json!({
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-            "metadata": {
-                "name": "db-1", "namespace": "s", "uid": "s", "resourceVersion": "9",
-                "labels": {keys::TENANT: tenant.id.as_str()},
-                "annotations": {keys::NAMESPACE: "work", keys::NAME: "db-1", keys::UID: "u"},
-            },
-            "endpoints": [of("10.1.0.5"), of("10.1.0.6"), of("10.1.0.7")],
-        });
-        super_server.wait().await;
-        super_server.answer("GET", 200, &slice).await;
-        let patched = super_server.answer("PATCH", 200, &slice).await;
-        let left = json!([of("10.1.0.6"), of("10.1.0.7")]);
-        assert_eq!(patched.body[0]["value"], "s");
-        assert_eq!(patched.body[2]["value"], left);
-        // Once is enough, however long the tenant stays away.
-        tokio::time::sleep(10 * PATIENCE).await;
-        assert!(engine.down.has(&tenant.id, &key) && !has_left(&tenant));
-        assert!(super_server.is_silent() && tenant_server.is_silent());
-        // Where the tenant's own slice was worked, there is nothing to do.
-        engine.down.remove(&tenant.id);
-        intake::note_addresses(&engine, &tenant, &pods[0], Some(&pod("10.1.0.5")));
-        intake::note_addresses(&engine, &tenant, &pods[0], None);
-        engine.down.remove(&tenant.id);
-        tokio::time::sleep(2 * PATIENCE).await;
-        assert!(!has_left(&tenant) && super_server.is_silent());
-        cancel.cancel();
-        keeping.await.unwrap();
-    }
-}
+mod tests;

@@ -21,14 +21,14 @@ mod unguarded;
 
 pub use custom::intern;
 pub use down::claim::{LOST, had_volume};
-pub use endpoint_slice::endpoints_without;
+pub use endpoint_slice::{endpoint_addresses, endpoints_without};
 pub use namespace::{SERVICE_ACCOUNT, environment};
 pub use node::is_shown_of_nodes;
 pub use pod::{
     decisions::{Decision, decisions},
     placement::{pins_node, was_bound},
     references as pod_references,
-    status::{held_up, is_finished},
+    status::{held_up, is_finished, own_addresses, running_addresses},
     tokens::{TokenRequest, token_requests},
 };
 

@@ -34,6 +34,10 @@ impl Sink for SuperSink {
     fn listing(&self) {
         self.roll.begin();
         self.owners.begin();
+        if self.is("Pod") {
+            // The pods that are listed dispel it.
+            self.engine.slices.doubt_all(|_, _| false);
+        }
     }
 
     /// A pod that the syncer has just made, as the answer to its request said already, or one of which only the status
@@ -82,6 +86,7 @@ impl Sink for SuperSink {
         let Some(owner) = meta::owner(&object) else {
             return;
         };
+        self.addresses(&owner, &object);
         let Some(tenant) = self.engine.tenant(&owner.tenant) else {
             return;
         };
@@ -105,6 +110,12 @@ impl Sink for SuperSink {
         match kind::rule(self.kind).super_watch() {
             SuperWatch::Owned => {
                 hosts::gone(&self.engine, self.kind, &object);
+                if self.is("Pod") {
+                    let slices = &self.engine.slices;
+                    slices.seen(None, &kind::own_addresses(&object));
+                } else if self.is("EndpointSlice") {
+                    self.engine.slices.forget(&self.place(&object));
+                }
                 let Some(owner) = meta::owner(&object) else {
                     isolation::gone(&self.engine, &object);
                     return;
@@ -139,6 +150,9 @@ impl Sink for SuperSink {
         }
         isolation::listed(&self.engine, self.kind, &seen);
         hosts::listed(&self.engine, self.kind, &seen);
+        if self.is("EndpointSlice") {
+            self.engine.slices.listed(&seen);
+        }
         if kind::rule(self.kind).super_watch() == SuperWatch::Owned {
             for id in self.engine.known() {
                 self.unlisted(&id, version, &owners);
@@ -159,6 +173,9 @@ impl Sink for SuperSink {
     fn absent(&self) {
         self.roll.end();
         self.owners.end();
+        if self.is("EndpointSlice") {
+            self.engine.slices.listed(&HashSet::new());
+        }
         for key in self.engine.offered.of(self.kind) {
             self.withdrawn(&key);
         }
@@ -222,12 +239,13 @@ impl SuperSink {
 
     /// An object that carries a tenant's marks.
     fn owned(&self, object: Object) {
-        let place = Key::new(self.kind, object.namespace(), object.name());
+        let place = self.place(&object);
         self.roll.mark(&place);
         let Some(owner) = meta::owner(&object) else {
             isolation::seen(&self.engine, &object);
             return;
         };
+        self.addresses(&owner, &object);
         if !meta::is_in_place(&object, &owner) {
             // A copy that somebody made of a super object, marks included, is nobody's twin, and takes no hosts.
             return;
@@ -274,6 +292,31 @@ impl SuperSink {
         if seen.is_older {
             // Both directions read live.
             tenant.up.take(&key);
+        }
+    }
+
+    /// Where an object stands in the super cluster.
+    fn place(&self, object: &Object) -> Key {
+        Key::new(self.kind, object.namespace(), object.name())
+    }
+
+    /// A pod that has addresses, or a slice that leads to some, whoever leads its tenant (T17).
+    fn addresses(&self, owner: &meta::Owner, object: &Object) {
+        let slices = &self.engine.slices;
+        // A copy out of its place is nobody's.
+        let is_in_place = meta::is_in_place(object, owner);
+        if self.is("Pod") {
+            let runs = is_in_place && !kind::is_finished(object);
+            let whose = runs.then_some(&owner.tenant);
+            slices.seen(whose, &kind::own_addresses(object));
+        } else if self.is("EndpointSlice") && is_in_place {
+            let tenant = self.engine.tenant(&owner.tenant);
+            let is_known = |address| {
+                let index = tenant.as_ref().map(|tenant| &tenant.index);
+                index.is_some_and(|index| index.is_pod_address(address))
+            };
+            let addresses = kind::endpoint_addresses(object);
+            slices.name(&self.place(object), &owner.tenant, addresses, is_known);
         }
     }
 

@@ -74,6 +74,12 @@ fn crosses(object: &Object, cx: &Cx<'_>) -> bool {
     })
 }
 
+/// The addresses that a slice leads to.
+pub fn endpoint_addresses(slice: &Object) -> Vec<IpAddr> {
+    let all = endpoints(slice).flat_map(addresses);
+    all.filter_map(|address| address.parse().ok()).collect()
+}
+
 /// The endpoints of a slice without those that have such an address; none if there aren't any.
 pub fn endpoints_without(slice: &Object, has_left: impl Fn(IpAddr) -> bool) -> Option<Value> {
     let is_left = |endpoint: &&Value| {

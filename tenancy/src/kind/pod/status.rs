@@ -16,6 +16,7 @@ use crate::{
 };
 use api::keys::GENERATION;
 use serde_json::{Map, Value, json};
+use std::net::IpAddr;
 
 /// Conditions that the super cluster's scheduler, kubelet and controllers set.
 const CONDITIONS: [&str; 9] = [
@@ -47,6 +48,25 @@ pub(super) fn is_of_super_cluster(condition: &str) -> bool {
 /// Whether the pod has ended: it is never made again in the super cluster.
 pub fn is_finished(pod: &Object) -> bool {
     matches!(pod.text("/status/phase"), Some("Succeeded" | "Failed"))
+}
+
+/// The addresses that are a pod's own, or were until it ended: none when it uses its node's.
+pub fn own_addresses(pod: &Object) -> Vec<IpAddr> {
+    if pod.at("/spec/hostNetwork") == Some(&Value::Bool(true)) {
+        return vec![];
+    }
+    let listed = pod.at("/status/podIPs").and_then(Value::as_array);
+    let all = listed.into_iter().flatten();
+    all.filter_map(|entry| entry.get("ip")?.as_str()?.parse().ok())
+        .collect()
+}
+
+/// The addresses that are a running pod's own: that of one that has ended is given to the next.
+pub fn running_addresses(pod: &Object) -> Vec<IpAddr> {
+    if is_finished(pod) {
+        return vec![];
+    }
+    own_addresses(pod)
 }
 
 /// What the tenant is told of a super pod that can't end, because somebody in the super cluster put a finalizer on it.
