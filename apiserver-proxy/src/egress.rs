@@ -29,7 +29,7 @@ use std::{
 };
 use tokio::{
     net::TcpStream,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
@@ -38,6 +38,8 @@ use tokio_util::task::TaskTracker;
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// How long a destination may take to accept.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Tunnels look no more often than that whether they still lead to the tenant's own: pods of others come and go all the time.
+const CALM: Duration = Duration::from_millis(100);
 /// Room for the request's head: a line, and hardly a header.
 const HEAD_MAX: usize = 16 << 10;
 /// Addresses of a name that are tried.
@@ -161,11 +163,11 @@ impl Session {
             Err(refusal) => return self.refused(host, port, refusal),
         };
         match dialled {
-            Some(stream) => {
+            Some((stream, address)) => {
                 egress
                     .metrics
                     .started(id, Plane::Out, "connect", began.elapsed());
-                self.to_address(upgrade, stream);
+                self.to_address(upgrade, stream, address);
                 status(StatusCode::OK)
             }
             None => {
@@ -240,16 +242,18 @@ impl Session {
         });
     }
 
-    fn to_address(&self, upgrade: OnUpgrade, stream: TcpStream) {
+    fn to_address(&self, upgrade: OnUpgrade, stream: TcpStream, address: SocketAddr) {
         let (egress, tenant, slot) = (self.egress.clone(), self.tenant.clone(), self.slot.clone());
         self.egress.tasks.spawn(async move {
             let Ok(tunnel) = upgrade.await else { return };
             let id = tenant.id.as_str();
             let _open = egress.metrics.open(id, Plane::Out);
             let moved = Moved::default();
-            let outcome = moved
-                .pass(TokioIo::new(tunnel), stream, IDLE_LIMIT, &tenant.let_out)
-                .await;
+            let tunnel = TokioIo::new(tunnel);
+            let outcome = tokio::select! {
+                outcome = moved.pass(tunnel, stream, IDLE_LIMIT, &tenant.let_out) => outcome,
+                () = passed_on(&egress.index, &tenant, address) => "gone",
+            };
             egress.metrics.moved(id, Plane::Out, moved.all());
             egress.metrics.count(id, Plane::Out, outcome);
             drop(slot);
@@ -257,12 +261,26 @@ impl Session {
     }
 }
 
-async fn dial(addresses: &[IpAddr], port: u16) -> Option<TcpStream> {
+/// Ends once the tenant may no longer go where a tunnel leads: its pod or Service is gone, and the next that has the address
+/// may be another tenant's.
+async fn passed_on(index: &Index, tenant: &Tenant, address: SocketAddr) {
+    loop {
+        // What is told from here on is looked at in the next turn.
+        let news = index.news();
+        if destination::judge(tenant, address.ip(), address.port(), index).is_err() {
+            return;
+        }
+        news.await;
+        sleep(CALM).await;
+    }
+}
+
+async fn dial(addresses: &[IpAddr], port: u16) -> Option<(TcpStream, SocketAddr)> {
     for address in addresses {
         let address = SocketAddr::new(*address, port);
         if let Ok(Ok(stream)) = timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
             accept::prepare(&stream);
-            return Some(stream);
+            return Some((stream, address));
         }
     }
     None

@@ -232,29 +232,39 @@ impl Index {
     /// A Service is there, or has changed.
     pub(crate) fn set_service(&self, place: NamespacedName, service: &SuperService) {
         let mut known = self.known.write();
-        known.drop_service(&place);
-        if let Some(service) = read_service(service) {
+        let before = known.drop_service(&place);
+        let now = read_service(service);
+        let is_another = before.is_some() && before != now;
+        if let Some(service) = now {
             for address in &service.addresses {
                 known.service_addresses.insert(*address, place.clone());
             }
             known.services.insert(place, service);
         }
+        drop(known);
+        if is_another {
+            self.news.notify_waiters();
+        }
     }
 
     /// A Service is gone.
     pub(crate) fn drop_service(&self, place: &NamespacedName) {
-        self.known.write().drop_service(place);
+        let gone = self.known.write().drop_service(place);
+        if gone.is_some() {
+            self.news.notify_waiters();
+        }
     }
 
     /// Drops what a complete list didn't tell of.
     pub(crate) fn keep_services(&self, listed: &HashSet<NamespacedName>) {
-        let mut known = self.known.write();
+        let known = self.known.read();
         let unlisted = known
             .services
             .keys()
             .filter(|place| !listed.contains(*place));
         let gone: Vec<NamespacedName> = unlisted.cloned().collect();
-        gone.iter().for_each(|place| known.drop_service(place));
+        drop(known);
+        gone.iter().for_each(|place| self.drop_service(place));
     }
 
     /// The tenants whose authority has that subject. Two may: which one signed a certificate is told by verifying it.
@@ -447,15 +457,15 @@ impl IndexTables {
         pod.addresses
     }
 
-    fn drop_service(&mut self, place: &NamespacedName) {
-        let Some(service) = self.services.remove(place) else {
-            return;
-        };
-        for address in service.addresses {
-            if self.service_addresses.get(&address) == Some(place) {
-                self.service_addresses.remove(&address);
+    /// Returns it as it was.
+    fn drop_service(&mut self, place: &NamespacedName) -> Option<Service> {
+        let service = self.services.remove(place)?;
+        for address in &service.addresses {
+            if self.service_addresses.get(address) == Some(place) {
+                self.service_addresses.remove(address);
             }
         }
+        Some(service)
     }
 }
 

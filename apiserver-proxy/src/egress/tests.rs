@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    index::tests::authority,
+    index::tests::{authority, place, pod, running},
     world::{PROXY, Speaks, World, code, counted, head, id, say, text},
 };
 use tokio::{
@@ -162,6 +162,39 @@ async fn t34_tunnels_end_with_the_tenant() {
     if let Ok(mut again) = world.connect(Speaks::well(Some(&one))).await {
         assert_eq!(say(&mut again, line.as_bytes()).await, "");
     }
+}
+
+/// T28: the next pod that has the address may be another tenant's. Tunnels to other pods go on.
+#[tokio::test]
+async fn t28_a_tunnel_ends_when_its_address_is_no_pods_of_the_tenant_any_more() {
+    let world = world().await;
+    let set = |name, status| {
+        let of = pod(1, "default", name, status);
+        world.index.set_pod(place(1, "default", name), &of);
+    };
+    set("stays", running("127.0.0.13"));
+    let one = world.one();
+    let open = async |address: &str| {
+        let inside = TcpListener::bind((address, 0)).await.unwrap();
+        let line = format!("CONNECT {} HTTP/1.1\r\n\r\n", inside.local_addr().unwrap());
+        let mut stream = world.connect(Speaks::well(Some(&one))).await.unwrap();
+        stream.write_all(line.as_bytes()).await.unwrap();
+        assert_eq!(code(&head(&mut stream).await.unwrap()), 200);
+        let (inside, _) = inside.accept().await.unwrap();
+        (stream, inside)
+    };
+    let (mut ended, mut near) = open("127.0.0.11").await;
+    let (mut stays, mut far) = open("127.0.0.13").await;
+    let mut status = running("127.0.0.11");
+    status["phase"] = "Succeeded".into();
+    set("web", status);
+    assert_eq!(say(&mut ended, b"").await, "");
+    assert_eq!(near.read(&mut [0]).await.unwrap_or_default(), 0);
+    counted(&world.metrics, &id(1), Plane::Out, "gone", 1).await;
+    stays.write_all(b"ping").await.unwrap();
+    let mut heard = [0; 4];
+    far.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"ping");
 }
 
 /// A renewed certificate is shown to the next caller; connections that are open go on, and one that is broken changes nothing.
