@@ -2,12 +2,12 @@
 
 use anyhow::ensure;
 use e2e::{
-    kind::{ENDPOINT_SLICE, POD, SERVICE},
+    kind::{CONTROL_PLANE, ENDPOINT_SLICE, POD, SERVICE},
     make,
-    read::{items, label, text},
-    space::within,
-    tenant::A,
-    wait::{SOON, eventually},
+    read::{condition, has_ended, items, label, text},
+    space::{Space, run, within},
+    tenant::{A, NAMESPACE_OF_TESTS, Tenant, conditions},
+    wait::{PODS, SOON, eventually},
 };
 use serde_json::{Value, json};
 
@@ -110,5 +110,86 @@ fn a_slice_with_a_foreign_address_is_refused() {
             }
         }
         Ok(())
+    });
+}
+
+async fn pause(tenant: &Tenant, paused: bool) -> anyhow::Result<()> {
+    let paused = json!({"spec": {"paused": paused}});
+    let above = &tenant.above;
+    above
+        .merge(CONTROL_PLANE, NAMESPACE_OF_TESTS, &tenant.name, paused)
+        .await?;
+    Ok(())
+}
+
+/// Two pods behind a slice, of which one ends while nobody serves the tenant.
+async fn ends_meanwhile(space: &Space) -> anyhow::Result<()> {
+    let tenant = &space.tenant;
+    eventually(SOON, "nothing is synced any more", async || {
+        let vcp = tenant
+            .above
+            .get(CONTROL_PLANE, NAMESPACE_OF_TESTS, &tenant.name)
+            .await?;
+        ensure!(condition(&vcp, "Synced") == "False", "{}", conditions(&vcp));
+        Ok(())
+    })
+    .await?;
+    // The kubelet ends it, and it stays as what has ended.
+    let deadline = json!({"spec": {"activeDeadlineSeconds": 1}});
+    space
+        .above()
+        .merge(POD, &space.twin, "ends", deadline)
+        .await?;
+    space
+        .twin_like(
+            ENDPOINT_SLICE,
+            "web-1",
+            "lost the address of the pod that ended",
+            |twin| items(twin, "/endpoints").len() == 1,
+        )
+        .await?;
+    let ended = space.above().get(POD, &space.twin, "ends").await?;
+    ensure!(has_ended(&ended), "{ended}");
+    Ok(())
+}
+
+/// The next pod that has the address may be another tenant's.
+#[test]
+fn t17_an_address_leaves_the_slice_of_a_tenant_that_is_paused_when_its_pod_ends() {
+    run(async || {
+        let name = make::unique("e2e-slice");
+        Tenant::within(&name, json!({}), async |tenant| {
+            let space = Space::open(tenant.clone(), "work").await?;
+            space.create(SERVICE, without_selector("web")).await?;
+            let mut addresses = vec![];
+            for name in ["ends", "stays"] {
+                space.pod(name, make::once(make::server())).await?;
+                let pod = space.ready(name).await?;
+                addresses.push(text(&pod, "/status/podIP").to_owned());
+            }
+            let of = |address| json!({"addresses": [address], "conditions": {"ready": true}});
+            let mut both = slice("web-1", "web", "");
+            both["endpoints"] = addresses.iter().map(of).collect();
+            space.create(ENDPOINT_SLICE, both).await?;
+            space
+                .twin_like(ENDPOINT_SLICE, "web-1", "leads to both", |twin| {
+                    items(twin, "/endpoints").len() == 2
+                })
+                .await?;
+            pause(tenant, true).await?;
+            let left = ends_meanwhile(&space).await;
+            // What is paused isn't deleted.
+            pause(tenant, false).await?;
+            left?;
+            space
+                .like(POD, "ends", "has ended", PODS, has_ended)
+                .await?;
+            let twin = space.twin(ENDPOINT_SLICE, "web-1").await?;
+            let left = text(&twin, "/endpoints/0/addresses/0");
+            ensure!(items(&twin, "/endpoints").len() == 1, "{twin}");
+            ensure!(left == addresses[1], "{twin}");
+            Ok(())
+        })
+        .await
     });
 }
