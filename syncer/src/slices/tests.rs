@@ -82,9 +82,11 @@ impl Bench {
         self.server.wait().await;
         self.server.answer("GET", 200, slice).await;
         let list = json!({"metadata": {"resourceVersion": "9"}, "items": pods});
+        self.server.wait().await;
         let listed = self.server.answer("GET", 200, &list).await;
         assert_eq!(listed.path, "/api/v1/pods");
         assert!(listed.query.contains(self.id.as_str()), "{}", listed.query);
+        self.server.wait().await;
         self.server.answer("PATCH", 200, slice).await.body
     }
 }
@@ -174,6 +176,7 @@ async fn r7_only_the_leader_takes_addresses_out_and_what_failed_is_done_again() 
     // No list that can't be read to its end says that a pod is gone.
     bench.server.wait().await;
     bench.server.answer("GET", 200, &slice).await;
+    bench.server.wait().await;
     bench.server.answer("GET", 500, &json!({})).await;
     let patch = bench.answer(&slice, &[]).await;
     assert_eq!(patch[2]["value"], json!([]));
