@@ -167,7 +167,8 @@ fn t17_an_address_leaves_the_slice_of_a_tenant_that_is_paused_when_its_pod_ends(
                 let pod = space.ready(name).await?;
                 addresses.push(text(&pod, "/status/podIP").to_owned());
             }
-            let of = |address| json!({"addresses": [address], "conditions": {"ready": true}});
+            let of =
+                |address: &String| json!({"addresses": [address], "conditions": {"ready": true}});
             let mut both = slice("web-1", "web", "");
             both["endpoints"] = addresses.iter().map(of).collect();
             space.create(ENDPOINT_SLICE, both).await?;
