@@ -1,8 +1,9 @@
 //! What of an object that crosses doesn't, though something in a cluster would obey it: told to the tenant once for each
 //! object, or refused where leaving it out would open what the tenant had closed (an internal load balancer, a login).
 //!
-//! Not told is what only the tenant's own side and people's tools go by. What crosses whole and selects pods by labels that
-//! don't is told as well: its pods are found in the tenant, and not in the super cluster.
+//! Not told is what only the tenant's own side and people's tools go by, and labels of pods that only selectors go by, which
+//! cross under other keys. What selects pods by the few labels that don't cross is told as well: its pods are found in the
+//! tenant, and not in the super cluster.
 
 use crate::{
     kind::{Cx, Refused},
@@ -101,6 +102,17 @@ const STEERING_PODS: [&str; 5] = [
     "seccomp.security.alpha.kubernetes.io",
 ];
 
+/// Labels by which a pod asks for something of the platform. Others of their domains are what was injected, and selected by.
+const ASKING: [&str; 7] = [
+    "aadpodidbinding",
+    "admission.datadoghq.com/enabled",
+    "azure.workload.identity/use",
+    "istio.io/dataplane-mode",
+    "istio.io/rev",
+    "kueue.x-k8s.io/queue-name",
+    "sidecar.istio.io/inject",
+];
+
 /// The annotations of an object that cross; refuses one that would be left out though it closes something.
 pub(crate) fn annotations<'a>(
     kind: &str,
@@ -183,7 +195,7 @@ pub(crate) fn of_pod(pod: &Object, more: impl IntoIterator<Item = String>) -> Op
     let labels = pod
         .labels()
         .map(|(key, _)| key)
-        .filter(|key| !meta::label_crosses(key));
+        .filter(|key| meta::is_own(key) || ASKING.contains(key));
     let steers = |key: &&str| {
         key.split_once('/')
             .is_some_and(|(domain, _)| is_below(domain, &STEERING_PODS))
@@ -192,18 +204,18 @@ pub(crate) fn of_pod(pod: &Object, more: impl IntoIterator<Item = String>) -> Op
     let metadata = [named("labels", labels), named("annotations", annotations)];
     told(
         metadata.into_iter().flatten().chain(more),
-        "they steer what the platform runs, so they are its admins' to set; use labels of a domain of your own for selectors",
+        "they steer what the platform runs, so they are its admins' to set",
     )
 }
 
 /// What an object selects pods by, of all these keys, that super pods don't have; `so` is what becomes of it.
 ///
-/// The selector crosses as it is: without that part it would select pods that it doesn't mean.
+/// The selector crosses with that part: without it, it would select pods that it doesn't mean.
 pub(crate) fn of_selector<'a>(
     keys: impl IntoIterator<Item = &'a str>,
     so: &str,
 ) -> Option<Refused> {
-    let keys = keys.into_iter().filter(|key| !meta::label_crosses(key));
+    let keys = keys.into_iter().filter(|key| meta::is_own(key));
     let labels = named("labels", keys)?;
     Some(Refused::new(
         LEFT_OUT,
@@ -437,7 +449,7 @@ mod tests {
             parts.extend(part.as_object().unwrap().clone());
             spec
         };
-        let key = "jobset.sigs.k8s.io/jobset-name";
+        let (key, carried) = ("evil.sublet.dev/x", "jobset.sigs.k8s.io/jobset-name");
         for (kind, spec, expected) in [
             (
                 "Service",
@@ -445,6 +457,7 @@ mod tests {
                 Some(key),
             ),
             ("Service", json!({"selector": {"app": "a"}}), None),
+            ("Service", json!({"selector": {carried: "j"}}), None),
             ("Service", json!({}), None),
             (
                 "PodDisruptionBudget",
@@ -459,6 +472,11 @@ mod tests {
             (
                 "PodDisruptionBudget",
                 json!({"minAvailable": 1, "selector": asks("team")}),
+                None,
+            ),
+            (
+                "PodDisruptionBudget",
+                json!({"minAvailable": 1, "selector": asks(carried)}),
                 None,
             ),
             ("PodDisruptionBudget", json!({"minAvailable": 1}), None),
@@ -480,6 +498,11 @@ mod tests {
             (
                 "NetworkPolicy",
                 with(&all, json!({"ingress": [{"from": peer(asks("team"))}]})),
+                None,
+            ),
+            (
+                "NetworkPolicy",
+                with(&all, json!({"ingress": [{"from": peer(lacks(carried))}]})),
                 None,
             ),
         ] {
@@ -562,7 +585,10 @@ mod tests {
         let pod = json!({
             "metadata": {
                 "name": "a", "namespace": "default", "uid": "u",
-                "labels": {"app": "a", "jobset.sigs.k8s.io/name": "j"},
+                "labels": {
+                    "app": "a", "evil.sublet.dev/x": "y", "sidecar.istio.io/inject": "true",
+                    "jobset.sigs.k8s.io/jobset-name": "j", "topology.kubernetes.io/zone": "z",
+                },
                 "annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "ci.acme.example/build": "7"},
             },
             "spec": {
@@ -574,7 +600,7 @@ mod tests {
         assert_eq!(
             told_of(pod).as_deref(),
             Some(
-                "labels jobset.sigs.k8s.io/name; annotations cluster-autoscaler.kubernetes.io/safe-to-evict; tolerations \
+                "labels evil.sublet.dev/x, sidecar.istio.io/inject; annotations cluster-autoscaler.kubernetes.io/safe-to-evict; tolerations \
                  customer, of all taints; priorityClassName system-node-critical; the last of dnsConfig's searches"
             )
         );

@@ -77,10 +77,17 @@ pub fn restore_counter(object: &Object) -> i64 {
 pub fn twin(resource: &Resource, object: &Object, name: &str, cx: &Cx<'_>) -> Object {
     // Sidecars of the platform gather ConfigMaps and Secrets of all namespaces by label, and nothing of a tenant's needs one.
     let is_gathered = resource.group.is_empty() && ["ConfigMap", "Secret"].contains(&resource.kind);
+    let is_selected = resource.group.is_empty() && resource.kind == "Pod";
+    let crossing = |key: &str| {
+        if is_selected {
+            pod_label(key)
+        } else {
+            (!is_gathered && label_crosses(key)).then(|| key.to_owned())
+        }
+    };
     let mut labels: Map<String, Value> = object
         .labels()
-        .filter(|(key, _)| !is_gathered && label_crosses(key))
-        .map(|(k, v)| (k.to_owned(), v.into()))
+        .filter_map(|(key, value)| Some((crossing(key)?, value.into())))
         .collect();
     labels.extend(tenant_labels(cx));
     let mut twin = json!({
@@ -235,7 +242,7 @@ pub fn edition(metadata: &Value) -> u128 {
     print.end()
 }
 
-/// Whether a tenant's label may reach a super object.
+/// Whether a tenant's label may reach a super object under its own key.
 ///
 /// Domains of Kubernetes itself and of what injects or picks out pods by label steer what the platform runs and are kept out,
 /// except those that selectors of ordinary workloads need. Sublet's own keys never cross.
@@ -251,6 +258,51 @@ pub fn label_crosses(key: &str) -> bool {
         None => key != "aadpodidbinding",
         Some((domain, _)) => NEEDED.contains(&domain) || !(reserved(domain) || steers(domain)),
     }
+}
+
+/// Domain of the keys under which labels of pods cross that don't under their own.
+const CARRIED: &str = "label.sublet.dev";
+
+/// Labels that an API server itself puts on a pod when it is bound (PodTopologyLabels, KEP-4742): the super pod has them from
+/// the super cluster's, under their own keys.
+pub(crate) const TOPOLOGY: [&str; 2] = [
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+];
+
+/// Key of a super pod's label for the tenant's label `key` of its pod, if that crosses.
+///
+/// Whatever selects pods in the tenant must find their twins, so every label crosses that isn't Sublet's: the others that
+/// [`label_crosses`] keeps out under a key that nothing in the super cluster obeys (T4), and that no tenant can write, being
+/// below Sublet's own domain. Different keys stay different.
+pub fn pod_label(key: &str) -> Option<String> {
+    pod_label_crosses(key).then(|| selected(key).unwrap_or_else(|| key.to_owned()))
+}
+
+/// Whether [`pod_label`] has a key.
+pub fn pod_label_crosses(key: &str) -> bool {
+    !is_own(key) && !TOPOLOGY.contains(&key)
+}
+
+/// What a selector of super pods asks for in place of the tenant's `key`; nothing where that is the same.
+///
+/// Of Sublet's own keys, which the tenant's pods lose, it is one that no super pod has: a selector that asked for them would
+/// find what Sublet wrote.
+pub fn selected(key: &str) -> Option<String> {
+    let is_same = label_crosses(key) || TOPOLOGY.contains(&key);
+    (!is_same).then(|| format!("{CARRIED}/{}", naming::hash(&[key.as_bytes()])))
+}
+
+/// Whether a super pod's label is one of the tenant's under another key.
+pub fn is_carried(key: &str) -> bool {
+    key.split_once('/')
+        .is_some_and(|(domain, _)| domain == CARRIED)
+}
+
+/// Whether a key is of Sublet's own domain, or of one below it.
+pub(crate) fn is_own(key: &str) -> bool {
+    key.split_once('/')
+        .is_some_and(|(domain, _)| is_below(domain, OWN))
 }
 
 /// Domains of what a platform may run for all namespaces and that goes by labels of pods: injectors of sidecars, clouds'
@@ -290,9 +342,12 @@ pub fn annotation_crosses(key: &str) -> bool {
     }
 }
 
+/// Sublet's own domain, as in [`keys::PREFIX`].
+const OWN: &str = "sublet.dev";
+
 /// Domains that belong to Kubernetes or to Sublet, with all below them.
 pub(crate) fn reserved(domain: &str) -> bool {
-    ["kubernetes.io", "k8s.io", "sublet.dev"]
+    ["kubernetes.io", "k8s.io", OWN]
         .iter()
         .any(|root| is_below(domain, root))
 }
@@ -340,6 +395,46 @@ mod tests {
             assert!(!label_crosses(key), "{key}");
         }
         assert!(!annotation_crosses("prometheus.io/scrape"));
+    }
+
+    /// T4: nothing obeys the key, whatever the tenant's is; and what Sublet writes nobody forges.
+    #[test]
+    fn t4_labels_of_pods_that_steer_cross_under_a_key_that_steers_nothing() {
+        for key in ["app", "example.com/x", "batch.kubernetes.io/job-name"] {
+            assert_eq!(pod_label(key).as_deref(), Some(key));
+            assert_eq!(selected(key), None);
+        }
+        let steering = [
+            "jobset.sigs.k8s.io/jobset-name",
+            "gateway.networking.k8s.io/gateway-name",
+            "linkerd.io/control-plane-component",
+            "sidecar.istio.io/inject",
+            "aadpodidbinding",
+        ];
+        let carried: std::collections::BTreeSet<String> =
+            steering.into_iter().filter_map(pod_label).collect();
+        assert_eq!(carried.len(), steering.len(), "{carried:?}");
+        for (key, steering) in carried.iter().zip(steering) {
+            assert!(is_carried(key) && !is_carried(steering), "{key}");
+            assert!(!label_crosses(key), "a tenant can't write it itself");
+            let (domain, name) = key.split_once('/').unwrap();
+            assert!(!steers(domain) && name.len() <= 63, "{key}");
+            assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        }
+        let own = [keys::TENANT, keys::INGRESS, "evil.sublet.dev/x"];
+        for key in own.into_iter().chain(carried.iter().map(String::as_str)) {
+            assert_eq!(pod_label(key), None, "{key}");
+            let asked = selected(key).unwrap();
+            assert!(asked != key && is_carried(&asked), "{key}");
+        }
+        for key in TOPOLOGY {
+            assert_eq!((pod_label(key), selected(key)), (None, None));
+        }
+    }
+
+    #[test]
+    fn the_prefix_is_that_of_the_domain() {
+        assert_eq!(keys::PREFIX.strip_suffix('/'), Some(OWN));
     }
 
     #[test]

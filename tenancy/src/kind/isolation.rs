@@ -73,10 +73,10 @@ impl Scope {
 
     /// What it rules of a pod with these labels.
     ///
-    /// Labels that don't cross count as well as their absence: what can't be told apart is closed.
+    /// The few labels that don't cross count as well as their absence: what can't be told apart is closed.
     pub fn rules(&self, labels: &BTreeMap<String, String>) -> Ruled {
         let mut crossing = labels.clone();
-        crossing.retain(|key, _| meta::label_crosses(key));
+        crossing.retain(|key, _| meta::pod_label_crosses(key));
         if selector::matches(&self.pods, labels) || selector::matches(&self.pods, &crossing) {
             self.ruled
         } else {
@@ -182,6 +182,7 @@ pub(super) fn of_service(service: &Object, twin: &str, cx: &Cx<'_>) -> Option<Ob
         })
         .collect();
     let mut pods: Map<String, Value> = selector.clone();
+    selector::carry_labels(&mut pods);
     pods.insert(keys::INGRESS.into(), keys::BY_DEFAULT.into());
     let spec = json!({
         "podSelector": {"matchLabels": pods},

@@ -8,7 +8,7 @@ use crate::{
     left_out, meta,
     object::{Object, pick},
     plan::{Change, holds},
-    sharing,
+    selector, sharing,
 };
 use api::keys;
 use serde_json::{Map, Value, json};
@@ -22,7 +22,7 @@ pub(super) const RESOURCE: Resource = Resource {
     namespaced: true,
 };
 
-/// Spec fields that cross as they are. Addresses outside the slice, load-balancer addresses, and external names and IPs are
+/// Spec fields that cross as they are, the selector by the keys of super pods. Addresses outside the slice, load-balancer addresses, and external names and IPs are
 /// absent on purpose (T14, T15, T18).
 const CROSSING: [&str; 14] = [
     "selector",
@@ -129,6 +129,10 @@ impl Kind for Service {
         }
         let spec = object.value().get("spec").unwrap_or(&Value::Null);
         let mut crossing = pick(spec, &CROSSING);
+        let selects = crossing.get_mut("selector");
+        if let Some(selects) = selects.and_then(Value::as_object_mut) {
+            selector::carry_labels(selects);
+        }
         if crossing.get("clusterIP").is_some_and(|own| own != "None") {
             one_family(&mut crossing);
         }
@@ -504,6 +508,39 @@ mod tests {
                 .iter()
                 .any(|patch| patch.operations.iter().any(removes))
         );
+    }
+
+    #[test]
+    fn a_selector_asks_for_what_super_pods_have_and_an_edit_of_it_is_none_of_the_service() {
+        let key = "jobset.sigs.k8s.io/jobset-name";
+        let spec = json!({"clusterIP": "None", "selector": {key: "j", "app": "a"}, "ports": []});
+        let cx = Cx {
+            rules: &tenant(),
+            facts: &Answers::default(),
+        };
+        let own = service(spec.clone());
+        let twin = crate::kind::translate(&Service, &own, &cx)
+            .unwrap()
+            .unwrap();
+        let carried = meta::selected(key).unwrap();
+        assert_eq!(
+            twin.at("/spec/selector"),
+            Some(&json!({carried: "j", "app": "a"}))
+        );
+        assert_eq!(Service.shortfall(&own, &cx), None);
+        // As it was made before such labels crossed.
+        let mut before = twin.clone();
+        before.value_mut()["spec"] = spec;
+        before.annotate(keys::APPLIED, "1");
+        let Ok(Plan::Patch(patches)) = plan(&Service, twin.clone(), Some(&before)) else {
+            panic!("it is patched");
+        };
+        let operations = &patches[0].operations;
+        let selects = |operation: &Value| {
+            operation["path"] == "/spec"
+                && Some(&operation["value"]["selector"]) == twin.at("/spec/selector")
+        };
+        assert!(operations.iter().any(selects), "{operations:?}");
     }
 
     #[test]

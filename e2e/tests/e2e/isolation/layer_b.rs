@@ -889,7 +889,10 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
                 &twin,
                 metadata(
                     "m",
-                    json!({"app.kubernetes.io/name": "m", "example.com/a": "b"}),
+                    json!({
+                        "app.kubernetes.io/name": "m", "example.com/a": "b",
+                        "label.sublet.dev/hmmw7veqppw7khbqsduygxzppq": "c",
+                    }),
                 ),
                 Allowed,
             ),

@@ -40,6 +40,9 @@ pub(in crate::kind) const BUDGET: Down = Down {
 };
 
 fn step(spec: &mut Value, budget: &Object, _: &Cx<'_>) -> Result<Crossing, Refused> {
+    if let Some(selects) = spec.get_mut("selector") {
+        selector::carry(selects);
+    }
     if spec.get("minAvailable").is_some_and(Value::is_number) {
         return Ok(Crossing::Now);
     }
@@ -53,10 +56,13 @@ fn step(spec: &mut Value, budget: &Object, _: &Cx<'_>) -> Result<Crossing, Refus
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kind::{
-        Kind,
-        testing::{Answers, object, tenant},
-        translate,
+    use crate::{
+        kind::{
+            Kind,
+            testing::{Answers, object, tenant},
+            translate,
+        },
+        meta,
     };
 
     fn budget(spec: Value, status: Value) -> Object {
@@ -72,6 +78,17 @@ mod tests {
         };
         let twin = translate(&BUDGET, budget, &cx).unwrap()?;
         twin.at("/spec").cloned()
+    }
+
+    #[test]
+    fn it_protects_pods_by_the_labels_that_super_pods_have() {
+        let key = "jobset.sigs.k8s.io/jobset-name";
+        let spec = json!({"minAvailable": 1, "selector": {"matchLabels": {key: "j"}}});
+        let carried = meta::pod_label(key).unwrap();
+        assert_eq!(
+            down(&budget(spec, json!({}))).unwrap()["selector"],
+            json!({"matchLabels": {carried: "j"}})
+        );
     }
 
     #[test]

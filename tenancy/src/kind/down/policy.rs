@@ -94,6 +94,9 @@ fn step(spec: &mut Value, object: &Object, cx: &Cx<'_>) -> Result<Crossing, Refu
     }
     // What it rules mustn't depend on how many of its rules are left.
     spec["policyTypes"] = Scope::of(object).types();
+    if let Some(ruled) = spec.get_mut("podSelector") {
+        selector::carry(ruled);
+    }
     for rule in list_mut(spec, "/ingress") {
         rule["from"] = sources(rule, cx)?.into();
     }
@@ -233,6 +236,9 @@ fn pods(peer: &Value, cx: &Cx<'_>) -> Value {
     let mut peer = peer.clone();
     if let Some(selector) = peer.get("namespaceSelector") {
         peer["namespaceSelector"] = namespaces(selector, cx);
+    }
+    if let Some(meant) = peer.get_mut("podSelector") {
+        selector::carry(meant);
     }
     peer
 }
@@ -469,6 +475,29 @@ mod tests {
                 policyTypes:
                 - Ingress
             "#]],
+        );
+    }
+
+    #[test]
+    fn pods_are_meant_by_the_labels_that_super_pods_have() {
+        let (ruled, meant) = (
+            "jobset.sigs.k8s.io/jobset-name",
+            "linkerd.io/control-plane-component",
+        );
+        let lacks =
+            |key: &str| json!({"matchExpressions": [{"key": key, "operator": "DoesNotExist"}]});
+        let is = |key: &str| json!({"matchLabels": {key: "x", "app": "a"}});
+        let policy = |ruled: &str, meant: &str| {
+            json!({
+                "podSelector": lacks(ruled), "policyTypes": ["Ingress", "Egress"],
+                "ingress": [{"from": [{"podSelector": is(meant)}]}],
+                "egress": [{"to": [{"podSelector": lacks(meant)}]}],
+            })
+        };
+        let carried = |key: &str| meta::pod_label(key).unwrap();
+        assert_eq!(
+            down(policy(ruled, meant)),
+            Ok(policy(&carried(ruled), &carried(meant)))
         );
     }
 

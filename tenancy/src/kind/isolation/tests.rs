@@ -231,12 +231,15 @@ fn pods_and_nodes_reach_each_other_in_privileged_tenants_of_a_class_that_says_wh
 
 #[test]
 fn a_service_with_a_port_outside_opens_that_of_its_pods_unless_the_tenant_rules_them() {
+    const GATEWAY: &str = "gateway.networking.k8s.io/gateway-name";
     let service = |kind: &str| {
         parsed(json!({
             "metadata": {"name": "web", "namespace": "default"},
-            "spec": {"type": kind, "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]},
+            "spec": {"type": kind, "selector": {"app": "web", GATEWAY: "g"}, "ports": [{"port": 80, "targetPort": "http"}]},
         }))
     };
+    let carried = meta::pod_label(GATEWAY).unwrap();
+    let carried = carried.as_str();
     let policy = |kind: &str| {
         with(&PodNetwork::default(), |cx| {
             of_service(&service(kind), "twin", cx)
@@ -249,7 +252,7 @@ fn a_service_with_a_port_outside_opens_that_of_its_pods_unless_the_tenant_rules_
         assert_eq!(
             policy.at("/spec").unwrap(),
             &json!({
-                "podSelector": {"matchLabels": {"app": "web", "sublet.dev/ingress": "default"}},
+                "podSelector": {"matchLabels": {"app": "web", carried: "g", "sublet.dev/ingress": "default"}},
                 "policyTypes": ["Ingress"],
                 "ingress": [{"ports": [{"protocol": "TCP", "port": "http"}]}],
             })
@@ -290,7 +293,18 @@ fn a_policy_rules_the_pods_that_it_selects_in_the_directions_that_it_names() {
             egress: false
         }
     );
-    // The super pod lacks the label, and the policy of the super cluster may match or not: both ways are closed.
+    // A label that crosses under another key is one like others.
+    let key = "jobset.sigs.k8s.io/jobset-name";
+    let mut of_jobset = labels.clone();
+    of_jobset.insert(key.to_owned(), "j".to_owned());
+    for (operator, is_ruled) in [("Exists", true), ("DoesNotExist", false)] {
+        let term = json!({"key": key, "operator": operator});
+        let carried =
+            scope(json!({"podSelector": {"matchExpressions": [term]}, "policyTypes": ["Ingress"]}));
+        assert_eq!(carried.rules(&of_jobset).ingress, is_ruled, "{operator}");
+        assert_eq!(carried.rules(&labels).ingress, !is_ruled, "{operator}");
+    }
+    // The super pod may lack the label, and the policy of the super cluster may match or not: both ways are closed.
     for operator in ["Exists", "DoesNotExist"] {
         let term = json!({"key": "topology.kubernetes.io/zone", "operator": operator});
         let reserved =

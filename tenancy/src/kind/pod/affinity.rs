@@ -8,7 +8,7 @@ use super::{
     fields::{Fields, Rule, items, items_mut, text},
     placement::{NODE_AFFINITY, REQUIREMENT},
 };
-use crate::{kind::Cx, meta, object::Object};
+use crate::{kind::Cx, meta, object::Object, selector};
 use api::keys;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -130,7 +130,8 @@ fn confine_term(term: &mut Value, pod: &Object, cx: &Cx<'_>) {
     }
 }
 
-/// Adds the tenant's label to `labelSelector`, and what `matchLabelKeys` and `mismatchLabelKeys` stand for.
+/// Adds the tenant's label to `labelSelector`, and what `matchLabelKeys` and `mismatchLabelKeys` stand for; all other keys
+/// become those of super pods.
 ///
 /// A missing selector matches no pod and stays missing. The API server resolves the label keys into the selector when a
 /// pod is made and refuses a selector that holds them already, so the tenant's resolved form crosses without the keys.
@@ -168,6 +169,7 @@ fn confine_selector(term: &mut Value, pod: &Object, cx: &Cx<'_>) {
     if !expressions.is_empty() {
         selector["matchExpressions"] = expressions.into();
     }
+    selector::carry(selector);
     if !selector["matchLabels"].is_object() {
         selector["matchLabels"] = json!({});
     }
@@ -211,9 +213,13 @@ mod tests {
     fn every_selector_asks_for_the_tenant() {
         let id = tenant().id;
         let confined = json!({keys::TENANT: id.as_str()});
+        let forged = meta::selected(keys::TENANT).unwrap();
         for (selector, labels) in [
-            ("{}", confined.clone()),
-            ("{matchLabels: {sublet.dev/tenant: other}}", confined),
+            ("{}", confined),
+            (
+                "{matchLabels: {sublet.dev/tenant: other}}",
+                json!({forged: "other", keys::TENANT: id.as_str()}),
+            ),
             (
                 "{matchLabels: {app: db}}",
                 json!({"app": "db", keys::TENANT: id.as_str()}),
@@ -279,6 +285,48 @@ mod tests {
             "{}",
             yaml(&none)
         );
+    }
+
+    #[test]
+    fn pods_are_meant_by_the_labels_that_super_pods_have() {
+        let (job, index) = (
+            "jobset.sigs.k8s.io/jobset-name",
+            "leaderworkerset.sigs.k8s.io/group-index",
+        );
+        let selector = format!("{{matchLabels: {{{job}: j}}}}");
+        let alike = format!("matchLabelKeys: [{index}]");
+        let terms = ["podAffinity", "podAntiAffinity"].map(|kind| {
+            format!(
+                "{kind}: {{requiredDuringSchedulingIgnoredDuringExecution: [{{topologyKey: k, labelSelector: {selector}, {alike}}}]}}"
+            )
+        });
+        let mut pod = pod(&format!(
+            "
+          topologySpreadConstraints:
+          - {{maxSkew: 1, topologyKey: k, whenUnsatisfiable: DoNotSchedule, labelSelector: {selector}, {alike}}}
+          affinity: {{{}}}",
+            terms.join(", ")
+        ));
+        pod.value_mut()["metadata"]["labels"] = json!({job: "j", index: "1"});
+        let down = down(&pod);
+        let carried = [job, index].map(|key| meta::pod_label(key).unwrap());
+        assert_eq!(
+            carried.each_ref().map(|key| down.label(key)),
+            [Some("j"), Some("1")]
+        );
+        let [job, index] = carried;
+        let same_index = json!([{"key": index, "operator": "In", "values": ["1"]}]);
+        let asked = json!({
+            "matchLabels": {job: "j", keys::TENANT: tenant().id.as_str()}, "matchExpressions": same_index,
+        });
+        for place in [
+            "topologySpreadConstraints/0",
+            "affinity/podAffinity/requiredDuringSchedulingIgnoredDuringExecution/0",
+            "affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution/0",
+        ] {
+            let found = down.at(&format!("/spec/{place}/labelSelector"));
+            assert_eq!(found, Some(&asked), "{place}");
+        }
     }
 
     #[test]

@@ -8,12 +8,6 @@ use crate::{meta, naming, object::Object};
 use api::keys;
 use serde_json::{Map, Value};
 
-/// Labels that the super cluster's API server itself puts on a pod when it is bound (PodTopologyLabels, KEP-4742).
-const TOPOLOGY: [&str; 2] = [
-    "topology.kubernetes.io/region",
-    "topology.kubernetes.io/zone",
-];
-
 /// A field that the downward API offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FieldPath<'a> {
@@ -54,7 +48,7 @@ impl<'a> FieldPath<'a> {
     /// Whether the super pod has the same at the same path.
     pub(super) fn crosses(&self) -> bool {
         match self {
-            Self::Label(key) => meta::label_crosses(key) || TOPOLOGY.contains(key),
+            Self::Label(key) => meta::label_crosses(key) || meta::TOPOLOGY.contains(key),
             Self::Annotation(key) => meta::annotation_crosses(key),
             Self::Namespace
             | Self::Uid

@@ -29,6 +29,38 @@ fn one(subresource: Option<&'static str>, pointer: &str, value: Value) -> Vec<Ch
     }]
 }
 
+/// Whatever the pod was made with, and however old: a label is no reason to end it.
+#[test]
+fn a_label_that_crosses_under_another_key_is_added_to_a_pod_that_runs() {
+    let mut pod = default_pod();
+    let key = "jobset.sigs.k8s.io/jobset-name";
+    pod.value_mut()["metadata"]["labels"][key] = "j".into();
+    let carried = meta::pod_label(key).unwrap();
+    let want = down(&pod);
+    assert_eq!(want.label(&carried), Some("j"));
+    let mut have = stored(down(&default_pod()));
+    let Ok(Plan::Patch(patches)) = plan(&Pod, want.clone(), Some(&have)) else {
+        panic!("it is patched");
+    };
+    assert_eq!((patches.len(), patches[0].subresource), (1, None));
+    let operations = &patches[0].operations;
+    let path = format!("/metadata/labels/{}", carried.replace('/', "~1"));
+    let adds = json!({"op": "add", "path": path, "value": "j"});
+    assert!(operations.contains(&adds), "{operations:?}");
+    let of_metadata = |operation: &Value| {
+        let path = operation["path"].as_str();
+        path.is_some_and(|path| path.starts_with("/metadata/"))
+    };
+    assert!(operations.iter().all(of_metadata), "{operations:?}");
+    // It is Sublet's to take away again when the tenant does.
+    have = stored(want);
+    let Ok(Plan::Patch(patches)) = plan(&Pod, down(&default_pod()), Some(&have)) else {
+        panic!("it is patched");
+    };
+    let removes = json!({"op": "remove", "path": path});
+    assert!(patches[0].operations.contains(&removes), "{patches:?}");
+}
+
 #[test]
 fn an_image_is_changed_by_the_containers_name() {
     let changed = changes(
