@@ -107,9 +107,9 @@ impl MetricsApi {
             Question::Resources => Some(resources()),
             Question::Pods { namespace, filter } => {
                 let pods = usage.pods(tenant, namespace.as_deref()).await?;
+                let labels = filter.labels.of_super_pods();
                 let pods = pods.iter().filter(|pod| {
-                    filter.lets_through(&pod.namespace, &pod.name)
-                        && filter.labels.matches(&pod.labels)
+                    filter.lets_through(&pod.namespace, &pod.name) && labels.matches(&pod.labels)
                 });
                 Some(list("PodMetricsList", pods.map(pod_metrics).collect()))
             }
@@ -169,11 +169,13 @@ fn matches_node(selector: &Selector, node: &NodeTime, tenant: &Tenant) -> bool {
 }
 
 fn pod_metrics(pod: &PodUsage) -> Value {
+    let mut labels = pod.labels.clone();
+    labels.retain(|key, _| !tenancy::meta::is_carried(key));
     let containers = pod.containers.iter();
     let containers = containers.map(|one| json!({"name": one.name, "usage": one.usage}));
     json!({
         "metadata": {
-            "name": pod.name, "namespace": pod.namespace, "labels": pod.labels,
+            "name": pod.name, "namespace": pod.namespace, "labels": labels,
             "creationTimestamp": pod.timestamp,
         },
         "timestamp": pod.timestamp,
@@ -319,6 +321,31 @@ mod tests {
             &[pod("a", "n1", "2m")],
             &Tenant::read(&route).unwrap()
         ));
+    }
+
+    /// An autoscaler asks for the pods of a workload by its selector, whatever the labels are.
+    #[test]
+    fn a_pod_is_found_by_labels_that_crossed_under_other_keys_and_shows_none_of_those() {
+        let key = "jobset.sigs.k8s.io/jobset-name";
+        let mut measured = pod("web", "n1", "7n");
+        let carried = tenancy::meta::pod_label(key).unwrap();
+        measured.labels.insert(carried.clone(), "j".into());
+        let matches = |text: &str| {
+            let asked = Selector::parse(text).unwrap().of_super_pods();
+            asked.matches(&measured.labels)
+        };
+        for (text, is_found) in [
+            (format!("app=web,{key}=j"), true),
+            (format!("{key} in (a,j)"), true),
+            (key.to_owned(), true),
+            (format!("{key}!=j"), false),
+            (format!("!{key}"), false),
+            (carried, false),
+        ] {
+            assert_eq!(matches(&text), is_found, "{text}");
+        }
+        let shown = pod_metrics(&measured);
+        assert_eq!(shown["metadata"]["labels"], json!({"app": "web"}));
     }
 
     #[test]

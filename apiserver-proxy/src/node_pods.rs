@@ -92,7 +92,9 @@ pub(crate) fn list(items: Vec<Item>, tenant: &Tenant, label: &str, index: &Index
             metadata["creationTimestamp"] = created;
         }
         if let Some(mut labels) = pod.metadata.labels {
-            labels.retain(|key, _| !key.starts_with("sublet.dev/"));
+            labels.retain(|key, _| {
+                !key.starts_with("sublet.dev/") && !tenancy::meta::is_carried(key)
+            });
             metadata["labels"] = labels.into();
         }
         let pod = json!({"metadata": metadata, "spec": pod.spec, "status": pod.status});
@@ -119,6 +121,7 @@ mod tests {
             let (twin, _) = place(n, "shop", name);
             let mut metadata = meta(n, "shop", name);
             (metadata["namespace"], metadata["name"]) = (json!(twin), json!(name));
+            metadata["labels"]["label.sublet.dev/hmmw7veqppw7khbqsduygxzppq"] = "hidden".into();
             let env = json!([{"name": "A", "value": "hidden"}]);
             let waiting =
                 json!({"waiting": {"reason": "R", "message": format!("pod {name}_{twin}")}});

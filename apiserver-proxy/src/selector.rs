@@ -1,6 +1,7 @@
 //! Label and field selectors of a request, judged here: what the tenant sees decides, not what the super cluster knows.
 
 use std::collections::BTreeMap;
+use tenancy::meta;
 
 /// Longest key with its prefix, and longest value: a name, in a field selector.
 const KEY_MAX: usize = 317;
@@ -39,6 +40,18 @@ impl Selector {
             Term::Exists(key) => labels.contains_key(key),
             Term::Absent(key) => !labels.contains_key(key),
         })
+    }
+
+    /// The same of super pods, some of whose labels have other keys than the tenant's pods.
+    pub(crate) fn of_super_pods(&self) -> Self {
+        let carried = |key: &String| meta::selected(key).unwrap_or_else(|| key.clone());
+        let terms = self.0.iter().map(|term| match term {
+            Term::In(key, values) => Term::In(carried(key), values.clone()),
+            Term::NotIn(key, values) => Term::NotIn(carried(key), values.clone()),
+            Term::Exists(key) => Term::Exists(carried(key)),
+            Term::Absent(key) => Term::Absent(carried(key)),
+        });
+        Self(terms.collect())
     }
 
     /// The keys that it names.

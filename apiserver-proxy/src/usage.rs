@@ -40,7 +40,7 @@ pub(crate) struct PodUsage {
     pub(crate) uid: String,
     /// Name of its node.
     pub(crate) node: String,
-    /// Its labels as the tenant set them.
+    /// Its labels as they crossed, some of them under other keys than the tenant set.
     pub(crate) labels: BTreeMap<String, String>,
     /// When it was measured.
     pub(crate) timestamp: String,
