@@ -2,6 +2,7 @@
 
 use kube::api::{DynamicObject, ObjectMeta};
 use std::collections::BTreeMap;
+use tenancy::meta;
 
 /// Labels and annotations that a kind crosses without, in words; nothing of what only Sublet or kubectl goes by.
 pub(super) fn of(object: &DynamicObject, twin: &DynamicObject) -> Vec<String> {
@@ -11,7 +12,13 @@ pub(super) fn of(object: &DynamicObject, twin: &DynamicObject) -> Vec<String> {
     let annotations = missing(&object.metadata, &twin.metadata, |meta| {
         meta.annotations.as_ref()
     });
-    let labels = labels.into_iter().map(|key| format!("label {key}"));
+    // Of a pod some cross under another key.
+    let carried = |key: &String| {
+        let labels = twin.metadata.labels.as_ref().zip(meta::pod_label(key));
+        labels.is_some_and(|(labels, carried)| labels.contains_key(&carried))
+    };
+    let labels = labels.into_iter().filter(|key| !carried(key));
+    let labels = labels.map(|key| format!("label {key}"));
     let annotations = annotations
         .into_iter()
         .map(|key| format!("annotation {key}"));
@@ -57,5 +64,11 @@ mod tests {
             ["label k8s.io/x", "annotation a.example/b"]
         );
         assert!(of(&own, &own).is_empty());
+        let key = meta::pod_label("k8s.io/x").unwrap();
+        let carried = object(json!({"labels": {"app": "a", key: "b"}}));
+        assert_eq!(
+            of(&own, &carried),
+            ["annotation a.example/b", "annotation note"]
+        );
     }
 }
