@@ -1,7 +1,7 @@
 use anyhow::ensure;
 use api::keys;
 use e2e::{
-    kind::{DEPLOYMENT, ENDPOINT_SLICE, IP_ADDRESS, SERVICE},
+    kind::{DEPLOYMENT, ENDPOINT_SLICE, IP_ADDRESS, POD, SERVICE},
     make,
     read::{annotation, items, label, text, uid},
     rig::{Wish, on_rig, slice},
@@ -167,17 +167,66 @@ fn a_node_port_that_is_taken_becomes_another() {
     });
 }
 
+/// As JobSet makes it for the pods of its jobs.
+#[test]
+fn a_headless_service_finds_pods_by_a_label_that_crosses_under_another_key() {
+    const KEY: &str = "jobset.sigs.k8s.io/jobset-name";
+    within(A, "jobset", async |space| {
+        let mut service = make::service("j");
+        service["spec"]["selector"] = json!({KEY: "j"});
+        service["spec"]["clusterIP"] = "None".into();
+        space.create(SERVICE, service).await?;
+        let pod = json!({
+            "metadata": {"name": "j-0", "labels": {KEY: "j"}},
+            "spec": make::pod_spec(make::server()),
+        });
+        space.create(POD, pod).await?;
+        let pod = space.ready("j-0").await?;
+        let address = text(&pod, "/status/podIP");
+        let twin = space.twin(POD, "j-0").await?;
+        ensure!(label(&twin, KEY).is_none(), "{twin}");
+        for (side, namespace) in [(space.side(), &space.name), (space.above(), &space.twin)] {
+            eventually(SOON, "the pod is an endpoint", async || {
+                let slices = side
+                    .list(ENDPOINT_SLICE, namespace, "kubernetes.io/service-name=j")
+                    .await?;
+                let found: Vec<&str> = slices
+                    .iter()
+                    .flat_map(|slice| items(slice, "/endpoints"))
+                    .map(|endpoint| text(endpoint, "/addresses/0"))
+                    .collect();
+                ensure!(found == [address], "{found:?}, not {address}");
+                Ok(())
+            })
+            .await?;
+        }
+        // A pod that loses the label is found no more.
+        let without = json!({"metadata": {"labels": {KEY: null}}});
+        space.merge(POD, "j-0", without).await?;
+        eventually(SOON, "the pod is no endpoint", async || {
+            let slices = space
+                .above()
+                .list(ENDPOINT_SLICE, &space.twin, "kubernetes.io/service-name=j")
+                .await?;
+            let mut found = slices.iter().flat_map(|slice| items(slice, "/endpoints"));
+            ensure!(found.next().is_none(), "{slices:?}");
+            Ok(())
+        })
+        .await
+    });
+}
+
 #[test]
 fn a_service_that_selects_by_a_label_which_doesnt_cross_is_told_so() {
     within(A, "unmatched", async |space| {
         let mut service = make::service("web");
-        service["spec"]["selector"] = json!({"jobset.sigs.k8s.io/jobset-name": "j"});
+        service["spec"]["selector"] = json!({"example.sublet.dev/name": "j"});
         let own = space.create(SERVICE, service).await?;
         space.twin(SERVICE, "web").await?;
         let event = e2e::read::event(space.side(), SERVICE, &own, "LeftOut").await?;
         let message = event["message"].as_str().unwrap_or_default();
         ensure!(
-            message.contains("jobset.sigs.k8s.io/jobset-name") && message.contains("leads to none"),
+            message.contains("example.sublet.dev/name") && message.contains("leads to none"),
             "{message}"
         );
         Ok(())
