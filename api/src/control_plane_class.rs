@@ -2,8 +2,8 @@
 
 use crate::{
     Ceilings, CustomResource as SyncedCustomResource, EtcdStorage, Offer, OfferedAnnotation,
-    PodNetwork, PodRules, PodSecurity, PublishedService, Quantities, ShownNodes, Sync, SyncRate,
-    ToSuper, Toleration, virtual_control_plane::IS_HOST,
+    PodNetwork, PodRules, PodSecurity, PublishedService, Quantities, ShownNodes, StorageRules,
+    Sync, SyncRate, ToSuper, Toleration, virtual_control_plane::IS_HOST,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -47,8 +47,12 @@ const COREDNS_IMAGE: &str = "registry.k8s.io/coredns/coredns:v1.15.0";
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.endpointPort) || has(self.endpointHost)")
-    .message("endpointPort is a port of endpointHost: set both, or neither"))]
+#[x_kube(
+    validation = Rule::new("!has(self.endpointPort) || has(self.endpointHost)")
+        .message("endpointPort is a port of endpointHost: set both, or neither"),
+    validation = Rule::new("!has(self.storage) || !has(self.storage.default) || (has(self.offers) && self.offers.exists(o, o.resource == 'storageclasses.storage.k8s.io' && self.storage.default in o.names))")
+        .message("storage.default names a StorageClass that isn't in offers: add it to the names of storageclasses.storage.k8s.io there, also if it is labelled for all tenants")
+)]
 pub struct ControlPlaneClassSpec {
     /// Super namespaces whose VirtualControlPlanes may have this class; all when empty. One of another namespace is refused, and
     /// nothing is synced for it.
@@ -173,6 +177,11 @@ pub struct ControlPlaneClassSpec {
     #[schemars(length(max = 64))]
     pub offers: Vec<Offer>,
 
+    /// Which of the StorageClasses that these tenants are offered is their default, and whether volumes may outlive their
+    /// claims.
+    #[serde(default, skip_serializing_if = "StorageRules::is_empty")]
+    pub storage: StorageRules,
+
     /// Custom resources that a tenant of this class may name in `spec.sync.customResources`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
@@ -229,6 +238,7 @@ impl Default for ControlPlaneClassSpec {
             feature_gates: BTreeMap::new(),
             intervals: Intervals::default(),
             offers: vec![],
+            storage: StorageRules::default(),
             custom_resources: vec![],
             ingress_hosts: vec![],
             wildcard_hosts: vec![],

@@ -25,6 +25,7 @@ mod pod_rules;
 mod quantities;
 mod sharing;
 mod sleep;
+mod storage;
 mod sync_rate;
 mod sync_status;
 mod virtual_control_plane;
@@ -56,6 +57,7 @@ pub use pod_rules::{Bandwidth, ContainerRules, ImageRules, PodRules, PodWishes, 
 pub use quantities::Quantities;
 pub use sharing::{ControlPlaneRef, Export, Import, PublishedService, ServiceRef, Sharing};
 pub use sleep::{Sleep, SleepingWorkload};
+pub use storage::{Retain, StorageRules, StorageWishes};
 pub use sync_rate::SyncRate;
 pub use sync_status::{SyncBacklog, SyncStatus};
 pub use virtual_control_plane::{

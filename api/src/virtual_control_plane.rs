@@ -2,7 +2,8 @@
 
 use crate::{
     Authentication, Backup, Condition, Egress, FailureDomain, Offer, PodWishes, Quantities,
-    Restore, Restored, Sharing, ShownNodes, Sleep, Snapshot, SyncRate, SyncStatus, ToSuper,
+    Restore, Restored, Sharing, ShownNodes, Sleep, Snapshot, StorageWishes, SyncRate, SyncStatus,
+    ToSuper,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -410,6 +411,9 @@ pub struct Policy {
     /// What the tenant's pods are made with, where that is stricter than its class.
     #[serde(default, skip_serializing_if = "PodWishes::is_empty")]
     pub pods: PodWishes,
+    /// Which StorageClass is the tenant's default, and whether volumes may outlive their claims, as far as its class allows.
+    #[serde(default, skip_serializing_if = "StorageWishes::is_empty")]
+    pub storage: StorageWishes,
 }
 
 /// Pod Security Standards level, from the strictest to the loosest.
