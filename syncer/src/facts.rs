@@ -185,6 +185,20 @@ pub(crate) struct Answers<'a> {
     pub(crate) tenant: &'a TenantId,
 }
 
+impl Answers<'_> {
+    /// The key of an object that there is, if class, label and VirtualControlPlane offer it to the tenant.
+    fn includes(&self, name_of_kind: &str, name: &str) -> Option<Key> {
+        let (kind, rule) = (0u8..)
+            .zip(kind::KINDS)
+            .find(|(_, rule)| rule.resource().kind == name_of_kind)?;
+        let key = Key::new(kind, rule.published_namespace(), name);
+        let labelled = self.offered.is_labelled(&key)?;
+        self.offers
+            .includes(rule.resource(), name, labelled)
+            .then_some(key)
+    }
+}
+
 impl Facts for Answers<'_> {
     fn is_referenced(&self, resource: &Resource, namespace: &str, name: &str) -> bool {
         let key = Key::new(kind::index(resource.kind), namespace, name);
@@ -238,16 +252,13 @@ impl Facts for Answers<'_> {
     }
 
     fn is_offered(&self, name_of_kind: &str, name: &str) -> bool {
-        let Some((kind, rule)) = (0u8..)
-            .zip(kind::KINDS)
-            .find(|(_, rule)| rule.resource().kind == name_of_kind)
-        else {
-            return false;
-        };
-        let key = Key::new(kind, rule.published_namespace(), name);
-        self.offered
-            .is_labelled(&key)
-            .is_some_and(|labelled| self.offers.includes(rule.resource(), name, labelled))
+        self.includes(name_of_kind, name)
+            .is_some_and(|key| !self.offers.keeps_back(self.offered.keeps_volumes(&key)))
+    }
+
+    fn is_kept_back(&self, storage_class: &str) -> bool {
+        self.includes("StorageClass", storage_class)
+            .is_some_and(|key| self.offers.keeps_back(self.offered.keeps_volumes(&key)))
     }
 
     fn device_classes(&self, resource: &str) -> Vec<String> {
@@ -298,6 +309,49 @@ mod tests {
         );
         assert_eq!(index.refer(&pod("p"), &[]), ReferenceChange::default());
         assert_eq!(index.refer(&pod("q"), &[]).unneeded, [object]);
+    }
+
+    /// T20: volumes that stay when their claims are gone.
+    #[test]
+    fn t20_a_class_that_keeps_volumes_is_offered_to_those_alone_that_may_have_them() {
+        let offered = Offered::default();
+        for (name, policy) in [("fast", "Delete"), ("kept", "Retain")] {
+            let key = Key::new(kind::index("StorageClass"), "", name);
+            let labels = json!({api::keys::PUBLISHED: "true"});
+            let class = json!({"metadata": {"name": name, "resourceVersion": "1", "labels": labels},
+                "reclaimPolicy": policy});
+            offered.note(&key, &Object::from_value(class).unwrap());
+        }
+        let (index, id) = (Index::default(), TenantId::from_bits([1; 16]));
+        let table = Table::within(&crate::pending::Room::of(0));
+        let seen = |offers: &Offers, name: &str| {
+            let answers = Answers {
+                index: &index,
+                table: &table,
+                offered: &offered,
+                offers,
+                tenant: &id,
+            };
+            (
+                answers.is_offered("StorageClass", name),
+                answers.is_kept_back(name),
+            )
+        };
+        let mut offers = Offers::default();
+        assert_eq!(seen(&offers, "fast"), (true, false));
+        assert_eq!(seen(&offers, "kept"), (false, true));
+        assert_eq!(seen(&offers, "gone"), (false, false));
+        offers.storage.retain = api::Retain::Allowed;
+        assert_eq!(seen(&offers, "kept"), (true, false));
+        // Nothing is told of what isn't offered anyhow.
+        let narrowed = Offers {
+            only: vec![api::Offer {
+                resource: "storageclasses.storage.k8s.io".into(),
+                names: vec!["fast".into()],
+            }],
+            ..Offers::default()
+        };
+        assert_eq!(seen(&narrowed, "kept"), (false, false));
     }
 
     #[test]

@@ -19,6 +19,8 @@ struct OfferedObject {
     /// Fingerprint of what is published of it.
     source: u128,
     labelled: bool,
+    /// Of a StorageClass: whether its volumes stay when their claims are gone.
+    keeps: bool,
     /// Its namespace in the super cluster.
     namespace: Box<str>,
     /// Of a RuntimeClass: what each pod takes beside its containers.
@@ -131,6 +133,11 @@ impl Offered {
         taints.any(|taint| taint::keeps_out(taint, tolerations))
     }
 
+    /// Whether it is a StorageClass whose volumes stay when their claims are gone.
+    pub(crate) fn keeps_volumes(&self, key: &Key) -> bool {
+        self.seen.lock().get(key).is_some_and(|seen| seen.keeps)
+    }
+
     /// Whether the object is offered to every tenant; `None` when there is no such object.
     pub(crate) fn is_labelled(&self, key: &Key) -> Option<bool> {
         self.seen.lock().get(key).map(|seen| seen.labelled)
@@ -142,14 +149,16 @@ fn put(seen: &mut HashMap<Key, OfferedObject>, key: &Key, object: &Object) -> Ne
         version: object.resource_version(),
         source: meta::fingerprint(&key.kind().published_source(object)),
         labelled: offer::is_labelled(object),
+        keeps: offer::keeps_volumes(object),
         namespace: object.namespace().into(),
         overhead: object.at("/overhead/podFixed").cloned().map(Box::new),
         resource: object.text("/spec/extendedResourceName").map(Into::into),
         taints: taint::lasting(object).cloned().collect(),
     };
-    let (version, source, labelled) = (now.version, now.source, now.labelled);
+    let (version, source) = (now.version, now.source);
+    let (labelled, keeps) = (now.labelled, now.keeps);
     match seen.insert(key.clone(), now) {
-        Some(before) if before.labelled != labelled => News::Offer,
+        Some(before) if (before.labelled, before.keeps) != (labelled, keeps) => News::Offer,
         Some(before) if before.version == version || before.source == source => News::None,
         Some(_) => News::Content,
         None => News::Offer,
@@ -178,6 +187,13 @@ mod tests {
         assert_eq!(offered.note(&key, &object("3", "", "b")), News::Content);
         assert_eq!(offered.note(&key, &object("4", "true", "b")), News::Offer);
         assert_eq!(offered.is_labelled(&key), Some(true));
+        // One that was made anew while nobody watched.
+        let mut kept = object("5", "true", "b").into_value();
+        kept["reclaimPolicy"] = "Retain".into();
+        let kept = Object::from_value(kept).unwrap();
+        assert!(!offered.keeps_volumes(&key));
+        assert_eq!(offered.note(&key, &kept), News::Offer);
+        assert!(offered.keeps_volumes(&key));
         assert_eq!(
             offered.missing(key.kind, &HashSet::new()),
             std::slice::from_ref(&key)

@@ -193,6 +193,10 @@ pub trait Facts {
     fn ruled(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Ruled;
     /// Whether the super cluster has this object of a published kind and the tenant may see it.
     fn is_offered(&self, kind: &str, name: &str) -> bool;
+    /// Whether a StorageClass that the tenant isn't offered would be, if its volumes didn't stay when their claims are gone.
+    fn is_kept_back(&self, _storage_class: &str) -> bool {
+        false
+    }
     /// DeviceClasses whose devices a pod has by this extended resource.
     fn device_classes(&self, _resource: &str) -> Vec<String> {
         vec![]

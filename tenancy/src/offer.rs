@@ -1,7 +1,7 @@
 //! What a tenant may use of what the super cluster has: its classes, and host names of the world outside.
 
 use crate::{kind::Resource, object::Object};
-use api::{Offer, OfferedAnnotation, keys};
+use api::{Offer, OfferedAnnotation, Retain, StorageRules, keys};
 
 /// What a tenant is offered, from its class and, narrowed, from its VirtualControlPlane.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -10,6 +10,8 @@ pub struct Offers {
     pub class: Vec<Offer>,
     /// Of the resources named here only these objects.
     pub only: Vec<Offer>,
+    /// Which of the StorageClasses among them is the default, and whether those that keep volumes are among them.
+    pub storage: StorageRules,
     /// Host names, with `{name}` and `{namespace}` filled in.
     pub hosts: Vec<String>,
     /// Those of them of which the tenant may take wildcards.
@@ -34,6 +36,12 @@ impl Offers {
         let offered = labelled || of(&self.class).iter().any(named);
         let only = of(&self.only);
         offered && (only.is_empty() || only.iter().any(named))
+    }
+
+    /// Whether the tenant isn't offered a StorageClass because its volumes stay when their claims are gone, if `keeps` says that
+    /// they do (T20).
+    pub fn keeps_back(&self, keeps: bool) -> bool {
+        keeps && self.storage.retain == Retain::Refused
     }
 
     /// Whether the tenant may use a host name; a wildcard needs a pattern that covers all it stands for, and of which wildcards
@@ -79,6 +87,12 @@ pub fn is_labelled(object: &Object) -> bool {
     object.label(keys::PUBLISHED) == Some("true")
 }
 
+/// Whether an object is a StorageClass whose volumes stay, with their data, when their claims are gone; no other kind that is
+/// published has the field.
+pub fn keeps_volumes(object: &Object) -> bool {
+    object.text("/reclaimPolicy") == Some("Retain")
+}
+
 /// `PLURAL.GROUP`, or the plural alone for the core group.
 pub fn qualified(resource: &Resource) -> String {
     if resource.group.is_empty() {
@@ -119,6 +133,20 @@ mod tests {
         offers.only = offer(&["slow", "secret"]);
         assert!(!is(&offers, "fast", false) && is(&offers, "slow", true));
         assert!(!is(&offers, "secret", false), "naming it offers nothing");
+    }
+
+    #[test]
+    fn t20_a_class_that_keeps_volumes_is_kept_back_unless_that_is_allowed() {
+        let mut offers = Offers::default();
+        assert!(offers.keeps_back(true) && !offers.keeps_back(false));
+        offers.storage.retain = Retain::Allowed;
+        assert!(!offers.keeps_back(true) && !offers.keeps_back(false));
+        let keeps = |policy: serde_json::Value| {
+            let class = serde_json::json!({"metadata": {"name": "a"}, "reclaimPolicy": policy});
+            keeps_volumes(&Object::from_value(class).unwrap())
+        };
+        assert!(keeps("Retain".into()));
+        assert!(!keeps("Delete".into()) && !keeps(serde_json::Value::Null));
     }
 
     #[test]

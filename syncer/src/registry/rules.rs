@@ -88,6 +88,7 @@ pub(super) fn rules(
         offers: Offers {
             class: class.offers.clone(),
             only: vcp.spec.sync.from_super.clone(),
+            storage: class.storage.narrowed(&vcp.spec.policy.storage),
             hosts,
             wildcards,
             annotations: class.annotations.clone(),
@@ -250,6 +251,26 @@ mod tests {
             let runs = of(sleep.clone(), condition, status);
             assert_eq!(runs, Workload::Runs, "{sleep} {condition} {status}");
         }
+    }
+
+    #[test]
+    fn a_tenants_default_storage_class_is_its_own_choice_and_what_is_closed_stays_closed() {
+        let id = TenantId::from_bits([7; 16]);
+        let vcp: VirtualControlPlane = serde_json::from_value(json!({
+            "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+            "metadata": {"name": "a", "namespace": "n"},
+            "spec": {
+                "identity": id.as_str(), "className": "gold",
+                "policy": {"storage": {"default": "slow", "retain": "Allowed"}},
+            },
+        }))
+        .unwrap();
+        let class = json!({"versions": [], "storage": {"default": "fast"}});
+        let class = serde_json::from_value(class).unwrap();
+        let rules = rules(id, "n", "a", &vcp, &class, &RegistryState::default());
+        let storage = rules.offers.storage;
+        assert_eq!(storage.default.as_deref(), Some("slow"));
+        assert_eq!(storage.retain, api::Retain::Refused);
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub(super) struct Published {
 enum Shown {
     /// Those that it is offered.
     Offered,
+    /// Those that it is offered, unless they keep volumes and it may have none such (T20). Which of them is the default is the
+    /// platform's choice for the tenant, if it made one.
+    StorageClass,
     /// Those of a StorageClass that it is offered, in the tenant's kube-system.
     OfStorageClass,
     /// Definitions that it is offered. They stay when they are withdrawn: the tenant's objects would go with them.
@@ -51,9 +54,13 @@ const fn class(resource: &'static Resource, fields: Fields) -> Published {
     }
 }
 
+/// What makes a StorageClass that of claims which name none.
+const DEFAULT_STORAGE_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+
 /// StorageClass.
 pub(super) const STORAGE_CLASS: Published = Published {
-    annotations: &["storageclass.kubernetes.io/is-default-class"],
+    annotations: &[DEFAULT_STORAGE_CLASS],
+    shown: Shown::StorageClass,
     ..class(
         &Resource {
             group: "storage.k8s.io",
@@ -305,7 +312,7 @@ impl Kind for Published {
         let is_offered = || cx.rules.offers.includes(self.resource, name, labelled);
         let crosses = |resource: &CustomResource| resource.name == name;
         match self.shown {
-            Shown::Offered => is_offered(),
+            Shown::Offered | Shown::StorageClass => is_offered(),
             Shown::Definition => is_offered() || cx.rules.custom.iter().any(crosses),
             Shown::OfStorageClass => true,
         }
@@ -316,6 +323,7 @@ impl Kind for Published {
         let is_shown = self.may_be_shown(name, offer::is_labelled(object), cx)
             && match self.shown {
                 Shown::Offered | Shown::Definition => true,
+                Shown::StorageClass => !cx.rules.offers.keeps_back(offer::keeps_volumes(object)),
                 Shown::OfStorageClass => {
                     let class = object.text("/storageClassName")?;
                     cx.facts.is_offered(STORAGE_CLASS.resource.kind, class)
@@ -331,11 +339,14 @@ impl Kind for Published {
         }
         copy["apiVersion"] = self.resource.api_version().into();
         copy["kind"] = self.resource.kind.into();
-        let annotations: Map<String, Value> = object
+        let mut annotations: Map<String, Value> = object
             .annotations()
             .filter(|(key, _)| self.annotations.contains(key))
             .map(|(key, value)| (key.to_owned(), value.into()))
             .collect();
+        if matches!(self.shown, Shown::StorageClass) {
+            choose_default(&mut annotations, name, cx);
+        }
         copy["metadata"] =
             json!({"name": name, "labels": {keys::PUBLISHED: "true"}, "annotations": annotations});
         if self.resource.namespaced {
@@ -346,12 +357,24 @@ impl Kind for Published {
 
     fn withdrawal(&self, _have: &Object) -> Withdrawal {
         match self.shown {
-            Shown::Offered | Shown::OfStorageClass => Withdrawal::Delete,
+            Shown::Offered | Shown::StorageClass | Shown::OfStorageClass => Withdrawal::Delete,
             Shown::Definition => {
                 let body = json!({"metadata": {"labels": {keys::PUBLISHED: null}}});
                 Withdrawal::Release(merge(None, body))
             }
         }
+    }
+}
+
+/// Makes the one StorageClass that was chosen for the tenant its default, whatever it is in the super cluster; where none was
+/// chosen, each is what it is there.
+fn choose_default(annotations: &mut Map<String, Value>, name: &str, cx: &Cx<'_>) {
+    let Some(chosen) = &cx.rules.offers.storage.default else {
+        return;
+    };
+    annotations.remove(DEFAULT_STORAGE_CLASS);
+    if chosen == name {
+        annotations.insert(DEFAULT_STORAGE_CLASS.into(), "true".into());
     }
 }
 

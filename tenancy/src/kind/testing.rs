@@ -18,6 +18,8 @@ pub(crate) struct Answers {
     pub(crate) ruled: Ruled,
     /// Kinds and names that are offered.
     pub(crate) offered: Vec<(&'static str, &'static str)>,
+    /// StorageClasses that are offered to those alone that may keep volumes.
+    pub(crate) kept_back: Vec<&'static str>,
     /// Extended resources with the DeviceClasses whose devices they are.
     pub(crate) device_classes: Vec<(&'static str, &'static str)>,
     pub(crate) offers_all: bool,
@@ -54,6 +56,10 @@ impl Facts for Answers {
 
     fn is_offered(&self, kind: &str, name: &str) -> bool {
         self.offers_all || self.offered.contains(&(kind, name))
+    }
+
+    fn is_kept_back(&self, storage_class: &str) -> bool {
+        self.kept_back.contains(&storage_class)
     }
 
     fn device_classes(&self, resource: &str) -> Vec<String> {

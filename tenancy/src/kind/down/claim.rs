@@ -132,21 +132,40 @@ fn step(spec: &mut Value, claim: &Object, cx: &Cx<'_>) -> Result<Crossing, Refus
         ));
     }
     match spec.get("storageClassName").and_then(Value::as_str) {
-        Some(class) if !class.is_empty() => require_offered(
-            "StorageClass",
-            "spec.storageClassName",
-            class,
-            "StorageClassNotOffered",
-            cx,
-        )?,
-        _ => {
-            return Err(Refused::new(
-                "NoStorageClass",
-                "the claim names no storage class, and volumes made by hand don't cross: make a claim that names one",
-            ));
+        Some(class) if !class.is_empty() => {
+            if cx.facts.is_kept_back(class) {
+                return Err(Refused::new(
+                    "StorageClassKeepsVolumes",
+                    format!(
+                        "spec.storageClassName names StorageClass {class:?}, which keeps volumes whose claims are deleted \
+                         (reclaimPolicy Retain), and the platform offers none that does: name another, see which there are"
+                    ),
+                ));
+            }
+            require_offered(
+                "StorageClass",
+                "spec.storageClassName",
+                class,
+                "StorageClassNotOffered",
+                cx,
+            )?;
         }
+        _ => return Err(Refused::new("NoStorageClass", unnamed(cx))),
     }
     Ok(Crossing::Now)
+}
+
+/// Why a claim without a storage class has none, and what to do.
+fn unnamed(cx: &Cx<'_>) -> String {
+    let default = cx.rules.offers.storage.default.as_deref();
+    match default.filter(|default| !cx.facts.is_offered("StorageClass", default)) {
+        Some(default) => format!(
+            "the claim names no storage class, and {default:?}, which was to be the default, isn't offered: make a claim that \
+             names one of those that there are"
+        ),
+        None => "the claim names no storage class, and volumes made by hand don't cross: make a claim that names one"
+            .to_owned(),
+    }
 }
 
 /// A super claim that names a volume and isn't bound is one by which an admin gives a lost volume back: it is lost until
@@ -256,6 +275,48 @@ mod tests {
             spec[field] = value;
             assert_eq!(down(spec).unwrap_err().reason, reason, "{field}");
         }
+    }
+
+    #[test]
+    fn t20_a_class_that_keeps_volumes_is_refused_in_words_that_say_so() {
+        let facts = Answers {
+            kept_back: vec!["kept"],
+            ..Answers::default()
+        };
+        let mut spec = wish();
+        spec["storageClassName"] = "kept".into();
+        let refused = translate(
+            &CLAIM,
+            &claim(spec),
+            &Cx {
+                rules: &tenant(),
+                facts: &facts,
+            },
+        )
+        .unwrap_err();
+        assert_eq!(refused.reason, "StorageClassKeepsVolumes");
+        assert!(refused.message.contains("Retain"), "{refused}");
+    }
+
+    #[test]
+    fn a_claim_without_a_class_is_told_of_a_default_that_is_not_offered() {
+        let told = |default: &str| {
+            let facts = Answers {
+                offered: vec![("StorageClass", "fast")],
+                ..Answers::default()
+            };
+            let mut rules = tenant();
+            rules.offers.storage.default = Some(default.to_owned());
+            let mut spec = wish();
+            spec["storageClassName"] = "".into();
+            let cx = Cx {
+                rules: &rules,
+                facts: &facts,
+            };
+            translate(&CLAIM, &claim(spec), &cx).unwrap_err().message
+        };
+        assert!(told("gold").contains("\"gold\", which was to be the default"));
+        assert!(!told("fast").contains("fast"));
     }
 
     /// The super claim as it is once it is bound.

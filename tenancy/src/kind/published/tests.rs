@@ -1,5 +1,6 @@
 use super::*;
 use crate::kind::testing::{Answers, object, tenant};
+use api::Retain;
 use expect_test::{Expect, expect};
 
 /// What a tenant that is offered everything sees of an object, as YAML.
@@ -317,6 +318,85 @@ fn what_is_not_offered_is_not_seen() {
     };
     let class = object(json!({"metadata": {"name": "a"}, "provisioner": "p"}));
     assert_eq!(STORAGE_CLASS.publish(&class, "", &cx), None);
+}
+
+/// Names of the StorageClasses that a tenant with these rules is shown, and of those of them that are the default there.
+fn defaults(rules: &crate::tenant::TenantRules) -> (Vec<String>, Vec<String>) {
+    let facts = Answers::default();
+    let cx = Cx {
+        rules,
+        facts: &facts,
+    };
+    let class = |name: &str, default: Option<&str>, policy: &str| {
+        let mut class = json!({
+            "metadata": {"name": name, "labels": {keys::PUBLISHED: "true"}, "annotations": {}},
+            "provisioner": "p", "reclaimPolicy": policy,
+        });
+        if let Some(default) = default {
+            class["metadata"]["annotations"][DEFAULT_STORAGE_CLASS] = default.into();
+        }
+        STORAGE_CLASS.publish(&object(class), "", &cx)
+    };
+    let shown: Vec<Object> = [
+        class("super-default", Some("true"), "Delete"),
+        class("other-default", Some("true"), "Delete"),
+        class("fast", None, "Delete"),
+        class("slow", Some("false"), "Delete"),
+        class("kept", None, "Retain"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let names = |all: Vec<&Object>| -> Vec<String> {
+        all.iter().map(|class| class.name().to_owned()).collect()
+    };
+    let is_default = |class: &&Object| class.annotation(DEFAULT_STORAGE_CLASS) == Some("true");
+    (
+        names(shown.iter().collect()),
+        names(shown.iter().filter(is_default).collect()),
+    )
+}
+
+#[test]
+fn the_default_that_was_chosen_is_the_only_one() {
+    let mut rules = tenant();
+    let default = |rules: &crate::tenant::TenantRules| defaults(rules).1;
+    assert_eq!(default(&rules), ["super-default", "other-default"]);
+    for chosen in ["fast", "slow", "super-default"] {
+        rules.offers.storage.default = Some(chosen.to_owned());
+        assert_eq!(default(&rules), [chosen]);
+    }
+    for unseen in ["kept", "gone"] {
+        rules.offers.storage.default = Some(unseen.to_owned());
+        assert!(default(&rules).is_empty(), "{unseen}");
+    }
+    rules.offers.storage.retain = Retain::Allowed;
+    rules.offers.storage.default = Some("kept".to_owned());
+    assert_eq!(default(&rules), ["kept"]);
+}
+
+#[test]
+fn t20_a_class_that_keeps_volumes_is_shown_to_those_alone_that_may_have_them() {
+    let mut rules = tenant();
+    let is_seen =
+        |rules: &crate::tenant::TenantRules| defaults(rules).0.iter().any(|name| name == "kept");
+    assert!(!is_seen(&rules));
+    rules.offers.storage.retain = Retain::Allowed;
+    assert!(is_seen(&rules));
+}
+
+#[test]
+fn a_copy_that_is_the_default_no_more_loses_the_annotation() {
+    let class = |annotations: Value| {
+        object(json!({"metadata": {"name": "a", "annotations": annotations}, "provisioner": "p"}))
+    };
+    let mark = json!({DEFAULT_STORAGE_CLASS: "true"});
+    let cleared = json!({"metadata": {"annotations": {DEFAULT_STORAGE_CLASS: null}}});
+    let writes = changes(&class(json!({})), &class(mark.clone()));
+    assert_eq!(writes, vec![merge(None, cleared)]);
+    let writes = changes(&class(mark.clone()), &class(json!({})));
+    let set = json!({"metadata": {"annotations": mark}});
+    assert_eq!(writes, vec![merge(None, set)]);
 }
 
 #[test]
