@@ -17,6 +17,7 @@ use kube::{
     api::{DynamicObject, PartialObjectMeta},
 };
 use serde_json::json;
+use tenancy::{naming, tenant::TenantId};
 
 /// Flags of `sublet whose`.
 #[derive(Debug, clap::Args)]
@@ -74,7 +75,12 @@ pub(crate) async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
         }
         _ => None,
     };
-    let Some(marks) = own.as_ref().or(around.as_ref()) else {
+    let left = match (&claim, own.as_ref().or(around.as_ref())) {
+        (Some(claim), None) => left_behind(&claim.namespace, &tenant::all(cluster).await?),
+        _ => None,
+    };
+    let known = own.as_ref().or(around.as_ref()).or(left.as_ref());
+    let Some(marks) = known else {
         return Err(error::fail(format!(
             "{shown} belongs to no tenant: it has no label {}",
             keys::TENANT
@@ -122,6 +128,27 @@ struct Claim {
     /// Of the super cluster.
     namespace: String,
     name: String,
+}
+
+/// Whose super namespace one was that is gone, or that has lost its marks, by the hash in its name. The tenant's namespace is
+/// read off the name, so one that was too long for it isn't found.
+fn left_behind(namespace: &str, tenants: &[VirtualControlPlane]) -> Option<Marks> {
+    let (front, _) = namespace.rsplit_once('-')?;
+    let tried = front.match_indices('-').map(|(at, _)| &front[at + 1..]);
+    let tried: Vec<&str> = tried.collect();
+    tenants.iter().find_map(|vcp| {
+        let id = TenantId::parse(vcp.spec.identity.as_deref()?).ok()?;
+        let is_it = |name: &&&str| naming::is_super_namespace(namespace, &id, name);
+        let name = tried.iter().find(is_it)?;
+        Some(Marks {
+            tenant: id.as_str().to_owned(),
+            namespace: String::new(),
+            name: (*name).to_owned(),
+            uid: String::new(),
+            role: String::new(),
+            control_plane: String::new(),
+        })
+    })
 }
 
 /// Where objects that the super cluster makes for claims and snapshots name them.
@@ -306,6 +333,37 @@ mod tests {
             assert_eq!(claim(path, &object(json!({}))), None);
         }
         assert_eq!(claim_path("", "Pod"), None);
+    }
+
+    #[test]
+    fn a_volume_that_its_claims_namespace_left_behind_is_whose_that_was() {
+        let id = TenantId::from_bits([3; 16]);
+        let vcp = |name: &str, identity: &str| -> VirtualControlPlane {
+            serde_json::from_value(json!({
+                "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+                "metadata": {"name": name, "namespace": "n"}, "spec": {"identity": identity},
+            }))
+            .unwrap()
+        };
+        let other = TenantId::from_bits([4; 16]);
+        let tenants = [vcp("team-b", other.as_str()), vcp("team-a", id.as_str())];
+        for namespace in ["default", "my-shop"] {
+            let gone = naming::super_namespace(&id, "team-a", namespace);
+            let marks = left_behind(&gone, &tenants).unwrap();
+            assert_eq!(
+                (marks.tenant.as_str(), &*marks.name),
+                (id.as_str(), namespace)
+            );
+            assert_eq!(left_behind(&gone, &tenants[..1]), None);
+        }
+        for foreign in [
+            "default",
+            "kube-system",
+            "team-a-default-5hw2krqcv3ylhmfzqyvrq4wgpu",
+            "",
+        ] {
+            assert_eq!(left_behind(foreign, &tenants), None, "{foreign}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use api::{
     Audit, Ceilings, ControlPlaneClassSpec, CustomResource, Egress, EtcdCeilings,
     EtcdStorageCeilings, Offer, OfferedAnnotation, PodNetwork, PodRules, PublishedService,
-    Quantities, ShownNodes, SyncRate, ToSuper, Toleration,
+    Quantities, Retain, ShownNodes, StorageRules, SyncRate, ToSuper, Toleration,
 };
 use std::collections::BTreeMap;
 
@@ -23,6 +23,7 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
         quota,
         stored,
         offers,
+        storage,
         custom_resources,
         ingress_hosts,
         wildcard_hosts,
@@ -63,6 +64,7 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
         ("Load balancers:", load_balancer_classes.join(", ")),
         ("Services:", all(services, published)),
         ("Offers:", all(offers, offered)),
+        ("Storage:", of_storage(storage)),
         ("Custom resources:", all(custom_resources, named)),
     ]);
     lines.retain(|(_, value)| !value.is_empty());
@@ -230,6 +232,16 @@ fn offered(offer: &Offer) -> String {
     format!("{} {}", offer.resource, offer.names.join(" "))
 }
 
+fn of_storage(storage: &StorageRules) -> String {
+    let StorageRules { default, retain } = storage;
+    let default = default.as_ref().map(|name| format!("default {name}"));
+    let outlives = match retain {
+        Retain::Refused => None,
+        Retain::Allowed => Some("volumes may outlive their claims".to_owned()),
+    };
+    joined([default, outlives])
+}
+
 fn annotation(offered: &OfferedAnnotation) -> String {
     let OfferedAnnotation { kind, key, values } = offered;
     let values = match values.as_slice() {
@@ -281,6 +293,7 @@ mod tests {
             "podNetwork": {"egressNamespaces": ["registry"], "egress": [{"cidr": "10.2.0.0/16", "port": 443}],
                 "clusterRanges": ["10.96.0.0/12"], "ingressNamespaces": ["ingress"]},
             "offers": [{"resource": "storageclasses.storage.k8s.io", "names": ["fast", "slow"]}],
+            "storage": {"default": "fast", "retain": "Allowed"},
             "annotations": [{"kind": "Service", "key": "a.example/internal", "values": ["yes", "no"]}, {"kind": "Ingress", "key": "b"}],
             "loadBalancerClasses": ["internal"], "wildcardHosts": ["*.acme.example"],
             "customResources": [{"name": "backups.example.com", "version": "v1", "kind": "Backup"}],
@@ -324,6 +337,7 @@ mod tests {
                 "Load balancers: internal",
                 "Services: infra/db as default/db",
                 "Offers: storageclasses.storage.k8s.io fast slow",
+                "Storage: default fast; volumes may outlive their claims",
                 "Custom resources: backups.example.com (ToSuper)",
             ]
         );

@@ -1,12 +1,16 @@
 //! Whether tenants' etcds have storage, and whether what tenants delete of theirs goes.
 
 use super::{Check, Level, checks::Outcome};
-use crate::{cluster::Cluster, helm::Lines};
-use api::{ControlPlaneClass, keys};
+use crate::{cluster::Cluster, helm::Lines, tenant};
+use api::{ControlPlaneClass, VirtualControlPlane, keys};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::{Api, ResourceExt, api::ListParams};
+use tenancy::{kind, offer::Offers};
 
 const SUBJECT: &str = "storage";
+
+/// What StorageClasses are called in what a class offers.
+const RESOURCE: &str = "storageclasses.storage.k8s.io";
 
 /// What makes a StorageClass the one of claims that name none: either annotation, and Kubernetes still honours the older.
 const DEFAULT: [&str; 2] = [
@@ -14,16 +18,18 @@ const DEFAULT: [&str; 2] = [
     "storageclass.beta.kubernetes.io/is-default-class",
 ];
 
-/// Looks for classes whose etcds have no storage, and for storage classes that tenants are offered and that keep volumes whose
-/// claims are gone.
+/// Looks for classes whose etcds have no storage, for storage classes that tenants are offered and that keep volumes whose
+/// claims are gone, and for tenants' defaults that these aren't offered.
 pub(super) async fn check(cluster: &Cluster, lines: &Lines) -> Outcome {
     let storage: Api<StorageClass> = Api::all(cluster.client.clone());
     let classes: Api<ControlPlaneClass> = Api::all(cluster.client.clone());
     let all = ListParams::default();
     let storage = storage.list(&all).await.map_err(|err| (SUBJECT, err))?;
     let classes = classes.list(&all).await.map_err(|err| (SUBJECT, err))?;
+    let tenants = tenant::all(cluster).await.map_err(|err| (SUBJECT, err))?;
     let mut checks = lacking(&storage.items, &classes.items, &lines.ephemeral_etcd);
     checks.extend(keeping(&storage.items, &classes.items));
+    checks.extend(unoffered(&storage.items, &classes.items, &tenants));
     Ok(checks)
 }
 
@@ -63,29 +69,123 @@ fn lacking(storage: &[StorageClass], classes: &[ControlPlaneClass], install: &st
     told.collect()
 }
 
+/// StorageClasses that keep volumes: those that tenants have, and those that are offered in vain.
 fn keeping(storage: &[StorageClass], classes: &[ControlPlaneClass]) -> Vec<Check> {
-    let keeps = |class: &&StorageClass| class.reclaim_policy.as_deref() == Some("Retain");
-    let is_offered = |class: &&StorageClass| {
+    let kept = storage.iter().filter(|class| keeps(class));
+    let told = kept.flat_map(|class| {
         let name = class.name_any();
-        let is_labelled = class.labels().get(keys::PUBLISHED).map(String::as_str) == Some("true");
-        let mut offers = classes.iter().flat_map(|class| &class.spec.offers);
-        is_labelled
-            || offers.any(|offer| {
-                offer.resource == "storageclasses.storage.k8s.io" && offer.names.contains(&name)
-            })
+        let has = |of: &ControlPlaneClass| is_offered(class, &offers(of, None));
+        let is_had = classes.iter().any(has);
+        let had = is_had.then(|| {
+            Check::warn(
+                SUBJECT,
+                format!(
+                    "StorageClass {name} keeps volumes that tenants delete, with their data, and no \
+                     quota counts them"
+                ),
+                "offer one with reclaimPolicy Delete instead, or delete released volumes yourself",
+            )
+        });
+        let is_named = |of: &ControlPlaneClass| {
+            let mut offers = of.spec.offers.iter();
+            offers.any(|offer| offer.resource == RESOURCE && offer.names.contains(&name))
+        };
+        let in_vain = |of: &&ControlPlaneClass| !has(of) && is_named(of);
+        let in_vain: Vec<String> = classes.iter().filter(in_vain).map(ResourceExt::name_any).collect();
+        let shown_to_none = match in_vain.as_slice() {
+            [] if is_labelled(class) && !is_had => Some("no tenant is".to_owned()),
+            [] => None,
+            names => Some(format!("no tenant of class {} is", names.join(", "))),
+        };
+        let withheld = shown_to_none.map(|none| {
+            Check::warn(
+                SUBJECT,
+                format!(
+                    "StorageClass {name} is offered and keeps volumes (reclaimPolicy Retain), so {none} \
+                     shown it"
+                ),
+                "offer one with reclaimPolicy Delete, or set storage.retain: Allowed in the class",
+            )
+        });
+        had.into_iter().chain(withheld)
+    });
+    told.collect()
+}
+
+/// Defaults that were chosen for tenants which aren't offered them: claims that name no StorageClass are refused there.
+fn unoffered(
+    storage: &[StorageClass],
+    classes: &[ControlPlaneClass],
+    tenants: &[VirtualControlPlane],
+) -> Vec<Check> {
+    let lacks = |offers: &Offers| {
+        let default = offers.storage.default.clone()?;
+        let mut there = storage.iter().filter(|class| class.name_any() == default);
+        (!there.any(|class| is_offered(class, offers))).then_some(default)
     };
-    let kept = storage.iter().filter(keeps).filter(is_offered);
-    let told = kept.map(|class| {
+    let told = |whose: &str, default: &str, advice: &str| {
         Check::warn(
             SUBJECT,
             format!(
-                "StorageClass {} keeps volumes that tenants delete, with their data, and no quota counts them",
-                class.name_any()
+                "StorageClass {default} is to be the default of {whose}, and isn't offered there: \
+                 claims that name none are refused"
             ),
-            "offer one with reclaimPolicy Delete instead, or delete released volumes yourself",
+            advice,
         )
+    };
+    let of_classes = classes.iter().filter_map(|class| {
+        let default = lacks(&offers(class, None))?;
+        let whose = format!("the tenants of class {}", class.name_any());
+        Some(told(
+            &whose,
+            &default,
+            "offer it, or name another in storage.default of the class",
+        ))
     });
-    told.collect()
+    let of_tenants = tenants.iter().filter_map(|vcp| {
+        let mut named = classes.iter();
+        let class = named.find(|class| class.name_any() == vcp.spec.class_name)?;
+        let default = lacks(&offers(class, Some(vcp)))?;
+        // What is wrong with the class is told once.
+        if lacks(&offers(class, None)).as_ref() == Some(&default) {
+            return None;
+        }
+        let namespace = vcp.namespace().unwrap_or_default();
+        let whose = format!("VirtualControlPlane {namespace}/{}", vcp.name_any());
+        Some(told(
+            &whose,
+            &default,
+            "offer it, or name another in its policy.storage.default",
+        ))
+    });
+    of_classes.chain(of_tenants).collect()
+}
+
+/// What is offered to the tenants of a class, or to one of them.
+fn offers(class: &ControlPlaneClass, vcp: Option<&VirtualControlPlane>) -> Offers {
+    let own = vcp.map(|vcp| vcp.spec.policy.storage.clone());
+    Offers {
+        class: class.spec.offers.clone(),
+        only: vcp
+            .map(|vcp| vcp.spec.sync.from_super.clone())
+            .unwrap_or_default(),
+        storage: class.spec.storage.narrowed(&own.unwrap_or_default()),
+        ..Offers::default()
+    }
+}
+
+fn is_offered(class: &StorageClass, offers: &Offers) -> bool {
+    let resource = kind::rule(kind::index("StorageClass")).resource();
+    offers.includes(resource, &class.name_any(), is_labelled(class))
+        && !offers.keeps_back(keeps(class))
+}
+
+fn is_labelled(class: &StorageClass) -> bool {
+    class.labels().get(keys::PUBLISHED).map(String::as_str) == Some("true")
+}
+
+fn keeps(class: &StorageClass) -> bool {
+    class.reclaim_policy.as_deref() == Some("Retain")
 }
 
 #[cfg(test)]
@@ -122,33 +222,102 @@ mod tests {
         }
     }
 
+    fn storage(name: &str, policy: &str, label: &str) -> StorageClass {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "labels": {keys::PUBLISHED: label}},
+            "provisioner": "example.com/disk", "reclaimPolicy": policy,
+        }))
+        .unwrap()
+    }
+
+    /// A class that offers these StorageClasses beside those that are labelled.
+    fn offering(name: &str, offered: &[&str], storage: serde_json::Value) -> ControlPlaneClass {
+        serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "spec": {"versions": [], "storage": storage, "offers": [{"resource": RESOURCE, "names": offered}]},
+        }))
+        .unwrap()
+    }
+
+    fn kept() -> [StorageClass; 4] {
+        [
+            storage("labelled", "Retain", "true"),
+            storage("named", "Retain", ""),
+            storage("hidden", "Retain", "false"),
+            storage("fast", "Delete", "true"),
+        ]
+    }
+
     #[test]
-    fn t20_an_offered_class_that_keeps_volumes_is_told() {
-        let storage = |name: &str, policy: &str, label: &str| -> StorageClass {
+    fn t20_a_class_that_keeps_volumes_and_that_tenants_have_is_told() {
+        let gold = offering("gold", &["named"], json!({"retain": "Allowed"}));
+        let told = keeping(&kept(), &[gold]);
+        assert_eq!(told.len(), 2, "{told:?}");
+        for (check, name) in told.iter().zip(["labelled", "named"]) {
+            let begin = format!("StorageClass {name} keeps volumes that tenants delete");
+            assert!(check.text.starts_with(&begin), "{check:?}");
+        }
+    }
+
+    #[test]
+    fn t20_a_class_that_keeps_volumes_and_is_offered_in_vain_is_told() {
+        let gold = || offering("gold", &["named"], json!({}));
+        let told = keeping(&kept(), &[gold()]);
+        let texts: Vec<&str> = told.iter().map(|check| check.text.as_str()).collect();
+        assert_eq!(
+            texts,
+            [
+                "StorageClass labelled is offered and keeps volumes (reclaimPolicy Retain), so no tenant is shown it",
+                "StorageClass named is offered and keeps volumes (reclaimPolicy Retain), so no tenant of class gold is shown it",
+            ]
+        );
+        // That of a label isn't told while another class allows it.
+        let open = offering("open", &[], json!({"retain": "Allowed"}));
+        let told = keeping(&[storage("labelled", "Retain", "true")], &[gold(), open]);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].text.contains("no quota counts them"), "{told:?}");
+    }
+
+    #[test]
+    fn a_default_that_tenants_are_not_offered_is_told() {
+        let there = [
+            storage("fast", "Delete", "true"),
+            storage("kept", "Retain", "true"),
+            storage("hidden", "Delete", ""),
+        ];
+        let vcp = |spec: serde_json::Value| -> VirtualControlPlane {
             serde_json::from_value(json!({
-                "metadata": {"name": name, "labels": {keys::PUBLISHED: label}},
-                "provisioner": "example.com/disk", "reclaimPolicy": policy,
+                "apiVersion": "sublet.dev/v1alpha1", "kind": "VirtualControlPlane",
+                "metadata": {"name": "a", "namespace": "n"}, "spec": spec,
             }))
             .unwrap()
         };
-        let class: ControlPlaneClass = serde_json::from_value(json!({
-            "metadata": {"name": "gold"},
-            "spec": {"versions": [], "offers": [{"resource": "storageclasses.storage.k8s.io", "names": ["named"]}]},
-        }))
-        .unwrap();
-        let told = keeping(
-            &[
-                storage("labelled", "Retain", "true"),
-                storage("named", "Retain", ""),
-                storage("hidden", "Retain", "false"),
-                storage("fast", "Delete", "true"),
-            ],
-            &[class],
+        let told = |default: serde_json::Value, own: serde_json::Value| {
+            let class = offering("gold", &[], json!({"default": default}));
+            let mut spec = own;
+            spec["className"] = "gold".into();
+            let told = unoffered(&there, &[class], &[vcp(spec)]);
+            let words = told
+                .iter()
+                .map(|check| check.text.split(',').next().unwrap_or_default().to_owned());
+            words.collect::<Vec<String>>()
+        };
+        let nothing = serde_json::Value::Null;
+        assert!(told(nothing.clone(), json!({})).is_empty());
+        assert!(told("fast".into(), json!({})).is_empty());
+        for wrong in ["kept", "hidden", "gone"] {
+            let of_class =
+                format!("StorageClass {wrong} is to be the default of the tenants of class gold");
+            assert_eq!(told(wrong.into(), json!({})), [of_class]);
+            let own = json!({"policy": {"storage": {"default": wrong}}});
+            let of_tenant =
+                format!("StorageClass {wrong} is to be the default of VirtualControlPlane n/a");
+            assert_eq!(told(nothing.clone(), own), [of_tenant]);
+        }
+        let narrowed = json!({"sync": {"fromSuper": [{"resource": RESOURCE, "names": []}]}});
+        assert_eq!(
+            told("fast".into(), narrowed),
+            ["StorageClass fast is to be the default of VirtualControlPlane n/a"]
         );
-        let names: Vec<&str> = told
-            .iter()
-            .filter_map(|check| check.text.split(' ').nth(1))
-            .collect();
-        assert_eq!(names, ["labelled", "named"]);
     }
 }
