@@ -449,6 +449,16 @@ fn defaults_are_filled_in() {
             "{}",
             made["spec"]
         );
+        let class = json!({"metadata": {"name": "x"}, "spec": {
+            "versions": [version("1.36.3")], "storage": {"default": "fast"},
+            "offers": [{"resource": "storageclasses.storage.k8s.io", "names": ["slow", "fast"]}],
+        }});
+        let made = above.try_create(CLASS, class).await?;
+        ensure!(
+            made["spec"]["storage"] == json!({"default": "fast", "retain": "Refused"}),
+            "{}",
+            made["spec"]
+        );
         Ok(())
     });
 }
@@ -491,6 +501,19 @@ fn a_wrong_class_or_group_is_refused_with_what_to_write() {
                     json!({"versions": [version("1.36.3")], "max": {"etcd": {"storage": {"size": "much"}}}}),
                 ),
                 "such as 16Gi",
+            ),
+            (
+                CLASS,
+                class(json!({"versions": [version("1.36.3")], "storage": {"default": "fast"}})),
+                "names a StorageClass that isn't in offers",
+            ),
+            (
+                CLASS,
+                class(
+                    json!({"versions": [version("1.36.3")], "storage": {"default": "fast"},
+                    "offers": [{"resource": "storageclasses.storage.k8s.io", "names": ["slow"]}]}),
+                ),
+                "names a StorageClass that isn't in offers",
             ),
             (GROUP, class(json!({"namespaces": []})), "at least 1 items"),
             (

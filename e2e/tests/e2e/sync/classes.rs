@@ -3,12 +3,12 @@
 use anyhow::{bail, ensure};
 use api::keys;
 use e2e::{
-    kind::{Kind, POD, PRIORITY_CLASS, RUNTIME_CLASS, STORAGE_CLASS},
+    kind::{CLAIM, Kind, POD, PRIORITY_CLASS, RUNTIME_CLASS, STORAGE_CLASS},
     make,
-    read::{label, text, uid},
+    read::{annotation, label, text, uid},
     side::Side,
-    space::{run, within},
-    tenant::{A, B},
+    space::{Space, run, within},
+    tenant::{A, B, Tenant, super_cluster},
     wait::{SOON, eventually},
 };
 use serde_json::{Value, json};
@@ -172,6 +172,80 @@ fn storage_and_runtime_classes_are_shown_without_what_is_the_platforms() {
         .await?;
         unseen(&tenant.side, RUNTIME_CLASS, &name).await
     });
+}
+
+fn storage(name: &str, policy: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "labels": {keys::PUBLISHED: "true"}},
+        "provisioner": "example.com/none", "reclaimPolicy": policy,
+    })
+}
+
+fn claim_of(name: &str, class: Option<&str>) -> Value {
+    let mut spec =
+        json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}});
+    if let Some(class) = class {
+        spec["storageClassName"] = class.into();
+    }
+    json!({"metadata": {"name": name}, "spec": spec})
+}
+
+#[test]
+fn t20_a_storage_class_that_keeps_volumes_is_not_offered_unless_that_is_allowed() {
+    within(A, "kept", async |space| {
+        let (kept, next) = (make::unique("kept"), make::unique("next"));
+        let above = space.above();
+        with_class(above, STORAGE_CLASS, storage(&kept, "Retain"), async || {
+            with_class(above, STORAGE_CLASS, storage(&next, "Delete"), async || {
+                // Published later, so the other one was worked before.
+                seen(space.side(), STORAGE_CLASS, &next).await?;
+                let shown = space.side().find(STORAGE_CLASS, "", &kept).await?;
+                ensure!(shown.is_none(), "{shown:?}");
+                let claim = space.create(CLAIM, claim_of("data", Some(&kept))).await?;
+                let reason = "StorageClassKeepsVolumes";
+                space.refused(CLAIM, &claim, reason).await.map(drop)
+            })
+            .await
+        })
+        .await
+    });
+}
+
+#[test]
+#[ignore = "long: `cargo xtask test --all`"]
+fn the_default_storage_class_that_is_chosen_for_a_tenant_is_its_only_one() {
+    run(async || {
+        let above = super_cluster().await?;
+        let chosen = make::unique("chosen");
+        let class = storage(&chosen, "Delete");
+        with_class(&above, STORAGE_CLASS, class, async || {
+            let spec = json!({"policy": {"storage": {"default": chosen}}});
+            Tenant::within("e2e-default-class", spec, async |tenant| {
+                chosen_is_default(tenant, &chosen).await
+            })
+            .await
+        })
+        .await
+    });
+}
+
+async fn chosen_is_default(tenant: &Tenant, chosen: &str) -> anyhow::Result<()> {
+    let key = "storageclass.kubernetes.io/is-default-class";
+    let class = seen(&tenant.side, STORAGE_CLASS, chosen).await?;
+    ensure!(annotation(&class, key) == Some("true"), "{class}");
+    let class = seen(&tenant.side, STORAGE_CLASS, "local").await?;
+    ensure!(annotation(&class, key).is_none(), "{class}");
+    let space = Space::open(tenant.clone(), "work").await?;
+    // The tenant's admission has a watch of its own.
+    eventually(SOON, "a claim is given the default", async || {
+        let name = make::unique("data");
+        let made = space.create(CLAIM, claim_of(&name, None)).await?;
+        ensure!(text(&made, "/spec/storageClassName") == chosen, "{made}");
+        let twin = space.twin(CLAIM, &name).await?;
+        ensure!(text(&twin, "/spec/storageClassName") == chosen, "{twin}");
+        Ok(())
+    })
+    .await
 }
 
 #[test]

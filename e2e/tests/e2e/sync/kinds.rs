@@ -142,11 +142,11 @@ fn shown() -> Vec<Shown> {
             STORAGE_CLASS,
             offered(
                 "kinds",
-                json!({"provisioner": driver, "parameters": {"secret": "x"}, "reclaimPolicy": "Retain"}),
+                json!({"provisioner": driver, "parameters": {"secret": "x"}, "reclaimPolicy": "Delete"}),
             ),
             vec![
                 ("/provisioner", json!(driver)),
-                ("/reclaimPolicy", json!("Retain")),
+                ("/reclaimPolicy", json!("Delete")),
                 ("/parameters", Value::Null),
             ],
         ),
