@@ -72,44 +72,50 @@ fn lacking(storage: &[StorageClass], classes: &[ControlPlaneClass], install: &st
 /// StorageClasses that keep volumes: those that tenants have, and those that are offered in vain.
 fn keeping(storage: &[StorageClass], classes: &[ControlPlaneClass]) -> Vec<Check> {
     let kept = storage.iter().filter(|class| keeps(class));
-    let told = kept.flat_map(|class| {
-        let name = class.name_any();
-        let has = |of: &ControlPlaneClass| is_offered(class, &offers(of, None));
-        let is_had = classes.iter().any(has);
-        let had = is_had.then(|| {
-            Check::warn(
-                SUBJECT,
-                format!(
-                    "StorageClass {name} keeps volumes that tenants delete, with their data, and no \
-                     quota counts them"
-                ),
-                "offer one with reclaimPolicy Delete instead, or delete released volumes yourself",
-            )
-        });
-        let is_named = |of: &ControlPlaneClass| {
-            let mut offers = of.spec.offers.iter();
-            offers.any(|offer| offer.resource == RESOURCE && offer.names.contains(&name))
-        };
-        let in_vain = |of: &&ControlPlaneClass| !has(of) && is_named(of);
-        let in_vain: Vec<String> = classes.iter().filter(in_vain).map(ResourceExt::name_any).collect();
-        let shown_to_none = match in_vain.as_slice() {
-            [] if is_labelled(class) && !is_had => Some("no tenant is".to_owned()),
-            [] => None,
-            names => Some(format!("no tenant of class {} is", names.join(", "))),
-        };
-        let withheld = shown_to_none.map(|none| {
-            Check::warn(
-                SUBJECT,
-                format!(
-                    "StorageClass {name} is offered and keeps volumes (reclaimPolicy Retain), so {none} \
-                     shown it"
-                ),
-                "offer one with reclaimPolicy Delete, or set storage.retain: Allowed in the class",
-            )
-        });
-        had.into_iter().chain(withheld)
-    });
-    told.collect()
+    let told = kept.flat_map(|class| [had(class, classes), withheld(class, classes)]);
+    told.flatten().collect()
+}
+
+/// That a StorageClass keeps volumes which tenants delete, if tenants have it.
+fn had(storage: &StorageClass, classes: &[ControlPlaneClass]) -> Option<Check> {
+    let mut classes = classes.iter();
+    let is_had = classes.any(|class| is_offered(storage, &offers(class, None)));
+    is_had.then(|| {
+        Check::warn(
+            SUBJECT,
+            format!(
+                "StorageClass {} keeps volumes that tenants delete, with their data, and no quota counts them",
+                storage.name_any()
+            ),
+            "offer one with reclaimPolicy Delete instead, or delete released volumes yourself",
+        )
+    })
+}
+
+/// That a StorageClass is offered in vain, since it keeps volumes: by a class that names it, or by its label alone.
+fn withheld(storage: &StorageClass, classes: &[ControlPlaneClass]) -> Option<Check> {
+    let name = storage.name_any();
+    let has = |class: &&ControlPlaneClass| is_offered(storage, &offers(class, None));
+    let is_named = |class: &&ControlPlaneClass| {
+        let mut offers = class.spec.offers.iter();
+        offers.any(|offer| offer.resource == RESOURCE && offer.names.contains(&name))
+    };
+    let in_vain = classes
+        .iter()
+        .filter(|class| is_named(class) && !has(class));
+    let in_vain: Vec<String> = in_vain.map(ResourceExt::name_any).collect();
+    let whose = match in_vain.as_slice() {
+        [] if is_labelled(storage) && !classes.iter().any(|class| has(&class)) => String::new(),
+        [] => return None,
+        names => format!(" of class {}", names.join(", ")),
+    };
+    Some(Check::warn(
+        SUBJECT,
+        format!(
+            "StorageClass {name} is offered and keeps volumes (reclaimPolicy Retain), so no tenant{whose} is shown it"
+        ),
+        "offer one with reclaimPolicy Delete, or set storage.retain: Allowed in the class",
+    ))
 }
 
 /// Defaults that were chosen for tenants which aren't offered them: claims that name no StorageClass are refused there.
