@@ -1,6 +1,7 @@
 //! Flags, and the only wiring.
 
 use crate::{
+    ceiling::{self, Ceiling},
     client::{Cluster, Traffic},
     engine::Engine,
     fleet::Fleet,
@@ -49,6 +50,9 @@ pub struct Args {
     /// next pod of a Job needs it again
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     unneeded_period: u64,
+    /// MiB of memory that what is remembered of one tenant's objects takes: of what is beyond, nothing is synced that isn't known
+    #[arg(long, default_value_t = ceiling::MOST_MIB, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    tenant_memory: u32,
     /// Name of this syncer among others on the same super cluster: each has its own, and keeps it over a restart
     #[arg(long, env = "SUBLET_NAME", default_value = "sublet-syncer", value_name = "NAME", value_parser = name)]
     name: String,
@@ -68,6 +72,7 @@ impl Args {
             listen,
             patrol_period,
             unneeded_period,
+            tenant_memory,
             name,
             state,
             log,
@@ -88,6 +93,7 @@ impl Args {
             Metrics::new(),
             Rounds::every(Duration::from_secs(patrol_period)),
             Duration::from_secs(unneeded_period),
+            Ceiling::of(usize::try_from(tenant_memory)? << 20),
         ));
         let listener = TcpListener::bind(listen)
             .await

@@ -64,6 +64,7 @@ async fn work_object(
             let held = hold(engine, tenant, key, &object).await;
             if held.is_ok() {
                 quota::unmade(engine, tenant, key);
+                intake::take_in_late(engine, tenant, key, &object);
             }
             held
         }
@@ -398,6 +399,7 @@ async fn ensure_namespace(
         return Err(Failure::Waiting("the tenant's namespace is gone"));
     };
     Box::pin(hold(engine, tenant, &key, &object)).await?;
+    intake::take_in_late(engine, tenant, &key, &object);
     if !is_ready() {
         return Err(Failure::Waiting(match tenant.table.get(&key).refused {
             true => "its namespace was refused, and an event of that says why",

@@ -2,6 +2,7 @@
 
 use crate::{
     budget::Budgets,
+    ceiling::Ceiling,
     client::Cluster,
     fleet::Fleet,
     guard::Guard,
@@ -51,6 +52,8 @@ pub(crate) struct Engine {
     pub(crate) waiting: Arc<Room>,
     /// Room for objects of the first lists that wait to be compared.
     unjudged: Arc<Room>,
+    /// How much may be remembered of tenants' objects.
+    ceiling: Arc<Ceiling>,
     /// Tenants whose work in progress is still ending.
     pub(crate) stopping: DashSet<TenantId>,
     /// Super namespaces that are twins, and whose.
@@ -91,6 +94,7 @@ impl Engine {
         metrics: Metrics,
         rounds: Rounds,
         unneeded_period: Duration,
+        ceiling: Arc<Ceiling>,
     ) -> Self {
         Self {
             cluster,
@@ -99,6 +103,7 @@ impl Engine {
             tables: DashMap::new(),
             waiting: Room::of(MOST_WAITING),
             unjudged: Room::of(MOST_UNJUDGED),
+            ceiling,
             stopping: DashSet::new(),
             twins: DashMap::new(),
             guard: Arc::default(),
@@ -134,7 +139,7 @@ impl Engine {
 
     /// The memory of a tenant, made when it is first heard of.
     pub(crate) fn table(&self, id: &TenantId) -> Arc<Table> {
-        let table = || Arc::new(Table::within(&self.unjudged));
+        let table = || Arc::new(Table::within(&self.unjudged, &self.ceiling));
         self.tables.entry(id.clone()).or_insert_with(table).clone()
     }
 

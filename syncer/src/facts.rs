@@ -91,6 +91,11 @@ impl Index {
         change
     }
 
+    /// Whether anything refers to an object.
+    pub(crate) fn is_referenced(&self, key: &Key) -> bool {
+        self.inner.read().referrers.contains_key(key)
+    }
+
     /// Records a namespace's labels, or that it is gone; returns whether that is news.
     pub(crate) fn namespace(&self, name: &str, object: Option<&Object>) -> bool {
         let mut inner = self.inner.write();
@@ -202,7 +207,7 @@ impl Answers<'_> {
 impl Facts for Answers<'_> {
     fn is_referenced(&self, resource: &Resource, namespace: &str, name: &str) -> bool {
         let key = Key::new(kind::index(resource.kind), namespace, name);
-        self.index.inner.read().referrers.contains_key(&key)
+        self.index.is_referenced(&key)
     }
 
     fn is_pod_address(&self, address: IpAddr) -> bool {
@@ -360,7 +365,10 @@ mod tests {
         let running =
             Object::from_value(json!({"metadata": {}, "status": {"podIPs": [{"ip": "10.1.0.5"}]}}))
                 .unwrap();
-        let table = Table::within(&crate::pending::Room::of(0));
+        let table = Table::within(
+            &crate::pending::Room::of(0),
+            &crate::ceiling::Ceiling::of(usize::MAX),
+        );
         let known = |index: &Index| {
             Answers {
                 index,

@@ -1,6 +1,7 @@
 //! An API server that a test answers for, request by request.
 
 use crate::{
+    ceiling::Ceiling,
     client::Cluster,
     connect::{ResponseBody, Stack, arriving},
     engine::Engine,
@@ -60,6 +61,7 @@ pub(crate) fn engine(cluster: &Cluster) -> Engine {
         Metrics::new(),
         rounds,
         Duration::from_secs(60),
+        Ceiling::of(usize::MAX),
     )
 }
 
@@ -98,7 +100,7 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         rules,
         Record::default(),
         cluster.clone(),
-        Arc::new(Table::within(&Room::of(usize::MAX / 2))),
+        Arc::new(table_below(usize::MAX)),
         Arc::default(),
         Term::of_test(),
         &Room::of(usize::MAX / 2),
@@ -106,6 +108,11 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
     tenant.listed = Listed::spent();
     tenant.guard.let_pass();
     tenant
+}
+
+/// What is known of a tenant of whose objects no more is remembered than so many bytes.
+pub(crate) fn table_below(bytes: usize) -> Table {
+    Table::within(&Room::of(usize::MAX / 2), &Ceiling::of(bytes))
 }
 
 /// ConfigMaps go down without anything that refers to them.

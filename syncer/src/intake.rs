@@ -4,7 +4,7 @@ mod super_cluster;
 mod tenant;
 
 pub(crate) use super_cluster::{SuperSink, publish, published_key, seen_in_super, withdraw};
-pub(crate) use tenant::{TenantSink, found_in_tenant, gone_in_tenant};
+pub(crate) use tenant::{TenantSink, found_in_tenant, gone_in_tenant, take_in_late};
 
 use crate::{
     engine::Engine,

@@ -27,6 +27,7 @@ mod watch;
 mod fleet;
 mod term;
 
+mod ceiling;
 mod engine;
 mod facts;
 mod offered;
@@ -35,6 +36,7 @@ mod queue;
 mod registry;
 mod table;
 mod tenants;
+mod untaken;
 mod verdict;
 
 mod lag;

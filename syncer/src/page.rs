@@ -62,6 +62,13 @@ fn state(engine: &Engine) -> Gauges {
             .map(|tenant| (of(&tenant.id), tenant.table.bytes())),
     );
     now.register(
+        "objects_untaken",
+        "Objects of a tenant that aren't taken in, since too many are known",
+        served
+            .iter()
+            .map(|tenant| (of(&tenant.id), tenant.untaken.count())),
+    );
+    now.register(
         "tenant_reachable",
         "Whether a tenant's API server is asked",
         served.iter().map(|tenant| {

@@ -15,6 +15,7 @@ use crate::{
     rounds::{LONGEST, Lane, Waited},
     table::{Entry, SuperSide},
     tenants::Tenant,
+    untaken,
     watch::{self, Presence, Sink, Target},
 };
 use api::keys;
@@ -272,7 +273,8 @@ fn conclude(engine: &Engine, tenant: &Tenant, kind: u8, there: &Compared<'_>, he
             suspects.insert(key.clone());
         }
     }
-    let checked = there.seen.len() + here.seen.len();
+    untaken::counted(tenant, kind, there.untaken);
+    let checked = there.seen.len() + there.untaken + here.seen.len();
     suspect(engine, tenant, kind, checked, &suspects);
     for key in suspects {
         // Both objects are read live, whatever was told of them (R10).
@@ -334,6 +336,8 @@ struct Found {
     known: HashSet<Key>,
     seen: HashSet<Key>,
     differing: Vec<Key>,
+    /// Objects of the tenant that aren't taken in.
+    untaken: usize,
     /// Super objects in states that hadn't gone up when they were seen, and their versions.
     unshown: Vec<(Key, u64)>,
 }
@@ -368,6 +372,16 @@ impl Compared<'_> {
         self.found.lock().known.retain(is_elsewhere);
     }
 
+    /// The tenant's object isn't taken in: it is there all the same, whatever is known of it before or after.
+    fn passes_over(&self, key: Key) {
+        let mut found = self.found.lock();
+        found.untaken += 1;
+        // There may be very many of those that nobody asks about.
+        if found.known.contains(&key) {
+            found.seen.insert(key);
+        }
+    }
+
     /// Whether no event told of what the tenant's object asks for, or of what it shows.
     fn differs_in_tenant(&self, key: &Key, object: &Object) -> bool {
         let (rule, version) = (key.kind(), object.resource_version());
@@ -393,8 +407,10 @@ impl Sink for Compared<'_> {
             Side::Tenant => {
                 let key = Key::new(self.kind, object.namespace(), object.name());
                 let differs = self.differs_in_tenant(&key, &object);
-                if differs {
-                    intake::found_in_tenant(self.engine, self.tenant, &key, object);
+                let (engine, tenant) = (self.engine, self.tenant);
+                if differs && !intake::found_in_tenant(engine, tenant, &key, object) {
+                    self.passes_over(key);
+                    return;
                 }
                 (key, differs)
             }
@@ -568,6 +584,38 @@ mod tests {
         assert!(server.is_silent());
         let twin = tenant.table.get(&key).twin.unwrap();
         assert_eq!(twin.baseline, 0, "it is compared before it counts as right");
+    }
+
+    #[tokio::test]
+    async fn r10_what_is_not_taken_in_is_no_difference_until_there_is_room() {
+        let (cluster, _server) = fake();
+        let (engine, mut tenant) = (fake::engine(&cluster), tenant(&cluster));
+        tenant.table = Arc::new(fake::table_below(1));
+        tenant.table.update(&web(), |entry| {
+            entry.twin = Some(fake::super_side("s", "u"));
+        });
+        let kind = kind::index("Service");
+        let key = Key::new(kind, "work", "many");
+        let service = serde_json::json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "many", "namespace": "work", "uid": "v", "resourceVersion": "5"},
+            "spec": {"selector": {"app": "x"}},
+        });
+        let service = Object::from_value(service).unwrap();
+        for is_taken_in in [false, true] {
+            if is_taken_in {
+                tenant.table.update(&web(), |entry| entry.twin = None);
+            }
+            let (there, here) = (
+                Compared::new(&engine, &tenant, kind, Side::Tenant),
+                Compared::new(&engine, &tenant, kind, Side::Super),
+            );
+            there.applied(service.clone());
+            conclude(&engine, &tenant, kind, &there, &here);
+            assert_eq!(tenant.untaken.count(), usize::from(!is_taken_in));
+            assert_eq!(engine.down.has(&tenant.id, &key), is_taken_in);
+            assert_eq!(tenant.table.get(&key).tenant.is_some(), is_taken_in);
+        }
     }
 
     /// One namespace that hangs, or in which a right is missing, keeps nothing else from being looked at.

@@ -241,6 +241,10 @@ async fn is_in_use(tenant: &Tenant, node: &str, loss: Loss) -> Result<bool, Fail
     // While its pods aren't all known, one may be there.
     let pods = kind::index("Pod");
     tenant.gate.known(pods, Basis::Inferred)?;
+    if tenant.untaken.has(pods) {
+        // Nobody knows where those are that weren't taken in.
+        return Ok(true);
+    }
     let pods = tenant.table.keys(pods, |entry| entry.is_on(node));
     if loss == Loss::Hidden {
         return Ok(!pods.is_empty());
@@ -336,6 +340,19 @@ mod tests {
         });
         let node = Key::new(kind::index("Node"), "", "n");
         (engine, tenant, node, [super_server, tenant_server])
+    }
+
+    /// It may be one of those that nobody remembers that is bound to it.
+    #[tokio::test]
+    async fn a_node_stays_while_not_all_pods_of_its_tenant_are_taken_in() {
+        let (cluster, _server) = fake();
+        let tenant = tenant(&cluster);
+        fake::list_all(&tenant);
+        for is_kept in [false, true] {
+            let used = is_in_use(&tenant, "n", Loss::Gone).await;
+            assert_eq!(used.unwrap(), is_kept);
+            crate::untaken::met(&tenant, kind::index("Pod"));
+        }
     }
 
     fn node() -> Value {

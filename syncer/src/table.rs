@@ -3,7 +3,10 @@
 //! The objects of events that wait to be worked are kept beside it, the newest only, and dropped when their key is
 //! worked ([`crate::pending`]); a retry reads live.
 
-use crate::pending::{Pending, Room};
+use crate::{
+    ceiling::{Ceiling, Share},
+    pending::{Pending, Room},
+};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::{
@@ -152,9 +155,27 @@ fn texts(key: &Key, entry: &Entry) -> usize {
     of(&key.namespace) + of(&key.name) + tenant + twin
 }
 
+/// Bytes that an entry counts for where what is remembered of a tenant is limited; none if it knows nothing. A map that has just
+/// grown has two places for each of its entries.
+fn weight(key: &Key, entry: &Entry) -> usize {
+    let of = |text: &Arc<str>| text.len() + 16;
+    let tenant = entry.tenant.as_ref();
+    let tenant = tenant.map(|side| of(&side.uid) + side.node.as_ref().map_or(0, of));
+    let twin = entry.twin.as_ref();
+    let twin =
+        twin.map(|side| of(&side.uid) + of(&side.owner_uid) + side.node.as_ref().map_or(0, of));
+    if tenant.is_none() && twin.is_none() {
+        return 0;
+    }
+    let place = 2 * size_of::<(Key, Entry)>();
+    place + of(&key.namespace) + of(&key.name) + tenant.unwrap_or(0) + twin.unwrap_or(0)
+}
+
 /// One tenant's entries.
 pub(crate) struct Table {
     entries: Mutex<HashMap<Key, Entry>>,
+    /// The [`weight`] of them all, changed while they are held.
+    share: Share,
     /// Super objects as the first list told them, until each has been compared with what its tenant asks for: else a
     /// start would read every one of them again.
     unjudged: Pending,
@@ -191,10 +212,11 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Table {
-    /// Nothing yet; what is kept until it is compared has its place in `room`.
-    pub(crate) fn within(room: &Arc<Room>) -> Self {
+    /// Nothing yet; what is kept until it is compared has its place in `room`, and what is remembered below `ceiling`.
+    pub(crate) fn within(room: &Arc<Room>, ceiling: &Arc<Ceiling>) -> Self {
         Self {
             entries: Mutex::default(),
+            share: Share::of(ceiling),
             unjudged: Pending::within(room),
             writing: Mutex::default(),
         }
@@ -209,11 +231,29 @@ impl Table {
     pub(crate) fn update<R>(&self, key: &Key, change: impl FnOnce(&mut Entry) -> R) -> R {
         let mut entries = self.entries.lock();
         let entry = entries.entry(key.clone()).or_default();
+        let before = weight(key, entry);
         let result = change(entry);
-        if entry.tenant.is_none() && entry.twin.is_none() {
+        let after = weight(key, entry);
+        self.share.changed(before, after);
+        if after == 0 {
             entries.remove(key);
         }
         result
+    }
+
+    /// Whether an object of the tenant may be remembered: it is known already, or there is room for one more.
+    pub(crate) fn takes_in(&self, key: &Key) -> bool {
+        self.has(key) || self.share.has_room(key.kind())
+    }
+
+    /// Whether anything is known of an object.
+    pub(crate) fn has(&self, key: &Key) -> bool {
+        self.entries.lock().contains_key(key)
+    }
+
+    /// What the tenant has of what all may have.
+    pub(crate) fn share(&self) -> &Share {
+        &self.share
     }
 
     /// A write for the key begins.
@@ -354,7 +394,8 @@ impl Table {
     /// is compared again too, since another syncer may write there meanwhile.
     pub(crate) fn forget_tenant_side(&self) {
         let mut entries = self.entries.lock();
-        entries.retain(|_, entry| {
+        let mut bytes = 0;
+        entries.retain(|key, entry| {
             entry.tenant = None;
             entry.published = 0;
             entry.renew_at = None;
@@ -362,8 +403,12 @@ impl Table {
                 twin.baseline = 0;
                 twin.mirrored = 0;
             }
+            bytes += weight(key, entry);
             entry.twin.is_some()
         });
+        self.share.set(bytes);
+        // Most of what there was may have been the tenant's side.
+        entries.shrink_to_fit();
     }
 
     /// Number of entries.
@@ -404,13 +449,38 @@ impl Table {
 /// What was told of while a list goes on, so that its end shows what is gone.
 pub(crate) struct Roll<K = Key> {
     seen: Mutex<Option<HashSet<K>>>,
+    passed: Mutex<Passed<K>>,
 }
 
 impl<K> Default for Roll<K> {
     fn default() -> Self {
         Self {
             seen: Mutex::default(),
+            passed: Mutex::default(),
         }
+    }
+}
+
+/// What a list told of and nobody marked, since it isn't taken in.
+pub(crate) struct Passed<K = Key> {
+    pub(crate) count: usize,
+    /// What had a twin when the first of them was told of. A twin that is younger may be that of an object that was passed over.
+    twins: HashSet<K>,
+}
+
+impl<K> Default for Passed<K> {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            twins: HashSet::new(),
+        }
+    }
+}
+
+impl<K: Eq + Hash> Passed<K> {
+    /// Whether a twin's object can't be one of those that were passed over.
+    pub(crate) fn lacks(&self, key: &K) -> bool {
+        self.count == 0 || self.twins.contains(key)
     }
 }
 
@@ -418,6 +488,7 @@ impl<K: Clone + Eq + Hash> Roll<K> {
     /// A list begins.
     pub(crate) fn begin(&self) {
         *self.seen.lock() = Some(HashSet::new());
+        *self.passed.lock() = Passed::default();
     }
 
     /// Whether a list goes on.
@@ -432,8 +503,58 @@ impl<K: Clone + Eq + Hash> Roll<K> {
         }
     }
 
-    /// The list ended: all that it told of.
+    /// It told of something that isn't taken in; what has a twin is asked for at the first of them.
+    pub(crate) fn pass_over(&self, twins: impl FnOnce() -> HashSet<K>) {
+        if !self.is_open() {
+            return;
+        }
+        let mut passed = self.passed.lock();
+        if passed.count == 0 {
+            passed.twins = twins();
+        }
+        passed.count += 1;
+    }
+
+    /// What the list passed over, to be asked for at its end.
+    pub(crate) fn passed(&self) -> Passed<K> {
+        std::mem::take(&mut *self.passed.lock())
+    }
+
+    /// The list ended: all that it told of, but what it passed over.
     pub(crate) fn end(&self) -> HashSet<K> {
         self.seen.lock().take().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake;
+    use tenancy::kind;
+
+    #[test]
+    fn t40_what_is_forgotten_gives_its_room_back() {
+        let table = fake::table_below(usize::MAX);
+        let keys: Vec<Key> = (0..10)
+            .map(|number| Key::new(kind::index("Pod"), "work", &format!("p{number}")))
+            .collect();
+        let object = serde_json::json!({"metadata": {"name": "p", "uid": "u"}});
+        let object = Object::from_value(object).unwrap();
+        for key in &keys {
+            table.update(key, |entry| {
+                entry.tenant = Some(TenantSide::published(&object, 1));
+                entry.twin = Some(fake::super_side("s", "u"));
+            });
+        }
+        let both = table.share().bytes();
+        table.update(&keys[0], |entry| entry.refused = true);
+        assert_eq!(table.share().bytes(), both, "the same again");
+        table.forget_tenant_side();
+        let twins = table.share().bytes();
+        assert!(0 < twins && twins < both, "{twins} of {both}");
+        for key in &keys {
+            assert!(table.super_gone(key, "s"));
+        }
+        assert_eq!((table.len(), table.share().bytes()), (0, 0));
     }
 }

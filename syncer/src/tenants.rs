@@ -17,6 +17,7 @@ use crate::{
     refusals::Tellings,
     table::Table,
     term::{Permit, Term},
+    untaken::Untaken,
 };
 use api::CustomResource;
 use parking_lot::{Mutex, RwLock};
@@ -94,6 +95,8 @@ pub(crate) struct Tenant {
     pub(crate) namespaces: tokio::sync::Mutex<()>,
     /// This process's leadership of it.
     pub(crate) term: Arc<Term>,
+    /// What of it isn't taken in, since there is too much.
+    pub(crate) untaken: Untaken,
     /// What must stand for anything of it to go down.
     pub(crate) guard: Arc<Guard>,
     /// Cancelled when the tenant is no longer served; checked before every write.
@@ -141,6 +144,7 @@ impl Tenant {
             companions: Refusals::default(),
             namespaces: tokio::sync::Mutex::new(()),
             term,
+            untaken: Untaken::default(),
             // No policy stands until the engine's own guard says so.
             guard: Arc::default(),
             cancel: CancellationToken::new(),

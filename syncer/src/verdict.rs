@@ -10,6 +10,7 @@ use crate::{
     parked, paths,
     tenants::{Tenant, unknown},
     term::{Permit, Term},
+    untaken,
 };
 use api::{Condition, SyncStatus, VirtualControlPlane, set_condition};
 use futures::{StreamExt, stream};
@@ -101,8 +102,11 @@ pub(crate) async fn report(engine: Arc<Engine>, tenant: Arc<Tenant>) {
         }
         let unguarded = guard.borrow_and_update().clone();
         let left_out: Vec<String> = unknown(&tenant.rules()).map(str::to_owned).collect();
-        let mut conditions =
-            vec![unguarded.map_or_else(|| synced(&now, &left_out), |missing| unheld(&missing))];
+        let too_many = untaken::words(&tenant);
+        let mut conditions = vec![unguarded.map_or_else(
+            || synced(&now, &left_out, too_many.as_deref()),
+            |missing| unheld(&missing),
+        )];
         if now.examined || !now.holds.is_empty() {
             conditions.extend(holds(&now));
         }
@@ -236,9 +240,10 @@ fn holds(health: &Health) -> [Condition; 2] {
     [held, changed]
 }
 
-fn synced(health: &Health, left_out: &[String]) -> Condition {
-    let (status, reason, message) = match (&health.synced, &health.blocker) {
-        (true, _) if !left_out.is_empty() => (
+fn synced(health: &Health, left_out: &[String], too_many: Option<&str>) -> Condition {
+    let (status, reason, message) = match (health.synced, &health.blocker, too_many) {
+        (true, _, Some(words)) => ("False", "TooManyObjects", words.to_owned()),
+        (true, _, None) if !left_out.is_empty() => (
             "True",
             "CustomResourcesLeftOut",
             format!(
@@ -246,9 +251,9 @@ fn synced(health: &Health, left_out: &[String]) -> Condition {
                 left_out.join(", ")
             ),
         ),
-        (true, _) => ("True", "Watching", "all kinds are watched".to_owned()),
-        (false, Some(blocker)) => ("False", "NotWatching", blocker.clone()),
-        (false, None) => (
+        (true, _, None) => ("True", "Watching", "all kinds are watched".to_owned()),
+        (false, Some(blocker), _) => ("False", "NotWatching", blocker.clone()),
+        (false, None, _) => (
             "False",
             "Starting",
             "the syncer is starting its watches".to_owned(),
@@ -466,8 +471,8 @@ mod tests {
             synced: true,
             ..Health::default()
         };
-        assert_eq!(synced(&health, &[]).reason, "Watching");
-        let said = synced(&health, &["backups.example.com".to_owned()]);
+        assert_eq!(synced(&health, &[], None).reason, "Watching");
+        let said = synced(&health, &["backups.example.com".to_owned()], None);
         let (status, reason) = (&*said.status, &*said.reason);
         assert_eq!((status, reason), ("True", "CustomResourcesLeftOut"));
         assert!(
@@ -475,6 +480,20 @@ mod tests {
             "{}",
             said.message
         );
+    }
+
+    #[test]
+    fn t40_that_a_tenant_has_too_many_objects_is_said_once_all_is_watched() {
+        let many = Some("700 objects or more aren't synced");
+        let left_out = ["backups.example.com".to_owned()];
+        for (is_synced, reason) in [(true, "TooManyObjects"), (false, "Starting")] {
+            let health = Health {
+                synced: is_synced,
+                ..Health::default()
+            };
+            let said = synced(&health, &left_out, many);
+            assert_eq!((&*said.status, &*said.reason), ("False", reason));
+        }
     }
 
     /// One whose VirtualControlPlane can't be read now holds up no other, and of one that another syncer leads nothing is said.

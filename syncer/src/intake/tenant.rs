@@ -8,7 +8,7 @@ use crate::{
     nodes,
     table::{Entry, Roll, TenantSide, UNDER_WAY, known_by},
     tenants::Tenant,
-    unserved,
+    unserved, untaken,
     watch::Sink,
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -63,10 +63,14 @@ impl Sink for TenantSink {
 
     fn applied(&self, object: Object) {
         let key = Key::new(self.kind, object.namespace(), object.name());
-        self.roll.mark(&key);
         let source = Source::of(&self.roll);
         let (engine, tenant) = (&self.engine, &self.tenant);
-        seen_in_tenant(engine, tenant, key, object, source, KnownPart::Nothing);
+        let known = KnownPart::Nothing;
+        if seen_in_tenant(engine, tenant, key.clone(), object, source, known) {
+            self.roll.mark(&key);
+        } else {
+            self.pass_over();
+        }
     }
 
     fn went_on(&self, object: Object, edition: u128) {
@@ -88,6 +92,10 @@ impl Sink for TenantSink {
         if is_mark(&object) {
             self.tenant.marks.look_again();
         }
+        if self.is_unknown(&key) {
+            // It was never taken in. Of very many that go at once no key waits.
+            return;
+        }
         if self.tenant.table.get(&key).twin.is_some() {
             self.tenant
                 .breakers
@@ -101,7 +109,8 @@ impl Sink for TenantSink {
     }
 
     fn listed(&self, version: u64) {
-        let seen = self.roll.end();
+        let (seen, passed) = (self.roll.end(), self.roll.passed());
+        untaken::counted(&self.tenant, self.kind, passed.count);
         let plural = kind::rule(self.kind).resource().plural;
         // A list that is older than what was seen before freezes deletions before any is decided by it.
         let judged = self.tenant.marks.listed(plural, version);
@@ -117,14 +126,15 @@ impl Sink for TenantSink {
             let side = self.tenant.table.get(key).tenant;
             side.is_some_and(|side| side.version <= version || judged.is_err())
         };
-        let emptied = seen.is_empty() && known.iter().any(was_there);
+        let is_empty = seen.is_empty() && passed.count == 0;
+        let emptied = is_empty && known.iter().any(was_there);
         let missing: Vec<Key> = known
             .into_iter()
             .filter(|key| !seen.contains(key))
             .collect();
         let twins = missing
             .iter()
-            .filter(|key| self.tenant.table.get(key).twin.is_some());
+            .filter(|key| passed.lacks(key) && self.tenant.table.get(key).twin.is_some());
         self.tenant
             .breakers
             .missing_in_tenant(twins.cloned().collect());
@@ -158,6 +168,7 @@ impl Sink for TenantSink {
             .table
             .keys(self.kind, |entry| entry.twin.is_some());
         self.tenant.breakers.missing_in_tenant(twins);
+        untaken::counted(&self.tenant, self.kind, 0);
         let is_known = self.tenant.gate.absent(self.kind);
         for key in self.tenant.table.keys(self.kind, |_| true) {
             self.doubt(key);
@@ -173,6 +184,24 @@ impl Sink for TenantSink {
 }
 
 impl TenantSink {
+    /// An object that a list told of isn't taken in, and isn't missing either.
+    fn pass_over(&self) {
+        let table = &self.tenant.table;
+        let twins = || table.keys(self.kind, |entry| entry.twin.is_some());
+        self.roll.pass_over(|| twins().into_iter().collect());
+    }
+
+    /// Whether nothing is known of an object where not all is taken in, and nobody is about to work it: then there is nothing of
+    /// it in the super cluster, and nothing comes to be there.
+    fn is_unknown(&self, key: &Key) -> bool {
+        let (engine, tenant) = (&self.engine, &self.tenant);
+        tenant.untaken.has(self.kind)
+            && !engine.down.has(&tenant.id, key)
+            && !engine.up.has(&tenant.id, key)
+            && engine.offered.version(key).is_none()
+            && !tenant.table.has(key)
+    }
+
     /// The object may be gone: the worker reads live.
     fn doubt(&self, key: Key) {
         if key.kind().goes_down() {
@@ -201,7 +230,7 @@ struct TenantNews {
     left: Option<Arc<str>>,
 }
 
-/// The tenant's object exists in this state, of which the spec was read unless it is known.
+/// The tenant's object exists in this state, of which the spec was read unless it is known. Returns whether it is taken in.
 fn seen_in_tenant(
     engine: &Engine,
     tenant: &Tenant,
@@ -209,7 +238,7 @@ fn seen_in_tenant(
     object: Object,
     source: Source,
     known: KnownPart,
-) {
+) -> bool {
     let rule = key.kind();
     if (object.namespace(), object.name()) == ("kube-system", api::QUOTA_NAME) {
         tenant.quota.look_again();
@@ -222,6 +251,14 @@ fn seen_in_tenant(
     }
     if !rule.goes_down() {
         return seen_published(engine, tenant, key, &object);
+    }
+    if !tenant.table.takes_in(&key) {
+        untaken::met(tenant, key.kind);
+        if tenant.index.is_referenced(&key) {
+            // It is read and goes down all the same, and is known then.
+            engine.down.add(&tenant.id, key);
+        }
+        return false;
     }
     if object.is_terminating() {
         tenant.breakers.deleted_in_tenant(key.clone(), &tenant.gate);
@@ -249,7 +286,7 @@ fn seen_in_tenant(
         // Somebody took up another state meanwhile: the worker reads.
         tenant.down.take(&key);
         engine.down.add(&tenant.id, key);
-        return;
+        return true;
     };
     nodes::moved(engine, tenant, seen.left.as_deref(), None);
     let entry = tenant.table.get(&key);
@@ -276,6 +313,7 @@ fn seen_in_tenant(
     if seen.upward {
         show(engine, tenant, key);
     }
+    true
 }
 
 /// Puts a state into the table and says what it means; `None` if its spec wasn't read and isn't the one that is known.
@@ -322,11 +360,24 @@ fn take_up(
     })
 }
 
-/// A patrol found a state of the tenant's object that no event told. It is read live before it is worked (R10).
-pub(crate) fn found_in_tenant(engine: &Engine, tenant: &Tenant, key: &Key, object: Object) {
+/// A patrol found a state of the tenant's object that no event told. It is read live before it is worked (R10). Returns whether
+/// it is taken in.
+pub(crate) fn found_in_tenant(engine: &Engine, tenant: &Tenant, key: &Key, object: Object) -> bool {
     let (source, known) = (Source::Event, KnownPart::Nothing);
-    seen_in_tenant(engine, tenant, key.clone(), object, source, known);
+    let is_taken_in = seen_in_tenant(engine, tenant, key.clone(), object, source, known);
     tenant.down.take(key);
+    is_taken_in
+}
+
+/// The object was read, and has a twin by now: if it wasn't taken in before, since there was no room, it is known from now on.
+pub(crate) fn take_in_late(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) {
+    let is_new = || {
+        let entry = tenant.table.get(key);
+        entry.tenant.is_none() && entry.twin.is_some()
+    };
+    if tenant.untaken.has(key.kind) && is_new() {
+        found_in_tenant(engine, tenant, key, object.clone());
+    }
 }
 
 /// What the super object says goes up. At a start that was listed before anybody knew of the tenant.
@@ -405,14 +456,19 @@ fn work_beside(engine: &Engine, tenant: &Tenant, key: &Key, kind: &str) {
     }
 }
 
-/// A published object in the tenant: repaired when it isn't as it was written.
-fn seen_published(engine: &Engine, tenant: &Tenant, key: Key, object: &Object) {
+/// A published object in the tenant: repaired when it isn't as it was written. Returns whether it is taken in.
+fn seen_published(engine: &Engine, tenant: &Tenant, key: Key, object: &Object) -> bool {
     if key.kind().resource().kind == DEFINITION {
         tenant.cluster.kinds_changed();
         if !key.kind().is_published_copy(object) && !tenant.table.is_published(&key) {
             // The tenant's own; there may be many.
-            return;
+            return true;
         }
+    }
+    // What the super cluster has is brought to the tenant whether its copy is known or not.
+    if !tenant.table.takes_in(&key) && engine.offered.version(&key).is_none() {
+        untaken::met(tenant, key.kind);
+        return false;
     }
     let state = meta::fingerprint(&key.kind().published_state(object));
     let differs = tenant.table.update(&key, |entry| {
@@ -423,4 +479,5 @@ fn seen_published(engine: &Engine, tenant: &Tenant, key: Key, object: &Object) {
     if differs {
         engine.up.add(&tenant.id, key);
     }
+    true
 }

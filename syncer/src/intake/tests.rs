@@ -19,9 +19,16 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::below(usize::MAX)
+    }
+
+    /// Of the tenant's objects no more is remembered than so many bytes.
+    fn below(bytes: usize) -> Self {
         let (cluster, _server) = fake();
         let engine = Arc::new(fake::engine(&cluster));
-        let tenant = Arc::new(fake::tenant(&cluster));
+        let mut tenant = fake::tenant(&cluster);
+        tenant.table = Arc::new(fake::table_below(bytes));
+        let tenant = Arc::new(tenant);
         engine.tenants.insert(tenant.id.clone(), tenant.clone());
         engine
             .tables
@@ -671,4 +678,133 @@ async fn r5_the_end_of_a_super_pod_tells_of_the_pod_that_it_was_made_for_and_of_
         let judged = bench.tenant.breakers.judge_up(&bench.key, table, gate);
         assert_eq!(judged.is_err(), is_held, "{uid}: {judged:?}");
     }
+}
+
+/// A pod of that name.
+fn named(name: &str, version: u64) -> Object {
+    let mut pod = pod(version, "x");
+    pod.value_mut()["metadata"]["name"] = name.into();
+    pod
+}
+
+#[tokio::test]
+async fn t40_beyond_its_ceiling_nothing_new_is_taken_in_and_what_is_known_goes_on() {
+    let bench = Bench::below(1);
+    let (engine, tenant, sink) = (&bench.engine, &bench.tenant, bench.tenant_sink());
+    sink.applied(named("web", 5));
+    for number in 0..100 {
+        sink.applied(named(&format!("more{number}"), 6));
+    }
+    assert_eq!(tenant.table.len(), 1);
+    assert_eq!(engine.down.depth(&tenant.id), 1);
+    let more = Key::new(bench.key.kind, "work", "more0");
+    assert!(tenant.down.take(&more).is_none());
+    assert!(tenant.untaken.has(bench.key.kind));
+    // Nor does a key wait for each of them when they go.
+    sink.deleted(named("more0", 7));
+    assert_eq!(engine.down.depth(&tenant.id), 1);
+    sink.applied(pod(8, "edited"));
+    let waits = tenant.down.take(&bench.key).unwrap();
+    assert_eq!(waits.label("app"), Some("edited"));
+    engine.down.next().await;
+    engine.down.done(&tenant.id, &bench.key);
+    sink.deleted(pod(9, "edited"));
+    assert!(engine.down.has(&tenant.id, &bench.key));
+}
+
+#[tokio::test]
+async fn r1_what_a_list_told_of_and_is_not_taken_in_is_not_missing() {
+    let bench = Bench::below(1);
+    let (tenant, sink) = (&bench.tenant, bench.tenant_sink());
+    let late = Key::new(bench.key.kind, "work", "late");
+    let comes_down = |key: &Key| {
+        tenant.table.update(key, |entry| {
+            entry.twin = Some(fake::super_side("s", "u"));
+        });
+    };
+    comes_down(&bench.key);
+    sink.listing();
+    sink.applied(named("late", 6));
+    // Something refers to it, so that it goes down meanwhile.
+    comes_down(&late);
+    sink.listed(7);
+    assert_eq!(tenant.gate.emptied(bench.key.kind), Vec::<u8>::new());
+    assert_eq!(tenant.untaken.count(), 1);
+    // What was known before the list and isn't on it counts as missing, as ever.
+    let [(_, waiting), _] = tenant.breakers.state();
+    assert_eq!(waiting, 1);
+    // The next list finds room.
+    for key in [&bench.key, &late] {
+        tenant.table.update(key, |entry| entry.twin = None);
+    }
+    sink.listing();
+    sink.applied(named("late", 6));
+    sink.listed(8);
+    assert!(tenant.table.get(&late).tenant.is_some());
+    assert_eq!(tenant.untaken.count(), 0);
+}
+
+#[tokio::test]
+async fn what_something_refers_to_goes_down_though_there_is_no_room_and_is_known_by_its_twin() {
+    let bench = Bench::below(1);
+    let (engine, tenant) = (&bench.engine, &bench.tenant);
+    let kind = kind::index("ConfigMap");
+    let sink = TenantSink {
+        kind,
+        ..bench.tenant_sink()
+    };
+    let reference = kind::Reference {
+        kind: "ConfigMap",
+        name: "wanted".into(),
+    };
+    tenant.index.refer(&bench.key, &[reference]);
+    let settings = |name: &str| {
+        let metadata =
+            json!({"name": name, "namespace": "work", "uid": "u", "resourceVersion": "5"});
+        let value = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+        Object::from_value(value).unwrap()
+    };
+    for (name, is_worked) in [("other", false), ("wanted", true)] {
+        let key = Key::new(kind, "work", name);
+        sink.applied(settings(name));
+        assert_eq!(engine.down.has(&tenant.id, &key), is_worked);
+        assert!(!tenant.table.has(&key));
+    }
+    let key = Key::new(kind, "work", "wanted");
+    take_in_late(engine, tenant, &key, &settings("wanted"));
+    assert!(!tenant.table.has(&key), "it isn't there yet");
+    tenant.table.update(&key, |entry| {
+        entry.twin = Some(fake::super_side("s", "u"));
+    });
+    take_in_late(engine, tenant, &key, &settings("wanted"));
+    assert!(tenant.table.get(&key).tenant.is_some());
+}
+
+/// What a tenant makes of its own beside what is shown to it, and what is shown to it.
+#[tokio::test]
+async fn t40_very_many_classes_of_a_tenant_are_not_remembered_and_those_of_the_platform_are() {
+    let bench = Bench::below(1);
+    let (engine, tenant) = (&bench.engine, &bench.tenant);
+    tenant.table.update(&bench.key, |entry| {
+        entry.twin = Some(fake::super_side("s", "u"));
+    });
+    let kind = kind::index("StorageClass");
+    let sink = TenantSink {
+        kind,
+        ..bench.tenant_sink()
+    };
+    let class = |name: &str| {
+        let metadata = json!({"name": name, "uid": "u", "resourceVersion": "5"});
+        let value = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": metadata});
+        Object::from_value(value).unwrap()
+    };
+    let offered = Key::new(kind, "", "offered");
+    engine.offered.note(&offered, &class("offered"));
+    for (name, is_known) in [("own", false), ("offered", true)] {
+        sink.applied(class(name));
+        let key = Key::new(kind, "", name);
+        assert_eq!(tenant.table.has(&key), is_known, "{name}");
+        assert_eq!(engine.up.has(&tenant.id, &key), is_known, "{name}");
+    }
+    assert_eq!(tenant.untaken.count(), 0, "nobody would sync it");
 }
