@@ -10,13 +10,15 @@ use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
 use std::{path::PathBuf, sync::Arc};
 
-/// How long the syncer takes its time, in seconds.
+/// How long the syncer takes its time, in seconds, and how much it remembers.
 #[derive(Clone, Copy, Debug)]
 pub struct Periods {
     /// A round of its patrol.
     pub patrol: u64,
     /// A ConfigMap or Secret that nothing refers to any more stays; as long as usual when left out.
     pub unneeded: Option<u64>,
+    /// MiB that it remembers of one tenant; as much as usual when left out.
+    pub tenant_memory: Option<u32>,
 }
 
 impl Default for Periods {
@@ -24,6 +26,7 @@ impl Default for Periods {
         Self {
             patrol: 300,
             unneeded: None,
+            tenant_memory: None,
         }
     }
 }
@@ -116,6 +119,8 @@ impl Syncer {
         ];
         let unneeded = self.periods.unneeded;
         flags.extend(unneeded.map(|seconds| format!("--unneeded-period={seconds}")));
+        let memory = self.periods.tenant_memory;
+        flags.extend(memory.map(|mib| format!("--tenant-memory={mib}")));
         let log = format!("syncer-{}", self.name);
         let program = match &self.program {
             Some(program) => program.clone(),
