@@ -50,7 +50,7 @@ pub struct Args {
     /// next pod of a Job needs it again
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     unneeded_period: u64,
-    /// MiB of memory that what is remembered of one tenant's objects takes: of what is beyond, nothing is synced that isn't known
+    /// MiB of memory that what is remembered of one tenant's objects may take; beyond it no object is synced that isn't known yet
     #[arg(long, default_value_t = ceiling::MOST_MIB, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=4096))]
     tenant_memory: u32,
     /// Name of this syncer among others on the same super cluster: each has its own, and keeps it over a restart

@@ -15,7 +15,7 @@ pub(crate) const MOST_MIB: u32 = 64;
 const ALWAYS: usize = 1 << 20;
 /// So many tenants find room for all that one may have; others beside them only for what small ones have. A syncer that may
 /// have 512 MiB lives on.
-const LARGE: usize = 3;
+const LARGE: usize = 2;
 
 /// The limits, and what all tenants together have above what each always may.
 pub(crate) struct Ceiling {
