@@ -64,7 +64,15 @@ pub(crate) fn services(cp: &ControlPlane) -> Vec<Object> {
 pub(crate) fn policies(cp: &ControlPlane, system: &str) -> Vec<Object> {
     let tcp = |port: u16| json!({"protocol": "TCP", "port": port});
     let part = |name: &str| json!([{"podSelector": {"matchLabels": selector(name)}}]);
-    let dns = json!({"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]});
+    let mut from_etcd = vec![
+        json!({"to": part(etcd::NAME), "ports": [tcp(etcd::CLIENT_PORT), tcp(etcd::PEER_PORT)]}),
+    ];
+    // Members find each other by names, whichever server knows them. One alone asks nobody, and is let out to nobody.
+    if cp.members > 1 {
+        from_etcd.push(
+            json!({"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}),
+        );
+    }
     vec![
         policy(
             cp,
@@ -86,7 +94,7 @@ pub(crate) fn policies(cp: &ControlPlane, system: &str) -> Vec<Object> {
                     }], "ports": [tcp(etcd::CLIENT_PORT)]},
                     {"from": part(etcd::NAME), "ports": [tcp(etcd::CLIENT_PORT), tcp(etcd::PEER_PORT)]},
                 ],
-                "egress": [{"to": part(etcd::NAME), "ports": [tcp(etcd::CLIENT_PORT), tcp(etcd::PEER_PORT)]}, dns],
+                "egress": from_etcd,
             }),
         ),
         // Webhooks, aggregated servers, pods and kubelets: all by the way out, which knows what is the tenant's.

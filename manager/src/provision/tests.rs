@@ -425,6 +425,22 @@ fn etcd_and_its_peers_are_shut_to_all_but_the_api_server_and_the_manager() {
     assert_eq!(manager["namespaceSelector"]["matchLabels"], there);
 }
 
+/// T28, T45: whoever may ask any server for names reaches any server, and may tell it things.
+#[test]
+fn t45_etcd_asks_for_names_only_where_members_find_each_other_by_them() {
+    let asks = control_planes().map(|cp| {
+        let policies = base(&cp, "sublet-system");
+        let policy = policies
+            .iter()
+            .find(|object| object.kind == NETWORK_POLICY && object.name() == "etcd");
+        let egress = policy.unwrap().items("/spec/egress");
+        egress
+            .iter()
+            .any(|rule| rule.to_string().contains("\"port\":53"))
+    });
+    assert_eq!(asks, [false, true]);
+}
+
 #[test]
 fn a_change_of_keys_read_at_start_rolls_their_pods_alone() {
     let cp = control_plane();
