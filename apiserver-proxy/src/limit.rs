@@ -15,8 +15,9 @@ const CONNECTIONS: Most = Most::new(2000, 500, 100);
 const CLIENT: Most = Most::new(1000, 250, 50);
 /// Logs, exec, attach and port-forward: each holds two connections and the buffers between them.
 const PODS: Most = Most::new(500, 300, 50);
-/// Lists of metrics cost the super API server more than a connection does.
-const FIGURES: Most = Most::new(8, 60, 10);
+/// Lists of metrics cost the super API server more than a connection does. Each HorizontalPodAutoscaler asks every 15 seconds,
+/// and a few hundred of them are no flood.
+const FIGURES: Most = Most::new(8, 200, 40);
 /// Questions that the index answers cost little.
 const DNS: Most = Most::new(1000, 4000, 2000);
 /// Questions that go outside: each holds a port for as long as it is open.
@@ -166,6 +167,17 @@ mod tests {
         assert_eq!(taken(), CONNECTIONS.rate.burst as usize);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(taken(), 100);
+    }
+
+    /// A controller-manager asks for each of its autoscalers every 15 seconds.
+    #[tokio::test(start_paused = true)]
+    async fn some_hundred_autoscalers_are_answered_at_one_replica() {
+        let limit = Limit::new(FIGURES);
+        for question in 0..5_000 {
+            assert!(limit.take().is_ok(), "question {question}");
+            // 500 of them in 15 seconds.
+            tokio::time::advance(Duration::from_millis(30)).await;
+        }
     }
 
     #[tokio::test(start_paused = true)]
