@@ -81,6 +81,14 @@ impl Identity {
         })
     }
 
+    /// A certificate and its key, as PEM.
+    pub fn of_pair(certificate: &str, key: &str) -> Self {
+        Self {
+            certificate: certificate.into(),
+            key: key.into(),
+        }
+    }
+
     /// What a tenant's admin has in the kubeconfig.
     pub fn of_admin(tenant: &Tenant) -> anyhow::Result<Self> {
         let config: Value = serde_saphyr::from_str(&tenant.kubeconfig)?;
@@ -183,6 +191,18 @@ impl WayOut {
         .await?
     }
 
+    /// Asks a virtual node's kubelet for a stream, and reads no more of the answer than its head: the connection goes on.
+    pub async fn stream(&self, identity: &Identity, head: &str) -> anyhow::Result<Answer> {
+        seldom(SOON, "the proxy has time for a stream", async || {
+            let mut kubelet = self.tunnel(identity, identity, "any").await?;
+            kubelet.write_all(head.as_bytes()).await?;
+            let answer = read_head(&mut kubelet).await?;
+            ensure!(answer.code != 429, "{answer:?}");
+            Ok(answer)
+        })
+        .await
+    }
+
     async fn kubelet_now(
         &self,
         outer: &Identity,
@@ -190,14 +210,24 @@ impl WayOut {
         node: &str,
         head: &str,
     ) -> anyhow::Result<Answer> {
+        let mut kubelet = self.tunnel(outer, inner, node).await?;
+        ask(&mut kubelet, head).await
+    }
+
+    /// A connection to a virtual node's kubelet.
+    async fn tunnel(
+        &self,
+        outer: &Identity,
+        inner: &Identity,
+        node: &str,
+    ) -> anyhow::Result<impl Stream + use<>> {
         let host = tenancy::naming::node_host(node);
         let mut tunnel = self.connect(Some(outer)).await?;
         let line = format!("CONNECT {host}:10250 HTTP/1.1\r\nHost: x\r\n\r\n");
         tunnel.write_all(line.as_bytes()).await?;
         let answer = read_head(&mut tunnel).await?;
         ensure!(answer.code == 200, "{answer:?}");
-        let mut kubelet = self.secure(tunnel, &host, Some(inner)).await?;
-        ask(&mut kubelet, head).await
+        self.secure(tunnel, &host, Some(inner)).await
     }
 }
 

@@ -1,13 +1,18 @@
 //! The proxy as a process of this machine, outside of any cluster.
 
-use super::{process::Process, server::free_ports};
+use super::{http, process::Process, server::free_ports};
 use crate::settings;
+use rustix::process::Signal;
 use std::path::Path;
 
 /// A proxy at work; it ends with its handle.
 pub struct Proxy {
     /// Where tenants' API servers reach it, on 127.0.0.1.
     pub way_out: u16,
+    /// Where clients of tenants reach it.
+    pub front_door: u16,
+    /// Where it tells of itself.
+    page: u16,
     process: Process,
 }
 
@@ -34,7 +39,27 @@ impl Proxy {
         all.extend(flags.iter().map(|flag| (*flag).to_owned()));
         let mut process = Process::start(folder, "proxy", &settings::proxy()?, &all)?;
         process.ready(listen).await?;
-        Ok(Self { way_out, process })
+        Ok(Self {
+            way_out,
+            front_door,
+            page: listen,
+            process,
+        })
+    }
+
+    /// Whether it says that it is ready.
+    pub async fn is_ready(&self) -> bool {
+        http::get(self.page, "/readyz").await.is_ok()
+    }
+
+    /// Asks it to end, as is done with a pod.
+    pub fn ask_to_end(&self) -> anyhow::Result<()> {
+        self.process.signal(Signal::TERM)
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.has_ended()
     }
 
     /// Kills it and gives all that it logged.

@@ -12,6 +12,7 @@ mod namespace_quota;
 mod network;
 mod noise;
 mod openings;
+mod packets;
 mod placement;
 mod platform;
 mod pod_rules;

@@ -3,6 +3,9 @@
 mod external;
 mod figures;
 mod front_door;
+mod redirects;
+mod shutdown;
+mod signed;
 mod sleep;
 mod streams;
 mod threats;

@@ -20,18 +20,35 @@ use std::collections::BTreeMap;
 /// How long a connection is tried.
 const PATIENCE: &str = "--connect-timeout 3 --max-time 6";
 
-/// What a pod tries to reach: what it is called, and its URL.
+/// What a pod tries to reach: what it is called, and its URL. Beside those that curl knows there are `dns://SERVER`,
+/// `udp://HOST:PORT` and `icmp://HOST`.
 pub(super) type Targets = BTreeMap<String, String>;
 
-/// Which targets a pod reaches, asked all at once: an answer of whatever status counts, and so does a connection that
-/// isn't closed.
+/// A shell command that succeeds if something answers there: a connection that isn't closed, an answer of whatever status, or
+/// for what has no connections, a datagram that comes back.
+fn tried(url: &str) -> String {
+    match url.split_once("://") {
+        Some(("dns", server)) => format!(
+            "dig +tries=1 +time=5 @{server} kubernetes.default.svc.cluster.local A > /dev/null 2>&1"
+        ),
+        // agnhost tells its host name to whoever asks.
+        Some(("udp", place)) => {
+            let (host, port) = place.split_once(':').unwrap_or((place, ""));
+            format!("echo hostname | timeout 8 nc -u -w 5 {host} {port} 2> /dev/null | grep -q .")
+        }
+        Some(("icmp", host)) => format!("ping -c 1 -W 5 {host} > /dev/null 2>&1"),
+        // 28 is a time limit, 7 a refused connection, 6 a name that isn't known.
+        _ => format!(
+            "(curl -sk -o /dev/null {PATIENCE} '{url}'; case $? in 28|7|6) exit 1;; esac; exit 0)"
+        ),
+    }
+}
+
+/// Which targets a pod reaches, asked all at once.
 async fn reached(kubectl: &Program, pod: &str, targets: &Targets) -> anyhow::Result<Vec<String>> {
     let mut script = String::new();
     for (target, url) in targets {
-        // 28 is a time limit, 7 a refused connection, 6 a name that isn't known.
-        script += &format!(
-            "(curl -sk -o /dev/null {PATIENCE} '{url}'; case $? in 28|7|6) ;; *) echo \"{target}\";; esac) &\n"
-        );
+        script += &format!("( {} && echo \"{target}\") &\n", tried(url));
     }
     script += "wait\n";
     let said = kubectl
@@ -95,7 +112,7 @@ pub(super) fn kubectl_of(
 }
 
 /// Where etcd of a tenant runs, and its URL.
-async fn etcd(space: &Space) -> anyhow::Result<(String, String)> {
+pub(super) async fn etcd(space: &Space) -> anyhow::Result<(String, String)> {
     let place = space.tenant.control_plane_namespace();
     let pods = space
         .above()
@@ -162,6 +179,34 @@ pub(super) async fn foreign(a: &Space, b: &Space, web_of_b: &str) -> anyhow::Res
     Ok(targets)
 }
 
+/// What answers without a connection: tenant B's pod and DNS server, and the one of the super cluster.
+pub(super) async fn datagrams(b: &Space, web_of_b: &str) -> anyhow::Result<Targets> {
+    let (namespace, service) = ("kube-system", "kube-dns");
+    let servers = b.side().list(POD, namespace, "k8s-app=kube-dns").await?;
+    let server = servers.first().context("a DNS server of b's")?;
+    let own = b.side().get(SERVICE, namespace, service).await?;
+    let above = b.above().get(SERVICE, namespace, service).await?;
+    let dns = |service: &Value| format!("dns://{}", text(service, "/spec/clusterIP"));
+    Ok(Targets::from([
+        ("b's pod by UDP".into(), format!("udp://{web_of_b}:8081")),
+        ("b's pod by ICMP".into(), format!("icmp://{web_of_b}")),
+        (
+            "b's dns pod".into(),
+            format!("dns://{}", text(server, "/status/podIP")),
+        ),
+        ("b's dns service".into(), dns(&own)),
+        ("super dns by UDP".into(), dns(&above)),
+    ]))
+}
+
+/// What of that tenant B reaches.
+const DATAGRAMS_OF_B: [&str; 4] = [
+    "b's dns pod",
+    "b's dns service",
+    "b's pod by ICMP",
+    "b's pod by UDP",
+];
+
 /// What of it tenant B reaches.
 pub(super) const OF_B: [&str; 4] = ["b's api", "b's api server", "b's pod", "b's service"];
 
@@ -206,9 +251,11 @@ fn t45_pods_reach_their_own_tenant_by_name_and_nothing_else() {
         let (etcd_of_a, etcd_of_b) = (etcd(a).await?.0, etcd(b).await?.0);
         let nodes = [node.as_str(), &etcd_of_a, &etcd_of_b];
         Platform::beside(a.above(), &nodes, &a.name, async |platform| {
-            let foreign = foreign(a, b, &web_of_b).await?;
+            let mut foreign = foreign(a, b, &web_of_b).await?;
+            foreign.extend(datagrams(b, &web_of_b).await?);
+            let of_own = [&OF_B[..], &DATAGRAMS_OF_B].concat();
             // That something answers at all is shown by whoever may ask it, and etcd whom no policy holds back: its own node.
-            expect(&of_b, "client", &foreign, &OF_B).await?;
+            expect(&of_b, "client", &foreign, &of_own).await?;
             expect(&above, &platform.free(), &foreign, &of_nobody(&foreign)).await?;
             for (etcd, node) in [("a's etcd", &etcd_of_a), ("b's etcd", &etcd_of_b)] {
                 let only = Targets::from([(etcd.to_owned(), foreign[etcd].clone())]);

@@ -15,7 +15,7 @@ use e2e::{
 use serde_json::{Value, json};
 
 /// What the API server says when the way out refuses.
-const REFUSED: &str = "code 403";
+pub(super) const REFUSED: &str = "code 403";
 
 async fn shell(space: &Space) -> anyhow::Result<()> {
     let spec = make::pod_spec(make::shell("echo secret; sleep 3600"));
@@ -25,7 +25,7 @@ async fn shell(space: &Space) -> anyhow::Result<()> {
 }
 
 /// Places that no tenant may reach: the super API server, another tenant's, the metadata service, a node, itself.
-async fn forbidden(space: &Space) -> anyhow::Result<Vec<(String, u16)>> {
+pub(super) async fn forbidden(space: &Space) -> anyhow::Result<Vec<(String, u16)>> {
     let above = space.above();
     let kubernetes = above.get(SERVICE, "default", "kubernetes").await?;
     let other = B.get().await?;
@@ -333,6 +333,7 @@ fn t32_no_path_leads_to_another_tenants_pod() {
                     );
                 }
             }
+            streams_stay_inside(&out, &own, &b, &pod).await?;
             // The super cluster gives it to whoever may ask there.
             let path = format!("/api/v1/namespaces/{twin}/pods/web/log?container=main");
             let log = a.above().text(&path).await?;
@@ -342,12 +343,80 @@ fn t32_no_path_leads_to_another_tenants_pod() {
             let head = format!("GET /containerLogs/{ns}/web/main HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
             let answer = out.kubelet(&theirs, &theirs, &head).await?;
             ensure!(answer.code == 200 && answer.text.contains("secret"), "{answer:?}");
+            // And streams, asked for in the very form that leads to none from outside.
+            for (kind, head) in UPGRADES {
+                for path in streams(ns, &pod) {
+                    let answer = out.stream(&theirs, &upgrade(kind, &path, head)).await?;
+                    ensure!(answer.code == 101, "{path} by {kind}: {answer:?}");
+                }
+            }
             Ok(())
         }
         .await;
         b.side().delete(NAMESPACE, "", &b.name).await?;
         result
     });
+}
+
+/// How streams are asked for: the method, and the headers of the upgrade.
+const UPGRADES: [(&str, &str); 2] = [
+    (
+        "POST",
+        "Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\nContent-Length: 0\r\n",
+    ),
+    (
+        "GET",
+        "Upgrade: websocket\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Protocol: v5.channel.k8s.io\r\n",
+    ),
+];
+
+/// The head of a request for a stream, as a client sends it.
+fn upgrade(method: &str, path: &str, headers: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n{headers}\r\n")
+}
+
+/// Paths by which a kubelet gives streams of the pod `web`.
+fn streams(namespace: &str, pod: &Value) -> [String; 3] {
+    let uid = e2e::read::uid(pod);
+    [
+        format!("/exec/{namespace}/web/main?command=id&output=1"),
+        format!("/exec/{namespace}/web/{uid}/main?command=id&output=1"),
+        format!("/attach/{namespace}/web/{uid}/main?output=1"),
+    ]
+}
+
+/// T32: a real upgrade that names tenant B's pod, as itself or as its twin, becomes no stream.
+async fn streams_stay_inside(
+    out: &WayOut,
+    own: &Identity,
+    b: &Space,
+    pod: &Value,
+) -> anyhow::Result<()> {
+    let twin = b.twin(e2e::kind::POD, "web").await?;
+    let mut paths = vec![
+        format!("/portForward/{}/web", b.name),
+        format!("/portForward/{}/web", b.twin),
+        format!("/exec/..%2f{}/web/main?command=id&output=1", b.twin),
+    ];
+    for (namespace, pod) in [
+        (&b.name, pod),
+        (&b.twin, pod),
+        (&b.name, &twin),
+        (&b.twin, &twin),
+    ] {
+        paths.extend(streams(namespace, pod));
+    }
+    for (kind, head) in UPGRADES {
+        for path in &paths {
+            let answer = out.stream(own, &upgrade(kind, path, head)).await?;
+            ensure!(
+                matches!(answer.code, 400 | 403 | 404),
+                "{path} by {kind}: {answer:?}"
+            );
+        }
+    }
+    Ok(())
 }
 
 #[test]
