@@ -31,7 +31,9 @@ async fn server(space: &Space, places: &[(u16, String)]) -> anyhow::Result<Strin
     let redirects: String = places
         .iter()
         .enumerate()
-        .map(|(number, (code, url))| format!("location = /{number} {{ return {code} {url}; }}\n"))
+        .map(|(number, (code, place))| {
+            format!("location = /{number} {{ return {code} https://{place}/; }}\n")
+        })
         .collect();
     let config = format!(
         "user nginx;\nerror_log /dev/stderr notice;\npid /run/nginx.pid;\nevents {{}}\nhttp {{\nserver {{\n\
@@ -73,19 +75,19 @@ fn t28_redirects_of_a_webhook_lead_nowhere_either() {
         // By one code the body goes along, by the other it's a plain question.
         for code in [307, 302] {
             for (host, port) in &places {
-                redirects.push((code, format!("https://{host}:{port}/")));
+                redirects.push((code, format!("{host}:{port}")));
             }
         }
         let certificate = server(space, &redirects).await?;
-        for (number, (code, url)) in redirects.iter().enumerate() {
+        for (number, (code, place)) in redirects.iter().enumerate() {
             let path = format!("/{number}");
             let service = json!({"namespace": space.name, "name": NAME, "path": path, "port": 80});
             let client =
                 json!({"service": service, "caBundle": BASE64_STANDARD.encode(&certificate)});
             // A ready pod isn't behind its Service's address on every node at once.
-            eventually(PODS, &format!("{code} to {url} is refused"), async || {
+            eventually(PODS, &format!("{code} to {place} is refused"), async || {
                 let said = refused_by(space, client.clone()).await?;
-                ensure!(said.contains(REFUSED) && said.contains(url), "{said}");
+                ensure!(said.contains(REFUSED) && said.contains(place), "{said}");
                 Ok(())
             })
             .await?;
