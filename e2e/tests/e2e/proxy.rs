@@ -1,5 +1,6 @@
 //! The proxy: kubectl's verbs on pods, the front door, the way out, and what they must refuse.
 
+mod balancer;
 mod external;
 mod figures;
 mod front_door;
