@@ -50,6 +50,7 @@ async fn t32_t33_bad_requests_are_answered_with_their_code_and_ask_for_nothing()
     let many = "X: y\r\n".repeat(200);
     let exec = "/exec/default/web/main?command=id&output=1";
     let logs = "/containerLogs/default/web/main";
+    let far = format!("{exec}&command={}", "x".repeat(1 << 16));
     let rows: &[(&str, &str, &str, u16)] = &[
         ("GET", "/containerLogs/default/../web/main", "", 400),
         ("GET", "/containerLogs/other/../default/web/main", "", 400),
@@ -122,6 +123,7 @@ async fn t32_t33_bad_requests_are_answered_with_their_code_and_ask_for_nothing()
         ("GET", logs, " folded: x\r\n", 400),
         ("GET", logs, &long, 431),
         ("GET", logs, &many, 431),
+        ("GET", &far, "", 414),
     ];
     for (method, path, headers, wanted) in rows {
         let got = ask(&world, method, path, headers).await;

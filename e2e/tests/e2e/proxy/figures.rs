@@ -22,7 +22,7 @@ fn busy() -> Value {
 
 /// Waits until a pod was measured, and returns its PodMetrics.
 ///
-/// metrics-server measures every 15 s or so, and the proxy lets a tenant ask ten times a second in all.
+/// metrics-server measures every 15 s or so, and the proxy lets a tenant ask only so often in all.
 async fn measured(space: &Space, pod: &str) -> anyhow::Result<Value> {
     seldom(PODS, &format!("pod {pod} is measured"), async || {
         let seen = space.get(POD_METRICS, pod).await?;
