@@ -8,6 +8,7 @@ use crate::{
     identity::Gate,
     index::Index,
     kubelet::{self, Kubelet},
+    limit::Caps,
     metrics::{Metrics, Plane, Shown},
     metrics_api::{self, MetricsApi},
     node_certificate::Signer,
@@ -98,6 +99,9 @@ pub struct Args {
     drain: u64,
 
     #[command(flatten)]
+    caps: Caps,
+
+    #[command(flatten)]
     log: LogArgs,
 }
 
@@ -114,13 +118,14 @@ impl Args {
             dns_upstream,
             super_domain,
             drain,
+            caps,
             log,
         } = self;
         log.start()?;
         telemetry::raise_file_limit();
         let config = telemetry::config(kubeconfig).await?;
         let server = config.cluster_url.clone();
-        let shared = Shared::new(super_client::client(config)?);
+        let shared = Shared::new(super_client::client(config)?, caps);
         let listeners = Listeners {
             page: listener(listen).await?,
             door: listener(front_door).await?,
@@ -188,11 +193,11 @@ struct Shared {
 
 impl Shared {
     /// Nothing is known yet.
-    fn new(client: Client) -> Self {
+    fn new(client: Client, caps: Caps) -> Self {
         Self {
             visits: Visits::new(client.clone(), api::SYSTEM_NAMESPACE),
             client,
-            index: Arc::default(),
+            index: Arc::new(Index::new(caps)),
             names: Arc::default(),
             listed: Arc::default(),
             serving: Arc::default(),
@@ -425,6 +430,8 @@ mod tests {
             ["--drain", "soon"],
             ["--dns-upstream", "10.0.0.2"],
             ["--proxy-protocol-from", "10.0.0.2"],
+            ["--tenant-connections", "0"],
+            ["--tenant-metrics-rate", "many"],
         ] {
             let args = ["sublet-apiserver-proxy", wrong[0], wrong[1]];
             assert!(Args::try_parse_from(args).is_err(), "{wrong:?}");

@@ -3,7 +3,10 @@
 //! Every dial target and every name in a request to the super API server comes from here. Guards stay in this module:
 //! what is handed out is a copy or an `Arc`.
 
-use crate::destination::Places;
+use crate::{
+    destination::Places,
+    limit::{Caps, Limits},
+};
 use k8s_openapi::api::core::v1::Service as SuperService;
 use kube::ResourceExt;
 use parking_lot::RwLock;
@@ -100,6 +103,8 @@ pub(crate) struct Index {
     news: Notify,
     /// Told when a route came or changed.
     route_news: Notify,
+    /// What each tenant may use.
+    caps: Caps,
 }
 
 #[derive(Default)]
@@ -115,8 +120,18 @@ struct IndexTables {
 }
 
 impl Index {
+    /// Nothing is known yet; each tenant may use so much.
+    pub(crate) fn new(caps: Caps) -> Self {
+        Self {
+            caps,
+            ..Self::default()
+        }
+    }
+
     /// A tenant's route is there, or has changed.
     pub(crate) fn set_tenant(&self, place: NamespacedName, mut tenant: Tenant) {
+        // One that was known goes on under the limits that count what it uses.
+        tenant.limits = Arc::new(Limits::of(self.caps));
         let (ended, rival) = {
             let mut known = self.known.write();
             let (ended, had) = match known.tenants.get(&place) {

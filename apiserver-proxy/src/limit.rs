@@ -1,6 +1,7 @@
 //! How much of the proxy one tenant may use, so that none takes it from the others.
 
 use crate::{list::Turns, lookup::Lookups, metrics::Plane, shares::Shares, wake::Places};
+use clap::{Args, value_parser};
 use parking_lot::Mutex;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tenancy::bucket::{Bucket, Rate};
@@ -9,15 +10,10 @@ use tokio::{
     time::Instant,
 };
 
-/// Of one tenant at one plane of one replica.
-const CONNECTIONS: Most = Most::new(2000, 500, 100);
-/// Of one client at the front door.
-const CLIENT: Most = Most::new(1000, 250, 50);
-/// Logs, exec, attach and port-forward: each holds two connections and the buffers between them.
+/// Logs, exec, attach and port-forward, by default so many: each holds two connections and the buffers between them.
 const PODS: Most = Most::new(500, 300, 50);
-/// Lists of metrics cost the super API server more than a connection does. Each HorizontalPodAutoscaler asks every 15 seconds,
-/// and a few hundred of them are no flood.
-const FIGURES: Most = Most::new(8, 200, 40);
+/// Lists of metrics cost the super API server more than a connection does.
+const FIGURES_OPEN: usize = 8;
 /// Questions that the index answers cost little.
 const DNS: Most = Most::new(1000, 4000, 2000);
 /// Questions that go outside: each holds a port for as long as it is open.
@@ -25,6 +21,42 @@ const DNS_OUTSIDE: Most = Most::new(100, 400, 200);
 const DNS_STREAMS: Most = Most::new(100, 100, 50);
 /// Between two lines about the same that a tenant was refused.
 const SILENCE: Duration = Duration::from_secs(30);
+
+/// What an admin may change of the limits that each tenant has at one replica.
+#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Caps {
+    /// Connections that a tenant may hold at a replica's front door, and as many at its way out; each client half of them
+    #[arg(long = "tenant-connections", value_name = "NUMBER", default_value_t = Caps::default().connections,
+        value_parser = value_parser!(u32).range(2..=100_000))]
+    connections: u32,
+
+    /// Connections that a tenant may open there in a second, after a burst of five times as many; each client half of them
+    #[arg(long = "tenant-connection-rate", value_name = "NUMBER", default_value_t = Caps::default().connection_rate,
+        value_parser = value_parser!(u32).range(2..=10_000))]
+    connection_rate: u32,
+
+    /// Logs, exec, attach and port-forward that a tenant may have open at a replica
+    #[arg(long = "tenant-pod-requests", value_name = "NUMBER", default_value_t = Caps::default().pod_requests,
+        value_parser = value_parser!(u32).range(1..=100_000))]
+    pod_requests: u32,
+
+    /// Questions for metrics that a tenant may ask a replica in a second, after a burst of five times as many
+    #[arg(long = "tenant-metrics-rate", value_name = "NUMBER", default_value_t = Caps::default().metrics_rate,
+        value_parser = value_parser!(u32).range(1..=10_000))]
+    metrics_rate: u32,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self {
+            connections: 2000,
+            connection_rate: 100,
+            pod_requests: 500,
+            // Each HorizontalPodAutoscaler asks every 15 seconds, and a few hundred of them are no flood.
+            metrics_rate: 40,
+        }
+    }
+}
 
 /// The limits of one tenant.
 pub(crate) struct Limits {
@@ -56,14 +88,35 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        Self::of(Caps::default())
+    }
+}
+
+impl Limits {
+    /// All that is free to be taken.
+    pub(crate) fn of(caps: Caps) -> Self {
+        let Caps {
+            connections,
+            connection_rate,
+            pod_requests,
+            metrics_rate,
+        } = caps;
+        let all = Most::new(connections as usize, 5 * connection_rate, connection_rate);
+        let pods = Most {
+            open: pod_requests as usize,
+            ..PODS
+        };
         Self {
-            door: Limit::new(CONNECTIONS),
-            clients: Shares::new(CLIENT.open, CLIENT.rate),
+            door: Limit::new(all),
+            clients: Shares::new(
+                all.open / 2,
+                Rate::per_second(connection_rate / 2, all.rate.burst / 2),
+            ),
             held: Places::of_one(),
-            out: Limit::new(CONNECTIONS),
+            out: Limit::new(all),
             lookups: Lookups::default(),
-            pods: Limit::new(PODS),
-            figures: Limit::new(FIGURES),
+            pods: Limit::new(pods),
+            figures: Limit::new(Most::new(FIGURES_OPEN, 5 * metrics_rate, metrics_rate)),
             large_lists: Arc::new(Semaphore::new(1)),
             dns: Limit::new(DNS),
             dns_outside: Limit::new(DNS_OUTSIDE),
@@ -162,17 +215,38 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_is_let_in_and_then_so_many_a_second() {
-        let limit = Limit::new(CONNECTIONS);
+        let limit = Limits::default().door;
         let taken = || (0..10_000).take_while(|_| limit.take().is_ok()).count();
-        assert_eq!(taken(), CONNECTIONS.rate.burst as usize);
+        assert_eq!(taken(), 500);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(taken(), 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_admin_sets_how_much_each_tenant_has() {
+        let caps = Caps {
+            connections: 20,
+            connection_rate: 2,
+            pod_requests: 7,
+            metrics_rate: 1,
+        };
+        let limits = Limits::of(caps);
+        let begun = |limit: &Limit| (0..100).take_while(|_| limit.take().is_ok()).count();
+        assert_eq!([&limits.door, &limits.out].map(begun), [10, 10]);
+        assert_eq!(begun(&limits.figures), 5);
+        let held: Vec<_> = (0..100).map_while(|_| limits.pods.take().ok()).collect();
+        assert_eq!(held.len(), 7);
+        let from: Option<std::net::IpAddr> = "192.0.2.1".parse().ok();
+        let held: Vec<_> = (0..100)
+            .map_while(|_| limits.clients.take(from).ok())
+            .collect();
+        assert_eq!(held.len(), 5);
     }
 
     /// A controller-manager asks for each of its autoscalers every 15 seconds.
     #[tokio::test(start_paused = true)]
     async fn some_hundred_autoscalers_are_answered_at_one_replica() {
-        let limit = Limit::new(FIGURES);
+        let limit = Limits::default().figures;
         for question in 0..5_000 {
             assert!(limit.take().is_ok(), "question {question}");
             // 500 of them in 15 seconds.
@@ -194,9 +268,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_held_counts() {
-        let limit = Limit::new(CONNECTIONS);
+        let limit = Limits::default().door;
         let mut held = vec![];
-        while held.len() < CONNECTIONS.open {
+        while held.len() < 2000 {
             match limit.take() {
                 Ok(slot) => held.push(slot),
                 Err(Full) => tokio::time::advance(Duration::from_secs(1)).await,
