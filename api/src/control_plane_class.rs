@@ -460,6 +460,7 @@ mod tests {
             "count/ingresses.networking.k8s.io",
             "count/namespaces",
             "count/networkpolicies.networking.k8s.io",
+            "count/pods",
             "persistentvolumeclaims",
             "pods",
             "requests.storage",

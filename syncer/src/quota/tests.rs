@@ -79,6 +79,36 @@ fn t43_the_overhead_of_a_runtime_counts_before_the_pod_exists() {
     assert_eq!(reserve("c", "none").unwrap().reason, EXCEEDED);
 }
 
+/// T43: what ended stays in the super cluster's store until somebody deletes it.
+#[tokio::test]
+async fn t43_a_pod_that_has_ended_gives_its_room_back_and_keeps_its_place_among_all() {
+    let (engine, tenant, _server) = engine();
+    let own = Amounts::from([("pods".to_owned(), 1000), ("count/pods".to_owned(), 2000)]);
+    tenant.quota.limit(&own, BTreeMap::new());
+    tenant.quota.counted();
+    let pod = |name: &str, phase: &str| {
+        let metadata = json!({"name": name, "uid": name});
+        let pod =
+            json!({"metadata": metadata, "spec": {"containers": []}, "status": {"phase": phase}});
+        Object::from_value(pod).unwrap()
+    };
+    let key = |name: &str| Key::new(kind::index("Pod"), "n", name);
+    for name in ["a", "b"] {
+        let refused = reserve(&tenant, &key(name), &pod(name, "Pending")).unwrap();
+        assert_eq!(refused, None, "{name}");
+        exists(&engine, &tenant, &key(name), &pod(name, "Succeeded"));
+    }
+    let third = || reserve(&tenant, &key("c"), &pod("c", "Pending")).unwrap();
+    let refused = third().unwrap();
+    assert_eq!(refused.reason, EXCEEDED);
+    let says = &refused.message;
+    assert!(says.contains("count/pods: 1 more of at most 2"), "{says}");
+    assert!(!says.contains("(pods:"), "{says}");
+    ended(&engine, &tenant, &key("a"), "a");
+    assert!(engine.down.has(&tenant.id, &key("c")));
+    assert_eq!(third(), None);
+}
+
 /// The platform sees what is used whatever the tenant thinks of being shown it.
 #[tokio::test]
 async fn t40_a_tenant_that_refuses_to_be_shown_its_quota_hides_it_from_nobody() {

@@ -32,11 +32,11 @@ const SUFFIXES: [(&str, u32, i32); 16] = [
 /// Digits that count; with more, the last is rounded up.
 const DIGITS: usize = 20;
 
-/// Kinds whose number has a short name in quotas.
-const SHORT: [&str; 6] = [
+/// Kinds whose number has a short name in quotas. Pods aren't among them: `pods` are those that haven't ended, `count/pods`
+/// all that exist.
+const SHORT: [&str; 5] = [
     "configmaps",
     "persistentvolumeclaims",
-    "pods",
     "replicationcontrollers",
     "secrets",
     "services",
@@ -301,7 +301,7 @@ mod tests {
                 .collect();
             limits(&map)
         };
-        let class = read(&[("cpu", "4"), ("count/pods", "20")]).unwrap();
+        let class = read(&[("cpu", "4"), ("pods", "20"), ("count/services", "9")]).unwrap();
         let own = read(&[("requests.cpu", "8"), ("pods", "5"), ("services", "3")]).unwrap();
         let both = stricter(&class, &own);
         let expected = [("pods", 5000), ("requests.cpu", 4000), ("services", 3000)];
@@ -311,5 +311,12 @@ mod tests {
             .collect();
         assert_eq!(both, expected);
         assert!(read(&[("pods", "many")]).unwrap_err().contains("pods"));
+    }
+
+    #[test]
+    fn all_pods_are_another_amount_than_those_that_run() {
+        assert_eq!(canonical("count/pods"), "count/pods");
+        assert_eq!(canonical("pods"), "pods");
+        assert_eq!(canonical("count/secrets"), "secrets");
     }
 }

@@ -24,12 +24,12 @@ pub(crate) const DEVICES_OF: &str = "deviceclass.resource.kubernetes.io/";
 /// The most devices that a claim is ever given (`AllocationResultsMaxSize`): what one for all of them counts as.
 const MOST_DEVICES: i128 = 32;
 
-/// The amounts that an object of a kind takes; a pod that has ended takes none.
+/// What a pod takes until it has ended, beside its place among all that exist.
+const RUNNING: &str = "pods";
+
+/// The amounts that an object of a kind takes; a pod that has ended takes its place among `count/pods` alone.
 pub fn of(resource: &Resource, object: &Object) -> Amounts {
     let mut amounts = Amounts::new();
-    if resource.kind == "Pod" && is_finished(object) {
-        return amounts;
-    }
     let plural = if resource.group.is_empty() {
         format!("count/{}", resource.plural)
     } else {
@@ -37,7 +37,7 @@ pub fn of(resource: &Resource, object: &Object) -> Amounts {
     };
     amounts.insert(canonical(&plural), 1000);
     match resource.kind {
-        "Pod" => pod(object, &mut amounts),
+        "Pod" if !is_finished(object) => pod(object, &mut amounts),
         "Service" => service(object, &mut amounts),
         "PersistentVolumeClaim" => claim(object, &mut amounts),
         "ResourceClaim" => devices(object, &mut amounts),
@@ -65,6 +65,7 @@ pub fn concerns(resource: &Resource, hard: &Amounts) -> bool {
                 "Pod" => {
                     (name.starts_with("requests.") || name.starts_with("limits."))
                         && name != "requests.storage"
+                        || name == RUNNING
                         || name.ends_with(DEVICES)
                 }
                 "Service" => name.starts_with("services."),
@@ -129,6 +130,7 @@ fn of_containers(pod: &Object) -> impl Iterator<Item = &Value> {
 
 /// Init containers run one after the other, beside the sidecars that were started before them.
 fn pod(pod: &Object, amounts: &mut Amounts) {
+    amounts.insert(RUNNING.into(), 1000);
     for kind in ["requests", "limits"] {
         let mut running = Amounts::new();
         for container in containers(pod, "containers") {
@@ -281,13 +283,14 @@ mod tests {
                 json!({"metadata": {}, "spec": {"initContainers": init, "containers": [container("200m"), container("300m")]}}),
             )
         };
-        assert_eq!(pod(json!([])), ["pods=1", "requests.cpu=500m"]);
-        assert_eq!(pod(json!([container("2")])), ["pods=1", "requests.cpu=2"]);
-        assert_eq!(pod(json!([sidecar])), ["pods=1", "requests.cpu=600m"]);
-        assert_eq!(
-            pod(json!([sidecar, container("1")])),
-            ["pods=1", "requests.cpu=1100m"]
-        );
+        for (init, cpu) in [
+            (json!([]), "requests.cpu=500m"),
+            (json!([container("2")]), "requests.cpu=2"),
+            (json!([sidecar]), "requests.cpu=600m"),
+            (json!([sidecar, container("1")]), "requests.cpu=1100m"),
+        ] {
+            assert_eq!(pod(init), ["count/pods=1", "pods=1", cpu]);
+        }
     }
 
     #[test]
@@ -297,6 +300,7 @@ mod tests {
         assert_eq!(
             takes("Pod", pod),
             [
+                "count/pods=1",
                 "limits.memory=1Gi",
                 "limits.nvidia.com/gpu=1",
                 "pods=1",
@@ -315,8 +319,10 @@ mod tests {
                 json!({"metadata": {}, "spec": {"containers": twice}}),
             )
         };
-        assert_eq!(pod("+4"), ["pods=1", "requests.cpu=8"]);
-        assert_eq!(pod("4000e-3"), ["pods=1", "requests.cpu=8"]);
+        for cpu in ["+4", "4000e-3"] {
+            let taken = ["count/pods=1", "pods=1", "requests.cpu=8"];
+            assert_eq!(pod(cpu), taken, "{cpu}");
+        }
         let claim =
             json!({"metadata": {}, "spec": {"resources": {"requests": {"storage": "+1Ti"}}}});
         let taken = takes("PersistentVolumeClaim", claim);
@@ -325,7 +331,7 @@ mod tests {
         // What nobody can read, and what no sum can hold, is too much.
         let most = format!("requests.cpu={}", shown("", MOST));
         for cpu in ["much", "-1", "170141183460469231731687303715884105"] {
-            assert_eq!(pod(cpu), ["pods=1", &most], "{cpu}");
+            assert_eq!(pod(cpu), ["count/pods=1", "pods=1", &most], "{cpu}");
         }
     }
 
@@ -365,6 +371,7 @@ mod tests {
         assert_eq!(
             takes("Pod", pod),
             [
+                "count/pods=1",
                 "gpu.deviceclass.resource.k8s.io/devices=4",
                 "limits.deviceclass.resource.kubernetes.io/gpu=4",
                 "pods=1",
@@ -385,10 +392,13 @@ mod tests {
         );
     }
 
+    /// T43: it is kept in the super cluster's store, and pushes out what others have there.
     #[test]
-    fn a_pod_that_has_ended_takes_nothing() {
-        let pod = json!({"metadata": {}, "spec": {"containers": [container("1")]}, "status": {"phase": "Succeeded"}});
-        assert!(takes("Pod", pod).is_empty());
+    fn t43_a_pod_that_has_ended_takes_its_place_among_all_and_nothing_else() {
+        for phase in ["Succeeded", "Failed"] {
+            let pod = json!({"metadata": {}, "spec": {"containers": [container("1")]}, "status": {"phase": phase}});
+            assert_eq!(takes("Pod", pod), ["count/pods=1"], "{phase}");
+        }
     }
 
     #[test]
@@ -442,10 +452,12 @@ mod tests {
         let hard = |name: &str| Amounts::from([(name.to_owned(), 1000)]);
         for (kind, name, expected) in [
             ("Pod", "pods", true),
+            ("Pod", "count/pods", true),
             ("Pod", "requests.nvidia.com/gpu", true),
             ("Pod", "requests.storage", false),
             ("Service", "services.nodeports", true),
             ("Service", "pods", false),
+            ("Service", "count/pods", false),
             ("PersistentVolumeClaim", "requests.storage", true),
             ("Ingress", "count/ingresses.networking.k8s.io", true),
             ("Secret", "secrets", true),

@@ -32,11 +32,12 @@ pub const RESOURCE: &Resource = &Resource {
     namespaced: true,
 };
 
-/// Amounts that are no number of objects.
-const SUMS: [&str; 9] = [
+/// Amounts that are no number of all objects of a kind: pods of that name are those that haven't ended.
+const SUMS: [&str; 10] = [
     "limits.cpu",
     "limits.ephemeral-storage",
     "limits.memory",
+    "pods",
     "requests.cpu",
     "requests.ephemeral-storage",
     "requests.memory",
@@ -54,6 +55,7 @@ const COUNTED: [&str; 15] = [
     "count/httproutes.gateway.networking.k8s.io",
     "count/ingresses.networking.k8s.io",
     "count/poddisruptionbudgets.policy",
+    "count/pods",
     "count/referencegrants.gateway.networking.k8s.io",
     "count/resourceclaimtemplates.resource.k8s.io",
     "count/tcproutes.gateway.networking.k8s.io",
@@ -61,7 +63,6 @@ const COUNTED: [&str; 15] = [
     "count/udproutes.gateway.networking.k8s.io",
     "count/volumesnapshots.snapshot.storage.k8s.io",
     "persistentvolumeclaims",
-    "pods",
     "services",
 ];
 

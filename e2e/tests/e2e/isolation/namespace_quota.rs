@@ -1,6 +1,6 @@
 //! T43, the second layer: the super cluster's own API server holds each super namespace to the tenant's limits.
 
-use super::quota::{exactly, limit, pod};
+use super::quota::{end, exactly, limit, pod};
 use anyhow::{Context, ensure};
 use api::keys;
 use e2e::{
@@ -40,9 +40,9 @@ async fn says(rig: &Rig, twin: &str, hard: Value) -> anyhow::Result<Value> {
 }
 
 /// Waits until its limits are in force and so much is used of them.
-async fn counts(rig: &Rig, twin: &str, hard: &str, used: &str) -> anyhow::Result<()> {
-    let expected = json!({"hard": {"pods": hard}, "used": {"pods": used}});
-    let what = format!("the ResourceQuota counts {used} of {hard}");
+async fn counts(rig: &Rig, twin: &str, what: &str, hard: &str, used: &str) -> anyhow::Result<()> {
+    let expected = json!({"hard": {what: hard}, "used": {what: used}});
+    let what = format!("the ResourceQuota counts {used} of {hard} {what}");
     eventually(PODS, &what, async || {
         let quota = rig.side.get(RESOURCE_QUOTA, twin, api::QUOTA_NAME).await?;
         ensure!(quota["status"] == expected, "{}", quota["status"]);
@@ -57,7 +57,7 @@ fn t43_the_super_cluster_itself_refuses_what_exceeds_the_quota_in_a_namespace() 
         let _counting = rig.above.start_quota_controller()?;
         limit(rig, json!({"pods": LIMIT.to_string()})).await?;
         let twin = rig.twin_of(0, "work").await?;
-        counts(rig, &twin, "20", "0").await?;
+        counts(rig, &twin, "pods", "20", "0").await?;
         // The ledger knows nothing of them, as if it had a bug.
         for number in 0..LIMIT {
             let pod = direct(&twin, &format!("d{number}"));
@@ -96,6 +96,26 @@ fn t43_the_super_cluster_itself_refuses_what_exceeds_the_quota_in_a_namespace() 
             Ok(rig.side.get(POD, &twin, "web").await?)
         })
         .await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn t43_the_super_cluster_itself_counts_pods_that_ended() {
+    on_rig(Wish::default(), async |rig| {
+        let _counting = rig.above.start_quota_controller()?;
+        limit(rig, json!({"count/pods": "2"})).await?;
+        let twin = rig.twin_of(0, "work").await?;
+        counts(rig, &twin, "count/pods", "2", "0").await?;
+        for name in ["one", "two"] {
+            rig.side.create(POD, direct(&twin, name)).await?;
+            end(rig, &twin, name).await?;
+        }
+        let answer = rig.side.try_create(POD, direct(&twin, "three")).await;
+        let is_refused = answer.as_ref().is_err_and(|problem| {
+            problem.code == 403 && problem.message.contains("requested: count/pods=1")
+        });
+        ensure!(is_refused, "{answer:?}");
         Ok(())
     });
 }

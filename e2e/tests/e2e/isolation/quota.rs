@@ -54,7 +54,9 @@ async fn shown(rig: &Rig, name: &str, expected: &str) -> anyhow::Result<()> {
                 .side
                 .get(CONFIG_MAP, "kube-system", api::QUOTA_NAME)
                 .await?;
-            ensure!(map["data"][name] == expected, "{}", map["data"]);
+            // A key of a ConfigMap has no slashes.
+            let shown = &map["data"][name.replace('/', "_")];
+            ensure!(shown == expected, "{}", map["data"]);
             let vcp = rig.vcp(0).await?;
             let status = &vcp["status"]["quota"];
             let both = format!(
@@ -175,6 +177,57 @@ fn t43_fifty_creators_get_exactly_what_the_quota_allows() {
         exactly(rig, 25).await?;
         oracle::deeds::are_lawful(rig).await?;
         Ok(())
+    });
+}
+
+/// A super pod ends once it runs.
+pub(super) async fn end(rig: &Rig, twin: &str, name: &str) -> anyhow::Result<()> {
+    eventually(SOON, &format!("{name} runs"), async || {
+        let pod = rig.side.get(POD, twin, name).await?;
+        ensure!(
+            text(&pod, "/status/phase") == "Running",
+            "{}",
+            pod["status"]
+        );
+        Ok(())
+    })
+    .await?;
+    let ended = json!({"phase": "Succeeded"});
+    rig.side.merge_status(POD, twin, name, ended).await?;
+    Ok(())
+}
+
+/// What ends at once takes nothing of `pods`; what it leaves behind is limited all the same.
+#[test]
+fn t43_pods_that_ended_count_until_they_are_deleted() {
+    on_rig(Wish::default(), async |rig| {
+        limit(rig, json!({"pods": "1", "count/pods": "3"})).await?;
+        shown(rig, "count/pods", "0 of 3").await?;
+        let guest = &rig.tenants[0];
+        let twin = rig.twin_of(0, "work").await?;
+        for number in 0..3 {
+            let own = format!("p{number}");
+            let made = pod("work", &own, json!({}));
+            guest.side.create(POD, made).await?;
+            end(rig, &twin, &own).await?;
+            // The next one has room among those that run.
+            shown(rig, "pods", "0 of 1").await?;
+            shown(rig, "count/pods", &format!("{} of 3", number + 1)).await?;
+        }
+        let last = pod("work", "last", json!({}));
+        let last = guest.side.create(POD, last).await?;
+        let told = event(&guest.side, POD, &last, "QuotaExceeded").await?;
+        let says = text(&told, "/message");
+        ensure!(says.contains("count/pods: 1 more of at most 3"), "{says}");
+        exactly(rig, 3).await?;
+
+        guest.side.delete(POD, "work", "p0").await?;
+        eventually(SOON, "what waited is made", async || {
+            Ok(rig.side.get(POD, &twin, "last").await?)
+        })
+        .await?;
+        shown(rig, "count/pods", "3 of 3").await?;
+        oracle::deeds::are_lawful(rig).await
     });
 }
 

@@ -44,6 +44,7 @@ fn object(quota: &[(&str, &str)]) -> Option<Object> {
 fn it_says_the_whole_limits_under_the_names_that_the_api_server_knows() {
     let quota = object(&[
         ("pods", "20"),
+        ("count/pods", "500"),
         ("count/services", "5"),
         ("cpu", "1500m"),
         ("limits.memory", "3Gi"),
@@ -60,7 +61,7 @@ fn it_says_the_whole_limits_under_the_names_that_the_api_server_knows() {
     assert_eq!(
         quota.at("/spec"),
         Some(&json!({"hard": {
-            "pods": "20", "services": "5", "requests.cpu": "1500m", "limits.memory": "3Gi", "requests.storage": "1Ti",
+            "pods": "20", "count/pods": "500", "services": "5", "requests.cpu": "1500m", "limits.memory": "3Gi", "requests.storage": "1Ti",
             "requests.nvidia.com/gpu": "2", "requests.hugepages-2Mi": "1073741824",
             "fast.storageclass.storage.k8s.io/requests.storage": "10Gi", "services.nodeports": "3",
             "services.loadbalancers": "1", "count/ingresses.networking.k8s.io": "4",
@@ -324,6 +325,7 @@ proptest! {
     ) {
         let own = limits(&[
             ("pods", &most.0.to_string()),
+            ("count/pods", &(most.0 / 2).to_string()),
             ("requests.cpu", &format!("{}m", most.1)),
             ("requests.memory", &format!("{}Mi", most.2)),
         ]);
