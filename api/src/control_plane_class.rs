@@ -163,6 +163,10 @@ pub struct ControlPlaneClassSpec {
     #[serde(default)]
     pub audit: Audit,
 
+    /// What tenants' PodDisruptionBudgets may ask of a drain.
+    #[serde(default)]
+    pub budgets: Budgets,
+
     /// Features of Kubernetes that API server and controller-manager switch on or off against their default.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub feature_gates: BTreeMap<String, bool>,
@@ -235,6 +239,7 @@ impl Default for ControlPlaneClassSpec {
             stored: Quantities::default(),
             control_plane: ControlPlanePods::default(),
             audit: Audit::default(),
+            budgets: Budgets::default(),
             feature_gates: BTreeMap::new(),
             intervals: Intervals::default(),
             offers: vec![],
@@ -280,6 +285,16 @@ pub enum Audit {
     None,
     /// Of each write and each way into a pod, a line of JSON: who, what, when and with which answer; never a body.
     Metadata,
+}
+
+/// What a PodDisruptionBudget of a tenant may ask of whoever drains a node of the platform.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Budgets {
+    /// To wait while too few pods are well. One that lets none of its pods go at all holds in the tenant alone.
+    #[default]
+    Yielding,
+    /// To wait for ever, too.
+    Blocking,
 }
 
 /// Intervals of periodic work, such as `30s` or `5m`; Kubernetes' own where left out.

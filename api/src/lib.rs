@@ -41,8 +41,8 @@ pub use backup::{
 pub use ceilings::{Ceilings, EtcdCeilings, EtcdStorageCeilings};
 pub use condition::{Condition, set_condition};
 pub use control_plane_class::{
-    Audit, ControlPlaneClass, ControlPlaneClassSpec, ControlPlanePods, Egress, Images, Intervals,
-    PartResources, PodResources, Version,
+    Audit, Budgets, ControlPlaneClass, ControlPlaneClassSpec, ControlPlanePods, Egress, Images,
+    Intervals, PartResources, PodResources, Version,
 };
 pub use control_plane_group::{
     ControlPlaneGroup, ControlPlaneGroupSpec, ControlPlaneGroupStatus, Share,

@@ -87,6 +87,7 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         is_hosted: true,
         node_selector: BTreeMap::new(),
         nodes: api::ShownNodes::Selected,
+        budgets: api::Budgets::Yielding,
         to_super: Extent::default(),
         group_labels: BTreeMap::new(),
         restore_counter: 0,

@@ -23,7 +23,7 @@ use crate::{
     tenant::{TenantId, TenantRules, Workload},
     to_super::Extent,
 };
-use api::{Egress, PodNetwork, PodSecurity, ShownNodes};
+use api::{Budgets, Egress, PodNetwork, PodSecurity, ShownNodes};
 use serde_json::Value;
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -67,6 +67,7 @@ pub(crate) fn tenant() -> TenantRules {
         is_hosted: true,
         node_selector: BTreeMap::new(),
         nodes: ShownNodes::Selected,
+        budgets: Budgets::Yielding,
         to_super: Extent::default(),
         group_labels: BTreeMap::new(),
         restore_counter: 0,

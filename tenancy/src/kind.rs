@@ -508,9 +508,11 @@ pub struct TenantView {
     pub projection: u128,
 }
 
-/// Whether the twin of what is refused for this reason goes: its host is another's, or its resource isn't synced.
+/// Whether the twin of what is refused for this reason goes: its host is another's, it would hold up every drain, or its
+/// resource isn't synced.
 pub fn takes_away(kind: &dyn Kind, refused: &Refused) -> bool {
-    refused.reason == hosts::TAKEN || refused.reason == to_super::NOT_SYNCED && !kind.is_kept()
+    matches!(refused.reason, hosts::TAKEN | down::budget::BLOCKS)
+        || refused.reason == to_super::NOT_SYNCED && !kind.is_kept()
 }
 
 /// [`Kind::reduced`], and its translation.

@@ -12,7 +12,7 @@ use crate::{
     slice::Slice,
     to_super::Extent,
 };
-use api::{CustomResource, PodSecurity, ShownNodes};
+use api::{Budgets, CustomResource, PodSecurity, ShownNodes};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// Identity of a tenant: 128 random bits as 26 characters of lower-case base32.
@@ -96,6 +96,8 @@ pub struct TenantRules {
     pub node_selector: BTreeMap<String, String>,
     /// Which of those nodes it is shown.
     pub nodes: ShownNodes,
+    /// What its disruption budgets may ask of a drain.
+    pub budgets: Budgets,
     /// How much of each resource goes down.
     pub to_super: Extent,
     /// Labels that the tenant's group puts on its super namespaces.

@@ -264,6 +264,7 @@ async fn rules(side: &Side, guest: &Guest) -> anyhow::Result<TenantRules> {
         is_hosted: vcp.spec.external.is_none(),
         node_selector: vcp.spec.policy.node_selector.clone(),
         nodes: vcp.spec.sync.nodes.unwrap_or_default(),
+        budgets: api::Budgets::Yielding,
         to_super: Extent::of(&[], &vcp.spec.sync.to_super),
         group_labels: std::collections::BTreeMap::new(),
         quota: limits(&vcp.spec.policy.quota.0).map_err(anyhow::Error::msg)?,

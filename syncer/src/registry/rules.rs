@@ -76,6 +76,7 @@ pub(super) fn rules(
         is_hosted: vcp.spec.external.is_none(),
         node_selector: class.pods.nodes(&vcp.spec.policy.node_selector),
         nodes: class.shown_nodes(&vcp.spec.sync),
+        budgets: class.budgets,
         to_super: Extent::of(&class.to_super, &vcp.spec.sync.to_super),
         group_labels: groups.flat_map(|group| group.spec.labels.clone()).collect(),
         restore_counter: vcp

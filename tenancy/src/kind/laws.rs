@@ -58,7 +58,7 @@ fn sample(kind: &str) -> Value {
 fn status(kind: &str) -> Value {
     match kind {
         "PersistentVolumeClaim" => json!({"phase": "Bound"}),
-        "PodDisruptionBudget" => json!({"desiredHealthy": 1}),
+        "PodDisruptionBudget" => json!({"expectedPods": 2}),
         _ => json!({}),
     }
 }

@@ -1,7 +1,7 @@
 //! What a class limits, prescribes, opens and offers, for its page: nothing of what it leaves as it is by default.
 
 use api::{
-    Audit, Ceilings, ControlPlaneClassSpec, CustomResource, Egress, EtcdCeilings,
+    Audit, Budgets, Ceilings, ControlPlaneClassSpec, CustomResource, Egress, EtcdCeilings,
     EtcdStorageCeilings, Offer, OfferedAnnotation, PodNetwork, PodRules, PublishedService,
     Quantities, Retain, ShownNodes, StorageRules, SyncRate, ToSuper, Toleration,
 };
@@ -39,6 +39,7 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
         service_slice_prefix: _,
         control_plane: _,
         audit,
+        budgets,
         feature_gates: _,
         intervals: _,
     } = spec;
@@ -53,6 +54,7 @@ pub(super) fn lines(spec: &ControlPlaneClassSpec) -> Vec<(&'static str, String)>
         ("Nodes shown:", shown(*sync_nodes).to_owned()),
         ("Goes down:", all(to_super, extent)),
         ("Audit:", audited(*audit).to_owned()),
+        ("Disruption budgets:", blocking(*budgets).to_owned()),
     ];
     lines.extend(of_pods(pods));
     lines.extend(of_network(pod_network));
@@ -209,6 +211,13 @@ fn audited(audit: Audit) -> &'static str {
     }
 }
 
+fn blocking(budgets: Budgets) -> &'static str {
+    match budgets {
+        Budgets::Yielding => "",
+        Budgets::Blocking => "may let no pod go",
+    }
+}
+
 fn place(egress: &Egress) -> String {
     match egress.port {
         Some(port) => format!("{} port {port}", egress.cidr),
@@ -289,7 +298,7 @@ mod tests {
             "versions": [], "namespaces": ["acme", "blue"], "quota": {"pods": "20"},
             "max": {"replicas": 2, "etcd": {"storage": {"size": "16Gi", "storageClassNames": []}}}, "stored": {"size": "1Gi"}, "syncWeight": 3,
             "syncRate": {"writesPerSecond": 20}, "syncNodes": "Used", "toSuper": [{"resource": "secrets", "objects": "All"}],
-            "audit": "Metadata",
+            "audit": "Metadata", "budgets": "Blocking",
             "podNetwork": {"egressNamespaces": ["registry"], "egress": [{"cidr": "10.2.0.0/16", "port": 443}],
                 "clusterRanges": ["10.96.0.0/12"], "ingressNamespaces": ["ingress"]},
             "offers": [{"resource": "storageclasses.storage.k8s.io", "names": ["fast", "slow"]}],
@@ -322,6 +331,7 @@ mod tests {
                 "Nodes shown: those in use",
                 "Goes down: secrets All",
                 "Audit: writes, without bodies",
+                "Disruption budgets: may let no pod go",
                 "Images: from a.example; pulled each time",
                 "Priority: paid",
                 "Tenants' nodes: disk=ssd,pool=acme",

@@ -155,6 +155,36 @@ fn a_network_policy_stays_inside_the_tenant_and_follows_its_namespaces() {
 }
 
 #[test]
+fn a_disruption_budget_that_lets_no_pod_go_holds_in_the_tenant_alone() {
+    within(A, "blocking", async |space| {
+        let spec = json!({"maxUnavailable": 0, "selector": {"matchLabels": {"app": "web"}}});
+        let budget = json!({"metadata": {"name": "web"}, "spec": spec});
+        let budget = space.create(DISRUPTION_BUDGET, budget).await?;
+        space
+            .refused(DISRUPTION_BUDGET, &budget, "BudgetBlocksDrains")
+            .await?;
+        let say = async |missing: u8| {
+            let spec = json!({"spec": {"maxUnavailable": missing}});
+            space.merge(DISRUPTION_BUDGET, "web", spec).await
+        };
+        say(1).await?;
+        let what = "lets pods go";
+        space
+            .twin_like(DISRUPTION_BUDGET, "web", what, |twin| {
+                twin["spec"].get("minAvailable").is_some()
+            })
+            .await?;
+        say(0).await?;
+        eventually(SOON, "what was there goes", async || {
+            let twin = space.find_twin(DISRUPTION_BUDGET, "web").await?;
+            ensure!(twin.is_none(), "{twin:?}");
+            Ok(())
+        })
+        .await
+    });
+}
+
+#[test]
 fn a_disruption_budget_goes_down_as_a_number_and_its_status_is_true() {
     within(A, "budget", async |space| {
         let deployment = make::deployment("web", 2, make::pod_spec(make::idle()));
