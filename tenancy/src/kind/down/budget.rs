@@ -130,6 +130,7 @@ mod tests {
         },
         meta,
     };
+    use proptest::prelude::*;
 
     fn budget(spec: Value, status: Value) -> Object {
         object(json!({
@@ -237,6 +238,20 @@ mod tests {
                 Some(&json!({"minAvailable": least})),
                 "{spec}"
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn t40_of_a_share_that_crosses_a_pod_may_always_go(
+            percent in 0..=100u8, may_miss in any::<bool>(), expected in 1..2000u32,
+        ) {
+            let field = if may_miss { "maxUnavailable" } else { "minAvailable" };
+            let share = json!({field: format!("{percent}%")});
+            if let Ok(twin) = judged(share, expected, Budgets::Yielding) {
+                let least = twin.and_then(|twin| twin.at("/spec/minAvailable")?.as_u64());
+                prop_assert!(least.is_some_and(|least| least < u64::from(expected)), "{least:?} of {expected}");
+            }
         }
     }
 
