@@ -8,6 +8,14 @@ pub const PREFIX: &str = "sublet.dev/";
 
 /// Label: `true` on every super namespace that Sublet made. Admission policies hold the syncer to such namespaces.
 pub const MANAGED: &str = "sublet.dev/managed";
+/// Label on super namespaces: whether containers in it may keep the capability `NET_RAW`, [`RAW_SOCKETS_ALLOWED`] or
+/// [`RAW_SOCKETS_REFUSED`]. Admission policies go by it.
+pub const RAW_SOCKETS: &str = "sublet.dev/raw-sockets";
+/// Value of [`RAW_SOCKETS`]: they may.
+pub const RAW_SOCKETS_ALLOWED: &str = "allowed";
+/// Value of [`RAW_SOCKETS`]: each must drop it.
+pub const RAW_SOCKETS_REFUSED: &str = "refused";
+
 /// Label: identity of the tenant that owns a super object (26 characters of base32).
 pub const TENANT: &str = "sublet.dev/tenant";
 /// Label: 0–255, a function of the identity, by which a part of the tenants can be selected. Nothing in Sublet does

@@ -20,6 +20,7 @@ mod control_plane_class;
 mod control_plane_group;
 mod crossing;
 mod failure_domain;
+mod node_affinity;
 mod pod_network;
 mod pod_rules;
 mod quantities;
@@ -52,8 +53,11 @@ pub use crossing::{
     StatusPlace, SyncObjects, ToSuper,
 };
 pub use failure_domain::FailureDomain;
+pub use node_affinity::{NodeAffinity, NodeOperator, NodeRequirement, NodeTerm, PreferredNodes};
 pub use pod_network::PodNetwork;
-pub use pod_rules::{Bandwidth, ContainerRules, ImageRules, PodRules, PodWishes, Toleration};
+pub use pod_rules::{
+    Bandwidth, ContainerRules, ImageRules, PodRules, PodWishes, RawSockets, Toleration,
+};
 pub use quantities::Quantities;
 pub use sharing::{ControlPlaneRef, Export, Import, PublishedService, ServiceRef, Sharing};
 pub use sleep::{Sleep, SleepingWorkload};

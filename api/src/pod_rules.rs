@@ -1,7 +1,8 @@
 //! What tenants' pods are made with in the super cluster, whatever they ask for.
 
-use crate::Quantities;
+use crate::{NodeAffinity, Quantities};
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -34,6 +35,11 @@ pub struct PodRules {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
 
+    /// Nodes that these tenants see and that their pods run on, by terms; a node must have the labels of `nodeSelector`, too.
+    /// What a VirtualControlPlane's `policy.nodeAffinity` says beside it holds as well, and what a pod asks for itself.
+    #[serde(default, skip_serializing_if = "NodeAffinity::is_empty")]
+    pub node_affinity: NodeAffinity,
+
     /// Keys of further labels that these tenants see on their nodes, and may place pods by. They see `kubernetes.io/hostname`,
     /// `os` and `arch`, `node.kubernetes.io/instance-type`, `topology.kubernetes.io/zone` and `region`, and the keys of
     /// `nodeSelector` anyhow; by any other label a pod finds no node.
@@ -56,10 +62,25 @@ pub struct PodRules {
     #[serde(default, skip_serializing_if = "ContainerRules::is_empty")]
     pub containers: ContainerRules,
 
+    /// Whether containers may write packets of their own making, with the capability `NET_RAW`: those of a pod below the Pod
+    /// Security level `privileged` have it only where this is `Allowed`.
+    #[serde(default)]
+    pub raw_sockets: RawSockets,
+
     /// The longest that a pod may take to end, in seconds: an hour when left out. A pod that asks for more gets this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2_592_000), extend("format" = "int32"))]
     pub longest_grace_period_seconds: Option<u32>,
+}
+
+/// Whether containers keep the capability `NET_RAW`, which runtimes give to all that don't drop it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RawSockets {
+    /// They don't: none sends packets under another's address.
+    #[default]
+    Refused,
+    /// They do, unless they drop it themselves.
+    Allowed,
 }
 
 /// What one tenant's pods are made with where that is stricter than its class.
@@ -175,6 +196,12 @@ impl PodRules {
         let mut nodes = own.clone();
         nodes.extend(self.node_selector.clone());
         nodes
+    }
+
+    /// What is asked of those nodes by terms, where a VirtualControlPlane asks for `own`; each of it holds.
+    pub fn affinities(&self, own: &NodeAffinity) -> Vec<NodeAffinity> {
+        let both = [&self.node_affinity, own].into_iter();
+        both.filter(|asked| !asked.is_empty()).cloned().collect()
     }
 }
 

@@ -1,9 +1,9 @@
 //! `VirtualControlPlane`: one tenant, as the super cluster's admin or a platform asks for it.
 
 use crate::{
-    Authentication, Backup, Condition, Egress, FailureDomain, Offer, PodWishes, Quantities,
-    Restore, Restored, Sharing, ShownNodes, Sleep, Snapshot, StorageWishes, SyncRate, SyncStatus,
-    ToSuper,
+    Authentication, Backup, Condition, Egress, FailureDomain, NodeAffinity, Offer, PodWishes,
+    Quantities, Restore, Restored, Sharing, ShownNodes, Sleep, Snapshot, StorageWishes, SyncRate,
+    SyncStatus, ToSuper,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -397,6 +397,9 @@ pub struct Policy {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub node_selector: BTreeMap<String, String>,
+    /// The same by terms: which of the nodes of its class the tenant sees and uses.
+    #[serde(default, skip_serializing_if = "NodeAffinity::is_empty")]
+    pub node_affinity: NodeAffinity,
     /// Where the tenant's pods may go outside of the cluster, as far as its class opens it; all that the class opens when
     /// left out, nowhere when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -152,9 +152,12 @@ fn asked(request: &Request<Incoming>) -> Result<Question, Refusal> {
     )
 }
 
-/// Whether the tenant sees the node, as far as pods of its own decide it.
+/// Whether the tenant sees the node, as far as terms over its labels and pods of the tenant's own decide it.
 fn is_seen(node: &NodeTime, pods: &[PodUsage], tenant: &Tenant) -> bool {
-    !tenant.sees_used_nodes || pods.iter().any(|pod| pod.node == node.name)
+    let label = |key: &str| node.labels.get(key).map(String::as_str);
+    let mut asked = tenant.node_affinity.iter();
+    asked.all(|asked| asked.allows(label))
+        && (!tenant.sees_used_nodes || pods.iter().any(|pod| pod.node == node.name))
 }
 
 /// Labels that the tenant doesn't see on its virtual nodes select nothing here.
@@ -346,6 +349,25 @@ mod tests {
         }
         let shown = pod_metrics(&measured);
         assert_eq!(shown["metadata"]["labels"], json!({"app": "web"}));
+    }
+
+    #[test]
+    fn a_node_that_meets_no_term_of_the_tenants_nodes_is_seen_by_none() {
+        let mut route = crate::index::tests::route(1, "acme", &crate::index::tests::PEM_AUTHORITY);
+        let pool = |values: &str| {
+            let asked = format!(r#"{{"key": "pool", "operator": "In", "values": [{values}]}}"#);
+            format!(r#"[{{"required": [{{"matchExpressions": [{asked}]}}]}}]"#)
+        };
+        let mut seen = |affinity: String| {
+            let data = route.data.as_mut().unwrap();
+            data.insert("nodeAffinity".into(), affinity);
+            let tenant = Tenant::read(&route).unwrap();
+            let on = |pool: &str| is_seen(&node(&[("pool", pool)]), &[], &tenant);
+            [on("a"), on("b")]
+        };
+        assert_eq!(seen(String::new()), [true, true]);
+        assert_eq!(seen(pool(r#""a""#)), [true, false]);
+        assert_eq!(seen(pool(r#""a", "b""#)), [true, true]);
     }
 
     #[test]

@@ -86,6 +86,7 @@ pub(crate) fn numbered_tenant(number: u8, cluster: &Cluster) -> Tenant {
         opened: Opened::default(),
         is_hosted: true,
         node_selector: BTreeMap::new(),
+        node_affinity: vec![],
         nodes: api::ShownNodes::Selected,
         budgets: api::Budgets::Yielding,
         to_super: Extent::default(),

@@ -66,6 +66,7 @@ pub(crate) fn tenant() -> TenantRules {
         opened: Opened::default(),
         is_hosted: true,
         node_selector: BTreeMap::new(),
+        node_affinity: vec![],
         nodes: ShownNodes::Selected,
         budgets: Budgets::Yielding,
         to_super: Extent::default(),

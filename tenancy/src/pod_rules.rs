@@ -1,7 +1,7 @@
 //! What a tenant's pods are made with, whatever they ask for: its class's rules, and its own where they are stricter.
 
 use crate::quota::amount::{Amounts, parse};
-use api::{PodRules as Written, PodWishes, Quantities, Toleration};
+use api::{PodRules as Written, PodWishes, Quantities, RawSockets, Toleration};
 
 /// The rules of one tenant.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +22,8 @@ pub struct PodRules {
     pub node_labels: Vec<String>,
     /// Taints that are tolerated.
     pub tolerations: Vec<Toleration>,
+    /// Whether containers keep the capability `NET_RAW`.
+    pub raw_sockets: RawSockets,
     /// The most that a pod may receive, in thousandths of a bit.
     pub ingress: Option<i128>,
     /// The most that a pod may send.
@@ -63,6 +65,7 @@ impl PodRules {
             priority_class: class.priority_class_name.clone(),
             node_labels: class.node_labels.clone(),
             tolerations: class.tolerations.clone(),
+            raw_sockets: class.raw_sockets,
             ingress: least(&class.bandwidth.ingress, &own.bandwidth.ingress),
             egress: least(&class.bandwidth.egress, &own.bandwidth.egress),
             requests: amounts(&class.containers.requests),

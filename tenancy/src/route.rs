@@ -3,7 +3,8 @@
 //! Nothing in it is secret.
 
 use crate::tenant::TenantId;
-use api::ShownNodes;
+use api::{NodeAffinity, ShownNodes};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// PEM of the authority that signs the certificates of the tenant's API servers towards the proxy.
@@ -34,6 +35,10 @@ pub const CLOSED: &str = "closedRanges";
 
 /// Labels of the nodes that the tenant sees: `KEY=VALUE`, one a line.
 pub const NODE_SELECTOR: &str = "nodeSelector";
+
+/// What else must hold of the nodes that the tenant sees, as JSON: a list of [`NodeAffinity`], each of which must allow a node.
+/// It isn't there when nothing must.
+pub const NODE_AFFINITY: &str = "nodeAffinity";
 
 /// Labels of nodes that the tenant sees beside those that all do: keys, one a line.
 pub const NODE_LABELS: &str = "nodeLabels";
@@ -90,6 +95,22 @@ pub fn parse_node_selector(text: &str) -> BTreeMap<String, String> {
 pub fn node_selector(labels: &BTreeMap<String, String>) -> String {
     let lines = labels.iter().map(|(key, value)| format!("{key}={value}"));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Writes [`NODE_AFFINITY`]; what is merely preferred hides no node.
+pub fn node_affinity(all: &[NodeAffinity]) -> Option<String> {
+    let required = all.iter().map(|asked| &asked.required);
+    let required = required.filter(|terms| !terms.is_empty());
+    let required: Vec<Value> = required.map(|terms| json!({"required": terms})).collect();
+    (!required.is_empty()).then(|| Value::from(required).to_string())
+}
+
+/// Reads [`NODE_AFFINITY`].
+///
+/// # Errors
+/// It is something else.
+pub fn parse_node_affinity(text: &str) -> serde_json::Result<Vec<NodeAffinity>> {
+    serde_json::from_str(text)
 }
 
 /// What stands in a route of [`SHOWN_NODES`]; nothing when all are shown.

@@ -12,7 +12,7 @@ use crate::{
     slice::Slice,
     to_super::Extent,
 };
-use api::{Budgets, CustomResource, PodSecurity, ShownNodes};
+use api::{Budgets, CustomResource, NodeAffinity, PodSecurity, RawSockets, ShownNodes};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// Identity of a tenant: 128 random bits as 26 characters of lower-case base32.
@@ -94,6 +94,8 @@ pub struct TenantRules {
     pub is_hosted: bool,
     /// Labels a node must carry to be used by the tenant.
     pub node_selector: BTreeMap<String, String>,
+    /// What else must hold of such a node, and which of them are preferred: each of these.
+    pub node_affinity: Vec<NodeAffinity>,
     /// Which of those nodes it is shown.
     pub nodes: ShownNodes,
     /// What its disruption budgets may ask of a drain.
@@ -137,6 +139,11 @@ impl TenantRules {
         is_shown_of_nodes(key)
             || self.node_selector.contains_key(key)
             || self.pods.node_labels.iter().any(|shown| shown == key)
+    }
+
+    /// Whether its containers may keep the capability `NET_RAW`.
+    pub fn keeps_raw_sockets(&self) -> bool {
+        self.pod_security == PodSecurity::Privileged || self.pods.raw_sockets == RawSockets::Allowed
     }
 
     /// Networks of nodes whose addresses the tenant sees, and which its pods and they reach each other in.

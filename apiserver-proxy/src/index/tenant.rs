@@ -6,7 +6,7 @@ use crate::{
     identity::{self, Authority},
     limit::Limits,
 };
-use api::keys;
+use api::{NodeAffinity, keys};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
@@ -54,6 +54,8 @@ pub(crate) struct Tenant {
     pub(crate) closed: Vec<Block>,
     /// Labels of the nodes that it sees.
     pub(crate) node_selector: BTreeMap<String, String>,
+    /// What else must hold of them.
+    pub(crate) node_affinity: Vec<NodeAffinity>,
     /// Labels of nodes that it sees beside those that all do.
     pub(crate) node_labels: Vec<String>,
     /// Whether it sees those alone that its pods run on.
@@ -134,6 +136,8 @@ impl Tenant {
         let sleep = sleep.transpose().map_err(Malformed::Value)?;
         let allowed = data(route::ALLOWED).unwrap_or_default();
         let allowed: Result<_, _> = allowed.lines().map(str::parse).collect();
+        let affinity = data(route::NODE_AFFINITY).map(route::parse_node_affinity);
+        let affinity = affinity.transpose();
         let since = data(route::HOST_SINCE).map(str::parse).transpose();
         let since = since.map_err(|_| Malformed::Value(route::HOST_SINCE))?;
         // A manager that notes nothing is an older one.
@@ -157,6 +161,9 @@ impl Tenant {
             node_selector: route::parse_node_selector(
                 data(route::NODE_SELECTOR).unwrap_or_default(),
             ),
+            node_affinity: affinity
+                .map_err(|_| Malformed::Value(route::NODE_AFFINITY))?
+                .unwrap_or_default(),
             node_labels: data(route::NODE_LABELS)
                 .unwrap_or_default()
                 .lines()

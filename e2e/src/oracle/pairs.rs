@@ -263,6 +263,7 @@ async fn rules(side: &Side, guest: &Guest) -> anyhow::Result<TenantRules> {
         opened: Opened::default(),
         is_hosted: vcp.spec.external.is_none(),
         node_selector: vcp.spec.policy.node_selector.clone(),
+        node_affinity: api::PodRules::default().affinities(&vcp.spec.policy.node_affinity),
         nodes: vcp.spec.sync.nodes.unwrap_or_default(),
         budgets: api::Budgets::Yielding,
         to_super: Extent::of(&[], &vcp.spec.sync.to_super),

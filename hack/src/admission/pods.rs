@@ -8,12 +8,16 @@ pub(super) fn pod(spec: Value) -> Value {
     let metadata = json!({"name": "n", "labels": {"sublet.dev/tenant": TENANT}});
     let mut pod = json!({"metadata": metadata, "spec": {
         "serviceAccountName": "sublet-pod", "automountServiceAccountToken": false, "dnsPolicy": "None",
-        "containers": [{"name": "main", "image": "i"}],
+        "containers": [{"name": "main", "image": "i", "securityContext": no_raw_sockets()}],
     }});
     for (field, value) in spec.as_object().unwrap() {
         pod["spec"][field] = value.clone();
     }
     pod
+}
+
+fn no_raw_sockets() -> Value {
+    json!({"capabilities": {"drop": ["NET_RAW"]}})
 }
 
 pub(super) fn pods(spec: Value) -> Vec<String> {
@@ -37,7 +41,8 @@ fn each_attack_by_a_pod_breaks_its_rule() {
     let taints = "pods of tenants tolerate no taint of all, and none of the control plane's nodes";
     let level = "containers of tenants have the SELinux level that they are given";
     let levelled = json!({"seLinuxOptions": {"level": "s0:c1,c2"}});
-    let debugger = json!({"name": "d", "securityContext": levelled});
+    let mut debugger = json!({"name": "d", "securityContext": levelled});
+    debugger["securityContext"]["capabilities"] = no_raw_sockets()["capabilities"].clone();
     for (spec, rule) in [
         (json!({"securityContext": levelled}), level),
         (json!({"ephemeralContainers": [debugger]}), level),
@@ -244,6 +249,59 @@ fn t10_of_a_nodes_condition_what_layer_a_lets_cross_is_tolerated_with_its_one_ef
     // What a class gives, and what the super cluster adds for a device.
     for key in ["customer", "nvidia.com/gpu"] {
         assert_eq!(tolerating(key, None), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn t45_each_new_container_drops_raw_sockets_where_its_namespace_does_not_allow_them() {
+    let rule = "containers of tenants drop NET_RAW, unless their class lets them keep it";
+    let container = |name: &str, capabilities: &Value| json!({"name": name, "image": "i", "securityContext": {"capabilities": capabilities}});
+    let lists = ["containers", "initContainers", "ephemeralContainers"];
+    for list in lists {
+        for (capabilities, is_right) in [
+            (json!({"drop": ["NET_RAW"]}), true),
+            (json!({"drop": ["ALL"], "add": ["CHOWN"]}), true),
+            (json!({"drop": ["KILL", "NET_RAW"]}), true),
+            (json!({"drop": ["KILL"]}), false),
+            (json!({}), false),
+        ] {
+            let broken = pods(json!({list: [container("other", &capabilities)]}));
+            assert_eq!(
+                broken.is_empty(),
+                is_right,
+                "{list} {capabilities}: {broken:?}"
+            );
+            assert!(is_right || broken == [rule], "{broken:?}");
+        }
+        let plain = json!([{"name": "other", "image": "i"}]);
+        assert_eq!(pods(json!({list: plain})), [rule], "{list}");
+        assert_eq!(
+            pods(json!({list: plain, "os": {"name": "windows"}})),
+            Vec::<String>::new()
+        );
+        let mut request = Request::create("pods", pod(json!({list: plain})));
+        for (value, is_allowed) in [("allowed", true), ("refused", false)] {
+            request.labels["sublet.dev/raw-sockets"] = value.into();
+            let broken = broken("sublet-syncer-pods", &request);
+            assert_eq!(broken.is_empty(), is_allowed, "{list} {value}");
+        }
+        request.trusted = true;
+        assert!(broken("sublet-syncer-pods", &request).is_empty());
+    }
+    // One that is older than the rule goes on, and gets no further container that doesn't keep it.
+    let old = pod(json!({"containers": [{"name": "main", "image": "i"}]}));
+    let mut labelled = old.clone();
+    labelled["metadata"]["labels"]["a"] = "b".into();
+    let request = Request::update("pods", old.clone(), labelled);
+    assert_eq!(broken("sublet-syncer-pods", &request), Vec::<String>::new());
+    for (capabilities, expected) in [
+        (json!({"drop": ["NET_RAW"]}), vec![]),
+        (json!({}), vec![rule]),
+    ] {
+        let mut debugged = old.clone();
+        debugged["spec"]["ephemeralContainers"] = json!([container("debug", &capabilities)]);
+        let request = Request::update("pods", old.clone(), debugged);
+        assert_eq!(broken("sublet-syncer-pods", &request), expected);
     }
 }
 

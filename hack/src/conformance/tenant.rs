@@ -154,6 +154,7 @@ fn spec(class: &Class, default: &Value, example: &Value) -> Value {
     if class.trusted {
         spec["namespaces"] = example["namespaces"].clone();
         spec["podSecurity"] = example["podSecurity"].clone();
+        spec["pods"]["rawSockets"] = example["pods"]["rawSockets"].clone();
         spec["podNetwork"]["nodeRanges"] = example["podNetwork"]["nodeRanges"].clone();
     }
     spec

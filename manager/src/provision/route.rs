@@ -39,6 +39,9 @@ pub(crate) fn route(
         let ranges = cp.ranges.iter().map(String::as_str).chain([slice.as_str()]);
         data[route::RANGES] = json!(ranges.collect::<Vec<_>>().join("\n"));
     }
+    if let Some(affinity) = route::node_affinity(&cp.node_affinity) {
+        data[route::NODE_AFFINITY] = json!(affinity);
+    }
     if !cp.node_labels.is_empty() {
         data[route::NODE_LABELS] = json!(cp.node_labels.join("\n"));
     }

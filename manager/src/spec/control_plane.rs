@@ -6,7 +6,8 @@ use crate::{
 };
 use api::{
     Audit, ControlPlaneClass, ControlPlaneClassSpec, ControlPlaneGroup, ControlPlanePods, Dns,
-    Endpoint, EtcdStorage, Images, Intervals, ShownNodes, Version, VirtualControlPlane, capi, keys,
+    Endpoint, EtcdStorage, Images, Intervals, NodeAffinity, ShownNodes, Version,
+    VirtualControlPlane, capi, keys,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -80,6 +81,8 @@ pub(crate) struct ControlPlane {
     pub(crate) egress: Vec<String>,
     /// Labels of the nodes that the tenant sees.
     pub(crate) visible_nodes: BTreeMap<String, String>,
+    /// What else must hold of them.
+    pub(crate) node_affinity: Vec<NodeAffinity>,
     /// Which of them it sees.
     pub(crate) shown_nodes: ShownNodes,
     /// Labels of nodes that the tenant sees beside those that all do.
@@ -238,6 +241,7 @@ impl ControlPlane {
             endpoint_port: offer.endpoint_port,
             egress: egress(offer),
             visible_nodes: offer.pods.nodes(&spec.policy.node_selector),
+            node_affinity: offer.pods.affinities(&spec.policy.node_affinity),
             shown_nodes: offer.shown_nodes(&spec.sync),
             node_labels: offer.pods.node_labels.clone(),
             group_labels: group_labels(&owner.namespace, groups),

@@ -75,6 +75,7 @@ pub(super) fn rules(
         opened: Opened::default(),
         is_hosted: vcp.spec.external.is_none(),
         node_selector: class.pods.nodes(&vcp.spec.policy.node_selector),
+        node_affinity: class.pods.affinities(&vcp.spec.policy.node_affinity),
         nodes: class.shown_nodes(&vcp.spec.sync),
         budgets: class.budgets,
         to_super: Extent::of(&class.to_super, &vcp.spec.sync.to_super),

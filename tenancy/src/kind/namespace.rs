@@ -5,7 +5,7 @@
 
 use super::{Cx, Kind, Refused, Resource, SuperWatch, config_map, isolation, pod};
 use crate::{meta, object::Object, plan::Change, quota, refs};
-use api::{PodSecurity, keys};
+use api::{PodSecurity, RawSockets, keys};
 use serde_json::{Map, Value, json};
 
 pub(super) const RESOURCE: Resource = Resource {
@@ -75,6 +75,12 @@ impl Kind for Namespace {
         labels.extend(meta::tenant_labels(cx));
         labels.insert(keys::MANAGED.into(), "true".into());
         labels.insert("pod-security.kubernetes.io/enforce".into(), level.into());
+        // Both are written down: a label that isn't wanted any more would stay.
+        let raw_sockets = match cx.rules.pods.raw_sockets {
+            RawSockets::Allowed => keys::RAW_SOCKETS_ALLOWED,
+            RawSockets::Refused => keys::RAW_SOCKETS_REFUSED,
+        };
+        labels.insert(keys::RAW_SOCKETS.into(), raw_sockets.into());
         twin.value_mut()["metadata"]["labels"] = labels.into();
         let control_plane = format!("{}/{}", cx.rules.vcp_namespace, cx.rules.vcp_name);
         twin.annotate(keys::CONTROL_PLANE, &control_plane);

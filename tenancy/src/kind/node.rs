@@ -97,7 +97,12 @@ impl Kind for Node {
             .rules
             .node_selector
             .iter()
-            .all(|(key, value)| node.label(key) == Some(value));
+            .all(|(key, value)| node.label(key) == Some(value))
+            && cx
+                .rules
+                .node_affinity
+                .iter()
+                .all(|asked| asked.allows(|key| node.label(key)));
         let is_kept =
             taint::lasting(node).any(|taint| taint::keeps_out(taint, &cx.rules.pods.tolerations));
         let is_shown = match cx.rules.nodes {

@@ -20,8 +20,10 @@ pub(super) mod env;
 mod grace;
 mod identity;
 mod images;
+mod node_affinity;
 mod node_labels;
 pub(super) mod placement;
+pub(super) mod raw_sockets;
 mod security;
 pub(super) mod tokens;
 mod volumes;
@@ -69,12 +71,14 @@ impl Kind for Pod {
         dns::step(&mut spec, object, cx)?;
         node_labels::step(&mut spec, cx);
         placement::step(&mut spec, object, cx)?;
+        node_affinity::step(&mut spec, cx)?;
         classes::step(&mut spec, object, cx)?;
         affinity::step(&mut spec, object, cx);
         images::step(&mut spec, cx)?;
         defaults::step(&mut spec, cx, &mut annotations)?;
         bandwidth::step(object, cx, &mut annotations);
         grace::step(&mut spec, cx);
+        raw_sockets::step(&mut spec, cx);
         security::check(&spec, cx.rules.pod_security)?;
 
         let mut twin = meta::twin(&RESOURCE, object, object.name(), cx);

@@ -263,7 +263,13 @@ pub(super) const DEFINITION: Published = Published {
 
 /// Whether the tenant is shown every node that its pods may be put on.
 fn sees_all_nodes(cx: &Cx<'_>) -> bool {
-    cx.rules.nodes == ShownNodes::Selected && cx.rules.node_selector.is_empty()
+    cx.rules.nodes == ShownNodes::Selected
+        && cx.rules.node_selector.is_empty()
+        && cx
+            .rules
+            .node_affinity
+            .iter()
+            .all(|asked| asked.required.is_empty())
 }
 
 /// Whether a capacity names nothing smaller than a zone: others mostly name a node each.

@@ -3,7 +3,7 @@
 //! For the test that the other layers hold alone, and that what is attacked can be attacked at all. Only the feature
 //! `without-layer-a` has this, and a build with it and without debug assertions, as images are made of, ends with an error.
 
-use super::{Cx, Kind, service::is_api_server};
+use super::{Cx, Kind, pod::raw_sockets, service::is_api_server};
 use crate::{meta, object::Object, plan::Change};
 use api::keys;
 use serde_json::Value;
@@ -41,7 +41,8 @@ const METADATA: [&str; 2] = ["ownerReferences", "finalizers"];
 
 /// A copy of the tenant's object under its super name; `None` for a kind that isn't copied.
 ///
-/// What a syncer can't do without stays: ownership, and an account that is there, unless the tenant names one.
+/// What a syncer can't do without stays: ownership, an account that is there, unless the tenant names one, and capabilities that
+/// are dropped, unless it says which.
 pub(super) fn copy(kind: &dyn Kind, object: &Object, cx: &Cx<'_>) -> Option<Object> {
     let resource = kind.resource();
     let (_, fields) = COPIED.iter().find(|(name, _)| *name == resource.kind)?;
@@ -65,6 +66,7 @@ pub(super) fn copy(kind: &dyn Kind, object: &Object, cx: &Cx<'_>) -> Option<Obje
     }
     if resource.kind == "Pod" {
         account(&mut twin.value_mut()["spec"]);
+        raw_sockets::drop_unsaid(&mut twin.value_mut()["spec"]);
     }
     Some(twin)
 }

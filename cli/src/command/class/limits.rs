@@ -3,7 +3,7 @@
 use api::{
     Audit, Budgets, Ceilings, ControlPlaneClassSpec, CustomResource, Egress, EtcdCeilings,
     EtcdStorageCeilings, Offer, OfferedAnnotation, PodNetwork, PodRules, PublishedService,
-    Quantities, Retain, ShownNodes, StorageRules, SyncRate, ToSuper, Toleration,
+    Quantities, RawSockets, Retain, ShownNodes, StorageRules, SyncRate, ToSuper, Toleration,
 };
 use std::collections::BTreeMap;
 
@@ -108,8 +108,10 @@ fn of_pods(pods: &PodRules) -> Vec<(&'static str, String)> {
         runtime_class_name,
         priority_class_name,
         node_selector,
+        node_affinity,
         node_labels,
         tolerations,
+        raw_sockets,
         bandwidth,
         containers,
         longest_grace_period_seconds: longest_grace,
@@ -131,8 +133,10 @@ fn of_pods(pods: &PodRules) -> Vec<(&'static str, String)> {
         ("Runtime:", runtime_class_name.clone().unwrap_or_default()),
         ("Priority:", priority_class_name.clone().unwrap_or_default()),
         ("Tenants' nodes:", labels(node_selector)),
+        ("Node affinity:", node_affinity.to_string()),
         ("Node labels:", node_labels.join(", ")),
         ("Tolerations:", all(tolerations, toleration)),
+        ("Raw sockets:", raw(*raw_sockets).to_owned()),
         (
             "Bandwidth:",
             joined([
@@ -193,6 +197,13 @@ fn shown(nodes: ShownNodes) -> &'static str {
     match nodes {
         ShownNodes::Selected => "",
         ShownNodes::Used => "those in use",
+    }
+}
+
+fn raw(sockets: RawSockets) -> &'static str {
+    match sockets {
+        RawSockets::Refused => "",
+        RawSockets::Allowed => "allowed",
     }
 }
 
@@ -310,6 +321,8 @@ mod tests {
             "pods": {
                 "images": {"registries": ["a.example"], "alwaysPull": true}, "priorityClassName": "paid",
                 "nodeSelector": {"pool": "acme", "disk": "ssd"}, "nodeLabels": ["example.com/rack", "gpu"],
+                "nodeAffinity": {"required": [{"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["c"]}]}]},
+                "rawSockets": "Allowed",
                 "tolerations": [{"key": "customer", "value": "acme"}, {"key": "gpu"}],
                 "bandwidth": {"egress": "10M"}, "containers": {"limits": {"memory": "1Gi"}, "max": {"cpu": "4"}},
             },
@@ -335,8 +348,10 @@ mod tests {
                 "Images: from a.example; pulled each time",
                 "Priority: paid",
                 "Tenants' nodes: disk=ssd,pool=acme",
+                "Node affinity: zone notin (c)",
                 "Node labels: example.com/rack, gpu",
                 "Tolerations: customer=acme, gpu",
+                "Raw sockets: allowed",
                 "Bandwidth: out 10M",
                 "Containers: limits memory 1Gi; at most cpu 4",
                 "Pods reach: 10.2.0.0/16 port 443; namespaces registry",

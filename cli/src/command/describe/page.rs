@@ -166,6 +166,7 @@ impl Page {
                 security.map_or_else(String::new, |level| format!("{level:?}").to_lowercase()),
             ),
             ("Nodes", selector.join(",")),
+            ("Node affinity", spec.policy.node_affinity.to_string()),
             ("Nodes shown", shown.to_owned()),
             ("Paused", if spec.paused { "yes" } else { "" }.to_owned()),
             ("Sleep", sleep(&spec.sleep, &self.wake)),

@@ -138,8 +138,15 @@ fn metadata(name: &str, labels: Value) -> Value {
     json!({"metadata": {"name": name, "labels": labels}})
 }
 
+/// What every container of a tenant says of capabilities.
+fn no_raw_sockets() -> Value {
+    json!({"capabilities": {"drop": ["NET_RAW"]}})
+}
+
 fn super_pod(change: impl FnOnce(&mut Value)) -> Value {
-    let mut spec = make::pod_spec(make::idle());
+    let mut container = make::idle();
+    container["securityContext"] = no_raw_sockets();
+    let mut spec = make::pod_spec(container);
     spec["serviceAccountName"] = keys::POD_SERVICE_ACCOUNT.into();
     spec["automountServiceAccountToken"] = false.into();
     spec["dnsPolicy"] = "Default".into();
@@ -290,6 +297,13 @@ fn bad_pods() -> Vec<(&'static str, Value)> {
             container(
                 "securityContext",
                 json!({"capabilities": {"add": ["SYS_ADMIN"]}}),
+            ),
+        ),
+        (
+            "T45 raw sockets",
+            container(
+                "securityContext",
+                json!({"capabilities": {"drop": ["KILL"]}}),
             ),
         ),
         (
@@ -920,7 +934,7 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
             merge(
                 "T38 an ephemeral container",
                 POD.path(UNGUARDED, "web") + "/ephemeralcontainers",
-                json!({"spec": {"ephemeralContainers": [{"name": "e", "image": "i"}]}}),
+                json!({"spec": {"ephemeralContainers": [{"name": "e", "image": "i", "securityContext": no_raw_sockets()}]}}),
                 Allowed,
             ),
             merge(

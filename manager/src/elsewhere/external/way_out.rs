@@ -14,7 +14,7 @@ use crate::{
     spec::control_plane::{Owner, Refusal},
     status::{Fact, condition},
 };
-use api::{Endpoint, VirtualControlPlane, keys as marks};
+use api::{Endpoint, PodRules, VirtualControlPlane, keys as marks};
 use serde_json::{Value, json};
 use tenancy::route;
 
@@ -191,6 +191,11 @@ fn route_of(seen: &Seen, owner: &Owner, authority: &str, system: &str) -> Object
     let own = &spec.policy.node_selector;
     let class = seen.class.as_ref();
     let nodes = class.map_or_else(|| own.clone(), |class| class.spec.pods.nodes(own));
+    let own = &spec.policy.node_affinity;
+    let affinities = class.map_or_else(
+        || PodRules::default().affinities(own),
+        |class| class.spec.pods.affinities(own),
+    );
     let wish = &spec.sync;
     let shown = class.map_or(wish.nodes.unwrap_or_default(), |class| {
         class.spec.shown_nodes(wish)
@@ -203,6 +208,9 @@ fn route_of(seen: &Seen, owner: &Owner, authority: &str, system: &str) -> Object
             route::NODE_SELECTOR: route::node_selector(&nodes),
         },
     });
+    if let Some(affinity) = route::node_affinity(&affinities) {
+        body["data"][route::NODE_AFFINITY] = json!(affinity);
+    }
     let labels = class.map(|class| class.spec.pods.node_labels.join("\n"));
     if let Some(labels) = labels.filter(|labels| !labels.is_empty()) {
         body["data"][route::NODE_LABELS] = json!(labels);

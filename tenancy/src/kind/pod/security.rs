@@ -76,7 +76,10 @@ pub(super) const SECURITY_CONTEXT: Fields = &[
     ("appArmorProfile", Rule::Object(PROFILE)),
     (
         "capabilities",
-        Rule::Object(&[("add", Rule::Judged), ("drop", Rule::Judged)]),
+        Rule::Object(&[
+            ("add", Rule::Judged),
+            ("drop", Rule::Translated(&Rule::Judged)),
+        ]),
     ),
     ("privileged", Rule::AboveBaseline(&Rule::Pass)),
     ("procMount", Rule::Judged),

@@ -151,7 +151,7 @@ fn the_default_pod() {
           annotations:
             kubectl.kubernetes.io/default-container: c
             note: hello
-            sublet.dev/applied: 19c9f2b19672ddcb896ca4f555254e94
+            sublet.dev/applied: cf6519c5b1b61b1ea2f5bb7aa5d4e712
             sublet.dev/applied-keys: l:app,a:kubectl.kubernetes.io/default-container,a:note
             sublet.dev/generation: "1"
             sublet.dev/name: web
@@ -190,6 +190,10 @@ fn the_default_pod() {
             imagePullPolicy: Always
             name: c
             resources: {}
+            securityContext:
+              capabilities:
+                drop:
+                - NET_RAW
             terminationMessagePath: /dev/termination-log
             terminationMessagePolicy: File
             volumeMounts:

@@ -197,6 +197,7 @@ fn gates(want: &Value, have: &Value, changes: &mut Vec<Change>) {
                 .unwrap_or(&Value::Null),
             affinity,
         )
+        && may_become(have.pointer(TERMS), want.pointer(TERMS))
     {
         changes.push(match have.get("affinity") {
             Some(_) => set(None, "/spec/affinity/nodeAffinity".into(), affinity.clone()),
@@ -207,6 +208,30 @@ fn gates(want: &Value, have: &Value, changes: &mut Vec<Change>) {
             ),
         });
     }
+}
+
+/// Node terms of a pod that is there.
+const TERMS: &str =
+    "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+
+/// Whether node terms may become these: each only grows at its end (`validateNodeAffinityMutation`). A pod that was made while
+/// its class asked for other nodes keeps its terms, so that its gates can go all the same.
+fn may_become(have: Option<&Value>, want: Option<&Value>) -> bool {
+    let list = |terms: Option<&Value>| terms.and_then(Value::as_array).cloned().unwrap_or_default();
+    let (have, want) = (list(have), list(want));
+    let mut pairs = have.iter().zip(&want);
+    have.is_empty() || have.len() == want.len() && pairs.all(|(have, want)| grows(have, want))
+}
+
+/// Whether a node term has all of another at its beginning. One that asks for nothing, which no node meets, stays so.
+fn grows(have: &Value, want: &Value) -> bool {
+    const PARTS: [&str; 2] = ["matchExpressions", "matchFields"];
+    let is_empty = |term: &Value| PARTS.iter().all(|part| items(term, part).next().is_none());
+    let is_kept = |part: &&str| {
+        let mut after = items(want, part);
+        items(have, part).all(|one| after.next() == Some(one))
+    };
+    PARTS.iter().all(is_kept) && (!is_empty(have) || is_empty(want))
 }
 
 /// Ephemeral containers may be added.

@@ -163,6 +163,15 @@ fn by_container(
     by_pod(class, what, json!({"containers": [container]}), trace, Told)
 }
 
+/// A container that says which capabilities it drops, and keeps the one for raw sockets. Of others a syncer without layer A
+/// drops it, or no pod of theirs would be taken.
+fn raw_sockets() -> Attack {
+    let mut container = make::idle();
+    container["securityContext"] = json!({"capabilities": {"drop": ["KILL"]}});
+    let spec = json!({"containers": [container]});
+    by_pod("T7", "raw sockets", spec, r#""drop":["KILL"]"#, LeftOut)
+}
+
 fn by_volume(
     class: &'static str,
     what: &'static str,
@@ -282,6 +291,7 @@ fn host() -> Vec<Attack> {
             json!({"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}),
             "SYS_ADMIN",
         ),
+        raw_sockets(),
         by_container(
             "T7",
             "no seccomp",
