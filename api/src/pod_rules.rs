@@ -250,6 +250,18 @@ mod tests {
         assert_eq!(nodes(&[]), labels(&[("pool", "tenants")]));
         let narrower = [("disk", "ssd"), ("pool", "tenants")];
         assert_eq!(nodes(&[("disk", "ssd")]), labels(&narrower));
+        let exists = |key: &str| -> NodeAffinity {
+            let asked = json!({"matchExpressions": [{"key": key, "operator": "Exists"}]});
+            serde_json::from_value(json!({"required": [asked]})).unwrap()
+        };
+        let by_terms = PodRules {
+            node_affinity: exists("gpu"),
+            ..PodRules::default()
+        };
+        let own = exists("disk");
+        assert_eq!(by_terms.affinities(&own), [exists("gpu"), own.clone()]);
+        assert_eq!(class.affinities(&own), [own]);
+        assert!(class.affinities(&NodeAffinity::default()).is_empty());
         assert_eq!(
             nodes(&[("pool", "platform")]),
             labels(&[("pool", "tenants")])

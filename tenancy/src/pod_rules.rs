@@ -110,6 +110,7 @@ mod tests {
         assert!(rules.always_pull);
         assert_eq!(rules.runtime_class.as_deref(), Some("sandbox"));
         assert_eq!((rules.ingress, rules.egress), (parse("10M"), parse("5M")));
+        assert_eq!(rules.raw_sockets, RawSockets::Refused, "unless it says so");
         let nothing = PodRules::of(&Written::default(), &PodWishes::default(), "");
         assert_eq!(nothing, PodRules::default());
     }

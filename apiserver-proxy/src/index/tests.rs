@@ -299,8 +299,8 @@ struct Ended {
 #[test]
 fn connections_outlive_a_change_that_does_not_concern_them() {
     use tenancy::route::{
-        ALLOWED, API_ADDRESS, AUTHORITY, BACKEND, CLOSED, DNS, DOMAIN, HOST, NODE_SELECTOR, RANGES,
-        SLEEP,
+        ALLOWED, API_ADDRESS, AUTHORITY, BACKEND, CLOSED, DNS, DOMAIN, HOST, NODE_AFFINITY,
+        NODE_SELECTOR, RANGES, SLEEP,
     };
     let read = |edits: &[(&str, &str)]| {
         let mut map = route(1, "acme", &PEM_AUTHORITY);
@@ -338,6 +338,7 @@ fn connections_outlive_a_change_that_does_not_concern_them() {
         (&[(ALLOWED, "192.0.2.0/24\n10.0.0.0/8 443")], none),
         (&[(SLEEP, "")], none),
         (&[(NODE_SELECTOR, "tier=gold")], none),
+        (&[(NODE_AFFINITY, "[]")], none),
         (&[(DNS, "10.96.0.10"), (RANGES, "10.96.0.0/12")], none),
         (
             &[(ALLOWED, "192.0.2.0/24"), (HOST, "other.example.com")],

@@ -515,6 +515,24 @@ fn a_wrong_class_or_group_is_refused_with_what_to_write() {
                 ),
                 "names a StorageClass that isn't in offers",
             ),
+            (
+                CLASS,
+                class(
+                    json!({"versions": [version("1.36.3")], "pods": {"nodeAffinity": {"required": [
+                        {"matchExpressions": [{"key": "pool", "operator": "In"}]},
+                    ]}}}),
+                ),
+                "need values",
+            ),
+            (
+                CLASS,
+                class(
+                    json!({"versions": [version("1.36.3")], "pods": {"nodeAffinity": {"required": [
+                        {"matchExpressions": [{"key": "cores", "operator": "Gt", "values": ["many"]}]},
+                    ]}}}),
+                ),
+                "compare with one number",
+            ),
             (GROUP, class(json!({"namespaces": []})), "at least 1 items"),
             (
                 GROUP,

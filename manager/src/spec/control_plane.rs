@@ -402,9 +402,14 @@ pub(crate) mod tests {
         let one = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
         class.spec.pods.node_selector = one("pool", "tenants");
         vcp.spec.policy.node_selector = one("disk", "ssd");
+        let gpu =
+            json!({"required": [{"matchExpressions": [{"key": "gpu", "operator": "Exists"}]}]});
+        let gpu: NodeAffinity = serde_json::from_value(gpu).unwrap();
+        vcp.spec.policy.node_affinity = gpu.clone();
         let cp = read(&vcp, &class);
         let nodes = [("disk", "ssd"), ("pool", "tenants")];
         assert!(cp.visible_nodes.iter().map(|(k, v)| (&**k, &**v)).eq(nodes));
+        assert_eq!(cp.node_affinity, [gpu]);
         assert!(
             cp.pods.node_selector.is_empty(),
             "its own pods run anywhere"

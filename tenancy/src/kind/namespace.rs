@@ -209,6 +209,29 @@ mod tests {
     use super::*;
     use crate::kind::testing::{Answers, object, tenant};
 
+    /// Admission policies go by it, so both are said: a label that isn't wanted any more would stay.
+    #[test]
+    fn a_namespace_says_whether_its_class_allows_raw_sockets() {
+        let facts = Answers::default();
+        let namespace = object(json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": "default", "uid": "u", "labels": {keys::RAW_SOCKETS: "allowed"}},
+        }));
+        for (rule, label) in [
+            (RawSockets::Refused, "refused"),
+            (RawSockets::Allowed, "allowed"),
+        ] {
+            let mut tenant = tenant();
+            tenant.pods.raw_sockets = rule;
+            let cx = Cx {
+                rules: &tenant,
+                facts: &facts,
+            };
+            let twin = Namespace.down(&namespace, &cx).unwrap().unwrap();
+            assert_eq!(twin.label(keys::RAW_SOCKETS), Some(label));
+        }
+    }
+
     #[test]
     fn a_namespace_is_another_one_when_the_limits_are_and_bears_no_mark_without_any() {
         let facts = Answers::default();

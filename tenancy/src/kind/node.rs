@@ -432,6 +432,37 @@ mod tests {
         );
     }
 
+    /// What no pod of the tenant may be put on it doesn't see either.
+    #[test]
+    fn only_nodes_that_meet_a_term_of_each_side_are_seen() {
+        let facts = Answers::default();
+        let pool = |operator: &str, values: &[&str]| -> api::NodeAffinity {
+            let asked = json!({"key": "pool", "operator": operator, "values": values});
+            serde_json::from_value(json!({"required": [{"matchExpressions": [asked]}]})).unwrap()
+        };
+        let preferred: api::NodeAffinity = serde_json::from_value(json!({"preferred": [
+            {"weight": 1, "preference": {"matchExpressions": [{"key": "gpu", "operator": "Exists"}]}},
+        ]}))
+        .unwrap();
+        for (asked, is_seen) in [
+            (vec![pool("In", &["a", "b"])], true),
+            (vec![pool("In", &["b"])], false),
+            (vec![pool("NotIn", &["a"])], false),
+            (vec![pool("In", &["a", "b"]), pool("NotIn", &["b"])], true),
+            (vec![pool("In", &["a", "b"]), pool("In", &["b"])], false),
+            (vec![preferred], true),
+        ] {
+            let mut tenant = tenant();
+            tenant.node_affinity = asked;
+            let cx = Cx {
+                rules: &tenant,
+                facts: &facts,
+            };
+            let seen = Node.publish(&node(), "", &cx);
+            assert_eq!(seen.is_some(), is_seen, "{:?}", tenant.node_affinity);
+        }
+    }
+
     #[test]
     fn of_the_selected_nodes_only_those_in_use_are_seen_where_that_is_asked_for() {
         let mut tenant = tenant();

@@ -139,6 +139,49 @@ fn a_tenant_that_is_held_to_some_nodes_sees_them_alone_and_its_pods_run_on_no_ot
     });
 }
 
+#[test]
+fn a_tenant_sees_the_nodes_that_meet_its_classs_terms_and_its_own_and_its_pods_run_there() {
+    on_rig(Wish::default(), async |rig| {
+        let guest = &rig.tenants[0];
+        for (name, pool, room) in [
+            ("acme-1", "tenants", "one"),
+            ("acme-2", "spare", "two"),
+            ("theirs", "platform", "one"),
+        ] {
+            add_node(&rig.side, name).await?;
+            let labels = json!({"metadata": {"labels": {"pool": pool, "room": room}}});
+            rig.side.merge(NODE, "", name, labels).await?;
+        }
+        let asks = |key: &str, values: Value| json!({"matchExpressions": [{"key": key, "operator": "In", "values": values}]});
+        let pools = asks("pool", json!(["tenants", "spare"]));
+        let class = json!({"spec": {"pods": {"nodeAffinity": {"required": [pools]}}}});
+        rig.side.merge(CLASS, "", "default", class).await?;
+        sees(&guest.side, &["acme-1", "acme-2"]).await?;
+        let rooms = asks("room", json!(["one"]));
+        let own = json!({"spec": {"policy": {"nodeAffinity": {"required": [rooms]}}}});
+        rig.side
+            .merge(CONTROL_PLANE, NAMESPACE_OF_TESTS, &guest.name, own)
+            .await?;
+        sees(&guest.side, &["acme-1"]).await?;
+
+        gated(rig, "silent", json!({})).await?;
+        let twin = guest.twin("default");
+        let made = eventually(SOON, "silent crosses", async || {
+            Ok(rig.side.get(POD, &twin, "silent").await?)
+        })
+        .await?;
+        let affinity = &made["spec"]["affinity"]["nodeAffinity"];
+        let required = &affinity["requiredDuringSchedulingIgnoredDuringExecution"];
+        let asked = [rooms, pools].map(|term| term["matchExpressions"][0].clone());
+        ensure!(
+            required["nodeSelectorTerms"] == json!([{"matchExpressions": asked}]),
+            "{}",
+            made["spec"]
+        );
+        Ok(())
+    });
+}
+
 /// Else each DaemonSet of a tenant would wait for ever for its pod on a control plane's node.
 #[test]
 fn a_node_that_is_kept_for_others_is_shown_while_a_pod_of_the_tenant_is_there_and_to_whom_it_is_for()

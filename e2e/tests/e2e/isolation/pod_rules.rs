@@ -93,6 +93,8 @@ fn t24_a_class_prescribes_images_priority_tolerations_bandwidth_and_resources() 
                 == json!({"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "64Mi"}}),
             "{container}"
         );
+        let dropped = &container["securityContext"]["capabilities"]["drop"];
+        ensure!(*dropped == json!(["NET_RAW"]), "{container}");
         ensure!(
             made_anew["spec"]["priority"] == 100,
             "{}",
@@ -128,7 +130,11 @@ fn t24_a_class_prescribes_images_priority_tolerations_bandwidth_and_resources() 
         ensure!(twin(rig, new).await?["spec"]["containers"][0]["image"] == make::PAUSE);
 
         // What ran before runs on as it was made, and a new default resizes nothing.
-        rules(rig, json!({"containers": {"limits": {"memory": "128Mi"}}})).await?;
+        rules(
+            rig,
+            json!({"containers": {"limits": {"memory": "128Mi"}}, "rawSockets": "Allowed"}),
+        )
+        .await?;
         let limit =
             |twin: &Value| text(twin, "/spec/containers/0/resources/limits/memory").to_owned();
         made(rig, "newer", |_| (), |twin| limit(twin) == "128Mi").await?;
@@ -140,6 +146,15 @@ fn t24_a_class_prescribes_images_priority_tolerations_bandwidth_and_resources() 
         );
         let limit = limit(&twin(rig, new).await?);
         ensure!(limit == "64Mi", "{limit}");
+        // Its namespace says so to the admission policies first.
+        let keeps = |twin: &Value| {
+            twin["spec"]["containers"][0]
+                .get("securityContext")
+                .is_none()
+        };
+        made(rig, "raw", |_| (), keeps).await?;
+        rules(rig, json!({"rawSockets": "Refused"})).await?;
+        made(rig, "dropping", |_| (), |twin| !keeps(twin)).await?;
 
         // A control plane can only be stricter than its class.
         let own = json!({"spec": {"policy": {"pods": {"images": {"registries": ["docker.io/library", "quay.io"]}}}}});

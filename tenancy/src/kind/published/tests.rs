@@ -221,7 +221,16 @@ fn t39_a_capacity_names_no_node_that_is_not_shown() {
     used.nodes = ShownNodes::Used;
     let mut selected = tenant();
     selected.node_selector.insert("pool".into(), "a".into());
-    for (tenant, sees_nodes) in [(tenant(), true), (used, false), (selected, false)] {
+    let mut by_terms = tenant();
+    let pool = json!({"matchExpressions": [{"key": "pool", "operator": "Exists"}]});
+    let required = json!({"required": [pool]});
+    by_terms.node_affinity = vec![serde_json::from_value(required).unwrap()];
+    for (tenant, sees_nodes) in [
+        (tenant(), true),
+        (used, false),
+        (selected, false),
+        (by_terms, false),
+    ] {
         assert_eq!(shown(&tenant, node.clone()), sees_nodes);
         assert_eq!(shown(&tenant, nodes.clone()), sees_nodes);
         assert!(shown(&tenant, zone.clone()) && shown(&tenant, Value::Null));

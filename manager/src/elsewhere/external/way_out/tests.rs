@@ -202,7 +202,10 @@ fn the_proxy_is_told_of_the_nodes_that_the_class_asks_for_too() {
     let mut seen = seen(Some("192.0.2.7"));
     let class = &mut seen.class.as_mut().unwrap().spec;
     class.pods.node_selector = [("zone".to_owned(), "x".to_owned())].into();
+    let gpu = json!([{"required": [{"matchExpressions": [{"key": "gpu", "operator": "Exists"}]}]}]);
+    class.pods.node_affinity = serde_json::from_value(gpu[0].clone()).unwrap();
     settle(&mut seen);
     let told = seen.route.unwrap();
     assert_eq!(told.body["data"][route::NODE_SELECTOR], "pool=a\nzone=x");
+    assert_eq!(told.body["data"][route::NODE_AFFINITY], gpu.to_string());
 }

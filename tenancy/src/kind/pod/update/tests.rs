@@ -206,6 +206,49 @@ fn gates_are_removed_and_placement_is_narrowed_while_there_are_any() {
     );
 }
 
+/// The API server would refuse all of the patch, and the gates would stay for ever.
+#[test]
+fn gates_go_though_terms_of_the_class_are_others_by_now() {
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    // Terms by `;`, the labels that each asks for by `,`.
+    let asks = |pod: &mut Object, terms: &str| {
+        let terms = terms.split(';').map(|labels| {
+            let labels = labels.split(',').filter(|label| !label.is_empty());
+            let all = labels.map(|label| json!({"key": label, "operator": "Exists"}));
+            json!({"matchExpressions": all.collect::<Vec<_>>()})
+        });
+        let terms = json!({"nodeSelectorTerms": terms.collect::<Vec<_>>()});
+        pod.value_mut()["spec"]["affinity"] = json!({"nodeAffinity": {REQUIRED: terms}});
+    };
+    for (before, after, is_changed) in [
+        (None, "a;b", true),
+        (Some("a"), "a,b", true),
+        (Some("a"), "b,a", false),
+        (Some("a"), "b", false),
+        (Some("a"), "a;b", false),
+        (Some("a;b"), "a", false),
+        (Some("a;b"), "a,c;b,c", true),
+        (Some(""), "a", false),
+    ] {
+        let mut want = down(&default_pod());
+        let mut have = stored(want.clone());
+        have.value_mut()["spec"]["schedulingGates"] = json!([{"name": "a.b/c"}]);
+        if let Some(before) = before {
+            asks(&mut have, before);
+        }
+        asks(&mut want, after);
+        let changed = Pod.changes(&want, &have);
+        let pointers: Vec<&str> = changed
+            .iter()
+            .map(|change| change.pointer.as_str())
+            .collect();
+        let mut affinity = pointers.iter();
+        let affinity = affinity.any(|pointer| pointer.starts_with("/spec/affinity"));
+        assert_eq!(affinity, is_changed, "{before:?} {after:?}: {pointers:?}");
+        assert_eq!(pointers[0], "/spec/schedulingGates");
+    }
+}
+
 #[test]
 fn ephemeral_containers_are_added_after_the_pod_is_made() {
     let mut pod = default_pod();
