@@ -1,10 +1,11 @@
 //! What a class prescribes for pods holds on every path, and is told.
 
 use anyhow::ensure;
+use api::keys;
 use e2e::{
-    kind::{CLASS, CONTROL_PLANE, EVENT, POD, PRIORITY_CLASS},
+    kind::{CLASS, CONTROL_PLANE, EVENT, NAMESPACE, POD, PRIORITY_CLASS},
     make, oracle,
-    read::{annotation, event, name, text, uid},
+    read::{annotation, event, label, name, text, uid},
     rig::{Rig, Wish, on_rig},
     side::PatchType,
     tenant::NAMESPACE_OF_TESTS,
@@ -48,6 +49,18 @@ async fn made(
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     anyhow::bail!("{prefix} isn't made as it should be: {}", last["spec"])
+}
+
+/// Waits until the super namespace says this of raw sockets.
+async fn says(rig: &Rig, word: &str) -> anyhow::Result<()> {
+    let namespace = rig.tenants[0].twin("default");
+    eventually(SOON, &format!("raw sockets are {word}"), async || {
+        let found = rig.side.get(NAMESPACE, "", &namespace).await?;
+        let said = label(&found, keys::RAW_SOCKETS);
+        ensure!(said == Some(word), "{}", found["metadata"]);
+        Ok(())
+    })
+    .await
 }
 
 async fn rules(rig: &Rig, pods: Value) -> anyhow::Result<()> {
@@ -130,11 +143,7 @@ fn t24_a_class_prescribes_images_priority_tolerations_bandwidth_and_resources() 
         ensure!(twin(rig, new).await?["spec"]["containers"][0]["image"] == make::PAUSE);
 
         // What ran before runs on as it was made, and a new default resizes nothing.
-        rules(
-            rig,
-            json!({"containers": {"limits": {"memory": "128Mi"}}, "rawSockets": "Allowed"}),
-        )
-        .await?;
+        rules(rig, json!({"containers": {"limits": {"memory": "128Mi"}}})).await?;
         let limit =
             |twin: &Value| text(twin, "/spec/containers/0/resources/limits/memory").to_owned();
         made(rig, "newer", |_| (), |twin| limit(twin) == "128Mi").await?;
@@ -146,14 +155,17 @@ fn t24_a_class_prescribes_images_priority_tolerations_bandwidth_and_resources() 
         );
         let limit = limit(&twin(rig, new).await?);
         ensure!(limit == "64Mi", "{limit}");
-        // Its namespace says so to the admission policies first.
+        // Admission policies go by what the namespace says.
         let keeps = |twin: &Value| {
             twin["spec"]["containers"][0]
                 .get("securityContext")
                 .is_none()
         };
+        rules(rig, json!({"rawSockets": "Allowed"})).await?;
+        says(rig, keys::RAW_SOCKETS_ALLOWED).await?;
         made(rig, "raw", |_| (), keeps).await?;
         rules(rig, json!({"rawSockets": "Refused"})).await?;
+        says(rig, keys::RAW_SOCKETS_REFUSED).await?;
         made(rig, "dropping", |_| (), |twin| !keeps(twin)).await?;
 
         // A control plane can only be stricter than its class.
