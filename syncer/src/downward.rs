@@ -13,7 +13,7 @@ use crate::{
     live::read,
     namespace_quota, quota, readdress,
     refusals::{self, Since},
-    removal, stopping,
+    removal, stopping, super_bytes,
     table::{Entry, SuperSide},
     tenants::Tenant,
     tokens::{self, Age},
@@ -54,6 +54,7 @@ async fn work_object(
     }
     if object.as_ref().is_none_or(|object| object.is_terminating()) {
         quota::abandon(engine, tenant, key);
+        super_bytes::forget(engine, tenant, key);
     }
     match object {
         Some(object) if object.is_terminating() && key.kind().deletes_early() => {
@@ -65,6 +66,7 @@ async fn work_object(
             if held.is_ok() {
                 quota::unmade(engine, tenant, key);
                 intake::take_in_late(engine, tenant, key, &object);
+                super_bytes::let_go(engine, tenant, key);
             }
             held
         }

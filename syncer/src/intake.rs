@@ -8,7 +8,7 @@ pub(crate) use tenant::{TenantSink, found_in_tenant, gone_in_tenant, take_in_lat
 
 use crate::{
     engine::Engine,
-    nodes, quota,
+    nodes, quota, super_bytes,
     table::{Entry, Roll},
     tenants::Tenant,
 };
@@ -79,6 +79,7 @@ pub(crate) fn gone_in_super(engine: &Engine, tenant: &Tenant, key: &Key, uid: &s
     let left = tenant.table.get(key).runs_on().cloned();
     let was_known = tenant.table.super_gone(key, uid);
     if was_known {
+        super_bytes::freed(engine, tenant);
         nodes::moved(engine, tenant, left.as_deref(), None);
     }
     was_known

@@ -70,6 +70,7 @@ mod reserve;
 mod sharing;
 mod slices;
 mod stopping;
+mod super_bytes;
 mod tokens;
 mod unserved;
 mod upward;

@@ -11,6 +11,7 @@ use crate::{
     engine::Engine,
     error::Error,
     live::read,
+    super_bytes::{self, SuperBytes},
     tenants::Tenant,
     verdict::ControlPlane,
     watch::{self, Presence, Target},
@@ -27,7 +28,7 @@ use tenancy::{
         self, Claim, Ledger, Limits, NoRoom,
         amount::{Amounts, shown},
         budget::Refusal,
-        demand,
+        bytes, demand,
     },
     tenant::{Key, TenantId},
 };
@@ -51,6 +52,8 @@ pub(crate) const UNSAID: &str = "QuotaNeedsResources";
 #[derive(Default)]
 pub(crate) struct Quota {
     ledger: Mutex<Ledger>,
+    /// The limit that is no number of objects' and no sum of what they ask for.
+    pub(crate) bytes: SuperBytes,
     /// Budgets of groups that the tenant is under.
     shared: Mutex<BTreeMap<String, Shared>>,
     news: Notify,
@@ -61,9 +64,16 @@ pub(crate) struct Quota {
 impl Quota {
     /// Takes up limits and who shares them, if they are news.
     pub(crate) fn limit(&self, own: &Amounts, shared: BTreeMap<String, Shared>) -> Vec<Key> {
+        let mut own = own.clone();
+        let woken = self.bytes.limit(bytes::limit(&own));
+        own.remove(bytes::NAME);
+        if woken.is_some() {
+            self.news.notify_one();
+        }
+        let mut woken = woken.unwrap_or_default();
         let budgets = shared.iter();
         let limits = Limits {
-            own: own.clone(),
+            own,
             budgets: budgets
                 .map(|(group, shared)| (group.clone(), shared.hard.clone()))
                 .collect(),
@@ -72,17 +82,16 @@ impl Quota {
         let mut ledger = self.ledger.lock();
         let is_news = *ledger.limits() != limits;
         if before == shared && !is_news {
-            return vec![];
+            return woken;
         }
         // Somebody who left a group gives room to all others.
-        let woken = if is_news {
-            ledger.limit(limits)
+        if is_news {
+            woken.extend(ledger.limit(limits));
         } else {
             for group in shared.keys() {
                 ledger.reconsider(group, &Amounts::new());
             }
-            vec![]
-        };
+        }
         drop(ledger);
         self.news.notify_one();
         self.claims.notify_one();
@@ -104,10 +113,6 @@ impl Quota {
             self.claims.notify_one();
         }
         result
-    }
-
-    fn is_limited(&self) -> bool {
-        !self.ledger.lock().limits().own.is_empty()
     }
 
     /// The budgets of groups that the tenant is under.
@@ -277,6 +282,10 @@ pub(crate) fn counts(kind: u8, limits: &Amounts) -> bool {
 /// Counts what exists when that is needed, and shows what is used when that changes, until the tenant isn't served.
 pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
     let mut told = LastReport::default();
+    tokio::select! {
+        () = tenant.cancel.cancelled() => return,
+        () = Box::pin(count_bytes(&engine, &tenant)) => {}
+    }
     loop {
         let is_counting = tenant.quota.ledger.lock().is_counting();
         let worked = if is_counting {
@@ -302,6 +311,16 @@ pub(crate) async fn keep(engine: Arc<Engine>, tenant: Arc<Tenant>) {
         tokio::select! {
             () = tenant.cancel.cancelled() => return,
             () = again => {}
+        }
+    }
+}
+
+/// Learns how many bytes there are already, before any more are granted.
+async fn count_bytes(engine: &Engine, tenant: &Tenant) {
+    while tenant.quota.bytes.is_counting() {
+        if let Err(err) = super_bytes::count(engine, tenant).await {
+            tracing::debug!(tenant = %tenant.id, %err, "the bytes of its objects will be counted again");
+            tokio::time::sleep(AGAIN).await;
         }
     }
 }
@@ -368,11 +387,15 @@ async fn show(
 ) -> Result<Option<Duration>, Failure> {
     let (mut hard, mut used, mut data) = (Map::new(), Map::new(), Map::new());
     let mut said = UsageReport::default();
-    let (state, shared) = {
+    let (mut state, shared) = {
         let ledger = tenant.quota.ledger.lock();
         said.is_waited_for = ledger.is_waited_for();
         (ledger.state(), ledger.shared_state())
     };
+    if let Some(taken) = super_bytes::state(tenant) {
+        state.insert(bytes::NAME.to_owned(), taken);
+    }
+    let is_limited = !state.is_empty();
     for (name, (taken, limit)) in state {
         if taken >= limit {
             said.reached.insert(name.clone());
@@ -383,7 +406,6 @@ async fn show(
         used.insert(name.clone(), taken.into());
         hard.insert(name, limit.into());
     }
-    let is_limited = tenant.quota.is_limited();
     let is_shown = is_limited || !shared.is_empty();
     for (name, (taken, limit)) in shared {
         let (taken, limit) = (shown(&name, taken), shown(&name, limit));

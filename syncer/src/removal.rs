@@ -18,6 +18,7 @@ use crate::{
     pages::Pages,
     patrol,
     proof::prove,
+    super_bytes,
     table::SuperSide,
     tenants::Tenant,
     unserved, upward, watch,
@@ -28,6 +29,7 @@ use tenancy::{
     kind::{self, SuperWatch},
     meta,
     object::Object,
+    quota::bytes,
     tenant::Key,
 };
 
@@ -221,7 +223,11 @@ fn take_up(
         counter: meta::restore_counter(have),
         node: nodes::of(key, have).map(Arc::from),
     };
-    nodes::update(engine, tenant, key, |entry| entry.twin = Some(twin.clone()));
+    let bytes = bytes::of(have);
+    nodes::update(engine, tenant, key, |entry| {
+        entry.twin = Some(twin.clone());
+        entry.weigh(twin.version, bytes);
+    });
     twin
 }
 
@@ -303,6 +309,7 @@ async fn delete(
         engine.metrics.deleted(&tenant.id, rule.resource().kind);
     }
     forget_unwatched(tenant, key);
+    super_bytes::freed(engine, tenant);
     Ok(())
 }
 

@@ -12,7 +12,10 @@ use serde_json::Value;
 use std::{
     collections::{HashMap, HashSet},
     hash::Hash,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use tenancy::{arrival::KnownPart, meta, object::Object, tenant::Key};
 use tokio::time::Instant;
@@ -26,6 +29,8 @@ pub(crate) struct Entry {
     pub(crate) twin: Option<SuperSide>,
     /// Something of it was refused, and wasn't put right since: it is tried again when facts change.
     pub(crate) refused: bool,
+    /// Bytes of the super object as it was last seen whole; 0 while there is none.
+    pub(crate) bytes: u32,
     /// When the tokens in the pod's token Secret are renewed.
     pub(crate) renew_at: Option<Instant>,
     /// Hash of what was last written to the tenant (published kinds), or of what it was seen to hold.
@@ -33,6 +38,17 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// The super object of this version, whole, takes so many bytes; an older one says nothing.
+    pub(crate) fn weigh(&mut self, version: u64, bytes: u32) {
+        if self
+            .twin
+            .as_ref()
+            .is_some_and(|twin| twin.version == version)
+        {
+            self.bytes = bytes;
+        }
+    }
+
     /// It is a pod that the tenant sees bound to this node, whoever did that.
     pub(crate) fn is_on(&self, node: &str) -> bool {
         let side = self.tenant.as_ref();
@@ -176,6 +192,8 @@ pub(crate) struct Table {
     entries: Mutex<HashMap<Key, Entry>>,
     /// The [`weight`] of them all, changed while they are held.
     share: Share,
+    /// Bytes of all super objects: the sum of what the entries say, changed with them.
+    super_bytes: AtomicU64,
     /// Super objects as the first list told them, until each has been compared with what its tenant asks for: else a
     /// start would read every one of them again.
     unjudged: Pending,
@@ -217,6 +235,7 @@ impl Table {
         Self {
             entries: Mutex::default(),
             share: Share::of(ceiling),
+            super_bytes: AtomicU64::new(0),
             unjudged: Pending::within(room),
             writing: Mutex::default(),
         }
@@ -231,13 +250,19 @@ impl Table {
     pub(crate) fn update<R>(&self, key: &Key, change: impl FnOnce(&mut Entry) -> R) -> R {
         let mut entries = self.entries.lock();
         let entry = entries.entry(key.clone()).or_default();
-        let before = weight(key, entry);
+        let (before, weighed) = (u64::from(entry.bytes), weight(key, entry));
         let result = change(entry);
-        let after = weight(key, entry);
-        self.share.changed(before, after);
-        if after == 0 {
+        if entry.twin.is_none() {
+            entry.bytes = 0;
+        }
+        let grown = u64::from(entry.bytes).wrapping_sub(before);
+        let weighs = weight(key, entry);
+        self.share.changed(weighed, weighs);
+        if weighs == 0 {
             entries.remove(key);
         }
+        // It wraps: what shrank is taken off.
+        self.super_bytes.fetch_add(grown, Ordering::Relaxed);
         result
     }
 
@@ -254,6 +279,11 @@ impl Table {
     /// What the tenant has of what all may have.
     pub(crate) fn share(&self) -> &Share {
         &self.share
+    }
+
+    /// Bytes of the tenant's super objects.
+    pub(crate) fn super_bytes(&self) -> u64 {
+        self.super_bytes.load(Ordering::Relaxed)
     }
 
     /// A write for the key begins.

@@ -8,6 +8,7 @@
 
 pub mod amount;
 pub mod budget;
+pub mod bytes;
 pub mod demand;
 pub mod namespace;
 

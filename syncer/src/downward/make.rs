@@ -1,6 +1,6 @@
 //! Creates or mends a super object, and remembers it as it was stored.
 
-use super::refuse;
+use super::{refuse, stays};
 use crate::{
     apply::{self, Failure},
     companions,
@@ -8,7 +8,7 @@ use crate::{
     error::Error,
     intake, isolation,
     live::read,
-    namespace_quota, nodes, patrol, quota, refusals, removal,
+    namespace_quota, nodes, patrol, quota, refusals, removal, super_bytes,
     table::SuperSide,
     tenants::Tenant,
     tokens::Age,
@@ -20,6 +20,7 @@ use tenancy::{
     meta,
     object::Object,
     plan::{Plan, plan},
+    quota::bytes,
     tenant::Key,
 };
 
@@ -34,18 +35,30 @@ pub(super) async fn make(
 ) -> Result<Option<SuperSide>, Failure> {
     let applied = meta::applied(&want);
     let _under_way = tenant.table.write(key);
-    match twin {
-        None => create(engine, tenant, key, object, want).await,
-        Some(twin) if twin.is_ending() => Ok(None),
+    match &twin {
+        Some(twin) if twin.is_ending() => return Ok(None),
         Some(twin)
             if *twin.owner_uid == *object.uid()
                 && twin.applied == applied
                 && twin.baseline != 0 =>
         {
-            Ok(Some(twin))
+            return Ok(Some(twin.clone()));
         }
-        Some(_) => compare(engine, tenant, key, object, want).await,
+        _ => {}
     }
+    let room = match super_bytes::reserve(engine, tenant, key, twin.as_ref(), &want)? {
+        Ok(room) => room,
+        Err(refused) => {
+            stays(engine, tenant, key, object, twin.as_ref(), &refused).await?;
+            return Ok(None);
+        }
+    };
+    let made = match twin {
+        None => create(engine, tenant, key, object, want).await,
+        Some(_) => compare(engine, tenant, key, object, want).await,
+    };
+    room.end(&made);
+    made
 }
 
 async fn create(
@@ -231,6 +244,7 @@ pub(super) fn record(
     owner_uid: &str,
 ) -> Result<SuperSide, Failure> {
     let (state, edition) = (meta::state(stored), key.kind().edition(stored));
+    let bytes = bytes::of(stored);
     let recorded = nodes::update(engine, tenant, key, |entry| {
         // Asked while the entries are held: an end that is told from now on finds the twin.
         if tenant.table.has_ended(key, stored.uid()) {
@@ -260,6 +274,7 @@ pub(super) fn record(
             counter: meta::restore_counter(stored),
         };
         entry.twin = Some(twin.clone());
+        entry.weigh(version, bytes);
         Some((twin, is_overtaken))
     });
     let Some((twin, is_overtaken)) = recorded else {

@@ -5,7 +5,7 @@ use crate::{
     engine::Engine,
     hosts, isolation, nodes,
     offered::News,
-    quota,
+    quota, super_bytes,
     table::{Entry, Roll, SuperSide, known_by},
     tenants::Tenant,
     watch::Sink,
@@ -17,6 +17,7 @@ use tenancy::{
     kind::{self, SuperWatch},
     meta,
     object::Object,
+    quota::bytes,
     tenant::{Key, TenantId},
 };
 
@@ -274,7 +275,12 @@ impl SuperSink {
         let table = self.engine.table(&owner.tenant);
         let state = (meta::state(&object), key.kind().edition(&object));
         let source = Source::of(&self.roll);
-        let note = |entry: &mut Entry| note(entry, &key, &object, &owner.uid, state, source);
+        let (version, bytes) = (object.resource_version(), bytes::of(&object));
+        let note = |entry: &mut Entry| {
+            let news = note(entry, &key, &object, &owner.uid, state, source);
+            entry.weigh(version, bytes);
+            news
+        };
         let seen = match &tenant {
             Some(tenant) => nodes::update(&self.engine, tenant, &key, note),
             None => table.update(&key, note),
@@ -285,6 +291,7 @@ impl SuperSink {
         }
         let Some(tenant) = tenant else { return };
         quota::exists(&self.engine, &tenant, &key, &object);
+        super_bytes::freed(&self.engine, &tenant);
         if seen.is_drifted {
             self.engine.down.add(&tenant.id, key.clone());
         }
@@ -445,7 +452,12 @@ pub(crate) fn seen_in_super(
     owner_uid: &str,
 ) -> bool {
     let state = (meta::state(object), key.kind().edition(object));
-    let seen = |entry: &mut Entry| note(entry, key, object, owner_uid, state, Source::Event);
+    let (version, bytes) = (object.resource_version(), bytes::of(object));
+    let seen = |entry: &mut Entry| {
+        let news = note(entry, key, object, owner_uid, state, Source::Event);
+        entry.weigh(version, bytes);
+        news
+    };
     nodes::update(engine, tenant, key, seen).is_drifted
 }
 

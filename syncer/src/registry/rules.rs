@@ -11,7 +11,7 @@ use tenancy::{
     pod_rules::PodRules,
     quota::{
         amount::{self, Amounts},
-        budget,
+        budget, bytes,
     },
     reach::Reach,
     resolver::Resolver,
@@ -121,7 +121,14 @@ fn quota(class: &ControlPlaneClassSpec, own: &Quantities, vcp: &str) -> Amounts 
             written.0.keys().map(|name| (amount::canonical(name), 0)).collect()
         })
     };
-    amount::stricter(&read(&class.quota), &read(own))
+    let (class, mut own) = (read(&class.quota), read(own));
+    // A class that says nothing of bytes has a limit all the same, and nobody else raises that.
+    if !class.contains_key(bytes::NAME)
+        && let Some(asked) = own.get_mut(bytes::NAME)
+    {
+        *asked = (*asked).min(bytes::amount(bytes::DEFAULT));
+    }
+    amount::stricter(&class, &own)
 }
 
 /// The custom resources that the VirtualControlPlane names, as its class defines them.
@@ -201,6 +208,25 @@ mod tests {
             rules.limits(),
             amounts(&[("pods", 5), ("services", 2), ("configmaps", 8)])
         );
+    }
+
+    #[test]
+    fn t43_a_class_alone_raises_the_limit_of_bytes() {
+        let limit = |class: serde_json::Value, own: serde_json::Value| {
+            let spec = ControlPlaneClassSpec {
+                quota: serde_json::from_value(class).unwrap(),
+                ..ControlPlaneClassSpec::default()
+            };
+            let own: Quantities = serde_json::from_value(own).unwrap();
+            bytes::limit(&quota(&spec, &own, "a"))
+        };
+        let said = |text: &str| json!({bytes::NAME: text});
+        assert_eq!(limit(json!({}), json!({})), bytes::DEFAULT);
+        assert_eq!(limit(json!({}), said("1Gi")), bytes::DEFAULT);
+        assert_eq!(limit(json!({}), said("1Mi")), 1 << 20);
+        assert_eq!(limit(said("1Gi"), json!({})), 1 << 30);
+        assert_eq!(limit(said("1Gi"), said("8Gi")), 1 << 30);
+        assert_eq!(limit(said("1Gi"), said("1Mi")), 1 << 20);
     }
 
     #[test]

@@ -153,6 +153,7 @@ async fn start(
     tenant
         .quota
         .limit(&wanted.rules.quota, wanted.shared.clone());
+    tenant.quota.bytes.count();
     let tenant = Arc::new(tenant);
     tracing::info!(tenant = %id, vcp = %tenant.rules().vcp_name, "serving");
     engine.tenants.insert(id.clone(), tenant.clone());

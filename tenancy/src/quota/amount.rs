@@ -162,7 +162,7 @@ pub fn shown(name: &str, amount: i128) -> String {
     if amount % 1000 != 0 {
         return format!("{amount}m");
     }
-    let is_bytes = ["memory", "storage"]
+    let is_bytes = ["memory", "storage", "bytes"]
         .iter()
         .any(|word| name.ends_with(word));
     let whole = amount / 1000;
