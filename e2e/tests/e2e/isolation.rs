@@ -5,6 +5,7 @@ mod dns;
 mod full;
 mod group;
 mod hosts;
+mod large;
 mod layer_b;
 mod layers;
 mod logs;
