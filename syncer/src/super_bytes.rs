@@ -221,7 +221,10 @@ fn learn(engine: &Engine, tenant: &Tenant, kind: u8, object: &Object) {
         return;
     };
     let key = Key::new(kind, &owner.namespace, &owner.name);
-    if is_twin(tenant, &key, object) && tenant.table.get(&key).twin.is_none() {
+    let twin = tenant.table.get(&key).twin;
+    // One that was led elsewhere meanwhile may have grown.
+    let is_news = twin.is_none_or(|twin| twin.version < object.resource_version());
+    if is_news && is_twin(tenant, &key, object) {
         intake::seen_in_super(engine, tenant, &key, object, &owner.uid);
         // The tenant may lack it by now.
         engine.down.add(&tenant.id, key);

@@ -203,6 +203,32 @@ async fn what_was_refused_and_is_put_right_is_told_to_be_synced() {
     }
 }
 
+/// T43: what is there stays as it is.
+#[tokio::test(start_paused = true)]
+async fn t43_what_exceeds_the_limit_of_bytes_is_neither_made_nor_grows() {
+    for is_there in [false, true] {
+        let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), tenant(&own));
+        let ([_, key], object) = settings(&tenant, "u");
+        if is_there {
+            tenant.table.update(&key, |entry| {
+                entry.twin = Some(fake::super_side("t", "u"));
+            });
+        }
+        tenant.quota.bytes.limit(10);
+        tenant.down.put(key.clone(), object);
+        let answers = async {
+            let told = tenant_server.answer("POST", 201, &json!({})).await;
+            assert_eq!(told.body["reason"], "QuotaExceeded");
+        };
+        let (worked, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+        assert!(worked.is_ok(), "{worked:?}");
+        assert!(super_server.is_silent());
+        let entry = tenant.table.get(&key);
+        assert_eq!((entry.twin.is_some(), entry.refused), (is_there, true));
+    }
+}
+
 /// F21: by another super pod it would run elsewhere than where the tenant sees it.
 #[tokio::test(start_paused = true)]
 async fn r5_a_pod_that_was_bound_since_it_was_told_of_is_not_placed_a_second_time() {

@@ -3,6 +3,7 @@
 use super::verdict::Facts;
 use crate::{error, event, quota::Limit};
 use k8s_openapi::{api::core::v1::Event, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use tenancy::quota::bytes;
 
 /// Reasons that are told of objects that cross, but not as they are written.
 const SHORTFALLS: [&str; 4] = [
@@ -67,6 +68,10 @@ impl Facts {
 
     fn advice(&self, reason: &str, message: &str) -> String {
         match reason {
+            "QuotaExceeded" if message.contains(bytes::NAME) => format!(
+                "delete objects of the tenant or make them smaller, or raise {} in the quota of its class; it goes down as soon as there is room",
+                bytes::NAME
+            ),
             "QuotaExceeded" => self.room(),
             "QuotaNeedsResources" => {
                 "make a LimitRange in the tenant's namespace, or set spec.pods.containers of its class".to_owned()
