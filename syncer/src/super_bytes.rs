@@ -279,14 +279,14 @@ mod tests {
         let stored = Object::from_value(object(&tenant, "one", 6_000)).unwrap();
         intake::seen_in_super(&engine, &tenant, &one, &stored, "u");
         room.end(&Ok(()));
-        assert_eq!(tenant.table.super_bytes(), bytes::of(&stored).into());
+        assert_eq!(tenant.table.super_bytes(), u64::from(bytes::of(&stored)));
         assert!(asks(&engine, &tenant, &two, 6_000).unwrap().is_err());
         // An older state of it says nothing.
         let mut older = object(&tenant, "one", 10);
         older["metadata"]["resourceVersion"] = "6".into();
         let older = Object::from_value(older).unwrap();
         intake::seen_in_super(&engine, &tenant, &one, &older, "u");
-        assert_eq!(tenant.table.super_bytes(), bytes::of(&stored).into());
+        assert_eq!(tenant.table.super_bytes(), u64::from(bytes::of(&stored)));
 
         assert!(!engine.down.has(&tenant.id, &two));
         assert!(intake::gone_in_super(&engine, &tenant, &one, "one"));
