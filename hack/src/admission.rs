@@ -9,7 +9,7 @@ mod reach;
 mod services;
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use cel::{Context, Program, Value as Cel, extractors::This};
@@ -154,13 +154,32 @@ fn library(context: &mut Context<'_, '_>) {
         .add_function("cidr", |text: Arc<String>| text)
         .unwrap();
     let holds = |This(block): This<Arc<String>>, address: Arc<String>| {
-        let (network, length) = block.split_once('/').unwrap();
-        let bits = |text: &str| text.parse().ok().map(Ipv4Addr::to_bits);
-        let mask = u32::MAX.checked_shl(32 - length.parse::<u32>().unwrap());
-        let masked = |text: &str| bits(text).map(|bits| bits & mask.unwrap_or_default());
-        bits(network).is_some() && masked(network) == masked(&address)
+        let (first, length) = network(&block);
+        let address: IpAddr = address.parse().unwrap();
+        first.is_ipv4() == address.is_ipv4()
+            && first_bits(first, length) == first_bits(address, length)
     };
     context.add_function("containsIP", holds).unwrap();
+    let covers = |This(block): This<Arc<String>>, other: Arc<String>| {
+        let ((address, length), (first, longer)) = (network(&block), network(&other));
+        length <= longer && first_bits(address, length) == first_bits(first, length)
+    };
+    context.add_function("containsCIDR", covers).unwrap();
+}
+
+/// An address of a network, and how many of its bits all others have too.
+fn network(text: &str) -> (IpAddr, u32) {
+    let (address, length) = text.split_once('/').unwrap();
+    (address.parse().unwrap(), length.parse().unwrap())
+}
+
+/// The first bits of an address, beside how many it has.
+fn first_bits(address: IpAddr, length: u32) -> (u32, u128) {
+    let (width, bits) = match address {
+        IpAddr::V4(address) => (32, u128::from(address.to_bits())),
+        IpAddr::V6(address) => (128, address.to_bits()),
+    };
+    (width, bits.checked_shr(width - length).unwrap_or_default())
 }
 
 fn plain(value: &Cel) -> Value {

@@ -9,6 +9,19 @@ const GATEWAY: &str = "gateway.networking.k8s.io";
 const DEVICES: &str = "resource.k8s.io";
 const SNAPSHOTS: &str = "snapshot.storage.k8s.io";
 
+/// Where a policy names whom it lets in, and whom it lets pods reach.
+const BOTH_WAYS: [(&str, &str); 2] = [("ingress", "from"), ("egress", "to")];
+
+/// What a block of all addresses of IPv4 leaves out.
+const EXCEPT: [&str; 6] = [
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+];
+
 /// Rules that an object breaks when it is made; it breaks the same when it becomes so later.
 fn judged(group: &'static str, resource: &'static str, object: &Value) -> Vec<String> {
     let of = |request| Request { group, ..request };
@@ -37,21 +50,29 @@ fn t45_a_policy_opens_nothing_beyond_its_tenant_and_what_is_named() {
     let policy = |spec: &Value| of_spec(NETWORKING, "networkpolicies", spec.clone());
     let own = json!({"matchLabels": {"sublet.dev/tenant": TENANT},
         "matchExpressions": [{"key": "sublet.dev/role", "operator": "DoesNotExist"}]});
-    let named = json!({"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["a"]}]});
-    let world = json!({"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8", "169.254.0.0/16"]});
-    let good = json!([{"namespaceSelector": own}, {"namespaceSelector": named, "podSelector": {}}, {"podSelector": {}},
-        {"ipBlock": world}, {"ipBlock": {"cidr": "203.0.113.0/24"}}, {"ipBlock": {"cidr": "::/0"}}]);
+    let named = json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["a"]});
+    let nobodys = json!({"key": "sublet.dev/tenant", "operator": "DoesNotExist"});
+    let platforms = json!({"matchExpressions": [named, nobodys]});
+    let own_named =
+        json!({"matchLabels": {"sublet.dev/tenant": TENANT}, "matchExpressions": [named]});
+    let world = json!({"cidr": "0.0.0.0/0", "except": EXCEPT});
+    let world6 = json!({"cidr": "::/0", "except": ["::1/128", "fc00::/7", "fe00::/8"]});
+    let good = json!([{"namespaceSelector": own}, {"namespaceSelector": platforms, "podSelector": {}},
+        {"namespaceSelector": own_named}, {"podSelector": {}}, {"ipBlock": world},
+        {"ipBlock": {"cidr": "203.0.113.0/24"}}, {"ipBlock": world6}]);
     let both = json!({"podSelector": {}, "ingress": [{"from": good}], "egress": [{"to": good, "ports": []}]});
     assert_eq!(policy(&both), nothing());
     assert_eq!(policy(&json!({"podSelector": {}})), nothing());
 
     let everybody = "policies of tenants name whom they let in and out";
-    let namespaces = "policies of tenants select namespaces of the same tenant, or name them";
+    let namespaces = "policies of tenants select namespaces of the same tenant, or name some that are no tenant's";
     let metadata = "policies of tenants open no cloud's metadata service";
     let foreign = json!({"matchLabels": {"sublet.dev/tenant": "victim"}});
     let by_label = json!({"matchLabels": {"team": "victim"}});
     let not_in = json!({"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["a"]}]});
-    let bare = json!({"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]});
+    let of_others =
+        json!({"matchLabels": {"sublet.dev/tenant": "victim"}, "matchExpressions": [named]});
+    let anybodys = json!({"matchExpressions": [nobodys]});
     for (peers, rule) in [
         (json!([]), everybody),
         (json!([{"namespaceSelector": {}}]), namespaces),
@@ -62,16 +83,20 @@ fn t45_a_policy_opens_nothing_beyond_its_tenant_and_what_is_named() {
         (json!([{"namespaceSelector": by_label}]), namespaces),
         (json!([{"namespaceSelector": not_in}]), namespaces),
         (
-            json!([{"ipBlock": {"cidr": "169.254.169.254/32"}}]),
-            metadata,
+            json!([{"namespaceSelector": {"matchExpressions": [named]}}]),
+            namespaces,
         ),
-        (json!([{"ipBlock": {"cidr": "169.254.0.0/16"}}]), metadata),
-        (json!([{"ipBlock": bare}]), metadata),
+        (json!([{"namespaceSelector": of_others}]), namespaces),
+        (json!([{"namespaceSelector": anybodys}]), namespaces),
     ] {
-        for (rules, direction) in [("ingress", "from"), ("egress", "to")] {
+        for (rules, direction) in BOTH_WAYS {
             let spec = json!({"podSelector": {}, rules: [{direction: peers}]});
             assert_eq!(policy(&spec), [rule], "{spec}");
         }
+    }
+    for block in ["169.254.169.254/32", "169.254.0.0/16"] {
+        let spec = json!({"egress": [{"to": [{"ipBlock": {"cidr": block}}]}]});
+        assert_eq!(policy(&spec), [metadata], "{spec}");
     }
     // One rule for everybody, as people write it.
     assert_eq!(policy(&json!({"egress": [{}]})), [everybody]);
@@ -79,6 +104,51 @@ fn t45_a_policy_opens_nothing_beyond_its_tenant_and_what_is_named() {
     let platforms = json!({"metadata": {"name": "n", "labels": {"sublet.dev/role": "isolation"}},
         "spec": {"podSelector": {}, "ingress": [{"ports": [{"port": 80}]}]}});
     assert_eq!(judged(NETWORKING, "networkpolicies", &platforms), nothing());
+}
+
+#[test]
+fn t45_a_policy_lets_in_no_private_addresses_and_goes_to_none_by_a_wide_block() {
+    let inside =
+        "policies of tenants let in no private addresses, which are pods, Services and nodes";
+    let wide = "policies of tenants leave private addresses out of wide blocks";
+    let spec = |(rules, direction): (&str, &str), block: &Value| {
+        let peers = json!([{"podSelector": {}}, {"ipBlock": block}]);
+        json!({"podSelector": {}, rules: [{direction: peers}]})
+    };
+    let policy = |way, block: &Value| of_spec(NETWORKING, "networkpolicies", spec(way, block));
+    let [ingress, egress] = BOTH_WAYS;
+    for cidr in ["10.244.0.0/16", "10.0.0.0/8", "192.168.1.7/32", "fd00::/64"] {
+        let block = json!({"cidr": cidr});
+        assert_eq!(policy(ingress, &block), [inside], "{cidr}");
+        // A class may open it.
+        assert_eq!(policy(egress, &block), nothing(), "{cidr}");
+    }
+    for left_out in EXCEPT {
+        let except: Vec<&str> = EXCEPT
+            .into_iter()
+            .filter(|other| *other != left_out)
+            .collect();
+        let world = json!({"cidr": "0.0.0.0/0", "except": except});
+        for way in BOTH_WAYS {
+            let broken = policy(way, &world);
+            assert!(broken.iter().any(|rule| rule == wide), "{left_out}");
+        }
+    }
+    for way in BOTH_WAYS {
+        assert_eq!(policy(way, &json!({"cidr": "::/0"})), [wide]);
+        assert_eq!(policy(way, &json!({"cidr": "10.0.0.0/7"})), [wide]);
+    }
+    // Nodes are reached by tenants that are trusted with them.
+    let nodes = spec(ingress, &json!({"cidr": "10.0.0.0/24"}));
+    let object = json!({"metadata": {"name": "n"}, "spec": nodes});
+    let labels =
+        json!({"sublet.dev/tenant": TENANT, "pod-security.kubernetes.io/enforce": "privileged"});
+    let request = Request {
+        group: NETWORKING,
+        labels,
+        ..Request::create("networkpolicies", object)
+    };
+    assert_eq!(broken("sublet-syncer-reach", &request), nothing());
 }
 
 #[test]

@@ -250,7 +250,7 @@ pub(super) fn to_dns(ports: &Value, cx: &Cx<'_>) -> Option<Value> {
 /// The proxy's pods.
 fn proxy() -> Value {
     json!({
-        "namespaceSelector": named([api::SYSTEM_NAMESPACE]),
+        "namespaceSelector": platforms([api::SYSTEM_NAMESPACE]),
         "podSelector": {"matchLabels": {"app.kubernetes.io/name": keys::PROXY}},
     })
 }
@@ -291,7 +291,7 @@ pub(super) fn to_api_server(ports: &Value, cx: &Cx<'_>) -> Option<Value> {
         let namespace = crate::naming::control_plane_namespace(&cx.rules.id, &cx.rules.vcp_name);
         json!({
             "to": [{
-                "namespaceSelector": named([&namespace]),
+                "namespaceSelector": own([&namespace], cx),
                 "podSelector": {"matchLabels": {"app.kubernetes.io/name": "kube-apiserver"}},
             }],
             "ports": [{"protocol": "TCP", "port": API_SERVER_PORT}],
@@ -307,14 +307,30 @@ pub(super) fn own_namespaces(cx: &Cx<'_>) -> Value {
     })
 }
 
-/// Namespaces of the super cluster by name.
-pub(super) fn named<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Value {
+/// Some of the tenant's namespaces, or the one of its control plane, by their names in the super cluster. The label says
+/// nothing new, but admission, which can't tell whose a name is, asks for it.
+pub(super) fn own<S: AsRef<str>>(names: impl IntoIterator<Item = S>, cx: &Cx<'_>) -> Value {
+    json!({
+        "matchLabels": {keys::TENANT: cx.rules.id.as_str()},
+        "matchExpressions": [named(names)],
+    })
+}
+
+/// Namespaces of the platform by name: none that is a tenant's, whatever it is called.
+fn platforms<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Value {
+    json!({"matchExpressions": [
+        named(names),
+        {"key": keys::TENANT, "operator": "DoesNotExist"},
+    ]})
+}
+
+fn named<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Value {
     let names: Vec<Value> = names.into_iter().map(|name| name.as_ref().into()).collect();
-    json!({"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": names}]})
+    json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": names})
 }
 
 fn platform(namespaces: &[String]) -> Option<Value> {
-    (!namespaces.is_empty()).then(|| json!({"namespaceSelector": named(namespaces)}))
+    (!namespaces.is_empty()).then(|| json!({"namespaceSelector": platforms(namespaces)}))
 }
 
 /// Nodes that the tenant's pods reach, and are reached from.
@@ -330,7 +346,7 @@ fn upstream_dns(cx: &Cx<'_>) -> Value {
     let servers = &cx.rules.reach.upstream_dns;
     let peers: Vec<Value> = if servers.is_empty() {
         vec![json!({
-            "namespaceSelector": named(["kube-system"]),
+            "namespaceSelector": platforms(["kube-system"]),
             "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
         })]
     } else {

@@ -948,7 +948,21 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
         let bucket =
             json!({"resource": {"apiGroup": "example.com", "kind": "Bucket", "name": "b"}});
         let own = json!({"namespaceSelector": {"matchLabels": {keys::TENANT: guest.id.as_str()}}});
-        let world = json!({"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}});
+        let named =
+            json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["any"]});
+        let nobodys = json!({"key": keys::TENANT, "operator": "DoesNotExist"});
+        let platforms = json!({"namespaceSelector": {"matchExpressions": [named, nobodys]}});
+        let by_name = json!({"namespaceSelector": {"matchExpressions": [named]}});
+        let except = json!([
+            "10.0.0.0/8",
+            "100.64.0.0/10",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+        ]);
+        let world = json!({"ipBlock": {"cidr": "0.0.0.0/0", "except": except}});
+        let but_metadata = json!({"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}});
         let driver = json!([{"opaque": {"driver": "gpu.example.com", "parameters": {}}}]);
         let mut told = devices();
         told["spec"]["devices"]["config"] = driver;
@@ -956,8 +970,35 @@ fn the_syncers_identity_is_held_to_super_namespaces_and_harmless_objects() {
             (
                 "a policy within the tenant",
                 NETWORK_POLICY,
-                policy("ingress", json!({"from": [own, world]})),
+                policy("ingress", json!({"from": [own, platforms, world]})),
                 Allowed,
+            ),
+            (
+                "T45 a policy that lets a namespace in by its name",
+                NETWORK_POLICY,
+                policy("ingress", json!({"from": [by_name]})),
+                Denied,
+            ),
+            (
+                "T45 a policy that lets pods into a namespace by its name",
+                NETWORK_POLICY,
+                policy("egress", json!({"to": [by_name]})),
+                Denied,
+            ),
+            (
+                "T45 a policy that lets private addresses in",
+                NETWORK_POLICY,
+                policy(
+                    "ingress",
+                    json!({"from": [{"ipBlock": {"cidr": "10.244.0.0/16"}}]}),
+                ),
+                Denied,
+            ),
+            (
+                "T45 a policy that opens all addresses but the metadata service's",
+                NETWORK_POLICY,
+                policy("egress", json!({"to": [but_metadata]})),
+                Denied,
             ),
             (
                 "T45 a policy that lets all namespaces in",

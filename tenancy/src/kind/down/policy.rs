@@ -273,7 +273,7 @@ fn twins(namespaces: &[String], cx: &Cx<'_>) -> Value {
     let twins = namespaces
         .iter()
         .map(|namespace| meta::super_namespace(namespace, cx));
-    isolation::named(twins)
+    isolation::own(twins, cx)
 }
 
 /// The part of an address block that is outside of the cluster, as a peer; nothing when there is no such part.
@@ -321,6 +321,7 @@ mod tests {
         translate,
     };
     use crate::resolver::Resolver;
+    use api::keys;
     use expect_test::{Expect, expect};
 
     fn down(spec: Value) -> Result<Value, Refused> {
@@ -466,6 +467,8 @@ mod tests {
                         operator: In
                         values:
                         - acme-web-fzsnety4nbbj4b2y5f7j3lot34
+                      matchLabels:
+                        sublet.dev/tenant: aeaqcaibaeaqcaibaeaqcaibae
                   ports:
                   - port: 5432
                     protocol: TCP
@@ -476,6 +479,41 @@ mod tests {
                 - Ingress
             "#]],
         );
+    }
+
+    /// What admission asks for of all that isn't the platform's.
+    #[test]
+    fn t45_a_namespace_that_is_named_has_the_tenants_label() {
+        let tenant = tenant();
+        let select = |selector: Value| {
+            let peers = json!([{"namespaceSelector": selector}]);
+            let spec =
+                json!({"podSelector": {}, "ingress": [{"from": peers}], "egress": [{"to": peers}]});
+            let spec = down(spec).unwrap();
+            let [from, to] = ["/ingress/0/from/0", "/egress/0/to/0"]
+                .map(|at| spec.pointer(at).unwrap()["namespaceSelector"].clone());
+            assert_eq!(from, to);
+            from
+        };
+        for selector in [
+            json!({}),
+            json!({"matchLabels": {"team": "web"}}),
+            // What the tenant writes doesn't cross, such as the name of another's namespace.
+            json!({"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["victims"]}]}),
+        ] {
+            let twin = select(selector);
+            assert_eq!(
+                twin["matchLabels"],
+                json!({keys::TENANT: tenant.id.as_str()})
+            );
+            assert!(!twin.to_string().contains("victims"), "{twin}");
+        }
+        let cx = Cx {
+            rules: &tenant,
+            facts: &Answers::default(),
+        };
+        let nobody = twins(&[], &cx);
+        assert_eq!(nobody["matchLabels"][keys::TENANT], tenant.id.as_str());
     }
 
     #[test]
@@ -567,6 +605,8 @@ mod tests {
                         operator: In
                         values:
                         - sublet-system
+                      - key: sublet.dev/tenant
+                        operator: DoesNotExist
                     podSelector:
                       matchLabels:
                         app.kubernetes.io/name: sublet-apiserver-proxy

@@ -53,6 +53,8 @@ fn by_default_a_tenant_meets_itself_its_api_server_and_nobody_else() {
                 operator: In
                 values:
                 - sublet-system
+              - key: sublet.dev/tenant
+                operator: DoesNotExist
             podSelector:
               matchLabels:
                 app.kubernetes.io/name: sublet-apiserver-proxy
@@ -80,6 +82,8 @@ fn by_default_a_tenant_meets_itself_its_api_server_and_nobody_else() {
                 operator: In
                 values:
                 - CONTROL-PLANE
+              matchLabels:
+                sublet.dev/tenant: TENANT
             podSelector:
               matchLabels:
                 app.kubernetes.io/name: kube-apiserver
@@ -115,7 +119,7 @@ fn t44_pods_without_a_dns_server_of_their_own_reach_the_shared_one() {
         rule,
         json!({
             "to": [{
-                "namespaceSelector": named(["sublet-system"]),
+                "namespaceSelector": platforms(["sublet-system"]),
                 "podSelector": {"matchLabels": {"app.kubernetes.io/name": "sublet-apiserver-proxy"}},
             }],
             "ports": [{"protocol": "UDP", "port": 1053}, {"protocol": "TCP", "port": 1053}],
@@ -152,6 +156,8 @@ fn only_the_tenants_dns_server_asks_outside() {
                 operator: In
                 values:
                 - kube-system
+              - key: sublet.dev/tenant
+                operator: DoesNotExist
             podSelector:
               matchLabels:
                 k8s-app: kube-dns
@@ -188,6 +194,14 @@ fn a_class_opens_what_it_names() {
         "{text}"
     );
     let rules = policies[2].at("/spec/egress").unwrap();
+    // No tenant's namespace is one of the platform's, though a class names it.
+    assert_eq!(
+        rules[0]["to"][1],
+        json!({"namespaceSelector": {"matchExpressions": [
+            {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["monitoring"]},
+            {"key": keys::TENANT, "operator": "DoesNotExist"},
+        ]}})
+    );
     assert_eq!(
         rules[0]["to"][2],
         json!({"ipBlock": {"cidr": "192.0.2.0/24"}})

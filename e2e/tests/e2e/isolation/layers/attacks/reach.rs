@@ -11,6 +11,10 @@ use e2e::kind::{
 };
 use serde_json::{Value, json};
 
+/// Why layer A alone looks at private networks that pods go to.
+const OPENINGS: &str =
+    "which private networks are open stands in classes, which admission doesn't read";
+
 /// Makes a harmless object of a name.
 type First = fn(&str) -> Value;
 
@@ -73,6 +77,10 @@ fn traffic() -> Vec<Attack> {
     let policies = (NETWORK_POLICY, policy as First, ALWAYS);
     let gateways = (GATEWAY, gateway as First, ALWAYS);
     let metadata = json!({"ipBlock": {"cidr": "169.254.169.254/32"}});
+    let victims = json!([{"namespaceSelector": {"matchExpressions":
+        [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["victims-namespace"]}]}}]);
+    let pods = json!([{"ipBlock": {"cidr": "10.244.0.0/16"}}]);
+    let world = json!([{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}]);
     let mut shared = listener();
     shared["allowedRoutes"] = json!({"namespaces": {"from": "All"}});
     let bucket = json!({"resource": {"apiGroup": "example.com", "kind": "Bucket", "name": "b"}});
@@ -103,6 +111,48 @@ fn traffic() -> Vec<Attack> {
             ),
             LeftOut,
         ),
+        by_spec(
+            policies,
+            (
+                "T45",
+                "a policy that lets in another's namespace by its name",
+            ),
+            (json!({"ingress": [{"from": victims}]}), "victims-namespace"),
+            LeftOut,
+        ),
+        by_spec(
+            policies,
+            ("T45", "a policy that opens another's namespace by its name"),
+            (json!({"egress": [{"to": victims}]}), "victims-namespace"),
+            LeftOut,
+        ),
+        by_spec(
+            policies,
+            ("T45", "a policy that lets in the addresses of all pods"),
+            (json!({"ingress": [{"from": pods}]}), "10.244.0.0/16"),
+            LeftOut,
+        ),
+        by_spec(
+            policies,
+            (
+                "T45",
+                "a policy that opens private addresses with all others",
+            ),
+            (
+                json!({"egress": [{"to": world}]}),
+                r#""except":["169.254.0.0/16"]"#,
+            ),
+            LeftOut,
+        ),
+        Attack {
+            alone: OPENINGS,
+            ..by_spec(
+                policies,
+                ("T45", "a policy that opens the addresses of all pods"),
+                (json!({"egress": [{"to": pods}]}), "10.244.0.0/16"),
+                LeftOut,
+            )
+        },
         by_spec(
             (INGRESS, ingress, ALWAYS),
             (
