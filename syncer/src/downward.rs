@@ -2,6 +2,7 @@
 
 mod claim;
 mod make;
+mod webhook;
 
 use self::make::make;
 use crate::{
@@ -185,7 +186,7 @@ async fn hold(engine: &Engine, tenant: &Tenant, key: &Key, object: &Object) -> R
         let refused = Refused::new("RefusedBySuperCluster", message);
         return stays(engine, tenant, key, object, twin.as_ref(), &refused).await;
     }
-    let twin = made?;
+    let twin = webhook::told(engine, tenant, key, object, twin.as_ref(), made).await?;
     if let Some(twin) = &twin {
         if age == Age::New && rule.resource().kind == "Namespace" {
             wake(engine, tenant, key);

@@ -245,6 +245,46 @@ pub(crate) async fn tell_super(
         "source": {"component": api::keys::SYNCER_COMPONENT},
         "reportingComponent": api::keys::SYNCER_COMPONENT, "reportingInstance": "",
     });
+    send_above(engine, tenant, event).await
+}
+
+/// Tells, by an event in the super cluster, of a webhook there without which its API server takes no object of the tenant's, in
+/// that server's own words: one for each super namespace, about the first object. A namespace that can't be made has none.
+pub(crate) async fn tell_of_webhook(
+    engine: &Engine,
+    tenant: &Tenant,
+    key: &Key,
+    webhook: &str,
+    words: &str,
+) -> Result<(), Failure> {
+    let twin = twin_name(tenant, key);
+    if twin.namespace.is_empty() {
+        return Ok(());
+    }
+    let may = tenant.tellings.above.lock().take(Instant::now().into_std());
+    if !counted(engine, tenant, may) {
+        return Ok(());
+    }
+    let resource = key.kind().resource();
+    let hash = naming::hash(&[twin.namespace.as_bytes(), webhook.as_bytes()]);
+    let message: String = words.chars().take(1000).collect();
+    let now = seconds(jiff::Timestamp::now());
+    let event = json!({
+        "apiVersion": "v1", "kind": "Event", "type": "Warning",
+        "metadata": {"name": format!("sublet-webhook.{}", &hash[..16]), "namespace": &twin.namespace},
+        "involvedObject": {
+            "apiVersion": resource.api_version(), "kind": resource.kind,
+            "namespace": &twin.namespace, "name": &twin.name,
+        },
+        "reason": "WebhookFailing", "message": message, "count": 1,
+        "firstTimestamp": now, "lastTimestamp": now,
+        "source": {"component": api::keys::SYNCER_COMPONENT},
+        "reportingComponent": api::keys::SYNCER_COMPONENT, "reportingInstance": "",
+    });
+    send_above(engine, tenant, event).await
+}
+
+async fn send_above(engine: &Engine, tenant: &Tenant, event: Value) -> Result<(), Failure> {
     let event =
         Object::from_value(event).map_err(|err| Failure::Api(Error::Malformed(err.to_string())))?;
     match apply::create(&engine.cluster, tenant, &EVENTS, &event).await {

@@ -172,6 +172,44 @@ async fn a_pod_whose_change_the_super_cluster_refuses_keeps_its_tokens() {
     assert!(tenant.table.get(&key).renew_at.is_some());
 }
 
+/// Neither the tenant nor whoever runs the super cluster would learn otherwise why nothing happens.
+#[tokio::test(start_paused = true)]
+async fn that_a_webhook_of_the_super_cluster_holds_up_an_object_is_told_below_and_above() {
+    let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
+    let (engine, tenant) = (fake::engine(&above), tenant(&own));
+    let ([_, key], object) = settings(&tenant, "u");
+    engine.down.add(&tenant.id, key.clone());
+    let words = "Internal error occurred: failed calling webhook \"inject.example.com\": failed to call webhook: EOF";
+    let fails = json!({"kind": "Status", "code": 500, "message": words});
+    for (is_told, is_told_above) in [(false, false), (true, true), (true, false)] {
+        tenant.down.put(key.clone(), object.clone());
+        let answers = async {
+            let asked = super_server.answer("POST", 500, &fails).await;
+            assert_eq!(asked.body["kind"], "ConfigMap");
+            if is_told_above {
+                let told = super_server.answer("POST", 201, &json!({})).await;
+                assert_eq!(told.body["reason"], "WebhookFailing");
+                assert_eq!(told.body["message"], words);
+                assert_eq!(told.body["involvedObject"]["name"], "settings");
+            }
+            if is_told {
+                let told = tenant_server.answer("POST", 201, &json!({})).await;
+                assert_eq!(told.body["reason"], "NotSyncedYet");
+                let message = told.body["message"].as_str().unwrap();
+                assert!(!message.contains("example.com"), "{message}");
+            }
+        };
+        let (worked, ()) = tokio::join!(work(&engine, &tenant, &key), answers);
+        // It is tried again.
+        assert!(
+            matches!(worked, Err(Failure::Api(Error::Internal(_)))),
+            "{worked:?}"
+        );
+        assert!(super_server.is_silent() && tenant_server.is_silent());
+        tokio::time::sleep(webhook::PATIENCE).await;
+    }
+}
+
 /// Else the last word about it is the refusal.
 #[tokio::test(start_paused = true)]
 async fn what_was_refused_and_is_put_right_is_told_to_be_synced() {

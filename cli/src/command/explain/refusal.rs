@@ -80,6 +80,11 @@ impl Facts {
                 "install in the super cluster what serves the kind, if tenants are to have it; the object crosses by itself then"
                     .to_owned()
             }
+            "NotSyncedYet" => {
+                "see the event WebhookFailing in its super namespace for the webhook, and mend that, or take away what asks for it; the object \
+                 crosses by itself then"
+                    .to_owned()
+            }
             "KindNotSynced" => {
                 "let the kind go down by spec.sync.toSuper of the VirtualControlPlane and spec.toSuper of its class, if it is to"
                     .to_owned()
