@@ -33,6 +33,7 @@ pub(crate) const TOOLS: Root = Root {
         "iperf",
         "iproute2",
         "iputils-ping",
+        "libc-bin",
         "mawk",
         "netcat-openbsd",
         "procps",

@@ -178,6 +178,9 @@ async fn that_a_webhook_of_the_super_cluster_holds_up_an_object_is_told_below_an
     let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
     let (engine, tenant) = (fake::engine(&above), tenant(&own));
     let ([_, key], object) = settings(&tenant, "u");
+    tenant.table.update(&key, |entry| {
+        entry.tenant = Some(TenantSide::published(&object, 1));
+    });
     engine.down.add(&tenant.id, key.clone());
     let words = "Internal error occurred: failed calling webhook \"inject.example.com\": failed to call webhook: EOF";
     let fails = json!({"kind": "Status", "code": 500, "message": words});
