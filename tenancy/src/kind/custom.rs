@@ -217,9 +217,13 @@ impl Kind for Custom {
     fn publish(&self, object: &Object, namespace: &str, _cx: &Cx<'_>) -> Option<Object> {
         let mut copy = object.value().clone();
         let twin = object.namespace().to_owned();
-        copy["metadata"] = json!({
-            "name": object.name(), "namespace": namespace, "labels": {keys::PUBLISHED: "true"},
-        });
+        // By some of them what writes such objects, and what reads them, knows them.
+        let crossing = object.labels().filter(|(key, _)| meta::label_crosses(key));
+        let mut labels: Map<String, Value> = crossing
+            .map(|(key, value)| (key.to_owned(), value.into()))
+            .collect();
+        labels.insert(keys::PUBLISHED.to_owned(), "true".into());
+        copy["metadata"] = json!({"name": object.name(), "namespace": namespace, "labels": labels});
         scrub(&mut copy, &twin, namespace);
         if self.status == StatusPlace::None {
             copy.as_object_mut()?.remove("status");
@@ -534,7 +538,11 @@ mod tests {
         let twin = with(|cx| meta::super_namespace("default", cx));
         let report = object(json!({
             "apiVersion": "example.com/v1", "kind": "Backup",
-            "metadata": {"name": "b", "namespace": twin, "uid": "x", "ownerReferences": [{}], "labels": {"a": "b"}},
+            "metadata": {"name": "b", "namespace": twin, "uid": "x", "ownerReferences": [{}],
+                "annotations": {"a": "b"}, "labels": {
+                    "report.of": twin, "app.kubernetes.io/name": "scanner", "scanner.example.com/kind": "Pod",
+                    "topology.kubernetes.io/zone": "a", keys::TENANT: "forged", keys::PUBLISHED: "false",
+                }},
             "spec": {"of": format!("{twin}/web")}, "status": {"ok": true},
         }));
         assert_eq!(rule.placed_in(&report), twin);
@@ -543,7 +551,10 @@ mod tests {
             copy.value(),
             &json!({
                 "apiVersion": "example.com/v1", "kind": "Backup",
-                "metadata": {"name": "b", "namespace": "default", "labels": {keys::PUBLISHED: "true"}},
+                "metadata": {"name": "b", "namespace": "default", "labels": {
+                    "report.of": "default", "app.kubernetes.io/name": "scanner", "scanner.example.com/kind": "Pod",
+                    keys::PUBLISHED: "true",
+                }},
                 "spec": {"of": "default/web"}, "status": {"ok": true},
             })
         );

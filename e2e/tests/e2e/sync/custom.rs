@@ -180,7 +180,8 @@ async fn explained(space: &Space, kind: &str, name: &str, says: &str) -> anyhow:
 
 async fn up(space: &Space) -> anyhow::Result<()> {
     let report = json!({
-        "metadata": {"name": "r", "namespace": space.twin}, "spec": {"of": format!("{}/web", space.twin)},
+        "metadata": {"name": "r", "namespace": space.twin, "labels": {"report.of": space.twin}},
+        "spec": {"of": format!("{}/web", space.twin)},
     });
     space.above().create(REPORT, report).await?;
     let seen = space
@@ -189,6 +190,10 @@ async fn up(space: &Space) -> anyhow::Result<()> {
         })
         .await?;
     ensure!(!seen.to_string().contains(&space.twin), "{seen}");
+    ensure!(
+        seen["metadata"]["labels"]["report.of"] == space.name,
+        "{seen}"
+    );
     space
         .merge(REPORT, "r", json!({"spec": {"of": "mine"}}))
         .await?;
