@@ -194,7 +194,7 @@ pub(crate) async fn count(engine: &Engine, tenant: &Tenant) -> Result<(), Failur
 async fn list(engine: &Engine, tenant: &Tenant, kind: u8) -> Result<(), Failure> {
     let rule = kind::rule(kind);
     let namespaces = kind::index("Namespace");
-    for namespace in tenant.table.keys(is_there, |entry| entry.twin.is_some()) {
+    for namespace in tenant.table.keys(namespaces, |entry| entry.twin.is_some()) {
         let place = twin_name(tenant, &namespace).name;
         let target = Target {
             path: rule.resource().path(&place, ""),
