@@ -90,7 +90,7 @@ pub(crate) fn follow(
             info_span!("kubeconfig watch"),
             &stop.clone(),
             async move {
-                watch::run(cluster, target, &sink, stop).await;
+                watch::run(&cluster, &target, &sink, &stop).await;
             },
         );
     }

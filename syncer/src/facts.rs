@@ -328,7 +328,8 @@ mod tests {
             offered.note(&key, &Object::from_value(class).unwrap());
         }
         let (index, id) = (Index::default(), TenantId::from_bits([1; 16]));
-        let table = Table::within(&crate::pending::Room::of(0));
+        let room = crate::pending::Room::of(0);
+        let table = Table::within(&room, &crate::ceiling::Ceiling::of(usize::MAX));
         let seen = |offers: &Offers, name: &str| {
             let answers = Answers {
                 index: &index,

@@ -193,7 +193,7 @@ pub(crate) fn watch(engine: &Arc<Engine>, tasks: &TaskTracker, cancel: &Cancella
                     guard: &engine.guard,
                     half,
                 };
-                watch::run(engine.cluster.clone(), half.target(), &sink, cancel).await;
+                watch::run(&engine.cluster, &half.target(), &sink, &cancel).await;
             },
         );
     }

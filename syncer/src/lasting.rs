@@ -1,5 +1,6 @@
 //! Tasks that last until a token is cancelled. One that ended sooner would leave all else looking well.
 
+use futures::FutureExt;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span};
 
@@ -15,14 +16,14 @@ pub(crate) fn spawn(
     work: impl Future<Output = ()> + Send + 'static,
 ) -> tokio::task::JoinHandle<()> {
     let (cancel, name) = (cancel.clone(), span.metadata().map(|about| about.name()));
-    let lasts = async move {
-        work.await;
+    // Not an async block: that would hold the work twice, as what it was given and as what it waits for.
+    let lasts = work.map(move |()| {
         assert!(
             cancel.is_cancelled(),
             "the task {} ended by itself",
             name.unwrap_or_default()
         );
-    };
+    });
     tasks.spawn(lasts.instrument(span))
 }
 

@@ -180,7 +180,8 @@ impl Pace {
             reading.wait(1, now).unwrap_or_default()
         });
         if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
+            // Boxed, since every watch holds this step and few ever wait in it.
+            Box::pin(tokio::time::sleep(wait)).await;
         }
         wait
     }

@@ -121,7 +121,7 @@ impl Registry {
                 info_span!("registry watch"),
                 &cancel.clone(),
                 async move {
-                    watch::run(cluster, source.target(), &sink, cancel).await;
+                    watch::run(&cluster, &source.target(), &sink, &cancel).await;
                 },
             );
         }
@@ -408,7 +408,7 @@ fn watch_super(
                     // Each that is listed shows of which address of a slice there is no doubt.
                     engine.super_knows(kind::index("EndpointSlice")).await;
                 }
-                watch::run(engine.cluster.clone(), target, &sink, cancel).await;
+                watch::run(&engine.cluster, &target, &sink, &cancel).await;
             },
         );
     }

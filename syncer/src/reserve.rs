@@ -114,7 +114,7 @@ pub(crate) async fn watch_platform(engine: Arc<Engine>, cancel: CancellationToke
         ..Target::of(kind::rule(kind::index("Service")))
     };
     let sink = &engine.platform;
-    watch::run(engine.cluster.clone(), target, sink, cancel).await;
+    watch::run(&engine.cluster, &target, sink, &cancel).await;
 }
 
 /// Reserves and releases, until the tenant isn't served.

@@ -122,11 +122,14 @@ impl Target {
 }
 
 /// Watches until cancelled.
+///
+/// There are dozens of these for each tenant, and nearly all of them only follow: a future is as large as its largest step
+/// that isn't boxed, and holds once more what is moved into a step. So the other steps are boxed, and nothing is moved.
 pub(crate) async fn run(
-    cluster: Cluster,
-    target: Target,
+    cluster: &Cluster,
+    target: &Target,
     sink: &dyn Sink,
-    cancel: CancellationToken,
+    cancel: &CancellationToken,
 ) {
     let mut failures = 0u32;
     let mut absences = 0u32;
@@ -137,32 +140,29 @@ pub(crate) async fn run(
     let mut began = Instant::now();
     let mut kinds = cluster.kinds();
     loop {
-        let turn = async {
-            // A watch waits far longer than it lists, and there are dozens for each tenant: a task is as large as the
-            // largest step that isn't boxed.
+        let turn = Box::pin(cancel.run_until_cancelled(async {
             let version = Box::pin(async {
                 let lister = cluster.patient_lister().await;
                 began = Instant::now();
-                pages(&lister, &target, sink).await
-            });
-            let version = version.await?;
+                pages(&lister, target, sink).await
+            })
+            .await?;
             absences = 0;
             if interruption.take().is_some_and(Interruption::end) {
                 tracing::info!(server = cluster.pace().name(), "all watches go on");
             }
-            let following = follow(&cluster, &target, version, sink);
             if !sink.is_doubtful() {
                 doubts = 0;
                 is_contradicted = false;
-                return following.await;
+                return follow(cluster, target, version, sink).await;
             }
             doubts += 1;
             let delay = DELAYS.after(doubts, &target.path);
-            let followed = Box::pin(async {
+            Box::pin(async {
                 tokio::select! {
                     // What the watch tells may be all that was in doubt.
                     biased;
-                    followed = following => followed,
+                    followed = follow(cluster, target, version, sink) => followed,
                     () = tokio::time::sleep(delay) => Ok(()),
                     // One that is wrong again is no sooner right than the others.
                     () = sink.contradiction(), if !is_contradicted => {
@@ -170,14 +170,13 @@ pub(crate) async fn run(
                         Ok(())
                     }
                 }
-            });
-            followed.await
+            })
+            .await
+        }));
+        let Some(turn) = turn.await else {
+            return;
         };
-        let error = tokio::select! {
-            () = cancel.cancelled() => return,
-            result = turn => result.err(),
-        };
-        let Some(error) = error else { continue };
+        let Err(error) = turn else { continue };
         if matches!(error, Error::NotServed) && target.presence == Presence::Optional {
             if absences == 0 {
                 let server = cluster.pace().name();
@@ -187,11 +186,15 @@ pub(crate) async fn run(
             absences += 1;
             let delay = ABSENCES.after(absences, &target.path);
             failures = 0;
-            tokio::select! {
-                () = cancel.cancelled() => return,
-                // A definition is served a moment after it was made.
-                Ok(()) = kinds.changed() => absences = 1,
-                () = tokio::time::sleep(delay) => {}
+            let wait = Box::pin(async {
+                tokio::select! {
+                    // A definition is served a moment after it was made.
+                    Ok(()) = kinds.changed() => absences = 1,
+                    () = tokio::time::sleep(delay) => {}
+                }
+            });
+            if cancel.run_until_cancelled(wait).await.is_none() {
+                return;
             }
             continue;
         }
@@ -200,7 +203,7 @@ pub(crate) async fn run(
             sink.interrupted(&error);
             // That it isn't served must be told again: the sink knows only of the interruption.
             absences = 0;
-            interruption.get_or_insert_with(|| interrupt(&cluster, &target, &error));
+            interruption.get_or_insert_with(|| interrupt(cluster, target, &error));
         }
         // A list alone proves little: a server that fails right after each is asked ever less often.
         if began.elapsed() >= DELAYS.after(failures, &target.path) {
@@ -215,9 +218,9 @@ pub(crate) async fn run(
         if is_expired && failures == 1 {
             continue;
         }
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            () = tokio::time::sleep(DELAYS.after(failures, &target.path)) => {}
+        let wait = Box::pin(tokio::time::sleep(DELAYS.after(failures, &target.path)));
+        if cancel.run_until_cancelled(wait).await.is_none() {
+            return;
         }
     }
 }
@@ -508,6 +511,20 @@ mod tests {
         assert!((300..600).contains(&lifetime(&target(), "7")));
     }
 
+    async fn keep(cluster: Cluster, target: Target, sink: &dyn Sink, cancel: CancellationToken) {
+        run(&cluster, &target, sink, &cancel).await;
+    }
+
+    /// Hundreds of tenants have dozens each.
+    #[tokio::test]
+    async fn a_watch_that_follows_takes_little_room() {
+        let ((cluster, _server), told) = (fake(), Recorder::default());
+        let (target, cancel) = (target(), CancellationToken::new());
+        let task = size_of_val(&run(&cluster, &target, &told, &cancel));
+        let step = size_of_val(&follow(&cluster, &target, String::new(), &told));
+        assert!(task <= 384 && step <= 640, "{task} and {step} bytes");
+    }
+
     fn target() -> Target {
         Target {
             path: "/api/v1/pods".into(),
@@ -536,7 +553,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(1)).await;
             cancel.cancel();
         };
-        tokio::join!(run(cluster, target, &told, cancel.clone()), answers);
+        tokio::join!(run(&cluster, &target, &told, &cancel), answers);
         assert_eq!(*told.0.lock(), ["absent", "interrupted", "absent"]);
     }
 
@@ -585,7 +602,7 @@ mod tests {
             assert!(server.is_silent());
             cancel.cancel();
         };
-        tokio::join!(run(cluster, target(), &sink, cancel.clone()), answers);
+        tokio::join!(keep(cluster, target(), &sink, cancel.clone()), answers);
         let times = sink.listed.into_inner();
         times.windows(2).map(|pair| pair[1] - pair[0]).collect()
     }
@@ -630,7 +647,7 @@ mod tests {
         let watches = sinks.iter().enumerate().map(|(number, sink)| {
             let path = format!("/api/v1/kind{number}");
             let target = Target { path, ..target() };
-            run(cluster.clone(), target, sink, cancel.clone())
+            keep(cluster.clone(), target, sink, cancel.clone())
         });
         let page = serde_json::json!({"metadata": {"resourceVersion": "5"}, "items": []});
         let answers = async {
@@ -679,10 +696,7 @@ mod tests {
             }
             cancel.cancel();
         };
-        tokio::join!(
-            run(cluster.clone(), target(), &told, cancel.clone()),
-            answers
-        );
+        tokio::join!(keep(cluster.clone(), target(), &told, cancel.clone()), answers);
         let least = DELAYS.first * 31 * 3 / 4;
         assert!(began.elapsed() >= least, "{:?}", began.elapsed());
         assert!(!cluster.pace().is_open());
@@ -721,7 +735,7 @@ mod tests {
             noticed.push(began.elapsed());
             cancel.cancel();
         };
-        tokio::join!(run(cluster, target(), &told, cancel.clone()), answers);
+        tokio::join!(keep(cluster, target(), &told, cancel.clone()), answers);
         let limits = [REQUEST, REQUEST + SILENCE_LIMIT + DELAYS.longest];
         assert!(noticed[0] <= limits[0], "{noticed:?}");
         assert!(noticed[1] <= limits[1], "{noticed:?}");
@@ -750,7 +764,7 @@ mod tests {
                 took: began.elapsed(),
             }
         };
-        let ((), played) = tokio::join!(run(cluster, target(), &told, cancel.clone()), answers);
+        let ((), played) = tokio::join!(keep(cluster, target(), &told, cancel.clone()), answers);
         played
     }
 
@@ -996,7 +1010,7 @@ mod tests {
         let cancel = CancellationToken::new();
         let watching = tokio::spawn({
             let (sink, cancel) = (sink.clone(), cancel.clone());
-            async move { run(cluster, target(), &*sink, cancel).await }
+            async move { run(&cluster, &target(), &*sink, &cancel).await }
         });
         let page = |name: &str, token: &str| json!({"metadata": {"resourceVersion": "5", "continue": token}, "items": [{"metadata": {"name": name}}]});
         let first = server.answer("GET", 200, &page("a", "more")).await;
@@ -1046,7 +1060,7 @@ mod tests {
         };
         let watching = tokio::spawn({
             let (sink, cancel, cluster) = (sink.clone(), cancel.clone(), cluster.clone());
-            async move { run(cluster, wanted, &*sink, cancel).await }
+            async move { run(&cluster, &wanted, &*sink, &cancel).await }
         });
         for _ in 0..5 {
             server.answer_plainly("GET", 404).await;

@@ -177,7 +177,7 @@ async fn start(
         };
         let (cluster, cancel) = (tenant.cluster.clone(), tenant.cancel.clone());
         lasting::spawn(tasks, watches.clone(), &tenant.cancel, async move {
-            watch::run(cluster, target, &sink, cancel).await;
+            watch::run(&cluster, &target, &sink, &cancel).await;
         });
     }
     for key in engine.offered.keys() {
