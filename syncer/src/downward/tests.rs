@@ -251,11 +251,10 @@ async fn t43_what_exceeds_the_limit_of_bytes_is_neither_made_nor_grows() {
         let ((above, mut super_server), (own, mut tenant_server)) = (fake(), fake());
         let (engine, tenant) = (fake::engine(&above), tenant(&own));
         let ([_, key], object) = settings(&tenant, "u");
-        if is_there {
-            tenant.table.update(&key, |entry| {
-                entry.twin = Some(fake::super_side("t", "u"));
-            });
-        }
+        tenant.table.update(&key, |entry| {
+            entry.tenant = Some(TenantSide::published(&object, 1));
+            entry.twin = is_there.then(|| fake::super_side("t", "u"));
+        });
         tenant.quota.bytes.limit(10);
         tenant.down.put(key.clone(), object);
         let answers = async {
