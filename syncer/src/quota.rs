@@ -185,6 +185,10 @@ pub(crate) fn reserve(
     }
     if resource.kind == "Pod" {
         let is_new = tenant.table.get(key).twin.is_none();
+        if !is_new && tenant.quota.ledger.lock().is_over(key) {
+            // It is worked once more when its end is told, and mustn't take its room again.
+            return Ok(None);
+        }
         let unsaid = if is_new {
             demand::unsaid
         } else {

@@ -696,7 +696,10 @@ mod tests {
             }
             cancel.cancel();
         };
-        tokio::join!(keep(cluster.clone(), target(), &told, cancel.clone()), answers);
+        tokio::join!(
+            keep(cluster.clone(), target(), &told, cancel.clone()),
+            answers
+        );
         let least = DELAYS.first * 31 * 3 / 4;
         assert!(began.elapsed() >= least, "{:?}", began.elapsed());
         assert!(!cluster.pace().is_open());

@@ -51,6 +51,8 @@ struct Entry {
     /// UID of the super object; empty while it is only reserved.
     uid: String,
     amounts: Amounts,
+    /// It is a pod that ended, and runs no more.
+    is_over: bool,
 }
 
 /// A count of what exists. It is worth something only under the limits that it was begun under: when they change, what was
@@ -319,14 +321,20 @@ impl Ledger {
         if self.tracked.is_empty() || self.ended.as_ref().is_some_and(|ended| ended.contains(uid)) {
             return vec![];
         }
+        let is_over = key.kind().resource().kind == "Pod" && !demand.contains_key(demand::RUNNING);
         let demand = self.limited(demand);
         let before = self.entries.get(key).map(|entry| entry.amounts.clone());
         let shrinks = before
             .into_iter()
             .flatten()
             .any(|(name, amount)| of(&demand, &name) < amount);
-        self.put(key, uid.to_owned(), demand);
+        self.put(key, uid.to_owned(), demand, is_over);
         if shrinks { self.wake() } else { vec![] }
+    }
+
+    /// Whether the super object of a key is a pod that ended: what its spec asks for, it takes no more.
+    pub fn is_over(&self, key: &Key) -> bool {
+        self.entries.get(key).is_some_and(|entry| entry.is_over)
     }
 
     /// A super object ended; returns what waited for room.
@@ -417,15 +425,20 @@ impl Ledger {
             // The super cluster may refuse what would shrink it.
             raise(&mut demand, &exists.amounts);
         }
-        self.put(key, uid, demand);
+        self.put(key, uid, demand, false);
     }
 
-    fn put(&mut self, key: &Key, uid: String, amounts: Amounts) {
+    fn put(&mut self, key: &Key, uid: String, amounts: Amounts, is_over: bool) {
         self.take_out(key);
         for (name, amount) in &amounts {
             *self.used.entry(name.clone()).or_default() += amount;
         }
-        self.entries.insert(key.clone(), Entry { uid, amounts });
+        let entry = Entry {
+            uid,
+            amounts,
+            is_over,
+        };
+        self.entries.insert(key.clone(), entry);
     }
 
     fn remove(&mut self, key: &Key) -> Vec<Key> {

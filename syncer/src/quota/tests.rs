@@ -97,6 +97,12 @@ async fn t43_a_pod_that_has_ended_gives_its_room_back_and_keeps_its_place_among_
         let refused = reserve(&tenant, &key(name), &pod(name, "Pending")).unwrap();
         assert_eq!(refused, None, "{name}");
         exists(&engine, &tenant, &key(name), &pod(name, "Succeeded"));
+        // Its end is told to the tenant, and that brings the key back.
+        tenant.table.update(&key(name), |entry| {
+            entry.twin = Some(crate::fake::super_side(name, "own"));
+        });
+        let again = reserve(&tenant, &key(name), &pod(name, "Pending")).unwrap();
+        assert_eq!(again, None, "{name}");
     }
     let third = || reserve(&tenant, &key("c"), &pod("c", "Pending")).unwrap();
     let refused = third().unwrap();

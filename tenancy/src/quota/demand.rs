@@ -25,7 +25,7 @@ pub(crate) const DEVICES_OF: &str = "deviceclass.resource.kubernetes.io/";
 const MOST_DEVICES: i128 = 32;
 
 /// What a pod takes until it has ended, beside its place among all that exist.
-const RUNNING: &str = "pods";
+pub(super) const RUNNING: &str = "pods";
 
 /// The amounts that an object of a kind takes; a pod that has ended takes its place among `count/pods` alone.
 pub fn of(resource: &Resource, object: &Object) -> Amounts {

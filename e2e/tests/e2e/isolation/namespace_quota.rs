@@ -22,6 +22,7 @@ const WATCHED: Duration = Duration::from_secs(5);
 /// A pod that the syncer may write, which it doesn't know of.
 fn direct(twin: &str, name: &str) -> Value {
     let mut spec = make::pod_spec(make::idle());
+    spec["containers"][0]["securityContext"] = json!({"capabilities": {"drop": ["NET_RAW"]}});
     spec["serviceAccountName"] = keys::POD_SERVICE_ACCOUNT.into();
     spec["automountServiceAccountToken"] = false.into();
     spec["dnsPolicy"] = "Default".into();

@@ -20,23 +20,23 @@ use std::collections::BTreeMap;
 /// How long a connection is tried.
 const PATIENCE: &str = "--connect-timeout 3 --max-time 6";
 
-/// What a pod tries to reach: what it is called, and its URL. Beside those that curl knows there are `dns://SERVER`,
-/// `udp://HOST:PORT` and `icmp://HOST`.
+/// What a pod tries to reach: what it is called, and its URL. Beside those that curl knows there are `dns://HOST:PORT`
+/// and `udp://HOST:PORT`. Pods have no raw sockets to ping with.
 pub(super) type Targets = BTreeMap<String, String>;
 
 /// A shell command that succeeds if something answers there: a connection that isn't closed, an answer of whatever status, or
 /// for what has no connections, a datagram that comes back.
 fn tried(url: &str) -> String {
-    match url.split_once("://") {
-        Some(("dns", server)) => format!(
-            "dig +tries=1 +time=5 @{server} kubernetes.default.svc.cluster.local A > /dev/null 2>&1"
+    let (scheme, place) = url.split_once("://").unwrap_or_default();
+    let (host, port) = place.split_once(':').unwrap_or_default();
+    match scheme {
+        "dns" => format!(
+            "dig +tries=1 +time=5 -p {port} @{host} kubernetes.default.svc.cluster.local A > /dev/null 2>&1"
         ),
         // agnhost tells its host name to whoever asks.
-        Some(("udp", place)) => {
-            let (host, port) = place.split_once(':').unwrap_or((place, ""));
+        "udp" => {
             format!("echo hostname | timeout 8 nc -u -w 5 {host} {port} 2> /dev/null | grep -q .")
         }
-        Some(("icmp", host)) => format!("ping -c 1 -W 5 {host} > /dev/null 2>&1"),
         // 28 is a time limit, 7 a refused connection, 6 a name that isn't known.
         _ => format!(
             "(curl -sk -o /dev/null {PATIENCE} '{url}'; case $? in 28|7|6) exit 1;; esac; exit 0)"
@@ -186,13 +186,13 @@ pub(super) async fn datagrams(b: &Space, web_of_b: &str) -> anyhow::Result<Targe
     let server = servers.first().context("a DNS server of b's")?;
     let own = b.side().get(SERVICE, namespace, service).await?;
     let above = b.above().get(SERVICE, namespace, service).await?;
-    let dns = |service: &Value| format!("dns://{}", text(service, "/spec/clusterIP"));
+    let dns = |service: &Value| format!("dns://{}:53", text(service, "/spec/clusterIP"));
+    let port = &server["spec"]["containers"][0]["ports"][0]["containerPort"];
     Ok(Targets::from([
         ("b's pod by UDP".into(), format!("udp://{web_of_b}:8081")),
-        ("b's pod by ICMP".into(), format!("icmp://{web_of_b}")),
         (
             "b's dns pod".into(),
-            format!("dns://{}", text(server, "/status/podIP")),
+            format!("dns://{}:{port}", text(server, "/status/podIP")),
         ),
         ("b's dns service".into(), dns(&own)),
         ("super dns by UDP".into(), dns(&above)),
@@ -200,12 +200,7 @@ pub(super) async fn datagrams(b: &Space, web_of_b: &str) -> anyhow::Result<Targe
 }
 
 /// What of that tenant B reaches.
-const DATAGRAMS_OF_B: [&str; 4] = [
-    "b's dns pod",
-    "b's dns service",
-    "b's pod by ICMP",
-    "b's pod by UDP",
-];
+const DATAGRAMS_OF_B: [&str; 3] = ["b's dns pod", "b's dns service", "b's pod by UDP"];
 
 /// What of it tenant B reaches.
 pub(super) const OF_B: [&str; 4] = ["b's api", "b's api server", "b's pod", "b's service"];
