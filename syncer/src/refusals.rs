@@ -10,7 +10,7 @@ use crate::{
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 use tenancy::{
     bucket::{Bucket, Rate, Shared},
     kind::{Refused, Resource, Upward, UpwardVerb},
@@ -39,10 +39,35 @@ const EVENTS_OF_NAMESPACE: Rate = Rate {
     period: Duration::from_secs(60),
 };
 
+/// What was told so long ago isn't told again. Each change of a NetworkPolicy brings all pods of its namespace back, and with
+/// them all that is refused there.
+const JUST_TOLD: Duration = Duration::from_secs(60);
+/// So many of them are remembered.
+const MOST_JUST_TOLD: usize = 1024;
+
 /// What a tenant may still be told, and what may be told of it.
 pub(crate) struct Tellings {
     tenant: Mutex<Shared>,
     above: Mutex<Bucket>,
+    /// Paths of events that were just written, and when.
+    told: Mutex<HashMap<String, Instant>>,
+}
+
+impl Tellings {
+    fn was_just_told(&self, event: &str) -> bool {
+        let told = self.told.lock().get(event).copied();
+        told.is_some_and(|told| told.elapsed() < JUST_TOLD)
+    }
+
+    fn told(&self, event: String) {
+        let mut told = self.told.lock();
+        if told.len() >= MOST_JUST_TOLD {
+            told.retain(|_, told| told.elapsed() < JUST_TOLD);
+        }
+        if told.len() < MOST_JUST_TOLD {
+            told.insert(event, Instant::now());
+        }
+    }
 }
 
 impl Default for Tellings {
@@ -51,6 +76,7 @@ impl Default for Tellings {
         Self {
             tenant: Mutex::new(shared),
             above: Mutex::new(Bucket::of(EVENTS_ABOVE)),
+            told: Mutex::default(),
         }
     }
 }
@@ -141,6 +167,17 @@ async fn write(
     uid: &str,
     telling: Telling<'_>,
 ) -> Result<(), Failure> {
+    let message = scrub(tenant, key, telling.message);
+    let hash = naming::hash(&[
+        uid.as_bytes(),
+        telling.reason.as_bytes(),
+        message.as_bytes(),
+    ]);
+    let name = format!("{}.{}", start(&key.name), &hash[..16]);
+    let path = format!("{}/{name}", key.namespace);
+    if telling.since == Since::Before && tenant.tellings.was_just_told(&path) {
+        return Ok(());
+    }
     let now = Instant::now().into_std();
     let may = tenant.tellings.tenant.lock().take(&key.namespace, now);
     if !counted(engine, tenant, may) {
@@ -152,13 +189,6 @@ async fn write(
     } else {
         &key.namespace
     };
-    let message = scrub(tenant, key, telling.message);
-    let hash = naming::hash(&[
-        uid.as_bytes(),
-        telling.reason.as_bytes(),
-        message.as_bytes(),
-    ]);
-    let name = format!("{}.{}", start(&key.name), &hash[..16]);
     let now = seconds(jiff::Timestamp::now());
     let event = json!({
         "apiVersion": "v1", "kind": "Event", "type": telling.type_,
@@ -183,6 +213,9 @@ async fn write(
     } else {
         created
     };
+    if written.is_ok() || is_there {
+        tenant.tellings.told(path);
+    }
     match written {
         // Told already, or a policy or a webhook of the tenant won't have it.
         Err(failure @ Failure::Api(_)) if !failure.is_unreachable() => {
@@ -366,7 +399,9 @@ mod tests {
         let told = async {
             tell(&engine, &quiet, &key(1), "u", &refused).await.unwrap();
             tokio::time::sleep(EVENTS_OF_TENANT.period).await;
-            tell(&engine, &noisy, &key(1), "u", &refused).await.unwrap();
+            tell(&engine, &noisy, &key(1_000), "u", &refused)
+                .await
+                .unwrap();
         };
         let answers = async {
             other_server
@@ -427,6 +462,30 @@ mod tests {
         let told = tell_synced(&engine, &tenant, &key, "u");
         let (told, ()) = tokio::join!(told, answers);
         assert!(told.is_ok(), "{told:?}");
+    }
+
+    /// Each policy that changes brings all of a namespace back.
+    #[tokio::test(start_paused = true)]
+    async fn t40_what_was_just_told_costs_nothing_when_it_is_refused_again_and_is_told_again_later()
+    {
+        let ((above, _super_server), (own, mut server)) = (fake(), fake());
+        let (engine, tenant) = (fake::engine(&above), numbered_tenant(1, &own));
+        let refused = Refused::new("HostPath", "no".to_owned());
+        let (key, made) = (Key::new(index("Pod"), "work", "p"), json!({}));
+        for _ in 0..2 {
+            let answers = server.answer("POST", 201, &made);
+            let (told, _) = tokio::join!(tell(&engine, &tenant, &key, "u", &refused), answers);
+            assert!(told.is_ok(), "{told:?}");
+            for _ in 0..2 * EVENTS_OF_TENANT.burst {
+                tell(&engine, &tenant, &key, "u", &refused).await.unwrap();
+            }
+            assert!(server.is_silent());
+            let another = Refused::new("HostPort", "no".to_owned());
+            let answers = server.answer("POST", 201, &made);
+            let (told, _) = tokio::join!(tell(&engine, &tenant, &key, "u", &another), answers);
+            assert!(told.is_ok(), "{told:?}");
+            tokio::time::sleep(JUST_TOLD).await;
+        }
     }
 
     #[tokio::test(start_paused = true)]
