@@ -39,7 +39,7 @@ const EVENTS_OF_NAMESPACE: Rate = Rate {
     period: Duration::from_secs(60),
 };
 
-/// What was told so long ago isn't told again. Each change of a NetworkPolicy brings all pods of its namespace back, and with
+/// What was told less long ago isn't told again. Each change of a NetworkPolicy brings all pods of its namespace back, and with
 /// them all that is refused there.
 const JUST_TOLD: Duration = Duration::from_secs(60);
 /// So many of them are remembered.

@@ -76,12 +76,7 @@ impl Authority {
 
     /// A client of a name, in a group.
     pub fn client(&self, name: &str, group: &str) -> anyhow::Result<Pair> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(DnType::OrganizationName, group);
-        params.distinguished_name.push(DnType::CommonName, name);
+        let mut params = holder(name, group);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(params)
     }
@@ -93,6 +88,17 @@ impl Authority {
             key: key.serialize_pem(),
         })
     }
+}
+
+/// Whom a certificate is for: a name, in a group.
+pub fn holder(name: &str, group: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, group);
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
 }
 
 fn server_params(address: IpAddr) -> anyhow::Result<CertificateParams> {

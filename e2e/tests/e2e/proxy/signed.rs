@@ -7,6 +7,7 @@ use e2e::{
     make,
     program::{Folder, Program},
     read::text,
+    rig::keys::holder,
     side::Side,
     space::run,
     tenant::{A, B, Tenant},
@@ -28,16 +29,6 @@ const REQUEST: Kind = Kind {
 const CALLER: &str = "kube-apiserver-kubelet-client";
 /// The group of a tenant's admins.
 const ADMINS: &str = "sublet:admins";
-
-fn holder(name: &str, group: &str) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::OrganizationName, group);
-    params.distinguished_name.push(DnType::CommonName, name);
-    params
-}
 
 /// A certificate with its key for whomever the tenant's admin says, signed by the tenant's own authority.
 async fn signed(tenant: &Tenant, name: &str, group: &str) -> anyhow::Result<[String; 2]> {
